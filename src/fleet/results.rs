@@ -1,0 +1,302 @@
+//! The parts of a run that can be read, as pages. Nothing outside the run's folder is opened; what does not exist (yet) is a
+//! plain error that says what does.
+
+use std::io::{self, Cursor, Read};
+use std::path::{Component, Path, PathBuf};
+use std::str::FromStr;
+
+use super::{Fleet, FleetError, blocking};
+use crate::massgen::answers::{self, Answer};
+use crate::massgen::files::{Entry, Kind, RunFiles};
+use crate::massgen::layout::Layout;
+use crate::massgen::pages::{self, Page};
+use crate::massgen::reasons;
+use crate::run::{AnswerSource, RunId, RunRecord};
+use crate::supervisor::{older, stderr_log, stdout_log};
+
+/// The most files that a listing names.
+const MOST_FILES: usize = 1_000;
+/// The most lines of trouble that `errors` tells.
+const MOST_ERRORS: usize = 200;
+/// How much of each log `errors` looks through, in bytes, from its end.
+const ERROR_BYTES: u64 = 4 << 20;
+
+/// What is to be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// The best answer.
+    Answer,
+    /// Every answer that agents gave, labelled.
+    Answers,
+    /// What the winner's workspace holds.
+    Files,
+    /// One file of it.
+    File(String),
+    /// MassGen's log, or what it printed where it keeps none.
+    Log,
+    /// What one agent put out.
+    Agent(String),
+    /// What went wrong, each line once.
+    Errors,
+}
+
+/// A page of a part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reading {
+    /// The page.
+    pub page: Page,
+    /// The file that it is from, where it is from one.
+    pub path: Option<PathBuf>,
+    /// Whose answer it is.
+    pub winner: Option<String>,
+    /// Its label, where it has one.
+    pub label: Option<String>,
+    /// Whether it is an answer that was not presented as final.
+    pub partial: bool,
+}
+
+/// Why there is nothing to read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The part is not there.
+    #[error("{what}")]
+    Nothing {
+        /// What is missing.
+        what: String,
+        /// What there is instead.
+        instead: String,
+    },
+    /// It is there and cannot be read.
+    #[error("cannot read `{}`", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The run could not be looked at.
+    #[error(transparent)]
+    Fleet(#[from] FleetError),
+}
+
+/// The text names no part.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is no part of a result")]
+pub struct BadPart(pub String);
+
+impl FromStr for Part {
+    type Err = BadPart;
+
+    fn from_str(text: &str) -> Result<Part, BadPart> {
+        match text {
+            "answer" => Ok(Part::Answer),
+            "answers" => Ok(Part::Answers),
+            "files" => Ok(Part::Files),
+            "log" => Ok(Part::Log),
+            "errors" => Ok(Part::Errors),
+            other => match other.split_once(':') {
+                Some(("file", path)) if !path.is_empty() => Ok(Part::File(path.to_owned())),
+                Some(("agent", id)) if !id.is_empty() => Ok(Part::Agent(id.to_owned())),
+                _ => Err(BadPart(other.chars().take(80).collect())),
+            },
+        }
+    }
+}
+
+impl Fleet {
+    /// Reads `limit` characters of a part from character `offset` on; of a live run, what there is by now.
+    pub async fn read(
+        &self,
+        id: &RunId,
+        part: Part,
+        offset: u64,
+        limit: u64,
+    ) -> Result<(RunRecord, Reading), ReadError> {
+        let record = self.look(id).await?;
+        let root = self.folder(id).path().to_owned();
+        let run = record.clone();
+        let reading = blocking(move || Shelf::open(&root, run)?.read(&part, offset, limit)).await??;
+        Ok((record, reading))
+    }
+}
+
+/// A run's readable parts.
+struct Shelf {
+    files: RunFiles,
+    layout: Option<Layout>,
+    run: RunRecord,
+}
+
+/// A text to be paged, and what is to be said of it.
+struct Source {
+    text: Box<dyn Read>,
+    path: Option<PathBuf>,
+}
+
+impl Shelf {
+    fn open(root: &Path, run: RunRecord) -> Result<Shelf, ReadError> {
+        let files = RunFiles::open(root).map_err(|source| ReadError::Unreadable { path: root.to_owned(), source })?;
+        let layout = Layout::find(&files);
+        Ok(Shelf { files, layout, run })
+    }
+
+    fn read(&self, part: &Part, offset: u64, limit: u64) -> Result<Reading, ReadError> {
+        let answer = self.best();
+        let source = match part {
+            Part::Answer => self.file(&answer.as_ref().ok_or_else(|| self.no_answer())?.path)?,
+            Part::Answers => self.answers()?,
+            Part::Files => self.listing(&self.workspace(answer.as_ref())?),
+            Part::File(path) => self.file(&self.in_workspace(answer.as_ref(), path)?)?,
+            Part::Log => self.log()?,
+            Part::Agent(id) => self.agent(id)?,
+            Part::Errors => self.errors(),
+        };
+        let path = source.path.clone();
+        let unreadable = |error| ReadError::Unreadable { path: path.clone().unwrap_or_default(), source: error };
+        let page = pages::page(source.text, offset, limit).map_err(unreadable)?;
+        let partial = answer.as_ref().is_some_and(|answer| answer.source == AnswerSource::Partial);
+        let label = answer.as_ref().and_then(|answer| answer.label.clone());
+        Ok(Reading { page, path, winner: answer.map(|answer| answer.agent), label, partial })
+    }
+
+    fn best(&self) -> Option<Answer> {
+        answers::best(&self.files, self.layout.as_ref()?, self.run.digest.as_ref())
+    }
+
+    fn candidates(&self) -> Vec<Answer> {
+        let layout = self.layout.as_ref();
+        layout.map(|layout| answers::candidates(&self.files, layout, self.run.digest.as_ref())).unwrap_or_default()
+    }
+
+    fn no_answer(&self) -> ReadError {
+        let (what, instead) = match self.run.state.ended() {
+            Some(_) => ("the run ended without any answer", "see part `errors` for why, or part `log`"),
+            None => ("no agent has answered yet", "wait with check_status (wait_s 50), then read again"),
+        };
+        ReadError::Nothing { what: what.to_owned(), instead: instead.to_owned() }
+    }
+
+    fn file(&self, path: &Path) -> Result<Source, ReadError> {
+        let whole = self.files.absolute(path);
+        let opened = self.files.open_file(path);
+        let (file, _) = opened.map_err(|source| ReadError::Unreadable { path: whole.clone(), source })?;
+        Ok(Source { text: Box::new(file), path: Some(whole) })
+    }
+
+    fn answers(&self) -> Result<Source, ReadError> {
+        let all = self.candidates();
+        if all.is_empty() {
+            return Err(self.no_answer());
+        }
+        let mut text: Box<dyn Read> = Box::new(io::empty());
+        for answer in &all {
+            let label = answer.label.as_deref().unwrap_or("answer");
+            let heading = format!("=== {label} ({}) ===\n", answer.agent);
+            let body = self.file(&answer.path)?.text;
+            text = Box::new(text.chain(Cursor::new(heading)).chain(body).chain(Cursor::new("\n\n")));
+        }
+        Ok(Source { text, path: None })
+    }
+
+    /// The workspace that was saved with an answer lies beside it.
+    fn workspace(&self, answer: Option<&Answer>) -> Result<PathBuf, ReadError> {
+        let beside = answer.and_then(|answer| answer.path.parent()).map(|folder| folder.join("workspace"));
+        beside.filter(|folder| self.files.is_folder(folder)).ok_or_else(|| ReadError::Nothing {
+            what: "the winner has no workspace".to_owned(),
+            instead: "only agents with a `cwd` in their config have one; the answer itself is part `answer`".to_owned(),
+        })
+    }
+
+    fn in_workspace(&self, answer: Option<&Answer>, path: &str) -> Result<PathBuf, ReadError> {
+        let workspace = self.workspace(answer)?;
+        let plain = Path::new(path).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+        let whole = workspace.join(path);
+        if plain && self.files.has(&whole) {
+            return Ok(whole);
+        }
+        Err(ReadError::Nothing {
+            what: format!("there is no file `{path}` in the winner's workspace"),
+            instead: "part `files` lists what there is; paths are relative to the workspace".to_owned(),
+        })
+    }
+
+    fn listing(&self, workspace: &Path) -> Source {
+        let mut lines = Vec::new();
+        let mut open = vec![PathBuf::new()];
+        while let Some(folder) = open.pop().filter(|_| lines.len() <= MOST_FILES) {
+            for Entry { name, kind, size } in self.files.list(&workspace.join(&folder)) {
+                match kind {
+                    Kind::File => lines.push(format!("{size:>10}  {}", folder.join(name).display())),
+                    Kind::Folder => open.push(folder.join(name)),
+                    Kind::Other => {}
+                }
+            }
+        }
+        if lines.len() > MOST_FILES {
+            lines.truncate(MOST_FILES);
+            lines.push(format!("(more than {MOST_FILES} files; the rest is on disk)"));
+        }
+        let text = lines.join("\n");
+        Source { text: Box::new(Cursor::new(text)), path: Some(self.files.absolute(workspace)) }
+    }
+
+    fn log(&self) -> Result<Source, ReadError> {
+        if let Some(path) = self.layout.as_ref().and_then(|layout| layout.massgen_log(&self.files)) {
+            return self.file(&path);
+        }
+        let mut text: Box<dyn Read> = Box::new(io::empty());
+        for path in self.printed() {
+            if let Ok(source) = self.file(&path) {
+                text = Box::new(text.chain(source.text));
+            }
+        }
+        Ok(Source { text, path: None })
+    }
+
+    /// The files of what MassGen printed, oldest first.
+    fn printed(&self) -> Vec<PathBuf> {
+        let names = [stdout_log(Path::new("")), stderr_log(Path::new(""))];
+        names.iter().flat_map(|name| [older(name), name.clone()]).collect()
+    }
+
+    fn agent(&self, id: &str) -> Result<Source, ReadError> {
+        let outputs = self.layout.as_ref().map(|layout| layout.attempt.join("agent_outputs")).unwrap_or_default();
+        let wanted = format!("{id}.txt");
+        let there = self.files.list(&outputs);
+        // The name is compared with what the folder lists and never joined as it came.
+        match there.iter().find(|entry| entry.kind == Kind::File && entry.name == wanted) {
+            Some(entry) => self.file(&outputs.join(&entry.name)),
+            None => Err(ReadError::Nothing {
+                what: format!("there is no output of an agent `{id}`"),
+                instead: format!("there is output of: {}", names(&there)),
+            }),
+        }
+    }
+
+    fn errors(&self) -> Source {
+        let mut lines: Vec<String> = self
+            .run
+            .state
+            .ended()
+            .and_then(|ending| ending.outcome.problem())
+            .into_iter()
+            .map(|problem| format!("{}: {} ({})", problem.code, problem.message, problem.hint))
+            .collect();
+        let first = self.run.digest.as_ref().and_then(|digest| digest.first_error.clone());
+        lines.extend(first.map(|error| format!("first error of a model call: {error}")));
+        let logs = [older(&stderr_log(Path::new(""))), stderr_log(Path::new(""))].into_iter();
+        for log in logs.chain(self.layout.as_ref().and_then(|layout| layout.massgen_log(&self.files))) {
+            let said = self.files.tail(&log, ERROR_BYTES).unwrap_or_default();
+            lines.extend(reasons::error_lines(&said, MOST_ERRORS));
+        }
+        if lines.is_empty() {
+            lines.push("no errors were logged".to_owned());
+        }
+        Source { text: Box::new(Cursor::new(lines.join("\n"))), path: None }
+    }
+}
+
+fn names(entries: &[Entry]) -> String {
+    let names: Vec<_> = entries.iter().filter_map(|entry| entry.name.strip_suffix(".txt")).collect();
+    if names.is_empty() { "nobody yet".to_owned() } else { names.join(", ") }
+}

@@ -1,0 +1,15 @@
+//! massgen-mcp: an MCP server that lets agents start, follow, read and stop MassGen runs.
+//! This is the map; ARCHITECTURE.md is the guide. Each room knows those above it in this list and none below.
+
+pub mod run;
+
+pub mod clock;
+pub mod watch;
+
+pub mod massgen;
+pub mod registry;
+pub mod rehearsal;
+pub mod supervisor;
+
+pub mod fleet;
+pub mod view;

@@ -1,0 +1,15 @@
+//! All we know of MassGen: how it is found, launched and set up, what it writes and what that means.
+//! Reading is patient and stays inside the run's folder; nothing here signals a process or writes a run record.
+
+pub mod answers;
+pub mod configs;
+pub mod files;
+pub mod launch;
+pub mod layout;
+pub mod outcome;
+pub mod pages;
+pub mod program;
+pub mod reasons;
+pub mod setup;
+pub mod status;
+pub mod text;

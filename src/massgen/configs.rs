@@ -1,0 +1,280 @@
+//! Which config a run uses and what MassGen is given of it: resolves a name the way MassGen 0.1.97 does, but once and by
+//! the project folder, and writes an effective copy where the original would mean something else in the run's own folder.
+//! It judges no content: what is wrong in a config is for MassGen to say, in its own words.
+
+use std::path::{Path, PathBuf};
+
+use yaml_serde::Value;
+
+use crate::run::ConfigChoice;
+
+/// The longest question that goes on the command line, in bytes: one argument may have 128 KiB, and somebody's may be escaped.
+pub const QUESTION_ARG_BYTES: usize = 100_000;
+/// The largest config file, in bytes.
+const MOST_BYTES: u64 = 4 << 20;
+
+/// A config that cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The named file is not there.
+    #[error("there is no config `{name}` (looked for {places})")]
+    Missing {
+        /// As it was asked for.
+        name: String,
+        /// Where it was looked for.
+        places: String,
+    },
+    /// None was named, and there is no default one.
+    #[error("no config was given, and there is none of MassGen's default ones (looked for {places})")]
+    NoDefault {
+        /// Where it was looked for.
+        places: String,
+    },
+    /// It is not a config file by its ending, its kind or its size.
+    #[error("`{}` cannot be a config: {why}", path.display())]
+    NotAConfig {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+/// Where configs are looked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Sources<'a> {
+    /// Relative names are meant from here.
+    pub project: &'a Path,
+    /// The user's home folder, with `.config/massgen`.
+    pub home: Option<&'a Path>,
+    /// The installed package, with its `configs`.
+    pub package: Option<&'a Path>,
+}
+
+/// Resolves what `config` of run_massgen names: a path, `@examples/…`, a name in `~/.config/massgen/agents`, or nothing.
+pub fn resolve(name: Option<&str>, sources: Sources<'_>) -> Result<ConfigChoice, ConfigError> {
+    let Some(name) = name else {
+        let in_project = sources.project.join(".massgen/config.yaml");
+        let places =
+            std::iter::once(in_project).chain(sources.home.map(|home| home.join(".config/massgen/config.yaml")));
+        return first_file(places).map_err(|places| ConfigError::NoDefault { places });
+    };
+    if let Some(example) = name.strip_prefix("@examples/") {
+        return find_example(name, example, sources.package);
+    }
+    let direct = sources.project.join(expand_home(name, sources.home));
+    let agents = sources.home.map(|home| home.join(".config/massgen/agents"));
+    let named = agents.into_iter().flat_map(|agents| [agents.join(name), agents.join(format!("{name}.yaml"))]);
+    first_file(std::iter::once(direct).chain(named))
+        .map_err(|places| ConfigError::Missing { name: name.to_owned(), places })
+        .and_then(checked)
+}
+
+fn first_file(places: impl Iterator<Item = PathBuf>) -> Result<ConfigChoice, String> {
+    let mut looked = Vec::new();
+    for place in places {
+        if place.exists() {
+            return Ok(ConfigChoice::File(std::path::absolute(&place).unwrap_or(place)));
+        }
+        looked.push(place.display().to_string());
+    }
+    Err(looked.join(", "))
+}
+
+fn checked(choice: ConfigChoice) -> Result<ConfigChoice, ConfigError> {
+    let ConfigChoice::File(path) = &choice else { return Ok(choice) };
+    let ending = path.extension().and_then(|ending| ending.to_str()).map(str::to_lowercase);
+    let why = match (path.metadata(), ending.as_deref()) {
+        (Err(error), _) => error.to_string(),
+        (Ok(meta), _) if !meta.is_file() => "it is not a regular file".to_owned(),
+        (Ok(meta), _) if meta.len() > MOST_BYTES => {
+            format!("it has {} bytes, and {MOST_BYTES} is the most", meta.len())
+        }
+        (Ok(_), Some("yaml" | "yml" | "json")) => return Ok(choice),
+        (Ok(_), _) => "its name does not end in .yaml, .yml or .json".to_owned(),
+    };
+    Err(ConfigError::NotAConfig { path: path.clone(), why })
+}
+
+fn expand_home(name: &str, home: Option<&Path>) -> PathBuf {
+    match (name.strip_prefix("~/"), home) {
+        (Some(rest), Some(home)) => home.join(rest),
+        _ => PathBuf::from(name),
+    }
+}
+
+/// MassGen takes the first file that contains the name, in the order of the disk; this takes an exact stem first, then the
+/// first by path, so that the same name always means the same file.
+fn find_example(name: &str, example: &str, package: Option<&Path>) -> Result<ConfigChoice, ConfigError> {
+    let missing = |places: String| ConfigError::Missing { name: name.to_owned(), places };
+    let root = package
+        .map(|package| package.join("configs"))
+        .ok_or_else(|| missing("the massgen package, which was not found".to_owned()))?;
+    let mut all = Vec::new();
+    collect_yaml(&root, &mut all);
+    all.sort();
+    let stem = |path: &PathBuf| path.file_stem().is_some_and(|stem| stem == example);
+    let contains = |path: &PathBuf| path.strip_prefix(&root).is_ok_and(|path| path.to_string_lossy().contains(example));
+    let found = all.iter().find(|path| stem(path)).or_else(|| all.iter().find(|path| contains(path)));
+    found.map(|path| ConfigChoice::File(path.clone())).ok_or_else(|| missing(root.display().to_string()))
+}
+
+fn collect_yaml(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            collect_yaml(&path, found);
+        } else if path.extension().is_some_and(|ending| ending == "yaml") {
+            found.push(path);
+        }
+    }
+}
+
+/// What an effective config has to change.
+#[derive(Debug, Clone, Copy)]
+pub struct Changes<'a> {
+    /// Set where MassGen will not run in the project: relative paths that name something there are made absolute.
+    pub project: Option<&'a Path>,
+    /// Set where the question is too long for the command line: it goes in as `prompt`.
+    pub prompt: Option<&'a str>,
+}
+
+/// The text of an effective config, or `None` where the original will do as it is (also where it cannot be parsed: MassGen
+/// says better what is wrong with it). The copy is JSON, which is YAML as well.
+pub fn effective(original: &str, changes: Changes<'_>) -> Option<String> {
+    let mut config: Value = yaml_serde::from_str(original).ok().filter(Value::is_mapping)?;
+    let moved = changes.project.is_some_and(|project| absolutize(&mut config, None, project));
+    if let (Some(prompt), Value::Mapping(top)) = (changes.prompt, &mut config) {
+        top.insert("prompt".into(), prompt.into());
+    }
+    if !moved && changes.prompt.is_none() {
+        return None;
+    }
+    as_pyyaml(&mut config);
+    serde_json::to_string_pretty(&config).ok()
+}
+
+/// MassGen's own timeout in a config, in seconds.
+pub fn own_timeout(config: &str) -> Option<f64> {
+    let config: Value = yaml_serde::from_str(config).ok()?;
+    config.get("timeout_settings")?.get("orchestrator_timeout_seconds")?.as_f64()
+}
+
+/// Keys whose values are paths; of `cwd`, `snapshot_storage` and the like MassGen makes folders of its own.
+fn names_a_path(key: &str) -> bool {
+    matches!(key, "path" | "context_paths" | "args" | "command" | "protected_paths")
+        || ["_path", "_file", "_directory"].iter().any(|ending| key.ends_with(ending))
+}
+
+/// Makes relative paths that exist in the project absolute; says whether there were any.
+fn absolutize(value: &mut Value, key: Option<&str>, project: &Path) -> bool {
+    match value {
+        Value::String(text) if key.is_some_and(names_a_path) => match in_project(text, project) {
+            Some(path) => {
+                *text = path;
+                true
+            }
+            None => false,
+        },
+        Value::Sequence(items) => items.iter_mut().fold(false, |moved, item| absolutize(item, key, project) | moved),
+        Value::Mapping(entries) => entries.iter_mut().fold(false, |moved, (key, value)| {
+            let key = key.as_str().map(str::to_owned);
+            absolutize(value, key.as_deref(), project) | moved
+        }),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Tagged(_) => false,
+    }
+}
+
+/// A bare word (`npx`, `python`) is a program or a flag, not a path, unless it begins like one.
+fn in_project(text: &str, project: &Path) -> Option<String> {
+    let looks_relative = text == "." || text == ".." || text.contains('/') || text.contains('.');
+    let path = Path::new(text);
+    let is_path = looks_relative && !text.starts_with(['-', '~', '$']) && path.is_relative() && !text.contains("://");
+    let whole = project.join(path);
+    (is_path && whole.exists()).then(|| whole.to_string_lossy().into_owned())
+}
+
+/// MassGen's parser takes the bare words of YAML 1.1 (`yes`, `off`, …) for booleans; here they have arrived as texts.
+fn as_pyyaml(value: &mut Value) {
+    match value {
+        Value::String(text) => match text.as_str() {
+            "yes" | "Yes" | "YES" | "on" | "On" | "ON" => *value = Value::Bool(true),
+            "no" | "No" | "NO" | "off" | "Off" | "OFF" => *value = Value::Bool(false),
+            _ => {}
+        },
+        Value::Sequence(items) => items.iter_mut().for_each(as_pyyaml),
+        Value::Mapping(entries) => entries.iter_mut().for_each(|(_, value)| as_pyyaml(value)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Tagged(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn project() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().expect("temp");
+        for file in
+            ["two.yaml", "docs/a.md", ".massgen/config.yaml", "server.py", "home/.config/massgen/agents/mine.yaml"]
+        {
+            let path = folder.path().join(file);
+            std::fs::create_dir_all(path.parent().expect("parent")).expect("mkdir");
+            std::fs::write(path, "agents: []\n").expect("write");
+        }
+        folder
+    }
+
+    fn resolved(name: Option<&str>, project: &Path) -> Result<PathBuf, ConfigError> {
+        let home = project.join("home");
+        match resolve(name, Sources { project, home: Some(&home), package: None })? {
+            ConfigChoice::File(path) => Ok(path.strip_prefix(project).expect("inside").to_owned()),
+            ConfigChoice::Rehearsal(_) => unreachable!("no rehearsal was asked for"),
+        }
+    }
+
+    #[test]
+    fn names_resolve_as_massgen_would_from_the_project() {
+        let folder = project();
+        let of = |name| resolved(name, folder.path());
+        assert_eq!(of(Some("two.yaml")).expect("found"), Path::new("two.yaml"));
+        assert_eq!(of(None).expect("found"), Path::new(".massgen/config.yaml"));
+        assert_eq!(of(Some("mine")).expect("found"), Path::new("home/.config/massgen/agents/mine.yaml"));
+        assert!(matches!(of(Some("nope.yaml")), Err(ConfigError::Missing { .. })));
+        assert!(matches!(of(Some("docs")), Err(ConfigError::NotAConfig { .. })));
+        assert!(matches!(of(Some("server.py")), Err(ConfigError::NotAConfig { .. })));
+        assert!(matches!(of(Some("@examples/x")), Err(ConfigError::Missing { .. })));
+    }
+
+    #[test]
+    fn relative_paths_keep_meaning_the_project() {
+        let folder = project();
+        let text = "orchestrator:\n  context_paths:\n    - path: docs\n    - path: ./docs/a.md\n    - path: .\n\
+                    agents:\n  - id: a\n    backend:\n      cwd: docs/a.md\n      model: docs/a.md\n      mcp_servers:\n\
+                    \x20       - {command: python, args: [server.py, -u, 'npx', '@x/y']}\n      fast: yes\n";
+        let made = effective(text, Changes { project: Some(folder.path()), prompt: None }).expect("changed");
+        let config: serde_json::Value = serde_json::from_str(&made).expect("JSON");
+        let inside = |path: &str| serde_json::Value::String(folder.path().join(path).to_string_lossy().into_owned());
+        let paths = &config["orchestrator"]["context_paths"];
+        assert_eq!(paths[0]["path"], "docs", "a bare word may be anything");
+        assert_eq!((&paths[1]["path"], &paths[2]["path"]), (&inside("./docs/a.md"), &inside(".")));
+        let backend = &config["agents"][0]["backend"];
+        assert_eq!((&backend["cwd"], &backend["model"]), (&"docs/a.md".into(), &"docs/a.md".into()));
+        assert_eq!(backend["mcp_servers"][0]["args"][0], inside("server.py"));
+        assert_eq!(backend["fast"], true);
+    }
+
+    #[test]
+    fn an_original_that_will_do_is_left_alone() {
+        let folder = project();
+        let changes = Changes { project: Some(folder.path()), prompt: None };
+        assert_eq!(effective("agents: [{id: a}]", changes), None);
+        assert_eq!(effective("agents: [", changes), None, "what is not YAML is for MassGen to refuse");
+    }
+
+    #[test]
+    fn a_long_question_goes_in_as_prompt() {
+        let made = effective("agents: []", Changes { project: None, prompt: Some("a\n\"b\"") }).expect("changed");
+        let config: serde_json::Value = serde_json::from_str(&made).expect("JSON");
+        assert_eq!(config["prompt"], "a\n\"b\"");
+    }
+}

@@ -1,0 +1,150 @@
+//! Reading inside one run's folder and never outside it: links, `..` and absolute paths that lead out do not open,
+//! and only regular files are read, so that neither a pipe nor a device can hang a reader.
+//! This file never writes and never decides what a file means.
+
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
+
+/// One run's folder, as a root that cannot be left.
+#[derive(Debug)]
+pub struct RunFiles {
+    root: PathBuf,
+    dir: Dir,
+}
+
+/// What a folder holds, one entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The name, with invalid UTF-8 replaced.
+    pub name: String,
+    /// What it is; links are not followed.
+    pub kind: Kind,
+    /// Bytes, for a file.
+    pub size: u64,
+}
+
+/// What an entry is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A folder.
+    Folder,
+    /// A link, a pipe, a device: never read.
+    Other,
+}
+
+impl RunFiles {
+    /// Opens a run's folder.
+    pub fn open(root: &Path) -> io::Result<RunFiles> {
+        let dir = Dir::open_ambient_dir(root, cap_std::ambient_authority())?;
+        Ok(RunFiles { root: root.to_owned(), dir })
+    }
+
+    /// The absolute path of something inside, for people and agents to open by themselves.
+    pub fn absolute(&self, path: &Path) -> PathBuf {
+        self.root.join(path)
+    }
+
+    /// Opens a regular file and tells its size in bytes.
+    pub fn open_file(&self, path: &Path) -> io::Result<(std::fs::File, u64)> {
+        let mut options = OpenOptions::new();
+        // A pipe would otherwise hold the open itself until somebody writes.
+        options.read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
+        let file = self.dir.open_with(path, &options)?;
+        let meta = file.metadata()?;
+        if !meta.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+        }
+        Ok((file.into_std(), meta.len()))
+    }
+
+    /// The first `most` bytes of a file.
+    pub fn head(&self, path: &Path, most: u64) -> io::Result<Vec<u8>> {
+        let (file, size) = self.open_file(path)?;
+        let mut bytes = Vec::with_capacity(usize::try_from(size.min(most)).unwrap_or_default());
+        file.take(most).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// The last `most` bytes of a file, with invalid UTF-8 replaced.
+    pub fn tail(&self, path: &Path, most: u64) -> io::Result<String> {
+        use std::io::{Seek, SeekFrom};
+        let (mut file, size) = self.open_file(path)?;
+        file.seek(SeekFrom::Start(size.saturating_sub(most)))?;
+        let mut bytes = Vec::new();
+        file.take(most).read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// What a folder holds, sorted by name; nothing where there is no such folder.
+    pub fn list(&self, path: &Path) -> Vec<Entry> {
+        let Ok(reading) = self.dir.read_dir(path) else { return Vec::new() };
+        let mut entries: Vec<Entry> = reading.flatten().filter_map(|entry| Entry::read(&entry)).collect();
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        entries
+    }
+
+    /// The names of the folders in a folder, sorted.
+    pub fn folders(&self, path: &Path) -> Vec<String> {
+        let folders = self.list(path).into_iter().filter(|entry| entry.kind == Kind::Folder);
+        folders.map(|entry| entry.name).collect()
+    }
+
+    /// Whether a folder is there.
+    pub fn is_folder(&self, path: &Path) -> bool {
+        self.dir.symlink_metadata(path).is_ok_and(|meta| meta.is_dir())
+    }
+
+    /// Whether a regular file is there.
+    pub fn has(&self, path: &Path) -> bool {
+        self.dir.symlink_metadata(path).is_ok_and(|meta| meta.is_file())
+    }
+}
+
+impl Entry {
+    fn read(entry: &cap_std::fs::DirEntry) -> Option<Entry> {
+        let meta = entry.metadata().ok()?;
+        let kind = match (meta.is_file(), meta.is_dir()) {
+            (true, _) => Kind::File,
+            (_, true) => Kind::Folder,
+            (false, false) => Kind::Other,
+        };
+        Some(Entry { name: entry.file_name().to_string_lossy().into_owned(), kind, size: meta.len() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_outside_opens() {
+        let outside = tempfile::tempdir().expect("temp");
+        std::fs::write(outside.path().join("secret"), "s").expect("write");
+        let root = tempfile::tempdir().expect("temp");
+        let files = RunFiles::open(root.path()).expect("open");
+        std::os::unix::fs::symlink(outside.path(), root.path().join("door")).expect("link");
+        std::fs::write(root.path().join("own"), "mine").expect("write");
+        std::os::unix::fs::symlink("own", root.path().join("inner")).expect("link");
+
+        let up = Path::new("..").join(outside.path().file_name().expect("name")).join("secret");
+        for path in [Path::new("door/secret"), up.as_path(), &outside.path().join("secret")] {
+            assert!(files.open_file(path).is_err(), "{path:?}");
+        }
+        assert!(files.list(Path::new("door")).is_empty());
+        assert_eq!(files.head(Path::new("inner"), 9).expect("a link that stays inside"), b"mine");
+    }
+
+    #[test]
+    fn a_pipe_is_no_file_and_hangs_nobody() {
+        let root = tempfile::tempdir().expect("temp");
+        let made = std::process::Command::new("mkfifo").arg(root.path().join("pipe")).status().expect("mkfifo");
+        assert!(made.success());
+        let files = RunFiles::open(root.path()).expect("open");
+        assert!(files.open_file(Path::new("pipe")).is_err());
+        assert!(files.open_file(Path::new(".")).is_err());
+    }
+}

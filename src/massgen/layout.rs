@@ -1,0 +1,122 @@
+//! Where MassGen keeps things: the newest log folder, turn and attempt of a run, and what lies there.
+//! Every path is relative to the run's folder. It lists folders and trusts nothing that is printed;
+//! an agent's name is only ever compared with what a folder lists, never joined to a path.
+
+use std::path::{Path, PathBuf};
+
+use super::files::RunFiles;
+
+/// MassGen 0.1.97 writes where MASSGEN_LOG_BASE_DIR points; 0.1.12 knows only its working folder.
+const BASES: [&str; 2] = ["logs", "work/.massgen/massgen_logs"];
+
+/// The newest attempt of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    /// `…/log_<timestamp>`.
+    pub log: PathBuf,
+    /// `…/turn_N`.
+    pub turn: PathBuf,
+    /// `…/turn_N/attempt_M`; the turn itself where there are no attempts (0.1.12).
+    pub attempt: PathBuf,
+}
+
+impl Layout {
+    /// Looks for the newest log folder, turn and attempt; `None` until MassGen has made one.
+    pub fn find(files: &RunFiles) -> Option<Layout> {
+        let log = BASES.iter().find_map(|base| newest_log(files, Path::new(base)))?;
+        let turn = newest_numbered(files, &log, "turn_")?;
+        let attempt = newest_numbered(files, &turn, "attempt_").unwrap_or_else(|| turn.clone());
+        Some(Layout { log, turn, attempt })
+    }
+
+    /// The folders in which something new can appear, to be watched: each as far as it exists.
+    pub fn watched(files: &RunFiles) -> Vec<PathBuf> {
+        let mut folders: Vec<PathBuf> = BASES.iter().map(PathBuf::from).filter(|base| files.is_folder(base)).collect();
+        let log = BASES.iter().find_map(|base| newest_log(files, Path::new(base)));
+        let turn = log.as_ref().and_then(|log| newest_numbered(files, log, "turn_"));
+        let attempt = turn.as_ref().and_then(|turn| newest_numbered(files, turn, "attempt_"));
+        folders.extend([log, turn, attempt].into_iter().flatten());
+        folders
+    }
+
+    /// `status.json` of the newest attempt.
+    pub fn status(&self) -> PathBuf {
+        self.attempt.join("status.json")
+    }
+
+    /// MassGen's own log of the newest attempt; 0.1.12 keeps it beside the attempts.
+    pub fn massgen_log(&self, files: &RunFiles) -> Option<PathBuf> {
+        let places = [self.attempt.join("massgen.log"), self.turn.join("massgen.log")];
+        places.into_iter().find(|place| files.has(place))
+    }
+
+    /// The folders of final answers, the authoritative one first: `turn_N/final` is a copy made at the very end; where a
+    /// crash kept it from being made, an attempt's own, the newest attempt first.
+    pub fn finals(&self, files: &RunFiles) -> Vec<PathBuf> {
+        let mut attempts = numbered(files, &self.turn, "attempt_");
+        attempts.reverse();
+        let attempts = attempts.into_iter().map(|attempt| attempt.join("final"));
+        std::iter::once(self.turn.join("final")).chain(attempts).collect()
+    }
+}
+
+fn newest_log(files: &RunFiles, base: &Path) -> Option<PathBuf> {
+    // The names end in a timestamp, so that the last by name is the newest.
+    files.folders(base).into_iter().rfind(|name| name.starts_with("log_")).map(|name| base.join(name))
+}
+
+fn newest_numbered(files: &RunFiles, parent: &Path, prefix: &str) -> Option<PathBuf> {
+    numbered(files, parent, prefix).pop()
+}
+
+/// The folders `<prefix>N`, by number (`turn_10` after `turn_9`).
+fn numbered(files: &RunFiles, parent: &Path, prefix: &str) -> Vec<PathBuf> {
+    let mut found: Vec<(u32, String)> = files
+        .folders(parent)
+        .into_iter()
+        .filter_map(|name| Some((name.strip_prefix(prefix)?.parse().ok()?, name)))
+        .collect();
+    found.sort();
+    found.into_iter().map(|(_, name)| parent.join(name)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(paths: &[&str]) -> (tempfile::TempDir, RunFiles) {
+        let root = tempfile::tempdir().expect("temp");
+        for path in paths {
+            std::fs::create_dir_all(root.path().join(path)).expect("mkdir");
+        }
+        let files = RunFiles::open(root.path()).expect("open");
+        (root, files)
+    }
+
+    #[test]
+    fn the_newest_of_each_counts() {
+        let (_root, files) = tree(&[
+            "logs/log_20261123_150000_000001/turn_1/attempt_1",
+            "logs/log_20261123_160000_000001/turn_1/attempt_1",
+            "logs/log_20261123_160000_000001/turn_10/attempt_2",
+            "logs/log_20261123_160000_000001/turn_9/attempt_3",
+        ]);
+        let layout = Layout::find(&files).expect("found");
+        assert_eq!(layout.attempt, Path::new("logs/log_20261123_160000_000001/turn_10/attempt_2"));
+        assert_eq!(Layout::watched(&files).len(), 4);
+    }
+
+    #[test]
+    fn without_attempts_the_turn_serves() {
+        let (_root, files) = tree(&["work/.massgen/massgen_logs/log_1/turn_1"]);
+        let layout = Layout::find(&files).expect("found");
+        assert_eq!(layout.attempt, layout.turn);
+    }
+
+    #[test]
+    fn nothing_yet_is_nothing() {
+        let (_root, files) = tree(&["logs"]);
+        assert_eq!(Layout::find(&files), None);
+        assert_eq!(Layout::watched(&files), [Path::new("logs")]);
+    }
+}

@@ -1,0 +1,248 @@
+//! The outcome of a run from evidence: what we did to it, how its process ended, whether a final answer exists, what was
+//! said. Pure. Neither the exit code nor status.json decides alone: MassGen exits 0 after total failures and 1, 2 or 120
+//! after successes, and writes `completed` before there is an answer.
+
+use super::reasons::{self, Words};
+use crate::run::{AnswerSource, Digest, Exit, Finish, Outcome, Problem, StopCause};
+
+/// All that is known when MassGen's process has ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Evidence<'a> {
+    /// What we did to it, if anything.
+    pub stopped: Option<&'a StopCause>,
+    /// How its process ended.
+    pub exit: Exit,
+    /// How the best answer came to be the one, if there is one.
+    pub answer: Option<AnswerSource>,
+    /// The newest good digest.
+    pub digest: Option<&'a Digest>,
+    /// What it printed.
+    pub words: Words<'a>,
+}
+
+/// What the evidence comes to.
+pub fn outcome(evidence: &Evidence<'_>) -> Outcome {
+    match evidence.stopped {
+        Some(StopCause::Asked { reason }) => Outcome::Killed { reason: reason.clone(), problem: None },
+        Some(StopCause::Deadline) => Outcome::TimedOut { ours: true },
+        Some(StopCause::Budget) => Outcome::OverBudget,
+        None => by_itself(evidence),
+    }
+}
+
+fn by_itself(evidence: &Evidence<'_>) -> Outcome {
+    let timed_out = evidence.digest.is_some_and(|digest| digest.finish == Some(Finish::Timeout));
+    match (evidence.exit, evidence.answer) {
+        (Exit::Unknown, _) => Outcome::Lost,
+        (Exit::Signal(signal), _) if is_crash(signal) => Outcome::Failed(crash(signal)),
+        (Exit::Signal(signal), _) => Outcome::Killed { reason: None, problem: Some(foreign_signal(signal)) },
+        (Exit::Code(_), _) if timed_out => Outcome::TimedOut { ours: false },
+        (Exit::Code(_), Some(AnswerSource::Final)) => Outcome::Succeeded,
+        (Exit::Code(_) | Exit::NeverStarted, _) => Outcome::Failed(failure(evidence)),
+    }
+}
+
+fn failure(evidence: &Evidence<'_>) -> Problem {
+    reasons::problem(evidence.words).unwrap_or_else(|| Problem {
+        code: if matches!(evidence.exit, Exit::Code(0)) { "agents_failed" } else { "crashed" }.to_owned(),
+        message: format!("MassGen ended with {} and no final answer", exit_words(evidence.exit)),
+        hint: "see read_result with part `errors`, and part `log` for everything it printed".to_owned(),
+    })
+}
+
+fn crash(signal: i32) -> Problem {
+    Problem {
+        code: "crashed".to_owned(),
+        message: format!("MassGen was ended by {}", signal_name(signal)),
+        hint: "run it again once; if it repeats, it is a fault of MassGen or of a library under it".to_owned(),
+    }
+}
+
+fn foreign_signal(signal: i32) -> Problem {
+    Problem {
+        code: "killed_from_outside".to_owned(),
+        message: format!("MassGen was ended by {}, which massgen-mcp did not send", signal_name(signal)),
+        hint: "somebody or the system (out of memory, perhaps) ended it; read_result gives the best answer so far"
+            .to_owned(),
+    }
+}
+
+fn exit_words(exit: Exit) -> String {
+    match exit {
+        Exit::Code(code) => format!("exit code {code}"),
+        Exit::Signal(signal) => signal_name(signal),
+        Exit::NeverStarted => "no process started".to_owned(),
+        Exit::Unknown => "an unknown exit code".to_owned(),
+    }
+}
+
+/// Signals with which the kernel ends a faulty program: SIGILL, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGSYS.
+fn is_crash(signal: i32) -> bool {
+    matches!(signal_name(signal).as_str(), "SIGILL" | "SIGABRT" | "SIGBUS" | "SIGFPE" | "SIGSEGV" | "SIGSYS")
+}
+
+/// `SIGTERM` for 15; `signal N` where it has no common name.
+pub fn signal_name(signal: i32) -> String {
+    use rustix::process::Signal;
+    const NAMES: [(Signal, &str); 15] = [
+        (Signal::HUP, "SIGHUP"),
+        (Signal::INT, "SIGINT"),
+        (Signal::QUIT, "SIGQUIT"),
+        (Signal::ILL, "SIGILL"),
+        (Signal::TRAP, "SIGTRAP"),
+        (Signal::ABORT, "SIGABRT"),
+        (Signal::BUS, "SIGBUS"),
+        (Signal::FPE, "SIGFPE"),
+        (Signal::KILL, "SIGKILL"),
+        (Signal::USR1, "SIGUSR1"),
+        (Signal::SEGV, "SIGSEGV"),
+        (Signal::PIPE, "SIGPIPE"),
+        (Signal::TERM, "SIGTERM"),
+        (Signal::XCPU, "SIGXCPU"),
+        (Signal::SYS, "SIGSYS"),
+    ];
+    let named = NAMES.iter().find(|(known, _)| known.as_raw() == signal);
+    named.map_or_else(|| format!("signal {signal}"), |(_, name)| (*name).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NO_KEY: &str = "Streaming error: The api_key client option must be set";
+
+    fn judge(
+        stopped: Option<StopCause>,
+        exit: Exit,
+        answer: Option<AnswerSource>,
+        finish: Option<Finish>,
+        stderr: &str,
+    ) -> String {
+        let digest = finish.map(|finish| Digest { finish: Some(finish), ..Digest::default() });
+        let words = Words { stderr, ..Words::default() };
+        match outcome(&Evidence { stopped: stopped.as_ref(), exit, answer, digest: digest.as_ref(), words }) {
+            Outcome::Succeeded => "succeeded".to_owned(),
+            Outcome::Failed(problem) => format!("failed {}", problem.code),
+            Outcome::TimedOut { ours } => format!("timed_out {}", if ours { "ours" } else { "massgen" }),
+            Outcome::OverBudget => "over_budget".to_owned(),
+            Outcome::Killed { problem, .. } => format!("killed {}", problem.map(|p| p.code).unwrap_or_default()),
+            Outcome::Lost => "lost".to_owned(),
+        }
+    }
+
+    /// The table of observed endings (MassGen 0.1.97): exit code, answer, finish_reason, standard error → outcome.
+    #[test]
+    fn every_observed_ending_comes_out_right() {
+        use AnswerSource::{Final, Partial};
+        use Finish::{Completed, Error, InProgress, Timeout};
+        let table: &[(&str, Exit, Option<AnswerSource>, Option<Finish>, &str, &str)] = &[
+            ("success", Exit::Code(0), Some(Final), Some(Completed), "", "succeeded"),
+            ("single quick success", Exit::Code(0), Some(Final), Some(InProgress), "", "succeeded"),
+            (
+                "missing config",
+                Exit::Code(1),
+                None,
+                None,
+                "❌ Configuration error: Configuration file not found",
+                "failed config_invalid",
+            ),
+            (
+                "unknown flag",
+                Exit::Code(2),
+                None,
+                None,
+                "usage: massgen [-h]\nmassgen: error: unrecognized",
+                "failed config_invalid",
+            ),
+            ("wizard that gave up", Exit::Code(0), None, None, "", "failed agents_failed"),
+            (
+                "openai key missing",
+                Exit::Code(1),
+                None,
+                None,
+                "❌ Configuration error: OpenAI API key not found",
+                "failed api_key_missing",
+            ),
+            ("chatcompletion key missing", Exit::Code(0), None, None, NO_KEY, "failed api_key_missing"),
+            (
+                "connection refused",
+                Exit::Code(0),
+                None,
+                Some(InProgress),
+                "Streaming error: Connection error.",
+                "failed model_unreachable",
+            ),
+            ("500", Exit::Code(0), None, Some(Error), "Streaming error: Error code: 500", "failed model_error"),
+            ("401", Exit::Code(0), None, None, "Streaming error: Error code: 401", "failed api_key_rejected"),
+            (
+                "text only",
+                Exit::Code(0),
+                None,
+                None,
+                "[ERROR] orchestrator: no successful agents",
+                "failed agents_failed",
+            ),
+            ("one of two dead", Exit::Code(0), Some(Final), Some(Error), "Error code: 500", "succeeded"),
+            ("presentation 500", Exit::Code(0), Some(Final), Some(Completed), "Error code: 500", "succeeded"),
+            ("own timeout, no answer", Exit::Code(0), None, Some(Timeout), "No answers available", "timed_out massgen"),
+            ("own timeout, an answer", Exit::Code(0), Some(Final), Some(Timeout), "", "timed_out massgen"),
+            (
+                "interrupted from outside in start-up",
+                Exit::Signal(2),
+                None,
+                None,
+                "Traceback",
+                "killed killed_from_outside",
+            ),
+            (
+                "terminated from outside",
+                Exit::Signal(15),
+                Some(Partial),
+                Some(InProgress),
+                "",
+                "killed killed_from_outside",
+            ),
+            (
+                "terminated in the presentation",
+                Exit::Signal(15),
+                Some(Partial),
+                Some(Completed),
+                "",
+                "killed killed_from_outside",
+            ),
+            ("segmentation fault", Exit::Signal(11), None, None, "", "failed crashed"),
+            ("restart bug of 0.1.97", Exit::Code(2), Some(Final), Some(Completed), "", "succeeded"),
+            ("resumed session", Exit::Code(1), Some(Final), Some(Completed), "", "succeeded"),
+            ("stdout closed", Exit::Code(120), Some(Final), Some(Completed), "BrokenPipe", "succeeded"),
+            (
+                "disk full",
+                Exit::Code(1),
+                None,
+                None,
+                "Traceback (most recent call last):\nOSError: full",
+                "failed crashed",
+            ),
+            (
+                "api_key in the backend",
+                Exit::Code(2),
+                None,
+                None,
+                "❌ Error: got multiple values for keyword argument 'api_key'",
+                "failed config_invalid",
+            ),
+            ("nobody saw it", Exit::Unknown, Some(Final), Some(Completed), "", "lost"),
+        ];
+        for (name, exit, answer, finish, stderr, expected) in table {
+            assert_eq!(judge(None, *exit, *answer, *finish, stderr), *expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_we_did_comes_before_what_it_says() {
+        let asked = StopCause::Asked { reason: None };
+        let done = (Exit::Code(0), Some(AnswerSource::Final), Some(Finish::Completed));
+        assert_eq!(judge(Some(asked), done.0, done.1, done.2, ""), "killed ");
+        assert_eq!(judge(Some(StopCause::Deadline), Exit::Signal(9), None, None, ""), "timed_out ours");
+        assert_eq!(judge(Some(StopCause::Budget), Exit::Signal(15), None, None, ""), "over_budget");
+    }
+}

@@ -1,0 +1,121 @@
+//! Finding MassGen: which program a run will execute, what version it is, where its package lies.
+//! It looks at files and never executes anything; putting a MassGen there is `setup`'s work.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+
+/// No MassGen to be found, or not one that can be run.
+#[derive(Debug, thiserror::Error)]
+pub enum ProgramError {
+    /// The operator named one that is not an executable file.
+    #[error("`{}` is not an executable file", .0.display())]
+    NotExecutable(PathBuf),
+    /// None anywhere.
+    #[error("no massgen found (looked in {places})")]
+    Missing {
+        /// Where it was looked for, in order.
+        places: String,
+    },
+}
+
+/// Where to look for a MassGen.
+#[derive(Debug, Clone, Copy)]
+pub struct Places<'a> {
+    /// What the operator named (`--massgen` or MASSGEN_MCP_MASSGEN).
+    pub named: Option<&'a Path>,
+    /// The project folder: its `.venv/bin/massgen` is what `uv run massgen` would run.
+    pub project: &'a Path,
+    /// The virtual environment that `setup` makes.
+    pub own_venv: &'a Path,
+}
+
+/// The MassGen to run: the named one, the project's, the one in PATH, the one from `setup`; an absolute path.
+pub fn find(places: Places<'_>) -> Result<PathBuf, ProgramError> {
+    if let Some(named) = places.named {
+        let absolute = std::path::absolute(named).unwrap_or_else(|_| named.to_owned());
+        return executable(&absolute).ok_or(ProgramError::NotExecutable(absolute));
+    }
+    let of_project = places.project.join(".venv/bin/massgen");
+    let own = places.own_venv.join("bin/massgen");
+    executable(&of_project)
+        .or_else(|| which::which("massgen").ok())
+        .or_else(|| executable(&own))
+        .ok_or_else(|| ProgramError::Missing { places: format!("{}, PATH, {}", of_project.display(), own.display()) })
+}
+
+fn executable(path: &Path) -> Option<PathBuf> {
+    use std::os::unix::fs::PermissionsExt;
+    let meta = path.metadata().ok()?;
+    (meta.is_file() && meta.permissions().mode() & 0o111 != 0).then(|| path.to_owned())
+}
+
+/// The folder of the installed `massgen` package, found through the interpreter that the program's first line names.
+pub fn package(program: &Path) -> Option<PathBuf> {
+    site_packages(program)?.into_iter().map(|site| site.join("massgen")).find(|package| package.is_dir())
+}
+
+/// The installed version, from the package's metadata (MassGen has no `--version`).
+pub fn version(program: &Path) -> Option<String> {
+    let names = site_packages(program)?.into_iter().filter_map(|site| std::fs::read_dir(site).ok()).flatten().flatten();
+    names.filter_map(|entry| version_of(entry.file_name().to_str()?)).next()
+}
+
+fn version_of(name: &str) -> Option<String> {
+    Some(name.strip_prefix("massgen-")?.strip_suffix(".dist-info")?.to_owned())
+}
+
+fn site_packages(program: &Path) -> Option<Vec<PathBuf>> {
+    let mut first = String::new();
+    let script = std::fs::File::open(program).ok()?;
+    // A compiled program may have no line end at all in its first megabytes.
+    BufReader::new(std::io::Read::take(script, 4096)).read_line(&mut first).ok()?;
+    let interpreter = Path::new(first.strip_prefix("#!")?.trim());
+    let lib = interpreter.parent()?.parent()?.join("lib");
+    let pythons = std::fs::read_dir(lib).ok()?.flatten();
+    Some(pythons.map(|python| python.path().join("site-packages")).filter(|site| site.is_dir()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn venv(root: &Path) -> PathBuf {
+        let site = root.join("lib/python3.11/site-packages");
+        std::fs::create_dir_all(site.join("massgen")).expect("mkdir");
+        std::fs::create_dir_all(site.join("massgen-0.1.97.dist-info")).expect("mkdir");
+        let program = root.join("bin/massgen");
+        std::fs::create_dir_all(root.join("bin")).expect("mkdir");
+        std::fs::write(&program, format!("#!{}/bin/python3\nimport x\n", root.display())).expect("write");
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("chmod");
+        program
+    }
+
+    #[test]
+    fn a_named_program_is_the_one_or_an_error() {
+        let folder = tempfile::tempdir().expect("temp");
+        let program = venv(folder.path());
+        let places = |named| Places { named, project: folder.path(), own_venv: folder.path() };
+        assert_eq!(find(places(Some(&program))).expect("found"), program);
+        let missing = folder.path().join("nope");
+        assert!(matches!(find(places(Some(&missing))), Err(ProgramError::NotExecutable(_))));
+    }
+
+    #[test]
+    fn the_projects_own_environment_comes_first() {
+        let folder = tempfile::tempdir().expect("temp");
+        let (project, own) = (folder.path().join("p"), folder.path().join("own"));
+        venv(&own);
+        let program = venv(&project.join(".venv"));
+        assert_eq!(find(Places { named: None, project: &project, own_venv: &own }).expect("found"), program);
+    }
+
+    #[test]
+    fn package_and_version_are_read_from_its_files() {
+        let folder = tempfile::tempdir().expect("temp");
+        let program = venv(folder.path());
+        assert_eq!(version(&program).as_deref(), Some("0.1.97"));
+        assert!(package(&program).expect("package").ends_with("site-packages/massgen"));
+        assert_eq!(version(Path::new("/proc/self/exe")), None);
+    }
+}

@@ -1,0 +1,227 @@
+//! Why a run failed, from what MassGen 0.1.97 and the shell around it printed: one class, one telling line, one next step.
+//! Pure. It reads standard error first (the question is echoed on standard output, where anybody can forge a line).
+
+use super::text;
+use crate::run::Problem;
+
+/// The longest message, in characters.
+const MESSAGE_CHARS: usize = 400;
+
+/// How our exec step begins its only line when MassGen could not be executed.
+pub const CANNOT_EXECUTE: &str = "massgen-mcp: cannot execute";
+
+/// What there is to judge by.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Words<'a> {
+    /// The end of standard error.
+    pub stderr: &'a str,
+    /// The end of standard output.
+    pub stdout: &'a str,
+    /// The first error of a call to a model that status.json keeps.
+    pub model_error: Option<&'a str>,
+}
+
+struct Class {
+    code: &'static str,
+    /// In lower case; one of them in a line decides.
+    signs: &'static [&'static str],
+    hint: &'static str,
+}
+
+/// In the order in which they are tried: what explains most comes first.
+const CLASSES: &[Class] = &[
+    Class {
+        code: "program_missing",
+        signs: &["massgen-mcp: cannot execute"],
+        hint: "ask the operator to run `massgen-mcp setup`, or to point --massgen at a working massgen",
+    },
+    Class {
+        code: "api_key_missing",
+        signs: &[
+            "api key not found",
+            "api_key client option must be set",
+            "api key is required",
+            "api key required",
+            "missing api key",
+            "no api key",
+        ],
+        hint: "the key must be in the environment of massgen-mcp (`env` of this server in the client's configuration) or in ~/.massgen/.env; then start the run again",
+    },
+    Class {
+        code: "config_invalid",
+        signs: &[
+            "configuration error",
+            "config validation failed",
+            "error reading config",
+            "usage: massgen",
+            "context paths not found",
+            "got multiple values for keyword argument",
+        ],
+        hint: "correct the config as the message says, then call run_massgen again",
+    },
+    Class {
+        code: "api_key_rejected",
+        signs: &["error code: 401", "error code: 403", "invalid api key", "incorrect api key"],
+        hint: "the model provider refused the API key; the operator has to mend it before another run",
+    },
+    Class {
+        code: "rate_limited",
+        signs: &["error code: 429", "rate limit", "insufficient_quota"],
+        hint: "wait a few minutes, then call run_massgen again; if it goes on, the account's quota is spent",
+    },
+    Class {
+        code: "model_unreachable",
+        signs: &[
+            "connection error",
+            "connection refused",
+            "cannot connect",
+            "name or service not known",
+            "failed to resolve",
+            "request timed out",
+        ],
+        hint: "check `base_url` in the config and the network of this machine, then call run_massgen again",
+    },
+    Class {
+        code: "model_error",
+        signs: &["error code: 5", "error code: 4"],
+        hint: "the model provider answered with an error; call run_massgen again later, or with another model",
+    },
+    Class {
+        code: "crashed",
+        signs: &["traceback (most recent call last)"],
+        hint: "see read_result with part `errors`; run it again once, and if it repeats it is a fault of MassGen or of the config",
+    },
+    Class {
+        code: "agents_failed",
+        signs: &["no successful agents", "no answers available", "failed to use workflow tools", "streaming error"],
+        hint: "see read_result with part `errors` for what each agent met, then change the config or the question",
+    },
+];
+
+/// The class of a failure, or `None` where nothing that is known was said.
+pub fn problem(words: Words<'_>) -> Option<Problem> {
+    let errors = text::clean(words.stderr);
+    let from_model = words.model_error.unwrap_or_default();
+    let said = [errors.as_str(), from_model].into_iter().find_map(classify);
+    // MassGen puts a few errors on standard output; there only lines that it marks itself are heard.
+    said.or_else(|| classify(&marked(&text::clean(words.stdout))))
+}
+
+fn classify(text: &str) -> Option<Problem> {
+    let lower = text.to_lowercase();
+    let lines: Vec<&str> = lower.lines().collect();
+    let (class, place) = CLASSES.iter().find_map(|class| Some((class, class.find(&lines)?)))?;
+    let original: Vec<&str> = text.lines().skip(place).collect();
+    let message = class.message(&original);
+    Some(Problem { code: class.code.to_owned(), message, hint: class.hint.to_owned() })
+}
+
+impl Class {
+    fn find(&self, lines: &[&str]) -> Option<usize> {
+        lines.iter().position(|line| self.signs.iter().any(|sign| line.contains(sign)))
+    }
+
+    fn message(&self, lines: &[&str]) -> String {
+        let telling = match self.code {
+            // The headline is followed by what is wrong; a traceback ends with it.
+            "config_invalid" => lines.iter().take(6).copied().collect::<Vec<_>>().join(" "),
+            "crashed" => lines.iter().rfind(|line| !line.trim().is_empty()).copied().unwrap_or_default().to_owned(),
+            _ => lines.first().copied().unwrap_or_default().to_owned(),
+        };
+        text::line(without_stamp(&telling), MESSAGE_CHARS)
+    }
+}
+
+/// `14:29:55 | ERROR    | message` → `message`.
+fn without_stamp(line: &str) -> &str {
+    line.rsplit_once("| ").filter(|(stamp, _)| stamp.len() < 30).map_or(line, |(_, message)| message)
+}
+
+fn marked(stdout: &str) -> String {
+    let lines = stdout.lines().filter(|line| line.trim_start().starts_with('❌'));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Lines that tell of trouble, for `read_result` with part `errors`: each once, with a count, in order.
+pub fn error_lines(text: &str, most: usize) -> Vec<String> {
+    const SIGNS: [&str; 7] = ["error", "❌", "traceback", "exception", "failed", "refused", "warning  |"];
+    let clean = text::clean(text);
+    let telling = clean.lines().filter(|line| SIGNS.iter().any(|sign| line.to_lowercase().contains(sign)));
+    let mut seen: Vec<(String, u32)> = Vec::new();
+    for line in telling.map(|line| text::line(without_stamp(line), MESSAGE_CHARS)) {
+        if let Some((_, count)) = seen.iter_mut().find(|(known, _)| *known == line) {
+            *count += 1;
+        } else if seen.len() < most {
+            seen.push((line, 1));
+        }
+    }
+    let counted = |(line, count): (String, u32)| if count > 1 { format!("{line} (×{count})") } else { line };
+    seen.into_iter().map(counted).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(stderr: &str) -> (String, String) {
+        let problem = problem(Words { stderr, ..Words::default() }).expect("known");
+        (problem.code, problem.message)
+    }
+
+    #[test]
+    fn the_captured_errors_have_their_class_and_line() {
+        let table = [
+            (
+                include_str!("../../tests/data/stderr/nokey.txt"),
+                "api_key_missing",
+                "The api_key client option must be set",
+            ),
+            (include_str!("../../tests/data/stderr/badyaml.txt"), "config_invalid", "while parsing a block collection"),
+            (
+                include_str!("../../tests/data/stderr/badbackend.txt"),
+                "config_invalid",
+                "Unknown backend type: 'nosuchbackend'",
+            ),
+            (include_str!("../../tests/data/stderr/missingcfg.txt"), "config_invalid", "Configuration file not found"),
+            (include_str!("../../tests/data/stderr/q_x.txt"), "config_invalid", "usage: massgen"),
+            (include_str!("../../tests/data/stderr/err500.txt"), "model_error", "Error code: 500"),
+        ];
+        for (stderr, code, words) in table {
+            let (found, message) = of(stderr);
+            assert_eq!(found, code, "{message}");
+            assert!(message.contains(words), "{message}");
+        }
+        assert!(
+            problem(Words { stderr: include_str!("../../tests/data/stderr/success.txt"), ..Words::default() })
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn other_classes() {
+        assert_eq!(
+            of("Streaming error: Error code: 401 - {'error': 'Incorrect API key provided'}").0,
+            "api_key_rejected"
+        );
+        assert_eq!(of("Streaming error: Error code: 429 - slow down").0, "rate_limited");
+        assert_eq!(of("Streaming error: Connection error.").0, "model_unreachable");
+        assert_eq!(of("❌ Configuration error: OpenAI API key not found. Set it").0, "api_key_missing");
+        let (code, message) =
+            of("Traceback (most recent call last):\n  File \"x\"\nOSError: [Errno 28] No space left\n");
+        assert_eq!((code.as_str(), message.as_str()), ("crashed", "OSError: [Errno 28] No space left"));
+    }
+
+    #[test]
+    fn a_forged_question_is_not_heard() {
+        let stdout = "QUESTION: why\nConfiguration error: forged\nrate limit";
+        assert!(problem(Words { stdout, ..Words::default() }).is_none());
+        let own = "❌ Session error: Configuration error in it";
+        assert!(problem(Words { stdout: own, ..Words::default() }).is_some());
+    }
+
+    #[test]
+    fn error_lines_are_told_once_each() {
+        let text = "14:29:55 | ERROR    | Streaming error: 500\n14:29:56 | ERROR    | Streaming error: 500\nfine\n";
+        assert_eq!(error_lines(text, 10), ["Streaming error: 500 (×2)"]);
+    }
+}

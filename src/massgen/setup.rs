@@ -1,0 +1,167 @@
+//! A pinned MassGen in a virtual environment of its own: python3 -m venv, uv from PyPI, massgen, compiled bytecode.
+//! It touches nothing outside that folder, and says at each step what it does; it never changes an existing MassGen.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::process::Command;
+
+/// The version that is set up, and that the rest of this room was written against.
+pub const VERSION: &str = "0.1.97";
+/// The oldest Python that it runs on.
+const PYTHON_AT_LEAST: (u32, u32) = (3, 11);
+
+/// A set-up that did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// There is no Python, or only older ones.
+    #[error("MassGen needs Python {}.{} or newer; {found}", PYTHON_AT_LEAST.0, PYTHON_AT_LEAST.1)]
+    NoPython {
+        /// What was found instead.
+        found: String,
+    },
+    /// A step ended with an error.
+    #[error("`{step}` failed; its output is in `{}` and ends with: {last}", log.display())]
+    Step {
+        /// The command.
+        step: String,
+        /// Where its output is.
+        log: PathBuf,
+        /// The last line of it.
+        last: String,
+    },
+    /// The operating system refused.
+    #[error("cannot {operation} `{}`", path.display())]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+impl SetupError {
+    /// What a person does about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            SetupError::NoPython { .. } => {
+                "install it, on Debian and Ubuntu with `apt-get install python3 python3-venv`"
+            }
+            SetupError::Step { last, .. } if last.contains("ensurepip") || last.contains("venv") => {
+                "on Debian and Ubuntu, install the missing part with `apt-get install python3-venv`"
+            }
+            SetupError::Step { .. } => "mend what the output names (network, disk), then run the same command again",
+            SetupError::Io { .. } => "check that the state folder is writable and has 3 GB free",
+        }
+    }
+}
+
+/// Where the set-up environment is, in a state folder.
+pub fn venv(state: &Path) -> PathBuf {
+    state.join(format!("massgen-{VERSION}"))
+}
+
+/// Sets MassGen up unless it is there already, and gives the program. `say` is told each step before it begins.
+/// Two set-ups at once wait for each other; one that was broken off is begun anew.
+pub async fn setup(state: &Path, mut say: impl FnMut(&str)) -> Result<PathBuf, SetupError> {
+    let venv = venv(state);
+    let (program, finished) = (venv.join("bin/massgen"), venv.join(".finished"));
+    std::fs::create_dir_all(state).map_err(failed("make the folder", state))?;
+    let _turn = take_turn(state, &mut say).await?;
+    if finished.exists() {
+        return Ok(program);
+    }
+    let python = find_python().await?;
+    let log = state.join("setup.log");
+    File::create(&log).map_err(failed("write", &log))?;
+    if venv.exists() {
+        std::fs::remove_dir_all(&venv).map_err(failed("remove the unfinished", &venv))?;
+    }
+    let own = venv.join("bin/python");
+    let package = format!("massgen=={VERSION}");
+    let steps: [(String, PathBuf, Vec<&str>); 4] = [
+        ("making a virtual environment".to_owned(), python, vec!["-m", "venv", path_arg(&venv)]),
+        ("fetching uv from PyPI".to_owned(), own.clone(), vec!["-m", "pip", "install", "--quiet", "uv"]),
+        (
+            format!("fetching {package} and what it needs (some 2 GB on disk)"),
+            own.clone(),
+            vec!["-m", "uv", "pip", "install", "--quiet", &package],
+        ),
+        (
+            "compiling its bytecode (saves seconds at every start)".to_owned(),
+            own,
+            vec!["-m", "compileall", "-q", "-j", "0", path_arg(&venv)],
+        ),
+    ];
+    for (number, (what, program, args)) in steps.iter().enumerate() {
+        say(&format!("step {} of {}: {what}", number + 1, steps.len()));
+        run_step(program, args, &venv, &log, number + 1 == steps.len()).await?;
+    }
+    File::create(&finished).map_err(failed("write", &finished))?;
+    Ok(program)
+}
+
+fn path_arg(path: &Path) -> &str {
+    path.to_str().unwrap_or_default()
+}
+
+async fn take_turn(state: &Path, say: &mut impl FnMut(&str)) -> Result<File, SetupError> {
+    let path = state.join("setup.lock");
+    let file = File::options().write(true).create(true).truncate(false).open(&path).map_err(failed("open", &path))?;
+    if file.try_lock().is_err() {
+        say("waiting for another set-up to end");
+    }
+    let locked = tokio::task::spawn_blocking(move || file.lock().map(|()| file)).await.map_err(io::Error::from);
+    locked.and_then(|locked| locked).map_err(failed("lock", &path))
+}
+
+/// The first Python that is new enough: `python3`, then the versioned names.
+async fn find_python() -> Result<PathBuf, SetupError> {
+    let mut found = Vec::new();
+    for name in ["python3", "python3.13", "python3.12", "python3.11"] {
+        let Ok(path) = which::which(name) else { continue };
+        match python_version(&path).await {
+            Some(version) if version >= PYTHON_AT_LEAST => return Ok(path),
+            Some((major, minor)) => found.push(format!("{name} is {major}.{minor}")),
+            None => found.push(format!("{name} does not run")),
+        }
+    }
+    let found = if found.is_empty() { "no python3 is in PATH".to_owned() } else { found.join(", ") };
+    Err(SetupError::NoPython { found })
+}
+
+async fn python_version(python: &Path) -> Option<(u32, u32)> {
+    let script = "import sys; print(*sys.version_info[:2])";
+    let asked = Command::new(python).args(["-c", script]).stdin(Stdio::null()).kill_on_drop(true).output();
+    let answer = tokio::time::timeout(Duration::from_secs(30), asked).await.ok()?.ok()?;
+    let text = String::from_utf8(answer.stdout).ok()?;
+    let (major, minor) = text.trim().split_once(' ')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
+async fn run_step(program: &Path, args: &[&str], venv: &Path, log: &Path, forgiving: bool) -> Result<(), SetupError> {
+    let out = File::options().append(true).open(log).map_err(failed("open", log))?;
+    let err = out.try_clone().map_err(failed("open", log))?;
+    let mut command = Command::new(program);
+    command.args(args).env("VIRTUAL_ENV", venv).env_remove("PYTHONDONTWRITEBYTECODE").env_remove("PYTHONHOME");
+    command.stdin(Stdio::null()).stdout(out).stderr(err).kill_on_drop(true);
+    let ended = command.status().await.map_err(failed("execute", program))?;
+    // A few files of MassGen's dependencies are templates that no Python compiles; the rest is compiled all the same.
+    if ended.success() || forgiving {
+        return Ok(());
+    }
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let last = text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("(nothing)").to_owned();
+    let step = format!("{} {}", program.display(), args.join(" "));
+    Err(SetupError::Step { step, log: log.to_owned(), last })
+}
+
+fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SetupError {
+    let path = path.to_owned();
+    move |source| SetupError::Io { operation, path, source }
+}

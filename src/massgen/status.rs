@@ -1,0 +1,302 @@
+//! status.json (MassGen 0.1.12 to 0.1.97) → `Digest`. Patient: a field of a wrong type, an unknown word or a missing
+//! branch gives less and never fails the rest; only a text that is no JSON at all gives nothing, and then the last
+//! good digest stays. It never takes a word of the file for the outcome of a run.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::text;
+use crate::run::{AgentDigest, AgentState, Digest, Finish};
+
+/// The most of status.json that is read, in bytes. It grows with every answer without bound; past this it is left alone.
+pub const MOST_BYTES: u64 = 64 << 20;
+/// The longest error text that a digest keeps, in characters.
+const ERROR_CHARS: usize = 300;
+/// The longest word (agent, label, phase) that a digest keeps, in characters.
+const WORD_CHARS: usize = 64;
+/// The most agents that a digest keeps.
+const MOST_AGENTS: usize = 64;
+
+/// The text is not JSON: torn in the middle of a write (two threads of MassGen share one temporary file), or not there yet.
+#[derive(Debug, thiserror::Error)]
+#[error("status.json is torn")]
+pub struct Torn(#[source] serde_json::Error);
+
+/// Reads one status.json.
+pub fn digest(bytes: &[u8]) -> Result<Digest, Torn> {
+    match serde_json::from_slice::<Status>(bytes) {
+        Ok(status) => Ok(status.into_digest()),
+        // Python writes NaN and Infinity, which are no JSON.
+        Err(_) => serde_json::from_slice::<Status>(&without_nan(bytes)).map(Status::into_digest).map_err(Torn),
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct Status {
+    #[serde(default)]
+    finish_reason: Soft<String>,
+    #[serde(default)]
+    costs: Soft<Costs>,
+    #[serde(default)]
+    coordination: Soft<Coordination>,
+    #[serde(default)]
+    agents: Soft<Agents>,
+    #[serde(default)]
+    results: Soft<Results>,
+}
+
+#[derive(Default, serde::Deserialize)]
+#[serde(default)]
+struct Costs {
+    total_estimated_cost: Soft<f64>,
+    total_input_tokens: Soft<f64>,
+    total_output_tokens: Soft<f64>,
+}
+
+#[derive(Default, serde::Deserialize)]
+#[serde(default)]
+struct Coordination {
+    phase: Soft<String>,
+}
+
+#[derive(Default, serde::Deserialize)]
+#[serde(default)]
+struct Results {
+    votes: Soft<BTreeMap<String, Soft<u32>>>,
+    winner: Soft<String>,
+}
+
+#[derive(Default, serde::Deserialize)]
+#[serde(default)]
+struct Agent {
+    status: Soft<String>,
+    answer_count: Soft<u32>,
+    latest_answer_label: Soft<String>,
+    vote_cast: Soft<Vote>,
+    error: Soft<AgentError>,
+    token_usage: Soft<Usage>,
+    reliability: Soft<Reliability>,
+}
+
+#[derive(Default, serde::Deserialize)]
+#[serde(default)]
+struct Vote {
+    voted_for_label: Soft<String>,
+}
+
+#[derive(Default, serde::Deserialize)]
+#[serde(default)]
+struct AgentError {
+    message: Soft<String>,
+}
+
+#[derive(Default, serde::Deserialize)]
+#[serde(default)]
+struct Usage {
+    input_tokens: Soft<f64>,
+    output_tokens: Soft<f64>,
+    estimated_cost: Soft<f64>,
+}
+
+#[derive(Default, serde::Deserialize)]
+#[serde(default)]
+struct Reliability {
+    enforcement_attempts: Soft<Vec<Soft<Attempt>>>,
+}
+
+#[derive(Default, serde::Deserialize)]
+#[serde(default)]
+struct Attempt {
+    reason: Soft<String>,
+    error_message: Soft<String>,
+}
+
+impl Status {
+    fn into_digest(self) -> Digest {
+        let agents = self.agents.0.unwrap_or_default().0;
+        let first_error = agents.iter().find_map(|(_, agent)| agent.first_error());
+        let agents: Vec<AgentDigest> = agents.into_iter().map(|(id, agent)| agent.into_digest(&id)).collect();
+        let costs = self.costs.0.unwrap_or_default();
+        let results = self.results.0.unwrap_or_default();
+        let tokens = total(&costs.total_input_tokens, &costs.total_output_tokens);
+        Digest {
+            phase: self.coordination.0.and_then(|c| c.phase.word()),
+            votes: standing(results.votes.0.unwrap_or_default(), &agents),
+            winner: results.winner.word(),
+            cost_usd: money(&costs.total_estimated_cost),
+            tokens: tokens.or_else(|| agents.iter().map(|agent| agent.tokens).sum()),
+            finish: self.finish_reason.0.as_deref().map(finish),
+            first_error,
+            agents,
+        }
+    }
+}
+
+impl Agent {
+    fn first_error(&self) -> Option<String> {
+        let attempts = self.reliability.0.as_ref()?.enforcement_attempts.0.as_ref()?;
+        let of_api = |attempt: &&Attempt| attempt.reason.0.as_deref() == Some("api_error");
+        let attempt = attempts.iter().filter_map(|attempt| attempt.0.as_ref()).find(of_api)?;
+        attempt.error_message.0.as_deref().map(|message| text::line(message, ERROR_CHARS))
+    }
+
+    fn into_digest(self, id: &str) -> AgentDigest {
+        let usage = self.token_usage.0.unwrap_or_default();
+        AgentDigest {
+            id: text::line(id, WORD_CHARS),
+            state: self.status.0.as_deref().map(agent_state).unwrap_or_default(),
+            answers: self.answer_count.0.unwrap_or_default(),
+            label: self.latest_answer_label.word(),
+            vote: self.vote_cast.0.and_then(|vote| vote.voted_for_label.word()),
+            error: self.error.0.and_then(|error| error.message.0).map(|message| text::line(&message, ERROR_CHARS)),
+            tokens: total(&usage.input_tokens, &usage.output_tokens),
+            cost_usd: money(&usage.estimated_cost),
+        }
+    }
+}
+
+/// `results.votes` keeps votes for answers that newer ones have replaced; those are left out.
+fn standing(votes: BTreeMap<String, Soft<u32>>, agents: &[AgentDigest]) -> BTreeMap<String, u32> {
+    let stands = |label: &str| agents.iter().any(|agent| agent.label.as_deref() == Some(label));
+    let counted = votes.into_iter().filter_map(|(label, count)| Some((text::line(&label, WORD_CHARS), count.0?)));
+    counted.filter(|(label, count)| *count > 0 && stands(label)).collect()
+}
+
+fn total(input: &Soft<f64>, output: &Soft<f64>) -> Option<u64> {
+    let count = |value: f64| if value.is_finite() && value >= 0.0 { Some(value as u64) } else { None };
+    Some(count(input.0?)?.saturating_add(count(output.0?)?))
+}
+
+/// MassGen writes 0.0 for a model without a price, so that 0 means unknown.
+fn money(cost: &Soft<f64>) -> Option<f64> {
+    cost.0.filter(|cost| cost.is_finite() && *cost > 0.0)
+}
+
+fn finish(word: &str) -> Finish {
+    match word {
+        "in_progress" => Finish::InProgress,
+        "completed" => Finish::Completed,
+        "timeout" => Finish::Timeout,
+        "error" => Finish::Error,
+        _ => Finish::Unknown,
+    }
+}
+
+fn agent_state(word: &str) -> AgentState {
+    match word {
+        "waiting" => AgentState::Working,
+        "streaming" => AgentState::Thinking,
+        "answered" => AgentState::Answered,
+        "voted" | "completed" => AgentState::Voted,
+        "restarting" => AgentState::Restarting,
+        "error" => AgentState::Failed,
+        "timeout" => AgentState::TimedOut,
+        _ => AgentState::Unknown,
+    }
+}
+
+/// A field that is taken where it has the expected type and is absent otherwise.
+struct Soft<T>(Option<T>);
+
+impl<T> Default for Soft<T> {
+    fn default() -> Soft<T> {
+        Soft(None)
+    }
+}
+
+impl<'de, T: DeserializeOwned> Deserialize<'de> for Soft<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Soft<T>, D::Error> {
+        let raw = <&RawValue>::deserialize(deserializer)?;
+        Ok(Soft(serde_json::from_str(raw.get()).ok()))
+    }
+}
+
+impl Soft<String> {
+    fn word(self) -> Option<String> {
+        self.0.filter(|word| !word.is_empty()).map(|word| text::line(&word, WORD_CHARS))
+    }
+}
+
+/// The agents in the order of the file, which is the order of the config and numbers the labels.
+#[derive(Default)]
+struct Agents(Vec<(String, Agent)>);
+
+impl<'de> Deserialize<'de> for Agents {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Agents, D::Error> {
+        struct InOrder;
+        impl<'de> Visitor<'de> for InOrder {
+            type Value = Agents;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("agents by id")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Agents, M::Error> {
+                let mut agents = Vec::new();
+                while let Some((id, agent)) = map.next_entry::<String, Soft<Agent>>()? {
+                    if agents.len() < MOST_AGENTS {
+                        agents.push((id, agent.0.unwrap_or_default()));
+                    }
+                }
+                Ok(Agents(agents))
+            }
+        }
+        deserializer.deserialize_map(InOrder)
+    }
+}
+
+/// The text with `NaN`, `Infinity` and `-Infinity` outside of strings turned into `null`.
+fn without_nan(bytes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes.len());
+    let (mut rest, mut quoted) = (bytes, false);
+    while let Some(&byte) = rest.first() {
+        let word = [&b"NaN"[..], b"Infinity", b"-Infinity"].into_iter().find(|word| !quoted && rest.starts_with(word));
+        let step = match (byte, word) {
+            (_, Some(word)) => word.len(),
+            (b'\\', None) if quoted => rest.len().min(2),
+            (_, None) => 1,
+        };
+        out.extend_from_slice(if word.is_some() { b"null" } else { &rest[..step] });
+        quoted ^= byte == b'"';
+        rest = &rest[step..];
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wrong_types_give_less_and_never_fail() {
+        let text = br#"{"finish_reason": 7, "costs": {"total_estimated_cost": "much", "total_input_tokens": 3, "total_output_tokens": 4},
+            "coordination": [], "agents": {"b": {"status": "answered", "answer_count": -1}, "a": 5, "c": {"status": "dreaming"}},
+            "results": {"votes": {"x": "y"}, "winner": "b"}}"#;
+        let digest = digest(text).expect("is JSON");
+        let names: Vec<_> = digest.agents.iter().map(|agent| agent.id.as_str()).collect();
+        assert_eq!(names, ["b", "a", "c"], "in the order of the file");
+        assert_eq!((digest.tokens, digest.cost_usd), (Some(7), None));
+        assert_eq!(digest.agents[0].state, AgentState::Answered);
+        assert_eq!(digest.agents[2].state, AgentState::Unknown);
+        assert_eq!(digest.winner.as_deref(), Some("b"));
+    }
+
+    #[test]
+    fn nan_is_read_as_unknown() {
+        let text = br#"{"costs": {"total_estimated_cost": NaN, "total_input_tokens": 1, "total_output_tokens": 2},
+            "results": {"winner": "NaN \" -Infinity", "votes": {"a": Infinity}}, "x": -Infinity}"#;
+        let digest = digest(text).expect("read");
+        assert_eq!((digest.cost_usd, digest.tokens), (None, Some(3)));
+        assert_eq!(digest.winner.as_deref(), Some("NaN \" -Infinity"));
+    }
+
+    #[test]
+    fn no_json_is_torn() {
+        for text in ["", "{", "{\"a\": 1}}", "7", "null"] {
+            assert!(digest(text.as_bytes()).is_err(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Run folders on disk: create, load, list; the only room that writes run records.
+//! It knows formats, whole-file writes and locks; it never starts, signals or judges a process.
+
+mod format;
+mod lock;
+mod whole;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::run::{BadRunId, RunId, RunRecord, RunSpec, RunState, StopAsk};
+
+pub use lock::RunLock;
+pub use whole::{Durability, write_whole};
+
+/// The state folder: private, shared by every server of a user.
+#[derive(Debug, Clone)]
+pub struct StateFolder {
+    root: PathBuf,
+}
+
+/// One run's folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunFolder {
+    path: PathBuf,
+}
+
+/// Something about a run record went wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// The operating system refused.
+    #[error("cannot {operation} `{}`", path.display())]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// A record is not one that any version of ours writes.
+    #[error("`{}` is not a run record", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// Where it departs.
+        source: serde_json::Error,
+    },
+    /// There is no such run.
+    #[error("there is no run `{0}`")]
+    Unknown(RunId),
+}
+
+impl RegistryError {
+    fn io(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RegistryError {
+        let path = path.to_owned();
+        move |source| RegistryError::Io { operation, path, source }
+    }
+}
+
+impl StateFolder {
+    /// Opens the state folder, and makes it, for its owner alone, where it is missing.
+    pub fn open(root: &Path) -> Result<StateFolder, RegistryError> {
+        let folder = StateFolder { root: root.to_owned() };
+        private_folder(root)?;
+        private_folder(&folder.runs())?;
+        Ok(folder)
+    }
+
+    /// Where the state folder is.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn runs(&self) -> PathBuf {
+        self.root.join("runs")
+    }
+
+    /// Where a run's folder is, whether it exists or not.
+    pub fn folder(&self, id: &RunId) -> RunFolder {
+        RunFolder { path: self.runs().join(id.as_str()) }
+    }
+
+    /// A name that no run has yet.
+    pub fn fresh_id(&self) -> Result<RunId, RegistryError> {
+        loop {
+            let mut bytes = [0; 5];
+            getrandom::fill(&mut bytes)
+                .map_err(io::Error::from)
+                .map_err(RegistryError::io("draw a name in", &self.root))?;
+            let id = RunId::from_bytes(bytes);
+            if !self.folder(&id).path.exists() {
+                return Ok(id);
+            }
+        }
+    }
+
+    /// Puts a run on disk: its folder appears whole, with its spec synced and its lock held by the returned handle, or not
+    /// at all. A crash before the rename leaves a folder whose name begins with a dot, which no listing shows.
+    pub fn create(&self, spec: &RunSpec) -> Result<(RunFolder, RunLock), RegistryError> {
+        let draft = RunFolder { path: self.runs().join(format!(".new-{}", spec.id)) };
+        private_folder(&draft.path)?;
+        for part in ["logs", "work"] {
+            private_folder(&draft.path.join(part))?;
+        }
+        let lock = RunLock::create(&draft.lock()).map_err(RegistryError::io("lock", &draft.lock()))?;
+        draft.write(&draft.spec(), &format::spec_to_json(spec), Durability::Synced)?;
+        let folder = self.folder(&spec.id);
+        std::fs::rename(&draft.path, &folder.path).map_err(RegistryError::io("name", &folder.path))?;
+        whole::sync_folder(&self.runs()).map_err(RegistryError::io("sync", &self.runs()))?;
+        Ok((folder, lock))
+    }
+
+    /// A run's record by its name.
+    pub fn load(&self, id: &RunId) -> Result<RunRecord, RegistryError> {
+        let folder = self.folder(id);
+        if !folder.spec().exists() {
+            return Err(RegistryError::Unknown(id.clone()));
+        }
+        folder.load()
+    }
+
+    /// The names of all runs, the newest first (by the time their spec was written, which is never rewritten).
+    pub fn list(&self) -> Result<Vec<RunId>, RegistryError> {
+        let entries = std::fs::read_dir(self.runs()).map_err(RegistryError::io("list", &self.runs()))?;
+        let mut found: Vec<_> = entries.flatten().filter_map(|entry| self.dated(entry.file_name().to_str()?)).collect();
+        found.sort_by(|a, b| b.cmp(a));
+        Ok(found.into_iter().map(|(_, id)| id).collect())
+    }
+
+    fn dated(&self, name: &str) -> Option<(std::time::SystemTime, RunId)> {
+        let id: RunId = name.parse().ok()?;
+        let made = self.folder(&id).spec().metadata().ok()?.modified().ok()?;
+        Some((made, id))
+    }
+}
+
+impl RunFolder {
+    /// Takes a path for a run's folder, as a supervisor is told it.
+    pub fn at(path: &Path) -> Result<RunFolder, BadRunId> {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        name.parse::<RunId>().map(|_| RunFolder { path: path.to_owned() })
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// `lock`: held by the supervisor for as long as it lives.
+    pub fn lock(&self) -> PathBuf {
+        self.path.join("lock")
+    }
+
+    /// `config.yaml`: the effective config, where one had to be written.
+    pub fn config(&self) -> PathBuf {
+        self.path.join("config.yaml")
+    }
+
+    /// `bin`: a link to the folder of the MassGen program, first in the run's PATH; it marks the run's processes.
+    pub fn bin(&self) -> PathBuf {
+        self.path.join("bin")
+    }
+
+    /// `work`: MassGen's working folder, unless the project is.
+    pub fn work(&self) -> PathBuf {
+        self.path.join("work")
+    }
+
+    /// `logs`: where MassGen puts its log folder.
+    pub fn logs(&self) -> PathBuf {
+        self.path.join("logs")
+    }
+
+    /// `supervisor.log`: what the supervisor has to say about itself.
+    pub fn supervisor_log(&self) -> PathBuf {
+        self.path.join("supervisor.log")
+    }
+
+    fn spec(&self) -> PathBuf {
+        self.path.join("spec.json")
+    }
+
+    fn run(&self) -> PathBuf {
+        self.path.join("run.json")
+    }
+
+    fn stop(&self) -> PathBuf {
+        self.path.join("stop.json")
+    }
+
+    /// The run as it is on disk now. Where there is no `run.json` yet, nothing of it has run yet.
+    pub fn load(&self) -> Result<RunRecord, RegistryError> {
+        let spec = format::spec_from_json(&self.read(&self.spec())?).map_err(|source| self.bad(self.spec(), source))?;
+        match self.read(&self.run()) {
+            Ok(bytes) => format::run_from_json(spec, &bytes).map_err(|source| self.bad(self.run(), source)),
+            Err(RegistryError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Ok(format::not_begun(spec))
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    /// Writes `run.json` whole. Only the holder of the run's lock may, which the handle proves.
+    pub fn save(&self, record: &RunRecord, _held: &RunLock, durability: Durability) -> Result<(), RegistryError> {
+        debug_assert!(!matches!(record.state, RunState::Unknown(_)), "a newer format is never written back");
+        self.write(&self.run(), &format::run_to_json(record), durability)
+    }
+
+    /// Asks for a stop. The first request stands; a later one changes nothing.
+    pub fn ask_stop(&self, ask: &StopAsk) -> Result<(), RegistryError> {
+        if self.stop().exists() {
+            return Ok(());
+        }
+        self.write(&self.stop(), &format::stop_to_json(ask), Durability::Synced)
+    }
+
+    /// The stop that was asked for, if any. A request that cannot be read is still one.
+    pub fn stop_asked(&self) -> Option<StopAsk> {
+        self.read(&self.stop()).ok().map(|bytes| format::stop_from_json(&bytes))
+    }
+
+    fn read(&self, path: &Path) -> Result<Vec<u8>, RegistryError> {
+        std::fs::read(path).map_err(RegistryError::io("read", path))
+    }
+
+    fn write(&self, path: &Path, bytes: &[u8], durability: Durability) -> Result<(), RegistryError> {
+        write_whole(path, bytes, durability).map_err(RegistryError::io("write", path))
+    }
+
+    fn bad(&self, path: PathBuf, source: serde_json::Error) -> RegistryError {
+        RegistryError::Format { path, source }
+    }
+}
+
+fn private_folder(path: &Path) -> Result<(), RegistryError> {
+    use std::os::unix::fs::DirBuilderExt;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(RegistryError::io("make the folder", path))
+}

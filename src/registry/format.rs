@@ -1,0 +1,318 @@
+//! The formats on disk, version 1: spec.json, run.json, stop.json. Types of their own, converted by hand at this border.
+//! They read the future as far as it goes: an unknown word becomes `Unknown` or is passed over, never an error.
+
+mod ending;
+mod moment;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use self::ending::EndingFile;
+use self::moment::{MarkFile, MomentFile};
+use crate::run::{
+    AgentDigest, AgentState, ConfigChoice, Context, Digest, Finish, Mode, RunRecord, RunSpec, RunState, StopAsk,
+    StopCause,
+};
+
+/// The version that this program writes.
+const VERSION: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct SpecFile {
+    version: u32,
+    id: String,
+    created: jiff::Timestamp,
+    question: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    config_file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rehearsal: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    group: Option<String>,
+    timeout_s: f64,
+    mode: String,
+    context: String,
+    project: PathBuf,
+    program: PathBuf,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RunFile {
+    version: u32,
+    seq: u64,
+    state: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    leader: Option<MarkFile>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stop_cause: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stop_reason: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    started: Option<MomentFile>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    log_dir: Option<PathBuf>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    digest: Option<DigestFile>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ending: Option<EndingFile>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct DigestFile {
+    phase: Option<String>,
+    agents: Vec<AgentFile>,
+    votes: BTreeMap<String, u32>,
+    winner: Option<String>,
+    cost_usd: Option<f64>,
+    tokens: Option<u64>,
+    finish: Option<String>,
+    first_error: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct AgentFile {
+    id: String,
+    state: String,
+    answers: u32,
+    label: Option<String>,
+    vote: Option<String>,
+    error: Option<String>,
+    tokens: Option<u64>,
+    cost_usd: Option<f64>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StopFile {
+    version: u32,
+    #[serde(default)]
+    grace_s: f64,
+    #[serde(default)]
+    reason: Option<String>,
+    #[serde(default = "yes")]
+    tree: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+pub(super) fn spec_to_json(spec: &RunSpec) -> Vec<u8> {
+    let (config_file, rehearsal) = match &spec.config {
+        ConfigChoice::File(path) => (Some(path.clone()), None),
+        ConfigChoice::Rehearsal(name) => (None, Some(name.clone())),
+    };
+    json(&SpecFile {
+        version: VERSION,
+        id: spec.id.to_string(),
+        created: spec.created,
+        question: spec.question.clone(),
+        config_file,
+        rehearsal,
+        group: spec.group.clone(),
+        timeout_s: spec.timeout.as_secs_f64(),
+        mode: word(MODES, spec.mode),
+        context: word(CONTEXTS, spec.context),
+        project: spec.project.clone(),
+        program: spec.program.clone(),
+    })
+}
+
+pub(super) fn spec_from_json(bytes: &[u8]) -> Result<RunSpec, serde_json::Error> {
+    let file: SpecFile = serde_json::from_slice(bytes)?;
+    let config = match (file.config_file, file.rehearsal) {
+        (_, Some(name)) => ConfigChoice::Rehearsal(name),
+        (Some(path), None) => ConfigChoice::File(path),
+        (None, None) => return Err(serde::de::Error::missing_field("config_file")),
+    };
+    Ok(RunSpec {
+        id: file.id.parse().map_err(serde::de::Error::custom)?,
+        created: file.created,
+        question: file.question,
+        config,
+        group: file.group,
+        timeout: seconds(file.timeout_s),
+        mode: meaning(MODES, &file.mode).unwrap_or_default(),
+        context: meaning(CONTEXTS, &file.context).unwrap_or_default(),
+        project: file.project,
+        program: file.program,
+    })
+}
+
+/// A run whose folder exists and of which nothing has run yet.
+pub(super) fn not_begun(spec: RunSpec) -> RunRecord {
+    let state = RunState::Starting { leader: None };
+    RunRecord { spec, version: VERSION, seq: 0, state, digest: None, started: None, log_dir: None }
+}
+
+pub(super) fn run_to_json(record: &RunRecord) -> Vec<u8> {
+    let (state, stop, ending) = match &record.state {
+        RunState::Starting { .. } => ("starting", None, None),
+        RunState::Running { .. } => ("running", None, None),
+        RunState::Stopping { cause, .. } => ("stopping", Some(cause), None),
+        RunState::Ended(ending) => ("ended", None, Some(EndingFile::from(ending))),
+        RunState::Unknown(word) => (word.as_str(), None, None),
+    };
+    json(&RunFile {
+        version: VERSION,
+        seq: record.seq,
+        state: state.to_owned(),
+        leader: record.state.leader().map(MarkFile::from),
+        stop_cause: stop.map(|cause| cause_word(cause).to_owned()),
+        stop_reason: stop.and_then(cause_reason),
+        started: record.started.as_ref().map(MomentFile::from),
+        log_dir: record.log_dir.clone(),
+        digest: record.digest.as_ref().map(digest_to_file),
+        ending,
+    })
+}
+
+pub(super) fn run_from_json(spec: RunSpec, bytes: &[u8]) -> Result<RunRecord, serde_json::Error> {
+    let file: RunFile = serde_json::from_slice(bytes)?;
+    let leader = file.leader.map(Into::into);
+    let state = match (file.state.as_str(), leader, file.ending) {
+        ("starting", leader, _) => RunState::Starting { leader },
+        ("running", Some(leader), _) => RunState::Running { leader },
+        ("stopping", Some(leader), _) => {
+            let cause = cause_meaning(file.stop_cause.as_deref(), file.stop_reason);
+            RunState::Stopping { leader, cause }
+        }
+        ("ended", _, Some(ending)) => RunState::Ended(ending.into()),
+        (other, _, _) => RunState::Unknown(other.to_owned()),
+    };
+    Ok(RunRecord {
+        spec,
+        version: file.version,
+        seq: file.seq,
+        state,
+        digest: file.digest.map(digest_from_file),
+        started: file.started.map(Into::into),
+        log_dir: file.log_dir,
+    })
+}
+
+pub(super) fn stop_to_json(ask: &StopAsk) -> Vec<u8> {
+    let grace_s = ask.grace.as_secs_f64();
+    json(&StopFile { version: VERSION, grace_s, reason: ask.reason.clone(), tree: ask.tree })
+}
+
+/// A request that cannot be read asks for the gentlest stop there is by default.
+pub(super) fn stop_from_json(bytes: &[u8]) -> StopAsk {
+    match serde_json::from_slice::<StopFile>(bytes) {
+        Ok(file) => StopAsk { grace: seconds(file.grace_s), reason: file.reason, tree: file.tree },
+        Err(_) => StopAsk { grace: Duration::from_secs(5), reason: None, tree: true },
+    }
+}
+
+fn digest_to_file(digest: &Digest) -> DigestFile {
+    let agents = digest.agents.iter().map(|agent| AgentFile {
+        id: agent.id.clone(),
+        state: word(AGENT_STATES, agent.state),
+        answers: agent.answers,
+        label: agent.label.clone(),
+        vote: agent.vote.clone(),
+        error: agent.error.clone(),
+        tokens: agent.tokens,
+        cost_usd: agent.cost_usd,
+    });
+    DigestFile {
+        phase: digest.phase.clone(),
+        agents: agents.collect(),
+        votes: digest.votes.clone(),
+        winner: digest.winner.clone(),
+        cost_usd: digest.cost_usd,
+        tokens: digest.tokens,
+        finish: digest.finish.map(|finish| word(FINISHES, finish)),
+        first_error: digest.first_error.clone(),
+    }
+}
+
+fn digest_from_file(file: DigestFile) -> Digest {
+    let agents = file.agents.into_iter().map(|agent| AgentDigest {
+        id: agent.id,
+        state: meaning(AGENT_STATES, &agent.state).unwrap_or(AgentState::Unknown),
+        answers: agent.answers,
+        label: agent.label,
+        vote: agent.vote,
+        error: agent.error,
+        tokens: agent.tokens,
+        cost_usd: agent.cost_usd,
+    });
+    Digest {
+        phase: file.phase,
+        agents: agents.collect(),
+        votes: file.votes,
+        winner: file.winner,
+        cost_usd: file.cost_usd,
+        tokens: file.tokens,
+        finish: file.finish.map(|word| meaning(FINISHES, &word).unwrap_or(Finish::Unknown)),
+        first_error: file.first_error,
+    }
+}
+
+const MODES: &[(&str, Mode)] = &[("full", Mode::Full), ("quick", Mode::Quick)];
+const CONTEXTS: &[(&str, Context)] = &[("none", Context::None), ("read", Context::Read), ("write", Context::Write)];
+const FINISHES: &[(&str, Finish)] = &[
+    ("in_progress", Finish::InProgress),
+    ("completed", Finish::Completed),
+    ("timeout", Finish::Timeout),
+    ("error", Finish::Error),
+    ("unknown", Finish::Unknown),
+];
+const AGENT_STATES: &[(&str, AgentState)] = &[
+    ("working", AgentState::Working),
+    ("thinking", AgentState::Thinking),
+    ("answered", AgentState::Answered),
+    ("voted", AgentState::Voted),
+    ("restarting", AgentState::Restarting),
+    ("failed", AgentState::Failed),
+    ("timed_out", AgentState::TimedOut),
+    ("unknown", AgentState::Unknown),
+];
+
+/// The word for a value, from a table that holds every value.
+fn word<T: PartialEq>(table: &[(&str, T)], value: T) -> String {
+    table.iter().find(|(_, known)| *known == value).map(|(word, _)| (*word).to_owned()).unwrap_or_default()
+}
+
+fn meaning<T: Copy>(table: &[(&str, T)], word: &str) -> Option<T> {
+    table.iter().find(|(known, _)| *known == word).map(|(_, value)| *value)
+}
+
+fn cause_word(cause: &StopCause) -> &'static str {
+    match cause {
+        StopCause::Asked { .. } => "asked",
+        StopCause::Deadline => "deadline",
+        StopCause::Budget => "budget",
+    }
+}
+
+fn cause_reason(cause: &StopCause) -> Option<String> {
+    match cause {
+        StopCause::Asked { reason } => reason.clone(),
+        StopCause::Deadline | StopCause::Budget => None,
+    }
+}
+
+fn cause_meaning(word: Option<&str>, reason: Option<String>) -> StopCause {
+    match word {
+        Some("deadline") => StopCause::Deadline,
+        Some("budget") => StopCause::Budget,
+        Some(_) | None => StopCause::Asked { reason },
+    }
+}
+
+/// Seconds as a duration; what no duration can be (negative, not a number) is none.
+fn seconds(value: f64) -> Duration {
+    Duration::try_from_secs_f64(value).unwrap_or_default()
+}
+
+/// Our own types always serialise: they hold no map with keys that are not text.
+fn json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec_pretty(value).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

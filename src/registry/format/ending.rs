@@ -1,0 +1,176 @@
+//! An ending as run.json holds it.
+
+use serde::{Deserialize, Serialize};
+
+use super::moment::MomentFile;
+use super::{meaning, seconds, word};
+use crate::run::{AnswerFact, AnswerSource, Ending, Exit, Force, Outcome, Problem, StopReport, Survivor};
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct EndingFile {
+    outcome: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    problem: Option<ProblemFile>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    exit_code: Option<i32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    exit_signal: Option<i32>,
+    #[serde(default)]
+    never_started: bool,
+    at: MomentFile,
+    took_s: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    answer: Option<AnswerFile>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stop: Option<StopReportFile>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ProblemFile {
+    code: String,
+    message: String,
+    hint: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct AnswerFile {
+    agent: String,
+    chars: u64,
+    partial: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StopReportFile {
+    took_s: f64,
+    force: String,
+    processes: u32,
+    survivors: Vec<SurvivorFile>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SurvivorFile {
+    pid: u32,
+    name: String,
+}
+
+const FORCES: &[(&str, Force)] =
+    &[("none", Force::None), ("interrupt", Force::Interrupt), ("terminate", Force::Terminate), ("kill", Force::Kill)];
+
+impl From<&Ending> for EndingFile {
+    fn from(ending: &Ending) -> EndingFile {
+        let (outcome, problem, reason) = match &ending.outcome {
+            Outcome::Succeeded => ("succeeded", None, None),
+            Outcome::Failed(problem) => ("failed", Some(problem), None),
+            Outcome::TimedOut { ours: true } => ("timed_out", None, None),
+            Outcome::TimedOut { ours: false } => ("timed_out_by_massgen", None, None),
+            Outcome::OverBudget => ("over_budget", None, None),
+            Outcome::Killed { reason, problem } => ("killed", problem.as_ref(), reason.clone()),
+            Outcome::Lost => ("lost", None, None),
+        };
+        let (exit_code, exit_signal) = match ending.exit {
+            Exit::Code(code) => (Some(code), None),
+            Exit::Signal(signal) => (None, Some(signal)),
+            Exit::NeverStarted | Exit::Unknown => (None, None),
+        };
+        EndingFile {
+            outcome: outcome.to_owned(),
+            problem: problem.map(ProblemFile::from),
+            reason,
+            exit_code,
+            exit_signal,
+            never_started: ending.exit == Exit::NeverStarted,
+            at: MomentFile::from(&ending.at),
+            took_s: ending.took.as_secs_f64(),
+            answer: ending.answer.as_ref().map(AnswerFile::from),
+            stop: ending.stop.as_ref().map(StopReportFile::from),
+        }
+    }
+}
+
+impl From<EndingFile> for Ending {
+    fn from(file: EndingFile) -> Ending {
+        let exit = match (file.exit_code, file.exit_signal) {
+            (Some(code), _) => Exit::Code(code),
+            (None, Some(signal)) => Exit::Signal(signal),
+            (None, None) if file.never_started => Exit::NeverStarted,
+            (None, None) => Exit::Unknown,
+        };
+        Ending {
+            outcome: outcome(&file.outcome, file.problem.map(Problem::from), file.reason),
+            exit,
+            at: file.at.into(),
+            took: seconds(file.took_s),
+            answer: file.answer.map(AnswerFact::from),
+            stop: file.stop.map(StopReport::from),
+        }
+    }
+}
+
+/// An outcome that a newer version knows and this one does not is a failure that says so.
+fn outcome(word: &str, problem: Option<Problem>, reason: Option<String>) -> Outcome {
+    match word {
+        "succeeded" => Outcome::Succeeded,
+        "timed_out" => Outcome::TimedOut { ours: true },
+        "timed_out_by_massgen" => Outcome::TimedOut { ours: false },
+        "over_budget" => Outcome::OverBudget,
+        "killed" => Outcome::Killed { reason, problem },
+        "lost" => Outcome::Lost,
+        other => Outcome::Failed(problem.unwrap_or_else(|| Problem {
+            code: "unknown_outcome".to_owned(),
+            message: format!("the run ended as `{other}`, which this version does not know"),
+            hint: "read the answer with read_result; update massgen-mcp to see more".to_owned(),
+        })),
+    }
+}
+
+impl From<&Problem> for ProblemFile {
+    fn from(problem: &Problem) -> ProblemFile {
+        ProblemFile { code: problem.code.clone(), message: problem.message.clone(), hint: problem.hint.clone() }
+    }
+}
+
+impl From<ProblemFile> for Problem {
+    fn from(file: ProblemFile) -> Problem {
+        Problem { code: file.code, message: file.message, hint: file.hint }
+    }
+}
+
+impl From<&AnswerFact> for AnswerFile {
+    fn from(answer: &AnswerFact) -> AnswerFile {
+        let partial = answer.source == AnswerSource::Partial;
+        AnswerFile { agent: answer.agent.clone(), chars: answer.chars, partial }
+    }
+}
+
+impl From<AnswerFile> for AnswerFact {
+    fn from(file: AnswerFile) -> AnswerFact {
+        let source = if file.partial { AnswerSource::Partial } else { AnswerSource::Final };
+        AnswerFact { agent: file.agent, chars: file.chars, source }
+    }
+}
+
+impl From<&StopReport> for StopReportFile {
+    fn from(report: &StopReport) -> StopReportFile {
+        let survivors = report.survivors.iter().map(|s| SurvivorFile { pid: s.pid, name: s.name.clone() });
+        StopReportFile {
+            took_s: report.took.as_secs_f64(),
+            force: word(FORCES, report.force),
+            processes: report.processes,
+            survivors: survivors.collect(),
+        }
+    }
+}
+
+impl From<StopReportFile> for StopReport {
+    fn from(file: StopReportFile) -> StopReport {
+        let survivors = file.survivors.into_iter().map(|s| Survivor { pid: s.pid, name: s.name });
+        StopReport {
+            took: seconds(file.took_s),
+            force: meaning(FORCES, &file.force).unwrap_or(Force::Kill),
+            processes: file.processes,
+            survivors: survivors.collect(),
+        }
+    }
+}

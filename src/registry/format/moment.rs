@@ -1,0 +1,43 @@
+//! Moments and process marks as run.json holds them.
+
+use serde::{Deserialize, Serialize};
+
+use crate::run::{Moment, ProcessMark};
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct MomentFile {
+    wall: jiff::Timestamp,
+    boot_ms: u64,
+    boot_id: String,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct MarkFile {
+    pid: u32,
+    start_ticks: u64,
+    boot_id: String,
+}
+
+impl From<&Moment> for MomentFile {
+    fn from(moment: &Moment) -> MomentFile {
+        MomentFile { wall: moment.wall, boot_ms: moment.boot_ms, boot_id: moment.boot_id.clone() }
+    }
+}
+
+impl From<MomentFile> for Moment {
+    fn from(file: MomentFile) -> Moment {
+        Moment { wall: file.wall, boot_ms: file.boot_ms, boot_id: file.boot_id }
+    }
+}
+
+impl From<&ProcessMark> for MarkFile {
+    fn from(mark: &ProcessMark) -> MarkFile {
+        MarkFile { pid: mark.pid, start_ticks: mark.start_ticks, boot_id: mark.boot_id.clone() }
+    }
+}
+
+impl From<MarkFile> for ProcessMark {
+    fn from(file: MarkFile) -> ProcessMark {
+        ProcessMark { pid: file.pid, start_ticks: file.start_ticks, boot_id: file.boot_id }
+    }
+}

@@ -1,0 +1,116 @@
+//! Every state reads back as itself, and the fixtures of every version stay readable for ever.
+
+use super::*;
+use crate::run::{
+    AnswerFact, AnswerSource, Ending, Exit, Force, Moment, Outcome, Problem, ProcessMark, StopReport, Survivor,
+};
+
+fn spec() -> RunSpec {
+    RunSpec {
+        id: "mg-00000000".parse().expect("id"),
+        created: "2026-11-23T15:00:00Z".parse().expect("time"),
+        question: "What is 6*7?\n".to_owned(),
+        config: ConfigChoice::File("/project/two.yaml".into()),
+        group: Some("trial".to_owned()),
+        timeout: Duration::from_millis(1_500),
+        mode: Mode::Quick,
+        context: Context::Read,
+        project: "/project".into(),
+        program: "/venv/bin/massgen".into(),
+    }
+}
+
+fn moment() -> Moment {
+    Moment { wall: "2026-11-23T15:00:01Z".parse().expect("time"), boot_ms: 7, boot_id: "b".to_owned() }
+}
+
+fn mark() -> ProcessMark {
+    ProcessMark { pid: 42, start_ticks: 4_242, boot_id: "b".to_owned() }
+}
+
+fn problem() -> Problem {
+    Problem { code: "crashed".to_owned(), message: "m".to_owned(), hint: "h".to_owned() }
+}
+
+fn ending(outcome: Outcome, exit: Exit) -> RunState {
+    let survivors = vec![Survivor { pid: 9, name: "sleep".to_owned() }];
+    let stop = StopReport { took: Duration::from_millis(250), force: Force::Kill, processes: 7, survivors };
+    let answer = AnswerFact { agent: "a".to_owned(), chars: 12, source: AnswerSource::Partial };
+    let took = Duration::from_secs(3);
+    RunState::Ended(Ending { outcome, exit, at: moment(), took, answer: Some(answer), stop: Some(stop) })
+}
+
+fn states() -> Vec<RunState> {
+    let asked = StopCause::Asked { reason: Some("enough".to_owned()) };
+    let killed = Outcome::Killed { reason: Some("enough".to_owned()), problem: Some(problem()) };
+    vec![
+        RunState::Starting { leader: None },
+        RunState::Starting { leader: Some(mark()) },
+        RunState::Running { leader: mark() },
+        RunState::Stopping { leader: mark(), cause: asked },
+        RunState::Stopping { leader: mark(), cause: StopCause::Deadline },
+        RunState::Stopping { leader: mark(), cause: StopCause::Budget },
+        ending(Outcome::Succeeded, Exit::Code(0)),
+        ending(Outcome::Failed(problem()), Exit::NeverStarted),
+        ending(Outcome::TimedOut { ours: true }, Exit::Signal(15)),
+        ending(Outcome::TimedOut { ours: false }, Exit::Code(0)),
+        ending(Outcome::OverBudget, Exit::Signal(9)),
+        ending(killed, Exit::Signal(9)),
+        ending(Outcome::Lost, Exit::Unknown),
+    ]
+}
+
+fn record(state: RunState) -> RunRecord {
+    let agent = AgentDigest {
+        id: "a".to_owned(),
+        state: AgentState::Voted,
+        label: Some("agent1.1".to_owned()),
+        ..AgentDigest::default()
+    };
+    let digest = Digest { agents: vec![agent], finish: Some(Finish::Timeout), tokens: Some(3), ..Digest::default() };
+    RunRecord {
+        spec: spec(),
+        version: VERSION,
+        seq: 5,
+        state,
+        digest: Some(digest),
+        started: Some(moment()),
+        log_dir: Some("logs/log_1".into()),
+    }
+}
+
+#[test]
+fn a_spec_reads_back_as_itself() {
+    let rehearsal = RunSpec { config: ConfigChoice::Rehearsal("@rehearsal".to_owned()), group: None, ..spec() };
+    for spec in [spec(), rehearsal] {
+        assert_eq!(spec_from_json(&spec_to_json(&spec)).expect("reads"), spec);
+    }
+}
+
+#[test]
+fn every_state_reads_back_as_itself() {
+    for state in states() {
+        let record = record(state);
+        assert_eq!(run_from_json(spec(), &run_to_json(&record)).expect("reads"), record);
+    }
+}
+
+#[test]
+fn the_fixtures_of_version_1_stay_readable() {
+    let spec = spec_from_json(include_bytes!("../../../tests/data/records/v1/spec.json")).expect("spec");
+    let run = run_from_json(spec, include_bytes!("../../../tests/data/records/v1/run.json")).expect("run");
+    assert_eq!(run, record(ending(Outcome::Failed(problem()), Exit::Code(1))));
+    let stop = stop_from_json(include_bytes!("../../../tests/data/records/v1/stop.json"));
+    assert_eq!(stop, StopAsk { grace: Duration::from_secs(5), reason: Some("enough".to_owned()), tree: false });
+}
+
+#[test]
+fn the_future_is_read_as_far_as_it_goes() {
+    let text = br#"{"version": 9, "seq": 2, "state": "hibernating", "dreams": [1], "digest": {"phase": "x", "agents": [
+        {"id": "a", "state": "dreaming", "answers": 1, "mood": 3}], "votes": {}, "finish": "review"}}"#;
+    let record = run_from_json(spec(), text).expect("reads");
+    assert_eq!(record.state, RunState::Unknown("hibernating".to_owned()));
+    assert_eq!(record.version, 9);
+    let digest = record.digest.expect("digest");
+    assert_eq!((digest.agents[0].state, digest.finish), (AgentState::Unknown, Some(Finish::Unknown)));
+}

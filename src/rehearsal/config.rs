@@ -1,0 +1,209 @@
+//! A rehearsal as a config: `@rehearsal[/directive]*` stands for a whole MassGen config whose models are scripted.
+//!
+//! A directive is for every agent, or for one when its letter stands before it (`b:status=500`). Pure: the YAML is text, and
+//! who writes it where is another room's affair.
+
+use super::script::{Script, ScriptError, malformed, shown};
+
+const NAME: &str = "@rehearsal";
+const LETTERS: [char; 5] = ['a', 'b', 'c', 'd', 'e'];
+const USUAL_AGENTS: usize = 2;
+
+/// Whether a `config` argument names the rehearsal: `@rehearsal` or `@rehearsal/...`.
+#[must_use]
+pub fn is_rehearsal(config: &str) -> bool {
+    config.strip_prefix(NAME).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Checks the directives of `@rehearsal/...` without an endpoint, so that a typo is refused before anything starts.
+///
+/// # Errors
+///
+/// When the name is not the rehearsal's, or a directive is unknown, malformed or for an agent that is not there.
+pub fn check(name: &str) -> Result<(), ScriptError> {
+    cast(name).map(|_| ())
+}
+
+/// The YAML of a MassGen config for `@rehearsal[/directive]*` against an endpoint: two agents, or `agents=N` of them.
+///
+/// # Errors
+///
+/// As [`check`].
+pub fn config(name: &str, base_url: &str) -> Result<String, ScriptError> {
+    let scripts = cast(name)?;
+    let mut yaml =
+        String::from("# A rehearsal: every model here is scripted and answers from this machine.\nagents:\n");
+    for (letter, script) in LETTERS.iter().zip(&scripts) {
+        yaml.push_str(&agent(*letter, script, base_url));
+    }
+    if scripts.iter().any(|script| script.command.is_some()) {
+        yaml.push_str(ORCHESTRATOR);
+    }
+    Ok(yaml)
+}
+
+/// MassGen refuses an agent with a `cwd` unless the orchestrator has these two.
+const ORCHESTRATOR: &str = "\
+orchestrator:
+  snapshot_storage: snapshots
+  agent_temporary_workspace: temp_workspaces
+";
+
+/// One script for each agent, in the order of their letters.
+fn cast(name: &str) -> Result<Vec<Script>, ScriptError> {
+    if !is_rehearsal(name) {
+        return Err(ScriptError::NotRehearsal { name: shown(name), expected: NAME });
+    }
+    let directives: Vec<&str> = name.split('/').skip(1).collect();
+    let count = agents(&directives)?;
+    let mut scripts: Vec<Script> = LETTERS[..count].iter().map(|letter| usual(*letter)).collect();
+    for directive in directives.iter().filter(|directive| !directive.starts_with("agents=")) {
+        direct(&mut scripts, directive)?;
+    }
+    Ok(scripts)
+}
+
+fn usual(letter: char) -> Script {
+    Script { label: Some(format!("agent_{letter}")), ..Script::default() }
+}
+
+fn agents(directives: &[&str]) -> Result<usize, ScriptError> {
+    let asked = directives.iter().rev().find_map(|directive| Some((directive, directive.strip_prefix("agents=")?)));
+    let Some((directive, value)) = asked else {
+        return Ok(USUAL_AGENTS);
+    };
+    let count = value.parse().ok().filter(|count| (1..=LETTERS.len()).contains(count));
+    count.ok_or_else(|| malformed(directive, "a number from 1 to 5"))
+}
+
+fn direct(scripts: &mut [Script], directive: &str) -> Result<(), ScriptError> {
+    let Some((letter, own)) = addressed(directive) else {
+        return scripts.iter_mut().try_for_each(|script| script.direct(directive));
+    };
+    let agents = scripts.len();
+    let index = LETTERS.iter().position(|known| *known == letter);
+    match index.and_then(|index| scripts.get_mut(index)) {
+        Some(script) => script.direct(own),
+        None => Err(ScriptError::NoSuchAgent { directive: shown(directive), agents }),
+    }
+}
+
+/// `b:hang` is `hang` for the agent with the letter b.
+fn addressed(directive: &str) -> Option<(char, &str)> {
+    let (letter, own) = directive.split_once(':')?;
+    let mut letters = letter.chars();
+    let letter = letters.next().filter(char::is_ascii_lowercase)?;
+    letters.next().is_none().then_some((letter, own))
+}
+
+fn agent(letter: char, script: &Script, base_url: &str) -> String {
+    let mut yaml = format!(
+        "  - id: agent_{letter}
+    backend:
+      type: chatcompletion
+      model: \"{script}\"
+      base_url: \"{base_url}\"
+"
+    );
+    if script.command.is_some() {
+        yaml.push_str(&shell(letter));
+    }
+    yaml
+}
+
+/// What gives an agent a shell tool and nothing that must be fetched first.
+///
+/// MassGen adds a file server that `npx` downloads to every agent with a `cwd`, also under `exclude_file_operation_mcps` (which
+/// only spares us the workspace tools), unless a server of that name is there already. One without a `type` passes MassGen's
+/// validation, takes the place, and is left out when the servers are started.
+fn shell(letter: char) -> String {
+    format!(
+        "      cwd: ws_{letter}
+      enable_mcp_command_line: true
+      command_line_execution_mode: local
+      exclude_file_operation_mcps: true
+      mcp_servers:
+        - name: filesystem
+          args: []
+"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rehearsal::script::Manner;
+
+    const URL: &str = "http://127.0.0.1:8/v1";
+
+    #[test]
+    fn the_rehearsal_is_known_by_its_name() {
+        for name in ["@rehearsal", "@rehearsal/", "@rehearsal/hang", "@rehearsal/nonsense"] {
+            assert!(is_rehearsal(name), "{name}");
+        }
+        for name in ["", "rehearsal", "@rehearsals", "@rehearsal.yaml", "@examples/rehearsal", "./@rehearsal"] {
+            assert!(!is_rehearsal(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_usual_config_is_two_agents_and_no_more() {
+        let expected = "\
+# A rehearsal: every model here is scripted and answers from this machine.
+agents:
+  - id: agent_a
+    backend:
+      type: chatcompletion
+      model: \"rehearsal/name=agent_a\"
+      base_url: \"http://127.0.0.1:8/v1\"
+  - id: agent_b
+    backend:
+      type: chatcompletion
+      model: \"rehearsal/name=agent_b\"
+      base_url: \"http://127.0.0.1:8/v1\"
+";
+        assert_eq!(config("@rehearsal", URL).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_letter_gives_a_directive_to_one_agent() {
+        let scripts = cast("@rehearsal/b:status=500/delay=1/agents=3/c:delay=2").unwrap();
+        let manners: Vec<Manner> = scripts.iter().map(|script| script.manner).collect();
+        let delays: Vec<f64> = scripts.iter().map(|script| script.delay.as_secs_f64()).collect();
+        assert_eq!(manners, [Manner::Willing, Manner::Refuses(500), Manner::Willing]);
+        assert_eq!(delays, [1.0, 1.0, 2.0]);
+    }
+
+    #[test]
+    fn a_command_brings_a_shell_for_its_agent_only() {
+        let yaml = config("@rehearsal/b:command=echo%20%24%7BHOME%7D", URL).unwrap();
+        let (first, second) = yaml.split_once("agent_b").unwrap();
+        assert!(!first.contains("cwd"), "{yaml}");
+        assert!(second.contains("cwd: ws_b") && second.contains("enable_mcp_command_line: true"), "{yaml}");
+        assert!(yaml.ends_with(ORCHESTRATOR) && !yaml.contains('$'), "{yaml}");
+    }
+
+    #[test]
+    fn a_typo_is_refused() {
+        let refused = [
+            "@rehearsal/",
+            "@rehearsal/hnag",
+            "@rehearsal/c:hang",
+            "@rehearsal/agents=0",
+            "@rehearsal/agents=6",
+            "@rehearsal/agents",
+            "@rehearsal/a:agents=2",
+            "@rehearsal/A:hang",
+            "@rehearsal/ab:hang",
+            "@rehearsal/z:hang",
+            "@rehearsal/b:",
+            "rehearsal",
+        ];
+        for name in refused {
+            let error = check(name).unwrap_err();
+            assert!(!error.to_string().is_empty(), "{name}");
+        }
+        assert!(matches!(check("@rehearsal/c:hang"), Err(ScriptError::NoSuchAgent { agents: 2, .. })));
+        assert_eq!(check("@rehearsal/agents=3/c:hang"), Ok(()));
+    }
+}

@@ -1,0 +1,139 @@
+//! Our words for a run: its name, what was asked, the states it passes through, its ending, its digest.
+//! Pure: nothing here reads a clock, a file or a process, and nothing here knows a wire or disk format.
+
+mod digest;
+mod id;
+mod state;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+pub use digest::{AgentDigest, AgentState, Digest, Finish};
+pub use id::{BadRunId, RunId};
+pub use state::{
+    AnswerFact, AnswerSource, Ending, Exit, Force, Leader, Outcome, Problem, ProcessMark, RunState, StopAsk, StopCause,
+    StopReport, Survivor,
+};
+
+/// What was asked for: resolved, checked and never changed afterwards (`spec.json`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunSpec {
+    /// The run's name, which is also its folder's.
+    pub id: RunId,
+    /// When the run was asked for, by the wall clock.
+    pub created: Timestamp,
+    /// The whole question, never empty.
+    pub question: String,
+    /// What MassGen is to be configured with.
+    pub config: ConfigChoice,
+    /// A label that joins runs.
+    pub group: Option<String>,
+    /// How long the run may take from the start of its process to its end.
+    pub timeout: Duration,
+    /// Whether agents vote.
+    pub mode: Mode,
+    /// What the agents get of the project folder.
+    pub context: Context,
+    /// The project folder: absolute; relative paths in a config are meant from here.
+    pub project: PathBuf,
+    /// The MassGen program: an absolute path to an executable file.
+    pub program: PathBuf,
+}
+
+/// Which configuration a run uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ConfigChoice {
+    /// A config file, by its absolute path.
+    File(PathBuf),
+    /// The built-in rehearsal, by the name it was asked for (`@rehearsal…`).
+    Rehearsal(String),
+}
+
+/// How the agents work together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// Answers, votes, a presented answer.
+    #[default]
+    Full,
+    /// One answer per agent, no votes.
+    Quick,
+}
+
+/// What the agents get of the project folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Context {
+    /// Nothing: the run works in a folder of its own.
+    #[default]
+    None,
+    /// They may read it.
+    Read,
+    /// They may read and change it.
+    Write,
+}
+
+/// A run as it is on disk at one moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunRecord {
+    /// What was asked.
+    pub spec: RunSpec,
+    /// The format that the record was written in; a newer one than ours is shown but never written back.
+    pub version: u32,
+    /// Counts the changes that a waiter wants to hear of; grows by one at each.
+    pub seq: u64,
+    /// Where the run is.
+    pub state: RunState,
+    /// The newest good digest of MassGen's status.json.
+    pub digest: Option<Digest>,
+    /// When the supervisor started, where the start was seen.
+    pub started: Option<Moment>,
+    /// MassGen's log folder of this run, relative to the run's folder.
+    pub log_dir: Option<PathBuf>,
+}
+
+/// One moment by two clocks: the wall clock may jump, the boot clock is worth nothing after a restart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Moment {
+    /// By the wall clock.
+    pub wall: Timestamp,
+    /// Milliseconds since boot, the machine's sleep included.
+    pub boot_ms: u64,
+    /// Which boot `boot_ms` belongs to.
+    pub boot_id: String,
+}
+
+impl Moment {
+    /// The time from here to `later`: by the boot clock when both saw the same boot, else by the wall clock,
+    /// and never negative.
+    pub fn until(&self, later: &Moment) -> Duration {
+        if self.boot_id == later.boot_id {
+            return Duration::from_millis(later.boot_ms.saturating_sub(self.boot_ms));
+        }
+        Duration::try_from(later.wall.duration_since(self.wall)).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn moment(wall_s: i64, boot_ms: u64, boot: &str) -> Moment {
+        let wall = Timestamp::from_second(wall_s).expect("in range");
+        Moment { wall, boot_ms, boot_id: boot.to_owned() }
+    }
+
+    #[test]
+    fn within_one_boot_the_wall_clock_may_jump() {
+        let start = moment(1_000, 5_000, "a");
+        let a_day_back = moment(1_000 - 86_400, 8_500, "a");
+        assert_eq!(start.until(&a_day_back), Duration::from_millis(3_500));
+    }
+
+    #[test]
+    fn across_boots_only_the_wall_clock_counts_and_never_backwards() {
+        let start = moment(1_000, 5_000, "a");
+        assert_eq!(start.until(&moment(1_060, 10, "b")), Duration::from_secs(60));
+        assert_eq!(start.until(&moment(900, 10, "b")), Duration::ZERO);
+    }
+}

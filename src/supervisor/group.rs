@@ -1,0 +1,205 @@
+//! The processes of a run: who they are, how they are signalled, how they are reaped. The only file that knows signals.
+//! A signal goes through a pidfd to a process whose identity was proven while that pidfd was open; a number alone, from
+//! disk or from an older look, is never signalled.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use procfs::process::Process;
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, WaitStatus};
+
+use crate::clock;
+use crate::registry::{RunFolder, RunLock};
+use crate::run::{Exit, ProcessMark};
+
+/// What a process is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// SIGINT: end politely.
+    Interrupt,
+    /// SIGTERM: end now.
+    Terminate,
+    /// SIGKILL.
+    Kill,
+}
+
+/// A process as one look at /proc saw it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Who it is.
+    pub mark: ProcessMark,
+    /// Its parent's pid at the look.
+    pub parent: u32,
+    /// Its process group at the look, where it is known.
+    pub group: Option<u32>,
+    /// Its name, as the kernel has it (15 bytes at most).
+    pub name: String,
+}
+
+/// The processes under a supervisor.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Family {
+    /// Those of the run itself.
+    pub own: Vec<Member>,
+    /// Supervisors of runs that this run started.
+    pub nested: Vec<Member>,
+    /// All that those supervise.
+    pub below: Vec<Member>,
+}
+
+impl Family {
+    /// Every process.
+    pub fn all(&self) -> impl Iterator<Item = &Member> {
+        self.own.iter().chain(&self.nested).chain(&self.below)
+    }
+}
+
+/// The mark of a living process, to know it again.
+pub fn mark(pid: u32) -> Option<ProcessMark> {
+    let stat = Process::new(pid.cast_signed()).ok()?.stat().ok()?;
+    Some(ProcessMark { pid, start_ticks: stat.starttime, boot_id: clock::boot_id().to_owned() })
+}
+
+/// Sends an order to exactly this process; `false` where it is gone, or its pid belongs to another by now.
+pub fn order(mark: &ProcessMark, order: Order) -> bool {
+    let signal = match order {
+        Order::Interrupt => Signal::INT,
+        Order::Terminate => Signal::TERM,
+        Order::Kill => Signal::KILL,
+    };
+    let Some(pid) = Pid::from_raw(mark.pid.cast_signed()) else { return false };
+    let Ok(handle) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else { return false };
+    // While the handle is open its process keeps the pid, so that what /proc says of the pid is said of the handle.
+    self::mark(mark.pid).as_ref() == Some(mark) && rustix::process::pidfd_send_signal(&handle, signal).is_ok()
+}
+
+/// Every process below `root`, however it changed its session: as child subreaper, `root` inherits the orphans.
+pub fn family(root: u32) -> Family {
+    let everyone = look();
+    let mut family = Family::default();
+    let mut children: HashMap<u32, Vec<&Member>> = HashMap::new();
+    for member in &everyone {
+        children.entry(member.parent).or_default().push(member);
+    }
+    let mut open: Vec<(u32, bool)> = vec![(root, false)];
+    while let Some((parent, in_nested)) = open.pop() {
+        for member in children.get(&parent).into_iter().flatten() {
+            let is_nested = !in_nested && supervises(member.mark.pid).is_some();
+            open.push((member.mark.pid, in_nested || is_nested));
+            let place = if in_nested {
+                &mut family.below
+            } else if is_nested {
+                &mut family.nested
+            } else {
+                &mut family.own
+            };
+            place.push((*member).clone());
+        }
+    }
+    family
+}
+
+/// The processes that carry a run's mark (its `bin` folder as the first entry of PATH), wherever they live: for a run whose
+/// supervisor is gone. Only processes of the same user are seen.
+pub fn marked(bin: &Path) -> Vec<Member> {
+    let first_in_path = |member: &Member| path_entries(member.mark.pid).first().is_some_and(|entry| entry == bin);
+    look().into_iter().filter(first_in_path).collect()
+}
+
+fn path_entries(pid: u32) -> Vec<PathBuf> {
+    let environment = Process::new(pid.cast_signed()).and_then(|process| process.environ()).unwrap_or_default();
+    let path = environment.get(std::ffi::OsStr::new("PATH")).cloned().unwrap_or_default();
+    std::env::split_paths(&path).collect()
+}
+
+/// The run that a process supervises: `supervise FOLDER` on its command line, and the lock of that folder held.
+fn supervises(pid: u32) -> Option<RunFolder> {
+    let line = Process::new(pid.cast_signed()).ok()?.cmdline().ok()?;
+    let folder = line.get(1).filter(|verb| *verb == "supervise").and(line.get(2))?;
+    let folder = RunFolder::at(Path::new(folder)).ok()?;
+    RunLock::try_take(&folder.lock()).ok()?.is_none().then_some(folder)
+}
+
+/// All living processes; the dead that nobody has reaped yet are left out.
+fn look() -> Vec<Member> {
+    let boot_id = clock::boot_id();
+    let all = procfs::process::all_processes().into_iter().flatten().flatten();
+    let stats = all.filter_map(|process| process.stat().ok()).filter(|stat| !matches!(stat.state, 'Z' | 'X'));
+    stats
+        .map(|stat| Member {
+            mark: ProcessMark {
+                pid: stat.pid.unsigned_abs(),
+                start_ticks: stat.starttime,
+                boot_id: boot_id.to_owned(),
+            },
+            parent: stat.ppid.unsigned_abs(),
+            group: Some(stat.pgrp.unsigned_abs()),
+            name: stat.comm,
+        })
+        .collect()
+}
+
+/// Reaps every child that has ended: a subreaper that did not would collect the dead of the whole run.
+pub fn reap() -> Vec<(u32, Exit)> {
+    std::iter::from_fn(|| rustix::process::wait(WaitOptions::NOHANG).ok().flatten())
+        .filter_map(|(pid, status)| Some((pid.as_raw_nonzero().get().unsigned_abs(), exit(status)?)))
+        .collect()
+}
+
+fn exit(status: WaitStatus) -> Option<Exit> {
+    status.exit_status().map(Exit::Code).or_else(|| status.terminating_signal().map(Exit::Signal))
+}
+
+/// Counts the processes that were ever seen, each once.
+#[derive(Debug, Default)]
+pub struct Census(HashSet<(u32, u64)>);
+
+impl Census {
+    /// Adds all of a family.
+    pub fn add(&mut self, family: &Family) {
+        self.0.extend(family.all().map(|member| (member.mark.pid, member.mark.start_ticks)));
+    }
+
+    /// How many there were.
+    pub fn count(&self) -> u32 {
+        u32::try_from(self.0.len()).unwrap_or(u32::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn a_stranger_with_the_same_pid_is_not_signalled() {
+        let mut child = Command::new("sleep").arg("60").spawn().expect("sleep");
+        let own = mark(child.id()).expect("lives");
+        let earlier = ProcessMark { start_ticks: own.start_ticks.wrapping_sub(1), ..own.clone() };
+        let before_boot = ProcessMark { boot_id: "another".to_owned(), ..own.clone() };
+        assert!(!order(&earlier, Order::Kill));
+        assert!(!order(&before_boot, Order::Kill));
+        assert!(child.try_wait().expect("asked").is_none(), "it lives");
+        assert!(order(&own, Order::Kill));
+        child.wait().expect("wait");
+        assert!(!order(&own, Order::Kill), "gone");
+    }
+
+    #[test]
+    fn a_family_is_all_descendants_and_the_mark_finds_them_too() {
+        let bin = tempfile::tempdir().expect("temp");
+        let path = format!("{}:{}", bin.path().display(), std::env::var("PATH").expect("PATH"));
+        let mut child =
+            Command::new("sh").args(["-c", "sleep 60 & sleep 60; true"]).env("PATH", path).spawn().expect("sh");
+        let of_child = || family(child.id()).own;
+        while of_child().iter().filter(|member| member.name == "sleep").count() < 2 {
+            std::thread::yield_now();
+        }
+        let marked = marked(bin.path());
+        assert_eq!(marked.len(), 3, "{marked:?}");
+        assert!(family(child.id()).nested.is_empty());
+        let everyone: Vec<_> = marked.into_iter().map(|member| member.mark).collect();
+        assert!(everyone.iter().all(|mark| order(mark, Order::Kill)));
+        child.wait().expect("wait");
+    }
+}

@@ -1,0 +1,108 @@
+//! A run whose supervisor died: what is left of it is ended, and the record says `lost`.
+//! Whoever looks first does it, holding the run's lock; only processes that are provably the run's are touched.
+
+use std::time::{Duration, Instant};
+
+use super::group::{self, Member, Order};
+use crate::clock;
+use crate::massgen::answers;
+use crate::massgen::files::RunFiles;
+use crate::massgen::layout::Layout;
+use crate::massgen::pages;
+use crate::registry::{Durability, RegistryError, RunFolder, RunLock};
+use crate::run::{AnswerFact, Ending, Exit, Force, Outcome, Problem, RunRecord, RunState, StopReport, Survivor};
+
+/// Between SIGTERM (which the kernel sent MassGen when its supervisor died) and SIGKILL to what is left.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How long SIGKILL is given to be seen.
+const LAST_LOOK: Duration = Duration::from_secs(5);
+
+/// Ends what is left of a run whose supervisor is gone and writes its ending, unless somebody is alive to do it (`None`).
+/// It blocks for up to seven seconds, normally for none.
+pub fn bury(folder: &RunFolder) -> Result<Option<RunRecord>, RegistryError> {
+    let path = folder.lock();
+    let taken = RunLock::try_take(&path).map_err(|source| RegistryError::Io { operation: "lock", path, source })?;
+    let Some(lock) = taken else { return Ok(None) };
+    // The supervisor may have written the ending and gone between the look and the lock.
+    let mut record = folder.load()?;
+    if matches!(record.state, RunState::Ended(_) | RunState::Unknown(_)) {
+        return Ok(Some(record));
+    }
+    let never_began = record.started.is_none();
+    let report = sweep(folder, &record);
+    let ending = ending(folder, &record, never_began, report);
+    record.state = RunState::Ended(ending);
+    record.seq += 1;
+    folder.save(&record, &lock, Durability::Synced)?;
+    Ok(Some(record))
+}
+
+fn ending(folder: &RunFolder, record: &RunRecord, never_began: bool, report: StopReport) -> Ending {
+    let at = clock::now();
+    let took = record.started.as_ref().map(|started| started.until(&at)).unwrap_or_default();
+    let outcome = if never_began { Outcome::Failed(interrupted()) } else { Outcome::Lost };
+    let exit = if never_began { Exit::NeverStarted } else { Exit::Unknown };
+    let stop = (report.processes > 0).then_some(report);
+    Ending { outcome, exit, at, took, answer: best_answer(folder, record), stop }
+}
+
+fn interrupted() -> Problem {
+    Problem {
+        code: "start_interrupted".to_owned(),
+        message: "the start was broken off before MassGen ran".to_owned(),
+        hint: "nothing was run and nothing was spent; call run_massgen again".to_owned(),
+    }
+}
+
+fn best_answer(folder: &RunFolder, record: &RunRecord) -> Option<AnswerFact> {
+    let files = RunFiles::open(folder.path()).ok()?;
+    let layout = Layout::find(&files)?;
+    let answer = answers::best(&files, &layout, record.digest.as_ref())?;
+    let (file, _) = files.open_file(&answer.path).ok()?;
+    let chars = pages::count_chars(file).unwrap_or_default();
+    Some(AnswerFact { agent: answer.agent, chars, source: answer.source })
+}
+
+/// All that carries the run's mark, and the leader on record if that pid is still the same process.
+fn members(folder: &RunFolder, record: &RunRecord) -> Vec<Member> {
+    let mut members = group::marked(&folder.bin());
+    let leader = record.state.leader().filter(|leader| group::mark(leader.pid).as_ref() == Some(leader));
+    let known = |leader: &crate::run::Leader| members.iter().any(|member| member.mark == *leader);
+    if let Some(leader) = leader.filter(|leader| !known(leader)) {
+        members.push(Member { mark: leader.clone(), parent: 0, group: None, name: "massgen".to_owned() });
+    }
+    members
+}
+
+fn sweep(folder: &RunFolder, record: &RunRecord) -> StopReport {
+    let begun = Instant::now();
+    let first = members(folder, record);
+    let processes = u32::try_from(first.len()).unwrap_or(u32::MAX);
+    if first.is_empty() {
+        return StopReport { took: begun.elapsed(), force: Force::None, processes, survivors: Vec::new() };
+    }
+    let told = end_all(folder, record, Order::Terminate, PATIENCE);
+    let (force, left) = if told.is_empty() {
+        (Force::Terminate, told)
+    } else {
+        (Force::Kill, end_all(folder, record, Order::Kill, LAST_LOOK))
+    };
+    let survivors = left.into_iter().map(|member| Survivor { pid: member.mark.pid, name: member.name });
+    StopReport { took: begun.elapsed(), force, processes, survivors: survivors.collect() }
+}
+
+/// Sends an order to all and looks until none is left or the time is up; gives those that are left.
+fn end_all(folder: &RunFolder, record: &RunRecord, order: Order, wait: Duration) -> Vec<Member> {
+    let begun = Instant::now();
+    loop {
+        let left = members(folder, record);
+        let done = left.is_empty() || begun.elapsed() >= wait;
+        if done {
+            return left;
+        }
+        left.iter().for_each(|member| {
+            group::order(&member.mark, order);
+        });
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

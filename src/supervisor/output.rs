@@ -1,0 +1,88 @@
+//! What MassGen prints, kept within bounds: a file and its predecessor, at most twice two megabytes.
+//! The pipe is always drained, so that MassGen never waits for us and never dies of a closed pipe.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe;
+
+/// At this size, in bytes, a file becomes the predecessor and a new one is begun.
+const TURN_AT: u64 = 2 << 20;
+
+/// The name of a log's predecessor.
+pub fn older(path: &Path) -> PathBuf {
+    path.with_extension("old.log")
+}
+
+/// Copies a pipe into `path` until its end, which may come long after the leader's if somebody else holds the pipe.
+pub(super) fn drain(source: impl Into<OwnedFd>, path: PathBuf) -> io::Result<tokio::task::JoinHandle<()>> {
+    let mut source = pipe::Receiver::from_owned_fd(source.into())?;
+    let mut log = Log::create(path)?;
+    Ok(tokio::spawn(async move {
+        let mut buffer = vec![0; 16 << 10];
+        while let Ok(read @ 1..) = source.read(&mut buffer).await {
+            log.keep(&buffer[..read]);
+        }
+    }))
+}
+
+struct Log {
+    path: PathBuf,
+    file: File,
+    size: u64,
+    failed: bool,
+}
+
+impl Log {
+    fn create(path: PathBuf) -> io::Result<Log> {
+        let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+        Ok(Log { path, file, size: 0, failed: false })
+    }
+
+    /// A full disk loses output, never the run; it is said once.
+    fn keep(&mut self, bytes: &[u8]) {
+        if let Err(error) = self.write(bytes)
+            && !self.failed
+        {
+            self.failed = true;
+            tracing::warn!(path = %self.path.display(), %error, "output is lost");
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.size >= TURN_AT {
+            std::fs::rename(&self.path, older(&self.path))?;
+            *self = Log::create(std::mem::take(&mut self.path))?;
+        }
+        self.size += bytes.len() as u64;
+        self.file.write_all(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_flood_stays_within_bounds_and_its_end_is_kept() {
+        let folder = tempfile::tempdir().expect("temp");
+        let path = folder.path().join("stdout.log");
+        let (reader, mut writer) = io::pipe().expect("pipe");
+        let task = drain(reader, path.clone()).expect("drain");
+        let flood = std::thread::spawn(move || {
+            for _ in 0..700 {
+                writer.write_all(&[b'x'; 16 << 10]).expect("never refused");
+            }
+            writer.write_all(b"the end").expect("never refused");
+        });
+        task.await.expect("drained");
+        flood.join().expect("written");
+        let size = |path: &Path| path.metadata().expect("there").len();
+        assert!(size(&path) + size(&older(&path)) <= 2 * (TURN_AT + (16 << 10)));
+        assert!(std::fs::read(&path).expect("read").ends_with(b"the end"));
+    }
+}

@@ -1,0 +1,368 @@
+//! A record → what an agent sees of it. Pure, and bounded whatever MassGen wrote: a brief status of two agents has at most
+//! 300 bytes while nothing is wrong, and twice that with a problem in it. Absent means unknown or not applicable.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::massgen::outcome::signal_name;
+use crate::massgen::text;
+use crate::run::{
+    AgentDigest, AgentState, AnswerSource, ConfigChoice, Context, Ending, Exit, Force, Mode, Moment, Outcome, Problem,
+    RunRecord, RunState, StopCause,
+};
+
+/// The longest agent id, label or phase in a brief status, in bytes.
+const WORD_BYTES: usize = 32;
+/// The most agents that a brief status names.
+const MOST_AGENTS: usize = 8;
+/// The longest message of a problem in a brief status, in characters.
+const BRIEF_MESSAGE: usize = 160;
+/// How much of the question a full status repeats, in characters.
+const QUESTION_CHARS: usize = 200;
+
+/// A run, as check_status and run_massgen show it.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct RunView {
+    /// The run's handle.
+    pub run_id: String,
+    /// starting, running, stopping; or its end: succeeded, failed, timed_out, over_budget, killed, lost.
+    pub state: String,
+    /// initial_answer, enforcement (voting), presentation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub phase: Option<String>,
+    /// Seconds from start to now, or to the end.
+    pub elapsed_s: u64,
+    /// What each agent is at.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub agents: BTreeMap<String, String>,
+    /// Votes by answer label.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub votes: BTreeMap<String, u32>,
+    /// US dollars so far; absent when unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "f64")]
+    pub cost_usd: Option<f64>,
+    /// Input and output tokens so far.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u64")]
+    pub tokens: Option<u64>,
+    /// Whose answer read_result gives.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub winner: Option<String>,
+    /// Length of that answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u64")]
+    pub answer_chars: Option<u64>,
+    /// True: the answer is the best so far, not a final one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "bool")]
+    pub partial: Option<bool>,
+    /// MassGen's exit code or signal. 0 is no success by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub exit: Option<String>,
+    /// Why it was stopped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub reason: Option<String>,
+    /// What went wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "ProblemView")]
+    pub problem: Option<ProblemView>,
+    /// With detail full.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Details")]
+    pub details: Option<Details>,
+}
+
+/// What went wrong, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(inline)]
+pub struct ProblemView {
+    /// A stable word.
+    pub code: String,
+    /// One sentence.
+    pub message: String,
+    /// What to do next.
+    pub hint: String,
+}
+
+/// What only a full status shows.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(inline)]
+pub struct Details {
+    question: String,
+    config: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    group: Option<String>,
+    mode: &'static str,
+    context: &'static str,
+    timeout_s: u64,
+    created: String,
+    folder: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    log_dir: Option<String>,
+    massgen: String,
+    /// Shows the run to a person in a terminal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    viewer: Option<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    agents: BTreeMap<String, AgentView>,
+}
+
+/// One agent in a full status.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(inline)]
+pub struct AgentView {
+    answers: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u64")]
+    tokens: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "f64")]
+    cost_usd: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    error: Option<String>,
+}
+
+/// How a stop went, as kill_run tells it.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct ReceiptView {
+    /// The run's handle.
+    pub run_id: String,
+    /// killed when this stop ended it; another end when it came first; stopping when it is not over yet.
+    pub state: String,
+    /// Seconds from the request to the last look.
+    pub took_s: f64,
+    /// none, SIGINT, SIGTERM or SIGKILL: the strongest that was needed.
+    pub force: &'static str,
+    /// Processes the run had.
+    pub processes: u32,
+    /// Processes that would not die; normally empty.
+    pub survivors: Vec<String>,
+    /// What read_result can still give.
+    pub readable: String,
+}
+
+/// How much of a run is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Detail {
+    /// What answers "how is it going".
+    #[default]
+    Brief,
+    /// With paths, limits, per-agent numbers.
+    Full,
+}
+
+/// What an agent sees of a run at a moment.
+pub fn run(record: &RunRecord, folder: &std::path::Path, detail: Detail, now: &Moment) -> RunView {
+    let digest = record.digest.as_ref();
+    let ending = record.state.ended();
+    let answer = ending.and_then(|ending| ending.answer.as_ref());
+    let elapsed = ending.map(|ending| ending.took).or(record.started.as_ref().map(|started| started.until(now)));
+    RunView {
+        run_id: record.spec.id.to_string(),
+        state: state_word(&record.state),
+        phase: digest.filter(|_| ending.is_none()).and_then(|digest| digest.phase.as_deref()).map(word),
+        elapsed_s: elapsed.unwrap_or_default().as_secs(),
+        agents: digest.map(|digest| agents(&digest.agents)).unwrap_or_default(),
+        votes: digest.map(|digest| votes(&digest.votes)).unwrap_or_default(),
+        cost_usd: digest.and_then(|digest| digest.cost_usd).map(|cost| (cost * 1e6).round() / 1e6),
+        tokens: digest.and_then(|digest| digest.tokens),
+        winner: answer.map(|answer| word(&answer.agent)),
+        answer_chars: answer.map(|answer| answer.chars),
+        partial: answer.filter(|answer| answer.source == AnswerSource::Partial).map(|_| true),
+        exit: ending.and_then(|ending| exit(ending.exit)),
+        reason: stop_reason(&record.state),
+        problem: ending.and_then(|ending| ending_problem(ending, detail)),
+        details: (detail == Detail::Full).then(|| details(record, folder)),
+    }
+}
+
+/// How the stop of a run went.
+pub fn receipt(record: &RunRecord) -> ReceiptView {
+    let ending = record.state.ended();
+    let report = ending.and_then(|ending| ending.stop.as_ref());
+    let survivors = report.map(|report| report.survivors.iter().map(|s| format!("{} {}", s.pid, s.name)).collect());
+    let took = report.map(|report| report.took).unwrap_or_default();
+    ReceiptView {
+        run_id: record.spec.id.to_string(),
+        state: state_word(&record.state),
+        took_s: (took.as_secs_f64() * 1000.0).round() / 1000.0,
+        force: report.map_or("none", |report| force_word(report.force)),
+        processes: report.map(|report| report.processes).unwrap_or_default(),
+        survivors: survivors.unwrap_or_default(),
+        readable: readable(ending),
+    }
+}
+
+fn readable(ending: Option<&Ending>) -> String {
+    match ending {
+        None => "the stop is still under way; call kill_run or check_status again".to_owned(),
+        Some(ending) => match &ending.answer {
+            Some(answer) if answer.source == AnswerSource::Final => {
+                format!("the final answer, {} characters", answer.chars)
+            }
+            Some(answer) => format!("the best answer so far, {} characters", answer.chars),
+            None => "no answer; parts `log` and `errors`".to_owned(),
+        },
+    }
+}
+
+fn state_word(state: &RunState) -> String {
+    match state {
+        RunState::Starting { .. } => "starting",
+        RunState::Running { .. } => "running",
+        RunState::Stopping { .. } => "stopping",
+        RunState::Unknown(word) => word,
+        RunState::Ended(ending) => match &ending.outcome {
+            Outcome::Succeeded => "succeeded",
+            Outcome::Failed(_) => "failed",
+            Outcome::TimedOut { .. } => "timed_out",
+            Outcome::OverBudget => "over_budget",
+            Outcome::Killed { .. } => "killed",
+            Outcome::Lost => "lost",
+        },
+    }
+    .to_owned()
+}
+
+/// The whole word of a run's state, for a person or an agent.
+pub fn state(record: &RunRecord) -> String {
+    state_word(&record.state)
+}
+
+fn agents(all: &[AgentDigest]) -> BTreeMap<String, String> {
+    let mut shown: BTreeMap<String, String> =
+        all.iter().take(MOST_AGENTS).map(|agent| (word(&agent.id), doing(agent))).collect();
+    if all.len() > MOST_AGENTS {
+        shown.insert("others".to_owned(), format!("{} more", all.len() - MOST_AGENTS));
+    }
+    shown
+}
+
+fn doing(agent: &AgentDigest) -> String {
+    let with = |verb: &str, label: &Option<String>| match label {
+        Some(label) => format!("{verb} {}", word(label)),
+        None => verb.to_owned(),
+    };
+    match agent.state {
+        AgentState::Working => "working".to_owned(),
+        AgentState::Thinking => "thinking".to_owned(),
+        AgentState::Answered => with("answered", &agent.label),
+        AgentState::Voted => with("voted", &agent.vote),
+        AgentState::Restarting => "restarting".to_owned(),
+        AgentState::Failed => "failed".to_owned(),
+        AgentState::TimedOut => "timed out".to_owned(),
+        AgentState::Unknown => "unknown".to_owned(),
+    }
+}
+
+fn votes(all: &BTreeMap<String, u32>) -> BTreeMap<String, u32> {
+    all.iter().take(MOST_AGENTS).map(|(label, count)| (word(label), *count)).collect()
+}
+
+/// A word of MassGen's, cut to [`WORD_BYTES`] at a character boundary.
+fn word(text: &str) -> String {
+    let end = (0..=WORD_BYTES.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
+    text[..end].to_owned()
+}
+
+fn exit(exit: Exit) -> Option<String> {
+    match exit {
+        Exit::Code(code) => Some(code.to_string()),
+        Exit::Signal(signal) => Some(signal_name(signal)),
+        Exit::NeverStarted => None,
+        Exit::Unknown => Some("unknown".to_owned()),
+    }
+}
+
+fn stop_reason(state: &RunState) -> Option<String> {
+    match state {
+        RunState::Ended(Ending { outcome: Outcome::Killed { reason, .. }, .. })
+        | RunState::Stopping { cause: StopCause::Asked { reason }, .. } => {
+            reason.as_deref().map(|reason| text::line(reason, 80))
+        }
+        RunState::Ended(_)
+        | RunState::Stopping { .. }
+        | RunState::Starting { .. }
+        | RunState::Running { .. }
+        | RunState::Unknown(_) => None,
+    }
+}
+
+fn ending_problem(ending: &Ending, detail: Detail) -> Option<ProblemView> {
+    let lost = Problem {
+        code: "supervisor_died".to_owned(),
+        message: "the run's supervisor was killed; its end was not seen".to_owned(),
+        hint: "read_result gives the best answer so far; start it again with run_massgen".to_owned(),
+    };
+    let problem = match &ending.outcome {
+        Outcome::Lost => Some(&lost),
+        Outcome::Succeeded
+        | Outcome::Failed(_)
+        | Outcome::TimedOut { .. }
+        | Outcome::OverBudget
+        | Outcome::Killed { .. } => ending.outcome.problem(),
+    }?;
+    let message = match detail {
+        Detail::Brief => text::cut(&problem.message, BRIEF_MESSAGE),
+        Detail::Full => problem.message.clone(),
+    };
+    Some(ProblemView { code: problem.code.clone(), message, hint: problem.hint.clone() })
+}
+
+fn details(record: &RunRecord, folder: &std::path::Path) -> Details {
+    let spec = &record.spec;
+    let agents =
+        record.digest.iter().flat_map(|digest| &digest.agents).map(|agent| (agent.id.clone(), agent_view(agent)));
+    let log_dir = record.log_dir.as_ref().map(|log| folder.join(log).display().to_string());
+    Details {
+        question: text::line(&spec.question, QUESTION_CHARS),
+        config: match &spec.config {
+            ConfigChoice::File(path) => path.display().to_string(),
+            ConfigChoice::Rehearsal(name) => name.clone(),
+        },
+        group: spec.group.clone(),
+        mode: match spec.mode {
+            Mode::Full => "full",
+            Mode::Quick => "quick",
+        },
+        context: match spec.context {
+            Context::None => "none",
+            Context::Read => "read",
+            Context::Write => "write",
+        },
+        timeout_s: spec.timeout.as_secs(),
+        created: spec.created.to_string(),
+        folder: folder.display().to_string(),
+        viewer: log_dir.as_ref().map(|log| format!("{} viewer {log}", spec.program.display())),
+        log_dir,
+        massgen: spec.program.display().to_string(),
+        agents: agents.collect(),
+    }
+}
+
+fn agent_view(agent: &AgentDigest) -> AgentView {
+    AgentView { answers: agent.answers, tokens: agent.tokens, cost_usd: agent.cost_usd, error: agent.error.clone() }
+}
+
+fn force_word(force: Force) -> &'static str {
+    match force {
+        Force::None => "none",
+        Force::Interrupt => "SIGINT",
+        Force::Terminate => "SIGTERM",
+        Force::Kill => "SIGKILL",
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,115 @@
+//! What an agent sees stays small and true for every status that MassGen was seen to write.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::*;
+use crate::massgen::status;
+use crate::run::{AnswerFact, Digest, ProcessMark, RunSpec};
+
+fn spec() -> RunSpec {
+    RunSpec {
+        id: "mg-zzzzzzzz".parse().expect("id"),
+        created: jiff::Timestamp::UNIX_EPOCH,
+        question: "What is 6*7?".to_owned(),
+        config: ConfigChoice::Rehearsal("@rehearsal".to_owned()),
+        group: None,
+        timeout: Duration::from_secs(1800),
+        mode: Mode::Full,
+        context: Context::None,
+        project: "/p".into(),
+        program: "/venv/bin/massgen".into(),
+    }
+}
+
+fn moment(boot_ms: u64) -> Moment {
+    Moment { wall: jiff::Timestamp::UNIX_EPOCH, boot_ms, boot_id: "b".to_owned() }
+}
+
+fn running(digest: Digest) -> RunRecord {
+    let leader = ProcessMark { pid: 1, start_ticks: 1, boot_id: "b".to_owned() };
+    let state = RunState::Running { leader };
+    RunRecord { spec: spec(), version: 1, seq: 1, state, digest: Some(digest), started: Some(moment(0)), log_dir: None }
+}
+
+fn ended(outcome: Outcome, digest: Digest) -> RunRecord {
+    let answer = AnswerFact { agent: "agent_a".to_owned(), chars: 300_000, source: AnswerSource::Partial };
+    let ending = Ending {
+        outcome,
+        exit: Exit::Code(0),
+        at: moment(1),
+        took: Duration::from_secs(1800),
+        answer: Some(answer),
+        stop: None,
+    };
+    RunRecord { state: RunState::Ended(ending), ..running(digest) }
+}
+
+fn brief(record: &RunRecord) -> String {
+    let view = run(record, Path::new("/r"), Detail::Brief, &moment(101_000));
+    serde_json::to_string(&view).expect("JSON")
+}
+
+fn samples() -> Vec<(String, Vec<u8>)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/status");
+    let files = std::fs::read_dir(folder).expect("samples").flatten();
+    files
+        .map(|file| (file.file_name().to_string_lossy().into_owned(), std::fs::read(file.path()).expect("read")))
+        .collect()
+}
+
+#[test]
+fn a_brief_status_of_every_sample_has_at_most_300_bytes() {
+    let mut read = 0;
+    for (name, bytes) in samples() {
+        let Ok(digest) = status::digest(&bytes) else { continue };
+        read += 1;
+        for record in [running(digest.clone()), ended(Outcome::TimedOut { ours: true }, digest)] {
+            let text = brief(&record);
+            assert!(text.len() <= 300, "{name}: {} bytes: {text}", text.len());
+        }
+    }
+    assert_eq!(read, 15, "all but the torn one");
+}
+
+#[test]
+fn however_large_the_file_and_however_long_its_words() {
+    let filler = "x".repeat(2 << 20);
+    let id = "ż".repeat(200);
+    let text = format!(
+        r#"{{"meta": {{"question": "{filler}"}}, "costs": {{"total_estimated_cost": 0.123456789, "total_input_tokens": 9e9, "total_output_tokens": 1}},
+        "coordination": {{"phase": "{id}"}}, "agents": {{"{id}": {{"status": "answered", "latest_answer_label": "agent1.1"}},
+        "b{id}": {{"status": "voted", "vote_cast": {{"voted_for_label": "agent1.1"}}}}}}, "results": {{"votes": {{"agent1.1": 1}}}}}}"#
+    );
+    let record = running(status::digest(text.as_bytes()).expect("JSON"));
+    assert!(brief(&record).len() <= 300, "{}", brief(&record));
+}
+
+#[test]
+fn it_reads_as_the_contract_shows_it() {
+    let text = br#"{"costs": {"total_estimated_cost": 0.0123, "total_input_tokens": 5000, "total_output_tokens": 30},
+        "coordination": {"phase": "enforcement"}, "results": {"votes": {"agent1.1": 1, "agent9.9": 4}},
+        "agents": {"agent_a": {"status": "voted", "latest_answer_label": "agent1.1", "vote_cast": {"voted_for_label": "agent1.1"}},
+            "agent_b": {"status": "answered", "latest_answer_label": "agent2.1"}}}"#;
+    assert_eq!(
+        brief(&running(status::digest(text).expect("JSON"))),
+        r#"{"run_id":"mg-zzzzzzzz","state":"running","phase":"enforcement","elapsed_s":101,"agents":{"agent_a":"voted agent1.1","agent_b":"answered agent2.1"},"votes":{"agent1.1":1},"cost_usd":0.0123,"tokens":5030}"#
+    );
+}
+
+#[test]
+fn the_end_says_what_there_is() {
+    let problem = Problem { code: "crashed".to_owned(), message: "m".repeat(1000), hint: "do it again".to_owned() };
+    let text = brief(&ended(Outcome::Failed(problem), Digest::default()));
+    assert!(text.len() <= 600, "{text}");
+    for part in [
+        r#""state":"failed""#,
+        r#""partial":true"#,
+        r#""answer_chars":300000"#,
+        r#""exit":"0""#,
+        r#""hint":"do it again""#,
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    assert!(brief(&ended(Outcome::Lost, Digest::default())).contains("supervisor_died"));
+}

@@ -1,0 +1,171 @@
+//! Waiting for a change in folders: by inotify; by looking twice a second where that is not to be had (instances or watches
+//! used up). A seat is told that something may have changed, never what: whoever sits there looks again.
+//! It never reads a file. A network file system tells nothing of what other machines change, see the README's limits.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask, Watches};
+use tokio::sync::Notify;
+
+/// How often a seat without inotify is woken.
+const POLL: Duration = Duration::from_millis(500);
+
+/// The house's one watcher, shared by all that wait in this process.
+#[derive(Clone)]
+pub struct Watcher {
+    shared: Arc<Mutex<Shared>>,
+}
+
+struct Shared {
+    /// `None` where inotify is not to be had.
+    watches: Option<Watches>,
+    seats: HashMap<WatchDescriptor, Vec<Arc<Notify>>>,
+}
+
+/// A place to wait at. Folders are added to it; it is left by dropping it.
+pub struct Seat {
+    watcher: Watcher,
+    bell: Arc<Notify>,
+    polled: bool,
+}
+
+impl Watcher {
+    /// A watcher; it needs a runtime, on which one task of it lives.
+    pub fn start() -> Watcher {
+        let inotify = Inotify::init().inspect_err(|error| tracing::warn!(%error, "no inotify: looking twice a second"));
+        let watches = inotify.as_ref().ok().map(Inotify::watches);
+        let watcher = Watcher { shared: Arc::new(Mutex::new(Shared { watches, seats: HashMap::new() })) };
+        if let Ok(inotify) = inotify {
+            let shared = Arc::downgrade(&watcher.shared);
+            tokio::spawn(async move {
+                let Ok(mut events) = inotify.into_event_stream([0; 4096]) else { return };
+                while let Some(Ok(event)) = events.next().await {
+                    let Some(shared) = shared.upgrade() else { return };
+                    lock(&shared).ring(&event.wd, event.mask);
+                }
+            });
+        }
+        watcher
+    }
+
+    /// A new seat, with no folder yet.
+    pub fn seat(&self) -> Seat {
+        Seat { watcher: self.clone(), bell: Arc::new(Notify::new()), polled: false }
+    }
+}
+
+impl Shared {
+    fn ring(&mut self, folder: &WatchDescriptor, mask: EventMask) {
+        if mask.contains(EventMask::Q_OVERFLOW) {
+            self.seats.values().flatten().for_each(|bell| bell.notify_one());
+            return;
+        }
+        self.seats.get(folder).into_iter().flatten().for_each(|bell| bell.notify_one());
+        if mask.contains(EventMask::IGNORED) {
+            self.seats.remove(folder);
+        }
+    }
+
+    /// Adds a folder for a seat; `false` where it cannot be watched.
+    fn add(&mut self, folder: &Path, bell: &Arc<Notify>) -> bool {
+        // Every file that matters is written whole and renamed into place, so that lines added to logs wake nobody.
+        let mask = WatchMask::MOVED_TO | WatchMask::CREATE | WatchMask::DELETE_SELF | WatchMask::ONLYDIR;
+        let Some(Ok(descriptor)) = self.watches.as_mut().map(|watches| watches.add(folder, mask)) else { return false };
+        let bells = self.seats.entry(descriptor).or_default();
+        if !bells.iter().any(|known| Arc::ptr_eq(known, bell)) {
+            bells.push(bell.clone());
+        }
+        true
+    }
+
+    fn leave(&mut self, bell: &Arc<Notify>) {
+        let Some(watches) = self.watches.as_mut() else { return };
+        self.seats.retain(|folder, bells| {
+            bells.retain(|known| !Arc::ptr_eq(known, bell));
+            if bells.is_empty() {
+                // It fails only where the folder is gone already.
+                let _gone = watches.remove(folder.clone());
+            }
+            !bells.is_empty()
+        });
+    }
+}
+
+impl Seat {
+    /// Watches one more folder; a second time changes nothing. A folder that is not there (any more) is none to watch.
+    pub fn add(&mut self, folder: &Path) {
+        if !lock(&self.watcher.shared).add(folder, &self.bell) && folder.is_dir() {
+            self.polled = true;
+        }
+    }
+
+    /// Waits until something may have changed in one of the folders since the last call. Cancel-safe.
+    pub async fn changed(&self) {
+        if !self.polled {
+            return self.bell.notified().await;
+        }
+        tokio::select! {
+            () = self.bell.notified() => {}
+            () = tokio::time::sleep(POLL) => {}
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        lock(&self.watcher.shared).leave(&self.bell);
+    }
+}
+
+/// A panic in another holder leaves the lists whole: each change is a single step.
+fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    #[tokio::test]
+    async fn a_rename_wakes_every_seat_of_the_folder_and_no_other() {
+        let (folder, other) = (tempfile::tempdir().expect("temp"), tempfile::tempdir().expect("temp"));
+        let watcher = Watcher::start();
+        let mut seats = [watcher.seat(), watcher.seat(), watcher.seat()];
+        seats[0].add(folder.path());
+        seats[1].add(folder.path());
+        seats[2].add(other.path());
+        std::fs::write(folder.path().join("draft"), "x").expect("write");
+        std::fs::rename(folder.path().join("draft"), folder.path().join("whole")).expect("rename");
+        for seat in &seats[..2] {
+            tokio::time::timeout(PATIENCE, seat.changed()).await.expect("woken");
+        }
+        let silent = tokio::time::timeout(Duration::ZERO, seats[2].changed()).await;
+        assert!(silent.is_err(), "nothing happened there");
+    }
+
+    #[tokio::test]
+    async fn without_inotify_a_seat_is_woken_all_the_same() {
+        let folder = tempfile::tempdir().expect("temp");
+        let shared = Shared { watches: None, seats: HashMap::new() };
+        let mut seat = Watcher { shared: Arc::new(Mutex::new(shared)) }.seat();
+        seat.add(folder.path());
+        tokio::time::timeout(PATIENCE, seat.changed()).await.expect("woken");
+    }
+
+    #[tokio::test]
+    async fn who_leaves_takes_the_watch_along() {
+        let folder = tempfile::tempdir().expect("temp");
+        let watcher = Watcher::start();
+        let mut seat = watcher.seat();
+        seat.add(folder.path());
+        seat.add(folder.path());
+        drop(seat);
+        assert!(lock(&watcher.shared).seats.is_empty());
+    }
+}
