@@ -13,3 +13,8 @@ pub mod supervisor;
 
 pub mod fleet;
 pub mod view;
+
+pub mod settings;
+
+pub mod commands;
+pub mod server;

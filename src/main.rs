@@ -1,1 +1,116 @@
-fn main() {}
+//! The command line: reads it, composes the rooms, tells errors to people. Nothing else is decided here.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use massgen_mcp::fleet::Fleet;
+use massgen_mcp::registry::StateFolder;
+use massgen_mcp::settings::{Flags, Settings};
+use massgen_mcp::{commands, server, supervisor};
+use tokio::runtime::{Builder, Runtime};
+
+/// An MCP server that lets agents start, follow, read and stop MassGen runs.
+///
+/// Without a command it serves one MCP client on standard input and output.
+#[derive(Parser)]
+#[command(version, about)]
+struct Cli {
+    #[command(flatten)]
+    flags: Flags,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve one MCP client on standard input and output (the default).
+    Serve,
+    /// Put a pinned MassGen into a folder of its own, unless there is one.
+    Setup,
+    /// Show the whole job, offline and for nothing: real MassGen against a scripted model.
+    Demo,
+    /// Own one run to its end (started by the server).
+    #[command(hide = true)]
+    Supervise {
+        /// The run's folder.
+        folder: PathBuf,
+    },
+    /// Become MassGen (started by the supervisor).
+    #[command(hide = true, disable_help_flag = true)]
+    Exec {
+        /// The supervisor's process id.
+        supervisor: u32,
+        /// What to execute.
+        program: PathBuf,
+        /// Its arguments.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Some(Command::Exec { supervisor, program, args }) = cli.command {
+        return exec(supervisor, &program, &args);
+    }
+    log_to_stderr();
+    match run(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            // Nobody may be there to read it; then there is nobody to tell.
+            let _nobody = writeln!(std::io::stderr(), "massgen-mcp: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let me = me()?;
+    if let Some(Command::Supervise { folder }) = cli.command {
+        // One thread, this one: the parent-death signal of MassGen's process is bound to it.
+        let runtime = Builder::new_current_thread().enable_all().build().context("cannot start a runtime")?;
+        return Ok(runtime.block_on(supervisor::supervise(&folder, &me)).map(|()| ExitCode::SUCCESS)?);
+    }
+    let settings = cli.flags.check()?;
+    let runtime = runtime()?;
+    let code = match cli.command.unwrap_or(Command::Serve) {
+        Command::Serve => runtime.block_on(serve(settings, &me)).map(|()| ExitCode::SUCCESS),
+        Command::Setup => Ok(runtime.block_on(commands::setup(&settings))),
+        Command::Demo => Ok(runtime.block_on(commands::demo(&settings, &me))),
+        Command::Supervise { .. } | Command::Exec { .. } => Ok(ExitCode::FAILURE),
+    };
+    // A read of standard input may still be pending, and must not hold the end of the process.
+    runtime.shutdown_background();
+    code
+}
+
+async fn serve(settings: Settings, me: &std::path::Path) -> anyhow::Result<()> {
+    let state = StateFolder::open(&settings.home)?;
+    Ok(server::serve(Fleet::new(state, me), settings).await?)
+}
+
+fn runtime() -> anyhow::Result<Runtime> {
+    Builder::new_multi_thread().worker_threads(2).enable_all().build().context("cannot start a runtime")
+}
+
+/// This program, also after its file was replaced by a newer one while it ran.
+fn me() -> anyhow::Result<PathBuf> {
+    let me = std::env::current_exe().context("cannot find this program's own file")?;
+    Ok(if me.exists() { me } else { PathBuf::from("/proc/self/exe") })
+}
+
+fn exec(supervisor: u32, program: &std::path::Path, args: &[OsString]) -> ExitCode {
+    let Err((code, why)) = supervisor::become_massgen(supervisor, program, args);
+    let _nobody = writeln!(std::io::stderr(), "{why}");
+    u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
+fn log_to_stderr() {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+}

@@ -72,7 +72,8 @@ impl StateFolder {
         &self.root
     }
 
-    fn runs(&self) -> PathBuf {
+    /// The folder in which the runs' folders are.
+    pub fn runs(&self) -> PathBuf {
         self.root.join("runs")
     }
 

@@ -2,8 +2,8 @@
 //! used up). A seat is told that something may have changed, never what: whoever sits there looks again.
 //! It never reads a file. A network file system tells nothing of what other machines change, see the README's limits.
 
-use std::collections::HashMap;
-use std::path::Path;
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -30,6 +30,7 @@ struct Shared {
 pub struct Seat {
     watcher: Watcher,
     bell: Arc<Notify>,
+    folders: HashSet<PathBuf>,
     polled: bool,
 }
 
@@ -54,7 +55,7 @@ impl Watcher {
 
     /// A new seat, with no folder yet.
     pub fn seat(&self) -> Seat {
-        Seat { watcher: self.clone(), bell: Arc::new(Notify::new()), polled: false }
+        Seat { watcher: self.clone(), bell: Arc::new(Notify::new()), folders: HashSet::new(), polled: false }
     }
 }
 
@@ -96,11 +97,15 @@ impl Shared {
 }
 
 impl Seat {
-    /// Watches one more folder; a second time changes nothing. A folder that is not there (any more) is none to watch.
-    pub fn add(&mut self, folder: &Path) {
+    /// Watches one more folder, and says whether it is new here. A folder that is not there (any more) is none to watch.
+    pub fn add(&mut self, folder: &Path) -> bool {
+        if !self.folders.insert(folder.to_owned()) {
+            return false;
+        }
         if !lock(&self.watcher.shared).add(folder, &self.bell) && folder.is_dir() {
             self.polled = true;
         }
+        true
     }
 
     /// Waits until something may have changed in one of the folders since the last call. Cancel-safe.

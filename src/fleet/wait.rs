@@ -47,39 +47,36 @@ impl Fleet {
     ) -> Result<Waited, FleetError> {
         let deadline = Instant::now() + patience;
         let mut given_up = std::pin::pin!(given_up);
-        let mut seat = self.watcher().seat();
-        self.take_seat(&mut seat, selection, &[]);
         let mut runs = self.look_all(selection).await?;
         let wish = Wish::new(until, since, &runs);
+        let mut seat = None;
         loop {
             let cursor = Cursor::of(&runs);
             let came_about = wish.came_about(&runs, &cursor);
             if came_about || Instant::now() >= deadline {
                 return Ok(Waited { runs, cursor, came_about });
             }
-            // Sit down before the next look, so that nothing happens unseen in between.
-            self.take_seat(&mut seat, selection, &runs);
-            runs = self.look_all(selection).await?;
-            if wish.came_about(&runs, &Cursor::of(&runs)) {
+            let seat = seat.get_or_insert_with(|| self.watcher().seat());
+            if self.take_seat(seat, selection, &runs) {
+                // What happened before the seat was taken rang no bell.
+                runs = self.look_all(selection).await?;
                 continue;
             }
             tokio::select! {
                 () = seat.changed() => runs = self.look_all(selection).await?,
                 () = tokio::time::sleep_until(deadline) => {}
-                () = &mut given_up => return Ok(Waited { cursor: Cursor::of(&runs), runs, came_about: false }),
+                () = &mut given_up => return Ok(Waited { runs, cursor, came_about }),
             }
         }
     }
 
-    fn take_seat(&self, seat: &mut Seat, selection: &Selection, runs: &[RunRecord]) {
-        match selection {
-            Selection::Runs(ids) => ids.iter().for_each(|id| seat.add(self.folder(id).path())),
-            Selection::Group(_) | Selection::Latest => {
-                seat.add(&self.state().root().join("runs"));
-                let live = runs.iter().filter(|run| run.state.ended().is_none());
-                live.for_each(|run| seat.add(self.folder(&run.spec.id).path()));
-            }
-        }
+    /// Sits down at every folder in which the selection can change; `true` where one of them is new to the seat.
+    fn take_seat(&self, seat: &mut Seat, selection: &Selection, runs: &[RunRecord]) -> bool {
+        let live = runs.iter().filter(|run| run.state.ended().is_none());
+        let folders = live.map(|run| self.folder(&run.spec.id).path().to_owned());
+        let may_grow = matches!(selection, Selection::Group(_) | Selection::Latest);
+        let all = may_grow.then(|| self.state().runs());
+        folders.chain(all).fold(false, |new, folder| seat.add(&folder) | new)
     }
 }
 

@@ -1,0 +1,82 @@
+//! What people see in a terminal: the only room that prints for them. It decides nothing about runs.
+
+mod demo;
+
+use std::fmt::Display;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use crate::massgen::program::{self, Places, ProgramError};
+use crate::massgen::setup::{self, SetupError};
+use crate::settings::Settings;
+
+/// `massgen-mcp setup`: finds a MassGen, or puts one into the state folder, and says which.
+pub async fn setup(settings: &Settings) -> ExitCode {
+    match ensure_massgen(settings).await {
+        Ok(program) => {
+            let version = program::version(&program).unwrap_or_else(|| "of unknown version".to_owned());
+            say(format_args!("MassGen {version} is at {}", program.display()));
+            ExitCode::SUCCESS
+        }
+        Err(error) => error.tell(),
+    }
+}
+
+/// `massgen-mcp demo`: the whole job through the real protocol, each call and its answer shown.
+pub async fn demo(settings: &Settings, me: &Path) -> ExitCode {
+    let program = match ensure_massgen(settings).await {
+        Ok(program) => program,
+        Err(error) => return error.tell(),
+    };
+    match demo::show(settings, me, &program).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error, "run it again with RUST_LOG=debug to see more; `massgen-mcp setup` checks MassGen");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// There is no MassGen, and none could be set up.
+enum NoMassGen {
+    Named(ProgramError),
+    Setup(SetupError),
+}
+
+impl NoMassGen {
+    fn tell(&self) -> ExitCode {
+        match self {
+            NoMassGen::Named(error) => complain(error, "correct --massgen or MASSGEN_MCP_MASSGEN, or leave it out"),
+            NoMassGen::Setup(error) => complain(error, error.hint()),
+        }
+        ExitCode::FAILURE
+    }
+}
+
+async fn ensure_massgen(settings: &Settings) -> Result<PathBuf, NoMassGen> {
+    let own_venv = setup::venv(&settings.home);
+    let places = Places { named: settings.massgen.as_deref(), project: &settings.project, own_venv: &own_venv };
+    // An environment that a set-up has not finished is not one to use.
+    match program::find(places) {
+        Ok(program) if !program.starts_with(&own_venv) => Ok(program),
+        Err(error @ ProgramError::NotExecutable(_)) => Err(NoMassGen::Named(error)),
+        Ok(_) | Err(ProgramError::Missing { .. }) => {
+            let begun = std::time::Instant::now();
+            let tell = |step: &str| say(format_args!("[{:>4} s] {step}", begun.elapsed().as_secs()));
+            setup::setup(&settings.home, tell).await.map_err(NoMassGen::Setup)
+        }
+    }
+}
+
+/// One line for a person.
+fn say(line: impl Display) {
+    // A closed pipe means that nobody reads on.
+    let _nobody = writeln!(std::io::stdout(), "{line}");
+}
+
+fn complain(error: &dyn std::error::Error, hint: &str) {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let message = causes.map(ToString::to_string).collect::<Vec<_>>().join(": ");
+    let _nobody = writeln!(std::io::stderr(), "massgen-mcp: {message}\nhint: {hint}");
+}

@@ -1,0 +1,170 @@
+//! The demo: a client of this very server, over the real protocol, that starts a run of real MassGen against the rehearsal
+//! model, waits for it, reads it, and stops another one. It needs no key and no network.
+
+use std::path::Path;
+use std::time::Instant;
+
+use rmcp::ServiceExt;
+use rmcp::model::{CallToolRequestParams, CallToolResult};
+use rmcp::service::{RoleClient, RunningService};
+use rmcp::transport::TokioChildProcess;
+use serde_json::{Map, Value, json};
+use tokio::process::Command;
+
+use super::say;
+use crate::massgen::program;
+use crate::settings::Settings;
+
+/// A demo that did not go as it should.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DemoError {
+    /// The server did not start.
+    #[error("the server did not start")]
+    Spawn(#[source] std::io::Error),
+    /// The session did not come about.
+    #[error("the server did not answer as an MCP server does")]
+    Session(#[source] Box<rmcp::service::ClientInitializeError>),
+    /// A call failed in the protocol.
+    #[error("the call of {tool} was not answered")]
+    Call {
+        /// The tool.
+        tool: &'static str,
+        /// Why.
+        source: Box<rmcp::ServiceError>,
+    },
+    /// A call was answered with a refusal or with nothing usable.
+    #[error("{tool} answered: {answer}")]
+    Answer {
+        /// The tool.
+        tool: &'static str,
+        /// What it said.
+        answer: String,
+    },
+    /// The run came to another end.
+    #[error("the rehearsal ended as `{0}`")]
+    Outcome(String),
+}
+
+/// Shows the whole job.
+pub(super) async fn show(settings: &Settings, me: &Path, massgen: &Path) -> Result<(), DemoError> {
+    let version = program::version(massgen).unwrap_or_else(|| "(unknown version)".to_owned());
+    say(format_args!("MassGen {version}, a scripted model on loopback: no key, no cost, no network.\n"));
+    let client = Client::connect(settings, me, massgen).await?;
+    client.introduce().await?;
+    say("\n--- a run, from start to answer ---");
+    let id = client.start("What is 6 times 7, and why?", "@rehearsal/delay=0.3").await?;
+    let state = client.follow(&id).await?;
+    client.read(&id).await?;
+    if state != "succeeded" {
+        return Err(DemoError::Outcome(state));
+    }
+    say("\n--- another one, whose model never answers, stopped ---");
+    let stuck = client.start("What will never be answered?", "@rehearsal/hang").await?;
+    client.call("check_status", json!({"run_id": stuck, "wait_s": 20})).await?;
+    client.call("kill_run", json!({"run_id": stuck, "reason": "the demo is over"})).await?;
+    say("\nThat is the loop: start, wait, read. Add the server to a client as the README shows.");
+    client.close().await;
+    Ok(())
+}
+
+struct Client {
+    session: RunningService<RoleClient, ()>,
+    begun: Instant,
+}
+
+impl Client {
+    async fn connect(settings: &Settings, me: &Path, massgen: &Path) -> Result<Client, DemoError> {
+        let mut command = Command::new(me);
+        command.arg("--home").arg(&settings.home).arg("--massgen").arg(massgen);
+        command.arg("--project").arg(&settings.project);
+        let server = TokioChildProcess::new(command).map_err(DemoError::Spawn)?;
+        let session = ().serve(server).await.map_err(|error| DemoError::Session(Box::new(error)))?;
+        Ok(Client { session, begun: Instant::now() })
+    }
+
+    async fn introduce(&self) -> Result<(), DemoError> {
+        let listed = self.session.list_all_tools().await;
+        let tools = listed.map_err(|source| DemoError::Call { tool: "tools/list", source: Box::new(source) })?;
+        say("The server offers:");
+        for tool in tools {
+            say(format_args!(
+                "  {:<13} {}",
+                tool.name,
+                first_sentence(tool.description.as_deref().unwrap_or_default())
+            ));
+        }
+        Ok(())
+    }
+
+    async fn start(&self, question: &str, config: &str) -> Result<String, DemoError> {
+        let answer = self.call("run_massgen", json!({"question": question, "config": config, "group": "demo"})).await?;
+        let id = answer["run_id"].as_str().map(str::to_owned);
+        id.ok_or_else(|| DemoError::Answer { tool: "run_massgen", answer: answer.to_string() })
+    }
+
+    /// Waits from change to change, as an agent would, and gives the state at the end.
+    async fn follow(&self, id: &str) -> Result<String, DemoError> {
+        let mut since: Option<String> = None;
+        loop {
+            let mut arguments = json!({"run_id": id, "wait_s": 45});
+            if let Some(since) = &since {
+                arguments["since"] = json!(since);
+            }
+            let answer = self.call("check_status", arguments).await?;
+            since = answer["cursor"].as_str().map(str::to_owned);
+            let state = answer["runs"][0]["state"].as_str().unwrap_or_default();
+            if !matches!(state, "starting" | "running" | "stopping") {
+                return Ok(state.to_owned());
+            }
+        }
+    }
+
+    async fn read(&self, id: &str) -> Result<(), DemoError> {
+        let page = self.call_quietly("read_result", json!({"run_id": id})).await?;
+        let text = page["text"].as_str().unwrap_or_default().to_owned();
+        let mut rest = page;
+        rest["text"] = json!("(below)");
+        self.print("<-", &rest);
+        text.lines().for_each(|line| say(format_args!("          | {line}")));
+        Ok(())
+    }
+
+    async fn call(&self, tool: &'static str, arguments: Value) -> Result<Value, DemoError> {
+        let answer = self.call_quietly(tool, arguments).await?;
+        self.print("<-", &answer);
+        Ok(answer)
+    }
+
+    async fn call_quietly(&self, tool: &'static str, arguments: Value) -> Result<Value, DemoError> {
+        say(format_args!("[{:>5.1} s] -> {tool} {arguments}", self.seconds()));
+        let object = arguments.as_object().cloned().unwrap_or_else(Map::new);
+        let asked = self.session.call_tool(CallToolRequestParams::new(tool).with_arguments(object)).await;
+        let answer = asked.map_err(|source| DemoError::Call { tool, source: Box::new(source) })?;
+        content(tool, answer)
+    }
+
+    fn print(&self, arrow: &str, answer: &Value) {
+        say(format_args!("[{:>5.1} s] {arrow} {answer}", self.seconds()));
+    }
+
+    fn seconds(&self) -> f64 {
+        self.begun.elapsed().as_secs_f64()
+    }
+
+    async fn close(self) {
+        // The server ends with its input; how the client's own task ended is of no interest any more.
+        let _ended = self.session.cancel().await;
+    }
+}
+
+fn content(tool: &'static str, answer: CallToolResult) -> Result<Value, DemoError> {
+    let said = answer.structured_content.unwrap_or_default();
+    if answer.is_error == Some(true) {
+        return Err(DemoError::Answer { tool, answer: said.to_string() });
+    }
+    Ok(said)
+}
+
+fn first_sentence(text: &str) -> &str {
+    text.split_once(": ").or_else(|| text.split_once(". ")).map_or(text, |(first, _)| first)
+}

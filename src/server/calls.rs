@@ -1,0 +1,358 @@
+//! The calls themselves: arguments → checked words → the fleet → a small answer. Nothing is started before all is checked.
+
+use std::path::Path;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use tokio_util::sync::CancellationToken;
+
+use super::params::{CheckStatus, KillRun, ReadResult, RunMassgen};
+use super::refusal::Refusal;
+use crate::clock;
+use crate::fleet::results::Part;
+use crate::fleet::{Cursor, Fleet, Selection, Until};
+use crate::massgen::configs::{self, Sources};
+use crate::massgen::{program, setup};
+use crate::rehearsal;
+use crate::run::{ConfigChoice, RunId, RunRecord, RunSpec, StopAsk};
+use crate::settings::{DEFAULT_TIMEOUT, MOST_TIMEOUT, Settings};
+use crate::view::{self, Detail, ReceiptView, RunView};
+
+/// How long a start is watched for a death at once, so that its reason is in the answer.
+const FIRST_BREATH: Duration = Duration::from_millis(25);
+/// The largest question, in bytes: it goes into a config file, which MassGen repeats in every status.json.
+const MOST_QUESTION: u64 = 1 << 20;
+/// The most runs that one check_status names.
+const MOST_RUNS: usize = 100;
+/// The most characters of a page.
+const MOST_PAGE: u64 = 40_000;
+/// The longest grace period.
+const MOST_GRACE: f64 = 60.0;
+/// What forcing a stop takes on top of the grace period, nested runs included.
+const FORCE_TIME: Duration = Duration::from_secs(20);
+
+/// Answers calls for one client.
+#[derive(Clone)]
+pub(super) struct Desk {
+    fleet: Fleet,
+    settings: Settings,
+    /// The client's input has ended: nobody waits any more.
+    closing: CancellationToken,
+}
+
+/// What check_status gives.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Checked {
+    /// The runs asked about; the latest first where none were named.
+    runs: Vec<RunView>,
+    /// Pass it as since in the next call.
+    cursor: String,
+    /// After a wait: what to do next where it ended without anything happening.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    hint: Option<String>,
+}
+
+/// What kill_run gives.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Killed {
+    /// One for each run.
+    receipts: Vec<ReceiptView>,
+}
+
+/// What read_result gives.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct PageView {
+    run_id: String,
+    /// Of the run, at the time of reading.
+    state: String,
+    part: String,
+    text: String,
+    /// Characters of the whole.
+    total_chars: u64,
+    /// Where the next page begins; absent at the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u64")]
+    next_offset: Option<u64>,
+    /// Of the whole, as bytes on disk.
+    sha256: String,
+    /// The file of the whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    path: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    winner: Option<String>,
+    /// The answer's label, where it was not presented.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    label: Option<String>,
+    /// Whether the answer is only the best so far.
+    partial: bool,
+}
+
+impl Desk {
+    pub(super) fn new(fleet: Fleet, settings: Settings, closing: CancellationToken) -> Desk {
+        Desk { fleet, settings, closing }
+    }
+
+    /// Does a call. `cancelled` tells that the client no longer waits, which ends the waiting and undoes nothing.
+    pub(super) async fn call(
+        &self,
+        tool: &str,
+        arguments: Map<String, Value>,
+        cancelled: CancellationToken,
+    ) -> Result<Value, Refusal> {
+        match tool {
+            "run_massgen" => json(self.run_massgen(read(tool, arguments)?, cancelled).await?),
+            "check_status" => json(self.check_status(read(tool, arguments)?, cancelled).await?),
+            "read_result" => json(self.read_result(read(tool, arguments)?).await?),
+            "kill_run" => json(self.kill_run(read(tool, arguments)?).await?),
+            other => Err(Refusal::new("unknown_tool", format!("there is no tool `{other}`"), "see the list of tools")),
+        }
+    }
+
+    async fn run_massgen(&self, asked: RunMassgen, cancelled: CancellationToken) -> Result<RunView, Refusal> {
+        let wait = self.wait(asked.wait_s)?;
+        let spec = self.spec(asked).await?;
+        let selection = Selection::Runs(vec![spec.id.clone()]);
+        let started = self.fleet.start(spec).await?;
+        let patience = wait.max(FIRST_BREATH);
+        let waited = self.fleet.wait(&selection, Until::AllDone, None, patience, self.given_up(cancelled)).await?;
+        Ok(self.view(&waited.runs.into_iter().next().unwrap_or(started), Detail::Brief))
+    }
+
+    /// Checks everything about a start.
+    async fn spec(&self, asked: RunMassgen) -> Result<RunSpec, Refusal> {
+        let timeout = match asked.timeout_s {
+            Some(seconds) => Duration::from_secs_f64(ranged("timeout_s", seconds, 1.0, MOST_TIMEOUT.as_secs_f64())?),
+            None => DEFAULT_TIMEOUT,
+        };
+        let own_venv = setup::venv(&self.settings.home);
+        let places = program::Places {
+            named: self.settings.massgen.as_deref(),
+            project: &self.settings.project,
+            own_venv: &own_venv,
+        };
+        let question = self.question(&asked).await?;
+        let program = program::find(places)?;
+        Ok(RunSpec {
+            id: self.fleet.state().fresh_id()?,
+            created: jiff::Timestamp::now(),
+            question,
+            config: self.config(asked.config.as_deref(), &program)?,
+            group: asked.group.map(group_name).transpose()?,
+            timeout,
+            mode: asked.mode.into(),
+            context: asked.context.into(),
+            project: self.settings.project.clone(),
+            program,
+        })
+    }
+
+    async fn question(&self, asked: &RunMassgen) -> Result<String, Refusal> {
+        let question = match (&asked.question, &asked.question_file) {
+            (Some(question), None) => question.clone(),
+            (None, Some(file)) => read_question(&self.settings.project.join(file)).await?,
+            (Some(_), Some(_)) => {
+                let message = "both `question` and `question_file` were given";
+                return Err(Refusal::new("question_conflict", message, "give exactly one of them"));
+            }
+            (None, None) => {
+                return Err(Refusal::new(
+                    "question_missing",
+                    "no question was given",
+                    "give `question` or `question_file`",
+                ));
+            }
+        };
+        checked_question(question)
+    }
+
+    fn config(&self, name: Option<&str>, program: &Path) -> Result<ConfigChoice, Refusal> {
+        if let Some(name) = name.filter(|name| rehearsal::is_rehearsal(name)) {
+            rehearsal::check(name)?;
+            return Ok(ConfigChoice::Rehearsal(name.to_owned()));
+        }
+        let package = program::package(program);
+        let home = self.settings.user_home.as_deref();
+        Ok(configs::resolve(name, Sources { project: &self.settings.project, home, package: package.as_deref() })?)
+    }
+
+    async fn check_status(&self, asked: CheckStatus, cancelled: CancellationToken) -> Result<Checked, Refusal> {
+        let wait = self.wait(asked.wait_s)?;
+        let (until, detail) = (Until::from(asked.until), Detail::from(asked.detail));
+        let selection = selection(asked.run_id, asked.run_ids, asked.group)?;
+        let since = asked.since.as_deref().map(Cursor::given);
+        let waited = self.fleet.wait(&selection, until, since, wait, self.given_up(cancelled)).await?;
+        if let (Selection::Group(group), true) = (&selection, waited.runs.is_empty()) {
+            return Err(unknown_group(group));
+        }
+        let hint = (!waited.came_about && !wait.is_zero()).then(|| {
+            format!(
+                "nothing of that happened in {} s; call again with since and wait_s to go on waiting",
+                wait.as_secs()
+            )
+        });
+        let runs = waited.runs.iter().map(|run| self.view(run, detail)).collect();
+        Ok(Checked { runs, cursor: waited.cursor.to_string(), hint })
+    }
+
+    async fn read_result(&self, asked: ReadResult) -> Result<PageView, Refusal> {
+        let id: RunId = asked.run_id.parse()?;
+        let part: Part = asked.part.parse()?;
+        if !(1..=MOST_PAGE).contains(&asked.limit) {
+            return Err(Refusal::out_of_range("limit", asked.limit as f64, 1.0, MOST_PAGE as f64));
+        }
+        let (record, reading) = self.fleet.read(&id, part, asked.offset, asked.limit).await?;
+        Ok(PageView {
+            run_id: id.to_string(),
+            state: view::state(&record),
+            part: asked.part,
+            text: reading.page.text,
+            total_chars: reading.page.total_chars,
+            next_offset: reading.page.next_offset,
+            sha256: reading.page.sha256,
+            path: reading.path.map(|path| path.display().to_string()),
+            winner: reading.winner,
+            label: reading.label,
+            partial: reading.partial,
+        })
+    }
+
+    async fn kill_run(&self, asked: KillRun) -> Result<Killed, Refusal> {
+        let grace = Duration::from_secs_f64(ranged("grace_s", asked.grace_s, 0.0, MOST_GRACE)?);
+        let selection = match (asked.run_id, asked.group) {
+            (Some(id), None) => Selection::Runs(vec![id.parse()?]),
+            (None, Some(group)) => Selection::Group(group),
+            (Some(_), Some(_)) | (None, None) => {
+                return Err(Refusal::new("selection_unclear", "give exactly one of `run_id` and `group`", SEE));
+            }
+        };
+        let ask = StopAsk { grace, reason: asked.reason, tree: asked.tree };
+        let runs = self.fleet.look_all(&selection).await?;
+        if let (Selection::Group(group), true) = (&selection, runs.is_empty()) {
+            return Err(unknown_group(group));
+        }
+        let patience = (grace + FORCE_TIME).min(self.settings.most_wait);
+        let mut receipts = Vec::new();
+        for stopped in
+            futures_util::future::join_all(runs.iter().map(|run| self.fleet.stop(&run.spec.id, ask.clone(), patience)))
+                .await
+        {
+            receipts.push(view::receipt(&stopped?));
+        }
+        Ok(Killed { receipts })
+    }
+
+    fn view(&self, record: &RunRecord, detail: Detail) -> RunView {
+        view::run(record, self.fleet.state().folder(&record.spec.id).path(), detail, &clock::now())
+    }
+
+    fn wait(&self, seconds: f64) -> Result<Duration, Refusal> {
+        Ok(Duration::from_secs_f64(ranged("wait_s", seconds, 0.0, self.settings.most_wait.as_secs_f64())?))
+    }
+
+    async fn given_up(&self, cancelled: CancellationToken) {
+        tokio::select! {
+            () = cancelled.cancelled() => {}
+            () = self.closing.cancelled() => {}
+        }
+    }
+}
+
+const SEE: &str = "call check_status without arguments to see the latest runs";
+
+fn read<T: DeserializeOwned>(tool: &str, arguments: Map<String, Value>) -> Result<T, Refusal> {
+    serde_path_to_error::deserialize(Value::Object(arguments)).map_err(|error| Refusal::bad_arguments(tool, &error))
+}
+
+fn json(answer: impl Serialize) -> Result<Value, Refusal> {
+    serde_json::to_value(answer).map_err(|_| Refusal::panicked())
+}
+
+fn ranged(field: &str, value: f64, least: f64, most: f64) -> Result<f64, Refusal> {
+    if (least..=most).contains(&value) { Ok(value) } else { Err(Refusal::out_of_range(field, value, least, most)) }
+}
+
+fn group_name(group: String) -> Result<String, Refusal> {
+    let good = (1..=64).contains(&group.chars().count()) && !group.chars().any(char::is_control);
+    let refusal = || {
+        Refusal::new(
+            "group_invalid",
+            "`group` must be 1 to 64 characters without control characters",
+            "choose a short label",
+        )
+    };
+    if good { Ok(group) } else { Err(refusal()) }
+}
+
+fn unknown_group(group: &str) -> Refusal {
+    Refusal::new("unknown_group", format!("no run has the group `{group}`"), SEE)
+}
+
+fn selection(
+    run_id: Option<String>,
+    run_ids: Option<Vec<String>>,
+    group: Option<String>,
+) -> Result<Selection, Refusal> {
+    match (run_id, run_ids, group) {
+        (None, None, None) => Ok(Selection::Latest),
+        (Some(id), None, None) => Ok(Selection::Runs(vec![id.parse()?])),
+        (None, Some(ids), None) if (1..=MOST_RUNS).contains(&ids.len()) => {
+            let mut named: Vec<RunId> = ids.iter().map(|id| id.parse()).collect::<Result<_, _>>()?;
+            let mut seen = std::collections::HashSet::new();
+            named.retain(|id| seen.insert(id.clone()));
+            Ok(Selection::Runs(named))
+        }
+        (None, Some(ids), None) => {
+            Err(Refusal::out_of_range("run_ids (how many)", ids.len() as f64, 1.0, MOST_RUNS as f64))
+        }
+        (None, None, Some(group)) => Ok(Selection::Group(group)),
+        (_, _, _) => {
+            let message = "`run_id`, `run_ids` and `group` exclude each other";
+            Err(Refusal::new("selection_unclear", message, "give at most one of them"))
+        }
+    }
+}
+
+async fn read_question(path: &Path) -> Result<String, Refusal> {
+    let unreadable = |why: String| {
+        let message = format!("cannot read the question file `{}`: {why}", path.display());
+        Refusal::new("question_file_unreadable", message, "give a UTF-8 text file, by a path relative to the project")
+    };
+    let meta = tokio::fs::metadata(path).await.map_err(|error| unreadable(error.to_string()))?;
+    if !meta.is_file() {
+        return Err(unreadable("it is not a regular file".to_owned()));
+    }
+    if meta.len() > MOST_QUESTION {
+        return Err(unreadable(format!("it has {} bytes, and {MOST_QUESTION} is the most", meta.len())));
+    }
+    tokio::fs::read_to_string(path).await.map_err(|error| unreadable(error.to_string()))
+}
+
+/// MassGen would wait at a prompt for ever where the question is empty, and no argument can hold a NUL.
+fn checked_question(question: String) -> Result<String, Refusal> {
+    if question.trim().is_empty() {
+        return Err(Refusal::new("question_empty", "the question is empty", "say what the agents are to answer"));
+    }
+    if question.contains('\0') {
+        return Err(Refusal::new(
+            "question_invalid",
+            "the question has a NUL character in it",
+            "take it out, then call again",
+        ));
+    }
+    if question.len() as u64 > MOST_QUESTION {
+        let message = format!("the question has {} bytes, and {MOST_QUESTION} is the most", question.len());
+        return Err(Refusal::new(
+            "question_too_long",
+            message,
+            "put the material into files and use `context`: \"read\"",
+        ));
+    }
+    Ok(question)
+}

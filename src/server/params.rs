@@ -1,0 +1,194 @@
+//! What the tools take. Unknown fields are refused, defaults are named in each field's description; ranges are checked where
+//! the call is done, because a schema is only shown to clients and checked by few.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::fleet::Until;
+use crate::run::{Context, Mode};
+use crate::view::Detail;
+
+/// Takes `run_massgen`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RunMassgen {
+    /// The question or task. Exactly one of question and question_file.
+    #[schemars(with = "String", length(min = 1))]
+    pub(super) question: Option<String>,
+    /// A UTF-8 file with the question, for long ones; relative to the project.
+    #[schemars(with = "String", length(min = 1))]
+    pub(super) question_file: Option<String>,
+    /// MassGen config: a path, @examples/NAME, or @rehearsal (offline, free, scripted). Default: MassGen's own default config.
+    #[schemars(with = "String", length(min = 1))]
+    pub(super) config: Option<String>,
+    /// A label that joins runs, for check_status and kill_run.
+    #[schemars(with = "String", length(min = 1, max = 64))]
+    pub(super) group: Option<String>,
+    /// Seconds after which the run is stopped. Default 1800, at most 7200.
+    #[schemars(with = "f64", range(min = 1, max = 7200))]
+    pub(super) timeout_s: Option<f64>,
+    /// full (default): answers, votes, a presented answer. quick: one answer per agent, no votes.
+    pub(super) mode: ModeWord,
+    /// What the agents get of the project folder: none (default), read or write.
+    pub(super) context: ContextWord,
+    /// Wait so many seconds for the end before answering. Default 0.
+    #[schemars(range(min = 0, max = 50))]
+    pub(super) wait_s: f64,
+}
+
+/// Takes `check_status`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct CheckStatus {
+    /// One run. Default, with run_ids and group absent too: the latest 20.
+    #[schemars(with = "String")]
+    pub(super) run_id: Option<String>,
+    /// Several runs.
+    #[schemars(with = "Vec<String>", length(min = 1, max = 100))]
+    pub(super) run_ids: Option<Vec<String>>,
+    /// All runs of a group.
+    #[schemars(with = "String")]
+    pub(super) group: Option<String>,
+    /// Sleep up to so many seconds until something happens; 45 is good. Default 0.
+    #[schemars(range(min = 0, max = 50))]
+    pub(super) wait_s: f64,
+    /// What to sleep for: change (default; a phase, answer, vote, winner, error or end), any_done, all_done.
+    pub(super) until: UntilWord,
+    /// The cursor of your last answer: what happened since then ends the wait at once.
+    #[schemars(with = "String")]
+    pub(super) since: Option<String>,
+    /// brief (default) or full: paths, limits, tokens per agent.
+    pub(super) detail: DetailWord,
+}
+
+/// Takes `read_result`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ReadResult {
+    /// The run.
+    pub(super) run_id: String,
+    /// answer (default), answers (all candidates), files (the winner's workspace), file:<path> of it, log, agent:<id>, errors.
+    #[serde(default = "answer")]
+    pub(super) part: String,
+    /// First character. Default 0; for the next page, next_offset.
+    #[serde(default)]
+    pub(super) offset: u64,
+    /// Characters per page. Default 30000.
+    #[serde(default = "page_chars")]
+    #[schemars(range(min = 1, max = 40_000))]
+    pub(super) limit: u64,
+}
+
+/// Takes `kill_run`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct KillRun {
+    /// The run. Exactly one of run_id and group.
+    #[schemars(with = "String")]
+    pub(super) run_id: Option<String>,
+    /// All runs of a group.
+    #[schemars(with = "String")]
+    pub(super) group: Option<String>,
+    /// Seconds to end politely before it is forced. Default 5.
+    #[schemars(range(min = 0, max = 60))]
+    pub(super) grace_s: f64,
+    /// Why, for the record.
+    #[schemars(with = "String", length(max = 200))]
+    pub(super) reason: Option<String>,
+    /// Stop runs that it started, too. Default true.
+    pub(super) tree: bool,
+}
+
+impl Default for KillRun {
+    fn default() -> KillRun {
+        KillRun { run_id: None, group: None, grace_s: 5.0, reason: None, tree: true }
+    }
+}
+
+fn answer() -> String {
+    "answer".to_owned()
+}
+
+fn page_chars() -> u64 {
+    30_000
+}
+
+/// `mode`.
+#[derive(Debug, Default, Clone, Copy, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub(super) enum ModeWord {
+    #[default]
+    Full,
+    Quick,
+}
+
+/// `context`.
+#[derive(Debug, Default, Clone, Copy, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub(super) enum ContextWord {
+    #[default]
+    None,
+    Read,
+    Write,
+}
+
+/// `until`.
+#[derive(Debug, Default, Clone, Copy, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub(super) enum UntilWord {
+    #[default]
+    Change,
+    AnyDone,
+    AllDone,
+}
+
+/// `detail`.
+#[derive(Debug, Default, Clone, Copy, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub(super) enum DetailWord {
+    #[default]
+    Brief,
+    Full,
+}
+
+impl From<ModeWord> for Mode {
+    fn from(word: ModeWord) -> Mode {
+        match word {
+            ModeWord::Full => Mode::Full,
+            ModeWord::Quick => Mode::Quick,
+        }
+    }
+}
+
+impl From<ContextWord> for Context {
+    fn from(word: ContextWord) -> Context {
+        match word {
+            ContextWord::None => Context::None,
+            ContextWord::Read => Context::Read,
+            ContextWord::Write => Context::Write,
+        }
+    }
+}
+
+impl From<UntilWord> for Until {
+    fn from(word: UntilWord) -> Until {
+        match word {
+            UntilWord::Change => Until::Change,
+            UntilWord::AnyDone => Until::AnyDone,
+            UntilWord::AllDone => Until::AllDone,
+        }
+    }
+}
+
+impl From<DetailWord> for Detail {
+    fn from(word: DetailWord) -> Detail {
+        match word {
+            DetailWord::Brief => Detail::Brief,
+            DetailWord::Full => Detail::Full,
+        }
+    }
+}

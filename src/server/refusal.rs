@@ -1,0 +1,148 @@
+//! What an agent is told when a call cannot be done: a stable word, one sentence, and the next call to make.
+//! Refusals are results that a model reads; protocol errors are for the protocol only.
+
+use crate::fleet::results::{BadPart, ReadError};
+use crate::fleet::{FleetError, LaunchError};
+use crate::massgen::configs::ConfigError;
+use crate::massgen::program::ProgramError;
+use crate::massgen::text;
+use crate::registry::RegistryError;
+use crate::rehearsal::{DIRECTIVES, ScriptError};
+use crate::run::BadRunId;
+
+/// A call that was not done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refusal {
+    code: &'static str,
+    message: String,
+    hint: String,
+}
+
+const SEE_RUNS: &str = "call check_status without arguments to see the latest runs and their run_id";
+
+impl Refusal {
+    pub(super) fn new(code: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Refusal {
+        Refusal { code, message: message.into(), hint: hint.into() }
+    }
+
+    pub(super) fn panicked() -> Refusal {
+        let hint = "runs are not touched by it; call check_status to see them, and tell the operator to look at the server's log";
+        Refusal::new("internal_error", "massgen-mcp met a fault of its own in this call", hint)
+    }
+
+    /// A number outside of what is allowed.
+    pub(super) fn out_of_range(field: &str, value: f64, least: f64, most: f64) -> Refusal {
+        let message = format!("`{field}` is {value}, which is not between {least} and {most}");
+        Refusal::new("out_of_range", message, format!("call again with `{field}` from {least} to {most}"))
+    }
+
+    /// Arguments of another shape than the tool's schema.
+    pub(super) fn bad_arguments(tool: &str, error: &serde_path_to_error::Error<serde_json::Error>) -> Refusal {
+        let at = error.path().to_string();
+        let place = if at == "." { String::new() } else { format!("`{at}`: ") };
+        let message = format!("{place}{}", text::line(&error.inner().to_string(), 300));
+        Refusal::new("invalid_arguments", message, format!("correct it by the input schema of {tool}, then call again"))
+    }
+
+    pub(super) fn into_json(self) -> serde_json::Value {
+        serde_json::json!({"code": self.code, "message": self.message, "hint": self.hint})
+    }
+}
+
+/// The whole chain of an error's causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    text::line(&causes.map(ToString::to_string).collect::<Vec<_>>().join(": "), 500)
+}
+
+impl From<BadRunId> for Refusal {
+    fn from(error: BadRunId) -> Refusal {
+        let message = format!("`{}` is not a run id; they look like mg-7f3k2q9d", text::line(&error.0, 80));
+        Refusal::new("bad_run_id", message, SEE_RUNS)
+    }
+}
+
+impl From<BadPart> for Refusal {
+    fn from(error: BadPart) -> Refusal {
+        let hint = "use answer, answers, files, file:<path>, log, agent:<id> or errors";
+        Refusal::new("bad_part", chain(&error), hint)
+    }
+}
+
+impl From<RegistryError> for Refusal {
+    fn from(error: RegistryError) -> Refusal {
+        match &error {
+            RegistryError::Unknown(_) => Refusal::new("unknown_run", chain(&error), SEE_RUNS),
+            RegistryError::Io { .. } => {
+                let hint = "the state folder must be writable and have room; tell the operator, then call again";
+                Refusal::new("state_folder", chain(&error), hint)
+            }
+            RegistryError::Format { .. } => Refusal::new(
+                "unreadable_record",
+                chain(&error),
+                "the record is damaged; other runs are not: see check_status without arguments",
+            ),
+        }
+    }
+}
+
+impl From<FleetError> for Refusal {
+    fn from(error: FleetError) -> Refusal {
+        match error {
+            FleetError::Registry(error) => error.into(),
+            FleetError::Launch(error @ (LaunchError::NotStarted { .. } | LaunchError::GaveUp { .. })) => Refusal::new(
+                "start_failed",
+                chain(&error),
+                "nothing was spent; call run_massgen again, and tell the operator if it repeats",
+            ),
+            FleetError::BrokenOff(_) => Refusal::panicked(),
+        }
+    }
+}
+
+impl From<ReadError> for Refusal {
+    fn from(error: ReadError) -> Refusal {
+        match error {
+            ReadError::Nothing { what, instead } => Refusal::new("nothing_to_read", what, instead),
+            ReadError::Unreadable { .. } => {
+                Refusal::new("unreadable", chain(&error), "try another part: answer, answers, files, log, errors")
+            }
+            ReadError::Fleet(error) => error.into(),
+        }
+    }
+}
+
+impl From<ConfigError> for Refusal {
+    fn from(error: ConfigError) -> Refusal {
+        let message = chain(&error);
+        match error {
+            ConfigError::Missing { .. } => Refusal::new(
+                "config_missing",
+                message,
+                "give a path relative to the project, @examples/NAME, or @rehearsal to practise for nothing",
+            ),
+            ConfigError::NoDefault { .. } => Refusal::new(
+                "config_missing",
+                message,
+                "give `config`: a path, @examples/NAME, or @rehearsal to practise for nothing",
+            ),
+            ConfigError::NotAConfig { .. } => {
+                Refusal::new("config_unsuitable", message, "give a MassGen config: a YAML or JSON file")
+            }
+        }
+    }
+}
+
+impl From<ScriptError> for Refusal {
+    fn from(error: ScriptError) -> Refusal {
+        let hint = format!("the rehearsal is @rehearsal or @rehearsal/directive/…, with {}", DIRECTIVES.join(", "));
+        Refusal::new("rehearsal_invalid", chain(&error), hint)
+    }
+}
+
+impl From<ProgramError> for Refusal {
+    fn from(error: ProgramError) -> Refusal {
+        let hint = "the operator has to run `massgen-mcp setup` once, or to name a working one with --massgen";
+        Refusal::new("program_missing", chain(&error), hint)
+    }
+}
