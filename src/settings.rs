@@ -67,11 +67,11 @@ impl Flags {
     /// Checks what was given and fills in the defaults.
     pub fn check(self) -> Result<Settings, SettingsError> {
         let absolute = |path: PathBuf| std::path::absolute(path).map_err(SettingsError::WorkingFolder);
-        let home = match self.home {
+        let home = match given(self.home) {
             Some(home) => home,
             None => default_home()?,
         };
-        let project = absolute(self.project.unwrap_or_else(|| PathBuf::from(".")))?;
+        let project = absolute(given(self.project).unwrap_or_else(|| PathBuf::from(".")))?;
         let project =
             project.canonicalize().ok().filter(|path| path.is_dir()).ok_or(SettingsError::Project(project))?;
         let most_wait = self.max_wait_s.map_or(MOST_WAIT, Duration::from_secs);
@@ -80,12 +80,17 @@ impl Flags {
         }
         Ok(Settings {
             home: absolute(home)?,
-            massgen: self.massgen.map(absolute).transpose()?,
+            massgen: given(self.massgen).map(absolute).transpose()?,
             project,
             user_home: etcetera::home_dir().ok(),
             most_wait,
         })
     }
+}
+
+/// Clients hand an option that a person left empty on as an empty variable.
+fn given(path: Option<PathBuf>) -> Option<PathBuf> {
+    path.filter(|path| !path.as_os_str().is_empty())
 }
 
 fn default_home() -> Result<PathBuf, SettingsError> {
@@ -108,6 +113,14 @@ mod tests {
         let settings = flags(folder.path().to_owned(), None).check().expect("good");
         assert!(settings.home.is_absolute() && settings.home.ends_with("state"));
         assert_eq!(settings.most_wait, MOST_WAIT);
+    }
+
+    #[test]
+    fn what_is_empty_is_not_given() {
+        let empty = Some(PathBuf::new());
+        let settings =
+            Flags { home: Some("/s".into()), massgen: empty.clone(), project: empty, max_wait_s: None }.check();
+        assert_eq!(settings.expect("good").massgen, None);
     }
 
     #[test]

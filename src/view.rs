@@ -73,9 +73,9 @@ pub struct RunView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "ProblemView")]
     pub problem: Option<ProblemView>,
-    /// With detail full.
+    /// With detail full: paths, limits, numbers per agent.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Details")]
+    #[schemars(with = "std::collections::BTreeMap<String, serde_json::Value>")]
     pub details: Option<Details>,
 }
 
@@ -91,14 +91,12 @@ pub struct ProblemView {
     pub hint: String,
 }
 
-/// What only a full status shows.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
-#[schemars(inline)]
+/// What only a full status shows. Its schema is left open: it would cost every client more than it tells.
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Details {
     question: String,
     config: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
     group: Option<String>,
     mode: &'static str,
     context: &'static str,
@@ -106,30 +104,24 @@ pub struct Details {
     created: String,
     folder: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
     log_dir: Option<String>,
     massgen: String,
     /// Shows the run to a person in a terminal.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
     viewer: Option<String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     agents: BTreeMap<String, AgentView>,
 }
 
 /// One agent in a full status.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
-#[schemars(inline)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AgentView {
     answers: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "u64")]
     tokens: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "f64")]
     cost_usd: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
     error: Option<String>,
 }
 

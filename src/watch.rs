@@ -3,6 +3,7 @@
 //! It never reads a file. A network file system tells nothing of what other machines change, see the README's limits.
 
 use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -46,7 +47,9 @@ impl Watcher {
                 let Ok(mut events) = inotify.into_event_stream([0; 4096]) else { return };
                 while let Some(Ok(event)) = events.next().await {
                     let Some(shared) = shared.upgrade() else { return };
-                    lock(&shared).ring(&event.wd, event.mask);
+                    if matters(event.mask, event.name.as_deref()) {
+                        lock(&shared).ring(&event.wd, event.mask);
+                    }
                 }
             });
         }
@@ -73,8 +76,11 @@ impl Shared {
 
     /// Adds a folder for a seat; `false` where it cannot be watched.
     fn add(&mut self, folder: &Path, bell: &Arc<Notify>) -> bool {
-        // Every file that matters is written whole and renamed into place, so that lines added to logs wake nobody.
-        let mask = WatchMask::MOVED_TO | WatchMask::CREATE | WatchMask::DELETE_SELF | WatchMask::ONLYDIR;
+        let mask = WatchMask::MOVED_TO
+            | WatchMask::CREATE
+            | WatchMask::CLOSE_WRITE
+            | WatchMask::DELETE_SELF
+            | WatchMask::ONLYDIR;
         let Some(Ok(descriptor)) = self.watches.as_mut().map(|watches| watches.add(folder, mask)) else { return false };
         let bells = self.seats.entry(descriptor).or_default();
         if !bells.iter().any(|known| Arc::ptr_eq(known, bell)) {
@@ -126,6 +132,14 @@ impl Drop for Seat {
     }
 }
 
+/// Every file that matters is written whole and renamed into place, so that drafts and lines added to logs wake nobody. New
+/// folders may hold such files. A lock that was held for writing is closed when its holder dies, which leaves no other trace.
+fn matters(mask: EventMask, name: Option<&OsStr>) -> bool {
+    let draft = name.is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+    let file_made = mask.contains(EventMask::CREATE) && !mask.contains(EventMask::ISDIR);
+    !(file_made || (draft && mask.contains(EventMask::CLOSE_WRITE)))
+}
+
 /// A panic in another holder leaves the lists whole: each change is a single step.
 fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
@@ -152,6 +166,19 @@ mod tests {
         }
         let silent = tokio::time::timeout(Duration::ZERO, seats[2].changed()).await;
         assert!(silent.is_err(), "nothing happened there");
+    }
+
+    #[tokio::test]
+    async fn a_lock_whose_holder_is_gone_wakes_and_a_look_at_it_does_not() {
+        let folder = tempfile::tempdir().expect("temp");
+        let path = folder.path().join("lock");
+        let held = std::fs::File::create(&path).expect("made");
+        let mut seat = Watcher::start().seat();
+        seat.add(folder.path());
+        drop(std::fs::File::open(&path).expect("looked at"));
+        assert!(tokio::time::timeout(Duration::from_millis(50), seat.changed()).await.is_err());
+        drop(held);
+        tokio::time::timeout(PATIENCE, seat.changed()).await.expect("woken");
     }
 
     #[tokio::test]

@@ -64,7 +64,7 @@ impl Fleet {
             }
             tokio::select! {
                 () = seat.changed() => runs = self.look_all(selection).await?,
-                () = tokio::time::sleep_until(deadline) => {}
+                () = tokio::time::sleep_until(deadline) => runs = self.look_all(selection).await?,
                 () = &mut given_up => return Ok(Waited { runs, cursor, came_about }),
             }
         }

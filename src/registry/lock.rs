@@ -21,9 +21,10 @@ impl RunLock {
         Ok(RunLock(file))
     }
 
-    /// Takes the lock of an existing run, or says that somebody holds it (`None`).
+    /// Takes the lock of an existing run, or says that somebody holds it (`None`). The file is opened for reading, so that a
+    /// mere look does not seem to watchers as if a holder had closed it.
     pub fn try_take(path: &Path) -> io::Result<Option<RunLock>> {
-        let file = OpenOptions::new().write(true).open(path)?;
+        let file = File::open(path)?;
         match file.try_lock() {
             Ok(()) => Ok(Some(RunLock(file))),
             Err(TryLockError::WouldBlock) => Ok(None),

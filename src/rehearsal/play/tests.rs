@@ -1,3 +1,5 @@
+//! Every moment of a run gets the reply that MassGen understands.
+
 use serde_json::{Value, json};
 
 use super::*;

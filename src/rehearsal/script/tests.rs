@@ -1,3 +1,5 @@
+//! Every directive is read as written, refused where it is wrong, and written back as a name.
+
 use super::*;
 
 #[test]

@@ -1,0 +1,102 @@
+//! The rules of the house, kept by a test: who may use whom, no machine's path in any file, files that say what they are for.
+
+use std::path::{Path, PathBuf};
+
+/// Each room with the rooms that it may use; a room not named here may use none.
+const ROOMS: &[(&str, &[&str])] = &[
+    ("run", &[]),
+    ("clock", &["run"]),
+    ("watch", &[]),
+    ("massgen", &["run"]),
+    ("registry", &["run"]),
+    ("rehearsal", &[]),
+    ("supervisor", &["clock", "massgen", "registry", "rehearsal", "run", "watch"]),
+    ("fleet", &["massgen", "registry", "run", "supervisor", "watch"]),
+    ("view", &["massgen", "run"]),
+    ("settings", &[]),
+    ("server", &["clock", "fleet", "massgen", "registry", "rehearsal", "run", "settings", "view"]),
+    ("commands", &["massgen", "settings"]),
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).expect("folder").flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|ending| ending == "rs") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+fn room_of(path: &Path) -> String {
+    let inside = path.strip_prefix(root().join("src")).expect("in src");
+    let first = inside.components().next().expect("name").as_os_str().to_string_lossy().into_owned();
+    first.trim_end_matches(".rs").to_owned()
+}
+
+#[test]
+fn rooms_use_only_what_they_may() {
+    for path in sources(&root().join("src")) {
+        let room = room_of(&path);
+        if matches!(room.as_str(), "main" | "lib") {
+            continue;
+        }
+        let (_, allowed) =
+            ROOMS.iter().find(|(name, _)| *name == room).unwrap_or_else(|| panic!("{room} is not in the table"));
+        let text = std::fs::read_to_string(&path).expect("source");
+        for used in text.split("crate::").skip(1) {
+            let used: String = used.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            assert!(used == room || allowed.contains(&used.as_str()), "{} uses {used}", path.display());
+        }
+    }
+}
+
+#[test]
+fn outside_worlds_have_one_room_each() {
+    for (world, rooms) in [
+        ("rmcp::", &["server", "commands"][..]),
+        ("anyhow", &["main"]),
+        ("axum", &["rehearsal"]),
+        ("pidfd_send_signal", &["supervisor"]),
+        ("inotify", &["watch"]),
+    ] {
+        for path in sources(&root().join("src")) {
+            let uses = std::fs::read_to_string(&path)
+                .expect("source")
+                .lines()
+                .any(|line| line.contains(world) && !line.trim_start().starts_with("//"));
+            assert!(!uses || rooms.contains(&room_of(&path).as_str()), "{} knows {world}", path.display());
+        }
+    }
+}
+
+#[test]
+fn every_file_says_what_it_is_for() {
+    for folder in ["src", "tests", "examples"] {
+        for path in sources(&root().join(folder)) {
+            let text = std::fs::read_to_string(&path).expect("source");
+            assert!(text.starts_with("//!"), "{} begins with what it is for", path.display());
+            assert_ne!(path.file_name().and_then(|name| name.to_str()), Some("mod.rs"));
+        }
+    }
+}
+
+#[test]
+fn the_manifest_lists_the_tools_there_are() {
+    let read = |path: &str| std::fs::read_to_string(root().join(path)).expect("file");
+    let manifest: serde_json::Value = serde_json::from_str(&read("mcp-manifest.json")).expect("JSON");
+    let tools: serde_json::Value = serde_json::from_str(&read("tests/data/tools.json")).expect("JSON");
+    let names = |list: &serde_json::Value| -> Vec<String> {
+        list.as_array().expect("list").iter().map(|tool| tool["name"].as_str().expect("name").to_owned()).collect()
+    };
+    assert_eq!(names(&manifest["tools"]), names(&tools));
+    assert_eq!(manifest["version"], env!("CARGO_PKG_VERSION"));
+}

@@ -1,0 +1,249 @@
+//! The bench: a state folder, a project and a home folder of their own, a client of the real server, and a look afterwards
+//! that nothing is left.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use massgen_mcp::massgen::program::{self, Places};
+use massgen_mcp::massgen::setup;
+use rmcp::ServiceExt;
+use rmcp::model::CallToolRequestParams;
+use rmcp::service::{RoleClient, RunningService};
+use rmcp::transport::TokioChildProcess;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::process::Command;
+
+/// How long a condition may take on a loaded machine before a test gives up; far longer than it ever should.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(240);
+
+/// This program, as cargo built it.
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_massgen-mcp");
+
+/// One test's own world.
+pub(crate) struct Lab {
+    root: TempDir,
+    massgen: PathBuf,
+}
+
+impl Lab {
+    /// With the real MassGen, which is set up first where it is missing.
+    pub(crate) async fn real() -> Lab {
+        let lab = Lab::with(real_massgen().await);
+        assert!(lab.massgen.is_file());
+        lab
+    }
+
+    /// With a shell script in MassGen's place.
+    pub(crate) fn scripted(script: &str) -> Lab {
+        use std::os::unix::fs::PermissionsExt;
+        let mut lab = Lab::with(PathBuf::new());
+        let program = lab.root.path().join("bin/massgen");
+        std::fs::create_dir(lab.root.path().join("bin")).expect("mkdir");
+        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).expect("write");
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("chmod");
+        lab.massgen = program;
+        lab
+    }
+
+    fn with(massgen: PathBuf) -> Lab {
+        let root = tempfile::tempdir().expect("temp");
+        for folder in ["state", "project", "home"] {
+            std::fs::create_dir(root.path().join(folder)).expect("mkdir");
+        }
+        Lab { root, massgen }
+    }
+
+    pub(crate) fn state(&self) -> PathBuf {
+        self.root.path().join("state")
+    }
+
+    pub(crate) fn project(&self) -> PathBuf {
+        self.root.path().join("project")
+    }
+
+    pub(crate) fn run_folder(&self, id: &str) -> PathBuf {
+        self.state().join("runs").join(id)
+    }
+
+    /// Puts a file into the project.
+    pub(crate) fn put(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.project().join(name);
+        std::fs::create_dir_all(path.parent().expect("parent")).expect("mkdir");
+        std::fs::write(&path, text).expect("write");
+        path
+    }
+
+    /// The server's command line, in an environment without any key.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(PROGRAM);
+        command
+            .arg("--home")
+            .arg(self.state())
+            .arg("--project")
+            .arg(self.project())
+            .arg("--massgen")
+            .arg(&self.massgen);
+        command.env("HOME", self.root.path().join("home")).env_remove("OPENAI_API_KEY").env_remove("RUST_LOG");
+        command.stderr(Stdio::null());
+        command
+    }
+
+    /// A new server and a session with it.
+    pub(crate) async fn client(&self) -> Client {
+        self.client_of(self.command()).await
+    }
+
+    pub(crate) async fn client_of(&self, command: Command) -> Client {
+        let server = TokioChildProcess::new(command).expect("server starts");
+        let pid = server.id().expect("pid");
+        Client { session: ().serve(server).await.expect("session"), pid }
+    }
+
+    /// A run's record, as it is on disk.
+    pub(crate) fn record(&self, id: &str) -> Value {
+        let text = std::fs::read(self.run_folder(id).join("run.json")).expect("run.json");
+        serde_json::from_slice(&text).expect("JSON")
+    }
+
+    /// Processes that have to do with this lab: their environment or command line names its folder.
+    pub(crate) fn processes(&self) -> Vec<String> {
+        let mark = self.root.path().to_str().expect("UTF-8").to_owned();
+        everyone().filter(|pid| *pid != std::process::id()).filter_map(|pid| described(pid, &mark)).collect()
+    }
+
+    /// Waits until no process of this lab is left.
+    pub(crate) async fn nobody_is_left(&self) {
+        wait_until("no process is left", || self.processes().is_empty()).await;
+    }
+}
+
+impl Drop for Lab {
+    /// A test that failed must not leave its runs behind.
+    fn drop(&mut self) {
+        for line in self.processes() {
+            let pid = line.split(' ').next().unwrap_or_default();
+            let _gone = std::process::Command::new("kill").args(["-KILL", pid]).stderr(Stdio::null()).status();
+        }
+    }
+}
+
+/// A session with a server.
+pub(crate) struct Client {
+    session: RunningService<RoleClient, ()>,
+    pub(crate) pid: u32,
+}
+
+impl Client {
+    /// A call that must be done.
+    pub(crate) async fn call(&self, tool: &str, arguments: Value) -> Value {
+        let (error, answer) = self.ask(tool, arguments.clone()).await;
+        assert!(!error, "{tool} {arguments} was refused: {answer}");
+        answer
+    }
+
+    /// A call that must be refused; its code.
+    pub(crate) async fn refused(&self, tool: &str, arguments: Value) -> String {
+        let (error, answer) = self.ask(tool, arguments.clone()).await;
+        assert!(error, "{tool} {arguments} was done: {answer}");
+        for field in ["code", "message", "hint"] {
+            assert!(answer[field].as_str().is_some_and(|text| !text.is_empty()), "{field} in {answer}");
+        }
+        answer["code"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Whether it was refused, and the answer, which must be the same in both forms.
+    async fn ask(&self, tool: &str, arguments: Value) -> (bool, Value) {
+        let call =
+            CallToolRequestParams::new(tool.to_owned()).with_arguments(arguments.as_object().expect("object").clone());
+        let answer = self.session.call_tool(call).await.expect("answered");
+        let structured = answer.structured_content.expect("structured");
+        let text = answer.content[0].as_text().expect("text").text.clone();
+        assert_eq!(serde_json::from_str::<Value>(&text).expect("JSON"), structured);
+        (answer.is_error == Some(true), structured)
+    }
+
+    pub(crate) async fn start(&self, arguments: Value) -> String {
+        let run = self.call("run_massgen", arguments).await;
+        run["run_id"].as_str().expect("run_id").to_owned()
+    }
+
+    /// Waits until a run is over and gives its status.
+    pub(crate) async fn end(&self, id: &str) -> Value {
+        self.until(id, |run| run.get("exit").is_some() || run["state"] == "failed").await
+    }
+
+    /// Waits, by check_status and never by the clock, until a run's status is as it should be.
+    pub(crate) async fn until(&self, id: &str, good: impl Fn(&Value) -> bool) -> Value {
+        let begun = Instant::now();
+        let mut arguments = json!({"run_id": id, "wait_s": 40});
+        loop {
+            let mut answer = self.call("check_status", arguments.clone()).await;
+            let run = answer["runs"][0].take();
+            if good(&run) {
+                return run;
+            }
+            let over = run.get("exit").is_some();
+            assert!(!over && begun.elapsed() < PATIENCE, "{run}");
+            arguments["since"] = answer["cursor"].take();
+        }
+    }
+
+    pub(crate) async fn close(self) {
+        self.session.cancel().await.expect("closed");
+    }
+
+    /// Ends the server the hard way.
+    pub(crate) async fn kill_server(self) {
+        let killed = std::process::Command::new("kill").args(["-KILL", &self.pid.to_string()]).status().expect("kill");
+        assert!(killed.success());
+        self.session.waiting().await.expect("the session ends with its server");
+    }
+}
+
+/// Waits until a condition holds.
+pub(crate) async fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !condition() {
+        assert!(begun.elapsed() < PATIENCE, "{what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn everyone() -> impl Iterator<Item = u32> {
+    let entries = std::fs::read_dir("/proc").expect("/proc").flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// `PID command line`, where the process is alive and names the mark.
+fn described(pid: u32, mark: &str) -> Option<String> {
+    let read = |part: &str| std::fs::read(format!("/proc/{pid}/{part}")).unwrap_or_default();
+    let (line, environment) = (read("cmdline"), read("environ"));
+    let state = String::from_utf8_lossy(&read("stat")).rsplit_once(") ").map(|(_, rest)| rest.to_owned())?;
+    let names = |bytes: &[u8]| String::from_utf8_lossy(bytes).contains(mark);
+    let of_ours = names(&line) || names(&environment);
+    let line = String::from_utf8_lossy(&line).replace('\0', " ");
+    (of_ours && !state.starts_with(['Z', 'X'])).then(|| format!("{pid} {line}"))
+}
+
+/// The MassGen that the tests run: the one that is named or found, else the pinned one, set up by the program's own code.
+async fn real_massgen() -> PathBuf {
+    let named = std::env::var_os("MASSGEN_MCP_MASSGEN").map(PathBuf::from);
+    let state = default_state();
+    let own_venv = setup::venv(&state);
+    let project = Path::new(env!("CARGO_MANIFEST_DIR"));
+    match program::find(Places { named: named.as_deref(), project, own_venv: &own_venv }) {
+        Ok(program) if !program.starts_with(&own_venv) => program,
+        Ok(_) | Err(_) => {
+            setup::setup(&state, |_| {}).await.unwrap_or_else(|error| panic!("{error}; {}", error.hint()))
+        }
+    }
+}
+
+fn default_state() -> PathBuf {
+    let home = std::env::var_os("MASSGEN_MCP_HOME").map(PathBuf::from);
+    let xdg = || std::env::var_os("XDG_STATE_HOME").map(|state| PathBuf::from(state).join("massgen-mcp"));
+    let user = || PathBuf::from(std::env::var_os("HOME").expect("HOME")).join(".local/state/massgen-mcp");
+    home.or_else(xdg).unwrap_or_else(user)
+}
