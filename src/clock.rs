@@ -13,8 +13,7 @@ pub fn now() -> Moment {
     Moment { wall: jiff::Timestamp::now(), boot_ms, boot_id: boot_id().to_owned() }
 }
 
-/// Which boot of the machine this is; empty where the kernel does not tell, so that no two boots seem the same by chance
-/// only where none can be told from another.
+/// Which boot of the machine this is; empty where the kernel does not tell.
 pub fn boot_id() -> &'static str {
     static BOOT_ID: OnceLock<String> = OnceLock::new();
     BOOT_ID.get_or_init(|| {

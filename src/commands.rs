@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use crate::massgen::program::{self, Places, ProgramError};
 use crate::massgen::setup::{self, SetupError};
+use crate::massgen::text;
 use crate::settings::Settings;
 
 /// `massgen-mcp setup`: finds a MassGen, or puts one into the state folder, and says which.
@@ -76,7 +77,5 @@ fn say(line: impl Display) {
 }
 
 fn complain(error: &dyn std::error::Error, hint: &str) {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    let message = causes.map(ToString::to_string).collect::<Vec<_>>().join(": ");
-    let _nobody = writeln!(std::io::stderr(), "massgen-mcp: {message}\nhint: {hint}");
+    let _nobody = writeln!(std::io::stderr(), "massgen-mcp: {}\nhint: {hint}", text::chain(error));
 }

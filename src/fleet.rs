@@ -1,16 +1,23 @@
 //! Runs seen from outside: start one, look at some, wait for a change, ask for a stop. Any number of processes may do so at
 //! once on one state folder, and each may die at any time: nothing that matters is kept here.
-//! It never signals a process of a run and never writes a record; supervisors do.
+//! It signals no process and writes no record of a run that has a supervisor; of one that has lost it, the supervisor's room
+//! ends what is left.
 
 mod cursor;
 mod launcher;
 pub mod results;
 mod wait;
 
+use std::collections::{HashMap, HashSet};
+use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
-use crate::registry::{RegistryError, RunFolder, StateFolder};
+use tokio::task::JoinSet;
+
+use crate::massgen::text;
+use crate::registry::{RegistryError, RunFolder, RunLock, StateFolder};
 use crate::run::{RunId, RunRecord, RunSpec, RunState, StopAsk};
 use crate::supervisor;
 use crate::watch::Watcher;
@@ -41,6 +48,18 @@ pub enum Selection {
     /// The latest [`LATEST`].
     Latest,
 }
+
+/// What a look found.
+#[derive(Debug, Default)]
+pub struct Sight {
+    /// The runs, in the order of the selection.
+    pub runs: Vec<RunRecord>,
+    /// Those whose record cannot be read.
+    pub unreadable: Vec<(RunId, RegistryError)>,
+}
+
+/// How long a look waits for what is left of lost runs to be ended.
+const BURIAL: Duration = Duration::from_secs(1);
 
 /// Something about runs went wrong.
 #[derive(Debug, thiserror::Error)]
@@ -79,21 +98,27 @@ impl Fleet {
 
     /// A run as it is now. One whose supervisor has died is brought to its end first.
     pub async fn look(&self, id: &RunId) -> Result<RunRecord, FleetError> {
-        let state = self.state.clone();
-        let id = id.clone();
-        Ok(blocking(move || look(&state, &id)).await??)
+        let mut sight = self.look_all(&Selection::Runs(vec![id.clone()])).await?;
+        match (sight.runs.pop(), sight.unreadable.pop()) {
+            (Some(run), _) => Ok(run),
+            (None, Some((_, error))) => Err(error.into()),
+            (None, None) => Err(RegistryError::Unknown(id.clone()).into()),
+        }
     }
 
-    /// The runs of a selection as they are now. Of a list, every one must exist; of a group or the latest, one whose record
-    /// cannot be read is left out, and the log says so.
-    pub async fn look_all(&self, selection: &Selection) -> Result<Vec<RunRecord>, FleetError> {
-        let state = self.state.clone();
-        let selection = selection.clone();
-        Ok(blocking(move || look_all(&state, &selection)).await??)
+    /// The runs of a selection as they are now. Of a list, every one must exist.
+    pub async fn look_all(&self, selection: &Selection) -> Result<Sight, FleetError> {
+        self.look_again(selection, &mut Memory::default()).await
     }
 
-    /// Asks for a stop and waits until the run is over, or until `patience` is; the record says which.
-    pub async fn stop(&self, id: &RunId, ask: StopAsk, patience: std::time::Duration) -> Result<RunRecord, FleetError> {
+    /// Asks for a stop and waits until the run is over, or until `patience` is or `given_up` resolves; the record says which.
+    pub async fn stop(
+        &self,
+        id: &RunId,
+        ask: StopAsk,
+        patience: Duration,
+        given_up: impl Future<Output = ()>,
+    ) -> Result<RunRecord, FleetError> {
         let record = self.look(id).await?;
         if record.state.ended().is_some() {
             return Ok(record);
@@ -101,8 +126,46 @@ impl Fleet {
         let folder = self.state.folder(id);
         blocking(move || folder.ask_stop(&ask)).await??;
         let selection = Selection::Runs(vec![id.clone()]);
-        let waited = self.wait(&selection, Until::AllDone, None, patience, std::future::pending()).await?;
-        Ok(waited.runs.into_iter().next().unwrap_or(record))
+        let waited = self.wait(&selection, Until::AllDone, None, patience, given_up).await?;
+        Ok(waited.sight.runs.into_iter().next().unwrap_or(record))
+    }
+
+    /// Looks at what can have changed since the last look of the same wait.
+    async fn look_again(&self, selection: &Selection, memory: &mut Memory) -> Result<Sight, FleetError> {
+        let (state, selection, known) = (self.state.clone(), selection.clone(), std::mem::take(memory));
+        let (mut sight, orphans, known) = blocking(move || known.look(&state, &selection)).await??;
+        *memory = known;
+        for buried in self.bury(orphans).await {
+            if let Some(run) = sight.runs.iter_mut().find(|run| run.spec.id == buried.spec.id) {
+                *run = buried;
+            }
+        }
+        Ok(sight)
+    }
+
+    /// Brings runs without a supervisor to their end, all at once; who takes longer is seen at a later look.
+    async fn bury(&self, orphans: Vec<RunId>) -> Vec<RunRecord> {
+        let mut burials = JoinSet::new();
+        for id in orphans {
+            let folder = self.folder(&id);
+            burials.spawn_blocking(move || supervisor::bury(&folder));
+        }
+        let mut buried = Vec::new();
+        let patience = tokio::time::sleep(BURIAL);
+        tokio::pin!(patience);
+        loop {
+            tokio::select! {
+                burial = burials.join_next() => match burial {
+                    Some(Ok(Ok(record))) => buried.extend(record),
+                    Some(Ok(Err(error))) => tracing::warn!(error = text::chain(&error), "a lost run could not be ended"),
+                    Some(Err(error)) => tracing::error!(%error, "a burial was broken off"),
+                    None => break,
+                },
+                () = &mut patience => break,
+            }
+        }
+        burials.detach_all();
+        buried
     }
 
     fn watcher(&self) -> &Watcher {
@@ -118,32 +181,68 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     tokio::task::spawn_blocking(work).await.map_err(FleetError::BrokenOff)
 }
 
-fn look(state: &StateFolder, id: &RunId) -> Result<RunRecord, RegistryError> {
-    let record = state.load(id)?;
-    match record.state {
-        RunState::Ended(_) | RunState::Unknown(_) => Ok(record),
-        RunState::Starting { .. } | RunState::Running { .. } | RunState::Stopping { .. } => {
-            // Nobody holds the lock of a run that goes on: then it is lost, or has ended since.
-            Ok(supervisor::bury(&state.folder(id))?.unwrap_or(record))
+/// What a wait knows already: runs that have ended do not change, and those of other groups do not matter.
+#[derive(Default)]
+struct Memory {
+    ended: HashMap<RunId, RunRecord>,
+    foreign: HashSet<RunId>,
+}
+
+impl Memory {
+    /// A look, the runs in it that have no supervisor, and what is known after it.
+    fn look(
+        mut self,
+        state: &StateFolder,
+        selection: &Selection,
+    ) -> Result<(Sight, Vec<RunId>, Memory), RegistryError> {
+        let ids = match selection {
+            Selection::Runs(ids) => ids.clone(),
+            Selection::Group(_) => state.list()?,
+            Selection::Latest => state.list()?.into_iter().take(LATEST).collect(),
+        };
+        let mut sight = Sight::default();
+        let mut orphans = Vec::new();
+        for id in ids.into_iter().filter(|id| !self.foreign.contains(id)).collect::<Vec<_>>() {
+            match self.recall(state, &id) {
+                Ok(run) if !selection.wants(&run) => {
+                    self.foreign.insert(id);
+                }
+                Ok(run) => {
+                    if run.state.ended().is_none() && is_orphan(state, &run) {
+                        orphans.push(id);
+                    }
+                    sight.runs.push(run);
+                }
+                Err(error @ RegistryError::Unknown(_)) if matches!(selection, Selection::Runs(_)) => return Err(error),
+                Err(error) => sight.unreadable.push((id, error)),
+            }
+        }
+        Ok((sight, orphans, self))
+    }
+
+    fn recall(&mut self, state: &StateFolder, id: &RunId) -> Result<RunRecord, RegistryError> {
+        if let Some(run) = self.ended.get(id) {
+            return Ok(run.clone());
+        }
+        let run = state.load(id)?;
+        if run.state.ended().is_some() {
+            self.ended.insert(id.clone(), run.clone());
+        }
+        Ok(run)
+    }
+}
+
+impl Selection {
+    fn wants(&self, run: &RunRecord) -> bool {
+        match self {
+            Selection::Runs(_) | Selection::Latest => true,
+            Selection::Group(group) => run.spec.group.as_ref() == Some(group),
         }
     }
 }
 
-fn look_all(state: &StateFolder, selection: &Selection) -> Result<Vec<RunRecord>, RegistryError> {
-    match selection {
-        Selection::Runs(ids) => ids.iter().map(|id| look(state, id)).collect(),
-        Selection::Group(group) => {
-            let all = state.list()?;
-            Ok(all
-                .iter()
-                .filter_map(|id| readable(state, id))
-                .filter(|run| run.spec.group.as_ref() == Some(group))
-                .collect())
-        }
-        Selection::Latest => Ok(state.list()?.iter().filter_map(|id| readable(state, id)).take(LATEST).collect()),
-    }
-}
-
-fn readable(state: &StateFolder, id: &RunId) -> Option<RunRecord> {
-    look(state, id).inspect_err(|error| tracing::warn!(run = %id, %error, "left out")).ok()
+/// Nobody holds the lock of a run that is not over: its supervisor is gone, or has written its end since.
+fn is_orphan(state: &StateFolder, run: &RunRecord) -> bool {
+    let known = !matches!(run.state, RunState::Unknown(_));
+    known && RunLock::try_take(&state.folder(&run.spec.id).lock()).is_ok_and(|lock| lock.is_some())
 }

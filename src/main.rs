@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -69,18 +69,18 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    let me = me()?;
+    let me = Path::new(ME);
     if let Some(Command::Supervise { folder }) = cli.command {
         // One thread, this one: the parent-death signal of MassGen's process is bound to it.
         let runtime = Builder::new_current_thread().enable_all().build().context("cannot start a runtime")?;
-        return Ok(runtime.block_on(supervisor::supervise(&folder, &me)).map(|()| ExitCode::SUCCESS)?);
+        return Ok(runtime.block_on(supervisor::supervise(&folder, me)).map(|()| ExitCode::SUCCESS)?);
     }
-    let settings = cli.flags.check()?;
+    let settings = cli.flags.or_environment().check()?;
     let runtime = runtime()?;
     let code = match cli.command.unwrap_or(Command::Serve) {
-        Command::Serve => runtime.block_on(serve(settings, &me)).map(|()| ExitCode::SUCCESS),
+        Command::Serve => runtime.block_on(serve(settings, me)).map(|()| ExitCode::SUCCESS),
         Command::Setup => Ok(runtime.block_on(commands::setup(&settings))),
-        Command::Demo => Ok(runtime.block_on(commands::demo(&settings, &me))),
+        Command::Demo => Ok(runtime.block_on(commands::demo(&settings, me))),
         Command::Supervise { .. } | Command::Exec { .. } => Ok(ExitCode::FAILURE),
     };
     // A read of standard input may still be pending, and must not hold the end of the process.
@@ -88,7 +88,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     code
 }
 
-async fn serve(settings: Settings, me: &std::path::Path) -> anyhow::Result<()> {
+async fn serve(settings: Settings, me: &Path) -> anyhow::Result<()> {
     let state = StateFolder::open(&settings.home)?;
     Ok(server::serve(Fleet::new(state, me), settings).await?)
 }
@@ -97,13 +97,10 @@ fn runtime() -> anyhow::Result<Runtime> {
     Builder::new_multi_thread().worker_threads(2).enable_all().build().context("cannot start a runtime")
 }
 
-/// This program, also after its file was replaced by a newer one while it ran.
-fn me() -> anyhow::Result<PathBuf> {
-    let me = std::env::current_exe().context("cannot find this program's own file")?;
-    Ok(if me.exists() { me } else { PathBuf::from("/proc/self/exe") })
-}
+/// This very program, also after its file was removed or replaced by another version.
+const ME: &str = "/proc/self/exe";
 
-fn exec(supervisor: u32, program: &std::path::Path, args: &[OsString]) -> ExitCode {
+fn exec(supervisor: u32, program: &Path, args: &[OsString]) -> ExitCode {
     let Err((code, why)) = supervisor::become_massgen(supervisor, program, args);
     let _nobody = writeln!(std::io::stderr(), "{why}");
     u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from)

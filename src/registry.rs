@@ -13,6 +13,16 @@ use crate::run::{BadRunId, RunId, RunRecord, RunSpec, RunState, StopAsk};
 pub use lock::RunLock;
 pub use whole::{Durability, write_whole};
 
+/// The end of MassGen's standard output, in a run's folder.
+pub const STDOUT: &str = "stdout.log";
+/// The end of MassGen's standard error, in a run's folder.
+pub const STDERR: &str = "stderr.log";
+
+/// The name of a log's predecessor: logs are bounded, and a full one makes room for a new one.
+pub fn older(log: &Path) -> PathBuf {
+    log.with_extension("old.log")
+}
+
 /// The state folder: private, shared by every server of a user.
 #[derive(Debug, Clone)]
 pub struct StateFolder {
@@ -45,6 +55,14 @@ pub enum RegistryError {
         path: PathBuf,
         /// Where it departs.
         source: serde_json::Error,
+    },
+    /// A newer version wrote it, and this one may not.
+    #[error("`{}` is in format {version}, which this version does not write", path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        version: u32,
     },
     /// There is no such run.
     #[error("there is no run `{0}`")]
@@ -173,6 +191,16 @@ impl RunFolder {
         self.path.join("logs")
     }
 
+    /// `stdout.log`: the end of what MassGen printed.
+    pub fn stdout_log(&self) -> PathBuf {
+        self.path.join(STDOUT)
+    }
+
+    /// `stderr.log`: the end of what MassGen complained of.
+    pub fn stderr_log(&self) -> PathBuf {
+        self.path.join(STDERR)
+    }
+
     /// `supervisor.log`: what the supervisor has to say about itself.
     pub fn supervisor_log(&self) -> PathBuf {
         self.path.join("supervisor.log")
@@ -202,18 +230,25 @@ impl RunFolder {
         }
     }
 
-    /// Writes `run.json` whole. Only the holder of the run's lock may, which the handle proves.
+    /// Writes `run.json` whole. Only the holder of the run's lock may, which the handle proves. A record in a newer format is
+    /// never written back: what this version does not know would be lost.
     pub fn save(&self, record: &RunRecord, _held: &RunLock, durability: Durability) -> Result<(), RegistryError> {
-        debug_assert!(!matches!(record.state, RunState::Unknown(_)), "a newer format is never written back");
+        if record.version > format::VERSION || matches!(record.state, RunState::Unknown(_)) {
+            return Err(RegistryError::Newer { path: self.run(), version: record.version });
+        }
         self.write(&self.run(), &format::run_to_json(record), durability)
     }
 
-    /// Asks for a stop. The first request stands; a later one changes nothing.
+    /// Asks for a stop. The first request stands, unless a later one gives less time.
     pub fn ask_stop(&self, ask: &StopAsk) -> Result<(), RegistryError> {
-        if self.stop().exists() {
+        let (path, bytes) = (self.stop(), format::stop_to_json(ask));
+        if whole::write_first(&path, &bytes).map_err(RegistryError::io("write", &path))? {
             return Ok(());
         }
-        self.write(&self.stop(), &format::stop_to_json(ask), Durability::Synced)
+        match self.stop_asked() {
+            Some(earlier) if earlier.grace <= ask.grace => Ok(()),
+            Some(_) | None => self.write(&path, &bytes, Durability::Synced),
+        }
     }
 
     /// The stop that was asked for, if any. A request that cannot be read is still one.

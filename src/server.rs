@@ -10,7 +10,7 @@ mod tools;
 use std::future::Future;
 
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CallToolResult, ErrorData, Implementation, ListToolsResult,
+    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, ErrorData, Implementation, ListToolsResult,
     PaginatedRequestParams, ServerCapabilities, ServerConfig, Tool,
 };
 use rmcp::service::RequestContext;
@@ -27,9 +27,10 @@ use crate::settings::Settings;
 const INSTRUCTIONS: &str = "\
 MassGen lets several AI agents answer a question, see each other's answers and vote. A run takes 1 to 45 minutes and costs money.
 The loop is: start, wait, read.
-1. run_massgen {question, config} answers at once with a run_id. config \"@rehearsal\" practises offline, for nothing.
-2. check_status {run_id, wait_s: 45, until: \"any_done\"} sleeps until the run has ended; call it again while it runs. Never poll without wait_s. \
-For several runs give run_ids or their group: one call watches all.
+1. run_massgen {question, config} answers at once with a run_id and a cursor. config \"@rehearsal\" practises offline, for nothing, with scripted answers.
+2. check_status {run_id, wait_s: 45, until: \"any_done\"} sleeps until the run has ended; while it runs, call it again, with since set to the \
+cursor of the last answer. Never poll without wait_s. For several runs give run_ids or their group: one call watches all, and with since it \
+wakes at the next end.
 3. read_result {run_id} gives the answer, in pages.
 kill_run {run_id} stops a run for good; what it had is still readable. Runs go on when you or this server go away: check_status {} finds them again.
 A failed run says what went wrong in problem {code, message, hint}: do what the hint says.";
@@ -103,12 +104,18 @@ impl ServerHandler for Server {
 async fn answered(call: impl Future<Output = Result<serde_json::Value, Refusal>> + Send + 'static) -> CallToolResult {
     match tokio::spawn(call).await {
         Ok(Ok(value)) => CallToolResult::structured(value),
-        Ok(Err(refusal)) => CallToolResult::structured_error(refusal.into_json()),
+        Ok(Err(refusal)) => refused(refusal),
         Err(broken) => {
             tracing::error!(error = %broken, "a call panicked");
-            CallToolResult::structured_error(Refusal::panicked().into_json())
+            refused(Refusal::panicked())
         }
     }
+}
+
+/// A refusal is text alone: some clients hold structured content against the tool's output schema even when it is an error,
+/// and show their model a complaint about the schema instead.
+fn refused(refusal: Refusal) -> CallToolResult {
+    CallToolResult::error(vec![ContentBlock::text(refusal.into_json().to_string())])
 }
 
 #[cfg(test)]
@@ -119,7 +126,9 @@ mod tests {
     async fn a_panic_in_a_tool_is_answered() {
         let answer = answered(async { panic!("on purpose") }).await;
         assert_eq!(answer.is_error, Some(true));
-        let told = answer.structured_content.expect("structured");
+        assert_eq!(answer.structured_content, None);
+        let text = &answer.content[0].as_text().expect("text").text;
+        let told: serde_json::Value = serde_json::from_str(text).expect("JSON");
         assert_eq!(told["code"], "internal_error");
         assert!(told["hint"].as_str().is_some_and(|hint| !hint.is_empty()));
     }

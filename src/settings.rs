@@ -1,5 +1,6 @@
 //! What the operator set: read once at the start, checked once, never changed by an agent.
 
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,20 +15,22 @@ pub const MOST_WAIT: Duration = Duration::from_secs(50);
 /// The longest that the operator may raise it to: one widespread client moves a call to the background after 120 s.
 pub const HIGHEST_MOST_WAIT: Duration = Duration::from_secs(110);
 
-/// The flags and environment variables that every command knows.
-#[derive(Debug, Clone, clap::Args)]
+/// The flags that every command knows. Each has an environment variable beside it, which counts where the flag is absent.
+#[derive(Debug, Clone, Default, clap::Args)]
 pub struct Flags {
-    /// The state folder, with all runs [default: $XDG_STATE_HOME/massgen-mcp or ~/.local/state/massgen-mcp].
-    #[arg(long, env = "MASSGEN_MCP_HOME", global = true, value_name = "FOLDER")]
+    /// The state folder, with all runs [env: MASSGEN_MCP_HOME; default: $XDG_STATE_HOME/massgen-mcp or
+    /// ~/.local/state/massgen-mcp].
+    #[arg(long, global = true, value_name = "FOLDER")]
     home: Option<PathBuf>,
-    /// The MassGen program [default: the project's .venv/bin/massgen, PATH, the one from `massgen-mcp setup`].
-    #[arg(long, env = "MASSGEN_MCP_MASSGEN", global = true, value_name = "FILE")]
+    /// The MassGen program [env: MASSGEN_MCP_MASSGEN; default: the project's .venv/bin/massgen, PATH, the one from
+    /// `massgen-mcp setup`].
+    #[arg(long, global = true, value_name = "FILE")]
     massgen: Option<PathBuf>,
-    /// The project folder, from which relative paths are meant [default: the working folder].
-    #[arg(long, env = "MASSGEN_MCP_PROJECT", global = true, value_name = "FOLDER")]
+    /// The project folder, from which relative paths are meant [env: MASSGEN_MCP_PROJECT; default: the working folder].
+    #[arg(long, global = true, value_name = "FOLDER")]
     project: Option<PathBuf>,
-    /// The longest that a call may wait for a change, in seconds, at most 110 [default: 50].
-    #[arg(long, env = "MASSGEN_MCP_MAX_WAIT_S", global = true, value_name = "SECONDS")]
+    /// The longest that a call may wait for a change, in seconds, at most 110 [env: MASSGEN_MCP_MAX_WAIT_S; default: 50].
+    #[arg(long, global = true, value_name = "SECONDS")]
     max_wait_s: Option<u64>,
 }
 
@@ -56,41 +59,63 @@ pub enum SettingsError {
     #[error("--project or MASSGEN_MCP_PROJECT: `{}` is not a folder", .0.display())]
     Project(PathBuf),
     /// The wait is too long.
-    #[error("--max-wait-s or MASSGEN_MCP_MAX_WAIT_S: {0} is more than 110 seconds, which clients do not wait")]
-    Wait(u64),
+    #[error("--max-wait-s or MASSGEN_MCP_MAX_WAIT_S is not a number of seconds up to 110, which is what clients wait")]
+    Wait,
     /// The working folder is gone.
     #[error("the working folder cannot be used")]
     WorkingFolder(#[source] std::io::Error),
 }
 
+/// A variable of ours. Clients hand on what a person left empty as an empty variable, or as the name of the placeholder; either
+/// counts as not given.
+fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| is_given(value))
+}
+
+fn is_given(value: &OsStr) -> bool {
+    let text = value.to_string_lossy();
+    !text.trim().is_empty() && !text.contains("${")
+}
+
 impl Flags {
+    /// Takes from the environment what no flag gives.
+    #[must_use]
+    pub fn or_environment(self) -> Flags {
+        let path = |name| variable(name).map(PathBuf::from);
+        Flags {
+            home: self.home.or_else(|| path("MASSGEN_MCP_HOME")),
+            massgen: self.massgen.or_else(|| path("MASSGEN_MCP_MASSGEN")),
+            project: self.project.or_else(|| path("MASSGEN_MCP_PROJECT")),
+            // What is no number is more than any number, and refused as that.
+            max_wait_s: self.max_wait_s.or_else(|| {
+                variable("MASSGEN_MCP_MAX_WAIT_S")
+                    .map(|value| value.to_string_lossy().trim().parse().unwrap_or(u64::MAX))
+            }),
+        }
+    }
+
     /// Checks what was given and fills in the defaults.
     pub fn check(self) -> Result<Settings, SettingsError> {
         let absolute = |path: PathBuf| std::path::absolute(path).map_err(SettingsError::WorkingFolder);
-        let home = match given(self.home) {
+        let home = match self.home {
             Some(home) => home,
             None => default_home()?,
         };
-        let project = absolute(given(self.project).unwrap_or_else(|| PathBuf::from(".")))?;
+        let project = absolute(self.project.unwrap_or_else(|| PathBuf::from(".")))?;
         let project =
             project.canonicalize().ok().filter(|path| path.is_dir()).ok_or(SettingsError::Project(project))?;
         let most_wait = self.max_wait_s.map_or(MOST_WAIT, Duration::from_secs);
         if most_wait > HIGHEST_MOST_WAIT {
-            return Err(SettingsError::Wait(most_wait.as_secs()));
+            return Err(SettingsError::Wait);
         }
         Ok(Settings {
             home: absolute(home)?,
-            massgen: given(self.massgen).map(absolute).transpose()?,
+            massgen: self.massgen.map(absolute).transpose()?,
             project,
             user_home: etcetera::home_dir().ok(),
             most_wait,
         })
     }
-}
-
-/// Clients hand an option that a person left empty on as an empty variable.
-fn given(path: Option<PathBuf>) -> Option<PathBuf> {
-    path.filter(|path| !path.as_os_str().is_empty())
 }
 
 fn default_home() -> Result<PathBuf, SettingsError> {
@@ -116,11 +141,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_empty_is_not_given() {
-        let empty = Some(PathBuf::new());
-        let settings =
-            Flags { home: Some("/s".into()), massgen: empty.clone(), project: empty, max_wait_s: None }.check();
-        assert_eq!(settings.expect("good").massgen, None);
+    fn what_was_left_empty_is_not_given() {
+        for empty in ["", "  ", "${user_config.project}"] {
+            assert!(!is_given(OsStr::new(empty)), "{empty:?}");
+        }
+        assert!(is_given(OsStr::new("/project")));
     }
 
     #[test]

@@ -18,9 +18,8 @@ use crate::registry::{Durability, RegistryError, RunFolder, RunLock, write_whole
 use crate::rehearsal::{self, Rehearsal};
 use crate::run::{BadRunId, ConfigChoice, Context, RunSpec};
 
-pub use leader::{become_massgen, stderr_log, stdout_log};
+pub use leader::become_massgen;
 pub use lost::bury;
-pub use output::older;
 
 /// What a supervisor writes to standard output once MassGen's process is on record; whoever started it reads no further.
 pub const READY: &str = "ready";
@@ -53,6 +52,9 @@ pub enum SupervisorError {
     /// The rehearsal endpoint could not be served.
     #[error("cannot serve the rehearsal model")]
     Rehearsal(#[from] rehearsal::RehearsalError),
+    /// The question is too long for the command line, and the config cannot take it up.
+    #[error("cannot put the long question into the config")]
+    Config(#[from] configs::EditError),
     /// The rehearsal's name has a mistake, which should have been refused before.
     #[error("cannot read the rehearsal's name")]
     Script(#[from] rehearsal::ScriptError),
@@ -82,10 +84,11 @@ pub async fn supervise(folder: &Path, me: &Path) -> Result<(), SupervisorError> 
     let prepared = prepare(&folder, worker.spec()).await;
     match &prepared {
         Ok(prepared) => worker.start(me, &prepared.launch)?,
-        Err(error) => worker.never_started(error)?,
+        Err(error) => worker.never_started(error),
     }
     tell_ready();
-    worker.work().await
+    worker.work().await;
+    Ok(())
 }
 
 /// What keeps a rehearsal on this machine: the endpoint takes any key, so that the user's own is not sent there, and MassGen's
@@ -129,7 +132,7 @@ async fn config(
         ConfigChoice::Rehearsal(name) => {
             let served = rehearsal::serve().await?;
             let text = rehearsal::config(name, &served.base_url())?;
-            let with_prompt = configs::effective(&text, configs::Changes { project: None, prompt });
+            let with_prompt = configs::effective(&text, configs::Changes { project: None, prompt })?;
             let path = write_config(folder, &with_prompt.unwrap_or(text))?;
             Ok((path, Some(served), None))
         }
@@ -137,7 +140,7 @@ async fn config(
             let text = std::fs::read_to_string(original).map_err(failed("read the config"))?;
             let project = (spec.context == Context::None).then_some(spec.project.as_path());
             let own_timeout = configs::own_timeout(&text);
-            match configs::effective(&text, configs::Changes { project, prompt }) {
+            match configs::effective(&text, configs::Changes { project, prompt })? {
                 Some(text) => Ok((write_config(folder, &text)?, None, own_timeout)),
                 None => Ok((original.clone(), None, own_timeout)),
             }

@@ -27,6 +27,10 @@ const QUESTION_CHARS: usize = 200;
 pub struct RunView {
     /// The run's handle.
     pub run_id: String,
+    /// Its label, in the list of the latest runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub group: Option<String>,
     /// starting, running, stopping; or its end: succeeded, failed, timed_out, over_budget, killed, lost.
     pub state: String,
     /// initial_answer, enforcement (voting), presentation.
@@ -73,6 +77,10 @@ pub struct RunView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "ProblemView")]
     pub problem: Option<ProblemView>,
+    /// From run_massgen: pass it as since to check_status, so that nothing that happens before that call is missed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub cursor: Option<String>,
     /// With detail full: paths, limits, numbers per agent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "std::collections::BTreeMap<String, serde_json::Value>")]
@@ -162,6 +170,7 @@ pub fn run(record: &RunRecord, folder: &std::path::Path, detail: Detail, now: &M
     let elapsed = ending.map(|ending| ending.took).or(record.started.as_ref().map(|started| started.until(now)));
     RunView {
         run_id: record.spec.id.to_string(),
+        group: None,
         state: state_word(&record.state),
         phase: digest.filter(|_| ending.is_none()).and_then(|digest| digest.phase.as_deref()).map(word),
         elapsed_s: elapsed.unwrap_or_default().as_secs(),
@@ -175,8 +184,22 @@ pub fn run(record: &RunRecord, folder: &std::path::Path, detail: Detail, now: &M
         exit: ending.and_then(|ending| exit(ending.exit)),
         reason: stop_reason(&record.state),
         problem: ending.and_then(|ending| ending_problem(ending, detail)),
+        cursor: None,
         details: (detail == Detail::Full).then(|| details(record, folder)),
     }
+}
+
+impl RunView {
+    /// With the run's label, for a list of runs that nobody named.
+    #[must_use]
+    pub fn with_group(self, record: &RunRecord) -> RunView {
+        RunView { group: record.spec.group.as_deref().map(word), ..self }
+    }
+}
+
+/// A stop that could not be asked for.
+pub fn failed_receipt(record: &RunRecord, why: &str) -> ReceiptView {
+    ReceiptView { readable: format!("not stopped: {why}"), ..receipt(record) }
 }
 
 /// How the stop of a run went.
@@ -233,8 +256,13 @@ pub fn state(record: &RunRecord) -> String {
 }
 
 fn agents(all: &[AgentDigest]) -> BTreeMap<String, String> {
-    let mut shown: BTreeMap<String, String> =
-        all.iter().take(MOST_AGENTS).map(|agent| (word(&agent.id), doing(agent))).collect();
+    let mut shown = BTreeMap::new();
+    for (place, agent) in all.iter().take(MOST_AGENTS).enumerate() {
+        let id = word(&agent.id);
+        // Long names may begin alike.
+        let id = if shown.contains_key(&id) { format!("{id}~{}", place + 1) } else { id };
+        shown.insert(id, doing(agent));
+    }
     if all.len() > MOST_AGENTS {
         shown.insert("others".to_owned(), format!("{} more", all.len() - MOST_AGENTS));
     }
@@ -262,8 +290,9 @@ fn votes(all: &BTreeMap<String, u32>) -> BTreeMap<String, u32> {
     all.iter().take(MOST_AGENTS).map(|(label, count)| (word(label), *count)).collect()
 }
 
-/// A word of MassGen's, cut to [`WORD_BYTES`] at a character boundary.
+/// A word of MassGen's, made harmless and cut to [`WORD_BYTES`] at a character boundary.
 fn word(text: &str) -> String {
+    let text = text::line(text, WORD_BYTES);
     let end = (0..=WORD_BYTES.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
     text[..end].to_owned()
 }
@@ -292,24 +321,35 @@ fn stop_reason(state: &RunState) -> Option<String> {
 }
 
 fn ending_problem(ending: &Ending, detail: Detail) -> Option<ProblemView> {
-    let lost = Problem {
-        code: "supervisor_died".to_owned(),
-        message: "the run's supervisor was killed; its end was not seen".to_owned(),
-        hint: "read_result gives the best answer so far; start it again with run_massgen".to_owned(),
-    };
     let problem = match &ending.outcome {
-        Outcome::Lost => Some(&lost),
-        Outcome::Succeeded
-        | Outcome::Failed(_)
-        | Outcome::TimedOut { .. }
-        | Outcome::OverBudget
-        | Outcome::Killed { .. } => ending.outcome.problem(),
-    }?;
+        Outcome::Lost => problem(
+            "supervisor_died",
+            "the run's supervisor was killed; its end was not seen",
+            "read_result gives the best answer so far; start it again with run_massgen",
+        ),
+        Outcome::TimedOut { ours: true } => problem(
+            "timeout_s_reached",
+            "it was stopped at its timeout_s",
+            "read_result gives the best answer so far, if any; for more time start it again with a larger timeout_s",
+        ),
+        Outcome::TimedOut { ours: false } => problem(
+            "massgen_timeout",
+            "MassGen's own timeout ended it",
+            "read_result gives what it presented, if anything; raise timeout_s, or timeout_settings in the config",
+        ),
+        Outcome::Succeeded | Outcome::Failed(_) | Outcome::OverBudget | Outcome::Killed { .. } => {
+            ending.outcome.problem()?.clone()
+        }
+    };
     let message = match detail {
         Detail::Brief => text::cut(&problem.message, BRIEF_MESSAGE),
-        Detail::Full => problem.message.clone(),
+        Detail::Full => problem.message,
     };
-    Some(ProblemView { code: problem.code.clone(), message, hint: problem.hint.clone() })
+    Some(ProblemView { code: problem.code, message, hint: problem.hint })
+}
+
+fn problem(code: &str, message: &str, hint: &str) -> Problem {
+    Problem { code: code.to_owned(), message: message.to_owned(), hint: hint.to_owned() }
 }
 
 fn details(record: &RunRecord, folder: &std::path::Path) -> Details {

@@ -2,15 +2,16 @@
 //! used up). A seat is told that something may have changed, never what: whoever sits there looks again.
 //! It never reads a file. A network file system tells nothing of what other machines change, see the README's limits.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask, Watches};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// How often a seat without inotify is woken.
 const POLL: Duration = Duration::from_millis(500);
@@ -31,8 +32,15 @@ struct Shared {
 pub struct Seat {
     watcher: Watcher,
     bell: Arc<Notify>,
-    folders: HashSet<PathBuf>,
-    polled: bool,
+    /// When to look next, for a seat at a folder that cannot be watched.
+    next_look: Option<Instant>,
+}
+
+/// What came of adding a folder.
+enum Added {
+    New,
+    Already,
+    Impossible,
 }
 
 impl Watcher {
@@ -58,7 +66,7 @@ impl Watcher {
 
     /// A new seat, with no folder yet.
     pub fn seat(&self) -> Seat {
-        Seat { watcher: self.clone(), bell: Arc::new(Notify::new()), folders: HashSet::new(), polled: false }
+        Seat { watcher: self.clone(), bell: Arc::new(Notify::new()), next_look: None }
     }
 }
 
@@ -74,19 +82,22 @@ impl Shared {
         }
     }
 
-    /// Adds a folder for a seat; `false` where it cannot be watched.
-    fn add(&mut self, folder: &Path, bell: &Arc<Notify>) -> bool {
+    /// Adds a folder for a seat.
+    fn add(&mut self, folder: &Path, bell: &Arc<Notify>) -> Added {
         let mask = WatchMask::MOVED_TO
             | WatchMask::CREATE
             | WatchMask::CLOSE_WRITE
             | WatchMask::DELETE_SELF
             | WatchMask::ONLYDIR;
-        let Some(Ok(descriptor)) = self.watches.as_mut().map(|watches| watches.add(folder, mask)) else { return false };
+        let Some(Ok(descriptor)) = self.watches.as_mut().map(|watches| watches.add(folder, mask)) else {
+            return Added::Impossible;
+        };
         let bells = self.seats.entry(descriptor).or_default();
-        if !bells.iter().any(|known| Arc::ptr_eq(known, bell)) {
-            bells.push(bell.clone());
+        if bells.iter().any(|known| Arc::ptr_eq(known, bell)) {
+            return Added::Already;
         }
-        true
+        bells.push(bell.clone());
+        Added::New
     }
 
     fn leave(&mut self, bell: &Arc<Notify>) {
@@ -105,23 +116,24 @@ impl Shared {
 impl Seat {
     /// Watches one more folder, and says whether it is new here. A folder that is not there (any more) is none to watch.
     pub fn add(&mut self, folder: &Path) -> bool {
-        if !self.folders.insert(folder.to_owned()) {
-            return false;
+        match lock(&self.watcher.shared).add(folder, &self.bell) {
+            Added::New => true,
+            Added::Already => false,
+            Added::Impossible => {
+                if self.next_look.is_none() && folder.is_dir() {
+                    self.next_look = Some(Instant::now() + POLL);
+                }
+                false
+            }
         }
-        if !lock(&self.watcher.shared).add(folder, &self.bell) && folder.is_dir() {
-            self.polled = true;
-        }
-        true
     }
 
     /// Waits until something may have changed in one of the folders since the last call. Cancel-safe.
-    pub async fn changed(&self) {
-        if !self.polled {
-            return self.bell.notified().await;
-        }
+    pub async fn changed(&mut self) {
+        let Some(next) = self.next_look else { return self.bell.notified().await };
         tokio::select! {
             () = self.bell.notified() => {}
-            () = tokio::time::sleep(POLL) => {}
+            () = tokio::time::sleep_until(next) => self.next_look = Some(Instant::now() + POLL),
         }
     }
 }
@@ -161,7 +173,7 @@ mod tests {
         seats[2].add(other.path());
         std::fs::write(folder.path().join("draft"), "x").expect("write");
         std::fs::rename(folder.path().join("draft"), folder.path().join("whole")).expect("rename");
-        for seat in &seats[..2] {
+        for seat in &mut seats[..2] {
             tokio::time::timeout(PATIENCE, seat.changed()).await.expect("woken");
         }
         let silent = tokio::time::timeout(Duration::ZERO, seats[2].changed()).await;
@@ -186,7 +198,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("temp");
         let shared = Shared { watches: None, seats: HashMap::new() };
         let mut seat = Watcher { shared: Arc::new(Mutex::new(shared)) }.seat();
-        seat.add(folder.path());
+        assert!(!seat.add(folder.path()));
         tokio::time::timeout(PATIENCE, seat.changed()).await.expect("woken");
     }
 

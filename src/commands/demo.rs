@@ -52,15 +52,15 @@ pub(super) async fn show(settings: &Settings, me: &Path, massgen: &Path) -> Resu
     let client = Client::connect(settings, me, massgen).await?;
     client.introduce().await?;
     say("\n--- a run, from start to answer ---");
-    let id = client.start("What is 6 times 7, and why?", "@rehearsal/delay=0.3").await?;
-    let state = client.follow(&id).await?;
+    let (id, cursor) = client.start("What is 6 times 7, and why?", "@rehearsal/delay=0.3").await?;
+    let state = client.follow(&id, cursor).await?;
     client.read(&id).await?;
     if state != "succeeded" {
         return Err(DemoError::Outcome(state));
     }
     say("\n--- another one, whose model never answers, stopped ---");
-    let stuck = client.start("What will never be answered?", "@rehearsal/hang").await?;
-    client.call("check_status", json!({"run_id": stuck, "wait_s": 20})).await?;
+    let (stuck, cursor) = client.start("What will never be answered?", "@rehearsal/hang").await?;
+    client.call("check_status", json!({"run_id": stuck, "wait_s": 45, "since": cursor})).await?;
     client.call("kill_run", json!({"run_id": stuck, "reason": "the demo is over"})).await?;
     say("\nThat is the loop: start, wait, read. Add the server to a client as the README shows.");
     client.close().await;
@@ -96,22 +96,18 @@ impl Client {
         Ok(())
     }
 
-    async fn start(&self, question: &str, config: &str) -> Result<String, DemoError> {
+    /// Starts a run and gives its id and the cursor to wait from.
+    async fn start(&self, question: &str, config: &str) -> Result<(String, Value), DemoError> {
         let answer = self.call("run_massgen", json!({"question": question, "config": config, "group": "demo"})).await?;
-        let id = answer["run_id"].as_str().map(str::to_owned);
+        let id = answer["run_id"].as_str().map(|id| (id.to_owned(), answer["cursor"].clone()));
         id.ok_or_else(|| DemoError::Answer { tool: "run_massgen", answer: answer.to_string() })
     }
 
     /// Waits from change to change, as an agent would, and gives the state at the end.
-    async fn follow(&self, id: &str) -> Result<String, DemoError> {
-        let mut since: Option<String> = None;
+    async fn follow(&self, id: &str, mut since: Value) -> Result<String, DemoError> {
         loop {
-            let mut arguments = json!({"run_id": id, "wait_s": 45});
-            if let Some(since) = &since {
-                arguments["since"] = json!(since);
-            }
-            let answer = self.call("check_status", arguments).await?;
-            since = answer["cursor"].as_str().map(str::to_owned);
+            let answer = self.call("check_status", json!({"run_id": id, "wait_s": 45, "since": since})).await?;
+            since = answer["cursor"].clone();
             let state = answer["runs"][0]["state"].as_str().unwrap_or_default();
             if !matches!(state, "starting" | "running" | "stopping") {
                 return Ok(state.to_owned());

@@ -1,5 +1,5 @@
-//! A cursor: one short word for all that a waiter has seen of some runs. It is a hash of their names and change counters, so
-//! that any server gives the same word for the same sight, and none has to remember who saw what. Pure.
+//! A cursor: one short word for all that a waiter has seen of some runs. It is made of hashes of their names and change
+//! counters, so that any server gives the same word for the same sight, and none has to remember who saw what. Pure.
 
 use std::fmt;
 
@@ -8,27 +8,43 @@ use sha2::{Digest as _, Sha256};
 use crate::massgen::pages::hex;
 use crate::run::RunRecord;
 
-/// What was seen, in 16 characters.
+/// What was seen: `<changes>-<endings>`, twelve hexadecimal digits each.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cursor(String);
+pub struct Cursor {
+    changes: String,
+    endings: String,
+}
 
 impl Cursor {
     /// The cursor of a sight. The order of the runs does not matter.
     pub fn of(runs: &[RunRecord]) -> Cursor {
-        let mut seen: Vec<String> = runs.iter().map(|run| format!("{} {}\n", run.spec.id, run.seq)).collect();
-        seen.sort();
-        let hash = Sha256::digest(seen.concat());
-        Cursor(hex(&hash[..8]))
+        let changes = runs.iter().map(|run| format!("{} {}\n", run.spec.id, run.seq));
+        let ended = runs.iter().filter(|run| run.state.ended().is_some());
+        Cursor {
+            changes: word(changes.collect()),
+            endings: word(ended.map(|run| format!("{}\n", run.spec.id)).collect()),
+        }
     }
 
     /// A cursor as a client gave it back; one that was never given out differs from every sight.
     pub fn given(text: &str) -> Cursor {
-        Cursor(text.to_owned())
+        let (changes, endings) = text.split_once('-').unwrap_or((text, ""));
+        Cursor { changes: changes.to_owned(), endings: endings.to_owned() }
     }
+
+    /// Whether the same runs had ended.
+    pub fn same_endings(&self, other: &Cursor) -> bool {
+        self.endings == other.endings
+    }
+}
+
+fn word(mut lines: Vec<String>) -> String {
+    lines.sort();
+    hex(&Sha256::digest(lines.concat())[..6])
 }
 
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        write!(f, "{}-{}", self.changes, self.endings)
     }
 }

@@ -2,6 +2,7 @@
 //! every moment; one word on its standard output says that MassGen's process is on record.
 
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -33,9 +34,14 @@ pub enum LaunchError {
 /// Starts the supervisor of a run and waits until it has the run in hand.
 pub(super) async fn launch(me: &Path, folder: &RunFolder, lock: RunLock) -> Result<(), LaunchError> {
     let not_started = |source| LaunchError::NotStarted { program: me.to_owned(), source };
-    let log = std::fs::File::options().create(true).append(true).open(folder.supervisor_log()).map_err(not_started)?;
+    let log = std::fs::File::options()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(folder.supervisor_log())
+        .map_err(not_started)?;
     let mut command = Command::new(me);
-    command.arg("supervise").arg(folder.path());
+    command.arg0("massgen-mcp").arg("supervise").arg(folder.path());
     command.stdin(lock.hand_on()).stdout(Stdio::piped()).stderr(log);
     let mut child = command.spawn().map_err(not_started)?;
     // The command still holds our end of the lock; from here on the supervisor is its only holder.

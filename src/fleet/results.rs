@@ -1,9 +1,11 @@
 //! The parts of a run that can be read, as pages. Nothing outside the run's folder is opened; what does not exist (yet) is a
 //! plain error that says what does.
 
+use std::collections::VecDeque;
 use std::io::{self, Cursor, Read};
 use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use super::{Fleet, FleetError, blocking};
 use crate::massgen::answers::{self, Answer};
@@ -11,8 +13,8 @@ use crate::massgen::files::{Entry, Kind, RunFiles};
 use crate::massgen::layout::Layout;
 use crate::massgen::pages::{self, Page};
 use crate::massgen::reasons;
+use crate::registry::{STDERR, STDOUT, older};
 use crate::run::{AnswerSource, RunId, RunRecord};
-use crate::supervisor::{older, stderr_log, stdout_log};
 
 /// The most files that a listing names.
 const MOST_FILES: usize = 1_000;
@@ -122,7 +124,7 @@ impl Fleet {
 
 /// A run's readable parts.
 struct Shelf {
-    files: RunFiles,
+    files: Arc<RunFiles>,
     layout: Option<Layout>,
     run: RunRecord,
 }
@@ -133,11 +135,40 @@ struct Source {
     path: Option<PathBuf>,
 }
 
+/// A part of a text that is put together.
+enum Piece {
+    Text(String),
+    File(PathBuf),
+}
+
+/// Pieces as one text, of which one is open at a time, however many there are.
+struct Joined {
+    files: Arc<RunFiles>,
+    pieces: VecDeque<Piece>,
+    open: Box<dyn Read>,
+}
+
+impl Read for Joined {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let read = self.open.read(buffer)?;
+            if read > 0 || buffer.is_empty() {
+                return Ok(read);
+            }
+            match self.pieces.pop_front() {
+                None => return Ok(0),
+                Some(Piece::Text(text)) => self.open = Box::new(Cursor::new(text)),
+                Some(Piece::File(path)) => self.open = Box::new(self.files.open_file(&path)?.0),
+            }
+        }
+    }
+}
+
 impl Shelf {
     fn open(root: &Path, run: RunRecord) -> Result<Shelf, ReadError> {
         let files = RunFiles::open(root).map_err(|source| ReadError::Unreadable { path: root.to_owned(), source })?;
-        let layout = Layout::find(&files);
-        Ok(Shelf { files, layout, run })
+        let layout = Layout::find(&files, run.log_dir.as_deref());
+        Ok(Shelf { files: Arc::new(files), layout, run })
     }
 
     fn read(&self, part: &Part, offset: u64, limit: u64) -> Result<Reading, ReadError> {
@@ -188,14 +219,19 @@ impl Shelf {
         if all.is_empty() {
             return Err(self.no_answer());
         }
-        let mut text: Box<dyn Read> = Box::new(io::empty());
-        for answer in &all {
+        let pieces = all.iter().flat_map(|answer| {
             let label = answer.label.as_deref().unwrap_or("answer");
-            let heading = format!("=== {label} ({}) ===\n", answer.agent);
-            let body = self.file(&answer.path)?.text;
-            text = Box::new(text.chain(Cursor::new(heading)).chain(body).chain(Cursor::new("\n\n")));
-        }
-        Ok(Source { text, path: None })
+            [
+                Piece::Text(format!("=== {label} ({}) ===\n", answer.agent)),
+                Piece::File(answer.path.clone()),
+                Piece::Text("\n\n".to_owned()),
+            ]
+        });
+        Ok(self.joined(pieces.collect()))
+    }
+
+    fn joined(&self, pieces: VecDeque<Piece>) -> Source {
+        Source { text: Box::new(Joined { files: self.files.clone(), pieces, open: Box::new(io::empty()) }), path: None }
     }
 
     /// The workspace that was saved with an answer lies beside it.
@@ -244,19 +280,12 @@ impl Shelf {
         if let Some(path) = self.layout.as_ref().and_then(|layout| layout.massgen_log(&self.files)) {
             return self.file(&path);
         }
-        let mut text: Box<dyn Read> = Box::new(io::empty());
-        for path in self.printed() {
-            if let Ok(source) = self.file(&path) {
-                text = Box::new(text.chain(source.text));
-            }
-        }
-        Ok(Source { text, path: None })
+        Ok(self.joined(self.printed().into_iter().filter(|path| self.files.has(path)).map(Piece::File).collect()))
     }
 
     /// The files of what MassGen printed, oldest first.
     fn printed(&self) -> Vec<PathBuf> {
-        let names = [stdout_log(Path::new("")), stderr_log(Path::new(""))];
-        names.iter().flat_map(|name| [older(name), name.clone()]).collect()
+        [STDOUT, STDERR].iter().map(Path::new).flat_map(|log| [older(log), log.to_owned()]).collect()
     }
 
     fn agent(&self, id: &str) -> Result<Source, ReadError> {
@@ -284,7 +313,7 @@ impl Shelf {
             .collect();
         let first = self.run.digest.as_ref().and_then(|digest| digest.first_error.clone());
         lines.extend(first.map(|error| format!("first error of a model call: {error}")));
-        let logs = [older(&stderr_log(Path::new(""))), stderr_log(Path::new(""))].into_iter();
+        let logs = [older(Path::new(STDERR)), PathBuf::from(STDERR)].into_iter();
         for log in logs.chain(self.layout.as_ref().and_then(|layout| layout.massgen_log(&self.files))) {
             let said = self.files.tail(&log, ERROR_BYTES).unwrap_or_default();
             lines.extend(reasons::error_lines(&said, MOST_ERRORS));

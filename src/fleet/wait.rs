@@ -1,14 +1,13 @@
 //! Waiting for runs to change: woken by file events, never by a poll of our own, and never longer than asked.
 //! Who stops listening undoes nothing.
 
-use std::collections::HashSet;
 use std::future::Future;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Cursor, Fleet, FleetError, Selection};
-use crate::run::{RunId, RunRecord};
+use super::{Cursor, Fleet, FleetError, Memory, Selection, Sight};
+use crate::run::RunRecord;
 use crate::watch::Seat;
 
 /// What a waiter waits for.
@@ -24,10 +23,10 @@ pub enum Until {
 }
 
 /// What a wait came to.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Waited {
     /// The runs as they are now.
-    pub runs: Vec<RunRecord>,
+    pub sight: Sight,
     /// To be given back as `since`.
     pub cursor: Cursor,
     /// Whether what was waited for has come about.
@@ -47,26 +46,26 @@ impl Fleet {
     ) -> Result<Waited, FleetError> {
         let deadline = Instant::now() + patience;
         let mut given_up = std::pin::pin!(given_up);
-        let mut runs = self.look_all(selection).await?;
-        let wish = Wish::new(until, since, &runs);
+        let mut memory = Memory::default();
+        let mut sight = self.look_again(selection, &mut memory).await?;
+        let wish = Wish::new(until, since, &sight.runs);
         let mut seat = None;
         loop {
-            let cursor = Cursor::of(&runs);
-            let came_about = wish.came_about(&runs, &cursor);
+            let cursor = Cursor::of(&sight.runs);
+            let came_about = wish.came_about(&sight.runs, &cursor);
             if came_about || Instant::now() >= deadline {
-                return Ok(Waited { runs, cursor, came_about });
+                return Ok(Waited { sight, cursor, came_about });
             }
             let seat = seat.get_or_insert_with(|| self.watcher().seat());
-            if self.take_seat(seat, selection, &runs) {
-                // What happened before the seat was taken rang no bell.
-                runs = self.look_all(selection).await?;
-                continue;
+            // What happened before a seat was taken rang no bell; then look once more.
+            if !self.take_seat(seat, selection, &sight.runs) {
+                tokio::select! {
+                    () = seat.changed() => {}
+                    () = tokio::time::sleep_until(deadline) => {}
+                    () = &mut given_up => return Ok(Waited { sight, cursor, came_about }),
+                }
             }
-            tokio::select! {
-                () = seat.changed() => runs = self.look_all(selection).await?,
-                () = tokio::time::sleep_until(deadline) => runs = self.look_all(selection).await?,
-                () = &mut given_up => return Ok(Waited { runs, cursor, came_about }),
-            }
+            sight = self.look_again(selection, &mut memory).await?;
         }
     }
 
@@ -82,31 +81,27 @@ impl Fleet {
 
 struct Wish {
     until: Until,
-    /// What was seen before; for `any_done` it is known which had ended then.
-    seen: Option<Cursor>,
-    ended_before: HashSet<RunId>,
+    /// What was seen before: as the client says, or at the beginning of the wait.
+    seen: Cursor,
+    /// Whether the client says so.
+    told: bool,
 }
 
 impl Wish {
     fn new(until: Until, since: Option<Cursor>, runs: &[RunRecord]) -> Wish {
-        let now = Cursor::of(runs);
-        // Who has seen the present sight knows which have ended; only another one is news.
-        let knows = since.as_ref() == Some(&now);
-        let ended_before = if knows { ended(runs).cloned().collect() } else { HashSet::new() };
-        Wish { until, seen: Some(since.unwrap_or(now)), ended_before }
+        let told = since.is_some();
+        Wish { until, seen: since.unwrap_or_else(|| Cursor::of(runs)), told }
     }
 
     fn came_about(&self, runs: &[RunRecord], cursor: &Cursor) -> bool {
-        let all_done = runs.iter().all(|run| run.state.ended().is_some());
-        all_done
-            || match self.until {
-                Until::Change => self.seen.as_ref() != Some(cursor),
-                Until::AnyDone => ended(runs).any(|id| !self.ended_before.contains(id)),
-                Until::AllDone => false,
-            }
+        let mut ended = runs.iter().map(|run| run.state.ended().is_some());
+        match self.until {
+            _ if ended.clone().all(|ended| ended) => true,
+            Until::Change => self.seen != *cursor,
+            // Who has not said what they saw is told of what has ended already; who has, only of another end.
+            Until::AnyDone if self.told => !self.seen.same_endings(cursor),
+            Until::AnyDone => ended.any(|ended| ended),
+            Until::AllDone => false,
+        }
     }
-}
-
-fn ended(runs: &[RunRecord]) -> impl Iterator<Item = &RunId> {
-    runs.iter().filter(|run| run.state.ended().is_some()).map(|run| &run.spec.id)
 }

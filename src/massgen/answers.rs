@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use super::files::RunFiles;
 use super::layout::Layout;
-use crate::run::{AnswerSource, Digest};
+use super::pages;
+use crate::run::{AnswerFact, AnswerSource, Digest};
 
 /// An answer on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +38,12 @@ pub fn presented(files: &RunFiles, layout: &Layout, digest: Option<&Digest>) -> 
         let (path, agent) = answers.find(|(path, _)| files.has(path))?;
         Some(Answer { agent, label: None, path, source: AnswerSource::Final })
     })
+}
+
+/// What is to be remembered of an answer; its length takes one pass over its file.
+pub fn fact(files: &RunFiles, answer: &Answer) -> AnswerFact {
+    let count = files.open_file(&answer.path).and_then(|(file, _)| pages::count_chars(file));
+    AnswerFact { agent: answer.agent.clone(), chars: count.unwrap_or_default(), source: answer.source }
 }
 
 /// Every answer that agents gave in the newest attempt, oldest first.
@@ -114,7 +121,7 @@ mod tests {
     #[test]
     fn answers_are_labelled_as_massgen_does_oldest_first() {
         let (_root, files) = two_agents();
-        let layout = Layout::find(&files).expect("layout");
+        let layout = Layout::find(&files, None).expect("layout");
         let all = candidates(&files, &layout, Some(&digest(&[])));
         let labels: Vec<_> = all.iter().filter_map(|answer| answer.label.as_deref()).collect();
         assert_eq!(labels, ["agent2.1", "agent1.1", "agent2.2"]);
@@ -123,7 +130,7 @@ mod tests {
     #[test]
     fn without_a_presentation_votes_lead_then_age() {
         let (_root, files) = two_agents();
-        let layout = Layout::find(&files).expect("layout");
+        let layout = Layout::find(&files, None).expect("layout");
         let by_votes = best(&files, &layout, Some(&digest(&[("agent1.1", 1)]))).expect("answer");
         assert_eq!((by_votes.label.as_deref(), by_votes.source), (Some("agent1.1"), AnswerSource::Partial));
         let newest = best(&files, &layout, None).expect("answer");
@@ -133,7 +140,7 @@ mod tests {
     #[test]
     fn a_crash_after_attempt_1_still_has_its_final_answer() {
         let (_root, files) = run(&[(&format!("{ATTEMPT}/final/a/answer.txt"), "end")]);
-        let layout = Layout::find(&files).expect("layout");
+        let layout = Layout::find(&files, None).expect("layout");
         let answer = best(&files, &layout, None).expect("answer");
         assert_eq!((answer.agent.as_str(), answer.source), ("a", AnswerSource::Final));
     }

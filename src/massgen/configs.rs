@@ -2,11 +2,14 @@
 //! the project folder, and writes an effective copy where the original would mean something else in the run's own folder.
 //! It judges no content: what is wrong in a config is for MassGen to say, in its own words.
 
+mod edit;
+
 use std::path::{Path, PathBuf};
 
-use yaml_serde::Value;
-
+use self::edit::{Document, Scalar};
 use crate::run::ConfigChoice;
+
+pub use self::edit::EditError;
 
 /// The longest question that goes on the command line, in bytes: one argument may have 128 KiB, and somebody's may be escaped.
 pub const QUESTION_ARG_BYTES: usize = 100_000;
@@ -57,17 +60,22 @@ pub fn resolve(name: Option<&str>, sources: Sources<'_>) -> Result<ConfigChoice,
         let in_project = sources.project.join(".massgen/config.yaml");
         let places =
             std::iter::once(in_project).chain(sources.home.map(|home| home.join(".config/massgen/config.yaml")));
-        return first_file(places).map_err(|places| ConfigError::NoDefault { places });
+        return first_file(places).map_err(|places| ConfigError::NoDefault { places }).and_then(checked);
     };
     if let Some(example) = name.strip_prefix("@examples/") {
         return find_example(name, example, sources.package);
     }
     let direct = sources.project.join(expand_home(name, sources.home));
     let agents = sources.home.map(|home| home.join(".config/massgen/agents"));
-    let named = agents.into_iter().flat_map(|agents| [agents.join(name), agents.join(format!("{name}.yaml"))]);
+    let named = agents.into_iter().flat_map(|agents| [agents.join(name), with_ending(&agents, name)]);
     first_file(std::iter::once(direct).chain(named))
         .map_err(|places| ConfigError::Missing { name: name.to_owned(), places })
         .and_then(checked)
+}
+
+fn with_ending(folder: &Path, name: &str) -> PathBuf {
+    let has_one = name.ends_with(".yaml") || name.ends_with(".yml");
+    folder.join(if has_one { name.to_owned() } else { format!("{name}.yaml") })
 }
 
 fn first_file(places: impl Iterator<Item = PathBuf>) -> Result<ConfigChoice, String> {
@@ -139,50 +147,36 @@ pub struct Changes<'a> {
     pub prompt: Option<&'a str>,
 }
 
-/// The text of an effective config, or `None` where the original will do as it is (also where it cannot be parsed: MassGen
-/// says better what is wrong with it). The copy is JSON, which is YAML as well.
-pub fn effective(original: &str, changes: Changes<'_>) -> Option<String> {
-    let mut config: Value = yaml_serde::from_str(original).ok().filter(Value::is_mapping)?;
-    let moved = changes.project.is_some_and(|project| absolutize(&mut config, None, project));
-    if let (Some(prompt), Value::Mapping(top)) = (changes.prompt, &mut config) {
-        top.insert("prompt".into(), prompt.into());
+/// The text of an effective config, or `None` where the original will do as it is. Where only paths were to be changed and
+/// the config cannot be read, it is left as it is: MassGen says better what is wrong with it. A long question has nowhere else
+/// to go; then that is an error, since MassGen without a question would wait for one for ever.
+pub fn effective(original: &str, changes: Changes<'_>) -> Result<Option<String>, EditError> {
+    let document = match Document::read(original) {
+        Ok(document) => document,
+        Err(_) if changes.prompt.is_none() => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let moved = document.scalars.iter().filter(|scalar| names_a_path(scalar.key()));
+    let moved = moved.filter_map(|scalar| Some((scalar, in_project(&scalar.text, changes.project?)?)));
+    let moved: Vec<(&Scalar, String)> = moved.collect();
+    let added: Vec<(&str, &str)> = changes.prompt.map(|prompt| ("prompt", prompt)).into_iter().collect();
+    if moved.is_empty() && added.is_empty() {
+        return Ok(None);
     }
-    if !moved && changes.prompt.is_none() {
-        return None;
-    }
-    as_pyyaml(&mut config);
-    serde_json::to_string_pretty(&config).ok()
+    document.edited(&moved, &added).map(Some)
 }
 
 /// MassGen's own timeout in a config, in seconds.
 pub fn own_timeout(config: &str) -> Option<f64> {
-    let config: Value = yaml_serde::from_str(config).ok()?;
-    config.get("timeout_settings")?.get("orchestrator_timeout_seconds")?.as_f64()
+    let document = Document::read(config).ok()?;
+    let keys = ["timeout_settings", "orchestrator_timeout_seconds"];
+    document.scalars.iter().find(|scalar| scalar.keys == keys)?.text.parse().ok()
 }
 
 /// Keys whose values are paths; of `cwd`, `snapshot_storage` and the like MassGen makes folders of its own.
 fn names_a_path(key: &str) -> bool {
     matches!(key, "path" | "context_paths" | "args" | "command" | "protected_paths")
         || ["_path", "_file", "_directory"].iter().any(|ending| key.ends_with(ending))
-}
-
-/// Makes relative paths that exist in the project absolute; says whether there were any.
-fn absolutize(value: &mut Value, key: Option<&str>, project: &Path) -> bool {
-    match value {
-        Value::String(text) if key.is_some_and(names_a_path) => match in_project(text, project) {
-            Some(path) => {
-                *text = path;
-                true
-            }
-            None => false,
-        },
-        Value::Sequence(items) => items.iter_mut().fold(false, |moved, item| absolutize(item, key, project) | moved),
-        Value::Mapping(entries) => entries.iter_mut().fold(false, |moved, (key, value)| {
-            let key = key.as_str().map(str::to_owned);
-            absolutize(value, key.as_deref(), project) | moved
-        }),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Tagged(_) => false,
-    }
 }
 
 /// A bare word (`npx`, `python`) is a program or a flag, not a path, unless it begins like one.
@@ -192,20 +186,6 @@ fn in_project(text: &str, project: &Path) -> Option<String> {
     let is_path = looks_relative && !text.starts_with(['-', '~', '$']) && path.is_relative() && !text.contains("://");
     let whole = project.join(path);
     (is_path && whole.exists()).then(|| whole.to_string_lossy().into_owned())
-}
-
-/// MassGen's parser takes the bare words of YAML 1.1 (`yes`, `off`, …) for booleans; here they have arrived as texts.
-fn as_pyyaml(value: &mut Value) {
-    match value {
-        Value::String(text) => match text.as_str() {
-            "yes" | "Yes" | "YES" | "on" | "On" | "ON" => *value = Value::Bool(true),
-            "no" | "No" | "NO" | "off" | "Off" | "OFF" => *value = Value::Bool(false),
-            _ => {}
-        },
-        Value::Sequence(items) => items.iter_mut().for_each(as_pyyaml),
-        Value::Mapping(entries) => entries.iter_mut().for_each(|(_, value)| as_pyyaml(value)),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Tagged(_) => {}
-    }
 }
 
 #[cfg(test)]
@@ -248,33 +228,44 @@ mod tests {
     #[test]
     fn relative_paths_keep_meaning_the_project() {
         let folder = project();
-        let text = "orchestrator:\n  context_paths:\n    - path: docs\n    - path: ./docs/a.md\n    - path: .\n\
+        let text = "orchestrator:\n  context_paths:\n    - path: docs\n    - path: ./docs/a.md\n    - path: .  # all\n\
                     agents:\n  - id: a\n    backend:\n      cwd: docs/a.md\n      model: docs/a.md\n      mcp_servers:\n\
                     \x20       - {command: python, args: [server.py, -u, 'npx', '@x/y']}\n      fast: yes\n";
-        let made = effective(text, Changes { project: Some(folder.path()), prompt: None }).expect("changed");
-        let config: serde_json::Value = serde_json::from_str(&made).expect("JSON");
-        let inside = |path: &str| serde_json::Value::String(folder.path().join(path).to_string_lossy().into_owned());
-        let paths = &config["orchestrator"]["context_paths"];
-        assert_eq!(paths[0]["path"], "docs", "a bare word may be anything");
-        assert_eq!((&paths[1]["path"], &paths[2]["path"]), (&inside("./docs/a.md"), &inside(".")));
-        let backend = &config["agents"][0]["backend"];
-        assert_eq!((&backend["cwd"], &backend["model"]), (&"docs/a.md".into(), &"docs/a.md".into()));
-        assert_eq!(backend["mcp_servers"][0]["args"][0], inside("server.py"));
-        assert_eq!(backend["fast"], true);
+        let made =
+            effective(text, Changes { project: Some(folder.path()), prompt: None }).expect("YAML").expect("changed");
+        let inside = |path: &str| format!("\"{}\"", folder.path().join(path).display());
+        let expected =
+            text.replace("./docs/a.md", &inside("./docs/a.md")).replace("path: . ", &format!("path: {} ", inside(".")));
+        assert_eq!(
+            made,
+            expected.replace("server.py", &inside("server.py")),
+            "and nothing else, the bare word `docs` least of all"
+        );
     }
 
     #[test]
     fn an_original_that_will_do_is_left_alone() {
         let folder = project();
         let changes = Changes { project: Some(folder.path()), prompt: None };
-        assert_eq!(effective("agents: [{id: a}]", changes), None);
-        assert_eq!(effective("agents: [", changes), None, "what is not YAML is for MassGen to refuse");
+        assert_eq!(effective("agents: [{id: a}]", changes).expect("YAML"), None);
+        assert_eq!(
+            effective("agents: [", changes).expect("left alone"),
+            None,
+            "what is not YAML is for MassGen to refuse"
+        );
     }
 
     #[test]
-    fn a_long_question_goes_in_as_prompt() {
-        let made = effective("agents: []", Changes { project: None, prompt: Some("a\n\"b\"") }).expect("changed");
-        let config: serde_json::Value = serde_json::from_str(&made).expect("JSON");
-        assert_eq!(config["prompt"], "a\n\"b\"");
+    fn a_long_question_goes_in_as_prompt_or_nowhere() {
+        let changes = Changes { project: None, prompt: Some("a\n\"b\"") };
+        let made = effective("agents: []", changes).expect("YAML").expect("changed");
+        assert_eq!(made, "agents: []\n\"prompt\": \"a\\n\\\"b\\\"\"\n");
+        assert!(effective("agents: [", changes).is_err(), "a run without its question would never end");
+    }
+
+    #[test]
+    fn massgens_own_timeout_is_found() {
+        assert_eq!(own_timeout("timeout_settings:\n  orchestrator_timeout_seconds: 90\n"), Some(90.0));
+        assert_eq!(own_timeout("agents: []"), None);
     }
 }

@@ -64,6 +64,9 @@ pub fn plan(
     }
 }
 
+/// PATH where the environment has none.
+const USUAL_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
 /// Where MassGen runs: a folder of the run's own, so that two runs of one second never share a session; the project
 /// where the agents are to have it.
 pub fn working_folder(spec: &RunSpec, work: &Path) -> PathBuf {
@@ -75,10 +78,9 @@ pub fn working_folder(spec: &RunSpec, work: &Path) -> PathBuf {
 
 fn environment(folders: Folders<'_>, path: Option<OsString>) -> Vec<(&'static str, OsString)> {
     let mut first: OsString = folders.bin.into();
-    if let Some(path) = path {
-        first.push(":");
-        first.push(path);
-    }
+    first.push(":");
+    // An empty entry would mean the working folder.
+    first.push(path.filter(|path| !path.is_empty()).unwrap_or_else(|| USUAL_PATH.into()));
     vec![
         ("PATH", first),
         ("MASSGEN_LOG_BASE_DIR", folders.logs.into()),

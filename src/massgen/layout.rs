@@ -1,4 +1,4 @@
-//! Where MassGen keeps things: the newest log folder, turn and attempt of a run, and what lies there.
+//! Where MassGen keeps things: the log folder of a run, its newest turn and attempt, and what lies there.
 //! Every path is relative to the run's folder. It lists folders and trusts nothing that is printed;
 //! an agent's name is only ever compared with what a folder lists, never joined to a path.
 
@@ -21,18 +21,20 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Looks for the newest log folder, turn and attempt; `None` until MassGen has made one.
-    pub fn find(files: &RunFiles) -> Option<Layout> {
-        let log = BASES.iter().find_map(|base| newest_log(files, Path::new(base)))?;
+    /// Looks for the newest turn and attempt in the run's log folder; `None` until MassGen has made one. `known` is the log
+    /// folder that the run announced itself by: another MassGen, started by an agent, inherits the place where such folders
+    /// are made, and its own must not be taken for this run's.
+    pub fn find(files: &RunFiles, known: Option<&Path>) -> Option<Layout> {
+        let log = log_folder(files, known)?;
         let turn = newest_numbered(files, &log, "turn_")?;
         let attempt = newest_numbered(files, &turn, "attempt_").unwrap_or_else(|| turn.clone());
         Some(Layout { log, turn, attempt })
     }
 
     /// The folders in which something new can appear, to be watched: each as far as it exists.
-    pub fn watched(files: &RunFiles) -> Vec<PathBuf> {
+    pub fn watched(files: &RunFiles, known: Option<&Path>) -> Vec<PathBuf> {
         let mut folders: Vec<PathBuf> = BASES.iter().map(PathBuf::from).filter(|base| files.is_folder(base)).collect();
-        let log = BASES.iter().find_map(|base| newest_log(files, Path::new(base)));
+        let log = log_folder(files, known);
         let turn = log.as_ref().and_then(|log| newest_numbered(files, log, "turn_"));
         let attempt = turn.as_ref().and_then(|turn| newest_numbered(files, turn, "attempt_"));
         folders.extend([log, turn, attempt].into_iter().flatten());
@@ -60,9 +62,13 @@ impl Layout {
     }
 }
 
-fn newest_log(files: &RunFiles, base: &Path) -> Option<PathBuf> {
-    // The names end in a timestamp, so that the last by name is the newest.
-    files.folders(base).into_iter().rfind(|name| name.starts_with("log_")).map(|name| base.join(name))
+/// The first one by name, whose end is a timestamp, is the run's own: it makes one at its start, and others come later.
+fn log_folder(files: &RunFiles, known: Option<&Path>) -> Option<PathBuf> {
+    let first = |base: &&str| {
+        let name = files.folders(Path::new(base)).into_iter().find(|name| name.starts_with("log_"))?;
+        Some(Path::new(base).join(name))
+    };
+    known.map(Path::to_owned).or_else(|| BASES.iter().find_map(first))
 }
 
 fn newest_numbered(files: &RunFiles, parent: &Path, prefix: &str) -> Option<PathBuf> {
@@ -94,29 +100,31 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_of_each_counts() {
+    fn the_newest_turn_and_attempt_of_the_runs_own_log_count() {
         let (_root, files) = tree(&[
             "logs/log_20261123_150000_000001/turn_1/attempt_1",
-            "logs/log_20261123_160000_000001/turn_1/attempt_1",
-            "logs/log_20261123_160000_000001/turn_10/attempt_2",
-            "logs/log_20261123_160000_000001/turn_9/attempt_3",
+            "logs/log_20261123_150000_000001/turn_10/attempt_2",
+            "logs/log_20261123_150000_000001/turn_9/attempt_3",
+            "logs/log_20261123_160000_000001/turn_11/attempt_4",
         ]);
-        let layout = Layout::find(&files).expect("found");
-        assert_eq!(layout.attempt, Path::new("logs/log_20261123_160000_000001/turn_10/attempt_2"));
-        assert_eq!(Layout::watched(&files).len(), 4);
+        let layout = Layout::find(&files, None).expect("found");
+        assert_eq!(layout.attempt, Path::new("logs/log_20261123_150000_000001/turn_10/attempt_2"));
+        assert_eq!(Layout::watched(&files, None).len(), 4);
+        let known = Path::new("logs/log_20261123_160000_000001");
+        assert_eq!(Layout::find(&files, Some(known)).expect("found").log, known);
     }
 
     #[test]
     fn without_attempts_the_turn_serves() {
         let (_root, files) = tree(&["work/.massgen/massgen_logs/log_1/turn_1"]);
-        let layout = Layout::find(&files).expect("found");
+        let layout = Layout::find(&files, None).expect("found");
         assert_eq!(layout.attempt, layout.turn);
     }
 
     #[test]
     fn nothing_yet_is_nothing() {
         let (_root, files) = tree(&["logs"]);
-        assert_eq!(Layout::find(&files), None);
-        assert_eq!(Layout::watched(&files), [Path::new("logs")]);
+        assert_eq!(Layout::find(&files, None), None);
+        assert_eq!(Layout::watched(&files, None), [Path::new("logs")]);
     }
 }

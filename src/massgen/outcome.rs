@@ -31,7 +31,8 @@ pub fn outcome(evidence: &Evidence<'_>) -> Outcome {
 }
 
 fn by_itself(evidence: &Evidence<'_>) -> Outcome {
-    let timed_out = evidence.digest.is_some_and(|digest| digest.finish == Some(Finish::Timeout));
+    let timed_out = evidence.digest.is_some_and(|digest| digest.finish == Some(Finish::Timeout))
+        || reasons::tells_timeout(evidence.words.stderr);
     match (evidence.exit, evidence.answer) {
         (Exit::Unknown, _) => Outcome::Lost,
         (Exit::Signal(signal), _) if is_crash(signal) => Outcome::Failed(crash(signal)),
@@ -185,6 +186,14 @@ mod tests {
             ("one of two dead", Exit::Code(0), Some(Final), Some(Error), "Error code: 500", "succeeded"),
             ("presentation 500", Exit::Code(0), Some(Final), Some(Completed), "Error code: 500", "succeeded"),
             ("own timeout, no answer", Exit::Code(0), None, Some(Timeout), "No answers available", "timed_out massgen"),
+            (
+                "own timeout, hung model",
+                Exit::Code(0),
+                None,
+                Some(InProgress),
+                "❌ No answers available from any agents due to timeout",
+                "timed_out massgen",
+            ),
             ("own timeout, an answer", Exit::Code(0), Some(Final), Some(Timeout), "", "timed_out massgen"),
             (
                 "interrupted from outside in start-up",

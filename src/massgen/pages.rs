@@ -19,7 +19,10 @@ pub struct Page {
     pub sha256: String,
 }
 
-/// Reads all of `source` and keeps the `limit` characters from character `offset` on.
+/// The most bytes of a page, in UTF-8: a script whose characters take three bytes takes more tokens as well.
+const PAGE_BYTES: usize = 48 << 10;
+
+/// Reads all of `source` and keeps the `limit` characters from character `offset` on, or fewer where they are long ones.
 pub fn page(source: impl Read, offset: u64, limit: u64) -> io::Result<Page> {
     let mut window = Window { offset, end: offset.saturating_add(limit), seen: 0, text: String::new() };
     let hash = pass(source, |text| window.push(text))?;
@@ -48,7 +51,13 @@ impl Window {
         if to > self.offset && from < self.end {
             let skip = self.offset.saturating_sub(from) as usize;
             let keep = (self.end.min(to) - from.max(self.offset)) as usize;
-            self.text.extend(text.chars().skip(skip).take(keep));
+            for (place, c) in text.chars().skip(skip).take(keep).enumerate() {
+                if self.text.len() + c.len_utf8() > PAGE_BYTES {
+                    self.end = from + (skip + place) as u64;
+                    break;
+                }
+                self.text.push(c);
+            }
         }
         self.seen = to;
     }
@@ -135,6 +144,14 @@ mod tests {
         for limit in [1, 2, 3, 7, 1000] {
             assert_eq!(all_pages(whole.as_bytes(), limit), whole, "limit {limit}");
         }
+    }
+
+    #[test]
+    fn a_page_of_long_characters_is_shorter_and_nothing_is_missed() {
+        let whole = "漢字".repeat(40_000);
+        let first = page(whole.as_bytes(), 0, 30_000).expect("reads");
+        assert!(first.text.len() <= PAGE_BYTES && first.next_offset == Some(first.text.chars().count() as u64));
+        assert_eq!(all_pages(whole.as_bytes(), 30_000), whole);
     }
 
     #[test]

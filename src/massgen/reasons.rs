@@ -107,6 +107,11 @@ pub fn problem(words: Words<'_>) -> Option<Problem> {
     said.or_else(|| classify(&marked(&text::clean(words.stdout))))
 }
 
+/// Whether MassGen said that its own clock ran out; status.json does not always get to say so.
+pub fn tells_timeout(stderr: &str) -> bool {
+    stderr.contains("No answers available from any agents due to timeout")
+}
+
 fn classify(text: &str) -> Option<Problem> {
     let lower = text.to_lowercase();
     let lines: Vec<&str> = lower.lines().collect();
@@ -146,7 +151,11 @@ fn marked(stdout: &str) -> String {
 pub fn error_lines(text: &str, most: usize) -> Vec<String> {
     const SIGNS: [&str; 7] = ["error", "❌", "traceback", "exception", "failed", "refused", "warning  |"];
     let clean = text::clean(text);
-    let telling = clean.lines().filter(|line| SIGNS.iter().any(|sign| line.to_lowercase().contains(sign)));
+    let tells = |line: &&str| {
+        let lower = line.to_lowercase();
+        SIGNS.iter().any(|sign| lower.contains(sign))
+    };
+    let telling = clean.lines().filter(tells);
     let mut seen: Vec<(String, u32)> = Vec::new();
     for line in telling.map(|line| text::line(without_stamp(line), MESSAGE_CHARS)) {
         if let Some((_, count)) = seen.iter_mut().find(|(known, _)| *known == line) {

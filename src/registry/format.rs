@@ -18,7 +18,7 @@ use crate::run::{
 };
 
 /// The version that this program writes.
-const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 1;
 
 #[derive(Serialize, Deserialize)]
 struct SpecFile {
@@ -87,7 +87,7 @@ struct AgentFile {
 #[derive(Serialize, Deserialize)]
 struct StopFile {
     version: u32,
-    #[serde(default)]
+    #[serde(default = "usual_grace_s")]
     grace_s: f64,
     #[serde(default)]
     reason: Option<String>,
@@ -98,6 +98,19 @@ struct StopFile {
 fn yes() -> bool {
     true
 }
+
+fn usual_grace_s() -> f64 {
+    USUAL_GRACE.as_secs_f64()
+}
+
+/// The grace period where a request names none.
+const USUAL_GRACE: Duration = Duration::from_secs(5);
+/// The longest grace period.
+const MOST_GRACE: Duration = Duration::from_secs(60);
+/// The longest reason that is kept, in characters.
+const REASON_CHARS: usize = 200;
+/// The longest timeout that a spec can have: a hundred days, so that no clock arithmetic overflows.
+const MOST_TIMEOUT: Duration = Duration::from_secs(100 * 86_400);
 
 pub(super) fn spec_to_json(spec: &RunSpec) -> Vec<u8> {
     let (config_file, rehearsal) = match &spec.config {
@@ -133,7 +146,7 @@ pub(super) fn spec_from_json(bytes: &[u8]) -> Result<RunSpec, serde_json::Error>
         question: file.question,
         config,
         group: file.group,
-        timeout: seconds(file.timeout_s),
+        timeout: seconds(file.timeout_s).min(MOST_TIMEOUT),
         mode: meaning(MODES, &file.mode).unwrap_or_default(),
         context: meaning(CONTEXTS, &file.context).unwrap_or_default(),
         project: file.project,
@@ -198,11 +211,16 @@ pub(super) fn stop_to_json(ask: &StopAsk) -> Vec<u8> {
     json(&StopFile { version: VERSION, grace_s, reason: ask.reason.clone(), tree: ask.tree })
 }
 
-/// A request that cannot be read asks for the gentlest stop there is by default.
+/// A request that cannot be read is still one, with the usual grace. Whoever may write here may ask for no more than a tool
+/// call could.
 pub(super) fn stop_from_json(bytes: &[u8]) -> StopAsk {
     match serde_json::from_slice::<StopFile>(bytes) {
-        Ok(file) => StopAsk { grace: seconds(file.grace_s), reason: file.reason, tree: file.tree },
-        Err(_) => StopAsk { grace: Duration::from_secs(5), reason: None, tree: true },
+        Ok(file) => StopAsk {
+            grace: seconds(file.grace_s).min(MOST_GRACE),
+            reason: file.reason.map(|reason| reason.chars().take(REASON_CHARS).collect()),
+            tree: file.tree,
+        },
+        Err(_) => StopAsk { grace: USUAL_GRACE, reason: None, tree: true },
     }
 }
 
@@ -304,9 +322,10 @@ fn cause_meaning(word: Option<&str>, reason: Option<String>) -> StopCause {
     }
 }
 
-/// Seconds as a duration; what no duration can be (negative, not a number) is none.
+/// Seconds as a duration; what is negative or not a number is none, what is too much is the most.
 fn seconds(value: f64) -> Duration {
-    Duration::try_from_secs_f64(value).unwrap_or_default()
+    let most = if value > 0.0 { Duration::MAX } else { Duration::ZERO };
+    Duration::try_from_secs_f64(value).unwrap_or(most)
 }
 
 /// Our own types always serialise: they hold no map with keys that are not text.

@@ -30,6 +30,19 @@ pub fn write_whole(path: &Path, bytes: &[u8], durability: Durability) -> io::Res
     }
 }
 
+/// Makes a file unless there is one already (then `false`); synced, whole and readable by its owner alone.
+pub(super) fn write_first(path: &Path, bytes: &[u8]) -> io::Result<bool> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut draft = tempfile::Builder::new().prefix(".draft-").tempfile_in(folder)?;
+    draft.write_all(bytes)?;
+    draft.as_file().sync_all()?;
+    match draft.persist_noclobber(path) {
+        Ok(_) => sync_folder(folder).map(|()| true),
+        Err(refused) if refused.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(refused) => Err(refused.error),
+    }
+}
+
 /// Makes the names in a folder survive a power cut.
 pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
@@ -38,6 +51,16 @@ pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_to_write_is_the_one() {
+        let folder = tempfile::tempdir().expect("temp");
+        let path = folder.path().join("x");
+        assert!(write_first(&path, b"one").expect("write"));
+        assert!(!write_first(&path, b"two").expect("write"));
+        assert_eq!(std::fs::read(&path).expect("read"), b"one");
+        assert_eq!(std::fs::read_dir(folder.path()).expect("list").count(), 1);
+    }
 
     #[test]
     fn the_new_text_replaces_the_old_and_leaves_nothing_beside() {

@@ -13,7 +13,7 @@ use super::params::{CheckStatus, KillRun, ReadResult, RunMassgen};
 use super::refusal::Refusal;
 use crate::clock;
 use crate::fleet::results::Part;
-use crate::fleet::{Cursor, Fleet, Selection, Until};
+use crate::fleet::{Cursor, Fleet, Selection, Sight, Until};
 use crate::massgen::configs::{self, Sources};
 use crate::massgen::{program, setup};
 use crate::rehearsal;
@@ -50,6 +50,9 @@ pub(super) struct Checked {
     runs: Vec<RunView>,
     /// Pass it as since in the next call.
     cursor: String,
+    /// Runs whose record is damaged; the operator has to look.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unreadable: Vec<String>,
     /// After a wait: what to do next where it ended without anything happening.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
@@ -110,7 +113,7 @@ impl Desk {
             "run_massgen" => json(self.run_massgen(read(tool, arguments)?, cancelled).await?),
             "check_status" => json(self.check_status(read(tool, arguments)?, cancelled).await?),
             "read_result" => json(self.read_result(read(tool, arguments)?).await?),
-            "kill_run" => json(self.kill_run(read(tool, arguments)?).await?),
+            "kill_run" => json(self.kill_run(read(tool, arguments)?, cancelled).await?),
             other => Err(Refusal::new("unknown_tool", format!("there is no tool `{other}`"), "see the list of tools")),
         }
     }
@@ -122,7 +125,9 @@ impl Desk {
         let started = self.fleet.start(spec).await?;
         let patience = wait.max(FIRST_BREATH);
         let waited = self.fleet.wait(&selection, Until::AllDone, None, patience, self.given_up(cancelled)).await?;
-        Ok(self.view(&waited.runs.into_iter().next().unwrap_or(started), Detail::Brief))
+        let run = waited.sight.runs.into_iter().next().unwrap_or(started);
+        let cursor = run.state.ended().is_none().then(|| waited.cursor.to_string());
+        Ok(RunView { cursor, ..self.view(&run, Detail::Brief) })
     }
 
     /// Checks everything about a start.
@@ -156,7 +161,7 @@ impl Desk {
     async fn question(&self, asked: &RunMassgen) -> Result<String, Refusal> {
         let question = match (&asked.question, &asked.question_file) {
             (Some(question), None) => question.clone(),
-            (None, Some(file)) => read_question(&self.settings.project.join(file)).await?,
+            (None, Some(file)) => read_question(&self.settings.project, file).await?,
             (Some(_), Some(_)) => {
                 let message = "both `question` and `question_file` were given";
                 return Err(Refusal::new("question_conflict", message, "give exactly one of them"));
@@ -173,6 +178,13 @@ impl Desk {
     }
 
     fn config(&self, name: Option<&str>, program: &Path) -> Result<ConfigChoice, Refusal> {
+        if name.is_some_and(|name| name.trim().is_empty()) {
+            return Err(Refusal::new(
+                "config_missing",
+                "`config` is empty",
+                "leave it out for MassGen's default config, or give a path",
+            ));
+        }
         if let Some(name) = name.filter(|name| rehearsal::is_rehearsal(name)) {
             rehearsal::check(name)?;
             return Ok(ConfigChoice::Rehearsal(name.to_owned()));
@@ -188,21 +200,24 @@ impl Desk {
         let selection = selection(asked.run_id, asked.run_ids, asked.group)?;
         let since = asked.since.as_deref().map(Cursor::given);
         let waited = self.fleet.wait(&selection, until, since, wait, self.given_up(cancelled)).await?;
-        if let (Selection::Group(group), true) = (&selection, waited.runs.is_empty()) {
-            return Err(unknown_group(group));
-        }
-        let hint = (!waited.came_about && !wait.is_zero()).then(|| {
+        let sight = self.known(&selection, waited.sight)?;
+        let whole_wait = !waited.came_about && !wait.is_zero() && !self.closing.is_cancelled();
+        let hint = whole_wait.then(|| {
             format!(
                 "nothing of that happened in {} s; call again with since and wait_s to go on waiting",
                 wait.as_secs()
             )
         });
-        let runs = waited.runs.iter().map(|run| self.view(run, detail)).collect();
-        Ok(Checked { runs, cursor: waited.cursor.to_string(), hint })
+        let named = selection != Selection::Latest;
+        let view =
+            |run: &RunRecord| if named { self.view(run, detail) } else { self.view(run, detail).with_group(run) };
+        let runs = sight.runs.iter().map(view).collect();
+        let unreadable = sight.unreadable.into_iter().map(|(id, _)| id.to_string()).collect();
+        Ok(Checked { runs, cursor: waited.cursor.to_string(), unreadable, hint })
     }
 
     async fn read_result(&self, asked: ReadResult) -> Result<PageView, Refusal> {
-        let id: RunId = asked.run_id.parse()?;
+        let id = parsed(&asked.run_id)?;
         let part: Part = asked.part.parse()?;
         if !(1..=MOST_PAGE).contains(&asked.limit) {
             return Err(Refusal::out_of_range("limit", asked.limit as f64, 1.0, MOST_PAGE as f64));
@@ -223,29 +238,42 @@ impl Desk {
         })
     }
 
-    async fn kill_run(&self, asked: KillRun) -> Result<Killed, Refusal> {
+    async fn kill_run(&self, asked: KillRun, cancelled: CancellationToken) -> Result<Killed, Refusal> {
         let grace = Duration::from_secs_f64(ranged("grace_s", asked.grace_s, 0.0, MOST_GRACE)?);
         let selection = match (asked.run_id, asked.group) {
-            (Some(id), None) => Selection::Runs(vec![id.parse()?]),
+            (Some(id), None) => Selection::Runs(vec![parsed(&id)?]),
             (None, Some(group)) => Selection::Group(group),
             (Some(_), Some(_)) | (None, None) => {
                 return Err(Refusal::new("selection_unclear", "give exactly one of `run_id` and `group`", SEE));
             }
         };
         let ask = StopAsk { grace, reason: asked.reason, tree: asked.tree };
-        let runs = self.fleet.look_all(&selection).await?;
-        if let (Selection::Group(group), true) = (&selection, runs.is_empty()) {
-            return Err(unknown_group(group));
-        }
+        let found = self.fleet.look_all(&selection).await?;
+        let sight = self.known(&selection, found)?;
         let patience = (grace + FORCE_TIME).min(self.settings.most_wait);
-        let mut receipts = Vec::new();
-        for stopped in
-            futures_util::future::join_all(runs.iter().map(|run| self.fleet.stop(&run.spec.id, ask.clone(), patience)))
-                .await
-        {
-            receipts.push(view::receipt(&stopped?));
+        let (ask, cancelled) = (&ask, &cancelled);
+        let stops = sight.runs.iter().map(|run| async move {
+            let given_up = self.given_up(cancelled.clone());
+            (run, self.fleet.stop(&run.spec.id, ask.clone(), patience, given_up).await)
+        });
+        let stopped = futures_util::future::join_all(stops).await;
+        let receipts = stopped.into_iter().map(|(run, stopped)| match stopped {
+            Ok(record) => view::receipt(&record),
+            Err(error) => view::failed_receipt(run, Refusal::from(error).message()),
+        });
+        Ok(Killed { receipts: receipts.collect() })
+    }
+
+    /// A group without any run is a mistake; so is a run alone whose record cannot be read.
+    fn known(&self, selection: &Selection, mut sight: Sight) -> Result<Sight, Refusal> {
+        match selection {
+            Selection::Group(group) if sight.runs.is_empty() => Err(unknown_group(group)),
+            Selection::Runs(_) if sight.runs.is_empty() => match sight.unreadable.pop() {
+                Some((_, error)) => Err(error.into()),
+                None => Ok(sight),
+            },
+            Selection::Runs(_) | Selection::Group(_) | Selection::Latest => Ok(sight),
         }
-        Ok(Killed { receipts })
     }
 
     fn view(&self, record: &RunRecord, detail: Detail) -> RunView {
@@ -266,12 +294,24 @@ impl Desk {
 
 const SEE: &str = "call check_status without arguments to see the latest runs";
 
-fn read<T: DeserializeOwned>(tool: &str, arguments: Map<String, Value>) -> Result<T, Refusal> {
+/// Some clients send null for what is not given, and 100.0 for 100.
+fn read<T: DeserializeOwned>(tool: &str, mut arguments: Map<String, Value>) -> Result<T, Refusal> {
+    arguments.retain(|_, value| !value.is_null());
+    for value in arguments.values_mut() {
+        if let Some(whole) = value.as_f64().filter(|number| number.fract() == 0.0 && (0.0..1e15).contains(number)) {
+            *value = Value::from(whole as u64);
+        }
+    }
     serde_path_to_error::deserialize(Value::Object(arguments)).map_err(|error| Refusal::bad_arguments(tool, &error))
 }
 
 fn json(answer: impl Serialize) -> Result<Value, Refusal> {
     serde_json::to_value(answer).map_err(|_| Refusal::panicked())
+}
+
+/// A run id as a model may write it, with blanks around it.
+fn parsed(text: &str) -> Result<RunId, Refusal> {
+    Ok(text.trim().parse::<RunId>()?)
 }
 
 fn ranged(field: &str, value: f64, least: f64, most: f64) -> Result<f64, Refusal> {
@@ -301,15 +341,16 @@ fn selection(
 ) -> Result<Selection, Refusal> {
     match (run_id, run_ids, group) {
         (None, None, None) => Ok(Selection::Latest),
-        (Some(id), None, None) => Ok(Selection::Runs(vec![id.parse()?])),
+        (Some(id), None, None) => Ok(Selection::Runs(vec![parsed(&id)?])),
         (None, Some(ids), None) if (1..=MOST_RUNS).contains(&ids.len()) => {
-            let mut named: Vec<RunId> = ids.iter().map(|id| id.parse()).collect::<Result<_, _>>()?;
+            let mut named: Vec<RunId> = ids.iter().map(|id| parsed(id)).collect::<Result<_, _>>()?;
             let mut seen = std::collections::HashSet::new();
             named.retain(|id| seen.insert(id.clone()));
             Ok(Selection::Runs(named))
         }
         (None, Some(ids), None) => {
-            Err(Refusal::out_of_range("run_ids (how many)", ids.len() as f64, 1.0, MOST_RUNS as f64))
+            let message = format!("`run_ids` has {} entries", ids.len());
+            Err(Refusal::new("out_of_range", message, format!("name 1 to {MOST_RUNS} runs, or leave `run_ids` out")))
         }
         (None, None, Some(group)) => Ok(Selection::Group(group)),
         (_, _, _) => {
@@ -319,7 +360,8 @@ fn selection(
     }
 }
 
-async fn read_question(path: &Path) -> Result<String, Refusal> {
+async fn read_question(project: &Path, name: &str) -> Result<String, Refusal> {
+    let path = &project.join(name);
     let unreadable = |why: String| {
         let message = format!("cannot read the question file `{}`: {why}", path.display());
         Refusal::new("question_file_unreadable", message, "give a UTF-8 text file, by a path relative to the project")

@@ -18,7 +18,7 @@ pub(super) struct RunMassgen {
     /// A UTF-8 file with the question, for long ones; relative to the project.
     #[schemars(with = "String", length(min = 1))]
     pub(super) question_file: Option<String>,
-    /// MassGen config: a path, @examples/NAME, or @rehearsal (offline, free, scripted). Default: MassGen's own default config.
+    /// MassGen config: a path, @examples/NAME, or @rehearsal (offline, free, scripted answers). Default: MassGen's own default config.
     #[schemars(with = "String", length(min = 1))]
     pub(super) config: Option<String>,
     /// A label that joins runs, for check_status and kill_run.
@@ -27,7 +27,7 @@ pub(super) struct RunMassgen {
     /// Seconds after which the run is stopped. Default 1800, at most 7200.
     #[schemars(with = "f64", range(min = 1, max = 7200))]
     pub(super) timeout_s: Option<f64>,
-    /// full (default): answers, votes, a presented answer. quick: one answer per agent, no votes.
+    /// full (default): agents answer, improve on each other, vote. quick: one answer each, no refinement.
     pub(super) mode: ModeWord,
     /// What the agents get of the project folder: none (default), read or write.
     pub(super) context: ContextWord,
@@ -54,7 +54,8 @@ pub(super) struct CheckStatus {
     pub(super) wait_s: f64,
     /// What to sleep for: change (default; a phase, answer, vote, winner, error or end), any_done, all_done.
     pub(super) until: UntilWord,
-    /// The cursor of your last answer: what happened since then ends the wait at once.
+    /// The cursor of your last answer. Always give it when you wait again: what happened in between ends the wait at once, and
+    /// any_done waits for another end.
     #[schemars(with = "String")]
     pub(super) since: Option<String>,
     /// brief (default) or full: paths, limits, tokens per agent.

@@ -5,9 +5,9 @@ use crate::fleet::results::{BadPart, ReadError};
 use crate::fleet::{FleetError, LaunchError};
 use crate::massgen::configs::ConfigError;
 use crate::massgen::program::ProgramError;
-use crate::massgen::text;
+use crate::massgen::text::{self, chain};
 use crate::registry::RegistryError;
-use crate::rehearsal::{DIRECTIVES, ScriptError};
+use crate::rehearsal::ScriptError;
 use crate::run::BadRunId;
 
 /// A call that was not done.
@@ -44,15 +44,14 @@ impl Refusal {
         Refusal::new("invalid_arguments", message, format!("correct it by the input schema of {tool}, then call again"))
     }
 
+    /// What is wrong, in one sentence.
+    pub(super) fn message(&self) -> &str {
+        &self.message
+    }
+
     pub(super) fn into_json(self) -> serde_json::Value {
         serde_json::json!({"code": self.code, "message": self.message, "hint": self.hint})
     }
-}
-
-/// The whole chain of an error's causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    text::line(&causes.map(ToString::to_string).collect::<Vec<_>>().join(": "), 500)
 }
 
 impl From<BadRunId> for Refusal {
@@ -76,6 +75,10 @@ impl From<RegistryError> for Refusal {
             RegistryError::Io { .. } => {
                 let hint = "the state folder must be writable and have room; tell the operator, then call again";
                 Refusal::new("state_folder", chain(&error), hint)
+            }
+            RegistryError::Newer { .. } => {
+                let hint = "a newer massgen-mcp wrote it; the operator has to update this one to change that run";
+                Refusal::new("newer_record", chain(&error), hint)
             }
             RegistryError::Format { .. } => Refusal::new(
                 "unreadable_record",
@@ -119,12 +122,12 @@ impl From<ConfigError> for Refusal {
             ConfigError::Missing { .. } => Refusal::new(
                 "config_missing",
                 message,
-                "give a path relative to the project, @examples/NAME, or @rehearsal to practise for nothing",
+                "give a path relative to the project, or @examples/NAME; @rehearsal only practises: its answers are scripted",
             ),
             ConfigError::NoDefault { .. } => Refusal::new(
                 "config_missing",
                 message,
-                "give `config`: a path, @examples/NAME, or @rehearsal to practise for nothing",
+                "give `config`: a path relative to the project, or @examples/NAME; @rehearsal only practises: its answers are scripted",
             ),
             ConfigError::NotAConfig { .. } => {
                 Refusal::new("config_unsuitable", message, "give a MassGen config: a YAML or JSON file")
@@ -135,7 +138,7 @@ impl From<ConfigError> for Refusal {
 
 impl From<ScriptError> for Refusal {
     fn from(error: ScriptError) -> Refusal {
-        let hint = format!("the rehearsal is @rehearsal or @rehearsal/directive/…, with {}", DIRECTIVES.join(", "));
+        let hint = "the rehearsal is @rehearsal, or @rehearsal/directive/directive with the directives that are named";
         Refusal::new("rehearsal_invalid", chain(&error), hint)
     }
 }

@@ -44,7 +44,8 @@ pub(super) fn all() -> Vec<Tool> {
             "Run MassGen",
             "Start a MassGen run in the background: several AI agents answer a question, see each other's answers, vote, and one \
              presents. Takes 1 to 45 minutes and costs API money (config @rehearsal is free). Answers at once with a run_id, which \
-             stays valid as long as the run is kept on disk; then call check_status with wait_s. Each call starts another run.",
+             stays valid as long as the run is kept on disk; then call check_status with wait_s. Each call starts another run: \
+             look with check_status {} first where one may be under way.",
             ToolAnnotations::new().read_only(false).destructive(false).idempotent(false).open_world(true),
         ),
     ]

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use procfs::process::Process;
-use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, WaitStatus};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOptions, WaitStatus};
 
 use crate::clock;
 use crate::registry::{RunFolder, RunLock};
@@ -54,10 +54,27 @@ impl Family {
     }
 }
 
-/// The mark of a living process, to know it again.
+/// The mark of a process, to know it again; of one that has ended, too, as long as nobody has reaped it.
 pub fn mark(pid: u32) -> Option<ProcessMark> {
     let stat = Process::new(pid.cast_signed()).ok()?.stat().ok()?;
     Some(ProcessMark { pid, start_ticks: stat.starttime, boot_id: clock::boot_id().to_owned() })
+}
+
+/// Whether exactly this process is alive.
+pub fn lives(mark: &ProcessMark) -> bool {
+    let stat = Process::new(mark.pid.cast_signed()).and_then(|process| process.stat());
+    stat.is_ok_and(|stat| !is_dead(stat.state)) && self::mark(mark.pid).as_ref() == Some(mark)
+}
+
+/// Whether this process has no child, living or unreaped. For a subreaper that is the kernel's word that nobody is left below
+/// it, where a look at /proc could miss a process that was forked during the look.
+pub fn childless() -> bool {
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    rustix::process::waitid(WaitId::All, look).is_err_and(|error| error == rustix::io::Errno::CHILD)
+}
+
+fn is_dead(state: char) -> bool {
+    matches!(state, 'Z' | 'X' | 'x')
 }
 
 /// Sends an order to exactly this process; `false` where it is gone, or its pid belongs to another by now.
@@ -102,8 +119,26 @@ pub fn family(root: u32) -> Family {
 /// The processes that carry a run's mark (its `bin` folder as the first entry of PATH), wherever they live: for a run whose
 /// supervisor is gone. Only processes of the same user are seen.
 pub fn marked(bin: &Path) -> Vec<Member> {
-    let first_in_path = |member: &Member| path_entries(member.mark.pid).first().is_some_and(|entry| entry == bin);
-    look().into_iter().filter(first_in_path).collect()
+    let everyone = look();
+    // Others may stand before it (a virtual environment, npx); of a nested run, its own stands before its parent's.
+    let is_ours = |member: &&Member| {
+        path_entries(member.mark.pid).iter().find(|entry| is_a_bin(entry)).is_some_and(|entry| entry == bin)
+    };
+    let mut found: Vec<Member> = everyone.iter().filter(is_ours).cloned().collect();
+    // A process that dropped its environment is still known by its parent.
+    let mut next = 0;
+    while let Some(parent) = found.get(next).map(|member| member.mark.pid) {
+        let known = |member: &&Member| found.iter().any(|known| known.mark == member.mark);
+        let children: Vec<Member> =
+            everyone.iter().filter(|member| member.parent == parent && !known(member)).cloned().collect();
+        found.extend(children);
+        next += 1;
+    }
+    found
+}
+
+fn is_a_bin(entry: &Path) -> bool {
+    entry.ends_with("bin") && entry.parent().is_some_and(|folder| RunFolder::at(folder).is_ok())
 }
 
 fn path_entries(pid: u32) -> Vec<PathBuf> {
@@ -124,7 +159,7 @@ fn supervises(pid: u32) -> Option<RunFolder> {
 fn look() -> Vec<Member> {
     let boot_id = clock::boot_id();
     let all = procfs::process::all_processes().into_iter().flatten().flatten();
-    let stats = all.filter_map(|process| process.stat().ok()).filter(|stat| !matches!(stat.state, 'Z' | 'X'));
+    let stats = all.filter_map(|process| process.stat().ok()).filter(|stat| !is_dead(stat.state));
     stats
         .map(|stat| Member {
             mark: ProcessMark {
@@ -187,16 +222,17 @@ mod tests {
 
     #[test]
     fn a_family_is_all_descendants_and_the_mark_finds_them_too() {
-        let bin = tempfile::tempdir().expect("temp");
-        let path = format!("{}:{}", bin.path().display(), std::env::var("PATH").expect("PATH"));
-        let mut child =
-            Command::new("sh").args(["-c", "sleep 60 & sleep 60; true"]).env("PATH", path).spawn().expect("sh");
+        let folder = tempfile::tempdir().expect("temp");
+        let bin = folder.path().join("mg-00000000/bin");
+        let path = |first: &str| format!("{first}{}:{}", bin.display(), std::env::var("PATH").expect("PATH"));
+        let script = "sleep 60 & env -i /bin/sleep 60 & sleep 60; true";
+        let mut child = Command::new("sh").args(["-c", script]).env("PATH", path("/elsewhere:")).spawn().expect("sh");
         let of_child = || family(child.id()).own;
-        while of_child().iter().filter(|member| member.name == "sleep").count() < 2 {
+        while of_child().iter().filter(|member| member.name == "sleep").count() < 3 {
             std::thread::yield_now();
         }
-        let marked = marked(bin.path());
-        assert_eq!(marked.len(), 3, "{marked:?}");
+        let marked = marked(&bin);
+        assert_eq!(marked.len(), 4, "{marked:?}");
         assert!(family(child.id()).nested.is_empty());
         let everyone: Vec<_> = marked.into_iter().map(|member| member.mark).collect();
         assert!(everyone.iter().all(|mark| order(mark, Order::Kill)));

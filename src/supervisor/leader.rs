@@ -5,10 +5,12 @@ use std::convert::Infallible;
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal};
+
+use tokio::task::JoinHandle;
 
 use super::output;
 use crate::massgen::launch::Launch;
@@ -18,31 +20,24 @@ use crate::registry::RunFolder;
 /// The exit code of an exec step that could not become MassGen.
 const NOT_EXECUTED: i32 = 127;
 
-/// Starts MassGen and gives its pid. It must be called on the thread that lives as long as the supervisor: the parent-death
+/// MassGen's process, just started, and the tasks that keep what it prints.
+pub(super) struct Started {
+    pub(super) pid: u32,
+    pub(super) outputs: Vec<JoinHandle<()>>,
+}
+
+/// Starts MassGen. It must be called on the thread that lives as long as the supervisor: the parent-death
 /// signal belongs to the thread that forked.
-pub(super) fn start(me: &Path, launch: &Launch, folder: &RunFolder) -> io::Result<u32> {
+pub(super) fn start(me: &Path, launch: &Launch, folder: &RunFolder) -> io::Result<Started> {
     let mut command = Command::new(me);
-    command.arg("exec").arg(std::process::id().to_string()).arg(&launch.program).args(&launch.args);
+    command.arg0("massgen-mcp").arg("exec").arg(std::process::id().to_string()).arg(&launch.program).args(&launch.args);
     command.envs(launch.env.iter().map(|(name, value)| (name, value))).current_dir(&launch.cwd);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn()?;
-    let pipes = (child.stdout.take(), child.stderr.take());
-    if let (Some(stdout), Some(stderr)) = pipes {
-        output::drain(stdout, stdout_log(folder.path()))?;
-        output::drain(stderr, stderr_log(folder.path()))?;
-    }
+    let stdout = child.stdout.take().map(|pipe| output::drain(pipe, folder.stdout_log())).transpose()?;
+    let stderr = child.stderr.take().map(|pipe| output::drain(pipe, folder.stderr_log())).transpose()?;
     // The handle is let go without a wait: the supervisor reaps all its children in one place.
-    Ok(child.id())
-}
-
-/// Where standard output is kept.
-pub fn stdout_log(folder: &Path) -> PathBuf {
-    folder.join("stdout.log")
-}
-
-/// Where standard error is kept.
-pub fn stderr_log(folder: &Path) -> PathBuf {
-    folder.join("stderr.log")
+    Ok(Started { pid: child.id(), outputs: [stdout, stderr].into_iter().flatten().collect() })
 }
 
 /// The exec step: a new session, a signal at the supervisor's death, then MassGen in place of this program.

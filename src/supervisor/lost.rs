@@ -8,7 +8,7 @@ use crate::clock;
 use crate::massgen::answers;
 use crate::massgen::files::RunFiles;
 use crate::massgen::layout::Layout;
-use crate::massgen::pages;
+use crate::massgen::text;
 use crate::registry::{Durability, RegistryError, RunFolder, RunLock};
 use crate::run::{AnswerFact, Ending, Exit, Force, Outcome, Problem, RunRecord, RunState, StopReport, Survivor};
 
@@ -28,12 +28,16 @@ pub fn bury(folder: &RunFolder) -> Result<Option<RunRecord>, RegistryError> {
     if matches!(record.state, RunState::Ended(_) | RunState::Unknown(_)) {
         return Ok(Some(record));
     }
+    // From here on nothing fails: what cannot be written is true all the same, and the next look tries again.
     let never_began = record.started.is_none();
     let report = sweep(folder, &record);
     let ending = ending(folder, &record, never_began, report);
     record.state = RunState::Ended(ending);
     record.seq += 1;
-    folder.save(&record, &lock, Durability::Synced)?;
+    let saved = folder.save(&record, &lock, Durability::Synced);
+    if let Err(error) = saved {
+        tracing::warn!(run = %record.spec.id, error = text::chain(&error), "the ending could not be written");
+    }
     Ok(Some(record))
 }
 
@@ -56,17 +60,15 @@ fn interrupted() -> Problem {
 
 fn best_answer(folder: &RunFolder, record: &RunRecord) -> Option<AnswerFact> {
     let files = RunFiles::open(folder.path()).ok()?;
-    let layout = Layout::find(&files)?;
+    let layout = Layout::find(&files, record.log_dir.as_deref())?;
     let answer = answers::best(&files, &layout, record.digest.as_ref())?;
-    let (file, _) = files.open_file(&answer.path).ok()?;
-    let chars = pages::count_chars(file).unwrap_or_default();
-    Some(AnswerFact { agent: answer.agent, chars, source: answer.source })
+    Some(answers::fact(&files, &answer))
 }
 
 /// All that carries the run's mark, and the leader on record if that pid is still the same process.
 fn members(folder: &RunFolder, record: &RunRecord) -> Vec<Member> {
     let mut members = group::marked(&folder.bin());
-    let leader = record.state.leader().filter(|leader| group::mark(leader.pid).as_ref() == Some(leader));
+    let leader = record.state.leader().filter(|leader| group::lives(leader));
     let known = |leader: &crate::run::Leader| members.iter().any(|member| member.mark == *leader);
     if let Some(leader) = leader.filter(|leader| !known(leader)) {
         members.push(Member { mark: leader.clone(), parent: 0, group: None, name: "massgen".to_owned() });

@@ -5,21 +5,19 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
+use tokio::task::JoinHandle;
+
+use crate::registry::older;
 
 /// At this size, in bytes, a file becomes the predecessor and a new one is begun.
 const TURN_AT: u64 = 2 << 20;
 
-/// The name of a log's predecessor.
-pub fn older(path: &Path) -> PathBuf {
-    path.with_extension("old.log")
-}
-
 /// Copies a pipe into `path` until its end, which may come long after the leader's if somebody else holds the pipe.
-pub(super) fn drain(source: impl Into<OwnedFd>, path: PathBuf) -> io::Result<tokio::task::JoinHandle<()>> {
+pub(super) fn drain(source: impl Into<OwnedFd>, path: PathBuf) -> io::Result<JoinHandle<()>> {
     let mut source = pipe::Receiver::from_owned_fd(source.into())?;
     let mut log = Log::create(path)?;
     Ok(tokio::spawn(async move {
@@ -55,12 +53,16 @@ impl Log {
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         if self.size >= TURN_AT {
-            std::fs::rename(&self.path, older(&self.path))?;
-            *self = Log::create(std::mem::take(&mut self.path))?;
+            std::fs::rename(&self.path, older(&self.path)).or_else(gone_already)?;
+            *self = Log::create(self.path.clone())?;
         }
         self.size += bytes.len() as u64;
         self.file.write_all(bytes)
     }
+}
+
+fn gone_already(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
 
 #[cfg(test)]
@@ -81,7 +83,7 @@ mod tests {
         });
         task.await.expect("drained");
         flood.join().expect("written");
-        let size = |path: &Path| path.metadata().expect("there").len();
+        let size = |path: &std::path::Path| path.metadata().expect("there").len();
         assert!(size(&path) + size(&older(&path)) <= 2 * (TURN_AT + (16 << 10)));
         assert!(std::fs::read(&path).expect("read").ends_with(b"the end"));
     }

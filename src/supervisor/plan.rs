@@ -26,13 +26,13 @@ pub(super) enum Stage {
     Asked(StopCause),
     /// The leader was told.
     Told(StopCause),
-    /// The leader is being killed.
-    Killing(StopCause),
+    /// The leader is being killed; so many rounds of SIGKILL so far.
+    Killing(StopCause, u32),
     /// The leader is gone; nobody has looked yet what it left.
     Looking(Gone),
     /// What it left was told to end.
     Sweeping(Gone),
-    /// What it left is being killed, for the so-manieth time.
+    /// What it left is being killed; so many rounds so far.
     KillingRest(Gone, u32),
     /// Nobody is left, or nobody that SIGKILL ends.
     Over(Gone),
@@ -102,13 +102,16 @@ pub(super) fn apply(stage: Stage, event: Event) -> (Stage, Vec<Action>) {
         (Stage::Asked(cause), Event::Timer) => {
             (Stage::Told(cause), vec![Action::Terminate, Action::Arm(TERMINATE_WAIT)])
         }
-        (Stage::Told(cause) | Stage::Killing(cause), Event::Timer) => {
-            (Stage::Killing(cause), vec![Action::KillOwn, Action::Arm(KILL_WAIT)])
+        (Stage::Told(cause), Event::Timer) => kill_own(cause, 1),
+        (Stage::Killing(cause, rounds), Event::Timer) if rounds < MOST_KILLS => kill_own(cause, rounds + 1),
+        // It hangs in the kernel: nothing more can be done, and the report names it.
+        (Stage::Killing(cause, _), Event::Timer) => {
+            (Stage::Over(Gone { cause: Some(cause), exit: Exit::Unknown, force: Force::Kill }), vec![])
         }
         (Stage::Working, Event::LeaderEnded(exit)) => looking(None, exit, Force::None),
         (Stage::Asked(cause), Event::LeaderEnded(exit)) => looking(Some(cause), exit, Force::Interrupt),
         (Stage::Told(cause), Event::LeaderEnded(exit)) => looking(Some(cause), exit, Force::Terminate),
-        (Stage::Killing(cause), Event::LeaderEnded(exit)) => looking(Some(cause), exit, Force::Kill),
+        (Stage::Killing(cause, _), Event::LeaderEnded(exit)) => looking(Some(cause), exit, Force::Kill),
         (
             Stage::Looking(gone) | Stage::Sweeping(gone) | Stage::KillingRest(gone, _),
             Event::Left { own: 0, nested: 0 },
@@ -122,7 +125,7 @@ pub(super) fn apply(stage: Stage, event: Event) -> (Stage, Vec<Action>) {
         (Stage::KillingRest(gone, _), Event::Timer) => (Stage::Over(gone), vec![]),
         // A second wish to stop changes nothing: a second SIGINT would make MassGen leave without saving. A look that
         // found somebody waits for the timer. A timer or a look that comes late finds its stage gone.
-        (stage @ (Stage::Asked(_) | Stage::Told(_) | Stage::Killing(_)), Event::Stop { .. } | Event::Left { .. }) => {
+        (stage @ (Stage::Asked(_) | Stage::Told(_) | Stage::Killing(..)), Event::Stop { .. } | Event::Left { .. }) => {
             (stage, vec![])
         }
         (stage @ Stage::Working, Event::Timer | Event::Left { .. }) => (stage, vec![]),
@@ -134,6 +137,10 @@ pub(super) fn apply(stage: Stage, event: Event) -> (Stage, Vec<Action>) {
 
 fn looking(cause: Option<StopCause>, exit: Exit, force: Force) -> (Stage, Vec<Action>) {
     (Stage::Looking(Gone { cause, exit, force }), vec![Action::Look])
+}
+
+fn kill_own(cause: StopCause, round: u32) -> (Stage, Vec<Action>) {
+    (Stage::Killing(cause, round), vec![Action::KillOwn, Action::Arm(KILL_WAIT)])
 }
 
 fn kill_rest(gone: Gone, round: u32) -> (Stage, Vec<Action>) {
@@ -164,7 +171,7 @@ mod tests {
             Stage::Working,
             Stage::Asked(asked()),
             Stage::Told(asked()),
-            Stage::Killing(asked()),
+            Stage::Killing(asked(), 1),
             Stage::Looking(gone(Force::None)),
             Stage::Sweeping(gone(Force::Terminate)),
             Stage::KillingRest(gone(Force::Kill), 1),
@@ -231,6 +238,8 @@ mod tests {
     fn what_no_kill_ends_is_given_up_in_the_end() {
         let (next, actions) = apply(Stage::KillingRest(gone(Force::Kill), MOST_KILLS), Event::Timer);
         assert_eq!((next, actions), (Stage::Over(gone(Force::Kill)), vec![]));
+        let (next, _) = apply(Stage::Killing(asked(), MOST_KILLS), Event::Timer);
+        assert_eq!(next, Stage::Over(Gone { exit: Exit::Unknown, ..gone(Force::Kill) }));
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! The supervisor at work: waits for one event at a time, lets `plan` decide, does what it says, keeps the record.
-//! `next` only picks an event; what follows from it is in plain functions.
+//! `next` only picks an event; what follows from it is in plain functions. Once MassGen lives, nothing that goes wrong with
+//! the record ends the work: a run is never left alone because a disk is full.
 
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::group::{self, Census, Family, Order};
@@ -17,18 +20,22 @@ use crate::massgen::launch::Launch;
 use crate::massgen::layout::Layout;
 use crate::massgen::outcome::{Evidence, outcome};
 use crate::massgen::reasons::Words;
-use crate::massgen::{pages, status};
-use crate::registry::{Durability, RunFolder, RunLock};
+use crate::massgen::{status, text};
+use crate::registry::{Durability, RunFolder, RunLock, STDERR, STDOUT};
 use crate::run::{
-    AnswerFact, Digest, Ending, Exit, Force, Leader, Outcome, Problem, RunRecord, RunSpec, RunState, StopCause,
+    Digest, Ending, Exit, Force, Leader, Outcome, Problem, ProcessMark, RunRecord, RunSpec, RunState, StopCause,
     StopReport, Survivor,
 };
 use crate::watch::{Seat, Watcher};
 
-/// How long MassGen has after the polite signal when SIGTERM to the supervisor or the deadline asks for the stop.
+/// How long MassGen has after the polite signal when a signal to the supervisor or the deadline asks for the stop.
 const GRACE: Duration = Duration::from_secs(5);
 /// How much of the end of an output a reason is looked for in, in bytes.
 const TELLING_BYTES: u64 = 64 << 10;
+/// How long the last of what MassGen printed may take to arrive; somebody else may hold the pipe for ever.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+/// How often an ending that could not be written is written again.
+const RETRY: Duration = Duration::from_secs(1);
 
 pub(super) struct Worker {
     folder: RunFolder,
@@ -44,20 +51,50 @@ pub(super) struct Worker {
     seen: Census,
     /// What is left after the last look.
     left: Family,
-    /// The size and time of the status.json that the digest is from.
-    read_from: Option<(u64, std::time::SystemTime)>,
-    children: Signal,
-    terminate: Signal,
+    /// Which status.json the digest is from: inode, size, time.
+    read_from: Option<(u64, u64, std::time::SystemTime)>,
+    /// Whether the last write of the record failed.
+    unsaved: bool,
+    outputs: Vec<JoinHandle<()>>,
+    signals: Signals,
     seat: Seat,
+}
+
+/// What the supervisor listens to. Listening to SIGINT also makes sure that MassGen does not inherit it as ignored.
+struct Signals {
+    child: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
 }
 
 /// What wakes the supervisor.
 enum Wake {
     Child,
-    Terminate,
+    Told,
     Files,
     Deadline,
     Timer,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Signals> {
+        Ok(Signals {
+            child: signal(SignalKind::child())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Wake {
+        tokio::select! {
+            _ = self.child.recv() => Wake::Child,
+            _ = self.terminate.recv() => Wake::Told,
+            _ = self.interrupt.recv() => Wake::Told,
+            _ = self.hang_up.recv() => Wake::Told,
+        }
+    }
 }
 
 impl Worker {
@@ -67,10 +104,9 @@ impl Worker {
         let mut seat = Watcher::start().seat();
         seat.add(folder.path());
         record.started = Some(clock::now());
-        let worker = Worker {
+        Ok(Worker {
             deadline: Instant::now() + record.spec.timeout,
-            children: signal(SignalKind::child()).map_err(failed("listen for children"))?,
-            terminate: signal(SignalKind::terminate()).map_err(failed("listen for SIGTERM"))?,
+            signals: Signals::listen().map_err(failed("listen for signals"))?,
             stage: Stage::Working,
             tree: true,
             timer: None,
@@ -78,65 +114,77 @@ impl Worker {
             seen: Census::default(),
             left: Family::default(),
             read_from: None,
+            unsaved: false,
+            outputs: Vec::new(),
             folder,
             files,
             record,
             lock,
             seat,
-        };
-        Ok(worker)
+        })
     }
 
     pub(super) fn spec(&self) -> &RunSpec {
         &self.record.spec
     }
 
-    /// Starts MassGen and puts its process on record.
+    /// Starts MassGen and puts its process on record. A record that cannot be written now means that nothing is started.
     pub(super) fn start(&mut self, me: &Path, launch: &Launch) -> Result<(), SupervisorError> {
-        self.save_news(Durability::Synced)?;
-        let started = leader::start(me, launch, &self.folder);
-        let pid = match started {
-            Ok(pid) => pid,
-            Err(source) => return self.never_started(&SupervisorError::Io { operation: "start MassGen", source }),
-        };
-        // The child is ours and not reaped, so that its pid is its own; without /proc nothing of this works.
-        let mark = group::mark(pid).ok_or_else(|| failed("read /proc")(std::io::ErrorKind::NotFound.into()))?;
-        self.record.state = RunState::Starting { leader: Some(mark) };
-        self.save_news(Durability::Synced)
+        self.record.seq += 1;
+        self.folder.save(&self.record, &self.lock, Durability::Synced)?;
+        match leader::start(me, launch, &self.folder) {
+            Ok(started) => {
+                self.outputs = started.outputs;
+                // The child is ours and not reaped, so that its pid is its own; without /proc nothing of this works.
+                let mark = group::mark(started.pid);
+                let mark = mark.ok_or_else(|| failed("read /proc")(std::io::ErrorKind::NotFound.into()))?;
+                self.record.state = RunState::Starting { leader: Some(mark) };
+                self.save_news(Durability::Synced);
+            }
+            Err(source) => self.never_started(&SupervisorError::Io { operation: "start MassGen", source }),
+        }
+        Ok(())
     }
 
     /// Ends the run before it began.
-    pub(super) fn never_started(&mut self, error: &SupervisorError) -> Result<(), SupervisorError> {
-        let message = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
-        let message = message.map(ToString::to_string).collect::<Vec<_>>().join(": ");
-        let hint = "see `supervisor.log` in the run's folder; mend what is named and call run_massgen again".to_owned();
-        let problem = Problem { code: "start_failed".to_owned(), message, hint };
+    pub(super) fn never_started(&mut self, error: &SupervisorError) {
+        let (code, hint) = match error {
+            SupervisorError::Config(_) => {
+                ("config_invalid", "mend the config, or shorten the question to 100,000 bytes")
+            }
+            SupervisorError::NotARun { .. }
+            | SupervisorError::Taken(_)
+            | SupervisorError::Record(_)
+            | SupervisorError::Io { .. }
+            | SupervisorError::Rehearsal(_)
+            | SupervisorError::Script(_) => {
+                ("start_failed", "mend what is named, then call run_massgen again; nothing was spent")
+            }
+        };
+        let problem = Problem { code: code.to_owned(), message: text::chain(error), hint: hint.to_owned() };
         let gone = Gone { cause: None, exit: Exit::NeverStarted, force: Force::None };
         self.stage = Stage::Over(gone.clone());
-        self.end(&gone, Some(Outcome::Failed(problem)))
+        self.conclude(&gone, Some(Outcome::Failed(problem)));
     }
 
-    /// Works until the run is over.
-    pub(super) async fn work(mut self) -> Result<(), SupervisorError> {
-        self.look_at_files()?;
+    /// Works until the run is over and its ending is on disk.
+    pub(super) async fn work(mut self) {
+        self.look_at_files();
         loop {
             if let Stage::Over(gone) = &self.stage {
                 let gone = gone.clone();
-                return match self.record.state.ended() {
-                    Some(_) => Ok(()),
-                    None => self.end(&gone, None),
-                };
+                return self.end(&gone).await;
             }
             match self.next().await {
-                Wake::Child => self.reap()?,
-                Wake::Terminate => {
-                    self.stop(StopCause::Asked { reason: Some("the supervisor was told to end".to_owned()) }, GRACE)?
+                Wake::Child => self.reap(),
+                Wake::Told => {
+                    self.stop(StopCause::Asked { reason: Some("its supervisor was told to end".to_owned()) }, GRACE)
                 }
-                Wake::Files => self.look_at_files()?,
-                Wake::Deadline => self.stop(StopCause::Deadline, GRACE)?,
+                Wake::Files => self.look_at_files(),
+                Wake::Deadline => self.stop(StopCause::Deadline, GRACE),
                 Wake::Timer => {
                     self.timer = None;
-                    self.advance(Event::Timer)?;
+                    self.advance(Event::Timer);
                 }
             }
         }
@@ -146,67 +194,86 @@ impl Worker {
         let (deadline, timer) = (self.deadline, self.timer);
         let at_work = self.stage == Stage::Working;
         tokio::select! {
-            _ = self.children.recv() => Wake::Child,
-            _ = self.terminate.recv() => Wake::Terminate,
+            wake = self.signals.next() => wake,
             () = self.seat.changed() => Wake::Files,
             () = tokio::time::sleep_until(deadline), if at_work => Wake::Deadline,
             () = tokio::time::sleep_until(timer.unwrap_or(deadline)), if timer.is_some() => Wake::Timer,
         }
     }
 
-    fn reap(&mut self) -> Result<(), SupervisorError> {
+    fn reap(&mut self) {
         let leader = self.record.state.leader().map(|leader| leader.pid);
         for (pid, exit) in group::reap() {
             if Some(pid) == leader {
-                self.advance(Event::LeaderEnded(exit))?;
+                self.advance(Event::LeaderEnded(exit));
             }
         }
         // A child of ours that ended may have been the last one.
-        if matches!(self.stage, Stage::Sweeping(_)) { self.act(&Action::Look) } else { Ok(()) }
+        if matches!(self.stage, Stage::Sweeping(_)) {
+            self.look();
+        }
     }
 
-    fn stop(&mut self, cause: StopCause, grace: Duration) -> Result<(), SupervisorError> {
+    fn stop(&mut self, cause: StopCause, grace: Duration) {
+        // It may have ended by itself in this very moment; then it was not stopped.
+        self.reap();
         if self.stage != Stage::Working {
-            return Ok(());
+            return;
         }
         self.stopping_since = Some(Instant::now());
         self.seen.add(&group::family(std::process::id()));
         if let Some(leader) = self.record.state.leader().cloned() {
             self.record.state = RunState::Stopping { leader, cause: cause.clone() };
-            self.save_news(Durability::Synced)?;
+            self.save_news(Durability::Synced);
         }
-        self.advance(Event::Stop { cause, grace })
+        self.advance(Event::Stop { cause, grace });
     }
 
-    fn advance(&mut self, event: Event) -> Result<(), SupervisorError> {
+    /// A later request may give less time, never more.
+    fn hasten(&mut self, grace: Duration) {
+        let sooner = self.stopping_since.map(|since| since + grace);
+        if matches!(self.stage, Stage::Asked(_)) && sooner < self.timer {
+            self.timer = sooner;
+        }
+    }
+
+    fn advance(&mut self, event: Event) {
         let stage = std::mem::replace(&mut self.stage, Stage::Working);
         let (stage, actions) = plan::apply(stage, event);
         self.stage = stage;
-        actions.iter().try_for_each(|action| self.act(action))
+        actions.iter().for_each(|action| self.act(action));
     }
 
-    fn act(&mut self, action: &Action) -> Result<(), SupervisorError> {
+    fn act(&mut self, action: &Action) {
         let leader = self.record.state.leader().cloned();
         match action {
             Action::Interrupt => leader.iter().for_each(|leader| tell(leader, Order::Interrupt)),
             Action::StopNested if self.tree => self.tell_nested(Order::Terminate),
             Action::StopNested => {}
             Action::Terminate => self.terminate(leader.as_ref()),
-            Action::KillOwn => self.family().own.iter().for_each(|member| tell(&member.mark, Order::Kill)),
+            Action::KillOwn => {
+                self.left = self.family();
+                self.left.own.iter().for_each(|member| tell(&member.mark, Order::Kill));
+            }
             Action::TerminateRest => {
                 self.family().own.iter().for_each(|member| tell(&member.mark, Order::Terminate));
                 self.tell_nested(Order::Terminate);
             }
             Action::KillRest => self.family().all().for_each(|member| tell(&member.mark, Order::Kill)),
             Action::Arm(wait) => self.timer = Some(Instant::now() + *wait),
-            Action::Look => {
-                self.stopping_since.get_or_insert_with(Instant::now);
-                self.left = self.family();
-                let (own, nested) = (self.left.own.len(), self.left.nested.len() + self.left.below.len());
-                return self.advance(Event::Left { own, nested });
-            }
+            Action::Look => self.look(),
         }
-        Ok(())
+    }
+
+    /// Counts what is left. That nobody is, is the kernel's word; without it somebody is, whatever the look at /proc found:
+    /// a process that was forked during the look, or one that has ended and is reaped in a moment.
+    fn look(&mut self) {
+        self.stopping_since.get_or_insert_with(Instant::now);
+        let spared = !self.tree && !group::family(std::process::id()).nested.is_empty();
+        self.left = self.family();
+        let unseen = self.left.all().next().is_none() && !spared && !group::childless();
+        let (own, nested) = (self.left.own.len() + usize::from(unseen), self.left.nested.len() + self.left.below.len());
+        self.advance(Event::Left { own, nested });
     }
 
     /// A look at the family as the stop sees it: nested runs that are to live on are none of its business.
@@ -232,28 +299,43 @@ impl Worker {
         of_group.for_each(|member| tell(&member.mark, Order::Terminate));
     }
 
-    fn look_at_files(&mut self) -> Result<(), SupervisorError> {
-        if let (Stage::Working, Some(ask)) = (&self.stage, self.folder.stop_asked()) {
-            self.tree = ask.tree;
-            self.stop(StopCause::Asked { reason: ask.reason }, ask.grace)?;
+    fn look_at_files(&mut self) {
+        if let Some(ask) = self.folder.stop_asked() {
+            if self.stage == Stage::Working {
+                self.tree = ask.tree;
+                self.stop(StopCause::Asked { reason: ask.reason }, ask.grace);
+            } else {
+                self.hasten(ask.grace);
+            }
         }
-        for folder in Layout::watched(&self.files) {
-            self.seat.add(&self.files.absolute(&folder));
+        self.watch_new_folders();
+        if let Some(layout) = Layout::find(&self.files, self.record.log_dir.as_deref()) {
+            let announced = self.announce(&layout);
+            let digest = self.read_status(&layout);
+            self.keep(digest, announced);
         }
-        let Some(layout) = Layout::find(&self.files) else { return Ok(()) };
-        let announced = self.announce(&layout);
-        match self.read_status(&layout) {
-            Some(digest) => self.keep(digest, announced),
-            None if announced => self.save_news(Durability::Plain),
-            None => Ok(()),
+    }
+
+    /// Until none is new: one may have been made between a look and the watch of its parent.
+    fn watch_new_folders(&mut self) {
+        loop {
+            let folders = Layout::watched(&self.files, self.record.log_dir.as_deref());
+            let new = folders.iter().fold(false, |new, folder| self.seat.add(&self.files.absolute(folder)) | new);
+            if !new {
+                return;
+            }
         }
     }
 
     /// MassGen has made its log folder: the run is under way.
     fn announce(&mut self, layout: &Layout) -> bool {
-        let RunState::Starting { leader: Some(leader) } = &self.record.state else { return false };
-        self.record.state = RunState::Running { leader: leader.clone() };
+        if self.record.log_dir.is_some() {
+            return false;
+        }
         self.record.log_dir = Some(layout.log.clone());
+        if let RunState::Starting { leader: Some(leader) } = &self.record.state {
+            self.record.state = RunState::Running { leader: leader.clone() };
+        }
         true
     }
 
@@ -261,7 +343,7 @@ impl Worker {
     fn read_status(&mut self, layout: &Layout) -> Option<Digest> {
         let path = layout.status();
         let meta = self.files.open_file(&path).ok()?.0.metadata().ok()?;
-        let from = Some((meta.len(), meta.modified().ok()?));
+        let from = Some((meta.ino(), meta.len(), meta.modified().ok()?));
         if from == self.read_from {
             return None;
         }
@@ -272,48 +354,74 @@ impl Worker {
         Some(digest)
     }
 
-    fn keep(&mut self, digest: Digest, announced: bool) -> Result<(), SupervisorError> {
-        let news = announced || digest.tells_news(self.record.digest.as_ref());
-        let changed = self.record.digest.as_ref() != Some(&digest);
-        self.record.digest = Some(digest);
-        match (news, changed) {
-            (true, _) => self.save_news(Durability::Plain),
-            (false, true) => self.save(Durability::Plain),
-            (false, false) => Ok(()),
+    fn keep(&mut self, digest: Option<Digest>, announced: bool) {
+        let before = self.record.digest.as_ref();
+        let news = announced || digest.as_ref().is_some_and(|digest| digest.tells_news(before));
+        let changed = digest.is_some() && digest.as_ref() != before;
+        self.record.digest = digest.or(self.record.digest.take());
+        if news {
+            self.save_news(Durability::Plain);
+        } else if changed || self.unsaved {
+            self.save(Durability::Plain);
         }
     }
 
-    fn save_news(&mut self, durability: Durability) -> Result<(), SupervisorError> {
+    fn save_news(&mut self, durability: Durability) {
         self.record.seq += 1;
-        self.save(durability)
+        self.save(durability);
     }
 
-    fn save(&self, durability: Durability) -> Result<(), SupervisorError> {
-        Ok(self.folder.save(&self.record, &self.lock, durability)?)
+    /// Writes the record, or remembers that it has to be written again.
+    fn save(&mut self, durability: Durability) {
+        let saved = self.folder.save(&self.record, &self.lock, durability);
+        if let (Err(error), false) = (&saved, self.unsaved) {
+            tracing::warn!(error = text::chain(error), "the record could not be written");
+        }
+        self.unsaved = saved.is_err();
     }
 
-    /// Writes the ending: all evidence is in.
-    fn end(&mut self, gone: &Gone, known: Option<Outcome>) -> Result<(), SupervisorError> {
-        self.look_at_files()?;
-        let layout = Layout::find(&self.files);
-        let digest = self.record.digest.clone();
-        let answer = layout.and_then(|layout| answers::best(&self.files, &layout, digest.as_ref()));
-        let outcome = known.unwrap_or_else(|| self.judge(gone, answer.as_ref(), digest.as_ref()));
+    /// Writes the ending, again and again until it is on disk.
+    async fn end(&mut self, gone: &Gone) {
+        if self.record.state.ended().is_none() {
+            self.last_words().await;
+            self.conclude(gone, None);
+        }
+        while self.unsaved {
+            tokio::time::sleep(RETRY).await;
+            self.save(Durability::Synced);
+        }
+    }
+
+    /// Waits for the rest of what MassGen printed.
+    async fn last_words(&mut self) {
+        let outputs = std::mem::take(&mut self.outputs);
+        let all = futures_util::future::join_all(outputs);
+        // Who holds the pipe still has nothing to say about this run's end.
+        let _held = tokio::time::timeout(LAST_WORDS, all).await;
+    }
+
+    /// All evidence is in: the ending goes on record.
+    fn conclude(&mut self, gone: &Gone, known: Option<Outcome>) {
+        let layout = Layout::find(&self.files, self.record.log_dir.as_deref());
+        if let Some(layout) = &layout {
+            self.announce(layout);
+            let last = self.read_status(layout);
+            self.record.digest = last.or(self.record.digest.take());
+        }
+        let digest = self.record.digest.as_ref();
+        let answer = layout.and_then(|layout| answers::best(&self.files, &layout, digest));
+        let outcome = known.unwrap_or_else(|| self.judge(gone, answer.as_ref(), digest));
         let at = clock::now();
         let took = self.record.started.as_ref().map(|started| started.until(&at)).unwrap_or_default();
-        let answer = answer.as_ref().map(|answer| fact(&self.files, answer));
-        let ending = Ending { outcome, exit: gone.exit, at, took, answer, stop: self.report(gone) };
-        self.record.state = RunState::Ended(ending);
-        self.save_news(Durability::Synced)
+        let answer = answer.as_ref().map(|answer| answers::fact(&self.files, answer));
+        self.record.state =
+            RunState::Ended(Ending { outcome, exit: gone.exit, at, took, answer, stop: self.report(gone) });
+        self.save_news(Durability::Synced);
     }
 
     fn judge(&self, gone: &Gone, answer: Option<&Answer>, digest: Option<&Digest>) -> Outcome {
-        let tail = |path: std::path::PathBuf| {
-            let inside = path.strip_prefix(self.folder.path()).unwrap_or(&path);
-            self.files.tail(inside, TELLING_BYTES).unwrap_or_default()
-        };
-        let (stderr, stdout) =
-            (tail(leader::stderr_log(self.folder.path())), tail(leader::stdout_log(self.folder.path())));
+        let tail = |log: &str| self.files.tail(&PathBuf::from(log), TELLING_BYTES).unwrap_or_default();
+        let (stderr, stdout) = (tail(STDERR), tail(STDOUT));
         let model_error = digest.and_then(|digest| digest.first_error.as_deref());
         let words = Words { stderr: &stderr, stdout: &stdout, model_error };
         let answer = answer.map(|answer| answer.source);
@@ -323,21 +431,15 @@ impl Worker {
     /// How the stop went; none where none was asked for and nothing was left to sweep.
     fn report(&self, gone: &Gone) -> Option<StopReport> {
         let survivors = self.left.all().map(|member| Survivor { pid: member.mark.pid, name: member.name.clone() });
-        let survivors: Vec<_> = if matches!(self.stage, Stage::Over(_)) { survivors.collect() } else { Vec::new() };
-        let wanted = gone.cause.is_some() || gone.force > Force::None;
         let took = self.stopping_since.map(|since| since.elapsed()).unwrap_or_default();
+        let wanted = gone.cause.is_some() || gone.force > Force::None;
+        let survivors = survivors.collect();
         wanted.then(|| StopReport { took, force: gone.force, processes: self.seen.count(), survivors })
     }
 }
 
 /// Whoever is gone needs no signal.
-fn tell(mark: &crate::run::ProcessMark, order: Order) {
+fn tell(mark: &ProcessMark, order: Order) {
     let reached = group::order(mark, order);
     tracing::debug!(pid = mark.pid, ?order, reached, "told");
-}
-
-/// The answer's length takes one pass over its file.
-fn fact(files: &RunFiles, answer: &Answer) -> AnswerFact {
-    let count = files.open_file(&answer.path).and_then(|(file, _)| pages::count_chars(file));
-    AnswerFact { agent: answer.agent.clone(), chars: count.unwrap_or_default(), source: answer.source }
 }

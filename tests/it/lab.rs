@@ -153,15 +153,15 @@ impl Client {
         answer["code"].as_str().unwrap_or_default().to_owned()
     }
 
-    /// Whether it was refused, and the answer, which must be the same in both forms.
+    /// Whether it was refused, and the answer: a result must be the same in both forms, a refusal is text alone.
     async fn ask(&self, tool: &str, arguments: Value) -> (bool, Value) {
         let call =
             CallToolRequestParams::new(tool.to_owned()).with_arguments(arguments.as_object().expect("object").clone());
         let answer = self.session.call_tool(call).await.expect("answered");
-        let structured = answer.structured_content.expect("structured");
-        let text = answer.content[0].as_text().expect("text").text.clone();
-        assert_eq!(serde_json::from_str::<Value>(&text).expect("JSON"), structured);
-        (answer.is_error == Some(true), structured)
+        let refused = answer.is_error == Some(true);
+        let text: Value = serde_json::from_str(&answer.content[0].as_text().expect("text").text).expect("JSON");
+        assert_eq!(answer.structured_content, (!refused).then(|| text.clone()));
+        (refused, text)
     }
 
     pub(crate) async fn start(&self, arguments: Value) -> String {
@@ -177,7 +177,8 @@ impl Client {
     /// Waits, by check_status and never by the clock, until a run's status is as it should be.
     pub(crate) async fn until(&self, id: &str, good: impl Fn(&Value) -> bool) -> Value {
         let begun = Instant::now();
-        let mut arguments = json!({"run_id": id, "wait_s": 40});
+        // The first look does not wait: what it waited for may have happened already.
+        let mut arguments = json!({"run_id": id});
         loop {
             let mut answer = self.call("check_status", arguments.clone()).await;
             let run = answer["runs"][0].take();
@@ -186,7 +187,7 @@ impl Client {
             }
             let over = run.get("exit").is_some();
             assert!(!over && begun.elapsed() < PATIENCE, "{run}");
-            arguments["since"] = answer["cursor"].take();
+            arguments = json!({"run_id": id, "wait_s": 40, "since": answer["cursor"].take()});
         }
     }
 

@@ -34,7 +34,7 @@ fn the_captured_success_has_its_answers() {
         .status();
     assert!(copied.expect("cp").success());
     let files = RunFiles::open(root.path()).expect("open");
-    let layout = Layout::find(&files).expect("layout");
+    let layout = Layout::find(&files, None).expect("layout");
     let digest = status::digest(&files.head(&layout.status(), status::MOST_BYTES).expect("status")).expect("JSON");
     let best = answers::best(&files, &layout, Some(&digest)).expect("answer");
     assert_eq!((best.agent.as_str(), best.source), ("agent_a", AnswerSource::Final));
@@ -48,7 +48,7 @@ fn the_captured_success_has_its_answers() {
 fn the_tree_of_0_1_12_after_a_restart_is_read() {
     let root = tree("logdir/tree_v0.1.12_restart_attempt2.txt", Path::new("work"));
     let files = RunFiles::open(root.path()).expect("open");
-    let layout = Layout::find(&files).expect("layout");
+    let layout = Layout::find(&files, None).expect("layout");
     assert!(layout.attempt.ends_with("turn_1/attempt_2"));
     let best = answers::best(&files, &layout, None).expect("answer");
     assert!(best.path.ends_with("turn_1/final/agent_a/answer.txt"));

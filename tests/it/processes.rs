@@ -50,10 +50,80 @@ async fn what_a_leader_leaves_behind_is_swept_and_its_pipes_hold_nobody_up() {
 async fn a_start_that_dies_is_answered_with_its_reason() {
     let lab = Lab::scripted("echo 'one' >&2; echo '❌ Configuration error: broken on purpose' >&2; exit 1");
     let client = lab.client().await;
-    let run = client.call("run_massgen", json!({"question": "q", "config": "@rehearsal", "wait_s": 30})).await;
-    assert_eq!((&run["state"], &run["problem"]["code"]), (&json!("failed"), &json!("config_invalid")), "{run}");
-    assert!(run["problem"]["message"].as_str().expect("message").contains("broken on purpose"));
+    for _ in 0..10 {
+        let run = client.call("run_massgen", json!({"question": "q", "config": "@rehearsal", "wait_s": 30})).await;
+        assert_eq!((&run["state"], &run["problem"]["code"]), (&json!("failed"), &json!("config_invalid")), "{run}");
+        assert!(run["problem"]["message"].as_str().expect("message").contains("broken on purpose"));
+    }
     client.close().await;
+}
+
+#[tokio::test]
+async fn a_long_question_that_the_config_cannot_take_starts_nothing() {
+    let lab = Lab::scripted("exit 0");
+    lab.put("long.txt", &"words ".repeat(20_000));
+    lab.put("bad.yaml", "agents: [");
+    let client = lab.client().await;
+    let asked = json!({"question_file": "long.txt", "config": "bad.yaml", "wait_s": 30});
+    let run = client.call("run_massgen", asked).await;
+    assert_eq!((&run["state"], &run["problem"]["code"]), (&json!("failed"), &json!("config_invalid")), "{run}");
+    assert_eq!(run.get("exit"), None, "MassGen without a question would never end");
+    client.close().await;
+}
+
+#[tokio::test]
+async fn another_massgen_inside_is_not_taken_for_the_run() {
+    let lab = Lab::scripted(
+        "cd \"$MASSGEN_LOG_BASE_DIR\"; for log in log_2_own log_3_other; do mkdir -p $log/turn_1/final/$log; \
+         printf $log > $log/turn_1/final/$log/answer.txt; done",
+    );
+    let client = lab.client().await;
+    let run = client.call("run_massgen", json!({"question": "q", "config": "@rehearsal", "wait_s": 30})).await;
+    assert_eq!((&run["state"], &run["winner"]), (&json!("succeeded"), &json!("log_2_own")), "{run}");
+    client.close().await;
+}
+
+#[tokio::test]
+async fn what_forks_without_pause_is_ended_to_the_last() {
+    let chain =
+        "chain() { setsid sh -c \"$1\" chain \"$1\" & }; chain 'sleep 0.01; setsid sh -c \"$1\" chain \"$1\" &'";
+    let receipt = killed(&format!("{chain}; {ANNOUNCE}; exec sleep 300")).await;
+    assert_eq!((&receipt["state"], &receipt["survivors"]), (&json!("killed"), &json!([])), "{receipt}");
+}
+
+#[tokio::test]
+async fn a_second_kill_with_less_grace_hastens_the_first() {
+    let lab = Lab::scripted(&format!("trap '' INT TERM; {ANNOUNCE}; while :; do sleep 1; done"));
+    let client = lab.client().await;
+    let id = client.start(json!({"question": "q", "config": "@rehearsal"})).await;
+    client.until(&id, |run| run["state"] == "running").await;
+    let (first, second) = tokio::join!(
+        client.call("kill_run", json!({"run_id": id, "grace_s": 60})),
+        client.call("kill_run", json!({"run_id": id, "grace_s": 0})),
+    );
+    for answer in [first, second] {
+        assert_eq!(answer["receipts"][0]["state"], "killed", "long before the minute is over: {answer}");
+    }
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn any_done_waits_for_another_end_when_the_cursor_is_given() {
+    let lab = Lab::scripted(&format!("{ANNOUNCE}; case \"$*\" in *short) exit 0;; esac; exec sleep 300"));
+    let client = lab.client().await;
+    let short = client.start(json!({"question": "short", "config": "@rehearsal", "group": "g"})).await;
+    let long = client.start(json!({"question": "long", "config": "@rehearsal", "group": "g"})).await;
+    client.end(&short).await;
+    let seen = client.call("check_status", json!({"group": "g", "wait_s": 50, "until": "any_done"})).await;
+    let asked = json!({"group": "g", "wait_s": 1, "until": "any_done", "since": seen["cursor"]});
+    let waited = client.call("check_status", asked).await;
+    assert!(waited["hint"].as_str().is_some(), "no other has ended: {waited}");
+    let asked = json!({"group": "g", "wait_s": 50, "until": "any_done", "since": waited["cursor"]});
+    let (woken, _) = tokio::join!(client.call("check_status", asked), client.call("kill_run", json!({"run_id": long})));
+    assert_eq!(woken.get("hint"), None, "{woken}");
+    client.close().await;
+    lab.nobody_is_left().await;
 }
 
 #[tokio::test]

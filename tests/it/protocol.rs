@@ -95,6 +95,18 @@ async fn standard_output_is_pure_with_all_logs_on() {
 }
 
 #[tokio::test]
+async fn options_that_were_left_empty_count_as_not_given() {
+    let lab = Lab::scripted("exit 0");
+    let mut command = lab.command();
+    command
+        .env("MASSGEN_MCP_MASSGEN", "")
+        .env("MASSGEN_MCP_PROJECT", "${user_config.project}")
+        .env("MASSGEN_MCP_MAX_WAIT_S", " ");
+    let mut raw = Raw::start(command);
+    assert_eq!(raw.initialize("2025-11-25").await["result"]["serverInfo"]["name"], "massgen-mcp");
+}
+
+#[tokio::test]
 async fn the_end_of_input_ends_the_server_in_the_middle_of_a_wait_and_leaves_the_run() {
     let announce = "mkdir -p \"$MASSGEN_LOG_BASE_DIR/log_1/turn_1/attempt_1\"; exec sleep 300";
     let lab = Lab::scripted(announce);

@@ -105,6 +105,17 @@ fn the_fixtures_of_version_1_stay_readable() {
 }
 
 #[test]
+fn a_request_to_stop_asks_for_no_more_than_a_call_could() {
+    let wild = format!(r#"{{"version": 1, "grace_s": 1e19, "reason": "{}"}}"#, "x".repeat(9_999));
+    let ask = stop_from_json(wild.as_bytes());
+    assert_eq!((ask.grace, ask.reason.map(|reason| reason.len())), (MOST_GRACE, Some(REASON_CHARS)));
+    for text in ["", "{}", r#"{"version": 1}"#] {
+        assert_eq!(stop_from_json(text.as_bytes()), StopAsk { grace: USUAL_GRACE, reason: None, tree: true }, "{text}");
+    }
+    assert_eq!(seconds(f64::NAN), Duration::ZERO);
+}
+
+#[test]
 fn the_future_is_read_as_far_as_it_goes() {
     let text = br#"{"version": 9, "seq": 2, "state": "hibernating", "dreams": [1], "digest": {"phase": "x", "agents": [
         {"id": "a", "state": "dreaming", "answers": 1, "mood": 3}], "votes": {}, "finish": "review"}}"#;
