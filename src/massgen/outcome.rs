@@ -136,7 +136,8 @@ mod tests {
     fn every_observed_ending_comes_out_right() {
         use AnswerSource::{Final, Partial};
         use Finish::{Completed, Error, InProgress, Timeout};
-        let table: &[(&str, Exit, Option<AnswerSource>, Option<Finish>, &str, &str)] = &[
+        type Row = (&'static str, Exit, Option<AnswerSource>, Option<Finish>, &'static str, &'static str);
+        let table: &[Row] = &[
             ("success", Exit::Code(0), Some(Final), Some(Completed), "", "succeeded"),
             ("single quick success", Exit::Code(0), Some(Final), Some(InProgress), "", "succeeded"),
             (

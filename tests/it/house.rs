@@ -89,6 +89,48 @@ fn every_file_says_what_it_is_for() {
     }
 }
 
+/// Every text file of the project, with its text.
+fn texts(folder: &Path) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).expect("folder").flatten() {
+        let (path, name) = (entry.path(), entry.file_name());
+        if path.is_dir() && !matches!(name.to_str(), Some("target" | ".git")) {
+            found.extend(texts(&path));
+        } else if let Ok(text) = std::fs::read_to_string(&path) {
+            found.push((path, text));
+        }
+    }
+    found
+}
+
+#[test]
+fn no_file_names_a_machine() {
+    for (path, text) in texts(root()) {
+        for folder in ["work", "root", "farm"] {
+            let absolute = |line: &&str| {
+                line.match_indices(&format!("/{folder}/"))
+                    .any(|(at, _)| !line[..at].ends_with(|c: char| c.is_alphanumeric() || "._-".contains(c)))
+            };
+            let line = text.lines().find(absolute);
+            assert!(line.is_none() || path.ends_with("house.rs"), "{}: {}", path.display(), line.unwrap_or_default());
+        }
+    }
+}
+
+#[test]
+fn links_between_documents_lead_somewhere() {
+    for document in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"] {
+        let text = std::fs::read_to_string(root().join(document)).expect("document");
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link) {
+            let file = link.split('#').next().unwrap_or_default();
+            assert!(
+                file.is_empty() || file.contains("://") || root().join(file).exists(),
+                "{document} links to {link}"
+            );
+        }
+    }
+}
+
 #[test]
 fn the_manifest_lists_the_tools_there_are() {
     let read = |path: &str| std::fs::read_to_string(root().join(path)).expect("file");

@@ -9,3 +9,4 @@ mod layouts;
 mod loop_on_massgen;
 mod processes;
 mod protocol;
+mod set_up;
