@@ -68,7 +68,7 @@ pub(super) struct CheckStatus {
 pub(super) struct ReadResult {
     /// The run.
     pub(super) run_id: String,
-    /// answer (default), answers (all candidates), files (the winner's workspace), file:<path> of it, log, agent:<id>, errors.
+    /// answer (default), answers (all candidates), files (the winner's workspace), file:PATH of it, log, agent:ID, errors.
     #[serde(default = "answer")]
     pub(super) part: String,
     /// First character. Default 0; for the next page, next_offset.

@@ -90,6 +90,17 @@ impl Lab {
         command
     }
 
+    /// The environment of a program that uses this lab without being told by flags.
+    pub(crate) fn surroundings(&self, command: &mut Command) {
+        command.env("HOME", self.root.path().join("home")).env_remove("OPENAI_API_KEY").env_remove("RUST_LOG");
+        command.env("MASSGEN_MCP_HOME", self.state()).env("MASSGEN_MCP_PROJECT", self.project());
+        command.env("MASSGEN_MCP_MASSGEN", &self.massgen);
+    }
+
+    pub(crate) fn massgen(&self) -> &Path {
+        &self.massgen
+    }
+
     /// A new server and a session with it.
     pub(crate) async fn client(&self) -> Client {
         self.client_of(self.command()).await

@@ -1,0 +1,49 @@
+//! The examples work: the client does its loop, MassGen accepts the meta-agent's config, the snippets are well-formed.
+
+use std::path::{Path, PathBuf};
+
+use crate::lab::{Lab, PROGRAM};
+
+fn example(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(path)
+}
+
+#[tokio::test]
+async fn the_client_does_the_loop_on_real_massgen() {
+    let lab = Lab::real().await;
+    let client = Path::new(PROGRAM).with_file_name("examples").join("client");
+    let mut command = tokio::process::Command::new(client);
+    lab.surroundings(&mut command);
+    let ended = command
+        .env("MASSGEN_MCP", PROGRAM)
+        .arg("How many?")
+        .output()
+        .await
+        .expect("the example, which a whole `cargo test` builds");
+    let (answer, said) = (String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
+    assert!(ended.status.success(), "{said}");
+    assert!(answer.contains("How many?") && said.contains("\"succeeded\""), "{answer} {said}");
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn massgen_accepts_the_meta_agents_config() {
+    let lab = Lab::real().await;
+    let mut command = tokio::process::Command::new(lab.massgen());
+    lab.surroundings(&mut command);
+    command.arg("--validate").arg(example("meta_agent.yaml")).args(["--strict", "--json"]).current_dir(lab.project());
+    command.env("LITELLM_LOCAL_MODEL_COST_MAP", "True").stdin(std::process::Stdio::null());
+    let ended = command.output().await.expect("ran");
+    let said: serde_json::Value = serde_json::from_slice(&ended.stdout).expect("JSON");
+    assert_eq!((&said["valid"], &said["warning_count"]), (&true.into(), &0.into()), "{said}");
+}
+
+#[test]
+fn the_snippets_are_well_formed() {
+    for name in ["claude-desktop.json", "cursor.json", "vscode.json"] {
+        let text = std::fs::read_to_string(example("clients").join(name)).expect("snippet");
+        let config: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        let servers = config.get("mcpServers").or(config.get("servers")).expect("servers");
+        assert_eq!(servers["massgen"]["command"], "massgen-mcp", "{name}");
+    }
+}
