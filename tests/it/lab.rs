@@ -47,6 +47,13 @@ impl Lab {
         lab
     }
 
+    /// With the scripted stand-in, whose script is each run's question.
+    pub(crate) fn fake() -> Lab {
+        let fake = Path::new(PROGRAM).with_file_name("examples").join("fake-massgen");
+        assert!(fake.is_file(), "{} is built by a whole `cargo test`", fake.display());
+        Lab::with(fake)
+    }
+
     fn with(massgen: PathBuf) -> Lab {
         let root = tempfile::tempdir().expect("temp");
         for folder in ["state", "project", "home"] {
@@ -212,6 +219,11 @@ impl Client {
         assert!(killed.success());
         self.session.waiting().await.expect("the session ends with its server");
     }
+}
+
+/// Arguments of run_massgen for a script of the stand-in.
+pub(crate) fn fake(script: &str) -> Value {
+    json!({"question": format!("#!fake\n{script}"), "config": "@rehearsal"})
 }
 
 /// Waits until a condition holds.

@@ -4,6 +4,7 @@
 mod bad_input;
 mod examples;
 mod failures;
+mod faults;
 mod house;
 mod lab;
 mod layouts;

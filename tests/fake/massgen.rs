@@ -1,0 +1,215 @@
+//! A scripted stand-in for MassGen: the same arguments, files and output, in milliseconds, and every way of behaving badly.
+//! The script is the question: after a first line `#!fake`, one command per line. Any other question is answered at once.
+//! It is for faults and speed; what MassGen really does is tested on MassGen.
+//!
+//! ```text
+//! announce                 make log_…/turn_1/attempt_1 and print LOG_DIR and STATUS
+//! status JSON              write status.json whole        raw-status TEXT   write it in place, as it is
+//! big-status MB            write a status.json of so many megabytes
+//! answer AGENT TEXT        an answer of an agent          final AGENT TEXT  a presented answer
+//! print TEXT, complain TEXT, flood LINES                  to standard output, standard error, both
+//! sleep SECONDS            until FILE: wait for a file    touch FILE
+//! ignore                   SIGINT and SIGTERM             count FILE        a line there for each SIGINT, and go on
+//! child                    a child that sleeps            stray             a grandchild in a session of its own, an orphan
+//! hold                     a stray that keeps standard output open          storm   strays that fork without pause
+//! remove-logs              delete the log folder
+//! exit CODE, die SIGNAL, stop (SIGSTOP), forever
+//! ```
+
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio, exit};
+use std::time::Duration;
+
+use rustix::process::{Signal, getpid, kill_process, setsid};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How long what only has to be alive sleeps, in seconds.
+const LONG: &str = "300";
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().collect();
+    match args.get(1).map(String::as_str) {
+        Some("--stray") => return stray(),
+        Some("--storm") => return storm(),
+        Some(_) | None => {}
+    }
+    let question =
+        args.iter().skip_while(|arg| *arg != "--").nth(1).cloned().or_else(|| prompt(&args)).unwrap_or_default();
+    let mut fake = Fake::new();
+    let script = question.strip_prefix("#!fake").unwrap_or("\nannounce\nfinal agent_a a fake answer\n");
+    for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let (command, rest) = line.split_once(' ').unwrap_or((line, ""));
+        fake.obey(command, rest).await;
+    }
+    ExitCode::SUCCESS
+}
+
+/// A question that was too long for the command line stands in the config.
+fn prompt(args: &[String]) -> Option<String> {
+    let config = args.iter().skip_while(|arg| *arg != "--config").nth(1)?;
+    let text = std::fs::read_to_string(config).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("\"prompt\": "))?;
+    serde_json::from_str(line).ok()
+}
+
+struct Fake {
+    logs: PathBuf,
+    answers: u32,
+}
+
+impl Fake {
+    fn new() -> Fake {
+        let base = std::env::var_os("MASSGEN_LOG_BASE_DIR").map(PathBuf::from).unwrap_or_default();
+        Fake { logs: base.join("log_20260101_000000_000000"), answers: 0 }
+    }
+
+    fn turn(&self) -> PathBuf {
+        self.logs.join("turn_1")
+    }
+
+    fn attempt(&self) -> PathBuf {
+        self.turn().join("attempt_1")
+    }
+
+    async fn obey(&mut self, command: &str, rest: &str) {
+        match command {
+            "announce" => self.announce(),
+            "status" => self.status(rest.as_bytes()),
+            "raw-status" => put(&self.attempt().join("status.json"), rest.as_bytes()),
+            "big-status" => self.big_status(rest),
+            "answer" => self.answer(rest),
+            "final" => self.present(rest),
+            "print" => say(&mut std::io::stdout(), rest),
+            "complain" => say(&mut std::io::stderr(), rest),
+            "flood" => flood(rest),
+            "sleep" => tokio::time::sleep(Duration::from_secs_f64(rest.parse().expect("seconds"))).await,
+            "forever" => std::future::pending().await,
+            "until" => until(Path::new(rest)).await,
+            "touch" => put(Path::new(rest), b""),
+            "ignore" => ignore(),
+            "count" => count(PathBuf::from(rest)),
+            "child" => spawn(Command::new("sleep").arg(LONG).stdout(Stdio::null()).stderr(Stdio::null())),
+            "stray" => spawn(myself("--stray").stdout(Stdio::null()).stderr(Stdio::null())),
+            "hold" => spawn(&mut myself("--stray")),
+            "storm" => spawn(myself("--storm").stdout(Stdio::null()).stderr(Stdio::null())),
+            "remove-logs" => std::fs::remove_dir_all(&self.logs).expect("removed"),
+            "exit" => exit(rest.parse().expect("code")),
+            "die" => die(rest),
+            "stop" => die("STOP"),
+            other => panic!("no such command: {other}"),
+        }
+    }
+
+    fn announce(&self) {
+        std::fs::create_dir_all(self.attempt()).expect("made");
+        say(&mut std::io::stdout(), &format!("LOG_DIR: {}", self.logs.display()));
+        say(&mut std::io::stdout(), &format!("STATUS: {}", self.attempt().join("status.json").display()));
+    }
+
+    fn status(&self, bytes: &[u8]) {
+        let draft = self.attempt().join("status.json.tmp");
+        put(&draft, bytes);
+        std::fs::rename(draft, self.attempt().join("status.json")).expect("renamed");
+    }
+
+    fn big_status(&self, megabytes: &str) {
+        let filler = "x".repeat(megabytes.parse::<usize>().expect("megabytes") << 20);
+        let agent = r#"{"agent_a": {"status": "answered", "answer_count": 1, "latest_answer_label": "agent1.1"}}"#;
+        self.status(format!(r#"{{"meta": {{"question": "{filler}"}}, "agents": {agent}}}"#).as_bytes());
+    }
+
+    fn answer(&mut self, rest: &str) {
+        let (agent, text) = rest.split_once(' ').expect("agent and text");
+        self.answers += 1;
+        let stamp = format!("20260101_000000_{:06}", self.answers);
+        put(&self.attempt().join(agent).join(stamp).join("answer.txt"), text.as_bytes());
+    }
+
+    fn present(&self, rest: &str) {
+        let (agent, text) = rest.split_once(' ').unwrap_or((rest, ""));
+        for folder in [self.attempt(), self.turn()] {
+            put(&folder.join("final").join(agent).join("answer.txt"), text.as_bytes());
+        }
+    }
+}
+
+fn put(path: &Path, bytes: &[u8]) {
+    std::fs::create_dir_all(path.parent().expect("parent")).expect("made");
+    std::fs::write(path, bytes).expect("written");
+}
+
+fn say(stream: &mut impl Write, line: &str) {
+    writeln!(stream, "{line}").and_then(|()| stream.flush()).expect("written");
+}
+
+fn flood(lines: &str) {
+    for number in 0..lines.parse::<u64>().expect("lines") {
+        let line = format!("line {number} of a flood, which nobody will ever want to read in full");
+        say(&mut std::io::stdout(), &line);
+        say(&mut std::io::stderr(), &line);
+    }
+}
+
+async fn until(file: &Path) {
+    while !file.exists() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Whoever listens to a signal does not die of it.
+fn ignore() {
+    for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
+        std::mem::forget(signal(kind).expect("listening"));
+    }
+}
+
+fn count(file: PathBuf) {
+    let mut interrupts = signal(SignalKind::interrupt()).expect("listening");
+    tokio::spawn(async move {
+        while interrupts.recv().await.is_some() {
+            let mut log = std::fs::File::options().create(true).append(true).open(&file).expect("open");
+            say(&mut log, "SIGINT");
+        }
+    });
+}
+
+fn myself(role: &str) -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0("massgen").arg(role).stdin(Stdio::null());
+    command
+}
+
+fn spawn(command: &mut Command) {
+    drop(command.spawn().expect("spawned"));
+}
+
+/// Leaves a sleeper in a session of its own and ends, so that the sleeper is an orphan.
+fn stray() -> ExitCode {
+    setsid().expect("a session of its own");
+    spawn(Command::new("sleep").arg(LONG));
+    ExitCode::SUCCESS
+}
+
+/// Forks once more, in yet another session, and ends; for ever.
+fn storm() -> ExitCode {
+    setsid().expect("a session of its own");
+    spawn(&mut myself("--storm"));
+    ExitCode::SUCCESS
+}
+
+fn die(name: &str) {
+    let signal = match name {
+        "INT" => Signal::INT,
+        "TERM" => Signal::TERM,
+        "KILL" => Signal::KILL,
+        "SEGV" => Signal::SEGV,
+        "ABRT" => Signal::ABORT,
+        "HUP" => Signal::HUP,
+        "STOP" => Signal::STOP,
+        other => panic!("no such signal: {other}"),
+    };
+    kill_process(getpid(), signal).expect("sent");
+}

@@ -1,0 +1,7 @@
+//! The fault suite: each test is named after the fault that it is for; `tests/FAULTS.md` lists them all.
+
+mod files;
+mod identity;
+mod process_life;
+mod protocol;
+mod server_life;
