@@ -4,6 +4,7 @@
 pub mod run;
 
 pub mod clock;
+pub mod crash;
 pub mod watch;
 
 pub mod massgen;

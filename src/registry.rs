@@ -8,6 +8,7 @@ mod whole;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::crash;
 use crate::run::{BadRunId, RunId, RunRecord, RunSpec, RunState, StopAsk};
 
 pub use lock::RunLock;
@@ -119,14 +120,18 @@ impl StateFolder {
     pub fn create(&self, spec: &RunSpec) -> Result<(RunFolder, RunLock), RegistryError> {
         let draft = RunFolder { path: self.runs().join(format!(".new-{}", spec.id)) };
         private_folder(&draft.path)?;
+        crash::point("folder-made");
         for part in ["logs", "work"] {
             private_folder(&draft.path.join(part))?;
         }
         let lock = RunLock::create(&draft.lock()).map_err(RegistryError::io("lock", &draft.lock()))?;
+        crash::point("lock-taken");
         draft.write(&draft.spec(), &format::spec_to_json(spec), Durability::Synced)?;
+        crash::point("spec-written");
         let folder = self.folder(&spec.id);
         std::fs::rename(&draft.path, &folder.path).map_err(RegistryError::io("name", &folder.path))?;
         whole::sync_folder(&self.runs()).map_err(RegistryError::io("sync", &self.runs()))?;
+        crash::point("folder-named");
         Ok((folder, lock))
     }
 

@@ -9,6 +9,7 @@ use std::process::Stdio;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
+use crate::crash;
 use crate::registry::{RunFolder, RunLock};
 use crate::supervisor::READY;
 
@@ -46,6 +47,7 @@ pub(super) async fn launch(me: &Path, folder: &RunFolder, lock: RunLock) -> Resu
     let mut child = command.spawn().map_err(not_started)?;
     // The command still holds our end of the lock; from here on the supervisor is its only holder.
     drop(command);
+    crash::point("supervisor-started");
     let said = child.stdout.take();
     // While this server lives it is the supervisor's parent, and must not leave it a zombie.
     tokio::spawn(async move { child.wait().await });

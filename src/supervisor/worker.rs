@@ -14,6 +14,7 @@ use super::group::{self, Census, Family, Order};
 use super::plan::{self, Action, Event, Gone, Stage};
 use super::{SupervisorError, failed, leader};
 use crate::clock;
+use crate::crash;
 use crate::massgen::answers::{self, Answer};
 use crate::massgen::files::RunFiles;
 use crate::massgen::launch::Launch;
@@ -130,16 +131,20 @@ impl Worker {
 
     /// Starts MassGen and puts its process on record. A record that cannot be written now means that nothing is started.
     pub(super) fn start(&mut self, me: &Path, launch: &Launch) -> Result<(), SupervisorError> {
+        crash::point("supervisor-began");
         self.record.seq += 1;
         self.folder.save(&self.record, &self.lock, Durability::Synced)?;
+        crash::point("start-recorded");
         match leader::start(me, launch, &self.folder) {
             Ok(started) => {
+                crash::point("massgen-started");
                 self.outputs = started.outputs;
                 // The child is ours and not reaped, so that its pid is its own; without /proc nothing of this works.
                 let mark = group::mark(started.pid);
                 let mark = mark.ok_or_else(|| failed("read /proc")(std::io::ErrorKind::NotFound.into()))?;
                 self.record.state = RunState::Starting { leader: Some(mark) };
                 self.save_news(Durability::Synced);
+                crash::point("massgen-recorded");
             }
             Err(source) => self.never_started(&SupervisorError::Io { operation: "start MassGen", source }),
         }

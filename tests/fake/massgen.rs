@@ -12,7 +12,7 @@
 //! ignore                   SIGINT and SIGTERM             count FILE        a line there for each SIGINT, and go on
 //! child                    a child that sleeps            stray             a grandchild in a session of its own, an orphan
 //! hold                     a stray that keeps standard output open          storm   strays that fork without pause
-//! remove-logs              delete the log folder
+//! mark FILE                a line there, to count starts   remove-logs              delete the log folder
 //! exit CODE, die SIGNAL, stop (SIGSTOP), forever
 //! ```
 
@@ -89,6 +89,7 @@ impl Fake {
             "forever" => std::future::pending().await,
             "until" => until(Path::new(rest)).await,
             "touch" => put(Path::new(rest), b""),
+            "mark" => mark(Path::new(rest)),
             "ignore" => ignore(),
             "count" => count(PathBuf::from(rest)),
             "child" => spawn(Command::new("sleep").arg(LONG).stdout(Stdio::null()).stderr(Stdio::null())),
@@ -134,6 +135,11 @@ impl Fake {
             put(&folder.join("final").join(agent).join("answer.txt"), text.as_bytes());
         }
     }
+}
+
+fn mark(path: &Path) {
+    let mut file = std::fs::File::options().create(true).append(true).open(path).expect("open");
+    say(&mut file, &std::process::id().to_string());
 }
 
 fn put(path: &Path, bytes: &[u8]) {

@@ -131,6 +131,24 @@ impl Lab {
         everyone().filter(|pid| *pid != std::process::id()).filter_map(|pid| described(pid, &mark)).collect()
     }
 
+    /// Sends a signal to the one supervisor of this lab.
+    pub(crate) fn signal_supervisor(&self, signal: &str) {
+        let processes = self.processes();
+        let line = processes.iter().find(|line| line.contains(" supervise ")).expect("supervisor");
+        let pid = line.split(' ').next().expect("pid");
+        assert!(std::process::Command::new("kill").args([signal, pid]).status().expect("kill").success());
+    }
+
+    pub(crate) fn kill_supervisor(&self) {
+        self.signal_supervisor("-KILL");
+    }
+
+    /// Waits until nothing of this lab is left but servers.
+    pub(crate) async fn only_servers_are_left(&self) {
+        let is_server = |line: &String| line.contains("massgen-mcp --home");
+        wait_until("only servers are left", || self.processes().iter().all(is_server)).await;
+    }
+
     /// Waits until no process of this lab is left.
     pub(crate) async fn nobody_is_left(&self) {
         wait_until("no process is left", || self.processes().is_empty()).await;
@@ -180,6 +198,14 @@ impl Client {
         let text: Value = serde_json::from_str(&answer.content[0].as_text().expect("text").text).expect("JSON");
         assert_eq!(answer.structured_content, (!refused).then(|| text.clone()));
         (refused, text)
+    }
+
+    /// A call in whose course the server may die.
+    pub(crate) async fn broken_off(self, tool: &str, arguments: Value) {
+        let call =
+            CallToolRequestParams::new(tool.to_owned()).with_arguments(arguments.as_object().expect("object").clone());
+        let _answered_or_not = self.session.call_tool(call).await;
+        let _ended = self.session.cancel().await;
     }
 
     pub(crate) async fn start(&self, arguments: Value) -> String {
@@ -270,4 +296,21 @@ fn default_state() -> PathBuf {
     let xdg = || std::env::var_os("XDG_STATE_HOME").map(|state| PathBuf::from(state).join("massgen-mcp"));
     let user = || PathBuf::from(std::env::var_os("HOME").expect("HOME")).join(".local/state/massgen-mcp");
     home.or_else(xdg).unwrap_or_else(user)
+}
+
+/// A generator of numbers that are the same in every run of a test.
+pub(crate) struct Dice(u64);
+
+impl Dice {
+    pub(crate) fn new(seed: u64) -> Dice {
+        Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    /// A number below `sides`.
+    pub(crate) fn roll(&mut self, sides: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from((self.0 >> 11) % sides as u64).expect("small")
+    }
 }

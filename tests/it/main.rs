@@ -9,6 +9,7 @@ mod house;
 mod lab;
 mod layouts;
 mod loop_on_massgen;
+mod model;
 mod processes;
 mod protocol;
 mod set_up;

@@ -1,1 +1,111 @@
-//! To be written.
+//! Identity and clocks: F21 to F24. That durations survive a jump of the wall clock (F23) is tested where they are computed,
+//! in `src/run.rs`.
+
+use std::process::{Child, Command};
+
+use serde_json::{Value, json};
+
+use crate::lab::{Lab, fake, wait_until};
+
+/// A stranger with a child of its own.
+struct Stranger(Child);
+
+impl Stranger {
+    fn start() -> Stranger {
+        Stranger(Command::new("sh").args(["-c", "sleep 300 & wait"]).spawn().expect("started"))
+    }
+
+    fn lives(&mut self) -> bool {
+        self.0.try_wait().expect("asked").is_none()
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.0.id())).unwrap_or_default();
+        for pid in children.split_whitespace().map(str::to_owned).chain([self.0.id().to_string()]) {
+            let _gone = Command::new("kill").args(["-KILL", &pid]).status();
+        }
+        let _reaped = self.0.wait();
+    }
+}
+
+/// Turns a finished run back into one that seems to go on, with this process as MassGen's.
+fn rewind(lab: &Lab, id: &str, leader: &Value) {
+    let mut record = lab.record(id);
+    record["state"] = json!("running");
+    record["leader"] = leader.clone();
+    record.as_object_mut().expect("object").remove("ending");
+    std::fs::write(lab.run_folder(id).join("run.json"), record.to_string()).expect("written");
+}
+
+fn start_ticks(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("stat");
+    stat.rsplit_once(") ").expect("name").1.split(' ').nth(19).expect("field 22").parse().expect("number")
+}
+
+fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("boot id").trim().to_owned()
+}
+
+async fn a_stranger_survives(leader: impl Fn(u32) -> Value) {
+    let lab = Lab::fake();
+    let client = lab.client().await;
+    let id = client.start(fake("announce\nfinal agent_a done")).await;
+    client.end(&id).await;
+    let mut stranger = Stranger::start();
+    rewind(&lab, &id, &leader(stranger.0.id()));
+    let seen = client.call("check_status", json!({"run_id": id})).await;
+    assert_eq!(seen["runs"][0]["state"], "lost", "{seen}");
+    let killed = client.call("kill_run", json!({"run_id": id})).await;
+    assert_eq!(killed["receipts"][0]["state"], "lost", "{killed}");
+    assert!(stranger.lives(), "a stranger was signalled");
+    client.close().await;
+}
+
+#[tokio::test]
+async fn f21_recycled_pid_is_never_signalled() {
+    a_stranger_survives(|pid| json!({"pid": pid, "start_ticks": start_ticks(pid) - 1, "boot_id": boot_id()})).await;
+}
+
+#[tokio::test]
+async fn f22_a_record_from_before_the_last_boot_names_nobody_alive() {
+    a_stranger_survives(|pid| json!({"pid": pid, "start_ticks": start_ticks(pid), "boot_id": "an earlier boot"})).await;
+}
+
+#[tokio::test]
+async fn f21_the_same_process_is_known_again_and_ended() {
+    let lab = Lab::fake();
+    let client = lab.client().await;
+    let id = client.start(fake("announce\nfinal agent_a done")).await;
+    client.end(&id).await;
+    let mut massgen = Stranger::start();
+    let pid = massgen.0.id();
+    rewind(&lab, &id, &json!({"pid": pid, "start_ticks": start_ticks(pid), "boot_id": boot_id()}));
+    client.call("check_status", json!({"run_id": id})).await;
+    wait_until("what is provably the run's is ended", || {
+        let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        state.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('Z'))
+    })
+    .await;
+    assert!(!massgen.lives());
+    client.close().await;
+}
+
+/// A supervisor that is stopped for longer than its deadline, as by a sleeping machine, ends its run once, when it wakes.
+#[tokio::test]
+async fn f24_a_deadline_that_passed_in_sleep_is_kept_on_waking() {
+    let lab = Lab::fake();
+    let client = lab.client().await;
+    let mut asked = fake("announce\nforever");
+    asked["timeout_s"] = json!(1);
+    let id = client.start(asked).await;
+    lab.signal_supervisor("-STOP");
+    let waited = client.call("check_status", json!({"run_id": id, "wait_s": 2, "until": "all_done"})).await;
+    assert!(waited["runs"][0].get("exit").is_none(), "it sleeps, and its run is not called lost: {waited}");
+    lab.signal_supervisor("-CONT");
+    let run = client.end(&id).await;
+    assert_eq!((&run["state"], &run["problem"]["code"]), (&json!("timed_out"), &json!("timeout_s_reached")), "{run}");
+    client.close().await;
+    lab.nobody_is_left().await;
+}

@@ -1,0 +1,206 @@
+//! F50: ten thousand random sequences of start, wait, kill, crash of server, crash of supervisor, restart and prune, played on
+//! real folders, records and locks with scripted owners in place of processes, agree with a small model of the state table.
+
+use std::path::Path;
+
+use massgen_mcp::clock;
+use massgen_mcp::fleet::{Cursor, Fleet, Selection};
+use massgen_mcp::registry::{Durability, RunFolder, RunLock, StateFolder};
+use massgen_mcp::run::{
+    ConfigChoice, Context, Ending, Exit, Mode, Outcome, ProcessMark, RunId, RunRecord, RunSpec, RunState, StopAsk,
+    StopCause,
+};
+use massgen_mcp::view;
+
+use crate::lab::Dice;
+
+const SEQUENCES: u64 = 10_000;
+const STEPS: usize = 12;
+
+/// The model: what a look must call each run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Model {
+    /// On disk, owned by the server that starts it.
+    Made,
+    Starting,
+    Running,
+    Stopping,
+    /// Its owner died; the next look will call it this.
+    Orphan(&'static str),
+    Ended(&'static str),
+    Pruned,
+}
+
+impl Model {
+    fn after_a_look(self) -> Model {
+        match self {
+            Model::Orphan(word) => Model::Ended(word),
+            Model::Made | Model::Starting | Model::Running | Model::Stopping | Model::Ended(_) | Model::Pruned => self,
+        }
+    }
+
+    fn word(self) -> Option<&'static str> {
+        match self {
+            Model::Made | Model::Starting => Some("starting"),
+            Model::Running => Some("running"),
+            Model::Stopping => Some("stopping"),
+            Model::Orphan(word) | Model::Ended(word) => Some(word),
+            Model::Pruned => None,
+        }
+    }
+}
+
+/// A run, its scripted owner, and what the model says of it.
+struct Actor {
+    id: RunId,
+    folder: RunFolder,
+    record: RunRecord,
+    lock: Option<RunLock>,
+    asked: bool,
+    model: Model,
+}
+
+/// A process that does not exist.
+fn nobody() -> ProcessMark {
+    ProcessMark { pid: 4_000_000, start_ticks: 1, boot_id: clock::boot_id().to_owned() }
+}
+
+fn spec(id: RunId) -> RunSpec {
+    RunSpec {
+        id,
+        created: jiff::Timestamp::UNIX_EPOCH,
+        question: "q".to_owned(),
+        config: ConfigChoice::Rehearsal("@rehearsal".to_owned()),
+        group: None,
+        timeout: std::time::Duration::from_secs(60),
+        mode: Mode::Full,
+        context: Context::None,
+        project: "/".into(),
+        program: "/bin/false".into(),
+    }
+}
+
+impl Actor {
+    fn start(state: &StateFolder) -> Actor {
+        let id = state.fresh_id().expect("id");
+        let (folder, lock) = state.create(&spec(id.clone())).expect("created");
+        let record = folder.load().expect("loads");
+        Actor { id, folder, record, lock: Some(lock), asked: false, model: Model::Made }
+    }
+
+    fn save(&mut self, state: RunState, model: Model) {
+        self.record.state = state;
+        self.record.seq += 1;
+        let lock = self.lock.as_ref().expect("owned");
+        self.folder.save(&self.record, lock, Durability::Plain).expect("saved");
+        self.model = model;
+    }
+
+    /// One step of the owner, as far as it has one.
+    fn advance(&mut self, dice: &mut Dice) {
+        match self.model {
+            Model::Made => {
+                self.record.started = Some(clock::now());
+                self.save(RunState::Starting { leader: None }, Model::Starting);
+            }
+            Model::Starting | Model::Running if self.asked && self.folder.stop_asked().is_some() => {
+                let cause = StopCause::Asked { reason: None };
+                self.save(RunState::Stopping { leader: nobody(), cause }, Model::Stopping);
+            }
+            Model::Starting => self.save(RunState::Running { leader: nobody() }, Model::Running),
+            Model::Running => {
+                let (outcome, word) = match dice.roll(3) {
+                    0 => (Outcome::Succeeded, "succeeded"),
+                    1 => (Outcome::TimedOut { ours: true }, "timed_out"),
+                    _ => (Outcome::OverBudget, "over_budget"),
+                };
+                self.end(outcome, word);
+            }
+            Model::Stopping => self.end(Outcome::Killed { reason: None, problem: None }, "killed"),
+            Model::Orphan(_) | Model::Ended(_) | Model::Pruned => {}
+        }
+    }
+
+    fn end(&mut self, outcome: Outcome, word: &'static str) {
+        let took = std::time::Duration::ZERO;
+        let ending = Ending { outcome, exit: Exit::Code(0), at: clock::now(), took, answer: None, stop: None };
+        self.save(RunState::Ended(ending), Model::Ended(word));
+        self.lock = None;
+    }
+
+    fn crash(&mut self) {
+        self.model = match self.model {
+            Model::Made => Model::Orphan("failed"),
+            Model::Starting | Model::Running | Model::Stopping => Model::Orphan("lost"),
+            Model::Orphan(_) | Model::Ended(_) | Model::Pruned => return,
+        };
+        self.lock = None;
+    }
+
+    fn ask_stop(&mut self) {
+        if self.model != Model::Pruned {
+            let ask = StopAsk { grace: std::time::Duration::ZERO, reason: None, tree: true };
+            self.folder.ask_stop(&ask).expect("asked");
+            self.asked = true;
+        }
+    }
+
+    fn prune(&mut self) {
+        if matches!(self.model, Model::Ended(_)) {
+            std::fs::remove_dir_all(self.folder.path()).expect("removed");
+            self.model = Model::Pruned;
+        }
+    }
+}
+
+/// A look by a server that has just been started holds no memory of any other.
+async fn look(state: &StateFolder, actors: &mut [Actor], trace: &str) -> Cursor {
+    let fleet = Fleet::new(state.clone(), Path::new("/bin/false"));
+    let sight = fleet.look_all(&Selection::Latest).await.expect("looked");
+    assert!(sight.unreadable.is_empty(), "{trace}");
+    let listed = actors.iter().filter(|actor| actor.model != Model::Pruned).count();
+    assert_eq!(sight.runs.len(), listed, "{trace}");
+    for actor in actors {
+        let seen = sight.runs.iter().find(|run| run.spec.id == actor.id).map(view::state);
+        assert_eq!(seen.as_deref(), actor.model.word(), "{trace}");
+        actor.model = actor.model.after_a_look();
+    }
+    Cursor::of(&sight.runs)
+}
+
+#[tokio::test]
+async fn f50_random_sequences_agree_with_the_model() {
+    // In memory, where there is such a place: each record is synced, and ten thousand sequences are many records.
+    let memory = Path::new("/dev/shm");
+    let place = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+    for seed in 0..SEQUENCES {
+        let root = tempfile::tempdir_in(&place).expect("temp");
+        let state = StateFolder::open(root.path()).expect("state");
+        let mut dice = Dice::new(seed);
+        let mut actors: Vec<Actor> = Vec::new();
+        let mut trace = format!("sequence {seed}:");
+        for _ in 0..STEPS {
+            let step = dice.roll(16);
+            let which = if actors.is_empty() { 0 } else { dice.roll(actors.len()) };
+            trace.push_str(&format!(" {step}/{which}"));
+            if actors.is_empty() || (step < 2 && actors.len() < 3) {
+                actors.push(Actor::start(&state));
+                continue;
+            }
+            match (step, actors.get_mut(which)) {
+                (2..=9, Some(actor)) => actor.advance(&mut dice),
+                (10, Some(actor)) => actor.ask_stop(),
+                (11, Some(actor)) => actor.crash(),
+                (12, Some(actor)) => actor.prune(),
+                _ => drop(look(&state, &mut actors, &trace).await),
+            }
+        }
+        // A wait is a look that is held against the last one: another server sees the same where nothing has happened.
+        let seen = look(&state, &mut actors, &trace).await;
+        assert_eq!(look(&state, &mut actors, &trace).await, seen, "{trace}");
+        if let Some(actor) = actors.iter_mut().find(|actor| actor.lock.is_some()) {
+            actor.advance(&mut dice);
+            assert_ne!(look(&state, &mut actors, &trace).await, seen, "{trace}");
+        }
+    }
+}
