@@ -197,6 +197,10 @@ impl Client {
         let refused = answer.is_error == Some(true);
         let text: Value = serde_json::from_str(&answer.content[0].as_text().expect("text").text).expect("JSON");
         assert_eq!(answer.structured_content, (!refused).then(|| text.clone()));
+        assert!(
+            refused || output_schema(tool).is_valid(&text),
+            "{tool} answers otherwise than its schema says: {text}"
+        );
         (refused, text)
     }
 
@@ -245,6 +249,14 @@ impl Client {
         assert!(killed.success());
         self.session.waiting().await.expect("the session ends with its server");
     }
+}
+
+/// What a tool's answer must look like, by the list that clients see.
+fn output_schema(tool: &str) -> jsonschema::Validator {
+    let listed: Value = serde_json::from_str(include_str!("../data/tools.json")).expect("JSON");
+    let tools = listed.as_array().expect("list");
+    let schema = tools.iter().find(|listed| listed["name"] == tool).map(|listed| &listed["outputSchema"]);
+    jsonschema::validator_for(schema.expect("listed")).expect("a schema")
 }
 
 /// Arguments of run_massgen for a script of the stand-in.

@@ -64,7 +64,7 @@ async fn f17_ten_servers_on_one_state_folder_never_contradict_each_other() {
     let mut dice = Dice::new(0x5eed);
     let mut ends: std::collections::BTreeMap<String, String> = std::collections::BTreeMap::new();
     let mut runs: Vec<String> = Vec::new();
-    for _ in 0..250 {
+    for _ in 0..400 {
         let server = &servers[dice.roll(servers.len())];
         match dice.roll(10) {
             0 | 1 if runs.len() < 40 => runs.push(server.start(fake(SCRIPTS[dice.roll(SCRIPTS.len())])).await),
@@ -79,6 +79,13 @@ async fn f17_ten_servers_on_one_state_folder_never_contradict_each_other() {
                 let old = servers.swap_remove(dice.roll(servers.len()));
                 old.kill_server().await;
                 servers.push(lab.client().await);
+            }
+            4 if !runs.is_empty() => {
+                let id = &runs[dice.roll(runs.len())];
+                let waiting = server.call("check_status", json!({"run_id": id, "wait_s": 50, "until": "all_done"}));
+                let killing = servers[dice.roll(10)].call("kill_run", json!({"run_id": id, "grace_s": 0}));
+                let (waited, killed) = tokio::join!(waiting, killing);
+                assert_eq!(waited["runs"][0]["state"], killed["receipts"][0]["state"], "{id}");
             }
             _ => note_ends(server, &mut ends).await,
         }
