@@ -46,9 +46,15 @@ fn by_itself(evidence: &Evidence<'_>) -> Outcome {
 fn failure(evidence: &Evidence<'_>) -> Problem {
     reasons::problem(evidence.words).unwrap_or_else(|| Problem {
         code: if matches!(evidence.exit, Exit::Code(0)) { "agents_failed" } else { "crashed" }.to_owned(),
-        message: format!("MassGen ended with {} and no final answer", exit_words(evidence.exit)),
+        message: format!("MassGen ended with {} and no final answer{}", exit_words(evidence.exit), last_said(evidence)),
         hint: "see read_result with part `errors`, and part `log` for everything it printed".to_owned(),
     })
+}
+
+/// Of what nobody knows the meaning, the end is the most telling.
+fn last_said(evidence: &Evidence<'_>) -> String {
+    let said = reasons::last_lines(evidence.words.stderr);
+    said.map(|said| format!("; it said: {said}")).unwrap_or_default()
 }
 
 fn crash(signal: i32) -> Problem {

@@ -6,6 +6,8 @@ use crate::run::Problem;
 
 /// The longest message, in characters.
 const MESSAGE_CHARS: usize = 400;
+/// How many of the last lines are told where none of them is known.
+const LAST_LINES: usize = 3;
 
 /// How our exec step begins its only line when MassGen could not be executed.
 pub const CANNOT_EXECUTE: &str = "massgen-mcp: cannot execute";
@@ -105,6 +107,14 @@ pub fn problem(words: Words<'_>) -> Option<Problem> {
     let said = [errors.as_str(), from_model].into_iter().find_map(classify);
     // MassGen puts a few errors on standard output; there only lines that it marks itself are heard.
     said.or_else(|| classify(&marked(&text::clean(words.stdout))))
+}
+
+/// The last lines of standard error, as one; `None` where it said nothing.
+pub fn last_lines(stderr: &str) -> Option<String> {
+    let clean = text::clean(stderr);
+    let mut last: Vec<&str> = clean.lines().rev().filter(|line| !line.trim().is_empty()).take(LAST_LINES).collect();
+    last.reverse();
+    (!last.is_empty()).then(|| text::line(&last.join(" | "), MESSAGE_CHARS))
 }
 
 /// Whether MassGen said that its own clock ran out; status.json does not always get to say so.
@@ -218,6 +228,13 @@ mod tests {
         let (code, message) =
             of("Traceback (most recent call last):\n  File \"x\"\nOSError: [Errno 28] No space left\n");
         assert_eq!((code.as_str(), message.as_str()), ("crashed", "OSError: [Errno 28] No space left"));
+    }
+
+    #[test]
+    fn where_nothing_is_known_the_last_lines_are_told() {
+        assert_eq!(last_lines("zero\none\n\n\u{1b}[31mtwo\u{1b}[0m\n three\n").as_deref(), Some("one | two | three"));
+        assert_eq!(last_lines(" \n\n"), None);
+        assert!(last_lines(&"x".repeat(1_000_000)).expect("said").chars().count() <= MESSAGE_CHARS);
     }
 
     #[test]

@@ -218,8 +218,8 @@ pub enum Force {
 /// A process that outlived SIGKILL: it hangs in the kernel, or belongs to somebody else.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Survivor {
-    /// Its process id.
+    /// Its process id; 0 of one that the kernel knows of and /proc does not show.
     pub pid: u32,
-    /// Its name, as the kernel has it.
+    /// Its name, as the kernel has it; `unseen` of such a one.
     pub name: String,
 }

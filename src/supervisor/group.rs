@@ -3,9 +3,10 @@
 //! disk or from an older look, is never signalled.
 
 use std::collections::{HashMap, HashSet};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use procfs::process::Process;
+use procfs::process::{Process, Stat};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOptions, WaitStatus};
 
 use crate::clock;
@@ -63,7 +64,7 @@ pub fn mark(pid: u32) -> Option<ProcessMark> {
 /// Whether exactly this process is alive.
 pub fn lives(mark: &ProcessMark) -> bool {
     let stat = Process::new(mark.pid.cast_signed()).and_then(|process| process.stat());
-    stat.is_ok_and(|stat| !is_dead(stat.state)) && self::mark(mark.pid).as_ref() == Some(mark)
+    stat.is_ok_and(|stat| !is_dead(&stat)) && self::mark(mark.pid).as_ref() == Some(mark)
 }
 
 /// Whether this process has no child, living or unreaped. For a subreaper that is the kernel's word that nobody is left below
@@ -73,21 +74,30 @@ pub fn childless() -> bool {
     rustix::process::waitid(WaitId::All, look).is_err_and(|error| error == rustix::io::Errno::CHILD)
 }
 
-fn is_dead(state: char) -> bool {
-    matches!(state, 'Z' | 'X' | 'x')
+/// A process whose first thread has ended shows as a zombie as well, while others of its threads work on.
+fn is_dead(stat: &Stat) -> bool {
+    matches!(stat.state, 'Z' | 'X' | 'x') && stat.num_threads <= 1
 }
 
 /// Sends an order to exactly this process; `false` where it is gone, or its pid belongs to another by now.
 pub fn order(mark: &ProcessMark, order: Order) -> bool {
+    handle(mark).is_some_and(|handle| send(&handle, order))
+}
+
+fn send(handle: &OwnedFd, order: Order) -> bool {
     let signal = match order {
         Order::Interrupt => Signal::INT,
         Order::Terminate => Signal::TERM,
         Order::Kill => Signal::KILL,
     };
-    let Some(pid) = Pid::from_raw(mark.pid.cast_signed()) else { return false };
-    let Ok(handle) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else { return false };
-    // While the handle is open its process keeps the pid, so that what /proc says of the pid is said of the handle.
-    self::mark(mark.pid).as_ref() == Some(mark) && rustix::process::pidfd_send_signal(&handle, signal).is_ok()
+    rustix::process::pidfd_send_signal(handle, signal).is_ok()
+}
+
+/// A handle of exactly this process. Whatever becomes of the process and its pid, no other is ever reached through it.
+fn handle(mark: &ProcessMark) -> Option<OwnedFd> {
+    let handle = rustix::process::pidfd_open(Pid::from_raw(mark.pid.cast_signed())?, PidfdFlags::empty()).ok()?;
+    // The handle is the older one: if the pid still is this process now, it was when the handle was opened.
+    (self::mark(mark.pid).as_ref() == Some(mark)).then_some(handle)
 }
 
 /// Every process below `root`, however it changed its session: as child subreaper, `root` inherits the orphans.
@@ -159,7 +169,7 @@ fn supervises(pid: u32) -> Option<RunFolder> {
 fn look() -> Vec<Member> {
     let boot_id = clock::boot_id();
     let all = procfs::process::all_processes().into_iter().flatten().flatten();
-    let stats = all.filter_map(|process| process.stat().ok()).filter(|stat| !is_dead(stat.state));
+    let stats = all.filter_map(|process| process.stat().ok()).filter(|stat| !is_dead(stat));
     stats
         .map(|stat| Member {
             mark: ProcessMark {
@@ -204,7 +214,7 @@ impl Census {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::process::Command;
+    use std::process::{Command, Stdio};
 
     #[test]
     fn a_stranger_with_the_same_pid_is_not_signalled() {
@@ -218,6 +228,24 @@ mod tests {
         assert!(order(&own, Order::Kill));
         child.wait().expect("wait");
         assert!(!order(&own, Order::Kill), "gone");
+    }
+
+    /// The race, forced open: the process ends between the proof of who it is and the signal.
+    #[test]
+    fn f11_a_process_that_ends_between_the_check_and_the_signal_takes_the_signal_with_it() {
+        let mut child = Command::new("sh").args(["-c", "read line; exit 3"]).stdin(Stdio::piped()).spawn().expect("sh");
+        let own = mark(child.id()).expect("lives");
+        let proven = handle(&own).expect("proven");
+        drop(child.stdin.take());
+        while lives(&own) {
+            std::thread::yield_now();
+        }
+        // A zombie keeps its ending, whatever it is sent.
+        send(&proven, Order::Kill);
+        order(&own, Order::Kill);
+        assert_eq!(child.wait().expect("wait").code(), Some(3));
+        assert!(!send(&proven, Order::Kill), "reaped: the handle reaches nobody, whoever has the pid now");
+        assert!(!order(&own, Order::Kill));
     }
 
     #[test]

@@ -52,6 +52,8 @@ pub(super) struct Worker {
     seen: Census,
     /// What is left after the last look.
     left: Family,
+    /// Whether the kernel knew of somebody then whom the look did not find.
+    unseen: bool,
     /// Which status.json the digest is from: inode, size, time.
     read_from: Option<(u64, u64, std::time::SystemTime)>,
     /// Whether the last write of the record failed.
@@ -114,6 +116,7 @@ impl Worker {
             stopping_since: None,
             seen: Census::default(),
             left: Family::default(),
+            unseen: false,
             read_from: None,
             unsaved: false,
             outputs: Vec::new(),
@@ -276,8 +279,9 @@ impl Worker {
         self.stopping_since.get_or_insert_with(Instant::now);
         let spared = !self.tree && !group::family(std::process::id()).nested.is_empty();
         self.left = self.family();
-        let unseen = self.left.all().next().is_none() && !spared && !group::childless();
-        let (own, nested) = (self.left.own.len() + usize::from(unseen), self.left.nested.len() + self.left.below.len());
+        self.unseen = self.left.all().next().is_none() && !spared && !group::childless();
+        let (own, nested) =
+            (self.left.own.len() + usize::from(self.unseen), self.left.nested.len() + self.left.below.len());
         self.advance(Event::Left { own, nested });
     }
 
@@ -438,7 +442,8 @@ impl Worker {
         let survivors = self.left.all().map(|member| Survivor { pid: member.mark.pid, name: member.name.clone() });
         let took = self.stopping_since.map(|since| since.elapsed()).unwrap_or_default();
         let wanted = gone.cause.is_some() || gone.force > Force::None;
-        let survivors = survivors.collect();
+        let unseen = self.unseen.then(|| Survivor { pid: 0, name: "unseen".to_owned() });
+        let survivors = survivors.chain(unseen).collect();
         wanted.then(|| StopReport { took, force: gone.force, processes: self.seen.count(), survivors })
     }
 }

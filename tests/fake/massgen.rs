@@ -12,21 +12,30 @@
 //! ignore                   SIGINT and SIGTERM             count FILE        a line there for each SIGINT, and go on
 //! child                    a child that sleeps            stray             a grandchild in a session of its own, an orphan
 //! hold                     a stray that keeps standard output open          storm   strays that fork without pause
-//! mark FILE                a line there, to count starts   remove-logs              delete the log folder
-//! exit CODE, die SIGNAL, stop (SIGSTOP), forever
+//! mark FILE                a line there, to count starts
+//! deaf                     a stray that SIGINT and SIGTERM do not end
+//! headless FILE            its first thread ends while another lives, which makes FILE then
+//! headless-child FILE      the same of a child in a session of its own
+//! lock FILE                locked as long as this process lives, or one that it starts from here on
+//! remove-logs              delete the log folder
+//! exit CODE, die SIGNAL (with a core dump, if it makes one), stop (SIGSTOP), forever
 //! ```
 
+use std::fs::File;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio, exit};
 use std::time::Duration;
 
-use rustix::process::{Signal, getpid, kill_process, setsid};
+use rustix::process::{Resource, Rlimit, Signal, getpid, getrlimit, kill_process, setrlimit, setsid};
+use rustix::thread::{SecureComputingMode, set_secure_computing_mode};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// How long what only has to be alive sleeps, in seconds.
 const LONG: &str = "300";
+/// The script of a process that no polite word ends.
+const DEAF: &str = "trap '' INT TERM; exec sleep 300";
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -34,6 +43,10 @@ async fn main() -> ExitCode {
     match args.get(1).map(String::as_str) {
         Some("--stray") => return stray(),
         Some("--storm") => return storm(),
+        Some("--headless") => {
+            setsid().expect("a session of its own");
+            headless(args.get(2).cloned().unwrap_or_default().into())
+        }
         Some(_) | None => {}
     }
     let question =
@@ -58,12 +71,14 @@ fn prompt(args: &[String]) -> Option<String> {
 struct Fake {
     logs: PathBuf,
     answers: u32,
+    /// A locked file; what it starts has it as standard input.
+    lock: Option<File>,
 }
 
 impl Fake {
     fn new() -> Fake {
         let base = std::env::var_os("MASSGEN_LOG_BASE_DIR").map(PathBuf::from).unwrap_or_default();
-        Fake { logs: base.join("log_20260101_000000_000000"), answers: 0 }
+        Fake { logs: base.join("log_20260101_000000_000000"), answers: 0, lock: None }
     }
 
     fn turn(&self) -> PathBuf {
@@ -92,10 +107,14 @@ impl Fake {
             "mark" => mark(Path::new(rest)),
             "ignore" => ignore(),
             "count" => count(PathBuf::from(rest)),
-            "child" => spawn(Command::new("sleep").arg(LONG).stdout(Stdio::null()).stderr(Stdio::null())),
-            "stray" => spawn(myself("--stray").stdout(Stdio::null()).stderr(Stdio::null())),
-            "hold" => spawn(&mut myself("--stray")),
-            "storm" => spawn(myself("--storm").stdout(Stdio::null()).stderr(Stdio::null())),
+            "child" => self.spawn(quiet(Command::new("sleep").arg(LONG))),
+            "stray" => self.spawn(quiet(&mut myself("--stray"))),
+            "hold" => self.spawn(&mut myself("--stray")),
+            "storm" => self.spawn(quiet(&mut myself("--storm"))),
+            "deaf" => self.spawn(quiet(Command::new("setsid").args(["--fork", "sh", "-c", DEAF]))),
+            "headless" => headless(PathBuf::from(rest)),
+            "headless-child" => self.spawn(quiet(myself("--headless").arg(rest))),
+            "lock" => self.lock = Some(locked(Path::new(rest))),
             "remove-logs" => std::fs::remove_dir_all(&self.logs).expect("removed"),
             "exit" => exit(rest.parse().expect("code")),
             "die" => die(rest),
@@ -127,6 +146,11 @@ impl Fake {
         self.answers += 1;
         let stamp = format!("20260101_000000_{:06}", self.answers);
         put(&self.attempt().join(agent).join(stamp).join("answer.txt"), text.as_bytes());
+    }
+
+    fn spawn(&self, command: &mut Command) {
+        let lock = self.lock.as_ref().map(|lock| lock.try_clone().expect("cloned"));
+        spawn(command.stdin(lock.map_or_else(Stdio::null, Stdio::from)));
     }
 
     fn present(&self, rest: &str) {
@@ -182,10 +206,20 @@ fn count(file: PathBuf) {
     });
 }
 
+fn locked(path: &Path) -> File {
+    let file = File::create(path).expect("made");
+    file.lock().expect("locked");
+    file
+}
+
 fn myself(role: &str) -> Command {
     let mut command = Command::new("/proc/self/exe");
-    command.arg0("massgen").arg(role).stdin(Stdio::null());
+    command.arg0("massgen").arg(role);
     command
+}
+
+fn quiet(command: &mut Command) -> &mut Command {
+    command.stdout(Stdio::null()).stderr(Stdio::null())
 }
 
 fn spawn(command: &mut Command) {
@@ -206,7 +240,26 @@ fn storm() -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// Ends this thread, the first, and no other: the process shows as a zombie, and lives.
+fn headless(file: PathBuf) -> ! {
+    std::thread::spawn(move || {
+        while !std::fs::read_to_string("/proc/self/stat").expect("read").contains(") Z ") {
+            std::thread::yield_now();
+        }
+        put(&file, b"");
+        std::thread::sleep(Duration::from_secs(LONG.parse().expect("seconds")));
+        exit(0)
+    });
+    // The kernel ends a thread in this mode as soon as it does anything but read and write.
+    set_secure_computing_mode(SecureComputingMode::Strict).expect("strict");
+    loop {
+        std::thread::park();
+    }
+}
+
 fn die(name: &str) {
+    let limit = getrlimit(Resource::Core);
+    setrlimit(Resource::Core, Rlimit { current: limit.maximum, ..limit }).expect("as much as is allowed");
     let signal = match name {
         "INT" => Signal::INT,
         "TERM" => Signal::TERM,
@@ -218,4 +271,8 @@ fn die(name: &str) {
         other => panic!("no such signal: {other}"),
     };
     kill_process(getpid(), signal).expect("sent");
+    if signal == Signal::SEGV {
+        // Rust's own handler, which looks for stack overflows, takes the first.
+        kill_process(getpid(), signal).expect("sent");
+    }
 }
