@@ -10,5 +10,6 @@ mod lab;
 mod layouts;
 mod loop_on_massgen;
 mod processes;
+mod properties;
 mod protocol;
 mod set_up;
