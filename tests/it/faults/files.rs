@@ -186,8 +186,8 @@ fn f25_a_status_cut_at_any_byte_is_torn_and_never_half_read() {
         let whole = std::fs::read(samples.join(name)).expect(name);
         let whole = whole.trim_ascii();
         assert!(status::digest(whole).is_ok());
-        // The first and last bytes each, the many between by sevens: that time goes with the square of the length.
-        let places = (0..whole.len()).filter(|at| *at < 600 || *at + 600 > whole.len() || at % 7 == 0);
+        // The first and last bytes each, of the many between a few: that time goes with the square of the length.
+        let places = (0..whole.len()).filter(|at| *at < 600 || *at + 600 > whole.len() || at % 29 == 0);
         for at in places {
             assert!(status::digest(&whole[..at]).is_err(), "{name} cut at {at}");
         }
@@ -482,11 +482,11 @@ async fn f29_a_log_folder_that_is_made_anew_is_followed_again() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let again = lab.project().join("again");
-    let richer = GOOD.replace("0.25", "0.5");
+    let richer = GOOD.replace("enforcement", "presentation");
     let then = format!("remove-logs\nannounce\nstatus {richer}\nfinal agent_a second\nuntil {}", again.display());
     let run = Held::start(&lab, &client, &then).await;
     run.let_go();
-    client.until(&run.id, |run| run["cost_usd"] == 0.5).await;
+    client.until(&run.id, |run| run["phase"] == "presentation").await;
     std::fs::write(again, "").expect("write");
     assert_eq!(client.end(&run.id).await["state"], "succeeded");
     let page = client.call("read_result", json!({"run_id": run.id})).await;
@@ -643,36 +643,43 @@ fn f31_a_link_swapped_in_after_the_listing_does_not_open() {
     });
 }
 
+/// In memory, where a hundred thousand files are made in a moment.
 #[tokio::test]
 async fn f32_a_workspace_of_100000_files_is_listed_within_bounds() {
-    let lab = Lab::fake();
-    let client = lab.client().await;
-    let run = Held::start(&lab, &client, "").await;
-    let workspace = run.folder.join(FINAL).join("workspace");
+    let small = Small::new("size=64m,nr_inodes=200000").await;
+    let (lab, client) = (&small.lab, &small.client);
+    let run = Held::start(lab, client, "").await;
+    let beside_the_answer = small.state().join("runs").join(&run.id).join(FINAL);
+    let (workspace, empty) = (beside_the_answer.join("workspace"), beside_the_answer.join("empty"));
     std::fs::create_dir(&workspace).expect("made");
-    let first = workspace.join("f-0");
-    File::create(&first).expect("made");
-    // One folder of 60,000 files, 400 of 100 each, and 10,000 empty ones, in one another by tens. Links are cheap to make.
-    (1..60_000).for_each(|number| {
-        std::fs::hard_link(&first, workspace.join(format!("f-{number}")))
-            .or_else(|_| File::create(workspace.join(format!("f-{number}"))).map(drop))
-            .expect("made")
-    });
-    for folder in 0..400 {
-        let folder = workspace.join(format!("d-{folder}"));
-        std::fs::create_dir(&folder).expect("made");
-        (0..100).for_each(|number| drop(File::create(folder.join(format!("g-{number}"))).expect("made")));
+    files(&workspace, 60_000);
+    (0..400).for_each(|folder| files(&workspace.join(format!("d-{folder}")), 100));
+    for folder in 0..100 {
+        (0..100).for_each(|inner| std::fs::create_dir_all(empty.join(format!("{folder}/{inner}"))).expect("made"));
     }
-    run.end(&client).await;
+    run.end(client).await;
+
+    let all = listing(client, &run.id).await;
+    assert_eq!((all.len(), all[1000].as_str()), (1001, "(the first 1000 files, in 1 folders; the rest is on disk)"));
+    // Folders that hold nothing have no end of their own.
+    std::fs::rename(&workspace, beside_the_answer.join("full")).expect("renamed");
+    std::fs::rename(&empty, &workspace).expect("renamed");
+    let none = listing(client, &run.id).await;
+    assert_eq!(none, ["(the first 0 files, in 1000 folders; the rest is on disk)"]);
+    small.close().await;
+}
+
+fn files(folder: &Path, count: usize) {
+    std::fs::create_dir_all(folder).expect("made");
+    (0..count).for_each(|number| drop(File::create(folder.join(format!("f-{number}"))).expect("made")));
+}
+
+/// The lines of a workspace's listing, which are there at once or, on a loaded machine, soon.
+async fn listing(client: &Client, id: &str) -> Vec<String> {
     let begun = Instant::now();
-    let listing = client.call("read_result", json!({"run_id": run.id, "part": "files", "limit": 40_000})).await;
-    let took = begun.elapsed();
-    let lines = listing["text"].as_str().expect("text").lines().count();
-    assert!(lines <= 1001 && listing["text"].as_str().expect("text").contains("more than 1000 files"), "{lines} lines");
-    assert!(took < Duration::from_secs(20), "{took:?}");
-    eprintln!("took {took:?}");
-    client.close().await;
-    lab.nobody_is_left().await;
+    let page = client.call("read_result", json!({"run_id": id, "part": "files", "limit": 40_000})).await;
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+    page["text"].as_str().expect("text").lines().map(str::to_owned).collect()
 }
 
 #[tokio::test]
