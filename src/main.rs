@@ -109,5 +109,8 @@ fn exec(supervisor: u32, program: &Path, args: &[OsString]) -> ExitCode {
 fn log_to_stderr() {
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    // A line that cannot be written is lost. Told to complain of it, the library would panic where standard error is a file on
+    // a full disk, and the supervisor would end with the run that it owns.
+    let lines = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).log_internal_errors(false);
+    lines.with_env_filter(filter).init();
 }

@@ -119,17 +119,13 @@ impl StateFolder {
     /// at all. A crash before the rename leaves a folder whose name begins with a dot, which no listing shows.
     pub fn create(&self, spec: &RunSpec) -> Result<(RunFolder, RunLock), RegistryError> {
         let draft = RunFolder { path: self.runs().join(format!(".new-{}", spec.id)) };
-        private_folder(&draft.path)?;
-        crash::point("folder-made");
-        for part in ["logs", "work"] {
-            private_folder(&draft.path.join(part))?;
-        }
-        let lock = RunLock::create(&draft.lock()).map_err(RegistryError::io("lock", &draft.lock()))?;
-        crash::point("lock-taken");
-        draft.write(&draft.spec(), &format::spec_to_json(spec), Durability::Synced)?;
-        crash::point("spec-written");
         let folder = self.folder(&spec.id);
-        std::fs::rename(&draft.path, &folder.path).map_err(RegistryError::io("name", &folder.path))?;
+        let named = draft.furnish(spec).and_then(|lock| {
+            std::fs::rename(&draft.path, &folder.path).map_err(RegistryError::io("name", &folder.path))?;
+            Ok(lock)
+        });
+        // On a full disk, what is left of a refused start would take the little room that there is.
+        let lock = named.inspect_err(|_| drop(std::fs::remove_dir_all(&draft.path)))?;
         whole::sync_folder(&self.runs()).map_err(RegistryError::io("sync", &self.runs()))?;
         crash::point("folder-named");
         Ok((folder, lock))
@@ -209,6 +205,20 @@ impl RunFolder {
     /// `supervisor.log`: what the supervisor has to say about itself.
     pub fn supervisor_log(&self) -> PathBuf {
         self.path.join("supervisor.log")
+    }
+
+    /// Makes a new run's folder with all that it has from the beginning.
+    fn furnish(&self, spec: &RunSpec) -> Result<RunLock, RegistryError> {
+        private_folder(&self.path)?;
+        crash::point("folder-made");
+        for part in [self.logs(), self.work()] {
+            private_folder(&part)?;
+        }
+        let lock = RunLock::create(&self.lock()).map_err(RegistryError::io("lock", &self.lock()))?;
+        crash::point("lock-taken");
+        self.write(&self.spec(), &format::spec_to_json(spec), Durability::Synced)?;
+        crash::point("spec-written");
+        Ok(lock)
     }
 
     fn spec(&self) -> PathBuf {

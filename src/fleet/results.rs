@@ -18,6 +18,8 @@ use crate::run::{AnswerSource, RunId, RunRecord};
 
 /// The most files that a listing names.
 const MOST_FILES: usize = 1_000;
+/// The most folders that a listing looks into.
+const MOST_FOLDERS: usize = 1_000;
 /// The most lines of trouble that `errors` tells.
 const MOST_ERRORS: usize = 200;
 /// How much of each log `errors` looks through, in bytes, from its end.
@@ -257,9 +259,12 @@ impl Shelf {
     }
 
     fn listing(&self, workspace: &Path) -> Source {
-        let mut lines = Vec::new();
-        let mut open = vec![PathBuf::new()];
-        while let Some(folder) = open.pop().filter(|_| lines.len() <= MOST_FILES) {
+        let (mut lines, mut open, mut looked) = (Vec::new(), vec![PathBuf::new()], 0);
+        while lines.len() <= MOST_FILES
+            && looked < MOST_FOLDERS
+            && let Some(folder) = open.pop()
+        {
+            looked += 1;
             for Entry { name, kind, size } in self.files.list(&workspace.join(&folder)) {
                 match kind {
                     Kind::File => lines.push(format!("{size:>10}  {}", folder.join(name).display())),
@@ -268,9 +273,9 @@ impl Shelf {
                 }
             }
         }
-        if lines.len() > MOST_FILES {
+        if lines.len() > MOST_FILES || !open.is_empty() {
             lines.truncate(MOST_FILES);
-            lines.push(format!("(more than {MOST_FILES} files; the rest is on disk)"));
+            lines.push(format!("(the first {} files, in {looked} folders; the rest is on disk)", lines.len()));
         }
         let text = lines.join("\n");
         Source { text: Box::new(Cursor::new(text)), path: Some(self.files.absolute(workspace)) }

@@ -27,11 +27,17 @@ pub struct Torn(#[source] serde_json::Error);
 
 /// Reads one status.json.
 pub fn digest(bytes: &[u8]) -> Result<Digest, Torn> {
-    match serde_json::from_slice::<Status>(bytes) {
-        Ok(status) => Ok(status.into_digest()),
-        // Python writes NaN and Infinity, which are no JSON.
-        Err(_) => serde_json::from_slice::<Status>(&without_nan(bytes)).map(Status::into_digest).map_err(Torn),
+    // Python writes NaN and Infinity, which are no JSON.
+    let status = object(bytes).or_else(|_| object(&without_nan(bytes)));
+    status.map(Status::into_digest).map_err(Torn)
+}
+
+/// serde takes a list for a struct as well, field by field; here it is none.
+fn object(bytes: &[u8]) -> Result<Status, serde_json::Error> {
+    if bytes.trim_ascii_start().starts_with(b"[") {
+        return Err(serde::de::Error::custom("a list where an object belongs"));
     }
+    serde_json::from_slice(bytes)
 }
 
 #[derive(serde::Deserialize)]
@@ -104,7 +110,7 @@ struct Usage {
 #[derive(Default, serde::Deserialize)]
 #[serde(default)]
 struct Reliability {
-    enforcement_attempts: Soft<Vec<Soft<Attempt>>>,
+    enforcement_attempts: SoftList<Attempt>,
 }
 
 #[derive(Default, serde::Deserialize)]
@@ -137,7 +143,7 @@ impl Status {
 
 impl Agent {
     fn first_error(&self) -> Option<String> {
-        let attempts = self.reliability.0.as_ref()?.enforcement_attempts.0.as_ref()?;
+        let attempts = &self.reliability.0.as_ref()?.enforcement_attempts.0;
         let of_api = |attempt: &&Attempt| attempt.reason.0.as_deref() == Some("api_error");
         let attempt = attempts.iter().filter_map(|attempt| attempt.0.as_ref()).find(of_api)?;
         attempt.error_message.0.as_deref().map(|message| text::line(message, ERROR_CHARS))
@@ -198,8 +204,24 @@ fn agent_state(word: &str) -> AgentState {
     }
 }
 
-/// A field that is taken where it has the expected type and is absent otherwise.
+/// A field that is taken where it has the expected type and is absent otherwise. A list is never the expected type.
 struct Soft<T>(Option<T>);
+
+/// A list, of which each entry is taken where it has the expected type.
+struct SoftList<T>(Vec<Soft<T>>);
+
+impl<T> Default for SoftList<T> {
+    fn default() -> SoftList<T> {
+        SoftList(Vec::new())
+    }
+}
+
+impl<'de, T: DeserializeOwned> Deserialize<'de> for SoftList<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<SoftList<T>, D::Error> {
+        let raw = <&RawValue>::deserialize(deserializer)?;
+        Ok(SoftList(serde_json::from_str(raw.get()).unwrap_or_default()))
+    }
+}
 
 impl<T> Default for Soft<T> {
     fn default() -> Soft<T> {
@@ -210,7 +232,8 @@ impl<T> Default for Soft<T> {
 impl<'de, T: DeserializeOwned> Deserialize<'de> for Soft<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Soft<T>, D::Error> {
         let raw = <&RawValue>::deserialize(deserializer)?;
-        Ok(Soft(serde_json::from_str(raw.get()).ok()))
+        let text = Some(raw.get()).filter(|text| !text.starts_with('['));
+        Ok(Soft(text.and_then(|text| serde_json::from_str(text).ok())))
     }
 }
 
@@ -285,6 +308,14 @@ mod tests {
     }
 
     #[test]
+    fn a_list_is_never_taken_for_an_object() {
+        let text = br#"{"costs": [0.5, 1, 2], "agents": {"a": ["answered", 3], "b": {"vote_cast": ["agent1.1"]}}}"#;
+        let digest = digest(text).expect("is JSON");
+        assert_eq!((digest.cost_usd, digest.tokens.unwrap_or_default()), (None, 0));
+        assert_eq!((digest.agents[0].answers, digest.agents[1].vote.as_deref()), (0, None));
+    }
+
+    #[test]
     fn nan_is_read_as_unknown() {
         let text = br#"{"costs": {"total_estimated_cost": NaN, "total_input_tokens": 1, "total_output_tokens": 2},
             "results": {"winner": "NaN \" -Infinity", "votes": {"a": Infinity}}, "x": -Infinity}"#;
@@ -295,7 +326,7 @@ mod tests {
 
     #[test]
     fn no_json_is_torn() {
-        for text in ["", "{", "{\"a\": 1}}", "7", "null"] {
+        for text in ["", "{", "{\"a\": 1}}", "7", "null", " []", "[\"completed\", {}, {}, {}, {}]"] {
             assert!(digest(text.as_bytes()).is_err(), "{text:?}");
         }
     }

@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal};
 
 use tokio::task::JoinHandle;
 
-use super::output;
+use super::output::{self, Log};
 use crate::massgen::launch::Launch;
 use crate::massgen::reasons::CANNOT_EXECUTE;
 use crate::registry::RunFolder;
@@ -33,9 +33,11 @@ pub(super) fn start(me: &Path, launch: &Launch, folder: &RunFolder) -> io::Resul
     command.arg0("massgen-mcp").arg("exec").arg(std::process::id().to_string()).arg(&launch.program).args(&launch.args);
     command.envs(launch.env.iter().map(|(name, value)| (name, value))).current_dir(&launch.cwd);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // What can fail for want of room comes first: once MassGen lives, it must not be taken for never started.
+    let (out, err) = (Log::create(folder.stdout_log())?, Log::create(folder.stderr_log())?);
     let mut child = command.spawn()?;
-    let stdout = child.stdout.take().map(|pipe| output::drain(pipe, folder.stdout_log())).transpose()?;
-    let stderr = child.stderr.take().map(|pipe| output::drain(pipe, folder.stderr_log())).transpose()?;
+    let stdout = child.stdout.take().map(|pipe| output::drain(pipe, out)).transpose()?;
+    let stderr = child.stderr.take().map(|pipe| output::drain(pipe, err)).transpose()?;
     // The handle is let go without a wait: the supervisor reaps all its children in one place.
     Ok(Started { pid: child.id(), outputs: [stdout, stderr].into_iter().flatten().collect() })
 }

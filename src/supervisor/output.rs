@@ -16,10 +16,9 @@ use crate::registry::older;
 /// At this size, in bytes, a file becomes the predecessor and a new one is begun.
 const TURN_AT: u64 = 2 << 20;
 
-/// Copies a pipe into `path` until its end, which may come long after the leader's if somebody else holds the pipe.
-pub(super) fn drain(source: impl Into<OwnedFd>, path: PathBuf) -> io::Result<JoinHandle<()>> {
+/// Copies a pipe into a log until its end, which may come long after the leader's if somebody else holds the pipe.
+pub(super) fn drain(source: impl Into<OwnedFd>, mut log: Log) -> io::Result<JoinHandle<()>> {
     let mut source = pipe::Receiver::from_owned_fd(source.into())?;
-    let mut log = Log::create(path)?;
     Ok(tokio::spawn(async move {
         let mut buffer = vec![0; 16 << 10];
         while let Ok(read @ 1..) = source.read(&mut buffer).await {
@@ -28,7 +27,8 @@ pub(super) fn drain(source: impl Into<OwnedFd>, path: PathBuf) -> io::Result<Joi
     }))
 }
 
-struct Log {
+/// A file of what was printed.
+pub(super) struct Log {
     path: PathBuf,
     file: File,
     size: u64,
@@ -36,7 +36,7 @@ struct Log {
 }
 
 impl Log {
-    fn create(path: PathBuf) -> io::Result<Log> {
+    pub(super) fn create(path: PathBuf) -> io::Result<Log> {
         let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
         Ok(Log { path, file, size: 0, failed: false })
     }
@@ -74,7 +74,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("temp");
         let path = folder.path().join("stdout.log");
         let (reader, mut writer) = io::pipe().expect("pipe");
-        let task = drain(reader, path.clone()).expect("drain");
+        let task = drain(reader, Log::create(path.clone()).expect("made")).expect("drain");
         let flood = std::thread::spawn(move || {
             for _ in 0..700 {
                 writer.write_all(&[b'x'; 16 << 10]).expect("never refused");

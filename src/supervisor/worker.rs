@@ -353,7 +353,7 @@ impl Worker {
         let path = layout.status();
         let meta = self.files.open_file(&path).ok()?.0.metadata().ok()?;
         let from = Some((meta.ino(), meta.len(), meta.modified().ok()?));
-        if from == self.read_from {
+        if from == self.read_from || meta.len() > status::MOST_BYTES {
             return None;
         }
         let bytes = self.files.head(&path, status::MOST_BYTES).ok()?;

@@ -190,7 +190,7 @@ impl Client {
     }
 
     /// Whether it was refused, and the answer: a result must be the same in both forms, a refusal is text alone.
-    async fn ask(&self, tool: &str, arguments: Value) -> (bool, Value) {
+    pub(crate) async fn ask(&self, tool: &str, arguments: Value) -> (bool, Value) {
         let call =
             CallToolRequestParams::new(tool.to_owned()).with_arguments(arguments.as_object().expect("object").clone());
         let answer = self.session.call_tool(call).await.expect("answered");

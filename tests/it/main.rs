@@ -11,5 +11,6 @@ mod layouts;
 mod loop_on_massgen;
 mod model;
 mod processes;
+mod properties;
 mod protocol;
 mod set_up;

@@ -1,0 +1,326 @@
+//! Properties that hold for any input, tried on many: readers of what others wrote never panic and keep within their bounds,
+//! pages put together are the whole, an edited config differs only where it was to, and every call is answered.
+
+use std::path::Path;
+
+use massgen_mcp::massgen::configs::{self, Changes};
+use massgen_mcp::massgen::pages::{self, hex};
+use massgen_mcp::massgen::{status, text};
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{Config, TestRunner};
+use serde_json::{Map, Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::lab::Lab;
+
+/// The same inputs every time, and no files with what failed: a failure is repeated by the same test.
+fn cases(number: u32) -> TestRunner {
+    let config = Config { cases: number, failure_persistence: None, ..Config::default() };
+    TestRunner::new_with_rng(
+        config,
+        proptest::test_runner::TestRng::deterministic_rng(proptest::test_runner::RngAlgorithm::ChaCha),
+    )
+}
+
+fn samples() -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/status");
+    let mut paths: Vec<_> = std::fs::read_dir(folder).expect("samples").flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    let samples = paths.iter().map(|path| std::fs::read(path).expect("sample"));
+    // The largest ones are long for their repetitions only.
+    samples.filter(|sample| sample.len() < 20_000).collect()
+}
+
+fn sample() -> impl Strategy<Value = Vec<u8>> {
+    prop::sample::select(samples())
+}
+
+/// Any JSON, with the words and numbers that readers look for among it.
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        "\\PC{0,12}".prop_map(Value::from),
+        prop::sample::select(vec!["answered", "agent1.1", "../../etc", "", "\u{1b}[31m", "NaN"]).prop_map(Value::from),
+    ];
+    leaf.prop_recursive(3, 24, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::vec(("[a-z_]{0,8}", inner), 0..4).prop_map(|pairs| Value::Object(Map::from_iter(pairs))),
+        ]
+    })
+}
+
+/// The places of all values in a JSON text, as pointers.
+fn pointers(value: &Value, at: &str, found: &mut Vec<String>) {
+    found.push(at.to_owned());
+    let escaped = |key: &str| key.replace('~', "~0").replace('/', "~1");
+    match value {
+        Value::Object(fields) => {
+            fields.iter().for_each(|(key, inner)| pointers(inner, &format!("{at}/{}", escaped(key)), found));
+        }
+        Value::Array(list) => {
+            list.iter().enumerate().for_each(|(place, inner)| pointers(inner, &format!("{at}/{place}"), found));
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+#[test]
+fn a_status_that_was_cut_or_mutated_never_panics() {
+    let damage = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6);
+    cases(1500)
+        .run(&(sample(), any::<prop::sample::Index>(), damage), |(mut bytes, end, damage)| {
+            bytes.truncate(end.index(bytes.len() + 1));
+            for (place, byte) in damage {
+                if !bytes.is_empty() {
+                    let place = place.index(bytes.len());
+                    bytes[place] = byte;
+                }
+            }
+            let object = serde_json::from_slice::<Map<String, Value>>(&bytes).is_ok();
+            prop_assert!(status::digest(&bytes).is_ok() || !object, "an object that is not read");
+            Ok(())
+        })
+        .expect("holds");
+}
+
+#[test]
+fn a_status_with_values_of_other_types_is_read_all_the_same() {
+    let changes = prop::collection::vec((any::<prop::sample::Index>(), any_json()), 1..5);
+    cases(800)
+        .run(&(sample(), changes), |(bytes, changes)| {
+            let Ok(mut status) = serde_json::from_slice::<Value>(&bytes) else { return Ok(()) };
+            for (place, value) in changes {
+                let mut places = Vec::new();
+                pointers(&status, "", &mut places);
+                let place = place.get(&places);
+                if let Some(slot) = status.pointer_mut(place).filter(|_| !place.is_empty()) {
+                    *slot = value;
+                }
+            }
+            let digest = status::digest(status.to_string().as_bytes()).expect("a JSON object gives a digest");
+            prop_assert!(digest.agents.len() <= 64);
+            prop_assert!(digest.cost_usd.is_none_or(|cost| cost.is_finite() && cost > 0.0));
+            prop_assert!(digest.agents.iter().all(|agent| agent.id.chars().count() <= 64));
+            Ok(())
+        })
+        .expect("holds");
+}
+
+#[test]
+fn any_json_object_gives_a_digest_and_nothing_else_does() {
+    cases(1500)
+        .run(&any_json(), |value| {
+            prop_assert_eq!(status::digest(value.to_string().as_bytes()).is_ok(), value.is_object());
+            Ok(())
+        })
+        .expect("holds");
+}
+
+#[test]
+fn pages_put_together_are_what_std_makes_of_the_bytes() {
+    let bytes = prop_oneof![
+        prop::collection::vec(any::<u8>(), 0..600),
+        "\\PC{0,200}".prop_map(String::into_bytes),
+        // Characters of every length, cut anywhere.
+        prop::collection::vec(
+            prop::sample::select(vec![0x7f_u8, 0xc5, 0xbc, 0xe2, 0x82, 0xac, 0xf0, 0x9f, 0xa6, 0x80]),
+            0..300
+        ),
+    ];
+    cases(400)
+        .run(&(bytes, 1..90_u64), |(bytes, limit)| {
+            let (mut text, mut offset) = (String::new(), 0);
+            let hash = hex(&Sha256::digest(&bytes));
+            loop {
+                let page = pages::page(bytes.as_slice(), offset, limit).expect("a slice is always read");
+                prop_assert_eq!(&page.sha256, &hash);
+                prop_assert!(page.text.chars().count() as u64 <= limit);
+                text.push_str(&page.text);
+                match page.next_offset {
+                    Some(next) => {
+                        prop_assert!(next > offset, "a page goes on");
+                        offset = next;
+                    }
+                    None => break,
+                }
+            }
+            prop_assert_eq!(text, String::from_utf8_lossy(&bytes));
+            Ok(())
+        })
+        .expect("holds");
+}
+
+#[test]
+fn texts_keep_within_their_bounds_and_are_harmless() {
+    let piece = prop_oneof![
+        "\\PC{0,8}",
+        "[\\x00-\\x1f\\x7f-\\x9f]{1,3}",
+        "\u{1b}[\\[\\]PX^_()#][0-9;]{0,4}[a-zA-Z]?",
+        "[\u{202a}-\u{202e}\u{2066}-\u{2069}]"
+    ];
+    let text = prop::collection::vec(piece, 0..8).prop_map(|pieces| pieces.concat());
+    cases(1500)
+        .run(&(text, 0..40_usize), |(original, most)| {
+            let cleaned = text::clean(&original);
+            prop_assert!(!cleaned.chars().any(|c| c.is_control() && c != '\n' && c != '\t'), "{:?}", cleaned);
+            prop_assert_eq!(text::clean(&cleaned), cleaned.clone(), "clean is clean");
+            let line = text::line(&original, most);
+            prop_assert!(line.chars().count() <= most.max(1) && !line.contains(['\n', '\t']), "{:?}", line);
+            let cut = text::cut(&original, most);
+            prop_assert!(cut.chars().count() <= most.max(1), "{:?}", cut);
+            prop_assert!(original.chars().count() > most || cut == original);
+            Ok(())
+        })
+        .expect("holds");
+}
+
+const CONFIG: &str = "# two agents\norchestrator:\n  context_paths: [{path: docs}, {path: ./docs}]\nagents:\n  - id: a\n    \
+    backend: &b\n      type: x\n      model: 'm'\n      mcp_servers:\n        - {command: python, args: [server.py, \"./docs\", -u]}\n  \
+    - id: ż\n    backend:\n      <<: *b\n      system_file: |\n        docs/a.md\nui: {display: yes, port: 0755}\n";
+
+/// Every scalar of a YAML text in order, keys too: by the parser itself, not by the code that edits.
+fn scalars(yaml: &str) -> Option<Vec<String>> {
+    let mut found = Vec::new();
+    for event in saphyr_parser::Parser::new_from_str(yaml) {
+        match event.ok()?.0 {
+            saphyr_parser::Event::Scalar(text, ..) => found.push(text.into_owned()),
+            saphyr_parser::Event::DocumentEnd => break,
+            _ => {}
+        }
+    }
+    Some(found)
+}
+
+#[test]
+fn an_edited_config_differs_only_where_it_was_to() {
+    let project = tempfile::tempdir().expect("temp");
+    std::fs::create_dir(project.path().join("docs")).expect("made");
+    std::fs::write(project.path().join("docs/a.md"), "").expect("write");
+    std::fs::write(project.path().join("server.py"), "").expect("write");
+    let bits = prop::sample::select(vec![
+        "", " ", "\n", "  ", ":", ": ", "- ", "{", "}", "[", "]", ",", "'", "\"", "|", ">", "#", "&b ", "*b", "---\n",
+        "...\n", "ż", "\t", "./docs", "? ", "!!str ", "\u{feff}", "\r\n",
+    ]);
+    let changes = prop::collection::vec((any::<prop::sample::Index>(), 0..4_usize, bits), 0..4);
+    let prompt = prop::option::of("\\PC{0,20}");
+    cases(1500)
+        .run(&(changes, prompt, any::<bool>()), |(changes, prompt, moved)| {
+            let mut chars: Vec<char> = CONFIG.chars().collect();
+            for (place, removed, added) in changes {
+                let from = place.index(chars.len());
+                let to = (from + removed).min(chars.len());
+                chars.splice(from..to, added.chars());
+            }
+            let original: String = chars.into_iter().collect();
+            let project = moved.then(|| project.path());
+            let Ok(Some(edited)) = configs::effective(&original, Changes { project, prompt: prompt.as_deref() }) else {
+                return Ok(());
+            };
+            let (before, after) = (scalars(&original).expect("was read"), scalars(&edited).expect("is YAML"));
+            only_the_touched_differ(&before, &after, project, prompt.as_deref())
+        })
+        .expect("holds");
+}
+
+/// A scalar is the same as before, or the same path made absolute; `prompt` and its value come on top.
+fn only_the_touched_differ(
+    before: &[String],
+    after: &[String],
+    project: Option<&Path>,
+    prompt: Option<&str>,
+) -> Result<(), TestCaseError> {
+    let mut after = after.to_vec();
+    if let Some(prompt) = prompt {
+        let at = after.windows(2).position(|pair| pair[0] == "prompt" && pair[1] == prompt);
+        let at = at.ok_or_else(|| TestCaseError::fail(format!("no prompt in {after:?}")))?;
+        after.drain(at..at + 2);
+    }
+    prop_assert_eq!(before.len(), after.len());
+    for (old, new) in before.iter().zip(&after) {
+        let absolute = project.map(|project| project.join(old).to_string_lossy().into_owned());
+        prop_assert!(old == new || absolute.as_ref() == Some(new), "{} became {}", old, new);
+    }
+    Ok(())
+}
+
+/// Values for the arguments of tools: of the right kind, of any kind, and never a wait of any length.
+fn argument() -> impl Strategy<Value = Value> {
+    let words = [
+        "answer",
+        "file:../x",
+        "agent:",
+        "mg-00000000",
+        "mg-",
+        "change",
+        "all_done",
+        "any_done",
+        "quick",
+        "read",
+        "full",
+        "nope.yaml",
+        "@examples/x",
+        "@rehearsal/x",
+        "~/x",
+        "/",
+        "\0",
+        "",
+        " ",
+        "a-b",
+    ];
+    let numbers = [-1.0, 0.0, 0.001, 0.5, 1e15, 1e300, -0.0, 51.0];
+    prop_oneof![
+        3 => prop::sample::select(words.to_vec()).prop_map(Value::from),
+        2 => prop::sample::select(numbers.to_vec()).prop_map(Value::from),
+        1 => prop::sample::select(vec![json!(0), json!(u64::MAX), json!(i64::MIN), json!(1)]),
+        1 => prop::collection::vec(prop::sample::select(words.to_vec()), 0..3).prop_map(|words| json!(words)),
+        2 => any_json().prop_filter("no wait", |value| value.as_f64().is_none_or(|wait| wait.abs() > 60.0)),
+    ]
+}
+
+#[tokio::test]
+async fn every_call_with_any_arguments_is_answered() {
+    const FIELDS: [&str; 20] = [
+        "question",
+        "question_file",
+        "config",
+        "group",
+        "timeout_s",
+        "mode",
+        "context",
+        "wait_s",
+        "run_id",
+        "run_ids",
+        "until",
+        "since",
+        "detail",
+        "part",
+        "offset",
+        "limit",
+        "grace_s",
+        "reason",
+        "tree",
+        "nonsense",
+    ];
+    let lab = Lab::scripted("exit 0");
+    let client = lab.client().await;
+    let call = (
+        prop::sample::select(vec!["run_massgen", "check_status", "read_result", "kill_run"]),
+        prop::collection::vec((prop::sample::select(FIELDS.to_vec()), argument()), 0..5),
+    );
+    let mut runner = cases(1);
+    for _ in 0..600 {
+        let (tool, fields) = call.new_tree(&mut runner).expect("made").current();
+        let arguments: Map<String, Value> = fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        // It panics where there is no answer, or one of another form than it should have.
+        let (refused, answer) = client.ask(tool, Value::Object(arguments.clone())).await;
+        assert!(answer["code"] != "internal_error", "{tool} {arguments:?}: {answer}");
+        assert!(refused || answer.is_object(), "{tool} {arguments:?}: {answer}");
+    }
+    client.close().await;
+    lab.nobody_is_left().await;
+}
