@@ -187,10 +187,12 @@ const CONFIG: &str = "# two agents\norchestrator:\n  context_paths: [{path: docs
 fn scalars(yaml: &str) -> Option<Vec<String>> {
     let mut found = Vec::new();
     for event in saphyr_parser::Parser::new_from_str(yaml) {
-        match event.ok()?.0 {
-            saphyr_parser::Event::Scalar(text, ..) => found.push(text.into_owned()),
-            saphyr_parser::Event::DocumentEnd => break,
-            _ => {}
+        let (event, _) = event.ok()?;
+        if matches!(event, saphyr_parser::Event::DocumentEnd) {
+            break;
+        }
+        if let saphyr_parser::Event::Scalar(text, ..) = event {
+            found.push(text.into_owned());
         }
     }
     Some(found)

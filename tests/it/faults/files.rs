@@ -105,6 +105,9 @@ async fn all_pages(client: &Client, id: &str) -> (String, String) {
 
 // F25 -----------------------------------------------------------------------------------------------------------------
 
+/// What is done to a status.json.
+type Spoil = Box<dyn FnOnce(&Path)>;
+
 /// Ends a run after its status.json was spoilt, and gives its last status.
 async fn spoilt(lab: &Lab, client: &Client, spoil: impl FnOnce(&Path)) -> Value {
     let run = Held::start(lab, client, "").await;
@@ -126,7 +129,7 @@ async fn f25_a_torn_missing_or_foreign_status_leaves_the_last_good_digest() {
         let bytes = bytes.to_owned();
         move |path: &Path| std::fs::write(path, bytes).expect("write")
     };
-    let spoils: Vec<(&str, Box<dyn FnOnce(&Path)>)> = vec![
+    let spoils: Vec<(&str, Spoil)> = vec![
         ("missing", Box::new(|path| std::fs::remove_file(path).expect("removed"))),
         ("empty", Box::new(write(b""))),
         ("cut", Box::new(write(&GOOD.as_bytes()[..GOOD.len() - 1]))),
