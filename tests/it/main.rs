@@ -10,5 +10,5 @@ mod lab;
 mod layouts;
 mod loop_on_massgen;
 mod processes;
-mod protocol;
+mod raw;
 mod set_up;
