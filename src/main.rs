@@ -109,5 +109,7 @@ fn exec(supervisor: u32, program: &Path, args: &[OsString]) -> ExitCode {
 fn log_to_stderr() {
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
+    // A line that cannot be written (nobody reads, the disk is full) would be complained of on standard error, with a panic.
+    logs.log_internal_errors(false).init();
 }

@@ -194,7 +194,7 @@ async fn f42_every_line_that_may_be_a_request_gets_one_answer() {
         (call(25, r#"{"wait_s":-0.0}"#), "25 done"),
         (br#"{"jsonrpc":"2.0","id":26,"method":"tools/call","params":{"name":"soul_massgen"}}"#.to_vec(), "26 -32602"),
         (br#"{"jsonrpc":"2.0","id":27,"method":"tools/call"}"#.to_vec(), "27 -32602"),
-        (br#"{"jsonrpc":"2.0","id":28,"method":"tools/call","params":[]}"#.to_vec(), "28 -32602"),
+        (br#"{"jsonrpc":"2.0","id":28,"method":"tools/call","params":[]}"#.to_vec(), "28 -32600"),
         (br#"{"jsonrpc":"2.0","id":29,"method":"resources/list"}"#.to_vec(), "29 -32601"),
         (br#"{"jsonrpc":"2.0","id":30,"method":"prompts/list"}"#.to_vec(), "30 -32601"),
         (br#"{"jsonrpc":"2.0","id":"thirty-one","method":"ping"}"#.to_vec(), "\"thirty-one\" done"),
@@ -228,7 +228,7 @@ async fn f42_what_is_refused_is_told_in_words() {
         (params(r#"{"name":"soul_massgen"}"#), "tool `soul_massgen` not found; there are: check_status, kill_run"),
         (params(r#"{"name":"check_status","arguments":"{}"}"#), "`arguments`, an object"),
         (params(r#"{"name":"check_status","arguments":{"wait_s":1e400}}"#), "number out of range"),
-        (params(r#"{"name":"check_status","arguments":{"group":"\ud83d"}}"#), "surrogate"),
+        (params(r#"{"name":"check_status","arguments":{"group":"\ud83d"}}"#), "hex escape"),
         (r#"{"jsonrpc":"2.0","id":1,"method":"soul/search"}"#.to_owned(), "there is no method `soul/search`"),
     ] {
         let message = told(&mut raw, &line).await;
