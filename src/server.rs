@@ -4,14 +4,14 @@
 mod calls;
 mod params;
 mod refusal;
-mod stdin;
 mod tools;
+mod wire;
 
 use std::future::Future;
 
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, ErrorData, Implementation, ListToolsResult,
-    PaginatedRequestParams, ServerCapabilities, ServerConfig, Tool,
+    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, CustomRequest, CustomResult, ErrorCode,
+    ErrorData, Implementation, ListToolsResult, PaginatedRequestParams, ServerCapabilities, ServerConfig, Tool,
 };
 use rmcp::service::RequestContext;
 use rmcp::{RoleServer, ServerHandler, ServiceExt};
@@ -19,8 +19,9 @@ use tokio_util::sync::CancellationToken;
 
 use self::calls::Desk;
 use self::refusal::Refusal;
-use self::stdin::UntilEof;
+use self::wire::Wire;
 use crate::fleet::Fleet;
+use crate::massgen::text;
 use crate::settings::Settings;
 
 /// What a client may show its model once, before any tool is used.
@@ -51,7 +52,7 @@ pub async fn serve(fleet: Fleet, settings: Settings) -> Result<(), ServerError> 
     let closing = CancellationToken::new();
     let server = Server { desk: Desk::new(fleet, settings, closing.clone()), tools: tools::all() };
     let (reader, writer) = rmcp::transport::io::stdio_pipes();
-    let session = server.serve((UntilEof::new(reader, closing), writer)).await;
+    let session = server.serve(Wire::new(reader, writer, closing)).await;
     let session = session.map_err(|error| ServerError::Session(Box::new(error)))?;
     let why = session.waiting().await.map_err(ServerError::BrokenOff)?;
     tracing::debug!(?why, "the session is over");
@@ -90,13 +91,28 @@ impl ServerHandler for Server {
     ) -> Result<CallToolResponse, ErrorData> {
         if self.get_tool(&request.name).is_none() {
             let known: Vec<_> = self.tools.iter().map(|tool| tool.name.as_ref()).collect();
-            let message = format!("tool `{}` not found; there are: {}", request.name, known.join(", "));
+            let name = text::line(&request.name, 80);
+            let message = format!("tool `{name}` not found; there are: {}", known.join(", "));
             return Err(ErrorData::invalid_params(message, None));
         }
         let desk = self.desk.clone();
         let arguments = request.arguments.unwrap_or_default();
         let answer = async move { desk.call(&request.name, arguments, context.ct).await };
         Ok(answered(answer).await.into())
+    }
+
+    /// rmcp takes a call whose parameters have another shape for a method that it does not know.
+    async fn on_custom_request(
+        &self,
+        request: CustomRequest,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<CustomResult, ErrorData> {
+        if request.method == "tools/call" {
+            let message = "tools/call takes `name`, a string, and `arguments`, an object";
+            return Err(ErrorData::invalid_params(message, None));
+        }
+        let message = format!("there is no method `{}`", text::line(&request.method, 80));
+        Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, message, None))
     }
 }
 

@@ -12,5 +12,5 @@ mod loop_on_massgen;
 mod model;
 mod processes;
 mod properties;
-mod protocol;
+mod raw;
 mod set_up;

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use crate::lab::PROGRAM;
+use crate::lab::{Lab, PROGRAM};
 
 /// Runs `setup` with nothing but these programs in PATH; what it says on standard error.
 fn refused(programs: &[(&str, &str)]) -> String {
@@ -57,4 +57,15 @@ fn a_named_massgen_that_does_not_run_is_not_replaced() {
     let said = String::from_utf8(ended.stderr).expect("UTF-8");
     assert!(said.contains("`/no/such/massgen` is not an executable file") && said.contains("--massgen"), "{said}");
     assert_eq!(std::fs::read_dir(world.path()).expect("list").count(), 0, "nothing was set up");
+}
+
+#[tokio::test]
+async fn options_that_were_left_empty_count_as_not_given() {
+    let lab = Lab::fake();
+    let mut command = lab.command();
+    command
+        .env("MASSGEN_MCP_MASSGEN", "")
+        .env("MASSGEN_MCP_PROJECT", "${user_config.project}")
+        .env("MASSGEN_MCP_MAX_WAIT_S", " ");
+    lab.client_of(command).await.close().await;
 }

@@ -1,0 +1,190 @@
+//! The client's lines: rmcp's transport over standard input and output. It is ours because every request gets one answer:
+//! rmcp alone gives none to a line that it cannot read, and one to two requests of the same id; and because a client that is
+//! gone is to be told at once, while rmcp lets calls go on for five seconds. It knows nothing of tools.
+
+mod lines;
+mod message;
+
+use std::collections::{HashSet, VecDeque};
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+
+use rmcp::RoleServer;
+use rmcp::model::{
+    ClientJsonRpcMessage, ClientNotification, ErrorData, JsonRpcMessage, RequestId, ServerJsonRpcMessage,
+};
+use rmcp::transport::Transport;
+use rmcp::transport::async_rw::AsyncRwTransport;
+use tokio::io::{AsyncRead, AsyncWrite, Empty};
+use tokio_util::sync::CancellationToken;
+
+use self::lines::{Line, Lines};
+use self::message::Reading;
+
+/// The longest line that is read, in bytes; the largest question, all in escapes, is less than half of it.
+const MOST_LINE: usize = 16 << 20;
+
+/// The two ends of a client.
+pub(super) struct Wire<R, W: AsyncWrite> {
+    lines: Lines<R>,
+    /// rmcp's own transport, of which only the writing half has work.
+    writer: AsyncRwTransport<RoleServer, Empty, W>,
+    /// What is left of a batch.
+    batch: VecDeque<Vec<u8>>,
+    /// Requests that have no answer yet.
+    open: HashSet<RequestId>,
+    /// A refusal that is being written; here, because `receive` may be dropped in the middle of it.
+    refusing: Option<Pin<Box<dyn Future<Output = io::Result<()>> + Send>>>,
+    /// Told when the client is gone: its input has ended, or nobody reads our output.
+    gone: CancellationToken,
+}
+
+impl<R, W> Wire<R, W>
+where
+    R: AsyncRead + Send + Unpin,
+    W: AsyncWrite + Send + Unpin + 'static,
+{
+    pub(super) fn new(reader: R, writer: W, gone: CancellationToken) -> Wire<R, W> {
+        Wire {
+            lines: Lines::new(reader, MOST_LINE),
+            writer: AsyncRwTransport::new_server(tokio::io::empty(), writer),
+            batch: VecDeque::new(),
+            open: HashSet::new(),
+            refusing: None,
+            gone,
+        }
+    }
+
+    /// The next message for rmcp; `None` at the end. Cancel-safe.
+    async fn next(&mut self) -> io::Result<Option<ClientJsonRpcMessage>> {
+        loop {
+            if let Some(refusing) = &mut self.refusing {
+                refusing.await?;
+                self.refusing = None;
+            }
+            let reading = match self.batch.pop_front() {
+                Some(part) => message::read_part(&part),
+                None => match self.lines.next().await? {
+                    Some(Line::Whole(line)) => message::read(&line),
+                    Some(Line::TooLong) => message::too_long(MOST_LINE),
+                    None => return Ok(None),
+                },
+            };
+            if let Some(message) = self.take(reading) {
+                return Ok(Some(message));
+            }
+        }
+    }
+
+    fn take(&mut self, reading: Reading) -> Option<ClientJsonRpcMessage> {
+        match reading {
+            Reading::Message(message) => return self.let_in(*message),
+            Reading::Batch(parts) => self.batch.extend(parts),
+            Reading::NoRequest => {}
+            Reading::Refused(error, id) => self.refuse(error, id),
+        }
+        None
+    }
+
+    /// Requests, and the cancelling of one that is open. Nothing else a client says means anything to this server, and rmcp
+    /// breaks off a session that begins with it.
+    fn let_in(&mut self, message: ClientJsonRpcMessage) -> Option<ClientJsonRpcMessage> {
+        let wanted = match &message {
+            JsonRpcMessage::Request(request) => {
+                let new = self.open.insert(request.id.clone());
+                if !new {
+                    let error = ErrorData::invalid_request("a request with this id has no answer yet", None);
+                    self.refuse(error, Some(request.id.clone()));
+                }
+                new
+            }
+            // Nobody waits for that answer any more, and rmcp sends none.
+            JsonRpcMessage::Notification(told) => cancelled(&told.notification).is_some_and(|id| self.open.remove(id)),
+            JsonRpcMessage::Response(_) | JsonRpcMessage::Error(_) => false,
+        };
+        wanted.then_some(message)
+    }
+
+    fn refuse(&mut self, error: ErrorData, id: Option<RequestId>) {
+        tracing::warn!(?id, message = %error.message, "a line was refused");
+        self.refusing = Some(Box::pin(self.writer.send(ServerJsonRpcMessage::error(error, id))));
+    }
+}
+
+impl<R, W> Transport<RoleServer> for Wire<R, W>
+where
+    R: AsyncRead + Send + Unpin,
+    W: AsyncWrite + Send + Unpin + 'static,
+{
+    type Error = io::Error;
+
+    fn send(&mut self, message: ServerJsonRpcMessage) -> impl Future<Output = io::Result<()>> + Send + 'static {
+        if let Some(id) = answered(&message) {
+            self.open.remove(id);
+        }
+        let (sent, gone) = (self.writer.send(message), self.gone.clone());
+        async move { sent.await.inspect_err(|_| gone.cancel()) }
+    }
+
+    async fn receive(&mut self) -> Option<ClientJsonRpcMessage> {
+        let gone = self.gone.clone();
+        let received = tokio::select! {
+            next = self.next() => next.inspect_err(|error| tracing::warn!(%error, "the client cannot be talked to")),
+            () = gone.cancelled() => Ok(None),
+        };
+        let message = received.ok().flatten();
+        if message.is_none() {
+            gone.cancel();
+        }
+        message
+    }
+
+    async fn close(&mut self) -> io::Result<()> {
+        self.writer.close().await
+    }
+}
+
+fn cancelled(notification: &ClientNotification) -> Option<&RequestId> {
+    if let ClientNotification::CancelledNotification(cancelled) = notification {
+        cancelled.params.request_id.as_ref()
+    } else {
+        None
+    }
+}
+
+fn answered(message: &ServerJsonRpcMessage) -> Option<&RequestId> {
+    match message {
+        JsonRpcMessage::Response(response) => Some(&response.id),
+        JsonRpcMessage::Error(error) => error.id.as_ref(),
+        JsonRpcMessage::Request(_) | JsonRpcMessage::Notification(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_end_of_input_is_told_and_not_before() {
+        let gone = CancellationToken::new();
+        let request = &br#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#[..];
+        let mut wire = Wire::new(request, tokio::io::sink(), gone.clone());
+        assert!(wire.receive().await.is_some(), "a last line needs no line end");
+        assert!(!gone.is_cancelled());
+        assert!(wire.receive().await.is_none());
+        assert!(gone.is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn an_output_that_nobody_reads_is_told() {
+        let gone = CancellationToken::new();
+        let (ours, theirs) = tokio::io::duplex(64);
+        drop(theirs);
+        let mut wire = Wire::new(tokio::io::empty(), ours, gone.clone());
+        let error =
+            ErrorData::invalid_request("too long for a buffer of this size, and nobody is there to read it", None);
+        wire.send(ServerJsonRpcMessage::error(error, None)).await.expect_err("nobody reads");
+        assert!(gone.is_cancelled());
+    }
+}

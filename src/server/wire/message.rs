@@ -1,0 +1,170 @@
+//! What a line is: a message, several, something that wants no answer, or something that has to be refused, under its id where
+//! one can be read. Pure.
+
+use rmcp::model::{ClientJsonRpcMessage, ErrorData, RequestId};
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+/// What was read.
+#[derive(Debug)]
+pub(super) enum Reading {
+    Message(Box<ClientJsonRpcMessage>),
+    /// The messages of a batch, each still to be read. Only the protocol of 2025-03-26 has them.
+    Batch(Vec<Vec<u8>>),
+    /// Nothing, or a notification or response that nobody understands.
+    NoRequest,
+    Refused(ErrorData, Option<RequestId>),
+}
+
+/// Some clients on Windows begin with it.
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+
+/// Reads a line.
+pub(super) fn read(line: &[u8]) -> Reading {
+    let line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line).trim_ascii();
+    if line.is_empty() {
+        return Reading::NoRequest;
+    }
+    match serde_json::from_slice::<Vec<&RawValue>>(line) {
+        Ok(parts) if !parts.is_empty() => {
+            Reading::Batch(parts.into_iter().map(|part| part.get().as_bytes().to_vec()).collect())
+        }
+        Ok(_) | Err(_) => read_part(line),
+    }
+}
+
+/// Reads what is not a batch: a line, or a message of a batch.
+pub(super) fn read_part(text: &[u8]) -> Reading {
+    match serde_json::from_slice(text) {
+        Ok(message) => Reading::Message(Box::new(message)),
+        Err(error) => unreadable(text, &error),
+    }
+}
+
+/// The refusal of a line that was longer than allowed.
+pub(super) fn too_long(most: usize) -> Reading {
+    Reading::Refused(ErrorData::invalid_request(format!("a line of more than {most} bytes"), None), None)
+}
+
+/// JSON can be right and yet not be read: numbers that no double holds, half a surrogate pair, 200 levels. What is outside of
+/// the parameters is readable all the same.
+fn unreadable(text: &[u8], error: &serde_json::Error) -> Reading {
+    match Envelope::of(text) {
+        Some(envelope) if envelope.wants_no_answer() => Reading::NoRequest,
+        Some(envelope) => Reading::Refused(invalid(error), envelope.id()),
+        None if error.is_data() => Reading::Refused(invalid(error), None),
+        None => Reading::Refused(ErrorData::parse_error(format!("not JSON: {error}"), None), None),
+    }
+}
+
+fn invalid(error: &serde_json::Error) -> ErrorData {
+    ErrorData::invalid_request(format!("no JSON-RPC message that can be read: {error}"), None)
+}
+
+/// The outside of a message.
+#[derive(Deserialize)]
+struct Envelope {
+    #[serde(default, deserialize_with = "there")]
+    id: Option<Box<RawValue>>,
+    method: Option<IgnoredAny>,
+    result: Option<IgnoredAny>,
+    error: Option<IgnoredAny>,
+}
+
+impl Envelope {
+    fn of(text: &[u8]) -> Option<Envelope> {
+        // An array would be taken for the fields one after the other.
+        if text.starts_with(b"{") { serde_json::from_slice(text).ok() } else { None }
+    }
+
+    fn wants_no_answer(&self) -> bool {
+        match self.method {
+            Some(_) => self.id.is_none(),
+            None => self.result.is_some() || self.error.is_some(),
+        }
+    }
+
+    fn id(&self) -> Option<RequestId> {
+        serde_json::from_str(self.id.as_deref()?.get()).ok()
+    }
+}
+
+/// An id that is null is there, too.
+fn there<'de, D: Deserializer<'de>>(id: D) -> Result<Option<Box<RawValue>>, D::Error> {
+    Box::<RawValue>::deserialize(id).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a line comes to, in a word: its refusal's code and id, or what else it is.
+    fn word(line: &[u8]) -> String {
+        match read(line) {
+            Reading::Message(message) => match *message {
+                ClientJsonRpcMessage::Request(request) => format!("request {}", request.id),
+                ClientJsonRpcMessage::Notification(_) => "notification".to_owned(),
+                ClientJsonRpcMessage::Response(_) | ClientJsonRpcMessage::Error(_) => "response".to_owned(),
+            },
+            Reading::Batch(parts) => format!("batch of {}", parts.len()),
+            Reading::NoRequest => "nothing".to_owned(),
+            Reading::Refused(error, Some(id)) => format!("{} {id}", error.code.0),
+            Reading::Refused(error, None) => error.code.0.to_string(),
+        }
+    }
+
+    #[test]
+    fn every_line_is_something() {
+        let call = |arguments: &str| {
+            format!(
+                r#"{{"method":"tools/call","params":{{"name":"x","arguments":{arguments}}},"jsonrpc":"2.0","id":7}}"#
+            )
+        };
+        let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+        for (line, expected) in [
+            (call("{}").as_str(), "request 7"),
+            ("\u{feff}{\"jsonrpc\":\"2.0\",\"id\":\"a\",\"method\":\"ping\"}\r\n", "request a"),
+            (&call("{\"n\": 1e400}"), "-32600 7"),
+            (&call("{\"s\": \"\\ud83d\"}"), "-32600 7"),
+            (&call(&format!("{{\"deep\": {deep}}}")), "-32600 7"),
+            (&call("{\"n\": 01}"), "-32700"),
+            ("\r\n", "nothing"),
+            (" \t ", "nothing"),
+            ("no JSON", "-32700"),
+            ("{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"ping\"", "-32700"),
+            ("{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"ping\"} x", "-32700"),
+            ("5", "-32600"),
+            ("{}", "-32600"),
+            ("[]", "-32600"),
+            ("[1, {}]", "batch of 2"),
+            ("[1, ", "-32700"),
+            ("{\"id\":7,\"method\":\"ping\"}", "-32600 7"),
+            ("{\"jsonrpc\":\"2.0\",\"id\":7}", "-32600 7"),
+            ("{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":5}", "-32600 7"),
+            ("{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"ping\",\"result\":{}}", "-32600 7"),
+            ("{\"jsonrpc\":\"2.0\",\"id\":null,\"method\":\"ping\"}", "-32600"),
+            ("{\"jsonrpc\":\"2.0\",\"id\":1.5,\"method\":\"ping\"}", "-32600"),
+            ("{\"jsonrpc\":\"2.0\",\"id\":{},\"method\":\"ping\"}", "-32600"),
+            ("{\"jsonrpc\":\"2.0\",\"id\":1,\"id\":2,\"method\":\"ping\"}", "-32600"),
+            ("{\"method\":\"$/progress\",\"params\":{\"n\":1e400}}", "nothing"),
+            ("{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}", "notification"),
+            ("{\"id\":7,\"result\":{\"n\":1e400}}", "nothing"),
+            ("{\"jsonrpc\":\"2.0\",\"error\":{\"code\":-32700,\"message\":\"our own, given back\"}}", "response"),
+        ] {
+            assert_eq!(word(line.as_bytes()), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_refused_under_their_id() {
+        let line = b"{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"tools/call\",\"params\":{\"name\":\"\xff\xfe\"}}";
+        assert_eq!(word(line), "-32600 7");
+        assert_eq!(word(b"\xff\xfe\x00"), "-32700");
+    }
+
+    #[test]
+    fn a_batch_within_a_batch_is_no_message() {
+        assert!(matches!(read_part(br#"[7, "ping"]"#), Reading::Refused(_, None)));
+    }
+}

@@ -1,0 +1,103 @@
+//! A session by raw lines, for what no well-behaved client would send or see.
+
+use std::process::{ExitStatus, Stdio};
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+
+use crate::lab::{Lab, PATIENCE};
+
+/// A server and the ends of its pipes.
+pub(crate) struct Raw {
+    pub(crate) child: Child,
+    input: ChildStdin,
+    output: Lines<BufReader<ChildStdout>>,
+}
+
+impl Raw {
+    pub(crate) fn start(mut command: Command) -> Raw {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().expect("starts");
+        let (input, output) = (child.stdin.take().expect("stdin"), child.stdout.take().expect("stdout"));
+        Raw { child, input, output: BufReader::new(output).lines() }
+    }
+
+    /// A session of the first era.
+    pub(crate) async fn session(lab: &Lab) -> Raw {
+        let mut raw = Raw::start(lab.command());
+        raw.initialize("2025-11-25").await;
+        raw
+    }
+
+    /// Sends bytes as they are.
+    pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.input.write_all(bytes.as_ref()).await.expect("written");
+    }
+
+    pub(crate) async fn say(&mut self, message: &Value) {
+        self.send(format!("{message}\n")).await;
+    }
+
+    pub(crate) async fn hear(&mut self) -> Value {
+        let line = tokio::time::timeout(PATIENCE, self.output.next_line()).await.expect("in time").expect("read");
+        serde_json::from_str(&line.expect("a line")).expect("nothing but JSON on standard output")
+    }
+
+    /// Says hello in the words of a version, and gives the answer.
+    pub(crate) async fn initialize(&mut self, version: &str) -> Value {
+        self.initialize_with(version, json!({})).await
+    }
+
+    pub(crate) async fn initialize_with(&mut self, version: &str, capabilities: Value) -> Value {
+        let client = json!({"name": "raw", "version": "1"});
+        let params = json!({"protocolVersion": version, "capabilities": capabilities, "clientInfo": client});
+        self.say(&json!({"jsonrpc": "2.0", "id": "hello", "method": "initialize", "params": params})).await;
+        let answer = self.hear().await;
+        self.say(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"})).await;
+        answer
+    }
+
+    pub(crate) async fn call(&mut self, id: u32, tool: &str, arguments: Value) {
+        let params = json!({"name": tool, "arguments": arguments});
+        self.say(&json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params})).await;
+    }
+
+    /// Starts a run; its id.
+    pub(crate) async fn start_run(&mut self, arguments: Value) -> String {
+        self.call(1_000_000, "run_massgen", arguments).await;
+        let started = self.hear().await;
+        started["result"]["structuredContent"]["run_id"].as_str().unwrap_or_else(|| panic!("{started}")).to_owned()
+    }
+
+    /// The server lives: a request that follows is the next to be answered.
+    pub(crate) async fn lives(&mut self) {
+        self.say(&json!({"jsonrpc": "2.0", "id": "alive?", "method": "ping"})).await;
+        assert_eq!(self.hear().await["id"], "alive?");
+    }
+
+    /// Ends the input. The server must have nothing more to say, and end well.
+    pub(crate) async fn end(self) {
+        assert_eq!(self.rest().await, Vec::<Value>::new());
+    }
+
+    /// Ends the input; what the server still says before it ends.
+    pub(crate) async fn rest(self) -> Vec<Value> {
+        let Raw { mut child, input, output } = self;
+        drop(input);
+        let mut rest = String::new();
+        let mut output = output.into_inner();
+        tokio::time::timeout(PATIENCE, output.read_to_string(&mut rest)).await.expect("in time").expect("read");
+        assert!(ended(&mut child).await.success());
+        rest.lines().map(|line| serde_json::from_str(line).expect("nothing but JSON on standard output")).collect()
+    }
+
+    /// Reads no more, and tells the server so.
+    pub(crate) fn deafen(self) -> (Child, ChildStdin) {
+        (self.child, self.input)
+    }
+}
+
+pub(crate) async fn ended(child: &mut Child) -> ExitStatus {
+    tokio::time::timeout(PATIENCE, child.wait()).await.expect("the server ends").expect("status")
+}
