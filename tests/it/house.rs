@@ -118,6 +118,31 @@ fn no_file_names_a_machine() {
     }
 }
 
+/// The names after `start` in a text, each as far as a name goes.
+fn names_after<'a>(text: &'a str, start: &'a str) -> impl Iterator<Item = &'a str> {
+    text.split(start)
+        .skip(1)
+        .map(|rest| rest.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).next().unwrap_or_default())
+}
+
+#[test]
+fn the_table_of_faults_names_the_tests_there_are() {
+    let table = std::fs::read_to_string(root().join("tests/FAULTS.md")).expect("table");
+    let code: String = ["src", "tests"]
+        .iter()
+        .flat_map(|folder| sources(&root().join(folder)))
+        .map(|path| std::fs::read_to_string(path).expect("source"))
+        .collect();
+    let is_fault =
+        |name: &&str| name.starts_with('f') && name.get(1..3).is_some_and(|number| number.parse::<u8>().is_ok());
+    let tests: std::collections::BTreeSet<&str> = names_after(&code, "fn ").filter(is_fault).collect();
+    let listed: std::collections::BTreeSet<&str> = names_after(&table, "`").filter(is_fault).collect();
+    assert_eq!(tests, listed);
+    for number in (1..=33).chain(41..=47).chain([50]) {
+        assert!(table.contains(&format!("| F{number} ")), "F{number} has no row");
+    }
+}
+
 #[test]
 fn links_between_documents_lead_somewhere() {
     for document in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"] {
