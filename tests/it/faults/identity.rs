@@ -30,7 +30,8 @@ impl Drop for Stranger {
     }
 }
 
-/// Turns a finished run back into one that seems to go on, with this process as MassGen's.
+/// Turns a finished run back into one that seems to go on, with this process as MassGen's. Its supervisor must be gone, and
+/// not only its record written: until then it holds the lock.
 fn rewind(lab: &Lab, id: &str, leader: &Value) {
     let mut record = lab.record(id);
     record["state"] = json!("running");
@@ -53,10 +54,10 @@ async fn a_stranger_survives(leader: impl Fn(u32) -> Value) {
     let client = lab.client().await;
     let id = client.start(fake("announce\nfinal agent_a done")).await;
     client.end(&id).await;
+    lab.only_servers_are_left().await;
     let mut stranger = Stranger::start();
     rewind(&lab, &id, &leader(stranger.0.id()));
-    let seen = client.call("check_status", json!({"run_id": id})).await;
-    assert_eq!(seen["runs"][0]["state"], "lost", "{seen}");
+    client.until(&id, |run| run["state"] == "lost").await;
     let killed = client.call("kill_run", json!({"run_id": id})).await;
     assert_eq!(killed["receipts"][0]["state"], "lost", "{killed}");
     assert!(stranger.lives(), "a stranger was signalled");
@@ -79,6 +80,7 @@ async fn f21_the_same_process_is_known_again_and_ended() {
     let client = lab.client().await;
     let id = client.start(fake("announce\nfinal agent_a done")).await;
     client.end(&id).await;
+    lab.only_servers_are_left().await;
     let mut massgen = Stranger::start();
     let pid = massgen.0.id();
     rewind(&lab, &id, &json!({"pid": pid, "start_ticks": start_ticks(pid), "boot_id": boot_id()}));

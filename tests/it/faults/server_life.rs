@@ -131,6 +131,7 @@ async fn f18_a_record_of_a_newer_version_is_shown_and_never_written_back() {
     let client = lab.client().await;
     let id = client.start(fake("announce\nfinal agent_a done")).await;
     client.end(&id).await;
+    lab.only_servers_are_left().await;
     let path = lab.run_folder(&id).join("run.json");
     for (state, shown) in [("hibernating", "hibernating"), ("running", "lost")] {
         let leader = json!({"pid": 1, "start_ticks": 1, "boot_id": "another"});
@@ -139,8 +140,7 @@ async fn f18_a_record_of_a_newer_version_is_shown_and_never_written_back() {
             json!({"version": 9, "seq": 7, "state": state, "leader": leader, "started": started, "dreams": [1]})
                 .to_string();
         std::fs::write(&path, &newer).expect("written");
-        let seen = client.call("check_status", json!({"run_id": id})).await;
-        assert_eq!(seen["runs"][0]["state"], shown, "{seen}");
+        client.until(&id, |run| run["state"] == shown).await;
         assert_eq!(std::fs::read_to_string(&path).expect("record"), newer, "not written back");
     }
     client.close().await;
@@ -152,6 +152,7 @@ async fn f19_five_hundred_finished_runs_do_not_hide_the_latest() {
     let client = lab.client().await;
     let id = client.start(fake("announce\nfinal agent_a done")).await;
     client.end(&id).await;
+    lab.only_servers_are_left().await;
     let (spec, run) = (read(&lab, &id, "spec.json"), read(&lab, &id, "run.json"));
     for number in 0..500 {
         let name = format!("mg-{number:08}");
