@@ -9,8 +9,8 @@ use serde::Serialize;
 use crate::massgen::outcome::signal_name;
 use crate::massgen::text;
 use crate::run::{
-    AgentDigest, AgentState, AnswerSource, ConfigChoice, Context, Ending, Exit, Force, Mode, Moment, Outcome, Problem,
-    RunRecord, RunState, StopCause,
+    AgentDigest, AgentState, ConfigChoice, Context, Ending, Exit, Force, Mode, Moment, Outcome, Problem, RunRecord,
+    RunState, StopCause,
 };
 
 /// The longest agent id, label or phase in a brief status, in bytes.
@@ -180,7 +180,7 @@ pub fn run(record: &RunRecord, folder: &std::path::Path, detail: Detail, now: &M
         tokens: digest.and_then(|digest| digest.tokens),
         winner: answer.map(|answer| word(&answer.agent)),
         answer_chars: answer.map(|answer| answer.chars),
-        partial: answer.filter(|answer| answer.source == AnswerSource::Partial).map(|_| true),
+        partial: answer.filter(|answer| record.state.makes_partial(answer.source)).map(|_| true),
         exit: ending.and_then(|ending| exit(ending.exit)),
         reason: stop_reason(&record.state),
         problem: ending.and_then(|ending| ending_problem(ending, detail)),
@@ -223,7 +223,7 @@ fn readable(ending: Option<&Ending>) -> String {
     match ending {
         None => "the stop is still under way; call kill_run or check_status again".to_owned(),
         Some(ending) => match &ending.answer {
-            Some(answer) if answer.source == AnswerSource::Final => {
+            Some(answer) if ending.outcome == Outcome::Succeeded => {
                 format!("the final answer, {} characters", answer.chars)
             }
             Some(answer) => format!("the best answer so far, {} characters", answer.chars),

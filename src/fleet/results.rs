@@ -14,7 +14,7 @@ use crate::massgen::layout::Layout;
 use crate::massgen::pages::{self, Page};
 use crate::massgen::reasons;
 use crate::registry::{STDERR, STDOUT, older};
-use crate::run::{AnswerSource, RunId, RunRecord};
+use crate::run::{RunId, RunRecord};
 
 /// The most files that a listing names.
 const MOST_FILES: usize = 1_000;
@@ -55,7 +55,7 @@ pub struct Reading {
     pub winner: Option<String>,
     /// Its label, where it has one.
     pub label: Option<String>,
-    /// Whether it is an answer that was not presented as final.
+    /// Whether it is less than the final answer of a run that succeeded.
     pub partial: bool,
 }
 
@@ -187,7 +187,7 @@ impl Shelf {
         let path = source.path.clone();
         let unreadable = |error| ReadError::Unreadable { path: path.clone().unwrap_or_default(), source: error };
         let page = pages::page(source.text, offset, limit).map_err(unreadable)?;
-        let partial = answer.as_ref().is_some_and(|answer| answer.source == AnswerSource::Partial);
+        let partial = answer.as_ref().is_some_and(|answer| self.run.state.makes_partial(answer.source));
         let label = answer.as_ref().and_then(|answer| answer.label.clone());
         Ok(Reading { page, path, winner: answer.map(|answer| answer.agent), label, partial })
     }

@@ -154,10 +154,19 @@ pub struct AnswerFact {
     pub source: AnswerSource,
 }
 
+impl RunState {
+    /// Whether such an answer of this run is less than a run that went well gives. What MassGen writes as final while it is
+    /// being stopped is the answer that led, and nobody presented it; so a final answer is whole only of a run that succeeded.
+    pub fn makes_partial(&self, source: AnswerSource) -> bool {
+        let went_well = self.ended().is_none_or(|ending| ending.outcome == Outcome::Succeeded);
+        source == AnswerSource::Partial || !went_well
+    }
+}
+
 /// Why an answer is the one that is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AnswerSource {
-    /// MassGen presented it as final.
+    /// MassGen wrote it as final.
     Final,
     /// The run ended before a presentation; this one led by votes, or was the newest.
     Partial,

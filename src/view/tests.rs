@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::massgen::status;
-use crate::run::{AnswerFact, Digest, ProcessMark, RunSpec};
+use crate::run::{AnswerFact, AnswerSource, Digest, ProcessMark, RunSpec};
 
 fn spec() -> RunSpec {
     RunSpec {
