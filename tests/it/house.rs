@@ -11,12 +11,12 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("massgen", &["run"]),
     ("registry", &["crash", "run"]),
     ("rehearsal", &[]),
-    ("supervisor", &["clock", "crash", "massgen", "registry", "rehearsal", "run", "watch"]),
-    ("fleet", &["crash", "massgen", "registry", "run", "supervisor", "watch"]),
-    ("view", &["massgen", "run"]),
     ("settings", &[]),
+    ("supervisor", &["clock", "crash", "massgen", "registry", "rehearsal", "run", "watch"]),
+    ("fleet", &["crash", "massgen", "registry", "run", "settings", "supervisor", "watch"]),
+    ("view", &["massgen", "run"]),
     ("server", &["clock", "fleet", "massgen", "registry", "rehearsal", "run", "settings", "view"]),
-    ("commands", &["massgen", "settings"]),
+    ("commands", &["fleet", "massgen", "settings"]),
 ];
 
 fn root() -> &'static Path {
