@@ -158,6 +158,22 @@ fn links_between_documents_lead_somewhere() {
 }
 
 #[test]
+fn settings_are_listed_in_the_readme_as_they_are_in_the_code() {
+    let path = root().join("README.md");
+    let text = std::fs::read_to_string(&path).expect("README");
+    let (before, rest) = text.split_once("<!-- settings: ").expect("the beginning of the table");
+    let (note, rest) = rest.split_once('\n').expect("a line");
+    let (table, after) = rest.split_once("<!-- settings end -->").expect("the end of the table");
+    let wanted = massgen_mcp::settings::markdown();
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        let whole = format!("{before}<!-- settings: {note}\n{wanted}<!-- settings end -->{after}");
+        std::fs::write(&path, whole).expect("written");
+    } else {
+        assert_eq!(table, wanted, "UPDATE_GOLDEN=1 rewrites it");
+    }
+}
+
+#[test]
 fn the_manifest_lists_the_tools_there_are() {
     let read = |path: &str| std::fs::read_to_string(root().join(path)).expect("file");
     let manifest: serde_json::Value = serde_json::from_str(&read("mcp-manifest.json")).expect("JSON");
