@@ -242,7 +242,7 @@ mod tests {
 
     #[test]
     fn the_first_rule_that_holds_is_the_reason() {
-        let keep = Retention { keep_for: Some(Duration::from_secs(86_400)), keep_runs: Some(2), keep_bytes: Some(1) };
+        let keep = Retention { keep_for: Some(Duration::from_secs(86_400)), keep_runs: Some(2), keep_bytes: Some(0) };
         let whys: Vec<_> = planned(&[run(1, 0, 1), run(2, 0, 1), run(3, 0, 0), run(4, 9, 0)], keep);
         assert_eq!(whys.into_iter().map(|(_, why)| why).collect::<Vec<_>>(), [Why::Age, Why::Count, Why::Size]);
     }

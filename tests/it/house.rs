@@ -95,7 +95,11 @@ fn texts(folder: &Path) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).expect("folder").flatten() {
         let (path, name) = (entry.path(), entry.file_name());
-        if path.is_dir() && !matches!(name.to_str(), Some("target" | ".git")) {
+        // Of a worktree, `.git` is a file that names the place of the repository.
+        if matches!(name.to_str(), Some("target" | ".git")) {
+            continue;
+        }
+        if path.is_dir() {
             found.extend(texts(&path));
         } else if let Ok(text) = std::fs::read_to_string(&path) {
             found.push((path, text));
