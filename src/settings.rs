@@ -223,10 +223,15 @@ impl FileChoice {
         };
         match std::fs::read_to_string(&path) {
             Ok(text) => Ok(Some((path, text))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !must_be => Ok(None),
+            Err(error) if is_missing(&error) && !must_be => Ok(None),
             Err(source) => Err(SettingsError::Unreadable { path, source }),
         }
     }
+}
+
+/// A user without a home folder may have a file, such as `/dev/null`, in its place.
+fn is_missing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 impl Settings {
@@ -420,7 +425,9 @@ mod tests {
         let missing = PathBuf::from("/no/such/massgen-mcp.toml");
         let named = Flags { file: FileChoice::Named(missing.clone()), ..flags(&[]) }.check().expect_err("missing");
         assert_eq!(named.to_string(), "cannot read the settings file `/no/such/massgen-mcp.toml`");
-        Flags { file: FileChoice::Usual(missing), ..flags(&[]) }.check().expect("good");
+        for usual in [missing, "/dev/null/massgen-mcp.toml".into()] {
+            Flags { file: FileChoice::Usual(usual), ..flags(&[]) }.check().expect("good");
+        }
     }
 
     #[test]
