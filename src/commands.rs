@@ -1,6 +1,8 @@
 //! What people see in a terminal: the only room that prints for them. It decides nothing about runs.
 
 mod demo;
+mod prune;
+mod settings;
 
 use std::fmt::Display;
 use std::io::Write;
@@ -11,6 +13,9 @@ use crate::massgen::program::{self, Places, ProgramError};
 use crate::massgen::setup::{self, SetupError};
 use crate::massgen::text;
 use crate::settings::Settings;
+
+pub use prune::{Prune, prune};
+pub use settings::settings;
 
 /// `massgen-mcp setup`: finds a MassGen, or puts one into the state folder, and says which.
 pub async fn setup(settings: &Settings) -> ExitCode {

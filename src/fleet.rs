@@ -5,6 +5,7 @@
 
 mod cursor;
 mod launcher;
+pub mod prune;
 pub mod results;
 mod wait;
 

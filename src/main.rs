@@ -33,6 +33,10 @@ enum Command {
     Setup,
     /// Show the whole job, offline and for nothing: real MassGen against a scripted model.
     Demo,
+    /// Show every setting as it is in effect, and who gave it.
+    Settings,
+    /// Remove ended runs by the settings (keep_days, keep_runs, keep_gb).
+    Prune(commands::Prune),
     /// Own one run to its end (started by the server).
     #[command(hide = true)]
     Supervise {
@@ -81,6 +85,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Serve => runtime.block_on(serve(settings, me)).map(|()| ExitCode::SUCCESS),
         Command::Setup => Ok(runtime.block_on(commands::setup(&settings))),
         Command::Demo => Ok(runtime.block_on(commands::demo(&settings, me))),
+        Command::Settings => Ok(commands::settings(&settings)),
+        Command::Prune(how) => runtime.block_on(prune(&settings, me, how)),
         Command::Supervise { .. } | Command::Exec { .. } => Ok(ExitCode::FAILURE),
     };
     // A read of standard input may still be pending, and must not hold the end of the process.
@@ -91,6 +97,11 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 async fn serve(settings: Settings, me: &Path) -> anyhow::Result<()> {
     let state = StateFolder::open(&settings.home)?;
     Ok(server::serve(Fleet::new(state, me), settings).await?)
+}
+
+async fn prune(settings: &Settings, me: &Path, how: commands::Prune) -> anyhow::Result<ExitCode> {
+    let state = StateFolder::open(&settings.home)?;
+    Ok(commands::prune(&Fleet::new(state, me), settings.retention, how).await)
 }
 
 fn runtime() -> anyhow::Result<Runtime> {

@@ -1,8 +1,9 @@
-//! Run folders on disk: create, load, list; the only room that writes run records.
+//! Run folders on disk: create, load, list, remove; the only room that writes run records.
 //! It knows formats, whole-file writes and locks; it never starts, signals or judges a process.
 
 mod format;
 mod lock;
+mod remove;
 mod whole;
 
 use std::io;
@@ -12,6 +13,7 @@ use crate::crash;
 use crate::run::{BadRunId, RunId, RunRecord, RunSpec, RunState, StopAsk};
 
 pub use lock::RunLock;
+pub use remove::{Leftover, PruneTurn, Removal};
 pub use whole::{Durability, write_whole};
 
 /// The end of MassGen's standard output, in a run's folder.
@@ -118,7 +120,7 @@ impl StateFolder {
     /// Puts a run on disk: its folder appears whole, with its spec synced and its lock held by the returned handle, or not
     /// at all. A crash before the rename leaves a folder whose name begins with a dot, which no listing shows.
     pub fn create(&self, spec: &RunSpec) -> Result<(RunFolder, RunLock), RegistryError> {
-        let draft = RunFolder { path: self.runs().join(format!(".new-{}", spec.id)) };
+        let draft = RunFolder { path: self.runs().join(format!("{}{}", remove::DRAFT, spec.id)) };
         let folder = self.folder(&spec.id);
         let named = draft.furnish(spec).and_then(|lock| {
             std::fs::rename(&draft.path, &folder.path).map_err(RegistryError::io("name", &folder.path))?;

@@ -22,7 +22,7 @@ use self::refusal::Refusal;
 use self::wire::Wire;
 use crate::fleet::Fleet;
 use crate::massgen::text;
-use crate::settings::Settings;
+use crate::settings::{Retention, Settings};
 
 /// What a client may show its model once, before any tool is used.
 const INSTRUCTIONS: &str = "\
@@ -50,6 +50,9 @@ pub enum ServerError {
 /// Serves one client on standard input and output until its input ends. Runs go on.
 pub async fn serve(fleet: Fleet, settings: Settings) -> Result<(), ServerError> {
     let closing = CancellationToken::new();
+    if !settings.read_only {
+        tokio::spawn(prune(fleet.clone(), settings.retention));
+    }
     let server = Server { desk: Desk::new(fleet, settings, closing.clone()), tools: tools::all() };
     let (reader, writer) = rmcp::transport::io::stdio_pipes();
     let session = server.serve(Wire::new(reader, writer, closing)).await;
@@ -57,6 +60,21 @@ pub async fn serve(fleet: Fleet, settings: Settings) -> Result<(), ServerError> 
     let why = session.waiting().await.map_err(ServerError::BrokenOff)?;
     tracing::debug!(?why, "the session is over");
     Ok(())
+}
+
+/// Forgets old runs in the background; no call waits for it, and a server that ends meanwhile leaves the rest to the next.
+async fn prune(fleet: Fleet, keep: Retention) {
+    match fleet.prune_when_due(keep).await {
+        Ok(None) => {}
+        Ok(Some(pruned)) => {
+            let (gone, freed) = (pruned.gone.len(), pruned.freed);
+            tracing::info!(gone, leftovers = pruned.leftovers, freed, kept = pruned.kept, "runs were pruned");
+            for (name, why) in pruned.complaints() {
+                tracing::warn!(name, why, "could not be pruned");
+            }
+        }
+        Err(error) => tracing::warn!(error = text::chain(&error), "runs could not be pruned"),
+    }
 }
 
 #[derive(Clone)]

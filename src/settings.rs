@@ -1,42 +1,43 @@
-//! What the operator set: read once at the start, checked once, never changed by an agent.
+//! What the operator set: flags, then variables, then the file, then defaults. Read once at the start, checked once, never
+//! changed by an agent. It enforces nothing.
 
-use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
+mod file;
+mod flags;
+mod reader;
+mod table;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use etcetera::BaseStrategy;
 
-/// How long a run may take where the agent does not say.
+use self::flags::FileChoice;
+use self::reader::{Kind, Reader};
+
+pub use self::flags::Flags;
+pub use self::reader::{Effective, Source};
+pub use self::table::{Setting, TABLE, markdown};
+
+/// How long a run may take where neither the agent nor the operator says.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(1800);
-/// The longest an agent may ask for.
+/// The longest an agent may ask for unless the operator sets another.
 pub const MOST_TIMEOUT: Duration = Duration::from_secs(7200);
 /// The longest that a call may wait for a change unless the operator raises it: clients give up a call after 60 s.
 pub const MOST_WAIT: Duration = Duration::from_secs(50);
 /// The longest that the operator may raise it to: one widespread client moves a call to the background after 120 s.
 pub const HIGHEST_MOST_WAIT: Duration = Duration::from_secs(110);
-
-/// The flags that every command knows. Each has an environment variable beside it, which counts where the flag is absent.
-#[derive(Debug, Clone, Default, clap::Args)]
-pub struct Flags {
-    /// The state folder, with all runs [env: MASSGEN_MCP_HOME; default: $XDG_STATE_HOME/massgen-mcp or
-    /// ~/.local/state/massgen-mcp].
-    #[arg(long, global = true, value_name = "FOLDER")]
-    home: Option<PathBuf>,
-    /// The MassGen program [env: MASSGEN_MCP_MASSGEN; default: the project's .venv/bin/massgen, PATH, the one from
-    /// `massgen-mcp setup`].
-    #[arg(long, global = true, value_name = "FILE")]
-    massgen: Option<PathBuf>,
-    /// The project folder, from which relative paths are meant [env: MASSGEN_MCP_PROJECT; default: the working folder].
-    #[arg(long, global = true, value_name = "FOLDER")]
-    project: Option<PathBuf>,
-    /// The longest that a call may wait for a change, in seconds, at most 110 [env: MASSGEN_MCP_MAX_WAIT_S; default: 50].
-    #[arg(long, global = true, value_name = "SECONDS")]
-    max_wait_s: Option<u64>,
-}
+/// The longest that the operator may let a run take, in seconds: a day.
+const HIGHEST_TIMEOUT_S: u32 = 86_400;
+/// The most tokens that a limit can be.
+const HIGHEST_TOKENS: u64 = 1_000_000_000_000;
 
 /// Checked settings.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// The settings file that was read.
+    pub file: Option<PathBuf>,
     /// The state folder, absolute.
     pub home: PathBuf,
     /// The MassGen program that was named.
@@ -47,6 +48,105 @@ pub struct Settings {
     pub user_home: Option<PathBuf>,
     /// The longest that a call may wait.
     pub most_wait: Duration,
+    /// Whether only the tools that look are to be had.
+    pub read_only: bool,
+    /// Of time and number.
+    pub limits: Limits,
+    /// Of money and tokens.
+    pub spending: Spending,
+    /// Which files configs may come from, and which may bring in commands.
+    pub trust: Trust,
+    /// More environment variables that reach MassGen: names, or beginnings of names with a star at the end.
+    pub pass_env: Vec<String>,
+    /// A .env file with keys for MassGen, links resolved.
+    pub env_file: Option<PathBuf>,
+    /// Which ended runs are kept.
+    pub retention: Retention,
+    effective: Vec<Effective>,
+}
+
+/// Limits of time and number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// How long a run may take where the agent does not say; at most `max_timeout`.
+    pub timeout: Duration,
+    /// The longest that an agent may ask for; at most a day.
+    pub max_timeout: Duration,
+    /// Runs at once of all servers of the state folder, nested ones not counted; 1 to 1000.
+    pub max_runs: u32,
+    /// Runs that wait for a free place; 0 to 10000.
+    pub max_queue: u32,
+    /// How deep runs may be nested: with 0, a run starts none.
+    pub max_depth: u32,
+    /// Live runs below one that is not nested; 0 to 1000.
+    pub max_tree_runs: u32,
+    /// Starts in a minute of all servers of the state folder; 1 to 10000.
+    pub starts_per_minute: u32,
+}
+
+/// Limits of money (USD, above 0, finite) and tokens; `None` is no limit.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Spending {
+    /// The most that a run and all below it may spend, and the default where the agent asks for none.
+    pub budget_usd: Option<f64>,
+    /// The same in tokens.
+    pub max_tokens: Option<u64>,
+    /// The most that all runs that one server starts may spend.
+    pub server_budget_usd: Option<f64>,
+    /// The most that all runs of the state folder may spend in a day (UTC).
+    pub day_budget_usd: Option<f64>,
+    /// What a run comes to whose cost MassGen does not know.
+    pub unknown_cost: UnknownCost,
+    /// What models cost, for estimates.
+    pub prices: Prices,
+}
+
+/// What a run comes to whose cost MassGen does not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum UnknownCost {
+    /// It goes on, with a warning.
+    #[default]
+    Warn,
+    /// It may not.
+    Deny,
+    /// Its cost is estimated from its tokens, by [`Prices`].
+    Estimate,
+}
+
+/// What models cost, by their names.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Prices(BTreeMap<String, Price>);
+
+/// What a model costs, in USD per million tokens; finite, 0 or more.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Price {
+    /// Tokens that it is given.
+    pub input: f64,
+    /// Tokens that it makes.
+    pub output: f64,
+}
+
+/// Where configs and question files may come from, and which configs may bring in commands. All paths are absolute, with links
+/// resolved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trust {
+    /// More folders that configs and question files may come from.
+    pub read_folders: Vec<PathBuf>,
+    /// Files and folders whose configs may bring in commands, besides MassGen's examples and `~/.config/massgen`.
+    pub trusted_configs: Vec<PathBuf>,
+    /// Whether any config may, and overrides too.
+    pub allow_commands: bool,
+}
+
+/// Which ended runs are kept; `None` is no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Retention {
+    /// For how long after its end.
+    pub keep_for: Option<Duration>,
+    /// How many, the latest.
+    pub keep_runs: Option<usize>,
+    /// How much disk space the latest may take, in bytes.
+    pub keep_bytes: Option<u64>,
 }
 
 /// A setting that cannot be.
@@ -55,65 +155,184 @@ pub enum SettingsError {
     /// No home folder, and no state folder named.
     #[error("there is no home folder to keep state in: set --home or MASSGEN_MCP_HOME")]
     NoHome(#[source] etcetera::HomeDirError),
-    /// The project is not a folder.
-    #[error("--project or MASSGEN_MCP_PROJECT: `{}` is not a folder", .0.display())]
-    Project(PathBuf),
-    /// The wait is too long.
-    #[error("--max-wait-s or MASSGEN_MCP_MAX_WAIT_S is not a number of seconds up to 110, which is what clients wait")]
-    Wait,
     /// The working folder is gone.
     #[error("the working folder cannot be used")]
-    WorkingFolder(#[source] std::io::Error),
-}
-
-/// A variable of ours. Clients hand on what a person left empty as an empty variable, or as the name of the placeholder; either
-/// counts as not given.
-fn variable(name: &str) -> Option<OsString> {
-    std::env::var_os(name).filter(|value| is_given(value))
-}
-
-fn is_given(value: &OsStr) -> bool {
-    let text = value.to_string_lossy();
-    !text.trim().is_empty() && !text.contains("${")
+    WorkingFolder(#[source] io::Error),
+    /// The settings file is not there or cannot be read.
+    #[error("cannot read the settings file `{}`", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The settings file is not TOML.
+    #[error("`{}`, line {line}: this is not TOML", path.display())]
+    NotToml {
+        /// The file.
+        path: PathBuf,
+        /// Where, from 1.
+        line: usize,
+        /// What is wrong.
+        source: Box<toml::de::Error>,
+    },
+    /// The settings file has a key that means nothing.
+    #[error("`{}`, line {line}: there is no setting `{key}`", path.display())]
+    UnknownKey {
+        /// The file.
+        path: PathBuf,
+        /// Where, from 1.
+        line: usize,
+        /// The key.
+        key: String,
+    },
+    /// A value that the setting cannot have.
+    #[error("{place}: `{value}` is not {wanted}")]
+    Value {
+        /// Flag and variable, or file, line and key.
+        place: String,
+        /// What was given.
+        value: String,
+        /// What it should be.
+        wanted: String,
+    },
 }
 
 impl Flags {
-    /// Takes from the environment what no flag gives.
-    #[must_use]
-    pub fn or_environment(self) -> Flags {
-        let path = |name| variable(name).map(PathBuf::from);
-        Flags {
-            home: self.home.or_else(|| path("MASSGEN_MCP_HOME")),
-            massgen: self.massgen.or_else(|| path("MASSGEN_MCP_MASSGEN")),
-            project: self.project.or_else(|| path("MASSGEN_MCP_PROJECT")),
-            // What is no number is more than any number, and refused as that.
-            max_wait_s: self.max_wait_s.or_else(|| {
-                variable("MASSGEN_MCP_MAX_WAIT_S")
-                    .map(|value| value.to_string_lossy().trim().parse().unwrap_or(u64::MAX))
-            }),
+    /// Reads the settings file, if there is one, checks all that was given and fills in the defaults.
+    pub fn check(self) -> Result<Settings, SettingsError> {
+        let working = std::env::current_dir().map_err(SettingsError::WorkingFolder)?;
+        let user_home = etcetera::home_dir().ok();
+        let file = self.file.read(&working, user_home.as_deref())?;
+        let mut given = match &file {
+            Some((path, text)) => file::read(path, text)?,
+            None => BTreeMap::new(),
+        };
+        given.extend(self.given);
+        Settings::read(Reader::new(given, working, user_home.clone()), file.map(|(path, _)| path), user_home)
+    }
+}
+
+impl FileChoice {
+    /// The file's absolute path and its text. Only a usual file may be missing.
+    fn read(self, working: &Path, user_home: Option<&Path>) -> Result<Option<(PathBuf, String)>, SettingsError> {
+        let (path, must_be) = match self {
+            FileChoice::Absent => return Ok(None),
+            FileChoice::Named(path) => (working.join(reader::at_home(&path, user_home)), true),
+            FileChoice::Usual(path) => (path, false),
+        };
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Ok(Some((path, text))),
+            Err(error) if is_missing(&error) && !must_be => Ok(None),
+            Err(source) => Err(SettingsError::Unreadable { path, source }),
         }
     }
+}
 
-    /// Checks what was given and fills in the defaults.
-    pub fn check(self) -> Result<Settings, SettingsError> {
-        let absolute = |path: PathBuf| std::path::absolute(path).map_err(SettingsError::WorkingFolder);
-        let home = match self.home {
-            Some(home) => home,
-            None => default_home()?,
-        };
-        let project = absolute(self.project.unwrap_or_else(|| PathBuf::from(".")))?;
-        let project =
-            project.canonicalize().ok().filter(|path| path.is_dir()).ok_or(SettingsError::Project(project))?;
-        let most_wait = self.max_wait_s.map_or(MOST_WAIT, Duration::from_secs);
-        if most_wait > HIGHEST_MOST_WAIT {
-            return Err(SettingsError::Wait);
-        }
+/// A user without a home folder may have a file, such as `/dev/null`, in its place.
+fn is_missing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+impl Settings {
+    /// Every setting with its value and who gave it, in the order of [`TABLE`].
+    pub fn effective(&self) -> &[Effective] {
+        &self.effective
+    }
+
+    fn read(mut from: Reader, file: Option<PathBuf>, user_home: Option<PathBuf>) -> Result<Settings, SettingsError> {
+        let home = from.path("home", Kind::Any)?.map_or_else(default_home, Ok)?;
+        from.turned_out("home", home.display());
+        let massgen = from.path("massgen", Kind::Any)?;
+        let project = from.path("project", Kind::Folder)?.map_or_else(working_folder, Ok)?;
+        from.turned_out("project", project.display());
+        let most_wait = from.whole("max_wait_s", 0, HIGHEST_MOST_WAIT.as_secs() as u32)?;
         Ok(Settings {
-            home: absolute(home)?,
-            massgen: self.massgen.map(absolute).transpose()?,
+            file,
+            home,
+            massgen,
             project,
-            user_home: etcetera::home_dir().ok(),
-            most_wait,
+            user_home,
+            most_wait: Duration::from_secs(most_wait.into()),
+            read_only: from.switch("read_only")?,
+            limits: Limits::read(&mut from)?,
+            spending: Spending::read(&mut from)?,
+            trust: Trust::read(&mut from)?,
+            pass_env: from.names("pass_env")?,
+            env_file: from.path("env_file", Kind::File)?,
+            retention: Retention::read(&mut from)?,
+            effective: from.into_effective(),
+        })
+    }
+}
+
+impl Limits {
+    fn read(from: &mut Reader) -> Result<Limits, SettingsError> {
+        let (timeout, max_timeout) = timeouts(from)?;
+        Ok(Limits {
+            timeout: Duration::from_secs(timeout.into()),
+            max_timeout: Duration::from_secs(max_timeout.into()),
+            max_runs: from.whole("max_runs", 1, 1000)?,
+            max_queue: from.whole("max_queue", 0, 10_000)?,
+            max_depth: from.whole("max_depth", 0, 16)?,
+            max_tree_runs: from.whole("max_tree_runs", 0, 1000)?,
+            starts_per_minute: from.whole("starts_per_minute", 1, 10_000)?,
+        })
+    }
+}
+
+/// An operator who only lowers the most lowers the default as well.
+fn timeouts(from: &mut Reader) -> Result<(u32, u32), SettingsError> {
+    let timeout = from.whole("timeout_s", 1, HIGHEST_TIMEOUT_S)?;
+    let max = from.whole("max_timeout_s", 1, HIGHEST_TIMEOUT_S)?;
+    if timeout > max && !from.is_default("timeout_s") {
+        return Err(from.refuse("timeout_s", format!("at most max_timeout_s, which is {max}")));
+    }
+    let timeout = timeout.min(max);
+    from.turned_out("timeout_s", timeout);
+    Ok((timeout, max))
+}
+
+impl Spending {
+    fn read(from: &mut Reader) -> Result<Spending, SettingsError> {
+        let words = [("warn", UnknownCost::Warn), ("deny", UnknownCost::Deny), ("estimate", UnknownCost::Estimate)];
+        Ok(Spending {
+            budget_usd: from.amount("budget_usd", "USD")?,
+            max_tokens: from.count("max_tokens", HIGHEST_TOKENS)?,
+            server_budget_usd: from.amount("server_budget_usd", "USD")?,
+            day_budget_usd: from.amount("day_budget_usd", "USD")?,
+            unknown_cost: from.word("unknown_cost", &words)?,
+            prices: from.prices("prices"),
+        })
+    }
+}
+
+impl Prices {
+    /// What a model costs, where the operator said.
+    pub fn of(&self, model: &str) -> Option<Price> {
+        self.0.get(model).copied()
+    }
+}
+
+impl Trust {
+    fn read(from: &mut Reader) -> Result<Trust, SettingsError> {
+        Ok(Trust {
+            read_folders: from.paths("read_folders", Kind::Folder)?,
+            trusted_configs: from.paths("trusted_configs", Kind::Either)?,
+            allow_commands: from.switch("allow_commands")?,
+        })
+    }
+}
+
+impl Retention {
+    fn read(from: &mut Reader) -> Result<Retention, SettingsError> {
+        let days = from.count("keep_days", 36_500)?;
+        let runs = from.count("keep_runs", 1_000_000)?;
+        let gigabytes = from.amount("keep_gb", "GB")?;
+        Ok(Retention {
+            keep_for: days.map(|days| Duration::from_secs(days * 86_400)),
+            keep_runs: runs.and_then(|runs| usize::try_from(runs).ok()),
+            keep_bytes: gigabytes.map(|gigabytes| (gigabytes * 1e9) as u64),
         })
     }
 }
@@ -124,35 +343,114 @@ fn default_home() -> Result<PathBuf, SettingsError> {
     Ok(base.state_dir().unwrap_or_else(|| base.home_dir().join(".local/state")).join("massgen-mcp"))
 }
 
+fn working_folder() -> Result<PathBuf, SettingsError> {
+    Path::new(".").canonicalize().map_err(SettingsError::WorkingFolder)
+}
+
 #[cfg(test)]
 mod tests {
+    use super::reader::{Given, Raw};
     use super::*;
 
-    fn flags(project: PathBuf, max_wait_s: Option<u64>) -> Flags {
-        Flags { home: Some("state".into()), massgen: None, project: Some(project), max_wait_s }
+    fn flags(given: &[(&'static str, &str)]) -> Flags {
+        let given = given.iter().map(|(key, text)| (*key, Given { raw: Raw::Text(text.into()), source: Source::Flag }));
+        Flags { given: given.chain([("home", home())]).collect(), file: FileChoice::Absent }
+    }
+
+    fn home() -> Given {
+        Given { raw: Raw::Text("state".into()), source: Source::Flag }
+    }
+
+    fn with_file(text: &str, given: &[(&'static str, &str)]) -> (tempfile::TempDir, Result<Settings, SettingsError>) {
+        let folder = tempfile::tempdir().expect("temp");
+        let path = folder.path().join("massgen-mcp.toml");
+        std::fs::write(&path, text).expect("write");
+        let settings = Flags { file: FileChoice::Named(path), ..flags(given) }.check();
+        (folder, settings)
     }
 
     #[test]
     fn paths_become_absolute_and_defaults_are_filled_in() {
         let folder = tempfile::tempdir().expect("temp");
-        let settings = flags(folder.path().to_owned(), None).check().expect("good");
+        let settings = flags(&[("project", folder.path().to_str().expect("UTF-8"))]).check().expect("good");
         assert!(settings.home.is_absolute() && settings.home.ends_with("state"));
         assert_eq!(settings.most_wait, MOST_WAIT);
+        assert_eq!((settings.limits.timeout, settings.limits.max_timeout), (DEFAULT_TIMEOUT, MOST_TIMEOUT));
+        assert_eq!((settings.limits.max_runs, settings.spending.budget_usd), (10, Some(10.0)));
+        assert_eq!(settings.spending.unknown_cost, UnknownCost::Warn);
+        assert_eq!((settings.spending.max_tokens, settings.env_file), (None, None));
+        let thirty_days = Duration::from_secs(30 * 86_400);
+        let kept = Retention { keep_for: Some(thirty_days), keep_runs: Some(1000), keep_bytes: Some(20_000_000_000) };
+        assert_eq!(settings.retention, kept);
     }
 
     #[test]
-    fn what_was_left_empty_is_not_given() {
-        for empty in ["", "  ", "${user_config.project}"] {
-            assert!(!is_given(OsStr::new(empty)), "{empty:?}");
+    fn every_setting_of_the_table_is_read_in_its_order() {
+        let settings = flags(&[]).check().expect("good");
+        let read: Vec<_> = settings.effective().iter().map(|effective| effective.key).collect();
+        assert_eq!(read, TABLE.iter().map(|setting| setting.key).collect::<Vec<_>>());
+        for effective in settings.effective() {
+            assert!(!effective.value.is_empty(), "{}", effective.key);
         }
-        assert!(is_given(OsStr::new("/project")));
+    }
+
+    #[test]
+    fn flags_come_before_the_file_and_the_file_before_defaults() {
+        let (_folder, settings) = with_file("max_runs = 3\nmax_queue = 4", &[("max_runs", "5")]);
+        let settings = settings.expect("good");
+        assert_eq!((settings.limits.max_runs, settings.limits.max_queue, settings.limits.max_depth), (5, 4, 2));
+        let source = |key| settings.effective().iter().find(|e| e.key == key).map(|e| e.source.of(key));
+        assert_eq!(source("max_runs").as_deref(), Some("--max-runs"));
+        assert!(source("max_queue").is_some_and(|place| place.ends_with("massgen-mcp.toml, line 2")));
+        assert_eq!(source("max_depth").as_deref(), Some("default"));
+    }
+
+    #[test]
+    fn a_file_sets_everything_and_its_paths_are_meant_from_its_folder() {
+        let text = "read_only = true\nbudget_usd = 2.5\nday_budget_usd = 'none'\nunknown_cost = 'estimate'\n\
+                    read_folders = ['.']\npass_env = ['X_*']\nkeep_gb = 0.5\nkeep_days = 0\n[prices.m]\ninput = 1\noutput = 2";
+        let (folder, settings) = with_file(text, &[]);
+        let settings = settings.expect("good");
+        assert!(settings.read_only);
+        assert_eq!((settings.spending.budget_usd, settings.spending.day_budget_usd), (Some(2.5), None));
+        assert_eq!(settings.spending.unknown_cost, UnknownCost::Estimate);
+        assert_eq!(settings.spending.prices.of("m"), Some(Price { input: 1.0, output: 2.0 }));
+        assert_eq!(settings.trust.read_folders, [folder.path().canonicalize().expect("path")]);
+        assert_eq!(settings.pass_env, ["X_*"]);
+        assert_eq!((settings.retention.keep_bytes, settings.retention.keep_for), (Some(500_000_000), None));
+    }
+
+    #[test]
+    fn a_named_file_must_be_there_and_a_usual_one_need_not() {
+        let missing = PathBuf::from("/no/such/massgen-mcp.toml");
+        let named = Flags { file: FileChoice::Named(missing.clone()), ..flags(&[]) }.check().expect_err("missing");
+        assert_eq!(named.to_string(), "cannot read the settings file `/no/such/massgen-mcp.toml`");
+        for usual in [missing, "/dev/null/massgen-mcp.toml".into()] {
+            Flags { file: FileChoice::Usual(usual), ..flags(&[]) }.check().expect("good");
+        }
+    }
+
+    #[test]
+    fn a_lower_most_lowers_the_default_and_a_higher_timeout_is_refused() {
+        let lower = flags(&[("max_timeout_s", "600")]).check().expect("good");
+        assert_eq!(lower.limits.timeout, Duration::from_secs(600));
+        assert!(lower.effective().iter().any(|e| e.key == "timeout_s" && e.value == "600"));
+        let higher = flags(&[("timeout_s", "7201")]).check().expect_err("too long");
+        assert!(higher.to_string().contains("--timeout-s") && higher.to_string().contains("7200"), "{higher}");
     }
 
     #[test]
     fn what_cannot_be_is_refused_by_name() {
-        let gone = flags("/no/such/folder".into(), None).check().expect_err("no folder");
-        assert!(gone.to_string().contains("MASSGEN_MCP_PROJECT"));
-        let long = flags("/".into(), Some(111)).check().expect_err("too long");
-        assert!(long.to_string().contains("MASSGEN_MCP_MAX_WAIT_S"));
+        for (key, text, variable) in [
+            ("project", "/no/such/folder", "MASSGEN_MCP_PROJECT"),
+            ("max_wait_s", "111", "MASSGEN_MCP_MAX_WAIT_S"),
+            ("max_timeout_s", "86401", "MASSGEN_MCP_MAX_TIMEOUT_S"),
+            ("read_only", "yes", "MASSGEN_MCP_READ_ONLY"),
+            ("unknown_cost", "guess", "MASSGEN_MCP_UNKNOWN_COST"),
+            ("keep_gb", "-1", "MASSGEN_MCP_KEEP_GB"),
+        ] {
+            let refused = flags(&[(key, text)]).check().expect_err(key).to_string();
+            assert!(refused.contains(variable) && refused.contains(text), "{refused}");
+        }
     }
 }

@@ -77,6 +77,9 @@ impl Client {
         let mut command = Command::new(me);
         command.arg("--home").arg(&settings.home).arg("--massgen").arg(massgen);
         command.arg("--project").arg(&settings.project);
+        if let Some(file) = &settings.file {
+            command.arg("--settings").arg(file);
+        }
         let server = TokioChildProcess::new(command).map_err(DemoError::Spawn)?;
         let session = ().serve(server).await.map_err(|error| DemoError::Session(Box::new(error)))?;
         Ok(Client { session, begun: Instant::now() })

@@ -18,7 +18,7 @@ use crate::massgen::configs::{self, Sources};
 use crate::massgen::{program, setup};
 use crate::rehearsal;
 use crate::run::{ConfigChoice, RunId, RunRecord, RunSpec, StopAsk};
-use crate::settings::{DEFAULT_TIMEOUT, MOST_TIMEOUT, Settings};
+use crate::settings::Settings;
 use crate::view::{self, Detail, ReceiptView, RunView};
 
 /// How long a start is watched for a death at once, so that its reason is in the answer.
@@ -132,9 +132,12 @@ impl Desk {
 
     /// Checks everything about a start.
     async fn spec(&self, asked: RunMassgen) -> Result<RunSpec, Refusal> {
+        let limits = &self.settings.limits;
         let timeout = match asked.timeout_s {
-            Some(seconds) => Duration::from_secs_f64(ranged("timeout_s", seconds, 1.0, MOST_TIMEOUT.as_secs_f64())?),
-            None => DEFAULT_TIMEOUT,
+            Some(seconds) => {
+                Duration::from_secs_f64(ranged("timeout_s", seconds, 1.0, limits.max_timeout.as_secs_f64())?)
+            }
+            None => limits.timeout,
         };
         let own_venv = setup::venv(&self.settings.home);
         let places = program::Places {

@@ -47,3 +47,30 @@ fn the_snippets_are_well_formed() {
         assert_eq!(servers["massgen"]["command"], "massgen-mcp", "{name}");
     }
 }
+
+#[test]
+fn the_settings_file_is_accepted_whole_and_names_every_setting() {
+    let lab = Lab::fake();
+    let usual = lab.home().join(".config/massgen-mcp/massgen-mcp.toml");
+    std::fs::create_dir_all(usual.parent().expect("folder")).expect("mkdir");
+    std::fs::copy(example("massgen-mcp.toml"), &usual).expect("copied");
+    let mut command = lab.command().into_std();
+    let ended = command.arg("settings").output().expect("ran");
+    let told = String::from_utf8(ended.stdout).expect("UTF-8");
+    assert!(ended.status.success(), "{told}");
+    assert!(told.starts_with(&format!("settings file: {}", usual.display())), "{told}");
+    assert!(told.contains("massgen-mcp.toml, line "), "{told}");
+    // What it leaves commented out would be accepted too.
+    let text = std::fs::read_to_string(&usual).expect("text");
+    let all: Vec<_> = text.lines().map(|line| line.strip_prefix("#: ").unwrap_or(line)).collect();
+    std::fs::write(&usual, all.join("\n")).expect("written");
+    for folder in ["papers", "massgen"] {
+        std::fs::create_dir(lab.home().join(folder)).expect("mkdir");
+    }
+    std::fs::write(lab.home().join("massgen/keys.env"), "").expect("written");
+    let ended = lab.command().into_std().arg("settings").output().expect("ran");
+    let told = String::from_utf8(ended.stdout).expect("UTF-8");
+    let from_file = told.lines().filter(|line| line.contains("massgen-mcp.toml, line ")).count();
+    // Home, project and MassGen's program come by flag.
+    assert_eq!(from_file, massgen_mcp::settings::TABLE.len() - 3, "{told}");
+}

@@ -11,12 +11,12 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("massgen", &["run"]),
     ("registry", &["crash", "run"]),
     ("rehearsal", &[]),
-    ("supervisor", &["clock", "crash", "massgen", "registry", "rehearsal", "run", "watch"]),
-    ("fleet", &["crash", "massgen", "registry", "run", "supervisor", "watch"]),
-    ("view", &["massgen", "run"]),
     ("settings", &[]),
+    ("supervisor", &["clock", "crash", "massgen", "registry", "rehearsal", "run", "watch"]),
+    ("fleet", &["crash", "massgen", "registry", "run", "settings", "supervisor", "watch"]),
+    ("view", &["massgen", "run"]),
     ("server", &["clock", "fleet", "massgen", "registry", "rehearsal", "run", "settings", "view"]),
-    ("commands", &["massgen", "settings"]),
+    ("commands", &["fleet", "massgen", "settings"]),
 ];
 
 fn root() -> &'static Path {
@@ -95,7 +95,11 @@ fn texts(folder: &Path) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).expect("folder").flatten() {
         let (path, name) = (entry.path(), entry.file_name());
-        if path.is_dir() && !matches!(name.to_str(), Some("target" | ".git")) {
+        // Of a worktree, `.git` is a file that names the place of the repository.
+        if matches!(name.to_str(), Some("target" | ".git")) {
+            continue;
+        }
+        if path.is_dir() {
             found.extend(texts(&path));
         } else if let Ok(text) = std::fs::read_to_string(&path) {
             found.push((path, text));
@@ -154,6 +158,22 @@ fn links_between_documents_lead_somewhere() {
                 "{document} links to {link}"
             );
         }
+    }
+}
+
+#[test]
+fn settings_are_listed_in_the_readme_as_they_are_in_the_code() {
+    let path = root().join("README.md");
+    let text = std::fs::read_to_string(&path).expect("README");
+    let (before, rest) = text.split_once("<!-- settings: ").expect("the beginning of the table");
+    let (note, rest) = rest.split_once('\n').expect("a line");
+    let (table, after) = rest.split_once("<!-- settings end -->").expect("the end of the table");
+    let wanted = massgen_mcp::settings::markdown();
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        let whole = format!("{before}<!-- settings: {note}\n{wanted}<!-- settings end -->{after}");
+        std::fs::write(&path, whole).expect("written");
+    } else {
+        assert_eq!(table, wanted, "UPDATE_GOLDEN=1 rewrites it");
     }
 }
 

@@ -92,16 +92,29 @@ impl Lab {
             .arg(self.project())
             .arg("--massgen")
             .arg(&self.massgen);
-        command.env("HOME", self.root.path().join("home")).env_remove("OPENAI_API_KEY").env_remove("RUST_LOG");
+        self.at_home(&mut command);
         command.stderr(Stdio::null());
         command
     }
 
     /// The environment of a program that uses this lab without being told by flags.
     pub(crate) fn surroundings(&self, command: &mut Command) {
-        command.env("HOME", self.root.path().join("home")).env_remove("OPENAI_API_KEY").env_remove("RUST_LOG");
+        self.at_home(command);
         command.env("MASSGEN_MCP_HOME", self.state()).env("MASSGEN_MCP_PROJECT", self.project());
         command.env("MASSGEN_MCP_MASSGEN", &self.massgen);
+    }
+
+    /// With a home folder of its own, and nothing of the tester's.
+    fn at_home(&self, command: &mut Command) {
+        command.env("HOME", self.home());
+        for name in ["OPENAI_API_KEY", "RUST_LOG", "XDG_CONFIG_HOME", "MASSGEN_MCP_SETTINGS"] {
+            command.env_remove(name);
+        }
+    }
+
+    /// The user's home folder.
+    pub(crate) fn home(&self) -> PathBuf {
+        self.root.path().join("home")
     }
 
     pub(crate) fn massgen(&self) -> &Path {

@@ -12,5 +12,7 @@ mod loop_on_massgen;
 mod model;
 mod processes;
 mod properties;
+mod prune;
 mod raw;
 mod set_up;
+mod settings;

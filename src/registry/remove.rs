@@ -1,0 +1,295 @@
+//! Removing what nobody needs any more: runs that have ended, and what crashes left of runs that never were or are half gone.
+//! It follows no link, and touches no run that somebody holds, that has not ended, or that a newer version wrote.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{Mode, OFlags};
+
+use super::{RegistryError, RunFolder, RunLock, StateFolder, format};
+use crate::run::{RunId, RunRecord};
+
+/// A folder in the making is called this and the run's name.
+pub(super) const DRAFT: &str = ".new-";
+/// A folder on its way out is called this and the run's name.
+const GONE: &str = ".gone-";
+/// The file that says when the state folder was last pruned by a server.
+const STAMP: &str = "pruned";
+/// How old a draft is, at least, that is taken for left over: a start takes milliseconds.
+const DRAFT_AGE: Duration = Duration::from_secs(3600);
+
+/// What became of the wish to remove a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Removal {
+    /// It is gone.
+    Removed,
+    /// Somebody else had removed it already.
+    WasGone,
+    /// Somebody holds it, it has not ended, or a newer version wrote it; it is as it was.
+    InUse,
+}
+
+/// What a crash left: a folder that no listing shows.
+#[derive(Debug)]
+pub struct Leftover {
+    path: PathBuf,
+    /// Of a draft, which somebody might take up otherwise.
+    _held: Option<RunLock>,
+}
+
+/// The turn to prune a state folder. Dropping it lets the next one ask.
+#[derive(Debug)]
+pub struct PruneTurn {
+    _held: File,
+}
+
+impl StateFolder {
+    /// Removes a run that has ended. It vanishes at once from all listings; a crash in the middle leaves a [`Leftover`].
+    pub fn remove(&self, id: &RunId) -> Result<Removal, RegistryError> {
+        let folder = self.folder(id);
+        let _lock = match RunLock::try_take(&folder.lock()) {
+            Ok(Some(lock)) => lock,
+            Ok(None) => return Ok(Removal::InUse),
+            Err(_) if !folder.path.exists() => return Ok(Removal::WasGone),
+            Err(source) => return Err(RegistryError::io("lock", &folder.lock())(source)),
+        };
+        // Only what the record says now, under the lock, counts.
+        match self.load(id) {
+            Ok(record) if may_go(&record) => {}
+            Ok(_) => return Ok(Removal::InUse),
+            Err(RegistryError::Unknown(_)) if !folder.path.exists() => return Ok(Removal::WasGone),
+            Err(error) => return Err(error),
+        }
+        let gone = self.runs().join(format!("{GONE}{id}"));
+        std::fs::rename(&folder.path, &gone).map_err(RegistryError::io("rename", &folder.path))?;
+        remove_all(&gone).map_err(RegistryError::io("remove", &gone))?;
+        Ok(Removal::Removed)
+    }
+
+    /// What crashes left: folders on their way out, and drafts that are old and that nobody holds.
+    pub fn leftovers(&self) -> Result<Vec<Leftover>, RegistryError> {
+        let entries = std::fs::read_dir(self.runs()).map_err(RegistryError::io("list", &self.runs()))?;
+        Ok(entries.flatten().filter_map(|entry| Leftover::of(&entry)).collect())
+    }
+
+    /// The turn to prune, unless somebody has it or has had it within `every`. It is taken by asking, however the pruning goes.
+    pub fn prune_turn(&self, every: Duration) -> Result<Option<PruneTurn>, RegistryError> {
+        let path = self.root.join(STAMP);
+        let failed = |operation| RegistryError::io(operation, &path);
+        let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let mut file = opened.map_err(failed("open"))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(failed("lock")(error)),
+        }
+        if !is_due(&mut file, every) {
+            return Ok(None);
+        }
+        // On a full disk this fails, and pruning is what it needs.
+        if let Err(error) = stamp(&mut file) {
+            tracing::warn!(%error, "when runs were pruned could not be written down");
+        }
+        Ok(Some(PruneTurn { _held: file }))
+    }
+}
+
+impl RunFolder {
+    /// The disk space that it takes, in bytes, as far as it can be seen.
+    pub fn bytes(&self) -> u64 {
+        disk_space(&self.path)
+    }
+}
+
+impl Leftover {
+    fn of(entry: &std::fs::DirEntry) -> Option<Leftover> {
+        let (name, path) = (entry.file_name(), entry.path());
+        let name = name.to_str()?;
+        if name.starts_with(GONE) {
+            return Some(Leftover { path, _held: None });
+        }
+        let is_old = || entry.metadata().ok()?.modified().ok()?.elapsed().ok().map(|age| age > DRAFT_AGE);
+        if !name.starts_with(DRAFT) || is_old() != Some(true) {
+            return None;
+        }
+        match RunLock::try_take(&path.join("lock")) {
+            Ok(Some(lock)) => Some(Leftover { path, _held: Some(lock) }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Some(Leftover { path, _held: None }),
+            Ok(None) | Err(_) => None,
+        }
+    }
+
+    /// The disk space that it takes, in bytes.
+    pub fn bytes(&self) -> u64 {
+        disk_space(&self.path)
+    }
+
+    /// Its name in the folder of runs.
+    pub fn name(&self) -> String {
+        self.path.file_name().unwrap_or_default().display().to_string()
+    }
+
+    /// Removes it.
+    pub fn clear(self) -> Result<(), RegistryError> {
+        remove_all(&self.path).map_err(RegistryError::io("remove", &self.path))
+    }
+}
+
+/// A record in a newer format may mean by `ended` what this version does not know.
+fn may_go(record: &RunRecord) -> bool {
+    record.state.ended().is_some() && record.version <= format::VERSION
+}
+
+fn is_due(stamp: &mut File, every: Duration) -> bool {
+    let mut text = String::new();
+    let last: Option<jiff::Timestamp> = stamp.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
+    // A time that is still to come was written before the clock was set back.
+    last.is_none_or(|last| {
+        Duration::try_from(jiff::Timestamp::now().duration_since(last)).map_or(true, |age| age >= every)
+    })
+}
+
+fn stamp(file: &mut File) -> io::Result<()> {
+    use std::io::Seek;
+    file.set_len(0)?;
+    file.rewind()?;
+    writeln!(file, "{}", jiff::Timestamp::now())
+}
+
+/// Of a folder and all in it, links as links.
+fn disk_space(path: &Path) -> u64 {
+    let (mut bytes, mut folders) = (0, vec![path.to_owned()]);
+    let mut count = |meta: &std::fs::Metadata| bytes += meta.blocks() * 512;
+    if let Ok(meta) = path.symlink_metadata() {
+        count(&meta);
+        if !meta.is_dir() {
+            folders.clear();
+        }
+    }
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let Ok(meta) = entry.metadata() else { continue };
+            count(&meta);
+            if meta.is_dir() {
+                folders.push(entry.path());
+            }
+        }
+    }
+    bytes
+}
+
+/// Removes a folder with all in it, links as links. Some programs make folders that not even their owner may change.
+fn remove_all(path: &Path) -> io::Result<()> {
+    let removed = match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            open_up(path);
+            std::fs::remove_dir_all(path)
+        }
+        other => other,
+    };
+    removed.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+}
+
+/// Gives the owner back every right to a folder and the folders in it, as far as they are the owner's.
+fn open_up(path: &Path) {
+    let mut folders = vec![path.to_owned()];
+    while let Some(folder) = folders.pop() {
+        if let Err(error) = own(&folder) {
+            tracing::debug!(folder = %folder.display(), %error, "cannot be opened up");
+        }
+        let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+        let is_folder = |entry: &std::fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
+        folders.extend(entries.filter(is_folder).map(|entry| entry.path()));
+    }
+}
+
+/// The very folder that was opened is changed, and never what a link in its place leads to.
+fn own(folder: &Path) -> io::Result<()> {
+    let opened = rustix::fs::open(folder, OFlags::PATH | OFlags::NOFOLLOW | OFlags::DIRECTORY, Mode::empty())?;
+    let by_number = format!("/proc/self/fd/{}", opened.as_raw_fd());
+    std::fs::set_permissions(by_number, std::fs::Permissions::from_mode(0o700))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state() -> (tempfile::TempDir, StateFolder) {
+        let folder = tempfile::tempdir().expect("temp");
+        let state = StateFolder::open(folder.path()).expect("state");
+        (folder, state)
+    }
+
+    fn draft(state: &StateFolder, id: &str, hours: u64) -> PathBuf {
+        let path = state.runs().join(format!("{DRAFT}{id}"));
+        std::fs::create_dir(&path).expect("mkdir");
+        RunLock::create(&path.join("lock")).expect("lock");
+        let then = std::time::SystemTime::now() - Duration::from_secs(hours * 3600);
+        File::open(&path).expect("folder").set_modified(then).expect("dated");
+        path
+    }
+
+    #[test]
+    fn old_drafts_that_nobody_holds_and_half_removed_runs_are_left_over() {
+        let (_folder, state) = state();
+        let (held, young, old) = (draft(&state, "a", 2), draft(&state, "b", 0), draft(&state, "c", 2));
+        std::fs::create_dir(state.runs().join(".gone-mg-00000000")).expect("mkdir");
+        let lock = RunLock::try_take(&held.join("lock")).expect("asked").expect("free");
+        for leftover in state.leftovers().expect("listed") {
+            leftover.clear().expect("cleared");
+        }
+        assert!(held.exists() && young.exists() && !old.exists());
+        assert_eq!(std::fs::read_dir(state.runs()).expect("list").count(), 2);
+        drop(lock);
+    }
+
+    #[test]
+    fn a_turn_is_one_at_a_time_and_once_in_a_while() {
+        let (folder, state) = state();
+        let hour = Duration::from_secs(3600);
+        let turn = state.prune_turn(hour).expect("asked").expect("never pruned");
+        assert!(state.prune_turn(Duration::ZERO).expect("asked").is_none(), "somebody has it");
+        drop(turn);
+        assert!(state.prune_turn(hour).expect("asked").is_none(), "just pruned");
+        for stamp in ["", "2001-01-01T00:00:00Z", "2999-01-01T00:00:00Z", "yesterday"] {
+            std::fs::write(folder.path().join(STAMP), stamp).expect("write");
+            assert!(state.prune_turn(hour).expect("asked").is_some(), "{stamp:?}");
+        }
+    }
+
+    #[test]
+    fn links_are_neither_measured_nor_removed_through() {
+        let folder = tempfile::tempdir().expect("temp");
+        let (outside, inside) = (folder.path().join("outside"), folder.path().join("inside"));
+        for path in [&outside, &inside] {
+            std::fs::create_dir(path).expect("mkdir");
+        }
+        std::fs::write(outside.join("file"), vec![1; 1 << 20]).expect("write");
+        std::os::unix::fs::symlink(&outside, inside.join("link")).expect("link");
+        std::fs::write(inside.join("file"), vec![1; 1 << 16]).expect("write");
+        assert!((1 << 16..1 << 20).contains(&disk_space(&inside)), "{}", disk_space(&inside));
+        open_up(&inside);
+        remove_all(&inside).expect("removed");
+        assert!(outside.join("file").exists() && !inside.exists());
+        remove_all(&inside).expect("gone already");
+    }
+
+    #[test]
+    fn folders_that_their_owner_may_not_change_are_opened_up() {
+        let folder = tempfile::tempdir().expect("temp");
+        let (top, inner) = (folder.path().join("top"), folder.path().join("top/inner"));
+        std::fs::create_dir_all(&inner).expect("mkdir");
+        for path in [&inner, &top] {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o500)).expect("chmod");
+        }
+        open_up(&top);
+        for path in [&top, &inner] {
+            assert_eq!(path.metadata().expect("meta").permissions().mode() & 0o777, 0o700);
+        }
+    }
+}

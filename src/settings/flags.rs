@@ -1,0 +1,188 @@
+//! The flags that every command knows, made from the table, and the variables beside them.
+//! It takes texts as they were given and judges none of them.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+
+use clap::builder::ValueParser;
+use clap::{Arg, ArgMatches, Command};
+use etcetera::BaseStrategy;
+
+use super::reader::{Given, Raw, Source};
+use super::table::{Form, Setting, TABLE};
+
+/// The name of the settings file's flag.
+const FILE_FLAG: &str = "settings";
+/// The settings file's variable.
+pub(super) const FILE_VARIABLE: &str = "MASSGEN_MCP_SETTINGS";
+/// Those that the short help shows too.
+const IN_SHORT_HELP: [&str; 4] = ["home", "massgen", "project", FILE_FLAG];
+
+/// What was given by flags, and by variables where [`Flags::or_environment`] has looked at them.
+#[derive(Debug, Clone, Default)]
+pub struct Flags {
+    pub(super) given: BTreeMap<&'static str, Given>,
+    pub(super) file: FileChoice,
+}
+
+/// Which settings file is to be read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) enum FileChoice {
+    /// None.
+    #[default]
+    Absent,
+    /// One that was named and must be there.
+    Named(PathBuf),
+    /// The usual one, where it is there.
+    Usual(PathBuf),
+}
+
+impl Flags {
+    /// Takes from the environment what no flag gives: variables, and the place of the usual settings file.
+    #[must_use]
+    pub fn or_environment(mut self) -> Flags {
+        for setting in TABLE {
+            let given = setting.variable().and_then(|name| variable(&name));
+            if let Some(value) = given {
+                let by_variable = Given { raw: Raw::Text(value), source: Source::Variable };
+                self.given.entry(setting.key).or_insert(by_variable);
+            }
+        }
+        if self.file == FileChoice::Absent {
+            let named = variable(FILE_VARIABLE).map(|path| FileChoice::Named(path.into()));
+            self.file = named.or_else(usual_file).unwrap_or_default();
+        }
+        self
+    }
+}
+
+/// A variable of ours. Clients hand on what a person left empty as an empty variable, or as the name of the placeholder; either
+/// counts as not given.
+fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| is_given(value))
+}
+
+fn is_given(value: &OsStr) -> bool {
+    let text = value.to_string_lossy();
+    !text.trim().is_empty() && !text.contains("${")
+}
+
+/// Beside the user's other configs and deliberately not in the project, where agents may write.
+fn usual_file() -> Option<FileChoice> {
+    let base = etcetera::base_strategy::Xdg::new().ok()?;
+    Some(FileChoice::Usual(base.config_dir().join("massgen-mcp/massgen-mcp.toml")))
+}
+
+impl clap::Args for Flags {
+    fn augment_args(command: Command) -> Command {
+        let file = Arg::new(FILE_FLAG)
+            .long(FILE_FLAG)
+            .value_name("FILE")
+            .value_parser(ValueParser::os_string())
+            .global(true)
+            .help(format!(
+                "The settings file [env: {FILE_VARIABLE}; default: $XDG_CONFIG_HOME/massgen-mcp/massgen-mcp.toml or \
+                 ~/.config/massgen-mcp/massgen-mcp.toml, where it is there]"
+            ));
+        TABLE.iter().filter_map(arg).fold(command.arg(file), Command::arg)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Flags::augment_args(command)
+    }
+}
+
+fn arg(setting: &'static Setting) -> Option<Arg> {
+    let arg = Arg::new(setting.key)
+        .long(setting.flag()?.trim_start_matches('-').to_owned())
+        .value_parser(ValueParser::os_string())
+        .global(true)
+        .hide_short_help(!IN_SHORT_HELP.contains(&setting.key))
+        .help(help(setting));
+    match setting.form() {
+        Form::Value(name) | Form::Place(name) => Some(arg.value_name(name)),
+        Form::Switch => {
+            Some(arg.value_name("true|false").num_args(0..=1).require_equals(true).default_missing_value("true"))
+        }
+        Form::FileOnly => None,
+    }
+}
+
+fn help(setting: &Setting) -> String {
+    let mut meaning = setting.meaning.replace('`', "");
+    if let Some(first) = meaning.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    let (variable, default) = (setting.variable().unwrap_or_default(), setting.default.replace('`', ""));
+    format!("{meaning} [env: {variable}; default: {default}]")
+}
+
+impl clap::FromArgMatches for Flags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Flags, clap::Error> {
+        let mut flags = Flags::default();
+        flags.update_from_arg_matches(matches)?;
+        Ok(flags)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        for setting in TABLE.iter().filter(|setting| setting.form() != Form::FileOnly) {
+            if let Some(value) = matches.get_one::<OsString>(setting.key) {
+                self.given.insert(setting.key, Given { raw: Raw::Text(value.clone()), source: Source::Flag });
+            }
+        }
+        if let Some(path) = matches.get_one::<OsString>(FILE_FLAG) {
+            self.file = FileChoice::Named(path.into());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args, FromArgMatches};
+
+    use super::*;
+
+    fn command() -> Command {
+        Flags::augment_args(Command::new("massgen-mcp").subcommand(Command::new("prune")))
+    }
+
+    #[test]
+    fn each_setting_of_the_table_is_a_flag() {
+        let command = command();
+        let known: Vec<_> = command.get_arguments().filter_map(Arg::get_long).collect();
+        for setting in TABLE {
+            let flag = setting.flag();
+            let is_there = flag.as_ref().is_some_and(|flag| known.contains(&flag.trim_start_matches('-')));
+            assert_eq!(is_there, setting.key != "prices", "{}", setting.key);
+        }
+        command.debug_assert();
+    }
+
+    #[test]
+    fn a_flag_counts_before_and_after_the_command() {
+        for line in [["massgen-mcp", "--keep-days", "3", "prune"], ["massgen-mcp", "prune", "--keep-days", "3"]] {
+            let matches = command().try_get_matches_from(line).expect("parses");
+            let flags = Flags::from_arg_matches(&matches).expect("flags");
+            assert_eq!(flags.given["keep_days"].raw, Raw::Text("3".into()));
+        }
+    }
+
+    #[test]
+    fn a_switch_alone_means_on() {
+        for (word, value) in [("--read-only", "true"), ("--read-only=false", "false")] {
+            let matches = command().try_get_matches_from(["massgen-mcp", word]).expect("parses");
+            let flags = Flags::from_arg_matches(&matches).expect("flags");
+            assert_eq!(flags.given["read_only"].raw, Raw::Text(value.into()));
+        }
+    }
+
+    #[test]
+    fn what_was_left_empty_is_not_given() {
+        for empty in ["", "  ", "${user_config.project}"] {
+            assert!(!is_given(OsStr::new(empty)), "{empty:?}");
+        }
+        assert!(is_given(OsStr::new("/project")));
+    }
+}

@@ -1,0 +1,173 @@
+//! The one table of all settings: what each is called, what it is by default, what it means. Flags, variables, the README's
+//! table and `massgen-mcp settings` come from here. It reads nothing and checks nothing.
+
+/// One setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Setting {
+    /// Its name in the file; flag and variable are spelled after it.
+    pub key: &'static str,
+    /// The default as it would be written; in words where it has to be looked for.
+    pub default: &'static str,
+    /// What it means, in one line.
+    pub meaning: &'static str,
+    form: Form,
+}
+
+/// How a setting is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// A value of this name.
+    Value(&'static str),
+    /// A path that is looked for where it is not given: its default is words.
+    Place(&'static str),
+    /// On or off; the flag alone means on.
+    Switch,
+    /// A table, in the file alone.
+    FileOnly,
+}
+
+impl Setting {
+    /// Its flag, where it has one.
+    pub fn flag(&self) -> Option<String> {
+        (self.form != Form::FileOnly).then(|| format!("--{}", self.key.replace('_', "-")))
+    }
+
+    /// Its environment variable, where it has one.
+    pub fn variable(&self) -> Option<String> {
+        (self.form != Form::FileOnly).then(|| format!("MASSGEN_MCP_{}", self.key.to_uppercase()))
+    }
+
+    pub(super) fn form(&self) -> Form {
+        self.form
+    }
+}
+
+/// The row of a key, if there is such a setting.
+pub(super) fn find(key: &str) -> Option<&'static Setting> {
+    TABLE.iter().find(|setting| setting.key == key)
+}
+
+/// The table as Markdown, for the README.
+pub fn markdown() -> String {
+    let code = |text: Option<String>| text.map(|text| format!("`{text}`")).unwrap_or_default();
+    let mut table =
+        String::from("| in the file | flag | variable | default | meaning |\n| --- | --- | --- | --- | --- |\n");
+    for row in TABLE {
+        let cells = [format!("`{}`", row.key), code(row.flag()), code(row.variable())];
+        table.push_str(&format!("| {} | {} | {} |\n", cells.join(" | "), row.default, row.meaning));
+    }
+    table
+}
+
+const fn row(key: &'static str, form: Form, default: &'static str, meaning: &'static str) -> Setting {
+    Setting { key, default, meaning, form }
+}
+
+/// All settings, in the order in which they are shown.
+pub const TABLE: &[Setting] = &[
+    row(
+        "home",
+        Form::Place("FOLDER"),
+        "`$XDG_STATE_HOME/massgen-mcp`, `~/.local/state/massgen-mcp`",
+        "the state folder, with all runs",
+    ),
+    row(
+        "massgen",
+        Form::Place("FILE"),
+        "the project's `.venv/bin/massgen`, the one in PATH, the one from `massgen-mcp setup`",
+        "the MassGen program",
+    ),
+    row(
+        "project",
+        Form::Place("FOLDER"),
+        "the folder that the server is started in",
+        "the project folder, from which relative paths are meant",
+    ),
+    row("max_wait_s", Form::Value("SECONDS"), "50", "the longest that a call may wait for a change; at most 110"),
+    row("read_only", Form::Switch, "false", "only the tools that look: nothing is started, stopped or removed"),
+    row(
+        "timeout_s",
+        Form::Value("SECONDS"),
+        "1800",
+        "how long a run may take where the agent does not say; at most `max_timeout_s`",
+    ),
+    row("max_timeout_s", Form::Value("SECONDS"), "7200", "the longest that an agent may ask for; at most 86400"),
+    row(
+        "max_runs",
+        Form::Value("N"),
+        "10",
+        "runs at once, of all servers of the state folder, nested ones not counted; 1 to 1000",
+    ),
+    row("max_queue", Form::Value("N"), "100", "runs that wait for a free place; 0 to 10000"),
+    row("max_depth", Form::Value("N"), "2", "how deep runs may be nested; 0 to 16"),
+    row("max_tree_runs", Form::Value("N"), "8", "live runs below one that is not nested; 0 to 1000"),
+    row(
+        "starts_per_minute",
+        Form::Value("N"),
+        "30",
+        "starts in a minute, of all servers of the state folder; 1 to 10000",
+    ),
+    row(
+        "budget_usd",
+        Form::Value("USD"),
+        "10",
+        "the most that a run and all below it may spend, and the default where the agent asks for none; 0 or none: no limit",
+    ),
+    row("max_tokens", Form::Value("N"), "none", "the same in tokens"),
+    row("server_budget_usd", Form::Value("USD"), "none", "the most that all runs that one server starts may spend"),
+    row(
+        "day_budget_usd",
+        Form::Value("USD"),
+        "none",
+        "the most that all runs of the state folder may spend in a day (UTC)",
+    ),
+    row(
+        "unknown_cost",
+        Form::Value("WORD"),
+        "warn",
+        "what a run comes to whose cost MassGen does not know: warn, deny or estimate (by `prices`)",
+    ),
+    row("prices", Form::FileOnly, "none", "`[prices.\"model\"]` with `input` and `output`: USD per million tokens"),
+    row("read_folders", Form::Value("PATHS"), "none", "more folders that configs and question files may come from"),
+    row(
+        "trusted_configs",
+        Form::Value("PATHS"),
+        "none",
+        "files and folders whose configs may bring in commands, MCP servers, tools, docker and wider paths, besides MassGen's examples and `~/.config/massgen`",
+    ),
+    row("allow_commands", Form::Switch, "false", "any config may, and overrides too"),
+    row(
+        "pass_env",
+        Form::Value("NAMES"),
+        "none",
+        "more environment variables that reach MassGen: names, or `PREFIX_*`",
+    ),
+    row("env_file", Form::Value("FILE"), "none", "a .env file with keys for MassGen"),
+    row("keep_days", Form::Value("N"), "30", "days after its end for which a run is kept; 0: for ever"),
+    row("keep_runs", Form::Value("N"), "1000", "ended runs that are kept, the latest; 0: all"),
+    row(
+        "keep_gb",
+        Form::Value("GB"),
+        "20",
+        "disk space (GB of 10^9 bytes) for ended runs, the latest of them; 0: no limit",
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_spelled_after_the_key() {
+        let row = find("max_wait_s").expect("row");
+        assert_eq!(row.flag().as_deref(), Some("--max-wait-s"));
+        assert_eq!(row.variable().as_deref(), Some("MASSGEN_MCP_MAX_WAIT_S"));
+        assert_eq!(find("prices").expect("row").flag(), None);
+    }
+
+    #[test]
+    fn every_key_is_there_once() {
+        let keys: std::collections::BTreeSet<_> = TABLE.iter().map(|row| row.key).collect();
+        assert_eq!(keys.len(), TABLE.len());
+    }
+}

@@ -1,0 +1,156 @@
+//! Forgetting runs, from outside: what the rule says goes, a live run never does, and servers do it by themselves.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::lab::{Client, Lab, fake, wait_until};
+
+/// Runs `massgen-mcp prune --json`; whether it was a success, and what it told.
+fn prune(lab: &Lab, flags: &[&str]) -> (bool, Value) {
+    let mut command = lab.command().into_std();
+    let ended = command.args(["prune", "--json"]).args(flags).output().expect("ran");
+    (ended.status.success(), serde_json::from_slice(&ended.stdout).expect("JSON"))
+}
+
+fn removed(told: &Value) -> Vec<&str> {
+    told["removed"].as_array().expect("list").iter().map(|run| run["run_id"].as_str().expect("id")).collect()
+}
+
+/// Three ended runs, the oldest first.
+async fn three_ended(lab: &Lab, client: &Client) -> Vec<String> {
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        let id = client.start(fake("announce\nfinal agent_a done")).await;
+        client.end(&id).await;
+        ids.push(id);
+    }
+    lab.only_servers_are_left().await;
+    ids
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).expect("list").flatten();
+    let mut names: Vec<_> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+#[tokio::test]
+async fn ended_runs_go_by_the_rule_and_a_dry_run_touches_nothing() {
+    let lab = Lab::fake();
+    let client = lab.client().await;
+    let ids = three_ended(&lab, &client).await;
+    let runs = lab.state().join("runs");
+    std::fs::create_dir(runs.join(".gone-mg-00000000")).expect("mkdir");
+    let before = names(&runs);
+
+    let (good, told) = prune(&lab, &["--keep-runs", "1", "--dry-run"]);
+    assert!(good && told["dry_run"] == true && told["leftovers"] == 1, "{told}");
+    assert_eq!((removed(&told), &told["kept"]), (vec![ids[0].as_str(), &ids[1]], &1.into()));
+    assert_eq!(names(&runs), before);
+
+    let (good, told) = prune(&lab, &["--keep-runs", "1"]);
+    assert!(good && told["freed_bytes"].as_u64() > Some(0), "{told}");
+    assert_eq!((removed(&told), &told["removed"][0]["why"]), (vec![ids[0].as_str(), &ids[1]], &"keep_runs".into()));
+    assert_eq!(names(&runs), [ids[2].clone()]);
+    assert_eq!(client.refused("check_status", serde_json::json!({"run_id": ids[0]})).await, "unknown_run");
+    client.close().await;
+}
+
+#[tokio::test]
+async fn by_size_the_oldest_go_and_the_latest_stays() {
+    let lab = Lab::fake();
+    let client = lab.client().await;
+    let ids = three_ended(&lab, &client).await;
+    let outside = lab.put("outside", "not of any run");
+    std::os::unix::fs::symlink(lab.project(), lab.run_folder(&ids[0]).join("work/link")).expect("link");
+    let (good, told) = prune(&lab, &["--keep-gb", "0.000000001"]);
+    assert!(good, "{told}");
+    assert_eq!((removed(&told), &told["removed"][0]["why"]), (vec![ids[0].as_str(), &ids[1]], &"keep_gb".into()));
+    assert!(outside.is_file(), "a link is not followed");
+    assert_eq!(names(&lab.state().join("runs")), [ids[2].clone()]);
+    client.close().await;
+}
+
+#[tokio::test]
+async fn a_live_run_and_one_of_a_newer_version_never_go() {
+    let lab = Lab::fake();
+    let client = lab.client().await;
+    let live = client.start(fake("announce\nforever")).await;
+    client.until(&live, |run| run["state"] == "running").await;
+    let ids = three_ended_beside(&client).await;
+    let newer = lab.run_folder(&ids[0]).join("run.json");
+    // A supervisor lives for a moment after its run's end.
+    wait_until("it is the last supervisor", || lab.processes().iter().filter(is_supervisor).count() == 1).await;
+    let text = std::fs::read_to_string(&newer).expect("record").replacen("\"version\": 1", "\"version\": 9", 1);
+    std::fs::write(&newer, &text).expect("written");
+    let damaged = lab.run_folder(&ids[1]).join("run.json");
+    std::fs::write(&damaged, "{").expect("written");
+    // The latest of those that ended, which the rule lets stay, is the third.
+    let (good, told) = prune(&lab, &["--keep-runs", "1"]);
+    assert!(!good && removed(&told).is_empty(), "{told}");
+    assert_eq!(told["failed"][0]["name"], ids[1].as_str(), "{told}");
+    let all: std::collections::BTreeSet<_> = ids.iter().chain([&live]).cloned().collect();
+    assert_eq!(names(&lab.state().join("runs")), all.into_iter().collect::<Vec<_>>());
+    assert_eq!(std::fs::read_to_string(&newer).expect("record"), text);
+    client.call("kill_run", serde_json::json!({"run_id": live, "grace_s": 0})).await;
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+fn is_supervisor(line: &&String) -> bool {
+    line.contains(" supervise ")
+}
+
+async fn three_ended_beside(client: &Client) -> Vec<String> {
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        let id = client.start(fake("announce\nfinal agent_a done")).await;
+        client.end(&id).await;
+        ids.push(id);
+    }
+    ids
+}
+
+#[tokio::test]
+async fn a_run_that_lost_its_supervisor_ends_first_and_goes_by_the_rule_then() {
+    let lab = Lab::fake();
+    let client = lab.client().await;
+    let id = client.start(fake("announce\nforever")).await;
+    client.until(&id, |run| run["state"] == "running").await;
+    client.close().await;
+    lab.kill_supervisor();
+    lab.nobody_is_left().await;
+    let (_, told) = prune(&lab, &["--keep-runs", "1", "--dry-run"]);
+    assert_eq!((lab.record(&id)["state"].as_str(), &told["kept"]), (Some("running"), &0.into()));
+    let (good, told) = prune(&lab, &["--keep-runs", "1"]);
+    assert!(good && told["kept"] == 1, "{told}");
+    assert_eq!(lab.record(&id)["ending"]["outcome"], "lost");
+}
+
+#[tokio::test]
+async fn a_server_prunes_by_itself_once_an_hour_and_not_when_it_may_only_look() {
+    let lab = Lab::fake();
+    let client = lab.client().await;
+    let ids = three_ended(&lab, &client).await;
+    client.close().await;
+    let (runs, stamp) = (lab.state().join("runs"), lab.state().join("pruned"));
+    let server = |flags: &'static [&'static str]| {
+        let mut command = lab.command();
+        command.args(["--keep-runs", "1"]).args(flags);
+        lab.client_of(command)
+    };
+
+    assert!(stamp.is_file(), "the first server has pruned, and kept everything");
+    server(&[]).await.close().await;
+    assert_eq!(names(&runs).len(), 3, "not twice in an hour");
+
+    std::fs::remove_file(&stamp).expect("removed");
+    server(&["--read-only"]).await.close().await;
+    assert!(!stamp.exists() && names(&runs).len() == 3, "a server that only looks removes nothing");
+
+    let client = server(&[]).await;
+    wait_until("two are gone", || names(&runs) == [ids[2].clone()]).await;
+    client.close().await;
+}
