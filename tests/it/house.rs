@@ -7,15 +7,16 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("run", &[]),
     ("clock", &["run"]),
     ("crash", &[]),
+    ("secrets", &[]),
     ("watch", &[]),
-    ("massgen", &["run"]),
+    ("massgen", &["run", "secrets"]),
     ("registry", &["crash", "run"]),
     ("rehearsal", &[]),
-    ("supervisor", &["clock", "crash", "massgen", "registry", "rehearsal", "run", "watch"]),
-    ("fleet", &["crash", "massgen", "registry", "run", "supervisor", "watch"]),
+    ("supervisor", &["clock", "crash", "massgen", "registry", "rehearsal", "run", "secrets", "watch"]),
+    ("fleet", &["crash", "massgen", "registry", "run", "secrets", "supervisor", "watch"]),
     ("view", &["massgen", "run"]),
     ("settings", &[]),
-    ("server", &["clock", "fleet", "massgen", "registry", "rehearsal", "run", "settings", "view"]),
+    ("server", &["clock", "fleet", "massgen", "registry", "rehearsal", "run", "secrets", "settings", "view"]),
     ("commands", &["massgen", "settings"]),
 ];
 
@@ -68,6 +69,7 @@ fn outside_worlds_have_one_room_each() {
         ("axum", &["rehearsal"]),
         ("pidfd_send_signal", &["supervisor"]),
         ("inotify", &["watch"]),
+        ("dotenvy", &["secrets"]),
     ] {
         for path in sources(&root().join("src")) {
             let uses = std::fs::read_to_string(&path)
