@@ -95,7 +95,8 @@ impl Secrets {
         let before = self.0.iter().flat_map(|known| known.all.iter().cloned());
         let trimmed = more.into_iter().map(|(name, value)| (name, value.trim().to_owned()));
         let long = trimmed.filter(|(_, value)| value.chars().count() >= SHORTEST && value != NO_SECRET);
-        let mut all: Vec<(String, String)> = before.chain(long).collect();
+        let written = long.flat_map(|(name, value)| ways_to_write(&value).map(|value| (name.clone(), value)));
+        let mut all: Vec<(String, String)> = before.chain(written).collect();
         all.sort_by(|a, b| b.1.len().cmp(&a.1.len()).then_with(|| a.1.cmp(&b.1)));
         all.dedup_by(|a, b| a.1 == b.1);
         let Some(longest) = all.first().map(|(_, value)| value.len()) else { return Secrets(None) };
@@ -157,6 +158,16 @@ impl Known {
         let first = bytes.len().saturating_sub(self.longest.saturating_sub(1));
         (first..bytes.len()).find(begins).unwrap_or(bytes.len())
     }
+}
+
+/// As it is; quoted in JSON or in a log; and that quoted once more.
+fn ways_to_write(value: &str) -> [String; 3] {
+    let quoted = |text: &str| {
+        let json = serde_json::Value::from(text).to_string();
+        json.strip_prefix('"').and_then(|json| json.strip_suffix('"')).unwrap_or_default().to_owned()
+    };
+    let once = quoted(value);
+    [value.to_owned(), once.clone(), quoted(&once)]
 }
 
 /// The path of something that is there is no secret, whatever its variable is called (GOOGLE_APPLICATION_CREDENTIALS).
@@ -275,6 +286,14 @@ mod tests {
         assert_eq!(mask.push(b"a line\n").as_ref(), b"a line\n");
         assert_eq!(mask.push(b"a key: sk-12").as_ref(), b"a key: ");
         assert_eq!(mask.push(b"3 and more").as_ref(), b"sk-123 and more");
+    }
+
+    #[test]
+    fn a_secret_is_known_in_quotes_too() {
+        let secrets = known(&["canary \"of\" the\\base\n"]);
+        let told = format!("{:?}", "it is canary \"of\" the\\base.");
+        assert_eq!(secrets.mask(&told), format!("\"it is {}.\"", "*".repeat(22)));
+        assert!(!secrets.mask(&format!("{told:?}")).contains("canary"));
     }
 
     #[test]

@@ -19,6 +19,7 @@
 //! lock FILE                locked as long as this process lives, or one that it starts from here on
 //! remove-logs              delete the log folder
 //! environment              print every variable
+//! do FILE                  the commands that stand in a file
 //! raw JSON                 do another command, which a JSON string holds with any character in it
 //! log TEXT                 a line in massgen.log         agent-log AGENT TEXT   what an agent put out
 //! workspace NAME TEXT      a file in the winner's workspace (agent_a's)
@@ -56,10 +57,7 @@ async fn main() -> ExitCode {
     let question = prompt(&args).expect("a question, without which MassGen would wait for one for ever");
     let mut fake = Fake::new();
     let script = question.strip_prefix("#!fake").unwrap_or("\nannounce\nfinal agent_a a fake answer\n");
-    for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
-        let (command, rest) = line.split_once(' ').unwrap_or((line, ""));
-        fake.obey(command, rest).await;
-    }
+    fake.all(script).await;
     ExitCode::SUCCESS
 }
 
@@ -98,6 +96,13 @@ impl Fake {
         self.turn().join("attempt_1")
     }
 
+    async fn all(&mut self, script: &str) {
+        for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            let (command, rest) = line.split_once(' ').unwrap_or((line, ""));
+            self.obey(command, rest).await;
+        }
+    }
+
     async fn obey(&mut self, command: &str, rest: &str) {
         match command {
             "announce" => self.announce(),
@@ -127,6 +132,7 @@ impl Fake {
             "environment" => {
                 std::env::vars().for_each(|(name, value)| say(&mut std::io::stdout(), &format!("{name}={value}")))
             }
+            "do" => Box::pin(self.all(&std::fs::read_to_string(rest).expect("a script"))).await,
             "raw" => {
                 let raw: String = serde_json::from_str(rest).expect("a JSON string");
                 let (command, rest) = raw.split_once(' ').unwrap_or((&raw, ""));
