@@ -56,16 +56,19 @@ struct Shown {
 impl Shown {
     fn push_all(&mut self, text: &str, window: &mut Window) {
         let count = text.chars().count() as u64;
-        match text.chars().next_back() {
-            // Of what lies outside of the page only the number of characters matters, and the last one for what follows it.
-            Some(last) if window.misses(count + 1) => {
-                let waited = std::mem::replace(&mut self.returned, last == '\r');
-                window.seen += count + u64::from(waited) - u64::from(self.returned);
-                self.filter.harmless(last);
-            }
-            Some(_) => text.chars().for_each(|c| self.push(c, window)),
-            None => {}
+        if count == 0 {
+            return;
         }
+        if !window.misses(count + 1) {
+            return text.chars().for_each(|c| self.push(c, window));
+        }
+        // Of what lies outside of the page only the number of characters matters, and the last two for what follows them.
+        let waited = std::mem::replace(&mut self.returned, text.ends_with('\r'));
+        window.seen += count + u64::from(waited) - u64::from(self.returned);
+        let last: Vec<char> = text.chars().rev().take(2).collect();
+        last.iter().rev().for_each(|c| {
+            self.filter.harmless(*c);
+        });
     }
 
     fn push(&mut self, c: char, window: &mut Window) {
@@ -214,6 +217,18 @@ mod tests {
     fn what_is_not_utf8_is_marked_as_std_would() {
         let bytes = b"a\xff\xe2\x82b\xf0\x9f\xa6";
         assert_eq!(all_pages(bytes, 2), String::from_utf8_lossy(bytes));
+    }
+
+    #[test]
+    fn a_page_begins_as_it_does_in_the_whole() {
+        let text = "❤\u{fe0f}\u{200d}🔥\r\na\u{200d}é\u{200d}\u{fe0f}\u{fe0f}\u{200c}x\r";
+        let whole = page(text.as_bytes(), 0, 100, &Secrets::default()).expect("reads").text;
+        for limit in 1..9 {
+            assert_eq!(all_pages(text.as_bytes(), limit), whole, "limit {limit}");
+            let offset = whole.chars().count() as u64 - limit;
+            let end = page(text.as_bytes(), offset, limit, &Secrets::default()).expect("reads").text;
+            assert!(whole.ends_with(&end), "{end:?} of {whole:?}");
+        }
     }
 
     #[test]

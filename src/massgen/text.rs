@@ -54,13 +54,18 @@ impl Filter {
 
     /// Whether the next character of the text is harmless where it stands.
     pub fn harmless(&mut self, c: char) -> bool {
-        let before = std::mem::replace(&mut self.before, kind(c));
+        let harmless = self.allows(c);
+        self.before = if harmless { kind(c) } else { Before::Invisible };
+        harmless
+    }
+
+    fn allows(&self, c: char) -> bool {
         match c {
             '\n' | '\t' => true,
             '\r' => false,
-            '\u{feff}' => before == Before::File,
-            '\u{200c}' | '\u{200d}' => matches!(before, Before::Visible | Before::Selected),
-            c if is_selector(c) => matches!(before, Before::Ascii | Before::Visible),
+            '\u{feff}' => self.before == Before::File,
+            '\u{200c}' | '\u{200d}' => matches!(self.before, Before::Visible | Before::Selected),
+            c if is_selector(c) => matches!(self.before, Before::Ascii | Before::Visible),
             c => !(c.is_control() || shows_nothing(c)),
         }
     }
@@ -146,6 +151,7 @@ mod tests {
         assert_eq!(harmless("a\u{200d}b"), "a\u{fffd}b");
         assert_eq!(harmless("é\u{200d}\u{200c}\u{200d}"), "é\u{200d}\u{fffd}\u{fffd}");
         assert_eq!(harmless("❤\u{fe0f}\u{fe0f}\u{e0101}"), "❤\u{fe0f}\u{fffd}\u{fffd}");
+        assert_eq!(clean("\u{fe0f}\u{200c}"), "");
         assert_eq!(clean("a\u{200d}\u{e0041}\u{2060}b\rc"), "abc");
     }
 

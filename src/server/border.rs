@@ -30,9 +30,9 @@ fn secret_in<'a>(name: &str, value: &Value, secrets: &'a Secrets) -> Option<&'a 
 /// An answer as it may be shown.
 pub(super) fn show(answer: Value, secrets: &Secrets) -> Value {
     let Value::Object(fields) = answer else { return shown(answer, secrets) };
-    let field = |(name, value): (String, Value)| match value {
-        Value::String(text) if name == PAGE => (name, Value::String(secrets.mask(&text).into_owned())),
-        other => (name, shown(other, secrets)),
+    let field = |(name, value): (String, Value)| match value.as_str().filter(|_| name == PAGE) {
+        Some(text) => (name, Value::from(secrets.mask(text))),
+        None => (name, shown(value, secrets)),
     };
     Value::Object(fields.into_iter().map(field).collect())
 }
