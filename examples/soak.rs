@@ -69,7 +69,9 @@ fn become_massgen(args: &[OsString]) -> anyhow::Result<ExitCode> {
 
 /// MassGen's part: announces itself, works for a while, answers; some leave a stray behind, some never end by themselves.
 fn stand_in(args: &[OsString]) -> anyhow::Result<()> {
-    let question = args.last().context("a question")?.to_string_lossy().into_owned();
+    let config = std::fs::read_to_string(args.get(4).context("a config")?)?;
+    let question = config.lines().find_map(|line| line.strip_prefix("\"prompt\": ")).context("a question")?;
+    let question: String = serde_json::from_str(question)?;
     let number: u64 = question.rsplit(' ').next().context("a number")?.parse()?;
     let turn = PathBuf::from(std::env::var_os("MASSGEN_LOG_BASE_DIR").context("logs")?).join("log_1/turn_1");
     std::fs::create_dir_all(turn.join("attempt_1"))?;

@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 use crate::massgen::text;
 use crate::registry::{RegistryError, RunFolder, RunLock, StateFolder};
 use crate::run::{RunId, RunRecord, RunSpec, RunState, StopAsk};
+use crate::secrets::Secrets;
 use crate::supervisor;
 use crate::watch::Watcher;
 
@@ -37,6 +38,8 @@ pub struct Fleet {
     /// This program, to start supervisors with.
     me: PathBuf,
     watcher: Arc<OnceLock<Watcher>>,
+    /// What is masked in all that is read.
+    secrets: Secrets,
 }
 
 /// Which runs are meant.
@@ -77,9 +80,20 @@ pub enum FleetError {
 }
 
 impl Fleet {
-    /// The fleet of a state folder. `me` is this program.
+    /// The fleet of a state folder, which knows no secrets. `me` is this program.
     pub fn new(state: StateFolder, me: &Path) -> Fleet {
-        Fleet { state, me: me.to_owned(), watcher: Arc::default() }
+        Fleet { state, me: me.to_owned(), watcher: Arc::default(), secrets: Secrets::default() }
+    }
+
+    /// This fleet, with secrets that are masked in all that it reads of runs.
+    #[must_use]
+    pub fn with_secrets(self, secrets: Secrets) -> Fleet {
+        Fleet { secrets, ..self }
+    }
+
+    /// The secrets that it knows.
+    pub fn secrets(&self) -> &Secrets {
+        &self.secrets
     }
 
     /// The state folder.
@@ -148,8 +162,8 @@ impl Fleet {
     async fn bury(&self, orphans: Vec<RunId>) -> Vec<RunRecord> {
         let mut burials = JoinSet::new();
         for id in orphans {
-            let folder = self.folder(&id);
-            burials.spawn_blocking(move || supervisor::bury(&folder));
+            let (folder, secrets) = (self.folder(&id), self.secrets.clone());
+            burials.spawn_blocking(move || supervisor::bury(&folder, &secrets));
         }
         let mut buried = Vec::new();
         let patience = tokio::time::sleep(BURIAL);

@@ -5,6 +5,7 @@ pub mod run;
 
 pub mod clock;
 pub mod crash;
+pub mod secrets;
 pub mod watch;
 
 pub mod massgen;

@@ -9,6 +9,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use massgen_mcp::fleet::Fleet;
 use massgen_mcp::registry::StateFolder;
+use massgen_mcp::secrets::Secrets;
 use massgen_mcp::settings::{Flags, Settings};
 use massgen_mcp::{commands, server, supervisor};
 use tokio::runtime::{Builder, Runtime};
@@ -61,18 +62,29 @@ fn main() -> ExitCode {
     if let Some(Command::Exec { supervisor, program, args }) = cli.command {
         return exec(supervisor, &program, &args);
     }
-    log_to_stderr();
-    match run(cli) {
+    let secrets = secrets(cli.command.as_ref());
+    log_to_stderr(&secrets);
+    match run(cli, &secrets) {
         Ok(code) => code,
         Err(error) => {
             // Nobody may be there to read it; then there is nobody to tell.
-            let _nobody = writeln!(std::io::stderr(), "massgen-mcp: {error:#}");
+            let _nobody = writeln!(secrets.writer(std::io::stderr()), "massgen-mcp: {error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+/// What no log and no answer of this process may show.
+fn secrets(command: Option<&Command>) -> Secrets {
+    match command {
+        Some(Command::Supervise { folder }) => supervisor::secrets(folder),
+        Some(Command::Serve | Command::Setup | Command::Demo | Command::Exec { .. }) | None => {
+            Secrets::from_environment(None).unwrap_or_default()
+        }
+    }
+}
+
+fn run(cli: Cli, secrets: &Secrets) -> anyhow::Result<ExitCode> {
     let me = Path::new(ME);
     if let Some(Command::Supervise { folder }) = cli.command {
         // One thread, this one: the parent-death signal of MassGen's process is bound to it.
@@ -82,7 +94,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let settings = cli.flags.or_environment().check()?;
     let runtime = runtime()?;
     let code = match cli.command.unwrap_or(Command::Serve) {
-        Command::Serve => runtime.block_on(serve(settings, me)).map(|()| ExitCode::SUCCESS),
+        Command::Serve => runtime.block_on(serve(settings, me, secrets)).map(|()| ExitCode::SUCCESS),
         Command::Setup => Ok(runtime.block_on(commands::setup(&settings))),
         Command::Demo => Ok(runtime.block_on(commands::demo(&settings, me))),
         Command::Settings => Ok(commands::settings(&settings)),
@@ -94,9 +106,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     code
 }
 
-async fn serve(settings: Settings, me: &Path) -> anyhow::Result<()> {
+async fn serve(settings: Settings, me: &Path, secrets: &Secrets) -> anyhow::Result<()> {
     let state = StateFolder::open(&settings.home)?;
-    Ok(server::serve(Fleet::new(state, me), settings).await?)
+    Ok(server::serve(Fleet::new(state, me).with_secrets(secrets.clone()), settings).await?)
 }
 
 async fn prune(settings: &Settings, me: &Path, how: commands::Prune) -> anyhow::Result<ExitCode> {
@@ -117,11 +129,13 @@ fn exec(supervisor: u32, program: &Path, args: &[OsString]) -> ExitCode {
     u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
-fn log_to_stderr() {
+fn log_to_stderr(secrets: &Secrets) {
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
     // A line that cannot be written is lost. Told to complain of it, the library would panic where standard error is a file on
     // a full disk, and the supervisor would end with the run that it owns.
-    let lines = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).log_internal_errors(false);
+    let secrets = secrets.clone();
+    let stderr = move || secrets.writer(std::io::stderr());
+    let lines = tracing_subscriber::fmt().with_writer(stderr).with_ansi(false).log_internal_errors(false);
     lines.with_env_filter(filter).init();
 }

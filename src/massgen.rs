@@ -3,6 +3,7 @@
 
 pub mod answers;
 pub mod configs;
+pub mod environment;
 pub mod files;
 pub mod launch;
 pub mod layout;

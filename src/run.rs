@@ -40,6 +40,10 @@ pub struct RunSpec {
     pub project: PathBuf,
     /// The MassGen program: an absolute path to an executable file.
     pub program: PathBuf,
+    /// Names and patterns (`CORP_*`) of environment variables that reach MassGen on top of the usual ones.
+    pub pass_env: Vec<String>,
+    /// The operator's env file, whose variables reach MassGen; an absolute path.
+    pub env_file: Option<PathBuf>,
 }
 
 /// Which configuration a run uses.

@@ -1,6 +1,7 @@
 //! The MCP server: the only room that knows rmcp. It takes calls, turns them into words of the rooms below, and gives
 //! answers and refusals back. It holds no state of a run, and standard output carries nothing but protocol.
 
+mod border;
 mod calls;
 mod params;
 mod refusal;

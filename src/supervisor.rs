@@ -9,14 +9,16 @@ mod output;
 mod plan;
 mod worker;
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use crate::massgen::configs;
 use crate::massgen::launch::{self, Folders, Launch};
+use crate::massgen::{configs, environment};
 use crate::registry::{Durability, RegistryError, RunFolder, RunLock, write_whole};
 use crate::rehearsal::{self, Rehearsal};
 use crate::run::{BadRunId, ConfigChoice, Context, RunSpec};
+use crate::secrets::{self, EnvFileError, Secrets};
 
 pub use leader::become_massgen;
 pub use lost::bury;
@@ -52,9 +54,12 @@ pub enum SupervisorError {
     /// The rehearsal endpoint could not be served.
     #[error("cannot serve the rehearsal model")]
     Rehearsal(#[from] rehearsal::RehearsalError),
-    /// The question is too long for the command line, and the config cannot take it up.
-    #[error("cannot put the long question into the config")]
+    /// The config cannot take the question up.
+    #[error("cannot put the question into the config")]
     Config(#[from] configs::EditError),
+    /// The operator's env file cannot be used.
+    #[error("cannot use the env file")]
+    EnvFile(#[from] EnvFileError),
     /// The rehearsal's name has a mistake, which should have been refused before.
     #[error("cannot read the rehearsal's name")]
     Script(#[from] rehearsal::ScriptError),
@@ -80,7 +85,7 @@ pub async fn supervise(folder: &Path, me: &Path) -> Result<(), SupervisorError> 
     if record.started.is_some() {
         return Err(SupervisorError::Taken(folder.path().to_owned()));
     }
-    let mut worker = worker::Worker::begin(folder.clone(), record, lock)?;
+    let mut worker = worker::Worker::begin(folder.clone(), record, lock, known_secrets(&folder))?;
     let prepared = prepare(&folder, worker.spec()).await;
     match &prepared {
         Ok(prepared) => worker.start(me, &prepared.launch)?,
@@ -89,6 +94,18 @@ pub async fn supervise(folder: &Path, me: &Path) -> Result<(), SupervisorError> 
     tell_ready();
     worker.work().await;
     Ok(())
+}
+
+/// The secrets that a run's supervisor knows: those of its environment and of the env file that the run's spec names, where
+/// they can be read.
+pub fn secrets(folder: &Path) -> Secrets {
+    RunFolder::at(folder).map(|folder| known_secrets(&folder)).unwrap_or_default()
+}
+
+fn known_secrets(folder: &RunFolder) -> Secrets {
+    let env_file = folder.load().ok().and_then(|record| record.spec.env_file);
+    let with_file = Secrets::from_environment(env_file.as_deref());
+    with_file.or_else(|_| Secrets::from_environment(None)).unwrap_or_default()
 }
 
 /// What keeps a rehearsal on this machine: the endpoint takes any key, so that the user's own is not sent there, and MassGen's
@@ -115,11 +132,21 @@ async fn prepare(folder: &RunFolder, spec: &RunSpec) -> Result<Prepared, Supervi
     let (config, rehearsal, own_timeout) = config(folder, spec).await?;
     let (bin, logs, work) = (folder.bin(), folder.logs(), folder.work());
     let folders = Folders { bin: &bin, logs: &logs, work: &work };
-    let mut launch = launch::plan(spec, folders, &config, own_timeout, std::env::var_os("PATH"));
-    if rehearsal.is_some() {
-        launch.env.extend(OFFLINE.map(|(name, value)| (name, value.into())));
-    }
+    let launch = launch::plan(spec, folders, &config, own_timeout, environment(spec)?);
     Ok(Prepared { launch, _rehearsal: rehearsal })
+}
+
+/// What is to reach MassGen of our environment and of the env file; in a rehearsal no key at all.
+fn environment(spec: &RunSpec) -> Result<Vec<(OsString, OsString)>, SupervisorError> {
+    if matches!(spec.config, ConfigChoice::Rehearsal(_)) {
+        let mut env = environment::without_keys(std::env::vars_os());
+        OFFLINE.iter().for_each(|(name, value)| environment::set(&mut env, name, value));
+        return Ok(env);
+    }
+    let file = spec.env_file.as_deref().map(secrets::env_file).transpose()?.unwrap_or_default();
+    // What the file names is meant to reach MassGen.
+    let wanted: Vec<String> = file.iter().map(|(name, _)| name).chain(&spec.pass_env).cloned().collect();
+    Ok(environment::selected(environment::joined(std::env::vars_os(), &file).into_iter(), &wanted))
 }
 
 /// The config file that MassGen is to read, and its own timeout in seconds.
@@ -127,29 +154,32 @@ async fn config(
     folder: &RunFolder,
     spec: &RunSpec,
 ) -> Result<(PathBuf, Option<Rehearsal>, Option<f64>), SupervisorError> {
-    let prompt = (spec.question.len() > configs::QUESTION_ARG_BYTES).then_some(spec.question.as_str());
+    let prompt = launch::prompt(&spec.question);
+    let prompt = Some(prompt.as_str());
     match &spec.config {
         ConfigChoice::Rehearsal(name) => {
             let served = rehearsal::serve().await?;
             let text = rehearsal::config(name, &served.base_url())?;
             let with_prompt = configs::effective(&text, configs::Changes { project: None, prompt })?;
-            let path = write_config(folder, &with_prompt.unwrap_or(text))?;
+            let path = write_config(folder.config(), &with_prompt.unwrap_or(text))?;
             Ok((path, Some(served), None))
         }
         ConfigChoice::File(original) => {
             let text = std::fs::read_to_string(original).map_err(failed("read the config"))?;
             let project = (spec.context == Context::None).then_some(spec.project.as_path());
             let own_timeout = configs::own_timeout(&text);
+            // MassGen reads a config by its ending, and not all JSON is YAML.
+            let is_json = original.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("json"));
+            let copy = if is_json { folder.config().with_extension("json") } else { folder.config() };
             match configs::effective(&text, configs::Changes { project, prompt })? {
-                Some(text) => Ok((write_config(folder, &text)?, None, own_timeout)),
+                Some(text) => Ok((write_config(copy, &text)?, None, own_timeout)),
                 None => Ok((original.clone(), None, own_timeout)),
             }
         }
     }
 }
 
-fn write_config(folder: &RunFolder, text: &str) -> Result<PathBuf, SupervisorError> {
-    let path = folder.config();
+fn write_config(path: PathBuf, text: &str) -> Result<PathBuf, SupervisorError> {
     write_whole(&path, text.as_bytes(), Durability::Plain).map_err(failed("write the effective config"))?;
     Ok(path)
 }

@@ -73,16 +73,16 @@ pub enum Earnest {
 impl Fleet {
     /// Removes ended runs by a rule, and what crashes left of others.
     pub async fn prune(&self, keep: Retention, earnest: Earnest) -> Result<Pruned, FleetError> {
-        let state = self.state.clone();
-        Ok(blocking(move || prune(&state, keep, earnest)).await??)
+        let fleet = self.clone();
+        Ok(blocking(move || prune(&fleet, keep, earnest)).await??)
     }
 
     /// Prunes, unless a server has within the hour (`None`).
     pub async fn prune_when_due(&self, keep: Retention) -> Result<Option<Pruned>, FleetError> {
-        let state = self.state.clone();
+        let fleet = self.clone();
         let pruned = blocking(move || {
-            let Some(_turn) = state.prune_turn(EVERY)? else { return Ok(None) };
-            prune(&state, keep, Earnest::Remove).map(Some)
+            let Some(_turn) = fleet.state.prune_turn(EVERY)? else { return Ok(None) };
+            prune(&fleet, keep, Earnest::Remove).map(Some)
         });
         Ok(pruned.await??)
     }
@@ -110,15 +110,15 @@ pub fn plan(mut ended: Vec<EndedRun>, keep: Retention, now: Timestamp) -> Vec<Pl
     planned
 }
 
-fn prune(state: &StateFolder, keep: Retention, earnest: Earnest) -> Result<Pruned, RegistryError> {
+fn prune(fleet: &Fleet, keep: Retention, earnest: Earnest) -> Result<Pruned, RegistryError> {
     let mut pruned = Pruned::default();
-    clear_leftovers(state, earnest, &mut pruned)?;
-    let ended = ended_runs(state, earnest, &mut pruned)?;
+    clear_leftovers(&fleet.state, earnest, &mut pruned)?;
+    let ended = ended_runs(fleet, earnest, &mut pruned)?;
     let all = ended.len();
     let planned = plan(ended, keep, Timestamp::now());
     pruned.kept = all - planned.len();
     for planned in planned {
-        remove(state, planned, earnest, &mut pruned);
+        remove(&fleet.state, planned, earnest, &mut pruned);
     }
     Ok(pruned)
 }
@@ -141,12 +141,12 @@ fn clear_leftovers(state: &StateFolder, earnest: Earnest, pruned: &mut Pruned) -
     Ok(())
 }
 
-fn ended_runs(state: &StateFolder, earnest: Earnest, pruned: &mut Pruned) -> Result<Vec<EndedRun>, RegistryError> {
+fn ended_runs(fleet: &Fleet, earnest: Earnest, pruned: &mut Pruned) -> Result<Vec<EndedRun>, RegistryError> {
     let mut ended = Vec::new();
-    for id in state.list()? {
-        match settled(state, &id, earnest) {
+    for id in fleet.state.list()? {
+        match settled(fleet, &id, earnest) {
             Ok(record) => ended.extend(record.state.ended().map(|ending| ending.at.wall).map(|at| {
-                let bytes = state.folder(&id).bytes();
+                let bytes = fleet.folder(&id).bytes();
                 EndedRun { id, ended: at, bytes }
             })),
             // Somebody else pruned it meanwhile.
@@ -158,10 +158,10 @@ fn ended_runs(state: &StateFolder, earnest: Earnest, pruned: &mut Pruned) -> Res
 }
 
 /// A run's record. One that has lost its supervisor, and that nobody has looked at since, ends with this look, as with any other.
-fn settled(state: &StateFolder, id: &RunId, earnest: Earnest) -> Result<RunRecord, RegistryError> {
-    let record = state.load(id)?;
-    let is_lost = record.state.ended().is_none() && earnest == Earnest::Remove && is_orphan(state, &record);
-    let buried = if is_lost { supervisor::bury(&state.folder(id))? } else { None };
+fn settled(fleet: &Fleet, id: &RunId, earnest: Earnest) -> Result<RunRecord, RegistryError> {
+    let record = fleet.state.load(id)?;
+    let is_lost = record.state.ended().is_none() && earnest == Earnest::Remove && is_orphan(&fleet.state, &record);
+    let buried = if is_lost { supervisor::bury(&fleet.folder(id), &fleet.secrets)? } else { None };
     Ok(buried.unwrap_or(record))
 }
 

@@ -1,5 +1,5 @@
-//! The parts of a run that can be read, as pages. Nothing outside the run's folder is opened; what does not exist (yet) is a
-//! plain error that says what does.
+//! The parts of a run that can be read, as pages, with secrets masked and harmful characters replaced. Nothing outside the run's
+//! folder is opened; what does not exist (yet) is a plain error that says what does.
 
 use std::collections::VecDeque;
 use std::io::{self, Cursor, Read};
@@ -12,9 +12,10 @@ use crate::massgen::answers::{self, Answer};
 use crate::massgen::files::{Entry, Kind, RunFiles};
 use crate::massgen::layout::Layout;
 use crate::massgen::pages::{self, Page};
-use crate::massgen::reasons;
+use crate::massgen::{reasons, text};
 use crate::registry::{STDERR, STDOUT, older};
 use crate::run::{RunId, RunRecord};
+use crate::secrets::Secrets;
 
 /// The most files that a listing names.
 const MOST_FILES: usize = 1_000;
@@ -118,8 +119,8 @@ impl Fleet {
     ) -> Result<(RunRecord, Reading), ReadError> {
         let record = self.look(id).await?;
         let root = self.folder(id).path().to_owned();
-        let run = record.clone();
-        let reading = blocking(move || Shelf::open(&root, run)?.read(&part, offset, limit)).await??;
+        let (run, secrets) = (record.clone(), self.secrets.clone());
+        let reading = blocking(move || Shelf::open(&root, run, secrets)?.read(&part, offset, limit)).await??;
         Ok((record, reading))
     }
 }
@@ -129,6 +130,7 @@ struct Shelf {
     files: Arc<RunFiles>,
     layout: Option<Layout>,
     run: RunRecord,
+    secrets: Secrets,
 }
 
 /// A text to be paged, and what is to be said of it.
@@ -167,10 +169,10 @@ impl Read for Joined {
 }
 
 impl Shelf {
-    fn open(root: &Path, run: RunRecord) -> Result<Shelf, ReadError> {
+    fn open(root: &Path, run: RunRecord, secrets: Secrets) -> Result<Shelf, ReadError> {
         let files = RunFiles::open(root).map_err(|source| ReadError::Unreadable { path: root.to_owned(), source })?;
         let layout = Layout::find(&files, run.log_dir.as_deref());
-        Ok(Shelf { files: Arc::new(files), layout, run })
+        Ok(Shelf { files: Arc::new(files), layout, run, secrets })
     }
 
     fn read(&self, part: &Part, offset: u64, limit: u64) -> Result<Reading, ReadError> {
@@ -186,10 +188,10 @@ impl Shelf {
         };
         let path = source.path.clone();
         let unreadable = |error| ReadError::Unreadable { path: path.clone().unwrap_or_default(), source: error };
-        let page = pages::page(source.text, offset, limit).map_err(unreadable)?;
+        let page = pages::page(source.text, offset, limit, &self.secrets).map_err(unreadable)?;
         let partial = answer.as_ref().is_some_and(|answer| self.run.state.makes_partial(answer.source));
-        let label = answer.as_ref().and_then(|answer| answer.label.clone());
-        Ok(Reading { page, path, winner: answer.map(|answer| answer.agent), label, partial })
+        let label = answer.as_ref().and_then(|answer| answer.label.as_deref()).map(text::name);
+        Ok(Reading { page, path, winner: answer.map(|answer| text::name(&answer.agent)), label, partial })
     }
 
     fn best(&self) -> Option<Answer> {
@@ -222,9 +224,9 @@ impl Shelf {
             return Err(self.no_answer());
         }
         let pieces = all.iter().flat_map(|answer| {
-            let label = answer.label.as_deref().unwrap_or("answer");
+            let label = text::name(answer.label.as_deref().unwrap_or("answer"));
             [
-                Piece::Text(format!("=== {label} ({}) ===\n", answer.agent)),
+                Piece::Text(format!("=== {label} ({}) ===\n", text::name(&answer.agent))),
                 Piece::File(answer.path.clone()),
                 Piece::Text("\n\n".to_owned()),
             ]
@@ -267,7 +269,10 @@ impl Shelf {
             looked += 1;
             for Entry { name, kind, size } in self.files.list(&workspace.join(&folder)) {
                 match kind {
-                    Kind::File => lines.push(format!("{size:>10}  {}", folder.join(name).display())),
+                    Kind::File => {
+                        let path = text::name(&folder.join(name).to_string_lossy());
+                        lines.push(format!("{size:>10}  {path}"));
+                    }
                     Kind::Folder => open.push(folder.join(name)),
                     Kind::Other => {}
                 }
@@ -321,7 +326,7 @@ impl Shelf {
         let logs = [older(Path::new(STDERR)), PathBuf::from(STDERR)].into_iter();
         for log in logs.chain(self.layout.as_ref().and_then(|layout| layout.massgen_log(&self.files))) {
             let said = self.files.tail(&log, ERROR_BYTES).unwrap_or_default();
-            lines.extend(reasons::error_lines(&said, MOST_ERRORS));
+            lines.extend(reasons::error_lines(&self.secrets.mask(whole_lines(&said)), MOST_ERRORS));
         }
         if lines.is_empty() {
             lines.push("no errors were logged".to_owned());
@@ -330,7 +335,13 @@ impl Shelf {
     }
 }
 
+/// The end of a log without its first line where that may be cut: half a secret would not be known for one.
+fn whole_lines(end: &str) -> &str {
+    let is_cut = end.len() as u64 >= ERROR_BYTES;
+    end.split_once('\n').filter(|_| is_cut).map_or(end, |(_, rest)| rest)
+}
+
 fn names(entries: &[Entry]) -> String {
-    let names: Vec<_> = entries.iter().filter_map(|entry| entry.name.strip_suffix(".txt")).collect();
+    let names: Vec<_> = entries.iter().filter_map(|entry| entry.name.strip_suffix(".txt")).map(text::name).collect();
     if names.is_empty() { "nobody yet".to_owned() } else { names.join(", ") }
 }

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use super::files::RunFiles;
 use super::layout::Layout;
-use super::pages;
+use super::{pages, text};
 use crate::run::{AnswerFact, AnswerSource, Digest};
+use crate::secrets::Secrets;
 
 /// An answer on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,10 +41,15 @@ pub fn presented(files: &RunFiles, layout: &Layout, digest: Option<&Digest>) -> 
     })
 }
 
-/// What is to be remembered of an answer; its length takes one pass over its file.
-pub fn fact(files: &RunFiles, answer: &Answer) -> AnswerFact {
+/// The longest name of an agent that is remembered, in characters.
+const NAME_CHARS: usize = 64;
+
+/// What is to be remembered of an answer; its length takes one pass over its file. The agent's name is a folder's, and made
+/// harmless here.
+pub fn fact(files: &RunFiles, answer: &Answer, secrets: &Secrets) -> AnswerFact {
     let count = files.open_file(&answer.path).and_then(|(file, _)| pages::count_chars(file));
-    AnswerFact { agent: answer.agent.clone(), chars: count.unwrap_or_default(), source: answer.source }
+    let agent = text::line(&secrets.mask(&answer.agent), NAME_CHARS);
+    AnswerFact { agent, chars: count.unwrap_or_default(), source: answer.source }
 }
 
 /// Every answer that agents gave in the newest attempt, oldest first.

@@ -11,8 +11,6 @@ use crate::run::ConfigChoice;
 
 pub use self::edit::EditError;
 
-/// The longest question that goes on the command line, in bytes: one argument may have 128 KiB, and somebody's may be escaped.
-pub const QUESTION_ARG_BYTES: usize = 100_000;
 /// The largest config file, in bytes.
 const MOST_BYTES: u64 = 4 << 20;
 
@@ -147,23 +145,38 @@ pub struct Changes<'a> {
     pub prompt: Option<&'a str>,
 }
 
-/// The text of an effective config, or `None` where the original will do as it is. Where only paths were to be changed and
-/// the config cannot be read, it is left as it is: MassGen says better what is wrong with it. A long question has nowhere else
-/// to go; then that is an error, since MassGen without a question would wait for one for ever.
+/// The text of an effective config, or `None` where the original will do as it is. Where the config cannot be read, a question
+/// is put at its end, whatever that is: MassGen says better what is wrong with it, and should it read what we cannot, it has
+/// its question; without one it would wait for one for ever. For the same reason it is an error where a question cannot be added
+/// to a config that can be read.
 pub fn effective(original: &str, changes: Changes<'_>) -> Result<Option<String>, EditError> {
-    let document = match Document::read(original) {
-        Ok(document) => document,
-        Err(_) if changes.prompt.is_none() => return Ok(None),
-        Err(error) => return Err(error),
+    let Ok(document) = Document::read(original) else {
+        return Ok(changes.prompt.map(|prompt| with_prompt_unread(original, prompt)));
     };
     let moved = document.scalars.iter().filter(|scalar| names_a_path(scalar.key()));
     let moved = moved.filter_map(|scalar| Some((scalar, in_project(&scalar.text, changes.project?)?)));
-    let moved: Vec<(&Scalar, String)> = moved.collect();
-    let added: Vec<(&str, &str)> = changes.prompt.map(|prompt| ("prompt", prompt)).into_iter().collect();
-    if moved.is_empty() && added.is_empty() {
+    let mut replaced: Vec<(&Scalar, String)> = moved.collect();
+    // Of two equal keys MassGen takes the last.
+    let old_prompt = document.scalars.iter().rfind(|scalar| scalar.keys == ["prompt"]);
+    let mut added = Vec::new();
+    match (changes.prompt, old_prompt) {
+        (Some(prompt), Some(old)) => replaced.push((old, prompt.to_owned())),
+        (Some(prompt), None) => added.push(("prompt", prompt)),
+        (None, _) => {}
+    }
+    if replaced.is_empty() && added.is_empty() {
         return Ok(None);
     }
-    document.edited(&moved, &added).map(Some)
+    document.edited(&replaced, &added).map(Some)
+}
+
+/// JSON may be indented by tabs, which are no YAML.
+fn with_prompt_unread(original: &str, prompt: &str) -> String {
+    if let Ok(serde_json::Value::Object(mut config)) = serde_json::from_str(original) {
+        config.insert("prompt".to_owned(), prompt.into());
+        return serde_json::Value::Object(config).to_string();
+    }
+    format!("{original}\n\"prompt\": {}\n", edit::quoted(prompt))
 }
 
 /// MassGen's own timeout in a config, in seconds.
@@ -256,11 +269,20 @@ mod tests {
     }
 
     #[test]
-    fn a_long_question_goes_in_as_prompt_or_nowhere() {
+    fn a_question_goes_in_as_prompt_whatever_the_config() {
         let changes = Changes { project: None, prompt: Some("a\n\"b\"") };
         let made = effective("agents: []", changes).expect("YAML").expect("changed");
         assert_eq!(made, "agents: []\n\"prompt\": \"a\\n\\\"b\\\"\"\n");
-        assert!(effective("agents: [", changes).is_err(), "a run without its question would never end");
+        let own = effective("prompt: x\nagents: []", changes).expect("YAML").expect("changed");
+        assert_eq!(own, "prompt: \"a\\n\\\"b\\\"\"\nagents: []", "the config's own question gives way");
+        let unread = effective("agents: [", changes).expect("left to MassGen").expect("changed");
+        assert!(unread.starts_with("agents: [\n") && unread.contains("prompt"), "it never waits for a question");
+        let tabs = effective("{\n\t\"agents\": []\n}", changes).expect("JSON").expect("changed");
+        assert!(
+            serde_json::from_str::<serde_json::Value>(&tabs).is_ok_and(|json| json["prompt"] == "a\n\"b\""),
+            "{tabs}"
+        );
+        assert!(effective("a: 1\n...\n", changes).is_err(), "where it would be another document's");
     }
 
     #[test]

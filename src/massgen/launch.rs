@@ -1,10 +1,10 @@
 //! How MassGen 0.1.97 is started in the background: arguments, environment, working folder. Pure: it starts nothing.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::configs::QUESTION_ARG_BYTES;
+use super::environment;
 use crate::run::{Context, Mode, RunSpec};
 
 /// A command line, ready to be executed.
@@ -14,8 +14,8 @@ pub struct Launch {
     pub program: PathBuf,
     /// Its arguments.
     pub args: Vec<OsString>,
-    /// Environment variables on top of the inherited ones.
-    pub env: Vec<(&'static str, OsString)>,
+    /// Its whole environment: nothing is inherited.
+    pub env: Vec<(OsString, OsString)>,
     /// Its working folder.
     pub cwd: PathBuf,
 }
@@ -31,13 +31,14 @@ pub struct Folders<'a> {
     pub work: &'a Path,
 }
 
-/// The launch of a run with the config that MassGen is to read.
+/// The launch of a run with the config that MassGen is to read, which has the question in it: a command line is seen by
+/// every user of the machine. `environment` is what is to reach MassGen of ours.
 pub fn plan(
     spec: &RunSpec,
     folders: Folders<'_>,
     config: &Path,
     own_timeout: Option<f64>,
-    path: Option<OsString>,
+    environment: Vec<(OsString, OsString)>,
 ) -> Launch {
     let mut args: Vec<OsString> = vec!["--automation".into(), "--no-parse-at-references".into()];
     args.extend(["--config".into(), config.into()]);
@@ -52,14 +53,10 @@ pub fn plan(
     if let Some(seconds) = orchestrator_timeout(spec.timeout, own_timeout) {
         args.extend(["--orchestrator-timeout".into(), seconds.to_string().into()]);
     }
-    if spec.question.len() <= QUESTION_ARG_BYTES {
-        // Without `--` a question that begins with a dash is an option, and `--quick` can swallow one.
-        args.extend(["--".into(), spec.question.clone().into()]);
-    }
     Launch {
         program: spec.program.clone(),
         args,
-        env: environment(folders, path),
+        env: furnished(environment, folders),
         cwd: working_folder(spec, folders.work),
     }
 }
@@ -76,18 +73,29 @@ pub fn working_folder(spec: &RunSpec, work: &Path) -> PathBuf {
     }
 }
 
-fn environment(folders: Folders<'_>, path: Option<OsString>) -> Vec<(&'static str, OsString)> {
+/// A variable of MassGen's environment that says what it is for by its value alone; see [`prompt`].
+const DOLLAR: &str = "MASSGEN_MCP_DOLLAR";
+
+/// The question as a config has to have it. MassGen puts the values of environment variables in place of `${NAME}` in all
+/// texts of a config, once; in a question that would hand any key to whoever asks. The dollar of each is made one that comes
+/// out of such a replacement itself, and what comes out is the question as it was.
+pub fn prompt(question: &str) -> String {
+    question.replace("${", &format!("${{{DOLLAR}}}{{"))
+}
+
+fn furnished(mut env: Vec<(OsString, OsString)>, folders: Folders<'_>) -> Vec<(OsString, OsString)> {
+    let path = env.iter().find(|(name, _)| name == OsStr::new("PATH")).map(|(_, path)| path.clone());
     let mut first: OsString = folders.bin.into();
     first.push(":");
     // An empty entry would mean the working folder.
     first.push(path.filter(|path| !path.is_empty()).unwrap_or_else(|| USUAL_PATH.into()));
-    vec![
-        ("PATH", first),
-        ("MASSGEN_LOG_BASE_DIR", folders.logs.into()),
-        ("PYTHONUNBUFFERED", "1".into()),
-        // Otherwise litellm fetches a price list at import and waits five seconds for it where there is no network.
-        ("LITELLM_LOCAL_MODEL_COST_MAP", "True".into()),
-    ]
+    environment::set(&mut env, "PATH", first);
+    environment::set(&mut env, "MASSGEN_LOG_BASE_DIR", folders.logs);
+    environment::set(&mut env, "PYTHONUNBUFFERED", "1");
+    // Otherwise litellm fetches a price list at import and waits five seconds for it where there is no network.
+    environment::set(&mut env, "LITELLM_LOCAL_MODEL_COST_MAP", "True");
+    environment::set(&mut env, DOLLAR, "$");
+    env
 }
 
 /// MassGen's own timeout, a little before our deadline, so that it can still present what there is. Left alone where the
@@ -116,6 +124,8 @@ mod tests {
             context: Context::None,
             project: "/p".into(),
             program: "/venv/bin/massgen".into(),
+            pass_env: Vec::new(),
+            env_file: None,
         }
     }
 
@@ -123,33 +133,36 @@ mod tests {
         Folders { bin: Path::new("/r/bin"), logs: Path::new("/r/logs"), work: Path::new("/r/work") }
     }
 
+    fn launched(spec: &RunSpec) -> Launch {
+        let environment = vec![("PATH".into(), "/usr/bin".into()), ("A_API_KEY".into(), "k".into())];
+        plan(spec, folders(), Path::new("/p/c.yaml"), None, environment)
+    }
+
     fn args(spec: &RunSpec) -> Vec<String> {
-        let launch = plan(spec, folders(), Path::new("/p/c.yaml"), None, Some("/usr/bin".into()));
-        launch.args.into_iter().map(|arg| arg.to_string_lossy().into_owned()).collect()
+        launched(spec).args.into_iter().map(|arg| arg.to_string_lossy().into_owned()).collect()
     }
 
     #[test]
-    fn options_come_first_and_the_question_last() {
+    fn the_question_is_not_on_the_command_line() {
         let line = args(&spec()).join(" ");
-        assert_eq!(
-            line,
-            "--automation --no-parse-at-references --config /p/c.yaml --orchestrator-timeout 1740 -- -x @/etc/passwd:w"
-        );
+        assert_eq!(line, "--automation --no-parse-at-references --config /p/c.yaml --orchestrator-timeout 1740");
     }
 
     #[test]
-    fn a_long_question_is_not_on_the_command_line() {
-        let spec = RunSpec { question: "x".repeat(QUESTION_ARG_BYTES + 1), timeout: Duration::from_secs(30), ..spec() };
-        assert_eq!(args(&spec), ["--automation", "--no-parse-at-references", "--config", "/p/c.yaml"]);
+    fn no_variable_is_named_by_a_question() {
+        assert_eq!(prompt("a ${KEY} $b {c}"), "a ${MASSGEN_MCP_DOLLAR}{KEY} $b {c}");
+        assert_eq!(prompt("$${${x}"), "$${MASSGEN_MCP_DOLLAR}{${MASSGEN_MCP_DOLLAR}{x}");
+        assert!(launched(&spec()).env.contains(&("MASSGEN_MCP_DOLLAR".into(), "$".into())));
     }
 
     #[test]
     fn context_hands_the_project_over() {
         let spec = RunSpec { context: Context::Read, mode: Mode::Quick, ..spec() };
-        let launch = plan(&spec, folders(), Path::new("/p/c.yaml"), None, Some("/usr/bin".into()));
+        let launch = launched(&spec);
         assert_eq!(launch.cwd, Path::new("/p"));
         assert_eq!(args(&spec)[4..7], ["--quick", "--cwd-context", "ro"]);
-        assert!(launch.env.contains(&("PATH", "/r/bin:/usr/bin".into())));
+        assert!(launch.env.contains(&("PATH".into(), "/r/bin:/usr/bin".into())));
+        assert!(launch.env.contains(&("A_API_KEY".into(), "k".into())));
     }
 
     #[test]

@@ -1,10 +1,14 @@
 //! A text as pages of characters: any reader, however large, in one pass and a fixed amount of memory.
-//! Pages put together are the whole text, to the byte where it is UTF-8; what is not is shown as U+FFFD.
+//! Pages put together are the whole text, character by character: what is not UTF-8 is shown as U+FFFD, each character of a
+//! known secret as `*`, each harmful one by a harmless stand-in. It never changes how many characters there are.
 
 use std::fmt::Write as _;
 use std::io::{self, Read};
 
 use sha2::{Digest as _, Sha256};
+
+use super::text::{Filter, stand_in};
+use crate::secrets::Secrets;
 
 /// One page of a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +19,8 @@ pub struct Page {
     pub total_chars: u64,
     /// Where the next page begins; `None` at the end.
     pub next_offset: Option<u64>,
+    /// How many characters of this page are stand-ins for harmful ones.
+    pub replaced: u64,
     /// SHA-256 of the whole, of its bytes as they are on disk, in lower-case hex.
     pub sha256: String,
 }
@@ -23,18 +29,65 @@ pub struct Page {
 const PAGE_BYTES: usize = 48 << 10;
 
 /// Reads all of `source` and keeps the `limit` characters from character `offset` on, or fewer where they are long ones.
-pub fn page(source: impl Read, offset: u64, limit: u64) -> io::Result<Page> {
-    let mut window = Window { offset, end: offset.saturating_add(limit), seen: 0, text: String::new() };
-    let hash = pass(source, |text| window.push(text))?;
+pub fn page(source: impl Read, offset: u64, limit: u64, secrets: &Secrets) -> io::Result<Page> {
+    let end = offset.saturating_add(limit);
+    let mut window = Window { offset, end, seen: 0, text: String::new(), replaced: 0 };
+    let mut shown = Shown { filter: Filter::at_the_beginning(), returned: false };
+    let hash = pass(source, secrets, |text| shown.push_all(text, &mut window))?;
+    shown.end(&mut window);
     let next_offset = (window.seen > window.end).then_some(window.end);
-    Ok(Page { text: window.text, total_chars: window.seen, next_offset, sha256: hash })
+    Ok(Page { text: window.text, total_chars: window.seen, next_offset, replaced: window.replaced, sha256: hash })
 }
 
 /// How many characters `source` has.
 pub fn count_chars(source: impl Read) -> io::Result<u64> {
     let mut count = 0;
-    pass(source, |text| count += text.chars().count() as u64)?;
+    pass(source, &Secrets::default(), |text| count += text.chars().count() as u64)?;
     Ok(count)
+}
+
+/// The characters of a text as they are shown.
+struct Shown {
+    filter: Filter,
+    /// A carriage return waits for what follows it.
+    returned: bool,
+}
+
+impl Shown {
+    fn push_all(&mut self, text: &str, window: &mut Window) {
+        let count = text.chars().count() as u64;
+        if count == 0 {
+            return;
+        }
+        if !window.misses(count + 1) {
+            return text.chars().for_each(|c| self.push(c, window));
+        }
+        // Of what lies outside of the page only the number of characters matters, and the last two for what follows them.
+        let waited = std::mem::replace(&mut self.returned, text.ends_with('\r'));
+        window.seen += count + u64::from(waited) - u64::from(self.returned);
+        let last: Vec<char> = text.chars().rev().take(2).collect();
+        last.iter().rev().for_each(|c| {
+            self.filter.harmless(*c);
+        });
+    }
+
+    fn push(&mut self, c: char, window: &mut Window) {
+        if std::mem::take(&mut self.returned) {
+            window.push('\r', c == '\n');
+        }
+        let harmless = self.filter.harmless(c);
+        if c == '\r' {
+            self.returned = true;
+        } else {
+            window.push(c, harmless);
+        }
+    }
+
+    fn end(&mut self, window: &mut Window) {
+        if std::mem::take(&mut self.returned) {
+            window.push('\r', false);
+        }
+    }
 }
 
 struct Window {
@@ -42,43 +95,49 @@ struct Window {
     end: u64,
     seen: u64,
     text: String,
+    replaced: u64,
 }
 
 impl Window {
-    fn push(&mut self, text: &str) {
-        let count = text.chars().count() as u64;
-        let (from, to) = (self.seen, self.seen + count);
-        if to > self.offset && from < self.end {
-            let skip = self.offset.saturating_sub(from) as usize;
-            let keep = (self.end.min(to) - from.max(self.offset)) as usize;
-            for (place, c) in text.chars().skip(skip).take(keep).enumerate() {
-                if self.text.len() + c.len_utf8() > PAGE_BYTES {
-                    self.end = from + (skip + place) as u64;
-                    break;
-                }
-                self.text.push(c);
+    /// Whether the next `count` characters are none of the page's.
+    fn misses(&self, count: u64) -> bool {
+        self.seen + count <= self.offset || self.seen >= self.end
+    }
+
+    fn push(&mut self, c: char, harmless: bool) {
+        if (self.offset..self.end).contains(&self.seen) {
+            let shown = if harmless { c } else { stand_in(c) };
+            if self.text.len() + shown.len_utf8() > PAGE_BYTES {
+                self.end = self.seen;
+            } else {
+                self.text.push(shown);
+                self.replaced += u64::from(!harmless);
             }
         }
-        self.seen = to;
+        self.seen += 1;
     }
 }
 
-/// Feeds the decoded text to `sink` piece by piece and gives the hash of the bytes.
-fn pass(mut source: impl Read, mut sink: impl FnMut(&str)) -> io::Result<String> {
+/// Feeds the decoded text, secrets masked, to `sink` piece by piece and gives the hash of the bytes.
+fn pass(mut source: impl Read, secrets: &Secrets, mut sink: impl FnMut(&str)) -> io::Result<String> {
     let mut hash = Sha256::new();
+    let mut mask = secrets.stream();
     let mut buffer = vec![0; 64 << 10];
-    let mut held = 0; // the beginning of a character that the last piece cut
+    let mut held = Vec::new(); // the beginning of a character that the last piece cut
     loop {
-        let read = match source.read(&mut buffer[held..]) {
+        let read = match source.read(&mut buffer) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             other => other?,
         };
-        hash.update(&buffer[held..held + read]);
-        let filled = held + read;
-        let used = decode(&buffer[..filled], read == 0, &mut sink);
-        buffer.copy_within(used..filled, 0);
-        held = filled - used;
-        if read == 0 {
+        hash.update(&buffer[..read]);
+        let end = read == 0;
+        held.extend_from_slice(&mask.push(&buffer[..read]));
+        if end {
+            held.extend(mask.finish());
+        }
+        let used = decode(&held, end, &mut sink);
+        held.drain(..used);
+        if end {
             return Ok(hex(&hash.finalize()));
         }
     }
@@ -129,7 +188,7 @@ mod tests {
     fn all_pages(bytes: &[u8], limit: u64) -> String {
         let (mut text, mut offset) = (String::new(), 0);
         loop {
-            let page = page(Drip(bytes), offset, limit).expect("reads");
+            let page = page(Drip(bytes), offset, limit, &Secrets::default()).expect("reads");
             text.push_str(&page.text);
             match page.next_offset {
                 Some(next) => offset = next,
@@ -149,7 +208,7 @@ mod tests {
     #[test]
     fn a_page_of_long_characters_is_shorter_and_nothing_is_missed() {
         let whole = "漢字".repeat(40_000);
-        let first = page(whole.as_bytes(), 0, 30_000).expect("reads");
+        let first = page(whole.as_bytes(), 0, 30_000, &Secrets::default()).expect("reads");
         assert!(first.text.len() <= PAGE_BYTES && first.next_offset == Some(first.text.chars().count() as u64));
         assert_eq!(all_pages(whole.as_bytes(), 30_000), whole);
     }
@@ -161,12 +220,39 @@ mod tests {
     }
 
     #[test]
+    fn a_page_begins_as_it_does_in_the_whole() {
+        let text = "❤\u{fe0f}\u{200d}🔥\r\na\u{200d}é\u{200d}\u{fe0f}\u{fe0f}\u{200c}x\r";
+        let whole = page(text.as_bytes(), 0, 100, &Secrets::default()).expect("reads").text;
+        for limit in 1..9 {
+            assert_eq!(all_pages(text.as_bytes(), limit), whole, "limit {limit}");
+            let offset = whole.chars().count() as u64 - limit;
+            let end = page(text.as_bytes(), offset, limit, &Secrets::default()).expect("reads").text;
+            assert!(whole.ends_with(&end), "{end:?} of {whole:?}");
+        }
+    }
+
+    #[test]
+    fn harmful_characters_and_secrets_keep_their_places() {
+        let text = "\u{feff}a\r\nb\rc\u{1b}[31m\u{202e}sk-12345678\u{200b}é\r";
+        let secrets = Secrets::default().with(["sk-12345678".to_owned()]);
+        let expected = "\u{feff}a\r\nb␍c␛[31m\u{fffd}***********\u{fffd}é␍";
+        let whole = page(Drip(text.as_bytes()), 0, 100, &secrets).expect("reads");
+        assert_eq!((whole.text.as_str(), whole.replaced), (expected, 5));
+        assert_eq!(whole.total_chars, count_chars(text.as_bytes()).expect("reads"));
+        for at in 0..whole.total_chars {
+            let one = page(text.as_bytes(), at, 1, &secrets).expect("reads");
+            assert!(expected.chars().nth(at as usize).is_some_and(|c| one.text == c.to_string()), "{at}: {one:?}");
+            assert_eq!(one.sha256, whole.sha256, "of the bytes on disk");
+        }
+    }
+
+    #[test]
     fn ends_are_told() {
-        let page = page(&b"abc"[..], 1, 2).expect("reads");
+        let page = page(&b"abc"[..], 1, 2, &Secrets::default()).expect("reads");
         assert_eq!((page.text.as_str(), page.total_chars, page.next_offset), ("bc", 3, None));
         assert_eq!(page.sha256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
-        let past = super::page(&b"abc"[..], 9, 2).expect("reads");
+        let past = super::page(&b"abc"[..], 9, 2, &Secrets::default()).expect("reads");
         assert_eq!((past.text.as_str(), past.next_offset), ("", None));
-        assert_eq!(super::page(&b""[..], 0, 2).expect("reads").total_chars, 0);
+        assert_eq!(super::page(&b""[..], 0, 2, &Secrets::default()).expect("reads").total_chars, 0);
     }
 }

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 
 use super::text;
 use crate::run::{AgentDigest, AgentState, Digest, Finish};
+use crate::secrets::Secrets;
 
 /// The most of status.json that is read, in bytes. It grows with every answer without bound; past this it is left alone.
 pub const MOST_BYTES: u64 = 64 << 20;
@@ -27,9 +28,14 @@ pub struct Torn(#[source] serde_json::Error);
 
 /// Reads one status.json.
 pub fn digest(bytes: &[u8]) -> Result<Digest, Torn> {
+    masked_digest(bytes, &Secrets::default())
+}
+
+/// Reads one status.json; secrets in its texts come out masked.
+pub fn masked_digest(bytes: &[u8], secrets: &Secrets) -> Result<Digest, Torn> {
     // Python writes NaN and Infinity, which are no JSON.
     let status = object(bytes).or_else(|_| object(&without_nan(bytes)));
-    status.map(Status::into_digest).map_err(Torn)
+    status.map(|status| status.into_digest(secrets)).map_err(Torn)
 }
 
 /// serde takes a list for a struct as well, field by field; here it is none.
@@ -121,17 +127,17 @@ struct Attempt {
 }
 
 impl Status {
-    fn into_digest(self) -> Digest {
+    fn into_digest(self, secrets: &Secrets) -> Digest {
         let agents = self.agents.0.unwrap_or_default().0;
-        let first_error = agents.iter().find_map(|(_, agent)| agent.first_error());
-        let agents: Vec<AgentDigest> = agents.into_iter().map(|(id, agent)| agent.into_digest(&id)).collect();
+        let first_error = agents.iter().find_map(|(_, agent)| agent.first_error(secrets));
+        let agents: Vec<AgentDigest> = agents.into_iter().map(|(id, agent)| agent.into_digest(&id, secrets)).collect();
         let costs = self.costs.0.unwrap_or_default();
         let results = self.results.0.unwrap_or_default();
         let tokens = total(&costs.total_input_tokens, &costs.total_output_tokens);
         Digest {
-            phase: self.coordination.0.and_then(|c| c.phase.word()),
-            votes: standing(results.votes.0.unwrap_or_default(), &agents),
-            winner: results.winner.word(),
+            phase: self.coordination.0.and_then(|c| c.phase.word(secrets)),
+            votes: standing(results.votes.0.unwrap_or_default(), &agents, secrets),
+            winner: results.winner.word(secrets),
             cost_usd: money(&costs.total_estimated_cost),
             tokens: tokens.or_else(|| agents.iter().map(|agent| agent.tokens).sum()),
             finish: self.finish_reason.0.as_deref().map(finish),
@@ -142,22 +148,22 @@ impl Status {
 }
 
 impl Agent {
-    fn first_error(&self) -> Option<String> {
+    fn first_error(&self, secrets: &Secrets) -> Option<String> {
         let attempts = &self.reliability.0.as_ref()?.enforcement_attempts.0;
         let of_api = |attempt: &&Attempt| attempt.reason.0.as_deref() == Some("api_error");
         let attempt = attempts.iter().filter_map(|attempt| attempt.0.as_ref()).find(of_api)?;
-        attempt.error_message.0.as_deref().map(|message| text::line(message, ERROR_CHARS))
+        attempt.error_message.0.as_deref().map(|message| said(message, ERROR_CHARS, secrets))
     }
 
-    fn into_digest(self, id: &str) -> AgentDigest {
+    fn into_digest(self, id: &str, secrets: &Secrets) -> AgentDigest {
         let usage = self.token_usage.0.unwrap_or_default();
         AgentDigest {
-            id: text::line(id, WORD_CHARS),
+            id: said(id, WORD_CHARS, secrets),
             state: self.status.0.as_deref().map(agent_state).unwrap_or_default(),
             answers: self.answer_count.0.unwrap_or_default(),
-            label: self.latest_answer_label.word(),
-            vote: self.vote_cast.0.and_then(|vote| vote.voted_for_label.word()),
-            error: self.error.0.and_then(|error| error.message.0).map(|message| text::line(&message, ERROR_CHARS)),
+            label: self.latest_answer_label.word(secrets),
+            vote: self.vote_cast.0.and_then(|vote| vote.voted_for_label.word(secrets)),
+            error: self.error.0.and_then(|error| error.message.0).map(|message| said(&message, ERROR_CHARS, secrets)),
             tokens: total(&usage.input_tokens, &usage.output_tokens),
             cost_usd: money(&usage.estimated_cost),
         }
@@ -165,10 +171,15 @@ impl Agent {
 }
 
 /// `results.votes` keeps votes for answers that newer ones have replaced; those are left out.
-fn standing(votes: BTreeMap<String, Soft<u32>>, agents: &[AgentDigest]) -> BTreeMap<String, u32> {
+fn standing(votes: BTreeMap<String, Soft<u32>>, agents: &[AgentDigest], secrets: &Secrets) -> BTreeMap<String, u32> {
     let stands = |label: &str| agents.iter().any(|agent| agent.label.as_deref() == Some(label));
-    let counted = votes.into_iter().filter_map(|(label, count)| Some((text::line(&label, WORD_CHARS), count.0?)));
+    let counted = votes.into_iter().filter_map(|(label, count)| Some((said(&label, WORD_CHARS, secrets), count.0?)));
     counted.filter(|(label, count)| *count > 0 && stands(label)).collect()
+}
+
+/// What MassGen said, in one harmless line. A secret is masked before the cut, which could leave half of it.
+fn said(text: &str, most: usize, secrets: &Secrets) -> String {
+    text::line(&secrets.mask(text), most)
 }
 
 fn total(input: &Soft<f64>, output: &Soft<f64>) -> Option<u64> {
@@ -238,8 +249,8 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Soft<T> {
 }
 
 impl Soft<String> {
-    fn word(self) -> Option<String> {
-        self.0.filter(|word| !word.is_empty()).map(|word| text::line(&word, WORD_CHARS))
+    fn word(self, secrets: &Secrets) -> Option<String> {
+        self.0.filter(|word| !word.is_empty()).map(|word| said(&word, WORD_CHARS, secrets))
     }
 }
 

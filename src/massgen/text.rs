@@ -1,15 +1,105 @@
-//! Small work on texts that MassGen or its agents wrote: take out terminal escapes, cut at a character boundary.
-//! Pure; it never judges what a text says.
+//! Small work on texts that MassGen or its agents wrote: make them harmless to a terminal and to a reader, cut them at a
+//! character boundary. Pure; it never judges what a text says.
 
-/// The text without terminal escapes, without control characters other than newline and tab, and without the marks that turn
-/// the direction of writing.
+/// The text without terminal escapes, and without every character that [`Filter`] replaces.
 pub fn clean(text: &str) -> String {
-    let harmless = |c: &char| matches!(c, '\n' | '\t') || !(c.is_control() || turns_direction(*c));
-    anstream::adapter::strip_str(text).to_string().chars().filter(harmless).collect()
+    let mut filter = Filter::in_the_middle();
+    let stripped = anstream::adapter::strip_str(text).to_string();
+    stripped.chars().filter(|c| *c != '\r' && filter.harmless(*c)).collect()
 }
 
-fn turns_direction(c: char) -> bool {
-    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+/// The text with one harmless character in the place of each one that [`Filter`] replaces.
+pub fn harmless(text: &str) -> String {
+    let mut filter = Filter::in_the_middle();
+    text.chars().map(|c| if c != '\r' && filter.harmless(c) { c } else { stand_in(c) }).collect()
+}
+
+/// A name in one line: [`harmless`], and newline and tab are replaced as well.
+pub fn name(text: &str) -> String {
+    harmless(text).chars().map(|c| if c.is_control() { stand_in(c) } else { c }).collect()
+}
+
+/// Tells harmless characters from those that steer a terminal, turn the direction of writing or hide text. These are harmful:
+///
+/// - control characters other than newline and tab; a carriage return is for whoever calls, since it depends on what follows;
+/// - marks of direction, and characters that show nothing: zero-width and format characters, fillers, tags;
+/// - a byte order mark anywhere but at the beginning of a file;
+/// - a joiner (U+200C, U+200D) after a plain ASCII character, or a variation selector after nothing that is seen: joined
+///   emoji and the scripts that need joiners stay whole, and nothing can be spelt with many of them.
+#[derive(Debug)]
+pub struct Filter {
+    before: Before,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Before {
+    File,
+    Ascii,
+    Visible,
+    /// An emoji's selector, after which it may be joined to the next one.
+    Selected,
+    Invisible,
+}
+
+impl Filter {
+    /// At the beginning of a file.
+    pub fn at_the_beginning() -> Filter {
+        Filter { before: Before::File }
+    }
+
+    /// Anywhere else.
+    pub fn in_the_middle() -> Filter {
+        Filter { before: Before::Invisible }
+    }
+
+    /// Whether the next character of the text is harmless where it stands.
+    pub fn harmless(&mut self, c: char) -> bool {
+        let harmless = self.allows(c);
+        self.before = if harmless { kind(c) } else { Before::Invisible };
+        harmless
+    }
+
+    fn allows(&self, c: char) -> bool {
+        match c {
+            '\n' | '\t' => true,
+            '\r' => false,
+            '\u{feff}' => self.before == Before::File,
+            '\u{200c}' | '\u{200d}' => matches!(self.before, Before::Visible | Before::Selected),
+            c if is_selector(c) => matches!(self.before, Before::Ascii | Before::Visible),
+            c => !(c.is_control() || shows_nothing(c)),
+        }
+    }
+}
+
+fn kind(c: char) -> Before {
+    match c {
+        '\u{fe0f}' => Before::Selected,
+        c if c.is_control() || shows_nothing(c) || is_selector(c) => Before::Invisible,
+        c if c.is_ascii() => Before::Ascii,
+        _ => Before::Visible,
+    }
+}
+
+fn is_selector(c: char) -> bool {
+    matches!(c, '\u{fe00}'..='\u{fe0f}' | '\u{e0100}'..='\u{e01ef}')
+}
+
+fn shows_nothing(c: char) -> bool {
+    matches!(
+        c,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}'
+            | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e007f}'
+    )
+}
+
+/// What stands in a harmful character's place: the picture of a control character, or U+FFFD.
+pub fn stand_in(c: char) -> char {
+    match u32::from(c) {
+        control @ 0..=0x1f => char::from_u32(0x2400 + control).unwrap_or(char::REPLACEMENT_CHARACTER),
+        0x7f => '\u{2421}',
+        _ => char::REPLACEMENT_CHARACTER,
+    }
 }
 
 /// At most `most` characters of the text; where something was cut, the last one is `…`.
@@ -40,6 +130,29 @@ mod tests {
         assert_eq!(clean("a\u{202e}b\u{200f}"), "ab");
         assert_eq!(clean("\u{1b}[31m\u{1b}[1mERROR\u{1b}[0m a\tb\r\n\u{7}"), "ERROR a\tb\n");
         assert_eq!(line("  a \n b\u{1b}[0m  c ", 9), "a b c");
+    }
+
+    #[test]
+    fn each_harmful_character_has_one_in_its_place() {
+        let bad = "a\u{1b}[2J\u{7}\r\u{7f}\u{9b}\u{202e}\u{200b}\u{2063}\u{feff}\u{e0041}z";
+        assert_eq!(harmless(bad), "a␛[2J␇␍␡\u{fffd}\u{fffd}\u{fffd}\u{fffd}\u{fffd}\u{fffd}z");
+        assert_eq!(harmless(&harmless(bad)), harmless(bad));
+        assert_eq!(name("a\n1  b\t\u{1b}"), "a␊1  b␉␛");
+        for fine in
+            ["a\tb\n", "zażółć 漢字", "👩\u{200d}👩\u{200d}👧 ❤\u{fe0f}\u{200d}🔥 1\u{fe0f}\u{20e3}", "می\u{200c}خواهم"]
+        {
+            assert_eq!(harmless(fine), fine);
+            assert_eq!(clean(fine), fine);
+        }
+    }
+
+    #[test]
+    fn nothing_is_spelt_with_what_is_not_seen() {
+        assert_eq!(harmless("a\u{200d}b"), "a\u{fffd}b");
+        assert_eq!(harmless("é\u{200d}\u{200c}\u{200d}"), "é\u{200d}\u{fffd}\u{fffd}");
+        assert_eq!(harmless("❤\u{fe0f}\u{fe0f}\u{e0101}"), "❤\u{fe0f}\u{fffd}\u{fffd}");
+        assert_eq!(clean("\u{fe0f}\u{200c}"), "");
+        assert_eq!(clean("a\u{200d}\u{e0041}\u{2060}b\rc"), "abc");
     }
 
     #[test]

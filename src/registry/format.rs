@@ -37,6 +37,10 @@ struct SpecFile {
     context: String,
     project: PathBuf,
     program: PathBuf,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pass_env: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    env_file: Option<PathBuf>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -130,6 +134,8 @@ pub(super) fn spec_to_json(spec: &RunSpec) -> Vec<u8> {
         context: word(CONTEXTS, spec.context),
         project: spec.project.clone(),
         program: spec.program.clone(),
+        pass_env: spec.pass_env.clone(),
+        env_file: spec.env_file.clone(),
     })
 }
 
@@ -151,6 +157,8 @@ pub(super) fn spec_from_json(bytes: &[u8]) -> Result<RunSpec, serde_json::Error>
         context: meaning(CONTEXTS, &file.context).unwrap_or_default(),
         project: file.project,
         program: file.program,
+        pass_env: file.pass_env,
+        env_file: file.env_file,
     })
 }
 

@@ -9,6 +9,7 @@ use crate::massgen::text::{self, chain};
 use crate::registry::RegistryError;
 use crate::rehearsal::ScriptError;
 use crate::run::BadRunId;
+use crate::secrets::Secrets;
 
 /// A call that was not done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +43,19 @@ impl Refusal {
         let place = if at == "." { String::new() } else { format!("`{at}`: ") };
         let message = format!("{place}{}", text::line(&error.inner().to_string(), 300));
         Refusal::new("invalid_arguments", message, format!("correct it by the input schema of {tool}, then call again"))
+    }
+
+    /// A secret in a field of a call; the variable is named, its value never.
+    pub(super) fn secret(field: String, variable: &str) -> Refusal {
+        let message = format!("`{field}` has a secret of the operator in it, the value of {variable}");
+        let hint = "nothing was done with it; take it out and call again: MassGen gets its keys from the operator, never from you";
+        Refusal::new("secret_in_arguments", message, hint)
+    }
+
+    /// As it may be shown.
+    pub(super) fn masked(self, secrets: &Secrets) -> Refusal {
+        let clean = |text: &str| text::harmless(&secrets.mask(text));
+        Refusal { code: self.code, message: clean(&self.message), hint: clean(&self.hint) }
     }
 
     /// What is wrong, in one sentence.

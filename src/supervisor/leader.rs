@@ -16,6 +16,7 @@ use super::output::{self, Log};
 use crate::massgen::launch::Launch;
 use crate::massgen::reasons::CANNOT_EXECUTE;
 use crate::registry::RunFolder;
+use crate::secrets::Secrets;
 
 /// The exit code of an exec step that could not become MassGen.
 const NOT_EXECUTED: i32 = 127;
@@ -28,16 +29,16 @@ pub(super) struct Started {
 
 /// Starts MassGen. It must be called on the thread that lives as long as the supervisor: the parent-death
 /// signal belongs to the thread that forked.
-pub(super) fn start(me: &Path, launch: &Launch, folder: &RunFolder) -> io::Result<Started> {
+pub(super) fn start(me: &Path, launch: &Launch, folder: &RunFolder, secrets: &Secrets) -> io::Result<Started> {
     let mut command = Command::new(me);
     command.arg0("massgen-mcp").arg("exec").arg(std::process::id().to_string()).arg(&launch.program).args(&launch.args);
-    command.envs(launch.env.iter().map(|(name, value)| (name, value))).current_dir(&launch.cwd);
+    command.env_clear().envs(launch.env.iter().map(|(name, value)| (name, value))).current_dir(&launch.cwd);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     // What can fail for want of room comes first: once MassGen lives, it must not be taken for never started.
     let (out, err) = (Log::create(folder.stdout_log())?, Log::create(folder.stderr_log())?);
     let mut child = command.spawn()?;
-    let stdout = child.stdout.take().map(|pipe| output::drain(pipe, out)).transpose()?;
-    let stderr = child.stderr.take().map(|pipe| output::drain(pipe, err)).transpose()?;
+    let stdout = child.stdout.take().map(|pipe| output::drain(pipe, out, secrets)).transpose()?;
+    let stderr = child.stderr.take().map(|pipe| output::drain(pipe, err, secrets)).transpose()?;
     // The handle is let go without a wait: the supervisor reaps all its children in one place.
     Ok(Started { pid: child.id(), outputs: [stdout, stderr].into_iter().flatten().collect() })
 }

@@ -11,6 +11,7 @@ use crate::massgen::layout::Layout;
 use crate::massgen::text;
 use crate::registry::{Durability, RegistryError, RunFolder, RunLock};
 use crate::run::{AnswerFact, Ending, Exit, Force, Outcome, Problem, RunRecord, RunState, StopReport, Survivor};
+use crate::secrets::Secrets;
 
 /// Between SIGTERM (which the kernel sent MassGen when its supervisor died) and SIGKILL to what is left.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -19,7 +20,7 @@ const LAST_LOOK: Duration = Duration::from_secs(5);
 
 /// Ends what is left of a run whose supervisor is gone and writes its ending, unless somebody is alive to do it (`None`).
 /// It blocks for up to seven seconds, normally for none.
-pub fn bury(folder: &RunFolder) -> Result<Option<RunRecord>, RegistryError> {
+pub fn bury(folder: &RunFolder, secrets: &Secrets) -> Result<Option<RunRecord>, RegistryError> {
     let path = folder.lock();
     let taken = RunLock::try_take(&path).map_err(|source| RegistryError::Io { operation: "lock", path, source })?;
     let Some(lock) = taken else { return Ok(None) };
@@ -31,7 +32,8 @@ pub fn bury(folder: &RunFolder) -> Result<Option<RunRecord>, RegistryError> {
     // From here on nothing fails: what cannot be written is true all the same, and the next look tries again.
     let never_began = record.started.is_none();
     let report = sweep(folder, &record);
-    let ending = ending(folder, &record, never_began, report);
+    let answer = best_answer(folder, &record, secrets);
+    let ending = ending(&record, never_began, report, answer);
     record.state = RunState::Ended(ending);
     record.seq += 1;
     let saved = folder.save(&record, &lock, Durability::Synced);
@@ -41,13 +43,13 @@ pub fn bury(folder: &RunFolder) -> Result<Option<RunRecord>, RegistryError> {
     Ok(Some(record))
 }
 
-fn ending(folder: &RunFolder, record: &RunRecord, never_began: bool, report: StopReport) -> Ending {
+fn ending(record: &RunRecord, never_began: bool, report: StopReport, answer: Option<AnswerFact>) -> Ending {
     let at = clock::now();
     let took = record.started.as_ref().map(|started| started.until(&at)).unwrap_or_default();
     let outcome = if never_began { Outcome::Failed(interrupted()) } else { Outcome::Lost };
     let exit = if never_began { Exit::NeverStarted } else { Exit::Unknown };
     let stop = (report.processes > 0).then_some(report);
-    Ending { outcome, exit, at, took, answer: best_answer(folder, record), stop }
+    Ending { outcome, exit, at, took, answer, stop }
 }
 
 fn interrupted() -> Problem {
@@ -58,11 +60,11 @@ fn interrupted() -> Problem {
     }
 }
 
-fn best_answer(folder: &RunFolder, record: &RunRecord) -> Option<AnswerFact> {
+fn best_answer(folder: &RunFolder, record: &RunRecord, secrets: &Secrets) -> Option<AnswerFact> {
     let files = RunFiles::open(folder.path()).ok()?;
     let layout = Layout::find(&files, record.log_dir.as_deref())?;
     let answer = answers::best(&files, &layout, record.digest.as_ref())?;
-    Some(answers::fact(&files, &answer))
+    Some(answers::fact(&files, &answer, secrets))
 }
 
 /// All that carries the run's mark, and the leader on record if that pid is still the same process.

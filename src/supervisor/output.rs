@@ -1,4 +1,4 @@
-//! What MassGen prints, kept within bounds: a file and its predecessor, at most twice two megabytes.
+//! What MassGen prints, kept within bounds and without known secrets: a file and its predecessor, at most twice two megabytes.
 //! The pipe is always drained, so that MassGen never waits for us and never dies of a closed pipe.
 
 use std::fs::File;
@@ -12,18 +12,21 @@ use tokio::net::unix::pipe;
 use tokio::task::JoinHandle;
 
 use crate::registry::older;
+use crate::secrets::Secrets;
 
 /// At this size, in bytes, a file becomes the predecessor and a new one is begun.
 const TURN_AT: u64 = 2 << 20;
 
 /// Copies a pipe into a log until its end, which may come long after the leader's if somebody else holds the pipe.
-pub(super) fn drain(source: impl Into<OwnedFd>, mut log: Log) -> io::Result<JoinHandle<()>> {
+pub(super) fn drain(source: impl Into<OwnedFd>, mut log: Log, secrets: &Secrets) -> io::Result<JoinHandle<()>> {
     let mut source = pipe::Receiver::from_owned_fd(source.into())?;
+    let mut mask = secrets.stream();
     Ok(tokio::spawn(async move {
         let mut buffer = vec![0; 16 << 10];
         while let Ok(read @ 1..) = source.read(&mut buffer).await {
-            log.keep(&buffer[..read]);
+            log.keep(&mask.push(&buffer[..read]));
         }
+        log.keep(&mask.finish());
     }))
 }
 
@@ -74,7 +77,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("temp");
         let path = folder.path().join("stdout.log");
         let (reader, mut writer) = io::pipe().expect("pipe");
-        let task = drain(reader, Log::create(path.clone()).expect("made")).expect("drain");
+        let task = drain(reader, Log::create(path.clone()).expect("made"), &Secrets::default()).expect("drain");
         let flood = std::thread::spawn(move || {
             for _ in 0..700 {
                 writer.write_all(&[b'x'; 16 << 10]).expect("never refused");
@@ -86,5 +89,22 @@ mod tests {
         let size = |path: &std::path::Path| path.metadata().expect("there").len();
         assert!(size(&path) + size(&older(&path)) <= 2 * (TURN_AT + (16 << 10)));
         assert!(std::fs::read(&path).expect("read").ends_with(b"the end"));
+    }
+
+    #[tokio::test]
+    async fn a_secret_is_masked_also_where_two_writes_share_it() {
+        let folder = tempfile::tempdir().expect("temp");
+        let path = folder.path().join("stdout.log");
+        let (reader, mut writer) = io::pipe().expect("pipe");
+        let secrets = Secrets::default().with(["sk-12345678".to_owned()]);
+        let task = drain(reader, Log::create(path.clone()).expect("made"), &secrets).expect("drain");
+        writer.write_all(b"the key is sk-12").expect("written");
+        while path.metadata().expect("there").len() == 0 {
+            tokio::task::yield_now().await;
+        }
+        writer.write_all(b"345678, no sk-1").expect("written");
+        drop(writer);
+        task.await.expect("drained");
+        assert_eq!(std::fs::read_to_string(path).expect("read"), "the key is ***********, no sk-1");
     }
 }

@@ -27,6 +27,7 @@ use crate::run::{
     Digest, Ending, Exit, Force, Leader, Outcome, Problem, ProcessMark, RunRecord, RunSpec, RunState, StopCause,
     StopReport, Survivor,
 };
+use crate::secrets::Secrets;
 use crate::watch::{Seat, Watcher};
 
 /// How long MassGen has after the polite signal when a signal to the supervisor or the deadline asks for the stop.
@@ -59,6 +60,8 @@ pub(super) struct Worker {
     /// Whether the last write of the record failed.
     unsaved: bool,
     outputs: Vec<JoinHandle<()>>,
+    /// What is masked in all that comes from MassGen.
+    secrets: Secrets,
     signals: Signals,
     seat: Seat,
 }
@@ -102,7 +105,12 @@ impl Signals {
 
 impl Worker {
     /// Takes the run over: from here on its record says that it is supervised.
-    pub(super) fn begin(folder: RunFolder, mut record: RunRecord, lock: RunLock) -> Result<Worker, SupervisorError> {
+    pub(super) fn begin(
+        folder: RunFolder,
+        mut record: RunRecord,
+        lock: RunLock,
+        secrets: Secrets,
+    ) -> Result<Worker, SupervisorError> {
         let files = RunFiles::open(folder.path()).map_err(failed("open the run's folder"))?;
         let mut seat = Watcher::start().seat();
         seat.add(folder.path());
@@ -120,6 +128,7 @@ impl Worker {
             read_from: None,
             unsaved: false,
             outputs: Vec::new(),
+            secrets,
             folder,
             files,
             record,
@@ -138,7 +147,7 @@ impl Worker {
         self.record.seq += 1;
         self.folder.save(&self.record, &self.lock, Durability::Synced)?;
         crash::point("start-recorded");
-        match leader::start(me, launch, &self.folder) {
+        match leader::start(me, launch, &self.folder, &self.secrets) {
             Ok(started) => {
                 crash::point("massgen-started");
                 self.outputs = started.outputs;
@@ -157,19 +166,22 @@ impl Worker {
     /// Ends the run before it began.
     pub(super) fn never_started(&mut self, error: &SupervisorError) {
         let (code, hint) = match error {
-            SupervisorError::Config(_) => {
-                ("config_invalid", "mend the config, or shorten the question to 100,000 bytes")
-            }
+            SupervisorError::Config(_) => (
+                "config_invalid",
+                "a `prompt` could not be added at its end: take out what ends it, such as a line with `...`",
+            ),
             SupervisorError::NotARun { .. }
             | SupervisorError::Taken(_)
             | SupervisorError::Record(_)
             | SupervisorError::Io { .. }
             | SupervisorError::Rehearsal(_)
+            | SupervisorError::EnvFile(_)
             | SupervisorError::Script(_) => {
                 ("start_failed", "mend what is named, then call run_massgen again; nothing was spent")
             }
         };
-        let problem = Problem { code: code.to_owned(), message: text::chain(error), hint: hint.to_owned() };
+        let message = self.secrets.mask(&text::chain(error)).into_owned();
+        let problem = Problem { code: code.to_owned(), message, hint: hint.to_owned() };
         let gone = Gone { cause: None, exit: Exit::NeverStarted, force: Force::None };
         self.stage = Stage::Over(gone.clone());
         self.conclude(&gone, Some(Outcome::Failed(problem)));
@@ -357,8 +369,8 @@ impl Worker {
             return None;
         }
         let bytes = self.files.head(&path, status::MOST_BYTES).ok()?;
-        let digest =
-            status::digest(&bytes).inspect_err(|error| tracing::debug!(%error, "kept the last good digest")).ok()?;
+        let digest = status::masked_digest(&bytes, &self.secrets);
+        let digest = digest.inspect_err(|error| tracing::debug!(%error, "kept the last good digest")).ok()?;
         self.read_from = from;
         Some(digest)
     }
@@ -422,7 +434,7 @@ impl Worker {
         let outcome = known.unwrap_or_else(|| self.judge(gone, answer.as_ref(), digest));
         let at = clock::now();
         let took = self.record.started.as_ref().map(|started| started.until(&at)).unwrap_or_default();
-        let answer = answer.as_ref().map(|answer| answers::fact(&self.files, answer));
+        let answer = answer.as_ref().map(|answer| answers::fact(&self.files, answer, &self.secrets));
         self.record.state =
             RunState::Ended(Ending { outcome, exit: gone.exit, at, took, answer, stop: self.report(gone) });
         self.save_news(Durability::Synced);
@@ -439,7 +451,10 @@ impl Worker {
 
     /// How the stop went; none where none was asked for and nothing was left to sweep.
     fn report(&self, gone: &Gone) -> Option<StopReport> {
-        let survivors = self.left.all().map(|member| Survivor { pid: member.mark.pid, name: member.name.clone() });
+        let survivors = self
+            .left
+            .all()
+            .map(|member| Survivor { pid: member.mark.pid, name: self.secrets.mask(&member.name).into_owned() });
         let took = self.stopping_since.map(|since| since.elapsed()).unwrap_or_default();
         let wanted = gone.cause.is_some() || gone.force > Force::None;
         let unseen = self.unseen.then(|| Survivor { pid: 0, name: "unseen".to_owned() });

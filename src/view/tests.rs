@@ -19,6 +19,8 @@ fn spec() -> RunSpec {
         context: Context::None,
         project: "/p".into(),
         program: "/venv/bin/massgen".into(),
+        pass_env: Vec::new(),
+        env_file: None,
     }
 }
 

@@ -18,6 +18,11 @@
 //! headless-child FILE      the same of a child in a session of its own
 //! lock FILE                locked as long as this process lives, or one that it starts from here on
 //! remove-logs              delete the log folder
+//! environment              print every variable
+//! do FILE                  the commands that stand in a file
+//! raw JSON                 do another command, which a JSON string holds with any character in it
+//! log TEXT                 a line in massgen.log         agent-log AGENT TEXT   what an agent put out
+//! workspace NAME TEXT      a file in the winner's workspace (agent_a's)
 //! exit CODE, die SIGNAL (with a core dump, if it makes one), stop (SIGSTOP), forever
 //! ```
 
@@ -49,23 +54,25 @@ async fn main() -> ExitCode {
         }
         Some(_) | None => {}
     }
-    let question =
-        args.iter().skip_while(|arg| *arg != "--").nth(1).cloned().or_else(|| prompt(&args)).unwrap_or_default();
+    let question = prompt(&args).expect("a question, without which MassGen would wait for one for ever");
     let mut fake = Fake::new();
     let script = question.strip_prefix("#!fake").unwrap_or("\nannounce\nfinal agent_a a fake answer\n");
-    for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
-        let (command, rest) = line.split_once(' ').unwrap_or((line, ""));
-        fake.obey(command, rest).await;
-    }
+    fake.all(script).await;
     ExitCode::SUCCESS
 }
 
-/// A question that was too long for the command line stands in the config.
+/// The question stands in the config, in which MassGen puts environment variables in their places.
 fn prompt(args: &[String]) -> Option<String> {
     let config = args.iter().skip_while(|arg| *arg != "--config").nth(1)?;
     let text = std::fs::read_to_string(config).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("\"prompt\": "))?;
-    serde_json::from_str(line).ok()
+    let question: String = serde_json::from_str(line).ok()?;
+    let mut parts = question.split("${");
+    let first = parts.next().unwrap_or_default().to_owned();
+    Some(parts.fold(first, |text, part| match part.split_once('}') {
+        Some((name, rest)) => text + &std::env::var(name).unwrap_or_else(|_| format!("${{{name}}}")) + rest,
+        None => text + "${" + part,
+    }))
 }
 
 struct Fake {
@@ -87,6 +94,13 @@ impl Fake {
 
     fn attempt(&self) -> PathBuf {
         self.turn().join("attempt_1")
+    }
+
+    async fn all(&mut self, script: &str) {
+        for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            let (command, rest) = line.split_once(' ').unwrap_or((line, ""));
+            self.obey(command, rest).await;
+        }
     }
 
     async fn obey(&mut self, command: &str, rest: &str) {
@@ -115,6 +129,24 @@ impl Fake {
             "headless" => headless(PathBuf::from(rest)),
             "headless-child" => self.spawn(quiet(myself("--headless").arg(rest))),
             "lock" => self.lock = Some(locked(Path::new(rest))),
+            "environment" => {
+                std::env::vars().for_each(|(name, value)| say(&mut std::io::stdout(), &format!("{name}={value}")))
+            }
+            "do" => Box::pin(self.all(&std::fs::read_to_string(rest).expect("a script"))).await,
+            "raw" => {
+                let raw: String = serde_json::from_str(rest).expect("a JSON string");
+                let (command, rest) = raw.split_once(' ').unwrap_or((&raw, ""));
+                Box::pin(self.obey(command, rest)).await;
+            }
+            "log" => put(&self.attempt().join("massgen.log"), format!("{rest}\n").as_bytes()),
+            "agent-log" => {
+                let (agent, text) = rest.split_once(' ').expect("agent and text");
+                put(&self.attempt().join(format!("agent_outputs/{agent}.txt")), text.as_bytes());
+            }
+            "workspace" => {
+                let (name, text) = rest.split_once(' ').expect("name and text");
+                put(&self.turn().join("final/agent_a/workspace").join(name), text.as_bytes());
+            }
             "remove-logs" => std::fs::remove_dir_all(&self.logs).expect("removed"),
             "exit" => exit(rest.parse().expect("code")),
             "die" => die(rest),

@@ -1,5 +1,6 @@
 //! The fault suite: each test is named after the fault that it is for; `tests/FAULTS.md` lists them all.
 
+mod content;
 mod files;
 mod identity;
 mod process_life;

@@ -150,7 +150,7 @@ async fn the_deadline_holds_without_any_server() {
 #[tokio::test]
 async fn a_long_question_comes_by_file_and_a_relative_context_path_means_the_project() {
     let lab = Lab::real().await;
-    lab.put("question.txt", &format!("first words {}", "and more ".repeat(20_000)));
+    lab.put("question.txt", &format!("first words ${{HOME}} {}", "and more ".repeat(20_000)));
     lab.put("material/notes.md", "notes");
     let rehearsal = massgen_mcp::rehearsal::serve().await.expect("endpoint");
     let config = massgen_mcp::rehearsal::config("@rehearsal", &rehearsal.base_url()).expect("config");
@@ -166,7 +166,7 @@ async fn a_long_question_comes_by_file_and_a_relative_context_path_means_the_pro
     let effective = std::fs::read_to_string(lab.run_folder(&id).join("config.yaml")).expect("effective config");
     assert!(effective.contains(lab.project().join("./material").to_str().expect("UTF-8")), "{}", &effective[..400]);
     let page = client.call("read_result", json!({"run_id": id})).await;
-    assert!(page["text"].as_str().expect("text").contains("first words and more"), "{page}");
+    assert!(page["text"].as_str().expect("text").contains("first words ${HOME} and more"), "{page}");
     client.close().await;
     lab.nobody_is_left().await;
 }

@@ -78,6 +78,8 @@ fn spec(id: RunId) -> RunSpec {
         context: Context::None,
         project: "/".into(),
         program: "/bin/false".into(),
+        pass_env: Vec::new(),
+        env_file: None,
     }
 }
 

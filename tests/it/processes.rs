@@ -21,7 +21,8 @@ async fn another_massgen_inside_is_not_taken_for_the_run() {
 
 #[tokio::test]
 async fn any_done_waits_for_another_end_when_the_cursor_is_given() {
-    let lab = Lab::scripted(&format!("{ANNOUNCE}; case \"$*\" in *short) exit 0;; esac; exec sleep 300"));
+    let lab =
+        Lab::scripted(&format!("{ANNOUNCE}; case \"$(cat \"$4\")\" in *short\\\"*) exit 0;; esac; exec sleep 300"));
     let client = lab.client().await;
     let short = client.start(json!({"question": "short", "config": "@rehearsal", "group": "g"})).await;
     let long = client.start(json!({"question": "long", "config": "@rehearsal", "group": "g"})).await;

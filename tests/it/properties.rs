@@ -6,6 +6,7 @@ use std::path::Path;
 use massgen_mcp::massgen::configs::{self, Changes};
 use massgen_mcp::massgen::pages::{self, hex};
 use massgen_mcp::massgen::{status, text};
+use massgen_mcp::secrets::Secrets;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, TestRunner};
@@ -121,11 +122,21 @@ fn any_json_object_gives_a_digest_and_nothing_else_does() {
         .expect("holds");
 }
 
+/// Harmful wherever they stand.
+const HARMFUL: [char; 8] =
+    ['\u{200b}', '\u{200e}', '\u{202e}', '\u{2060}', '\u{2066}', '\u{ad}', '\u{e0041}', '\u{fff9}'];
+/// Harmful by what stands before them.
+const JOINERS: [char; 4] = ['\u{200c}', '\u{200d}', '\u{fe0f}', '\u{e0100}'];
+
 #[test]
-fn pages_put_together_are_what_std_makes_of_the_bytes() {
+fn pages_put_together_are_what_std_makes_of_the_bytes_with_stand_ins_for_what_is_harmful() {
+    let telling: Vec<char> =
+        HARMFUL.into_iter().chain(JOINERS).chain("aé\r\n\r\t\u{1b}\u{feff}\u{7f}\u{9b}".chars()).collect();
     let bytes = prop_oneof![
         prop::collection::vec(any::<u8>(), 0..600),
         "\\PC{0,200}".prop_map(String::into_bytes),
+        prop::collection::vec(prop::sample::select(telling), 0..200)
+            .prop_map(|characters| String::from_iter(characters).into_bytes()),
         // Characters of every length, cut anywhere.
         prop::collection::vec(
             prop::sample::select(vec![0x7f_u8, 0xc5, 0xbc, 0xe2, 0x82, 0xac, 0xf0, 0x9f, 0xa6, 0x80]),
@@ -137,7 +148,8 @@ fn pages_put_together_are_what_std_makes_of_the_bytes() {
             let (mut text, mut offset) = (String::new(), 0);
             let hash = hex(&Sha256::digest(&bytes));
             loop {
-                let page = pages::page(bytes.as_slice(), offset, limit).expect("a slice is always read");
+                let page =
+                    pages::page(bytes.as_slice(), offset, limit, &Secrets::default()).expect("a slice is always read");
                 prop_assert_eq!(&page.sha256, &hash);
                 prop_assert!(page.text.chars().count() as u64 <= limit);
                 text.push_str(&page.text);
@@ -149,7 +161,21 @@ fn pages_put_together_are_what_std_makes_of_the_bytes() {
                     None => break,
                 }
             }
-            prop_assert_eq!(text, String::from_utf8_lossy(&bytes));
+            let plain = String::from_utf8_lossy(&bytes);
+            prop_assert_eq!(text.chars().count(), plain.chars().count());
+            let mut next = plain.chars().skip(1);
+            for (place, (shown, c)) in text.chars().zip(plain.chars()).enumerate() {
+                let harmful = match c {
+                    '\n' | '\t' => false,
+                    '\r' => next.clone().next() != Some('\n'),
+                    c => c.is_control() || HARMFUL.contains(&c),
+                };
+                // Joiners and the like are either, by what they are and what stands before them.
+                let either = !c.is_ascii() && shown == text::stand_in(c);
+                let good = if harmful { shown == text::stand_in(c) } else { shown == c || either };
+                prop_assert!(good, "{:?} at {} is shown as {:?}", c, place, shown);
+                next.next();
+            }
             Ok(())
         })
         .expect("holds");
@@ -161,13 +187,20 @@ fn texts_keep_within_their_bounds_and_are_harmless() {
         "\\PC{0,8}",
         "[\\x00-\\x1f\\x7f-\\x9f]{1,3}",
         "\u{1b}[\\[\\]PX^_()#][0-9;]{0,4}[a-zA-Z]?",
-        "[\u{202a}-\u{202e}\u{2066}-\u{2069}]"
+        "[\u{202a}-\u{202e}\u{2066}-\u{2069}\u{200b}-\u{200d}\u{fe0f}\u{e0041}\u{ad}❤é]{1,3}"
     ];
     let text = prop::collection::vec(piece, 0..8).prop_map(|pieces| pieces.concat());
     cases(1500)
         .run(&(text, 0..40_usize), |(original, most)| {
             let cleaned = text::clean(&original);
             prop_assert!(!cleaned.chars().any(|c| c.is_control() && c != '\n' && c != '\t'), "{:?}", cleaned);
+            prop_assert!(!cleaned.contains(HARMFUL), "{:?}", cleaned);
+            let harmless = text::harmless(&original);
+            prop_assert!(
+                !harmless.chars().any(|c| c.is_control() && c != '\n' && c != '\t') && !harmless.contains(HARMFUL)
+            );
+            prop_assert_eq!(text::harmless(&harmless), harmless.clone(), "harmless stays as it is");
+            prop_assert_eq!(harmless.chars().count(), original.chars().count());
             prop_assert_eq!(text::clean(&cleaned), cleaned.clone(), "clean is clean");
             let line = text::line(&original, most);
             prop_assert!(line.chars().count() <= most.max(1) && !line.contains(['\n', '\t']), "{:?}", line);
@@ -223,7 +256,9 @@ fn an_edited_config_differs_only_where_it_was_to() {
             let Ok(Some(edited)) = configs::effective(&original, Changes { project, prompt: prompt.as_deref() }) else {
                 return Ok(());
             };
-            let (before, after) = (scalars(&original).expect("was read"), scalars(&edited).expect("is YAML"));
+            // What cannot be read gets its prompt all the same, and is MassGen's to refuse.
+            let Some(before) = scalars(&original) else { return Ok(()) };
+            let Some(after) = scalars(&edited) else { return Ok(()) };
             only_the_touched_differ(&before, &after, project, prompt.as_deref())
         })
         .expect("holds");

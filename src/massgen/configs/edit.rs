@@ -151,9 +151,19 @@ fn value_ended(frames: &mut [Frame]) {
     }
 }
 
-/// A JSON text is a double-quoted YAML scalar.
-fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+/// A JSON text is a double-quoted YAML scalar, but for a few characters that MassGen's YAML refuses or takes for line ends.
+pub(super) fn quoted(text: &str) -> String {
+    let escaped =
+        |c: char| matches!(c, '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}');
+    let mut out = String::new();
+    for c in serde_json::Value::from(text).to_string().chars() {
+        if escaped(c) {
+            out.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            out.push(c);
+        }
+    }
+    out
 }
 
 #[cfg(test)]
@@ -182,6 +192,14 @@ mod tests {
                 Err(error) => assert!(expected.is_empty(), "{text}: {error}"),
             }
         }
+    }
+
+    #[test]
+    fn characters_that_a_yaml_may_not_have_are_escaped() {
+        let text = "a\u{7f}\u{85}\u{9b}\u{2028}\u{feff}ż🦀";
+        assert_eq!(quoted(text), "\"a\\u007f\\u0085\\u009b\\u2028\\ufeffż🦀\"");
+        let edited = Document::read("a: 1\n").expect("YAML").edited(&[], &[("prompt", text)]);
+        assert!(edited.is_ok(), "and it is read again as it was");
     }
 
     #[test]

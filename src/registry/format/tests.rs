@@ -17,6 +17,8 @@ fn spec() -> RunSpec {
         context: Context::Read,
         project: "/project".into(),
         program: "/venv/bin/massgen".into(),
+        pass_env: Vec::new(),
+        env_file: None,
     }
 }
 
@@ -81,7 +83,13 @@ fn record(state: RunState) -> RunRecord {
 
 #[test]
 fn a_spec_reads_back_as_itself() {
-    let rehearsal = RunSpec { config: ConfigChoice::Rehearsal("@rehearsal".to_owned()), group: None, ..spec() };
+    let rehearsal = RunSpec {
+        config: ConfigChoice::Rehearsal("@rehearsal".to_owned()),
+        group: None,
+        pass_env: vec!["CORP_*".to_owned()],
+        env_file: Some("/project/.env".into()),
+        ..spec()
+    };
     for spec in [spec(), rehearsal] {
         assert_eq!(spec_from_json(&spec_to_json(&spec)).expect("reads"), spec);
     }

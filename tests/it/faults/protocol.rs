@@ -370,7 +370,7 @@ async fn f44_short_waits_are_over_before_a_long_one_whatever_happens() {
             printf '{"agents": {"a": {"status": "answered", "answer_count": %d}}}' $n > "$folder/draft"
             mv "$folder/draft" "$folder/status.json"
         done"#;
-    let lab = Lab::scripted(&format!("case \"$*\" in *finished*) exit 3;; esac\n{restless}"));
+    let lab = Lab::scripted(&format!("case \"$(cat \"$4\")\" in *finished*) exit 3;; esac\n{restless}"));
     let mut raw = Raw::session(&lab).await;
     let finished = raw.start_run(json!({"question": "finished", "config": "@rehearsal", "wait_s": 50})).await;
     many_of(&lab, &finished, 50);

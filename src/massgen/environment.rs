@@ -1,0 +1,169 @@
+//! Which environment variables reach MassGen: what any program needs, what MassGen 0.1.97 and its model providers read, and
+//! what the operator names. Pure: it reads no environment and no file by itself, and nothing else of ours gets through.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+
+use crate::secrets::looks_like_a_key;
+
+/// What any program may need. A `*` stands for anything, at one end of a name.
+const BASE: &[&str] = &[
+    // The user and the system.
+    "HOME",
+    "PATH",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "TERM",
+    "LANG",
+    "LANGUAGE",
+    "LC_*",
+    "TZ",
+    "TMPDIR",
+    "XDG_*",
+    "DISPLAY",
+    "LD_LIBRARY_PATH",
+    // The network.
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "all_proxy",
+    "no_proxy",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "NODE_EXTRA_CA_CERTS",
+    // Where npx and uvx, which start MCP servers, keep what they fetch.
+    "NPM_CONFIG_*",
+    "npm_config_*",
+    "UV_CACHE_DIR",
+];
+
+/// What MassGen and the libraries of its model providers read.
+const PROVIDERS: &[&str] = &[
+    "*_API_KEY",
+    "*_BASE_URL",
+    "*_API_BASE",
+    "*_ENDPOINT",
+    "OPENAI_*",
+    "ANTHROPIC_*",
+    "AZURE_*",
+    "AWS_*",
+    "GOOGLE_*",
+    "GEMINI_*",
+    "VERTEX*",
+    "CLOUDSDK_*",
+    "HF_*",
+    "HUGGINGFACE_*",
+    "LITELLM_*",
+    "OLLAMA_*",
+    "VLLM_*",
+    "SGLANG_*",
+    "UI_TARS_*",
+    "ELEVENLABS_*",
+    "CLAUDE_CODE_*",
+    "CLAUDE_CONFIG_DIR",
+    "CODEX_*",
+    "LOGFIRE_*",
+    "DOCKER_*",
+    "MASSGEN_*",
+];
+
+/// Our own variables, which tell nothing to MassGen.
+const OURS: &str = "MASSGEN_MCP_";
+
+/// The variables for a run on real models: those that any program, MassGen and its providers need, and those that `extra`
+/// names, each a name or a pattern such as `CORP_*`.
+pub fn selected(all: impl Iterator<Item = (OsString, OsString)>, extra: &[String]) -> Vec<(OsString, OsString)> {
+    let extra: Vec<&str> = extra.iter().map(String::as_str).collect();
+    let wanted = |name: &str| [BASE, PROVIDERS, &extra].iter().any(|patterns| fits(name, patterns));
+    all.filter(|(name, _)| name.to_str().is_some_and(|name| wanted(name) && !name.starts_with(OURS))).collect()
+}
+
+/// The variables for a rehearsal: what any program needs, and nothing whose name looks like a key's.
+pub fn without_keys(all: impl Iterator<Item = (OsString, OsString)>) -> Vec<(OsString, OsString)> {
+    all.filter(|(name, _)| name.to_str().is_some_and(|name| fits(name, BASE) && !looks_like_a_key(name))).collect()
+}
+
+/// The variables of this environment and of an env file: what the environment has, the file does not change, unless it is empty,
+/// as clients leave what a person did not fill in.
+pub fn joined(own: impl Iterator<Item = (OsString, OsString)>, file: &[(String, String)]) -> Vec<(OsString, OsString)> {
+    let mut all: BTreeMap<OsString, OsString> = file.iter().map(|(name, value)| (name.into(), value.into())).collect();
+    for (name, value) in own {
+        if !value.is_empty() || !all.contains_key(&name) {
+            all.insert(name, value);
+        }
+    }
+    all.into_iter().collect()
+}
+
+/// Sets a variable, whether it is there or not.
+pub fn set(environment: &mut Vec<(OsString, OsString)>, name: &str, value: impl Into<OsString>) {
+    environment.retain(|(known, _)| known != OsStr::new(name));
+    environment.push((name.into(), value.into()));
+}
+
+fn fits(name: &str, patterns: &[&str]) -> bool {
+    patterns.iter().any(|pattern| match (pattern.strip_prefix('*'), pattern.strip_suffix('*')) {
+        (Some(end), _) => name.ends_with(end),
+        (None, Some(start)) => name.starts_with(start),
+        (None, None) => name == *pattern,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn variables(names: &[&str]) -> impl Iterator<Item = (OsString, OsString)> {
+        names.iter().map(|name| (OsString::from(name), OsString::from("v"))).collect::<Vec<_>>().into_iter()
+    }
+
+    fn names(variables: Vec<(OsString, OsString)>) -> Vec<String> {
+        variables.into_iter().map(|(name, _)| name.to_string_lossy().into_owned()).collect()
+    }
+
+    const ALL: [&str; 9] = [
+        "PATH",
+        "LC_ALL",
+        "OPENAI_API_KEY",
+        "XAI_API_KEY",
+        "DATABASE_PASSWORD",
+        "CORP_ID",
+        "MASSGEN_LOG_BACKENDS",
+        "MASSGEN_MCP_HOME",
+        "npm_config__authToken",
+    ];
+
+    #[test]
+    fn what_nobody_named_does_not_reach_massgen() {
+        let found = names(selected(variables(&ALL), &[]));
+        assert_eq!(
+            found,
+            ["PATH", "LC_ALL", "OPENAI_API_KEY", "XAI_API_KEY", "MASSGEN_LOG_BACKENDS", "npm_config__authToken"]
+        );
+        let extra = ["CORP_*".to_owned(), "DATABASE_PASSWORD".to_owned(), "MASSGEN_MCP_HOME".to_owned()];
+        let found = names(selected(variables(&ALL), &extra));
+        assert!(found.contains(&"CORP_ID".to_owned()) && found.contains(&"DATABASE_PASSWORD".to_owned()));
+        assert!(!found.contains(&"MASSGEN_MCP_HOME".to_owned()), "ours stay ours");
+    }
+
+    #[test]
+    fn a_rehearsal_has_no_key_at_all() {
+        assert_eq!(names(without_keys(variables(&ALL))), ["PATH", "LC_ALL"]);
+    }
+
+    #[test]
+    fn the_environment_wins_over_the_file_unless_it_is_empty() {
+        let own = [("A", "own"), ("B", ""), ("C", "own")].map(|(name, value)| (name.into(), value.into()));
+        let file =
+            [("A", "file"), ("B", "file"), ("D", "file")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let all = joined(own.into_iter(), &file);
+        let expected = [("A", "own"), ("B", "file"), ("C", "own"), ("D", "file")];
+        assert_eq!(all, expected.map(|(name, value)| (OsString::from(name), OsString::from(value))));
+    }
+}

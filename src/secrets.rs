@@ -1,0 +1,338 @@
+//! Secrets that nobody is to see: values of environment variables whose names look like keys, of an `.env` file, and what
+//! else is named. It masks them in texts and streams, finds them in arguments, and never shows one, not even in `Debug`.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use aho_corasick::AhoCorasick;
+
+/// The shortest value that counts as a secret, in characters: shorter ones occur in any text.
+const SHORTEST: usize = 8;
+/// A variable with one of these in its name holds a secret.
+const SIGNS: [&str; 5] = ["KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL"];
+/// The key that the rehearsal's endpoint is shown, which is also a part of its name.
+const NO_SECRET: &str = "rehearsal";
+/// What a secret that was named without a variable is called.
+const NAMELESS: &str = "a value of the config";
+
+/// Known secrets; none by default. Clones share them.
+#[derive(Clone, Default)]
+pub struct Secrets(Option<Arc<Known>>);
+
+struct Known {
+    /// Names and values, longer values first.
+    all: Vec<(String, String)>,
+    search: AhoCorasick,
+    /// Bytes of the longest value.
+    longest: usize,
+}
+
+/// An `.env` file that cannot be used. What is in it is not told.
+#[derive(Debug, thiserror::Error)]
+pub enum EnvFileError {
+    /// It cannot be read.
+    #[error("cannot read the env file `{}`", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// It has a line that is none of `NAME=value`.
+    #[error("`{}` is no env file: a line of it is not NAME=value", .0.display())]
+    Malformed(PathBuf),
+}
+
+/// The variables of an `.env` file, in its order.
+///
+/// # Errors
+///
+/// Where it cannot be read, or a line of it is no assignment.
+pub fn env_file(path: &Path) -> Result<Vec<(String, String)>, EnvFileError> {
+    let refused = |error| {
+        // The other kinds repeat the line.
+        let dotenvy::Error::Io(source) = error else { return EnvFileError::Malformed(path.to_owned()) };
+        EnvFileError::Unreadable { path: path.to_owned(), source }
+    };
+    dotenvy::from_path_iter(path).map_err(refused)?.collect::<Result<_, _>>().map_err(refused)
+}
+
+/// Whether a variable of this name holds a secret.
+pub fn looks_like_a_key(name: &str) -> bool {
+    let name = name.to_uppercase();
+    SIGNS.iter().any(|sign| name.contains(sign))
+}
+
+impl Secrets {
+    /// The secrets of this process's environment, and of an `.env` file where there is one.
+    ///
+    /// # Errors
+    ///
+    /// Where the file cannot be used.
+    pub fn from_environment(env_file: Option<&Path>) -> Result<Secrets, EnvFileError> {
+        let from_file = env_file.map(self::env_file).transpose()?.unwrap_or_default();
+        let own =
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        Ok(Secrets::of(own.chain(from_file)))
+    }
+
+    /// The secrets among some variables.
+    pub fn of(variables: impl IntoIterator<Item = (String, String)>) -> Secrets {
+        let keys = variables.into_iter().filter(|(name, value)| looks_like_a_key(name) && !is_a_place(value));
+        Secrets::default().and(keys)
+    }
+
+    /// These and the given values, such as literal keys of a config; values of less than eight characters are passed over.
+    #[must_use]
+    pub fn with(&self, values: impl IntoIterator<Item = String>) -> Secrets {
+        self.and(values.into_iter().map(|value| (NAMELESS.to_owned(), value)))
+    }
+
+    fn and(&self, more: impl IntoIterator<Item = (String, String)>) -> Secrets {
+        let before = self.0.iter().flat_map(|known| known.all.iter().cloned());
+        let trimmed = more.into_iter().map(|(name, value)| (name, value.trim().to_owned()));
+        let long = trimmed.filter(|(_, value)| value.chars().count() >= SHORTEST && value != NO_SECRET);
+        let written = long.flat_map(|(name, value)| ways_to_write(&value).map(|value| (name.clone(), value)));
+        let mut all: Vec<(String, String)> = before.chain(written).collect();
+        all.sort_by(|a, b| b.1.len().cmp(&a.1.len()).then_with(|| a.1.cmp(&b.1)));
+        all.dedup_by(|a, b| a.1 == b.1);
+        let Some(longest) = all.first().map(|(_, value)| value.len()) else { return Secrets(None) };
+        let search = AhoCorasick::new(all.iter().map(|(_, value)| value)).expect("an environment is no gigabyte");
+        Secrets(Some(Arc::new(Known { all, search, longest })))
+    }
+
+    /// The text with a `*` in place of each character of a secret, so that every other character keeps its place.
+    pub fn mask<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        match self.mask_bytes(text.as_bytes()) {
+            Cow::Borrowed(_) => Cow::Borrowed(text),
+            Cow::Owned(bytes) => Cow::Owned(String::from_utf8_lossy(&bytes).into_owned()),
+        }
+    }
+
+    fn mask_bytes<'a>(&self, bytes: &'a [u8]) -> Cow<'a, [u8]> {
+        let Some(known) = &self.0 else { return Cow::Borrowed(bytes) };
+        let hidden = known.hidden(bytes);
+        if hidden.contains(&true) { Cow::Owned(shown(bytes, &hidden)) } else { Cow::Borrowed(bytes) }
+    }
+
+    /// The name of the variable whose value occurs in a text.
+    pub fn name_in(&self, text: &str) -> Option<&str> {
+        let known = self.0.as_ref()?;
+        let found = known.search.find(text)?;
+        known.all.get(found.pattern().as_usize()).map(|(name, _)| name.as_str())
+    }
+
+    /// A mask for a text that comes in pieces.
+    pub fn stream(&self) -> Mask {
+        Mask { secrets: self.clone(), held: Vec::new(), hidden: Vec::new() }
+    }
+
+    /// A mask in front of a log.
+    pub fn writer<W: Write>(&self, inner: W) -> MaskedWriter<W> {
+        MaskedWriter { secrets: self.clone(), inner }
+    }
+}
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Secrets({})", self.0.as_ref().map_or(0, |known| known.all.len()))
+    }
+}
+
+impl Known {
+    /// Which bytes belong to a secret. Secrets may overlap.
+    fn hidden(&self, bytes: &[u8]) -> Vec<bool> {
+        let mut hidden = vec![false; bytes.len()];
+        for found in self.search.find_overlapping_iter(bytes) {
+            hidden[found.range()].fill(true);
+        }
+        hidden
+    }
+
+    /// From where on the bytes may be the beginning of a secret that goes on.
+    fn open_from(&self, bytes: &[u8]) -> usize {
+        let begins = |at: &usize| self.all.iter().any(|(_, value)| value.as_bytes().starts_with(&bytes[*at..]));
+        let first = bytes.len().saturating_sub(self.longest.saturating_sub(1));
+        (first..bytes.len()).find(begins).unwrap_or(bytes.len())
+    }
+}
+
+/// As it is; quoted in JSON or in a log; and that quoted once more.
+fn ways_to_write(value: &str) -> [String; 3] {
+    let quoted = |text: &str| {
+        let json = serde_json::Value::from(text).to_string();
+        json.strip_prefix('"').and_then(|json| json.strip_suffix('"')).unwrap_or_default().to_owned()
+    };
+    let once = quoted(value);
+    [value.to_owned(), once.clone(), quoted(&once)]
+}
+
+/// The path of something that is there is no secret, whatever its variable is called (GOOGLE_APPLICATION_CREDENTIALS).
+fn is_a_place(value: &str) -> bool {
+    let path = Path::new(value);
+    path.is_absolute() && path.exists()
+}
+
+/// A `*` for each hidden character, whatever number of bytes it has.
+fn shown(bytes: &[u8], hidden: &[bool]) -> Vec<u8> {
+    let goes_on = |byte: u8| byte & 0b1100_0000 == 0b1000_0000;
+    let pairs = bytes.iter().zip(hidden);
+    pairs
+        .filter(|(byte, hidden)| !(**hidden && goes_on(**byte)))
+        .map(|(byte, hidden)| if *hidden { b'*' } else { *byte })
+        .collect()
+}
+
+/// Masks a text that comes in pieces; a secret that pieces share is masked as well. What may be the beginning of a secret
+/// is held back until more is known, at most as much as the longest secret.
+#[derive(Debug)]
+pub struct Mask {
+    secrets: Secrets,
+    held: Vec<u8>,
+    /// Which of the held bytes belong to a secret already.
+    hidden: Vec<bool>,
+}
+
+impl Mask {
+    /// Takes a piece and gives what is certain by now.
+    pub fn push<'a>(&mut self, bytes: &'a [u8]) -> Cow<'a, [u8]> {
+        let Some(known) = &self.secrets.0 else { return Cow::Borrowed(bytes) };
+        let nothing_held = self.held.is_empty();
+        self.held.extend_from_slice(bytes);
+        let mut hidden = known.hidden(&self.held);
+        hidden.iter_mut().zip(&self.hidden).for_each(|(now, before)| *now |= before);
+        let open = known.open_from(&self.held);
+        if nothing_held && open == bytes.len() && !hidden.contains(&true) {
+            self.held.clear();
+            return Cow::Borrowed(bytes);
+        }
+        let certain = shown(&self.held[..open], &hidden[..open]);
+        self.held.drain(..open);
+        self.hidden = hidden.split_off(open);
+        Cow::Owned(certain)
+    }
+
+    /// What was held back, at the end of the text.
+    pub fn finish(&mut self) -> Vec<u8> {
+        let hidden = std::mem::take(&mut self.hidden);
+        shown(&std::mem::take(&mut self.held), &hidden)
+    }
+}
+
+/// Masks each write to a log by itself: a log writes whole lines.
+#[derive(Debug)]
+pub struct MaskedWriter<W> {
+    secrets: Secrets,
+    inner: W,
+}
+
+impl<W: Write> Write for MaskedWriter<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.inner.write_all(&self.secrets.mask_bytes(bytes))?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known(values: &[&str]) -> Secrets {
+        Secrets::of(values.iter().enumerate().map(|(n, value)| (format!("KEY_{n}"), (*value).to_owned())))
+    }
+
+    /// What a stream gives of a text that comes in pieces of so many bytes.
+    fn streamed(secrets: &Secrets, text: &str, step: usize) -> String {
+        let mut mask = secrets.stream();
+        let mut out = Vec::new();
+        text.as_bytes().chunks(step).for_each(|piece| out.extend_from_slice(&mask.push(piece)));
+        out.extend(mask.finish());
+        String::from_utf8(out).expect("UTF-8")
+    }
+
+    #[test]
+    fn each_character_of_a_secret_is_a_star_and_nothing_else_moves() {
+        let secrets = known(&["sk-12345678", "zażółć-gęślą"]);
+        assert_eq!(secrets.mask("a sk-12345678! zażółć-gęślą."), "a ***********! ************.");
+        assert!(matches!(secrets.mask("sk-1234567"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn secrets_that_overlap_are_masked_to_the_end_of_the_last() {
+        let secrets = known(&["abcdefgh", "efghijklmnop", "abcdefghXY"]);
+        assert_eq!(secrets.mask("-abcdefghijklmnop-abcdefghXY-"), "-****************-**********-");
+    }
+
+    #[test]
+    fn a_stream_cut_anywhere_is_masked_as_the_whole_is() {
+        let secrets = known(&["sk-12345678", "efghijklmnop", "abcdefgh", "zażółć-gęślą"]);
+        let text = "sk-123 sk-12345678 abcdefghijklmnop abcdefghi zażółć-gęślą sk-1234567sk-12345678 sk-1234";
+        for step in 1..text.len() {
+            assert_eq!(streamed(&secrets, text, step), secrets.mask(text), "pieces of {step}");
+        }
+    }
+
+    #[test]
+    fn only_what_may_become_a_secret_is_held_back() {
+        let secrets = known(&["sk-12345678"]);
+        let mut mask = secrets.stream();
+        assert_eq!(mask.push(b"a line\n").as_ref(), b"a line\n");
+        assert_eq!(mask.push(b"a key: sk-12").as_ref(), b"a key: ");
+        assert_eq!(mask.push(b"3 and more").as_ref(), b"sk-123 and more");
+    }
+
+    #[test]
+    fn a_secret_is_known_in_quotes_too() {
+        let secrets = known(&["canary \"of\" the\\base\n"]);
+        let told = format!("{:?}", "it is canary \"of\" the\\base.");
+        assert_eq!(secrets.mask(&told), format!("\"it is {}.\"", "*".repeat(23)));
+        assert!(!secrets.mask(&format!("{told:?}")).contains("canary"));
+    }
+
+    #[test]
+    fn only_values_of_keys_count_and_the_rehearsals_is_none() {
+        let variables = [("HOME", "somewhere-long"), ("MY_API_KEY", " canary-one\n"), ("db_password", "canary-two")];
+        let variables = variables.into_iter().chain([
+            ("A_TOKEN", "short"),
+            ("OPENAI_API_KEY", NO_SECRET),
+            ("KEY_FILE", "/proc/self"),
+        ]);
+        let secrets = Secrets::of(variables.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        assert_eq!(secrets.name_in("my canary-one here"), Some("MY_API_KEY"));
+        assert_eq!(secrets.name_in("canary-two"), Some("db_password"));
+        assert_eq!(secrets.name_in("@rehearsal in somewhere-long, short, /proc/self"), None);
+        assert_eq!(secrets.with(["canary-three".to_owned()]).name_in("canary-three"), Some(NAMELESS));
+    }
+
+    #[test]
+    fn an_env_file_is_read_and_its_content_is_never_in_an_error() {
+        let folder = tempfile::tempdir().expect("temp");
+        let path = folder.path().join(".env");
+        std::fs::write(&path, "# keys\nexport A_KEY='canary one'\nB=2\n").expect("write");
+        assert_eq!(
+            env_file(&path).expect("read"),
+            [("A_KEY".to_owned(), "canary one".to_owned()), ("B".to_owned(), "2".to_owned())]
+        );
+        assert_eq!(Secrets::from_environment(Some(&path)).expect("read").name_in("canary one"), Some("A_KEY"));
+        std::fs::write(&path, "canary two without a name\n").expect("write");
+        let error = env_file(&path).expect_err("malformed");
+        assert!(!format!("{error} {error:?}").contains("canary"));
+        assert!(matches!(env_file(&folder.path().join("none")), Err(EnvFileError::Unreadable { .. })));
+    }
+
+    #[test]
+    fn a_log_is_masked_and_no_secret_is_shown_by_debug() {
+        let secrets = known(&["canary-one"]);
+        let mut log = secrets.writer(Vec::new());
+        log.write_all(b"it is canary-one.\n").expect("written");
+        assert_eq!(log.inner, b"it is **********.\n");
+        assert_eq!(format!("{secrets:?} {:?}", secrets.stream()).matches("canary").count(), 0);
+    }
+}
