@@ -2,14 +2,14 @@
 //! the project folder, and writes an effective copy where the original would mean something else in the run's own folder.
 //! It judges no content: what is wrong in a config is for MassGen to say, in its own words.
 
-mod edit;
+mod tree;
 
 use std::path::{Path, PathBuf};
 
-use self::edit::{Document, Scalar};
+use self::tree::{Node, Scalar};
 use crate::run::ConfigChoice;
 
-pub use self::edit::EditError;
+pub use self::tree::{EditError, Tree};
 
 /// The longest question that goes on the command line, in bytes: one argument may have 128 KiB, and somebody's may be escaped.
 pub const QUESTION_ARG_BYTES: usize = 100_000;
@@ -151,26 +151,41 @@ pub struct Changes<'a> {
 /// the config cannot be read, it is left as it is: MassGen says better what is wrong with it. A long question has nowhere else
 /// to go; then that is an error, since MassGen without a question would wait for one for ever.
 pub fn effective(original: &str, changes: Changes<'_>) -> Result<Option<String>, EditError> {
-    let document = match Document::read(original) {
-        Ok(document) => document,
+    let mut tree = match Tree::read(original) {
+        Ok(tree) => tree,
         Err(_) if changes.prompt.is_none() => return Ok(None),
         Err(error) => return Err(error),
     };
-    let moved = document.scalars.iter().filter(|scalar| names_a_path(scalar.key()));
-    let moved = moved.filter_map(|scalar| Some((scalar, in_project(&scalar.text, changes.project?)?)));
-    let moved: Vec<(&Scalar, String)> = moved.collect();
-    let added: Vec<(&str, &str)> = changes.prompt.map(|prompt| ("prompt", prompt)).into_iter().collect();
-    if moved.is_empty() && added.is_empty() {
-        return Ok(None);
+    let moved = changes.project.is_some_and(|project| tree.move_paths(project));
+    if let Some(prompt) = changes.prompt {
+        tree.set_prompt(prompt)?;
     }
-    document.edited(&moved, &added).map(Some)
+    if moved || changes.prompt.is_some() { tree.text().map(Some) } else { Ok(None) }
+}
+
+impl Tree {
+    /// Makes relative paths that name something in the project absolute. Whether there were any.
+    pub fn move_paths(&mut self, project: &Path) -> bool {
+        self.rewrite(&mut |key, scalar| {
+            let moved = names_a_path(key).then(|| in_project(&scalar.text, project));
+            moved.flatten().map(|path| Scalar::quoted(&path))
+        })
+    }
+
+    /// Puts the question in, where MassGen looks for it when there is none on its command line.
+    pub fn set_prompt(&mut self, prompt: &str) -> Result<(), EditError> {
+        self.merge(&serde_json::json!({ "prompt": prompt }))
+    }
+
+    /// MassGen's own timeout, in seconds.
+    pub fn own_timeout(&self) -> Option<f64> {
+        self.root.get("timeout_settings")?.get("orchestrator_timeout_seconds").and_then(Node::text)?.parse().ok()
+    }
 }
 
 /// MassGen's own timeout in a config, in seconds.
 pub fn own_timeout(config: &str) -> Option<f64> {
-    let document = Document::read(config).ok()?;
-    let keys = ["timeout_settings", "orchestrator_timeout_seconds"];
-    document.scalars.iter().find(|scalar| scalar.keys == keys)?.text.parse().ok()
+    Tree::read(config).ok()?.own_timeout()
 }
 
 /// Keys whose values are paths; of `cwd`, `snapshot_storage` and the like MassGen makes folders of its own.
@@ -234,13 +249,15 @@ mod tests {
         let made =
             effective(text, Changes { project: Some(folder.path()), prompt: None }).expect("YAML").expect("changed");
         let inside = |path: &str| format!("\"{}\"", folder.path().join(path).display());
-        let expected =
-            text.replace("./docs/a.md", &inside("./docs/a.md")).replace("path: . ", &format!("path: {} ", inside(".")));
-        assert_eq!(
-            made,
-            expected.replace("server.py", &inside("server.py")),
-            "and nothing else, the bare word `docs` least of all"
+        let expected = format!(
+            "orchestrator:\n  context_paths:\n    - path: docs\n    - path: {}\n    - path: {}\nagents:\n  - id: a\n    \
+             backend:\n      cwd: docs/a.md\n      model: docs/a.md\n      mcp_servers:\n        - command: python\n          \
+             args:\n            - {}\n            - -u\n            - \"npx\"\n            - \"@x/y\"\n      fast: yes\n",
+            inside("./docs/a.md"),
+            inside("."),
+            inside("server.py")
         );
+        assert_eq!(made, expected, "and nothing else, the bare word `docs` least of all");
     }
 
     #[test]

@@ -223,7 +223,9 @@ fn an_edited_config_differs_only_where_it_was_to() {
             let Ok(Some(edited)) = configs::effective(&original, Changes { project, prompt: prompt.as_deref() }) else {
                 return Ok(());
             };
-            let (before, after) = (scalars(&original).expect("was read"), scalars(&edited).expect("is YAML"));
+            // What only YAML 1.1 accepts (brackets that close anywhere) this parser alone does not read.
+            let Some(before) = scalars(&original) else { return Ok(()) };
+            let after = scalars(&edited).expect("is YAML");
             only_the_touched_differ(&before, &after, project, prompt.as_deref())
         })
         .expect("holds");
