@@ -2,6 +2,8 @@
 //! the project folder, and writes an effective copy where the original would mean something else in the run's own folder.
 //! It judges no content: what is wrong in a config is for MassGen to say, in its own words.
 
+mod needs;
+mod policy;
 mod tree;
 
 use std::path::{Path, PathBuf};
@@ -9,6 +11,8 @@ use std::path::{Path, PathBuf};
 use self::tree::{Node, Scalar};
 use crate::run::ConfigChoice;
 
+pub use self::needs::{Agent, Key, Needs, Secret};
+pub use self::policy::{Forbidden, forbidden};
 pub use self::tree::{EditError, Tree};
 
 /// The longest question that goes on the command line, in bytes: one argument may have 128 KiB, and somebody's may be escaped.
