@@ -2,6 +2,7 @@
 //! the project folder, and writes an effective copy where the original would mean something else in the run's own folder.
 //! It judges no content: what is wrong in a config is for MassGen to say, in its own words.
 
+mod catalogue;
 mod needs;
 mod policy;
 mod tree;
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use self::tree::{Node, Scalar};
 use crate::run::ConfigChoice;
 
+pub use self::catalogue::{Catalogue, Listed, Source, catalogue};
 pub use self::needs::{Agent, Key, Needs, Secret};
 pub use self::policy::{Forbidden, forbidden};
 pub use self::tree::{EditError, Tree};
@@ -125,10 +127,15 @@ fn find_example(name: &str, example: &str, package: Option<&Path>) -> Result<Con
     let mut all = Vec::new();
     collect_yaml(&root, &mut all);
     all.sort();
-    let stem = |path: &PathBuf| path.file_stem().is_some_and(|stem| stem == example);
-    let contains = |path: &PathBuf| path.strip_prefix(&root).is_ok_and(|path| path.to_string_lossy().contains(example));
-    let found = all.iter().find(|path| stem(path)).or_else(|| all.iter().find(|path| contains(path)));
-    found.map(|path| ConfigChoice::File(path.clone())).ok_or_else(|| missing(root.display().to_string()))
+    let found = example_among(example, &all, &root);
+    found.map(|path| ConfigChoice::File(path.to_owned())).ok_or_else(|| missing(root.display().to_string()))
+}
+
+/// The file that a name means, among all the files below `root`, sorted.
+fn example_among<'a>(example: &str, all: &'a [PathBuf], root: &Path) -> Option<&'a Path> {
+    let stem = |path: &&PathBuf| path.file_stem().is_some_and(|stem| stem == example);
+    let contains = |path: &&PathBuf| path.strip_prefix(root).is_ok_and(|path| path.to_string_lossy().contains(example));
+    all.iter().find(stem).or_else(|| all.iter().find(contains)).map(PathBuf::as_path)
 }
 
 fn collect_yaml(folder: &Path, found: &mut Vec<PathBuf>) {
