@@ -6,6 +6,7 @@ mod catalogue;
 mod needs;
 mod policy;
 mod tree;
+mod validate;
 
 use std::path::{Path, PathBuf};
 
@@ -16,6 +17,7 @@ pub use self::catalogue::{Catalogue, Listed, Source, catalogue};
 pub use self::needs::{Agent, Key, Needs, Secret};
 pub use self::policy::{Forbidden, forbidden};
 pub use self::tree::{EditError, Tree};
+pub use self::validate::{Finding, Question, ValidateError, Verdict, validate};
 
 /// The longest question that goes on the command line, in bytes: one argument may have 128 KiB, and somebody's may be escaped.
 pub const QUESTION_ARG_BYTES: usize = 100_000;

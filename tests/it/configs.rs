@@ -4,8 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use massgen_mcp::massgen::configs::Tree;
+use massgen_mcp::massgen::configs::{self, Question, Sources, Tree};
 use massgen_mcp::massgen::program;
+use massgen_mcp::run::ConfigChoice;
 use serde_json::{Value, json};
 
 use crate::lab::Lab;
@@ -106,4 +107,36 @@ fn as_yaml(value: &Value) -> String {
         }
         Value::Null | Value::Bool(_) => value.to_string(),
     }
+}
+
+#[tokio::test]
+async fn all_examples_are_listed_and_one_is_valid() {
+    let lab = Lab::real().await;
+    let package = program::package(lab.massgen()).expect("package");
+    let project = lab.project();
+    let sources = Sources { project: &project, home: None, package: Some(&package) };
+    let listed = configs::catalogue(sources, "", (0, 1000), |_| false);
+    assert!(listed.total > 200, "{}", listed.total);
+    for config in &listed.configs {
+        assert_eq!(config.problem, None, "{}", config.name);
+        let found = configs::resolve(Some(&config.name), sources).expect("found");
+        assert!(matches!(found, ConfigChoice::File(path) if path == config.path), "{}", config.name);
+    }
+    let one = listed.configs.iter().find(|config| config.name == "@examples/three_agents_default").expect("listed");
+    let cache = lab.state().join("validated");
+    let version = program::version(lab.massgen());
+    let ask = || {
+        configs::validate(Question {
+            program: lab.massgen(),
+            version: version.as_deref(),
+            config: &one.path,
+            folder: &project,
+            cache: &cache,
+        })
+    };
+    let verdict = ask().await.expect("an answer");
+    assert!(verdict.is_valid(), "{verdict:?}");
+    assert_eq!(ask().await.expect("kept"), verdict);
+    let whole = verdict.with_needs(&one.needs, |_| false);
+    assert_eq!(whole.errors[0].message, "GOOGLE_API_KEY or GEMINI_API_KEY is not set");
 }
