@@ -1,6 +1,6 @@
 //! Which config a run uses and what MassGen is given of it: resolves a name the way MassGen 0.1.97 does, but once and by
 //! the project folder, and writes an effective copy where the original would mean something else in the run's own folder.
-//! It judges no content: what is wrong in a config is for MassGen to say, in its own words.
+//! It judges no content by itself: `policy` says what an untrusted author may not, `validate` what MassGen says, in its words.
 
 mod catalogue;
 mod needs;

@@ -5,6 +5,7 @@ mod emit;
 mod patch;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Tag};
@@ -145,6 +146,16 @@ impl Tree {
             }
             Some(_) | None => Err(EditError::NotAMapping),
         }
+    }
+
+    /// Reads a config file's text as MassGen does: by the ending of its name as JSON (`1e5` is a number there, and a text in
+    /// YAML 1.1), else as YAML.
+    pub fn of_file(path: &Path, text: &str) -> Result<Tree, EditError> {
+        let is_json = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("json"));
+        if !is_json {
+            return Tree::read(text);
+        }
+        serde_json::from_str(text).map_err(|_| EditError::Unsafe).and_then(|value| Tree::from_json(&value))
     }
 
     /// The tree of a JSON object, of which YAML 1.1 reads the same values.
@@ -551,6 +562,14 @@ mod tests {
             assert!(matches!(Tree::read(text), Err(EditError::NotAMapping)), "{text:?}");
         }
         assert!(matches!(Tree::read("a: ["), Err(EditError::Scan(_))));
+    }
+
+    #[test]
+    fn the_ending_of_its_name_says_how_a_file_is_read() {
+        let text = "{\"a\": 1e5}";
+        let made = |name: &str| Tree::of_file(Path::new(name), text).and_then(|tree| tree.text()).expect("read");
+        assert_eq!((made("c.JSON"), made("c.yaml")), ("\"a\": 100000.0\n".to_owned(), "\"a\": 1e5\n".to_owned()));
+        assert!(matches!(Tree::of_file(Path::new("c.json"), "a: 1"), Err(EditError::Unsafe)));
     }
 
     #[test]
