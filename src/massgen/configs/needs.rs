@@ -18,6 +18,9 @@ pub struct Needs {
     /// The agents with a working folder (`cwd`) where `orchestrator` lacks `snapshot_storage` or `agent_temporary_workspace`:
     /// MassGen's `--validate` accepts that, and its start refuses it (`cli/entrypoint.py`).
     pub cwd_without_folders: Vec<String>,
+    /// The agents with an `api_key` in a backend that MassGen 0.1.97 cannot make then: `create_backend` hands the key over
+    /// twice (a `TypeError`), and `--validate` accepts it. The key belongs in the environment.
+    pub api_key_twice: Vec<String>,
 }
 
 /// An agent of a config.
@@ -74,6 +77,7 @@ impl Needs {
             keys: keys.into_iter().collect(),
             executes: executes(config, &found),
             cwd_without_folders: cwd_without_folders(root, &found),
+            api_key_twice: api_key_twice(&found),
             agents: found.into_iter().map(|(agent, _)| agent).collect(),
         }
     }
@@ -248,6 +252,16 @@ fn cwd_without_folders(root: &Node, agents: &[(Agent, &Node)]) -> Vec<String> {
     agents.iter().filter(|(_, entry)| has_cwd(entry)).map(|(agent, _)| agent.id.clone()).collect()
 }
 
+fn api_key_twice(agents: &[(Agent, &Node)]) -> Vec<String> {
+    let takes_it =
+        ["azure_openai", "vllm", "sglang", "lmstudio", "claude_code", "codex", "gemini_cli", "antigravity_cli"];
+    let frameworks = ["ag2", "autogen"];
+    let has_key = |entry: &Node| entry.get("backend").is_some_and(|backend| backend.get("api_key").is_some());
+    let fails = |kind: &str| !takes_it.contains(&kind) && !frameworks.contains(&kind);
+    let found = agents.iter().filter(|(agent, entry)| has_key(entry) && agent.backend.as_deref().is_some_and(fails));
+    found.map(|(agent, _)| agent.id.clone()).collect()
+}
+
 /// The shortest text that counts as a secret, in bytes; local servers are given `EMPTY` and the like.
 const SHORTEST_SECRET: usize = 6;
 
@@ -351,6 +365,12 @@ mod tests {
         assert_eq!(needs(&format!("{agents}orchestrator: {{snapshot_storage: s}}")).cwd_without_folders, ["a"]);
         let whole = format!("{agents}orchestrator: {{snapshot_storage: s, agent_temporary_workspace: t}}");
         assert!(needs(&whole).cwd_without_folders.is_empty());
+    }
+
+    #[test]
+    fn an_api_key_that_massgen_stumbles_over_is_told() {
+        let text = "agents: [{id: a, backend: {type: openai, api_key: x}}, {id: b, backend: {type: vllm, api_key: x}}, {id: c}]";
+        assert_eq!(needs(text).api_key_twice, ["a"]);
     }
 
     #[test]

@@ -86,13 +86,22 @@ impl Verdict {
     }
 
     /// Adds what MassGen's `--validate` does not look at: keys that are not there, working folders without the two folders
-    /// that their agents need as well.
+    /// that their agents need as well, an `api_key` that is handed over twice.
     pub fn with_needs(mut self, needs: &Needs, is_there: impl Fn(&str) -> bool) -> Verdict {
         for key in needs.missing(is_there) {
             self.add_error(Finding {
                 message: format!("{} is not set", key.name()),
                 location: "environment".to_owned(),
                 suggestion: Some("set it where MassGen's environment comes from".to_owned()),
+            });
+        }
+        for agent in &needs.api_key_twice {
+            self.add_error(Finding {
+                message: format!(
+                    "agent `{agent}` has `api_key`, with which MassGen cannot make this backend (a TypeError)"
+                ),
+                location: "agents".to_owned(),
+                suggestion: Some("leave it out and set the backend's variable instead".to_owned()),
             });
         }
         if let Some(first) = needs.cwd_without_folders.first() {
