@@ -7,6 +7,7 @@ mod cursor;
 mod launcher;
 pub mod prune;
 pub mod results;
+mod start;
 mod wait;
 
 use std::collections::{HashMap, HashSet};
@@ -17,15 +18,17 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
+use crate::ledger::{Ledger, LedgerError};
 use crate::massgen::text;
 use crate::registry::{RegistryError, RunFolder, RunLock, StateFolder};
-use crate::run::{RunId, RunRecord, RunSpec, RunState, StopAsk};
+use crate::run::{RunId, RunRecord, RunState, StopAsk};
 use crate::secrets::Secrets;
 use crate::supervisor;
 use crate::watch::Watcher;
 
 pub use cursor::Cursor;
 pub use launcher::LaunchError;
+pub use start::{Forecast, Keys, Limits, NotStarted, Start, Started};
 pub use wait::{Until, Waited};
 
 /// How many runs are shown where none are named.
@@ -40,6 +43,8 @@ pub struct Fleet {
     watcher: Arc<OnceLock<Watcher>>,
     /// What is masked in all that is read.
     secrets: Secrets,
+    /// The run that this process is part of.
+    parent: Option<RunId>,
 }
 
 /// Which runs are meant.
@@ -74,6 +79,12 @@ pub enum FleetError {
     /// A supervisor could not be started.
     #[error(transparent)]
     Launch(#[from] LaunchError),
+    /// The run may not be.
+    #[error(transparent)]
+    NotStarted(#[from] NotStarted),
+    /// The run is not admitted.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
     /// A look at the disk was broken off.
     #[error("a look at the runs did not come to its end")]
     BrokenOff(#[source] tokio::task::JoinError),
@@ -82,7 +93,7 @@ pub enum FleetError {
 impl Fleet {
     /// The fleet of a state folder, which knows no secrets. `me` is this program.
     pub fn new(state: StateFolder, me: &Path) -> Fleet {
-        Fleet { state, me: me.to_owned(), watcher: Arc::default(), secrets: Secrets::default() }
+        Fleet { state, me: me.to_owned(), watcher: Arc::default(), secrets: Secrets::default(), parent: None }
     }
 
     /// This fleet, with secrets that are masked in all that it reads of runs.
@@ -101,14 +112,20 @@ impl Fleet {
         &self.state
     }
 
-    /// Starts a run: when this returns, it is on disk, its supervisor lives, and MassGen's process is on record, or its
-    /// ending is.
-    pub async fn start(&self, spec: RunSpec) -> Result<RunRecord, FleetError> {
-        let id = spec.id.clone();
-        let state = self.state.clone();
-        let (folder, lock) = blocking(move || state.create(&spec)).await??;
-        launcher::launch(&self.me, &folder, lock).await?;
-        self.look(&id).await
+    /// This fleet, used from within a run: what it starts is part of that one.
+    #[must_use]
+    pub fn within(self, parent: Option<RunId>) -> Fleet {
+        Fleet { parent, ..self }
+    }
+
+    /// The run that this process is part of.
+    pub fn parent(&self) -> Option<&RunId> {
+        self.parent.as_ref()
+    }
+
+    /// How many runs wait before a queued one, and how many in all.
+    pub fn place(&self, id: &RunId) -> Option<(usize, usize)> {
+        Ledger::of(&self.state).place(id)
     }
 
     /// A run as it is now. One whose supervisor has died is brought to its end first.

@@ -14,6 +14,7 @@ pub mod rehearsal;
 pub mod supervisor;
 
 pub mod fleet;
+pub mod ledger;
 pub mod view;
 
 pub mod settings;

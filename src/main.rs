@@ -64,7 +64,7 @@ fn main() -> ExitCode {
     }
     let secrets = secrets(cli.command.as_ref());
     log_to_stderr(&secrets);
-    match run(cli, &secrets) {
+    match run(cli) {
         Ok(code) => code,
         Err(error) => {
             // Nobody may be there to read it; then there is nobody to tell.
@@ -78,13 +78,11 @@ fn main() -> ExitCode {
 fn secrets(command: Option<&Command>) -> Secrets {
     match command {
         Some(Command::Supervise { folder }) => supervisor::secrets(folder),
-        Some(Command::Serve | Command::Setup | Command::Demo | Command::Exec { .. }) | None => {
-            Secrets::from_environment(None).unwrap_or_default()
-        }
+        Some(_) | None => Secrets::from_environment(None).unwrap_or_default(),
     }
 }
 
-fn run(cli: Cli, secrets: &Secrets) -> anyhow::Result<ExitCode> {
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let me = Path::new(ME);
     if let Some(Command::Supervise { folder }) = cli.command {
         // One thread, this one: the parent-death signal of MassGen's process is bound to it.
@@ -94,7 +92,7 @@ fn run(cli: Cli, secrets: &Secrets) -> anyhow::Result<ExitCode> {
     let settings = cli.flags.or_environment().check()?;
     let runtime = runtime()?;
     let code = match cli.command.unwrap_or(Command::Serve) {
-        Command::Serve => runtime.block_on(serve(settings, me, secrets)).map(|()| ExitCode::SUCCESS),
+        Command::Serve => runtime.block_on(serve(settings, me)).map(|()| ExitCode::SUCCESS),
         Command::Setup => Ok(runtime.block_on(commands::setup(&settings))),
         Command::Demo => Ok(runtime.block_on(commands::demo(&settings, me))),
         Command::Settings => Ok(commands::settings(&settings)),
@@ -106,9 +104,17 @@ fn run(cli: Cli, secrets: &Secrets) -> anyhow::Result<ExitCode> {
     code
 }
 
-async fn serve(settings: Settings, me: &Path, secrets: &Secrets) -> anyhow::Result<()> {
-    let state = StateFolder::open(&settings.home)?;
-    Ok(server::serve(Fleet::new(state, me).with_secrets(secrets.clone()), settings).await?)
+async fn serve(settings: Settings, me: &Path) -> anyhow::Result<()> {
+    let secrets = Secrets::from_environment(settings.env_file.as_deref())?;
+    // A server that an agent of a run started belongs to that run, and to its state folder.
+    let parent = supervisor::parent_run();
+    let above = parent.as_ref().and_then(StateFolder::around);
+    let state = match &above {
+        Some(state) => state.clone(),
+        None => StateFolder::open(&settings.home)?,
+    };
+    let parent = parent.and_then(|folder| folder.id());
+    Ok(server::serve(Fleet::new(state, me).with_secrets(secrets).within(parent), settings).await?)
 }
 
 async fn prune(settings: &Settings, me: &Path, how: commands::Prune) -> anyhow::Result<ExitCode> {

@@ -88,6 +88,11 @@ impl StateFolder {
         Ok(folder)
     }
 
+    /// The state folder that a run's folder lies in.
+    pub fn around(folder: &RunFolder) -> Option<StateFolder> {
+        folder.path.parent()?.parent().map(|root| StateFolder { root: root.to_owned() })
+    }
+
     /// Where the state folder is.
     pub fn root(&self) -> &Path {
         &self.root
@@ -119,10 +124,12 @@ impl StateFolder {
 
     /// Puts a run on disk: its folder appears whole, with its spec synced and its lock held by the returned handle, or not
     /// at all. A crash before the rename leaves a folder whose name begins with a dot, which no listing shows.
-    pub fn create(&self, spec: &RunSpec) -> Result<(RunFolder, RunLock), RegistryError> {
+    ///
+    /// `config` is what was checked of a config file: its name in the folder, and its text.
+    pub fn create(&self, spec: &RunSpec, config: Option<(&str, &str)>) -> Result<(RunFolder, RunLock), RegistryError> {
         let draft = RunFolder { path: self.runs().join(format!("{}{}", remove::DRAFT, spec.id)) };
         let folder = self.folder(&spec.id);
-        let named = draft.furnish(spec).and_then(|lock| {
+        let named = draft.furnish(spec, config).and_then(|lock| {
             std::fs::rename(&draft.path, &folder.path).map_err(RegistryError::io("name", &folder.path))?;
             Ok(lock)
         });
@@ -179,6 +186,11 @@ impl RunFolder {
         self.path.join("config.yaml")
     }
 
+    /// `inbox`: where MassGen looks for messages while it runs.
+    pub fn inbox(&self) -> PathBuf {
+        self.path.join("inbox")
+    }
+
     /// `bin`: a link to the folder of the MassGen program, first in the run's PATH; it marks the run's processes.
     pub fn bin(&self) -> PathBuf {
         self.path.join("bin")
@@ -209,8 +221,37 @@ impl RunFolder {
         self.path.join("supervisor.log")
     }
 
+    /// `children`: a file for each run that this run started, by its name.
+    pub fn children(&self) -> PathBuf {
+        self.path.join("children")
+    }
+
+    /// Notes that this run started another, which rings for whoever watches its folder.
+    pub fn note_child(&self, child: &RunId) -> Result<(), RegistryError> {
+        private_folder(&self.children())?;
+        let path = self.children().join(child.as_str());
+        std::fs::write(&path, b"").map_err(RegistryError::io("write", &path))
+    }
+
+    /// The runs that this run started.
+    pub fn child_runs(&self) -> Vec<RunId> {
+        let entries = std::fs::read_dir(self.children()).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+    }
+
+    /// Puts a message into the inbox, where a live MassGen looks for some around its agents' tool calls.
+    pub fn put_message(&self, name: &str, text: &str) -> Result<(), RegistryError> {
+        private_folder(&self.inbox())?;
+        self.write(&self.inbox().join(name), text.as_bytes(), Durability::Plain)
+    }
+
+    /// The name of this run.
+    pub fn id(&self) -> Option<RunId> {
+        self.path.file_name()?.to_str()?.parse().ok()
+    }
+
     /// Makes a new run's folder with all that it has from the beginning.
-    fn furnish(&self, spec: &RunSpec) -> Result<RunLock, RegistryError> {
+    fn furnish(&self, spec: &RunSpec, config: Option<(&str, &str)>) -> Result<RunLock, RegistryError> {
         private_folder(&self.path)?;
         crash::point("folder-made");
         for part in [self.logs(), self.work()] {
@@ -218,6 +259,9 @@ impl RunFolder {
         }
         let lock = RunLock::create(&self.lock()).map_err(RegistryError::io("lock", &self.lock()))?;
         crash::point("lock-taken");
+        if let Some((name, text)) = config {
+            self.write(&self.path.join(name), text.as_bytes(), Durability::Plain)?;
+        }
         self.write(&self.spec(), &format::spec_to_json(spec), Durability::Synced)?;
         crash::point("spec-written");
         Ok(lock)

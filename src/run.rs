@@ -3,6 +3,7 @@
 
 mod digest;
 mod id;
+mod limits;
 mod state;
 
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use jiff::Timestamp;
 
 pub use digest::{AgentDigest, AgentState, Digest, Finish};
 pub use id::{BadRunId, RunId};
+pub use limits::{Allowance, Cap, Lineage, Price, Spent, Unpriced, Usd};
 pub use state::{
     AnswerFact, AnswerSource, Ending, Exit, Force, Leader, Outcome, Problem, ProcessMark, RunState, StopAsk, StopCause,
     StopReport, Survivor,
@@ -40,10 +42,42 @@ pub struct RunSpec {
     pub project: PathBuf,
     /// The MassGen program: an absolute path to an executable file.
     pub program: PathBuf,
+    /// A JSON merge patch on the config.
+    pub overrides: Option<serde_json::Value>,
+    /// What it may spend, and what runs below it may.
+    pub allowance: Allowance,
+    /// Which run started it.
+    pub lineage: Lineage,
+    /// SHA-256 of what MassGen is configured with, before the question: equal for runs that can be compared.
+    pub config_hash: String,
     /// Names and patterns (`CORP_*`) of environment variables that reach MassGen on top of the usual ones.
     pub pass_env: Vec<String>,
     /// The operator's env file, whose variables reach MassGen; an absolute path.
     pub env_file: Option<PathBuf>,
+}
+
+impl RunSpec {
+    /// A spec with nothing special in it.
+    pub fn plain(id: RunId, question: &str, config: ConfigChoice, project: PathBuf, program: PathBuf) -> RunSpec {
+        RunSpec {
+            created: Timestamp::now(),
+            question: question.to_owned(),
+            config,
+            group: None,
+            timeout: Duration::from_secs(1800),
+            mode: Mode::Full,
+            context: Context::None,
+            project,
+            program,
+            pass_env: Vec::new(),
+            env_file: None,
+            overrides: None,
+            allowance: Allowance::default(),
+            lineage: Lineage::root(&id),
+            config_hash: String::new(),
+            id,
+        }
+    }
 }
 
 /// Which configuration a run uses.
@@ -94,6 +128,8 @@ pub struct RunRecord {
     pub started: Option<Moment>,
     /// MassGen's log folder of this run, relative to the run's folder.
     pub log_dir: Option<PathBuf>,
+    /// What it and all below it have spent.
+    pub spent: Spent,
 }
 
 /// One moment by two clocks: the wall clock may jump, the boot clock is worth nothing after a restart.

@@ -5,6 +5,7 @@ mod border;
 mod calls;
 mod params;
 mod refusal;
+mod starts;
 mod tools;
 mod wire;
 
@@ -54,7 +55,8 @@ pub async fn serve(fleet: Fleet, settings: Settings) -> Result<(), ServerError> 
     if !settings.read_only {
         tokio::spawn(prune(fleet.clone(), settings.retention));
     }
-    let server = Server { desk: Desk::new(fleet, settings, closing.clone()), tools: tools::all() };
+    let read_only = settings.read_only;
+    let server = Server { desk: Desk::new(fleet, settings, closing.clone()), tools: tools::offered(read_only) };
     let (reader, writer) = rmcp::transport::io::stdio_pipes();
     let session = server.serve(Wire::new(reader, writer, closing)).await;
     let session = session.map_err(|error| ServerError::Session(Box::new(error)))?;

@@ -213,6 +213,13 @@ impl Flags {
     }
 }
 
+impl Prices {
+    /// Every model with its price.
+    pub fn all(&self) -> impl Iterator<Item = (&str, Price)> {
+        self.0.iter().map(|(model, price)| (model.as_str(), *price))
+    }
+}
+
 impl FileChoice {
     /// The file's absolute path and its text. Only a usual file may be missing.
     fn read(self, working: &Path, user_home: Option<&Path>) -> Result<Option<(PathBuf, String)>, SettingsError> {

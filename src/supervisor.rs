@@ -2,24 +2,32 @@
 //! answers to nobody but the run's folder (`stop.json`) and SIGTERM, which means the same.
 //! It speaks no protocol, and it never touches a process that is not of its run.
 
+mod ancestry;
+mod budget;
 pub mod group;
 mod leader;
 mod lost;
 mod output;
 mod plan;
+mod queue;
 mod worker;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use crate::ledger::{Ledger, LedgerError};
+use crate::massgen::configs::{self, Changes, Needs, Tree};
+use crate::massgen::environment;
 use crate::massgen::launch::{self, Folders, Launch};
-use crate::massgen::{configs, environment};
-use crate::registry::{Durability, RegistryError, RunFolder, RunLock, write_whole};
+use crate::massgen::text;
+use crate::registry::{Durability, RegistryError, RunFolder, RunLock, StateFolder, write_whole};
 use crate::rehearsal::{self, Rehearsal};
-use crate::run::{BadRunId, ConfigChoice, Context, RunSpec};
+use crate::run::{BadRunId, ConfigChoice, RunRecord, RunSpec};
 use crate::secrets::{self, EnvFileError, Secrets};
 
+pub use ancestry::parent_run;
 pub use leader::become_massgen;
 pub use lost::bury;
 
@@ -54,6 +62,9 @@ pub enum SupervisorError {
     /// The rehearsal endpoint could not be served.
     #[error("cannot serve the rehearsal model")]
     Rehearsal(#[from] rehearsal::RehearsalError),
+    /// The book of the state folder could not be kept.
+    #[error("cannot keep the ledger")]
+    Ledger(#[from] LedgerError),
     /// The config cannot take the question up.
     #[error("cannot put the question into the config")]
     Config(#[from] configs::EditError),
@@ -81,19 +92,60 @@ pub async fn supervise(folder: &Path, me: &Path) -> Result<(), SupervisorError> 
     rustix::process::set_child_subreaper(Some(own)).map_err(io::Error::from).map_err(failed("become a subreaper"))?;
     let lock = RunLock::inherited(&folder.lock()).map_err(failed("take the run's lock"))?;
     let lock = lock.ok_or_else(|| SupervisorError::Taken(folder.path().to_owned()))?;
-    let record = folder.load()?;
+    let mut record = folder.load()?;
     if record.started.is_some() {
         return Err(SupervisorError::Taken(folder.path().to_owned()));
     }
-    let mut worker = worker::Worker::begin(folder.clone(), record, lock, known_secrets(&folder))?;
-    let prepared = prepare(&folder, worker.spec()).await;
+    let state = StateFolder::around(&folder).ok_or_else(|| SupervisorError::Taken(folder.path().to_owned()))?;
+    let ledger = Ledger::of(&state);
+    let record = match queue::wait(&folder, &mut record, &lock, &ledger).await? {
+        queue::Came::Turn => work(&folder, record, lock, &state, me).await?,
+        queue::Came::Stop => record,
+    };
+    if let Err(error) = ledger.settle(&record.spec.id, record.spent) {
+        // Whoever opens the book next finds the run's lock free, and books it.
+        tracing::warn!(error = text::chain(&error), "what the run has spent could not be booked");
+    }
+    Ok(())
+}
+
+/// Starts MassGen and stays with it to its end; gives the last record.
+async fn work(
+    folder: &RunFolder,
+    record: RunRecord,
+    lock: RunLock,
+    state: &StateFolder,
+    me: &Path,
+) -> Result<RunRecord, SupervisorError> {
+    let mut worker = worker::Worker::begin(folder.clone(), record, lock, known_secrets(folder), state.clone())?;
+    let prepared = prepare(folder, worker.spec()).await;
     match &prepared {
-        Ok(prepared) => worker.start(me, &prepared.launch)?,
+        Ok(prepared) => {
+            worker.read_costs_with(prepared.models.clone());
+            worker.start(me, &prepared.launch)?;
+        }
         Err(error) => worker.never_started(error),
     }
     tell_ready();
-    worker.work().await;
-    Ok(())
+    Ok(worker.work().await)
+}
+
+/// Resolves when a signal tells this process to end.
+async fn told_to_end() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
+    let signals = kinds.map(|kind| async move {
+        match signal(kind) {
+            Ok(mut signal) => drop(signal.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    });
+    let [terminate, interrupt, hang_up] = signals;
+    tokio::select! {
+        () = terminate => {}
+        () = interrupt => {}
+        () = hang_up => {}
+    }
 }
 
 /// The secrets that a run's supervisor knows: those of its environment and of the env file that the run's spec names, where
@@ -123,17 +175,19 @@ const OFFLINE: [(&str, &str); 7] = [
 /// A run that is ready to start; a rehearsal is served for as long as this lives.
 struct Prepared {
     launch: Launch,
+    /// Which model each agent uses.
+    models: BTreeMap<String, String>,
     _rehearsal: Option<Rehearsal>,
 }
 
 async fn prepare(folder: &RunFolder, spec: &RunSpec) -> Result<Prepared, SupervisorError> {
     let program_folder = spec.program.parent().unwrap_or(Path::new("/"));
     std::os::unix::fs::symlink(program_folder, folder.bin()).map_err(failed("link the program's folder"))?;
-    let (config, rehearsal, own_timeout) = config(folder, spec).await?;
-    let (bin, logs, work) = (folder.bin(), folder.logs(), folder.work());
-    let folders = Folders { bin: &bin, logs: &logs, work: &work };
-    let launch = launch::plan(spec, folders, &config, own_timeout, environment(spec)?);
-    Ok(Prepared { launch, _rehearsal: rehearsal })
+    let config = config(folder, spec).await?;
+    let (bin, logs, work, inbox) = (folder.bin(), folder.logs(), folder.work(), folder.inbox());
+    let folders = Folders { bin: &bin, logs: &logs, work: &work, inbox: &inbox };
+    let launch = launch::plan(spec, folders, &config.path, config.own_timeout, environment(spec)?);
+    Ok(Prepared { launch, models: config.models, _rehearsal: config.rehearsal })
 }
 
 /// What is to reach MassGen of our environment and of the env file; in a rehearsal no key at all.
@@ -145,43 +199,62 @@ fn environment(spec: &RunSpec) -> Result<Vec<(OsString, OsString)>, SupervisorEr
     }
     let file = spec.env_file.as_deref().map(secrets::env_file).transpose()?.unwrap_or_default();
     // What the file names is meant to reach MassGen.
-    let wanted: Vec<String> = file.iter().map(|(name, _)| name).chain(&spec.pass_env).cloned().collect();
+    let mut wanted: Vec<String> = file.iter().map(|(name, _)| name).chain(&spec.pass_env).cloned().collect();
+    wanted.push(format!("{}*", configs::SECRET_VARIABLE));
     Ok(environment::selected(environment::joined(std::env::vars_os(), &file).into_iter(), &wanted))
 }
 
-/// The config file that MassGen is to read, and its own timeout in seconds.
-async fn config(
-    folder: &RunFolder,
-    spec: &RunSpec,
-) -> Result<(PathBuf, Option<Rehearsal>, Option<f64>), SupervisorError> {
-    let prompt = launch::prompt(&spec.question);
-    let prompt = Some(prompt.as_str());
-    match &spec.config {
+/// What MassGen is to read: what the server checked and put into the run's folder, with the question in it.
+async fn config(folder: &RunFolder, spec: &RunSpec) -> Result<Config, SupervisorError> {
+    let (checked, rehearsal) = match &spec.config {
         ConfigChoice::Rehearsal(name) => {
             let served = rehearsal::serve().await?;
-            let text = rehearsal::config(name, &served.base_url())?;
-            let with_prompt = configs::effective(&text, configs::Changes { project: None, prompt })?;
-            let path = write_config(folder.config(), &with_prompt.unwrap_or(text))?;
-            Ok((path, Some(served), None))
+            (Some((folder.config(), rehearsal::config(name, &served.base_url())?)), Some(served))
         }
-        ConfigChoice::File(original) => {
-            let text = std::fs::read_to_string(original).map_err(failed("read the config"))?;
-            let project = (spec.context == Context::None).then_some(spec.project.as_path());
-            let own_timeout = configs::own_timeout(&text);
-            // MassGen reads a config by its ending, and not all JSON is YAML.
-            let is_json = original.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("json"));
-            let copy = if is_json { folder.config().with_extension("json") } else { folder.config() };
-            match configs::effective(&text, configs::Changes { project, prompt })? {
-                Some(text) => Ok((write_config(copy, &text)?, None, own_timeout)),
-                None => Ok((original.clone(), None, own_timeout)),
-            }
+        ConfigChoice::File(_) => (None, None),
+    };
+    let (path, text) = match checked {
+        Some(own) => own,
+        None => checked_config(folder).map_err(failed("read the config"))?,
+    };
+    let prompt = launch::prompt(&spec.question);
+    let overrides = spec.overrides.as_ref().filter(|_| rehearsal.is_some());
+    let effective = configs::effective(&path, &text, Changes { overrides, project: None, prompt: Some(&prompt) })?;
+    let copy = if effective.is_json { path } else { folder.config() };
+    write_whole(&copy, effective.text.as_bytes(), Durability::Plain).map_err(failed("write the effective config"))?;
+    let tree = effective.tree.as_ref();
+    Ok(Config {
+        own_timeout: tree.and_then(Tree::own_timeout).filter(|_| rehearsal.is_none()),
+        models: tree.map(models).unwrap_or_default(),
+        path: copy,
+        rehearsal,
+    })
+}
+
+/// The config that the server put into the folder; under another ending where it could not be read, and MassGen is to say why.
+fn checked_config(folder: &RunFolder) -> io::Result<(PathBuf, String)> {
+    let path = folder.config();
+    match std::fs::read_to_string(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let other = path.with_extension("json");
+            std::fs::read_to_string(&other).map(|text| (other, text))
         }
+        read => read.map(|text| (path, text)),
     }
 }
 
-fn write_config(path: PathBuf, text: &str) -> Result<PathBuf, SupervisorError> {
-    write_whole(&path, text.as_bytes(), Durability::Plain).map_err(failed("write the effective config"))?;
-    Ok(path)
+/// Which model each agent uses.
+fn models(tree: &Tree) -> BTreeMap<String, String> {
+    let agents = Needs::of(tree).agents;
+    agents.into_iter().filter_map(|agent| Some((agent.id, agent.model?))).collect()
+}
+
+/// A config as MassGen will read it.
+struct Config {
+    path: PathBuf,
+    own_timeout: Option<f64>,
+    models: BTreeMap<String, String>,
+    rehearsal: Option<Rehearsal>,
 }
 
 /// Nobody may be listening any more; then nobody has to be told.

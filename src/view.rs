@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::massgen::configs::Listed;
 use crate::massgen::outcome::signal_name;
 use crate::massgen::text;
 use crate::run::{
-    AgentDigest, AgentState, ConfigChoice, Context, Ending, Exit, Force, Mode, Moment, Outcome, Problem, RunRecord,
-    RunState, StopCause,
+    AgentDigest, AgentState, Cap, ConfigChoice, Context, Ending, Exit, Force, Mode, Moment, Outcome, Problem, RunId,
+    RunRecord, RunState, StopCause, Usd,
 };
 
 /// The longest agent id, label or phase in a brief status, in bytes.
@@ -31,7 +32,7 @@ pub struct RunView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub group: Option<String>,
-    /// starting, running, stopping; or its end: succeeded, failed, timed_out, over_budget, killed, lost.
+    /// queued, starting, running, stopping; or its end: succeeded, failed, timed_out, over_budget, killed, lost.
     pub state: String,
     /// initial_answer, enforcement (voting), presentation.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -49,10 +50,22 @@ pub struct RunView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "f64")]
     pub cost_usd: Option<f64>,
+    /// Some of its tokens have no price: cost_usd, where it is there, is too low.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "bool")]
+    pub cost_unknown: Option<bool>,
     /// Input and output tokens so far.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "u64")]
     pub tokens: Option<u64>,
+    /// From 80 % of its budget on: how much is spent, runs below it included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub budget: Option<String>,
+    /// While queued: its place, and what it waits for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub queue: Option<String>,
     /// Whose answer read_result gives.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
@@ -81,6 +94,10 @@ pub struct RunView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub cursor: Option<String>,
+    /// The same request had started this run before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "bool")]
+    pub reused: Option<bool>,
     /// With detail full: paths, limits, numbers per agent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "std::collections::BTreeMap<String, serde_json::Value>")]
@@ -109,6 +126,21 @@ pub struct Details {
     mode: &'static str,
     context: &'static str,
     timeout_s: u64,
+    /// The most that it and the runs below it may spend.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    budget_usd: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_tokens: Option<u64>,
+    /// What it and the runs below it have spent.
+    tree_cost_usd: f64,
+    tree_tokens: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parent: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    root: Option<String>,
+    /// Runs that it started.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    children: Vec<String>,
     created: String,
     folder: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -152,6 +184,65 @@ pub struct ReceiptView {
     pub readable: String,
 }
 
+/// What run_massgen gives: a run, or with dry_run what it would be, which has other fields.
+pub struct Answered;
+
+impl JsonSchema for Answered {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Answered".into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let mut schema = RunView::json_schema(generator);
+        schema.remove("required");
+        schema
+    }
+}
+
+/// A config, as list_configs shows it.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct ConfigView {
+    /// What run_massgen takes as config.
+    pub config: String,
+    /// Each agent as id: model.
+    pub agents: Vec<String>,
+    /// API keys that it needs and that are not there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub missing_keys: Vec<String>,
+    /// What it may execute.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub executes: Vec<String>,
+    /// Its first comment.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub about: String,
+    /// Why it cannot be used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub problem: Option<String>,
+}
+
+/// The most agents that a listed config names.
+const LISTED_AGENTS: usize = 6;
+/// The longest description of a listed config, in characters.
+const ABOUT_CHARS: usize = 160;
+
+/// A config in a list, bounded whatever is in it.
+pub fn config(listed: &Listed) -> ConfigView {
+    let agents = listed.needs.agents.iter().take(LISTED_AGENTS).map(|agent| {
+        let model = agent.model.as_deref().or(agent.backend.as_deref()).unwrap_or("?");
+        text::line(&format!("{}: {model}", agent.id), 80)
+    });
+    let more = listed.needs.agents.len().saturating_sub(LISTED_AGENTS);
+    ConfigView {
+        config: text::line(&listed.name, 200),
+        agents: agents.chain((more > 0).then(|| format!("{more} more"))).collect(),
+        missing_keys: listed.missing.iter().take(LISTED_AGENTS).map(|key| text::line(key, 80)).collect(),
+        executes: listed.needs.executes.iter().map(ToString::to_string).collect(),
+        about: text::line(&listed.about, ABOUT_CHARS),
+        problem: listed.problem.as_deref().map(|problem| text::line(problem, ABOUT_CHARS)),
+    }
+}
+
 /// How much of a run is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Detail {
@@ -162,8 +253,19 @@ pub enum Detail {
     Full,
 }
 
+/// What is known of a run beside its record.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen<'a> {
+    /// Its folder.
+    pub folder: &'a std::path::Path,
+    /// The runs that it started.
+    pub children: &'a [RunId],
+    /// How many wait before it, and how many in all.
+    pub queue: Option<(usize, usize)>,
+}
+
 /// What an agent sees of a run at a moment.
-pub fn run(record: &RunRecord, folder: &std::path::Path, detail: Detail, now: &Moment) -> RunView {
+pub fn run(record: &RunRecord, seen: &Seen<'_>, detail: Detail, now: &Moment) -> RunView {
     let digest = record.digest.as_ref();
     let ending = record.state.ended();
     let answer = ending.and_then(|ending| ending.answer.as_ref());
@@ -177,15 +279,19 @@ pub fn run(record: &RunRecord, folder: &std::path::Path, detail: Detail, now: &M
         agents: digest.map(|digest| agents(&digest.agents)).unwrap_or_default(),
         votes: digest.map(|digest| votes(&digest.votes)).unwrap_or_default(),
         cost_usd: digest.and_then(|digest| digest.cost_usd).map(|cost| (cost * 1e6).round() / 1e6),
+        cost_unknown: record.spent.is_unpriced.then_some(true),
         tokens: digest.and_then(|digest| digest.tokens),
+        budget: budget(record),
+        queue: seen.queue.map(|place| queue(place, record.spec.allowance.slots)),
         winner: answer.map(|answer| word(&answer.agent)),
         answer_chars: answer.map(|answer| answer.chars),
         partial: answer.filter(|answer| record.state.makes_partial(answer.source)).map(|_| true),
         exit: ending.and_then(|ending| exit(ending.exit)),
         reason: stop_reason(&record.state),
-        problem: ending.and_then(|ending| ending_problem(ending, detail)),
+        problem: ending.and_then(|ending| ending_problem(record, ending, detail)),
         cursor: None,
-        details: (detail == Detail::Full).then(|| details(record, folder)),
+        reused: None,
+        details: (detail == Detail::Full).then(|| details(record, seen)),
     }
 }
 
@@ -234,6 +340,7 @@ fn readable(ending: Option<&Ending>) -> String {
 
 fn state_word(state: &RunState) -> String {
     match state {
+        RunState::Queued => "queued",
         RunState::Starting { .. } => "starting",
         RunState::Running { .. } => "running",
         RunState::Stopping { .. } => "stopping",
@@ -314,13 +421,56 @@ fn stop_reason(state: &RunState) -> Option<String> {
         }
         RunState::Ended(_)
         | RunState::Stopping { .. }
+        | RunState::Queued
         | RunState::Starting { .. }
         | RunState::Running { .. }
         | RunState::Unknown(_) => None,
     }
 }
 
-fn ending_problem(ending: &Ending, detail: Detail) -> Option<ProblemView> {
+/// How much of the budget is spent, from four fifths on; in dollars where those come nearer to their limit than the tokens.
+fn budget(record: &RunRecord) -> Option<String> {
+    let (cap, spent) = (record.spec.allowance.cap, record.spent);
+    let used = cap.percent(spent);
+    let by_usd = Cap { tokens: None, ..cap }.percent(spent) == used;
+    let most = match (cap.usd.filter(|_| by_usd), cap.tokens) {
+        (Some(usd), _) => usd.to_string(),
+        (None, Some(tokens)) => format!("{tokens} tokens"),
+        (None, None) => return None,
+    };
+    (used >= 80).then(|| format!("{used} % of {most}"))
+}
+
+fn queue((ahead, all): (usize, usize), slots: u32) -> String {
+    format!("{ahead} of {all} before it; waits for one of {slots} slots")
+}
+
+/// A budget that was overrun says by how much.
+fn over_budget(record: &RunRecord) -> Problem {
+    let (cap, spent) = (record.spec.allowance.cap, record.spent);
+    if cap.percent(spent) < 100 {
+        return problem(
+            "cost_unknown",
+            "it was stopped because MassGen has no price for a model of it, and the operator allows none without",
+            "use a config whose models have prices; only the operator can allow others (unknown_cost)",
+        );
+    }
+    let usd = cap.usd.filter(|most| spent.usd >= *most);
+    let told = match (usd, cap.tokens) {
+        (Some(most), _) => format!("{} of {most} (over by {})", spent.usd, Usd(spent.usd.0 - most.0)),
+        (None, most) => {
+            let most = most.unwrap_or_default();
+            format!("{} of {most} tokens (over by {})", spent.tokens, spent.tokens.saturating_sub(most))
+        }
+    };
+    problem(
+        "budget_spent",
+        &format!("it was stopped at its budget, with {told} spent"),
+        "read_result gives the best answer so far, if any; for more start it again with a larger budget_usd or max_tokens",
+    )
+}
+
+fn ending_problem(record: &RunRecord, ending: &Ending, detail: Detail) -> Option<ProblemView> {
     let problem = match &ending.outcome {
         Outcome::Lost => problem(
             "supervisor_died",
@@ -337,9 +487,8 @@ fn ending_problem(ending: &Ending, detail: Detail) -> Option<ProblemView> {
             "MassGen's own timeout ended it",
             "read_result gives what it presented, if anything; raise timeout_s, or timeout_settings in the config",
         ),
-        Outcome::Succeeded | Outcome::Failed(_) | Outcome::OverBudget | Outcome::Killed { .. } => {
-            ending.outcome.problem()?.clone()
-        }
+        Outcome::OverBudget => over_budget(record),
+        Outcome::Succeeded | Outcome::Failed(_) | Outcome::Killed { .. } => ending.outcome.problem()?.clone(),
     };
     let message = match detail {
         Detail::Brief => text::cut(&problem.message, BRIEF_MESSAGE),
@@ -352,8 +501,8 @@ fn problem(code: &str, message: &str, hint: &str) -> Problem {
     Problem { code: code.to_owned(), message: message.to_owned(), hint: hint.to_owned() }
 }
 
-fn details(record: &RunRecord, folder: &std::path::Path) -> Details {
-    let spec = &record.spec;
+fn details(record: &RunRecord, seen: &Seen<'_>) -> Details {
+    let (spec, folder) = (&record.spec, seen.folder);
     let agents =
         record.digest.iter().flat_map(|digest| &digest.agents).map(|agent| (agent.id.clone(), agent_view(agent)));
     let log_dir = record.log_dir.as_ref().map(|log| folder.join(log).display().to_string());
@@ -374,6 +523,13 @@ fn details(record: &RunRecord, folder: &std::path::Path) -> Details {
             Context::Write => "write",
         },
         timeout_s: spec.timeout.as_secs(),
+        budget_usd: spec.allowance.cap.usd.map(Usd::as_f64),
+        max_tokens: spec.allowance.cap.tokens,
+        tree_cost_usd: record.spent.usd.as_f64(),
+        tree_tokens: record.spent.tokens,
+        parent: spec.lineage.parent.as_ref().map(RunId::to_string),
+        root: spec.lineage.parent.as_ref().map(|_| spec.lineage.root.to_string()),
+        children: seen.children.iter().map(RunId::to_string).collect(),
         created: spec.created.to_string(),
         folder: folder.display().to_string(),
         viewer: log_dir.as_ref().map(|log| format!("{} viewer {log}", spec.program.display())),

@@ -33,7 +33,14 @@ pub enum LaunchError {
 }
 
 /// Starts the supervisor of a run and waits until it has the run in hand.
-pub(super) async fn launch(me: &Path, folder: &RunFolder, lock: RunLock) -> Result<(), LaunchError> {
+///
+/// `keys` go into its environment alone.
+pub(super) async fn launch(
+    me: &Path,
+    folder: &RunFolder,
+    lock: RunLock,
+    keys: Vec<(String, String)>,
+) -> Result<(), LaunchError> {
     let not_started = |source| LaunchError::NotStarted { program: me.to_owned(), source };
     let log = std::fs::File::options()
         .create(true)
@@ -43,7 +50,7 @@ pub(super) async fn launch(me: &Path, folder: &RunFolder, lock: RunLock) -> Resu
         .map_err(not_started)?;
     let mut command = Command::new(me);
     command.arg0("massgen-mcp").arg("supervise").arg(folder.path());
-    command.stdin(lock.hand_on()).stdout(Stdio::piped()).stderr(log);
+    command.envs(keys).stdin(lock.hand_on()).stdout(Stdio::piped()).stderr(log);
     let mut child = command.spawn().map_err(not_started)?;
     // The command still holds our end of the lock; from here on the supervisor is its only holder.
     drop(command);

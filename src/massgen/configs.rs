@@ -1,15 +1,23 @@
 //! Which config a run uses and what MassGen is given of it: resolves a name the way MassGen 0.1.97 does, but once and by
 //! the project folder, and writes an effective copy where the original would mean something else in the run's own folder.
-//! It judges no content: what is wrong in a config is for MassGen to say, in its own words.
+//! It judges no content by itself: `policy` says what an untrusted author may not, `validate` what MassGen says, in its words.
 
-mod edit;
+mod catalogue;
+mod needs;
+mod policy;
+mod tree;
+mod validate;
 
 use std::path::{Path, PathBuf};
 
-use self::edit::{Document, Scalar};
+use self::tree::{Node, Scalar};
 use crate::run::ConfigChoice;
 
-pub use self::edit::EditError;
+pub use self::catalogue::{Catalogue, Listed, Source, catalogue};
+pub use self::needs::{Agent, Key, Needs, SECRET_VARIABLE, Secret};
+pub use self::policy::{Forbidden, forbidden};
+pub use self::tree::{EditError, Tree};
+pub use self::validate::{Finding, Question, ValidateError, Verdict, validate};
 
 /// The largest config file, in bytes.
 const MOST_BYTES: u64 = 4 << 20;
@@ -119,10 +127,15 @@ fn find_example(name: &str, example: &str, package: Option<&Path>) -> Result<Con
     let mut all = Vec::new();
     collect_yaml(&root, &mut all);
     all.sort();
-    let stem = |path: &PathBuf| path.file_stem().is_some_and(|stem| stem == example);
-    let contains = |path: &PathBuf| path.strip_prefix(&root).is_ok_and(|path| path.to_string_lossy().contains(example));
-    let found = all.iter().find(|path| stem(path)).or_else(|| all.iter().find(|path| contains(path)));
-    found.map(|path| ConfigChoice::File(path.clone())).ok_or_else(|| missing(root.display().to_string()))
+    let found = example_among(example, &all, &root);
+    found.map(|path| ConfigChoice::File(path.to_owned())).ok_or_else(|| missing(root.display().to_string()))
+}
+
+/// The file that a name means, among all the files below `root`, sorted.
+fn example_among<'a>(example: &str, all: &'a [PathBuf], root: &Path) -> Option<&'a Path> {
+    let stem = |path: &&PathBuf| path.file_stem().is_some_and(|stem| stem == example);
+    let contains = |path: &&PathBuf| path.strip_prefix(root).is_ok_and(|path| path.to_string_lossy().contains(example));
+    all.iter().find(stem).or_else(|| all.iter().find(contains)).map(PathBuf::as_path)
 }
 
 fn collect_yaml(folder: &Path, found: &mut Vec<PathBuf>) {
@@ -137,53 +150,78 @@ fn collect_yaml(folder: &Path, found: &mut Vec<PathBuf>) {
 }
 
 /// What an effective config has to change.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Changes<'a> {
+    /// A JSON merge patch on the config.
+    pub overrides: Option<&'a serde_json::Value>,
     /// Set where MassGen will not run in the project: relative paths that name something there are made absolute.
     pub project: Option<&'a Path>,
-    /// Set where the question is too long for the command line: it goes in as `prompt`.
+    /// The question; a `prompt` of the config's own is replaced by it.
     pub prompt: Option<&'a str>,
 }
 
-/// The text of an effective config, or `None` where the original will do as it is. Where the config cannot be read, a question
-/// is put at its end, whatever that is: MassGen says better what is wrong with it, and should it read what we cannot, it has
-/// its question; without one it would wait for one for ever. For the same reason it is an error where a question cannot be added
-/// to a config that can be read.
-pub fn effective(original: &str, changes: Changes<'_>) -> Result<Option<String>, EditError> {
-    let Ok(document) = Document::read(original) else {
-        return Ok(changes.prompt.map(|prompt| with_prompt_unread(original, prompt)));
+/// What MassGen is given to read.
+pub struct Effective {
+    /// The file's text.
+    pub text: String,
+    /// The same as a tree; none of a config that this program cannot read.
+    pub tree: Option<Tree>,
+    /// Keys that stood in the config, by the variables that stand there now.
+    pub secrets: Vec<Secret>,
+    /// Whether the text is JSON, which MassGen reads by the file's ending.
+    pub is_json: bool,
+}
+
+/// The effective config of an original that was read from `path`. Where the original cannot be read, the question is put at its
+/// end, whatever that is: MassGen says better what is wrong with it, and should it read what we cannot, it has its question;
+/// without one it would wait for one for ever. It is an error where overrides were given then, and where a change cannot be
+/// made safely.
+pub fn effective(path: &Path, original: &str, changes: Changes<'_>) -> Result<Effective, EditError> {
+    let mut tree = match Tree::of_file(path, original) {
+        Ok(tree) => tree,
+        Err(error) if changes.overrides.is_some() => return Err(error),
+        Err(_) => return Ok(unread(path, original, changes.prompt)),
     };
-    let moved = document.scalars.iter().filter(|scalar| names_a_path(scalar.key()));
-    let moved = moved.filter_map(|scalar| Some((scalar, in_project(&scalar.text, changes.project?)?)));
-    let mut replaced: Vec<(&Scalar, String)> = moved.collect();
-    // Of two equal keys MassGen takes the last.
-    let old_prompt = document.scalars.iter().rfind(|scalar| scalar.keys == ["prompt"]);
-    let mut added = Vec::new();
-    match (changes.prompt, old_prompt) {
-        (Some(prompt), Some(old)) => replaced.push((old, prompt.to_owned())),
-        (Some(prompt), None) => added.push(("prompt", prompt)),
-        (None, _) => {}
+    if let Some(overrides) = changes.overrides {
+        tree.merge(overrides)?;
     }
-    if replaced.is_empty() && added.is_empty() {
-        return Ok(None);
+    let secrets = tree.take_secrets();
+    if let Some(project) = changes.project {
+        tree.move_paths(project);
     }
-    document.edited(&replaced, &added).map(Some)
+    if let Some(prompt) = changes.prompt {
+        tree.set_prompt(prompt)?;
+    }
+    Ok(Effective { text: tree.text()?, tree: Some(tree), secrets, is_json: false })
 }
 
-/// JSON may be indented by tabs, which are no YAML.
-fn with_prompt_unread(original: &str, prompt: &str) -> String {
-    if let Ok(serde_json::Value::Object(mut config)) = serde_json::from_str(original) {
-        config.insert("prompt".to_owned(), prompt.into());
-        return serde_json::Value::Object(config).to_string();
-    }
-    format!("{original}\n\"prompt\": {}\n", edit::quoted(prompt))
+fn unread(path: &Path, original: &str, prompt: Option<&str>) -> Effective {
+    let is_json = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("json"));
+    let text = match prompt {
+        Some(prompt) => format!("{original}\n\"prompt\": {}\n", serde_json::Value::from(prompt)),
+        None => original.to_owned(),
+    };
+    Effective { text, tree: None, secrets: Vec::new(), is_json }
 }
 
-/// MassGen's own timeout in a config, in seconds.
-pub fn own_timeout(config: &str) -> Option<f64> {
-    let document = Document::read(config).ok()?;
-    let keys = ["timeout_settings", "orchestrator_timeout_seconds"];
-    document.scalars.iter().find(|scalar| scalar.keys == keys)?.text.parse().ok()
+impl Tree {
+    /// Makes relative paths that name something in the project absolute. Whether there were any.
+    pub fn move_paths(&mut self, project: &Path) -> bool {
+        self.rewrite(&mut |key, scalar| {
+            let moved = names_a_path(key).then(|| in_project(&scalar.text, project));
+            moved.flatten().map(|path| Scalar::quoted(&path))
+        })
+    }
+
+    /// Puts the question in, where MassGen looks for it when there is none on its command line.
+    pub fn set_prompt(&mut self, prompt: &str) -> Result<(), EditError> {
+        self.merge(&serde_json::json!({ "prompt": prompt }))
+    }
+
+    /// MassGen's own timeout, in seconds.
+    pub fn own_timeout(&self) -> Option<f64> {
+        self.root.get("timeout_settings")?.get("orchestrator_timeout_seconds").and_then(Node::text)?.parse().ok()
+    }
 }
 
 /// Keys whose values are paths; of `cwd`, `snapshot_storage` and the like MassGen makes folders of its own.
@@ -244,50 +282,48 @@ mod tests {
         let text = "orchestrator:\n  context_paths:\n    - path: docs\n    - path: ./docs/a.md\n    - path: .  # all\n\
                     agents:\n  - id: a\n    backend:\n      cwd: docs/a.md\n      model: docs/a.md\n      mcp_servers:\n\
                     \x20       - {command: python, args: [server.py, -u, 'npx', '@x/y']}\n      fast: yes\n";
-        let made =
-            effective(text, Changes { project: Some(folder.path()), prompt: None }).expect("YAML").expect("changed");
+        let changes = Changes { project: Some(folder.path()), ..Changes::default() };
+        let made = effective(Path::new("two.yaml"), text, changes).expect("YAML").text;
         let inside = |path: &str| format!("\"{}\"", folder.path().join(path).display());
-        let expected =
-            text.replace("./docs/a.md", &inside("./docs/a.md")).replace("path: . ", &format!("path: {} ", inside(".")));
-        assert_eq!(
-            made,
-            expected.replace("server.py", &inside("server.py")),
-            "and nothing else, the bare word `docs` least of all"
+        let expected = format!(
+            "orchestrator:\n  context_paths:\n    - path: docs\n    - path: {}\n    - path: {}\nagents:\n  - id: a\n    \
+             backend:\n      cwd: docs/a.md\n      model: docs/a.md\n      mcp_servers:\n        - command: python\n          \
+             args:\n            - {}\n            - -u\n            - \"npx\"\n            - \"@x/y\"\n      fast: yes\n",
+            inside("./docs/a.md"),
+            inside("."),
+            inside("server.py")
         );
+        assert_eq!(made, expected, "and nothing else, the bare word `docs` least of all");
     }
 
     #[test]
-    fn an_original_that_will_do_is_left_alone() {
-        let folder = project();
-        let changes = Changes { project: Some(folder.path()), prompt: None };
-        assert_eq!(effective("agents: [{id: a}]", changes).expect("YAML"), None);
-        assert_eq!(
-            effective("agents: [", changes).expect("left alone"),
-            None,
-            "what is not YAML is for MassGen to refuse"
-        );
+    fn the_question_goes_in_as_prompt_whatever_the_config_is() {
+        let with = |name: &str, text: &str, prompt: &str| {
+            let changes = Changes { prompt: Some(prompt), ..Changes::default() };
+            effective(Path::new(name), text, changes).map(|effective| effective.text)
+        };
+        let made = with("a.yaml", "prompt: old\nagents: []", "a\n\"b\"").expect("YAML");
+        assert_eq!(made, "prompt: \"a\\n\\\"b\\\"\"\nagents: []\n");
+        let broken = with("a.yaml", "agents: [", "q").expect("MassGen says what is wrong with it");
+        assert_eq!(broken, "agents: [\n\"prompt\": \"q\"\n");
+        let json = with("a.json", "{\n\t\"agents\": []}", "q").expect("JSON");
+        assert_eq!(json, "\"agents\": []\n\"prompt\": \"q\"\n");
+        let odd = with("a.yaml", "agents: []", "a\u{7f}\u{85}\u{9b}\u{2028}\u{feff}ż🦀").expect("YAML");
+        assert!(!odd.contains(['\u{7f}', '\u{85}', '\u{9b}', '\u{2028}', '\u{feff}']), "{odd:?}");
     }
 
     #[test]
-    fn a_question_goes_in_as_prompt_whatever_the_config() {
-        let changes = Changes { project: None, prompt: Some("a\n\"b\"") };
-        let made = effective("agents: []", changes).expect("YAML").expect("changed");
-        assert_eq!(made, "agents: []\n\"prompt\": \"a\\n\\\"b\\\"\"\n");
-        let own = effective("prompt: x\nagents: []", changes).expect("YAML").expect("changed");
-        assert_eq!(own, "prompt: \"a\\n\\\"b\\\"\"\nagents: []", "the config's own question gives way");
-        let unread = effective("agents: [", changes).expect("left to MassGen").expect("changed");
-        assert!(unread.starts_with("agents: [\n") && unread.contains("prompt"), "it never waits for a question");
-        let tabs = effective("{\n\t\"agents\": []\n}", changes).expect("JSON").expect("changed");
-        assert!(
-            serde_json::from_str::<serde_json::Value>(&tabs).is_ok_and(|json| json["prompt"] == "a\n\"b\""),
-            "{tabs}"
-        );
-        assert!(effective("a: 1\n...\n", changes).is_err(), "where it would be another document's");
+    fn overrides_need_a_config_that_can_be_read() {
+        let patch = serde_json::json!({"ui": {"display": "simple"}});
+        let changes = Changes { overrides: Some(&patch), ..Changes::default() };
+        assert!(effective(Path::new("a.yaml"), "agents: [", changes).is_err());
+        assert!(effective(Path::new("a.yaml"), "agents: []", changes).is_ok());
     }
 
     #[test]
     fn massgens_own_timeout_is_found() {
-        assert_eq!(own_timeout("timeout_settings:\n  orchestrator_timeout_seconds: 90\n"), Some(90.0));
-        assert_eq!(own_timeout("agents: []"), None);
+        let of = |text: &str| Tree::read(text).expect("YAML").own_timeout();
+        assert_eq!(of("timeout_settings:\n  orchestrator_timeout_seconds: 90\n"), Some(90.0));
+        assert_eq!(of("agents: []"), None);
     }
 }

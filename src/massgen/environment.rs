@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 
+use super::configs::SECRET_VARIABLE;
 use crate::secrets::looks_like_a_key;
 
 /// What any program may need. A `*` stands for anything, at one end of a name.
@@ -73,7 +74,7 @@ const PROVIDERS: &[&str] = &[
     "MASSGEN_*",
 ];
 
-/// Our own variables, which tell nothing to MassGen.
+/// Our own variables, which tell nothing to MassGen, but for those that a config's keys were moved to.
 const OURS: &str = "MASSGEN_MCP_";
 
 /// The variables for a run on real models: those that any program, MassGen and its providers need, and those that `extra`
@@ -81,7 +82,10 @@ const OURS: &str = "MASSGEN_MCP_";
 pub fn selected(all: impl Iterator<Item = (OsString, OsString)>, extra: &[String]) -> Vec<(OsString, OsString)> {
     let extra: Vec<&str> = extra.iter().map(String::as_str).collect();
     let wanted = |name: &str| [BASE, PROVIDERS, &extra].iter().any(|patterns| fits(name, patterns));
-    all.filter(|(name, _)| name.to_str().is_some_and(|name| wanted(name) && !name.starts_with(OURS))).collect()
+    all.filter(|(name, _)| {
+        name.to_str().is_some_and(|name| wanted(name) && (!name.starts_with(OURS) || name.starts_with(SECRET_VARIABLE)))
+    })
+    .collect()
 }
 
 /// The variables for a rehearsal: what any program needs, and nothing whose name looks like a key's.

@@ -29,6 +29,8 @@ pub struct Folders<'a> {
     pub logs: &'a Path,
     /// The run's own working folder.
     pub work: &'a Path,
+    /// Where messages for the agents are put.
+    pub inbox: &'a Path,
 }
 
 /// The launch of a run with the config that MassGen is to read, which has the question in it: a command line is seen by
@@ -41,7 +43,7 @@ pub fn plan(
     environment: Vec<(OsString, OsString)>,
 ) -> Launch {
     let mut args: Vec<OsString> = vec!["--automation".into(), "--no-parse-at-references".into()];
-    args.extend(["--config".into(), config.into()]);
+    args.extend(["--config".into(), config.into(), "--inbox-dir".into(), folders.inbox.into()]);
     if spec.mode == Mode::Quick {
         args.push("--quick".into());
     }
@@ -112,9 +114,13 @@ mod tests {
     use super::*;
     use crate::run::ConfigChoice;
 
+    fn plain() -> RunSpec {
+        let id = "mg-00000000".parse().expect("id");
+        RunSpec::plain(id, "q", ConfigChoice::Rehearsal("@rehearsal".to_owned()), "/p".into(), "/b".into())
+    }
+
     fn spec() -> RunSpec {
         RunSpec {
-            id: "mg-00000000".parse().expect("id"),
             created: jiff::Timestamp::UNIX_EPOCH,
             question: "-x @/etc/passwd:w".to_owned(),
             config: ConfigChoice::File("/p/c.yaml".into()),
@@ -124,13 +130,17 @@ mod tests {
             context: Context::None,
             project: "/p".into(),
             program: "/venv/bin/massgen".into(),
-            pass_env: Vec::new(),
-            env_file: None,
+            ..plain()
         }
     }
 
     fn folders() -> Folders<'static> {
-        Folders { bin: Path::new("/r/bin"), logs: Path::new("/r/logs"), work: Path::new("/r/work") }
+        Folders {
+            bin: Path::new("/r/bin"),
+            logs: Path::new("/r/logs"),
+            work: Path::new("/r/work"),
+            inbox: Path::new("/r/inbox"),
+        }
     }
 
     fn launched(spec: &RunSpec) -> Launch {

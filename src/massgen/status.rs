@@ -165,6 +165,7 @@ impl Agent {
             vote: self.vote_cast.0.and_then(|vote| vote.voted_for_label.word(secrets)),
             error: self.error.0.and_then(|error| error.message.0).map(|message| said(&message, ERROR_CHARS, secrets)),
             tokens: total(&usage.input_tokens, &usage.output_tokens),
+            output_tokens: count(&usage.output_tokens),
             cost_usd: money(&usage.estimated_cost),
         }
     }
@@ -183,8 +184,11 @@ fn said(text: &str, most: usize, secrets: &Secrets) -> String {
 }
 
 fn total(input: &Soft<f64>, output: &Soft<f64>) -> Option<u64> {
-    let count = |value: f64| if value.is_finite() && value >= 0.0 { Some(value as u64) } else { None };
-    Some(count(input.0?)?.saturating_add(count(output.0?)?))
+    Some(count(input)?.saturating_add(count(output)?))
+}
+
+fn count(value: &Soft<f64>) -> Option<u64> {
+    value.0.filter(|value| value.is_finite() && *value >= 0.0).map(|value| value as u64)
 }
 
 /// MassGen writes 0.0 for a model without a price, so that 0 means unknown.

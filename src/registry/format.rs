@@ -1,6 +1,7 @@
 //! The formats on disk, version 1: spec.json, run.json, stop.json. Types of their own, converted by hand at this border.
 //! They read the future as far as it goes: an unknown word becomes `Unknown` or is passed over, never an error.
 
+mod allowance;
 mod ending;
 mod moment;
 
@@ -10,11 +11,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use self::allowance::{AllowanceFile, LineageFile, SpentFile};
 use self::ending::EndingFile;
 use self::moment::{MarkFile, MomentFile};
 use crate::run::{
-    AgentDigest, AgentState, ConfigChoice, Context, Digest, Finish, Mode, RunRecord, RunSpec, RunState, StopAsk,
-    StopCause,
+    AgentDigest, AgentState, ConfigChoice, Context, Digest, Finish, Mode, RunId, RunRecord, RunSpec, RunState, Spent,
+    StopAsk, StopCause,
 };
 
 /// The version that this program writes.
@@ -41,6 +43,14 @@ struct SpecFile {
     pass_env: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     env_file: Option<PathBuf>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    overrides: Option<serde_json::Value>,
+    #[serde(default)]
+    allowance: AllowanceFile,
+    #[serde(default)]
+    lineage: LineageFile,
+    #[serde(default)]
+    config_hash: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -60,6 +70,8 @@ struct RunFile {
     log_dir: Option<PathBuf>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     digest: Option<DigestFile>,
+    #[serde(default)]
+    spent: SpentFile,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ending: Option<EndingFile>,
 }
@@ -85,6 +97,8 @@ struct AgentFile {
     vote: Option<String>,
     error: Option<String>,
     tokens: Option<u64>,
+    #[serde(default)]
+    output_tokens: Option<u64>,
     cost_usd: Option<f64>,
 }
 
@@ -136,6 +150,10 @@ pub(super) fn spec_to_json(spec: &RunSpec) -> Vec<u8> {
         program: spec.program.clone(),
         pass_env: spec.pass_env.clone(),
         env_file: spec.env_file.clone(),
+        overrides: spec.overrides.clone(),
+        allowance: AllowanceFile::from(&spec.allowance),
+        lineage: LineageFile::from(&spec.lineage),
+        config_hash: spec.config_hash.clone(),
     })
 }
 
@@ -146,8 +164,8 @@ pub(super) fn spec_from_json(bytes: &[u8]) -> Result<RunSpec, serde_json::Error>
         (Some(path), None) => ConfigChoice::File(path),
         (None, None) => return Err(serde::de::Error::missing_field("config_file")),
     };
+    let id: RunId = file.id.parse().map_err(serde::de::Error::custom)?;
     Ok(RunSpec {
-        id: file.id.parse().map_err(serde::de::Error::custom)?,
         created: file.created,
         question: file.question,
         config,
@@ -159,17 +177,32 @@ pub(super) fn spec_from_json(bytes: &[u8]) -> Result<RunSpec, serde_json::Error>
         program: file.program,
         pass_env: file.pass_env,
         env_file: file.env_file,
+        overrides: file.overrides,
+        allowance: file.allowance.into(),
+        lineage: file.lineage.into_lineage(&id),
+        config_hash: file.config_hash,
+        id,
     })
 }
 
 /// A run whose folder exists and of which nothing has run yet.
 pub(super) fn not_begun(spec: RunSpec) -> RunRecord {
     let state = RunState::Starting { leader: None };
-    RunRecord { spec, version: VERSION, seq: 0, state, digest: None, started: None, log_dir: None }
+    RunRecord {
+        spec,
+        version: VERSION,
+        seq: 0,
+        state,
+        digest: None,
+        started: None,
+        log_dir: None,
+        spent: Spent::default(),
+    }
 }
 
 pub(super) fn run_to_json(record: &RunRecord) -> Vec<u8> {
     let (state, stop, ending) = match &record.state {
+        RunState::Queued => ("queued", None, None),
         RunState::Starting { .. } => ("starting", None, None),
         RunState::Running { .. } => ("running", None, None),
         RunState::Stopping { cause, .. } => ("stopping", Some(cause), None),
@@ -186,6 +219,7 @@ pub(super) fn run_to_json(record: &RunRecord) -> Vec<u8> {
         started: record.started.as_ref().map(MomentFile::from),
         log_dir: record.log_dir.clone(),
         digest: record.digest.as_ref().map(digest_to_file),
+        spent: SpentFile::from(record.spent),
         ending,
     })
 }
@@ -194,6 +228,7 @@ pub(super) fn run_from_json(spec: RunSpec, bytes: &[u8]) -> Result<RunRecord, se
     let file: RunFile = serde_json::from_slice(bytes)?;
     let leader = file.leader.map(Into::into);
     let state = match (file.state.as_str(), leader, file.ending) {
+        ("queued", ..) => RunState::Queued,
         ("starting", leader, _) => RunState::Starting { leader },
         ("running", Some(leader), _) => RunState::Running { leader },
         ("stopping", Some(leader), _) => {
@@ -211,6 +246,7 @@ pub(super) fn run_from_json(spec: RunSpec, bytes: &[u8]) -> Result<RunRecord, se
         digest: file.digest.map(digest_from_file),
         started: file.started.map(Into::into),
         log_dir: file.log_dir,
+        spent: file.spent.into(),
     })
 }
 
@@ -241,6 +277,7 @@ fn digest_to_file(digest: &Digest) -> DigestFile {
         vote: agent.vote.clone(),
         error: agent.error.clone(),
         tokens: agent.tokens,
+        output_tokens: agent.output_tokens,
         cost_usd: agent.cost_usd,
     });
     DigestFile {
@@ -264,6 +301,7 @@ fn digest_from_file(file: DigestFile) -> Digest {
         vote: agent.vote,
         error: agent.error,
         tokens: agent.tokens,
+        output_tokens: agent.output_tokens,
         cost_usd: agent.cost_usd,
     });
     Digest {

@@ -41,6 +41,8 @@ pub struct AgentDigest {
     pub error: Option<String>,
     /// Input and output tokens so far.
     pub tokens: Option<u64>,
+    /// Those of them that it wrote.
+    pub output_tokens: Option<u64>,
     /// US dollars so far, where known.
     pub cost_usd: Option<f64>,
 }

@@ -8,6 +8,8 @@ use super::Moment;
 /// Where a run is.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RunState {
+    /// Its supervisor lives and waits for a free slot.
+    Queued,
     /// Its supervisor lives; MassGen has not announced its log folder yet.
     Starting {
         /// MassGen's process, once there is one.
@@ -36,9 +38,11 @@ impl RunState {
     pub fn ended(&self) -> Option<&Ending> {
         match self {
             RunState::Ended(ending) => Some(ending),
-            RunState::Starting { .. } | RunState::Running { .. } | RunState::Stopping { .. } | RunState::Unknown(_) => {
-                None
-            }
+            RunState::Queued
+            | RunState::Starting { .. }
+            | RunState::Running { .. }
+            | RunState::Stopping { .. }
+            | RunState::Unknown(_) => None,
         }
     }
 
@@ -47,7 +51,7 @@ impl RunState {
         match self {
             RunState::Starting { leader } => leader.as_ref(),
             RunState::Running { leader } | RunState::Stopping { leader, .. } => Some(leader),
-            RunState::Ended(_) | RunState::Unknown(_) => None,
+            RunState::Queued | RunState::Ended(_) | RunState::Unknown(_) => None,
         }
     }
 }

@@ -21,6 +21,9 @@ pub(super) struct RunMassgen {
     /// MassGen config: a path, @examples/NAME, or @rehearsal (offline, free, scripted answers). Default: MassGen's own default config.
     #[schemars(with = "String", length(min = 1))]
     pub(super) config: Option<String>,
+    /// JSON merge patch on the config.
+    #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
+    pub(super) overrides: Option<serde_json::Value>,
     /// A label that joins runs, for check_status and kill_run.
     #[schemars(with = "String", length(min = 1, max = 64))]
     pub(super) group: Option<String>,
@@ -31,9 +34,41 @@ pub(super) struct RunMassgen {
     pub(super) mode: ModeWord,
     /// What the agents get of the project folder: none (default), read or write.
     pub(super) context: ContextWord,
+    /// Most that it and all runs below it may spend; at 80 % the agents are told to finish, at 100 % it is stopped. Default: the operator's limit.
+    #[schemars(with = "f64")]
+    pub(super) budget_usd: Option<f64>,
+    /// The same in tokens.
+    #[schemars(with = "u64")]
+    pub(super) max_tokens: Option<u64>,
+    /// A name of your own for this request: the same key always means the same run, also after an error or a restart.
+    #[schemars(with = "String", length(min = 1, max = 200))]
+    pub(super) request_key: Option<String>,
+    /// Start another run although the same request started one in the last minute. Default false.
+    pub(super) fresh: bool,
+    /// Start nothing; check everything, and show config, limits and a forecast. Default false.
+    pub(super) dry_run: bool,
     /// Wait so many seconds for the end before answering. Default 0.
     #[schemars(range(min = 0, max = 50))]
     pub(super) wait_s: f64,
+}
+
+/// Takes `list_configs`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct ListConfigs {
+    /// Words that must all occur in name, description, backend, models or keys.
+    pub(super) query: String,
+    /// Default 0; for the next page, next_offset.
+    pub(super) offset: usize,
+    /// Default 10.
+    #[schemars(range(min = 1, max = 50))]
+    pub(super) limit: usize,
+}
+
+impl Default for ListConfigs {
+    fn default() -> ListConfigs {
+        ListConfigs { query: String::new(), offset: 0, limit: 10 }
+    }
 }
 
 /// Takes `check_status`.

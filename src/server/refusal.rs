@@ -2,8 +2,9 @@
 //! Refusals are results that a model reads; protocol errors are for the protocol only.
 
 use crate::fleet::results::{BadPart, ReadError};
-use crate::fleet::{FleetError, LaunchError};
-use crate::massgen::configs::ConfigError;
+use crate::fleet::{FleetError, LaunchError, NotStarted};
+use crate::ledger::LedgerError;
+use crate::massgen::configs::{ConfigError, ValidateError};
 use crate::massgen::program::ProgramError;
 use crate::massgen::text::{self, chain};
 use crate::registry::RegistryError;
@@ -112,8 +113,70 @@ impl From<FleetError> for Refusal {
                 chain(&error),
                 "nothing was spent; call run_massgen again, and tell the operator if it repeats",
             ),
+            FleetError::NotStarted(error) => error.into(),
+            FleetError::Ledger(error) => error.into(),
             FleetError::BrokenOff(_) => Refusal::panicked(),
         }
+    }
+}
+
+/// Words that stop an agent from trying again: nothing that it can do changes these.
+impl From<NotStarted> for Refusal {
+    fn from(error: NotStarted) -> Refusal {
+        let message = chain(&error);
+        match error {
+            NotStarted::TooDeep { .. } => Refusal::new(
+                "too_deep",
+                message,
+                "this is final: do not try again from here. Answer by yourself with what you have",
+            ),
+            NotStarted::SameAsAncestor { .. } => Refusal::new(
+                "same_as_ancestor",
+                message,
+                "this is final: it would go round in circles. Answer the question by yourself, or ask a smaller part of it",
+            ),
+        }
+    }
+}
+
+impl From<LedgerError> for Refusal {
+    fn from(error: LedgerError) -> Refusal {
+        let message = chain(&error);
+        let (code, hint) = match error {
+            LedgerError::Registry(error) => return error.into(),
+            LedgerError::KeyTaken(_) => (
+                "request_key_taken",
+                "repeat the first request exactly to get its run, or choose another request_key for this one",
+            ),
+            LedgerError::TooManyStarts { .. } => {
+                ("too_many_starts", "wait that long before the next start; check_status with wait_s is a good way to")
+            }
+            LedgerError::QueueFull(_) => {
+                ("queue_full", "wait with check_status until some runs have ended, or stop some with kill_run")
+            }
+            LedgerError::TreeFull(_) => {
+                ("tree_full", "wait with check_status until one of your runs has ended, then start this one")
+            }
+            LedgerError::ParentEnding(_) => {
+                ("parent_ending", "this is final: the run that you are part of is being stopped. Give your answer now")
+            }
+            LedgerError::NotAllowed { .. } => {
+                ("budget_not_allowed", "ask for no more than that, or for nothing; only the operator can raise it")
+            }
+            LedgerError::Short { .. } => (
+                "budget_exhausted",
+                "ask for no more than what is left; what live runs do not spend comes back when they end. If nothing is left, \
+                 do not try again: work with what you have",
+            ),
+        };
+        Refusal::new(code, message, hint)
+    }
+}
+
+impl From<ValidateError> for Refusal {
+    fn from(error: ValidateError) -> Refusal {
+        let hint = "start it without dry_run, or tell the operator to look at the MassGen installation";
+        Refusal::new("validation_failed", chain(&error), hint)
     }
 }
 

@@ -2,6 +2,7 @@
 //! `next` only picks an event; what follows from it is in plain functions. Once MassGen lives, nothing that goes wrong with
 //! the record ends the work: a run is never left alone because a disk is full.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,6 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::budget::{Meter, Verdict};
 use super::group::{self, Census, Family, Order};
 use super::plan::{self, Action, Event, Gone, Stage};
 use super::{SupervisorError, failed, leader};
@@ -22,10 +24,10 @@ use crate::massgen::layout::Layout;
 use crate::massgen::outcome::{Evidence, outcome};
 use crate::massgen::reasons::Words;
 use crate::massgen::{status, text};
-use crate::registry::{Durability, RunFolder, RunLock, STDERR, STDOUT};
+use crate::registry::{Durability, RunFolder, RunLock, STDERR, STDOUT, StateFolder};
 use crate::run::{
-    Digest, Ending, Exit, Force, Leader, Outcome, Problem, ProcessMark, RunRecord, RunSpec, RunState, StopCause,
-    StopReport, Survivor,
+    ConfigChoice, Digest, Ending, Exit, Force, Leader, Outcome, Problem, ProcessMark, RunId, RunRecord, RunSpec,
+    RunState, Spent, StopCause, StopReport, Survivor,
 };
 use crate::secrets::Secrets;
 use crate::watch::{Seat, Watcher};
@@ -62,6 +64,10 @@ pub(super) struct Worker {
     outputs: Vec<JoinHandle<()>>,
     /// What is masked in all that comes from MassGen.
     secrets: Secrets,
+    state: StateFolder,
+    meter: Meter,
+    /// What follows from what was spent so far.
+    verdict: Verdict,
     signals: Signals,
     seat: Seat,
 }
@@ -110,12 +116,22 @@ impl Worker {
         mut record: RunRecord,
         lock: RunLock,
         secrets: Secrets,
+        state: StateFolder,
     ) -> Result<Worker, SupervisorError> {
         let files = RunFiles::open(folder.path()).map_err(failed("open the run's folder"))?;
         let mut seat = Watcher::start().seat();
         seat.add(folder.path());
         record.started = Some(clock::now());
+        record.state = RunState::Starting { leader: None };
+        let meter = Meter {
+            allowance: record.spec.allowance.clone(),
+            is_rehearsal: matches!(record.spec.config, ConfigChoice::Rehearsal(_)),
+            ..Meter::default()
+        };
         Ok(Worker {
+            state,
+            meter,
+            verdict: Verdict::Fine,
             deadline: Instant::now() + record.spec.timeout,
             signals: Signals::listen().map_err(failed("listen for signals"))?,
             stage: Stage::Working,
@@ -139,6 +155,11 @@ impl Worker {
 
     pub(super) fn spec(&self) -> &RunSpec {
         &self.record.spec
+    }
+
+    /// Which model each agent uses, for the operator's price table.
+    pub(super) fn read_costs_with(&mut self, models: BTreeMap<String, String>) {
+        self.meter.models = models;
     }
 
     /// Starts MassGen and puts its process on record. A record that cannot be written now means that nothing is started.
@@ -176,6 +197,7 @@ impl Worker {
             | SupervisorError::Io { .. }
             | SupervisorError::Rehearsal(_)
             | SupervisorError::EnvFile(_)
+            | SupervisorError::Ledger(_)
             | SupervisorError::Script(_) => {
                 ("start_failed", "mend what is named, then call run_massgen again; nothing was spent")
             }
@@ -188,12 +210,13 @@ impl Worker {
     }
 
     /// Works until the run is over and its ending is on disk.
-    pub(super) async fn work(mut self) {
+    pub(super) async fn work(mut self) -> RunRecord {
         self.look_at_files();
         loop {
             if let Stage::Over(gone) = &self.stage {
                 let gone = gone.clone();
-                return self.end(&gone).await;
+                self.end(&gone).await;
+                return self.record;
             }
             match self.next().await {
                 Wake::Child => self.reap(),
@@ -335,13 +358,60 @@ impl Worker {
             let digest = self.read_status(&layout);
             self.keep(digest, announced);
         }
+        self.hold_to_budget();
+    }
+
+    /// Does what follows from what was spent; the record says already how much that is.
+    fn hold_to_budget(&mut self) {
+        if self.stage != Stage::Working {
+            return;
+        }
+        match self.verdict {
+            Verdict::Fine | Verdict::Steer => {}
+            Verdict::Stop => self.stop(StopCause::Budget, GRACE),
+        }
+    }
+
+    /// What this run and all below it have spent by now: news where a threshold is passed, and then the agents are told to finish.
+    fn account(&mut self) -> bool {
+        let own = self.record.digest.as_ref().map(|digest| self.meter.own(digest)).unwrap_or_default();
+        let below: Spent = self.folder.child_runs().iter().map(|child| self.spent_by(child)).sum();
+        self.record.spent = (own + below).at_least(self.record.spent);
+        let verdict = self.meter.verdict(self.record.spent);
+        let passed = verdict > self.verdict;
+        if passed && verdict == Verdict::Steer && self.stage == Stage::Working {
+            self.steer();
+        }
+        self.verdict = self.verdict.max(verdict);
+        passed
+    }
+
+    fn spent_by(&self, child: &RunId) -> Spent {
+        self.state.load(child).map(|record| record.spent).unwrap_or_default()
+    }
+
+    /// MassGen shows it to each agent around its next tool call; an agent that calls none never sees it.
+    fn steer(&mut self) {
+        let used = self.record.spec.allowance.cap.percent(self.record.spent);
+        let content = format!(
+            "{used} % of this run's budget is spent, and at 100 % it is stopped. Finish now: give or present the best answer \
+             that you have, or vote. Start no new research and no new runs."
+        );
+        let message = serde_json::json!({"content": content, "source": "massgen-mcp"}).to_string();
+        if let Err(error) = self.folder.put_message("msg_budget.json", &message) {
+            tracing::warn!(error = text::chain(&error), "the agents could not be told to finish");
+        }
     }
 
     /// Until none is new: one may have been made between a look and the watch of its parent.
     fn watch_new_folders(&mut self) {
         loop {
-            let folders = Layout::watched(&self.files, self.record.log_dir.as_deref());
-            let new = folders.iter().fold(false, |new, folder| self.seat.add(&self.files.absolute(folder)) | new);
+            let own = Layout::watched(&self.files, self.record.log_dir.as_deref());
+            let own = own.iter().map(|folder| self.files.absolute(folder)).collect::<Vec<_>>();
+            let children = self.folder.child_runs();
+            let below = children.iter().map(|child| self.state.folder(child).path().to_owned());
+            let below = below.chain((!children.is_empty()).then(|| self.folder.children()));
+            let new = own.into_iter().chain(below).fold(false, |new, folder| self.seat.add(&folder) | new);
             if !new {
                 return;
             }
@@ -378,9 +448,12 @@ impl Worker {
     fn keep(&mut self, digest: Option<Digest>, announced: bool) {
         let before = self.record.digest.as_ref();
         let news = announced || digest.as_ref().is_some_and(|digest| digest.tells_news(before));
+        let spent = self.record.spent;
         let changed = digest.is_some() && digest.as_ref() != before;
         self.record.digest = digest.or(self.record.digest.take());
-        if news {
+        let passed = self.account();
+        let changed = changed || self.record.spent != spent;
+        if news || passed {
             self.save_news(Durability::Plain);
         } else if changed || self.unsaved {
             self.save(Durability::Plain);
@@ -429,6 +502,7 @@ impl Worker {
             let last = self.read_status(layout);
             self.record.digest = last.or(self.record.digest.take());
         }
+        self.account();
         let digest = self.record.digest.as_ref();
         let answer = layout.and_then(|layout| answers::best(&self.files, &layout, digest));
         let outcome = known.unwrap_or_else(|| self.judge(gone, answer.as_ref(), digest));

@@ -5,11 +5,15 @@ use std::time::Duration;
 
 use super::*;
 use crate::massgen::status;
-use crate::run::{AnswerFact, AnswerSource, Digest, ProcessMark, RunSpec};
+use crate::run::{AnswerFact, AnswerSource, Context, Digest, Mode, ProcessMark, RunSpec, Spent};
+
+fn plain() -> RunSpec {
+    let id = "mg-zzzzzzzz".parse().expect("id");
+    RunSpec::plain(id, "q", ConfigChoice::Rehearsal("@rehearsal".to_owned()), "/p".into(), "/b".into())
+}
 
 fn spec() -> RunSpec {
     RunSpec {
-        id: "mg-zzzzzzzz".parse().expect("id"),
         created: jiff::Timestamp::UNIX_EPOCH,
         question: "What is 6*7?".to_owned(),
         config: ConfigChoice::Rehearsal("@rehearsal".to_owned()),
@@ -19,9 +23,12 @@ fn spec() -> RunSpec {
         context: Context::None,
         project: "/p".into(),
         program: "/venv/bin/massgen".into(),
-        pass_env: Vec::new(),
-        env_file: None,
+        ..plain()
     }
+}
+
+fn seen() -> Seen<'static> {
+    Seen { folder: Path::new("/r"), children: &[], queue: None }
 }
 
 fn moment(boot_ms: u64) -> Moment {
@@ -31,7 +38,16 @@ fn moment(boot_ms: u64) -> Moment {
 fn running(digest: Digest) -> RunRecord {
     let leader = ProcessMark { pid: 1, start_ticks: 1, boot_id: "b".to_owned() };
     let state = RunState::Running { leader };
-    RunRecord { spec: spec(), version: 1, seq: 1, state, digest: Some(digest), started: Some(moment(0)), log_dir: None }
+    RunRecord {
+        spec: spec(),
+        version: 1,
+        seq: 1,
+        state,
+        digest: Some(digest),
+        started: Some(moment(0)),
+        log_dir: None,
+        spent: Spent::default(),
+    }
 }
 
 fn ended(outcome: Outcome, digest: Digest) -> RunRecord {
@@ -48,7 +64,7 @@ fn ended(outcome: Outcome, digest: Digest) -> RunRecord {
 }
 
 fn brief(record: &RunRecord) -> String {
-    let view = run(record, Path::new("/r"), Detail::Brief, &moment(101_000));
+    let view = run(record, &seen(), Detail::Brief, &moment(101_000));
     serde_json::to_string(&view).expect("JSON")
 }
 
@@ -95,7 +111,7 @@ fn long_names_that_begin_alike_stay_two_and_escapes_do_not_pass() {
     let long = "a".repeat(60);
     let agent = |id: String| AgentDigest { id, ..AgentDigest::default() };
     let agents = vec![agent(format!("{long}1")), agent(format!("{long}2")), agent("x\u{1b}[31m\u{202e}y".to_owned())];
-    let view = run(&running(Digest { agents, ..Digest::default() }), Path::new("/r"), Detail::Brief, &moment(1));
+    let view = run(&running(Digest { agents, ..Digest::default() }), &seen(), Detail::Brief, &moment(1));
     assert_eq!(view.agents.len(), 3);
     assert!(view.agents.contains_key("xy"), "{:?}", view.agents);
 }

@@ -8,8 +8,7 @@ use massgen_mcp::clock;
 use massgen_mcp::fleet::{Cursor, Fleet, Selection};
 use massgen_mcp::registry::{Durability, RunFolder, RunLock, StateFolder};
 use massgen_mcp::run::{
-    ConfigChoice, Context, Ending, Exit, Mode, Outcome, ProcessMark, RunId, RunRecord, RunSpec, RunState, StopAsk,
-    StopCause,
+    ConfigChoice, Ending, Exit, Outcome, ProcessMark, RunId, RunRecord, RunSpec, RunState, StopAsk, StopCause,
 };
 use massgen_mcp::view;
 
@@ -67,26 +66,14 @@ fn nobody() -> ProcessMark {
 }
 
 fn spec(id: RunId) -> RunSpec {
-    RunSpec {
-        id,
-        created: jiff::Timestamp::UNIX_EPOCH,
-        question: "q".to_owned(),
-        config: ConfigChoice::Rehearsal("@rehearsal".to_owned()),
-        group: None,
-        timeout: std::time::Duration::from_secs(60),
-        mode: Mode::Full,
-        context: Context::None,
-        project: "/".into(),
-        program: "/bin/false".into(),
-        pass_env: Vec::new(),
-        env_file: None,
-    }
+    let rehearsal = ConfigChoice::Rehearsal("@rehearsal".to_owned());
+    RunSpec::plain(id, "q", rehearsal, "/".into(), "/bin/false".into())
 }
 
 impl Actor {
     fn start(state: &StateFolder) -> Actor {
         let id = state.fresh_id().expect("id");
-        let (folder, lock) = state.create(&spec(id.clone())).expect("created");
+        let (folder, lock) = state.create(&spec(id.clone()), None).expect("created");
         let record = folder.load().expect("loads");
         Actor { id, folder, record, lock: Some(lock), asked: false, model: Model::Made }
     }

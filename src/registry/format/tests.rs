@@ -2,12 +2,17 @@
 
 use super::*;
 use crate::run::{
-    AnswerFact, AnswerSource, Ending, Exit, Force, Moment, Outcome, Problem, ProcessMark, StopReport, Survivor,
+    Allowance, AnswerFact, AnswerSource, Cap, Ending, Exit, Force, Lineage, Moment, Outcome, Price, Problem,
+    ProcessMark, StopReport, Survivor, Unpriced, Usd,
 };
+
+fn plain() -> RunSpec {
+    let id = "mg-00000000".parse().expect("id");
+    RunSpec::plain(id, "q", ConfigChoice::Rehearsal("@rehearsal".to_owned()), "/p".into(), "/b".into())
+}
 
 fn spec() -> RunSpec {
     RunSpec {
-        id: "mg-00000000".parse().expect("id"),
         created: "2026-11-23T15:00:00Z".parse().expect("time"),
         question: "What is 6*7?\n".to_owned(),
         config: ConfigChoice::File("/project/two.yaml".into()),
@@ -17,8 +22,22 @@ fn spec() -> RunSpec {
         context: Context::Read,
         project: "/project".into(),
         program: "/venv/bin/massgen".into(),
-        pass_env: Vec::new(),
-        env_file: None,
+        overrides: Some(serde_json::json!({"ui": null})),
+        allowance: Allowance {
+            cap: Cap { usd: Some(Usd(5)), tokens: Some(9) },
+            unpriced: Unpriced::Estimate,
+            prices: [("m".to_owned(), Price { input: Usd(1), output: Usd(2) })].into(),
+            slots: 10,
+            depth: 2,
+            tree_runs: 8,
+        },
+        lineage: Lineage {
+            parent: Some("mg-00000001".parse().expect("id")),
+            root: "mg-00000002".parse().expect("id"),
+            depth: 2,
+        },
+        config_hash: "ab".to_owned(),
+        ..plain()
     }
 }
 
@@ -46,6 +65,7 @@ fn states() -> Vec<RunState> {
     let asked = StopCause::Asked { reason: Some("enough".to_owned()) };
     let killed = Outcome::Killed { reason: Some("enough".to_owned()), problem: Some(problem()) };
     vec![
+        RunState::Queued,
         RunState::Starting { leader: None },
         RunState::Starting { leader: Some(mark()) },
         RunState::Running { leader: mark() },
@@ -78,6 +98,7 @@ fn record(state: RunState) -> RunRecord {
         digest: Some(digest),
         started: Some(moment()),
         log_dir: Some("logs/log_1".into()),
+        spent: Spent { usd: Usd(1_250_000), tokens: 77, is_unpriced: true },
     }
 }
 

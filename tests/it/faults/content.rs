@@ -4,17 +4,12 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use massgen_mcp::fleet::results::Part;
-use massgen_mcp::fleet::{Fleet, Selection, Until};
 use massgen_mcp::massgen::pages::hex;
-use massgen_mcp::registry::StateFolder;
-use massgen_mcp::run::{ConfigChoice, Context, Mode, RunSpec};
-use massgen_mcp::secrets::Secrets;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::process::Command;
 
-use crate::lab::{Client, Lab, PATIENCE, PROGRAM, wait_until};
+use crate::lab::{Client, Lab, PROGRAM};
 
 /// In every canary, and in nothing else.
 const SIGN: &str = "canary";
@@ -38,6 +33,7 @@ async fn knowing_client(lab: &Lab) -> (Client, PathBuf) {
         value.map(|value| command.env(name, value));
     }
     command.env("OPENAI_API_KEY", KEY).env("DATABASE_PASSWORD", PASSWORD).env("RUST_LOG", "trace");
+    command.env("MASSGEN_MCP_ALLOW_COMMANDS", "true");
     (lab.client_of(command).await, log)
 }
 
@@ -198,35 +194,22 @@ async fn f48_an_env_file_reaches_massgen_and_its_secrets_no_record_and_no_page()
     let env_file = lab.put("keys.env", &format!("MY_CORP_TOKEN='{KEY}'\nMY_CORP_ID=seven\n"));
     lab.put("team.yaml", "agents: []\n");
     let script = lab.put("script.txt", &format!("announce\nenvironment\ncomplain {KEY}\nfinal agent_a it is {KEY}"));
-    let state = StateFolder::open(&lab.state()).expect("state");
-    let secrets = Secrets::from_environment(Some(&env_file)).expect("read");
-    let fleet = Fleet::new(state, Path::new(PROGRAM)).with_secrets(secrets);
-    let spec = RunSpec {
-        id: fleet.state().fresh_id().expect("id"),
-        created: jiff::Timestamp::now(),
-        question: format!("#!fake\ndo {}", script.display()),
-        config: ConfigChoice::File(lab.project().join("team.yaml")),
-        group: None,
-        timeout: PATIENCE,
-        mode: Mode::Full,
-        context: Context::None,
-        project: lab.project(),
-        program: lab.massgen().to_owned(),
-        pass_env: Vec::new(),
-        env_file: Some(env_file),
-    };
-    let id = fleet.start(spec).await.expect("started").spec.id;
-    let selection = Selection::Runs(vec![id.clone()]);
-    fleet.wait(&selection, Until::AllDone, None, PATIENCE, std::future::pending()).await.expect("waited");
-    let (_, reading) = fleet.read(&id, Part::Answer, 0, 100).await.expect("read");
-    assert_eq!(reading.page.text, format!("it is {}", "*".repeat(KEY.chars().count())));
-    let folder = lab.run_folder(id.as_str());
+    let mut command = lab.command();
+    command.arg("--env-file").arg(&env_file);
+    let client = lab.client_of(command).await;
+    let question = format!("#!fake\ndo {}", script.display());
+    let id = client.start(json!({"question": question, "config": "team.yaml"})).await;
+    client.end(&id).await;
+    let page = client.call("read_result", json!({"run_id": id})).await;
+    assert_eq!(page["text"], format!("it is {}", "*".repeat(KEY.chars().count())));
+    let folder = lab.run_folder(&id);
     let printed = std::fs::read_to_string(folder.join("stdout.log")).expect("stdout.log");
     assert!(printed.contains("MY_CORP_TOKEN=****") && printed.contains("MY_CORP_ID=seven"), "{printed}");
     for (path, text) in own_files(&folder) {
         assert!(!text.contains(SIGN), "{}: {text}", path.display());
     }
-    wait_until("no process is left", || lab.processes().is_empty()).await;
+    client.close().await;
+    lab.nobody_is_left().await;
 }
 
 // F49 -----------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,276 @@
+//! Starting a run: who asks for it, whether it may be, what it may spend; then its folder, its lock and its supervisor.
+//! Everything is decided while the ledger is locked, so that any number of servers together keep to what the operator set.
+
+use std::sync::OnceLock;
+
+use sha2::{Digest as _, Sha256};
+
+use super::{Fleet, FleetError, blocking, launcher};
+use crate::ledger::{Admission, Application, Ledger, Request, Rules};
+use crate::massgen::pages::hex;
+use crate::registry::RegistryError;
+use crate::run::{Allowance, Cap, Lineage, Outcome, Price, RunId, RunRecord, RunSpec, Unpriced, Usd};
+use crate::settings::{Settings, UnknownCost};
+use crate::supervisor::group;
+
+/// A run that is to be started.
+#[derive(Debug, Clone)]
+pub struct Start {
+    /// What was asked for; its lineage and its cap are found at the start.
+    pub spec: RunSpec,
+    /// What was checked of a config file: its name in the run's folder, and its text.
+    pub config: Option<(&'static str, String)>,
+    /// Keys that stood in the config, by the variables by which they reach MassGen.
+    pub keys: Keys,
+    /// What the agent wants it to spend at most.
+    pub asked: Cap,
+    /// The operator's limits.
+    pub limits: Limits,
+    /// The agent's key for the request.
+    pub request_key: Option<String>,
+    /// Whether the same request of a moment ago may be another run.
+    pub fresh: bool,
+}
+
+/// Keys by the variables that hold them. Never shown.
+#[derive(Clone, Default)]
+pub struct Keys(pub Vec<(String, String)>);
+
+impl std::fmt::Debug for Keys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} keys", self.0.len())
+    }
+}
+
+/// What the operator allows, in the words of runs.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Each run.
+    pub each: Allowance,
+    /// All of them.
+    pub all: Rules,
+}
+
+/// A run that was started, now or before.
+#[derive(Debug)]
+pub struct Started {
+    /// The run.
+    pub record: RunRecord,
+    /// Whether the same request had started it before.
+    pub is_reused: bool,
+}
+
+/// A start that would go round in circles or too deep; trying again changes nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum NotStarted {
+    /// Too many generations.
+    #[error("runs may be nested {most} deep, and this one would be the generation below")]
+    TooDeep {
+        /// The most.
+        most: u32,
+    },
+    /// An ancestor does the same.
+    #[error("{ancestor}, which this run would be part of, has the same config and the same question")]
+    SameAsAncestor {
+        /// The ancestor.
+        ancestor: RunId,
+    },
+}
+
+impl From<&Settings> for Limits {
+    fn from(settings: &Settings) -> Limits {
+        let (limits, spending) = (&settings.limits, &settings.spending);
+        let usd = |dollars: f64| Usd::from_f64(dollars).unwrap_or_default();
+        let price = |price: crate::settings::Price| Price { input: usd(price.input), output: usd(price.output) };
+        let prices = spending.prices.all().map(|(model, known)| (model.to_owned(), price(known)));
+        Limits {
+            each: Allowance {
+                cap: Cap { usd: spending.budget_usd.map(usd), tokens: spending.max_tokens },
+                unpriced: match spending.unknown_cost {
+                    UnknownCost::Warn => Unpriced::Warn,
+                    UnknownCost::Deny => Unpriced::Deny,
+                    UnknownCost::Estimate => Unpriced::Estimate,
+                },
+                prices: prices.collect(),
+                slots: limits.max_runs,
+                depth: limits.max_depth,
+                tree_runs: limits.max_tree_runs,
+            },
+            all: Rules {
+                slots: limits.max_runs,
+                queue: limits.max_queue,
+                tree_runs: limits.max_tree_runs,
+                starts_per_minute: limits.starts_per_minute,
+                server: spending.server_budget_usd.map(usd),
+                day: spending.day_budget_usd.map(usd),
+            },
+        }
+    }
+}
+
+impl Fleet {
+    /// Starts a run, unless the same request has: when this returns, it is on disk, its supervisor lives, and it waits for its
+    /// turn, or MassGen's process is on record, or its ending is.
+    pub async fn start(&self, start: Start) -> Result<Started, FleetError> {
+        let keys = start.keys.0.clone();
+        let fleet = self.clone();
+        let (id, made) = match blocking(move || fleet.admit(start)).await?? {
+            (id, Admission::New { made }) => (id, Some(made)),
+            (_, Admission::Known(known)) => (known, None),
+        };
+        let is_reused = made.is_none();
+        if let Some((folder, lock)) = made {
+            launcher::launch(&self.me, &folder, lock, keys).await?;
+        }
+        Ok(Started { record: self.look(&id).await?, is_reused })
+    }
+
+    fn admit(
+        &self,
+        start: Start,
+    ) -> Result<(RunId, Admission<(crate::registry::RunFolder, crate::registry::RunLock)>), FleetError> {
+        let Start { mut spec, config, asked, mut limits, request_key, fresh, .. } = start;
+        spec.allowance = limits.each.clone();
+        if let Some(parent) = &self.parent {
+            self.descend(parent, &mut spec)?;
+            limits.all.tree_runs = spec.allowance.tree_runs;
+        }
+        let id = spec.id.clone();
+        let application = Application {
+            id: id.clone(),
+            lineage: spec.lineage.clone(),
+            asked,
+            allowed: spec.allowance.cap,
+            rules: limits.all,
+            server: this_server().to_owned(),
+            request: Request {
+                content: content(&spec, asked),
+                key: request_key.map(|key| hash(&[&key])),
+                client: (!fresh).then(|| this_client().to_owned()),
+            },
+        };
+        let config = config.as_ref().map(|(name, text)| (*name, text.as_str()));
+        let admission = Ledger::of(&self.state).admit(&application, |cap, _waits| {
+            spec.allowance.cap = cap;
+            let made = self.state.create(&spec, config)?;
+            if let Some(parent) = &spec.lineage.parent {
+                self.state.folder(parent).note_child(&spec.id)?;
+            }
+            Ok::<_, RegistryError>(made)
+        })?;
+        Ok((id, admission))
+    }
+
+    /// Makes the run one of its parent's: no limit of a server that an agent started goes beyond those of the tree that it is in.
+    fn descend(&self, parent: &RunId, spec: &mut RunSpec) -> Result<(), FleetError> {
+        let above = self.state.load(parent)?.spec;
+        let own = &mut spec.allowance;
+        own.depth = own.depth.min(above.allowance.depth);
+        own.tree_runs = own.tree_runs.min(above.allowance.tree_runs);
+        own.cap = own.cap.and(above.allowance.cap);
+        (own.unpriced, own.prices) = (above.allowance.unpriced, above.allowance.prices);
+        let depth = above.lineage.depth + 1;
+        if depth > own.depth {
+            return Err(NotStarted::TooDeep { most: own.depth }.into());
+        }
+        spec.lineage = Lineage { parent: Some(parent.clone()), root: above.lineage.root, depth };
+        self.not_as_above(parent, spec)
+    }
+
+    fn not_as_above(&self, parent: &RunId, spec: &RunSpec) -> Result<(), FleetError> {
+        let mut next = Some(parent.clone());
+        while let Some(ancestor) = next {
+            let above = self.state.load(&ancestor)?.spec;
+            if above.config_hash == spec.config_hash && above.question.trim() == spec.question.trim() {
+                return Err(NotStarted::SameAsAncestor { ancestor }.into());
+            }
+            next = above.lineage.parent;
+        }
+        Ok(())
+    }
+}
+
+/// What earlier runs of a config came to: medians of those that succeeded.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Forecast {
+    /// How many there were.
+    pub runs: usize,
+    /// Seconds from start to end.
+    pub took_s: u64,
+    /// US dollars, where they are known.
+    pub cost_usd: Option<f64>,
+    /// Input and output tokens.
+    pub tokens: u64,
+}
+
+/// How many of the latest runs are looked at for a forecast.
+const LOOKED_AT: usize = 300;
+
+impl Fleet {
+    /// What the latest runs of the same config came to; none where there were none.
+    pub async fn forecast(&self, config_hash: &str) -> Result<Option<Forecast>, FleetError> {
+        let (state, hash) = (self.state.clone(), config_hash.to_owned());
+        let records = blocking(move || {
+            let ids = state.list()?.into_iter().take(LOOKED_AT);
+            let same = ids.filter_map(|id| state.load(&id).ok()).filter(|record| record.spec.config_hash == hash);
+            Ok::<_, RegistryError>(same.collect::<Vec<_>>())
+        });
+        Ok(forecast(&records.await??))
+    }
+}
+
+fn forecast(records: &[RunRecord]) -> Option<Forecast> {
+    let ended = records.iter().filter_map(|record| Some((record, record.state.ended()?)));
+    let good: Vec<_> = ended.filter(|(_, ending)| ending.outcome == Outcome::Succeeded).collect();
+    let mut times: Vec<u64> = good.iter().map(|(_, ending)| ending.took.as_secs()).collect();
+    let mut tokens: Vec<u64> = good.iter().map(|(record, _)| record.spent.tokens).collect();
+    let priced = good.iter().filter(|(record, _)| !record.spent.is_unpriced);
+    let mut costs: Vec<u64> = priced.map(|(record, _)| record.spent.usd.0).collect();
+    let cost_usd = median(&mut costs).map(|micro| Usd(micro).as_f64());
+    Some(Forecast { runs: good.len(), took_s: median(&mut times)?, cost_usd, tokens: median(&mut tokens)? })
+}
+
+fn median(values: &mut [u64]) -> Option<u64> {
+    values.sort_unstable();
+    values.get(values.len() / 2).copied()
+}
+
+/// What makes a request the same as another.
+fn content(spec: &RunSpec, asked: Cap) -> String {
+    hash(&[
+        &spec.question,
+        &spec.config_hash,
+        &format!("{:?}", spec.config),
+        spec.group.as_deref().unwrap_or_default(),
+        &format!("{:?} {:?} {:?} {:?}", spec.mode, spec.context, spec.timeout, asked),
+        &spec.project.to_string_lossy(),
+        &spec.program.to_string_lossy(),
+    ])
+}
+
+/// SHA-256 of some texts, each told from the next.
+fn hash(texts: &[&str]) -> String {
+    let mut hash = Sha256::new();
+    for text in texts {
+        hash.update(text.len().to_le_bytes());
+        hash.update(text.as_bytes());
+    }
+    hex(&hash.finalize())
+}
+
+/// This process, told from a later one with the same pid.
+fn this_server() -> &'static str {
+    static SERVER: OnceLock<String> = OnceLock::new();
+    SERVER.get_or_init(|| name(std::process::id()))
+}
+
+/// Who started this process: a client that starts its server anew is the same client.
+fn this_client() -> &'static str {
+    static CLIENT: OnceLock<String> = OnceLock::new();
+    CLIENT.get_or_init(|| name(std::os::unix::process::parent_id()))
+}
+
+fn name(pid: u32) -> String {
+    let mark = group::mark(pid);
+    mark.map(|mark| format!("{} {} {}", mark.boot_id, mark.pid, mark.start_ticks)).unwrap_or_default()
+}

@@ -1,0 +1,303 @@
+//! The one book of a state folder (`ledger.json`): which runs wait, live and draw on which budget. It is written under a lock of
+//! its own, by any server or supervisor, and holds nothing that the run folders could not tell again.
+
+mod book;
+mod grant;
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use self::book::{Book, Place};
+pub use self::grant::Pool;
+use crate::registry::{Durability, RegistryError, RunLock, StateFolder, write_whole};
+use crate::run::{Cap, Lineage, RunId, RunRecord, RunState, Spent, Usd};
+
+/// How long the same request from the same client means the run that it started.
+pub const FOLD: Duration = Duration::from_secs(60);
+/// The time over which starts are counted.
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// The book of a state folder.
+#[derive(Debug, Clone)]
+pub struct Ledger {
+    state: StateFolder,
+}
+
+/// A run that wants to be admitted.
+#[derive(Debug, Clone)]
+pub struct Application {
+    /// Its name.
+    pub id: RunId,
+    /// Who starts it.
+    pub lineage: Lineage,
+    /// What the agent asks for.
+    pub asked: Cap,
+    /// What the operator allows each run.
+    pub allowed: Cap,
+    /// What the operator allows all of them.
+    pub rules: Rules,
+    /// Which server starts it.
+    pub server: String,
+    /// How the same request is known again.
+    pub request: Request,
+}
+
+/// What the operator allows all runs of the state folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rules {
+    /// Runs without a parent at once.
+    pub slots: u32,
+    /// Runs that may wait for a slot.
+    pub queue: u32,
+    /// Live runs below one root.
+    pub tree_runs: u32,
+    /// Starts in a minute.
+    pub starts_per_minute: u32,
+    /// What all runs of one server may spend.
+    pub server: Option<Usd>,
+    /// What all runs may spend in a day (UTC).
+    pub day: Option<Usd>,
+}
+
+/// How a request is known again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// SHA-256 of all that was asked for.
+    pub content: String,
+    /// SHA-256 of the key that the agent gave it.
+    pub key: Option<String>,
+    /// Who asks; the same request of the same client within [`FOLD`] is the same, unless it is absent.
+    pub client: Option<String>,
+}
+
+/// What became of an application.
+#[derive(Debug)]
+pub enum Admission<T> {
+    /// It was admitted.
+    New {
+        /// What was made of it.
+        made: T,
+    },
+    /// The same request has started this run already.
+    Known(RunId),
+}
+
+/// Whose turn it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// The run may start.
+    Go,
+    /// So many wait before it.
+    Wait {
+        /// Runs ahead of it.
+        ahead: usize,
+    },
+}
+
+/// Why a run is not admitted, or what went wrong with the book.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// A file could not be read or written.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The same key was given with another request.
+    #[error("the request_key belongs to another request, which started {0}")]
+    KeyTaken(RunId),
+    /// Too many starts in a minute.
+    #[error("{most} runs were started within a minute, which is the most; the next start is possible in {wait_s} s")]
+    TooManyStarts {
+        /// The limit.
+        most: u32,
+        /// Seconds until there is room.
+        wait_s: u64,
+    },
+    /// The queue is full.
+    #[error("{0} runs wait already, which is the most")]
+    QueueFull(u32),
+    /// The tree has all the runs that it may have.
+    #[error("{0} runs live below the first one already, which is the most")]
+    TreeFull(u32),
+    /// The run that wants to start another is being stopped.
+    #[error("the run {0}, which asks for it, is at its end")]
+    ParentEnding(RunId),
+    /// More was asked for than the operator allows a run.
+    #[error("{asked} was asked for, and {most} is the most for a run")]
+    NotAllowed {
+        /// What was asked for.
+        asked: String,
+        /// The most there is.
+        most: String,
+    },
+    /// A budget has not that much left.
+    #[error("{pool} has {left} left, {asked} was asked for")]
+    Short {
+        /// Which budget.
+        pool: Pool,
+        /// What is left of it, with what live runs may still spend taken off.
+        left: String,
+        /// What was asked for.
+        asked: String,
+    },
+}
+
+impl Ledger {
+    /// The book of a state folder, which need not exist yet.
+    pub fn of(state: &StateFolder) -> Ledger {
+        Ledger { state: state.clone() }
+    }
+
+    /// Admits a run, or says why not. `make` puts it on disk while the book is locked, with the cap that it was granted and
+    /// whether it has to wait for a slot. It blocks while others write.
+    pub fn admit<T>(
+        &self,
+        application: &Application,
+        make: impl FnOnce(Cap, bool) -> Result<T, RegistryError>,
+    ) -> Result<Admission<T>, LedgerError> {
+        let _held = self.lock()?;
+        let now = Timestamp::now();
+        let mut book = self.read_current(now);
+        if let Some(known) = book.known(&application.request, now, |id| self.state.folder(id).path().exists())? {
+            return Ok(Admission::Known(known));
+        }
+        let waits = self.check(&mut book, application, now)?;
+        let cap = grant::grant(application.asked, application.allowed, &self.pools(&book, application, now))?;
+        let made = make(cap, waits)?;
+        book.enter(application, cap, if waits { Place::Waiting } else { Place::Live }, now);
+        self.write(&book)?;
+        Ok(Admission::New { made })
+    }
+
+    /// Whether the run may start now; then it has its slot. `slots` is how many there are.
+    pub fn turn(&self, id: &RunId, slots: u32) -> Result<Turn, LedgerError> {
+        let _held = self.lock()?;
+        let mut book = self.read_current(Timestamp::now());
+        let turn = book.turn(id, slots);
+        self.write(&book)?;
+        Ok(turn)
+    }
+
+    /// Books what an ended run has spent and gives back the rest. `spent` counts the runs below it as well.
+    pub fn settle(&self, id: &RunId, spent: Spent) -> Result<(), LedgerError> {
+        let _held = self.lock()?;
+        let mut book = self.read_current(Timestamp::now());
+        book.end(id, spent);
+        book.close_trees(Timestamp::now());
+        Ok(self.write(&book)?)
+    }
+
+    /// How many runs wait before this one, and how many wait in all; as far as the book is right without a look at the runs.
+    pub fn place(&self, id: &RunId) -> Option<(usize, usize)> {
+        self.read().place(id)
+    }
+
+    /// The file, which changes whenever the book does.
+    pub fn path(&self) -> PathBuf {
+        self.state.root().join("ledger.json")
+    }
+
+    /// Whether there is room for one more, and whether it has to wait.
+    fn check(&self, book: &mut Book, application: &Application, now: Timestamp) -> Result<bool, LedgerError> {
+        let rules = &application.rules;
+        let wait = book.wait_after(now, MINUTE, rules.starts_per_minute);
+        if let Some(wait) = wait {
+            return Err(LedgerError::TooManyStarts { most: rules.starts_per_minute, wait_s: wait.as_secs() + 1 });
+        }
+        if let Some(parent) = &application.lineage.parent {
+            let record = self.state.load(parent)?;
+            if !matches!(record.state, RunState::Starting { .. } | RunState::Running { .. }) {
+                return Err(LedgerError::ParentEnding(parent.clone()));
+            }
+            if book.live_below(&application.lineage.root) >= rules.tree_runs as usize {
+                return Err(LedgerError::TreeFull(rules.tree_runs));
+            }
+            return Ok(false);
+        }
+        let waits = book.waiting() > 0 || book.live_roots() >= rules.slots as usize;
+        if waits && book.waiting() >= rules.queue as usize {
+            return Err(LedgerError::QueueFull(rules.queue));
+        }
+        Ok(waits)
+    }
+
+    /// What each budget that the run draws on has left.
+    fn pools(&self, book: &Book, application: &Application, now: Timestamp) -> Vec<(Pool, Cap)> {
+        let spent = |id: &RunId| self.state.load(id).map(|record| record.spent).unwrap_or_default();
+        if let Some(parent) = &application.lineage.parent {
+            let cap = self.state.load(parent).map(|record| record.spec.allowance.cap).unwrap_or_default();
+            return vec![(Pool::Parent(parent.clone()), cap.after(book.charge_of_parent(parent, &spent)))];
+        }
+        let usd = |most: Option<Usd>, used: Usd| {
+            Cap { usd: most, tokens: None }.after(Spent { usd: used, ..Spent::default() })
+        };
+        let rules = &application.rules;
+        vec![
+            (Pool::Server, usd(rules.server, book.charge_of_server(&application.server, &spent))),
+            (Pool::Day, usd(rules.day, book.charge_of_day(now, &spent))),
+        ]
+    }
+
+    /// The book as the runs are now: those that are over without having said so are found by their free lock.
+    fn read_current(&self, now: Timestamp) -> Book {
+        let mut book = self.read();
+        for id in book.not_over() {
+            if let Some(spent) = self.if_over(&id) {
+                book.end(&id, spent);
+            }
+        }
+        book.close_trees(now);
+        book
+    }
+
+    /// What a run has spent, where nobody owns it any more.
+    fn if_over(&self, id: &RunId) -> Option<Spent> {
+        let folder = self.state.folder(id);
+        match RunLock::try_take(&folder.lock()) {
+            Ok(None) => None,
+            Ok(Some(_)) => Some(folder.load().map(|record| record.spent).unwrap_or_default()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Some(Spent::default()),
+            Err(_) => None,
+        }
+    }
+
+    fn read(&self) -> Book {
+        match std::fs::read(self.path()) {
+            Ok(bytes) => Book::from_json(&bytes).unwrap_or_else(|error| {
+                tracing::warn!(%error, "the ledger is damaged; it is made anew from the runs");
+                self.rebuilt()
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.rebuilt(),
+            Err(error) => {
+                tracing::warn!(%error, "the ledger cannot be read; it is made anew from the runs");
+                self.rebuilt()
+            }
+        }
+    }
+
+    /// What the run folders tell: who lives, and what was spent on which day.
+    fn rebuilt(&self) -> Book {
+        let ids = self.state.list().unwrap_or_default();
+        let records = ids.iter().rev().filter_map(|id| self.state.load(id).ok()).collect::<Vec<RunRecord>>();
+        Book::of_records(&records)
+    }
+
+    fn write(&self, book: &Book) -> Result<(), RegistryError> {
+        if !book.is_changed {
+            return Ok(());
+        }
+        let path = self.path();
+        let written = write_whole(&path, &book.to_json(), Durability::Plain);
+        written.map_err(|source| RegistryError::Io { operation: "write", path, source })
+    }
+
+    fn lock(&self) -> Result<File, RegistryError> {
+        let path = self.state.root().join("ledger.lock");
+        let open = File::options().create(true).truncate(false).write(true).mode(0o600).open(&path);
+        let locked = open.and_then(|file| file.lock().map(|()| file));
+        locked.map_err(|source| RegistryError::Io { operation: "lock", path, source })
+    }
+}

@@ -1,0 +1,104 @@
+//! Who waits for whom, and what is charged to which budget.
+
+use super::*;
+use crate::ledger::Rules;
+use crate::run::Lineage;
+
+fn id(n: u8) -> RunId {
+    RunId::from_bytes([0, 0, 0, 0, n])
+}
+
+fn now() -> Timestamp {
+    "2026-11-23T15:00:00Z".parse().expect("time")
+}
+
+fn application(n: u8, lineage: Lineage, request: Request) -> Application {
+    let rules = Rules { slots: 1, queue: 9, tree_runs: 9, starts_per_minute: 9, server: None, day: None };
+    let (asked, allowed) = (Cap::default(), Cap::default());
+    Application { id: id(n), lineage, asked, allowed, rules, server: "s".to_owned(), request }
+}
+
+fn request(content: &str, key: Option<&str>, client: Option<&str>) -> Request {
+    Request { content: content.to_owned(), key: key.map(str::to_owned), client: client.map(str::to_owned) }
+}
+
+fn book(runs: &[(u8, Option<u8>, u64, Place)]) -> Book {
+    let mut book = Book::default();
+    for (n, parent, dollars, place) in runs {
+        let lineage = match parent {
+            Some(parent) => Lineage { parent: Some(id(*parent)), root: id(1), depth: 1 },
+            None => Lineage::root(&id(*n)),
+        };
+        let cap = Cap { usd: Some(Usd(*dollars)), tokens: None };
+        book.enter(&application(*n, lineage, request("x", None, None)), cap, *place, now());
+    }
+    book
+}
+
+fn spent(usd: u64) -> Spent {
+    Spent { usd: Usd(usd), ..Spent::default() }
+}
+
+#[test]
+fn turns_go_by_the_order_of_coming() {
+    let mut book = book(&[(1, None, 0, Place::Live), (2, None, 0, Place::Waiting), (3, None, 0, Place::Waiting)]);
+    assert_eq!((book.turn(&id(2), 1), book.turn(&id(3), 1)), (Turn::Wait { ahead: 0 }, Turn::Wait { ahead: 1 }));
+    assert_eq!(book.turn(&id(3), 2), Turn::Wait { ahead: 1 }, "one slot is free, and another comes first");
+    book.end(&id(1), spent(0));
+    assert_eq!((book.turn(&id(3), 1), book.turn(&id(2), 1)), (Turn::Wait { ahead: 1 }, Turn::Go));
+    assert_eq!(book.place(&id(3)), Some((0, 1)));
+}
+
+#[test]
+fn a_nested_run_takes_no_slot_of_others_and_draws_on_its_parent() {
+    let book = book(&[(1, None, 100, Place::Live), (2, Some(1), 30, Place::Live), (3, Some(1), 20, Place::Over)]);
+    assert_eq!((book.live_roots(), book.live_below(&id(1))), (1, 1));
+    // The parent reports 25 in all, 5 of them by the live child; 30 are kept for that one, and nothing for the other.
+    let so_far = |run: &RunId| if *run == id(1) { spent(25) } else { spent(5) };
+    assert_eq!(book.charge_of_parent(&id(1), &so_far).usd, Usd(20 + 30));
+    assert_eq!(book.charge_of_day(now(), &so_far), Usd(100), "the tree's root stands for all of it");
+}
+
+#[test]
+fn what_was_not_spent_goes_back() {
+    let mut book = book(&[(1, None, 100, Place::Live), (2, Some(1), 30, Place::Live)]);
+    let nothing = |_: &RunId| Spent::default();
+    book.end(&id(2), spent(4));
+    assert_eq!(book.charge_of_parent(&id(1), &|run| if *run == id(1) { spent(4) } else { spent(0) }).usd, Usd(4));
+    book.end(&id(1), spent(7));
+    book.close_trees(now());
+    assert_eq!((book.charge_of_day(now(), &nothing), book.charge_of_server("s", &nothing)), (Usd(7), Usd(7)));
+    let tomorrow: Timestamp = "2026-11-24T15:00:00Z".parse().expect("time");
+    assert_eq!(book.charge_of_day(tomorrow, &nothing), Usd(0));
+}
+
+#[test]
+fn the_same_request_is_the_same_run_for_a_minute_and_a_key_for_ever() {
+    let mut book = Book::default();
+    let asked = request("q", None, Some("c"));
+    book.enter(&application(1, Lineage::root(&id(1)), asked.clone()), Cap::default(), Place::Live, now());
+    let known = |book: &mut Book, asked: &Request, at| book.known(asked, at, |_| true);
+    assert_eq!(known(&mut book, &asked, now()).expect("known"), Some(id(1)));
+    let other = request("q", None, Some("d"));
+    assert_eq!(known(&mut book, &other, now()).expect("another client"), None);
+    let later: Timestamp = "2026-11-23T15:01:01Z".parse().expect("time");
+    assert_eq!(known(&mut book, &asked, later).expect("too late"), None);
+
+    let keyed = request("q", Some("k"), None);
+    book.enter(&application(2, Lineage::root(&id(2)), keyed.clone()), Cap::default(), Place::Live, now());
+    book.end(&id(2), spent(0));
+    assert_eq!(known(&mut book, &keyed, later).expect("for ever"), Some(id(2)));
+    assert!(matches!(known(&mut book, &request("r", Some("k"), None), later), Err(LedgerError::KeyTaken(_))));
+    assert_eq!(book.known(&keyed, later, |_| false).expect("its run was forgotten"), None);
+}
+
+#[test]
+fn starts_are_counted_by_the_minute() {
+    let mut book = book(&[(1, None, 0, Place::Live), (2, None, 0, Place::Live)]);
+    let minute = Duration::from_secs(60);
+    let soon: Timestamp = "2026-11-23T15:00:20Z".parse().expect("time");
+    assert_eq!(book.wait_after(soon, minute, 3), None);
+    assert_eq!(book.wait_after(soon, minute, 2), Some(Duration::from_secs(40)));
+    let later: Timestamp = "2026-11-23T15:01:00Z".parse().expect("time");
+    assert_eq!(book.wait_after(later, minute, 2), None);
+}

@@ -1,0 +1,366 @@
+//! The configs that can be run from here: the project's, the user's and MassGen's examples, each with what it needs.
+//! A file that cannot be read is an entry with its problem; it follows no linked folder and goes no deeper than it says.
+
+use std::path::{Path, PathBuf};
+
+use super::{ConfigError, EditError, Needs, Sources, Tree, collect_yaml, example_among, resolve};
+use crate::massgen::text;
+use crate::run::ConfigChoice;
+
+/// How deep the project is searched: files in it are at depth 1.
+const DEEPEST: usize = 3;
+/// How many names in the project are looked at, so that a huge tree costs no more than a moment.
+const MOST_NAMES: usize = 20_000;
+/// How many configs of the project are listed.
+const MOST_OF_PROJECT: usize = 500;
+/// The largest file that is read for the list, in bytes.
+const MOST_BYTES: u64 = 1 << 20;
+/// The longest description, in characters.
+const MOST_ABOUT: usize = 200;
+
+/// Whose a config is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// It lies in the project folder.
+    Project,
+    /// It lies in `~/.config/massgen`.
+    User,
+    /// It comes with MassGen.
+    Example,
+}
+
+impl Source {
+    /// The word for it: `project`, `user` or `example`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Source::Project => "project",
+            Source::User => "user",
+            Source::Example => "example",
+        }
+    }
+}
+
+/// A config that can be run.
+#[derive(Debug, Clone)]
+pub struct Listed {
+    /// What `config` of run_massgen takes for it; [`resolve`] gives this very file.
+    pub name: String,
+    /// Whose it is.
+    pub source: Source,
+    /// The file.
+    pub path: PathBuf,
+    /// What it needs; nothing where it could not be read.
+    pub needs: Needs,
+    /// The keys that it needs and that are not there, each as [`super::Key::name`].
+    pub missing: Vec<String>,
+    /// The comment at its beginning, in one line of at most 200 characters; may be empty.
+    pub about: String,
+    /// Why it could not be read.
+    pub problem: Option<String>,
+}
+
+/// A part of the list.
+#[derive(Debug)]
+pub struct Catalogue {
+    /// The configs of this page: the project's first, then the user's, then the examples, each by name.
+    pub configs: Vec<Listed>,
+    /// How many there are in all.
+    pub total: usize,
+    /// How many of them the query matches.
+    pub matching: usize,
+}
+
+/// Lists the configs that match `query` (words, all of which must be found, whatever their case; none match all), from the
+/// `offset`th on and at most `limit`. `is_there` says whether a variable will be there for MassGen.
+pub fn catalogue(
+    sources: Sources<'_>,
+    query: &str,
+    (offset, limit): (usize, usize),
+    is_there: impl Fn(&str) -> bool,
+) -> Catalogue {
+    let mut all = of_project(sources);
+    all.extend(of_user(sources));
+    all.extend(of_package(sources));
+    let all: Vec<Listed> = all.into_iter().filter_map(|found| listed(found, &is_there)).collect();
+    let total = all.len();
+    let words: Vec<String> = query.split_whitespace().map(str::to_lowercase).collect();
+    let matching: Vec<Listed> = all.into_iter().filter(|config| matches(config, &words)).collect();
+    let count = matching.len();
+    Catalogue { configs: matching.into_iter().skip(offset).take(limit).collect(), total, matching: count }
+}
+
+fn matches(config: &Listed, words: &[String]) -> bool {
+    let mut text = format!("{}\n{}\n{}\n", config.name, config.source.word(), config.about);
+    let agents =
+        config.needs.agents.iter().flat_map(|agent| [Some(&agent.id), agent.backend.as_ref(), agent.model.as_ref()]);
+    let keys = config.needs.keys.iter().flat_map(|key| &key.any_of);
+    for part in agents.flatten().chain(keys) {
+        text.push_str(part);
+        text.push('\n');
+    }
+    config.needs.executes.iter().for_each(|word| text.extend([word, "\n"]));
+    let text = text.to_lowercase();
+    words.iter().all(|word| text.contains(word.as_str()))
+}
+
+/// A file that may be a config, with the name that leads to it.
+struct Found {
+    name: String,
+    source: Source,
+    path: PathBuf,
+}
+
+fn of_project(sources: Sources<'_>) -> Vec<Found> {
+    let mut search = Search { files: Vec::new(), names: 0 };
+    search.folder(sources.project, 1);
+    search.files.sort();
+    let named = search.files.into_iter().filter_map(|path| {
+        let name = path.strip_prefix(sources.project).ok()?.to_str()?.to_owned();
+        Some(Found { name, source: Source::Project, path })
+    });
+    named.take(MOST_OF_PROJECT).collect()
+}
+
+struct Search {
+    files: Vec<PathBuf>,
+    names: usize,
+}
+
+impl Search {
+    fn folder(&mut self, folder: &Path, depth: usize) {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            self.names += 1;
+            if self.names > MOST_NAMES {
+                return;
+            }
+            let path = entry.path();
+            let name = entry.file_name();
+            let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            if is_folder && depth < DEEPEST && is_searched(&path, &name.to_string_lossy()) {
+                self.folder(&path, depth + 1);
+            } else if !is_folder && path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml") {
+                self.files.push(path);
+            }
+        }
+    }
+}
+
+fn is_searched(path: &Path, name: &str) -> bool {
+    let is_hidden = name.starts_with('.') && name != ".massgen";
+    let is_output =
+        matches!(name, "node_modules" | "target" | "massgen_logs" | "sessions" | "snapshots" | "workspaces");
+    !is_hidden && !is_output && !path.join("pyvenv.cfg").exists()
+}
+
+fn of_user(sources: Sources<'_>) -> Vec<Found> {
+    let Some(home) = sources.home else { return Vec::new() };
+    let folder = home.join(".config/massgen");
+    let mut files = Search { files: Vec::new(), names: 0 };
+    files.folder(&folder.join("agents"), DEEPEST);
+    files.files.sort();
+    let default = folder.join("config.yaml");
+    let default = default.is_file().then_some(default);
+    default.into_iter().chain(files.files).filter_map(|path| user_named(path, home, sources)).collect()
+}
+
+/// By its bare name where that leads to it: a file of the same name in the project would come first.
+fn user_named(path: PathBuf, home: &Path, sources: Sources<'_>) -> Option<Found> {
+    let whole = format!("~/{}", path.strip_prefix(home).ok()?.to_str()?);
+    let stem = path.file_stem()?.to_str()?.to_owned();
+    let leads = |name: &String| matches!(resolve(Some(name), sources), Ok(ConfigChoice::File(file)) if file == path);
+    let name = [stem, whole].into_iter().find(leads)?;
+    Some(Found { name, source: Source::User, path })
+}
+
+fn of_package(sources: Sources<'_>) -> Vec<Found> {
+    let Some(root) = sources.package.map(|package| package.join("configs")) else { return Vec::new() };
+    let mut all = Vec::new();
+    collect_yaml(&root, &mut all);
+    all.sort();
+    let mut found: Vec<Found> = all.iter().filter_map(|path| example_named(path, &all, &root)).collect();
+    found.sort_by(|one, other| one.name.cmp(&other.name));
+    found
+}
+
+/// By its stem where that leads to it, else by as much of its path as does.
+fn example_named(path: &Path, all: &[PathBuf], root: &Path) -> Option<Found> {
+    let inside = path.strip_prefix(root).ok()?.to_str()?;
+    let stem = path.file_stem()?.to_str()?;
+    let names = [stem, inside.strip_suffix(".yaml").unwrap_or(inside), inside];
+    let name = names.into_iter().find(|name| example_among(name, all, root) == Some(path))?;
+    Some(Found { name: format!("@examples/{name}"), source: Source::Example, path: path.to_owned() })
+}
+
+/// The entry of a file; none where a file of the project is something else than a config.
+fn listed(found: Found, is_there: &impl Fn(&str) -> bool) -> Option<Listed> {
+    let Found { name, source, path } = found;
+    let is_one = |text: &str| has_agents(text);
+    let (about, read) = match text_of(&path) {
+        Ok(text) if source != Source::User && !is_one(&text) => return None,
+        Ok(text) => (about(&text), Tree::read(&text).map(|tree| Needs::of(&tree)).map_err(|error| problem_of(&error))),
+        Err(_) if source == Source::Project => return None,
+        Err(problem) => (String::new(), Err(problem)),
+    };
+    let (needs, problem) = match read {
+        Ok(needs) => (needs, None),
+        Err(problem) => (Needs::default(), Some(problem)),
+    };
+    let missing = needs.missing(is_there).into_iter().map(super::Key::name).collect();
+    Some(Listed { name, source, path, needs, missing, about, problem })
+}
+
+fn problem_of(error: &EditError) -> String {
+    text::cut(&text::chain(error), MOST_ABOUT)
+}
+
+fn text_of(path: &Path) -> Result<String, String> {
+    let problem = |why: &dyn std::fmt::Display| text::line(&why.to_string(), MOST_ABOUT);
+    let meta = path.metadata().map_err(|error| problem(&error))?;
+    // A pipe would keep a reader waiting for ever.
+    if !meta.is_file() || meta.len() > MOST_BYTES {
+        let why = ConfigError::NotAConfig { path: path.to_owned(), why: "too large, or no regular file".to_owned() };
+        return Err(problem(&why));
+    }
+    std::fs::read_to_string(path).map_err(|error| problem(&error))
+}
+
+/// Whether `agents` or `agent` stands at the top, as far as a look at the lines tells.
+fn has_agents(text: &str) -> bool {
+    let text = text.trim_start_matches('\u{feff}');
+    let is_flow = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#') && *line != "---");
+    let is_flow = is_flow.is_some_and(|line| line.starts_with('{'));
+    let top =
+        text.lines().find(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#') && *line != "---");
+    let indent = top.map_or(0, |line| line.len() - line.trim_start().len());
+    text.lines().any(|line| {
+        let at_top = is_flow || line.len() - line.trim_start().len() == indent;
+        let key = line.trim_start_matches(['{', ' ', '\t']).trim_start_matches(['"', '\'']);
+        let rest = key.strip_prefix("agents").or_else(|| key.strip_prefix("agent"));
+        at_top && rest.is_some_and(|rest| rest.trim_start_matches(['"', '\'']).trim_start().starts_with(':'))
+    })
+}
+
+/// The comment at the beginning, without how to call MassGen.
+fn about(text: &str) -> String {
+    let lines = text.lines().map(str::trim).skip_while(|line| line.is_empty());
+    let comment = lines.map_while(|line| line.strip_prefix('#')).map(|line| line.trim_matches(['#', '=', '-', ' ']));
+    let words: Vec<&str> = comment.filter(|line| !line.contains("--config")).collect();
+    text::line(&words.join(" "), MOST_ABOUT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lab() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().expect("temp");
+        for (file, text) in [
+            (
+                "p/two.yaml",
+                "# Two Minds\n# massgen --config two.yaml\nagents: [{id: a, backend: {type: openai, model: gpt-5}}]\n",
+            ),
+            (
+                "p/.massgen/config.yaml",
+                "agent: {id: x, backend: {type: claude, model: claude-x, mcp_servers: {a: b}}}\n",
+            ),
+            ("p/a/b/deep.yaml", "{\"agents\": []}\n"),
+            ("p/a/b/c/deeper.yaml", "agents: []\n"),
+            ("p/broken.yaml", "agents: [\n"),
+            ("p/compose.yaml", "services:\n  agents: x\n"),
+            ("p/.git/x.yaml", "agents: []\n"),
+            ("p/node_modules/x.yaml", "agents: []\n"),
+            ("p/venv/x.yaml", "agents: []\n"),
+            ("p/venv/pyvenv.cfg", ""),
+            ("p/shadowed", "not a config\n"),
+            ("h/.config/massgen/config.yaml", "agents: []\n"),
+            ("h/.config/massgen/agents/mine.yaml", "agents: []\n"),
+            ("h/.config/massgen/agents/shadowed.yaml", "agents: []\n"),
+            ("m/configs/a/one.yaml", "agents: [{backend: {type: grok}}]\n"),
+            ("m/configs/b/one.yaml", "agents: []\n"),
+            ("m/configs/b/one-more.yaml", "agents: []\n"),
+            ("m/configs/b/limits.yaml", "gemini: {rpm: 1}\n"),
+        ] {
+            let path = folder.path().join(file);
+            std::fs::create_dir_all(path.parent().expect("parent")).expect("mkdir");
+            std::fs::write(path, text).expect("write");
+        }
+        folder
+    }
+
+    fn look(folder: &Path, query: &str, page: (usize, usize)) -> Catalogue {
+        let (project, home, package) = (folder.join("p"), folder.join("h"), folder.join("m"));
+        let sources = Sources { project: &project, home: Some(&home), package: Some(&package) };
+        let listed = catalogue(sources, query, page, |name| name == "OPENAI_API_KEY");
+        for config in &listed.configs {
+            let found = resolve(Some(&config.name), sources).expect("resolves");
+            assert!(matches!(found, ConfigChoice::File(file) if file == config.path), "{}", config.name);
+        }
+        listed
+    }
+
+    fn names(listed: &Catalogue) -> Vec<&str> {
+        listed.configs.iter().map(|config| config.name.as_str()).collect()
+    }
+
+    #[test]
+    fn every_name_leads_to_its_file() {
+        let folder = lab();
+        let listed = look(folder.path(), "", (0, 100));
+        let expected = [
+            ".massgen/config.yaml",
+            "a/b/deep.yaml",
+            "broken.yaml",
+            "two.yaml",
+            "~/.config/massgen/config.yaml",
+            "mine",
+            "~/.config/massgen/agents/shadowed.yaml",
+            "@examples/b/one.yaml",
+            "@examples/one",
+            "@examples/one-more",
+        ];
+        assert_eq!(names(&listed), expected);
+        assert_eq!((listed.total, listed.matching), (10, 10));
+    }
+
+    #[test]
+    fn an_entry_tells_what_it_needs() {
+        let folder = lab();
+        let listed = look(folder.path(), "", (0, 4));
+        let [default, _, broken, two] = listed.configs.as_slice() else { panic!("four") };
+        assert_eq!((two.about.as_str(), two.source.word(), two.missing.len()), ("Two Minds", "project", 0));
+        assert_eq!(two.needs.agents[0].model.as_deref(), Some("gpt-5"));
+        assert_eq!(
+            (default.missing.as_slice(), default.needs.executes.as_slice()),
+            (&["ANTHROPIC_API_KEY".to_owned()][..], &["mcp servers"][..])
+        );
+        assert!(broken.problem.as_deref().is_some_and(|problem| problem.starts_with("the config is no YAML")));
+    }
+
+    #[test]
+    fn a_query_and_a_page_choose() {
+        let folder = lab();
+        assert_eq!(names(&look(folder.path(), "GPT two", (0, 9))), ["two.yaml"]);
+        assert_eq!(names(&look(folder.path(), "minds openai_api", (0, 9))), ["two.yaml"]);
+        assert_eq!(names(&look(folder.path(), "example grok", (0, 9))), ["@examples/one"]);
+        let page = look(folder.path(), "one", (1, 1));
+        assert_eq!((names(&page), page.matching, page.total), (vec!["@examples/one"], 3, 10));
+        assert!(look(folder.path(), "nothing like it", (0, 9)).configs.is_empty());
+    }
+
+    #[test]
+    fn agents_at_the_top_make_a_config() {
+        for text in [
+            "agents:\n",
+            "\"agent\" : {}\n",
+            "{agents: []}",
+            "---\n agents:\n - x\n",
+            "{\n  \"agents\": []\n}",
+            "a: 1\nagents: []\n",
+        ] {
+            assert!(has_agents(text), "{text}");
+        }
+        for text in ["x:\n  agents: []\n", "agentsx: 1\n", "# agents: x\n", ""] {
+            assert!(!has_agents(text), "{text}");
+        }
+    }
+}

@@ -1,0 +1,391 @@
+//! What a config needs and holds: agents with their models, keys in the environment, what it may execute, literal secrets.
+//! It reads no environment: which variables there are is for the caller to say.
+
+use std::collections::BTreeSet;
+
+use super::policy::executes_by_itself;
+use super::tree::{Node, Scalar, Tree};
+
+/// How the variables are called that hold what stood as a key in a config; a number follows.
+pub const SECRET_VARIABLE: &str = "MASSGEN_MCP_SECRET_";
+
+/// What a config needs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// The agents, in their order.
+    pub agents: Vec<Agent>,
+    /// The environment variables, each once.
+    pub keys: Vec<Key>,
+    /// What it may execute, in words: `mcp servers`, `commands`, `custom tools`, `docker`, `hooks`, `subagents`, `agent cli`.
+    pub executes: Vec<&'static str>,
+    /// The agents with a working folder (`cwd`) where `orchestrator` lacks `snapshot_storage` or `agent_temporary_workspace`:
+    /// MassGen's `--validate` accepts that, and its start refuses it (`cli/entrypoint.py`).
+    pub cwd_without_folders: Vec<String>,
+    /// The agents with an `api_key` in a backend that MassGen 0.1.97 cannot make then: `create_backend` hands the key over
+    /// twice (a `TypeError`), and `--validate` accepts it. The key belongs in the environment.
+    pub api_key_twice: Vec<String>,
+}
+
+/// An agent of a config.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Agent {
+    /// Its id; MassGen's own (`agent1`, …) where it has none.
+    pub id: String,
+    /// The backend's type, in lower case, where it is given or the model's name tells it.
+    pub backend: Option<String>,
+    /// The model, as it is written.
+    pub model: Option<String>,
+}
+
+/// An environment variable that must be set; one of several, where more than one will do.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key {
+    /// The names, the one that MassGen asks for in its messages first.
+    pub any_of: Vec<String>,
+}
+
+impl Key {
+    fn of(names: &[&str]) -> Key {
+        Key { any_of: names.iter().map(|name| (*name).to_owned()).collect() }
+    }
+
+    /// `A` or `A or B`.
+    pub fn name(&self) -> String {
+        self.any_of.join(" or ")
+    }
+}
+
+/// A secret that stands in a config, and the variable that stands for it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret {
+    /// `MASSGEN_MCP_SECRET_1`, …
+    pub variable: String,
+    /// The secret itself.
+    pub value: String,
+}
+
+impl Needs {
+    /// Reads them from a config.
+    pub fn of(config: &Tree) -> Needs {
+        let root = &config.root;
+        let found = agents(root);
+        let mut keys = BTreeSet::new();
+        for (agent, entry) in &found {
+            if let Some(backend) = entry.get("backend") {
+                keys.extend(backend_keys(agent.backend.as_deref(), backend));
+            }
+        }
+        keys.extend(references(config));
+        Needs {
+            keys: keys.into_iter().collect(),
+            executes: executes(config, &found),
+            cwd_without_folders: cwd_without_folders(root, &found),
+            api_key_twice: api_key_twice(&found),
+            agents: found.into_iter().map(|(agent, _)| agent).collect(),
+        }
+    }
+
+    /// The keys of which no variable is there.
+    pub fn missing(&self, is_there: impl Fn(&str) -> bool) -> Vec<&Key> {
+        self.keys.iter().filter(|key| !key.any_of.iter().any(|name| is_there(name))).collect()
+    }
+
+    /// The model of an agent.
+    pub fn model(&self, id: &str) -> Option<&str> {
+        self.agents.iter().find(|agent| agent.id == id)?.model.as_deref()
+    }
+}
+
+/// The agents as `cli/backends.py` takes them: `agent` alone if it is there, else the list `agents`.
+fn agents(root: &Node) -> Vec<(Agent, &Node)> {
+    let entries = root.get("agent").map(std::slice::from_ref);
+    let entries = entries.or_else(|| root.get("agents").map(Node::items)).unwrap_or_default();
+    let text = |node: Option<&Node>| node.and_then(Node::text).map(str::to_owned).filter(|text| !text.is_empty());
+    let read = |(place, entry): (usize, &Node)| {
+        let backend = entry.get("backend");
+        let model = text(backend.and_then(|backend| backend.get("model")));
+        let named = text(backend.and_then(|backend| backend.get("type"))).map(|name| name.to_lowercase());
+        let backend = named.or_else(|| model.as_deref().and_then(backend_of_model).map(str::to_owned));
+        Agent { id: text(entry.get("id")).unwrap_or_else(|| format!("agent{}", place + 1)), backend, model }
+    };
+    entries.iter().enumerate().map(|(place, entry)| (read((place, entry)), entry)).collect()
+}
+
+/// What `utils/__init__.py` has lists of models for, by how their names begin.
+fn backend_of_model(model: &str) -> Option<&'static str> {
+    let model = model.to_lowercase();
+    let known = [
+        ("gpt-", "openai"),
+        ("o3", "openai"),
+        ("o4", "openai"),
+        ("claude-", "claude"),
+        ("gemini-", "gemini"),
+        ("grok-", "grok"),
+        ("glm-", "zai"),
+    ];
+    known.into_iter().find(|(start, _)| model.starts_with(start)).map(|(_, backend)| backend)
+}
+
+/// The variables that a backend reads unless it has an `api_key` (`create_backend` in `cli/backends.py`). The agent CLIs may be
+/// logged in and the local servers take any key, so that neither needs one.
+fn backend_keys(kind: Option<&str>, backend: &Node) -> Vec<Key> {
+    let base_url = backend.get("base_url").and_then(Node::text).unwrap_or_default();
+    let has_key = backend.get("api_key").is_some_and(Node::is_on);
+    let mut keys = Vec::new();
+    let names: &[&str] = match kind.unwrap_or_default() {
+        "openai" => &["OPENAI_API_KEY"],
+        "grok" => &["XAI_API_KEY"],
+        "claude" => &["ANTHROPIC_API_KEY"],
+        "gemini" => &["GOOGLE_API_KEY", "GEMINI_API_KEY"],
+        "chatcompletion" => key_of_address(base_url),
+        "zai" => &["ZAI_API_KEY"],
+        "cerebras" => &["CEREBRAS_API_KEY"],
+        "together" => &["TOGETHER_API_KEY"],
+        "fireworks" => &["FIREWORKS_API_KEY"],
+        "groq" => &["GROQ_API_KEY"],
+        "openrouter" => &["OPENROUTER_API_KEY"],
+        "moonshot" => &["MOONSHOT_API_KEY", "KIMI_API_KEY"],
+        "nvidia_nim" => &["NGC_API_KEY"],
+        "nebius" => &["NEBIUS_API_KEY"],
+        "poe" => &["POE_API_KEY"],
+        "qwen" => &["QWEN_API_KEY"],
+        "azure_openai" => {
+            if base_url.is_empty() {
+                keys.push(Key::of(&["AZURE_OPENAI_ENDPOINT"]));
+            }
+            &["AZURE_OPENAI_API_KEY"]
+        }
+        "ag2" | "autogen" => return framework_keys(backend),
+        _ => &[],
+    };
+    if !has_key && !names.is_empty() {
+        keys.push(Key::of(names));
+    }
+    keys
+}
+
+/// By address, in MassGen's order; any other gets the key of OpenAI, from OpenAI's own client.
+fn key_of_address(base_url: &str) -> &'static [&'static str] {
+    let known: [(&str, &[&str]); 13] = [
+        ("cerebras.ai", &["CEREBRAS_API_KEY"]),
+        ("together.xyz", &["TOGETHER_API_KEY"]),
+        ("fireworks.ai", &["FIREWORKS_API_KEY"]),
+        ("groq.com", &["GROQ_API_KEY"]),
+        ("nebius.com", &["NEBIUS_API_KEY"]),
+        ("openrouter.ai", &["OPENROUTER_API_KEY"]),
+        ("z.ai", &["ZAI_API_KEY"]),
+        ("bigmodel.cn", &["ZAI_API_KEY"]),
+        ("moonshot.ai", &["MOONSHOT_API_KEY", "KIMI_API_KEY"]),
+        ("moonshot.cn", &["MOONSHOT_API_KEY", "KIMI_API_KEY"]),
+        ("nvidia.com", &["NGC_API_KEY"]),
+        ("poe.com", &["POE_API_KEY"]),
+        ("aliyuncs.com", &["QWEN_API_KEY"]),
+    ];
+    known.into_iter().find(|(part, _)| base_url.contains(part)).map_or(&["OPENAI_API_KEY"], |(_, key)| key)
+}
+
+/// AG2 has a list of model settings, wherever in the backend; each says whose it is (`api_type`).
+fn framework_keys(backend: &Node) -> Vec<Key> {
+    fn look(node: &Node, keys: &mut Vec<Key>) {
+        if node.get("model").is_some() && !node.get("api_key").is_some_and(Node::is_on) {
+            keys.push(match node.get("api_type").and_then(Node::text) {
+                Some("anthropic") => Key::of(&["ANTHROPIC_API_KEY"]),
+                Some("google") => Key::of(&["GOOGLE_GEMINI_API_KEY", "GEMINI_API_KEY"]),
+                Some(_) | None => Key::of(&["OPENAI_API_KEY"]),
+            });
+        }
+        node.items().iter().for_each(|item| look(item, keys));
+        node.entries().iter().for_each(|entry| look(&entry.value, keys));
+    }
+    let mut keys = Vec::new();
+    look(backend, &mut keys);
+    keys
+}
+
+/// The names in `${NAME}`, anywhere but in prose; `${cwd}` is MassGen's own.
+fn references(config: &Tree) -> Vec<Key> {
+    let mut found = Vec::new();
+    config.walk(&mut |trail, node| {
+        let is_prose =
+            trail.keys().next().is_some_and(|key| matches!(key, "system_message" | "description" | "prompt"));
+        let text = node.text().filter(|_| !is_prose).unwrap_or_default();
+        let names = text.split("${").skip(1).filter_map(|rest| rest.split_once('}')).map(|(name, _)| name);
+        found.extend(names.filter(|name| is_variable(name)).map(|name| Key::of(&[name])));
+    });
+    found
+}
+
+fn is_variable(name: &str) -> bool {
+    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    name != "cwd" && !name.is_empty() && !name.starts_with(|c: char| c.is_ascii_digit()) && name.chars().all(word)
+}
+
+fn executes(config: &Tree, agents: &[(Agent, &Node)]) -> Vec<&'static str> {
+    let mut found = BTreeSet::new();
+    config.walk(&mut |trail, node| {
+        let Some(key) = trail.keys().next().filter(|_| trail.is_entry() && node.is_on()) else { return };
+        let is_docker = key.starts_with("command_line_docker_")
+            || (key == "command_line_execution_mode" && node.text() == Some("docker"));
+        let word = match key {
+            "mcp_servers" | "mcp_server" => "mcp servers",
+            "enable_mcp_command_line" | "code_execution_config" => "commands",
+            "custom_tools" | "custom_tools_path" | "auto_discover_custom_tools" | "enable_code_based_tools" => {
+                "custom tools"
+            }
+            "hooks" => "hooks",
+            "enable_subagents" => "subagents",
+            _ if is_docker => "docker",
+            _ => return,
+        };
+        found.insert(word);
+    });
+    if agents.iter().any(|(agent, _)| agent.backend.as_deref().is_some_and(executes_by_itself)) {
+        found.insert("agent cli");
+    }
+    found.into_iter().collect()
+}
+
+fn cwd_without_folders(root: &Node, agents: &[(Agent, &Node)]) -> Vec<String> {
+    let orchestrator = root.get("orchestrator");
+    let has = |key: &str| orchestrator.is_some_and(|orchestrator| orchestrator.get(key).is_some());
+    if has("snapshot_storage") && has("agent_temporary_workspace") {
+        return Vec::new();
+    }
+    let has_cwd = |entry: &Node| entry.get("backend").is_some_and(|backend| backend.get("cwd").is_some());
+    agents.iter().filter(|(_, entry)| has_cwd(entry)).map(|(agent, _)| agent.id.clone()).collect()
+}
+
+fn api_key_twice(agents: &[(Agent, &Node)]) -> Vec<String> {
+    let takes_it =
+        ["azure_openai", "vllm", "sglang", "lmstudio", "claude_code", "codex", "gemini_cli", "antigravity_cli"];
+    let frameworks = ["ag2", "autogen"];
+    let has_key = |entry: &Node| entry.get("backend").is_some_and(|backend| backend.get("api_key").is_some());
+    let fails = |kind: &str| !takes_it.contains(&kind) && !frameworks.contains(&kind);
+    let found = agents.iter().filter(|(agent, entry)| has_key(entry) && agent.backend.as_deref().is_some_and(fails));
+    found.map(|(agent, _)| agent.id.clone()).collect()
+}
+
+/// The shortest text that counts as a secret, in bytes; local servers are given `EMPTY` and the like.
+const SHORTEST_SECRET: usize = 6;
+
+impl Tree {
+    /// The literal secrets: what stands under `api_key`, `…_token`, `password` and the like and is no `${VAR}`.
+    pub fn secrets(&self) -> Vec<Secret> {
+        self.clone().take_secrets()
+    }
+
+    /// Replaces every literal secret by a reference to the variable that is to have its value (`${MASSGEN_MCP_SECRET_1}`, …).
+    pub fn take_secrets(&mut self) -> Vec<Secret> {
+        let mut found: Vec<Secret> = Vec::new();
+        self.rewrite(&mut |key, scalar| {
+            if !is_secret(key, scalar) {
+                return None;
+            }
+            let known = found.iter().position(|secret| secret.value == scalar.text);
+            let number = known.unwrap_or(found.len()) + 1;
+            let variable = format!("{SECRET_VARIABLE}{number}");
+            let reference = Scalar::quoted(&format!("${{{variable}}}"));
+            if known.is_none() {
+                found.push(Secret { variable, value: scalar.text.clone() });
+            }
+            Some(reference)
+        });
+        found
+    }
+}
+
+fn is_secret(key: &str, scalar: &Scalar) -> bool {
+    let key = key.to_lowercase().replace('-', "_");
+    let endings =
+        ["api_key", "apikey", "token", "secret", "password", "passwd", "secret_key", "access_key", "authorization"];
+    let named = endings.iter().any(|ending| key.ends_with(ending));
+    named && scalar.text.len() >= SHORTEST_SECRET && !scalar.text.contains("${")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn needs(text: &str) -> Needs {
+        Needs::of(&Tree::read(text).expect("YAML"))
+    }
+
+    fn keys(text: &str) -> Vec<String> {
+        needs(text).keys.iter().map(Key::name).collect()
+    }
+
+    #[test]
+    fn agents_are_found_in_both_forms() {
+        let found = needs("agents:\n- {id: a, backend: {type: OpenAI, model: gpt-5}}\n- backend: {model: claude-x}\n");
+        let said: Vec<_> =
+            found.agents.iter().map(|a| (a.id.as_str(), a.backend.as_deref(), a.model.as_deref())).collect();
+        assert_eq!(said, [("a", Some("openai"), Some("gpt-5")), ("agent2", Some("claude"), Some("claude-x"))]);
+        assert_eq!(found.model("agent2"), Some("claude-x"));
+        assert_eq!(needs("agent: {id: x, backend: {type: vllm}}").agents.len(), 1);
+    }
+
+    #[test]
+    fn each_backend_names_its_keys() {
+        for (backend, expected) in [
+            ("type: openai", "OPENAI_API_KEY"),
+            ("type: gemini", "GOOGLE_API_KEY or GEMINI_API_KEY"),
+            ("type: moonshot", "MOONSHOT_API_KEY or KIMI_API_KEY"),
+            ("type: chatcompletion, base_url: https://openrouter.ai/api/v1", "OPENROUTER_API_KEY"),
+            ("type: chatcompletion, base_url: http://localhost:1", "OPENAI_API_KEY"),
+            ("type: chatcompletion", "OPENAI_API_KEY"),
+            ("type: openai, api_key: '${MINE}'", "MINE"),
+            ("type: openai, api_key: ''", "OPENAI_API_KEY"),
+            ("type: azure_openai", "AZURE_OPENAI_API_KEY, AZURE_OPENAI_ENDPOINT"),
+            ("type: azure_openai, base_url: x", "AZURE_OPENAI_API_KEY"),
+            ("type: ag2, agent_config: {llm_config: [{api_type: anthropic, model: m}]}", "ANTHROPIC_API_KEY"),
+            ("type: vllm, cwd: x, args: ['${cwd}/a', '${A_B}', '${x y}']", "A_B"),
+            ("type: claude_code", ""),
+        ] {
+            assert_eq!(keys(&format!("agents: [{{id: a, backend: {{{backend}}}}}]")).join(", "), expected, "{backend}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_missing_only_when_none_of_its_names_is_there() {
+        let needs = needs("agents: [{backend: {type: gemini}}, {backend: {type: grok}}]");
+        let missing = |there: &'static str| needs.missing(|name| name == there).iter().map(|key| key.name()).collect();
+        let missing: Vec<Vec<String>> = vec![missing("GEMINI_API_KEY"), missing("XAI_API_KEY")];
+        assert_eq!(missing, [vec!["XAI_API_KEY"], vec!["GOOGLE_API_KEY or GEMINI_API_KEY"]]);
+    }
+
+    #[test]
+    fn what_it_may_execute_is_told_in_words() {
+        let text = "agents:\n- backend: {type: claude_code, mcp_servers: {x: {command: y}}, custom_tools: []}\n\
+                    - backend: {enable_mcp_command_line: true, command_line_execution_mode: docker}\n";
+        assert_eq!(needs(text).executes, ["agent cli", "commands", "docker", "mcp servers"]);
+        assert!(needs("agents: [{backend: {enable_mcp_command_line: false}}]").executes.is_empty());
+    }
+
+    #[test]
+    fn a_working_folder_needs_its_two_others() {
+        let agents = "agents: [{id: a, backend: {cwd: w}}, {id: b, backend: {}}]\n";
+        assert_eq!(needs(agents).cwd_without_folders, ["a"]);
+        assert_eq!(needs(&format!("{agents}orchestrator: {{snapshot_storage: s}}")).cwd_without_folders, ["a"]);
+        let whole = format!("{agents}orchestrator: {{snapshot_storage: s, agent_temporary_workspace: t}}");
+        assert!(needs(&whole).cwd_without_folders.is_empty());
+    }
+
+    #[test]
+    fn an_api_key_that_massgen_stumbles_over_is_told() {
+        let text = "agents: [{id: a, backend: {type: openai, api_key: x}}, {id: b, backend: {type: vllm, api_key: x}}, {id: c}]";
+        assert_eq!(needs(text).api_key_twice, ["a"]);
+    }
+
+    #[test]
+    fn literal_secrets_become_variables() {
+        let text = "a: &k sk-123456\nb: {api_key: *k, X_API_KEY: sk-123456, GITHUB_TOKEN: 'ghp_1'}\n\
+                    c: {api_key: '${X}', max_tokens: 1000000, password: 12345678, api_key2: sk-123456, token: EMPTY}\n";
+        let mut tree = Tree::read(text).expect("YAML");
+        let secrets: Vec<_> = tree.take_secrets().into_iter().map(|s| format!("{}={}", s.variable, s.value)).collect();
+        assert_eq!(secrets, ["MASSGEN_MCP_SECRET_1=sk-123456", "MASSGEN_MCP_SECRET_2=12345678"]);
+        let expected = "a: sk-123456\nb:\n  api_key: \"${MASSGEN_MCP_SECRET_1}\"\n  X_API_KEY: \"${MASSGEN_MCP_SECRET_1}\"\n  \
+                        GITHUB_TOKEN: \"ghp_1\"\nc:\n  api_key: \"${X}\"\n  max_tokens: 1000000\n  \
+                        password: \"${MASSGEN_MCP_SECRET_2}\"\n  api_key2: sk-123456\n  token: EMPTY\n";
+        assert_eq!(tree.text().expect("text"), expected);
+    }
+}

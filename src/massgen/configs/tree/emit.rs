@@ -1,0 +1,246 @@
+//! A tree as YAML text in block style: what was plain is written as it was, all else in double quotes.
+//! A text is given only once it was read again and says the same; where it does not, that is an error.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::{EditError, Entry, Kind, Node, Scalar, Shared, Tree};
+
+/// The longest key, in characters: PyYAML reads none of more than 1024 without a question mark before it.
+const MOST_KEY: usize = 1000;
+
+impl Tree {
+    /// The config as YAML text, from which PyYAML loads the same values as from the text that was read.
+    pub fn text(&self) -> Result<String, EditError> {
+        let mut writer = Writer::default();
+        writer.count(&self.root);
+        writer.entries(self.root.entries(), 0, false)?;
+        if writer.out.is_empty() {
+            writer.out.push_str("{}\n");
+        }
+        let again = Tree::read(&writer.out)?;
+        if same(&self.root, &again.root) { Ok(writer.out) } else { Err(EditError::Unsafe) }
+    }
+}
+
+fn same(one: &Node, other: &Node) -> bool {
+    match (one.real(), other.real()) {
+        (Node::Scalar(one), Node::Scalar(other)) => same_scalar(one, other),
+        (Node::List(one), Node::List(other)) => {
+            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| same(one, other))
+        }
+        (Node::Map(one), Node::Map(other)) => {
+            let same_entry =
+                |(one, other): (&Entry, &Entry)| same_scalar(&one.key, &other.key) && same(&one.value, &other.value);
+            one.len() == other.len() && one.iter().zip(other).all(same_entry)
+        }
+        (Node::Scalar(_) | Node::List(_) | Node::Map(_) | Node::Shared(_), _) => false,
+    }
+}
+
+/// A plain text may have got quotes where it is a text in any case.
+fn same_scalar(one: &Scalar, other: &Scalar) -> bool {
+    let as_plain = one.plain == other.plain || (one.kind() == Kind::Text && other.kind() == Kind::Text);
+    one.text == other.text && one.tag == other.tag && as_plain
+}
+
+/// How often something shared is used, and under which name it was written.
+#[derive(Default)]
+struct Uses {
+    count: usize,
+    name: Option<usize>,
+}
+
+#[derive(Default)]
+struct Writer {
+    out: String,
+    uses: HashMap<usize, Uses>,
+    names: usize,
+}
+
+fn identity(shared: &Arc<Shared>) -> usize {
+    Arc::as_ptr(shared).addr()
+}
+
+impl Writer {
+    fn count(&mut self, node: &Node) {
+        if let Node::Shared(shared) = node {
+            let uses = self.uses.entry(identity(shared)).or_default();
+            uses.count += 1;
+            if uses.count > 1 {
+                return;
+            }
+        }
+        node.items().iter().for_each(|item| self.count(item));
+        node.entries().iter().for_each(|entry| self.count(&entry.value));
+    }
+
+    /// The entries of a mapping, each on a line that begins at `indent`; the first goes on a line that has begun, if there is one.
+    fn entries(&mut self, entries: &[Entry], indent: usize, mut begun: bool) -> Result<(), EditError> {
+        for Entry { key, value } in entries {
+            if !std::mem::take(&mut begun) {
+                self.begin_line(indent);
+            }
+            let key = written(key, indent == 0)?;
+            if key.chars().count() > MOST_KEY {
+                return Err(EditError::Unsafe);
+            }
+            self.out.push_str(&key);
+            self.out.push(':');
+            self.value(value, indent + 2, false)?;
+        }
+        Ok(())
+    }
+
+    /// A value, after its key or dash; what is inside it begins at `indent`.
+    fn value(&mut self, node: &Node, indent: usize, in_list: bool) -> Result<(), EditError> {
+        let mut named = false;
+        if let Node::Shared(shared) = node {
+            let next = self.names + 1;
+            let uses = self.uses.entry(identity(shared)).or_default();
+            if let Some(name) = uses.name {
+                self.out.push_str(&format!(" *a{name}\n"));
+                return Ok(());
+            }
+            if uses.count > 1 {
+                uses.name = Some(next);
+                self.names = next;
+                self.out.push_str(&format!(" &a{next}"));
+                named = true;
+            }
+        }
+        match node.real() {
+            Node::Scalar(scalar) => self.scalar(scalar)?,
+            Node::List(items) if items.is_empty() => self.out.push_str(" []\n"),
+            Node::Map(entries) if entries.is_empty() => self.out.push_str(" {}\n"),
+            Node::List(items) => {
+                self.out.push('\n');
+                for item in items {
+                    self.begin_line(indent);
+                    self.out.push('-');
+                    self.value(item, indent + 2, true)?;
+                }
+            }
+            Node::Map(entries) if in_list && !named => {
+                self.out.push(' ');
+                self.entries(entries, indent, true)?;
+            }
+            Node::Map(entries) => {
+                self.out.push('\n');
+                self.entries(entries, indent, false)?;
+            }
+            Node::Shared(_) => return Err(EditError::Unsafe),
+        }
+        Ok(())
+    }
+
+    fn scalar(&mut self, scalar: &Scalar) -> Result<(), EditError> {
+        if let Some(tag) = scalar.tag {
+            self.out.push_str(&format!(" !!{tag}"));
+        }
+        let text = written(scalar, false)?;
+        if !text.is_empty() {
+            self.out.push(' ');
+            self.out.push_str(&text);
+        }
+        self.out.push('\n');
+        Ok(())
+    }
+
+    fn begin_line(&mut self, indent: usize) {
+        self.out.extend(std::iter::repeat_n(' ', indent));
+    }
+}
+
+/// A scalar's text as it is written; an empty plain one is empty.
+fn written(scalar: &Scalar, first_on_line: bool) -> Result<String, EditError> {
+    if scalar.plain && (scalar.text.is_empty() || stays_plain(&scalar.text, first_on_line)) {
+        return Ok(scalar.text.clone());
+    }
+    if scalar.plain && scalar.kind() != Kind::Text {
+        return Err(EditError::Unsafe);
+    }
+    Ok(quoted(&scalar.text))
+}
+
+/// Whether a text can stand without quotes in a block.
+fn stays_plain(text: &str, first_on_line: bool) -> bool {
+    let mut chars = text.chars();
+    let (first, second) = (chars.next().unwrap_or(' '), chars.next());
+    let indicator = ",[]{}#&*!|>'\"%@`".contains(first)
+        || ("-?:".contains(first) && second.is_none_or(char::is_whitespace))
+        || (first_on_line && (text.starts_with("---") || text.starts_with("...")));
+    let breaks_off = text.ends_with(':') || [": ", ":\t", " #", "\t#"].iter().any(|mark| text.contains(mark));
+    let edges = text.starts_with(char::is_whitespace) || text.ends_with(char::is_whitespace);
+    !indicator && !breaks_off && !edges && !text.contains(must_be_escaped)
+}
+
+/// What PyYAML takes for a line end or refuses to read, and the mark at the beginning of a file.
+fn must_be_escaped(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}')
+}
+
+/// The text in double quotes, on one line.
+fn quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\t' => out.push_str("\\t"),
+            c if must_be_escaped(c) => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn emitted(text: &str) -> String {
+        let made = Tree::read(text).and_then(|tree| tree.text());
+        made.unwrap_or_else(|error| panic!("{text}: {error:?}"))
+    }
+
+    #[test]
+    fn plain_stays_plain_and_the_rest_is_quoted() {
+        for (text, expected) in [
+            ("a: yes # c\nb: 0755\nc: 1:30\nd:\ne: ~\nf: 1e5\n", "a: yes\nb: 0755\nc: 1:30\nd:\ne: ~\nf: 1e5\n"),
+            ("a: 'yes'\nb: \"x\\ny\"\n", "a: \"yes\"\nb: \"x\\ny\"\n"),
+            ("a: |\n  b\n   c\n\nd: >-\n  e\n  f\n", "a: \"b\\n c\\n\"\nd: \"e f\"\n"),
+            ("a: b\n  c\n\n  d\n", "a: \"b c\\nd\"\n"),
+            ("a: [1, {b: c}, [], [d, [e]]]\n", "a:\n  - 1\n  - b: c\n  - []\n  -\n    - d\n    -\n      - e\n"),
+            ("{\"a\": {\"b\": [], \"c\": {}}}", "\"a\":\n  \"b\": []\n  \"c\": {}\n"),
+            ("- : x", ""),
+            ("{a: b:c, d: e#f, g: -h}", "a: b:c\nd: e#f\ng: -h\n"),
+            ("a: !!str 12\nb: !!int '3'\nc: !!null\n", "a: !!str 12\nb: !!int \"3\"\nc: !!null\n"),
+            ("{}", "{}\n"),
+            ("yes: 1\n2025: x\n", "yes: 1\n2025: x\n"),
+            ("a: \"\\u2028\\x85\\ufeff\\u0000\"\n", "a: \"\\u2028\\u0085\\ufeff\\u0000\"\n"),
+        ] {
+            if !expected.is_empty() {
+                assert_eq!(emitted(text), expected, "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn anchors_aliases_and_merge_keys_survive() {
+        let text = "x: &unused 1\nb: &b {c: on}\nl:\n- &i {d: e}\n- *i\n- {<<: *b, f: &s t}\n- {<<: [*b, *i]}\nm: *s\n";
+        let expected = "x: 1\nb: &a1\n  c: on\nl:\n  - &a2\n    d: e\n  - *a2\n  - <<: *a1\n    f: &a3 t\n  \
+                        - <<:\n      - *a1\n      - *a2\nm: *a3\n";
+        assert_eq!(emitted(text), expected);
+        assert_eq!(emitted(expected), expected);
+    }
+
+    #[test]
+    fn a_key_that_pyyaml_would_not_read_is_refused() {
+        let long = serde_json::json!({ "k".repeat(1100): 1 });
+        assert!(matches!(Tree::from_json(&long).expect("JSON").text(), Err(EditError::Unsafe)));
+    }
+}

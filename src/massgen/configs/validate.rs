@@ -1,0 +1,339 @@
+//! What MassGen itself says about a config (`massgen --validate FILE --json`), kept by content and version, and what it misses.
+//! It runs no agent and judges nothing that MassGen judges; its caller says where the cache is.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tokio::process::Command;
+
+use super::Needs;
+use crate::massgen::text;
+
+/// How long MassGen may take; it imports for 8 s on an idle machine and for 50 s on a loaded one.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How many findings of each kind are kept.
+const MOST_FINDINGS: usize = 10;
+/// The longest text of a finding, in characters.
+const MOST_TEXT: usize = 300;
+
+/// A config that MassGen could not be asked about.
+#[derive(Debug, thiserror::Error)]
+pub enum ValidateError {
+    /// The program could not be started, or its output could not be read.
+    #[error("cannot execute `{}`", program.display())]
+    Execute {
+        /// The program.
+        program: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// It did not end in time.
+    #[error("`{}` did not say anything about the config within {} s", program.display(), PATIENCE.as_secs())]
+    TooLong {
+        /// The program.
+        program: PathBuf,
+    },
+    /// It said something else than JSON.
+    #[error("`{}` said something else than it should about the config: {said}", program.display())]
+    NoJson {
+        /// The program.
+        program: PathBuf,
+        /// What it printed, in one line: the end of standard error where standard output was empty.
+        said: String,
+    },
+    /// The config could not be read.
+    #[error("cannot read `{}`", path.display())]
+    Read {
+        /// The config.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+/// Something about a config that should be otherwise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// What, in one line of at most 300 characters.
+    pub message: String,
+    /// Where in the config, such as `agents[0].backend`; may be empty.
+    pub location: String,
+    /// What to do about it.
+    pub suggestion: Option<String>,
+}
+
+/// What was found, the first ten of each kind.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// What keeps a run from starting.
+    pub errors: Vec<Finding>,
+    /// What does not.
+    pub warnings: Vec<Finding>,
+    /// How many errors there were in all.
+    pub error_count: usize,
+    /// How many warnings there were in all.
+    pub warning_count: usize,
+}
+
+impl Verdict {
+    /// Whether there is nothing that keeps a run from starting.
+    pub fn is_valid(&self) -> bool {
+        self.error_count == 0
+    }
+
+    /// Adds what MassGen's `--validate` does not look at: keys that are not there, working folders without the two folders
+    /// that their agents need as well, an `api_key` that is handed over twice.
+    pub fn with_needs(mut self, needs: &Needs, is_there: impl Fn(&str) -> bool) -> Verdict {
+        for key in needs.missing(is_there) {
+            self.add_error(Finding {
+                message: format!("{} is not set", key.name()),
+                location: "environment".to_owned(),
+                suggestion: Some("set it where MassGen's environment comes from".to_owned()),
+            });
+        }
+        for agent in &needs.api_key_twice {
+            self.add_error(Finding {
+                message: format!(
+                    "agent `{agent}` has `api_key`, with which MassGen cannot make this backend (a TypeError)"
+                ),
+                location: "agents".to_owned(),
+                suggestion: Some("leave it out and set the backend's variable instead".to_owned()),
+            });
+        }
+        if let Some(first) = needs.cwd_without_folders.first() {
+            self.add_error(Finding {
+                message: format!("agent `{first}` has `cwd`, and `orchestrator` lacks `snapshot_storage` or `agent_temporary_workspace`"),
+                location: "orchestrator".to_owned(),
+                suggestion: Some("add `snapshot_storage: snapshots` and `agent_temporary_workspace: temp_workspaces`".to_owned()),
+            });
+        }
+        self
+    }
+
+    fn add_error(&mut self, finding: Finding) {
+        self.error_count += 1;
+        if self.errors.len() < MOST_FINDINGS {
+            self.errors.push(finding);
+        }
+    }
+}
+
+/// What to ask whom about, and where the answers are kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    /// MassGen.
+    pub program: &'a Path,
+    /// Its version; without one nothing is kept.
+    pub version: Option<&'a str>,
+    /// The config; its ending tells MassGen what it is.
+    pub config: &'a Path,
+    /// Where MassGen runs: relative paths in the config are meant from here.
+    pub folder: &'a Path,
+    /// The folder of kept answers; it is made where it is missing.
+    pub cache: &'a Path,
+}
+
+/// Asks MassGen about a config, or gives what it said about the same text before. A cache that cannot be used is done without.
+pub async fn validate(question: Question<'_>) -> Result<Verdict, ValidateError> {
+    let read = |source| ValidateError::Read { path: question.config.to_owned(), source };
+    let content = tokio::fs::read(question.config).await.map_err(read)?;
+    let kept = question.version.map(|version| question.cache.join(name_of(&content, version, question.config)));
+    if let Some(verdict) = kept.as_deref().and_then(kept_verdict) {
+        return Ok(verdict);
+    }
+    let verdict = ask(question).await?;
+    if let Some(kept) = kept {
+        let _done_without = keep(&kept, &verdict);
+    }
+    Ok(verdict)
+}
+
+/// The ending belongs to it: MassGen reads the same text as YAML or as JSON by it.
+fn name_of(content: &[u8], version: &str, config: &Path) -> String {
+    let ending = config.extension().map(|ending| ending.to_ascii_lowercase()).unwrap_or_default();
+    let mut hash = Sha256::new();
+    for part in [version.as_bytes(), ending.as_encoded_bytes(), content] {
+        hash.update(part.len().to_le_bytes());
+        hash.update(part);
+    }
+    let hex: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{hex}.json")
+}
+
+fn kept_verdict(path: &Path) -> Option<Verdict> {
+    verdict_of(&serde_json::from_slice(&std::fs::read(path).ok()?).ok()?)
+}
+
+/// Written whole, for its owner alone: a message may quote the config.
+fn keep(path: &Path, verdict: &Verdict) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let mut draft = tempfile::Builder::new().prefix(".draft-").tempfile_in(folder)?;
+    draft.write_all(as_json(verdict).to_string().as_bytes())?;
+    draft.persist(path)?;
+    Ok(())
+}
+
+fn as_json(verdict: &Verdict) -> Value {
+    let list = |findings: &[Finding]| -> Vec<Value> {
+        let one = |found: &Finding| json!({"message": found.message, "location": found.location, "suggestion": found.suggestion});
+        findings.iter().map(one).collect()
+    };
+    json!({
+        "valid": verdict.is_valid(),
+        "error_count": verdict.error_count,
+        "warning_count": verdict.warning_count,
+        "errors": list(&verdict.errors),
+        "warnings": list(&verdict.warnings),
+    })
+}
+
+async fn ask(question: Question<'_>) -> Result<Verdict, ValidateError> {
+    let program = || question.program.to_owned();
+    let mut command = Command::new(question.program);
+    command.arg("--validate").arg(question.config).arg("--json").current_dir(question.folder);
+    command.env("LITELLM_LOCAL_MODEL_COST_MAP", "True").stdin(Stdio::null()).kill_on_drop(true);
+    let asked = tokio::time::timeout(PATIENCE, command.output()).await;
+    let answer = asked.map_err(|_| ValidateError::TooLong { program: program() })?;
+    let answer = answer.map_err(|source| ValidateError::Execute { program: program(), source })?;
+    let out = String::from_utf8_lossy(&answer.stdout);
+    read_answer(&out).ok_or_else(|| {
+        let err = String::from_utf8_lossy(&answer.stderr);
+        let last = err.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("(nothing)");
+        let said = if out.trim().is_empty() { last } else { &out };
+        ValidateError::NoJson { program: program(), said: text::line(said, MOST_TEXT) }
+    })
+}
+
+/// The answer may have other lines around it (warnings of libraries); it is the object that says whether it is valid.
+fn read_answer(out: &str) -> Option<Verdict> {
+    let starts = out.match_indices('{').map(|(at, _)| at).take(20);
+    starts
+        .filter_map(|at| serde_json::Deserializer::from_str(&out[at..]).into_iter::<Value>().next()?.ok())
+        .find_map(|value| verdict_of(&value))
+}
+
+fn verdict_of(value: &Value) -> Option<Verdict> {
+    let valid = value.get("valid")?.as_bool()?;
+    let list = |key: &str| value.get(key).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let (errors, warnings) = (list("errors"), list("warnings"));
+    let count = |key: &str, found: &[Value]| {
+        let said = value.get(key).and_then(Value::as_u64).and_then(|count| usize::try_from(count).ok());
+        said.unwrap_or_default().max(found.len())
+    };
+    let mut verdict = Verdict {
+        errors: errors.iter().take(MOST_FINDINGS).map(finding_of).collect(),
+        warnings: warnings.iter().take(MOST_FINDINGS).map(finding_of).collect(),
+        error_count: count("error_count", errors),
+        warning_count: count("warning_count", warnings),
+    };
+    if !valid && verdict.error_count == 0 {
+        let message = "MassGen says that the config is not valid, and not why".to_owned();
+        verdict.add_error(Finding { message, location: String::new(), suggestion: None });
+    }
+    Some(verdict)
+}
+
+fn finding_of(value: &Value) -> Finding {
+    let said = |key: &str| value.get(key).and_then(Value::as_str).map(|said| text::line(said, MOST_TEXT));
+    let message = said("message").unwrap_or_else(|| text::line(&value.to_string(), MOST_TEXT));
+    Finding { message, location: said("location").unwrap_or_default(), suggestion: said("suggestion") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::massgen::configs::Tree;
+
+    /// A stand-in that counts how often it was asked.
+    fn lab(script: &str) -> tempfile::TempDir {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().expect("temp");
+        let program = folder.path().join("massgen");
+        std::fs::write(&program, format!("#!/bin/sh\necho x >> \"$(dirname \"$0\")/asked\"\n{script}\n"))
+            .expect("write");
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("chmod");
+        std::fs::write(folder.path().join("c.yaml"), "agents: []\n").expect("write");
+        folder
+    }
+
+    async fn asked(folder: &Path, version: Option<&str>) -> Result<Verdict, ValidateError> {
+        let (program, config, cache) = (folder.join("massgen"), folder.join("c.yaml"), folder.join("cache/v"));
+        validate(Question { program: &program, version, config: &config, folder, cache: &cache }).await
+    }
+
+    fn times(folder: &Path) -> usize {
+        std::fs::read_to_string(folder.join("asked")).unwrap_or_default().lines().count()
+    }
+
+    const SAID: &str = r#"echo 'a {warning'; echo '{"valid": false, "error_count": 1, "errors": [{"message": "bad  thing", "location": "root", "suggestion": null}], "warnings": ["odd"]}'; exit 1"#;
+
+    #[tokio::test]
+    async fn the_same_text_is_asked_about_once() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = lab(SAID);
+        let first = asked(folder.path(), Some("1")).await.expect("answer");
+        assert_eq!((first.errors[0].message.as_str(), first.errors[0].location.as_str()), ("bad thing", "root"));
+        assert_eq!((first.is_valid(), first.warnings[0].message.as_str(), first.warning_count), (false, "\"odd\"", 1));
+        assert_eq!(asked(folder.path(), Some("1")).await.expect("kept"), first);
+        assert_eq!(times(folder.path()), 1);
+        let kept = std::fs::read_dir(folder.path().join("cache/v")).expect("cache").flatten().next().expect("kept");
+        assert_eq!(kept.metadata().expect("meta").permissions().mode() & 0o777, 0o600);
+        asked(folder.path(), Some("2")).await.expect("another version");
+        std::fs::write(folder.path().join("c.yaml"), "agents: [1]\n").expect("write");
+        asked(folder.path(), Some("2")).await.expect("another text");
+        asked(folder.path(), None).await.expect("no version");
+        assert_eq!(times(folder.path()), 4);
+        for file in std::fs::read_dir(folder.path().join("cache/v")).expect("cache").flatten() {
+            std::fs::write(file.path(), "torn {").expect("write");
+        }
+        assert_eq!(asked(folder.path(), Some("1")).await.expect("asked anew").error_count, 1);
+    }
+
+    #[tokio::test]
+    async fn no_json_is_an_error_that_says_what_came() {
+        for (script, expected) in [
+            ("echo hello; exit 0", "hello"),
+            ("echo 'Traceback'>&2; echo 'ImportError: x' >&2; exit 1", "ImportError: x"),
+            ("exit 3", "(nothing)"),
+            ("echo '{\"other\": 1}'", "{\"other\": 1}"),
+        ] {
+            let folder = lab(script);
+            match asked(folder.path(), Some("1")).await {
+                Err(ValidateError::NoJson { said, .. }) => assert_eq!(said, expected),
+                other => panic!("{script}: {other:?}"),
+            }
+            assert!(!folder.path().join("cache").exists(), "only answers are kept");
+        }
+        let folder = lab("");
+        std::fs::remove_file(folder.path().join("massgen")).expect("removed");
+        assert!(matches!(asked(folder.path(), None).await, Err(ValidateError::Execute { .. })));
+        std::fs::remove_file(folder.path().join("c.yaml")).expect("removed");
+        assert!(matches!(asked(folder.path(), None).await, Err(ValidateError::Read { .. })));
+    }
+
+    #[test]
+    fn an_answer_is_read_with_patience_and_bounds() {
+        let many: Vec<Value> = (0..50).map(|n| json!({"message": format!("{n} {}", "x".repeat(1000))})).collect();
+        let verdict = verdict_of(&json!({"valid": false, "errors": many})).expect("verdict");
+        assert_eq!((verdict.errors.len(), verdict.error_count), (10, 50));
+        assert_eq!(verdict.errors[0].message.chars().count(), MOST_TEXT);
+        assert!(verdict_of(&json!({"valid": true, "errors": null})).expect("verdict").is_valid());
+        assert!(!verdict_of(&json!({"valid": false})).expect("verdict").is_valid());
+        assert_eq!(verdict_of(&json!({"valid": "yes"})), None);
+    }
+
+    #[test]
+    fn what_massgen_misses_is_added() {
+        let tree = Tree::read("agents: [{id: a, backend: {type: grok, cwd: w}}]").expect("YAML");
+        let verdict = Verdict::default().with_needs(&Needs::of(&tree), |_| false);
+        let messages: Vec<&str> = verdict.errors.iter().map(|found| found.message.as_str()).collect();
+        assert!(messages[0].starts_with("XAI_API_KEY") && messages[1].contains("`a` has `cwd`"), "{messages:?}");
+        assert_eq!(verdict.error_count, 2);
+    }
+}

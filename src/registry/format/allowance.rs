@@ -1,0 +1,105 @@
+//! What a run may spend and has spent, and whose it is, as spec.json and run.json hold it: dollars as whole millionths.
+//! What an older version did not write reads as no limit, no parent, nothing spent.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{meaning, word};
+use crate::run::{Allowance, Cap, Lineage, Price, RunId, Spent, Unpriced, Usd};
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct AllowanceFile {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    budget_microusd: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_tokens: Option<u64>,
+    unpriced: String,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    prices_microusd: BTreeMap<String, (u64, u64)>,
+    slots: u32,
+    depth: u32,
+    tree_runs: u32,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct LineageFile {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parent: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    root: Option<String>,
+    depth: u32,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct SpentFile {
+    microusd: u64,
+    tokens: u64,
+    unpriced: bool,
+}
+
+const UNPRICED: &[(&str, Unpriced)] =
+    &[("warn", Unpriced::Warn), ("deny", Unpriced::Deny), ("estimate", Unpriced::Estimate)];
+
+impl From<&Allowance> for AllowanceFile {
+    fn from(allowance: &Allowance) -> AllowanceFile {
+        let prices = allowance.prices.iter().map(|(model, price)| (model.clone(), (price.input.0, price.output.0)));
+        AllowanceFile {
+            budget_microusd: allowance.cap.usd.map(|usd| usd.0),
+            max_tokens: allowance.cap.tokens,
+            unpriced: word(UNPRICED, allowance.unpriced),
+            prices_microusd: prices.collect(),
+            slots: allowance.slots,
+            depth: allowance.depth,
+            tree_runs: allowance.tree_runs,
+        }
+    }
+}
+
+impl From<AllowanceFile> for Allowance {
+    fn from(file: AllowanceFile) -> Allowance {
+        let price = |(input, output)| Price { input: Usd(input), output: Usd(output) };
+        Allowance {
+            cap: Cap { usd: file.budget_microusd.map(Usd), tokens: file.max_tokens },
+            unpriced: meaning(UNPRICED, &file.unpriced).unwrap_or_default(),
+            prices: file.prices_microusd.into_iter().map(|(model, both)| (model, price(both))).collect(),
+            slots: file.slots,
+            depth: file.depth,
+            tree_runs: file.tree_runs,
+        }
+    }
+}
+
+impl From<&Lineage> for LineageFile {
+    fn from(lineage: &Lineage) -> LineageFile {
+        let parent = lineage.parent.as_ref().map(RunId::to_string);
+        let root = parent.is_some().then(|| lineage.root.to_string());
+        LineageFile { parent, root, depth: lineage.depth }
+    }
+}
+
+impl LineageFile {
+    /// The lineage of the run `own`; one that names no run is none.
+    pub(super) fn into_lineage(self, own: &RunId) -> Lineage {
+        let known = |name: Option<String>| name.and_then(|name| name.parse().ok());
+        match (known(self.parent), known(self.root)) {
+            (Some(parent), Some(root)) => Lineage { parent: Some(parent), root, depth: self.depth },
+            (_, _) => Lineage::root(own),
+        }
+    }
+}
+
+impl From<Spent> for SpentFile {
+    fn from(spent: Spent) -> SpentFile {
+        SpentFile { microusd: spent.usd.0, tokens: spent.tokens, unpriced: spent.is_unpriced }
+    }
+}
+
+impl From<SpentFile> for Spent {
+    fn from(file: SpentFile) -> Spent {
+        Spent { usd: Usd(file.microusd), tokens: file.tokens, is_unpriced: file.unpriced }
+    }
+}

@@ -1,0 +1,209 @@
+//! What a run may spend and how it belongs to others: amounts, caps, lineage. Pure arithmetic, in whole millionths of a dollar
+//! and whole tokens, so that sums are exact and comparisons mean what they say.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::iter::Sum;
+use std::ops::Add;
+
+use super::RunId;
+
+/// US dollars, in millionths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Usd(pub u64);
+
+impl Usd {
+    /// An amount in dollars; none where it is negative or no number. Part of a millionth counts as a whole one.
+    pub fn from_f64(dollars: f64) -> Option<Usd> {
+        (dollars.is_finite() && dollars >= 0.0).then(|| Usd((dollars * 1e6 - 1e-3).ceil().max(0.0) as u64))
+    }
+
+    /// In dollars.
+    pub fn as_f64(self) -> f64 {
+        self.0 as f64 / 1e6
+    }
+}
+
+impl fmt::Display for Usd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = format!("{:.6}", self.as_f64());
+        let whole = text.trim_end_matches('0');
+        let cents = whole.split_once('.').map_or(0, |(_, cents)| cents.len());
+        write!(f, "${}{}", whole, "0".repeat(2_usize.saturating_sub(cents)))
+    }
+}
+
+/// What was spent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Spent {
+    /// As far as MassGen, or the operator's price table, knows.
+    pub usd: Usd,
+    /// Input and output tokens.
+    pub tokens: u64,
+    /// Whether some of the tokens have no price, so that the dollars are too few.
+    pub is_unpriced: bool,
+}
+
+impl Spent {
+    /// The larger of both in each respect: what was spent does not come back.
+    #[must_use]
+    pub fn at_least(self, before: Spent) -> Spent {
+        Spent { usd: self.usd.max(before.usd), tokens: self.tokens.max(before.tokens), ..self }
+    }
+}
+
+impl Add for Spent {
+    type Output = Spent;
+
+    fn add(self, other: Spent) -> Spent {
+        Spent {
+            usd: Usd(self.usd.0.saturating_add(other.usd.0)),
+            tokens: self.tokens.saturating_add(other.tokens),
+            is_unpriced: self.is_unpriced || other.is_unpriced,
+        }
+    }
+}
+
+impl Sum for Spent {
+    fn sum<I: Iterator<Item = Spent>>(all: I) -> Spent {
+        all.fold(Spent::default(), Add::add)
+    }
+}
+
+/// The most that may be spent; nothing is no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Cap {
+    /// In dollars.
+    pub usd: Option<Usd>,
+    /// In tokens.
+    pub tokens: Option<u64>,
+}
+
+impl Cap {
+    /// The stricter of both in each respect.
+    #[must_use]
+    pub fn and(self, other: Cap) -> Cap {
+        Cap { usd: least(self.usd, other.usd), tokens: least(self.tokens, other.tokens) }
+    }
+
+    /// What is left of it after so much.
+    #[must_use]
+    pub fn after(self, spent: Spent) -> Cap {
+        Cap {
+            usd: self.usd.map(|most| Usd(most.0.saturating_sub(spent.usd.0))),
+            tokens: self.tokens.map(|most| most.saturating_sub(spent.tokens)),
+        }
+    }
+
+    /// Half of it in each respect.
+    #[must_use]
+    pub fn half(self) -> Cap {
+        Cap { usd: self.usd.map(|most| Usd(most.0 / 2)), tokens: self.tokens.map(|most| most / 2) }
+    }
+
+    /// How much of it is used, in hundredths; 0 where there is no limit.
+    pub fn percent(self, spent: Spent) -> u64 {
+        let of = |spent: u64, most: u64| {
+            let percent = u128::from(spent) * 100 / u128::from(most.max(1));
+            u64::try_from(percent).unwrap_or(u64::MAX)
+        };
+        let usd = self.usd.map_or(0, |most| of(spent.usd.0, most.0));
+        usd.max(self.tokens.map_or(0, |most| of(spent.tokens, most)))
+    }
+}
+
+fn least<T: Ord>(a: Option<T>, b: Option<T>) -> Option<T> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (one, other) => one.or(other),
+    }
+}
+
+/// What is done about tokens that MassGen has no price for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Unpriced {
+    /// They are shown as unknown.
+    #[default]
+    Warn,
+    /// The run is stopped.
+    Deny,
+    /// The operator's price table is asked.
+    Estimate,
+}
+
+/// What a model costs by the operator's table, in millionths of a dollar for a million tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Price {
+    /// For what it reads.
+    pub input: Usd,
+    /// For what it writes.
+    pub output: Usd,
+}
+
+impl Price {
+    /// What so many tokens cost.
+    pub fn of(self, input: u64, output: u64) -> Usd {
+        let part = |tokens: u64, price: Usd| u128::from(tokens) * u128::from(price.0);
+        let whole = (part(input, self.input) + part(output, self.output)).div_ceil(1_000_000);
+        Usd(u64::try_from(whole).unwrap_or(u64::MAX))
+    }
+}
+
+/// What the operator and the agent allow a run.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Allowance {
+    /// The most that it and all below it may spend.
+    pub cap: Cap,
+    /// What is done about tokens without a price.
+    pub unpriced: Unpriced,
+    /// The operator's prices by model.
+    pub prices: BTreeMap<String, Price>,
+    /// How many runs without a parent may be under way at once; it waits for its turn until then. 0 is no limit.
+    pub slots: u32,
+    /// How deep runs below it may be nested, counted from the root.
+    pub depth: u32,
+    /// How many live runs there may be below its root.
+    pub tree_runs: u32,
+}
+
+/// Where a run stands among runs that start runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lineage {
+    /// The run whose agent started it.
+    pub parent: Option<RunId>,
+    /// The first of its ancestors; itself where it has none.
+    pub root: RunId,
+    /// 0 of a run without a parent.
+    pub depth: u32,
+}
+
+impl Lineage {
+    /// Of a run that no other run started.
+    pub fn root(id: &RunId) -> Lineage {
+        Lineage { parent: None, root: id.clone(), depth: 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn money_is_exact_and_reads_well() {
+        assert_eq!(Usd::from_f64(0.1), Some(Usd(100_000)));
+        assert_eq!(Usd::from_f64(0.000_000_5), Some(Usd(1)), "what was spent is never rounded away");
+        assert_eq!((Usd::from_f64(-1.0), Usd::from_f64(f64::NAN), Usd::from_f64(f64::INFINITY)), (None, None, None));
+        let told = [Usd(0), Usd(1_500_000), Usd(10_000_000), Usd(12_345)].map(|usd| usd.to_string());
+        assert_eq!(told, ["$0.00", "$1.50", "$10.00", "$0.012345"]);
+        assert_eq!(Price { input: Usd(2_000_000), output: Usd(10_000_000) }.of(1_000, 100), Usd(3_000));
+    }
+
+    #[test]
+    fn the_stricter_cap_holds_and_nothing_falls_below_zero() {
+        let (a, b) = (Cap { usd: Some(Usd(5)), tokens: None }, Cap { usd: Some(Usd(3)), tokens: Some(7) });
+        assert_eq!(a.and(b), b);
+        let spent = Spent { usd: Usd(4), tokens: 2, is_unpriced: false };
+        assert_eq!(b.after(spent), Cap { usd: Some(Usd(0)), tokens: Some(5) });
+        assert_eq!((b.percent(spent), a.percent(spent), Cap::default().percent(spent)), (133, 80, 0));
+    }
+}

@@ -1,0 +1,122 @@
+//! What a run has spent and what follows from it: steer at four fifths of a budget, stop at all of it. Pure.
+//! An unknown cost is never taken for none.
+
+use std::collections::BTreeMap;
+
+use crate::run::{AgentDigest, Allowance, Digest, Spent, Unpriced, Usd};
+
+/// From here on the agents are told to finish, in hundredths of the budget.
+const STEER_AT: u64 = 80;
+
+/// Reads costs for one run.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Meter {
+    pub(super) allowance: Allowance,
+    /// Which model each agent uses.
+    pub(super) models: BTreeMap<String, String>,
+    /// A rehearsal costs what it says, and otherwise nothing.
+    pub(super) is_rehearsal: bool,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Verdict {
+    /// Nothing.
+    Fine,
+    /// The agents are to finish.
+    Steer,
+    /// The run is to be stopped.
+    Stop,
+}
+
+impl Meter {
+    /// What a run has spent by itself.
+    pub(super) fn own(&self, digest: &Digest) -> Spent {
+        let of_agents: f64 = digest.agents.iter().filter_map(|agent| agent.cost_usd).sum();
+        let known = Usd::from_f64(digest.cost_usd.unwrap_or_default().max(of_agents)).unwrap_or_default();
+        let unknown: Vec<&AgentDigest> = digest.agents.iter().filter(|agent| is_unpriced(agent)).collect();
+        let estimates: Vec<Option<Usd>> = unknown.iter().map(|agent| self.estimate(agent)).collect();
+        let estimated: u64 = estimates.iter().flatten().map(|usd| usd.0).sum();
+        let nameless = digest.agents.is_empty() && digest.cost_usd.is_none() && digest.tokens.unwrap_or_default() > 0;
+        Spent {
+            usd: Usd(known.0.saturating_add(estimated)),
+            tokens: digest.tokens.unwrap_or_default(),
+            is_unpriced: !self.is_rehearsal && (nameless || estimates.iter().any(Option::is_none)),
+        }
+    }
+
+    fn estimate(&self, agent: &AgentDigest) -> Option<Usd> {
+        let price = self.allowance.prices.get(self.models.get(&agent.id)?)?;
+        let output = agent.output_tokens.unwrap_or_default();
+        let input = agent.tokens.unwrap_or_default().saturating_sub(output);
+        (self.allowance.unpriced == Unpriced::Estimate).then(|| price.of(input, output))
+    }
+
+    /// What follows from so much.
+    pub(super) fn verdict(&self, spent: Spent) -> Verdict {
+        let used = self.allowance.cap.percent(spent);
+        let is_denied = spent.is_unpriced && self.allowance.unpriced == Unpriced::Deny;
+        match used {
+            _ if is_denied => Verdict::Stop,
+            100.. => Verdict::Stop,
+            STEER_AT.. => Verdict::Steer,
+            _ => Verdict::Fine,
+        }
+    }
+}
+
+fn is_unpriced(agent: &AgentDigest) -> bool {
+    agent.cost_usd.is_none() && agent.tokens.unwrap_or_default() > 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::{Cap, Price};
+
+    fn agent(id: &str, cost_usd: Option<f64>, input: u64, output: u64) -> AgentDigest {
+        let (tokens, output_tokens) = (Some(input + output), Some(output));
+        AgentDigest { id: id.to_owned(), cost_usd, tokens, output_tokens, ..AgentDigest::default() }
+    }
+
+    fn digest(agents: Vec<AgentDigest>) -> Digest {
+        let cost: f64 = agents.iter().filter_map(|agent| agent.cost_usd).sum();
+        let tokens = agents.iter().filter_map(|agent| agent.tokens).sum();
+        Digest { cost_usd: (cost > 0.0).then_some(cost), tokens: Some(tokens), agents, ..Digest::default() }
+    }
+
+    fn meter(unpriced: Unpriced) -> Meter {
+        let price = Price { input: Usd(1_000_000), output: Usd(10_000_000) };
+        let allowance = Allowance {
+            cap: Cap { usd: Some(Usd(1_000_000)), tokens: Some(10_000) },
+            unpriced,
+            prices: [("m".to_owned(), price)].into(),
+            ..Allowance::default()
+        };
+        Meter { allowance, models: [("b".to_owned(), "m".to_owned())].into(), is_rehearsal: false }
+    }
+
+    #[test]
+    fn a_model_without_a_price_is_unknown_or_estimated_and_never_nothing() {
+        let both = digest(vec![agent("a", Some(0.5), 10, 10), agent("b", None, 1_000, 100)]);
+        let warned = meter(Unpriced::Warn).own(&both);
+        assert_eq!(warned, Spent { usd: Usd(500_000), tokens: 1_120, is_unpriced: true });
+        let estimated = meter(Unpriced::Estimate).own(&both);
+        assert_eq!(estimated, Spent { usd: Usd(502_000), tokens: 1_120, is_unpriced: false });
+        let nameless = digest(vec![agent("c", None, 1, 1)]);
+        assert!(meter(Unpriced::Estimate).own(&nameless).is_unpriced, "the table does not have its model");
+        assert!(!Meter { is_rehearsal: true, ..meter(Unpriced::Warn) }.own(&both).is_unpriced);
+    }
+
+    #[test]
+    fn four_fifths_steer_and_all_of_it_stops() {
+        let meter = meter(Unpriced::Warn);
+        let spent = |usd, tokens| Spent { usd: Usd(usd), tokens, is_unpriced: true };
+        assert_eq!(meter.verdict(spent(799_999, 0)), Verdict::Fine);
+        assert_eq!(meter.verdict(spent(800_000, 0)), Verdict::Steer);
+        assert_eq!(meter.verdict(spent(1_000_000, 0)), Verdict::Stop);
+        assert_eq!(meter.verdict(spent(0, 10_000)), Verdict::Stop);
+        let denied = Meter { allowance: Allowance { unpriced: Unpriced::Deny, ..meter.allowance.clone() }, ..meter };
+        assert_eq!(denied.verdict(spent(0, 1)), Verdict::Stop);
+    }
+}

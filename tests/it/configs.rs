@@ -1,0 +1,142 @@
+//! What is written of a config is what PyYAML, which MassGen reads it with, takes for the same: held against the real one.
+//! It starts no run.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use massgen_mcp::massgen::configs::{self, Question, Sources, Tree};
+use massgen_mcp::massgen::program;
+use massgen_mcp::run::ConfigChoice;
+use serde_json::{Value, json};
+
+use crate::lab::Lab;
+
+/// Reads pairs of texts and says which of them do not load as the same values, types and all.
+const COMPARE: &str = r#"
+import json, sys, yaml
+def typed(value):
+    if isinstance(value, dict):
+        return {repr(key): typed(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [typed(item) for item in value]
+    return repr(value)
+for name, one, other in json.load(open(sys.argv[1])):
+    if typed(yaml.safe_load(one)) != typed(yaml.safe_load(other)):
+        print(name)
+print("compared")
+"#;
+
+/// The names of the pairs that PyYAML loads differently.
+async fn different(lab: &Lab, pairs: &[(String, String, String)]) -> Vec<String> {
+    let input = lab.put("pairs.json", &serde_json::to_string(pairs).expect("JSON"));
+    let python = lab.massgen().with_file_name("python");
+    let mut command = tokio::process::Command::new(python);
+    command.args(["-c", COMPARE]).arg(input).stdin(Stdio::null()).kill_on_drop(true);
+    let output = command.output().await.expect("python");
+    let said = String::from_utf8(output.stdout).expect("UTF-8");
+    let mut names: Vec<String> = said.lines().map(str::to_owned).collect();
+    let end = names.pop();
+    assert_eq!(end.as_deref(), Some("compared"), "{}", String::from_utf8_lossy(&output.stderr));
+    names
+}
+
+fn examples(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).expect("folder").flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            examples(&path, found);
+        } else if path.extension().is_some_and(|ending| ending == "yaml") {
+            found.push(path);
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_example_of_massgen_is_written_as_what_it_was() {
+    let lab = Lab::real().await;
+    let mut found = Vec::new();
+    examples(&program::package(lab.massgen()).expect("package").join("configs"), &mut found);
+    assert!(found.len() > 200, "{} examples", found.len());
+    let mut pairs = Vec::new();
+    for path in found {
+        let original = std::fs::read_to_string(&path).expect("text");
+        let written = Tree::read(&original).and_then(|tree| tree.text());
+        let written = written.unwrap_or_else(|error| panic!("{}: {error:?}", path.display()));
+        pairs.push((path.display().to_string(), original, written));
+    }
+    assert_eq!(different(&lab, &pairs).await, Vec::<String>::new());
+}
+
+const ODD: &str = "b: &b {t: yes, n: 0755, m: 1:30, d: 2025-01-01, f: 1e5, g: 1.0e+5, x: 0x1F, u: 1_000, e: , s: '', z: ~}\n\
+    yes: 1\n2025: x\n\"on\": off\nl: [&s a b, *s, {<<: *b, t: No}, {<<: [{q: 1}, *b], q: 2}]\nv: !!str 12\nw: !!float 3\n\
+    folded: >-\n  a\n  b\n\n  c\nkept: |+\n  a\n   b\n\n\nmany\n  words : x\nquoted: \"\\u2028\\x85\\t\\\\ \\\" \\e\"\nlong: a\n  b\n\n  c # d\n";
+
+#[tokio::test]
+async fn odd_values_keep_what_yaml_1_1_sees_in_them() {
+    let lab = Lab::real().await;
+    let odd = ODD.replace("many\n  words : x\n", "");
+    let mut pairs = Vec::new();
+    let written = Tree::read(&odd).and_then(|tree| tree.text()).expect("written");
+    pairs.push(("odd".to_owned(), odd, written));
+    let values = json!({
+        "yes": ["yes", "NO", "on", "~", "null", "0755", "1:30", "1e5", "2025-01-01", "<<", "=", "", " a ", "- a", "# a"],
+        "numbers": [0, -1, 12, 0.5, 1e5, 1e22, 1e-7, 123_456_789_012_345_678_u64, -2.5e-10],
+        "texts": ["a\nb\n", "\u{85}\u{2028}\u{feff}\u{7f}\u{0}", "ż🦀", "\"q\" \\", "a: b", "{x}", "${VAR}", "\t"],
+        "null": null, "1": true, "<<": {"a": 1}, "empty": [{}, []],
+    });
+    let written = Tree::from_json(&values).and_then(|tree| tree.text()).expect("written");
+    // JSON with its own numbers is read by Python's json in the same process.
+    pairs.push(("values".to_owned(), as_yaml(&values), written));
+    assert_eq!(different(&lab, &pairs).await, Vec::<String>::new());
+}
+
+/// JSON as YAML 1.1 with every number in a form that only it can be: through a tag.
+fn as_yaml(value: &Value) -> String {
+    match value {
+        Value::Number(number) if number.is_f64() => format!("!!float \"{number}\""),
+        Value::Number(number) => format!("!!int \"{number}\""),
+        Value::Array(items) => format!("[{}]", items.iter().map(as_yaml).collect::<Vec<_>>().join(", ")),
+        Value::Object(entries) => {
+            let entries = entries.iter().map(|(key, value)| format!("{}: {}", as_yaml(&json!(key)), as_yaml(value)));
+            format!("{{{}}}", entries.collect::<Vec<_>>().join(", "))
+        }
+        Value::String(text) => {
+            let escaped =
+                |c: char| if c.is_ascii_alphanumeric() { c.to_string() } else { format!("\\U{:08x}", u32::from(c)) };
+            format!("\"{}\"", text.chars().map(escaped).collect::<String>())
+        }
+        Value::Null | Value::Bool(_) => value.to_string(),
+    }
+}
+
+#[tokio::test]
+async fn all_examples_are_listed_and_one_is_valid() {
+    let lab = Lab::real().await;
+    let package = program::package(lab.massgen()).expect("package");
+    let project = lab.project();
+    let sources = Sources { project: &project, home: None, package: Some(&package) };
+    let listed = configs::catalogue(sources, "", (0, 1000), |_| false);
+    assert!(listed.total > 200, "{}", listed.total);
+    for config in &listed.configs {
+        assert_eq!(config.problem, None, "{}", config.name);
+        let found = configs::resolve(Some(&config.name), sources).expect("found");
+        assert!(matches!(found, ConfigChoice::File(path) if path == config.path), "{}", config.name);
+    }
+    let one = listed.configs.iter().find(|config| config.name == "@examples/three_agents_default").expect("listed");
+    let cache = lab.state().join("validated");
+    let version = program::version(lab.massgen());
+    let ask = || {
+        configs::validate(Question {
+            program: lab.massgen(),
+            version: version.as_deref(),
+            config: &one.path,
+            folder: &project,
+            cache: &cache,
+        })
+    };
+    let verdict = ask().await.expect("an answer");
+    assert!(verdict.is_valid(), "{verdict:?}");
+    assert_eq!(ask().await.expect("kept"), verdict);
+    let whole = verdict.with_needs(&one.needs, |_| false);
+    assert_eq!(whole.errors[0].message, "GOOGLE_API_KEY or GEMINI_API_KEY is not set");
+}
