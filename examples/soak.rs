@@ -248,6 +248,7 @@ impl Client {
         let me = std::env::current_exe()?;
         let mut command = tokio::process::Command::new(&me);
         command.arg("--home").arg(root.join("state")).arg("--massgen").arg(&me);
+        command.args(["--max-runs", "1000", "--starts-per-minute", "10000"]);
         let server = TokioChildProcess::new(command)?;
         let pid = server.id().context("pid")?;
         Ok(Client { session: ().serve(server).await?, pid })

@@ -161,7 +161,9 @@ impl Ledger {
         let _held = self.lock()?;
         let now = Timestamp::now();
         let mut book = self.read_current(now);
-        if let Some(known) = book.known(&application.request, now, |id| self.state.folder(id).path().exists())? {
+        let exists = |id: &RunId| self.state.folder(id).path().exists();
+        let lives = |id: &RunId| self.state.load(id).is_ok_and(|record| record.state.ended().is_none());
+        if let Some(known) = book.known(&application.request, now, exists, lives)? {
             return Ok(Admission::Known(known));
         }
         let waits = self.check(&mut book, application, now)?;

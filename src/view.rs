@@ -50,7 +50,7 @@ pub struct RunView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "f64")]
     pub cost_usd: Option<f64>,
-    /// Some of its tokens have no price: cost_usd, where it is there, is too low.
+    /// Some tokens have no price: cost_usd is too low.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "bool")]
     pub cost_unknown: Option<bool>,
@@ -58,11 +58,11 @@ pub struct RunView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "u64")]
     pub tokens: Option<u64>,
-    /// From 80 % of its budget on: how much is spent, runs below it included.
+    /// From 80 % on: how much is spent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub budget: Option<String>,
-    /// While queued: its place, and what it waits for.
+    /// Its place, and what it waits for.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub queue: Option<String>,
@@ -92,11 +92,11 @@ pub struct RunView {
     pub problem: Option<ProblemView>,
     /// From run_massgen: pass it as since to check_status, so that nothing that happens before that call is missed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
+    #[schemars(skip)]
     pub cursor: Option<String>,
     /// The same request had started this run before.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "bool")]
+    #[schemars(skip)]
     pub reused: Option<bool>,
     /// With detail full: paths, limits, numbers per agent.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -184,7 +184,8 @@ pub struct ReceiptView {
     pub readable: String,
 }
 
-/// What run_massgen gives: a run, or with dry_run what it would be, which has other fields.
+/// What run_massgen gives: a run as check_status shows it, or with dry_run what it would be. The schema names only what matters
+/// at a start and is left open for the rest, which every client would pay for twice.
 pub struct Answered;
 
 impl JsonSchema for Answered {
@@ -192,10 +193,16 @@ impl JsonSchema for Answered {
         "Answered".into()
     }
 
-    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        let mut schema = RunView::json_schema(generator);
-        schema.remove("required");
-        schema
+    fn json_schema(_generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "object",
+            "properties": {
+                "run_id": {"type": "string"},
+                "state": {"type": "string"},
+                "cursor": {"type": "string", "description": "For check_status."},
+                "reused": {"type": "boolean", "description": "The same request had started this run before."},
+            },
+        })
     }
 }
 

@@ -136,6 +136,7 @@ impl Book {
         request: &Request,
         now: Timestamp,
         exists: impl Fn(&RunId) -> bool,
+        lives: impl Fn(&RunId) -> bool,
     ) -> Result<Option<RunId>, LedgerError> {
         if self.keys.len() > KEYS {
             self.keys.retain(|_, keyed| keyed.run.parse().is_ok_and(|id| exists(&id)));
@@ -151,9 +152,8 @@ impl Book {
         let fresh = |asked: &Asked| Duration::try_from(now.duration_since(asked.at)).unwrap_or_default() <= FOLD;
         self.requests.retain(fresh);
         let same = |asked: &&Asked| asked.content == request.content && Some(&asked.client) == request.client.as_ref();
-        let run = self.requests.iter().find(same).map(|asked| asked.run.clone());
-        let lives = |run: &String| self.entries.iter().any(|entry| entry.run == *run && entry.place != Place::Over);
-        Ok(run.filter(lives).and_then(|run| run.parse().ok()))
+        let mut runs = self.requests.iter().rev().filter(same).filter_map(|asked| asked.run.parse().ok());
+        Ok(runs.find(lives))
     }
 
     /// Enters an admitted run.

@@ -155,7 +155,10 @@ mod tests {
     #[test]
     fn the_question_is_not_on_the_command_line() {
         let line = args(&spec()).join(" ");
-        assert_eq!(line, "--automation --no-parse-at-references --config /p/c.yaml --orchestrator-timeout 1740");
+        assert_eq!(
+            line,
+            "--automation --no-parse-at-references --config /p/c.yaml --inbox-dir /r/inbox --orchestrator-timeout 1740"
+        );
     }
 
     #[test]
@@ -170,7 +173,7 @@ mod tests {
         let spec = RunSpec { context: Context::Read, mode: Mode::Quick, ..spec() };
         let launch = launched(&spec);
         assert_eq!(launch.cwd, Path::new("/p"));
-        assert_eq!(args(&spec)[4..7], ["--quick", "--cwd-context", "ro"]);
+        assert_eq!(args(&spec)[6..9], ["--quick", "--cwd-context", "ro"]);
         assert!(launch.env.contains(&("PATH".into(), "/r/bin:/usr/bin".into())));
         assert!(launch.env.contains(&("A_API_KEY".into(), "k".into())));
     }

@@ -77,7 +77,7 @@ fn tool<I: JsonSchema, O: JsonSchema>(
     annotations: ToolAnnotations,
 ) -> Tool {
     let input = schema::<I>(SchemaSettings::draft2020_12());
-    let output = schema::<O>(SchemaSettings::draft2020_12().for_serialize());
+    let output = terse(schema::<O>(SchemaSettings::draft2020_12().for_serialize()));
     Tool::new(name, description, input).with_title(title).with_raw_output_schema(output).with_annotations(annotations)
 }
 
@@ -88,6 +88,47 @@ fn schema<T: JsonSchema>(settings: SchemaSettings) -> Arc<JsonObject> {
     let mut schema = settings.into_generator().into_root_schema_for::<T>().to_value();
     trim(&mut schema, true);
     Arc::new(schema.as_object().cloned().unwrap_or_default())
+}
+
+/// Fields of answers whose names do not say enough.
+const EXPLAINED: [&str; 14] = [
+    "state",
+    "phase",
+    "elapsed_s",
+    "cost_usd",
+    "cost_unknown",
+    "budget",
+    "exit",
+    "partial",
+    "cursor",
+    "next_offset",
+    "sha256",
+    "replaced",
+    "force",
+    "config",
+];
+
+/// An output schema with words only where they are needed: every client pays for each.
+fn terse(schema: Arc<JsonObject>) -> Arc<JsonObject> {
+    let mut whole = Value::Object(Arc::unwrap_or_clone(schema));
+    silence(&mut whole);
+    Arc::new(whole.as_object().cloned().unwrap_or_default())
+}
+
+fn silence(schema: &mut Value) {
+    let Value::Object(object) = schema else { return };
+    if let Some(Value::Object(properties)) = object.get_mut("properties") {
+        for (name, property) in properties {
+            if let Some(property) = property.as_object_mut().filter(|_| !EXPLAINED.contains(&name.as_str())) {
+                property.remove("description");
+            }
+            silence(property);
+        }
+    }
+    if let Some(Value::Object(items)) = object.get_mut("items") {
+        items.remove("description");
+    }
+    object.get_mut("items").into_iter().for_each(silence);
 }
 
 fn trim(schema: &mut Value, root: bool) {

@@ -23,6 +23,8 @@
 //! raw JSON                 do another command, which a JSON string holds with any character in it
 //! log TEXT                 a line in massgen.log         agent-log AGENT TEXT   what an agent put out
 //! workspace NAME TEXT      a file in the winner's workspace (agent_a's)
+//! nest FILE JSON           an agent's MCP server of ours: calls run_massgen with JSON, adds the answer to FILE as a line
+//! nest-for-ever FILE JSON  again and again
 //! exit CODE, die SIGNAL (with a core dump, if it makes one), stop (SIGSTOP), forever
 //! ```
 
@@ -75,6 +77,35 @@ fn prompt(args: &[String]) -> Option<String> {
     }))
 }
 
+/// What an agent of MassGen's does with a server of ours: started with six variables, and none of ours among them.
+fn nest(rest: &str) {
+    let (file, arguments) = rest.split_once(' ').expect("nest FILE JSON");
+    let own = std::env::current_exe().expect("own path");
+    let server = own.ancestors().nth(2).expect("target folder").join("massgen-mcp");
+    let kept = ["HOME", "LOGNAME", "PATH", "SHELL", "TERM", "USER"];
+    let kept = kept.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
+    let mut command = Command::new(server);
+    command.arg("--massgen").arg(&own).args(["--starts-per-minute", "10000"]).env_clear().envs(kept);
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("a server");
+    let mut input = child.stdin.take().expect("input");
+    let arguments: serde_json::Value = serde_json::from_str(arguments).expect("JSON");
+    let hello = serde_json::json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
+        "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "fake", "version": "1"}}});
+    let ready = serde_json::json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
+    let call = serde_json::json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call",
+        "params": {"name": "run_massgen", "arguments": arguments}});
+    writeln!(input, "{hello}\n{ready}\n{call}").expect("written");
+    let output = std::io::BufReader::new(child.stdout.take().expect("output"));
+    let answer = std::io::BufRead::lines(output).map_while(Result::ok).find(|line| line.contains("\"id\":1,"));
+    drop(input);
+    let _ended = child.wait();
+    let answer: serde_json::Value = serde_json::from_str(&answer.unwrap_or_default()).unwrap_or_default();
+    let text = answer["result"]["content"][0]["text"].as_str().unwrap_or("no answer").to_owned();
+    let mut file = File::options().create(true).append(true).open(file).expect("a file");
+    writeln!(file, "{text}").expect("written");
+}
+
 struct Fake {
     logs: PathBuf,
     answers: u32,
@@ -119,6 +150,10 @@ impl Fake {
             "until" => until(Path::new(rest)).await,
             "touch" => put(Path::new(rest), b""),
             "mark" => mark(Path::new(rest)),
+            "nest" => nest(rest),
+            "nest-for-ever" => loop {
+                nest(rest);
+            },
             "ignore" => ignore(),
             "count" => count(PathBuf::from(rest)),
             "child" => self.spawn(quiet(Command::new("sleep").arg(LONG))),

@@ -3,6 +3,7 @@
 mod content;
 mod files;
 mod identity;
+mod money;
 mod process_life;
 mod protocol;
 mod server_life;

@@ -13,11 +13,11 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("registry", &["crash", "run"]),
     ("rehearsal", &[]),
     ("settings", &["run"]),
-    ("ledger", &["clock", "registry", "run"]),
+    ("ledger", &["registry", "run"]),
     ("supervisor", &["clock", "crash", "ledger", "massgen", "registry", "rehearsal", "run", "secrets", "watch"]),
     ("fleet", &["crash", "ledger", "massgen", "registry", "run", "secrets", "settings", "supervisor", "watch"]),
     ("view", &["massgen", "run"]),
-    ("server", &["clock", "fleet", "massgen", "registry", "rehearsal", "run", "secrets", "settings", "view"]),
+    ("server", &["clock", "fleet", "ledger", "massgen", "registry", "rehearsal", "run", "secrets", "settings", "view"]),
     ("commands", &["fleet", "massgen", "settings"]),
 ];
 

@@ -202,6 +202,12 @@ impl Client {
         answer["code"].as_str().unwrap_or_default().to_owned()
     }
 
+    /// Asks for a tool that this server does not have.
+    pub(crate) async fn unknown_tool(&self, tool: &str) {
+        let answer = self.session.call_tool(CallToolRequestParams::new(tool.to_owned())).await;
+        assert!(answer.is_err_and(|error| error.to_string().contains("not found")), "{tool} is there");
+    }
+
     /// Whether it was refused, and the answer: a result must be the same in both forms, a refusal is text alone.
     pub(crate) async fn ask(&self, tool: &str, arguments: Value) -> (bool, Value) {
         let call =

@@ -6,6 +6,7 @@ mod configs;
 mod examples;
 mod failures;
 mod faults;
+mod governed;
 mod house;
 mod lab;
 mod layouts;

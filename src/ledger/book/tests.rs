@@ -77,8 +77,9 @@ fn the_same_request_is_the_same_run_for_a_minute_and_a_key_for_ever() {
     let mut book = Book::default();
     let asked = request("q", None, Some("c"));
     book.enter(&application(1, Lineage::root(&id(1)), asked.clone()), Cap::default(), Place::Live, now());
-    let known = |book: &mut Book, asked: &Request, at| book.known(asked, at, |_| true);
+    let known = |book: &mut Book, asked: &Request, at| book.known(asked, at, |_| true, |_| true);
     assert_eq!(known(&mut book, &asked, now()).expect("known"), Some(id(1)));
+    assert_eq!(book.known(&asked, now(), |_| true, |_| false).expect("it is over"), None);
     let other = request("q", None, Some("d"));
     assert_eq!(known(&mut book, &other, now()).expect("another client"), None);
     let later: Timestamp = "2026-11-23T15:01:01Z".parse().expect("time");
@@ -89,7 +90,7 @@ fn the_same_request_is_the_same_run_for_a_minute_and_a_key_for_ever() {
     book.end(&id(2), spent(0));
     assert_eq!(known(&mut book, &keyed, later).expect("for ever"), Some(id(2)));
     assert!(matches!(known(&mut book, &request("r", Some("k"), None), later), Err(LedgerError::KeyTaken(_))));
-    assert_eq!(book.known(&keyed, later, |_| false).expect("its run was forgotten"), None);
+    assert_eq!(book.known(&keyed, later, |_| false, |_| false).expect("its run was forgotten"), None);
 }
 
 #[test]

@@ -33,7 +33,6 @@ async fn knowing_client(lab: &Lab) -> (Client, PathBuf) {
         value.map(|value| command.env(name, value));
     }
     command.env("OPENAI_API_KEY", KEY).env("DATABASE_PASSWORD", PASSWORD).env("RUST_LOG", "trace");
-    command.env("MASSGEN_MCP_ALLOW_COMMANDS", "true");
     (lab.client_of(command).await, log)
 }
 

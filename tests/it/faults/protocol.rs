@@ -72,7 +72,7 @@ async fn f41_every_version_of_the_first_era_is_answered_as_it_was_asked() {
         assert_eq!(answer["result"]["serverInfo"]["name"], "massgen-mcp");
         raw.say(&request(1, "tools/list", json!({}))).await;
         let tools = raw.hear().await;
-        assert_eq!(tools["result"]["tools"].as_array().map(Vec::len), Some(4), "{tools}");
+        assert_eq!(tools["result"]["tools"].as_array().map(Vec::len), Some(5), "{tools}");
         raw.call(2, "run_massgen", quick()).await;
         let run = raw.hear().await;
         assert_eq!(run["result"]["structuredContent"]["state"], "succeeded", "{run}");
@@ -106,7 +106,7 @@ async fn f41_the_second_era_is_discovered_and_served() {
     assert!(versions.contains(&json!("2026-07-28")), "{answer}");
     raw.say(&request(2, "tools/list", of_today(json!({})))).await;
     let tools = raw.hear().await;
-    assert_eq!(tools["result"]["tools"].as_array().map(Vec::len), Some(4), "{tools}");
+    assert_eq!(tools["result"]["tools"].as_array().map(Vec::len), Some(5), "{tools}");
     raw.say(&request(3, "tools/call", of_today(json!({"name": "run_massgen", "arguments": quick()})))).await;
     let run = raw.hear().await["result"]["structuredContent"].take();
     assert_eq!(run["state"], "succeeded", "{run}");
@@ -374,7 +374,7 @@ async fn f44_short_waits_are_over_before_a_long_one_whatever_happens() {
     let mut raw = Raw::session(&lab).await;
     let finished = raw.start_run(json!({"question": "finished", "config": "@rehearsal", "wait_s": 50})).await;
     many_of(&lab, &finished, 50);
-    let question = json!({"question": "restless", "config": "@rehearsal", "group": "restless"});
+    let question = json!({"question": "restless", "config": "@rehearsal", "group": "restless", "fresh": true});
     let runs = [raw.start_run(question.clone()).await, raw.start_run(question).await];
     raw.call(1, "check_status", json!({"run_ids": runs, "wait_s": 50, "until": "all_done"})).await;
     let short = [json!({"run_ids": runs}), json!({"group": "restless"}), json!({})];

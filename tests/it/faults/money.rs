@@ -1,0 +1,286 @@
+//! Money and recursion: F34 to F40, with the scripted stand-in for MassGen; real MassGen is stopped at its budget in
+//! `tests/it/governed.rs`.
+
+use serde_json::{Value, json};
+
+use crate::lab::{Client, Lab, fake, wait_until};
+
+/// A script's line that writes a status with so many dollars, and so many tokens of one agent.
+fn costs(usd: &str, tokens: u64) -> String {
+    let agent = format!(
+        r#"{{"status": "answered", "answer_count": 1, "latest_answer_label": "agent1.1", "token_usage": {{"input_tokens": {tokens},
+        "output_tokens": 0, "estimated_cost": {usd}}}}}"#
+    );
+    let costs =
+        format!(r#"{{"total_estimated_cost": {usd}, "total_input_tokens": {tokens}, "total_output_tokens": 0}}"#);
+    format!("status {{\"costs\": {costs}, \"agents\": {{\"agent_a\": {agent}}}}}").replace('\n', " ")
+}
+
+fn with(mut asked: Value, more: &Value) -> Value {
+    for (name, value) in more.as_object().expect("object") {
+        asked[name] = value.clone();
+    }
+    asked
+}
+
+async fn full(client: &Client, id: &str) -> Value {
+    client.call("check_status", json!({"run_id": id, "detail": "full"})).await["runs"][0]["details"].take()
+}
+
+#[tokio::test]
+async fn f34_a_cost_that_jumps_past_the_ceiling_ends_the_run_and_says_by_how_much() {
+    let lab = Lab::fake();
+    let client = lab.client().await;
+    let script = format!("announce\nanswer agent_a the best so far\n{}\nforever", costs("1.75", 900));
+    let id = client.start(with(fake(&script), &json!({"budget_usd": 1.5}))).await;
+    let run = client.end(&id).await;
+    assert_eq!((&run["state"], &run["problem"]["code"]), (&json!("over_budget"), &json!("budget_spent")), "{run}");
+    let told = run["problem"]["message"].as_str().expect("message");
+    assert!(told.contains("$1.75 of $1.50 (over by $0.25)"), "{told}");
+    let page = client.call("read_result", json!({"run_id": id})).await;
+    assert_eq!((&page["text"], &page["partial"]), (&json!("the best so far"), &json!(true)));
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn f34_at_four_fifths_the_agents_are_told_to_finish_and_a_waiter_hears_of_it() {
+    let lab = Lab::fake();
+    let client = lab.client().await;
+    let gate = lab.project().join("gate");
+    let script = format!("announce\n{}\nuntil {}\n{}\nforever", costs("0.5", 10), gate.display(), costs("0.8", 20));
+    let id = client.start(with(fake(&script), &json!({"budget_usd": 1}))).await;
+    client.until(&id, |run| run["tokens"] == 10).await;
+    assert!(!lab.run_folder(&id).join("inbox").exists());
+    std::fs::write(&gate, "").expect("written");
+    let run = client.until(&id, |run| run["budget"].is_string()).await;
+    assert_eq!(run["budget"], "80 % of $1.00", "{run}");
+    let message = std::fs::read_to_string(lab.run_folder(&id).join("inbox/msg_budget.json")).expect("message");
+    assert!(message.contains("Finish now"), "{message}");
+    client.call("kill_run", json!({"run_id": id, "grace_s": 0})).await;
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn f35_an_unknown_cost_is_shown_and_what_was_spent_does_not_come_back() {
+    let lab = Lab::fake();
+    lab.put("team.yaml", "agents:\n  - id: agent_a\n    backend: {type: openai, model: odd-model}\n");
+    let client = lab.client().await;
+    for odd in ["null", "0.0", "-3", "\"much\"", "NaN"] {
+        let id = client
+            .start(with(
+                fake(&format!("announce\n{}\nforever", costs(odd, 7))),
+                &json!({"fresh": true, "config": "team.yaml"}),
+            ))
+            .await;
+        let run = client.until(&id, |run| run["tokens"] == 7).await;
+        assert_eq!((run.get("cost_usd"), &run["cost_unknown"]), (None, &json!(true)), "{odd}: {run}");
+        client.call("kill_run", json!({"run_id": id, "grace_s": 0})).await;
+    }
+    let gate = lab.project().join("gate");
+    let script = format!("announce\n{}\nuntil {}\n{}\nforever", costs("0.5", 10), gate.display(), costs("0.25", 11));
+    let id = client.start(fake(&script)).await;
+    client.until(&id, |run| run["tokens"] == 10).await;
+    std::fs::write(&gate, "").expect("written");
+    client.until(&id, |run| run["tokens"] == 11).await;
+    assert_eq!(full(&client, &id).await["tree_cost_usd"], 0.5);
+    client.call("kill_run", json!({"run_id": id, "grace_s": 0})).await;
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn f35_the_operator_may_deny_models_without_a_price_or_estimate_them() {
+    let lab = Lab::fake();
+    lab.put("team.yaml", "agents:\n  - id: agent_a\n    backend: {type: openai, model: odd-model}\n");
+    let settings = "unknown_cost = \"estimate\"\n[prices.\"odd-model\"]\ninput = 1000.0\noutput = 2000.0\n";
+    let file = lab.put("settings.toml", settings);
+    for (name, value, state, code) in [
+        ("MASSGEN_MCP_UNKNOWN_COST", "deny".to_owned(), "over_budget", "cost_unknown"),
+        ("MASSGEN_MCP_SETTINGS", file.display().to_string(), "over_budget", "budget_spent"),
+    ] {
+        let mut command = lab.command();
+        command.env(name, value);
+        let client = lab.client_of(command).await;
+        let asked = with(fake(&format!("announce\n{}\nforever", costs("0.0", 2_000))), &json!({"config": "team.yaml"}));
+        let id = client.start(with(asked, &json!({"budget_usd": 1.5, "fresh": true}))).await;
+        let run = client.end(&id).await;
+        assert_eq!((&run["state"], &run["problem"]["code"]), (&json!(state), &json!(code)), "{run}");
+        client.close().await;
+    }
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn f36_of_ten_starts_at_once_against_a_budget_for_three_exactly_three_are_admitted() {
+    let lab = Lab::fake();
+    let mut clients = Vec::new();
+    for _ in 0..5 {
+        let mut command = lab.command();
+        command.env("MASSGEN_MCP_DAY_BUDGET_USD", "3.5");
+        clients.push(lab.client_of(command).await);
+    }
+    let asked = with(fake("announce\nforever"), &json!({"budget_usd": 1, "fresh": true}));
+    let starts = (0..10).map(|n| clients[n % 5].ask("run_massgen", asked.clone()));
+    let answers = futures_util::future::join_all(starts).await;
+    let refused: Vec<_> = answers.iter().filter(|(refused, _)| *refused).map(|(_, told)| &told["code"]).collect();
+    assert_eq!(refused, vec![&json!("budget_exhausted"); 7], "{answers:?}");
+
+    // What the killed ones did not spend comes back; without an ask a run gets half of what is left.
+    let ids: Vec<_> = answers.iter().filter_map(|(_, told)| told["run_id"].as_str()).collect();
+    for id in &ids {
+        clients[0].call("kill_run", json!({"run_id": id, "grace_s": 0})).await;
+    }
+    lab.only_servers_are_left().await;
+    let id = clients[1].start(fake("announce\nforever")).await;
+    assert_eq!(full(&clients[1], &id).await["budget_usd"], 1.75);
+    clients[1].call("kill_run", json!({"run_id": id, "grace_s": 0})).await;
+    for client in clients {
+        client.close().await;
+    }
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn f37_a_crash_between_reserving_and_starting_keeps_no_money() {
+    for point in ["folder-named", "supervisor-started", "start-recorded"] {
+        let lab = Lab::fake();
+        let with_budget = |point: Option<&str>| {
+            let mut command = lab.command();
+            command.env("MASSGEN_MCP_DAY_BUDGET_USD", "1");
+            point.map(|point| command.env("MASSGEN_MCP_CRASH_AT", point));
+            command
+        };
+        let asked = |question: &str| json!({"question": question, "config": "@rehearsal", "budget_usd": 1});
+        let dying = lab.client_of(with_budget(Some(point))).await;
+        dying.broken_off("run_massgen", asked("#!fake\nannounce\nforever")).await;
+        let client = lab.client_of(with_budget(None)).await;
+        for run in client.call("check_status", json!({})).await["runs"].as_array().expect("runs") {
+            let id = run["run_id"].as_str().expect("run_id");
+            client.call("kill_run", json!({"run_id": id, "grace_s": 0})).await;
+        }
+        lab.only_servers_are_left().await;
+        let run = client.call("run_massgen", with(asked("again"), &json!({"wait_s": 50}))).await;
+        assert_eq!(run["state"], "succeeded", "{point}: {run}");
+        client.close().await;
+        lab.nobody_is_left().await;
+    }
+}
+
+/// What a nested call of the fake was answered.
+async fn nested(lab: &Lab, file: &str, lines: usize) -> Vec<Value> {
+    let path = lab.project().join(file);
+    let read = || std::fs::read_to_string(&path).unwrap_or_default();
+    wait_until("the nested calls are answered", || read().lines().count() >= lines).await;
+    read().lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"))).collect()
+}
+
+fn nest(lab: &Lab, file: &str, arguments: &Value) -> String {
+    format!("nest {} {arguments}", lab.project().join(file).display())
+}
+
+#[tokio::test]
+async fn f38_a_nested_run_draws_on_what_its_parent_has_left() {
+    let lab = Lab::fake();
+    let client = lab.client().await;
+    let spends = format!("#!fake\nannounce\n{}\nfinal agent_a spent", costs("0.25", 5));
+    let more = json!({"question": "more", "config": "@rehearsal", "budget_usd": 0.9});
+    let some = json!({"question": spends, "config": "@rehearsal", "wait_s": 50});
+    let script = format!(
+        "announce\n{}\n{}\n{}\nfinal agent_a done",
+        costs("0.2", 5),
+        nest(&lab, "answers", &more),
+        nest(&lab, "answers", &some)
+    );
+    let id = client.start(with(fake(&script), &json!({"budget_usd": 1}))).await;
+    let answers = nested(&lab, "answers", 2).await;
+    assert_eq!(answers[0]["code"], "budget_exhausted", "{answers:?}");
+    assert_eq!(answers[1]["state"], "succeeded", "{answers:?}");
+    let child = answers[1]["run_id"].as_str().expect("run_id").to_owned();
+    client.end(&id).await;
+    let (above, below) = (full(&client, &id).await, full(&client, &child).await);
+    assert_eq!((&above["children"], &below["parent"]), (&json!([child]), &json!(id)));
+    assert_eq!((&above["tree_cost_usd"], &below["tree_cost_usd"]), (&json!(0.45), &json!(0.25)));
+    assert_eq!(below["budget_usd"], 0.4, "half of the 0.8 that were left");
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn f38_what_runs_below_spend_ends_the_one_above() {
+    let lab = Lab::fake();
+    let client = lab.client().await;
+    let spends = format!("#!fake\nannounce\n{}\nforever", costs("0.5", 5));
+    let below = json!({"question": spends, "config": "@rehearsal", "budget_usd": 0.6});
+    let gate = lab.project().join("gate");
+    let script =
+        format!("announce\n{}\nuntil {}\n{}\nforever", nest(&lab, "answers", &below), gate.display(), costs("0.6", 5));
+    let id = client.start(with(fake(&script), &json!({"budget_usd": 1}))).await;
+    let child = nested(&lab, "answers", 1).await[0]["run_id"].as_str().expect("run_id").to_owned();
+    client.until(&child, |run| run["tokens"] == 5).await;
+    std::fs::write(&gate, "").expect("written");
+    assert_eq!(client.end(&id).await["state"], "over_budget");
+    assert_eq!(client.end(&child).await["state"], "killed");
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn f39_depth_breadth_and_circles_are_refused_for_good() {
+    let lab = Lab::fake();
+    let mut command = lab.command();
+    command.env("MASSGEN_MCP_MAX_DEPTH", "1").env("MASSGEN_MCP_MAX_TREE_RUNS", "2");
+    let client = lab.client_of(command).await;
+    let deeper = format!(
+        "#!fake\nannounce\n{}\nfinal agent_a done",
+        nest(&lab, "deep", &json!({"question": "x", "config": "@rehearsal"}))
+    );
+    let deep = json!({"question": deeper, "config": "@rehearsal", "wait_s": 50});
+    let wide = |n: u32| json!({"question": format!("#!fake\nannounce\nforever\n{n}"), "config": "@rehearsal"});
+    let calls = [deep, wide(1), wide(2), wide(3)].map(|call| nest(&lab, "wide", &call)).join("\n");
+    let circle = lab.project().join("circle");
+    // A script in a file can ask for the very question that started it.
+    let question = format!("#!fake\ndo {}", circle.display());
+    let again = nest(&lab, "wide", &json!({"question": question, "config": "@rehearsal"}));
+    std::fs::write(&circle, format!("announce\n{calls}\n{again}\nfinal agent_a done")).expect("written");
+    let id = client.start(json!({"question": question, "config": "@rehearsal"})).await;
+    let told = nested(&lab, "wide", 5).await;
+    assert_eq!(nested(&lab, "deep", 1).await[0]["code"], "too_deep");
+    assert_eq!(told[0]["state"], "succeeded", "{told:?}");
+    assert_eq!((told[1].get("code"), told[2].get("code")), (None, None), "{told:?}");
+    assert_eq!((&told[3]["code"], &told[4]["code"]), (&json!("tree_full"), &json!("same_as_ancestor")), "{told:?}");
+    assert!(told[4]["hint"].as_str().is_some_and(|hint| hint.starts_with("this is final")), "{told:?}");
+    client.end(&id).await;
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn f40_a_kill_of_a_tree_that_is_still_spawning_leaves_nobody() {
+    let lab = Lab::fake();
+    let mut command = lab.command();
+    command.env("MASSGEN_MCP_MAX_TREE_RUNS", "1000");
+    let client = lab.client_of(command).await;
+    let file = lab.project().join("spawned");
+    let below = json!({"question": "#!fake\nannounce\nforever", "config": "@rehearsal", "fresh": true});
+    let id = client.start(fake(&format!("announce\nnest-for-ever {} {below}", file.display()))).await;
+    nested(&lab, "spawned", 4).await;
+    let killed = client.call("kill_run", json!({"run_id": id, "grace_s": 0})).await;
+    assert_eq!(
+        (&killed["receipts"][0]["state"], &killed["receipts"][0]["survivors"]),
+        (&json!("killed"), &json!([])),
+        "{killed}"
+    );
+    lab.only_servers_are_left().await;
+    let runs = client.call("check_status", json!({})).await;
+    let live: Vec<_> = runs["runs"]
+        .as_array()
+        .expect("runs")
+        .iter()
+        .filter(|run| run.get("exit").is_none() && run["state"] != "failed" && run["state"] != "killed")
+        .collect();
+    assert!(live.is_empty(), "{live:?}");
+    client.close().await;
+    lab.nobody_is_left().await;
+}

@@ -1,0 +1,261 @@
+//! What the operator sets is kept to: slots and queue, one run for one request, policy, dry runs, configs, read-only servers; and
+//! real MassGen stopped at its budget.
+
+use serde_json::{Value, json};
+
+use crate::lab::{Client, Lab, fake};
+
+async fn client_with(lab: &Lab, settings: &[(&str, &str)]) -> Client {
+    let mut command = lab.command();
+    for (name, value) in settings {
+        command.env(format!("MASSGEN_MCP_{name}"), value);
+    }
+    lab.client_of(command).await
+}
+
+fn waiting_for(lab: &Lab, gate: &str, mark: &str) -> Value {
+    let (gate, starts) = (lab.project().join(gate), lab.project().join("starts"));
+    fake(&format!("mark {}\nannounce\nuntil {}\nfinal agent_a {mark}", starts.display(), gate.display()))
+}
+
+#[tokio::test]
+async fn queued_runs_start_in_order_when_a_slot_is_free_with_no_server_alive() {
+    let lab = Lab::fake();
+    let limits = [("MAX_RUNS", "1"), ("MAX_QUEUE", "2")];
+    let first = client_with(&lab, &limits).await;
+    let mut ids = Vec::new();
+    for n in ["1", "2", "3"] {
+        ids.push(first.start(waiting_for(&lab, n, n)).await);
+    }
+    assert_eq!(first.refused("run_massgen", waiting_for(&lab, "4", "4")).await, "queue_full");
+    let last = first.until(&ids[2], |run| run["state"] == "queued").await;
+    assert_eq!(last["queue"], "1 of 2 before it; waits for one of 1 slots", "{last}");
+    first.kill_server().await;
+
+    let started = || std::fs::read_to_string(lab.project().join("starts")).unwrap_or_default().lines().count();
+    let second = client_with(&lab, &limits).await;
+    for (place, id) in ids.iter().enumerate() {
+        second.until(id, |run| run["state"] == "running").await;
+        assert_eq!(started(), place + 1);
+        std::fs::write(lab.project().join((place + 1).to_string()), "").expect("written");
+        assert_eq!(second.end(id).await["state"], "succeeded");
+    }
+    second.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn a_queued_run_can_be_killed_and_one_whose_supervisor_dies_holds_nobody_up() {
+    let lab = Lab::fake();
+    let client = client_with(&lab, &[("MAX_RUNS", "1")]).await;
+    let mut ids = Vec::new();
+    for n in ["1", "2", "3", "4"] {
+        ids.push(client.start(waiting_for(&lab, n, n)).await);
+    }
+    client.until(&ids[3], |run| run["state"] == "queued").await;
+    let killed = client.call("kill_run", json!({"run_id": ids[1]})).await;
+    assert_eq!((&killed["receipts"][0]["state"], &killed["receipts"][0]["processes"]), (&json!("killed"), &json!(0)));
+    let supervises =
+        |id: &str| lab.processes().into_iter().find(|line| line.trim_end().ends_with(id)).expect("it waits");
+    let pid = supervises(&ids[2]).split(' ').next().expect("pid").to_owned();
+    assert!(std::process::Command::new("kill").args(["-KILL", &pid]).status().expect("kill").success());
+    for n in ["1", "4"] {
+        std::fs::write(lab.project().join(n), "").expect("written");
+    }
+    assert_eq!(client.end(&ids[3]).await["state"], "succeeded");
+    let lost = client.until(&ids[2], |run| run["state"] == "failed").await;
+    assert_eq!(lost["problem"]["code"], "start_interrupted", "{lost}");
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn ten_servers_make_one_run_of_one_request() {
+    let lab = Lab::fake();
+    let mut clients = Vec::new();
+    for _ in 0..10 {
+        clients.push(lab.client().await);
+    }
+    // By its key, and by being the same request of the same client.
+    for asked in [json!({"request_key": "mine"}), json!({})] {
+        let mut whole = waiting_for(&lab, "gate", if asked.get("request_key").is_some() { "a" } else { "b" });
+        asked.as_object().expect("object").iter().for_each(|(name, value)| whole[name] = value.clone());
+        let starts = clients.iter().map(|client| client.call("run_massgen", whole.clone()));
+        let answers = futures_util::future::join_all(starts).await;
+        let ids: std::collections::BTreeSet<_> = answers.iter().filter_map(|run| run["run_id"].as_str()).collect();
+        assert_eq!((ids.len(), answers.iter().filter(|run| run["reused"] == true).count()), (1, 9), "{answers:?}");
+        let mut fresh = whole.clone();
+        fresh["fresh"] = json!(true);
+        let another = clients[0].call("run_massgen", fresh).await;
+        assert_eq!(another.get("reused").is_some(), asked.get("request_key").is_some(), "a key means its run for ever");
+    }
+    std::fs::write(lab.project().join("gate"), "").expect("written");
+    let mut other = waiting_for(&lab, "gate", "another question");
+    other["request_key"] = json!("mine");
+    assert_eq!(clients[3].refused("run_massgen", other).await, "request_key_taken");
+    for client in clients {
+        client.close().await;
+    }
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn what_an_agent_can_write_may_not_bring_in_commands() {
+    let lab = Lab::fake();
+    let base = "agents:\n  - id: a\n    backend:\n      type: openai\n      model: m\n";
+    lab.put("plain.yaml", base);
+    lab.put("tools.yaml", &format!("{base}      mcp_servers:\n        - {{name: x, command: sh}}\n"));
+    lab.put("reach.yaml", &format!("{base}orchestrator:\n  context_paths:\n    - {{path: /etc, permission: read}}\n"));
+    lab.put("trusted/tools.yaml", &format!("{base}      mcp_servers:\n        - {{name: x, command: sh}}\n"));
+    let outside = lab.state().parent().expect("lab").join("outside.yaml");
+    std::fs::write(&outside, base).expect("written");
+    std::os::unix::fs::symlink(&outside, lab.project().join("link.yaml")).expect("link");
+    let trusted = lab.project().join("trusted");
+    let client = client_with(&lab, &[("TRUSTED_CONFIGS", trusted.to_str().expect("UTF-8"))]).await;
+
+    let told = |asked: Value| {
+        let client = &client;
+        async move {
+            let (refused, answer) = client.ask("run_massgen", asked).await;
+            let code = if refused { answer["code"].as_str().unwrap_or_default() } else { "done" };
+            (code.to_owned(), answer["message"].as_str().unwrap_or_default().to_owned())
+        }
+    };
+    for (config, key) in
+        [("tools.yaml", "agents[0].backend.mcp_servers"), ("reach.yaml", "orchestrator.context_paths[0].path")]
+    {
+        let (code, message) = told(json!({"question": "q", "config": config})).await;
+        assert!(code == "config_forbidden" && message.contains(key), "{config}: {code} {message}");
+    }
+    for config in ["link.yaml", outside.to_str().expect("UTF-8")] {
+        assert_eq!(told(json!({"question": "q", "config": config})).await.0, "config_outside", "{config}");
+    }
+    let question_file = json!({"question_file": outside, "config": "plain.yaml"});
+    assert_eq!(told(question_file).await.0, "question_file_unreadable");
+    let patch = json!({"agents": [{"id": "a", "backend": {"type": "openai", "model": "m", "hooks": {"x": []}}}]});
+    for config in ["plain.yaml", "trusted/tools.yaml", "@rehearsal"] {
+        let (code, message) = told(json!({"question": "q", "config": config, "overrides": patch})).await;
+        assert!(
+            code == "config_forbidden" && message.contains("agents[0].backend.hooks"),
+            "{config}: {code} {message}"
+        );
+    }
+    assert_eq!(told(json!({"question": "q", "config": "trusted/tools.yaml", "wait_s": 50})).await.0, "done");
+    let patch = json!({"agents": [{"id": "b", "backend": {"type": "openai", "model": "n"}}], "ui": {"display": "yes"}});
+    let run = client
+        .call("run_massgen", json!({"question": "q", "config": "plain.yaml", "overrides": patch, "wait_s": 50}))
+        .await;
+    let id = run["run_id"].as_str().expect("run_id");
+    let effective = std::fs::read_to_string(lab.run_folder(id).join("config.yaml")).expect("config.yaml");
+    assert!(effective.contains("model: \"n\"") || effective.contains("\"model\": \"n\""), "{effective}");
+    assert!(!effective.contains("model: m") && effective.contains("\"yes\""), "{effective}");
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn keys_that_stand_in_a_config_are_in_no_file_of_the_run() {
+    let lab = Lab::fake();
+    lab.put("keyed.yaml", "agents: []\napi_key: sk-canary-1234567\n");
+    let client = lab.client().await;
+    let id = client
+        .start(json!({"question": "#!fake\nannounce\nenvironment\nfinal agent_a done", "config": "keyed.yaml"}))
+        .await;
+    assert_eq!(client.end(&id).await["state"], "succeeded");
+    let folder = lab.run_folder(&id);
+    for file in ["config.yaml", "spec.json", "run.json", "stdout.log", "stderr.log", "supervisor.log"] {
+        let text = std::fs::read_to_string(folder.join(file)).expect(file);
+        assert!(!text.contains("canary"), "{file}: {text}");
+    }
+    let effective = std::fs::read_to_string(folder.join("config.yaml")).expect("config.yaml");
+    assert!(effective.contains("${MASSGEN_MCP_SECRET_1}"), "{effective}");
+    let printed = std::fs::read_to_string(folder.join("stdout.log")).expect("stdout.log");
+    assert!(printed.contains("MASSGEN_MCP_SECRET_1=****"), "MassGen has it: {printed}");
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn a_read_only_server_looks_and_does_nothing() {
+    let lab = Lab::fake();
+    let full = lab.client().await;
+    let id = full.start(fake("announce\nfinal agent_a done")).await;
+    full.end(&id).await;
+    let client = client_with(&lab, &[("READ_ONLY", "true")]).await;
+    for tool in ["run_massgen", "kill_run"] {
+        client.unknown_tool(tool).await;
+    }
+    assert_eq!(client.call("read_result", json!({"run_id": id})).await["text"], "done");
+    full.close().await;
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn agents_may_ask_for_less_than_the_operator_set_and_never_for_more() {
+    let lab = Lab::fake();
+    let client = client_with(&lab, &[("BUDGET_USD", "2"), ("MAX_TOKENS", "1000"), ("MAX_TIMEOUT_S", "60")]).await;
+    for (more, code) in [
+        (json!({"budget_usd": 2.5}), "budget_not_allowed"),
+        (json!({"max_tokens": 1001}), "budget_not_allowed"),
+        (json!({"timeout_s": 61}), "out_of_range"),
+        (json!({"budget_usd": 0}), "out_of_range"),
+    ] {
+        let mut asked = fake("announce\nfinal agent_a done");
+        more.as_object().expect("object").iter().for_each(|(name, value)| asked[name] = value.clone());
+        assert_eq!(client.refused("run_massgen", asked).await, code, "{more}");
+    }
+    let mut asked = fake("announce\nfinal agent_a done");
+    (asked["budget_usd"], asked["wait_s"]) = (json!(0.5), json!(50));
+    let id = client.start(asked).await;
+    let details =
+        client.call("check_status", json!({"run_id": id, "detail": "full"})).await["runs"][0]["details"].take();
+    assert_eq!((&details["budget_usd"], &details["max_tokens"]), (&json!(0.5), &json!(1000)));
+    let many = client_with(&lab, &[("STARTS_PER_MINUTE", "1")]).await;
+    assert_eq!(many.refused("run_massgen", fake("announce\nfinal agent_a another")).await, "too_many_starts");
+    many.close().await;
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn real_massgen_is_stopped_at_its_budget_and_keeps_its_answer() {
+    let lab = Lab::real().await;
+    let client = lab.client().await;
+    // Two agents that answer without end, each call of which costs 0.3.
+    let asked = json!({"question": "q", "config": "@rehearsal/never-vote/delay=0.5/cost=0.3", "budget_usd": 1});
+    let id = client.start(asked).await;
+    let run = client.end(&id).await;
+    assert_eq!((&run["state"], &run["problem"]["code"]), (&json!("over_budget"), &json!("budget_spent")), "{run}");
+    assert!(run["cost_usd"].as_f64() >= Some(1.0), "{run}");
+    let page = client.call("read_result", json!({"run_id": id})).await;
+    assert_eq!(page["partial"], true, "{page}");
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn a_dry_run_tells_what_massgen_says_and_configs_are_found() {
+    let lab = Lab::real().await;
+    lab.put("two.yaml", "agents:\n  - id: a\n    backend: {type: openai, model: gpt-4o-mini}\n");
+    lab.put("bad.yaml", "agents:\n  - id: a\n    backend: {type: no-such-backend, model: m}\n");
+    let client = lab.client().await;
+    let dry = client.call("run_massgen", json!({"question": "q", "config": "two.yaml", "dry_run": true})).await;
+    let problems = dry["problems"].to_string();
+    assert!(dry["ok"] == false && problems.contains("OPENAI_API_KEY"), "{dry}");
+    assert!(dry["effective_config"].as_str().is_some_and(|text| text.contains("gpt-4o-mini")), "{dry}");
+    let bad = client.call("run_massgen", json!({"question": "q", "config": "bad.yaml", "dry_run": true})).await;
+    assert!(bad["ok"] == false && bad["problems"].to_string().contains("no-such-backend"), "{bad}");
+    let rehearsal = client.call("run_massgen", json!({"question": "q", "config": "@rehearsal", "dry_run": true})).await;
+    assert_eq!(rehearsal["ok"], true, "{rehearsal}");
+    let found = client.call("list_configs", json!({"query": "two.yaml"})).await;
+    assert_eq!(found["configs"][0]["missing_keys"], json!(["OPENAI_API_KEY"]), "{found}");
+    let all = client.call("list_configs", json!({"query": "gemini", "limit": 3})).await;
+    assert!(all["total"].as_u64() > Some(270) && all["next_offset"] == 3, "{all}");
+    assert!(
+        client.call("check_status", json!({})).await["runs"].as_array().is_some_and(Vec::is_empty),
+        "nothing was started"
+    );
+    client.close().await;
+    lab.nobody_is_left().await;
+}
