@@ -11,13 +11,13 @@ pub mod watch;
 pub mod massgen;
 pub mod registry;
 pub mod rehearsal;
+pub mod settings;
+
+pub mod ledger;
 pub mod supervisor;
 
 pub mod fleet;
-pub mod ledger;
 pub mod view;
-
-pub mod settings;
 
 pub mod commands;
 pub mod server;

@@ -449,7 +449,7 @@ fn budget(record: &RunRecord) -> Option<String> {
 }
 
 fn queue((ahead, all): (usize, usize), slots: u32) -> String {
-    format!("{ahead} of {all} before it; waits for one of {slots} slots")
+    format!("{ahead} ahead of it, {all} waiting for a slot ({slots} in all)")
 }
 
 /// A budget that was overrun says by how much.

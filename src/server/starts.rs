@@ -145,17 +145,20 @@ impl Desk {
         let choice = configs::resolve(name, self.sources(package.as_deref()))?;
         let ConfigChoice::File(path) = &choice else { return Err(Refusal::panicked()) };
         let standing = Standing::of(path, &self.settings, package.as_deref())?;
-        let text = std::fs::read_to_string(path).map_err(|error| {
+        let original = std::fs::read_to_string(path).map_err(|error| {
             Refusal::new(
                 "config_missing",
                 format!("cannot read `{}`: {error}", path.display()),
                 "give a UTF-8 text file",
             )
         })?;
-        self.judge(path, &text, overrides, patch.as_ref(), standing)?;
+        self.judge(path, &original, overrides, patch.as_ref(), standing)?;
         let project = (context == Context::None).then_some(self.settings.project.as_path());
-        let effective = configs::effective(path, &text, Changes { overrides, project, prompt: None });
-        let effective = effective.map_err(|error| bad_overrides(&error.to_string()))?;
+        let effective = configs::effective(path, &original, Changes { overrides, project, prompt: None });
+        let effective = effective.map_err(|error| match overrides {
+            Some(_) => bad_overrides(&text::chain(&error)),
+            None => bad_config(path, &error),
+        })?;
         let hash = hash(&effective.text);
         Ok(Checked { choice, effective: Some(effective), hash })
     }
@@ -164,7 +167,7 @@ impl Desk {
     fn judge(
         &self,
         path: &Path,
-        text: &str,
+        original: &str,
         overrides: Option<&Value>,
         patch: Option<&Tree>,
         standing: Standing,
@@ -175,11 +178,7 @@ impl Desk {
         if standing == Standing::Trusted {
             return self.allow(patch, "overrides");
         }
-        let unreadable = |error: configs::EditError| {
-            let message = format!("`{}` cannot be read: {}", path.display(), text::chain(&error));
-            Refusal::new("config_invalid", message, "mend the config; dry_run: true shows what MassGen says of it")
-        };
-        let mut tree = Tree::of_file(path, text).map_err(unreadable)?;
+        let mut tree = Tree::of_file(path, original).map_err(|error| bad_config(path, &error))?;
         if let Some(overrides) = overrides {
             tree.merge(overrides).map_err(|error| bad_overrides(&error.to_string()))?;
         }
@@ -331,6 +330,11 @@ impl Standing {
 /// Whether a file, links followed, lies in the project or in another folder that the operator named.
 fn within_reach(real: &Path, settings: &Settings) -> bool {
     std::iter::once(&settings.project).chain(&settings.trust.read_folders).any(|folder| real.starts_with(folder))
+}
+
+fn bad_config(path: &Path, error: &configs::EditError) -> Refusal {
+    let message = format!("`{}` cannot be read: {}", path.display(), text::chain(error));
+    Refusal::new("config_invalid", message, "mend the config, then call again")
 }
 
 fn bad_overrides(why: &str) -> Refusal {

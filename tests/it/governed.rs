@@ -29,7 +29,7 @@ async fn queued_runs_start_in_order_when_a_slot_is_free_with_no_server_alive() {
     }
     assert_eq!(first.refused("run_massgen", waiting_for(&lab, "4", "4")).await, "queue_full");
     let last = first.until(&ids[2], |run| run["state"] == "queued").await;
-    assert_eq!(last["queue"], "1 of 2 before it; waits for one of 1 slots", "{last}");
+    assert_eq!(last["queue"], "1 ahead of it, 2 waiting for a slot (1 in all)", "{last}");
     first.kill_server().await;
 
     let started = || std::fs::read_to_string(lab.project().join("starts")).unwrap_or_default().lines().count();

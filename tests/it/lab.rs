@@ -104,9 +104,11 @@ impl Lab {
         command.env("MASSGEN_MCP_MASSGEN", &self.massgen);
     }
 
-    /// With a home folder of its own, and nothing of the tester's.
+    /// With a home folder of its own, and nothing of the tester's; and with limits that only the tests that are about them change.
     fn at_home(&self, command: &mut Command) {
         command.env("HOME", self.home());
+        command.env("MASSGEN_MCP_STARTS_PER_MINUTE", "10000").env("MASSGEN_MCP_MAX_RUNS", "1000");
+        command.env("MASSGEN_MCP_TRUSTED_CONFIGS", self.project());
         for name in ["OPENAI_API_KEY", "RUST_LOG", "XDG_CONFIG_HOME", "MASSGEN_MCP_SETTINGS"] {
             command.env_remove(name);
         }
