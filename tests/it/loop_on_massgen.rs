@@ -126,10 +126,8 @@ async fn a_kill_in_the_presentation_keeps_the_best_answer_as_partial() {
     // Told to stop, MassGen writes the answer that led as the final one, if it has come as far as asking the model.
     let page = client.call("read_result", json!({"run_id": id})).await;
     assert_eq!(page["partial"], true, "{page}");
-    assert!(
-        page["text"].as_str().is_some_and(|text| text.contains("call 1)")),
-        "the first answer, not a presentation: {page}"
-    );
+    // The presentation never comes, and an agent may have been asked twice before its answer.
+    assert!(page["text"].as_str().is_some_and(|text| text.starts_with("This is a rehearsal")), "{page}");
     client.close().await;
     lab.nobody_is_left().await;
 }
