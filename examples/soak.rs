@@ -56,6 +56,8 @@ fn runtime(one_thread: bool) -> std::io::Result<tokio::runtime::Runtime> {
 async fn serve(home: &Path, massgen: &Path) -> anyhow::Result<()> {
     let mut settings = Flags::default().check()?;
     settings.massgen = Some(massgen.to_owned());
+    // The pace of the soak is the client's; the queue and its limits have tests of their own.
+    (settings.limits.max_runs, settings.limits.starts_per_minute) = (1000, 10_000);
     let fleet = Fleet::new(StateFolder::open(home)?, Path::new(ME));
     server::serve(fleet, settings).await?;
     std::process::exit(0);
@@ -248,7 +250,6 @@ impl Client {
         let me = std::env::current_exe()?;
         let mut command = tokio::process::Command::new(&me);
         command.arg("--home").arg(root.join("state")).arg("--massgen").arg(&me);
-        command.args(["--max-runs", "1000", "--starts-per-minute", "10000"]);
         let server = TokioChildProcess::new(command)?;
         let pid = server.id().context("pid")?;
         Ok(Client { session: ().serve(server).await?, pid })
