@@ -1,5 +1,5 @@
 //! The one book of a state folder (`ledger.json`): which runs wait, live and draw on which budget. It is written under a lock of
-//! its own, by any server or supervisor, and holds nothing that the run folders could not tell again.
+//! its own, by any server or supervisor, and made anew from the run folders where it is gone; it decides and starts nothing.
 
 mod book;
 mod grant;
@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use self::book::{Book, Place};
 pub use self::grant::Pool;
 use crate::registry::{Durability, RegistryError, RunLock, StateFolder, write_whole};
-use crate::run::{Cap, Lineage, RunId, RunRecord, RunState, Spent, Usd};
+use crate::run::{Cap, Exit, Lineage, Outcome, RunId, RunRecord, RunState, Spent, Usd};
 
 /// How long the same request from the same client means the run that it started.
 pub const FOLD: Duration = Duration::from_secs(60);
@@ -68,11 +68,27 @@ pub struct Rules {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     /// SHA-256 of all that was asked for.
+    pub asked: String,
+    /// SHA-256 of that and of what it means now: the text of the config, the project, the operator's defaults.
     pub content: String,
     /// SHA-256 of the key that the agent gave it.
     pub key: Option<String>,
     /// Who asks; the same request of the same client within [`FOLD`] is the same, unless it is absent.
     pub client: Option<String>,
+}
+
+/// What is to become of an application.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Judged {
+    /// The same request has started this run already.
+    Known(RunId),
+    /// It may be a run.
+    Granted {
+        /// What it may spend.
+        cap: Cap,
+        /// Whether it has to wait for a slot.
+        waits: bool,
+    },
 }
 
 /// What became of an application.
@@ -133,6 +149,14 @@ pub enum LedgerError {
         /// The most there is.
         most: String,
     },
+    /// The book was written by a newer version of this program.
+    #[error("`{}` is of version {version}, and this program knows {}", path.display(), book::VERSION)]
+    Newer {
+        /// The book.
+        path: PathBuf,
+        /// Its version.
+        version: u32,
+    },
     /// A budget has not that much left.
     #[error("{pool} has {left} left, {asked} was asked for")]
     Short {
@@ -156,37 +180,53 @@ impl Ledger {
     pub fn admit<T>(
         &self,
         application: &Application,
-        make: impl FnOnce(Cap, bool) -> Result<T, RegistryError>,
+        make: impl FnOnce(Cap) -> Result<T, RegistryError>,
     ) -> Result<Admission<T>, LedgerError> {
         let _held = self.lock()?;
         let now = Timestamp::now();
-        let mut book = self.read_current(now);
-        let exists = |id: &RunId| self.state.folder(id).path().exists();
-        let lives = |id: &RunId| self.state.load(id).is_ok_and(|record| record.state.ended().is_none());
-        if let Some(known) = book.known(&application.request, now, exists, lives)? {
-            return Ok(Admission::Known(known));
-        }
-        let waits = self.check(&mut book, application, now)?;
-        let cap = grant::grant(application.asked, application.allowed, &self.pools(&book, application, now))?;
-        let made = make(cap, waits)?;
+        let mut book = self.read_current(now)?;
+        let (cap, waits) = match self.judge(&mut book, application, now)? {
+            Judged::Known(known) => return Ok(Admission::Known(known)),
+            Judged::Granted { cap, waits } => (cap, waits),
+        };
+        let made = make(cap)?;
         book.enter(application, cap, if waits { Place::Waiting } else { Place::Live }, now);
         self.write(&book)?;
         Ok(Admission::New { made })
     }
 
+    /// What `admit` would say, and what it would grant, without admitting anything.
+    pub fn consider(&self, application: &Application) -> Result<Judged, LedgerError> {
+        let _held = self.lock()?;
+        let now = Timestamp::now();
+        let mut book = self.read_current(now)?;
+        self.judge(&mut book, application, now)
+    }
+
+    fn judge(&self, book: &mut Book, application: &Application, now: Timestamp) -> Result<Judged, LedgerError> {
+        let began = |id: &RunId| self.state.load(id).is_ok_and(|record| !is_stillborn(&record));
+        let lives = |id: &RunId| self.state.load(id).is_ok_and(|record| record.state.ended().is_none());
+        if let Some(known) = book.known(&application.request, now, began, lives)? {
+            return Ok(Judged::Known(known));
+        }
+        let waits = self.check(book, application, now)?;
+        let cap = grant::grant(application.asked, application.allowed, &self.pools(book, application, now))?;
+        Ok(Judged::Granted { cap, waits })
+    }
+
     /// Whether the run may start now; then it has its slot. `slots` is how many there are.
     pub fn turn(&self, id: &RunId, slots: u32) -> Result<Turn, LedgerError> {
         let _held = self.lock()?;
-        let mut book = self.read_current(Timestamp::now());
+        let mut book = self.read_current(Timestamp::now())?;
         let turn = book.turn(id, slots);
         self.write(&book)?;
         Ok(turn)
     }
 
-    /// Books what an ended run has spent and gives back the rest. `spent` counts the runs below it as well.
+    /// Books what an ended run has spent by itself and gives back the rest.
     pub fn settle(&self, id: &RunId, spent: Spent) -> Result<(), LedgerError> {
         let _held = self.lock()?;
-        let mut book = self.read_current(Timestamp::now());
+        let mut book = self.read_current(Timestamp::now())?;
         book.end(id, spent);
         book.close_trees(Timestamp::now());
         Ok(self.write(&book)?)
@@ -194,7 +234,7 @@ impl Ledger {
 
     /// How many runs wait before this one, and how many wait in all; as far as the book is right without a look at the runs.
     pub fn place(&self, id: &RunId) -> Option<(usize, usize)> {
-        self.read().place(id)
+        self.read().ok()?.place(id)
     }
 
     /// The file, which changes whenever the book does.
@@ -211,7 +251,8 @@ impl Ledger {
         }
         if let Some(parent) = &application.lineage.parent {
             let record = self.state.load(parent)?;
-            if !matches!(record.state, RunState::Starting { .. } | RunState::Running { .. }) {
+            let is_at_work = matches!(record.state, RunState::Starting { .. } | RunState::Running { .. });
+            if !is_at_work || self.if_over(parent).is_some() {
                 return Err(LedgerError::ParentEnding(parent.clone()));
             }
             if book.live_below(&application.lineage.root) >= rules.tree_runs as usize {
@@ -237,22 +278,26 @@ impl Ledger {
             Cap { usd: most, tokens: None }.after(Spent { usd: used, ..Spent::default() })
         };
         let rules = &application.rules;
-        vec![
-            (Pool::Server, usd(rules.server, book.charge_of_server(&application.server, &spent))),
-            (Pool::Day, usd(rules.day, book.charge_of_day(now, &spent))),
-        ]
+        let mut pools = Vec::new();
+        if rules.server.is_some() {
+            pools.push((Pool::Server, usd(rules.server, book.charge_of_server(&application.server, &spent))));
+        }
+        if rules.day.is_some() {
+            pools.push((Pool::Day, usd(rules.day, book.charge_of_day(now, &spent))));
+        }
+        pools
     }
 
     /// The book as the runs are now: those that are over without having said so are found by their free lock.
-    fn read_current(&self, now: Timestamp) -> Book {
-        let mut book = self.read();
+    fn read_current(&self, now: Timestamp) -> Result<Book, LedgerError> {
+        let mut book = self.read()?;
         for id in book.not_over() {
             if let Some(spent) = self.if_over(&id) {
                 book.end(&id, spent);
             }
         }
         book.close_trees(now);
-        book
+        Ok(book)
     }
 
     /// What a run has spent, where nobody owns it any more.
@@ -266,21 +311,25 @@ impl Ledger {
         }
     }
 
-    fn read(&self) -> Book {
-        match std::fs::read(self.path()) {
-            Ok(bytes) => Book::from_json(&bytes).unwrap_or_else(|error| {
-                tracing::warn!(%error, "the ledger is damaged; it is made anew from the runs");
-                self.rebuilt()
-            }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.rebuilt(),
+    fn read(&self) -> Result<Book, LedgerError> {
+        let path = self.path();
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(self.rebuilt()),
+            Err(source) => return Err(RegistryError::Io { operation: "read", path, source }.into()),
+        };
+        match Book::from_json(&bytes) {
+            Ok(book) if book.version() <= book::VERSION => Ok(book),
+            Ok(book) => Err(LedgerError::Newer { path, version: book.version() }),
             Err(error) => {
-                tracing::warn!(%error, "the ledger cannot be read; it is made anew from the runs");
-                self.rebuilt()
+                tracing::warn!(%error, "the ledger is damaged; it is made anew from the runs");
+                Ok(self.rebuilt())
             }
         }
     }
 
-    /// What the run folders tell: who lives, and what was spent on which day.
+    /// What the run folders tell: who lives, which requests are known, what was spent on which day. What was spent by runs that
+    /// were forgotten since is not in it.
     fn rebuilt(&self) -> Book {
         let ids = self.state.list().unwrap_or_default();
         let records = ids.iter().rev().filter_map(|id| self.state.load(id).ok()).collect::<Vec<RunRecord>>();
@@ -302,4 +351,10 @@ impl Ledger {
         let locked = open.and_then(|file| file.lock().map(|()| file));
         locked.map_err(|source| RegistryError::Io { operation: "lock", path, source })
     }
+}
+
+/// Whether a run failed before MassGen ran: to ask for it again is no repetition.
+fn is_stillborn(record: &RunRecord) -> bool {
+    let ended = record.state.ended();
+    ended.is_some_and(|end| end.exit == Exit::NeverStarted && matches!(end.outcome, Outcome::Failed(_)))
 }

@@ -62,7 +62,7 @@ fn main() -> ExitCode {
     if let Some(Command::Exec { supervisor, program, args }) = cli.command {
         return exec(supervisor, &program, &args);
     }
-    let secrets = secrets(cli.command.as_ref());
+    let secrets = secrets(&cli);
     log_to_stderr(&secrets);
     match run(cli) {
         Ok(code) => code,
@@ -75,11 +75,14 @@ fn main() -> ExitCode {
 }
 
 /// What no log and no answer of this process may show.
-fn secrets(command: Option<&Command>) -> Secrets {
-    match command {
-        Some(Command::Supervise { folder }) => supervisor::secrets(folder),
-        Some(_) | None => Secrets::from_environment(None).unwrap_or_default(),
+fn secrets(cli: &Cli) -> Secrets {
+    if let Some(Command::Supervise { folder }) = &cli.command {
+        return supervisor::secrets(folder);
     }
+    // Settings that cannot be used are told of in a moment, by a process that knows no more than its environment.
+    let env_file = cli.flags.clone().or_environment().check().ok().and_then(|settings| settings.env_file);
+    let known = Secrets::from_environment(env_file.as_deref());
+    known.or_else(|_| Secrets::from_environment(None)).unwrap_or_default()
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {

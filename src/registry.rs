@@ -13,7 +13,7 @@ use crate::crash;
 use crate::run::{BadRunId, RunId, RunRecord, RunSpec, RunState, StopAsk};
 
 pub use lock::RunLock;
-pub use remove::{Leftover, PruneTurn, Removal};
+pub use remove::{CHECK, Leftover, PruneTurn, Removal, VERDICTS};
 pub use whole::{Durability, write_whole};
 
 /// The end of MassGen's standard output, in a run's folder.

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 
 pub use digest::{AgentDigest, AgentState, Digest, Finish};
 pub use id::{BadRunId, RunId};
-pub use limits::{Allowance, Cap, Lineage, Price, Spent, Unpriced, Usd};
+pub use limits::{Allowance, Cap, Lineage, Origin, Price, Spent, Unpriced, Usd};
 pub use state::{
     AnswerFact, AnswerSource, Ending, Exit, Force, Leader, Outcome, Problem, ProcessMark, RunState, StopAsk, StopCause,
     StopReport, Survivor,
@@ -54,6 +54,8 @@ pub struct RunSpec {
     pub pass_env: Vec<String>,
     /// The operator's env file, whose variables reach MassGen; an absolute path.
     pub env_file: Option<PathBuf>,
+    /// Who asked, and how the same request is known again.
+    pub origin: Origin,
 }
 
 impl RunSpec {
@@ -75,6 +77,7 @@ impl RunSpec {
             allowance: Allowance::default(),
             lineage: Lineage::root(&id),
             config_hash: String::new(),
+            origin: Origin::default(),
             id,
         }
     }
@@ -128,8 +131,17 @@ pub struct RunRecord {
     pub started: Option<Moment>,
     /// MassGen's log folder of this run, relative to the run's folder.
     pub log_dir: Option<PathBuf>,
-    /// What it and all below it have spent.
+    /// What it has spent by itself, with every MassGen that its agents started without this program.
     pub spent: Spent,
+    /// What the runs below it have spent, all generations.
+    pub spent_below: Spent,
+}
+
+impl RunRecord {
+    /// What it and all below it have spent.
+    pub fn spent_in_all(&self) -> Spent {
+        self.spent + self.spent_below
+    }
 }
 
 /// One moment by two clocks: the wall clock may jump, the boot clock is worth nothing after a restart.

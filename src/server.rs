@@ -3,10 +3,12 @@
 
 mod border;
 mod calls;
+mod dry_run;
 mod params;
 mod refusal;
 mod starts;
 mod tools;
+mod trust;
 mod wire;
 
 use std::future::Future;
@@ -55,8 +57,8 @@ pub async fn serve(fleet: Fleet, settings: Settings) -> Result<(), ServerError> 
     if !settings.read_only {
         tokio::spawn(prune(fleet.clone(), settings.retention));
     }
-    let read_only = settings.read_only;
-    let server = Server { desk: Desk::new(fleet, settings, closing.clone()), tools: tools::offered(read_only) };
+    let tools = tools::offered(&settings);
+    let server = Server { desk: Desk::new(fleet, settings, closing.clone()), tools };
     let (reader, writer) = rmcp::transport::io::stdio_pipes();
     let session = server.serve(Wire::new(reader, writer, closing)).await;
     let session = session.map_err(|error| ServerError::Session(Box::new(error)))?;

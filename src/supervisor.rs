@@ -9,6 +9,7 @@ mod leader;
 mod lost;
 mod output;
 mod plan;
+mod purse;
 mod queue;
 mod worker;
 

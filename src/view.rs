@@ -132,7 +132,8 @@ pub struct Details {
     #[serde(skip_serializing_if = "Option::is_none")]
     max_tokens: Option<u64>,
     /// What it and the runs below it have spent.
-    tree_cost_usd: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tree_cost_usd: Option<f64>,
     tree_tokens: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     parent: Option<String>,
@@ -213,7 +214,10 @@ pub struct ConfigView {
     pub config: String,
     /// Each agent as id: model.
     pub agents: Vec<String>,
-    /// API keys that it needs and that are not there.
+    /// API keys that it needs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<String>,
+    /// Those of them that are not there.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub missing_keys: Vec<String>,
     /// What it may execute.
@@ -243,6 +247,7 @@ pub fn config(listed: &Listed) -> ConfigView {
     ConfigView {
         config: text::line(&listed.name, 200),
         agents: agents.chain((more > 0).then(|| format!("{more} more"))).collect(),
+        keys: listed.needs.keys.iter().take(LISTED_AGENTS).map(|key| text::line(&key.name(), 80)).collect(),
         missing_keys: listed.missing.iter().take(LISTED_AGENTS).map(|key| text::line(key, 80)).collect(),
         executes: listed.needs.executes.iter().map(ToString::to_string).collect(),
         about: text::line(&listed.about, ABOUT_CHARS),
@@ -285,9 +290,9 @@ pub fn run(record: &RunRecord, seen: &Seen<'_>, detail: Detail, now: &Moment) ->
         elapsed_s: elapsed.unwrap_or_default().as_secs(),
         agents: digest.map(|digest| agents(&digest.agents)).unwrap_or_default(),
         votes: digest.map(|digest| votes(&digest.votes)).unwrap_or_default(),
-        cost_usd: digest.and_then(|digest| digest.cost_usd).map(|cost| (cost * 1e6).round() / 1e6),
-        cost_unknown: record.spent.is_unpriced.then_some(true),
-        tokens: digest.and_then(|digest| digest.tokens),
+        cost_usd: cost(record),
+        cost_unknown: record.spent_in_all().is_unpriced.then_some(true),
+        tokens: digest.and_then(|digest| digest.tokens).map(|tokens| tokens.max(record.spent.tokens)),
         budget: budget(record),
         queue: seen.queue.map(|place| queue(place, record.spec.allowance.slots)),
         winner: answer.map(|answer| word(&answer.agent)),
@@ -437,7 +442,7 @@ fn stop_reason(state: &RunState) -> Option<String> {
 
 /// How much of the budget is spent, from four fifths on; in dollars where those come nearer to their limit than the tokens.
 fn budget(record: &RunRecord) -> Option<String> {
-    let (cap, spent) = (record.spec.allowance.cap, record.spent);
+    let (cap, spent) = (record.spec.allowance.cap, record.spent_in_all());
     let used = cap.percent(spent);
     let by_usd = Cap { tokens: None, ..cap }.percent(spent) == used;
     let most = match (cap.usd.filter(|_| by_usd), cap.tokens) {
@@ -448,13 +453,20 @@ fn budget(record: &RunRecord) -> Option<String> {
     (used >= 80).then(|| format!("{used} % of {most}"))
 }
 
+/// What was counted; of a run that nothing was counted of (its supervisor died, or it costs nothing), what MassGen says.
+fn cost(record: &RunRecord) -> Option<f64> {
+    let counted = Some(record.spent.usd).filter(|usd| *usd > Usd(0)).map(Usd::as_f64);
+    let told = record.digest.as_ref().and_then(|digest| digest.cost_usd);
+    counted.or_else(|| told.map(|cost| (cost * 1e6).round() / 1e6))
+}
+
 fn queue((ahead, all): (usize, usize), slots: u32) -> String {
     format!("{ahead} ahead of it, {all} waiting for a slot ({slots} in all)")
 }
 
 /// A budget that was overrun says by how much.
 fn over_budget(record: &RunRecord) -> Problem {
-    let (cap, spent) = (record.spec.allowance.cap, record.spent);
+    let (cap, spent) = (record.spec.allowance.cap, record.spent_in_all());
     if cap.percent(spent) < 100 {
         return problem(
             "cost_unknown",
@@ -532,8 +544,8 @@ fn details(record: &RunRecord, seen: &Seen<'_>) -> Details {
         timeout_s: spec.timeout.as_secs(),
         budget_usd: spec.allowance.cap.usd.map(Usd::as_f64),
         max_tokens: spec.allowance.cap.tokens,
-        tree_cost_usd: record.spent.usd.as_f64(),
-        tree_tokens: record.spent.tokens,
+        tree_cost_usd: record.spent_in_all().known_usd().map(Usd::as_f64),
+        tree_tokens: record.spent_in_all().tokens,
         parent: spec.lineage.parent.as_ref().map(RunId::to_string),
         root: spec.lineage.parent.as_ref().map(|_| spec.lineage.root.to_string()),
         children: seen.children.iter().map(RunId::to_string).collect(),

@@ -9,12 +9,13 @@ use std::sync::Arc;
 
 use super::{Fleet, FleetError, blocking};
 use crate::massgen::answers::{self, Answer};
+use crate::massgen::configs::Tree;
 use crate::massgen::files::{Entry, Kind, RunFiles};
 use crate::massgen::layout::Layout;
 use crate::massgen::pages::{self, Page};
 use crate::massgen::{reasons, text};
 use crate::registry::{STDERR, STDOUT, older};
-use crate::run::{RunId, RunRecord};
+use crate::run::{ConfigChoice, RunId, RunRecord};
 use crate::secrets::Secrets;
 
 /// The most files that a listing names.
@@ -120,9 +121,21 @@ impl Fleet {
         let record = self.look(id).await?;
         let root = self.folder(id).path().to_owned();
         let (run, secrets) = (record.clone(), self.secrets.clone());
-        let reading = blocking(move || Shelf::open(&root, run, secrets)?.read(&part, offset, limit)).await??;
+        let reading = blocking(move || {
+            let secrets = secrets.with(keys_in_config(&run));
+            Shelf::open(&root, run, secrets)?.read(&part, offset, limit)
+        });
+        let reading = reading.await??;
         Ok((record, reading))
     }
+}
+
+/// The keys that stand in the config that a run was started with. They reached MassGen by its environment, and what it printed
+/// since may have them. A config that was changed or removed since tells no more.
+fn keys_in_config(run: &RunRecord) -> Vec<String> {
+    let ConfigChoice::File(path) = &run.spec.config else { return Vec::new() };
+    let tree = std::fs::read_to_string(path).ok().and_then(|text| Tree::of_file(path, &text).ok());
+    tree.map(|tree| tree.secrets()).unwrap_or_default().into_iter().map(|secret| secret.value).collect()
 }
 
 /// A run's readable parts.

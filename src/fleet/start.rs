@@ -6,10 +6,10 @@ use std::sync::OnceLock;
 use sha2::{Digest as _, Sha256};
 
 use super::{Fleet, FleetError, blocking, launcher};
-use crate::ledger::{Admission, Application, Ledger, Request, Rules};
+use crate::ledger::{Admission, Application, Judged, Ledger, Request, Rules};
 use crate::massgen::pages::hex;
-use crate::registry::RegistryError;
-use crate::run::{Allowance, Cap, Lineage, Outcome, Price, RunId, RunRecord, RunSpec, Unpriced, Usd};
+use crate::registry::{RegistryError, RunFolder, RunLock};
+use crate::run::{Allowance, Cap, Lineage, Origin, Outcome, Price, RunId, RunRecord, RunSpec, Unpriced, Usd};
 use crate::settings::{Settings, UnknownCost};
 use crate::supervisor::group;
 
@@ -26,6 +26,8 @@ pub struct Start {
     pub asked: Cap,
     /// The operator's limits.
     pub limits: Limits,
+    /// All that the agent asked for, in one text: the same for the same request.
+    pub request: String,
     /// The agent's key for the request.
     pub request_key: Option<String>,
     /// Whether the same request of a moment ago may be another run.
@@ -125,32 +127,20 @@ impl Fleet {
         Ok(Started { record: self.look(&id).await?, is_reused })
     }
 
-    fn admit(
-        &self,
-        start: Start,
-    ) -> Result<(RunId, Admission<(crate::registry::RunFolder, crate::registry::RunLock)>), FleetError> {
-        let Start { mut spec, config, asked, mut limits, request_key, fresh, .. } = start;
-        spec.allowance = limits.each.clone();
-        if let Some(parent) = &self.parent {
-            self.descend(parent, &mut spec)?;
-            limits.all.tree_runs = spec.allowance.tree_runs;
-        }
-        let id = spec.id.clone();
-        let application = Application {
-            id: id.clone(),
-            lineage: spec.lineage.clone(),
-            asked,
-            allowed: spec.allowance.cap,
-            rules: limits.all,
-            server: this_server().to_owned(),
-            request: Request {
-                content: content(&spec, asked),
-                key: request_key.map(|key| hash(&[&key])),
-                client: (!fresh).then(|| this_client().to_owned()),
-            },
-        };
-        let config = config.as_ref().map(|(name, text)| (*name, text.as_str()));
-        let admission = Ledger::of(&self.state).admit(&application, |cap, _waits| {
+    /// What a start would be granted, without one.
+    pub async fn consider(&self, start: Start) -> Result<Judged, FleetError> {
+        let fleet = self.clone();
+        let considered = blocking(move || {
+            let (application, _spec) = fleet.application(&start)?;
+            Ok::<_, FleetError>(Ledger::of(&fleet.state).consider(&application)?)
+        });
+        considered.await?
+    }
+
+    fn admit(&self, start: Start) -> Result<(RunId, Admission<(RunFolder, RunLock)>), FleetError> {
+        let (application, mut spec) = self.application(&start)?;
+        let config = start.config.as_ref().map(|(name, text)| (*name, text.as_str()));
+        let admission = Ledger::of(&self.state).admit(&application, |cap| {
             spec.allowance.cap = cap;
             let made = self.state.create(&spec, config)?;
             if let Some(parent) = &spec.lineage.parent {
@@ -158,7 +148,38 @@ impl Fleet {
             }
             Ok::<_, RegistryError>(made)
         })?;
-        Ok((id, admission))
+        Ok((application.id, admission))
+    }
+
+    /// What the ledger is asked for, and the run's spec as far as it is known before the ledger has said yes.
+    fn application(&self, start: &Start) -> Result<(Application, RunSpec), FleetError> {
+        let mut spec = start.spec.clone();
+        let mut rules = start.limits.all;
+        spec.allowance = start.limits.each.clone();
+        spec.origin = Origin {
+            server: this_server().to_owned(),
+            asked: hash(&[&start.request]),
+            key: start.request_key.as_ref().map(|key| hash(&[key])),
+        };
+        if let Some(parent) = &self.parent {
+            self.descend(parent, &mut spec)?;
+            rules.tree_runs = spec.allowance.tree_runs;
+        }
+        let application = Application {
+            id: spec.id.clone(),
+            lineage: spec.lineage.clone(),
+            asked: start.asked,
+            allowed: spec.allowance.cap,
+            rules,
+            server: spec.origin.server.clone(),
+            request: Request {
+                asked: spec.origin.asked.clone(),
+                content: content(&spec),
+                key: spec.origin.key.clone(),
+                client: (!start.fresh).then(|| this_client().to_owned()),
+            },
+        };
+        Ok((application, spec))
     }
 
     /// Makes the run one of its parent's: no limit of a server that an agent started goes beyond those of the tree that it is in.
@@ -173,6 +194,7 @@ impl Fleet {
         if depth > own.depth {
             return Err(NotStarted::TooDeep { most: own.depth }.into());
         }
+        spec.origin.server = above.origin.server;
         spec.lineage = Lineage { parent: Some(parent.clone()), root: above.lineage.root, depth };
         self.not_as_above(parent, spec)
     }
@@ -223,9 +245,9 @@ fn forecast(records: &[RunRecord]) -> Option<Forecast> {
     let ended = records.iter().filter_map(|record| Some((record, record.state.ended()?)));
     let good: Vec<_> = ended.filter(|(_, ending)| ending.outcome == Outcome::Succeeded).collect();
     let mut times: Vec<u64> = good.iter().map(|(_, ending)| ending.took.as_secs()).collect();
-    let mut tokens: Vec<u64> = good.iter().map(|(record, _)| record.spent.tokens).collect();
-    let priced = good.iter().filter(|(record, _)| !record.spent.is_unpriced);
-    let mut costs: Vec<u64> = priced.map(|(record, _)| record.spent.usd.0).collect();
+    let mut tokens: Vec<u64> = good.iter().map(|(record, _)| record.spent_in_all().tokens).collect();
+    let priced = good.iter().filter(|(record, _)| !record.spent_in_all().is_unpriced);
+    let mut costs: Vec<u64> = priced.map(|(record, _)| record.spent_in_all().usd.0).collect();
     let cost_usd = median(&mut costs).map(|micro| Usd(micro).as_f64());
     Some(Forecast { runs: good.len(), took_s: median(&mut times)?, cost_usd, tokens: median(&mut tokens)? })
 }
@@ -235,14 +257,13 @@ fn median(values: &mut [u64]) -> Option<u64> {
     values.get(values.len() / 2).copied()
 }
 
-/// What makes a request the same as another.
-fn content(spec: &RunSpec, asked: Cap) -> String {
+/// What a request comes to now: a config or a question file that was changed makes another run of the same words.
+fn content(spec: &RunSpec) -> String {
     hash(&[
+        &spec.origin.asked,
         &spec.question,
         &spec.config_hash,
-        &format!("{:?}", spec.config),
-        spec.group.as_deref().unwrap_or_default(),
-        &format!("{:?} {:?} {:?} {:?}", spec.mode, spec.context, spec.timeout, asked),
+        &format!("{:?} {:?}", spec.config, spec.timeout),
         &spec.project.to_string_lossy(),
         &spec.program.to_string_lossy(),
     ])

@@ -1,24 +1,25 @@
 //! What the ledger holds, and what follows from it: who waits before whom, what is charged to which budget, which request is
 //! known. Pure: it looks at no run and no clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Application, FOLD, LedgerError, Request, Turn};
-use crate::run::{Cap, RunId, RunRecord, RunState, Spent, Usd};
+use crate::run::{Cap, Lineage, RunId, RunRecord, RunState, Spent, Usd};
 
 /// How many days are kept.
 const DAYS: usize = 8;
-/// How many servers are kept.
-const SERVERS: usize = 64;
+/// How many servers are kept whose budget is limited, the latest.
+const SERVERS: usize = 1000;
+/// The version of the file.
+pub(super) const VERSION: u32 = 1;
 /// How many request keys are kept before those of forgotten runs are dropped.
 const KEYS: usize = 1000;
 
-#[derive(Default, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Serialize, Deserialize)]
 pub(super) struct Book {
     version: u32,
     next_ticket: u64,
@@ -27,7 +28,7 @@ pub(super) struct Book {
     starts: Vec<Timestamp>,
     /// Millionths of a dollar by day, of trees that are over.
     days: BTreeMap<String, u64>,
-    /// The same by server, the newest last.
+    /// The same by server, the newest last; of servers that have a budget.
     servers: Vec<(String, u64)>,
     requests: Vec<Asked>,
     keys: BTreeMap<String, Keyed>,
@@ -50,7 +51,7 @@ struct Entry {
     budget_microusd: Option<u64>,
     #[serde(default)]
     max_tokens: Option<u64>,
-    /// Of a run that is over, with all below it.
+    /// What a run that is over has spent by itself.
     #[serde(default)]
     spent_microusd: u64,
     #[serde(default)]
@@ -75,25 +76,21 @@ struct Asked {
 
 #[derive(Serialize, Deserialize)]
 struct Keyed {
-    content: String,
+    asked: String,
     run: String,
 }
 
 impl Entry {
-    /// What is kept for it: all that it may spend while it is not over, what it has spent afterwards.
-    fn charge(&self, spent: &impl Fn(&RunId) -> Spent) -> Spent {
-        let so_far = self.spent(spent);
-        if self.place == Place::Over {
-            return so_far;
-        }
-        let kept = Spent {
+    /// What is kept for it while it is not over, for all below it too.
+    fn kept(&self) -> Spent {
+        Spent {
             usd: Usd(self.budget_microusd.unwrap_or_default()),
             tokens: self.max_tokens.unwrap_or_default(),
             is_unpriced: false,
-        };
-        so_far.at_least(kept)
+        }
     }
 
+    /// What it has spent by itself.
     fn spent(&self, spent: &impl Fn(&RunId) -> Spent) -> Spent {
         if self.place == Place::Over {
             return Spent { usd: Usd(self.spent_microusd), tokens: self.spent_tokens, is_unpriced: false };
@@ -114,17 +111,25 @@ impl Book {
 
     /// What the records of all runs tell, the oldest first.
     pub(super) fn of_records(records: &[RunRecord]) -> Book {
-        let mut book = Book { version: 1, ..Book::default() };
+        let mut book = Book::default();
+        let live = records.iter().filter(|record| record.state.ended().is_none());
+        let live_trees: BTreeSet<&RunId> = live.map(|record| &record.spec.lineage.root).collect();
         for record in records {
             let spec = &record.spec;
-            match record.state.ended() {
-                Some(ending) if spec.lineage.parent.is_none() => book.add_to_day(ending.at.wall, record.spent.usd),
-                Some(_) => {}
-                None => {
-                    let place = if record.state == RunState::Queued { Place::Waiting } else { Place::Live };
-                    let (parent, root) = (spec.lineage.parent.clone(), spec.lineage.root.clone());
-                    book.push(&spec.id, parent, root, "", spec.allowance.cap, place);
-                }
+            if let Some(key) = &spec.origin.key {
+                let (asked, run) = (spec.origin.asked.clone(), spec.id.to_string());
+                book.keys.insert(key.clone(), Keyed { asked, run });
+            }
+            let ending = record.state.ended();
+            if let Some(ending) = ending.filter(|_| !live_trees.contains(&spec.lineage.root)) {
+                book.add_to_day(ending.at.wall, record.spent.usd);
+                book.add_to_server(&spec.origin.server, record.spent.usd.0);
+                continue;
+            }
+            let place = if record.state == RunState::Queued { Place::Waiting } else { Place::Live };
+            book.push(&spec.id, &spec.lineage, &spec.origin.server, spec.allowance.cap, place);
+            if ending.is_some() {
+                book.end(&spec.id, record.spent);
             }
         }
         book
@@ -135,21 +140,21 @@ impl Book {
         &mut self,
         request: &Request,
         now: Timestamp,
-        exists: impl Fn(&RunId) -> bool,
+        began: impl Fn(&RunId) -> bool,
         lives: impl Fn(&RunId) -> bool,
     ) -> Result<Option<RunId>, LedgerError> {
         if self.keys.len() > KEYS {
-            self.keys.retain(|_, keyed| keyed.run.parse().is_ok_and(|id| exists(&id)));
+            self.keys.retain(|_, keyed| keyed.run.parse().is_ok_and(|id| began(&id)));
         }
         if let Some(key) = &request.key {
             let keyed = self.keys.get(key);
-            let run = keyed.and_then(|keyed| keyed.run.parse::<RunId>().ok()).filter(|id| exists(id));
+            let run = keyed.and_then(|keyed| keyed.run.parse::<RunId>().ok()).filter(|id| began(id));
             return match (keyed, run) {
-                (Some(keyed), Some(run)) if keyed.content != request.content => Err(LedgerError::KeyTaken(run)),
+                (Some(keyed), Some(run)) if keyed.asked != request.asked => Err(LedgerError::KeyTaken(run)),
                 (_, run) => Ok(run),
             };
         }
-        let fresh = |asked: &Asked| Duration::try_from(now.duration_since(asked.at)).unwrap_or_default() <= FOLD;
+        let fresh = |asked: &Asked| age(asked.at, now).is_some_and(|age| age <= FOLD);
         self.requests.retain(fresh);
         let same = |asked: &&Asked| asked.content == request.content && Some(&asked.client) == request.client.as_ref();
         let mut runs = self.requests.iter().rev().filter(same).filter_map(|asked| asked.run.parse().ok());
@@ -159,23 +164,23 @@ impl Book {
     /// Enters an admitted run.
     pub(super) fn enter(&mut self, application: &Application, cap: Cap, place: Place, now: Timestamp) {
         let Application { id, lineage, server, request, .. } = application;
-        self.push(id, lineage.parent.clone(), lineage.root.clone(), server, cap, place);
+        self.push(id, lineage, server, cap, place);
         self.starts.push(now);
         if let Some(key) = &request.key {
-            self.keys.insert(key.clone(), Keyed { content: request.content.clone(), run: id.to_string() });
+            self.keys.insert(key.clone(), Keyed { asked: request.asked.clone(), run: id.to_string() });
         } else if let Some(client) = &request.client {
             let (content, client, run) = (request.content.clone(), client.clone(), id.to_string());
             self.requests.push(Asked { content, client, run, at: now });
         }
     }
 
-    fn push(&mut self, id: &RunId, parent: Option<RunId>, root: RunId, server: &str, cap: Cap, place: Place) {
+    fn push(&mut self, id: &RunId, lineage: &Lineage, server: &str, cap: Cap, place: Place) {
         self.is_changed = true;
         self.next_ticket += 1;
         self.entries.push(Entry {
             run: id.to_string(),
-            parent: parent.map(|parent| parent.to_string()),
-            root: root.to_string(),
+            parent: lineage.parent.as_ref().map(RunId::to_string),
+            root: lineage.root.to_string(),
             server: server.to_owned(),
             ticket: self.next_ticket,
             place,
@@ -188,10 +193,10 @@ impl Book {
 
     /// How long until another start is allowed.
     pub(super) fn wait_after(&mut self, now: Timestamp, span: Duration, most: u32) -> Option<Duration> {
-        let age = |at: &Timestamp| Duration::try_from(now.duration_since(*at)).unwrap_or_default();
-        self.starts.retain(|at| age(at) < span);
-        let full = self.starts.len() >= most as usize;
-        full.then(|| self.starts.first().map(|at| span.saturating_sub(age(at))).unwrap_or(span))
+        self.starts.retain(|at| age(*at, now).is_some_and(|age| age < span));
+        let over = self.starts.len().checked_sub(most as usize)?;
+        let in_the_way = self.starts.get(over).and_then(|at| age(*at, now));
+        Some(in_the_way.map_or(span, |age| span.saturating_sub(age)))
     }
 
     pub(super) fn not_over(&self) -> Vec<RunId> {
@@ -249,13 +254,12 @@ impl Book {
         self.is_changed |= self.entries.iter().any(|entry| !open(&entry.root));
         let closed: Vec<String> =
             self.entries.iter().map(|entry| entry.root.clone()).filter(|root| !open(root)).collect();
-        let (over, kept) =
+        let (over, kept): (Vec<Entry>, Vec<Entry>) =
             std::mem::take(&mut self.entries).into_iter().partition(|entry| closed.contains(&entry.root));
         self.entries = kept;
-        let over: Vec<Entry> = over;
-        for root in over.iter().filter(|entry| entry.parent.is_none()) {
-            self.add_to_day(now, Usd(root.spent_microusd));
-            self.add_to_server(&root.server, root.spent_microusd);
+        for entry in over {
+            self.add_to_day(now, Usd(entry.spent_microusd));
+            self.add_to_server(&entry.server, entry.spent_microusd);
         }
     }
 
@@ -268,6 +272,9 @@ impl Book {
     }
 
     fn add_to_server(&mut self, server: &str, spent: u64) {
+        if server.is_empty() {
+            return;
+        }
         let place = self.servers.iter().position(|(known, _)| known == server);
         let (_, before) = place.map(|place| self.servers.remove(place)).unwrap_or_default();
         self.servers.push((server.to_owned(), before.saturating_add(spent)));
@@ -277,32 +284,60 @@ impl Book {
 
     /// What a run has spent by itself, and what is kept for the runs that it started.
     pub(super) fn charge_of_parent(&self, parent: &RunId, spent: &impl Fn(&RunId) -> Spent) -> Spent {
-        let children = || self.entries.iter().filter(|entry| entry.parent.as_deref() == Some(parent.as_str()));
-        let below: Spent = children().map(|entry| entry.spent(spent)).sum();
-        let kept: Spent = children().map(|entry| entry.charge(spent)).sum();
-        let all = spent(parent);
-        let own = Spent {
-            usd: Usd(all.usd.0.saturating_sub(below.usd.0)),
-            tokens: all.tokens.saturating_sub(below.tokens),
-            is_unpriced: all.is_unpriced,
-        };
-        own + kept
+        spent(parent) + self.charge_below(parent.as_str(), spent)
+    }
+
+    fn charge_below(&self, run: &str, spent: &impl Fn(&RunId) -> Spent) -> Spent {
+        let children = self.entries.iter().filter(|entry| entry.parent.as_deref() == Some(run));
+        children.map(|child| self.charge(child, spent)).sum()
+    }
+
+    /// What is charged for a run: what it and all below it have spent, and while it is not over no less than they may. A run
+    /// that was stopped alone has left others that go on spending.
+    fn charge(&self, entry: &Entry, spent: &impl Fn(&RunId) -> Spent) -> Spent {
+        let so_far = entry.spent(spent) + self.charge_below(&entry.run, spent);
+        if entry.place == Place::Over { so_far } else { so_far.at_least(entry.kept()) }
     }
 
     pub(super) fn charge_of_server(&self, server: &str, spent: &impl Fn(&RunId) -> Spent) -> Usd {
         let before =
             self.servers.iter().find(|(known, _)| known == server).map(|(_, spent)| *spent).unwrap_or_default();
         let live = self.entries.iter().filter(|entry| entry.parent.is_none() && entry.server == server);
-        let kept: Spent = live.map(|entry| entry.charge(spent)).sum();
+        let kept: Spent = live.map(|entry| self.charge(entry, spent)).sum();
         Usd(before.saturating_add(kept.usd.0))
     }
 
     pub(super) fn charge_of_day(&self, now: Timestamp, spent: &impl Fn(&RunId) -> Spent) -> Usd {
         let before = self.days.get(&day(now)).copied().unwrap_or_default();
         let live = self.entries.iter().filter(|entry| entry.parent.is_none());
-        let kept: Spent = live.map(|entry| entry.charge(spent)).sum();
+        let kept: Spent = live.map(|entry| self.charge(entry, spent)).sum();
         Usd(before.saturating_add(kept.usd.0))
     }
+
+    pub(super) fn version(&self) -> u32 {
+        self.version
+    }
+}
+
+impl Default for Book {
+    fn default() -> Book {
+        Book {
+            version: VERSION,
+            next_ticket: 0,
+            entries: Vec::new(),
+            starts: Vec::new(),
+            days: BTreeMap::new(),
+            servers: Vec::new(),
+            requests: Vec::new(),
+            keys: BTreeMap::new(),
+            is_changed: false,
+        }
+    }
+}
+
+/// How long ago a moment was; none where it has not come yet, since somebody has set the clock back.
+fn age(at: Timestamp, now: Timestamp) -> Option<Duration> {
+    Duration::try_from(now.duration_since(at)).ok()
 }
 
 /// The day of a moment, by UTC.

@@ -15,7 +15,7 @@ use crate::run::ConfigChoice;
 
 pub use self::catalogue::{Catalogue, Listed, Source, catalogue};
 pub use self::needs::{Agent, Key, Needs, SECRET_VARIABLE, Secret};
-pub use self::policy::{Forbidden, forbidden};
+pub use self::policy::{Forbidden, forbidden, paths};
 pub use self::tree::{EditError, Tree};
 pub use self::validate::{Finding, Question, ValidateError, Verdict, validate};
 

@@ -36,6 +36,15 @@ pub enum Kind {
     Other,
 }
 
+/// Tells one state of a file from another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stamp {
+    inode: u64,
+    /// Its size.
+    pub bytes: u64,
+    changed: std::time::SystemTime,
+}
+
 impl RunFiles {
     /// Opens a run's folder.
     pub fn open(root: &Path) -> io::Result<RunFiles> {
@@ -59,6 +68,13 @@ impl RunFiles {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
         }
         Ok((file.into_std(), meta.len()))
+    }
+
+    /// Which state of a regular file this is; none where there is no such file.
+    pub fn stamp(&self, path: &Path) -> Option<Stamp> {
+        use std::os::unix::fs::MetadataExt;
+        let meta = self.open_file(path).ok()?.0.metadata().ok()?;
+        Some(Stamp { inode: meta.ino(), bytes: meta.len(), changed: meta.modified().ok()? })
     }
 
     /// The first `most` bytes of a file.

@@ -31,13 +31,22 @@ impl Layout {
         Some(Layout { log, turn, attempt })
     }
 
-    /// The folders in which something new can appear, to be watched: each as far as it exists.
+    /// The newest attempts of the other MassGens that write into the run's folder: subagents, and whatever MassGen an agent
+    /// starts without this program. They inherit the place where log folders are made.
+    pub fn others(files: &RunFiles, own: &Path) -> Vec<Layout> {
+        let others = log_folders(files).filter(|log| log != own);
+        others.filter_map(|log| Layout::find(files, Some(&log))).collect()
+    }
+
+    /// The folders in which something new can appear, to be watched: each as far as it exists, those of others too.
     pub fn watched(files: &RunFiles, known: Option<&Path>) -> Vec<PathBuf> {
         let mut folders: Vec<PathBuf> = BASES.iter().map(PathBuf::from).filter(|base| files.is_folder(base)).collect();
-        let log = log_folder(files, known);
-        let turn = log.as_ref().and_then(|log| newest_numbered(files, log, "turn_"));
-        let attempt = turn.as_ref().and_then(|turn| newest_numbered(files, turn, "attempt_"));
-        folders.extend([log, turn, attempt].into_iter().flatten());
+        let missing = known.map(Path::to_owned).filter(|known| !log_folders(files).any(|log| log == *known));
+        for log in log_folders(files).chain(missing) {
+            let turn = newest_numbered(files, &log, "turn_");
+            let attempt = turn.as_ref().and_then(|turn| newest_numbered(files, turn, "attempt_"));
+            folders.extend([Some(log), turn, attempt].into_iter().flatten());
+        }
         folders
     }
 
@@ -64,11 +73,14 @@ impl Layout {
 
 /// The first one by name, whose end is a timestamp, is the run's own: it makes one at its start, and others come later.
 fn log_folder(files: &RunFiles, known: Option<&Path>) -> Option<PathBuf> {
-    let first = |base: &&str| {
-        let name = files.folders(Path::new(base)).into_iter().find(|name| name.starts_with("log_"))?;
-        Some(Path::new(base).join(name))
-    };
-    known.map(Path::to_owned).or_else(|| BASES.iter().find_map(first))
+    known.map(Path::to_owned).or_else(|| log_folders(files).next())
+}
+
+fn log_folders(files: &RunFiles) -> impl Iterator<Item = PathBuf> {
+    BASES.into_iter().flat_map(|base| {
+        let names = files.folders(Path::new(base)).into_iter().filter(|name| name.starts_with("log_"));
+        names.map(move |name| Path::new(base).join(name))
+    })
 }
 
 fn newest_numbered(files: &RunFiles, parent: &Path, prefix: &str) -> Option<PathBuf> {
@@ -109,9 +121,10 @@ mod tests {
         ]);
         let layout = Layout::find(&files, None).expect("found");
         assert_eq!(layout.attempt, Path::new("logs/log_20261123_150000_000001/turn_10/attempt_2"));
-        assert_eq!(Layout::watched(&files, None).len(), 4);
+        assert_eq!(Layout::watched(&files, None).len(), 7, "the base, and three folders of each");
         let known = Path::new("logs/log_20261123_160000_000001");
         assert_eq!(Layout::find(&files, Some(known)).expect("found").log, known);
+        assert_eq!(Layout::others(&files, known), [layout]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use self::allowance::{AllowanceFile, LineageFile, SpentFile};
+use self::allowance::{AllowanceFile, LineageFile, OriginFile, SpentFile};
 use self::ending::EndingFile;
 use self::moment::{MarkFile, MomentFile};
 use crate::run::{
@@ -51,6 +51,8 @@ struct SpecFile {
     lineage: LineageFile,
     #[serde(default)]
     config_hash: String,
+    #[serde(default)]
+    origin: OriginFile,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -72,6 +74,8 @@ struct RunFile {
     digest: Option<DigestFile>,
     #[serde(default)]
     spent: SpentFile,
+    #[serde(default)]
+    spent_below: SpentFile,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ending: Option<EndingFile>,
 }
@@ -154,6 +158,7 @@ pub(super) fn spec_to_json(spec: &RunSpec) -> Vec<u8> {
         allowance: AllowanceFile::from(&spec.allowance),
         lineage: LineageFile::from(&spec.lineage),
         config_hash: spec.config_hash.clone(),
+        origin: OriginFile::from(&spec.origin),
     })
 }
 
@@ -181,6 +186,7 @@ pub(super) fn spec_from_json(bytes: &[u8]) -> Result<RunSpec, serde_json::Error>
         allowance: file.allowance.into(),
         lineage: file.lineage.into_lineage(&id),
         config_hash: file.config_hash,
+        origin: file.origin.into(),
         id,
     })
 }
@@ -197,6 +203,7 @@ pub(super) fn not_begun(spec: RunSpec) -> RunRecord {
         started: None,
         log_dir: None,
         spent: Spent::default(),
+        spent_below: Spent::default(),
     }
 }
 
@@ -220,6 +227,7 @@ pub(super) fn run_to_json(record: &RunRecord) -> Vec<u8> {
         log_dir: record.log_dir.clone(),
         digest: record.digest.as_ref().map(digest_to_file),
         spent: SpentFile::from(record.spent),
+        spent_below: SpentFile::from(record.spent_below),
         ending,
     })
 }
@@ -247,6 +255,7 @@ pub(super) fn run_from_json(spec: RunSpec, bytes: &[u8]) -> Result<RunRecord, se
         started: file.started.map(Into::into),
         log_dir: file.log_dir,
         spent: file.spent.into(),
+        spent_below: file.spent_below.into(),
     })
 }
 

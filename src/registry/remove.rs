@@ -21,6 +21,12 @@ const GONE: &str = ".gone-";
 const STAMP: &str = "pruned";
 /// How old a draft is, at least, that is taken for left over: a start takes milliseconds.
 const DRAFT_AGE: Duration = Duration::from_secs(3600);
+/// The folder in the state folder with what MassGen said of configs.
+pub const VERDICTS: &str = "validated";
+/// How long such a verdict is kept.
+const VERDICT_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How folders begin in which a config is checked.
+pub const CHECK: &str = ".check-";
 
 /// What became of the wish to remove a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,10 +77,14 @@ impl StateFolder {
         Ok(Removal::Removed)
     }
 
-    /// What crashes left: folders on their way out, and drafts that are old and that nobody holds.
+    /// What crashes left: folders on their way out, drafts that are old and that nobody holds; and kept verdicts on configs
+    /// that are old.
     pub fn leftovers(&self) -> Result<Vec<Leftover>, RegistryError> {
         let entries = std::fs::read_dir(self.runs()).map_err(RegistryError::io("list", &self.runs()))?;
-        Ok(entries.flatten().filter_map(|entry| Leftover::of(&entry)).collect())
+        let of_runs = entries.flatten().filter_map(|entry| Leftover::of(&entry));
+        let here = old_entries(&self.root, DRAFT_AGE).filter(|path| is_passing(path));
+        let verdicts = old_entries(&self.root.join(VERDICTS), VERDICT_AGE);
+        Ok(of_runs.chain(here.chain(verdicts).map(|path| Leftover { path, _held: None })).collect())
     }
 
     /// The turn to prune, unless somebody has it or has had it within `every`. It is taken by asking, however the pruning goes.
@@ -113,8 +123,7 @@ impl Leftover {
         if name.starts_with(GONE) {
             return Some(Leftover { path, _held: None });
         }
-        let is_old = || entry.metadata().ok()?.modified().ok()?.elapsed().ok().map(|age| age > DRAFT_AGE);
-        if !name.starts_with(DRAFT) || is_old() != Some(true) {
+        if !name.starts_with(DRAFT) || !is_older(entry, DRAFT_AGE) {
             return None;
         }
         match RunLock::try_take(&path.join("lock")) {
@@ -141,6 +150,22 @@ impl Leftover {
 }
 
 /// A record in a newer format may mean by `ended` what this version does not know.
+fn is_older(entry: &std::fs::DirEntry, than: Duration) -> bool {
+    let changed = entry.metadata().and_then(|meta| meta.modified());
+    changed.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > than))
+}
+
+fn old_entries(folder: &Path, age: Duration) -> impl Iterator<Item = PathBuf> + use<> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter(move |entry| is_older(entry, age)).map(|entry| entry.path())
+}
+
+/// Drafts of whole-file writes, and folders in which a config was checked.
+fn is_passing(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.starts_with(".draft-") || name.starts_with(CHECK)
+}
+
 fn may_go(record: &RunRecord) -> bool {
     record.state.ended().is_some() && record.version <= format::VERSION
 }
@@ -183,9 +208,10 @@ fn disk_space(path: &Path) -> u64 {
     bytes
 }
 
-/// Removes a folder with all in it, links as links. Some programs make folders that not even their owner may change.
+/// Removes a file, or a folder with all in it, links as links. Some programs make folders that not even their owner may change.
 fn remove_all(path: &Path) -> io::Result<()> {
     let removed = match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => std::fs::remove_file(path),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             open_up(path);
             std::fs::remove_dir_all(path)

@@ -50,6 +50,11 @@ impl Spent {
     pub fn at_least(self, before: Spent) -> Spent {
         Spent { usd: self.usd.max(before.usd), tokens: self.tokens.max(before.tokens), ..self }
     }
+
+    /// The dollars, where there are any or where it is known that there are none.
+    pub fn known_usd(self) -> Option<Usd> {
+        (self.usd > Usd(0) || !self.is_unpriced).then_some(self.usd)
+    }
 }
 
 impl Add for Spent {
@@ -93,12 +98,6 @@ impl Cap {
             usd: self.usd.map(|most| Usd(most.0.saturating_sub(spent.usd.0))),
             tokens: self.tokens.map(|most| most.saturating_sub(spent.tokens)),
         }
-    }
-
-    /// Half of it in each respect.
-    #[must_use]
-    pub fn half(self) -> Cap {
-        Cap { usd: self.usd.map(|most| Usd(most.0 / 2)), tokens: self.tokens.map(|most| most / 2) }
     }
 
     /// How much of it is used, in hundredths; 0 where there is no limit.
@@ -164,6 +163,17 @@ pub struct Allowance {
     pub depth: u32,
     /// How many live runs there may be below its root.
     pub tree_runs: u32,
+}
+
+/// Who asked for a run, and how the same request is known again: hashes, never the agent's own words.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Origin {
+    /// Which server started it.
+    pub server: String,
+    /// SHA-256 of all that the agent asked for.
+    pub asked: String,
+    /// SHA-256 of the key that the agent gave the request.
+    pub key: Option<String>,
 }
 
 /// Where a run stands among runs that start runs.

@@ -9,7 +9,7 @@ use crate::run::{Context, Mode};
 use crate::view::Detail;
 
 /// Takes `run_massgen`.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct RunMassgen {
     /// The question or task. Exactly one of question and question_file.

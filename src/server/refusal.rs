@@ -59,6 +59,11 @@ impl Refusal {
         Refusal { code: self.code, message: clean(&self.message), hint: clean(&self.hint) }
     }
 
+    /// All of it in one line, for a list of problems.
+    pub(super) fn in_one_line(&self) -> String {
+        format!("{}: {} ({})", self.code, self.message, self.hint)
+    }
+
     /// What is wrong, in one sentence.
     pub(super) fn message(&self) -> &str {
         &self.message
@@ -154,6 +159,10 @@ impl From<LedgerError> for Refusal {
             LedgerError::QueueFull(_) => {
                 ("queue_full", "wait with check_status until some runs have ended, or stop some with kill_run")
             }
+            LedgerError::TreeFull(0) => {
+                ("tree_full", "this is final: runs may not start others here. Answer by yourself with what you have")
+            }
+            LedgerError::Newer { .. } => ("newer_record", "the operator has to update this massgen-mcp"),
             LedgerError::TreeFull(_) => {
                 ("tree_full", "wait with check_status until one of your runs has ended, then start this one")
             }

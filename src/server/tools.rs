@@ -10,14 +10,32 @@ use serde_json::Value;
 
 use super::calls::{Checked, Configs, Killed, PageView};
 use super::params::{CheckStatus, KillRun, ListConfigs, ReadResult, RunMassgen};
+use crate::settings::Settings;
 use crate::view::Answered;
 
 /// The tools that change something.
 pub(super) const CHANGE: [&str; 2] = ["kill_run", "run_massgen"];
 
-/// The tools of a server, which may be there for looking alone.
-pub(super) fn offered(read_only: bool) -> Vec<Tool> {
-    all().into_iter().filter(|tool| !(read_only && CHANGE.contains(&tool.name.as_ref()))).collect()
+/// The tools of a server, which may be there for looking alone, with the limits that the operator set.
+pub(super) fn offered(settings: &Settings) -> Vec<Tool> {
+    let offered = all().into_iter().filter(|tool| !(settings.read_only && CHANGE.contains(&tool.name.as_ref())));
+    offered.map(|tool| with_limits(tool, settings)).collect()
+}
+
+/// A client that holds calls against the schema must not refuse what the server would do.
+fn with_limits(mut tool: Tool, settings: &Settings) -> Tool {
+    let mut input = Value::Object(tool.input_schema.as_ref().clone());
+    let (usual, most) = (settings.limits.timeout.as_secs(), settings.limits.max_timeout.as_secs());
+    if let Some(wait) = input.pointer_mut("/properties/wait_s") {
+        wait["maximum"] = settings.most_wait.as_secs().into();
+    }
+    if let Some(timeout) = input.pointer_mut("/properties/timeout_s") {
+        timeout["maximum"] = most.into();
+        timeout["description"] =
+            format!("Seconds after which the run is stopped. Default {usual}, at most {most}.").into();
+    }
+    tool.input_schema = Arc::new(input.as_object().cloned().unwrap_or_default());
+    tool
 }
 
 /// All tools, sorted by name.
@@ -180,7 +198,21 @@ mod tests {
             std::fs::write(&golden, &list).expect("write");
         }
         let agreed = std::fs::read_to_string(&golden).expect("golden file");
-        assert_eq!(list, agreed, "set UPDATE_GOLDEN=1 to agree on a new one, and say so in CHANGELOG.md");
+        assert!(list == agreed, "set UPDATE_GOLDEN=1 to agree on a new one, and say so in CHANGELOG.md");
+    }
+
+    #[test]
+    fn limits_are_those_that_the_operator_set() {
+        let usual = crate::settings::Flags::default().check().expect("defaults");
+        assert_eq!(offered(&usual), all(), "the list that was agreed on is the one of the defaults");
+        let mut own = usual.clone();
+        own.limits.max_timeout = std::time::Duration::from_secs(40_000);
+        own.most_wait = std::time::Duration::from_secs(100);
+        let told = serde_json::to_string(&offered(&own)).expect("JSON");
+        assert!(told.contains("at most 40000") && told.contains("\"maximum\":100"), "{told}");
+        own.read_only = true;
+        let names: Vec<_> = offered(&own).iter().map(|tool| tool.name.to_string()).collect();
+        assert_eq!(names, ["check_status", "list_configs", "read_result"]);
     }
 
     #[test]

@@ -7,23 +7,28 @@ use procfs::process::Process;
 
 use crate::registry::{RunFolder, RunLock};
 
-/// The most generations that are followed.
-const GENERATIONS: usize = 64;
+/// How often the walk begins anew where an ancestor has ended during it; its children belong to another one then.
+const TRIES: usize = 100;
 
 /// The folder of the nearest run among this process's ancestors. An ancestor that looks like a supervisor counts only where it
 /// holds the lock file of the run that it names, and that lock is taken.
 pub fn parent_run() -> Option<RunFolder> {
+    (0..TRIES).find_map(|_| walk()).flatten()
+}
+
+/// None where an ancestor has ended meanwhile.
+fn walk() -> Option<Option<RunFolder>> {
     let mut pid = std::process::id().cast_signed();
-    for _ in 0..GENERATIONS {
+    loop {
         pid = Process::new(pid).ok()?.stat().ok()?.ppid;
+        // Zero is beyond what this process can see: another pid namespace.
         if pid <= 1 {
-            return None;
+            return Some(None);
         }
         if let Some(folder) = supervised(pid) {
-            return Some(folder);
+            return Some(Some(folder));
         }
     }
-    None
 }
 
 fn supervised(pid: i32) -> Option<RunFolder> {

@@ -65,8 +65,9 @@ impl Meter {
     }
 }
 
+/// An agent that has answered has used its model, whether MassGen tells how many tokens it took or not.
 fn is_unpriced(agent: &AgentDigest) -> bool {
-    agent.cost_usd.is_none() && agent.tokens.unwrap_or_default() > 0
+    agent.cost_usd.is_none() && (agent.tokens.unwrap_or_default() > 0 || agent.answers > 0)
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 //! the record ends the work: a run is never left alone because a disk is full.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,11 +13,12 @@ use tokio::time::Instant;
 use super::budget::{Meter, Verdict};
 use super::group::{self, Census, Family, Order};
 use super::plan::{self, Action, Event, Gone, Stage};
+use super::purse::Purse;
 use super::{SupervisorError, failed, leader};
 use crate::clock;
 use crate::crash;
 use crate::massgen::answers::{self, Answer};
-use crate::massgen::files::RunFiles;
+use crate::massgen::files::{RunFiles, Stamp};
 use crate::massgen::launch::Launch;
 use crate::massgen::layout::Layout;
 use crate::massgen::outcome::{Evidence, outcome};
@@ -26,8 +26,8 @@ use crate::massgen::reasons::Words;
 use crate::massgen::{status, text};
 use crate::registry::{Durability, RunFolder, RunLock, STDERR, STDOUT, StateFolder};
 use crate::run::{
-    ConfigChoice, Digest, Ending, Exit, Force, Leader, Outcome, Problem, ProcessMark, RunId, RunRecord, RunSpec,
-    RunState, Spent, StopCause, StopReport, Survivor,
+    ConfigChoice, Digest, Ending, Exit, Force, Leader, Outcome, Problem, ProcessMark, RunRecord, RunSpec, RunState,
+    StopCause, StopReport, Survivor,
 };
 use crate::secrets::Secrets;
 use crate::watch::{Seat, Watcher};
@@ -57,15 +57,15 @@ pub(super) struct Worker {
     left: Family,
     /// Whether the kernel knew of somebody then whom the look did not find.
     unseen: bool,
-    /// Which status.json the digest is from: inode, size, time.
-    read_from: Option<(u64, u64, std::time::SystemTime)>,
+    /// Which status.json the digest is from.
+    read_from: Option<Stamp>,
     /// Whether the last write of the record failed.
     unsaved: bool,
     outputs: Vec<JoinHandle<()>>,
     /// What is masked in all that comes from MassGen.
     secrets: Secrets,
     state: StateFolder,
-    meter: Meter,
+    purse: Purse,
     /// What follows from what was spent so far.
     verdict: Verdict,
     signals: Signals,
@@ -130,7 +130,7 @@ impl Worker {
         };
         Ok(Worker {
             state,
-            meter,
+            purse: Purse::new(meter),
             verdict: Verdict::Fine,
             deadline: Instant::now() + record.spec.timeout,
             signals: Signals::listen().map_err(failed("listen for signals"))?,
@@ -159,7 +159,7 @@ impl Worker {
 
     /// Which model each agent uses, for the operator's price table.
     pub(super) fn read_costs_with(&mut self, models: BTreeMap<String, String>) {
-        self.meter.models = models;
+        self.purse.meter.models = models;
     }
 
     /// Starts MassGen and puts its process on record. A record that cannot be written now means that nothing is started.
@@ -353,11 +353,10 @@ impl Worker {
             }
         }
         self.watch_new_folders();
-        if let Some(layout) = Layout::find(&self.files, self.record.log_dir.as_deref()) {
-            let announced = self.announce(&layout);
-            let digest = self.read_status(&layout);
-            self.keep(digest, announced);
-        }
+        let layout = Layout::find(&self.files, self.record.log_dir.as_deref());
+        let announced = layout.as_ref().is_some_and(|layout| self.announce(layout));
+        let digest = layout.and_then(|layout| self.read_status(&layout));
+        self.keep(digest, announced);
         self.hold_to_budget();
     }
 
@@ -374,10 +373,13 @@ impl Worker {
 
     /// What this run and all below it have spent by now: news where a threshold is passed, and then the agents are told to finish.
     fn account(&mut self) -> bool {
-        let own = self.record.digest.as_ref().map(|digest| self.meter.own(digest)).unwrap_or_default();
-        let below: Spent = self.folder.child_runs().iter().map(|child| self.spent_by(child)).sum();
-        self.record.spent = (own + below).at_least(self.record.spent);
-        let verdict = self.meter.verdict(self.record.spent);
+        self.purse.count_own(self.record.digest.as_ref());
+        if let Some(own) = &self.record.log_dir {
+            self.purse.count_others(&self.files, own);
+        }
+        self.purse.count_below(&self.state, &self.folder);
+        (self.record.spent, self.record.spent_below) = (self.purse.spent(), self.purse.spent_below());
+        let verdict = self.purse.verdict();
         let passed = verdict > self.verdict;
         if passed && verdict == Verdict::Steer && self.stage == Stage::Working {
             self.steer();
@@ -386,13 +388,9 @@ impl Worker {
         passed
     }
 
-    fn spent_by(&self, child: &RunId) -> Spent {
-        self.state.load(child).map(|record| record.spent).unwrap_or_default()
-    }
-
     /// MassGen shows it to each agent around its next tool call; an agent that calls none never sees it.
     fn steer(&mut self) {
-        let used = self.record.spec.allowance.cap.percent(self.record.spent);
+        let used = self.record.spec.allowance.cap.percent(self.record.spent_in_all());
         let content = format!(
             "{used} % of this run's budget is spent, and at 100 % it is stopped. Finish now: give or present the best answer \
              that you have, or vote. Start no new research and no new runs."
@@ -408,10 +406,11 @@ impl Worker {
         loop {
             let own = Layout::watched(&self.files, self.record.log_dir.as_deref());
             let own = own.iter().map(|folder| self.files.absolute(folder)).collect::<Vec<_>>();
-            let children = self.folder.child_runs();
-            let below = children.iter().map(|child| self.state.folder(child).path().to_owned());
-            let below = below.chain((!children.is_empty()).then(|| self.folder.children()));
-            let new = own.into_iter().chain(below).fold(false, |new, folder| self.seat.add(&folder) | new);
+            self.purse.count_below(&self.state, &self.folder);
+            let below = self.purse.watched_below().map(|run| self.state.folder(run).path().to_owned());
+            let children = Some(self.folder.children()).filter(|children| children.exists());
+            let folders: Vec<PathBuf> = own.into_iter().chain(below).chain(children).collect();
+            let new = folders.iter().fold(false, |new, folder| self.seat.add(folder) | new);
             if !new {
                 return;
             }
@@ -433,26 +432,25 @@ impl Worker {
     /// A new digest, where status.json has changed and is whole; the last good one stays otherwise.
     fn read_status(&mut self, layout: &Layout) -> Option<Digest> {
         let path = layout.status();
-        let meta = self.files.open_file(&path).ok()?.0.metadata().ok()?;
-        let from = Some((meta.ino(), meta.len(), meta.modified().ok()?));
-        if from == self.read_from || meta.len() > status::MOST_BYTES {
+        let from = self.files.stamp(&path)?;
+        if Some(&from) == self.read_from.as_ref() || from.bytes > status::MOST_BYTES {
             return None;
         }
         let bytes = self.files.head(&path, status::MOST_BYTES).ok()?;
         let digest = status::masked_digest(&bytes, &self.secrets);
         let digest = digest.inspect_err(|error| tracing::debug!(%error, "kept the last good digest")).ok()?;
-        self.read_from = from;
+        self.read_from = Some(from);
         Some(digest)
     }
 
     fn keep(&mut self, digest: Option<Digest>, announced: bool) {
         let before = self.record.digest.as_ref();
         let news = announced || digest.as_ref().is_some_and(|digest| digest.tells_news(before));
-        let spent = self.record.spent;
+        let spent = self.record.spent_in_all();
         let changed = digest.is_some() && digest.as_ref() != before;
         self.record.digest = digest.or(self.record.digest.take());
         let passed = self.account();
-        let changed = changed || self.record.spent != spent;
+        let changed = changed || self.record.spent_in_all() != spent;
         if news || passed {
             self.save_news(Durability::Plain);
         } else if changed || self.unsaved {

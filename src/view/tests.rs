@@ -47,6 +47,7 @@ fn running(digest: Digest) -> RunRecord {
         started: Some(moment(0)),
         log_dir: None,
         spent: Spent::default(),
+        spent_below: Spent::default(),
     }
 }
 

@@ -5,6 +5,7 @@
 //! ```text
 //! announce                 make log_…/turn_1/attempt_1 and print LOG_DIR and STATUS
 //! status JSON              write status.json whole        raw-status TEXT   write it in place, as it is
+//! subagent JSON            another MassGen, which inherits the place of the log folder, writes this status
 //! big-status MB            write a status.json of so many megabytes
 //! answer AGENT TEXT        an answer of an agent          final AGENT TEXT  a presented answer
 //! print TEXT, complain TEXT, flood LINES                  to standard output, standard error, both
@@ -139,6 +140,10 @@ impl Fake {
             "announce" => self.announce(),
             "status" => self.status(rest.as_bytes()),
             "raw-status" => put(&self.attempt().join("status.json"), rest.as_bytes()),
+            "subagent" => {
+                let base = PathBuf::from(std::env::var_os("MASSGEN_LOG_BASE_DIR").expect("a place for logs"));
+                put(&base.join("log_99991231_subagent/turn_1/attempt_1/status.json"), rest.as_bytes());
+            }
             "big-status" => self.big_status(rest),
             "answer" => self.answer(rest),
             "final" => self.present(rest),

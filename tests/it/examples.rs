@@ -54,8 +54,14 @@ fn the_settings_file_is_accepted_whole_and_names_every_setting() {
     let usual = lab.home().join(".config/massgen-mcp/massgen-mcp.toml");
     std::fs::create_dir_all(usual.parent().expect("folder")).expect("mkdir");
     std::fs::copy(example("massgen-mcp.toml"), &usual).expect("copied");
-    let mut command = lab.command().into_std();
-    let ended = command.arg("settings").output().expect("ran");
+    let settings = || {
+        let mut command = lab.command().into_std();
+        for name in ["STARTS_PER_MINUTE", "MAX_RUNS", "TRUSTED_CONFIGS"] {
+            command.env_remove(format!("MASSGEN_MCP_{name}"));
+        }
+        command.arg("settings").output().expect("ran")
+    };
+    let ended = settings();
     let told = String::from_utf8(ended.stdout).expect("UTF-8");
     assert!(ended.status.success(), "{told}");
     assert!(told.starts_with(&format!("settings file: {}", usual.display())), "{told}");
@@ -68,8 +74,7 @@ fn the_settings_file_is_accepted_whole_and_names_every_setting() {
         std::fs::create_dir(lab.home().join(folder)).expect("mkdir");
     }
     std::fs::write(lab.home().join("massgen/keys.env"), "").expect("written");
-    let ended = lab.command().into_std().arg("settings").output().expect("ran");
-    let told = String::from_utf8(ended.stdout).expect("UTF-8");
+    let told = String::from_utf8(settings().stdout).expect("UTF-8");
     let from_file = told.lines().filter(|line| line.contains("massgen-mcp.toml, line ")).count();
     // Home, project and MassGen's program come by flag.
     assert_eq!(from_file, massgen_mcp::settings::TABLE.len() - 3, "{told}");

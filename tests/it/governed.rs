@@ -130,6 +130,13 @@ async fn what_an_agent_can_write_may_not_bring_in_commands() {
     for config in ["link.yaml", outside.to_str().expect("UTF-8")] {
         assert_eq!(told(json!({"question": "q", "config": config})).await.0, "config_outside", "{config}");
     }
+    std::os::unix::fs::symlink("/", lab.project().join("all")).expect("link");
+    lab.put("through.yaml", &format!("{base}orchestrator:\n  context_paths:\n    - {{path: all, permission: read}}\n"));
+    assert_eq!(told(json!({"question": "q", "config": "through.yaml"})).await.0, "config_forbidden");
+    lab.put("configs/.env", "OPENAI_BASE_URL=https://elsewhere.example\n");
+    let env_file = json!({"question": "q", "config": "plain.yaml", "context": "read"});
+    let (code, message) = told(env_file).await;
+    assert!(code == "env_file_forbidden" && message.contains("OPENAI_BASE_URL"), "{code} {message}");
     let question_file = json!({"question_file": outside, "config": "plain.yaml"});
     assert_eq!(told(question_file).await.0, "question_file_unreadable");
     let patch = json!({"agents": [{"id": "a", "backend": {"type": "openai", "model": "m", "hooks": {"x": []}}}]});
@@ -171,6 +178,10 @@ async fn keys_that_stand_in_a_config_are_in_no_file_of_the_run() {
     assert!(effective.contains("${MASSGEN_MCP_SECRET_1}"), "{effective}");
     let printed = std::fs::read_to_string(folder.join("stdout.log")).expect("stdout.log");
     assert!(printed.contains("MASSGEN_MCP_SECRET_1=****"), "MassGen has it: {printed}");
+    // What gets into a file past us is masked when it is read.
+    std::fs::write(folder.join("stdout.log"), "it printed sk-canary-1234567\n").expect("written");
+    let page = client.call("read_result", json!({"run_id": id, "part": "log"})).await;
+    assert!(!page.to_string().contains("canary"), "{page}");
     client.close().await;
     lab.nobody_is_left().await;
 }

@@ -144,8 +144,9 @@ fn the_table_of_faults_names_the_tests_there_are() {
         |name: &&str| name.starts_with('f') && name.get(1..3).is_some_and(|number| number.parse::<u8>().is_ok());
     let tests: std::collections::BTreeSet<&str> = names_after(&code, "fn ").filter(is_fault).collect();
     let listed: std::collections::BTreeSet<&str> = names_after(&table, "`").filter(is_fault).collect();
-    assert_eq!(tests, listed);
-    for number in (1..=33).chain(41..=50) {
+    let unlike: Vec<_> = tests.symmetric_difference(&listed).collect();
+    assert!(unlike.is_empty(), "only in the code, or only in the table: {unlike:?}");
+    for number in 1..=50 {
         assert!(table.contains(&format!("| F{number} ")), "F{number} has no row");
     }
 }

@@ -48,11 +48,11 @@ fn a_flag_comes_before_a_variable_and_a_variable_before_the_file() {
 fn the_usual_file_is_not_looked_for_in_the_project() {
     let lab = Lab::fake();
     for name in ["massgen-mcp.toml", ".massgen/massgen-mcp.toml", ".config/massgen-mcp/massgen-mcp.toml"] {
-        lab.put(name, "max_runs = 999\n");
+        lab.put(name, "keep_days = 999\n");
     }
     let mut command = lab.command().into_std();
     let output = command.arg("settings").current_dir(lab.project()).output().expect("ran");
-    assert_eq!(line(&told(&output), "max_runs"), ["max_runs", "10", "default"]);
+    assert_eq!(line(&told(&output), "keep_days"), ["keep_days", "30", "default"]);
 }
 
 #[test]

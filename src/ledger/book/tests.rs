@@ -19,7 +19,12 @@ fn application(n: u8, lineage: Lineage, request: Request) -> Application {
 }
 
 fn request(content: &str, key: Option<&str>, client: Option<&str>) -> Request {
-    Request { content: content.to_owned(), key: key.map(str::to_owned), client: client.map(str::to_owned) }
+    Request {
+        asked: content.to_owned(),
+        content: content.to_owned(),
+        key: key.map(str::to_owned),
+        client: client.map(str::to_owned),
+    }
 }
 
 fn book(runs: &[(u8, Option<u8>, u64, Place)]) -> Book {
@@ -53,8 +58,8 @@ fn turns_go_by_the_order_of_coming() {
 fn a_nested_run_takes_no_slot_of_others_and_draws_on_its_parent() {
     let book = book(&[(1, None, 100, Place::Live), (2, Some(1), 30, Place::Live), (3, Some(1), 20, Place::Over)]);
     assert_eq!((book.live_roots(), book.live_below(&id(1))), (1, 1));
-    // The parent reports 25 in all, 5 of them by the live child; 30 are kept for that one, and nothing for the other.
-    let so_far = |run: &RunId| if *run == id(1) { spent(25) } else { spent(5) };
+    // 30 are kept for the live child, which has spent 5 of them, and nothing for the other.
+    let so_far = |run: &RunId| if *run == id(1) { spent(20) } else { spent(5) };
     assert_eq!(book.charge_of_parent(&id(1), &so_far).usd, Usd(20 + 30));
     assert_eq!(book.charge_of_day(now(), &so_far), Usd(100), "the tree's root stands for all of it");
 }
@@ -64,12 +69,32 @@ fn what_was_not_spent_goes_back() {
     let mut book = book(&[(1, None, 100, Place::Live), (2, Some(1), 30, Place::Live)]);
     let nothing = |_: &RunId| Spent::default();
     book.end(&id(2), spent(4));
-    assert_eq!(book.charge_of_parent(&id(1), &|run| if *run == id(1) { spent(4) } else { spent(0) }).usd, Usd(4));
-    book.end(&id(1), spent(7));
+    assert_eq!(book.charge_of_parent(&id(1), &nothing).usd, Usd(4));
+    book.end(&id(1), spent(3));
     book.close_trees(now());
     assert_eq!((book.charge_of_day(now(), &nothing), book.charge_of_server("s", &nothing)), (Usd(7), Usd(7)));
     let tomorrow: Timestamp = "2026-11-24T15:00:00Z".parse().expect("time");
     assert_eq!(book.charge_of_day(tomorrow, &nothing), Usd(0));
+}
+
+#[test]
+fn what_goes_on_below_a_run_that_was_stopped_alone_is_charged_above_it() {
+    let mut book = Book::default();
+    let lineage = |parent: u8, depth| Lineage { parent: Some(id(parent)), root: id(1), depth };
+    let all = [(1, Lineage::root(&id(1)), 100), (2, lineage(1, 1), 50), (3, lineage(2, 2), 25)];
+    for (n, lineage, dollars) in all {
+        let cap = Cap { usd: Some(Usd(dollars)), tokens: None };
+        book.enter(&application(n, lineage, request("x", None, None)), cap, Place::Live, now());
+    }
+    book.end(&id(2), spent(4));
+    let so_far = |_: &RunId| spent(1);
+    assert_eq!(book.charge_of_parent(&id(1), &so_far).usd, Usd(1 + 4 + 25));
+    book.end(&id(1), spent(1));
+    book.close_trees(now());
+    assert_eq!(book.charge_of_day(now(), &so_far), Usd(1 + 4 + 25), "the tree is open while anything of it lives");
+    book.end(&id(3), spent(20));
+    book.close_trees(now());
+    assert_eq!((book.charge_of_day(now(), &so_far), book.charge_of_server("s", &so_far)), (Usd(25), Usd(25)));
 }
 
 #[test]
@@ -90,16 +115,63 @@ fn the_same_request_is_the_same_run_for_a_minute_and_a_key_for_ever() {
     book.end(&id(2), spent(0));
     assert_eq!(known(&mut book, &keyed, later).expect("for ever"), Some(id(2)));
     assert!(matches!(known(&mut book, &request("r", Some("k"), None), later), Err(LedgerError::KeyTaken(_))));
-    assert_eq!(book.known(&keyed, later, |_| false, |_| false).expect("its run was forgotten"), None);
+    assert_eq!(book.known(&keyed, later, |_| false, |_| false).expect("its run was forgotten, or never began"), None);
 }
 
 #[test]
 fn starts_are_counted_by_the_minute() {
-    let mut book = book(&[(1, None, 0, Place::Live), (2, None, 0, Place::Live)]);
+    let two = [(1, None, 0, Place::Live), (2, None, 0, Place::Live)];
+    let (mut book, mut other) = (book(&two), book(&two));
     let minute = Duration::from_secs(60);
     let soon: Timestamp = "2026-11-23T15:00:20Z".parse().expect("time");
     assert_eq!(book.wait_after(soon, minute, 3), None);
     assert_eq!(book.wait_after(soon, minute, 2), Some(Duration::from_secs(40)));
+    assert_eq!(book.wait_after(soon, minute, 1), Some(Duration::from_secs(40)));
+    let yesterday: Timestamp = "2026-11-22T15:00:00Z".parse().expect("time");
+    assert_eq!(other.wait_after(yesterday, minute, 2), None, "somebody has set the clock back");
     let later: Timestamp = "2026-11-23T15:01:00Z".parse().expect("time");
     assert_eq!(book.wait_after(later, minute, 2), None);
+}
+
+#[test]
+fn a_book_that_is_lost_is_made_anew_from_the_records() {
+    use crate::run::{ConfigChoice, Ending, Exit, Moment, Origin, Outcome, RunSpec};
+    let at = Moment { wall: now(), boot_ms: 0, boot_id: String::new() };
+    let ended = RunState::Ended(Ending {
+        outcome: Outcome::Succeeded,
+        exit: Exit::Code(0),
+        at,
+        took: Duration::ZERO,
+        answer: None,
+        stop: None,
+    });
+    let record = |n: u8, parent: Option<u8>, state: &RunState, usd| {
+        let config = ConfigChoice::Rehearsal("@rehearsal".to_owned());
+        let mut spec = RunSpec::plain(id(n), "q", config, "/p".into(), "/m".into());
+        spec.origin = Origin { server: "s".to_owned(), asked: "a".to_owned(), key: Some(format!("k{n}")) };
+        spec.allowance.cap.usd = Some(Usd(50));
+        if let Some(parent) = parent {
+            spec.lineage = Lineage { parent: Some(id(parent)), root: id(parent), depth: 1 };
+        }
+        RunRecord {
+            spec,
+            version: 1,
+            seq: 1,
+            state: state.clone(),
+            digest: None,
+            started: None,
+            log_dir: None,
+            spent: spent(usd),
+            spent_below: Spent::default(),
+        }
+    };
+    let live = RunState::Starting { leader: None };
+    let records = [record(1, None, &ended, 7), record(2, None, &live, 1), record(3, Some(2), &ended, 60)];
+    let mut book = Book::of_records(&records);
+    let so_far = |_: &RunId| spent(1);
+    assert_eq!(book.charge_of_day(now(), &so_far), Usd(7 + 1 + 60));
+    assert_eq!(book.charge_of_server("s", &so_far), Usd(7 + 1 + 60));
+    let again = request("a", Some("k1"), None);
+    assert_eq!(book.known(&again, now(), |_| true, |_| false).expect("known"), Some(id(1)));
+    assert_eq!(book.known(&again, now(), |_| false, |_| false).expect("it never began"), None);
 }

@@ -60,6 +60,8 @@ impl Key {
 pub struct Secret {
     /// `MASSGEN_MCP_SECRET_1`, …
     pub variable: String,
+    /// The key that it stands under.
+    pub key: String,
     /// The secret itself.
     pub value: String,
 }
@@ -286,7 +288,7 @@ impl Tree {
             let variable = format!("{SECRET_VARIABLE}{number}");
             let reference = Scalar::quoted(&format!("${{{variable}}}"));
             if known.is_none() {
-                found.push(Secret { variable, value: scalar.text.clone() });
+                found.push(Secret { variable, key: key.to_owned(), value: scalar.text.clone() });
             }
             Some(reference)
         });

@@ -1,7 +1,7 @@
 //! What a config from an untrusted author may not bring in: commands to execute, reach beyond the project, addresses to
 //! which keys and texts would go. It looks at the config alone: it follows no symlink and asks no operator.
 
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use super::tree::{Node, Trail, Tree};
 
@@ -19,7 +19,7 @@ const CLI: &str = "names a backend that executes commands by itself";
 const GUARDS: &str = "changes what guards tools and commands";
 const OUTSIDE: &str = "points outside the project folder";
 const ELSEWHERE: &str = "sends keys and texts to an address of its own";
-const VARIABLE: &str = "takes in a variable of the environment that is not an `api_key`";
+const VARIABLE: &str = "takes in a variable of the environment that is not a backend's `api_key`";
 const NAME: &str = "is used as the name of a folder, and leads out of it";
 
 /// Finds what an untrusted author may not bring in, in a whole config or in overrides alone (whose `null` takes a guard away).
@@ -40,20 +40,34 @@ pub fn forbidden(config: &Tree, project: &Path) -> Option<Forbidden> {
     found
 }
 
+/// The paths in a config that stay inside by their text, with the keys that lead to them: what is there may be a link.
+pub fn paths(config: &Tree, project: &Path) -> Vec<(String, PathBuf)> {
+    let mut found = Vec::new();
+    config.walk(&mut |trail, node| {
+        if let (Some(key), Some(text)) = (trail.keys().next(), node.text())
+            && holds_paths(key)
+        {
+            found.push((trail.path(), project.join(text.replace("${cwd}", "."))));
+        }
+    });
+    found
+}
+
 fn wrong_with(trail: &Trail<'_>, node: &Node, project: &Path) -> Option<&'static str> {
     let mut keys = trail.keys();
-    let key = keys.next()?;
+    let (key, outer) = (keys.next()?, keys.next());
     if trail.is_entry()
         && let Some(why) = wrong_key(key, node)
     {
         return Some(why);
     }
     let text = node.text()?;
-    let is_backend = matches!((key, keys.next()), ("type", Some("backend"))) || key.ends_with("backend");
+    let is_backend = matches!((key, outer), ("type", Some("backend"))) || key.ends_with("backend");
     if is_backend && executes_by_itself(text) {
         return Some(CLI);
     }
-    if key != "api_key" && text.replace("${cwd}", "").contains("${") {
+    let is_key_of_backend = matches!((key, outer), ("api_key", Some("backend")));
+    if !is_key_of_backend && text.replace("${cwd}", "").contains("${") {
         return Some(VARIABLE);
     }
     if names_a_folder(key) && (text.contains(['/', '\\', '\0']) || text == "..") {
@@ -63,7 +77,8 @@ fn wrong_with(trail: &Trail<'_>, node: &Node, project: &Path) -> Option<&'static
 }
 
 fn wrong_key(key: &str, node: &Node) -> Option<&'static str> {
-    if is_guard(key) || (must_stay_on(key) && !node.is_on()) {
+    // Without a value a hook is taken away, and with one it executes something.
+    if is_guard(key) || ((must_stay_on(key) || key == "hooks") && !node.is_on()) {
         return Some(GUARDS);
     }
     if !node.is_on() {
@@ -252,6 +267,8 @@ mod tests {
             ("context_paths: [a, /etc]", "context_paths[1]", OUTSIDE),
             ("upload_files: [{image_path: /etc/passwd}]", "upload_files[0].image_path", OUTSIDE),
             ("upload_files: [{file_path: 'file:///etc/passwd'}]", "upload_files[0].file_path", OUTSIDE),
+            ("hooks: null", "hooks", GUARDS),
+            ("metadata: {api_key: '${AWS_SECRET}'}", "metadata.api_key", VARIABLE),
             ("filesystem_session_id: ../../x", "filesystem_session_id", NAME),
         ] {
             let text = format!("agents:\n- id: a\n  backend: {{{entry}}}\n");

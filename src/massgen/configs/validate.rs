@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use tokio::process::Command;
 
 use super::Needs;
-use crate::massgen::text;
+use crate::massgen::{environment, text};
 
 /// How long MassGen may take; it imports for 8 s on an idle machine and for 50 s on a loaded one.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -197,6 +197,7 @@ async fn ask(question: Question<'_>) -> Result<Verdict, ValidateError> {
     let program = || question.program.to_owned();
     let mut command = Command::new(question.program);
     command.arg("--validate").arg(question.config).arg("--json").current_dir(question.folder);
+    command.env_clear().envs(environment::selected(std::env::vars_os(), &[]));
     command.env("LITELLM_LOCAL_MODEL_COST_MAP", "True").stdin(Stdio::null()).kill_on_drop(true);
     let asked = tokio::time::timeout(PATIENCE, command.output()).await;
     let answer = asked.map_err(|_| ValidateError::TooLong { program: program() })?;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{meaning, word};
-use crate::run::{Allowance, Cap, Lineage, Price, RunId, Spent, Unpriced, Usd};
+use crate::run::{Allowance, Cap, Lineage, Origin, Price, RunId, Spent, Unpriced, Usd};
 
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -39,6 +39,27 @@ pub(super) struct SpentFile {
     microusd: u64,
     tokens: u64,
     unpriced: bool,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct OriginFile {
+    server: String,
+    asked: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+}
+
+impl From<&Origin> for OriginFile {
+    fn from(origin: &Origin) -> OriginFile {
+        OriginFile { server: origin.server.clone(), asked: origin.asked.clone(), key: origin.key.clone() }
+    }
+}
+
+impl From<OriginFile> for Origin {
+    fn from(file: OriginFile) -> Origin {
+        Origin { server: file.server, asked: file.asked, key: file.key }
+    }
 }
 
 const UNPRICED: &[(&str, Unpriced)] =

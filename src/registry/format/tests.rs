@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::run::{
-    Allowance, AnswerFact, AnswerSource, Cap, Ending, Exit, Force, Lineage, Moment, Outcome, Price, Problem,
+    Allowance, AnswerFact, AnswerSource, Cap, Ending, Exit, Force, Lineage, Moment, Origin, Outcome, Price, Problem,
     ProcessMark, StopReport, Survivor, Unpriced, Usd,
 };
 
@@ -99,6 +99,7 @@ fn record(state: RunState) -> RunRecord {
         started: Some(moment()),
         log_dir: Some("logs/log_1".into()),
         spent: Spent { usd: Usd(1_250_000), tokens: 77, is_unpriced: true },
+        spent_below: Spent { usd: Usd(3), tokens: 1, is_unpriced: false },
     }
 }
 
@@ -109,6 +110,7 @@ fn a_spec_reads_back_as_itself() {
         group: None,
         pass_env: vec!["CORP_*".to_owned()],
         env_file: Some("/project/.env".into()),
+        origin: Origin { server: "s".to_owned(), asked: "a".to_owned(), key: Some("k".to_owned()) },
         ..spec()
     };
     for spec in [spec(), rehearsal] {
@@ -132,7 +134,7 @@ fn the_fixtures_of_version_1_stay_readable() {
     let known = record(ending(Outcome::Failed(problem()), Exit::Code(1)));
     let (allowance, lineage) = (Allowance::default(), Lineage::root(&known.spec.id));
     let spec = RunSpec { overrides: None, allowance, lineage, config_hash: String::new(), ..known.spec };
-    assert_eq!(run, RunRecord { spec, spent: Spent::default(), ..known });
+    assert_eq!(run, RunRecord { spec, spent: Spent::default(), spent_below: Spent::default(), ..known });
     let stop = stop_from_json(include_bytes!("../../../tests/data/records/v1/stop.json"));
     assert_eq!(stop, StopAsk { grace: Duration::from_secs(5), reason: Some("enough".to_owned()), tree: false });
 }

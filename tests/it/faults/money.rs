@@ -63,6 +63,23 @@ async fn f34_at_four_fifths_the_agents_are_told_to_finish_and_a_waiter_hears_of_
 }
 
 #[tokio::test]
+async fn f34_what_subagents_of_massgens_own_cost_is_counted() {
+    let lab = Lab::fake();
+    let client = lab.client().await;
+    let subagent = costs("0.75", 7).replacen("status", "subagent", 1);
+    let script = format!("announce\nanswer agent_a so far\n{}\n{subagent}\nforever", costs("0.5", 3));
+    let id = client.start(with(fake(&script), &json!({"budget_usd": 1.2}))).await;
+    let run = client.end(&id).await;
+    assert_eq!(
+        (&run["state"], &run["cost_usd"], &run["tokens"]),
+        (&json!("over_budget"), &json!(1.25), &json!(10)),
+        "{run}"
+    );
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
 async fn f35_an_unknown_cost_is_shown_and_what_was_spent_does_not_come_back() {
     let lab = Lab::fake();
     lab.put("team.yaml", "agents:\n  - id: agent_a\n    backend: {type: openai, model: odd-model}\n");
@@ -222,6 +239,35 @@ async fn f38_what_runs_below_spend_ends_the_one_above() {
     std::fs::write(&gate, "").expect("written");
     assert_eq!(client.end(&id).await["state"], "over_budget");
     assert_eq!(client.end(&child).await["state"], "killed");
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn f38_what_goes_on_below_a_run_that_was_stopped_alone_is_spent_above_it() {
+    let lab = Lab::fake();
+    let client = lab.client().await;
+    let gate = lab.project().join("gate");
+    let lowest = format!("#!fake\nannounce\nuntil {}\n{}\nforever", gate.display(), costs("0.3", 5));
+    let lowest = nest(&lab, "lowest", &json!({"question": lowest, "config": "@rehearsal", "budget_usd": 0.35}));
+    let middle =
+        json!({"question": format!("#!fake\nannounce\n{lowest}\nforever"), "config": "@rehearsal", "budget_usd": 0.5});
+    let script = format!("announce\n{}\n{}\nforever", costs("0.75", 5), nest(&lab, "middle", &middle));
+    // 0.75 of its own and 0.25 of others are all that it has.
+    let id = client.start(with(fake(&script), &json!({"budget_usd": 1.05}))).await;
+    let told = nested(&lab, "middle", 1).await;
+    assert_eq!(told[0]["code"], "budget_exhausted", "{told:?}");
+    client.call("kill_run", json!({"run_id": id, "grace_s": 0})).await;
+    let script = script.replace("0.75", "0.5");
+    let id = client.start(with(fake(&script), &json!({"budget_usd": 1.05, "group": "second"}))).await;
+    let middle = nested(&lab, "middle", 2).await[1]["run_id"].as_str().expect("run_id").to_owned();
+    let lowest = nested(&lab, "lowest", 1).await[0]["run_id"].as_str().expect("run_id").to_owned();
+    client.call("kill_run", json!({"run_id": middle, "grace_s": 0, "tree": false})).await;
+    assert_eq!(client.end(&middle).await["state"], "killed");
+    std::fs::write(&gate, "").expect("written");
+    client.until(&lowest, |run| run["cost_usd"] == 0.3).await;
+    crate::lab::wait_until("it is counted above", || lab.record(&id)["spent_below"]["microusd"] == 300_000).await;
+    client.call("kill_run", json!({"run_id": id, "grace_s": 0})).await;
     client.close().await;
     lab.nobody_is_left().await;
 }

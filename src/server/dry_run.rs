@@ -1,0 +1,135 @@
+//! What a start would be, without one: what would be refused, the effective config, limits, what MassGen says of it, what it
+//! will take. It starts nothing and enters nothing anywhere.
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::calls::Desk;
+use super::refusal::Refusal;
+use crate::fleet::Start;
+use crate::ledger::Judged;
+use crate::massgen::configs::{self, Needs, Question, Tree};
+use crate::massgen::{program, text};
+use crate::registry::{CHECK, VERDICTS};
+use crate::run::{Cap, ConfigChoice};
+
+impl Desk {
+    /// What a start would be, without one: the effective config, limits, what MassGen says of it, what it will take.
+    pub(super) async fn rehearse_start(&self, start: Start) -> Result<DryRun, Refusal> {
+        let forecast = self.fleet.forecast(&start.spec.config_hash).await?;
+        let forecast = forecast.map(|seen| {
+            json!({"from_runs": seen.runs, "took_s": seen.took_s, "cost_usd": seen.cost_usd, "tokens": seen.tokens})
+        });
+        // What the ledger would say is part of the answer, a no as well.
+        let (judged, refused) = match self.fleet.consider(start.clone()).await.map_err(Refusal::from) {
+            Ok(judged) => (Some(judged), None),
+            Err(refusal) => (None, Some(refusal)),
+        };
+        let cap = match &judged {
+            Some(Judged::Granted { cap, .. }) => *cap,
+            Some(Judged::Known(_)) | None => start.asked.and(start.limits.each.cap),
+        };
+        let limits = limits(&start, cap);
+        let mut dry = DryRun {
+            dry_run: true,
+            ok: true,
+            config: match &start.spec.config {
+                ConfigChoice::File(path) => path.display().to_string(),
+                ConfigChoice::Rehearsal(name) => name.clone(),
+            },
+            agents: Vec::new(),
+            problems: Vec::new(),
+            warnings: Vec::new(),
+            notes: Vec::new(),
+            limits,
+            forecast,
+            effective_config: None,
+        };
+        match judged {
+            Some(Judged::Known(run)) => {
+                dry.notes.push(format!("the same request has started {run}, and would give it again"))
+            }
+            Some(Judged::Granted { waits: true, .. }) => dry.notes.push("it would wait in the queue".to_owned()),
+            Some(Judged::Granted { waits: false, .. }) | None => {}
+        }
+        dry.problems.extend(refused.map(|refusal| refusal.in_one_line()));
+        if let Some((name, text)) = &start.config {
+            self.validated(&mut dry, &start, name, text).await?;
+        }
+        dry.ok = dry.problems.is_empty();
+        Ok(dry)
+    }
+
+    async fn validated(&self, dry: &mut DryRun, start: &Start, name: &str, text: &str) -> Result<(), Refusal> {
+        let cannot =
+            |error: std::io::Error| Refusal::new("state_folder", format!("cannot check: {error}"), "tell the operator");
+        let place = tempfile::Builder::new().prefix(CHECK).tempdir_in(self.fleet.state().root()).map_err(cannot)?;
+        let file = place.path().join(name);
+        std::fs::write(&file, text).map_err(cannot)?;
+        let cache = self.fleet.state().root().join(VERDICTS);
+        let version = program::package(&start.spec.program).as_deref().and_then(program::version);
+        let question = Question {
+            program: &start.spec.program,
+            version: version.as_deref(),
+            config: &file,
+            folder: place.path(),
+            cache: &cache,
+        };
+        let verdict = configs::validate(question).await?;
+        let tree = Tree::of_file(&file, text).ok();
+        let needs = tree.as_ref().map(Needs::of).unwrap_or_default();
+        let mut variables = self.variables();
+        variables.extend(start.keys.0.iter().map(|(name, _)| name.clone()));
+        let verdict = verdict.with_needs(&needs, |name| variables.contains(name));
+        let told = |finding: &configs::Finding| {
+            let fix = finding.suggestion.as_deref().map(|fix| format!(" ({fix})")).unwrap_or_default();
+            format!("{}: {}{fix}", finding.location, finding.message)
+        };
+        dry.problems = verdict.errors.iter().map(told).collect();
+        dry.warnings = verdict.warnings.iter().map(told).collect();
+        dry.agents = needs
+            .agents
+            .iter()
+            .map(|agent| {
+                format!("{}: {}", agent.id, agent.model.as_deref().or(agent.backend.as_deref()).unwrap_or("?"))
+            })
+            .collect();
+        // Of a text that cannot be read as a config nobody knows what is a key in it.
+        dry.effective_config = tree.map(|_| text::cut(text, 8_000));
+        Ok(())
+    }
+}
+
+/// What a dry run tells.
+#[derive(Debug, Serialize)]
+pub(super) struct DryRun {
+    dry_run: bool,
+    /// Whether nothing speaks against a start.
+    ok: bool,
+    config: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    agents: Vec<String>,
+    problems: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
+    /// What else would happen.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<String>,
+    limits: Value,
+    /// Medians of earlier runs of this very config.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    forecast: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    effective_config: Option<String>,
+}
+
+fn limits(start: &Start, cap: Cap) -> Value {
+    let mut limits = json!({"timeout_s": start.spec.timeout.as_secs(), "nested_depth": start.limits.each.depth});
+    if let Some(usd) = cap.usd {
+        limits["budget_usd"] = json!(usd.as_f64());
+    }
+    if let Some(tokens) = cap.tokens {
+        limits["max_tokens"] = json!(tokens);
+    }
+    limits
+}

@@ -1,0 +1,209 @@
+//! Which files a start may read, who may have written them, and what they may therefore hold. A file is opened once, and judged
+//! by what was opened: a link that is changed meanwhile changes nothing. It asks MassGen nothing and starts nothing.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::calls::Desk;
+use super::refusal::Refusal;
+use crate::massgen::configs::{self, EditError, Tree};
+use crate::massgen::text;
+use crate::run::Context;
+use crate::secrets;
+use crate::settings::Settings;
+
+/// The largest config, in bytes.
+const MOST_CONFIG: u64 = 4 << 20;
+/// The largest question, in bytes: it goes into a config file, which MassGen repeats in every status.json.
+pub(super) const MOST_QUESTION: u64 = 1 << 20;
+
+/// Who may have written a config.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// The operator, or MassGen's authors.
+    Trusted,
+    /// An agent may have: it can write where this file is.
+    Open,
+}
+
+impl Desk {
+    /// Reads a config that may be read, and holds it, with what is changed in it, against the operator's policy.
+    pub(super) fn original(
+        &self,
+        path: &Path,
+        overrides: Option<&Value>,
+        package: Option<&Path>,
+    ) -> Result<String, Refusal> {
+        let opened = opened(path, MOST_CONFIG).map_err(|why| {
+            let message = format!("cannot read `{}`: {why}", path.display());
+            Refusal::new("config_missing", message, "give a config that is a UTF-8 text file")
+        })?;
+        let standing = standing(&opened.real, &self.settings, package).ok_or_else(|| {
+            let message = format!("`{}` is outside of the folders that configs may come from", path.display());
+            let hint = "use a config of the project or @examples/NAME (list_configs); only the operator can allow more, by \
+                        read_folders in the settings";
+            Refusal::new("config_outside", message, hint)
+        })?;
+        self.judge(path, &opened.text, overrides, standing)?;
+        Ok(opened.text)
+    }
+
+    fn judge(&self, path: &Path, original: &str, overrides: Option<&Value>, standing: Standing) -> Result<(), Refusal> {
+        if self.settings.trust.allow_commands {
+            return Ok(());
+        }
+        let patch = patch(overrides)?;
+        self.allow(patch.as_ref(), "overrides")?;
+        if standing == Standing::Trusted {
+            return Ok(());
+        }
+        let mut tree = Tree::of_file(path, original).map_err(|error| bad_config(path, &error))?;
+        if let Some(overrides) = overrides {
+            tree.merge(overrides).map_err(|error| bad_overrides(&error.to_string()))?;
+        }
+        self.allow(Some(&tree), "the config")
+    }
+
+    /// Refuses what an agent may not bring in.
+    pub(super) fn allow(&self, tree: Option<&Tree>, whose: &str) -> Result<(), Refusal> {
+        let Some(tree) = tree.filter(|_| !self.settings.trust.allow_commands) else { return Ok(()) };
+        let project = &self.settings.project;
+        let found = configs::forbidden(tree, project).map(|found| (found.key, found.why));
+        let found = found.or_else(|| {
+            let leads_out = |path: &Path| path.canonicalize().is_ok_and(|real| !within_reach(&real, &self.settings));
+            let outside = configs::paths(tree, project).into_iter().find(|(_, path)| leads_out(path));
+            outside.map(|(key, _)| (key, "leads out of the project folder by a link"))
+        });
+        let Some((key, why)) = found else { return Ok(()) };
+        let message = format!("{whose} may not have `{key}`: {}", why);
+        let hint = "leave it out or use another config (list_configs); only the operator can allow it, by trusted_configs \
+                    or allow_commands in the settings";
+        Err(Refusal::new("config_forbidden", message, hint))
+    }
+
+    /// Refuses a start in which MassGen would read an `.env` file that an agent can write and that does more than bring in keys:
+    /// it could send the operator's keys elsewhere.
+    pub(super) fn check_env_files(&self, context: Context, package: Option<&Path>) -> Result<(), Refusal> {
+        if self.settings.trust.allow_commands {
+            return Ok(());
+        }
+        for file in env_files(context, package, &self.settings) {
+            let trusted = self.settings.trust.trusted_configs.iter().any(|place| file.starts_with(place));
+            let variables = secrets::env_file(&file).unwrap_or_default();
+            let stray = variables.iter().map(|(name, _)| name).find(|name| !secrets::looks_like_a_key(name));
+            if let Some(name) = stray.filter(|_| !trusted) {
+                let message = format!(
+                    "MassGen would read `{}`, and {} there is no key: an agent could have put it there",
+                    file.display(),
+                    text::line(name, 80)
+                );
+                let hint = "only the operator can help: move that variable into the server's env_file, or name the file in \
+                            trusted_configs; with context: none a configs/.env is not read";
+                return Err(Refusal::new("env_file_forbidden", message, hint));
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a question file.
+    pub(super) fn question_file(&self, name: &str) -> Result<String, Refusal> {
+        let path = &self.settings.project.join(name);
+        let unreadable = |why: String| {
+            let message = format!("cannot read the question file `{}`: {why}", path.display());
+            Refusal::new(
+                "question_file_unreadable",
+                message,
+                "give a UTF-8 text file, by a path relative to the project",
+            )
+        };
+        let opened = opened(path, MOST_QUESTION).map_err(|why| unreadable(why.to_string()))?;
+        if !within_reach(&opened.real, &self.settings) {
+            return Err(unreadable("it is outside of the folders that question files may come from".to_owned()));
+        }
+        Ok(opened.text)
+    }
+}
+
+/// Overrides as a tree, with no key written in them.
+pub(super) fn patch(overrides: Option<&Value>) -> Result<Option<Tree>, Refusal> {
+    let patch = overrides.map(Tree::from_json).transpose().map_err(|_| bad_overrides("it must be an object"))?;
+    let key = patch.as_ref().and_then(|patch| patch.secrets().into_iter().next());
+    match key {
+        Some(key) => {
+            let message = format!("`overrides` has a secret written in it, at `{}`", key.key);
+            let hint = "nothing was done with it; write ${NAME_OF_A_VARIABLE} there, or leave it out: MassGen gets its keys from the operator";
+            Err(Refusal::new("secret_in_arguments", message, hint))
+        }
+        None => Ok(patch),
+    }
+}
+
+pub(super) fn bad_config(path: &Path, error: &EditError) -> Refusal {
+    let message = format!("`{}` cannot be read: {}", path.display(), text::chain(error));
+    Refusal::new("config_invalid", message, "mend the config, then call again")
+}
+
+pub(super) fn bad_overrides(why: &str) -> Refusal {
+    Refusal::new(
+        "overrides_invalid",
+        format!("`overrides` cannot be applied: {why}"),
+        "give a JSON merge patch (RFC 7386) on the config",
+    )
+}
+
+/// A text file, and where it really is.
+struct Opened {
+    real: PathBuf,
+    text: String,
+}
+
+/// Opens a file and reads it; a pipe or a device is none.
+fn opened(path: &Path, most: u64) -> io::Result<Opened> {
+    let without_waiting = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let mut file = File::options().read(true).custom_flags(without_waiting).open(path)?;
+    let meta = file.metadata()?;
+    if !meta.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    if meta.len() > most {
+        return Err(io::Error::other(format!("it has {} bytes, and {most} is the most", meta.len())));
+    }
+    let real = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    Ok(Opened { real, text })
+}
+
+/// By the place of the file itself, links followed; none where configs may not come from.
+fn standing(real: &Path, settings: &Settings, package: Option<&Path>) -> Option<Standing> {
+    let is_in = |place: &Path| place.canonicalize().is_ok_and(|place| real.starts_with(place));
+    let named = settings.trust.trusted_configs.iter().any(|place| is_in(place));
+    // Whoever can write into MassGen's own package can do more than write configs.
+    let of_massgen = package.is_some_and(|package| is_in(&package.join("configs")));
+    let is_open = within_reach(real, settings);
+    let of_user = settings.user_home.as_deref().is_some_and(|home| is_in(&home.join(".config/massgen")));
+    if named || of_massgen || (of_user && !is_open) {
+        return Some(Standing::Trusted);
+    }
+    is_open.then_some(Standing::Open)
+}
+
+/// Whether a file, links followed, lies in the project or in another folder that the operator named.
+fn within_reach(real: &Path, settings: &Settings) -> bool {
+    std::iter::once(&settings.project).chain(&settings.trust.read_folders).any(|folder| real.starts_with(folder))
+}
+
+/// The `.env` files in an agent's reach that MassGen 0.1.97 reads (`cli/env.py`): `configs/.env` of its working folder, and the
+/// first one from its package upwards.
+fn env_files(context: Context, package: Option<&Path>, settings: &Settings) -> Vec<PathBuf> {
+    let of_folder = (context != Context::None).then(|| settings.project.join("configs/.env"));
+    let upwards = package.into_iter().flat_map(Path::ancestors).map(|folder| folder.join(".env"));
+    let of_package = upwards.into_iter().find(|file| file.is_file());
+    let all = of_folder.into_iter().chain(of_package).filter_map(|file| file.canonicalize().ok());
+    all.filter(|file| within_reach(file, settings)).collect()
+}
