@@ -5,10 +5,11 @@ use std::sync::OnceLock;
 
 use sha2::{Digest as _, Sha256};
 
+use super::conversation::History;
 use super::{Fleet, FleetError, blocking, launcher};
 use crate::ledger::{Admission, Application, Ledger, Request, Rules};
 use crate::massgen::pages::hex;
-use crate::registry::RegistryError;
+use crate::registry::{Furniture, RegistryError};
 use crate::run::{Allowance, Cap, Lineage, Outcome, Price, RunId, RunRecord, RunSpec, Unpriced, Usd};
 use crate::settings::{Settings, UnknownCost};
 use crate::supervisor::group;
@@ -113,8 +114,13 @@ impl Fleet {
     /// turn, or MassGen's process is on record, or its ending is.
     pub async fn start(&self, start: Start) -> Result<Started, FleetError> {
         let keys = start.keys.0.clone();
+        // Before the ledger is locked: a workspace may take its time to be copied.
+        let history = match &start.spec.continues {
+            Some(continued) => Some(self.history(continued).await?),
+            None => None,
+        };
         let fleet = self.clone();
-        let (id, made) = match blocking(move || fleet.admit(start)).await?? {
+        let (id, made) = match blocking(move || fleet.admit(start, history)).await?? {
             (id, Admission::New { made }) => (id, Some(made)),
             (_, Admission::Known(known)) => (known, None),
         };
@@ -128,6 +134,7 @@ impl Fleet {
     fn admit(
         &self,
         start: Start,
+        history: Option<History>,
     ) -> Result<(RunId, Admission<(crate::registry::RunFolder, crate::registry::RunLock)>), FleetError> {
         let Start { mut spec, config, asked, mut limits, request_key, fresh, .. } = start;
         spec.allowance = limits.each.clone();
@@ -149,10 +156,12 @@ impl Fleet {
                 client: (!fresh).then(|| this_client().to_owned()),
             },
         };
+        let session = history.as_ref().map(History::session);
         let config = config.as_ref().map(|(name, text)| (*name, text.as_str()));
+        let furniture = Furniture { config, session: session.as_deref() };
         let admission = Ledger::of(&self.state).admit(&application, |cap, _waits| {
             spec.allowance.cap = cap;
-            let made = self.state.create(&spec, config)?;
+            let made = self.state.create(&spec, furniture)?;
             if let Some(parent) = &spec.lineage.parent {
                 self.state.folder(parent).note_child(&spec.id)?;
             }
@@ -242,6 +251,7 @@ fn content(spec: &RunSpec, asked: Cap) -> String {
         &spec.config_hash,
         &format!("{:?}", spec.config),
         spec.group.as_deref().unwrap_or_default(),
+        spec.continues.as_ref().map(|before| before.run.as_str()).unwrap_or_default(),
         &format!("{:?} {:?} {:?} {:?}", spec.mode, spec.context, spec.timeout, asked),
         &spec.project.to_string_lossy(),
         &spec.program.to_string_lossy(),

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::calls::{Desk, ranged};
+use super::calls::{Desk, parsed, ranged};
 use super::params::RunMassgen;
 use super::refusal::Refusal;
 use crate::fleet::{Keys, Limits, Start};
@@ -17,7 +17,7 @@ use crate::massgen::configs::{self, Changes, Effective, Needs, Question, Sources
 use crate::massgen::pages::hex;
 use crate::massgen::{program, setup, text};
 use crate::rehearsal;
-use crate::run::{Cap, ConfigChoice, Context, RunSpec, Usd};
+use crate::run::{Cap, ConfigChoice, Context, Continued, Mode, RunSpec, Usd};
 use crate::secrets;
 use crate::settings::Settings;
 
@@ -38,18 +38,20 @@ impl Desk {
     /// Checks everything about a start that can be checked before the ledger is asked.
     pub(super) async fn prepare(&self, asked: RunMassgen) -> Result<Start, Refusal> {
         let question = self.question(&asked).await?;
+        let (asked, continues) = self.with_conversation(asked).await?;
         let program = program::find(self.places(&setup::venv(&self.settings.home)))?;
-        let context = Context::from(asked.context);
+        let context = asked.context.map(Context::from).unwrap_or_default();
         let checked = self.config(asked.config.as_deref(), asked.overrides.as_ref(), &program, context)?;
         let spec = RunSpec {
             group: asked.group.map(group_name).transpose()?,
             timeout: self.timeout(asked.timeout_s)?,
-            mode: asked.mode.into(),
+            mode: asked.mode.map(Mode::from).unwrap_or_default(),
             context,
             pass_env: self.settings.pass_env.clone(),
             env_file: self.settings.env_file.clone(),
             overrides: asked.overrides,
             config_hash: checked.hash,
+            continues,
             ..RunSpec::plain(
                 self.fleet.state().fresh_id()?,
                 &question,
@@ -78,6 +80,24 @@ impl Desk {
             request_key,
             fresh: asked.fresh,
         })
+    }
+
+    /// What a run that goes on with a conversation takes over from the run before it, where the call does not say otherwise. It is
+    /// checked as if the call had said it.
+    async fn with_conversation(&self, mut asked: RunMassgen) -> Result<(RunMassgen, Option<Continued>), Refusal> {
+        let Some(name) = &asked.continue_run else { return Ok((asked, None)) };
+        let (before, continued) = self.fleet.to_continue(&parsed(name)?).await?;
+        let before = before.spec;
+        if asked.config.is_none() {
+            asked.overrides = asked.overrides.or(before.overrides);
+            asked.config = Some(match before.config {
+                ConfigChoice::File(path) => path.to_string_lossy().into_owned(),
+                ConfigChoice::Rehearsal(name) => name,
+            });
+        }
+        asked.mode = asked.mode.or(Some(before.mode.into()));
+        asked.context = asked.context.or(Some(before.context.into()));
+        Ok((asked, Some(continued)))
     }
 
     pub(super) fn places<'a>(&'a self, own_venv: &'a Path) -> program::Places<'a> {
@@ -154,7 +174,7 @@ impl Desk {
         })?;
         self.judge(path, &original, overrides, patch.as_ref(), standing)?;
         let project = (context == Context::None).then_some(self.settings.project.as_path());
-        let effective = configs::effective(path, &original, Changes { overrides, project, prompt: None });
+        let effective = configs::effective(path, &original, Changes { overrides, project, ..Changes::default() });
         let effective = effective.map_err(|error| match overrides {
             Some(_) => bad_overrides(&text::chain(&error)),
             None => bad_config(path, &error),
@@ -226,6 +246,7 @@ impl Desk {
                 ConfigChoice::File(path) => path.display().to_string(),
                 ConfigChoice::Rehearsal(name) => name.clone(),
             },
+            continues: start.spec.continues.as_ref().map(|before| format!("{}, as turn {}", before.run, before.turn)),
             agents: Vec::new(),
             problems: Vec::new(),
             warnings: Vec::new(),
@@ -284,6 +305,8 @@ pub(super) struct DryRun {
     /// Whether nothing speaks against a start.
     ok: bool,
     config: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    continues: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     agents: Vec<String>,
     problems: Vec<String>,
