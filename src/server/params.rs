@@ -27,16 +27,16 @@ pub(super) struct RunMassgen {
     /// A label that joins runs, for check_status and kill_run.
     #[schemars(with = "String", length(max = 64))]
     pub(super) group: Option<String>,
-    /// Seconds after which the run is stopped. Default 1800, at most 7200.
+    /// Seconds after which the run is stopped. Default 1800.
     #[schemars(with = "f64", range(min = 1, max = 7200))]
     pub(super) timeout_s: Option<f64>,
-    /// full (default): agents answer, improve on each other, vote. quick: one answer each, no refinement.
+    /// full (default): agents answer, improve, vote. quick: one answer each.
     #[schemars(with = "ModeWord")]
     pub(super) mode: Option<ModeWord>,
-    /// What the agents get of the project folder: none (default), read or write.
+    /// The agents' access to the project folder. Default none.
     #[schemars(with = "ContextWord")]
     pub(super) context: Option<ContextWord>,
-    /// An ended run whose conversation goes on with this question; config, overrides, mode and context as there where not given.
+    /// An ended run whose conversation goes on with this question; config, mode and context default to its own.
     #[schemars(with = "String")]
     pub(super) continue_run: Option<String>,
     /// Most that it and runs below it may spend: at 80 % the agents are told to finish, at 100 % it is stopped. Default: the operator's.
@@ -45,14 +45,14 @@ pub(super) struct RunMassgen {
     /// The same in tokens.
     #[schemars(with = "u64")]
     pub(super) max_tokens: Option<u64>,
-    /// Your name for this request: the same key always means the same run, also after an error or restart.
+    /// The same key always means the same run, also after an error or restart.
     #[schemars(with = "String", length(max = 200))]
     pub(super) request_key: Option<String>,
-    /// Start another run even if the same request did in the last minute. Default false.
+    /// Start another run even if the same request just did. Default false.
     pub(super) fresh: bool,
     /// Only check everything, and show config, limits and a forecast. Default false.
     pub(super) dry_run: bool,
-    /// Wait so many seconds for the end before answering. Default 0.
+    /// Seconds to wait for the end before answering. Default 0.
     #[schemars(range(min = 0, max = 50))]
     pub(super) wait_s: f64,
 }
@@ -62,12 +62,12 @@ pub(super) struct RunMassgen {
 #[serde(deny_unknown_fields)]
 pub(super) struct SteerRun {
     pub(super) run_id: String,
-    /// At most 8000 characters.
+    #[schemars(length(max = 8_000))]
     pub(super) message: String,
-    /// Ids of those it is for. Default: all.
+    /// Agent ids. Default: all.
     #[serde(default)]
     pub(super) agents: Vec<String>,
-    /// Wait so long for the delivery. Default 0.
+    /// Seconds to wait for the delivery. Default 0.
     #[serde(default)]
     #[schemars(range(min = 0, max = 50))]
     pub(super) wait_s: f64,
@@ -104,7 +104,7 @@ pub(super) struct CheckStatus {
     /// All runs of a group.
     #[schemars(with = "String")]
     pub(super) group: Option<String>,
-    /// Sleep up to so many seconds until something happens; 45 is good. Default 0.
+    /// Seconds to sleep until something happens; 45 is good. Default 0.
     #[schemars(range(min = 0, max = 50))]
     pub(super) wait_s: f64,
     /// What to sleep for: change (default; a phase, answer, vote, winner, error or end), any_done, all_done.

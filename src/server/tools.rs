@@ -27,8 +27,8 @@ pub(super) fn all() -> Vec<Tool> {
             "check_status",
             "Check MassGen runs",
             "See how runs are going, or sleep until something happens (wait_s) instead of polling. Gives per run a state, what \
-             each agent is at, votes, cost, on trouble a problem with a hint; and one cursor, for since in the next call. A run is over when its state is succeeded, failed, timed_out, over_budget, killed \
-             or lost; then call read_result.",
+             each agent is at, votes, cost, on trouble a problem with a hint; and one cursor, for since in the next call. A run \
+             is over when its state is succeeded, failed, timed_out, over_budget, killed or lost; then call read_result.",
             looks_only(),
         ),
         tool::<KillRun, Killed>(
@@ -41,7 +41,8 @@ pub(super) fn all() -> Vec<Tool> {
         tool::<ListConfigs, Configs>(
             "list_configs",
             "List MassGen configs",
-            "Find configs for run_massgen: the project's, the user's and MassGen's examples, with agents, models, missing API keys and what they may execute. Give a query: there are hundreds.",
+            "Find configs for run_massgen: the project's, the user's and MassGen's examples, with agents, models, missing API \
+             keys and what they may execute. Give a query: there are hundreds.",
             looks_only(),
         ),
         tool::<ReadResult, PageView>(
@@ -85,8 +86,8 @@ fn tool<I: JsonSchema, O: JsonSchema>(
     Tool::new(name, description, input).with_title(title).with_raw_output_schema(output).with_annotations(annotations)
 }
 
-/// A schema without what only lengthens it for a model: titles, dialect, number formats, and defaults that the description
-/// names already. Everything is inlined, since some clients do not follow references.
+/// A schema without what only lengthens it for a model: titles, dialect, number formats, bounds of 0, and defaults that the
+/// description names already. Everything is inlined, since some clients do not follow references.
 fn schema<T: JsonSchema>(settings: SchemaSettings) -> Arc<JsonObject> {
     let settings = settings.with(|settings| settings.inline_subschemas = true);
     let mut schema = settings.into_generator().into_root_schema_for::<T>().to_value();
@@ -144,8 +145,11 @@ fn trim(schema: &mut Value, root: bool) {
         // The type's own comment is for its programmer; the tool has a description.
         object.remove("description");
     }
-    if object.get("minimum") == Some(&Value::from(0)) && object.get("type") == Some(&Value::from("integer")) {
+    if object.get("minimum") == Some(&Value::from(0)) {
         object.remove("minimum");
+    }
+    if object.get("additionalProperties") == Some(&Value::from(true)) {
+        object.remove("additionalProperties");
     }
     if let Some(Value::Object(properties)) = object.get_mut("properties") {
         properties.values_mut().for_each(|property| trim(property, false));
