@@ -3,11 +3,13 @@
 //! It signals no process and writes no record of a run that has a supervisor; of one that has lost it, the supervisor's room
 //! ends what is left.
 
+mod conversation;
 mod cursor;
 mod launcher;
 pub mod prune;
 pub mod results;
 mod start;
+mod steer;
 mod wait;
 
 use std::collections::{HashMap, HashSet};
@@ -26,9 +28,11 @@ use crate::secrets::Secrets;
 use crate::supervisor;
 use crate::watch::Watcher;
 
+pub use conversation::NotContinued;
 pub use cursor::Cursor;
 pub use launcher::LaunchError;
 pub use start::{Forecast, Keys, Limits, NotStarted, Start, Started};
+pub use steer::{MOST_MESSAGE, MOST_WAITING, Message, NotSteered, Steered};
 pub use wait::{Until, Waited};
 
 /// How many runs are shown where none are named.
@@ -82,6 +86,12 @@ pub enum FleetError {
     /// The run may not be.
     #[error(transparent)]
     NotStarted(#[from] NotStarted),
+    /// The message was not sent.
+    #[error(transparent)]
+    NotSteered(#[from] NotSteered),
+    /// The conversation cannot go on.
+    #[error(transparent)]
+    NotContinued(#[from] NotContinued),
     /// The run is not admitted.
     #[error(transparent)]
     Ledger(#[from] LedgerError),

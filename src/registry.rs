@@ -9,6 +9,8 @@ mod whole;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use tempfile::TempDir;
+
 use crate::crash;
 use crate::run::{BadRunId, RunId, RunRecord, RunSpec, RunState, StopAsk};
 
@@ -36,6 +38,15 @@ pub struct StateFolder {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunFolder {
     path: PathBuf,
+}
+
+/// What a run has in its folder from the beginning, beside its spec.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Furniture<'a> {
+    /// What was checked of a config file: its name in the folder, and its text.
+    pub config: Option<(&'a str, &'a str)>,
+    /// A folder with the turns before it, which becomes its own.
+    pub session: Option<&'a Path>,
 }
 
 /// Something about a run record went wrong.
@@ -125,11 +136,10 @@ impl StateFolder {
     /// Puts a run on disk: its folder appears whole, with its spec synced and its lock held by the returned handle, or not
     /// at all. A crash before the rename leaves a folder whose name begins with a dot, which no listing shows.
     ///
-    /// `config` is what was checked of a config file: its name in the folder, and its text.
-    pub fn create(&self, spec: &RunSpec, config: Option<(&str, &str)>) -> Result<(RunFolder, RunLock), RegistryError> {
+    pub fn create(&self, spec: &RunSpec, from: Furniture<'_>) -> Result<(RunFolder, RunLock), RegistryError> {
         let draft = RunFolder { path: self.runs().join(format!("{}{}", remove::DRAFT, spec.id)) };
         let folder = self.folder(&spec.id);
-        let named = draft.furnish(spec, config).and_then(|lock| {
+        let named = draft.furnish(spec, from).and_then(|lock| {
             std::fs::rename(&draft.path, &folder.path).map_err(RegistryError::io("name", &folder.path))?;
             Ok(lock)
         });
@@ -138,6 +148,13 @@ impl StateFolder {
         whole::sync_folder(&self.runs()).map_err(RegistryError::io("sync", &self.runs()))?;
         crash::point("folder-named");
         Ok((folder, lock))
+    }
+
+    /// A folder for what a run is to have from its beginning; gone when dropped. What a crash leaves of it is a [`Leftover`].
+    pub fn workshop(&self) -> Result<TempDir, RegistryError> {
+        let runs = self.runs();
+        let prefix = format!("{}session-", remove::DRAFT);
+        tempfile::Builder::new().prefix(&prefix).tempdir_in(&runs).map_err(RegistryError::io("make a folder in", &runs))
     }
 
     /// A run's record by its name.
@@ -191,6 +208,11 @@ impl RunFolder {
         self.path.join("inbox")
     }
 
+    /// `session`: the turns before this run, where it goes on with the conversation of another.
+    pub fn session(&self) -> PathBuf {
+        self.path.join("session")
+    }
+
     /// `bin`: a link to the folder of the MassGen program, first in the run's PATH; it marks the run's processes.
     pub fn bin(&self) -> PathBuf {
         self.path.join("bin")
@@ -239,10 +261,26 @@ impl RunFolder {
         entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
     }
 
-    /// Puts a message into the inbox, where a live MassGen looks for some around its agents' tool calls.
-    pub fn put_message(&self, name: &str, text: &str) -> Result<(), RegistryError> {
+    /// Puts a message into the inbox, and tells its file, which is there whole or not at all. Any process may do so at any
+    /// time: names are by the time, so that they are read in order, and none is taken twice.
+    pub fn put_message(&self, kind: &str, text: &str) -> Result<PathBuf, RegistryError> {
         private_folder(&self.inbox())?;
-        self.write(&self.inbox().join(name), text.as_bytes(), Durability::Plain)
+        let now = jiff::Timestamp::now().as_millisecond();
+        let mut number = 0;
+        loop {
+            let path = self.inbox().join(format!("msg_{now:013}_{number:04}_{kind}.json"));
+            if whole::write_first(&path, text.as_bytes()).map_err(RegistryError::io("write", &path))? {
+                return Ok(path);
+            }
+            number += 1;
+        }
+    }
+
+    /// How many messages of a kind wait in the inbox.
+    pub fn waiting_messages(&self, kind: &str) -> usize {
+        let entries = std::fs::read_dir(self.inbox()).into_iter().flatten().flatten();
+        let ending = format!("_{kind}.json");
+        entries.filter(|entry| entry.file_name().to_str().is_some_and(|name| name.ends_with(&ending))).count()
     }
 
     /// The name of this run.
@@ -251,7 +289,7 @@ impl RunFolder {
     }
 
     /// Makes a new run's folder with all that it has from the beginning.
-    fn furnish(&self, spec: &RunSpec, config: Option<(&str, &str)>) -> Result<RunLock, RegistryError> {
+    fn furnish(&self, spec: &RunSpec, from: Furniture<'_>) -> Result<RunLock, RegistryError> {
         private_folder(&self.path)?;
         crash::point("folder-made");
         for part in [self.logs(), self.work()] {
@@ -259,7 +297,10 @@ impl RunFolder {
         }
         let lock = RunLock::create(&self.lock()).map_err(RegistryError::io("lock", &self.lock()))?;
         crash::point("lock-taken");
-        if let Some((name, text)) = config {
+        if let Some(session) = from.session {
+            std::fs::rename(session, self.session()).map_err(RegistryError::io("move", session))?;
+        }
+        if let Some((name, text)) = from.config {
             self.write(&self.path.join(name), text.as_bytes(), Durability::Plain)?;
         }
         self.write(&self.spec(), &format::spec_to_json(spec), Durability::Synced)?;

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 
 pub use digest::{AgentDigest, AgentState, Digest, Finish};
 pub use id::{BadRunId, RunId};
-pub use limits::{Allowance, Cap, Lineage, Origin, Price, Spent, Unpriced, Usd};
+pub use limits::{Allowance, Cap, Continued, Lineage, Origin, Price, Spent, Unpriced, Usd};
 pub use state::{
     AnswerFact, AnswerSource, Ending, Exit, Force, Leader, Outcome, Problem, ProcessMark, RunState, StopAsk, StopCause,
     StopReport, Survivor,
@@ -48,6 +48,8 @@ pub struct RunSpec {
     pub allowance: Allowance,
     /// Which run started it.
     pub lineage: Lineage,
+    /// Which conversation it goes on with.
+    pub continues: Option<Continued>,
     /// SHA-256 of what MassGen is configured with, before the question: equal for runs that can be compared.
     pub config_hash: String,
     /// Names and patterns (`CORP_*`) of environment variables that reach MassGen on top of the usual ones.
@@ -76,6 +78,7 @@ impl RunSpec {
             overrides: None,
             allowance: Allowance::default(),
             lineage: Lineage::root(&id),
+            continues: None,
             config_hash: String::new(),
             origin: Origin::default(),
             id,

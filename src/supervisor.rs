@@ -22,7 +22,7 @@ use crate::ledger::{Ledger, LedgerError};
 use crate::massgen::configs::{self, Changes, Needs, Tree};
 use crate::massgen::environment;
 use crate::massgen::launch::{self, Folders, Launch};
-use crate::massgen::text;
+use crate::massgen::{session, text};
 use crate::registry::{Durability, RegistryError, RunFolder, RunLock, StateFolder, write_whole};
 use crate::rehearsal::{self, Rehearsal};
 use crate::run::{BadRunId, ConfigChoice, RunRecord, RunSpec};
@@ -179,6 +179,8 @@ struct Prepared {
     /// Which model each agent uses.
     models: BTreeMap<String, String>,
     _rehearsal: Option<Rehearsal>,
+    /// The conversation that it goes on with, where MassGen looks for it.
+    _session: Option<session::Link>,
 }
 
 async fn prepare(folder: &RunFolder, spec: &RunSpec) -> Result<Prepared, SupervisorError> {
@@ -188,7 +190,10 @@ async fn prepare(folder: &RunFolder, spec: &RunSpec) -> Result<Prepared, Supervi
     let (bin, logs, work, inbox) = (folder.bin(), folder.logs(), folder.work(), folder.inbox());
     let folders = Folders { bin: &bin, logs: &logs, work: &work, inbox: &inbox };
     let launch = launch::plan(spec, folders, &config.path, config.own_timeout, environment(spec)?);
-    Ok(Prepared { launch, models: config.models, _rehearsal: config.rehearsal })
+    let session =
+        spec.continues.as_ref().map(|_| session::Link::make(&launch.cwd, spec.id.as_str(), &folder.session()));
+    let session = session.transpose().map_err(failed("link the conversation so far"))?;
+    Ok(Prepared { launch, models: config.models, _rehearsal: config.rehearsal, _session: session })
 }
 
 /// What is to reach MassGen of our environment and of the env file; in a rehearsal no key at all.
@@ -220,7 +225,9 @@ async fn config(folder: &RunFolder, spec: &RunSpec) -> Result<Config, Supervisor
     };
     let prompt = launch::prompt(&spec.question);
     let overrides = spec.overrides.as_ref().filter(|_| rehearsal.is_some());
-    let effective = configs::effective(&path, &text, Changes { overrides, project: None, prompt: Some(&prompt) })?;
+    let session = spec.continues.as_ref().map(|_| spec.id.as_str());
+    let changes = Changes { overrides, project: None, prompt: Some(&prompt), session };
+    let effective = configs::effective(&path, &text, changes)?;
     let copy = if effective.is_json { path } else { folder.config() };
     write_whole(&copy, effective.text.as_bytes(), Durability::Plain).map_err(failed("write the effective config"))?;
     let tree = effective.tree.as_ref();

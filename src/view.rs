@@ -66,6 +66,10 @@ pub struct RunView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub queue: Option<String>,
+    /// Messages of steer_run that MassGen has not taken up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u64")]
+    pub messages_waiting: Option<usize>,
     /// Whose answer read_result gives.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
@@ -139,6 +143,12 @@ pub struct Details {
     parent: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     root: Option<String>,
+    /// The run before it in its conversation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    continues: Option<String>,
+    /// Which turn of that it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    turn: Option<u32>,
     /// Runs that it started.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     children: Vec<String>,
@@ -274,6 +284,8 @@ pub struct Seen<'a> {
     pub children: &'a [RunId],
     /// How many wait before it, and how many in all.
     pub queue: Option<(usize, usize)>,
+    /// How many messages of steer_run MassGen has not taken up.
+    pub messages: usize,
 }
 
 /// What an agent sees of a run at a moment.
@@ -295,6 +307,7 @@ pub fn run(record: &RunRecord, seen: &Seen<'_>, detail: Detail, now: &Moment) ->
         tokens: digest.and_then(|digest| digest.tokens).map(|tokens| tokens.max(record.spent.tokens)),
         budget: budget(record),
         queue: seen.queue.map(|place| queue(place, record.spec.allowance.slots)),
+        messages_waiting: Some(seen.messages).filter(|count| *count > 0),
         winner: answer.map(|answer| word(&answer.agent)),
         answer_chars: answer.map(|answer| answer.chars),
         partial: answer.filter(|answer| record.state.makes_partial(answer.source)).map(|_| true),
@@ -548,6 +561,8 @@ fn details(record: &RunRecord, seen: &Seen<'_>) -> Details {
         tree_tokens: record.spent_in_all().tokens,
         parent: spec.lineage.parent.as_ref().map(RunId::to_string),
         root: spec.lineage.parent.as_ref().map(|_| spec.lineage.root.to_string()),
+        continues: spec.continues.as_ref().map(|before| before.run.to_string()),
+        turn: spec.continues.as_ref().map(|before| before.turn),
         children: seen.children.iter().map(RunId::to_string).collect(),
         created: spec.created.to_string(),
         folder: folder.display().to_string(),

@@ -87,6 +87,7 @@ impl Shared {
         let mask = WatchMask::MOVED_TO
             | WatchMask::CREATE
             | WatchMask::CLOSE_WRITE
+            | WatchMask::DELETE
             | WatchMask::DELETE_SELF
             | WatchMask::ONLYDIR;
         let Some(Ok(descriptor)) = self.watches.as_mut().map(|watches| watches.add(folder, mask)) else {

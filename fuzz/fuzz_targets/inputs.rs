@@ -26,7 +26,7 @@ fuzz_target!(|bytes: &[u8]| {
     assert!(text::line(given, 40).chars().count() <= 40);
     // The edit proves its own result; here it must only come to an end.
     for prompt in [None, Some("a \"long\" question\n")] {
-        let _edited = configs::effective(Path::new("c.yaml"), given, Changes { overrides: None, project: Some(Path::new("/")), prompt });
+        let _edited = configs::effective(Path::new("c.yaml"), given, Changes { project: Some(Path::new("/")), prompt, ..Changes::default() });
     }
     let _timeout = configs::own_timeout(given);
 });

@@ -5,10 +5,11 @@ use std::sync::OnceLock;
 
 use sha2::{Digest as _, Sha256};
 
+use super::conversation::History;
 use super::{Fleet, FleetError, blocking, launcher};
 use crate::ledger::{Admission, Application, Judged, Ledger, Request, Rules};
 use crate::massgen::pages::hex;
-use crate::registry::{RegistryError, RunFolder, RunLock};
+use crate::registry::{Furniture, RegistryError, RunFolder, RunLock};
 use crate::run::{Allowance, Cap, Lineage, Origin, Outcome, Price, RunId, RunRecord, RunSpec, Unpriced, Usd};
 use crate::settings::{Settings, UnknownCost};
 use crate::supervisor::group;
@@ -115,8 +116,13 @@ impl Fleet {
     /// turn, or MassGen's process is on record, or its ending is.
     pub async fn start(&self, start: Start) -> Result<Started, FleetError> {
         let keys = start.keys.0.clone();
+        // Before the ledger is locked: a workspace may take its time to be copied.
+        let history = match &start.spec.continues {
+            Some(continued) => Some(self.history(continued).await?),
+            None => None,
+        };
         let fleet = self.clone();
-        let (id, made) = match blocking(move || fleet.admit(start)).await?? {
+        let (id, made) = match blocking(move || fleet.admit(start, history)).await?? {
             (id, Admission::New { made }) => (id, Some(made)),
             (_, Admission::Known(known)) => (known, None),
         };
@@ -137,12 +143,18 @@ impl Fleet {
         considered.await?
     }
 
-    fn admit(&self, start: Start) -> Result<(RunId, Admission<(RunFolder, RunLock)>), FleetError> {
+    fn admit(
+        &self,
+        start: Start,
+        history: Option<History>,
+    ) -> Result<(RunId, Admission<(RunFolder, RunLock)>), FleetError> {
         let (application, mut spec) = self.application(&start)?;
+        let session = history.as_ref().map(History::session);
         let config = start.config.as_ref().map(|(name, text)| (*name, text.as_str()));
+        let furniture = Furniture { config, session: session.as_deref() };
         let admission = Ledger::of(&self.state).admit(&application, |cap| {
             spec.allowance.cap = cap;
-            let made = self.state.create(&spec, config)?;
+            let made = self.state.create(&spec, furniture)?;
             if let Some(parent) = &spec.lineage.parent {
                 self.state.folder(parent).note_child(&spec.id)?;
             }

@@ -158,6 +158,8 @@ pub struct Changes<'a> {
     pub project: Option<&'a Path>,
     /// The question; a `prompt` of the config's own is replaced by it.
     pub prompt: Option<&'a str>,
+    /// The name of a session that MassGen is to restore.
+    pub session: Option<&'a str>,
 }
 
 /// What MassGen is given to read.
@@ -180,7 +182,7 @@ pub fn effective(path: &Path, original: &str, changes: Changes<'_>) -> Result<Ef
     let mut tree = match Tree::of_file(path, original) {
         Ok(tree) => tree,
         Err(error) if changes.overrides.is_some() => return Err(error),
-        Err(_) => return Ok(unread(path, original, changes.prompt)),
+        Err(_) => return Ok(unread(path, original, changes)),
     };
     if let Some(overrides) = changes.overrides {
         tree.merge(overrides)?;
@@ -192,15 +194,17 @@ pub fn effective(path: &Path, original: &str, changes: Changes<'_>) -> Result<Ef
     if let Some(prompt) = changes.prompt {
         tree.set_prompt(prompt)?;
     }
+    if let Some(session) = changes.session {
+        tree.merge(&serde_json::json!({ "session_id": session }))?;
+    }
     Ok(Effective { text: tree.text()?, tree: Some(tree), secrets, is_json: false })
 }
 
-fn unread(path: &Path, original: &str, prompt: Option<&str>) -> Effective {
+fn unread(path: &Path, original: &str, changes: Changes<'_>) -> Effective {
     let is_json = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("json"));
-    let text = match prompt {
-        Some(prompt) => format!("{original}\n\"prompt\": {}\n", serde_json::Value::from(prompt)),
-        None => original.to_owned(),
-    };
+    let added = [("session_id", changes.session), ("prompt", changes.prompt)];
+    let added = added.into_iter().filter_map(|(key, value)| Some((key, serde_json::Value::from(value?))));
+    let text = added.fold(original.to_owned(), |text, (key, value)| format!("{text}\n\"{key}\": {value}\n"));
     Effective { text, tree: None, secrets: Vec::new(), is_json }
 }
 
@@ -310,6 +314,17 @@ mod tests {
         assert_eq!(json, "\"agents\": []\n\"prompt\": \"q\"\n");
         let odd = with("a.yaml", "agents: []", "a\u{7f}\u{85}\u{9b}\u{2028}\u{feff}ż🦀").expect("YAML");
         assert!(!odd.contains(['\u{7f}', '\u{85}', '\u{9b}', '\u{2028}', '\u{feff}']), "{odd:?}");
+    }
+
+    #[test]
+    fn a_session_goes_in_by_its_name_whatever_the_config_is() {
+        let changes = Changes { session: Some("mg-00000000"), prompt: Some("q"), ..Changes::default() };
+        let with = |text: &str| effective(Path::new("a.yaml"), text, changes).expect("made").text;
+        assert_eq!(
+            with("session_id: other\nagents: []"),
+            "session_id: \"mg-00000000\"\nagents: []\n\"prompt\": \"q\"\n"
+        );
+        assert_eq!(with("agents: ["), "agents: [\n\"session_id\": \"mg-00000000\"\n\n\"prompt\": \"q\"\n");
     }
 
     #[test]

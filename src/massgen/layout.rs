@@ -55,9 +55,11 @@ impl Layout {
         self.attempt.join("status.json")
     }
 
-    /// MassGen's own log of the newest attempt; 0.1.12 keeps it beside the attempts.
+    /// MassGen's own log of the newest attempt; 0.1.12 keeps it beside the attempts. Where a conversation goes on, MassGen begins
+    /// its log before it knows which turn it is, and writes on there.
     pub fn massgen_log(&self, files: &RunFiles) -> Option<PathBuf> {
-        let places = [self.attempt.join("massgen.log"), self.turn.join("massgen.log")];
+        let folders = [self.attempt.clone(), self.turn.clone(), self.log.join("turn_1/attempt_1")];
+        let places = folders.map(|folder| folder.join("massgen.log"));
         places.into_iter().find(|place| files.has(place))
     }
 
@@ -125,6 +127,15 @@ mod tests {
         let known = Path::new("logs/log_20261123_160000_000001");
         assert_eq!(Layout::find(&files, Some(known)).expect("found").log, known);
         assert_eq!(Layout::others(&files, known), [layout]);
+    }
+
+    #[test]
+    fn the_log_of_a_later_turn_is_where_massgen_began_it() {
+        let (root, files) = tree(&["logs/log_1/turn_1/attempt_1", "logs/log_1/turn_2/attempt_1"]);
+        let log = "logs/log_1/turn_1/attempt_1/massgen.log";
+        std::fs::write(root.path().join(log), "").expect("write");
+        let layout = Layout::find(&files, None).expect("found");
+        assert_eq!(layout.massgen_log(&files).expect("found"), Path::new(log));
     }
 
     #[test]

@@ -44,8 +44,10 @@ fn by_itself(evidence: &Evidence<'_>) -> Outcome {
 }
 
 fn failure(evidence: &Evidence<'_>) -> Problem {
+    let resumed_end = evidence.exit == Exit::Code(1) && reasons::tells_resumed_end(evidence.words.stdout);
+    let ended_well = evidence.exit == Exit::Code(0) || resumed_end;
     reasons::problem(evidence.words).unwrap_or_else(|| Problem {
-        code: if matches!(evidence.exit, Exit::Code(0)) { "agents_failed" } else { "crashed" }.to_owned(),
+        code: if ended_well { "agents_failed" } else { "crashed" }.to_owned(),
         message: format!("MassGen ended with {} and no final answer{}", exit_words(evidence.exit), last_said(evidence)),
         hint: "see read_result with part `errors`, and part `log` for everything it printed".to_owned(),
     })
@@ -251,6 +253,18 @@ mod tests {
         for (name, exit, answer, finish, stderr, expected) in table {
             assert_eq!(judge(None, *exit, *answer, *finish, stderr), *expected, "{name}");
         }
+    }
+
+    #[test]
+    fn a_resumed_turn_that_came_to_its_end_without_an_answer_did_not_crash() {
+        let code = |stdout: &str| {
+            let words = Words { stdout, ..Words::default() };
+            let evidence = Evidence { stopped: None, exit: Exit::Code(1), answer: None, digest: None, words };
+            outcome(&evidence).problem().map(|problem| problem.code.clone()).expect("a problem")
+        };
+        assert_eq!(code("❌ Session error: too many values to unpack (expected 3)\n"), "agents_failed");
+        assert_eq!(code("❌ Session error: Session 'x' not found in .massgen/sessions\n"), "conversation_lost");
+        assert_eq!(code(""), "crashed");
     }
 
     #[test]

@@ -62,6 +62,11 @@ const CLASSES: &[Class] = &[
         hint: "correct the config as the message says, then call run_massgen again",
     },
     Class {
+        code: "conversation_lost",
+        signs: &["session error: session"],
+        hint: "start a new run without continue_run, and say in its question what matters of the earlier one",
+    },
+    Class {
         code: "api_key_rejected",
         signs: &["error code: 401", "error code: 403", "invalid api key", "incorrect api key"],
         hint: "the model provider refused the API key; the operator has to mend it before another run",
@@ -120,6 +125,12 @@ pub fn last_lines(stderr: &str) -> Option<String> {
 /// Whether MassGen said that its own clock ran out; status.json does not always get to say so.
 pub fn tells_timeout(stderr: &str) -> bool {
     stderr.contains("No answers available from any agents due to timeout")
+}
+
+/// Whether a run that goes on with a conversation came to its end: MassGen says so in its next to last words, which are those of
+/// a fault of its own, and exits with 1 however the turn went.
+pub fn tells_resumed_end(stdout: &str) -> bool {
+    stdout.contains("Session error: too many values to unpack")
 }
 
 fn classify(text: &str) -> Option<Problem> {

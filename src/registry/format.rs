@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use self::allowance::{AllowanceFile, LineageFile, OriginFile, SpentFile};
+use self::allowance::{AllowanceFile, ContinuedFile, LineageFile, OriginFile, SpentFile};
 use self::ending::EndingFile;
 use self::moment::{MarkFile, MomentFile};
 use crate::run::{
@@ -49,6 +49,8 @@ struct SpecFile {
     allowance: AllowanceFile,
     #[serde(default)]
     lineage: LineageFile,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    continues: Option<ContinuedFile>,
     #[serde(default)]
     config_hash: String,
     #[serde(default)]
@@ -157,6 +159,7 @@ pub(super) fn spec_to_json(spec: &RunSpec) -> Vec<u8> {
         overrides: spec.overrides.clone(),
         allowance: AllowanceFile::from(&spec.allowance),
         lineage: LineageFile::from(&spec.lineage),
+        continues: spec.continues.as_ref().map(ContinuedFile::from),
         config_hash: spec.config_hash.clone(),
         origin: OriginFile::from(&spec.origin),
     })
@@ -185,6 +188,7 @@ pub(super) fn spec_from_json(bytes: &[u8]) -> Result<RunSpec, serde_json::Error>
         overrides: file.overrides,
         allowance: file.allowance.into(),
         lineage: file.lineage.into_lineage(&id),
+        continues: file.continues.and_then(ContinuedFile::into_continued),
         config_hash: file.config_hash,
         origin: file.origin.into(),
         id,

@@ -32,6 +32,17 @@ impl RunLock {
         }
     }
 
+    /// Keeps an ended run as it is while it is read: it cannot be removed meanwhile. Several may do so at once; `None` where
+    /// somebody owns it.
+    pub fn share(path: &Path) -> io::Result<Option<RunLock>> {
+        let file = File::open(path)?;
+        match file.try_lock_shared() {
+            Ok(()) => Ok(Some(RunLock(file))),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
     /// The lock as a child's standard input: the child shares it, and holds it alone once this process lets go.
     pub fn hand_on(self) -> Stdio {
         Stdio::from(self.0)
@@ -62,6 +73,19 @@ mod tests {
         drop(held);
         assert!(RunLock::try_take(&path).expect("asked").is_some());
         assert!(RunLock::create(&path).is_err(), "a lock file is made once");
+    }
+
+    #[test]
+    fn readers_share_and_keep_owners_out() {
+        let folder = tempfile::tempdir().expect("temp");
+        let path = folder.path().join("lock");
+        let owned = RunLock::create(&path).expect("made");
+        assert!(RunLock::share(&path).expect("asked").is_none());
+        drop(owned);
+        let readers = [RunLock::share(&path), RunLock::share(&path)].map(|lock| lock.expect("asked").expect("shared"));
+        assert!(RunLock::try_take(&path).expect("asked").is_none());
+        drop(readers);
+        assert!(RunLock::try_take(&path).expect("asked").is_some());
     }
 
     #[test]

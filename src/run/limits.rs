@@ -194,6 +194,16 @@ impl Lineage {
     }
 }
 
+/// The conversation that a run goes on with. What it has to know of that is in its own folder: the run before it may be removed,
+/// or gone on with again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Continued {
+    /// The run before it.
+    pub run: RunId,
+    /// Which turn this run is; 2 or more.
+    pub turn: u32,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,12 +9,12 @@ use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
 use super::border;
-use super::params::{CheckStatus, KillRun, ListConfigs, ReadResult, RunMassgen};
+use super::params::{CheckStatus, KillRun, ListConfigs, ReadResult, RunMassgen, SteerRun};
 use super::refusal::Refusal;
 use super::tools;
 use crate::clock;
 use crate::fleet::results::Part;
-use crate::fleet::{Cursor, Fleet, Selection, Sight, Until};
+use crate::fleet::{Cursor, Fleet, Message, Selection, Sight, Until};
 use crate::massgen::configs;
 use crate::massgen::{program, setup};
 use crate::run::{RunId, RunRecord, RunState, StopAsk};
@@ -81,6 +81,26 @@ pub(super) struct Killed {
     /// One for each run.
     receipts: Vec<ReceiptView>,
 }
+
+/// What steer_run gives.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct SteeredView {
+    run_id: String,
+    /// Of the run, afterwards.
+    state: String,
+    delivered: bool,
+    /// Messages that wait, this one among them unless it is delivered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u64")]
+    messages_waiting: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    hint: Option<&'static str>,
+}
+
+/// Said with a message that waits.
+const ACCEPTED: &str = "accepted: MassGen takes it up around an agent's next tool call; it is delivered once check_status shows no \
+                        messages_waiting. Do not send it again";
 
 /// What read_result gives.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -153,6 +173,7 @@ impl Desk {
             "check_status" => json(self.check_status(read(tool, arguments)?, cancelled).await?),
             "read_result" => json(self.read_result(read(tool, arguments)?).await?),
             "kill_run" => json(self.kill_run(read(tool, arguments)?, cancelled).await?),
+            "steer_run" => json(self.steer_run(read(tool, arguments)?, cancelled).await?),
             other => Err(Refusal::new("unknown_tool", format!("there is no tool `{other}`"), "see the list of tools")),
         }
     }
@@ -271,6 +292,19 @@ impl Desk {
         Ok(Killed { receipts: receipts.collect() })
     }
 
+    async fn steer_run(&self, asked: SteerRun, cancelled: CancellationToken) -> Result<SteeredView, Refusal> {
+        let (id, wait) = (parsed(&asked.run_id)?, self.wait(asked.wait_s)?);
+        let message = Message { content: asked.message, agents: asked.agents };
+        let steered = self.fleet.steer(&id, message, wait, self.given_up(cancelled)).await?;
+        Ok(SteeredView {
+            run_id: id.to_string(),
+            state: view::state(&steered.record),
+            delivered: steered.is_delivered,
+            messages_waiting: Some(steered.waiting).filter(|count| *count > 0),
+            hint: (!steered.is_delivered).then_some(ACCEPTED),
+        })
+    }
+
     /// A group without any run is a mistake; so is a run alone whose record cannot be read.
     fn known(&self, selection: &Selection, mut sight: Sight) -> Result<Sight, Refusal> {
         match selection {
@@ -286,7 +320,8 @@ impl Desk {
     fn view(&self, record: &RunRecord, detail: Detail) -> RunView {
         let queue = (record.state == RunState::Queued).then(|| self.fleet.place(&record.spec.id)).flatten();
         let folder = self.fleet.state().folder(&record.spec.id);
-        let seen = view::Seen { folder: folder.path(), children: &folder.child_runs(), queue };
+        let messages = self.fleet.messages_waiting(&record.spec.id);
+        let seen = view::Seen { folder: folder.path(), children: &folder.child_runs(), queue, messages };
         view::run(record, &seen, detail, &clock::now())
     }
 
@@ -320,7 +355,7 @@ fn json(answer: impl Serialize) -> Result<Value, Refusal> {
 }
 
 /// A run id as a model may write it, with blanks around it.
-fn parsed(text: &str) -> Result<RunId, Refusal> {
+pub(super) fn parsed(text: &str) -> Result<RunId, Refusal> {
     Ok(text.trim().parse::<RunId>()?)
 }
 

@@ -37,6 +37,7 @@ impl Desk {
                 ConfigChoice::File(path) => path.display().to_string(),
                 ConfigChoice::Rehearsal(name) => name.clone(),
             },
+            continues: start.spec.continues.as_ref().map(|before| format!("{}, as turn {}", before.run, before.turn)),
             agents: Vec::new(),
             problems: Vec::new(),
             warnings: Vec::new(),
@@ -107,6 +108,8 @@ pub(super) struct DryRun {
     /// Whether nothing speaks against a start.
     ok: bool,
     config: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    continues: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     agents: Vec<String>,
     problems: Vec<String>,

@@ -13,41 +13,62 @@ use crate::view::Detail;
 #[serde(default, deny_unknown_fields)]
 pub(super) struct RunMassgen {
     /// The question or task. Exactly one of question and question_file.
-    #[schemars(with = "String", length(min = 1))]
+    #[schemars(with = "String")]
     pub(super) question: Option<String>,
-    /// A UTF-8 file with the question, for long ones; relative to the project.
-    #[schemars(with = "String", length(min = 1))]
+    /// A UTF-8 file with a long question; relative to the project.
+    #[schemars(with = "String")]
     pub(super) question_file: Option<String>,
-    /// MassGen config: a path, @examples/NAME, or @rehearsal (offline, free, scripted answers). Default: MassGen's own default config.
-    #[schemars(with = "String", length(min = 1))]
+    /// A path, @examples/NAME, or @rehearsal (offline, free, scripted answers). Default: MassGen's default config.
+    #[schemars(with = "String")]
     pub(super) config: Option<String>,
     /// JSON merge patch on the config.
     #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
     pub(super) overrides: Option<serde_json::Value>,
     /// A label that joins runs, for check_status and kill_run.
-    #[schemars(with = "String", length(min = 1, max = 64))]
+    #[schemars(with = "String", length(max = 64))]
     pub(super) group: Option<String>,
-    /// Seconds after which the run is stopped. Default 1800, at most 7200.
+    /// Seconds after which the run is stopped. Default 1800.
     #[schemars(with = "f64", range(min = 1, max = 7200))]
     pub(super) timeout_s: Option<f64>,
-    /// full (default): agents answer, improve on each other, vote. quick: one answer each, no refinement.
-    pub(super) mode: ModeWord,
-    /// What the agents get of the project folder: none (default), read or write.
-    pub(super) context: ContextWord,
-    /// Most that it and all runs below it may spend; at 80 % the agents are told to finish, at 100 % it is stopped. Default: the operator's limit.
+    /// full (default): agents answer, improve, vote. quick: one answer each.
+    #[schemars(with = "ModeWord")]
+    pub(super) mode: Option<ModeWord>,
+    /// The agents' access to the project folder. Default none.
+    #[schemars(with = "ContextWord")]
+    pub(super) context: Option<ContextWord>,
+    /// An ended run whose conversation goes on with this question; config, mode and context default to its own.
+    #[schemars(with = "String")]
+    pub(super) continue_run: Option<String>,
+    /// Most that it and runs below it may spend: at 80 % the agents are told to finish, at 100 % it is stopped. Default: the operator's.
     #[schemars(with = "f64")]
     pub(super) budget_usd: Option<f64>,
     /// The same in tokens.
     #[schemars(with = "u64")]
     pub(super) max_tokens: Option<u64>,
-    /// A name of your own for this request: the same key always means the same run, also after an error or a restart.
-    #[schemars(with = "String", length(min = 1, max = 200))]
+    /// The same key always means the same run, also after an error or restart.
+    #[schemars(with = "String", length(max = 200))]
     pub(super) request_key: Option<String>,
-    /// Start another run although the same request started one in the last minute. Default false.
+    /// Start another run even if the same request just did. Default false.
     pub(super) fresh: bool,
-    /// Start nothing; check everything, and show config, limits and a forecast. Default false.
+    /// Only check everything, and show config, limits and a forecast. Default false.
     pub(super) dry_run: bool,
-    /// Wait so many seconds for the end before answering. Default 0.
+    /// Seconds to wait for the end before answering. Default 0.
+    #[schemars(range(min = 0, max = 50))]
+    pub(super) wait_s: f64,
+}
+
+/// Takes `steer_run`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SteerRun {
+    pub(super) run_id: String,
+    #[schemars(length(max = 8_000))]
+    pub(super) message: String,
+    /// Agent ids. Default: all.
+    #[serde(default)]
+    pub(super) agents: Vec<String>,
+    /// Seconds to wait for the delivery. Default 0.
+    #[serde(default)]
     #[schemars(range(min = 0, max = 50))]
     pub(super) wait_s: f64,
 }
@@ -75,22 +96,21 @@ impl Default for ListConfigs {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct CheckStatus {
-    /// One run. Default, with run_ids and group absent too: the latest 20.
+    /// One run. Without run_id, run_ids and group: the latest 20.
     #[schemars(with = "String")]
     pub(super) run_id: Option<String>,
-    /// Several runs.
     #[schemars(with = "Vec<String>", length(min = 1, max = 100))]
     pub(super) run_ids: Option<Vec<String>>,
     /// All runs of a group.
     #[schemars(with = "String")]
     pub(super) group: Option<String>,
-    /// Sleep up to so many seconds until something happens; 45 is good. Default 0.
+    /// Seconds to sleep until something happens; 45 is good. Default 0.
     #[schemars(range(min = 0, max = 50))]
     pub(super) wait_s: f64,
     /// What to sleep for: change (default; a phase, answer, vote, winner, error or end), any_done, all_done.
     pub(super) until: UntilWord,
-    /// The cursor of your last answer. Always give it when you wait again: what happened in between ends the wait at once, and
-    /// any_done waits for another end.
+    /// The cursor of your last answer. Give it whenever you wait again: what happened in between ends the wait at once, any_done
+    /// waits for another end.
     #[schemars(with = "String")]
     pub(super) since: Option<String>,
     /// brief (default) or full: paths, limits, tokens per agent.
@@ -101,7 +121,6 @@ pub(super) struct CheckStatus {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ReadResult {
-    /// The run.
     pub(super) run_id: String,
     /// answer (default), answers (all candidates), files (the winner's workspace), file:PATH of it, log, agent:ID, errors.
     #[serde(default = "answer")]
@@ -196,6 +215,25 @@ impl From<ModeWord> for Mode {
         match word {
             ModeWord::Full => Mode::Full,
             ModeWord::Quick => Mode::Quick,
+        }
+    }
+}
+
+impl From<Mode> for ModeWord {
+    fn from(mode: Mode) -> ModeWord {
+        match mode {
+            Mode::Full => ModeWord::Full,
+            Mode::Quick => ModeWord::Quick,
+        }
+    }
+}
+
+impl From<Context> for ContextWord {
+    fn from(context: Context) -> ContextWord {
+        match context {
+            Context::None => ContextWord::None,
+            Context::Read => ContextWord::Read,
+            Context::Write => ContextWord::Write,
         }
     }
 }

@@ -2,7 +2,7 @@
 //! Refusals are results that a model reads; protocol errors are for the protocol only.
 
 use crate::fleet::results::{BadPart, ReadError};
-use crate::fleet::{FleetError, LaunchError, NotStarted};
+use crate::fleet::{FleetError, LaunchError, NotContinued, NotStarted, NotSteered};
 use crate::ledger::LedgerError;
 use crate::massgen::configs::{ConfigError, ValidateError};
 use crate::massgen::program::ProgramError;
@@ -119,6 +119,8 @@ impl From<FleetError> for Refusal {
                 "nothing was spent; call run_massgen again, and tell the operator if it repeats",
             ),
             FleetError::NotStarted(error) => error.into(),
+            FleetError::NotSteered(error) => error.into(),
+            FleetError::NotContinued(error) => error.into(),
             FleetError::Ledger(error) => error.into(),
             FleetError::BrokenOff(_) => Refusal::panicked(),
         }
@@ -141,6 +143,54 @@ impl From<NotStarted> for Refusal {
                 "this is final: it would go round in circles. Answer the question by yourself, or ask a smaller part of it",
             ),
         }
+    }
+}
+
+impl From<NotSteered> for Refusal {
+    fn from(error: NotSteered) -> Refusal {
+        let message = chain(&error);
+        let (code, hint) = match error {
+            NotSteered::Secret(variable) => return Refusal::secret("message".to_owned(), &variable),
+            NotSteered::Over(_) => (
+                "run_over",
+                "nobody reads it any more: see read_result; to say something to its agents all the same, call run_massgen with \
+                 continue_run set to this run and the message as its question",
+            ),
+            NotSteered::BadMessage(_) => {
+                ("message_invalid", "say in a few sentences what the agents are to know or to do")
+            }
+            NotSteered::UnknownAgent { .. } => (
+                "unknown_agent",
+                "name agents as check_status does, or leave `agents` out to reach all; a run that has just begun may not have \
+                 named them yet",
+            ),
+            NotSteered::TooMany(_) => (
+                "too_many_messages",
+                "its agents take none up, perhaps because they call no tools: wait for the end with check_status, or kill_run it",
+            ),
+        };
+        Refusal::new(code, message, hint)
+    }
+}
+
+impl From<NotContinued> for Refusal {
+    fn from(error: NotContinued) -> Refusal {
+        let message = chain(&error);
+        let (code, hint) = match error {
+            NotContinued::Lives(_) => (
+                "run_not_over",
+                "wait for its end with check_status (wait_s, until any_done), then call again; steer_run reaches it now",
+            ),
+            NotContinued::NoAnswer(_) => {
+                ("nothing_to_continue", "call run_massgen without continue_run, with the whole question")
+            }
+            NotContinued::TooLong(_) | NotContinued::Session { .. } => (
+                "cannot_continue",
+                "call run_massgen without continue_run, and say in the question what matters of the earlier run (read_result \
+                 has it; path is its file)",
+            ),
+        };
+        Refusal::new(code, message, hint)
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::calls::{Desk, ranged};
+use super::calls::{Desk, parsed, ranged};
 use super::params::RunMassgen;
 use super::refusal::Refusal;
 use super::trust::{MOST_QUESTION, bad_config, bad_overrides, patch};
@@ -17,7 +17,7 @@ use crate::massgen::configs::{self, Changes, Effective, Sources};
 use crate::massgen::pages::hex;
 use crate::massgen::{environment, program, setup, text};
 use crate::rehearsal;
-use crate::run::{Cap, ConfigChoice, Context, RunSpec, Usd};
+use crate::run::{Cap, ConfigChoice, Context, Continued, Mode, RunSpec, Usd};
 use crate::secrets;
 
 /// The longest request_key, in characters.
@@ -34,26 +34,28 @@ struct Checked {
 impl Desk {
     /// Checks everything about a start that can be checked before the ledger is asked.
     pub(super) async fn prepare(&self, asked: RunMassgen) -> Result<Start, Refusal> {
+        let request = request(&asked);
+        let (asked, continues) = self.with_conversation(asked).await?;
         let desk = self.clone();
-        let prepared = tokio::task::spawn_blocking(move || desk.prepared(asked)).await;
+        let prepared = tokio::task::spawn_blocking(move || desk.prepared(asked, continues, request)).await;
         prepared.map_err(|_| Refusal::panicked())?
     }
 
-    fn prepared(&self, asked: RunMassgen) -> Result<Start, Refusal> {
-        let request = request(&asked);
+    fn prepared(&self, asked: RunMassgen, continues: Option<Continued>, request: String) -> Result<Start, Refusal> {
         let question = self.question(&asked)?;
         let program = program::find(self.places(&setup::venv(&self.settings.home)))?;
-        let context = Context::from(asked.context);
+        let context = asked.context.map(Context::from).unwrap_or_default();
         let checked = self.config(asked.config.as_deref(), asked.overrides.as_ref(), &program, context)?;
         let spec = RunSpec {
             group: asked.group.map(group_name).transpose()?,
             timeout: self.timeout(asked.timeout_s)?,
-            mode: asked.mode.into(),
+            mode: asked.mode.map(Mode::from).unwrap_or_default(),
             context,
             pass_env: self.settings.pass_env.clone(),
             env_file: self.settings.env_file.clone(),
             overrides: asked.overrides,
             config_hash: checked.hash,
+            continues,
             ..RunSpec::plain(
                 self.fleet.state().fresh_id()?,
                 &question,
@@ -83,6 +85,24 @@ impl Desk {
             request_key,
             fresh: asked.fresh,
         })
+    }
+
+    /// What a run that goes on with a conversation takes over from the run before it, where the call does not say otherwise. It is
+    /// checked as if the call had said it.
+    async fn with_conversation(&self, mut asked: RunMassgen) -> Result<(RunMassgen, Option<Continued>), Refusal> {
+        let Some(name) = &asked.continue_run else { return Ok((asked, None)) };
+        let (before, continued) = self.fleet.to_continue(&parsed(name)?).await?;
+        let before = before.spec;
+        if asked.config.is_none() {
+            asked.overrides = asked.overrides.or(before.overrides);
+            asked.config = Some(match before.config {
+                ConfigChoice::File(path) => path.to_string_lossy().into_owned(),
+                ConfigChoice::Rehearsal(name) => name,
+            });
+        }
+        asked.mode = asked.mode.or(Some(before.mode.into()));
+        asked.context = asked.context.or(Some(before.context.into()));
+        Ok((asked, Some(continued)))
     }
 
     pub(super) fn places<'a>(&'a self, own_venv: &'a Path) -> program::Places<'a> {
@@ -149,7 +169,7 @@ impl Desk {
         let ConfigChoice::File(path) = &choice else { return Err(Refusal::panicked()) };
         let original = self.original(path, overrides, package.as_deref())?;
         let project = (context == Context::None).then_some(self.settings.project.as_path());
-        let effective = configs::effective(path, &original, Changes { overrides, project, prompt: None });
+        let effective = configs::effective(path, &original, Changes { overrides, project, ..Changes::default() });
         let effective = effective.map_err(|error| match overrides {
             Some(_) => bad_overrides(&text::chain(&error)),
             None => bad_config(path, &error),

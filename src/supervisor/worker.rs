@@ -23,7 +23,7 @@ use crate::massgen::launch::Launch;
 use crate::massgen::layout::Layout;
 use crate::massgen::outcome::{Evidence, outcome};
 use crate::massgen::reasons::Words;
-use crate::massgen::{status, text};
+use crate::massgen::{inbox, status, text};
 use crate::registry::{Durability, RunFolder, RunLock, STDERR, STDOUT, StateFolder};
 use crate::run::{
     ConfigChoice, Digest, Ending, Exit, Force, Leader, Outcome, Problem, ProcessMark, RunRecord, RunSpec, RunState,
@@ -395,8 +395,7 @@ impl Worker {
             "{used} % of this run's budget is spent, and at 100 % it is stopped. Finish now: give or present the best answer \
              that you have, or vote. Start no new research and no new runs."
         );
-        let message = serde_json::json!({"content": content, "source": "massgen-mcp"}).to_string();
-        if let Err(error) = self.folder.put_message("msg_budget.json", &message) {
+        if let Err(error) = self.folder.put_message(inbox::BUDGET, &inbox::message(&content, &[])) {
             tracing::warn!(error = text::chain(&error), "the agents could not be told to finish");
         }
     }

@@ -26,6 +26,8 @@
 //! workspace NAME TEXT      a file in the winner's workspace (agent_a's)
 //! nest FILE JSON           an agent's MCP server of ours: calls run_massgen with JSON, adds the answer to FILE as a line
 //! nest-for-ever FILE JSON  again and again
+//! take FILE                wait for a message in the inbox, take the oldest, and add it to FILE as a line
+//! recall FILE              the conversation that is to be restored, into FILE: what each turn's folder holds
 //! exit CODE, die SIGNAL (with a core dump, if it makes one), stop (SIGSTOP), forever
 //! ```
 
@@ -58,7 +60,7 @@ async fn main() -> ExitCode {
         Some(_) | None => {}
     }
     let question = prompt(&args).expect("a question, without which MassGen would wait for one for ever");
-    let mut fake = Fake::new();
+    let mut fake = Fake::new(&args);
     let script = question.strip_prefix("#!fake").unwrap_or("\nannounce\nfinal agent_a a fake answer\n");
     fake.all(script).await;
     ExitCode::SUCCESS
@@ -66,16 +68,25 @@ async fn main() -> ExitCode {
 
 /// The question stands in the config, in which MassGen puts environment variables in their places.
 fn prompt(args: &[String]) -> Option<String> {
-    let config = args.iter().skip_while(|arg| *arg != "--config").nth(1)?;
-    let text = std::fs::read_to_string(config).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("\"prompt\": "))?;
-    let question: String = serde_json::from_str(line).ok()?;
+    let question = configured(args, "prompt")?;
     let mut parts = question.split("${");
     let first = parts.next().unwrap_or_default().to_owned();
     Some(parts.fold(first, |text, part| match part.split_once('}') {
         Some((name, rest)) => text + &std::env::var(name).unwrap_or_else(|_| format!("${{{name}}}")) + rest,
         None => text + "${" + part,
     }))
+}
+
+/// What follows a flag.
+fn given<'a>(args: &'a [String], flag: &str) -> Option<&'a String> {
+    args.iter().skip_while(|arg| *arg != flag).nth(1)
+}
+
+/// A text that was put into the config.
+fn configured(args: &[String], key: &str) -> Option<String> {
+    let text = std::fs::read_to_string(given(args, "--config")?).ok()?;
+    let start = format!("\"{key}\": ");
+    serde_json::from_str(text.lines().find_map(|line| line.strip_prefix(&start))?).ok()
 }
 
 /// What an agent of MassGen's does with a server of ours: started with six variables, and none of ours among them.
@@ -112,16 +123,51 @@ struct Fake {
     answers: u32,
     /// A locked file; what it starts has it as standard input.
     lock: Option<File>,
+    inbox: PathBuf,
+    /// The conversation that goes on.
+    session: Option<PathBuf>,
+    turn: usize,
 }
 
 impl Fake {
-    fn new() -> Fake {
+    fn new(args: &[String]) -> Fake {
         let base = std::env::var_os("MASSGEN_LOG_BASE_DIR").map(PathBuf::from).unwrap_or_default();
-        Fake { logs: base.join("log_20260101_000000_000000"), answers: 0, lock: None }
+        let session = configured(args, "session_id").map(|name| Path::new(".massgen/sessions").join(name));
+        let turn = 1 + session.as_ref().map_or(0, |session| listed(session).len());
+        let logs = base.join("log_20260101_000000_000000");
+        let inbox = given(args, "--inbox-dir").map(PathBuf::from).unwrap_or_default();
+        Fake { logs, answers: 0, lock: None, inbox, session, turn }
     }
 
     fn turn(&self) -> PathBuf {
-        self.logs.join("turn_1")
+        self.logs.join(format!("turn_{}", self.turn))
+    }
+
+    async fn take(&self, file: &Path) {
+        loop {
+            if let Some(path) = listed(&self.inbox).into_iter().find(|path| path.to_string_lossy().ends_with(".json")) {
+                let text = std::fs::read_to_string(&path).expect("read");
+                std::fs::remove_file(&path).expect("taken");
+                let mut file = File::options().create(true).append(true).open(file).expect("open");
+                return say(&mut file, &text);
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    fn recall(&self, file: &Path) {
+        let mut told = String::new();
+        let mut folders = vec![self.session.clone().expect("a session to restore")];
+        while let Some(folder) = folders.pop() {
+            for path in listed(&folder).into_iter().rev() {
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    told += &format!("{}: {}\n", path.display(), std::fs::read_to_string(&path).expect("read"));
+                }
+            }
+        }
+        put(file, told.as_bytes());
     }
 
     fn attempt(&self) -> PathBuf {
@@ -159,6 +205,8 @@ impl Fake {
             "nest-for-ever" => loop {
                 nest(rest);
             },
+            "take" => self.take(Path::new(rest)).await,
+            "recall" => self.recall(Path::new(rest)),
             "ignore" => ignore(),
             "count" => count(PathBuf::from(rest)),
             "child" => self.spawn(quiet(Command::new("sleep").arg(LONG))),
@@ -231,6 +279,14 @@ impl Fake {
             put(&folder.join("final").join(agent).join("answer.txt"), text.as_bytes());
         }
     }
+}
+
+/// What a folder holds, in order; nothing where there is none.
+fn listed(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    paths.sort();
+    paths
 }
 
 fn mark(path: &Path) {

@@ -193,7 +193,7 @@ async fn a_read_only_server_looks_and_does_nothing() {
     let id = full.start(fake("announce\nfinal agent_a done")).await;
     full.end(&id).await;
     let client = client_with(&lab, &[("READ_ONLY", "true")]).await;
-    for tool in ["run_massgen", "kill_run"] {
+    for tool in ["run_massgen", "kill_run", "steer_run"] {
         client.unknown_tool(tool).await;
     }
     assert_eq!(client.call("read_result", json!({"run_id": id})).await["text"], "done");

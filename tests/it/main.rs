@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod configs;
+mod continuing;
 mod examples;
 mod failures;
 mod faults;
@@ -18,3 +19,4 @@ mod prune;
 mod raw;
 mod set_up;
 mod settings;
+mod steering;

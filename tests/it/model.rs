@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use massgen_mcp::clock;
 use massgen_mcp::fleet::{Cursor, Fleet, Selection};
-use massgen_mcp::registry::{Durability, RunFolder, RunLock, StateFolder};
+use massgen_mcp::registry::{Durability, Furniture, RunFolder, RunLock, StateFolder};
 use massgen_mcp::run::{
     ConfigChoice, Ending, Exit, Outcome, ProcessMark, RunId, RunRecord, RunSpec, RunState, StopAsk, StopCause,
 };
@@ -73,7 +73,7 @@ fn spec(id: RunId) -> RunSpec {
 impl Actor {
     fn start(state: &StateFolder) -> Actor {
         let id = state.fresh_id().expect("id");
-        let (folder, lock) = state.create(&spec(id.clone()), None).expect("created");
+        let (folder, lock) = state.create(&spec(id.clone()), Furniture::default()).expect("created");
         let record = folder.load().expect("loads");
         Actor { id, folder, record, lock: Some(lock), asked: false, model: Model::Made }
     }

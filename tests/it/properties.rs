@@ -253,7 +253,7 @@ fn an_edited_config_differs_only_where_it_was_to() {
             }
             let original: String = chars.into_iter().collect();
             let project = moved.then(|| project.path());
-            let changes = Changes { overrides: None, project, prompt: prompt.as_deref() };
+            let changes = Changes { project, prompt: prompt.as_deref(), ..Changes::default() };
             let Ok(edited) = configs::effective(Path::new("c.yaml"), &original, changes) else {
                 return Ok(());
             };

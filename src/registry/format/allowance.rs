@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{meaning, word};
-use crate::run::{Allowance, Cap, Lineage, Origin, Price, RunId, Spent, Unpriced, Usd};
+use crate::run::{Allowance, Cap, Continued, Lineage, Origin, Price, RunId, Spent, Unpriced, Usd};
 
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -31,6 +31,12 @@ pub(super) struct LineageFile {
     #[serde(skip_serializing_if = "Option::is_none")]
     root: Option<String>,
     depth: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct ContinuedFile {
+    run: String,
+    turn: u32,
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -110,6 +116,19 @@ impl LineageFile {
             (Some(parent), Some(root)) => Lineage { parent: Some(parent), root, depth: self.depth },
             (_, _) => Lineage::root(own),
         }
+    }
+}
+
+impl From<&Continued> for ContinuedFile {
+    fn from(continued: &Continued) -> ContinuedFile {
+        ContinuedFile { run: continued.run.to_string(), turn: continued.turn }
+    }
+}
+
+impl ContinuedFile {
+    /// What names no run is none.
+    pub(super) fn into_continued(self) -> Option<Continued> {
+        Some(Continued { run: self.run.parse().ok()?, turn: self.turn })
     }
 }
 

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::run::{
-    Allowance, AnswerFact, AnswerSource, Cap, Ending, Exit, Force, Lineage, Moment, Origin, Outcome, Price, Problem,
-    ProcessMark, StopReport, Survivor, Unpriced, Usd,
+    Allowance, AnswerFact, AnswerSource, Cap, Continued, Ending, Exit, Force, Lineage, Moment, Origin, Outcome, Price,
+    Problem, ProcessMark, StopReport, Survivor, Unpriced, Usd,
 };
 
 fn plain() -> RunSpec {
@@ -36,6 +36,7 @@ fn spec() -> RunSpec {
             root: "mg-00000002".parse().expect("id"),
             depth: 2,
         },
+        continues: Some(Continued { run: "mg-00000003".parse().expect("id"), turn: 2 }),
         config_hash: "ab".to_owned(),
         ..plain()
     }
@@ -133,7 +134,8 @@ fn the_fixtures_of_version_1_stay_readable() {
     // It was written before there were budgets.
     let known = record(ending(Outcome::Failed(problem()), Exit::Code(1)));
     let (allowance, lineage) = (Allowance::default(), Lineage::root(&known.spec.id));
-    let spec = RunSpec { overrides: None, allowance, lineage, config_hash: String::new(), ..known.spec };
+    let spec =
+        RunSpec { overrides: None, allowance, lineage, continues: None, config_hash: String::new(), ..known.spec };
     assert_eq!(run, RunRecord { spec, spent: Spent::default(), spent_below: Spent::default(), ..known });
     let stop = stop_from_json(include_bytes!("../../../tests/data/records/v1/stop.json"));
     assert_eq!(stop, StopAsk { grace: Duration::from_secs(5), reason: Some("enough".to_owned()), tree: false });

@@ -55,7 +55,11 @@ async fn f34_at_four_fifths_the_agents_are_told_to_finish_and_a_waiter_hears_of_
     std::fs::write(&gate, "").expect("written");
     let run = client.until(&id, |run| run["budget"].is_string()).await;
     assert_eq!(run["budget"], "80 % of $1.00", "{run}");
-    let message = std::fs::read_to_string(lab.run_folder(&id).join("inbox/msg_budget.json")).expect("message");
+    let inbox = std::fs::read_dir(lab.run_folder(&id).join("inbox")).expect("inbox").flatten();
+    let messages: Vec<_> = inbox.map(|entry| entry.path()).collect();
+    assert!(messages.len() == 1 && messages[0].to_string_lossy().ends_with("_budget.json"), "{messages:?}");
+    assert!(run.get("messages_waiting").is_none(), "nobody has steered: {run}");
+    let message = std::fs::read_to_string(&messages[0]).expect("message");
     assert!(message.contains("Finish now"), "{message}");
     client.call("kill_run", json!({"run_id": id, "grace_s": 0})).await;
     client.close().await;

@@ -72,7 +72,7 @@ async fn f41_every_version_of_the_first_era_is_answered_as_it_was_asked() {
         assert_eq!(answer["result"]["serverInfo"]["name"], "massgen-mcp");
         raw.say(&request(1, "tools/list", json!({}))).await;
         let tools = raw.hear().await;
-        assert_eq!(tools["result"]["tools"].as_array().map(Vec::len), Some(5), "{tools}");
+        assert_eq!(tools["result"]["tools"].as_array().map(Vec::len), Some(6), "{tools}");
         raw.call(2, "run_massgen", quick()).await;
         let run = raw.hear().await;
         assert_eq!(run["result"]["structuredContent"]["state"], "succeeded", "{run}");
@@ -106,7 +106,7 @@ async fn f41_the_second_era_is_discovered_and_served() {
     assert!(versions.contains(&json!("2026-07-28")), "{answer}");
     raw.say(&request(2, "tools/list", of_today(json!({})))).await;
     let tools = raw.hear().await;
-    assert_eq!(tools["result"]["tools"].as_array().map(Vec::len), Some(5), "{tools}");
+    assert_eq!(tools["result"]["tools"].as_array().map(Vec::len), Some(6), "{tools}");
     raw.say(&request(3, "tools/call", of_today(json!({"name": "run_massgen", "arguments": quick()})))).await;
     let run = raw.hear().await["result"]["structuredContent"].take();
     assert_eq!(run["state"], "succeeded", "{run}");

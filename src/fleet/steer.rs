@@ -1,0 +1,191 @@
+//! A message to the agents of a live run, by way of MassGen's inbox in the run's folder. Like a wish to stop, it is a file of
+//! its own that any process may write; that MassGen has taken it up shows by its being gone. No record is written here.
+
+use std::future::Future;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Fleet, FleetError, blocking};
+use crate::massgen::configs::{Needs, Tree};
+use crate::massgen::{inbox, text};
+use crate::registry::RunFolder;
+use crate::run::{RunId, RunRecord, RunState};
+
+/// The longest message, in characters: every agent reads it, with each restart again.
+pub const MOST_MESSAGE: usize = 8_000;
+/// The most messages of a run that wait at once.
+pub const MOST_WAITING: usize = 50;
+
+/// A message for agents.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// What it says.
+    pub content: String,
+    /// For whom it is, by id; nobody named is all.
+    pub agents: Vec<String>,
+}
+
+/// A message that was accepted.
+#[derive(Debug)]
+pub struct Steered {
+    /// The run, afterwards.
+    pub record: RunRecord,
+    /// Whether MassGen has taken it up.
+    pub is_delivered: bool,
+    /// How many messages wait, this one among them where it does.
+    pub waiting: usize,
+}
+
+/// A message that was not sent.
+#[derive(Debug, thiserror::Error)]
+pub enum NotSteered {
+    /// Nobody would read it.
+    #[error("{0} has ended, or is being stopped")]
+    Over(RunId),
+    /// It is no message.
+    #[error("the message {0}")]
+    BadMessage(String),
+    /// It has a secret in it, the value of this variable.
+    #[error("the message has a secret in it, the value of {0}")]
+    Secret(String),
+    /// Some agent that it is for is not one of the run's.
+    #[error("{run} has no agent `{agent}`; it has {known}")]
+    UnknownAgent {
+        /// The run.
+        run: RunId,
+        /// The name.
+        agent: String,
+        /// Those that it has.
+        known: String,
+    },
+    /// Too many wait already.
+    #[error("{MOST_WAITING} messages to {0} wait already")]
+    TooMany(RunId),
+}
+
+impl Fleet {
+    /// Sends a message to a live run and waits until MassGen has taken it up, at most `patience`, or until `given_up` resolves.
+    /// A run that waits in the queue, or has only begun, takes it up later. A message that a run did not take up before its end
+    /// is withdrawn, and was not sent.
+    pub async fn steer(
+        &self,
+        id: &RunId,
+        message: Message,
+        patience: Duration,
+        given_up: impl Future<Output = ()>,
+    ) -> Result<Steered, FleetError> {
+        checked(&message.content)?;
+        if let Some(variable) = self.secrets().name_in(&message.content) {
+            return Err(NotSteered::Secret(variable.to_owned()).into());
+        }
+        let record = self.look(id).await?;
+        if is_over(&record.state) {
+            return Err(NotSteered::Over(id.clone()).into());
+        }
+        let folder = self.folder(id);
+        let path = blocking(move || {
+            only_known(&record, &folder, &message.agents)?;
+            if folder.waiting_messages(inbox::STEER) >= MOST_WAITING {
+                return Err(NotSteered::TooMany(record.spec.id).into());
+            }
+            Ok::<_, FleetError>(folder.put_message(inbox::STEER, &inbox::message(&message.content, &message.agents))?)
+        });
+        let path = path.await??;
+        let record = self.until_taken(id, &path, patience, given_up).await?;
+        let is_withdrawn = record.state.ended().is_some() && std::fs::remove_file(&path).is_ok();
+        if is_withdrawn {
+            return Err(NotSteered::Over(id.clone()).into());
+        }
+        let waiting = self.folder(id).waiting_messages(inbox::STEER);
+        Ok(Steered { record, is_delivered: !path.exists(), waiting })
+    }
+
+    /// Waits until a message is gone, the run is over, or whoever waits has enough; gives the run as it is then.
+    async fn until_taken(
+        &self,
+        id: &RunId,
+        path: &Path,
+        patience: Duration,
+        given_up: impl Future<Output = ()>,
+    ) -> Result<RunRecord, FleetError> {
+        let deadline = Instant::now() + patience;
+        let mut given_up = std::pin::pin!(given_up);
+        let mut seat = self.watcher().seat();
+        let folder = self.folder(id);
+        seat.add(folder.path());
+        seat.add(&folder.inbox());
+        loop {
+            let record = self.look(id).await?;
+            if !path.exists() || record.state.ended().is_some() || Instant::now() >= deadline {
+                return Ok(record);
+            }
+            tokio::select! {
+                () = seat.changed() => {}
+                () = tokio::time::sleep_until(deadline) => {}
+                () = &mut given_up => return Ok(record),
+            }
+        }
+    }
+
+    /// How many messages to a run MassGen has not taken up.
+    pub fn messages_waiting(&self, id: &RunId) -> usize {
+        self.folder(id).waiting_messages(inbox::STEER)
+    }
+}
+
+fn checked(content: &str) -> Result<(), NotSteered> {
+    let chars = content.chars().count();
+    let why = match () {
+        () if content.trim().is_empty() => "is empty".to_owned(),
+        () if content.contains('\0') => "has a NUL character in it".to_owned(),
+        () if chars > MOST_MESSAGE => format!("has {chars} characters, and {MOST_MESSAGE} is the most"),
+        () => return Ok(()),
+    };
+    Err(NotSteered::BadMessage(why))
+}
+
+fn is_over(state: &RunState) -> bool {
+    match state {
+        RunState::Queued | RunState::Starting { .. } | RunState::Running { .. } | RunState::Unknown(_) => false,
+        RunState::Stopping { .. } | RunState::Ended(_) => true,
+    }
+}
+
+/// Agents are known by what MassGen has said of them, and until then by the config.
+fn only_known(record: &RunRecord, folder: &RunFolder, wanted: &[String]) -> Result<(), NotSteered> {
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let told = record.digest.iter().flat_map(|digest| &digest.agents).map(|agent| agent.id.clone());
+    let known: Vec<String> = told.chain(configured(folder)).collect();
+    let Some(agent) = wanted.iter().find(|agent| !known.contains(agent)) else { return Ok(()) };
+    let mut names = known.clone();
+    names.sort();
+    names.dedup();
+    let names = if names.is_empty() { "not said yet which it has".to_owned() } else { names.join(", ") };
+    let (run, agent) = (record.spec.id.clone(), text::line(agent, 80));
+    Err(NotSteered::UnknownAgent { run, agent, known: text::line(&names, 400) })
+}
+
+fn configured(folder: &RunFolder) -> Vec<String> {
+    let path = folder.config();
+    let read = std::fs::read_to_string(&path).ok().and_then(|text| Tree::of_file(&path, &text).ok());
+    read.map(|tree| Needs::of(&tree).agents.into_iter().map(|agent| agent.id).collect()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_has_something_to_say_and_an_end() {
+        for bad in ["", " \n\t", "a\0b", &"x".repeat(MOST_MESSAGE + 1)] {
+            assert!(checked(bad).is_err(), "{bad:.20?}");
+        }
+        for good in ["stop searching\nand write", &"ż".repeat(MOST_MESSAGE)] {
+            assert!(checked(good).is_ok(), "{good:.20?}");
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! A conversation as MassGen 0.1.97 restores it: a folder for each turn, with what was asked, what was answered and what the
+//! winner's workspace held. It is made from what a run left, whatever MassGen itself kept, and it never changes that run.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::answers::Answer;
+use super::files::{Entry, Kind, RunFiles};
+
+/// The most of an answer that is handed on, in bytes: every agent reads it again.
+const MOST_ANSWER: u64 = 1 << 20;
+/// The most that a workspace may hold to be handed on, in bytes.
+const MOST_BYTES: u64 = 256 << 20;
+/// The most files and folders of it.
+const MOST_FILES: usize = 20_000;
+/// How deep its folders may lie in each other.
+const MOST_DEPTH: usize = 60;
+
+/// Said before an answer that was not presented by a run that went well.
+const CUT_SHORT: &str = "[This turn was cut short. Its best answer until then:]\n\n";
+
+/// Where MassGen looks for sessions, in its working folder.
+const SESSIONS: &str = ".massgen/sessions";
+
+/// A conversation that cannot be handed on.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// The workspace is too large.
+    #[error("the winner's workspace has more than {} MB, {MOST_FILES} files or {MOST_DEPTH} levels", MOST_BYTES >> 20)]
+    TooLarge,
+    /// The operating system refused.
+    #[error("cannot {operation} `{}`", path.display())]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SessionError + use<> {
+    let path = path.to_owned();
+    move |source| SessionError::Io { operation, path, source }
+}
+
+/// A turn that is over.
+#[derive(Debug, Clone, Copy)]
+pub struct Turn<'a> {
+    /// Which one of its conversation, from 1 on.
+    pub number: u32,
+    /// What was asked.
+    pub question: &'a str,
+    /// The best answer.
+    pub answer: &'a Answer,
+    /// Whether that is less than a final answer of a run that went well.
+    pub is_partial: bool,
+}
+
+/// Writes a conversation into a new folder: the turns before the one given, from the `session` folder of its run, and it. Of the
+/// earlier ones the workspaces stay behind: MassGen gives its agents the latest, which has grown out of them.
+pub fn hand_on(files: &RunFiles, session: &Path, turn: &Turn<'_>, into: &Path) -> Result<(), SessionError> {
+    for number in 1..turn.number {
+        let name = turn_name(number);
+        make(&into.join(&name))?;
+        for part in ["metadata.json", "answer.txt"] {
+            let path = session.join(&name).join(part);
+            let bytes = files.head(&path, MOST_ANSWER).map_err(failed("read", &files.absolute(&path)))?;
+            write(&into.join(&name).join(part), &bytes)?;
+        }
+    }
+    let own = into.join(turn_name(turn.number));
+    make(&own)?;
+    let metadata = json!({"turn": turn.number, "task": turn.question, "winning_agent": turn.answer.agent});
+    write(&own.join("metadata.json"), metadata.to_string().as_bytes())?;
+    let path = &turn.answer.path;
+    let answer = files.head(path, MOST_ANSWER).map_err(failed("read", &files.absolute(path)))?;
+    let before = if turn.is_partial { CUT_SHORT } else { "" };
+    write(&own.join("answer.txt"), &[before.as_bytes(), &answer].concat())?;
+    let workspace = path.with_file_name("workspace");
+    if files.is_folder(&workspace) {
+        Copy { files, bytes: 0, entries: 0 }.folder(&workspace, &own.join("workspace"), 0)?;
+    }
+    Ok(())
+}
+
+fn turn_name(number: u32) -> String {
+    format!("turn_{number}")
+}
+
+fn make(folder: &Path) -> Result<(), SessionError> {
+    std::fs::create_dir_all(folder).map_err(failed("make the folder", folder))
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), SessionError> {
+    std::fs::write(path, bytes).map_err(failed("write", path))
+}
+
+/// A copy in the making. Links, pipes and devices stay behind.
+struct Copy<'a> {
+    files: &'a RunFiles,
+    bytes: u64,
+    entries: usize,
+}
+
+impl Copy<'_> {
+    fn folder(&mut self, from: &Path, to: &Path, depth: usize) -> Result<(), SessionError> {
+        make(to)?;
+        for Entry { name, kind, size } in self.files.list(from) {
+            self.entries += 1;
+            self.bytes = self.bytes.saturating_add(size);
+            if self.entries > MOST_FILES || self.bytes > MOST_BYTES || depth > MOST_DEPTH {
+                return Err(SessionError::TooLarge);
+            }
+            let (from, to) = (from.join(&name), to.join(&name));
+            match kind {
+                Kind::File => self.file(&from, &to)?,
+                Kind::Folder => self.folder(&from, &to, depth + 1)?,
+                Kind::Other => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn file(&self, from: &Path, to: &Path) -> Result<(), SessionError> {
+        let read = failed("read", &self.files.absolute(from));
+        let (mut file, _) = self.files.open_file(from).map_err(read)?;
+        let copied = std::fs::File::create(to).and_then(|mut copy| {
+            io::copy(&mut file, &mut copy)?;
+            // Of the rights only whether it is a program matters.
+            let mode = file.metadata()?.permissions().mode() & 0o100 | 0o600;
+            copy.set_permissions(std::fs::Permissions::from_mode(mode))
+        });
+        copied.map_err(failed("copy to", to))
+    }
+}
+
+/// A conversation where MassGen finds it: a link in its working folder, which is gone when this is dropped.
+#[derive(Debug)]
+#[must_use = "the link is gone when this is dropped"]
+pub struct Link(PathBuf);
+
+impl Link {
+    /// Links the session folder into a working folder, by the name that the config has for it.
+    pub fn make(working_folder: &Path, name: &str, session: &Path) -> io::Result<Link> {
+        let place = working_folder.join(SESSIONS);
+        std::fs::create_dir_all(&place)?;
+        let link = place.join(name);
+        std::os::unix::fs::symlink(session, &link)?;
+        Ok(Link(link))
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        // Where it is gone already, nothing is left to do; and a link that leads nowhere does no harm.
+        let _gone = std::fs::remove_file(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::AnswerSource;
+
+    fn left(files: &[(&str, &str)]) -> (tempfile::TempDir, RunFiles) {
+        let root = tempfile::tempdir().expect("temp");
+        for (path, text) in files {
+            let path = root.path().join(path);
+            make(path.parent().expect("parent")).expect("made");
+            std::fs::write(path, text).expect("written");
+        }
+        let files = RunFiles::open(root.path()).expect("open");
+        (root, files)
+    }
+
+    fn answer() -> Answer {
+        Answer { agent: "b".to_owned(), label: None, path: "l/final/b/answer.txt".into(), source: AnswerSource::Final }
+    }
+
+    #[test]
+    fn a_turn_is_put_behind_those_before_it_with_its_workspace_alone() {
+        let (root, files) = left(&[
+            ("session/turn_1/metadata.json", "{\"task\": \"one?\"}"),
+            ("session/turn_1/answer.txt", "one"),
+            ("session/turn_1/workspace/old", "old"),
+            ("session/turn_2/answer.txt", "what MassGen kept itself"),
+            ("l/final/b/answer.txt", "two"),
+            ("l/final/b/workspace/src/run.sh", "#!/bin/sh"),
+        ]);
+        let script = root.path().join("l/final/b/workspace/src/run.sh");
+        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).expect("set");
+        std::os::unix::fs::symlink("/etc", root.path().join("l/final/b/workspace/etc")).expect("link");
+        let into = tempfile::tempdir().expect("temp");
+        let answer = answer();
+        let turn = Turn { number: 2, question: "two?\n\"", answer: &answer, is_partial: true };
+        hand_on(&files, Path::new("session"), &turn, into.path()).expect("handed on");
+
+        let read = |path: &str| std::fs::read_to_string(into.path().join(path)).expect("file");
+        assert_eq!(
+            (read("turn_1/answer.txt"), read("turn_1/metadata.json")),
+            ("one".into(), "{\"task\": \"one?\"}".into())
+        );
+        assert!(!into.path().join("turn_1/workspace").exists());
+        assert_eq!(read("turn_2/answer.txt"), format!("{CUT_SHORT}two"));
+        let metadata: serde_json::Value = serde_json::from_str(&read("turn_2/metadata.json")).expect("JSON");
+        assert_eq!((&metadata["task"], &metadata["winning_agent"]), (&json!("two?\n\""), &json!("b")));
+        let copy = into.path().join("turn_2/workspace");
+        assert_eq!(copy.join("src/run.sh").metadata().expect("there").permissions().mode() & 0o777, 0o700);
+        assert!(copy.join("etc").symlink_metadata().is_err(), "no link is followed or copied");
+    }
+
+    #[test]
+    fn a_workspace_without_end_is_refused() {
+        let (root, files) = left(&[("l/final/b/answer.txt", "two")]);
+        let deep = "d/".repeat(MOST_DEPTH + 2);
+        make(&root.path().join("l/final/b/workspace").join(deep)).expect("made");
+        let into = tempfile::tempdir().expect("temp");
+        let answer = answer();
+        let turn = Turn { number: 1, question: "q", answer: &answer, is_partial: false };
+        let refused = hand_on(&files, Path::new("session"), &turn, into.path());
+        assert!(matches!(refused, Err(SessionError::TooLarge)));
+    }
+
+    #[test]
+    fn a_link_is_there_as_long_as_it_is_held() {
+        let (work, session) = (tempfile::tempdir().expect("temp"), tempfile::tempdir().expect("temp"));
+        let place = work.path().join(".massgen/sessions/mg-00000000");
+        let link = Link::make(work.path(), "mg-00000000", session.path()).expect("made");
+        assert!(place.is_dir());
+        drop(link);
+        assert!(place.symlink_metadata().is_err() && session.path().is_dir());
+    }
+}

@@ -1,0 +1,147 @@
+//! Messages to the agents of live runs: accepted, delivered, refused, withdrawn; with the stand-in, and on real MassGen.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::lab::{Lab, PATIENCE, fake, wait_until};
+
+fn lines(file: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+fn waiting(lab: &Lab, id: &str) -> usize {
+    std::fs::read_dir(lab.run_folder(id).join("inbox")).into_iter().flatten().count()
+}
+
+/// A script that goes on as soon as there is such a file.
+fn gate(lab: &Lab, name: &str) -> (PathBuf, String) {
+    let file = lab.project().join(name);
+    (file.clone(), format!("until {}", file.display()))
+}
+
+#[tokio::test]
+async fn messages_wait_in_order_and_are_delivered_when_they_are_taken() {
+    let lab = Lab::fake();
+    let clients = [lab.client().await, lab.client().await];
+    let (open, until) = gate(&lab, "gate");
+    let taken = lab.project().join("taken");
+    let take = format!("take {}\n", taken.display());
+    let id = clients[0].start(fake(&format!("announce\n{until}\n{}forever", take.repeat(4)))).await;
+    clients[0].until(&id, |run| run["state"] == "running").await;
+
+    for (number, client) in [0, 1, 0].into_iter().enumerate() {
+        let message = json!({"run_id": id, "message": format!("message {number}\n\"\u{017c}\"")});
+        let sent = clients[client].call("steer_run", message).await;
+        assert_eq!((&sent["delivered"], &sent["messages_waiting"]), (&json!(false), &json!(number + 1)), "{sent}");
+        assert!(sent["hint"].as_str().is_some_and(|hint| hint.contains("accepted")), "{sent}");
+    }
+    let run = clients[1].call("check_status", json!({"run_id": id})).await["runs"][0].take();
+    assert_eq!(run["messages_waiting"], 3, "{run}");
+
+    std::fs::write(open, "").expect("written");
+    let one = json!({"run_id": id, "message": "the last", "agents": ["agent_b"], "wait_s": 50});
+    let sent = clients[1].call("steer_run", one).await;
+    assert_eq!(sent["delivered"], true, "{sent}");
+    assert!(sent.get("messages_waiting").is_none() && sent.get("hint").is_none(), "{sent}");
+    wait_until("all are taken", || lines(&taken).len() == 4).await;
+    let lines = lines(&taken);
+    for (number, line) in lines[..3].iter().enumerate() {
+        assert_eq!(line["content"], format!("message {number}\n\"\u{017c}\""), "in the order in which they were sent");
+        assert!(line.get("target_agents").is_none(), "{line}");
+    }
+    assert_eq!((&lines[3]["content"], &lines[3]["target_agents"]), (&json!("the last"), &json!(["agent_b"])));
+    let run = clients[0].call("check_status", json!({"run_id": id})).await["runs"][0].take();
+    assert!(run.get("messages_waiting").is_none(), "{run}");
+
+    clients[0].call("kill_run", json!({"run_id": id, "grace_s": 0})).await;
+    assert_eq!(clients[0].refused("steer_run", json!({"run_id": id, "message": "late"})).await, "run_over");
+    for client in clients {
+        client.close().await;
+    }
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_said_is_refused_and_leaves_nothing() {
+    let lab = Lab::fake();
+    let mut command = lab.command();
+    command.env("MASSGEN_MCP_MAX_RUNS", "1").env("OPENAI_API_KEY", "sk-canary-0123456789");
+    let client = lab.client_of(command).await;
+    let id = client.start(fake("announce\nforever")).await;
+    client.until(&id, |run| run["state"] == "running").await;
+    let said = |message: &str| json!({"run_id": id, "message": message});
+    for (asked, code) in [
+        (said(" \n"), "message_invalid"),
+        (said("a\0b"), "message_invalid"),
+        (said(&"x".repeat(8_001)), "message_invalid"),
+        (said("use sk-canary-0123456789"), "secret_in_arguments"),
+        (json!({"run_id": id, "message": "m", "agents": ["agent_a", "nobody"]}), "unknown_agent"),
+        (json!({"run_id": id, "message": "m", "wait_s": 51}), "out_of_range"),
+        (json!({"run_id": "mg-00000000", "message": "m"}), "unknown_run"),
+        (json!({"run_id": id}), "invalid_arguments"),
+    ] {
+        assert_eq!(client.refused("steer_run", asked.clone()).await, code, "{asked}");
+    }
+    assert_eq!(waiting(&lab, &id), 0);
+
+    let queued = client.start(fake("announce\nfinal agent_a later")).await;
+    client.until(&queued, |run| run["state"] == "queued").await;
+    let sent = client.call("steer_run", json!({"run_id": queued, "message": "for later"})).await;
+    assert_eq!((&sent["state"], &sent["delivered"], waiting(&lab, &queued)), (&json!("queued"), &json!(false), 1));
+
+    for number in 0..50 {
+        client.call("steer_run", said(&format!("message {number}"))).await;
+    }
+    assert_eq!(client.refused("steer_run", said("one more")).await, "too_many_messages");
+    assert_eq!(waiting(&lab, &id), 50);
+    client.call("kill_run", json!({"run_id": id, "grace_s": 0})).await;
+    client.end(&queued).await;
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn a_message_that_a_run_did_not_take_up_before_its_end_is_withdrawn() {
+    let lab = Lab::fake();
+    let client = lab.client().await;
+    let (open, until) = gate(&lab, "gate");
+    let id = client.start(fake(&format!("announce\n{until}\nfinal agent_a done"))).await;
+    let refused = client.refused("steer_run", json!({"run_id": id, "message": "wait", "wait_s": 50}));
+    let end = async {
+        wait_until("the message is there", || waiting(&lab, &id) == 1).await;
+        std::fs::write(open, "").expect("written");
+    };
+    let (code, ()) = tokio::time::timeout(PATIENCE, async { tokio::join!(refused, end) }).await.expect("in time");
+    assert_eq!((code.as_str(), waiting(&lab, &id)), ("run_over", 0));
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn real_massgen_shows_a_message_to_an_agent_after_its_tool_call() {
+    let lab = Lab::real().await;
+    let client = lab.client().await;
+    let (open, _) = gate(&lab, "gate");
+    // The agents' command ends when the message is there.
+    let command = format!("until%20test%20-e%20{}%3B%20do%20sleep%200.1%3B%20done", open.display());
+    let config = format!("@rehearsal/command={}", command.replace('/', "%2F"));
+    let id = client.start(json!({"question": "run it", "config": config})).await;
+    let waits = || lab.processes().iter().any(|line| line.contains("until test -e"));
+    wait_until("an agent's command runs", waits).await;
+    let message = "Mind the blue cat, please.";
+    let sent = client.call("steer_run", json!({"run_id": id, "message": message})).await;
+    assert_eq!(sent["messages_waiting"], 1, "{sent}");
+    std::fs::write(open, "").expect("written");
+    let run = client.end(&id).await;
+    assert_eq!(run["state"], "succeeded", "{run}");
+    assert!(run.get("messages_waiting").is_none(), "it was taken up: {run}");
+    let mut told = String::new();
+    for agent in ["agent:agent_a", "agent:agent_b"] {
+        told += client.call("read_result", json!({"run_id": id, "part": agent})).await["text"].as_str().expect("text");
+    }
+    assert!(told.contains(message), "an agent was shown it: {told}");
+    client.close().await;
+    lab.nobody_is_left().await;
+}
