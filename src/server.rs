@@ -4,23 +4,34 @@
 mod border;
 mod calls;
 mod params;
+mod progress;
 mod refusal;
+mod resources;
 mod starts;
+mod subscriptions;
+mod tasks;
 mod tools;
 mod wire;
 
 use std::future::Future;
 
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, CustomRequest, CustomResult, ErrorCode,
-    ErrorData, Implementation, ListToolsResult, PaginatedRequestParams, ServerCapabilities, ServerConfig, Tool,
+    CallToolRequestParams, CallToolResponse, CallToolResult, CancelTaskMethod, CancelTaskParams, CompleteRequestParams,
+    CompleteResult, ConstString, ContentBlock, CustomRequest, CustomResult, ErrorCode, ErrorData, GetTaskMethod,
+    GetTaskParams, GetTaskResult, Implementation, InitializeRequestParams, InitializeResult,
+    ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
+    ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities, ServerConfig, SubscribeRequestParams,
+    SubscriptionFilter, Tool, UnsubscribeRequestParams, UpdateTaskMethod, UpdateTaskParams,
 };
-use rmcp::service::RequestContext;
+use rmcp::service::{RequestContext, SubscriptionContext};
 use rmcp::{RoleServer, ServerHandler, ServiceExt};
 use tokio_util::sync::CancellationToken;
 
-use self::calls::Desk;
+use self::calls::{Caller, Desk};
+use self::progress::Progress;
 use self::refusal::Refusal;
+use self::resources::Place;
+use self::subscriptions::Subscriptions;
 use self::wire::Wire;
 use crate::fleet::Fleet;
 use crate::massgen::text;
@@ -56,7 +67,8 @@ pub async fn serve(fleet: Fleet, settings: Settings) -> Result<(), ServerError> 
         tokio::spawn(prune(fleet.clone(), settings.retention));
     }
     let read_only = settings.read_only;
-    let server = Server { desk: Desk::new(fleet, settings, closing.clone()), tools: tools::offered(read_only) };
+    let desk = Desk::new(fleet, settings, closing.clone());
+    let server = Server { desk, tools: tools::offered(read_only), subscriptions: Subscriptions::default() };
     let (reader, writer) = rmcp::transport::io::stdio_pipes();
     let session = server.serve(Wire::new(reader, writer, closing)).await;
     let session = session.map_err(|error| ServerError::Session(Box::new(error)))?;
@@ -84,13 +96,25 @@ async fn prune(fleet: Fleet, keep: Retention) {
 struct Server {
     desk: Desk,
     tools: Vec<Tool>,
+    subscriptions: Subscriptions,
 }
 
 impl ServerHandler for Server {
     fn get_info(&self) -> ServerConfig {
         let about = Implementation::new("massgen-mcp", env!("CARGO_PKG_VERSION")).with_title("MassGen");
-        let capabilities = ServerCapabilities::builder().enable_tools().build();
-        ServerConfig::new(capabilities).with_server_info(about).with_instructions(INSTRUCTIONS)
+        ServerConfig::new(self.capabilities()).with_server_info(about).with_instructions(INSTRUCTIONS)
+    }
+
+    /// Who says hello speaks the first era, which has neither tasks nor a way to ask for changes of a list: that we never send.
+    async fn initialize(
+        &self,
+        request: InitializeRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<InitializeResult, ErrorData> {
+        context.peer.set_peer_info(request.clone());
+        let mut info = self.negotiate_initialize(&request)?;
+        info.capabilities = first_era(info.capabilities);
+        Ok(info)
     }
 
     async fn list_tools(
@@ -118,8 +142,111 @@ impl ServerHandler for Server {
         }
         let desk = self.desk.clone();
         let arguments = request.arguments.unwrap_or_default();
-        let answer = async move { desk.call(&request.name, arguments, context.ct).await };
-        Ok(answered(answer).await.into())
+        let takes_task = request.name == "run_massgen" && tasks::can_be_taken(&context);
+        let progress = Progress::wanted(&context);
+        let caller = Caller { cancelled: context.ct, progress, takes_task };
+        let answer = answered(async move { desk.call(&request.name, arguments, caller).await }).await;
+        if takes_task && let Some(task) = self.desk.task_of(&answer).await {
+            return Ok(CallToolResponse::Task(task));
+        }
+        Ok(answer.into())
+    }
+
+    async fn get_task(
+        &self,
+        request: GetTaskParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<GetTaskResult, ErrorData> {
+        of_the_second_era::<GetTaskMethod>(&context)?;
+        let desk = self.desk.clone();
+        Ok(GetTaskResult::new(guarded(async move { desk.get_task(&request.task_id).await }).await?))
+    }
+
+    /// A run asks its client for nothing, so that there is nothing to be told.
+    async fn update_task(
+        &self,
+        request: UpdateTaskParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        of_the_second_era::<UpdateTaskMethod>(&context)?;
+        let desk = self.desk.clone();
+        guarded(async move { desk.know_task(&request.task_id).await }).await
+    }
+
+    async fn cancel_task(
+        &self,
+        request: CancelTaskParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        of_the_second_era::<CancelTaskMethod>(&context)?;
+        let desk = self.desk.clone();
+        guarded(async move { desk.cancel_task(&request.task_id).await }).await
+    }
+
+    async fn list_resources(
+        &self,
+        _page: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListResourcesResult, ErrorData> {
+        let desk = self.desk.clone();
+        Ok(ListResourcesResult::with_all_items(guarded(async move { desk.resources().await }).await?))
+    }
+
+    async fn list_resource_templates(
+        &self,
+        _page: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListResourceTemplatesResult, ErrorData> {
+        Ok(ListResourceTemplatesResult::with_all_items(resources::templates()))
+    }
+
+    async fn read_resource(
+        &self,
+        request: ReadResourceRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ReadResourceResponse, ErrorData> {
+        let desk = self.desk.clone();
+        let read = async move { desk.read_place(&request.uri.parse::<Place>()?).await };
+        Ok(guarded(read).await?.into())
+    }
+
+    async fn complete(
+        &self,
+        request: CompleteRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<CompleteResult, ErrorData> {
+        let desk = self.desk.clone();
+        Ok(CompleteResult::new(guarded(async move { desk.completed(request).await }).await?))
+    }
+
+    async fn subscribe(
+        &self,
+        request: SubscribeRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        let (desk, subscriptions) = (self.desk.clone(), self.subscriptions.clone());
+        guarded(async move { subscriptions.open(desk, &request.uri, context.peer).await }).await
+    }
+
+    async fn unsubscribe(
+        &self,
+        request: UnsubscribeRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        self.subscriptions.end(&request.uri).map_err(Refusal::into_error)
+    }
+
+    fn accepted_subscription_filter(&self, requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
+        Some(subscriptions::accepted(&self.desk, requested))
+    }
+
+    async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
+        let desk = self.desk.clone();
+        guarded(async move {
+            subscriptions::serve(&desk, context).await;
+            Ok(())
+        })
+        .await
     }
 
     /// rmcp takes a call whose parameters have another shape for a method that it does not know.
@@ -135,6 +262,43 @@ impl ServerHandler for Server {
         let message = format!("there is no method `{}`", text::line(&request.method, 80));
         Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, message, None))
     }
+}
+
+impl Server {
+    /// What the second era is told; who may only look can take no task, since none is made.
+    fn capabilities(&self) -> ServerCapabilities {
+        let all = ServerCapabilities::builder()
+            .enable_tools()
+            .enable_completions()
+            .enable_resources()
+            .enable_resources_subscribe()
+            .enable_resources_list_changed();
+        if self.desk.settings.read_only { all.build() } else { all.enable_tasks().build() }
+    }
+}
+
+fn first_era(capabilities: ServerCapabilities) -> ServerCapabilities {
+    let mut capabilities = capabilities;
+    capabilities.extensions = None;
+    if let Some(resources) = &mut capabilities.resources {
+        resources.list_changed = None;
+    }
+    capabilities
+}
+
+fn of_the_second_era<M: ConstString>(context: &RequestContext<RoleServer>) -> Result<(), ErrorData> {
+    if tasks::is_of_their_era(context) { Ok(()) } else { Err(ErrorData::method_not_found::<M>()) }
+}
+
+/// Every request gets an answer, one that panics too.
+async fn guarded<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Refusal>> + Send + 'static,
+) -> Result<T, ErrorData> {
+    let done = tokio::spawn(work).await.unwrap_or_else(|broken| {
+        tracing::error!(error = %broken, "a request panicked");
+        Err(Refusal::panicked())
+    });
+    done.map_err(Refusal::into_error)
 }
 
 /// Every call gets an answer, one that panics too: rmcp by itself would leave the client waiting for ever.
