@@ -3,6 +3,7 @@
 
 mod border;
 mod calls;
+mod eras;
 mod params;
 mod progress;
 mod refusal;
@@ -17,11 +18,11 @@ use std::future::Future;
 
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, CancelTaskMethod, CancelTaskParams, CompleteRequestParams,
-    CompleteResult, ConstString, ContentBlock, CustomRequest, CustomResult, ErrorCode, ErrorData, GetTaskMethod,
-    GetTaskParams, GetTaskResult, Implementation, InitializeRequestParams, InitializeResult,
-    ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
-    ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities, ServerConfig, SubscribeRequestParams,
-    SubscriptionFilter, Tool, UnsubscribeRequestParams, UpdateTaskMethod, UpdateTaskParams,
+    CompleteResult, ContentBlock, CustomRequest, CustomResult, ErrorCode, ErrorData, GetTaskMethod, GetTaskParams,
+    GetTaskResult, Implementation, InitializeRequestParams, InitializeResult, ListResourceTemplatesResult,
+    ListResourcesResult, ListToolsResult, PaginatedRequestParams, ReadResourceRequestParams, ReadResourceResponse,
+    ServerConfig, SubscribeRequestParams, SubscriptionFilter, Tool, UnsubscribeRequestParams, UpdateTaskMethod,
+    UpdateTaskParams,
 };
 use rmcp::service::{RequestContext, SubscriptionContext};
 use rmcp::{RoleServer, ServerHandler, ServiceExt};
@@ -102,7 +103,9 @@ struct Server {
 impl ServerHandler for Server {
     fn get_info(&self) -> ServerConfig {
         let about = Implementation::new("massgen-mcp", env!("CARGO_PKG_VERSION")).with_title("MassGen");
-        ServerConfig::new(self.capabilities()).with_server_info(about).with_instructions(INSTRUCTIONS)
+        ServerConfig::new(eras::capabilities(self.desk.settings.read_only))
+            .with_server_info(about)
+            .with_instructions(INSTRUCTIONS)
     }
 
     /// Who says hello speaks the first era, which has neither tasks nor a way to ask for changes of a list: that we never send.
@@ -113,7 +116,7 @@ impl ServerHandler for Server {
     ) -> Result<InitializeResult, ErrorData> {
         context.peer.set_peer_info(request.clone());
         let mut info = self.negotiate_initialize(&request)?;
-        info.capabilities = first_era(info.capabilities);
+        info.capabilities = eras::of_the_first(info.capabilities);
         Ok(info)
     }
 
@@ -157,9 +160,8 @@ impl ServerHandler for Server {
         request: GetTaskParams,
         context: RequestContext<RoleServer>,
     ) -> Result<GetTaskResult, ErrorData> {
-        of_the_second_era::<GetTaskMethod>(&context)?;
-        let desk = self.desk.clone();
-        Ok(GetTaskResult::new(guarded(async move { desk.get_task(&request.task_id).await }).await?))
+        eras::only_second::<GetTaskMethod>(&context)?;
+        Ok(GetTaskResult::new(self.done(|desk| async move { desk.get_task(&request.task_id).await }).await?))
     }
 
     /// A run asks its client for nothing, so that there is nothing to be told.
@@ -168,9 +170,8 @@ impl ServerHandler for Server {
         request: UpdateTaskParams,
         context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
-        of_the_second_era::<UpdateTaskMethod>(&context)?;
-        let desk = self.desk.clone();
-        guarded(async move { desk.know_task(&request.task_id).await }).await
+        eras::only_second::<UpdateTaskMethod>(&context)?;
+        self.done(|desk| async move { desk.know_task(&request.task_id).await }).await
     }
 
     async fn cancel_task(
@@ -178,9 +179,8 @@ impl ServerHandler for Server {
         request: CancelTaskParams,
         context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
-        of_the_second_era::<CancelTaskMethod>(&context)?;
-        let desk = self.desk.clone();
-        guarded(async move { desk.cancel_task(&request.task_id).await }).await
+        eras::only_second::<CancelTaskMethod>(&context)?;
+        self.done(|desk| async move { desk.cancel_task(&request.task_id).await }).await
     }
 
     async fn list_resources(
@@ -188,8 +188,8 @@ impl ServerHandler for Server {
         _page: Option<PaginatedRequestParams>,
         _context: RequestContext<RoleServer>,
     ) -> Result<ListResourcesResult, ErrorData> {
-        let desk = self.desk.clone();
-        Ok(ListResourcesResult::with_all_items(guarded(async move { desk.resources().await }).await?))
+        let listed = self.done(|desk| async move { desk.resources().await }).await?;
+        Ok(ListResourcesResult::with_all_items(listed))
     }
 
     async fn list_resource_templates(
@@ -205,9 +205,8 @@ impl ServerHandler for Server {
         request: ReadResourceRequestParams,
         _context: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
-        let desk = self.desk.clone();
-        let read = async move { desk.read_place(&request.uri.parse::<Place>()?).await };
-        Ok(guarded(read).await?.into())
+        let read = self.done(|desk| async move { desk.read_place(&request.uri.parse::<Place>()?).await });
+        Ok(read.await?.into())
     }
 
     async fn complete(
@@ -215,8 +214,7 @@ impl ServerHandler for Server {
         request: CompleteRequestParams,
         _context: RequestContext<RoleServer>,
     ) -> Result<CompleteResult, ErrorData> {
-        let desk = self.desk.clone();
-        Ok(CompleteResult::new(guarded(async move { desk.completed(request).await }).await?))
+        Ok(CompleteResult::new(self.done(|desk| async move { desk.completed(request).await }).await?))
     }
 
     async fn subscribe(
@@ -224,8 +222,8 @@ impl ServerHandler for Server {
         request: SubscribeRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
-        let (desk, subscriptions) = (self.desk.clone(), self.subscriptions.clone());
-        guarded(async move { subscriptions.open(desk, &request.uri, context.peer).await }).await
+        let subscriptions = self.subscriptions.clone();
+        self.done(|desk| async move { subscriptions.open(desk, &request.uri, context.peer).await }).await
     }
 
     async fn unsubscribe(
@@ -233,7 +231,8 @@ impl ServerHandler for Server {
         request: UnsubscribeRequestParams,
         _context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
-        self.subscriptions.end(&request.uri).map_err(Refusal::into_error)
+        let subscriptions = self.subscriptions.clone();
+        self.done(|_desk| async move { subscriptions.end(&request.uri) }).await
     }
 
     fn accepted_subscription_filter(&self, requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
@@ -241,12 +240,11 @@ impl ServerHandler for Server {
     }
 
     async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
-        let desk = self.desk.clone();
-        guarded(async move {
+        let listening = |desk: Desk| async move {
             subscriptions::serve(&desk, context).await;
             Ok(())
-        })
-        .await
+        };
+        self.done(listening).await
     }
 
     /// rmcp takes a call whose parameters have another shape for a method that it does not know.
@@ -265,40 +263,17 @@ impl ServerHandler for Server {
 }
 
 impl Server {
-    /// What the second era is told; who may only look can take no task, since none is made.
-    fn capabilities(&self) -> ServerCapabilities {
-        let all = ServerCapabilities::builder()
-            .enable_tools()
-            .enable_completions()
-            .enable_resources()
-            .enable_resources_subscribe()
-            .enable_resources_list_changed();
-        if self.desk.settings.read_only { all.build() } else { all.enable_tasks().build() }
+    /// Does what is no tool. Every request gets an answer, one that panics too.
+    async fn done<T: Send + 'static, W>(&self, work: impl FnOnce(Desk) -> W) -> Result<T, ErrorData>
+    where
+        W: Future<Output = Result<T, Refusal>> + Send + 'static,
+    {
+        let done = tokio::spawn(work(self.desk.clone())).await.unwrap_or_else(|broken| {
+            tracing::error!(error = %broken, "a request panicked");
+            Err(Refusal::panicked())
+        });
+        done.map_err(|refusal| refusal.masked(self.desk.fleet.secrets()).into_error())
     }
-}
-
-fn first_era(capabilities: ServerCapabilities) -> ServerCapabilities {
-    let mut capabilities = capabilities;
-    capabilities.extensions = None;
-    if let Some(resources) = &mut capabilities.resources {
-        resources.list_changed = None;
-    }
-    capabilities
-}
-
-fn of_the_second_era<M: ConstString>(context: &RequestContext<RoleServer>) -> Result<(), ErrorData> {
-    if tasks::is_of_their_era(context) { Ok(()) } else { Err(ErrorData::method_not_found::<M>()) }
-}
-
-/// Every request gets an answer, one that panics too.
-async fn guarded<T: Send + 'static>(
-    work: impl Future<Output = Result<T, Refusal>> + Send + 'static,
-) -> Result<T, ErrorData> {
-    let done = tokio::spawn(work).await.unwrap_or_else(|broken| {
-        tracing::error!(error = %broken, "a request panicked");
-        Err(Refusal::panicked())
-    });
-    done.map_err(Refusal::into_error)
 }
 
 /// Every call gets an answer, one that panics too: rmcp by itself would leave the client waiting for ever.

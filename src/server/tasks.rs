@@ -6,14 +6,13 @@ use std::future::pending;
 use std::time::Duration;
 
 use rmcp::RoleServer;
-use rmcp::model::{
-    CallToolResult, CreateTaskResult, DetailedTask, JsonObject, ProtocolVersion, Task, TaskPayload, TaskStatus,
-};
+use rmcp::model::{CallToolResult, CreateTaskResult, DetailedTask, JsonObject, Task, TaskPayload, TaskStatus};
 use rmcp::service::RequestContext;
 use serde_json::Value;
 
 use super::border;
 use super::calls::{Desk, json, parsed};
+use super::eras;
 use super::refusal::Refusal;
 use crate::run::{Outcome, RunRecord, RunState, StopAsk};
 use crate::view::{Detail, words};
@@ -25,12 +24,7 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// Whether the sender of a request can take a task: it speaks the second era, and this very request says so.
 pub(super) fn can_be_taken(context: &RequestContext<RoleServer>) -> bool {
-    is_of_their_era(context) && context.client_capabilities().is_some_and(|client| client.supports_tasks())
-}
-
-/// Whether a request is of the era that has this extension.
-pub(super) fn is_of_their_era(context: &RequestContext<RoleServer>) -> bool {
-    context.protocol_version().is_some_and(|version| version.as_str() >= ProtocolVersion::V_2026_07_28.as_str())
+    eras::is_second(context) && context.client_capabilities().is_some_and(|client| client.supports_tasks())
 }
 
 impl Desk {
