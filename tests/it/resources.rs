@@ -314,5 +314,6 @@ async fn each_era_is_told_what_it_can_have() {
     let capabilities = &found["result"]["capabilities"];
     assert_eq!(capabilities["resources"], json!({"subscribe": true, "listChanged": true}), "{found}");
     assert_eq!(capabilities["extensions"], json!({"io.modelcontextprotocol/tasks": {}}), "{found}");
+    assert_eq!(new.told().await, Vec::<String>::new());
     new.raw.end().await;
 }
