@@ -9,6 +9,7 @@ mod whole;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use tempfile::TempDir;
 
 use crate::crash;
@@ -351,6 +352,12 @@ impl RunFolder {
             Some(earlier) if earlier.grace <= ask.grace => Ok(()),
             Some(_) | None => self.write(&path, &bytes, Durability::Synced),
         }
+    }
+
+    /// When the record was last written, by the file system's clock; `None` where nothing of the run has run yet.
+    pub fn written(&self) -> Option<Timestamp> {
+        let modified = std::fs::metadata(self.run()).and_then(|meta| meta.modified()).ok()?;
+        Timestamp::try_from(modified).ok()
     }
 
     /// The stop that was asked for, if any. A request that cannot be read is still one.

@@ -4,9 +4,14 @@
 mod border;
 mod calls;
 mod dry_run;
+mod eras;
 mod params;
+mod progress;
 mod refusal;
+mod resources;
 mod starts;
+mod subscriptions;
+mod tasks;
 mod tools;
 mod trust;
 mod wire;
@@ -14,15 +19,22 @@ mod wire;
 use std::future::Future;
 
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, CustomRequest, CustomResult, ErrorCode,
-    ErrorData, Implementation, ListToolsResult, PaginatedRequestParams, ServerCapabilities, ServerConfig, Tool,
+    CallToolRequestParams, CallToolResponse, CallToolResult, CancelTaskMethod, CancelTaskParams, CompleteRequestParams,
+    CompleteResult, ContentBlock, CustomRequest, CustomResult, ErrorCode, ErrorData, GetTaskMethod, GetTaskParams,
+    GetTaskResult, Implementation, InitializeRequestParams, InitializeResult, ListResourceTemplatesResult,
+    ListResourcesResult, ListToolsResult, PaginatedRequestParams, ReadResourceRequestParams, ReadResourceResponse,
+    ServerConfig, SubscribeRequestParams, SubscriptionFilter, Tool, UnsubscribeRequestParams, UpdateTaskMethod,
+    UpdateTaskParams,
 };
-use rmcp::service::RequestContext;
+use rmcp::service::{RequestContext, SubscriptionContext};
 use rmcp::{RoleServer, ServerHandler, ServiceExt};
 use tokio_util::sync::CancellationToken;
 
-use self::calls::Desk;
+use self::calls::{Caller, Desk};
+use self::progress::Progress;
 use self::refusal::Refusal;
+use self::resources::Place;
+use self::subscriptions::Subscriptions;
 use self::wire::Wire;
 use crate::fleet::Fleet;
 use crate::massgen::text;
@@ -59,7 +71,8 @@ pub async fn serve(fleet: Fleet, settings: Settings) -> Result<(), ServerError> 
         tokio::spawn(prune(fleet.clone(), settings.retention));
     }
     let tools = tools::offered(&settings);
-    let server = Server { desk: Desk::new(fleet, settings, closing.clone()), tools };
+    let desk = Desk::new(fleet, settings, closing.clone());
+    let server = Server { desk, tools, subscriptions: Subscriptions::default() };
     let (reader, writer) = rmcp::transport::io::stdio_pipes();
     let session = server.serve(Wire::new(reader, writer, closing)).await;
     let session = session.map_err(|error| ServerError::Session(Box::new(error)))?;
@@ -87,13 +100,27 @@ async fn prune(fleet: Fleet, keep: Retention) {
 struct Server {
     desk: Desk,
     tools: Vec<Tool>,
+    subscriptions: Subscriptions,
 }
 
 impl ServerHandler for Server {
     fn get_info(&self) -> ServerConfig {
         let about = Implementation::new("massgen-mcp", env!("CARGO_PKG_VERSION")).with_title("MassGen");
-        let capabilities = ServerCapabilities::builder().enable_tools().build();
-        ServerConfig::new(capabilities).with_server_info(about).with_instructions(INSTRUCTIONS)
+        ServerConfig::new(eras::capabilities(self.desk.settings.read_only))
+            .with_server_info(about)
+            .with_instructions(INSTRUCTIONS)
+    }
+
+    /// Who says hello speaks the first era, which has neither tasks nor a way to ask for changes of a list: that we never send.
+    async fn initialize(
+        &self,
+        request: InitializeRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<InitializeResult, ErrorData> {
+        context.peer.set_peer_info(request.clone());
+        let mut info = self.negotiate_initialize(&request)?;
+        info.capabilities = eras::of_the_first(info.capabilities);
+        Ok(info)
     }
 
     async fn list_tools(
@@ -121,8 +148,106 @@ impl ServerHandler for Server {
         }
         let desk = self.desk.clone();
         let arguments = request.arguments.unwrap_or_default();
-        let answer = async move { desk.call(&request.name, arguments, context.ct).await };
-        Ok(answered(answer).await.into())
+        let takes_task = request.name == "run_massgen" && tasks::can_be_taken(&context);
+        let progress = Progress::wanted(&context);
+        let caller = Caller { cancelled: context.ct, progress, takes_task };
+        let answer = answered(async move { desk.call(&request.name, arguments, caller).await }).await;
+        if takes_task && let Some(task) = self.desk.task_of(&answer).await {
+            return Ok(CallToolResponse::Task(task));
+        }
+        Ok(answer.into())
+    }
+
+    async fn get_task(
+        &self,
+        request: GetTaskParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<GetTaskResult, ErrorData> {
+        eras::only_second::<GetTaskMethod>(&context)?;
+        Ok(GetTaskResult::new(self.done(|desk| async move { desk.get_task(&request.task_id).await }).await?))
+    }
+
+    /// A run asks its client for nothing, so that there is nothing to be told.
+    async fn update_task(
+        &self,
+        request: UpdateTaskParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        eras::only_second::<UpdateTaskMethod>(&context)?;
+        self.done(|desk| async move { desk.know_task(&request.task_id).await }).await
+    }
+
+    async fn cancel_task(
+        &self,
+        request: CancelTaskParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        eras::only_second::<CancelTaskMethod>(&context)?;
+        self.done(|desk| async move { desk.cancel_task(&request.task_id).await }).await
+    }
+
+    async fn list_resources(
+        &self,
+        _page: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListResourcesResult, ErrorData> {
+        let listed = self.done(|desk| async move { desk.resources().await }).await?;
+        Ok(ListResourcesResult::with_all_items(listed))
+    }
+
+    async fn list_resource_templates(
+        &self,
+        _page: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListResourceTemplatesResult, ErrorData> {
+        Ok(ListResourceTemplatesResult::with_all_items(resources::templates()))
+    }
+
+    async fn read_resource(
+        &self,
+        request: ReadResourceRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ReadResourceResponse, ErrorData> {
+        let read = self.done(|desk| async move { desk.read_place(&request.uri.parse::<Place>()?).await });
+        Ok(read.await?.into())
+    }
+
+    async fn complete(
+        &self,
+        request: CompleteRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<CompleteResult, ErrorData> {
+        Ok(CompleteResult::new(self.done(|desk| async move { desk.completed(request).await }).await?))
+    }
+
+    async fn subscribe(
+        &self,
+        request: SubscribeRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        let subscriptions = self.subscriptions.clone();
+        self.done(|desk| async move { subscriptions.open(desk, &request.uri, context.peer).await }).await
+    }
+
+    async fn unsubscribe(
+        &self,
+        request: UnsubscribeRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        let subscriptions = self.subscriptions.clone();
+        self.done(|_desk| async move { subscriptions.end(&request.uri) }).await
+    }
+
+    fn accepted_subscription_filter(&self, requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
+        Some(subscriptions::accepted(&self.desk, requested))
+    }
+
+    async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
+        let listening = |desk: Desk| async move {
+            subscriptions::serve(&desk, context).await;
+            Ok(())
+        };
+        self.done(listening).await
     }
 
     /// rmcp takes a call whose parameters have another shape for a method that it does not know.
@@ -137,6 +262,20 @@ impl ServerHandler for Server {
         }
         let message = format!("there is no method `{}`", text::line(&request.method, 80));
         Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, message, None))
+    }
+}
+
+impl Server {
+    /// Does what is no tool. Every request gets an answer, one that panics too.
+    async fn done<T: Send + 'static, W>(&self, work: impl FnOnce(Desk) -> W) -> Result<T, ErrorData>
+    where
+        W: Future<Output = Result<T, Refusal>> + Send + 'static,
+    {
+        let done = tokio::spawn(work(self.desk.clone())).await.unwrap_or_else(|broken| {
+            tracing::error!(error = %broken, "a request panicked");
+            Err(Refusal::panicked())
+        });
+        done.map_err(|refusal| refusal.masked(self.desk.fleet.secrets()).into_error())
     }
 }
 

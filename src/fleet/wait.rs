@@ -20,6 +20,8 @@ pub enum Until {
     AnyDone,
     /// All of them to have ended.
     AllDone,
+    /// The next change that is news, of a run to come as well: that all have ended is no reason not to wait.
+    News,
 }
 
 /// What a wait came to.
@@ -96,6 +98,7 @@ impl Wish {
     fn came_about(&self, runs: &[RunRecord], cursor: &Cursor) -> bool {
         let mut ended = runs.iter().map(|run| run.state.ended().is_some());
         match self.until {
+            Until::News => self.seen != *cursor,
             _ if ended.clone().all(|ended| ended) => true,
             Until::Change => self.seen != *cursor,
             // Who has not said what they saw is told of what has ended already; who has, only of another end.

@@ -37,8 +37,13 @@ pub(super) fn show(answer: Value, secrets: &Secrets) -> Value {
     Value::Object(fields.into_iter().map(field).collect())
 }
 
+/// A line that stands by itself, as it may be shown.
+pub(super) fn line(text: &str, secrets: &Secrets) -> String {
+    text::harmless(&secrets.mask(text))
+}
+
 fn shown(value: Value, secrets: &Secrets) -> Value {
-    let harmless = |text: &str| text::harmless(&secrets.mask(text));
+    let harmless = |text: &str| line(text, secrets);
     match value {
         Value::String(text) => Value::String(harmless(&text)),
         Value::Array(list) => list.into_iter().map(|inner| shown(inner, secrets)).collect(),

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::border;
 use super::params::{CheckStatus, KillRun, ListConfigs, ReadResult, RunMassgen, SteerRun};
+use super::progress::Progress;
 use super::refusal::Refusal;
 use super::tools;
 use crate::clock;
@@ -43,7 +44,17 @@ pub(super) struct Desk {
     pub(super) fleet: Fleet,
     pub(super) settings: Settings,
     /// The client's input has ended: nobody waits any more.
-    closing: CancellationToken,
+    pub(super) closing: CancellationToken,
+}
+
+/// Who calls a tool.
+pub(super) struct Caller {
+    /// It no longer waits: that ends the waiting and undoes nothing.
+    pub(super) cancelled: CancellationToken,
+    /// Where it wants to hear how its wait goes.
+    pub(super) progress: Option<Progress>,
+    /// It takes a task in place of the answer to a start, and waits by asking for that.
+    pub(super) takes_task: bool,
 }
 
 /// What check_status gives.
@@ -144,41 +155,40 @@ impl Desk {
         Desk { fleet, settings, closing }
     }
 
-    /// Does a call. `cancelled` tells that the client no longer waits, which ends the waiting and undoes nothing.
+    /// Does a call.
     pub(super) async fn call(
         &self,
         tool: &str,
         arguments: Map<String, Value>,
-        cancelled: CancellationToken,
+        caller: Caller,
     ) -> Result<Value, Refusal> {
+        border::admit(&arguments, self.fleet.secrets())?;
+        self.shown(self.answer(tool, arguments, caller).await)
+    }
+
+    /// An answer or a refusal as it may leave.
+    pub(super) fn shown(&self, answer: Result<Value, Refusal>) -> Result<Value, Refusal> {
         let secrets = self.fleet.secrets();
-        border::admit(&arguments, secrets)?;
-        let answer = self.answer(tool, arguments, cancelled).await;
         answer.map(|answer| border::show(answer, secrets)).map_err(|refusal| refusal.masked(secrets))
     }
 
-    async fn answer(
-        &self,
-        tool: &str,
-        arguments: Map<String, Value>,
-        cancelled: CancellationToken,
-    ) -> Result<Value, Refusal> {
+    async fn answer(&self, tool: &str, arguments: Map<String, Value>, caller: Caller) -> Result<Value, Refusal> {
         if self.settings.read_only && tools::CHANGE.contains(&tool) {
             let hint = "only looking is allowed here: check_status, read_result, list_configs";
             return Err(Refusal::new("read_only", format!("this server is read-only, {tool} is not to be had"), hint));
         }
         match tool {
             "list_configs" => json(self.list_configs(read(tool, arguments)?).await?),
-            "run_massgen" => self.run_massgen(read(tool, arguments)?, cancelled).await,
-            "check_status" => json(self.check_status(read(tool, arguments)?, cancelled).await?),
+            "run_massgen" => self.run_massgen(read(tool, arguments)?, caller).await,
+            "check_status" => json(self.check_status(read(tool, arguments)?, caller).await?),
             "read_result" => json(self.read_result(read(tool, arguments)?).await?),
-            "kill_run" => json(self.kill_run(read(tool, arguments)?, cancelled).await?),
-            "steer_run" => json(self.steer_run(read(tool, arguments)?, cancelled).await?),
+            "kill_run" => json(self.kill_run(read(tool, arguments)?, caller).await?),
+            "steer_run" => json(self.steer_run(read(tool, arguments)?, caller).await?),
             other => Err(Refusal::new("unknown_tool", format!("there is no tool `{other}`"), "see the list of tools")),
         }
     }
 
-    async fn run_massgen(&self, asked: RunMassgen, cancelled: CancellationToken) -> Result<Value, Refusal> {
+    async fn run_massgen(&self, asked: RunMassgen, caller: Caller) -> Result<Value, Refusal> {
         let (wait, dry_run) = (self.wait(asked.wait_s)?, asked.dry_run);
         let start = self.prepare(asked).await?;
         if dry_run {
@@ -186,8 +196,10 @@ impl Desk {
         }
         let started = self.fleet.start(start).await?;
         let selection = Selection::Runs(vec![started.record.spec.id.clone()]);
-        let patience = wait.max(FIRST_BREATH);
-        let waited = self.fleet.wait(&selection, Until::AllDone, None, patience, self.given_up(cancelled)).await?;
+        let wait = if caller.takes_task { Duration::ZERO } else { wait };
+        let given_up = self.given_up(caller.cancelled);
+        let waiting = self.fleet.wait(&selection, Until::AllDone, None, wait.max(FIRST_BREATH), given_up);
+        let waited = self.telling(caller.progress, &selection, wait, waiting).await?;
         let run = waited.sight.runs.into_iter().next().unwrap_or(started.record);
         let cursor = run.state.ended().is_none().then(|| waited.cursor.to_string());
         let reused = started.is_reused.then_some(true);
@@ -220,12 +232,13 @@ impl Desk {
         }
     }
 
-    async fn check_status(&self, asked: CheckStatus, cancelled: CancellationToken) -> Result<Checked, Refusal> {
+    pub(super) async fn check_status(&self, asked: CheckStatus, caller: Caller) -> Result<Checked, Refusal> {
         let wait = self.wait(asked.wait_s)?;
         let (until, detail) = (Until::from(asked.until), Detail::from(asked.detail));
         let selection = selection(asked.run_id, asked.run_ids, asked.group)?;
         let since = asked.since.as_deref().map(Cursor::given);
-        let waited = self.fleet.wait(&selection, until, since, wait, self.given_up(cancelled)).await?;
+        let waiting = self.fleet.wait(&selection, until, since, wait, self.given_up(caller.cancelled));
+        let waited = self.telling(caller.progress, &selection, wait, waiting).await?;
         let sight = self.known(&selection, waited.sight)?;
         let whole_wait = !waited.came_about && !wait.is_zero() && !self.closing.is_cancelled();
         let hint = whole_wait.then(|| {
@@ -242,7 +255,7 @@ impl Desk {
         Ok(Checked { runs, cursor: waited.cursor.to_string(), unreadable, hint })
     }
 
-    async fn read_result(&self, asked: ReadResult) -> Result<PageView, Refusal> {
+    pub(super) async fn read_result(&self, asked: ReadResult) -> Result<PageView, Refusal> {
         let id = parsed(&asked.run_id)?;
         let part: Part = asked.part.parse()?;
         if !(1..=MOST_PAGE).contains(&asked.limit) {
@@ -266,7 +279,7 @@ impl Desk {
         })
     }
 
-    async fn kill_run(&self, asked: KillRun, cancelled: CancellationToken) -> Result<Killed, Refusal> {
+    async fn kill_run(&self, asked: KillRun, caller: Caller) -> Result<Killed, Refusal> {
         let grace = Duration::from_secs_f64(ranged("grace_s", asked.grace_s, 0.0, MOST_GRACE)?);
         let selection = match (asked.run_id, asked.group) {
             (Some(id), None) => Selection::Runs(vec![parsed(&id)?]),
@@ -279,12 +292,13 @@ impl Desk {
         let found = self.fleet.look_all(&selection).await?;
         let sight = self.known(&selection, found)?;
         let patience = (grace + FORCE_TIME).min(self.settings.most_wait);
-        let (ask, cancelled) = (&ask, &cancelled);
+        let (ask, cancelled) = (&ask, &caller.cancelled);
         let stops = sight.runs.iter().map(|run| async move {
             let given_up = self.given_up(cancelled.clone());
             (run, self.fleet.stop(&run.spec.id, ask.clone(), patience, given_up).await)
         });
-        let stopped = futures_util::future::join_all(stops).await;
+        let stopping = futures_util::future::join_all(stops);
+        let stopped = self.telling(caller.progress, &selection, patience, stopping).await;
         let receipts = stopped.into_iter().map(|(run, stopped)| match stopped {
             Ok(record) => view::receipt(&record),
             Err(error) => view::failed_receipt(run, Refusal::from(error).message()),
@@ -292,10 +306,12 @@ impl Desk {
         Ok(Killed { receipts: receipts.collect() })
     }
 
-    async fn steer_run(&self, asked: SteerRun, cancelled: CancellationToken) -> Result<SteeredView, Refusal> {
+    async fn steer_run(&self, asked: SteerRun, caller: Caller) -> Result<SteeredView, Refusal> {
         let (id, wait) = (parsed(&asked.run_id)?, self.wait(asked.wait_s)?);
         let message = Message { content: asked.message, agents: asked.agents };
-        let steered = self.fleet.steer(&id, message, wait, self.given_up(cancelled)).await?;
+        let selection = Selection::Runs(vec![id.clone()]);
+        let steering = self.fleet.steer(&id, message, wait, self.given_up(caller.cancelled));
+        let steered = self.telling(caller.progress, &selection, wait, steering).await?;
         Ok(SteeredView {
             run_id: id.to_string(),
             state: view::state(&steered.record),
@@ -317,7 +333,7 @@ impl Desk {
         }
     }
 
-    fn view(&self, record: &RunRecord, detail: Detail) -> RunView {
+    pub(super) fn view(&self, record: &RunRecord, detail: Detail) -> RunView {
         let queue = (record.state == RunState::Queued).then(|| self.fleet.place(&record.spec.id)).flatten();
         let folder = self.fleet.state().folder(&record.spec.id);
         let messages = self.fleet.messages_waiting(&record.spec.id);
@@ -329,7 +345,7 @@ impl Desk {
         Ok(Duration::from_secs_f64(ranged("wait_s", seconds, 0.0, self.settings.most_wait.as_secs_f64())?))
     }
 
-    async fn given_up(&self, cancelled: CancellationToken) {
+    pub(super) async fn given_up(&self, cancelled: CancellationToken) {
         tokio::select! {
             () = cancelled.cancelled() => {}
             () = self.closing.cancelled() => {}
@@ -350,7 +366,7 @@ fn read<T: DeserializeOwned>(tool: &str, mut arguments: Map<String, Value>) -> R
     serde_path_to_error::deserialize(Value::Object(arguments)).map_err(|error| Refusal::bad_arguments(tool, &error))
 }
 
-fn json(answer: impl Serialize) -> Result<Value, Refusal> {
+pub(super) fn json(answer: impl Serialize) -> Result<Value, Refusal> {
     serde_json::to_value(answer).map_err(|_| Refusal::panicked())
 }
 

@@ -1,6 +1,10 @@
 //! What an agent is told when a call cannot be done: a stable word, one sentence, and the next call to make.
 //! Refusals are results that a model reads; protocol errors are for the protocol only.
 
+use std::borrow::Cow;
+
+use rmcp::model::ErrorData;
+
 use crate::fleet::results::{BadPart, ReadError};
 use crate::fleet::{FleetError, LaunchError, NotContinued, NotStarted, NotSteered};
 use crate::ledger::LedgerError;
@@ -67,6 +71,21 @@ impl Refusal {
     /// What is wrong, in one sentence.
     pub(super) fn message(&self) -> &str {
         &self.message
+    }
+
+    /// As a protocol error, for what is no tool: rmcp tells each era in its own number that something is not there.
+    pub(super) fn into_error(self) -> ErrorData {
+        let error: fn(Cow<'static, str>, Option<serde_json::Value>) -> ErrorData = match self.code {
+            "bad_run_id" | "unknown_run" | "unknown_resource" => ErrorData::resource_not_found,
+            "too_many_subscriptions" => ErrorData::invalid_request,
+            _ => ErrorData::internal_error,
+        };
+        error(format!("{}: {}", self.message, self.hint).into(), Some(self.into_json()))
+    }
+
+    /// Whether it is only that there is nothing yet, of something that is known.
+    pub(super) fn is_for_later(&self) -> bool {
+        self.code == "nothing_to_read"
     }
 
     pub(super) fn into_json(self) -> serde_json::Value {

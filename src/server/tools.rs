@@ -26,14 +26,12 @@ pub(super) fn offered(settings: &Settings) -> Vec<Tool> {
 fn with_limits(mut tool: Tool, settings: &Settings) -> Tool {
     let mut input = Value::Object(tool.input_schema.as_ref().clone());
     let (usual, most) = (settings.limits.timeout.as_secs(), settings.limits.max_timeout.as_secs());
-    let waits_for_runs = matches!(tool.name.as_ref(), "check_status" | "run_massgen");
-    if let Some(wait) = input.pointer_mut("/properties/wait_s").filter(|_| waits_for_runs) {
+    if let Some(wait) = input.pointer_mut("/properties/wait_s") {
         wait["maximum"] = settings.most_wait.as_secs().into();
     }
     if let Some(timeout) = input.pointer_mut("/properties/timeout_s") {
         timeout["maximum"] = most.into();
-        timeout["description"] =
-            format!("Seconds after which the run is stopped. Default {usual}, at most {most}.").into();
+        timeout["description"] = format!("Seconds after which the run is stopped. Default {usual}.").into();
     }
     tool.input_schema = Arc::new(input.as_object().cloned().unwrap_or_default());
     tool
@@ -218,7 +216,7 @@ mod tests {
         own.limits.max_timeout = std::time::Duration::from_secs(40_000);
         own.most_wait = std::time::Duration::from_secs(100);
         let told = serde_json::to_string(&offered(&own)).expect("JSON");
-        assert!(told.contains("at most 40000") && told.contains("\"maximum\":100"), "{told}");
+        assert!(told.contains("\"maximum\":40000") && told.contains("\"maximum\":100"), "{told}");
         own.read_only = true;
         let names: Vec<_> = offered(&own).iter().map(|tool| tool.name.to_string()).collect();
         assert_eq!(names, ["check_status", "list_configs", "read_result"]);

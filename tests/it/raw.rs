@@ -44,6 +44,26 @@ impl Raw {
         serde_json::from_str(&line.expect("a line")).expect("nothing but JSON on standard output")
     }
 
+    /// Asks, and gives the answer with the notifications that came before it. No other answer may.
+    pub(crate) async fn ask(&mut self, id: u32, method: &str, params: Value) -> (Value, Vec<Value>) {
+        self.say(&request(id, method, params)).await;
+        self.answer(id).await
+    }
+
+    /// The answer to a request, with the notifications that came before it.
+    pub(crate) async fn answer(&mut self, id: u32) -> (Value, Vec<Value>) {
+        let mut told = Vec::new();
+        loop {
+            let message = self.hear().await;
+            if message.get("id").is_none() {
+                told.push(message);
+                continue;
+            }
+            assert_eq!(message["id"], id, "{message}");
+            return (message, told);
+        }
+    }
+
     /// Says hello in the words of a version, and gives the answer.
     pub(crate) async fn initialize(&mut self, version: &str) -> Value {
         self.initialize_with(version, json!({})).await
@@ -96,6 +116,20 @@ impl Raw {
     pub(crate) fn deafen(self) -> (Child, ChildStdin) {
         (self.child, self.input)
     }
+}
+
+/// Parameters in the manner of the second era.
+pub(crate) fn modern(version: &str, extensions: Value, mut params: Value) -> Value {
+    params["_meta"] = json!({
+        "io.modelcontextprotocol/protocolVersion": version,
+        "io.modelcontextprotocol/clientCapabilities": {"extensions": extensions},
+        "io.modelcontextprotocol/clientInfo": {"name": "raw", "version": "1"},
+    });
+    params
+}
+
+pub(crate) fn request(id: u32, method: &str, params: Value) -> Value {
+    json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params})
 }
 
 pub(crate) async fn ended(child: &mut Child) -> ExitStatus {

@@ -1,0 +1,144 @@
+//! Progress of calls that wait: told to who gave a token, at each change and rarely else, and never after the answer.
+
+use serde_json::{Value, json};
+
+use crate::lab::{Lab, fake};
+use crate::raw::{Raw, modern, request};
+
+fn call(tool: &str, arguments: Value) -> Value {
+    json!({"name": tool, "arguments": arguments, "_meta": {"progressToken": "a token"}})
+}
+
+/// Whether each number is larger than the one before by at least so much.
+fn grows(told: &[Value], least: f64) -> bool {
+    let numbers: Vec<f64> = told.iter().map(|one| one["params"]["progress"].as_f64().expect("a number")).collect();
+    numbers.windows(2).all(|pair| pair[1] > pair[0] && pair[1] - pair[0] >= least)
+}
+
+fn good(told: &[Value]) {
+    for one in told {
+        assert_eq!(one["method"], "notifications/progress", "{one}");
+        assert_eq!(one["params"]["progressToken"], "a token", "{one}");
+        let message = one["params"]["message"].as_str().expect("words");
+        assert!(!message.is_empty() && message.chars().count() <= 200, "{message}");
+        assert!(message.chars().all(|c| !c.is_control() && c != '\u{202e}'), "{message:?}");
+    }
+    assert!(grows(told, 0.0), "{told:?}");
+}
+
+/// The state of a status.json in which an agent has answered so many times, in words that would harm a terminal.
+fn answered(times: u32) -> String {
+    let long = "x".repeat(500);
+    let agent = json!({"status": "answered", "answer_count": times, "latest_answer_label": format!("agent1.{times}")});
+    let other = json!({"status": "answered", "answer_count": times, "latest_answer_label": format!("a\u{1b}[2J\u{202e}{long}")});
+    format!("status {}", json!({"agents": {"agent_a": agent, format!("b\u{1b}]0;{long}"): other}}))
+}
+
+#[tokio::test]
+async fn a_wait_tells_of_each_change_and_of_nothing_else() {
+    let lab = Lab::fake();
+    let (go, stop) = (lab.project().join("go"), lab.project().join("stop"));
+    let script = format!(
+        "announce\n{}\nuntil {}\n{}\nuntil {}\nfinal agent_a done",
+        answered(1),
+        go.display(),
+        answered(2),
+        stop.display()
+    );
+    let mut raw = Raw::session(&lab).await;
+    let run = raw.start_run(fake(&script)).await;
+    // Until the first status is known, without a token: nothing but the answer is heard.
+    let mut since = json!("");
+    loop {
+        let wait = json!({"run_id": run, "wait_s": 50, "since": since});
+        let (answer, told) = raw.ask(1, "tools/call", json!({"name": "check_status", "arguments": wait})).await;
+        assert_eq!(told, Vec::<Value>::new());
+        let checked = &answer["result"]["structuredContent"];
+        if checked["runs"][0]["agents"].as_object().is_some_and(|agents| agents.len() == 2) {
+            break;
+        }
+        since = checked["cursor"].clone();
+    }
+    raw.say(&json!({"jsonrpc": "2.0", "id": 2, "method": "tools/call",
+        "params": call("check_status", json!({"run_id": run, "wait_s": 50, "until": "all_done"}))}))
+        .await;
+    std::fs::write(&go, "").expect("written");
+    let mut told = Vec::new();
+    let says = |one: &Value, words: &str| one["params"]["message"].as_str().is_some_and(|line| line.contains(words));
+    while !told.last().is_some_and(|one| says(one, "agent1.2")) {
+        told.push(raw.hear().await);
+    }
+    assert!(says(&told[0], "running"), "{told:?}");
+    std::fs::write(&stop, "").expect("written");
+    let (answer, rest) = raw.answer(2).await;
+    told.extend(rest);
+    good(&told);
+    assert_eq!(answer["result"]["structuredContent"]["runs"][0]["state"], "succeeded");
+    raw.end().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn an_idle_wait_says_so_after_five_seconds_in_either_era() {
+    let lab = Lab::fake();
+    let arguments = |run: &str| json!({"run_id": run, "wait_s": 50, "until": "all_done"});
+    let client = lab.client().await;
+    let run = client.start(fake("announce\nforever")).await;
+    client.until(&run, |run| run["state"] == "running").await;
+    client.close().await;
+    let mut old = Raw::session(&lab).await;
+    old.say(&request(1, "tools/call", call("check_status", arguments(&run)))).await;
+    let mut new = Raw::start(lab.command());
+    let mut params = modern("2026-07-28", json!({}), call("check_status", arguments(&run)));
+    params["_meta"]["progressToken"] = json!("a token");
+    new.say(&request(1, "tools/call", params)).await;
+    for raw in [&mut old, &mut new] {
+        let told = raw.hear().await;
+        good(std::slice::from_ref(&told));
+        assert!(told["params"]["progress"].as_f64() >= Some(4.9), "nothing has happened: {told}");
+    }
+    let kill = json!({"run_id": run, "grace_s": 0});
+    // Of the answers of two calls, either may be the first.
+    old.call(2, "kill_run", kill).await;
+    let mut ids = Vec::new();
+    while ids.len() < 2 {
+        ids.extend(old.hear().await["id"].as_u64());
+    }
+    ids.sort_unstable();
+    assert_eq!(ids, [1, 2]);
+    good(&new.answer(1).await.1);
+    old.end().await;
+    new.end().await;
+    lab.nobody_is_left().await;
+}
+
+/// A run that changes as fast as it can.
+const RESTLESS: &str = r#"
+    folder="$MASSGEN_LOG_BASE_DIR/log_1/turn_1/attempt_1"; mkdir -p "$folder"; n=0
+    while :; do
+        n=$((n + 1))
+        printf '{"agents": {"a": {"status": "answered", "answer_count": %d}}}' $n > "$folder/draft"
+        mv "$folder/draft" "$folder/status.json"
+        sleep 0.01
+    done"#;
+
+#[tokio::test]
+async fn many_changes_are_told_together() {
+    let lab = Lab::scripted(RESTLESS);
+    let mut raw = Raw::session(&lab).await;
+    // A start that waits tells of its run as well.
+    let start = json!({"question": "q", "config": "@rehearsal", "wait_s": 4});
+    let (answer, told) = raw.ask(1, "tools/call", call("run_massgen", start)).await;
+    good(&told);
+    assert!(told.len() > 1 && grows(&told, 0.9), "{told:?}");
+    let run = answer["result"]["structuredContent"]["run_id"].clone();
+    let wait = json!({"run_id": run, "wait_s": 4, "until": "all_done"});
+    let (_, told) = raw.ask(2, "tools/call", call("check_status", wait)).await;
+    good(&told);
+    assert!(told.len() > 1 && grows(&told, 0.9), "{told:?}");
+    // A call that does not wait has nothing to tell.
+    assert_eq!(raw.ask(3, "tools/call", call("check_status", json!({}))).await.1, Vec::<Value>::new());
+    good(&raw.ask(4, "tools/call", call("kill_run", json!({"run_id": run, "grace_s": 1}))).await.1);
+    raw.end().await;
+    lab.nobody_is_left().await;
+}

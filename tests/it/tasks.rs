@@ -1,0 +1,218 @@
+//! Runs as tasks: made for who asks, told from the run's folder by any server, ended by it.
+
+use rmcp::model::{
+    CallToolRequestParams, CallToolResponse, CancelTaskParams, ClientCapabilities, ClientConfig, GetTaskParams,
+    Implementation, ProtocolVersion, ServerNotification, SubscriptionFilter, TaskPayload, TaskStatus,
+};
+use rmcp::service::{ClientLifecycleMode, ClientServiceExt};
+use rmcp::transport::TokioChildProcess;
+use serde_json::{Value, json};
+
+use crate::lab::{Lab, fake};
+use crate::raw::{Raw, modern};
+
+/// Parameters of a client that takes tasks.
+fn taker(params: Value) -> Value {
+    modern("2026-07-28", json!({"io.modelcontextprotocol/tasks": {}}), params)
+}
+
+fn start(arguments: Value) -> Value {
+    taker(json!({"name": "run_massgen", "arguments": arguments}))
+}
+
+/// A run that waits for a file in the project.
+fn gated(lab: &Lab) -> (Value, std::path::PathBuf) {
+    let go = lab.project().join("go");
+    (fake(&format!("announce\nuntil {}\nfinal agent_a done", go.display())), go)
+}
+
+async fn get(raw: &mut Raw, id: u32, task: &Value) -> Value {
+    raw.ask(id, "tasks/get", taker(json!({"taskId": task}))).await.0["result"].take()
+}
+
+/// Waits for the end of a run by check_status.
+async fn end(raw: &mut Raw, id: u32, run: &Value) -> Value {
+    let arguments = json!({"run_id": run, "wait_s": 50, "until": "all_done"});
+    let call = taker(json!({"name": "check_status", "arguments": arguments}));
+    raw.ask(id, "tools/call", call).await.0["result"]["structuredContent"]["runs"][0].take()
+}
+
+fn code(answer: &Value) -> i64 {
+    answer["error"]["code"].as_i64().unwrap_or_else(|| panic!("{answer}"))
+}
+
+#[tokio::test]
+async fn a_task_is_told_by_any_server_and_outlives_the_one_that_made_it() {
+    let lab = Lab::fake();
+    let (question, go) = gated(&lab);
+    let mut first = Raw::start(lab.command());
+    // A client that takes a task is not kept waiting for the end.
+    let mut arguments = question.clone();
+    arguments["wait_s"] = json!(50);
+    let made = first.ask(1, "tools/call", start(arguments)).await.0["result"].take();
+    assert_eq!((&made["resultType"], &made["status"]), (&json!("task"), &json!("working")), "{made}");
+    assert_eq!((&made["pollIntervalMs"], &made["ttlMs"]), (&json!(5000), &Value::Null), "{made}");
+    let task = made["taskId"].clone();
+    let run = task.as_str().expect("an id");
+    assert!(lab.run_folder(run).join("run.json").is_file(), "it is on disk before it is told of");
+    let words = made["statusMessage"].as_str().expect("words");
+    assert!(words.contains('s') && words.chars().count() <= 200, "{words}");
+
+    let mut second = Raw::start(lab.command());
+    let seen = get(&mut second, 1, &task).await;
+    assert_eq!((&seen["status"], &seen["createdAt"]), (&json!("working"), &made["createdAt"]), "{seen}");
+    // The same request is the same task, and says so.
+    let again = first.ask(2, "tools/call", start(question)).await.0["result"].take();
+    assert_eq!(again["taskId"], task);
+    assert!(again["statusMessage"].as_str().is_some_and(|words| words.starts_with("the same request")), "{again}");
+
+    first.child.kill().await.expect("killed");
+    std::fs::write(&go, "").expect("written");
+    assert_eq!(end(&mut second, 2, &task).await["state"], "succeeded");
+    let mut third = Raw::start(lab.command());
+    for raw in [&mut second, &mut third] {
+        let over = get(raw, 3, &task).await;
+        assert_eq!((&over["status"], &over["resultType"]), (&json!("completed"), &json!("complete")), "{over}");
+        assert_eq!(over["result"]["structuredContent"]["state"], "succeeded", "{over}");
+        assert_eq!((&over["result"]["isError"], &over["taskId"]), (&json!(false), &task));
+        assert!(over["statusMessage"].as_str().is_some_and(|words| words.starts_with("succeeded")), "{over}");
+        assert!(over["lastUpdatedAt"].as_str() > over["createdAt"].as_str(), "{over}");
+    }
+    second.end().await;
+    third.end().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn a_cancelled_task_is_a_killed_run() {
+    let lab = Lab::fake();
+    let mut first = Raw::start(lab.command());
+    let task = first.ask(1, "tools/call", start(fake("announce\nforever"))).await.0["result"]["taskId"].take();
+    let mut second = Raw::start(lab.command());
+    let ack = second.ask(1, "tasks/cancel", taker(json!({"taskId": task}))).await.0["result"].take();
+    assert_eq!(ack["resultType"], "complete", "{ack}");
+    assert_eq!(end(&mut second, 2, &task).await["state"], "killed");
+    let over = get(&mut first, 3, &task).await;
+    assert_eq!(over["status"], "cancelled", "{over}");
+    assert!(over["statusMessage"].as_str().is_some_and(|words| words.starts_with("killed")), "{over}");
+    // What is over stays as it is, and nothing can be told to it.
+    let responses = json!({"taskId": task, "inputResponses": {}});
+    for (id, method, params) in [(4, "tasks/cancel", json!({"taskId": task})), (5, "tasks/update", responses)] {
+        let ack = first.ask(id, method, taker(params)).await.0;
+        assert_eq!(ack["result"]["resultType"], "complete", "{ack}");
+    }
+    assert_eq!(get(&mut first, 6, &task).await, over);
+    first.end().await;
+    second.end().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn a_run_that_failed_is_a_task_that_was_completed() {
+    let lab = Lab::fake();
+    let mut raw = Raw::start(lab.command());
+    let made = raw.ask(1, "tools/call", start(fake("announce\nexit 3"))).await.0["result"].take();
+    assert_eq!(made["status"], "working", "how it ended is told with its result: {made}");
+    assert_eq!(end(&mut raw, 2, &made["taskId"]).await["state"], "failed");
+    let over = get(&mut raw, 3, &made["taskId"]).await;
+    assert_eq!(over["status"], "completed", "{over}");
+    let problem = &over["result"]["structuredContent"]["problem"];
+    assert!(problem["hint"].as_str().is_some_and(|hint| !hint.is_empty()), "{over}");
+    raw.end().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn what_starts_nothing_is_no_task() {
+    let lab = Lab::fake();
+    let mut raw = Raw::start(lab.command());
+    for (id, arguments) in [
+        (1, json!({"question": "q", "config": "@rehearsal", "dry_run": true})),
+        (2, json!({"question": ""})),
+        (3, json!({"question": "q", "config": "@rehearsal", "wait_s": -1})),
+    ] {
+        let answer = raw.ask(id, "tools/call", start(arguments)).await.0;
+        assert_eq!(answer["result"]["resultType"], "complete", "{answer}");
+    }
+    let looked = taker(json!({"name": "check_status", "arguments": {}}));
+    let looked = raw.ask(4, "tools/call", looked).await.0;
+    assert_eq!(looked["result"]["structuredContent"]["runs"], json!([]), "{looked}");
+    for (id, task) in [(5, "mg-00000000"), (6, "../../x"), (7, "")] {
+        let answer = raw.ask(id, "tasks/get", taker(json!({"taskId": task}))).await.0;
+        assert_eq!(code(&answer), -32602, "{answer}");
+    }
+    assert_eq!(code(&raw.ask(8, "tasks/list", taker(json!({}))).await.0), -32601);
+    raw.end().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn tasks_are_offered_to_who_can_take_them() {
+    let lab = Lab::fake();
+    let extension = |answer: &Value| answer["result"]["capabilities"]["extensions"].clone();
+    let tasks = json!({"io.modelcontextprotocol/tasks": {}});
+    let mut raw = Raw::start(lab.command());
+    assert_eq!(extension(&raw.ask(1, "server/discover", taker(json!({}))).await.0), tasks);
+    let undeclared = modern("2026-07-28", json!({}), json!({"taskId": "mg-00000000"}));
+    assert_eq!(code(&raw.ask(2, "tasks/get", undeclared).await.0), -32021);
+    raw.end().await;
+
+    let mut old = Raw::start(lab.command());
+    let hello = old.initialize_with("2025-11-25", json!({"extensions": tasks})).await;
+    assert_eq!(extension(&hello), Value::Null, "{hello}");
+    assert_eq!(code(&old.ask(1, "tasks/get", json!({"taskId": "mg-00000000"})).await.0), -32601);
+    old.end().await;
+
+    let mut command = lab.command();
+    command.arg("--read-only");
+    let mut reader = Raw::start(command);
+    let found = reader.ask(1, "server/discover", taker(json!({}))).await.0;
+    assert_eq!(extension(&found), Value::Null, "{found}");
+    assert_eq!(code(&reader.ask(2, "tasks/cancel", taker(json!({"taskId": "mg-00000000"}))).await.0), -32601);
+    reader.end().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn a_library_client_follows_a_task_to_its_end() {
+    let lab = Lab::fake();
+    let (question, go) = gated(&lab);
+    let config =
+        ClientConfig::new(ClientCapabilities::builder().enable_tasks().build(), Implementation::new("it", "1"));
+    let mode = ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] };
+    let server = TokioChildProcess::new(lab.command()).expect("starts");
+    let client = config.serve_with_lifecycle(server, mode).await.expect("session");
+
+    let call = |arguments: Value| {
+        CallToolRequestParams::new("run_massgen").with_arguments(arguments.as_object().expect("object").clone())
+    };
+    let CallToolResponse::Task(made) = client.call_tool_once(call(question)).await.expect("answered") else {
+        panic!("no task");
+    };
+    let run = made.task.task_id;
+    // The task is looked at whenever its resource has changed, and not by the clock.
+    let filter = SubscriptionFilter::builder().resource_subscription(format!("massgen://runs/{run}")).build();
+    let mut changes = client.listen(filter).await.expect("listens");
+    std::fs::write(&go, "").expect("written");
+    loop {
+        let task = client.get_task(GetTaskParams::new(run.as_str())).await.expect("told").task;
+        match task.payload {
+            TaskPayload::Completed { result } => {
+                assert_eq!(result["structuredContent"]["state"], "succeeded");
+                break;
+            }
+            _ => assert_eq!(task.task.status, TaskStatus::Working),
+        }
+        let change = changes.next().await.expect("told").expect("still open");
+        assert!(matches!(change, ServerNotification::ResourceUpdatedNotification(_)), "{change:?}");
+    }
+    drop(changes);
+
+    let CallToolResponse::Task(idle) = client.call_tool_once(call(fake("announce\nforever"))).await.expect("answered")
+    else {
+        panic!("no task");
+    };
+    client.cancel_task(CancelTaskParams::new(idle.task.task_id.as_str())).await.expect("cancelled");
+    client.cancel().await.expect("closed");
+    lab.nobody_is_left().await;
+}
