@@ -4,6 +4,7 @@
 mod digest;
 mod id;
 mod limits;
+mod quiet;
 mod state;
 
 use std::path::PathBuf;
@@ -14,9 +15,10 @@ use jiff::Timestamp;
 pub use digest::{AgentDigest, AgentState, Digest, Finish};
 pub use id::{BadRunId, RunId};
 pub use limits::{Allowance, Cap, Lineage, Price, Spent, Unpriced, Usd};
+pub use quiet::{Evidence, Quiet, Seems};
 pub use state::{
-    AnswerFact, AnswerSource, Ending, Exit, Force, Leader, Outcome, Problem, ProcessMark, RunState, StopAsk, StopCause,
-    StopReport, Survivor,
+    AnswerFact, AnswerSource, Ending, Exit, Force, Leader, Outcome, Problem, ProcessMark, Retry, RunState, StopAsk,
+    StopCause, StopReport, Survivor,
 };
 
 /// What was asked for: resolved, checked and never changed afterwards (`spec.json`).
@@ -130,6 +132,8 @@ pub struct RunRecord {
     pub log_dir: Option<PathBuf>,
     /// What it and all below it have spent.
     pub spent: Spent,
+    /// What was found out about it, while it gives no sign of life.
+    pub quiet: Option<Quiet>,
 }
 
 /// One moment by two clocks: the wall clock may jump, the boot clock is worth nothing after a restart.

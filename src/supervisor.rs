@@ -10,6 +10,8 @@ mod lost;
 mod output;
 mod plan;
 mod queue;
+mod senses;
+mod vigil;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -122,6 +124,7 @@ async fn work(
     match &prepared {
         Ok(prepared) => {
             worker.read_costs_with(prepared.models.clone());
+            worker.blame_with(prepared.providers.clone());
             worker.start(me, &prepared.launch)?;
         }
         Err(error) => worker.never_started(error),
@@ -177,6 +180,8 @@ struct Prepared {
     launch: Launch,
     /// Which model each agent uses.
     models: BTreeMap<String, String>,
+    /// Whose model that is.
+    providers: BTreeMap<String, String>,
     _rehearsal: Option<Rehearsal>,
 }
 
@@ -187,7 +192,7 @@ async fn prepare(folder: &RunFolder, spec: &RunSpec) -> Result<Prepared, Supervi
     let (bin, logs, work, inbox) = (folder.bin(), folder.logs(), folder.work(), folder.inbox());
     let folders = Folders { bin: &bin, logs: &logs, work: &work, inbox: &inbox };
     let launch = launch::plan(spec, folders, &config.path, config.own_timeout, environment(spec)?);
-    Ok(Prepared { launch, models: config.models, _rehearsal: config.rehearsal })
+    Ok(Prepared { launch, models: config.models, providers: config.providers, _rehearsal: config.rehearsal })
 }
 
 /// What is to reach MassGen of our environment and of the env file; in a rehearsal no key at all.
@@ -226,6 +231,7 @@ async fn config(folder: &RunFolder, spec: &RunSpec) -> Result<Config, Supervisor
     Ok(Config {
         own_timeout: tree.and_then(Tree::own_timeout).filter(|_| rehearsal.is_none()),
         models: tree.map(models).unwrap_or_default(),
+        providers: tree.map(providers).unwrap_or_default(),
         path: copy,
         rehearsal,
     })
@@ -249,11 +255,18 @@ fn models(tree: &Tree) -> BTreeMap<String, String> {
     agents.into_iter().filter_map(|agent| Some((agent.id, agent.model?))).collect()
 }
 
+/// Whose model each agent uses.
+fn providers(tree: &Tree) -> BTreeMap<String, String> {
+    let agents = Needs::of(tree).agents;
+    agents.iter().filter_map(|agent| Some((agent.id.clone(), agent.provider()?.to_owned()))).collect()
+}
+
 /// A config as MassGen will read it.
 struct Config {
     path: PathBuf,
     own_timeout: Option<f64>,
     models: BTreeMap<String, String>,
+    providers: BTreeMap<String, String>,
     rehearsal: Option<Rehearsal>,
 }
 

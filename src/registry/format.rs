@@ -4,6 +4,7 @@
 mod allowance;
 mod ending;
 mod moment;
+mod quiet;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use self::allowance::{AllowanceFile, LineageFile, SpentFile};
 use self::ending::EndingFile;
 use self::moment::{MarkFile, MomentFile};
+use self::quiet::QuietFile;
 use crate::run::{
     AgentDigest, AgentState, ConfigChoice, Context, Digest, Finish, Mode, RunId, RunRecord, RunSpec, RunState, Spent,
     StopAsk, StopCause,
@@ -73,6 +75,8 @@ struct RunFile {
     #[serde(default)]
     spent: SpentFile,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    quiet: Option<QuietFile>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     ending: Option<EndingFile>,
 }
 
@@ -86,6 +90,8 @@ struct DigestFile {
     tokens: Option<u64>,
     finish: Option<String>,
     first_error: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    first_error_agent: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -197,6 +203,7 @@ pub(super) fn not_begun(spec: RunSpec) -> RunRecord {
         started: None,
         log_dir: None,
         spent: Spent::default(),
+        quiet: None,
     }
 }
 
@@ -220,6 +227,7 @@ pub(super) fn run_to_json(record: &RunRecord) -> Vec<u8> {
         log_dir: record.log_dir.clone(),
         digest: record.digest.as_ref().map(digest_to_file),
         spent: SpentFile::from(record.spent),
+        quiet: record.quiet.as_ref().map(QuietFile::from),
         ending,
     })
 }
@@ -247,6 +255,7 @@ pub(super) fn run_from_json(spec: RunSpec, bytes: &[u8]) -> Result<RunRecord, se
         started: file.started.map(Into::into),
         log_dir: file.log_dir,
         spent: file.spent.into(),
+        quiet: file.quiet.map(Into::into),
     })
 }
 
@@ -289,6 +298,7 @@ fn digest_to_file(digest: &Digest) -> DigestFile {
         tokens: digest.tokens,
         finish: digest.finish.map(|finish| word(FINISHES, finish)),
         first_error: digest.first_error.clone(),
+        first_error_agent: digest.first_error_agent.clone(),
     }
 }
 
@@ -313,6 +323,7 @@ fn digest_from_file(file: DigestFile) -> Digest {
         tokens: file.tokens,
         finish: file.finish.map(|word| meaning(FINISHES, &word).unwrap_or(Finish::Unknown)),
         first_error: file.first_error,
+        first_error_agent: file.first_error_agent,
     }
 }
 

@@ -47,6 +47,7 @@ fn running(digest: Digest) -> RunRecord {
         started: Some(moment(0)),
         log_dir: None,
         spent: Spent::default(),
+        quiet: None,
     }
 }
 
@@ -130,7 +131,7 @@ fn it_reads_as_the_contract_shows_it() {
 
 #[test]
 fn the_end_says_what_there_is() {
-    let problem = Problem { code: "crashed".to_owned(), message: "m".repeat(1000), hint: "do it again".to_owned() };
+    let problem = Problem::new("crashed", &"m".repeat(1000), "do it again");
     let text = brief(&ended(Outcome::Failed(problem), Digest::default()));
     assert!(text.len() <= 600, "{text}");
     for part in [
