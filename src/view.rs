@@ -343,7 +343,8 @@ pub fn run(record: &RunRecord, seen: &Seen<'_>, detail: Detail, now: &Moment) ->
         problem: problem_of(record, quiet, now).map(|problem| problem_view(problem, detail)),
         cursor: None,
         reused: None,
-        details: (detail == Detail::Full).then(|| Details { looked_at: quiet.map(|q| looked_at(q, now)), ..details(record, seen) }),
+        details: (detail == Detail::Full)
+            .then(|| Details { looked_at: quiet.map(|q| looked_at(q, now)), ..details(record, seen) }),
     }
 }
 

@@ -84,7 +84,10 @@ mod tests {
         let restart = r#"{"event_type": "agent_restart", "agent_id": "a", "data": {}}"#;
         let seen = of(&["cut in the mid", start, other, end]);
         assert_eq!(seen.open_tools, ["a: mcp__command_line__execute_command"]);
-        assert_eq!((seen.last_event.as_deref(), seen.last_error.as_deref()), (Some("tool_complete"), Some("Error: no")));
+        assert_eq!(
+            (seen.last_event.as_deref(), seen.last_error.as_deref()),
+            (Some("tool_complete"), Some("Error: no"))
+        );
         assert!(of(&[start, restart]).open_tools.is_empty());
         assert_eq!(of(&[start, "{\"event", "[]", "7"]).open_tools.len(), 1, "what is no event is passed over");
         assert_eq!(of(&[]), Latest::default());

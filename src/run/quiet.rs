@@ -132,11 +132,9 @@ impl Quiet {
                 "a very long answer can keep MassGen busy for minutes: wait on, or kill_run and ask for less text",
                 Retry::No,
             ),
-            Seems::WaitingForModel
-            | Seems::WaitingInTool
-            | Seems::Working
-            | Seems::WaitingForRuns
-            | Seems::Idle => None,
+            Seems::WaitingForModel | Seems::WaitingInTool | Seems::Working | Seems::WaitingForRuns | Seems::Idle => {
+                None
+            }
         }
     }
 

@@ -89,13 +89,18 @@ impl Table {
 
     fn outgoing(&self) -> Vec<String> {
         let own: Vec<&TcpNetEntry> = self.entries.iter().filter(|entry| self.sockets.contains(&entry.inode)).collect();
-        let served: HashSet<u16> = own.iter().filter(|e| e.state == TcpState::Listen).map(|e| e.local_address.port()).collect();
+        let served: HashSet<u16> =
+            own.iter().filter(|e| e.state == TcpState::Listen).map(|e| e.local_address.port()).collect();
         let is_open = |entry: &&&TcpNetEntry| matches!(entry.state, TcpState::Established | TcpState::SynSent);
         let within = |entry: &TcpNetEntry| {
             let (local, remote) = (entry.local_address, entry.remote_address);
             served.contains(&local.port()) || (remote.ip() == local.ip() && served.contains(&remote.port()))
         };
-        own.iter().filter(is_open).filter(|entry| !within(entry)).map(|entry| entry.remote_address.to_string()).collect()
+        own.iter()
+            .filter(is_open)
+            .filter(|entry| !within(entry))
+            .map(|entry| entry.remote_address.to_string())
+            .collect()
     }
 }
 

@@ -29,8 +29,8 @@ use crate::massgen::{events, status, text};
 use crate::registry::{Durability, RunFolder, RunLock, STDERR, STDOUT, StateFolder};
 use crate::run::Evidence as Seen;
 use crate::run::{
-    ConfigChoice, Digest, Ending, Exit, Force, Leader, Outcome, Problem, ProcessMark, Quiet, Retry, RunId,
-    RunRecord, RunSpec, RunState, Spent, StopCause, StopReport, Survivor,
+    ConfigChoice, Digest, Ending, Exit, Force, Leader, Outcome, Problem, ProcessMark, Quiet, Retry, RunId, RunRecord,
+    RunSpec, RunState, Spent, StopCause, StopReport, Survivor,
 };
 use crate::secrets::Secrets;
 use crate::watch::{Seat, Watcher};

@@ -25,6 +25,8 @@
 //! workspace NAME TEXT      a file in the winner's workspace (agent_a's)
 //! nest FILE JSON           an agent's MCP server of ours: calls run_massgen with JSON, adds the answer to FILE as a line
 //! nest-for-ever FILE JSON  again and again
+//! burn                     compute for ever              connect ADDRESS   open a TCP connection and keep it
+//! event JSON               a line in events.jsonl
 //! exit CODE, die SIGNAL (with a core dump, if it makes one), stop (SIGSTOP), forever
 //! ```
 
@@ -147,6 +149,11 @@ impl Fake {
             "flood" => flood(rest),
             "sleep" => tokio::time::sleep(Duration::from_secs_f64(rest.parse().expect("seconds"))).await,
             "forever" => std::future::pending().await,
+            "burn" => loop {
+                std::hint::spin_loop();
+            },
+            "connect" => std::mem::forget(std::net::TcpStream::connect(rest).expect("connected")),
+            "event" => append(&self.attempt().join("events.jsonl"), rest),
             "until" => until(Path::new(rest)).await,
             "touch" => put(Path::new(rest), b""),
             "mark" => mark(Path::new(rest)),
@@ -229,8 +236,12 @@ impl Fake {
 }
 
 fn mark(path: &Path) {
+    append(path, &std::process::id().to_string());
+}
+
+fn append(path: &Path, line: &str) {
     let mut file = std::fs::File::options().create(true).append(true).open(path).expect("open");
-    say(&mut file, &std::process::id().to_string());
+    say(&mut file, line);
 }
 
 fn put(path: &Path, bytes: &[u8]) {
