@@ -63,8 +63,8 @@ fn is_of(tool: &str, event: &Value) -> bool {
 fn trouble(event: &Value) -> Option<&str> {
     let data = &event["data"];
     let failed = data["is_error"] == true;
-    let told = [&data["content"], &data["message"]].into_iter().filter_map(Value::as_str);
-    let told = told.filter(|text| text.trim_start().starts_with('❌')).next_back();
+    let mut told = [&data["content"], &data["message"]].into_iter().filter_map(Value::as_str);
+    let told = told.rfind(|text| text.trim_start().starts_with('❌'));
     told.or_else(|| data["result"].as_str().filter(|_| failed))
 }
 
