@@ -1,20 +1,19 @@
 //! A real meta-agent: real MassGen, configured as examples/meta_agent.yaml shows it, starts a nested real MassGen through this
 //! server over its own MCP client, waits for it, reads its answer and reports it; offline, its model being the rehearsal.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
-use crate::lab::{Client, Lab, PROGRAM};
-
-/// A name that is cost, and no model: each call of the lead costs so much, and of its team so much.
-const LEAD: &str = "rehearsal/name=lead/cost=0.01/meta=%40rehearsal%2Fcost%3D0.02";
+use crate::lab::{Client, Lab, PATIENCE, PROGRAM};
 
 /// The example, with nothing changed but which model there is and where the server is.
-fn config(lab: &Lab, base_url: &str) -> String {
+fn config(lab: &Lab, base_url: &str, model: &str) -> String {
     let example = include_str!("../../examples/meta_agent.yaml");
     let massgen = lab.massgen().to_str().expect("UTF-8");
     let changes = [
         ("type: openai\n".to_owned(), format!("type: chatcompletion\n      base_url: \"{base_url}\"\n")),
-        ("model: gpt-5-mini ".to_owned(), format!("model: \"{LEAD}\" ")),
+        ("model: gpt-5-mini ".to_owned(), format!("model: \"{model}\" ")),
         ("command: massgen-mcp ".to_owned(), format!("command: \"{PROGRAM}\" ")),
         ("args: [] ".to_owned(), format!("args: [\"--massgen\", \"{massgen}\"] ")),
     ];
@@ -34,6 +33,13 @@ async fn client(lab: &Lab) -> Client {
     lab.client_of(command).await
 }
 
+async fn client_of_lead(lab: &Lab, base_url: &str, model: &str) -> (Client, String) {
+    lab.put("lead.yaml", &config(lab, base_url, model));
+    let client = client(lab).await;
+    let id = client.start(json!({"question": "Which colour is best?", "config": "lead.yaml"})).await;
+    (client, id)
+}
+
 async fn full(client: &Client, id: &str) -> Value {
     client.call("check_status", json!({"run_id": id, "detail": "full"})).await["runs"][0].take()
 }
@@ -42,9 +48,9 @@ async fn full(client: &Client, id: &str) -> Value {
 async fn massgen_has_massgen_answer_and_reports_it() {
     let lab = Lab::real().await;
     let rehearsal = massgen_mcp::rehearsal::serve().await.expect("endpoint");
-    lab.put("lead.yaml", &config(&lab, &rehearsal.base_url()));
-    let client = client(&lab).await;
-    let id = client.start(json!({"question": "Which colour is best?", "config": "lead.yaml"})).await;
+    // Each call of the lead costs so much, and of its team so much.
+    let model = "rehearsal/name=lead/cost=0.01/meta=%40rehearsal%2Fcost%3D0.02";
+    let (client, id) = client_of_lead(&lab, &rehearsal.base_url(), model).await;
     let run = client.end(&id).await;
     assert_eq!(run["state"], "succeeded", "{run}");
 
@@ -67,6 +73,34 @@ async fn massgen_has_massgen_answer_and_reports_it() {
     let (own, below) = (run["cost_usd"].as_f64().expect("cost"), nested["cost_usd"].as_f64().expect("cost"));
     let tree = details["tree_cost_usd"].as_f64().expect("cost");
     assert!(own > 0.0 && below > 0.0 && (tree - own - below).abs() < 1e-6, "{tree} is {own} and {below}");
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn a_lead_that_waits_for_a_team_that_hangs_says_so_and_both_end_together() {
+    let lab = Lab::real().await;
+    let rehearsal = massgen_mcp::rehearsal::serve().await.expect("endpoint");
+    let model = "rehearsal/name=lead/meta=%40rehearsal%2Fhang";
+    let (client, id) = client_of_lead(&lab, &rehearsal.base_url(), model).await;
+    // It looks again every 45 seconds, and is quiet in between.
+    let begun = Instant::now();
+    let waiting = loop {
+        let run = full(&client, &id).await;
+        if run["seems"] == "waiting for runs" {
+            break run;
+        }
+        assert!(run.get("exit").is_none() && begun.elapsed() < PATIENCE, "{run}");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    };
+    let looked = &waiting["details"]["looked_at"];
+    let called = looked["tools"][0].as_str().unwrap_or_default();
+    assert!(called.starts_with("lead: ") && called.ends_with("check_status"), "{waiting}");
+    assert_eq!(looked["live_children"], 1, "{waiting}");
+    let child = waiting["details"]["children"][0].as_str().expect("run_id").to_owned();
+    client.until(&child, |run| run["seems"] == "waiting for a model").await;
+    client.call("kill_run", json!({"run_id": id, "grace_s": 1})).await;
+    assert_eq!(client.end(&child).await["state"], "killed");
     client.close().await;
     lab.nobody_is_left().await;
 }
