@@ -4,6 +4,7 @@
 pub mod answers;
 pub mod configs;
 pub mod environment;
+pub mod events;
 pub mod files;
 pub mod inbox;
 pub mod launch;

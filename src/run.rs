@@ -4,6 +4,7 @@
 mod digest;
 mod id;
 mod limits;
+mod quiet;
 mod state;
 
 use std::path::PathBuf;
@@ -14,9 +15,10 @@ use jiff::Timestamp;
 pub use digest::{AgentDigest, AgentState, Digest, Finish};
 pub use id::{BadRunId, RunId};
 pub use limits::{Allowance, Cap, Continued, Lineage, Origin, Price, Spent, Unpriced, Usd};
+pub use quiet::{Evidence, Quiet, Seems};
 pub use state::{
-    AnswerFact, AnswerSource, Ending, Exit, Force, Leader, Outcome, Problem, ProcessMark, RunState, StopAsk, StopCause,
-    StopReport, Survivor,
+    AnswerFact, AnswerSource, Ending, Exit, Force, Leader, Outcome, Problem, ProcessMark, Retry, RunState, StopAsk,
+    StopCause, StopReport, Survivor,
 };
 
 /// What was asked for: resolved, checked and never changed afterwards (`spec.json`).
@@ -138,6 +140,8 @@ pub struct RunRecord {
     pub spent: Spent,
     /// What the runs below it have spent, all generations.
     pub spent_below: Spent,
+    /// What was found out about it, while it gives no sign of life.
+    pub quiet: Option<Quiet>,
 }
 
 impl RunRecord {

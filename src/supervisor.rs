@@ -11,6 +11,8 @@ mod output;
 mod plan;
 mod purse;
 mod queue;
+mod senses;
+mod vigil;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -123,6 +125,7 @@ async fn work(
     match &prepared {
         Ok(prepared) => {
             worker.read_costs_with(prepared.models.clone());
+            worker.blame_with(prepared.providers.clone());
             worker.start(me, &prepared.launch)?;
         }
         Err(error) => worker.never_started(error),
@@ -178,6 +181,8 @@ struct Prepared {
     launch: Launch,
     /// Which model each agent uses.
     models: BTreeMap<String, String>,
+    /// Whose model that is.
+    providers: BTreeMap<String, String>,
     _rehearsal: Option<Rehearsal>,
     /// The conversation that it goes on with, where MassGen looks for it.
     _session: Option<session::Link>,
@@ -193,7 +198,13 @@ async fn prepare(folder: &RunFolder, spec: &RunSpec) -> Result<Prepared, Supervi
     let session =
         spec.continues.as_ref().map(|_| session::Link::make(&launch.cwd, spec.id.as_str(), &folder.session()));
     let session = session.transpose().map_err(failed("link the conversation so far"))?;
-    Ok(Prepared { launch, models: config.models, _rehearsal: config.rehearsal, _session: session })
+    Ok(Prepared {
+        launch,
+        models: config.models,
+        providers: config.providers,
+        _rehearsal: config.rehearsal,
+        _session: session,
+    })
 }
 
 /// What is to reach MassGen of our environment and of the env file; in a rehearsal no key at all.
@@ -234,6 +245,7 @@ async fn config(folder: &RunFolder, spec: &RunSpec) -> Result<Config, Supervisor
     Ok(Config {
         own_timeout: tree.and_then(Tree::own_timeout).filter(|_| rehearsal.is_none()),
         models: tree.map(models).unwrap_or_default(),
+        providers: tree.map(providers).unwrap_or_default(),
         path: copy,
         rehearsal,
     })
@@ -257,11 +269,18 @@ fn models(tree: &Tree) -> BTreeMap<String, String> {
     agents.into_iter().filter_map(|agent| Some((agent.id, agent.model?))).collect()
 }
 
+/// Whose model each agent uses.
+fn providers(tree: &Tree) -> BTreeMap<String, String> {
+    let agents = Needs::of(tree).agents;
+    agents.iter().filter_map(|agent| Some((agent.id.clone(), agent.provider()?.to_owned()))).collect()
+}
+
 /// A config as MassGen will read it.
 struct Config {
     path: PathBuf,
     own_timeout: Option<f64>,
     models: BTreeMap<String, String>,
+    providers: BTreeMap<String, String>,
     rehearsal: Option<Rehearsal>,
 }
 

@@ -12,16 +12,18 @@ use crate::massgen::configs::Listed;
 use crate::massgen::outcome::signal_name;
 use crate::massgen::text;
 use crate::run::{
-    AgentDigest, AgentState, Cap, ConfigChoice, Context, Ending, Exit, Force, Mode, Moment, Outcome, Problem, RunId,
-    RunRecord, RunState, StopCause, Usd,
+    AgentDigest, AgentState, Cap, ConfigChoice, Context, Ending, Exit, Force, Mode, Moment, Outcome, Problem, Quiet,
+    Retry, RunId, RunRecord, RunState, Seems, StopCause, Usd,
 };
 
 /// The longest agent id, label or phase in a brief status, in bytes.
 const WORD_BYTES: usize = 32;
 /// The most agents that a brief status names.
 const MOST_AGENTS: usize = 8;
-/// The longest message of a problem in a brief status, in characters.
+/// The longest message of a problem in a brief status, in bytes.
 const BRIEF_MESSAGE: usize = 160;
+/// The longest name of a provider, in bytes.
+const PROVIDER_BYTES: usize = 40;
 /// How much of the question a full status repeats, in characters.
 const QUESTION_CHARS: usize = 200;
 
@@ -92,6 +94,14 @@ pub struct RunView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub reason: Option<String>,
+    /// How long there was no sign of life.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u64")]
+    pub quiet_s: Option<u64>,
+    /// What it seems to do then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub seems: Option<&'static str>,
     /// What went wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "ProblemView")]
@@ -120,6 +130,14 @@ pub struct ProblemView {
     pub message: String,
     /// What to do next.
     pub hint: String,
+    /// Whether the same again can help: now, later, no; absent when unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub retry: Option<&'static str>,
+    /// Whose model it was about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub provider: Option<String>,
 }
 
 /// What only a full status shows. Its schema is left open: it would cost every client more than it tells.
@@ -164,6 +182,30 @@ pub struct Details {
     viewer: Option<String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     agents: BTreeMap<String, AgentView>,
+    /// What was looked at while it is quiet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    looked_at: Option<LookedAt>,
+}
+
+/// What the newest look at a quiet run saw.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LookedAt {
+    ago_s: u64,
+    processes: u32,
+    /// Of one processor, between the last two looks.
+    cpu_percent: u32,
+    /// Of MassGen's own process: R, S, D, T.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<char>,
+    /// Open outgoing connections.
+    connections: Vec<String>,
+    /// Calls that have begun and not ended.
+    tools: Vec<String>,
+    live_children: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_event: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_error: Option<String>,
 }
 
 /// One agent in a full status.
@@ -295,6 +337,7 @@ pub fn run(record: &RunRecord, seen: &Seen<'_>, detail: Detail, now: &Moment) ->
     let digest = record.digest.as_ref();
     let ending = record.state.ended();
     let answer = ending.and_then(|ending| ending.answer.as_ref());
+    let quiet = record.quiet.as_ref().filter(|_| is_at_work(&record.state));
     let elapsed = ending.map(|ending| ending.took).or(record.started.as_ref().map(|started| started.until(now)));
     RunView {
         run_id: record.spec.id.to_string(),
@@ -315,10 +358,13 @@ pub fn run(record: &RunRecord, seen: &Seen<'_>, detail: Detail, now: &Moment) ->
         partial: answer.filter(|answer| record.state.makes_partial(answer.source)).map(|_| true),
         exit: ending.and_then(|ending| exit(ending.exit)),
         reason: stop_reason(&record.state),
-        problem: ending.and_then(|ending| ending_problem(record, ending, detail)),
+        quiet_s: quiet.map(|quiet| quiet.lasts(now).as_secs()),
+        seems: quiet.map(|quiet| seems_word(quiet.seems(now))),
+        problem: problem_of(record, quiet, now).map(|problem| problem_view(problem, detail)),
         cursor: None,
         reused: None,
-        details: (detail == Detail::Full).then(|| details(record, seen)),
+        details: (detail == Detail::Full)
+            .then(|| Details { looked_at: quiet.map(|q| looked_at(q, now)), ..details(record, seen) }),
     }
 }
 
@@ -487,6 +533,7 @@ fn over_budget(record: &RunRecord) -> Problem {
             "cost_unknown",
             "it was stopped because MassGen has no price for a model of it, and the operator allows none without",
             "use a config whose models have prices; only the operator can allow others (unknown_cost)",
+            Retry::No,
         );
     }
     let usd = cap.usd.filter(|most| spent.usd >= *most);
@@ -501,38 +548,107 @@ fn over_budget(record: &RunRecord) -> Problem {
         "budget_spent",
         &format!("it was stopped at its budget, with {told} spent"),
         "read_result gives the best answer so far, if any; for more start it again with a larger budget_usd or max_tokens",
+        Retry::No,
     )
 }
 
-fn ending_problem(record: &RunRecord, ending: &Ending, detail: Detail) -> Option<ProblemView> {
+/// Whether MassGen is at work, so that it can be quiet.
+fn is_at_work(state: &RunState) -> bool {
+    match state {
+        RunState::Starting { .. } | RunState::Running { .. } => true,
+        RunState::Queued | RunState::Stopping { .. } | RunState::Ended(_) | RunState::Unknown(_) => false,
+    }
+}
+
+fn seems_word(seems: Seems) -> &'static str {
+    match seems {
+        Seems::Stopped => "stopped",
+        Seems::Working => "working",
+        Seems::WaitingForRuns => "waiting for runs",
+        Seems::WaitingInTool => "waiting in a tool",
+        Seems::WaitingForModel => "waiting for a model",
+        Seems::Idle => "idle",
+        Seems::Wedged => "wedged",
+    }
+}
+
+fn retry_word(retry: Retry) -> &'static str {
+    match retry {
+        Retry::Now => "now",
+        Retry::Later => "later",
+        Retry::No => "no",
+    }
+}
+
+fn looked_at(quiet: &Quiet, now: &Moment) -> LookedAt {
+    let seen = quiet.evidence.clone();
+    LookedAt {
+        ago_s: quiet.looked.until(now).as_secs(),
+        processes: seen.processes,
+        cpu_percent: seen.cpu_percent,
+        state: seen.leader_state,
+        connections: seen.connections,
+        tools: seen.tools,
+        live_children: seen.runs,
+        last_event: seen.last_event,
+        last_error: seen.last_error,
+    }
+}
+
+fn problem_of(record: &RunRecord, quiet: Option<&Quiet>, now: &Moment) -> Option<Problem> {
+    match record.state.ended() {
+        Some(ending) => ending_problem(record, ending),
+        None => quiet.and_then(|quiet| quiet.trouble(now)),
+    }
+}
+
+fn problem_view(problem: Problem, detail: Detail) -> ProblemView {
+    let message = match detail {
+        Detail::Brief => short(&problem.message, BRIEF_MESSAGE),
+        Detail::Full => problem.message,
+    };
+    let provider = problem.provider.map(|provider| short(&provider, PROVIDER_BYTES));
+    ProblemView { code: problem.code, message, hint: problem.hint, retry: problem.retry.map(retry_word), provider }
+}
+
+/// At most so many bytes, cut at a character's border; where something was cut, the end says so.
+fn short(text: &str, most: usize) -> String {
+    if text.len() <= most {
+        return text.to_owned();
+    }
+    let room = most.saturating_sub('…'.len_utf8());
+    let end = (0..=room).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
+    format!("{}…", &text[..end])
+}
+
+fn ending_problem(record: &RunRecord, ending: &Ending) -> Option<Problem> {
     let problem = match &ending.outcome {
         Outcome::Lost => problem(
             "supervisor_died",
             "the run's supervisor was killed; its end was not seen",
             "read_result gives the best answer so far; start it again with run_massgen",
+            Retry::Now,
         ),
         Outcome::TimedOut { ours: true } => problem(
             "timeout_s_reached",
             "it was stopped at its timeout_s",
             "read_result gives the best answer so far, if any; for more time start it again with a larger timeout_s",
+            Retry::No,
         ),
         Outcome::TimedOut { ours: false } => problem(
             "massgen_timeout",
             "MassGen's own timeout ended it",
             "read_result gives what it presented, if anything; raise timeout_s, or timeout_settings in the config",
+            Retry::No,
         ),
         Outcome::OverBudget => over_budget(record),
         Outcome::Succeeded | Outcome::Failed(_) | Outcome::Killed { .. } => ending.outcome.problem()?.clone(),
     };
-    let message = match detail {
-        Detail::Brief => text::cut(&problem.message, BRIEF_MESSAGE),
-        Detail::Full => problem.message,
-    };
-    Some(ProblemView { code: problem.code, message, hint: problem.hint })
+    Some(problem)
 }
 
-fn problem(code: &str, message: &str, hint: &str) -> Problem {
-    Problem { code: code.to_owned(), message: message.to_owned(), hint: hint.to_owned() }
+fn problem(code: &str, message: &str, hint: &str, retry: Retry) -> Problem {
+    Problem { retry: Some(retry), ..Problem::new(code, message, hint) }
 }
 
 fn details(record: &RunRecord, seen: &Seen<'_>) -> Details {
@@ -572,6 +688,7 @@ fn details(record: &RunRecord, seen: &Seen<'_>) -> Details {
         log_dir,
         massgen: spec.program.display().to_string(),
         agents: agents.collect(),
+        looked_at: None,
     }
 }
 

@@ -3,7 +3,7 @@
 //! after successes, and writes `completed` before there is an answer.
 
 use super::reasons::{self, Words};
-use crate::run::{AnswerSource, Digest, Exit, Finish, Outcome, Problem, StopCause};
+use crate::run::{AnswerSource, Digest, Exit, Finish, Outcome, Problem, Retry, StopCause};
 
 /// All that is known when MassGen's process has ended.
 #[derive(Debug, Clone, Copy)]
@@ -36,7 +36,7 @@ fn by_itself(evidence: &Evidence<'_>) -> Outcome {
     match (evidence.exit, evidence.answer) {
         (Exit::Unknown, _) => Outcome::Lost,
         (Exit::Signal(signal), _) if is_crash(signal) => Outcome::Failed(crash(signal)),
-        (Exit::Signal(signal), _) => Outcome::Killed { reason: None, problem: Some(foreign_signal(signal)) },
+        (Exit::Signal(signal), _) => Outcome::Killed { reason: None, problem: Some(Box::new(foreign_signal(signal))) },
         (Exit::Code(_), _) if timed_out => Outcome::TimedOut { ours: false },
         (Exit::Code(_), Some(AnswerSource::Final)) => Outcome::Succeeded,
         (Exit::Code(_) | Exit::NeverStarted, _) => Outcome::Failed(failure(evidence)),
@@ -46,10 +46,11 @@ fn by_itself(evidence: &Evidence<'_>) -> Outcome {
 fn failure(evidence: &Evidence<'_>) -> Problem {
     let resumed_end = evidence.exit == Exit::Code(1) && reasons::tells_resumed_end(evidence.words.stdout);
     let ended_well = evidence.exit == Exit::Code(0) || resumed_end;
-    reasons::problem(evidence.words).unwrap_or_else(|| Problem {
-        code: if ended_well { "agents_failed" } else { "crashed" }.to_owned(),
-        message: format!("MassGen ended with {} and no final answer{}", exit_words(evidence.exit), last_said(evidence)),
-        hint: "see read_result with part `errors`, and part `log` for everything it printed".to_owned(),
+    reasons::problem(evidence.words).unwrap_or_else(|| {
+        let code = if ended_well { "agents_failed" } else { "crashed" };
+        let ended = format!("MassGen ended with {} and no final answer", exit_words(evidence.exit));
+        let hint = "see read_result with part `errors`, and part `log` for everything it printed";
+        Problem::new(code, &(ended + &last_said(evidence)), hint)
     })
 }
 
@@ -60,20 +61,21 @@ fn last_said(evidence: &Evidence<'_>) -> String {
 }
 
 fn crash(signal: i32) -> Problem {
-    Problem {
-        code: "crashed".to_owned(),
-        message: format!("MassGen was ended by {}", signal_name(signal)),
-        hint: "run it again once; if it repeats, it is a fault of MassGen or of a library under it".to_owned(),
-    }
+    let problem = Problem::new(
+        "crashed",
+        &format!("MassGen was ended by {}", signal_name(signal)),
+        "run it again once; if it repeats, it is a fault of MassGen or of a library under it",
+    );
+    Problem { retry: Some(Retry::Now), ..problem }
 }
 
 fn foreign_signal(signal: i32) -> Problem {
-    Problem {
-        code: "killed_from_outside".to_owned(),
-        message: format!("MassGen was ended by {}, which massgen-mcp did not send", signal_name(signal)),
-        hint: "somebody or the system (out of memory, perhaps) ended it; read_result gives the best answer so far"
-            .to_owned(),
-    }
+    let problem = Problem::new(
+        "killed_from_outside",
+        &format!("MassGen was ended by {}, which massgen-mcp did not send", signal_name(signal)),
+        "somebody or the system (out of memory, perhaps) ended it; read_result gives the best answer so far",
+    );
+    Problem { retry: Some(Retry::Now), ..problem }
 }
 
 fn exit_words(exit: Exit) -> String {

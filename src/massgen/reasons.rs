@@ -2,7 +2,7 @@
 //! Pure. It reads standard error first (the question is echoed on standard output, where anybody can forge a line).
 
 use super::text;
-use crate::run::Problem;
+use crate::run::{Problem, Retry};
 
 /// The longest message, in characters.
 const MESSAGE_CHARS: usize = 400;
@@ -21,6 +21,8 @@ pub struct Words<'a> {
     pub stdout: &'a str,
     /// The first error of a call to a model that status.json keeps.
     pub model_error: Option<&'a str>,
+    /// Whose model the failing agents use, where that is known.
+    pub provider: Option<&'a str>,
 }
 
 struct Class {
@@ -28,6 +30,10 @@ struct Class {
     /// In lower case; one of them in a line decides.
     signs: &'static [&'static str],
     hint: &'static str,
+    /// Whether the same once more can go well; `None` where it may or may not.
+    retry: Option<Retry>,
+    /// Whether it is about a provider of models.
+    of_model: bool,
 }
 
 /// In the order in which they are tried: what explains most comes first.
@@ -36,6 +42,8 @@ const CLASSES: &[Class] = &[
         code: "program_missing",
         signs: &["massgen-mcp: cannot execute"],
         hint: "ask the operator to run `massgen-mcp setup`, or to point --massgen at a working massgen",
+        retry: Some(Retry::No),
+        of_model: false,
     },
     Class {
         code: "api_key_missing",
@@ -48,6 +56,8 @@ const CLASSES: &[Class] = &[
             "no api key",
         ],
         hint: "the key must be in the environment of massgen-mcp (`env` of this server in the client's configuration) or in ~/.massgen/.env; then start the run again",
+        retry: Some(Retry::No),
+        of_model: true,
     },
     Class {
         code: "config_invalid",
@@ -60,21 +70,29 @@ const CLASSES: &[Class] = &[
             "got multiple values for keyword argument",
         ],
         hint: "correct the config as the message says, then call run_massgen again",
+        retry: Some(Retry::No),
+        of_model: false,
     },
     Class {
         code: "conversation_lost",
         signs: &["session error: session"],
         hint: "start a new run without continue_run, and say in its question what matters of the earlier one",
+        retry: Some(Retry::No),
+        of_model: false,
     },
     Class {
         code: "api_key_rejected",
         signs: &["error code: 401", "error code: 403", "invalid api key", "incorrect api key"],
         hint: "the model provider refused the API key; the operator has to mend it before another run",
+        retry: Some(Retry::No),
+        of_model: true,
     },
     Class {
         code: "rate_limited",
         signs: &["error code: 429", "rate limit", "insufficient_quota"],
         hint: "wait a few minutes, then call run_massgen again; if it goes on, the account's quota is spent",
+        retry: Some(Retry::Later),
+        of_model: true,
     },
     Class {
         code: "model_unreachable",
@@ -87,21 +105,36 @@ const CLASSES: &[Class] = &[
             "request timed out",
         ],
         hint: "check `base_url` in the config and the network of this machine, then call run_massgen again",
+        retry: Some(Retry::Later),
+        of_model: true,
     },
     Class {
         code: "model_error",
-        signs: &["error code: 5", "error code: 4"],
+        signs: &["error code: 5"],
         hint: "the model provider answered with an error; call run_massgen again later, or with another model",
+        retry: Some(Retry::Later),
+        of_model: true,
+    },
+    Class {
+        code: "model_error",
+        signs: &["error code: 4"],
+        hint: "the model provider refused the request; mend the model's name or settings in the config as the message says, or use another model",
+        retry: Some(Retry::No),
+        of_model: true,
     },
     Class {
         code: "crashed",
         signs: &["traceback (most recent call last)"],
         hint: "see read_result with part `errors`; run it again once, and if it repeats it is a fault of MassGen or of the config",
+        retry: Some(Retry::Now),
+        of_model: false,
     },
     Class {
         code: "agents_failed",
         signs: &["no successful agents", "no answers available", "failed to use workflow tools", "streaming error"],
         hint: "see read_result with part `errors` for what each agent met, then change the config or the question",
+        retry: None,
+        of_model: false,
     },
 ];
 
@@ -109,9 +142,9 @@ const CLASSES: &[Class] = &[
 pub fn problem(words: Words<'_>) -> Option<Problem> {
     let errors = text::clean(words.stderr);
     let from_model = words.model_error.unwrap_or_default();
-    let said = [errors.as_str(), from_model].into_iter().find_map(classify);
+    let said = [errors.as_str(), from_model].into_iter().find_map(|text| classify(text, words.provider));
     // MassGen puts a few errors on standard output; there only lines that it marks itself are heard.
-    said.or_else(|| classify(&marked(&text::clean(words.stdout))))
+    said.or_else(|| classify(&marked(&text::clean(words.stdout)), words.provider))
 }
 
 /// The last lines of standard error, as one; `None` where it said nothing.
@@ -133,13 +166,14 @@ pub fn tells_resumed_end(stdout: &str) -> bool {
     stdout.contains("Session error: too many values to unpack")
 }
 
-fn classify(text: &str) -> Option<Problem> {
+fn classify(text: &str, provider: Option<&str>) -> Option<Problem> {
     let lower = text.to_lowercase();
     let lines: Vec<&str> = lower.lines().collect();
     let (class, place) = CLASSES.iter().find_map(|class| Some((class, class.find(&lines)?)))?;
     let original: Vec<&str> = text.lines().skip(place).collect();
     let message = class.message(&original);
-    Some(Problem { code: class.code.to_owned(), message, hint: class.hint.to_owned() })
+    let provider = provider.filter(|_| class.of_model).map(str::to_owned);
+    Some(Problem { retry: class.retry, provider, ..Problem::new(class.code, &message, class.hint) })
 }
 
 impl Class {
@@ -225,6 +259,20 @@ mod tests {
             problem(Words { stderr: include_str!("../../tests/data/stderr/success.txt"), ..Words::default() })
                 .is_none()
         );
+    }
+
+    #[test]
+    fn a_failure_says_whether_a_retry_can_help_and_whose_model_it_was() {
+        let of = |stderr| {
+            let words = Words { stderr, provider: Some("api.example.com"), ..Words::default() };
+            let problem = problem(words).expect("known");
+            (problem.retry, problem.provider.is_some())
+        };
+        assert_eq!(of("Streaming error: Error code: 503 - busy"), (Some(Retry::Later), true));
+        assert_eq!(of("Streaming error: Error code: 400 - no such model"), (Some(Retry::No), true));
+        assert_eq!(of("Error code: 401"), (Some(Retry::No), true));
+        assert_eq!(of("Traceback (most recent call last):\nOSError: full"), (Some(Retry::Now), false));
+        assert_eq!(of("no successful agents"), (None, false));
     }
 
     #[test]

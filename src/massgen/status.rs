@@ -129,7 +129,8 @@ struct Attempt {
 impl Status {
     fn into_digest(self, secrets: &Secrets) -> Digest {
         let agents = self.agents.0.unwrap_or_default().0;
-        let first_error = agents.iter().find_map(|(_, agent)| agent.first_error(secrets));
+        let first_error = agents.iter().find_map(|(id, agent)| Some((agent.first_error(secrets)?, id)));
+        let (first_error, of) = first_error.map(|(error, id)| (error, said(id, WORD_CHARS, secrets))).unzip();
         let agents: Vec<AgentDigest> = agents.into_iter().map(|(id, agent)| agent.into_digest(&id, secrets)).collect();
         let costs = self.costs.0.unwrap_or_default();
         let results = self.results.0.unwrap_or_default();
@@ -142,6 +143,7 @@ impl Status {
             tokens: tokens.or_else(|| agents.iter().map(|agent| agent.tokens).sum()),
             finish: self.finish_reason.0.as_deref().map(finish),
             first_error,
+            first_error_agent: of,
             agents,
         }
     }

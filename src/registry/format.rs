@@ -4,6 +4,7 @@
 mod allowance;
 mod ending;
 mod moment;
+mod quiet;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use self::allowance::{AllowanceFile, ContinuedFile, LineageFile, OriginFile, SpentFile};
 use self::ending::EndingFile;
 use self::moment::{MarkFile, MomentFile};
+use self::quiet::QuietFile;
 use crate::run::{
     AgentDigest, AgentState, ConfigChoice, Context, Digest, Finish, Mode, RunId, RunRecord, RunSpec, RunState, Spent,
     StopAsk, StopCause,
@@ -79,6 +81,8 @@ struct RunFile {
     #[serde(default)]
     spent_below: SpentFile,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    quiet: Option<QuietFile>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     ending: Option<EndingFile>,
 }
 
@@ -92,6 +96,8 @@ struct DigestFile {
     tokens: Option<u64>,
     finish: Option<String>,
     first_error: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    first_error_agent: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -208,6 +214,7 @@ pub(super) fn not_begun(spec: RunSpec) -> RunRecord {
         log_dir: None,
         spent: Spent::default(),
         spent_below: Spent::default(),
+        quiet: None,
     }
 }
 
@@ -232,6 +239,7 @@ pub(super) fn run_to_json(record: &RunRecord) -> Vec<u8> {
         digest: record.digest.as_ref().map(digest_to_file),
         spent: SpentFile::from(record.spent),
         spent_below: SpentFile::from(record.spent_below),
+        quiet: record.quiet.as_ref().map(QuietFile::from),
         ending,
     })
 }
@@ -260,6 +268,7 @@ pub(super) fn run_from_json(spec: RunSpec, bytes: &[u8]) -> Result<RunRecord, se
         log_dir: file.log_dir,
         spent: file.spent.into(),
         spent_below: file.spent_below.into(),
+        quiet: file.quiet.map(Into::into),
     })
 }
 
@@ -302,6 +311,7 @@ fn digest_to_file(digest: &Digest) -> DigestFile {
         tokens: digest.tokens,
         finish: digest.finish.map(|finish| word(FINISHES, finish)),
         first_error: digest.first_error.clone(),
+        first_error_agent: digest.first_error_agent.clone(),
     }
 }
 
@@ -326,6 +336,7 @@ fn digest_from_file(file: DigestFile) -> Digest {
         tokens: file.tokens,
         finish: file.finish.map(|word| meaning(FINISHES, &word).unwrap_or(Finish::Unknown)),
         first_error: file.first_error,
+        first_error_agent: file.first_error_agent,
     }
 }
 

@@ -114,7 +114,7 @@ async fn reply(stage: &Stage, request: Request, number: usize) -> Response {
 fn held_back(script: &Script, kind: Kind) -> Duration {
     match kind {
         Kind::Presentation => script.final_delay,
-        Kind::Command | Kind::Answer | Kind::Vote | Kind::Talk => Duration::ZERO,
+        Kind::Command | Kind::Answer | Kind::Vote | Kind::Talk | Kind::Lead => Duration::ZERO,
     }
 }
 

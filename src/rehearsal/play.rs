@@ -3,10 +3,12 @@
 //! MassGen shows its agents, in the last of its messages that has it, a block of the answers that exist, and offers the tools
 //! `new_answer` and `vote`. The final presentation has no such block and no `vote`; `new_answer` is offered there still.
 
+mod lead;
 mod text;
 
 use serde_json::json;
 
+use self::lead::Step;
 use super::{
     script::{Manner, Script},
     wire::{Message, Request, Speech},
@@ -41,12 +43,17 @@ pub(super) enum Kind {
     Vote,
     Presentation,
     Talk,
+    /// A call of our own tools, by the part of a meta-agent.
+    Lead,
 }
 
 /// Finds what to say.
 pub(super) fn line(script: &Script, request: &Request, history: History) -> Line {
     let scene = Scene::of(request);
     let kind = kind(script, request, &scene, history);
+    if let Some(line) = lead(script, request, &scene, kind, history) {
+        return line;
+    }
     let speech = match kind {
         Kind::Command => ask_shell(script, request, history),
         Kind::Answer => call(
@@ -58,9 +65,27 @@ pub(super) fn line(script: &Script, request: &Request, history: History) -> Line
             call(history, VOTE, json!({"agent_id": scene.favourite, "reason": text::reason(script, &scene.favourite)}))
         }
         Kind::Presentation => Speech::Text(text::presentation(script, &request.model, &scene.question)),
-        Kind::Talk => Speech::Text(text::talk(script, &scene.question)),
+        Kind::Talk | Kind::Lead => Speech::Text(text::talk(script, &scene.question)),
     };
     Line { kind, speech }
+}
+
+/// What the part of a meta-agent says in place of its answer and of its presentation, which repeats what it reported.
+fn lead(script: &Script, request: &Request, scene: &Scene, kind: Kind, history: History) -> Option<Line> {
+    let config = script.meta.as_deref()?;
+    let speech = match kind {
+        Kind::Answer if !scene.answered => match lead::step(config, &scene.question, request)? {
+            Step::Call { tool, arguments } => {
+                return Some(Line { kind: Kind::Lead, speech: call(history, &tool, arguments) });
+            }
+            Step::Report { run_id, text } => {
+                call(history, NEW_ANSWER, json!({"content": text::report(&run_id, &text)}))
+            }
+        },
+        Kind::Presentation => Speech::Text(scene.said.iter().rev().find_map(|said| text::reported(said))?.to_owned()),
+        Kind::Command | Kind::Answer | Kind::Vote | Kind::Talk | Kind::Lead => return None,
+    };
+    Some(Line { kind, speech })
 }
 
 fn kind(script: &Script, request: &Request, scene: &Scene, history: History) -> Kind {
@@ -105,6 +130,8 @@ fn call(history: History, tool: &str, arguments: serde_json::Value) -> Speech {
 /// What a request says about the state of the run.
 struct Scene {
     question: String,
+    /// All that the user's side has said.
+    said: Vec<String>,
     /// There is a block of answers, so this is not the final presentation.
     coordinating: bool,
     /// The block has an answer in it.
@@ -123,6 +150,7 @@ impl Scene {
             coordinating: answering.is_some(),
             answered: answering.as_ref().is_some_and(|agents| !agents.is_empty()),
             favourite: favourite(&answering.unwrap_or_default(), &request.choices(VOTE, "agent_id")),
+            said,
         }
     }
 }

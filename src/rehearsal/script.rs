@@ -21,6 +21,7 @@ pub const DIRECTIVES: &[&str] = &[
     "never-vote",
     "text-only",
     "command=PERCENT-ENCODED",
+    "meta=CONFIG (percent-encoded; @rehearsal without)",
     "tokens=IN,OUT",
     "cost=USD",
     "name=LABEL",
@@ -45,6 +46,8 @@ pub struct Script {
     pub(super) manner: Manner,
     /// What the offered shell tool is asked to run before the first answer.
     pub(super) command: Option<String>,
+    /// The config of the run that it has answer the question, where it is offered our tools.
+    pub(super) meta: Option<String>,
     pub(super) usage: Usage,
     /// How the agent signs its answers, which also tells agents with the same part apart.
     pub(super) label: Option<String>,
@@ -139,6 +142,7 @@ impl Script {
             ("drop", None) => self.manner = Manner::Drops,
             ("never-vote", None) => self.manner = Manner::NeverVotes,
             ("text-only", None) => self.manner = Manner::TextOnly,
+            ("meta", None) => self.meta = Some("@rehearsal".to_owned()),
             (_, Some(value)) => return self.set(directive, word, value),
             _ => return Err(unknown_or_bare(directive)),
         }
@@ -152,7 +156,8 @@ impl Script {
             "final-delay" => self.final_delay = seconds(value).ok_or_else(or(SECONDS))?,
             "chars" => self.chars = Some(chars(value).ok_or_else(or("a number from 1 to 2000000"))?),
             "status" => self.manner = Manner::Refuses(status(value).ok_or_else(or("an HTTP error from 400 to 599"))?),
-            "command" => self.command = Some(command(value).ok_or_else(or("a percent-encoded command"))?),
+            "command" => self.command = Some(decoded(value).ok_or_else(or("a percent-encoded command"))?),
+            "meta" => self.meta = Some(decoded(value).ok_or_else(or("a percent-encoded config"))?),
             "tokens" => {
                 (self.usage.input, self.usage.output) = tokens(value).ok_or_else(or("two numbers, `IN,OUT`"))?;
             }
@@ -177,6 +182,7 @@ impl Default for Script {
             chars: None,
             manner: Manner::Willing,
             command: None,
+            meta: None,
             usage: Usage::default(),
             label: None,
         }
@@ -192,13 +198,15 @@ impl Default for Usage {
 impl fmt::Display for Script {
     /// The model's name: parsing it gives this script again.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let command = self.command.as_ref().map(|command| utf8_percent_encode(command, NON_ALPHANUMERIC));
+        let encoded =
+            |text: &Option<String>| text.as_ref().map(|text| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string());
         f.write_str(MODEL)?;
         optional(f, "name", self.label.as_ref())?;
         optional(f, "delay", noted(self.delay))?;
         optional(f, "final-delay", noted(self.final_delay))?;
         optional(f, "chars", self.chars)?;
-        optional(f, "command", command)?;
+        optional(f, "command", encoded(&self.command))?;
+        optional(f, "meta", encoded(&self.meta))?;
         if self.usage != Usage::default() {
             write!(f, "/tokens={},{}", self.usage.input, self.usage.output)?;
         }
@@ -254,9 +262,9 @@ fn status(value: &str) -> Option<u16> {
     value.parse().ok().filter(|status| (400..=599).contains(status))
 }
 
-fn command(value: &str) -> Option<String> {
-    let command = percent_decode_str(value).decode_utf8().ok()?;
-    (!command.trim().is_empty() && !command.contains('\0')).then(|| command.into_owned())
+fn decoded(value: &str) -> Option<String> {
+    let text = percent_decode_str(value).decode_utf8().ok()?;
+    (!text.trim().is_empty() && !text.contains('\0')).then(|| text.into_owned())
 }
 
 fn tokens(value: &str) -> Option<(u32, u32)> {

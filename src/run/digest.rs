@@ -22,6 +22,8 @@ pub struct Digest {
     pub finish: Option<Finish>,
     /// The first error that MassGen noted of a call to a model.
     pub first_error: Option<String>,
+    /// Which agent's call that was.
+    pub first_error_agent: Option<String>,
 }
 
 /// One agent of a digest.

@@ -106,7 +106,7 @@ pub enum Outcome {
         /// The reason that was given with the request.
         reason: Option<String>,
         /// Set when the signal was not ours.
-        problem: Option<Problem>,
+        problem: Option<Box<Problem>>,
     },
     /// Its supervisor died; the ending was not seen.
     Lost,
@@ -117,7 +117,7 @@ impl Outcome {
     pub fn problem(&self) -> Option<&Problem> {
         match self {
             Outcome::Failed(problem) => Some(problem),
-            Outcome::Killed { problem, .. } => problem.as_ref(),
+            Outcome::Killed { problem, .. } => problem.as_deref(),
             Outcome::Succeeded | Outcome::TimedOut { .. } | Outcome::OverBudget | Outcome::Lost => None,
         }
     }
@@ -132,6 +132,29 @@ pub struct Problem {
     pub message: String,
     /// What to do next.
     pub hint: String,
+    /// Whether the same once more can go well, where that is known.
+    pub retry: Option<Retry>,
+    /// Whose model it was about: an address, or the name of a backend.
+    pub provider: Option<String>,
+}
+
+impl Problem {
+    /// A problem of which no more is known.
+    pub fn new(code: &str, message: &str, hint: &str) -> Problem {
+        let (code, message, hint) = (code.to_owned(), message.to_owned(), hint.to_owned());
+        Problem { code, message, hint, retry: None, provider: None }
+    }
+}
+
+/// Whether the same run once more can go well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retry {
+    /// At once.
+    Now,
+    /// After a while.
+    Later,
+    /// Not before something is changed.
+    No,
 }
 
 /// How MassGen's process ended.

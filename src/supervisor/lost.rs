@@ -10,7 +10,7 @@ use crate::massgen::files::RunFiles;
 use crate::massgen::layout::Layout;
 use crate::massgen::text;
 use crate::registry::{Durability, RegistryError, RunFolder, RunLock};
-use crate::run::{AnswerFact, Ending, Exit, Force, Outcome, Problem, RunRecord, RunState, StopReport, Survivor};
+use crate::run::{AnswerFact, Ending, Exit, Force, Outcome, Problem, Retry, RunRecord, RunState, StopReport, Survivor};
 use crate::secrets::Secrets;
 
 /// Between SIGTERM (which the kernel sent MassGen when its supervisor died) and SIGKILL to what is left.
@@ -35,6 +35,7 @@ pub fn bury(folder: &RunFolder, secrets: &Secrets) -> Result<Option<RunRecord>, 
     let answer = best_answer(folder, &record, secrets);
     let ending = ending(&record, never_began, report, answer);
     record.state = RunState::Ended(ending);
+    record.quiet = None;
     record.seq += 1;
     let saved = folder.save(&record, &lock, Durability::Synced);
     if let Err(error) = saved {
@@ -53,11 +54,12 @@ fn ending(record: &RunRecord, never_began: bool, report: StopReport, answer: Opt
 }
 
 fn interrupted() -> Problem {
-    Problem {
-        code: "start_interrupted".to_owned(),
-        message: "the start was broken off before MassGen ran".to_owned(),
-        hint: "nothing was run and nothing was spent; call run_massgen again".to_owned(),
-    }
+    let problem = Problem::new(
+        "start_interrupted",
+        "the start was broken off before MassGen ran",
+        "nothing was run and nothing was spent; call run_massgen again",
+    );
+    Problem { retry: Some(Retry::Now), ..problem }
 }
 
 fn best_answer(folder: &RunFolder, record: &RunRecord, secrets: &Secrets) -> Option<AnswerFact> {

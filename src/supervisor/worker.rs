@@ -14,6 +14,8 @@ use super::budget::{Meter, Verdict};
 use super::group::{self, Census, Family, Order};
 use super::plan::{self, Action, Event, Gone, Stage};
 use super::purse::Purse;
+use super::senses::{self, Sample};
+use super::vigil::{Signs, Vigil};
 use super::{SupervisorError, failed, leader};
 use crate::clock;
 use crate::crash;
@@ -23,11 +25,12 @@ use crate::massgen::launch::Launch;
 use crate::massgen::layout::Layout;
 use crate::massgen::outcome::{Evidence, outcome};
 use crate::massgen::reasons::Words;
-use crate::massgen::{inbox, status, text};
+use crate::massgen::{events, inbox, status, text};
 use crate::registry::{Durability, RunFolder, RunLock, STDERR, STDOUT, StateFolder};
+use crate::run::Evidence as Seen;
 use crate::run::{
-    ConfigChoice, Digest, Ending, Exit, Force, Leader, Outcome, Problem, ProcessMark, RunRecord, RunSpec, RunState,
-    StopCause, StopReport, Survivor,
+    ConfigChoice, Digest, Ending, Exit, Force, Leader, Outcome, Problem, ProcessMark, Quiet, Retry, RunRecord, RunSpec,
+    RunState, StopCause, StopReport, Survivor,
 };
 use crate::secrets::Secrets;
 use crate::watch::{Seat, Watcher};
@@ -68,6 +71,10 @@ pub(super) struct Worker {
     purse: Purse,
     /// What follows from what was spent so far.
     verdict: Verdict,
+    /// The watch over signs of life.
+    vigil: Vigil,
+    /// Whose model each agent uses.
+    providers: BTreeMap<String, String>,
     signals: Signals,
     seat: Seat,
 }
@@ -87,6 +94,7 @@ enum Wake {
     Files,
     Deadline,
     Timer,
+    Quiet,
 }
 
 impl Signals {
@@ -121,7 +129,8 @@ impl Worker {
         let files = RunFiles::open(folder.path()).map_err(failed("open the run's folder"))?;
         let mut seat = Watcher::start().seat();
         seat.add(folder.path());
-        record.started = Some(clock::now());
+        let now = clock::now();
+        record.started = Some(now.clone());
         record.state = RunState::Starting { leader: None };
         let meter = Meter {
             allowance: record.spec.allowance.clone(),
@@ -132,6 +141,8 @@ impl Worker {
             state,
             purse: Purse::new(meter),
             verdict: Verdict::Fine,
+            vigil: Vigil::begin(now),
+            providers: BTreeMap::new(),
             deadline: Instant::now() + record.spec.timeout,
             signals: Signals::listen().map_err(failed("listen for signals"))?,
             stage: Stage::Working,
@@ -160,6 +171,11 @@ impl Worker {
     /// Which model each agent uses, for the operator's price table.
     pub(super) fn read_costs_with(&mut self, models: BTreeMap<String, String>) {
         self.purse.meter.models = models;
+    }
+
+    /// Whose model each agent uses, for what is said of a failure.
+    pub(super) fn blame_with(&mut self, providers: BTreeMap<String, String>) {
+        self.providers = providers;
     }
 
     /// Starts MassGen and puts its process on record. A record that cannot be written now means that nothing is started.
@@ -203,7 +219,7 @@ impl Worker {
             }
         };
         let message = self.secrets.mask(&text::chain(error)).into_owned();
-        let problem = Problem { code: code.to_owned(), message, hint: hint.to_owned() };
+        let problem = Problem { retry: Some(Retry::No), ..Problem::new(code, &message, hint) };
         let gone = Gone { cause: None, exit: Exit::NeverStarted, force: Force::None };
         self.stage = Stage::Over(gone.clone());
         self.conclude(&gone, Some(Outcome::Failed(problem)));
@@ -229,18 +245,20 @@ impl Worker {
                     self.timer = None;
                     self.advance(Event::Timer);
                 }
+                Wake::Quiet => self.look_at_quiet(),
             }
         }
     }
 
     async fn next(&mut self) -> Wake {
         let (deadline, timer) = (self.deadline, self.timer);
-        let at_work = self.stage == Stage::Working;
+        let (at_work, look) = (self.stage == Stage::Working, self.vigil.next);
         tokio::select! {
             wake = self.signals.next() => wake,
             () = self.seat.changed() => Wake::Files,
             () = tokio::time::sleep_until(deadline), if at_work => Wake::Deadline,
             () = tokio::time::sleep_until(timer.unwrap_or(deadline)), if timer.is_some() => Wake::Timer,
+            () = tokio::time::sleep_until(look), if at_work => Wake::Quiet,
         }
     }
 
@@ -264,6 +282,7 @@ impl Worker {
             return;
         }
         self.stopping_since = Some(Instant::now());
+        self.record.quiet = None;
         self.seen.add(&group::family(std::process::id()));
         if let Some(leader) = self.record.state.leader().cloned() {
             self.record.state = RunState::Stopping { leader, cause: cause.clone() };
@@ -355,9 +374,87 @@ impl Worker {
         self.watch_new_folders();
         let layout = Layout::find(&self.files, self.record.log_dir.as_deref());
         let announced = layout.as_ref().is_some_and(|layout| self.announce(layout));
-        let digest = layout.and_then(|layout| self.read_status(&layout));
-        self.keep(digest, announced);
+        let digest = layout.as_ref().and_then(|layout| self.read_status(layout));
+        let lives = self.keep(digest, announced);
+        self.listen_for_life(layout.as_ref(), lives);
         self.hold_to_budget();
+    }
+
+    /// Takes note of signs of life. A quiet that ends is off the record at once, and news where there was trouble to tell.
+    fn listen_for_life(&mut self, layout: Option<&Layout>, known_otherwise: bool) {
+        let signs = self.signs(layout);
+        let now = clock::now();
+        if !self.vigil.note(signs, known_otherwise, now) {
+            return;
+        }
+        match self.record.quiet.take().map(|quiet| quiet.trouble(&quiet.looked).is_some()) {
+            Some(true) => self.save_news(Durability::Plain),
+            Some(false) => self.save(Durability::Plain),
+            None => {}
+        }
+    }
+
+    /// The sizes of what grows while a run does anything. status.json is none of it: its time goes on in every case.
+    fn signs(&self, layout: Option<&Layout>) -> Signs {
+        let size = |path: &Path| self.files.open_file(path).map(|(_, size)| size).unwrap_or_default();
+        let of_attempt = |name: &str| layout.map(|layout| size(&layout.attempt.join(name))).unwrap_or_default();
+        let outputs = layout.map(|layout| self.files.list(&layout.attempt.join("agent_outputs"))).unwrap_or_default();
+        let log = layout.and_then(|layout| layout.massgen_log(&self.files)).map(|log| size(&log)).unwrap_or_default();
+        Signs([
+            of_attempt("events.jsonl"),
+            log,
+            outputs.iter().map(|output| output.size).sum(),
+            size(Path::new(STDOUT)),
+            size(Path::new(STDERR)),
+        ])
+    }
+
+    /// The run may have gone quiet: what it seems to do then goes on record, and is news where it becomes trouble.
+    fn look_at_quiet(&mut self) {
+        let layout = Layout::find(&self.files, self.record.log_dir.as_deref());
+        self.listen_for_life(layout.as_ref(), false);
+        let Some(leader) = self.record.state.leader().cloned() else {
+            self.vigil = Vigil::begin(clock::now());
+            return;
+        };
+        if self.vigil.next > Instant::now() {
+            return;
+        }
+        let family = group::family(std::process::id());
+        let sample = Sample::take(&family.own, &leader);
+        if let Some(before) = self.vigil.before {
+            let evidence = self.evidence(&family, &leader, sample.percent_since(&before), layout.as_ref());
+            self.tell_quiet(Quiet { since: self.vigil.since.clone(), looked: clock::now(), evidence });
+        }
+        self.vigil.looked(sample);
+    }
+
+    fn tell_quiet(&mut self, quiet: Quiet) {
+        let code = |quiet: &Quiet| quiet.trouble(&quiet.looked).map(|problem| problem.code);
+        let is_news = self.record.quiet.as_ref().and_then(code) != code(&quiet);
+        self.record.quiet = Some(quiet);
+        if is_news {
+            self.save_news(Durability::Plain);
+        } else {
+            self.save(Durability::Plain);
+        }
+    }
+
+    fn evidence(&self, family: &Family, leader: &Leader, cpu_percent: u32, layout: Option<&Layout>) -> Seen {
+        let events = layout.map(|layout| layout.attempt.join("events.jsonl"));
+        let tail = events.and_then(|events| self.files.tail(&events, events::TAIL_BYTES).ok()).unwrap_or_default();
+        let latest = events::latest(&tail, &self.secrets);
+        let count = |members: &[group::Member]| u32::try_from(members.len()).unwrap_or(u32::MAX);
+        Seen {
+            processes: count(&family.own),
+            cpu_percent,
+            leader_state: senses::state(leader),
+            connections: senses::connections(family),
+            tools: latest.open_tools,
+            runs: count(&family.nested),
+            last_event: latest.last_event,
+            last_error: latest.last_error,
+        }
     }
 
     /// Does what follows from what was spent; the record says already how much that is.
@@ -442,7 +539,8 @@ impl Worker {
         Some(digest)
     }
 
-    fn keep(&mut self, digest: Option<Digest>, announced: bool) {
+    /// Takes the digest over; `true` where anything but the time has changed.
+    fn keep(&mut self, digest: Option<Digest>, announced: bool) -> bool {
         let before = self.record.digest.as_ref();
         let news = announced || digest.as_ref().is_some_and(|digest| digest.tells_news(before));
         let spent = self.record.spent_in_all();
@@ -455,6 +553,7 @@ impl Worker {
         } else if changed || self.unsaved {
             self.save(Durability::Plain);
         }
+        changed || announced
     }
 
     fn save_news(&mut self, durability: Durability) {
@@ -500,6 +599,7 @@ impl Worker {
             self.record.digest = last.or(self.record.digest.take());
         }
         self.account();
+        self.record.quiet = None;
         let digest = self.record.digest.as_ref();
         let answer = layout.and_then(|layout| answers::best(&self.files, &layout, digest));
         let outcome = known.unwrap_or_else(|| self.judge(gone, answer.as_ref(), digest));
@@ -515,9 +615,19 @@ impl Worker {
         let tail = |log: &str| self.files.tail(&PathBuf::from(log), TELLING_BYTES).unwrap_or_default();
         let (stderr, stdout) = (tail(STDERR), tail(STDOUT));
         let model_error = digest.and_then(|digest| digest.first_error.as_deref());
-        let words = Words { stderr: &stderr, stdout: &stdout, model_error };
+        let provider = self.provider(digest.and_then(|digest| digest.first_error_agent.as_deref()));
+        let words = Words { stderr: &stderr, stdout: &stdout, model_error, provider };
         let answer = answer.map(|answer| answer.source);
         outcome(&Evidence { stopped: gone.cause.as_ref(), exit: gone.exit, answer, digest, words })
+    }
+
+    /// Whose model the failing agent uses; without a known agent, that of all where it is one.
+    fn provider(&self, failing: Option<&str>) -> Option<&str> {
+        let of_agent = failing.and_then(|agent| self.providers.get(agent));
+        let mut all = self.providers.values();
+        let first = all.next();
+        let of_all = first.filter(|first| all.all(|other| other == *first));
+        of_agent.or(of_all).map(String::as_str)
     }
 
     /// How the stop went; none where none was asked for and nothing was left to sweep.

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::*;
-use crate::massgen::status;
-use crate::run::{AnswerFact, AnswerSource, Context, Digest, Mode, ProcessMark, RunSpec, Spent};
+use crate::massgen::{reasons, status};
+use crate::run::{AnswerFact, AnswerSource, Context, Digest, Evidence, Mode, ProcessMark, RunSpec, Spent};
 
 fn plain() -> RunSpec {
     let id = "mg-zzzzzzzz".parse().expect("id");
@@ -48,6 +48,7 @@ fn running(digest: Digest) -> RunRecord {
         log_dir: None,
         spent: Spent::default(),
         spent_below: Spent::default(),
+        quiet: None,
     }
 }
 
@@ -117,6 +118,57 @@ fn long_names_that_begin_alike_stay_two_and_escapes_do_not_pass() {
     assert!(view.agents.contains_key("xy"), "{:?}", view.agents);
 }
 
+fn quiet(evidence: Evidence) -> Option<Quiet> {
+    Some(Quiet { since: moment(0), looked: moment(60_000), evidence })
+}
+
+fn waiting() -> Evidence {
+    Evidence { leader_state: Some('S'), connections: vec!["192.0.2.1:443".to_owned()], ..Evidence::default() }
+}
+
+#[test]
+fn a_quiet_run_stays_small_and_says_what_it_seems_to_do() {
+    for (name, bytes) in samples() {
+        let Ok(digest) = status::digest(&bytes) else { continue };
+        let waits = RunRecord { quiet: quiet(waiting()), ..running(digest.clone()) };
+        let text = brief(&waits);
+        assert!(text.contains(r#""quiet_s":101,"seems":"waiting for a model""#), "{text}");
+        assert!(text.len() <= 300, "{name}: {} bytes: {text}", text.len());
+        let many = Evidence { tools: vec!["ż".repeat(80); 8], ..Evidence::default() };
+        for evidence in [Evidence::default(), many, Evidence { cpu_percent: 99, ..waiting() }, waiting()] {
+            let since = Moment { boot_ms: 0, ..moment(0) };
+            let record =
+                RunRecord { quiet: Some(Quiet { since, looked: moment(1), evidence }), ..running(digest.clone()) };
+            let view = run(&record, &seen(), Detail::Brief, &moment(9_999_000));
+            let text = serde_json::to_string(&view).expect("JSON");
+            assert!(view.problem.is_some() && text.len() <= 600, "{name}: {} bytes: {text}", text.len());
+        }
+    }
+}
+
+#[test]
+fn what_was_looked_at_is_shown_in_full_and_only_of_a_run_at_work() {
+    let record = RunRecord { quiet: quiet(waiting()), ..running(Digest::default()) };
+    let full = serde_json::to_value(run(&record, &seen(), Detail::Full, &moment(101_000))).expect("JSON");
+    let looked = &full["details"]["looked_at"];
+    assert_eq!((&looked["ago_s"], &looked["connections"][0]), (&41.into(), &"192.0.2.1:443".into()), "{full}");
+    let over = RunRecord { quiet: quiet(waiting()), ..ended(Outcome::Succeeded, Digest::default()) };
+    assert!(!brief(&over).contains("quiet_s"), "{}", brief(&over));
+}
+
+#[test]
+fn every_failure_fits_whatever_was_said() {
+    let said = ["massgen-mcp: cannot execute", "no api key", "usage: massgen", "error code: 401", "error code: 429"];
+    let more = ["connection refused", "error code: 500", "error code: 404", "traceback (most recent call last)"];
+    for sign in said.iter().chain(&more).chain(&["streaming error"]) {
+        let stderr = format!("{sign} {}", "ż".repeat(300));
+        let provider = "p".repeat(300);
+        let words = reasons::Words { stderr: &stderr, provider: Some(&provider), ..reasons::Words::default() };
+        let text = brief(&ended(Outcome::Failed(reasons::problem(words).expect("known")), Digest::default()));
+        assert!(text.len() <= 600, "{sign}: {} bytes: {text}", text.len());
+    }
+}
+
 #[test]
 fn it_reads_as_the_contract_shows_it() {
     let text = br#"{"costs": {"total_estimated_cost": 0.0123, "total_input_tokens": 5000, "total_output_tokens": 30},
@@ -131,7 +183,7 @@ fn it_reads_as_the_contract_shows_it() {
 
 #[test]
 fn the_end_says_what_there_is() {
-    let problem = Problem { code: "crashed".to_owned(), message: "m".repeat(1000), hint: "do it again".to_owned() };
+    let problem = Problem::new("crashed", &"m".repeat(1000), "do it again");
     let text = brief(&ended(Outcome::Failed(problem), Digest::default()));
     assert!(text.len() <= 600, "{text}");
     for part in [

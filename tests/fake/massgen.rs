@@ -28,6 +28,8 @@
 //! nest-for-ever FILE JSON  again and again
 //! take FILE                wait for a message in the inbox, take the oldest, and add it to FILE as a line
 //! recall FILE              the conversation that is to be restored, into FILE: what each turn's folder holds
+//! burn                     compute for ever              connect ADDRESS   open a TCP connection and keep it
+//! event JSON               a line in events.jsonl
 //! exit CODE, die SIGNAL (with a core dump, if it makes one), stop (SIGSTOP), forever
 //! ```
 
@@ -198,6 +200,11 @@ impl Fake {
             "flood" => flood(rest),
             "sleep" => tokio::time::sleep(Duration::from_secs_f64(rest.parse().expect("seconds"))).await,
             "forever" => std::future::pending().await,
+            "burn" => loop {
+                std::hint::spin_loop();
+            },
+            "connect" => std::mem::forget(std::net::TcpStream::connect(rest).expect("connected")),
+            "event" => append(&self.attempt().join("events.jsonl"), rest),
             "until" => until(Path::new(rest)).await,
             "touch" => put(Path::new(rest), b""),
             "mark" => mark(Path::new(rest)),
@@ -290,8 +297,12 @@ fn listed(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn mark(path: &Path) {
+    append(path, &std::process::id().to_string());
+}
+
+fn append(path: &Path, line: &str) {
     let mut file = std::fs::File::options().create(true).append(true).open(path).expect("open");
-    say(&mut file, &std::process::id().to_string());
+    say(&mut file, line);
 }
 
 fn put(path: &Path, bytes: &[u8]) {

@@ -45,6 +45,11 @@ async fn a_missing_key_with_exit_0_and_no_status_is_api_key_missing() {
 async fn an_unreachable_model_is_model_unreachable() {
     let run = problem_of(&agents_at("http://127.0.0.1:9/v1"), Some("rehearsal")).await;
     assert_eq!(run["problem"]["code"], "model_unreachable", "{run}");
+    assert_eq!(
+        (&run["problem"]["provider"], &run["problem"]["retry"]),
+        (&json!("127.0.0.1:9"), &json!("later")),
+        "{run}"
+    );
 }
 
 #[tokio::test]
@@ -64,10 +69,12 @@ async fn a_config_that_is_no_yaml_is_config_invalid_too() {
 async fn a_model_that_refuses_the_key_or_fails_is_told_apart() {
     let lab = Lab::real().await;
     let client = lab.client().await;
-    for (status, code) in [("401", "api_key_rejected"), ("500", "model_error")] {
+    for (status, code, retry) in [("401", "api_key_rejected", "no"), ("500", "model_error", "later")] {
         let id = client.start(json!({"question": "q", "config": format!("@rehearsal/status={status}")})).await;
         let run = client.end(&id).await;
         assert_eq!((&run["state"], &run["problem"]["code"]), (&json!("failed"), &json!(code)), "{run}");
+        assert_eq!(run["problem"]["retry"], retry, "{run}");
+        assert!(run["problem"]["provider"].as_str().is_some_and(|of| of.starts_with("127.0.0.1:")), "{run}");
     }
     client.close().await;
     lab.nobody_is_left().await;

@@ -163,6 +163,7 @@ fn a_book_that_is_lost_is_made_anew_from_the_records() {
             log_dir: None,
             spent: spent(usd),
             spent_below: Spent::default(),
+            quiet: None,
         }
     };
     let live = RunState::Starting { leader: None };

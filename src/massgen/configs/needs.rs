@@ -35,6 +35,15 @@ pub struct Agent {
     pub backend: Option<String>,
     /// The model, as it is written.
     pub model: Option<String>,
+    /// Host and port of its `base_url`, where it has one that can be read.
+    pub address: Option<String>,
+}
+
+impl Agent {
+    /// Whose model it uses: the address where one is given, else the backend's type.
+    pub fn provider(&self) -> Option<&str> {
+        self.address.as_deref().or(self.backend.as_deref())
+    }
 }
 
 /// An environment variable that must be set; one of several, where more than one will do.
@@ -108,9 +117,18 @@ fn agents(root: &Node) -> Vec<(Agent, &Node)> {
         let model = text(backend.and_then(|backend| backend.get("model")));
         let named = text(backend.and_then(|backend| backend.get("type"))).map(|name| name.to_lowercase());
         let backend = named.or_else(|| model.as_deref().and_then(backend_of_model).map(str::to_owned));
-        Agent { id: text(entry.get("id")).unwrap_or_else(|| format!("agent{}", place + 1)), backend, model }
+        let address = entry.get("backend").and_then(|backend| backend.get("base_url")).and_then(Node::text);
+        let address = address.and_then(address_of).map(str::to_owned);
+        Agent { id: text(entry.get("id")).unwrap_or_else(|| format!("agent{}", place + 1)), backend, model, address }
     };
     entries.iter().enumerate().map(|(place, entry)| (read((place, entry)), entry)).collect()
+}
+
+/// `https://user:key@host:port/v1` → `host:port`; nothing where it is none, or a variable stands in it.
+fn address_of(url: &str) -> Option<&str> {
+    let (_, rest) = url.split_once("://").filter(|_| !url.contains('$'))?;
+    let place = rest.split(['/', '?', '#']).next()?;
+    place.rsplit('@').next().filter(|place| !place.is_empty())
 }
 
 /// What `utils/__init__.py` has lists of models for, by how their names begin.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::moment::MomentFile;
 use super::{meaning, seconds, word};
-use crate::run::{AnswerFact, AnswerSource, Ending, Exit, Force, Outcome, Problem, StopReport, Survivor};
+use crate::run::{AnswerFact, AnswerSource, Ending, Exit, Force, Outcome, Problem, Retry, StopReport, Survivor};
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct EndingFile {
@@ -32,6 +32,10 @@ struct ProblemFile {
     code: String,
     message: String,
     hint: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    retry: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    provider: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -55,6 +59,7 @@ struct SurvivorFile {
     name: String,
 }
 
+const RETRIES: &[(&str, Retry)] = &[("now", Retry::Now), ("later", Retry::Later), ("no", Retry::No)];
 const FORCES: &[(&str, Force)] =
     &[("none", Force::None), ("interrupt", Force::Interrupt), ("terminate", Force::Terminate), ("kill", Force::Kill)];
 
@@ -66,7 +71,7 @@ impl From<&Ending> for EndingFile {
             Outcome::TimedOut { ours: true } => ("timed_out", None, None),
             Outcome::TimedOut { ours: false } => ("timed_out_by_massgen", None, None),
             Outcome::OverBudget => ("over_budget", None, None),
-            Outcome::Killed { reason, problem } => ("killed", problem.as_ref(), reason.clone()),
+            Outcome::Killed { reason, problem } => ("killed", problem.as_deref(), reason.clone()),
             Outcome::Lost => ("lost", None, None),
         };
         let (exit_code, exit_signal) = match ending.exit {
@@ -115,25 +120,34 @@ fn outcome(word: &str, problem: Option<Problem>, reason: Option<String>) -> Outc
         "timed_out" => Outcome::TimedOut { ours: true },
         "timed_out_by_massgen" => Outcome::TimedOut { ours: false },
         "over_budget" => Outcome::OverBudget,
-        "killed" => Outcome::Killed { reason, problem },
+        "killed" => Outcome::Killed { reason, problem: problem.map(Box::new) },
         "lost" => Outcome::Lost,
-        other => Outcome::Failed(problem.unwrap_or_else(|| Problem {
-            code: "unknown_outcome".to_owned(),
-            message: format!("the run ended as `{other}`, which this version does not know"),
-            hint: "read the answer with read_result; update massgen-mcp to see more".to_owned(),
+        other => Outcome::Failed(problem.unwrap_or_else(|| {
+            Problem::new(
+                "unknown_outcome",
+                &format!("the run ended as `{other}`, which this version does not know"),
+                "read the answer with read_result; update massgen-mcp to see more",
+            )
         })),
     }
 }
 
 impl From<&Problem> for ProblemFile {
     fn from(problem: &Problem) -> ProblemFile {
-        ProblemFile { code: problem.code.clone(), message: problem.message.clone(), hint: problem.hint.clone() }
+        ProblemFile {
+            code: problem.code.clone(),
+            message: problem.message.clone(),
+            hint: problem.hint.clone(),
+            retry: problem.retry.map(|retry| word(RETRIES, retry)),
+            provider: problem.provider.clone(),
+        }
     }
 }
 
 impl From<ProblemFile> for Problem {
     fn from(file: ProblemFile) -> Problem {
-        Problem { code: file.code, message: file.message, hint: file.hint }
+        let retry = file.retry.and_then(|word| meaning(RETRIES, &word));
+        Problem { code: file.code, message: file.message, hint: file.hint, retry, provider: file.provider }
     }
 }
 

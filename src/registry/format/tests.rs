@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::run::{
-    Allowance, AnswerFact, AnswerSource, Cap, Continued, Ending, Exit, Force, Lineage, Moment, Origin, Outcome, Price,
-    Problem, ProcessMark, StopReport, Survivor, Unpriced, Usd,
+    Allowance, AnswerFact, AnswerSource, Cap, Continued, Ending, Evidence, Exit, Force, Lineage, Moment, Origin,
+    Outcome, Price, Problem, ProcessMark, Quiet, Retry, StopReport, Survivor, Unpriced, Usd,
 };
 
 fn plain() -> RunSpec {
@@ -51,7 +51,25 @@ fn mark() -> ProcessMark {
 }
 
 fn problem() -> Problem {
-    Problem { code: "crashed".to_owned(), message: "m".to_owned(), hint: "h".to_owned() }
+    Problem::new("crashed", "m", "h")
+}
+
+fn known_problem() -> Problem {
+    Problem { retry: Some(Retry::Later), provider: Some("openai".to_owned()), ..problem() }
+}
+
+fn quiet() -> Quiet {
+    let evidence = Evidence {
+        processes: 3,
+        cpu_percent: 1,
+        leader_state: Some('S'),
+        connections: vec!["192.0.2.1:443".to_owned()],
+        tools: vec!["a: t".to_owned()],
+        runs: 1,
+        last_event: Some("tool_start".to_owned()),
+        last_error: Some("e".to_owned()),
+    };
+    Quiet { since: moment(), looked: moment(), evidence }
 }
 
 fn ending(outcome: Outcome, exit: Exit) -> RunState {
@@ -64,7 +82,7 @@ fn ending(outcome: Outcome, exit: Exit) -> RunState {
 
 fn states() -> Vec<RunState> {
     let asked = StopCause::Asked { reason: Some("enough".to_owned()) };
-    let killed = Outcome::Killed { reason: Some("enough".to_owned()), problem: Some(problem()) };
+    let killed = Outcome::Killed { reason: Some("enough".to_owned()), problem: Some(Box::new(problem())) };
     vec![
         RunState::Queued,
         RunState::Starting { leader: None },
@@ -75,6 +93,7 @@ fn states() -> Vec<RunState> {
         RunState::Stopping { leader: mark(), cause: StopCause::Budget },
         ending(Outcome::Succeeded, Exit::Code(0)),
         ending(Outcome::Failed(problem()), Exit::NeverStarted),
+        ending(Outcome::Failed(known_problem()), Exit::Code(0)),
         ending(Outcome::TimedOut { ours: true }, Exit::Signal(15)),
         ending(Outcome::TimedOut { ours: false }, Exit::Code(0)),
         ending(Outcome::OverBudget, Exit::Signal(9)),
@@ -101,6 +120,7 @@ fn record(state: RunState) -> RunRecord {
         log_dir: Some("logs/log_1".into()),
         spent: Spent { usd: Usd(1_250_000), tokens: 77, is_unpriced: true },
         spent_below: Spent { usd: Usd(3), tokens: 1, is_unpriced: false },
+        quiet: Some(quiet()),
     }
 }
 
@@ -136,7 +156,8 @@ fn the_fixtures_of_version_1_stay_readable() {
     let (allowance, lineage) = (Allowance::default(), Lineage::root(&known.spec.id));
     let spec =
         RunSpec { overrides: None, allowance, lineage, continues: None, config_hash: String::new(), ..known.spec };
-    assert_eq!(run, RunRecord { spec, spent: Spent::default(), spent_below: Spent::default(), ..known });
+    let nothing = Spent::default();
+    assert_eq!(run, RunRecord { spec, spent: nothing, spent_below: nothing, quiet: None, ..known });
     let stop = stop_from_json(include_bytes!("../../../tests/data/records/v1/stop.json"));
     assert_eq!(stop, StopAsk { grace: Duration::from_secs(5), reason: Some("enough".to_owned()), tree: false });
 }

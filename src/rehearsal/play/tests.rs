@@ -107,6 +107,20 @@ fn a_command_is_run_once_and_its_result_waited_for() {
 }
 
 #[test]
+fn a_meta_agent_has_others_answer_and_presents_their_report() {
+    let tools = [NEW_ANSWER, VOTE, "mcp__m__run_massgen", "mcp__m__check_status", "mcp__m__read_result"];
+    assert_eq!(kind_of("rehearsal/meta", &coordination(NONE), &tools, FIRST), Kind::Lead);
+    assert_eq!(kind_of("rehearsal/meta", &coordination(SECOND), &tools, FIRST), Kind::Vote);
+    assert_eq!(kind_of("rehearsal/meta", &coordination(NONE), &USUAL, FIRST), Kind::Answer, "no such tools");
+    assert_eq!(kind_of("rehearsal", &coordination(NONE), &tools, FIRST), Kind::Answer, "not its part");
+    let shown =
+        format!("{RESULTS}\n\na (YOUR ANSWER): \"{}\"\n\nUse your answer.", text::report("mg-1", "it's <b> 42"));
+    let presented = line(&Script::parse("rehearsal/meta").unwrap(), &request(&shown, &[]), FIRST);
+    assert_eq!(presented.speech, Speech::Text(text::report("mg-1", "it's <b> 42")));
+    assert_eq!(kind_of("rehearsal/meta", RESULTS, &[], FIRST), Kind::Presentation);
+}
+
+#[test]
 fn the_unwilling_stay_so() {
     assert_eq!(kind_of("rehearsal/never-vote", &coordination(BOTH), &USUAL, FIRST), Kind::Answer);
     assert_eq!(kind_of("rehearsal/never-vote", &coordination(BOTH), &[VOTE], FIRST), Kind::Vote);

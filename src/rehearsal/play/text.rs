@@ -52,6 +52,23 @@ pub(super) fn talk(script: &Script, question: &str) -> String {
     sized(text, script.chars)
 }
 
+const REPORT: &str = "Report of run ";
+const REPORT_ENDS: &str = "(end of the report)";
+
+/// What a meta-agent answers: which run it started, and all that it said.
+pub(super) fn report(run_id: &str, text: &str) -> String {
+    format!("{REPORT}{run_id}, of a MassGen team that was asked:\n\n{}\n\n{REPORT_ENDS}", text.trim())
+        .replace('<', "‹")
+        .replace('>', "›")
+}
+
+/// The report in what an agent is shown later.
+pub(super) fn reported(shown: &str) -> Option<&str> {
+    let start = shown.rfind(REPORT)?;
+    let end = start + shown[start..].find(REPORT_ENDS)? + REPORT_ENDS.len();
+    shown.get(start..end)
+}
+
 fn who(script: &Script) -> &str {
     script.label.as_deref().unwrap_or("this agent")
 }

@@ -45,6 +45,8 @@ fn a_script_survives_being_written_as_a_name() {
         "rehearsal/never-vote",
         "rehearsal/text-only",
         "rehearsal/hang",
+        "rehearsal/meta",
+        "rehearsal/meta=%40rehearsal%2Fcost%3D0.02",
     ];
     for name in names {
         let script = Script::parse(name).unwrap();
@@ -73,6 +75,7 @@ fn what_is_not_understood_is_refused_by_name() {
         "cost=-1",
         "cost=NaN",
         "command=",
+        "meta=",
         "command=%20",
         "command=%00",
         "command=%FF",

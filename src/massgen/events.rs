@@ -1,0 +1,106 @@
+//! The end of events.jsonl (MassGen 0.1.97) → what it was at: the calls of tools that are still open, the last event, the last
+//! line of trouble. Pure and patient: a line that is no event is passed over. It never decides what a run comes to.
+
+use serde_json::Value;
+
+use super::text;
+use crate::secrets::Secrets;
+
+/// How much of the end of events.jsonl is worth reading, in bytes; whole answers stand in it.
+pub const TAIL_BYTES: u64 = 256 << 10;
+/// The most open calls that are told.
+const MOST_TOOLS: usize = 8;
+/// The longest name of an agent and its tool, in characters.
+const NAME_CHARS: usize = 80;
+/// The longest line of trouble, in characters.
+const ERROR_CHARS: usize = 200;
+
+/// What MassGen was at when it last noted something.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Latest {
+    /// The calls of tools that have begun and not ended, as `AGENT: TOOL`, the oldest first.
+    pub open_tools: Vec<String>,
+    /// The type of the last event.
+    pub last_event: Option<String>,
+    /// The last thing that went wrong, among these events.
+    pub last_error: Option<String>,
+}
+
+/// Reads the end of events.jsonl; its first line may be cut.
+pub fn latest(tail: &str, secrets: &Secrets) -> Latest {
+    let said = |text: &str, most| text::line(&secrets.mask(text), most);
+    let mut open: Vec<(String, String)> = Vec::new();
+    let mut latest = Latest::default();
+    for event in tail.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
+        let Some(kind) = event["event_type"].as_str() else { continue };
+        latest.last_event = Some(said(kind, NAME_CHARS));
+        let id = event["data"]["tool_id"].as_str().unwrap_or_default();
+        match kind {
+            "tool_start" => open.push((id.to_owned(), said(&tool(&event), NAME_CHARS))),
+            "tool_complete" => open.retain(|(known, _)| known != id),
+            // What an agent began in an earlier round is over or has been given up.
+            "agent_restart" => open.retain(|(_, tool)| !is_of(tool, &event)),
+            _ => {}
+        }
+        if let Some(error) = trouble(&event) {
+            latest.last_error = Some(said(error, ERROR_CHARS));
+        }
+    }
+    latest.open_tools = open.into_iter().map(|(_, tool)| tool).take(MOST_TOOLS).collect();
+    latest
+}
+
+fn tool(event: &Value) -> String {
+    let word = |value: &Value| value.as_str().unwrap_or("?").to_owned();
+    format!("{}: {}", word(&event["agent_id"]), word(&event["data"]["tool_name"]))
+}
+
+fn is_of(tool: &str, event: &Value) -> bool {
+    event["agent_id"].as_str().is_some_and(|agent| tool.split_once(": ").is_some_and(|(of, _)| of == agent))
+}
+
+/// MassGen shows errors of its models as text.
+fn trouble(event: &Value) -> Option<&str> {
+    let data = &event["data"];
+    let failed = data["is_error"] == true;
+    let mut told = [&data["content"], &data["message"]].into_iter().filter_map(Value::as_str);
+    let told = told.rfind(|text| text.trim_start().starts_with('❌'));
+    told.or_else(|| data["result"].as_str().filter(|_| failed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(lines: &[&str]) -> Latest {
+        latest(&lines.join("\n"), &Secrets::default())
+    }
+
+    #[test]
+    fn a_call_is_open_from_its_start_to_its_end() {
+        let start = r#"{"event_type": "tool_start", "agent_id": "a", "data": {"tool_id": "1", "tool_name": "mcp__command_line__execute_command"}}"#;
+        let other = r#"{"event_type": "tool_start", "agent_id": "b", "data": {"tool_id": "2", "tool_name": "t"}}"#;
+        let end = r#"{"event_type": "tool_complete", "agent_id": "b", "data": {"tool_id": "2", "result": "Error: no", "is_error": true}}"#;
+        let restart = r#"{"event_type": "agent_restart", "agent_id": "a", "data": {}}"#;
+        let seen = of(&["cut in the mid", start, other, end]);
+        assert_eq!(seen.open_tools, ["a: mcp__command_line__execute_command"]);
+        assert_eq!(
+            (seen.last_event.as_deref(), seen.last_error.as_deref()),
+            (Some("tool_complete"), Some("Error: no"))
+        );
+        assert!(of(&[start, restart]).open_tools.is_empty());
+        assert_eq!(of(&[start, "{\"event", "[]", "7"]).open_tools.len(), 1, "what is no event is passed over");
+        assert_eq!(of(&[]), Latest::default());
+    }
+
+    #[test]
+    fn the_captured_events_leave_nothing_open() {
+        let text = include_str!(
+            "../../tests/data/logdir/success/massgen_logs/log_20261123_143807_483320/turn_1/attempt_1/events.jsonl"
+        );
+        let seen = latest(text, &Secrets::default());
+        assert!(seen.open_tools.is_empty() && seen.last_error.is_none(), "{seen:?}");
+        let failed = r#"{"event_type": "text", "agent_id": "a", "data": {"content": "\n❌ Error: Error code: 500"}}"#;
+        assert_eq!(of(&[failed]).last_error.as_deref(), Some("❌ Error: Error code: 500"));
+    }
+}

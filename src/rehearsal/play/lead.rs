@@ -1,0 +1,120 @@
+//! The scripted meta-agent: what it calls next, from the tools that it is offered and the results that it is shown. Pure.
+//! It starts one run, waits for it and reads its answer; it remembers nothing but what stands in the conversation.
+
+use serde_json::{Value, json};
+
+use crate::rehearsal::wire::Request;
+
+/// How long it lets each wait last, in seconds.
+const WAIT_S: u32 = 45;
+/// The states in which a run goes on.
+const LIVE: [&str; 4] = ["queued", "starting", "running", "stopping"];
+
+/// What it does next.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Step {
+    /// A call of one of our tools.
+    Call { tool: String, arguments: Value },
+    /// It has what it was after, or will not get it: what the run said, and which one it was.
+    Report { run_id: String, text: String },
+}
+
+/// The next step; none where the tools are not all offered.
+pub(super) fn step(config: &str, question: &str, request: &Request) -> Option<Step> {
+    let [run, check, read] = ["run_massgen", "check_status", "read_result"].map(|tool| request.tool_ending(tool));
+    let (run, check, read) = (run?, check?, read?);
+    let results = results(request);
+    let call = |tool: &str, arguments| Some(Step::Call { tool: tool.to_owned(), arguments });
+    let Some(last) = results.last() else {
+        return call(run, json!({"question": question, "config": config, "group": "lead"}));
+    };
+    let run_id = results.iter().rev().find_map(run_id).unwrap_or_default().to_owned();
+    if last["text"].is_string() {
+        return match last["next_offset"].as_u64() {
+            Some(offset) => call(read, json!({"run_id": run_id, "offset": offset})),
+            None => {
+                Some(Step::Report { run_id, text: results.iter().filter_map(|page| page["text"].as_str()).collect() })
+            }
+        };
+    }
+    match state(last) {
+        Some(state) if LIVE.contains(&state) => {
+            let cursor = last["cursor"].as_str().unwrap_or_default();
+            call(check, json!({"run_id": run_id, "wait_s": WAIT_S, "until": "any_done", "since": cursor}))
+        }
+        Some(_) => call(read, json!({"run_id": run_id})),
+        // A refusal, or a result that is none of ours.
+        None => Some(Step::Report { run_id, text: last.to_string() }),
+    }
+}
+
+/// The results in the conversation, the oldest first. MassGen may put words of its own round each.
+fn results(request: &Request) -> Vec<Value> {
+    let told = request.messages.iter().filter(|message| message.role == "tool");
+    told.map(|message| result(&message.text())).collect()
+}
+
+fn result(text: &str) -> Value {
+    let object = text.find('{').and_then(|start| serde_json::Deserializer::from_str(&text[start..]).into_iter().next());
+    object.and_then(Result::ok).unwrap_or_else(|| json!({"code": "not_understood", "message": text}))
+}
+
+fn run_id(result: &Value) -> Option<&str> {
+    result["run_id"].as_str().or(result["runs"][0]["run_id"].as_str())
+}
+
+fn state(result: &Value) -> Option<&str> {
+    result["state"].as_str().or(result["runs"][0]["state"].as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(results: &[&str]) -> Option<Step> {
+        let tool = |name: &str| json!({"type": "function", "function": {"name": format!("mcp__massgen__{name}")}});
+        let tools = ["run_massgen", "check_status", "read_result"].map(tool);
+        let told = results.iter().map(|text| json!({"role": "tool", "tool_call_id": "c", "content": text}));
+        let messages: Vec<Value> = std::iter::once(json!({"role": "user", "content": "q"})).chain(told).collect();
+        let request = json!({"model": "rehearsal/meta", "tools": tools, "messages": messages});
+        step("@rehearsal", "q", &serde_json::from_value(request).unwrap())
+    }
+
+    fn called(results: &[&str]) -> (String, Value) {
+        let Some(Step::Call { tool, arguments }) = after(results) else { panic!("{results:?}") };
+        (tool.trim_start_matches("mcp__massgen__").to_owned(), arguments)
+    }
+
+    #[test]
+    fn it_starts_waits_reads_and_reports() {
+        let started = r#"{"run_id":"mg-1","state":"starting","elapsed_s":0,"cursor":"a-b"}"#;
+        let running = r#"{"runs":[{"run_id":"mg-1","state":"running"}],"cursor":"c-d"}"#;
+        let ended = r#"{"runs":[{"run_id":"mg-1","state":"succeeded"}],"cursor":"e-f"}"#;
+        let page = r#"{"run_id":"mg-1","text":"one ","next_offset":4}"#;
+        let last = r#"{"run_id":"mg-1","text":"two"}"#;
+        assert_eq!(
+            called(&[]),
+            ("run_massgen".into(), json!({"question": "q", "config": "@rehearsal", "group": "lead"}))
+        );
+        let wait = |since| json!({"run_id": "mg-1", "wait_s": 45, "until": "any_done", "since": since});
+        assert_eq!(called(&[started]), ("check_status".into(), wait("a-b")));
+        let noted = format!("{running}\n[Human Input]: hurry");
+        assert_eq!(called(&[started, &noted]), ("check_status".into(), wait("c-d")));
+        assert_eq!(called(&[started, running, ended]), ("read_result".into(), json!({"run_id": "mg-1"})));
+        let whole = [started, running, ended, page];
+        assert_eq!(called(&whole), ("read_result".into(), json!({"run_id": "mg-1", "offset": 4})));
+        let report = Step::Report { run_id: "mg-1".into(), text: "one two".into() };
+        assert_eq!(after(&[&whole[..], &[last]].concat()), Some(report));
+    }
+
+    #[test]
+    fn a_refusal_is_reported_and_without_the_tools_it_does_nothing() {
+        let Some(Step::Report { text, .. }) = after(&[r#"{"code":"queue_full","message":"m","hint":"h"}"#]) else {
+            panic!("no report")
+        };
+        assert!(text.contains("queue_full"));
+        assert!(matches!(after(&["timed out"]), Some(Step::Report { .. })));
+        let bare = serde_json::from_value(json!({"model": "rehearsal/meta", "messages": []})).unwrap();
+        assert_eq!(step("@rehearsal", "q", &bare), None);
+    }
+}

@@ -1,0 +1,106 @@
+//! A real meta-agent: real MassGen, configured as examples/meta_agent.yaml shows it, starts a nested real MassGen through this
+//! server over its own MCP client, waits for it, reads its answer and reports it; offline, its model being the rehearsal.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::lab::{Client, Lab, PATIENCE, PROGRAM};
+
+/// The example, with nothing changed but which model there is and where the server is.
+fn config(lab: &Lab, base_url: &str, model: &str) -> String {
+    let example = include_str!("../../examples/meta_agent.yaml");
+    let massgen = lab.massgen().to_str().expect("UTF-8");
+    let changes = [
+        ("type: openai\n".to_owned(), format!("type: chatcompletion\n      base_url: \"{base_url}\"\n")),
+        ("model: gpt-5-mini ".to_owned(), format!("model: \"{model}\" ")),
+        ("command: massgen-mcp ".to_owned(), format!("command: \"{PROGRAM}\" ")),
+        ("args: [] ".to_owned(), format!("args: [\"--massgen\", \"{massgen}\"] ")),
+    ];
+    changes.iter().fold(example.to_owned(), |text, (from, to)| {
+        assert_eq!(text.matches(from.as_str()).count(), 1, "`{from}` stands in the example once");
+        text.replace(from.as_str(), to)
+    })
+}
+
+async fn client(lab: &Lab) -> Client {
+    let mut command = lab.command();
+    // The example names the key, so that it has to be there; and MassGen looks for prices, which must not leave this machine.
+    command.env("OPENAI_API_KEY", "no-key-at-all");
+    for (name, value) in [("HTTPS_PROXY", "http://127.0.0.1:9"), ("NO_PROXY", "127.0.0.1,localhost")] {
+        command.env(name, value).env(name.to_lowercase(), value);
+    }
+    lab.client_of(command).await
+}
+
+async fn client_of_lead(lab: &Lab, base_url: &str, model: &str) -> (Client, String) {
+    lab.put("lead.yaml", &config(lab, base_url, model));
+    let client = client(lab).await;
+    let id = client.start(json!({"question": "Which colour is best?", "config": "lead.yaml"})).await;
+    (client, id)
+}
+
+async fn full(client: &Client, id: &str) -> Value {
+    client.call("check_status", json!({"run_id": id, "detail": "full"})).await["runs"][0].take()
+}
+
+#[tokio::test]
+async fn massgen_has_massgen_answer_and_reports_it() {
+    let lab = Lab::real().await;
+    let rehearsal = massgen_mcp::rehearsal::serve().await.expect("endpoint");
+    // Each call of the lead costs so much, and of its team so much.
+    let model = "rehearsal/name=lead/cost=0.01/meta=%40rehearsal%2Fcost%3D0.02";
+    let (client, id) = client_of_lead(&lab, &rehearsal.base_url(), model).await;
+    let run = client.end(&id).await;
+    assert_eq!(run["state"], "succeeded", "{run}");
+
+    let details = full(&client, &id).await["details"].take();
+    let children = details["children"].as_array().cloned().unwrap_or_default();
+    assert_eq!(children.len(), 1, "{details}");
+    let child = children[0].as_str().expect("run_id").to_owned();
+    let nested = full(&client, &child).await;
+    assert_eq!((&nested["state"], &nested["details"]["parent"]), (&json!("succeeded"), &json!(id)), "{nested}");
+    assert_eq!(nested["details"]["group"], "lead", "{nested}");
+
+    // What it reports is what the nested run said, whole, and which run that was.
+    let said = client.call("read_result", json!({"run_id": child})).await["text"].as_str().expect("text").to_owned();
+    let reported = client.call("read_result", json!({"run_id": id})).await;
+    let text = reported["text"].as_str().expect("text");
+    assert!(said.contains("Which colour is best?") && text.contains(&child), "{said}\n{reported}");
+    assert!(text.contains(said.trim()), "{said}\n{reported}");
+
+    // The tree has spent what both have.
+    let (own, below) = (run["cost_usd"].as_f64().expect("cost"), nested["cost_usd"].as_f64().expect("cost"));
+    let tree = details["tree_cost_usd"].as_f64().expect("cost");
+    assert!(own > 0.0 && below > 0.0 && (tree - own - below).abs() < 1e-6, "{tree} is {own} and {below}");
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn a_lead_that_waits_for_a_team_that_hangs_says_so_and_both_end_together() {
+    let lab = Lab::real().await;
+    let rehearsal = massgen_mcp::rehearsal::serve().await.expect("endpoint");
+    let model = "rehearsal/name=lead/meta=%40rehearsal%2Fhang";
+    let (client, id) = client_of_lead(&lab, &rehearsal.base_url(), model).await;
+    // It looks again every 45 seconds, and is quiet in between.
+    let begun = Instant::now();
+    let waiting = loop {
+        let run = full(&client, &id).await;
+        if run["seems"] == "waiting for runs" {
+            break run;
+        }
+        assert!(run.get("exit").is_none() && begun.elapsed() < PATIENCE, "{run}");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    };
+    let looked = &waiting["details"]["looked_at"];
+    let called = looked["tools"][0].as_str().unwrap_or_default();
+    assert!(called.starts_with("lead: ") && called.ends_with("check_status"), "{waiting}");
+    assert_eq!(looked["live_children"], 1, "{waiting}");
+    let child = waiting["details"]["children"][0].as_str().expect("run_id").to_owned();
+    client.until(&child, |run| run["seems"] == "waiting for a model").await;
+    client.call("kill_run", json!({"run_id": id, "grace_s": 1})).await;
+    assert_eq!(client.end(&child).await["state"], "killed");
+    client.close().await;
+    lab.nobody_is_left().await;
+}
