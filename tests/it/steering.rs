@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::lab::{Lab, PATIENCE, fake, wait_until};
+use crate::lab::{Client, Lab, PATIENCE, fake, wait_until};
 
 fn lines(file: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(file).unwrap_or_default();
@@ -119,29 +119,38 @@ async fn a_message_that_a_run_did_not_take_up_before_its_end_is_withdrawn() {
     lab.nobody_is_left().await;
 }
 
+/// Starts runs until the command of one's agent runs. On a loaded machine MassGen does not wait long enough for its own shell
+/// server, and goes on without one.
+async fn in_a_command(lab: &Lab, client: &Client, config: &str, command: &str) -> String {
+    for _ in 0..5 {
+        let id = client.start(json!({"question": "run it", "config": config, "fresh": true})).await;
+        let runs = || lab.processes().iter().any(|line| line.contains(command));
+        wait_until("the command runs, or the run is over", || runs() || lab.record(&id)["state"] == "ended").await;
+        if runs() {
+            return id;
+        }
+    }
+    panic!("MassGen never got to the command");
+}
+
 #[tokio::test]
 async fn real_massgen_shows_a_message_to_an_agent_after_its_tool_call() {
     let lab = Lab::real().await;
     let client = lab.client().await;
     let (open, _) = gate(&lab, "gate");
-    // The agents' command ends when the message is there.
+    // The agent's command ends when the message is there.
     let command = format!("until%20test%20-e%20{}%3B%20do%20sleep%200.1%3B%20done", open.display());
-    let config = format!("@rehearsal/command={}", command.replace('/', "%2F"));
-    let id = client.start(json!({"question": "run it", "config": config})).await;
-    let waits = || lab.processes().iter().any(|line| line.contains("until test -e"));
-    wait_until("an agent's command runs", waits).await;
+    let config = format!("@rehearsal/agents=1/command={}", command.replace('/', "%2F"));
+    let id = in_a_command(&lab, &client, &config, "until test -e").await;
     let message = "Mind the blue cat, please.";
-    let sent = client.call("steer_run", json!({"run_id": id, "message": message})).await;
+    let sent = client.call("steer_run", json!({"run_id": id, "message": message, "agents": ["agent_a"]})).await;
     assert_eq!(sent["messages_waiting"], 1, "{sent}");
     std::fs::write(open, "").expect("written");
     let run = client.end(&id).await;
     assert_eq!(run["state"], "succeeded", "{run}");
     assert!(run.get("messages_waiting").is_none(), "it was taken up: {run}");
-    let mut told = String::new();
-    for agent in ["agent:agent_a", "agent:agent_b"] {
-        told += client.call("read_result", json!({"run_id": id, "part": agent})).await["text"].as_str().expect("text");
-    }
-    assert!(told.contains(message), "an agent was shown it: {told}");
+    let told = client.call("read_result", json!({"run_id": id, "part": "agent:agent_a"})).await;
+    assert!(told["text"].as_str().is_some_and(|text| text.contains(message)), "the agent was shown it: {told}");
     client.close().await;
     lab.nobody_is_left().await;
 }
