@@ -8,7 +8,6 @@ use std::time::Duration;
 use rmcp::RoleServer;
 use rmcp::model::{CallToolResult, CreateTaskResult, DetailedTask, JsonObject, Task, TaskPayload, TaskStatus};
 use rmcp::service::RequestContext;
-use serde_json::Value;
 
 use super::border;
 use super::calls::{Desk, json, parsed};
@@ -92,9 +91,6 @@ impl Desk {
     /// What run_massgen would have answered, had it waited for the end. A run that failed is told of and no fault of the call.
     fn result(&self, record: &RunRecord) -> Result<JsonObject, Refusal> {
         let view = border::show(json(self.view(record, Detail::Brief))?, self.fleet.secrets());
-        match json(CallToolResult::structured(view))? {
-            Value::Object(result) => Ok(result),
-            _ => Err(Refusal::panicked()),
-        }
+        json(CallToolResult::structured(view))?.as_object().cloned().ok_or_else(Refusal::panicked)
     }
 }

@@ -196,13 +196,11 @@ async fn a_library_client_follows_a_task_to_its_end() {
     std::fs::write(&go, "").expect("written");
     loop {
         let task = client.get_task(GetTaskParams::new(run.as_str())).await.expect("told").task;
-        match task.payload {
-            TaskPayload::Completed { result } => {
-                assert_eq!(result["structuredContent"]["state"], "succeeded");
-                break;
-            }
-            _ => assert_eq!(task.task.status, TaskStatus::Working),
+        if let TaskPayload::Completed { result } = task.payload {
+            assert_eq!(result["structuredContent"]["state"], "succeeded");
+            break;
         }
+        assert_eq!(task.task.status, TaskStatus::Working);
         let change = changes.next().await.expect("told").expect("still open");
         assert!(matches!(change, ServerNotification::ResourceUpdatedNotification(_)), "{change:?}");
     }
