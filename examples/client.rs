@@ -28,7 +28,7 @@ async fn main() -> anyhow::Result<()> {
         let seen = call(&session, "check_status", json!({"run_id": id, "wait_s": 45, "since": since})).await?;
         let run = &seen["runs"][0];
         writeln!(std::io::stderr(), "{run}")?;
-        if !matches!(run["state"].as_str(), Some("starting" | "running" | "stopping")) {
+        if !matches!(run["state"].as_str(), Some("queued" | "starting" | "running" | "stopping")) {
             break run.clone();
         }
         since = seen["cursor"].clone();

@@ -185,16 +185,19 @@ mod tests {
     #[test]
     fn what_a_model_reads_is_small() {
         let tools = all();
-        let read: usize = tools
+        let read: Vec<String> = tools
             .iter()
-            .map(|tool| {
+            .flat_map(|tool| {
                 let input = serde_json::to_string(&tool.input_schema).expect("JSON");
-                tool.name.len() + tool.description.as_deref().unwrap_or_default().len() + input.len()
+                [tool.name.to_string(), tool.description.as_deref().unwrap_or_default().to_owned(), input]
             })
-            .sum();
-        let all = serde_json::to_string(&tools).expect("JSON");
-        assert!(read <= 6_000, "{read} bytes");
-        assert!(all.len() <= 12_000, "{} bytes", all.len());
+            .collect();
+        let bytes: usize = read.iter().map(String::len).sum();
+        let vocabulary = tiktoken_rs::o200k_base().expect("it is part of the crate");
+        let tokens: usize = read.iter().map(|text| vocabulary.encode_ordinary(text).len()).sum();
+        let all = serde_json::to_string(&tools).expect("JSON").len();
+        assert!(bytes <= 6_000 && tokens <= 1_500, "{bytes} bytes, {tokens} tokens");
+        assert!(all <= 12_000, "{all} bytes");
     }
 
     #[test]

@@ -181,14 +181,45 @@ fn settings_are_listed_in_the_readme_as_they_are_in_the_code() {
     }
 }
 
+fn json(file: &str) -> serde_json::Value {
+    serde_json::from_str(&std::fs::read_to_string(root().join(file)).expect("file")).expect("JSON")
+}
+
 #[test]
 fn the_manifest_lists_the_tools_there_are() {
-    let read = |path: &str| std::fs::read_to_string(root().join(path)).expect("file");
-    let manifest: serde_json::Value = serde_json::from_str(&read("mcp-manifest.json")).expect("JSON");
-    let tools: serde_json::Value = serde_json::from_str(&read("tests/data/tools.json")).expect("JSON");
+    let manifest = json("mcp-manifest.json");
     let names = |list: &serde_json::Value| -> Vec<String> {
         list.as_array().expect("list").iter().map(|tool| tool["name"].as_str().expect("name").to_owned()).collect()
     };
-    assert_eq!(names(&manifest["tools"]), names(&tools));
+    assert_eq!(names(&manifest["tools"]), names(&json("tests/data/tools.json")));
     assert_eq!(manifest["version"], env!("CARGO_PKG_VERSION"));
+}
+
+#[test]
+fn what_a_person_is_asked_for_in_a_bundle_reaches_the_server() {
+    let manifest = json("mcp-manifest.json");
+    let settings = massgen_mcp::settings::markdown() + "`MASSGEN_MCP_SETTINGS`";
+    let given = manifest["server"]["mcp_config"]["env"].as_object().expect("variables");
+    for variable in given.keys() {
+        assert!(settings.contains(&format!("`{variable}`")), "{variable} is no setting");
+    }
+    for asked in manifest["user_config"].as_object().expect("what is asked").keys() {
+        let placeholder = format!("${{user_config.{asked}}}");
+        assert!(given.values().any(|value| *value == *placeholder), "{asked} goes nowhere");
+    }
+}
+
+#[test]
+fn the_registry_is_told_of_the_crate_that_this_is() {
+    let (server, readme) = (json("server.json"), std::fs::read_to_string(root().join("README.md")).expect("README"));
+    let package = &server["packages"][0];
+    assert_eq!((&server["version"], &package["version"]), (&env!("CARGO_PKG_VERSION").into(), &server["version"]));
+    assert_eq!((&package["registryType"], &package["identifier"]), (&"cargo".into(), &env!("CARGO_PKG_NAME").into()));
+    // The registry looks for this line in the README of the crate, and crates.io shows no comments.
+    assert!(readme.contains(&format!("mcp-name: {}", server["name"].as_str().expect("name"))));
+    let settings = massgen_mcp::settings::markdown();
+    for variable in package["environmentVariables"].as_array().expect("variables") {
+        let name = variable["name"].as_str().expect("name");
+        assert!(settings.contains(&format!("`{name}`")), "{name} is no setting");
+    }
 }
