@@ -4,6 +4,7 @@
 //! ends what is left.
 
 mod cursor;
+mod follow;
 mod launcher;
 pub mod prune;
 pub mod results;
@@ -27,6 +28,7 @@ use crate::supervisor;
 use crate::watch::Watcher;
 
 pub use cursor::Cursor;
+pub use follow::{Follower, More};
 pub use launcher::LaunchError;
 pub use start::{Forecast, Keys, Limits, NotStarted, Start, Started};
 pub use wait::{Until, Waited};

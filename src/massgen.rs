@@ -5,6 +5,7 @@ pub mod answers;
 pub mod configs;
 pub mod environment;
 pub mod files;
+pub mod flags;
 pub mod launch;
 pub mod layout;
 pub mod outcome;

@@ -4,7 +4,6 @@
 mod border;
 mod calls;
 mod params;
-mod refusal;
 mod starts;
 mod tools;
 mod wire;
@@ -20,10 +19,10 @@ use rmcp::{RoleServer, ServerHandler, ServiceExt};
 use tokio_util::sync::CancellationToken;
 
 use self::calls::Desk;
-use self::refusal::Refusal;
 use self::wire::Wire;
 use crate::fleet::Fleet;
 use crate::massgen::text;
+use crate::refusal::{self, Refusal};
 use crate::settings::{Retention, Settings};
 
 /// What a client may show its model once, before any tool is used.

@@ -38,15 +38,7 @@ pub(super) fn show(answer: Value, secrets: &Secrets) -> Value {
 }
 
 fn shown(value: Value, secrets: &Secrets) -> Value {
-    let harmless = |text: &str| text::harmless(&secrets.mask(text));
-    match value {
-        Value::String(text) => Value::String(harmless(&text)),
-        Value::Array(list) => list.into_iter().map(|inner| shown(inner, secrets)).collect(),
-        Value::Object(fields) => {
-            Value::Object(fields.into_iter().map(|(name, inner)| (harmless(&name), shown(inner, secrets))).collect())
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) => value,
-    }
+    text::each_text(value, &|text| text::harmless(&secrets.mask(text)))
 }
 
 #[cfg(test)]

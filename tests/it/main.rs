@@ -12,6 +12,7 @@ mod lab;
 mod layouts;
 mod loop_on_massgen;
 mod model;
+mod people;
 mod processes;
 mod properties;
 mod prune;
