@@ -84,7 +84,8 @@ pub(super) fn lines(run: &RunView) -> Vec<String> {
     for (name, value) in &facts {
         tell(name, value, 0, &mut lines);
     }
-    for (name, value) in details.as_ref().and_then(Value::as_object).into_iter().flatten() {
+    let more = details.as_ref().and_then(Value::as_object).into_iter().flatten();
+    for (name, value) in more.filter(|(name, value)| facts.get(*name) != Some(*value)) {
         // What each agent is at was told above; here are its numbers.
         tell(if name == "agents" { "numbers" } else { name }, value, 0, &mut lines);
     }

@@ -10,8 +10,52 @@ use super::board::{Board, Front, Row};
 
 /// The height of what is shown of the chosen run.
 const ABOUT: u16 = 8;
-/// From this width on there is room for questions.
+/// From this width on there is room for votes and questions.
 const WIDE: u16 = 110;
+/// How many bars a trend has there, and elsewhere.
+const TREND: u16 = 20;
+const NARROW_TREND: u16 = 6;
+
+/// A column of the table.
+struct Column {
+    what: What,
+    name: &'static str,
+    width: Constraint,
+    /// The least width of a screen that has it.
+    from_width: u16,
+}
+
+/// What is in a column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    Run,
+    State,
+    Phase,
+    Time,
+    Agents,
+    Votes,
+    Cost,
+    Tokens,
+    Trend,
+    Question,
+}
+
+const fn column(what: What, name: &'static str, width: Constraint, from_width: u16) -> Column {
+    Column { what, name, width, from_width }
+}
+
+const COLUMNS: &[Column] = &[
+    column(What::Run, "RUN", Constraint::Length(11), 0),
+    column(What::State, "STATE", Constraint::Length(11), 0),
+    column(What::Phase, "PHASE", Constraint::Length(14), 72),
+    column(What::Time, "TIME", Constraint::Length(6), 0),
+    column(What::Agents, "AGENTS", Constraint::Fill(2), 60),
+    column(What::Votes, "VOTES", Constraint::Length(12), WIDE),
+    column(What::Cost, "COST", Constraint::Length(8), 0),
+    column(What::Tokens, "TOKENS", Constraint::Length(6), 0),
+    column(What::Trend, "TREND", Constraint::Length(TREND), 60),
+    column(What::Question, "QUESTION", Constraint::Fill(2), WIDE),
+];
 /// The bars of a trend, from nothing to the most.
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
@@ -49,42 +93,36 @@ fn table(frame: &mut Frame<'_>, area: Rect, board: &Board) {
         frame.render_widget(Line::from("no runs yet; they appear here by themselves"), area);
         return;
     }
-    let is_wide = area.width >= WIDE;
-    let (mut names, mut widths) = (
-        vec!["RUN", "STATE", "PHASE", "TIME", "AGENTS", "VOTES", "COST", "TOKENS", "TREND"],
-        [11, 11, 12, 6].map(Constraint::Length).to_vec(),
-    );
-    widths.extend([Constraint::Fill(2), Constraint::Fill(1)]);
-    widths.extend([8, 6].map(Constraint::Length));
-    let trend = if is_wide { 20 } else { 8 };
-    widths.push(Constraint::Length(trend));
-    if is_wide {
-        names.push("QUESTION");
-        widths.push(Constraint::Fill(2));
-    }
-    let cells = board.rows.iter().map(|row| {
-        let mut cells: Vec<Span<'_>> = vec![
-            Span::raw(row.id.as_str()),
-            Span::styled(row.state.as_str(), colour(&row.state)),
-            Span::raw(row.phase.as_str()),
-            Span::raw(time(row.elapsed_s)),
-            Span::raw(row.agents.as_str()),
-            Span::raw(row.votes.as_str()),
-            Span::raw(row.cost.as_str()),
-            Span::raw(row.tokens.map(short).unwrap_or_default()),
-            Span::raw(bars(&board.added(&row.id), usize::from(trend))),
-        ];
-        if is_wide {
-            cells.push(Span::raw(row.question.as_str()));
-        }
-        Cells::new(cells)
-    });
-    let table = Table::new(cells, widths)
-        .header(Cells::new(names).style(Modifier::DIM))
-        .row_highlight_style(Modifier::REVERSED)
-        .column_spacing(1);
+    let columns: Vec<_> = COLUMNS.iter().filter(|column| area.width >= column.from_width).collect();
+    let trend = if area.width >= WIDE { TREND } else { NARROW_TREND };
+    let width = |column: &&Column| if column.what == What::Trend { Constraint::Length(trend) } else { column.width };
+    let widths: Vec<_> = columns.iter().map(width).collect();
+    let cells = board.rows.iter().map(|row| Cells::new(columns.iter().map(|column| cell(board, row, column, trend))));
+    let names = Cells::new(columns.iter().map(|column| column.name)).style(Modifier::DIM);
+    let table = Table::new(cells, widths).header(names).row_highlight_style(Modifier::REVERSED).column_spacing(1);
     let mut chosen = TableState::default().with_selected(board.chosen().map(|(at, _)| at));
     frame.render_stateful_widget(table, area, &mut chosen);
+}
+
+fn cell<'a>(board: &Board, row: &'a Row, column: &Column, trend: u16) -> Span<'a> {
+    match column.what {
+        What::Run => Span::raw(row.id.as_str()),
+        What::State => Span::styled(row.state.as_str(), colour(&row.state)),
+        What::Phase => Span::raw(row.phase.as_str()),
+        What::Time => Span::raw(time(row.elapsed_s)),
+        What::Agents => Span::raw(row.agents.as_str()),
+        What::Votes => Span::raw(row.votes.as_str()),
+        What::Cost => Span::raw(row.cost.as_str()),
+        What::Tokens => Span::raw(row.tokens.map(short).unwrap_or_default()),
+        What::Trend => Span::raw(bars(&trend_of(board, row), usize::from(trend))),
+        What::Question => Span::raw(row.question.as_str()),
+    }
+}
+
+/// A run that is over has none, unless it was seen at work.
+fn trend_of(board: &Board, row: &Row) -> Vec<u64> {
+    let added = board.added(&row.id);
+    if row.is_over && added.iter().all(|tokens| *tokens == 0) { Vec::new() } else { added }
 }
 
 fn colour(state: &str) -> Style {
