@@ -99,7 +99,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         return Ok(runtime.block_on(supervisor::supervise(&folder, me)).map(|()| ExitCode::SUCCESS)?);
     }
     if let Some(Command::Completions { shell }) = cli.command {
-        return Ok(commands::completions(shell, Cli::command()));
+        return Ok(commands::completions(shell, &Cli::command()));
     }
     let settings = cli.flags.or_environment().check();
     let runtime = runtime()?;

@@ -14,8 +14,12 @@ pub enum Shell {
     Fish,
 }
 
-/// Prints the completions of a command line.
-pub fn completions(shell: Shell, mut command: clap::Command) -> ExitCode {
+/// Prints the completions of a command line, but for what is hidden.
+pub fn completions(shell: Shell, command: &clap::Command) -> ExitCode {
+    let shown = command.get_subcommands().filter(|inner| !inner.is_hide_set()).cloned();
+    let about = command.get_about().cloned().unwrap_or_default();
+    let arguments = command.get_arguments().cloned();
+    let mut command = clap::Command::new("massgen-mcp").about(about).args(arguments).subcommands(shown);
     let kind = match shell {
         Shell::Bash => clap_complete::Shell::Bash,
         Shell::Zsh => clap_complete::Shell::Zsh,

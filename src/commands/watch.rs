@@ -101,7 +101,7 @@ async fn show(terminal: &mut DefaultTerminal, fleet: &Fleet, selection: Selectio
         match heard {
             News::Key(key) => match board.press(key) {
                 Wish::Leave => return Ok(()),
-                wish => fulfil(wish, fleet, &to),
+                wish @ (Wish::Nothing | Wish::Open(_) | Wish::Kill(_) | Wish::Steer(_, _)) => fulfil(wish, fleet, &to),
             },
             News::Resized => terminal.autoresize()?,
             News::Runs { rows, tick } => board.see(rows, tick),

@@ -252,6 +252,7 @@ fn shells_complete_what_there_is_and_nothing_else() {
             let word = if shell == "fish" { word.trim_start_matches("--") } else { word };
             assert!(script.contains(word), "{word} in {shell}");
         }
+        assert!(!script.contains("supervise"), "a command that nobody types, in {shell}");
     }
     let script = said(&lab, &["completions", "bash"]);
     let file = lab.put("completions.bash", &script);

@@ -120,7 +120,7 @@ fn counted(agents: &BTreeMap<String, String>) -> String {
         *counts.entry(at.split(' ').next().unwrap_or_default()).or_insert(0) += 1;
     }
     let mut counts: Vec<(&str, u32)> = counts.into_iter().collect();
-    counts.sort_by(|a, b| b.1.cmp(&a.1));
+    counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
     counts.iter().map(|(word, count)| format!("{count} {word}")).collect::<Vec<_>>().join(", ")
 }
 
