@@ -1,8 +1,17 @@
 //! What people see in a terminal: the only room that prints for them. It decides nothing about runs.
 
 mod demo;
+mod doctor;
+mod kill;
+mod logs;
+mod look;
+mod people;
 mod prune;
+mod result;
 mod settings;
+mod shells;
+mod wait;
+mod watch;
 
 use std::fmt::Display;
 use std::io::Write;
@@ -14,8 +23,10 @@ use crate::massgen::setup::{self, SetupError};
 use crate::massgen::text;
 use crate::settings::Settings;
 
+pub use people::People;
 pub use prune::{Prune, prune};
 pub use settings::settings;
+pub use shells::{Shell, completions};
 
 /// `massgen-mcp setup`: finds a MassGen, or puts one into the state folder, and says which.
 pub async fn setup(settings: &Settings) -> ExitCode {
@@ -81,6 +92,11 @@ fn say(line: impl Display) {
     let _nobody = writeln!(std::io::stdout(), "{line}");
 }
 
+/// One line for a person, beside what is read by programs.
+fn say_aside(line: impl Display) {
+    let _nobody = writeln!(std::io::stderr(), "{line}");
+}
+
 fn complain(error: &dyn std::error::Error, hint: &str) {
-    let _nobody = writeln!(std::io::stderr(), "massgen-mcp: {}\nhint: {hint}", text::chain(error));
+    say_aside(format_args!("massgen-mcp: {}\nhint: {hint}", text::chain(error)));
 }

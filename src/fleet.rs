@@ -5,6 +5,7 @@
 
 mod conversation;
 mod cursor;
+mod follow;
 mod launcher;
 pub mod prune;
 pub mod results;
@@ -30,6 +31,7 @@ use crate::watch::Watcher;
 
 pub use conversation::NotContinued;
 pub use cursor::Cursor;
+pub use follow::{Follower, More};
 pub use launcher::LaunchError;
 pub use start::{Forecast, Keys, Limits, NotStarted, Start, Started};
 pub use steer::{MOST_MESSAGE, MOST_WAITING, Message, NotSteered, Steered};

@@ -17,6 +17,7 @@ pub mod ledger;
 pub mod supervisor;
 
 pub mod fleet;
+pub mod refusal;
 pub mod view;
 
 pub mod commands;

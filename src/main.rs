@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use massgen_mcp::fleet::Fleet;
 use massgen_mcp::registry::StateFolder;
 use massgen_mcp::secrets::Secrets;
@@ -38,6 +38,13 @@ enum Command {
     Settings,
     /// Remove ended runs by the settings (keep_days, keep_runs, keep_gb).
     Prune(commands::Prune),
+    #[command(flatten)]
+    People(commands::People),
+    /// Print what a shell needs to complete commands and flags.
+    Completions {
+        /// The shell.
+        shell: commands::Shell,
+    },
     /// Own one run to its end (started by the server).
     #[command(hide = true)]
     Supervise {
@@ -63,7 +70,9 @@ fn main() -> ExitCode {
         return exec(supervisor, &program, &args);
     }
     let secrets = secrets(&cli);
-    log_to_stderr(&secrets);
+    if !matches!(&cli.command, Some(Command::People(people)) if people.has_the_screen()) {
+        log_to_stderr(&secrets);
+    }
     match run(cli) {
         Ok(code) => code,
         Err(error) => {
@@ -92,15 +101,26 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         let runtime = Builder::new_current_thread().enable_all().build().context("cannot start a runtime")?;
         return Ok(runtime.block_on(supervisor::supervise(&folder, me)).map(|()| ExitCode::SUCCESS)?);
     }
-    let settings = cli.flags.or_environment().check()?;
+    if let Some(Command::Completions { shell }) = cli.command {
+        return Ok(commands::completions(shell, &Cli::command()));
+    }
+    let settings = cli.flags.or_environment().check();
     let runtime = runtime()?;
+    if let Some(Command::People(people)) = cli.command {
+        let code = runtime.block_on(people.run(settings, me));
+        runtime.shutdown_background();
+        return Ok(code);
+    }
+    let settings = settings?;
     let code = match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => runtime.block_on(serve(settings, me)).map(|()| ExitCode::SUCCESS),
         Command::Setup => Ok(runtime.block_on(commands::setup(&settings))),
         Command::Demo => Ok(runtime.block_on(commands::demo(&settings, me))),
         Command::Settings => Ok(commands::settings(&settings)),
         Command::Prune(how) => runtime.block_on(prune(&settings, me, how)),
-        Command::Supervise { .. } | Command::Exec { .. } => Ok(ExitCode::FAILURE),
+        Command::Supervise { .. } | Command::Exec { .. } | Command::People(_) | Command::Completions { .. } => {
+            Ok(ExitCode::FAILURE)
+        }
     };
     // A read of standard input may still be pending, and must not hold the end of the process.
     runtime.shutdown_background();

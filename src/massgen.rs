@@ -6,6 +6,7 @@ pub mod configs;
 pub mod environment;
 pub mod events;
 pub mod files;
+pub mod flags;
 pub mod inbox;
 pub mod launch;
 pub mod layout;

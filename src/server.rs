@@ -7,7 +7,6 @@ mod dry_run;
 mod eras;
 mod params;
 mod progress;
-mod refusal;
 mod resources;
 mod starts;
 mod subscriptions;
@@ -16,6 +15,7 @@ mod tools;
 mod trust;
 mod wire;
 
+use std::borrow::Cow;
 use std::future::Future;
 
 use rmcp::model::{
@@ -32,12 +32,12 @@ use tokio_util::sync::CancellationToken;
 
 use self::calls::{Caller, Desk};
 use self::progress::Progress;
-use self::refusal::Refusal;
 use self::resources::Place;
 use self::subscriptions::Subscriptions;
 use self::wire::Wire;
 use crate::fleet::Fleet;
 use crate::massgen::text;
+use crate::refusal::Refusal;
 use crate::settings::{Retention, Settings};
 
 /// What a client may show its model once, before any tool is used.
@@ -275,8 +275,18 @@ impl Server {
             tracing::error!(error = %broken, "a request panicked");
             Err(Refusal::panicked())
         });
-        done.map_err(|refusal| refusal.masked(self.desk.fleet.secrets()).into_error())
+        done.map_err(|refusal| protocol_error(refusal.masked(self.desk.fleet.secrets())))
     }
+}
+
+/// A refusal as a protocol error, for what is no tool: rmcp tells each era in its own number that something is not there.
+fn protocol_error(refusal: Refusal) -> ErrorData {
+    let error: fn(Cow<'static, str>, Option<serde_json::Value>) -> ErrorData = match refusal.code() {
+        "bad_run_id" | "unknown_run" | "unknown_resource" => ErrorData::resource_not_found,
+        "too_many_subscriptions" => ErrorData::invalid_request,
+        _ => ErrorData::internal_error,
+    };
+    error(format!("{}: {}", refusal.message(), refusal.hint()).into(), Some(refusal.into_json()))
 }
 
 /// Every call gets an answer, one that panics too: rmcp by itself would leave the client waiting for ever.

@@ -5,6 +5,7 @@
 mod ancestry;
 mod budget;
 pub mod group;
+pub mod kernel;
 mod leader;
 mod lost;
 mod output;

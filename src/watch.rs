@@ -28,6 +28,29 @@ struct Shared {
     seats: HashMap<WatchDescriptor, Vec<Arc<Notify>>>,
 }
 
+/// How many inotify instances this user may have, and how many watches; zero where the kernel does not tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allowed {
+    /// One for each process that waits.
+    pub instances: u64,
+    /// One for each folder that is waited at.
+    pub watches: u64,
+}
+
+/// Tries to have an inotify instance, and says what the user may have.
+///
+/// # Errors
+///
+/// Where there is none to be had, so that waits look twice a second.
+pub fn try_out() -> std::io::Result<Allowed> {
+    Inotify::init()?;
+    let most = |name: &str| {
+        let told = std::fs::read_to_string(format!("/proc/sys/fs/inotify/{name}"));
+        told.ok().and_then(|number| number.trim().parse().ok()).unwrap_or_default()
+    };
+    Ok(Allowed { instances: most("max_user_instances"), watches: most("max_user_watches") })
+}
+
 /// A place to wait at. Folders are added to it; it is left by dropping it.
 pub struct Seat {
     watcher: Watcher,

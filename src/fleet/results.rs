@@ -2,7 +2,7 @@
 //! folder is opened; what does not exist (yet) is a plain error that says what does.
 
 use std::collections::VecDeque;
-use std::io::{self, Cursor, Read};
+use std::io::{self, Cursor, Read, Seek, SeekFrom, Write};
 use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::massgen::answers::{self, Answer};
 use crate::massgen::configs::Tree;
 use crate::massgen::files::{Entry, Kind, RunFiles};
 use crate::massgen::layout::Layout;
-use crate::massgen::pages::{self, Page};
+use crate::massgen::pages::{self, Page, Pour};
 use crate::massgen::{reasons, text};
 use crate::registry::{STDERR, STDOUT, older};
 use crate::run::{ConfigChoice, RunId, RunRecord};
@@ -138,8 +138,43 @@ fn keys_in_config(run: &RunRecord) -> Vec<String> {
     tree.map(|tree| tree.secrets()).unwrap_or_default().into_iter().map(|secret| secret.value).collect()
 }
 
+/// A whole part that was poured out, and what is to be said of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Poured {
+    /// The file that it is from, where it is from one.
+    pub path: Option<PathBuf>,
+    /// Whose answer is the one.
+    pub winner: Option<String>,
+    /// Whether that is less than the final answer of a run that succeeded.
+    pub partial: bool,
+}
+
+impl Fleet {
+    /// Writes a whole part, however large, as pages would show it; of a live run, what there is by now.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no such part, or it cannot be read; what cannot be written is told as an unreadable file.
+    pub async fn pour(
+        &self,
+        id: &RunId,
+        part: Part,
+        out: impl Write + Send + 'static,
+    ) -> Result<(RunRecord, Poured), ReadError> {
+        let record = self.look(id).await?;
+        let root = self.folder(id).path().to_owned();
+        let (run, secrets) = (record.clone(), self.secrets.clone());
+        let poured = blocking(move || {
+            let secrets = secrets.with(keys_in_config(&run));
+            Shelf::open(&root, run, secrets)?.pour(&part, out)
+        });
+        let poured = poured.await??;
+        Ok((record, poured))
+    }
+}
+
 /// A run's readable parts.
-struct Shelf {
+pub(super) struct Shelf {
     files: Arc<RunFiles>,
     layout: Option<Layout>,
     run: RunRecord,
@@ -147,8 +182,8 @@ struct Shelf {
 }
 
 /// A text to be paged, and what is to be said of it.
-struct Source {
-    text: Box<dyn Read>,
+pub(super) struct Source {
+    pub(super) text: Box<dyn Read>,
     path: Option<PathBuf>,
 }
 
@@ -182,7 +217,7 @@ impl Read for Joined {
 }
 
 impl Shelf {
-    fn open(root: &Path, run: RunRecord, secrets: Secrets) -> Result<Shelf, ReadError> {
+    pub(super) fn open(root: &Path, run: RunRecord, secrets: Secrets) -> Result<Shelf, ReadError> {
         let files = RunFiles::open(root).map_err(|source| ReadError::Unreadable { path: root.to_owned(), source })?;
         let layout = Layout::find(&files, run.log_dir.as_deref());
         Ok(Shelf { files: Arc::new(files), layout, run, secrets })
@@ -190,21 +225,45 @@ impl Shelf {
 
     fn read(&self, part: &Part, offset: u64, limit: u64) -> Result<Reading, ReadError> {
         let answer = self.best();
-        let source = match part {
-            Part::Answer => self.file(&answer.as_ref().ok_or_else(|| self.no_answer())?.path)?,
-            Part::Answers => self.answers()?,
-            Part::Files => self.listing(&self.workspace(answer.as_ref())?),
-            Part::File(path) => self.file(&self.in_workspace(answer.as_ref(), path)?)?,
-            Part::Log => self.log()?,
-            Part::Agent(id) => self.agent(id)?,
-            Part::Errors => self.errors(),
-        };
+        let source = self.source(part, answer.as_ref())?;
         let path = source.path.clone();
         let unreadable = |error| ReadError::Unreadable { path: path.clone().unwrap_or_default(), source: error };
         let page = pages::page(source.text, offset, limit, &self.secrets).map_err(unreadable)?;
         let partial = answer.as_ref().is_some_and(|answer| self.run.state.makes_partial(answer.source));
         let label = answer.as_ref().and_then(|answer| answer.label.as_deref()).map(text::name);
         Ok(Reading { page, path, winner: answer.map(|answer| text::name(&answer.agent)), label, partial })
+    }
+
+    fn pour(&self, part: &Part, mut out: impl Write) -> Result<Poured, ReadError> {
+        let answer = self.best();
+        let Source { mut text, path } = self.source(part, answer.as_ref())?;
+        let unreadable = |source| ReadError::Unreadable { path: path.clone().unwrap_or_default(), source };
+        let mut pour = Pour::new(&self.secrets);
+        let mut buffer = vec![0; 64 << 10];
+        loop {
+            let read = text.read(&mut buffer).map_err(unreadable)?;
+            let piece = if read == 0 { pour.finish() } else { pour.push(&buffer[..read]) };
+            out.write_all(piece.as_bytes()).map_err(unreadable)?;
+            if read == 0 {
+                out.flush().map_err(unreadable)?;
+                break;
+            }
+        }
+        let partial = answer.as_ref().is_some_and(|answer| self.run.state.makes_partial(answer.source));
+        Ok(Poured { winner: answer.map(|answer| text::name(&answer.agent)), partial, path })
+    }
+
+    /// The text of a part.
+    pub(super) fn source(&self, part: &Part, answer: Option<&Answer>) -> Result<Source, ReadError> {
+        Ok(match part {
+            Part::Answer => self.file(&answer.ok_or_else(|| self.no_answer())?.path)?,
+            Part::Answers => self.answers()?,
+            Part::Files => self.listing(&self.workspace(answer)?),
+            Part::File(path) => self.file(&self.in_workspace(answer, path)?)?,
+            Part::Log => self.log()?,
+            Part::Agent(id) => self.agent(id)?,
+            Part::Errors => self.errors(),
+        })
     }
 
     fn best(&self) -> Option<Answer> {
@@ -312,17 +371,44 @@ impl Shelf {
     }
 
     fn agent(&self, id: &str) -> Result<Source, ReadError> {
-        let outputs = self.layout.as_ref().map(|layout| layout.attempt.join("agent_outputs")).unwrap_or_default();
-        let wanted = format!("{id}.txt");
-        let there = self.files.list(&outputs);
-        // The name is compared with what the folder lists and never joined as it came.
-        match there.iter().find(|entry| entry.kind == Kind::File && entry.name == wanted) {
-            Some(entry) => self.file(&outputs.join(&entry.name)),
-            None => Err(ReadError::Nothing {
+        match self.agent_file(id) {
+            Ok(path) => self.file(&path),
+            Err(there) => Err(ReadError::Nothing {
                 what: format!("there is no output of an agent `{id}`"),
                 instead: format!("there is output of: {}", names(&there)),
             }),
         }
+    }
+
+    /// The file of what an agent put out, or what there is of others.
+    fn agent_file(&self, id: &str) -> Result<PathBuf, Vec<Entry>> {
+        let outputs = self.layout.as_ref().map(|layout| layout.attempt.join("agent_outputs")).unwrap_or_default();
+        let wanted = format!("{id}.txt");
+        let there = self.files.list(&outputs);
+        // The name is compared with what the folder lists and never joined as it came.
+        let found = there.iter().find(|entry| entry.kind == Kind::File && entry.name == wanted);
+        found.map(|entry| outputs.join(&entry.name)).ok_or(there)
+    }
+
+    /// The file that a part comes from and that MassGen adds to while it works, where there is one by now.
+    pub(super) fn growing(&self, part: &Part) -> Option<PathBuf> {
+        match part {
+            Part::Log => self.layout.as_ref()?.massgen_log(&self.files),
+            Part::Agent(id) => self.agent_file(id).ok(),
+            Part::Answer | Part::Answers | Part::Files | Part::File(_) | Part::Errors => None,
+        }
+    }
+
+    /// At most `most` bytes of a file from a place on; none where the file ends before that place.
+    pub(super) fn bytes_from(&self, path: &Path, offset: u64, most: u64) -> io::Result<Option<Vec<u8>>> {
+        let (mut file, size) = self.files.open_file(path)?;
+        if size < offset {
+            return Ok(None);
+        }
+        file.seek(SeekFrom::Start(offset))?;
+        let mut bytes = Vec::new();
+        file.take(most).read_to_end(&mut bytes)?;
+        Ok(Some(bytes))
     }
 
     fn errors(&self) -> Source {

@@ -33,6 +33,19 @@ pub struct Folders<'a> {
     pub inbox: &'a Path,
 }
 
+/// Every flag that MassGen is started or asked with; `doctor` looks whether the installed one knows them.
+pub const FLAGS: &[&str] = &[
+    "--automation",
+    "--no-parse-at-references",
+    "--config",
+    "--inbox-dir",
+    "--quick",
+    "--cwd-context",
+    "--orchestrator-timeout",
+    "--validate",
+    "--json",
+];
+
 /// The launch of a run with the config that MassGen is to read, which has the question in it: a command line is seen by
 /// every user of the machine. `environment` is what is to reach MassGen of ours.
 pub fn plan(
@@ -159,6 +172,16 @@ mod tests {
             line,
             "--automation --no-parse-at-references --config /p/c.yaml --inbox-dir /r/inbox --orchestrator-timeout 1740"
         );
+    }
+
+    #[test]
+    fn no_flag_is_used_that_is_not_listed() {
+        for context in [Context::None, Context::Read, Context::Write] {
+            let all = args(&RunSpec { context, mode: Mode::Quick, ..spec() });
+            for flag in all.iter().filter(|arg| arg.starts_with("--")) {
+                assert!(FLAGS.contains(&flag.as_str()), "{flag}");
+            }
+        }
     }
 
     #[test]

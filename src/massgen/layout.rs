@@ -58,8 +58,17 @@ impl Layout {
     /// MassGen's own log of the newest attempt; 0.1.12 keeps it beside the attempts. Where a conversation goes on, MassGen begins
     /// its log before it knows which turn it is, and writes on there.
     pub fn massgen_log(&self, files: &RunFiles) -> Option<PathBuf> {
+        self.logged(files, "massgen.log")
+    }
+
+    /// MassGen's events, which lie where its own log does.
+    pub fn events(&self, files: &RunFiles) -> Option<PathBuf> {
+        self.logged(files, "events.jsonl")
+    }
+
+    fn logged(&self, files: &RunFiles, name: &str) -> Option<PathBuf> {
         let folders = [self.attempt.clone(), self.turn.clone(), self.log.join("turn_1/attempt_1")];
-        let places = folders.map(|folder| folder.join("massgen.log"));
+        let places = folders.map(|folder| folder.join(name));
         places.into_iter().find(|place| files.has(place))
     }
 

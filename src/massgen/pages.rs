@@ -8,7 +8,7 @@ use std::io::{self, Read};
 use sha2::{Digest as _, Sha256};
 
 use super::text::{Filter, stand_in};
-use crate::secrets::Secrets;
+use crate::secrets::{Mask, Secrets};
 
 /// One page of a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub fn page(source: impl Read, offset: u64, limit: u64, secrets: &Secrets) -> io
     let mut window = Window { offset, end, seen: 0, text: String::new(), replaced: 0 };
     let mut shown = Shown { filter: Filter::at_the_beginning(), returned: false };
     let hash = pass(source, secrets, |text| shown.push_all(text, &mut window))?;
-    shown.end(&mut window);
+    shown.end(&mut |c, harmless| window.push(c, harmless));
     let next_offset = (window.seen > window.end).then_some(window.end);
     Ok(Page { text: window.text, total_chars: window.seen, next_offset, replaced: window.replaced, sha256: hash })
 }
@@ -60,7 +60,7 @@ impl Shown {
             return;
         }
         if !window.misses(count + 1) {
-            return text.chars().for_each(|c| self.push(c, window));
+            return text.chars().for_each(|c| self.push(c, &mut |c, harmless| window.push(c, harmless)));
         }
         // Of what lies outside of the page only the number of characters matters, and the last two for what follows them.
         let waited = std::mem::replace(&mut self.returned, text.ends_with('\r'));
@@ -71,22 +71,66 @@ impl Shown {
         });
     }
 
-    fn push(&mut self, c: char, window: &mut Window) {
+    /// Hands on the character, and a carriage return that waited for it, each with whether it is harmless.
+    fn push(&mut self, c: char, put: &mut impl FnMut(char, bool)) {
         if std::mem::take(&mut self.returned) {
-            window.push('\r', c == '\n');
+            put('\r', c == '\n');
         }
         let harmless = self.filter.harmless(c);
         if c == '\r' {
             self.returned = true;
         } else {
-            window.push(c, harmless);
+            put(c, harmless);
         }
     }
 
-    fn end(&mut self, window: &mut Window) {
+    fn end(&mut self, put: &mut impl FnMut(char, bool)) {
         if std::mem::take(&mut self.returned) {
-            window.push('\r', false);
+            put('\r', false);
         }
+    }
+}
+
+/// A text that comes in pieces and is shown at once: whole characters alone, secrets masked, each harmful one replaced.
+pub struct Pour {
+    mask: Mask,
+    /// The beginning of a character that the last piece cut.
+    held: Vec<u8>,
+    shown: Shown,
+}
+
+impl Pour {
+    /// At the beginning of a text.
+    pub fn new(secrets: &Secrets) -> Pour {
+        let shown = Shown { filter: Filter::at_the_beginning(), returned: false };
+        Pour { mask: secrets.stream(), held: Vec::new(), shown }
+    }
+
+    /// Takes a piece and gives what is certain by now.
+    pub fn push(&mut self, bytes: &[u8]) -> String {
+        let masked = self.mask.push(bytes);
+        self.held.extend_from_slice(&masked);
+        self.decode(false)
+    }
+
+    /// What was held back, at the end of the text.
+    pub fn finish(&mut self) -> String {
+        self.held.extend(self.mask.finish());
+        let mut text = self.decode(true);
+        self.shown.end(&mut |c, harmless| text.push(if harmless { c } else { stand_in(c) }));
+        text
+    }
+
+    fn decode(&mut self, end: bool) -> String {
+        let mut out = String::new();
+        let shown = &mut self.shown;
+        let used = decode(&self.held, end, &mut |text: &str| {
+            for c in text.chars() {
+                shown.push(c, &mut |c, harmless| out.push(if harmless { c } else { stand_in(c) }));
+            }
+        });
+        self.held.drain(..used);
+        out
     }
 }
 
@@ -243,6 +287,18 @@ mod tests {
             let one = page(text.as_bytes(), at, 1, &secrets).expect("reads");
             assert!(expected.chars().nth(at as usize).is_some_and(|c| one.text == c.to_string()), "{at}: {one:?}");
             assert_eq!(one.sha256, whole.sha256, "of the bytes on disk");
+        }
+    }
+
+    #[test]
+    fn what_is_poured_is_what_pages_show() {
+        let text = "\u{feff}a\r\nb\rc\u{1b}[31m\u{202e}sk-12345678\u{200b}é漢\r".as_bytes();
+        let secrets = Secrets::default().with(["sk-12345678".to_owned()]);
+        let whole = page(text, 0, 1000, &secrets).expect("reads").text;
+        for step in [1, 2, 5, 100] {
+            let mut pour = Pour::new(&secrets);
+            let pieces: String = text.chunks(step).map(|piece| pour.push(piece)).collect();
+            assert_eq!(pieces + &pour.finish(), whole, "in pieces of {step}");
         }
     }
 

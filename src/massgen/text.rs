@@ -1,6 +1,8 @@
 //! Small work on texts that MassGen or its agents wrote: make them harmless to a terminal and to a reader, cut them at a
 //! character boundary. Pure; it never judges what a text says.
 
+use serde_json::Value;
+
 /// The text without terminal escapes, and without every character that [`Filter`] replaces.
 pub fn clean(text: &str) -> String {
     let mut filter = Filter::in_the_middle();
@@ -17,6 +19,18 @@ pub fn harmless(text: &str) -> String {
 /// A name in one line: [`harmless`], and newline and tab are replaced as well.
 pub fn name(text: &str) -> String {
     harmless(text).chars().map(|c| if c.is_control() { stand_in(c) } else { c }).collect()
+}
+
+/// The value with every text in it, keys of objects too, as `clean` makes it.
+pub fn each_text(value: Value, clean: &impl Fn(&str) -> String) -> Value {
+    match value {
+        Value::String(text) => Value::String(clean(&text)),
+        Value::Array(list) => list.into_iter().map(|inner| each_text(inner, clean)).collect(),
+        Value::Object(fields) => {
+            Value::Object(fields.into_iter().map(|(name, inner)| (clean(&name), each_text(inner, clean))).collect())
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => value,
+    }
 }
 
 /// Tells harmless characters from those that steer a terminal, turn the direction of writing or hide text. These are harmful:

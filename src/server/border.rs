@@ -3,8 +3,8 @@
 
 use serde_json::{Map, Value};
 
-use super::refusal::Refusal;
 use crate::massgen::text;
+use crate::refusal::Refusal;
 use crate::secrets::Secrets;
 
 /// The field of an answer that is a page of a text.
@@ -43,15 +43,7 @@ pub(super) fn line(text: &str, secrets: &Secrets) -> String {
 }
 
 fn shown(value: Value, secrets: &Secrets) -> Value {
-    let harmless = |text: &str| line(text, secrets);
-    match value {
-        Value::String(text) => Value::String(harmless(&text)),
-        Value::Array(list) => list.into_iter().map(|inner| shown(inner, secrets)).collect(),
-        Value::Object(fields) => {
-            Value::Object(fields.into_iter().map(|(name, inner)| (harmless(&name), shown(inner, secrets))).collect())
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) => value,
-    }
+    text::each_text(value, &|text| line(text, secrets))
 }
 
 #[cfg(test)]

@@ -11,13 +11,13 @@ use tokio_util::sync::CancellationToken;
 use super::border;
 use super::params::{CheckStatus, KillRun, ListConfigs, ReadResult, RunMassgen, SteerRun};
 use super::progress::Progress;
-use super::refusal::Refusal;
 use super::tools;
 use crate::clock;
 use crate::fleet::results::Part;
 use crate::fleet::{Cursor, Fleet, Message, Selection, Sight, Until};
 use crate::massgen::configs;
 use crate::massgen::{program, setup};
+use crate::refusal::Refusal;
 use crate::run::{RunId, RunRecord, RunState, StopAsk};
 use crate::settings::Settings;
 use crate::view::{self, ConfigView, Detail, ReceiptView, RunView};
@@ -324,7 +324,7 @@ impl Desk {
     /// A group without any run is a mistake; so is a run alone whose record cannot be read.
     fn known(&self, selection: &Selection, mut sight: Sight) -> Result<Sight, Refusal> {
         match selection {
-            Selection::Group(group) if sight.runs.is_empty() => Err(unknown_group(group)),
+            Selection::Group(group) if sight.runs.is_empty() => Err(Refusal::unknown_group(group)),
             Selection::Runs(_) if sight.runs.is_empty() => match sight.unreadable.pop() {
                 Some((_, error)) => Err(error.into()),
                 None => Ok(sight),
@@ -377,10 +377,6 @@ pub(super) fn parsed(text: &str) -> Result<RunId, Refusal> {
 
 pub(super) fn ranged(field: &str, value: f64, least: f64, most: f64) -> Result<f64, Refusal> {
     if (least..=most).contains(&value) { Ok(value) } else { Err(Refusal::out_of_range(field, value, least, most)) }
-}
-
-fn unknown_group(group: &str) -> Refusal {
-    Refusal::new("unknown_group", format!("no run has the group `{group}`"), SEE)
 }
 
 fn selection(

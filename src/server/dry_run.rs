@@ -5,11 +5,11 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::calls::Desk;
-use super::refusal::Refusal;
 use crate::fleet::Start;
 use crate::ledger::Judged;
 use crate::massgen::configs::{self, Needs, Question, Tree};
 use crate::massgen::{program, text};
+use crate::refusal::Refusal;
 use crate::registry::{CHECK, VERDICTS};
 use crate::run::{Cap, ConfigChoice};
 

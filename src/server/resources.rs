@@ -11,10 +11,10 @@ use serde_json::Value;
 
 use super::calls::{Caller, Desk, json};
 use super::params::{CheckStatus, ReadResult};
-use super::refusal::Refusal;
 use crate::fleet::Selection;
 use crate::fleet::results::Part;
 use crate::massgen::text;
+use crate::refusal::Refusal;
 use crate::run::{RunId, RunRecord};
 use crate::view::{self, Detail};
 

@@ -10,12 +10,12 @@ use sha2::{Digest as _, Sha256};
 
 use super::calls::{Desk, parsed, ranged};
 use super::params::RunMassgen;
-use super::refusal::Refusal;
 use super::trust::{MOST_QUESTION, bad_config, bad_overrides, patch};
 use crate::fleet::{Keys, Limits, Start};
 use crate::massgen::configs::{self, Changes, Effective, Sources};
 use crate::massgen::pages::hex;
 use crate::massgen::{environment, program, setup, text};
+use crate::refusal::Refusal;
 use crate::rehearsal;
 use crate::run::{Cap, ConfigChoice, Context, Continued, Mode, RunSpec, Usd};
 use crate::secrets;

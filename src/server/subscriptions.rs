@@ -13,10 +13,10 @@ use rmcp::{Peer, RoleServer};
 use tokio_util::sync::CancellationToken;
 
 use super::calls::Desk;
-use super::refusal::Refusal;
 use super::resources::Place;
 use crate::fleet::results::Part;
 use crate::fleet::{Cursor, Selection, Until};
+use crate::refusal::Refusal;
 use crate::run::{RunId, RunRecord};
 
 /// The most resources that one client is told of.

@@ -12,7 +12,7 @@ use rmcp::service::RequestContext;
 use super::border;
 use super::calls::{Desk, json, parsed};
 use super::eras;
-use super::refusal::Refusal;
+use crate::refusal::Refusal;
 use crate::run::{Outcome, RunRecord, RunState, StopAsk};
 use crate::view::{Detail, words};
 

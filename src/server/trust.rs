@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::calls::Desk;
-use super::refusal::Refusal;
 use crate::massgen::configs::{self, EditError, Tree};
 use crate::massgen::text;
+use crate::refusal::Refusal;
 use crate::run::Context;
 use crate::secrets;
 use crate::settings::Settings;

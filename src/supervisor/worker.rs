@@ -397,12 +397,11 @@ impl Worker {
     /// The sizes of what grows while a run does anything. status.json is none of it: its time goes on in every case.
     fn signs(&self, layout: Option<&Layout>) -> Signs {
         let size = |path: &Path| self.files.open_file(path).map(|(_, size)| size).unwrap_or_default();
-        let of_attempt = |name: &str| layout.map(|layout| size(&layout.attempt.join(name))).unwrap_or_default();
         let outputs = layout.map(|layout| self.files.list(&layout.attempt.join("agent_outputs"))).unwrap_or_default();
-        let log = layout.and_then(|layout| layout.massgen_log(&self.files)).map(|log| size(&log)).unwrap_or_default();
+        let of_file = |file: Option<PathBuf>| file.map(|file| size(&file)).unwrap_or_default();
         Signs([
-            of_attempt("events.jsonl"),
-            log,
+            of_file(layout.and_then(|layout| layout.events(&self.files))),
+            of_file(layout.and_then(|layout| layout.massgen_log(&self.files))),
             outputs.iter().map(|output| output.size).sum(),
             size(Path::new(STDOUT)),
             size(Path::new(STDERR)),
@@ -441,7 +440,7 @@ impl Worker {
     }
 
     fn evidence(&self, family: &Family, leader: &Leader, cpu_percent: u32, layout: Option<&Layout>) -> Seen {
-        let events = layout.map(|layout| layout.attempt.join("events.jsonl"));
+        let events = layout.and_then(|layout| layout.events(&self.files));
         let tail = events.and_then(|events| self.files.tail(&events, events::TAIL_BYTES).ok()).unwrap_or_default();
         let latest = events::latest(&tail, &self.secrets);
         let count = |members: &[group::Member]| u32::try_from(members.len()).unwrap_or(u32::MAX);

@@ -1,9 +1,5 @@
-//! What an agent is told when a call cannot be done: a stable word, one sentence, and the next call to make.
-//! Refusals are results that a model reads; protocol errors are for the protocol only.
-
-use std::borrow::Cow;
-
-use rmcp::model::ErrorData;
+//! What an agent or a person is told when something cannot be done: a stable word, one sentence, and what to do next.
+//! It knows neither protocol nor terminal: the server and the commands show the same words, each in its way.
 
 use crate::fleet::results::{BadPart, ReadError};
 use crate::fleet::{FleetError, LaunchError, NotContinued, NotStarted, NotSteered};
@@ -16,9 +12,9 @@ use crate::rehearsal::ScriptError;
 use crate::run::BadRunId;
 use crate::secrets::Secrets;
 
-/// A call that was not done.
+/// A call, or a command, that was not done.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub(crate) struct Refusal {
     code: &'static str,
     message: String,
     hint: String,
@@ -27,23 +23,23 @@ pub(super) struct Refusal {
 const SEE_RUNS: &str = "call check_status without arguments to see the latest runs and their run_id";
 
 impl Refusal {
-    pub(super) fn new(code: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Refusal {
+    pub(crate) fn new(code: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Refusal {
         Refusal { code, message: message.into(), hint: hint.into() }
     }
 
-    pub(super) fn panicked() -> Refusal {
+    pub(crate) fn panicked() -> Refusal {
         let hint = "runs are not touched by it; call check_status to see them, and tell the operator to look at the server's log";
         Refusal::new("internal_error", "massgen-mcp met a fault of its own in this call", hint)
     }
 
     /// A number outside of what is allowed.
-    pub(super) fn out_of_range(field: &str, value: f64, least: f64, most: f64) -> Refusal {
+    pub(crate) fn out_of_range(field: &str, value: f64, least: f64, most: f64) -> Refusal {
         let message = format!("`{field}` is {value}, which is not between {least} and {most}");
         Refusal::new("out_of_range", message, format!("call again with `{field}` from {least} to {most}"))
     }
 
     /// Arguments of another shape than the tool's schema.
-    pub(super) fn bad_arguments(tool: &str, error: &serde_path_to_error::Error<serde_json::Error>) -> Refusal {
+    pub(crate) fn bad_arguments(tool: &str, error: &serde_path_to_error::Error<serde_json::Error>) -> Refusal {
         let at = error.path().to_string();
         let place = if at == "." { String::new() } else { format!("`{at}`: ") };
         let message = format!("{place}{}", text::line(&error.inner().to_string(), 300));
@@ -51,44 +47,50 @@ impl Refusal {
     }
 
     /// A secret in a field of a call; the variable is named, its value never.
-    pub(super) fn secret(field: String, variable: &str) -> Refusal {
+    pub(crate) fn secret(field: String, variable: &str) -> Refusal {
         let message = format!("`{field}` has a secret of the operator in it, the value of {variable}");
         let hint = "nothing was done with it; take it out and call again: MassGen gets its keys from the operator, never from you";
         Refusal::new("secret_in_arguments", message, hint)
     }
 
+    /// A group without any run.
+    pub(crate) fn unknown_group(group: &str) -> Refusal {
+        let hint = "call check_status without arguments to see the latest runs";
+        Refusal::new("unknown_group", format!("no run has the group `{group}`"), hint)
+    }
+
     /// As it may be shown.
-    pub(super) fn masked(self, secrets: &Secrets) -> Refusal {
+    pub(crate) fn masked(self, secrets: &Secrets) -> Refusal {
         let clean = |text: &str| text::harmless(&secrets.mask(text));
         Refusal { code: self.code, message: clean(&self.message), hint: clean(&self.hint) }
     }
 
     /// All of it in one line, for a list of problems.
-    pub(super) fn in_one_line(&self) -> String {
+    pub(crate) fn in_one_line(&self) -> String {
         format!("{}: {} ({})", self.code, self.message, self.hint)
     }
 
+    /// The stable word.
+    pub(crate) fn code(&self) -> &'static str {
+        self.code
+    }
+
+    /// What to do next.
+    pub(crate) fn hint(&self) -> &str {
+        &self.hint
+    }
+
     /// What is wrong, in one sentence.
-    pub(super) fn message(&self) -> &str {
+    pub(crate) fn message(&self) -> &str {
         &self.message
     }
 
-    /// As a protocol error, for what is no tool: rmcp tells each era in its own number that something is not there.
-    pub(super) fn into_error(self) -> ErrorData {
-        let error: fn(Cow<'static, str>, Option<serde_json::Value>) -> ErrorData = match self.code {
-            "bad_run_id" | "unknown_run" | "unknown_resource" => ErrorData::resource_not_found,
-            "too_many_subscriptions" => ErrorData::invalid_request,
-            _ => ErrorData::internal_error,
-        };
-        error(format!("{}: {}", self.message, self.hint).into(), Some(self.into_json()))
-    }
-
     /// Whether it is only that there is nothing yet, of something that is known.
-    pub(super) fn is_for_later(&self) -> bool {
+    pub(crate) fn is_for_later(&self) -> bool {
         self.code == "nothing_to_read"
     }
 
-    pub(super) fn into_json(self) -> serde_json::Value {
+    pub(crate) fn into_json(self) -> serde_json::Value {
         serde_json::json!({"code": self.code, "message": self.message, "hint": self.hint})
     }
 }

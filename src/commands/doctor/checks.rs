@@ -1,0 +1,175 @@
+//! The checks that only look: kernel, folders, settings, keys, MassGen and its flags. None of them changes anything.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use super::Check;
+use crate::massgen::configs::{self, Needs, Sources, Tree};
+use crate::massgen::program::{self, Places, ProgramError};
+use crate::massgen::{environment, flags, setup, text};
+use crate::refusal::Refusal;
+use crate::registry::StateFolder;
+use crate::run::ConfigChoice;
+use crate::secrets;
+use crate::settings::Settings;
+use crate::supervisor::kernel;
+use crate::watch;
+
+/// Runs leave logs of some megabytes each; below this there is room for few.
+const ENOUGH_BYTES: u64 = 1_000_000_000;
+
+pub(super) fn kernel() -> Check {
+    let release = kernel::release().unwrap_or_else(|| "of unknown release".to_owned());
+    let (major, minor) = kernel::LINUX_AT_LEAST;
+    if let Err(missing) = kernel::try_out() {
+        let hint = format!("runs need Linux {major}.{minor} or newer, and a container that allows it");
+        return Check::problem("kernel", text::chain(&missing), hint);
+    }
+    match kernel::version(&release) {
+        Some(version) if version < kernel::LINUX_AT_LEAST => {
+            let hint = format!("use Linux {major}.{minor} or newer");
+            Check::problem("kernel", format!("Linux {release} is too old"), hint)
+        }
+        Some(_) | None => Check::ok("kernel", format!("Linux {release}, with child subreapers and pidfds")),
+    }
+}
+
+pub(super) fn inotify() -> Check {
+    let hint = "raise fs.inotify.max_user_instances (sysctl), or end programs that use them up";
+    match watch::try_out() {
+        Ok(allowed) if (1..128).contains(&allowed.instances) => {
+            let message = format!("only {} instances for all programs of yours", allowed.instances);
+            Check::warning("inotify", message, hint)
+        }
+        Ok(allowed) => {
+            Check::ok("inotify", format!("{} instances and {} watches allowed", allowed.instances, allowed.watches))
+        }
+        Err(error) => {
+            Check::warning("inotify", format!("none to be had: {error}; waits look twice a second instead"), hint)
+        }
+    }
+}
+
+pub(super) fn state_folder(settings: &Settings) -> Check {
+    let name = "state folder";
+    let home = settings.home.display();
+    if let Err(error) = StateFolder::open(&settings.home) {
+        return Check::refused(name, &Refusal::from(error));
+    }
+    let tried = tempfile::tempfile_in(&settings.home).and_then(|mut file| file.write_all(&[0; 4096]));
+    if let Err(error) = tried {
+        let hint = "make it yours and make room, or name another with --home";
+        return Check::problem(name, format!("cannot write in `{home}`: {error}"), hint);
+    }
+    let mode = settings.home.metadata().map(|meta| meta.permissions().mode() & 0o077).unwrap_or_default();
+    if mode != 0 {
+        let message = format!("`{home}` can be entered by others, and runs keep questions and answers there");
+        return Check::warning(name, message, format!("chmod 700 {home}"));
+    }
+    let free = rustix::fs::statvfs(&settings.home).map(|space| space.f_bavail * space.f_frsize).unwrap_or(u64::MAX);
+    if free < ENOUGH_BYTES {
+        let message = format!("`{home}` has {:.1} GB left", free as f64 / 1e9);
+        return Check::warning(name, message, "make room, or forget old runs with `massgen-mcp prune`");
+    }
+    Check::ok(name, format!("`{home}` is yours and can be written"))
+}
+
+pub(super) fn settings_file(settings: &Settings) -> Check {
+    let file = settings.file.as_ref().map_or("no file".to_owned(), |path| format!("`{}`", path.display()));
+    Check::ok("settings", format!("{file}; project `{}`", settings.project.display()))
+}
+
+/// A client may start its server with other variables than this shell has.
+const WHOSE: &str = "this shell's variables and env_file are looked at; a client hands its server those that its own settings \
+                     name, and MassGen reads ~/.massgen/.env besides";
+
+pub(super) fn keys(settings: &Settings) -> Check {
+    let file = match settings.env_file.as_deref().map(secrets::env_file).transpose() {
+        Ok(file) => file.unwrap_or_default(),
+        Err(error) => return Check::problem("keys", text::chain(&error), "correct env_file in the settings"),
+    };
+    let all = environment::joined(std::env::vars_os(), &file).into_iter().filter(|(_, value)| !value.is_empty());
+    let reach = environment::selected(all, &settings.pass_env);
+    let names: BTreeSet<_> = reach.into_iter().filter_map(|(name, _)| name.into_string().ok()).collect();
+    let keys: Vec<_> = names.into_iter().filter(|name| secrets::looks_like_a_key(name)).collect();
+    if keys.is_empty() {
+        return Check::warning("keys", "none is set; only rehearsals and local models work without", WHOSE);
+    }
+    Check::ok("keys", format!("{} would reach MassGen", keys.join(", ")))
+}
+
+pub(super) fn program(settings: &Settings) -> (Option<PathBuf>, Check) {
+    let own_venv = setup::venv(&settings.home);
+    let places = Places { named: settings.massgen.as_deref(), project: &settings.project, own_venv: &own_venv };
+    let found = match program::find(places) {
+        Ok(found) => found,
+        Err(error) => {
+            let hint = match &error {
+                ProgramError::NotExecutable(_) => "correct --massgen or MASSGEN_MCP_MASSGEN, or leave it out",
+                ProgramError::Missing { .. } => "run `massgen-mcp setup` once, or name one with --massgen",
+            };
+            return (None, Check::problem("MassGen", text::chain(&error), hint));
+        }
+    };
+    let at = found.display();
+    let tried = setup::VERSION;
+    let check = match program::version(&found) {
+        Some(version) if version == tried => Check::ok("MassGen", format!("{version} at {at}")),
+        version => {
+            let version = version.unwrap_or_else(|| "of unknown version".to_owned());
+            let hint =
+                format!("{tried} is the version that was tried; `massgen-mcp setup` makes one where there is none");
+            Check::warning("MassGen", format!("{version} at {at}"), hint)
+        }
+    };
+    (Some(found), check)
+}
+
+pub(super) fn default_config(settings: &Settings, program: &Path) -> Check {
+    let name = "default config";
+    let package = program::package(program);
+    let home = settings.user_home.as_deref();
+    let sources = Sources { project: &settings.project, home, package: package.as_deref() };
+    let path = match configs::resolve(None, sources) {
+        Ok(ConfigChoice::File(path)) => path,
+        Ok(ConfigChoice::Rehearsal(_)) | Err(_) => {
+            return Check::ok(name, "there is none; each run has to name its config, such as @examples/NAME");
+        }
+    };
+    let at = path.display();
+    let tree = std::fs::read_to_string(&path).ok().and_then(|text| Tree::of_file(&path, &text).ok());
+    let Some(tree) = tree else {
+        return Check::warning(
+            name,
+            format!("`{at}` cannot be read as a config"),
+            "mend it, or name another with each run",
+        );
+    };
+    let there = variables(settings);
+    let needs = Needs::of(&tree);
+    let missing: Vec<_> = needs.missing(|variable| there.contains(variable)).iter().map(|key| key.name()).collect();
+    if missing.is_empty() {
+        return Check::ok(name, format!("`{at}` has all of its keys"));
+    }
+    Check::warning(name, format!("`{at}` needs {}, not set here", missing.join(", ")), WHOSE)
+}
+
+fn variables(settings: &Settings) -> BTreeSet<String> {
+    let file = settings.env_file.as_deref().and_then(|file| secrets::env_file(file).ok()).unwrap_or_default();
+    let all = environment::joined(std::env::vars_os(), &file).into_iter().filter(|(_, value)| !value.is_empty());
+    all.filter_map(|(name, _)| name.into_string().ok()).collect()
+}
+
+pub(super) async fn flags(program: &Path) -> Check {
+    let hint = "use the MassGen that `massgen-mcp setup` makes, or look at its installation";
+    match flags::missing(program).await {
+        Ok(missing) if missing.is_empty() => Check::ok(
+            "flags",
+            format!("MassGen knows all {} that it is started with", crate::massgen::launch::FLAGS.len()),
+        ),
+        Ok(missing) => Check::problem("flags", format!("MassGen does not know {}", missing.join(", ")), hint),
+        Err(error) => Check::problem("flags", text::chain(&error), hint),
+    }
+}

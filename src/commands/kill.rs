@@ -1,0 +1,87 @@
+//! `massgen-mcp kill`: asks for the stop of runs, waits until they are over, and says how it went. It signals nobody.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use serde_json::json;
+
+use super::people::{Which, known, say_clean, say_json};
+use crate::fleet::Fleet;
+use crate::refusal::Refusal;
+use crate::run::{RunId, RunRecord, StopAsk};
+use crate::view::{self, ReceiptView};
+
+/// What to stop, and how.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Exit codes: 0 all of them are over; 1 one of them is not, or it could not be done; 2 the command line is wrong."
+)]
+pub struct Kill {
+    #[command(flatten)]
+    which: Which,
+    /// How long MassGen has to close what it has open, in seconds, 0 to 60.
+    #[arg(long, value_name = "SECONDS", default_value_t = 5.0)]
+    grace_s: f64,
+    /// Why; it goes on record.
+    #[arg(long)]
+    reason: Option<String>,
+    /// Tell it as JSON: {"receipts": […]}, as kill_run does.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// The longest grace period, in seconds.
+const MOST_GRACE: f64 = 60.0;
+/// What forcing a stop takes on top of the grace period, nested runs included.
+const FORCE_TIME: Duration = Duration::from_secs(20);
+
+pub(super) async fn kill(fleet: &Fleet, how: &Kill) -> Result<ExitCode, Refusal> {
+    if !(0.0..=MOST_GRACE).contains(&how.grace_s) {
+        return Err(Refusal::out_of_range("grace-s", how.grace_s, 0.0, MOST_GRACE));
+    }
+    if let Some(variable) = how.reason.as_deref().and_then(|reason| fleet.secrets().name_in(reason)) {
+        return Err(Refusal::secret("reason".to_owned(), variable));
+    }
+    let selection = how.which.selection()?;
+    let records = known(&selection, fleet.look_all(&selection).await?)?;
+    let grace = Duration::from_secs_f64(how.grace_s);
+    let stops = records.iter().map(|record| stop(fleet, &record.spec.id, grace, how.reason.clone()));
+    let stopped = join_all(stops).await;
+    let receipts: Vec<_> = records.iter().zip(&stopped).map(|(record, stopped)| receipt(record, stopped)).collect();
+    if how.json {
+        say_json(json!({"receipts": receipts}), fleet.secrets());
+    } else {
+        receipts.iter().for_each(|receipt| say_clean(&line(receipt), fleet.secrets()));
+    }
+    let all_over = stopped.iter().all(|stopped| stopped.as_ref().is_ok_and(|record| record.state.ended().is_some()));
+    Ok(if all_over { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Stops a run with all that it started, and waits for its end as long as that can take.
+pub(super) async fn stop(
+    fleet: &Fleet,
+    id: &RunId,
+    grace: Duration,
+    reason: Option<String>,
+) -> Result<RunRecord, Refusal> {
+    let ask = StopAsk { grace, reason, tree: true };
+    Ok(fleet.stop(id, ask, grace + FORCE_TIME, std::future::pending()).await?)
+}
+
+fn receipt(before: &RunRecord, stopped: &Result<RunRecord, Refusal>) -> ReceiptView {
+    match stopped {
+        Ok(record) => view::receipt(record),
+        Err(refusal) => view::failed_receipt(before, refusal.message()),
+    }
+}
+
+/// How a stop went, in one line.
+pub(super) fn line(receipt: &ReceiptView) -> String {
+    let ReceiptView { run_id, state, took_s, force, processes, survivors, readable } = receipt;
+    let left = match survivors.is_empty() {
+        true => String::new(),
+        false => format!("; still there: {}", survivors.join(", ")),
+    };
+    format!("{run_id}  {state}  {took_s:.1} s, {processes} processes, force: {force}{left}; {readable}")
+}

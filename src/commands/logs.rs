@@ -1,0 +1,58 @@
+//! `massgen-mcp logs`: the log of a run, or what one agent puts out, and more of it as it comes.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use super::people::{EXITS, run_id};
+use super::result;
+use crate::fleet::results::Part;
+use crate::fleet::{Fleet, More};
+use crate::refusal::Refusal;
+
+/// What to print.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXITS)]
+pub struct Logs {
+    /// The run, by its run_id.
+    #[arg(value_name = "RUN_ID")]
+    run: String,
+    /// What this agent puts out, in place of MassGen's log.
+    #[arg(long, value_name = "ID")]
+    agent: Option<String>,
+    /// Go on until the run is over.
+    #[arg(long, short)]
+    follow: bool,
+}
+
+/// How often a growing log is looked at: MassGen adds to it without a sign.
+const LOOK: Duration = Duration::from_millis(300);
+
+pub(super) async fn logs(fleet: &Fleet, how: &Logs) -> Result<ExitCode, Refusal> {
+    let id = run_id(&how.run)?;
+    let part = how.agent.clone().map_or(Part::Log, Part::Agent);
+    if !how.follow {
+        result::print(fleet, &id, part).await?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut follower = fleet.follow(&id, part);
+    loop {
+        let (text, is_over) = match follower.more().await? {
+            More::Text(text) => (text, false),
+            More::Over(text) => (text, true),
+            More::Nothing => {
+                tokio::time::sleep(LOOK).await;
+                continue;
+            }
+        };
+        if !printed(&text) || is_over {
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
+}
+
+/// Whether somebody still reads.
+fn printed(text: &str) -> bool {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_ok()
+}

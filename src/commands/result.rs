@@ -1,0 +1,119 @@
+//! `massgen-mcp result`: a part of what a run left, whole, on standard output. It shows text as the tools do: secrets masked,
+//! one harmless character in each harmful one's place.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::json;
+
+use super::people::{EXITS, run_id, say_json};
+use super::say_aside;
+use crate::fleet::Fleet;
+use crate::fleet::results::{Part, Poured, ReadError};
+use crate::refusal::Refusal;
+use crate::run::RunId;
+use crate::view;
+
+/// What to print.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXITS)]
+pub struct Printed {
+    /// The run, by its run_id.
+    #[arg(value_name = "RUN_ID")]
+    run: String,
+    /// answer, answers, files, file:PATH, log, agent:ID or errors.
+    #[arg(long, default_value = "answer")]
+    part: String,
+    /// Tell it as JSON, with whose answer it is and whether it is partial.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+pub(super) async fn result(fleet: &Fleet, how: &Printed) -> Result<ExitCode, Refusal> {
+    let (id, part) = (run_id(&how.run)?, how.part.parse::<Part>()?);
+    if how.json {
+        return as_json(fleet, &id, part, &how.part).await;
+    }
+    let is_answer = part == Part::Answer;
+    let Some((state, poured)) = print(fleet, &id, part).await? else { return Ok(ExitCode::SUCCESS) };
+    if is_answer && poured.partial {
+        say_aside(format_args!("note: this is only the best answer so far; the run is {state}"));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints a part whole; gives the run's state. Nothing, where nobody reads on.
+pub(super) async fn print(fleet: &Fleet, id: &RunId, part: Part) -> Result<Option<(String, Poured)>, Refusal> {
+    let out = Ended { newline: true };
+    match fleet.pour(id, part, out).await {
+        Ok((record, poured)) => Ok(Some((view::state(&record), poured))),
+        Err(ReadError::Unreadable { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn as_json(fleet: &Fleet, id: &RunId, part: Part, name: &str) -> Result<ExitCode, Refusal> {
+    let kept = Kept::default();
+    let (record, poured) = fleet.pour(id, part, kept.clone()).await?;
+    let text = String::from_utf8(kept.take()).unwrap_or_default();
+    let mut told = json!({
+        "run_id": id.as_str(),
+        "state": view::state(&record),
+        "part": name,
+        "total_chars": text.chars().count(),
+        "text": text,
+        "partial": poured.partial,
+    });
+    let path = poured.path.map(|path| path.display().to_string());
+    for (name, value) in [("winner", poured.winner), ("path", path)] {
+        if let Some(value) = value {
+            told[name] = value.into();
+        }
+    }
+    say_json(told, fleet.secrets());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Standard output, with a newline at the end of a text that has none.
+struct Ended {
+    newline: bool,
+}
+
+impl Write for Ended {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        io::stdout().write_all(bytes)?;
+        if let Some(last) = bytes.last() {
+            self.newline = *last == b'\n';
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if !self.newline {
+            io::stdout().write_all(b"\n")?;
+        }
+        io::stdout().flush()
+    }
+}
+
+/// A text that is kept for whoever asked.
+#[derive(Clone, Default)]
+struct Kept(Arc<Mutex<Vec<u8>>>);
+
+impl Kept {
+    fn take(&self) -> Vec<u8> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Write for Kept {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,101 @@
+//! Which flags a MassGen knows, by its own `--help`: one that lacks a flag of ours would end every run at its start.
+//! It runs no agent and tells MassGen no key.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::process::Command;
+
+use super::environment;
+use super::launch::FLAGS;
+use super::text;
+
+/// How long MassGen may take; it imports for seconds, and for a minute on a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// MassGen's flags could not be told.
+#[derive(Debug, thiserror::Error)]
+pub enum FlagsError {
+    /// The program, or the folder that it is asked in, could not be used.
+    #[error("cannot ask `{}` for its flags", program.display())]
+    Execute {
+        /// The program.
+        program: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// It did not end in time.
+    #[error("`{} --help` did not end within {} s", program.display(), PATIENCE.as_secs())]
+    TooLong {
+        /// The program.
+        program: PathBuf,
+    },
+    /// It ended with an error.
+    #[error("`{} --help` failed: {said}", program.display())]
+    Failed {
+        /// The program.
+        program: PathBuf,
+        /// The last line of what it complained of.
+        said: String,
+    },
+}
+
+/// The flags of [`FLAGS`] that a MassGen does not know.
+///
+/// # Errors
+///
+/// Where it does not say what it knows.
+pub async fn missing(program: &Path) -> Result<Vec<&'static str>, FlagsError> {
+    let help = help(program).await?;
+    let known: BTreeSet<&str> = help.split(|c: char| !(c.is_ascii_alphanumeric() || "-_".contains(c))).collect();
+    Ok(FLAGS.iter().copied().filter(|flag| !known.contains(flag)).collect())
+}
+
+async fn help(program: &Path) -> Result<String, FlagsError> {
+    let execute = |source| FlagsError::Execute { program: program.to_owned(), source };
+    // A program of many parts may leave files where it is started.
+    let folder = tempfile::tempdir().map_err(execute)?;
+    let mut command = Command::new(program);
+    command.arg("--help").current_dir(folder.path()).stdin(Stdio::null()).kill_on_drop(true);
+    command.env_clear().envs(environment::without_keys(std::env::vars_os()));
+    command.env("LITELLM_LOCAL_MODEL_COST_MAP", "True");
+    let asked = tokio::time::timeout(PATIENCE, command.output()).await;
+    let told = asked.map_err(|_| FlagsError::TooLong { program: program.to_owned() })?.map_err(execute)?;
+    if told.status.success() {
+        return Ok(String::from_utf8_lossy(&told.stdout).into_owned());
+    }
+    let complaint = String::from_utf8_lossy(&told.stderr).into_owned();
+    let last = complaint.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
+    Err(FlagsError::Failed { program: program.to_owned(), said: text::line(last, 200) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn program(script: &str) -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().expect("temp");
+        let path = folder.path().join("massgen");
+        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("write");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("chmod");
+        (folder, path)
+    }
+
+    #[tokio::test]
+    async fn a_flag_that_only_begins_like_ours_is_not_ours() {
+        let all_but_one = FLAGS.iter().filter(|flag| **flag != "--quick").map(|flag| format!("[{flag}] ,"));
+        let (_folder, program) = program(&format!("echo '{}--quickly'", all_but_one.collect::<String>()));
+        assert_eq!(missing(&program).await.expect("told"), ["--quick"]);
+    }
+
+    #[tokio::test]
+    async fn one_that_does_not_run_is_told_with_its_last_words() {
+        let (_folder, program) = program("echo first >&2; echo no module >&2; exit 1");
+        let error = missing(&program).await.expect_err("failed");
+        assert!(error.to_string().ends_with("failed: no module"), "{error}");
+    }
+}

@@ -1,0 +1,60 @@
+//! What a supervisor needs of the kernel, tried out on this very process and taken back at once.
+//! It looks, and changes nothing that lasts.
+
+use std::io;
+
+use rustix::process::{PidfdFlags, getpid, pidfd_open, set_child_subreaper};
+
+/// The oldest Linux that has all of it.
+pub const LINUX_AT_LEAST: (u32, u32) = (5, 3);
+
+/// A feature that is not there.
+#[derive(Debug, thiserror::Error)]
+#[error("the kernel does not let this process {what}")]
+pub struct Missing {
+    what: &'static str,
+    source: io::Error,
+}
+
+/// The release of the kernel, such as `6.1.0-13-amd64`, where it tells.
+pub fn release() -> Option<String> {
+    let told = std::fs::read_to_string("/proc/sys/kernel/osrelease").ok()?;
+    Some(told.trim().to_owned())
+}
+
+/// Major and minor number of a release.
+pub fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+/// Tries child subreapers and pidfds.
+///
+/// # Errors
+///
+/// The first of them that is not to be had.
+pub fn try_out() -> Result<(), Missing> {
+    let missing = |what| move |error: rustix::io::Errno| Missing { what, source: error.into() };
+    pidfd_open(getpid(), PidfdFlags::empty()).map_err(missing("open a pidfd"))?;
+    set_child_subreaper(Some(getpid())).map_err(missing("be a child subreaper"))?;
+    set_child_subreaper(None).map_err(missing("stop being a child subreaper"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_are_read_as_they_are_written() {
+        assert_eq!(version("6.1.0-13-amd64"), Some((6, 1)));
+        assert_eq!(version("5.15.153.1-microsoft-standard-WSL2"), Some((5, 15)));
+        assert_eq!(version("5.3"), Some((5, 3)));
+        assert_eq!(version("weird"), None);
+    }
+
+    #[test]
+    fn this_kernel_has_what_the_other_tests_use() {
+        try_out().expect("all of it");
+        assert!(release().as_deref().and_then(version) >= Some(LINUX_AT_LEAST));
+    }
+}
