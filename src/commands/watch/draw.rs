@@ -244,7 +244,7 @@ mod tests {
 
     #[test]
     fn a_wide_screen_shows_every_column_and_the_chosen_run_below() {
-        let lines = screen(&board(), 130, 20);
+        let lines = screen(&board(), 150, 20);
         assert_eq!(lines[0], "massgen-mcp: 2 runs, 1 live, 8.5k tokens");
         for name in ["RUN", "STATE", "PHASE", "TIME", "AGENTS", "VOTES", "COST", "TOKENS", "TREND", "QUESTION"] {
             assert!(lines[1].contains(name), "{name} in {}", lines[1]);
