@@ -34,11 +34,6 @@ impl Reader {
         self.raw.ask(self.id, method, params).await
     }
 
-    async fn call(&mut self, tool: &str, arguments: Value) -> Value {
-        let (mut answer, _) = self.ask("tools/call", json!({"name": tool, "arguments": arguments})).await;
-        answer["result"]["structuredContent"].take()
-    }
-
     /// What a resource says.
     async fn read(&mut self, uri: &str) -> Value {
         let (answer, _) = self.ask("resources/read", json!({"uri": uri})).await;
