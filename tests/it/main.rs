@@ -25,4 +25,5 @@ mod set_up;
 mod settings;
 mod steering;
 mod tasks;
+mod ten_tasks;
 mod trouble;

@@ -1,0 +1,226 @@
+//! Ten tasks that a user would give an agent, each as the calls that an agent has to make for it, with a bound on their number and
+//! on the bytes that it has to read. What would cost a call more, an answer that leaves something out or sends the agent the wrong
+//! way, breaks a bound here. Runs are the stand-in's; `cargo test ten_tasks -- --nocapture` shows the transcripts.
+
+use serde_json::{Value, json};
+
+use crate::lab::{Client, Lab, fake};
+
+/// An agent at work on a task.
+struct Agent {
+    client: Client,
+    calls: usize,
+    bytes: usize,
+}
+
+impl Agent {
+    async fn of(lab: &Lab) -> Agent {
+        Agent { client: lab.client().await, calls: 0, bytes: 0 }
+    }
+
+    async fn call(&mut self, tool: &str, arguments: Value) -> Value {
+        let (_, answer) = self.client.ask(tool, arguments.clone()).await;
+        let (asked, told) = (arguments.to_string(), answer.to_string());
+        println!("-> {tool} {}\n<- {}", shortened(&asked), shortened(&told));
+        self.calls += 1;
+        self.bytes += told.len();
+        answer
+    }
+
+    /// Starts a run as the instructions say, and waits for its end with the cursor of the start.
+    async fn run(&mut self, asked: Value) -> Value {
+        let started = self.call("run_massgen", asked).await;
+        let wait = json!({"run_id": started["run_id"], "wait_s": 45, "until": "any_done", "since": started["cursor"]});
+        let mut seen = self.call("check_status", wait).await;
+        seen["runs"][0].take()
+    }
+
+    /// The task is done: with no more calls, and no more to read, than this.
+    async fn done(self, calls: usize, bytes: usize, lab: &Lab) {
+        println!("== {} calls, {} bytes", self.calls, self.bytes);
+        assert!(self.calls <= calls, "{} calls, {calls} should do", self.calls);
+        assert!(self.bytes <= bytes, "{} bytes, {bytes} should do", self.bytes);
+        self.client.close().await;
+        lab.nobody_is_left().await;
+    }
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(900).collect()
+}
+
+/// A run that holds still until a file appears, so that a task can be done in its midst.
+fn live(lab: &Lab, then: &str) -> String {
+    format!("announce\nanswer agent_a so far\nuntil {}\n{then}", lab.project().join("gate").display())
+}
+
+/// "Ask MassGen which of the two designs is better, and tell me what it says."
+#[tokio::test]
+async fn one_question() {
+    let lab = Lab::fake();
+    let mut agent = Agent::of(&lab).await;
+    let run = agent.run(fake("announce\nfinal agent_a the first design")).await;
+    assert_eq!(run["state"], "succeeded");
+    let page = agent.call("read_result", json!({"run_id": run["run_id"]})).await;
+    assert_eq!((&page["text"], &page["partial"]), (&json!("the first design"), &json!(false)));
+    agent.done(3, 1_000, &lab).await;
+}
+
+/// "Compare these three configs on this question and tell me which won."
+#[tokio::test]
+async fn three_configs_on_one_question() {
+    let lab = Lab::fake();
+    let mut agent = Agent::of(&lab).await;
+    for config in ["@rehearsal/agents=1", "@rehearsal/agents=2", "@rehearsal/agents=3"] {
+        let mut asked = fake("announce\nfinal agent_a an answer");
+        (asked["config"], asked["group"]) = (json!(config), json!("compare"));
+        agent.call("run_massgen", asked).await;
+    }
+    let all = agent.call("check_status", json!({"group": "compare", "until": "all_done", "wait_s": 45})).await;
+    let runs = all["runs"].as_array().expect("runs").clone();
+    assert!(runs.len() == 3 && runs.iter().all(|run| run["state"] == "succeeded"), "{all}");
+    for run in runs {
+        agent.call("read_result", json!({"run_id": run["run_id"]})).await;
+    }
+    agent.done(7, 2_500, &lab).await;
+}
+
+/// "How is that run going that I asked for this morning?" Its id is in no context any more.
+#[tokio::test]
+async fn a_run_of_which_nothing_is_remembered() {
+    let lab = Lab::fake();
+    let mut agent = Agent::of(&lab).await;
+    let first = lab.client().await;
+    let mut asked = fake(&live(&lab, "final agent_a done"));
+    asked["group"] = json!("morning");
+    let id = first.start(asked).await;
+    first.kill_server().await;
+    let seen = agent.call("check_status", json!({})).await;
+    let run = &seen["runs"][0];
+    assert_eq!((&run["run_id"], &run["group"], &run["state"]), (&json!(id), &json!("morning"), &json!("running")));
+    std::fs::write(lab.project().join("gate"), "").expect("written");
+    let wait = json!({"run_id": id, "wait_s": 45, "until": "any_done", "since": seen["cursor"]});
+    assert_eq!(agent.call("check_status", wait).await["runs"][0]["state"], "succeeded");
+    agent.done(2, 700, &lab).await;
+}
+
+/// "Stop everything of that experiment, and give me what there is by now."
+#[tokio::test]
+async fn a_group_is_stopped_and_what_it_has_is_read() {
+    let lab = Lab::fake();
+    let mut agent = Agent::of(&lab).await;
+    for number in 0..2 {
+        let mut asked = fake(&format!("announce\nanswer agent_a best of {number}\nforever"));
+        asked["group"] = json!("experiment");
+        let id = agent.client.start(asked).await;
+        agent.client.until(&id, |run| run["state"] == "running").await;
+    }
+    let killed = agent.call("kill_run", json!({"group": "experiment", "grace_s": 0})).await;
+    for receipt in killed["receipts"].as_array().expect("receipts") {
+        assert_eq!((&receipt["state"], &receipt["survivors"]), (&json!("killed"), &json!([])));
+        let page = agent.call("read_result", json!({"run_id": receipt["run_id"]})).await;
+        assert!(page["partial"] == true && page["text"].as_str().is_some_and(|text| text.starts_with("best of")));
+    }
+    agent.done(3, 1_600, &lab).await;
+}
+
+/// "Is there a config for research here that I can run? Check it before it costs anything."
+#[tokio::test]
+async fn a_config_is_found_and_checked() {
+    let lab = Lab::real().await;
+    lab.put(
+        "configs/research.yaml",
+        "# Research with one model.\nagents:\n  - id: a\n    backend: {type: openai, model: gpt-5-mini}\n",
+    );
+    let mut agent = Agent::of(&lab).await;
+    let found = agent.call("list_configs", json!({"query": "research", "limit": 3})).await;
+    let config = &found["configs"][0];
+    assert_eq!(
+        (&config["config"], &config["missing_keys"]),
+        (&json!("configs/research.yaml"), &json!(["OPENAI_API_KEY"]))
+    );
+    let dry = agent.call("run_massgen", json!({"question": "q", "config": config["config"], "dry_run": true})).await;
+    assert!(dry["ok"] == false && dry["problems"].to_string().contains("OPENAI_API_KEY"), "{dry}");
+    assert!(dry["limits"]["budget_usd"].is_number(), "{dry}");
+    agent.done(2, 3_500, &lab).await;
+}
+
+/// "Run it, but spend no more than half a dollar."
+#[tokio::test]
+async fn a_budget_is_kept_and_what_it_bought_is_read() {
+    let lab = Lab::fake();
+    let mut agent = Agent::of(&lab).await;
+    let costs = r#"status {"costs": {"total_estimated_cost": 0.6, "total_input_tokens": 9}, "agents": {}}"#;
+    let mut asked = fake(&format!("announce\nanswer agent_a what half a dollar buys\n{costs}\nforever"));
+    asked["budget_usd"] = json!(0.5);
+    let run = agent.run(asked).await;
+    assert_eq!((&run["state"], &run["problem"]["code"]), (&json!("over_budget"), &json!("budget_spent")), "{run}");
+    let page = agent.call("read_result", json!({"run_id": run["run_id"]})).await;
+    assert_eq!(page["text"], "what half a dollar buys");
+    agent.done(3, 1_700, &lab).await;
+}
+
+/// "Run MassGen on this." The first try has a mistake in it; its answer says how to mend it.
+#[tokio::test]
+async fn a_mistake_is_mended_at_the_second_try() {
+    let lab = Lab::fake();
+    let mut agent = Agent::of(&lab).await;
+    let mut asked = fake("announce\nfinal agent_a at last");
+    asked["timeout_s"] = json!(100_000);
+    let refused = agent.call("run_massgen", asked.clone()).await;
+    assert!(refused["hint"].as_str().is_some_and(|hint| hint.contains("`timeout_s` from 1 to 7200")), "{refused}");
+    asked["timeout_s"] = json!(7_200);
+    let run = agent.run(asked).await;
+    let page = agent.call("read_result", json!({"run_id": run["run_id"]})).await;
+    assert_eq!(page["text"], "at last");
+    agent.done(4, 1_300, &lab).await;
+}
+
+/// "Have it write the whole report, and save it." Its 100,000 characters come in as few pages as clients can show.
+#[tokio::test]
+async fn a_long_answer_is_read_whole() {
+    let lab = Lab::fake();
+    let mut agent = Agent::of(&lab).await;
+    let report = "0123456789".repeat(10_000);
+    let run = agent.run(fake(&format!("announce\nfinal agent_a {report}"))).await;
+    assert_eq!(run["answer_chars"], 100_000);
+    let (mut text, mut offset) = (String::new(), Some(0));
+    while let Some(from) = offset {
+        let page = agent.call("read_result", json!({"run_id": run["run_id"], "offset": from})).await;
+        text.push_str(page["text"].as_str().expect("text"));
+        offset = page["next_offset"].as_u64();
+    }
+    assert_eq!(text, report);
+    agent.done(6, 103_500, &lab).await;
+}
+
+/// "What files did the winner make? Show me the program."
+#[tokio::test]
+async fn a_file_of_the_winner_is_shown() {
+    let lab = Lab::fake();
+    let mut agent = Agent::of(&lab).await;
+    let id = agent.client.start(fake("announce\nworkspace main.py print(42)\nfinal agent_a see main.py")).await;
+    agent.client.end(&id).await;
+    let files = agent.call("read_result", json!({"run_id": id, "part": "files"})).await;
+    assert!(files["text"].as_str().is_some_and(|text| text.contains("main.py")), "{files}");
+    let file = agent.call("read_result", json!({"run_id": id, "part": "file:main.py"})).await;
+    assert_eq!(file["text"], "print(42)");
+    agent.done(2, 900, &lab).await;
+}
+
+/// "Tell them to mind the costs. And when they are done, ask what they would do with twice the money."
+#[tokio::test]
+async fn a_change_of_mind_and_a_question_more() {
+    let lab = Lab::fake();
+    let mut agent = Agent::of(&lab).await;
+    let taken = lab.project().join("taken");
+    let id = agent.client.start(fake(&format!("announce\ntake {}\nfinal agent_a minded", taken.display()))).await;
+    let told = agent.call("steer_run", json!({"run_id": id, "message": "Mind the costs.", "wait_s": 45})).await;
+    assert_eq!(told["delivered"], true, "{told}");
+    agent.client.end(&id).await;
+    let more = json!({"question": "#!fake\nannounce\nfinal agent_a twice", "continue_run": id});
+    let run = agent.run(more).await;
+    let page = agent.call("read_result", json!({"run_id": run["run_id"]})).await;
+    assert_eq!(page["text"], "twice");
+    agent.done(4, 1_300, &lab).await;
+}
