@@ -91,8 +91,14 @@ impl<'a> Teller<'a> {
         let line = border::line(&words::of_runs(&views), self.desk.fleet.secrets());
         let waited = (now.duration_since(self.begun).as_secs_f64() * 10.0).round() / 10.0;
         let told = ProgressNotificationParam::new(self.progress.token.clone(), waited).with_message(line);
-        if let Err(error) = self.progress.peer.notify_progress(told).await {
-            tracing::debug!(%error, "progress could not be told");
+        tokio::select! {
+            sent = self.progress.peer.notify_progress(told) => {
+                if let Err(error) = sent {
+                    tracing::debug!(%error, "progress could not be told");
+                }
+            }
+            // Nobody hears it any more, and the call is to be over.
+            () = self.desk.closing.cancelled() => {}
         }
     }
 }

@@ -9,6 +9,7 @@ use std::collections::{HashSet, VecDeque};
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::time::Duration;
 
 use rmcp::RoleServer;
 use rmcp::model::{
@@ -17,6 +18,7 @@ use rmcp::model::{
 use rmcp::transport::Transport;
 use rmcp::transport::async_rw::AsyncRwTransport;
 use tokio::io::{AsyncRead, AsyncWrite, Empty};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::lines::{Line, Lines};
@@ -24,6 +26,9 @@ use self::message::Reading;
 
 /// The longest line that is read, in bytes; the largest question, all in escapes, is less than half of it.
 const MOST_LINE: usize = 16 << 20;
+
+/// How long answers may take after the end of input, when nobody waits any more.
+const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
 /// The two ends of a client.
 pub(super) struct Wire<R, W: AsyncWrite> {
@@ -38,6 +43,8 @@ pub(super) struct Wire<R, W: AsyncWrite> {
     refusing: Option<Pin<Box<dyn Future<Output = io::Result<()>> + Send>>>,
     /// Told when the client is gone: its input has ended, or nobody reads our output.
     gone: CancellationToken,
+    /// Set when the input has ended: until when what is open is to be answered.
+    over: Option<Instant>,
 }
 
 impl<R, W> Wire<R, W>
@@ -53,6 +60,7 @@ where
             open: HashSet::new(),
             refusing: None,
             gone,
+            over: None,
         }
     }
 
@@ -127,17 +135,25 @@ where
         async move { sent.await.inspect_err(|_| gone.cancel()) }
     }
 
+    /// After the end of input rmcp handles nothing but answers, and some calls can only come to theirs while it handles more:
+    /// it is told of the end when all are given. It asks anew after each.
     async fn receive(&mut self) -> Option<ClientJsonRpcMessage> {
         let gone = self.gone.clone();
-        let received = tokio::select! {
-            next = self.next() => next.inspect_err(|error| tracing::warn!(%error, "the client cannot be talked to")),
-            () = gone.cancelled() => Ok(None),
-        };
-        let message = received.ok().flatten();
-        if message.is_none() {
+        if self.over.is_none() {
+            let received = tokio::select! {
+                next = self.next() => next.inspect_err(|error| tracing::warn!(%error, "the client cannot be talked to")),
+                () = gone.cancelled() => return None,
+            };
+            if let Some(message) = received.ok().flatten() {
+                return Some(message);
+            }
             gone.cancel();
         }
-        message
+        let over = *self.over.get_or_insert_with(|| Instant::now() + LAST_ANSWERS);
+        if !self.open.is_empty() {
+            tokio::time::sleep_until(over).await;
+        }
+        None
     }
 
     async fn close(&mut self) -> io::Result<()> {
@@ -163,6 +179,8 @@ fn answered(message: &ServerJsonRpcMessage) -> Option<&RequestId> {
 
 #[cfg(test)]
 mod tests {
+    use rmcp::model::ServerResult;
+
     use super::*;
 
     #[tokio::test]
@@ -172,8 +190,11 @@ mod tests {
         let mut wire = Wire::new(request, tokio::io::sink(), gone.clone());
         assert!(wire.receive().await.is_some(), "a last line needs no line end");
         assert!(!gone.is_cancelled());
+        assert!(tokio::time::timeout(Duration::ZERO, wire.receive()).await.is_err(), "a request is open");
+        assert!(gone.is_cancelled(), "whoever waits is told at once");
+        let answer = ServerJsonRpcMessage::response(ServerResult::empty(()), RequestId::Number(1));
+        wire.send(answer).await.expect("sent");
         assert!(wire.receive().await.is_none());
-        assert!(gone.is_cancelled());
     }
 
     #[tokio::test]
