@@ -1,6 +1,6 @@
 //! Ten tasks that a user would give an agent, each as the calls that an agent has to make for it, with a bound on their number and
 //! on the bytes that it has to read. What would cost a call more, an answer that leaves something out or sends the agent the wrong
-//! way, breaks a bound here. Runs are the stand-in's; `cargo test ten_tasks -- --nocapture` shows the transcripts.
+//! way, breaks a bound here, and the transcript is shown. Runs are the stand-in's.
 
 use serde_json::{Value, json};
 
@@ -11,17 +11,18 @@ struct Agent {
     client: Client,
     calls: usize,
     bytes: usize,
+    transcript: String,
 }
 
 impl Agent {
     async fn of(lab: &Lab) -> Agent {
-        Agent { client: lab.client().await, calls: 0, bytes: 0 }
+        Agent { client: lab.client().await, calls: 0, bytes: 0, transcript: String::new() }
     }
 
     async fn call(&mut self, tool: &str, arguments: Value) -> Value {
         let (_, answer) = self.client.ask(tool, arguments.clone()).await;
         let (asked, told) = (arguments.to_string(), answer.to_string());
-        println!("-> {tool} {}\n<- {}", shortened(&asked), shortened(&told));
+        self.transcript += &format!("-> {tool} {}\n<- {}\n", shortened(&asked), shortened(&told));
         self.calls += 1;
         self.bytes += told.len();
         answer
@@ -37,9 +38,8 @@ impl Agent {
 
     /// The task is done: with no more calls, and no more to read, than this.
     async fn done(self, calls: usize, bytes: usize, lab: &Lab) {
-        println!("== {} calls, {} bytes", self.calls, self.bytes);
-        assert!(self.calls <= calls, "{} calls, {calls} should do", self.calls);
-        assert!(self.bytes <= bytes, "{} bytes, {bytes} should do", self.bytes);
+        assert!(self.calls <= calls, "{} calls, {calls} should do\n{}", self.calls, self.transcript);
+        assert!(self.bytes <= bytes, "{} bytes, {bytes} should do\n{}", self.bytes, self.transcript);
         self.client.close().await;
         lab.nobody_is_left().await;
     }
