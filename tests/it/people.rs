@@ -336,6 +336,8 @@ async fn in_watch_a_run_is_opened_and_killed_by_keys() {
     screen.shows(&["Enter sends", "go on"]).await;
     screen.types("\u{1b}");
     screen.shows(&["k kill"]).await;
+    screen.types("smind the cost\r");
+    screen.shows(&["has the message", "1 waiting"]).await;
     screen.types("ky");
     screen.shows(&["killed", "force:"]).await;
     assert_eq!(lab.record(&id)["ending"]["outcome"], "killed");
