@@ -6,7 +6,7 @@ use std::path::Path;
 use libfuzzer_sys::fuzz_target;
 use massgen_mcp::fleet::Cursor;
 use massgen_mcp::fleet::results::Part;
-use massgen_mcp::massgen::configs::{self, Changes};
+use massgen_mcp::massgen::configs::{self, Changes, Needs, Tree};
 use massgen_mcp::massgen::text;
 use massgen_mcp::rehearsal;
 use massgen_mcp::run::RunId;
@@ -28,5 +28,9 @@ fuzz_target!(|bytes: &[u8]| {
     for prompt in [None, Some("a \"long\" question\n")] {
         let _edited = configs::effective(Path::new("c.yaml"), given, Changes { overrides: None, project: Some(Path::new("/")), prompt });
     }
-    let _timeout = configs::own_timeout(given);
+    if let Ok(config) = Tree::read(given) {
+        let _timeout = config.own_timeout();
+        let _needs = Needs::of(&config);
+        let _forbidden = configs::forbidden(&config, Path::new("/"));
+    }
 });
