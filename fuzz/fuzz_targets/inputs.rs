@@ -26,7 +26,11 @@ fuzz_target!(|bytes: &[u8]| {
     assert!(text::line(given, 40).chars().count() <= 40);
     // The edit proves its own result; here it must only come to an end.
     for prompt in [None, Some("a \"long\" question\n")] {
-        let _edited = configs::effective(Path::new("c.yaml"), given, Changes { overrides: None, project: Some(Path::new("/")), prompt });
+        let _edited = configs::effective(
+            Path::new("c.yaml"),
+            given,
+            Changes { overrides: None, project: Some(Path::new("/")), prompt },
+        );
     }
     if let Ok(config) = Tree::read(given) {
         let _timeout = config.own_timeout();
