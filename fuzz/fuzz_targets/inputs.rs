@@ -6,7 +6,7 @@ use std::path::Path;
 use libfuzzer_sys::fuzz_target;
 use massgen_mcp::fleet::Cursor;
 use massgen_mcp::fleet::results::Part;
-use massgen_mcp::massgen::configs::{self, Changes};
+use massgen_mcp::massgen::configs::{self, Changes, Needs, Tree};
 use massgen_mcp::massgen::text;
 use massgen_mcp::rehearsal;
 use massgen_mcp::run::RunId;
@@ -26,7 +26,12 @@ fuzz_target!(|bytes: &[u8]| {
     assert!(text::line(given, 40).chars().count() <= 40);
     // The edit proves its own result; here it must only come to an end.
     for prompt in [None, Some("a \"long\" question\n")] {
-        let _edited = configs::effective(Path::new("c.yaml"), given, Changes { project: Some(Path::new("/")), prompt, ..Changes::default() });
+        let changes = Changes { project: Some(Path::new("/")), prompt, ..Changes::default() };
+        let _edited = configs::effective(Path::new("c.yaml"), given, changes);
     }
-    let _timeout = configs::own_timeout(given);
+    if let Ok(config) = Tree::read(given) {
+        let _timeout = config.own_timeout();
+        let _needs = Needs::of(&config);
+        let _forbidden = configs::forbidden(&config, Path::new("/"));
+    }
 });
