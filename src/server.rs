@@ -26,7 +26,7 @@ use rmcp::model::{
     ServerConfig, SubscribeRequestParams, SubscriptionFilter, Tool, UnsubscribeRequestParams, UpdateTaskMethod,
     UpdateTaskParams,
 };
-use rmcp::service::{RequestContext, SubscriptionContext};
+use rmcp::service::{RequestContext, ServerInitializeError, SubscriptionContext};
 use rmcp::{RoleServer, ServerHandler, ServiceExt};
 use tokio_util::sync::CancellationToken;
 
@@ -56,9 +56,9 @@ A failed run says what went wrong in problem {code, message, hint}: do what the 
 /// A server that could not serve.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    /// The client left, or spoke something else, before the session began.
+    /// The client spoke something else before the session began, or did not listen.
     #[error("no session came about")]
-    Session(#[source] Box<rmcp::service::ServerInitializeError>),
+    Session(#[source] Box<ServerInitializeError>),
     /// The session's task was broken off.
     #[error("the session was broken off")]
     BrokenOff(#[source] tokio::task::JoinError),
@@ -74,8 +74,12 @@ pub async fn serve(fleet: Fleet, settings: Settings) -> Result<(), ServerError> 
     let desk = Desk::new(fleet, settings, closing.clone());
     let server = Server { desk, tools, subscriptions: Subscriptions::default() };
     let (reader, writer) = rmcp::transport::io::stdio_pipes();
-    let session = server.serve(Wire::new(reader, writer, closing)).await;
-    let session = session.map_err(|error| ServerError::Session(Box::new(error)))?;
+    let session = match server.serve(Wire::new(reader, writer, closing)).await {
+        Ok(session) => session,
+        // Who has only looked, and left, has had what it wanted.
+        Err(ServerInitializeError::ConnectionClosed(_)) => return Ok(()),
+        Err(error) => return Err(ServerError::Session(Box::new(error))),
+    };
     let why = session.waiting().await.map_err(ServerError::BrokenOff)?;
     tracing::debug!(?why, "the session is over");
     Ok(())

@@ -121,6 +121,12 @@ async fn f41_who_has_only_looked_may_still_say_hello_in_the_old_way() {
     assert_eq!(raw.initialize("2025-06-18").await["result"]["protocolVersion"], "2025-06-18");
     raw.lives().await;
     raw.end().await;
+
+    let mut looked = Raw::start(lab.command());
+    looked.say(&request(1, "server/discover", modern("2026-07-28", json!({}), json!({})))).await;
+    assert_eq!(word(&looked.hear().await), "1 done");
+    looked.end().await;
+    Raw::start(lab.command()).end().await;
 }
 
 #[tokio::test]
