@@ -569,13 +569,14 @@ impl Worker {
         self.unsaved = saved.is_err();
     }
 
-    /// Writes the ending, again and again until it is on disk.
+    /// Writes the ending, again and again until it is on disk, or the run's folder is gone.
     async fn end(&mut self, gone: &Gone) {
         if self.record.state.ended().is_none() {
             self.last_words().await;
             self.conclude(gone, None);
         }
-        while self.unsaved {
+        // Where the whole folder is gone, nobody will ever look for it.
+        while self.unsaved && self.folder.path().exists() {
             tokio::time::sleep(RETRY).await;
             self.save(Durability::Synced);
         }
