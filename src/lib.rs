@@ -1,6 +1,7 @@
 //! massgen-mcp: an MCP server that lets agents start, follow, read and stop MassGen runs.
 //! This is the map; ARCHITECTURE.md is the guide. Each room knows those above it in this list and none below.
 
+pub mod experiment;
 pub mod run;
 
 pub mod clock;
@@ -18,6 +19,7 @@ pub mod supervisor;
 
 pub mod fleet;
 pub mod refusal;
+pub mod report;
 pub mod view;
 
 pub mod commands;

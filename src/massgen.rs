@@ -17,4 +17,5 @@ pub mod reasons;
 pub mod session;
 pub mod setup;
 pub mod status;
+pub mod story;
 pub mod text;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 /// Each room with the rooms that it may use; a room not named here may use none.
 const ROOMS: &[(&str, &[&str])] = &[
     ("run", &[]),
+    ("experiment", &["run"]),
     ("clock", &["run"]),
     ("crash", &[]),
     ("secrets", &[]),
@@ -17,6 +18,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("supervisor", &["clock", "crash", "ledger", "massgen", "registry", "rehearsal", "run", "secrets", "watch"]),
     ("fleet", &["crash", "ledger", "massgen", "registry", "run", "secrets", "settings", "supervisor", "watch"]),
     ("refusal", &["fleet", "ledger", "massgen", "registry", "rehearsal", "run", "secrets"]),
+    ("report", &["experiment", "massgen", "run"]),
     ("view", &["massgen", "run"]),
     (
         "server",

@@ -1,0 +1,155 @@
+//! What the runs of a group come to beside each other: a row for each arm and question, means with their intervals, paired
+//! differences between arms. Pure; what is too few to tell is said to be.
+
+use std::collections::BTreeMap;
+
+use crate::run::RunId;
+
+/// One run of a comparison.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trial {
+    /// The run.
+    pub run: RunId,
+    /// Which arm it is of.
+    pub arm: usize,
+    /// Which question it answers.
+    pub question: usize,
+    /// Which repeat it is, from 1.
+    pub repeat: u32,
+    /// Where it is: the word of its state, or `not_started`.
+    pub state: String,
+    /// Seconds from start to end, of one that has ended.
+    pub took_s: Option<f64>,
+    /// US dollars, where all of it has a price.
+    pub cost_usd: Option<f64>,
+    /// Input and output tokens.
+    pub tokens: Option<u64>,
+    /// The final answer of one that succeeded.
+    pub answer: Option<String>,
+    /// Who gave it.
+    pub winner: Option<String>,
+    /// The winner's model.
+    pub model: Option<String>,
+    /// Votes by answer label.
+    pub votes: BTreeMap<String, u32>,
+}
+
+/// What is compared.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Comparison {
+    /// The group's name.
+    pub group: String,
+    /// The arms: a config, with its variant where there are some.
+    pub arms: Vec<String>,
+    /// The questions, whole.
+    pub questions: Vec<String>,
+    /// Every planned run.
+    pub trials: Vec<Trial>,
+}
+
+/// What the runs come to.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Table {
+    /// What was compared.
+    pub of: Comparison,
+    /// A row for each arm and question that has a trial.
+    pub rows: Vec<Row>,
+    /// Each arm over all questions.
+    pub arms: Vec<Row>,
+    /// Each pair of arms, by measure.
+    pub differences: Vec<Difference>,
+}
+
+/// An arm on one question, or on all.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Row {
+    /// Which arm.
+    pub arm: usize,
+    /// Which question; none where it is all.
+    pub question: Option<usize>,
+    /// Planned runs.
+    pub of: usize,
+    /// Those that were started.
+    pub started: usize,
+    /// Those that succeeded.
+    pub succeeded: usize,
+    /// Seconds.
+    pub took_s: Option<Mean>,
+    /// US dollars.
+    pub cost_usd: Option<Mean>,
+    /// Input and output tokens.
+    pub tokens: Option<Mean>,
+    /// Characters of the final answer.
+    pub answer_chars: Option<Mean>,
+    /// How far repeats agree; none with fewer than two answers to one question.
+    pub agreement: Option<Agreement>,
+    /// Who won how often, as a share of those that succeeded, by agent and model.
+    pub winners: Vec<Winner>,
+    /// Votes for the winner's answer less those for the next, as a share of all votes.
+    pub margin: Option<Mean>,
+}
+
+/// A mean of measured values.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Mean {
+    /// How many values.
+    pub n: usize,
+    /// Their mean.
+    pub mean: f64,
+    /// A bootstrap interval of 95 %; none where there are too few values to tell.
+    pub interval: Option<(f64, f64)>,
+}
+
+/// How far answers to the same question agree, over all pairs of repeats.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Agreement {
+    /// Pairs looked at.
+    pub pairs: usize,
+    /// Share of pairs that are the same text but for case, blanks and punctuation at the ends.
+    pub same: f64,
+    /// Mean similarity of words, from 0 to 1.
+    pub similarity: f64,
+}
+
+/// How often somebody won.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Winner {
+    /// The agent.
+    pub agent: String,
+    /// Its model, where known.
+    pub model: Option<String>,
+    /// Of the runs that succeeded.
+    pub share: f64,
+}
+
+/// What is compared between arms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Measure {
+    /// Share of runs that succeeded.
+    Succeeded,
+    /// Seconds.
+    Took,
+    /// US dollars.
+    Cost,
+    /// Tokens.
+    Tokens,
+    /// Characters of the final answer.
+    AnswerChars,
+}
+
+/// How two arms differ on the same questions.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Difference {
+    /// The one arm.
+    pub a: usize,
+    /// The other.
+    pub b: usize,
+    /// In what.
+    pub measure: Measure,
+    /// On how many questions both have a value.
+    pub pairs: usize,
+    /// The mean of `b` less `a`.
+    pub mean: f64,
+    /// A bootstrap interval of 95 % over questions; none where there are too few to tell.
+    pub interval: Option<(f64, f64)>,
+}
