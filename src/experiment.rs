@@ -1,4 +1,9 @@
 //! Our words for an experiment: many runs asked for at once, of several configs, variants and questions, some times over.
 //! Pure: nothing here reads a clock, a file or a process.
 
+mod plan;
+mod steps;
 pub mod table;
+
+pub use plan::{Arm, Close, Plan, Planned, Progress};
+pub use steps::{Cells, Step, Tally, next};

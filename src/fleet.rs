@@ -4,7 +4,9 @@
 //! ends what is left.
 
 mod conversation;
+mod compare;
 mod cursor;
+mod experiments;
 mod follow;
 mod launcher;
 pub mod prune;
@@ -31,11 +33,14 @@ use crate::watch::Watcher;
 
 pub use conversation::NotContinued;
 pub use cursor::Cursor;
+pub use experiments::{Begin, Begun, MOST_PLANNED, NotBegun, keys_from_environment, start_of};
 pub use follow::{Follower, More};
 pub use launcher::LaunchError;
 pub use start::{Forecast, Keys, Limits, NotStarted, Start, Started};
 pub use steer::{MOST_MESSAGE, MOST_WAITING, Message, NotSteered, Steered};
 pub use wait::{Until, Waited};
+
+use experiments::Plans;
 
 /// How many runs are shown where none are named.
 pub const LATEST: usize = 20;
@@ -94,6 +99,9 @@ pub enum FleetError {
     /// The conversation cannot go on.
     #[error(transparent)]
     NotContinued(#[from] NotContinued),
+    /// The experiment cannot begin.
+    #[error(transparent)]
+    NotBegun(#[from] NotBegun),
     /// The run is not admitted.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
@@ -239,15 +247,22 @@ impl Memory {
         state: &StateFolder,
         selection: &Selection,
     ) -> Result<(Sight, Vec<RunId>, Memory), RegistryError> {
-        let ids = match selection {
+        let mut plans = match selection {
+            Selection::Group(group) => Some(Plans::of_group(state, group)),
+            Selection::Runs(_) | Selection::Latest => None,
+        };
+        let mut ids = match selection {
             Selection::Runs(ids) => ids.clone(),
             Selection::Group(_) => state.list()?,
             Selection::Latest => state.list()?.into_iter().take(LATEST).collect(),
         };
+        let listed: HashSet<&RunId> = ids.iter().collect();
+        let planned = plans.iter().flat_map(Plans::not_started).filter(|id| !listed.contains(id)).cloned();
+        ids.extend(planned.collect::<Vec<_>>());
         let mut sight = Sight::default();
         let mut orphans = Vec::new();
         for id in ids.into_iter().filter(|id| !self.foreign.contains(id)).collect::<Vec<_>>() {
-            match self.recall(state, &id) {
+            match self.recall(state, &id).or_else(|error| planned_record(state, &id, &mut plans).ok_or(error)) {
                 Ok(run) if !selection.wants(&run) => {
                     self.foreign.insert(id);
                 }
@@ -274,6 +289,14 @@ impl Memory {
         }
         Ok(run)
     }
+}
+
+/// A run that has no folder, and that an experiment has planned.
+fn planned_record(state: &StateFolder, id: &RunId, plans: &mut Option<Plans>) -> Option<RunRecord> {
+    if state.folder(id).path().exists() {
+        return None;
+    }
+    plans.get_or_insert_with(|| Plans::all(state)).record(id)
 }
 
 impl Selection {

@@ -13,9 +13,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use self::book::{Book, Place};
-pub use self::grant::Pool;
+pub use self::grant::{Pool, Share};
 use crate::registry::{Durability, RegistryError, RunLock, StateFolder, write_whole};
-use crate::run::{Cap, Exit, Lineage, Outcome, RunId, RunRecord, RunState, Spent, Usd};
+use crate::run::{Cap, Exit, Lineage, Outcome, Rules, RunId, RunRecord, RunState, Spent, Usd};
 
 /// How long the same request from the same client means the run that it started.
 pub const FOLD: Duration = Duration::from_secs(60);
@@ -41,27 +41,12 @@ pub struct Application {
     pub allowed: Cap,
     /// What the operator allows all of them.
     pub rules: Rules,
+    /// The budget that it shares with the other runs of its experiment.
+    pub share: Option<Share>,
     /// Which server starts it.
     pub server: String,
     /// How the same request is known again.
     pub request: Request,
-}
-
-/// What the operator allows all runs of the state folder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rules {
-    /// Runs without a parent at once.
-    pub slots: u32,
-    /// Runs that may wait for a slot.
-    pub queue: u32,
-    /// Live runs below one root.
-    pub tree_runs: u32,
-    /// Starts in a minute.
-    pub starts_per_minute: u32,
-    /// What all runs of one server may spend.
-    pub server: Option<Usd>,
-    /// What all runs may spend in a day (UTC).
-    pub day: Option<Usd>,
 }
 
 /// How a request is known again.
@@ -232,6 +217,18 @@ impl Ledger {
         Ok(self.write(&book)?)
     }
 
+    /// What an experiment has spent, with what its live runs may still spend.
+    pub fn charge_of_experiment(&self, experiment: &str) -> Result<Spent, LedgerError> {
+        let spent = |id: &RunId| self.state.load(id).map(|record| record.spent).unwrap_or_default();
+        Ok(self.read()?.charge_of_experiment(experiment, &spent))
+    }
+
+    /// Which run a key has started, as SHA-256; of a key that is known.
+    pub fn run_of_key(&self, key: &str) -> Result<Option<RunId>, LedgerError> {
+        let began = |id: &RunId| self.state.load(id).is_ok_and(|record| !is_stillborn(&record));
+        Ok(self.read()?.run_of_key(key).filter(began))
+    }
+
     /// How many runs wait before this one, and how many wait in all; as far as the book is right without a look at the runs.
     pub fn place(&self, id: &RunId) -> Option<(usize, usize)> {
         self.read().ok()?.place(id)
@@ -270,15 +267,20 @@ impl Ledger {
     /// What each budget that the run draws on has left.
     fn pools(&self, book: &Book, application: &Application, now: Timestamp) -> Vec<(Pool, Cap)> {
         let spent = |id: &RunId| self.state.load(id).map(|record| record.spent).unwrap_or_default();
+        let mut pools = Vec::new();
+        if let Some(share) = &application.share {
+            let left = share.budget.after(book.charge_of_experiment(&share.experiment, &spent));
+            pools.push((Pool::Experiment(share.clone()), left));
+        }
         if let Some(parent) = &application.lineage.parent {
             let cap = self.state.load(parent).map(|record| record.spec.allowance.cap).unwrap_or_default();
-            return vec![(Pool::Parent(parent.clone()), cap.after(book.charge_of_parent(parent, &spent)))];
+            pools.push((Pool::Parent(parent.clone()), cap.after(book.charge_of_parent(parent, &spent))));
+            return pools;
         }
         let usd = |most: Option<Usd>, used: Usd| {
             Cap { usd: most, tokens: None }.after(Spent { usd: used, ..Spent::default() })
         };
         let rules = &application.rules;
-        let mut pools = Vec::new();
         if rules.server.is_some() {
             pools.push((Pool::Server, usd(rules.server, book.charge_of_server(&application.server, &spent))));
         }

@@ -18,6 +18,8 @@ pub mod ledger;
 pub mod supervisor;
 
 pub mod fleet;
+
+pub mod conductor;
 pub mod refusal;
 pub mod report;
 pub mod view;

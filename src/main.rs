@@ -11,7 +11,7 @@ use massgen_mcp::fleet::Fleet;
 use massgen_mcp::registry::StateFolder;
 use massgen_mcp::secrets::Secrets;
 use massgen_mcp::settings::{Flags, Settings};
-use massgen_mcp::{commands, server, supervisor};
+use massgen_mcp::{commands, conductor, server, supervisor};
 use tokio::runtime::{Builder, Runtime};
 
 /// An MCP server that lets agents start, follow, read and stop MassGen runs.
@@ -51,6 +51,12 @@ enum Command {
         /// The run's folder.
         folder: PathBuf,
     },
+    /// Conduct one experiment to its end (started by the server).
+    #[command(hide = true)]
+    Conduct {
+        /// The experiment's folder.
+        folder: PathBuf,
+    },
     /// Become MassGen (started by the supervisor).
     #[command(hide = true, disable_help_flag = true)]
     Exec {
@@ -88,6 +94,9 @@ fn secrets(cli: &Cli) -> Secrets {
     if let Some(Command::Supervise { folder }) = &cli.command {
         return supervisor::secrets(folder);
     }
+    if let Some(Command::Conduct { folder }) = &cli.command {
+        return conductor::secrets(folder);
+    }
     // Settings that cannot be used are told of in a moment, by a process that knows no more than its environment.
     let env_file = cli.flags.clone().or_environment().check().ok().and_then(|settings| settings.env_file);
     let known = Secrets::from_environment(env_file.as_deref());
@@ -100,6 +109,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         // One thread, this one: the parent-death signal of MassGen's process is bound to it.
         let runtime = Builder::new_current_thread().enable_all().build().context("cannot start a runtime")?;
         return Ok(runtime.block_on(supervisor::supervise(&folder, me)).map(|()| ExitCode::SUCCESS)?);
+    }
+    if let Some(Command::Conduct { folder }) = cli.command {
+        let runtime = Builder::new_current_thread().enable_all().build().context("cannot start a runtime")?;
+        return Ok(runtime.block_on(conductor::conduct(&folder, me)).map(|()| ExitCode::SUCCESS)?);
     }
     if let Some(Command::Completions { shell }) = cli.command {
         return Ok(commands::completions(shell, &Cli::command()));
@@ -118,9 +131,11 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Demo => Ok(runtime.block_on(commands::demo(&settings, me))),
         Command::Settings => Ok(commands::settings(&settings)),
         Command::Prune(how) => runtime.block_on(prune(&settings, me, how)),
-        Command::Supervise { .. } | Command::Exec { .. } | Command::People(_) | Command::Completions { .. } => {
-            Ok(ExitCode::FAILURE)
-        }
+        Command::Supervise { .. }
+        | Command::Conduct { .. }
+        | Command::Exec { .. }
+        | Command::People(_)
+        | Command::Completions { .. } => Ok(ExitCode::FAILURE),
     };
     // A read of standard input may still be pending, and must not hold the end of the process.
     runtime.shutdown_background();

@@ -1,6 +1,7 @@
 //! Run folders on disk: create, load, list, remove; the only room that writes run records.
 //! It knows formats, whole-file writes and locks; it never starts, signals or judges a process.
 
+mod experiments;
 mod format;
 mod lock;
 mod remove;
@@ -15,6 +16,7 @@ use tempfile::TempDir;
 use crate::crash;
 use crate::run::{BadRunId, RunId, RunRecord, RunSpec, RunState, StopAsk};
 
+pub use experiments::{Experiment, ExperimentFolder};
 pub use lock::RunLock;
 pub use remove::{CHECK, Leftover, PruneTurn, Removal, VERDICTS};
 pub use whole::{Durability, write_whole};
@@ -33,6 +35,11 @@ pub fn older(log: &Path) -> PathBuf {
 #[derive(Debug, Clone)]
 pub struct StateFolder {
     root: PathBuf,
+}
+
+/// The record of a run of which nothing has run yet.
+pub fn not_begun(spec: RunSpec) -> RunRecord {
+    format::not_begun(spec)
 }
 
 /// One run's folder.

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 
 pub use digest::{AgentDigest, AgentState, Digest, Finish};
 pub use id::{BadRunId, RunId};
-pub use limits::{Allowance, Cap, Continued, Lineage, Origin, Price, Spent, Unpriced, Usd};
+pub use limits::{Allowance, Cap, Continued, Lineage, Origin, Price, Rules, Spent, Unpriced, Usd};
 pub use quiet::{Evidence, Quiet, Seems};
 pub use state::{
     AnswerFact, AnswerSource, Ending, Exit, Force, Leader, Outcome, Problem, ProcessMark, Retry, RunState, StopAsk,

@@ -342,7 +342,7 @@ pub fn run(record: &RunRecord, seen: &Seen<'_>, detail: Detail, now: &Moment) ->
     RunView {
         run_id: record.spec.id.to_string(),
         group: None,
-        state: state_word(&record.state),
+        state: record.state.word().to_owned(),
         phase: digest.filter(|_| ending.is_none()).and_then(|digest| digest.phase.as_deref()).map(word),
         elapsed_s: elapsed.unwrap_or_default().as_secs(),
         agents: digest.map(|digest| agents(&digest.agents)).unwrap_or_default(),
@@ -389,7 +389,7 @@ pub fn receipt(record: &RunRecord) -> ReceiptView {
     let took = report.map(|report| report.took).unwrap_or_default();
     ReceiptView {
         run_id: record.spec.id.to_string(),
-        state: state_word(&record.state),
+        state: record.state.word().to_owned(),
         took_s: (took.as_secs_f64() * 1000.0).round() / 1000.0,
         force: report.map_or("none", |report| force_word(report.force)),
         processes: report.map(|report| report.processes).unwrap_or_default(),
@@ -409,30 +409,6 @@ fn readable(ending: Option<&Ending>) -> String {
             None => "no answer; parts `log` and `errors`".to_owned(),
         },
     }
-}
-
-fn state_word(state: &RunState) -> String {
-    match state {
-        RunState::Queued => "queued",
-        RunState::Starting { .. } => "starting",
-        RunState::Running { .. } => "running",
-        RunState::Stopping { .. } => "stopping",
-        RunState::Unknown(word) => word,
-        RunState::Ended(ending) => match &ending.outcome {
-            Outcome::Succeeded => "succeeded",
-            Outcome::Failed(_) => "failed",
-            Outcome::TimedOut { .. } => "timed_out",
-            Outcome::OverBudget => "over_budget",
-            Outcome::Killed { .. } => "killed",
-            Outcome::Lost => "lost",
-        },
-    }
-    .to_owned()
-}
-
-/// The whole word of a run's state, for a person or an agent.
-pub fn state(record: &RunRecord) -> String {
-    state_word(&record.state)
 }
 
 fn agents(all: &[AgentDigest]) -> BTreeMap<String, String> {

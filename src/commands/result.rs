@@ -47,7 +47,7 @@ pub(super) async fn result(fleet: &Fleet, how: &Printed) -> Result<ExitCode, Ref
 pub(super) async fn print(fleet: &Fleet, id: &RunId, part: Part) -> Result<Option<(String, Poured)>, Refusal> {
     let out = Ended { newline: true };
     match fleet.pour(id, part, out).await {
-        Ok((record, poured)) => Ok(Some((view::state(&record), poured))),
+        Ok((record, poured)) => Ok(Some((record.state.word().to_owned(), poured))),
         Err(ReadError::Unreadable { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => Ok(None),
         Err(error) => Err(error.into()),
     }
@@ -59,7 +59,7 @@ async fn as_json(fleet: &Fleet, id: &RunId, part: Part, name: &str) -> Result<Ex
     let text = String::from_utf8(kept.take()).unwrap_or_default();
     let mut told = json!({
         "run_id": id.as_str(),
-        "state": view::state(&record),
+        "state": record.state.word().to_owned(),
         "part": name,
         "total_chars": text.chars().count(),
         "text": text,

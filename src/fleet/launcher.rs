@@ -1,5 +1,5 @@
-//! Starting a supervisor on this machine. The run's lock goes along as its standard input, so that the run has an owner at
-//! every moment; one word on its standard output says that MassGen's process is on record.
+//! Starting the owner of a run (its supervisor) or of an experiment (its conductor) on this machine. The lock goes along as its
+//! standard input, so that there is an owner at every moment; one word on its standard output says that it has begun.
 
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -10,14 +10,24 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
 use crate::crash;
-use crate::registry::{RunFolder, RunLock};
+use crate::registry::RunLock;
 use crate::supervisor::READY;
 
-/// A supervisor that did not begin its work.
+/// The process that is to own a folder.
+pub(super) struct Owner<'a> {
+    /// What it is called on its command line.
+    pub(super) word: &'static str,
+    /// What it owns.
+    pub(super) folder: &'a Path,
+    /// Where it says what it has to say about itself.
+    pub(super) log: PathBuf,
+}
+
+/// An owner that did not begin its work.
 #[derive(Debug, thiserror::Error)]
 pub enum LaunchError {
     /// It could not be started.
-    #[error("cannot start a supervisor with `{}`", program.display())]
+    #[error("cannot start `{}`", program.display())]
     NotStarted {
         /// What was executed.
         program: PathBuf,
@@ -25,19 +35,19 @@ pub enum LaunchError {
         source: io::Error,
     },
     /// It ended before it was ready.
-    #[error("the supervisor gave up: {said}")]
+    #[error("it gave up: {said}")]
     GaveUp {
         /// The end of what it said.
         said: String,
     },
 }
 
-/// Starts the supervisor of a run and waits until it has the run in hand.
+/// Starts an owner and waits until it has in hand what it owns.
 ///
 /// `keys` go into its environment alone.
 pub(super) async fn launch(
     me: &Path,
-    folder: &RunFolder,
+    owner: Owner<'_>,
     lock: RunLock,
     keys: Vec<(String, String)>,
 ) -> Result<(), LaunchError> {
@@ -46,17 +56,17 @@ pub(super) async fn launch(
         .create(true)
         .append(true)
         .mode(0o600)
-        .open(folder.supervisor_log())
+        .open(&owner.log)
         .map_err(not_started)?;
     let mut command = Command::new(me);
-    command.arg0("massgen-mcp").arg("supervise").arg(folder.path());
+    command.arg0("massgen-mcp").arg(owner.word).arg(owner.folder);
     command.envs(keys).stdin(lock.hand_on()).stdout(Stdio::piped()).stderr(log);
     let mut child = command.spawn().map_err(not_started)?;
-    // The command still holds our end of the lock; from here on the supervisor is its only holder.
+    // The command still holds our end of the lock; from here on the owner is its only holder.
     drop(command);
     crash::point("supervisor-started");
     let said = child.stdout.take();
-    // While this server lives it is the supervisor's parent, and must not leave it a zombie.
+    // While this process lives it is the owner's parent, and must not leave it a zombie.
     tokio::spawn(async move { child.wait().await });
     let mut word = String::new();
     if let Some(said) = said {
@@ -65,7 +75,7 @@ pub(super) async fn launch(
     if word.trim_end() == READY {
         return Ok(());
     }
-    let log = std::fs::read_to_string(folder.supervisor_log()).unwrap_or_default();
+    let log = std::fs::read_to_string(&owner.log).unwrap_or_default();
     let said = log.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it said nothing").to_owned();
     Err(LaunchError::GaveUp { said })
 }

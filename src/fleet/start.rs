@@ -7,10 +7,10 @@ use sha2::{Digest as _, Sha256};
 
 use super::conversation::History;
 use super::{Fleet, FleetError, blocking, launcher};
-use crate::ledger::{Admission, Application, Judged, Ledger, Request, Rules};
+use crate::ledger::{Admission, Application, Judged, Ledger, Request, Share};
 use crate::massgen::pages::hex;
-use crate::registry::{Furniture, RegistryError, RunFolder, RunLock};
-use crate::run::{Allowance, Cap, Lineage, Origin, Outcome, Price, RunId, RunRecord, RunSpec, Unpriced, Usd};
+use crate::registry::{Furniture, RegistryError, RunFolder, RunLock, StateFolder};
+use crate::run::{Allowance, Cap, Lineage, Origin, Outcome, Price, Rules, RunId, RunRecord, RunSpec, Unpriced, Usd};
 use crate::settings::{Settings, UnknownCost};
 use crate::supervisor::group;
 
@@ -33,6 +33,8 @@ pub struct Start {
     pub request_key: Option<String>,
     /// Whether the same request of a moment ago may be another run.
     pub fresh: bool,
+    /// Its share of the budget of an experiment.
+    pub share: Option<Share>,
 }
 
 /// Keys by the variables that hold them. Never shown.
@@ -128,7 +130,8 @@ impl Fleet {
         };
         let is_reused = made.is_none();
         if let Some((folder, lock)) = made {
-            launcher::launch(&self.me, &folder, lock, keys).await?;
+            let owner = launcher::Owner { word: "supervise", folder: folder.path(), log: folder.supervisor_log() };
+            launcher::launch(&self.me, owner, lock, keys).await?;
         }
         Ok(Started { record: self.look(&id).await?, is_reused })
     }
@@ -148,6 +151,9 @@ impl Fleet {
         start: Start,
         history: Option<History>,
     ) -> Result<(RunId, Admission<(RunFolder, RunLock)>), FleetError> {
+        if start.share.is_none() && start.spec.origin.experiment.is_none() {
+            self.not_into_experiment(start.spec.group.as_deref())?;
+        }
         let (application, mut spec) = self.application(&start)?;
         let session = history.as_ref().map(History::session);
         let config = start.config.as_ref().map(|(name, text)| (*name, text.as_str()));
@@ -164,14 +170,17 @@ impl Fleet {
     }
 
     /// What the ledger is asked for, and the run's spec as far as it is known before the ledger has said yes.
-    fn application(&self, start: &Start) -> Result<(Application, RunSpec), FleetError> {
+    pub(super) fn application(&self, start: &Start) -> Result<(Application, RunSpec), FleetError> {
         let mut spec = start.spec.clone();
         let mut rules = start.limits.all;
         spec.allowance = start.limits.each.clone();
+        // The runs of an experiment are those of the server that was asked for it.
+        let server = Some(std::mem::take(&mut spec.origin.server)).filter(|server| !server.is_empty());
         spec.origin = Origin {
-            server: this_server().to_owned(),
+            server: server.unwrap_or_else(|| this_server().to_owned()),
             asked: hash(&[&start.request]),
             key: start.request_key.as_ref().map(|key| hash(&[key])),
+            experiment: spec.origin.experiment,
         };
         if let Some(parent) = &self.parent {
             self.descend(parent, &mut spec)?;
@@ -183,6 +192,7 @@ impl Fleet {
             asked: start.asked,
             allowed: spec.allowance.cap,
             rules,
+            share: start.share.clone(),
             server: spec.origin.server.clone(),
             request: Request {
                 asked: spec.origin.asked.clone(),
@@ -244,17 +254,20 @@ impl Fleet {
     /// What the latest runs of the same config came to; none where there were none.
     pub async fn forecast(&self, config_hash: &str) -> Result<Option<Forecast>, FleetError> {
         let (state, hash) = (self.state.clone(), config_hash.to_owned());
-        let records = blocking(move || {
-            let ids = state.list()?.into_iter().take(LOOKED_AT);
-            let same = ids.filter_map(|id| state.load(&id).ok()).filter(|record| record.spec.config_hash == hash);
-            Ok::<_, RegistryError>(same.collect::<Vec<_>>())
-        });
-        Ok(forecast(&records.await??))
+        Ok(blocking(move || forecasts(&state, &[&hash])).await??.pop().flatten())
     }
 }
 
-fn forecast(records: &[RunRecord]) -> Option<Forecast> {
-    let ended = records.iter().filter_map(|record| Some((record, record.state.ended()?)));
+/// What the latest runs of some configs came to, one by one.
+pub(super) fn forecasts(state: &StateFolder, hashes: &[&str]) -> Result<Vec<Option<Forecast>>, RegistryError> {
+    let ids = state.list()?.into_iter().take(LOOKED_AT);
+    let records: Vec<RunRecord> = ids.filter_map(|id| state.load(&id).ok()).collect();
+    let of = |hash: &&str| forecast(records.iter().filter(|record| record.spec.config_hash == **hash));
+    Ok(hashes.iter().map(of).collect())
+}
+
+fn forecast<'a>(records: impl Iterator<Item = &'a RunRecord>) -> Option<Forecast> {
+    let ended = records.filter_map(|record| Some((record, record.state.ended()?)));
     let good: Vec<_> = ended.filter(|(_, ending)| ending.outcome == Outcome::Succeeded).collect();
     let mut times: Vec<u64> = good.iter().map(|(_, ending)| ending.took.as_secs()).collect();
     let mut tokens: Vec<u64> = good.iter().map(|(record, _)| record.spent_in_all().tokens).collect();
@@ -282,7 +295,7 @@ fn content(spec: &RunSpec) -> String {
 }
 
 /// SHA-256 of some texts, each told from the next.
-fn hash(texts: &[&str]) -> String {
+pub(super) fn hash(texts: &[&str]) -> String {
     let mut hash = Sha256::new();
     for text in texts {
         hash.update(text.len().to_le_bytes());
@@ -292,13 +305,13 @@ fn hash(texts: &[&str]) -> String {
 }
 
 /// This process, told from a later one with the same pid.
-fn this_server() -> &'static str {
+pub(super) fn this_server() -> &'static str {
     static SERVER: OnceLock<String> = OnceLock::new();
     SERVER.get_or_init(|| name(std::process::id()))
 }
 
 /// Who started this process: a client that starts its server anew is the same client.
-fn this_client() -> &'static str {
+pub(super) fn this_client() -> &'static str {
     static CLIENT: OnceLock<String> = OnceLock::new();
     CLIENT.get_or_init(|| name(std::os::unix::process::parent_id()))
 }

@@ -14,6 +14,8 @@ use crate::run::{Cap, Lineage, RunId, RunRecord, RunState, Spent, Usd};
 const DAYS: usize = 8;
 /// How many servers are kept whose budget is limited, the latest.
 const SERVERS: usize = 1000;
+/// How many experiments are kept, the latest.
+const EXPERIMENTS: usize = 1000;
 /// The version of the file.
 pub(super) const VERSION: u32 = 1;
 /// How many request keys are kept before those of forgotten runs are dropped.
@@ -30,6 +32,9 @@ pub(super) struct Book {
     days: BTreeMap<String, u64>,
     /// The same by server, the newest last; of servers that have a budget.
     servers: Vec<(String, u64)>,
+    /// What the closed trees of an experiment have spent, in millionths of a dollar and in tokens, the newest last.
+    #[serde(default)]
+    experiments: Vec<(String, u64, u64)>,
     requests: Vec<Asked>,
     keys: BTreeMap<String, Keyed>,
     /// Whether something in it has changed since it was read: an idle look must not wake those who wait for a change.
@@ -45,6 +50,8 @@ struct Entry {
     parent: Option<String>,
     root: String,
     server: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    experiment: Option<String>,
     ticket: u64,
     place: Place,
     #[serde(default)]
@@ -64,6 +71,13 @@ pub(super) enum Place {
     Waiting,
     Live,
     Over,
+}
+
+/// Whose money a run spends, beside its parent's.
+#[derive(Clone, Copy)]
+struct Owner<'a> {
+    server: &'a str,
+    experiment: Option<&'a str>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -124,10 +138,12 @@ impl Book {
             if let Some(ending) = ending.filter(|_| !live_trees.contains(&spec.lineage.root)) {
                 book.add_to_day(ending.at.wall, record.spent.usd);
                 book.add_to_server(&spec.origin.server, record.spent.usd.0);
+                book.add_to_experiment(spec.origin.experiment.as_deref(), record.spent_in_all());
                 continue;
             }
             let place = if record.state == RunState::Queued { Place::Waiting } else { Place::Live };
-            book.push(&spec.id, &spec.lineage, &spec.origin.server, spec.allowance.cap, place);
+            let own = Owner { server: &spec.origin.server, experiment: spec.origin.experiment.as_deref() };
+            book.push(&spec.id, &spec.lineage, own, spec.allowance.cap, place);
             if ending.is_some() {
                 book.end(&spec.id, record.spent);
             }
@@ -163,8 +179,9 @@ impl Book {
 
     /// Enters an admitted run.
     pub(super) fn enter(&mut self, application: &Application, cap: Cap, place: Place, now: Timestamp) {
-        let Application { id, lineage, server, request, .. } = application;
-        self.push(id, lineage, server, cap, place);
+        let Application { id, lineage, server, request, share, .. } = application;
+        let experiment = share.as_ref().map(|share| share.experiment.as_str());
+        self.push(id, lineage, Owner { server, experiment }, cap, place);
         self.starts.push(now);
         if let Some(key) = &request.key {
             self.keys.insert(key.clone(), Keyed { asked: request.asked.clone(), run: id.to_string() });
@@ -174,14 +191,15 @@ impl Book {
         }
     }
 
-    fn push(&mut self, id: &RunId, lineage: &Lineage, server: &str, cap: Cap, place: Place) {
+    fn push(&mut self, id: &RunId, lineage: &Lineage, own: Owner<'_>, cap: Cap, place: Place) {
         self.is_changed = true;
         self.next_ticket += 1;
         self.entries.push(Entry {
             run: id.to_string(),
             parent: lineage.parent.as_ref().map(RunId::to_string),
             root: lineage.root.to_string(),
-            server: server.to_owned(),
+            server: own.server.to_owned(),
+            experiment: own.experiment.map(str::to_owned),
             ticket: self.next_ticket,
             place,
             budget_microusd: cap.usd.map(|usd| usd.0),
@@ -254,6 +272,12 @@ impl Book {
         self.is_changed |= self.entries.iter().any(|entry| !open(&entry.root));
         let closed: Vec<String> =
             self.entries.iter().map(|entry| entry.root.clone()).filter(|root| !open(root)).collect();
+        // With all below it, for which its entry and theirs have to be here still.
+        let ended = self.entries.iter().filter(|entry| closed.contains(&entry.root));
+        let of_experiments: Vec<_> = ended
+            .filter_map(|entry| Some((entry.experiment.clone()?, self.charge(entry, &|_| Spent::default()))))
+            .collect();
+        of_experiments.iter().for_each(|(experiment, spent)| self.add_to_experiment(Some(experiment), *spent));
         let (over, kept): (Vec<Entry>, Vec<Entry>) =
             std::mem::take(&mut self.entries).into_iter().partition(|entry| closed.contains(&entry.root));
         self.entries = kept;
@@ -280,6 +304,30 @@ impl Book {
         self.servers.push((server.to_owned(), before.saturating_add(spent)));
         let surplus = self.servers.len().saturating_sub(SERVERS);
         self.servers.drain(..surplus);
+    }
+
+    fn add_to_experiment(&mut self, experiment: Option<&str>, spent: Spent) {
+        let Some(experiment) = experiment else { return };
+        let place = self.experiments.iter().position(|(known, ..)| known == experiment);
+        let (_, usd, tokens) = place.map(|place| self.experiments.remove(place)).unwrap_or_default();
+        let (usd, tokens) = (usd.saturating_add(spent.usd.0), tokens.saturating_add(spent.tokens));
+        self.experiments.push((experiment.to_owned(), usd, tokens));
+        let surplus = self.experiments.len().saturating_sub(EXPERIMENTS);
+        self.experiments.drain(..surplus);
+    }
+
+    /// What the runs of an experiment have spent, and what is kept for those that live.
+    pub(super) fn charge_of_experiment(&self, experiment: &str, spent: &impl Fn(&RunId) -> Spent) -> Spent {
+        let before = self.experiments.iter().find(|(known, ..)| known == experiment);
+        let (usd, tokens) = before.map(|(_, usd, tokens)| (*usd, *tokens)).unwrap_or_default();
+        let live = self.entries.iter().filter(|entry| entry.experiment.as_deref() == Some(experiment));
+        let kept: Spent = live.map(|entry| self.charge(entry, spent)).sum();
+        kept + Spent { usd: Usd(usd), tokens, is_unpriced: false }
+    }
+
+    /// The run that a key has started.
+    pub(super) fn run_of_key(&self, key: &str) -> Option<RunId> {
+        self.keys.get(key).and_then(|keyed| keyed.run.parse().ok())
     }
 
     /// What a run has spent by itself, and what is kept for the runs that it started.
@@ -328,6 +376,7 @@ impl Default for Book {
             starts: Vec::new(),
             days: BTreeMap::new(),
             servers: Vec::new(),
+            experiments: Vec::new(),
             requests: Vec::new(),
             keys: BTreeMap::new(),
             is_changed: false,

@@ -14,6 +14,50 @@ pub enum Pool {
     Server,
     /// What may be spent in a day.
     Day,
+    /// What all runs of an experiment may spend.
+    Experiment(Share),
+}
+
+/// What a run of an experiment may have of the budget for all of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Share {
+    /// The experiment, by its name in the ledger.
+    pub experiment: String,
+    /// What all its runs together may spend.
+    pub budget: Cap,
+    /// Among how many runs that can start now what is left is to be divided; at least 1.
+    pub among: u32,
+    /// What such a run is known to cost. With less it would be stopped half-way, and what it spent would be lost.
+    pub expected: Option<Usd>,
+}
+
+impl Pool {
+    /// What a run gets that asks for nothing. The runs of an experiment get what is left divided among those that can start now,
+    /// or twice of what one is known to cost where that is more; others no more than half, so that the first does not take all.
+    fn share_usd(&self, left: Usd) -> Usd {
+        match self {
+            Pool::Parent(_) | Pool::Server | Pool::Day => Usd(left.0 / 2),
+            Pool::Experiment(share) => {
+                let ample = share.expected.map_or(0, |expected| expected.0.saturating_mul(2));
+                Usd((left.0 / u64::from(share.among.max(1))).max(ample).min(left.0))
+            }
+        }
+    }
+
+    fn share_tokens(&self, left: u64) -> u64 {
+        match self {
+            Pool::Parent(_) | Pool::Server | Pool::Day => left / 2,
+            Pool::Experiment(share) => left / u64::from(share.among.max(1)),
+        }
+    }
+
+    /// Less than this is as good as nothing.
+    fn least_usd(&self) -> Usd {
+        match self {
+            Pool::Parent(_) | Pool::Server | Pool::Day => LEAST_USD,
+            Pool::Experiment(share) => share.expected.unwrap_or_default().max(LEAST_USD),
+        }
+    }
 }
 
 impl fmt::Display for Pool {
@@ -22,6 +66,7 @@ impl fmt::Display for Pool {
             Pool::Parent(id) => write!(f, "the budget of {id}, which starts it,"),
             Pool::Server => f.write_str("the budget of this server"),
             Pool::Day => f.write_str("the budget of this day"),
+            Pool::Experiment(_) => f.write_str("the budget of the experiment"),
         }
     }
 }
@@ -32,33 +77,38 @@ const LEAST_USD: Usd = Usd(10_000);
 const LEAST_TOKENS: u64 = 100;
 
 /// What a run may spend: what it asks for, where that is allowed and there; and where it asks for nothing, what it is allowed, but
-/// no more than half of what is left, so that the first of several does not take all.
+/// no more than its share of what is left.
 pub(super) fn grant(asked: Cap, allowed: Cap, pools: &[(Pool, Cap)]) -> Result<Cap, LedgerError> {
-    let usd = |pool: &Cap| pool.usd;
-    let tokens = |pool: &Cap| pool.tokens;
+    let usd: Vec<Left<Usd>> = pools.iter().filter_map(|(pool, cap)| Some(of_usd(pool, cap.usd?))).collect();
+    let tokens: Vec<Left<u64>> = pools.iter().filter_map(|(pool, cap)| Some(of_tokens(pool, cap.tokens?))).collect();
     Ok(Cap {
-        usd: granted(asked.usd, allowed.usd, LEAST_USD, &left(pools, usd), |most| Usd(most.0 / 2), Usd::to_string)?,
-        tokens: granted(
-            asked.tokens,
-            allowed.tokens,
-            LEAST_TOKENS,
-            &left(pools, tokens),
-            |most| most / 2,
-            |count| format!("{count} tokens"),
-        )?,
+        usd: granted(asked.usd, allowed.usd, &usd, Usd::to_string)?,
+        tokens: granted(asked.tokens, allowed.tokens, &tokens, |count| format!("{count} tokens"))?,
     })
 }
 
-fn left<T>(pools: &[(Pool, Cap)], part: impl Fn(&Cap) -> Option<T>) -> Vec<(&Pool, T)> {
-    pools.iter().filter_map(|(pool, cap)| Some((pool, part(cap)?))).collect()
+/// What a budget has left.
+struct Left<'a, T> {
+    pool: &'a Pool,
+    left: T,
+    /// What a run needs that asks for nothing.
+    least: T,
+    /// What it gets.
+    share: T,
+}
+
+fn of_usd(pool: &Pool, left: Usd) -> Left<'_, Usd> {
+    Left { pool, left, least: pool.least_usd(), share: pool.share_usd(left) }
+}
+
+fn of_tokens(pool: &Pool, left: u64) -> Left<'_, u64> {
+    Left { pool, left, least: LEAST_TOKENS, share: pool.share_tokens(left) }
 }
 
 fn granted<T: Copy + Ord>(
     asked: Option<T>,
     allowed: Option<T>,
-    least: T,
-    pools: &[(&Pool, T)],
-    half: impl Fn(T) -> T,
+    pools: &[Left<'_, T>],
     told: impl Fn(&T) -> String,
 ) -> Result<Option<T>, LedgerError> {
     if let (Some(asked), Some(most)) = (asked, allowed)
@@ -66,12 +116,11 @@ fn granted<T: Copy + Ord>(
     {
         return Err(LedgerError::NotAllowed { asked: told(&asked), most: told(&most) });
     }
-    let short = pools.iter().find(|(_, left)| asked.unwrap_or(least) > *left);
-    if let Some((pool, left)) = short {
+    if let Some(short) = pools.iter().find(|pool| asked.unwrap_or(pool.least) > pool.left) {
         let asked = asked.map_or_else(|| "some".to_owned(), |asked| told(&asked));
-        return Err(LedgerError::Short { pool: (*pool).clone(), left: told(left), asked });
+        return Err(LedgerError::Short { pool: short.pool.clone(), left: told(&short.left), asked });
     }
-    let share = pools.iter().map(|(_, left)| half(*left)).chain(allowed).min();
+    let share = pools.iter().map(|pool| pool.share).chain(allowed).min();
     Ok(asked.or(share))
 }
 
@@ -99,5 +148,20 @@ mod tests {
         assert_eq!(grant(Cap::default(), Cap::default(), &[]).expect("no limit"), Cap::default());
         let nothing = grant(Cap::default(), usd(5), &[(Pool::Server, usd(0))]);
         assert!(matches!(nothing, Err(LedgerError::Short { pool: Pool::Server, .. })));
+    }
+
+    #[test]
+    fn a_run_of_an_experiment_gets_its_share_or_what_it_is_known_to_need() {
+        let pool = |among, expected| {
+            let share = Share { experiment: "e".to_owned(), budget: usd(10), among, expected };
+            move |left| vec![(Pool::Experiment(share.clone()), usd(left))]
+        };
+        let granted = |pools: &[(Pool, Cap)]| grant(Cap::default(), usd(5), pools);
+        assert_eq!(granted(&pool(5, None)(10)).expect("granted"), usd(2));
+        assert_eq!(granted(&pool(1, None)(10)).expect("granted"), usd(5), "no more than a run is allowed");
+        let costs_two = Some(Usd(2_000_000));
+        assert_eq!(granted(&pool(5, costs_two)(10)).expect("granted"), usd(4), "room for one that costs more");
+        assert_eq!(granted(&pool(5, costs_two)(3)).expect("granted"), usd(3));
+        assert!(matches!(granted(&pool(5, costs_two)(1)), Err(LedgerError::Short { .. })), "it would be cut short");
     }
 }

@@ -3,6 +3,7 @@
 
 mod allowance;
 mod ending;
+mod experiment;
 mod moment;
 mod quiet;
 
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use self::allowance::{AllowanceFile, ContinuedFile, LineageFile, OriginFile, SpentFile};
 use self::ending::EndingFile;
+pub(super) use self::experiment::{plan_configs, plan_from_json, plan_to_json, progress_from_json, progress_to_json};
 use self::moment::{MarkFile, MomentFile};
 use self::quiet::QuietFile;
 use crate::run::{

@@ -165,6 +165,23 @@ pub struct Allowance {
     pub tree_runs: u32,
 }
 
+/// What the operator allows all runs of the state folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Rules {
+    /// Runs without a parent at once.
+    pub slots: u32,
+    /// Runs that may wait for a slot.
+    pub queue: u32,
+    /// Live runs below one root.
+    pub tree_runs: u32,
+    /// Starts in a minute.
+    pub starts_per_minute: u32,
+    /// What all runs of one server may spend.
+    pub server: Option<Usd>,
+    /// What all runs may spend in a day (UTC).
+    pub day: Option<Usd>,
+}
+
 /// Who asked for a run, and how the same request is known again: hashes, never the agent's own words.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Origin {
@@ -174,6 +191,8 @@ pub struct Origin {
     pub asked: String,
     /// SHA-256 of the key that the agent gave the request.
     pub key: Option<String>,
+    /// The experiment that it is a run of, by its name in the ledger.
+    pub experiment: Option<String>,
 }
 
 /// Where a run stands among runs that start runs.

@@ -264,7 +264,7 @@ impl Desk {
         let (record, reading) = self.fleet.read(&id, part, asked.offset, asked.limit).await?;
         Ok(PageView {
             run_id: id.to_string(),
-            state: view::state(&record),
+            state: record.state.word().to_owned(),
             part: asked.part,
             source: SOURCE,
             text: reading.page.text,
@@ -314,7 +314,7 @@ impl Desk {
         let steered = self.telling(caller.progress, &selection, wait, steering).await?;
         Ok(SteeredView {
             run_id: id.to_string(),
-            state: view::state(&steered.record),
+            state: steered.record.state.word().to_owned(),
             delivered: steered.is_delivered,
             messages_waiting: Some(steered.waiting).filter(|count| *count > 0),
             hint: (!steered.is_delivered).then_some(ACCEPTED),

@@ -117,7 +117,7 @@ impl Desk {
         for run in runs {
             let id = &run.spec.id;
             let question = text::line(&self.fleet.secrets().mask(&run.spec.question), 80);
-            let about = format!("{}: {question}", view::state(run));
+            let about = format!("{}: {question}", run.state.word().to_owned());
             listed.push(resource(&Place::Run(id.clone()), id.to_string(), about));
             if let Some(answer) = run.state.ended().and_then(|ending| ending.answer.as_ref()) {
                 let about = format!("{} characters, to: {question}", answer.chars);

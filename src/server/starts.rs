@@ -84,6 +84,7 @@ impl Desk {
             request,
             request_key,
             fresh: asked.fresh,
+            share: None,
         })
     }
 

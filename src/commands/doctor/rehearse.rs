@@ -57,6 +57,7 @@ fn start(id: RunId, settings: &Settings, program: PathBuf) -> Start {
         request: QUESTION.to_owned(),
         request_key: None,
         fresh: true,
+        share: None,
     }
 }
 

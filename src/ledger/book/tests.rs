@@ -1,8 +1,8 @@
 //! Who waits for whom, and what is charged to which budget.
 
 use super::*;
-use crate::ledger::Rules;
-use crate::run::Lineage;
+use crate::ledger::Share;
+use crate::run::{Lineage, Rules};
 
 fn id(n: u8) -> RunId {
     RunId::from_bytes([0, 0, 0, 0, n])
@@ -15,7 +15,7 @@ fn now() -> Timestamp {
 fn application(n: u8, lineage: Lineage, request: Request) -> Application {
     let rules = Rules { slots: 1, queue: 9, tree_runs: 9, starts_per_minute: 9, server: None, day: None };
     let (asked, allowed) = (Cap::default(), Cap::default());
-    Application { id: id(n), lineage, asked, allowed, rules, server: "s".to_owned(), request }
+    Application { id: id(n), lineage, asked, allowed, rules, share: None, server: "s".to_owned(), request }
 }
 
 fn request(content: &str, key: Option<&str>, client: Option<&str>) -> Request {
@@ -148,7 +148,7 @@ fn a_book_that_is_lost_is_made_anew_from_the_records() {
     let record = |n: u8, parent: Option<u8>, state: &RunState, usd| {
         let config = ConfigChoice::Rehearsal("@rehearsal".to_owned());
         let mut spec = RunSpec::plain(id(n), "q", config, "/p".into(), "/m".into());
-        spec.origin = Origin { server: "s".to_owned(), asked: "a".to_owned(), key: Some(format!("k{n}")) };
+        spec.origin = Origin { server: "s".to_owned(), asked: "a".to_owned(), key: Some(format!("k{n}")), experiment: None };
         spec.allowance.cap.usd = Some(Usd(50));
         if let Some(parent) = parent {
             spec.lineage = Lineage { parent: Some(id(parent)), root: id(parent), depth: 1 };
@@ -175,4 +175,28 @@ fn a_book_that_is_lost_is_made_anew_from_the_records() {
     let again = request("a", Some("k1"), None);
     assert_eq!(book.known(&again, now(), |_| true, |_| false).expect("known"), Some(id(1)));
     assert_eq!(book.known(&again, now(), |_| false, |_| false).expect("it never began"), None);
+}
+
+fn of_experiment(n: u8) -> Application {
+    let budget = Cap { usd: Some(Usd(1_000)), tokens: None };
+    let share = Share { experiment: "e".to_owned(), budget, among: 1, expected: None };
+    Application { share: Some(share), ..application(n, Lineage::root(&id(n)), request("x", None, None)) }
+}
+
+#[test]
+fn an_experiment_is_charged_with_what_lives_and_keeps_what_was_spent() {
+    let mut book = Book::default();
+    let cap = |usd| Cap { usd: Some(Usd(usd)), tokens: None };
+    book.enter(&of_experiment(1), cap(100), Place::Live, now());
+    book.enter(&of_experiment(2), cap(100), Place::Live, now());
+    let below = Lineage { parent: Some(id(1)), root: id(1), depth: 1 };
+    book.enter(&application(3, below, request("x", None, None)), cap(50), Place::Live, now());
+    assert_eq!(book.charge_of_experiment("e", &|_| spent(0)).usd, Usd(200), "what live ones may spend");
+    book.end(&id(3), spent(20));
+    book.end(&id(1), spent(10));
+    book.close_trees(now());
+    assert_eq!(book.charge_of_experiment("e", &|_| spent(0)).usd, Usd(130), "with what was spent below");
+    assert_eq!(book.charge_of_experiment("other", &|_| spent(0)).usd, Usd(0));
+    let again = Book::from_json(&book.to_json()).expect("own book");
+    assert_eq!(again.charge_of_experiment("e", &|_| spent(0)).usd, Usd(130));
 }

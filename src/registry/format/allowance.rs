@@ -54,17 +54,20 @@ pub(super) struct OriginFile {
     asked: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    experiment: Option<String>,
 }
 
 impl From<&Origin> for OriginFile {
     fn from(origin: &Origin) -> OriginFile {
-        OriginFile { server: origin.server.clone(), asked: origin.asked.clone(), key: origin.key.clone() }
+        let Origin { server, asked, key, experiment } = origin.clone();
+        OriginFile { server, asked, key, experiment }
     }
 }
 
 impl From<OriginFile> for Origin {
     fn from(file: OriginFile) -> Origin {
-        Origin { server: file.server, asked: file.asked, key: file.key }
+        Origin { server: file.server, asked: file.asked, key: file.key, experiment: file.experiment }
     }
 }
 

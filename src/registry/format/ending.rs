@@ -28,7 +28,7 @@ pub(super) struct EndingFile {
 }
 
 #[derive(Serialize, Deserialize)]
-struct ProblemFile {
+pub(super) struct ProblemFile {
     code: String,
     message: String,
     hint: String,

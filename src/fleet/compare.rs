@@ -1,0 +1,169 @@
+//! The runs of a group, side by side: which arm and which question each is of, and what it came to. What they come to together is
+//! the experiment room's to say.
+
+use std::path::{Path, PathBuf};
+
+use super::results::Shelf;
+use super::{Fleet, FleetError, Selection, blocking};
+use crate::experiment::table::{Comparison, Table, Trial};
+use crate::massgen::configs::{Needs, Tree};
+use crate::registry::{Experiment, RunFolder};
+use crate::run::{ConfigChoice, Exit, RunId, RunRecord, RunState, Usd};
+use crate::secrets::Secrets;
+
+/// How much of an answer is compared, in bytes.
+const COMPARED: u64 = 256 << 10;
+
+/// A comparison, and the files that hold it for other programs.
+#[derive(Debug)]
+pub struct Compared {
+    /// The comparison.
+    pub table: Table,
+    /// `table.csv`, a line for each run; of a group that is no experiment there is no place for it.
+    pub csv: Option<PathBuf>,
+    /// `table.json`, all of it.
+    pub json: Option<PathBuf>,
+}
+
+impl Fleet {
+    /// What the runs of a group come to beside each other; none where no run has that label. Of an experiment it is left in the
+    /// experiment's folder as well.
+    pub async fn table(&self, group: &str) -> Result<Option<Compared>, FleetError> {
+        let Some(comparison) = self.comparison(group).await? else { return Ok(None) };
+        let folder = self.state.experiment(group);
+        blocking(move || {
+            let table = Table::of(comparison);
+            let export = |name, text: String| folder.export(name, text.as_bytes());
+            let (csv, json) = if folder.path().exists() {
+                (Some(export("table.csv", table.csv())?), Some(export("table.json", format!("{:#}", table.json()))?))
+            } else {
+                (None, None)
+            };
+            Ok(Some(Compared { table, csv, json }))
+        })
+        .await?
+    }
+
+    /// The runs of a group, as they are now; none where no run has that label.
+    pub async fn comparison(&self, group: &str) -> Result<Option<Comparison>, FleetError> {
+        let sight = self.look_all(&Selection::Group(group.to_owned())).await?;
+        let experiment = self.experiment(group).await?.map(|(experiment, _)| experiment);
+        if sight.runs.is_empty() && experiment.is_none() {
+            return Ok(None);
+        }
+        let (fleet, group) = (self.clone(), group.to_owned());
+        let compared = blocking(move || {
+            let mut comparison = Comparison { group, ..Comparison::default() };
+            match &experiment {
+                Some(experiment) => fleet.compare_planned(experiment, &sight.runs, &mut comparison),
+                None => fleet.compare_labelled(&sight.runs, &mut comparison),
+            }
+            comparison
+        });
+        Ok(Some(compared.await?))
+    }
+
+    fn compare_planned(&self, experiment: &Experiment, runs: &[RunRecord], comparison: &mut Comparison) {
+        let plan = &experiment.plan;
+        comparison.arms = plan.arms.iter().map(|arm| arm.label.clone()).collect();
+        comparison.questions = plan.questions.clone();
+        for planned in &plan.runs {
+            let run = runs.iter().find(|run| run.spec.id == planned.id);
+            let trial = Trial {
+                run: planned.id.clone(),
+                arm: planned.arm,
+                question: planned.question,
+                repeat: planned.repeat,
+                ..run.map_or_else(|| forgotten(&planned.id), |run| self.trial(run))
+            };
+            comparison.trials.push(trial);
+        }
+    }
+
+    /// Runs that only a label joins: an arm is a config with its overrides, a repeat is the same of both once more.
+    fn compare_labelled(&self, runs: &[RunRecord], comparison: &mut Comparison) {
+        for run in runs.iter().rev() {
+            let arm = place_of(&mut comparison.arms, label(run));
+            let question = place_of(&mut comparison.questions, run.spec.question.clone());
+            let before = comparison.trials.iter().filter(|trial| (trial.arm, trial.question) == (arm, question));
+            let repeat = before.count() as u32 + 1;
+            comparison.trials.push(Trial { arm, question, repeat, ..self.trial(run) });
+        }
+    }
+
+    /// A run as it is compared; its arm and question are the caller's to say.
+    fn trial(&self, run: &RunRecord) -> Trial {
+        let ending = run.state.ended();
+        let folder = self.folder(&run.spec.id);
+        let succeeded = ending.filter(|_| run.state.word() == "succeeded");
+        let winner = succeeded.and_then(|ending| ending.answer.as_ref()).map(|answer| answer.agent.clone());
+        let answer = succeeded.and_then(|_| Shelf::open(folder.path(), run.clone(), self.secrets.clone()).ok()?.best_text(COMPARED));
+        let spent = run.spent_in_all();
+        let began = ending.is_some_and(|ending| ending.exit != Exit::NeverStarted);
+        Trial {
+            state: if is_never_started(run) { "not_started".to_owned() } else { run.state.word().to_owned() },
+            took_s: ending.filter(|_| began).map(|ending| ending.took.as_secs_f64()),
+            cost_usd: spent.known_usd().filter(|_| began && !spent.is_unpriced).map(Usd::as_f64),
+            tokens: Some(spent.tokens).filter(|_| began),
+            model: winner.as_deref().and_then(|winner| model_of(&folder, winner)),
+            votes: run.digest.as_ref().map(|digest| digest.votes.clone()).unwrap_or_default(),
+            answer,
+            winner,
+            ..forgotten(&run.spec.id)
+        }
+    }
+}
+
+/// Whether an experiment ended before it was this run's turn.
+pub fn is_never_started(run: &RunRecord) -> bool {
+    let ending = run.state.ended();
+    run.spec.origin.experiment.is_some()
+        && run.started.is_none()
+        && ending.is_some_and(|ending| ending.exit == Exit::NeverStarted && ending.outcome.problem().is_none())
+}
+
+/// A run of which nothing is left but its name.
+fn forgotten(id: &RunId) -> Trial {
+    Trial {
+        run: id.clone(),
+        arm: 0,
+        question: 0,
+        repeat: 1,
+        state: "forgotten".to_owned(),
+        took_s: None,
+        cost_usd: None,
+        tokens: None,
+        answer: None,
+        winner: None,
+        model: None,
+        votes: Default::default(),
+    }
+}
+
+fn place_of(all: &mut Vec<String>, wanted: String) -> usize {
+    all.iter().position(|known| *known == wanted).unwrap_or_else(|| {
+        all.push(wanted);
+        all.len() - 1
+    })
+}
+
+/// How an arm is told from the others.
+fn label(run: &RunRecord) -> String {
+    let config = match &run.spec.config {
+        ConfigChoice::File(path) => path.strip_prefix(&run.spec.project).unwrap_or(path).display().to_string(),
+        ConfigChoice::Rehearsal(name) => name.clone(),
+    };
+    match &run.spec.overrides {
+        Some(overrides) => format!("{config} {overrides}"),
+        None => config,
+    }
+}
+
+/// The model that a run's config gives an agent.
+fn model_of(folder: &RunFolder, agent: &str) -> Option<String> {
+    let files = ["config.yaml", "config.json"].map(|name| folder.path().join(name));
+    let read = |path: &Path| Some((path.to_owned(), std::fs::read_to_string(path).ok()?));
+    let (path, text) = files.iter().find_map(|path| read(path))?;
+    let tree = Tree::of_file(&path, &text).ok()?;
+    Needs::of(&tree).model(agent).map(str::to_owned)
+}

@@ -1,0 +1,332 @@
+//! Experiments seen from outside: begin one, go on with one that was left half-way, see the runs of it that have not begun, stop it.
+//! Its conductor starts the runs; nobody here does.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::start::{forecasts, hash, this_client, this_server};
+use super::{Fleet, FleetError, Forecast, Keys, Limits, Start, blocking, launcher};
+use crate::experiment::{Arm, Cells, Close, Plan, Planned};
+use crate::ledger::{FOLD, Ledger, LedgerError, Share};
+use crate::registry::{Experiment, ExperimentFolder, RegistryError, RunLock, StateFolder, not_begun};
+use crate::run::{Cap, Ending, Exit, Moment, Origin, Outcome, RunId, RunRecord, RunState, Spent, StopAsk, Usd};
+
+/// The most runs of an experiment.
+pub const MOST_PLANNED: usize = 1_000;
+
+/// An experiment that is to begin.
+#[derive(Debug, Clone)]
+pub struct Begin {
+    /// The label of its runs; one is made up where none is given.
+    pub group: Option<String>,
+    /// Its arms: how each is told from the others, and a start of it; the question of that does not matter.
+    pub arms: Vec<(String, Start)>,
+    /// What each arm is asked.
+    pub questions: Vec<String>,
+    /// How many times each is asked; at least 1.
+    pub repeat: u32,
+    /// How many successes are enough.
+    pub keep: Option<usize>,
+    /// What all runs together may spend.
+    pub budget: Cap,
+    /// All that the agent asked for, in one text.
+    pub request: String,
+    /// The agent's key for the request.
+    pub request_key: Option<String>,
+    /// Whether the same request of a moment ago may be another experiment.
+    pub fresh: bool,
+}
+
+/// An experiment that was begun, now or before.
+#[derive(Debug)]
+pub struct Begun {
+    /// The experiment.
+    pub experiment: Experiment,
+    /// Whether the same request had begun it before.
+    pub is_reused: bool,
+    /// Whether it had been left half-way, and goes on now.
+    pub is_resumed: bool,
+}
+
+/// An experiment that was not begun.
+#[derive(Debug, thiserror::Error)]
+pub enum NotBegun {
+    /// Other runs have its label.
+    #[error("the group `{0}` is in use by other runs")]
+    GroupTaken(String),
+    /// The same key was given with another request.
+    #[error("the request_key belongs to another request, which began {0}")]
+    KeyTaken(String),
+    /// A run is to be part of it that is not.
+    #[error("the group `{0}` is an experiment, which has its own runs")]
+    GroupIsExperiment(String),
+}
+
+impl Fleet {
+    /// Begins an experiment, or goes on with it where the same request has begun it and nobody conducts it any more. When this
+    /// returns, the plan is on disk and its conductor lives.
+    pub async fn begin(&self, begin: Begin) -> Result<Begun, FleetError> {
+        let keys = begin.arms.iter().enumerate().flat_map(|(arm, (_, start))| keys_of_arm(arm, start)).collect();
+        let fleet = self.clone();
+        let (folder, lock, is_reused) = blocking(move || fleet.enter(&begin)).await??;
+        let is_resumed = is_reused && lock.is_some();
+        if let Some(lock) = lock {
+            let owner = launcher::Owner { word: "conduct", folder: folder.path(), log: folder.log() };
+            launcher::launch(&self.me, owner, lock, keys).await?;
+        }
+        let experiment = blocking(move || folder.load()).await??;
+        Ok(Begun { experiment, is_reused, is_resumed })
+    }
+
+    /// The experiment whose runs have this label, and whether somebody conducts it.
+    pub async fn experiment(&self, group: &str) -> Result<Option<(Experiment, bool)>, FleetError> {
+        let folder = self.state.experiment(group);
+        blocking(move || match folder.load() {
+            Ok(experiment) => Ok(Some((experiment, folder.is_conducted()))),
+            Err(_) if !folder.path().exists() => Ok(None),
+            Err(error) => Err(error.into()),
+        })
+        .await?
+    }
+
+    /// What an experiment has spent, with what its live runs may still spend.
+    pub async fn charge_of(&self, experiment: &str) -> Result<Spent, FleetError> {
+        let (ledger, experiment) = (Ledger::of(&self.state), experiment.to_owned());
+        Ok(blocking(move || ledger.charge_of_experiment(&experiment)).await??)
+    }
+
+    /// Lets an experiment start nothing more; its conductor stops what lives. One that nobody conducts is closed here.
+    pub async fn stop_experiment(&self, group: &str, ask: StopAsk) -> Result<(), FleetError> {
+        let folder = self.state.experiment(group);
+        blocking(move || {
+            folder.ask_stop(&ask)?;
+            if let Ok(Some(lock)) = RunLock::try_take(&folder.lock()) {
+                let mut progress = folder.load()?.progress;
+                progress.closed.get_or_insert_with(|| (Close::Stopped { reason: ask.reason }, Timestamp::now()));
+                folder.save(&progress, &lock)?;
+            }
+            Ok(())
+        })
+        .await?
+    }
+
+    /// A run alone is no part of an experiment, whose budget and end would know nothing of it.
+    pub(super) fn not_into_experiment(&self, group: Option<&str>) -> Result<(), NotBegun> {
+        let taken = group.filter(|group| self.state.experiment(group).path().exists());
+        taken.map_or(Ok(()), |group| Err(NotBegun::GroupIsExperiment(group.to_owned())))
+    }
+
+    /// The folder of the experiment, and its lock where a conductor is to be started.
+    fn enter(&self, begin: &Begin) -> Result<(ExperimentFolder, Option<RunLock>, bool), FleetError> {
+        let _held = self.state.hold_experiments()?;
+        if let Some(known) = self.known(begin)? {
+            let is_open = known.progress.closed.is_none();
+            let lock = if is_open { RunLock::try_take(&known.folder.lock()).ok().flatten() } else { None };
+            return Ok((known.folder, lock, true));
+        }
+        self.may_begin(begin)?;
+        let plan = self.plan(begin)?;
+        let (folder, lock) = self.state.create_experiment(&plan)?;
+        Ok((folder, Some(lock), false))
+    }
+
+    /// The experiment that the same request has begun, if it has.
+    fn known(&self, begin: &Begin) -> Result<Option<Experiment>, FleetError> {
+        let (asked, key) = (hash(&[&begin.request]), begin.request_key.as_ref().map(|key| hash(&[key])));
+        let all = self.state.all_experiments();
+        if let Some(known) = all.iter().find(|known| key.is_some() && known.plan.key == key) {
+            if known.plan.asked == asked {
+                return Ok(Some(known.clone()));
+            }
+            return Err(NotBegun::KeyTaken(known.plan.group.clone()).into());
+        }
+        if let Some(run) = key.as_ref().map(|key| Ledger::of(&self.state).run_of_key(key)).transpose()?.flatten() {
+            return Err(NotBegun::KeyTaken(run.to_string()).into());
+        }
+        if let Some(group) = &begin.group {
+            let same = |known: &&Experiment| known.plan.group == *group;
+            return match all.into_iter().find(|known| same(&known)) {
+                Some(known) if known.plan.asked == asked && key.is_none() && !begin.fresh => Ok(Some(known)),
+                Some(_) => Err(NotBegun::GroupTaken(group.clone()).into()),
+                None => Ok(None),
+            };
+        }
+        let just_now = |known: &Experiment| {
+            let age = Duration::try_from(Timestamp::now().duration_since(known.plan.created));
+            known.plan.asked == asked && known.plan.client == this_client() && age.is_ok_and(|age| age <= FOLD)
+        };
+        Ok(all.into_iter().find(|known| key.is_none() && !begin.fresh && just_now(known)))
+    }
+
+    /// What would keep every run of it from starting keeps it from beginning; what passes, its conductor waits for.
+    fn may_begin(&self, begin: &Begin) -> Result<(), FleetError> {
+        if let Some(group) = &begin.group
+            && self.state.list()?.iter().any(|id| self.state.load(id).is_ok_and(|run| run.spec.group.as_ref() == Some(group)))
+        {
+            return Err(NotBegun::GroupTaken(group.clone()).into());
+        }
+        for (_, start) in &begin.arms {
+            for question in &begin.questions {
+                let mut start = start.clone();
+                start.spec.question.clone_from(question);
+                start.asked = begin.budget.and(start.limits.each.cap);
+                let (application, _spec) = self.application(&start)?;
+                match Ledger::of(&self.state).consider(&application) {
+                    Ok(_) => {}
+                    Err(error) if passes(&error) => {}
+                    Err(error) => return Err(error.into()),
+                }
+                if self.parent.is_none() {
+                    // Without a run above, nothing depends on the question.
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn plan(&self, begin: &Begin) -> Result<Plan, FleetError> {
+        let id = self.state.fresh_id()?.as_str().replace("mg-", "ex-");
+        let group = begin.group.clone().unwrap_or_else(|| id.clone());
+        let hashes: Vec<&str> = begin.arms.iter().map(|(_, start)| start.spec.config_hash.as_str()).collect();
+        let forecasts = forecasts(&self.state, &hashes)?;
+        let arm = |((label, start), forecast): (&(String, Start), Option<Forecast>)| {
+            let mut spec = start.spec.clone();
+            spec.group = Some(group.clone());
+            spec.allowance = start.limits.each.clone();
+            spec.origin = Origin { server: this_server().to_owned(), experiment: Some(id.clone()), ..Origin::default() };
+            let config = start.config.as_ref().map(|(name, text)| ((*name).to_owned(), text.clone()));
+            let expected = forecast.and_then(|seen| Usd::from_f64(seen.cost_usd?));
+            Arm { label: label.clone(), spec, config, expected }
+        };
+        let cells = Cells { arms: begin.arms.len(), questions: begin.questions.len(), repeat: begin.repeat };
+        let run = |(arm, question, repeat)| Ok(Planned { id: self.state.fresh_id()?, arm, question, repeat });
+        Ok(Plan {
+            arms: begin.arms.iter().zip(forecasts).map(arm).collect(),
+            questions: begin.questions.clone(),
+            runs: cells.in_order().map(run).collect::<Result<_, RegistryError>>()?,
+            created: Timestamp::now(),
+            budget: begin.budget,
+            keep: begin.keep,
+            rules: begin.arms.first().map(|(_, start)| start.limits.all).unwrap_or_default(),
+            asked: hash(&[&begin.request]),
+            key: begin.request_key.as_ref().map(|key| hash(&[key])),
+            client: this_client().to_owned(),
+            parent: self.parent.clone(),
+            id,
+            group,
+        })
+    }
+}
+
+/// Whether waiting helps.
+fn passes(error: &LedgerError) -> bool {
+    match error {
+        LedgerError::TooManyStarts { .. } | LedgerError::QueueFull(_) => true,
+        LedgerError::TreeFull(most) => *most > 0,
+        LedgerError::Registry(_)
+        | LedgerError::KeyTaken(_)
+        | LedgerError::ParentEnding(_)
+        | LedgerError::NotAllowed { .. }
+        | LedgerError::Newer { .. }
+        | LedgerError::Short { .. } => false,
+    }
+}
+
+/// How the variables of a conductor begin that hold the keys of an arm's config.
+fn prefix_of_arm(arm: usize) -> String {
+    format!("MASSGEN_MCP_ARM_{}_", arm + 1)
+}
+
+fn keys_of_arm(arm: usize, start: &Start) -> Vec<(String, String)> {
+    let named = start.keys.0.iter();
+    named.map(|(name, value)| (format!("{}{name}", prefix_of_arm(arm)), value.clone())).collect()
+}
+
+/// The keys of an arm's config, as its conductor was given them.
+pub fn keys_from_environment(arm: usize) -> Keys {
+    let prefix = prefix_of_arm(arm);
+    let all = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    Keys(all.filter_map(|(name, value)| Some((name.strip_prefix(&prefix)?.to_owned(), value))).collect())
+}
+
+/// The plans of experiments, for runs that have no folder yet or never will.
+#[derive(Default)]
+pub(super) struct Plans(Vec<Experiment>);
+
+impl Plans {
+    pub(super) fn of_group(state: &StateFolder, group: &str) -> Plans {
+        Plans(state.experiment(group).load().into_iter().collect())
+    }
+
+    pub(super) fn all(state: &StateFolder) -> Plans {
+        Plans(state.all_experiments())
+    }
+
+    /// The runs that were not started, in the order in which they would be.
+    pub(super) fn not_started(&self) -> impl Iterator<Item = &RunId> {
+        self.0.iter().flat_map(|known| {
+            let waits = |run: &&Planned| !known.progress.started.contains(&run.id);
+            known.plan.runs.iter().filter(waits).map(|run| &run.id)
+        })
+    }
+
+    /// A run that was not started, as a record.
+    pub(super) fn record(&self, id: &RunId) -> Option<RunRecord> {
+        self.0.iter().find_map(|known| {
+            let planned = known.plan.runs.iter().find(|run| run.id == *id)?;
+            let waits = !known.progress.started.contains(id);
+            let spec = known.plan.spec(planned).filter(|_| waits)?;
+            Some(RunRecord { state: state_of(known, id), ..not_begun(spec) })
+        })
+    }
+}
+
+/// Where a run is that was not started.
+fn state_of(experiment: &Experiment, id: &RunId) -> RunState {
+    let progress = &experiment.progress;
+    let never = |outcome, wall| {
+        let at = Moment { wall, boot_ms: 0, boot_id: String::new() };
+        RunState::Ended(Ending { outcome, exit: Exit::NeverStarted, at, took: Duration::ZERO, answer: None, stop: None })
+    };
+    match (progress.refused.get(id), &progress.closed) {
+        (Some(problem), closed) => {
+            let at = closed.as_ref().map_or(experiment.plan.created, |(_, at)| *at);
+            never(Outcome::Failed(problem.clone()), at)
+        }
+        (None, Some((why, at))) => never(Outcome::Killed { reason: Some(not_started(why)), problem: None }, *at),
+        (None, None) => RunState::Queued,
+    }
+}
+
+fn not_started(why: &Close) -> String {
+    let why = match why {
+        Close::Done => "its experiment is over",
+        Close::Enough => "enough others succeeded",
+        Close::Spent => "the budget of its experiment was spent",
+        Close::Stopped { reason: Some(reason) } => reason,
+        Close::Stopped { reason: None } => "its experiment was stopped",
+    };
+    format!("not started: {why}")
+}
+
+/// The start of a planned run, as its conductor asks for it.
+pub fn start_of(plan: &Plan, planned: &Planned, share: Option<Share>) -> Option<Start> {
+    let arm = plan.arms.get(planned.arm)?;
+    let spec = plan.spec(planned)?;
+    let config = arm.config.as_ref().map(|(name, text)| {
+        (if name.ends_with(".json") { "config.json" } else { "config.yaml" }, text.clone())
+    });
+    Some(Start {
+        config,
+        keys: keys_from_environment(planned.arm),
+        asked: Cap::default(),
+        limits: Limits { each: spec.allowance.clone(), all: plan.rules },
+        request: format!("{} {}", plan.id, planned.id),
+        request_key: None,
+        fresh: true,
+        share,
+        spec,
+    })
+}

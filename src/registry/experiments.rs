@@ -1,0 +1,175 @@
+//! Experiments on disk: `experiments/<hash of the group's name>/`, with a plan that is written once, how far it has come, and a lock
+//! that its conductor holds. The only place that writes these; what the runs come to is in their own folders.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+
+use super::{Durability, RegistryError, RunLock, StateFolder, format, private_folder, remove, whole, write_whole};
+use crate::crash;
+use crate::experiment::{Plan, Progress};
+use crate::run::StopAsk;
+
+/// One experiment's folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExperimentFolder {
+    path: PathBuf,
+}
+
+/// An experiment as it is on disk at one moment.
+#[derive(Debug, Clone)]
+pub struct Experiment {
+    /// Where.
+    pub folder: ExperimentFolder,
+    /// What was asked for.
+    pub plan: Plan,
+    /// How far it is.
+    pub progress: Progress,
+}
+
+impl StateFolder {
+    fn experiments(&self) -> PathBuf {
+        self.root.join("experiments")
+    }
+
+    /// Where the experiment of a group is, whether it exists or not. A name of a group is no name of a file.
+    pub fn experiment(&self, group: &str) -> ExperimentFolder {
+        let hash = Sha256::digest(group.as_bytes());
+        let name: String = hash[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        ExperimentFolder { path: self.experiments().join(name) }
+    }
+
+    /// All experiments that can be read.
+    pub fn all_experiments(&self) -> Vec<Experiment> {
+        let entries = std::fs::read_dir(self.experiments()).into_iter().flatten().flatten();
+        let named = entries.filter(|entry| !entry.file_name().to_string_lossy().starts_with('.'));
+        named.filter_map(|entry| ExperimentFolder { path: entry.path() }.load().ok()).collect()
+    }
+
+    /// Keeps others from making an experiment, so that one can be looked for and made.
+    pub fn hold_experiments(&self) -> Result<File, RegistryError> {
+        private_folder(&self.experiments())?;
+        let path = self.root.join("experiments.lock");
+        let open = File::options().create(true).truncate(false).write(true).mode(0o600).open(&path);
+        let locked = open.and_then(|file| file.lock().map(|()| file));
+        locked.map_err(RegistryError::io("lock", &path))
+    }
+
+    /// Puts an experiment on disk: its folder appears whole, with its lock held by the returned handle, or not at all.
+    pub fn create_experiment(&self, plan: &Plan) -> Result<(ExperimentFolder, RunLock), RegistryError> {
+        private_folder(&self.experiments())?;
+        let folder = self.experiment(&plan.group);
+        let name = folder.path.file_name().unwrap_or_default().to_string_lossy();
+        let draft = ExperimentFolder { path: self.experiments().join(format!("{}{name}", remove::DRAFT)) };
+        // Left by a crash; whoever is here holds all experiments.
+        drop(std::fs::remove_dir_all(&draft.path));
+        let named = draft.furnish(plan).and_then(|lock| {
+            std::fs::rename(&draft.path, &folder.path).map_err(RegistryError::io("name", &folder.path))?;
+            Ok(lock)
+        });
+        let lock = named.inspect_err(|_| drop(std::fs::remove_dir_all(&draft.path)))?;
+        whole::sync_folder(&self.experiments()).map_err(RegistryError::io("sync", &self.experiments()))?;
+        crash::point("experiment-named");
+        Ok((folder, lock))
+    }
+}
+
+impl ExperimentFolder {
+    /// Takes a path for an experiment's folder, as a conductor is told it.
+    pub fn at(path: &Path) -> ExperimentFolder {
+        ExperimentFolder { path: path.to_owned() }
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The state folder that it lies in.
+    pub fn state(&self) -> Option<StateFolder> {
+        self.path.parent()?.parent().map(|root| StateFolder { root: root.to_owned() })
+    }
+
+    /// `lock`: held by the conductor for as long as it lives.
+    pub fn lock(&self) -> PathBuf {
+        self.path.join("lock")
+    }
+
+    /// `conductor.log`: what the conductor has to say about itself.
+    pub fn log(&self) -> PathBuf {
+        self.path.join("conductor.log")
+    }
+
+    /// Whether its conductor lives.
+    pub fn is_conducted(&self) -> bool {
+        RunLock::try_take(&self.lock()).is_ok_and(|lock| lock.is_none())
+    }
+
+    /// The experiment as it is now.
+    pub fn load(&self) -> Result<Experiment, RegistryError> {
+        let path = self.plan();
+        let bytes = std::fs::read(&path).map_err(RegistryError::io("read", &path))?;
+        let bad = |path: PathBuf| move |source| RegistryError::Format { path, source };
+        let plan = format::plan_from_json(&bytes, |name| std::fs::read_to_string(self.path.join(name)));
+        let plan = plan.map_err(bad(path))?;
+        Ok(Experiment { folder: self.clone(), plan, progress: self.progress()? })
+    }
+
+    fn progress(&self) -> Result<Progress, RegistryError> {
+        let path = self.path.join("progress.json");
+        match std::fs::read(&path) {
+            Ok(bytes) => {
+                let bad = |source| RegistryError::Format { path: path.clone(), source };
+                format::progress_from_json(&bytes).map_err(bad)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Progress::default()),
+            Err(source) => Err(RegistryError::io("read", &path)(source)),
+        }
+    }
+
+    /// Writes how far it is. Only the holder of the lock may.
+    pub fn save(&self, progress: &Progress, _held: &RunLock) -> Result<(), RegistryError> {
+        self.write("progress.json", &format::progress_to_json(progress))
+    }
+
+    /// Asks for a stop of all its runs. The first request stands.
+    pub fn ask_stop(&self, ask: &StopAsk) -> Result<(), RegistryError> {
+        let path = self.path.join("stop.json");
+        whole::write_first(&path, &format::stop_to_json(ask)).map(drop).map_err(RegistryError::io("write", &path))
+    }
+
+    /// The stop that was asked for, if any. A request that cannot be read is still one.
+    pub fn stop_asked(&self) -> Option<StopAsk> {
+        std::fs::read(self.path.join("stop.json")).ok().map(|bytes| format::stop_from_json(&bytes))
+    }
+
+    /// Writes a file for who wants it outside of this program, and tells its place.
+    pub fn export(&self, name: &str, bytes: &[u8]) -> Result<PathBuf, RegistryError> {
+        self.write(name, bytes)?;
+        Ok(self.path.join(name))
+    }
+
+    fn plan(&self) -> PathBuf {
+        self.path.join("plan.json")
+    }
+
+    fn furnish(&self, plan: &Plan) -> Result<RunLock, RegistryError> {
+        private_folder(&self.path)?;
+        let lock = RunLock::create(&self.lock()).map_err(RegistryError::io("lock", &self.lock()))?;
+        for (name, text) in format::plan_configs(plan) {
+            self.write(&name, text.as_bytes())?;
+        }
+        let path = self.plan();
+        let written = write_whole(&path, &format::plan_to_json(plan), Durability::Synced);
+        written.map_err(RegistryError::io("write", &path))?;
+        Ok(lock)
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<(), RegistryError> {
+        let path = self.path.join(name);
+        write_whole(&path, bytes, Durability::Plain).map_err(RegistryError::io("write", &path))
+    }
+}

@@ -1,0 +1,223 @@
+//! plan.json and progress.json, version 1: an experiment as it is on disk. An arm holds a spec.json; the text of its config lies
+//! beside, in a file of its own.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::ending::ProblemFile;
+use super::{VERSION, json, spec_from_json, spec_to_json};
+use crate::experiment::{Arm, Close, Plan, Planned, Progress};
+use crate::run::{Cap, Rules, RunId, Usd};
+
+#[derive(Serialize, Deserialize)]
+struct PlanFile {
+    version: u32,
+    id: String,
+    group: String,
+    created: jiff::Timestamp,
+    arms: Vec<ArmFile>,
+    questions: Vec<String>,
+    /// Name, arm, question, repeat.
+    runs: Vec<(String, usize, usize, u32)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    budget_microusd: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    max_tokens: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    keep: Option<usize>,
+    rules: RulesFile,
+    asked: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+    client: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    parent: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ArmFile {
+    label: String,
+    spec: Box<RawValue>,
+    /// The config's name in a run's folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    config: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    expected_microusd: Option<u64>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RulesFile {
+    slots: u32,
+    queue: u32,
+    tree_runs: u32,
+    starts_per_minute: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    server_microusd: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    day_microusd: Option<u64>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ProgressFile {
+    version: u32,
+    started: Vec<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    refused: BTreeMap<String, ProblemFile>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    closed: Option<ClosedFile>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ClosedFile {
+    why: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    at: jiff::Timestamp,
+}
+
+/// The file of an arm's config, in the experiment's folder.
+fn config_name(arm: usize) -> String {
+    format!("config-{}", arm + 1)
+}
+
+/// The files of the arms' configs: their names, and their texts.
+pub(in crate::registry) fn plan_configs(plan: &Plan) -> impl Iterator<Item = (String, &str)> {
+    let all = plan.arms.iter().enumerate();
+    all.filter_map(|(place, arm)| Some((config_name(place), arm.config.as_ref()?.1.as_str())))
+}
+
+pub(in crate::registry) fn plan_to_json(plan: &Plan) -> Vec<u8> {
+    let arms = plan.arms.iter().map(|arm| ArmFile {
+        label: arm.label.clone(),
+        spec: raw(&spec_to_json(&arm.spec)),
+        config: arm.config.as_ref().map(|(name, _)| name.clone()),
+        expected_microusd: arm.expected.map(|usd| usd.0),
+    });
+    let runs = plan.runs.iter().map(|run| (run.id.to_string(), run.arm, run.question, run.repeat));
+    json(&PlanFile {
+        version: VERSION,
+        id: plan.id.clone(),
+        group: plan.group.clone(),
+        created: plan.created,
+        arms: arms.collect(),
+        questions: plan.questions.clone(),
+        runs: runs.collect(),
+        budget_microusd: plan.budget.usd.map(|usd| usd.0),
+        max_tokens: plan.budget.tokens,
+        keep: plan.keep,
+        rules: RulesFile::from(plan.rules),
+        asked: plan.asked.clone(),
+        key: plan.key.clone(),
+        client: plan.client.clone(),
+        parent: plan.parent.as_ref().map(RunId::to_string),
+    })
+}
+
+/// `text` reads the file of an arm's config.
+pub(in crate::registry) fn plan_from_json(
+    bytes: &[u8],
+    text: impl Fn(&str) -> io::Result<String>,
+) -> Result<Plan, serde_json::Error> {
+    let file: PlanFile = serde_json::from_slice(bytes)?;
+    let arm = |(place, arm): (usize, ArmFile)| {
+        let config = arm.config.map(|name| text(&config_name(place)).map(|text| (name, text)));
+        Ok(Arm {
+            label: arm.label,
+            spec: spec_from_json(arm.spec.get().as_bytes())?,
+            config: config.transpose().map_err(serde::de::Error::custom)?,
+            expected: arm.expected_microusd.map(Usd),
+        })
+    };
+    let run = |(id, arm, question, repeat): (String, usize, usize, u32)| {
+        let id = id.parse().map_err(serde::de::Error::custom)?;
+        Ok(Planned { id, arm, question, repeat })
+    };
+    Ok(Plan {
+        id: file.id,
+        group: file.group,
+        created: file.created,
+        arms: file.arms.into_iter().enumerate().map(arm).collect::<Result<_, serde_json::Error>>()?,
+        questions: file.questions,
+        runs: file.runs.into_iter().map(run).collect::<Result<_, serde_json::Error>>()?,
+        budget: Cap { usd: file.budget_microusd.map(Usd), tokens: file.max_tokens },
+        keep: file.keep,
+        rules: file.rules.into(),
+        asked: file.asked,
+        key: file.key,
+        client: file.client,
+        parent: file.parent.and_then(|id| id.parse().ok()),
+    })
+}
+
+pub(in crate::registry) fn progress_to_json(progress: &Progress) -> Vec<u8> {
+    let refused = progress.refused.iter().map(|(id, problem)| (id.to_string(), ProblemFile::from(problem)));
+    json(&ProgressFile {
+        version: VERSION,
+        started: progress.started.iter().map(RunId::to_string).collect(),
+        refused: refused.collect(),
+        closed: progress.closed.as_ref().map(|(why, at)| closed(why, *at)),
+    })
+}
+
+pub(in crate::registry) fn progress_from_json(bytes: &[u8]) -> Result<Progress, serde_json::Error> {
+    let file: ProgressFile = serde_json::from_slice(bytes)?;
+    let refused = file.refused.into_iter().filter_map(|(id, problem)| Some((id.parse().ok()?, problem.into())));
+    Ok(Progress {
+        started: file.started.iter().filter_map(|id| id.parse().ok()).collect(),
+        refused: refused.collect(),
+        closed: file.closed.map(|closed| (why(&closed.why, closed.reason), closed.at)),
+    })
+}
+
+fn closed(why: &Close, at: jiff::Timestamp) -> ClosedFile {
+    let (word, reason) = match why {
+        Close::Done => ("done", None),
+        Close::Enough => ("enough", None),
+        Close::Spent => ("spent", None),
+        Close::Stopped { reason } => ("stopped", reason.clone()),
+    };
+    ClosedFile { why: word.to_owned(), reason, at }
+}
+
+fn why(word: &str, reason: Option<String>) -> Close {
+    match word {
+        "done" => Close::Done,
+        "enough" => Close::Enough,
+        "spent" => Close::Spent,
+        _ => Close::Stopped { reason },
+    }
+}
+
+impl From<Rules> for RulesFile {
+    fn from(rules: Rules) -> RulesFile {
+        RulesFile {
+            slots: rules.slots,
+            queue: rules.queue,
+            tree_runs: rules.tree_runs,
+            starts_per_minute: rules.starts_per_minute,
+            server_microusd: rules.server.map(|usd| usd.0),
+            day_microusd: rules.day.map(|usd| usd.0),
+        }
+    }
+}
+
+impl From<RulesFile> for Rules {
+    fn from(file: RulesFile) -> Rules {
+        Rules {
+            slots: file.slots,
+            queue: file.queue,
+            tree_runs: file.tree_runs,
+            starts_per_minute: file.starts_per_minute,
+            server: file.server_microusd.map(Usd),
+            day: file.day_microusd.map(Usd),
+        }
+    }
+}
+
+/// Our own JSON is JSON.
+fn raw(bytes: &[u8]) -> Box<RawValue> {
+    serde_json::from_slice(bytes).unwrap_or_default()
+}
