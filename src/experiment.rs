@@ -1,6 +1,7 @@
 //! Our words for an experiment: many runs asked for at once, of several configs, variants and questions, some times over.
 //! Pure: nothing here reads a clock, a file or a process.
 
+pub mod forecast;
 mod plan;
 mod steps;
 pub mod table;

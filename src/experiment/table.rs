@@ -1,5 +1,18 @@
 //! What the runs of a group come to beside each other: a row for each arm and question, means with their intervals, paired
-//! differences between arms. Pure; what is too few to tell is said to be.
+//! differences between arms. Pure; what is too few to tell is said to be, and nothing here is a number that is not finite.
+//! Seconds, dollars and tokens are means over the runs that ended, since a failure takes time and money as well; length,
+//! agreement, winners and margin over those that succeeded. Over several questions each question counts once, by its mean.
+
+mod agreement;
+mod differences;
+mod export;
+mod measures;
+mod rows;
+mod sample;
+mod sheet;
+#[cfg(test)]
+mod tests;
+mod text;
 
 use std::collections::BTreeMap;
 
@@ -43,7 +56,7 @@ pub struct Comparison {
     pub arms: Vec<String>,
     /// The questions, whole.
     pub questions: Vec<String>,
-    /// Every planned run.
+    /// Every planned run. Of a table they are in order of arm, question and repeat.
     pub trials: Vec<Trial>,
 }
 
@@ -56,8 +69,20 @@ pub struct Table {
     pub rows: Vec<Row>,
     /// Each arm over all questions.
     pub arms: Vec<Row>,
-    /// Each pair of arms, by measure.
+    /// Each pair of arms, by measure, where they have a question in common; with many arms, each beside the first.
     pub differences: Vec<Difference>,
+}
+
+impl Table {
+    /// The same whatever order the trials come in.
+    pub fn of(mut comparison: Comparison) -> Table {
+        let place = |trial: &Trial| (trial.arm, trial.question, trial.repeat);
+        comparison.trials.sort_by(|a, b| place(a).cmp(&place(b)).then_with(|| a.run.cmp(&b.run)));
+        let rows = rows::by_question(&comparison.trials);
+        let arms = rows::by_arm(&comparison.trials, &rows);
+        let differences = differences::all(comparison.arms.len(), &comparison.trials);
+        Table { of: comparison, rows, arms, differences }
+    }
 }
 
 /// An arm on one question, or on all.
@@ -69,14 +94,18 @@ pub struct Row {
     pub question: Option<usize>,
     /// Planned runs.
     pub of: usize,
-    /// Those that were started.
+    /// Those that were started: neither `not_started` nor `queued`.
     pub started: usize,
+    /// Those that ended, well or not.
+    pub ended: usize,
     /// Those that succeeded.
     pub succeeded: usize,
     /// Seconds.
     pub took_s: Option<Mean>,
-    /// US dollars.
+    /// US dollars, of those runs whose cost is known whole.
     pub cost_usd: Option<Mean>,
+    /// Runs that ended and are missing in `cost_usd`, since some of what they spent has no price.
+    pub unpriced: usize,
     /// Input and output tokens.
     pub tokens: Option<Mean>,
     /// Characters of the final answer.
@@ -85,14 +114,15 @@ pub struct Row {
     pub agreement: Option<Agreement>,
     /// Who won how often, as a share of those that succeeded, by agent and model.
     pub winners: Vec<Winner>,
-    /// Votes for the winner's answer less those for the next, as a share of all votes.
+    /// Votes for the winner's answer less those for the next, as a share of all votes. The winner's answer is the one with the
+    /// most votes: MassGen presents that one, and in a tie the margin is 0 either way.
     pub margin: Option<Mean>,
 }
 
 /// A mean of measured values.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Mean {
-    /// How many values.
+    /// How many values: runs, or questions where it is over several.
     pub n: usize,
     /// Their mean.
     pub mean: f64,
@@ -100,7 +130,8 @@ pub struct Mean {
     pub interval: Option<(f64, f64)>,
 }
 
-/// How far answers to the same question agree, over all pairs of repeats.
+/// How far answers to the same question agree, over pairs of repeats: all of them up to 14 answers, then 100, of neighbours
+/// first.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Agreement {
     /// Pairs looked at.
@@ -125,7 +156,7 @@ pub struct Winner {
 /// What is compared between arms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Measure {
-    /// Share of runs that succeeded.
+    /// Share of runs that succeeded, of those that ended.
     Succeeded,
     /// Seconds.
     Took,

@@ -1,0 +1,176 @@
+//! How far answers to one question agree: as texts, and by their words. Pure, and bounded in the number of pairs and in the
+//! length of what is held beside each other; it never judges which answer is right.
+
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash as _, Hasher as _};
+use std::iter::once;
+
+use super::Agreement;
+
+/// The most pairs that are looked at: with more answers than 14 there would be ever more of them, which tell ever less.
+const PAIRS: usize = 100;
+
+/// The most characters of an answer whose words are counted. Whether texts are the same is asked of the whole.
+const LONGEST: usize = 20_000;
+
+/// What may stand round an answer without being part of it. A sign, a point or a bracket at the front may well be.
+const AROUND: &str = "\"'`*_“”‘’„«»";
+/// What may end it besides.
+const ENDING: &str = ".,;:!?…。，！？";
+
+/// Of the answers to one question by one arm, in order of repeats; none with fewer than two.
+pub(super) fn of(answers: &[&str]) -> Option<Agreement> {
+    let seen: Vec<Seen> = answers.iter().take(PAIRS + 1).map(|answer| Seen::of(answer)).collect();
+    let (mut pairs, mut same, mut similarity) = (0, 0, 0.0);
+    for (a, b) in neighbours_first(seen.len()).take(PAIRS) {
+        pairs += 1;
+        same += usize::from(seen[a].plain == seen[b].plain);
+        similarity += seen[a].similarity(&seen[b]);
+    }
+    let share = |sum: f64| sum / pairs as f64;
+    (pairs > 0).then(|| Agreement { pairs, same: share(same as f64), similarity: share(similarity) })
+}
+
+/// Of several questions: each counts once, however many pairs it has.
+pub(super) fn over(questions: &[Agreement]) -> Option<Agreement> {
+    let mean = |value: fn(&Agreement) -> f64| questions.iter().map(value).sum::<f64>() / questions.len() as f64;
+    (!questions.is_empty()).then(|| Agreement {
+        pairs: questions.iter().map(|agreement| agreement.pairs).sum(),
+        same: mean(|agreement| agreement.same),
+        similarity: mean(|agreement| agreement.similarity),
+    })
+}
+
+/// All pairs of so many, those next to each other first, so that each one takes part about as often as any other.
+fn neighbours_first(count: usize) -> impl Iterator<Item = (usize, usize)> {
+    (1..count).flat_map(move |apart| (apart..count).map(move |b| (b - apart, b)))
+}
+
+/// An answer as it is compared.
+struct Seen {
+    /// Without case, blanks and what stands at the ends.
+    plain: String,
+    /// Each two words that follow each other, as a number, in order of the numbers.
+    twos: Vec<u64>,
+}
+
+impl Seen {
+    fn of(answer: &str) -> Seen {
+        let plain = plain(answer);
+        let end = plain.char_indices().nth(LONGEST).map_or(plain.len(), |(end, _)| end);
+        let twos = twos(&plain[..end]);
+        Seen { plain, twos }
+    }
+
+    /// Dice's coefficient of both bags of word pairs: twice what they share by what they have, from 0 to 1. It is the same
+    /// either way, takes one pass, and sees an order of words, of which a bag of single words knows nothing; a sentence that
+    /// was moved costs little, as it would not by an edit distance, which takes the product of both lengths besides.
+    fn similarity(&self, other: &Seen) -> f64 {
+        let all = self.twos.len() + other.twos.len();
+        2.0 * shared(&self.twos, &other.twos) as f64 / all as f64
+    }
+}
+
+fn plain(answer: &str) -> String {
+    let around = |c: char| c.is_whitespace() || AROUND.contains(c);
+    let bare = answer.trim_start_matches(around).trim_end_matches(|c| around(c) || ENDING.contains(c));
+    bare.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// The beginning and the end count as words, so that a text of one word, or of none, has pairs as well.
+fn twos(text: &str) -> Vec<u64> {
+    let words: Vec<&str> = once("").chain(words(text)).chain(once("")).collect();
+    let mut twos: Vec<u64> = words.windows(2).map(number).collect();
+    twos.sort_unstable();
+    twos
+}
+
+fn number(words: &[&str]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    words.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Runs of letters and digits; where a script has no blanks between words, each character ends one.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !c.is_alphanumeric()).flat_map(|run| run.split_inclusive(|c| c >= '\u{2e80}'))
+}
+
+/// How many the two sorted lists have in common, each as often as both have it.
+fn shared(a: &[u64], b: &[u64]) -> usize {
+    let (mut at, mut count) = (0, 0);
+    for two in a {
+        at += b[at..].iter().take_while(|other| *other < two).count();
+        if b.get(at) == Some(two) {
+            at += 1;
+            count += 1;
+        }
+    }
+    count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_the_same_but_for_what_does_not_matter() {
+        for (a, b, wanted) in [
+            ("42", "42", true),
+            ("**42.**\n", "42", true),
+            ("The  answer\tis\n42!", "the answer is 42", true),
+            ("“Zażółć”", "ZAŻÓŁĆ", true),
+            ("東京。", "東京", true),
+            ("", " \n", true),
+            ("-5", "5", false),
+            (".5", "5", false),
+            ("[1]", "1", false),
+            ("50 %", "50", false),
+            ("4 2", "42", false),
+            ("a, b", "a b", false),
+        ] {
+            assert_eq!(plain(a) == plain(b), wanted, "{a:?} and {b:?}");
+        }
+    }
+
+    #[test]
+    fn similarity_is_the_share_of_word_pairs() {
+        for (a, b, wanted) in [
+            ("", "", 1.0),
+            ("", "word", 0.0),
+            ("one two three", "One, two: three?", 1.0),
+            ("one two three", "four five six", 0.0),
+            // Of (begin one)(one two)(two three)(three end) three are shared with (begin one)(one two)(two three)(three four)…
+            ("one two three", "one two three four", 6.0 / 9.0),
+            ("a a a", "a a a a", 8.0 / 9.0),
+            ("一二三", "一二四", 4.0 / 8.0),
+            ("👩‍👩‍👧", "🦀", 1.0),
+        ] {
+            let (a, b) = (Seen::of(a), Seen::of(b));
+            assert!((a.similarity(&b) - wanted).abs() < 1e-9, "{:?} {:?}: {}", a.plain, b.plain, a.similarity(&b));
+            assert!((b.similarity(&a) - wanted).abs() < 1e-9, "either way");
+        }
+    }
+
+    #[test]
+    fn pairs_are_all_of_few_and_a_hundred_of_many() {
+        assert_eq!((of(&[]), of(&["alone"])), (None, None));
+        let two = of(&["yes", "Yes."]).expect("a pair");
+        assert_eq!((two.pairs, two.same, two.similarity), (1, 1.0, 1.0));
+        let three = of(&["yes", "yes", "no"]).expect("pairs");
+        assert_eq!((three.pairs, three.same), (3, 1.0 / 3.0));
+        assert_eq!(of(&["x"; 14]).map(|agreement| agreement.pairs), Some(91));
+        assert_eq!(of(&["x"; 500]).map(|agreement| agreement.pairs), Some(100));
+        let mut met: Vec<_> = neighbours_first(4).collect();
+        met.sort_unstable();
+        assert_eq!(met, [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)]);
+    }
+
+    #[test]
+    fn each_question_counts_once() {
+        let one = Agreement { pairs: 1, same: 1.0, similarity: 1.0 };
+        let many = Agreement { pairs: 99, same: 0.0, similarity: 0.5 };
+        assert_eq!(over(&[one, many]), Some(Agreement { pairs: 100, same: 0.5, similarity: 0.75 }));
+        assert_eq!(over(&[]), None);
+    }
+}

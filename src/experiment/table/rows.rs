@@ -1,0 +1,82 @@
+//! The rows of a table: what an arm comes to on one question, and on all of them. The trials come sorted by arm and question;
+//! which runs count for what is said in `table`.
+
+use std::collections::BTreeMap;
+
+use super::{Mean, Measure, Row, Trial, Winner, agreement, sample};
+
+/// A row for each arm and question.
+pub(super) fn by_question(trials: &[Trial]) -> Vec<Row> {
+    let groups = trials.chunk_by(|a, b| (a.arm, a.question) == (b.arm, b.question));
+    groups
+        .map(|trials| {
+            let answers: Vec<&str> = trials.iter().filter_map(Trial::final_answer).collect();
+            Row { question: Some(trials[0].question), agreement: agreement::of(&answers), ..row(trials) }
+        })
+        .collect()
+}
+
+/// A row for each arm, on all its questions. How far answers agree is costly to find out, and is taken from the `rows`.
+pub(super) fn by_arm(trials: &[Trial], rows: &[Row]) -> Vec<Row> {
+    let groups = trials.chunk_by(|a, b| a.arm == b.arm);
+    groups
+        .map(|trials| {
+            let own = rows.iter().filter(|row| row.arm == trials[0].arm);
+            let agreements: Vec<_> = own.filter_map(|row| row.agreement).collect();
+            Row { agreement: agreement::over(&agreements), ..row(trials) }
+        })
+        .collect()
+}
+
+/// All but the question and the agreement, of trials of one arm.
+fn row(trials: &[Trial]) -> Row {
+    let count = |counts: fn(&Trial) -> bool| trials.iter().filter(|trial| counts(trial)).count();
+    let of = |measure: Measure| mean(trials, |trial| measure.of(trial));
+    Row {
+        arm: trials[0].arm,
+        question: None,
+        of: trials.len(),
+        started: count(Trial::has_started),
+        ended: count(Trial::has_ended),
+        succeeded: count(Trial::has_succeeded),
+        took_s: of(Measure::Took),
+        cost_usd: of(Measure::Cost),
+        unpriced: count(|trial| trial.has_ended() && Measure::Cost.of(trial).is_none()),
+        tokens: of(Measure::Tokens),
+        answer_chars: of(Measure::AnswerChars),
+        agreement: None,
+        winners: winners(trials),
+        margin: mean(trials, |trial| trial.margin().filter(|_| trial.has_succeeded())),
+    }
+}
+
+/// The mean of the trials of one question; of several, the mean of their means. So an arm whose long runs were repeated more
+/// often than others seems no slower than it is, and what is said of arms fits their differences.
+fn mean(trials: &[Trial], value: impl Fn(&Trial) -> Option<f64>) -> Option<Mean> {
+    let of_each = trials.chunk_by(|a, b| a.question == b.question);
+    let mut questions: Vec<Vec<f64>> = of_each.map(|trials| trials.iter().filter_map(&value).collect()).collect();
+    if let [only] = questions.as_mut_slice() {
+        return sample::mean(std::mem::take(only));
+    }
+    sample::mean(questions.into_iter().filter_map(sample::mean_alone).collect())
+}
+
+/// Who won most comes first.
+fn winners(trials: &[Trial]) -> Vec<Winner> {
+    let succeeded: Vec<&Trial> = trials.iter().filter(|trial| trial.has_succeeded()).collect();
+    let mut wins: BTreeMap<(&str, Option<&str>), usize> = BTreeMap::new();
+    for trial in &succeeded {
+        if let Some(agent) = &trial.winner {
+            *wins.entry((agent, trial.model.as_deref())).or_default() += 1;
+        }
+    }
+    let mut wins: Vec<_> = wins.into_iter().collect();
+    wins.sort_by(|(_, a), (_, b)| b.cmp(a));
+    let share = |wins: usize| wins as f64 / succeeded.len() as f64;
+    let winner = |((agent, model), wins): ((&str, Option<&str>), usize)| Winner {
+        agent: agent.to_owned(),
+        model: model.map(str::to_owned),
+        share: share(wins),
+    };
+    wins.into_iter().map(winner).collect()
+}

@@ -1,0 +1,400 @@
+//! Tables of hand-made runs whose truth is known, and what holds for tables of any runs.
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use serde_json::{Value, json};
+
+use super::*;
+
+/// One that succeeded, in the least there is to it.
+fn trial(arm: usize, question: usize, repeat: u32) -> Trial {
+    let run = RunId::from_bytes([0, arm as u8, question as u8, (repeat >> 8) as u8, repeat as u8]);
+    Trial {
+        run,
+        arm,
+        question,
+        repeat,
+        state: "succeeded".to_owned(),
+        took_s: Some(10.0),
+        cost_usd: Some(0.01),
+        tokens: Some(100),
+        answer: Some("42".to_owned()),
+        winner: Some("agent_a".to_owned()),
+        model: Some("m".to_owned()),
+        votes: BTreeMap::new(),
+    }
+}
+
+fn in_state(state: &str, trial: Trial) -> Trial {
+    Trial { state: state.to_owned(), ..trial }
+}
+
+fn took(seconds: f64, trial: Trial) -> Trial {
+    Trial { took_s: Some(seconds), ..trial }
+}
+
+fn voted(votes: &[u32], trial: Trial) -> Trial {
+    let votes = votes.iter().enumerate().map(|(n, votes)| (format!("agent{n}.1"), *votes)).collect();
+    Trial { votes, ..trial }
+}
+
+fn table(trials: Vec<Trial>) -> Table {
+    let count = |of: fn(&Trial) -> usize| trials.iter().map(of).max().map_or(0, |last| last + 1);
+    let arms = (0..count(|trial| trial.arm)).map(|n| format!("config {n}")).collect();
+    let questions = (0..count(|trial| trial.question)).map(|n| format!("Question {n}?")).collect();
+    Table::of(Comparison { group: "g".to_owned(), arms, questions, trials })
+}
+
+fn mean(n: usize, mean: f64) -> Option<Mean> {
+    Some(Mean { n, mean, interval: None })
+}
+
+#[test]
+fn nothing_gives_an_empty_table() {
+    let table = table(vec![]);
+    assert_eq!((table.rows.len(), table.arms.len(), table.differences.len()), (0, 0, 0));
+    assert_eq!(table.text(), "Group g: 0 arms, 0 questions, 0 runs planned, 0 ended, 0 succeeded.\n");
+    assert_eq!(table.csv().lines().count(), 1);
+    assert_eq!(table.json()["runs"], json!([]));
+}
+
+#[test]
+fn one_run_is_told_as_it_is() {
+    let table = table(vec![voted(&[3, 1], trial(0, 0, 1))]);
+    let row = &table.rows[0];
+    assert_eq!((row.of, row.started, row.ended, row.succeeded, row.unpriced), (1, 1, 1, 1, 0));
+    assert_eq!((row.took_s, row.cost_usd, row.tokens), (mean(1, 10.0), mean(1, 0.01), mean(1, 100.0)));
+    assert_eq!((row.answer_chars, row.agreement, row.margin), (mean(1, 2.0), None, mean(1, 0.5)));
+    assert_eq!(table.arms, [Row { question: None, ..row.clone() }]);
+    assert!(table.text().contains("\na1 | q1 | 1/1/1 | 10.0 | $0.01000 | 100 | 2 | - | agent_a (m) 100 % | 50 %\n"));
+}
+
+#[test]
+fn failures_cost_and_say_nothing_about_answers() {
+    let failed = |repeat| in_state("failed", took(f64::from(repeat), voted(&[2], trial(0, 0, repeat))));
+    let row = &table(vec![failed(1), failed(2)]).rows[0];
+    assert_eq!((row.of, row.ended, row.succeeded), (2, 2, 0));
+    assert_eq!((row.took_s, row.tokens), (mean(2, 1.5), mean(2, 100.0)));
+    assert_eq!(
+        (row.answer_chars, row.agreement, row.margin),
+        (None, None, None),
+        "a partial answer is none to compare"
+    );
+    assert!(row.winners.is_empty());
+}
+
+#[test]
+fn what_has_not_ended_is_counted_and_not_measured() {
+    let states = ["not_started", "queued", "starting", "running", "stopping", "of the future", "succeeded", "lost"];
+    let trials =
+        states.iter().zip(1..).map(|(state, repeat)| in_state(state, took(f64::from(repeat), trial(0, 0, repeat))));
+    let row = &table(trials.collect()).rows[0];
+    assert_eq!((row.of, row.started, row.ended, row.succeeded), (8, 6, 2, 1));
+    assert_eq!(row.took_s, mean(2, 7.5));
+}
+
+#[test]
+fn a_cost_that_is_not_known_whole_is_left_out_and_told() {
+    let unpriced = |repeat| Trial { cost_usd: None, ..trial(0, 0, repeat) };
+    let table = table(vec![trial(0, 0, 1), unpriced(2), unpriced(3), in_state("running", unpriced(4))]);
+    assert_eq!((table.rows[0].cost_usd, table.rows[0].unpriced), (mean(1, 0.01), 2));
+    assert!(table.text().contains("| $0.01000 (2 unpriced) |"));
+}
+
+#[test]
+fn what_is_no_number_is_no_value() {
+    for odd in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1.0, f64::MAX] {
+        let table = table(vec![Trial { cost_usd: Some(odd), took_s: Some(odd), ..trial(0, 0, 1) }]);
+        assert_eq!((table.rows[0].cost_usd, table.rows[0].took_s), (None, None), "{odd}");
+        assert!(!table.csv().to_lowercase().contains("nan") && !table.csv().contains("inf"));
+    }
+}
+
+#[test]
+fn margins_are_shares_of_all_votes() {
+    for (votes, wanted) in [
+        (&[][..], None),
+        (&[0, 0], None),
+        (&[2], Some(1.0)),
+        (&[2, 2], Some(0.0)),
+        (&[1, 3], Some(0.5)),
+        (&[3, 3, 2], Some(0.0)),
+        (&[u32::MAX, u32::MAX, 0], Some(0.0)),
+    ] {
+        let row = &table(vec![voted(votes, trial(0, 0, 1))]).rows[0];
+        assert_eq!(row.margin.map(|margin| margin.mean), wanted, "{votes:?}");
+    }
+}
+
+#[test]
+fn winners_are_shares_of_what_succeeded_and_the_first_comes_first() {
+    let won = |repeat, agent: Option<&str>, model: Option<&str>| Trial {
+        winner: agent.map(str::to_owned),
+        model: model.map(str::to_owned),
+        ..trial(0, 0, repeat)
+    };
+    let trials = vec![
+        won(1, Some("a"), None),
+        won(2, Some("b"), Some("m")),
+        won(3, Some("b"), Some("m")),
+        won(4, None, None),
+        in_state("failed", won(5, Some("c"), None)),
+    ];
+    let winner = |agent: &str, model: Option<&str>, share| Winner {
+        agent: agent.to_owned(),
+        model: model.map(str::to_owned),
+        share,
+    };
+    assert_eq!(table(trials).rows[0].winners, [winner("b", Some("m"), 0.5), winner("a", None, 0.25)]);
+}
+
+#[test]
+fn an_arm_counts_each_question_once() {
+    let answer = |text: &str, trial| Trial { answer: Some(text.to_owned()), ..trial };
+    let mut trials: Vec<Trial> = (1..=9).map(|repeat| answer("long ago", took(100.0, trial(0, 0, repeat)))).collect();
+    trials.extend([answer("one", took(10.0, trial(0, 1, 1))), answer("two", took(30.0, trial(0, 1, 2)))]);
+    let table = table(trials);
+    assert_eq!(table.rows[0].took_s, Some(Mean { n: 9, mean: 100.0, interval: Some((100.0, 100.0)) }));
+    assert_eq!(table.arms[0].took_s, mean(2, 60.0), "and two questions are too few for an interval");
+    assert_eq!(table.arms[0].agreement, Some(Agreement { pairs: 37, same: 0.5, similarity: 0.5 }));
+}
+
+#[test]
+fn answers_of_any_script_agree_where_they_are_the_same() {
+    for text in ["zażółć gęślą jaźń", "漢字", "👩‍👩‍👧", ""] {
+        let answered = |repeat| Trial { answer: Some(text.to_owned()), ..trial(0, 0, repeat) };
+        let row = &table((1..=3).map(answered).collect()).rows[0];
+        assert_eq!(row.agreement, Some(Agreement { pairs: 3, same: 1.0, similarity: 1.0 }), "{text}");
+        assert_eq!(row.answer_chars, mean(3, text.chars().count() as f64));
+    }
+}
+
+/// Two arms on so many questions, of which the second takes ten seconds more, give or take one.
+fn two_arms(questions: usize) -> Vec<Trial> {
+    let pair = |question| {
+        let base = 100.0 * question as f64;
+        let more = 9.0 + (question % 3) as f64;
+        [took(base, trial(0, question, 1)), took(base + more, trial(1, question, 1))]
+    };
+    (0..questions).flat_map(pair).collect()
+}
+
+#[test]
+fn a_difference_is_seen_question_by_question() {
+    let table = table(two_arms(6));
+    let gap = table.differences.iter().find(|gap| gap.measure == Measure::Took).expect("difference");
+    assert_eq!((gap.a, gap.b, gap.pairs, gap.mean), (0, 1, 6, 10.0));
+    let (low, high) = gap.interval.expect("interval");
+    assert!(
+        (9.0..10.0).contains(&low) && (10.0..=11.0).contains(&high),
+        "whatever lies between questions: {low} {high}"
+    );
+    let text = table.text();
+    let line = text.lines().last().expect("line");
+    assert!(line.starts_with("a2 beside a1: no difference seen in success [0, 0]; takes 10.0 s more [9."), "{line}");
+}
+
+#[test]
+fn few_questions_are_too_few_to_tell() {
+    for (questions, told) in [(1, "1 question"), (4, "4 questions")] {
+        let table = table(two_arms(questions));
+        assert!(table.differences.iter().all(|gap| gap.pairs == questions && gap.interval.is_none()));
+        assert!(table.text().ends_with(&format!("a2 beside a1: too few to tell ({told})\n")));
+    }
+}
+
+#[test]
+fn arms_without_a_question_in_common_are_not_told_apart() {
+    let table = table(vec![trial(0, 0, 1), trial(1, 1, 1)]);
+    assert_eq!(table.differences, []);
+    assert!(table.text().ends_with("a2 beside a1: too few to tell (0 questions)\n"));
+}
+
+#[test]
+fn a_measure_that_is_known_of_none_is_said_to_be() {
+    let unpriced = two_arms(5).into_iter().map(|trial| Trial { cost_usd: None, ..trial });
+    let text = table(unpriced.collect()).text();
+    assert!(text.contains("; nothing known in cost; "), "{text}");
+}
+
+#[test]
+fn of_many_arms_each_is_set_beside_the_first() {
+    let table = table((0..20).flat_map(|arm| (0..5).map(move |question| trial(arm, question, 1))).collect());
+    assert_eq!(table.differences.len(), 19 * Measure::ALL.len());
+    assert!(table.differences.iter().all(|gap| gap.a == 0));
+    assert!(table.text().contains("each is set beside the first alone"));
+}
+
+#[test]
+fn each_line_of_a_text_is_bounded() {
+    let long = "| \n\u{1b}ż".repeat(9_000);
+    let trials = (1..=9).map(|repeat| {
+        let (winner, model) = (Some(format!("{repeat}{long}")), Some(long.clone()));
+        Trial { winner, model, cost_usd: None, ..trial(0, 0, repeat) }
+    });
+    let (arms, questions, trials) = (vec![long.clone(); 2], vec![long.clone()], trials.collect());
+    let text = Table::of(Comparison { group: long.clone(), arms, questions, trials }).text();
+    assert!(text.lines().all(|line| line.chars().count() <= 700), "{text}");
+    assert_eq!(text.lines().count(), 1 + 2 + 1 + 3 + 2, "{text}");
+}
+
+#[test]
+fn json_has_units_and_leaves_out_what_is_unknown() {
+    let json = table(vec![
+        voted(&[3, 1], trial(0, 0, 1)),
+        in_state(
+            "not_started",
+            Trial {
+                took_s: None,
+                cost_usd: None,
+                tokens: None,
+                answer: None,
+                winner: None,
+                model: None,
+                ..trial(0, 0, 2)
+            },
+        ),
+    ])
+    .json();
+    assert_eq!(json["arms"], json!([{"key": "a1", "text": "config 0"}]));
+    assert_eq!(json["rows"][0]["took_s"], json!({"n": 1, "mean": 10.0}));
+    assert_eq!(json["runs"][0]["margin_share"], json!(0.5));
+    let planned =
+        json!({"run": "mg-00000002", "arm": "a1", "question": "q1", "repeat": 2, "state": "not_started", "votes": {}});
+    assert_eq!(json["runs"][1], planned);
+}
+
+/// The same inputs every time.
+fn cases(number: u32) -> TestRunner {
+    let config = Config { cases: number, failure_persistence: None, ..Config::default() };
+    TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha))
+}
+
+fn any_trial() -> impl Strategy<Value = Trial> {
+    let state = prop::sample::select(vec!["succeeded", "succeeded", "failed", "running", "not_started", "?"]);
+    let text = prop_oneof!["[=+@-]?\\PC{0,8}", Just("a\r\nb,\"c\"\t".to_owned())];
+    let number = prop_oneof![4 => 0.0..1e6_f64, 1 => any::<f64>()];
+    let place = (0..4_usize, 0..7_usize, 1..4_u32, any::<[u8; 5]>(), state);
+    let facts = (prop::option::of(number.clone()), prop::option::of(number), prop::option::of(any::<u64>()));
+    let told = (
+        prop::option::of(text.clone()),
+        prop::option::of(text),
+        prop::collection::btree_map("[ab]", any::<u32>(), 0..3),
+    );
+    (place, facts, told).prop_map(
+        |((arm, question, repeat, run, state), (took_s, cost_usd, tokens), (answer, winner, votes))| {
+            let (run, state, model) = (RunId::from_bytes(run), state.to_owned(), winner.clone());
+            Trial { run, arm, question, repeat, state, took_s, cost_usd, tokens, answer, winner, model, votes }
+        },
+    )
+}
+
+fn any_trials() -> impl Strategy<Value = Vec<Trial>> {
+    prop::collection::vec(any_trial(), 0..40)
+}
+
+/// Some names are missing: what is known of a run without one is shown all the same.
+fn compared(trials: Vec<Trial>) -> Table {
+    let (arms, questions) =
+        (vec!["=one".to_owned(), "two\n".to_owned(), "three".to_owned()], vec!["\"why\", he said".to_owned()]);
+    Table::of(Comparison { group: "g".to_owned(), arms, questions, trials })
+}
+
+#[test]
+fn every_run_is_in_one_row_and_in_one_arm() {
+    cases(60)
+        .run(&any_trials(), |trials| {
+            let count = trials.len();
+            let table = compared(trials);
+            for rows in [&table.rows, &table.arms] {
+                prop_assert_eq!(rows.iter().map(|row| row.of).sum::<usize>(), count);
+                prop_assert!(
+                    rows.iter()
+                        .all(|row| row.succeeded <= row.ended && row.ended <= row.started && row.started <= row.of)
+                );
+                prop_assert!(rows.iter().all(|row| row.unpriced + row.cost_usd.map_or(0, |_| 1) <= row.ended));
+                prop_assert!(
+                    rows.iter().all(|row| row.winners.iter().map(|winner| winner.share).sum::<f64>() <= 1.0 + 1e-9)
+                );
+            }
+            Ok(())
+        })
+        .expect("holds");
+}
+
+#[test]
+fn the_order_of_runs_changes_nothing() {
+    let shuffled = any_trials().prop_flat_map(|trials| (Just(trials.clone()), Just(trials).prop_shuffle()));
+    cases(30)
+        .run(&shuffled, |(one, other)| {
+            let (one, other) = (compared(one), compared(other));
+            prop_assert_eq!(one.text(), other.text());
+            prop_assert_eq!((one.rows, one.arms, one.differences), (other.rows, other.arms, other.differences));
+            Ok(())
+        })
+        .expect("holds");
+}
+
+#[test]
+fn means_and_intervals_lie_among_the_values() {
+    let values = prop::collection::vec(prop_oneof![0.0..1e6_f64, Just(0.0), Just(1e20)], 1..60);
+    cases(100)
+        .run(&values, |values| {
+            let mean = sample::mean(values.clone()).expect("mean");
+            let (least, most) = values.iter().fold((f64::MAX, 0.0_f64), |(low, high), v| (low.min(*v), high.max(*v)));
+            let among = |value: f64| value >= least * (1.0 - 1e-9) && value <= most * (1.0 + 1e-9);
+            prop_assert!(among(mean.mean));
+            prop_assert_eq!(mean.interval.is_some(), values.len() >= sample::ENOUGH);
+            prop_assert!(mean.interval.is_none_or(|(low, high)| low <= high && among(low) && among(high)));
+            Ok(())
+        })
+        .expect("holds");
+}
+
+#[test]
+fn agreement_is_a_share_and_what_is_the_same_is_alike() {
+    cases(300)
+        .run(&prop::collection::vec("[aB .,é漢\\n]{0,12}", 2..6), |answers| {
+            let answers: Vec<&str> = answers.iter().map(String::as_str).collect();
+            let found = agreement::of(&answers).expect("pairs");
+            prop_assert_eq!(found.pairs, answers.len() * (answers.len() - 1) / 2);
+            prop_assert!(0.0 <= found.same && found.same <= found.similarity + 1e-9 && found.similarity <= 1.0 + 1e-9);
+            Ok(())
+        })
+        .expect("holds");
+}
+
+/// Whether there is a null anywhere in it.
+fn has_null(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(list) => list.iter().any(has_null),
+        Value::Object(fields) => fields.values().any(has_null),
+        Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    }
+}
+
+#[test]
+fn exports_read_back() {
+    cases(60)
+        .run(&any_trials(), |trials| {
+            let table = compared(trials);
+            prop_assert!(!has_null(&table.json()));
+            let csv = table.csv();
+            let lines: Vec<_> =
+                csv::Reader::from_reader(csv.as_bytes()).into_records().collect::<Result<_, _>>().expect("CSV");
+            prop_assert_eq!(lines.len(), table.of.trials.len());
+            for (line, trial) in lines.iter().zip(&table.of.trials) {
+                prop_assert_eq!(&line[0], trial.run.as_str());
+                prop_assert_eq!(line[5].parse(), Ok(trial.repeat));
+                prop_assert_eq!(line[7].parse().ok(), Measure::Took.of(trial));
+                prop_assert!(
+                    !line.iter().any(|cell| cell.starts_with(['=', '+', '-', '@', '\t', '\r', '\n'])),
+                    "{:?}",
+                    line
+                );
+            }
+            Ok(())
+        })
+        .expect("holds");
+}
