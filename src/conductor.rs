@@ -67,7 +67,8 @@ pub async fn conduct(folder: &Path, me: &Path) -> Result<(), ConductorError> {
     // A process that leads a group already (started from a shell) cannot have a session of its own; it needs none then.
     let _leads_already = rustix::process::setsid();
     let folder_of = ExperimentFolder::at(folder);
-    let lock = RunLock::inherited(&folder_of.lock()).map_err(failed("take the experiment's lock"))?.ok_or_else(taken)?;
+    let lock =
+        RunLock::inherited(&folder_of.lock()).map_err(failed("take the experiment's lock"))?.ok_or_else(taken)?;
     let experiment = folder_of.load()?;
     let state = folder_of.state().filter(|_| experiment.progress.closed.is_none()).ok_or_else(taken)?;
     let fleet = Fleet::new(state.clone(), me).with_secrets(secrets(folder)).within(experiment.plan.parent.clone());
@@ -187,7 +188,9 @@ impl Conductor {
     fn not_started(&mut self, id: RunId, error: FleetError) -> Result<(), ConductorError> {
         let put_off = |pause: Duration| Some(Instant::now() + pause);
         match error {
-            FleetError::Ledger(LedgerError::TooManyStarts { wait_s, .. }) => self.put_off = put_off(Duration::from_secs(wait_s)),
+            FleetError::Ledger(LedgerError::TooManyStarts { wait_s, .. }) => {
+                self.put_off = put_off(Duration::from_secs(wait_s))
+            }
             FleetError::Ledger(LedgerError::QueueFull(_) | LedgerError::TreeFull(1..)) => self.put_off = put_off(PAUSE),
             FleetError::Ledger(LedgerError::Short { .. }) => self.is_short = true,
             FleetError::Ledger(LedgerError::Registry(error)) | FleetError::Registry(error) => {

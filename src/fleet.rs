@@ -3,8 +3,8 @@
 //! It signals no process and writes no record of a run that has a supervisor; of one that has lost it, the supervisor's room
 //! ends what is left.
 
-mod conversation;
 mod compare;
+mod conversation;
 mod cursor;
 mod experiments;
 mod follow;
@@ -175,6 +175,7 @@ impl Fleet {
         if record.state.ended().is_some() {
             return Ok(record);
         }
+        self.has_folder(&record)?;
         let folder = self.state.folder(id);
         blocking(move || folder.ask_stop(&ask)).await??;
         let selection = Selection::Runs(vec![id.clone()]);

@@ -2,7 +2,7 @@
 //! It knows neither protocol nor terminal: the server and the commands show the same words, each in its way.
 
 use crate::fleet::results::{BadPart, ReadError};
-use crate::fleet::{FleetError, LaunchError, NotContinued, NotStarted, NotSteered};
+use crate::fleet::{FleetError, LaunchError, NotBegun, NotContinued, NotStarted, NotSteered};
 use crate::ledger::LedgerError;
 use crate::massgen::configs::{ConfigError, ValidateError};
 use crate::massgen::program::ProgramError;
@@ -57,6 +57,12 @@ impl Refusal {
     pub(crate) fn unknown_group(group: &str) -> Refusal {
         let hint = "call check_status without arguments to see the latest runs";
         Refusal::new("unknown_group", format!("no run has the group `{group}`"), hint)
+    }
+
+    /// The same, of one of several things.
+    #[must_use]
+    pub(crate) fn about(self, place: &str) -> Refusal {
+        Refusal { message: format!("{place}: {}", self.message), ..self }
     }
 
     /// As it may be shown.
@@ -142,6 +148,7 @@ impl From<FleetError> for Refusal {
             FleetError::NotStarted(error) => error.into(),
             FleetError::NotSteered(error) => error.into(),
             FleetError::NotContinued(error) => error.into(),
+            FleetError::NotBegun(error) => error.into(),
             FleetError::Ledger(error) => error.into(),
             FleetError::BrokenOff(_) => Refusal::panicked(),
         }
@@ -209,6 +216,30 @@ impl From<NotContinued> for Refusal {
                 "cannot_continue",
                 "call run_massgen without continue_run, and say in the question what matters of the earlier run (read_result \
                  has it; path is its file)",
+            ),
+        };
+        Refusal::new(code, message, hint)
+    }
+}
+
+impl From<NotBegun> for Refusal {
+    fn from(error: NotBegun) -> Refusal {
+        let message = chain(&error);
+        let (code, hint) = match error {
+            NotBegun::GroupTaken(_) => (
+                "group_taken",
+                "nothing was started: choose another group, or leave it out; check_status with the group shows those runs",
+            ),
+            NotBegun::GroupIsExperiment(_) => {
+                ("group_taken", "nothing was started: choose another group for this run, or leave it out")
+            }
+            NotBegun::Waits { .. } => (
+                "not_started",
+                "wait for its turn with check_status; kill_run with the group stops the whole experiment",
+            ),
+            NotBegun::KeyTaken(_) => (
+                "request_key_taken",
+                "nothing was started: repeat the first request exactly to get what it began, or choose another request_key",
             ),
         };
         Refusal::new(code, message, hint)

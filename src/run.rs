@@ -149,6 +149,12 @@ impl RunRecord {
     pub fn spent_in_all(&self) -> Spent {
         self.spent + self.spent_below
     }
+
+    /// Whether its experiment ended before it was this run's turn, or could not start it.
+    pub fn is_never_started(&self) -> bool {
+        let never = |ending: &Ending| ending.exit == Exit::NeverStarted;
+        self.spec.origin.experiment.is_some() && self.started.is_none() && self.state.ended().is_some_and(never)
+    }
 }
 
 /// One moment by two clocks: the wall clock may jump, the boot clock is worth nothing after a restart.

@@ -5,6 +5,7 @@ mod border;
 mod calls;
 mod dry_run;
 mod eras;
+mod experiments;
 mod params;
 mod progress;
 mod resources;

@@ -1,6 +1,7 @@
 //! A record → what an agent sees of it. Pure, and bounded whatever MassGen wrote: a brief status of two agents has at most
 //! 300 bytes while nothing is wrong, and twice that with a problem in it. Absent means unknown or not applicable.
 
+pub mod group;
 pub mod words;
 
 use std::collections::BTreeMap;

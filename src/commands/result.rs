@@ -13,7 +13,6 @@ use crate::fleet::Fleet;
 use crate::fleet::results::{Part, Poured, ReadError};
 use crate::refusal::Refusal;
 use crate::run::RunId;
-use crate::view;
 
 /// What to print.
 #[derive(Debug, clap::Args)]

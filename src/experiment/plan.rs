@@ -2,6 +2,7 @@
 //! and never changed; only its conductor says how far it is.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -49,6 +50,8 @@ pub struct Arm {
     pub config: Option<(String, String)>,
     /// What earlier runs of the same config cost at the median.
     pub expected: Option<Usd>,
+    /// How long they took at the median.
+    pub takes: Option<Duration>,
 }
 
 /// A run that is to be.
@@ -101,5 +104,18 @@ impl Plan {
             spec.lineage.root = run.id.clone();
         }
         Some(spec)
+    }
+
+    /// How long a run takes, by earlier runs of its configs.
+    pub fn takes(&self) -> Option<Duration> {
+        let mut known: Vec<Duration> = self.arms.iter().filter_map(|arm| arm.takes).collect();
+        known.sort_unstable();
+        known.get(known.len() / 2).copied()
+    }
+
+    /// What all of it would cost, by earlier runs; nothing where some config was never run.
+    pub fn costs(&self) -> Option<Usd> {
+        let of = |run: &Planned| Some(self.arms.get(run.arm)?.expected?.0);
+        self.runs.iter().map(of).sum::<Option<u64>>().map(Usd)
     }
 }

@@ -8,8 +8,7 @@ use super::{Fleet, FleetError, Selection, blocking};
 use crate::experiment::table::{Comparison, Table, Trial};
 use crate::massgen::configs::{Needs, Tree};
 use crate::registry::{Experiment, RunFolder};
-use crate::run::{ConfigChoice, Exit, RunId, RunRecord, RunState, Usd};
-use crate::secrets::Secrets;
+use crate::run::{ConfigChoice, Exit, RunId, RunRecord, Usd};
 
 /// How much of an answer is compared, in bytes.
 const COMPARED: u64 = 256 << 10;
@@ -97,29 +96,21 @@ impl Fleet {
         let folder = self.folder(&run.spec.id);
         let succeeded = ending.filter(|_| run.state.word() == "succeeded");
         let winner = succeeded.and_then(|ending| ending.answer.as_ref()).map(|answer| answer.agent.clone());
-        let answer = succeeded.and_then(|_| Shelf::open(folder.path(), run.clone(), self.secrets.clone()).ok()?.best_text(COMPARED));
+        let shelf = succeeded.and_then(|_| Shelf::open(folder.path(), run.clone(), self.secrets.clone()).ok());
         let spent = run.spent_in_all();
         let began = ending.is_some_and(|ending| ending.exit != Exit::NeverStarted);
         Trial {
-            state: if is_never_started(run) { "not_started".to_owned() } else { run.state.word().to_owned() },
+            state: if run.is_never_started() { "not_started".to_owned() } else { run.state.word().to_owned() },
             took_s: ending.filter(|_| began).map(|ending| ending.took.as_secs_f64()),
             cost_usd: spent.known_usd().filter(|_| began && !spent.is_unpriced).map(Usd::as_f64),
             tokens: Some(spent.tokens).filter(|_| began),
             model: winner.as_deref().and_then(|winner| model_of(&folder, winner)),
             votes: run.digest.as_ref().map(|digest| digest.votes.clone()).unwrap_or_default(),
-            answer,
+            answer: shelf.and_then(|shelf| shelf.best_text(COMPARED)),
             winner,
             ..forgotten(&run.spec.id)
         }
     }
-}
-
-/// Whether an experiment ended before it was this run's turn.
-pub fn is_never_started(run: &RunRecord) -> bool {
-    let ending = run.state.ended();
-    run.spec.origin.experiment.is_some()
-        && run.started.is_none()
-        && ending.is_some_and(|ending| ending.exit == Exit::NeverStarted && ending.outcome.problem().is_none())
 }
 
 /// A run of which nothing is left but its name.

@@ -58,6 +58,14 @@ pub enum NotBegun {
     /// The same key was given with another request.
     #[error("the request_key belongs to another request, which began {0}")]
     KeyTaken(String),
+    /// The run waits for its turn, and cannot be touched by itself.
+    #[error("{run} waits for its turn in the experiment `{group}`")]
+    Waits {
+        /// The run.
+        run: RunId,
+        /// Its group.
+        group: String,
+    },
     /// A run is to be part of it that is not.
     #[error("the group `{0}` is an experiment, which has its own runs")]
     GroupIsExperiment(String),
@@ -117,6 +125,15 @@ impl Fleet {
         taken.map_or(Ok(()), |group| Err(NotBegun::GroupIsExperiment(group.to_owned())))
     }
 
+    /// A run that is only planned has no folder in which a wish could be put.
+    pub(super) fn has_folder(&self, run: &RunRecord) -> Result<(), NotBegun> {
+        if self.folder(&run.spec.id).path().exists() {
+            return Ok(());
+        }
+        let group = run.spec.group.clone().unwrap_or_default();
+        Err(NotBegun::Waits { run: run.spec.id.clone(), group })
+    }
+
     /// The folder of the experiment, and its lock where a conductor is to be started.
     fn enter(&self, begin: &Begin) -> Result<(ExperimentFolder, Option<RunLock>, bool), FleetError> {
         let _held = self.state.hold_experiments()?;
@@ -162,7 +179,11 @@ impl Fleet {
     /// What would keep every run of it from starting keeps it from beginning; what passes, its conductor waits for.
     fn may_begin(&self, begin: &Begin) -> Result<(), FleetError> {
         if let Some(group) = &begin.group
-            && self.state.list()?.iter().any(|id| self.state.load(id).is_ok_and(|run| run.spec.group.as_ref() == Some(group)))
+            && self
+                .state
+                .list()?
+                .iter()
+                .any(|id| self.state.load(id).is_ok_and(|run| run.spec.group.as_ref() == Some(group)))
         {
             return Err(NotBegun::GroupTaken(group.clone()).into());
         }
@@ -195,10 +216,12 @@ impl Fleet {
             let mut spec = start.spec.clone();
             spec.group = Some(group.clone());
             spec.allowance = start.limits.each.clone();
-            spec.origin = Origin { server: this_server().to_owned(), experiment: Some(id.clone()), ..Origin::default() };
+            spec.origin =
+                Origin { server: this_server().to_owned(), experiment: Some(id.clone()), ..Origin::default() };
             let config = start.config.as_ref().map(|(name, text)| ((*name).to_owned(), text.clone()));
-            let expected = forecast.and_then(|seen| Usd::from_f64(seen.cost_usd?));
-            Arm { label: label.clone(), spec, config, expected }
+            let expected = forecast.and_then(|seen| Usd::from_f64(seen.cost_usd?)).filter(|usd| *usd > Usd(0));
+            let takes = forecast.map(|seen| Duration::from_secs(seen.took_s));
+            Arm { label: label.clone(), spec, config, expected, takes }
         };
         let cells = Cells { arms: begin.arms.len(), questions: begin.questions.len(), repeat: begin.repeat };
         let run = |(arm, question, repeat)| Ok(Planned { id: self.state.fresh_id()?, arm, question, repeat });
@@ -247,7 +270,8 @@ fn keys_of_arm(arm: usize, start: &Start) -> Vec<(String, String)> {
 /// The keys of an arm's config, as its conductor was given them.
 pub fn keys_from_environment(arm: usize) -> Keys {
     let prefix = prefix_of_arm(arm);
-    let all = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let all =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     Keys(all.filter_map(|(name, value)| Some((name.strip_prefix(&prefix)?.to_owned(), value))).collect())
 }
 
@@ -288,7 +312,14 @@ fn state_of(experiment: &Experiment, id: &RunId) -> RunState {
     let progress = &experiment.progress;
     let never = |outcome, wall| {
         let at = Moment { wall, boot_ms: 0, boot_id: String::new() };
-        RunState::Ended(Ending { outcome, exit: Exit::NeverStarted, at, took: Duration::ZERO, answer: None, stop: None })
+        RunState::Ended(Ending {
+            outcome,
+            exit: Exit::NeverStarted,
+            at,
+            took: Duration::ZERO,
+            answer: None,
+            stop: None,
+        })
     };
     match (progress.refused.get(id), &progress.closed) {
         (Some(problem), closed) => {
@@ -315,9 +346,10 @@ fn not_started(why: &Close) -> String {
 pub fn start_of(plan: &Plan, planned: &Planned, share: Option<Share>) -> Option<Start> {
     let arm = plan.arms.get(planned.arm)?;
     let spec = plan.spec(planned)?;
-    let config = arm.config.as_ref().map(|(name, text)| {
-        (if name.ends_with(".json") { "config.json" } else { "config.yaml" }, text.clone())
-    });
+    let config = arm
+        .config
+        .as_ref()
+        .map(|(name, text)| (if name.ends_with(".json") { "config.json" } else { "config.yaml" }, text.clone()));
     Some(Start {
         config,
         keys: keys_from_environment(planned.arm),

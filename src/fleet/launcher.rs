@@ -52,12 +52,7 @@ pub(super) async fn launch(
     keys: Vec<(String, String)>,
 ) -> Result<(), LaunchError> {
     let not_started = |source| LaunchError::NotStarted { program: me.to_owned(), source };
-    let log = std::fs::File::options()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(&owner.log)
-        .map_err(not_started)?;
+    let log = std::fs::File::options().create(true).append(true).mode(0o600).open(&owner.log).map_err(not_started)?;
     let mut command = Command::new(me);
     command.arg0("massgen-mcp").arg(owner.word).arg(owner.folder);
     command.envs(keys).stdin(lock.hand_on()).stdout(Stdio::piped()).stderr(log);

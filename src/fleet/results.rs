@@ -218,6 +218,14 @@ impl Read for Joined {
 
 impl Shelf {
     pub(super) fn open(root: &Path, run: RunRecord, secrets: Secrets) -> Result<Shelf, ReadError> {
+        if run.spec.origin.experiment.is_some() && !root.exists() {
+            return Err(ReadError::Nothing {
+                what: "the run was not started, so that there is nothing of it".to_owned(),
+                instead:
+                    "check_status says whether it still waits for its turn; part `table` of its group shows the others"
+                        .to_owned(),
+            });
+        }
         let files = RunFiles::open(root).map_err(|source| ReadError::Unreadable { path: root.to_owned(), source })?;
         let layout = Layout::find(&files, run.log_dir.as_deref());
         Ok(Shelf { files: Arc::new(files), layout, run, secrets })
@@ -268,6 +276,14 @@ impl Shelf {
 
     fn best(&self) -> Option<Answer> {
         answers::best(&self.files, self.layout.as_ref()?, self.run.digest.as_ref())
+    }
+
+    /// The best answer, at most so many bytes of it.
+    pub(super) fn best_text(&self, most: u64) -> Option<String> {
+        let (file, _) = self.files.open_file(&self.best()?.path).ok()?;
+        let mut bytes = Vec::new();
+        file.take(most).read_to_end(&mut bytes).ok()?;
+        Some(self.secrets.mask(&String::from_utf8_lossy(&bytes)).into_owned())
     }
 
     fn candidates(&self) -> Vec<Answer> {

@@ -84,6 +84,7 @@ impl Fleet {
         if is_over(&record.state) {
             return Err(NotSteered::Over(id.clone()).into());
         }
+        self.has_folder(&record)?;
         let folder = self.folder(id);
         let path = blocking(move || {
             only_known(&record, &folder, &message.agents)?;

@@ -1,6 +1,7 @@
 //! Waiting for runs to change: woken by file events, never by a poll of our own, and never longer than asked.
 //! Who stops listening undoes nothing.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::time::Duration;
 
@@ -73,10 +74,14 @@ impl Fleet {
 
     /// Sits down at every folder in which the selection can change; `true` where one of them is new to the seat.
     fn take_seat(&self, seat: &mut Seat, selection: &Selection, runs: &[RunRecord]) -> bool {
-        let live = runs.iter().filter(|run| run.state.ended().is_none());
-        let folders = live.map(|run| self.folder(&run.spec.id).path().to_owned());
-        let may_grow = matches!(selection, Selection::Group(_) | Selection::Latest);
+        let live = || runs.iter().filter(|run| run.state.ended().is_none());
+        let folders = live().map(|run| self.folder(&run.spec.id).path().to_owned());
+        // Of a run that is only planned, the folder is to come, and its experiment may end before.
+        let of_experiments = live().filter(|run| run.spec.origin.experiment.is_some());
+        let experiments: BTreeSet<_> = of_experiments.filter_map(|run| run.spec.group.as_deref()).collect();
+        let may_grow = matches!(selection, Selection::Group(_) | Selection::Latest) || !experiments.is_empty();
         let all = may_grow.then(|| self.state().runs());
+        let folders = folders.chain(experiments.iter().map(|group| self.state().experiment(group).path().to_owned()));
         folders.chain(all).fold(false, |new, folder| seat.add(&folder) | new)
     }
 }

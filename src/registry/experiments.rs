@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 
 use super::{Durability, RegistryError, RunLock, StateFolder, format, private_folder, remove, whole, write_whole};
-use crate::crash;
 use crate::experiment::{Plan, Progress};
 use crate::run::StopAsk;
 
@@ -72,7 +71,6 @@ impl StateFolder {
         });
         let lock = named.inspect_err(|_| drop(std::fs::remove_dir_all(&draft.path)))?;
         whole::sync_folder(&self.experiments()).map_err(RegistryError::io("sync", &self.experiments()))?;
-        crash::point("experiment-named");
         Ok((folder, lock))
     }
 }

@@ -1,5 +1,6 @@
 //! The calls themselves: arguments → checked words → the fleet → a small answer. Nothing is started before all is checked.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -9,17 +10,18 @@ use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
 use super::border;
+use super::experiments;
 use super::params::{CheckStatus, KillRun, ListConfigs, ReadResult, RunMassgen, SteerRun};
 use super::progress::Progress;
 use super::tools;
 use crate::clock;
 use crate::fleet::results::Part;
-use crate::fleet::{Cursor, Fleet, Message, Selection, Sight, Until};
-use crate::massgen::configs;
-use crate::massgen::{program, setup};
+use crate::fleet::{Cursor, Fleet, LATEST, Message, Selection, Sight, Until};
+use crate::massgen::{configs, pages, program, setup, text};
 use crate::refusal::Refusal;
 use crate::run::{RunId, RunRecord, RunState, StopAsk};
 use crate::settings::Settings;
+use crate::view::group::GroupView;
 use crate::view::{self, ConfigView, Detail, ReceiptView, RunView};
 
 /// How long a start is watched for a death at once, so that its reason is in the answer.
@@ -28,6 +30,8 @@ const FIRST_BREATH: Duration = Duration::from_millis(25);
 const MOST_CONFIGS: usize = 50;
 /// The most runs that one check_status names.
 const MOST_RUNS: usize = 100;
+/// The most runs of a large group that are shown one by one.
+const MOST_AT_WORK: usize = 10;
 /// The most characters of a page.
 const MOST_PAGE: u64 = 40_000;
 /// The longest grace period.
@@ -60,8 +64,12 @@ pub(super) struct Caller {
 /// What check_status gives.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Checked {
-    /// The runs asked about; the latest first where none were named.
+    /// The runs asked about; the latest first where none were named. Of a large group only those at work.
     runs: Vec<RunView>,
+    /// Of a group: all its runs together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Map<String, Value>")]
+    group: Option<GroupView>,
     /// Pass it as since in the next call.
     cursor: String,
     /// Runs whose record is damaged; the operator has to look.
@@ -89,8 +97,11 @@ pub(super) struct Configs {
 /// What kill_run gives.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Killed {
-    /// One for each run.
+    /// One for each run; of a large group for each that was at work.
     receipts: Vec<ReceiptView>,
+    /// The other runs of the group, by state.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    others: BTreeMap<String, usize>,
 }
 
 /// What steer_run gives.
@@ -116,9 +127,16 @@ const ACCEPTED: &str = "accepted: MassGen takes it up around an agent's next too
 /// What read_result gives.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct PageView {
-    run_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    run_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    group: Option<String>,
     /// Of the run, at the time of reading.
-    state: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    state: Option<String>,
     part: String,
     /// What the text is.
     source: &'static str,
@@ -189,6 +207,9 @@ impl Desk {
     }
 
     async fn run_massgen(&self, asked: RunMassgen, caller: Caller) -> Result<Value, Refusal> {
+        if experiments::is_asked_for(&asked) {
+            return self.run_experiment(asked, caller).await;
+        }
         let (wait, dry_run) = (self.wait(asked.wait_s)?, asked.dry_run);
         let start = self.prepare(asked).await?;
         if dry_run {
@@ -247,25 +268,40 @@ impl Desk {
                 wait.as_secs()
             )
         });
+        let group = match &selection {
+            Selection::Group(name) => Some(self.group_view(name, &sight.runs).await?),
+            Selection::Runs(_) | Selection::Latest => None,
+        };
         let named = selection != Selection::Latest;
         let view =
             |run: &RunRecord| if named { self.view(run, detail) } else { self.view(run, detail).with_group(run) };
-        let runs = sight.runs.iter().map(view).collect();
+        let runs = shown(&selection, &sight.runs).map(view).collect();
         let unreadable = sight.unreadable.into_iter().map(|(id, _)| id.to_string()).collect();
-        Ok(Checked { runs, cursor: waited.cursor.to_string(), unreadable, hint })
+        Ok(Checked { runs, group, cursor: waited.cursor.to_string(), unreadable, hint })
     }
 
     pub(super) async fn read_result(&self, asked: ReadResult) -> Result<PageView, Refusal> {
-        let id = parsed(&asked.run_id)?;
-        let part: Part = asked.part.parse()?;
         if !(1..=MOST_PAGE).contains(&asked.limit) {
             return Err(Refusal::out_of_range("limit", asked.limit as f64, 1.0, MOST_PAGE as f64));
         }
+        match (&asked.run_id, &asked.group) {
+            (Some(id), None) => self.read_run(parsed(id)?, &asked).await,
+            (None, Some(group)) => self.read_group(group, &asked).await,
+            (Some(_), Some(_)) | (None, None) => {
+                Err(Refusal::new("selection_unclear", "give exactly one of `run_id` and `group`", SEE))
+            }
+        }
+    }
+
+    async fn read_run(&self, id: RunId, asked: &ReadResult) -> Result<PageView, Refusal> {
+        let name = asked.part.as_deref().unwrap_or("answer");
+        let part: Part = name.parse()?;
         let (record, reading) = self.fleet.read(&id, part, asked.offset, asked.limit).await?;
         Ok(PageView {
-            run_id: id.to_string(),
-            state: record.state.word().to_owned(),
-            part: asked.part,
+            run_id: Some(id.to_string()),
+            group: None,
+            state: Some(record.state.word().to_owned()),
+            part: name.to_owned(),
             source: SOURCE,
             text: reading.page.text,
             replaced: Some(reading.page.replaced).filter(|count| *count > 0),
@@ -279,6 +315,39 @@ impl Desk {
         })
     }
 
+    /// What a group's runs come to beside each other.
+    async fn read_group(&self, group: &str, asked: &ReadResult) -> Result<PageView, Refusal> {
+        let name = asked.part.as_deref().unwrap_or("table");
+        if name != "table" {
+            let message = format!("`{}` is no part of a group", text::line(name, 80));
+            return Err(Refusal::new(
+                "bad_part",
+                message,
+                "of a group there is table; a run, by its run_id, has the other parts",
+            ));
+        }
+        let compared = self.fleet.table(group).await?.ok_or_else(|| Refusal::unknown_group(group))?;
+        let (told, secrets) = (compared.table.text(), self.fleet.secrets().clone());
+        let page =
+            pages::page(told.as_bytes(), asked.offset, asked.limit, &secrets).map_err(|_| Refusal::panicked())?;
+        Ok(PageView {
+            run_id: None,
+            group: Some(text::line(group, 64)),
+            state: None,
+            part: name.to_owned(),
+            source: SOURCE,
+            text: page.text,
+            replaced: Some(page.replaced).filter(|count| *count > 0),
+            total_chars: page.total_chars,
+            next_offset: page.next_offset,
+            sha256: page.sha256,
+            path: compared.json.map(|path| path.display().to_string()),
+            winner: None,
+            label: None,
+            partial: false,
+        })
+    }
+
     async fn kill_run(&self, asked: KillRun, caller: Caller) -> Result<Killed, Refusal> {
         let grace = Duration::from_secs_f64(ranged("grace_s", asked.grace_s, 0.0, MOST_GRACE)?);
         let selection = match (asked.run_id, asked.group) {
@@ -289,21 +358,51 @@ impl Desk {
             }
         };
         let ask = StopAsk { grace, reason: asked.reason, tree: asked.tree };
+        let is_experiment = self.stop_experiment(&selection, &ask).await?;
         let found = self.fleet.look_all(&selection).await?;
         let sight = self.known(&selection, found)?;
         let patience = (grace + FORCE_TIME).min(self.settings.most_wait);
         let (ask, cancelled) = (&ask, &caller.cancelled);
-        let stops = sight.runs.iter().map(|run| async move {
+        let is_large = matches!(selection, Selection::Group(_)) && sight.runs.len() > LATEST;
+        let is_told = |run: &&RunRecord| !self.is_planned(run) && !(is_large && run.state.ended().is_some());
+        let (told, others): (Vec<_>, Vec<_>) = sight.runs.iter().partition(is_told);
+        let stops = told.into_iter().map(|run| async move {
             let given_up = self.given_up(cancelled.clone());
             (run, self.fleet.stop(&run.spec.id, ask.clone(), patience, given_up).await)
         });
         let stopping = futures_util::future::join_all(stops);
         let stopped = self.telling(caller.progress, &selection, patience, stopping).await;
+        if is_experiment {
+            // It is over once its conductor says so.
+            let given_up = self.given_up(cancelled.clone());
+            self.fleet.wait(&selection, Until::AllDone, None, patience, given_up).await?;
+        }
         let receipts = stopped.into_iter().map(|(run, stopped)| match stopped {
             Ok(record) => view::receipt(&record),
             Err(error) => view::failed_receipt(run, Refusal::from(error).message()),
         });
-        Ok(Killed { receipts: receipts.collect() })
+        let mut counted = BTreeMap::new();
+        for run in others {
+            let state = if run.state.ended().is_none() { "not_started" } else { run.state.word() };
+            *counted.entry(state.to_owned()).or_insert(0) += 1;
+        }
+        Ok(Killed { receipts: receipts.collect(), others: counted })
+    }
+
+    /// Lets the experiment of a group start nothing more; whether there was one to stop.
+    async fn stop_experiment(&self, selection: &Selection, ask: &StopAsk) -> Result<bool, Refusal> {
+        let Selection::Group(group) = selection else { return Ok(false) };
+        let experiment = self.fleet.experiment(group).await?;
+        let is_open = experiment.is_some_and(|(experiment, _)| experiment.progress.closed.is_none());
+        if is_open {
+            self.fleet.stop_experiment(group, ask.clone()).await?;
+        }
+        Ok(is_open)
+    }
+
+    /// Whether it is a run that its experiment has not started.
+    fn is_planned(&self, run: &RunRecord) -> bool {
+        run.spec.origin.experiment.is_some() && !self.fleet.state().folder(&run.spec.id).path().exists()
     }
 
     async fn steer_run(&self, asked: SteerRun, caller: Caller) -> Result<SteeredView, Refusal> {
@@ -341,7 +440,7 @@ impl Desk {
         view::run(record, &seen, detail, &clock::now())
     }
 
-    fn wait(&self, seconds: f64) -> Result<Duration, Refusal> {
+    pub(super) fn wait(&self, seconds: f64) -> Result<Duration, Refusal> {
         Ok(Duration::from_secs_f64(ranged("wait_s", seconds, 0.0, self.settings.most_wait.as_secs_f64())?))
     }
 
@@ -351,6 +450,13 @@ impl Desk {
             () = self.closing.cancelled() => {}
         }
     }
+}
+
+/// Of a large group only runs that are at work are shown one by one.
+fn shown<'a>(selection: &Selection, runs: &'a [RunRecord]) -> impl Iterator<Item = &'a RunRecord> {
+    let is_large = matches!(selection, Selection::Group(_)) && runs.len() > LATEST;
+    let at_work = move |run: &&RunRecord| !is_large || (run.state.ended().is_none() && run.state != RunState::Queued);
+    runs.iter().filter(at_work).take(if is_large { MOST_AT_WORK } else { usize::MAX })
 }
 
 const SEE: &str = "call check_status without arguments to see the latest runs";

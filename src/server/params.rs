@@ -9,7 +9,7 @@ use crate::run::{Context, Mode};
 use crate::view::Detail;
 
 /// Takes `run_massgen`.
-#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Default, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct RunMassgen {
     /// The question or task. Exactly one of question and question_file.
@@ -21,8 +21,19 @@ pub(super) struct RunMassgen {
     /// A path, @examples/NAME, or @rehearsal (offline, free, scripted answers). Default: MassGen's default config.
     #[schemars(with = "String")]
     pub(super) config: Option<String>,
-    /// JSON merge patch on the config.
-    #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
+    /// Many runs in one call: each of configs × questions × overrides, repeat times.
+    #[schemars(with = "Vec<String>")]
+    pub(super) configs: Option<Vec<String>>,
+    #[schemars(with = "Vec<String>")]
+    pub(super) questions: Option<Vec<String>>,
+    /// Default 1.
+    #[schemars(with = "u64")]
+    pub(super) repeat: Option<u32>,
+    /// Of many runs: stop the rest when so many have succeeded.
+    #[schemars(with = "u64")]
+    pub(super) keep: Option<usize>,
+    /// JSON merge patch on the config, or an array of them: one variant each.
+    #[schemars(with = "serde_json::Value")]
     pub(super) overrides: Option<serde_json::Value>,
     /// A label that joins runs, for check_status and kill_run.
     #[schemars(with = "String", length(max = 64))]
@@ -119,19 +130,28 @@ pub(super) struct CheckStatus {
 
 /// Takes `read_result`.
 #[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct ReadResult {
-    pub(super) run_id: String,
-    /// answer (default), answers (all candidates), files (the winner's workspace), file:PATH of it, log, agent:ID, errors.
-    #[serde(default = "answer")]
-    pub(super) part: String,
+    #[schemars(with = "String")]
+    pub(super) run_id: Option<String>,
+    /// In place of run_id: parts table (default; compares its runs) and manifest.
+    #[schemars(with = "String")]
+    pub(super) group: Option<String>,
+    /// answer (default), answers (all candidates), files (the winner's workspace), file:PATH of it, log, agent:ID, errors, report (who
+    /// did what, where time and money went), manifest.
+    #[schemars(with = "String")]
+    pub(super) part: Option<String>,
     /// First character. Default 0; for the next page, next_offset.
-    #[serde(default)]
     pub(super) offset: u64,
     /// Characters per page. Default 30000.
-    #[serde(default = "page_chars")]
     #[schemars(range(min = 1, max = 40_000))]
     pub(super) limit: u64,
+}
+
+impl Default for ReadResult {
+    fn default() -> ReadResult {
+        ReadResult { run_id: None, group: None, part: None, offset: 0, limit: 30_000 }
+    }
 }
 
 /// Takes `kill_run`.
@@ -158,14 +178,6 @@ impl Default for KillRun {
     fn default() -> KillRun {
         KillRun { run_id: None, group: None, grace_s: 5.0, reason: None, tree: true }
     }
-}
-
-fn answer() -> String {
-    "answer".to_owned()
-}
-
-fn page_chars() -> u64 {
-    30_000
 }
 
 /// `mode`.

@@ -16,7 +16,7 @@ use crate::fleet::results::Part;
 use crate::massgen::text;
 use crate::refusal::Refusal;
 use crate::run::{RunId, RunRecord};
-use crate::view::{self, Detail};
+use crate::view::Detail;
 
 const RUNS: &str = "massgen://runs";
 const JSON: &str = "application/json";
@@ -169,7 +169,8 @@ impl Desk {
     }
 
     async fn page(&self, id: &RunId, part: &str, offset: u64, limit: u64) -> Result<Value, Refusal> {
-        json(self.read_result(ReadResult { run_id: id.to_string(), part: part.to_owned(), offset, limit }).await?)
+        let (run_id, part) = (Some(id.to_string()), Some(part.to_owned()));
+        json(self.read_result(ReadResult { run_id, part, offset, limit, group: None }).await?)
     }
 
     /// The run ids that begin as what was typed, the newest first.

@@ -72,8 +72,7 @@ impl Desk {
             }
             None => (None, Keys::default()),
         };
-        let asked_cap =
-            Cap { usd: asked.budget_usd.map(budget).transpose()?, tokens: asked.max_tokens.map(tokens).transpose()? };
+        let asked_cap = cap(asked.budget_usd, asked.max_tokens)?;
         let request_key = asked.request_key.map(request_key).transpose()?;
         Ok(Start {
             spec,
@@ -104,6 +103,13 @@ impl Desk {
         asked.mode = asked.mode.or(Some(before.mode.into()));
         asked.context = asked.context.or(Some(before.context.into()));
         Ok((asked, Some(continued)))
+    }
+
+    /// The question of a call that asks only one.
+    pub(super) async fn question_of(&self, asked: &RunMassgen) -> Result<String, Refusal> {
+        let (desk, asked) = (self.clone(), asked.clone());
+        let question = tokio::task::spawn_blocking(move || desk.question(&asked)).await;
+        question.map_err(|_| Refusal::panicked())?
     }
 
     pub(super) fn places<'a>(&'a self, own_venv: &'a Path) -> program::Places<'a> {
@@ -196,6 +202,10 @@ impl Desk {
     }
 }
 
+pub(super) fn cap(dollars: Option<f64>, count: Option<u64>) -> Result<Cap, Refusal> {
+    Ok(Cap { usd: dollars.map(budget).transpose()?, tokens: count.map(tokens).transpose()? })
+}
+
 fn budget(dollars: f64) -> Result<Usd, Refusal> {
     let refusal = || Refusal::new("out_of_range", "`budget_usd` must be more than 0", "give US dollars, such as 1.5");
     Usd::from_f64(dollars).filter(|usd| usd.0 > 0 && dollars < 1e9).ok_or_else(refusal)
@@ -210,7 +220,7 @@ fn tokens(count: u64) -> Result<u64, Refusal> {
 }
 
 /// What the agent asked for, in one text; how it waits for it and names it is no part of that.
-fn request(asked: &RunMassgen) -> String {
+pub(super) fn request(asked: &RunMassgen) -> String {
     let mut told = serde_json::to_value(asked).unwrap_or_default();
     if let Some(told) = told.as_object_mut() {
         // A parameter that is not used is as if it did not exist, so that a later version's request is the same still.
@@ -222,7 +232,7 @@ fn request(asked: &RunMassgen) -> String {
     told.to_string()
 }
 
-fn request_key(key: String) -> Result<String, Refusal> {
+pub(super) fn request_key(key: String) -> Result<String, Refusal> {
     if (1..=MOST_KEY).contains(&key.chars().count()) {
         return Ok(key);
     }
@@ -237,7 +247,7 @@ fn hash(text: &str) -> String {
     hex(&Sha256::digest(text.as_bytes()))
 }
 
-fn group_name(group: String) -> Result<String, Refusal> {
+pub(super) fn group_name(group: String) -> Result<String, Refusal> {
     let good = (1..=64).contains(&group.chars().count()) && text::name(&group) == group;
     let refusal = || {
         Refusal::new(
@@ -250,7 +260,7 @@ fn group_name(group: String) -> Result<String, Refusal> {
 }
 
 /// MassGen would wait at a prompt for ever where the question is empty, and no argument can hold a NUL.
-fn checked_question(question: String) -> Result<String, Refusal> {
+pub(super) fn checked_question(question: String) -> Result<String, Refusal> {
     if question.trim().is_empty() {
         return Err(Refusal::new("question_empty", "the question is empty", "say what the agents are to answer"));
     }

@@ -16,14 +16,14 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("settings", &["run"]),
     ("ledger", &["registry", "run"]),
     ("supervisor", &["clock", "crash", "ledger", "massgen", "registry", "rehearsal", "run", "secrets", "watch"]),
-    ("fleet", &["crash", "experiment", "ledger", "massgen", "registry", "run", "secrets", "settings", "supervisor", "watch"]),
     (
-        "conductor",
-        &["experiment", "fleet", "ledger", "massgen", "registry", "run", "secrets", "supervisor", "watch"],
+        "fleet",
+        &["crash", "experiment", "ledger", "massgen", "registry", "run", "secrets", "settings", "supervisor", "watch"],
     ),
+    ("conductor", &["experiment", "fleet", "ledger", "massgen", "registry", "run", "secrets", "supervisor", "watch"]),
     ("refusal", &["fleet", "ledger", "massgen", "registry", "rehearsal", "run", "secrets"]),
     ("report", &["experiment", "massgen", "run"]),
-    ("view", &["massgen", "run"]),
+    ("view", &["experiment", "massgen", "run"]),
     (
         "server",
         &[

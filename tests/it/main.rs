@@ -5,6 +5,7 @@ mod bad_input;
 mod configs;
 mod continuing;
 mod examples;
+mod experiments;
 mod failures;
 mod faults;
 mod governed;

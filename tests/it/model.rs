@@ -10,7 +10,6 @@ use massgen_mcp::registry::{Durability, Furniture, RunFolder, RunLock, StateFold
 use massgen_mcp::run::{
     ConfigChoice, Ending, Exit, Outcome, ProcessMark, RunId, RunRecord, RunSpec, RunState, StopAsk, StopCause,
 };
-use massgen_mcp::view;
 
 use crate::lab::{Dice, PATIENCE};
 
@@ -153,7 +152,7 @@ async fn look(state: &StateFolder, actors: &mut [Actor], trace: &str) -> Cursor 
         assert!(sight.unreadable.is_empty(), "{trace}");
         let listed = actors.iter().filter(|actor| actor.model != Model::Pruned).count();
         assert_eq!(sight.runs.len(), listed, "{trace}");
-        let word = |id: &RunId| sight.runs.iter().find(|run| run.spec.id == *id).map(view::state);
+        let word = |id: &RunId| sight.runs.iter().find(|run| run.spec.id == *id).map(|run| run.state.word().to_owned());
         let unburied =
             |actor: &Actor| matches!(actor.model, Model::Orphan(_)) && word(&actor.id).as_deref() != actor.model.word();
         if actors.iter().any(unburied) && begun.elapsed() < PATIENCE {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::ending::ProblemFile;
-use super::{VERSION, json, spec_from_json, spec_to_json};
+use super::{VERSION, json, seconds, spec_from_json, spec_to_json};
 use crate::experiment::{Arm, Close, Plan, Planned, Progress};
 use crate::run::{Cap, Rules, RunId, Usd};
 
@@ -46,6 +46,8 @@ struct ArmFile {
     config: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     expected_microusd: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    takes_s: Option<f64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -95,6 +97,7 @@ pub(in crate::registry) fn plan_to_json(plan: &Plan) -> Vec<u8> {
         spec: raw(&spec_to_json(&arm.spec)),
         config: arm.config.as_ref().map(|(name, _)| name.clone()),
         expected_microusd: arm.expected.map(|usd| usd.0),
+        takes_s: arm.takes.map(|takes| takes.as_secs_f64()),
     });
     let runs = plan.runs.iter().map(|run| (run.id.to_string(), run.arm, run.question, run.repeat));
     json(&PlanFile {
@@ -129,6 +132,7 @@ pub(in crate::registry) fn plan_from_json(
             spec: spec_from_json(arm.spec.get().as_bytes())?,
             config: config.transpose().map_err(serde::de::Error::custom)?,
             expected: arm.expected_microusd.map(Usd),
+            takes: arm.takes_s.map(seconds),
         })
     };
     let run = |(id, arm, question, repeat): (String, usize, usize, u32)| {

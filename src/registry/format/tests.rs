@@ -131,7 +131,12 @@ fn a_spec_reads_back_as_itself() {
         group: None,
         pass_env: vec!["CORP_*".to_owned()],
         env_file: Some("/project/.env".into()),
-        origin: Origin { server: "s".to_owned(), asked: "a".to_owned(), key: Some("k".to_owned()), experiment: Some("ex-1".to_owned()) },
+        origin: Origin {
+            server: "s".to_owned(),
+            asked: "a".to_owned(),
+            key: Some("k".to_owned()),
+            experiment: Some("ex-1".to_owned()),
+        },
         ..spec()
     };
     for spec in [spec(), rehearsal] {

@@ -1,0 +1,262 @@
+//! Many runs in one call: its arrays → the arms and questions of an experiment, each checked as a start of its own; and what the
+//! call is answered with. Nothing is started here, and of ten configs one bad one lets nothing start.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::calls::{Caller, Desk, json};
+use super::params::RunMassgen;
+use super::starts::{self, checked_question, request};
+use crate::clock;
+use crate::experiment::forecast::ends_in;
+use crate::fleet::{Begin, Cursor, MOST_PLANNED, Selection, Start, Until};
+use crate::massgen::text;
+use crate::refusal::Refusal;
+use crate::registry::Experiment;
+use crate::view::group::{self, Conducted, GroupView};
+
+/// The longest name of an arm, in characters.
+const MOST_LABEL: usize = 160;
+
+/// What a call that begins an experiment is answered with.
+#[derive(Debug, Serialize)]
+pub(super) struct BegunView {
+    group: String,
+    runs: usize,
+    run_ids: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    forecast: Option<ForecastView>,
+    /// For check_status with the group.
+    cursor: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reused: Option<bool>,
+    /// It had been left half-way, and goes on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resumed: Option<bool>,
+    /// After a wait: how it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<GroupView>,
+}
+
+/// What it will take, by earlier runs of the same configs.
+#[derive(Debug, Serialize)]
+struct ForecastView {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ends_in_s: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cost_usd: Option<f64>,
+}
+
+/// What an experiment would be, without one.
+#[derive(Debug, Serialize)]
+struct DryExperiment {
+    dry_run: bool,
+    ok: bool,
+    runs: usize,
+    questions: usize,
+    repeat: u32,
+    /// Each arm, with what a dry run of it tells.
+    arms: Vec<Value>,
+}
+
+/// Whether a call asks for more than one run.
+pub(super) fn is_asked_for(asked: &RunMassgen) -> bool {
+    let RunMassgen { configs, questions, repeat, keep, overrides, .. } = asked;
+    configs.is_some()
+        || questions.is_some()
+        || repeat.is_some()
+        || keep.is_some()
+        || overrides.as_ref().is_some_and(Value::is_array)
+}
+
+impl Desk {
+    pub(super) async fn run_experiment(&self, asked: RunMassgen, caller: Caller) -> Result<Value, Refusal> {
+        let (wait, dry_run) = (self.wait(asked.wait_s)?, asked.dry_run);
+        let begin = self.prepare_experiment(asked).await?;
+        if dry_run {
+            return self.rehearse_experiment(begin).await;
+        }
+        let begun = self.fleet.begin(begin).await?;
+        let selection = Selection::Group(begun.experiment.plan.group.clone());
+        let given_up = self.given_up(caller.cancelled);
+        let waiting = self.fleet.wait(&selection, Until::AllDone, None, wait, given_up);
+        let waited = self.telling(caller.progress, &selection, wait, waiting).await?;
+        let status = match wait.is_zero() {
+            true => None,
+            false => Some(self.group_view(&begun.experiment.plan.group, &waited.sight.runs).await?),
+        };
+        json(BegunView {
+            forecast: forecast(&begun.experiment),
+            cursor: Cursor::of(&waited.sight.runs).to_string(),
+            reused: begun.is_reused.then_some(true),
+            resumed: begun.is_resumed.then_some(true),
+            status,
+            run_ids: begun.experiment.plan.runs.iter().map(|run| run.id.to_string()).collect(),
+            runs: begun.experiment.plan.runs.len(),
+            group: begun.experiment.plan.group,
+        })
+    }
+
+    /// The runs of a group, seen together.
+    pub(super) async fn group_view(&self, name: &str, runs: &[crate::run::RunRecord]) -> Result<GroupView, Refusal> {
+        let found = self.fleet.experiment(name).await?;
+        let experiment = found.as_ref().map(|(experiment, is_alive)| Conducted {
+            plan: &experiment.plan,
+            progress: &experiment.progress,
+            is_alive: *is_alive,
+        });
+        Ok(group::group(name, runs, experiment, &clock::now()))
+    }
+
+    /// Checks everything about an experiment that can be checked before the ledger is asked.
+    async fn prepare_experiment(&self, asked: RunMassgen) -> Result<Begin, Refusal> {
+        no_contradictions(&asked)?;
+        let request = request(&asked);
+        let questions = match asked.questions.clone() {
+            Some(questions) => named("questions", questions.into_iter().map(checked_question))?,
+            None => vec![self.question_of(&asked).await?],
+        };
+        let mut arms: Vec<(String, Start)> = Vec::new();
+        for (label, own) in arms_of(&asked, &questions)? {
+            let start = self.prepare(own).await.map_err(|refusal| refusal.about(&label))?;
+            if arms.iter().any(|(_, known)| is_same(known, &start)) {
+                return Err(twice(&label));
+            }
+            arms.push((label, start));
+        }
+        let repeat = asked.repeat.unwrap_or(1);
+        let all = arms.len().saturating_mul(questions.len()).saturating_mul(repeat as usize);
+        fits(all, asked.keep)?;
+        Ok(Begin {
+            group: asked.group.map(starts::group_name).transpose()?,
+            budget: starts::cap(asked.budget_usd, asked.max_tokens)?,
+            keep: asked.keep,
+            request_key: asked.request_key.map(starts::request_key).transpose()?,
+            fresh: asked.fresh,
+            arms,
+            questions,
+            repeat,
+            request,
+        })
+    }
+
+    async fn rehearse_experiment(&self, begin: Begin) -> Result<Value, Refusal> {
+        let runs = begin.arms.len() * begin.questions.len() * begin.repeat as usize;
+        let (mut arms, mut ok) = (Vec::new(), true);
+        for (label, start) in begin.arms {
+            let told = json(self.rehearse_start(start).await?)?;
+            ok &= told["ok"] == true;
+            arms.push(serde_json::json!({"arm": label, "dry_run": told}));
+        }
+        json(DryExperiment { dry_run: true, ok, runs, questions: begin.questions.len(), repeat: begin.repeat, arms })
+    }
+}
+
+/// What the arms of a call are, each as a call of its own for one run.
+fn arms_of(asked: &RunMassgen, questions: &[String]) -> Result<Vec<(String, RunMassgen)>, Refusal> {
+    let configs: Vec<Option<String>> = match &asked.configs {
+        Some(configs) => configs.iter().cloned().map(Some).collect(),
+        None => vec![asked.config.clone()],
+    };
+    let variants: Vec<Option<Value>> = match &asked.overrides {
+        Some(Value::Array(variants)) => variants.iter().cloned().map(Some).collect(),
+        one => vec![one.clone()],
+    };
+    let own = |config: &Option<String>, overrides: &Option<Value>| RunMassgen {
+        question: questions.first().cloned(),
+        config: config.clone(),
+        overrides: overrides.clone(),
+        mode: asked.mode,
+        context: asked.context,
+        timeout_s: asked.timeout_s,
+        fresh: true,
+        ..RunMassgen::default()
+    };
+    let label = |config: &Option<String>, overrides: &Option<Value>| {
+        let config = config.as_deref().unwrap_or("the default config");
+        let variant = overrides.as_ref().filter(|_| variants.len() > 1).map(|variant| format!(" with {variant}"));
+        text::line(&format!("{config}{}", variant.unwrap_or_default()), MOST_LABEL)
+    };
+    let pairs = configs.iter().flat_map(|config| variants.iter().map(move |variant| (config, variant)));
+    Ok(pairs.map(|(config, variant)| (label(config, variant), own(config, variant))).collect())
+}
+
+fn no_contradictions(asked: &RunMassgen) -> Result<(), Refusal> {
+    let both = |one: &str, other: &str| {
+        let message = format!("both `{one}` and `{other}` were given");
+        Err(Refusal::new("arguments_conflict", message, "nothing was started: give one of them"))
+    };
+    match asked {
+        RunMassgen { config: Some(_), configs: Some(_), .. } => both("config", "configs"),
+        RunMassgen { question: Some(_), questions: Some(_), .. } => both("question", "questions"),
+        RunMassgen { question_file: Some(_), questions: Some(_), .. } => both("question_file", "questions"),
+        RunMassgen { continue_run: Some(_), .. } => {
+            let message = "`continue_run` goes on with one conversation, and several runs were asked for";
+            Err(Refusal::new("arguments_conflict", message, "nothing was started: leave one or the other out"))
+        }
+        RunMassgen { repeat: Some(0), .. } => Err(Refusal::out_of_range("repeat", 0.0, 1.0, MOST_PLANNED as f64)),
+        RunMassgen { keep: Some(0), .. } => Err(Refusal::out_of_range("keep", 0.0, 1.0, MOST_PLANNED as f64)),
+        RunMassgen { configs, questions, overrides, .. } => {
+            let lists = [
+                ("configs", configs.as_ref().map(Vec::len)),
+                ("questions", questions.as_ref().map(Vec::len)),
+                ("overrides", overrides.as_ref().and_then(Value::as_array).map(Vec::len)),
+            ];
+            match lists.into_iter().find(|(_, length)| *length == Some(0)) {
+                Some((name, _)) => {
+                    let message = format!("`{name}` is an empty list");
+                    Err(Refusal::new(
+                        "arguments_conflict",
+                        message,
+                        "nothing was started: name at least one, or leave it out",
+                    ))
+                }
+                None => same_twice(asked),
+            }
+        }
+    }
+}
+
+/// The same twice is a slip, or a repeat that would not be counted as one.
+fn same_twice(asked: &RunMassgen) -> Result<(), Refusal> {
+    let texts = [asked.configs.as_deref(), asked.questions.as_deref()].into_iter().flatten();
+    let found = texts.flat_map(|list| list.iter().enumerate().filter(|(n, text)| list[..*n].contains(text)));
+    found.map(|(_, text)| text).next().map_or(Ok(()), |text| Err(twice(&text::line(text, 80))))
+}
+
+fn twice(what: &str) -> Refusal {
+    let message = format!("`{what}` is there twice");
+    Refusal::new("arguments_conflict", message, "nothing was started: name it once; `repeat` asks for it several times")
+}
+
+/// Two configs may come to the same by their content or by what overrides make of them.
+fn is_same(one: &Start, other: &Start) -> bool {
+    one.spec.config_hash == other.spec.config_hash && one.spec.config == other.spec.config
+}
+
+fn fits(all: usize, keep: Option<usize>) -> Result<(), Refusal> {
+    if all > MOST_PLANNED {
+        let message = format!("these are {all} runs, and {MOST_PLANNED} is the most for one call");
+        return Err(Refusal::new(
+            "out_of_range",
+            message,
+            "nothing was started: ask for fewer, or split them over groups",
+        ));
+    }
+    match keep {
+        Some(keep) if keep > all => Err(Refusal::out_of_range("keep", keep as f64, 1.0, all as f64)),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// The first that is refused, by its place.
+fn named(list: &str, checked: impl Iterator<Item = Result<String, Refusal>>) -> Result<Vec<String>, Refusal> {
+    checked.enumerate().map(|(n, one)| one.map_err(|refusal| refusal.about(&format!("{list}[{n}]")))).collect()
+}
+
+fn forecast(experiment: &Experiment) -> Option<ForecastView> {
+    let plan = &experiment.plan;
+    let ends = ends_in(&[], plan.takes(), &[], plan.runs.len(), plan.rules.slots as usize);
+    let (ends_in_s, cost_usd) = (ends.map(|left| left.as_secs()), plan.costs().map(crate::run::Usd::as_f64));
+    (ends_in_s.is_some() || cost_usd.is_some()).then_some(ForecastView { ends_in_s, cost_usd })
+}

@@ -1,0 +1,303 @@
+//! Experiments: many runs in one call, with the scripted stand-in for MassGen. Real MassGen compares in `tests/it/comparing.rs`.
+
+use serde_json::{Value, json};
+
+use crate::lab::{Client, Lab, wait_until};
+
+/// A question that is a script of the stand-in.
+fn script(lines: &str) -> String {
+    format!("#!fake\nannounce\n{lines}")
+}
+
+/// A line that writes a status with so many dollars.
+fn costs(usd: &str) -> String {
+    format!(
+        r#"status {{"costs": {{"total_estimated_cost": {usd}, "total_input_tokens": 5, "total_output_tokens": 5}}, "agents": {{"agent_a": {{"status": "answered", "token_usage": {{"input_tokens": 5, "output_tokens": 5, "estimated_cost": {usd}}}}}}}}}"#
+    )
+}
+
+const CONFIGS: [&str; 2] = ["@rehearsal", "@rehearsal/agents=3"];
+
+/// Waits until all of a group are over; the group as it is then.
+async fn all_done(client: &Client, group: &str) -> Value {
+    loop {
+        let asked = json!({"group": group, "wait_s": 40, "until": "all_done"});
+        let mut answer = client.call("check_status", asked).await;
+        if answer.get("hint").is_none() {
+            return answer["group"].take();
+        }
+    }
+}
+
+fn ids(begun: &Value) -> Vec<String> {
+    begun["run_ids"].as_array().expect("ids").iter().map(|id| id.as_str().expect("id").to_owned()).collect()
+}
+
+fn started(lab: &Lab) -> usize {
+    std::fs::read_dir(lab.state().join("runs")).map(|entries| entries.flatten().count()).unwrap_or_default()
+}
+
+/// A server that lets so many runs live at once.
+async fn client_with(lab: &Lab, flags: &[&str]) -> Client {
+    let mut command = lab.command();
+    command.args(flags);
+    lab.client_of(command).await
+}
+
+#[tokio::test]
+async fn configs_by_questions_by_repeats_are_one_call_and_one_table() {
+    let lab = Lab::fake();
+    let client = lab.client().await;
+    let questions = ["final agent_a forty-two", "final agent_b Forty two!"].map(script);
+    let asked = json!({"configs": CONFIGS, "questions": questions, "repeat": 2, "group": "trial"});
+    let begun = client.call("run_massgen", asked).await;
+    assert_eq!((&begun["group"], &begun["runs"], ids(&begun).len()), (&json!("trial"), &json!(8), 8), "{begun}");
+    let group = all_done(&client, "trial").await;
+    assert_eq!((&group["states"], &group["runs"]), (&json!({"succeeded": 8}), &json!(8)), "{group}");
+    assert!(group["closed"].as_str().is_some_and(|why| why.starts_with("done")), "{group}");
+    let page = client.call("read_result", json!({"group": "trial"})).await;
+    let told = page["text"].as_str().expect("text");
+    assert!(told.contains("2 arms") && told.contains("8 runs planned, 8 ended, 8 succeeded"), "{told}");
+    let json = page["path"].as_str().expect("path");
+    let csv = std::fs::read_to_string(json.replace("table.json", "table.csv")).expect("CSV");
+    assert_eq!(csv.lines().count(), 9, "{csv}");
+    serde_json::from_slice::<Value>(&std::fs::read(json).expect("JSON")).expect("JSON");
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn overrides_that_are_a_list_are_variants() {
+    let lab = Lab::fake();
+    lab.put("two.yaml", "agents:\n  - id: a\n    backend: {type: chatcompletion, model: m}\n");
+    let client = lab.client().await;
+    let variants = [1, 2, 3].map(|most| json!({"orchestrator": {"max_new_answers_per_agent": most}}));
+    let asked = json!({"config": "two.yaml", "question": script("final agent_a x"), "overrides": variants});
+    let begun = client.call("run_massgen", asked).await;
+    let group = begun["group"].as_str().expect("a name was made up");
+    assert!(group.starts_with("ex-"), "{begun}");
+    assert_eq!(all_done(&client, group).await["states"], json!({"succeeded": 3}));
+    for (id, most) in ids(&begun).iter().zip(1..) {
+        let config = std::fs::read_to_string(lab.run_folder(id).join("config.yaml")).expect("config");
+        assert!(config.contains(&format!("max_new_answers_per_agent: {most}")), "{config}");
+    }
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn what_contradicts_itself_starts_nothing() {
+    let lab = Lab::fake();
+    let client = lab.client().await;
+    let q = script("final agent_a x");
+    let mut ten: Vec<String> = (1..10).map(|n| format!("@rehearsal/tokens={n},1")).collect();
+    ten.insert(7, "nowhere.yaml".to_owned());
+    let (error, told) = client.ask("run_massgen", json!({"configs": ten, "question": q})).await;
+    assert!(error && told["code"] == "config_missing", "{told}");
+    assert!(told["message"].as_str().is_some_and(|message| message.contains("nowhere.yaml")), "{told}");
+    let many: Vec<String> = (0..600).map(|n| format!("{q}\nprint {n}")).collect();
+    for (code, asked) in [
+        ("arguments_conflict", json!({"config": "@rehearsal", "configs": CONFIGS, "question": q})),
+        ("arguments_conflict", json!({"configs": CONFIGS, "question": q, "questions": [q]})),
+        ("arguments_conflict", json!({"configs": CONFIGS, "question_file": "q.txt", "questions": [q]})),
+        ("arguments_conflict", json!({"configs": [], "question": q})),
+        ("arguments_conflict", json!({"config": "@rehearsal", "questions": []})),
+        ("arguments_conflict", json!({"config": "@rehearsal", "question": q, "overrides": []})),
+        ("arguments_conflict", json!({"configs": ["@rehearsal", "@rehearsal"], "question": q})),
+        ("arguments_conflict", json!({"config": "@rehearsal", "questions": [q, q]})),
+        (
+            "arguments_conflict",
+            json!({"config": "@rehearsal", "question": q, "repeat": 2, "continue_run": "mg-00000000"}),
+        ),
+        ("question_missing", json!({"configs": CONFIGS})),
+        ("question_empty", json!({"configs": CONFIGS, "questions": [q, " "]})),
+        ("out_of_range", json!({"config": "@rehearsal", "question": q, "repeat": 0})),
+        ("out_of_range", json!({"configs": CONFIGS, "question": q, "keep": 0})),
+        ("out_of_range", json!({"configs": CONFIGS, "question": q, "repeat": 2, "keep": 5})),
+        ("out_of_range", json!({"configs": CONFIGS, "questions": many})),
+        ("invalid_arguments", json!({"config": "@rehearsal", "question": q, "repeat": -1})),
+        ("invalid_arguments", json!({"configs": "@rehearsal", "question": q})),
+    ] {
+        assert_eq!(client.refused("run_massgen", asked.clone()).await, code, "{asked}");
+    }
+    assert_eq!(started(&lab), 0);
+    assert!(!lab.state().join("experiments").exists(), "nothing is left of what was refused");
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn a_group_is_of_one_experiment_and_the_same_call_is_the_same_experiment() {
+    let lab = Lab::fake();
+    let client = lab.client().await;
+    let q = script("final agent_a x");
+    let first = json!({"configs": CONFIGS, "question": q, "group": "g"});
+    let begun = client.call("run_massgen", first.clone()).await;
+    let again = client.call("run_massgen", first).await;
+    assert_eq!((&again["run_ids"], &again["reused"]), (&begun["run_ids"], &json!(true)));
+    for asked in [
+        json!({"configs": CONFIGS, "question": q, "group": "g", "repeat": 2}),
+        json!({"configs": CONFIGS, "question": q, "group": "g", "fresh": true}),
+        json!({"config": "@rehearsal", "question": q, "group": "g"}),
+    ] {
+        assert_eq!(client.refused("run_massgen", asked).await, "group_taken");
+    }
+    let alone = json!({"config": "@rehearsal", "question": q, "group": "other"});
+    client.start(alone).await;
+    assert_eq!(
+        client.refused("run_massgen", json!({"configs": CONFIGS, "question": q, "group": "other"})).await,
+        "group_taken"
+    );
+    let keyed = |n: u32, key: &str| json!({"config": "@rehearsal", "question": q, "repeat": n, "request_key": key});
+    let begun = client.call("run_massgen", keyed(2, "k")).await;
+    let again = client.call("run_massgen", keyed(2, "k")).await;
+    assert_eq!(begun["run_ids"], again["run_ids"]);
+    assert_eq!(client.refused("run_massgen", keyed(3, "k")).await, "request_key_taken");
+    let single = json!({"config": "@rehearsal", "question": q, "request_key": "k"});
+    assert_eq!(client.refused("run_massgen", single).await, "request_key_taken");
+    client.call("run_massgen", json!({"config": "@rehearsal", "question": q, "request_key": "one"})).await;
+    assert_eq!(client.refused("run_massgen", keyed(3, "one")).await, "request_key_taken");
+    all_done(&client, "g").await;
+    all_done(&client, begun["group"].as_str().expect("group")).await;
+    client.close().await;
+    lab.only_servers_are_left().await;
+}
+
+#[tokio::test]
+async fn when_enough_have_succeeded_the_rest_is_stopped_and_gives_its_money_back() {
+    let lab = Lab::fake();
+    let client = client_with(&lab, &["--max-runs", "3"]).await;
+    let gate = lab.project().join("gate");
+    let quick = script(&format!("{}\nfinal agent_a done", costs("0.1")));
+    let slow = script(&format!("{}\ntouch {}\nforever", costs("0.2"), gate.display()));
+    // One that goes on for ever is at work when two have succeeded.
+    let asked = json!({"config": "@rehearsal", "questions": [slow, quick], "repeat": 9, "keep": 2, "budget_usd": 20, "group": "k"});
+    client.call("run_massgen", asked).await;
+    let group = all_done(&client, "k").await;
+    assert!(group["closed"].as_str().is_some_and(|why| why.starts_with("enough")), "{group}");
+    let count = |state: &str| group["states"][state].as_u64().unwrap_or_default();
+    assert!(count("succeeded") >= 2 && count("killed") >= 1 && count("not_started") >= 1, "{group}");
+    assert_eq!(count("succeeded") + count("killed") + count("not_started"), 18, "{group}");
+    lab.only_servers_are_left().await;
+    let book = std::fs::read_to_string(lab.state().join("ledger.json")).expect("ledger");
+    let book: Value = serde_json::from_str(&book).expect("JSON");
+    assert_eq!(book["entries"], json!([]), "nothing is kept for runs that are over: {book}");
+    client.close().await;
+}
+
+#[tokio::test]
+async fn a_budget_for_all_is_leased_run_by_run_and_starts_nothing_that_it_cannot_pay() {
+    let lab = Lab::fake();
+    let client = client_with(&lab, &["--max-runs", "2"]).await;
+    let question = script(&format!("{}\nfinal agent_a done", costs("0.3")));
+    // The first experiment is how it is known what such a run costs.
+    let known = json!({"config": "@rehearsal", "question": question, "repeat": 2, "group": "known"});
+    client.call("run_massgen", known).await;
+    all_done(&client, "known").await;
+    let asked = json!({"config": "@rehearsal", "question": question, "repeat": 10, "budget_usd": 1.0, "group": "b"});
+    let begun = client.call("run_massgen", asked).await;
+    assert_eq!(begun["forecast"]["cost_usd"], 3.0, "{begun}");
+    let group = all_done(&client, "b").await;
+    assert_eq!(group["states"], json!({"succeeded": 3, "not_started": 7}), "{group}");
+    assert!(group["closed"].as_str().is_some_and(|why| why.starts_with("spent")), "{group}");
+    assert_eq!((&group["cost_usd"], &group["budget"]), (&json!(0.9), &json!("$0.90 of $1.00")), "{group}");
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn a_server_that_dies_leaves_an_experiment_that_goes_on() {
+    let lab = Lab::fake();
+    let client = client_with(&lab, &["--max-runs", "2"]).await;
+    let gate = lab.project().join("gate");
+    let question = script(&format!("until {}\nfinal agent_a done", gate.display()));
+    let asked = json!({"config": "@rehearsal", "question": question, "repeat": 6, "group": "s"});
+    client.call("run_massgen", asked).await;
+    wait_until("two have begun", || started(&lab) >= 2).await;
+    client.kill_server().await;
+    std::fs::write(&gate, "").expect("written");
+    let client = lab.client().await;
+    assert_eq!(all_done(&client, "s").await["states"], json!({"succeeded": 6}));
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn an_experiment_whose_conductor_died_goes_on_by_the_same_call() {
+    let lab = Lab::fake();
+    let client = client_with(&lab, &["--max-runs", "2"]).await;
+    let gate = lab.project().join("gate");
+    let question = script(&format!("until {}\nfinal agent_a done", gate.display()));
+    let asked = json!({"config": "@rehearsal", "question": question, "repeat": 5, "group": "c", "request_key": "k"});
+    let begun = client.call("run_massgen", asked.clone()).await;
+    wait_until("two have begun", || started(&lab) >= 2).await;
+    let conductor = || lab.processes().into_iter().find(|line| line.contains(" conduct "));
+    let pid = conductor().and_then(|line| line.split(' ').next().map(str::to_owned)).expect("conductor");
+    assert!(std::process::Command::new("kill").args(["-KILL", &pid]).status().expect("kill").success());
+    wait_until("it is gone", || conductor().is_none()).await;
+    std::fs::write(&gate, "").expect("written");
+    let group = client.call("check_status", json!({"group": "c"})).await["group"].take();
+    assert_eq!(group["problem"]["code"], "conductor_died", "{group}");
+    let again = client.call("run_massgen", asked).await;
+    assert_eq!((&again["resumed"], &again["run_ids"]), (&json!(true), &begun["run_ids"]), "{again}");
+    assert_eq!(all_done(&client, "c").await["states"], json!({"succeeded": 5}));
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn a_planned_run_can_be_seen_and_says_that_it_waits() {
+    let lab = Lab::fake();
+    let client = client_with(&lab, &["--max-runs", "1"]).await;
+    let question = script("forever");
+    let asked = json!({"config": "@rehearsal", "question": question, "repeat": 30, "group": "p"});
+    let begun = client.call("run_massgen", asked).await;
+    let last = ids(&begun).pop().expect("id");
+    let seen = client.call("check_status", json!({"run_id": last})).await;
+    assert_eq!(seen["runs"][0]["state"], "queued", "{seen}");
+    assert_eq!(client.refused("read_result", json!({"run_id": last})).await, "nothing_to_read");
+    assert_eq!(client.refused("steer_run", json!({"run_id": last, "message": "hello"})).await, "not_started");
+    assert!(!lab.run_folder(&last).exists(), "nobody has made it a folder");
+    wait_until("one has begun", || started(&lab) == 1).await;
+    let killed = client.call("kill_run", json!({"group": "p", "grace_s": 0, "reason": "seen enough"})).await;
+    assert_eq!(killed["receipts"].as_array().map(Vec::len), Some(1), "{killed}");
+    assert_eq!(killed["others"], json!({"not_started": 29}), "{killed}");
+    let group = client.call("check_status", json!({"group": "p"})).await["group"].take();
+    assert_eq!(group["closed"], "stopped: seen enough", "{group}");
+    let seen = client.call("check_status", json!({"run_id": last})).await;
+    assert_eq!(
+        (&seen["runs"][0]["state"], &seen["runs"][0]["reason"]),
+        (&json!("killed"), &json!("not started: seen enough")),
+        "{seen}"
+    );
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn two_hundred_runs_start_follow_and_compare_in_bounds() {
+    let lab = Lab::fake();
+    let client = client_with(&lab, &["--max-runs", "8"]).await;
+    let questions: Vec<String> = (0..20).map(|n| script(&format!("final agent_a {}", n % 3))).collect();
+    let configs: Vec<String> = (1..6).map(|n| format!("@rehearsal/tokens={n},1")).collect();
+    let asked = json!({"configs": configs, "questions": questions, "repeat": 2, "group": "many", "keep": 200});
+    let begun = client.call("run_massgen", asked).await;
+    assert_eq!(ids(&begun).len(), 200);
+    assert!(begun.to_string().len() < 200 * 15 + 400, "{} bytes", begun.to_string().len());
+    let mut cursor = Value::Null;
+    loop {
+        let asked = json!({"group": "many", "wait_s": 40, "until": "any_done", "since": cursor});
+        let mut answer = client.call("check_status", asked).await;
+        let bytes = answer.to_string().len();
+        assert!(bytes < 4_500, "{bytes} bytes");
+        cursor = answer["cursor"].take();
+        if answer["group"]["states"]["succeeded"] == 200 && answer["group"]["closed"].is_string() {
+            break;
+        }
+    }
+    let page = client.call("read_result", json!({"group": "many"})).await;
+    assert!(page.to_string().len() < 45_000, "{} bytes", page.to_string().len());
+    assert!(page["text"].as_str().is_some_and(|text| text.contains("200 succeeded")), "{page}");
+    client.close().await;
+    lab.nobody_is_left().await;
+}
