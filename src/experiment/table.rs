@@ -7,6 +7,8 @@ mod agreement;
 mod differences;
 mod export;
 mod measures;
+#[cfg(test)]
+mod properties;
 mod rows;
 mod sample;
 mod sheet;

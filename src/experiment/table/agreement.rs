@@ -11,7 +11,7 @@ use super::Agreement;
 const PAIRS: usize = 100;
 
 /// The most characters of an answer whose words are counted. Whether texts are the same is asked of the whole.
-const LONGEST: usize = 20_000;
+const LONGEST: usize = 10_000;
 
 /// What may stand round an answer without being part of it. A sign, a point or a bracket at the front may well be.
 const AROUND: &str = "\"'`*_“”‘’„«»";
@@ -20,6 +20,9 @@ const ENDING: &str = ".,;:!?…。，！？";
 
 /// Of the answers to one question by one arm, in order of repeats; none with fewer than two.
 pub(super) fn of(answers: &[&str]) -> Option<Agreement> {
+    if answers.len() < 2 {
+        return None;
+    }
     let seen: Vec<Seen> = answers.iter().take(PAIRS + 1).map(|answer| Seen::of(answer)).collect();
     let (mut pairs, mut same, mut similarity) = (0, 0, 0.0);
     for (a, b) in neighbours_first(seen.len()).take(PAIRS) {
@@ -27,8 +30,7 @@ pub(super) fn of(answers: &[&str]) -> Option<Agreement> {
         same += usize::from(seen[a].plain == seen[b].plain);
         similarity += seen[a].similarity(&seen[b]);
     }
-    let share = |sum: f64| sum / pairs as f64;
-    (pairs > 0).then(|| Agreement { pairs, same: share(same as f64), similarity: share(similarity) })
+    Some(Agreement { pairs, same: same as f64 / pairs as f64, similarity: similarity / pairs as f64 })
 }
 
 /// Of several questions: each counts once, however many pairs it has.

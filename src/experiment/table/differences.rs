@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::text::{amount, plainly};
+use super::text::{amount, counted, plainly};
 use super::{Difference, Measure, Trial, sample};
 
 /// Up to so many arms each is compared with each other one. With more there would be so many pairs that nobody reads them, and
@@ -50,7 +50,7 @@ impl Difference {
     pub fn verdict(&self) -> String {
         let matter = self.measure.matter();
         let Some((low, high)) = self.interval else {
-            return format!("too few to tell in {matter} ({})", questions(self.pairs));
+            return format!("too few to tell in {matter} ({})", counted(self.pairs, "question"));
         };
         let ends = |low, high| format!("[{}, {}]", plainly(self.measure, low), plainly(self.measure, high));
         let gap = amount(self.measure, self.mean.abs());
@@ -85,11 +85,6 @@ impl Measure {
             Measure::AnswerChars => "answers in",
         }
     }
-}
-
-/// "1 question", "2 questions".
-pub(super) fn questions(count: usize) -> String {
-    format!("{count} question{}", if count == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]

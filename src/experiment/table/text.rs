@@ -1,7 +1,7 @@
 //! A table as a model reads it: what was compared under short keys, a line for each row, what differs, what is too few to tell.
 //! Each line is bounded, whatever names and questions there are; how many there are is for the caller to page.
 
-use super::differences::{HANDFUL, compared, questions};
+use super::differences::{HANDFUL, compared};
 use super::sample::ENOUGH;
 use super::{Agreement, Difference, Mean, Measure, Row, Table, Winner};
 
@@ -37,11 +37,11 @@ impl Table {
     fn heading(&self) -> String {
         let sum = |count: fn(&Row) -> usize| self.rows.iter().map(count).sum::<usize>();
         format!(
-            "Group {}: {} arms, {}, {} runs planned, {} ended, {} succeeded.",
+            "Group {}: {}, {}, {} planned, {} ended, {} succeeded.",
             line(&self.of.group, NAME),
-            self.of.arms.len(),
-            questions(self.of.questions.len()),
-            sum(|row| row.of),
+            counted(self.of.arms.len(), "arm"),
+            counted(self.of.questions.len(), "question"),
+            counted(sum(|row| row.of), "run"),
             sum(|row| row.ended),
             sum(|row| row.succeeded),
         )
@@ -65,7 +65,7 @@ impl Table {
         let own: Vec<_> = self.differences.iter().filter(|gap| (gap.a, gap.b) == (a, b)).collect();
         let most = own.iter().map(|gap| gap.pairs).max().unwrap_or_default();
         let verdict = if own.iter().all(|gap| gap.interval.is_none()) {
-            format!("too few to tell ({})", questions(most))
+            format!("too few to tell ({})", counted(most, "question"))
         } else {
             let verdicts = Measure::ALL.map(|measure| verdict(&own, measure));
             verdicts.join("; ")
@@ -121,7 +121,7 @@ fn spread(mean: Mean, show: impl Fn(f64) -> String) -> String {
 
 fn agreement(agreement: Agreement) -> String {
     let (same, alike) = (percent(agreement.same), percent(agreement.similarity));
-    format!("{same} the same, {alike} alike, of {} pairs", agreement.pairs)
+    format!("{same} the same, {alike} alike, of {}", counted(agreement.pairs, "pair"))
 }
 
 fn winners(winners: &[Winner]) -> String {
@@ -154,6 +154,11 @@ pub(super) fn line(text: &str, most: usize) -> String {
         None => folded,
         Some(_) => folded.chars().take(most - 1).chain(['…']).collect(),
     }
+}
+
+/// "1 question", "2 questions".
+pub(super) fn counted(count: usize, of: &str) -> String {
+    format!("{count} {of}{}", if count == 1 { "" } else { "s" })
 }
 
 /// With its unit.
