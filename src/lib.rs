@@ -17,9 +17,10 @@ pub mod settings;
 pub mod ledger;
 pub mod supervisor;
 
+pub mod report;
+
 pub mod fleet;
 pub mod refusal;
-pub mod report;
 pub mod view;
 
 pub mod commands;

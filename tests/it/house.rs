@@ -16,9 +16,12 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("settings", &["run"]),
     ("ledger", &["registry", "run"]),
     ("supervisor", &["clock", "crash", "ledger", "massgen", "registry", "rehearsal", "run", "secrets", "watch"]),
-    ("fleet", &["crash", "ledger", "massgen", "registry", "run", "secrets", "settings", "supervisor", "watch"]),
-    ("refusal", &["fleet", "ledger", "massgen", "registry", "rehearsal", "run", "secrets"]),
     ("report", &["experiment", "massgen", "run"]),
+    (
+        "fleet",
+        &["crash", "ledger", "massgen", "registry", "report", "run", "secrets", "settings", "supervisor", "watch"],
+    ),
+    ("refusal", &["fleet", "ledger", "massgen", "registry", "rehearsal", "run", "secrets"]),
     ("view", &["massgen", "run"]),
     (
         "server",
@@ -105,6 +108,7 @@ fn outside_worlds_have_one_room_each() {
         ("inotify::", &["watch"]),
         ("ratatui", &["commands"]),
         ("dotenvy", &["secrets"]),
+        ("similar::", &["report"]),
     ] {
         for path in sources(&root().join("src")) {
             let uses = std::fs::read_to_string(&path)
