@@ -17,11 +17,12 @@ pub mod settings;
 pub mod ledger;
 pub mod supervisor;
 
+pub mod report;
+
 pub mod fleet;
 
 pub mod conductor;
 pub mod refusal;
-pub mod report;
 pub mod view;
 
 pub mod commands;

@@ -110,7 +110,7 @@ impl From<BadRunId> for Refusal {
 
 impl From<BadPart> for Refusal {
     fn from(error: BadPart) -> Refusal {
-        let hint = "use answer, answers, files, file:PATH, log, agent:ID or errors";
+        let hint = "use answer, report, answers, files, file:PATH, log, agent:ID or errors";
         Refusal::new("bad_part", chain(&error), hint)
     }
 }

@@ -13,8 +13,11 @@ use crate::massgen::configs::Tree;
 use crate::massgen::files::{Entry, Kind, RunFiles};
 use crate::massgen::layout::Layout;
 use crate::massgen::pages::{self, Page, Pour};
+use crate::massgen::story::Story;
 use crate::massgen::{reasons, text};
 use crate::registry::{STDERR, STDOUT, older};
+use crate::report;
+use crate::report::change::{Change, MOST_BYTES};
 use crate::run::{ConfigChoice, RunId, RunRecord};
 use crate::secrets::Secrets;
 
@@ -26,6 +29,8 @@ const MOST_FOLDERS: usize = 1_000;
 const MOST_ERRORS: usize = 200;
 /// How much of each log `errors` looks through, in bytes, from its end.
 const ERROR_BYTES: u64 = 4 << 20;
+/// What a report says of a run that left no log folder.
+const NO_LOG: &str = "MassGen left no log folder: it never ran, or has not begun";
 
 /// What is to be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +49,8 @@ pub enum Part {
     Agent(String),
     /// What went wrong, each line once.
     Errors,
+    /// How it went and why, in short.
+    Report,
 }
 
 /// A page of a part.
@@ -100,6 +107,7 @@ impl FromStr for Part {
             "files" => Ok(Part::Files),
             "log" => Ok(Part::Log),
             "errors" => Ok(Part::Errors),
+            "report" => Ok(Part::Report),
             other => match other.split_once(':') {
                 Some(("file", path)) if !path.is_empty() => Ok(Part::File(path.to_owned())),
                 Some(("agent", id)) if !id.is_empty() => Ok(Part::Agent(id.to_owned())),
@@ -271,6 +279,7 @@ impl Shelf {
             Part::Log => self.log()?,
             Part::Agent(id) => self.agent(id)?,
             Part::Errors => self.errors(),
+            Part::Report => self.report(),
         })
     }
 
@@ -411,7 +420,7 @@ impl Shelf {
         match part {
             Part::Log => self.layout.as_ref()?.massgen_log(&self.files),
             Part::Agent(id) => self.agent_file(id).ok(),
-            Part::Answer | Part::Answers | Part::Files | Part::File(_) | Part::Errors => None,
+            Part::Answer | Part::Answers | Part::Files | Part::File(_) | Part::Errors | Part::Report => None,
         }
     }
 
@@ -447,6 +456,32 @@ impl Shelf {
             lines.push("no errors were logged".to_owned());
         }
         Source { text: Box::new(Cursor::new(lines.join("\n"))), path: None }
+    }
+
+    /// Of a run of which MassGen left nothing, what its record says.
+    fn report(&self) -> Source {
+        let digest = self.run.digest.as_ref();
+        let story = self.layout.as_ref().map(|layout| Story::read(&self.files, layout, digest, &self.secrets));
+        let story = story.unwrap_or_else(|| Story { gaps: vec![NO_LOG.to_owned()], ..Story::default() });
+        let mut record = self.run.clone();
+        // It is cut for the report, and half a secret would not be known for one.
+        record.spec.question = self.secrets.mask(&record.spec.question).into_owned();
+        let text = report::run::text(&record, &story, self.change().as_ref());
+        Source { text: Box::new(Cursor::new(text)), path: None }
+    }
+
+    /// What the agent whose answer was presented made of its own first one.
+    fn change(&self) -> Option<Change> {
+        let last = answers::presented(&self.files, self.layout.as_ref()?, self.run.digest.as_ref())?;
+        let first = self.candidates().into_iter().find(|answer| answer.agent == last.agent)?;
+        let read = |path: &Path| {
+            // More than is compared, so that a secret at the cut is known for one.
+            let bytes = self.files.head(path, MOST_BYTES as u64 * 2).ok()?;
+            Some(self.secrets.mask(&String::from_utf8_lossy(&bytes)).into_owned())
+        };
+        let (old, new) = (read(&first.path)?, read(&last.path)?);
+        let agent = text::line(&self.secrets.mask(&last.agent), 64);
+        Some(Change::between(&agent, (first.path, &old), (last.path, &new)))
     }
 }
 

@@ -59,13 +59,17 @@ fn is_of(tool: &str, event: &Value) -> bool {
     event["agent_id"].as_str().is_some_and(|agent| tool.split_once(": ").is_some_and(|(of, _)| of == agent))
 }
 
-/// MassGen shows errors of its models as text.
+/// What went wrong, by an event.
 fn trouble(event: &Value) -> Option<&str> {
     let data = &event["data"];
     let failed = data["is_error"] == true;
+    shown_error(data).or_else(|| data["result"].as_str().filter(|_| failed))
+}
+
+/// MassGen shows errors of its models as text.
+pub(super) fn shown_error(data: &Value) -> Option<&str> {
     let mut told = [&data["content"], &data["message"]].into_iter().filter_map(Value::as_str);
-    let told = told.rfind(|text| text.trim_start().starts_with('❌'));
-    told.or_else(|| data["result"].as_str().filter(|_| failed))
+    told.rfind(|text| text.trim_start().starts_with('❌'))
 }
 
 #[cfg(test)]

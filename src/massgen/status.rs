@@ -289,7 +289,7 @@ impl<'de> Deserialize<'de> for Agents {
 }
 
 /// The text with `NaN`, `Infinity` and `-Infinity` outside of strings turned into `null`.
-fn without_nan(bytes: &[u8]) -> Vec<u8> {
+pub(super) fn without_nan(bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes.len());
     let (mut rest, mut quoted) = (bytes, false);
     while let Some(&byte) = rest.first() {

@@ -1,7 +1,24 @@
 //! What happened in a run, from the files that MassGen 0.1.97 leaves in an attempt's folder: who answered when, who voted for whom,
-//! where time, tokens and money went. Each fact says which file it is from. Patient: what is missing or damaged gives less.
+//! where time, tokens and money went. Each fact says which file it is from. Patient and bounded: what is missing, damaged or too
+//! much gives less, and a gap says so. It never judges a run.
+
+mod ballots;
+mod clock;
+mod desk;
+mod happenings;
+mod numbers;
 
 use std::path::PathBuf;
+
+use self::clock::Clock;
+use self::desk::Desk;
+use super::files::RunFiles;
+use super::layout::Layout;
+use crate::run::Digest;
+use crate::secrets::Secrets;
+
+/// The most facts of one kind; a run that has more is told from its beginning.
+const MOST_FACTS: usize = 5_000;
 
 /// A file of a run, relative to the run's folder.
 pub type Source = PathBuf;
@@ -31,6 +48,10 @@ pub struct Story {
     pub troubles: Vec<Trouble>,
     /// What was not there or could not be read whole.
     pub gaps: Vec<String>,
+    /// The folder that most of its files are in, relative to the run's folder.
+    pub attempt: PathBuf,
+    /// How long all agents together waited for their models; MassGen does not tell whose wait it was.
+    pub model: Option<ModelWaits>,
 }
 
 /// One agent of a story.
@@ -46,9 +67,9 @@ pub struct AgentStory {
     pub output_tokens: u64,
     /// US dollars, where known.
     pub cost_usd: Option<f64>,
-    /// Seconds in which it waited for its model.
+    /// Seconds in which it waited for its model, where MassGen tells it of this agent: of a lone one, or round by round.
     pub model_wait_s: Option<f64>,
-    /// Calls of its model.
+    /// Calls of its model, where MassGen tells them of this agent.
     pub model_calls: Option<u64>,
     /// From which file these numbers are.
     pub source: Source,
@@ -82,7 +103,7 @@ pub struct Cast {
     pub label: Option<String>,
     /// Why, in the voter's words.
     pub reason: String,
-    /// Whether it stood at the end.
+    /// Whether it stood at the end: its voter cast none after it, and nobody gave an answer after it, which voids all votes.
     pub counted: bool,
     /// From which file.
     pub source: Source,
@@ -116,7 +137,7 @@ pub struct Round {
     pub from: f64,
     /// When it ended, or the end of the story.
     pub to: f64,
-    /// Tokens given and written.
+    /// Tokens given.
     pub input_tokens: u64,
     /// Tokens written.
     pub output_tokens: u64,
@@ -137,8 +158,10 @@ pub struct ToolCall {
     pub agent: String,
     /// Which tool.
     pub tool: String,
-    /// Whether it failed.
+    /// Whether it failed, by MassGen's word or, of a shell command, by its result's own (`success: false`).
     pub failed: bool,
+    /// What it said when it failed, in one line.
+    pub error: Option<String>,
     /// From which file.
     pub source: Source,
 }
@@ -170,3 +193,87 @@ pub struct Trouble {
     /// From which file.
     pub source: Source,
 }
+
+/// Calls of models.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ModelWaits {
+    /// How many.
+    pub calls: u64,
+    /// Seconds from each call's start to its end, together; calls of several agents overlap.
+    pub waited_s: f64,
+    /// The same by the number of the round, where that is told.
+    pub rounds: Vec<RoundWaits>,
+    /// From which file.
+    pub source: Source,
+}
+
+/// Calls of models in the rounds of one number, of all agents.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct RoundWaits {
+    /// The number of the round, from 0.
+    pub number: u64,
+    /// How many calls.
+    pub calls: u64,
+    /// Seconds of them together.
+    pub waited_s: f64,
+}
+
+impl Story {
+    /// Reads the newest attempt of a run, live or over. `digest` gives the order of the agents where MassGen left no labels;
+    /// secrets come out masked.
+    pub fn read(files: &RunFiles, layout: &Layout, digest: Option<&Digest>, secrets: &Secrets) -> Story {
+        let desk = Desk::new(files, layout, secrets);
+        let mut story = Story { attempt: layout.attempt.clone(), ..Story::default() };
+        let attempts = files.folders(&layout.turn).iter().filter(|name| name.starts_with("attempt_")).count();
+        if attempts > 1 {
+            story.gaps.push(format!("MassGen made {attempts} attempts, of which the last is told"));
+        }
+        let numbers = numbers::Numbers::read(&desk, &mut story.gaps);
+        let clock = Clock::of(numbers.start(), happenings::first_local(&desk), layout);
+        story.start = clock.start();
+        numbers.tell(&desk, &clock, &mut story);
+        ballots::tell(&desk, &clock, digest, &mut story);
+        happenings::tell(&desk, &clock, &mut story);
+        story.settle(numbers.last_updated(&clock));
+        story
+    }
+
+    /// Puts the facts of several files together: order, end, and which votes stood.
+    fn settle(&mut self, seen: Option<f64>) {
+        self.bound();
+        self.answers.sort_by(|a, b| a.at.total_cmp(&b.at));
+        self.votes.sort_by(|a, b| a.at.total_cmp(&b.at));
+        self.troubles.sort_by(|a, b| a.at.total_cmp(&b.at));
+        self.end = seen.into_iter().chain(self.times()).fold(self.end, f64::max);
+        let end = self.end;
+        let open = self.rounds.iter_mut().filter(|round| round.outcome.is_empty()).map(|round| &mut round.to);
+        let shown = self.presentation.iter_mut().map(|shown| &mut shown.to).filter(|to| **to == 0.0);
+        open.chain(shown).for_each(|to| *to = end);
+        ballots::count(&mut self.votes, &self.answers);
+    }
+
+    fn times(&self) -> impl Iterator<Item = f64> {
+        let points = self.answers.iter().map(|answer| answer.at).chain(self.votes.iter().map(|vote| vote.at));
+        let troubles = self.troubles.iter().map(|trouble| trouble.at);
+        let calls = self.tools.iter().map(|call| call.at + call.took.unwrap_or_default());
+        points.chain(troubles).chain(calls).chain(self.rounds.iter().map(|round| round.to))
+    }
+
+    fn bound(&mut self) {
+        fn cut<T>(facts: &mut Vec<T>, what: &str, gaps: &mut Vec<String>) {
+            if facts.len() > MOST_FACTS {
+                gaps.push(format!("of {} {what} the first {MOST_FACTS} are told", facts.len()));
+                facts.truncate(MOST_FACTS);
+            }
+        }
+        cut(&mut self.answers, "answers", &mut self.gaps);
+        cut(&mut self.votes, "votes", &mut self.gaps);
+        cut(&mut self.restarts, "restarts", &mut self.gaps);
+        cut(&mut self.rounds, "rounds", &mut self.gaps);
+        cut(&mut self.tools, "calls of tools", &mut self.gaps);
+        cut(&mut self.troubles, "errors", &mut self.gaps);
+    }
+}
+
+#[cfg(test)]
+mod tests;

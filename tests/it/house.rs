@@ -16,13 +16,25 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("settings", &["run"]),
     ("ledger", &["registry", "run"]),
     ("supervisor", &["clock", "crash", "ledger", "massgen", "registry", "rehearsal", "run", "secrets", "watch"]),
+    ("report", &["experiment", "massgen", "run"]),
     (
         "fleet",
-        &["crash", "experiment", "ledger", "massgen", "registry", "run", "secrets", "settings", "supervisor", "watch"],
+        &[
+            "crash",
+            "experiment",
+            "ledger",
+            "massgen",
+            "registry",
+            "report",
+            "run",
+            "secrets",
+            "settings",
+            "supervisor",
+            "watch",
+        ],
     ),
     ("conductor", &["experiment", "fleet", "ledger", "massgen", "registry", "run", "secrets", "supervisor", "watch"]),
     ("refusal", &["fleet", "ledger", "massgen", "registry", "rehearsal", "run", "secrets"]),
-    ("report", &["experiment", "massgen", "run"]),
     ("view", &["experiment", "massgen", "run"]),
     (
         "server",
@@ -109,6 +121,7 @@ fn outside_worlds_have_one_room_each() {
         ("inotify::", &["watch"]),
         ("ratatui", &["commands"]),
         ("dotenvy", &["secrets"]),
+        ("similar::", &["report"]),
     ] {
         for path in sources(&root().join("src")) {
             let uses = std::fs::read_to_string(&path)

@@ -21,6 +21,7 @@ mod progress;
 mod properties;
 mod prune;
 mod raw;
+mod reports;
 mod resources;
 mod set_up;
 mod settings;

@@ -164,6 +164,12 @@ impl Tree {
         if matches!(root, Node::Map(_)) { Ok(Tree { root }) } else { Err(EditError::NotAMapping) }
     }
 
+    /// The mapping under a key, as a tree of its own.
+    pub fn under(&self, key: &str) -> Option<Tree> {
+        let root = self.root.get(key)?.real();
+        matches!(root, Node::Map(_)).then(|| Tree { root: root.clone() })
+    }
+
     /// Calls `visit` for every value, with the keys that lead to it. What an alias or a merge key brings in is seen where it
     /// is brought in, and of a key that comes twice both values are seen.
     pub(super) fn walk<'a>(&'a self, visit: &mut dyn FnMut(&Trail<'a>, &'a Node)) {

@@ -1,0 +1,196 @@
+//! Stories of captured log folders, and of damaged ones.
+
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const SUCCESS: &str = "massgen_logs/log_20261123_143807_483320";
+const TOOLS: &str = "logs/log_20261124_021009_622518";
+
+fn layout(log: &str) -> Layout {
+    let log = PathBuf::from(log);
+    Layout { turn: log.join("turn_1"), attempt: log.join("turn_1/attempt_1"), log }
+}
+
+fn captured(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/logdir").join(name)
+}
+
+fn story(root: &Path, log: &str) -> Story {
+    let files = RunFiles::open(root).expect("open");
+    Story::read(&files, &layout(log), None, &Secrets::default())
+}
+
+/// A run with only these files of its attempt.
+fn with(files: &[(&str, &[u8])]) -> Story {
+    let root = tempfile::tempdir().expect("temp");
+    for (name, bytes) in files {
+        let path = root.path().join(layout(TOOLS).attempt).join(name);
+        std::fs::create_dir_all(path.parent().expect("parent")).expect("mkdir");
+        std::fs::write(path, bytes).expect("write");
+    }
+    story(root.path(), TOOLS)
+}
+
+fn sample(name: &str) -> Vec<u8> {
+    std::fs::read(captured("../status").join(name)).expect("sample")
+}
+
+fn near(a: f64, b: f64) -> bool {
+    (a - b).abs() < 0.01
+}
+
+#[test]
+fn the_captured_success_is_told_in_full() {
+    let story = story(&captured("success"), SUCCESS);
+    let answers: Vec<_> = story.answers.iter().map(|a| (a.label.as_str(), a.agent.as_str(), a.chars)).collect();
+    assert_eq!(answers, [("agent1.1", "agent_a", 31), ("agent2.1", "agent_b", 32), ("agent1.2", "agent_a", 31)]);
+    assert!(near(story.answers[0].at, 0.55) && near(story.end, 2.05), "{story:?}");
+
+    let votes: Vec<_> = story.votes.iter().map(|v| (v.voter.as_str(), v.label.as_deref(), v.counted)).collect();
+    assert_eq!(
+        votes,
+        [("agent_b", None, false), ("agent_a", Some("agent1.2"), true), ("agent_b", Some("agent1.2"), true)]
+    );
+    assert!(story.votes.iter().all(|vote| vote.agent == "agent_a" && vote.reason == "stub: first answer is fine"));
+    assert_eq!((story.restarts.len(), story.restarts[0].reason.as_str()), (4, "new answer"));
+
+    let agents: Vec<_> = story.agents.iter().map(|a| (a.model.as_deref(), a.input_tokens, a.output_tokens)).collect();
+    assert_eq!(agents, [(Some("stub-a"), 400, 80), (Some("stub-b"), 300, 60)]);
+    assert_eq!(story.agents[0].cost_usd, None, "no price is not no cost");
+    assert_eq!(story.rounds.len(), 6);
+    let last = &story.rounds[3];
+    assert!(last.kind == "presentation" && near(last.from, 1.65) && near(last.to, 2.03), "{last:?}");
+    let model = story.model.as_ref().expect("waits");
+    assert!(model.calls == 7 && near(model.waited_s, 2.8) && model.rounds.len() == 4);
+    let shown = story.presentation.as_ref().expect("presented");
+    assert!(shown.agent == "agent_a" && near(shown.from, 1.65) && near(shown.to, 2.05) && !shown.is_tie);
+    assert!(story.troubles.is_empty() && story.gaps.is_empty() && story.tools.is_empty(), "{story:?}");
+    assert!(story.agents[0].source.ends_with("metrics_summary.json"));
+}
+
+#[test]
+fn calls_of_tools_and_money_are_told() {
+    let story = story(&captured("tools"), TOOLS);
+    let calls: Vec<_> =
+        story.tools.iter().map(|call| (call.agent.as_str(), call.failed, call.error.as_deref())).collect();
+    let missing = "ls: cannot access 'nowhere': No such file or directory";
+    assert_eq!(calls, [("agent_b", true, Some(missing)), ("agent_a", false, None)]);
+    assert!(story.tools.iter().all(|call| call.tool == "mcp__command_line__execute_command"));
+    assert!(
+        story.tools.iter().all(|call| call.at > 25.0 && call.at < 25.1 && call.took.is_some_and(|took| took < 0.2)),
+        "{story:?}"
+    );
+    let costs: Vec<_> = story.agents.iter().filter_map(|agent| agent.cost_usd).collect();
+    assert!(near(costs[0], 0.08) && near(costs[1], 0.06));
+    assert!(near(story.rounds[0].to - story.rounds[0].from, 27.32));
+    assert!(story.gaps.is_empty(), "{:?}", story.gaps);
+}
+
+#[test]
+fn without_events_the_metrics_tell_of_tools() {
+    let attempt = captured("tools").join(layout(TOOLS).attempt);
+    let read = |name: &str| std::fs::read(attempt.join(name)).expect("sample");
+    let story = with(&[("metrics_events.json", &read("metrics_events.json")), ("status.json", &read("status.json"))]);
+    assert_eq!(story.tools.len(), 2);
+    assert!(story.tools.iter().all(|call| near(call.at, 25.02)), "{story:?}");
+    let missing = ["metrics_summary.json", "execution_metadata.yaml", "events.jsonl"];
+    for (gap, name) in story.gaps.iter().zip(missing) {
+        assert!(gap.starts_with(name), "{gap}");
+    }
+    assert_eq!(story.gaps.len(), missing.len());
+}
+
+#[test]
+fn a_killed_run_has_its_open_rounds_and_a_failed_one_its_errors() {
+    let open = with(&[("status.json", &sample("timeout_with_answer.json"))]);
+    let rounds: Vec<_> = open.rounds.iter().map(|r| (r.agent.as_str(), r.outcome.as_str())).collect();
+    assert_eq!(
+        rounds,
+        [("agent_a", "answer"), ("agent_a", "answer"), ("agent_b", "")],
+        "agent_a had answered and waited"
+    );
+    assert!(open.rounds[2].to == open.end && open.end > open.rounds[2].from + 1.0, "{open:?}");
+
+    let failed = with(&[("status.json", &sample("error_all_agents.json"))]);
+    assert!(failed.troubles[0].message.contains("stub says 500") && failed.troubles[0].at > 0.0);
+    assert!(failed.troubles.iter().any(|trouble| trouble.message.starts_with("Agent failed to use workflow tools")));
+}
+
+#[test]
+fn every_sample_of_a_status_is_told_and_a_torn_one_is_a_gap() {
+    for entry in std::fs::read_dir(captured("../status")).expect("samples").flatten() {
+        let story = with(&[("status.json", &std::fs::read(entry.path()).expect("sample"))]);
+        let torn = story.gaps.iter().any(|gap| gap.starts_with("status.json is damaged"));
+        assert_eq!(torn, story.agents.is_empty(), "{:?}", entry.path());
+    }
+}
+
+#[test]
+fn events_alone_tell_what_they_can_and_secrets_are_masked() {
+    let events = [
+        r#"{"timestamp": "2026-11-23T14:00:00.000000", "event_type": "system_status", "agent_id": null, "data": {"message": "hi"}}"#,
+        r#"{"timestamp": "2026-11-23T14:00:01.000000", "event_type": "tool_start", "agent_id": "a", "data": {"tool_name": "t"}}"#,
+        r#"{"timestamp": "2026-11-23T14:00:02.000000", "event_type": "text", "agent_id": "a", "data": {"content": "\n❌ Error: no canary-one here"}}"#,
+        r#"{"timestamp": "2026-11-23T14:00:03.500000", "event_type": "orchestrator_timeout", "agent_id": null, "data": {"timeout_reason": "Time limit exceeded"}}"#,
+        "cut in the mid",
+    ];
+    let root = tempfile::tempdir().expect("temp");
+    let attempt = root.path().join(layout(TOOLS).attempt);
+    std::fs::create_dir_all(&attempt).expect("mkdir");
+    std::fs::write(attempt.join("events.jsonl"), events.join("\n")).expect("write");
+    let files = RunFiles::open(root.path()).expect("open");
+    let secrets = Secrets::default().with(["canary-one".to_owned()]);
+    let story = Story::read(&files, &layout(TOOLS), None, &secrets);
+    assert_eq!((story.start, story.end), (None, 3.5));
+    assert!(story.tools[0].took.is_none() && story.tools[0].at == 1.0);
+    let troubles: Vec<_> = story.troubles.iter().map(|trouble| trouble.message.as_str()).collect();
+    assert_eq!(troubles, ["no ********** here", "MassGen's own timeout: Time limit exceeded"]);
+}
+
+#[test]
+fn earlier_attempts_are_named() {
+    let story = with(&[("../attempt_0/status.json", b"{}"), ("status.json", b"{}")]);
+    assert!(story.gaps[0].starts_with("MassGen made 2 attempts"), "{:?}", story.gaps);
+}
+
+#[test]
+fn a_run_without_end_is_told_from_its_beginning() {
+    let line = r#"{"timestamp": "2026-11-23T14:00:01.000000", "event_type": "agent_restart", "agent_id": "a", "data": {"restart_reason": "r"}}"#;
+    let many = vec![line; MOST_FACTS + 10].join("\n");
+    let story = with(&[("events.jsonl", many.as_bytes())]);
+    assert_eq!(story.restarts.len(), MOST_FACTS);
+    assert!(story.gaps.iter().any(|gap| gap.contains("restarts")), "{:?}", story.gaps);
+}
+
+const NAMES: [&str; 5] = [
+    "status.json",
+    "metrics_summary.json",
+    "events.jsonl",
+    "execution_metadata.yaml",
+    "a/20261123_143808_103921/vote.json",
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Arbitrary bytes, and captured files with bytes of theirs replaced, never fail a reader.
+    #[test]
+    fn no_file_can_fail_a_story(bytes in proptest::collection::vec(any::<u8>(), 0..300), at in any::<usize>()) {
+        let attempt = captured("tools").join(layout(TOOLS).attempt);
+        let damaged = |name: &str| {
+            let mut text = std::fs::read(attempt.join(name)).unwrap_or_default();
+            let place = at % (text.len() + 1);
+            let end = (place + bytes.len()).min(text.len());
+            text.splice(place..end, bytes.iter().copied());
+            text
+        };
+        let files = NAMES.map(|name| (name, damaged(name)));
+        let files: Vec<(&str, &[u8])> = files.iter().map(|(name, text)| (*name, text.as_slice())).collect();
+        with(&files);
+        let raw: Vec<(&str, &[u8])> = NAMES.iter().map(|name| (*name, bytes.as_slice())).collect();
+        with(&raw);
+    }
+}

@@ -1,0 +1,146 @@
+//! Reports of captured runs, of a run that never ran, and of runs far too large.
+
+use std::time::Duration;
+
+use super::*;
+use crate::massgen::story::{AgentStory, Cast, Given, Restart, Round, ToolCall, Trouble};
+use crate::massgen::{files::RunFiles, layout::Layout};
+use crate::run::{
+    ConfigChoice, Continued, Ending, Exit, Lineage, Moment, Outcome, Problem, RunId, RunSpec, RunState, Spent,
+};
+
+fn record(state: RunState) -> RunRecord {
+    let id: RunId = "mg-7f3k2q9d".parse().expect("id");
+    let config = ConfigChoice::Rehearsal("@rehearsal".to_owned());
+    let spec = RunSpec::plain(id, "What is 6*7?", config, "/".into(), "/bin/false".into());
+    RunRecord {
+        spec,
+        version: 1,
+        seq: 1,
+        state,
+        digest: None,
+        started: None,
+        log_dir: None,
+        spent: Spent::default(),
+        spent_below: Spent::default(),
+        quiet: None,
+    }
+}
+
+fn ended(outcome: Outcome, exit: Exit) -> RunState {
+    let at = Moment { wall: jiff::Timestamp::UNIX_EPOCH, boot_ms: 0, boot_id: String::new() };
+    RunState::Ended(Ending { outcome, exit, at, took: Duration::from_millis(76_500), answer: None, stop: None })
+}
+
+fn tools() -> Story {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/logdir/tools");
+    let files = RunFiles::open(&root).expect("open");
+    let layout = Layout::find(&files, None).expect("layout");
+    Story::read(&files, &layout, None, &Default::default())
+}
+
+#[test]
+fn a_captured_run_is_told_with_its_files() {
+    let mut record = record(ended(Outcome::Succeeded, Exit::Code(0)));
+    record.spec.lineage = Lineage { parent: Some("mg-2abcdefg".parse().expect("id")), ..record.spec.lineage };
+    record.spec.continues = Some(Continued { run: "mg-3abcdefg".parse().expect("id"), turn: 2 });
+    let change = Change::between("agent_a", ("f/a.txt".into(), "one two\n"), ("f/b.txt".into(), "one three\n"));
+    let report = text(&record, &tools(), Some(&change));
+    assert!(report.len() <= MOST_BYTES);
+    for told in [
+        "Run mg-7f3k2q9d: succeeded after 76.5 s, exit code 0 [./run.json]",
+        "started by an agent of mg-2abcdefg, depth 0; goes on with mg-3abcdefg, turn 2 [./spec.json]",
+        "Winner: agent_a with 2 of 2 votes; presented from 53.9 s to 75.1 s [events.jsonl]",
+        "Totals: 840+210 tokens (in+out), $0.14; rounds of all agents 124.5 s: models 1.4 s, tools 0.2 s, neither 123.0 s",
+        "  27.4 s agent1.1 by agent_a, 242 characters [agent_a/20261124_021037_175934/answer.txt]",
+        "Votes (2 stood, 0 void):",
+        " agent_b for agent1.1 of agent_a: \"In a rehearsal agent_b always votes",
+        "New beginnings (2) [events.jsonl]:",
+        "1 tool call of 0.1 s; 360+90 tokens, $0.06",
+        "agent_a round 0 from 0.2 s, initial_answer > answer; 240+60 tokens, $0.04",
+        "Waits on models, all agents: 7 calls, 1.4 s together, 0.19 s each [metrics_summary.json]:",
+        "2 calls (agent_a 1, agent_b 1), 1 failed, 0.2 s together; first failure at 25.0 s by agent_b: \"ls: cannot access",
+        "  1 word added, 1 word removed, similarity 0.50",
+        "  - one two",
+        "  + one three",
+    ] {
+        assert!(report.contains(told), "{told}\nis not in\n{report}");
+    }
+}
+
+#[test]
+fn a_run_that_never_ran_says_so() {
+    let problem = Problem::new("program_missing", "there is no MassGen", "install it");
+    let story = Story { gaps: vec!["nothing was left".to_owned()], ..Story::default() };
+    let report = text(&record(ended(Outcome::Failed(problem), Exit::NeverStarted)), &story, None);
+    assert!(report.contains("failed after 76.5 s, MassGen never ran"), "{report}");
+    assert!(report.contains("Problem: program_missing: there is no MassGen (install it)"), "{report}");
+    assert!(report.ends_with("Not known:\n  nothing was left\n"), "{report}");
+    assert!(text(&record(RunState::Queued), &Story::default(), None).contains("waits for a free slot"));
+}
+
+/// A run of so many agents and rounds, each with names and words of these.
+fn large(agents: u64, rounds: u64, word: &str) -> Story {
+    let name = |n: u64| format!("{n}{}", word.repeat(60));
+    let source = std::path::PathBuf::from(name(0)).join("file.json");
+    let mut story = Story { attempt: name(0).into(), gaps: vec![word.repeat(400); 20], ..Story::default() };
+    for n in 0..agents {
+        let (agent, source) = (name(n), source.clone());
+        let model = Some(name(n));
+        story.agents.push(AgentStory { id: agent.clone(), model, source: source.clone(), ..AgentStory::default() });
+        for number in 0..rounds {
+            let (agent, source, at, reason) = (agent.clone(), source.clone(), number as f64, word.repeat(400));
+            let (kind, outcome, message) = (name(1), name(2), format!("{n}{number}{reason}"));
+            let round = Round {
+                agent: agent.clone(),
+                number,
+                kind,
+                outcome,
+                to: at,
+                source: source.clone(),
+                ..Round::default()
+            };
+            story.rounds.push(round);
+            story.answers.push(Given {
+                agent: agent.clone(),
+                label: name(n),
+                source: source.clone(),
+                ..Given::default()
+            });
+            story.votes.push(Cast {
+                voter: agent.clone(),
+                reason: reason.clone(),
+                source: source.clone(),
+                ..Cast::default()
+            });
+            story.restarts.push(Restart { at, agent: agent.clone(), reason: reason.clone(), source: source.clone() });
+            let error = Some(reason);
+            let tool = format!("{number}{word}");
+            story.tools.push(ToolCall {
+                agent: agent.clone(),
+                tool,
+                failed: true,
+                error,
+                source: source.clone(),
+                ..ToolCall::default()
+            });
+            story.troubles.push(Trouble { at, agent: Some(agent), message, source });
+        }
+    }
+    story
+}
+
+#[test]
+fn however_large_a_run_is_its_report_has_at_most_4_kb_and_says_what_it_leaves_out() {
+    for word in ["漢", "👩"] {
+        let report = text(&record(RunState::Queued), &large(50, 100, word), None);
+        assert!(report.len() <= MOST_BYTES && report.len() > MOST_BYTES / 2, "{} bytes", report.len());
+        assert!(report.contains("left out"), "{report}");
+    }
+    let report = text(&record(RunState::Queued), &large(50, 100, "n"), None);
+    for told in ["Answers (5000):", "Votes (0 stood, 5000 void):", "Rounds (5000), the longest first"] {
+        assert!(report.contains(told), "{report}");
+    }
+    let report = text(&record(RunState::Queued), &large(2, 3, "a"), None);
+    assert!(report.len() <= MOST_BYTES && report.contains("Errors (6)"), "{report}");
+}

@@ -1,0 +1,98 @@
+//! A run explained (`read_result`, part `report`): what it says of real runs is what happened in them.
+
+use serde_json::json;
+
+use crate::lab::{Client, Lab, fake};
+
+async fn report(client: &Client, id: &str) -> String {
+    let page = client.call("read_result", json!({"run_id": id, "part": "report"})).await;
+    let text = page["text"].as_str().expect("text").to_owned();
+    assert!(text.len() <= 4096, "{} bytes", text.len());
+    assert!(text.starts_with(&format!("Run {id}: ")), "{text}");
+    assert!(page.get("next_offset").is_none(), "it is one page: {page}");
+    text
+}
+
+/// The number that stands before some words.
+fn number_before(text: &str, words: &str) -> f64 {
+    let (before, _) = text.split_once(words).unwrap_or_else(|| panic!("{words} in {text}"));
+    let digits = before.rsplit(|c: char| !(c.is_ascii_digit() || c == '.')).next().unwrap_or_default();
+    digits.parse().unwrap_or_else(|_| panic!("a number before {words} in {text}"))
+}
+
+fn assert_told(text: &str, all: &[&str]) {
+    for told in all {
+        assert!(text.contains(told), "{told}\nis not in\n{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_real_run_is_explained() {
+    let lab = Lab::real().await;
+    let client = lab.client().await;
+    let config = "@rehearsal/tokens=120,30/cost=0.02/b:delay=1/b:command=ls%20nowhere";
+    let id = client.start(json!({"question": "Who is there?", "config": config})).await;
+    let live = report(&client, &id).await;
+    assert_told(&live, &["Asked: \"Who is there?\" of config @rehearsal/tokens=120,30", "[./spec.json]"]);
+    let run = client.end(&id).await;
+    assert_eq!((&run["state"], &run["winner"]), (&json!("succeeded"), &json!("agent_a")), "{run}");
+
+    let text = report(&client, &id).await;
+    assert_told(
+        &text,
+        &[
+            "succeeded after ",
+            // check_status has one vote more at times: MassGen counts those that a new answer made void.
+            "Winner: agent_a with 2 of 2 votes; presented from ",
+            "[events.jsonl]",
+            "[metrics_summary.json]",
+            "Votes (2 stood, ",
+            " agent_b for agent1.1 of agent_a: \"In a rehearsal agent_b",
+            "always votes for the first answer there is",
+            "/vote.json]",
+            "/answer.txt]",
+            "Waits on models, all agents: ",
+            "mcp__command_line__execute_command: 1 call (agent_b 1), 1 failed",
+            "ls: cannot access",
+            "Change of agent_a from its first answer [",
+            "similarity 0.",
+        ],
+    );
+    assert!(!text.contains("Errors (") && !text.contains("Not known"), "{text}");
+    let cost = run["cost_usd"].as_f64().expect("cost");
+    assert!(text.contains(&format!("(in+out), ${cost:.2};")), "{cost}: {text}");
+    let tokens = number_before(&text, "+");
+    let written = number_before(&text, " tokens (in+out)");
+    assert_eq!(Some(tokens + written), run["tokens"].as_f64(), "{text}");
+    let calls = number_before(&text, " calls, ");
+    assert!((cost - calls * 0.02).abs() < 1e-9, "each call cost the same: {calls} calls, {text}");
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn a_real_run_that_was_killed_is_explained_as_far_as_it_went() {
+    let lab = Lab::real().await;
+    let client = lab.client().await;
+    let id = client.start(json!({"question": "q", "config": "@rehearsal/b:hang"})).await;
+    client.until(&id, |run| run["agents"].to_string().contains("agent1.1")).await;
+    client.call("kill_run", json!({"run_id": id, "grace_s": 0, "reason": "enough"})).await;
+    client.end(&id).await;
+    let text = report(&client, &id).await;
+    assert_told(&text, &["killed (enough) after ", "agent1.1 by agent_a", "agent_b round 0 from ", "not over"]);
+    assert_told(&text, &["[status.json]", "Not known:", "metrics_summary.json is not there"]);
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn a_run_of_which_nothing_is_left_is_explained_by_its_record() {
+    let lab = Lab::fake();
+    let client = lab.client().await;
+    let id = client.start(fake("exit 3")).await;
+    client.end(&id).await;
+    let text = report(&client, &id).await;
+    assert_told(&text, &["failed after ", "Problem: ", "Not known:"]);
+    client.close().await;
+    lab.nobody_is_left().await;
+}
