@@ -44,6 +44,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "massgen",
             "refusal",
             "registry",
+            "report",
             "run",
             "secrets",
             "settings",
@@ -105,6 +106,9 @@ fn outside_worlds_have_one_room_each() {
         ("inotify::", &["watch"]),
         ("ratatui", &["commands"]),
         ("dotenvy", &["secrets"]),
+        ("maud::", &["report"]),
+        ("plotters", &["report"]),
+        ("open::that", &["commands"]),
     ] {
         for path in sources(&root().join("src")) {
             let uses = std::fs::read_to_string(&path)
