@@ -14,7 +14,7 @@ use plotters::prelude::{Cartesian2d, SVGBackend};
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{Color, IntoFont, TextStyle};
 
-use super::theme::Ink;
+use super::theme::{Ink, SERIES};
 
 /// How wide every drawing is, in its own units.
 pub(super) const WIDTH: u32 = 960;
@@ -121,6 +121,12 @@ impl Mark {
 
     pub(super) const fn outline(shape: Shape, ink: Ink) -> Mark {
         Mark { shape, ink, is_solid: false }
+    }
+
+    /// Of the n-th of several: told by its form as well as by its colour, and as often unlike the others as both allow.
+    pub(super) fn of_series(number: usize) -> Mark {
+        const SHAPES: [Shape; 4] = [Shape::Circle, Shape::Triangle, Shape::Square, Shape::Diamond];
+        Mark::solid(SHAPES[(number + number / SERIES) % SHAPES.len()], Ink::Series(number))
     }
 
     pub(super) fn draw(self, area: &Area<'_>, at: Place) -> Result<(), Error> {

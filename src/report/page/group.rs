@@ -107,10 +107,10 @@ fn mean(of: Option<Mean>, told: fn(f64) -> String) -> Markup {
             (told(mean))
             small {
                 @match interval {
-                    Some((low, high)) => { (told(low)) " to " (told(high)) },
+                    Some((low, high)) => { span class="count" { (told(low)) } " to " span class="count" { (told(high)) } },
                     None => (TOO_FEW),
                 }
-                " (n = " (n) ")"
+                " " span class="count" { "(n = " (n) ")" }
             }
         },
     }
@@ -121,7 +121,7 @@ fn agreement(of: Option<Agreement>) -> Markup {
         None => or_dash(None),
         Some(Agreement { pairs, same, similarity }) => html! {
             (words::percent(same)) " the same"
-            small { (words::percent(similarity)) " of words (" (pairs) @if pairs == 1 { " pair)" } @else { " pairs)" } }
+            small { (words::percent(similarity)) " of words " span class="count" { "(" (pairs) @if pairs == 1 { " pair)" } @else { " pairs)" } } }
         },
     }
 }
@@ -212,7 +212,7 @@ mod tests {
         assert_eq!(told(Some((-0.2, -0.1))), "the second has less");
         assert_eq!(told(Some((-0.1, 0.1))), "no difference that shows");
         let one = mean(Some(Mean { n: 1, mean: 2.0, interval: None }), words::seconds).into_string();
-        assert!(one.contains("2.0 s") && one.contains("too few to tell (n = 1)"), "{one}");
+        assert!(one.contains("2.0 s") && one.contains("too few to tell") && one.contains("(n = 1)"), "{one}");
         assert_eq!([0.0, -0.01, 0.5].map(|value| signed(value, Measure::Cost)), ["$0.0000", "−$0.0100", "+$0.5000"]);
     }
 

@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 use plotters::style::text_anchor::HPos;
 
-use super::chart::{self, Area, Axis, Error, Mark, Place, Room, Shape, Tip};
+use super::chart::{self, Area, Axis, Error, Mark, Place, Room, Tip};
 use super::theme::{Ink, SERIES};
 use super::words::{self, sane};
 use crate::massgen::story::{Round, Story};
@@ -56,7 +56,7 @@ impl Spending {
 #[derive(Debug, Clone, PartialEq)]
 struct Line {
     name: String,
-    ink: Ink,
+    mark: Mark,
     points: Vec<(f64, f64)>,
 }
 
@@ -91,7 +91,7 @@ fn lines(story: &Story, what: Spending) -> Vec<Line> {
         rounds.sort_by(|one, other| one.from.total_cmp(&other.from));
         let points = summed(&rounds, what);
         let name = words::plain_name(&agent.id, 14);
-        (points.last()?.1 > 0.0).then_some(Line { name, ink: Ink::Series(number), points })
+        (points.last()?.1 > 0.0).then_some(Line { name, mark: Mark::of_series(number), points })
     };
     story.agents.iter().enumerate().filter_map(line).collect()
 }
@@ -120,18 +120,19 @@ fn draw(area: &Area<'_>, lines: &[Line], what: Spending) -> Result<Vec<Tip>, Err
     let mut ends = Vec::new();
     for line in lines {
         let places: Vec<Place> = line.points.iter().map(|(at, sum)| chart.backend_coord(&(at / per, *sum))).collect();
-        chart::line(area, places.clone(), line.ink, 2)?;
+        chart::line(area, places.clone(), line.mark.ink, 2)?;
         for (place, (at, sum)) in places.iter().zip(&line.points).skip(1).step_by(2) {
-            Mark::solid(Shape::Circle, line.ink).draw(area, *place)?;
+            line.mark.draw(area, *place)?;
             let told = format!("{}: {} after {}", line.name, what.told()(*sum), words::seconds(*at));
             tips.push(Tip::of_mark(*place, told));
         }
         ends.extend(places.last().map(|(_, y)| *y));
     }
-    let right = chart.backend_coord(&(chart.x_range().end, 0.0)).0 + 14;
+    let right = chart.backend_coord(&(chart.x_range().end, 0.0)).0 + 28;
     for (line, y) in lines.iter().zip(apart(&ends)) {
         let told = format!("{}  {}", line.name, what.told()(line.sum()));
-        chart::word(area, &told, (right, y), HPos::Left, line.ink)?;
+        line.mark.draw(area, (right, y))?;
+        chart::word(area, &told, (right + 14, y), HPos::Left, Ink::Text)?;
     }
     Ok(tips)
 }

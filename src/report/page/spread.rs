@@ -5,9 +5,9 @@ use maud::{Markup, html};
 use plotters::data::Quartiles;
 use plotters::style::text_anchor::HPos;
 
-use super::chart::{self, Area, Axis, Error, Mark, Room, Shape, Tip};
+use super::chart::{self, Area, Axis, Error, Mark, Room, Tip};
 use super::left_out;
-use super::theme::{Ink, SERIES};
+use super::theme::Ink;
 use super::words::{self, sane};
 use crate::experiment::table::{Comparison, Trial};
 
@@ -56,11 +56,8 @@ fn shown(of: &Comparison) -> impl Iterator<Item = &Trial> {
     of.trials.iter().take(MOST_RUNS).filter(|trial| trial.arm < of.arms.len().min(MOST_ARMS))
 }
 
-/// As many combinations of form and colour as there can be arms.
 fn mark(trial: &Trial) -> Mark {
-    const SHAPES: [Shape; 4] = [Shape::Circle, Shape::Triangle, Shape::Square, Shape::Diamond];
-    let shape = SHAPES[(trial.arm + trial.arm / SERIES) % SHAPES.len()];
-    Mark { shape, ink: Ink::Series(trial.arm), is_solid: trial.state == "succeeded" }
+    Mark { is_solid: trial.state == "succeeded", ..Mark::of_series(trial.arm) }
 }
 
 fn tip(of: &Comparison, trial: &Trial, told: &str) -> String {
@@ -106,13 +103,10 @@ pub(super) fn scatter(of: &Comparison) -> Markup {
 
 /// Which mark is whose.
 fn key(area: &Area<'_>, of: &Comparison, arms: usize, left: i32) -> Result<(), Error> {
-    let mut top = 20;
-    for arm in 0..arms {
-        if let Some(trial) = of.trials.iter().find(|trial| trial.arm == arm) {
-            Mark { is_solid: true, ..mark(trial) }.draw(area, (left, top))?;
-            chart::word(area, &words::plain_name(&of.arms[arm], 24), (left + 14, top), HPos::Left, Ink::Text)?;
-            top += 20;
-        }
+    let used = (0..arms).filter(|arm| of.trials.iter().any(|trial| trial.arm == *arm));
+    for (arm, top) in used.zip((20..).step_by(20)) {
+        Mark::of_series(arm).draw(area, (left, top))?;
+        chart::word(area, &words::plain_name(&of.arms[arm], 24), (left + 14, top), HPos::Left, Ink::Text)?;
     }
     Ok(())
 }
