@@ -163,7 +163,7 @@ fn agent((id, model): (&str, &str)) -> AgentStory {
 fn votes(source: &Source) -> Vec<Cast> {
     [
         (
-            112.0,
+            131.0,
             "agent_c",
             "agent_a",
             "agent1.1",
