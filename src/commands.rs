@@ -7,6 +7,7 @@ mod logs;
 mod look;
 mod people;
 mod prune;
+mod report;
 mod result;
 mod settings;
 mod shells;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 
-use super::{doctor, kill, logs, look, result, say, wait, watch};
+use super::{doctor, kill, logs, look, report, result, say, wait, watch};
 use crate::clock;
 use crate::fleet::{Fleet, Selection, Sight};
 use crate::massgen::text;
@@ -30,11 +30,13 @@ pub enum People {
     Wait(wait::Wait),
     /// Print the answer of a run, or another part of what it left.
     Result(result::Printed),
+    /// Write a page of a run or a group, for a browser: what happened when, what it cost, who voted for whom.
+    Report(report::Report),
     /// Stop runs with every process that they started.
     Kill(kill::Kill),
     /// Print the log of a run, and follow it.
     Logs(logs::Logs),
-    /// Watch the runs in a live table: open, steer and kill them by keys.
+    /// Watch the runs in a live table: open them and their pages, steer and kill them by keys.
     Watch(watch::Watch),
 }
 
@@ -81,7 +83,7 @@ impl People {
             People::Wait(how) => how.json,
             People::Result(how) => how.json,
             People::Kill(how) => how.json,
-            People::Logs(_) | People::Watch(_) => false,
+            People::Report(_) | People::Logs(_) | People::Watch(_) => false,
         }
     }
 
@@ -110,6 +112,7 @@ impl People {
             People::Status(how) => look::status(&open(settings, me)?, &how).await,
             People::Wait(how) => wait::wait(&open(settings, me)?, settings.limits.timeout, &how).await,
             People::Result(how) => result::result(&open(settings, me)?, &how).await,
+            People::Report(how) => report::report(&open(settings, me)?, &how).await,
             People::Kill(how) => kill::kill(&open(settings, me)?, &how).await,
             People::Logs(how) => logs::logs(&open(settings, me)?, &how).await,
             People::Watch(how) => watch::watch(open(settings, me)?, &how).await,

@@ -3,6 +3,7 @@
 
 mod board;
 mod draw;
+mod pages;
 mod steer;
 
 use std::io::IsTerminal;
@@ -16,6 +17,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use self::board::{Board, Key, Row, Wish};
+use self::pages::Pages;
 use super::people::{brief, known, seen};
 use super::{kill, look};
 use crate::fleet::results::Part;
@@ -27,10 +29,9 @@ use crate::view::{self, Detail};
 
 /// Which runs to watch.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Needs a terminal. Keys: up and down choose, Enter opens, s steers, k kills, q leaves; the runs go on.\n\
-                        Exit codes: 0 left; 1 it could not be done; 2 the command line is wrong."
-)]
+#[command(after_help = "Needs a terminal. Keys: up and down choose, Enter opens, p opens its page in\n\
+                        the browser and keeps it up to date, s steers, k kills, q leaves; the runs go on.\n\
+                        Exit codes: 0 left; 1 it could not be done; 2 the command line is wrong.")]
 pub struct Watch {
     /// Only those with this label; otherwise the latest 20.
     #[arg(long)]
@@ -77,12 +78,19 @@ pub(super) async fn watch(fleet: Fleet, how: &Watch) -> Result<ExitCode, Refusal
         Refusal::new("no_terminal", format!("this terminal cannot be drawn on: {error}"), hint)
     };
     let mut terminal = ratatui::try_init().map_err(unusable)?;
-    let shown = show(&mut terminal, &fleet, selection).await;
+    let mut pages = Pages::default();
+    let shown = show(&mut terminal, &fleet, selection, &mut pages).await;
     ratatui::restore();
+    pages.close().await;
     shown.map(|()| ExitCode::SUCCESS).map_err(unusable)
 }
 
-async fn show(terminal: &mut DefaultTerminal, fleet: &Fleet, selection: Selection) -> std::io::Result<()> {
+async fn show(
+    terminal: &mut DefaultTerminal,
+    fleet: &Fleet,
+    selection: Selection,
+    pages: &mut Pages,
+) -> std::io::Result<()> {
     let (to, mut news) = mpsc::channel(16);
     let keys = to.clone();
     // A read of the terminal cannot be broken off; the thread ends with the process.
@@ -101,6 +109,7 @@ async fn show(terminal: &mut DefaultTerminal, fleet: &Fleet, selection: Selectio
         match heard {
             News::Key(key) => match board.press(key) {
                 Wish::Leave => return Ok(()),
+                Wish::Page(id) => pages.open(id, fleet, &to),
                 wish @ (Wish::Nothing | Wish::Open(_) | Wish::Kill(_) | Wish::Steer(_, _)) => fulfil(wish, fleet, &to),
             },
             News::Resized => terminal.autoresize()?,
@@ -190,7 +199,7 @@ fn fulfil(wish: Wish, fleet: &Fleet, to: &mpsc::Sender<News>) {
     let (fleet, to) = (fleet.clone(), to.clone());
     tokio::spawn(async move {
         let news = match wish {
-            Wish::Nothing | Wish::Leave => return,
+            Wish::Nothing | Wish::Leave | Wish::Page(_) => return,
             Wish::Open(id) => {
                 let lines = opened(&fleet, &id).await.unwrap_or_else(|refusal| vec![words(&refusal, &fleet)]);
                 News::Opened { id, lines }

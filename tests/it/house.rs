@@ -60,6 +60,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "massgen",
             "refusal",
             "registry",
+            "report",
             "run",
             "secrets",
             "settings",
@@ -122,6 +123,9 @@ fn outside_worlds_have_one_room_each() {
         ("ratatui", &["commands"]),
         ("dotenvy", &["secrets"]),
         ("similar::", &["report"]),
+        ("maud::", &["report"]),
+        ("plotters", &["report"]),
+        ("open::that", &["commands"]),
     ] {
         for path in sources(&root().join("src")) {
             let uses = std::fs::read_to_string(&path)

@@ -15,6 +15,7 @@ mod layouts;
 mod loop_on_massgen;
 mod meta_agent;
 mod model;
+mod pages;
 mod people;
 mod processes;
 mod progress;

@@ -350,6 +350,40 @@ async fn in_watch_a_run_is_opened_and_killed_by_keys() {
 }
 
 #[tokio::test]
+async fn in_watch_a_page_is_opened_by_a_key_and_kept_up_to_date() {
+    let lab = Lab::fake();
+    let client = lab.client().await;
+    let gate = lab.project().join("gate");
+    let begun = format!("announce\nanswer agent_a so far\nuntil {}\nfinal agent_a all of it", gate.display());
+    let (id, other) = (client.start(fake(&begun)).await, client.start(fake("announce\nforever")).await);
+    for id in [&id, &other] {
+        client.until(id, |run| run["state"] == "running").await;
+    }
+    let openers = crate::pages::opener(&lab);
+    let path = std::env::join_paths([openers.clone(), "/bin".into(), "/usr/bin".into()]).expect("a PATH");
+    let mut watch = command(&lab, &["watch"]);
+    let screen = screen::Screen::of(watch.env("PATH", path), 150, 24);
+    let page = |id: &str| std::fs::read_to_string(lab.run_folder(id).join("report.html")).unwrap_or_default();
+    let refreshes = |id: &str| page(id).contains("http-equiv=\"refresh\"");
+    screen.shows(&[&id, &other, "p page"]).await;
+    screen.types("p");
+    screen.shows(&[&format!("the page of {other} is open: ")]).await;
+    wait_until("it is opened", || openers.join("opened").exists()).await;
+    assert!(refreshes(&other), "the browser reads it again and again");
+    screen.types("\u{1b}[Bp");
+    screen.shows(&[&format!("the page of {id} is open: ")]).await;
+    assert!(refreshes(&id) && page(&id).contains("so far"));
+    std::fs::write(&gate, "").expect("written");
+    wait_until("the page is of a run that is over", || page(&id).contains("all of it") && !refreshes(&id)).await;
+    screen.types("q");
+    assert_eq!(screen.ended().await, Some(0));
+    assert!(!refreshes(&other), "nobody writes it anew any more");
+    client.call("kill_run", json!({"run_id": other})).await;
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
 async fn watch_gives_the_terminal_back_when_it_is_told_to_end() {
     let lab = Lab::fake();
     let screen = screen::Screen::of(&command(&lab, &["watch"]), 80, 24);

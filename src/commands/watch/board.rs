@@ -80,6 +80,8 @@ pub(super) enum Wish {
     Nothing,
     Leave,
     Open(RunId),
+    /// Its page in the browser.
+    Page(RunId),
     Kill(RunId),
     Steer(RunId, String),
 }
@@ -198,6 +200,7 @@ impl Board {
             Key::PageDown => self.choose(PAGE as isize),
             Key::Escape | Key::Char('q') => return Wish::Leave,
             Key::Enter | Key::Char('o') => return self.open(),
+            Key::Char('p') => return self.page(),
             Key::Char('s') => self.ask(|id| Front::Message { id, text: String::new() }),
             Key::Char('k') => self.ask(|id| Front::Sure { id }),
             Key::Char(_) | Key::Backspace | Key::Break => {}
@@ -210,6 +213,13 @@ impl Board {
         let id = row.id.clone();
         self.front = Front::Opened { id: id.clone(), lines: vec!["…".to_owned()], top: 0 };
         Wish::Open(id)
+    }
+
+    fn page(&mut self) -> Wish {
+        let Some((_, row)) = self.chosen() else { return Wish::Nothing };
+        let id = row.id.clone();
+        self.note = format!("writing the page of {id} …");
+        Wish::Page(id)
     }
 
     /// Only a run that goes on can be steered or killed.

@@ -156,7 +156,7 @@ fn opened(frame: &mut Frame<'_>, area: Rect, title: &str, lines: &[String], top:
 fn foot(board: &Board, width: u16) -> Line<'_> {
     let text = match &board.front {
         Front::Table if !board.note.is_empty() => board.note.clone(),
-        Front::Table => "↑↓ choose   Enter open   s steer   k kill   q leave".to_owned(),
+        Front::Table => "↑↓ choose   Enter open   p page   s steer   k kill   q leave".to_owned(),
         Front::Opened { .. } => "↑↓ PgUp PgDn scroll   Esc back".to_owned(),
         Front::Sure { id } => format!("kill {id} with all that it started? y: yes, any other key: no"),
         Front::Message { id, text } => {

@@ -92,6 +92,17 @@ fn an_opened_run_scrolls_and_what_comes_late_is_not_shown() {
 }
 
 #[test]
+fn the_page_of_the_chosen_run_is_asked_for_whether_it_goes_on_or_not() {
+    let mut board = board();
+    for number in [1, 2] {
+        let id: RunId = format!("mg-0000000{number}").parse().expect("id");
+        assert_eq!((board.press(Key::Char('p')), board.front.clone()), (Wish::Page(id), Front::Table));
+        board.press(Key::Down);
+    }
+    assert_eq!(Board::default().press(Key::Char('p')), Wish::Nothing);
+}
+
+#[test]
 fn from_everywhere_ctrl_c_leaves() {
     for before in [Key::Enter, Key::Char('s'), Key::Char('k'), Key::Up] {
         let mut board = board();

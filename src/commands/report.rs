@@ -1,0 +1,118 @@
+//! `massgen-mcp report`: a page of a run or a group, written to one file that needs nothing else, and opened in a browser on
+//! request. What is on the page is the report's; here it is only gathered, cleared of secrets and written.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use super::people::{EXITS, known, say_clean};
+use crate::fleet::results::Part;
+use crate::fleet::{Fleet, Selection};
+use crate::massgen::story::{AgentStory, Story};
+use crate::massgen::text;
+use crate::refusal::Refusal;
+use crate::registry::{Durability, write_whole};
+use crate::report::page;
+use crate::run::{AgentDigest, RunId, RunRecord};
+
+/// Of what to write a page.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXITS)]
+pub struct Report {
+    /// A run, by its run_id, or all runs with a label, by that.
+    #[arg(value_name = "RUN_ID|GROUP")]
+    of: String,
+    /// Open it in the browser.
+    #[arg(long)]
+    open: bool,
+    /// Where to write it; otherwise report.html in the run's folder.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+pub(super) async fn report(fleet: &Fleet, how: &Report) -> Result<ExitCode, Refusal> {
+    let out = how.out.as_deref();
+    let path = match how.of.trim().parse::<RunId>() {
+        Ok(id) => write_run(fleet, &id, out, None).await?.1,
+        Err(_) => write_group(fleet, how.of.trim()).await?,
+    };
+    say_clean(&path.display().to_string(), fleet.secrets());
+    if how.open {
+        open(path).await?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes the page of a run as it is now; gives the run and the file. With `refresh`, the browser reads it again and again for as
+/// long as the run goes on.
+pub(super) async fn write_run(
+    fleet: &Fleet,
+    id: &RunId,
+    out: Option<&Path>,
+    refresh: Option<Duration>,
+) -> Result<(RunRecord, PathBuf), Refusal> {
+    let record = fleet.look(id).await?;
+    let story = story_of(&record);
+    let answer = fleet.read(id, Part::Answer, 0, page::ANSWER as u64 + 1).await;
+    let answer = answer.ok().map(|(_, reading)| reading.page.text);
+    let refresh = refresh.filter(|_| record.state.ended().is_none());
+    let drawn = page::run_page(&record, &story, answer.as_deref(), refresh);
+    let path = out.map_or_else(|| fleet.state().folder(id).path().join("report.html"), Path::to_owned);
+    let path = write(path, fleet.secrets().mask(&drawn).into_owned()).await?;
+    Ok((record, path))
+}
+
+/// What a run's record alone tells of its story.
+fn story_of(record: &RunRecord) -> Story {
+    let agent = |agent: &AgentDigest| {
+        let output_tokens = agent.output_tokens.unwrap_or_default();
+        AgentStory {
+            id: agent.id.clone(),
+            input_tokens: agent.tokens.unwrap_or_default().saturating_sub(output_tokens),
+            output_tokens,
+            cost_usd: agent.cost_usd,
+            ..AgentStory::default()
+        }
+    };
+    let agents = record.digest.iter().flat_map(|digest| &digest.agents).map(agent);
+    Story { agents: agents.collect(), ..Story::default() }
+}
+
+async fn write_group(fleet: &Fleet, group: &str) -> Result<PathBuf, Refusal> {
+    let selection = Selection::Group(group.to_owned());
+    known(&selection, fleet.look_all(&selection).await?)?;
+    Err(Refusal::new(
+        "no_comparison",
+        "groups cannot be compared yet",
+        "name one run: `massgen-mcp runs --group GROUP` lists them",
+    ))
+}
+
+async fn write(path: PathBuf, page: String) -> Result<PathBuf, Refusal> {
+    let written = tokio::task::spawn_blocking(move || {
+        let path = std::path::absolute(&path)?;
+        write_whole(&path, page.as_bytes(), Durability::Plain).map(|()| path)
+    });
+    let refused = |error: &dyn std::error::Error| {
+        let message = format!("the page cannot be written: {}", text::chain(error));
+        Refusal::new("not_written", message, "name another file with --out")
+    };
+    written.await.map_err(|error| refused(&error))?.map_err(|error| refused(&error))
+}
+
+/// Opens a page in whatever the person reads pages with, and leaves it to itself.
+pub(super) async fn open(path: PathBuf) -> Result<(), Refusal> {
+    let shown = path.display().to_string();
+    // It looks for a moment whether the opener fails.
+    let opened = tokio::task::spawn_blocking(move || open::that_detached(path)).await;
+    match opened {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(not_opened(&shown, &error)),
+        Err(error) => Err(not_opened(&shown, &error)),
+    }
+}
+
+fn not_opened(path: &str, error: &dyn std::error::Error) -> Refusal {
+    let message = format!("there is no program that opens pages: {}", text::chain(error));
+    Refusal::new("not_opened", message, format!("open `{path}` in a browser, or install xdg-utils"))
+}

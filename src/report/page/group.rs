@@ -1,0 +1,237 @@
+//! The page of a group: what its arms come to beside each other, in a table and in drawings. What is too few to tell is said to be.
+
+use std::time::Duration;
+
+use maud::{Markup, html};
+
+use super::spread::{COST, TIME, TOKENS, scatter, strips};
+use super::words::{self, name, or_dash, plain_name};
+use super::{fact, page, quoted, section, table};
+use crate::experiment::table::{Agreement, Difference, Mean, Measure, Row, Table, Winner};
+
+/// The longest question, in characters, and the most questions.
+const QUESTION: usize = 2_000;
+const MOST_QUESTIONS: usize = 100;
+/// The most winners of a row that are named.
+const WINNERS: usize = 5;
+/// What stands in the place of an interval that cannot be told.
+const TOO_FEW: &str = "too few to tell";
+
+/// The page of a group. With `refresh`, the browser reads it anew every so often.
+pub fn group_page(table: &Table, refresh: Option<Duration>) -> String {
+    let of = &table.of;
+    let body = html! {
+        (head(table, refresh))
+        (section("arms", "Arms, over all questions", rows(table, &table.arms)))
+        (section("differences", "Differences between arms", differences(table)))
+        (section("plane", "Cost against time", scatter(of)))
+        (section("spread", "Each run", html! {
+            p class="note" { "Every mark is a run; one that is not filled did not succeed. Where an arm has four or more, a box reaches from quartile to quartile, with the median in it." }
+            (strips(of, &TIME)) (strips(of, &COST)) (strips(of, &TOKENS))
+        }))
+        (section("rows", "Arms, question by question", rows(table, &table.rows)))
+        (section("questions", "Questions", questions(&of.questions)))
+    };
+    page(&format!("group {}", plain_name(&of.group, 60)), refresh, &body)
+}
+
+fn head(table: &Table, refresh: Option<Duration>) -> Markup {
+    let trials = &table.of.trials;
+    let in_state = |word: &str| trials.iter().filter(|trial| trial.state == word).count();
+    let sum: f64 = trials.iter().filter_map(|trial| trial.cost_usd).filter_map(words::sane).sum();
+    let unpriced = trials.iter().filter(|trial| trial.cost_usd.is_none() && trial.took_s.is_some()).count();
+    html! {
+        header {
+            h1 { "Group " (name(&table.of.group)) }
+            @if let Some(every) = refresh {
+                p class="note" { "Some runs go on. This page is written and read again every " (every.as_secs().max(1)) " seconds." }
+            }
+            dl {
+                (fact("Runs", Some(html! { (trials.len()) })))
+                (fact("Succeeded", Some(html! { (in_state("succeeded")) " of " (trials.len()) })))
+                (fact("Not started", (in_state("not_started") > 0).then(|| html! { (in_state("not_started")) })))
+                (fact("Arms", Some(html! { (table.of.arms.len()) })))
+                (fact("Questions", Some(html! { (table.of.questions.len()) })))
+                (fact("Cost", Some(html! { (words::usd(sum)) @if unpriced > 0 { small { "and " (unpriced) " runs of unknown cost" } } })))
+            }
+        }
+    }
+}
+
+fn rows(of: &Table, rows: &[Row]) -> Markup {
+    if rows.is_empty() {
+        return html! { p class="note" { "There is no run yet." } };
+    }
+    let by_question = rows.iter().any(|row| row.question.is_some());
+    let mut columns = vec!["Arm"];
+    columns.extend(by_question.then_some("Question"));
+    columns.extend(["#Succeeded", "#Time", "#Cost", "#Tokens", "#Characters", "Agreement", "Winners", "#Margin"]);
+    table(&columns, rows, |row| {
+        html! {
+            th scope="row" { (arm(of, row.arm)) }
+            @if by_question { td class="who" { (question(of, row)) } }
+            td class="number" { (row.succeeded) " of " (row.of) @if row.started < row.of { small { (row.started) " started" } } }
+            td class="number" { (mean(row.took_s, words::seconds)) }
+            td class="number" { (mean(row.cost_usd, words::usd)) }
+            td class="number" { (mean(row.tokens, words::about)) }
+            td class="number" { (mean(row.answer_chars, words::about)) }
+            td { (agreement(row.agreement)) }
+            td class="who" { (winners(&row.winners)) }
+            td class="number" { (mean(row.margin, words::percent)) }
+        }
+    })
+}
+
+fn arm(of: &Table, arm: usize) -> Markup {
+    match of.of.arms.get(arm) {
+        Some(known) => name(known),
+        None => html! { "arm " (arm + 1) },
+    }
+}
+
+fn question(of: &Table, row: &Row) -> Markup {
+    match row.question {
+        Some(number) => {
+            let text = of.of.questions.get(number).map(|text| plain_name(text.trim(), 50)).unwrap_or_default();
+            html! { (number + 1) small { bdi { (text) } } }
+        }
+        None => html! { "all" },
+    }
+}
+
+/// A mean with its interval, or why it has none.
+fn mean(of: Option<Mean>, told: fn(f64) -> String) -> Markup {
+    match of {
+        None => or_dash(None),
+        Some(Mean { n, mean, interval }) => html! {
+            (told(mean))
+            small {
+                @match interval {
+                    Some((low, high)) => { span class="count" { (told(low)) } " to " span class="count" { (told(high)) } },
+                    None => (TOO_FEW),
+                }
+                " " span class="count" { "(n = " (n) ")" }
+            }
+        },
+    }
+}
+
+fn agreement(of: Option<Agreement>) -> Markup {
+    match of {
+        None => or_dash(None),
+        Some(Agreement { pairs, same, similarity }) => html! {
+            (words::percent(same)) " the same"
+            small { (words::percent(similarity)) " of words " span class="count" { "(" (pairs) @if pairs == 1 { " pair)" } @else { " pairs)" } } }
+        },
+    }
+}
+
+fn winners(all: &[Winner]) -> Markup {
+    html! {
+        @if all.is_empty() { (or_dash(None)) }
+        @for winner in all.iter().take(WINNERS) {
+            div { (name(&winner.agent)) " " (words::percent(winner.share))
+                @if let Some(model) = &winner.model { small { (name(model)) } }
+            }
+        }
+        @if all.len() > WINNERS { small { "and " (all.len() - WINNERS) " more" } }
+    }
+}
+
+fn differences(of: &Table) -> Markup {
+    if of.differences.is_empty() {
+        return html! { p class="note" { "There are no two arms with runs on the same question." } };
+    }
+    html! {
+        p class="note" { "On the questions that both have answered: the second arm's mean less the first's, with an interval of 95 %." }
+        (table(&["First", "Second", "In", "#Difference", "#Interval", "#Questions", "What that says"], &of.differences, |difference| html! {
+            td { (arm(of, difference.a)) }
+            td { (arm(of, difference.b)) }
+            td { (measured(difference.measure).0) }
+            td class="number" { (signed(difference.mean, difference.measure)) }
+            td class="number" {
+                @match difference.interval {
+                    Some((low, high)) => { (signed(low, difference.measure)) " to " (signed(high, difference.measure)) },
+                    None => (or_dash(None)),
+                }
+            }
+            td class="number" { (difference.pairs) }
+            td { (verdict(difference)) }
+        }))
+    }
+}
+
+/// A measure's name, and how its numbers read.
+fn measured(measure: Measure) -> (&'static str, fn(f64) -> String) {
+    match measure {
+        Measure::Succeeded => ("runs that succeeded", words::percent),
+        Measure::Took => ("time", words::seconds),
+        Measure::Cost => ("cost", words::usd),
+        Measure::Tokens => ("tokens", words::about),
+        Measure::AnswerChars => ("length of the answer", words::about),
+    }
+}
+
+fn signed(value: f64, measure: Measure) -> String {
+    let sign = if value < 0.0 { "−" } else { "+" };
+    let (_, told) = measured(measure);
+    if value == 0.0 { told(0.0) } else { format!("{sign}{}", told(value.abs())) }
+}
+
+/// What a difference says, in words.
+fn verdict(difference: &Difference) -> &'static str {
+    match difference.interval {
+        None => TOO_FEW,
+        Some((low, _)) if low > 0.0 => "the second has more",
+        Some((_, high)) if high < 0.0 => "the second has less",
+        Some(_) => "no difference that shows",
+    }
+}
+
+fn questions(all: &[String]) -> Markup {
+    html! {
+        ol { @for text in all.iter().take(MOST_QUESTIONS) { li { (quoted(text, QUESTION, &html! { "the rest is not shown." })) } } }
+        (super::left_out("questions", all.len(), MOST_QUESTIONS))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::experiment::table::Comparison;
+
+    fn difference(interval: Option<(f64, f64)>) -> Difference {
+        Difference { a: 0, b: 1, measure: Measure::Cost, pairs: 3, mean: -0.01, interval }
+    }
+
+    #[test]
+    fn what_is_too_few_is_said_in_words() {
+        let told = |interval| verdict(&difference(interval));
+        assert_eq!(told(None), "too few to tell");
+        assert_eq!(told(Some((0.1, 0.2))), "the second has more");
+        assert_eq!(told(Some((-0.2, -0.1))), "the second has less");
+        assert_eq!(told(Some((-0.1, 0.1))), "no difference that shows");
+        let one = mean(Some(Mean { n: 1, mean: 2.0, interval: None }), words::seconds).into_string();
+        assert!(one.contains("2.0 s") && one.contains("too few to tell") && one.contains("(n = 1)"), "{one}");
+        assert_eq!([0.0, -0.01, 0.5].map(|value| signed(value, Measure::Cost)), ["$0.0000", "−$0.0100", "+$0.5000"]);
+    }
+
+    #[test]
+    fn an_empty_group_has_a_page_and_no_text_becomes_an_element() {
+        assert!(group_page(&Table::default(), None).contains("There is no run yet."));
+        let bad = "</title><script>x</script>".to_owned();
+        let of =
+            Comparison { group: bad.clone(), arms: vec![bad.clone()], questions: vec![bad.clone()], trials: vec![] };
+        let winners = vec![Winner { agent: bad.clone(), model: Some(bad), share: f64::NAN }];
+        let row = Row { of: 3, question: Some(9), winners, ..Row::default() };
+        let table = Table {
+            of,
+            rows: vec![row.clone()],
+            arms: vec![Row { arm: 7, ..row }],
+            differences: vec![difference(None)],
+        };
+        let page = group_page(&table, None);
+        assert!(!page.contains("<script") && !page.contains("NaN") && page.contains("&lt;script&gt;"), "{page}");
+        assert!(page.contains("0 of 3") && page.contains("0 started") && page.contains("arm 8"));
+    }
+}

@@ -1,0 +1,355 @@
+//! The pages for people, as a real browser sees them: what they show, and that nothing that a run says becomes part of them.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use massgen_mcp::experiment::table::{Comparison, Difference, Mean, Measure, Row, Table, Trial, Winner};
+use massgen_mcp::massgen::story::{
+    AgentStory, Cast, Given, Presentation, Restart, Round, Source, Story, ToolCall, Trouble,
+};
+use massgen_mcp::report::page::{group_page, run_page};
+use massgen_mcp::run::{
+    AnswerFact, AnswerSource, ConfigChoice, Ending, Exit, Moment, Outcome, Problem, RunRecord, RunSpec, RunState,
+    Spent, Usd,
+};
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::lab::{Lab, fake, wait_until};
+
+/// What a page becomes in Chromium: the document after every script that may run has run, written as HTML.
+fn document(page: &str) -> String {
+    let folder = tempfile::tempdir().expect("temp");
+    let file = folder.path().join("page.html");
+    std::fs::write(&file, page).expect("written");
+    document_of(&file)
+}
+
+fn document_of(file: &Path) -> String {
+    let profile = tempfile::tempdir().expect("temp");
+    let output = chromium(&profile).arg("--dump-dom").arg(format!("file://{}", file.display())).output();
+    let output = output.expect("`chromium` is there (apt-get install chromium)");
+    let document = String::from_utf8(output.stdout).expect("UTF-8");
+    assert!(document.contains("</html>"), "{document}{}", String::from_utf8_lossy(&output.stderr));
+    document
+}
+
+/// A browser that reaches nothing and keeps nothing.
+fn chromium(profile: &TempDir) -> Command {
+    let mut command = Command::new("chromium");
+    command.args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]);
+    command.args(["--disable-background-networking", "--disable-component-update", "--disable-breakpad"]);
+    command.arg("--host-resolver-rules=MAP * ~NOTFOUND").stdin(Stdio::null());
+    command.arg(format!("--user-data-dir={}", profile.path().display()));
+    command.env("HOME", profile.path()).env("XDG_CONFIG_HOME", profile.path()).env("XDG_CACHE_HOME", profile.path());
+    command
+}
+
+fn title(document: &str) -> &str {
+    let (_, rest) = document.split_once("<title>").expect("a title");
+    rest.split_once("</title>").expect("its end").0
+}
+
+fn moment(second: i64) -> Moment {
+    Moment { wall: Timestamp::from_second(second).expect("in range"), boot_ms: 0, boot_id: String::new() }
+}
+
+fn record(question: &str, outcome: Outcome) -> RunRecord {
+    let id = "mg-00000001".parse().expect("id");
+    let config = ConfigChoice::File("/project/team.yaml".into());
+    let mut spec = RunSpec::plain(id, question, config, "/project".into(), "/bin/massgen".into());
+    spec.group = Some(question.to_owned());
+    let answer = AnswerFact { agent: question.to_owned(), chars: 5, source: AnswerSource::Final };
+    let took = Duration::from_secs(75);
+    let ending = Ending { outcome, exit: Exit::Code(0), at: moment(175), took, answer: Some(answer), stop: None };
+    RunRecord {
+        spec,
+        version: 1,
+        seq: 0,
+        state: RunState::Ended(ending),
+        digest: None,
+        started: Some(moment(100)),
+        log_dir: None,
+        spent: Spent { usd: Usd(34_500), tokens: 4_567, is_unpriced: false },
+        spent_below: Spent::default(),
+        quiet: None,
+    }
+}
+
+/// A story of two agents; what they say, and what they are called, ends with `say`.
+fn story(say: &str) -> Story {
+    let source = Source::from("attempt_1/status.json");
+    let (one, two) = (format!("agent_a{say}"), format!("agent_b{say}"));
+    let agent =
+        |id: &String| AgentStory { id: id.clone(), model: Some(format!("model{say}")), ..AgentStory::default() };
+    let round = |agent: &String, kind: &str, outcome: &str, from: f64, to: f64| Round {
+        agent: agent.clone(),
+        kind: kind.to_owned(),
+        outcome: format!("{outcome}{say}"),
+        from,
+        to,
+        output_tokens: 1_234,
+        cost_usd: Some(0.0115),
+        source: source.clone(),
+        ..Round::default()
+    };
+    let vote = Cast {
+        at: 61.0,
+        voter: two.clone(),
+        agent: one.clone(),
+        label: Some(format!("agent1.1{say}")),
+        reason: format!("It names both costs.{say}"),
+        counted: true,
+        source: source.clone(),
+    };
+    let call = ToolCall {
+        at: 9.0,
+        took: Some(2.0),
+        agent: one.clone(),
+        tool: format!("read_file{say}"),
+        ..ToolCall::default()
+    };
+    Story {
+        start: Some(100.0),
+        end: 75.0,
+        agents: [&one, &two].map(agent).to_vec(),
+        answers: vec![Given {
+            at: 30.0,
+            agent: one.clone(),
+            label: format!("agent1.1{say}"),
+            chars: 4_321,
+            source: source.clone(),
+        }],
+        votes: vec![vote.clone(), Cast { at: 12.0, counted: false, ..vote }],
+        restarts: vec![Restart {
+            at: 31.0,
+            agent: two.clone(),
+            reason: format!("a newer answer{say}"),
+            source: source.clone(),
+        }],
+        rounds: vec![
+            round(&one, "initial_answer", "answer", 0.0, 30.0),
+            round(&two, "initial_answer", "restarted", 0.0, 31.0),
+            round(&two, "voting", "vote", 31.0, 61.0),
+        ],
+        tools: vec![call.clone(), ToolCall { failed: true, ..call }],
+        presentation: Some(Presentation { agent: one, from: 62.0, to: 75.0, is_tie: false, source: source.clone() }),
+        troubles: vec![Trouble { at: 40.0, agent: None, message: format!("HTTP 529{say}"), source }],
+        gaps: vec![format!("no events{say}")],
+    }
+}
+
+#[test]
+fn the_page_of_a_run_shows_what_happened() {
+    let page = run_page(&record("Why so slow?", Outcome::Succeeded), &story(""), Some("Because.\nIt waits."), None);
+    let seen = document(&page);
+    assert_eq!(title(&seen), "mg-00000001 succeeded · massgen-mcp");
+    for text in [
+        "Why so slow?",
+        "Because.\nIt waits.",
+        "agent_a",
+        "agent_b",
+        "4,321",
+        "$0.0345",
+        "$0.0115",
+        "4,567",
+        "It names both costs.",
+        "void: a newer answer came",
+        "a newer answer",
+        "read_file",
+        "HTTP 529",
+        "no events",
+        "1 min 15 s",
+        "presenting",
+        "agent_b, round 0 (voting): 31.0 s to 1 min 01 s; vote; 1,234 tokens",
+    ] {
+        assert!(seen.contains(text), "{text}");
+    }
+    assert_eq!(seen.matches("role=\"img\"").count(), 3, "an axis, costs, tokens");
+    assert!(!seen.contains("NaN") && !seen.contains("<script"));
+    for outside in ["http://", "https://", "src=", "@import", "url("] {
+        assert!(!page.contains(outside), "the page is the only file: {outside}");
+    }
+}
+
+/// What would change the title, or put an element into the document, if a page took it for more than text.
+const PAYLOADS: &[&str] = &[
+    "<script>document.title='taken'</script>",
+    "<img src=x onerror=\"document.title='taken'\">",
+    "</title></style></pre></svg></table><script>document.title='taken'</script>",
+    "<svg onload=\"document.title='taken'\"><script>document.title='taken'</script></svg>",
+    "\"'><iframe srcdoc=\"<script>parent.document.title='taken'</script>\"></iframe>",
+    "<a href=\"javascript:document.title='taken'\">x</a><base href=\"//x/\"><meta http-equiv=refresh content=0>",
+    "' onmouseover=alert(1) x='\" autofocus onfocus=\"document.title='taken'\" tabindex=1 x=\"",
+    "{{7*7}}<![CDATA[<script>document.title='taken'</script>]]><!--",
+];
+
+/// A page without the rule that forbids scripts.
+fn unguarded(page: &str) -> String {
+    let guard = page.find("<meta http-equiv=\"Content-Security-Policy\"").expect("the rule");
+    let end = guard + page[guard..].find('>').expect("its end") + 1;
+    format!("{}{}", &page[..guard], &page[end..])
+}
+
+/// The number of elements of these kinds, and of attributes that would run something.
+fn foreign(document: &str) -> usize {
+    let elements = ["<script", "<img", "<iframe", "<base", "<a ", "<!--"].iter();
+    let elements: usize = elements.map(|name| document.matches(name).count()).sum();
+    // In a text, or in an attribute's value, quotes are escaped and no tag is begun.
+    let tags = document.split('<').skip(1).filter_map(|rest| rest.split('>').next());
+    elements + tags.filter(|tag| [" onload=\"", " onerror=\"", " onfocus=\""].iter().any(|on| tag.contains(on))).count()
+}
+
+#[test]
+fn nothing_that_a_run_says_becomes_part_of_its_page() {
+    let all = PAYLOADS.concat();
+    let problem = Problem::new("agents_failed", &all, &all);
+    let page = run_page(&record(&all, Outcome::Failed(problem)), &story(&all), Some(&all), None);
+    for page in [&page, &unguarded(&page)] {
+        let seen = document(page);
+        assert_eq!((title(&seen), foreign(&seen)), ("mg-00000001 failed · massgen-mcp", 0));
+        assert!(seen.contains("&lt;script&gt;document.title='taken'&lt;/script&gt;"), "it is shown as it is");
+        assert_eq!(seen.matches("<meta").count(), page.matches("<meta").count());
+    }
+}
+
+#[test]
+fn the_browser_would_show_it_if_something_did() {
+    let page = run_page(&record("Why?", Outcome::Succeeded), &story(""), Some("MARK"), None);
+    for payload in &PAYLOADS[..3] {
+        let broken = page.replacen("MARK", payload, 1);
+        assert_eq!(title(&document(&unguarded(&broken))), "taken", "{payload}");
+        let guarded = document(&broken);
+        assert_eq!(title(&guarded), "mg-00000001 succeeded · massgen-mcp", "the rule alone protects as well");
+        assert!(foreign(&guarded) > 0, "{payload}");
+    }
+}
+
+fn table(say: &str) -> Table {
+    let trial = |(arm, repeat): (usize, u32)| Trial {
+        run: format!("mg-000000{arm}{repeat}").parse().expect("id"),
+        arm,
+        question: 0,
+        repeat,
+        state: if repeat == 1 { "failed" } else { "succeeded" }.to_owned(),
+        took_s: Some(40.0 + f64::from(repeat)),
+        cost_usd: Some(0.02 * f64::from(repeat)),
+        tokens: Some(1_000),
+        answer: None,
+        winner: None,
+        model: None,
+        votes: std::collections::BTreeMap::new(),
+    };
+    let trials = (0..2).flat_map(|arm| (1..=5).map(move |repeat| (arm, repeat))).map(trial).collect();
+    let name = |text: &str| format!("{text}{say}");
+    let winners = vec![Winner { agent: name("agent_a"), model: Some(name("model")), share: 0.75 }];
+    let cost_usd = Some(Mean { n: 5, mean: 0.06, interval: Some((0.03, 0.09)) });
+    let row = Row { of: 5, started: 5, succeeded: 4, cost_usd, winners, ..Row::default() };
+    let difference = |interval| Difference { a: 0, b: 1, measure: Measure::Cost, pairs: 1, mean: 0.01, interval };
+    Table {
+        of: Comparison {
+            group: name("nightly"),
+            arms: vec![name("team.yaml"), name("solo.yaml")],
+            questions: vec![name("Why so slow?")],
+            trials,
+        },
+        rows: vec![Row { question: Some(0), ..row.clone() }],
+        arms: vec![row.clone(), Row { arm: 1, ..row }],
+        differences: vec![difference(None), difference(Some((0.005, 0.02)))],
+    }
+}
+
+#[test]
+fn the_page_of_a_group_compares_its_arms() {
+    let seen = document(&group_page(&table(""), Some(Duration::from_secs(5))));
+    assert_eq!(title(&seen), "group nightly · massgen-mcp");
+    for text in [
+        "team.yaml",
+        "solo.yaml",
+        "4 of 5",
+        "$0.0600",
+        "$0.0300</span> to <span class=\"count\">$0.0900",
+        "agent_a",
+        "75 %",
+        "too few to tell",
+        "the second has more",
+        "Why so slow?",
+        "mg-00000015 (solo.yaml, question 1, repeat 5, succeeded): $0.1000",
+        "http-equiv=\"refresh\" content=\"5\"",
+    ] {
+        assert!(seen.contains(text), "{text}");
+    }
+    assert_eq!(seen.matches("role=\"img\"").count(), 4, "cost against time, and three measures");
+}
+
+#[test]
+fn nothing_that_a_group_is_called_becomes_part_of_its_page() {
+    let all = PAYLOADS.concat();
+    let seen = document(&unguarded(&group_page(&table(&all), None)));
+    assert!(title(&seen).starts_with("group nightly&lt;script&gt;"), "{}", title(&seen));
+    assert_eq!(foreign(&seen), 0);
+}
+
+fn report(lab: &Lab, path: &Path, arguments: &[&str]) -> Output {
+    let mut command = lab.command().into_std();
+    command.arg("report").args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.env("PATH", path).output().expect("ran")
+}
+
+/// A folder with an `xdg-open` that keeps what it was given, in `opened` beside it.
+pub(crate) fn opener(lab: &Lab) -> PathBuf {
+    let folder = lab.project().join("openers");
+    let script = "#!/bin/sh\nprintf %s \"$1\" > \"${0%/*}/draft\" && mv \"${0%/*}/draft\" \"${0%/*}/opened\"\n";
+    let program = lab.put("openers/xdg-open", script);
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("chmod");
+    for tool in ["mv", "sh"] {
+        let _there = std::os::unix::fs::symlink(Path::new("/bin").join(tool), folder.join(tool));
+    }
+    folder
+}
+
+#[tokio::test]
+async fn the_command_writes_a_page_and_opens_it() {
+    let lab = Lab::fake();
+    let client = lab.client().await;
+    let mut asked = fake("announce\nfinal agent_a so <script>document.title='taken'</script> much");
+    asked["group"] = json!("nightly");
+    let id = client.start(asked).await;
+    client.end(&id).await;
+    client.close().await;
+
+    let path = opener(&lab);
+    let done = report(&lab, &path, &[&id, "--open"]);
+    let (said, aside) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    let page = lab.run_folder(&id).join("report.html");
+    assert_eq!((done.status.code(), said.trim_end()), (Some(0), page.to_str().expect("UTF-8")), "{aside}");
+    assert_eq!(page.metadata().expect("written").permissions().mode() & 0o777, 0o600);
+    let opened = path.join("opened");
+    wait_until("it is opened", || opened.exists()).await;
+    assert_eq!(std::fs::read_to_string(&opened).expect("kept"), said.trim_end());
+    let seen = document_of(&page);
+    assert_eq!(title(&seen), format!("{id} succeeded · massgen-mcp"));
+    assert!(seen.contains("so &lt;script&gt;document.title='taken'&lt;/script&gt; much") && seen.contains("agent_a"));
+    assert_eq!(foreign(&seen), 0);
+
+    let elsewhere = lab.project().join("page.html");
+    let out = elsewhere.to_str().expect("UTF-8");
+    assert_eq!(report(&lab, &path, &[&id, "--out", out]).status.code(), Some(0));
+    assert!(elsewhere.exists());
+    let nothing = lab.project();
+    for (arguments, code) in [
+        (&[&id, "--open"][..], "not_opened"),
+        (&[&id, "--out", "/proc/page.html"], "not_written"),
+        (&["mg-00000000"], "unknown_run"),
+        (&["nowhere"], "unknown_group"),
+    ] {
+        let refused = report(&lab, &nothing, arguments);
+        let aside = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(1), "{arguments:?}: {aside}");
+        assert!(aside.contains(&format!("({code})")) && aside.contains("hint: "), "{aside}");
+    }
+    lab.nobody_is_left().await;
+}
