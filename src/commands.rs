@@ -10,6 +10,7 @@ mod prune;
 mod result;
 mod settings;
 mod shells;
+mod verify;
 mod wait;
 mod watch;
 

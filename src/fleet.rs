@@ -11,6 +11,7 @@ pub mod prune;
 pub mod results;
 mod start;
 mod steer;
+mod verify;
 mod wait;
 
 use std::collections::{HashMap, HashSet};
@@ -35,6 +36,7 @@ pub use follow::{Follower, More};
 pub use launcher::LaunchError;
 pub use start::{Forecast, Keys, Limits, NotStarted, Start, Started};
 pub use steer::{MOST_MESSAGE, MOST_WAITING, Message, NotSteered, Steered};
+pub use verify::{NotVerified, Verified};
 pub use wait::{Until, Waited};
 
 /// How many runs are shown where none are named.

@@ -2,7 +2,7 @@
 //! It knows neither protocol nor terminal: the server and the commands show the same words, each in its way.
 
 use crate::fleet::results::{BadPart, ReadError};
-use crate::fleet::{FleetError, LaunchError, NotContinued, NotStarted, NotSteered};
+use crate::fleet::{FleetError, LaunchError, NotContinued, NotStarted, NotSteered, NotVerified};
 use crate::ledger::LedgerError;
 use crate::massgen::configs::{ConfigError, ValidateError};
 use crate::massgen::program::ProgramError;
@@ -104,7 +104,7 @@ impl From<BadRunId> for Refusal {
 
 impl From<BadPart> for Refusal {
     fn from(error: BadPart) -> Refusal {
-        let hint = "use answer, answers, files, file:PATH, log, agent:ID or errors";
+        let hint = "use answer, answers, files, file:PATH, log, agent:ID, errors or manifest";
         Refusal::new("bad_part", chain(&error), hint)
     }
 }
@@ -268,6 +268,28 @@ impl From<ReadError> for Refusal {
                 Refusal::new("unreadable", chain(&error), "try another part: answer, answers, files, log, errors")
             }
             ReadError::Fleet(error) => error.into(),
+        }
+    }
+}
+
+impl From<NotVerified> for Refusal {
+    fn from(error: NotVerified) -> Refusal {
+        let message = chain(&error);
+        match error {
+            NotVerified::Fleet(error) => error.into(),
+            NotVerified::Lives(_) => {
+                Refusal::new("run_not_over", message, "wait for its end with `massgen-mcp wait`, then check again")
+            }
+            NotVerified::NoManifest(_) => Refusal::new(
+                "no_manifest",
+                message,
+                "nothing tells what it left then; runs that end from now on have one",
+            ),
+            NotVerified::Damaged { .. } => Refusal::new(
+                "manifest_damaged",
+                message,
+                "take the run's files for changed; `massgen-mcp status` shows what is on record",
+            ),
         }
     }
 }

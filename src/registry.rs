@@ -24,6 +24,11 @@ pub const STDOUT: &str = "stdout.log";
 /// The end of MassGen's standard error, in a run's folder.
 pub const STDERR: &str = "stderr.log";
 
+/// The manifest, in a run's folder.
+pub const MANIFEST: &str = "manifest.json";
+/// The version of the formats on disk that this program writes.
+pub const FORMAT: u32 = format::VERSION;
+
 /// The name of a log's predecessor: logs are bounded, and a full one makes room for a new one.
 pub fn older(log: &Path) -> PathBuf {
     log.with_extension("old.log")
@@ -358,6 +363,16 @@ impl RunFolder {
     pub fn written(&self) -> Option<Timestamp> {
         let modified = std::fs::metadata(self.run()).and_then(|meta| meta.modified()).ok()?;
         Timestamp::try_from(modified).ok()
+    }
+
+    /// `manifest.json`: what the run was and what it left, made at its end.
+    pub fn manifest(&self) -> PathBuf {
+        self.path.join(MANIFEST)
+    }
+
+    /// Writes the manifest whole. Only the holder of the run's lock may, which the handle proves.
+    pub fn save_manifest(&self, text: &[u8], _held: &RunLock) -> Result<(), RegistryError> {
+        self.write(&self.manifest(), text, Durability::Synced)
     }
 
     /// The stop that was asked for, if any. A request that cannot be read is still one.

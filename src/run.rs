@@ -107,6 +107,16 @@ pub enum Mode {
     Quick,
 }
 
+impl Mode {
+    /// Its stable word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Mode::Full => "full",
+            Mode::Quick => "quick",
+        }
+    }
+}
+
 /// What the agents get of the project folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Context {
@@ -117,6 +127,17 @@ pub enum Context {
     Read,
     /// They may read and change it.
     Write,
+}
+
+impl Context {
+    /// Its stable word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Context::None => "none",
+            Context::Read => "read",
+            Context::Write => "write",
+        }
+    }
 }
 
 /// A run as it is on disk at one moment.

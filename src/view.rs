@@ -9,11 +9,11 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::massgen::configs::Listed;
-use crate::massgen::outcome::signal_name;
+use crate::massgen::outcome::exit_word;
 use crate::massgen::text;
 use crate::run::{
-    AgentDigest, AgentState, Cap, ConfigChoice, Context, Ending, Exit, Force, Mode, Moment, Outcome, Problem, Quiet,
-    Retry, RunId, RunRecord, RunState, Seems, StopCause, Usd,
+    AgentDigest, AgentState, Cap, ConfigChoice, Ending, Force, Moment, Outcome, Problem, Quiet, Retry, RunId,
+    RunRecord, RunState, Seems, StopCause, Usd,
 };
 
 /// The longest agent id, label or phase in a brief status, in bytes.
@@ -342,7 +342,7 @@ pub fn run(record: &RunRecord, seen: &Seen<'_>, detail: Detail, now: &Moment) ->
     RunView {
         run_id: record.spec.id.to_string(),
         group: None,
-        state: state_word(&record.state),
+        state: record.state.word().to_owned(),
         phase: digest.filter(|_| ending.is_none()).and_then(|digest| digest.phase.as_deref()).map(word),
         elapsed_s: elapsed.unwrap_or_default().as_secs(),
         agents: digest.map(|digest| agents(&digest.agents)).unwrap_or_default(),
@@ -356,7 +356,7 @@ pub fn run(record: &RunRecord, seen: &Seen<'_>, detail: Detail, now: &Moment) ->
         winner: answer.map(|answer| word(&answer.agent)),
         answer_chars: answer.map(|answer| answer.chars),
         partial: answer.filter(|answer| record.state.makes_partial(answer.source)).map(|_| true),
-        exit: ending.and_then(|ending| exit(ending.exit)),
+        exit: ending.and_then(|ending| exit_word(ending.exit)),
         reason: stop_reason(&record.state),
         quiet_s: quiet.map(|quiet| quiet.lasts(now).as_secs()),
         seems: quiet.map(|quiet| seems_word(quiet.seems(now))),
@@ -389,7 +389,7 @@ pub fn receipt(record: &RunRecord) -> ReceiptView {
     let took = report.map(|report| report.took).unwrap_or_default();
     ReceiptView {
         run_id: record.spec.id.to_string(),
-        state: state_word(&record.state),
+        state: record.state.word().to_owned(),
         took_s: (took.as_secs_f64() * 1000.0).round() / 1000.0,
         force: report.map_or("none", |report| force_word(report.force)),
         processes: report.map(|report| report.processes).unwrap_or_default(),
@@ -411,28 +411,9 @@ fn readable(ending: Option<&Ending>) -> String {
     }
 }
 
-fn state_word(state: &RunState) -> String {
-    match state {
-        RunState::Queued => "queued",
-        RunState::Starting { .. } => "starting",
-        RunState::Running { .. } => "running",
-        RunState::Stopping { .. } => "stopping",
-        RunState::Unknown(word) => word,
-        RunState::Ended(ending) => match &ending.outcome {
-            Outcome::Succeeded => "succeeded",
-            Outcome::Failed(_) => "failed",
-            Outcome::TimedOut { .. } => "timed_out",
-            Outcome::OverBudget => "over_budget",
-            Outcome::Killed { .. } => "killed",
-            Outcome::Lost => "lost",
-        },
-    }
-    .to_owned()
-}
-
 /// The whole word of a run's state, for a person or an agent.
 pub fn state(record: &RunRecord) -> String {
-    state_word(&record.state)
+    record.state.word().to_owned()
 }
 
 fn agents(all: &[AgentDigest]) -> BTreeMap<String, String> {
@@ -475,15 +456,6 @@ fn word(text: &str) -> String {
     let text = text::line(text, WORD_BYTES);
     let end = (0..=WORD_BYTES.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
     text[..end].to_owned()
-}
-
-fn exit(exit: Exit) -> Option<String> {
-    match exit {
-        Exit::Code(code) => Some(code.to_string()),
-        Exit::Signal(signal) => Some(signal_name(signal)),
-        Exit::NeverStarted => None,
-        Exit::Unknown => Some("unknown".to_owned()),
-    }
 }
 
 fn stop_reason(state: &RunState) -> Option<String> {
@@ -663,15 +635,8 @@ fn details(record: &RunRecord, seen: &Seen<'_>) -> Details {
             ConfigChoice::Rehearsal(name) => name.clone(),
         },
         group: spec.group.clone(),
-        mode: match spec.mode {
-            Mode::Full => "full",
-            Mode::Quick => "quick",
-        },
-        context: match spec.context {
-            Context::None => "none",
-            Context::Read => "read",
-            Context::Write => "write",
-        },
+        mode: spec.mode.word(),
+        context: spec.context.word(),
         timeout_s: spec.timeout.as_secs(),
         budget_usd: spec.allowance.cap.usd.map(Usd::as_f64),
         max_tokens: spec.allowance.cap.tokens,

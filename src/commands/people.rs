@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 
-use super::{doctor, kill, logs, look, result, say, wait, watch};
+use super::{doctor, kill, logs, look, result, say, verify, wait, watch};
 use crate::clock;
 use crate::fleet::{Fleet, Selection, Sight};
 use crate::massgen::text;
@@ -30,6 +30,8 @@ pub enum People {
     Wait(wait::Wait),
     /// Print the answer of a run, or another part of what it left.
     Result(result::Printed),
+    /// Check that what a run left is still what its manifest says.
+    Verify(verify::Verify),
     /// Stop runs with every process that they started.
     Kill(kill::Kill),
     /// Print the log of a run, and follow it.
@@ -81,7 +83,7 @@ impl People {
             People::Wait(how) => how.json,
             People::Result(how) => how.json,
             People::Kill(how) => how.json,
-            People::Logs(_) | People::Watch(_) => false,
+            People::Verify(_) | People::Logs(_) | People::Watch(_) => false,
         }
     }
 
@@ -110,6 +112,7 @@ impl People {
             People::Status(how) => look::status(&open(settings, me)?, &how).await,
             People::Wait(how) => wait::wait(&open(settings, me)?, settings.limits.timeout, &how).await,
             People::Result(how) => result::result(&open(settings, me)?, &how).await,
+            People::Verify(how) => verify::verify(&open(settings, me)?, &how).await,
             People::Kill(how) => kill::kill(&open(settings, me)?, &how).await,
             People::Logs(how) => logs::logs(&open(settings, me)?, &how).await,
             People::Watch(how) => watch::watch(open(settings, me)?, &how).await,

@@ -14,7 +14,8 @@ use crate::massgen::files::{Entry, Kind, RunFiles};
 use crate::massgen::layout::Layout;
 use crate::massgen::pages::{self, Page, Pour};
 use crate::massgen::{reasons, text};
-use crate::registry::{STDERR, STDOUT, older};
+use crate::provenance::Manifest;
+use crate::registry::{MANIFEST, STDERR, STDOUT, older};
 use crate::run::{ConfigChoice, RunId, RunRecord};
 use crate::secrets::Secrets;
 
@@ -44,6 +45,8 @@ pub enum Part {
     Agent(String),
     /// What went wrong, each line once.
     Errors,
+    /// What the run was and what it left; of a live run, what is known of it now.
+    Manifest,
 }
 
 /// A page of a part.
@@ -100,6 +103,7 @@ impl FromStr for Part {
             "files" => Ok(Part::Files),
             "log" => Ok(Part::Log),
             "errors" => Ok(Part::Errors),
+            "manifest" => Ok(Part::Manifest),
             other => match other.split_once(':') {
                 Some(("file", path)) if !path.is_empty() => Ok(Part::File(path.to_owned())),
                 Some(("agent", id)) if !id.is_empty() => Ok(Part::Agent(id.to_owned())),
@@ -263,6 +267,7 @@ impl Shelf {
             Part::Log => self.log()?,
             Part::Agent(id) => self.agent(id)?,
             Part::Errors => self.errors(),
+            Part::Manifest => self.manifest()?,
         })
     }
 
@@ -395,7 +400,7 @@ impl Shelf {
         match part {
             Part::Log => self.layout.as_ref()?.massgen_log(&self.files),
             Part::Agent(id) => self.agent_file(id).ok(),
-            Part::Answer | Part::Answers | Part::Files | Part::File(_) | Part::Errors => None,
+            Part::Answer | Part::Answers | Part::Files | Part::File(_) | Part::Errors | Part::Manifest => None,
         }
     }
 
@@ -409,6 +414,23 @@ impl Shelf {
         let mut bytes = Vec::new();
         file.take(most).read_to_end(&mut bytes)?;
         Ok(Some(bytes))
+    }
+
+    /// The one that was made at the run's end; before that, one that is made now.
+    fn manifest(&self) -> Result<Source, ReadError> {
+        if self.run.state.ended().is_none() {
+            let text = Manifest::of(&self.files, &self.run, &self.secrets).text();
+            return Ok(Source { text: Box::new(Cursor::new(text)), path: None });
+        }
+        if self.files.has(Path::new(MANIFEST)) {
+            return self.file(Path::new(MANIFEST));
+        }
+        Err(ReadError::Nothing {
+            what: "the run has no manifest: it was ended by an older massgen-mcp, or it could not be written"
+                .to_owned(),
+            instead: "check_status with detail full shows what is on record; runs that end from now on have one"
+                .to_owned(),
+        })
     }
 
     fn errors(&self) -> Source {

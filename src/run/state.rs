@@ -34,6 +34,25 @@ pub enum RunState {
 }
 
 impl RunState {
+    /// Its stable word, for agents, people and manifests.
+    pub fn word(&self) -> &str {
+        match self {
+            RunState::Queued => "queued",
+            RunState::Starting { .. } => "starting",
+            RunState::Running { .. } => "running",
+            RunState::Stopping { .. } => "stopping",
+            RunState::Unknown(word) => word,
+            RunState::Ended(ending) => match &ending.outcome {
+                Outcome::Succeeded => "succeeded",
+                Outcome::Failed(_) => "failed",
+                Outcome::TimedOut { .. } => "timed_out",
+                Outcome::OverBudget => "over_budget",
+                Outcome::Killed { .. } => "killed",
+                Outcome::Lost => "lost",
+            },
+        }
+    }
+
     /// Whether the run is over.
     pub fn ended(&self) -> Option<&Ending> {
         match self {

@@ -122,7 +122,7 @@ pub(super) struct CheckStatus {
 #[serde(deny_unknown_fields)]
 pub(super) struct ReadResult {
     pub(super) run_id: String,
-    /// answer (default), answers (all candidates), files (the winner's workspace), file:PATH of it, log, agent:ID, errors.
+    /// answer (default), answers (all candidates), files (the winner's workspace), file:PATH of it, log, agent:ID, errors, manifest.
     #[serde(default = "answer")]
     pub(super) part: String,
     /// First character. Default 0; for the next page, next_offset.

@@ -18,6 +18,7 @@ mod people;
 mod processes;
 mod progress;
 mod properties;
+mod provenance;
 mod prune;
 mod raw;
 mod resources;
