@@ -3,6 +3,7 @@
 //! It signals no process and writes no record of a run that has a supervisor; of one that has lost it, the supervisor's room
 //! ends what is left.
 
+mod building;
 mod conversation;
 mod cursor;
 mod follow;
@@ -30,6 +31,7 @@ use crate::secrets::Secrets;
 use crate::supervisor;
 use crate::watch::Watcher;
 
+pub use building::NotBuilt;
 pub use conversation::NotContinued;
 pub use cursor::Cursor;
 pub use follow::{Follower, More};
@@ -96,6 +98,9 @@ pub enum FleetError {
     /// The conversation cannot go on.
     #[error(transparent)]
     NotContinued(#[from] NotContinued),
+    /// The answer cannot be built on.
+    #[error(transparent)]
+    NotBuilt(#[from] NotBuilt),
     /// The run is not admitted.
     #[error(transparent)]
     Ledger(#[from] LedgerError),

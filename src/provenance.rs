@@ -200,6 +200,25 @@ pub struct Lineage {
     /// Which turn of that it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub turn: Option<u32>,
+    /// The answer that it builds on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<BuiltOn>,
+}
+
+/// An answer of an earlier run that a run builds on.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BuiltOn {
+    /// The earlier run.
+    pub run_id: String,
+    /// The answer's label; absent of a presented one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answer: Option<String>,
+    /// Whose it is.
+    pub agent: String,
+    /// The run's own copy of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<FileFact>,
 }
 
 impl Manifest {

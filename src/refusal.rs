@@ -2,7 +2,7 @@
 //! It knows neither protocol nor terminal: the server and the commands show the same words, each in its way.
 
 use crate::fleet::results::{BadPart, ReadError};
-use crate::fleet::{FleetError, LaunchError, NotContinued, NotStarted, NotSteered, NotVerified};
+use crate::fleet::{FleetError, LaunchError, NotBuilt, NotContinued, NotStarted, NotSteered, NotVerified};
 use crate::ledger::LedgerError;
 use crate::massgen::configs::{ConfigError, ValidateError};
 use crate::massgen::program::ProgramError;
@@ -142,6 +142,7 @@ impl From<FleetError> for Refusal {
             FleetError::NotStarted(error) => error.into(),
             FleetError::NotSteered(error) => error.into(),
             FleetError::NotContinued(error) => error.into(),
+            FleetError::NotBuilt(error) => error.into(),
             FleetError::Ledger(error) => error.into(),
             FleetError::BrokenOff(_) => Refusal::panicked(),
         }
@@ -209,6 +210,27 @@ impl From<NotContinued> for Refusal {
                 "cannot_continue",
                 "call run_massgen without continue_run, and say in the question what matters of the earlier run (read_result \
                  has it; path is its file)",
+            ),
+        };
+        Refusal::new(code, message, hint)
+    }
+}
+
+impl From<NotBuilt> for Refusal {
+    fn from(error: NotBuilt) -> Refusal {
+        let message = chain(&error);
+        let (code, hint) = match error {
+            NotBuilt::NoAnswer(_) => (
+                "nothing_to_build_on",
+                "of a live run wait with check_status until an agent has answered; else call run_massgen without `from`",
+            ),
+            NotBuilt::Unknown { .. } => (
+                "unknown_answer",
+                "name one of these, or leave `answer` out for the best; read_result part answers shows them",
+            ),
+            NotBuilt::Copy { .. } => (
+                "cannot_build_on",
+                "call run_massgen without `from`, and say in the question what matters of the answer (read_result has it)",
             ),
         };
         Refusal::new(code, message, hint)

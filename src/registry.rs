@@ -26,6 +26,8 @@ pub const STDERR: &str = "stderr.log";
 
 /// The manifest, in a run's folder.
 pub const MANIFEST: &str = "manifest.json";
+/// The answer that a run builds on, in its folder.
+pub const FROM: &str = "from";
 /// The version of the formats on disk that this program writes.
 pub const FORMAT: u32 = format::VERSION;
 
@@ -53,6 +55,8 @@ pub struct Furniture<'a> {
     pub config: Option<(&'a str, &'a str)>,
     /// A folder with the turns before it, which becomes its own.
     pub session: Option<&'a Path>,
+    /// A folder with the answer that it builds on, which becomes its own.
+    pub from: Option<&'a Path>,
 }
 
 /// Something about a run record went wrong.
@@ -219,6 +223,11 @@ impl RunFolder {
         self.path.join("session")
     }
 
+    /// `from`: the answer of an earlier run that this one builds on, with its workspace.
+    pub fn from(&self) -> PathBuf {
+        self.path.join(FROM)
+    }
+
     /// `bin`: a link to the folder of the MassGen program, first in the run's PATH; it marks the run's processes.
     pub fn bin(&self) -> PathBuf {
         self.path.join("bin")
@@ -267,6 +276,34 @@ impl RunFolder {
         entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
     }
 
+    /// `built_on`: a file for each run that builds on an answer of this one, by its name.
+    fn built_on(&self) -> PathBuf {
+        self.path.join("built_on")
+    }
+
+    /// Notes that another run builds on an answer of this one. Of a run that was removed nothing is made anew.
+    pub fn note_built_on(&self, by: &RunId) -> Result<(), RegistryError> {
+        use std::os::unix::fs::DirBuilderExt;
+        let folder = self.built_on();
+        match std::fs::DirBuilder::new().mode(0o700).create(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(RegistryError::io("make the folder", &folder)(error));
+            }
+            Ok(()) | Err(_) => {}
+        }
+        let path = folder.join(by.as_str());
+        std::fs::write(&path, b"").map_err(RegistryError::io("write", &path))
+    }
+
+    /// The runs that build on an answer of this one, by name.
+    pub fn built_on_by(&self) -> Vec<RunId> {
+        let entries = std::fs::read_dir(self.built_on()).into_iter().flatten().flatten();
+        let mut runs: Vec<RunId> = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+        runs.sort();
+        runs
+    }
+
     /// Puts a message into the inbox, and tells its file, which is there whole or not at all. Any process may do so at any
     /// time: names are by the time, so that they are read in order, and none is taken twice.
     pub fn put_message(&self, kind: &str, text: &str) -> Result<PathBuf, RegistryError> {
@@ -303,8 +340,10 @@ impl RunFolder {
         }
         let lock = RunLock::create(&self.lock()).map_err(RegistryError::io("lock", &self.lock()))?;
         crash::point("lock-taken");
-        if let Some(session) = from.session {
-            std::fs::rename(session, self.session()).map_err(RegistryError::io("move", session))?;
+        for (given, own) in [(from.session, self.session()), (from.from, self.from())] {
+            if let Some(given) = given {
+                std::fs::rename(given, own).map_err(RegistryError::io("move", given))?;
+            }
         }
         if let Some((name, text)) = from.config {
             self.write(&self.path.join(name), text.as_bytes(), Durability::Plain)?;

@@ -172,6 +172,12 @@ pub struct Details {
     /// Runs that it started.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     children: Vec<String>,
+    /// The answer that it builds on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<FromView>,
+    /// Runs that build on an answer of it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    built_on_by: Vec<String>,
     created: String,
     folder: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -185,6 +191,16 @@ pub struct Details {
     /// What was looked at while it is quiet.
     #[serde(skip_serializing_if = "Option::is_none")]
     looked_at: Option<LookedAt>,
+}
+
+/// The answer of an earlier run that a run builds on.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct FromView {
+    run_id: String,
+    /// Its label; absent of a presented answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answer: Option<String>,
+    agent: String,
 }
 
 /// What the newest look at a quiet run saw.
@@ -326,6 +342,8 @@ pub struct Seen<'a> {
     pub folder: &'a std::path::Path,
     /// The runs that it started.
     pub children: &'a [RunId],
+    /// The runs that build on an answer of it.
+    pub built_on_by: &'a [RunId],
     /// How many wait before it, and how many in all.
     pub queue: Option<(usize, usize)>,
     /// How many messages of steer_run MassGen has not taken up.
@@ -647,6 +665,12 @@ fn details(record: &RunRecord, seen: &Seen<'_>) -> Details {
         continues: spec.continues.as_ref().map(|before| before.run.to_string()),
         turn: spec.continues.as_ref().map(|before| before.turn),
         children: seen.children.iter().map(RunId::to_string).collect(),
+        from: spec.from.as_ref().map(|from| FromView {
+            run_id: from.run.to_string(),
+            answer: from.answer.clone(),
+            agent: from.agent.clone(),
+        }),
+        built_on_by: seen.built_on_by.iter().map(RunId::to_string).collect(),
         created: spec.created.to_string(),
         folder: folder.display().to_string(),
         viewer: log_dir.as_ref().map(|log| format!("{} viewer {log}", spec.program.display())),

@@ -177,7 +177,8 @@ pub(super) fn seen(fleet: &Fleet, record: &RunRecord, detail: Detail) -> RunView
     let queue = (record.state == RunState::Queued).then(|| fleet.place(&record.spec.id)).flatten();
     let folder = fleet.state().folder(&record.spec.id);
     let messages = fleet.messages_waiting(&record.spec.id);
-    let seen = view::Seen { folder: folder.path(), children: &folder.child_runs(), queue, messages };
+    let (children, built_on_by) = (&folder.child_runs(), &folder.built_on_by());
+    let seen = view::Seen { folder: folder.path(), children, built_on_by, queue, messages };
     view::run(record, &seen, detail, &clock::now()).with_group(record)
 }
 

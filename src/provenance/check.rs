@@ -27,7 +27,7 @@ pub enum Found {
 pub struct Check {
     /// What became of it.
     pub found: Found,
-    /// What it is: `question`, `config`, `answer`, `file`.
+    /// What it is: `question`, `config hash`, `config`, `answer`, `basis` (the answer that the run builds on), `file`.
     pub what: &'static str,
     /// Where it is, relative to the run's folder or, of a file, to the workspace; empty where it is no file.
     pub path: String,
@@ -42,6 +42,8 @@ pub fn check(manifest: &Manifest, files: &RunFiles, record: &RunRecord) -> Vec<C
     ];
     checks.extend(manifest.config.file.as_ref().map(|file| of_file(files, "config", Path::new(""), file)));
     checks.extend(manifest.answer.as_ref().map(|answer| of_file(files, "answer", Path::new(""), &answer.file)));
+    let basis = manifest.lineage.from.as_ref().and_then(|from| from.file.as_ref());
+    checks.extend(basis.map(|file| of_file(files, "basis", Path::new(""), file)));
     checks.extend(another_answer(manifest, files, record));
     let beside = manifest.answer.as_ref().map(|answer| gather::beside(&answer.file.path));
     let none = Workspace { path: beside.unwrap_or_default(), ..Workspace::default() };

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::{
-    Answer, Config, Costs, FileFact, LeftOut, Lineage, Manifest, Question, VERSION, Versions, Workspace, hash,
+    Answer, BuiltOn, Config, Costs, FileFact, LeftOut, Lineage, Manifest, Question, VERSION, Versions, Workspace, hash,
 };
 use crate::massgen::answers;
 use crate::massgen::configs::{Needs, Tree};
@@ -15,7 +15,7 @@ use crate::massgen::files::{Entry, Kind, RunFiles};
 use crate::massgen::layout::Layout;
 use crate::massgen::outcome::exit_word;
 use crate::massgen::{pages, program, text};
-use crate::registry::FORMAT;
+use crate::registry::{FORMAT, FROM};
 use crate::run::{ConfigChoice, RunId, RunRecord, RunSpec, Spent};
 use crate::secrets::Secrets;
 
@@ -63,7 +63,7 @@ pub(super) fn manifest(files: &RunFiles, record: &RunRecord, secrets: &Secrets) 
         spent_below: costs(record.spent_below),
         workspace: answer.as_ref().and_then(|answer| workspace(files, &answer.path)),
         answer: answer.and_then(|answer| answer_fact(files, &answer, secrets)),
-        lineage: lineage(spec),
+        lineage: lineage(files, spec),
     }
 }
 
@@ -110,13 +110,24 @@ fn answer_fact(files: &RunFiles, answer: &answers::Answer, secrets: &Secrets) ->
     Some(Answer { agent: secrets.mask(&answer.agent).into_owned(), chars, file })
 }
 
-fn lineage(spec: &RunSpec) -> Lineage {
+fn lineage(files: &RunFiles, spec: &RunSpec) -> Lineage {
     Lineage {
         parent: spec.lineage.parent.as_ref().map(RunId::to_string),
         root: spec.lineage.root.to_string(),
         depth: spec.lineage.depth,
         continues: spec.continues.as_ref().map(|before| before.run.to_string()),
         turn: spec.continues.as_ref().map(|before| before.turn),
+        from: spec.from.as_ref().map(|from| built_on(files, from)),
+    }
+}
+
+fn built_on(files: &RunFiles, from: &crate::run::BuiltOn) -> BuiltOn {
+    let copy = Path::new(FROM).join("answer.txt");
+    BuiltOn {
+        run_id: from.run.to_string(),
+        answer: from.answer.clone(),
+        agent: from.agent.clone(),
+        file: hash::of_file(files, &copy, &copy).ok(),
     }
 }
 

@@ -28,7 +28,7 @@ fn spec() -> RunSpec {
 }
 
 fn seen() -> Seen<'static> {
-    Seen { folder: Path::new("/r"), children: &[], queue: None, messages: 0 }
+    Seen { folder: Path::new("/r"), children: &[], built_on_by: &[], queue: None, messages: 0 }
 }
 
 fn moment(boot_ms: u64) -> Moment {

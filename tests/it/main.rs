@@ -2,6 +2,7 @@
 //! MassGen. They wait for conditions and never for time, reach nothing beyond loopback, and leave nothing behind.
 
 mod bad_input;
+mod building;
 mod configs;
 mod continuing;
 mod examples;
