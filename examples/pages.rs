@@ -1,13 +1,12 @@
 //! The pages for people, of a run and of a group that never were: `cargo run --example pages -- FOLDER` writes them there.
 //! `scripts/pictures` makes the pictures in docs/ of them.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
 use jiff::Timestamp;
-use massgen_mcp::experiment::table::{Agreement, Comparison, Difference, Mean, Measure, Row, Table, Trial, Winner};
+use massgen_mcp::experiment::table::{Comparison, Table, Trial};
 use massgen_mcp::massgen::story::{
     AgentStory, Cast, Given, Presentation, Restart, Round, Source, Story, ToolCall, Trouble,
 };
@@ -142,7 +141,7 @@ fn story() -> Story {
             message: "HTTP 529 from the model, tried again after 2 s".into(),
             source,
         }],
-        gaps: Vec::new(),
+        ..Story::default()
     }
 }
 
@@ -213,6 +212,7 @@ fn tools(source: &Source) -> Vec<ToolCall> {
             tool: if number % 3 == 0 { "read_file" } else { "execute_command" }.to_owned(),
             failed: agent == "agent_c" && number == 3,
             source: source.clone(),
+            ..ToolCall::default()
         })
         .collect();
     all.sort_by(|one, other| one.at.total_cmp(&other.at));
@@ -227,12 +227,18 @@ const ARMS: [(&str, f64, f64, f64); 3] = [
 ];
 
 fn table() -> anyhow::Result<Table> {
-    let questions =
-        [QUESTION, "Is the new queue fair to runs that wait long?", "What does a restart of the server lose?"];
+    let questions = [
+        QUESTION,
+        "Is the new queue fair to runs that wait long?",
+        "What does a restart of the server lose?",
+        "Which of our limits would a careless agent meet first?",
+        "Where does the server wait for the disk?",
+        "What would it take to run on two machines?",
+    ];
     let mut trials = Vec::new();
-    for (arm, question, repeat) in
-        (0..3).flat_map(|arm| (0..3).flat_map(move |question| (1..=4).map(move |repeat| (arm, question, repeat))))
-    {
+    for (arm, question, repeat) in (0..3).flat_map(|arm| {
+        (0..questions.len()).flat_map(move |question| (1..=4).map(move |repeat| (arm, question, repeat)))
+    }) {
         trials.push(trial(arm, question, repeat)?);
     }
     let of = Comparison {
@@ -241,19 +247,24 @@ fn table() -> anyhow::Result<Table> {
         questions: questions.map(str::to_owned).to_vec(),
         trials,
     };
-    let rows = (0..3)
-        .flat_map(|arm| (0..3).map(move |question| (arm, Some(question))))
-        .map(|(arm, question)| row(&of, arm, question));
-    let (rows, arms) = (rows.collect(), (0..3).map(|arm| row(&of, arm, None)).collect());
-    Ok(Table { of, rows, arms, differences: differences() })
+    Ok(Table::of(of))
+}
+
+/// Repeats of a question are answered alike, and not the same.
+fn answer(question: usize, repeat: u32) -> String {
+    let words =
+        ["The queue keeps the order in which runs came", "No run waits longer than the oldest", "Nothing is lost"];
+    let more = "and each slot is given to the first that waits ".repeat(repeat as usize * 12);
+    format!("{} {more}", words[question % words.len()])
 }
 
 fn trial(arm: usize, question: usize, repeat: u32) -> anyhow::Result<Trial> {
-    let place = arm * 12 + question * 4 + repeat as usize;
+    let place = arm * 24 + question * 4 + repeat as usize;
     // Numbers that look as if they were measured, the same whenever this runs.
     let luck = |salt: usize| 0.72 + ((place * 37 + salt * 61 + place * place * 13) % 56) as f64 / 100.0;
     let (_, took, cost, tokens) = ARMS[arm];
     let succeeded = place % 11 != 7;
+    let (agent, model) = if place % 4 == 1 { ("agent_a", "gpt-5") } else { ("agent_b", "claude-sonnet-4-5") };
     Ok(Trial {
         run: format!("mg-000000{:02}", place).parse()?,
         arm,
@@ -263,52 +274,9 @@ fn trial(arm: usize, question: usize, repeat: u32) -> anyhow::Result<Trial> {
         took_s: Some(took * luck(1)),
         cost_usd: Some(cost * luck(2)),
         tokens: Some((tokens * luck(3)) as u64),
-        answer: succeeded.then(|| "…".to_owned()),
-        winner: succeeded.then(|| "agent_b".to_owned()),
-        model: None,
-        votes: BTreeMap::new(),
+        answer: succeeded.then(|| answer(question, repeat)),
+        winner: succeeded.then(|| agent.to_owned()),
+        model: succeeded.then(|| model.to_owned()),
+        votes: [("agent2.1".to_owned(), 2), ("agent1.1".to_owned(), u32::from(place % 3 == 0))].into(),
     })
-}
-
-fn row(of: &Comparison, arm: usize, question: Option<usize>) -> Row {
-    let mine = || {
-        of.trials.iter().filter(move |trial| trial.arm == arm && question.is_none_or(|asked| trial.question == asked))
-    };
-    let succeeded = mine().filter(|trial| trial.answer.is_some()).count();
-    let pairs = succeeded * succeeded.saturating_sub(1) / 2;
-    Row {
-        arm,
-        question,
-        of: mine().count(),
-        started: mine().count(),
-        succeeded,
-        took_s: mean(mine().filter_map(|trial| trial.took_s)),
-        cost_usd: mean(mine().filter_map(|trial| trial.cost_usd)),
-        tokens: mean(mine().filter_map(|trial| trial.tokens).map(|tokens| tokens as f64)),
-        answer_chars: mean([2_900.0, 3_300.0, 1_800.0].into_iter().skip(arm)),
-        agreement: Some(Agreement { pairs, same: 0.0, similarity: 0.52 - 0.06 * arm as f64 }),
-        winners: vec![
-            Winner { agent: "agent_b".into(), model: Some("claude-sonnet-4-5".into()), share: 0.75 },
-            Winner { agent: "agent_a".into(), model: Some("gpt-5".into()), share: 0.25 },
-        ],
-        margin: mean([0.67, 0.33, 1.0].into_iter()),
-    }
-}
-
-fn mean(values: impl Iterator<Item = f64>) -> Option<Mean> {
-    let values: Vec<f64> = values.collect();
-    let mean = values.iter().sum::<f64>() / values.len() as f64;
-    let interval = (values.len() >= 5).then_some((mean * 0.91, mean * 1.08));
-    (!values.is_empty()).then_some(Mean { n: values.len(), mean, interval })
-}
-
-fn differences() -> Vec<Difference> {
-    let of = |a, b, measure, mean, interval| Difference { a, b, measure, pairs: 3, mean, interval };
-    vec![
-        of(0, 1, Measure::Took, -138.0, Some((-161.0, -112.0))),
-        of(0, 1, Measure::Cost, -0.17, Some((-0.21, -0.12))),
-        of(0, 1, Measure::Succeeded, 0.08, Some((-0.09, 0.24))),
-        of(0, 2, Measure::Took, -214.0, Some((-240.0, -189.0))),
-        of(0, 2, Measure::Cost, -0.3, None),
-    ]
 }

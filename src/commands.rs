@@ -11,6 +11,7 @@ mod report;
 mod result;
 mod settings;
 mod shells;
+mod verify;
 mod wait;
 mod watch;
 

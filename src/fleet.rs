@@ -3,6 +3,7 @@
 //! It signals no process and writes no record of a run that has a supervisor; of one that has lost it, the supervisor's room
 //! ends what is left.
 
+mod building;
 mod compare;
 mod conversation;
 mod cursor;
@@ -13,6 +14,7 @@ pub mod prune;
 pub mod results;
 mod start;
 mod steer;
+mod verify;
 mod wait;
 
 use std::collections::{HashMap, HashSet};
@@ -31,6 +33,7 @@ use crate::secrets::Secrets;
 use crate::supervisor;
 use crate::watch::Watcher;
 
+pub use building::NotBuilt;
 pub use conversation::NotContinued;
 pub use cursor::Cursor;
 pub use experiments::{Begin, Begun, MOST_PLANNED, NotBegun, keys_from_environment, start_of};
@@ -38,6 +41,7 @@ pub use follow::{Follower, More};
 pub use launcher::LaunchError;
 pub use start::{Forecast, Keys, Limits, NotStarted, Start, Started};
 pub use steer::{MOST_MESSAGE, MOST_WAITING, Message, NotSteered, Steered};
+pub use verify::{NotVerified, Verified};
 pub use wait::{Until, Waited};
 
 use experiments::Plans;
@@ -102,6 +106,9 @@ pub enum FleetError {
     /// The experiment cannot begin.
     #[error(transparent)]
     NotBegun(#[from] NotBegun),
+    /// The answer cannot be built on.
+    #[error(transparent)]
+    NotBuilt(#[from] NotBuilt),
     /// The run is not admitted.
     #[error(transparent)]
     Ledger(#[from] LedgerError),

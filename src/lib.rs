@@ -15,6 +15,7 @@ pub mod rehearsal;
 pub mod settings;
 
 pub mod ledger;
+pub mod provenance;
 pub mod supervisor;
 
 pub mod report;

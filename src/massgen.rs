@@ -2,7 +2,9 @@
 //! Reading is patient and stays inside the run's folder; nothing here signals a process or writes a run record.
 
 pub mod answers;
+pub mod basis;
 pub mod configs;
+pub mod copy;
 pub mod environment;
 pub mod events;
 pub mod files;

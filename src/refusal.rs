@@ -2,7 +2,7 @@
 //! It knows neither protocol nor terminal: the server and the commands show the same words, each in its way.
 
 use crate::fleet::results::{BadPart, ReadError};
-use crate::fleet::{FleetError, LaunchError, NotBegun, NotContinued, NotStarted, NotSteered};
+use crate::fleet::{FleetError, LaunchError, NotBegun, NotBuilt, NotContinued, NotStarted, NotSteered, NotVerified};
 use crate::ledger::LedgerError;
 use crate::massgen::configs::{ConfigError, ValidateError};
 use crate::massgen::program::ProgramError;
@@ -110,7 +110,7 @@ impl From<BadRunId> for Refusal {
 
 impl From<BadPart> for Refusal {
     fn from(error: BadPart) -> Refusal {
-        let hint = "use answer, report, answers, files, file:PATH, log, agent:ID or errors";
+        let hint = "use answer, report, answers, files, file:PATH, log, agent:ID, errors or manifest";
         Refusal::new("bad_part", chain(&error), hint)
     }
 }
@@ -149,6 +149,7 @@ impl From<FleetError> for Refusal {
             FleetError::NotSteered(error) => error.into(),
             FleetError::NotContinued(error) => error.into(),
             FleetError::NotBegun(error) => error.into(),
+            FleetError::NotBuilt(error) => error.into(),
             FleetError::Ledger(error) => error.into(),
             FleetError::BrokenOff(_) => Refusal::panicked(),
         }
@@ -246,6 +247,27 @@ impl From<NotBegun> for Refusal {
     }
 }
 
+impl From<NotBuilt> for Refusal {
+    fn from(error: NotBuilt) -> Refusal {
+        let message = chain(&error);
+        let (code, hint) = match error {
+            NotBuilt::NoAnswer(_) => (
+                "nothing_to_build_on",
+                "of a live run wait with check_status until an agent has answered; else call run_massgen without `from`",
+            ),
+            NotBuilt::Unknown { .. } => (
+                "unknown_answer",
+                "name one of these, or leave `answer` out for the best; read_result part answers shows them",
+            ),
+            NotBuilt::Copy { .. } => (
+                "cannot_build_on",
+                "call run_massgen without `from`, and say in the question what matters of the answer (read_result has it)",
+            ),
+        };
+        Refusal::new(code, message, hint)
+    }
+}
+
 impl From<LedgerError> for Refusal {
     fn from(error: LedgerError) -> Refusal {
         let message = chain(&error);
@@ -299,6 +321,28 @@ impl From<ReadError> for Refusal {
                 Refusal::new("unreadable", chain(&error), "try another part: answer, answers, files, log, errors")
             }
             ReadError::Fleet(error) => error.into(),
+        }
+    }
+}
+
+impl From<NotVerified> for Refusal {
+    fn from(error: NotVerified) -> Refusal {
+        let message = chain(&error);
+        match error {
+            NotVerified::Fleet(error) => error.into(),
+            NotVerified::Lives(_) => {
+                Refusal::new("run_not_over", message, "wait for its end with `massgen-mcp wait`, then check again")
+            }
+            NotVerified::NoManifest(_) => Refusal::new(
+                "no_manifest",
+                message,
+                "nothing tells what it left then; runs that end from now on have one",
+            ),
+            NotVerified::Damaged { .. } => Refusal::new(
+                "manifest_damaged",
+                message,
+                "take the run's files for changed; `massgen-mcp status` shows what is on record",
+            ),
         }
     }
 }

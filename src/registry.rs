@@ -26,6 +26,13 @@ pub const STDOUT: &str = "stdout.log";
 /// The end of MassGen's standard error, in a run's folder.
 pub const STDERR: &str = "stderr.log";
 
+/// The manifest, in a run's folder.
+pub const MANIFEST: &str = "manifest.json";
+/// The answer that a run builds on, in its folder.
+pub const FROM: &str = "from";
+/// The version of the formats on disk that this program writes.
+pub const FORMAT: u32 = format::VERSION;
+
 /// The name of a log's predecessor: logs are bounded, and a full one makes room for a new one.
 pub fn older(log: &Path) -> PathBuf {
     log.with_extension("old.log")
@@ -55,6 +62,8 @@ pub struct Furniture<'a> {
     pub config: Option<(&'a str, &'a str)>,
     /// A folder with the turns before it, which becomes its own.
     pub session: Option<&'a Path>,
+    /// A folder with the answer that it builds on, which becomes its own.
+    pub from: Option<&'a Path>,
 }
 
 /// Something about a run record went wrong.
@@ -221,6 +230,11 @@ impl RunFolder {
         self.path.join("session")
     }
 
+    /// `from`: the answer of an earlier run that this one builds on, with its workspace.
+    pub fn from(&self) -> PathBuf {
+        self.path.join(FROM)
+    }
+
     /// `bin`: a link to the folder of the MassGen program, first in the run's PATH; it marks the run's processes.
     pub fn bin(&self) -> PathBuf {
         self.path.join("bin")
@@ -269,6 +283,34 @@ impl RunFolder {
         entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
     }
 
+    /// `built_on`: a file for each run that builds on an answer of this one, by its name.
+    fn built_on(&self) -> PathBuf {
+        self.path.join("built_on")
+    }
+
+    /// Notes that another run builds on an answer of this one. Of a run that was removed nothing is made anew.
+    pub fn note_built_on(&self, by: &RunId) -> Result<(), RegistryError> {
+        use std::os::unix::fs::DirBuilderExt;
+        let folder = self.built_on();
+        match std::fs::DirBuilder::new().mode(0o700).create(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(RegistryError::io("make the folder", &folder)(error));
+            }
+            Ok(()) | Err(_) => {}
+        }
+        let path = folder.join(by.as_str());
+        std::fs::write(&path, b"").map_err(RegistryError::io("write", &path))
+    }
+
+    /// The runs that build on an answer of this one, by name.
+    pub fn built_on_by(&self) -> Vec<RunId> {
+        let entries = std::fs::read_dir(self.built_on()).into_iter().flatten().flatten();
+        let mut runs: Vec<RunId> = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+        runs.sort();
+        runs
+    }
+
     /// Puts a message into the inbox, and tells its file, which is there whole or not at all. Any process may do so at any
     /// time: names are by the time, so that they are read in order, and none is taken twice.
     pub fn put_message(&self, kind: &str, text: &str) -> Result<PathBuf, RegistryError> {
@@ -305,8 +347,10 @@ impl RunFolder {
         }
         let lock = RunLock::create(&self.lock()).map_err(RegistryError::io("lock", &self.lock()))?;
         crash::point("lock-taken");
-        if let Some(session) = from.session {
-            std::fs::rename(session, self.session()).map_err(RegistryError::io("move", session))?;
+        for (given, own) in [(from.session, self.session()), (from.from, self.from())] {
+            if let Some(given) = given {
+                std::fs::rename(given, own).map_err(RegistryError::io("move", given))?;
+            }
         }
         if let Some((name, text)) = from.config {
             self.write(&self.path.join(name), text.as_bytes(), Durability::Plain)?;
@@ -365,6 +409,16 @@ impl RunFolder {
     pub fn written(&self) -> Option<Timestamp> {
         let modified = std::fs::metadata(self.run()).and_then(|meta| meta.modified()).ok()?;
         Timestamp::try_from(modified).ok()
+    }
+
+    /// `manifest.json`: what the run was and what it left, made at its end.
+    pub fn manifest(&self) -> PathBuf {
+        self.path.join(MANIFEST)
+    }
+
+    /// Writes the manifest whole. Only the holder of the run's lock may, which the handle proves.
+    pub fn save_manifest(&self, text: &[u8], _held: &RunLock) -> Result<(), RegistryError> {
+        self.write(&self.manifest(), text, Durability::Synced)
     }
 
     /// The stop that was asked for, if any. A request that cannot be read is still one.

@@ -2,5 +2,5 @@
 //! It draws what it is given; it looks at no run by itself.
 
 pub mod change;
-pub mod run;
 pub mod page;
+pub mod run;

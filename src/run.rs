@@ -14,7 +14,7 @@ use jiff::Timestamp;
 
 pub use digest::{AgentDigest, AgentState, Digest, Finish};
 pub use id::{BadRunId, RunId};
-pub use limits::{Allowance, Cap, Continued, Lineage, Origin, Price, Rules, Spent, Unpriced, Usd};
+pub use limits::{Allowance, BuiltOn, Cap, Continued, Lineage, Origin, Price, Rules, Spent, Unpriced, Usd};
 pub use quiet::{Evidence, Quiet, Seems};
 pub use state::{
     AnswerFact, AnswerSource, Ending, Exit, Force, Leader, Outcome, Problem, ProcessMark, Retry, RunState, StopAsk,
@@ -52,6 +52,8 @@ pub struct RunSpec {
     pub lineage: Lineage,
     /// Which conversation it goes on with.
     pub continues: Option<Continued>,
+    /// Which answer of an earlier run it builds on.
+    pub from: Option<BuiltOn>,
     /// SHA-256 of what MassGen is configured with, before the question: equal for runs that can be compared.
     pub config_hash: String,
     /// Names and patterns (`CORP_*`) of environment variables that reach MassGen on top of the usual ones.
@@ -81,6 +83,7 @@ impl RunSpec {
             allowance: Allowance::default(),
             lineage: Lineage::root(&id),
             continues: None,
+            from: None,
             config_hash: String::new(),
             origin: Origin::default(),
             id,
@@ -107,6 +110,16 @@ pub enum Mode {
     Quick,
 }
 
+impl Mode {
+    /// Its stable word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Mode::Full => "full",
+            Mode::Quick => "quick",
+        }
+    }
+}
+
 /// What the agents get of the project folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Context {
@@ -117,6 +130,17 @@ pub enum Context {
     Read,
     /// They may read and change it.
     Write,
+}
+
+impl Context {
+    /// Its stable word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Context::None => "none",
+            Context::Read => "read",
+            Context::Write => "write",
+        }
+    }
 }
 
 /// A run as it is on disk at one moment.

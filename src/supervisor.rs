@@ -25,7 +25,7 @@ use crate::ledger::{Ledger, LedgerError};
 use crate::massgen::configs::{self, Changes, Needs, Tree};
 use crate::massgen::environment;
 use crate::massgen::launch::{self, Folders, Launch};
-use crate::massgen::{session, text};
+use crate::massgen::{basis, session, text};
 use crate::registry::{Durability, RegistryError, RunFolder, RunLock, StateFolder, write_whole};
 use crate::rehearsal::{self, Rehearsal};
 use crate::run::{BadRunId, ConfigChoice, RunRecord, RunSpec};
@@ -235,10 +235,11 @@ async fn config(folder: &RunFolder, spec: &RunSpec) -> Result<Config, Supervisor
         Some(own) => own,
         None => checked_config(folder).map_err(failed("read the config"))?,
     };
-    let prompt = launch::prompt(&spec.question);
+    let prompt = launch::prompt(&question(folder, spec)?);
     let overrides = spec.overrides.as_ref().filter(|_| rehearsal.is_some());
     let session = spec.continues.as_ref().map(|_| spec.id.as_str());
-    let changes = Changes { overrides, project: None, prompt: Some(&prompt), session };
+    let from = spec.from.as_ref().map(|_| folder.from());
+    let changes = Changes { overrides, project: None, prompt: Some(&prompt), session, read: from.as_deref() };
     let effective = configs::effective(&path, &text, changes)?;
     let copy = if effective.is_json { path } else { folder.config() };
     write_whole(&copy, effective.text.as_bytes(), Durability::Plain).map_err(failed("write the effective config"))?;
@@ -250,6 +251,13 @@ async fn config(folder: &RunFolder, spec: &RunSpec) -> Result<Config, Supervisor
         path: copy,
         rehearsal,
     })
+}
+
+/// What the agents are asked: the question, with the answer of an earlier run where this one builds on one.
+fn question(folder: &RunFolder, spec: &RunSpec) -> Result<String, SupervisorError> {
+    let Some(from) = &spec.from else { return Ok(spec.question.clone()) };
+    let whole = basis::question(&spec.question, &spec.id, from, &folder.from(), &known_secrets(folder));
+    whole.map_err(failed("read the answer that it builds on"))
 }
 
 /// The config that the server put into the folder; under another ending where it could not be read, and MassGen is to say why.

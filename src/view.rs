@@ -10,11 +10,11 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::massgen::configs::Listed;
-use crate::massgen::outcome::signal_name;
+use crate::massgen::outcome::exit_word;
 use crate::massgen::text;
 use crate::run::{
-    AgentDigest, AgentState, Cap, ConfigChoice, Context, Ending, Exit, Force, Mode, Moment, Outcome, Problem, Quiet,
-    Retry, RunId, RunRecord, RunState, Seems, StopCause, Usd,
+    AgentDigest, AgentState, Cap, ConfigChoice, Ending, Force, Moment, Outcome, Problem, Quiet, Retry, RunId,
+    RunRecord, RunState, Seems, StopCause, Usd,
 };
 
 /// The longest agent id, label or phase in a brief status, in bytes.
@@ -173,6 +173,12 @@ pub struct Details {
     /// Runs that it started.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     children: Vec<String>,
+    /// The answer that it builds on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<FromView>,
+    /// Runs that build on an answer of it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    built_on_by: Vec<String>,
     created: String,
     folder: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -186,6 +192,16 @@ pub struct Details {
     /// What was looked at while it is quiet.
     #[serde(skip_serializing_if = "Option::is_none")]
     looked_at: Option<LookedAt>,
+}
+
+/// The answer of an earlier run that a run builds on.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct FromView {
+    run_id: String,
+    /// Its label; absent of a presented answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answer: Option<String>,
+    agent: String,
 }
 
 /// What the newest look at a quiet run saw.
@@ -327,6 +343,8 @@ pub struct Seen<'a> {
     pub folder: &'a std::path::Path,
     /// The runs that it started.
     pub children: &'a [RunId],
+    /// The runs that build on an answer of it.
+    pub built_on_by: &'a [RunId],
     /// How many wait before it, and how many in all.
     pub queue: Option<(usize, usize)>,
     /// How many messages of steer_run MassGen has not taken up.
@@ -357,7 +375,7 @@ pub fn run(record: &RunRecord, seen: &Seen<'_>, detail: Detail, now: &Moment) ->
         winner: answer.map(|answer| word(&answer.agent)),
         answer_chars: answer.map(|answer| answer.chars),
         partial: answer.filter(|answer| record.state.makes_partial(answer.source)).map(|_| true),
-        exit: ending.and_then(|ending| exit(ending.exit)),
+        exit: ending.and_then(|ending| exit_word(ending.exit)),
         reason: stop_reason(&record.state),
         quiet_s: quiet.map(|quiet| quiet.lasts(now).as_secs()),
         seems: quiet.map(|quiet| seems_word(quiet.seems(now))),
@@ -452,15 +470,6 @@ fn word(text: &str) -> String {
     let text = text::line(text, WORD_BYTES);
     let end = (0..=WORD_BYTES.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
     text[..end].to_owned()
-}
-
-fn exit(exit: Exit) -> Option<String> {
-    match exit {
-        Exit::Code(code) => Some(code.to_string()),
-        Exit::Signal(signal) => Some(signal_name(signal)),
-        Exit::NeverStarted => None,
-        Exit::Unknown => Some("unknown".to_owned()),
-    }
 }
 
 fn stop_reason(state: &RunState) -> Option<String> {
@@ -640,15 +649,8 @@ fn details(record: &RunRecord, seen: &Seen<'_>) -> Details {
             ConfigChoice::Rehearsal(name) => name.clone(),
         },
         group: spec.group.clone(),
-        mode: match spec.mode {
-            Mode::Full => "full",
-            Mode::Quick => "quick",
-        },
-        context: match spec.context {
-            Context::None => "none",
-            Context::Read => "read",
-            Context::Write => "write",
-        },
+        mode: spec.mode.word(),
+        context: spec.context.word(),
         timeout_s: spec.timeout.as_secs(),
         budget_usd: spec.allowance.cap.usd.map(Usd::as_f64),
         max_tokens: spec.allowance.cap.tokens,
@@ -659,6 +661,12 @@ fn details(record: &RunRecord, seen: &Seen<'_>) -> Details {
         continues: spec.continues.as_ref().map(|before| before.run.to_string()),
         turn: spec.continues.as_ref().map(|before| before.turn),
         children: seen.children.iter().map(RunId::to_string).collect(),
+        from: spec.from.as_ref().map(|from| FromView {
+            run_id: from.run.to_string(),
+            answer: from.answer.clone(),
+            agent: from.agent.clone(),
+        }),
+        built_on_by: seen.built_on_by.iter().map(RunId::to_string).collect(),
         created: spec.created.to_string(),
         folder: folder.display().to_string(),
         viewer: log_dir.as_ref().map(|log| format!("{} viewer {log}", spec.program.display())),

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 
-use super::{doctor, kill, logs, look, report, result, say, wait, watch};
+use super::{doctor, kill, logs, look, report, result, say, verify, wait, watch};
 use crate::clock;
 use crate::fleet::{Fleet, Selection, Sight};
 use crate::massgen::text;
@@ -32,6 +32,8 @@ pub enum People {
     Result(result::Printed),
     /// Write a page of a run or a group, for a browser: what happened when, what it cost, who voted for whom.
     Report(report::Report),
+    /// Check that what a run left is still what its manifest says.
+    Verify(verify::Verify),
     /// Stop runs with every process that they started.
     Kill(kill::Kill),
     /// Print the log of a run, and follow it.
@@ -83,7 +85,7 @@ impl People {
             People::Wait(how) => how.json,
             People::Result(how) => how.json,
             People::Kill(how) => how.json,
-            People::Report(_) | People::Logs(_) | People::Watch(_) => false,
+            People::Report(_) | People::Verify(_) | People::Logs(_) | People::Watch(_) => false,
         }
     }
 
@@ -113,6 +115,7 @@ impl People {
             People::Wait(how) => wait::wait(&open(settings, me)?, settings.limits.timeout, &how).await,
             People::Result(how) => result::result(&open(settings, me)?, &how).await,
             People::Report(how) => report::report(&open(settings, me)?, &how).await,
+            People::Verify(how) => verify::verify(&open(settings, me)?, &how).await,
             People::Kill(how) => kill::kill(&open(settings, me)?, &how).await,
             People::Logs(how) => logs::logs(&open(settings, me)?, &how).await,
             People::Watch(how) => watch::watch(open(settings, me)?, &how).await,
@@ -177,7 +180,8 @@ pub(super) fn seen(fleet: &Fleet, record: &RunRecord, detail: Detail) -> RunView
     let queue = (record.state == RunState::Queued).then(|| fleet.place(&record.spec.id)).flatten();
     let folder = fleet.state().folder(&record.spec.id);
     let messages = fleet.messages_waiting(&record.spec.id);
-    let seen = view::Seen { folder: folder.path(), children: &folder.child_runs(), queue, messages };
+    let (children, built_on_by) = (&folder.child_runs(), &folder.built_on_by());
+    let seen = view::Seen { folder: folder.path(), children, built_on_by, queue, messages };
     view::run(record, &seen, detail, &clock::now()).with_group(record)
 }
 

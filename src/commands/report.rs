@@ -5,15 +5,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::people::{EXITS, known, say_clean};
+use super::people::{EXITS, say_clean};
+use crate::fleet::Fleet;
 use crate::fleet::results::Part;
-use crate::fleet::{Fleet, Selection};
-use crate::massgen::story::{AgentStory, Story};
 use crate::massgen::text;
 use crate::refusal::Refusal;
-use crate::registry::{Durability, write_whole};
+use crate::registry::{Durability, RunFolder, write_whole};
 use crate::report::page;
-use crate::run::{AgentDigest, RunId, RunRecord};
+use crate::run::{RunId, RunRecord};
 
 /// Of what to write a page.
 #[derive(Debug, clap::Args)]
@@ -25,7 +24,7 @@ pub struct Report {
     /// Open it in the browser.
     #[arg(long)]
     open: bool,
-    /// Where to write it; otherwise report.html in the run's folder.
+    /// Where to write it; otherwise report.html in the folder of the run or the experiment.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 }
@@ -34,7 +33,7 @@ pub(super) async fn report(fleet: &Fleet, how: &Report) -> Result<ExitCode, Refu
     let out = how.out.as_deref();
     let path = match how.of.trim().parse::<RunId>() {
         Ok(id) => write_run(fleet, &id, out, None).await?.1,
-        Err(_) => write_group(fleet, how.of.trim()).await?,
+        Err(_) => write_group(fleet, how.of.trim(), out).await?,
     };
     say_clean(&path.display().to_string(), fleet.secrets());
     if how.open {
@@ -52,7 +51,7 @@ pub(super) async fn write_run(
     refresh: Option<Duration>,
 ) -> Result<(RunRecord, PathBuf), Refusal> {
     let record = fleet.look(id).await?;
-    let story = story_of(&record);
+    let story = fleet.story(id).await?;
     let answer = fleet.read(id, Part::Answer, 0, page::ANSWER as u64 + 1).await;
     let answer = answer.ok().map(|(_, reading)| reading.page.text);
     let refresh = refresh.filter(|_| record.state.ended().is_none());
@@ -62,30 +61,16 @@ pub(super) async fn write_run(
     Ok((record, path))
 }
 
-/// What a run's record alone tells of its story.
-fn story_of(record: &RunRecord) -> Story {
-    let agent = |agent: &AgentDigest| {
-        let output_tokens = agent.output_tokens.unwrap_or_default();
-        AgentStory {
-            id: agent.id.clone(),
-            input_tokens: agent.tokens.unwrap_or_default().saturating_sub(output_tokens),
-            output_tokens,
-            cost_usd: agent.cost_usd,
-            ..AgentStory::default()
-        }
-    };
-    let agents = record.digest.iter().flat_map(|digest| &digest.agents).map(agent);
-    Story { agents: agents.collect(), ..Story::default() }
-}
-
-async fn write_group(fleet: &Fleet, group: &str) -> Result<PathBuf, Refusal> {
-    let selection = Selection::Group(group.to_owned());
-    known(&selection, fleet.look_all(&selection).await?)?;
-    Err(Refusal::new(
-        "no_comparison",
-        "groups cannot be compared yet",
-        "name one run: `massgen-mcp runs --group GROUP` lists them",
-    ))
+async fn write_group(fleet: &Fleet, group: &str, out: Option<&Path>) -> Result<PathBuf, Refusal> {
+    let compared = fleet.table(group).await?.ok_or_else(|| Refusal::unknown_group(group))?;
+    let drawn = page::group_page(&compared.table, None);
+    // Runs that only a label joins have no folder together, and the page goes when the last of them does.
+    let last =
+        compared.table.of.trials.iter().map(|trial| fleet.state().folder(&trial.run)).max_by_key(RunFolder::written);
+    let beside = compared.json.map(|json| json.with_file_name("report.html"));
+    let own = beside.or_else(|| Some(last?.path().join("group.html")));
+    let path = out.map(Path::to_owned).or(own).ok_or_else(|| Refusal::unknown_group(group))?;
+    write(path, fleet.secrets().mask(&drawn).into_owned()).await
 }
 
 async fn write(path: PathBuf, page: String) -> Result<PathBuf, Refusal> {

@@ -21,7 +21,7 @@ pub struct Printed {
     /// The run, by its run_id.
     #[arg(value_name = "RUN_ID")]
     run: String,
-    /// answer, report, answers, files, file:PATH, log, agent:ID or errors.
+    /// answer, report, answers, files, file:PATH, log, agent:ID, errors or manifest.
     #[arg(long, default_value = "answer")]
     part: String,
     /// Tell it as JSON, with whose answer it is and whether it is partial.

@@ -8,9 +8,10 @@ use tempfile::TempDir;
 
 use super::{Fleet, FleetError, blocking};
 use crate::massgen::answers;
+use crate::massgen::copy::CopyError;
 use crate::massgen::files::RunFiles;
 use crate::massgen::layout::Layout;
-use crate::massgen::session::{self, SessionError, Turn};
+use crate::massgen::session::{self, Turn};
 use crate::registry::{RegistryError, RunLock, StateFolder};
 use crate::run::{Continued, RunId, RunRecord, RunState};
 
@@ -39,7 +40,7 @@ pub enum NotContinued {
         /// The run.
         run: RunId,
         /// Why not.
-        source: SessionError,
+        source: CopyError,
     },
 }
 
@@ -104,7 +105,7 @@ fn collect(state: &StateFolder, run: &RunId) -> Result<History, FleetError> {
     Ok(history)
 }
 
-fn open(path: &Path) -> Result<RunFiles, RegistryError> {
+pub(super) fn open(path: &Path) -> Result<RunFiles, RegistryError> {
     let failed = |source| RegistryError::Io { operation: "open", path: path.to_owned(), source };
     RunFiles::open(path).map_err(failed)
 }

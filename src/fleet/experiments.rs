@@ -119,10 +119,15 @@ impl Fleet {
         .await?
     }
 
-    /// A run alone is no part of an experiment, whose budget and end would know nothing of it.
-    pub(super) fn not_into_experiment(&self, group: Option<&str>) -> Result<(), NotBegun> {
-        let taken = group.filter(|group| self.state.experiment(group).path().exists());
-        taken.map_or(Ok(()), |group| Err(NotBegun::GroupIsExperiment(group.to_owned())))
+    /// A run alone is no part of an experiment, whose budget and end would know nothing of it, and has no key of one.
+    pub(super) fn not_into_experiment(&self, start: &Start) -> Result<(), NotBegun> {
+        let group = start.spec.group.as_ref();
+        if let Some(taken) = group.filter(|group| self.state.experiment(group).path().exists()) {
+            return Err(NotBegun::GroupIsExperiment(taken.clone()));
+        }
+        let Some(key) = start.request_key.as_ref().map(|key| hash(&[key])) else { return Ok(()) };
+        let known = self.state.all_experiments().into_iter().find(|known| known.plan.key.as_ref() == Some(&key));
+        known.map_or(Ok(()), |known| Err(NotBegun::KeyTaken(known.plan.group)))
     }
 
     /// A run that is only planned has no folder in which a wish could be put.

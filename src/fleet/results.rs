@@ -15,7 +15,8 @@ use crate::massgen::layout::Layout;
 use crate::massgen::pages::{self, Page, Pour};
 use crate::massgen::story::Story;
 use crate::massgen::{reasons, text};
-use crate::registry::{STDERR, STDOUT, older};
+use crate::provenance::Manifest;
+use crate::registry::{MANIFEST, STDERR, STDOUT, older};
 use crate::report;
 use crate::report::change::{Change, MOST_BYTES};
 use crate::run::{ConfigChoice, RunId, RunRecord};
@@ -51,6 +52,8 @@ pub enum Part {
     Errors,
     /// How it went and why, in short.
     Report,
+    /// What the run was and what it left; of a live run, what is known of it now.
+    Manifest,
 }
 
 /// A page of a part.
@@ -108,6 +111,7 @@ impl FromStr for Part {
             "log" => Ok(Part::Log),
             "errors" => Ok(Part::Errors),
             "report" => Ok(Part::Report),
+            "manifest" => Ok(Part::Manifest),
             other => match other.split_once(':') {
                 Some(("file", path)) if !path.is_empty() => Ok(Part::File(path.to_owned())),
                 Some(("agent", id)) if !id.is_empty() => Ok(Part::Agent(id.to_owned())),
@@ -178,6 +182,20 @@ impl Fleet {
         });
         let poured = poured.await??;
         Ok((record, poured))
+    }
+}
+
+impl Fleet {
+    /// What happened in a run, as far as MassGen has noted it by now; secrets in its texts are masked.
+    pub async fn story(&self, id: &RunId) -> Result<Story, ReadError> {
+        let record = self.look(id).await?;
+        let root = self.folder(id).path().to_owned();
+        let secrets = self.secrets.clone();
+        blocking(move || {
+            let secrets = secrets.with(keys_in_config(&record));
+            Ok(Shelf::open(&root, record, secrets)?.story())
+        })
+        .await?
     }
 }
 
@@ -280,6 +298,7 @@ impl Shelf {
             Part::Agent(id) => self.agent(id)?,
             Part::Errors => self.errors(),
             Part::Report => self.report(),
+            Part::Manifest => self.manifest()?,
         })
     }
 
@@ -420,7 +439,13 @@ impl Shelf {
         match part {
             Part::Log => self.layout.as_ref()?.massgen_log(&self.files),
             Part::Agent(id) => self.agent_file(id).ok(),
-            Part::Answer | Part::Answers | Part::Files | Part::File(_) | Part::Errors | Part::Report => None,
+            Part::Answer
+            | Part::Answers
+            | Part::Files
+            | Part::File(_)
+            | Part::Errors
+            | Part::Report
+            | Part::Manifest => None,
         }
     }
 
@@ -434,6 +459,23 @@ impl Shelf {
         let mut bytes = Vec::new();
         file.take(most).read_to_end(&mut bytes)?;
         Ok(Some(bytes))
+    }
+
+    /// The one that was made at the run's end; before that, one that is made now.
+    fn manifest(&self) -> Result<Source, ReadError> {
+        if self.run.state.ended().is_none() {
+            let text = Manifest::of(&self.files, &self.run, &self.secrets).text();
+            return Ok(Source { text: Box::new(Cursor::new(text)), path: None });
+        }
+        if self.files.has(Path::new(MANIFEST)) {
+            return self.file(Path::new(MANIFEST));
+        }
+        Err(ReadError::Nothing {
+            what: "the run has no manifest: it was ended by an older massgen-mcp, or it could not be written"
+                .to_owned(),
+            instead: "check_status with detail full shows what is on record; runs that end from now on have one"
+                .to_owned(),
+        })
     }
 
     fn errors(&self) -> Source {
@@ -459,10 +501,14 @@ impl Shelf {
     }
 
     /// Of a run of which MassGen left nothing, what its record says.
-    fn report(&self) -> Source {
+    fn story(&self) -> Story {
         let digest = self.run.digest.as_ref();
         let story = self.layout.as_ref().map(|layout| Story::read(&self.files, layout, digest, &self.secrets));
-        let story = story.unwrap_or_else(|| Story { gaps: vec![NO_LOG.to_owned()], ..Story::default() });
+        story.unwrap_or_else(|| Story { gaps: vec![NO_LOG.to_owned()], ..Story::default() })
+    }
+
+    fn report(&self) -> Source {
+        let story = self.story();
         let mut record = self.run.clone();
         // It is cut for the report, and half a secret would not be known for one.
         record.spec.question = self.secrets.mask(&record.spec.question).into_owned();

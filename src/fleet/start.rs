@@ -5,10 +5,12 @@ use std::sync::OnceLock;
 
 use sha2::{Digest as _, Sha256};
 
+use super::building::Basis;
 use super::conversation::History;
 use super::{Fleet, FleetError, blocking, launcher};
 use crate::ledger::{Admission, Application, Judged, Ledger, Request, Share};
 use crate::massgen::pages::hex;
+use crate::massgen::text::chain;
 use crate::registry::{Furniture, RegistryError, RunFolder, RunLock, StateFolder};
 use crate::run::{Allowance, Cap, Lineage, Origin, Outcome, Price, Rules, RunId, RunRecord, RunSpec, Unpriced, Usd};
 use crate::settings::{Settings, UnknownCost};
@@ -123,8 +125,12 @@ impl Fleet {
             Some(continued) => Some(self.history(continued).await?),
             None => None,
         };
+        let basis = match &start.spec.from {
+            Some(from) => Some(self.basis(from).await?),
+            None => None,
+        };
         let fleet = self.clone();
-        let (id, made) = match blocking(move || fleet.admit(start, history)).await?? {
+        let (id, made) = match blocking(move || fleet.admit(start, history, basis)).await?? {
             (id, Admission::New { made }) => (id, Some(made)),
             (_, Admission::Known(known)) => (known, None),
         };
@@ -150,19 +156,26 @@ impl Fleet {
         &self,
         start: Start,
         history: Option<History>,
+        basis: Option<Basis>,
     ) -> Result<(RunId, Admission<(RunFolder, RunLock)>), FleetError> {
         if start.share.is_none() && start.spec.origin.experiment.is_none() {
-            self.not_into_experiment(start.spec.group.as_deref())?;
+            self.not_into_experiment(&start)?;
         }
         let (application, mut spec) = self.application(&start)?;
         let session = history.as_ref().map(History::session);
         let config = start.config.as_ref().map(|(name, text)| (*name, text.as_str()));
-        let furniture = Furniture { config, session: session.as_deref() };
+        let from = basis.as_ref().map(Basis::folder);
+        let furniture = Furniture { config, session: session.as_deref(), from: from.as_deref() };
         let admission = Ledger::of(&self.state).admit(&application, |cap| {
             spec.allowance.cap = cap;
             let made = self.state.create(&spec, furniture)?;
             if let Some(parent) = &spec.lineage.parent {
                 self.state.folder(parent).note_child(&spec.id)?;
+            }
+            if let Some(from) = &spec.from
+                && let Err(error) = self.state.folder(&from.run).note_built_on(&spec.id)
+            {
+                tracing::warn!(run = %from.run, error = chain(&error), "that it was built on could not be noted");
             }
             Ok::<_, RegistryError>(made)
         })?;
@@ -225,7 +238,8 @@ impl Fleet {
         let mut next = Some(parent.clone());
         while let Some(ancestor) = next {
             let above = self.state.load(&ancestor)?.spec;
-            if above.config_hash == spec.config_hash && above.question.trim() == spec.question.trim() {
+            let same_question = above.question.trim() == spec.question.trim() && above.from == spec.from;
+            if above.config_hash == spec.config_hash && same_question {
                 return Err(NotStarted::SameAsAncestor { ancestor }.into());
             }
             next = above.lineage.parent;

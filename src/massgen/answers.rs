@@ -76,8 +76,26 @@ pub fn candidates(files: &RunFiles, layout: &Layout, digest: Option<&Digest>) ->
     found.into_iter().map(|(_, answer)| answer).collect()
 }
 
+/// Those of a run under way that are whole: MassGen counts an answer once its workspace was saved with it.
+pub fn counted(files: &RunFiles, layout: &Layout, digest: Option<&Digest>) -> Vec<Answer> {
+    let agents = digest.map(|digest| digest.agents.as_slice()).unwrap_or_default();
+    let mut left: BTreeMap<&str, u32> = agents.iter().map(|agent| (agent.id.as_str(), agent.answers)).collect();
+    let mut is_counted = |answer: &Answer| match left.get_mut(answer.agent.as_str()) {
+        Some(left) if *left > 0 => {
+            *left -= 1;
+            true
+        }
+        Some(_) | None => false,
+    };
+    candidates(files, layout, digest).into_iter().filter(|answer| is_counted(answer)).collect()
+}
+
 fn leader(files: &RunFiles, layout: &Layout, digest: Option<&Digest>) -> Option<Answer> {
-    let mut all = candidates(files, layout, digest);
+    leading(candidates(files, layout, digest), digest)
+}
+
+/// The one of some answers, oldest first, that leads by votes; the newest without any.
+pub fn leading(mut all: Vec<Answer>, digest: Option<&Digest>) -> Option<Answer> {
     let by_votes = digest.filter(|digest| !digest.votes.is_empty()).and_then(Digest::leading_label);
     let leading = by_votes.and_then(|label| all.iter().position(|answer| answer.label.as_deref() == Some(label)));
     leading.map(|place| all.swap_remove(place)).or_else(|| all.pop())
@@ -131,6 +149,17 @@ mod tests {
         let all = candidates(&files, &layout, Some(&digest(&[])));
         let labels: Vec<_> = all.iter().filter_map(|answer| answer.label.as_deref()).collect();
         assert_eq!(labels, ["agent2.1", "agent1.1", "agent2.2"]);
+    }
+
+    #[test]
+    fn of_a_run_under_way_only_what_massgen_has_counted_is_whole() {
+        let (_root, files) = two_agents();
+        let layout = Layout::find(&files, None).expect("layout");
+        let mut digest = digest(&[]);
+        assert_eq!(counted(&files, &layout, Some(&digest)), []);
+        digest.agents[1].answers = 1;
+        let labels: Vec<_> = counted(&files, &layout, Some(&digest)).into_iter().filter_map(|one| one.label).collect();
+        assert_eq!(labels, ["agent2.1"]);
     }
 
     #[test]

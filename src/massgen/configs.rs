@@ -160,6 +160,8 @@ pub struct Changes<'a> {
     pub prompt: Option<&'a str>,
     /// The name of a session that MassGen is to restore.
     pub session: Option<&'a str>,
+    /// A folder that the agents may read, those of them that have files.
+    pub read: Option<&'a Path>,
 }
 
 /// What MassGen is given to read.
@@ -196,6 +198,10 @@ pub fn effective(path: &Path, original: &str, changes: Changes<'_>) -> Result<Ef
     }
     if let Some(session) = changes.session {
         tree.merge(&serde_json::json!({ "session_id": session }))?;
+    }
+    if let Some(folder) = changes.read {
+        let path = serde_json::json!({"path": folder.to_string_lossy(), "permission": "read"});
+        tree.append(["orchestrator", "context_paths"], &path)?;
     }
     Ok(Effective { text: tree.text()?, tree: Some(tree), secrets, is_json: false })
 }
@@ -325,6 +331,24 @@ mod tests {
             "session_id: \"mg-00000000\"\nagents: []\n\"prompt\": \"q\"\n"
         );
         assert_eq!(with("agents: ["), "agents: [\n\"session_id\": \"mg-00000000\"\n\n\"prompt\": \"q\"\n");
+    }
+
+    #[test]
+    fn a_folder_to_read_comes_behind_those_that_are_there() {
+        let changes = Changes { read: Some(Path::new("/f")), ..Changes::default() };
+        let with = |text: &str| effective(Path::new("a.yaml"), text, changes).expect("made").text;
+        let own = "\"path\": \"/f\"\n      \"permission\": \"read\"\n";
+        assert_eq!(with("agents: []\n"), format!("agents: []\n\"orchestrator\":\n  \"context_paths\":\n    - {own}"));
+        let known = "orchestrator:\n  x: 1\n  context_paths:\n    - path: docs\n";
+        assert_eq!(with(known), format!("{known}    - {own}"));
+        for odd in [
+            "orchestrator: null\n",
+            "orchestrator:\n  context_paths: null\n",
+            "o: &o {context_paths: []}\norchestrator: *o\n",
+        ] {
+            assert!(with(odd).contains("/f"), "{}", with(odd));
+        }
+        assert_eq!(with("agents: ["), "agents: [", "MassGen says what is wrong with it");
     }
 
     #[test]

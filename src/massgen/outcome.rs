@@ -92,6 +92,16 @@ fn is_crash(signal: i32) -> bool {
     matches!(signal_name(signal).as_str(), "SIGILL" | "SIGABRT" | "SIGBUS" | "SIGFPE" | "SIGSEGV" | "SIGSYS")
 }
 
+/// The exit code or the signal of MassGen's process, as it is told; `unknown` where nobody saw it end.
+pub fn exit_word(exit: Exit) -> Option<String> {
+    match exit {
+        Exit::Code(code) => Some(code.to_string()),
+        Exit::Signal(signal) => Some(signal_name(signal)),
+        Exit::NeverStarted => None,
+        Exit::Unknown => Some("unknown".to_owned()),
+    }
+}
+
 /// `SIGTERM` for 15; `signal N` where it has no common name.
 pub fn signal_name(signal: i32) -> String {
     use rustix::process::Signal;

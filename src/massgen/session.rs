@@ -2,51 +2,21 @@
 //! winner's workspace held. It is made from what a run left, whatever MassGen itself kept, and it never changes that run.
 
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
 use super::answers::Answer;
-use super::files::{Entry, Kind, RunFiles};
+use super::copy::{self, CopyError, failed, make, write};
+use super::files::RunFiles;
 
 /// The most of an answer that is handed on, in bytes: every agent reads it again.
 const MOST_ANSWER: u64 = 1 << 20;
-/// The most that a workspace may hold to be handed on, in bytes.
-const MOST_BYTES: u64 = 256 << 20;
-/// The most files and folders of it.
-const MOST_FILES: usize = 20_000;
-/// How deep its folders may lie in each other.
-const MOST_DEPTH: usize = 60;
-
 /// Said before an answer that was not presented by a run that went well.
 const CUT_SHORT: &str = "[This turn was cut short. Its best answer until then:]\n\n";
 
 /// Where MassGen looks for sessions, in its working folder.
 const SESSIONS: &str = ".massgen/sessions";
-
-/// A conversation that cannot be handed on.
-#[derive(Debug, thiserror::Error)]
-pub enum SessionError {
-    /// The workspace is too large.
-    #[error("the winner's workspace has more than {} MB, {MOST_FILES} files or {MOST_DEPTH} levels", MOST_BYTES >> 20)]
-    TooLarge,
-    /// The operating system refused.
-    #[error("cannot {operation} `{}`", path.display())]
-    Io {
-        /// What was tried.
-        operation: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// Why it failed.
-        source: io::Error,
-    },
-}
-
-fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SessionError + use<> {
-    let path = path.to_owned();
-    move |source| SessionError::Io { operation, path, source }
-}
 
 /// A turn that is over.
 #[derive(Debug, Clone, Copy)]
@@ -63,7 +33,7 @@ pub struct Turn<'a> {
 
 /// Writes a conversation into a new folder: the turns before the one given, from the `session` folder of its run, and it. Of the
 /// earlier ones the workspaces stay behind: MassGen gives its agents the latest, which has grown out of them.
-pub fn hand_on(files: &RunFiles, session: &Path, turn: &Turn<'_>, into: &Path) -> Result<(), SessionError> {
+pub fn hand_on(files: &RunFiles, session: &Path, turn: &Turn<'_>, into: &Path) -> Result<(), CopyError> {
     for number in 1..turn.number {
         let name = turn_name(number);
         make(&into.join(&name))?;
@@ -83,60 +53,13 @@ pub fn hand_on(files: &RunFiles, session: &Path, turn: &Turn<'_>, into: &Path) -
     write(&own.join("answer.txt"), &[before.as_bytes(), &answer].concat())?;
     let workspace = path.with_file_name("workspace");
     if files.is_folder(&workspace) {
-        Copy { files, bytes: 0, entries: 0 }.folder(&workspace, &own.join("workspace"), 0)?;
+        copy::folder(files, &workspace, &own.join("workspace"))?;
     }
     Ok(())
 }
 
 fn turn_name(number: u32) -> String {
     format!("turn_{number}")
-}
-
-fn make(folder: &Path) -> Result<(), SessionError> {
-    std::fs::create_dir_all(folder).map_err(failed("make the folder", folder))
-}
-
-fn write(path: &Path, bytes: &[u8]) -> Result<(), SessionError> {
-    std::fs::write(path, bytes).map_err(failed("write", path))
-}
-
-/// A copy in the making. Links, pipes and devices stay behind.
-struct Copy<'a> {
-    files: &'a RunFiles,
-    bytes: u64,
-    entries: usize,
-}
-
-impl Copy<'_> {
-    fn folder(&mut self, from: &Path, to: &Path, depth: usize) -> Result<(), SessionError> {
-        make(to)?;
-        for Entry { name, kind, size } in self.files.list(from) {
-            self.entries += 1;
-            self.bytes = self.bytes.saturating_add(size);
-            if self.entries > MOST_FILES || self.bytes > MOST_BYTES || depth > MOST_DEPTH {
-                return Err(SessionError::TooLarge);
-            }
-            let (from, to) = (from.join(&name), to.join(&name));
-            match kind {
-                Kind::File => self.file(&from, &to)?,
-                Kind::Folder => self.folder(&from, &to, depth + 1)?,
-                Kind::Other => {}
-            }
-        }
-        Ok(())
-    }
-
-    fn file(&self, from: &Path, to: &Path) -> Result<(), SessionError> {
-        let read = failed("read", &self.files.absolute(from));
-        let (mut file, _) = self.files.open_file(from).map_err(read)?;
-        let copied = std::fs::File::create(to).and_then(|mut copy| {
-            io::copy(&mut file, &mut copy)?;
-            // Of the rights only whether it is a program matters.
-            let mode = file.metadata()?.permissions().mode() & 0o100 | 0o600;
-            copy.set_permissions(std::fs::Permissions::from_mode(mode))
-        });
-        copied.map_err(failed("copy to", to))
-    }
 }
 
 /// A conversation where MassGen finds it: a link in its working folder, which is gone when this is dropped.
@@ -164,6 +87,8 @@ impl Drop for Link {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
     use crate::run::AnswerSource;
 
@@ -212,18 +137,6 @@ mod tests {
         let copy = into.path().join("turn_2/workspace");
         assert_eq!(copy.join("src/run.sh").metadata().expect("there").permissions().mode() & 0o777, 0o700);
         assert!(copy.join("etc").symlink_metadata().is_err(), "no link is followed or copied");
-    }
-
-    #[test]
-    fn a_workspace_without_end_is_refused() {
-        let (root, files) = left(&[("l/final/b/answer.txt", "two")]);
-        let deep = "d/".repeat(MOST_DEPTH + 2);
-        make(&root.path().join("l/final/b/workspace").join(deep)).expect("made");
-        let into = tempfile::tempdir().expect("temp");
-        let answer = answer();
-        let turn = Turn { number: 1, question: "q", answer: &answer, is_partial: false };
-        let refused = hand_on(&files, Path::new("session"), &turn, into.path());
-        assert!(matches!(refused, Err(SessionError::TooLarge)));
     }
 
     #[test]

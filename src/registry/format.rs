@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use self::allowance::{AllowanceFile, ContinuedFile, LineageFile, OriginFile, SpentFile};
+use self::allowance::{AllowanceFile, BuiltOnFile, ContinuedFile, LineageFile, OriginFile, SpentFile};
 use self::ending::EndingFile;
 pub(super) use self::experiment::{plan_configs, plan_from_json, plan_to_json, progress_from_json, progress_to_json};
 use self::moment::{MarkFile, MomentFile};
@@ -55,6 +55,8 @@ struct SpecFile {
     lineage: LineageFile,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     continues: Option<ContinuedFile>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    from: Option<BuiltOnFile>,
     #[serde(default)]
     config_hash: String,
     #[serde(default)]
@@ -168,6 +170,7 @@ pub(super) fn spec_to_json(spec: &RunSpec) -> Vec<u8> {
         allowance: AllowanceFile::from(&spec.allowance),
         lineage: LineageFile::from(&spec.lineage),
         continues: spec.continues.as_ref().map(ContinuedFile::from),
+        from: spec.from.as_ref().map(BuiltOnFile::from),
         config_hash: spec.config_hash.clone(),
         origin: OriginFile::from(&spec.origin),
     })
@@ -197,6 +200,7 @@ pub(super) fn spec_from_json(bytes: &[u8]) -> Result<RunSpec, serde_json::Error>
         allowance: file.allowance.into(),
         lineage: file.lineage.into_lineage(&id),
         continues: file.continues.and_then(ContinuedFile::into_continued),
+        from: file.from.and_then(BuiltOnFile::into_built_on),
         config_hash: file.config_hash,
         origin: file.origin.into(),
         id,

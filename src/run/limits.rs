@@ -223,6 +223,17 @@ pub struct Continued {
     pub turn: u32,
 }
 
+/// The answer of an earlier run that a run builds on. The run has a copy of it in its own folder: the earlier one may be removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuiltOn {
+    /// The earlier run.
+    pub run: RunId,
+    /// The answer's label, such as `agent2.1`; a presented answer has none.
+    pub answer: Option<String>,
+    /// Whose it is.
+    pub agent: String,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

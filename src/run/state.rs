@@ -34,7 +34,7 @@ pub enum RunState {
 }
 
 impl RunState {
-    /// The word for it, which agents, people and tables are shown.
+    /// Its stable word, for agents, people, tables and manifests.
     pub fn word(&self) -> &str {
         match self {
             RunState::Queued => "queued",

@@ -436,7 +436,8 @@ impl Desk {
         let queue = (record.state == RunState::Queued).then(|| self.fleet.place(&record.spec.id)).flatten();
         let folder = self.fleet.state().folder(&record.spec.id);
         let messages = self.fleet.messages_waiting(&record.spec.id);
-        let seen = view::Seen { folder: folder.path(), children: &folder.child_runs(), queue, messages };
+        let (children, built_on_by) = (&folder.child_runs(), &folder.built_on_by());
+        let seen = view::Seen { folder: folder.path(), children, built_on_by, queue, messages };
         view::run(record, &seen, detail, &clock::now())
     }
 

@@ -38,6 +38,10 @@ impl Desk {
                 ConfigChoice::Rehearsal(name) => name.clone(),
             },
             continues: start.spec.continues.as_ref().map(|before| format!("{}, as turn {}", before.run, before.turn)),
+            from: start.spec.from.as_ref().map(|from| {
+                let answer = from.answer.as_deref().unwrap_or("the final answer");
+                format!("{answer} of {}, by {}", from.run, from.agent)
+            }),
             agents: Vec::new(),
             problems: Vec::new(),
             warnings: Vec::new(),
@@ -110,6 +114,9 @@ pub(super) struct DryRun {
     config: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     continues: Option<String>,
+    /// What it would build on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     agents: Vec<String>,
     problems: Vec<String>,

@@ -169,6 +169,7 @@ fn arms_of(asked: &RunMassgen, questions: &[String]) -> Result<Vec<(String, RunM
         mode: asked.mode,
         context: asked.context,
         timeout_s: asked.timeout_s,
+        from: asked.from.clone(),
         fresh: true,
         ..RunMassgen::default()
     };

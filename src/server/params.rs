@@ -50,6 +50,9 @@ pub(super) struct RunMassgen {
     /// An ended run whose conversation goes on with this question; config, mode and context default to its own.
     #[schemars(with = "String")]
     pub(super) continue_run: Option<String>,
+    /// Build on this run's answer, such as agent2.1 (default: its best).
+    #[schemars(with = "FromAnswer")]
+    pub(super) from: Option<FromAnswer>,
     /// Most that it and runs below it may spend: at 80 % the agents are told to finish, at 100 % it is stopped. Default: the operator's.
     #[schemars(with = "f64")]
     pub(super) budget_usd: Option<f64>,
@@ -66,6 +69,17 @@ pub(super) struct RunMassgen {
     /// Seconds to wait for the end before answering. Default 0.
     #[schemars(range(min = 0, max = 50))]
     pub(super) wait_s: f64,
+}
+
+/// `from` of `run_massgen`.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(inline)]
+pub(super) struct FromAnswer {
+    pub(super) run_id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub(super) answer: Option<String>,
 }
 
 /// Takes `steer_run`.

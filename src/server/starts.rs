@@ -17,7 +17,7 @@ use crate::massgen::pages::hex;
 use crate::massgen::{environment, program, setup, text};
 use crate::refusal::Refusal;
 use crate::rehearsal;
-use crate::run::{Cap, ConfigChoice, Context, Continued, Mode, RunSpec, Usd};
+use crate::run::{BuiltOn, Cap, ConfigChoice, Context, Continued, Mode, RunSpec, Usd};
 use crate::secrets;
 
 /// The longest request_key, in characters.
@@ -35,13 +35,20 @@ impl Desk {
     /// Checks everything about a start that can be checked before the ledger is asked.
     pub(super) async fn prepare(&self, asked: RunMassgen) -> Result<Start, Refusal> {
         let request = request(&asked);
+        let from = self.built_on(&asked).await?;
         let (asked, continues) = self.with_conversation(asked).await?;
         let desk = self.clone();
-        let prepared = tokio::task::spawn_blocking(move || desk.prepared(asked, continues, request)).await;
+        let prepared = tokio::task::spawn_blocking(move || desk.prepared(asked, continues, from, request)).await;
         prepared.map_err(|_| Refusal::panicked())?
     }
 
-    fn prepared(&self, asked: RunMassgen, continues: Option<Continued>, request: String) -> Result<Start, Refusal> {
+    fn prepared(
+        &self,
+        asked: RunMassgen,
+        continues: Option<Continued>,
+        from: Option<BuiltOn>,
+        request: String,
+    ) -> Result<Start, Refusal> {
         let question = self.question(&asked)?;
         let program = program::find(self.places(&setup::venv(&self.settings.home)))?;
         let context = asked.context.map(Context::from).unwrap_or_default();
@@ -56,6 +63,7 @@ impl Desk {
             overrides: asked.overrides,
             config_hash: checked.hash,
             continues,
+            from,
             ..RunSpec::plain(
                 self.fleet.state().fresh_id()?,
                 &question,
@@ -110,6 +118,17 @@ impl Desk {
         let (desk, asked) = (self.clone(), asked.clone());
         let question = tokio::task::spawn_blocking(move || desk.question(&asked)).await;
         question.map_err(|_| Refusal::panicked())?
+    }
+
+    /// The answer that a run is to build on. A conversation that goes on has its own last answer.
+    async fn built_on(&self, asked: &RunMassgen) -> Result<Option<BuiltOn>, Refusal> {
+        let Some(from) = &asked.from else { return Ok(None) };
+        if asked.continue_run.is_some() {
+            let message = "both `from` and `continue_run` were given";
+            return Err(Refusal::new("from_conflict", message, "give at most one of them"));
+        }
+        let label = from.answer.as_deref().map(|label| label.trim().to_owned());
+        Ok(Some(self.fleet.to_build_on(&parsed(&from.run_id)?, label).await?))
     }
 
     pub(super) fn places<'a>(&'a self, own_venv: &'a Path) -> program::Places<'a> {

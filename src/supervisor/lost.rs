@@ -9,6 +9,7 @@ use crate::massgen::answers;
 use crate::massgen::files::RunFiles;
 use crate::massgen::layout::Layout;
 use crate::massgen::text;
+use crate::provenance;
 use crate::registry::{Durability, RegistryError, RunFolder, RunLock};
 use crate::run::{AnswerFact, Ending, Exit, Force, Outcome, Problem, Retry, RunRecord, RunState, StopReport, Survivor};
 use crate::secrets::Secrets;
@@ -37,6 +38,7 @@ pub fn bury(folder: &RunFolder, secrets: &Secrets) -> Result<Option<RunRecord>, 
     record.state = RunState::Ended(ending);
     record.quiet = None;
     record.seq += 1;
+    provenance::keep(folder, &record, &lock, secrets);
     let saved = folder.save(&record, &lock, Durability::Synced);
     if let Err(error) = saved {
         tracing::warn!(run = %record.spec.id, error = text::chain(&error), "the ending could not be written");

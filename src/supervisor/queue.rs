@@ -3,9 +3,10 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::{SupervisorError, tell_ready, told_to_end};
+use super::{SupervisorError, known_secrets, tell_ready, told_to_end};
 use crate::clock;
 use crate::ledger::{Ledger, Turn};
+use crate::provenance;
 use crate::registry::{Durability, RunFolder, RunLock};
 use crate::run::{Ending, Exit, Outcome, RunRecord, RunState};
 
@@ -82,6 +83,7 @@ fn stopped(
     let (exit, at, took) = (Exit::NeverStarted, clock::now(), Duration::ZERO);
     record.state = RunState::Ended(Ending { outcome, exit, at, took, answer: None, stop: None });
     record.seq += 1;
+    provenance::keep(folder, record, lock, &known_secrets(folder));
     folder.save(record, lock, Durability::Synced)?;
     Ok(Came::Stop)
 }

@@ -26,6 +26,7 @@ use crate::massgen::layout::Layout;
 use crate::massgen::outcome::{Evidence, outcome};
 use crate::massgen::reasons::Words;
 use crate::massgen::{events, inbox, status, text};
+use crate::provenance;
 use crate::registry::{Durability, RunFolder, RunLock, STDERR, STDOUT, StateFolder};
 use crate::run::Evidence as Seen;
 use crate::run::{
@@ -608,6 +609,7 @@ impl Worker {
         let answer = answer.as_ref().map(|answer| answers::fact(&self.files, answer, &self.secrets));
         self.record.state =
             RunState::Ended(Ending { outcome, exit: gone.exit, at, took, answer, stop: self.report(gone) });
+        provenance::keep(&self.folder, &self.record, &self.lock, &self.secrets);
         self.save_news(Durability::Synced);
     }
 

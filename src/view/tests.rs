@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::massgen::{reasons, status};
-use crate::run::{AnswerFact, AnswerSource, Context, Digest, Evidence, Mode, ProcessMark, RunSpec, Spent};
+use crate::run::{AnswerFact, AnswerSource, Context, Digest, Evidence, Exit, Mode, ProcessMark, RunSpec, Spent};
 
 fn plain() -> RunSpec {
     let id = "mg-zzzzzzzz".parse().expect("id");
@@ -28,7 +28,7 @@ fn spec() -> RunSpec {
 }
 
 fn seen() -> Seen<'static> {
-    Seen { folder: Path::new("/r"), children: &[], queue: None, messages: 0 }
+    Seen { folder: Path::new("/r"), children: &[], built_on_by: &[], queue: None, messages: 0 }
 }
 
 fn moment(boot_ms: u64) -> Moment {

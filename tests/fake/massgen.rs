@@ -27,9 +27,11 @@
 //! nest FILE JSON           an agent's MCP server of ours: calls run_massgen with JSON, adds the answer to FILE as a line
 //! nest-for-ever FILE JSON  again and again
 //! take FILE                wait for a message in the inbox, take the oldest, and add it to FILE as a line
+//! asked FILE               the whole question, into FILE
 //! recall FILE              the conversation that is to be restored, into FILE: what each turn's folder holds
 //! burn                     compute for ever              connect ADDRESS   open a TCP connection and keep it
 //! event JSON               a line in events.jsonl
+//! A line that begins with `[` ends the script: what follows is an answer of an earlier run.
 //! exit CODE, die SIGNAL (with a core dump, if it makes one), stop (SIGSTOP), forever
 //! ```
 
@@ -62,7 +64,7 @@ async fn main() -> ExitCode {
         Some(_) | None => {}
     }
     let question = prompt(&args).expect("a question, without which MassGen would wait for one for ever");
-    let mut fake = Fake::new(&args);
+    let mut fake = Fake::new(&args, &question);
     let script = question.strip_prefix("#!fake").unwrap_or("\nannounce\nfinal agent_a a fake answer\n");
     fake.all(script).await;
     ExitCode::SUCCESS
@@ -129,16 +131,17 @@ struct Fake {
     /// The conversation that goes on.
     session: Option<PathBuf>,
     turn: usize,
+    question: String,
 }
 
 impl Fake {
-    fn new(args: &[String]) -> Fake {
+    fn new(args: &[String], question: &str) -> Fake {
         let base = std::env::var_os("MASSGEN_LOG_BASE_DIR").map(PathBuf::from).unwrap_or_default();
         let session = configured(args, "session_id").map(|name| Path::new(".massgen/sessions").join(name));
         let turn = 1 + session.as_ref().map_or(0, |session| listed(session).len());
         let logs = base.join("log_20260101_000000_000000");
         let inbox = given(args, "--inbox-dir").map(PathBuf::from).unwrap_or_default();
-        Fake { logs, answers: 0, lock: None, inbox, session, turn }
+        Fake { logs, answers: 0, lock: None, inbox, session, turn, question: question.to_owned() }
     }
 
     fn turn(&self) -> PathBuf {
@@ -177,7 +180,8 @@ impl Fake {
     }
 
     async fn all(&mut self, script: &str) {
-        for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let lines = script.lines().map(str::trim).take_while(|line| !line.starts_with('['));
+        for line in lines.filter(|line| !line.is_empty()) {
             let (command, rest) = line.split_once(' ').unwrap_or((line, ""));
             self.obey(command, rest).await;
         }
@@ -213,6 +217,7 @@ impl Fake {
                 nest(rest);
             },
             "take" => self.take(Path::new(rest)).await,
+            "asked" => put(Path::new(rest), self.question.as_bytes()),
             "recall" => self.recall(Path::new(rest)),
             "ignore" => ignore(),
             "count" => count(PathBuf::from(rest)),

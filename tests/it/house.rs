@@ -15,7 +15,11 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("rehearsal", &[]),
     ("settings", &["run"]),
     ("ledger", &["registry", "run"]),
-    ("supervisor", &["clock", "crash", "ledger", "massgen", "registry", "rehearsal", "run", "secrets", "watch"]),
+    ("provenance", &["massgen", "registry", "run", "secrets"]),
+    (
+        "supervisor",
+        &["clock", "crash", "ledger", "massgen", "provenance", "registry", "rehearsal", "run", "secrets", "watch"],
+    ),
     ("report", &["experiment", "massgen", "run"]),
     (
         "fleet",
@@ -24,6 +28,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "experiment",
             "ledger",
             "massgen",
+            "provenance",
             "registry",
             "report",
             "run",
@@ -58,6 +63,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "clock",
             "fleet",
             "massgen",
+            "provenance",
             "refusal",
             "registry",
             "report",

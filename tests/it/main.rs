@@ -2,6 +2,7 @@
 //! MassGen. They wait for conditions and never for time, reach nothing beyond loopback, and leave nothing behind.
 
 mod bad_input;
+mod building;
 mod configs;
 mod continuing;
 mod examples;
@@ -20,6 +21,7 @@ mod people;
 mod processes;
 mod progress;
 mod properties;
+mod provenance;
 mod prune;
 mod raw;
 mod reports;

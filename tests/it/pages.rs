@@ -139,6 +139,7 @@ fn story(say: &str) -> Story {
         presentation: Some(Presentation { agent: one, from: 62.0, to: 75.0, is_tie: false, source: source.clone() }),
         troubles: vec![Trouble { at: 40.0, agent: None, message: format!("HTTP 529{say}"), source }],
         gaps: vec![format!("no events{say}")],
+        ..Story::default()
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{meaning, word};
-use crate::run::{Allowance, Cap, Continued, Lineage, Origin, Price, RunId, Spent, Unpriced, Usd};
+use crate::run::{Allowance, BuiltOn, Cap, Continued, Lineage, Origin, Price, RunId, Spent, Unpriced, Usd};
 
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -37,6 +37,15 @@ pub(super) struct LineageFile {
 pub(super) struct ContinuedFile {
     run: String,
     turn: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct BuiltOnFile {
+    run: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    answer: Option<String>,
+    #[serde(default)]
+    agent: String,
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -132,6 +141,19 @@ impl ContinuedFile {
     /// What names no run is none.
     pub(super) fn into_continued(self) -> Option<Continued> {
         Some(Continued { run: self.run.parse().ok()?, turn: self.turn })
+    }
+}
+
+impl From<&BuiltOn> for BuiltOnFile {
+    fn from(from: &BuiltOn) -> BuiltOnFile {
+        BuiltOnFile { run: from.run.to_string(), answer: from.answer.clone(), agent: from.agent.clone() }
+    }
+}
+
+impl BuiltOnFile {
+    /// What names no run is none.
+    pub(super) fn into_built_on(self) -> Option<BuiltOn> {
+        Some(BuiltOn { run: self.run.parse().ok()?, answer: self.answer, agent: self.agent })
     }
 }
 

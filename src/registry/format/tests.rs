@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::run::{
-    Allowance, AnswerFact, AnswerSource, Cap, Continued, Ending, Evidence, Exit, Force, Lineage, Moment, Origin,
-    Outcome, Price, Problem, ProcessMark, Quiet, Retry, StopReport, Survivor, Unpriced, Usd,
+    Allowance, AnswerFact, AnswerSource, BuiltOn, Cap, Continued, Ending, Evidence, Exit, Force, Lineage, Moment,
+    Origin, Outcome, Price, Problem, ProcessMark, Quiet, Retry, StopReport, Survivor, Unpriced, Usd,
 };
 
 fn plain() -> RunSpec {
@@ -37,6 +37,11 @@ fn spec() -> RunSpec {
             depth: 2,
         },
         continues: Some(Continued { run: "mg-00000003".parse().expect("id"), turn: 2 }),
+        from: Some(BuiltOn {
+            run: "mg-00000004".parse().expect("id"),
+            answer: Some("agent2.1".to_owned()),
+            agent: "b".to_owned(),
+        }),
         config_hash: "ab".to_owned(),
         ..plain()
     }
@@ -159,8 +164,15 @@ fn the_fixtures_of_version_1_stay_readable() {
     // It was written before there were budgets.
     let known = record(ending(Outcome::Failed(problem()), Exit::Code(1)));
     let (allowance, lineage) = (Allowance::default(), Lineage::root(&known.spec.id));
-    let spec =
-        RunSpec { overrides: None, allowance, lineage, continues: None, config_hash: String::new(), ..known.spec };
+    let spec = RunSpec {
+        overrides: None,
+        allowance,
+        lineage,
+        continues: None,
+        from: None,
+        config_hash: String::new(),
+        ..known.spec
+    };
     let nothing = Spent::default();
     assert_eq!(run, RunRecord { spec, spent: nothing, spent_below: nothing, quiet: None, ..known });
     let stop = stop_from_json(include_bytes!("../../../tests/data/records/v1/stop.json"));

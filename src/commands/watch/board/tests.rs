@@ -143,7 +143,13 @@ fn a_row_is_made_of_clean_texts() {
         spent_below: crate::run::Spent::default(),
         quiet: None,
     };
-    let seen = crate::view::Seen { folder: std::path::Path::new("/r"), children: &[], queue: None, messages: 0 };
+    let seen = crate::view::Seen {
+        folder: std::path::Path::new("/r"),
+        children: &[],
+        built_on_by: &[],
+        queue: None,
+        messages: 0,
+    };
     let mut run = crate::view::run(&record, &seen, crate::view::Detail::Brief, &crate::clock::now());
     run.agents.insert("a\u{202e}".to_owned(), "voted x".to_owned());
     run.agents.insert("b".to_owned(), "working".to_owned());

@@ -19,6 +19,19 @@ impl Tree {
         Ok(())
     }
 
+    /// Adds an item at the end of the list that two keys lead to. What is no list there is replaced, a mapping or list that is
+    /// shared is copied first.
+    pub(in super::super) fn append(&mut self, keys: [&str; 2], item: &Value) -> Result<(), EditError> {
+        let [outer, inner] = keys;
+        let list = self.root.get(outer).and_then(|node| node.get(inner));
+        let mut items = list.map(|list| list.items().to_vec()).unwrap_or_default();
+        items.push(Node::from_json(item));
+        self.merge(&serde_json::json!({ outer: { inner: [] } }))?;
+        let place = own(&mut self.root, outer).and_then(|node| own(node, inner)).ok_or(EditError::Unsafe)?;
+        *place = Node::List(items);
+        Ok(())
+    }
+
     /// Replaces scalars: `change` is given the nearest key and the scalar. Whether there was anything to replace.
     pub(in super::super) fn rewrite(&mut self, change: &mut dyn FnMut(&str, &Scalar) -> Option<Scalar>) -> bool {
         let rewritten = Rewriter { change, known: HashMap::new() }.node("", &self.root);
@@ -26,6 +39,12 @@ impl Tree {
         self.root = rewritten.unwrap_or_else(|| self.root.clone());
         any
     }
+}
+
+/// The value of a key of a mapping's own, the last where it comes twice.
+fn own<'a>(node: &'a mut Node, key: &str) -> Option<&'a mut Node> {
+    let Node::Map(entries) = node else { return None };
+    entries.iter_mut().rev().find(|entry| entry.key.is_key(key) == Some(true)).map(|entry| &mut entry.value)
 }
 
 fn patched(target: Option<&Node>, patch: &Value) -> Result<Node, EditError> {

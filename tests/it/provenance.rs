@@ -1,0 +1,105 @@
+//! What a run was and left, in its manifest, and whether it is still so; with the stand-in, and on real MassGen.
+
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::lab::{Client, Lab, fake};
+
+const ANSWER: &str = "logs/log_20260101_000000_000000/turn_1/final/agent_a/answer.txt";
+
+/// The exit code of `verify`, and its lines.
+fn verify(lab: &Lab, id: &str) -> (i32, String) {
+    let mut command: Command = lab.command().into_std();
+    let output = command.args(["verify", id]).stdin(Stdio::null()).stderr(Stdio::piped()).output().expect("ran");
+    let told = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    (output.status.code().expect("a code"), told)
+}
+
+async fn manifest(client: &Client, id: &str) -> Value {
+    let page = client.call("read_result", json!({"run_id": id, "part": "manifest"})).await;
+    serde_json::from_str(page["text"].as_str().expect("text")).expect("JSON")
+}
+
+#[tokio::test]
+async fn a_manifest_tells_what_a_run_left_and_verify_what_has_changed_since() {
+    let lab = Lab::fake();
+    let client = lab.client().await;
+    let script = "announce\nworkspace notes.txt by hand\nfinal agent_a the answer\nexit 1";
+    let id = client.start(fake(script)).await;
+    client.end(&id).await;
+    let told = manifest(&client, &id).await;
+    assert_eq!((&told["final"], &told["state"], &told["exit"]), (&json!(true), &json!("succeeded"), &json!("1")));
+    assert_eq!((&told["answer"]["path"], &told["answer"]["chars"]), (&json!(ANSWER), &json!(10)), "{told}");
+    assert_eq!(told["workspace"]["files"][0]["path"], "notes.txt", "{told}");
+    assert_eq!(told["versions"]["massgen_mcp"], env!("CARGO_PKG_VERSION"));
+    assert!(told["config"]["text"].as_str().is_some_and(|text| text.contains("agent_b")), "{told}");
+    assert_eq!(told["lineage"], json!({"root": id, "depth": 0}));
+    let (code, lines) = verify(&lab, &id);
+    assert!(code == 0 && lines.lines().all(|line| line.starts_with("ok ")), "{lines}");
+
+    let place = |path: &str| lab.run_folder(&id).join(path);
+    std::fs::write(place(ANSWER), "the Answer").expect("changed");
+    let workspace = place(ANSWER).with_file_name("workspace");
+    std::fs::rename(workspace.join("notes.txt"), workspace.join("other.txt")).expect("renamed");
+    let (code, lines) = verify(&lab, &id);
+    let expected =
+        [format!("changed  answer {ANSWER}"), "missing  file notes.txt".into(), "new      file other.txt".into()];
+    assert!(code == 3 && expected.iter().all(|line| lines.lines().any(|told| told == line)), "{lines}");
+
+    std::fs::remove_file(place("manifest.json")).expect("removed");
+    let (code, lines) = verify(&lab, &id);
+    assert!(code == 4 && lines.contains("(no_manifest)"), "a run of an older version: {lines}");
+    assert_eq!(client.refused("read_result", json!({"run_id": id, "part": "manifest"})).await, "nothing_to_read");
+    std::fs::write(place("manifest.json"), "{").expect("written");
+    assert!(verify(&lab, &id).1.contains("(manifest_damaged)"));
+    assert_eq!(verify(&lab, "mg-00000000").0, 1);
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn every_end_has_a_manifest_and_a_live_run_says_what_is_known() {
+    let lab = Lab::fake();
+    let client = lab.client().await;
+    let id = client.start(fake("announce\nanswer agent_a so far\nforever")).await;
+    client.until(&id, |run| run["state"] == "running").await;
+    let answers = json!({"run_id": id, "part": "answers"});
+    while client.ask("read_result", answers.clone()).await.0 {}
+    let told = manifest(&client, &id).await;
+    assert_eq!(
+        (&told["final"], &told["state"], &told["answer"]["chars"]),
+        (&json!(false), &json!("running"), &json!(6))
+    );
+    assert!(verify(&lab, &id).1.contains("(run_not_over)"));
+    client.call("kill_run", json!({"run_id": id, "grace_s": 0})).await;
+    assert_eq!(manifest(&client, &id).await["state"], "killed");
+    assert_eq!(verify(&lab, &id).0, 0);
+
+    let id = client.start(fake("announce\nanswer agent_a so far\nforever")).await;
+    client.until(&id, |run| run["state"] == "running").await;
+    lab.kill_supervisor();
+    assert_eq!(client.end(&id).await["state"], "lost");
+    assert_eq!(manifest(&client, &id).await["state"], "lost");
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn of_real_massgen_the_answer_and_its_workspace_are_in_the_manifest() {
+    let lab = Lab::real().await;
+    let client = lab.client().await;
+    let config = "@rehearsal/agents=1/command=echo%20by%20hand%20%3Enote.txt";
+    let id = client.start(json!({"question": "What is 6*7?", "config": config, "mode": "quick"})).await;
+    assert_eq!(client.end(&id).await["state"], "succeeded");
+    let told = manifest(&client, &id).await;
+    assert_eq!(told["versions"]["massgen"], "0.1.97", "{told}");
+    let files = told["workspace"]["files"].as_array().expect("files");
+    let note = files.iter().find(|file| file["path"] == "note.txt").expect("the file of the command");
+    assert_eq!(note["bytes"], 8, "{told}");
+    assert!(told["models"]["agent_a"].is_string(), "{told}");
+    let (code, lines) = verify(&lab, &id);
+    assert!(code == 0 && lines.contains("ok       file note.txt"), "{lines}");
+    client.close().await;
+    lab.nobody_is_left().await;
+}
