@@ -25,6 +25,8 @@ use crate::watch::{Seat, Watcher};
 const PAUSE: Duration = Duration::from_secs(1);
 /// How long a start is put off where the disk does not take it.
 const DISK_PAUSE: Duration = Duration::from_secs(10);
+/// How long a supervisor takes to go once its run is over; it is looked again after that.
+const LEAVE: Duration = Duration::from_millis(50);
 /// How long the stop of a run may take, beyond its grace period, before it is left to its supervisor.
 const FORCE_TIME: Duration = Duration::from_secs(30);
 /// The grace period of runs that are no longer wanted.
@@ -88,6 +90,8 @@ struct Conductor {
     ended: BTreeSet<RunId>,
     succeeded: usize,
     is_short: bool,
+    /// A run is over whose supervisor has not gone yet.
+    is_one_leaving: bool,
     /// No start before then.
     put_off: Option<Instant>,
 }
@@ -102,7 +106,8 @@ impl Conductor {
         started.extend(missing);
         let seat = Watcher::start().seat();
         let (ended, succeeded) = (BTreeSet::new(), 0);
-        Conductor { fleet, state, experiment, lock, seat, ended, succeeded, is_short: false, put_off: None }
+        let (is_short, is_one_leaving, put_off) = (false, false, None);
+        Conductor { fleet, state, experiment, lock, seat, ended, succeeded, is_short, is_one_leaving, put_off }
     }
 
     async fn conduct(&mut self) -> Result<(), ConductorError> {
@@ -124,8 +129,13 @@ impl Conductor {
 
     /// Looks at the runs that live.
     async fn look(&mut self) -> Result<Tally, ConductorError> {
+        self.is_one_leaving = false;
         for id in self.live() {
             let over = match self.fleet.look(&id).await {
+                Ok(run) if run.state.ended().is_some() && self.is_held(&id) => {
+                    self.is_one_leaving = true;
+                    None
+                }
                 Ok(run) => run.state.ended().map(|ending| ending.outcome == Outcome::Succeeded),
                 Err(FleetError::Registry(RegistryError::Unknown(_))) => Some(false),
                 Err(error) => return Err(error.into()),
@@ -149,6 +159,11 @@ impl Conductor {
             is_stopped: false,
             is_short: self.is_short,
         })
+    }
+
+    /// Whether its supervisor has not gone yet: what it did not spend is given back with its last step.
+    fn is_held(&self, id: &RunId) -> bool {
+        RunLock::try_take(&self.state.folder(id).lock()).is_ok_and(|lock| lock.is_none())
     }
 
     fn live(&self) -> Vec<RunId> {
@@ -220,7 +235,8 @@ impl Conductor {
             // What happened before a seat was taken rang no bell.
             return;
         }
-        let put_off = self.put_off.filter(|until| *until > Instant::now());
+        let leaves = self.is_one_leaving.then(|| Instant::now() + LEAVE);
+        let put_off = self.put_off.filter(|until| *until > Instant::now()).into_iter().chain(leaves).min();
         tokio::select! {
             () = self.seat.changed() => {}
             () = async { match put_off {

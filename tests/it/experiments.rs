@@ -1,8 +1,10 @@
 //! Experiments: many runs in one call, with the scripted stand-in for MassGen. Real MassGen compares in `tests/it/comparing.rs`.
 
+use std::time::Instant;
+
 use serde_json::{Value, json};
 
-use crate::lab::{Client, Lab, wait_until};
+use crate::lab::{Client, Lab, PATIENCE, wait_until};
 
 /// A question that is a script of the stand-in.
 fn script(lines: &str) -> String {
@@ -18,14 +20,16 @@ fn costs(usd: &str) -> String {
 
 const CONFIGS: [&str; 2] = ["@rehearsal", "@rehearsal/agents=3"];
 
-/// Waits until all of a group are over; the group as it is then.
+/// Waits until all of a group are over, and its conductor has said why; the group as it is then.
 async fn all_done(client: &Client, group: &str) -> Value {
+    let begun = Instant::now();
     loop {
         let asked = json!({"group": group, "wait_s": 40, "until": "all_done"});
         let mut answer = client.call("check_status", asked).await;
-        if answer.get("hint").is_none() {
+        if answer["group"]["closed"].is_string() {
             return answer["group"].take();
         }
+        assert!(begun.elapsed() < PATIENCE, "{answer}");
     }
 }
 
@@ -79,7 +83,8 @@ async fn overrides_that_are_a_list_are_variants() {
     assert_eq!(all_done(&client, group).await["states"], json!({"succeeded": 3}));
     for (id, most) in ids(&begun).iter().zip(1..) {
         let config = std::fs::read_to_string(lab.run_folder(id).join("config.yaml")).expect("config");
-        assert!(config.contains(&format!("max_new_answers_per_agent: {most}")), "{config}");
+        let line = config.lines().find(|line| line.contains("max_new_answers_per_agent")).expect("the override");
+        assert!(line.ends_with(&format!(": {most}")), "{config}");
     }
     client.close().await;
     lab.nobody_is_left().await;
@@ -278,7 +283,7 @@ async fn a_planned_run_can_be_seen_and_says_that_it_waits() {
 async fn two_hundred_runs_start_follow_and_compare_in_bounds() {
     let lab = Lab::fake();
     let client = client_with(&lab, &["--max-runs", "8"]).await;
-    let questions: Vec<String> = (0..20).map(|n| script(&format!("final agent_a {}", n % 3))).collect();
+    let questions: Vec<String> = (0..20).map(|n| script(&format!("print {n}\nfinal agent_a {}", n % 3))).collect();
     let configs: Vec<String> = (1..6).map(|n| format!("@rehearsal/tokens={n},1")).collect();
     let asked = json!({"configs": configs, "questions": questions, "repeat": 2, "group": "many", "keep": 200});
     let begun = client.call("run_massgen", asked).await;
