@@ -277,6 +277,6 @@ fn trial(arm: usize, question: usize, repeat: u32) -> anyhow::Result<Trial> {
         answer: succeeded.then(|| answer(question, repeat)),
         winner: succeeded.then(|| agent.to_owned()),
         model: succeeded.then(|| model.to_owned()),
-        votes: [("agent2.1".to_owned(), 2), ("agent1.1".to_owned(), u32::from(place % 3 == 0))].into(),
+        votes: [("agent2.1".to_owned(), 2), ("agent1.1".to_owned(), u32::from(place.is_multiple_of(3)))].into(),
     })
 }

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use tokio::time::{Instant, sleep_until};
 
 use crate::experiment::{Close, Planned, Progress, Step, Tally, next};
-use crate::fleet::{Fleet, FleetError, NotStarted, start_of};
+use crate::fleet::{Fleet, FleetError, start_of};
 use crate::ledger::{LedgerError, Share};
 use crate::massgen::text;
 use crate::registry::{Experiment, ExperimentFolder, RegistryError, RunLock, StateFolder};
@@ -218,7 +218,15 @@ impl Conductor {
                 self.experiment.progress.started.push(id);
                 self.experiment.folder.save(&self.experiment.progress, &self.lock)?;
             }
-            error => {
+            // It will never be, so that the rest need not wait for it.
+            error @ (FleetError::Launch(_)
+            | FleetError::NotStarted(_)
+            | FleetError::NotSteered(_)
+            | FleetError::NotContinued(_)
+            | FleetError::NotBegun(_)
+            | FleetError::NotBuilt(_)
+            | FleetError::Ledger(_)
+            | FleetError::BrokenOff(_)) => {
                 self.experiment.progress.refused.insert(id, problem(&error));
                 self.experiment.folder.save(&self.experiment.progress, &self.lock)?;
             }
@@ -265,12 +273,15 @@ impl Conductor {
         futures_util::future::join_all(stops).await;
     }
 
-    /// Says why it is over, and leaves the comparison for whoever wants it outside of this program.
+    /// Says why it is over, and leaves the comparison and the manifest for whoever wants them outside of this program.
     async fn close(&mut self, why: Close) -> Result<(), ConductorError> {
         self.experiment.progress.closed = Some((why, Timestamp::now()));
         self.experiment.folder.save(&self.experiment.progress, &self.lock)?;
         if let Err(error) = self.fleet.table(&self.experiment.plan.group).await {
             tracing::warn!(error = text::chain(&error), "the table could not be written");
+        }
+        if let Err(error) = self.fleet.keep_group_manifest(&self.experiment.plan.group).await {
+            tracing::warn!(error = text::chain(&error), "the manifest could not be written");
         }
         Ok(())
     }
@@ -278,11 +289,6 @@ impl Conductor {
 
 /// Why a run of it was not to be. The words are for whoever reads the comparison.
 fn problem(error: &FleetError) -> Problem {
-    let code = match error {
-        FleetError::NotStarted(NotStarted::TooDeep { .. }) => "too_deep",
-        FleetError::NotStarted(NotStarted::SameAsAncestor { .. }) => "same_as_ancestor",
-        FleetError::Ledger(LedgerError::ParentEnding(_)) => "parent_ending",
-        _ => "not_started",
-    };
-    Problem { retry: Some(Retry::No), ..Problem::new(code, &text::chain(error), "start it alone to see more") }
+    let hint = "the other runs of the experiment are not touched by it; start it alone with run_massgen to see more";
+    Problem { retry: Some(Retry::No), ..Problem::new("not_started", &text::chain(error), hint) }
 }

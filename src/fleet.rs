@@ -41,7 +41,7 @@ pub use follow::{Follower, More};
 pub use launcher::LaunchError;
 pub use start::{Forecast, Keys, Limits, NotStarted, Start, Started};
 pub use steer::{MOST_MESSAGE, MOST_WAITING, Message, NotSteered, Steered};
-pub use verify::{NotVerified, Verified};
+pub use verify::{NotVerified, Verified, VerifiedGroup};
 pub use wait::{Until, Waited};
 
 use experiments::Plans;

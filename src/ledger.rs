@@ -270,7 +270,7 @@ impl Ledger {
         let mut pools = Vec::new();
         if let Some(share) = &application.share {
             let left = share.budget.after(book.charge_of_experiment(&share.experiment, &spent));
-            pools.push((Pool::Experiment(share.clone()), left));
+            pools.push((Pool::Experiment(Box::new(share.clone())), left));
         }
         if let Some(parent) = &application.lineage.parent {
             let cap = self.state.load(parent).map(|record| record.spec.allowance.cap).unwrap_or_default();

@@ -5,6 +5,7 @@
 
 mod check;
 mod gather;
+mod group;
 mod hash;
 
 use std::collections::BTreeMap;
@@ -18,7 +19,8 @@ use crate::registry::{RunFolder, RunLock};
 use crate::run::RunRecord;
 use crate::secrets::Secrets;
 
-pub use check::{Check, Found, check};
+pub use check::{Check, Found, check, check_group};
+pub use group::GroupManifest;
 
 /// The version that this program writes.
 const VERSION: u32 = 1;

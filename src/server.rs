@@ -50,7 +50,9 @@ The loop is: start, wait, read.
 cursor of the last answer. Never poll without wait_s. For several runs give run_ids or their group: one call watches all, and with since it \
 wakes at the next end.
 3. read_result {run_id} gives the answer, in pages.
-steer_run {run_id, message} tells a live run's agents something; run_massgen {question, continue_run} goes on with an ended run's conversation.
+read_result {run_id, part: \"report\"} tells why a run went as it did. steer_run {run_id, message} tells a live run's agents something; run_massgen {question, continue_run} goes on with an ended run's conversation.
+Many runs are one call: run_massgen {configs: [...], questions: [...], repeat, keep, budget_usd} answers with a group; check_status {group} follows \
+all, read_result {group} compares them.
 kill_run {run_id} stops a run for good; what it had is still readable. Runs go on when you or this server go away: check_status {} finds them again.
 A failed run says what went wrong in problem {code, message, hint}: do what the hint says.";
 

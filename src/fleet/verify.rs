@@ -1,8 +1,8 @@
 //! Holding what a run left against the manifest that was made at its end. It reads and hashes; it changes nothing.
 
-use super::{Fleet, FleetError, blocking};
+use super::{Fleet, FleetError, Selection, blocking};
 use crate::massgen::files::RunFiles;
-use crate::provenance::{self, Check, Manifest};
+use crate::provenance::{self, Check, GroupManifest, Manifest};
 use crate::registry::MANIFEST;
 use crate::run::{RunId, RunRecord};
 
@@ -53,6 +53,59 @@ impl Fleet {
         }
         let root = self.folder(id).path().to_owned();
         blocking(move || verified(&root, &record)).await?
+    }
+}
+
+/// What was verified of a group.
+#[derive(Debug)]
+pub struct VerifiedGroup {
+    /// Its own manifest held against those of its runs; empty of runs that only a label joins, which have none together.
+    pub checks: Vec<Check>,
+    /// Each run that has ended and was started.
+    pub runs: Vec<(RunId, Result<Verified, NotVerified>)>,
+}
+
+impl Fleet {
+    /// The manifest of a group as it is now; none where no run has that label.
+    pub async fn group_manifest(&self, group: &str) -> Result<Option<GroupManifest>, FleetError> {
+        let sight = self.look_all(&Selection::Group(group.to_owned())).await?;
+        let experiment = self.experiment(group).await?.map(|(experiment, _)| experiment);
+        if sight.runs.is_empty() && experiment.is_none() {
+            return Ok(None);
+        }
+        let (state, group) = (self.state.clone(), group.to_owned());
+        let made = blocking(move || {
+            let asked = experiment.as_ref().map(|experiment| (&experiment.plan, &experiment.progress));
+            GroupManifest::of(&group, &sight.runs, asked, &state)
+        });
+        Ok(Some(made.await?))
+    }
+
+    /// Leaves the manifest of an experiment in its folder, once it is over.
+    pub async fn keep_group_manifest(&self, group: &str) -> Result<(), FleetError> {
+        let Some(manifest) = self.group_manifest(group).await? else { return Ok(()) };
+        let folder = self.state.experiment(group);
+        blocking(move || folder.export(MANIFEST, manifest.text().as_bytes())).await??;
+        Ok(())
+    }
+
+    /// Holds what the runs of a group left against their manifests, and those against the group's.
+    ///
+    /// # Errors
+    ///
+    /// Where the runs could not be looked at; a run that cannot be verified is told of with the others.
+    pub async fn verify_group(&self, group: &str) -> Result<VerifiedGroup, FleetError> {
+        let sight = self.look_all(&Selection::Group(group.to_owned())).await?;
+        let (state, path) = (self.state.clone(), self.state.experiment(group).path().join(MANIFEST));
+        let checks = blocking(move || {
+            let kept = std::fs::read(path).ok().and_then(|bytes| GroupManifest::read(&bytes).ok());
+            kept.map(|kept| provenance::check_group(&kept, &state)).unwrap_or_default()
+        });
+        let mut verified = VerifiedGroup { checks: checks.await?, runs: Vec::new() };
+        for run in sight.runs.iter().filter(|run| run.state.ended().is_some() && !run.is_never_started()) {
+            verified.runs.push((run.spec.id.clone(), self.verify(&run.spec.id).await));
+        }
+        Ok(verified)
     }
 }
 

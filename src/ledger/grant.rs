@@ -15,7 +15,7 @@ pub enum Pool {
     /// What may be spent in a day.
     Day,
     /// What all runs of an experiment may spend.
-    Experiment(Share),
+    Experiment(Box<Share>),
 }
 
 /// What a run of an experiment may have of the budget for all of them.
@@ -154,7 +154,7 @@ mod tests {
     fn a_run_of_an_experiment_gets_its_share_or_what_it_is_known_to_need() {
         let pool = |among, expected| {
             let share = Share { experiment: "e".to_owned(), budget: usd(10), among, expected };
-            move |left| vec![(Pool::Experiment(share.clone()), usd(left))]
+            move |left| vec![(Pool::Experiment(Box::new(share.clone())), usd(left))]
         };
         let granted = |pools: &[(Pool, Cap)]| grant(Cap::default(), usd(5), pools);
         assert_eq!(granted(&pool(5, None)(10)).expect("granted"), usd(2));

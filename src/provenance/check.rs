@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::{FileFact, Manifest, Workspace, gather, hash};
+use super::{FileFact, GroupManifest, Manifest, Workspace, gather, hash};
 use crate::massgen::files::RunFiles;
-use crate::run::RunRecord;
+use crate::registry::StateFolder;
+use crate::run::{RunId, RunRecord};
 
 /// What became of something since the manifest was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +28,7 @@ pub enum Found {
 pub struct Check {
     /// What became of it.
     pub found: Found,
-    /// What it is: `question`, `config hash`, `config`, `answer`, `basis` (the answer that the run builds on), `file`.
+    /// What it is: `manifest` (of a run, in that of its group), `question`, `config hash`, `config`, `answer`, `basis` (the answer that the run builds on), `file`.
     pub what: &'static str,
     /// Where it is, relative to the run's folder or, of a file, to the workspace; empty where it is no file.
     pub path: String,
@@ -37,7 +38,7 @@ pub struct Check {
 pub fn check(manifest: &Manifest, files: &RunFiles, record: &RunRecord) -> Vec<Check> {
     let spec = &record.spec;
     let mut checks = vec![
-        plain("question", manifest.question == gather::question(spec)),
+        plain("question", manifest.question == gather::question(&spec.question)),
         plain("config hash", manifest.config.hash == spec.config_hash),
     ];
     checks.extend(manifest.config.file.as_ref().map(|file| of_file(files, "config", Path::new(""), file)));
@@ -49,6 +50,20 @@ pub fn check(manifest: &Manifest, files: &RunFiles, record: &RunRecord) -> Vec<C
     let none = Workspace { path: beside.unwrap_or_default(), ..Workspace::default() };
     checks.extend(of_workspace(manifest.workspace.as_ref().unwrap_or(&none), files));
     checks
+}
+
+/// Holds the manifest of a group against the manifests of its runs; what those say is each one's own to check.
+pub fn check_group(manifest: &GroupManifest, state: &StateFolder) -> Vec<Check> {
+    let named = manifest.runs.iter().filter_map(|run| Some((run.run_id.parse().ok()?, run.manifest_sha256.as_ref()?)));
+    let of_run = |(id, then): (RunId, &String)| {
+        let found = match hash::of_manifest(&state.folder(&id)) {
+            Some(now) if now == *then => Found::Same,
+            Some(_) => Found::Changed,
+            None => Found::Missing,
+        };
+        Check { found, what: "manifest", path: id.to_string() }
+    };
+    named.map(of_run).collect()
 }
 
 fn plain(what: &'static str, is_same: bool) -> Check {

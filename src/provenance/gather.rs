@@ -42,13 +42,9 @@ pub(super) fn manifest(files: &RunFiles, record: &RunRecord, secrets: &Secrets) 
         is_final: ending.is_some(),
         run_id: spec.id.to_string(),
         group: spec.group.clone(),
-        versions: Versions {
-            massgen_mcp: env!("CARGO_PKG_VERSION").to_owned(),
-            massgen: program::version(&spec.program),
-            record: FORMAT,
-        },
+        versions: versions(spec),
         config,
-        question: question(spec),
+        question: question(&spec.question),
         overrides: spec.overrides.as_ref().map(|overrides| masked(overrides, secrets)),
         mode: spec.mode.word().to_owned(),
         context: spec.context.word().to_owned(),
@@ -73,8 +69,16 @@ pub(super) fn best(files: &RunFiles, record: &RunRecord) -> Option<answers::Answ
     answers::best(files, &layout, record.digest.as_ref())
 }
 
-pub(super) fn question(spec: &RunSpec) -> Question {
-    Question { chars: spec.question.chars().count() as u64, sha256: hash::of_text(&spec.question) }
+pub(super) fn versions(spec: &RunSpec) -> Versions {
+    Versions {
+        massgen_mcp: env!("CARGO_PKG_VERSION").to_owned(),
+        massgen: program::version(&spec.program),
+        record: FORMAT,
+    }
+}
+
+pub(super) fn question(text: &str) -> Question {
+    Question { chars: text.chars().count() as u64, sha256: hash::of_text(text) }
 }
 
 fn config(files: &RunFiles, spec: &RunSpec, secrets: &Secrets) -> (Config, BTreeMap<String, String>) {
@@ -100,7 +104,7 @@ fn masked(overrides: &Value, secrets: &Secrets) -> Value {
     text::each_text(overrides.clone(), &|text| secrets.mask(text).into_owned())
 }
 
-fn costs(spent: Spent) -> Costs {
+pub(super) fn costs(spent: Spent) -> Costs {
     Costs { cost_usd: spent.usd.as_f64(), cost_unknown: spent.is_unpriced, tokens: spent.tokens }
 }
 

@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 use super::FileFact;
 use crate::massgen::files::RunFiles;
 use crate::massgen::pages::hex;
+use crate::registry::{MANIFEST, RunFolder};
 
 pub(super) fn of_text(text: &str) -> String {
     hex(&Sha256::digest(text.as_bytes()))
@@ -21,6 +22,12 @@ pub(super) fn of_file(files: &RunFiles, path: &Path, shown: &Path) -> io::Result
     let (file, _) = files.open_file(path)?;
     let (bytes, sha256) = of_bytes(file)?;
     Ok(FileFact { path: shown.to_string_lossy().into_owned(), bytes, sha256 })
+}
+
+/// Of a run's manifest, where it has one.
+pub(super) fn of_manifest(folder: &RunFolder) -> Option<String> {
+    let files = RunFiles::open(folder.path()).ok()?;
+    Some(of_file(&files, Path::new(MANIFEST), Path::new(MANIFEST)).ok()?.sha256)
 }
 
 fn of_bytes(mut source: impl Read) -> io::Result<(u64, String)> {

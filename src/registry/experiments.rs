@@ -5,12 +5,18 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
 
 use sha2::{Digest as _, Sha256};
 
 use super::{Durability, RegistryError, RunLock, StateFolder, format, private_folder, remove, whole, write_whole};
 use crate::experiment::{Plan, Progress};
 use crate::run::StopAsk;
+
+/// How long an experiment is kept at least once it is over, though none of its runs is.
+const OVER: Duration = Duration::from_secs(3600);
 
 /// One experiment's folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +52,17 @@ impl StateFolder {
         let entries = std::fs::read_dir(self.experiments()).into_iter().flatten().flatten();
         let named = entries.filter(|entry| !entry.file_name().to_string_lossy().starts_with('.'));
         named.filter_map(|entry| ExperimentFolder { path: entry.path() }.load().ok()).collect()
+    }
+
+    /// Those that have been over for a while, and of whose runs none is kept.
+    pub(super) fn forgotten_experiments(&self) -> Vec<PathBuf> {
+        let is_old =
+            |at: Timestamp| Duration::try_from(Timestamp::now().duration_since(at)).is_ok_and(|age| age > OVER);
+        let is_forgotten = |known: &Experiment| {
+            let is_over = known.progress.closed.as_ref().is_some_and(|(_, at)| is_old(*at));
+            is_over && !known.plan.runs.iter().any(|run| self.folder(&run.id).path().exists())
+        };
+        self.all_experiments().into_iter().filter(is_forgotten).map(|known| known.folder.path).collect()
     }
 
     /// Keeps others from making an experiment, so that one can be looked for and made.

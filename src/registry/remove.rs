@@ -77,14 +77,15 @@ impl StateFolder {
         Ok(Removal::Removed)
     }
 
-    /// What crashes left: folders on their way out, drafts that are old and that nobody holds; and kept verdicts on configs
-    /// that are old.
+    /// What crashes left: folders on their way out, drafts that are old and that nobody holds; kept verdicts on configs that are
+    /// old; and experiments that are over and of whose runs none is left.
     pub fn leftovers(&self) -> Result<Vec<Leftover>, RegistryError> {
         let entries = std::fs::read_dir(self.runs()).map_err(RegistryError::io("list", &self.runs()))?;
         let of_runs = entries.flatten().filter_map(|entry| Leftover::of(&entry));
         let here = old_entries(&self.root, DRAFT_AGE).filter(|path| is_passing(path));
         let verdicts = old_entries(&self.root.join(VERDICTS), VERDICT_AGE);
-        Ok(of_runs.chain(here.chain(verdicts).map(|path| Leftover { path, _held: None })).collect())
+        let experiments = self.forgotten_experiments();
+        Ok(of_runs.chain(here.chain(verdicts).chain(experiments).map(|path| Leftover { path, _held: None })).collect())
     }
 
     /// The turn to prune, unless somebody has it or has had it within `every`. It is taken by asking, however the pruning goes.

@@ -318,16 +318,20 @@ impl Desk {
     /// What a group's runs come to beside each other.
     async fn read_group(&self, group: &str, asked: &ReadResult) -> Result<PageView, Refusal> {
         let name = asked.part.as_deref().unwrap_or("table");
-        if name != "table" {
-            let message = format!("`{}` is no part of a group", text::line(name, 80));
-            return Err(Refusal::new(
-                "bad_part",
-                message,
-                "of a group there is table; a run, by its run_id, has the other parts",
-            ));
-        }
-        let compared = self.fleet.table(group).await?.ok_or_else(|| Refusal::unknown_group(group))?;
-        let (told, secrets) = (compared.table.text(), self.fleet.secrets().clone());
+        let nobody = || Refusal::unknown_group(group);
+        let (told, path) = match name {
+            "table" => {
+                let compared = self.fleet.table(group).await?.ok_or_else(nobody)?;
+                (compared.table.text(), compared.json)
+            }
+            "manifest" => (self.fleet.group_manifest(group).await?.ok_or_else(nobody)?.text(), None),
+            other => {
+                let message = format!("`{}` is no part of a group", text::line(other, 80));
+                let hint = "of a group there are table and manifest; a run, by its run_id, has the other parts";
+                return Err(Refusal::new("bad_part", message, hint));
+            }
+        };
+        let secrets = self.fleet.secrets().clone();
         let page =
             pages::page(told.as_bytes(), asked.offset, asked.limit, &secrets).map_err(|_| Refusal::panicked())?;
         Ok(PageView {
@@ -341,7 +345,7 @@ impl Desk {
             total_chars: page.total_chars,
             next_offset: page.next_offset,
             sha256: page.sha256,
-            path: compared.json.map(|path| path.display().to_string()),
+            path: path.map(|path| path.display().to_string()),
             winner: None,
             label: None,
             partial: false,
@@ -364,8 +368,8 @@ impl Desk {
         let patience = (grace + FORCE_TIME).min(self.settings.most_wait);
         let (ask, cancelled) = (&ask, &caller.cancelled);
         let is_large = matches!(selection, Selection::Group(_)) && sight.runs.len() > LATEST;
-        let is_told = |run: &&RunRecord| !self.is_planned(run) && !(is_large && run.state.ended().is_some());
-        let (told, others): (Vec<_>, Vec<_>) = sight.runs.iter().partition(is_told);
+        let is_left_out = |run: &RunRecord| self.is_planned(run) || (is_large && run.state.ended().is_some());
+        let (told, others): (Vec<_>, Vec<_>) = sight.runs.iter().partition(|run| !is_left_out(run));
         let stops = told.into_iter().map(|run| async move {
             let given_up = self.given_up(cancelled.clone());
             (run, self.fleet.stop(&run.spec.id, ask.clone(), patience, given_up).await)

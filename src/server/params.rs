@@ -12,61 +12,60 @@ use crate::view::Detail;
 #[derive(Debug, Default, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct RunMassgen {
-    /// The question or task. Exactly one of question and question_file.
+    /// The question or task; or question_file, or questions.
     #[schemars(with = "String")]
     pub(super) question: Option<String>,
-    /// A UTF-8 file with a long question; relative to the project.
+    /// UTF-8, relative to the project.
     #[schemars(with = "String")]
     pub(super) question_file: Option<String>,
-    /// A path, @examples/NAME, or @rehearsal (offline, free, scripted answers). Default: MassGen's default config.
+    /// A path, @examples/NAME, or @rehearsal (offline, free, scripted). Default: MassGen's own.
     #[schemars(with = "String")]
     pub(super) config: Option<String>,
-    /// Many runs in one call: each of configs × questions × overrides, repeat times.
+    /// Many runs in one call: configs × questions × overrides, repeat times.
     #[schemars(with = "Vec<String>")]
     pub(super) configs: Option<Vec<String>>,
     #[schemars(with = "Vec<String>")]
     pub(super) questions: Option<Vec<String>>,
-    /// Default 1.
     #[schemars(with = "u64")]
     pub(super) repeat: Option<u32>,
-    /// Of many runs: stop the rest when so many have succeeded.
+    /// Stop the rest when so many have succeeded.
     #[schemars(with = "u64")]
     pub(super) keep: Option<usize>,
-    /// JSON merge patch on the config, or an array of them: one variant each.
+    /// JSON merge patch on the config; an array: one variant each.
     #[schemars(with = "serde_json::Value")]
     pub(super) overrides: Option<serde_json::Value>,
-    /// A label that joins runs, for check_status and kill_run.
+    /// A label that joins runs.
     #[schemars(with = "String", length(max = 64))]
     pub(super) group: Option<String>,
-    /// Seconds after which the run is stopped. Default 1800.
+    /// Stops a run. Default 1800.
     #[schemars(with = "f64", range(min = 1, max = 7200))]
     pub(super) timeout_s: Option<f64>,
-    /// full (default): agents answer, improve, vote. quick: one answer each.
+    /// full (default): answer, improve, vote. quick: one answer each.
     #[schemars(with = "ModeWord")]
     pub(super) mode: Option<ModeWord>,
-    /// The agents' access to the project folder. Default none.
+    /// Access to the project folder. Default none.
     #[schemars(with = "ContextWord")]
     pub(super) context: Option<ContextWord>,
-    /// An ended run whose conversation goes on with this question; config, mode and context default to its own.
+    /// An ended run whose conversation goes on.
     #[schemars(with = "String")]
     pub(super) continue_run: Option<String>,
-    /// Build on this run's answer, such as agent2.1 (default: its best).
+    /// Build on a run's answer, such as agent2.1 (default: its best).
     #[schemars(with = "FromAnswer")]
     pub(super) from: Option<FromAnswer>,
-    /// Most that it and runs below it may spend: at 80 % the agents are told to finish, at 100 % it is stopped. Default: the operator's.
+    /// Most that all this may spend: at 80 % agents are told to finish, at 100 % it is stopped.
     #[schemars(with = "f64")]
     pub(super) budget_usd: Option<f64>,
     /// The same in tokens.
     #[schemars(with = "u64")]
     pub(super) max_tokens: Option<u64>,
-    /// The same key always means the same run, also after an error or restart.
+    /// The same key always means the same run.
     #[schemars(with = "String", length(max = 200))]
     pub(super) request_key: Option<String>,
-    /// Start another run even if the same request just did. Default false.
+    /// Start another although the same request just did.
     pub(super) fresh: bool,
-    /// Only check everything, and show config, limits and a forecast. Default false.
+    /// Only check, and show config, limits, forecast.
     pub(super) dry_run: bool,
-    /// Seconds to wait for the end before answering. Default 0.
+    /// Seconds to wait for the end.
     #[schemars(range(min = 0, max = 50))]
     pub(super) wait_s: f64,
 }
@@ -92,7 +91,7 @@ pub(super) struct SteerRun {
     /// Agent ids. Default: all.
     #[serde(default)]
     pub(super) agents: Vec<String>,
-    /// Seconds to wait for the delivery. Default 0.
+    /// Seconds to wait for the delivery.
     #[serde(default)]
     #[schemars(range(min = 0, max = 50))]
     pub(super) wait_s: f64,
@@ -104,7 +103,7 @@ pub(super) struct SteerRun {
 pub(super) struct ListConfigs {
     /// Words that must all occur in name, description, backend, models or keys.
     pub(super) query: String,
-    /// Default 0; for the next page, next_offset.
+    /// For the next page, next_offset.
     pub(super) offset: usize,
     /// Default 10.
     #[schemars(range(min = 1, max = 50))]
@@ -121,7 +120,7 @@ impl Default for ListConfigs {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct CheckStatus {
-    /// One run. Without run_id, run_ids and group: the latest 20.
+    /// Without run_id, run_ids and group: the latest 20.
     #[schemars(with = "String")]
     pub(super) run_id: Option<String>,
     #[schemars(with = "Vec<String>", length(min = 1, max = 100))]
@@ -129,16 +128,15 @@ pub(super) struct CheckStatus {
     /// All runs of a group.
     #[schemars(with = "String")]
     pub(super) group: Option<String>,
-    /// Seconds to sleep until something happens; 45 is good. Default 0.
+    /// Seconds to sleep until something happens; 45 is good.
     #[schemars(range(min = 0, max = 50))]
     pub(super) wait_s: f64,
-    /// What to sleep for: change (default; a phase, answer, vote, winner, error or end), any_done, all_done.
+    /// change (default): a phase, answer, vote, winner, error or end. any_done, all_done.
     pub(super) until: UntilWord,
-    /// The cursor of your last answer. Give it whenever you wait again: what happened in between ends the wait at once, any_done
-    /// waits for another end.
+    /// The cursor of your last answer: what happened since ends the wait at once; any_done waits for another end.
     #[schemars(with = "String")]
     pub(super) since: Option<String>,
-    /// brief (default) or full: paths, limits, tokens per agent.
+    /// full adds paths, limits, tokens per agent.
     pub(super) detail: DetailWord,
 }
 
@@ -148,16 +146,15 @@ pub(super) struct CheckStatus {
 pub(super) struct ReadResult {
     #[schemars(with = "String")]
     pub(super) run_id: Option<String>,
-    /// In place of run_id: parts table (default; compares its runs) and manifest.
+    /// In place of run_id: table (default) compares its runs; manifest.
     #[schemars(with = "String")]
     pub(super) group: Option<String>,
-    /// answer (default), answers (all candidates), files (the winner's workspace), file:PATH of it, log, agent:ID, errors, report (who
-    /// did what, where time and money went), manifest.
+    /// answer (default), answers (all), files (the winner's workspace), file:PATH, log, agent:ID, errors, report (what happened, where
+    /// time and money went), manifest.
     #[schemars(with = "String")]
     pub(super) part: Option<String>,
-    /// First character. Default 0; for the next page, next_offset.
     pub(super) offset: u64,
-    /// Characters per page. Default 30000.
+    /// Characters. Default 30000.
     #[schemars(range(min = 1, max = 40_000))]
     pub(super) limit: u64,
 }
@@ -172,19 +169,18 @@ impl Default for ReadResult {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct KillRun {
-    /// The run. Exactly one of run_id and group.
+    /// Exactly one of run_id and group.
     #[schemars(with = "String")]
     pub(super) run_id: Option<String>,
-    /// All runs of a group.
     #[schemars(with = "String")]
     pub(super) group: Option<String>,
-    /// Seconds to end politely before it is forced. Default 5.
+    /// Seconds to end politely. Default 5.
     #[schemars(range(min = 0, max = 60))]
     pub(super) grace_s: f64,
     /// Why, for the record.
     #[schemars(with = "String", length(max = 200))]
     pub(super) reason: Option<String>,
-    /// Stop runs that it started, too. Default true.
+    /// Runs below it, too. Default true.
     pub(super) tree: bool,
 }
 

@@ -66,8 +66,39 @@ async fn configs_by_questions_by_repeats_are_one_call_and_one_table() {
     let csv = std::fs::read_to_string(json.replace("table.json", "table.csv")).expect("CSV");
     assert_eq!(csv.lines().count(), 9, "{csv}");
     serde_json::from_slice::<Value>(&std::fs::read(json).expect("JSON")).expect("JSON");
+    let page = client.call("read_result", json!({"group": "trial", "part": "manifest"})).await;
+    let manifest: Value = serde_json::from_str(page["text"].as_str().expect("text")).expect("JSON");
+    assert_eq!((&manifest["final"], manifest["runs"].as_array().map(Vec::len)), (&json!(true), Some(8)), "{manifest}");
+    assert_eq!(client.refused("read_result", json!({"group": "trial", "part": "answer"})).await, "bad_part");
+    assert_eq!(client.refused("read_result", json!({"group": "nobody"})).await, "unknown_group");
+    people_read_the_same(&lab, &ids(&begun)[3]).await;
     client.close().await;
     lab.nobody_is_left().await;
+}
+
+/// What the commands make of a group: its page, and whether all is as it was.
+async fn people_read_the_same(lab: &Lab, run: &str) {
+    let code = |arguments: &'static [&'static str]| {
+        let mut command = lab.command();
+        async move { command.args(arguments).output().await.expect("ran") }
+    };
+    let drawn = code(&["report", "trial"]).await;
+    let path = String::from_utf8(drawn.stdout).expect("UTF-8");
+    let page = std::fs::read_to_string(path.trim()).expect("page");
+    assert!(page.contains("agents=3") && page.contains("Forty two!"), "{page}");
+    wait_until("the conductor has left its manifest", || {
+        path.trim()
+            .strip_suffix("report.html")
+            .is_some_and(|folder| std::path::Path::new(folder).join("manifest.json").exists())
+    })
+    .await;
+    assert_eq!(code(&["verify", "trial"]).await.status.code(), Some(0));
+    std::fs::write(lab.run_folder(run).join("manifest.json"), "{}").expect("written");
+    let verified = code(&["verify", "trial"]).await;
+    let told = String::from_utf8(verified.stdout).expect("UTF-8");
+    assert_eq!(verified.status.code(), Some(3), "{told}");
+    assert!(told.contains(&format!("changed  manifest {run}")), "{told}");
+    assert_eq!(code(&["report", "nobody"]).await.status.code(), Some(1));
 }
 
 #[tokio::test]
@@ -211,7 +242,7 @@ async fn a_budget_for_all_is_leased_run_by_run_and_starts_nothing_that_it_cannot
 }
 
 #[tokio::test]
-async fn a_server_that_dies_leaves_an_experiment_that_goes_on() {
+async fn f51_a_server_that_dies_leaves_an_experiment_that_goes_on() {
     let lab = Lab::fake();
     let client = client_with(&lab, &["--max-runs", "2"]).await;
     let gate = lab.project().join("gate");
@@ -228,7 +259,7 @@ async fn a_server_that_dies_leaves_an_experiment_that_goes_on() {
 }
 
 #[tokio::test]
-async fn an_experiment_whose_conductor_died_goes_on_by_the_same_call() {
+async fn f52_an_experiment_whose_conductor_died_goes_on_by_the_same_call() {
     let lab = Lab::fake();
     let client = client_with(&lab, &["--max-runs", "2"]).await;
     let gate = lab.project().join("gate");

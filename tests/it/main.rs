@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod building;
+mod comparing;
 mod configs;
 mod continuing;
 mod examples;

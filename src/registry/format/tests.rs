@@ -1,9 +1,10 @@
 //! Every state reads back as itself, and the fixtures of every version stay readable for ever.
 
 use super::*;
+use crate::experiment::{Arm, Close, Plan, Planned, Progress};
 use crate::run::{
     Allowance, AnswerFact, AnswerSource, BuiltOn, Cap, Continued, Ending, Evidence, Exit, Force, Lineage, Moment,
-    Origin, Outcome, Price, Problem, ProcessMark, Quiet, Retry, StopReport, Survivor, Unpriced, Usd,
+    Origin, Outcome, Price, Problem, ProcessMark, Quiet, Retry, Rules, StopReport, Survivor, Unpriced, Usd,
 };
 
 fn plain() -> RunSpec {
@@ -199,4 +200,68 @@ fn the_future_is_read_as_far_as_it_goes() {
     assert_eq!(record.version, 9);
     let digest = record.digest.expect("digest");
     assert_eq!((digest.agents[0].state, digest.finish), (AgentState::Unknown, Some(Finish::Unknown)));
+}
+
+fn plan() -> Plan {
+    let arm = |label: &str, config: Option<&str>| Arm {
+        label: label.to_owned(),
+        spec: spec(),
+        config: config.map(|text| ("config.yaml".to_owned(), text.to_owned())),
+        expected: config.map(|_| Usd(7)),
+        takes: config.map(|_| Duration::from_secs(9)),
+    };
+    let run = |name: &str, arm, repeat| Planned { id: name.parse().expect("id"), arm, question: 0, repeat };
+    Plan {
+        id: "ex-00000000".to_owned(),
+        group: "trial".to_owned(),
+        created: "2026-11-24T01:00:00Z".parse().expect("time"),
+        arms: vec![arm("a", Some("agents: []")), arm("b", None)],
+        questions: vec!["q".to_owned()],
+        runs: vec![run("mg-00000001", 0, 1), run("mg-00000002", 1, 2)],
+        budget: Cap { usd: Some(Usd(5)), tokens: Some(3) },
+        keep: Some(1),
+        rules: Rules {
+            slots: 1,
+            queue: 2,
+            tree_runs: 3,
+            starts_per_minute: 4,
+            server: Some(Usd(5)),
+            day: Some(Usd(6)),
+        },
+        asked: "asked".to_owned(),
+        key: Some("key".to_owned()),
+        client: "client".to_owned(),
+        parent: Some("mg-00000003".parse().expect("id")),
+    }
+}
+
+fn progress() -> Progress {
+    let at = "2026-11-24T02:00:00Z".parse().expect("time");
+    Progress {
+        started: vec!["mg-00000001".parse().expect("id")],
+        refused: [("mg-00000002".parse().expect("id"), problem())].into(),
+        closed: Some((Close::Stopped { reason: Some("enough of it".to_owned()) }, at)),
+    }
+}
+
+#[test]
+fn an_experiment_reads_back_as_itself_with_its_configs_beside_it() {
+    let files: BTreeMap<String, String> = plan_configs(&plan()).map(|(name, text)| (name, text.to_owned())).collect();
+    let read = |name: &str| files.get(name).cloned().ok_or_else(|| std::io::ErrorKind::NotFound.into());
+    assert_eq!(plan_from_json(&plan_to_json(&plan()), read).expect("reads"), plan());
+    assert!(plan_from_json(&plan_to_json(&plan()), |_| Err(std::io::ErrorKind::NotFound.into())).is_err());
+    let closes = [Close::Done, Close::Enough, Close::Spent];
+    let ends = closes.into_iter().map(|why| progress().closed.map(|(_, at)| (why, at)));
+    for closed in ends.chain([None, progress().closed]) {
+        let progress = Progress { closed, ..progress() };
+        assert_eq!(progress_from_json(&progress_to_json(&progress)).expect("reads"), progress);
+    }
+}
+
+#[test]
+fn the_fixtures_of_experiments_of_version_1_stay_readable() {
+    let bytes = include_bytes!("../../../tests/data/records/v1/plan.json");
+    assert_eq!(plan_from_json(bytes, |_| Ok("agents: []".to_owned())).expect("plan"), plan());
+    let bytes = include_bytes!("../../../tests/data/records/v1/progress.json");
+    assert_eq!(progress_from_json(bytes).expect("progress"), progress());
 }

@@ -117,6 +117,7 @@ fn facts(record: &RunRecord, story: &Story) -> Markup {
             (fact("Group", spec.group.as_deref().map(name)))
             (fact("Part of run", below.parent.as_ref().map(run)))
             (fact("First of its tree", below.parent.as_ref().map(|_| run(&below.root))))
+            (fact("Builds on", spec.from.as_ref().map(|from| html! { (name(from.answer.as_deref().unwrap_or("the answer"))) " in " (run(&from.run)) })))
             (fact("Goes on with", spec.continues.as_ref().map(|before| html! { (run(&before.run)) ", turn " (before.turn) })))
         }
     }

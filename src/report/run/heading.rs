@@ -43,7 +43,11 @@ impl Draft<'_> {
         let parent = spec.lineage.parent.as_ref();
         let parent = parent.map(|parent| format!("started by an agent of {parent}, depth {}", spec.lineage.depth));
         let before = spec.continues.as_ref().map(|before| format!("goes on with {}, turn {}", before.run, before.turn));
-        let told: Vec<String> = parent.into_iter().chain(before).collect();
+        let basis = spec.from.as_ref().map(|from| {
+            let answer = from.answer.as_deref().unwrap_or("the answer");
+            format!("builds on {} of {} in {}", text::name(answer), text::name(&from.agent), from.run)
+        });
+        let told: Vec<String> = parent.into_iter().chain(before).chain(basis).collect();
         (!told.is_empty()).then(|| format!("Lineage: {} [./spec.json]", told.join("; ")))
     }
 

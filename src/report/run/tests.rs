@@ -6,7 +6,7 @@ use super::*;
 use crate::massgen::story::{AgentStory, Cast, Given, Restart, Round, ToolCall, Trouble};
 use crate::massgen::{files::RunFiles, layout::Layout};
 use crate::run::{
-    ConfigChoice, Continued, Ending, Exit, Lineage, Moment, Outcome, Problem, RunId, RunSpec, RunState, Spent,
+    BuiltOn, ConfigChoice, Continued, Ending, Exit, Lineage, Moment, Outcome, Problem, RunId, RunSpec, RunState, Spent,
 };
 
 fn record(state: RunState) -> RunRecord {
@@ -44,12 +44,15 @@ fn a_captured_run_is_told_with_its_files() {
     let mut record = record(ended(Outcome::Succeeded, Exit::Code(0)));
     record.spec.lineage = Lineage { parent: Some("mg-2abcdefg".parse().expect("id")), ..record.spec.lineage };
     record.spec.continues = Some(Continued { run: "mg-3abcdefg".parse().expect("id"), turn: 2 });
+    let answer = Some("agent2.1".to_owned());
+    record.spec.from = Some(BuiltOn { run: "mg-4abcdefg".parse().expect("id"), answer, agent: "agent_b".to_owned() });
     let change = Change::between("agent_a", ("f/a.txt".into(), "one two\n"), ("f/b.txt".into(), "one three\n"));
     let report = text(&record, &tools(), Some(&change));
     assert!(report.len() <= MOST_BYTES);
     for told in [
         "Run mg-7f3k2q9d: succeeded after 76.5 s, exit code 0 [./run.json]",
-        "started by an agent of mg-2abcdefg, depth 0; goes on with mg-3abcdefg, turn 2 [./spec.json]",
+        "started by an agent of mg-2abcdefg, depth 0; goes on with mg-3abcdefg, turn 2; builds on agent2.1 of agent_b in \
+         mg-4abcdefg [./spec.json]",
         "Winner: agent_a with 2 of 2 votes; presented from 53.9 s to 75.1 s [events.jsonl]",
         "Totals: 840+210 tokens (in+out), $0.14; rounds of all agents 124.5 s: models 1.4 s, tools 0.2 s, neither 123.0 s",
         "  27.4 s agent1.1 by agent_a, 242 characters [agent_a/20261124_021037_175934/answer.txt]",

@@ -1,0 +1,148 @@
+//! What a group of runs was, in one document: its arms and questions by their hashes, each run with the hash of its own manifest, what
+//! all of it cost. Of an experiment its conductor keeps it at the end; whoever asks for it earlier, or of other runs, gets one made anew.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Costs, Question, VERSION, Versions, gather, hash};
+use crate::experiment::{Plan, Progress};
+use crate::registry::StateFolder;
+use crate::run::{RunRecord, Usd};
+
+/// The manifest of a group. What a newer version adds is passed over.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GroupManifest {
+    /// Of this format.
+    pub version: u32,
+    /// Whether all its runs are over.
+    #[serde(rename = "final")]
+    pub is_final: bool,
+    /// Its label.
+    pub group: String,
+    /// Who made it.
+    pub versions: Versions,
+    /// Of an experiment: what was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub experiment: Option<ExperimentFact>,
+    /// Its runs; of an experiment, those that were not started too.
+    pub runs: Vec<RunFact>,
+    /// What all of them spent, with all below them.
+    pub costs: Costs,
+}
+
+/// What an experiment was asked for.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ExperimentFact {
+    /// When it was asked for, RFC 3339.
+    pub created: String,
+    /// When it was over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub closed: Option<String>,
+    /// SHA-256 of all that was asked for.
+    pub asked: String,
+    /// US dollars for all runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget_usd: Option<f64>,
+    /// How many successes were enough.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep: Option<usize>,
+    /// Its arms.
+    pub arms: Vec<ArmFact>,
+    /// Its questions.
+    pub questions: Vec<Question>,
+}
+
+/// An arm of an experiment.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ArmFact {
+    /// How it is told from the others.
+    pub name: String,
+    /// SHA-256 of its config with its overrides, before the question.
+    pub config_hash: String,
+}
+
+/// A run of a group.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RunFact {
+    /// The run.
+    pub run_id: String,
+    /// Its state's word, or `not_started`.
+    pub state: String,
+    /// Of an experiment: its arm, by its place from 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub arm: Option<usize>,
+    /// Its question, likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub question: Option<usize>,
+    /// Which time it is that this arm is asked this, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repeat: Option<u32>,
+    /// SHA-256 of its manifest.json, where it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub manifest_sha256: Option<String>,
+}
+
+impl GroupManifest {
+    /// What is known of a group now.
+    pub fn of(
+        group: &str,
+        runs: &[RunRecord],
+        experiment: Option<(&Plan, &Progress)>,
+        state: &StateFolder,
+    ) -> GroupManifest {
+        let spent = runs.iter().map(RunRecord::spent_in_all).sum();
+        GroupManifest {
+            version: VERSION,
+            is_final: runs.iter().all(|run| run.state.ended().is_some()),
+            group: group.to_owned(),
+            versions: runs.first().map(|run| gather::versions(&run.spec)).unwrap_or_default(),
+            experiment: experiment.map(|(plan, progress)| asked(plan, progress)),
+            runs: runs.iter().map(|run| fact(run, experiment.map(|(plan, _)| plan), state)).collect(),
+            costs: gather::costs(spent),
+        }
+    }
+
+    /// Reads one, of whatever version.
+    ///
+    /// # Errors
+    ///
+    /// Where it is no JSON, or a field has another type than every version gave it.
+    pub fn read(bytes: &[u8]) -> Result<GroupManifest, serde_json::Error> {
+        serde_json::from_slice(bytes)
+    }
+
+    /// As it is kept and shown.
+    pub fn text(&self) -> String {
+        // It holds no map with keys that are not text, so that it always serialises.
+        serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
+    }
+}
+
+fn asked(plan: &Plan, progress: &Progress) -> ExperimentFact {
+    let arm =
+        |arm: &crate::experiment::Arm| ArmFact { name: arm.label.clone(), config_hash: arm.spec.config_hash.clone() };
+    ExperimentFact {
+        created: plan.created.to_string(),
+        closed: progress.closed.as_ref().map(|(_, at)| at.to_string()),
+        asked: plan.asked.clone(),
+        budget_usd: plan.budget.usd.map(Usd::as_f64),
+        keep: plan.keep,
+        arms: plan.arms.iter().map(arm).collect(),
+        questions: plan.questions.iter().map(|text| gather::question(text)).collect(),
+    }
+}
+
+fn fact(run: &RunRecord, plan: Option<&Plan>, state: &StateFolder) -> RunFact {
+    let planned = plan.and_then(|plan| plan.runs.iter().find(|planned| planned.id == run.spec.id));
+    RunFact {
+        run_id: run.spec.id.to_string(),
+        state: if run.is_never_started() { "not_started".to_owned() } else { run.state.word().to_owned() },
+        arm: planned.map(|planned| planned.arm),
+        question: planned.map(|planned| planned.question),
+        repeat: planned.map(|planned| planned.repeat),
+        manifest_sha256: hash::of_manifest(&state.folder(&run.spec.id)),
+    }
+}

@@ -1,0 +1,116 @@
+//! A real experiment: real MassGen against the rehearsal model, whose answers, costs and speed are scripted, so that what the table
+//! has to say is known. The server is killed half-way; another experiment has enough, a third no money left.
+
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use crate::lab::{Client, Lab, PATIENCE, wait_until};
+
+/// Short answers by two cheap agents, and long ones by two dear ones. The first agent answers first, and has the votes.
+const ARMS: [&str; 2] = [
+    "@rehearsal/chars=200/cost=0.01/tokens=100,10/b:delay=1",
+    "@rehearsal/chars=400/cost=0.03/tokens=200,20/b:delay=1",
+];
+const QUESTIONS: [&str; 3] = ["Which colour is best?", "Which number is best?", "Which day is best?"];
+
+async fn client(lab: &Lab) -> Client {
+    let mut command = lab.command();
+    command.args(["--max-runs", "3"]);
+    lab.client_of(command).await
+}
+
+async fn closed(client: &Client, group: &str) -> Value {
+    let begun = Instant::now();
+    loop {
+        let asked = json!({"group": group, "wait_s": 40, "until": "all_done"});
+        let mut answer = client.call("check_status", asked).await;
+        if answer["group"]["closed"].is_string() {
+            return answer["group"].take();
+        }
+        assert!(begun.elapsed() < PATIENCE, "{answer}");
+    }
+}
+
+fn count(group: &Value, state: &str) -> u64 {
+    group["states"][state].as_u64().unwrap_or_default()
+}
+
+#[tokio::test]
+async fn two_configs_three_questions_two_repeats_on_massgen() {
+    let lab = Lab::real().await;
+    let first = client(&lab).await;
+    let asked = json!({"configs": ARMS, "questions": QUESTIONS, "repeat": 2, "group": "trial", "budget_usd": 5});
+    let begun = first.call("run_massgen", asked).await;
+    assert_eq!(begun["runs"], 12, "{begun}");
+    let over = || std::fs::read_dir(lab.state().join("runs")).expect("runs").flatten().filter(is_over).count();
+    wait_until("some are over", || over() >= 3).await;
+    first.kill_server().await;
+
+    let client = client(&lab).await;
+    let group = closed(&client, "trial").await;
+    assert_eq!(group["states"], json!({"succeeded": 12}), "{group}");
+    the_table_tells_the_truth(&lab, &client, &begun).await;
+    enough_is_enough(&client).await;
+    a_budget_runs_out_in_the_middle(&client, &group).await;
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+fn is_over(run: &std::fs::DirEntry) -> bool {
+    std::fs::read_to_string(run.path().join("run.json")).is_ok_and(|text| text.contains("\"state\": \"ended\""))
+}
+
+async fn the_table_tells_the_truth(lab: &Lab, client: &Client, begun: &Value) {
+    let page = client.call("read_result", json!({"group": "trial"})).await;
+    let path = page["path"].as_str().expect("path");
+    let table: Value = serde_json::from_slice(&std::fs::read(path).expect("file")).expect("JSON");
+    let rows = table["rows"].as_array().expect("rows");
+    assert_eq!(rows.len(), 6, "{table}");
+    for row in rows {
+        let chars = if row["arm"] == "a1" { 200.0 } else { 400.0 };
+        assert_eq!((&row["succeeded"], &row["planned"]), (&json!(2), &json!(2)), "{row}");
+        assert_eq!(row["answer_chars"]["mean"], json!(chars), "{row}");
+        assert_eq!(row["agreement"]["same_share"], json!(1.0), "the same agent presents the same: {row}");
+        assert_eq!(row["winners"][0]["agent"], "agent_a", "{row}");
+    }
+    // What the arms cost is what MassGen counted run by run.
+    for (arm, key) in ["a1", "a2"].iter().enumerate() {
+        let ids: Vec<&Value> = begun["run_ids"].as_array().expect("ids").iter().skip(arm).step_by(2).collect();
+        let mut sum = 0.0;
+        for id in &ids {
+            let record = lab.record(id.as_str().expect("id"));
+            sum += record["spent"]["microusd"].as_f64().expect("spent") / 1e6;
+        }
+        let told =
+            table["over_all_questions"].as_array().expect("arms").iter().find(|row| row["arm"] == *key).expect("arm");
+        let mean = told["cost_usd"]["mean"].as_f64().expect("mean");
+        assert!((mean - sum / 6.0).abs() < 1e-9, "{mean} of {told}, {sum} in all");
+    }
+    let csv = std::fs::read_to_string(path.replace("table.json", "table.csv")).expect("CSV");
+    assert_eq!(csv.lines().count(), 13, "{csv}");
+    assert!(page["text"].as_str().is_some_and(|text| text.contains("too few to tell (3 questions)")), "{page}");
+}
+
+async fn enough_is_enough(client: &Client) {
+    let asked = json!({"configs": ARMS, "questions": QUESTIONS, "repeat": 2, "keep": 2, "group": "enough"});
+    client.call("run_massgen", asked).await;
+    let group = closed(client, "enough").await;
+    assert!(group["closed"].as_str().is_some_and(|why| why.starts_with("enough")), "{group}");
+    assert!(count(&group, "succeeded") >= 2 && count(&group, "not_started") >= 6, "{group}");
+    assert_eq!(group["runs"], 12);
+}
+
+/// The experiment before is how it is known what a run costs.
+async fn a_budget_runs_out_in_the_middle(client: &Client, before: &Value) {
+    let spent = before["cost_usd"].as_f64().expect("cost");
+    let budget = spent / 3.0;
+    let asked = json!({"configs": ARMS, "questions": QUESTIONS, "repeat": 2, "budget_usd": budget, "group": "dear"});
+    let begun = client.call("run_massgen", asked).await;
+    let forecast = begun["forecast"]["cost_usd"].as_f64().expect("forecast");
+    assert!((forecast - spent).abs() < spent / 2.0, "{forecast} foreseen, {spent} spent before");
+    let group = closed(client, "dear").await;
+    assert!(group["closed"].as_str().is_some_and(|why| why.starts_with("spent")), "{group}");
+    assert!(count(&group, "succeeded") >= 1 && count(&group, "not_started") >= 1, "{group}");
+    assert!(group["cost_usd"].as_f64().is_some_and(|cost| cost <= budget * 1.1), "{budget} for {group}");
+}
