@@ -7,7 +7,8 @@ use futures_util::future::join_all;
 use serde_json::json;
 
 use super::people::{Which, known, say_clean, say_json};
-use crate::fleet::Fleet;
+use super::say;
+use crate::fleet::{Fleet, Until};
 use crate::refusal::Refusal;
 use crate::run::{RunId, RunRecord, StopAsk};
 use crate::view::{self, ReceiptView};
@@ -26,7 +27,7 @@ pub struct Kill {
     /// Why; it goes on record.
     #[arg(long)]
     reason: Option<String>,
-    /// Tell it as JSON: {"receipts": […]}, as kill_run does.
+    /// Tell it as JSON: {"receipts": […], "others": {…}}, as kill_run does.
     #[arg(long)]
     pub(super) json: bool,
 }
@@ -44,15 +45,29 @@ pub(super) async fn kill(fleet: &Fleet, how: &Kill) -> Result<ExitCode, Refusal>
         return Err(Refusal::secret("reason".to_owned(), variable));
     }
     let selection = how.which.selection()?;
-    let records = known(&selection, fleet.look_all(&selection).await?)?;
     let grace = Duration::from_secs_f64(how.grace_s);
+    let ask = StopAsk { grace, reason: how.reason.clone(), tree: true };
+    let is_experiment = fleet.stop_experiment(&selection, &ask).await?;
+    let records = known(&selection, fleet.look_all(&selection).await?)?;
+    let (planned, records): (Vec<_>, Vec<_>) = records.into_iter().partition(|run| fleet.is_planned(run));
     let stops = records.iter().map(|record| stop(fleet, &record.spec.id, grace, how.reason.clone()));
     let stopped = join_all(stops).await;
+    if is_experiment {
+        // It is over once its conductor says so.
+        fleet.wait(&selection, Until::AllDone, None, grace + FORCE_TIME, std::future::pending()).await?;
+    }
     let receipts: Vec<_> = records.iter().zip(&stopped).map(|(record, stopped)| receipt(record, stopped)).collect();
     if how.json {
-        say_json(json!({"receipts": receipts}), fleet.secrets());
+        let mut told = json!({"receipts": receipts});
+        if !planned.is_empty() {
+            told["others"] = json!({"not_started": planned.len()});
+        }
+        say_json(told, fleet.secrets());
     } else {
         receipts.iter().for_each(|receipt| say_clean(&line(receipt), fleet.secrets()));
+        if !planned.is_empty() {
+            say(format_args!("{} runs of it were not started", planned.len()));
+        }
     }
     let all_over = stopped.iter().all(|stopped| stopped.as_ref().is_ok_and(|record| record.state.ended().is_some()));
     Ok(if all_over { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::start::{forecasts, hash, this_client, this_server};
-use super::{Fleet, FleetError, Forecast, Keys, Limits, Start, blocking, launcher};
+use super::{Fleet, FleetError, Forecast, Keys, Limits, Selection, Start, blocking, launcher};
 use crate::experiment::{Arm, Cells, Close, Plan, Planned};
 use crate::ledger::{FOLD, Ledger, LedgerError, Share};
 use crate::registry::{Experiment, ExperimentFolder, RegistryError, RunLock, StateFolder, not_begun};
@@ -104,9 +104,13 @@ impl Fleet {
         Ok(blocking(move || ledger.charge_of_experiment(&experiment)).await??)
     }
 
-    /// Lets an experiment start nothing more; its conductor stops what lives. One that nobody conducts is closed here.
-    pub async fn stop_experiment(&self, group: &str, ask: StopAsk) -> Result<(), FleetError> {
-        let folder = self.state.experiment(group);
+    /// Lets the experiment of a group start nothing more, and says whether there was one to stop; its conductor stops what lives.
+    /// One that nobody conducts is closed here.
+    pub async fn stop_experiment(&self, selection: &Selection, ask: &StopAsk) -> Result<bool, FleetError> {
+        let Selection::Group(group) = selection else { return Ok(false) };
+        let found = self.experiment(group).await?.filter(|(experiment, _)| experiment.progress.closed.is_none());
+        let Some((Experiment { folder, .. }, _)) = found else { return Ok(false) };
+        let ask = ask.clone();
         blocking(move || {
             folder.ask_stop(&ask)?;
             if let Ok(Some(lock)) = RunLock::try_take(&folder.lock()) {
@@ -114,9 +118,14 @@ impl Fleet {
                 progress.closed.get_or_insert_with(|| (Close::Stopped { reason: ask.reason }, Timestamp::now()));
                 folder.save(&progress, &lock)?;
             }
-            Ok(())
+            Ok(true)
         })
         .await?
+    }
+
+    /// Whether it is a run that its experiment has planned and not started.
+    pub fn is_planned(&self, run: &RunRecord) -> bool {
+        run.spec.origin.experiment.is_some() && !self.folder(&run.spec.id).path().exists()
     }
 
     /// A run alone is no part of an experiment, whose budget and end would know nothing of it, and has no key of one.
@@ -132,7 +141,7 @@ impl Fleet {
 
     /// A run that is only planned has no folder in which a wish could be put.
     pub(super) fn has_folder(&self, run: &RunRecord) -> Result<(), NotBegun> {
-        if self.folder(&run.spec.id).path().exists() {
+        if !self.is_planned(run) {
             return Ok(());
         }
         let group = run.spec.group.clone().unwrap_or_default();

@@ -362,13 +362,13 @@ impl Desk {
             }
         };
         let ask = StopAsk { grace, reason: asked.reason, tree: asked.tree };
-        let is_experiment = self.stop_experiment(&selection, &ask).await?;
+        let is_experiment = self.fleet.stop_experiment(&selection, &ask).await?;
         let found = self.fleet.look_all(&selection).await?;
         let sight = self.known(&selection, found)?;
         let patience = (grace + FORCE_TIME).min(self.settings.most_wait);
         let (ask, cancelled) = (&ask, &caller.cancelled);
         let is_large = matches!(selection, Selection::Group(_)) && sight.runs.len() > LATEST;
-        let is_left_out = |run: &RunRecord| self.is_planned(run) || (is_large && run.state.ended().is_some());
+        let is_left_out = |run: &RunRecord| self.fleet.is_planned(run) || (is_large && run.state.ended().is_some());
         let (told, others): (Vec<_>, Vec<_>) = sight.runs.iter().partition(|run| !is_left_out(run));
         let stops = told.into_iter().map(|run| async move {
             let given_up = self.given_up(cancelled.clone());
@@ -391,22 +391,6 @@ impl Desk {
             *counted.entry(state.to_owned()).or_insert(0) += 1;
         }
         Ok(Killed { receipts: receipts.collect(), others: counted })
-    }
-
-    /// Lets the experiment of a group start nothing more; whether there was one to stop.
-    async fn stop_experiment(&self, selection: &Selection, ask: &StopAsk) -> Result<bool, Refusal> {
-        let Selection::Group(group) = selection else { return Ok(false) };
-        let experiment = self.fleet.experiment(group).await?;
-        let is_open = experiment.is_some_and(|(experiment, _)| experiment.progress.closed.is_none());
-        if is_open {
-            self.fleet.stop_experiment(group, ask.clone()).await?;
-        }
-        Ok(is_open)
-    }
-
-    /// Whether it is a run that its experiment has not started.
-    fn is_planned(&self, run: &RunRecord) -> bool {
-        run.spec.origin.experiment.is_some() && !self.fleet.state().folder(&run.spec.id).path().exists()
     }
 
     async fn steer_run(&self, asked: SteerRun, caller: Caller) -> Result<SteeredView, Refusal> {

@@ -93,22 +93,22 @@ async fn the_table_tells_the_truth(lab: &Lab, client: &Client, begun: &Value) {
 }
 
 async fn enough_is_enough(client: &Client) {
-    let asked = json!({"configs": ARMS, "questions": QUESTIONS, "repeat": 2, "keep": 2, "group": "enough"});
+    let asked = json!({"configs": ARMS, "questions": QUESTIONS, "keep": 2, "group": "enough"});
     client.call("run_massgen", asked).await;
     let group = closed(client, "enough").await;
     assert!(group["closed"].as_str().is_some_and(|why| why.starts_with("enough")), "{group}");
-    assert!(count(&group, "succeeded") >= 2 && count(&group, "not_started") >= 6, "{group}");
-    assert_eq!(group["runs"], 12);
+    assert!(count(&group, "succeeded") >= 2 && count(&group, "not_started") >= 1, "{group}");
+    assert_eq!(group["runs"], 6);
 }
 
 /// The experiment before is how it is known what a run costs.
 async fn a_budget_runs_out_in_the_middle(client: &Client, before: &Value) {
     let spent = before["cost_usd"].as_f64().expect("cost");
-    let budget = spent / 3.0;
-    let asked = json!({"configs": ARMS, "questions": QUESTIONS, "repeat": 2, "budget_usd": budget, "group": "dear"});
+    let budget = spent / 5.0;
+    let asked = json!({"configs": ARMS, "questions": QUESTIONS, "budget_usd": budget, "group": "dear"});
     let begun = client.call("run_massgen", asked).await;
     let forecast = begun["forecast"]["cost_usd"].as_f64().expect("forecast");
-    assert!((forecast - spent).abs() < spent / 2.0, "{forecast} foreseen, {spent} spent before");
+    assert!((2.0 * forecast - spent).abs() < spent / 2.0, "{forecast} foreseen for half of what cost {spent} before");
     let group = closed(client, "dear").await;
     assert!(group["closed"].as_str().is_some_and(|why| why.starts_with("spent")), "{group}");
     assert!(count(&group, "succeeded") >= 1 && count(&group, "not_started") >= 1, "{group}");

@@ -23,12 +23,12 @@ pub fn group_page(table: &Table, refresh: Option<Duration>) -> String {
     let body = html! {
         (head(table, refresh))
         (section("arms", "Arms, over all questions", rows(table, &table.arms)))
-        (section("differences", "Differences between arms", differences(table)))
         (section("plane", "Cost against time", scatter(of)))
         (section("spread", "Each run", html! {
             p class="note" { "Every mark is a run; one that is not filled did not succeed. Where an arm has four or more, a box reaches from quartile to quartile, with the median in it." }
             (strips(of, &TIME)) (strips(of, &COST)) (strips(of, &TOKENS))
         }))
+        (section("differences", "Differences between arms", differences(table)))
         (section("rows", "Arms, question by question", rows(table, &table.rows)))
         (section("questions", "Questions", questions(&of.questions)))
     };
