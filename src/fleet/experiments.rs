@@ -205,8 +205,11 @@ impl Fleet {
             for question in &begin.questions {
                 let mut start = start.clone();
                 start.spec.question.clone_from(question);
-                start.asked = begin.budget.and(start.limits.each.cap);
-                let (application, _spec) = self.application(&start)?;
+                let (mut application, _spec) = self.application(&start)?;
+                // No run needs more of it than a run is allowed.
+                let most = begin.budget.and(application.allowed);
+                application.asked =
+                    Cap { usd: begin.budget.usd.and(most.usd), tokens: begin.budget.tokens.and(most.tokens) };
                 match Ledger::of(&self.state).consider(&application) {
                     Ok(_) => {}
                     Err(error) if passes(&error) => {}

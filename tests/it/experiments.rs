@@ -311,6 +311,50 @@ async fn a_planned_run_can_be_seen_and_says_that_it_waits() {
 }
 
 #[tokio::test]
+async fn people_stop_an_experiment_as_agents_do() {
+    let lab = Lab::fake();
+    let client = client_with(&lab, &["--max-runs", "1"]).await;
+    let asked = json!({"config": "@rehearsal", "question": script("forever"), "repeat": 3, "group": "p"});
+    client.call("run_massgen", asked).await;
+    wait_until("one has begun", || started(&lab) == 1).await;
+    let killed = lab.command().args(["kill", "--group", "p", "--grace-s", "0"]).output().await.expect("ran");
+    let told = String::from_utf8(killed.stdout).expect("UTF-8");
+    assert!(killed.status.success() && told.contains("2 runs of it were not started"), "{told}");
+    assert_eq!(all_done(&client, "p").await["states"], json!({"killed": 1, "not_started": 2}));
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn an_agent_of_a_run_has_an_experiment_that_is_part_of_that_run() {
+    let lab = Lab::fake();
+    let client = lab.client().await;
+    let (told, gate) = (lab.project().join("told"), lab.project().join("gate"));
+    let quick = script(&format!("{}\nfinal agent_a x", costs("0.1")));
+    let nested = json!({"config": "@rehearsal", "questions": [quick, script("forever")], "group": "inner"});
+    let outer = format!("nest {} {nested}\nuntil {}\nfinal agent_a done", told.display(), gate.display());
+    let id = client.start(json!({"question": script(&outer), "config": "@rehearsal", "budget_usd": 5})).await;
+    wait_until("the agent has its answer", || std::fs::read_to_string(&told).is_ok_and(|text| text.ends_with('\n')))
+        .await;
+    let begun: Value = serde_json::from_str(std::fs::read_to_string(&told).expect("told").trim()).expect("JSON");
+    assert_eq!(begun["runs"], 2, "{begun}");
+    client.until(&ids(&begun)[0], |run| run["state"] == "succeeded").await;
+    let forever = ids(&begun).pop().expect("id");
+    client.until(&forever, |run| run["state"] == "running").await;
+    let details =
+        client.call("check_status", json!({"run_id": forever, "detail": "full"})).await["runs"][0]["details"].take();
+    assert_eq!(details["parent"], id.as_str(), "{details}");
+    std::fs::write(&gate, "").expect("written");
+    let run = client.end(&id).await;
+    assert_eq!(run["state"], "succeeded", "{run}");
+    let spent = client.call("check_status", json!({"run_id": id, "detail": "full"})).await["runs"][0]["details"].take();
+    assert_eq!(spent["tree_cost_usd"], 0.1, "{spent}");
+    assert_eq!(client.end(&forever).await["state"], "killed", "it ends with the run that it is part of");
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
 async fn two_hundred_runs_start_follow_and_compare_in_bounds() {
     let lab = Lab::fake();
     let client = client_with(&lab, &["--max-runs", "8"]).await;
