@@ -80,6 +80,8 @@ pub struct Sight {
     pub runs: Vec<RunRecord>,
     /// Those whose record cannot be read.
     pub unreadable: Vec<(RunId, RegistryError)>,
+    /// Of a group: its experiment goes on, and somebody conducts it.
+    pub is_conducted: bool,
 }
 
 /// How long a look waits for what is left of lost runs to be ended.
@@ -267,7 +269,8 @@ impl Memory {
         let listed: HashSet<&RunId> = ids.iter().collect();
         let planned = plans.iter().flat_map(Plans::not_started).filter(|id| !listed.contains(id)).cloned();
         ids.extend(planned.collect::<Vec<_>>());
-        let mut sight = Sight::default();
+        let is_conducted = plans.as_ref().is_some_and(Plans::is_conducted);
+        let mut sight = Sight { is_conducted, ..Sight::default() };
         let mut orphans = Vec::new();
         for id in ids.into_iter().filter(|id| !self.foreign.contains(id)).collect::<Vec<_>>() {
             match self.recall(state, &id).or_else(|error| planned_record(state, &id, &mut plans).ok_or(error)) {

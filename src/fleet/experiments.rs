@@ -305,6 +305,11 @@ impl Plans {
         Plans(state.all_experiments())
     }
 
+    /// Whether one of them is not over, and somebody sees to it.
+    pub(super) fn is_conducted(&self) -> bool {
+        self.0.iter().any(|known| known.progress.closed.is_none() && known.folder.is_conducted())
+    }
+
     /// The runs that were not started, in the order in which they would be.
     pub(super) fn not_started(&self) -> impl Iterator<Item = &RunId> {
         self.0.iter().flat_map(|known| {

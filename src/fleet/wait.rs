@@ -55,7 +55,7 @@ impl Fleet {
         let mut seat = None;
         loop {
             let cursor = Cursor::of(&sight.runs);
-            let came_about = wish.came_about(&sight.runs, &cursor);
+            let came_about = wish.came_about(&sight, &cursor);
             if came_about || Instant::now() >= deadline {
                 return Ok(Waited { sight, cursor, came_about });
             }
@@ -78,7 +78,10 @@ impl Fleet {
         let folders = live().map(|run| self.folder(&run.spec.id).path().to_owned());
         // Of a run that is only planned, the folder is to come, and its experiment may end before.
         let of_experiments = live().filter(|run| run.spec.origin.experiment.is_some());
-        let experiments: BTreeSet<_> = of_experiments.filter_map(|run| run.spec.group.as_deref()).collect();
+        let mut experiments: BTreeSet<_> = of_experiments.filter_map(|run| run.spec.group.as_deref()).collect();
+        if let Selection::Group(group) = selection {
+            experiments.insert(group);
+        }
         let may_grow = matches!(selection, Selection::Group(_) | Selection::Latest) || !experiments.is_empty();
         let all = may_grow.then(|| self.state().runs());
         let folders = folders.chain(experiments.iter().map(|group| self.state().experiment(group).path().to_owned()));
@@ -100,11 +103,12 @@ impl Wish {
         Wish { until, seen: since.unwrap_or_else(|| Cursor::of(runs)), told }
     }
 
-    fn came_about(&self, runs: &[RunRecord], cursor: &Cursor) -> bool {
-        let mut ended = runs.iter().map(|run| run.state.ended().is_some());
+    fn came_about(&self, sight: &Sight, cursor: &Cursor) -> bool {
+        let mut ended = sight.runs.iter().map(|run| run.state.ended().is_some());
         match self.until {
             Until::News => self.seen != *cursor,
-            _ if ended.clone().all(|ended| ended) => true,
+            // An experiment is over once its conductor says why.
+            _ if !sight.is_conducted && ended.clone().all(|ended| ended) => true,
             Until::Change => self.seen != *cursor,
             // Who has not said what they saw is told of what has ended already; who has, only of another end.
             Until::AnyDone if self.told => !self.seen.same_endings(cursor),

@@ -104,6 +104,8 @@ impl Draft<'_> {
 }
 
 fn seconds(time: f64) -> String {
+    // The sum of nothing is -0.
+    let time = time + 0.0;
     format!("{time:.1} s")
 }
 
