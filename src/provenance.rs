@@ -75,10 +75,10 @@ pub struct Manifest {
     pub spent: Costs,
     /// What the runs below it have spent, all generations.
     pub spent_below: Costs,
-    /// Its best answer.
+    /// Its best answer; absent as well where its path holds a secret.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answer: Option<Answer>,
-    /// The workspace that was saved with that answer.
+    /// The workspace that was saved with that answer; absent as well where its path holds a secret.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workspace: Option<Workspace>,
     /// Where it stands among other runs.
@@ -170,7 +170,7 @@ pub struct Workspace {
     pub path: String,
     /// Its files, by paths relative to it.
     pub files: Vec<FileFact>,
-    /// What is there and not among them, since there is too much of it.
+    /// What is there and not among them, since there is too much of it or a secret is in its name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub left_out: Option<LeftOut>,
 }

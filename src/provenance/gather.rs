@@ -57,7 +57,7 @@ pub(super) fn manifest(files: &RunFiles, record: &RunRecord, secrets: &Secrets) 
         exit: ending.and_then(|ending| exit_word(ending.exit)),
         spent: costs(record.spent),
         spent_below: costs(record.spent_below),
-        workspace: answer.as_ref().and_then(|answer| workspace(files, &answer.path)),
+        workspace: answer.as_ref().and_then(|answer| workspace(files, &answer.path, secrets)),
         answer: answer.and_then(|answer| answer_fact(files, &answer, secrets)),
         lineage: lineage(files, spec),
     }
@@ -92,7 +92,8 @@ fn config(files: &RunFiles, spec: &RunSpec, secrets: &Secrets) -> (Config, BTree
     // Of a text that cannot be read as a config nobody knows what is a key in it.
     let tree = path.zip(text.as_deref()).and_then(|(path, text)| Tree::of_file(path, text).ok());
     let agents = tree.as_ref().map(|tree| Needs::of(tree).agents).unwrap_or_default();
-    let models = agents.into_iter().filter_map(|agent| Some((agent.id, agent.model?))).collect();
+    let told = |word: String| secrets.mask(&word).into_owned();
+    let models = agents.into_iter().filter_map(|agent| Some((told(agent.id), told(agent.model?)))).collect();
     let text = text.filter(|_| tree.is_some()).map(|text| text::cut(&secrets.mask(&text), CONFIG_CHARS));
     (Config { asked, hash: spec.config_hash.clone(), file, text }, models)
 }
@@ -109,9 +110,14 @@ pub(super) fn costs(spent: Spent) -> Costs {
 }
 
 fn answer_fact(files: &RunFiles, answer: &answers::Answer, secrets: &Secrets) -> Option<Answer> {
-    let file = hash::of_file(files, &answer.path, &answer.path).ok()?;
+    let file = hash::of_file(files, &answer.path, &answer.path).ok().filter(|file| is_tellable(&file.path, secrets))?;
     let chars = files.open_file(&answer.path).and_then(|(file, _)| pages::count_chars(file)).ok()?;
     Some(Answer { agent: secrets.mask(&answer.agent).into_owned(), chars, file })
+}
+
+/// Whether a path holds no secret: agents name files, and a name that is told masked could not be found again.
+fn is_tellable(path: &str, secrets: &Secrets) -> bool {
+    secrets.name_in(path).is_none()
 }
 
 fn lineage(files: &RunFiles, spec: &RunSpec) -> Lineage {
@@ -140,16 +146,16 @@ pub(super) fn beside(answer: impl AsRef<Path>) -> String {
     answer.as_ref().with_file_name("workspace").to_string_lossy().into_owned()
 }
 
-fn workspace(files: &RunFiles, answer: &Path) -> Option<Workspace> {
+fn workspace(files: &RunFiles, answer: &Path, secrets: &Secrets) -> Option<Workspace> {
     let folder = answer.with_file_name("workspace");
-    if !files.is_folder(&folder) {
+    if !files.is_folder(&folder) || !is_tellable(&beside(answer), secrets) {
         return None;
     }
     let seen = walk(files, &folder);
     let mut hashed: Vec<FileFact> = Vec::new();
     let (mut left_out, mut room) = (LeftOut::default(), MOST_BYTES);
     for (path, size) in seen.files {
-        let fits = hashed.len() < MOST_FILES && size <= room;
+        let fits = hashed.len() < MOST_FILES && size <= room && is_tellable(&path.to_string_lossy(), secrets);
         match fits.then(|| hash::of_file(files, &folder.join(&path), &path)) {
             Some(Ok(fact)) => {
                 room = room.saturating_sub(fact.bytes);

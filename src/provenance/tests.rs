@@ -91,6 +91,19 @@ fn a_manifest_says_what_a_run_was_and_left() {
 }
 
 #[test]
+fn what_has_a_secret_in_its_name_is_counted_and_not_named() {
+    let (root, files) = folder();
+    put(&root.path().join(FINAL).join("workspace/quiet-word.txt"), "c");
+    let made = Manifest::of(&files, &record(), &Secrets::default().with(["quiet-word".to_owned()]));
+    let workspace = made.workspace.as_ref().expect("workspace");
+    let paths: Vec<_> = workspace.files.iter().map(|file| file.path.as_str()).collect();
+    assert_eq!((paths, workspace.left_out.as_ref().map(|left| left.files)), (vec!["b.txt", "sub/a.txt"], Some(1)));
+    let of_agent = Secrets::default().with(["final/a/answer".to_owned()]);
+    assert_eq!(Manifest::of(&files, &record(), &of_agent).answer, None);
+    assert_eq!(differences(&made, &files), [(Found::Unknown, "file", "quiet-word.txt".to_owned())]);
+}
+
+#[test]
 fn every_change_is_told() {
     let (root, files) = folder();
     let manifest = Manifest::of(&files, &record(), &Secrets::default());
