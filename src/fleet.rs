@@ -264,7 +264,7 @@ impl Memory {
         let mut ids = match selection {
             Selection::Runs(ids) => ids.clone(),
             Selection::Group(_) => state.list()?,
-            Selection::Latest => state.list()?.into_iter().take(LATEST).collect(),
+            Selection::Latest => state.latest(LATEST)?,
         };
         let listed: HashSet<&RunId> = ids.iter().collect();
         let planned = plans.iter().flat_map(Plans::not_started).filter(|id| !listed.contains(id)).cloned();
