@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask, Watches};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -166,11 +166,15 @@ impl Seat {
 
     /// Waits until something may have changed in one of the folders since the last call. Cancel-safe.
     pub async fn changed(&mut self) {
-        let Some(next) = self.next_look else { return self.bell.notified().await };
-        tokio::select! {
-            () = self.bell.notified() => {}
-            () = tokio::time::sleep_until(next) => self.next_look = Some(Instant::now() + POLL),
+        match self.next_look {
+            None => self.bell.notified().await,
+            Some(next) => tokio::select! {
+                () = self.bell.notified() => {}
+                () = tokio::time::sleep_until(next) => self.next_look = Some(Instant::now() + POLL),
+            },
         }
+        // It may have rung again meanwhile; one look, which is still to come, is enough for both.
+        let _rung_again = self.bell.notified().now_or_never();
     }
 }
 
@@ -183,7 +187,8 @@ impl Drop for Seat {
 /// Every file that matters is written whole and renamed into place, so that drafts and lines added to logs wake nobody. New
 /// folders may hold such files. A lock that was held for writing is closed when its holder dies, which leaves no other trace.
 fn matters(mask: EventMask, name: Option<&OsStr>) -> bool {
-    let draft = name.is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+    let is_draft = |name: &[u8]| name.starts_with(b".") || name.ends_with(b".tmp");
+    let draft = name.is_some_and(|name| is_draft(name.as_encoded_bytes()));
     let file_made = mask.contains(EventMask::CREATE) && !mask.contains(EventMask::ISDIR);
     !(file_made || (draft && mask.contains(EventMask::CLOSE_WRITE)))
 }
@@ -214,6 +219,18 @@ mod tests {
         }
         let silent = tokio::time::timeout(Duration::ZERO, seats[2].changed()).await;
         assert!(silent.is_err(), "nothing happened there");
+    }
+
+    #[tokio::test]
+    async fn two_rings_before_a_look_are_one() {
+        let mut seat = Watcher::start().seat();
+        let bell = seat.bell.clone();
+        let mut changed = Box::pin(seat.changed());
+        assert!(changed.as_mut().now_or_never().is_none());
+        bell.notify_one();
+        bell.notify_one();
+        assert!(changed.as_mut().now_or_never().is_some());
+        assert!(bell.notified().now_or_never().is_none(), "nothing is left to look for");
     }
 
     #[tokio::test]
