@@ -246,6 +246,8 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 /// What a wait knows already: runs that have ended do not change, and those of other groups do not matter.
 #[derive(Default)]
 struct Memory {
+    /// Whether there will be another look.
+    keeps: bool,
     ended: HashMap<RunId, RunRecord>,
     foreign: HashSet<RunId>,
 }
@@ -295,7 +297,7 @@ impl Memory {
             return Ok(run.clone());
         }
         let run = state.load(id)?;
-        if run.state.ended().is_some() {
+        if self.keeps && run.state.ended().is_some() {
             self.ended.insert(id.clone(), run.clone());
         }
         Ok(run)

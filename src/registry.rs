@@ -6,6 +6,7 @@ mod format;
 mod listing;
 mod lock;
 mod remove;
+mod shelf;
 mod whole;
 
 use std::io;
@@ -16,6 +17,7 @@ use jiff::Timestamp;
 use tempfile::TempDir;
 
 use self::listing::Listing;
+use self::shelf::{Mark, Shelf};
 use crate::crash;
 use crate::run::{BadRunId, RunId, RunRecord, RunSpec, RunState, StopAsk};
 
@@ -29,6 +31,8 @@ pub const STDOUT: &str = "stdout.log";
 /// The end of MassGen's standard error, in a run's folder.
 pub const STDERR: &str = "stderr.log";
 
+/// The record, in a run's folder.
+pub const RECORD: &str = "run.json";
 /// What was asked for, in a run's folder.
 const SPEC: &str = "spec.json";
 /// The manifest, in a run's folder.
@@ -48,6 +52,7 @@ pub fn older(log: &Path) -> PathBuf {
 pub struct StateFolder {
     root: PathBuf,
     listing: Arc<Listing>,
+    shelf: Arc<Shelf>,
 }
 
 /// The record of a run of which nothing has run yet.
@@ -128,7 +133,7 @@ impl StateFolder {
     }
 
     fn at(root: &Path) -> StateFolder {
-        StateFolder { root: root.to_owned(), listing: Arc::default() }
+        StateFolder { root: root.to_owned(), listing: Arc::default(), shelf: Arc::default() }
     }
 
     /// Where the state folder is.
@@ -187,9 +192,15 @@ impl StateFolder {
     /// A run's record by its name.
     pub fn load(&self, id: &RunId) -> Result<RunRecord, RegistryError> {
         let folder = self.folder(id);
-        folder
-            .load()
-            .map_err(|error| if folder.has_no_spec(&error) { RegistryError::Unknown(id.clone()) } else { error })
+        // Before it is read: a file that takes its place meanwhile has another mark.
+        let mark = Mark::at(&folder.run());
+        if let Some(known) = self.shelf.find(id, mark) {
+            return Ok(known);
+        }
+        let unknown = |error| if folder.has_no_spec(&error) { RegistryError::Unknown(id.clone()) } else { error };
+        let record = folder.load().map_err(unknown)?;
+        self.shelf.keep(&record, mark);
+        Ok(record)
     }
 
     /// The names of all runs, the newest first (by the time their spec was written, which is never rewritten).
@@ -375,7 +386,7 @@ impl RunFolder {
     }
 
     fn run(&self) -> PathBuf {
-        self.path.join("run.json")
+        self.path.join(RECORD)
     }
 
     fn stop(&self) -> PathBuf {

@@ -17,9 +17,10 @@ use crate::programs::Programs;
 
 /// Far longer than anything here should take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-/// The config of every run: it names no key, and the stand-in does not look at it.
-const CONFIG: &str =
-    "agents:\n  - id: agent_a\n    backend: {type: chatcompletion, model: none, base_url: \"http://127.0.0.1:9\"}\n";
+/// The config of every run, which the stand-in does not look at.
+const CONFIG: &str = "agents:\n  - id: agent_a\n    backend: {type: openai, model: gpt-5-mini}\n";
+/// A key that opens nothing, since the config needs one.
+const NO_KEY: &str = "opens-no-door";
 /// A status.json as MassGen writes it.
 const STATUS: &str = include_str!("../../tests/data/status/complete_with_tools_workspaces.json");
 
@@ -54,6 +55,7 @@ impl<'a> Field<'a> {
         let mut command = Command::new(program);
         let kept = ["PATH", "LANG"].into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
         command.env_clear().envs(kept).env("HOME", self.root.path().join("home"));
+        command.env("OPENAI_API_KEY", NO_KEY);
         command
     }
 
@@ -198,15 +200,16 @@ pub(crate) fn named(run: &Value) -> anyhow::Result<String> {
 
 /// Waits until a run has said something that is worth telling.
 pub(crate) fn is_under_way(server: &mut Client, id: &str) -> anyhow::Result<String> {
-    let mut since = Value::Null;
+    let mut asked = json!({"run_id": id});
     loop {
-        let (seen, _) = server.call("check_status", &json!({"run_id": id, "wait_s": 20, "since": since}))?;
+        let (seen, _) = server.call("check_status", &asked)?;
         let run = &seen["runs"][0];
         ensure!(run["state"] == "starting" || run["state"] == "running", "{run}");
-        since = seen["cursor"].clone();
+        let cursor = &seen["cursor"];
         if !run["agents"].is_null() {
-            return Ok(since.as_str().context("cursor")?.to_owned());
+            return Ok(cursor.as_str().context("cursor")?.to_owned());
         }
+        asked = json!({"run_id": id, "wait_s": 20, "since": cursor});
     }
 }
 

@@ -43,6 +43,9 @@ fn main() -> anyhow::Result<ExitCode> {
     waits::process_end(&field)?;
     waits::large_status(&field)?;
     quiet::server_alone(&field)?;
+    field.live(LIVE[1])?;
+    quiet::supervisors_alone(&field)?;
+    field.end_all()?;
     for live in LIVE {
         field.live(live).context("live runs")?;
         calls::among_live(&field, live)?;

@@ -26,13 +26,18 @@ pub(crate) fn server_alone(field: &Field<'_>) -> anyhow::Result<()> {
     Figure::new("wake-ups of a server in 5 s", "times").wanted(0.0).tell(&woken, &[])
 }
 
-/// Supervisors of runs that do nothing, with a client that waits for them, and their memory.
+/// Supervisors of runs that have just come to do nothing.
+pub(crate) fn supervisors_alone(field: &Field<'_>) -> anyhow::Result<()> {
+    let woken = woken(&field.supervisors())?;
+    Figure::new("wake-ups of a supervisor in 5 s", "times").at("live", woken.len()).wanted(0.0).tell(&woken, &[])
+}
+
+/// A client that waits for runs that do nothing, and the memory of their supervisors.
 pub(crate) fn supervisors(field: &Field<'_>) -> anyhow::Result<()> {
     let mut server = field.server()?;
     server.ask("check_status", &json!({"wait_s": 30, "until": "all_done"}))?;
     let supervisors = field.supervisors();
     let woken_server = woken(&[server.pid()])?;
-    // Here, so that the looks after ten seconds do not fall into it.
     Figure::new("wake-ups of a waiting server in 5 s", "times")
         .at("live", supervisors.len())
         .wanted(0.0)

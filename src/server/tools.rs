@@ -229,7 +229,7 @@ mod tests {
         own.most_wait = std::time::Duration::from_secs(100);
         let told = serde_json::to_string(&offered(&own)).expect("JSON");
         assert!(told.contains("\"maximum\":40000") && told.contains("\"maximum\":100"), "{told}");
-        let told = |settings| offered(settings).iter().map(|tool| tool.name.to_string()).collect::<Vec<_>>();
+        let told = |settings: &Settings| offered(settings).iter().map(|tool| tool.name.to_string()).collect::<Vec<_>>();
         assert_eq!(told(&own), NAMES);
         own.read_only = true;
         assert_eq!(told(&own), ["check_status", "list_configs", "read_result"]);
