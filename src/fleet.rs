@@ -16,6 +16,7 @@ mod start;
 mod steer;
 mod verify;
 mod wait;
+mod warm;
 
 use std::collections::{HashMap, HashSet};
 use std::future::Future;

@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use crate::massgen::pages::hex;
 use crate::run::RunRecord;
 
-/// What was seen: `<changes>-<endings>`, twelve hexadecimal digits each.
+/// What was seen: `<changes>-<endings>` (an answer that is whole is as good as an end), twelve hexadecimal digits each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cursor {
     changes: String,
@@ -19,10 +19,10 @@ impl Cursor {
     /// The cursor of a sight. The order of the runs does not matter.
     pub fn of(runs: &[RunRecord]) -> Cursor {
         let changes = runs.iter().map(|run| format!("{} {}\n", run.spec.id, run.seq));
-        let ended = runs.iter().filter(|run| run.state.ended().is_some());
+        let answered = runs.iter().filter(|run| run.is_answered());
         Cursor {
             changes: word(changes.collect()),
-            endings: word(ended.map(|run| format!("{}\n", run.spec.id)).collect()),
+            endings: word(answered.map(|run| format!("{}\n", run.spec.id)).collect()),
         }
     }
 
@@ -32,7 +32,7 @@ impl Cursor {
         Cursor { changes: changes.to_owned(), endings: endings.to_owned() }
     }
 
-    /// Whether the same runs had ended.
+    /// Whether the same runs had ended, or had only that left to do.
     pub fn same_endings(&self, other: &Cursor) -> bool {
         self.endings == other.endings
     }

@@ -139,7 +139,9 @@ impl Fleet {
             let owner = launcher::Owner { word: "supervise", folder: folder.path(), log: folder.supervisor_log() };
             launcher::launch(&self.me, owner, lock, keys).await?;
         }
-        Ok(Started { record: self.look(&id).await?, is_reused })
+        let record = self.look(&id).await?;
+        self.keep_warm(&record);
+        Ok(Started { record, is_reused })
     }
 
     /// What a start would be granted, without one.

@@ -15,10 +15,11 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("rehearsal", &[]),
     ("settings", &["run"]),
     ("ledger", &["registry", "run"]),
+    ("warm", &["massgen", "registry", "run", "secrets"]),
     ("provenance", &["experiment", "massgen", "registry", "run", "secrets"]),
     (
         "supervisor",
-        &["clock", "crash", "ledger", "massgen", "provenance", "registry", "rehearsal", "run", "secrets", "watch"],
+        &["clock", "crash", "ledger", "massgen", "provenance", "registry", "rehearsal", "run", "secrets", "warm", "watch"],
     ),
     ("report", &["experiment", "massgen", "run"]),
     (
@@ -35,6 +36,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "secrets",
             "settings",
             "supervisor",
+            "warm",
             "watch",
         ],
     ),
@@ -73,6 +75,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "settings",
             "supervisor",
             "view",
+            "warm",
             "watch",
         ],
     ),

@@ -109,6 +109,8 @@ impl Lab {
         command.env("HOME", self.home());
         command.env("MASSGEN_MCP_STARTS_PER_MINUTE", "10000").env("MASSGEN_MCP_MAX_RUNS", "1000");
         command.env("MASSGEN_MCP_TRUSTED_CONFIGS", self.project());
+        // A warm process outlives servers; the tests that are about it say otherwise.
+        command.env("MASSGEN_MCP_WARM", "false");
         for name in ["OPENAI_API_KEY", "RUST_LOG", "XDG_CONFIG_HOME", "MASSGEN_MCP_SETTINGS"] {
             command.env_remove(name);
         }
