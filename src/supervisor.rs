@@ -36,7 +36,7 @@ pub use ancestry::parent_run;
 pub use leader::become_massgen;
 pub use lost::bury;
 
-/// What a supervisor writes to standard output once MassGen's process is on record; whoever started it reads no further.
+/// What a supervisor writes to standard output once MassGen's process is on record, or is waited for; whoever started it reads no further.
 pub const READY: &str = "ready";
 
 /// A supervisor that could not begin or end its work.

@@ -9,6 +9,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
 
@@ -23,10 +24,15 @@ use crate::massgen::reasons::CANNOT_EXECUTE;
 use crate::registry::{RunFolder, StateFolder};
 use crate::run::{Leader, ProcessMark};
 use crate::secrets::Secrets;
-use crate::warm::{self, Offer};
+use crate::warm::{self, Kind, Offer};
 
 /// The exit code of an exec step that could not become MassGen.
 const NOT_EXECUTED: i32 = 127;
+
+/// How long an import may take: on a machine that is busy with ten of them, a cold start does not take less.
+const IMPORT: Duration = Duration::from_secs(60);
+/// How often to look whether it is done.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// MassGen's process, just started, who has it for a child, and the tasks that keep what it prints.
 pub(super) struct Started {
@@ -43,13 +49,30 @@ pub(super) struct Warm {
     outputs: [PipeReader; 2],
 }
 
-/// Asks for a warm start; none where there is no warm process that would do the same as a cold one. Nothing has begun with it.
-pub(super) async fn warm(launch: &Launch, folder: &RunFolder, state: &StateFolder) -> Option<Warm> {
+/// Asks for a warm start; none where there is no warm process that would do the same as a cold one. Nothing has begun with it. One
+/// that imports MassGen yet is waited for, which takes no longer than an import of one's own; `waits` is called before that.
+pub(super) async fn warm(
+    launch: &Launch,
+    folder: &RunFolder,
+    state: &StateFolder,
+    waits: impl FnOnce(),
+) -> Option<Warm> {
+    let kind = Kind::of(&launch.program)?;
+    let (begun, mut waits) = (Instant::now(), Some(waits));
     let ((out, out_end), (err, err_end)) = (io::pipe().ok()?, io::pipe().ok()?);
     let ends = [OwnedFd::from(out_end), OwnedFd::from(err_end)];
-    let offer = warm::ask(state, launch, &folder.lock(), &ends).await?;
-    let keeper = group::mark(offer.keeper)?;
-    Some(Warm { offer, keeper, outputs: [out, err] })
+    loop {
+        let is_coming = warm::has_begun(state, &kind, &launch.env);
+        if let Some(offer) = warm::ask(state, &kind, launch, &folder.lock(), &ends).await {
+            let keeper = group::mark(offer.keeper)?;
+            return Some(Warm { offer, keeper, outputs: [out, err] });
+        }
+        if !is_coming || begun.elapsed() > IMPORT || folder.stop_asked().is_some() {
+            return None;
+        }
+        waits.take().into_iter().for_each(|waits| waits());
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
 }
 
 impl Warm {

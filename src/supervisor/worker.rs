@@ -192,7 +192,10 @@ impl Worker {
     /// Starts MassGen and puts its process on record. A record that cannot be written now means that nothing is started.
     pub(super) async fn start(&mut self, me: &Path, launch: &Launch) -> Result<(), SupervisorError> {
         crash::point("supervisor-began");
-        let warm = if self.spec().warm { leader::warm(launch, &self.folder, &self.state).await } else { None };
+        let warm = match self.spec().warm {
+            true => leader::warm(launch, &self.folder, &self.state, super::tell_ready).await,
+            false => None,
+        };
         self.record.keeper = warm.as_ref().map(|warm| warm.keeper.clone());
         self.record.seq += 1;
         self.folder.save(&self.record, &self.lock, Durability::Synced)?;

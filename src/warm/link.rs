@@ -59,15 +59,20 @@ pub enum News {
 
 /// Asks the warm processes of a state folder, one after the other, for a keeper for this launch. None where there is none for this
 /// MassGen and this environment: then the run has to be started in the usual way, and nothing has happened.
-pub async fn ask(state: &StateFolder, launch: &Launch, lock: &Path, outputs: &Outputs) -> Option<Offer> {
-    let kind = Kind::of(&launch.program)?;
+pub async fn ask(
+    state: &StateFolder,
+    kind: &Kind,
+    launch: &Launch,
+    lock: &Path,
+    outputs: &Outputs,
+) -> Option<Offer> {
     let mut argv = vec![launch.program.to_str()?];
     for arg in &launch.args {
         argv.push(arg.to_str()?);
     }
     let mut request = environment(&launch.env, &launch.cwd)?;
     (request["argv"], request["lock"]) = (json!(argv), json!(lock.to_str()?));
-    for socket in sockets(state, Some(&kind)) {
+    for socket in sockets(state, Some(kind)) {
         match tokio::time::timeout(PATIENCE, asked(&socket, &request, Some(outputs))).await {
             Ok(Ok((link, answer))) => {
                 if let Some(keeper) = number(&answer["keeper"]) {
@@ -114,7 +119,7 @@ async fn asked(socket: &Path, request: &Value, outputs: Option<&Outputs>) -> io:
 }
 
 /// A socket's address may have some hundred bytes, fewer than a path; so its folder is opened, and named by its number.
-fn connect(socket: &Path) -> io::Result<std::os::unix::net::UnixStream> {
+pub(super) fn connect(socket: &Path) -> io::Result<std::os::unix::net::UnixStream> {
     let (Some(folder), Some(name)) = (socket.parent(), socket.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };

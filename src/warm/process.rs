@@ -7,7 +7,8 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Environment, Kind, MOST, PROGRAM, folder, short};
+use super::link::connect;
+use super::{Environment, Kind, MOST, PROGRAM, folder, short, sockets};
 use crate::massgen::{environment, launch};
 use crate::registry::{Durability, StateFolder, write_whole};
 use crate::secrets::looks_like_a_key;
@@ -32,16 +33,18 @@ pub struct Beginning {
     pub env: Environment,
     /// Its working folder.
     pub cwd: PathBuf,
+    /// Its lock, to be its standard input.
+    pub lock: File,
     /// Where it says what it has to say about itself.
     pub log: File,
 }
 
-/// What a warm process of this kind is begun with, for runs with this environment.
+/// What a warm process of this kind is begun with, for runs with this environment; none where there is one.
 ///
 /// # Errors
 ///
 /// Its folder or a file in it cannot be made.
-pub fn beginning(state: &StateFolder, kind: &Kind, env: Environment) -> io::Result<Beginning> {
+pub fn beginning(state: &StateFolder, kind: &Kind, env: Environment) -> io::Result<Option<Beginning>> {
     let cwd = folder(state);
     if let Err(error) = std::fs::DirBuilder::new().mode(0o700).create(&cwd)
         && error.kind() != io::ErrorKind::AlreadyExists
@@ -52,11 +55,31 @@ pub fn beginning(state: &StateFolder, kind: &Kind, env: Environment) -> io::Resu
     let script = cwd.join(format!("{}.py", short(PROGRAM)));
     write_whole(&script, PROGRAM.as_bytes(), Durability::Plain)?;
     let env = without_what_is_of_each_run(env, kind);
-    let name = format!("{}-{}", kind.stem, short(&format!("{env:?}")));
-    let log = File::options().create(true).append(true).mode(0o600).open(cwd.join(format!("{name}.log")))?;
+    let name = name(kind, &env);
+    let private = |ending| File::options().create(true).append(true).mode(0o600).open(cwd.join(format!("{name}.{ending}")));
+    let lock = private(LOCK)?;
+    if lock.try_lock().is_err() {
+        return Ok(None);
+    }
+    let log = private("log")?;
     let idle = IDLE.as_secs().to_string();
     let args = vec!["-u".into(), script.into(), name.into(), kind.program.clone().into(), idle.into()];
-    Ok(Beginning { program: kind.interpreter.clone(), args, env, cwd, log })
+    Ok(Some(Beginning { program: kind.interpreter.clone(), args, env, cwd, lock, log }))
+}
+
+/// What the process for such runs is called.
+fn name(kind: &Kind, common: &Environment) -> String {
+    format!("{}-{}", kind.stem, short(&format!("{common:?}")))
+}
+
+/// Whether the process for runs with this environment has begun; it may be importing yet, and takes some seconds for that.
+pub fn has_begun(state: &StateFolder, kind: &Kind, env: &Environment) -> bool {
+    let name = name(kind, &without_what_is_of_each_run(env.clone(), kind));
+    is_held(&folder(state).join(name).with_extension(LOCK))
+}
+
+fn is_held(lock: &Path) -> bool {
+    File::open(lock).is_ok_and(|file| file.try_lock_shared().is_err())
 }
 
 /// Keys reach runs alone. That the import does not ask for them, the program itself makes sure of.
@@ -94,8 +117,20 @@ fn available() -> Option<u64> {
 pub fn living(state: &StateFolder) -> Vec<String> {
     let entries = std::fs::read_dir(folder(state)).into_iter().flatten().flatten().map(|entry| entry.path());
     let locks = entries.filter(|path| path.extension().is_some_and(|ending| ending == LOCK));
-    let held = locks.filter(|path| File::open(path).is_ok_and(|file| file.try_lock_shared().is_err()));
+    let held = locks.filter(|path| is_held(path));
     held.filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned())).collect()
+}
+
+/// Asks all of them to end, which they do at once; runs that were started warm go on.
+pub fn stop(state: &StateFolder) {
+    for socket in sockets(state, None) {
+        let aside = socket.with_extension("end");
+        // A connection by another name of the socket makes it look, and see that its own is gone.
+        if std::fs::rename(&socket, &aside).is_ok() {
+            let _nobody_there = connect(&aside);
+            let _gone = std::fs::remove_file(&aside);
+        }
+    }
 }
 
 /// Removes what processes have left that ended long ago.
@@ -103,8 +138,7 @@ fn clear(folder: &Path) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let (path, age) = (entry.path(), entry.metadata().and_then(|meta| meta.modified()).map(|at| at.elapsed()));
         let is_old = matches!(age, Ok(Ok(age)) if age > OLD);
-        let is_held = File::open(path.with_extension(LOCK)).is_ok_and(|file| file.try_lock_shared().is_err());
-        if is_old && !is_held {
+        if is_old && !is_held(&path.with_extension(LOCK)) {
             // Whoever came first has removed it.
             let _gone = std::fs::remove_file(path);
         }

@@ -1,10 +1,11 @@
 """MassGen kept warm: imports it once and forks each run from there, which saves the seconds of imports and the memory of all but one.
 
-It is run by MassGen's own interpreter, as `python -u warm.py NAME PROGRAM IDLE_S` in a private folder, where it listens on the Unix
-socket NAME.sock until nobody has asked for IDLE_S seconds. For each request it forks a keeper, which is a child subreaper and forks
-MassGen's process, the leader; it tells the run's supervisor, over the same connection, who they are and how the leader ended, and it
-goes when nothing is left below it. When the supervisor is gone, the keeper ends all that is below it. The supervisor sends every
-signal; this program sends none but in that case. It never writes into a run's folder, and it answers nobody but its own user.
+It is run by MassGen's own interpreter, as `python -u warm.py NAME PROGRAM IDLE_S` in a private folder, with its lock as standard
+input, and listens there on the Unix socket NAME.sock until nobody has asked for IDLE_S seconds, or the socket is taken away. For each
+request it forks a keeper, which is a child subreaper and forks MassGen's process, the leader; it tells the run's supervisor, over the
+same connection, who they are and how the leader ended, and it goes when nothing is left below it. When the supervisor is gone, the
+keeper ends all that is below it. The supervisor sends every signal; this program sends none but in that case. It never writes into a
+run's folder, and it answers nobody but its own user.
 
 A run gets exactly the environment that its supervisor names. What the import read of the environment is remembered, and a run for
 which that would have been another is refused (`cold`): it has to be started in the usual way.
@@ -12,7 +13,6 @@ which that would have been another is refused (`cold`): it has to be started in 
 
 import atexit
 import ctypes
-import fcntl
 import gc
 import json
 import os
@@ -164,12 +164,9 @@ def path_without_runs(environment):
 
 def receive(connection):
     head, fds, _, _ = socket.recv_fds(connection, 4, 2)
-    missing = struct.unpack("!I", head)[0] if len(head) == 4 else 0
+    missing = struct.unpack("!I", head)[0]
     text = b""
-    while len(text) < missing:
-        part = connection.recv(missing - len(text))
-        if not part:
-            break
+    while len(text) < missing and (part := connection.recv(missing - len(text))):
         text += part
     return json.loads(text), fds
 
@@ -347,11 +344,9 @@ def call(code, names):
 def main(name, program, idle_s):
     os.setsid()
     prctl(PR_SET_NAME, b"massgen-warm")
-    turn = open(f"{name}.lock", "a")
-    try:
-        fcntl.flock(turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return
+    # The lock that says that this process lives: it came as standard input, so that it was held before.
+    turn = os.dup(0)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     sys.path[0] = os.path.dirname(program)
     sys.argv = [program]
     with open(program) as script:
@@ -364,6 +359,8 @@ def main(name, program, idle_s):
     gc.collect()
     gc.freeze()
     serve(name, turn, float(idle_s), watched, code)
+    # Nothing is left to be flushed, and the memory is cleaned up by the kernel.
+    os._exit(0)
 
 
 def serve(name, turn, idle_s, watched, code):
@@ -376,14 +373,17 @@ def serve(name, turn, idle_s, watched, code):
     listener.listen(64)
     os.rename(f"{name}.new", f"{name}.sock")
     listener.settimeout(idle_s)
-    while os.path.exists(f"{name}.sock"):
+    while True:
         try:
             connection, _ = listener.accept()
         except TimeoutError:
             break
+        # Whoever takes the socket away wants it to end.
+        if not os.path.exists(f"{name}.sock"):
+            return
         if os.fork() == 0:
             listener.close()
-            turn.close()
+            os.close(turn)
             connection.settimeout(None)
             try:
                 keep(connection, watched, code)
@@ -392,10 +392,7 @@ def serve(name, turn, idle_s, watched, code):
             sys.stderr.flush()
             os._exit(0)
         connection.close()
-    try:
-        os.unlink(f"{name}.sock")
-    except FileNotFoundError:
-        pass
+    os.unlink(f"{name}.sock")
 
 
 if __name__ == "__main__":
