@@ -17,7 +17,7 @@ use crate::massgen::program;
 use crate::registry::StateFolder;
 
 pub use link::{Keeper, News, Offer, Outputs, ask, fits};
-pub use process::{Beginning, beginning, has_begun, has_room, living, stop};
+pub use process::{Beginning, Progress, beginning, has_room, living, progress, stop};
 
 /// What the warm process runs, in MassGen's own interpreter.
 const PROGRAM: &str = include_str!("warm/warm.py");

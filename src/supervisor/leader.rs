@@ -24,7 +24,7 @@ use crate::massgen::reasons::CANNOT_EXECUTE;
 use crate::registry::{RunFolder, StateFolder};
 use crate::run::{Leader, ProcessMark};
 use crate::secrets::Secrets;
-use crate::warm::{self, Kind, Offer};
+use crate::warm::{self, Kind, Offer, Progress};
 
 /// The exit code of an exec step that could not become MassGen.
 const NOT_EXECUTED: i32 = 127;
@@ -62,7 +62,7 @@ pub(super) async fn warm(
     let ((out, out_end), (err, err_end)) = (io::pipe().ok()?, io::pipe().ok()?);
     let ends = [OwnedFd::from(out_end), OwnedFd::from(err_end)];
     loop {
-        let is_coming = warm::has_begun(state, &kind, &launch.env);
+        let is_coming = warm::progress(state, &kind, &launch.env) == Progress::Imports;
         if let Some(offer) = warm::ask(state, &kind, launch, &folder.lock(), &ends).await {
             let keeper = group::mark(offer.keeper)?;
             return Some(Warm { offer, keeper, outputs: [out, err] });

@@ -22,16 +22,16 @@ pub(super) struct Kept {
     leader: ProcessMark,
     /// First in the PATH of all that MassGen starts; see [`group::kin`].
     bin: PathBuf,
-    /// The leader's end was told.
-    has_ended: bool,
-    /// The keeper said that nothing is left below it, or went after the leader's end.
-    is_alone: bool,
+    /// The leader's end, as the keeper told it.
+    end: Option<Exit>,
+    /// Whether that was passed on.
+    is_told: bool,
     is_gone: bool,
 }
 
 impl Kept {
     pub(super) fn new(link: Keeper, keeper: ProcessMark, leader: ProcessMark, bin: &Path) -> Kept {
-        Kept { link, keeper, leader, bin: bin.to_owned(), has_ended: false, is_alone: false, is_gone: false }
+        Kept { link, keeper, leader, bin: bin.to_owned(), end: None, is_told: false, is_gone: false }
     }
 
     fn reap(&mut self) -> Vec<(u32, Exit)> {
@@ -39,26 +39,30 @@ impl Kept {
         for news in self.link.news() {
             match news {
                 News::Ended { exit, left } => {
-                    (self.has_ended, self.is_alone) = (true, !left);
-                    ended.push((self.leader.pid, exit));
+                    self.end = Some(exit);
+                    // Where nothing is left, the keeper goes in a moment; the run is over when it has.
+                    ended.extend(left.then_some((self.leader.pid, exit)));
+                    self.is_told = left;
                 }
                 News::Gone => {
                     self.is_gone = true;
-                    // It goes by itself when nothing is left. Before the leader's end it was ended by somebody, and with it, by
-                    // its parent-death signal, the leader, whose end nobody saw.
-                    self.is_alone = self.has_ended;
-                    if !self.has_ended {
-                        self.has_ended = true;
-                        ended.push((self.leader.pid, Exit::Unknown));
-                    }
+                    // Before the leader's end it was ended by somebody, and with it, by its parent-death signal, the leader,
+                    // whose end nobody saw.
+                    let exit = self.end.unwrap_or(Exit::Unknown);
+                    ended.extend((!self.is_told).then_some((self.leader.pid, exit)));
                 }
             }
         }
         ended
     }
 
+    /// It goes by itself when nothing is left below it, and not before the leader's end.
+    fn has_nobody(&self) -> bool {
+        self.is_gone && self.end.is_some()
+    }
+
     fn family(&self) -> Family {
-        if self.is_alone {
+        if self.has_nobody() {
             return Family::default();
         }
         let family = group::family(self.keeper.pid);
@@ -100,7 +104,7 @@ impl Parent {
     pub(super) fn is_childless(&self) -> bool {
         match self {
             Parent::Supervisor => group::childless(),
-            Parent::Keeper(kept) => kept.is_alone || (kept.is_gone && kept.family().own.is_empty()),
+            Parent::Keeper(kept) => kept.has_nobody() || (kept.is_gone && kept.family().own.is_empty()),
         }
     }
 

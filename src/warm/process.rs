@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::link::connect;
-use super::{Environment, Kind, MOST, PROGRAM, folder, short, sockets};
+use super::{Environment, Kind, MOST, PROGRAM, SOCKET, folder, short, sockets};
 use crate::massgen::{environment, launch};
 use crate::registry::{Durability, StateFolder, write_whole};
 use crate::secrets::looks_like_a_key;
@@ -61,6 +61,8 @@ pub fn beginning(state: &StateFolder, kind: &Kind, env: Environment) -> io::Resu
     if lock.try_lock().is_err() {
         return Ok(None);
     }
+    // Of one that was killed: it would be taken for that of the new one.
+    let _none = std::fs::remove_file(cwd.join(&name).with_extension(SOCKET));
     let log = private("log")?;
     let idle = IDLE.as_secs().to_string();
     let args = vec!["-u".into(), script.into(), name.into(), kind.program.clone().into(), idle.into()];
@@ -72,10 +74,25 @@ fn name(kind: &Kind, common: &Environment) -> String {
     format!("{}-{}", kind.stem, short(&format!("{common:?}")))
 }
 
-/// Whether the process for runs with this environment has begun; it may be importing yet, and takes some seconds for that.
-pub fn has_begun(state: &StateFolder, kind: &Kind, env: &Environment) -> bool {
-    let name = name(kind, &without_what_is_of_each_run(env.clone(), kind));
-    is_held(&folder(state).join(name).with_extension(LOCK))
+/// How far the process for runs with some environment has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// There is none.
+    None,
+    /// It imports MassGen, which takes some seconds.
+    Imports,
+    /// It takes runs.
+    Listens,
+}
+
+/// How far the process for runs with this environment has come.
+pub fn progress(state: &StateFolder, kind: &Kind, env: &Environment) -> Progress {
+    let name = folder(state).join(name(kind, &without_what_is_of_each_run(env.clone(), kind)));
+    match is_held(&name.with_extension(LOCK)) {
+        false => Progress::None,
+        true if name.with_extension(SOCKET).exists() => Progress::Listens,
+        true => Progress::Imports,
+    }
 }
 
 fn is_held(lock: &Path) -> bool {

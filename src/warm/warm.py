@@ -177,6 +177,7 @@ def say(connection, **what):
 
 def keep(connection, watched, code):
     """The keeper's whole life."""
+    prctl(PR_SET_NAME, b"massgen-keeper")
     request, outputs = receive(connection)
     differs = watched.imported_with(request["env"], request["cwd"])
     if differs:
@@ -185,7 +186,6 @@ def keep(connection, watched, code):
         return say(connection, fits=True)
     os.setsid()
     prctl(PR_SET_CHILD_SUBREAPER, 1)
-    prctl(PR_SET_NAME, b"massgen-keeper")
     # Held open, it tells a server below which run it belongs to; that run's record names this process.
     lock = os.open(request["lock"], os.O_RDONLY)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -324,7 +324,8 @@ def call(code, names):
             status = 1
     except BaseException as error:
         status, interrupted = 1, isinstance(error, KeyboardInterrupt)
-        sys.excepthook(type(error), error, error.__traceback__)
+        # The frames of this program are none of the script's.
+        sys.excepthook(type(error), error.with_traceback(error.__traceback__.tb_next), error.__traceback__)
     threading._shutdown()
     atexit._run_exitfuncs()
     try:
@@ -345,8 +346,9 @@ def main(name, program, idle_s):
     os.setsid()
     prctl(PR_SET_NAME, b"massgen-warm")
     # The lock that says that this process lives: it came as standard input, so that it was held before.
-    turn = os.dup(0)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    turn, nothing = os.dup(0), os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
     sys.path[0] = os.path.dirname(program)
     sys.argv = [program]
     with open(program) as script:

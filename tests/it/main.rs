@@ -15,6 +15,8 @@ mod house;
 mod lab;
 mod layouts;
 mod loop_on_massgen;
+#[path = "loop_on_massgen.rs"]
+mod loop_on_massgen_warm;
 mod meta_agent;
 mod model;
 mod pages;
@@ -33,3 +35,4 @@ mod steering;
 mod tasks;
 mod ten_tasks;
 mod trouble;
+mod warm;
