@@ -248,6 +248,8 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 /// What a wait knows already: runs that have ended do not change, and those of other groups do not matter.
 #[derive(Default)]
 struct Memory {
+    /// Whether there will be another look.
+    keeps: bool,
     ended: HashMap<RunId, RunRecord>,
     foreign: HashSet<RunId>,
 }
@@ -266,7 +268,7 @@ impl Memory {
         let mut ids = match selection {
             Selection::Runs(ids) => ids.clone(),
             Selection::Group(_) => state.list()?,
-            Selection::Latest => state.list()?.into_iter().take(LATEST).collect(),
+            Selection::Latest => state.latest(LATEST)?,
         };
         let listed: HashSet<&RunId> = ids.iter().collect();
         let planned = plans.iter().flat_map(Plans::not_started).filter(|id| !listed.contains(id)).cloned();
@@ -297,7 +299,7 @@ impl Memory {
             return Ok(run.clone());
         }
         let run = state.load(id)?;
-        if run.state.ended().is_some() {
+        if self.keeps && run.state.ended().is_some() {
             self.ended.insert(id.clone(), run.clone());
         }
         Ok(run)

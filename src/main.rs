@@ -10,7 +10,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use massgen_mcp::fleet::Fleet;
 use massgen_mcp::registry::StateFolder;
 use massgen_mcp::secrets::Secrets;
-use massgen_mcp::settings::{Flags, Settings};
+use massgen_mcp::settings::{Flags, Settings, SettingsError};
 use massgen_mcp::{commands, conductor, server, supervisor};
 use tokio::runtime::{Builder, Runtime};
 
@@ -45,20 +45,27 @@ enum Command {
         /// The shell.
         shell: commands::Shell,
     },
+}
+
+/// The words for these.
+const PARTS: [&str; 3] = ["supervise", "conduct", "exec"];
+
+/// What this program starts of itself, and nobody by hand: it knows none of the flags.
+#[derive(Parser)]
+#[command(name = "massgen-mcp")]
+enum Part {
     /// Own one run to its end (started by the server).
-    #[command(hide = true)]
     Supervise {
         /// The run's folder.
         folder: PathBuf,
     },
     /// Conduct one experiment to its end (started by the server).
-    #[command(hide = true)]
     Conduct {
         /// The experiment's folder.
         folder: PathBuf,
     },
     /// Become MassGen (started by the supervisor).
-    #[command(hide = true, disable_help_flag = true)]
+    #[command(disable_help_flag = true)]
     Exec {
         /// The supervisor's process id.
         supervisor: u32,
@@ -70,80 +77,105 @@ enum Command {
     },
 }
 
+/// Flags without a command, which is how every client starts the server.
+#[derive(Parser)]
+#[command(name = "massgen-mcp")]
+struct Plain {
+    #[command(flatten)]
+    flags: Flags,
+}
+
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    if let Some(Command::Exec { supervisor, program, args }) = cli.command {
-        return exec(supervisor, &program, &args);
+    if std::env::args_os().nth(1).is_some_and(|word| PARTS.iter().any(|part| word == *part)) {
+        return Part::parse().play();
     }
-    let secrets = secrets(&cli);
-    if !matches!(&cli.command, Some(Command::People(people)) if people.has_the_screen()) {
+    let Cli { flags, command } = read_line();
+    let command = command.unwrap_or(Command::Serve);
+    let settings = flags.or_environment().check();
+    // Settings that cannot be used are told of in a moment, by a process that knows no more than its environment.
+    let env_file = settings.as_ref().ok().and_then(|settings| settings.env_file.as_deref());
+    let known = Secrets::from_environment(env_file).or_else(|_| Secrets::from_environment(None));
+    let secrets = known.unwrap_or_default();
+    let has_the_screen = matches!(&command, Command::People(people) if people.has_the_screen());
+    if !has_the_screen {
         log_to_stderr(&secrets);
     }
-    match run(cli) {
-        Ok(code) => code,
-        Err(error) => {
-            // Nobody may be there to read it; then there is nobody to tell.
-            let _nobody = writeln!(secrets.writer(std::io::stderr()), "massgen-mcp: {error:#}");
-            ExitCode::FAILURE
+    ended(run(command, settings, &secrets), &secrets)
+}
+
+/// The command line. With every flag known to every command it takes as long to build as all else that a server does before
+/// it answers: it is built where something else than flags was given, or something wrong.
+fn read_line() -> Cli {
+    Plain::try_parse().map_or_else(|_| Cli::parse(), |Plain { flags }| Cli { flags, command: None })
+}
+
+/// How it ended, told where that went wrong.
+fn ended(result: anyhow::Result<ExitCode>, secrets: &Secrets) -> ExitCode {
+    result.unwrap_or_else(|error| {
+        // Nobody may be there to read it; then there is nobody to tell.
+        let _nobody = writeln!(secrets.writer(std::io::stderr()), "massgen-mcp: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+impl Part {
+    fn play(self) -> ExitCode {
+        let me = Path::new(ME);
+        match self {
+            Part::Exec { supervisor, program, args } => exec(supervisor, &program, &args),
+            Part::Supervise { folder } => {
+                let secrets = supervisor::secrets(&folder);
+                log_to_stderr(&secrets);
+                let supervised = async { Ok(supervisor::supervise(&folder, me).await?) };
+                ended(on_this_thread(supervised), &secrets)
+            }
+            Part::Conduct { folder } => {
+                let secrets = conductor::secrets(&folder);
+                log_to_stderr(&secrets);
+                let conducted = async { Ok(conductor::conduct(&folder, me).await?) };
+                ended(on_this_thread(conducted), &secrets)
+            }
         }
     }
 }
 
-/// What no log and no answer of this process may show.
-fn secrets(cli: &Cli) -> Secrets {
-    if let Some(Command::Supervise { folder }) = &cli.command {
-        return supervisor::secrets(folder);
-    }
-    if let Some(Command::Conduct { folder }) = &cli.command {
-        return conductor::secrets(folder);
-    }
-    // Settings that cannot be used are told of in a moment, by a process that knows no more than its environment.
-    let env_file = cli.flags.clone().or_environment().check().ok().and_then(|settings| settings.env_file);
-    let known = Secrets::from_environment(env_file.as_deref());
-    known.or_else(|_| Secrets::from_environment(None)).unwrap_or_default()
+/// One thread, this one: the parent-death signal of MassGen's process is bound to it.
+fn on_this_thread(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<ExitCode> {
+    let runtime = Builder::new_current_thread().enable_all().build().context("cannot start a runtime")?;
+    runtime.block_on(work).map(|()| ExitCode::SUCCESS)
 }
 
-fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+fn run(command: Command, settings: Result<Settings, SettingsError>, secrets: &Secrets) -> anyhow::Result<ExitCode> {
     let me = Path::new(ME);
-    if let Some(Command::Supervise { folder }) = cli.command {
-        // One thread, this one: the parent-death signal of MassGen's process is bound to it.
-        let runtime = Builder::new_current_thread().enable_all().build().context("cannot start a runtime")?;
-        return Ok(runtime.block_on(supervisor::supervise(&folder, me)).map(|()| ExitCode::SUCCESS)?);
-    }
-    if let Some(Command::Conduct { folder }) = cli.command {
-        let runtime = Builder::new_current_thread().enable_all().build().context("cannot start a runtime")?;
-        return Ok(runtime.block_on(conductor::conduct(&folder, me)).map(|()| ExitCode::SUCCESS)?);
-    }
-    if let Some(Command::Completions { shell }) = cli.command {
+    if let Command::Completions { shell } = command {
         return Ok(commands::completions(shell, &Cli::command()));
     }
-    let settings = cli.flags.or_environment().check();
     let runtime = runtime()?;
-    if let Some(Command::People(people)) = cli.command {
+    if let Command::People(people) = command {
         let code = runtime.block_on(people.run(settings, me));
         runtime.shutdown_background();
         return Ok(code);
     }
     let settings = settings?;
-    let code = match cli.command.unwrap_or(Command::Serve) {
-        Command::Serve => runtime.block_on(serve(settings, me)).map(|()| ExitCode::SUCCESS),
+    let code = match command {
+        Command::Serve => runtime.block_on(serve(settings, me, secrets)).map(|()| ExitCode::SUCCESS),
         Command::Setup => Ok(runtime.block_on(commands::setup(&settings))),
         Command::Demo => Ok(runtime.block_on(commands::demo(&settings, me))),
         Command::Settings => Ok(commands::settings(&settings)),
         Command::Prune(how) => runtime.block_on(prune(&settings, me, how)),
-        Command::Supervise { .. }
-        | Command::Conduct { .. }
-        | Command::Exec { .. }
-        | Command::People(_)
-        | Command::Completions { .. } => Ok(ExitCode::FAILURE),
+        Command::People(_) | Command::Completions { .. } => Ok(ExitCode::FAILURE),
     };
     // A read of standard input may still be pending, and must not hold the end of the process.
     runtime.shutdown_background();
     code
 }
 
-async fn serve(settings: Settings, me: &Path) -> anyhow::Result<()> {
-    let secrets = Secrets::from_environment(settings.env_file.as_deref())?;
+async fn serve(settings: Settings, me: &Path, secrets: &Secrets) -> anyhow::Result<()> {
+    let secrets = match settings.env_file.as_deref() {
+        None => secrets.clone(),
+        // Read again, since one that cannot be read must be told of.
+        named => Secrets::from_environment(named)?,
+    };
     // A server that an agent of a run started belongs to that run, and to its state folder.
     let parent = supervisor::parent_run();
     let above = parent.as_ref().and_then(StateFolder::around);

@@ -3,16 +3,21 @@
 
 mod experiments;
 mod format;
+mod listing;
 mod lock;
 mod remove;
+mod shelf;
 mod whole;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use tempfile::TempDir;
 
+use self::listing::Listing;
+use self::shelf::{Mark, Shelf};
 use crate::crash;
 use crate::run::{BadRunId, RunId, RunRecord, RunSpec, RunState, StopAsk};
 
@@ -26,6 +31,10 @@ pub const STDOUT: &str = "stdout.log";
 /// The end of MassGen's standard error, in a run's folder.
 pub const STDERR: &str = "stderr.log";
 
+/// The record, in a run's folder.
+pub const RECORD: &str = "run.json";
+/// What was asked for, in a run's folder.
+const SPEC: &str = "spec.json";
 /// The manifest, in a run's folder.
 pub const MANIFEST: &str = "manifest.json";
 /// The answer that a run builds on, in its folder.
@@ -42,6 +51,8 @@ pub fn older(log: &Path) -> PathBuf {
 #[derive(Debug, Clone)]
 pub struct StateFolder {
     root: PathBuf,
+    listing: Arc<Listing>,
+    shelf: Arc<Shelf>,
 }
 
 /// The record of a run of which nothing has run yet.
@@ -110,7 +121,7 @@ impl RegistryError {
 impl StateFolder {
     /// Opens the state folder, and makes it, for its owner alone, where it is missing.
     pub fn open(root: &Path) -> Result<StateFolder, RegistryError> {
-        let folder = StateFolder { root: root.to_owned() };
+        let folder = StateFolder::at(root);
         private_folder(root)?;
         private_folder(&folder.runs())?;
         Ok(folder)
@@ -118,7 +129,11 @@ impl StateFolder {
 
     /// The state folder that a run's folder lies in.
     pub fn around(folder: &RunFolder) -> Option<StateFolder> {
-        folder.path.parent()?.parent().map(|root| StateFolder { root: root.to_owned() })
+        folder.path.parent()?.parent().map(StateFolder::at)
+    }
+
+    fn at(root: &Path) -> StateFolder {
+        StateFolder { root: root.to_owned(), listing: Arc::default(), shelf: Arc::default() }
     }
 
     /// Where the state folder is.
@@ -177,24 +192,25 @@ impl StateFolder {
     /// A run's record by its name.
     pub fn load(&self, id: &RunId) -> Result<RunRecord, RegistryError> {
         let folder = self.folder(id);
-        if !folder.spec().exists() {
-            return Err(RegistryError::Unknown(id.clone()));
+        // Before it is read: a file that takes its place meanwhile has another mark.
+        let mark = Mark::at(&folder.run());
+        if let Some(known) = self.shelf.find(id, mark) {
+            return Ok(known);
         }
-        folder.load()
+        let unknown = |error| if folder.has_no_spec(&error) { RegistryError::Unknown(id.clone()) } else { error };
+        let record = folder.load().map_err(unknown)?;
+        self.shelf.keep(&record, mark);
+        Ok(record)
     }
 
     /// The names of all runs, the newest first (by the time their spec was written, which is never rewritten).
     pub fn list(&self) -> Result<Vec<RunId>, RegistryError> {
-        let entries = std::fs::read_dir(self.runs()).map_err(RegistryError::io("list", &self.runs()))?;
-        let mut found: Vec<_> = entries.flatten().filter_map(|entry| self.dated(entry.file_name().to_str()?)).collect();
-        found.sort_by(|a, b| b.cmp(a));
-        Ok(found.into_iter().map(|(_, id)| id).collect())
+        self.latest(usize::MAX)
     }
 
-    fn dated(&self, name: &str) -> Option<(std::time::SystemTime, RunId)> {
-        let id: RunId = name.parse().ok()?;
-        let made = self.folder(&id).spec().metadata().ok()?.modified().ok()?;
-        Some((made, id))
+    /// The names of the latest runs, at most so many, the newest first.
+    pub fn latest(&self, most: usize) -> Result<Vec<RunId>, RegistryError> {
+        self.listing.latest(&self.runs(), most).map_err(RegistryError::io("list", &self.runs()))
     }
 }
 
@@ -361,11 +377,16 @@ impl RunFolder {
     }
 
     fn spec(&self) -> PathBuf {
-        self.path.join("spec.json")
+        self.path.join(SPEC)
+    }
+
+    /// Whether a record could not be read because there is no run.
+    fn has_no_spec(&self, error: &RegistryError) -> bool {
+        matches!(error, RegistryError::Io { path, source, .. } if *path == self.spec() && source.kind() == io::ErrorKind::NotFound)
     }
 
     fn run(&self) -> PathBuf {
-        self.path.join("run.json")
+        self.path.join(RECORD)
     }
 
     fn stop(&self) -> PathBuf {

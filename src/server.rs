@@ -18,6 +18,7 @@ mod wire;
 
 use std::borrow::Cow;
 use std::future::Future;
+use std::sync::{Arc, OnceLock};
 
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, CancelTaskMethod, CancelTaskParams, CompleteRequestParams,
@@ -73,9 +74,8 @@ pub async fn serve(fleet: Fleet, settings: Settings) -> Result<(), ServerError> 
     if !settings.read_only {
         tokio::spawn(prune(fleet.clone(), settings.retention));
     }
-    let tools = tools::offered(&settings);
     let desk = Desk::new(fleet, settings, closing.clone());
-    let server = Server { desk, tools, subscriptions: Subscriptions::default() };
+    let server = Server { desk, tools: Arc::default(), subscriptions: Subscriptions::default() };
     let (reader, writer) = rmcp::transport::io::stdio_pipes();
     let session = match server.serve(Wire::new(reader, writer, closing)).await {
         Ok(session) => session,
@@ -106,7 +106,8 @@ async fn prune(fleet: Fleet, keep: Retention) {
 #[derive(Clone)]
 struct Server {
     desk: Desk,
-    tools: Vec<Tool>,
+    /// Made when it is first asked for, so that the greeting need not wait for it.
+    tools: Arc<OnceLock<Vec<Tool>>>,
     subscriptions: Subscriptions,
 }
 
@@ -135,11 +136,8 @@ impl ServerHandler for Server {
         _page: Option<PaginatedRequestParams>,
         _context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        Ok(ListToolsResult::with_all_items(self.tools.clone()))
-    }
-
-    fn get_tool(&self, name: &str) -> Option<Tool> {
-        self.tools.iter().find(|tool| tool.name == name).cloned()
+        let tools = self.tools.get_or_init(|| tools::offered(&self.desk.settings));
+        Ok(ListToolsResult::with_all_items(tools.clone()))
     }
 
     async fn call_tool(
@@ -147,8 +145,9 @@ impl ServerHandler for Server {
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        if self.get_tool(&request.name).is_none() {
-            let known: Vec<_> = self.tools.iter().map(|tool| tool.name.as_ref()).collect();
+        let mut known = tools::names(&self.desk.settings);
+        if !known.any(|name| name == request.name) {
+            let known: Vec<_> = tools::names(&self.desk.settings).collect();
             let name = text::line(&request.name, 80);
             let message = format!("tool `{name}` not found; there are: {}", known.join(", "));
             return Err(ErrorData::invalid_params(message, None));

@@ -1,6 +1,7 @@
-//! A record → what an agent sees of it. Pure, and bounded whatever MassGen wrote: a brief status of two agents has at most
-//! 300 bytes while nothing is wrong, and twice that with a problem in it. Absent means unknown or not applicable.
+//! A record → what an agent sees of it. Pure, and bounded whatever MassGen wrote: a brief status has at most 120 tokens; one of two
+//! agents at most 300 bytes while nothing is wrong, and twice that with a problem in it. Absent means unknown or not applicable.
 
+mod fit;
 pub mod group;
 pub mod words;
 
@@ -19,8 +20,6 @@ use crate::run::{
 
 /// The longest agent id, label or phase in a brief status, in bytes.
 const WORD_BYTES: usize = 32;
-/// The most agents that a brief status names.
-const MOST_AGENTS: usize = 8;
 /// The longest message of a problem in a brief status, in bytes.
 const BRIEF_MESSAGE: usize = 160;
 /// The longest name of a provider, in bytes.
@@ -366,13 +365,13 @@ pub fn run(record: &RunRecord, seen: &Seen<'_>, detail: Detail, now: &Moment) ->
     let answer = ending.and_then(|ending| ending.answer.as_ref()).or(ready);
     let quiet = record.quiet.as_ref().filter(|_| is_at_work(&record.state));
     let elapsed = ending.map(|ending| ending.took).or(record.started.as_ref().map(|started| started.until(now)));
-    RunView {
+    let view = RunView {
         run_id: record.spec.id.to_string(),
         group: None,
         state: record.state.word().to_owned(),
         phase: digest.filter(|_| ending.is_none()).and_then(|digest| digest.phase.as_deref()).map(word),
         elapsed_s: elapsed.unwrap_or_default().as_secs(),
-        agents: digest.map(|digest| agents(&digest.agents)).unwrap_or_default(),
+        agents: digest.map(|digest| fit::agents(&digest.agents, usize::MAX)).unwrap_or_default(),
         votes: digest.map(|digest| votes(&digest.votes)).unwrap_or_default(),
         cost_usd: cost(record),
         cost_unknown: record.spent_in_all().is_unpriced.then_some(true),
@@ -388,11 +387,15 @@ pub fn run(record: &RunRecord, seen: &Seen<'_>, detail: Detail, now: &Moment) ->
         reason: stop_reason(&record.state),
         quiet_s: quiet.map(|quiet| quiet.lasts(now).as_secs()),
         seems: quiet.map(|quiet| seems_word(quiet.seems(now))),
-        problem: problem_of(record, quiet, now).map(|problem| problem_view(problem, detail)),
+        problem: problem_of(record, quiet, now).map(problem_view),
         cursor: None,
         reused: None,
         details: (detail == Detail::Full)
             .then(|| Details { looked_at: quiet.map(|q| looked_at(q, now)), ..details(record, seen) }),
+    };
+    match detail {
+        Detail::Brief => fit::fitted(view, digest),
+        Detail::Full => view,
     }
 }
 
@@ -439,20 +442,6 @@ fn readable(ending: Option<&Ending>) -> String {
     }
 }
 
-fn agents(all: &[AgentDigest]) -> BTreeMap<String, String> {
-    let mut shown = BTreeMap::new();
-    for (place, agent) in all.iter().take(MOST_AGENTS).enumerate() {
-        let id = word(&agent.id);
-        // Long names may begin alike.
-        let id = if shown.contains_key(&id) { format!("{id}~{}", place + 1) } else { id };
-        shown.insert(id, doing(agent));
-    }
-    if all.len() > MOST_AGENTS {
-        shown.insert("others".to_owned(), format!("{} more", all.len() - MOST_AGENTS));
-    }
-    shown
-}
-
 fn doing(agent: &AgentDigest) -> String {
     let with = |verb: &str, label: &Option<String>| match label {
         Some(label) => format!("{verb} {}", word(label)),
@@ -471,7 +460,7 @@ fn doing(agent: &AgentDigest) -> String {
 }
 
 fn votes(all: &BTreeMap<String, u32>) -> BTreeMap<String, u32> {
-    all.iter().take(MOST_AGENTS).map(|(label, count)| (word(label), *count)).collect()
+    all.iter().map(|(label, count)| (word(label), *count)).collect()
 }
 
 /// A word of MassGen's, made harmless and cut to [`WORD_BYTES`] at a character boundary.
@@ -597,13 +586,10 @@ fn problem_of(record: &RunRecord, quiet: Option<&Quiet>, now: &Moment) -> Option
     }
 }
 
-fn problem_view(problem: Problem, detail: Detail) -> ProblemView {
-    let message = match detail {
-        Detail::Brief => short(&problem.message, BRIEF_MESSAGE),
-        Detail::Full => problem.message,
-    };
+fn problem_view(problem: Problem) -> ProblemView {
     let provider = problem.provider.map(|provider| short(&provider, PROVIDER_BYTES));
-    ProblemView { code: problem.code, message, hint: problem.hint, retry: problem.retry.map(retry_word), provider }
+    let retry = problem.retry.map(retry_word);
+    ProblemView { code: problem.code, message: problem.message, hint: problem.hint, retry, provider }
 }
 
 /// At most so many bytes, cut at a character's border; where something was cut, the end says so.

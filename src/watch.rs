@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask, Watches};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -25,7 +25,13 @@ pub struct Watcher {
 struct Shared {
     /// `None` where inotify is not to be had.
     watches: Option<Watches>,
-    seats: HashMap<WatchDescriptor, Vec<Arc<Notify>>>,
+    seats: HashMap<WatchDescriptor, Vec<Bell>>,
+}
+
+/// Rings at a seat, whatever has changed in a folder but one thing.
+struct Bell {
+    seat: Arc<Notify>,
+    deaf_to: Option<&'static str>,
 }
 
 /// How many inotify instances this user may have, and how many watches; zero where the kernel does not tell.
@@ -79,7 +85,7 @@ impl Watcher {
                 while let Some(Ok(event)) = events.next().await {
                     let Some(shared) = shared.upgrade() else { return };
                     if matters(event.mask, event.name.as_deref()) {
-                        lock(&shared).ring(&event.wd, event.mask);
+                        lock(&shared).ring(&event.wd, event.mask, event.name.as_deref());
                     }
                 }
             });
@@ -94,19 +100,20 @@ impl Watcher {
 }
 
 impl Shared {
-    fn ring(&mut self, folder: &WatchDescriptor, mask: EventMask) {
+    fn ring(&mut self, folder: &WatchDescriptor, mask: EventMask, name: Option<&OsStr>) {
         if mask.contains(EventMask::Q_OVERFLOW) {
-            self.seats.values().flatten().for_each(|bell| bell.notify_one());
+            self.seats.values().flatten().for_each(|bell| bell.seat.notify_one());
             return;
         }
-        self.seats.get(folder).into_iter().flatten().for_each(|bell| bell.notify_one());
+        let hears = |bell: &&Bell| bell.deaf_to.is_none() || bell.deaf_to.map(OsStr::new) != name;
+        self.seats.get(folder).into_iter().flatten().filter(hears).for_each(|bell| bell.seat.notify_one());
         if mask.contains(EventMask::IGNORED) {
             self.seats.remove(folder);
         }
     }
 
     /// Adds a folder for a seat.
-    fn add(&mut self, folder: &Path, bell: &Arc<Notify>) -> Added {
+    fn add(&mut self, folder: &Path, seat: &Arc<Notify>, deaf_to: Option<&'static str>) -> Added {
         let mask = WatchMask::MOVED_TO
             | WatchMask::CREATE
             | WatchMask::CLOSE_WRITE
@@ -117,17 +124,17 @@ impl Shared {
             return Added::Impossible;
         };
         let bells = self.seats.entry(descriptor).or_default();
-        if bells.iter().any(|known| Arc::ptr_eq(known, bell)) {
+        if bells.iter().any(|known| Arc::ptr_eq(&known.seat, seat)) {
             return Added::Already;
         }
-        bells.push(bell.clone());
+        bells.push(Bell { seat: seat.clone(), deaf_to });
         Added::New
     }
 
-    fn leave(&mut self, bell: &Arc<Notify>) {
+    fn leave(&mut self, seat: &Arc<Notify>) {
         let Some(watches) = self.watches.as_mut() else { return };
         self.seats.retain(|folder, bells| {
-            bells.retain(|known| !Arc::ptr_eq(known, bell));
+            bells.retain(|known| !Arc::ptr_eq(&known.seat, seat));
             if bells.is_empty() {
                 // It fails only where the folder is gone already.
                 let _gone = watches.remove(folder.clone());
@@ -140,7 +147,12 @@ impl Shared {
 impl Seat {
     /// Watches one more folder, and says whether it is new here. A folder that is not there (any more) is none to watch.
     pub fn add(&mut self, folder: &Path) -> bool {
-        match lock(&self.watcher.shared).add(folder, &self.bell) {
+        self.add_but(folder, None)
+    }
+
+    /// The same, but for one name in it: what whoever sits here puts there need not wake them.
+    pub fn add_but(&mut self, folder: &Path, deaf_to: Option<&'static str>) -> bool {
+        match lock(&self.watcher.shared).add(folder, &self.bell, deaf_to) {
             Added::New => true,
             Added::Already => false,
             Added::Impossible => {
@@ -154,11 +166,15 @@ impl Seat {
 
     /// Waits until something may have changed in one of the folders since the last call. Cancel-safe.
     pub async fn changed(&mut self) {
-        let Some(next) = self.next_look else { return self.bell.notified().await };
-        tokio::select! {
-            () = self.bell.notified() => {}
-            () = tokio::time::sleep_until(next) => self.next_look = Some(Instant::now() + POLL),
+        match self.next_look {
+            None => self.bell.notified().await,
+            Some(next) => tokio::select! {
+                () = self.bell.notified() => {}
+                () = tokio::time::sleep_until(next) => self.next_look = Some(Instant::now() + POLL),
+            },
         }
+        // It may have rung again meanwhile; one look, which is still to come, is enough for both.
+        let _rung_again = self.bell.notified().now_or_never();
     }
 }
 
@@ -171,7 +187,8 @@ impl Drop for Seat {
 /// Every file that matters is written whole and renamed into place, so that drafts and lines added to logs wake nobody. New
 /// folders may hold such files. A lock that was held for writing is closed when its holder dies, which leaves no other trace.
 fn matters(mask: EventMask, name: Option<&OsStr>) -> bool {
-    let draft = name.is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+    let is_draft = |name: &[u8]| name.starts_with(b".") || name.ends_with(b".tmp");
+    let draft = name.is_some_and(|name| is_draft(name.as_encoded_bytes()));
     let file_made = mask.contains(EventMask::CREATE) && !mask.contains(EventMask::ISDIR);
     !(file_made || (draft && mask.contains(EventMask::CLOSE_WRITE)))
 }
@@ -205,6 +222,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn two_rings_before_a_look_are_one() {
+        let mut seat = Watcher::start().seat();
+        let bell = seat.bell.clone();
+        let mut changed = Box::pin(seat.changed());
+        assert!(changed.as_mut().now_or_never().is_none());
+        bell.notify_one();
+        bell.notify_one();
+        assert!(changed.as_mut().now_or_never().is_some());
+        assert!(bell.notified().now_or_never().is_none(), "nothing is left to look for");
+    }
+
+    #[tokio::test]
     async fn a_lock_whose_holder_is_gone_wakes_and_a_look_at_it_does_not() {
         let folder = tempfile::tempdir().expect("temp");
         let path = folder.path().join("lock");
@@ -215,6 +244,22 @@ mod tests {
         assert!(tokio::time::timeout(Duration::from_millis(50), seat.changed()).await.is_err());
         drop(held);
         tokio::time::timeout(PATIENCE, seat.changed()).await.expect("woken");
+    }
+
+    #[tokio::test]
+    async fn what_a_seat_is_deaf_to_wakes_the_others() {
+        let folder = tempfile::tempdir().expect("temp");
+        let watcher = Watcher::start();
+        let (mut deaf, mut other) = (watcher.seat(), watcher.seat());
+        deaf.add_but(folder.path(), Some("own"));
+        other.add(folder.path());
+        for (name, wakes) in [("own", false), ("stranger", true)] {
+            std::fs::write(folder.path().join(".draft"), "x").expect("write");
+            std::fs::rename(folder.path().join(".draft"), folder.path().join(name)).expect("rename");
+            tokio::time::timeout(PATIENCE, other.changed()).await.expect("woken");
+            // Whoever was rung in the same round has been.
+            assert_eq!(tokio::time::timeout(Duration::ZERO, deaf.changed()).await.is_ok(), wakes, "{name}");
+        }
     }
 
     #[tokio::test]

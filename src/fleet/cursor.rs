@@ -5,10 +5,10 @@ use std::fmt;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::massgen::pages::hex;
 use crate::run::RunRecord;
 
-/// What was seen: `<changes>-<endings>` (an answer that is whole is as good as an end), twelve hexadecimal digits each.
+/// What was seen: `<changes>-<endings>`, in decimal digits; an answer that is whole is as good as an end. A model reads it with every wait and writes it with the next, and to its
+/// tokenizer three digits are one token, where a hexadecimal word falls into pieces: 8 tokens in place of 20.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cursor {
     changes: String,
@@ -21,8 +21,8 @@ impl Cursor {
         let changes = runs.iter().map(|run| format!("{} {}\n", run.spec.id, run.seq));
         let answered = runs.iter().filter(|run| run.is_answered());
         Cursor {
-            changes: word(changes.collect()),
-            endings: word(answered.map(|run| format!("{}\n", run.spec.id)).collect()),
+            changes: format!("{:012}", hash(changes.collect()) % 1_000_000_000_000),
+            endings: format!("{:09}", hash(answered.map(|run| format!("{}\n", run.spec.id)).collect()) % 1_000_000_000),
         }
     }
 
@@ -38,9 +38,10 @@ impl Cursor {
     }
 }
 
-fn word(mut lines: Vec<String>) -> String {
+fn hash(mut lines: Vec<String>) -> u64 {
     lines.sort();
-    hex(&Sha256::digest(lines.concat())[..6])
+    let hash = Sha256::digest(lines.concat());
+    hash.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
 impl fmt::Display for Cursor {

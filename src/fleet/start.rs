@@ -275,8 +275,8 @@ impl Fleet {
 
 /// What the latest runs of some configs came to, one by one.
 pub(super) fn forecasts(state: &StateFolder, hashes: &[&str]) -> Result<Vec<Option<Forecast>>, RegistryError> {
-    let ids = state.list()?.into_iter().take(LOOKED_AT);
-    let records: Vec<RunRecord> = ids.filter_map(|id| state.load(&id).ok()).collect();
+    let ids = state.latest(LOOKED_AT)?;
+    let records: Vec<RunRecord> = ids.iter().filter_map(|id| state.load(id).ok()).collect();
     let of = |hash: &&str| forecast(records.iter().filter(|record| record.spec.config_hash == **hash));
     Ok(hashes.iter().map(of).collect())
 }

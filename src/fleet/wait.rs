@@ -51,12 +51,12 @@ impl Fleet {
     ) -> Result<Waited, FleetError> {
         let deadline = Instant::now() + patience;
         let mut given_up = std::pin::pin!(given_up);
-        let mut memory = Memory::default();
+        let mut memory = Memory { keeps: !patience.is_zero(), ..Memory::default() };
         let mut sight = self.look_again(selection, &mut memory).await?;
-        let wish = Wish::new(until, since, &sight.runs);
+        let mut cursor = Cursor::of(&sight.runs);
+        let wish = Wish { until, told: since.is_some(), seen: since.unwrap_or_else(|| cursor.clone()) };
         let mut seat = None;
         loop {
-            let cursor = Cursor::of(&sight.runs);
             let came_about = wish.came_about(&sight, &cursor);
             if came_about || Instant::now() >= deadline {
                 return Ok(Waited { sight, cursor, came_about });
@@ -71,6 +71,7 @@ impl Fleet {
                 }
             }
             sight = self.look_again(selection, &mut memory).await?;
+            cursor = Cursor::of(&sight.runs);
         }
     }
 
@@ -100,11 +101,6 @@ struct Wish {
 }
 
 impl Wish {
-    fn new(until: Until, since: Option<Cursor>, runs: &[RunRecord]) -> Wish {
-        let told = since.is_some();
-        Wish { until, seen: since.unwrap_or_else(|| Cursor::of(runs)), told }
-    }
-
     fn came_about(&self, sight: &Sight, cursor: &Cursor) -> bool {
         let is_over = !sight.is_conducted && sight.runs.iter().all(|run| run.state.ended().is_some());
         let mut answered = sight.runs.iter().map(RunRecord::is_answered);

@@ -41,8 +41,9 @@ impl Layout {
     /// The folders in which something new can appear, to be watched: each as far as it exists, those of others too.
     pub fn watched(files: &RunFiles, known: Option<&Path>) -> Vec<PathBuf> {
         let mut folders: Vec<PathBuf> = BASES.iter().map(PathBuf::from).filter(|base| files.is_folder(base)).collect();
-        let missing = known.map(Path::to_owned).filter(|known| !log_folders(files).any(|log| log == *known));
-        for log in log_folders(files).chain(missing) {
+        let mut logs: Vec<PathBuf> = log_folders(files).collect();
+        logs.extend(known.filter(|known| !logs.iter().any(|log| log == known)).map(Path::to_owned));
+        for log in logs {
             let turn = newest_numbered(files, &log, "turn_");
             let attempt = turn.as_ref().and_then(|turn| newest_numbered(files, turn, "attempt_"));
             folders.extend([Some(log), turn, attempt].into_iter().flatten());
@@ -67,9 +68,9 @@ impl Layout {
     }
 
     fn logged(&self, files: &RunFiles, name: &str) -> Option<PathBuf> {
-        let folders = [self.attempt.clone(), self.turn.clone(), self.log.join("turn_1/attempt_1")];
-        let places = folders.map(|folder| folder.join(name));
-        places.into_iter().find(|place| files.has(place))
+        let first = Some(self.log.join("turn_1/attempt_1")).filter(|first| *first != self.attempt);
+        let folders = [Some(self.attempt.clone()), Some(self.turn.clone()), first];
+        folders.into_iter().flatten().map(|folder| folder.join(name)).find(|place| files.has(place))
     }
 
     /// The folders of final answers, the authoritative one first: `turn_N/final` is a copy made at the very end; where a

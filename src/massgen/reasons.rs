@@ -55,7 +55,7 @@ const CLASSES: &[Class] = &[
             "missing api key",
             "no api key",
         ],
-        hint: "the key must be in the environment of massgen-mcp (`env` of this server in the client's configuration) or in ~/.massgen/.env; then start the run again",
+        hint: "put the key into `env` of this server in the client's configuration, or into ~/.massgen/.env; then start the run again",
         retry: Some(Retry::No),
         of_model: true,
     },

@@ -105,7 +105,7 @@ impl ExperimentFolder {
 
     /// The state folder that it lies in.
     pub fn state(&self) -> Option<StateFolder> {
-        self.path.parent()?.parent().map(|root| StateFolder { root: root.to_owned() })
+        self.path.parent()?.parent().map(StateFolder::at)
     }
 
     /// `lock`: held by the conductor for as long as it lives.

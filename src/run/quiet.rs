@@ -117,7 +117,7 @@ impl Quiet {
             Seems::WaitingForModel if quiet >= SILENT_MODEL_AFTER => told(
                 "model_silent",
                 &format!("it waits for an answer from {connections}"),
-                "models that think are silent for minutes: wait on; after some ten, kill_run, and start it again later or with another model",
+                "models that think are silent for minutes: wait on; after ten, kill_run, and start again later or with another model",
                 Retry::Later,
             ),
             Seems::WaitingInTool if quiet >= SILENT_TOOL_AFTER => told(

@@ -25,7 +25,7 @@ use crate::view::group::GroupView;
 use crate::view::{self, ConfigView, Detail, ReceiptView, RunView};
 
 /// How long a start is watched for a death at once, so that its reason is in the answer.
-const FIRST_BREATH: Duration = Duration::from_millis(25);
+const FIRST_BREATH: Duration = Duration::from_millis(15);
 /// The most configs of a page.
 const MOST_CONFIGS: usize = 50;
 /// The most runs that one check_status names.
@@ -424,7 +424,11 @@ impl Desk {
         let queue = (record.state == RunState::Queued).then(|| self.fleet.place(&record.spec.id)).flatten();
         let folder = self.fleet.state().folder(&record.spec.id);
         let messages = self.fleet.messages_waiting(&record.spec.id);
-        let (children, built_on_by) = (&folder.child_runs(), &folder.built_on_by());
+        // Only who asks for all is told of these.
+        let is_full = detail == Detail::Full;
+        let (children, built_on_by) =
+            if is_full { (folder.child_runs(), folder.built_on_by()) } else { (Vec::new(), Vec::new()) };
+        let (children, built_on_by) = (&children, &built_on_by);
         let seen = view::Seen { folder: folder.path(), children, built_on_by, queue, messages };
         view::run(record, &seen, detail, &clock::now())
     }

@@ -16,9 +16,18 @@ use crate::view::Answered;
 /// The tools that change something.
 pub(super) const CHANGE: [&str; 3] = ["kill_run", "run_massgen", "steer_run"];
 
-/// The tools of a server, which may be there for looking alone, with the limits that the operator set.
+/// All tools, sorted.
+const NAMES: [&str; 6] = ["check_status", "kill_run", "list_configs", "read_result", "run_massgen", "steer_run"];
+
+/// The names of the tools of a server, which may be there for looking alone.
+pub(super) fn names(settings: &Settings) -> impl Iterator<Item = &'static str> {
+    NAMES.into_iter().filter(|name| !(settings.read_only && CHANGE.contains(name)))
+}
+
+/// The tools of those names, with the limits that the operator set. It takes longer than all else that a server does before it
+/// can answer.
 pub(super) fn offered(settings: &Settings) -> Vec<Tool> {
-    let offered = all().into_iter().filter(|tool| !(settings.read_only && CHANGE.contains(&tool.name.as_ref())));
+    let offered = all().into_iter().filter(|tool| names(settings).any(|name| name == tool.name));
     offered.map(|tool| with_limits(tool, settings)).collect()
 }
 
@@ -220,9 +229,10 @@ mod tests {
         own.most_wait = std::time::Duration::from_secs(100);
         let told = serde_json::to_string(&offered(&own)).expect("JSON");
         assert!(told.contains("\"maximum\":40000") && told.contains("\"maximum\":100"), "{told}");
+        let told = |settings: &Settings| offered(settings).iter().map(|tool| tool.name.to_string()).collect::<Vec<_>>();
+        assert_eq!(told(&own), NAMES);
         own.read_only = true;
-        let names: Vec<_> = offered(&own).iter().map(|tool| tool.name.to_string()).collect();
-        assert_eq!(names, ["check_status", "list_configs", "read_result"]);
+        assert_eq!(told(&own), ["check_status", "list_configs", "read_result"]);
     }
 
     #[test]

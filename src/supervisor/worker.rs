@@ -30,7 +30,7 @@ use crate::massgen::outcome::{Evidence, outcome};
 use crate::massgen::reasons::Words;
 use crate::massgen::{events, inbox, status, text};
 use crate::provenance;
-use crate::registry::{Durability, RunFolder, RunLock, STDERR, STDOUT, StateFolder};
+use crate::registry::{Durability, RECORD, RunFolder, RunLock, STDERR, STDOUT, StateFolder};
 use crate::run::Evidence as Seen;
 use crate::run::{
     ConfigChoice, Digest, Ending, Exit, Force, Leader, Outcome, Problem, ProcessMark, Quiet, Retry, RunRecord, RunSpec,
@@ -137,7 +137,8 @@ impl Worker {
     ) -> Result<Worker, SupervisorError> {
         let files = RunFiles::open(folder.path()).map_err(failed("open the run's folder"))?;
         let mut seat = Watcher::start().seat();
-        seat.add(folder.path());
+        // What it writes itself is no news to it.
+        seat.add_but(folder.path(), Some(RECORD));
         let now = clock::now();
         record.started = Some(now.clone());
         record.state = RunState::Starting { leader: None };

@@ -199,3 +199,122 @@ fn the_end_says_what_there_is() {
     }
     assert!(brief(&ended(Outcome::Lost, Digest::default())).contains("supervisor_died"));
 }
+
+/// As many tokens as a model reads.
+fn tokens(text: &str) -> usize {
+    tiktoken_rs::o200k_base_singleton().encode_ordinary(text).len()
+}
+
+/// Names as people, programs and other languages give them, some long.
+fn names(count: usize) -> [Vec<String>; 6] {
+    let name = |style: &str, n: usize| match style {
+        "plain" => format!("agent_{n}"),
+        "long" => format!("the_very_careful_reviewer_of_designs_and_proofs_{n}"),
+        "hash" => format!("{:016x}", 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(n as u64 + 1)),
+        "camel" => format!("GPT5MiniHighEffortSecondOpinion{n}"),
+        "polish" => format!("żółty_świerszcz_{n}"),
+        _ => format!("评审员{n}🙂"),
+    };
+    ["plain", "long", "hash", "camel", "polish", "han"].map(|style| (0..count).map(|n| name(style, n)).collect())
+}
+
+/// A run of so many agents that are at everything there is, with votes for as many answers.
+fn crowd(ids: Vec<String>) -> Digest {
+    use AgentState::*;
+    let states = [Voted, Answered, Working, Thinking, Restarting, Failed, TimedOut, Unknown];
+    let label = |n: usize| format!("agent{}.{}", n + 1, 100 + n);
+    let votes = (0..ids.len()).map(|n| (label(n), 1 + n as u32)).collect();
+    let agent = |(n, id): (usize, String)| {
+        let (label, vote) = (Some(label(n)), Some(label(0)));
+        AgentDigest { id, state: states[n % states.len()], label, vote, ..AgentDigest::default() }
+    };
+    Digest {
+        phase: Some("initial_answer".to_owned()),
+        agents: ids.into_iter().enumerate().map(agent).collect(),
+        votes,
+        cost_usd: Some(123.456_789),
+        tokens: Some(123_456_789),
+        ..Digest::default()
+    }
+}
+
+/// The same run in every state, with all that can be said of it.
+fn in_every_state(digest: Digest) -> Vec<RunRecord> {
+    let mut records = vec![running(digest.clone())];
+    let tools = vec!["the_very_careful_reviewer: execute_command".to_owned(); 8];
+    for evidence in [
+        Evidence::default(),
+        waiting(),
+        Evidence { leader_state: Some('D'), ..Evidence::default() },
+        Evidence { leader_state: Some('T'), ..Evidence::default() },
+        Evidence { tools, ..Evidence::default() },
+        Evidence { cpu_percent: 99, ..waiting() },
+    ] {
+        records.push(RunRecord { quiet: quiet(evidence), ..running(digest.clone()) });
+    }
+    let said = ["massgen-mcp: cannot execute", "no api key", "usage: massgen", "error code: 401", "error code: 429"];
+    let more = ["connection refused", "error code: 500", "error code: 404", "traceback (most recent call last)"];
+    for sign in said.iter().chain(&more).chain(&["streaming error"]) {
+        let stderr = format!(
+            "Streaming error: {sign} - {{'error': {{'message': 'Incorrect API key provided: ********. You can find it at https://platform.example.com/keys', 'type': 'invalid_request_error', 'code': 'invalid_api_key'}}}}"
+        );
+        let words = reasons::Words { stderr: &stderr, provider: Some("api.example.com"), ..reasons::Words::default() };
+        records.push(ended(Outcome::Failed(reasons::problem(words).expect("known")), digest.clone()));
+    }
+    let killed = Outcome::Killed {
+        reason: Some("nobody needs it any more, since another run has answered".to_owned()),
+        problem: None,
+    };
+    for outcome in [Outcome::Succeeded, Outcome::Lost, Outcome::OverBudget, killed] {
+        records.push(ended(outcome, digest.clone()));
+    }
+    records.push(ended(Outcome::TimedOut { ours: true }, digest.clone()));
+    records.push(ended(Outcome::TimedOut { ours: false }, digest));
+    for record in &mut records {
+        (record.spec.allowance.cap.usd, record.spent.usd) = (Some(Usd(100_500_000)), Usd(123_456_789));
+        if let RunState::Ended(Ending { answer: Some(answer), .. }) = &mut record.state {
+            answer.agent = record
+                .digest
+                .as_ref()
+                .and_then(|digest| digest.agents.first())
+                .map_or_else(String::new, |agent| agent.id.clone());
+        }
+    }
+    records
+}
+
+/// The brief status of a run, held against a real vocabulary.
+fn is_small(record: &RunRecord) {
+    for messages in [0, 12] {
+        let view = run(record, &Seen { messages, ..seen() }, Detail::Brief, &moment(9_999_000));
+        let text = serde_json::to_string(&view).expect("JSON");
+        let (real, guessed) = (tokens(&text), fit::tokens(&text));
+        assert!(real <= fit::MOST_TOKENS, "{real} tokens: {text}");
+        assert!(real * 97 <= guessed * 100 && guessed * 100 <= real * 116, "{real} tokens, not {guessed}: {text}");
+    }
+}
+
+#[test]
+fn a_brief_status_has_at_most_120_tokens_at_any_size_of_run() {
+    for ids in [2, 5, 10, 30].into_iter().flat_map(names) {
+        in_every_state(crowd(ids)).iter().for_each(is_small);
+    }
+    for (_, bytes) in samples() {
+        let Ok(digest) = status::digest(&bytes) else { continue };
+        in_every_state(digest).iter().for_each(is_small);
+    }
+}
+
+#[test]
+fn what_a_brief_status_leaves_out_is_counted_and_a_full_one_has_it() {
+    let [plain, long, ..] = names(30);
+    let of = |ids, detail| run(&running(crowd(ids)), &seen(), detail, &moment(101_000));
+    let view = of(plain.clone(), Detail::Brief);
+    assert_eq!(view.agents["agent_0"], "voted agent1.100");
+    assert!(view.agents["others"].starts_with("4 answered, "), "{view:?}");
+    assert_eq!((view.votes["agent30.129"], view.votes["others"]), (30, (1..=27).sum()));
+    let view = of(long, Detail::Brief);
+    assert!(view.agents.keys().eq(["all"]) && view.agents["all"].starts_with("4 voted, 4 answered"), "{view:?}");
+    let view = of(plain, Detail::Full);
+    assert_eq!((view.agents.len(), view.votes.len()), (30, 30));
+}

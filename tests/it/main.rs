@@ -6,6 +6,7 @@ mod building;
 mod comparing;
 mod configs;
 mod continuing;
+mod costs;
 mod examples;
 mod experiments;
 mod failures;

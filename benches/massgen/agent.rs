@@ -1,0 +1,122 @@
+//! An agent that works with MassGen, as its wallet sees it: which tools it is shown, what it writes to call them, what it reads.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, ensure};
+use rmcp::ServiceExt;
+use rmcp::model::CallToolRequestParams;
+use rmcp::service::{RoleClient, RunningService};
+use rmcp::transport::TokioChildProcess;
+use serde_json::{Value, json};
+use tiktoken_rs::o200k_base_singleton;
+
+/// The parts of a run's life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    Tools,
+    Start,
+    Wait,
+    Result,
+}
+
+impl Phase {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Phase::Tools => "tools",
+            Phase::Start => "start",
+            Phase::Wait => "wait",
+            Phase::Result => "result",
+        }
+    }
+}
+
+/// What a part has cost.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Cost {
+    pub(crate) calls: usize,
+    /// Tokens that the model wrote: a tool's name and its arguments.
+    pub(crate) written: usize,
+    /// Tokens that it read.
+    pub(crate) read: usize,
+    pub(crate) bytes_read: usize,
+    /// Tokens of the largest answer.
+    pub(crate) largest: usize,
+}
+
+/// What a run's life has cost.
+#[derive(Debug, Default)]
+pub(crate) struct Bill(pub(crate) BTreeMap<Phase, Cost>);
+
+impl Bill {
+    /// A tool that is offered: what a model reads of it.
+    pub(crate) fn tool(&mut self, name: &str, description: &str, input: &Value) {
+        for text in [name, description, &input.to_string()] {
+            self.reads(Phase::Tools, text);
+        }
+    }
+
+    pub(crate) fn call(&mut self, phase: Phase, tool: &str, arguments: &Value, answer: &str) {
+        let cost = self.0.entry(phase).or_default();
+        cost.calls += 1;
+        cost.written += tokens(tool) + tokens(&arguments.to_string());
+        self.reads(phase, answer);
+    }
+
+    fn reads(&mut self, phase: Phase, text: &str) {
+        let cost = self.0.entry(phase).or_default();
+        let read = tokens(text);
+        cost.read += read;
+        cost.bytes_read += text.len();
+        cost.largest = cost.largest.max(read);
+    }
+
+    pub(crate) fn total(&self) -> Cost {
+        self.0.values().fold(Cost::default(), |sum, cost| Cost {
+            calls: sum.calls + cost.calls,
+            written: sum.written + cost.written,
+            read: sum.read + cost.read,
+            bytes_read: sum.bytes_read + cost.bytes_read,
+            largest: sum.largest.max(cost.largest),
+        })
+    }
+}
+
+fn tokens(text: &str) -> usize {
+    o200k_base_singleton().encode_ordinary(text).len()
+}
+
+/// A session with an MCP server, of which everything is written onto a bill.
+pub(crate) struct Session {
+    session: RunningService<RoleClient, ()>,
+    pub(crate) pid: Option<u32>,
+    pub(crate) bill: Bill,
+}
+
+impl Session {
+    pub(crate) async fn with(server: std::process::Command) -> anyhow::Result<Session> {
+        let server = TokioChildProcess::new(tokio::process::Command::from(server))?;
+        let pid = server.id();
+        let mut session = Session { session: ().serve(server).await?, pid, bill: Bill::default() };
+        for tool in session.session.list_all_tools().await? {
+            let description = tool.description.as_deref().unwrap_or_default();
+            session.bill.tool(&tool.name, description, &json!(tool.input_schema));
+        }
+        Ok(session)
+    }
+
+    /// A call that must be done, and its answer, which the model reads as text.
+    pub(crate) async fn call(&mut self, phase: Phase, tool: &str, arguments: Value) -> anyhow::Result<Value> {
+        let object = arguments.as_object().cloned().context("arguments")?;
+        let call = CallToolRequestParams::new(tool.to_owned()).with_arguments(object);
+        let answer = self.session.call_tool(call).await?;
+        let text = answer.content.first().and_then(|content| content.as_text()).context("text")?;
+        ensure!(answer.is_error != Some(true), "{tool} {arguments}: {}", text.text);
+        self.bill.call(phase, tool, &arguments, &text.text);
+        Ok(serde_json::from_str(&text.text)?)
+    }
+
+    pub(crate) async fn end(self) -> anyhow::Result<Bill> {
+        self.session.cancel().await?;
+        Ok(self.bill)
+    }
+}

@@ -1,0 +1,176 @@
+//! What a whole run of two agents takes, from the call until it is over: MassGen started by hand, through this server cold, and
+//! warm; one, and several at once. The ways take turns. A server that says nothing of warm starts has none, and is not asked.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use serde_json::{Value, json};
+
+use crate::agent::{Phase, Session};
+use crate::figures::tell;
+use crate::processes::{Taken, Watch};
+use crate::world::{Place, World};
+
+const QUESTION: &str = "What is 6*7?";
+/// How many at once.
+const MANY: usize = 10;
+/// How often one alone.
+const TIMES: usize = 3;
+
+/// One of the ways to start a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    ByHand,
+    Cold,
+    Warm,
+}
+
+impl Way {
+    fn word(self) -> &'static str {
+        match self {
+            Way::ByHand => "by hand",
+            Way::Cold => "cold",
+            Way::Warm => "warm",
+        }
+    }
+}
+
+/// What some runs at once came to.
+struct Round {
+    /// Seconds until each was over, and until its answer was there.
+    over: Vec<f64>,
+    answered: Vec<f64>,
+    taken: Taken,
+}
+
+pub(crate) async fn measure(place: &Place, quick: bool) -> anyhow::Result<()> {
+    let (hand, cold, warm) = (World::new(place).await?, World::new(place).await?, World::new(place).await?);
+    for world in [&hand, &cold, &warm] {
+        world.config("@rehearsal", "")?;
+    }
+    let mut cold_agent = Session::with(cold.server(false)).await?;
+    let mut warm_agent = Session::with(warm.server(true)).await?;
+    // What is on disk but not in memory yet is nobody's fault.
+    by_hand(&hand, 1).await?;
+    let is_warm = is_warm(&mut warm_agent).await?;
+    for (at_once, times) in [(1, if quick { 1 } else { TIMES }), (MANY, 1)].into_iter().take(if quick { 1 } else { 2 })
+    {
+        let mut rounds: Vec<(Way, Round)> = Vec::new();
+        for _ in 0..times {
+            rounds.push((Way::ByHand, by_hand(&hand, at_once).await?));
+            rounds.push((Way::Cold, by_server(&cold, &mut cold_agent, at_once).await?));
+            if is_warm {
+                rounds.push((Way::Warm, by_server(&warm, &mut warm_agent, at_once).await?));
+            }
+        }
+        for way in [Way::ByHand, Way::Cold, Way::Warm] {
+            told(way, at_once, &rounds)?;
+        }
+    }
+    cold_agent.end().await?;
+    warm_agent.end().await?;
+    Ok(())
+}
+
+/// Whether runs start warm, once the first of them has been seen.
+async fn is_warm(agent: &mut Session) -> anyhow::Result<bool> {
+    for _ in 0..3 {
+        let id = start(agent, "Is it warm?").await?;
+        ended(agent, &id).await?;
+        let full = agent.call(Phase::Wait, "check_status", json!({"run_id": id, "detail": "full"})).await?;
+        match full["runs"][0]["details"]["start"].as_str() {
+            Some("warm") => return Ok(true),
+            None => return Ok(false),
+            Some(_) => {}
+        }
+    }
+    Ok(false)
+}
+
+async fn by_hand(world: &World<'_>, at_once: usize) -> anyhow::Result<Round> {
+    let (watch, begun) = (Watch::begin(world.root(), None), Instant::now());
+    let mut runs = tokio::task::JoinSet::new();
+    for number in 0..at_once {
+        let mut run = tokio::process::Command::from(world.massgen(&format!("{QUESTION} ({number})")));
+        let folder = world.project().join(format!("by-hand-{number}"));
+        std::fs::create_dir_all(&folder)?;
+        std::fs::copy(world.project().join("team.yaml"), folder.join("team.yaml"))?;
+        run.current_dir(folder);
+        runs.spawn(async move { (run.status().await, begun.elapsed().as_secs_f64()) });
+    }
+    let mut over = Vec::new();
+    while let Some(run) = runs.join_next().await {
+        let (status, took) = run?;
+        ensure!(status?.success(), "MassGen failed");
+        over.push(took);
+    }
+    Ok(Round { answered: over.clone(), over, taken: watch.end()? })
+}
+
+async fn by_server(world: &World<'_>, agent: &mut Session, at_once: usize) -> anyhow::Result<Round> {
+    let (watch, begun) = (Watch::begin(world.root(), agent.pid), Instant::now());
+    let mut open = Vec::new();
+    for number in 0..at_once {
+        open.push(start(agent, &format!("{QUESTION} ({number})")).await?);
+    }
+    let (mut over, mut answered): (Vec<f64>, Vec<f64>) = (Vec::new(), Vec::new());
+    let (mut silent, mut since) = (open.clone(), Value::Null);
+    while !open.is_empty() {
+        let mut asked = json!({"run_ids": open, "wait_s": 45});
+        if !since.is_null() {
+            asked["since"] = since;
+        }
+        let mut seen = agent.call(Phase::Wait, "check_status", asked).await?;
+        let took = begun.elapsed().as_secs_f64();
+        for run in seen["runs"].as_array().context("runs")? {
+            let id = run["run_id"].as_str().context("run_id")?;
+            let is_over = run.get("exit").is_some();
+            ensure!(!is_over || run["state"] == "succeeded", "{run}");
+            if (is_over || run["answer_ready"] == true) && silent.iter().any(|silent| silent == id) {
+                silent.retain(|silent| silent != id);
+                answered.push(took);
+            }
+            if is_over {
+                open.retain(|open| open != id);
+                over.push(took);
+            }
+        }
+        since = seen["cursor"].take();
+    }
+    let taken = watch.end()?;
+    // Those that are over may have a process left for an instant, which is not to be in the next round.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    Ok(Round { over, answered, taken })
+}
+
+async fn start(agent: &mut Session, question: &str) -> anyhow::Result<String> {
+    let asked = json!({"question": question, "config": "team.yaml", "fresh": true});
+    let run = agent.call(Phase::Start, "run_massgen", asked).await?;
+    Ok(run["run_id"].as_str().context("run_id")?.to_owned())
+}
+
+async fn ended(agent: &mut Session, id: &str) -> anyhow::Result<()> {
+    let asked = json!({"run_id": id, "wait_s": 45, "until": "any_done"});
+    while agent.call(Phase::Wait, "check_status", asked.clone()).await?["runs"][0].get("exit").is_none() {}
+    Ok(())
+}
+
+fn told(way: Way, at_once: usize, rounds: &[(Way, Round)]) -> anyhow::Result<()> {
+    let of = |of: &dyn Fn(&Round) -> Vec<f64>| -> Vec<f64> {
+        rounds.iter().filter(|(other, _)| *other == way).flat_map(|(_, round)| of(round)).collect()
+    };
+    let at = json!({"way": way.word(), "at_once": at_once});
+    let last = |round: &Round| round.over.iter().copied().fold(0.0, f64::max);
+    let samples = of(&|round| vec![last(round)]);
+    if samples.is_empty() {
+        return Ok(());
+    }
+    tell("run of two agents: all are over", "s", at.clone(), &samples)?;
+    tell("run of two agents: one is over", "s", at.clone(), &of(&|round| round.over.clone()))?;
+    if way != Way::ByHand {
+        tell("run of two agents: its answer is there", "s", at.clone(), &of(&|round| round.answered.clone()))?;
+    }
+    let each = |number: f64| vec![number / at_once as f64];
+    tell("run of two agents: processor", "s a run", at.clone(), &of(&|round| each(round.taken.cpu_s)))?;
+    tell("run of two agents: memory at most", "MiB a run", at, &of(&|round| each(round.taken.memory_mib)))
+}

@@ -1,0 +1,231 @@
+//! A state folder with runs in it, as many as are wanted, ended or alive, all of them the scripted stand-in's. What is left of
+//! it in the end, whatever happened, is ended and removed.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use massgen_mcp::run::RunId;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::client::Client;
+use crate::process;
+use crate::programs::Programs;
+
+/// Far longer than anything here should take.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// The config of every run, which the stand-in does not look at.
+const CONFIG: &str = "agents:\n  - id: agent_a\n    backend: {type: openai, model: gpt-5-mini}\n";
+/// A key that opens nothing, since the config needs one.
+const NO_KEY: &str = "opens-no-door";
+/// A status.json as MassGen writes it.
+const STATUS: &str = include_str!("../../tests/data/status/complete_with_tools_workspaces.json");
+
+pub(crate) struct Field<'a> {
+    root: TempDir,
+    programs: &'a Programs,
+    /// The names of ended runs, the first of which was real, and whose copies the others are.
+    ended: Vec<String>,
+    /// The names of live ones.
+    live: Vec<String>,
+}
+
+impl<'a> Field<'a> {
+    pub(crate) fn new(programs: &'a Programs) -> anyhow::Result<Field<'a>> {
+        let root = tempfile::tempdir()?;
+        for folder in ["state", "project", "home"] {
+            std::fs::create_dir(root.path().join(folder))?;
+        }
+        let field = Field { root, programs, ended: Vec::new(), live: Vec::new() };
+        field.put("team.yaml", CONFIG)?;
+        Ok(field)
+    }
+
+    /// Puts a file into the project.
+    pub(crate) fn put(&self, name: &str, text: &str) -> anyhow::Result<PathBuf> {
+        let path = self.root.path().join("project").join(name);
+        std::fs::write(&path, text)?;
+        Ok(path)
+    }
+
+    fn at_home(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        let kept = ["PATH", "LANG"].into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
+        command.env_clear().envs(kept).env("HOME", self.root.path().join("home"));
+        command.env("OPENAI_API_KEY", NO_KEY);
+        command
+    }
+
+    /// A new server with a client.
+    pub(crate) fn server(&self) -> anyhow::Result<Client> {
+        let mut command = self.at_home(&self.programs.server);
+        command.arg("--home").arg(self.root.path().join("state"));
+        command.arg("--project").arg(self.root.path().join("project")).arg("--massgen").arg(&self.programs.fake);
+        command.args(["--max-runs", "1000", "--starts-per-minute", "10000"]);
+        Client::start(command)
+    }
+
+    /// The least that there can be, with a client.
+    pub(crate) fn bare(&self) -> anyhow::Result<Client> {
+        Client::start(self.at_home(&self.programs.bare))
+    }
+
+    /// A start of a run that does what the script says, one command per line.
+    pub(crate) fn asked(&self, script: &str) -> anyhow::Result<Value> {
+        let path = self.put("script", script)?;
+        Ok(json!({"question": format!("#!fake\ndo {}", path.display()), "config": "team.yaml", "fresh": true}))
+    }
+
+    /// The commands of a stand-in that works like the rest and says what a real one has said.
+    pub(crate) fn working() -> anyhow::Result<String> {
+        let status: Value = serde_json::from_str(STATUS)?;
+        Ok(format!("announce\nanswer agent_a an answer\nstatus {status}\n"))
+    }
+
+    /// Sees to it that so many ended runs are on disk.
+    pub(crate) fn fill(&mut self, wanted: usize) -> anyhow::Result<()> {
+        if self.ended.is_empty() {
+            let mut server = self.server()?;
+            let mut asked = self.asked(&format!("{}final agent_a the answer\n", Field::working()?))?;
+            asked["wait_s"] = json!(20);
+            let (run, _) = server.call("run_massgen", &asked)?;
+            ensure!(run["state"] == "succeeded", "{run}");
+            self.ended.push(named(&run)?);
+            server.end()?;
+        }
+        for number in self.ended.len()..wanted {
+            let number = u16::try_from(number)?.to_be_bytes();
+            let copy = RunId::from_bytes([0, 0, 0, number[0], number[1]]).to_string();
+            copied(&self.run_folder(&self.ended[0]), &self.run_folder(&copy), (&self.ended[0], &copy))?;
+            self.ended.push(copy);
+        }
+        Ok(())
+    }
+
+    /// Sees to it that so many runs live and do nothing.
+    pub(crate) fn live(&mut self, wanted: usize) -> anyhow::Result<()> {
+        let asked = self.asked(&format!("{}forever\n", Field::working()?))?;
+        self.start_all(wanted, &asked)
+    }
+
+    pub(crate) fn start_all(&mut self, wanted: usize, asked: &Value) -> anyhow::Result<()> {
+        let mut server = self.server()?;
+        while self.live.len() < wanted {
+            let (run, _) = server.call("run_massgen", asked)?;
+            self.live.push(named(&run)?);
+        }
+        for id in &self.live {
+            is_under_way(&mut server, id)?;
+        }
+        server.end()
+    }
+
+    /// Ends the live runs.
+    pub(crate) fn end_all(&mut self) -> anyhow::Result<()> {
+        let mut server = self.server()?;
+        for id in self.live.drain(..) {
+            server.call("kill_run", &json!({"run_id": id, "grace_s": 0}))?;
+        }
+        server.end()
+    }
+
+    pub(crate) fn an_ended_run(&self) -> &str {
+        &self.ended[self.ended.len() / 2]
+    }
+
+    pub(crate) fn a_live_run(&self) -> &str {
+        &self.live[self.live.len() / 2]
+    }
+
+    /// The supervisors of the live runs.
+    pub(crate) fn supervisors(&self) -> Vec<u32> {
+        self.live.iter().filter_map(|id| self.supervisor(id).ok()).collect()
+    }
+
+    pub(crate) fn supervisor(&self, id: &str) -> anyhow::Result<u32> {
+        let line = format!("supervise {}", self.run_folder(id).display());
+        Ok(process::naming(&line).first().context("a supervisor")?.0)
+    }
+
+    /// The stand-in of a run.
+    pub(crate) fn massgen(&self, id: &str) -> anyhow::Result<Pid> {
+        let folder = self.run_folder(id).display().to_string();
+        let found = process::naming(&folder).into_iter().find(|(_, line)| line.contains("--automation"));
+        Pid::from_raw(found.context("a stand-in")?.0.cast_signed()).context("a pid")
+    }
+
+    pub(crate) fn run_folder(&self, id: &str) -> PathBuf {
+        self.root.path().join("state/runs").join(id)
+    }
+
+    /// The folder that a run's status.json is in.
+    pub(crate) fn attempt(&self, id: &str) -> PathBuf {
+        self.run_folder(id).join("logs/log_20260101_000000_000000/turn_1/attempt_1")
+    }
+
+    /// Nothing is left.
+    pub(crate) fn close(self) -> anyhow::Result<()> {
+        let mark = self.mark();
+        let begun = Instant::now();
+        while !process::naming(&mark).is_empty() {
+            if begun.elapsed() > PATIENCE {
+                bail!("left behind: {:?}", process::naming(&mark));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    fn mark(&self) -> String {
+        self.root.path().display().to_string()
+    }
+}
+
+impl Drop for Field<'_> {
+    /// What broke off must not leave its runs behind.
+    fn drop(&mut self) {
+        let mark = self.mark();
+        for pid in process::naming(&mark).iter().filter_map(|(pid, _)| Pid::from_raw(pid.cast_signed())) {
+            let _gone = kill_process(pid, Signal::KILL);
+        }
+    }
+}
+
+pub(crate) fn named(run: &Value) -> anyhow::Result<String> {
+    Ok(run["run_id"].as_str().context("run_id")?.to_owned())
+}
+
+/// Waits until a run has said something that is worth telling.
+pub(crate) fn is_under_way(server: &mut Client, id: &str) -> anyhow::Result<String> {
+    let mut asked = json!({"run_id": id});
+    loop {
+        let (seen, _) = server.call("check_status", &asked)?;
+        let run = &seen["runs"][0];
+        ensure!(run["state"] == "starting" || run["state"] == "running", "{run}");
+        let cursor = &seen["cursor"];
+        if !run["agents"].is_null() {
+            return Ok(cursor.as_str().context("cursor")?.to_owned());
+        }
+        asked = json!({"run_id": id, "wait_s": 20, "since": cursor});
+    }
+}
+
+/// A run's folder under another name.
+fn copied(from: &Path, to: &Path, (old, new): (&str, &str)) -> anyhow::Result<()> {
+    std::fs::create_dir(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let (path, copy) = (entry.path(), to.join(entry.file_name()));
+        if entry.file_type()?.is_symlink() {
+            std::os::unix::fs::symlink(std::fs::read_link(path)?, copy)?;
+        } else if entry.file_type()?.is_dir() {
+            copied(&path, &copy, (old, new))?;
+        } else {
+            std::fs::write(copy, std::fs::read_to_string(path)?.replace(old, new))?;
+        }
+    }
+    Ok(())
+}

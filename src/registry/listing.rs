@@ -1,0 +1,122 @@
+//! Which runs there are, the newest first. When a run's spec was written is asked for once: it is never written again, and the
+//! folder tells by its inode that it is still the same. Which folders there are is asked for every time.
+
+use std::collections::HashMap;
+use std::fs::DirEntry;
+use std::io;
+use std::os::unix::fs::DirEntryExt;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
+
+use super::SPEC;
+use crate::run::RunId;
+
+/// What earlier listings of one folder found out.
+#[derive(Debug, Default)]
+pub(super) struct Listing(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    /// By the inodes of the runs' folders.
+    runs: HashMap<u64, Dated>,
+    /// How many listings there were.
+    round: u64,
+}
+
+#[derive(Debug)]
+struct Dated {
+    id: RunId,
+    made: SystemTime,
+    /// In which listing it was last there.
+    round: u64,
+}
+
+impl Listing {
+    /// The latest runs in a folder, at most so many.
+    pub(super) fn latest(&self, runs: &Path, most: usize) -> io::Result<Vec<RunId>> {
+        // A panic in another holder leaves entries that are right by themselves.
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.look(runs)?;
+        Ok(known.latest(most))
+    }
+}
+
+impl Known {
+    fn look(&mut self, runs: &Path) -> io::Result<()> {
+        self.round += 1;
+        let round = self.round;
+        for entry in std::fs::read_dir(runs)?.flatten() {
+            match self.runs.get_mut(&entry.ino()).filter(|known| entry.file_name() == known.id.as_str()) {
+                Some(known) => known.round = round,
+                None => drop(dated(&entry, round).map(|dated| self.runs.insert(entry.ino(), dated))),
+            }
+        }
+        self.runs.retain(|_, known| known.round == round);
+        Ok(())
+    }
+
+    fn latest(&self, most: usize) -> Vec<RunId> {
+        let mut all: Vec<_> = self.runs.values().collect();
+        let newest_first = |a: &&Dated, b: &&Dated| (b.made, &b.id).cmp(&(a.made, &a.id));
+        if most < all.len() {
+            all.select_nth_unstable_by(most, newest_first);
+            all.truncate(most);
+        }
+        all.sort_unstable_by(newest_first);
+        all.into_iter().map(|dated| dated.id.clone()).collect()
+    }
+}
+
+fn dated(entry: &DirEntry, round: u64) -> Option<Dated> {
+    let id: RunId = entry.file_name().to_str()?.parse().ok()?;
+    let made = entry.path().join(SPEC).metadata().ok()?.modified().ok()?;
+    Some(Dated { id, made, round })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn put(runs: &Path, name: &str, age_s: u64) {
+        std::fs::create_dir(runs.join(name)).expect("made");
+        let spec = std::fs::File::create(runs.join(name).join(SPEC)).expect("made");
+        spec.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1_000 - age_s)).expect("dated");
+    }
+
+    fn names(listing: &Listing, runs: &Path, most: usize) -> Vec<String> {
+        listing.latest(runs, most).expect("listed").iter().map(RunId::to_string).collect()
+    }
+
+    #[test]
+    fn the_latest_come_first_and_those_that_have_gone_or_come_are_seen() {
+        let runs = tempfile::tempdir().expect("temp");
+        let (runs, listing) = (runs.path(), Listing::default());
+        for (name, age) in [("mg-00000001", 3), ("mg-00000002", 1), ("mg-00000003", 2), (".new-mg-00000004", 0)] {
+            put(runs, name, age);
+        }
+        std::fs::create_dir(runs.join("mg-00000005")).expect("a folder without a spec");
+        assert_eq!(names(&listing, runs, 2), ["mg-00000002", "mg-00000003"]);
+        assert_eq!(names(&listing, runs, 9), ["mg-00000002", "mg-00000003", "mg-00000001"]);
+        std::fs::remove_dir_all(runs.join("mg-00000002")).expect("removed");
+        std::fs::rename(runs.join(".new-mg-00000004"), runs.join("mg-00000004")).expect("named");
+        assert_eq!(names(&listing, runs, 9), ["mg-00000004", "mg-00000003", "mg-00000001"]);
+        assert_eq!(names(&listing, runs, 0), [""; 0]);
+        assert!(listing.latest(&runs.join("nowhere"), 1).is_err());
+    }
+
+    #[test]
+    fn another_folder_of_the_same_name_is_another_run() {
+        let runs = tempfile::tempdir().expect("temp");
+        let (runs, listing) = (runs.path(), Listing::default());
+        put(runs, "mg-00000001", 1);
+        put(runs, "mg-00000002", 2);
+        assert_eq!(names(&listing, runs, 9), ["mg-00000001", "mg-00000002"]);
+        put(runs, "other", 3);
+        std::fs::rename(runs.join("mg-00000001"), runs.join(".gone")).expect("moved");
+        std::fs::rename(runs.join("other"), runs.join("mg-00000001")).expect("moved");
+        assert_eq!(names(&listing, runs, 9), ["mg-00000002", "mg-00000001"]);
+    }
+}

@@ -1,0 +1,163 @@
+//! What of a run's agents, votes and words goes into a brief status, which has at most [`MOST_TOKENS`] tokens however large the run
+//! is; its label, in a list of runs that nobody named, comes on top. Pure. It counts by a rule of thumb, since a real vocabulary is
+//! larger than this whole program; tests hold the rule, and what comes of it, against a real one.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use super::{BRIEF_MESSAGE, RunView, doing, short, word};
+use crate::run::{AgentDigest, Digest};
+
+/// The most tokens of a brief status.
+pub(super) const MOST_TOKENS: usize = 120;
+/// What the rule of thumb may be wrong by.
+const RESERVE: usize = 3;
+/// The most agents that a brief status names.
+const MOST_AGENTS: usize = 8;
+/// The most answers whose votes a brief status names.
+const MOST_VOTED: usize = 3;
+/// How much of a problem's message comes before all else that a run could do without, in tokens.
+const MESSAGE_FIRST: usize = 32;
+
+/// What a run in trouble can do without where there is no room, what tells least first. A full status has it.
+const SPARE: [fn(&mut RunView); 8] = [
+    |view| view.seems = None,
+    |view| view.budget = None,
+    |view| view.tokens = None,
+    |view| view.problem.iter_mut().for_each(|problem| problem.provider = None),
+    |view| view.phase = None,
+    |view| view.winner = None,
+    |view| view.messages_waiting = None,
+    |view| view.quiet_s = None,
+];
+
+/// The view with as much of message, agents and votes as there is room for. Agents and votes that are left out are counted, but for
+/// agents of a run in trouble that is over: there they matter least.
+pub(super) fn fitted(mut view: RunView, digest: Option<&Digest>) -> RunView {
+    let all = digest.map(|digest| digest.agents.as_slice()).unwrap_or_default();
+    (view.agents, view.votes) = (BTreeMap::new(), BTreeMap::new());
+    let message = view.problem.as_mut().map(|problem| std::mem::take(&mut problem.message)).unwrap_or_default();
+    let counted = if view.exit.is_some() { BTreeMap::new() } else { agents(all, 0) };
+    let first = tokens(&message).min(MESSAGE_FIRST) + field(&counted);
+    for spare in SPARE {
+        if tokens_of(&view) + first > MOST_TOKENS - RESERVE {
+            spare(&mut view);
+        }
+    }
+    let room = (MOST_TOKENS - RESERVE).saturating_sub(tokens_of(&view) + field(&counted));
+    let message = cut(&message, room);
+    let room = room.saturating_sub(tokens(&message));
+    view.votes = digest.map(|digest| votes(&digest.votes)).filter(|votes| field(votes) <= room).unwrap_or_default();
+    let most = (room + field(&counted)).saturating_sub(field(&view.votes));
+    let mut ways = (0..=all.len().min(MOST_AGENTS)).rev().map(|named| agents(all, named));
+    view.agents = ways.find(|agents| field(agents) <= most).unwrap_or(counted);
+    view.problem.iter_mut().for_each(|problem| problem.message.clone_from(&message));
+    view
+}
+
+/// A field that may be empty, and is not there then.
+fn field<V: serde::Serialize>(fields: &BTreeMap<String, V>) -> usize {
+    if fields.is_empty() { 0 } else { AROUND + tokens_of(fields) }
+}
+
+/// The name of a field and what stands around it.
+const AROUND: usize = 2;
+
+/// So many agents by name, and of the others how many are at what.
+pub(super) fn agents(all: &[AgentDigest], named: usize) -> BTreeMap<String, String> {
+    let (named, others) = all.split_at(named.min(all.len()));
+    let mut shown = BTreeMap::new();
+    for (place, agent) in named.iter().enumerate() {
+        let id = word(&agent.id);
+        // Long names may begin alike.
+        let id = if shown.contains_key(&id) { format!("{id}~{}", place + 1) } else { id };
+        shown.insert(id, doing(agent));
+    }
+    if !others.is_empty() {
+        let key = if named.is_empty() { "all" } else { "others" };
+        shown.insert(key.to_owned(), states(others));
+    }
+    shown
+}
+
+/// `3 voted, 1 working`.
+fn states(agents: &[AgentDigest]) -> String {
+    let mut counts: Vec<(String, usize)> = Vec::new();
+    for agent in agents {
+        let state = doing(&AgentDigest { state: agent.state, ..AgentDigest::default() });
+        match counts.iter_mut().find(|(known, _)| *known == state) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((state, 1)),
+        }
+    }
+    let counts: Vec<_> = counts.iter().map(|(state, count)| format!("{count} {state}")).collect();
+    counts.join(", ")
+}
+
+/// The answers with the most votes, and how many votes the others have together.
+fn votes(all: &BTreeMap<String, u32>) -> BTreeMap<String, u32> {
+    let mut ranked: Vec<_> = all.iter().collect();
+    ranked.sort_by_key(|(_, count)| Reverse(**count));
+    let (named, others) = ranked.split_at(MOST_VOTED.min(ranked.len()));
+    let mut shown: BTreeMap<String, u32> = named.iter().map(|(label, count)| (word(label), **count)).collect();
+    if !others.is_empty() {
+        let sum = others.iter().fold(0_u32, |sum, (_, count)| sum.saturating_add(**count));
+        shown.insert("others".to_owned(), sum);
+    }
+    shown
+}
+
+/// The beginning of a text that has about so many tokens; where something was cut, the end says so.
+fn cut(text: &str, most: usize) -> String {
+    let mut bytes = BRIEF_MESSAGE.min(text.len());
+    while bytes > 0 && tokens(&short(text, bytes)) > most {
+        bytes -= 1;
+    }
+    short(text, bytes)
+}
+
+fn tokens_of(value: &impl serde::Serialize) -> usize {
+    serde_json::to_string(value).map_or(MOST_TOKENS, |text| tokens(&text))
+}
+
+/// About how many tokens a text is to a model: in the tests' answers from 2 % too few to 15 % too many.
+pub(super) fn tokens(text: &str) -> usize {
+    let runs = text.as_bytes().chunk_by(|a, b| kind(*a) == kind(*b));
+    let of_runs: usize = runs.map(|run| run.first().map_or(0, |first| cost(kind(*first), run.len()))).sum();
+    // A space belongs to the word behind it, and to no number.
+    of_runs + text.as_bytes().windows(2).filter(|pair| matches!(pair, [b' ', b'0'..=b'9'])).count()
+}
+
+#[derive(PartialEq, Eq)]
+enum Kind {
+    Lower,
+    Upper,
+    Digit,
+    Space,
+    Mark,
+    BeyondAscii,
+}
+
+fn kind(byte: u8) -> Kind {
+    match byte {
+        b'a'..=b'z' => Kind::Lower,
+        b'A'..=b'Z' => Kind::Upper,
+        b'0'..=b'9' => Kind::Digit,
+        b' ' => Kind::Space,
+        0..=127 => Kind::Mark,
+        128..=255 => Kind::BeyondAscii,
+    }
+}
+
+/// Of a run of so many bytes. Up to twelve small letters are taken for a word of a language.
+fn cost(kind: Kind, bytes: usize) -> usize {
+    match kind {
+        Kind::Lower if bytes <= 12 => bytes.div_ceil(8),
+        Kind::Lower | Kind::Upper => bytes.div_ceil(2),
+        Kind::Digit => bytes.div_ceil(3),
+        Kind::Space => bytes / 2,
+        Kind::Mark if bytes <= 3 => 1,
+        Kind::Mark => bytes.div_ceil(2),
+        Kind::BeyondAscii => (2 * bytes).div_ceil(3),
+    }
+}

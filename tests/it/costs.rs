@@ -1,0 +1,95 @@
+//! What a look costs, in things that can be counted: what the server reads, whatever there is on disk beside what was asked
+//! about. How long it takes is for `benches/wire`; a test that measures time fails where others are at work.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::lab::{Client, Lab};
+
+/// How often the same is asked.
+const CALLS: u64 = 20;
+/// How many runs are on disk beside the first.
+const OTHERS: u16 = 120;
+
+/// What a process has read so far, by the kernel's count.
+#[derive(Debug, Clone, Copy)]
+struct Read {
+    calls: u64,
+    bytes: u64,
+}
+
+fn read_so_far(pid: u32) -> Read {
+    let io = std::fs::read_to_string(format!("/proc/{pid}/io")).expect("io");
+    let number = |name: &str| {
+        let rest = io.lines().find_map(|line| line.strip_prefix(name)).expect("a count");
+        rest.trim().parse().expect("a number")
+    };
+    Read { calls: number("syscr:"), bytes: number("rchar:") }
+}
+
+/// What the server reads for the same call, again and again.
+async fn reads(client: &Client, asked: Value) -> Read {
+    client.call("check_status", asked.clone()).await;
+    let before = read_so_far(client.pid);
+    for _ in 0..CALLS {
+        client.call("check_status", asked.clone()).await;
+    }
+    let after = read_so_far(client.pid);
+    Read { calls: after.calls - before.calls, bytes: after.bytes - before.bytes }
+}
+
+/// The run's folder again, under another name of eight digits.
+fn copy(from: &Path, old: &str, new: &str) {
+    let to = from.with_file_name(new);
+    std::fs::create_dir(&to).expect("made");
+    for name in ["spec.json", "run.json", "lock"] {
+        let text = std::fs::read_to_string(from.join(name)).expect("read");
+        std::fs::write(to.join(name), text.replace(old, new)).expect("written");
+    }
+}
+
+#[tokio::test]
+async fn what_a_look_reads_does_not_grow_with_the_runs_on_disk() {
+    let lab = Lab::fake();
+    let client = lab.client().await;
+    let id = client.start(json!({"question": "q", "config": "@rehearsal"})).await;
+    client.end(&id).await;
+    let alone = reads(&client, json!({"run_id": id})).await;
+    for number in 0..OTHERS {
+        copy(&lab.run_folder(&id), &id, &format!("mg-{number:08}"));
+    }
+    let among_many = reads(&client, json!({"run_id": id})).await;
+    // A read of an input in which nothing is yet counts as well.
+    assert!(among_many.calls <= alone.calls + 2 * CALLS, "{alone:?}, {among_many:?}");
+    assert!(among_many.bytes <= alone.bytes + 1_000, "{alone:?}, {among_many:?}");
+
+    let newcomer = lab.client().await;
+    let record = std::fs::metadata(lab.run_folder(&id).join("run.json")).expect("there").len();
+    let before = read_so_far(newcomer.pid);
+    let seen = newcomer.call("check_status", json!({})).await;
+    let after = read_so_far(newcomer.pid);
+    assert_eq!(seen["runs"].as_array().map(Vec::len), Some(20));
+    assert!(after.bytes - before.bytes < 30 * 2 * record, "only those are read that are shown: {before:?}, {after:?}");
+    newcomer.close().await;
+    client.close().await;
+}
+
+#[tokio::test]
+async fn the_size_of_a_status_is_no_matter_of_the_servers() {
+    let lab = Lab::fake();
+    let client = lab.client().await;
+    let go = lab.project().join("go");
+    let small = r#"status {"agents": {"agent_a": {"status": "streaming"}}}"#;
+    let script = format!("#!fake\nannounce\n{small}\nuntil {}\nbig-status 2\nforever", go.display());
+    let id = client.start(json!({"question": script, "config": "@rehearsal"})).await;
+    client.until(&id, |run| !run["agents"].is_null()).await;
+    let by_small = reads(&client, json!({"run_id": id})).await;
+    std::fs::write(&go, "").expect("written");
+    client.until(&id, |run| run["agents"]["agent_a"] == "answered agent1.1").await;
+    let by_large = reads(&client, json!({"run_id": id})).await;
+    assert!(by_large.bytes <= by_small.bytes + CALLS * 500, "{by_small:?}, {by_large:?}");
+    client.call("kill_run", json!({"run_id": id, "grace_s": 0})).await;
+    client.close().await;
+    lab.nobody_is_left().await;
+}
