@@ -31,7 +31,8 @@ pub(super) async fn warm(settings: &Settings, me: &std::path::Path, how: &Warm) 
         say(format_args!("{living} warm processes ended"));
         return Ok(ExitCode::SUCCESS);
     }
-    let config = if how.rehearsal { ConfigChoice::Rehearsal("@rehearsal".to_owned()) } else { ConfigChoice::File("/".into()) };
+    let config =
+        if how.rehearsal { ConfigChoice::Rehearsal("@rehearsal".to_owned()) } else { ConfigChoice::File("/".into()) };
     let spec = RunSpec {
         pass_env: settings.pass_env.clone(),
         env_file: settings.env_file.clone(),
@@ -41,7 +42,10 @@ pub(super) async fn warm(settings: &Settings, me: &std::path::Path, how: &Warm) 
     let failed = |error: std::io::Error| Refusal::new("not_warm", text::chain(&error), LOGS);
     match fleet.warm_up(&spec).await.map_err(failed)? {
         (Warmth::Begun, true) => {
-            say_clean(&format!("MassGen is warm; its log is in `{}`", folder.display()), &crate::secrets::Secrets::default());
+            say_clean(
+                &format!("MassGen is warm; its log is in `{}`", folder.display()),
+                &crate::secrets::Secrets::default(),
+            );
             Ok(ExitCode::SUCCESS)
         }
         (Warmth::Begun, false) => {
@@ -52,7 +56,8 @@ pub(super) async fn warm(settings: &Settings, me: &std::path::Path, how: &Warm) 
             Err(Refusal::new("not_warm", "MassGen's program is no script of a Python that its first line names", hint))
         }
         (Warmth::NoRoom, _) => {
-            let hint = "`massgen-mcp warm --stop` ends those that are there; runs are started in the usual way without one";
+            let hint =
+                "`massgen-mcp warm --stop` ends those that are there; runs are started in the usual way without one";
             Err(Refusal::new("not_warm", "less than 2 GB of memory are free, or three others are there already", hint))
         }
     }

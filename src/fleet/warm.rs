@@ -70,7 +70,9 @@ impl Fleet {
 async fn begin(state: StateFolder, spec: &RunSpec) -> io::Result<Warmth> {
     let Some(kind) = Kind::of(&spec.program) else { return Ok(Warmth::NotPython) };
     let env = environment(spec)?;
-    if warm::progress(&state, &kind, &env) != Progress::None || warm::fits(&state, &kind, &env, &warm::folder(&state)).await {
+    if warm::progress(&state, &kind, &env) != Progress::None
+        || warm::fits(&state, &kind, &env, &warm::folder(&state)).await
+    {
         return Ok(Warmth::Begun);
     }
     let begun = blocking(move || match warm::has_room(&state) {

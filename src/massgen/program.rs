@@ -66,7 +66,8 @@ fn version_of(name: &str) -> Option<String> {
 
 /// The metadata of the installed package, which every installation writes anew.
 pub fn metadata(program: &Path) -> Option<PathBuf> {
-    let entries = site_packages(program)?.into_iter().filter_map(|site| std::fs::read_dir(site).ok()).flatten().flatten();
+    let entries =
+        site_packages(program)?.into_iter().filter_map(|site| std::fs::read_dir(site).ok()).flatten().flatten();
     let mut found = entries.filter(|entry| entry.file_name().to_str().is_some_and(|name| version_of(name).is_some()));
     found.next().map(|entry| entry.path().join("METADATA"))
 }

@@ -97,7 +97,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("temp");
         let path = folder.path().join("stdout.log");
         let (reader, mut writer) = io::pipe().expect("pipe");
-        let task = drain(reader, Log::create(path.clone()).expect("made"), &Secrets::default(), &Arc::default()).expect("drain");
+        let task = drain(reader, Log::create(path.clone()).expect("made"), &Secrets::default(), &Arc::default())
+            .expect("drain");
         let flood = std::thread::spawn(move || {
             for _ in 0..700 {
                 writer.write_all(&[b'x'; 16 << 10]).expect("never refused");

@@ -59,13 +59,7 @@ pub enum News {
 
 /// Asks the warm processes of a state folder, one after the other, for a keeper for this launch. None where there is none for this
 /// MassGen and this environment: then the run has to be started in the usual way, and nothing has happened.
-pub async fn ask(
-    state: &StateFolder,
-    kind: &Kind,
-    launch: &Launch,
-    lock: &Path,
-    outputs: &Outputs,
-) -> Option<Offer> {
+pub async fn ask(state: &StateFolder, kind: &Kind, launch: &Launch, lock: &Path, outputs: &Outputs) -> Option<Offer> {
     let mut argv = vec![launch.program.to_str()?];
     for arg in &launch.args {
         argv.push(arg.to_str()?);

@@ -56,7 +56,8 @@ pub fn beginning(state: &StateFolder, kind: &Kind, env: Environment) -> io::Resu
     write_whole(&script, PROGRAM.as_bytes(), Durability::Plain)?;
     let env = without_what_is_of_each_run(env, kind);
     let name = name(kind, &env);
-    let private = |ending| File::options().create(true).append(true).mode(0o600).open(cwd.join(format!("{name}.{ending}")));
+    let private =
+        |ending| File::options().create(true).append(true).mode(0o600).open(cwd.join(format!("{name}.{ending}")));
     let lock = private(LOCK)?;
     if lock.try_lock().is_err() {
         return Ok(None);

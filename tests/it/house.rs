@@ -19,7 +19,19 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("provenance", &["experiment", "massgen", "registry", "run", "secrets"]),
     (
         "supervisor",
-        &["clock", "crash", "ledger", "massgen", "provenance", "registry", "rehearsal", "run", "secrets", "warm", "watch"],
+        &[
+            "clock",
+            "crash",
+            "ledger",
+            "massgen",
+            "provenance",
+            "registry",
+            "rehearsal",
+            "run",
+            "secrets",
+            "warm",
+            "watch",
+        ],
     ),
     ("report", &["experiment", "massgen", "run"]),
     (

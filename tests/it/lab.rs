@@ -49,7 +49,9 @@ impl Lab {
             return Lab::fake();
         }
         let become_it = format!("os.execv({:?}, sys.argv)", fake_program());
-        Lab::python(&format!("import os, sys, dotenv\nif __name__ == '__main__':\n    {become_it}\n")).await.warm_in(module)
+        Lab::python(&format!("import os, sys, dotenv\nif __name__ == '__main__':\n    {become_it}\n"))
+            .await
+            .warm_in(module)
     }
 
     /// With a script in MassGen's place, for the Python that MassGen runs on.

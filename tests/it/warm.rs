@@ -94,7 +94,8 @@ async fn a_program_cannot_tell_a_warm_start_from_a_cold_one() {
 
 const CONFIG: &str = "agents:\n  - id: a\n    backend: {type: chatcompletion, model: m}\n";
 /// Backwards: keys as they are would be masked.
-const TELL: &str = "print(AT_IMPORT, *((os.environ.get(name) or '')[::-1] for name in ('CORP_MODE', 'OPENAI_API_KEY', 'OTHER')))";
+const TELL: &str =
+    "print(AT_IMPORT, *((os.environ.get(name) or '')[::-1] for name in ('CORP_MODE', 'OPENAI_API_KEY', 'OTHER')))";
 
 /// A server with some variables, which may reach MassGen.
 async fn client_with(lab: &Lab, variables: &[(&str, &str)]) -> Client {
@@ -149,7 +150,10 @@ async fn a_key_that_an_import_asks_for_makes_its_runs_cold() {
     lab.put("c.yaml", CONFIG);
     for key in ["key-of-one", "key-of-two"] {
         let client = client_with(&lab, &[("CORP_API_KEY", key)]).await;
-        assert_eq!(told(&lab, &client, "print(AT_IMPORT[::-1])").await, ("cold".to_owned(), key.chars().rev().collect()));
+        assert_eq!(
+            told(&lab, &client, "print(AT_IMPORT[::-1])").await,
+            ("cold".to_owned(), key.chars().rev().collect())
+        );
         client.close().await;
     }
     lab.nobody_is_left().await;

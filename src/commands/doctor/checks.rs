@@ -6,8 +6,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::Check;
-use crate::massgen::configs::{self, Needs, Sources, Tree};
 use crate::commands::program_of;
+use crate::massgen::configs::{self, Needs, Sources, Tree};
 use crate::massgen::program::{self, ProgramError};
 use crate::massgen::{environment, flags, setup, text};
 use crate::refusal::Refusal;
