@@ -65,6 +65,8 @@ fn record() -> anyhow::Result<RunRecord> {
         log_dir: None,
         spent: Spent { usd: Usd(412_700), tokens: 168_420, is_unpriced: false },
         spent_below: Spent::default(),
+        keeper: None,
+        ready: None,
         quiet: None,
     })
 }

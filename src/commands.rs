@@ -13,6 +13,7 @@ mod settings;
 mod shells;
 mod verify;
 mod wait;
+mod warm;
 mod watch;
 
 use std::fmt::Display;
@@ -75,9 +76,8 @@ impl NoMassGen {
 
 async fn ensure_massgen(settings: &Settings) -> Result<PathBuf, NoMassGen> {
     let own_venv = setup::venv(&settings.home);
-    let places = Places { named: settings.massgen.as_deref(), project: &settings.project, own_venv: &own_venv };
     // An environment that a set-up has not finished is not one to use.
-    match program::find(places) {
+    match program_of(settings) {
         Ok(program) if !program.starts_with(&own_venv) => Ok(program),
         Err(error @ ProgramError::NotExecutable(_)) => Err(NoMassGen::Named(error)),
         Ok(_) | Err(ProgramError::Missing { .. }) => {
@@ -86,6 +86,12 @@ async fn ensure_massgen(settings: &Settings) -> Result<PathBuf, NoMassGen> {
             setup::setup(&settings.home, tell).await.map_err(NoMassGen::Setup)
         }
     }
+}
+
+/// The MassGen that a run would use.
+fn program_of(settings: &Settings) -> Result<PathBuf, ProgramError> {
+    let own_venv = setup::venv(&settings.home);
+    program::find(Places { named: settings.massgen.as_deref(), project: &settings.project, own_venv: &own_venv })
 }
 
 /// One line for a person.

@@ -16,6 +16,7 @@ mod start;
 mod steer;
 mod verify;
 mod wait;
+mod warm;
 
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
@@ -43,6 +44,7 @@ pub use start::{Forecast, Keys, Limits, NotStarted, Start, Started};
 pub use steer::{MOST_MESSAGE, MOST_WAITING, Message, NotSteered, Steered};
 pub use verify::{NotVerified, Verified, VerifiedGroup};
 pub use wait::{Until, Waited};
+pub use warm::Warmth;
 
 use experiments::Plans;
 

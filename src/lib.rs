@@ -13,6 +13,7 @@ pub mod massgen;
 pub mod registry;
 pub mod rehearsal;
 pub mod settings;
+pub mod warm;
 
 pub mod ledger;
 pub mod provenance;

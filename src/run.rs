@@ -58,6 +58,8 @@ pub struct RunSpec {
     pub config_hash: String,
     /// Names and patterns (`CORP_*`) of environment variables that reach MassGen on top of the usual ones.
     pub pass_env: Vec<String>,
+    /// Whether MassGen may be forked from a process that has imported it already.
+    pub warm: bool,
     /// The operator's env file, whose variables reach MassGen; an absolute path.
     pub env_file: Option<PathBuf>,
     /// Who asked, and how the same request is known again.
@@ -79,6 +81,7 @@ impl RunSpec {
             program,
             pass_env: Vec::new(),
             env_file: None,
+            warm: false,
             overrides: None,
             allowance: Allowance::default(),
             lineage: Lineage::root(&id),
@@ -156,6 +159,10 @@ pub struct RunRecord {
     pub state: RunState,
     /// The newest good digest of MassGen's status.json.
     pub digest: Option<Digest>,
+    /// The process that has MassGen's for a child, of a run that was started warm; it goes with the run.
+    pub keeper: Option<ProcessMark>,
+    /// The final answer of a run that goes on, once MassGen has written it whole: what is left for it to do is to end.
+    pub ready: Option<AnswerFact>,
     /// When the supervisor started, where the start was seen.
     pub started: Option<Moment>,
     /// MassGen's log folder of this run, relative to the run's folder.
@@ -172,6 +179,11 @@ impl RunRecord {
     /// What it and all below it have spent.
     pub fn spent_in_all(&self) -> Spent {
         self.spent + self.spent_below
+    }
+
+    /// Whether its answer can be read and will not change: it has ended, or has only that left to do.
+    pub fn is_answered(&self) -> bool {
+        self.ready.is_some() || self.state.ended().is_some()
     }
 
     /// Whether its experiment ended before it was this run's turn, or could not start it.

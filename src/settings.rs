@@ -50,6 +50,8 @@ pub struct Settings {
     pub most_wait: Duration,
     /// Whether only the tools that look are to be had.
     pub read_only: bool,
+    /// Whether runs may be forked from a process that has imported MassGen, and one is begun where memory allows.
+    pub warm: bool,
     /// Of time and number.
     pub limits: Limits,
     /// Of money and tokens.
@@ -261,6 +263,7 @@ impl Settings {
             project,
             user_home,
             most_wait: Duration::from_secs(most_wait.into()),
+            warm: from.switch("warm")?,
             read_only: from.switch("read_only")?,
             limits: Limits::read(&mut from)?,
             spending: Spending::read(&mut from)?,

@@ -9,6 +9,7 @@ pub mod kernel;
 mod leader;
 mod lost;
 mod output;
+mod parent;
 mod plan;
 mod purse;
 mod queue;
@@ -35,7 +36,7 @@ pub use ancestry::parent_run;
 pub use leader::become_massgen;
 pub use lost::bury;
 
-/// What a supervisor writes to standard output once MassGen's process is on record; whoever started it reads no further.
+/// What a supervisor writes to standard output once MassGen's process is on record, or is waited for; whoever started it reads no further.
 pub const READY: &str = "ready";
 
 /// A supervisor that could not begin or end its work.
@@ -127,7 +128,7 @@ async fn work(
         Ok(prepared) => {
             worker.read_costs_with(prepared.models.clone());
             worker.blame_with(prepared.providers.clone());
-            worker.start(me, &prepared.launch)?;
+            worker.start(me, &prepared.launch).await?;
         }
         Err(error) => worker.never_started(error),
     }
@@ -209,7 +210,11 @@ async fn prepare(folder: &RunFolder, spec: &RunSpec) -> Result<Prepared, Supervi
 }
 
 /// What is to reach MassGen of our environment and of the env file; in a rehearsal no key at all.
-fn environment(spec: &RunSpec) -> Result<Vec<(OsString, OsString)>, SupervisorError> {
+///
+/// # Errors
+///
+/// The env file cannot be used.
+pub fn environment(spec: &RunSpec) -> Result<Vec<(OsString, OsString)>, SupervisorError> {
     if matches!(spec.config, ConfigChoice::Rehearsal(_)) {
         let mut env = environment::without_keys(std::env::vars_os());
         OFFLINE.iter().for_each(|(name, value)| environment::set(&mut env, name, value));

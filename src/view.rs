@@ -82,6 +82,10 @@ pub struct RunView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "u64")]
     pub answer_chars: Option<u64>,
+    /// True: it can be read now; the run has only to end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "bool")]
+    pub answer_ready: Option<bool>,
     /// True: the answer is the best so far, not a final one.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "bool")]
@@ -183,6 +187,9 @@ pub struct Details {
     #[serde(skip_serializing_if = "Option::is_none")]
     log_dir: Option<String>,
     massgen: String,
+    /// warm: forked from a process that had imported MassGen; cold: not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    start: Option<&'static str>,
     /// Shows the run to a person in a terminal.
     #[serde(skip_serializing_if = "Option::is_none")]
     viewer: Option<String>,
@@ -354,7 +361,8 @@ pub struct Seen<'a> {
 pub fn run(record: &RunRecord, seen: &Seen<'_>, detail: Detail, now: &Moment) -> RunView {
     let digest = record.digest.as_ref();
     let ending = record.state.ended();
-    let answer = ending.and_then(|ending| ending.answer.as_ref());
+    let ready = record.ready.as_ref().filter(|_| ending.is_none());
+    let answer = ending.and_then(|ending| ending.answer.as_ref()).or(ready);
     let quiet = record.quiet.as_ref().filter(|_| is_at_work(&record.state));
     let elapsed = ending.map(|ending| ending.took).or(record.started.as_ref().map(|started| started.until(now)));
     let view = RunView {
@@ -373,6 +381,7 @@ pub fn run(record: &RunRecord, seen: &Seen<'_>, detail: Detail, now: &Moment) ->
         messages_waiting: Some(seen.messages).filter(|count| *count > 0),
         winner: answer.map(|answer| word(&answer.agent)),
         answer_chars: answer.map(|answer| answer.chars),
+        answer_ready: ready.map(|_| true),
         partial: answer.filter(|answer| record.state.makes_partial(answer.source)).map(|_| true),
         exit: ending.and_then(|ending| exit_word(ending.exit)),
         reason: stop_reason(&record.state),
@@ -658,6 +667,7 @@ fn details(record: &RunRecord, seen: &Seen<'_>) -> Details {
         viewer: log_dir.as_ref().map(|log| format!("{} viewer {log}", spec.program.display())),
         log_dir,
         massgen: spec.program.display().to_string(),
+        start: record.started.as_ref().map(|_| if record.keeper.is_some() { "warm" } else { "cold" }),
         agents: agents.collect(),
         looked_at: None,
     }

@@ -75,7 +75,8 @@ struct Client {
 impl Client {
     async fn connect(settings: &Settings, me: &Path, massgen: &Path) -> Result<Client, DemoError> {
         let mut command = Command::new(me);
-        command.arg("--home").arg(&settings.home).arg("--massgen").arg(massgen);
+        // Nothing is to be left of a demonstration, and a warm process stays for a while.
+        command.arg("--home").arg(&settings.home).arg("--massgen").arg(massgen).arg("--warm=false");
         command.arg("--project").arg(&settings.project);
         if let Some(file) = &settings.file {
             command.arg("--settings").arg(file);

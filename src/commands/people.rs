@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 
-use super::{doctor, kill, logs, look, report, result, say, verify, wait, watch};
+use super::{doctor, kill, logs, look, report, result, say, verify, wait, warm, watch};
 use crate::clock;
 use crate::fleet::{Fleet, Selection, Sight};
 use crate::massgen::text;
@@ -38,6 +38,8 @@ pub enum People {
     Kill(kill::Kill),
     /// Print the log of a run, and follow it.
     Logs(logs::Logs),
+    /// Keep MassGen imported for the runs to come, before the first one; servers do the same with their first start.
+    Warm(warm::Warm),
     /// Watch the runs in a live table: open them and their pages, steer and kill them by keys.
     Watch(watch::Watch),
 }
@@ -85,7 +87,7 @@ impl People {
             People::Wait(how) => how.json,
             People::Result(how) => how.json,
             People::Kill(how) => how.json,
-            People::Report(_) | People::Verify(_) | People::Logs(_) | People::Watch(_) => false,
+            People::Report(_) | People::Verify(_) | People::Logs(_) | People::Warm(_) | People::Watch(_) => false,
         }
     }
 
@@ -118,6 +120,7 @@ impl People {
             People::Verify(how) => verify::verify(&open(settings, me)?, &how).await,
             People::Kill(how) => kill::kill(&open(settings, me)?, &how).await,
             People::Logs(how) => logs::logs(&open(settings, me)?, &how).await,
+            People::Warm(how) => warm::warm(settings, me, &how).await,
             People::Watch(how) => watch::watch(open(settings, me)?, &how).await,
         }
     }

@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::run::RunRecord;
 
-/// What was seen: `<changes>-<endings>`, in decimal digits. A model reads it with every wait and writes it with the next, and to its
+/// What was seen: `<changes>-<endings>`, in decimal digits; an answer that is whole is as good as an end. A model reads it with every wait and writes it with the next, and to its
 /// tokenizer three digits are one token, where a hexadecimal word falls into pieces: 8 tokens in place of 20.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cursor {
@@ -19,10 +19,10 @@ impl Cursor {
     /// The cursor of a sight. The order of the runs does not matter.
     pub fn of(runs: &[RunRecord]) -> Cursor {
         let changes = runs.iter().map(|run| format!("{} {}\n", run.spec.id, run.seq));
-        let ended = runs.iter().filter(|run| run.state.ended().is_some());
+        let answered = runs.iter().filter(|run| run.is_answered());
         Cursor {
             changes: format!("{:012}", hash(changes.collect()) % 1_000_000_000_000),
-            endings: format!("{:09}", hash(ended.map(|run| format!("{}\n", run.spec.id)).collect()) % 1_000_000_000),
+            endings: format!("{:09}", hash(answered.map(|run| format!("{}\n", run.spec.id)).collect()) % 1_000_000_000),
         }
     }
 
@@ -32,7 +32,7 @@ impl Cursor {
         Cursor { changes: changes.to_owned(), endings: endings.to_owned() }
     }
 
-    /// Whether the same runs had ended.
+    /// Whether the same runs had ended, or had only that left to do.
     pub fn same_endings(&self, other: &Cursor) -> bool {
         self.endings == other.endings
     }

@@ -119,7 +119,7 @@ impl Fleet {
     /// Starts a run, unless the same request has: when this returns, it is on disk, its supervisor lives, and it waits for its
     /// turn, or MassGen's process is on record, or its ending is.
     pub async fn start(&self, start: Start) -> Result<Started, FleetError> {
-        let keys = start.keys.0.clone();
+        let (keys, spec) = (start.keys.0.clone(), start.spec.clone());
         // Before the ledger is locked: a workspace may take its time to be copied.
         let history = match &start.spec.continues {
             Some(continued) => Some(self.history(continued).await?),
@@ -136,6 +136,7 @@ impl Fleet {
         };
         let is_reused = made.is_none();
         if let Some((folder, lock)) = made {
+            self.keep_warm(&spec).await;
             let owner = launcher::Owner { word: "supervise", folder: folder.path(), log: folder.supervisor_log() };
             launcher::launch(&self.me, owner, lock, keys).await?;
         }

@@ -17,8 +17,10 @@ pub enum Until {
     /// A change that is news in any of them.
     #[default]
     Change,
-    /// One of them to end.
-    AnyDone,
+    /// One of them to have its answer whole, or to end.
+    AnyAnswered,
+    /// All of them to have their answers whole, or to have ended.
+    AllAnswered,
     /// All of them to have ended.
     AllDone,
     /// The next change that is news, of a run to come as well: that all have ended is no reason not to wait.
@@ -100,15 +102,18 @@ struct Wish {
 
 impl Wish {
     fn came_about(&self, sight: &Sight, cursor: &Cursor) -> bool {
-        let mut ended = sight.runs.iter().map(|run| run.state.ended().is_some());
+        let is_over = !sight.is_conducted && sight.runs.iter().all(|run| run.state.ended().is_some());
+        let mut answered = sight.runs.iter().map(RunRecord::is_answered);
         match self.until {
             Until::News => self.seen != *cursor,
             // An experiment is over once its conductor says why.
-            _ if !sight.is_conducted && ended.clone().all(|ended| ended) => true,
+            _ if is_over => true,
             Until::Change => self.seen != *cursor,
-            // Who has not said what they saw is told of what has ended already; who has, only of another end.
-            Until::AnyDone if self.told => !self.seen.same_endings(cursor),
-            Until::AnyDone => ended.any(|ended| ended),
+            // Who has not said what they saw is told of what there is already; who has, only of what has come since.
+            Until::AnyAnswered | Until::AllAnswered if self.told && self.seen.same_endings(cursor) => false,
+            Until::AnyAnswered if self.told => true,
+            Until::AnyAnswered => answered.any(|answered| answered),
+            Until::AllAnswered => !sight.is_conducted && answered.all(|answered| answered),
             Until::AllDone => false,
         }
     }

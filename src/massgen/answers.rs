@@ -41,6 +41,16 @@ pub fn presented(files: &RunFiles, layout: &Layout, digest: Option<&Digest>) -> 
     })
 }
 
+/// The presented answer of a run that has not ended, where it is whole: MassGen copies the attempt's to `turn_N/final` as its last
+/// deed with it, so both are there then, of one size.
+pub fn finished(files: &RunFiles, layout: &Layout, digest: Option<&Digest>) -> Option<Answer> {
+    let copy = presented(files, layout, digest)?;
+    let within = copy.path.strip_prefix(layout.turn.join("final")).ok()?;
+    let size = |path: &Path| files.open_file(path).ok().map(|(_, size)| size);
+    let whole = size(&layout.attempt.join("final").join(within))?;
+    (size(&copy.path) == Some(whole) && whole > 0).then_some(copy)
+}
+
 /// The longest name of an agent that is remembered, in characters.
 const NAME_CHARS: usize = 64;
 

@@ -75,7 +75,7 @@ const PROVIDERS: &[&str] = &[
 ];
 
 /// Our own variables, which tell nothing to MassGen, but for those that a config's keys were moved to.
-const OURS: &str = "MASSGEN_MCP_";
+pub const OURS: &str = "MASSGEN_MCP_";
 
 /// The variables for a run on real models: those that any program, MassGen and its providers need, and those that `extra`
 /// names, each a name or a pattern such as `CORP_*`.

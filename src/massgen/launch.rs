@@ -68,12 +68,9 @@ pub fn plan(
     if let Some(seconds) = orchestrator_timeout(spec.timeout, own_timeout) {
         args.extend(["--orchestrator-timeout".into(), seconds.to_string().into()]);
     }
-    Launch {
-        program: spec.program.clone(),
-        args,
-        env: furnished(environment, folders),
-        cwd: working_folder(spec, folders.work),
-    }
+    let mut env = furnished(environment, folders.bin);
+    environment::set(&mut env, LOG_BASE, folders.logs);
+    Launch { program: spec.program.clone(), args, env, cwd: working_folder(spec, folders.work) }
 }
 
 /// PATH where the environment has none.
@@ -98,14 +95,17 @@ pub fn prompt(question: &str) -> String {
     question.replace("${", &format!("${{{DOLLAR}}}{{"))
 }
 
-fn furnished(mut env: Vec<(OsString, OsString)>, folders: Folders<'_>) -> Vec<(OsString, OsString)> {
+/// The variable that says where the log folder is made; it is another for each run.
+pub const LOG_BASE: &str = "MASSGEN_LOG_BASE_DIR";
+
+/// What MassGen needs besides what reaches it of ours, the same for all runs of a program but for `bin`, which comes first in PATH.
+pub fn furnished(mut env: Vec<(OsString, OsString)>, bin: &Path) -> Vec<(OsString, OsString)> {
     let path = env.iter().find(|(name, _)| name == OsStr::new("PATH")).map(|(_, path)| path.clone());
-    let mut first: OsString = folders.bin.into();
+    let mut first: OsString = bin.into();
     first.push(":");
     // An empty entry would mean the working folder.
     first.push(path.filter(|path| !path.is_empty()).unwrap_or_else(|| USUAL_PATH.into()));
     environment::set(&mut env, "PATH", first);
-    environment::set(&mut env, "MASSGEN_LOG_BASE_DIR", folders.logs);
     environment::set(&mut env, "PYTHONUNBUFFERED", "1");
     // Otherwise litellm fetches a price list at import and waits five seconds for it where there is no network.
     environment::set(&mut env, "LITELLM_LOCAL_MODEL_COST_MAP", "True");

@@ -64,13 +64,30 @@ fn version_of(name: &str) -> Option<String> {
     Some(name.strip_prefix("massgen-")?.strip_suffix(".dist-info")?.to_owned())
 }
 
-fn site_packages(program: &Path) -> Option<Vec<PathBuf>> {
-    let mut first = String::new();
+/// The metadata of the installed package, which every installation writes anew.
+pub fn metadata(program: &Path) -> Option<PathBuf> {
+    let entries =
+        site_packages(program)?.into_iter().filter_map(|site| std::fs::read_dir(site).ok()).flatten().flatten();
+    let mut found = entries.filter(|entry| entry.file_name().to_str().is_some_and(|name| version_of(name).is_some()));
+    found.next().map(|entry| entry.path().join("METADATA"))
+}
+
+/// The Python that a program is run by: an absolute path without arguments in its first line, or, where that would be too long, in
+/// the second, as pip and uv then write it.
+pub fn interpreter(program: &Path) -> Option<PathBuf> {
     let script = std::fs::File::open(program).ok()?;
     // A compiled program may have no line end at all in its first megabytes.
-    BufReader::new(std::io::Read::take(script, 4096)).read_line(&mut first).ok()?;
-    let interpreter = Path::new(first.strip_prefix("#!")?.trim());
-    let lib = interpreter.parent()?.parent()?.join("lib");
+    let mut lines = BufReader::new(std::io::Read::take(script, 4096)).lines().map_while(Result::ok);
+    let first = lines.next()?;
+    let named = match first.strip_prefix("#!")?.trim() {
+        "/bin/sh" => lines.next()?.strip_prefix("'''exec' ")?.split_whitespace().next()?.trim_matches('"').to_owned(),
+        named => named.to_owned(),
+    };
+    Some(PathBuf::from(named)).filter(|named| named.is_absolute() && !named.to_string_lossy().contains(' '))
+}
+
+fn site_packages(program: &Path) -> Option<Vec<PathBuf>> {
+    let lib = interpreter(program)?.parent()?.parent()?.join("lib");
     let pythons = std::fs::read_dir(lib).ok()?.flatten();
     Some(pythons.map(|python| python.path().join("site-packages")).filter(|site| site.is_dir()).collect())
 }
@@ -116,6 +133,23 @@ mod tests {
         let program = venv(folder.path());
         assert_eq!(version(&program).as_deref(), Some("0.1.97"));
         assert!(package(&program).expect("package").ends_with("site-packages/massgen"));
+        assert!(metadata(&program).expect("metadata").ends_with("massgen-0.1.97.dist-info/METADATA"));
         assert_eq!(version(Path::new("/proc/self/exe")), None);
+    }
+
+    #[test]
+    fn an_interpreter_is_named_in_the_first_line_or_behind_a_shell() {
+        let folder = tempfile::tempdir().expect("temp");
+        let program = folder.path().join("massgen");
+        for (text, wanted) in [
+            ("#!/v/bin/python\nimport x\n", Some("/v/bin/python")),
+            ("#!/bin/sh\n'''exec' \"/v/bin/python3\" \"$0\" \"$@\"\n' '''\nimport x\n", Some("/v/bin/python3")),
+            ("#!/usr/bin/env python3\nimport x\n", None),
+            ("#!/bin/sh\necho\n", None),
+            ("no script", None),
+        ] {
+            std::fs::write(&program, text).expect("write");
+            assert_eq!(interpreter(&program).as_deref(), wanted.map(Path::new), "{text}");
+        }
     }
 }

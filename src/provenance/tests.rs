@@ -41,6 +41,8 @@ fn record() -> RunRecord {
         log_dir: None,
         spent: Spent { usd: Usd(1_500_000), tokens: 7, is_unpriced: false },
         spent_below: Spent::default(),
+        keeper: None,
+        ready: None,
         quiet: None,
     }
 }

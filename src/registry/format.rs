@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use self::allowance::{AllowanceFile, BuiltOnFile, ContinuedFile, LineageFile, OriginFile, SpentFile};
-use self::ending::EndingFile;
+use self::ending::{AnswerFile, EndingFile};
 pub(super) use self::experiment::{plan_configs, plan_from_json, plan_to_json, progress_from_json, progress_to_json};
 use self::moment::{MarkFile, MomentFile};
 use self::quiet::QuietFile;
@@ -47,6 +47,8 @@ struct SpecFile {
     pass_env: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     env_file: Option<PathBuf>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    warm: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     overrides: Option<serde_json::Value>,
     #[serde(default)]
@@ -70,6 +72,10 @@ struct RunFile {
     state: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     leader: Option<MarkFile>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    keeper: Option<MarkFile>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ready: Option<AnswerFile>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     stop_cause: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -166,6 +172,7 @@ pub(super) fn spec_to_json(spec: &RunSpec) -> Vec<u8> {
         program: spec.program.clone(),
         pass_env: spec.pass_env.clone(),
         env_file: spec.env_file.clone(),
+        warm: spec.warm,
         overrides: spec.overrides.clone(),
         allowance: AllowanceFile::from(&spec.allowance),
         lineage: LineageFile::from(&spec.lineage),
@@ -196,6 +203,7 @@ pub(super) fn spec_from_json(bytes: &[u8]) -> Result<RunSpec, serde_json::Error>
         program: file.program,
         pass_env: file.pass_env,
         env_file: file.env_file,
+        warm: file.warm,
         overrides: file.overrides,
         allowance: file.allowance.into(),
         lineage: file.lineage.into_lineage(&id),
@@ -216,6 +224,8 @@ pub(super) fn not_begun(spec: RunSpec) -> RunRecord {
         seq: 0,
         state,
         digest: None,
+        keeper: None,
+        ready: None,
         started: None,
         log_dir: None,
         spent: Spent::default(),
@@ -238,6 +248,8 @@ pub(super) fn run_to_json(record: &RunRecord) -> Vec<u8> {
         seq: record.seq,
         state: state.to_owned(),
         leader: record.state.leader().map(MarkFile::from),
+        keeper: record.keeper.as_ref().map(MarkFile::from),
+        ready: record.ready.as_ref().map(AnswerFile::from),
         stop_cause: stop.map(|cause| cause_word(cause).to_owned()),
         stop_reason: stop.and_then(cause_reason),
         started: record.started.as_ref().map(MomentFile::from),
@@ -270,6 +282,8 @@ pub(super) fn run_from_json(spec: RunSpec, bytes: &[u8]) -> Result<RunRecord, se
         seq: file.seq,
         state,
         digest: file.digest.map(digest_from_file),
+        keeper: file.keeper.map(Into::into),
+        ready: file.ready.map(Into::into),
         started: file.started.map(Into::into),
         log_dir: file.log_dir,
         spent: file.spent.into(),

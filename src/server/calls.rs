@@ -219,7 +219,7 @@ impl Desk {
         let selection = Selection::Runs(vec![started.record.spec.id.clone()]);
         let wait = if caller.takes_task { Duration::ZERO } else { wait };
         let given_up = self.given_up(caller.cancelled);
-        let waiting = self.fleet.wait(&selection, Until::AllDone, None, wait.max(FIRST_BREATH), given_up);
+        let waiting = self.fleet.wait(&selection, Until::AllAnswered, None, wait.max(FIRST_BREATH), given_up);
         let waited = self.telling(caller.progress, &selection, wait, waiting).await?;
         let run = waited.sight.runs.into_iter().next().unwrap_or(started.record);
         let cursor = run.state.ended().is_none().then(|| waited.cursor.to_string());

@@ -274,8 +274,8 @@ impl From<UntilWord> for Until {
     fn from(word: UntilWord) -> Until {
         match word {
             UntilWord::Change => Until::Change,
-            UntilWord::AnyDone => Until::AnyDone,
-            UntilWord::AllDone => Until::AllDone,
+            UntilWord::AnyDone => Until::AnyAnswered,
+            UntilWord::AllDone => Until::AllAnswered,
         }
     }
 }

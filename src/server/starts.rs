@@ -60,6 +60,7 @@ impl Desk {
             context,
             pass_env: self.settings.pass_env.clone(),
             env_file: self.settings.env_file.clone(),
+            warm: self.settings.warm,
             overrides: asked.overrides,
             config_hash: checked.hash,
             continues,

@@ -1,17 +1,19 @@
 //! Which run this process belongs to, if any: told by process ancestry alone, since nothing else of ours gets through to an MCP
 //! server that an agent of MassGen starts. A supervisor that adopts whatever its run leaves behind is an ancestor for good.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use procfs::process::Process;
+use procfs::process::{FDTarget, Process};
 
+use super::group;
 use crate::registry::{RunFolder, RunLock};
 
 /// How often the walk begins anew where an ancestor has ended during it; its children belong to another one then.
 const TRIES: usize = 100;
 
 /// The folder of the nearest run among this process's ancestors. An ancestor that looks like a supervisor counts only where it
-/// holds the lock file of the run that it names, and that lock is taken.
+/// holds the lock file of the run that it names, and that lock is taken; one that looks like the keeper of a warm start, only where
+/// that run's record names it besides.
 pub fn parent_run() -> Option<RunFolder> {
     (0..TRIES).find_map(|_| walk()).flatten()
 }
@@ -25,7 +27,7 @@ fn walk() -> Option<Option<RunFolder>> {
         if pid <= 1 {
             return Some(None);
         }
-        if let Some(folder) = supervised(pid) {
+        if let Some(folder) = supervised(pid).or_else(|| kept(pid)) {
             return Some(Some(folder));
         }
     }
@@ -38,12 +40,26 @@ fn supervised(pid: i32) -> Option<RunFolder> {
         [_, word, folder] if word == "supervise" => RunFolder::at(Path::new(folder)).ok()?,
         _ => return None,
     };
-    let lock = folder.lock();
-    let holds = process
-        .fd()
-        .ok()?
-        .flatten()
-        .any(|fd| matches!(&fd.target, procfs::process::FDTarget::Path(path) if *path == lock));
-    let is_taken = RunLock::try_take(&lock).is_ok_and(|lock| lock.is_none());
-    (holds && is_taken).then_some(folder)
+    let holds = open_files(&process).contains(&folder.lock());
+    (holds && is_taken(&folder)).then_some(folder)
+}
+
+/// A keeper shows the command line of the warm process that it was forked from; which run it keeps, only its open file tells.
+fn kept(pid: i32) -> Option<RunFolder> {
+    let process = Process::new(pid).ok()?;
+    let is_warm = |word: &String| Path::new(word).extension().is_some_and(|ending| ending == "py");
+    process.cmdline().ok()?.get(2).filter(|word| is_warm(word))?;
+    let own = group::mark(pid.unsigned_abs())?;
+    let folders = open_files(&process).into_iter().filter_map(|file| RunFolder::at(file.parent()?).ok());
+    let is_its_keeper = |folder: &RunFolder| folder.load().is_ok_and(|record| record.keeper.as_ref() == Some(&own));
+    folders.into_iter().find(|folder| is_taken(folder) && is_its_keeper(folder))
+}
+
+fn is_taken(folder: &RunFolder) -> bool {
+    RunLock::try_take(&folder.lock()).is_ok_and(|lock| lock.is_none())
+}
+
+fn open_files(process: &Process) -> Vec<PathBuf> {
+    let fds = process.fd().into_iter().flatten().flatten();
+    fds.filter_map(|fd| if let FDTarget::Path(path) = fd.target { Some(path) } else { None }).collect()
 }

@@ -126,13 +126,14 @@ pub fn family(root: u32) -> Family {
     family
 }
 
-/// The processes that carry a run's mark (its `bin` folder as the first entry of PATH), wherever they live: for a run whose
-/// supervisor is gone. Only processes of the same user are seen.
-pub fn marked(bin: &Path) -> Vec<Member> {
+/// The kin of a run, wherever they live, for a run whose reaper is gone: those that are known, those that carry the run's mark (its
+/// `bin` folder as the first entry of PATH), and all below them. Only processes of the same user are seen.
+pub fn kin(bin: &Path, known: &[ProcessMark]) -> Vec<Member> {
     let everyone = look();
     // Others may stand before it (a virtual environment, npx); of a nested run, its own stands before its parent's.
     let is_ours = |member: &&Member| {
-        path_entries(member.mark.pid).iter().find(|entry| is_a_bin(entry)).is_some_and(|entry| entry == bin)
+        known.contains(&member.mark)
+            || path_entries(member.mark.pid).iter().find(|entry| is_a_bin(entry)).is_some_and(|entry| entry == bin)
     };
     let mut found: Vec<Member> = everyone.iter().filter(is_ours).cloned().collect();
     // A process that dropped its environment is still known by its parent.
@@ -259,8 +260,9 @@ mod tests {
         while of_child().iter().filter(|member| member.name == "sleep").count() < 3 {
             std::thread::yield_now();
         }
-        let marked = marked(&bin);
+        let marked = kin(&bin, &[]);
         assert_eq!(marked.len(), 4, "{marked:?}");
+        assert_eq!(kin(Path::new("/nowhere"), &[mark(child.id()).expect("lives")]).len(), 4, "who is known counts");
         assert!(family(child.id()).nested.is_empty());
         let everyone: Vec<_> = marked.into_iter().map(|member| member.mark).collect();
         assert!(everyone.iter().all(|mark| order(mark, Order::Kill)));

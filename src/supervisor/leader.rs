@@ -3,33 +3,105 @@
 
 use std::convert::Infallible;
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, PipeReader};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
 
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
+use super::group;
 use super::output::{self, Log};
+use super::parent::{Kept, Parent};
 use crate::massgen::launch::Launch;
 use crate::massgen::reasons::CANNOT_EXECUTE;
-use crate::registry::RunFolder;
+use crate::registry::{RunFolder, StateFolder};
+use crate::run::{Leader, ProcessMark};
 use crate::secrets::Secrets;
+use crate::warm::{self, Kind, Offer, Progress};
 
 /// The exit code of an exec step that could not become MassGen.
 const NOT_EXECUTED: i32 = 127;
 
-/// MassGen's process, just started, and the tasks that keep what it prints.
+/// How long an import may take: on a machine that is busy with ten of them, a cold start does not take less.
+const IMPORT: Duration = Duration::from_secs(60);
+/// How often to look whether it is done.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// MassGen's process, just started, who has it for a child, and the tasks that keep what it prints.
 pub(super) struct Started {
-    pub(super) pid: u32,
+    pub(super) leader: Leader,
+    pub(super) parent: Parent,
     pub(super) outputs: Vec<JoinHandle<()>>,
 }
 
-/// Starts MassGen. It must be called on the thread that lives as long as the supervisor: the parent-death
+/// A keeper that waits for the word to fork MassGen, and the ends of its outputs that are read.
+pub(super) struct Warm {
+    offer: Offer,
+    /// The keeper's process.
+    pub(super) keeper: ProcessMark,
+    outputs: [PipeReader; 2],
+}
+
+/// Asks for a warm start; none where there is no warm process that would do the same as a cold one. Nothing has begun with it. One
+/// that imports MassGen yet is waited for, which takes no longer than an import of one's own; `waits` is called before that.
+pub(super) async fn warm(
+    launch: &Launch,
+    folder: &RunFolder,
+    state: &StateFolder,
+    waits: impl FnOnce(),
+) -> Option<Warm> {
+    let kind = Kind::of(&launch.program)?;
+    let (begun, mut waits) = (Instant::now(), Some(waits));
+    let ((out, out_end), (err, err_end)) = (io::pipe().ok()?, io::pipe().ok()?);
+    let ends = [OwnedFd::from(out_end), OwnedFd::from(err_end)];
+    loop {
+        let is_coming = warm::progress(state, &kind, &launch.env) == Progress::Imports;
+        if let Some(offer) = warm::ask(state, &kind, launch, &folder.lock(), &ends).await {
+            let keeper = group::mark(offer.keeper)?;
+            return Some(Warm { offer, keeper, outputs: [out, err] });
+        }
+        if !is_coming || begun.elapsed() > IMPORT || folder.stop_asked().is_some() {
+            return None;
+        }
+        waits.take().into_iter().for_each(|waits| waits());
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+impl Warm {
+    /// Has MassGen's process forked.
+    pub(super) async fn start(
+        self,
+        folder: &RunFolder,
+        secrets: &Secrets,
+        closing: &Arc<Notify>,
+    ) -> io::Result<Started> {
+        let logs = [Log::create(folder.stdout_log())?, Log::create(folder.stderr_log())?];
+        let (link, pid, start_ticks) = self.offer.begin().await?;
+        let leader = Leader { pid, start_ticks, boot_id: self.keeper.boot_id.clone() };
+        let parent = Parent::Keeper(Kept::new(link, self.keeper, leader.clone(), &folder.bin()));
+        let drains = self.outputs.into_iter().zip(logs).map(|(pipe, log)| output::drain(pipe, log, secrets, closing));
+        let outputs = drains.collect::<io::Result<_>>()?;
+        Ok(Started { leader, parent, outputs })
+    }
+}
+
+/// Starts MassGen in the usual way. It must be called on the thread that lives as long as the supervisor: the parent-death
 /// signal belongs to the thread that forked.
-pub(super) fn start(me: &Path, launch: &Launch, folder: &RunFolder, secrets: &Secrets) -> io::Result<Started> {
+pub(super) fn start(
+    me: &Path,
+    launch: &Launch,
+    folder: &RunFolder,
+    secrets: &Secrets,
+    closing: &Arc<Notify>,
+) -> io::Result<Started> {
     let mut command = Command::new(me);
     command.arg0("massgen-mcp").arg("exec").arg(std::process::id().to_string()).arg(&launch.program).args(&launch.args);
     command.env_clear().envs(launch.env.iter().map(|(name, value)| (name, value))).current_dir(&launch.cwd);
@@ -37,10 +109,12 @@ pub(super) fn start(me: &Path, launch: &Launch, folder: &RunFolder, secrets: &Se
     // What can fail for want of room comes first: once MassGen lives, it must not be taken for never started.
     let (out, err) = (Log::create(folder.stdout_log())?, Log::create(folder.stderr_log())?);
     let mut child = command.spawn()?;
-    let stdout = child.stdout.take().map(|pipe| output::drain(pipe, out, secrets)).transpose()?;
-    let stderr = child.stderr.take().map(|pipe| output::drain(pipe, err, secrets)).transpose()?;
-    // The handle is let go without a wait: the supervisor reaps all its children in one place.
-    Ok(Started { pid: child.id(), outputs: [stdout, stderr].into_iter().flatten().collect() })
+    let stdout = child.stdout.take().map(|pipe| output::drain(pipe, out, secrets, closing)).transpose()?;
+    let stderr = child.stderr.take().map(|pipe| output::drain(pipe, err, secrets, closing)).transpose()?;
+    // The child is ours and not reaped, so that its pid is its own; without /proc nothing of this works. The handle is let go
+    // without a wait: the supervisor reaps all its children in one place.
+    let leader = group::mark(child.id()).ok_or_else(|| io::Error::other("/proc does not show it"))?;
+    Ok(Started { leader, parent: Parent::Supervisor, outputs: [stdout, stderr].into_iter().flatten().collect() })
 }
 
 /// The exec step: a new session, a signal at the supervisor's death, then MassGen in place of this program.

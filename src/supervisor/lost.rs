@@ -71,15 +71,10 @@ fn best_answer(folder: &RunFolder, record: &RunRecord, secrets: &Secrets) -> Opt
     Some(answers::fact(&files, &answer, secrets))
 }
 
-/// All that carries the run's mark, and the leader on record if that pid is still the same process.
+/// All that carries the run's mark, the processes on record that still are the same, and what is below them.
 fn members(folder: &RunFolder, record: &RunRecord) -> Vec<Member> {
-    let mut members = group::marked(&folder.bin());
-    let leader = record.state.leader().filter(|leader| group::lives(leader));
-    let known = |leader: &crate::run::Leader| members.iter().any(|member| member.mark == *leader);
-    if let Some(leader) = leader.filter(|leader| !known(leader)) {
-        members.push(Member { mark: leader.clone(), parent: 0, group: None, name: "massgen".to_owned() });
-    }
-    members
+    let known: Vec<_> = record.state.leader().into_iter().chain(&record.keeper).cloned().collect();
+    group::kin(&folder.bin(), &known)
 }
 
 fn sweep(folder: &RunFolder, record: &RunRecord) -> StopReport {

@@ -6,9 +6,11 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use crate::registry::older;
@@ -17,17 +19,35 @@ use crate::secrets::Secrets;
 /// At this size, in bytes, a file becomes the predecessor and a new one is begun.
 const TURN_AT: u64 = 2 << 20;
 
-/// Copies a pipe into a log until its end, which may come long after the leader's if somebody else holds the pipe.
-pub(super) fn drain(source: impl Into<OwnedFd>, mut log: Log, secrets: &Secrets) -> io::Result<JoinHandle<()>> {
+/// The last line that MassGen 0.1.97 prints of a run with an answer, which is on disk then.
+const CLOSING: &[u8] = b"\nFINAL_DIR: ";
+
+/// Copies a pipe into a log until its end, which may come long after the leader's if somebody else holds the pipe. `closing` is
+/// told when MassGen seems to have said its last: whoever could print that is not to be believed, but it is time to look.
+pub(super) fn drain(
+    source: impl Into<OwnedFd>,
+    mut log: Log,
+    secrets: &Secrets,
+    closing: &Arc<Notify>,
+) -> io::Result<JoinHandle<()>> {
+    let closing = Arc::clone(closing);
     let mut source = pipe::Receiver::from_owned_fd(source.into())?;
     let mut mask = secrets.stream();
     Ok(tokio::spawn(async move {
         let mut buffer = vec![0; 16 << 10];
         while let Ok(read @ 1..) = source.read(&mut buffer).await {
-            log.keep(&mask.push(&buffer[..read]));
+            let printed = mask.push(&buffer[..read]);
+            log.keep(&printed);
+            if is_closing(&printed) {
+                closing.notify_one();
+            }
         }
         log.keep(&mask.finish());
     }))
+}
+
+fn is_closing(printed: &[u8]) -> bool {
+    printed.starts_with(&CLOSING[1..]) || printed.windows(CLOSING.len()).any(|part| part == CLOSING)
 }
 
 /// A file of what was printed.
@@ -77,7 +97,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("temp");
         let path = folder.path().join("stdout.log");
         let (reader, mut writer) = io::pipe().expect("pipe");
-        let task = drain(reader, Log::create(path.clone()).expect("made"), &Secrets::default()).expect("drain");
+        let task = drain(reader, Log::create(path.clone()).expect("made"), &Secrets::default(), &Arc::default())
+            .expect("drain");
         let flood = std::thread::spawn(move || {
             for _ in 0..700 {
                 writer.write_all(&[b'x'; 16 << 10]).expect("never refused");
@@ -97,7 +118,7 @@ mod tests {
         let path = folder.path().join("stdout.log");
         let (reader, mut writer) = io::pipe().expect("pipe");
         let secrets = Secrets::default().with(["sk-12345678".to_owned()]);
-        let task = drain(reader, Log::create(path.clone()).expect("made"), &secrets).expect("drain");
+        let task = drain(reader, Log::create(path.clone()).expect("made"), &secrets, &Arc::default()).expect("drain");
         writer.write_all(b"the key is sk-12").expect("written");
         while path.metadata().expect("there").len() == 0 {
             tokio::task::yield_now().await;

@@ -4,14 +4,17 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::budget::{Meter, Verdict};
 use super::group::{self, Census, Family, Order};
+use super::parent::Parent;
 use super::plan::{self, Action, Event, Gone, Stage};
 use super::purse::Purse;
 use super::senses::{self, Sample};
@@ -66,6 +69,10 @@ pub(super) struct Worker {
     /// Whether the last write of the record failed.
     unsaved: bool,
     outputs: Vec<JoinHandle<()>>,
+    /// Told when MassGen seems to have said its last.
+    closing: Arc<Notify>,
+    /// Who reaps what ends.
+    parent: Parent,
     /// What is masked in all that comes from MassGen.
     secrets: Secrets,
     state: StateFolder,
@@ -96,6 +103,7 @@ enum Wake {
     Deadline,
     Timer,
     Quiet,
+    Closing,
 }
 
 impl Signals {
@@ -157,6 +165,8 @@ impl Worker {
             read_from: None,
             unsaved: false,
             outputs: Vec::new(),
+            closing: Arc::default(),
+            parent: Parent::Supervisor,
             secrets,
             folder,
             files,
@@ -181,19 +191,25 @@ impl Worker {
     }
 
     /// Starts MassGen and puts its process on record. A record that cannot be written now means that nothing is started.
-    pub(super) fn start(&mut self, me: &Path, launch: &Launch) -> Result<(), SupervisorError> {
+    pub(super) async fn start(&mut self, me: &Path, launch: &Launch) -> Result<(), SupervisorError> {
         crash::point("supervisor-began");
+        let warm = match self.spec().warm {
+            true => leader::warm(launch, &self.folder, &self.state, super::tell_ready).await,
+            false => None,
+        };
+        self.record.keeper = warm.as_ref().map(|warm| warm.keeper.clone());
         self.record.seq += 1;
         self.folder.save(&self.record, &self.lock, Durability::Synced)?;
         crash::point("start-recorded");
-        match leader::start(me, launch, &self.folder, &self.secrets) {
+        let started = match warm {
+            Some(warm) => warm.start(&self.folder, &self.secrets, &self.closing).await,
+            None => leader::start(me, launch, &self.folder, &self.secrets, &self.closing),
+        };
+        match started {
             Ok(started) => {
                 crash::point("massgen-started");
-                self.outputs = started.outputs;
-                // The child is ours and not reaped, so that its pid is its own; without /proc nothing of this works.
-                let mark = group::mark(started.pid);
-                let mark = mark.ok_or_else(|| failed("read /proc")(std::io::ErrorKind::NotFound.into()))?;
-                self.record.state = RunState::Starting { leader: Some(mark) };
+                (self.outputs, self.parent) = (started.outputs, started.parent);
+                self.record.state = RunState::Starting { leader: Some(started.leader) };
                 self.save_news(Durability::Synced);
                 crash::point("massgen-recorded");
             }
@@ -234,6 +250,7 @@ impl Worker {
             if let Stage::Over(gone) = &self.stage {
                 let gone = gone.clone();
                 self.end(&gone).await;
+                self.parent.dismiss();
                 return self.record;
             }
             match self.next().await {
@@ -248,6 +265,7 @@ impl Worker {
                     self.advance(Event::Timer);
                 }
                 Wake::Quiet => self.look_at_quiet(),
+                Wake::Closing => self.look_for_the_end(),
             }
         }
     }
@@ -257,6 +275,8 @@ impl Worker {
         let (at_work, look) = (self.stage == Stage::Working, self.vigil.next);
         tokio::select! {
             wake = self.signals.next() => wake,
+            () = self.parent.stirs() => Wake::Child,
+            () = self.closing.notified(), if at_work => Wake::Closing,
             () = self.seat.changed() => Wake::Files,
             () = tokio::time::sleep_until(deadline), if at_work => Wake::Deadline,
             () = tokio::time::sleep_until(timer.unwrap_or(deadline)), if timer.is_some() => Wake::Timer,
@@ -266,7 +286,7 @@ impl Worker {
 
     fn reap(&mut self) {
         let leader = self.record.state.leader().map(|leader| leader.pid);
-        for (pid, exit) in group::reap() {
+        for (pid, exit) in self.parent.reap() {
             if Some(pid) == leader {
                 self.advance(Event::LeaderEnded(exit));
             }
@@ -285,7 +305,7 @@ impl Worker {
         }
         self.stopping_since = Some(Instant::now());
         self.record.quiet = None;
-        self.seen.add(&group::family(std::process::id()));
+        self.seen.add(&self.parent.family());
         if let Some(leader) = self.record.state.leader().cloned() {
             self.record.state = RunState::Stopping { leader, cause: cause.clone() };
             self.save_news(Durability::Synced);
@@ -333,9 +353,9 @@ impl Worker {
     /// a process that was forked during the look, or one that has ended and is reaped in a moment.
     fn look(&mut self) {
         self.stopping_since.get_or_insert_with(Instant::now);
-        let spared = !self.tree && !group::family(std::process::id()).nested.is_empty();
+        let spared = !self.tree && !self.parent.family().nested.is_empty();
         self.left = self.family();
-        self.unseen = self.left.all().next().is_none() && !spared && !group::childless();
+        self.unseen = self.left.all().next().is_none() && !spared && !self.parent.is_childless();
         let (own, nested) =
             (self.left.own.len() + usize::from(self.unseen), self.left.nested.len() + self.left.below.len());
         self.advance(Event::Left { own, nested });
@@ -343,7 +363,7 @@ impl Worker {
 
     /// A look at the family as the stop sees it: nested runs that are to live on are none of its business.
     fn family(&mut self) -> Family {
-        let mut family = group::family(std::process::id());
+        let mut family = self.parent.family();
         if !self.tree {
             family.nested.clear();
             family.below.clear();
@@ -380,6 +400,17 @@ impl Worker {
         let lives = self.keep(digest, announced);
         self.listen_for_life(layout.as_ref(), lives);
         self.hold_to_budget();
+    }
+
+    /// MassGen takes seconds to end after its last word. Its answer may be read before, if it is whole.
+    fn look_for_the_end(&mut self) {
+        self.look_at_files();
+        let layout = Layout::find(&self.files, self.record.log_dir.as_deref());
+        let finished = layout.and_then(|layout| answers::finished(&self.files, &layout, self.record.digest.as_ref()));
+        if let Some(answer) = finished.filter(|_| self.stage == Stage::Working && self.record.ready.is_none()) {
+            self.record.ready = Some(answers::fact(&self.files, &answer, &self.secrets));
+            self.save_news(Durability::Plain);
+        }
     }
 
     /// Takes note of signs of life. A quiet that ends is off the record at once, and news where there was trouble to tell.
@@ -421,7 +452,7 @@ impl Worker {
         if self.vigil.next > Instant::now() {
             return;
         }
-        let family = group::family(std::process::id());
+        let family = self.parent.family();
         let sample = Sample::take(&family.own, &leader);
         if let Some(before) = self.vigil.before {
             let evidence = self.evidence(&family, &leader, sample.percent_since(&before), layout.as_ref());

@@ -48,6 +48,8 @@ fn running(digest: Digest) -> RunRecord {
         log_dir: None,
         spent: Spent::default(),
         spent_below: Spent::default(),
+        keeper: None,
+        ready: None,
         quiet: None,
     }
 }

@@ -7,3 +7,12 @@ mod money;
 mod process_life;
 mod protocol;
 mod server_life;
+
+#[path = "faults/identity.rs"]
+mod identity_warm;
+#[path = "faults/money.rs"]
+mod money_warm;
+#[path = "faults/process_life.rs"]
+mod process_life_warm;
+#[path = "faults/server_life.rs"]
+mod server_life_warm;

@@ -25,6 +25,8 @@ pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_massgen-mcp");
 pub(crate) struct Lab {
     root: TempDir,
     massgen: PathBuf,
+    /// Whether runs are forked from a process that has imported MassGen.
+    is_warm: bool,
 }
 
 impl Lab {
@@ -35,13 +37,61 @@ impl Lab {
         lab
     }
 
+    /// With the real MassGen, kept warm where the module that asks is called so. Such modules are compiled a second time, under
+    /// that name: what holds for a cold start has to hold for a warm one.
+    pub(crate) async fn real_in(module: &str) -> Lab {
+        Lab::real().await.warm_in(module)
+    }
+
+    /// With the scripted stand-in, in the same way: a Python script that becomes the stand-in once it was forked.
+    pub(crate) async fn fake_in(module: &str) -> Lab {
+        if !is_warm(module) {
+            return Lab::fake();
+        }
+        let become_it = format!("os.execv({:?}, sys.argv)", fake_program());
+        Lab::python(&format!("import os, sys, dotenv\nif __name__ == '__main__':\n    {become_it}\n"))
+            .await
+            .warm_in(module)
+    }
+
+    /// With a script in MassGen's place, for the Python that MassGen runs on.
+    pub(crate) async fn python(script: &str) -> Lab {
+        let interpreter = program::interpreter(&real_massgen().await).expect("MassGen's Python");
+        Lab::with_script(&format!("#!{}\n{script}\n", interpreter.display()))
+    }
+
+    fn warm_in(mut self, module: &str) -> Lab {
+        self.is_warm = is_warm(module);
+        if self.is_warm {
+            self.warm_up(&["--rehearsal"]);
+        }
+        self
+    }
+
+    /// Has MassGen kept warm from now on.
+    pub(crate) fn warm(mut self) -> Lab {
+        self.is_warm = true;
+        self.warm_up(&["--rehearsal"]);
+        self
+    }
+
+    /// Calls `massgen-mcp warm`.
+    pub(crate) fn warm_up(&self, arguments: &[&str]) {
+        let done = self.command().into_std().arg("warm").args(arguments).status().expect("ran");
+        assert!(done.success(), "warm {arguments:?}: {done}");
+    }
+
     /// With a shell script in MassGen's place.
     pub(crate) fn scripted(script: &str) -> Lab {
+        Lab::with_script(&format!("#!/bin/sh\n{script}\n"))
+    }
+
+    fn with_script(script: &str) -> Lab {
         use std::os::unix::fs::PermissionsExt;
         let mut lab = Lab::with(PathBuf::new());
         let program = lab.root.path().join("bin/massgen");
         std::fs::create_dir(lab.root.path().join("bin")).expect("mkdir");
-        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).expect("write");
+        std::fs::write(&program, script).expect("write");
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("chmod");
         lab.massgen = program;
         lab
@@ -49,9 +99,7 @@ impl Lab {
 
     /// With the scripted stand-in, whose script is each run's question.
     pub(crate) fn fake() -> Lab {
-        let fake = Path::new(PROGRAM).with_file_name("examples").join("fake-massgen");
-        assert!(fake.is_file(), "{} is built by a whole `cargo test`", fake.display());
-        Lab::with(fake)
+        Lab::with(fake_program())
     }
 
     fn with(massgen: PathBuf) -> Lab {
@@ -59,7 +107,7 @@ impl Lab {
         for folder in ["state", "project", "home"] {
             std::fs::create_dir(root.path().join(folder)).expect("mkdir");
         }
-        Lab { root, massgen }
+        Lab { root, massgen, is_warm: false }
     }
 
     pub(crate) fn state(&self) -> PathBuf {
@@ -109,6 +157,8 @@ impl Lab {
         command.env("HOME", self.home());
         command.env("MASSGEN_MCP_STARTS_PER_MINUTE", "10000").env("MASSGEN_MCP_MAX_RUNS", "1000");
         command.env("MASSGEN_MCP_TRUSTED_CONFIGS", self.project());
+        // A warm process outlives servers.
+        command.env("MASSGEN_MCP_WARM", self.is_warm.to_string());
         for name in ["OPENAI_API_KEY", "RUST_LOG", "XDG_CONFIG_HOME", "MASSGEN_MCP_SETTINGS"] {
             command.env_remove(name);
         }
@@ -143,7 +193,8 @@ impl Lab {
     /// Processes that have to do with this lab: their environment or command line names its folder.
     pub(crate) fn processes(&self) -> Vec<String> {
         let mark = self.root.path().to_str().expect("UTF-8").to_owned();
-        everyone().filter(|pid| *pid != std::process::id()).filter_map(|pid| described(pid, &mark)).collect()
+        let others = everyone().filter(|pid| *pid != std::process::id() && !is_warm_process(*pid));
+        others.filter_map(|pid| described(pid, &mark)).collect()
     }
 
     /// Sends a signal to the one supervisor of this lab.
@@ -156,6 +207,12 @@ impl Lab {
 
     pub(crate) fn kill_supervisor(&self) {
         self.signal_supervisor("-KILL");
+    }
+
+    /// Warm processes of this lab, which belong to no run.
+    pub(crate) fn warm_processes(&self) -> Vec<String> {
+        let mark = self.root.path().to_str().expect("UTF-8").to_owned();
+        everyone().filter(|pid| is_warm_process(*pid)).filter_map(|pid| described(pid, &mark)).collect()
     }
 
     /// Waits until nothing of this lab is left but servers.
@@ -173,11 +230,21 @@ impl Lab {
 impl Drop for Lab {
     /// A test that failed must not leave its runs behind.
     fn drop(&mut self) {
-        for line in self.processes() {
+        for line in self.processes().into_iter().chain(self.warm_processes()) {
             let pid = line.split(' ').next().unwrap_or_default();
             let _gone = std::process::Command::new("kill").args(["-KILL", pid]).stderr(Stdio::null()).status();
         }
     }
+}
+
+fn is_warm(module: &str) -> bool {
+    module.ends_with("_warm")
+}
+
+fn fake_program() -> PathBuf {
+    let fake = Path::new(PROGRAM).with_file_name("examples").join("fake-massgen");
+    assert!(fake.is_file(), "{} is built by a whole `cargo test`", fake.display());
+    fake
 }
 
 /// A session with a server.
@@ -297,6 +364,10 @@ pub(crate) async fn wait_until(what: &str, condition: impl Fn() -> bool) {
 fn everyone() -> impl Iterator<Item = u32> {
     let entries = std::fs::read_dir("/proc").expect("/proc").flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+fn is_warm_process(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim_end() == "massgen-warm")
 }
 
 /// `PID command line`, where the process is alive and names the mark.

@@ -7,7 +7,7 @@ use crate::lab::{Lab, wait_until};
 
 #[tokio::test]
 async fn a_run_is_started_followed_and_read_to_the_byte() {
-    let lab = Lab::real().await;
+    let lab = Lab::real_in(module_path!()).await;
     let client = lab.client().await;
     let run = client
         .call("run_massgen", json!({"question": "What is 6*7?", "config": "@rehearsal/chars=300000", "group": "g"}))
@@ -62,7 +62,7 @@ fn hex(bytes: &[u8]) -> String {
 
 #[tokio::test]
 async fn a_kill_ends_a_shell_command_deep_inside() {
-    let lab = Lab::real().await;
+    let lab = Lab::real_in(module_path!()).await;
     let client = lab.client().await;
     let id = client.start(json!({"question": "run it", "config": "@rehearsal/command=sleep%20300"})).await;
     let sleeping = || lab.processes().iter().any(|line| line.trim_end().ends_with(" sleep 300"));
@@ -83,7 +83,7 @@ async fn a_kill_ends_a_shell_command_deep_inside() {
 
 #[tokio::test]
 async fn a_run_outlives_its_server_and_another_one_knows_its_end() {
-    let lab = Lab::real().await;
+    let lab = Lab::real_in(module_path!()).await;
     let first = lab.client().await;
     let id = first.start(json!({"question": "Who is there?", "config": "@rehearsal/delay=1"})).await;
     first.until(&id, |run| run["state"] == "running").await;
@@ -102,7 +102,7 @@ async fn a_run_outlives_its_server_and_another_one_knows_its_end() {
 
 #[tokio::test]
 async fn an_end_nobody_watched_is_known_afterwards() {
-    let lab = Lab::real().await;
+    let lab = Lab::real_in(module_path!()).await;
     let first = lab.client().await;
     let id = first.start(json!({"question": "q", "config": "@rehearsal", "mode": "quick"})).await;
     first.kill_server().await;
@@ -116,7 +116,7 @@ async fn an_end_nobody_watched_is_known_afterwards() {
 
 #[tokio::test]
 async fn a_kill_in_the_presentation_keeps_the_best_answer_as_partial() {
-    let lab = Lab::real().await;
+    let lab = Lab::real_in(module_path!()).await;
     let client = lab.client().await;
     let id = client.start(json!({"question": "q", "config": "@rehearsal/final-delay=600"})).await;
     client.until(&id, |run| run["phase"] == "presentation").await;
@@ -134,7 +134,7 @@ async fn a_kill_in_the_presentation_keeps_the_best_answer_as_partial() {
 
 #[tokio::test]
 async fn the_deadline_holds_without_any_server() {
-    let lab = Lab::real().await;
+    let lab = Lab::real_in(module_path!()).await;
     let client = lab.client().await;
     let id = client.start(json!({"question": "q", "config": "@rehearsal/hang", "timeout_s": 12})).await;
     client.kill_server().await;
@@ -147,7 +147,7 @@ async fn the_deadline_holds_without_any_server() {
 
 #[tokio::test]
 async fn a_long_question_comes_by_file_and_a_relative_context_path_means_the_project() {
-    let lab = Lab::real().await;
+    let lab = Lab::real_in(module_path!()).await;
     lab.put("question.txt", &format!("first words ${{HOME}} {}", "and more ".repeat(20_000)));
     lab.put("material/notes.md", "notes");
     let rehearsal = massgen_mcp::rehearsal::serve().await.expect("endpoint");

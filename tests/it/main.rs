@@ -1,6 +1,8 @@
 //! Tests of the whole program from outside: real processes, real signals, the real protocol and, where it says so, the real
 //! MassGen. They wait for conditions and never for time, reach nothing beyond loopback, and leave nothing behind.
 
+#![expect(clippy::duplicate_mod, reason = "the same tests hold for cold starts and, as modules named *_warm, for warm ones")]
+
 mod bad_input;
 mod building;
 mod comparing;
@@ -16,6 +18,8 @@ mod house;
 mod lab;
 mod layouts;
 mod loop_on_massgen;
+#[path = "loop_on_massgen.rs"]
+mod loop_on_massgen_warm;
 mod meta_agent;
 mod model;
 mod pages;
@@ -34,3 +38,4 @@ mod steering;
 mod tasks;
 mod ten_tasks;
 mod trouble;
+mod warm;

@@ -75,6 +75,8 @@ fn record(question: &str, outcome: Outcome) -> RunRecord {
         log_dir: None,
         spent: Spent { usd: Usd(34_500), tokens: 4_567, is_unpriced: false },
         spent_below: Spent::default(),
+        keeper: None,
+        ready: None,
         quiet: None,
     }
 }

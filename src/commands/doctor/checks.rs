@@ -6,8 +6,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::Check;
+use crate::commands::program_of;
 use crate::massgen::configs::{self, Needs, Sources, Tree};
-use crate::massgen::program::{self, Places, ProgramError};
+use crate::massgen::program::{self, ProgramError};
 use crate::massgen::{environment, flags, setup, text};
 use crate::refusal::Refusal;
 use crate::registry::StateFolder;
@@ -15,6 +16,7 @@ use crate::run::ConfigChoice;
 use crate::secrets;
 use crate::settings::Settings;
 use crate::supervisor::kernel;
+use crate::warm::{self, Kind};
 use crate::watch;
 
 /// Runs leave logs of some megabytes each; below this there is room for few.
@@ -100,10 +102,29 @@ pub(super) fn keys(settings: &Settings) -> Check {
     Check::ok("keys", format!("{} would reach MassGen", keys.join(", ")))
 }
 
+pub(super) fn warm(settings: &Settings, program: &Path) -> Check {
+    let name = "warm starts";
+    if !settings.warm {
+        return Check::ok(name, "off by the settings; each run imports MassGen by itself");
+    }
+    if Kind::of(program).is_none() {
+        return Check::ok(name, "not to be had: the program is no script of a Python that its first line names");
+    }
+    let Ok(state) = StateFolder::open(&settings.home) else {
+        return Check::ok(name, "on, but for the state folder");
+    };
+    match warm::living(&state).len() {
+        0 if !warm::has_room(&state) => {
+            let hint = "end other programs, or leave it: runs are started in the usual way, some seconds slower";
+            Check::warning(name, "on, but less than 2 GB of memory are free", hint)
+        }
+        0 => Check::ok(name, "on; the first run begins a process that keeps MassGen imported"),
+        living => Check::ok(name, format!("on; {living} processes keep MassGen imported")),
+    }
+}
+
 pub(super) fn program(settings: &Settings) -> (Option<PathBuf>, Check) {
-    let own_venv = setup::venv(&settings.home);
-    let places = Places { named: settings.massgen.as_deref(), project: &settings.project, own_venv: &own_venv };
-    let found = match program::find(places) {
+    let found = match program_of(settings) {
         Ok(found) => found,
         Err(error) => {
             let hint = match &error {

@@ -164,6 +164,8 @@ fn a_book_that_is_lost_is_made_anew_from_the_records() {
             log_dir: None,
             spent: spent(usd),
             spent_below: Spent::default(),
+            keeper: None,
+            ready: None,
             quiet: None,
         }
     };

@@ -39,7 +39,7 @@ pub(super) struct ProblemFile {
 }
 
 #[derive(Serialize, Deserialize)]
-struct AnswerFile {
+pub(super) struct AnswerFile {
     agent: String,
     chars: u64,
     partial: bool,

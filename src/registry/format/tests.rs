@@ -126,6 +126,8 @@ fn record(state: RunState) -> RunRecord {
         log_dir: Some("logs/log_1".into()),
         spent: Spent { usd: Usd(1_250_000), tokens: 77, is_unpriced: true },
         spent_below: Spent { usd: Usd(3), tokens: 1, is_unpriced: false },
+        keeper: None,
+        ready: None,
         quiet: Some(quiet()),
     }
 }

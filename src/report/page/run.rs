@@ -325,6 +325,8 @@ mod tests {
             log_dir: None,
             spent: Spent::default(),
             spent_below: Spent::default(),
+            keeper: None,
+            ready: None,
             quiet: None,
         }
     }

@@ -23,6 +23,8 @@ fn record(state: RunState) -> RunRecord {
         log_dir: None,
         spent: Spent::default(),
         spent_below: Spent::default(),
+        keeper: None,
+        ready: None,
         quiet: None,
     }
 }

@@ -50,7 +50,7 @@ fn boot_id() -> String {
 }
 
 async fn a_stranger_survives(leader: impl Fn(u32) -> Value) {
-    let lab = Lab::fake();
+    let lab = Lab::fake_in(module_path!()).await;
     let client = lab.client().await;
     let id = client.start(fake("announce\nfinal agent_a done")).await;
     client.end(&id).await;
@@ -76,7 +76,7 @@ async fn f22_a_record_from_before_the_last_boot_names_nobody_alive() {
 
 #[tokio::test]
 async fn f21_the_same_process_is_known_again_and_ended() {
-    let lab = Lab::fake();
+    let lab = Lab::fake_in(module_path!()).await;
     let client = lab.client().await;
     let id = client.start(fake("announce\nfinal agent_a done")).await;
     client.end(&id).await;
@@ -97,7 +97,7 @@ async fn f21_the_same_process_is_known_again_and_ended() {
 /// A supervisor that is stopped for longer than its deadline, as by a sleeping machine, ends its run once, when it wakes.
 #[tokio::test]
 async fn f24_a_deadline_that_passed_in_sleep_is_kept_on_waking() {
-    let lab = Lab::fake();
+    let lab = Lab::fake_in(module_path!()).await;
     let client = lab.client().await;
     let mut asked = fake("announce\nforever");
     asked["timeout_s"] = json!(1);

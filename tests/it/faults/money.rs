@@ -29,7 +29,7 @@ async fn full(client: &Client, id: &str) -> Value {
 
 #[tokio::test]
 async fn f34_a_cost_that_jumps_past_the_ceiling_ends_the_run_and_says_by_how_much() {
-    let lab = Lab::fake();
+    let lab = Lab::fake_in(module_path!()).await;
     let client = lab.client().await;
     let script = format!("announce\nanswer agent_a the best so far\n{}\nforever", costs("1.75", 900));
     let id = client.start(with(fake(&script), &json!({"budget_usd": 1.5}))).await;
@@ -45,7 +45,7 @@ async fn f34_a_cost_that_jumps_past_the_ceiling_ends_the_run_and_says_by_how_muc
 
 #[tokio::test]
 async fn f34_at_four_fifths_the_agents_are_told_to_finish_and_a_waiter_hears_of_it() {
-    let lab = Lab::fake();
+    let lab = Lab::fake_in(module_path!()).await;
     let client = lab.client().await;
     let gate = lab.project().join("gate");
     let script = format!("announce\n{}\nuntil {}\n{}\nforever", costs("0.5", 10), gate.display(), costs("0.8", 20));
@@ -68,7 +68,7 @@ async fn f34_at_four_fifths_the_agents_are_told_to_finish_and_a_waiter_hears_of_
 
 #[tokio::test]
 async fn f34_what_subagents_of_massgens_own_cost_is_counted() {
-    let lab = Lab::fake();
+    let lab = Lab::fake_in(module_path!()).await;
     let client = lab.client().await;
     let subagent = costs("0.75", 7).replacen("status", "subagent", 1);
     let script = format!("announce\nanswer agent_a so far\n{}\n{subagent}\nforever", costs("0.5", 3));
@@ -85,7 +85,7 @@ async fn f34_what_subagents_of_massgens_own_cost_is_counted() {
 
 #[tokio::test]
 async fn f35_an_unknown_cost_is_shown_and_what_was_spent_does_not_come_back() {
-    let lab = Lab::fake();
+    let lab = Lab::fake_in(module_path!()).await;
     lab.put("team.yaml", "agents:\n  - id: agent_a\n    backend: {type: openai, model: odd-model}\n");
     let client = lab.client().await;
     for odd in ["null", "0.0", "-3", "\"much\"", "NaN"] {
@@ -113,7 +113,7 @@ async fn f35_an_unknown_cost_is_shown_and_what_was_spent_does_not_come_back() {
 
 #[tokio::test]
 async fn f35_the_operator_may_deny_models_without_a_price_or_estimate_them() {
-    let lab = Lab::fake();
+    let lab = Lab::fake_in(module_path!()).await;
     lab.put("team.yaml", "agents:\n  - id: agent_a\n    backend: {type: openai, model: odd-model}\n");
     let settings = "unknown_cost = \"estimate\"\n[prices.\"odd-model\"]\ninput = 1000.0\noutput = 2000.0\n";
     let file = lab.put("settings.toml", settings);
@@ -135,7 +135,7 @@ async fn f35_the_operator_may_deny_models_without_a_price_or_estimate_them() {
 
 #[tokio::test]
 async fn f36_of_ten_starts_at_once_against_a_budget_for_three_exactly_three_are_admitted() {
-    let lab = Lab::fake();
+    let lab = Lab::fake_in(module_path!()).await;
     let mut clients = Vec::new();
     for _ in 0..5 {
         let mut command = lab.command();
@@ -166,7 +166,7 @@ async fn f36_of_ten_starts_at_once_against_a_budget_for_three_exactly_three_are_
 #[tokio::test]
 async fn f37_a_crash_between_reserving_and_starting_keeps_no_money() {
     for point in ["folder-named", "supervisor-started", "start-recorded"] {
-        let lab = Lab::fake();
+        let lab = Lab::fake_in(module_path!()).await;
         let with_budget = |point: Option<&str>| {
             let mut command = lab.command();
             command.env("MASSGEN_MCP_DAY_BUDGET_USD", "1");
@@ -203,7 +203,7 @@ fn nest(lab: &Lab, file: &str, arguments: &Value) -> String {
 
 #[tokio::test]
 async fn f38_a_nested_run_draws_on_what_its_parent_has_left() {
-    let lab = Lab::fake();
+    let lab = Lab::fake_in(module_path!()).await;
     let client = lab.client().await;
     let spends = format!("#!fake\nannounce\n{}\nfinal agent_a spent", costs("0.25", 5));
     let more = json!({"question": "more", "config": "@rehearsal", "budget_usd": 0.9});
@@ -230,7 +230,7 @@ async fn f38_a_nested_run_draws_on_what_its_parent_has_left() {
 
 #[tokio::test]
 async fn f38_what_runs_below_spend_ends_the_one_above() {
-    let lab = Lab::fake();
+    let lab = Lab::fake_in(module_path!()).await;
     let client = lab.client().await;
     let spends = format!("#!fake\nannounce\n{}\nforever", costs("0.5", 5));
     let below = json!({"question": spends, "config": "@rehearsal", "budget_usd": 0.6});
@@ -249,7 +249,7 @@ async fn f38_what_runs_below_spend_ends_the_one_above() {
 
 #[tokio::test]
 async fn f38_what_goes_on_below_a_run_that_was_stopped_alone_is_spent_above_it() {
-    let lab = Lab::fake();
+    let lab = Lab::fake_in(module_path!()).await;
     let client = lab.client().await;
     let gate = lab.project().join("gate");
     let lowest = format!("#!fake\nannounce\nuntil {}\n{}\nforever", gate.display(), costs("0.3", 5));
@@ -278,7 +278,7 @@ async fn f38_what_goes_on_below_a_run_that_was_stopped_alone_is_spent_above_it()
 
 #[tokio::test]
 async fn f39_depth_breadth_and_circles_are_refused_for_good() {
-    let lab = Lab::fake();
+    let lab = Lab::fake_in(module_path!()).await;
     let mut command = lab.command();
     command.env("MASSGEN_MCP_MAX_DEPTH", "1").env("MASSGEN_MCP_MAX_TREE_RUNS", "2");
     let client = lab.client_of(command).await;
@@ -308,7 +308,7 @@ async fn f39_depth_breadth_and_circles_are_refused_for_good() {
 
 #[tokio::test]
 async fn f40_a_kill_of_a_tree_that_is_still_spawning_leaves_nobody() {
-    let lab = Lab::fake();
+    let lab = Lab::fake_in(module_path!()).await;
     let mut command = lab.command();
     command.env("MASSGEN_MCP_MAX_TREE_RUNS", "1000");
     let client = lab.client_of(command).await;

@@ -9,7 +9,7 @@ use crate::lab::{Client, Dice, Lab, fake, wait_until};
 #[tokio::test]
 async fn f14_a_start_killed_at_every_step_is_recovered() {
     for point in massgen_mcp::crash::POINTS {
-        let lab = Lab::fake();
+        let lab = Lab::fake_in(module_path!()).await;
         let starts = lab.project().join("starts");
         let mut command = lab.command();
         command.env("MASSGEN_MCP_CRASH_AT", point);
@@ -40,7 +40,7 @@ async fn f14_a_start_killed_at_every_step_is_recovered() {
 
 #[tokio::test]
 async fn f16_a_client_that_is_gone_ends_the_server_and_no_run() {
-    let lab = Lab::fake();
+    let lab = Lab::fake_in(module_path!()).await;
     let first = lab.client().await;
     let go = lab.project().join("go");
     let id = first.start(fake(&format!("announce\nuntil {}\nfinal agent_a done", go.display()))).await;
@@ -56,7 +56,7 @@ async fn f16_a_client_that_is_gone_ends_the_server_and_no_run() {
 /// What one server has told of a run's end, every server tells from then on.
 #[tokio::test]
 async fn f17_ten_servers_on_one_state_folder_never_contradict_each_other() {
-    let lab = Lab::fake();
+    let lab = Lab::fake_in(module_path!()).await;
     let mut servers = Vec::new();
     for _ in 0..10 {
         servers.push(lab.client().await);
@@ -127,7 +127,7 @@ async fn note_ends(server: &Client, ends: &mut std::collections::BTreeMap<String
 
 #[tokio::test]
 async fn f18_a_record_of_a_newer_version_is_shown_and_never_written_back() {
-    let lab = Lab::fake();
+    let lab = Lab::fake_in(module_path!()).await;
     let client = lab.client().await;
     let id = client.start(fake("announce\nfinal agent_a done")).await;
     client.end(&id).await;
@@ -148,7 +148,7 @@ async fn f18_a_record_of_a_newer_version_is_shown_and_never_written_back() {
 
 #[tokio::test]
 async fn f19_five_hundred_finished_runs_do_not_hide_the_latest() {
-    let lab = Lab::fake();
+    let lab = Lab::fake_in(module_path!()).await;
     let client = lab.client().await;
     let id = client.start(fake("announce\nfinal agent_a done")).await;
     client.end(&id).await;
@@ -179,7 +179,7 @@ fn read(lab: &Lab, id: &str, file: &str) -> String {
 
 #[tokio::test]
 async fn f20_when_a_supervisor_is_killed_its_run_stops_and_is_called_lost() {
-    let lab = Lab::fake();
+    let lab = Lab::fake_in(module_path!()).await;
     let client = lab.client().await;
     let id = client.start(fake("stray\nannounce\nanswer agent_a so far\nforever")).await;
     client.until(&id, |run| run["state"] == "running").await;

@@ -141,6 +141,8 @@ fn a_row_is_made_of_clean_texts() {
         log_dir: None,
         spent: crate::run::Spent::default(),
         spent_below: crate::run::Spent::default(),
+        keeper: None,
+        ready: None,
         quiet: None,
     };
     let seen = crate::view::Seen {

@@ -1,0 +1,164 @@
+//! With what a warm process is begun, whether there is room for one, and which are there. Who begins it starts the command.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::link::connect;
+use super::{Environment, Kind, MOST, PROGRAM, SOCKET, folder, short, sockets};
+use crate::massgen::{environment, launch};
+use crate::registry::{Durability, StateFolder, write_whole};
+use crate::secrets::looks_like_a_key;
+
+/// For how long nobody may have asked before it ends itself.
+const IDLE: Duration = Duration::from_secs(600);
+/// The memory that has to be free, in bytes: MassGen 0.1.97 takes 0.4 GB when it is imported, and runs want theirs.
+const ENOUGH: u64 = 2_000_000_000;
+/// The ending of the file that a warm process holds a lock on.
+const LOCK: &str = "lock";
+/// After this time files of a process that has ended are removed.
+const OLD: Duration = Duration::from_secs(3600);
+
+/// The command that begins a warm process, which leads a session of its own and outlives whoever starts it.
+#[derive(Debug)]
+pub struct Beginning {
+    /// MassGen's interpreter.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub args: Vec<OsString>,
+    /// Its whole environment: what a run gets, without keys and without what is of each run.
+    pub env: Environment,
+    /// Its working folder.
+    pub cwd: PathBuf,
+    /// Its lock, to be its standard input.
+    pub lock: File,
+    /// Where it says what it has to say about itself.
+    pub log: File,
+}
+
+/// What a warm process of this kind is begun with, for runs with this environment; none where there is one.
+///
+/// # Errors
+///
+/// Its folder or a file in it cannot be made.
+pub fn beginning(state: &StateFolder, kind: &Kind, env: Environment) -> io::Result<Option<Beginning>> {
+    let cwd = folder(state);
+    if let Err(error) = std::fs::DirBuilder::new().mode(0o700).create(&cwd)
+        && error.kind() != io::ErrorKind::AlreadyExists
+    {
+        return Err(error);
+    }
+    clear(&cwd);
+    let script = cwd.join(format!("{}.py", short(PROGRAM)));
+    write_whole(&script, PROGRAM.as_bytes(), Durability::Plain)?;
+    let env = without_what_is_of_each_run(env, kind);
+    let name = name(kind, &env);
+    let private =
+        |ending| File::options().create(true).append(true).mode(0o600).open(cwd.join(format!("{name}.{ending}")));
+    let lock = private(LOCK)?;
+    if lock.try_lock().is_err() {
+        return Ok(None);
+    }
+    // Of one that was killed: it would be taken for that of the new one.
+    let _none = std::fs::remove_file(cwd.join(&name).with_extension(SOCKET));
+    let log = private("log")?;
+    let idle = IDLE.as_secs().to_string();
+    let args = vec!["-u".into(), script.into(), name.into(), kind.program.clone().into(), idle.into()];
+    Ok(Some(Beginning { program: kind.interpreter.clone(), args, env, cwd, lock, log }))
+}
+
+/// What the process for such runs is called.
+fn name(kind: &Kind, common: &Environment) -> String {
+    format!("{}-{}", kind.stem, short(&format!("{common:?}")))
+}
+
+/// How far the process for runs with some environment has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// There is none.
+    None,
+    /// It imports MassGen, which takes some seconds.
+    Imports,
+    /// It takes runs.
+    Listens,
+}
+
+/// How far the process for runs with this environment has come.
+pub fn progress(state: &StateFolder, kind: &Kind, env: &Environment) -> Progress {
+    let name = folder(state).join(name(kind, &without_what_is_of_each_run(env.clone(), kind)));
+    match is_held(&name.with_extension(LOCK)) {
+        false => Progress::None,
+        true if name.with_extension(SOCKET).exists() => Progress::Listens,
+        true => Progress::Imports,
+    }
+}
+
+fn is_held(lock: &Path) -> bool {
+    File::open(lock).is_ok_and(|file| file.try_lock_shared().is_err())
+}
+
+/// Keys reach runs alone. That the import does not ask for them, the program itself makes sure of.
+fn without_what_is_of_each_run(mut env: Environment, kind: &Kind) -> Environment {
+    let is_common = |name: &OsStr| {
+        let name = name.to_string_lossy();
+        !looks_like_a_key(&name) && !name.starts_with(environment::OURS) && name != launch::LOG_BASE
+    };
+    env.retain(|(name, _)| is_common(name));
+    let path = env.iter().find(|(name, _)| name == "PATH").map(|(_, path)| path.clone()).unwrap_or_default();
+    let rest = path.to_string_lossy();
+    let rest = rest.split_once(':').map(|(_, rest)| rest).unwrap_or_default();
+    environment::set(&mut env, "PATH", format!("{}:{rest}", kind.folder().display()));
+    env.sort();
+    env
+}
+
+/// Whether another one may be begun: few are there, and memory is.
+pub fn has_room(state: &StateFolder) -> bool {
+    living(state).len() < MOST && available().is_none_or(|bytes| bytes >= ENOUGH)
+}
+
+/// The memory that is to be had without swapping, in bytes: of the machine, and of a container with less; unknown without /proc.
+fn available() -> Option<u64> {
+    let machine = procfs::Current::current().ok().and_then(|memory: procfs::Meminfo| memory.mem_available)?;
+    let of_group = |file: &str| {
+        let text = std::fs::read_to_string(Path::new("/sys/fs/cgroup").join(file)).ok()?;
+        text.trim().parse::<u64>().ok()
+    };
+    let group = of_group("memory.max").zip(of_group("memory.current")).map(|(max, now)| max.saturating_sub(now));
+    Some(group.map_or(machine, |group| group.min(machine)))
+}
+
+/// The names of the warm processes of a state folder that live, whether they listen yet or not: each holds its lock.
+pub fn living(state: &StateFolder) -> Vec<String> {
+    let entries = std::fs::read_dir(folder(state)).into_iter().flatten().flatten().map(|entry| entry.path());
+    let locks = entries.filter(|path| path.extension().is_some_and(|ending| ending == LOCK));
+    let held = locks.filter(|path| is_held(path));
+    held.filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned())).collect()
+}
+
+/// Asks all of them to end, which they do at once; runs that were started warm go on.
+pub fn stop(state: &StateFolder) {
+    for socket in sockets(state, None) {
+        let aside = socket.with_extension("end");
+        // A connection by another name of the socket makes it look, and see that its own is gone.
+        if std::fs::rename(&socket, &aside).is_ok() {
+            let _nobody_there = connect(&aside);
+            let _gone = std::fs::remove_file(&aside);
+        }
+    }
+}
+
+/// Removes what processes have left that ended long ago.
+fn clear(folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let (path, age) = (entry.path(), entry.metadata().and_then(|meta| meta.modified()).map(|at| at.elapsed()));
+        let is_old = matches!(age, Ok(Ok(age)) if age > OLD);
+        if is_old && !is_held(&path.with_extension(LOCK)) {
+            // Whoever came first has removed it.
+            let _gone = std::fs::remove_file(path);
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! Warm starts: what the warm process itself does. That runs started warm are like any others is tested where the others are: the
+//! modules whose names end in `_warm` are the same tests, compiled a second time.
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+
+use crate::lab::{Client, Lab, wait_until};
+
+/// A stand-in that does what its question says, in Python, and has read a variable when it was imported.
+const STAND_IN: &str = "
+import os, subprocess, sys, threading, time
+import dotenv, yaml
+AT_IMPORT = os.environ.get('CORP_MODE')
+dotenv.load_dotenv(os.path.join(os.path.expanduser('~'), 'keys.env'))
+dotenv.load_dotenv(os.path.join(os.getcwd(), 'configs', '.env'))
+
+def main():
+    config = sys.argv[sys.argv.index('--config') + 1]
+    exec(yaml.safe_load(open(config))['prompt'], globals())
+
+if __name__ == '__main__':
+    main()
+";
+
+const WAIT_FOR_GO: &str = "while not os.path.exists(GO):\n    time.sleep(0.02)\n";
+
+/// Ways to behave and to end, and ways to see in which world a program is.
+const WAYS: [&str; 20] = [
+    "print('out'); print('err', file=sys.stderr)",
+    "sys.stdout.write('no end of line')",
+    "sys.exit(3)",
+    "sys.exit('why')",
+    "sys.exit(None)",
+    "sys.exit(True)",
+    "sys.exit(300)",
+    "sys.exit(-1)",
+    "raise ValueError('told in a traceback')",
+    "raise KeyboardInterrupt",
+    "os.kill(os.getpid(), 9)",
+    "os.abort()",
+    "os._exit(7)",
+    "import atexit; atexit.register(print, 'at the end'); sys.exit(4)",
+    "threading.Thread(target=lambda: (time.sleep(0.2), print('later'))).start()",
+    "print(os.getsid(0) == os.getpid(), os.getpgrp() == os.getpid(), repr(sys.stdin.read()), os.umask(0))",
+    "print(__name__, __file__ == sys.argv[0], sys.argv[1:3], sys.path[0] == os.path.dirname(__file__), threading.active_count())",
+    "print(sorted(os.listdir('/proc/self/fd')), open('/proc/self/comm').read())",
+    "import signal\nfor name in ('INT', 'TERM', 'HUP', 'QUIT', 'CHLD', 'PIPE', 'USR1'):\n    print(name, signal.getsignal(getattr(signal, 'SIG' + name)))\nprint(signal.pthread_sigmask(signal.SIG_BLOCK, []))",
+    "print(*(f'{n}={v}' for n, v in sorted(os.environ.items()) if n not in ('PATH', 'MASSGEN_LOG_BASE_DIR')), sep='\\n')",
+];
+
+/// What is left of a run: how it ended, and what it said, but for what is of each run.
+fn left_by(lab: &Lab, id: &str, run: &Value) -> [String; 3] {
+    let said = |name: &str| std::fs::read_to_string(lab.run_folder(id).join(name)).expect("log").replace(id, "RUN");
+    [run["exit"].to_string(), said("stdout.log"), said("stderr.log")]
+}
+
+async fn start(client: &Client, id: &str) -> String {
+    let seen = client.call("check_status", json!({"run_id": id, "detail": "full"})).await;
+    seen["runs"][0]["details"]["start"].as_str().expect("a start").to_owned()
+}
+
+/// Runs a text of Python to its end; how it was started, and what is left of it.
+async fn run(lab: &Lab, client: &Client, text: &str) -> (String, [String; 3]) {
+    run_with(lab, client, text, json!({"config": "@rehearsal"})).await
+}
+
+async fn run_with(lab: &Lab, client: &Client, text: &str, mut arguments: Value) -> (String, [String; 3]) {
+    (arguments["question"], arguments["fresh"]) = (text.into(), true.into());
+    let id = client.start(arguments).await;
+    let ended = client.end(&id).await;
+    (start(client, &id).await, left_by(lab, &id, &ended))
+}
+
+#[tokio::test]
+async fn a_program_cannot_tell_a_warm_start_from_a_cold_one() {
+    let lab = Lab::python(STAND_IN).await;
+    let client = lab.client().await;
+    let mut cold = Vec::new();
+    for way in WAYS {
+        cold.push(run(&lab, &client, way).await);
+    }
+    client.close().await;
+    let lab = lab.warm();
+    let client = lab.client().await;
+    for (way, (start, left)) in WAYS.iter().zip(cold) {
+        assert_eq!(start, "cold");
+        assert_eq!(run(&lab, &client, way).await, ("warm".to_owned(), left), "{way}");
+    }
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+const CONFIG: &str = "agents:\n  - id: a\n    backend: {type: chatcompletion, model: m}\n";
+/// Backwards: keys as they are would be masked.
+const TELL: &str =
+    "print(AT_IMPORT, *((os.environ.get(name) or '')[::-1] for name in ('CORP_MODE', 'OPENAI_API_KEY', 'OTHER')))";
+
+/// A server with some variables, which may reach MassGen.
+async fn client_with(lab: &Lab, variables: &[(&str, &str)]) -> Client {
+    let mut command = lab.command();
+    command.args(["--pass-env", "CORP_MODE:CORP_API_KEY:OTHER"]).envs(variables.iter().copied());
+    lab.client_of(command).await
+}
+
+async fn told(lab: &Lab, client: &Client, text: &str) -> (String, String) {
+    let (start, [_, told, _]) = run_with(lab, client, text, json!({"config": "c.yaml"})).await;
+    (start, told.trim_end().to_owned())
+}
+
+fn warm(told: &str) -> (String, String) {
+    ("warm".to_owned(), told.to_owned())
+}
+
+#[tokio::test]
+async fn no_variable_leaks_from_the_warm_process_or_from_run_to_run() {
+    let lab = Lab::python(STAND_IN).await.warm();
+    lab.put("c.yaml", CONFIG);
+    let one = client_with(&lab, &[("CORP_MODE", "x"), ("OPENAI_API_KEY", "key-of-one")]).await;
+    assert_eq!(told(&lab, &one, TELL).await, warm("x x eno-fo-yek"));
+    let only = |count: usize| {
+        let lab = &lab;
+        async move { wait_until("so many keep it warm", || lab.warm_processes().len() == count).await }
+    };
+    only(2).await;
+    // Another key, and a variable that no import asked for: the same process will do.
+    let two = client_with(&lab, &[("CORP_MODE", "x"), ("OPENAI_API_KEY", "key-of-two"), ("OTHER", "o")]).await;
+    assert_eq!(told(&lab, &two, TELL).await, warm("x x owt-fo-yek o"));
+    assert_eq!(told(&lab, &one, TELL).await, warm("x x eno-fo-yek"));
+    only(2).await;
+    // What the import read is another: another process.
+    let three = client_with(&lab, &[("CORP_MODE", "y"), ("OPENAI_API_KEY", "key-of-three")]).await;
+    assert_eq!(told(&lab, &three, TELL).await, warm("y y eerht-fo-yek"));
+    only(3).await;
+    for line in lab.warm_processes() {
+        let pid = line.split(' ').next().expect("pid");
+        let environment = std::fs::read_to_string(format!("/proc/{pid}/environ")).expect("environment");
+        assert!(!environment.contains("key-of"), "{environment}");
+    }
+    for client in [one, two, three] {
+        client.close().await;
+    }
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn a_key_that_an_import_asks_for_makes_its_runs_cold() {
+    let lab = Lab::python(&STAND_IN.replace("CORP_MODE", "CORP_API_KEY")).await.warm();
+    lab.put("c.yaml", CONFIG);
+    for key in ["key-of-one", "key-of-two"] {
+        let client = client_with(&lab, &[("CORP_API_KEY", key)]).await;
+        assert_eq!(
+            told(&lab, &client, "print(AT_IMPORT[::-1])").await,
+            ("cold".to_owned(), key.chars().rev().collect())
+        );
+        client.close().await;
+    }
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn files_of_variables_are_read_for_each_run() {
+    let lab = Lab::python(STAND_IN).await;
+    let file = lab.home().join("keys.env");
+    std::fs::write(&file, "FROM_HOME=before\n").expect("written");
+    let lab = lab.warm();
+    lab.put("configs/.env", "OF_PROJECT=here\n");
+    let client = lab.client().await;
+    let text = "print(os.environ.get('FROM_HOME'), os.environ.get('OF_PROJECT'))";
+    let there = json!({"config": "@rehearsal", "context": "read"});
+    std::fs::write(&file, "FROM_HOME=after\n").expect("written");
+    let (start, [_, said, _]) = run_with(&lab, &client, text, there).await;
+    assert_eq!((start.as_str(), said.as_str()), ("warm", "after here\n"));
+    let (_, [_, said, _]) = run(&lab, &client, text).await;
+    assert_eq!(said, "after None\n", "a run in a folder of its own has nothing of the project");
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+fn signal(pid: &str, signal: &str) {
+    assert!(std::process::Command::new("kill").args([signal, pid]).status().expect("kill").success());
+}
+
+/// The pid of the one warm process.
+async fn warm_process(lab: &Lab) -> String {
+    // A keeper has the same name for an instant, before it has one of its own.
+    wait_until("there is one", || lab.warm_processes().len() == 1).await;
+    lab.warm_processes()[0].split(' ').next().expect("pid").to_owned()
+}
+
+/// A run that waits for a file, with a grandchild in a session of its own.
+async fn waiting(lab: &Lab, client: &Client) -> String {
+    let go = lab.project().join("go");
+    let stray = "subprocess.Popen(['sleep', '300'], start_new_session=True)";
+    let text = format!("GO = {go:?}\nstray = {stray}\nprint('ready')\n{WAIT_FOR_GO}stray.kill()");
+    let id = client.start(json!({"question": text, "config": "@rehearsal"})).await;
+    let stdout = lab.run_folder(&id).join("stdout.log");
+    wait_until("it is at work", || std::fs::read_to_string(&stdout).is_ok_and(|said| said.contains("ready"))).await;
+    id
+}
+
+#[tokio::test]
+async fn f53_runs_go_on_without_the_warm_process_and_the_next_begins_another() {
+    let lab = Lab::python(STAND_IN).await.warm();
+    let client = lab.client().await;
+    let id = waiting(&lab, &client).await;
+    let first = warm_process(&lab).await;
+    signal(&first, "-KILL");
+    wait_until("it is gone", || lab.warm_processes().is_empty()).await;
+    lab.put("go", "");
+    assert_eq!(client.end(&id).await["exit"], "0");
+    assert_eq!(start(&client, &id).await, "warm");
+    assert_eq!(run(&lab, &client, "print(1)").await.0, "warm");
+    assert_ne!(warm_process(&lab).await, first);
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn f54_a_run_whose_keeper_is_killed_ends_whole_and_says_that_nobody_saw_it() {
+    let lab = Lab::python(STAND_IN).await.warm();
+    let client = lab.client().await;
+    let id = waiting(&lab, &client).await;
+    let keeper = lab.record(&id)["keeper"]["pid"].to_string();
+    signal(&keeper, "-KILL");
+    let run = client.end(&id).await;
+    assert_eq!((&run["state"], &run["exit"]), (&json!("lost"), &json!("unknown")), "{run}");
+    lab.only_servers_are_left().await;
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn f55_a_warm_process_that_does_not_answer_makes_runs_cold() {
+    let lab = Lab::python(STAND_IN).await.warm();
+    let client = lab.client().await;
+    let pid = warm_process(&lab).await;
+    signal(&pid, "-STOP");
+    let (start, [exit, ..]) = run(&lab, &client, "sys.exit(3)").await;
+    assert_eq!((start.as_str(), exit.as_str()), ("cold", "\"3\""));
+    signal(&pid, "-CONT");
+    // What it was asked in vain starts nothing, now that it hears it.
+    assert_eq!(run(&lab, &client, "sys.exit(3)").await.0, "warm");
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn f56_an_import_that_fails_makes_runs_cold_which_say_why() {
+    let lab = Lab::python("import no_such_module").await;
+    let failed = lab.command().arg("warm").output().await.expect("ran");
+    let said = String::from_utf8(failed.stderr).expect("UTF-8");
+    assert!(failed.status.code() == Some(1) && said.contains("not_warm"), "{said}");
+    let mut command = lab.command();
+    command.env("MASSGEN_MCP_WARM", "true");
+    let client = lab.client_of(command).await;
+    let (start, [exit, _, said]) = run(&lab, &client, "print(1)").await;
+    assert_eq!((start.as_str(), exit.as_str()), ("cold", "\"1\""));
+    assert!(said.contains("no_such_module"), "{said}");
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn a_changed_program_is_imported_anew() {
+    let lab = Lab::python(STAND_IN).await.warm();
+    let client = lab.client().await;
+    let text = std::fs::read_to_string(lab.massgen()).expect("script");
+    std::fs::write(lab.massgen(), text.replace("AT_IMPORT = ", "AT_IMPORT = 'new' # ")).expect("written");
+    let (start, [_, said, _]) = run(&lab, &client, "print(AT_IMPORT)").await;
+    assert_eq!((start.as_str(), said.as_str()), ("warm", "new\n"));
+    wait_until("both are there", || lab.warm_processes().len() == 2).await;
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn people_begin_it_and_end_it_and_an_idle_one_ends_by_itself() {
+    let lab = Lab::python(STAND_IN).await.warm();
+    let pid = warm_process(&lab).await;
+    lab.warm_up(&["--rehearsal"]);
+    assert_eq!(warm_process(&lab).await, pid, "one is enough");
+    lab.warm_up(&["--stop"]);
+    wait_until("it has ended", || lab.warm_processes().is_empty()).await;
+
+    // The same program, as it lies there, with less patience.
+    let folder = lab.state().join("warm");
+    let script = std::fs::read_dir(&folder).expect("folder").flatten().map(|entry| entry.path());
+    let script = script.into_iter().find(|path| path.extension().is_some_and(|e| e == "py")).expect("the program");
+    let text = std::fs::read_to_string(lab.massgen()).expect("script");
+    let interpreter = text.lines().next().and_then(|line| line.strip_prefix("#!")).expect("interpreter");
+    let mut command = tokio::process::Command::new(interpreter);
+    command.arg("-u").arg(script).arg("short").arg(lab.massgen()).arg("0.2").current_dir(&folder).stdin(Stdio::null());
+    let ended = command.status().await.expect("ran");
+    assert_eq!((ended.code(), ended.signal()), (Some(0), None));
+    assert!(!folder.join("short.sock").exists());
+    lab.nobody_is_left().await;
+}
