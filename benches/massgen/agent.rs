@@ -1,6 +1,7 @@
 //! An agent that works with MassGen, as its wallet sees it: which tools it is shown, what it writes to call them, what it reads.
 
 use std::collections::BTreeMap;
+use std::process::Stdio;
 
 use anyhow::{Context, ensure};
 use rmcp::ServiceExt;
@@ -94,7 +95,8 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) async fn with(server: std::process::Command) -> anyhow::Result<Session> {
-        let server = TokioChildProcess::new(tokio::process::Command::from(server))?;
+        let server = TokioChildProcess::builder(tokio::process::Command::from(server)).stderr(Stdio::null());
+        let (server, _) = server.spawn()?;
         let pid = server.id();
         let mut session = Session { session: ().serve(server).await?, pid, bill: Bill::default() };
         for tool in session.session.list_all_tools().await? {

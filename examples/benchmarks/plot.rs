@@ -16,6 +16,9 @@ const FONT: &str = "sans-serif";
 /// Differ in lightness too, for who does not tell the colours apart.
 const INKS: [RGBColor; 3] = [RGBColor(0, 68, 136), RGBColor(187, 85, 102), RGBColor(120, 120, 120)];
 
+/// The numbers of runs that are named below.
+const MEASURED: [f64; 5] = [1.0, 10.0, 50.0, 100.0, 1_000.0];
+
 /// One line: its name, and its points by the number of runs.
 type Line = (String, Vec<(f64, f64)>);
 
@@ -56,7 +59,7 @@ fn draw(svg: &mut String, panels: [(&str, Vec<Line>); 2]) -> Result<(), Box<dyn 
     let root = SVGBackend::with_string(svg, SIZE).into_drawing_area();
     root.fill(&WHITE)?;
     let highest = panels.iter().flat_map(|(_, lines)| lines).flat_map(|(_, points)| points).map(|point| point.1);
-    let highest = highest.fold(0.1, f64::max) * 1.15;
+    let highest = highest.fold(0.1, f64::max) * 1.5;
     for (area, (title, lines)) in root.split_evenly((1, 2)).iter().zip(&panels) {
         let most = lines.iter().flat_map(|(_, points)| points).map(|point| point.0).fold(10.0, f64::max);
         let mut chart = ChartBuilder::on(area)
@@ -71,14 +74,16 @@ fn draw(svg: &mut String, panels: [(&str, Vec<Line>); 2]) -> Result<(), Box<dyn 
             .light_line_style(WHITE)
             .x_desc("runs")
             .y_desc("ms, median")
-            .x_label_formatter(&|runs| format!("{runs:.0}"))
+            .x_label_formatter(&|runs| MEASURED.contains(runs).then(|| format!("{runs:.0}")).unwrap_or_default())
             .label_style((FONT, 13))
             .draw()?;
         for ((name, points), ink) in lines.iter().zip(INKS) {
             let line = chart.draw_series(LineSeries::new(points.iter().copied(), ink.stroke_width(2)))?;
             line.label(name).legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], ink.stroke_width(2)));
             chart.draw_series(points.iter().map(|point| Circle::new(*point, 3, ink.filled())))?;
-            let last = points.last().map(|(x, y)| Text::new(format!("{y:.2}"), (*x, *y), (FONT, 12).into_font()));
+            let above = |(x, y): &(f64, f64)| (x * 0.85, y + highest * 0.045);
+            let last =
+                points.last().map(|last| Text::new(format!("{:.2}", last.1), above(last), (FONT, 12).into_font()));
             chart.draw_series(last)?;
         }
         chart

@@ -10,8 +10,8 @@ use crate::run::{AgentDigest, Digest};
 
 /// The most tokens of a brief status.
 pub(super) const MOST_TOKENS: usize = 120;
-/// What the rule of thumb may be wrong by.
-const RESERVE: usize = 3;
+/// By the rule of thumb, which may be wrong by a little.
+const ROOM: usize = MOST_TOKENS - 3;
 /// The most agents that a brief status names.
 const MOST_AGENTS: usize = 8;
 /// The most answers whose votes a brief status names.
@@ -34,17 +34,20 @@ const SPARE: [fn(&mut RunView); 8] = [
 /// The view with as much of message, agents and votes as there is room for. Agents and votes that are left out are counted, but for
 /// agents of a run in trouble that is over: there they matter least.
 pub(super) fn fitted(mut view: RunView, digest: Option<&Digest>) -> RunView {
+    if fits(&view) {
+        return view;
+    }
     let all = digest.map(|digest| digest.agents.as_slice()).unwrap_or_default();
     (view.agents, view.votes) = (BTreeMap::new(), BTreeMap::new());
     let message = view.problem.as_mut().map(|problem| std::mem::take(&mut problem.message)).unwrap_or_default();
     let counted = if view.exit.is_some() { BTreeMap::new() } else { agents(all, 0) };
     let first = tokens(&message).min(MESSAGE_FIRST) + field(&counted);
     for spare in SPARE {
-        if tokens_of(&view) + first > MOST_TOKENS - RESERVE {
+        if tokens_of(&view) + first > ROOM {
             spare(&mut view);
         }
     }
-    let room = (MOST_TOKENS - RESERVE).saturating_sub(tokens_of(&view) + field(&counted));
+    let room = ROOM.saturating_sub(tokens_of(&view) + field(&counted));
     let message = cut(&message, room);
     let room = room.saturating_sub(tokens(&message));
     view.votes = digest.map(|digest| votes(&digest.votes)).filter(|votes| field(votes) <= room).unwrap_or_default();
@@ -53,6 +56,13 @@ pub(super) fn fitted(mut view: RunView, digest: Option<&Digest>) -> RunView {
     view.agents = ways.find(|agents| field(agents) <= most).unwrap_or(counted);
     view.problem.iter_mut().for_each(|problem| problem.message.clone_from(&message));
     view
+}
+
+/// Most runs are small, and are looked at often.
+fn fits(view: &RunView) -> bool {
+    let is_short = view.problem.as_ref().is_none_or(|problem| problem.message.len() <= BRIEF_MESSAGE);
+    let is_few = view.agents.len() <= MOST_AGENTS && view.votes.len() <= MOST_VOTED;
+    is_short && is_few && tokens_of(view) <= ROOM
 }
 
 /// A field that may be empty, and is not there then.
