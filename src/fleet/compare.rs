@@ -46,15 +46,14 @@ impl Fleet {
     /// The runs of a group, as they are now; none where no run has that label.
     pub async fn comparison(&self, group: &str) -> Result<Option<Comparison>, FleetError> {
         let sight = self.look_all(&Selection::Group(group.to_owned())).await?;
-        let experiment = self.experiment(group).await?.map(|(experiment, _)| experiment);
-        if sight.runs.is_empty() && experiment.is_none() {
+        if sight.runs.is_empty() && sight.experiment.is_none() {
             return Ok(None);
         }
         let (fleet, group) = (self.clone(), group.to_owned());
         let compared = blocking(move || {
             let mut comparison = Comparison { group, ..Comparison::default() };
-            match &experiment {
-                Some(experiment) => fleet.compare_planned(experiment, &sight.runs, &mut comparison),
+            match &sight.experiment {
+                Some(seen) => fleet.compare_planned(&seen.experiment, &sight.runs, &mut comparison),
                 None => fleet.compare_labelled(&sight.runs, &mut comparison),
             }
             comparison

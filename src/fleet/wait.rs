@@ -108,7 +108,7 @@ impl Wish {
         match self.until {
             Until::News => self.seen != *cursor,
             // An experiment is over once its conductor says why.
-            _ if !sight.is_conducted && ended.clone().all(|ended| ended) => true,
+            _ if !sight.is_conducted() && ended.clone().all(|ended| ended) => true,
             Until::Change => self.seen != *cursor,
             // Who has not said what they saw is told of what has ended already; who has, only of another end.
             Until::AnyDone if self.told => !self.seen.same_endings(cursor),
