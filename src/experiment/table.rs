@@ -45,7 +45,7 @@ pub struct Trial {
     pub winner: Option<String>,
     /// The winner's model.
     pub model: Option<String>,
-    /// Votes by answer label.
+    /// Votes by answer label, of those that stood at the end.
     pub votes: BTreeMap<String, u32>,
 }
 

@@ -1,7 +1,7 @@
 //! The parts of a run that can be read, as pages, with secrets masked and harmful characters replaced. Nothing outside the run's
 //! folder is opened; what does not exist (yet) is a plain error that says what does.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Cursor, Read, Seek, SeekFrom, Write};
 use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
@@ -13,7 +13,7 @@ use crate::massgen::configs::Tree;
 use crate::massgen::files::{Entry, Kind, RunFiles};
 use crate::massgen::layout::Layout;
 use crate::massgen::pages::{self, Page, Pour};
-use crate::massgen::story::Story;
+use crate::massgen::story::{self, Story};
 use crate::massgen::{reasons, text};
 use crate::provenance::Manifest;
 use crate::registry::{MANIFEST, STDERR, STDOUT, older};
@@ -312,6 +312,14 @@ impl Shelf {
         let mut bytes = Vec::new();
         file.take(most).read_to_end(&mut bytes).ok()?;
         Some(self.secrets.mask(&String::from_utf8_lossy(&bytes)).into_owned())
+    }
+
+    /// The votes that stood at the end, by label; of a MassGen that leaves no ballots, those that it counted.
+    pub(super) fn votes(&self) -> BTreeMap<String, u32> {
+        let digest = self.run.digest.as_ref();
+        let layout = self.layout.as_ref();
+        let stood = layout.and_then(|layout| story::standing_votes(&self.files, layout, digest, &self.secrets));
+        stood.or_else(|| Some(digest?.votes.clone())).unwrap_or_default()
     }
 
     fn candidates(&self) -> Vec<Answer> {
