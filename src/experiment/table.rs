@@ -18,6 +18,8 @@ mod text;
 
 use std::collections::BTreeMap;
 
+pub use text::arm_key;
+
 use crate::run::RunId;
 
 /// One run of a comparison.
