@@ -16,7 +16,7 @@ use crate::massgen::pages::{self, Page, Pour};
 use crate::massgen::story::{self, Story};
 use crate::massgen::{reasons, text};
 use crate::provenance::Manifest;
-use crate::registry::{MANIFEST, STDERR, STDOUT, older};
+use crate::registry::{MANIFEST, RunFolder, STDERR, STDOUT, older};
 use crate::report;
 use crate::report::change::{Change, MOST_BYTES};
 use crate::run::{ConfigChoice, RunId, RunRecord};
@@ -201,6 +201,7 @@ impl Fleet {
 
 /// A run's readable parts.
 pub(super) struct Shelf {
+    root: PathBuf,
     files: Arc<RunFiles>,
     layout: Option<Layout>,
     run: RunRecord,
@@ -254,7 +255,7 @@ impl Shelf {
         }
         let files = RunFiles::open(root).map_err(|source| ReadError::Unreadable { path: root.to_owned(), source })?;
         let layout = Layout::find(&files, run.log_dir.as_deref());
-        Ok(Shelf { files: Arc::new(files), layout, run, secrets })
+        Ok(Shelf { root: root.to_owned(), files: Arc::new(files), layout, run, secrets })
     }
 
     fn read(&self, part: &Part, offset: u64, limit: u64) -> Result<Reading, ReadError> {
@@ -520,7 +521,8 @@ impl Shelf {
         let mut record = self.run.clone();
         // It is cut for the report, and half a secret would not be known for one.
         record.spec.question = self.secrets.mask(&record.spec.question).into_owned();
-        let text = report::run::text(&record, &story, self.change().as_ref());
+        let built_on_by = RunFolder::at(&self.root).map(|folder| folder.built_on_by()).unwrap_or_default();
+        let text = report::run::text(&record, &story, self.change().as_ref(), &built_on_by);
         Source { text: Box::new(Cursor::new(text)), path: None }
     }
 
