@@ -72,11 +72,11 @@ impl Fleet {
         if sight.runs.is_empty() && sight.experiment.is_none() {
             return Ok(None);
         }
-        let (state, group) = (self.state.clone(), group.to_owned());
+        let (state, group, secrets) = (self.state.clone(), group.to_owned(), self.secrets.clone());
         let made = blocking(move || {
             let seen = sight.experiment.as_ref().map(|seen| &seen.experiment);
             let asked = seen.map(|experiment| (&experiment.plan, &experiment.progress));
-            GroupManifest::of(&group, &sight.runs, asked, &state)
+            GroupManifest::of(&group, &sight.runs, asked, &state, &secrets)
         });
         Ok(Some(made.await?))
     }

@@ -69,6 +69,15 @@ async fn configs_by_questions_by_repeats_are_one_call_and_one_table() {
     let page = client.call("read_result", json!({"group": "trial", "part": "manifest"})).await;
     let manifest: Value = serde_json::from_str(page["text"].as_str().expect("text")).expect("JSON");
     assert_eq!((&manifest["final"], manifest["runs"].as_array().map(Vec::len)), (&json!(true), Some(8)), "{manifest}");
+    let arms = manifest["experiment"]["arms"].as_array().expect("arms");
+    assert!(
+        arms.iter().all(|arm| arm["models"]["agent_a"].is_string() && arm["config_hash"].is_string()),
+        "{manifest}"
+    );
+    for (run, id) in manifest["runs"].as_array().expect("runs").iter().zip(ids(&begun)) {
+        assert_eq!(run["run_id"], id.as_str(), "in the order of the plan: {manifest}");
+        assert!(run["started"].is_string() && run["ended"].is_string() && run["manifest_sha256"].is_string(), "{run}");
+    }
     assert_eq!(client.refused("read_result", json!({"group": "trial", "part": "answer"})).await, "bad_part");
     assert_eq!(client.refused("read_result", json!({"group": "nobody"})).await, "unknown_group");
     people_read_the_same(&lab, &ids(&begun)[3]).await;
