@@ -73,6 +73,11 @@ async fn the_table_tells_the_truth(lab: &Lab, client: &Client, begun: &Value) {
         assert_eq!(row["answer_chars"]["mean"], json!(chars), "{row}");
         assert_eq!(row["agreement"]["same_share"], json!(1.0), "the same agent presents the same: {row}");
         assert_eq!(row["winners"][0]["agent"], "agent_a", "{row}");
+        assert_eq!(row["margin_share"]["mean"], json!(1.0), "{row}");
+    }
+    for run in table["runs"].as_array().expect("runs") {
+        // MassGen's own count has the first agent's vote twice, which the answer of the second had made void.
+        assert_eq!(run["votes"], json!({"agent1.1": 2}), "{run}");
     }
     // What the arms cost is what MassGen counted run by run.
     for (arm, key) in ["a1", "a2"].iter().enumerate() {

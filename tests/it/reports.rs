@@ -46,6 +46,7 @@ async fn a_real_run_is_explained() {
             "Winner: agent_a with 2 of 2 votes; presented from ",
             "[events.jsonl]",
             "[metrics_summary.json]",
+            " s from the run's start to coordination, ",
             "Votes (2 stood, ",
             " agent_b for agent1.1 of agent_a: \"In a rehearsal agent_b",
             "always votes for the first answer there is",
