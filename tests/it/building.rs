@@ -162,7 +162,7 @@ async fn of_a_live_run_an_answer_counts_once_massgen_has_counted_it() {
 
 #[tokio::test]
 async fn real_massgen_shows_its_agents_the_earlier_answer_and_its_files() {
-    let lab = Lab::real().await;
+    let lab = Lab::real().await.warm();
     let client = lab.client().await;
     let config = |command: &str| {
         format!("@rehearsal/agents=1/command={}", command.replace(' ', "%20").replace('>', "%3E").replace('/', "%2F"))

@@ -38,7 +38,7 @@ fn count(group: &Value, state: &str) -> u64 {
 
 #[tokio::test]
 async fn two_configs_three_questions_two_repeats_on_massgen() {
-    let lab = Lab::real().await;
+    let lab = Lab::real().await.warm();
     let first = client(&lab).await;
     let asked = json!({"configs": ARMS, "questions": QUESTIONS, "repeat": 2, "group": "trial", "budget_usd": 5});
     let begun = first.call("run_massgen", asked).await;
