@@ -111,6 +111,14 @@ fn starts(lines: &[Value]) -> String {
     text
 }
 
+/// What every line has; what else it has are the circumstances.
+const KNOWN: [&str; 8] = ["name", "unit", "n", "median", "p99", "target", "bare", "ratio"];
+
+/// Whether a line is of the plot: a time, by how many runs there are.
+fn grows(line: &Value) -> bool {
+    line["unit"] == "ms" && (line.get("on_disk").is_some() || line.get("live").is_some())
+}
+
 const SERVER: &str = "
 ## The server
 
@@ -123,8 +131,9 @@ with this one. *Wanted* is the most that the median was to be.
 
 fn server(lines: &[Value]) -> String {
     let mut text = String::from(SERVER);
-    for line in lines.iter().filter(|line| line.get("on_disk").is_none() && line.get("live").is_none()) {
-        let under = ["runs", "calls"].iter().filter_map(|word| Some(format!(", {} {word}", line.get(word)?)));
+    for line in lines.iter().filter(|line| !grows(line)) {
+        let under = line.as_object().into_iter().flatten().filter(|(word, _)| !KNOWN.contains(&word.as_str()));
+        let under = under.map(|(word, number)| format!(", {number} {}", word.replace('_', " ")));
         let _written = writeln!(
             text,
             "| {}{} | {} | {} | {} | {} | {} | {} | {} |",

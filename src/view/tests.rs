@@ -240,7 +240,9 @@ fn crowd(ids: Vec<String>) -> Digest {
 
 /// The same run in every state, with all that can be said of it.
 fn in_every_state(digest: Digest) -> Vec<RunRecord> {
-    let mut records = vec![running(digest.clone())];
+    let answer = AnswerFact { agent: String::new(), chars: 300_000, source: AnswerSource::Final };
+    let ready = RunRecord { ready: Some(answer), ..running(digest.clone()) };
+    let mut records = vec![running(digest.clone()), ready];
     let tools = vec!["the_very_careful_reviewer: execute_command".to_owned(); 8];
     for evidence in [
         Evidence::default(),
@@ -272,7 +274,8 @@ fn in_every_state(digest: Digest) -> Vec<RunRecord> {
     records.push(ended(Outcome::TimedOut { ours: false }, digest));
     for record in &mut records {
         (record.spec.allowance.cap.usd, record.spent.usd) = (Some(Usd(100_500_000)), Usd(123_456_789));
-        if let RunState::Ended(Ending { answer: Some(answer), .. }) = &mut record.state {
+        let of_end = if let RunState::Ended(ending) = &mut record.state { ending.answer.as_mut() } else { None };
+        for answer in record.ready.iter_mut().chain(of_end) {
             answer.agent = record
                 .digest
                 .as_ref()

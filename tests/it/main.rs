@@ -1,7 +1,10 @@
 //! Tests of the whole program from outside: real processes, real signals, the real protocol and, where it says so, the real
 //! MassGen. They wait for conditions and never for time, reach nothing beyond loopback, and leave nothing behind.
 
-#![expect(clippy::duplicate_mod, reason = "the same tests hold for cold starts and, as modules named *_warm, for warm ones")]
+#![expect(
+    clippy::duplicate_mod,
+    reason = "the same tests hold for cold starts and, as modules named *_warm, for warm ones"
+)]
 
 mod bad_input;
 mod building;
