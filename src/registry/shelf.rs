@@ -58,3 +58,40 @@ impl Shelf {
         known.insert(record.spec.id.clone(), (mark, record.clone()));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::registry::{Durability, Furniture, StateFolder, not_begun};
+    use crate::run::{ConfigChoice, Ending, Exit, Moment, Outcome, RunSpec, RunState};
+
+    fn ended() -> RunState {
+        let at = Moment { wall: jiff::Timestamp::UNIX_EPOCH, boot_ms: 1, boot_id: "b".to_owned() };
+        let (outcome, exit, took) = (Outcome::Succeeded, Exit::Code(0), Duration::from_secs(1));
+        RunState::Ended(Ending { outcome, exit, at, took, answer: None, stop: None })
+    }
+
+    #[test]
+    fn an_ended_run_is_read_once_and_anew_where_its_file_is_another() {
+        let root = tempfile::tempdir().expect("temp");
+        let state = StateFolder::open(root.path()).expect("opened");
+        let id = RunId::from_bytes([1, 2, 3, 4, 5]);
+        let choice = ConfigChoice::Rehearsal("rehearsal".to_owned());
+        let spec = RunSpec::plain(id.clone(), "q", choice, root.path().to_owned(), root.path().to_owned());
+        let (folder, lock) = state.create(&spec, Furniture::default()).expect("made");
+        let mut record = not_begun(spec);
+        for (seq, now) in [(1, RunState::Starting { leader: None }), (2, ended()), (3, ended())] {
+            (record.seq, record.state) = (seq, now);
+            folder.save(&record, &lock, Durability::Plain).expect("saved");
+            for _ in 0..2 {
+                assert_eq!(state.load(&id).expect("read").seq, seq, "whatever was read before");
+            }
+            let kept = state.shelf.find(&id, Mark::at(&folder.run()));
+            assert_eq!(kept.map(|kept| kept.seq), (seq > 1).then_some(seq), "only what has ended is kept");
+        }
+        std::fs::remove_dir_all(folder.path()).expect("removed");
+        assert!(state.load(&id).is_err(), "a run that was removed is unknown");
+    }
+}
