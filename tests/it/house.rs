@@ -161,7 +161,7 @@ fn outside_worlds_have_one_room_each() {
 
 #[test]
 fn every_file_says_what_it_is_for() {
-    for folder in ["src", "tests", "examples"] {
+    for folder in ["src", "tests", "examples", "benches"] {
         for path in sources(&root().join(folder)) {
             let text = std::fs::read_to_string(&path).expect("source");
             assert!(text.starts_with("//!"), "{} begins with what it is for", path.display());
