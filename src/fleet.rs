@@ -37,7 +37,7 @@ use crate::watch::Watcher;
 pub use building::NotBuilt;
 pub use conversation::NotContinued;
 pub use cursor::Cursor;
-pub use experiments::{Begin, Begun, MOST_PLANNED, NotBegun, keys_from_environment, start_of};
+pub use experiments::{Begin, Begun, Conducted, MOST_PLANNED, NotBegun, keys_from_environment, start_of};
 pub use follow::{Follower, More};
 pub use launcher::LaunchError;
 pub use start::{Forecast, Keys, Limits, NotStarted, Start, Started};
@@ -82,8 +82,16 @@ pub struct Sight {
     pub runs: Vec<RunRecord>,
     /// Those whose record cannot be read.
     pub unreadable: Vec<(RunId, RegistryError)>,
-    /// Of a group: its experiment goes on, and somebody conducts it.
-    pub is_conducted: bool,
+    /// Of a group that is an experiment: how far it was, just before its runs were looked at. What it says is over is over there.
+    pub experiment: Option<Conducted>,
+}
+
+impl Sight {
+    /// Whether its experiment goes on, and somebody sees to it.
+    fn is_conducted(&self) -> bool {
+        let conducted = self.experiment.as_ref().filter(|conducted| conducted.is_alive);
+        conducted.is_some_and(|Conducted { experiment, .. }| experiment.progress.closed.is_none())
+    }
 }
 
 /// How long a look waits for what is left of lost runs to be ended.
@@ -261,9 +269,10 @@ impl Memory {
         state: &StateFolder,
         selection: &Selection,
     ) -> Result<(Sight, Vec<RunId>, Memory), RegistryError> {
-        let mut plans = match selection {
-            Selection::Group(group) => Some(Plans::of_group(state, group)),
-            Selection::Runs(_) | Selection::Latest => None,
+        let (is_alive, mut plans) = match selection {
+            // The conductor is looked for first: one that has gone by then has said why.
+            Selection::Group(group) => (state.experiment(group).is_conducted(), Some(Plans::of_group(state, group))),
+            Selection::Runs(_) | Selection::Latest => (false, None),
         };
         let mut ids = match selection {
             Selection::Runs(ids) => ids.clone(),
@@ -273,8 +282,7 @@ impl Memory {
         let listed: HashSet<&RunId> = ids.iter().collect();
         let planned = plans.iter().flat_map(Plans::not_started).filter(|id| !listed.contains(id)).cloned();
         ids.extend(planned.collect::<Vec<_>>());
-        let is_conducted = plans.as_ref().is_some_and(Plans::is_conducted);
-        let mut sight = Sight { is_conducted, ..Sight::default() };
+        let mut sight = Sight::default();
         let mut orphans = Vec::new();
         for id in ids.into_iter().filter(|id| !self.foreign.contains(id)).collect::<Vec<_>>() {
             match self.recall(state, &id).or_else(|error| planned_record(state, &id, &mut plans).ok_or(error)) {
@@ -291,6 +299,8 @@ impl Memory {
                 Err(error) => sight.unreadable.push((id, error)),
             }
         }
+        let of_group = plans.filter(|_| matches!(selection, Selection::Group(_))).and_then(Plans::into_first);
+        sight.experiment = of_group.map(|experiment| Conducted { experiment, is_alive });
         Ok((sight, orphans, self))
     }
 

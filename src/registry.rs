@@ -197,10 +197,20 @@ impl StateFolder {
         if let Some(known) = self.shelf.find(id, mark) {
             return Ok(known);
         }
-        let unknown = |error| if folder.has_no_spec(&error) { RegistryError::Unknown(id.clone()) } else { error };
-        let record = folder.load().map_err(unknown)?;
+        let record = folder.load_run(self.spec(&folder, id)?)?;
         self.shelf.keep(&record, mark);
         Ok(record)
+    }
+
+    /// What was asked for, which is written once.
+    fn spec(&self, folder: &RunFolder, id: &RunId) -> Result<RunSpec, RegistryError> {
+        let mark = Mark::at(&folder.spec()).ok_or_else(|| RegistryError::Unknown(id.clone()))?;
+        if let Some(known) = self.shelf.find_spec(id, mark) {
+            return Ok(known);
+        }
+        let spec = folder.load_spec()?;
+        self.shelf.keep_spec(&spec, mark);
+        Ok(spec)
     }
 
     /// The names of all runs, the newest first (by the time their spec was written, which is never rewritten).
@@ -380,11 +390,6 @@ impl RunFolder {
         self.path.join(SPEC)
     }
 
-    /// Whether a record could not be read because there is no run.
-    fn has_no_spec(&self, error: &RegistryError) -> bool {
-        matches!(error, RegistryError::Io { path, source, .. } if *path == self.spec() && source.kind() == io::ErrorKind::NotFound)
-    }
-
     fn run(&self) -> PathBuf {
         self.path.join(RECORD)
     }
@@ -395,7 +400,14 @@ impl RunFolder {
 
     /// The run as it is on disk now. Where there is no `run.json` yet, nothing of it has run yet.
     pub fn load(&self) -> Result<RunRecord, RegistryError> {
-        let spec = format::spec_from_json(&self.read(&self.spec())?).map_err(|source| self.bad(self.spec(), source))?;
+        self.load_run(self.load_spec()?)
+    }
+
+    fn load_spec(&self) -> Result<RunSpec, RegistryError> {
+        format::spec_from_json(&self.read(&self.spec())?).map_err(|source| self.bad(self.spec(), source))
+    }
+
+    fn load_run(&self, spec: RunSpec) -> Result<RunRecord, RegistryError> {
         match self.read(&self.run()) {
             Ok(bytes) => format::run_from_json(spec, &bytes).map_err(|source| self.bad(self.run(), source)),
             Err(RegistryError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
@@ -437,9 +449,9 @@ impl RunFolder {
         self.path.join(MANIFEST)
     }
 
-    /// Writes the manifest whole. Only the holder of the run's lock may, which the handle proves.
+    /// Writes the manifest whole, before the ending goes on record. Only the holder of the run's lock may, which the handle proves.
     pub fn save_manifest(&self, text: &[u8], _held: &RunLock) -> Result<(), RegistryError> {
-        self.write(&self.manifest(), text, Durability::Synced)
+        self.write(&self.manifest(), text, Durability::SyncedWithNext)
     }
 
     /// The stop that was asked for, if any. A request that cannot be read is still one.

@@ -50,7 +50,7 @@ The loop is: start, wait, read.
 2. check_status {run_id, wait_s: 45, until: \"any_done\"} sleeps until the run has ended; while it runs, call it again, with since set to the \
 cursor of the last answer. Never poll without wait_s. For several runs give run_ids or their group: one call watches all, and with since it \
 wakes at the next end.
-3. read_result {run_id} gives the answer, in pages.
+3. read_result {run_id} gives the answer, in pages; a status with answer_ready has it already, before the run has ended.
 read_result {run_id, part: \"report\"} tells why a run went as it did. steer_run {run_id, message} tells a live run's agents something; run_massgen {question, continue_run} goes on with an ended run's conversation.
 Many runs are one call: run_massgen {configs: [...], questions: [...], repeat, keep, budget_usd} answers with a group; check_status {group} follows \
 all, read_result {group} compares them.

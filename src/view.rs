@@ -530,8 +530,8 @@ fn over_budget(record: &RunRecord) -> Problem {
     };
     problem(
         "budget_spent",
-        &format!("it was stopped at its budget, with {told} spent"),
-        "read_result gives the best answer so far, if any; for more start it again with a larger budget_usd or max_tokens",
+        &format!("stopped at its budget: {told}"),
+        "read_result has the best answer so far; for more, run it with a larger budget_usd or max_tokens",
         Retry::No,
     )
 }

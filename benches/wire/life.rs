@@ -1,5 +1,8 @@
 //! What it takes to have a server, and to start a run.
 
+use std::time::Instant;
+
+use anyhow::Context;
 use serde_json::json;
 
 use crate::field::{Field, named};
@@ -41,6 +44,20 @@ pub(crate) fn memory(field: &Field<'_>) -> anyhow::Result<()> {
     }
     Figure::new("resident when ready", "MiB").wanted(10.0).tell(&fresh, &fresh_bare)?;
     Figure::new("resident after calls", "MiB").at("calls", CALLS).tell(&used, &used_bare)
+}
+
+/// What the disk takes to have a small file for good, which a start asks for three times and more: file and folder.
+pub(crate) fn disk(field: &Field<'_>) -> anyhow::Result<()> {
+    let mut took = Vec::new();
+    for _ in 0..STARTS {
+        let begun = Instant::now();
+        let path = field.put("synced", "a line")?;
+        std::fs::File::open(&path)?.sync_all()?;
+        std::fs::File::open(path.parent().context("a folder")?)?.sync_all()?;
+        took.push(ms(begun.elapsed()));
+        std::fs::remove_file(path)?;
+    }
+    Figure::new("a small file synced to the disk", "ms").tell(&took, &[])
 }
 
 /// run_massgen, until it is answered: the run is on disk, its supervisor lives, and MassGen's process as well.

@@ -38,6 +38,7 @@ fn main() -> anyhow::Result<ExitCode> {
     }
     life::ready(&field)?;
     life::memory(&field)?;
+    life::disk(&field)?;
     life::start(&field)?;
     waits::file_change(&field)?;
     waits::process_end(&field)?;

@@ -18,6 +18,8 @@ mod text;
 
 use std::collections::BTreeMap;
 
+pub use text::arm_key;
+
 use crate::run::RunId;
 
 /// One run of a comparison.
@@ -45,7 +47,7 @@ pub struct Trial {
     pub winner: Option<String>,
     /// The winner's model.
     pub model: Option<String>,
-    /// Votes by answer label.
+    /// Votes by answer label, of those that stood at the end.
     pub votes: BTreeMap<String, u32>,
 }
 

@@ -46,15 +46,14 @@ impl Fleet {
     /// The runs of a group, as they are now; none where no run has that label.
     pub async fn comparison(&self, group: &str) -> Result<Option<Comparison>, FleetError> {
         let sight = self.look_all(&Selection::Group(group.to_owned())).await?;
-        let experiment = self.experiment(group).await?.map(|(experiment, _)| experiment);
-        if sight.runs.is_empty() && experiment.is_none() {
+        if sight.runs.is_empty() && sight.experiment.is_none() {
             return Ok(None);
         }
         let (fleet, group) = (self.clone(), group.to_owned());
         let compared = blocking(move || {
             let mut comparison = Comparison { group, ..Comparison::default() };
-            match &experiment {
-                Some(experiment) => fleet.compare_planned(experiment, &sight.runs, &mut comparison),
+            match &sight.experiment {
+                Some(seen) => fleet.compare_planned(&seen.experiment, &sight.runs, &mut comparison),
                 None => fleet.compare_labelled(&sight.runs, &mut comparison),
             }
             comparison
@@ -96,17 +95,17 @@ impl Fleet {
         let folder = self.folder(&run.spec.id);
         let succeeded = ending.filter(|_| run.state.word() == "succeeded");
         let winner = succeeded.and_then(|ending| ending.answer.as_ref()).map(|answer| answer.agent.clone());
-        let shelf = succeeded.and_then(|_| Shelf::open(folder.path(), run.clone(), self.secrets.clone()).ok());
-        let spent = run.spent_in_all();
         let began = ending.is_some_and(|ending| ending.exit != Exit::NeverStarted);
+        let shelf = began.then(|| Shelf::open(folder.path(), run.clone(), self.secrets.clone()).ok()).flatten();
+        let spent = run.spent_in_all();
         Trial {
             state: if run.is_never_started() { "not_started".to_owned() } else { run.state.word().to_owned() },
             took_s: ending.filter(|_| began).map(|ending| ending.took.as_secs_f64()),
             cost_usd: spent.known_usd().filter(|_| began && !spent.is_unpriced).map(Usd::as_f64),
             tokens: Some(spent.tokens).filter(|_| began),
             model: winner.as_deref().and_then(|winner| model_of(&folder, winner)),
-            votes: run.digest.as_ref().map(|digest| digest.votes.clone()).unwrap_or_default(),
-            answer: shelf.and_then(|shelf| shelf.best_text(COMPARED)),
+            votes: shelf.as_ref().map(Shelf::votes).unwrap_or_default(),
+            answer: succeeded.and(shelf).and_then(|shelf| shelf.best_text(COMPARED)),
             winner,
             ..forgotten(&run.spec.id)
         }

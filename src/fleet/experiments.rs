@@ -49,6 +49,15 @@ pub struct Begun {
     pub is_resumed: bool,
 }
 
+/// An experiment, and who sees to it.
+#[derive(Debug)]
+pub struct Conducted {
+    /// How far it is.
+    pub experiment: Experiment,
+    /// Whether its conductor lives.
+    pub is_alive: bool,
+}
+
 /// An experiment that was not begun.
 #[derive(Debug, thiserror::Error)]
 pub enum NotBegun {
@@ -87,17 +96,6 @@ impl Fleet {
         Ok(Begun { experiment, is_reused, is_resumed })
     }
 
-    /// The experiment whose runs have this label, and whether somebody conducts it.
-    pub async fn experiment(&self, group: &str) -> Result<Option<(Experiment, bool)>, FleetError> {
-        let folder = self.state.experiment(group);
-        blocking(move || match folder.load() {
-            Ok(experiment) => Ok(Some((experiment, folder.is_conducted()))),
-            Err(_) if !folder.path().exists() => Ok(None),
-            Err(error) => Err(error.into()),
-        })
-        .await?
-    }
-
     /// What an experiment has spent, with what its live runs may still spend.
     pub async fn charge_of(&self, experiment: &str) -> Result<Spent, FleetError> {
         let (ledger, experiment) = (Ledger::of(&self.state), experiment.to_owned());
@@ -108,10 +106,11 @@ impl Fleet {
     /// One that nobody conducts is closed here.
     pub async fn stop_experiment(&self, selection: &Selection, ask: &StopAsk) -> Result<bool, FleetError> {
         let Selection::Group(group) = selection else { return Ok(false) };
-        let found = self.experiment(group).await?.filter(|(experiment, _)| experiment.progress.closed.is_none());
-        let Some((Experiment { folder, .. }, _)) = found else { return Ok(false) };
-        let ask = ask.clone();
+        let (folder, ask) = (self.state.experiment(group), ask.clone());
         blocking(move || {
+            if !folder.path().exists() || folder.load()?.progress.closed.is_some() {
+                return Ok(false);
+            }
             folder.ask_stop(&ask)?;
             if let Ok(Some(lock)) = RunLock::try_take(&folder.lock()) {
                 let mut progress = folder.load()?.progress;
@@ -305,9 +304,8 @@ impl Plans {
         Plans(state.all_experiments())
     }
 
-    /// Whether one of them is not over, and somebody sees to it.
-    pub(super) fn is_conducted(&self) -> bool {
-        self.0.iter().any(|known| known.progress.closed.is_none() && known.folder.is_conducted())
+    pub(super) fn into_first(self) -> Option<Experiment> {
+        self.0.into_iter().next()
     }
 
     /// The runs that were not started, in the order in which they would be.

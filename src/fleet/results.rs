@@ -1,7 +1,7 @@
 //! The parts of a run that can be read, as pages, with secrets masked and harmful characters replaced. Nothing outside the run's
 //! folder is opened; what does not exist (yet) is a plain error that says what does.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Cursor, Read, Seek, SeekFrom, Write};
 use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
@@ -13,10 +13,10 @@ use crate::massgen::configs::Tree;
 use crate::massgen::files::{Entry, Kind, RunFiles};
 use crate::massgen::layout::Layout;
 use crate::massgen::pages::{self, Page, Pour};
-use crate::massgen::story::Story;
+use crate::massgen::story::{self, Story};
 use crate::massgen::{reasons, text};
 use crate::provenance::Manifest;
-use crate::registry::{MANIFEST, STDERR, STDOUT, older};
+use crate::registry::{MANIFEST, RunFolder, STDERR, STDOUT, older};
 use crate::report;
 use crate::report::change::{Change, MOST_BYTES};
 use crate::run::{ConfigChoice, RunId, RunRecord};
@@ -201,6 +201,7 @@ impl Fleet {
 
 /// A run's readable parts.
 pub(super) struct Shelf {
+    root: PathBuf,
     files: Arc<RunFiles>,
     layout: Option<Layout>,
     run: RunRecord,
@@ -254,7 +255,7 @@ impl Shelf {
         }
         let files = RunFiles::open(root).map_err(|source| ReadError::Unreadable { path: root.to_owned(), source })?;
         let layout = Layout::find(&files, run.log_dir.as_deref());
-        Ok(Shelf { files: Arc::new(files), layout, run, secrets })
+        Ok(Shelf { root: root.to_owned(), files: Arc::new(files), layout, run, secrets })
     }
 
     fn read(&self, part: &Part, offset: u64, limit: u64) -> Result<Reading, ReadError> {
@@ -312,6 +313,14 @@ impl Shelf {
         let mut bytes = Vec::new();
         file.take(most).read_to_end(&mut bytes).ok()?;
         Some(self.secrets.mask(&String::from_utf8_lossy(&bytes)).into_owned())
+    }
+
+    /// The votes that stood at the end, by label; of a MassGen that leaves no ballots, those that it counted.
+    pub(super) fn votes(&self) -> BTreeMap<String, u32> {
+        let digest = self.run.digest.as_ref();
+        let layout = self.layout.as_ref();
+        let stood = layout.and_then(|layout| story::standing_votes(&self.files, layout, digest, &self.secrets));
+        stood.or_else(|| Some(digest?.votes.clone())).unwrap_or_default()
     }
 
     fn candidates(&self) -> Vec<Answer> {
@@ -512,7 +521,8 @@ impl Shelf {
         let mut record = self.run.clone();
         // It is cut for the report, and half a secret would not be known for one.
         record.spec.question = self.secrets.mask(&record.spec.question).into_owned();
-        let text = report::run::text(&record, &story, self.change().as_ref());
+        let built_on_by = RunFolder::at(&self.root).map(|folder| folder.built_on_by()).unwrap_or_default();
+        let text = report::run::text(&record, &story, self.change().as_ref(), &built_on_by);
         Source { text: Box::new(Cursor::new(text)), path: None }
     }
 

@@ -69,14 +69,14 @@ impl Fleet {
     /// The manifest of a group as it is now; none where no run has that label.
     pub async fn group_manifest(&self, group: &str) -> Result<Option<GroupManifest>, FleetError> {
         let sight = self.look_all(&Selection::Group(group.to_owned())).await?;
-        let experiment = self.experiment(group).await?.map(|(experiment, _)| experiment);
-        if sight.runs.is_empty() && experiment.is_none() {
+        if sight.runs.is_empty() && sight.experiment.is_none() {
             return Ok(None);
         }
-        let (state, group) = (self.state.clone(), group.to_owned());
+        let (state, group, secrets) = (self.state.clone(), group.to_owned(), self.secrets.clone());
         let made = blocking(move || {
-            let asked = experiment.as_ref().map(|experiment| (&experiment.plan, &experiment.progress));
-            GroupManifest::of(&group, &sight.runs, asked, &state)
+            let seen = sight.experiment.as_ref().map(|seen| &seen.experiment);
+            let asked = seen.map(|experiment| (&experiment.plan, &experiment.progress));
+            GroupManifest::of(&group, &sight.runs, asked, &state, &secrets)
         });
         Ok(Some(made.await?))
     }

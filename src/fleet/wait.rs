@@ -102,7 +102,7 @@ struct Wish {
 
 impl Wish {
     fn came_about(&self, sight: &Sight, cursor: &Cursor) -> bool {
-        let is_over = !sight.is_conducted && sight.runs.iter().all(|run| run.state.ended().is_some());
+        let is_over = !sight.is_conducted() && sight.runs.iter().all(|run| run.state.ended().is_some());
         let mut answered = sight.runs.iter().map(RunRecord::is_answered);
         match self.until {
             Until::News => self.seen != *cursor,
@@ -113,7 +113,7 @@ impl Wish {
             Until::AnyAnswered | Until::AllAnswered if self.told && self.seen.same_endings(cursor) => false,
             Until::AnyAnswered if self.told => true,
             Until::AnyAnswered => answered.any(|answered| answered),
-            Until::AllAnswered => !sight.is_conducted && answered.all(|answered| answered),
+            Until::AllAnswered => !sight.is_conducted() && answered.all(|answered| answered),
             Until::AllDone => false,
         }
     }

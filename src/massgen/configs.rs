@@ -90,7 +90,10 @@ fn first_file(places: impl Iterator<Item = PathBuf>) -> Result<ConfigChoice, Str
         if place.exists() {
             return Ok(ConfigChoice::File(std::path::absolute(&place).unwrap_or(place)));
         }
-        looked.push(place.display().to_string());
+        let place = place.display().to_string();
+        if !looked.contains(&place) {
+            looked.push(place);
+        }
     }
     Err(looked.join(", "))
 }
@@ -280,7 +283,9 @@ mod tests {
         assert_eq!(of(Some("two.yaml")).expect("found"), Path::new("two.yaml"));
         assert_eq!(of(None).expect("found"), Path::new(".massgen/config.yaml"));
         assert_eq!(of(Some("mine")).expect("found"), Path::new("home/.config/massgen/agents/mine.yaml"));
-        assert!(matches!(of(Some("nope.yaml")), Err(ConfigError::Missing { .. })));
+        let missing = of(Some("nope.yaml"));
+        let Err(ConfigError::Missing { places, .. }) = missing else { panic!("{missing:?}") };
+        assert_eq!(places.matches("agents/nope.yaml").count(), 1, "each place is named once: {places}");
         assert!(matches!(of(Some("docs")), Err(ConfigError::NotAConfig { .. })));
         assert!(matches!(of(Some("server.py")), Err(ConfigError::NotAConfig { .. })));
         assert!(matches!(of(Some("@examples/x")), Err(ConfigError::Missing { .. })));

@@ -8,6 +8,7 @@ mod desk;
 mod happenings;
 mod numbers;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use self::clock::Clock;
@@ -218,6 +219,17 @@ pub struct RoundWaits {
     pub waited_s: f64,
 }
 
+/// The votes that stood at the end of a run's newest attempt, by the label of the answer, from the ballots alone; none where MassGen
+/// left no ballots. Its own count (`results.votes` of status.json) has those in it that a newer answer made void.
+pub fn standing_votes(
+    files: &RunFiles,
+    layout: &Layout,
+    digest: Option<&Digest>,
+    secrets: &Secrets,
+) -> Option<BTreeMap<String, u32>> {
+    ballots::standing(&Desk::new(files, layout, secrets), digest)
+}
+
 impl Story {
     /// Reads the newest attempt of a run, live or over. `digest` gives the order of the agents where MassGen left no labels;
     /// secrets come out masked.
@@ -249,7 +261,7 @@ impl Story {
         let open = self.rounds.iter_mut().filter(|round| round.outcome.is_empty()).map(|round| &mut round.to);
         let shown = self.presentation.iter_mut().map(|shown| &mut shown.to).filter(|to| **to == 0.0);
         open.chain(shown).for_each(|to| *to = end);
-        ballots::count(&mut self.votes, &self.answers);
+        ballots::count(&mut self.votes, self.answers.iter().map(|answer| answer.at));
     }
 
     fn times(&self) -> impl Iterator<Item = f64> {

@@ -91,11 +91,15 @@ fn config(files: &RunFiles, spec: &RunSpec, secrets: &Secrets) -> (Config, BTree
     let text = path.and_then(|path| files.head(path, MOST_CONFIG).ok()).and_then(|bytes| String::from_utf8(bytes).ok());
     // Of a text that cannot be read as a config nobody knows what is a key in it.
     let tree = path.zip(text.as_deref()).and_then(|(path, text)| Tree::of_file(path, text).ok());
-    let agents = tree.as_ref().map(|tree| Needs::of(tree).agents).unwrap_or_default();
-    let told = |word: String| secrets.mask(&word).into_owned();
-    let models = agents.into_iter().filter_map(|agent| Some((told(agent.id), told(agent.model?)))).collect();
+    let models = tree.as_ref().map(|tree| models(Needs::of(tree), secrets)).unwrap_or_default();
     let text = text.filter(|_| tree.is_some()).map(|text| text::cut(&secrets.mask(&text), CONFIG_CHARS));
     (Config { asked, hash: spec.config_hash.clone(), file, text }, models)
+}
+
+/// Which model each agent of a config uses.
+pub(super) fn models(needs: Needs, secrets: &Secrets) -> BTreeMap<String, String> {
+    let told = |word: String| secrets.mask(&word).into_owned();
+    needs.agents.into_iter().filter_map(|agent| Some((told(agent.id), told(agent.model?)))).collect()
 }
 
 /// Overrides without keys: those that are known, and those that stand where a config has them.

@@ -1,12 +1,17 @@
 //! What a group of runs was, in one document: its arms and questions by their hashes, each run with the hash of its own manifest, what
 //! all of it cost. Of an experiment its conductor keeps it at the end; whoever asks for it earlier, or of other runs, gets one made anew.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
-use super::{Costs, Question, VERSION, Versions, gather, hash};
-use crate::experiment::{Plan, Progress};
-use crate::registry::StateFolder;
-use crate::run::{RunRecord, Usd};
+use super::{Costs, Manifest, Question, VERSION, Versions, gather, hash};
+use crate::experiment::{Arm, Plan, Progress};
+use crate::massgen::configs::{Needs, Tree};
+use crate::registry::{MANIFEST, StateFolder};
+use crate::run::{RunId, RunRecord, Usd};
+use crate::secrets::Secrets;
 
 /// The manifest of a group. What a newer version adds is passed over.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -47,6 +52,9 @@ pub struct ExperimentFact {
     /// How many successes were enough.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep: Option<usize>,
+    /// The run whose agent asked for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
     /// Its arms.
     pub arms: Vec<ArmFact>,
     /// Its questions.
@@ -61,6 +69,8 @@ pub struct ArmFact {
     pub name: String,
     /// SHA-256 of its config with its overrides, before the question.
     pub config_hash: String,
+    /// Which model each agent uses.
+    pub models: BTreeMap<String, String>,
 }
 
 /// A run of a group.
@@ -80,7 +90,13 @@ pub struct RunFact {
     /// Which time it is that this arm is asked this, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repeat: Option<u32>,
-    /// SHA-256 of its manifest.json, where it has one.
+    /// When its supervisor began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started: Option<String>,
+    /// When its end was seen, of one that was started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended: Option<String>,
+    /// SHA-256 of its manifest.json, where it has one; the rest that is known of it stands there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub manifest_sha256: Option<String>,
 }
@@ -92,15 +108,21 @@ impl GroupManifest {
         runs: &[RunRecord],
         experiment: Option<(&Plan, &Progress)>,
         state: &StateFolder,
+        secrets: &Secrets,
     ) -> GroupManifest {
         let spent = runs.iter().map(RunRecord::spent_in_all).sum();
+        let plan = experiment.map(|(plan, _)| plan);
+        let mut facts: Vec<RunFact> = runs.iter().map(|run| fact(run, plan, state)).collect();
+        // In the order in which they were to start; of runs that only a label joins, in that in which they did.
+        facts.reverse();
+        facts.sort_by_key(|fact| (fact.repeat, fact.question, fact.arm));
         GroupManifest {
             version: VERSION,
             is_final: runs.iter().all(|run| run.state.ended().is_some()),
             group: group.to_owned(),
             versions: runs.first().map(|run| gather::versions(&run.spec)).unwrap_or_default(),
-            experiment: experiment.map(|(plan, progress)| asked(plan, progress)),
-            runs: runs.iter().map(|run| fact(run, experiment.map(|(plan, _)| plan), state)).collect(),
+            experiment: experiment.map(|(plan, progress)| asked(plan, progress, state, secrets)),
+            runs: facts,
             costs: gather::costs(spent),
         }
     }
@@ -121,18 +143,32 @@ impl GroupManifest {
     }
 }
 
-fn asked(plan: &Plan, progress: &Progress) -> ExperimentFact {
-    let arm =
-        |arm: &crate::experiment::Arm| ArmFact { name: arm.label.clone(), config_hash: arm.spec.config_hash.clone() };
+fn asked(plan: &Plan, progress: &Progress, state: &StateFolder, secrets: &Secrets) -> ExperimentFact {
+    let arm = |(place, arm): (usize, &Arm)| ArmFact {
+        name: arm.label.clone(),
+        config_hash: arm.spec.config_hash.clone(),
+        models: models(place, plan, state, secrets),
+    };
     ExperimentFact {
         created: plan.created.to_string(),
         closed: progress.closed.as_ref().map(|(_, at)| at.to_string()),
         asked: plan.asked.clone(),
         budget_usd: plan.budget.usd.map(Usd::as_f64),
         keep: plan.keep,
-        arms: plan.arms.iter().map(arm).collect(),
+        parent: plan.parent.as_ref().map(RunId::to_string),
+        arms: plan.arms.iter().enumerate().map(arm).collect(),
         questions: plan.questions.iter().map(|text| gather::question(text)).collect(),
     }
+}
+
+/// By the config that was checked; of a rehearsal, whose config its run makes, by the first manifest that a run of it has left.
+fn models(place: usize, plan: &Plan, state: &StateFolder, secrets: &Secrets) -> BTreeMap<String, String> {
+    let config = plan.arms.get(place).and_then(|arm| arm.config.as_ref());
+    let tree = config.and_then(|(name, text)| Tree::of_file(Path::new(name), text).ok());
+    let own = plan.runs.iter().filter(|run| run.arm == place).map(|run| state.folder(&run.id).path().join(MANIFEST));
+    let mut left = own.filter_map(|path| Manifest::read(&std::fs::read(path).ok()?).ok());
+    let known = tree.map(|tree| gather::models(Needs::of(&tree), secrets));
+    known.or_else(|| left.next().map(|manifest| manifest.models)).unwrap_or_default()
 }
 
 fn fact(run: &RunRecord, plan: Option<&Plan>, state: &StateFolder) -> RunFact {
@@ -143,6 +179,8 @@ fn fact(run: &RunRecord, plan: Option<&Plan>, state: &StateFolder) -> RunFact {
         arm: planned.map(|planned| planned.arm),
         question: planned.map(|planned| planned.question),
         repeat: planned.map(|planned| planned.repeat),
+        started: run.started.as_ref().map(|at| at.wall.to_string()),
+        ended: run.state.ended().filter(|_| !run.is_never_started()).map(|ending| ending.at.wall.to_string()),
         manifest_sha256: hash::of_manifest(&state.folder(&run.spec.id)),
     }
 }

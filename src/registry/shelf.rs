@@ -1,22 +1,29 @@
-//! Ended runs that were read lately. What has ended is never written again, and a record is only ever replaced whole: it is the
-//! same as long as its file is. Of a run that goes on nothing is kept.
+//! What was read of runs lately and cannot be another now: their specs, which are written once, and the records of those that have
+//! ended, which are never written again. Both are only ever replaced whole, so that they are the same as long as their files are.
+//! Of the record of a run that goes on nothing is kept.
 
 use std::collections::HashMap;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::run::{RunId, RunRecord};
+use crate::run::{RunId, RunRecord, RunSpec};
 
 /// How many are kept; as many as one call can name.
 const MOST: usize = 100;
 /// The longest question of a kept record, in bytes.
 const MOST_QUESTION: usize = 4 << 10;
 
-/// Records of ended runs.
+/// Specs, and records of ended runs.
 #[derive(Debug, Default)]
-pub(super) struct Shelf(Mutex<HashMap<RunId, (Mark, RunRecord)>>);
+pub(super) struct Shelf {
+    specs: Mutex<Kept<RunSpec>>,
+    ended: Mutex<Kept<RunRecord>>,
+}
+
+/// Things by run, each with the mark of the file that it was read from.
+type Kept<T> = HashMap<RunId, (Mark, T)>;
 
 /// Tells one file from another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,21 +47,80 @@ impl Mark {
 impl Shelf {
     /// The record of an ended run, where it was read from this very file.
     pub(super) fn find(&self, id: &RunId, mark: Option<Mark>) -> Option<RunRecord> {
-        // A panic in another holder leaves entries that are right by themselves.
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(id).filter(|(of, _)| Some(*of) == mark).map(|(_, record)| record.clone())
+        find(&self.ended, id, mark?)
     }
 
     /// Keeps a record that was read after its file was marked.
     pub(super) fn keep(&self, record: &RunRecord, mark: Option<Mark>) {
-        let Some(mark) = mark else { return };
-        if record.state.ended().is_none() || record.spec.question.len() > MOST_QUESTION {
-            return;
+        if let (Some(mark), Some(_)) = (mark, record.state.ended()) {
+            keep(&self.ended, &record.spec, mark, record);
         }
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= MOST {
-            known.clear();
+    }
+
+    /// The spec of a run, where it was read from this very file.
+    pub(super) fn find_spec(&self, id: &RunId, mark: Mark) -> Option<RunSpec> {
+        find(&self.specs, id, mark)
+    }
+
+    /// Keeps a spec that was read after its file was marked.
+    pub(super) fn keep_spec(&self, spec: &RunSpec, mark: Mark) {
+        keep(&self.specs, spec, mark, spec);
+    }
+}
+
+fn find<T: Clone>(kept: &Mutex<Kept<T>>, id: &RunId, mark: Mark) -> Option<T> {
+    lock(kept).get(id).filter(|(of, _)| *of == mark).map(|(_, known)| known.clone())
+}
+
+fn keep<T: Clone>(kept: &Mutex<Kept<T>>, spec: &RunSpec, mark: Mark, known: &T) {
+    if spec.question.len() > MOST_QUESTION {
+        return;
+    }
+    let mut kept = lock(kept);
+    if kept.len() >= MOST {
+        kept.clear();
+    }
+    kept.insert(spec.id.clone(), (mark, known.clone()));
+}
+
+/// A panic in another holder leaves entries that are right by themselves.
+fn lock<T>(kept: &Mutex<Kept<T>>) -> MutexGuard<'_, Kept<T>> {
+    kept.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::registry::{Durability, Furniture, StateFolder, not_begun};
+    use crate::run::{ConfigChoice, Ending, Exit, Moment, Outcome, RunState};
+
+    fn ended() -> RunState {
+        let at = Moment { wall: jiff::Timestamp::UNIX_EPOCH, boot_ms: 1, boot_id: "b".to_owned() };
+        let (outcome, exit, took) = (Outcome::Succeeded, Exit::Code(0), Duration::from_secs(1));
+        RunState::Ended(Ending { outcome, exit, at, took, answer: None, stop: None })
+    }
+
+    #[test]
+    fn an_ended_run_is_read_once_and_anew_where_its_file_is_another() {
+        let root = tempfile::tempdir().expect("temp");
+        let state = StateFolder::open(root.path()).expect("opened");
+        let id = RunId::from_bytes([1, 2, 3, 4, 5]);
+        let choice = ConfigChoice::Rehearsal("rehearsal".to_owned());
+        let spec = RunSpec::plain(id.clone(), "q", choice, root.path().to_owned(), root.path().to_owned());
+        let (folder, lock) = state.create(&spec, Furniture::default()).expect("made");
+        let mut record = not_begun(spec);
+        for (seq, now) in [(1, RunState::Starting { leader: None }), (2, ended()), (3, ended())] {
+            (record.seq, record.state) = (seq, now);
+            folder.save(&record, &lock, Durability::Plain).expect("saved");
+            for _ in 0..2 {
+                assert_eq!(state.load(&id).expect("read").seq, seq, "whatever was read before");
+            }
+            let kept = state.shelf.find(&id, Mark::at(&folder.run()));
+            assert_eq!(kept.map(|kept| kept.seq), (seq > 1).then_some(seq), "only what has ended is kept");
         }
-        known.insert(record.spec.id.clone(), (mark, record.clone()));
+        std::fs::remove_dir_all(folder.path()).expect("removed");
+        assert!(state.load(&id).is_err(), "a run that was removed is unknown");
     }
 }

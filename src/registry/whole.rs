@@ -11,6 +11,8 @@ pub enum Durability {
     Plain,
     /// A power cut as well: file and folder are synced before this returns.
     Synced,
+    /// A power cut as well, once something else in the folder has been synced: the file is.
+    SyncedWithNext,
 }
 
 /// Replaces a file by `bytes`, readable by its owner alone.
@@ -20,12 +22,12 @@ pub fn write_whole(path: &Path, bytes: &[u8], durability: Durability) -> io::Res
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut draft = tempfile::Builder::new().prefix(".draft-").tempfile_in(folder)?;
     draft.write_all(bytes)?;
-    if durability == Durability::Synced {
+    if durability != Durability::Plain {
         draft.as_file().sync_all()?;
     }
     draft.persist(path)?;
     match durability {
-        Durability::Plain => Ok(()),
+        Durability::Plain | Durability::SyncedWithNext => Ok(()),
         Durability::Synced => sync_folder(folder),
     }
 }

@@ -10,7 +10,7 @@ use std::path::Path;
 use super::change::Change;
 use crate::massgen::story::Story;
 use crate::massgen::text;
-use crate::run::{RunRecord, Usd};
+use crate::run::{RunId, RunRecord, Usd};
 
 /// The most that a report has, in bytes.
 pub const MOST_BYTES: usize = 4_096;
@@ -21,9 +21,10 @@ const PATH_CHARS: usize = 120;
 /// What stands at the end of a report that even the shortest lists do not make short enough.
 const REST: &str = "(the rest is left out)\n";
 
-/// Tells a run. `changed` is what its winner made of its own first answer, where there are both.
-pub fn text(record: &RunRecord, story: &Story, changed: Option<&Change>) -> String {
-    let told = |most| Draft { record, story, changed, most }.text();
+/// Tells a run. `changed` is what its winner made of its own first answer, where there are both; `built_on_by` are the runs that build
+/// on an answer of it.
+pub fn text(record: &RunRecord, story: &Story, changed: Option<&Change>, built_on_by: &[RunId]) -> String {
+    let told = |most| Draft { record, story, changed, built_on_by, most }.text();
     let fits = LENGTHS.into_iter().map(told).find(|text| text.len() <= MOST_BYTES);
     fits.unwrap_or_else(|| whole_lines(&told(1)))
 }
@@ -45,6 +46,7 @@ struct Draft<'a> {
     record: &'a RunRecord,
     story: &'a Story,
     changed: Option<&'a Change>,
+    built_on_by: &'a [RunId],
     most: usize,
 }
 

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
 use super::border;
-use super::experiments;
+use super::experiments::{self, group_view};
 use super::params::{CheckStatus, KillRun, ListConfigs, ReadResult, RunMassgen, SteerRun};
 use super::progress::Progress;
 use super::tools;
@@ -269,7 +269,7 @@ impl Desk {
             )
         });
         let group = match &selection {
-            Selection::Group(name) => Some(self.group_view(name, &sight.runs).await?),
+            Selection::Group(name) => Some(group_view(name, &sight)),
             Selection::Runs(_) | Selection::Latest => None,
         };
         let named = selection != Selection::Latest;

@@ -9,7 +9,7 @@ use super::params::RunMassgen;
 use super::starts::{self, checked_question, request};
 use crate::clock;
 use crate::experiment::forecast::ends_in;
-use crate::fleet::{Begin, Cursor, MOST_PLANNED, Selection, Start, Until};
+use crate::fleet::{Begin, Cursor, MOST_PLANNED, Selection, Sight, Start, Until};
 use crate::massgen::text;
 use crate::refusal::Refusal;
 use crate::registry::Experiment;
@@ -83,7 +83,7 @@ impl Desk {
         let waited = self.telling(caller.progress, &selection, wait, waiting).await?;
         let status = match wait.is_zero() {
             true => None,
-            false => Some(self.group_view(&begun.experiment.plan.group, &waited.sight.runs).await?),
+            false => Some(group_view(&begun.experiment.plan.group, &waited.sight)),
         };
         json(BegunView {
             forecast: forecast(&begun.experiment),
@@ -95,17 +95,6 @@ impl Desk {
             runs: begun.experiment.plan.runs.len(),
             group: begun.experiment.plan.group,
         })
-    }
-
-    /// The runs of a group, seen together.
-    pub(super) async fn group_view(&self, name: &str, runs: &[crate::run::RunRecord]) -> Result<GroupView, Refusal> {
-        let found = self.fleet.experiment(name).await?;
-        let experiment = found.as_ref().map(|(experiment, is_alive)| Conducted {
-            plan: &experiment.plan,
-            progress: &experiment.progress,
-            is_alive: *is_alive,
-        });
-        Ok(group::group(name, runs, experiment, &clock::now()))
     }
 
     /// Checks everything about an experiment that can be checked before the ledger is asked.
@@ -150,6 +139,16 @@ impl Desk {
         }
         json(DryExperiment { dry_run: true, ok, runs, questions: begin.questions.len(), repeat: begin.repeat, arms })
     }
+}
+
+/// The runs of a group, seen together.
+pub(super) fn group_view(name: &str, sight: &Sight) -> GroupView {
+    let experiment = sight.experiment.as_ref().map(|seen| Conducted {
+        plan: &seen.experiment.plan,
+        progress: &seen.experiment.progress,
+        is_alive: seen.is_alive,
+    });
+    group::group(name, &sight.runs, experiment, &clock::now())
 }
 
 /// What the arms of a call are, each as a call of its own for one run.

@@ -61,6 +61,13 @@ async fn a_run_has_a_copy_of_the_answer_and_the_tree_is_walked_both_ways() {
     let mut both = [second.clone(), third.clone()];
     both.sort();
     assert_eq!(details(&client, &first).await["built_on_by"], json!(both));
+    for (run, told) in [
+        (&first, format!("Built on by: {}, {} [./built_on]", both[0], both[1])),
+        (&third, format!("Lineage: builds on agent2.1 of agent_b in {first} [./spec.json]")),
+    ] {
+        let page = client.call("read_result", json!({"run_id": run, "part": "report"})).await;
+        assert!(page["text"].as_str().is_some_and(|text| text.contains(&told)), "{told} in {page}");
+    }
 
     let page = client.call("read_result", json!({"run_id": third, "part": "manifest"})).await;
     let manifest: Value = serde_json::from_str(page["text"].as_str().expect("text")).expect("JSON");
@@ -155,7 +162,7 @@ async fn of_a_live_run_an_answer_counts_once_massgen_has_counted_it() {
 
 #[tokio::test]
 async fn real_massgen_shows_its_agents_the_earlier_answer_and_its_files() {
-    let lab = Lab::real().await;
+    let lab = Lab::real().await.warm();
     let client = lab.client().await;
     let config = |command: &str| {
         format!("@rehearsal/agents=1/command={}", command.replace(' ', "%20").replace('>', "%3E").replace('/', "%2F"))

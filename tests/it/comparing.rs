@@ -38,7 +38,7 @@ fn count(group: &Value, state: &str) -> u64 {
 
 #[tokio::test]
 async fn two_configs_three_questions_two_repeats_on_massgen() {
-    let lab = Lab::real().await;
+    let lab = Lab::real().await.warm();
     let first = client(&lab).await;
     let asked = json!({"configs": ARMS, "questions": QUESTIONS, "repeat": 2, "group": "trial", "budget_usd": 5});
     let begun = first.call("run_massgen", asked).await;
@@ -73,6 +73,11 @@ async fn the_table_tells_the_truth(lab: &Lab, client: &Client, begun: &Value) {
         assert_eq!(row["answer_chars"]["mean"], json!(chars), "{row}");
         assert_eq!(row["agreement"]["same_share"], json!(1.0), "the same agent presents the same: {row}");
         assert_eq!(row["winners"][0]["agent"], "agent_a", "{row}");
+        assert_eq!(row["margin_share"]["mean"], json!(1.0), "{row}");
+    }
+    for run in table["runs"].as_array().expect("runs") {
+        // MassGen's own count has the first agent's vote twice, which the answer of the second had made void.
+        assert_eq!(run["votes"], json!({"agent1.1": 2}), "{run}");
     }
     // What the arms cost is what MassGen counted run by run.
     for (arm, key) in ["a1", "a2"].iter().enumerate() {

@@ -153,7 +153,7 @@ async fn in_the_project_folder_a_conversation_leaves_no_link() {
 
 #[tokio::test]
 async fn real_massgen_knows_in_its_second_turn_of_the_first() {
-    let lab = Lab::real().await;
+    let lab = Lab::real().await.warm();
     let client = lab.client().await;
     let first = json!({"question": "Call me Zebulon. What is 6*7?", "config": "@rehearsal/agents=2"});
     let first = client.start(first).await;

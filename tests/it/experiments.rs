@@ -69,6 +69,15 @@ async fn configs_by_questions_by_repeats_are_one_call_and_one_table() {
     let page = client.call("read_result", json!({"group": "trial", "part": "manifest"})).await;
     let manifest: Value = serde_json::from_str(page["text"].as_str().expect("text")).expect("JSON");
     assert_eq!((&manifest["final"], manifest["runs"].as_array().map(Vec::len)), (&json!(true), Some(8)), "{manifest}");
+    let arms = manifest["experiment"]["arms"].as_array().expect("arms");
+    assert!(
+        arms.iter().all(|arm| arm["models"]["agent_a"].is_string() && arm["config_hash"].is_string()),
+        "{manifest}"
+    );
+    for (run, id) in manifest["runs"].as_array().expect("runs").iter().zip(ids(&begun)) {
+        assert_eq!(run["run_id"], id.as_str(), "in the order of the plan: {manifest}");
+        assert!(run["started"].is_string() && run["ended"].is_string() && run["manifest_sha256"].is_string(), "{run}");
+    }
     assert_eq!(client.refused("read_result", json!({"group": "trial", "part": "answer"})).await, "bad_part");
     assert_eq!(client.refused("read_result", json!({"group": "nobody"})).await, "unknown_group");
     people_read_the_same(&lab, &ids(&begun)[3]).await;
@@ -354,30 +363,59 @@ async fn an_agent_of_a_run_has_an_experiment_that_is_part_of_that_run() {
     lab.nobody_is_left().await;
 }
 
+/// The group, once as many have succeeded; each answer on the way is small, and says of nothing that is over that it goes on.
+async fn followed(client: &Client, group: &str, good: impl Fn(&Value) -> bool) -> Value {
+    let (begun, mut cursor) = (Instant::now(), Value::Null);
+    loop {
+        let asked = json!({"group": group, "wait_s": 40, "until": "change", "since": cursor});
+        let mut answer = client.call("check_status", asked).await;
+        let bytes = answer.to_string().len();
+        assert!(bytes < 4_500, "{bytes} bytes");
+        let seen = answer["group"].take();
+        let states = seen["states"].as_object().expect("states");
+        let is_over = |state: &String| matches!(state.as_str(), "succeeded" | "killed" | "not_started");
+        assert!(seen["closed"].is_null() || states.keys().all(is_over), "{seen}");
+        if good(&seen) {
+            return seen;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{seen}");
+        cursor = answer["cursor"].take();
+    }
+}
+
 #[tokio::test]
 async fn two_hundred_runs_start_follow_and_compare_in_bounds() {
     let lab = Lab::fake();
     let client = client_with(&lab, &["--max-runs", "8"]).await;
-    let questions: Vec<String> = (0..20).map(|n| script(&format!("print {n}\nfinal agent_a {}", n % 3))).collect();
+    let gate = lab.project().join("gate");
+    let question = |n: u32| script(&format!("print {n}\nuntil {}\nfinal agent_a {}", gate.display(), n % 3));
+    let questions: Vec<String> = (0..20).map(question).collect();
     let configs: Vec<String> = (1..6).map(|n| format!("@rehearsal/tokens={n},1")).collect();
-    let asked = json!({"configs": configs, "questions": questions, "repeat": 2, "group": "many", "keep": 200});
+    let asked = json!({"configs": configs, "questions": questions, "repeat": 2, "group": "many", "keep": 150});
+    // As long as the gate is shut no run ends: that these are answered shows that none of them waits for runs.
     let begun = client.call("run_massgen", asked).await;
     assert_eq!(ids(&begun).len(), 200);
     assert!(begun.to_string().len() < 200 * 15 + 400, "{} bytes", begun.to_string().len());
-    let mut cursor = Value::Null;
-    loop {
-        let asked = json!({"group": "many", "wait_s": 40, "until": "any_done", "since": cursor});
-        let mut answer = client.call("check_status", asked).await;
-        let bytes = answer.to_string().len();
-        assert!(bytes < 4_500, "{bytes} bytes");
-        cursor = answer["cursor"].take();
-        if answer["group"]["states"]["succeeded"] == 200 && answer["group"]["closed"].is_string() {
-            break;
-        }
-    }
+    let seen = client.call("check_status", json!({"group": "many"})).await;
+    assert!(seen["group"]["runs"] == 200 && seen["group"]["states"]["queued"].as_u64() >= Some(192), "{seen}");
+    let page = client.call("read_result", json!({"group": "many"})).await;
+    assert!(page["text"].as_str().is_some_and(|text| text.contains("200 runs planned, 0 ended")), "{page}");
+    assert!(started(&lab) <= 8, "the rest has no folder yet");
+
+    std::fs::write(&gate, "").expect("written");
+    let succeeded = |group: &Value| group["states"]["succeeded"].as_u64().unwrap_or_default();
+    followed(&client, "many", |group| succeeded(group) >= 60).await;
+    client.kill_server().await;
+    let client = client_with(&lab, &["--max-runs", "8"]).await;
+    let group = followed(&client, "many", |group| group["closed"].is_string()).await;
+    assert!(
+        succeeded(&group) >= 150 && group["closed"].as_str().is_some_and(|why| why.starts_with("enough")),
+        "{group}"
+    );
     let page = client.call("read_result", json!({"group": "many"})).await;
     assert!(page.to_string().len() < 45_000, "{} bytes", page.to_string().len());
-    assert!(page["text"].as_str().is_some_and(|text| text.contains("200 succeeded")), "{page}");
+    let told = format!("{} succeeded", succeeded(&group));
+    assert!(page["text"].as_str().is_some_and(|text| text.contains(&told)), "{page}");
     client.close().await;
     lab.nobody_is_left().await;
 }

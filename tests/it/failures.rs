@@ -13,7 +13,7 @@ fn agents_at(base_url: &str) -> String {
 }
 
 async fn problem_of(config: &str, key: Option<&str>) -> serde_json::Value {
-    let lab = Lab::real().await;
+    let lab = Lab::real().await.warm();
     lab.put("config.yaml", config);
     let mut command = lab.command();
     command.env("HTTPS_PROXY", "http://127.0.0.1:9").env("NO_PROXY", "127.0.0.1");
@@ -67,7 +67,7 @@ async fn a_config_that_is_no_yaml_is_config_invalid_too() {
 
 #[tokio::test]
 async fn a_model_that_refuses_the_key_or_fails_is_told_apart() {
-    let lab = Lab::real().await;
+    let lab = Lab::real().await.warm();
     let client = lab.client().await;
     for (status, code, retry) in [("401", "api_key_rejected", "no"), ("500", "model_error", "later")] {
         let id = client.start(json!({"question": "q", "config": format!("@rehearsal/status={status}")})).await;
@@ -82,7 +82,7 @@ async fn a_model_that_refuses_the_key_or_fails_is_told_apart() {
 
 #[tokio::test]
 async fn one_failing_agent_does_not_fail_the_run() {
-    let lab = Lab::real().await;
+    let lab = Lab::real().await.warm();
     let client = lab.client().await;
     let id = client.start(json!({"question": "q", "config": "@rehearsal/b:status=500"})).await;
     let run = client.end(&id).await;
@@ -93,7 +93,7 @@ async fn one_failing_agent_does_not_fail_the_run() {
 
 #[tokio::test]
 async fn agents_that_never_agree_are_ended_by_massgens_own_clock_with_an_answer() {
-    let lab = Lab::real().await;
+    let lab = Lab::real().await.warm();
     let rehearsal = massgen_mcp::rehearsal::serve().await.expect("endpoint");
     let config =
         massgen_mcp::rehearsal::config("@rehearsal/never-vote/delay=0.5", &rehearsal.base_url()).expect("config");

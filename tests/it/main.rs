@@ -33,6 +33,7 @@ mod properties;
 mod provenance;
 mod prune;
 mod raw;
+mod ready;
 mod reports;
 mod resources;
 mod set_up;

@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use massgen_mcp::experiment::table::{Comparison, Difference, Mean, Measure, Row, Table, Trial, Winner};
+use massgen_mcp::experiment::table::{Agreement, Comparison, Difference, Mean, Measure, Row, Table, Trial, Winner};
 use massgen_mcp::massgen::story::{
     AgentStory, Cast, Given, Presentation, Restart, Round, Source, Story, ToolCall, Trouble,
 };
@@ -29,8 +29,18 @@ fn document(page: &str) -> String {
 }
 
 fn document_of(file: &Path) -> String {
+    seen(file, 1060)
+}
+
+/// In a window of so many pixels.
+fn seen(file: &Path, width: u32) -> String {
     let profile = tempfile::tempdir().expect("temp");
-    let output = chromium(&profile).arg("--dump-dom").arg(format!("file://{}", file.display())).output();
+    let mut chromium = chromium(&profile);
+    let output = chromium
+        .arg(format!("--window-size={width},900"))
+        .arg("--dump-dom")
+        .arg(format!("file://{}", file.display()))
+        .output();
     let output = output.expect("`chromium` is there (apt-get install chromium)");
     let document = String::from_utf8(output.stdout).expect("UTF-8");
     assert!(document.contains("</html>"), "{document}{}", String::from_utf8_lossy(&output.stderr));
@@ -280,12 +290,55 @@ fn the_page_of_a_group_compares_its_arms() {
         "too few to tell",
         "the second has more",
         "Why so slow?",
-        "mg-00000015 (solo.yaml, question 1, repeat 5, succeeded): $0.1000",
+        "mg-00000015 (a2 solo.yaml, question 1, repeat 5, succeeded): $0.1000",
         "http-equiv=\"refresh\" content=\"5\"",
     ] {
         assert!(seen.contains(text), "{text}");
     }
     assert_eq!(seen.matches("role=\"img\"").count(), 4, "cost against time, and three measures");
+}
+
+/// By how many pixels the widest table of a page is wider than its place, on a screen, and on paper of A4 within its margins.
+fn beyond(page: &str) -> [String; 2] {
+    let measure = "<script>document.title=Math.max(...[...document.querySelectorAll('.scroll')].map(e=>e.scrollWidth-e.clientWidth))</script></body>";
+    let screen = unguarded(page).replace("</body>", measure);
+    let paper = screen.replace("@media print{", "@media all{");
+    [(screen, 1060), (paper, 690)].map(|(page, width)| {
+        let folder = tempfile::tempdir().expect("temp");
+        let file = folder.path().join("page.html");
+        std::fs::write(&file, page).expect("written");
+        title(&seen(&file, width)).to_owned()
+    })
+}
+
+#[test]
+fn long_names_leave_every_column_in_sight() {
+    let long = format!("@rehearsal/chars=400/cost=0.03/tokens=200,20{}", "/b:delay=1".repeat(9));
+    let mut table = table(&long);
+    let mean = Some(Mean { n: 12, mean: 12_345.6, interval: Some((11_234.5, 13_456.7)) });
+    for row in table.rows.iter_mut().chain(&mut table.arms) {
+        (row.took_s, row.tokens, row.answer_chars, row.margin) = (mean, mean, mean, row.cost_usd);
+        row.agreement = Some(Agreement { pairs: 12, same: 0.5, similarity: 0.75 });
+    }
+    assert_eq!(beyond(&group_page(&table, None)), ["0", "0"]);
+    let mut story = story(&long);
+    story.rounds.iter_mut().for_each(|round| round.outcome = "restarted".to_owned());
+    let page = run_page(&record("Why?", Outcome::Succeeded), &story, None, None);
+    assert_eq!(beyond(&page), ["0", "0"]);
+}
+
+#[test]
+fn variants_of_one_config_are_told_apart() {
+    let mut table = table("");
+    let variant = |most: usize| {
+        format!(r#"configs/team-of-three.yaml with {{"orchestrator":{{"max_new_answers_per_agent":{most}}}}}"#)
+    };
+    table.of.arms = [1, 2].map(variant).to_vec();
+    let seen = document(&group_page(&table, None));
+    for n in [1, 2] {
+        assert!(seen.contains(&format!("max_new_answers_per_agent\":{n}}}}}</bdi>")), "whole in the tables");
+        assert_eq!(seen.matches(&format!("a{n} configs/team-of-three…")).count(), 4, "in each drawing");
+    }
 }
 
 #[test]

@@ -87,7 +87,7 @@ async fn every_end_has_a_manifest_and_a_live_run_says_what_is_known() {
 
 #[tokio::test]
 async fn of_real_massgen_the_answer_and_its_workspace_are_in_the_manifest() {
-    let lab = Lab::real().await;
+    let lab = Lab::real().await.warm();
     let client = lab.client().await;
     let config = "@rehearsal/agents=1/command=echo%20by%20hand%20%3Enote.txt";
     let id = client.start(json!({"question": "What is 6*7?", "config": config, "mode": "quick"})).await;

@@ -28,7 +28,7 @@ fn assert_told(text: &str, all: &[&str]) {
 
 #[tokio::test]
 async fn a_real_run_is_explained() {
-    let lab = Lab::real().await;
+    let lab = Lab::real().await.warm();
     let client = lab.client().await;
     let config = "@rehearsal/tokens=120,30/cost=0.02/b:delay=1/b:command=ls%20nowhere";
     let id = client.start(json!({"question": "Who is there?", "config": config})).await;
@@ -46,6 +46,7 @@ async fn a_real_run_is_explained() {
             "Winner: agent_a with 2 of 2 votes; presented from ",
             "[events.jsonl]",
             "[metrics_summary.json]",
+            " s from the run's start to coordination, ",
             "Votes (2 stood, ",
             " agent_b for agent1.1 of agent_a: \"In a rehearsal agent_b",
             "always votes for the first answer there is",
@@ -72,7 +73,7 @@ async fn a_real_run_is_explained() {
 
 #[tokio::test]
 async fn a_real_run_that_was_killed_is_explained_as_far_as_it_went() {
-    let lab = Lab::real().await;
+    let lab = Lab::real().await.warm();
     let client = lab.client().await;
     let id = client.start(json!({"question": "q", "config": "@rehearsal/b:hang"})).await;
     client.until(&id, |run| run["agents"].to_string().contains("agent1.1")).await;

@@ -135,7 +135,7 @@ async fn in_a_command(lab: &Lab, client: &Client, config: &str, command: &str) -
 
 #[tokio::test]
 async fn real_massgen_shows_a_message_to_an_agent_after_its_tool_call() {
-    let lab = Lab::real().await;
+    let lab = Lab::real().await.warm();
     let client = lab.client().await;
     let (open, _) = gate(&lab, "gate");
     // The agent's command ends when the message is there.

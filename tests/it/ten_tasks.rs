@@ -127,7 +127,7 @@ async fn a_group_is_stopped_and_what_it_has_is_read() {
 /// "Is there a config for research here that I can run? Check it before it costs anything."
 #[tokio::test]
 async fn a_config_is_found_and_checked() {
-    let lab = Lab::real().await;
+    let lab = Lab::real().await.warm();
     lab.put(
         "configs/research.yaml",
         "# Research with one model.\nagents:\n  - id: a\n    backend: {type: openai, model: gpt-5-mini}\n",

@@ -137,7 +137,7 @@ fn winners(winners: &[Winner]) -> String {
 }
 
 /// The short name of an arm, by its place.
-pub(super) fn arm_key(arm: usize) -> String {
+pub fn arm_key(arm: usize) -> String {
     format!("a{}", arm.saturating_add(1))
 }
 

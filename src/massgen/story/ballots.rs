@@ -62,9 +62,23 @@ fn cast(desk: &Desk<'_>, clock: &Clock, path: Source) -> Option<Cast> {
     })
 }
 
+/// The votes that stood at the end, by the label of the answer, or its agent where that is not told; none of a run without ballots.
+pub(super) fn standing(desk: &Desk<'_>, digest: Option<&Digest>) -> Option<BTreeMap<String, u32>> {
+    let clock = Clock::of(None, None, desk.layout);
+    let mut votes: Vec<Cast> = ballots(desk).into_iter().filter_map(|path| cast(desk, &clock, path)).collect();
+    votes.sort_by(|a, b| a.at.total_cmp(&b.at));
+    let answers = answers::candidates(desk.files, desk.layout, digest);
+    count(&mut votes, answers.iter().map(|answer| at(&clock, &answer.path)));
+    let mut standing = BTreeMap::new();
+    for vote in votes.iter().filter(|vote| vote.counted) {
+        *standing.entry(vote.label.clone().unwrap_or_else(|| vote.agent.clone())).or_default() += 1;
+    }
+    (!votes.is_empty()).then_some(standing)
+}
+
 /// Marks the votes that stood at the end: the newest of each voter, of those that MassGen took, after the last answer.
-pub(super) fn count(votes: &mut [Cast], answers: &[Given]) {
-    let last_answer = answers.iter().map(|answer| answer.at).fold(f64::NEG_INFINITY, f64::max);
+pub(super) fn count(votes: &mut [Cast], answered: impl Iterator<Item = f64>) {
+    let last_answer = answered.fold(f64::NEG_INFINITY, f64::max);
     let mut newest = BTreeMap::new();
     for (place, vote) in votes.iter().enumerate() {
         newest.insert(vote.voter.clone(), place);

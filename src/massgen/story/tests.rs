@@ -72,6 +72,34 @@ fn the_captured_success_is_told_in_full() {
 }
 
 #[test]
+fn only_votes_that_stood_are_counted() {
+    let ballot = |voter: &str, label: &str| {
+        format!(r#"{{"voter_id": "{voter}", "voted_for": "x", "voted_for_label": "{label}", "reason": "r"}}"#)
+    };
+    let root = tempfile::tempdir().expect("temp");
+    let put = |name: &str, text: &str| {
+        let path = root.path().join(layout(TOOLS).attempt).join(name);
+        std::fs::create_dir_all(path.parent().expect("parent")).expect("mkdir");
+        std::fs::write(path, text).expect("write");
+    };
+    let stood = || {
+        let files = RunFiles::open(root.path()).expect("open");
+        standing_votes(&files, &layout(TOOLS), None, &Secrets::default())
+    };
+    put("a/20261124_021011_000000/answer.txt", "one");
+    assert_eq!(stood(), None, "without ballots nobody can tell");
+    put("a/20261124_021012_000000/vote.json", &ballot("a", "agent1.1"));
+    put("c/20261124_021012_000000/vote.json", &ballot("c", "agent1.1"));
+    assert_eq!(stood(), Some(BTreeMap::from([("agent1.1".to_owned(), 2)])));
+    put("b/20261124_021013_000000/answer.txt", "two");
+    assert_eq!(stood(), Some(BTreeMap::new()), "a newer answer makes them void");
+    put("a/20261124_021014_000000/vote.json", &ballot("a", "agent2.1"));
+    put("b/20261124_021015_000000/vote.json", &ballot("b", "agent1.1"));
+    put("b/20261124_021016_000000/vote.json", &ballot("b", "agent2.1"));
+    assert_eq!(stood(), Some(BTreeMap::from([("agent2.1".to_owned(), 2)])), "each voter's last");
+}
+
+#[test]
 fn calls_of_tools_and_money_are_told() {
     let story = story(&captured("tools"), TOOLS);
     let calls: Vec<_> =

@@ -7,8 +7,10 @@ use maud::{Markup, html};
 use super::spread::{COST, TIME, TOKENS, scatter, strips};
 use super::words::{self, name, or_dash, plain_name};
 use super::{fact, page, quoted, section, table};
-use crate::experiment::table::{Agreement, Difference, Mean, Measure, Row, Table, Winner};
+use crate::experiment::table::{Agreement, Difference, Mean, Measure, Row, Table, Winner, arm_key};
 
+/// The longest name of an arm, in characters: variants of one config differ at its end.
+const ARM: usize = 200;
 /// The longest question, in characters, and the most questions.
 const QUESTION: usize = 2_000;
 const MOST_QUESTIONS: usize = 100;
@@ -68,7 +70,7 @@ fn rows(of: &Table, rows: &[Row]) -> Markup {
     columns.extend(["#Succeeded", "#Time", "#Cost", "#Tokens", "#Characters", "Agreement", "Winners", "#Margin"]);
     table(&columns, rows, |row| {
         html! {
-            th scope="row" { (arm(of, row.arm)) }
+            th scope="row" class="who" { (arm(of, row.arm)) }
             @if by_question { td class="who" { (question(of, row)) } }
             td class="number" { (row.succeeded) " of " (row.of) @if row.started < row.of { small { (row.started) " started" } } }
             td class="number" { (mean(row.took_s, words::seconds)) }
@@ -83,10 +85,7 @@ fn rows(of: &Table, rows: &[Row]) -> Markup {
 }
 
 fn arm(of: &Table, arm: usize) -> Markup {
-    match of.of.arms.get(arm) {
-        Some(known) => name(known),
-        None => html! { "arm " (arm + 1) },
-    }
+    html! { (arm_key(arm)) @if let Some(known) = of.of.arms.get(arm) { small { bdi { (plain_name(known, ARM)) } } } }
 }
 
 fn question(of: &Table, row: &Row) -> Markup {
@@ -145,8 +144,8 @@ fn differences(of: &Table) -> Markup {
     html! {
         p class="note" { "On the questions that both have answered: the second arm's mean less the first's, with an interval of 95 %." }
         (table(&["First", "Second", "In", "#Difference", "#Interval", "#Questions", "What that says"], &of.differences, |difference| html! {
-            td { (arm(of, difference.a)) }
-            td { (arm(of, difference.b)) }
+            td class="who" { (arm(of, difference.a)) }
+            td class="who" { (arm(of, difference.b)) }
             td { (measured(difference.measure).0) }
             td class="number" { (signed(difference.mean, difference.measure)) }
             td class="number" {
@@ -232,6 +231,6 @@ mod tests {
         };
         let page = group_page(&table, None);
         assert!(!page.contains("<script") && !page.contains("NaN") && page.contains("&lt;script&gt;"), "{page}");
-        assert!(page.contains("0 of 3") && page.contains("0 started") && page.contains("arm 8"));
+        assert!(page.contains("0 of 3") && page.contains("0 started") && page.contains(">a8<"));
     }
 }

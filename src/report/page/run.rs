@@ -177,8 +177,8 @@ fn agents(all: &[AgentStory]) -> Markup {
         ["Agent", "Model", "#Tokens read", "#Tokens written", "#Cost", "#Calls of its model", "#Waited for it"];
     table(&columns, all, |agent| {
         html! {
-            th scope="row" title=(from(&agent.source)) { (name(&agent.id)) }
-            td { (or_dash(agent.model.as_deref().map(|model| plain_name(model, 60)))) }
+            th scope="row" class="who" title=(from(&agent.source)) { (name(&agent.id)) }
+            td class="who" { (or_dash(agent.model.as_deref().map(|model| plain_name(model, 60)))) }
             td class="number" { (words::count(agent.input_tokens)) }
             td class="number" { (words::count(agent.output_tokens)) }
             td class="number" { (or_dash(agent.cost_usd.and_then(sane).map(words::usd))) }
@@ -217,8 +217,8 @@ fn answers(all: &[Given]) -> Markup {
     table(&["At", "Agent", "Answer", "#Characters"], all, |given| {
         html! {
             (when(given.at, &given.source))
-            td { (name(&given.agent)) }
-            td { (name(&given.label)) }
+            td class="who" { (name(&given.agent)) }
+            td class="who" { (name(&given.label)) }
             td class="number" { (words::count(given.chars)) }
         }
     })
@@ -228,8 +228,8 @@ fn votes(all: &[Cast]) -> Markup {
     table(&["At", "Voter", "For", "Reason"], all, |cast| {
         html! {
             (when(cast.at, &cast.source))
-            td { (name(&cast.voter)) }
-            td {
+            td class="who" { (name(&cast.voter)) }
+            td class="who" {
                 (name(cast.label.as_deref().unwrap_or(&cast.agent)))
                 @if cast.label.is_some() { small { (name(&cast.agent)) } }
                 @if !cast.counted { small { "void: a newer answer came" } }
@@ -251,7 +251,7 @@ fn rounds(all: &[Round]) -> Markup {
         html! {
             (when(round.from, &round.source))
             td class="number" { (or_dash(sane(round.to - round.from).map(words::seconds))) }
-            td { (name(&round.agent)) }
+            td class="who" { (name(&round.agent)) }
             td class="number" { (round.number) }
             td { (name(&round.kind.replace('_', " "))) }
             td class=[is_bad.then_some("bad")] { (name(outcome)) }
@@ -266,7 +266,7 @@ fn restarts(story: &Story) -> Markup {
     table(&["At", "Agent", "Why"], &story.restarts, |restart| {
         html! {
             (when(restart.at, &restart.source))
-            td { (name(&restart.agent)) }
+            td class="who" { (name(&restart.agent)) }
             td class="text" { (plain_lines(&restart.reason)) }
         }
     })
@@ -282,8 +282,8 @@ fn tools(all: &[ToolCall]) -> Markup {
         html! {
             (when(call.at, &call.source))
             td class="number" { (or_dash(call.took.and_then(sane).map(words::seconds))) }
-            td { (name(&call.agent)) }
-            td { (name(&call.tool)) }
+            td class="who" { (name(&call.agent)) }
+            td class="who" { (name(&call.tool)) }
             td class=[look] { (outcome) }
         }
     })
@@ -293,7 +293,7 @@ fn troubles(all: &[Trouble]) -> Markup {
     table(&["At", "Agent", "What"], all, |trouble| {
         html! {
             (when(trouble.at, &trouble.source))
-            td { (or_dash(trouble.agent.as_deref().map(|agent| plain_name(agent, 60)))) }
+            td class="who" { (or_dash(trouble.agent.as_deref().map(|agent| plain_name(agent, 60)))) }
             td class="text" { (plain_lines(&trouble.message)) }
         }
     })

@@ -9,7 +9,7 @@ use super::chart::{self, Area, Axis, Error, Mark, Room, Tip};
 use super::left_out;
 use super::theme::Ink;
 use super::words::{self, sane};
-use crate::experiment::table::{Comparison, Trial};
+use crate::experiment::table::{Comparison, Trial, arm_key};
 
 /// The most arms that are drawn, and the most runs.
 const MOST_ARMS: usize = 24;
@@ -61,9 +61,15 @@ fn mark(trial: &Trial) -> Mark {
 }
 
 fn tip(of: &Comparison, trial: &Trial, told: &str) -> String {
-    let arm = of.arms.get(trial.arm).map(|arm| words::plain_name(arm, 60)).unwrap_or_default();
+    let arm = arm(of, trial.arm, 60);
     let state = words::plain_name(&trial.state, 20);
     format!("{} ({arm}, question {}, repeat {}, {state}): {told}", trial.run, trial.question + 1, trial.repeat)
+}
+
+/// An arm where there is little room: its key comes first, since variants of one config differ at the end of their names.
+fn arm(of: &Comparison, arm: usize, most: usize) -> String {
+    let name = of.arms.get(arm).map(|name| words::plain_name(name, most)).unwrap_or_default();
+    format!("{} {name}", arm_key(arm))
 }
 
 /// What the axes leave out.
@@ -106,7 +112,7 @@ fn key(area: &Area<'_>, of: &Comparison, arms: usize, left: i32) -> Result<(), E
     let used = (0..arms).filter(|arm| of.trials.iter().any(|trial| trial.arm == *arm));
     for (arm, top) in used.zip((20..).step_by(20)) {
         Mark::of_series(arm).draw(area, (left, top))?;
-        chart::word(area, &words::plain_name(&of.arms[arm], 24), (left + 14, top), HPos::Left, Ink::Text)?;
+        chart::word(area, &self::arm(of, arm, 22), (left + 14, top), HPos::Left, Ink::Text)?;
     }
     Ok(())
 }
@@ -143,7 +149,7 @@ fn draw_strips(
     let mut tips = Vec::new();
     for arm in 0..arms {
         let (left, middle) = place(arm, 0.0);
-        chart::word(area, &words::plain_name(&of.arms[arm], 26), (left - 12, middle), HPos::Right, Ink::Text)?;
+        chart::word(area, &self::arm(of, arm, 22), (left - 12, middle), HPos::Right, Ink::Text)?;
         let mine: Vec<_> = values.iter().filter(|(trial, _)| trial.arm == arm).copied().collect();
         boxed(area, &mine, |value| place(arm, value))?;
         for (number, (trial, value)) in mine.iter().enumerate() {

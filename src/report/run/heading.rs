@@ -2,7 +2,7 @@
 
 use super::{Draft, counted, money, seconds};
 use crate::massgen::text;
-use crate::run::{ConfigChoice, Ending, Exit, Mode, Outcome, Problem, RunState};
+use crate::run::{ConfigChoice, Ending, Exit, Mode, Moment, Outcome, Problem, RunId, RunState};
 
 /// The longest problem, in characters: its message is MassGen's at times.
 const PROBLEM_CHARS: usize = 400;
@@ -13,8 +13,10 @@ impl Draft<'_> {
     pub(super) fn heading(&self) -> Vec<String> {
         let state = state(&self.record.state);
         let first = format!("Run {}: {state} [./run.json]", self.record.spec.id);
-        let optional = [self.problem(), Some(self.asked()), self.lineage(), self.places(), self.winner()];
-        std::iter::once(first).chain(optional.into_iter().flatten()).chain(self.totals()).collect()
+        let lineage = [self.lineage(), self.built_on_by()];
+        let optional = [self.problem(), Some(self.asked())].into_iter().chain(lineage);
+        let happened = [self.places(), self.winner(), self.totals(), self.around()];
+        std::iter::once(first).chain(optional.chain(happened).flatten()).collect()
     }
 
     fn problem(&self) -> Option<String> {
@@ -49,6 +51,13 @@ impl Draft<'_> {
         });
         let told: Vec<String> = parent.into_iter().chain(before).chain(basis).collect();
         (!told.is_empty()).then(|| format!("Lineage: {} [./spec.json]", told.join("; ")))
+    }
+
+    fn built_on_by(&self) -> Option<String> {
+        let shown: Vec<&str> = self.built_on_by.iter().take(self.most).map(RunId::as_str).collect();
+        let more = self.built_on_by.len() - shown.len();
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        (!shown.is_empty()).then(|| format!("Built on by: {}{more} [./built_on]", shown.join(", ")))
     }
 
     fn places(&self) -> Option<String> {
@@ -93,6 +102,18 @@ impl Draft<'_> {
         let parts = parts.unwrap_or_default();
         let took = format!("rounds of all agents {}{parts}", seconds(rounds));
         Some(format!("Totals: {input}+{output} tokens (in+out){cost}{below}; {took} [{source}]"))
+    }
+
+    /// The run's time that is no agent's: MassGen's start, and what it does after the last thing that it notes.
+    fn around(&self) -> Option<String> {
+        let seconds_of = |at: &Moment| at.wall.as_microsecond() as f64 / 1e6;
+        let start = self.story.start?;
+        let before = start - self.record.started.as_ref().map(seconds_of)?;
+        let after = self.record.state.ended().map(|ending| seconds_of(&ending.at) - start - self.story.end);
+        let after = after.filter(|after| *after >= 0.0);
+        let after = after.map(|after| format!(", {} from the last event to its end", seconds(after)));
+        let told = format!("Around it: {} from the run's start to coordination", seconds(before));
+        (before >= 0.0).then(|| format!("{told}{} [./run.json]", after.unwrap_or_default()))
     }
 }
 

@@ -49,12 +49,23 @@ fn a_captured_run_is_told_with_its_files() {
     let answer = Some("agent2.1".to_owned());
     record.spec.from = Some(BuiltOn { run: "mg-4abcdefg".parse().expect("id"), answer, agent: "agent_b".to_owned() });
     let change = Change::between("agent_a", ("f/a.txt".into(), "one two\n"), ("f/b.txt".into(), "one three\n"));
-    let report = text(&record, &tools(), Some(&change));
+    let (story, built_on_by) = (tools(), ["mg-5abcdefg", "mg-6abcdefg"].map(|id| id.parse().expect("id")));
+    let moment = |after: f64| {
+        let micros = ((story.start.expect("start") + after) * 1e6) as i64;
+        Moment { wall: jiff::Timestamp::from_microsecond(micros).expect("time"), boot_ms: 0, boot_id: String::new() }
+    };
+    record.started = Some(moment(-9.0));
+    if let RunState::Ended(ending) = &mut record.state {
+        ending.at = moment(story.end + 2.5);
+    }
+    let report = text(&record, &story, Some(&change), &built_on_by);
     assert!(report.len() <= MOST_BYTES);
     for told in [
         "Run mg-7f3k2q9d: succeeded after 76.5 s, exit code 0 [./run.json]",
         "started by an agent of mg-2abcdefg, depth 0; goes on with mg-3abcdefg, turn 2; builds on agent2.1 of agent_b in \
          mg-4abcdefg [./spec.json]",
+        "Built on by: mg-5abcdefg, mg-6abcdefg [./built_on]",
+        "Around it: 9.0 s from the run's start to coordination, 2.5 s from the last event to its end [./run.json]",
         "Winner: agent_a with 2 of 2 votes; presented from 53.9 s to 75.1 s [events.jsonl]",
         "Totals: 840+210 tokens (in+out), $0.14; rounds of all agents 124.5 s: models 1.4 s, tools 0.2 s, neither 123.0 s",
         "  27.4 s agent1.1 by agent_a, 242 characters [agent_a/20261124_021037_175934/answer.txt]",
@@ -77,11 +88,11 @@ fn a_captured_run_is_told_with_its_files() {
 fn a_run_that_never_ran_says_so() {
     let problem = Problem::new("program_missing", "there is no MassGen", "install it");
     let story = Story { gaps: vec!["nothing was left".to_owned()], ..Story::default() };
-    let report = text(&record(ended(Outcome::Failed(problem), Exit::NeverStarted)), &story, None);
+    let report = text(&record(ended(Outcome::Failed(problem), Exit::NeverStarted)), &story, None, &[]);
     assert!(report.contains("failed after 76.5 s, MassGen never ran"), "{report}");
     assert!(report.contains("Problem: program_missing: there is no MassGen (install it)"), "{report}");
     assert!(report.ends_with("Not known:\n  nothing was left\n"), "{report}");
-    assert!(text(&record(RunState::Queued), &Story::default(), None).contains("waits for a free slot"));
+    assert!(text(&record(RunState::Queued), &Story::default(), None, &[]).contains("waits for a free slot"));
 }
 
 /// A run of so many agents and rounds, each with names and words of these.
@@ -138,14 +149,14 @@ fn large(agents: u64, rounds: u64, word: &str) -> Story {
 #[test]
 fn however_large_a_run_is_its_report_has_at_most_4_kb_and_says_what_it_leaves_out() {
     for word in ["漢", "👩"] {
-        let report = text(&record(RunState::Queued), &large(50, 100, word), None);
+        let report = text(&record(RunState::Queued), &large(50, 100, word), None, &[]);
         assert!(report.len() <= MOST_BYTES && report.len() > MOST_BYTES / 2, "{} bytes", report.len());
         assert!(report.contains("left out"), "{report}");
     }
-    let report = text(&record(RunState::Queued), &large(50, 100, "n"), None);
+    let report = text(&record(RunState::Queued), &large(50, 100, "n"), None, &[]);
     for told in ["Answers (5000):", "Votes (0 stood, 5000 void):", "Rounds (5000), the longest first"] {
         assert!(report.contains(told), "{report}");
     }
-    let report = text(&record(RunState::Queued), &large(2, 3, "a"), None);
+    let report = text(&record(RunState::Queued), &large(2, 3, "a"), None, &[]);
     assert!(report.len() <= MOST_BYTES && report.contains("Errors (6)"), "{report}");
 }

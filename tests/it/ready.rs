@@ -1,0 +1,61 @@
+//! The answer before the end: it is told of and can be read while MassGen's process still ends, and the state stays truthful.
+
+use serde_json::json;
+
+use crate::lab::{Lab, fake, wait_until};
+
+/// Presents an answer, says its last line, and ends only when it may.
+const SCRIPT: &str = "announce\nfinal agent_a forty-two\nprint FINAL_DIR: turn_1/attempt_1/final\nuntil @/go\nexit 0";
+
+#[tokio::test]
+async fn a_waiter_gets_the_answer_of_a_run_that_has_only_to_end() {
+    let lab = Lab::fake();
+    let client = lab.client().await;
+    let script = SCRIPT.replace('@', lab.project().to_str().expect("UTF-8"));
+    let id = client.start(fake(&script)).await;
+    for until in ["any_done", "all_done"] {
+        let seen = client.call("check_status", json!({"run_id": id, "wait_s": 50, "until": until})).await;
+        let run = &seen["runs"][0];
+        assert_eq!((&run["state"], &run["answer_ready"]), (&json!("running"), &json!(true)), "{run}");
+        assert_eq!((&run["winner"], &run["answer_chars"]), (&json!("agent_a"), &json!(9)), "{run}");
+        assert!(run.get("exit").is_none() && seen.get("hint").is_none(), "{seen}");
+    }
+    let page = client.call("read_result", json!({"run_id": id})).await;
+    assert_eq!((&page["text"], &page["partial"]), (&json!("forty-two"), &json!(false)), "{page}");
+
+    // Who has seen that waits for the end.
+    let seen = client.call("check_status", json!({"run_id": id})).await;
+    let end = client.call(
+        "check_status",
+        json!({"run_id": id, "wait_s": 50, "until": "any_done", "since": seen["cursor"].clone()}),
+    );
+    let ((), ended) = tokio::join!(async { drop(lab.put("go", "")) }, end);
+    let run = &ended["runs"][0];
+    assert_eq!((&run["state"], &run["exit"]), (&json!("succeeded"), &json!("0")), "{run}");
+    assert!(run.get("answer_ready").is_none(), "{run}");
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn a_line_alone_makes_no_answer_and_a_kill_after_it_is_a_kill() {
+    let lab = Lab::fake();
+    let client = lab.client().await;
+    let script = SCRIPT.replace("final agent_a forty-two\n", "").replace('@', lab.project().to_str().expect("UTF-8"));
+    let forged = client.start(fake(&script)).await;
+    let said = lab.run_folder(&forged).join("stdout.log");
+    wait_until("it was said", || std::fs::read_to_string(&said).is_ok_and(|said| said.contains("FINAL_DIR"))).await;
+    let run = client.until(&forged, |run| run["state"] == "running").await;
+    assert!(run.get("answer_ready").is_none(), "whoever prints that is not believed: {run}");
+    client.call("kill_run", json!({"run_id": forged, "grace_s": 0})).await;
+
+    let script = SCRIPT.replace('@', lab.project().to_str().expect("UTF-8"));
+    let id = client.start(fake(&script)).await;
+    client.until(&id, |run| run["answer_ready"] == true).await;
+    let killed = client.call("kill_run", json!({"run_id": id, "grace_s": 0})).await;
+    assert_eq!(killed["receipts"][0]["state"], "killed", "{killed}");
+    let run = client.end(&id).await;
+    assert_eq!((&run["state"], &run["partial"]), (&json!("killed"), &json!(true)), "{run}");
+    client.close().await;
+    lab.nobody_is_left().await;
+}
