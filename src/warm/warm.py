@@ -32,7 +32,7 @@ OF_EACH_RUN = {"PATH", "MASSGEN_LOG_BASE_DIR"}
 OURS = "MASSGEN_MCP_"
 # What is read by walking over the whole environment, or by libraries in C, which do not ask Python for it.
 ALSO_READ = re.compile(
-    r"(?i:.*_proxy)|(FASTMCP|DOCKET|TQDM|GIT|LC|PYTHON|LD|OPENSSL|SSL|MALLOC|OMP|OPENBLAS|MKL|OTEL|LITELLM|MASSGEN)_.*|LANG|LANGUAGE|TZ"
+    r"(?i:.*_proxy)|(FASTMCP|DOCKET|TQDM|GIT|LC|PYTHON|LD|OPENSSL|SSL|MALLOC|OMP|OPENBLAS|MKL|OTEL)_.*|PYTHON.*|LANG|LANGUAGE|TZ"
 )
 # Those that walk over it, and what they look for there is in ALSO_READ; dotenv asks only in order to set.
 WALKERS = ("dotenv", "pydantic_settings", "tqdm", "git", "urllib", "subprocess")

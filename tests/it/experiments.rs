@@ -38,7 +38,9 @@ fn ids(begun: &Value) -> Vec<String> {
 }
 
 fn started(lab: &Lab) -> usize {
-    std::fs::read_dir(lab.state().join("runs")).map(|entries| entries.flatten().count()).unwrap_or_default()
+    // A folder that is being furnished has another name.
+    let is_run = |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with("mg-");
+    std::fs::read_dir(lab.state().join("runs")).map(|all| all.flatten().filter(is_run).count()).unwrap_or_default()
 }
 
 /// A server that lets so many runs live at once.
