@@ -56,7 +56,7 @@ fn the_settings_file_is_accepted_whole_and_names_every_setting() {
     std::fs::copy(example("massgen-mcp.toml"), &usual).expect("copied");
     let settings = || {
         let mut command = lab.command().into_std();
-        for name in ["STARTS_PER_MINUTE", "MAX_RUNS", "TRUSTED_CONFIGS"] {
+        for name in ["STARTS_PER_MINUTE", "MAX_RUNS", "TRUSTED_CONFIGS", "WARM"] {
             command.env_remove(format!("MASSGEN_MCP_{name}"));
         }
         command.arg("settings").output().expect("ran")

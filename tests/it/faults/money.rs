@@ -73,7 +73,9 @@ async fn f34_what_subagents_of_massgens_own_cost_is_counted() {
     let subagent = costs("0.75", 7).replacen("status", "subagent", 1);
     let script = format!("announce\nanswer agent_a so far\n{}\n{subagent}\nforever", costs("0.5", 3));
     let id = client.start(with(fake(&script), &json!({"budget_usd": 1.2}))).await;
-    let run = client.end(&id).await;
+    client.end(&id).await;
+    let seen = client.call("check_status", json!({"run_id": id, "detail": "full"})).await;
+    let run = &seen["runs"][0];
     assert_eq!(
         (&run["state"], &run["cost_usd"], &run["tokens"]),
         (&json!("over_budget"), &json!(1.25), &json!(10)),
