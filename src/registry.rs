@@ -381,7 +381,8 @@ impl RunFolder {
         if let Some((name, text)) = from.config {
             self.write(&self.path.join(name), text.as_bytes(), Durability::Plain)?;
         }
-        self.write(&self.spec(), &format::spec_to_json(spec), Durability::Synced)?;
+        // Its owner syncs the folder with the first record, before anything starts.
+        self.write(&self.spec(), &format::spec_to_json(spec), Durability::SyncedWithNext)?;
         crash::point("spec-written");
         Ok(lock)
     }
@@ -451,7 +452,21 @@ impl RunFolder {
 
     /// Writes the manifest whole, before the ending goes on record. Only the holder of the run's lock may, which the handle proves.
     pub fn save_manifest(&self, text: &[u8], _held: &RunLock) -> Result<(), RegistryError> {
-        self.write(&self.manifest(), text, Durability::SyncedWithNext)
+        self.write(&self.manifest(), text, Durability::Plain)
+    }
+
+    /// Makes the ending and its manifest, which are written already, survive a power cut.
+    pub fn sync_ending(&self, _held: &RunLock) -> Result<(), RegistryError> {
+        for file in [self.manifest(), self.run()] {
+            match whole::sync_file(&file) {
+                // There may be no manifest: a full disk, for one.
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(RegistryError::io("sync", &file)(error));
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+        whole::sync_folder(&self.path).map_err(RegistryError::io("sync", &self.path))
     }
 
     /// The stop that was asked for, if any. A request that cannot be read is still one.

@@ -45,6 +45,11 @@ pub(super) fn write_first(path: &Path, bytes: &[u8]) -> io::Result<bool> {
     }
 }
 
+/// Makes what is in a file survive a power cut.
+pub(super) fn sync_file(file: &Path) -> io::Result<()> {
+    File::open(file)?.sync_data()
+}
+
 /// Makes the names in a folder survive a power cut.
 pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()

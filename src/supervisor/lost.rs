@@ -39,7 +39,7 @@ pub fn bury(folder: &RunFolder, secrets: &Secrets) -> Result<Option<RunRecord>, 
     record.quiet = None;
     record.seq += 1;
     provenance::keep(folder, &record, &lock, secrets);
-    let saved = folder.save(&record, &lock, Durability::Synced);
+    let saved = folder.save(&record, &lock, Durability::Plain).and_then(|()| folder.sync_ending(&lock));
     if let Err(error) = saved {
         tracing::warn!(run = %record.spec.id, error = text::chain(&error), "the ending could not be written");
     }

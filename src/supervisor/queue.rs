@@ -84,6 +84,7 @@ fn stopped(
     record.state = RunState::Ended(Ending { outcome, exit, at, took, answer: None, stop: None });
     record.seq += 1;
     provenance::keep(folder, record, lock, &known_secrets(folder));
-    folder.save(record, lock, Durability::Synced)?;
+    folder.save(record, lock, Durability::Plain)?;
+    folder.sync_ending(lock)?;
     Ok(Came::Stop)
 }

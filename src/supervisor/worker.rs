@@ -210,7 +210,8 @@ impl Worker {
                 crash::point("massgen-started");
                 (self.outputs, self.parent) = (started.outputs, started.parent);
                 self.record.state = RunState::Starting { leader: Some(started.leader) };
-                self.save_news(Durability::Synced);
+                // No power cut leaves a leader that this would have to tell of, and that it began is on disk.
+                self.save_news(Durability::Plain);
                 crash::point("massgen-recorded");
             }
             Err(source) => self.never_started(&SupervisorError::Io { operation: "start MassGen", source }),
@@ -642,7 +643,11 @@ impl Worker {
         self.record.state =
             RunState::Ended(Ending { outcome, exit: gone.exit, at, took, answer, stop: self.report(gone) });
         provenance::keep(&self.folder, &self.record, &self.lock, &self.secrets);
-        self.save_news(Durability::Synced);
+        // Who waits is told before the disk has it for good: a power cut in these milliseconds makes it `lost`, with its answer.
+        self.save_news(Durability::Plain);
+        if let (Err(error), false) = (self.folder.sync_ending(&self.lock), self.unsaved) {
+            tracing::warn!(error = text::chain(&error), "the ending may not survive a power cut");
+        }
     }
 
     fn judge(&self, gone: &Gone, answer: Option<&Answer>, digest: Option<&Digest>) -> Outcome {

@@ -9,6 +9,8 @@ use crate::lab::{Client, Lab};
 
 /// How often the same is asked.
 const CALLS: u64 = 20;
+/// How often that is counted.
+const ROUNDS: usize = 3;
 /// How many runs are on disk beside the first.
 const OTHERS: u16 = 120;
 
@@ -28,8 +30,17 @@ fn read_so_far(pid: u32) -> Read {
     Read { calls: number("syscr:"), bytes: number("rchar:") }
 }
 
-/// What the server reads for the same call, again and again.
+/// What the server reads for the same call, again and again: the least of some rounds, since it may have other things to do meanwhile.
 async fn reads(client: &Client, asked: Value) -> Read {
+    let mut least = round(client, &asked).await;
+    for _ in 1..ROUNDS {
+        let again = round(client, &asked).await;
+        least = Read { calls: least.calls.min(again.calls), bytes: least.bytes.min(again.bytes) };
+    }
+    least
+}
+
+async fn round(client: &Client, asked: &Value) -> Read {
     client.call("check_status", asked.clone()).await;
     let before = read_so_far(client.pid);
     for _ in 0..CALLS {
