@@ -74,7 +74,7 @@ fn draw(svg: &mut String, panels: [(&str, Vec<Line>); 2]) -> Result<(), Box<dyn 
             .light_line_style(WHITE)
             .x_desc("runs")
             .y_desc("ms, median")
-            .x_label_formatter(&|runs| MEASURED.contains(runs).then(|| format!("{runs:.0}")).unwrap_or_default())
+            .x_label_formatter(&|runs| if MEASURED.contains(runs) { format!("{runs:.0}") } else { String::new() })
             .label_style((FONT, 13))
             .draw()?;
         for ((name, points), ink) in lines.iter().zip(INKS) {
