@@ -1,12 +1,13 @@
-//! What was read of runs lately and cannot be another now: their specs, which are written once, and the records of those that have
-//! ended, which are never written again. Both are only ever replaced whole, so that they are the same as long as their files are.
-//! Of the record of a run that goes on nothing is kept.
+//! What was read of runs lately and cannot be another now: their specs, which are written once, and their records. Both are only ever
+//! replaced whole, so that they are the same as long as their files are, by inode, size and time of change. A file that changed a moment
+//! ago could be followed by another with the same of each, so that the record of a run that goes on is kept only once it has settled.
 
 use std::collections::HashMap;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::run::{RunId, RunRecord, RunSpec};
 
@@ -15,11 +16,14 @@ const MOST: usize = 100;
 /// The longest question of a kept record, in bytes.
 const MOST_QUESTION: usize = 4 << 10;
 
-/// Specs, and records of ended runs.
+/// After this time no other file gets the same time of change: the kernel's clock for files ticks every 10 ms at the slowest.
+const SETTLED: Duration = Duration::from_millis(50);
+
+/// Specs and records.
 #[derive(Debug, Default)]
 pub(super) struct Shelf {
     specs: Mutex<Kept<RunSpec>>,
-    ended: Mutex<Kept<RunRecord>>,
+    records: Mutex<Kept<RunRecord>>,
 }
 
 /// Things by run, each with the mark of the file that it was read from.
@@ -39,21 +43,29 @@ impl Mark {
         path.metadata().ok().map(|meta| Mark::of(&meta))
     }
 
+    /// Whole seconds are the time of a file system with coarse ones, on which nothing settles soon.
+    fn has_settled(&self, now: SystemTime) -> bool {
+        let (Ok(seconds), Ok(nanos @ 1..)) = (u64::try_from(self.changed.0), u32::try_from(self.changed.1)) else {
+            return false;
+        };
+        now.duration_since(UNIX_EPOCH + Duration::new(seconds, nanos)).is_ok_and(|age| age >= SETTLED)
+    }
+
     fn of(meta: &Metadata) -> Mark {
         Mark { inode: meta.ino(), bytes: meta.len(), changed: (meta.ctime(), meta.ctime_nsec()) }
     }
 }
 
 impl Shelf {
-    /// The record of an ended run, where it was read from this very file.
+    /// The record of a run, where it was read from this very file.
     pub(super) fn find(&self, id: &RunId, mark: Option<Mark>) -> Option<RunRecord> {
-        find(&self.ended, id, mark?)
+        find(&self.records, id, mark?)
     }
 
     /// Keeps a record that was read after its file was marked.
     pub(super) fn keep(&self, record: &RunRecord, mark: Option<Mark>) {
-        if let (Some(mark), Some(_)) = (mark, record.state.ended()) {
-            keep(&self.ended, &record.spec, mark, record);
+        if let Some(mark) = mark.filter(|mark| record.state.ended().is_some() || mark.has_settled(SystemTime::now())) {
+            keep(&self.records, &record.spec, mark, record);
         }
     }
 
@@ -90,8 +102,6 @@ fn lock<T>(kept: &Mutex<Kept<T>>) -> MutexGuard<'_, Kept<T>> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::registry::{Durability, Furniture, StateFolder, not_begun};
     use crate::run::{ConfigChoice, Ending, Exit, Moment, Outcome, RunState};
@@ -100,6 +110,15 @@ mod tests {
         let at = Moment { wall: jiff::Timestamp::UNIX_EPOCH, boot_ms: 1, boot_id: "b".to_owned() };
         let (outcome, exit, took) = (Outcome::Succeeded, Exit::Code(0), Duration::from_secs(1));
         RunState::Ended(Ending { outcome, exit, at, took, answer: None, stop: None })
+    }
+
+    #[test]
+    fn a_file_settles_by_its_own_clock() {
+        let mark = |nanos| Mark { inode: 1, bytes: 1, changed: (1_000, nanos) };
+        let at = |ms| UNIX_EPOCH + Duration::from_millis(ms);
+        assert!(mark(7).has_settled(at(1_000_051)) && !mark(7).has_settled(at(1_000_049)));
+        assert!(!mark(7).has_settled(at(900_000)), "a clock that was set back proves nothing");
+        assert!(!mark(0).has_settled(at(2_000_000)), "whole seconds may be another file's as well");
     }
 
     #[test]
@@ -118,7 +137,7 @@ mod tests {
                 assert_eq!(state.load(&id).expect("read").seq, seq, "whatever was read before");
             }
             let kept = state.shelf.find(&id, Mark::at(&folder.run()));
-            assert_eq!(kept.map(|kept| kept.seq), (seq > 1).then_some(seq), "only what has ended is kept");
+            assert!(seq == 1 || kept.is_some_and(|kept| kept.seq == seq), "what has ended is kept at once");
         }
         std::fs::remove_dir_all(folder.path()).expect("removed");
         assert!(state.load(&id).is_err(), "a run that was removed is unknown");
