@@ -15,8 +15,18 @@ use rustix::process::{Pid, Signal, kill_process};
 
 /// How often a process's time on the processor is read: what it has in its last moments is missed.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// Memory is summed up at every so manieth look, which takes the kernel long.
-const MEMORY_EVERY: usize = 10;
+/// Memory is summed up at every so manieth look. That takes the kernel long where processes share much, and slows them down: it is
+/// done in a round of its own, whose times do not count.
+const MEMORY_EVERY: usize = 5;
+
+/// What is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Of {
+    /// Time on the processor.
+    Time,
+    /// Memory.
+    Memory,
+}
 
 /// What processes took while somebody watched.
 #[derive(Debug, Clone, Copy, Default)]
@@ -34,10 +44,10 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    pub(crate) fn begin(root: &Path, but: Option<u32>) -> Watch {
+    pub(crate) fn begin(root: &Path, but: Option<u32>, of: Of) -> Watch {
         let over = Arc::new(AtomicBool::new(false));
         let (root, seen) = (root.to_owned(), Arc::clone(&over));
-        Watch { over, watcher: std::thread::spawn(move || watch(&root, but, &seen)) }
+        Watch { over, watcher: std::thread::spawn(move || watch(&root, but, of, &seen)) }
     }
 
     pub(crate) fn end(self) -> anyhow::Result<Taken> {
@@ -46,7 +56,7 @@ impl Watch {
     }
 }
 
-fn watch(root: &Path, but: Option<u32>, over: &AtomicBool) -> Taken {
+fn watch(root: &Path, but: Option<u32>, of: Of, over: &AtomicBool) -> Taken {
     let mut known: HashMap<u32, bool> = HashMap::new();
     let mut spent: HashMap<u32, (f64, f64)> = HashMap::new();
     let mut memory_mib: f64 = 0.0;
@@ -67,7 +77,7 @@ fn watch(root: &Path, but: Option<u32>, over: &AtomicBool) -> Taken {
             let (_, last) = spent.entry(*pid).or_insert((first, now));
             *last = last.max(now);
         }
-        if look.is_multiple_of(MEMORY_EVERY) {
+        if of == Of::Memory && look.is_multiple_of(MEMORY_EVERY) {
             memory_mib = memory_mib.max(own.iter().filter_map(|pid| share_mib(*pid).ok()).sum());
         }
         if over.load(Ordering::Relaxed) {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::agent::{Phase, Session};
 use crate::figures::tell;
-use crate::processes::{Taken, Watch};
+use crate::processes::{Of, Taken, Watch};
 use crate::world::{Place, World};
 
 const QUESTION: &str = "What is 6*7?";
@@ -51,20 +51,21 @@ pub(crate) async fn measure(place: &Place, quick: bool) -> anyhow::Result<()> {
     let mut cold_agent = Session::with(cold.server(false)).await?;
     let mut warm_agent = Session::with(warm.server(true)).await?;
     // What is on disk but not in memory yet is nobody's fault.
-    by_hand(&hand, 1).await?;
+    by_hand(&hand, 1, Of::Time).await?;
     let is_warm = is_warm(&mut warm_agent).await?;
     for (at_once, times) in [(1, if quick { 1 } else { TIMES }), (MANY, 1)].into_iter().take(if quick { 1 } else { 2 })
     {
-        let mut rounds: Vec<(Way, Round)> = Vec::new();
-        for _ in 0..times {
-            rounds.push((Way::ByHand, by_hand(&hand, at_once).await?));
-            rounds.push((Way::Cold, by_server(&cold, &mut cold_agent, at_once).await?));
+        let (mut rounds, mut memory) = (Vec::new(), Vec::new());
+        for round in 0..=times {
+            let (of, kept) = if round < times { (Of::Time, &mut rounds) } else { (Of::Memory, &mut memory) };
+            kept.push((Way::ByHand, by_hand(&hand, at_once, of).await?));
+            kept.push((Way::Cold, by_server(&cold, &mut cold_agent, at_once, of).await?));
             if is_warm {
-                rounds.push((Way::Warm, by_server(&warm, &mut warm_agent, at_once).await?));
+                kept.push((Way::Warm, by_server(&warm, &mut warm_agent, at_once, of).await?));
             }
         }
         for way in [Way::ByHand, Way::Cold, Way::Warm] {
-            told(way, at_once, &rounds)?;
+            told(way, at_once, &rounds, &memory)?;
         }
     }
     cold_agent.end().await?;
@@ -87,8 +88,8 @@ async fn is_warm(agent: &mut Session) -> anyhow::Result<bool> {
     Ok(false)
 }
 
-async fn by_hand(world: &World<'_>, at_once: usize) -> anyhow::Result<Round> {
-    let (watch, begun) = (Watch::begin(world.root(), None), Instant::now());
+async fn by_hand(world: &World<'_>, at_once: usize, of: Of) -> anyhow::Result<Round> {
+    let (watch, begun) = (Watch::begin(world.root(), None, of), Instant::now());
     let mut runs = tokio::task::JoinSet::new();
     for number in 0..at_once {
         let mut run = tokio::process::Command::from(world.massgen(&format!("{QUESTION} ({number})")));
@@ -107,8 +108,8 @@ async fn by_hand(world: &World<'_>, at_once: usize) -> anyhow::Result<Round> {
     Ok(Round { answered: over.clone(), over, taken: watch.end()? })
 }
 
-async fn by_server(world: &World<'_>, agent: &mut Session, at_once: usize) -> anyhow::Result<Round> {
-    let (watch, begun) = (Watch::begin(world.root(), agent.pid), Instant::now());
+async fn by_server(world: &World<'_>, agent: &mut Session, at_once: usize, of: Of) -> anyhow::Result<Round> {
+    let (watch, begun) = (Watch::begin(world.root(), agent.pid, of), Instant::now());
     let mut open = Vec::new();
     for number in 0..at_once {
         open.push(start(agent, &format!("{QUESTION} ({number})")).await?);
@@ -155,10 +156,11 @@ async fn ended(agent: &mut Session, id: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn told(way: Way, at_once: usize, rounds: &[(Way, Round)]) -> anyhow::Result<()> {
-    let of = |of: &dyn Fn(&Round) -> Vec<f64>| -> Vec<f64> {
+fn told(way: Way, at_once: usize, rounds: &[(Way, Round)], memory: &[(Way, Round)]) -> anyhow::Result<()> {
+    let samples_of = |rounds: &[(Way, Round)], of: &dyn Fn(&Round) -> Vec<f64>| -> Vec<f64> {
         rounds.iter().filter(|(other, _)| *other == way).flat_map(|(_, round)| of(round)).collect()
     };
+    let of = |of: &dyn Fn(&Round) -> Vec<f64>| samples_of(rounds, of);
     let at = json!({"way": way.word(), "at_once": at_once});
     let last = |round: &Round| round.over.iter().copied().fold(0.0, f64::max);
     let samples = of(&|round| vec![last(round)]);
@@ -172,5 +174,10 @@ fn told(way: Way, at_once: usize, rounds: &[(Way, Round)]) -> anyhow::Result<()>
     }
     let each = |number: f64| vec![number / at_once as f64];
     tell("run of two agents: processor", "s a run", at.clone(), &of(&|round| each(round.taken.cpu_s)))?;
-    tell("run of two agents: memory at most", "MiB a run", at, &of(&|round| each(round.taken.memory_mib)))
+    tell(
+        "run of two agents: memory at most",
+        "MiB a run",
+        at,
+        &samples_of(memory, &|round| each(round.taken.memory_mib)),
+    )
 }

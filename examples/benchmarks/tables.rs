@@ -76,7 +76,7 @@ const STARTS: &str = "
 
 A whole run of two agents whose model answers at once, so that what is left is MassGen's own time: started by hand (`massgen --automation`), through this
 server cold, and warm (a child of a process that has imported MassGen already). Processor time is that of all processes of a run, the supervisor among them, seen every
-50 ms; memory what they have at most, all together (what several share counted once), divided by the number of runs. The warm process is counted in.
+50 ms; memory, in a round of its own, what they have at most, all together (what several share counted once), divided by the number of runs. The warm process is counted in.
 
 | at once | way | last is over, s | one is over, s | its answer is there, s | processor, s a run | memory, MiB a run | × by hand | n |
 | --: | --- | --: | --: | --: | --: | --: | --: | --: |

@@ -369,7 +369,7 @@ def serve(name, turn, idle_s, watched, code):
     # The kernel reaps the keepers; nobody has to hear of their end.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     listener = socket.socket(socket.AF_UNIX)
-    usual = os.umask(0o077)
+    usual = os.umask(0o177)
     listener.bind(f"{name}.new")
     os.umask(usual)
     listener.listen(64)
