@@ -78,6 +78,11 @@ impl<'a> World<'a> {
         command.env("OPENAI_API_KEY", "rehearsal").env("MASSGEN", &self.place.massgen).env("LANG", "C.UTF-8");
         // As the server has it for its runs: without it litellm asks the network for prices first.
         command.env("LITELLM_LOCAL_MODEL_COST_MAP", "True").env("PYTHONUNBUFFERED", "1");
+        // MassGen asks the network for prices too, run by run; a closed port says no at once, where a name may take seconds.
+        for proxy in ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"] {
+            command.env(proxy, "http://127.0.0.1:9");
+        }
+        command.env("NO_PROXY", "127.0.0.1,localhost").env("no_proxy", "127.0.0.1,localhost");
         command.current_dir(self.project()).stderr(Stdio::null());
         command
     }
