@@ -51,11 +51,15 @@ impl Pool {
         }
     }
 
-    /// Less than this is as good as nothing.
+    /// Less than this is as good as nothing. A run of an experiment needs a quarter more than such a run is known to cost: with less,
+    /// one that costs just that much would be told to finish, and with no more than that be stopped at its end.
     fn least_usd(&self) -> Usd {
         match self {
             Pool::Parent(_) | Pool::Server | Pool::Day => LEAST_USD,
-            Pool::Experiment(share) => share.expected.unwrap_or_default().max(LEAST_USD),
+            Pool::Experiment(share) => {
+                let expected = share.expected.unwrap_or_default();
+                Usd(expected.0.saturating_add(expected.0 / 4)).max(LEAST_USD)
+            }
         }
     }
 }
@@ -162,6 +166,9 @@ mod tests {
         let costs_two = Some(Usd(2_000_000));
         assert_eq!(granted(&pool(5, costs_two)(10)).expect("granted"), usd(4), "room for one that costs more");
         assert_eq!(granted(&pool(5, costs_two)(3)).expect("granted"), usd(3));
-        assert!(matches!(granted(&pool(5, costs_two)(1)), Err(LedgerError::Short { .. })), "it would be cut short");
+        for left in [1, 2] {
+            let refused = granted(&pool(5, costs_two)(left));
+            assert!(matches!(refused, Err(LedgerError::Short { .. })), "it would be cut short");
+        }
     }
 }
