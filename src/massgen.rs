@@ -14,6 +14,7 @@ pub mod launch;
 pub mod layout;
 pub mod outcome;
 pub mod pages;
+pub mod poll;
 pub mod program;
 pub mod reasons;
 pub mod session;

@@ -320,7 +320,7 @@ impl Shelf {
         let digest = self.run.digest.as_ref();
         let layout = self.layout.as_ref();
         let stood = layout.and_then(|layout| story::standing_votes(&self.files, layout, digest, &self.secrets));
-        stood.or_else(|| Some(digest?.votes.clone())).unwrap_or_default()
+        stood.map(|stood| stood.votes).or_else(|| Some(digest?.votes.clone())).unwrap_or_default()
     }
 
     fn candidates(&self) -> Vec<Answer> {

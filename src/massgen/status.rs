@@ -74,10 +74,13 @@ struct Coordination {
     phase: Soft<String>,
 }
 
+/// How many, by label.
+type Votes = BTreeMap<String, Soft<u32>>;
+
 #[derive(Default, serde::Deserialize)]
 #[serde(default)]
 struct Results {
-    votes: Soft<BTreeMap<String, Soft<u32>>>,
+    votes: Soft<Votes>,
     winner: Soft<String>,
 }
 
@@ -134,10 +137,12 @@ impl Status {
         let agents: Vec<AgentDigest> = agents.into_iter().map(|(id, agent)| agent.into_digest(&id, secrets)).collect();
         let costs = self.costs.0.unwrap_or_default();
         let results = self.results.0.unwrap_or_default();
+        let votes: Votes = results.votes.0.unwrap_or_default();
         let tokens = total(&costs.total_input_tokens, &costs.total_output_tokens);
         Digest {
             phase: self.coordination.0.and_then(|c| c.phase.word(secrets)),
-            votes: standing(results.votes.0.unwrap_or_default(), &agents, secrets),
+            counted: votes.values().filter_map(|count| count.0).fold(0, u32::saturating_add),
+            votes: standing(votes, &agents, secrets),
             winner: results.winner.word(secrets),
             cost_usd: money(&costs.total_estimated_cost),
             tokens: tokens.or_else(|| agents.iter().map(|agent| agent.tokens).sum()),
@@ -174,7 +179,7 @@ impl Agent {
 }
 
 /// `results.votes` keeps votes for answers that newer ones have replaced; those are left out.
-fn standing(votes: BTreeMap<String, Soft<u32>>, agents: &[AgentDigest], secrets: &Secrets) -> BTreeMap<String, u32> {
+fn standing(votes: Votes, agents: &[AgentDigest], secrets: &Secrets) -> BTreeMap<String, u32> {
     let stands = |label: &str| agents.iter().any(|agent| agent.label.as_deref() == Some(label));
     let counted = votes.into_iter().filter_map(|(label, count)| Some((said(&label, WORD_CHARS, secrets), count.0?)));
     counted.filter(|(label, count)| *count > 0 && stands(label)).collect()

@@ -219,14 +219,25 @@ pub struct RoundWaits {
     pub waited_s: f64,
 }
 
-/// The votes that stood at the end of a run's newest attempt, by the label of the answer, from the ballots alone; none where MassGen
-/// left no ballots. Its own count (`results.votes` of status.json) has those in it that a newer answer made void.
+/// Votes that stand: each voter's newest, where no answer has come after it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Standing {
+    /// How many, by the label of the answer, or its agent where that is not told.
+    pub votes: BTreeMap<String, u32>,
+    /// For what each agent's vote is.
+    pub of: BTreeMap<String, String>,
+    /// How many votes were ever cast, void ones too.
+    pub cast: usize,
+}
+
+/// The votes that stand in a run's newest attempt, from the ballots alone (`vote.json`); none where MassGen left no ballots. Its own
+/// count (`results.votes` of status.json) has those in it that a newer answer made void, and `vote_cast` is an agent's first.
 pub fn standing_votes(
     files: &RunFiles,
     layout: &Layout,
     digest: Option<&Digest>,
     secrets: &Secrets,
-) -> Option<BTreeMap<String, u32>> {
+) -> Option<Standing> {
     ballots::standing(&Desk::new(files, layout, secrets), digest)
 }
 

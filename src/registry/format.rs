@@ -351,6 +351,7 @@ fn digest_from_file(file: DigestFile) -> Digest {
         phase: file.phase,
         agents: agents.collect(),
         votes: file.votes,
+        counted: 0,
         winner: file.winner,
         cost_usd: file.cost_usd,
         tokens: file.tokens,

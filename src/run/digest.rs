@@ -12,6 +12,8 @@ pub struct Digest {
     pub agents: Vec<AgentDigest>,
     /// Votes by answer label, for answers that still stand.
     pub votes: BTreeMap<String, u32>,
+    /// How many votes MassGen has counted, void ones too. Not kept in a record.
+    pub counted: u32,
     /// The agent whose answer is presented.
     pub winner: Option<String>,
     /// US dollars so far; absent when MassGen has no price for a model that was used.
@@ -37,7 +39,7 @@ pub struct AgentDigest {
     pub answers: u32,
     /// Its newest answer, such as `agent1.2`.
     pub label: Option<String>,
-    /// The label it voted for.
+    /// The label that its vote is for, while it stands.
     pub vote: Option<String>,
     /// MassGen's own words for what went wrong.
     pub error: Option<String>,

@@ -27,6 +27,7 @@ use crate::massgen::files::{RunFiles, Stamp};
 use crate::massgen::launch::Launch;
 use crate::massgen::layout::Layout;
 use crate::massgen::outcome::{Evidence, outcome};
+use crate::massgen::poll::Poll;
 use crate::massgen::reasons::Words;
 use crate::massgen::{events, inbox, status, text};
 use crate::provenance;
@@ -66,6 +67,7 @@ pub(super) struct Worker {
     unseen: bool,
     /// Which status.json the digest is from.
     read_from: Option<Stamp>,
+    poll: Poll,
     /// Whether the last write of the record failed.
     unsaved: bool,
     outputs: Vec<JoinHandle<()>>,
@@ -163,6 +165,7 @@ impl Worker {
             left: Family::default(),
             unseen: false,
             read_from: None,
+            poll: Poll::default(),
             unsaved: false,
             outputs: Vec::new(),
             closing: Arc::default(),
@@ -567,7 +570,8 @@ impl Worker {
         }
         let bytes = self.files.head(&path, status::MOST_BYTES).ok()?;
         let digest = status::masked_digest(&bytes, &self.secrets);
-        let digest = digest.inspect_err(|error| tracing::debug!(%error, "kept the last good digest")).ok()?;
+        let mut digest = digest.inspect_err(|error| tracing::debug!(%error, "kept the last good digest")).ok()?;
+        self.poll.correct(&mut digest, &self.files, layout, &self.secrets);
         self.read_from = Some(from);
         Some(digest)
     }

@@ -72,6 +72,18 @@ async fn a_real_run_is_explained() {
 }
 
 #[tokio::test]
+async fn a_vote_that_a_newer_answer_made_void_is_told_no_more() {
+    let lab = Lab::real().await.warm();
+    let client = lab.client().await;
+    // Two have voted when the third answers, and vote again: MassGen counts five votes of three agents.
+    let id = client.start(json!({"question": "q", "config": "@rehearsal/agents=3/c:delay=4"})).await;
+    let run = client.end(&id).await;
+    assert_eq!(run["votes"], json!({"agent1.1": 3}), "{run}");
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
 async fn a_real_run_that_was_killed_is_explained_as_far_as_it_went() {
     let lab = Lab::real().await.warm();
     let client = lab.client().await;

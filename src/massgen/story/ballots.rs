@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::clock::{Clock, stamp};
 use super::desk::Desk;
-use super::{Cast, Given, MOST_FACTS, Source, Story};
+use super::{Cast, Given, MOST_FACTS, Source, Standing, Story};
 use crate::massgen::answers;
 use crate::run::Digest;
 
@@ -62,18 +62,20 @@ fn cast(desk: &Desk<'_>, clock: &Clock, path: Source) -> Option<Cast> {
     })
 }
 
-/// The votes that stood at the end, by the label of the answer, or its agent where that is not told; none of a run without ballots.
-pub(super) fn standing(desk: &Desk<'_>, digest: Option<&Digest>) -> Option<BTreeMap<String, u32>> {
+/// The votes that stand by now; none of a run without ballots.
+pub(super) fn standing(desk: &Desk<'_>, digest: Option<&Digest>) -> Option<Standing> {
     let clock = Clock::of(None, None, desk.layout);
     let mut votes: Vec<Cast> = ballots(desk).into_iter().filter_map(|path| cast(desk, &clock, path)).collect();
     votes.sort_by(|a, b| a.at.total_cmp(&b.at));
     let answers = answers::candidates(desk.files, desk.layout, digest);
     count(&mut votes, answers.iter().map(|answer| at(&clock, &answer.path)));
-    let mut standing = BTreeMap::new();
-    for vote in votes.iter().filter(|vote| vote.counted) {
-        *standing.entry(vote.label.clone().unwrap_or_else(|| vote.agent.clone())).or_default() += 1;
+    let mut standing = Standing { cast: votes.len(), ..Standing::default() };
+    for vote in votes.into_iter().filter(|vote| vote.counted) {
+        let label = vote.label.unwrap_or(vote.agent);
+        *standing.votes.entry(label.clone()).or_default() += 1;
+        standing.of.insert(vote.voter, label);
     }
-    (!votes.is_empty()).then_some(standing)
+    (standing.cast > 0).then_some(standing)
 }
 
 /// Marks the votes that stood at the end: the newest of each voter, of those that MassGen took, after the last answer.

@@ -84,7 +84,7 @@ fn only_votes_that_stood_are_counted() {
     };
     let stood = || {
         let files = RunFiles::open(root.path()).expect("open");
-        standing_votes(&files, &layout(TOOLS), None, &Secrets::default())
+        standing_votes(&files, &layout(TOOLS), None, &Secrets::default()).map(|stood| stood.votes)
     };
     put("a/20261124_021011_000000/answer.txt", "one");
     assert_eq!(stood(), None, "without ballots nobody can tell");
