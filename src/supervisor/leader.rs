@@ -59,6 +59,8 @@ pub(super) async fn warm(
 ) -> Option<Warm> {
     let kind = Kind::of(&launch.program)?;
     let (begun, mut waits) = (Instant::now(), Some(waits));
+    // The worker hears the same signals, and stops what is started then.
+    let mut told = std::pin::pin!(super::told_to_end());
     let ((out, out_end), (err, err_end)) = (io::pipe().ok()?, io::pipe().ok()?);
     let ends = [OwnedFd::from(out_end), OwnedFd::from(err_end)];
     loop {
@@ -71,7 +73,10 @@ pub(super) async fn warm(
             return None;
         }
         waits.take().into_iter().for_each(|waits| waits());
-        tokio::time::sleep(LOOK_AGAIN).await;
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_AGAIN) => {}
+            () = &mut told => return None,
+        }
     }
 }
 

@@ -263,6 +263,26 @@ async fn f56_an_import_that_fails_makes_runs_cold_which_say_why() {
 }
 
 #[tokio::test]
+async fn a_supervisor_that_waits_for_an_import_hears_that_it_is_to_end() {
+    let lab =
+        Lab::python(&format!("if __name__ != '__main__':\n    import threading; threading.Event().wait()\n{STAND_IN}"))
+            .await;
+    let mut command = lab.command();
+    command.env("MASSGEN_MCP_WARM", "true");
+    let client = lab.client_of(command).await;
+    let id = client.start(json!({"question": "time.sleep(300)", "config": "@rehearsal"})).await;
+    let waits = || lab.processes().iter().any(|line| line.contains(" supervise ")) && lab.warm_processes().len() == 1;
+    wait_until("it waits for an import without end", waits).await;
+    lab.signal_supervisor("-TERM");
+    let run = client.end(&id).await;
+    assert_eq!(run["state"], "killed", "{run}");
+    // Where nobody ends it, the wait for an import lasts a minute.
+    assert!(run["elapsed_s"].as_u64() < Some(60), "{run}");
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
 async fn a_changed_program_is_imported_anew() {
     let lab = Lab::python(STAND_IN).await.warm();
     let client = lab.client().await;
