@@ -1,9 +1,9 @@
 //! With what a warm process is begun, whether there is room for one, and which are there. Who begins it starts the command.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -60,6 +60,11 @@ pub fn beginning(state: &StateFolder, kind: &Kind, env: Environment) -> io::Resu
         |ending| File::options().create(true).append(true).mode(0o600).open(cwd.join(format!("{name}.{ending}")));
     let lock = private(LOCK)?;
     if lock.try_lock().is_err() {
+        return Ok(None);
+    }
+    // One that another start has just cleared away keeps nobody out; the next start makes a new one.
+    let inode = |meta: io::Result<Metadata>| meta.ok().map(|meta| meta.ino());
+    if inode(lock.metadata()) != inode(cwd.join(&name).with_extension(LOCK).metadata()) {
         return Ok(None);
     }
     // Of one that was killed: it would be taken for that of the new one.
@@ -156,9 +161,44 @@ fn clear(folder: &Path) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let (path, age) = (entry.path(), entry.metadata().and_then(|meta| meta.modified()).map(|at| at.elapsed()));
         let is_old = matches!(age, Ok(Ok(age)) if age > OLD);
-        if is_old && !is_held(&path.with_extension(LOCK)) {
+        if !is_old {
+            continue;
+        }
+        // The lock is kept over the removal, so that whoever opened its file before sees that it is gone.
+        let lock = File::open(path.with_extension(LOCK)).ok();
+        if lock.as_ref().is_none_or(|lock| lock.try_lock().is_ok()) {
             // Whoever came first has removed it.
             let _gone = std::fs::remove_file(path);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    #[test]
+    fn only_what_is_old_and_held_by_nobody_is_cleared_away() {
+        let root = tempfile::tempdir().expect("temp");
+        let put = |name: &str, age: Duration| {
+            let file = File::create(root.path().join(name)).expect("made");
+            file.set_modified(SystemTime::now() - age).expect("aged");
+            file
+        };
+        let (old, young) = (OLD * 2, Duration::ZERO);
+        let held = put("lives.lock", old);
+        held.lock().expect("locked");
+        for (name, age) in
+            [("lives.log", old), ("new.lock", young), ("gone.lock", old), ("gone.log", old), ("x.py", old)]
+        {
+            drop(put(name, age));
+        }
+        clear(root.path());
+        let left = std::fs::read_dir(root.path()).expect("read").flatten().map(|entry| entry.file_name());
+        let mut left: Vec<_> = left.collect();
+        left.sort();
+        assert_eq!(left, ["lives.lock", "lives.log", "new.lock"]);
     }
 }
