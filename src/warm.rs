@@ -26,7 +26,18 @@ const SOCKET: &str = "sock";
 /// Of a folder of theirs: how many may be there at once, each for another MassGen or another environment.
 const MOST: usize = 3;
 
-/// An installed MassGen, as far as one process can stand for another: the same program, interpreter and version, seen from the same
+/// Why a MassGen cannot be kept warm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unfit {
+    /// It is run by something else, or cannot be read.
+    #[error("its program is no script of a Python that its first line names")]
+    NotPython,
+    /// What was imported may be old at any time.
+    #[error("it is an editable installation, whose source may change between two runs")]
+    Editable,
+}
+
+/// An installed MassGen, as far as one process can stand for another: the same program, interpreter and packages, seen from the same
 /// namespaces of the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kind {
@@ -37,18 +48,24 @@ pub struct Kind {
 }
 
 impl Kind {
-    /// Of a program; none where it is no Python script, or cannot be read.
-    pub fn of(program: &Path) -> Option<Kind> {
-        let interpreter = program::interpreter(program)?;
+    /// Of a program, as it is installed now.
+    ///
+    /// # Errors
+    ///
+    /// It is none that could be kept warm.
+    pub fn of(program: &Path) -> Result<Kind, Unfit> {
+        let interpreter = program::interpreter(program).ok_or(Unfit::NotPython)?;
+        if program::is_editable(program) {
+            return Err(Unfit::Editable);
+        }
+        let marks = [Some(program.to_owned()), Some(interpreter.clone()), program::metadata(program)];
+        let marks: io::Result<Vec<_>> = marks.iter().flatten().map(|path| stamp(path)).collect();
+        let marks = marks.map_err(|_unreadable| Unfit::NotPython)?;
         let namespaces = ["mnt", "net", "pid", "user"].map(|kind| std::fs::read_link(format!("/proc/self/ns/{kind}")));
         let namespaces: Vec<_> = namespaces.into_iter().flatten().collect();
-        let seen = format!(
-            "{PROGRAM}\0{program:?}\0{interpreter:?}\0{namespaces:?}\0{:?}\0{:?}\0{:?}",
-            stamp(program).ok()?,
-            stamp(&interpreter).ok()?,
-            program::metadata(program).map(|metadata| stamp(&metadata).ok()),
-        );
-        Some(Kind { interpreter, program: program.to_owned(), stem: short(&seen) })
+        let packages = program::packages(program);
+        let seen = format!("{PROGRAM}\0{program:?}\0{interpreter:?}\0{namespaces:?}\0{marks:?}\0{packages:?}");
+        Ok(Kind { interpreter, program: program.to_owned(), stem: short(&seen) })
     }
 
     /// The folder of the program, which stands first in the PATH of what it starts.
@@ -82,4 +99,28 @@ fn sockets(state: &StateFolder, kind: Option<&Kind>) -> Vec<PathBuf> {
         path.extension().is_some_and(|ending| ending == SOCKET) && kind.is_none_or(|kind| stem.starts_with(&kind.stem))
     };
     entries.filter(is_wanted).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_package_is_another_kind_and_a_source_that_may_change_is_none() {
+        let root = tempfile::tempdir().expect("temp");
+        let site = root.path().join("lib/python3.11/site-packages");
+        let metadata = site.join("massgen-0.1.97.dist-info");
+        let (program, interpreter) = (root.path().join("bin/massgen"), root.path().join("bin/python"));
+        std::fs::create_dir_all(&metadata).expect("mkdir");
+        std::fs::create_dir(root.path().join("bin")).expect("mkdir");
+        std::fs::write(&program, format!("#!{}\n", interpreter.display())).expect("written");
+        assert_eq!(Kind::of(&program), Err(Unfit::NotPython), "there is no such interpreter");
+        std::fs::write(&interpreter, "").expect("written");
+        let kind = Kind::of(&program).expect("a kind");
+        assert_eq!(Kind::of(&program).as_ref(), Ok(&kind));
+        std::fs::create_dir(site.join("litellm-1.80.0.dist-info")).expect("mkdir");
+        assert_ne!(Kind::of(&program), Ok(kind));
+        std::fs::write(metadata.join("direct_url.json"), r#"{"dir_info": {"editable": true}}"#).expect("written");
+        assert_eq!(Kind::of(&program), Err(Unfit::Editable));
+    }
 }

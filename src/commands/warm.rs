@@ -51,9 +51,9 @@ pub(super) async fn warm(settings: &Settings, me: &std::path::Path, how: &Warm) 
         (Warmth::Begun, false) => {
             Err(Refusal::new("not_warm", format!("it ended at its import; its log is in `{}`", folder.display()), LOGS))
         }
-        (Warmth::NotPython, _) => {
+        (Warmth::Unfit(unfit), _) => {
             let hint = "runs are started in the usual way; `massgen-mcp setup` makes a MassGen that can be kept warm";
-            Err(Refusal::new("not_warm", "MassGen's program is no script of a Python that its first line names", hint))
+            Err(Refusal::new("not_warm", format!("MassGen cannot be kept warm: {unfit}"), hint))
         }
         (Warmth::NoRoom, _) => {
             let hint =

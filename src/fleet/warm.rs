@@ -12,7 +12,7 @@ use crate::massgen::text::chain;
 use crate::registry::StateFolder;
 use crate::run::RunSpec;
 use crate::supervisor;
-use crate::warm::{self, Beginning, Environment, Kind, Progress};
+use crate::warm::{self, Beginning, Environment, Kind, Progress, Unfit};
 
 /// How often to look whether an import is done.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -36,8 +36,8 @@ impl Fleet {
 pub enum Warmth {
     /// There is one; it may be importing yet.
     Begun,
-    /// MassGen is no script of a Python that could be kept.
-    NotPython,
+    /// MassGen is none that could be kept.
+    Unfit(Unfit),
     /// Too many are there for other environments, or memory is short.
     NoRoom,
 }
@@ -51,7 +51,7 @@ impl Fleet {
     /// It cannot be started, or its files cannot be made.
     pub async fn warm_up(&self, spec: &RunSpec) -> io::Result<(Warmth, bool)> {
         let warmth = begin(self.state.clone(), spec).await?;
-        let (Some(kind), Warmth::Begun) = (Kind::of(&spec.program), warmth) else { return Ok((warmth, false)) };
+        let (Ok(kind), Warmth::Begun) = (Kind::of(&spec.program), warmth) else { return Ok((warmth, false)) };
         let env = environment(spec)?;
         loop {
             // Asked before: one that ends between the two questions has left no doubt.
@@ -68,7 +68,10 @@ impl Fleet {
 }
 
 async fn begin(state: StateFolder, spec: &RunSpec) -> io::Result<Warmth> {
-    let Some(kind) = Kind::of(&spec.program) else { return Ok(Warmth::NotPython) };
+    let kind = match Kind::of(&spec.program) {
+        Ok(kind) => kind,
+        Err(unfit) => return Ok(Warmth::Unfit(unfit)),
+    };
     let env = environment(spec)?;
     if warm::progress(&state, &kind, &env) != Progress::None
         || warm::fits(&state, &kind, &env, &warm::folder(&state)).await

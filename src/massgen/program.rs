@@ -1,6 +1,7 @@
 //! Finding MassGen: which program a run will execute, what version it is, where its package lies.
 //! It looks at files and never executes anything; putting a MassGen there is `setup`'s work.
 
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
@@ -56,20 +57,31 @@ pub fn package(program: &Path) -> Option<PathBuf> {
 
 /// The installed version, from the package's metadata (MassGen has no `--version`).
 pub fn version(program: &Path) -> Option<String> {
-    let names = site_packages(program)?.into_iter().filter_map(|site| std::fs::read_dir(site).ok()).flatten().flatten();
-    names.filter_map(|entry| version_of(entry.file_name().to_str()?)).next()
+    metadata_folders(program).find_map(|folder| version_of(folder.file_name()?.to_str()?))
 }
 
 fn version_of(name: &str) -> Option<String> {
     Some(name.strip_prefix("massgen-")?.strip_suffix(".dist-info")?.to_owned())
 }
 
-/// The metadata of the installed package, which every installation writes anew.
+/// The folder with the metadata of the installed package, `massgen-*.dist-info`; every installation writes it anew.
 pub fn metadata(program: &Path) -> Option<PathBuf> {
-    let entries =
-        site_packages(program)?.into_iter().filter_map(|site| std::fs::read_dir(site).ok()).flatten().flatten();
-    let mut found = entries.filter(|entry| entry.file_name().to_str().is_some_and(|name| version_of(name).is_some()));
-    found.next().map(|entry| entry.path().join("METADATA"))
+    metadata_folders(program).find(|folder| folder.file_name().and_then(|name| version_of(name.to_str()?)).is_some())
+}
+
+/// Whether MassGen is run from its source, which may change without another installation (`direct_url.json`, PEP 610).
+pub fn is_editable(program: &Path) -> bool {
+    let read = metadata(program).and_then(|folder| std::fs::read(folder.join("direct_url.json")).ok());
+    let origin: serde_json::Value = read.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+    origin["dir_info"]["editable"] == true
+}
+
+/// MassGen and all that is installed beside it, each by its name and version, in order.
+pub fn packages(program: &Path) -> Vec<OsString> {
+    let mut names: Vec<_> =
+        metadata_folders(program).filter_map(|folder| Some(folder.file_name()?.to_owned())).collect();
+    names.sort_unstable();
+    names
 }
 
 /// The Python that a program is run by: an absolute path without arguments in its first line, or, where that would be too long, in
@@ -84,6 +96,13 @@ pub fn interpreter(program: &Path) -> Option<PathBuf> {
         named => named.to_owned(),
     };
     Some(PathBuf::from(named)).filter(|named| named.is_absolute() && !named.to_string_lossy().contains(' '))
+}
+
+/// The folders with the metadata of all installed packages.
+fn metadata_folders(program: &Path) -> impl Iterator<Item = PathBuf> {
+    let sites = site_packages(program).unwrap_or_default().into_iter();
+    let all = sites.filter_map(|site| std::fs::read_dir(site).ok()).flatten().flatten().map(|entry| entry.path());
+    all.filter(|path| path.extension().is_some_and(|ending| ending == "dist-info"))
 }
 
 fn site_packages(program: &Path) -> Option<Vec<PathBuf>> {
@@ -133,7 +152,13 @@ mod tests {
         let program = venv(folder.path());
         assert_eq!(version(&program).as_deref(), Some("0.1.97"));
         assert!(package(&program).expect("package").ends_with("site-packages/massgen"));
-        assert!(metadata(&program).expect("metadata").ends_with("massgen-0.1.97.dist-info/METADATA"));
+        let metadata = metadata(&program).expect("metadata");
+        assert!(metadata.ends_with("massgen-0.1.97.dist-info") && !is_editable(&program));
+        std::fs::create_dir(metadata.with_file_name("litellm-1.80.0.dist-info")).expect("mkdir");
+        assert_eq!(packages(&program), ["litellm-1.80.0.dist-info", "massgen-0.1.97.dist-info"]);
+        let origin = r#"{"url": "file:///src", "dir_info": {"editable": true}}"#;
+        std::fs::write(metadata.join("direct_url.json"), origin).expect("write");
+        assert!(is_editable(&program));
         assert_eq!(version(Path::new("/proc/self/exe")), None);
     }
 

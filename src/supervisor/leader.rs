@@ -57,7 +57,7 @@ pub(super) async fn warm(
     state: &StateFolder,
     waits: impl FnOnce(),
 ) -> Option<Warm> {
-    let kind = Kind::of(&launch.program)?;
+    let kind = Kind::of(&launch.program).ok()?;
     let (begun, mut waits) = (Instant::now(), Some(waits));
     // The worker hears the same signals, and stops what is started then.
     let mut told = std::pin::pin!(super::told_to_end());

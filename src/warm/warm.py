@@ -1,8 +1,8 @@
 """MassGen kept warm: imports it once and forks each run from there, which saves the seconds of imports and the memory of all but one.
 
 It is run by MassGen's own interpreter, as `python -u warm.py NAME PROGRAM IDLE_S` in a private folder, with its lock as standard
-input, and listens there on the Unix socket NAME.sock until nobody has asked for IDLE_S seconds, or the socket is taken away. For each
-request it forks a keeper, which is a child subreaper and forks MassGen's process, the leader; it tells the run's supervisor, over the
+input, and listens there on the Unix socket NAME.sock until nobody has asked for IDLE_S seconds, a day has passed, or the socket is taken
+away. For each request it forks a keeper, which is a child subreaper and forks MassGen's process, the leader; it tells the run's supervisor, over the
 same connection, who they are and how the leader ended, and it goes when nothing is left below it. When the supervisor is gone, the
 keeper ends all that is below it. The supervisor sends every signal; this program sends none but in that case. It never writes into a
 run's folder, and it answers nobody but its own user.
@@ -36,6 +36,8 @@ ALSO_READ = re.compile(
 )
 # Those that walk over it, and what they look for there is in ALSO_READ; dotenv asks only in order to set.
 WALKERS = ("dotenv", "pydantic_settings", "tqdm", "git", "urllib", "subprocess")
+# After so many seconds it goes: files that the import read, such as lists of prices, may have been written anew.
+A_DAY = 86400
 # What the supervisor says.
 GO, DONE = b"g", b"d"
 RUNS_OWN = re.compile(r"/runs/mg-[a-z0-9]+/bin/?$")
@@ -375,7 +377,8 @@ def serve(name, turn, idle_s, watched, code):
     listener.listen(64)
     os.rename(f"{name}.new", f"{name}.sock")
     listener.settimeout(idle_s)
-    while True:
+    until = time.monotonic() + A_DAY
+    while time.monotonic() < until:
         try:
             connection, _ = listener.accept()
         except TimeoutError:

@@ -107,8 +107,8 @@ pub(super) fn warm(settings: &Settings, program: &Path) -> Check {
     if !settings.warm {
         return Check::ok(name, "off by the settings; each run imports MassGen by itself");
     }
-    if Kind::of(program).is_none() {
-        return Check::ok(name, "not to be had: the program is no script of a Python that its first line names");
+    if let Err(unfit) = Kind::of(program) {
+        return Check::ok(name, format!("not to be had: {unfit}"));
     }
     let Ok(state) = StateFolder::open(&settings.home) else {
         return Check::ok(name, "on, but for the state folder");
