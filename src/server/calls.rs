@@ -1,6 +1,6 @@
 //! The calls themselves: arguments → checked words → the fleet → a small answer. Nothing is started before all is checked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -362,13 +362,16 @@ impl Desk {
             }
         };
         let ask = StopAsk { grace, reason: asked.reason, tree: asked.tree };
+        // Once its conductor is told to stop, it may have stopped a run before that is looked at.
+        let had_ended = self.ended(&selection).await?;
         let is_experiment = self.fleet.stop_experiment(&selection, &ask).await?;
         let found = self.fleet.look_all(&selection).await?;
         let sight = self.known(&selection, found)?;
         let patience = (grace + FORCE_TIME).min(self.settings.most_wait);
         let (ask, cancelled) = (&ask, &caller.cancelled);
         let is_large = matches!(selection, Selection::Group(_)) && sight.runs.len() > LATEST;
-        let is_left_out = |run: &RunRecord| self.fleet.is_planned(run) || (is_large && run.state.ended().is_some());
+        let is_left_out =
+            |run: &RunRecord| self.fleet.is_planned(run) || (is_large && had_ended.contains(&run.spec.id));
         let (told, others): (Vec<_>, Vec<_>) = sight.runs.iter().partition(|run| !is_left_out(run));
         let stops = told.into_iter().map(|run| async move {
             let given_up = self.given_up(cancelled.clone());
@@ -387,10 +390,16 @@ impl Desk {
         });
         let mut counted = BTreeMap::new();
         for run in others {
-            let state = if run.state.ended().is_none() { "not_started" } else { run.state.word() };
+            let state = if self.fleet.is_planned(run) { "not_started" } else { run.state.word() };
             *counted.entry(state.to_owned()).or_insert(0) += 1;
         }
         Ok(Killed { receipts: receipts.collect(), others: counted })
+    }
+
+    /// Those of a selection that are over by now.
+    async fn ended(&self, selection: &Selection) -> Result<BTreeSet<RunId>, Refusal> {
+        let sight = self.fleet.look_all(selection).await?;
+        Ok(sight.runs.into_iter().filter(|run| run.state.ended().is_some()).map(|run| run.spec.id).collect())
     }
 
     async fn steer_run(&self, asked: SteerRun, caller: Caller) -> Result<SteeredView, Refusal> {
