@@ -55,10 +55,11 @@ impl Kind {
     /// It is none that could be kept warm.
     pub fn of(program: &Path) -> Result<Kind, Unfit> {
         let interpreter = program::interpreter(program).ok_or(Unfit::NotPython)?;
-        if program::is_editable(program) {
+        let metadata = program::metadata(program);
+        if metadata.as_deref().is_some_and(program::is_editable) {
             return Err(Unfit::Editable);
         }
-        let marks = [Some(program.to_owned()), Some(interpreter.clone()), program::metadata(program)];
+        let marks = [Some(program.to_owned()), Some(interpreter.clone()), metadata];
         let marks: io::Result<Vec<_>> = marks.iter().flatten().map(|path| stamp(path)).collect();
         let marks = marks.map_err(|_unreadable| Unfit::NotPython)?;
         let namespaces = ["mnt", "net", "pid", "user"].map(|kind| std::fs::read_link(format!("/proc/self/ns/{kind}")));

@@ -69,9 +69,10 @@ pub fn metadata(program: &Path) -> Option<PathBuf> {
     metadata_folders(program).find(|folder| folder.file_name().and_then(|name| version_of(name.to_str()?)).is_some())
 }
 
-/// Whether MassGen is run from its source, which may change without another installation (`direct_url.json`, PEP 610).
-pub fn is_editable(program: &Path) -> bool {
-    let read = metadata(program).and_then(|folder| std::fs::read(folder.join("direct_url.json")).ok());
+/// Whether a package with this folder of metadata is run from its source, which may change without another installation
+/// (`direct_url.json`, PEP 610).
+pub fn is_editable(metadata: &Path) -> bool {
+    let read = std::fs::read(metadata.join("direct_url.json")).ok();
     let origin: serde_json::Value = read.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
     origin["dir_info"]["editable"] == true
 }
@@ -153,12 +154,12 @@ mod tests {
         assert_eq!(version(&program).as_deref(), Some("0.1.97"));
         assert!(package(&program).expect("package").ends_with("site-packages/massgen"));
         let metadata = metadata(&program).expect("metadata");
-        assert!(metadata.ends_with("massgen-0.1.97.dist-info") && !is_editable(&program));
+        assert!(metadata.ends_with("massgen-0.1.97.dist-info") && !is_editable(&metadata));
         std::fs::create_dir(metadata.with_file_name("litellm-1.80.0.dist-info")).expect("mkdir");
         assert_eq!(packages(&program), ["litellm-1.80.0.dist-info", "massgen-0.1.97.dist-info"]);
         let origin = r#"{"url": "file:///src", "dir_info": {"editable": true}}"#;
         std::fs::write(metadata.join("direct_url.json"), origin).expect("write");
-        assert!(is_editable(&program));
+        assert!(is_editable(&metadata));
         assert_eq!(version(Path::new("/proc/self/exe")), None);
     }
 
