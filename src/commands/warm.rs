@@ -28,7 +28,7 @@ pub(super) async fn warm(settings: &Settings, me: &std::path::Path, how: &Warm) 
     if how.stop {
         let living = warm::living(fleet.state()).len();
         warm::stop(fleet.state());
-        say(format_args!("{living} warm processes ended"));
+        say(format_args!("warm processes ended: {living}"));
         return Ok(ExitCode::SUCCESS);
     }
     let config =

@@ -119,7 +119,7 @@ pub(super) fn warm(settings: &Settings, program: &Path) -> Check {
             Check::warning(name, "on, but less than 2 GB of memory are free", hint)
         }
         0 => Check::ok(name, "on; the first run begins a process that keeps MassGen imported"),
-        living => Check::ok(name, format!("on; {living} processes keep MassGen imported")),
+        living => Check::ok(name, format!("on; warm processes: {living}")),
     }
 }
 
