@@ -521,19 +521,16 @@ fn over_budget(record: &RunRecord) -> Problem {
         );
     }
     let usd = cap.usd.filter(|most| spent.usd >= *most);
-    let told = match (usd, cap.tokens) {
-        (Some(most), _) => format!("{} of {most} (over by {})", spent.usd, Usd(spent.usd.0 - most.0)),
+    let (told, limit) = match (usd, cap.tokens) {
+        (Some(most), _) => (format!("{} of {most} (over by {})", spent.usd, Usd(spent.usd.0 - most.0)), "budget_usd"),
         (None, most) => {
             let most = most.unwrap_or_default();
-            format!("{} of {most} tokens (over by {})", spent.tokens, spent.tokens.saturating_sub(most))
+            let over = spent.tokens.saturating_sub(most);
+            (format!("{} of {most} tokens (over by {over})", spent.tokens), "max_tokens")
         }
     };
-    problem(
-        "budget_spent",
-        &format!("stopped at its budget: {told}"),
-        "read_result has the best answer so far; for more, run it with a larger budget_usd or max_tokens",
-        Retry::No,
-    )
+    let hint = format!("read_result has the best answer so far; for more, run it with a larger {limit}");
+    problem("budget_spent", &format!("stopped at its budget: {told}"), &hint, Retry::No)
 }
 
 /// Whether MassGen is at work, so that it can be quiet.

@@ -17,7 +17,7 @@ const MOST_AGENTS: usize = 8;
 /// The most answers whose votes a brief status names.
 const MOST_VOTED: usize = 3;
 /// How much of a problem's message comes before all else that a run could do without, in tokens.
-const MESSAGE_FIRST: usize = 32;
+pub(super) const MESSAGE_FIRST: usize = 32;
 
 /// What a run in trouble can do without where there is no room, what tells least first. A full status has it.
 const SPARE: [fn(&mut RunView); 8] = [
@@ -32,7 +32,7 @@ const SPARE: [fn(&mut RunView); 8] = [
 ];
 
 /// The view with as much of message, agents and votes as there is room for. Agents and votes that are left out are counted, but for
-/// agents of a run in trouble that is over: there they matter least.
+/// agents of a run in trouble that is over, where they matter least, or whose message would have no room.
 pub(super) fn fitted(mut view: RunView, digest: Option<&Digest>) -> RunView {
     if fits(&view) {
         return view;
@@ -47,6 +47,8 @@ pub(super) fn fitted(mut view: RunView, digest: Option<&Digest>) -> RunView {
             spare(&mut view);
         }
     }
+    // What the matter is tells more than what each agent is at.
+    let counted = if tokens_of(&view) + first > ROOM { BTreeMap::new() } else { counted };
     let room = ROOM.saturating_sub(tokens_of(&view) + field(&counted));
     let message = cut(&message, room);
     let room = room.saturating_sub(tokens(&message));

@@ -273,6 +273,8 @@ fn in_every_state(digest: Digest) -> Vec<RunRecord> {
     records.push(ended(Outcome::TimedOut { ours: true }, digest.clone()));
     records.push(ended(Outcome::TimedOut { ours: false }, digest));
     for record in &mut records {
+        // Letters and digits in turn are the most tokens that an id can have.
+        record.spec.id = "mg-0t8k1pw6".parse().expect("an id");
         (record.spec.allowance.cap.usd, record.spent.usd) = (Some(Usd(100_500_000)), Usd(123_456_789));
         let of_end = if let RunState::Ended(ending) = &mut record.state { ending.answer.as_mut() } else { None };
         for answer in record.ready.iter_mut().chain(of_end) {
@@ -294,6 +296,12 @@ fn is_small(record: &RunRecord) {
         let (real, guessed) = (tokens(&text), fit::tokens(&text));
         assert!(real <= fit::MOST_TOKENS, "{real} tokens: {text}");
         assert!(real * 97 <= guessed * 100 && guessed * 100 <= real * 116, "{real} tokens, not {guessed}: {text}");
+        let full = run(record, &seen(), Detail::Full, &moment(9_999_000));
+        let message = |view: RunView| view.problem.map(|problem| problem.message).unwrap_or_default();
+        let whole = message(full);
+        if fit::tokens(&whole) <= fit::MESSAGE_FIRST {
+            assert_eq!(message(view), whole, "a short message is never cut: {text}");
+        }
     }
 }
 

@@ -39,7 +39,8 @@ impl Held {
         let name = SEQUENCE.fetch_add(1, Ordering::Relaxed);
         let go = lab.project().join(format!("go-{name}"));
         let until = format!("until {}", go.display());
-        let script = format!("announce\nstatus {GOOD}\nfinal agent_a the answer\n{until}\n{then}\nexit 0");
+        // The status comes last, since it is waited for: tests write over the answer then.
+        let script = format!("announce\nfinal agent_a the answer\nstatus {GOOD}\n{until}\n{then}\nexit 0");
         let id = client.start(fake(&script)).await;
         client.until(&id, |run| run["cost_usd"] == 0.25).await;
         Held { folder: lab.run_folder(&id), id, go }
