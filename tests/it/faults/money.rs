@@ -210,13 +210,17 @@ async fn f38_a_nested_run_draws_on_what_its_parent_has_left() {
     let spends = format!("#!fake\nannounce\n{}\nfinal agent_a spent", costs("0.25", 5));
     let more = json!({"question": "more", "config": "@rehearsal", "budget_usd": 0.9});
     let some = json!({"question": spends, "config": "@rehearsal", "wait_s": 50});
+    let gate = lab.project().join("gate");
     let script = format!(
-        "announce\n{}\n{}\n{}\nfinal agent_a done",
+        "announce\n{}\nuntil {}\n{}\n{}\nfinal agent_a done",
         costs("0.2", 5),
+        gate.display(),
         nest(&lab, "answers", &more),
         nest(&lab, "answers", &some)
     );
     let id = client.start(with(fake(&script), &json!({"budget_usd": 1}))).await;
+    client.until(&id, |run| run["cost_usd"] == 0.2).await;
+    std::fs::write(&gate, "").expect("written");
     let answers = nested(&lab, "answers", 2).await;
     assert_eq!(answers[0]["code"], "budget_exhausted", "{answers:?}");
     assert_eq!(answers[1]["state"], "succeeded", "{answers:?}");
@@ -258,9 +262,13 @@ async fn f38_what_goes_on_below_a_run_that_was_stopped_alone_is_spent_above_it()
     let lowest = nest(&lab, "lowest", &json!({"question": lowest, "config": "@rehearsal", "budget_usd": 0.35}));
     let middle =
         json!({"question": format!("#!fake\nannounce\n{lowest}\nforever"), "config": "@rehearsal", "budget_usd": 0.5});
-    let script = format!("announce\n{}\n{}\nforever", costs("0.75", 5), nest(&lab, "middle", &middle));
+    let counted = lab.project().join("counted");
+    let middle = nest(&lab, "middle", &middle);
+    let script = format!("announce\n{}\nuntil {}\n{middle}\nforever", costs("0.75", 5), counted.display());
     // 0.75 of its own and 0.25 of others are all that it has.
     let id = client.start(with(fake(&script), &json!({"budget_usd": 1.05}))).await;
+    client.until(&id, |run| run["cost_usd"] == 0.75).await;
+    std::fs::write(&counted, "").expect("written");
     let told = nested(&lab, "middle", 1).await;
     assert_eq!(told[0]["code"], "budget_exhausted", "{told:?}");
     client.call("kill_run", json!({"run_id": id, "grace_s": 0})).await;
