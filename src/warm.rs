@@ -9,6 +9,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
@@ -18,6 +19,9 @@ use crate::registry::StateFolder;
 
 pub use link::{Keeper, News, Offer, Outputs, ask, fits};
 pub use process::{Beginning, Progress, beginning, has_room, living, progress, stop};
+
+/// How often whoever waits for an import looks whether it is done.
+pub const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// What the warm process runs, in MassGen's own interpreter.
 const PROGRAM: &str = include_str!("warm/warm.py");

@@ -2,7 +2,6 @@
 //! first to be forked from it. What goes wrong with that is no trouble of the run's, which is started cold then.
 
 use std::io;
-use std::time::Duration;
 
 use tokio::process::Command;
 
@@ -13,9 +12,6 @@ use crate::registry::StateFolder;
 use crate::run::RunSpec;
 use crate::supervisor;
 use crate::warm::{self, Beginning, Environment, Kind, Progress, Unfit};
-
-/// How often to look whether an import is done.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 impl Fleet {
     /// Begins a warm process for runs like this one, unless one is there that would take such a run.
@@ -62,7 +58,7 @@ impl Fleet {
             if progress == Progress::None {
                 return Ok((warmth, false));
             }
-            tokio::time::sleep(LOOK_AGAIN).await;
+            tokio::time::sleep(warm::LOOK_AGAIN).await;
         }
     }
 }

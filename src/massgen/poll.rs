@@ -20,8 +20,8 @@ pub struct Poll {
 type Turnout = (PathBuf, u32, Vec<u32>);
 
 impl Poll {
-    /// Puts the votes that stand in the place of those that status.json tells. They stay as they are where MassGen leaves no ballots
-    /// (seen with 0.1.97: it does wherever agents vote).
+    /// Puts the votes that stand in the place of those that status.json tells, from the `vote.json` files of MassGen 0.1.97. Where
+    /// there are none, those of status.json stay.
     pub fn correct(&mut self, digest: &mut Digest, files: &RunFiles, layout: &Layout, secrets: &Secrets) {
         if digest.counted == 0 {
             return;

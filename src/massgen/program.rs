@@ -70,7 +70,7 @@ pub fn metadata(program: &Path) -> Option<PathBuf> {
 }
 
 /// Whether a package with this folder of metadata is run from its source, which may change without another installation
-/// (`direct_url.json`, PEP 610).
+/// (`direct_url.json`, PEP 610). An installation from an index has no such file.
 pub fn is_editable(metadata: &Path) -> bool {
     let read = std::fs::read(metadata.join("direct_url.json")).ok();
     let origin: serde_json::Value = read.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();

@@ -12,7 +12,7 @@ pub struct Digest {
     pub agents: Vec<AgentDigest>,
     /// Votes by answer label, for answers that still stand.
     pub votes: BTreeMap<String, u32>,
-    /// How many votes MassGen has counted, void ones too. Not kept in a record.
+    /// How many votes MassGen has counted, void ones too (the sum of `results.votes`). Not kept in a record.
     pub counted: u32,
     /// The agent whose answer is presented.
     pub winner: Option<String>,

@@ -31,8 +31,6 @@ const NOT_EXECUTED: i32 = 127;
 
 /// How long an import may take: on a machine that is busy with ten of them, a cold start does not take less.
 const IMPORT: Duration = Duration::from_secs(60);
-/// How often to look whether it is done.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// MassGen's process, just started, who has it for a child, and the tasks that keep what it prints.
 pub(super) struct Started {
@@ -74,7 +72,7 @@ pub(super) async fn warm(
         }
         waits.take().into_iter().for_each(|waits| waits());
         tokio::select! {
-            () = tokio::time::sleep(LOOK_AGAIN) => {}
+            () = tokio::time::sleep(warm::LOOK_AGAIN) => {}
             () = &mut told => return None,
         }
     }

@@ -2,9 +2,9 @@
 
 It is run by MassGen's own interpreter, as `python -u warm.py NAME PROGRAM IDLE_S` in a private folder, with its lock as standard
 input, and listens there on the Unix socket NAME.sock until nobody has asked for IDLE_S seconds, a day has passed, or the socket is taken
-away. For each request it forks a keeper, which is a child subreaper and forks MassGen's process, the leader; it tells the run's supervisor, over the
-same connection, who they are and how the leader ended, and it goes when nothing is left below it. When the supervisor is gone, the
-keeper ends all that is below it. The supervisor sends every signal; this program sends none but in that case. It never writes into a
+away. For each request it forks a keeper, which is a child subreaper and forks MassGen's process, the leader; it tells the run's
+supervisor, over the same connection, who they are and how the leader ended, and it goes when nothing is left below it. When the
+supervisor is gone, the keeper ends all that is below it. The supervisor sends every signal; this program sends none but in that case. It never writes into a
 run's folder, and it answers nobody but its own user.
 
 A run gets exactly the environment that its supervisor names. What the import read of the environment is remembered, and a run for
