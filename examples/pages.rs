@@ -66,6 +66,7 @@ fn record() -> anyhow::Result<RunRecord> {
         spent: Spent { usd: Usd(412_700), tokens: 168_420, is_unpriced: false },
         spent_below: Spent::default(),
         keeper: None,
+        cold_because: None,
         ready: None,
         quiet: None,
     })

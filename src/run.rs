@@ -161,6 +161,8 @@ pub struct RunRecord {
     pub digest: Option<Digest>,
     /// The process that has MassGen's for a child, of a run that was started warm; it goes with the run.
     pub keeper: Option<ProcessMark>,
+    /// Why it was not started warm, of a run that was started cold; none in records of version 0.1.
+    pub cold_because: Option<String>,
     /// The final answer of a run that goes on, once MassGen has written it whole: what is left for it to do is to end.
     pub ready: Option<AnswerFact>,
     /// When the supervisor started, where the start was seen.

@@ -190,6 +190,9 @@ pub struct Details {
     /// warm: forked from a process that had imported MassGen; cold: not.
     #[serde(skip_serializing_if = "Option::is_none")]
     start: Option<&'static str>,
+    /// Why it was not warm.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cold_because: Option<String>,
     /// Shows the run to a person in a terminal.
     #[serde(skip_serializing_if = "Option::is_none")]
     viewer: Option<String>,
@@ -665,6 +668,7 @@ fn details(record: &RunRecord, seen: &Seen<'_>) -> Details {
         log_dir,
         massgen: spec.program.display().to_string(),
         start: record.started.as_ref().map(|_| if record.keeper.is_some() { "warm" } else { "cold" }),
+        cold_because: record.cold_because.clone(),
         agents: agents.collect(),
         looked_at: None,
     }

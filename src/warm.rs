@@ -18,7 +18,7 @@ use crate::massgen::program;
 use crate::registry::StateFolder;
 
 pub use link::{Keeper, News, Offer, Outputs, ask, fits};
-pub use process::{Beginning, Progress, beginning, has_room, living, progress, stop};
+pub use process::{Beginning, Progress, beginning, has_room, living, log, progress, refused, stop};
 
 /// How often whoever waits for an import looks whether it is done.
 pub const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -39,6 +39,53 @@ pub enum Unfit {
     /// What was imported may be old at any time.
     #[error("it is an editable installation, whose source may change between two runs")]
     Editable,
+}
+
+/// Why a run was not started warm.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Cold {
+    /// The operator does not want it.
+    #[error("the setting `warm` is off")]
+    Off,
+    /// MassGen is none that could be kept.
+    #[error("MassGen cannot be kept warm: {0}")]
+    Unfit(#[from] Unfit),
+    /// The run would see another import than the warm process has done.
+    #[error("{0}")]
+    Refused(String),
+    /// An answer takes hundredths of a second; this one took more than five.
+    #[error("the warm process did not answer within 5 s")]
+    Silent,
+    /// It imported for longer than a run waits for that.
+    #[error("the import in the warm process took more than 60 s")]
+    Slow,
+    /// A server that an agent of a run started begins none, since what it starts ends with that run.
+    #[error("a nested run begins no warm process, and there is none for it")]
+    Nested,
+    /// There is no room for another one.
+    #[error("less than 2 GB of memory are free, or three warm processes are there for other environments")]
+    NoRoom,
+    /// Requests to a warm process are text.
+    #[error("a variable, an argument or a folder of the run is not UTF-8")]
+    NotText,
+    /// The import ended before it was done.
+    #[error("the warm process ended at its import; its log is `{}`", .0.display())]
+    Failed(PathBuf),
+    /// There is no process for this MassGen and environment.
+    #[error("there is no warm process")]
+    None,
+    /// The run is to be stopped before it had an answer.
+    #[error("a stop was asked for meanwhile")]
+    Stopped,
+    /// The operating system refused.
+    #[error("cannot ask for a warm start: {0}")]
+    Io(String),
+}
+
+impl From<io::Error> for Cold {
+    fn from(error: io::Error) -> Cold {
+        Cold::Io(error.to_string())
+    }
 }
 
 /// An installed MassGen, as far as one process can stand for another: the same program, interpreter and packages, seen from the same

@@ -3,6 +3,7 @@
 
 mod checks;
 mod rehearse;
+mod warm;
 
 use std::fmt;
 use std::path::Path;
@@ -143,13 +144,16 @@ pub(super) async fn doctor(settings: &Settings, me: &Path, how: &Doctor) -> Exit
     let program = checks::program(settings);
     report.add(program.1);
     let Some(program) = program.0 else { return report.end() };
-    report.add(checks::warm(settings, &program));
+    let fleet = open(settings, me);
+    if let Ok(fleet) = &fleet {
+        report.add(warm::check(fleet, settings, &program).await);
+    }
     report.add(checks::default_config(settings, &program));
     report.begin("asking MassGen for its flags");
     report.add(checks::flags(&program).await);
     if !how.no_rehearsal && report.count(Verdict::Problem) == 0 {
         report.begin("a rehearsal: real MassGen with a scripted model, offline, 10 to 25 s");
-        let rehearsed = match open(settings, me) {
+        let rehearsed = match fleet {
             Ok(fleet) => rehearse::rehearse(&fleet, settings, program, |line| report.begin(line)).await,
             Err(refusal) => Err(refusal),
         };

@@ -1,15 +1,16 @@
 //! `massgen-mcp warm`: begins a warm process before the first run needs it, or ends all of them. It starts no run and ends none.
 
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use super::people::{EXITS, open, say_clean};
 use super::{program_of, say};
-use crate::fleet::Warmth;
+use crate::fleet::Fleet;
 use crate::massgen::text;
 use crate::refusal::Refusal;
 use crate::run::{ConfigChoice, RunSpec};
 use crate::settings::Settings;
-use crate::warm;
+use crate::warm::{self, Cold};
 
 /// What to do.
 #[derive(Debug, clap::Args)]
@@ -26,10 +27,7 @@ pub struct Warm {
 pub(super) async fn warm(settings: &Settings, me: &std::path::Path, how: &Warm) -> Result<ExitCode, Refusal> {
     let fleet = open(settings, me)?;
     if how.stop {
-        let living = warm::living(fleet.state()).len();
-        warm::stop(fleet.state());
-        say(format_args!("warm processes ended: {living}"));
-        return Ok(ExitCode::SUCCESS);
+        return stop(&fleet).await;
     }
     let config =
         if how.rehearsal { ConfigChoice::Rehearsal("@rehearsal".to_owned()) } else { ConfigChoice::File("/".into()) };
@@ -38,29 +36,49 @@ pub(super) async fn warm(settings: &Settings, me: &std::path::Path, how: &Warm) 
         env_file: settings.env_file.clone(),
         ..RunSpec::plain(fleet.state().fresh_id()?, "", config, settings.project.clone(), program_of(settings)?)
     };
-    let folder = warm::folder(fleet.state());
     let failed = |error: std::io::Error| Refusal::new("not_warm", text::chain(&error), LOGS);
-    match fleet.warm_up(&spec).await.map_err(failed)? {
-        (Warmth::Begun, true) => {
-            say_clean(
-                &format!("MassGen is warm; its log is in `{}`", folder.display()),
-                &crate::secrets::Secrets::default(),
-            );
-            Ok(ExitCode::SUCCESS)
+    let warm = fleet.warm_up(&spec).await.map_err(failed)?;
+    warm.map_err(|cold| Refusal::new("not_warm", cold.to_string(), hint(&cold)))?;
+    let folder = warm::folder(fleet.state());
+    say_clean(&format!("MassGen is warm; its log is in `{}`", folder.display()), &crate::secrets::Secrets::default());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Returns once they have ended, so that a call right after this one begins another.
+async fn stop(fleet: &Fleet) -> Result<ExitCode, Refusal> {
+    let locks = warm::stop(fleet.state());
+    for lock in &locks {
+        let begun = Instant::now();
+        while lock.try_lock_shared().is_err() {
+            if begun.elapsed() > END {
+                let hint = "end the process named `massgen-warm` by hand";
+                return Err(Refusal::new("not_ended", "a warm process goes on 30 s after it was asked to end", hint));
+            }
+            tokio::time::sleep(warm::LOOK_AGAIN).await;
         }
-        (Warmth::Begun, false) => {
-            Err(Refusal::new("not_warm", format!("it ended at its import; its log is in `{}`", folder.display()), LOGS))
-        }
-        (Warmth::Unfit(unfit), _) => {
-            let hint = "runs are started in the usual way; `massgen-mcp setup` makes a MassGen that can be kept warm";
-            Err(Refusal::new("not_warm", format!("MassGen cannot be kept warm: {unfit}"), hint))
-        }
-        (Warmth::NoRoom, _) => {
-            let hint =
-                "`massgen-mcp warm --stop` ends those that are there; runs are started in the usual way without one";
-            Err(Refusal::new("not_warm", "less than 2 GB of memory are free, or three others are there already", hint))
-        }
+    }
+    say(format_args!("warm processes ended: {}", locks.len()));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn hint(cold: &Cold) -> &'static str {
+    match cold {
+        Cold::Unfit(_) => "runs are started cold; `massgen-mcp setup` makes a MassGen that can be kept warm",
+        Cold::NoRoom => "`massgen-mcp warm --stop` ends those that are there; runs are started cold without one",
+        Cold::Refused(_) => "runs are started cold with this environment; unset what is named to have them warm",
+        Cold::Off
+        | Cold::Silent
+        | Cold::Slow
+        | Cold::Nested
+        | Cold::NotText
+        | Cold::Failed(_)
+        | Cold::None
+        | Cold::Stopped
+        | Cold::Io(_) => LOGS,
     }
 }
 
-const LOGS: &str = "look at the log; runs are started in the usual way meanwhile";
+const LOGS: &str = "read the newest log in the folder `warm` of the state folder; runs are started cold meanwhile";
+
+/// How long a process may take to end; one that imports looks once a second.
+const END: Duration = Duration::from_secs(30);

@@ -2,6 +2,7 @@
 //! first to be forked from it. What goes wrong with that is no trouble of the run's, which is started cold then.
 
 use std::io;
+use std::process::Stdio;
 
 use tokio::process::Command;
 
@@ -11,7 +12,7 @@ use crate::massgen::text::chain;
 use crate::registry::StateFolder;
 use crate::run::RunSpec;
 use crate::supervisor;
-use crate::warm::{self, Beginning, Environment, Kind, Progress, Unfit};
+use crate::warm::{self, Beginning, Cold, Environment, Kind, Progress};
 
 impl Fleet {
     /// Begins a warm process for runs like this one, unless one is there that would take such a run.
@@ -28,67 +29,90 @@ impl Fleet {
 }
 
 /// What came of the wish for a warm process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Warmth {
     /// There is one; it may be importing yet.
     Begun,
-    /// MassGen is none that could be kept.
-    Unfit(Unfit),
-    /// Too many are there for other environments, or memory is short.
-    NoRoom,
+    /// There is none, and none was begun.
+    Cold(Cold),
 }
 
 impl Fleet {
-    /// Begins a warm process for runs like this one, unless one is there, and waits until it takes runs. `false`: it ended before,
-    /// and says why in the newest log of its folder.
+    /// Begins a warm process for runs like this one, unless one is there, and waits until it takes runs.
     ///
     /// # Errors
     ///
     /// It cannot be started, or its files cannot be made.
-    pub async fn warm_up(&self, spec: &RunSpec) -> io::Result<(Warmth, bool)> {
-        let warmth = begin(self.state.clone(), spec).await?;
-        let (Ok(kind), Warmth::Begun) = (Kind::of(&spec.program), warmth) else { return Ok((warmth, false)) };
-        let env = environment(spec)?;
+    pub async fn warm_up(&self, spec: &RunSpec) -> io::Result<Result<(), Cold>> {
+        if let Warmth::Cold(cold) = begin(self.state.clone(), spec).await? {
+            return Ok(Err(cold));
+        }
+        let kind = match Kind::of(&spec.program) {
+            Ok(kind) => kind,
+            Err(unfit) => return Ok(Err(unfit.into())),
+        };
+        let (env, folder) = (environment(spec)?, warm::folder(&self.state));
         loop {
             // Asked before: one that ends between the two questions has left no doubt.
             let progress = warm::progress(&self.state, &kind, &env);
-            if warm::fits(&self.state, &kind, &env, &warm::folder(&self.state)).await {
-                return Ok((warmth, true));
+            let fits = warm::fits(&self.state, &kind, &env, &folder).await;
+            if fits.is_ok() || progress == Progress::Listens {
+                return Ok(fits);
             }
             if progress == Progress::None {
-                return Ok((warmth, false));
+                let refused = warm::refused(&self.state, &kind, &env, &folder);
+                return Ok(Err(refused.unwrap_or(Cold::Failed(folder))));
             }
             tokio::time::sleep(warm::LOOK_AGAIN).await;
         }
+    }
+
+    /// Whether a run like this one would be started warm now, as far as it can be said without starting anything.
+    ///
+    /// # Errors
+    ///
+    /// The environment of such a run cannot be made.
+    pub async fn is_warm_for(&self, spec: &RunSpec) -> io::Result<Result<(), Cold>> {
+        let kind = match Kind::of(&spec.program) {
+            Ok(kind) => kind,
+            Err(unfit) => return Ok(Err(unfit.into())),
+        };
+        let env = environment(spec)?;
+        let fits = warm::fits(&self.state, &kind, &env, &warm::folder(&self.state)).await;
+        Ok(fits.map_err(|cold| warm::refused(&self.state, &kind, &env, &spec.project).unwrap_or(cold)))
     }
 }
 
 async fn begin(state: StateFolder, spec: &RunSpec) -> io::Result<Warmth> {
     let kind = match Kind::of(&spec.program) {
         Ok(kind) => kind,
-        Err(unfit) => return Ok(Warmth::Unfit(unfit)),
+        Err(unfit) => return Ok(Warmth::Cold(unfit.into())),
     };
     let env = environment(spec)?;
-    if warm::progress(&state, &kind, &env) != Progress::None
-        || warm::fits(&state, &kind, &env, &warm::folder(&state)).await
-    {
+    // Of a run that works in a folder of its own, nothing is read from there.
+    let run = launch::working_folder(spec, &warm::folder(&state));
+    if warm::progress(&state, &kind, &env) != Progress::None || warm::fits(&state, &kind, &env, &run).await.is_ok() {
         return Ok(Warmth::Begun);
     }
+    if let Some(refused) = warm::refused(&state, &kind, &env, &run) {
+        return Ok(Warmth::Cold(refused));
+    }
     let begun = blocking(move || match warm::has_room(&state) {
-        true => warm::beginning(&state, &kind, env).map(Ok),
-        false => Ok(Err(Warmth::NoRoom)),
+        true => warm::beginning(&state, &kind, env, &run).map(Ok),
+        false => Ok(Err(Cold::NoRoom)),
     });
     match begun.await.map_err(io::Error::other)?? {
         Ok(Some(beginning)) => start(beginning).map(|()| Warmth::Begun),
         Ok(None) => Ok(Warmth::Begun),
-        Err(none) => Ok(none),
+        Err(cold) => Ok(Warmth::Cold(cold)),
     }
 }
 
 fn start(begun: Beginning) -> io::Result<()> {
     let mut command = Command::new(&begun.program);
     command.args(&begun.args).env_clear().envs(begun.env).current_dir(&begun.cwd);
-    command.stdin(begun.lock).stdout(begun.log.try_clone()?).stderr(begun.log);
+    // It turns them into its log at once; see `main` of `warm.py`.
+    command.stdin(begun.lock).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn()?;
     // While this process lives it is the parent, and must not leave it a zombie.
     tokio::spawn(async move { child.wait().await });

@@ -42,6 +42,7 @@ fn record() -> RunRecord {
         spent: Spent { usd: Usd(1_500_000), tokens: 7, is_unpriced: false },
         spent_below: Spent::default(),
         keeper: None,
+        cold_because: None,
         ready: None,
         quiet: None,
     }

@@ -75,6 +75,8 @@ struct RunFile {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     keeper: Option<MarkFile>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    cold_because: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     ready: Option<AnswerFile>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     stop_cause: Option<String>,
@@ -225,6 +227,7 @@ pub(super) fn not_begun(spec: RunSpec) -> RunRecord {
         state,
         digest: None,
         keeper: None,
+        cold_because: None,
         ready: None,
         started: None,
         log_dir: None,
@@ -249,6 +252,7 @@ pub(super) fn run_to_json(record: &RunRecord) -> Vec<u8> {
         state: state.to_owned(),
         leader: record.state.leader().map(MarkFile::from),
         keeper: record.keeper.as_ref().map(MarkFile::from),
+        cold_because: record.cold_because.clone(),
         ready: record.ready.as_ref().map(AnswerFile::from),
         stop_cause: stop.map(|cause| cause_word(cause).to_owned()),
         stop_reason: stop.and_then(cause_reason),
@@ -283,6 +287,7 @@ pub(super) fn run_from_json(spec: RunSpec, bytes: &[u8]) -> Result<RunRecord, se
         state,
         digest: file.digest.map(digest_from_file),
         keeper: file.keeper.map(Into::into),
+        cold_because: file.cold_because,
         ready: file.ready.map(Into::into),
         started: file.started.map(Into::into),
         log_dir: file.log_dir,

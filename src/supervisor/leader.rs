@@ -22,9 +22,9 @@ use super::parent::{Kept, Parent};
 use crate::massgen::launch::Launch;
 use crate::massgen::reasons::CANNOT_EXECUTE;
 use crate::registry::{RunFolder, StateFolder};
-use crate::run::{Leader, ProcessMark};
+use crate::run::{Leader, ProcessMark, RunSpec};
 use crate::secrets::Secrets;
-use crate::warm::{self, Kind, Offer, Progress};
+use crate::warm::{self, Cold, Kind, Offer, Progress};
 
 /// The exit code of an exec step that could not become MassGen.
 const NOT_EXECUTED: i32 = 127;
@@ -47,34 +47,69 @@ pub(super) struct Warm {
     outputs: [PipeReader; 2],
 }
 
-/// Asks for a warm start; none where there is no warm process that would do the same as a cold one. Nothing has begun with it. One
-/// that imports MassGen yet is waited for, which takes no longer than an import of one's own; `waits` is called before that.
+/// Asks for a warm start. One that imports MassGen yet is waited for, which takes no longer than an import of one's own; `waits` is
+/// called before that.
+///
+/// # Errors
+///
+/// Why the run has to be started cold: no warm process would do the same as a cold start. Nothing has begun then.
 pub(super) async fn warm(
     launch: &Launch,
     folder: &RunFolder,
     state: &StateFolder,
+    spec: &RunSpec,
     waits: impl FnOnce(),
-) -> Option<Warm> {
-    let kind = Kind::of(&launch.program).ok()?;
+) -> Result<Warm, Cold> {
+    if !spec.warm {
+        return Err(Cold::Off);
+    }
+    let kind = Kind::of(&launch.program)?;
     let (begun, mut waits) = (Instant::now(), Some(waits));
     // The worker hears the same signals, and stops what is started then.
     let mut told = std::pin::pin!(super::told_to_end());
-    let ((out, out_end), (err, err_end)) = (io::pipe().ok()?, io::pipe().ok()?);
+    let ((out, out_end), (err, err_end)) = (io::pipe()?, io::pipe()?);
     let ends = [OwnedFd::from(out_end), OwnedFd::from(err_end)];
     loop {
         let is_coming = warm::progress(state, &kind, &launch.env) == Progress::Imports;
-        if let Some(offer) = warm::ask(state, &kind, launch, &folder.lock(), &ends).await {
-            let keeper = group::mark(offer.keeper)?;
-            return Some(Warm { offer, keeper, outputs: [out, err] });
+        let cold = match warm::ask(state, &kind, launch, &folder.lock(), &ends).await {
+            Ok(offer) => {
+                let keeper = group::mark(offer.keeper).ok_or(Cold::None)?;
+                return Ok(Warm { offer, keeper, outputs: [out, err] });
+            }
+            Err(cold) => cold,
+        };
+        if !is_coming {
+            return Err(explained(cold, launch, &kind, state, spec, waits.is_none()));
         }
-        if !is_coming || begun.elapsed() > IMPORT || folder.stop_asked().is_some() {
-            return None;
+        if begun.elapsed() > IMPORT {
+            return Err(Cold::Slow);
+        }
+        if folder.stop_asked().is_some() {
+            return Err(Cold::Stopped);
         }
         waits.take().into_iter().for_each(|waits| waits());
         tokio::select! {
             () = tokio::time::sleep(warm::LOOK_AGAIN) => {}
-            () = &mut told => return None,
+            () = &mut told => return Err(Cold::Stopped),
         }
+    }
+}
+
+/// Why there is no warm process, where there is none.
+fn explained(cold: Cold, launch: &Launch, kind: &Kind, state: &StateFolder, spec: &RunSpec, waited: bool) -> Cold {
+    if cold != Cold::None {
+        return cold;
+    }
+    if let Some(refused) = warm::refused(state, kind, &launch.env, &launch.cwd) {
+        return refused;
+    }
+    let log = warm::log(state, kind, &launch.env);
+    match (spec.lineage.parent.is_some(), waited, log) {
+        (_, true, Some(log)) => Cold::Failed(log),
+        (true, ..) => Cold::Nested,
+        (false, ..) if !warm::has_room(state) => Cold::NoRoom,
+        (false, _, Some(log)) => Cold::Failed(log),
+        (false, _, None) => Cold::None,
     }
 }
 

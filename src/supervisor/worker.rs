@@ -196,17 +196,18 @@ impl Worker {
     /// Starts MassGen and puts its process on record. A record that cannot be written now means that nothing is started.
     pub(super) async fn start(&mut self, me: &Path, launch: &Launch) -> Result<(), SupervisorError> {
         crash::point("supervisor-began");
-        let warm = match self.spec().warm {
-            true => leader::warm(launch, &self.folder, &self.state, super::tell_ready).await,
-            false => None,
-        };
-        self.record.keeper = warm.as_ref().map(|warm| warm.keeper.clone());
+        let warm = leader::warm(launch, &self.folder, &self.state, self.spec(), super::tell_ready).await;
+        self.record.keeper = warm.as_ref().ok().map(|warm| warm.keeper.clone());
+        self.record.cold_because = warm.as_ref().err().map(ToString::to_string);
+        if let (Some(because), true) = (&self.record.cold_because, self.spec().warm) {
+            tracing::warn!(because, "started cold");
+        }
         self.record.seq += 1;
         self.folder.save(&self.record, &self.lock, Durability::Synced)?;
         crash::point("start-recorded");
         let started = match warm {
-            Some(warm) => warm.start(&self.folder, &self.secrets, &self.closing).await,
-            None => leader::start(me, launch, &self.folder, &self.secrets, &self.closing),
+            Ok(warm) => warm.start(&self.folder, &self.secrets, &self.closing).await,
+            Err(_) => leader::start(me, launch, &self.folder, &self.secrets, &self.closing),
         };
         match started {
             Ok(started) => {

@@ -49,6 +49,7 @@ fn running(digest: Digest) -> RunRecord {
         spent: Spent::default(),
         spent_below: Spent::default(),
         keeper: None,
+        cold_because: None,
         ready: None,
         quiet: None,
     }

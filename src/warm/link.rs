@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
-use super::{Environment, Kind, sockets};
+use super::{Cold, Environment, Kind, sockets};
 use crate::massgen::launch::Launch;
 use crate::registry::StateFolder;
 use crate::run::Exit;
@@ -57,40 +57,59 @@ pub enum News {
     Gone,
 }
 
-/// Asks the warm processes of a state folder, one after the other, for a keeper for this launch. None where there is none for this
-/// MassGen and this environment: then the run has to be started in the usual way, and nothing has happened.
-pub async fn ask(state: &StateFolder, kind: &Kind, launch: &Launch, lock: &Path, outputs: &Outputs) -> Option<Offer> {
-    let mut argv = vec![launch.program.to_str()?];
-    for arg in &launch.args {
-        argv.push(arg.to_str()?);
-    }
-    let mut request = environment(&launch.env, &launch.cwd)?;
-    (request["argv"], request["lock"]) = (json!(argv), json!(lock.to_str()?));
-    for socket in sockets(state, Some(kind)) {
-        match tokio::time::timeout(PATIENCE, asked(&socket, &request, Some(outputs))).await {
-            Ok(Ok((link, answer))) => {
-                if let Some(keeper) = number(&answer["keeper"]) {
-                    return Some(Offer { link, keeper });
-                }
-                tracing::debug!(socket = %socket.display(), %answer, "refused");
-            }
-            Ok(Err(error)) => tracing::debug!(socket = %socket.display(), %error, "no warm process"),
-            Err(_late) => tracing::warn!(socket = %socket.display(), "the warm process does not answer"),
-        }
-    }
-    None
+/// Asks the warm processes of a state folder, one after the other, for a keeper for this launch.
+///
+/// # Errors
+///
+/// Why the run has to be started cold: what the last of them answered, or [`Cold::None`] where there is none for this MassGen. Nothing
+/// has happened then.
+pub async fn ask(
+    state: &StateFolder,
+    kind: &Kind,
+    launch: &Launch,
+    lock: &Path,
+    outputs: &Outputs,
+) -> Result<Offer, Cold> {
+    let args = launch.args.iter().map(|arg| arg.to_str());
+    let argv: Option<Vec<_>> = std::iter::once(launch.program.to_str()).chain(args).collect();
+    let mut request = environment(&launch.env, &launch.cwd).ok_or(Cold::NotText)?;
+    (request["argv"], request["lock"]) =
+        (json!(argv.ok_or(Cold::NotText)?), json!(lock.to_str().ok_or(Cold::NotText)?));
+    let (link, answer) = answered(state, kind, &request, Some(outputs), |answer| number(&answer["keeper"])).await?;
+    Ok(Offer { link, keeper: answer })
 }
 
 /// Whether one of the warm processes of a kind would take a run with this environment.
-pub async fn fits(state: &StateFolder, kind: &Kind, env: &Environment, cwd: &Path) -> bool {
-    let Some(request) = environment(env, cwd) else { return false };
+///
+/// # Errors
+///
+/// Why none would; [`Cold::None`] where there is none.
+pub async fn fits(state: &StateFolder, kind: &Kind, env: &Environment, cwd: &Path) -> Result<(), Cold> {
+    let request = environment(env, cwd).ok_or(Cold::NotText)?;
+    answered(state, kind, &request, None, |answer| (answer["fits"] == true).then_some(())).await.map(|_| ())
+}
+
+/// The first answer that is as wanted.
+async fn answered<T>(
+    state: &StateFolder,
+    kind: &Kind,
+    request: &Value,
+    outputs: Option<&Outputs>,
+    wanted: impl Fn(&Value) -> Option<T>,
+) -> Result<(Link, T), Cold> {
+    let mut cold = Cold::None;
     for socket in sockets(state, Some(kind)) {
-        let answer = tokio::time::timeout(PATIENCE, asked(&socket, &request, None)).await;
-        if matches!(answer, Ok(Ok((_, answer))) if answer["fits"] == true) {
-            return true;
+        match tokio::time::timeout(PATIENCE, asked(&socket, request, outputs)).await {
+            Ok(Ok((link, answer))) => match wanted(&answer) {
+                Some(good) => return Ok((link, good)),
+                None => cold = Cold::Refused(answer["cold"].as_str().unwrap_or("it gives no reason").to_owned()),
+            },
+            // Nothing listens there any more.
+            Ok(Err(error)) => tracing::debug!(socket = %socket.display(), %error, "no warm process"),
+            Err(_late) => cold = Cold::Silent,
         }
     }
-    false
+    Err(cold)
 }
 
 /// Only what is text can be said; none where something is not.

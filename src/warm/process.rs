@@ -1,6 +1,6 @@
 //! With what a warm process is begun, whether there is room for one, and which are there. Who begins it starts the command.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::link::connect;
-use super::{Environment, Kind, MOST, PROGRAM, SOCKET, folder, short, sockets};
+use super::{Cold, Environment, Kind, MOST, PROGRAM, SOCKET, folder, short};
 use crate::massgen::{environment, launch};
 use crate::registry::{Durability, StateFolder, write_whole};
-use crate::secrets::looks_like_a_key;
+use crate::secrets::{env_file, looks_like_a_key};
 
 /// For how long nobody may have asked before it ends itself.
 const IDLE: Duration = Duration::from_secs(600);
@@ -19,8 +19,16 @@ const IDLE: Duration = Duration::from_secs(600);
 const ENOUGH: u64 = 2_000_000_000;
 /// The ending of the file that a warm process holds a lock on.
 const LOCK: &str = "lock";
+/// The ending of the file with what it says about itself.
+const LOG: &str = "log";
+/// The ending of the file that names a variable with which runs are refused; a process left it at its import.
+const COLD: &str = "cold";
+/// The variable with the names of those that are kept from a warm process; see `Watched` in `warm.py`.
+const WITHHELD: &str = "MASSGEN_MCP_WITHHELD";
 /// After this time files of a process that has ended are removed.
 const OLD: Duration = Duration::from_secs(3600);
+/// After this time it is tried again whether the import still asks for a variable that it cannot be given.
+const FORGOTTEN: Duration = Duration::from_secs(24 * 3600);
 
 /// The command that begins a warm process, which leads a session of its own and outlives whoever starts it.
 #[derive(Debug)]
@@ -35,16 +43,14 @@ pub struct Beginning {
     pub cwd: PathBuf,
     /// Its lock, to be its standard input.
     pub lock: File,
-    /// Where it says what it has to say about itself.
-    pub log: File,
 }
 
-/// What a warm process of this kind is begun with, for runs with this environment; none where there is one.
+/// What a warm process of this kind is begun with, for runs with this environment in this working folder; none where there is one.
 ///
 /// # Errors
 ///
 /// Its folder or a file in it cannot be made.
-pub fn beginning(state: &StateFolder, kind: &Kind, env: Environment) -> io::Result<Option<Beginning>> {
+pub fn beginning(state: &StateFolder, kind: &Kind, env: Environment, run: &Path) -> io::Result<Option<Beginning>> {
     let cwd = folder(state);
     if let Err(error) = std::fs::DirBuilder::new().mode(0o700).create(&cwd)
         && error.kind() != io::ErrorKind::AlreadyExists
@@ -54,11 +60,12 @@ pub fn beginning(state: &StateFolder, kind: &Kind, env: Environment) -> io::Resu
     clear(&cwd);
     let script = cwd.join(format!("{}.py", short(PROGRAM)));
     write_whole(&script, PROGRAM.as_bytes(), Durability::Plain)?;
-    let env = without_what_is_of_each_run(env, kind);
+    let withheld = withheld(&env, run).join(":");
+    let mut env = without_what_is_of_each_run(env, kind);
     let name = name(kind, &env);
-    let private =
-        |ending| File::options().create(true).append(true).mode(0o600).open(cwd.join(format!("{name}.{ending}")));
-    let lock = private(LOCK)?;
+    environment::set(&mut env, WITHHELD, withheld);
+    let lock = cwd.join(format!("{name}.{LOCK}"));
+    let lock = File::options().create(true).append(true).mode(0o600).open(lock)?;
     if lock.try_lock().is_err() {
         return Ok(None);
     }
@@ -67,12 +74,13 @@ pub fn beginning(state: &StateFolder, kind: &Kind, env: Environment) -> io::Resu
     if inode(lock.metadata()) != inode(cwd.join(&name).with_extension(LOCK).metadata()) {
         return Ok(None);
     }
-    // Of one that was killed: it would be taken for that of the new one.
-    let _none = std::fs::remove_file(cwd.join(&name).with_extension(SOCKET));
-    let log = private("log")?;
+    // Of one that was killed: they would be taken for those of the new one.
+    for ending in [SOCKET, COLD] {
+        let _none = std::fs::remove_file(cwd.join(&name).with_extension(ending));
+    }
     let idle = IDLE.as_secs().to_string();
     let args = vec!["-u".into(), script.into(), name.into(), kind.program.clone().into(), idle.into()];
-    Ok(Some(Beginning { program: kind.interpreter.clone(), args, env, cwd, lock, log }))
+    Ok(Some(Beginning { program: kind.interpreter.clone(), args, env, cwd, lock }))
 }
 
 /// What the process for such runs is called.
@@ -101,23 +109,46 @@ pub fn progress(state: &StateFolder, kind: &Kind, env: &Environment) -> Progress
     }
 }
 
+/// Why a process for such runs ended at its import, where that is known: a variable of the run that it was not given.
+pub fn refused(state: &StateFolder, kind: &Kind, env: &Environment, run: &Path) -> Option<Cold> {
+    let name = name(kind, &without_what_is_of_each_run(env.clone(), kind));
+    let variable = std::fs::read_to_string(folder(state).join(name).with_extension(COLD)).ok()?;
+    let is_reason = withheld(env, run).contains(&variable);
+    is_reason.then(|| Cold::Refused(format!("MassGen's import reads {variable}, which no warm process is given")))
+}
+
+/// The log of the last process for such runs, where it has said something.
+pub fn log(state: &StateFolder, kind: &Kind, env: &Environment) -> Option<PathBuf> {
+    let name = name(kind, &without_what_is_of_each_run(env.clone(), kind));
+    Some(folder(state).join(name).with_extension(LOG)).filter(|log| log.metadata().is_ok_and(|log| log.len() > 0))
+}
+
+/// The names of the variables that a run in this folder has and a warm process is not given: keys, and what MassGen reads from the
+/// project's `configs/.env`.
+fn withheld(env: &Environment, run: &Path) -> Vec<String> {
+    let of_project = env_file(&run.join("configs/.env")).unwrap_or_default().into_iter().map(|(name, _)| name);
+    let names = env.iter().filter_map(|(name, _)| name.to_str());
+    let keys = names.filter(|name| looks_like_a_key(name) && !name.starts_with(environment::OURS)).map(str::to_owned);
+    keys.chain(of_project).collect()
+}
+
 fn is_held(lock: &Path) -> bool {
     File::open(lock).is_ok_and(|file| file.try_lock_shared().is_err())
 }
 
 /// Keys reach runs alone. That the import does not ask for them, the program itself makes sure of.
 fn without_what_is_of_each_run(mut env: Environment, kind: &Kind) -> Environment {
-    let is_common = |name: &OsStr| {
-        let name = name.to_string_lossy();
-        !looks_like_a_key(&name) && !name.starts_with(environment::OURS) && name != launch::LOG_BASE
-    };
-    env.retain(|(name, _)| is_common(name));
+    env.retain(|(name, _)| !is_of_each_run(&name.to_string_lossy()));
     let path = env.iter().find(|(name, _)| name == "PATH").map(|(_, path)| path.clone()).unwrap_or_default();
     let rest = path.to_string_lossy();
     let rest = rest.split_once(':').map(|(_, rest)| rest).unwrap_or_default();
     environment::set(&mut env, "PATH", format!("{}:{rest}", kind.folder().display()));
     env.sort();
     env
+}
+
+fn is_of_each_run(name: &str) -> bool {
+    looks_like_a_key(name) || name.starts_with(environment::OURS) || name == launch::LOG_BASE
 }
 
 /// Whether another one may be begun: few are there, and memory is.
@@ -144,23 +175,30 @@ pub fn living(state: &StateFolder) -> Vec<String> {
     held.filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned())).collect()
 }
 
-/// Asks all of them to end, which they do at once; runs that were started warm go on.
-pub fn stop(state: &StateFolder) {
-    for socket in sockets(state, None) {
-        let aside = socket.with_extension("end");
-        // A connection by another name of the socket makes it look, and see that its own is gone.
-        if std::fs::rename(&socket, &aside).is_ok() {
-            let _nobody_there = connect(&aside);
-            let _gone = std::fs::remove_file(&aside);
+/// Has all of them end, those that import too; runs that were started warm go on. Gives the locks of those that lived: each is free
+/// once its process has ended.
+pub fn stop(state: &StateFolder) -> Vec<File> {
+    let folder = folder(state);
+    let locks = living(state).into_iter().filter_map(|name| {
+        let name = folder.join(name);
+        let lock = File::open(name.with_extension(LOCK)).ok()?;
+        // A process whose lock file is not there ends; the connection makes one that waits for runs look at once.
+        let _gone = std::fs::remove_file(name.with_extension(LOCK));
+        let _imports_yet = connect(&name.with_extension(SOCKET));
+        for ending in [SOCKET, COLD] {
+            let _gone = std::fs::remove_file(name.with_extension(ending));
         }
-    }
+        Some(lock)
+    });
+    locks.collect()
 }
 
 /// Removes what processes have left that ended long ago.
 fn clear(folder: &Path) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let (path, age) = (entry.path(), entry.metadata().and_then(|meta| meta.modified()).map(|at| at.elapsed()));
-        let is_old = matches!(age, Ok(Ok(age)) if age > OLD);
+        let limit = if path.extension().is_some_and(|ending| ending == COLD) { FORGOTTEN } else { OLD };
+        let is_old = matches!(age, Ok(Ok(age)) if age > limit);
         if !is_old {
             continue;
         }

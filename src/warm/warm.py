@@ -7,20 +7,26 @@ supervisor, over the same connection, who they are and how the leader ended, and
 supervisor is gone, the keeper ends all that is below it. The supervisor sends every signal; this program sends none but in that case. It never writes into a
 run's folder, and it answers nobody but its own user.
 
-A run gets exactly the environment that its supervisor names. What the import read of the environment is remembered, and a run for
-which that would have been another is refused (`cold`): it has to be started in the usual way.
+A run gets exactly the environment that its supervisor names, with what its own interpreter would change in it at start. What the
+import read of the environment is remembered, and a run for which that would have been another is refused (`cold`, with the reason):
+it has to be started in the usual way.
+
+The process ends when its lock file is no longer there: `massgen-mcp warm --stop` removed it, or the state folder is gone.
 """
 
 import atexit
 import ctypes
 import gc
+import gettext
 import json
+import locale
 import os
 import re
 import select
 import signal
 import socket
 import struct
+import subprocess
 import sys
 import threading
 import time
@@ -32,10 +38,17 @@ OF_EACH_RUN = {"PATH", "MASSGEN_LOG_BASE_DIR"}
 OURS = "MASSGEN_MCP_"
 # What is read by walking over the whole environment, or by libraries in C, which do not ask Python for it.
 ALSO_READ = re.compile(
-    r"(?i:.*_proxy)|(FASTMCP|DOCKET|TQDM|GIT|LC|PYTHON|LD|OPENSSL|SSL|MALLOC|OMP|OPENBLAS|MKL|OTEL)_.*|PYTHON.*|LANG|LANGUAGE|TZ"
+    r"(?i:.*_proxy)|(FASTMCP|DOCKET|TQDM|GIT|LD|OPENSSL|SSL|MALLOC|OMP|OPENBLAS|MKL|OTEL)_.*|PYTHON.*|TZ"
 )
-# Those that walk over it, and what they look for there is in ALSO_READ; dotenv asks only in order to set.
-WALKERS = ("dotenv", "pydantic_settings", "tqdm", "git", "urllib", "subprocess")
+# What the interpreter reads at its start. What it made of that is compared, not the variables.
+READ_AT_START = re.compile(r"LC_.*|LANG|LANGUAGE|PYTHON.*")
+# Modules that walk over the whole environment, and what they look for there is in ALSO_READ; dotenv asks only in order to set, and
+# what gettext finds is compared (`Watched.find`).
+WALKERS = ("dotenv", "pydantic_settings", "tqdm", "git.", "urllib", "subprocess", "gettext")
+# Names of variables of the run that began this process which were kept from it, such as keys.
+WITHHELD = "MASSGEN_MCP_WITHHELD"
+# How often a process that nobody asks looks whether its lock file is there, in seconds.
+LOOK = 5
 # After so many seconds it goes: files that the import read, such as lists of prices, may have been written anew.
 A_DAY = 86400
 # What the supervisor says.
@@ -52,16 +65,71 @@ def prctl(option, value):
         raise OSError(ctypes.get_errno(), f"prctl {option}")
 
 
+# ---- What the interpreter does at its start ----
+
+# Gives `seen`: the variables that the interpreter has set by itself (PEP 538 sets LC_CTYPE), and how it encodes texts.
+SEE = """
+import locale, os, sys
+with open("/proc/self/environ", "rb") as environ:
+    given = dict(entry.split(b"=", 1) for entry in environ.read().split(b"\\0") if b"=" in entry)
+seen = {
+    "set": {os.fsdecode(name): os.fsdecode(value) for name, value in os.environb.items() if given.get(name) != value},
+    "encodings": [sys.getfilesystemencoding(), sys.getfilesystemencodeerrors(), sys.flags.utf8_mode,
+                  *(stream.encoding for stream in (sys.stdin, sys.stdout, sys.stderr))],
+    "errors": [stream.errors for stream in (sys.stdin, sys.stdout, sys.stderr)],
+}
+"""
+
+
+class Start:
+    """This interpreter's start, and what another start of it would come to."""
+
+    def __init__(self):
+        names = {}
+        exec(SEE, names)
+        self.seen = names["seen"]
+        given = {os.fsdecode(name): os.fsdecode(value) for name, value in names["given"].items()}
+        self.given = read_at_start(given)
+
+    def with_environment(self, environment):
+        """What the interpreter would see at its start with this environment. It is asked only where the environment differs in what
+        it reads then, which takes some 20 ms."""
+        if read_at_start(environment) == self.given:
+            return self.seen
+        ask = [sys.executable, "-S", "-c", f"{SEE}\nimport json\nprint(json.dumps(seen))"]
+        asked = subprocess.run(ask, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=True)
+        return json.loads(asked.stdout)
+
+
+def read_at_start(environment):
+    return {name: value for name, value in environment.items() if READ_AT_START.fullmatch(name)}
+
+
+def adopt_locale(errors):
+    """Makes of this process what the run's own interpreter makes of itself at its start, as far as runs may differ in it."""
+    try:
+        locale.setlocale(locale.LC_CTYPE, "")
+    except locale.Error:
+        locale.setlocale(locale.LC_CTYPE, "C")  # As the interpreter has it where a locale is not installed.
+    for stream, way in zip((sys.stdin, sys.stdout, sys.stderr), errors):
+        stream.reconfigure(errors=way)
+
+
 # ---- The import, watched ----
 
 
 class Watched:
-    """What the import asks of the environment, what it changes there, and which .env files it loads."""
+    """What the import asks of the environment, what it changes there, and which .env files it loads.
 
-    def __init__(self):
+    `withheld` are names of variables that the first run has and this process does not; `refuse` is called with the first of them that
+    the import asks for, since the import is of no use to that run then."""
+
+    def __init__(self, start, withheld, refuse):
+        self.interpreter, self.withheld, self.refuse = start, withheld, refuse
         self.folder = os.getcwd()
         self.start = dict(os.environ)
         self.read = {}
+        self.catalogues = []
         self.written = set()
         self.walked_by = set()
         self.loaded = []
@@ -70,11 +138,14 @@ class Watched:
         import dotenv
 
         usual = os._Environ.__getitem__, os._Environ.__setitem__, os._Environ.__iter__
-        self.usual, self.load_dotenv = usual, dotenv.load_dotenv
+        self.usual, self.load_dotenv, self.usual_find = usual, dotenv.load_dotenv, gettext.find
 
         def getitem(environment, name):
             if isinstance(name, str) and name not in self.written and not who_asks().startswith(WALKERS):
-                self.read.setdefault(name, environment._data.get(os.fsencode(name)))
+                value = environment._data.get(os.fsencode(name))
+                self.read.setdefault(name, value)
+                if value is None and name in self.withheld:
+                    self.refuse(name)
             return usual[0](environment, name)
 
         def setitem(environment, name, value):
@@ -88,6 +159,7 @@ class Watched:
 
         os._Environ.__getitem__, os._Environ.__setitem__, os._Environ.__iter__ = getitem, setitem, walk
         dotenv.load_dotenv = dotenv.main.load_dotenv = self.load
+        gettext.find = self.find
         return self
 
     def __exit__(self, *_):
@@ -95,6 +167,7 @@ class Watched:
 
         os._Environ.__getitem__, os._Environ.__setitem__, os._Environ.__iter__ = self.usual
         dotenv.load_dotenv = dotenv.main.load_dotenv = self.load_dotenv
+        gettext.find = self.usual_find
         self.written = {name: os.environ[name] for name in self.written if name in os.environ}
         self.end = dict(os.environ)
         known = all(module.startswith(WALKERS) for module in self.walked_by)
@@ -106,24 +179,41 @@ class Watched:
         path = dotenv_path or found_above(asker)
         return self.load_dotenv(path, *rest, **options) if path else False
 
+    def find(self, *asked, **named):
+        found = self.usual_find(*asked, **named)
+        self.catalogues.append((asked, named, found))
+        return found
+
     def imported_with(self, environment, folder):
         """Makes this process's environment and folder what they would be after an import with these.
 
-        Gives the first variable for which that import could have gone another way; None where it could not."""
+        Gives why that import could have gone another way, None where it could not, and how streams treat what they cannot encode."""
+        seen = self.interpreter.with_environment(environment)
         os.chdir(folder)
         os.environ.clear()
         os.environ.update(environment)
+        os.environ.update(seen["set"])
         for path, asker, rest, options in self.loaded:
             whole = os.path.join(self.folder, path) if path else found_above(asker)
             if path and os.path.commonpath([self.folder, whole]) == self.folder:
                 whole = os.path.join(folder, os.path.relpath(whole, self.folder))
             if whole:
                 self.load_dotenv(whole, *rest, **options)
-        differs = self.differs()
+        differs = self.differs(seen)
         os.environ.update(self.written)
-        return differs
+        return differs, seen["errors"]
 
-    def differs(self):
+    def differs(self, seen):
+        variable = self.other_variable()
+        if variable:
+            return f"{variable} is not what it was when MassGen was imported"
+        if seen["encodings"] != self.interpreter.seen["encodings"]:
+            return "its locale has another encoding than that with which MassGen was imported"
+        if any(self.usual_find(*asked, **named) != found for asked, named, found in self.catalogues):
+            return "its language has other translations than that with which MassGen was imported"
+        return None
+
+    def other_variable(self):
         own = os.environ
         for name, value in sorted(self.read.items()):
             if not of_each_run(name) and os.environb.get(os.fsencode(name)) != value:
@@ -180,17 +270,17 @@ def say(connection, **what):
 def keep(connection, watched, code):
     """The keeper's whole life."""
     prctl(PR_SET_NAME, b"massgen-keeper")
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     request, outputs = receive(connection)
-    differs = watched.imported_with(request["env"], request["cwd"])
+    differs, errors = watched.imported_with(request["env"], request["cwd"])
     if differs:
-        return say(connection, cold=f"{differs} is not what it was when MassGen was imported")
+        return say(connection, cold=differs)
     if "argv" not in request:
         return say(connection, fits=True)
     os.setsid()
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     # Held open, it tells a server below which run it belongs to; that run's record names this process.
     lock = os.open(request["lock"], os.O_RDONLY)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     keeper = os.getpid()
     say(connection, keeper=keeper)
     # A supervisor that has given up waiting, or that could not put the keeper on record, starts nothing here.
@@ -200,7 +290,7 @@ def keep(connection, watched, code):
     if leader == 0:
         connection.close()
         os.close(lock)
-        lead(request["argv"], outputs, keeper, code)
+        lead(request["argv"], outputs, keeper, code, errors)
     for output in outputs:
         os.close(output)
     os.chdir("/")
@@ -286,7 +376,7 @@ def children():
             pass  # It ended during the look.
 
 
-def lead(argv, outputs, keeper, code):
+def lead(argv, outputs, keeper, code, errors):
     """Becomes MassGen's process, and does not return."""
     try:
         os.setsid()
@@ -301,6 +391,7 @@ def lead(argv, outputs, keeper, code):
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         prctl(PR_SET_NAME, b"massgen")
+        adopt_locale(errors)
         if "numpy" in sys.modules:
             sys.modules["numpy"].random.seed()
         sys.argv = argv
@@ -347,27 +438,64 @@ def call(code, names):
 def main(name, program, idle_s):
     os.setsid()
     prctl(PR_SET_NAME, b"massgen-warm")
+    withheld = set(os.environ.pop(WITHHELD, "").split(":"))
     # The lock that says that this process lives: it came as standard input, so that it was held before.
     turn, nothing = os.dup(0), os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
+    # Standard output and error were pipes while Python made its streams of them, as those of runs are.
+    log = os.open(f"{name}.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+    is_wanted = lock_is_there(turn, os.path.abspath(f"{name}.lock"))
     sys.path[0] = os.path.dirname(program)
     sys.argv = [program]
     with open(program) as script:
         code = compile(script.read(), program, "exec")
-    with Watched() as watched:
+    end_unless(is_wanted)
+    with Watched(Start(), withheld, lambda variable: refuse(name, variable)) as watched:
         # Under another name than __main__ the script imports and does nothing more.
         exec(code, {"__name__": "__warm__", "__file__": program})
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
     if threading.active_count() != 1:
         sys.exit("the import has started threads, and a process with threads cannot be forked")
     gc.collect()
     gc.freeze()
-    serve(name, turn, float(idle_s), watched, code)
+    serve(name, turn, float(idle_s), watched, code, is_wanted)
     # Nothing is left to be flushed, and the memory is cleaned up by the kernel.
     os._exit(0)
 
 
-def serve(name, turn, idle_s, watched, code):
+def lock_is_there(turn, path):
+    """Whether the lock's file is where it was; what `warm --stop` removes, and what goes with the state folder."""
+    own = os.fstat(turn)
+
+    def is_there():
+        try:
+            return os.path.samestat(os.stat(path), own)
+        except OSError:
+            return False
+
+    return is_there
+
+
+def end_unless(is_wanted):
+    """Ends this process in the middle of its import once it is not wanted any more: it looks once a second."""
+    signal.signal(signal.SIGALRM, lambda *_: is_wanted() or os._exit(0))
+    signal.setitimer(signal.ITIMER_REAL, 1, 1)
+
+
+def refuse(name, variable):
+    """Leaves word that runs with this variable have to be started cold, and ends: the run that waits need not wait for the rest."""
+    with open(f"{name}.new", "w") as file:
+        file.write(variable)
+    os.rename(f"{name}.new", f"{name}.cold")
+    os._exit(0)
+
+
+def serve(name, turn, idle_s, watched, code, is_wanted):
     # The kernel reaps the keepers; nobody has to hear of their end.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     listener = socket.socket(socket.AF_UNIX)
@@ -376,28 +504,36 @@ def serve(name, turn, idle_s, watched, code):
     os.umask(usual)
     listener.listen(64)
     os.rename(f"{name}.new", f"{name}.sock")
-    listener.settimeout(idle_s)
-    until = time.monotonic() + A_DAY
-    while time.monotonic() < until:
+    now = time.monotonic()
+    last, idle_at = now + A_DAY, now + idle_s
+    while is_wanted() and now < min(last, idle_at):
+        listener.settimeout(min(LOOK, idle_s))
         try:
             connection, _ = listener.accept()
         except TimeoutError:
-            break
-        # Whoever takes the socket away wants it to end.
-        if not os.path.exists(f"{name}.sock"):
-            return
-        if os.fork() == 0:
-            listener.close()
-            os.close(turn)
-            connection.settimeout(None)
-            try:
-                keep(connection, watched, code)
-            except BaseException:
-                traceback.print_exc()
-            sys.stderr.flush()
-            os._exit(0)
-        connection.close()
-    os.unlink(f"{name}.sock")
+            connection = None
+        now = time.monotonic()
+        if connection and is_wanted():
+            idle_at = now + idle_s
+            fork_keeper(listener, turn, connection, watched, code)
+        if connection:
+            connection.close()
+    if is_wanted():
+        os.unlink(f"{name}.sock")
+
+
+def fork_keeper(listener, turn, connection, watched, code):
+    if os.fork() != 0:
+        return
+    listener.close()
+    os.close(turn)
+    connection.settimeout(None)
+    try:
+        keep(connection, watched, code)
+    except BaseException:
+        traceback.print_exc()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -69,9 +69,15 @@ impl Lab {
     }
 
     /// Has MassGen kept warm from now on.
-    pub(crate) fn warm(mut self) -> Lab {
+    pub(crate) fn warm(self) -> Lab {
+        let lab = self.with_warm_starts();
+        lab.warm_up(&["--rehearsal"]);
+        lab
+    }
+
+    /// Has runs begin a warm process from now on; none is there yet.
+    pub(crate) fn with_warm_starts(mut self) -> Lab {
         self.is_warm = true;
-        self.warm_up(&["--rehearsal"]);
         self
     }
 
@@ -142,6 +148,15 @@ impl Lab {
             .arg(&self.massgen);
         self.at_home(&mut command);
         command.stderr(Stdio::null());
+        command
+    }
+
+    /// The server's command line in the environment that a client gives: `HOME`, `PATH`, these variables and no others.
+    pub(crate) fn command_with(&self, variables: &[(&str, &str)]) -> Command {
+        let mut command = self.command();
+        command.env_clear().env("PATH", std::env::var_os("PATH").expect("PATH"));
+        self.at_home(&mut command);
+        command.envs(variables.iter().copied());
         command
     }
 

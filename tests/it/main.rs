@@ -43,3 +43,4 @@ mod tasks;
 mod ten_tasks;
 mod trouble;
 mod warm;
+mod warm_environments;

@@ -86,6 +86,7 @@ fn record(question: &str, outcome: Outcome) -> RunRecord {
         spent: Spent { usd: Usd(34_500), tokens: 4_567, is_unpriced: false },
         spent_below: Spent::default(),
         keeper: None,
+        cold_because: None,
         ready: None,
         quiet: None,
     }

@@ -2,7 +2,6 @@
 //! modules whose names end in `_warm` are the same tests, compiled a second time.
 
 use std::os::unix::process::ExitStatusExt;
-use std::process::Stdio;
 
 use serde_json::{Value, json};
 
@@ -144,19 +143,97 @@ async fn no_variable_leaks_from_the_warm_process_or_from_run_to_run() {
     lab.nobody_is_left().await;
 }
 
+/// Why a run was started cold.
+async fn cold_because(client: &Client, id: &str) -> String {
+    let seen = client.call("check_status", json!({"run_id": id, "detail": "full"})).await;
+    seen["runs"][0]["details"]["cold_because"].as_str().unwrap_or_else(|| panic!("{seen}")).to_owned()
+}
+
 #[tokio::test]
-async fn a_key_that_an_import_asks_for_makes_its_runs_cold() {
-    let lab = Lab::python(&STAND_IN.replace("CORP_MODE", "CORP_API_KEY")).await.warm();
+async fn a_key_that_an_import_asks_for_makes_its_runs_cold_and_is_not_imported_for_again() {
+    let imports = "if __name__ != '__main__':\n    open(os.path.expanduser('~/imports'), 'a').write('i')\n";
+    let asks = STAND_IN.replace("CORP_MODE", "CORP_API_KEY");
+    let (before, after) = asks.split_once("AT_IMPORT").expect("the place");
+    // The rest of the import would never end: nobody waits for it once it is refused.
+    let endless = "if __name__ != '__main__':\n    threading.Event().wait()\n";
+    let script = format!("{before}{imports}AT_IMPORT{after}");
+    let script = script.replace(
+        "dotenv.load_dotenv(os.path.join(os.path.exp",
+        &format!("{endless}dotenv.load_dotenv(os.path.join(os.path.exp"),
+    );
+    let lab = Lab::python(&script).await.with_warm_starts();
     lab.put("c.yaml", CONFIG);
     for key in ["key-of-one", "key-of-two"] {
         let client = client_with(&lab, &[("CORP_API_KEY", key)]).await;
-        assert_eq!(
-            told(&lab, &client, "print(AT_IMPORT[::-1])").await,
-            ("cold".to_owned(), key.chars().rev().collect())
-        );
+        let id = client.start(json!({"question": "print(AT_IMPORT[::-1])", "config": "c.yaml", "fresh": true})).await;
+        client.end(&id).await;
+        let because = cold_because(&client, &id).await;
+        assert_eq!(because, "MassGen's import reads CORP_API_KEY, which no warm process is given");
+        let log = std::fs::read_to_string(lab.run_folder(&id).join("supervisor.log")).expect("log");
+        assert!(log.contains(&because), "{log}");
+        let said = std::fs::read_to_string(lab.run_folder(&id).join("stdout.log")).expect("log");
+        assert_eq!(said.trim_end(), key.chars().rev().collect::<String>());
         client.close().await;
     }
+    let imports = std::fs::read_to_string(lab.home().join("imports")).expect("imports");
+    assert_eq!(imports, "i", "a refusal is remembered");
+    let mut command = lab.command();
+    command.args(["--pass-env", "CORP_API_KEY", "doctor", "--no-rehearsal"]).env("CORP_API_KEY", "key-of-three");
+    let said = String::from_utf8(command.output().await.expect("ran").stdout).expect("UTF-8");
+    let line = said.lines().find(|line| line.contains("warm starts")).unwrap_or_else(|| panic!("{said}"));
+    assert!(line.starts_with("warning") && line.contains("MassGen's import reads CORP_API_KEY"), "{line}");
     lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn a_cold_start_says_why() {
+    let lab = Lab::python(STAND_IN).await;
+    lab.put("c.yaml", CONFIG);
+    let client = lab.client().await;
+    let id = client.start(json!({"question": "print(1)", "config": "c.yaml"})).await;
+    client.end(&id).await;
+    assert_eq!(cold_because(&client, &id).await, "the setting `warm` is off");
+    client.close().await;
+    // A program that is no script of Python cannot be kept.
+    let lab = Lab::fake().with_warm_starts();
+    let client = lab.client().await;
+    let id = client.start(crate::lab::fake("exit 0")).await;
+    client.end(&id).await;
+    assert!(cold_because(&client, &id).await.starts_with("MassGen cannot be kept warm: "));
+    client.close().await;
+}
+
+#[tokio::test]
+async fn a_warm_process_ends_with_its_state_folder() {
+    let endless = "if __name__ != '__main__':\n    threading.Event().wait()\n";
+    for (script, imports) in
+        [(STAND_IN.to_owned(), false), (STAND_IN.replace("def main", &format!("{endless}def main")), true)]
+    {
+        let lab = Lab::python(&script).await.with_warm_starts();
+        if imports {
+            let mut begins = lab.command().arg("warm").spawn().expect("started");
+            wait_until("it imports", || lab.warm_processes().len() == 1).await;
+            begins.kill().await.expect("killed");
+        } else {
+            lab.warm_up(&[]);
+        }
+        warm_process(&lab).await;
+        std::fs::remove_dir_all(lab.state()).expect("removed");
+        wait_until("it has ended", || lab.warm_processes().is_empty()).await;
+    }
+}
+
+#[tokio::test]
+async fn stopping_returns_when_all_have_ended_and_another_can_begin_at_once() {
+    let lab = Lab::python(STAND_IN).await.warm();
+    for _ in 0..5 {
+        let before = warm_process(&lab).await;
+        lab.warm_up(&["--stop"]);
+        assert!(lab.warm_processes().is_empty());
+        lab.warm_up(&["--rehearsal"]);
+        assert_ne!(warm_process(&lab).await, before);
+    }
+    lab.warm_up(&["--stop"]);
 }
 
 #[tokio::test]
@@ -311,7 +388,8 @@ async fn people_begin_it_and_end_it_and_an_idle_one_ends_by_itself() {
     let text = std::fs::read_to_string(lab.massgen()).expect("script");
     let interpreter = text.lines().next().and_then(|line| line.strip_prefix("#!")).expect("interpreter");
     let mut command = tokio::process::Command::new(interpreter);
-    command.arg("-u").arg(script).arg("short").arg(lab.massgen()).arg("0.2").current_dir(&folder).stdin(Stdio::null());
+    let lock = std::fs::File::create(folder.join("short.lock")).expect("lock");
+    command.arg("-u").arg(script).arg("short").arg(lab.massgen()).arg("0.2").current_dir(&folder).stdin(lock);
     let ended = command.status().await.expect("ran");
     assert_eq!((ended.code(), ended.signal()), (Some(0), None));
     assert!(!folder.join("short.sock").exists());

@@ -16,7 +16,6 @@ use crate::run::ConfigChoice;
 use crate::secrets;
 use crate::settings::Settings;
 use crate::supervisor::kernel;
-use crate::warm::{self, Kind};
 use crate::watch;
 
 /// Runs leave logs of some megabytes each; below this there is room for few.
@@ -100,27 +99,6 @@ pub(super) fn keys(settings: &Settings) -> Check {
         return Check::warning("keys", "none is set; only rehearsals and local models work without", WHOSE);
     }
     Check::ok("keys", format!("{} would reach MassGen", keys.join(", ")))
-}
-
-pub(super) fn warm(settings: &Settings, program: &Path) -> Check {
-    let name = "warm starts";
-    if !settings.warm {
-        return Check::ok(name, "off by the settings; each run imports MassGen by itself");
-    }
-    if let Err(unfit) = Kind::of(program) {
-        return Check::ok(name, format!("not to be had: {unfit}"));
-    }
-    let Ok(state) = StateFolder::open(&settings.home) else {
-        return Check::ok(name, "on, but for the state folder");
-    };
-    match warm::living(&state).len() {
-        0 if !warm::has_room(&state) => {
-            let hint = "end other programs, or leave it: runs are started in the usual way, some seconds slower";
-            Check::warning(name, "on, but less than 2 GB of memory are free", hint)
-        }
-        0 => Check::ok(name, "on; the first run begins a process that keeps MassGen imported"),
-        living => Check::ok(name, format!("on; warm processes: {living}")),
-    }
 }
 
 pub(super) fn program(settings: &Settings) -> (Option<PathBuf>, Check) {

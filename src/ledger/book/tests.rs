@@ -165,6 +165,7 @@ fn a_book_that_is_lost_is_made_anew_from_the_records() {
             spent: spent(usd),
             spent_below: Spent::default(),
             keeper: None,
+            cold_because: None,
             ready: None,
             quiet: None,
         }

@@ -127,6 +127,7 @@ fn record(state: RunState) -> RunRecord {
         spent: Spent { usd: Usd(1_250_000), tokens: 77, is_unpriced: true },
         spent_below: Spent { usd: Usd(3), tokens: 1, is_unpriced: false },
         keeper: None,
+        cold_because: None,
         ready: None,
         quiet: Some(quiet()),
     }

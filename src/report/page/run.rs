@@ -326,6 +326,7 @@ mod tests {
             spent: Spent::default(),
             spent_below: Spent::default(),
             keeper: None,
+            cold_because: None,
             ready: None,
             quiet: None,
         }

@@ -24,6 +24,7 @@ fn record(state: RunState) -> RunRecord {
         spent: Spent::default(),
         spent_below: Spent::default(),
         keeper: None,
+        cold_because: None,
         ready: None,
         quiet: None,
     }

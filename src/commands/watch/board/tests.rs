@@ -142,6 +142,7 @@ fn a_row_is_made_of_clean_texts() {
         spent: crate::run::Spent::default(),
         spent_below: crate::run::Spent::default(),
         keeper: None,
+        cold_because: None,
         ready: None,
         quiet: None,
     };
