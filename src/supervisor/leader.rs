@@ -95,21 +95,23 @@ pub(super) async fn warm(
     }
 }
 
-/// Why there is no warm process, where there is none.
+/// Why a run is started cold that no warm process takes: what the one for its environment said, or why there is none for it.
 fn explained(cold: Cold, launch: &Launch, kind: &Kind, state: &StateFolder, spec: &RunSpec, waited: bool) -> Cold {
-    if cold != Cold::None {
-        return cold;
-    }
     if let Some(refused) = warm::refused(state, kind, &launch.env, &launch.cwd) {
         return refused;
     }
+    let of_others = matches!(cold, Cold::None | Cold::Refused(_));
+    if !of_others || warm::progress(state, kind, &launch.env) == Progress::Listens {
+        return cold;
+    }
     let log = warm::log(state, kind, &launch.env);
-    match (spec.lineage.parent.is_some(), waited, log) {
-        (_, true, Some(log)) => Cold::Failed(log),
-        (true, ..) => Cold::Nested,
-        (false, ..) if !warm::has_room(state) => Cold::NoRoom,
-        (false, _, Some(log)) => Cold::Failed(log),
-        (false, _, None) => Cold::None,
+    match (spec.lineage.parent.is_some(), log) {
+        (_, Some(log)) if waited => Cold::Failed(log),
+        (true, _) if cold == Cold::None => Cold::Nested,
+        (true, _) => cold,
+        (false, _) if !warm::has_room(state) => Cold::NoRoom,
+        (false, Some(log)) => Cold::Failed(log),
+        (false, None) => cold,
     }
 }
 

@@ -74,8 +74,9 @@ with open("/proc/self/environ", "rb") as environ:
     given = dict(entry.split(b"=", 1) for entry in environ.read().split(b"\\0") if b"=" in entry)
 seen = {
     "set": {os.fsdecode(name): os.fsdecode(value) for name, value in os.environb.items() if given.get(name) != value},
-    "encodings": [sys.getfilesystemencoding(), sys.getfilesystemencodeerrors(), sys.flags.utf8_mode,
+    "encodings": [sys.getfilesystemencoding(), sys.getfilesystemencodeerrors(), locale.getpreferredencoding(False).lower(),
                   *(stream.encoding for stream in (sys.stdin, sys.stdout, sys.stderr))],
+    "of_locale": locale.nl_langinfo(locale.CODESET).lower(),
     "errors": [stream.errors for stream in (sys.stdin, sys.stdout, sys.stderr)],
 }
 """
@@ -99,6 +100,12 @@ class Start:
         ask = [sys.executable, "-S", "-c", f"{SEE}\nimport json\nprint(json.dumps(seen))"]
         asked = subprocess.run(ask, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=True)
         return json.loads(asked.stdout)
+
+    def encodes_like(self, seen):
+        """Whether this process encodes texts as that other start would, once it has adopted its locale. Where the UTF-8 mode is on
+        (PEP 540), files are read as UTF-8 in any locale."""
+        files = "utf-8" if sys.flags.utf8_mode else seen["of_locale"]
+        return seen["encodings"] == self.seen["encodings"] and files == seen["encodings"][2]
 
 
 def read_at_start(environment):
@@ -207,7 +214,7 @@ class Watched:
         variable = self.other_variable()
         if variable:
             return f"{variable} is not what it was when MassGen was imported"
-        if seen["encodings"] != self.interpreter.seen["encodings"]:
+        if not self.interpreter.encodes_like(seen):
             return "its locale has another encoding than that with which MassGen was imported"
         if any(self.usual_find(*asked, **named) != found for asked, named, found in self.catalogues):
             return "its language has other translations than that with which MassGen was imported"

@@ -9,7 +9,7 @@ const SIX: &[(&str, &str)] = &[("LOGNAME", "u"), ("SHELL", "/bin/sh"), ("TERM", 
 
 /// What an interpreter makes of its environment.
 const SEE: &str = "import locale, time\nprint(*(f'{n}={v}' for n, v in sorted(os.environ.items()) if n not in ('PATH', 'MASSGEN_LOG_BASE_DIR')), \
-     sep='\\n')\nprint(locale.setlocale(locale.LC_CTYPE), sys.getfilesystemencoding(), sys.flags.utf8_mode, time.tzname, \
+     sep='\\n')\nprint(locale.setlocale(locale.LC_CTYPE), sys.getfilesystemencoding(), locale.getpreferredencoding(False).lower(), time.tzname, \
      [(s.encoding, s.errors) for s in (sys.stdin, sys.stdout, sys.stderr)])";
 
 /// A program that does what its question says.
@@ -69,7 +69,99 @@ async fn a_run_sees_what_its_own_interpreter_would_see() {
         let (start, because, said) = see(&lab, variables).await;
         assert_eq!((start.as_str(), because.as_str(), said), ("warm", "", cold), "{variables:?}");
     }
-    // All of one encoding share a process, whatever their locale is called.
-    assert_eq!(lab.warm_processes().len(), 3, "{:?}", lab.warm_processes());
+    // All of one encoding share a process, whatever their locale is called; the other one is of Tokyo.
+    assert_eq!(lab.warm_processes().len(), 2, "{:?}", lab.warm_processes());
     lab.nobody_is_left().await;
+}
+
+/// A run of real MassGen: how it was started, why it was not warm, its answer, and the kinds of its events in order.
+#[derive(Debug, PartialEq)]
+struct Seen {
+    start: String,
+    because: String,
+    answer: String,
+    events: Vec<String>,
+}
+
+async fn seen(lab: &Lab, client: &Client, context: &str) -> Seen {
+    let question = json!({"question": "What is 6*7?", "config": "c.yaml", "context": context, "fresh": true});
+    let (id, start, because) = {
+        let id = client.start(question).await;
+        let ended = client.end(&id).await;
+        assert_eq!(ended["state"], "succeeded", "{ended}");
+        let seen = client.call("check_status", json!({"run_id": id, "detail": "full"})).await;
+        let details = &seen["runs"][0]["details"];
+        let word = |name: &str| details[name].as_str().unwrap_or_default().to_owned();
+        (id, word("start"), word("cold_because"))
+    };
+    let answer = client.call("read_result", json!({"run_id": id})).await["text"].as_str().expect("text").to_owned();
+    let logs =
+        std::fs::read_dir(lab.run_folder(&id).join("logs")).expect("logs").flatten().next().expect("a log folder");
+    let events = std::fs::read_to_string(logs.path().join("turn_1/attempt_1/events.jsonl")).expect("events");
+    let kind = |line: &str| {
+        let event: Value = serde_json::from_str(line).expect("JSON");
+        format!("{} {}", event["event_type"], event["agent_id"])
+    };
+    Seen { start, because, answer, events: events.lines().map(kind).collect() }
+}
+
+/// What every run here has: a key that is none, and no way to the price lists that MassGen looks for.
+const OFFLINE: &[(&str, &str)] = &[
+    ("OPENAI_API_KEY", "no-key-at-all"),
+    ("HTTP_PROXY", "http://127.0.0.1:9"),
+    ("http_proxy", "http://127.0.0.1:9"),
+    ("HTTPS_PROXY", "http://127.0.0.1:9"),
+    ("https_proxy", "http://127.0.0.1:9"),
+    ("NO_PROXY", "127.0.0.1,localhost"),
+    ("no_proxy", "127.0.0.1,localhost"),
+];
+
+/// What clients give, what it may read of the project, and how many warm processes there are after it.
+const MATRIX: &[(&[(&str, &str)], &str, usize)] = &[
+    (SIX, "none", 1),
+    (&[], "none", 1),
+    (&[("LANG", "C")], "none", 1),
+    (&[("LANG", "xx_XX.UTF-8")], "none", 1),
+    // It does not reach MassGen.
+    (&[("PYTHONUTF8", "1")], "none", 1),
+    // With `configs/.env` there.
+    (SIX, "read", 1),
+    (&[("LC_ALL", "POSIX")], "none", 1),
+    (&[("TZ", "Asia/Tokyo")], "none", 2),
+    (&[("ALL_PROXY", "http://127.0.0.1:9")], "none", 3),
+];
+
+#[tokio::test]
+async fn in_every_environment_the_second_run_of_massgen_is_warm() {
+    let rehearsal = massgen_mcp::rehearsal::serve().await.expect("endpoint");
+    let config = massgen_mcp::rehearsal::config("@rehearsal/agents=1", &rehearsal.base_url()).expect("config");
+    let lab = Lab::real().await;
+    lab.put("c.yaml", &config);
+    lab.put("configs/.env", "SOME_API_KEY=of-the-project\n");
+    let client = lab.client_of(lab.command_with(&[OFFLINE, SIX].concat())).await;
+    let cold = seen(&lab, &client, "none").await;
+    assert_eq!((cold.start.as_str(), cold.because.as_str()), ("cold", "the setting `warm` is off"));
+    client.close().await;
+
+    let lab = lab.with_warm_starts();
+    let warm = Seen { start: "warm".to_owned(), because: String::new(), ..cold };
+    for (variables, context, processes) in MATRIX {
+        twice(&lab, &[OFFLINE, variables].concat(), context, &warm).await;
+        assert_eq!(lab.warm_processes().len(), *processes, "{variables:?}");
+    }
+    let client = lab.client_of(lab.command_with(&[OFFLINE, &[("TZ", "Europe/Paris")]].concat())).await;
+    let fourth = seen(&lab, &client, "none").await;
+    assert_eq!(fourth.start, "cold");
+    assert!(fourth.because.ends_with("three warm processes are there for other environments"), "{}", fourth.because);
+    client.close().await;
+    lab.warm_up(&["--stop"]);
+    lab.nobody_is_left().await;
+}
+
+async fn twice(lab: &Lab, variables: &[(&str, &str)], context: &str, warm: &Seen) {
+    let client = lab.client_of(lab.command_with(variables)).await;
+    for number in 1..=2 {
+        assert_eq!(seen(lab, &client, context).await, *warm, "run {number} with {variables:?}");
+    }
+    client.close().await;
 }
