@@ -25,12 +25,18 @@ fn config(lab: &Lab, base_url: &str, model: &str) -> String {
 
 async fn client(lab: &Lab) -> Client {
     let mut command = lab.command();
-    // The example names the key, so that it has to be there; and MassGen looks for prices, which must not leave this machine.
+    // The example names the key, so that it has to be there.
     command.env("OPENAI_API_KEY", "no-key-at-all");
-    for (name, value) in [("HTTPS_PROXY", "http://127.0.0.1:9"), ("NO_PROXY", "127.0.0.1,localhost")] {
+    offline(&mut command);
+    lab.client_of(command).await
+}
+
+/// MassGen looks for prices, and that must not leave this machine.
+fn offline(command: &mut tokio::process::Command) {
+    let closed = "http://127.0.0.1:9";
+    for (name, value) in [("HTTP_PROXY", closed), ("HTTPS_PROXY", closed), ("NO_PROXY", "127.0.0.1,localhost")] {
         command.env(name, value).env(name.to_lowercase(), value);
     }
-    lab.client_of(command).await
 }
 
 async fn client_of_lead(lab: &Lab, base_url: &str, model: &str) -> (Client, String) {
@@ -73,6 +79,28 @@ async fn massgen_has_massgen_answer_and_reports_it() {
     let (own, below) = (run["cost_usd"].as_f64().expect("cost"), nested["cost_usd"].as_f64().expect("cost"));
     let tree = details["tree_cost_usd"].as_f64().expect("cost");
     assert!(own > 0.0 && below > 0.0 && (tree - own - below).abs() < 1e-6, "{tree} is {own} and {below}");
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+/// The nested server gets six variables of MassGen's MCP client, without the `LANG` that the outer one has.
+#[tokio::test]
+async fn a_nested_run_is_warm_although_its_server_has_fewer_variables() {
+    let lab = Lab::real().await.with_warm_starts();
+    let rehearsal = massgen_mcp::rehearsal::serve().await.expect("endpoint");
+    lab.put("lead.yaml", &config(&lab, &rehearsal.base_url(), "rehearsal/name=lead/meta=%40rehearsal"));
+    let mut command = lab.command_with(&[("LANG", "C.UTF-8"), ("OPENAI_API_KEY", "no-key-at-all")]);
+    offline(&mut command);
+    let client = lab.client_of(command).await;
+    let id = client.start(json!({"question": "Which colour is best?", "config": "lead.yaml"})).await;
+    let run = client.end(&id).await;
+    assert_eq!(run["state"], "succeeded", "{run}");
+    let details = full(&client, &id).await["details"].take();
+    let nested = full(&client, details["children"][0].as_str().expect("a child")).await;
+    for details in [&details, &nested["details"]] {
+        assert_eq!((&details["start"], &details["cold_because"]), (&json!("warm"), &Value::Null), "{details}");
+    }
+    assert_eq!(lab.warm_processes().len(), 1, "the nested server began none");
     client.close().await;
     lab.nobody_is_left().await;
 }
