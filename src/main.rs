@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
 use massgen_mcp::fleet::Fleet;
+use massgen_mcp::inherited::{self, HangUp};
 use massgen_mcp::registry::StateFolder;
 use massgen_mcp::secrets::Secrets;
 use massgen_mcp::settings::{Flags, Settings, SettingsError};
@@ -86,7 +87,9 @@ struct Plain {
 }
 
 fn main() -> ExitCode {
-    if std::env::args_os().nth(1).is_some_and(|word| PARTS.iter().any(|part| word == *part)) {
+    let is_part = std::env::args_os().nth(1).is_some_and(|word| PARTS.iter().any(|part| word == *part));
+    inherited::reset(Path::new(ME), if is_part { HangUp::Reset } else { HangUp::Kept });
+    if is_part {
         return Part::parse().play();
     }
     let Cli { flags, command } = read_line();

@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 
 use super::group;
 use super::output::{self, Log};
-use super::parent::{Kept, Parent};
+use super::parent::{Child, Kept, Parent};
 use crate::massgen::launch::Launch;
 use crate::massgen::reasons::CANNOT_EXECUTE;
 use crate::registry::{RunFolder, StateFolder};
@@ -117,7 +117,8 @@ pub(super) fn start(
     // The child is ours and not reaped, so that its pid is its own; without /proc nothing of this works. The handle is let go
     // without a wait: the supervisor reaps all its children in one place.
     let leader = group::mark(child.id()).ok_or_else(|| io::Error::other("/proc does not show it"))?;
-    Ok(Started { leader, parent: Parent::Supervisor, outputs: [stdout, stderr].into_iter().flatten().collect() })
+    let parent = Parent::Supervisor(Child::new(&leader));
+    Ok(Started { leader, parent, outputs: [stdout, stderr].into_iter().flatten().collect() })
 }
 
 /// The exec step: a new session, a signal at the supervisor's death, then MassGen in place of this program.

@@ -344,7 +344,16 @@ def call(code, names):
 # ---- The warm process ----
 
 
+def reset_signals():
+    """Undoes what the launcher blocked or ignored: no run inherits it. Python itself ignores two."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    for number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}:
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+
 def main(name, program, idle_s):
+    reset_signals()
     os.setsid()
     prctl(PR_SET_NAME, b"massgen-warm")
     # The lock that says that this process lives: it came as standard input, so that it was held before.

@@ -1,0 +1,147 @@
+//! However it is launched: signals, limits, umask, working folder and parents that a launcher leaves behind. Each test first shows
+//! that the launcher does what the test needs of it.
+
+use std::process::Stdio;
+
+use serde_json::json;
+use tokio::process::Command;
+
+use crate::lab::{Client, Lab, fake, wait_until};
+
+/// Launchers that end by executing what follows them.
+const BLOCKS: &[&str] = &["env", "--block-signal=CHLD,TERM,INT,HUP,USR1"];
+const IGNORES: &[&str] = &["env", "--ignore-signal=CHLD,TERM,INT,QUIT,HUP,USR1,PIPE,TSTP"];
+/// What a shell gives to the background jobs of a script.
+const BACKGROUND: &[&str] = &["sh", "-c", "trap '' INT QUIT; exec \"$@\"", "sh"];
+/// SIGHUP, as `nohup` ignores it, and SIGPIPE, which Rust programs ignore.
+const HUP: u64 = 1;
+const PIPE: u64 = 1 << 12;
+/// 32 and 33, which glibc keeps for its threads and lets nobody change.
+const OF_GLIBC: u64 = 0b11 << 31;
+
+/// This lab's server, started by a launcher.
+fn under(lab: &Lab, launcher: &[&str]) -> Command {
+    after(launcher, &lab.command())
+}
+
+fn after(launcher: &[&str], command: &Command) -> Command {
+    let command = command.as_std();
+    let mut launched = Command::new(launcher[0]);
+    launched.args(&launcher[1..]).arg(command.get_program()).args(command.get_args()).stderr(Stdio::null());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => launched.env(name, value),
+            None => launched.env_remove(name),
+        };
+    }
+    launched
+}
+
+/// What a program prints that such a launcher starts.
+async fn seen_under(launcher: &[&str], program: &[&str]) -> String {
+    let mut command = Command::new(program[0]);
+    command.args(&program[1..]);
+    let seen = after(launcher, &command).output().await.expect("started");
+    String::from_utf8_lossy(&seen.stdout).into_owned()
+}
+
+/// The signals that a process blocks and ignores, from the text of its `/proc/PID/status`.
+fn signals(status: &str) -> (u64, u64) {
+    let set = |key: &str| {
+        let line =
+            status.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_else(|| panic!("{key} in {status}"));
+        u64::from_str_radix(line.trim(), 16).expect("hexadecimal") & !OF_GLIBC
+    };
+    (set("SigBlk:"), set("SigIgn:"))
+}
+
+/// Command line and signals of every process of the lab.
+fn signals_of(lab: &Lab) -> Vec<(String, (u64, u64))> {
+    let of = |line: String| {
+        let pid = line.split(' ').next().expect("pid").to_owned();
+        Some((line, signals(&std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?)))
+    };
+    lab.processes().into_iter().filter_map(of).collect()
+}
+
+async fn succeeds(lab: &Lab, client: &Client) {
+    let id = client.start(fake("announce\nfinal agent_a done")).await;
+    let run = client.end(&id).await;
+    assert_eq!((&run["state"], &run["exit"]), (&json!("succeeded"), &json!("0")), "{run}");
+    assert_eq!(lab.record(&id)["state"], "ended");
+}
+
+#[tokio::test]
+async fn no_process_of_ours_keeps_the_signals_that_its_launcher_blocked_or_ignored() {
+    for launcher in [BLOCKS, IGNORES, BACKGROUND] {
+        let left = signals(&seen_under(launcher, &["cat", "/proc/self/status"]).await);
+        assert_ne!(left, (0, 0), "{launcher:?} leaves nothing");
+        let lab = Lab::fake();
+        let client = lab.client_of(under(&lab, launcher)).await;
+        let id = client.start(fake("announce\nforever")).await;
+        client.until(&id, |run| run["state"] == "running").await;
+        let all = signals_of(&lab);
+        assert_eq!(all.len(), 3, "server, supervisor and stand-in: {all:?}");
+        for (line, (blocked, ignored)) in all {
+            // Who was started by `nohup` stays so; what owns a run has a session of its own.
+            let kept = if line.contains("massgen-mcp --home") { PIPE | (left.1 & HUP) } else { PIPE };
+            assert_eq!((blocked, ignored), (0, kept), "{launcher:?}: {line}");
+        }
+        client.call("kill_run", json!({"run_id": id, "grace_s": 5})).await;
+        let run = client.end(&id).await;
+        assert_eq!((&run["state"], &run["exit"]), (&json!("killed"), &json!("SIGINT")), "the first signal did: {run}");
+        succeeds(&lab, &client).await;
+        client.close().await;
+        lab.nobody_is_left().await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_whose_launcher_ignores_sigterm_ends_by_it() {
+    let lab = Lab::fake();
+    let client = lab.client_of(under(&lab, IGNORES)).await;
+    let ended = std::process::Command::new("kill").args(["-TERM", &client.pid.to_string()]).status().expect("kill");
+    assert!(ended.success());
+    lab.nobody_is_left().await;
+}
+
+/// A stand-in that tells its dispositions, in Python.
+const TELL_SIGNALS: &str = "
+import signal
+if __name__ == '__main__':
+    for number in sorted(signal.valid_signals()):
+        print(number, repr(signal.getsignal(number)))
+    print(signal.pthread_sigmask(signal.SIG_BLOCK, []))
+";
+
+#[tokio::test]
+async fn cold_and_warm_runs_have_the_same_signals_whatever_the_launcher_left() {
+    let mut seen = Vec::new();
+    for launcher in [&["env"][..], BLOCKS, IGNORES, BACKGROUND] {
+        for warm in [false, true] {
+            let lab = Lab::python(TELL_SIGNALS).await;
+            let mut command = under(&lab, launcher);
+            command.env("MASSGEN_MCP_WARM", warm.to_string());
+            if warm {
+                let mut warm_up = under(&lab, launcher);
+                warm_up.args(["warm", "--rehearsal"]).env("MASSGEN_MCP_WARM", "true").stdout(Stdio::null());
+                assert!(warm_up.status().await.expect("ran").success());
+            }
+            let client = lab.client_of(command).await;
+            let id = client.start(json!({"question": "q", "config": "@rehearsal"})).await;
+            client.end(&id).await;
+            let run = client.call("check_status", json!({"run_id": id, "detail": "full"})).await;
+            let start = if warm { "warm" } else { "cold" };
+            assert_eq!(run["runs"][0]["details"]["start"], start, "{launcher:?}");
+            let told = std::fs::read_to_string(lab.run_folder(&id).join("stdout.log")).expect("log");
+            let hang_up = told.lines().next().unwrap_or_default();
+            assert!(hang_up.contains("SIG_DFL"), "{hang_up}");
+            seen.push((format!("{launcher:?} {start}"), told));
+            client.close().await;
+            lab.nobody_is_left().await;
+        }
+    }
+    for (launch, told) in &seen {
+        assert_eq!(*told, seen[0].1, "{launch}");
+    }
+}
