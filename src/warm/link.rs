@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
+use procfs::process::Process;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -65,7 +66,7 @@ pub async fn ask(state: &StateFolder, kind: &Kind, launch: &Launch, lock: &Path,
         argv.push(arg.to_str()?);
     }
     let mut request = environment(&launch.env, &launch.cwd)?;
-    (request["argv"], request["lock"]) = (json!(argv), json!(lock.to_str()?));
+    (request["argv"], request["lock"], request["umask"]) = (json!(argv), json!(lock.to_str()?), json!(umask()?));
     for socket in sockets(state, Some(kind)) {
         match tokio::time::timeout(PATIENCE, asked(&socket, &request, Some(outputs))).await {
             Ok(Ok((link, answer))) => {
@@ -91,6 +92,11 @@ pub async fn fits(state: &StateFolder, kind: &Kind, env: &Environment, cwd: &Pat
         }
     }
     false
+}
+
+/// Of this process, which a cold start would inherit.
+fn umask() -> Option<u32> {
+    Process::myself().ok()?.status().ok()?.umask
 }
 
 /// Only what is text can be said; none where something is not.

@@ -188,6 +188,7 @@ def keep(connection, watched, code):
         return say(connection, fits=True)
     os.setsid()
     prctl(PR_SET_CHILD_SUBREAPER, 1)
+    os.umask(request["umask"])
     # Held open, it tells a server below which run it belongs to; that run's record names this process.
     lock = os.open(request["lock"], os.O_RDONLY)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
