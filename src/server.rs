@@ -6,6 +6,7 @@ mod calls;
 mod dry_run;
 mod eras;
 mod experiments;
+mod orphan;
 mod params;
 mod progress;
 mod resources;
@@ -76,8 +77,10 @@ pub async fn serve(fleet: Fleet, settings: Settings) -> Result<(), ServerError> 
     }
     let desk = Desk::new(fleet, settings, closing.clone());
     let server = Server { desk, tools: Arc::default(), subscriptions: Subscriptions::default() };
+    let heard = Arc::default();
+    orphan::watch(Arc::clone(&heard), closing.clone());
     let (reader, writer) = rmcp::transport::io::stdio_pipes();
-    let session = match server.serve(Wire::new(reader, writer, closing)).await {
+    let session = match server.serve(Wire::new(reader, writer, heard, closing)).await {
         Ok(session) => session,
         // Who has only looked, and left, has had what it wanted.
         Err(ServerInitializeError::ConnectionClosed(_)) => return Ok(()),
