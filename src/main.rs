@@ -184,8 +184,12 @@ async fn serve(settings: Settings, me: &Path, secrets: &Secrets) -> anyhow::Resu
     let above = parent.as_ref().and_then(StateFolder::around);
     let state = match &above {
         Some(state) => state.clone(),
-        None => StateFolder::open(&settings.home)?,
+        None => StateFolder::at(&settings.home),
     };
+    // That keeps no server from serving: each call makes it, or says what is wrong with it.
+    if let Err(error) = state.make() {
+        tracing::warn!(error = format!("{:#}", anyhow::Error::from(error)), "the state folder cannot be made");
+    }
     let parent = parent.and_then(|folder| folder.id());
     Ok(server::serve(Fleet::new(state, me).with_secrets(secrets).within(parent), settings).await?)
 }

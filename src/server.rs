@@ -280,10 +280,14 @@ impl Server {
     where
         W: Future<Output = Result<T, Refusal>> + Send + 'static,
     {
-        let done = tokio::spawn(work(self.desk.clone())).await.unwrap_or_else(|broken| {
-            tracing::error!(error = %broken, "a request panicked");
-            Err(Refusal::panicked())
-        });
+        let ready = self.desk.fleet.state().make().map_err(Refusal::from);
+        let done = match ready {
+            Ok(()) => tokio::spawn(work(self.desk.clone())).await.unwrap_or_else(|broken| {
+                tracing::error!(error = %broken, "a request panicked");
+                Err(Refusal::panicked())
+            }),
+            Err(refusal) => Err(refusal),
+        };
         done.map_err(|refusal| protocol_error(refusal.masked(self.desk.fleet.secrets())))
     }
 }
