@@ -91,7 +91,11 @@ async fn ensure_massgen(settings: &Settings) -> Result<PathBuf, NoMassGen> {
 /// The MassGen that a run would use.
 fn program_of(settings: &Settings) -> Result<PathBuf, ProgramError> {
     let own_venv = setup::venv(&settings.home);
-    program::find(Places { named: settings.massgen.as_deref(), project: &settings.project, own_venv: &own_venv })
+    program::find(Places {
+        named: settings.massgen.as_deref(),
+        project: settings.project_folder(),
+        own_venv: &own_venv,
+    })
 }
 
 /// One line for a person.

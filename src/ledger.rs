@@ -343,7 +343,7 @@ impl Ledger {
             return Ok(());
         }
         let path = self.path();
-        let written = write_whole(&path, &book.to_json(), Durability::Plain);
+        let written = book.to_json().and_then(|bytes| write_whole(&path, &bytes, Durability::Plain));
         written.map_err(|source| RegistryError::Io { operation: "write", path, source })
     }
 

@@ -6,6 +6,8 @@ pub mod run;
 
 pub mod clock;
 pub mod crash;
+pub mod inherited;
+pub mod pidfd;
 pub mod secrets;
 pub mod watch;
 

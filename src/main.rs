@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
 use massgen_mcp::fleet::Fleet;
+use massgen_mcp::inherited::{self, HangUp};
 use massgen_mcp::registry::StateFolder;
 use massgen_mcp::secrets::Secrets;
 use massgen_mcp::settings::{Flags, Settings, SettingsError};
@@ -86,7 +87,9 @@ struct Plain {
 }
 
 fn main() -> ExitCode {
-    if std::env::args_os().nth(1).is_some_and(|word| PARTS.iter().any(|part| word == *part)) {
+    let is_part = std::env::args_os().nth(1).is_some_and(|word| PARTS.iter().any(|part| word == *part));
+    inherited::reset(Path::new(ME), if is_part { HangUp::Reset } else { HangUp::Kept });
+    if is_part {
         return Part::parse().play();
     }
     let Cli { flags, command } = read_line();
@@ -181,8 +184,12 @@ async fn serve(settings: Settings, me: &Path, secrets: &Secrets) -> anyhow::Resu
     let above = parent.as_ref().and_then(StateFolder::around);
     let state = match &above {
         Some(state) => state.clone(),
-        None => StateFolder::open(&settings.home)?,
+        None => StateFolder::at(&settings.home),
     };
+    // That keeps no server from serving: each call makes it, or says what is wrong with it.
+    if let Err(error) = state.make() {
+        tracing::warn!(error = format!("{:#}", anyhow::Error::from(error)), "the state folder cannot be made");
+    }
     let parent = parent.and_then(|folder| folder.id());
     Ok(server::serve(Fleet::new(state, me).with_secrets(secrets).within(parent), settings).await?)
 }

@@ -59,6 +59,19 @@ impl Refusal {
         Refusal::new("unknown_group", format!("no run has the group `{group}`"), hint)
     }
 
+    /// What needs a project folder where there is none, or none any more.
+    pub(crate) fn no_project(why: &dyn std::error::Error) -> Refusal {
+        let hint = "configs and question files are looked for in a project, and `context` hands it over: name its folder with \
+                    --project or MASSGEN_MCP_PROJECT; without one, @examples/NAME and @rehearsal work";
+        Refusal::new("no_project", format!("there is no project: {why}"), hint)
+    }
+
+    /// This refusal, with another one that may be the cause of it and what to do about that.
+    #[must_use]
+    pub(crate) fn also(self, cause: &Refusal) -> Refusal {
+        Refusal { message: format!("{}; {}", self.message, cause.message), hint: cause.hint.clone(), ..self }
+    }
+
     /// The same, of one of several things.
     #[must_use]
     pub(crate) fn about(self, place: &str) -> Refusal {
@@ -120,7 +133,8 @@ impl From<RegistryError> for Refusal {
         match &error {
             RegistryError::Unknown(_) => Refusal::new("unknown_run", chain(&error), SEE_RUNS),
             RegistryError::Io { .. } => {
-                let hint = "the state folder must be writable and have room; tell the operator, then call again";
+                let hint = "the state folder must be writable and have room: the operator makes it so, or names another with \
+                            --home or MASSGEN_MCP_HOME; then call again";
                 Refusal::new("state_folder", chain(&error), hint)
             }
             RegistryError::Newer { .. } => {

@@ -122,9 +122,14 @@ impl StateFolder {
     /// Opens the state folder, and makes it, for its owner alone, where it is missing.
     pub fn open(root: &Path) -> Result<StateFolder, RegistryError> {
         let folder = StateFolder::at(root);
-        private_folder(root)?;
-        private_folder(&folder.runs())?;
+        folder.make()?;
         Ok(folder)
+    }
+
+    /// Makes it where it is missing: at first, or because somebody has removed it since.
+    pub fn make(&self) -> Result<(), RegistryError> {
+        private_folder(&self.root)?;
+        private_folder(&self.runs())
     }
 
     /// The state folder that a run's folder lies in.
@@ -132,7 +137,8 @@ impl StateFolder {
         folder.path.parent()?.parent().map(StateFolder::at)
     }
 
-    fn at(root: &Path) -> StateFolder {
+    /// The state folder at a path, whether it is there or not.
+    pub fn at(root: &Path) -> StateFolder {
         StateFolder { root: root.to_owned(), listing: Arc::default(), shelf: Arc::default() }
     }
 
@@ -366,6 +372,8 @@ impl RunFolder {
 
     /// Makes a new run's folder with all that it has from the beginning.
     fn furnish(&self, spec: &RunSpec, from: Furniture<'_>) -> Result<RunLock, RegistryError> {
+        // Before anything is written: a path in it may not be text.
+        let encoded = format::spec_to_json(spec).map_err(RegistryError::io("encode", &self.spec()))?;
         private_folder(&self.path)?;
         crash::point("folder-made");
         for part in [self.logs(), self.work()] {
@@ -382,7 +390,7 @@ impl RunFolder {
             self.write(&self.path.join(name), text.as_bytes(), Durability::Plain)?;
         }
         // Its owner syncs the folder with the first record, before anything starts.
-        self.write(&self.spec(), &format::spec_to_json(spec), Durability::SyncedWithNext)?;
+        self.write(&self.spec(), &encoded, Durability::SyncedWithNext)?;
         crash::point("spec-written");
         Ok(lock)
     }
@@ -424,12 +432,14 @@ impl RunFolder {
         if record.version > format::VERSION || matches!(record.state, RunState::Unknown(_)) {
             return Err(RegistryError::Newer { path: self.run(), version: record.version });
         }
-        self.write(&self.run(), &format::run_to_json(record), durability)
+        let encoded = format::run_to_json(record).map_err(RegistryError::io("encode", &self.run()))?;
+        self.write(&self.run(), &encoded, durability)
     }
 
     /// Asks for a stop. The first request stands, unless a later one gives less time.
     pub fn ask_stop(&self, ask: &StopAsk) -> Result<(), RegistryError> {
-        let (path, bytes) = (self.stop(), format::stop_to_json(ask));
+        let path = self.stop();
+        let bytes = format::stop_to_json(ask).map_err(RegistryError::io("encode", &path))?;
         if whole::write_first(&path, &bytes).map_err(RegistryError::io("write", &path))? {
             return Ok(());
         }

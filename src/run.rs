@@ -40,7 +40,7 @@ pub struct RunSpec {
     pub mode: Mode,
     /// What the agents get of the project folder.
     pub context: Context,
-    /// The project folder: absolute; relative paths in a config are meant from here.
+    /// The project folder: absolute; relative paths in a config are meant from here. Empty where the server has none.
     pub project: PathBuf,
     /// The MassGen program: an absolute path to an executable file.
     pub program: PathBuf,

@@ -6,6 +6,7 @@ mod calls;
 mod dry_run;
 mod eras;
 mod experiments;
+mod orphan;
 mod params;
 mod progress;
 mod resources;
@@ -76,8 +77,10 @@ pub async fn serve(fleet: Fleet, settings: Settings) -> Result<(), ServerError> 
     }
     let desk = Desk::new(fleet, settings, closing.clone());
     let server = Server { desk, tools: Arc::default(), subscriptions: Subscriptions::default() };
+    let heard = Arc::default();
+    orphan::watch(Arc::clone(&heard), closing.clone());
     let (reader, writer) = rmcp::transport::io::stdio_pipes();
-    let session = match server.serve(Wire::new(reader, writer, closing)).await {
+    let session = match server.serve(Wire::new(reader, writer, heard, closing)).await {
         Ok(session) => session,
         // Who has only looked, and left, has had what it wanted.
         Err(ServerInitializeError::ConnectionClosed(_)) => return Ok(()),
@@ -277,10 +280,14 @@ impl Server {
     where
         W: Future<Output = Result<T, Refusal>> + Send + 'static,
     {
-        let done = tokio::spawn(work(self.desk.clone())).await.unwrap_or_else(|broken| {
-            tracing::error!(error = %broken, "a request panicked");
-            Err(Refusal::panicked())
-        });
+        let ready = self.desk.fleet.state().make().map_err(Refusal::from);
+        let done = match ready {
+            Ok(()) => tokio::spawn(work(self.desk.clone())).await.unwrap_or_else(|broken| {
+                tracing::error!(error = %broken, "a request panicked");
+                Err(Refusal::panicked())
+            }),
+            Err(refusal) => Err(refusal),
+        };
         done.map_err(|refusal| protocol_error(refusal.masked(self.desk.fleet.secrets())))
     }
 }

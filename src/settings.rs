@@ -43,7 +43,7 @@ pub struct Settings {
     /// The MassGen program that was named.
     pub massgen: Option<PathBuf>,
     /// The project folder, absolute.
-    pub project: PathBuf,
+    pub project: Result<PathBuf, NoProject>,
     /// The user's home folder, where there is one.
     pub user_home: Option<PathBuf>,
     /// The longest that a call may wait.
@@ -65,6 +65,20 @@ pub struct Settings {
     /// Which ended runs are kept.
     pub retention: Retention,
     effective: Vec<Effective>,
+}
+
+/// Why there is no project folder: none was named, and the working folder cannot be one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoProject {
+    /// All files of the machine would be its files.
+    #[error("the working folder is `/`")]
+    Root,
+    /// It was removed, or cannot be read.
+    #[error("the working folder is gone")]
+    Gone,
+    /// Neither records nor clients could name it.
+    #[error("the name of the working folder is not UTF-8")]
+    NotUtf8,
 }
 
 /// Limits of time and number.
@@ -157,9 +171,9 @@ pub enum SettingsError {
     /// No home folder, and no state folder named.
     #[error("there is no home folder to keep state in: set --home or MASSGEN_MCP_HOME")]
     NoHome(#[source] etcetera::HomeDirError),
-    /// The working folder is gone.
-    #[error("the working folder cannot be used")]
-    WorkingFolder(#[source] io::Error),
+    /// A record with it could not be written.
+    #[error("the name of the state folder `{}` is not UTF-8: set --home or MASSGEN_MCP_HOME", .0.display())]
+    NotUtf8(PathBuf),
     /// The settings file is not there or cannot be read.
     #[error("cannot read the settings file `{}`", path.display())]
     Unreadable {
@@ -203,9 +217,10 @@ pub enum SettingsError {
 impl Flags {
     /// Reads the settings file, if there is one, checks all that was given and fills in the defaults.
     pub fn check(self) -> Result<Settings, SettingsError> {
-        let working = std::env::current_dir().map_err(SettingsError::WorkingFolder)?;
-        let user_home = etcetera::home_dir().ok();
-        let file = self.file.read(&working, user_home.as_deref())?;
+        // Only relative paths need one.
+        let working = std::env::current_dir().ok();
+        let user_home = etcetera::home_dir().ok().filter(|home| home.to_str().is_some());
+        let file = self.file.read(working.as_deref(), user_home.as_deref())?;
         let mut given = match &file {
             Some((path, text)) => file::read(path, text)?,
             None => BTreeMap::new(),
@@ -224,10 +239,14 @@ impl Prices {
 
 impl FileChoice {
     /// The file's absolute path and its text. Only a usual file may be missing.
-    fn read(self, working: &Path, user_home: Option<&Path>) -> Result<Option<(PathBuf, String)>, SettingsError> {
+    fn read(
+        self,
+        working: Option<&Path>,
+        user_home: Option<&Path>,
+    ) -> Result<Option<(PathBuf, String)>, SettingsError> {
         let (path, must_be) = match self {
             FileChoice::Absent => return Ok(None),
-            FileChoice::Named(path) => (working.join(reader::at_home(&path, user_home)), true),
+            FileChoice::Named(path) => (working.unwrap_or(Path::new("")).join(reader::at_home(&path, user_home)), true),
             FileChoice::Usual(path) => (path, false),
         };
         match std::fs::read_to_string(&path) {
@@ -244,6 +263,11 @@ fn is_missing(error: &io::Error) -> bool {
 }
 
 impl Settings {
+    /// The project folder, where there is one.
+    pub fn project_folder(&self) -> Option<&Path> {
+        self.project.as_deref().ok()
+    }
+
     /// Every setting with its value and who gave it, in the order of [`TABLE`].
     pub fn effective(&self) -> &[Effective] {
         &self.effective
@@ -253,8 +277,11 @@ impl Settings {
         let home = from.path("home", Kind::Any)?.map_or_else(default_home, Ok)?;
         from.turned_out("home", home.display());
         let massgen = from.path("massgen", Kind::Any)?;
-        let project = from.path("project", Kind::Folder)?.map_or_else(working_folder, Ok)?;
-        from.turned_out("project", project.display());
+        let project = from.path("project", Kind::Folder)?.map_or_else(working_folder, Ok);
+        match &project {
+            Ok(project) => from.turned_out("project", project.display()),
+            Err(none) => from.turned_out("project", format!("none: {none}")),
+        }
         let most_wait = from.whole("max_wait_s", 0, HIGHEST_MOST_WAIT.as_secs() as u32)?;
         Ok(Settings {
             file,
@@ -350,11 +377,17 @@ impl Retention {
 fn default_home() -> Result<PathBuf, SettingsError> {
     let base = etcetera::base_strategy::Xdg::new().map_err(SettingsError::NoHome)?;
     // XDG has a state folder on every system that this program runs on.
-    Ok(base.state_dir().unwrap_or_else(|| base.home_dir().join(".local/state")).join("massgen-mcp"))
+    let home = base.state_dir().unwrap_or_else(|| base.home_dir().join(".local/state")).join("massgen-mcp");
+    if home.to_str().is_some() { Ok(home) } else { Err(SettingsError::NotUtf8(home)) }
 }
 
-fn working_folder() -> Result<PathBuf, SettingsError> {
-    Path::new(".").canonicalize().map_err(SettingsError::WorkingFolder)
+fn working_folder() -> Result<PathBuf, NoProject> {
+    let folder = Path::new(".").canonicalize().map_err(|_| NoProject::Gone)?;
+    match folder.to_str() {
+        None => Err(NoProject::NotUtf8),
+        Some("/") => Err(NoProject::Root),
+        Some(_) => Ok(folder),
+    }
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ impl Place {
         let home = std::env::var_os("MASSGEN_MCP_HOME").map(PathBuf::from).or_else(xdg).or_else(user);
         let own_venv = setup::venv(&home.context("HOME")?);
         let project = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let massgen = program::find(Places { named: named.as_deref(), project, own_venv: &own_venv })
+        let massgen = program::find(Places { named: named.as_deref(), project: Some(project), own_venv: &own_venv })
             .context("`cargo run --release -- setup` installs MassGen")?;
         Ok(Place { server: PathBuf::from(env!("CARGO_BIN_EXE_massgen-mcp")), massgen })
     }

@@ -77,7 +77,9 @@ impl Client {
         let mut command = Command::new(me);
         // Nothing is to be left of a demonstration, and a warm process stays for a while.
         command.arg("--home").arg(&settings.home).arg("--massgen").arg(massgen).arg("--warm=false");
-        command.arg("--project").arg(&settings.project);
+        if let Some(project) = settings.project_folder() {
+            command.arg("--project").arg(project);
+        }
         if let Some(file) = &settings.file {
             command.arg("--settings").arg(file);
         }

@@ -140,6 +140,7 @@ pub(super) async fn doctor(settings: &Settings, me: &Path, how: &Doctor) -> Exit
     report.add(checks::inotify());
     report.add(checks::state_folder(settings));
     report.add(checks::settings_file(settings));
+    report.add(checks::project(settings));
     report.add(checks::keys(settings));
     let program = checks::program(settings);
     report.add(program.1);

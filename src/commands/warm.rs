@@ -34,7 +34,7 @@ pub(super) async fn warm(settings: &Settings, me: &std::path::Path, how: &Warm) 
     let spec = RunSpec {
         pass_env: settings.pass_env.clone(),
         env_file: settings.env_file.clone(),
-        ..RunSpec::plain(fleet.state().fresh_id()?, "", config, settings.project.clone(), program_of(settings)?)
+        ..RunSpec::plain(fleet.state().fresh_id()?, "", config, std::path::PathBuf::new(), program_of(settings)?)
     };
     let failed = |error: std::io::Error| Refusal::new("not_warm", text::chain(&error), LOGS);
     let warm = fleet.warm_up(&spec).await.map_err(failed)?;

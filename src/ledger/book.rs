@@ -2,6 +2,7 @@
 //! known. Pure: it looks at no run and no clock.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -118,9 +119,8 @@ impl Book {
         serde_json::from_slice(bytes)
     }
 
-    /// Our own types always serialise.
-    pub(super) fn to_json(&self) -> Vec<u8> {
-        serde_json::to_vec(self).unwrap_or_default()
+    pub(super) fn to_json(&self) -> io::Result<Vec<u8>> {
+        Ok(serde_json::to_vec(self)?)
     }
 
     /// What the records of all runs tell, the oldest first.

@@ -52,8 +52,8 @@ pub enum ConfigError {
 /// Where configs are looked for.
 #[derive(Debug, Clone, Copy)]
 pub struct Sources<'a> {
-    /// Relative names are meant from here.
-    pub project: &'a Path,
+    /// Relative names are meant from here; without it there is none.
+    pub project: Option<&'a Path>,
     /// The user's home folder, with `.config/massgen`.
     pub home: Option<&'a Path>,
     /// The installed package, with its `configs`.
@@ -63,18 +63,21 @@ pub struct Sources<'a> {
 /// Resolves what `config` of run_massgen names: a path, `@examples/…`, a name in `~/.config/massgen/agents`, or nothing.
 pub fn resolve(name: Option<&str>, sources: Sources<'_>) -> Result<ConfigChoice, ConfigError> {
     let Some(name) = name else {
-        let in_project = sources.project.join(".massgen/config.yaml");
-        let places =
-            std::iter::once(in_project).chain(sources.home.map(|home| home.join(".config/massgen/config.yaml")));
+        let in_project = sources.project.map(|project| project.join(".massgen/config.yaml"));
+        let places = in_project.into_iter().chain(sources.home.map(|home| home.join(".config/massgen/config.yaml")));
         return first_file(places).map_err(|places| ConfigError::NoDefault { places }).and_then(checked);
     };
     if let Some(example) = name.strip_prefix("@examples/") {
         return find_example(name, example, sources.package);
     }
-    let direct = sources.project.join(expand_home(name, sources.home));
+    let direct = expand_home(name, sources.home);
+    let direct = match sources.project {
+        Some(project) => Some(project.join(direct)),
+        None => Some(direct).filter(|path| path.is_absolute()),
+    };
     let agents = sources.home.map(|home| home.join(".config/massgen/agents"));
     let named = agents.into_iter().flat_map(|agents| [agents.join(name), with_ending(&agents, name)]);
-    first_file(std::iter::once(direct).chain(named))
+    first_file(direct.into_iter().chain(named))
         .map_err(|places| ConfigError::Missing { name: name.to_owned(), places })
         .and_then(checked)
 }
@@ -270,7 +273,7 @@ mod tests {
 
     fn resolved(name: Option<&str>, project: &Path) -> Result<PathBuf, ConfigError> {
         let home = project.join("home");
-        match resolve(name, Sources { project, home: Some(&home), package: None })? {
+        match resolve(name, Sources { project: Some(project), home: Some(&home), package: None })? {
             ConfigChoice::File(path) => Ok(path.strip_prefix(project).expect("inside").to_owned()),
             ConfigChoice::Rehearsal(_) => unreachable!("no rehearsal was asked for"),
         }

@@ -85,6 +85,11 @@ pub fn working_folder(spec: &RunSpec, work: &Path) -> PathBuf {
     }
 }
 
+/// A folder that a run needs and that is not there.
+#[derive(Debug, thiserror::Error)]
+#[error("the folder `{}` is gone", .0.display())]
+pub struct Gone(pub PathBuf);
+
 /// A variable of MassGen's environment that says what it is for by its value alone; see [`prompt`].
 const DOLLAR: &str = "MASSGEN_MCP_DOLLAR";
 

@@ -25,7 +25,7 @@ pub struct Places<'a> {
     /// What the operator named (`--massgen` or MASSGEN_MCP_MASSGEN).
     pub named: Option<&'a Path>,
     /// The project folder: its `.venv/bin/massgen` is what `uv run massgen` would run.
-    pub project: &'a Path,
+    pub project: Option<&'a Path>,
     /// The virtual environment that `setup` makes.
     pub own_venv: &'a Path,
 }
@@ -36,12 +36,14 @@ pub fn find(places: Places<'_>) -> Result<PathBuf, ProgramError> {
         let absolute = std::path::absolute(named).unwrap_or_else(|_| named.to_owned());
         return executable(&absolute).ok_or(ProgramError::NotExecutable(absolute));
     }
-    let of_project = places.project.join(".venv/bin/massgen");
+    let of_project = places.project.map(|project| project.join(".venv/bin/massgen"));
     let own = places.own_venv.join("bin/massgen");
-    executable(&of_project)
-        .or_else(|| which::which("massgen").ok())
-        .or_else(|| executable(&own))
-        .ok_or_else(|| ProgramError::Missing { places: format!("{}, PATH, {}", of_project.display(), own.display()) })
+    let missing = || {
+        let of_project = of_project.iter().map(|path| format!("{}, ", path.display())).collect::<String>();
+        ProgramError::Missing { places: format!("{of_project}PATH, {}", own.display()) }
+    };
+    let found = of_project.as_deref().and_then(executable);
+    found.or_else(|| which::which("massgen").ok()).or_else(|| executable(&own)).ok_or_else(missing)
 }
 
 fn executable(path: &Path) -> Option<PathBuf> {
@@ -132,7 +134,7 @@ mod tests {
     fn a_named_program_is_the_one_or_an_error() {
         let folder = tempfile::tempdir().expect("temp");
         let program = venv(folder.path());
-        let places = |named| Places { named, project: folder.path(), own_venv: folder.path() };
+        let places = |named| Places { named, project: Some(folder.path()), own_venv: folder.path() };
         assert_eq!(find(places(Some(&program))).expect("found"), program);
         let missing = folder.path().join("nope");
         assert!(matches!(find(places(Some(&missing))), Err(ProgramError::NotExecutable(_))));
@@ -144,7 +146,7 @@ mod tests {
         let (project, own) = (folder.path().join("p"), folder.path().join("own"));
         venv(&own);
         let program = venv(&project.join(".venv"));
-        assert_eq!(find(Places { named: None, project: &project, own_venv: &own }).expect("found"), program);
+        assert_eq!(find(Places { named: None, project: Some(&project), own_venv: &own }).expect("found"), program);
     }
 
     #[test]

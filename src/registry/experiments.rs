@@ -147,13 +147,16 @@ impl ExperimentFolder {
 
     /// Writes how far it is. Only the holder of the lock may.
     pub fn save(&self, progress: &Progress, _held: &RunLock) -> Result<(), RegistryError> {
-        self.write("progress.json", &format::progress_to_json(progress))
+        const NAME: &str = "progress.json";
+        let encoded = format::progress_to_json(progress);
+        self.write(NAME, &encoded.map_err(RegistryError::io("encode", &self.path.join(NAME)))?)
     }
 
     /// Asks for a stop of all its runs. The first request stands.
     pub fn ask_stop(&self, ask: &StopAsk) -> Result<(), RegistryError> {
         let path = self.path.join("stop.json");
-        whole::write_first(&path, &format::stop_to_json(ask)).map(drop).map_err(RegistryError::io("write", &path))
+        let bytes = format::stop_to_json(ask).map_err(RegistryError::io("encode", &path))?;
+        whole::write_first(&path, &bytes).map(drop).map_err(RegistryError::io("write", &path))
     }
 
     /// The stop that was asked for, if any. A request that cannot be read is still one.
@@ -172,13 +175,14 @@ impl ExperimentFolder {
     }
 
     fn furnish(&self, plan: &Plan) -> Result<RunLock, RegistryError> {
+        let path = self.plan();
+        let encoded = format::plan_to_json(plan).map_err(RegistryError::io("encode", &path))?;
         private_folder(&self.path)?;
         let lock = RunLock::create(&self.lock()).map_err(RegistryError::io("lock", &self.lock()))?;
         for (name, text) in format::plan_configs(plan) {
             self.write(&name, text.as_bytes())?;
         }
-        let path = self.plan();
-        let written = write_whole(&path, &format::plan_to_json(plan), Durability::Synced);
+        let written = write_whole(&path, &encoded, Durability::Synced);
         written.map_err(RegistryError::io("write", &path))?;
         Ok(lock)
     }

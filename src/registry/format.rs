@@ -8,6 +8,7 @@ mod moment;
 mod quiet;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -154,7 +155,7 @@ const REASON_CHARS: usize = 200;
 /// The longest timeout that a spec can have: a hundred days, so that no clock arithmetic overflows.
 const MOST_TIMEOUT: Duration = Duration::from_secs(100 * 86_400);
 
-pub(super) fn spec_to_json(spec: &RunSpec) -> Vec<u8> {
+pub(super) fn spec_to_json(spec: &RunSpec) -> io::Result<Vec<u8>> {
     let (config_file, rehearsal) = match &spec.config {
         ConfigChoice::File(path) => (Some(path.clone()), None),
         ConfigChoice::Rehearsal(name) => (None, Some(name.clone())),
@@ -237,7 +238,7 @@ pub(super) fn not_begun(spec: RunSpec) -> RunRecord {
     }
 }
 
-pub(super) fn run_to_json(record: &RunRecord) -> Vec<u8> {
+pub(super) fn run_to_json(record: &RunRecord) -> io::Result<Vec<u8>> {
     let (state, stop, ending) = match &record.state {
         RunState::Queued => ("queued", None, None),
         RunState::Starting { .. } => ("starting", None, None),
@@ -297,7 +298,7 @@ pub(super) fn run_from_json(spec: RunSpec, bytes: &[u8]) -> Result<RunRecord, se
     })
 }
 
-pub(super) fn stop_to_json(ask: &StopAsk) -> Vec<u8> {
+pub(super) fn stop_to_json(ask: &StopAsk) -> io::Result<Vec<u8>> {
     let grace_s = ask.grace.as_secs_f64();
     json(&StopFile { version: VERSION, grace_s, reason: ask.reason.clone(), tree: ask.tree })
 }
@@ -424,9 +425,9 @@ fn seconds(value: f64) -> Duration {
     Duration::try_from_secs_f64(value).unwrap_or(most)
 }
 
-/// Our own types always serialise: they hold no map with keys that are not text.
-fn json(value: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec_pretty(value).unwrap_or_default()
+/// An error for what JSON cannot hold, such as a path that is not UTF-8: never an empty file.
+fn json(value: &impl Serialize) -> io::Result<Vec<u8>> {
+    Ok(serde_json::to_vec_pretty(value)?)
 }
 
 #[cfg(test)]

@@ -195,6 +195,7 @@ impl Desk {
             let hint = "only looking is allowed here: check_status, read_result, list_configs";
             return Err(Refusal::new("read_only", format!("this server is read-only, {tool} is not to be had"), hint));
         }
+        self.fleet.state().make()?;
         match tool {
             "list_configs" => json(self.list_configs(read(tool, arguments)?).await?),
             "run_massgen" => self.run_massgen(read(tool, arguments)?, caller).await,

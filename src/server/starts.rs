@@ -14,7 +14,7 @@ use super::trust::{MOST_QUESTION, bad_config, bad_overrides, patch};
 use crate::fleet::{Keys, Limits, Start};
 use crate::massgen::configs::{self, Changes, Effective, Sources};
 use crate::massgen::pages::hex;
-use crate::massgen::{environment, program, setup, text};
+use crate::massgen::{environment, launch, program, setup, text};
 use crate::refusal::Refusal;
 use crate::rehearsal;
 use crate::run::{BuiltOn, Cap, ConfigChoice, Context, Continued, Mode, RunSpec, Usd};
@@ -52,6 +52,7 @@ impl Desk {
         let question = self.question(&asked)?;
         let program = program::find(self.places(&setup::venv(&self.settings.home)))?;
         let context = asked.context.map(Context::from).unwrap_or_default();
+        self.check_project(context)?;
         let checked = self.config(asked.config.as_deref(), asked.overrides.as_ref(), &program, context)?;
         let spec = RunSpec {
             group: asked.group.map(group_name).transpose()?,
@@ -69,7 +70,7 @@ impl Desk {
                 self.fleet.state().fresh_id()?,
                 &question,
                 checked.choice,
-                self.settings.project.clone(),
+                self.settings.project.clone().unwrap_or_default(),
                 program,
             )
         };
@@ -133,7 +134,7 @@ impl Desk {
     }
 
     pub(super) fn places<'a>(&'a self, own_venv: &'a Path) -> program::Places<'a> {
-        program::Places { named: self.settings.massgen.as_deref(), project: &self.settings.project, own_venv }
+        program::Places { named: self.settings.massgen.as_deref(), project: self.settings.project_folder(), own_venv }
     }
 
     fn timeout(&self, asked: Option<f64>) -> Result<Duration, Refusal> {
@@ -192,10 +193,11 @@ impl Desk {
             let hash = hash(&format!("{name}\n{}", overrides.map(Value::to_string).unwrap_or_default()));
             return Ok(Checked { choice: ConfigChoice::Rehearsal(name.to_owned()), effective: None, hash });
         }
-        let choice = configs::resolve(name, self.sources(package.as_deref()))?;
+        let choice = configs::resolve(name, self.sources(package.as_deref()));
+        let choice = choice.map_err(|error| self.without_project(error.into()))?;
         let ConfigChoice::File(path) = &choice else { return Err(Refusal::panicked()) };
         let original = self.original(path, overrides, package.as_deref())?;
-        let project = (context == Context::None).then_some(self.settings.project.as_path());
+        let project = self.settings.project_folder().filter(|_| context == Context::None);
         let effective = configs::effective(path, &original, Changes { overrides, project, ..Changes::default() });
         let effective = effective.map_err(|error| match overrides {
             Some(_) => bad_overrides(&text::chain(&error)),
@@ -205,8 +207,28 @@ impl Desk {
         Ok(Checked { choice, effective: Some(effective), hash })
     }
 
+    /// Refuses to hand over a folder that is not there.
+    fn check_project(&self, context: Context) -> Result<(), Refusal> {
+        if context == Context::None {
+            return Ok(());
+        }
+        match &self.settings.project {
+            Err(none) => Err(Refusal::no_project(none)),
+            Ok(project) if !project.is_dir() => Err(Refusal::no_project(&launch::Gone(project.clone()))),
+            Ok(_) => Ok(()),
+        }
+    }
+
+    /// A refusal, which may be only for want of a project.
+    pub(super) fn without_project(&self, refusal: Refusal) -> Refusal {
+        match &self.settings.project {
+            Ok(_) => refusal,
+            Err(none) => refusal.also(&Refusal::no_project(none)),
+        }
+    }
+
     pub(super) fn sources<'a>(&'a self, package: Option<&'a Path>) -> Sources<'a> {
-        Sources { project: &self.settings.project, home: self.settings.user_home.as_deref(), package }
+        Sources { project: self.settings.project_folder(), home: self.settings.user_home.as_deref(), package }
     }
 
     /// Which variables a run would have, by name: what reaches MassGen, and what it reads by itself.

@@ -47,7 +47,7 @@ impl Desk {
             let message = format!("`{}` is outside of the folders that configs may come from", path.display());
             let hint = "use a config of the project or @examples/NAME (list_configs); only the operator can allow more, by \
                         read_folders in the settings";
-            Refusal::new("config_outside", message, hint)
+            self.without_project(Refusal::new("config_outside", message, hint))
         })?;
         self.judge(path, &opened.text, overrides, standing)?;
         Ok(opened.text)
@@ -72,11 +72,13 @@ impl Desk {
     /// Refuses what an agent may not bring in.
     pub(super) fn allow(&self, tree: Option<&Tree>, whose: &str) -> Result<(), Refusal> {
         let Some(tree) = tree.filter(|_| !self.settings.trust.allow_commands) else { return Ok(()) };
-        let project = &self.settings.project;
+        let project = self.settings.project_folder();
         let found = configs::forbidden(tree, project).map(|found| (found.key, found.why));
         let found = found.or_else(|| {
             let leads_out = |path: &Path| path.canonicalize().is_ok_and(|real| !within_reach(&real, &self.settings));
-            let outside = configs::paths(tree, project).into_iter().find(|(_, path)| leads_out(path));
+            // Without a project, relative paths lead into the run's own folder.
+            let all = project.map(|project| configs::paths(tree, project)).unwrap_or_default();
+            let outside = all.into_iter().find(|(_, path)| leads_out(path));
             outside.map(|(key, _)| (key, "leads out of the project folder by a link"))
         });
         let Some((key, why)) = found else { return Ok(()) };
@@ -112,7 +114,7 @@ impl Desk {
 
     /// Reads a question file.
     pub(super) fn question_file(&self, name: &str) -> Result<String, Refusal> {
-        let path = &self.settings.project.join(name);
+        let path = &self.settings.project_folder().unwrap_or(Path::new("")).join(name);
         let unreadable = |why: String| {
             let message = format!("cannot read the question file `{}`: {why}", path.display());
             Refusal::new(
@@ -121,9 +123,13 @@ impl Desk {
                 "give a UTF-8 text file, by a path relative to the project",
             )
         };
+        if path.is_relative() {
+            return Err(self.without_project(unreadable("it is a relative path".to_owned())));
+        }
         let opened = opened(path, MOST_QUESTION).map_err(|why| unreadable(why.to_string()))?;
         if !within_reach(&opened.real, &self.settings) {
-            return Err(unreadable("it is outside of the folders that question files may come from".to_owned()));
+            let outside = unreadable("it is outside of the folders that question files may come from".to_owned());
+            return Err(self.without_project(outside));
         }
         Ok(opened.text)
     }
@@ -195,13 +201,15 @@ fn standing(real: &Path, settings: &Settings, package: Option<&Path>) -> Option<
 
 /// Whether a file, links followed, lies in the project or in another folder that the operator named.
 fn within_reach(real: &Path, settings: &Settings) -> bool {
-    std::iter::once(&settings.project).chain(&settings.trust.read_folders).any(|folder| real.starts_with(folder))
+    let folders = settings.trust.read_folders.iter().map(PathBuf::as_path).chain(settings.project_folder());
+    folders.into_iter().any(|folder| real.starts_with(folder))
 }
 
 /// The `.env` files in an agent's reach that MassGen 0.1.97 reads (`cli/env.py`): `configs/.env` of its working folder, and the
 /// first one from its package upwards.
 fn env_files(context: Context, package: Option<&Path>, settings: &Settings) -> Vec<PathBuf> {
-    let of_folder = (context != Context::None).then(|| settings.project.join("configs/.env"));
+    let project = settings.project_folder().filter(|_| context != Context::None);
+    let of_folder = project.map(|project| project.join("configs/.env"));
     let upwards = package.into_iter().flat_map(Path::ancestors).map(|folder| folder.join(".env"));
     let of_package = upwards.into_iter().find(|file| file.is_file());
     let all = of_folder.into_iter().chain(of_package).filter_map(|file| file.canonicalize().ok());

@@ -9,6 +9,7 @@ use std::collections::{HashSet, VecDeque};
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rmcp::RoleServer;
@@ -18,6 +19,7 @@ use rmcp::model::{
 use rmcp::transport::Transport;
 use rmcp::transport::async_rw::AsyncRwTransport;
 use tokio::io::{AsyncRead, AsyncWrite, Empty};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +31,11 @@ const MOST_LINE: usize = 16 << 20;
 
 /// How long answers may take after the end of input, when nobody waits any more.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
+/// How long after that end a write may wait for a client that does not read; so such a client's server ends within 5 s.
+const UNREAD: Duration = Duration::from_secs(4);
+
+/// A message that is being written.
+type Sending = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
 
 /// The two ends of a client.
 pub(super) struct Wire<R, W: AsyncWrite> {
@@ -40,9 +47,15 @@ pub(super) struct Wire<R, W: AsyncWrite> {
     /// Requests that have no answer yet.
     open: HashSet<RequestId>,
     /// A refusal that is being written; here, because `receive` may be dropped in the middle of it.
-    refusing: Option<Pin<Box<dyn Future<Output = io::Result<()>> + Send>>>,
-    /// Told when the client is gone: its input has ended, or nobody reads our output.
+    refusing: Option<Sending>,
+    /// Refusals that wait for that one.
+    refusals: VecDeque<ServerJsonRpcMessage>,
+    /// Notified of every line.
+    heard: Arc<Notify>,
+    /// Cancelled when the client is gone: its input has ended, nobody reads our output, or it died and left the pipes open.
     gone: CancellationToken,
+    /// Cancelled a while after that: what cannot be written at once is never read.
+    unread: CancellationToken,
     /// Set when the input has ended: until when what is open is to be answered.
     over: Option<Instant>,
 }
@@ -52,14 +65,17 @@ where
     R: AsyncRead + Send + Unpin,
     W: AsyncWrite + Send + Unpin + 'static,
 {
-    pub(super) fn new(reader: R, writer: W, gone: CancellationToken) -> Wire<R, W> {
+    pub(super) fn new(reader: R, writer: W, heard: Arc<Notify>, gone: CancellationToken) -> Wire<R, W> {
         Wire {
             lines: Lines::new(reader, MOST_LINE),
             writer: AsyncRwTransport::new_server(tokio::io::empty(), writer),
             batch: VecDeque::new(),
             open: HashSet::new(),
             refusing: None,
+            refusals: VecDeque::new(),
+            heard,
             gone,
+            unread: CancellationToken::new(),
             over: None,
         }
     }
@@ -67,13 +83,9 @@ where
     /// The next message for rmcp; `None` at the end. Cancel-safe.
     async fn next(&mut self) -> io::Result<Option<ClientJsonRpcMessage>> {
         loop {
-            if let Some(refusing) = &mut self.refusing {
-                refusing.await?;
-                self.refusing = None;
-            }
             let reading = match self.batch.pop_front() {
                 Some(part) => message::read_part(&part),
-                None => match self.lines.next().await? {
+                None => match self.line().await? {
                     Some(Line::Whole(line)) => message::read(&line),
                     Some(Line::TooLong) => message::too_long(MOST_LINE),
                     None => return Ok(None),
@@ -82,6 +94,66 @@ where
             if let Some(message) = self.take(reading) {
                 return Ok(Some(message));
             }
+        }
+    }
+
+    /// The next line. Refusals are written meanwhile, since a client that does not read them may still end its input.
+    async fn line(&mut self) -> io::Result<Option<Line>> {
+        loop {
+            self.begin_refusing();
+            tokio::select! {
+                biased;
+                refused = written(&mut self.refusing) => refused?,
+                line = self.lines.next() => {
+                    self.heard.notify_one();
+                    return line;
+                }
+            }
+        }
+    }
+
+    /// Has the next refusal written, unless one is.
+    fn begin_refusing(&mut self) {
+        if self.refusing.is_none()
+            && let Some(refusal) = self.refusals.pop_front()
+        {
+            self.refusing = Some(Box::pin(self.write(refusal)));
+        }
+    }
+
+    /// Writes a message; in the end only as long as somebody may read it.
+    fn write(&mut self, message: ServerJsonRpcMessage) -> impl Future<Output = io::Result<()>> + Send + 'static {
+        let (sent, gone, unread) = (self.writer.send(message), self.gone.clone(), self.unread.clone());
+        async move {
+            tokio::select! {
+                biased;
+                sent = sent => sent.inspect_err(|_| gone.cancel()),
+                () = unread.cancelled() => Err(io::ErrorKind::TimedOut.into()),
+            }
+        }
+    }
+
+    /// The client is gone: from now on there is a limit to what it is told. The time by which that is over.
+    fn end(&mut self) -> Instant {
+        self.gone.cancel();
+        let unread = self.unread.clone();
+        *self.over.get_or_insert_with(|| {
+            tokio::spawn(async move {
+                tokio::time::sleep(UNREAD).await;
+                unread.cancel();
+            });
+            Instant::now() + LAST_ANSWERS
+        })
+    }
+
+    /// Writes the refusals that are left.
+    async fn refuse_rest(&mut self) {
+        self.begin_refusing();
+        while self.refusing.is_some() {
+            if let Err(error) = written(&mut self.refusing).await {
+                tracing::debug!(%error, "a refusal was not read");
+            }
+            self.begin_refusing();
         }
     }
 
@@ -116,7 +188,7 @@ where
 
     fn refuse(&mut self, error: ErrorData, id: Option<RequestId>) {
         tracing::warn!(?id, message = %error.message, "a line was refused");
-        self.refusing = Some(Box::pin(self.writer.send(ServerJsonRpcMessage::error(error, id))));
+        self.refusals.push_back(ServerJsonRpcMessage::error(error, id));
     }
 }
 
@@ -131,8 +203,7 @@ where
         if let Some(id) = answered(&message) {
             self.open.remove(id);
         }
-        let (sent, gone) = (self.writer.send(message), self.gone.clone());
-        async move { sent.await.inspect_err(|_| gone.cancel()) }
+        self.write(message)
     }
 
     /// After the end of input rmcp handles nothing but answers, and some calls can only come to theirs while it handles more:
@@ -142,14 +213,17 @@ where
         if self.over.is_none() {
             let received = tokio::select! {
                 next = self.next() => next.inspect_err(|error| tracing::warn!(%error, "the client cannot be talked to")),
-                () = gone.cancelled() => return None,
+                () = gone.cancelled() => {
+                    self.end();
+                    return None;
+                }
             };
             if let Some(message) = received.ok().flatten() {
                 return Some(message);
             }
-            gone.cancel();
         }
-        let over = *self.over.get_or_insert_with(|| Instant::now() + LAST_ANSWERS);
+        let over = self.end();
+        self.refuse_rest().await;
         if !self.open.is_empty() {
             tokio::time::sleep_until(over).await;
         }
@@ -158,6 +232,18 @@ where
 
     async fn close(&mut self) -> io::Result<()> {
         self.writer.close().await
+    }
+}
+
+/// Resolves when what is being written has been; never where nothing is.
+async fn written(sending: &mut Option<Sending>) -> io::Result<()> {
+    match sending {
+        None => std::future::pending().await,
+        Some(message) => {
+            let written = message.await;
+            *sending = None;
+            written
+        }
     }
 }
 
@@ -187,7 +273,7 @@ mod tests {
     async fn the_end_of_input_is_told_and_not_before() {
         let gone = CancellationToken::new();
         let request = &br#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#[..];
-        let mut wire = Wire::new(request, tokio::io::sink(), gone.clone());
+        let mut wire = Wire::new(request, tokio::io::sink(), Arc::default(), gone.clone());
         assert!(wire.receive().await.is_some(), "a last line needs no line end");
         assert!(!gone.is_cancelled());
         assert!(tokio::time::timeout(Duration::ZERO, wire.receive()).await.is_err(), "a request is open");
@@ -202,7 +288,7 @@ mod tests {
         let gone = CancellationToken::new();
         let (ours, theirs) = tokio::io::duplex(64);
         drop(theirs);
-        let mut wire = Wire::new(tokio::io::empty(), ours, gone.clone());
+        let mut wire = Wire::new(tokio::io::empty(), ours, Arc::default(), gone.clone());
         let error =
             ErrorData::invalid_request("too long for a buffer of this size, and nobody is there to read it", None);
         wire.send(ServerJsonRpcMessage::error(error, None)).await.expect_err("nobody reads");

@@ -95,14 +95,18 @@ impl Source {
 /// Gives the values one by one.
 pub(super) struct Reader {
     given: BTreeMap<&'static str, Given>,
-    working: PathBuf,
+    working: Option<PathBuf>,
     user_home: Option<PathBuf>,
     effective: Vec<Effective>,
 }
 
 impl Reader {
-    /// A reader of what was given. Relative paths are meant from the file's folder, or from `working`.
-    pub(super) fn new(given: BTreeMap<&'static str, Given>, working: PathBuf, user_home: Option<PathBuf>) -> Reader {
+    /// A reader of what was given. Relative paths are meant from the file's folder, or from `working`, where it is there.
+    pub(super) fn new(
+        given: BTreeMap<&'static str, Given>,
+        working: Option<PathBuf>,
+        user_home: Option<PathBuf>,
+    ) -> Reader {
         Reader { given, working, user_home, effective: Vec::new() }
     }
 
@@ -173,10 +177,10 @@ impl Reader {
             return Ok(None);
         }
         let path = match &given.raw {
-            Raw::Text(text) => self.resolved(text, &given.source).and_then(|path| kind.of(path)),
-            Raw::Bare(_) | Raw::List(_) | Raw::Prices(_) | Raw::Other(_) => None,
+            Raw::Text(text) => self.found(text, &given.source, kind),
+            Raw::Bare(_) | Raw::List(_) | Raw::Prices(_) | Raw::Other(_) => Err(kind.wanted()),
         };
-        let path = path.ok_or_else(|| given.bad(key, kind.wanted()))?;
+        let path = path.map_err(|wanted| given.bad(key, wanted))?;
         self.note(key, &given.source, path.display().to_string());
         Ok(Some(path))
     }
@@ -187,8 +191,8 @@ impl Reader {
         let listed = given.list().ok_or_else(|| given.bad(key, "a list of paths"))?;
         let mut paths = Vec::new();
         for item in listed {
-            let path = self.resolved(&item, &given.source).and_then(|path| kind.of(path));
-            paths.push(path.ok_or_else(|| given.bad_item(key, &item, kind.wanted()))?);
+            let path = self.found(&item, &given.source, kind);
+            paths.push(path.map_err(|wanted| given.bad_item(key, &item, wanted))?);
         }
         self.note(key, &given.source, joined(paths.iter().map(|path| path.display())));
         Ok(paths)
@@ -249,15 +253,26 @@ impl Reader {
         self.effective.push(Effective { key, value, source: source.clone() });
     }
 
+    /// An absolute path to something of a kind, which records and answers can name; else what it should have been.
+    fn found(&self, text: &OsStr, source: &Source, kind: Kind) -> Result<PathBuf, &'static str> {
+        let path = self.resolved(text, source).ok_or(match self.working {
+            Some(_) => kind.wanted(),
+            None => "an absolute path, and the working folder is gone",
+        })?;
+        let path = kind.of(path).ok_or(kind.wanted())?;
+        if path.to_str().is_some() { Ok(path) } else { Err("a path in UTF-8") }
+    }
+
     /// An absolute path: `~/` is the user's home folder, what is relative is meant from who gave it.
     fn resolved(&self, text: &OsStr, source: &Source) -> Option<PathBuf> {
         if text.is_empty() {
             return None;
         }
-        let base = match source {
-            Source::File { path, .. } => path.parent().unwrap_or(&self.working),
-            Source::Flag | Source::Variable | Source::Default => &self.working,
+        let of_file = match source {
+            Source::File { path, .. } => path.parent(),
+            Source::Flag | Source::Variable | Source::Default => None,
         };
+        let base = of_file.or(self.working.as_deref()).unwrap_or(Path::new(""));
         std::path::absolute(base.join(at_home(Path::new(text), self.user_home.as_deref()))).ok()
     }
 }
@@ -354,7 +369,7 @@ mod tests {
     use super::*;
 
     fn reader(key: &'static str, raw: Raw, source: Source) -> Reader {
-        Reader::new([(key, Given { raw, source })].into(), "/cwd".into(), Some("/home/u".into()))
+        Reader::new([(key, Given { raw, source })].into(), Some("/cwd".into()), Some("/home/u".into()))
     }
 
     fn flag(key: &'static str, text: &str) -> Reader {

@@ -80,7 +80,7 @@ pub const TABLE: &[Setting] = &[
     row(
         "project",
         Form::Place("FOLDER"),
-        "the folder that the server is started in",
+        "the folder that the server is started in, unless it is `/`",
         "the project folder, from which relative paths are meant",
     ),
     row("max_wait_s", Form::Value("SECONDS"), "50", "the longest that a call may wait for a change; at most 110"),

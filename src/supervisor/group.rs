@@ -94,7 +94,7 @@ fn send(handle: &OwnedFd, order: Order) -> bool {
 }
 
 /// A handle of exactly this process. Whatever becomes of the process and its pid, no other is ever reached through it.
-fn handle(mark: &ProcessMark) -> Option<OwnedFd> {
+pub(super) fn handle(mark: &ProcessMark) -> Option<OwnedFd> {
     let handle = rustix::process::pidfd_open(Pid::from_raw(mark.pid.cast_signed())?, PidfdFlags::empty()).ok()?;
     // The handle is the older one: if the pid still is this process now, it was when the handle was opened.
     (self::mark(mark.pid).as_ref() == Some(mark)).then_some(handle)

@@ -18,8 +18,8 @@ use tokio::task::JoinHandle;
 
 use super::group;
 use super::output::{self, Log};
-use super::parent::{Kept, Parent};
-use crate::massgen::launch::Launch;
+use super::parent::{Child, Kept, Parent};
+use crate::massgen::launch::{Gone, Launch};
 use crate::massgen::reasons::CANNOT_EXECUTE;
 use crate::registry::{RunFolder, StateFolder};
 use crate::run::{Leader, ProcessMark, RunSpec};
@@ -146,6 +146,9 @@ pub(super) fn start(
     command.arg0("massgen-mcp").arg("exec").arg(std::process::id().to_string()).arg(&launch.program).args(&launch.args);
     command.env_clear().envs(launch.env.iter().map(|(name, value)| (name, value))).current_dir(&launch.cwd);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    if !launch.cwd.is_dir() {
+        return Err(io::Error::new(io::ErrorKind::NotFound, Gone(launch.cwd.clone())));
+    }
     // What can fail for want of room comes first: once MassGen lives, it must not be taken for never started.
     let (out, err) = (Log::create(folder.stdout_log())?, Log::create(folder.stderr_log())?);
     let mut child = command.spawn()?;
@@ -154,7 +157,8 @@ pub(super) fn start(
     // The child is ours and not reaped, so that its pid is its own; without /proc nothing of this works. The handle is let go
     // without a wait: the supervisor reaps all its children in one place.
     let leader = group::mark(child.id()).ok_or_else(|| io::Error::other("/proc does not show it"))?;
-    Ok(Started { leader, parent: Parent::Supervisor, outputs: [stdout, stderr].into_iter().flatten().collect() })
+    let parent = Parent::Supervisor(Child::new(&leader));
+    Ok(Started { leader, parent, outputs: [stdout, stderr].into_iter().flatten().collect() })
 }
 
 /// The exec step: a new session, a signal at the supervisor's death, then MassGen in place of this program.

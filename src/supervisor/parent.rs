@@ -4,15 +4,29 @@
 use std::path::{Path, PathBuf};
 
 use super::group::{self, Family};
+use crate::pidfd::Pidfd;
 use crate::run::{Exit, ProcessMark};
 use crate::warm::{Keeper, News};
 
 /// Who reaps the processes of a run.
 pub(super) enum Parent {
-    /// This supervisor, as child subreaper.
-    Supervisor,
+    /// This supervisor, as child subreaper. Until MassGen's process is started it has no child.
+    Supervisor(Option<Child>),
     /// The keeper of a warm start, which is one for all that is below it.
     Keeper(Kept),
+}
+
+/// MassGen's process as a child of this supervisor. Its pidfd tells its end, which SIGCHLD alone might not.
+pub(super) struct Child {
+    pid: u32,
+    pidfd: Pidfd,
+}
+
+impl Child {
+    /// None where no file descriptor is left; then SIGCHLD has to do.
+    pub(super) fn new(leader: &ProcessMark) -> Option<Child> {
+        Some(Child { pid: leader.pid, pidfd: Pidfd::of(group::handle(leader)?).ok()? })
+    }
 }
 
 /// A run with a keeper.
@@ -75,10 +89,11 @@ impl Kept {
 }
 
 impl Parent {
-    /// Resolves when something below may have ended that this process gets no signal for.
+    /// Resolves when something below may have ended, whether or not this process gets a signal for it.
     pub(super) async fn stirs(&self) {
         match self {
-            Parent::Supervisor => std::future::pending().await,
+            Parent::Supervisor(None) => std::future::pending().await,
+            Parent::Supervisor(Some(child)) => child.pidfd.ended().await,
             Parent::Keeper(kept) => kept.link.stirs().await,
         }
     }
@@ -86,7 +101,11 @@ impl Parent {
     /// What has ended since the last time.
     pub(super) fn reap(&mut self) -> Vec<(u32, Exit)> {
         match self {
-            Parent::Supervisor => group::reap(),
+            Parent::Supervisor(child) => {
+                let ended = group::reap();
+                child.take_if(|child| ended.iter().any(|(pid, _)| *pid == child.pid));
+                ended
+            }
             Parent::Keeper(kept) => kept.reap(),
         }
     }
@@ -94,7 +113,7 @@ impl Parent {
     /// All processes of the run.
     pub(super) fn family(&self) -> Family {
         match self {
-            Parent::Supervisor => group::family(std::process::id()),
+            Parent::Supervisor(_) => group::family(std::process::id()),
             Parent::Keeper(kept) => kept.family(),
         }
     }
@@ -103,7 +122,7 @@ impl Parent {
     /// to do.
     pub(super) fn is_childless(&self) -> bool {
         match self {
-            Parent::Supervisor => group::childless(),
+            Parent::Supervisor(_) => group::childless(),
             Parent::Keeper(kept) => kept.has_nobody() || (kept.is_gone && kept.family().own.is_empty()),
         }
     }
@@ -111,7 +130,7 @@ impl Parent {
     /// The run is over: what it may have left, nested runs that are to live on, is nobody's business any more.
     pub(super) fn dismiss(self) {
         match self {
-            Parent::Supervisor => {}
+            Parent::Supervisor(_) => {}
             Parent::Keeper(kept) => kept.link.dismiss(),
         }
     }

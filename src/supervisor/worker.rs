@@ -169,7 +169,7 @@ impl Worker {
             unsaved: false,
             outputs: Vec::new(),
             closing: Arc::default(),
-            parent: Parent::Supervisor,
+            parent: Parent::Supervisor(None),
             secrets,
             folder,
             files,

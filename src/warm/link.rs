@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
+use procfs::process::Process;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -73,8 +74,9 @@ pub async fn ask(
     let args = launch.args.iter().map(|arg| arg.to_str());
     let argv: Option<Vec<_>> = std::iter::once(launch.program.to_str()).chain(args).collect();
     let mut request = environment(&launch.env, &launch.cwd).ok_or(Cold::NotText)?;
-    (request["argv"], request["lock"]) =
-        (json!(argv.ok_or(Cold::NotText)?), json!(lock.to_str().ok_or(Cold::NotText)?));
+    request["argv"] = json!(argv.ok_or(Cold::NotText)?);
+    request["lock"] = json!(lock.to_str().ok_or(Cold::NotText)?);
+    request["umask"] = json!(umask().ok_or_else(|| Cold::Io("/proc shows no umask".to_owned()))?);
     let (link, answer) = answered(state, kind, &request, Some(outputs), |answer| number(&answer["keeper"])).await?;
     Ok(Offer { link, keeper: answer })
 }
@@ -110,6 +112,11 @@ async fn answered<T>(
         }
     }
     Err(cold)
+}
+
+/// Of this process, which a cold start would inherit.
+fn umask() -> Option<u32> {
+    Process::myself().ok()?.status().ok()?.umask
 }
 
 /// Only what is text can be said; none where something is not.

@@ -286,6 +286,7 @@ def keep(connection, watched, code):
         return say(connection, fits=True)
     os.setsid()
     prctl(PR_SET_CHILD_SUBREAPER, 1)
+    os.umask(request["umask"])
     # Held open, it tells a server below which run it belongs to; that run's record names this process.
     lock = os.open(request["lock"], os.O_RDONLY)
     keeper = os.getpid()
@@ -442,7 +443,16 @@ def call(code, names):
 # ---- The warm process ----
 
 
+def reset_signals():
+    """Undoes what the launcher blocked or ignored: no run inherits it. Python itself ignores two."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    for number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}:
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+
 def main(name, program, idle_s):
+    reset_signals()
     os.setsid()
     prctl(PR_SET_NAME, b"massgen-warm")
     withheld = set(os.environ.pop(WITHHELD, "").split(":"))

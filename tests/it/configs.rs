@@ -114,7 +114,7 @@ async fn all_examples_are_listed_and_one_is_valid() {
     let lab = Lab::real().await;
     let package = program::package(lab.massgen()).expect("package");
     let project = lab.project();
-    let sources = Sources { project: &project, home: None, package: Some(&package) };
+    let sources = Sources { project: Some(&project), home: None, package: Some(&package) };
     let listed = configs::catalogue(sources, "", (0, 1000), |_| false);
     assert!(listed.total > 200, "{}", listed.total);
     for config in &listed.configs {

@@ -402,7 +402,7 @@ async fn real_massgen() -> PathBuf {
     let state = default_state();
     let own_venv = setup::venv(&state);
     let project = Path::new(env!("CARGO_MANIFEST_DIR"));
-    match program::find(Places { named: named.as_deref(), project, own_venv: &own_venv }) {
+    match program::find(Places { named: named.as_deref(), project: Some(project), own_venv: &own_venv }) {
         Ok(program) if !program.starts_with(&own_venv) => program,
         Ok(_) | Err(_) => {
             setup::setup(&state, |_| {}).await.unwrap_or_else(|error| panic!("{error}; {}", error.hint()))

@@ -19,6 +19,7 @@ mod faults;
 mod governed;
 mod house;
 mod lab;
+mod launched;
 mod layouts;
 mod loop_on_massgen;
 #[path = "loop_on_massgen.rs"]

@@ -35,6 +35,11 @@ impl Raw {
         self.input.write_all(bytes.as_ref()).await.expect("written");
     }
 
+    /// Sends bytes to a server that may be gone.
+    pub(crate) async fn send_all(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.input.write_all(bytes).await
+    }
+
     pub(crate) async fn say(&mut self, message: &Value) {
         self.send(format!("{message}\n")).await;
     }
@@ -110,6 +115,15 @@ impl Raw {
         tokio::time::timeout(PATIENCE, output.read_to_string(&mut rest)).await.expect("in time").expect("read");
         assert!(ended(&mut child).await.success());
         rest.lines().map(|line| serde_json::from_str(line).expect("nothing but JSON on standard output")).collect()
+    }
+
+    /// Ends the input and reads nothing, but keeps the output open until the server has ended.
+    pub(crate) async fn end_unread(self) -> ExitStatus {
+        let Raw { mut child, input, output } = self;
+        drop(input);
+        let status = ended(&mut child).await;
+        drop(output);
+        status
     }
 
     /// Reads no more, and tells the server so.

@@ -79,7 +79,17 @@ pub(super) fn state_folder(settings: &Settings) -> Check {
 
 pub(super) fn settings_file(settings: &Settings) -> Check {
     let file = settings.file.as_ref().map_or("no file".to_owned(), |path| format!("`{}`", path.display()));
-    Check::ok("settings", format!("{file}; project `{}`", settings.project.display()))
+    Check::ok("settings", file)
+}
+
+pub(super) fn project(settings: &Settings) -> Check {
+    match &settings.project {
+        Ok(project) => Check::ok("project", format!("`{}`", project.display())),
+        Err(none) => {
+            let refusal = Refusal::no_project(none);
+            Check::warning("project", refusal.message(), refusal.hint())
+        }
+    }
 }
 
 /// A client may start its server with other variables than this shell has.
@@ -130,7 +140,7 @@ pub(super) fn default_config(settings: &Settings, program: &Path) -> Check {
     let name = "default config";
     let package = program::package(program);
     let home = settings.user_home.as_deref();
-    let sources = Sources { project: &settings.project, home, package: package.as_deref() };
+    let sources = Sources { project: settings.project_folder(), home, package: package.as_deref() };
     let path = match configs::resolve(None, sources) {
         Ok(ConfigChoice::File(path)) => path,
         Ok(ConfigChoice::Rehearsal(_)) | Err(_) => {

@@ -46,7 +46,7 @@ fn start(id: RunId, settings: &Settings, program: PathBuf) -> Start {
     let spec = RunSpec {
         group: Some("doctor".to_owned()),
         timeout: PATIENCE,
-        ..RunSpec::plain(id, QUESTION, config, settings.project.clone(), program)
+        ..RunSpec::plain(id, QUESTION, config, settings.project.clone().unwrap_or_default(), program)
     };
     Start {
         spec,

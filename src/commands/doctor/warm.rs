@@ -43,7 +43,13 @@ async fn would_be(fleet: &Fleet, settings: &Settings, program: &Path) -> Cold {
     let spec = RunSpec {
         pass_env: settings.pass_env.clone(),
         env_file: settings.env_file.clone(),
-        ..RunSpec::plain(id, "", ConfigChoice::File("/".into()), settings.project.clone(), program.to_owned())
+        ..RunSpec::plain(
+            id,
+            "",
+            ConfigChoice::File("/".into()),
+            settings.project.clone().unwrap_or_default(),
+            program.to_owned(),
+        )
     };
     // An env file that cannot be read is told of by its own check.
     fleet.is_warm_for(&spec).await.ok().and_then(Result::err).unwrap_or(Cold::None)

@@ -201,6 +201,6 @@ fn an_experiment_is_charged_with_what_lives_and_keeps_what_was_spent() {
     book.close_trees(now());
     assert_eq!(book.charge_of_experiment("e", &|_| spent(0)).usd, Usd(130), "with what was spent below");
     assert_eq!(book.charge_of_experiment("other", &|_| spent(0)).usd, Usd(0));
-    let again = Book::from_json(&book.to_json()).expect("own book");
+    let again = Book::from_json(&book.to_json().expect("encoded")).expect("own book");
     assert_eq!(again.charge_of_experiment("e", &|_| spent(0)).usd, Usd(130));
 }

@@ -112,10 +112,11 @@ struct Found {
 
 fn of_project(sources: Sources<'_>) -> Vec<Found> {
     let mut search = Search { files: Vec::new(), names: 0 };
-    search.folder(sources.project, 1);
+    let Some(project) = sources.project else { return Vec::new() };
+    search.folder(project, 1);
     search.files.sort();
     let named = search.files.into_iter().filter_map(|path| {
-        let name = path.strip_prefix(sources.project).ok()?.to_str()?.to_owned();
+        let name = path.strip_prefix(project).ok()?.to_str()?.to_owned();
         Some(Found { name, source: Source::Project, path })
     });
     named.take(MOST_OF_PROJECT).collect()
@@ -289,7 +290,7 @@ mod tests {
 
     fn look(folder: &Path, query: &str, page: (usize, usize)) -> Catalogue {
         let (project, home, package) = (folder.join("p"), folder.join("h"), folder.join("m"));
-        let sources = Sources { project: &project, home: Some(&home), package: Some(&package) };
+        let sources = Sources { project: Some(&project), home: Some(&home), package: Some(&package) };
         let listed = catalogue(sources, query, page, |name| name == "OPENAI_API_KEY");
         for config in &listed.configs {
             let found = resolve(Some(&config.name), sources).expect("resolves");

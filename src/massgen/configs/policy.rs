@@ -30,7 +30,7 @@ const NAME: &str = "is used as the name of a folder, and leads out of it";
 /// `adapters/utils/ag2_utils.py`, `agent_config.py` (coordination), `cli/backends.py` (memory), `cli/config_loading.py` (`${VAR}`,
 /// paths), `filesystem_manager`, `subagent/manager.py`, `permissions` and `tool/_multimodal_tools/image_backends.py` read.
 /// Parameters that they do not know go to the provider's client as they are, hence the headers and addresses.
-pub fn forbidden(config: &Tree, project: &Path) -> Option<Forbidden> {
+pub fn forbidden(config: &Tree, project: Option<&Path>) -> Option<Forbidden> {
     let mut found = None;
     config.walk(&mut |trail, node| {
         if found.is_none() {
@@ -53,7 +53,7 @@ pub fn paths(config: &Tree, project: &Path) -> Vec<(String, PathBuf)> {
     found
 }
 
-fn wrong_with(trail: &Trail<'_>, node: &Node, project: &Path) -> Option<&'static str> {
+fn wrong_with(trail: &Trail<'_>, node: &Node, project: Option<&Path>) -> Option<&'static str> {
     let mut keys = trail.keys();
     let (key, outer) = (keys.next()?, keys.next());
     if trail.is_entry()
@@ -192,14 +192,15 @@ fn holds_paths(key: &str) -> bool {
 }
 
 /// Whether a path stays in the project by its text. What is relative is meant from the project, or from a folder in it.
-fn is_inside(key: &str, text: &str, project: &Path) -> bool {
+fn is_inside(key: &str, text: &str, project: Option<&Path>) -> bool {
     let text = text.replace("${cwd}", ".");
     let path = Path::new(&text);
     // MassGen puts something behind `cwd`: of the project folder it makes a folder beside it.
-    let whole_project = key == "cwd" && path.components().eq(project.components());
+    let whole_project = key == "cwd" && project.is_some_and(|project| path.components().eq(project.components()));
+    let leaves_project = path.is_absolute() && !project.is_some_and(|project| path.starts_with(project));
     let goes_up = path.components().any(|part| part == Component::ParentDir);
     let elsewhere = text.starts_with('~') || text.contains("://") || text.contains('\0');
-    !(elsewhere || goes_up || whole_project || (path.is_absolute() && !path.starts_with(project)))
+    !(elsewhere || goes_up || whole_project || leaves_project)
 }
 
 #[cfg(test)]
@@ -208,7 +209,7 @@ mod tests {
 
     fn found(text: &str) -> Option<(String, &'static str)> {
         let tree = Tree::read(text).unwrap_or_else(|error| panic!("{text}: {error:?}"));
-        forbidden(&tree, Path::new("/home/u/project")).map(|found| (found.key, found.why))
+        forbidden(&tree, Some(Path::new("/home/u/project"))).map(|found| (found.key, found.why))
     }
 
     #[test]

@@ -91,21 +91,23 @@ pub(in crate::registry) fn plan_configs(plan: &Plan) -> impl Iterator<Item = (St
     all.filter_map(|(place, arm)| Some((config_name(place), arm.config.as_ref()?.1.as_str())))
 }
 
-pub(in crate::registry) fn plan_to_json(plan: &Plan) -> Vec<u8> {
-    let arms = plan.arms.iter().map(|arm| ArmFile {
-        label: arm.label.clone(),
-        spec: raw(&spec_to_json(&arm.spec)),
-        config: arm.config.as_ref().map(|(name, _)| name.clone()),
-        expected_microusd: arm.expected.map(|usd| usd.0),
-        takes_s: arm.takes.map(|takes| takes.as_secs_f64()),
-    });
+pub(in crate::registry) fn plan_to_json(plan: &Plan) -> io::Result<Vec<u8>> {
+    let arm = |arm: &Arm| {
+        Ok(ArmFile {
+            label: arm.label.clone(),
+            spec: raw(&spec_to_json(&arm.spec)?)?,
+            config: arm.config.as_ref().map(|(name, _)| name.clone()),
+            expected_microusd: arm.expected.map(|usd| usd.0),
+            takes_s: arm.takes.map(|takes| takes.as_secs_f64()),
+        })
+    };
     let runs = plan.runs.iter().map(|run| (run.id.to_string(), run.arm, run.question, run.repeat));
     json(&PlanFile {
         version: VERSION,
         id: plan.id.clone(),
         group: plan.group.clone(),
         created: plan.created,
-        arms: arms.collect(),
+        arms: plan.arms.iter().map(arm).collect::<io::Result<_>>()?,
         questions: plan.questions.clone(),
         runs: runs.collect(),
         budget_microusd: plan.budget.usd.map(|usd| usd.0),
@@ -156,7 +158,7 @@ pub(in crate::registry) fn plan_from_json(
     })
 }
 
-pub(in crate::registry) fn progress_to_json(progress: &Progress) -> Vec<u8> {
+pub(in crate::registry) fn progress_to_json(progress: &Progress) -> io::Result<Vec<u8>> {
     let refused = progress.refused.iter().map(|(id, problem)| (id.to_string(), ProblemFile::from(problem)));
     json(&ProgressFile {
         version: VERSION,
@@ -221,7 +223,6 @@ impl From<RulesFile> for Rules {
     }
 }
 
-/// Our own JSON is JSON.
-fn raw(bytes: &[u8]) -> Box<RawValue> {
-    serde_json::from_slice(bytes).unwrap_or_default()
+fn raw(bytes: &[u8]) -> io::Result<Box<RawValue>> {
+    Ok(serde_json::from_slice(bytes)?)
 }

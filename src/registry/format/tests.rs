@@ -149,7 +149,7 @@ fn a_spec_reads_back_as_itself() {
         ..spec()
     };
     for spec in [spec(), rehearsal] {
-        assert_eq!(spec_from_json(&spec_to_json(&spec)).expect("reads"), spec);
+        assert_eq!(spec_from_json(&spec_to_json(&spec).expect("encoded")).expect("reads"), spec);
     }
 }
 
@@ -157,7 +157,7 @@ fn a_spec_reads_back_as_itself() {
 fn every_state_reads_back_as_itself() {
     for state in states() {
         let record = record(state);
-        assert_eq!(run_from_json(spec(), &run_to_json(&record)).expect("reads"), record);
+        assert_eq!(run_from_json(spec(), &run_to_json(&record).expect("encoded")).expect("reads"), record);
     }
 }
 
@@ -251,13 +251,15 @@ fn progress() -> Progress {
 fn an_experiment_reads_back_as_itself_with_its_configs_beside_it() {
     let files: BTreeMap<String, String> = plan_configs(&plan()).map(|(name, text)| (name, text.to_owned())).collect();
     let read = |name: &str| files.get(name).cloned().ok_or_else(|| std::io::ErrorKind::NotFound.into());
-    assert_eq!(plan_from_json(&plan_to_json(&plan()), read).expect("reads"), plan());
-    assert!(plan_from_json(&plan_to_json(&plan()), |_| Err(std::io::ErrorKind::NotFound.into())).is_err());
+    assert_eq!(plan_from_json(&plan_to_json(&plan()).expect("encoded"), read).expect("reads"), plan());
+    assert!(
+        plan_from_json(&plan_to_json(&plan()).expect("encoded"), |_| Err(std::io::ErrorKind::NotFound.into())).is_err()
+    );
     let closes = [Close::Done, Close::Enough, Close::Spent];
     let ends = closes.into_iter().map(|why| progress().closed.map(|(_, at)| (why, at)));
     for closed in ends.chain([None, progress().closed]) {
         let progress = Progress { closed, ..progress() };
-        assert_eq!(progress_from_json(&progress_to_json(&progress)).expect("reads"), progress);
+        assert_eq!(progress_from_json(&progress_to_json(&progress).expect("encoded")).expect("reads"), progress);
     }
 }
 
@@ -267,4 +269,16 @@ fn the_fixtures_of_experiments_of_version_1_stay_readable() {
     assert_eq!(plan_from_json(bytes, |_| Ok("agents: []".to_owned())).expect("plan"), plan());
     let bytes = include_bytes!("../../../tests/data/records/v1/progress.json");
     assert_eq!(progress_from_json(bytes).expect("progress"), progress());
+}
+
+#[test]
+fn what_cannot_be_encoded_is_an_error_and_no_empty_file() {
+    use std::os::unix::ffi::OsStringExt;
+    let project = std::ffi::OsString::from_vec(b"/home/u/caf\xe9".to_vec());
+    let spec = RunSpec { project: project.into(), ..spec() };
+    assert!(spec_to_json(&spec).is_err());
+    let root = tempfile::tempdir().expect("temp");
+    let state = crate::registry::StateFolder::open(root.path()).expect("state");
+    state.create(&spec, crate::registry::Furniture::default()).expect_err("refused");
+    assert_eq!(std::fs::read_dir(state.runs()).expect("listed").count(), 0, "nothing was written");
 }
