@@ -73,9 +73,9 @@ impl Kind {
         Ok(Kind { interpreter, program: program.to_owned(), stem: short(&seen) })
     }
 
-    /// The folder of the program, which stands first in the PATH of what it starts.
-    fn folder(&self) -> &Path {
-        self.program.parent().unwrap_or(Path::new("/"))
+    /// The folder that stands first in the PATH of what it starts.
+    fn folder(&self) -> PathBuf {
+        program::scripts(&self.program)
     }
 }
 

@@ -143,6 +143,7 @@ pub(super) async fn doctor(settings: &Settings, me: &Path, how: &Doctor) -> Exit
     let program = checks::program(settings);
     report.add(program.1);
     let Some(program) = program.0 else { return report.end() };
+    report.add(checks::tools(&program));
     report.add(checks::warm(settings, &program));
     report.add(checks::default_config(settings, &program));
     report.begin("asking MassGen for its flags");

@@ -148,6 +148,17 @@ pub(super) fn program(settings: &Settings) -> (Option<PathBuf>, Check) {
     (Some(found), check)
 }
 
+/// MassGen starts the tools of its agents by the bare name `fastmcp`.
+pub(super) fn tools(program: &Path) -> Check {
+    let folder = program::scripts(program);
+    if program::has_fastmcp(program) {
+        return Check::ok("tools", format!("`fastmcp` is in `{}`", folder.display()));
+    }
+    let message =
+        format!("`fastmcp` is not in `{}`, so command_line and other tools of agents do not start", folder.display());
+    Check::warning("tools", message, "name the massgen of its own environment with --massgen, or install it again")
+}
+
 pub(super) fn default_config(settings: &Settings, program: &Path) -> Check {
     let name = "default config";
     let package = program::package(program);
