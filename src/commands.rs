@@ -23,7 +23,9 @@ use std::process::ExitCode;
 
 use crate::massgen::program::{self, Places, ProgramError};
 use crate::massgen::setup::{self, SetupError};
-use crate::massgen::text;
+use crate::massgen::{broken, text};
+use crate::registry::FAILED_IMPORTS;
+use crate::run::Problem;
 use crate::settings::Settings;
 
 pub use people::People;
@@ -62,6 +64,7 @@ pub async fn demo(settings: &Settings, me: &Path) -> ExitCode {
 enum NoMassGen {
     Named(ProgramError),
     Setup(SetupError),
+    Broken(Problem),
 }
 
 impl NoMassGen {
@@ -69,6 +72,11 @@ impl NoMassGen {
         match self {
             NoMassGen::Named(error) => complain(error, "correct --massgen or MASSGEN_MCP_MASSGEN, or leave it out"),
             NoMassGen::Setup(error) => complain(error, error.hint()),
+            NoMassGen::Broken(problem) => say_aside(format_args!(
+                "massgen-mcp: {}\nhint: leave out --massgen and MASSGEN_MCP_MASSGEN, then run `massgen-mcp setup` again; or run \
+                 `pip install 'mcp<2'` in its environment, where mcp is named",
+                problem.message
+            )),
         }
         ExitCode::FAILURE
     }
@@ -78,20 +86,33 @@ async fn ensure_massgen(settings: &Settings) -> Result<PathBuf, NoMassGen> {
     let own_venv = setup::venv(&settings.home);
     // An environment that a set-up has not finished is not one to use.
     match program_of(settings) {
-        Ok(program) if !program.starts_with(&own_venv) => Ok(program),
+        Ok(program) if !program.starts_with(&own_venv) => match broken::problem(&program, &seen(settings)) {
+            Some(problem) if settings.massgen.is_some() => Err(NoMassGen::Broken(problem)),
+            Some(_) => set_up(settings).await,
+            None => Ok(program),
+        },
         Err(error @ ProgramError::NotExecutable(_)) => Err(NoMassGen::Named(error)),
-        Ok(_) | Err(ProgramError::Missing { .. }) => {
-            let begun = std::time::Instant::now();
-            let tell = |step: &str| say(format_args!("[{:>4} s] {step}", begun.elapsed().as_secs()));
-            setup::setup(&settings.home, tell).await.map_err(NoMassGen::Setup)
-        }
+        Ok(_) | Err(ProgramError::Missing { .. }) => set_up(settings).await,
     }
+}
+
+async fn set_up(settings: &Settings) -> Result<PathBuf, NoMassGen> {
+    let begun = std::time::Instant::now();
+    let tell = |step: &str| say(format_args!("[{:>4} s] {step}", begun.elapsed().as_secs()));
+    setup::setup(&settings.home, tell).await.map_err(NoMassGen::Setup)
 }
 
 /// The MassGen that a run would use.
 fn program_of(settings: &Settings) -> Result<PathBuf, ProgramError> {
     let own_venv = setup::venv(&settings.home);
-    program::find(Places { named: settings.massgen.as_deref(), project: &settings.project, own_venv: &own_venv })
+    let seen = seen(settings);
+    let (named, project) = (settings.massgen.as_deref(), settings.project.as_path());
+    program::find(Places { named, project, own_venv: &own_venv, seen: &seen })
+}
+
+/// The folder with failures of MassGen's import.
+fn seen(settings: &Settings) -> PathBuf {
+    settings.home.join(FAILED_IMPORTS)
 }
 
 /// One line for a person.

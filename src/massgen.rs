@@ -3,6 +3,7 @@
 
 pub mod answers;
 pub mod basis;
+pub mod broken;
 pub mod configs;
 pub mod copy;
 pub mod environment;

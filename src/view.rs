@@ -387,7 +387,7 @@ pub fn run(record: &RunRecord, seen: &Seen<'_>, detail: Detail, now: &Moment) ->
         reason: stop_reason(&record.state),
         quiet_s: quiet.map(|quiet| quiet.lasts(now).as_secs()),
         seems: quiet.map(|quiet| seems_word(quiet.seems(now))),
-        problem: problem_of(record, quiet, now).map(problem_view),
+        problem: problem_of(record, quiet, now).map(problem),
         cursor: None,
         reused: None,
         details: (detail == Detail::Full)
@@ -513,7 +513,7 @@ fn queue((ahead, all): (usize, usize), slots: u32) -> String {
 fn over_budget(record: &RunRecord) -> Problem {
     let (cap, spent) = (record.spec.allowance.cap, record.spent_in_all());
     if cap.percent(spent) < 100 {
-        return problem(
+        return known(
             "cost_unknown",
             "it was stopped because MassGen has no price for a model of it, and the operator allows none without",
             "use a config whose models have prices; only the operator can allow others (unknown_cost)",
@@ -530,7 +530,7 @@ fn over_budget(record: &RunRecord) -> Problem {
         }
     };
     let hint = format!("read_result has the best answer so far; for more, run it with a larger {limit}");
-    problem("budget_spent", &format!("stopped at its budget: {told}"), &hint, Retry::No)
+    known("budget_spent", &format!("stopped at its budget: {told}"), &hint, Retry::No)
 }
 
 /// Whether MassGen is at work, so that it can be quiet.
@@ -583,7 +583,8 @@ fn problem_of(record: &RunRecord, quiet: Option<&Quiet>, now: &Moment) -> Option
     }
 }
 
-fn problem_view(problem: Problem) -> ProblemView {
+/// A problem, as it is shown.
+pub fn problem(problem: Problem) -> ProblemView {
     let provider = problem.provider.map(|provider| short(&provider, PROVIDER_BYTES));
     let retry = problem.retry.map(retry_word);
     ProblemView { code: problem.code, message: problem.message, hint: problem.hint, retry, provider }
@@ -601,19 +602,19 @@ fn short(text: &str, most: usize) -> String {
 
 fn ending_problem(record: &RunRecord, ending: &Ending) -> Option<Problem> {
     let problem = match &ending.outcome {
-        Outcome::Lost => problem(
+        Outcome::Lost => known(
             "supervisor_died",
             "the run's supervisor was killed; its end was not seen",
             "read_result gives the best answer so far; start it again with run_massgen",
             Retry::Now,
         ),
-        Outcome::TimedOut { ours: true } => problem(
+        Outcome::TimedOut { ours: true } => known(
             "timeout_s_reached",
             "it was stopped at its timeout_s",
             "read_result gives the best answer so far, if any; for more time start it again with a larger timeout_s",
             Retry::No,
         ),
-        Outcome::TimedOut { ours: false } => problem(
+        Outcome::TimedOut { ours: false } => known(
             "massgen_timeout",
             "MassGen's own timeout ended it",
             "read_result gives what it presented, if anything; raise timeout_s, or timeout_settings in the config",
@@ -625,7 +626,7 @@ fn ending_problem(record: &RunRecord, ending: &Ending) -> Option<Problem> {
     Some(problem)
 }
 
-fn problem(code: &str, message: &str, hint: &str, retry: Retry) -> Problem {
+fn known(code: &str, message: &str, hint: &str, retry: Retry) -> Problem {
     Problem { retry: Some(retry), ..Problem::new(code, message, hint) }
 }
 

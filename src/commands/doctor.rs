@@ -147,7 +147,7 @@ pub(super) async fn doctor(settings: &Settings, me: &Path, how: &Doctor) -> Exit
     report.add(checks::warm(settings, &program));
     report.add(checks::default_config(settings, &program));
     report.begin("asking MassGen for its flags");
-    report.add(checks::flags(&program).await);
+    report.add(checks::flags(settings, &program).await);
     if !how.no_rehearsal && report.count(Verdict::Problem) == 0 {
         report.begin("a rehearsal: real MassGen with a scripted model, offline, 10 to 25 s");
         let rehearsed = match open(settings, me) {

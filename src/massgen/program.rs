@@ -2,8 +2,11 @@
 //! It looks at files and never executes anything; putting a MassGen there is `setup`'s work.
 
 use std::ffi::OsString;
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+use super::broken;
 
 /// What MassGen 0.1.97 starts its tool servers with.
 const FASTMCP: &str = "fastmcp";
@@ -31,9 +34,12 @@ pub struct Places<'a> {
     pub project: &'a Path,
     /// The virtual environment that `setup` makes.
     pub own_venv: &'a Path,
+    /// The folder with failures of imports that were seen.
+    pub seen: &'a Path,
 }
 
-/// The MassGen to run: the named one, the project's, the one in PATH, the one from `setup`; an absolute path.
+/// The MassGen to run: the named one, the project's, the one in PATH, the one from `setup`; an absolute path. One that is known not to
+/// start is passed over where there is another.
 pub fn find(places: Places<'_>) -> Result<PathBuf, ProgramError> {
     if let Some(named) = places.named {
         let absolute = std::path::absolute(named).unwrap_or_else(|_| named.to_owned());
@@ -41,9 +47,13 @@ pub fn find(places: Places<'_>) -> Result<PathBuf, ProgramError> {
     }
     let of_project = places.project.join(".venv/bin/massgen");
     let own = places.own_venv.join("bin/massgen");
-    executable(&of_project)
-        .or_else(|| which::which("massgen").ok())
-        .or_else(|| executable(&own))
+    let all = [executable(&of_project), which::which("massgen").ok(), executable(&own)];
+    let works = |program: &&PathBuf| broken::problem(program, places.seen).is_none();
+    let mut all = all.iter().flatten();
+    all.clone()
+        .find(works)
+        .or_else(|| all.next())
+        .cloned()
         .ok_or_else(|| ProgramError::Missing { places: format!("{}, PATH, {}", of_project.display(), own.display()) })
 }
 
@@ -61,6 +71,31 @@ pub fn package(program: &Path) -> Option<PathBuf> {
 /// The installed version, from the package's metadata (MassGen has no `--version`).
 pub fn version(program: &Path) -> Option<String> {
     metadata_folders(program).find_map(|folder| version_of(folder.file_name()?.to_str()?))
+}
+
+/// The version of a package that is installed beside MassGen.
+pub fn version_of_package(program: &Path, package: &str) -> Option<String> {
+    metadata_folders(program).find_map(|folder| {
+        let (name, version) = folder.file_stem()?.to_str()?.rsplit_once('-')?;
+        (name == package).then(|| version.to_owned())
+    })
+}
+
+/// Tells one installation from another: another one as soon as any package is installed, updated or removed.
+///
+/// # Errors
+///
+/// Its files cannot be read, or it is no script of a Python.
+pub fn installation(program: &Path) -> io::Result<String> {
+    let python = interpreter(program).ok_or(io::ErrorKind::InvalidData)?;
+    let marks = [Some(program.to_owned()), Some(python.clone()), metadata(program)];
+    let marks: io::Result<Vec<_>> = marks.iter().flatten().map(|path| stamp(path)).collect();
+    Ok(format!("{program:?}\0{python:?}\0{:?}\0{:?}", marks?, packages(program)))
+}
+
+/// Whether a file is the same as before: what an installation changes.
+fn stamp(path: &Path) -> io::Result<(u64, i64, i64, u64)> {
+    path.metadata().map(|meta| (meta.ino(), meta.mtime(), meta.mtime_nsec(), meta.size()))
 }
 
 fn version_of(name: &str) -> Option<String> {
@@ -177,7 +212,7 @@ mod tests {
     fn a_named_program_is_the_one_or_an_error() {
         let folder = tempfile::tempdir().expect("temp");
         let program = venv(folder.path());
-        let places = |named| Places { named, project: folder.path(), own_venv: folder.path() };
+        let places = |named| Places { named, project: folder.path(), own_venv: folder.path(), seen: folder.path() };
         assert_eq!(find(places(Some(&program))).expect("found"), program);
         let missing = folder.path().join("nope");
         assert!(matches!(find(places(Some(&missing))), Err(ProgramError::NotExecutable(_))));
@@ -189,7 +224,11 @@ mod tests {
         let (project, own) = (folder.path().join("p"), folder.path().join("own"));
         venv(&own);
         let program = venv(&project.join(".venv"));
-        assert_eq!(find(Places { named: None, project: &project, own_venv: &own }).expect("found"), program);
+        let places = Places { named: None, project: &project, own_venv: &own, seen: folder.path() };
+        assert_eq!(find(places).expect("found"), program);
+        let sites = project.join(".venv/lib/python3.11/site-packages");
+        std::fs::create_dir(sites.join("mcp-2.3.0.dist-info")).expect("mkdir");
+        assert_ne!(find(places).expect("found"), program, "one that does not start is passed over");
     }
 
     #[test]

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
+use super::broken;
+
 /// The version that is set up, and that the rest of this room was written against.
 pub const VERSION: &str = "0.1.97";
 /// The oldest Python that it runs on.
@@ -73,7 +75,7 @@ pub async fn setup(state: &Path, mut say: impl FnMut(&str)) -> Result<PathBuf, S
     let (program, finished) = (venv.join("bin/massgen"), venv.join(".finished"));
     std::fs::create_dir_all(state).map_err(failed("make the folder", state))?;
     let _turn = take_turn(state, &mut say).await?;
-    if finished.exists() {
+    if finished.exists() && broken::by_versions(&program).is_none() {
         return Ok(program);
     }
     let python = find_python().await?;

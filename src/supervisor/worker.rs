@@ -29,9 +29,9 @@ use crate::massgen::layout::Layout;
 use crate::massgen::outcome::{Evidence, outcome};
 use crate::massgen::poll::Poll;
 use crate::massgen::reasons::Words;
-use crate::massgen::{events, inbox, status, text};
+use crate::massgen::{broken, events, inbox, status, text};
 use crate::provenance;
-use crate::registry::{Durability, RECORD, RunFolder, RunLock, STDERR, STDOUT, StateFolder};
+use crate::registry::{Durability, FAILED_IMPORTS, RECORD, RunFolder, RunLock, STDERR, STDOUT, StateFolder};
 use crate::run::Evidence as Seen;
 use crate::run::{
     ConfigChoice, Digest, Ending, Exit, Force, Leader, Outcome, Problem, ProcessMark, Quiet, Retry, RunRecord, RunSpec,
@@ -643,6 +643,7 @@ impl Worker {
         let outcome = known.unwrap_or_else(|| self.judge(gone, answer.as_ref(), digest));
         let at = clock::now();
         let took = self.record.started.as_ref().map(|started| started.until(&at)).unwrap_or_default();
+        let outcome = self.with_broken(outcome);
         let answer = answer.as_ref().map(|answer| answers::fact(&self.files, answer, &self.secrets));
         self.record.state =
             RunState::Ended(Ending { outcome, exit: gone.exit, at, took, answer, stop: self.report(gone) });
@@ -652,6 +653,20 @@ impl Worker {
         if let (Err(error), false) = (self.folder.sync_ending(&self.lock), self.unsaved) {
             tracing::warn!(error = text::chain(&error), "the ending may not survive a power cut");
         }
+    }
+
+    /// A MassGen that could not be imported is remembered, so that no other run has to find that out.
+    fn with_broken(&self, outcome: Outcome) -> Outcome {
+        let Outcome::Failed(problem) = outcome else { return outcome };
+        if problem.code != broken::CODE || self.record.log_dir.is_some() {
+            return Outcome::Failed(problem);
+        }
+        let (program, seen) = (&self.spec().program, self.state.root().join(FAILED_IMPORTS));
+        let problem = broken::explained(problem, program);
+        if let Err(error) = broken::keep(&problem, program, &seen) {
+            tracing::warn!(error = text::chain(&error), "that MassGen cannot be imported could not be kept");
+        }
+        Outcome::Failed(problem)
     }
 
     fn judge(&self, gone: &Gone, answer: Option<&Answer>, digest: Option<&Digest>) -> Outcome {

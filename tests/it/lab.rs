@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use massgen_mcp::massgen::program::{self, Places};
 use massgen_mcp::massgen::setup;
+use massgen_mcp::registry::FAILED_IMPORTS;
 use rmcp::ServiceExt;
 use rmcp::model::CallToolRequestParams;
 use rmcp::service::{RoleClient, RunningService};
@@ -108,6 +109,12 @@ impl Lab {
             std::fs::create_dir(root.path().join(folder)).expect("mkdir");
         }
         Lab { root, massgen, is_warm: false }
+    }
+
+    /// With another program in MassGen's place.
+    pub(crate) fn named(mut self, massgen: PathBuf) -> Lab {
+        self.massgen = massgen;
+        self
     }
 
     pub(crate) fn state(&self) -> PathBuf {
@@ -386,8 +393,8 @@ async fn real_massgen() -> PathBuf {
     let named = std::env::var_os("MASSGEN_MCP_MASSGEN").map(PathBuf::from);
     let state = default_state();
     let own_venv = setup::venv(&state);
-    let project = Path::new(env!("CARGO_MANIFEST_DIR"));
-    match program::find(Places { named: named.as_deref(), project, own_venv: &own_venv }) {
+    let (project, seen) = (Path::new(env!("CARGO_MANIFEST_DIR")), state.join(FAILED_IMPORTS));
+    match program::find(Places { named: named.as_deref(), project, own_venv: &own_venv, seen: &seen }) {
         Ok(program) if !program.starts_with(&own_venv) => program,
         Ok(_) | Err(_) => {
             setup::setup(&state, |_| {}).await.unwrap_or_else(|error| panic!("{error}; {}", error.hint()))

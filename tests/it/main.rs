@@ -18,6 +18,7 @@ mod failures;
 mod faults;
 mod governed;
 mod house;
+mod installs;
 mod lab;
 mod layouts;
 mod loop_on_massgen;
