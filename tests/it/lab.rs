@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use massgen_mcp::massgen::program::{self, Places};
-use massgen_mcp::massgen::setup;
+use massgen_mcp::massgen::setup::{self, Versions};
 use massgen_mcp::registry::FAILED_IMPORTS;
 use rmcp::ServiceExt;
 use rmcp::model::CallToolRequestParams;
@@ -396,9 +396,9 @@ async fn real_massgen() -> PathBuf {
     let (project, seen) = (Path::new(env!("CARGO_MANIFEST_DIR")), state.join(FAILED_IMPORTS));
     match program::find(Places { named: named.as_deref(), project, own_venv: &own_venv, seen: &seen }) {
         Ok(program) if !program.starts_with(&own_venv) => program,
-        Ok(_) | Err(_) => {
-            setup::setup(&state, |_| {}).await.unwrap_or_else(|error| panic!("{error}; {}", error.hint()))
-        }
+        Ok(_) | Err(_) => setup::setup(&state, Versions::Locked, |_| {})
+            .await
+            .unwrap_or_else(|error| panic!("{error}; {}", error.hint())),
     }
 }
 
