@@ -23,3 +23,4 @@ pub mod setup;
 pub mod status;
 pub mod story;
 pub mod text;
+pub mod warnings;

@@ -15,7 +15,7 @@ use crate::massgen::outcome::exit_word;
 use crate::massgen::text;
 use crate::run::{
     AgentDigest, AgentState, Cap, ConfigChoice, Ending, Force, Moment, Outcome, Problem, Quiet, Retry, RunId,
-    RunRecord, RunState, Seems, StopCause, Usd,
+    RunRecord, RunState, Seems, StopCause, Usd, Warning,
 };
 
 /// The longest agent id, label or phase in a brief status, in bytes.
@@ -110,6 +110,10 @@ pub struct RunView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "ProblemView")]
     pub problem: Option<ProblemView>,
+    /// What it lacked, also where it succeeded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "WarningView")]
+    pub warning: Option<WarningView>,
     /// From run_massgen: pass it as since to check_status, so that nothing that happens before that call is missed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
@@ -142,6 +146,18 @@ pub struct ProblemView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub provider: Option<String>,
+}
+
+/// What a run lacked, such as tools.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(inline)]
+pub struct WarningView {
+    /// A stable word.
+    pub code: String,
+    /// One sentence.
+    pub message: String,
+    /// What to do next.
+    pub hint: String,
 }
 
 /// What only a full status shows. Its schema is left open: it would cost every client more than it tells.
@@ -195,6 +211,9 @@ pub struct Details {
     viewer: Option<String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     agents: BTreeMap<String, AgentView>,
+    /// All that it lacked, where that is more than one thing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<WarningView>,
     /// What was looked at while it is quiet.
     #[serde(skip_serializing_if = "Option::is_none")]
     looked_at: Option<LookedAt>,
@@ -388,6 +407,7 @@ pub fn run(record: &RunRecord, seen: &Seen<'_>, detail: Detail, now: &Moment) ->
         quiet_s: quiet.map(|quiet| quiet.lasts(now).as_secs()),
         seems: quiet.map(|quiet| seems_word(quiet.seems(now))),
         problem: problem_of(record, quiet, now).map(problem),
+        warning: ending.and_then(|ending| ending.warnings.first()).map(warning),
         cursor: None,
         reused: None,
         details: (detail == Detail::Full)
@@ -590,6 +610,11 @@ pub fn problem(problem: Problem) -> ProblemView {
     ProblemView { code: problem.code, message: problem.message, hint: problem.hint, retry, provider }
 }
 
+fn warning(warning: &Warning) -> WarningView {
+    let Warning { code, message, hint } = warning.clone();
+    WarningView { code, message, hint }
+}
+
 /// At most so many bytes, cut at a character's border; where something was cut, the end says so.
 fn short(text: &str, most: usize) -> String {
     if text.len() <= most {
@@ -634,6 +659,7 @@ fn details(record: &RunRecord, seen: &Seen<'_>) -> Details {
     let (spec, folder) = (&record.spec, seen.folder);
     let agents =
         record.digest.iter().flat_map(|digest| &digest.agents).map(|agent| (agent.id.clone(), agent_view(agent)));
+    let warnings = record.state.ended().map(|ending| &ending.warnings);
     let log_dir = record.log_dir.as_ref().map(|log| folder.join(log).display().to_string());
     Details {
         question: text::line(&spec.question, QUESTION_CHARS),
@@ -667,6 +693,7 @@ fn details(record: &RunRecord, seen: &Seen<'_>) -> Details {
         massgen: spec.program.display().to_string(),
         start: record.started.as_ref().map(|_| if record.keeper.is_some() { "warm" } else { "cold" }),
         agents: agents.collect(),
+        warnings: warnings.filter(|all| all.len() > 1).into_iter().flatten().map(warning).collect(),
         looked_at: None,
     }
 }

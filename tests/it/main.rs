@@ -20,6 +20,7 @@ mod governed;
 mod house;
 mod installs;
 mod lab;
+mod lacking;
 mod layouts;
 mod loop_on_massgen;
 #[path = "loop_on_massgen.rs"]
