@@ -54,6 +54,7 @@ fn record() -> anyhow::Result<RunRecord> {
         took: Duration::from_secs(312),
         answer: Some(answer),
         stop: None,
+        warnings: Vec::new(),
     };
     Ok(RunRecord {
         spec,

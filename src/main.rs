@@ -32,7 +32,11 @@ enum Command {
     /// Serve one MCP client on standard input and output (the default).
     Serve,
     /// Put a pinned MassGen into a folder of its own, unless there is one.
-    Setup,
+    Setup {
+        /// Install the newest packages that it allows, in place of those that massgen-mcp was tested with.
+        #[arg(long)]
+        latest: bool,
+    },
     /// Show the whole job, offline and for nothing: real MassGen against a scripted model.
     Demo,
     /// Show every setting as it is in effect, and who gave it.
@@ -162,7 +166,7 @@ fn run(command: Command, settings: Result<Settings, SettingsError>, secrets: &Se
     let settings = settings?;
     let code = match command {
         Command::Serve => runtime.block_on(serve(settings, me, secrets)).map(|()| ExitCode::SUCCESS),
-        Command::Setup => Ok(runtime.block_on(commands::setup(&settings))),
+        Command::Setup { latest } => Ok(runtime.block_on(commands::setup(&settings, latest))),
         Command::Demo => Ok(runtime.block_on(commands::demo(&settings, me))),
         Command::Settings => Ok(commands::settings(&settings)),
         Command::Prune(how) => runtime.block_on(prune(&settings, me, how)),

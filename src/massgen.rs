@@ -3,6 +3,7 @@
 
 pub mod answers;
 pub mod basis;
+pub mod broken;
 pub mod configs;
 pub mod copy;
 pub mod environment;
@@ -22,3 +23,4 @@ pub mod setup;
 pub mod status;
 pub mod story;
 pub mod text;
+pub mod warnings;

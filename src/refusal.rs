@@ -4,12 +4,13 @@
 use crate::fleet::results::{BadPart, ReadError};
 use crate::fleet::{FleetError, LaunchError, NotBegun, NotBuilt, NotContinued, NotStarted, NotSteered, NotVerified};
 use crate::ledger::LedgerError;
+use crate::massgen::broken;
 use crate::massgen::configs::{ConfigError, ValidateError};
 use crate::massgen::program::ProgramError;
 use crate::massgen::text::{self, chain};
 use crate::registry::RegistryError;
 use crate::rehearsal::ScriptError;
-use crate::run::BadRunId;
+use crate::run::{BadRunId, Problem};
 use crate::secrets::Secrets;
 
 /// A call, or a command, that was not done.
@@ -320,8 +321,18 @@ impl From<LedgerError> for Refusal {
     }
 }
 
+/// A MassGen that does not start, which no other call changes.
+impl From<Problem> for Refusal {
+    fn from(problem: Problem) -> Refusal {
+        Refusal::new(broken::CODE, problem.message, problem.hint)
+    }
+}
+
 impl From<ValidateError> for Refusal {
     fn from(error: ValidateError) -> Refusal {
+        if let ValidateError::Broken(problem) = error {
+            return (*problem).into();
+        }
         let hint = "start it without dry_run, or tell the operator to look at the MassGen installation";
         Refusal::new("validation_failed", chain(&error), hint)
     }

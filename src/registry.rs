@@ -23,7 +23,7 @@ use crate::run::{BadRunId, RunId, RunRecord, RunSpec, RunState, StopAsk};
 
 pub use experiments::{Experiment, ExperimentFolder};
 pub use lock::RunLock;
-pub use remove::{CHECK, Leftover, PruneTurn, Removal, VERDICTS};
+pub use remove::{CHECK, FAILED_IMPORTS, Leftover, PruneTurn, Removal, VERDICTS};
 pub use whole::{Durability, write_whole};
 
 /// The end of MassGen's standard output, in a run's folder.

@@ -18,7 +18,7 @@ pub use limits::{Allowance, BuiltOn, Cap, Continued, Lineage, Origin, Price, Rul
 pub use quiet::{Evidence, Quiet, Seems};
 pub use state::{
     AnswerFact, AnswerSource, Ending, Exit, Force, Leader, Outcome, Problem, ProcessMark, Retry, RunState, StopAsk,
-    StopCause, StopReport, Survivor,
+    StopCause, StopReport, Survivor, Warning,
 };
 
 /// What was asked for: resolved, checked and never changed afterwards (`spec.json`).

@@ -26,7 +26,7 @@ use crate::ledger::{Ledger, LedgerError};
 use crate::massgen::configs::{self, Changes, Needs, Tree};
 use crate::massgen::environment;
 use crate::massgen::launch::{self, Folders, Launch};
-use crate::massgen::{basis, session, text};
+use crate::massgen::{basis, program, session, text};
 use crate::registry::{Durability, RegistryError, RunFolder, RunLock, StateFolder, write_whole};
 use crate::rehearsal::{self, Rehearsal};
 use crate::run::{BadRunId, ConfigChoice, RunRecord, RunSpec};
@@ -191,8 +191,8 @@ struct Prepared {
 }
 
 async fn prepare(folder: &RunFolder, spec: &RunSpec) -> Result<Prepared, SupervisorError> {
-    let program_folder = spec.program.parent().unwrap_or(Path::new("/"));
-    std::os::unix::fs::symlink(program_folder, folder.bin()).map_err(failed("link the program's folder"))?;
+    std::os::unix::fs::symlink(program::scripts(&spec.program), folder.bin())
+        .map_err(failed("link the program's folder"))?;
     let config = config(folder, spec).await?;
     let (bin, logs, work, inbox) = (folder.bin(), folder.logs(), folder.work(), folder.inbox());
     let folders = Folders { bin: &bin, logs: &logs, work: &work, inbox: &inbox };

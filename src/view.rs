@@ -15,7 +15,7 @@ use crate::massgen::outcome::exit_word;
 use crate::massgen::text;
 use crate::run::{
     AgentDigest, AgentState, Cap, ConfigChoice, Ending, Force, Moment, Outcome, Problem, Quiet, Retry, RunId,
-    RunRecord, RunState, Seems, StopCause, Usd,
+    RunRecord, RunState, Seems, StopCause, Usd, Warning,
 };
 
 /// The longest agent id, label or phase in a brief status, in bytes.
@@ -110,6 +110,10 @@ pub struct RunView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "ProblemView")]
     pub problem: Option<ProblemView>,
+    /// What it lacked, also where it succeeded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "WarningView")]
+    pub warning: Option<WarningView>,
     /// From run_massgen: pass it as since to check_status, so that nothing that happens before that call is missed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
@@ -142,6 +146,18 @@ pub struct ProblemView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub provider: Option<String>,
+}
+
+/// What a run lacked, such as tools.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(inline)]
+pub struct WarningView {
+    /// A stable word.
+    pub code: String,
+    /// One sentence.
+    pub message: String,
+    /// What to do next.
+    pub hint: String,
 }
 
 /// What only a full status shows. Its schema is left open: it would cost every client more than it tells.
@@ -198,6 +214,9 @@ pub struct Details {
     viewer: Option<String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     agents: BTreeMap<String, AgentView>,
+    /// All that it lacked, where that is more than one thing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<WarningView>,
     /// What was looked at while it is quiet.
     #[serde(skip_serializing_if = "Option::is_none")]
     looked_at: Option<LookedAt>,
@@ -390,7 +409,8 @@ pub fn run(record: &RunRecord, seen: &Seen<'_>, detail: Detail, now: &Moment) ->
         reason: stop_reason(&record.state),
         quiet_s: quiet.map(|quiet| quiet.lasts(now).as_secs()),
         seems: quiet.map(|quiet| seems_word(quiet.seems(now))),
-        problem: problem_of(record, quiet, now).map(problem_view),
+        problem: problem_of(record, quiet, now).map(problem),
+        warning: ending.and_then(|ending| ending.warnings.first()).map(warning),
         cursor: None,
         reused: None,
         details: (detail == Detail::Full)
@@ -516,7 +536,7 @@ fn queue((ahead, all): (usize, usize), slots: u32) -> String {
 fn over_budget(record: &RunRecord) -> Problem {
     let (cap, spent) = (record.spec.allowance.cap, record.spent_in_all());
     if cap.percent(spent) < 100 {
-        return problem(
+        return known(
             "cost_unknown",
             "it was stopped because MassGen has no price for a model of it, and the operator allows none without",
             "use a config whose models have prices; only the operator can allow others (unknown_cost)",
@@ -533,7 +553,7 @@ fn over_budget(record: &RunRecord) -> Problem {
         }
     };
     let hint = format!("read_result has the best answer so far; for more, run it with a larger {limit}");
-    problem("budget_spent", &format!("stopped at its budget: {told}"), &hint, Retry::No)
+    known("budget_spent", &format!("stopped at its budget: {told}"), &hint, Retry::No)
 }
 
 /// Whether MassGen is at work, so that it can be quiet.
@@ -586,10 +606,16 @@ fn problem_of(record: &RunRecord, quiet: Option<&Quiet>, now: &Moment) -> Option
     }
 }
 
-fn problem_view(problem: Problem) -> ProblemView {
+/// A problem, as it is shown.
+pub fn problem(problem: Problem) -> ProblemView {
     let provider = problem.provider.map(|provider| short(&provider, PROVIDER_BYTES));
     let retry = problem.retry.map(retry_word);
     ProblemView { code: problem.code, message: problem.message, hint: problem.hint, retry, provider }
+}
+
+fn warning(warning: &Warning) -> WarningView {
+    let Warning { code, message, hint } = warning.clone();
+    WarningView { code, message, hint }
 }
 
 /// At most so many bytes, cut at a character's border; where something was cut, the end says so.
@@ -604,19 +630,19 @@ fn short(text: &str, most: usize) -> String {
 
 fn ending_problem(record: &RunRecord, ending: &Ending) -> Option<Problem> {
     let problem = match &ending.outcome {
-        Outcome::Lost => problem(
+        Outcome::Lost => known(
             "supervisor_died",
             "the run's supervisor was killed; its end was not seen",
             "read_result gives the best answer so far; start it again with run_massgen",
             Retry::Now,
         ),
-        Outcome::TimedOut { ours: true } => problem(
+        Outcome::TimedOut { ours: true } => known(
             "timeout_s_reached",
             "it was stopped at its timeout_s",
             "read_result gives the best answer so far, if any; for more time start it again with a larger timeout_s",
             Retry::No,
         ),
-        Outcome::TimedOut { ours: false } => problem(
+        Outcome::TimedOut { ours: false } => known(
             "massgen_timeout",
             "MassGen's own timeout ended it",
             "read_result gives what it presented, if anything; raise timeout_s, or timeout_settings in the config",
@@ -628,7 +654,7 @@ fn ending_problem(record: &RunRecord, ending: &Ending) -> Option<Problem> {
     Some(problem)
 }
 
-fn problem(code: &str, message: &str, hint: &str, retry: Retry) -> Problem {
+fn known(code: &str, message: &str, hint: &str, retry: Retry) -> Problem {
     Problem { retry: Some(retry), ..Problem::new(code, message, hint) }
 }
 
@@ -636,6 +662,7 @@ fn details(record: &RunRecord, seen: &Seen<'_>) -> Details {
     let (spec, folder) = (&record.spec, seen.folder);
     let agents =
         record.digest.iter().flat_map(|digest| &digest.agents).map(|agent| (agent.id.clone(), agent_view(agent)));
+    let warnings = record.state.ended().map(|ending| &ending.warnings);
     let log_dir = record.log_dir.as_ref().map(|log| folder.join(log).display().to_string());
     Details {
         question: text::line(&spec.question, QUESTION_CHARS),
@@ -670,6 +697,7 @@ fn details(record: &RunRecord, seen: &Seen<'_>) -> Details {
         start: record.started.as_ref().map(|_| if record.keeper.is_some() { "warm" } else { "cold" }),
         cold_because: record.cold_because.clone(),
         agents: agents.collect(),
+        warnings: warnings.filter(|all| all.len() > 1).into_iter().flatten().map(warning).collect(),
         looked_at: None,
     }
 }

@@ -7,7 +7,6 @@ mod process;
 
 use std::ffi::OsString;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -110,25 +109,17 @@ impl Kind {
         if metadata.as_deref().is_some_and(program::is_editable) {
             return Err(Unfit::Editable);
         }
-        let marks = [Some(program.to_owned()), Some(interpreter.clone()), metadata];
-        let marks: io::Result<Vec<_>> = marks.iter().flatten().map(|path| stamp(path)).collect();
-        let marks = marks.map_err(|_unreadable| Unfit::NotPython)?;
+        let installation = program::installation(program).map_err(|_unreadable| Unfit::NotPython)?;
         let namespaces = ["mnt", "net", "pid", "user"].map(|kind| std::fs::read_link(format!("/proc/self/ns/{kind}")));
         let namespaces: Vec<_> = namespaces.into_iter().flatten().collect();
-        let packages = program::packages(program);
-        let seen = format!("{PROGRAM}\0{program:?}\0{interpreter:?}\0{namespaces:?}\0{marks:?}\0{packages:?}");
+        let seen = format!("{PROGRAM}\0{installation}\0{namespaces:?}");
         Ok(Kind { interpreter, program: program.to_owned(), stem: short(&seen) })
     }
 
-    /// The folder of the program, which stands first in the PATH of what it starts.
-    fn folder(&self) -> &Path {
-        self.program.parent().unwrap_or(Path::new("/"))
+    /// The folder that stands first in the PATH of what it starts.
+    fn folder(&self) -> PathBuf {
+        program::scripts(&self.program)
     }
-}
-
-/// Whether a file is the same as before: what an installation changes.
-fn stamp(path: &Path) -> io::Result<(u64, i64, i64, u64)> {
-    path.metadata().map(|meta| (meta.ino(), meta.mtime(), meta.mtime_nsec(), meta.size()))
 }
 
 fn short(text: &str) -> String {

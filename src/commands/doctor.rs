@@ -145,13 +145,14 @@ pub(super) async fn doctor(settings: &Settings, me: &Path, how: &Doctor) -> Exit
     let program = checks::program(settings);
     report.add(program.1);
     let Some(program) = program.0 else { return report.end() };
+    report.add(checks::tools(&program));
     let fleet = open(settings, me);
     if let Ok(fleet) = &fleet {
         report.add(warm::check(fleet, settings, &program).await);
     }
     report.add(checks::default_config(settings, &program));
     report.begin("asking MassGen for its flags");
-    report.add(checks::flags(&program).await);
+    report.add(checks::flags(settings, &program).await);
     if !how.no_rehearsal && report.count(Verdict::Problem) == 0 {
         report.begin("a rehearsal: real MassGen with a scripted model, offline, 10 to 25 s");
         let rehearsed = match fleet {

@@ -228,6 +228,7 @@ pub(super) fn brief(run: &RunView) -> String {
         money(run),
         run.budget.clone(),
         run.problem.as_ref().map(|problem| format!("{}: {}", problem.code, problem.message)),
+        run.warning.as_ref().map(|warning| format!("{}: {}", warning.code, warning.message)),
     ];
     let told: Vec<_> = parts.into_iter().flatten().collect();
     format!("{}  {:<11}  {:>5} s  {}", run.run_id, run.state, run.elapsed_s, told.join("; ")).trim_end().to_owned()

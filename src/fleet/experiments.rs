@@ -339,6 +339,7 @@ fn state_of(experiment: &Experiment, id: &RunId) -> RunState {
             took: Duration::ZERO,
             answer: None,
             stop: None,
+            warnings: Vec::new(),
         })
     };
     match (progress.refused.get(id), &progress.closed) {

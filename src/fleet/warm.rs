@@ -7,8 +7,8 @@ use std::process::Stdio;
 use tokio::process::Command;
 
 use super::{Fleet, blocking};
-use crate::massgen::launch;
 use crate::massgen::text::chain;
+use crate::massgen::{launch, program};
 use crate::registry::StateFolder;
 use crate::run::RunSpec;
 use crate::supervisor;
@@ -122,5 +122,5 @@ fn start(begun: Beginning) -> io::Result<()> {
 /// What a run like this one gets, but for what is of each run.
 fn environment(spec: &RunSpec) -> io::Result<Environment> {
     let reaches = supervisor::environment(spec).map_err(io::Error::other)?;
-    Ok(launch::furnished(reaches, spec.program.parent().unwrap_or(&spec.project)))
+    Ok(launch::furnished(reaches, &program::scripts(&spec.program)))
 }

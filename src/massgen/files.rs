@@ -95,6 +95,16 @@ impl RunFiles {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
+    /// A whole file, or of a large one the first and the last `most` bytes, with invalid UTF-8 replaced.
+    pub fn both_ends(&self, path: &Path, most: u64) -> io::Result<String> {
+        let (_, size) = self.open_file(path)?;
+        if size <= 2 * most {
+            return self.tail(path, 2 * most);
+        }
+        let head = String::from_utf8_lossy(&self.head(path, most)?).into_owned();
+        Ok(format!("{head}\n{}", self.tail(path, most)?))
+    }
+
     /// What a folder holds, sorted by name; nothing where there is no such folder.
     pub fn list(&self, path: &Path) -> Vec<Entry> {
         let Ok(reading) = self.dir.read_dir(path) else { return Vec::new() };
@@ -156,6 +166,9 @@ mod tests {
         }
         assert!(files.list(Path::new("door")).is_empty());
         assert_eq!(files.head(Path::new("inner"), 9).expect("a link that stays inside"), b"mine");
+        for (most, expected) in [(1, "m\ne"), (2, "mine"), (9, "mine")] {
+            assert_eq!(files.both_ends(Path::new("own"), most).expect("read"), expected);
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Why a run failed, from what MassGen 0.1.97 and the shell around it printed: one class, one telling line, one next step.
 //! Pure. It reads standard error first (the question is echoed on standard output, where anybody can forge a line).
 
-use super::text;
+use super::{broken, text};
 use crate::run::{Problem, Retry};
 
 /// The longest message, in characters.
@@ -42,6 +42,14 @@ const CLASSES: &[Class] = &[
         code: "program_missing",
         signs: &["massgen-mcp: cannot execute"],
         hint: "ask the operator to run `massgen-mcp setup`, or to point --massgen at a working massgen",
+        retry: Some(Retry::No),
+        of_model: false,
+    },
+    Class {
+        code: broken::CODE,
+        // The line of MassGen's own script, in a traceback of its imports.
+        signs: &["from massgen.cli import", "from massgen.cli.entrypoint import"],
+        hint: broken::HINT,
         retry: Some(Retry::No),
         of_model: false,
     },
@@ -185,7 +193,9 @@ impl Class {
         let telling = match self.code {
             // The headline is followed by what is wrong; a traceback ends with it.
             "config_invalid" => lines.iter().take(6).copied().collect::<Vec<_>>().join(" "),
-            "crashed" => lines.iter().rfind(|line| !line.trim().is_empty()).copied().unwrap_or_default().to_owned(),
+            "crashed" | broken::CODE => {
+                lines.iter().rfind(|line| !line.trim().is_empty()).copied().unwrap_or_default().to_owned()
+            }
             _ => lines.first().copied().unwrap_or_default().to_owned(),
         };
         text::line(without_stamp(&telling), MESSAGE_CHARS)
@@ -273,6 +283,9 @@ mod tests {
         assert_eq!(of("Error code: 401"), (Some(Retry::No), true));
         assert_eq!(of("Traceback (most recent call last):\nOSError: full"), (Some(Retry::Now), false));
         assert_eq!(of("no successful agents"), (None, false));
+        let import = "Traceback (most recent call last):\n  File \"/v/bin/massgen\", line 4, in <module>\n    from massgen.cli import \
+                      cli_main\nImportError: cannot import name 'x' from 'mcp.y' (/v/mcp/y.py)\n";
+        assert_eq!(of(import), (Some(Retry::No), false));
     }
 
     #[test]
@@ -287,6 +300,8 @@ mod tests {
         let (code, message) =
             of("Traceback (most recent call last):\n  File \"x\"\nOSError: [Errno 28] No space left\n");
         assert_eq!((code.as_str(), message.as_str()), ("crashed", "OSError: [Errno 28] No space left"));
+        let import = "Traceback (most recent call last):\n    from massgen.cli import cli_main\nImportError: no x\n";
+        assert_eq!(of(import), ("massgen_broken".to_owned(), "ImportError: no x".to_owned()));
     }
 
     #[test]

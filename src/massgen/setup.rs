@@ -1,4 +1,5 @@
-//! A pinned MassGen in a virtual environment of its own: python3 -m venv, uv from PyPI, massgen, compiled bytecode.
+//! A pinned MassGen in a virtual environment of its own: python3 -m venv, uv from PyPI, massgen, compiled bytecode. Its packages have the
+//! versions that this program was tested with (`massgen-0.1.97.txt`, made by `scripts/lock`).
 //! It touches nothing outside that folder, and says at each step what it does; it never changes an existing MassGen.
 
 use std::fs::File;
@@ -9,10 +10,25 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
+use super::broken;
+
 /// The version that is set up, and that the rest of this room was written against.
 pub const VERSION: &str = "0.1.97";
+/// The uv that installs it.
+const UV: &str = "uv==0.13.9";
+/// The packages that are installed, with their versions.
+const LOCKED: &str = include_str!("massgen-0.1.97.txt");
 /// The oldest Python that it runs on.
 const PYTHON_AT_LEAST: (u32, u32) = (3, 11);
+
+/// Which versions of MassGen's packages a set-up installs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Versions {
+    /// Those that this program was tested with.
+    Locked,
+    /// The newest that MassGen allows.
+    Latest,
+}
 
 /// A set-up that did not come to its end.
 #[derive(Debug, thiserror::Error)]
@@ -67,13 +83,16 @@ pub fn venv(state: &Path) -> PathBuf {
 }
 
 /// Sets MassGen up unless it is there already, and gives the program. `say` is told each step before it begins.
-/// Two set-ups at once wait for each other; one that was broken off is begun anew.
-pub async fn setup(state: &Path, mut say: impl FnMut(&str)) -> Result<PathBuf, SetupError> {
+/// Two set-ups at once wait for each other; one that was broken off is begun again, and a finished one stays as it is unless it cannot start.
+pub async fn setup(state: &Path, versions: Versions, mut say: impl FnMut(&str)) -> Result<PathBuf, SetupError> {
     let venv = venv(state);
     let (program, finished) = (venv.join("bin/massgen"), venv.join(".finished"));
     std::fs::create_dir_all(state).map_err(failed("make the folder", state))?;
     let _turn = take_turn(state, &mut say).await?;
-    if finished.exists() {
+    if finished.exists() && broken::by_versions(&program).is_none() {
+        if versions == Versions::Latest {
+            say(&format!("it is set up already; to install the newest packages, remove `{}` first", venv.display()));
+        }
         return Ok(program);
     }
     let python = find_python().await?;
@@ -84,13 +103,19 @@ pub async fn setup(state: &Path, mut say: impl FnMut(&str)) -> Result<PathBuf, S
     }
     let own = venv.join("bin/python");
     let package = format!("massgen=={VERSION}");
+    let locked = state.join("setup.txt");
+    std::fs::write(&locked, LOCKED).map_err(failed("write", &locked))?;
+    let packages = match versions {
+        Versions::Locked => ["-r", path_arg(&locked)],
+        Versions::Latest => ["--upgrade", &package],
+    };
     let steps: [(String, PathBuf, Vec<&str>); 4] = [
         ("making a virtual environment".to_owned(), python, vec!["-m", "venv", path_arg(&venv)]),
-        ("fetching uv from PyPI".to_owned(), own.clone(), vec!["-m", "pip", "install", "--quiet", "uv"]),
+        ("fetching uv from PyPI".to_owned(), own.clone(), vec!["-m", "pip", "install", "--quiet", UV]),
         (
             format!("fetching {package} and what it needs (some 2 GB on disk)"),
             own.clone(),
-            vec!["-m", "uv", "pip", "install", "--quiet", &package],
+            [&["-m", "uv", "pip", "install", "--quiet"][..], &packages].concat(),
         ),
         (
             "compiling its bytecode (saves seconds at every start)".to_owned(),
@@ -164,4 +189,19 @@ async fn run_step(program: &Path, args: &[&str], venv: &Path, log: &Path, forgiv
 fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SetupError {
     let path = path.to_owned();
     move |source| SetupError::Io { operation, path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_locked_packages_are_exact_versions_that_start_and_name_no_registry() {
+        let lines: Vec<&str> = LOCKED.lines().filter(|line| !line.starts_with('#')).collect();
+        let all: Vec<(&str, &str)> =
+            lines.iter().map(|line| line.split_once("==").unwrap_or_else(|| panic!("{line}"))).collect();
+        assert!(all.contains(&("massgen", VERSION)) && all.len() > 200, "{}", all.len());
+        assert!(all.iter().any(|(name, version)| *name == "mcp" && version.starts_with("1.")), "MassGen needs mcp 1");
+        assert!(lines.iter().all(|line| !line.contains("://") && !line.contains('@') && !line.starts_with('-')));
+    }
 }

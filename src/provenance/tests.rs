@@ -30,6 +30,7 @@ fn record() -> RunRecord {
         took: std::time::Duration::from_millis(1_500),
         answer: Some(answer),
         stop: None,
+        warnings: Vec::new(),
     };
     RunRecord {
         spec,

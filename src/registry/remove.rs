@@ -23,7 +23,9 @@ const STAMP: &str = "pruned";
 const DRAFT_AGE: Duration = Duration::from_secs(3600);
 /// The folder in the state folder with what MassGen said of configs.
 pub const VERDICTS: &str = "validated";
-/// How long such a verdict is kept.
+/// The folder in the state folder with failed imports of MassGen.
+pub const FAILED_IMPORTS: &str = "broken";
+/// How long a verdict or a failed import is kept.
 const VERDICT_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How folders begin in which a config is checked.
 pub const CHECK: &str = ".check-";
@@ -77,15 +79,19 @@ impl StateFolder {
         Ok(Removal::Removed)
     }
 
-    /// What crashes left: folders on their way out, drafts that are old and that nobody holds; kept verdicts on configs that are
-    /// old; and experiments that are over and of whose runs none is left.
+    /// What crashes left: folders on their way out, drafts that are old and that nobody holds; kept verdicts on configs and failed
+    /// imports that are old; and experiments that are over and of whose runs none is left.
     pub fn leftovers(&self) -> Result<Vec<Leftover>, RegistryError> {
         let entries = std::fs::read_dir(self.runs()).map_err(RegistryError::io("list", &self.runs()))?;
         let of_runs = entries.flatten().filter_map(|entry| Leftover::of(&entry));
         let here = old_entries(&self.root, DRAFT_AGE).filter(|path| is_passing(path));
-        let verdicts = old_entries(&self.root.join(VERDICTS), VERDICT_AGE);
+        let answers = [VERDICTS, FAILED_IMPORTS].map(|folder| old_entries(&self.root.join(folder), VERDICT_AGE));
         let experiments = self.forgotten_experiments();
-        Ok(of_runs.chain(here.chain(verdicts).chain(experiments).map(|path| Leftover { path, _held: None })).collect())
+        Ok(of_runs
+            .chain(
+                here.chain(answers.into_iter().flatten()).chain(experiments).map(|path| Leftover { path, _held: None }),
+            )
+            .collect())
     }
 
     /// The turn to prune, unless somebody has it or has had it within `every`. It is taken by asking, however the pruning goes.

@@ -109,7 +109,7 @@ mod tests {
     fn ended() -> RunState {
         let at = Moment { wall: jiff::Timestamp::UNIX_EPOCH, boot_ms: 1, boot_id: "b".to_owned() };
         let (outcome, exit, took) = (Outcome::Succeeded, Exit::Code(0), Duration::from_secs(1));
-        RunState::Ended(Ending { outcome, exit, at, took, answer: None, stop: None })
+        RunState::Ended(Ending { outcome, exit, at, took, answer: None, stop: None, warnings: Vec::new() })
     }
 
     #[test]

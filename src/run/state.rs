@@ -104,6 +104,19 @@ pub struct Ending {
     pub answer: Option<AnswerFact>,
     /// How the stop went, where one was asked for or something was left to sweep.
     pub stop: Option<StopReport>,
+    /// What it lacked, what matters most first.
+    pub warnings: Vec<Warning>,
+}
+
+/// What a run lacked, such as tools, whatever it came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// A stable word to branch on, such as `mcp_not_connected`.
+    pub code: String,
+    /// One sentence.
+    pub message: String,
+    /// What to do next.
+    pub hint: String,
 }
 
 /// What a run comes to, from evidence.

@@ -17,12 +17,12 @@ use super::tools;
 use crate::clock;
 use crate::fleet::results::Part;
 use crate::fleet::{Cursor, Fleet, LATEST, Message, Selection, Sight, Until};
-use crate::massgen::{configs, pages, program, setup, text};
+use crate::massgen::{broken, configs, pages, program, setup, text};
 use crate::refusal::Refusal;
 use crate::run::{RunId, RunRecord, RunState, StopAsk};
 use crate::settings::Settings;
 use crate::view::group::GroupView;
-use crate::view::{self, ConfigView, Detail, ReceiptView, RunView};
+use crate::view::{self, ConfigView, Detail, ProblemView, ReceiptView, RunView};
 
 /// How long a start is watched for a death at once, so that its reason is in the answer.
 const FIRST_BREATH: Duration = Duration::from_millis(15);
@@ -92,6 +92,10 @@ pub(super) struct Configs {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "u64")]
     next_offset: Option<usize>,
+    /// Why no run can start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    problem: Option<ProblemView>,
 }
 
 /// What kill_run gives.
@@ -239,7 +243,9 @@ impl Desk {
 
     fn configs(&self, asked: &ListConfigs) -> Configs {
         let own_venv = setup::venv(&self.settings.home);
-        let program = program::find(self.places(&own_venv)).ok();
+        let seen = self.seen();
+        let program = program::find(self.places(&own_venv, &seen)).ok();
+        let problem = program.as_deref().and_then(|program| broken::problem(program, &seen));
         let package = program.as_deref().and_then(program::package);
         let variables = self.variables();
         let page = (asked.offset, asked.limit);
@@ -251,6 +257,7 @@ impl Desk {
             configs: found.configs.iter().map(view::config).collect(),
             matching: found.matching,
             total: found.total,
+            problem: problem.map(view::problem),
         }
     }
 

@@ -1,14 +1,16 @@
 //! What a start would be, without one: what would be refused, the effective config, limits, what MassGen says of it, what it
 //! will take. It starts nothing and enters nothing anywhere.
 
+use std::path::Path;
+
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::calls::Desk;
 use crate::fleet::Start;
 use crate::ledger::Judged;
-use crate::massgen::configs::{self, Needs, Question, Tree};
-use crate::massgen::{program, text};
+use crate::massgen::configs::{self, Needs, Question, Tree, ValidateError};
+use crate::massgen::{broken, program, text};
 use crate::refusal::Refusal;
 use crate::registry::{CHECK, VERDICTS};
 use crate::run::{Cap, ConfigChoice};
@@ -65,6 +67,15 @@ impl Desk {
         Ok(dry)
     }
 
+    /// The next call does not have to try it again.
+    fn keep_broken(&self, error: &ValidateError, program: &Path) {
+        if let ValidateError::Broken(problem) = error
+            && let Err(error) = broken::keep(problem, program, &self.seen())
+        {
+            tracing::warn!(error = text::chain(&error), "that MassGen cannot be imported could not be kept");
+        }
+    }
+
     async fn validated(&self, dry: &mut DryRun, start: &Start, name: &str, text: &str) -> Result<(), Refusal> {
         let cannot =
             |error: std::io::Error| Refusal::new("state_folder", format!("cannot check: {error}"), "tell the operator");
@@ -80,7 +91,8 @@ impl Desk {
             folder: place.path(),
             cache: &cache,
         };
-        let verdict = configs::validate(question).await?;
+        let verdict =
+            configs::validate(question).await.inspect_err(|error| self.keep_broken(error, &start.spec.program))?;
         let tree = Tree::of_file(&file, text).ok();
         let needs = tree.as_ref().map(Needs::of).unwrap_or_default();
         let mut variables = self.variables();

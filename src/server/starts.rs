@@ -2,7 +2,7 @@
 //! Nothing is started here, and nothing reaches a run that was not checked here.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -14,8 +14,9 @@ use super::trust::{MOST_QUESTION, bad_config, bad_overrides, patch};
 use crate::fleet::{Keys, Limits, Start};
 use crate::massgen::configs::{self, Changes, Effective, Sources};
 use crate::massgen::pages::hex;
-use crate::massgen::{environment, launch, program, setup, text};
+use crate::massgen::{broken, environment, launch, program, setup, text};
 use crate::refusal::Refusal;
+use crate::registry::FAILED_IMPORTS;
 use crate::rehearsal;
 use crate::run::{BuiltOn, Cap, ConfigChoice, Context, Continued, Mode, RunSpec, Usd};
 use crate::secrets;
@@ -50,7 +51,7 @@ impl Desk {
         request: String,
     ) -> Result<Start, Refusal> {
         let question = self.question(&asked)?;
-        let program = program::find(self.places(&setup::venv(&self.settings.home)))?;
+        let program = self.program()?;
         let context = asked.context.map(Context::from).unwrap_or_default();
         self.check_project(context)?;
         let checked = self.config(asked.config.as_deref(), asked.overrides.as_ref(), &program, context)?;
@@ -133,8 +134,21 @@ impl Desk {
         Ok(Some(self.fleet.to_build_on(&parsed(&from.run_id)?, label).await?))
     }
 
-    pub(super) fn places<'a>(&'a self, own_venv: &'a Path) -> program::Places<'a> {
-        program::Places { named: self.settings.massgen.as_deref(), project: self.settings.project_folder(), own_venv }
+    /// The MassGen to start. One that is known not to start is refused before anything else.
+    fn program(&self) -> Result<PathBuf, Refusal> {
+        let seen = self.seen();
+        let program = program::find(self.places(&setup::venv(&self.settings.home), &seen))?;
+        broken::problem(&program, &seen).map_or(Ok(program), |problem| Err(problem.into()))
+    }
+
+    /// The folder with failures of MassGen's import.
+    pub(super) fn seen(&self) -> PathBuf {
+        self.fleet.state().root().join(FAILED_IMPORTS)
+    }
+
+    pub(super) fn places<'a>(&'a self, own_venv: &'a Path, seen: &'a Path) -> program::Places<'a> {
+        let (named, project) = (self.settings.massgen.as_deref(), self.settings.project_folder());
+        program::Places { named, project, own_venv, seen }
     }
 
     fn timeout(&self, asked: Option<f64>) -> Result<Duration, Refusal> {

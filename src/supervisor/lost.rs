@@ -52,7 +52,7 @@ fn ending(record: &RunRecord, never_began: bool, report: StopReport, answer: Opt
     let outcome = if never_began { Outcome::Failed(interrupted()) } else { Outcome::Lost };
     let exit = if never_began { Exit::NeverStarted } else { Exit::Unknown };
     let stop = (report.processes > 0).then_some(report);
-    Ending { outcome, exit, at, took, answer, stop }
+    Ending { outcome, exit, at, took, answer, stop, warnings: Vec::new() }
 }
 
 fn interrupted() -> Problem {

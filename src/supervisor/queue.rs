@@ -81,7 +81,7 @@ fn stopped(
 ) -> Result<Came, SupervisorError> {
     let outcome = Outcome::Killed { reason, problem: None };
     let (exit, at, took) = (Exit::NeverStarted, clock::now(), Duration::ZERO);
-    record.state = RunState::Ended(Ending { outcome, exit, at, took, answer: None, stop: None });
+    record.state = RunState::Ended(Ending { outcome, exit, at, took, answer: None, stop: None, warnings: Vec::new() });
     record.seq += 1;
     provenance::keep(folder, record, lock, &known_secrets(folder));
     folder.save(record, lock, Durability::Plain)?;

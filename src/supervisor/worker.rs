@@ -29,13 +29,13 @@ use crate::massgen::layout::Layout;
 use crate::massgen::outcome::{Evidence, outcome};
 use crate::massgen::poll::Poll;
 use crate::massgen::reasons::Words;
-use crate::massgen::{events, inbox, status, text};
+use crate::massgen::{broken, events, inbox, status, text, warnings};
 use crate::provenance;
-use crate::registry::{Durability, RECORD, RunFolder, RunLock, STDERR, STDOUT, StateFolder};
+use crate::registry::{Durability, FAILED_IMPORTS, RECORD, RunFolder, RunLock, STDERR, STDOUT, StateFolder};
 use crate::run::Evidence as Seen;
 use crate::run::{
     ConfigChoice, Digest, Ending, Exit, Force, Leader, Outcome, Problem, ProcessMark, Quiet, Retry, RunRecord, RunSpec,
-    RunState, StopCause, StopReport, Survivor,
+    RunState, StopCause, StopReport, Survivor, Warning,
 };
 use crate::secrets::Secrets;
 use crate::watch::{Seat, Watcher};
@@ -640,19 +640,42 @@ impl Worker {
         self.account();
         self.record.quiet = None;
         let digest = self.record.digest.as_ref();
-        let answer = layout.and_then(|layout| answers::best(&self.files, &layout, digest));
+        let answer = layout.as_ref().and_then(|layout| answers::best(&self.files, layout, digest));
+        let warnings = layout.as_ref().map(|layout| self.warnings(layout)).unwrap_or_default();
         let outcome = known.unwrap_or_else(|| self.judge(gone, answer.as_ref(), digest));
         let at = clock::now();
         let took = self.record.started.as_ref().map(|started| started.until(&at)).unwrap_or_default();
+        let outcome = self.with_broken(outcome);
         let answer = answer.as_ref().map(|answer| answers::fact(&self.files, answer, &self.secrets));
         self.record.state =
-            RunState::Ended(Ending { outcome, exit: gone.exit, at, took, answer, stop: self.report(gone) });
+            RunState::Ended(Ending { outcome, exit: gone.exit, at, took, answer, stop: self.report(gone), warnings });
         provenance::keep(&self.folder, &self.record, &self.lock, &self.secrets);
         // Who waits is told before the disk has it for good: a power cut in these milliseconds makes it `lost`, with its answer.
         self.save_news(Durability::Plain);
         if let (Err(error), false) = (self.folder.sync_ending(&self.lock), self.unsaved) {
             tracing::warn!(error = text::chain(&error), "the ending may not survive a power cut");
         }
+    }
+
+    /// What the run lacked, by MassGen's own log.
+    fn warnings(&self, layout: &Layout) -> Vec<Warning> {
+        let log = layout.massgen_log(&self.files);
+        let log = log.and_then(|log| self.files.both_ends(&log, warnings::LOG_BYTES).ok()).unwrap_or_default();
+        warnings::warnings(&log, self.record.digest.as_ref(), &self.secrets)
+    }
+
+    /// A MassGen that could not be imported is remembered, so that no other run has to find that out.
+    fn with_broken(&self, outcome: Outcome) -> Outcome {
+        let Outcome::Failed(problem) = outcome else { return outcome };
+        if problem.code != broken::CODE || self.record.log_dir.is_some() {
+            return Outcome::Failed(problem);
+        }
+        let (program, seen) = (&self.spec().program, self.state.root().join(FAILED_IMPORTS));
+        let problem = broken::explained(problem, program);
+        if let Err(error) = broken::keep(&problem, program, &seen) {
+            tracing::warn!(error = text::chain(&error), "that MassGen cannot be imported could not be kept");
+        }
+        Outcome::Failed(problem)
     }
 
     fn judge(&self, gone: &Gone, answer: Option<&Answer>, digest: Option<&Digest>) -> Outcome {

@@ -20,7 +20,8 @@ const MOST_VOTED: usize = 3;
 pub(super) const MESSAGE_FIRST: usize = 32;
 
 /// What a run in trouble can do without where there is no room, what tells least first. A full status has it.
-const SPARE: [fn(&mut RunView); 8] = [
+const SPARE: [fn(&mut RunView); 9] = [
+    |view| view.warning = view.warning.take().filter(|_| view.problem.is_none()),
     |view| view.seems = None,
     |view| view.budget = None,
     |view| view.tokens = None,
@@ -39,7 +40,8 @@ pub(super) fn fitted(mut view: RunView, digest: Option<&Digest>) -> RunView {
     }
     let all = digest.map(|digest| digest.agents.as_slice()).unwrap_or_default();
     (view.agents, view.votes) = (BTreeMap::new(), BTreeMap::new());
-    let message = view.problem.as_mut().map(|problem| std::mem::take(&mut problem.message)).unwrap_or_default();
+    let taken = message_of(&mut view).map(std::mem::take);
+    let message = taken.unwrap_or_default();
     let counted = if view.exit.is_some() { BTreeMap::new() } else { agents(all, 0) };
     let first = tokens(&message).min(MESSAGE_FIRST) + field(&counted);
     for spare in SPARE {
@@ -56,13 +58,26 @@ pub(super) fn fitted(mut view: RunView, digest: Option<&Digest>) -> RunView {
     let most = (room + field(&counted)).saturating_sub(field(&view.votes));
     let mut ways = (0..=all.len().min(MOST_AGENTS)).rev().map(|named| agents(all, named));
     view.agents = ways.find(|agents| field(agents) <= most).unwrap_or(counted);
-    view.problem.iter_mut().for_each(|problem| problem.message.clone_from(&message));
+    if let Some(place) = message_of(&mut view) {
+        *place = message;
+    }
     view
+}
+
+/// What the matter is: the problem's message, else the warning's.
+fn message_of(view: &mut RunView) -> Option<&mut String> {
+    match (&mut view.problem, &mut view.warning) {
+        (Some(problem), _) => Some(&mut problem.message),
+        (None, Some(warning)) => Some(&mut warning.message),
+        (None, None) => None,
+    }
 }
 
 /// Most runs are small, and are looked at often.
 fn fits(view: &RunView) -> bool {
-    let is_short = view.problem.as_ref().is_none_or(|problem| problem.message.len() <= BRIEF_MESSAGE);
+    let messages =
+        [view.problem.as_ref().map(|problem| &problem.message), view.warning.as_ref().map(|warning| &warning.message)];
+    let is_short = messages.into_iter().flatten().all(|message| message.len() <= BRIEF_MESSAGE);
     let is_few = view.agents.len() <= MOST_AGENTS && view.votes.len() <= MOST_VOTED;
     is_short && is_few && tokens_of(view) <= ROOM
 }

@@ -4,8 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::*;
-use crate::massgen::{reasons, status};
+use crate::massgen::{reasons, status, warnings};
 use crate::run::{AnswerFact, AnswerSource, Context, Digest, Evidence, Exit, Mode, ProcessMark, RunSpec, Spent};
+use crate::secrets::Secrets;
 
 fn plain() -> RunSpec {
     let id = "mg-zzzzzzzz".parse().expect("id");
@@ -64,6 +65,7 @@ fn ended(outcome: Outcome, digest: Digest) -> RunRecord {
         took: Duration::from_secs(1800),
         answer: Some(answer),
         stop: None,
+        warnings: Vec::new(),
     };
     RunRecord { state: RunState::Ended(ending), ..running(digest) }
 }
@@ -239,6 +241,48 @@ fn crowd(ids: Vec<String>) -> Digest {
     }
 }
 
+/// Everything that a run may lack, with long names in it.
+fn lacks() -> Vec<Warning> {
+    let log = "20:53:57 | ERROR    | Failed to connect to workspace_tools: x\n20:53:57 | ERROR    | Failed to connect to the-very-long-name: x\n\
+        20:53:57 | INFO     | MCP server 'workspace_tools' connected successfully\n\
+        20:53:57 | INFO     | [FilesystemManager] Already running inside Docker container - switching to local execution mode.\n\
+        20:53:57 | INFO     | [Orchestrator] Isolation: worktree at /w, original removed from agent view: /home/somebody/projects/of-mine\n\
+        20:53:57 | INFO     | [Orchestrator] No isolated changes to review\n";
+    let failed = AgentDigest { id: "agent_b".to_owned(), state: AgentState::Failed, ..AgentDigest::default() };
+    let error = "Error code: 500 - {'error': {'message': 'the server is overloaded, please try again later', 'type': 'server_error'}}";
+    let digest = Digest { agents: vec![failed], first_error: Some(error.to_owned()), ..Digest::default() };
+    let all = warnings::warnings(log, Some(&digest), &Secrets::default());
+    assert_eq!(all.len(), 4, "{all:?}");
+    all
+}
+
+fn with_warnings(mut record: RunRecord, warnings: Vec<Warning>) -> RunRecord {
+    if let RunState::Ended(ending) = &mut record.state {
+        ending.warnings = warnings;
+    }
+    record
+}
+
+#[test]
+fn what_a_run_lacked_is_told_although_it_succeeded_and_a_full_status_has_all() {
+    let record = with_warnings(ended(Outcome::Succeeded, Digest::default()), lacks());
+    let brief = run(&record, &seen(), Detail::Brief, &moment(1));
+    assert_eq!((brief.state.as_str(), brief.problem.as_ref()), ("succeeded", None));
+    assert_eq!(brief.warning.expect("warning").code, "changes_not_applied");
+    let full = serde_json::to_value(run(&record, &seen(), Detail::Full, &moment(1))).expect("JSON");
+    let codes: Vec<_> = full["details"]["warnings"].as_array().expect("all").iter().map(|one| &one["code"]).collect();
+    assert_eq!(codes, ["changes_not_applied", "mcp_not_connected", "agents_failed", "docker_not_used"]);
+    let one = with_warnings(ended(Outcome::Succeeded, Digest::default()), lacks().split_off(3));
+    let full = serde_json::to_value(run(&one, &seen(), Detail::Full, &moment(1))).expect("JSON");
+    assert_eq!((&full["warning"]["code"], full["details"].get("warnings")), (&"docker_not_used".into(), None));
+    let failed = Outcome::Failed(Problem::new("crashed", &"m".repeat(1000), "do it again"));
+    let both = run(&with_warnings(ended(failed, Digest::default()), lacks()), &seen(), Detail::Brief, &moment(1));
+    assert!(
+        both.problem.is_some() && both.warning.is_none(),
+        "where there is no room, the problem comes first: {both:?}"
+    );
+}
+
 /// The same run in every state, with all that can be said of it.
 fn in_every_state(digest: Digest) -> Vec<RunRecord> {
     let answer = AnswerFact { agent: String::new(), chars: 300_000, source: AnswerSource::Final };
@@ -268,6 +312,11 @@ fn in_every_state(digest: Digest) -> Vec<RunRecord> {
         reason: Some("nobody needs it any more, since another run has answered".to_owned()),
         problem: None,
     };
+    for warning in lacks() {
+        for outcome in [Outcome::Succeeded, Outcome::Failed(known("crashed", "it broke", "again", Retry::Now))] {
+            records.push(with_warnings(ended(outcome, digest.clone()), vec![warning.clone(), warning.clone()]));
+        }
+    }
     for outcome in [Outcome::Succeeded, Outcome::Lost, Outcome::OverBudget, killed] {
         records.push(ended(outcome, digest.clone()));
     }
@@ -298,7 +347,10 @@ fn is_small(record: &RunRecord) {
         assert!(real <= fit::MOST_TOKENS, "{real} tokens: {text}");
         assert!(real * 97 <= guessed * 100 && guessed * 100 <= real * 116, "{real} tokens, not {guessed}: {text}");
         let full = run(record, &seen(), Detail::Full, &moment(9_999_000));
-        let message = |view: RunView| view.problem.map(|problem| problem.message).unwrap_or_default();
+        let message = |view: RunView| {
+            let warning = view.warning.map(|warning| warning.message);
+            view.problem.map(|problem| problem.message).or(warning).unwrap_or_default()
+        };
         let whole = message(full);
         if fit::tokens(&whole) <= fit::MESSAGE_FIRST {
             assert_eq!(message(view), whole, "a short message is never cut: {text}");

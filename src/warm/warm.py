@@ -466,7 +466,7 @@ def main(name, program, idle_s):
     os.dup2(log, 2)
     os.close(log)
     is_wanted = lock_is_there(turn, os.path.abspath(f"{name}.lock"))
-    sys.path[0] = os.path.dirname(program)
+    sys.path[0] = os.path.dirname(os.path.realpath(program))
     sys.argv = [program]
     with open(program) as script:
         code = compile(script.read(), program, "exec")

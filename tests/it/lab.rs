@@ -6,7 +6,8 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use massgen_mcp::massgen::program::{self, Places};
-use massgen_mcp::massgen::setup;
+use massgen_mcp::massgen::setup::{self, Versions};
+use massgen_mcp::registry::FAILED_IMPORTS;
 use rmcp::ServiceExt;
 use rmcp::model::CallToolRequestParams;
 use rmcp::service::{RoleClient, RunningService};
@@ -114,6 +115,12 @@ impl Lab {
             std::fs::create_dir(root.path().join(folder)).expect("mkdir");
         }
         Lab { root, massgen, is_warm: false }
+    }
+
+    /// With another program in MassGen's place.
+    pub(crate) fn named(mut self, massgen: PathBuf) -> Lab {
+        self.massgen = massgen;
+        self
     }
 
     pub(crate) fn state(&self) -> PathBuf {
@@ -401,12 +408,13 @@ async fn real_massgen() -> PathBuf {
     let named = std::env::var_os("MASSGEN_MCP_MASSGEN").map(PathBuf::from);
     let state = default_state();
     let own_venv = setup::venv(&state);
-    let project = Path::new(env!("CARGO_MANIFEST_DIR"));
-    match program::find(Places { named: named.as_deref(), project: Some(project), own_venv: &own_venv }) {
+    let (project, seen) = (Path::new(env!("CARGO_MANIFEST_DIR")), state.join(FAILED_IMPORTS));
+    let (project, named) = (Some(project), named.as_deref());
+    match program::find(Places { named, project, own_venv: &own_venv, seen: &seen }) {
         Ok(program) if !program.starts_with(&own_venv) => program,
-        Ok(_) | Err(_) => {
-            setup::setup(&state, |_| {}).await.unwrap_or_else(|error| panic!("{error}; {}", error.hint()))
-        }
+        Ok(_) | Err(_) => setup::setup(&state, Versions::Locked, |_| {})
+            .await
+            .unwrap_or_else(|error| panic!("{error}; {}", error.hint())),
     }
 }
 

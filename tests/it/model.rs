@@ -112,7 +112,15 @@ impl Actor {
 
     fn end(&mut self, outcome: Outcome, word: &'static str) {
         let took = std::time::Duration::ZERO;
-        let ending = Ending { outcome, exit: Exit::Code(0), at: clock::now(), took, answer: None, stop: None };
+        let ending = Ending {
+            outcome,
+            exit: Exit::Code(0),
+            at: clock::now(),
+            took,
+            answer: None,
+            stop: None,
+            warnings: Vec::new(),
+        };
         self.save(RunState::Ended(ending), Model::Ended(word));
         self.lock = None;
     }

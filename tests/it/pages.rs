@@ -74,7 +74,15 @@ fn record(question: &str, outcome: Outcome) -> RunRecord {
     spec.group = Some(question.to_owned());
     let answer = AnswerFact { agent: question.to_owned(), chars: 5, source: AnswerSource::Final };
     let took = Duration::from_secs(75);
-    let ending = Ending { outcome, exit: Exit::Code(0), at: moment(175), took, answer: Some(answer), stop: None };
+    let ending = Ending {
+        outcome,
+        exit: Exit::Code(0),
+        at: moment(175),
+        took,
+        answer: Some(answer),
+        stop: None,
+        warnings: Vec::new(),
+    };
     RunRecord {
         spec,
         version: 1,

@@ -280,7 +280,7 @@ async fn the_doctor_rehearses_with_real_massgen() {
     let text = out(&output);
     let told: Value = serde_json::from_str(&text).expect("JSON");
     assert_eq!((output.status.code(), &told["ok"]), (Some(0), &json!(true)), "{told}");
-    for check in ["kernel", "state folder", "settings", "MassGen", "flags", "rehearsal"] {
+    for check in ["kernel", "state folder", "settings", "MassGen", "tools", "flags", "rehearsal"] {
         assert_ne!(verdict(&told, check).0, "problem", "{told}");
     }
     assert!(verdict(&told, "rehearsal").1.contains(" succeeded in "), "{told}");
@@ -304,6 +304,7 @@ async fn the_doctor_names_what_is_wrong() {
     assert_eq!((output.status.code(), &told["ok"]), (Some(1), &json!(false)));
     assert_eq!(aside(&output), "", "programs are told nothing beside");
     assert!(verdict(&told, "flags").1.contains("no module"), "{told}");
+    assert_eq!(verdict(&told, "tools").0, "warning", "{told}");
     assert_eq!(verdict(&told, "default config").0, "warning");
     assert!(verdict(&told, "default config").1.contains("OPENAI_API_KEY"), "{told}");
 

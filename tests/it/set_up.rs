@@ -11,20 +11,28 @@ use crate::lab::{Lab, PROGRAM};
 fn refused(programs: &[(&str, &str)]) -> String {
     let world = tempfile::tempdir().expect("temp");
     for (name, script) in programs {
-        let path = world.path().join(name);
-        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("write");
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("chmod");
+        put_program(&world.path().join(name), script);
     }
-    let state = world.path().join("state");
+    let ended = setup_in(world.path(), &world.path().to_string_lossy()).output().expect("ran");
+    assert!(!ended.status.success());
+    assert!(!world.path().join("state/massgen-0.1.97/.finished").exists());
+    String::from_utf8(ended.stderr).expect("UTF-8")
+}
+
+fn put_program(path: &Path, script: &str) {
+    std::fs::write(path, format!("#!/bin/sh\n{script}\n")).expect("write");
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("chmod");
+}
+
+/// `setup` in a folder of its own, with its state folder there.
+fn setup_in(world: &Path, path: &str) -> Command {
     let mut command = Command::new(PROGRAM);
-    command.arg("setup").arg("--home").arg(&state).env("PATH", world.path()).env("HOME", world.path());
+    command.arg("setup").arg("--home").arg(world.join("state")).env("PATH", path).env("HOME", world);
     for name in ["MASSGEN_MCP_MASSGEN", "MASSGEN_MCP_HOME", "MASSGEN_MCP_PROJECT"] {
         command.env_remove(name);
     }
-    let ended = command.current_dir(world.path()).output().expect("ran");
-    assert!(!ended.status.success());
-    assert!(!Path::new(&state).join("massgen-0.1.97/.finished").exists());
-    String::from_utf8(ended.stderr).expect("UTF-8")
+    command.current_dir(world);
+    command
 }
 
 #[test]
@@ -45,6 +53,34 @@ fn a_python_without_venv_leads_to_its_package() {
     let said =
         refused(&[("python3", "case \"$1\" in -c) echo 3 11;; *) echo 'No module named venv' >&2; exit 1;; esac")]);
     assert!(said.contains("No module named venv") && said.contains("apt-get install python3-venv"), "{said}");
+}
+
+/// A Python that makes environments whose own Python only notes what it is asked for, and keeps the list of packages.
+const NOTES: &str = r#"case "$1" in -c) echo 3 11; exit;; esac
+mkdir -p "$3/bin"
+cat > "$3/bin/python" <<'END'
+#!/bin/sh
+echo "$@" >> "$(dirname "$0")/asked"
+for word; do [ "$before" = -r ] && cp "$word" "$(dirname "$0")/packages"; before=$word; done
+touch "$(dirname "$0")/massgen"; chmod +x "$(dirname "$0")/massgen"
+END
+chmod +x "$3/bin/python""#;
+
+#[test]
+fn the_versions_that_were_tested_are_installed_unless_the_newest_are_asked_for() {
+    for latest in [false, true] {
+        let world = tempfile::tempdir().expect("temp");
+        put_program(&world.path().join("python3"), NOTES);
+        let mut command = setup_in(world.path(), &format!("{}:/usr/bin:/bin", world.path().display()));
+        let ended = command.args(latest.then_some("--latest")).output().expect("ran");
+        assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+        let bin = world.path().join("state/massgen-0.1.97/bin");
+        let asked = std::fs::read_to_string(bin.join("asked")).expect("asked");
+        assert!(asked.contains("-m pip install --quiet uv=="), "{asked}");
+        assert_eq!(asked.contains("--upgrade massgen==0.1.97"), latest, "{asked}");
+        let packages = std::fs::read_to_string(bin.join("packages")).unwrap_or_default();
+        assert_eq!(packages.contains("\nmassgen==0.1.97\n") && packages.contains("\nmcp==1."), !latest);
+    }
 }
 
 #[test]

@@ -9,9 +9,9 @@ use super::Check;
 use crate::commands::program_of;
 use crate::massgen::configs::{self, Needs, Sources, Tree};
 use crate::massgen::program::{self, ProgramError};
-use crate::massgen::{environment, flags, setup, text};
+use crate::massgen::{broken, environment, flags, launch, setup, text};
 use crate::refusal::Refusal;
-use crate::registry::StateFolder;
+use crate::registry::{FAILED_IMPORTS, StateFolder};
 use crate::run::ConfigChoice;
 use crate::secrets;
 use crate::settings::Settings;
@@ -122,6 +122,9 @@ pub(super) fn program(settings: &Settings) -> (Option<PathBuf>, Check) {
             return (None, Check::problem("MassGen", text::chain(&error), hint));
         }
     };
+    if let Some(problem) = broken::by_versions(&found) {
+        return (Some(found), Check::problem("MassGen", problem.message, problem.hint));
+    }
     let at = found.display();
     let tried = setup::VERSION;
     let check = match program::version(&found) {
@@ -134,6 +137,17 @@ pub(super) fn program(settings: &Settings) -> (Option<PathBuf>, Check) {
         }
     };
     (Some(found), check)
+}
+
+/// MassGen starts the tools of its agents by the bare name `fastmcp`.
+pub(super) fn tools(program: &Path) -> Check {
+    let folder = program::scripts(program);
+    if program::has_fastmcp(program) {
+        return Check::ok("tools", format!("`fastmcp` is in `{}`", folder.display()));
+    }
+    let message =
+        format!("`fastmcp` is not in `{}`, so command_line and other tools of agents do not start", folder.display());
+    Check::warning("tools", message, "name the massgen of its own environment with --massgen, or install it again")
 }
 
 pub(super) fn default_config(settings: &Settings, program: &Path) -> Check {
@@ -171,13 +185,14 @@ fn variables(settings: &Settings) -> BTreeSet<String> {
     all.filter_map(|(name, _)| name.into_string().ok()).collect()
 }
 
-pub(super) async fn flags(program: &Path) -> Check {
+pub(super) async fn flags(settings: &Settings, program: &Path) -> Check {
     let hint = "use the MassGen that `massgen-mcp setup` makes, or look at its installation";
     match flags::missing(program).await {
-        Ok(missing) if missing.is_empty() => Check::ok(
-            "flags",
-            format!("MassGen knows all {} that it is started with", crate::massgen::launch::FLAGS.len()),
-        ),
+        Ok(missing) if missing.is_empty() => {
+            // It starts: a failure that was seen before no longer holds.
+            broken::forget(program, &settings.home.join(FAILED_IMPORTS));
+            Check::ok("flags", format!("MassGen knows all {} that it is started with", launch::FLAGS.len()))
+        }
         Ok(missing) => Check::problem("flags", format!("MassGen does not know {}", missing.join(", ")), hint),
         Err(error) => Check::problem("flags", text::chain(&error), hint),
     }

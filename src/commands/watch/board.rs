@@ -93,10 +93,9 @@ impl Row {
         let each = run.agents.iter().map(|(id, at)| clean(&format!("{id} {at}")));
         let question = record.spec.question.split_whitespace().take(100).collect::<Vec<_>>().join(" ");
         let label = run.group.as_ref().map(|group| format!("[{group}] ")).unwrap_or_default();
-        let problem = run
-            .problem
-            .iter()
-            .flat_map(|problem| [format!("{}: {}", problem.code, problem.message), format!("hint: {}", problem.hint)]);
+        let told = |code: &str, message: &str, hint: &str| [format!("{code}: {message}"), format!("hint: {hint}")];
+        let problem = run.problem.iter().flat_map(|problem| told(&problem.code, &problem.message, &problem.hint));
+        let warning = run.warning.iter().flat_map(|warning| told(&warning.code, &warning.message, &warning.hint));
         Row {
             id: record.spec.id.clone(),
             state: clean(&run.state),
@@ -110,7 +109,7 @@ impl Row {
             money: clean(&money(run).unwrap_or_default()),
             tokens: run.tokens,
             question: clean(&format!("{label}{question}")),
-            problem: problem.map(|line| clean(&line)).collect(),
+            problem: problem.chain(warning).map(|line| clean(&line)).collect(),
         }
     }
 }

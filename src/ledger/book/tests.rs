@@ -144,6 +144,7 @@ fn a_book_that_is_lost_is_made_anew_from_the_records() {
         took: Duration::ZERO,
         answer: None,
         stop: None,
+        warnings: Vec::new(),
     });
     let record = |n: u8, parent: Option<u8>, state: &RunState, usd| {
         let config = ConfigChoice::Rehearsal("@rehearsal".to_owned());

@@ -11,7 +11,9 @@ use sha2::{Digest, Sha256};
 use tokio::process::Command;
 
 use super::Needs;
-use crate::massgen::{environment, text};
+use crate::massgen::reasons::{self, Words};
+use crate::massgen::{broken, environment, text};
+use crate::run::Problem;
 
 /// How long MassGen may take; it imports for 8 s on an idle machine and for 50 s on a loaded one.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -45,6 +47,9 @@ pub enum ValidateError {
         /// What it printed, in one line: the end of standard error where standard output was empty.
         said: String,
     },
+    /// It cannot be imported.
+    #[error("{}", .0.message)]
+    Broken(Box<Problem>),
     /// The config could not be read.
     #[error("cannot read `{}`", path.display())]
     Read {
@@ -205,6 +210,11 @@ async fn ask(question: Question<'_>) -> Result<Verdict, ValidateError> {
     let out = String::from_utf8_lossy(&answer.stdout);
     read_answer(&out).ok_or_else(|| {
         let err = String::from_utf8_lossy(&answer.stderr);
+        if let Some(problem) = reasons::problem(Words { stderr: &err, ..Words::default() })
+            && problem.code == broken::CODE
+        {
+            return ValidateError::Broken(Box::new(broken::explained(problem, question.program)));
+        }
         let last = err.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("(nothing)");
         let said = if out.trim().is_empty() { last } else { &out };
         ValidateError::NoJson { program: program(), said: text::line(said, MOST_TEXT) }

@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::moment::MomentFile;
 use super::{meaning, seconds, word};
-use crate::run::{AnswerFact, AnswerSource, Ending, Exit, Force, Outcome, Problem, Retry, StopReport, Survivor};
+use crate::run::{
+    AnswerFact, AnswerSource, Ending, Exit, Force, Outcome, Problem, Retry, StopReport, Survivor, Warning,
+};
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct EndingFile {
@@ -25,6 +27,15 @@ pub(super) struct EndingFile {
     answer: Option<AnswerFile>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     stop: Option<StopReportFile>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<WarningFile>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WarningFile {
+    code: String,
+    message: String,
+    hint: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -90,6 +101,7 @@ impl From<&Ending> for EndingFile {
             took_s: ending.took.as_secs_f64(),
             answer: ending.answer.as_ref().map(AnswerFile::from),
             stop: ending.stop.as_ref().map(StopReportFile::from),
+            warnings: ending.warnings.iter().map(WarningFile::from).collect(),
         }
     }
 }
@@ -109,6 +121,7 @@ impl From<EndingFile> for Ending {
             took: seconds(file.took_s),
             answer: file.answer.map(AnswerFact::from),
             stop: file.stop.map(StopReport::from),
+            warnings: file.warnings.into_iter().map(Warning::from).collect(),
         }
     }
 }
@@ -148,6 +161,19 @@ impl From<ProblemFile> for Problem {
     fn from(file: ProblemFile) -> Problem {
         let retry = file.retry.and_then(|word| meaning(RETRIES, &word));
         Problem { code: file.code, message: file.message, hint: file.hint, retry, provider: file.provider }
+    }
+}
+
+impl From<&Warning> for WarningFile {
+    fn from(warning: &Warning) -> WarningFile {
+        let Warning { code, message, hint } = warning.clone();
+        WarningFile { code, message, hint }
+    }
+}
+
+impl From<WarningFile> for Warning {
+    fn from(WarningFile { code, message, hint }: WarningFile) -> Warning {
+        Warning { code, message, hint }
     }
 }
 

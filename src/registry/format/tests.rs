@@ -4,7 +4,7 @@ use super::*;
 use crate::experiment::{Arm, Close, Plan, Planned, Progress};
 use crate::run::{
     Allowance, AnswerFact, AnswerSource, BuiltOn, Cap, Continued, Ending, Evidence, Exit, Force, Lineage, Moment,
-    Origin, Outcome, Price, Problem, ProcessMark, Quiet, Retry, Rules, StopReport, Survivor, Unpriced, Usd,
+    Origin, Outcome, Price, Problem, ProcessMark, Quiet, Retry, Rules, StopReport, Survivor, Unpriced, Usd, Warning,
 };
 
 fn plain() -> RunSpec {
@@ -83,7 +83,8 @@ fn ending(outcome: Outcome, exit: Exit) -> RunState {
     let stop = StopReport { took: Duration::from_millis(250), force: Force::Kill, processes: 7, survivors };
     let answer = AnswerFact { agent: "a".to_owned(), chars: 12, source: AnswerSource::Partial };
     let took = Duration::from_secs(3);
-    RunState::Ended(Ending { outcome, exit, at: moment(), took, answer: Some(answer), stop: Some(stop) })
+    let warnings = vec![Warning { code: "w".to_owned(), message: "m".to_owned(), hint: "h".to_owned() }];
+    RunState::Ended(Ending { outcome, exit, at: moment(), took, answer: Some(answer), stop: Some(stop), warnings })
 }
 
 fn states() -> Vec<RunState> {
@@ -165,8 +166,11 @@ fn every_state_reads_back_as_itself() {
 fn the_fixtures_of_version_1_stay_readable() {
     let spec = spec_from_json(include_bytes!("../../../tests/data/records/v1/spec.json")).expect("spec");
     let run = run_from_json(spec, include_bytes!("../../../tests/data/records/v1/run.json")).expect("run");
-    // It was written before there were budgets.
-    let known = record(ending(Outcome::Failed(problem()), Exit::Code(1)));
+    // It was written before there were budgets and warnings.
+    let mut known = record(ending(Outcome::Failed(problem()), Exit::Code(1)));
+    if let RunState::Ended(ending) = &mut known.state {
+        ending.warnings.clear();
+    }
     let (allowance, lineage) = (Allowance::default(), Lineage::root(&known.spec.id));
     let spec = RunSpec {
         overrides: None,

@@ -32,7 +32,15 @@ fn record(state: RunState) -> RunRecord {
 
 fn ended(outcome: Outcome, exit: Exit) -> RunState {
     let at = Moment { wall: jiff::Timestamp::UNIX_EPOCH, boot_ms: 0, boot_id: String::new() };
-    RunState::Ended(Ending { outcome, exit, at, took: Duration::from_millis(76_500), answer: None, stop: None })
+    RunState::Ended(Ending {
+        outcome,
+        exit,
+        at,
+        took: Duration::from_millis(76_500),
+        answer: None,
+        stop: None,
+        warnings: Vec::new(),
+    })
 }
 
 fn tools() -> Story {

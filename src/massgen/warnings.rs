@@ -1,0 +1,237 @@
+//! What a run lacked although it came to an answer, from massgen.log and status.json of MassGen 0.1.97: tool servers that did not connect,
+//! changes that were not applied to the project, commands that did not run in Docker, agents that failed while others went on. Pure; it
+//! never decides what a run comes to.
+
+use std::collections::BTreeMap;
+
+use super::text;
+use crate::run::{AgentState, Digest, Warning};
+use crate::secrets::Secrets;
+
+/// How much of each end of massgen.log is looked at, in bytes; the log has MassGen's own lines and whole answers.
+pub const LOG_BYTES: u64 = 1 << 20;
+/// The longest message, in characters.
+const MESSAGE_CHARS: usize = 300;
+/// The longest name, path or reason in a message, in characters.
+const PART_CHARS: usize = 120;
+/// How many servers or agents a message names.
+const MOST_NAMED: usize = 5;
+
+/// What is to be told of a run, what matters most first.
+pub fn warnings(log: &str, digest: Option<&Digest>, secrets: &Secrets) -> Vec<Warning> {
+    let lines: Vec<Line<'_>> = log.lines().filter_map(Line::read).collect();
+    let all = [not_applied(&lines), not_connected(&lines), digest.and_then(failed_agents), not_in_docker(&lines)];
+    let masked =
+        |warning: Warning| Warning { message: text::line(&secrets.mask(&warning.message), MESSAGE_CHARS), ..warning };
+    all.into_iter().flatten().map(masked).collect()
+}
+
+/// A line of MassGen's own: `20:53:57 | ERROR    | Failed to connect to …`. What models say goes over several lines, or stands behind
+/// other words.
+struct Line<'a> {
+    is_error: bool,
+    text: &'a str,
+}
+
+impl Line<'_> {
+    fn read(line: &str) -> Option<Line<'_>> {
+        let mut parts = line.splitn(3, " | ");
+        let (time, level, text) = (parts.next()?, parts.next()?, parts.next()?);
+        let is_time = time.len() == 8 && time.bytes().all(|byte| byte.is_ascii_digit() || byte == b':');
+        is_time.then_some(Line { is_error: level.trim() == "ERROR", text: text.trim() })
+    }
+}
+
+/// `massgen/mcp_tools/client.py`, `_connect_server`: one line for each try.
+fn not_connected(lines: &[Line<'_>]) -> Option<Warning> {
+    let mut servers: BTreeMap<&str, (u32, u32)> = BTreeMap::new();
+    for line in lines {
+        let failed = line.text.strip_prefix("Failed to connect to ").and_then(|rest| rest.split_once(": "));
+        let connected =
+            line.text.strip_prefix("MCP server '").and_then(|rest| rest.strip_suffix("' connected successfully"));
+        match (failed.filter(|_| line.is_error), connected) {
+            (Some((server, _)), _) => servers.entry(server).or_default().0 += 1,
+            (None, Some(server)) => servers.entry(server).or_default().1 += 1,
+            (None, None) => {}
+        }
+    }
+    let failed = servers.iter().filter(|(_, (failed, _))| *failed > 0);
+    let told = failed.map(|(server, (failed, connected))| {
+        let name = text::line(server, PART_CHARS);
+        if *connected == 0 { name } else { format!("{name} ({failed} of {} times)", failed + connected) }
+    });
+    let told = named(told)?;
+    Some(warning(
+        "mcp_not_connected",
+        format!("MCP servers did not connect: {told}"),
+        "their tools were missing: see read_result part `errors`, or `massgen-mcp doctor`",
+    ))
+}
+
+/// `massgen/orchestrator_collaborators`: `final_presentation_runner.py` puts the presenter into a copy of the project (`write_mode`), and
+/// `isolated_change_reviewer.py` applies what it changed there. What agents changed in earlier rounds is lost where the presenter does
+/// not change it again.
+fn not_applied(lines: &[Line<'_>]) -> Option<Warning> {
+    const NOTHING: [&str; 4] = [
+        "[Orchestrator] No isolated changes to review",
+        "[Orchestrator] Review approved but no files were applied",
+        "[Orchestrator] User rejected isolated changes",
+        "[Orchestrator] Review modal failed",
+    ];
+    let isolated = |line: &Line<'_>| line.text.starts_with("[Orchestrator] Isolation: worktree at ");
+    let start = lines.iter().rposition(isolated)?;
+    let project = lines.get(start)?.text.rsplit_once("original removed from agent view: ")?.1;
+    let after = lines.get(start..)?;
+    let is_applied = after.iter().any(|line| line.text.starts_with("[Orchestrator] Applied isolated changes: "));
+    let is_nothing = after.iter().any(|line| NOTHING.iter().any(|sign| line.text.starts_with(sign)));
+    (is_nothing && !is_applied).then(|| {
+        warning(
+            "changes_not_applied",
+            format!(
+                "no files were applied to `{}`: the agents worked in copies (write_mode)",
+                text::line(project, PART_CHARS)
+            ),
+            "for direct writes set orchestrator.coordination.write_mode to legacy",
+        )
+    })
+}
+
+/// `massgen/filesystem_manager/_filesystem_manager.py`.
+fn not_in_docker(lines: &[Line<'_>]) -> Option<Warning> {
+    let is_local = |line: &Line<'_>| {
+        line.text.starts_with(
+            "[FilesystemManager] Already running inside Docker container - switching to local execution mode",
+        )
+    };
+    lines.iter().any(is_local).then(|| {
+        warning(
+            "docker_not_used",
+            "agents' commands ran without Docker, although the config asks for it: MassGen runs in a container itself"
+                .to_owned(),
+            "run massgen-mcp outside of a container, or set command_line_execution_mode to local",
+        )
+    })
+}
+
+/// Agents that MassGen gave up, with the first error of a call to a model where it is theirs.
+fn failed_agents(digest: &Digest) -> Option<Warning> {
+    let failed: Vec<_> = digest.agents.iter().filter(|agent| agent.state == AgentState::Failed).collect();
+    let ids = named(failed.iter().map(|agent| text::line(&agent.id, PART_CHARS)))?;
+    let of_model = digest.first_error.as_deref().filter(|_| {
+        digest.first_error_agent.as_deref().is_none_or(|agent| failed.iter().any(|failed| failed.id == agent))
+    });
+    let reason =
+        of_model.or_else(|| failed.iter().find_map(|agent| agent.error.as_deref())).unwrap_or("no reason given");
+    Some(warning(
+        "agents_failed",
+        format!("failed while others went on: {ids}: {}", text::line(reason, PART_CHARS)),
+        "the answer is of the others; read_result part `errors` has each error",
+    ))
+}
+
+/// Some names, and how many more there are; none where there is none.
+fn named(names: impl Iterator<Item = String>) -> Option<String> {
+    let names: Vec<String> = names.collect();
+    let more = names.len().saturating_sub(MOST_NAMED);
+    let more = (more > 0).then(|| format!("{more} more"));
+    let told: Vec<String> = names.into_iter().take(MOST_NAMED).chain(more).collect();
+    (!told.is_empty()).then(|| told.join(", "))
+}
+
+fn warning(code: &str, message: String, hint: &str) -> Warning {
+    Warning { code: code.to_owned(), message, hint: hint.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::AgentDigest;
+
+    /// Lines of real logs, MassGen 0.1.97.
+    const NOT_CONNECTED: &str = "20:53:57 | INFO     | MCP: Server failure recorded - {'server_name': 'nosuch', 'failure_count': 1}\n\
+        20:53:57 | ERROR    | Failed to connect to nosuch: Failed to connect to nosuch | Details: {'exception_type': 'MCPConnectionError'}\n\
+        20:54:01 | INFO     | MCP server 'command_line' connected successfully\n";
+    const IN_DOCKER: &str = "20:53:57 | INFO     | [FilesystemManager] Already running inside Docker container - switching to local \
+        execution mode. The container provides isolation.\n";
+    const ISOLATED: &str = "20:55:15 | INFO     | [Orchestrator] Isolation: worktree at /r/.massgen/w/.worktree/ctx_1, original removed \
+        from agent view: /r\n";
+    const NOTHING: &str = "20:55:22 | INFO     | [Orchestrator] No isolated changes to review\n";
+    const EMPTY: &str =
+        "20:55:22 | WARNING  | [Orchestrator] Review approved but no files were applied (empty change set)\n";
+    const APPLIED: &str = "20:55:22 | INFO     | [Orchestrator] Applied isolated changes: ['b.txt']\n";
+
+    fn of(log: &[&str], digest: Option<&Digest>) -> Vec<(String, String)> {
+        let all = warnings(&log.concat(), digest, &Secrets::default()).into_iter();
+        all.map(|warning| (warning.code, warning.message)).collect()
+    }
+
+    fn codes(log: &[&str]) -> Vec<String> {
+        of(log, None).into_iter().map(|(code, _)| code).collect()
+    }
+
+    #[test]
+    fn servers_that_did_not_connect_are_named() {
+        let told = of(&[NOT_CONNECTED], None);
+        assert_eq!(told.len(), 1);
+        assert!(told[0].0 == "mcp_not_connected" && told[0].1.ends_with(": nosuch"), "{told:?}");
+        let later = "20:54:09 | INFO     | MCP server 'nosuch' connected successfully\n";
+        assert!(of(&[NOT_CONNECTED, later], None)[0].1.ends_with(": nosuch (1 of 2 times)"));
+        let many: String = (0..9).map(|n| NOT_CONNECTED.replace("nosuch", &format!("s{n}"))).collect();
+        assert!(of(&[&many], None)[0].1.ends_with(": s0, s1, s2, s3, s4, 4 more"));
+    }
+
+    #[test]
+    fn changes_count_as_not_applied_where_none_was() {
+        assert_eq!(codes(&[ISOLATED, NOTHING]), ["changes_not_applied"]);
+        assert_eq!(codes(&[ISOLATED, EMPTY]), ["changes_not_applied"]);
+        assert!(of(&[ISOLATED, EMPTY], None)[0].1.contains("`/r`"));
+        for fine in [&[ISOLATED, APPLIED][..], &[ISOLATED, EMPTY, APPLIED], &[NOTHING], &[ISOLATED]] {
+            assert!(codes(fine).is_empty(), "{fine:?}");
+        }
+    }
+
+    #[test]
+    fn docker_that_was_not_used_is_told_and_what_a_model_says_is_not_heard() {
+        assert_eq!(codes(&[IN_DOCKER]), ["docker_not_used"]);
+        let said = format!("Stream chunk: {NOT_CONNECTED}").replace("20:5", "x");
+        assert!(
+            codes(&[
+                &said,
+                "Failed to connect to x: no\n",
+                "20:53:57 | INFO     | he said: Failed to connect to x: y\n"
+            ])
+            .is_empty()
+        );
+    }
+
+    #[test]
+    fn agents_that_failed_are_told_with_the_reason_of_their_model() {
+        let agent = |id: &str, state, error: Option<&str>| AgentDigest {
+            id: id.to_owned(),
+            state,
+            error: error.map(str::to_owned),
+            ..AgentDigest::default()
+        };
+        let failed = agent("agent_b", AgentState::Failed, Some("Agent failed to use workflow tools after 3 attempts"));
+        let agents = vec![agent("agent_a", AgentState::Voted, None), failed];
+        let own = Digest {
+            agents,
+            first_error: Some("Error code: 500".to_owned()),
+            first_error_agent: Some("agent_b".to_owned()),
+            ..Digest::default()
+        };
+        let told = of(&[], Some(&own));
+        assert!(told[0].0 == "agents_failed" && told[0].1.ends_with("agent_b: Error code: 500"), "{told:?}");
+        let other = Digest { first_error_agent: Some("agent_a".to_owned()), ..own };
+        assert!(of(&[], Some(&other))[0].1.ends_with("agent_b: Agent failed to use workflow tools after 3 attempts"));
+    }
+
+    #[test]
+    fn what_matters_most_comes_first_and_messages_are_bounded() {
+        let long = NOT_CONNECTED.replace("nosuch", &"ż".repeat(5000));
+        let told = of(&[&long, IN_DOCKER, ISOLATED, NOTHING], None);
+        let codes: Vec<&str> = told.iter().map(|(code, _)| code.as_str()).collect();
+        assert_eq!(codes, ["changes_not_applied", "mcp_not_connected", "docker_not_used"]);
+        assert!(told.iter().all(|(_, message)| message.chars().count() <= MESSAGE_CHARS));
+    }
+}

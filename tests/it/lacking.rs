@@ -1,0 +1,124 @@
+//! What a run lacked although it succeeded: tool servers that did not connect, agents that failed, changes that were not applied, Docker
+//! that was not used. Real MassGen, with the rehearsal's models.
+
+use std::path::Path;
+use std::process::Command;
+
+use massgen_mcp::rehearsal;
+use serde_json::{Value, json};
+
+use crate::lab::{Client, Lab, fake};
+
+/// Where MassGen looks whether it runs in a container.
+const IN_CONTAINER: &str = "/.dockerenv";
+
+async fn full(client: &Client, id: &str) -> Value {
+    client.call("check_status", json!({"run_id": id, "detail": "full"})).await["runs"][0].take()
+}
+
+/// All codes of warnings in a full status.
+fn codes(run: &Value) -> Vec<&str> {
+    let all = run["details"]["warnings"].as_array().into_iter().flatten().map(|warning| &warning["code"]);
+    let mut codes: Vec<&str> = all.chain([&run["warning"]["code"]]).filter_map(Value::as_str).collect();
+    codes.sort_unstable();
+    codes.dedup();
+    codes
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_connect_and_an_agent_that_fails_are_told_although_the_run_succeeds() {
+    let lab = Lab::real().await;
+    let served = rehearsal::serve().await.expect("served");
+    let mode = if Path::new(IN_CONTAINER).exists() { "docker" } else { "local" };
+    let url = served.base_url();
+    let config = format!(
+        "agents:
+  - id: agent_a
+    backend:
+      type: chatcompletion
+      model: \"rehearsal/name=agent_a\"
+      base_url: \"{url}\"
+      cwd: ws_a
+      enable_mcp_command_line: true
+      command_line_execution_mode: {mode}
+      exclude_file_operation_mcps: true
+      mcp_servers:
+        - {{name: filesystem, args: []}}
+        - {{name: nosuch, type: stdio, command: python3, args: [\"-c\", \"import sys; sys.exit(1)\"]}}
+  - id: agent_b
+    backend: {{type: chatcompletion, model: \"rehearsal/name=agent_b/status=500\", base_url: \"{url}\"}}
+orchestrator:
+  snapshot_storage: snapshots
+  agent_temporary_workspace: temp_workspaces
+"
+    );
+    lab.put("lacking.yaml", &config);
+    let mut command = lab.command();
+    command.env("OPENAI_API_KEY", "rehearsal").args(["--allow-commands", "true"]);
+    let client = lab.client_of(command).await;
+    let id = client.start(json!({"question": "q", "config": "lacking.yaml"})).await;
+    let run = client.end(&id).await;
+    assert_eq!((&run["state"], &run["warning"]["code"]), (&json!("succeeded"), &json!("mcp_not_connected")), "{run}");
+    assert!(run["warning"]["message"].as_str().expect("message").contains("nosuch"), "{run}");
+    assert!(run["warning"]["hint"].as_str().is_some_and(|hint| !hint.is_empty()), "{run}");
+    let run = full(&client, &id).await;
+    let mut expected = vec!["agents_failed", "mcp_not_connected"];
+    expected.extend((mode == "docker").then_some("docker_not_used"));
+    expected.sort_unstable();
+    assert_eq!(codes(&run), expected, "{run}");
+    let all = run["details"]["warnings"].as_array().expect("warnings");
+    let failed = all.iter().find(|warning| warning["code"] == "agents_failed").expect("agents_failed");
+    let message = failed["message"].as_str().expect("message");
+    assert!(message.contains("agent_b") && message.contains("500"), "{failed}");
+
+    // It is on record, and people see it too.
+    assert_eq!(lab.record(&id)["ending"]["warnings"].as_array().expect("recorded").len(), expected.len());
+    let status = lab.command().into_std().args(["status", &id]).output().expect("ran");
+    assert!(String::from_utf8_lossy(&status.stdout).contains("mcp_not_connected: "), "{status:?}");
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+/// Makes the project a repository with one commit.
+fn repository(lab: &Lab) {
+    lab.put("a.txt", "one\n");
+    for arguments in [&["init", "-q"][..], &["add", "a.txt"], &["commit", "-qm", "first"]] {
+        let mut git = Command::new("git");
+        git.args(["-c", "user.name=t", "-c", "user.email=t@example.com"]).args(arguments).current_dir(lab.project());
+        assert!(git.status().expect("git").success(), "{arguments:?}");
+    }
+}
+
+#[tokio::test]
+async fn changes_that_massgen_does_not_apply_to_the_project_are_told() {
+    let lab = Lab::real().await;
+    repository(&lab);
+    let client = lab.client().await;
+    let config = "@rehearsal/agents=1/command=echo%20two%20%3E.worktree%2Fctx_1%2Fb.txt";
+    let overrides = json!({"orchestrator": {"coordination": {"write_mode": "auto"}}});
+    let asked = json!({"question": "q", "config": config, "context": "write", "overrides": overrides});
+    let id = client.start(asked).await;
+    let run = client.end(&id).await;
+    assert!(!lab.project().join("b.txt").exists(), "MassGen applied it, which is what this is about");
+    assert_eq!((&run["state"], &run["warning"]["code"]), (&json!("succeeded"), &json!("changes_not_applied")), "{run}");
+    let run = full(&client, &id).await;
+    let message = run["warning"]["message"].as_str().expect("message");
+    assert!(message.contains(lab.project().file_name().and_then(|name| name.to_str()).expect("name")), "{run}");
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn a_run_that_lacks_nothing_has_no_warning_and_one_in_docker_that_ran_locally_has() {
+    let lab = Lab::fake();
+    let client = lab.client().await;
+    let local = "log 20:53:57 | INFO     | [FilesystemManager] Already running inside Docker container - switching to local execution \
+                 mode. The container provides isolation.";
+    for (line, expected) in [("log 20:53:57 | INFO     | fine", None), (local, Some("docker_not_used"))] {
+        let id = client.start(fake(&format!("announce\n{line}\nanswer agent_a so\nfinal agent_a so"))).await;
+        let run = client.end(&id).await;
+        assert_eq!((&run["state"], run["warning"]["code"].as_str()), (&json!("succeeded"), expected), "{run}");
+    }
+    client.close().await;
+    lab.nobody_is_left().await;
+}
