@@ -351,6 +351,11 @@ impl From<ConfigError> for Refusal {
     fn from(error: ConfigError) -> Refusal {
         let message = chain(&error);
         match error {
+            ConfigError::Missing { similar, .. } if !similar.is_empty() => Refusal::new(
+                "config_missing",
+                message,
+                format!("examples with a similar name: {}; list_configs with a query finds others", similar.join(", ")),
+            ),
             ConfigError::Missing { .. } => Refusal::new(
                 "config_missing",
                 message,
