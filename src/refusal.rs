@@ -320,6 +320,11 @@ impl From<ReadError> for Refusal {
             ReadError::Unreadable { .. } => {
                 Refusal::new("unreadable", chain(&error), "try another part: answer, answers, files, log, errors")
             }
+            ReadError::Binary { .. } => Refusal::new(
+                "binary_file",
+                chain(&error),
+                "open it at that path with a program for its kind; part `files` lists the others",
+            ),
             ReadError::Fleet(error) => error.into(),
         }
     }
