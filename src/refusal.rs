@@ -345,6 +345,11 @@ impl From<ReadError> for Refusal {
             ReadError::Unreadable { .. } => {
                 Refusal::new("unreadable", chain(&error), "try another part: answer, answers, files, log, errors")
             }
+            ReadError::Binary { .. } => Refusal::new(
+                "binary_file",
+                chain(&error),
+                "open it at that path with a program for its kind; part `files` lists the others",
+            ),
             ReadError::Fleet(error) => error.into(),
         }
     }
@@ -376,6 +381,11 @@ impl From<ConfigError> for Refusal {
     fn from(error: ConfigError) -> Refusal {
         let message = chain(&error);
         match error {
+            ConfigError::Missing { similar, .. } if !similar.is_empty() => Refusal::new(
+                "config_missing",
+                message,
+                format!("examples with a similar name: {}; list_configs with a query finds others", similar.join(", ")),
+            ),
             ConfigError::Missing { .. } => Refusal::new(
                 "config_missing",
                 message,

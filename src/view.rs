@@ -691,7 +691,7 @@ fn details(record: &RunRecord, seen: &Seen<'_>) -> Details {
         built_on_by: seen.built_on_by.iter().map(RunId::to_string).collect(),
         created: spec.created.to_string(),
         folder: folder.display().to_string(),
-        viewer: log_dir.as_ref().map(|log| format!("{} viewer {log}", spec.program.display())),
+        viewer: log_dir.as_ref().map(|log| viewer(&spec.program, log)),
         log_dir,
         massgen: spec.program.display().to_string(),
         start: record.started.as_ref().map(|_| if record.keeper.is_some() { "warm" } else { "cold" }),
@@ -700,6 +700,11 @@ fn details(record: &RunRecord, seen: &Seen<'_>) -> Details {
         warnings: warnings.filter(|all| all.len() > 1).into_iter().flatten().map(warning).collect(),
         looked_at: None,
     }
+}
+
+/// The command with which a person watches the run in a terminal.
+fn viewer(program: &std::path::Path, log: &str) -> String {
+    format!("{} viewer {}", text::shell_word(&program.display().to_string()), text::shell_word(log))
 }
 
 fn agent_view(agent: &AgentDigest) -> AgentView {

@@ -106,7 +106,7 @@ fn find(files: &RunFiles, record: &RunRecord, label: Option<&str>) -> Result<Ans
     match label {
         Some(label) => named(all, label, run),
         None if is_over => answers::best(files, &layout, digest).ok_or_else(|| NotBuilt::NoAnswer(run.clone())),
-        None => answers::leading(all, digest).ok_or_else(|| NotBuilt::NoAnswer(run.clone())),
+        None => answers::leading(files, all, digest).ok_or_else(|| NotBuilt::NoAnswer(run.clone())),
     }
 }
 

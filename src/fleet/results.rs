@@ -30,6 +30,8 @@ const MOST_FOLDERS: usize = 1_000;
 const MOST_ERRORS: usize = 200;
 /// How much of each log `errors` looks through, in bytes, from its end.
 const ERROR_BYTES: u64 = 4 << 20;
+/// How much of a file tells whether it is text, in bytes.
+const HEAD_BYTES: u64 = 8 << 10;
 /// What a report says of a run that left no log folder.
 const NO_LOG: &str = "MassGen left no log folder: it never ran, or has not begun";
 
@@ -89,6 +91,14 @@ pub enum ReadError {
         path: PathBuf,
         /// Why not.
         source: io::Error,
+    },
+    /// It is there and is no text.
+    #[error("`{}` is a binary file of {bytes} bytes", path.display())]
+    Binary {
+        /// The file.
+        path: PathBuf,
+        /// Its size.
+        bytes: u64,
     },
     /// The run could not be looked at.
     #[error(transparent)]
@@ -294,7 +304,7 @@ impl Shelf {
             Part::Answer => self.file(&answer.ok_or_else(|| self.no_answer())?.path)?,
             Part::Answers => self.answers()?,
             Part::Files => self.listing(&self.workspace(answer)?),
-            Part::File(path) => self.file(&self.in_workspace(answer, path)?)?,
+            Part::File(path) => self.text_file(&self.in_workspace(answer, path)?)?,
             Part::Log => self.log()?,
             Part::Agent(id) => self.agent(id)?,
             Part::Errors => self.errors(),
@@ -341,6 +351,16 @@ impl Shelf {
         let opened = self.files.open_file(path);
         let (file, _) = opened.map_err(|source| ReadError::Unreadable { path: whole.clone(), source })?;
         Ok(Source { text: Box::new(file), path: Some(whole) })
+    }
+
+    /// A file that an agent made, which may be an image or an archive: pages of it would tell nobody anything.
+    fn text_file(&self, path: &Path) -> Result<Source, ReadError> {
+        let head = self.files.head(path, HEAD_BYTES).unwrap_or_default();
+        if text::is_binary(&head) {
+            let bytes = self.files.stamp(path).map(|stamp| stamp.bytes).unwrap_or_default();
+            return Err(ReadError::Binary { path: self.files.absolute(path), bytes });
+        }
+        self.file(path)
     }
 
     fn answers(&self) -> Result<Source, ReadError> {

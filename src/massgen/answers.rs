@@ -1,11 +1,11 @@
 //! Which answers a run has left, and which of them is the best: the presented one, else the one that leads by votes,
-//! else the newest. It finds files and never reads a whole answer.
+//! else the newest. An answer without any text is never the best. It finds files and never keeps a whole answer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::files::RunFiles;
-use super::layout::Layout;
+use super::layout::{Layout, is_stamp};
 use super::{pages, text};
 use crate::run::{AnswerFact, AnswerSource, Digest};
 use crate::secrets::Secrets;
@@ -32,11 +32,13 @@ pub fn best(files: &RunFiles, layout: &Layout, digest: Option<&Digest>) -> Optio
 pub fn presented(files: &RunFiles, layout: &Layout, digest: Option<&Digest>) -> Option<Answer> {
     let winner = digest.and_then(|digest| digest.winner.as_deref());
     layout.finals(files).iter().find_map(|folder| {
+        // An agent may be called `final`: its own answers are in the same folder, each below its time.
         let mut agents = files.folders(folder);
+        agents.retain(|name| !is_stamp(name));
         // Normally there is one; the winner's goes first, should there be more.
         agents.sort_by_key(|agent| Some(agent.as_str()) != winner);
         let mut answers = agents.into_iter().map(|agent| (folder.join(&agent).join("answer.txt"), agent));
-        let (path, agent) = answers.find(|(path, _)| files.has(path))?;
+        let (path, agent) = answers.find(|(path, _)| has_text(files, path))?;
         Some(Answer { agent, label: None, path, source: AnswerSource::Final })
     })
 }
@@ -48,9 +50,20 @@ pub fn finished(files: &RunFiles, layout: &Layout, digest: Option<&Digest>) -> O
     let within = copy.path.strip_prefix(layout.turn.join("final")).ok()?;
     let size = |path: &Path| files.open_file(path).ok().map(|(_, size)| size);
     let whole = size(&layout.attempt.join("final").join(within))?;
-    (size(&copy.path) == Some(whole) && whole > 0).then_some(copy)
+    (size(&copy.path) == Some(whole)).then_some(copy)
 }
 
+/// Whether there is anything to read in an answer. MassGen writes an empty file where an agent presents nothing
+/// (`orchestrator_collaborators/snapshot_manager.py`). A longer one than [`BLANK_BYTES`] counts as having text.
+fn has_text(files: &RunFiles, path: &Path) -> bool {
+    let head = files.has(path).then(|| files.head(path, BLANK_BYTES + 1).ok()).flatten();
+    head.is_some_and(|head| {
+        head.len() as u64 > BLANK_BYTES || !text::clean(&String::from_utf8_lossy(&head)).trim().is_empty()
+    })
+}
+
+/// The most of an answer that is looked at for text, in bytes.
+const BLANK_BYTES: u64 = 64 << 10;
 /// The longest name of an agent that is remembered, in characters.
 const NAME_CHARS: usize = 64;
 
@@ -65,25 +78,33 @@ pub fn fact(files: &RunFiles, answer: &Answer, secrets: &Secrets) -> AnswerFact 
 /// Every answer that agents gave in the newest attempt, oldest first.
 pub fn candidates(files: &RunFiles, layout: &Layout, digest: Option<&Digest>) -> Vec<Answer> {
     let labels = labels(files, layout);
-    let mut order: Vec<String> = digest.map(|d| d.agents.iter().map(|a| a.id.clone()).collect()).unwrap_or_default();
+    let agents: Vec<_> =
+        files.folders(&layout.attempt).into_iter().map(|agent| of_agent(files, layout, agent)).collect();
+    let known = digest.into_iter().flat_map(|digest| &digest.agents).map(|agent| agent.id.as_str());
+    let answered = agents.iter().filter(|(_, given)| !given.is_empty()).map(|(agent, _)| agent.as_str());
+    // MassGen numbers agents by their sorted ids, whatever their order in the config (`coordination_tracker.py`).
+    let numbered: BTreeSet<&str> = known.chain(answered).collect();
     let mut found = Vec::new();
-    for agent in files.folders(&layout.attempt).into_iter().filter(|name| name != "final") {
-        let stamps = files.folders(&layout.attempt.join(&agent));
-        let relative = stamps.into_iter().map(|stamp| (PathBuf::from(&agent).join(&stamp).join("answer.txt"), stamp));
-        let answers: Vec<_> = relative.filter(|(path, _)| files.has(&layout.attempt.join(path))).collect();
-        if !answers.is_empty() && !order.contains(&agent) {
-            order.push(agent.clone());
-        }
-        let place = 1 + order.iter().position(|id| *id == agent).unwrap_or_default();
-        for (number, (path, stamp)) in answers.into_iter().enumerate() {
-            let label = labels.get(&path).cloned().unwrap_or_else(|| format!("agent{place}.{}", number + 1));
+    for (agent, given) in &agents {
+        let place = 1 + numbered.iter().position(|id| id == agent).unwrap_or_default();
+        for (number, (path, stamp)) in given.iter().enumerate() {
+            let label = labels.get(path).cloned().unwrap_or_else(|| format!("agent{place}.{}", number + 1));
             let path = layout.attempt.join(path);
             let agent = agent.clone();
             found.push((stamp, Answer { agent, label: Some(label), path, source: AnswerSource::Partial }));
         }
     }
-    found.sort_by(|a, b| a.0.cmp(&b.0));
+    found.sort_by(|a, b| a.0.cmp(b.0));
     found.into_iter().map(|(_, answer)| answer).collect()
+}
+
+/// The files of an agent's answers, relative to the attempt, with their times. Folders of other kinds are not answers of its own:
+/// `final/<agent>` is a presented one, and `final` may be an agent's name as well.
+fn of_agent(files: &RunFiles, layout: &Layout, agent: String) -> (String, Vec<(PathBuf, String)>) {
+    let stamps = files.folders(&layout.attempt.join(&agent)).into_iter().filter(|name| is_stamp(name));
+    let paths = stamps.map(|stamp| (Path::new(&agent).join(&stamp).join("answer.txt"), stamp));
+    let given = paths.filter(|(path, _)| files.has(&layout.attempt.join(path))).collect();
+    (agent, given)
 }
 
 /// Those of a run under way that are whole: MassGen counts an answer once its workspace was saved with it.
@@ -101,13 +122,16 @@ pub fn counted(files: &RunFiles, layout: &Layout, digest: Option<&Digest>) -> Ve
 }
 
 fn leader(files: &RunFiles, layout: &Layout, digest: Option<&Digest>) -> Option<Answer> {
-    leading(candidates(files, layout, digest), digest)
+    leading(files, candidates(files, layout, digest), digest)
 }
 
 /// The one of some answers, oldest first, that leads by votes; the newest without any.
-pub fn leading(mut all: Vec<Answer>, digest: Option<&Digest>) -> Option<Answer> {
-    let by_votes = digest.filter(|digest| !digest.votes.is_empty()).and_then(Digest::leading_label);
-    let leading = by_votes.and_then(|label| all.iter().position(|answer| answer.label.as_deref() == Some(label)));
+pub fn leading(files: &RunFiles, mut all: Vec<Answer>, digest: Option<&Digest>) -> Option<Answer> {
+    all.retain(|answer| has_text(files, &answer.path));
+    let place = |label: &str| all.iter().position(|answer| answer.label.as_deref() == Some(label));
+    let votes = digest.into_iter().flat_map(|digest| &digest.votes);
+    let voted = votes.filter_map(|(label, votes)| Some((votes, place(label)?)));
+    let leading = voted.max_by_key(|(votes, _)| **votes).map(|(_, place)| place);
     leading.map(|place| all.swap_remove(place)).or_else(|| all.pop())
 }
 
@@ -158,7 +182,11 @@ mod tests {
         let layout = Layout::find(&files, None).expect("layout");
         let all = candidates(&files, &layout, Some(&digest(&[])));
         let labels: Vec<_> = all.iter().filter_map(|answer| answer.label.as_deref()).collect();
-        assert_eq!(labels, ["agent2.1", "agent1.1", "agent2.2"]);
+        assert_eq!(
+            labels,
+            ["agent1.1", "agent2.1", "agent1.2"],
+            "MassGen sorts the agents, and the config has b first"
+        );
     }
 
     #[test]
@@ -169,7 +197,7 @@ mod tests {
         assert_eq!(counted(&files, &layout, Some(&digest)), []);
         digest.agents[1].answers = 1;
         let labels: Vec<_> = counted(&files, &layout, Some(&digest)).into_iter().filter_map(|one| one.label).collect();
-        assert_eq!(labels, ["agent2.1"]);
+        assert_eq!(labels, ["agent1.1"]);
     }
 
     #[test]
@@ -188,5 +216,61 @@ mod tests {
         let layout = Layout::find(&files, None).expect("layout");
         let answer = best(&files, &layout, None).expect("answer");
         assert_eq!((answer.agent.as_str(), answer.source), ("a", AnswerSource::Final));
+    }
+
+    #[test]
+    fn an_answer_without_text_is_never_the_best() {
+        let blank = " \n\t\u{200b}\u{feff}\u{a0}\r\n";
+        let (root, files) = two_agents();
+        let layout = Layout::find(&files, None).expect("layout");
+        let votes = digest(&[("agent1.2", 2), ("agent2.1", 1)]);
+        let label = || best(&files, &layout, Some(&votes)).and_then(|answer| answer.label);
+        let put = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            std::fs::create_dir_all(path.parent().expect("parent")).expect("mkdir");
+            std::fs::write(path, text).expect("write");
+        };
+        assert_eq!(label().as_deref(), Some("agent1.2"));
+        for nothing in ["", blank, &" ".repeat(BLANK_BYTES as usize)] {
+            put(&format!("{ATTEMPT}/a/20261123_150003_000000/answer.txt"), nothing);
+            assert_eq!(label().as_deref(), Some("agent2.1"), "the most voted for of those with text");
+            for place in ["logs/log_1/turn_1/final/a/answer.txt", &format!("{ATTEMPT}/final/a/answer.txt")] {
+                put(place, nothing);
+            }
+            assert_eq!(label().as_deref(), Some("agent2.1"), "nothing was presented");
+            assert_eq!(finished(&files, &layout, None), None);
+        }
+        put("logs/log_1/turn_1/final/a/answer.txt", &format!("{}.", " ".repeat(BLANK_BYTES as usize)));
+        assert_eq!(best(&files, &layout, None).expect("answer").source, AnswerSource::Final);
+        let (_root, files) = run(&[(&format!("{ATTEMPT}/a/20261123_150001_000000/answer.txt"), blank)]);
+        assert_eq!(best(&files, &layout, None), None);
+        assert_eq!(candidates(&files, &layout, None).len(), 1, "it was given all the same");
+    }
+
+    #[test]
+    fn an_agent_may_have_the_name_of_any_folder_of_massgens() {
+        for name in ["final", "agent_outputs", "workspace", "turn_1", "attempt_1", "answer", "logs"] {
+            let given = format!("{ATTEMPT}/{name}/20261123_150001_000000/answer.txt");
+            let newer = format!("{ATTEMPT}/{name}/20261123_150003_000000/answer.txt");
+            let mut all = vec![(given.as_str(), "one"), (newer.as_str(), "two")];
+            let outputs = format!("{ATTEMPT}/agent_outputs/{name}.txt");
+            all.push((&outputs, "out"));
+            let (root, files) = run(&all);
+            let layout = Layout::find(&files, None).expect("layout");
+            let found: Vec<_> =
+                candidates(&files, &layout, None).into_iter().map(|one| (one.agent, one.label)).collect();
+            let label = |number: u32| (name.to_owned(), Some(format!("agent1.{number}")));
+            assert_eq!(found, [label(1), label(2)], "{name}");
+            assert_eq!(presented(&files, &layout, None), None, "{name} has answered and presented nothing");
+            assert_eq!(best(&files, &layout, None).map(|one| one.path), Some(PathBuf::from(&newer)), "{name}");
+            for place in ["final", "attempt_1/final"] {
+                let folder = root.path().join("logs/log_1/turn_1").join(place).join(name);
+                std::fs::create_dir_all(&folder).expect("mkdir");
+                std::fs::write(folder.join("answer.txt"), "end").expect("write");
+            }
+            let shown = best(&files, &layout, None).expect("answer");
+            assert_eq!((shown.agent.as_str(), shown.source), (name, AnswerSource::Final));
+            assert_eq!(candidates(&files, &layout, None).len(), 2, "{name}");
+        }
     }
 }

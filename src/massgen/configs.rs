@@ -3,6 +3,7 @@
 //! It judges no content by itself: `policy` says what an untrusted author may not, `validate` what MassGen says, in its words.
 
 mod catalogue;
+mod examples;
 mod needs;
 mod policy;
 mod tree;
@@ -10,6 +11,7 @@ mod validate;
 
 use std::path::{Path, PathBuf};
 
+use self::examples::Examples;
 use self::tree::{Node, Scalar};
 use crate::run::ConfigChoice;
 
@@ -32,6 +34,8 @@ pub enum ConfigError {
         name: String,
         /// Where it was looked for.
         places: String,
+        /// Names of examples like it.
+        similar: Vec<String>,
     },
     /// None was named, and there is no default one.
     #[error("no config was given, and there is none of MassGen's default ones (looked for {places})")]
@@ -78,7 +82,7 @@ pub fn resolve(name: Option<&str>, sources: Sources<'_>) -> Result<ConfigChoice,
     let agents = sources.home.map(|home| home.join(".config/massgen/agents"));
     let named = agents.into_iter().flat_map(|agents| [agents.join(name), with_ending(&agents, name)]);
     first_file(direct.into_iter().chain(named))
-        .map_err(|places| ConfigError::Missing { name: name.to_owned(), places })
+        .map_err(|places| ConfigError::Missing { name: name.to_owned(), places, similar: Vec::new() })
         .and_then(checked)
 }
 
@@ -123,36 +127,12 @@ fn expand_home(name: &str, home: Option<&Path>) -> PathBuf {
     }
 }
 
-/// MassGen takes the first file that contains the name, in the order of the disk; this takes an exact stem first, then the
-/// first by path, so that the same name always means the same file.
 fn find_example(name: &str, example: &str, package: Option<&Path>) -> Result<ConfigChoice, ConfigError> {
-    let missing = |places: String| ConfigError::Missing { name: name.to_owned(), places };
-    let root = package
-        .map(|package| package.join("configs"))
-        .ok_or_else(|| missing("the massgen package, which was not found".to_owned()))?;
-    let mut all = Vec::new();
-    collect_yaml(&root, &mut all);
-    all.sort();
-    let found = example_among(example, &all, &root);
-    found.map(|path| ConfigChoice::File(path.to_owned())).ok_or_else(|| missing(root.display().to_string()))
-}
-
-/// The file that a name means, among all the files below `root`, sorted.
-fn example_among<'a>(example: &str, all: &'a [PathBuf], root: &Path) -> Option<&'a Path> {
-    let stem = |path: &&PathBuf| path.file_stem().is_some_and(|stem| stem == example);
-    let contains = |path: &&PathBuf| path.strip_prefix(root).is_ok_and(|path| path.to_string_lossy().contains(example));
-    all.iter().find(stem).or_else(|| all.iter().find(contains)).map(PathBuf::as_path)
-}
-
-fn collect_yaml(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        let path = entry.path();
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            collect_yaml(&path, found);
-        } else if path.extension().is_some_and(|ending| ending == "yaml") {
-            found.push(path);
-        }
-    }
+    let missing = |places: String, similar| ConfigError::Missing { name: name.to_owned(), places, similar };
+    let package = package.ok_or_else(|| missing("the massgen package, which was not found".to_owned(), Vec::new()))?;
+    let examples = Examples::of(package);
+    let found = examples.find(example).map(|path| ConfigChoice::File(path.to_owned()));
+    found.ok_or_else(|| missing(examples.root().display().to_string(), examples.like(example)))
 }
 
 /// What an effective config has to change.

@@ -95,6 +95,13 @@ fn log_folders(files: &RunFiles) -> impl Iterator<Item = PathBuf> {
     })
 }
 
+/// Whether a folder is named as MassGen names that of one answer or vote: `20261123_150001_000000`.
+pub fn is_stamp(name: &str) -> bool {
+    let parts: Vec<&str> = name.split('_').collect();
+    let lengths = parts.iter().map(|part| part.len());
+    lengths.eq([8, 6, 6]) && parts.iter().all(|part| part.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
 fn newest_numbered(files: &RunFiles, parent: &Path, prefix: &str) -> Option<PathBuf> {
     numbered(files, parent, prefix).pop()
 }

@@ -1,12 +1,12 @@
 //! The votes that stand while a run goes on. status.json names each agent's first vote and counts void ones, so the ballots are asked,
-//! as often as it shows another number of votes or answers. It changes nothing of a digest but votes.
+//! as often as it shows another number of votes or answers, or other agents that have voted. It changes nothing of a digest but votes.
 
 use std::path::PathBuf;
 
 use super::files::RunFiles;
 use super::layout::Layout;
 use super::story::{Standing, standing_votes};
-use crate::run::Digest;
+use crate::run::{AgentState, Digest};
 use crate::secrets::Secrets;
 
 /// What the ballots said last.
@@ -16,8 +16,8 @@ pub struct Poll {
     standing: Option<Standing>,
 }
 
-/// In which attempt, how many votes were counted, and how many answers each agent has given.
-type Turnout = (PathBuf, u32, Vec<u32>);
+/// In which attempt, how many votes were counted, how many answers each agent has given, and whether its vote is valid.
+type Turnout = (PathBuf, u32, Vec<(u32, bool)>);
 
 impl Poll {
     /// Puts the votes that stand in the place of those that status.json tells, from the `vote.json` files of MassGen 0.1.97. Where
@@ -26,8 +26,8 @@ impl Poll {
         if digest.counted == 0 {
             return;
         }
-        let answers = digest.agents.iter().map(|agent| agent.answers);
-        let turnout = (layout.attempt.clone(), digest.counted, answers.collect());
+        let agents = digest.agents.iter().map(|agent| (agent.answers, agent.state == AgentState::Voted));
+        let turnout = (layout.attempt.clone(), digest.counted, agents.collect());
         if self.asked_at.as_ref() != Some(&turnout) {
             self.standing = standing_votes(files, layout, Some(digest), secrets);
             // A ballot may be on disk a moment after it was counted.

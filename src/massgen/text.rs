@@ -129,6 +129,22 @@ pub fn line(text: &str, most: usize) -> String {
     cut(&clean(text).split_whitespace().collect::<Vec<_>>().join(" "), most)
 }
 
+/// Whether the beginning of a file is that of something else than UTF-8 text: it has a NUL byte, or bytes that are no UTF-8, a
+/// character at its end that is cut excepted.
+pub fn is_binary(head: &[u8]) -> bool {
+    let is_text = std::str::from_utf8(head).map_or_else(|error| error.error_len().is_none(), |_| true);
+    !is_text || head.contains(&0)
+}
+
+/// A word of a POSIX shell's command line: quoted where the shell would take a part of it for something else.
+pub fn shell_word(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=@%+,".contains(c);
+    match text.chars().all(is_plain) && !text.is_empty() {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
+}
+
 /// The text of an error and of all its causes, in one line.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
@@ -167,6 +183,29 @@ mod tests {
         assert_eq!(harmless("❤\u{fe0f}\u{fe0f}\u{e0101}"), "❤\u{fe0f}\u{fffd}\u{fffd}");
         assert_eq!(clean("\u{fe0f}\u{200c}"), "");
         assert_eq!(clean("a\u{200d}\u{e0041}\u{2060}b\rc"), "abc");
+    }
+
+    #[test]
+    fn a_shell_takes_a_quoted_word_for_itself() {
+        assert_eq!(shell_word("/usr/bin/massgen"), "/usr/bin/massgen");
+        for word in
+            ["", "a b", "it's", "$HOME", "`id`", "a\"b", "~/x", "a;b", "x\ny", "*", "!", "\\", "é", "#", "-n", "''"]
+        {
+            let script = format!("printf %s x{}", shell_word(word));
+            let said = std::process::Command::new("sh").args(["-c", &script]).output().expect("sh");
+            assert_eq!(String::from_utf8_lossy(&said.stdout), format!("x{word}"), "{script}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_text_is_known_by_its_beginning() {
+        for text in ["", "a\n", "żółw 🦀", "\u{feff}x\r\n"] {
+            assert!(!is_binary(text.as_bytes()), "{text:?}");
+        }
+        assert!(!is_binary(&"ż".as_bytes()[..1]), "a character may be cut");
+        for binary in [&b"\x89PNG\r\n\x1a\n"[..], b"a\0b", b"PK\x03\x04\0", b"\xff\xfea\0", b"caf\xe9 au lait"] {
+            assert!(is_binary(binary), "{binary:?}");
+        }
     }
 
     #[test]

@@ -99,12 +99,6 @@ impl Digest {
         let agents: Vec<_> = self.agents.iter().map(|a| (&a.id, a.answers, &a.label, &a.vote, &a.error)).collect();
         (&self.phase, agents, &self.votes, &self.winner)
     }
-
-    /// The answer that leads: by votes, and among equals (or without votes) the newest of the agent listed last.
-    pub fn leading_label(&self) -> Option<&str> {
-        let by_votes = self.votes.iter().max_by_key(|(_, votes)| **votes).map(|(label, _)| label.as_str());
-        by_votes.or_else(|| self.agents.iter().rev().find_map(|agent| agent.label.as_deref()))
-    }
 }
 
 #[cfg(test)]
@@ -123,13 +117,5 @@ mod tests {
         assert!(before.tells_news(None));
         assert!(!tick.tells_news(Some(&before)));
         assert!(answer.tells_news(Some(&before)));
-    }
-
-    #[test]
-    fn votes_lead_before_age() {
-        let mut digest = Digest { agents: vec![agent("agent1.1", 0), agent("agent2.1", 0)], ..Digest::default() };
-        assert_eq!(digest.leading_label(), Some("agent2.1"));
-        digest.votes.insert("agent1.1".into(), 1);
-        assert_eq!(digest.leading_label(), Some("agent1.1"));
     }
 }

@@ -23,6 +23,7 @@
 //! do FILE                  the commands that stand in a file
 //! raw JSON                 do another command, which a JSON string holds with any character in it
 //! log TEXT                 a line in massgen.log         agent-log AGENT TEXT   what an agent put out
+//! file PATH TEXT           a file in the attempt's folder
 //! workspace NAME TEXT      a file in the winner's workspace (agent_a's)
 //! nest FILE JSON           an agent's MCP server of ours: calls run_massgen with JSON, adds the answer to FILE as a line
 //! nest-for-ever FILE JSON  again and again
@@ -242,6 +243,10 @@ impl Fake {
             "agent-log" => {
                 let (agent, text) = rest.split_once(' ').expect("agent and text");
                 put(&self.attempt().join(format!("agent_outputs/{agent}.txt")), text.as_bytes());
+            }
+            "file" => {
+                let (path, text) = rest.split_once(' ').expect("path and text");
+                put(&self.attempt().join(path), text.as_bytes());
             }
             "workspace" => {
                 let (name, text) = rest.split_once(' ').expect("name and text");

@@ -1,6 +1,7 @@
 //! What is written of a config is what PyYAML, which MassGen reads it with, takes for the same: held against the real one.
 //! It starts no run.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -107,6 +108,77 @@ fn as_yaml(value: &Value) -> String {
         }
         Value::Null | Value::Bool(_) => value.to_string(),
     }
+}
+
+/// Says for each name which file MassGen's own resolver takes for it.
+const RESOLVE: &str = r#"
+import json, sys
+from massgen.cli.config_loading import resolve_config_path
+def resolved(name):
+    try:
+        return str(resolve_config_path("@examples/" + name))
+    except Exception:
+        return None
+names = json.load(open(sys.argv[1]))
+print("\n" + json.dumps({name: resolved(name) for name in names}))
+"#;
+
+/// The files that MassGen takes for names of examples.
+async fn resolved_by_massgen(lab: &Lab, names: &BTreeSet<String>) -> BTreeMap<String, Option<PathBuf>> {
+    let input = lab.put("names.json", &serde_json::to_string(names).expect("JSON"));
+    let mut command = tokio::process::Command::new(lab.massgen().with_file_name("python"));
+    lab.surroundings(&mut command);
+    command.env("LITELLM_LOCAL_MODEL_COST_MAP", "True").args(["-c", RESOLVE]).arg(input);
+    let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await.expect("python");
+    let said = String::from_utf8(output.stdout).expect("UTF-8");
+    let answer = said.lines().last().map(serde_json::from_str);
+    answer.and_then(Result::ok).unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(&output.stderr)))
+}
+
+/// The forms in which an example is named: file and stem, parts of the path, and what `--list-examples` prints.
+fn forms(inside: &Path) -> Vec<String> {
+    let path = inside.to_str().expect("UTF-8");
+    let bare = path.strip_suffix(".yaml").expect("YAML");
+    let parts = inside.iter().map(|part| part.to_str().expect("UTF-8").to_owned());
+    let stem = inside.file_stem().and_then(|stem| stem.to_str()).expect("UTF-8").to_owned();
+    let whole = [path.to_owned(), bare.to_owned(), format!("configs/{path}"), bare.replace('/', "_"), stem];
+    parts.chain(whole).collect()
+}
+
+#[tokio::test]
+async fn a_name_of_an_example_means_the_file_that_massgen_takes() {
+    let lab = Lab::real().await;
+    let package = program::package(lab.massgen()).expect("package");
+    let (root, project) = (package.join("configs"), lab.project());
+    let mut found = Vec::new();
+    examples(&root, &mut found);
+    let inside = |path: &PathBuf| path.strip_prefix(&root).expect("inside").to_owned();
+    let mut names: BTreeSet<String> = found.iter().flat_map(|path| forms(&inside(path))).collect();
+    names.extend(
+        ["configs/meta/massgen_runs_massgen.yaml", "massgen", "gpt", "three", "basic_multi"].map(str::to_owned),
+    );
+    let sources = Sources { project: Some(&project), home: None, package: Some(&package) };
+    let ours = |name: &str| match configs::resolve(Some(&format!("@examples/{name}")), sources) {
+        Ok(ConfigChoice::File(path)) => Some(path),
+        Ok(ConfigChoice::Rehearsal(_)) | Err(_) => None,
+    };
+    let resolved = resolved_by_massgen(&lab, &names).await;
+    assert!(resolved.values().flatten().count() > 5 * 200, "{}", resolved.len());
+    for (name, file) in resolved.iter().filter(|(_, file)| file.is_some()) {
+        assert_eq!(ours(name).as_ref(), file.as_ref(), "@examples/{name}");
+    }
+    assert!(resolved["configs/meta/massgen_runs_massgen.yaml"].is_some(), "the automation guide's own command");
+    for path in found {
+        let printed = forms(&inside(&path)).into_iter().rev().nth(1).expect("printed");
+        assert_eq!(resolved[&printed], None, "MassGen does not find what it prints");
+        assert_eq!(ours(&printed), Some(path), "@examples/{printed}");
+    }
+    let client = lab.client().await;
+    let (_, refusal) =
+        client.ask("run_massgen", json!({"question": "q", "config": "@examples/basic_multi_agents"})).await;
+    assert_eq!(refusal["code"], "config_missing");
+    assert!(refusal["hint"].as_str().is_some_and(|hint| hint.matches("@examples/").count() == 3), "{refusal}");
+    client.close().await;
 }
 
 #[tokio::test]

@@ -12,14 +12,14 @@ fn data(path: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(path)
 }
 
-/// Makes a run folder with the tree of a listing, each file empty.
+/// Makes a run folder with the tree of a listing, each file with a word in it.
 fn tree(listing: &str, to: &Path) -> tempfile::TempDir {
     let root = tempfile::tempdir().expect("temp");
     let text = std::fs::read_to_string(data(listing)).expect("listing");
     for line in text.lines().filter(|line| line.ends_with(".txt") || line.ends_with(".json")) {
         let path = root.path().join(to).join(line.trim_start_matches("./"));
         std::fs::create_dir_all(path.parent().expect("parent")).expect("mkdir");
-        std::fs::write(path, "").expect("write");
+        std::fs::write(path, "word").expect("write");
     }
     root
 }

@@ -28,6 +28,7 @@ mod loop_on_massgen;
 mod loop_on_massgen_warm;
 mod meta_agent;
 mod model;
+mod odd_answers;
 mod pages;
 mod people;
 mod processes;

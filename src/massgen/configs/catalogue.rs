@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{ConfigError, EditError, Needs, Sources, Tree, collect_yaml, example_among, resolve};
+use super::{ConfigError, EditError, Examples, Needs, Sources, Tree, resolve};
 use crate::massgen::text;
 use crate::run::ConfigChoice;
 
@@ -174,22 +174,8 @@ fn user_named(path: PathBuf, home: &Path, sources: Sources<'_>) -> Option<Found>
 }
 
 fn of_package(sources: Sources<'_>) -> Vec<Found> {
-    let Some(root) = sources.package.map(|package| package.join("configs")) else { return Vec::new() };
-    let mut all = Vec::new();
-    collect_yaml(&root, &mut all);
-    all.sort();
-    let mut found: Vec<Found> = all.iter().filter_map(|path| example_named(path, &all, &root)).collect();
-    found.sort_by(|one, other| one.name.cmp(&other.name));
-    found
-}
-
-/// By its stem where that leads to it, else by as much of its path as does.
-fn example_named(path: &Path, all: &[PathBuf], root: &Path) -> Option<Found> {
-    let inside = path.strip_prefix(root).ok()?.to_str()?;
-    let stem = path.file_stem()?.to_str()?;
-    let names = [stem, inside.strip_suffix(".yaml").unwrap_or(inside), inside];
-    let name = names.into_iter().find(|name| example_among(name, all, root) == Some(path))?;
-    Some(Found { name: format!("@examples/{name}"), source: Source::Example, path: path.to_owned() })
+    let named = sources.package.map(|package| Examples::of(package).named()).unwrap_or_default();
+    named.into_iter().map(|(name, path)| Found { name, source: Source::Example, path }).collect()
 }
 
 /// The entry of a file; none where a file of the project is something else than a config.
@@ -315,8 +301,8 @@ mod tests {
             "~/.config/massgen/config.yaml",
             "mine",
             "~/.config/massgen/agents/shadowed.yaml",
+            "@examples/a/one",
             "@examples/b/one.yaml",
-            "@examples/one",
             "@examples/one-more",
         ];
         assert_eq!(names(&listed), expected);
@@ -342,9 +328,9 @@ mod tests {
         let folder = lab();
         assert_eq!(names(&look(folder.path(), "GPT two", (0, 9))), ["two.yaml"]);
         assert_eq!(names(&look(folder.path(), "minds openai_api", (0, 9))), ["two.yaml"]);
-        assert_eq!(names(&look(folder.path(), "example grok", (0, 9))), ["@examples/one"]);
+        assert_eq!(names(&look(folder.path(), "example grok", (0, 9))), ["@examples/a/one"]);
         let page = look(folder.path(), "one", (1, 1));
-        assert_eq!((names(&page), page.matching, page.total), (vec!["@examples/one"], 3, 10));
+        assert_eq!((names(&page), page.matching, page.total), (vec!["@examples/b/one.yaml"], 3, 10));
         assert!(look(folder.path(), "nothing like it", (0, 9)).configs.is_empty());
     }
 

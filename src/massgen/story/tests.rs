@@ -5,6 +5,7 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::*;
+use crate::run::{AgentDigest, AgentState};
 
 const SUCCESS: &str = "massgen_logs/log_20261123_143807_483320";
 const TOOLS: &str = "logs/log_20261124_021009_622518";
@@ -97,6 +98,40 @@ fn only_votes_that_stood_are_counted() {
     put("b/20261124_021015_000000/vote.json", &ballot("b", "agent1.1"));
     put("b/20261124_021016_000000/vote.json", &ballot("b", "agent2.1"));
     assert_eq!(stood(), Some(BTreeMap::from([("agent2.1".to_owned(), 2)])), "each voter's last");
+}
+
+#[test]
+fn a_vote_that_massgen_dropped_as_too_late_counts_nowhere() {
+    let root = tempfile::tempdir().expect("temp");
+    let put = |name: &str, text: &str| {
+        let path = root.path().join(layout(TOOLS).attempt).join(name);
+        std::fs::create_dir_all(path.parent().expect("parent")).expect("mkdir");
+        std::fs::write(path, text).expect("write");
+    };
+    // Both came in at once: the answer first, and then a vote of one who had not seen it.
+    let ballot = r#"{"voter_id": "b", "voted_for": "a", "voted_for_label": "agent1.1", "reason": "r",
+        "available_options_labels": ["agent1.1", "agent2.1"]}"#;
+    put("a/20261124_021011_000000/answer.txt", "one");
+    put("b/20261124_021012_000000/answer.txt", "two");
+    put("a/20261124_021013_000000/answer.txt", "newer");
+    put("b/20261124_021013_200000/vote.json", ballot);
+    let with = |state| AgentDigest { id: "b".to_owned(), state, ..AgentDigest::default() };
+    let digest = |state| Digest { agents: vec![with(state)], ..Digest::default() };
+    let stood = |state| {
+        let files = RunFiles::open(root.path()).expect("open");
+        let (layout, secrets, digest) = (layout(TOOLS), Secrets::default(), digest(state));
+        let standing = standing_votes(&files, &layout, Some(&digest), &secrets).expect("a ballot");
+        let told = Story::read(&files, &layout, Some(&digest), &secrets).votes;
+        assert_eq!((standing.cast, told.len()), (1, 1), "it was cast");
+        assert_eq!(told[0].counted, !standing.of.is_empty());
+        standing.votes.into_iter().collect::<Vec<_>>()
+    };
+    let counted = [("agent1.1".to_owned(), 1)];
+    assert_eq!(stood(AgentState::Answered), []);
+    assert_eq!(stood(AgentState::Restarting), []);
+    assert_eq!(stood(AgentState::Voted), counted, "MassGen holds it for valid, such as at the end of a round's time");
+    put("b/20261124_021013_200000/vote.json", &ballot.replace(r#"["agent1.1","#, r#"["agent1.2","#));
+    assert_eq!(stood(AgentState::Answered), counted, "its voter had seen the newest answer");
 }
 
 #[test]

@@ -1,0 +1,213 @@
+//! The examples that come with MassGen 0.1.97, by the names that people and its documents use for them. A name means what MassGen's
+//! own resolver takes for it (`cli/config_loading.py`, `resolve_config_path`), and what `--list-examples` prints is found as well.
+
+use std::path::{Path, PathBuf};
+
+/// How many similar names an error suggests.
+const MOST_SUGGESTED: usize = 3;
+
+/// The example configs of a package, in the order in which MassGen searches them.
+pub(super) struct Examples {
+    root: PathBuf,
+    files: Vec<PathBuf>,
+}
+
+impl Examples {
+    /// Those of an installed `massgen` package; none where it has no `configs`.
+    pub(super) fn of(package: &Path) -> Examples {
+        let root = package.join("configs");
+        let folders = search_order(&root, python_minor(package));
+        Examples { files: folders.iter().flat_map(|folder| yaml_files(folder)).collect(), root }
+    }
+
+    /// The folder that they are in.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The file that `@examples/NAME` means: the first one whose whole path contains the name, as in MassGen; where there is
+    /// none, the one that `massgen --list-examples` prints under this name, which MassGen itself does not find.
+    pub(super) fn find(&self, name: &str) -> Option<&Path> {
+        if name.trim().is_empty() {
+            return None;
+        }
+        let is_printed = |path: &&PathBuf| self.printed(path).is_some_and(|printed| printed == without_ending(name));
+        let found = self.containing(name).next();
+        found.or_else(|| self.files.iter().find(is_printed).map(PathBuf::as_path))
+    }
+
+    /// Each file with the shortest name that no other file's path contains, so that it means this file on every machine.
+    pub(super) fn named(&self) -> Vec<(String, PathBuf)> {
+        let named = |path: &PathBuf| Some((format!("@examples/{}", self.name(path)?), path.clone()));
+        let mut named: Vec<_> = self.files.iter().filter_map(named).collect();
+        named.sort();
+        named
+    }
+
+    /// The names of the examples that share the most words with a name, at most three.
+    pub(super) fn like(&self, name: &str) -> Vec<String> {
+        let asked = words(name);
+        let shared = |name: &str| words(name).iter().filter(|word| asked.contains(word)).count();
+        let mut rated: Vec<_> =
+            self.named().into_iter().map(|(name, path)| (shared(&self.inside(&path)), name)).collect();
+        rated.sort_by(|one, other| other.0.cmp(&one.0).then(one.1.len().cmp(&other.1.len())));
+        let similar = rated.into_iter().filter(|(shared, _)| *shared > 0);
+        similar.map(|(_, name)| name).take(MOST_SUGGESTED).collect()
+    }
+
+    fn name(&self, path: &Path) -> Option<String> {
+        let inside = self.inside(path);
+        let stem = path.file_stem()?.to_str()?;
+        let names = [stem, without_ending(&inside), &inside, &format!("configs/{inside}")].map(str::to_owned);
+        names.into_iter().find(|name| self.containing(name).eq([path]))
+    }
+
+    fn containing(&self, name: &str) -> impl Iterator<Item = &Path> {
+        let contains = move |path: &&PathBuf| path.to_str().is_some_and(|path| path.contains(name));
+        self.files.iter().filter(contains).map(PathBuf::as_path)
+    }
+
+    /// `basic/multi/two.yaml` is printed as `basic_multi_two`.
+    fn printed(&self, path: &Path) -> Option<String> {
+        Some(without_ending(&self.inside(path)).replace('/', "_")).filter(|name| !name.is_empty())
+    }
+
+    fn inside(&self, path: &Path) -> String {
+        path.strip_prefix(&self.root).unwrap_or(path).to_string_lossy().into_owned()
+    }
+}
+
+fn without_ending(name: &str) -> &str {
+    name.strip_suffix(".yaml").unwrap_or(name)
+}
+
+fn words(name: &str) -> Vec<String> {
+    let words = without_ending(name).split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    words.map(str::to_lowercase).collect()
+}
+
+fn yaml_files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let files = entries.filter(|entry| entry.file_type().is_ok_and(|kind| !kind.is_dir())).map(|entry| entry.path());
+    files.filter(|path| path.extension().is_some_and(|ending| ending == "yaml")).collect()
+}
+
+fn subfolders(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect()
+}
+
+/// The 11 of `…/lib/python3.11/site-packages/massgen`.
+fn python_minor(package: &Path) -> u32 {
+    let names = package.components().rev().filter_map(|part| part.as_os_str().to_str());
+    names.filter_map(|name| name.strip_prefix("python3.")?.parse().ok()).next().unwrap_or(11)
+}
+
+/// The folders in the order of Python's `Path.rglob`, which MassGen takes the first match of: within a folder that of the disk,
+/// and from one folder to the next another one in each of Python 3.11, 3.12 and 3.13.
+fn search_order(root: &Path, minor: u32) -> Vec<PathBuf> {
+    let mut order = vec![root.to_owned()];
+    match minor {
+        ..=11 => depth_first(root, &mut order),
+        12 => siblings_first(root, &mut order),
+        13.. => last_first(&mut order),
+    }
+    order
+}
+
+fn depth_first(folder: &Path, order: &mut Vec<PathBuf>) {
+    for below in subfolders(folder) {
+        order.push(below.clone());
+        depth_first(&below, order);
+    }
+}
+
+fn siblings_first(folder: &Path, order: &mut Vec<PathBuf>) {
+    let below = subfolders(folder);
+    order.extend(below.iter().cloned());
+    below.iter().for_each(|folder| siblings_first(folder, order));
+}
+
+fn last_first(order: &mut Vec<PathBuf>) {
+    let mut stack = std::mem::take(order);
+    while let Some(folder) = stack.pop() {
+        stack.extend(subfolders(&folder));
+        order.push(folder);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn package(files: &[&str]) -> tempfile::TempDir {
+        let package = tempfile::tempdir().expect("temp");
+        for file in files {
+            let path = package.path().join("configs").join(file);
+            std::fs::create_dir_all(path.parent().expect("parent")).expect("mkdir");
+            std::fs::write(path, "agents: []\n").expect("write");
+        }
+        package
+    }
+
+    #[test]
+    fn a_name_is_a_part_of_the_path_or_what_massgen_prints() {
+        let package = package(&["basic/multi/two_minds.yaml", "meta/massgen_runs.yaml", "meta/README.md"]);
+        let examples = Examples::of(package.path());
+        let found = |name: &str| examples.find(name).map(|path| examples.inside(path));
+        for name in [
+            "two_minds",
+            "minds",
+            "multi/two_minds.yaml",
+            "configs/basic/multi/two_minds.yaml",
+            "basic_multi_two_minds",
+            "basic_multi_two_minds.yaml",
+        ] {
+            assert_eq!(found(name).as_deref(), Some("basic/multi/two_minds.yaml"), "{name}");
+        }
+        assert_eq!(found("configs/meta/massgen_runs.yaml").as_deref(), Some("meta/massgen_runs.yaml"));
+        for name in ["", " ", "three_minds", "README", "basic_multi"] {
+            assert_eq!(found(name), None, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_listed_name_is_in_no_other_path() {
+        let package = package(&["a/one.yaml", "b/one.yaml", "b/one-more.yaml", "c/b/one.yaml", "longer.yaml"]);
+        let examples = Examples::of(package.path());
+        let names: Vec<String> = examples.named().into_iter().map(|(name, _)| name).collect();
+        let expected = ["a/one", "c/b/one", "configs/b/one.yaml", "longer", "one-more"];
+        assert_eq!(names, expected.map(|name| format!("@examples/{name}")));
+        for (name, path) in examples.named() {
+            assert_eq!(examples.find(name.strip_prefix("@examples/").expect("prefix")), Some(path.as_path()));
+        }
+    }
+
+    #[test]
+    fn similar_names_are_suggested() {
+        let package = package(&["tools/mcp/gemini_mcp_example.yaml", "tools/mcp/claude.yaml", "basic/x.yaml"]);
+        let examples = Examples::of(package.path());
+        let suggested = examples.like("providers/gemini/gemini_mcp_example");
+        assert_eq!(suggested, ["@examples/gemini_mcp_example", "@examples/claude"]);
+        assert!(examples.like("nothing alike").is_empty());
+    }
+
+    #[test]
+    fn each_python_searches_in_its_own_order() {
+        let package = package(&["a/x/1.yaml", "a/y/1.yaml", "b/x/1.yaml"]);
+        let root = package.path().join("configs");
+        let [first, second] = <[PathBuf; 2]>::try_from(subfolders(&root)).expect("two folders");
+        let below = |folder: &PathBuf| subfolders(folder);
+        let reversed = |folder: &PathBuf| below(folder).into_iter().rev().collect::<Vec<_>>();
+        let of = |parts: &[&[PathBuf]]| [&[root.clone()], parts.concat().as_slice()].concat();
+        let one = std::slice::from_ref;
+        let in_depth = of(&[one(&first), &below(&first), one(&second), &below(&second)]);
+        assert_eq!(search_order(&root, 11), in_depth);
+        let by_level = of(&[&[first.clone(), second.clone()], &below(&first), &below(&second)]);
+        assert_eq!(search_order(&root, 12), by_level);
+        let backwards = of(&[one(&second), &reversed(&second), one(&first), &reversed(&first)]);
+        assert_eq!(search_order(&root, 13), backwards);
+        assert_eq!(python_minor(Path::new("/v/lib/python3.12/site-packages/massgen")), 12);
+        assert_eq!(python_minor(Path::new("/src/massgen")), 11);
+    }
+}
