@@ -31,6 +31,7 @@ mod processes;
 mod progress;
 mod properties;
 mod provenance;
+mod providers;
 mod prune;
 mod raw;
 mod ready;
