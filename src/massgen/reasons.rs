@@ -4,6 +4,7 @@
 
 mod classes;
 mod lines;
+mod message;
 
 pub use lines::Lines;
 
@@ -40,7 +41,7 @@ pub struct Words<'a> {
 pub fn problem(words: Words<'_>) -> Option<Problem> {
     let problem = classified(words, |_| true)?;
     Some(match words.agents {
-        Some(said) if problem.code == "agents_failed" => without_a_call(problem, said),
+        Some(said) if problem.code == "agents_failed" => without_a_call(problem, said, words.provider),
         Some(_) | None => problem,
     })
 }
@@ -116,26 +117,18 @@ impl Said {
         let counts = |line: &str| class.about != About::Call || self.is_call || is_call(line);
         let shows = |line: &String| class.signs.iter().any(|sign| line.contains(sign)) && counts(line);
         let place = self.lower.iter().position(shows)?;
-        Some(text::line(without_stamp(&telling(class, &self.lines[place..])), MESSAGE_CHARS))
-    }
-}
-
-fn telling(class: &Class, lines: &[String]) -> String {
-    match class.code {
-        // The headline is followed by what is wrong; a traceback ends with it.
-        "config_invalid" => lines.iter().take(6).cloned().collect::<Vec<_>>().join(" "),
-        "crashed" => lines.iter().rfind(|line| !line.trim().is_empty()).cloned().unwrap_or_default(),
-        _ => lines.first().cloned().unwrap_or_default(),
+        Some(message::of(class, &self.lines[place..]))
     }
 }
 
 /// The agents neither answered nor voted; what they said is all there is to tell, and it is not ours to judge.
-fn without_a_call(problem: Problem, said: &str) -> Problem {
+fn without_a_call(problem: Problem, said: &str, provider: Option<&str>) -> Problem {
+    let provider = provider.map(str::to_owned);
     let said = text::line(said, SAID_CHARS);
     if said.is_empty() {
-        let hint = "check that `base_url` leads to the model's API and not to a proxy or a web page, and the model's name; then start again";
-        let message = format!("{}; the models' answers were empty", problem.message);
-        return Problem { retry: Some(Retry::No), ..Problem::new("model_empty", &message, hint) };
+        let hint = "check that `base_url` leads to a model's API, not to a proxy or a web page; then start again";
+        let message = format!("{}; the model's answers were empty", problem.message);
+        return Problem { retry: Some(Retry::No), provider, ..Problem::new("model_empty", &message, hint) };
     }
     Problem { message: format!("{}; an agent said last: {said}", problem.message), ..problem }
 }
@@ -145,11 +138,6 @@ fn is_of_a_program(said: &str) -> bool {
     const FIRST: [&str; 5] = ["not logged in", "invalid api key", "credit balance is too low", "prompt is too long", "api error"];
     let lower = said.trim_start().to_lowercase();
     FIRST.iter().any(|first| lower.starts_with(first))
-}
-
-/// `14:29:55 | ERROR    | message` → `message`.
-fn without_stamp(line: &str) -> &str {
-    line.rsplit_once("| ").filter(|(stamp, _)| stamp.len() < 30).map_or(line, |(_, message)| message)
 }
 
 fn marked(stdout: &str) -> String {

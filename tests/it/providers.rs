@@ -197,6 +197,7 @@ fn address(fault: &str, stub: &str) -> String {
 async fn client(lab: &Lab, fault: &str, stub: &str) -> Client {
     let base = address(fault, stub);
     let mut command = lab.command();
+    command.env("MASSGEN_MCP_WARM", "true");
     for name in ["OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GOOGLE_API_KEY", "XAI_API_KEY", "AZURE_OPENAI_API_KEY"] {
         command.env(name, "of-no-worth");
     }
@@ -217,17 +218,18 @@ async fn told(lab: &Lab, client: &Client, provider: &str, fault: &str, stub: &st
     let run = client.until(&id, |run| run.get("exit").is_some()).await;
     let (wanted, problem) = (wanted(provider, fault), &run["problem"]);
     let of_timeout = matches!(fault, "silence" | "told_to_wait");
+    let full = client.call("check_status", json!({"run_id": id, "detail": "full"})).await;
     let retry = if wanted.retry.is_some() { json!(retry_word(wanted.retry)) } else { Value::Null };
     let good = problem["code"] == wanted.code.as_str()
         && problem["retry"] == retry
-        && problem["provider"].as_str().is_some_and(|provider| !provider.is_empty())
+        && full["runs"][0]["problem"]["provider"].as_str().is_some_and(|provider| !provider.is_empty())
         && run["state"] == if of_timeout { "timed_out" } else { "failed" };
     (!good).then(|| format!("{provider} × {fault}: {run}, not {}", wanted.code))
 }
 
 #[tokio::test]
 async fn real_massgen_says_of_each_provider_and_fault_what_the_table_says() {
-    let lab = Lab::real().await.warm();
+    let lab = Lab::real().await;
     let (stub, calls) = stub::serve().await;
     let [usual, refused, no_tls] = ["bad_key", "refused", "no_tls"].map(|fault| client(&lab, fault, &stub));
     let (usual, refused, no_tls) = (usual.await, refused.await, no_tls.await);
