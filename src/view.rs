@@ -636,13 +636,14 @@ fn ending_problem(record: &RunRecord, ending: &Ending) -> Option<Problem> {
             "read_result gives the best answer so far; start it again with run_massgen",
             Retry::Now,
         ),
-        Outcome::TimedOut { ours: true } => known(
+        Outcome::TimedOut { problem: Some(problem), .. } => problem.as_ref().clone(),
+        Outcome::TimedOut { ours: true, problem: None } => known(
             "timeout_s_reached",
             "it was stopped at its timeout_s",
             "read_result gives the best answer so far, if any; for more time start it again with a larger timeout_s",
             Retry::No,
         ),
-        Outcome::TimedOut { ours: false } => known(
+        Outcome::TimedOut { ours: false, problem: None } => known(
             "massgen_timeout",
             "MassGen's own timeout ended it",
             "read_result gives what it presented, if anything; raise timeout_s, or timeout_settings in the config",

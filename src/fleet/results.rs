@@ -519,10 +519,12 @@ impl Shelf {
         let first = self.run.digest.as_ref().and_then(|digest| digest.first_error.clone());
         lines.extend(first.map(|error| format!("first error of a model call: {error}")));
         let logs = [older(Path::new(STDERR)), PathBuf::from(STDERR)].into_iter();
+        let mut logged = reasons::Lines::default();
         for log in logs.chain(self.layout.as_ref().and_then(|layout| layout.massgen_log(&self.files))) {
             let said = self.files.tail(&log, ERROR_BYTES).unwrap_or_default();
-            lines.extend(reasons::error_lines(&self.secrets.mask(whole_lines(&said)), MOST_ERRORS));
+            logged.read(&self.secrets.mask(whole_lines(&said)));
         }
+        lines.extend(logged.told(MOST_ERRORS));
         if lines.is_empty() {
             lines.push("no errors were logged".to_owned());
         }

@@ -72,6 +72,19 @@ pub(super) fn shown_error(data: &Value) -> Option<&str> {
     told.rfind(|text| text.trim_start().starts_with('❌'))
 }
 
+/// What the agent that spoke last said where MassGen waited for an answer or a vote (MassGen 0.1.97 puts `❌ Retry (1/3)` or
+/// `❌ Agent failed` behind it); empty where it said nothing. Without such an event, `None`.
+pub fn last_words(tail: &str, secrets: &Secrets) -> Option<String> {
+    const REPROACHES: [&str; 2] = ["❌ Retry (", "❌ Agent failed to use workflow tools"];
+    let events = tail.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let texts = events.filter(|event| event["event_type"] == "text").collect::<Vec<_>>();
+    let said = texts.iter().filter_map(|event| event["data"]["content"].as_str()).find_map(|content| {
+        let end = REPROACHES.iter().find_map(|reproach| content.find(reproach))?;
+        Some(&content[..end])
+    })?;
+    Some(text::line(&secrets.mask(said), ERROR_CHARS))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,6 +108,17 @@ mod tests {
         assert!(of(&[start, restart]).open_tools.is_empty());
         assert_eq!(of(&[start, "{\"event", "[]", "7"]).open_tools.len(), 1, "what is no event is passed over");
         assert_eq!(of(&[]), Latest::default());
+    }
+
+    #[test]
+    fn what_an_agent_said_in_the_place_of_a_call_is_its_last_words() {
+        let text =
+            |content: &str| format!(r#"{{"event_type": "text", "agent_id": "a", "data": {{"content": "{content}"}}}}"#);
+        let words = |lines: &[String]| last_words(&lines.join("\n"), &Secrets::default());
+        let logged_out = text("Not logged in · Please run /login❌ Retry (1/3): You must use workflow tools");
+        assert_eq!(words(&[text("hello"), logged_out]).as_deref(), Some("Not logged in · Please run /login"));
+        assert_eq!(words(&[text("❌ Agent failed to use workflow tools after 3 attempts")]).as_deref(), Some(""));
+        assert_eq!(words(&[text("hello")]), None);
     }
 
     #[test]

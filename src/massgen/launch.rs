@@ -103,6 +103,10 @@ pub fn prompt(question: &str) -> String {
 /// The variable that says where the log folder is made; it is another for each run.
 pub const LOG_BASE: &str = "MASSGEN_LOG_BASE_DIR";
 
+/// How much the clients of OpenAI and Anthropic (openai 2.2.0, anthropic 2.14.0: `_utils/_logs.py`) log. With `info` they say when they
+/// wait for a retry; a provider may ask them for a minute, in which a run could otherwise time out without a word.
+const CLIENT_LOGS: [&str; 2] = ["OPENAI_LOG", "ANTHROPIC_LOG"];
+
 /// What MassGen needs besides what reaches it of ours, the same for all runs of a program but for `bin`, which comes first in PATH.
 pub fn furnished(mut env: Vec<(OsString, OsString)>, bin: &Path) -> Vec<(OsString, OsString)> {
     let path = env.iter().find(|(name, _)| name == OsStr::new("PATH")).map(|(_, path)| path.clone());
@@ -114,6 +118,11 @@ pub fn furnished(mut env: Vec<(OsString, OsString)>, bin: &Path) -> Vec<(OsStrin
     environment::set(&mut env, "PYTHONUNBUFFERED", "1");
     // Otherwise litellm fetches a price list at import and waits five seconds for it where there is no network.
     environment::set(&mut env, "LITELLM_LOCAL_MODEL_COST_MAP", "True");
+    for client in CLIENT_LOGS {
+        if !env.iter().any(|(name, _)| name == OsStr::new(client)) {
+            environment::set(&mut env, client, "info");
+        }
+    }
     environment::set(&mut env, DOLLAR, "$");
     env
 }

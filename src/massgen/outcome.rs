@@ -24,7 +24,7 @@ pub struct Evidence<'a> {
 pub fn outcome(evidence: &Evidence<'_>) -> Outcome {
     match evidence.stopped {
         Some(StopCause::Asked { reason }) => Outcome::Killed { reason: reason.clone(), problem: None },
-        Some(StopCause::Deadline) => Outcome::TimedOut { ours: true },
+        Some(StopCause::Deadline) => Outcome::TimedOut { ours: true, problem: time_spent(evidence) },
         Some(StopCause::Budget) => Outcome::OverBudget,
         None => by_itself(evidence),
     }
@@ -37,7 +37,7 @@ fn by_itself(evidence: &Evidence<'_>) -> Outcome {
         (Exit::Unknown, _) => Outcome::Lost,
         (Exit::Signal(signal), _) if is_crash(signal) => Outcome::Failed(crash(signal)),
         (Exit::Signal(signal), _) => Outcome::Killed { reason: None, problem: Some(Box::new(foreign_signal(signal))) },
-        (Exit::Code(_), _) if timed_out => Outcome::TimedOut { ours: false },
+        (Exit::Code(_), _) if timed_out => Outcome::TimedOut { ours: false, problem: time_spent(evidence) },
         (Exit::Code(_), Some(AnswerSource::Final)) => Outcome::Succeeded,
         (Exit::Code(_) | Exit::NeverStarted, _) => Outcome::Failed(failure(evidence)),
     }
@@ -46,12 +46,40 @@ fn by_itself(evidence: &Evidence<'_>) -> Outcome {
 fn failure(evidence: &Evidence<'_>) -> Problem {
     let resumed_end = evidence.exit == Exit::Code(1) && reasons::tells_resumed_end(evidence.words.stdout);
     let ended_well = evidence.exit == Exit::Code(0) || resumed_end;
-    reasons::problem(evidence.words).unwrap_or_else(|| {
+    let exited_with_an_error = matches!(evidence.exit, Exit::Code(code) if code != 0);
+    let own = || reasons::own_error(evidence.words.stdout).filter(|_| exited_with_an_error);
+    // Of a MassGen that came to say why it ends, a traceback is of something else.
+    let known = reasons::problem(evidence.words).filter(|known| known.code != "crashed" || own().is_none());
+    known.or_else(own).unwrap_or_else(|| {
         let code = if ended_well { "agents_failed" } else { "crashed" };
         let ended = format!("MassGen ended with {} and no final answer", exit_words(evidence.exit));
         let hint = "see read_result with part `errors`, and part `log` for everything it printed";
         Problem::new(code, &(ended + &last_said(evidence)), hint)
     })
+}
+
+/// What the time was spent in, where a larger limit would not have helped: calls to a model that failed and were retried, or that
+/// were not answered. With several agents only where none of them came any further.
+fn time_spent(evidence: &Evidence<'_>) -> Option<Box<Problem>> {
+    let digest = evidence.digest.filter(|_| evidence.answer.is_none())?;
+    let is_silent = digest.tokens.unwrap_or_default() == 0;
+    if digest.agents.iter().any(|agent| agent.answers > 0) || !(is_silent || digest.agents.len() == 1) {
+        return None;
+    }
+    let failed = reasons::failed_call(evidence.words).map(|problem| {
+        let message = format!("its time was spent in retries of a call to a model: {}", problem.message);
+        Problem { message, ..problem }
+    });
+    failed.or_else(|| is_silent.then(|| silent(evidence.words.provider))).map(Box::new)
+}
+
+fn silent(provider: Option<&str>) -> Problem {
+    let problem = Problem::new(
+        "model_silent",
+        "its time ran out before any call to a model was answered",
+        "the model is overloaded, hangs or is slow: call run_massgen again later or with another model; more time helps a slow one only",
+    );
+    Problem { retry: Some(Retry::Later), provider: provider.map(str::to_owned), ..problem }
 }
 
 /// Of what nobody knows the meaning, the end is the most telling.
@@ -144,7 +172,10 @@ mod tests {
         match outcome(&Evidence { stopped: stopped.as_ref(), exit, answer, digest: digest.as_ref(), words }) {
             Outcome::Succeeded => "succeeded".to_owned(),
             Outcome::Failed(problem) => format!("failed {}", problem.code),
-            Outcome::TimedOut { ours } => format!("timed_out {}", if ours { "ours" } else { "massgen" }),
+            Outcome::TimedOut { ours, problem } => {
+                let who = if ours { "ours" } else { "massgen" };
+                format!("timed_out {who}{}", problem.map(|problem| format!(" {}", problem.code)).unwrap_or_default())
+            }
             Outcome::OverBudget => "over_budget".to_owned(),
             Outcome::Killed { problem, .. } => format!("killed {}", problem.map(|p| p.code).unwrap_or_default()),
             Outcome::Lost => "lost".to_owned(),

@@ -1,11 +1,21 @@
 //! Why a run failed, from what MassGen 0.1.97 and the shell around it printed: one class, one telling line, one next step.
-//! Pure. It reads standard error first (the question is echoed on standard output, where anybody can forge a line).
+//! Pure. It reads standard error first (the question is echoed on standard output, where anybody can forge a line). The classes
+//! are one table (`classes`); the lines for `read_result` with part `errors` are in `lines`.
 
-use super::{broken, text};
+mod classes;
+mod lines;
+mod message;
+
+pub use lines::Lines;
+
+use self::classes::{About, CLASSES, Class, is_call};
+use super::text;
 use crate::run::{Problem, Retry};
 
 /// The longest message, in characters.
 const MESSAGE_CHARS: usize = 400;
+/// The most that a message has of what an agent said, in characters.
+const SAID_CHARS: usize = 200;
 /// How many of the last lines are told where none of them is known.
 const LAST_LINES: usize = 3;
 
@@ -21,138 +31,36 @@ pub struct Words<'a> {
     pub stdout: &'a str,
     /// The first error of a call to a model that status.json keeps.
     pub model_error: Option<&'a str>,
+    /// What an agent said last where MassGen waited for an answer or a vote (`events::last_words`); empty where it said nothing.
+    pub agents: Option<&'a str>,
     /// Whose model the failing agents use, where that is known.
     pub provider: Option<&'a str>,
 }
 
-struct Class {
-    code: &'static str,
-    /// In lower case; one of them in a line decides.
-    signs: &'static [&'static str],
-    hint: &'static str,
-    /// Whether the same once more can go well; `None` where it may or may not.
-    retry: Option<Retry>,
-    /// Whether it is about a provider of models.
-    of_model: bool,
-}
-
-/// In the order in which they are tried: what explains most comes first.
-const CLASSES: &[Class] = &[
-    Class {
-        code: "program_missing",
-        signs: &["massgen-mcp: cannot execute"],
-        hint: "ask the operator to run `massgen-mcp setup`, or to point --massgen at a working massgen",
-        retry: Some(Retry::No),
-        of_model: false,
-    },
-    Class {
-        code: broken::CODE,
-        // The line of MassGen's own script, in a traceback of its imports.
-        signs: &["from massgen.cli import", "from massgen.cli.entrypoint import"],
-        hint: broken::HINT,
-        retry: Some(Retry::No),
-        of_model: false,
-    },
-    Class {
-        code: "api_key_missing",
-        signs: &[
-            "api key not found",
-            "api_key client option must be set",
-            "api key is required",
-            "api key required",
-            "missing api key",
-            "no api key",
-        ],
-        hint: "put the key into `env` of this server in the client's configuration, or into ~/.massgen/.env; then start the run again",
-        retry: Some(Retry::No),
-        of_model: true,
-    },
-    Class {
-        code: "config_invalid",
-        signs: &[
-            "configuration error",
-            "config validation failed",
-            "error reading config",
-            "usage: massgen",
-            "context paths not found",
-            "got multiple values for keyword argument",
-        ],
-        hint: "correct the config as the message says, then call run_massgen again",
-        retry: Some(Retry::No),
-        of_model: false,
-    },
-    Class {
-        code: "conversation_lost",
-        signs: &["session error: session"],
-        hint: "start a new run without continue_run, and say in its question what matters of the earlier one",
-        retry: Some(Retry::No),
-        of_model: false,
-    },
-    Class {
-        code: "api_key_rejected",
-        signs: &["error code: 401", "error code: 403", "invalid api key", "incorrect api key"],
-        hint: "the model provider refused the API key; the operator has to mend it before another run",
-        retry: Some(Retry::No),
-        of_model: true,
-    },
-    Class {
-        code: "rate_limited",
-        signs: &["error code: 429", "rate limit", "insufficient_quota"],
-        hint: "wait a few minutes, then call run_massgen again; if it goes on, the account's quota is spent",
-        retry: Some(Retry::Later),
-        of_model: true,
-    },
-    Class {
-        code: "model_unreachable",
-        signs: &[
-            "connection error",
-            "connection refused",
-            "cannot connect",
-            "name or service not known",
-            "failed to resolve",
-            "request timed out",
-        ],
-        hint: "check `base_url` in the config and the network of this machine, then call run_massgen again",
-        retry: Some(Retry::Later),
-        of_model: true,
-    },
-    Class {
-        code: "model_error",
-        signs: &["error code: 5"],
-        hint: "the model provider answered with an error; call run_massgen again later, or with another model",
-        retry: Some(Retry::Later),
-        of_model: true,
-    },
-    Class {
-        code: "model_error",
-        signs: &["error code: 4"],
-        hint: "the model provider refused the request; mend the model's name or settings in the config as the message says, or use another model",
-        retry: Some(Retry::No),
-        of_model: true,
-    },
-    Class {
-        code: "crashed",
-        signs: &["traceback (most recent call last)"],
-        hint: "see read_result with part `errors`; run it again once, and if it repeats it is a fault of MassGen or of the config",
-        retry: Some(Retry::Now),
-        of_model: false,
-    },
-    Class {
-        code: "agents_failed",
-        signs: &["no successful agents", "no answers available", "failed to use workflow tools", "streaming error"],
-        hint: "see read_result with part `errors` for what each agent met, then change the config or the question",
-        retry: None,
-        of_model: false,
-    },
-];
-
 /// The class of a failure, or `None` where nothing that is known was said.
 pub fn problem(words: Words<'_>) -> Option<Problem> {
-    let errors = text::clean(words.stderr);
-    let from_model = words.model_error.unwrap_or_default();
-    let said = [errors.as_str(), from_model].into_iter().find_map(|text| classify(text, words.provider));
-    // MassGen puts a few errors on standard output; there only lines that it marks itself are heard.
-    said.or_else(|| classify(&marked(&text::clean(words.stdout)), words.provider))
+    let problem = classified(words, |_| true)?;
+    Some(match words.agents {
+        Some(said) if problem.code == "agents_failed" => without_a_call(problem, said, words.provider),
+        Some(_) | None => problem,
+    })
+}
+
+/// What became of the calls to a model, for a run that was ended before it said so itself; `None` where they are not known to fail.
+pub fn failed_call(words: Words<'_>) -> Option<Problem> {
+    classified(words, |class| class.about != About::MassGen)
+}
+
+/// What MassGen itself gives as the reason of its end, where that is of no class: `❌ Error: …` on standard output (`cli/entrypoint.py`).
+pub fn own_error(stdout: &str) -> Option<Problem> {
+    let clean = text::clean(stdout);
+    let from_last = clean.rfind("❌ Error: ").map(|at| &clean[at..])?;
+    let told: Vec<&str> = from_last.lines().filter(|line| !line.trim().is_empty()).take(LAST_LINES).collect();
+    Some(Problem::new(
+        "massgen_error",
+        &text::line(&told.join(" "), MESSAGE_CHARS),
+        "correct what the message names (the config, a missing program, a full disk), then call run_massgen again",
+    ))
 }
 
 /// The last lines of standard error, as one; `None` where it said nothing.
@@ -174,63 +82,69 @@ pub fn tells_resumed_end(stdout: &str) -> bool {
     stdout.contains("Session error: too many values to unpack")
 }
 
-fn classify(text: &str, provider: Option<&str>) -> Option<Problem> {
-    let lower = text.to_lowercase();
-    let lines: Vec<&str> = lower.lines().collect();
-    let (class, place) = CLASSES.iter().find_map(|class| Some((class, class.find(&lines)?)))?;
-    let original: Vec<&str> = text.lines().skip(place).collect();
-    let message = class.message(&original);
-    let provider = provider.filter(|_| class.of_model).map(str::to_owned);
+fn classified(words: Words<'_>, of_interest: impl Fn(&Class) -> bool) -> Option<Problem> {
+    let said = [
+        Said::of(words.stderr, false),
+        Said::of(words.model_error.unwrap_or_default(), true),
+        Said::of(words.agents.filter(|said| is_of_a_program(said)).unwrap_or_default(), true),
+        // MassGen puts a few errors on standard output; there only lines that it marks itself are heard.
+        Said::of(&marked(words.stdout), false),
+    ];
+    let (class, message) = CLASSES.iter().filter(|class| of_interest(class)).find_map(|class| {
+        let message = said.iter().find_map(|said| said.message(class))?;
+        Some((class, message))
+    })?;
+    let provider = words.provider.filter(|_| class.about != About::MassGen).map(str::to_owned);
     Some(Problem { retry: class.retry, provider, ..Problem::new(class.code, &message, class.hint) })
 }
 
-impl Class {
-    fn find(&self, lines: &[&str]) -> Option<usize> {
-        lines.iter().position(|line| self.signs.iter().any(|sign| line.contains(sign)))
+/// The text of one source.
+struct Said {
+    lines: Vec<String>,
+    lower: Vec<String>,
+    /// Whether all of it is about calls to a model.
+    is_call: bool,
+}
+
+impl Said {
+    fn of(text: &str, is_call: bool) -> Said {
+        let lines: Vec<String> = text::clean(text).lines().map(str::to_owned).collect();
+        let lower = lines.iter().map(|line| line.to_lowercase()).collect();
+        Said { lines, lower, is_call }
     }
 
-    fn message(&self, lines: &[&str]) -> String {
-        let telling = match self.code {
-            // The headline is followed by what is wrong; a traceback ends with it.
-            "config_invalid" => lines.iter().take(6).copied().collect::<Vec<_>>().join(" "),
-            "crashed" | broken::CODE => {
-                lines.iter().rfind(|line| !line.trim().is_empty()).copied().unwrap_or_default().to_owned()
-            }
-            _ => lines.first().copied().unwrap_or_default().to_owned(),
-        };
-        text::line(without_stamp(&telling), MESSAGE_CHARS)
+    fn message(&self, class: &Class) -> Option<String> {
+        let counts = |line: &str| class.about != About::Call || self.is_call || is_call(line);
+        let shows = |line: &String| class.signs.iter().any(|sign| line.contains(sign)) && counts(line);
+        let place = self.lower.iter().position(shows)?;
+        Some(message::of(class, &self.lines[place..]))
     }
 }
 
-/// `14:29:55 | ERROR    | message` → `message`.
-fn without_stamp(line: &str) -> &str {
-    line.rsplit_once("| ").filter(|(stamp, _)| stamp.len() < 30).map_or(line, |(_, message)| message)
+/// The agents neither answered nor voted; what they said is all there is to tell, and it is not ours to judge.
+fn without_a_call(problem: Problem, said: &str, provider: Option<&str>) -> Problem {
+    let provider = provider.map(str::to_owned);
+    let said = text::line(said, SAID_CHARS);
+    if said.is_empty() {
+        let hint = "check that `base_url` leads to a model's API, not to a proxy or a web page; then start again";
+        let message = format!("{}; the model's answers were empty", problem.message);
+        return Problem { retry: Some(Retry::No), provider, ..Problem::new("model_empty", &message, hint) };
+    }
+    Problem { message: format!("{}; an agent said last: {said}", problem.message), ..problem }
+}
+
+/// Whether these are the words of the Claude Code program (`claude_code`), which it gives in the place of its model's.
+fn is_of_a_program(said: &str) -> bool {
+    const FIRST: [&str; 5] =
+        ["not logged in", "invalid api key", "credit balance is too low", "prompt is too long", "api error"];
+    let lower = said.trim_start().to_lowercase();
+    FIRST.iter().any(|first| lower.starts_with(first))
 }
 
 fn marked(stdout: &str) -> String {
-    let lines = stdout.lines().filter(|line| line.trim_start().starts_with('❌'));
+    let clean = text::clean(stdout);
+    let lines = clean.lines().filter(|line| line.trim_start().starts_with('❌'));
     lines.collect::<Vec<_>>().join("\n")
-}
-
-/// Lines that tell of trouble, for `read_result` with part `errors`: each once, with a count, in order.
-pub fn error_lines(text: &str, most: usize) -> Vec<String> {
-    const SIGNS: [&str; 7] = ["error", "❌", "traceback", "exception", "failed", "refused", "warning  |"];
-    let clean = text::clean(text);
-    let tells = |line: &&str| {
-        let lower = line.to_lowercase();
-        SIGNS.iter().any(|sign| lower.contains(sign))
-    };
-    let telling = clean.lines().filter(tells);
-    let mut seen: Vec<(String, u32)> = Vec::new();
-    for line in telling.map(|line| text::line(without_stamp(line), MESSAGE_CHARS)) {
-        if let Some((_, count)) = seen.iter_mut().find(|(known, _)| *known == line) {
-            *count += 1;
-        } else if seen.len() < most {
-            seen.push((line, 1));
-        }
-    }
-    let counted = |(line, count): (String, u32)| if count > 1 { format!("{line} (×{count})") } else { line };
-    seen.into_iter().map(counted).collect()
 }
 
 #[cfg(test)]
@@ -317,11 +231,5 @@ mod tests {
         assert!(problem(Words { stdout, ..Words::default() }).is_none());
         let own = "❌ Session error: Configuration error in it";
         assert!(problem(Words { stdout: own, ..Words::default() }).is_some());
-    }
-
-    #[test]
-    fn error_lines_are_told_once_each() {
-        let text = "14:29:55 | ERROR    | Streaming error: 500\n14:29:56 | ERROR    | Streaming error: 500\nfine\n";
-        assert_eq!(error_lines(text, 10), ["Streaming error: 500 (×2)"]);
     }
 }

@@ -130,6 +130,8 @@ pub enum Outcome {
     TimedOut {
         /// Whether it was our deadline.
         ours: bool,
+        /// Set when the time was spent in calls to a model that failed or were not answered.
+        problem: Option<Box<Problem>>,
     },
     /// Ended by us for its cost.
     OverBudget,
@@ -149,8 +151,8 @@ impl Outcome {
     pub fn problem(&self) -> Option<&Problem> {
         match self {
             Outcome::Failed(problem) => Some(problem),
-            Outcome::Killed { problem, .. } => problem.as_deref(),
-            Outcome::Succeeded | Outcome::TimedOut { .. } | Outcome::OverBudget | Outcome::Lost => None,
+            Outcome::Killed { problem, .. } | Outcome::TimedOut { problem, .. } => problem.as_deref(),
+            Outcome::Succeeded | Outcome::OverBudget | Outcome::Lost => None,
         }
     }
 }

@@ -642,7 +642,7 @@ impl Worker {
         let digest = self.record.digest.as_ref();
         let answer = layout.as_ref().and_then(|layout| answers::best(&self.files, layout, digest));
         let warnings = layout.as_ref().map(|layout| self.warnings(layout)).unwrap_or_default();
-        let outcome = known.unwrap_or_else(|| self.judge(gone, answer.as_ref(), digest));
+        let outcome = known.unwrap_or_else(|| self.judge(gone, layout.as_ref(), answer.as_ref()));
         let at = clock::now();
         let took = self.record.started.as_ref().map(|started| started.until(&at)).unwrap_or_default();
         let outcome = self.with_broken(outcome);
@@ -678,14 +678,22 @@ impl Worker {
         Outcome::Failed(problem)
     }
 
-    fn judge(&self, gone: &Gone, answer: Option<&Answer>, digest: Option<&Digest>) -> Outcome {
+    fn judge(&self, gone: &Gone, layout: Option<&Layout>, answer: Option<&Answer>) -> Outcome {
+        let digest = self.record.digest.as_ref();
         let tail = |log: &str| self.files.tail(&PathBuf::from(log), TELLING_BYTES).unwrap_or_default();
         let (stderr, stdout) = (tail(STDERR), tail(STDOUT));
         let model_error = digest.and_then(|digest| digest.first_error.as_deref());
         let provider = self.provider(digest.and_then(|digest| digest.first_error_agent.as_deref()));
-        let words = Words { stderr: &stderr, stdout: &stdout, model_error, provider };
+        let agents = self.last_words_of_agents(layout);
+        let words = Words { stderr: &stderr, stdout: &stdout, model_error, agents: agents.as_deref(), provider };
         let answer = answer.map(|answer| answer.source);
         outcome(&Evidence { stopped: gone.cause.as_ref(), exit: gone.exit, answer, digest, words })
+    }
+
+    /// What an agent said where MassGen waited for an answer or a vote; asked for once, at the end.
+    fn last_words_of_agents(&self, layout: Option<&Layout>) -> Option<String> {
+        let path = layout?.events(&self.files)?;
+        events::last_words(&self.files.tail(&path, events::TAIL_BYTES).ok()?, &self.secrets)
     }
 
     /// Whose model the failing agent uses; without a known agent, that of all where it is one.

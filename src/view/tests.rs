@@ -89,7 +89,7 @@ fn a_brief_status_of_every_sample_has_at_most_300_bytes() {
     for (name, bytes) in samples() {
         let Ok(digest) = status::digest(&bytes) else { continue };
         read += 1;
-        let timed_out = ended(Outcome::TimedOut { ours: true }, digest.clone());
+        let timed_out = ended(Outcome::TimedOut { ours: true, problem: None }, digest.clone());
         for (record, most) in
             [(running(digest.clone()), 300), (ended(Outcome::Succeeded, digest), 300), (timed_out, 600)]
         {
@@ -320,8 +320,8 @@ fn in_every_state(digest: Digest) -> Vec<RunRecord> {
     for outcome in [Outcome::Succeeded, Outcome::Lost, Outcome::OverBudget, killed] {
         records.push(ended(outcome, digest.clone()));
     }
-    records.push(ended(Outcome::TimedOut { ours: true }, digest.clone()));
-    records.push(ended(Outcome::TimedOut { ours: false }, digest));
+    records.push(ended(Outcome::TimedOut { ours: true, problem: None }, digest.clone()));
+    records.push(ended(Outcome::TimedOut { ours: false, problem: None }, digest));
     for record in &mut records {
         // Letters and digits in turn are the most tokens that an id can have.
         record.spec.id = "mg-0t8k1pw6".parse().expect("an id");

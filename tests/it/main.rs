@@ -35,6 +35,7 @@ mod processes;
 mod progress;
 mod properties;
 mod provenance;
+mod providers;
 mod prune;
 mod raw;
 mod ready;

@@ -100,7 +100,7 @@ impl Actor {
             Model::Running => {
                 let (outcome, word) = match dice.roll(3) {
                     0 => (Outcome::Succeeded, "succeeded"),
-                    1 => (Outcome::TimedOut { ours: true }, "timed_out"),
+                    1 => (Outcome::TimedOut { ours: true, problem: None }, "timed_out"),
                     _ => (Outcome::OverBudget, "over_budget"),
                 };
                 self.end(outcome, word);

@@ -79,8 +79,8 @@ impl From<&Ending> for EndingFile {
         let (outcome, problem, reason) = match &ending.outcome {
             Outcome::Succeeded => ("succeeded", None, None),
             Outcome::Failed(problem) => ("failed", Some(problem), None),
-            Outcome::TimedOut { ours: true } => ("timed_out", None, None),
-            Outcome::TimedOut { ours: false } => ("timed_out_by_massgen", None, None),
+            Outcome::TimedOut { ours: true, problem } => ("timed_out", problem.as_deref(), None),
+            Outcome::TimedOut { ours: false, problem } => ("timed_out_by_massgen", problem.as_deref(), None),
             Outcome::OverBudget => ("over_budget", None, None),
             Outcome::Killed { reason, problem } => ("killed", problem.as_deref(), reason.clone()),
             Outcome::Lost => ("lost", None, None),
@@ -130,8 +130,8 @@ impl From<EndingFile> for Ending {
 fn outcome(word: &str, problem: Option<Problem>, reason: Option<String>) -> Outcome {
     match word {
         "succeeded" => Outcome::Succeeded,
-        "timed_out" => Outcome::TimedOut { ours: true },
-        "timed_out_by_massgen" => Outcome::TimedOut { ours: false },
+        "timed_out" => Outcome::TimedOut { ours: true, problem: problem.map(Box::new) },
+        "timed_out_by_massgen" => Outcome::TimedOut { ours: false, problem: problem.map(Box::new) },
         "over_budget" => Outcome::OverBudget,
         "killed" => Outcome::Killed { reason, problem: problem.map(Box::new) },
         "lost" => Outcome::Lost,

@@ -132,8 +132,8 @@ fn ended(ending: &Ending) -> String {
     let outcome = match &ending.outcome {
         Outcome::Succeeded => "succeeded".to_owned(),
         Outcome::Failed(_) => "failed".to_owned(),
-        Outcome::TimedOut { ours: true } => "timed_out by its deadline".to_owned(),
-        Outcome::TimedOut { ours: false } => "timed_out by MassGen's own clock".to_owned(),
+        Outcome::TimedOut { ours: true, .. } => "timed_out by its deadline".to_owned(),
+        Outcome::TimedOut { ours: false, .. } => "timed_out by MassGen's own clock".to_owned(),
         Outcome::OverBudget => "over_budget".to_owned(),
         Outcome::Killed { reason: Some(reason), .. } => format!("killed ({})", text::line(reason, 100)),
         Outcome::Killed { reason: None, .. } => "killed".to_owned(),

@@ -1,0 +1,192 @@
+//! Lines of MassGen's logs that tell of errors: each once, with a count, in order; known harmless ones in one line at the end.
+//! Pure. A line counts by its level or its form, never because a word in it looks like an error.
+
+use super::text;
+
+/// The longest line, in characters.
+const LINE_CHARS: usize = 400;
+/// The longest example of a harmless line, in characters.
+const EXAMPLE_CHARS: usize = 80;
+
+/// In lower case: warnings of MassGen 0.1.97 and its libraries that change nothing of a run.
+const HARMLESS: &[&str] = &[
+    "list_subagents",
+    "no messages or buffer content to compress",
+    "not in known models list",
+    "does not map to a known",
+    "failed to load session registry",
+    "failed to save status file",
+    "unclosed client session",
+    "unclosed connector",
+    "deprecat",
+];
+
+/// How a line without a level begins that tells of an error, in lower case.
+const BEGINNINGS: &[&str] =
+    &["❌", "traceback (", "error: ", "error reading", "fatal: ", "failed to ", "npm err", "usage: massgen"];
+/// Names of levels, where a logger puts them among the first words of a line.
+const LEVELS: [&str; 3] = ["ERROR", "CRITICAL", "FATAL"];
+const FIRST_WORDS: usize = 6;
+
+/// The lines of several logs that tell of errors. A line of several logs has the largest of their counts.
+#[derive(Debug, Default)]
+pub struct Lines {
+    errors: Counted,
+    harmless: Counted,
+}
+
+#[derive(Debug, Default)]
+struct Counted(Vec<(String, u32)>);
+
+impl Lines {
+    /// Adds the lines of one log.
+    pub fn read(&mut self, log: &str) {
+        let mut found = Lines::default();
+        // A line without a level belongs to the entry before it; MassGen logs whole prompts as one entry.
+        let mut in_a_quiet_entry = false;
+        for line in text::clean(log).lines() {
+            let (tells, message) = match stamped(line) {
+                Some((level, message)) => {
+                    in_a_quiet_entry = !matches!(level, "ERROR" | "CRITICAL" | "WARNING");
+                    (!in_a_quiet_entry, message)
+                }
+                None => (!in_a_quiet_entry && has_the_form(line), line),
+            };
+            if tells {
+                found.note(message);
+            }
+        }
+        self.errors.merge(found.errors);
+        self.harmless.merge(found.harmless);
+    }
+
+    fn note(&mut self, message: &str) {
+        let message = text::line(message, LINE_CHARS);
+        let lower = message.to_lowercase();
+        let is_harmless = HARMLESS.iter().any(|words| lower.contains(words));
+        if is_harmless { &mut self.harmless } else { &mut self.errors }.add(message);
+    }
+
+    /// At most so many of them, and one line about those that are harmless.
+    pub fn told(self, most: usize) -> Vec<String> {
+        let counted = |(line, count): (String, u32)| if count > 1 { format!("{line} (×{count})") } else { line };
+        let sum: u32 = self.harmless.0.iter().map(|(_, count)| count).sum();
+        let example = self.harmless.0.first().map(|(line, _)| text::cut(line, EXAMPLE_CHARS));
+        let note = example.map(|line| format!("(left out as harmless: {sum}, such as `{line}`)"));
+        self.errors.0.into_iter().take(most).map(counted).chain(note).collect()
+    }
+}
+
+impl Counted {
+    fn of(&mut self, line: String) -> &mut u32 {
+        let place = self.0.iter().position(|(known, _)| *known == line).unwrap_or(self.0.len());
+        if place == self.0.len() {
+            self.0.push((line, 0));
+        }
+        &mut self.0[place].1
+    }
+
+    fn add(&mut self, line: String) {
+        *self.of(line) += 1;
+    }
+
+    fn merge(&mut self, other: Counted) {
+        for (line, count) in other.0 {
+            let known = self.of(line);
+            *known = count.max(*known);
+        }
+    }
+}
+
+/// `14:29:55 | ERROR    | message` → the level and the message.
+fn stamped(line: &str) -> Option<(&str, &str)> {
+    let (stamp, rest) = line.split_once(" | ")?;
+    let (level, message) = rest.split_once("| ")?;
+    let is_time = |c: char| c.is_ascii_digit() || ":-. ".contains(c);
+    (stamp.len() < 30 && stamp.chars().all(is_time)).then(|| (level.trim_end(), message))
+}
+
+/// Whether a line without a level has the form of an error: a beginning that MassGen gives it, a Python exception, a level of another logger.
+fn has_the_form(line: &str) -> bool {
+    let line = line.trim_start();
+    let first = line.split([':', ' ']).next().unwrap_or_default();
+    let is_exception = first.len() > "Error".len() && (first.ends_with("Error") || first.ends_with("Exception"));
+    let lower = line.to_lowercase();
+    let begins = BEGINNINGS.iter().any(|beginning| lower.starts_with(beginning));
+    let mut words = line.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty());
+    is_exception
+        || begins
+        || lower.contains(": error: ")
+        || words.by_ref().take(FIRST_WORDS).any(|word| LEVELS.contains(&word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(logs: &[&str]) -> Vec<String> {
+        let mut lines = Lines::default();
+        for log in logs {
+            lines.read(log);
+        }
+        lines.told(10)
+    }
+
+    #[test]
+    fn each_line_is_told_once_with_its_count_in_one_log() {
+        let log = "14:29:55 | ERROR    | Streaming error: 500\n14:29:56 | ERROR    | Streaming error: 500\nfine\n";
+        assert_eq!(of(&[log]), ["Streaming error: 500 (×2)"]);
+        assert_eq!(
+            of(&[log, log]),
+            ["Streaming error: 500 (×2)"],
+            "standard error and MassGen's log have the same lines"
+        );
+    }
+
+    #[test]
+    fn a_word_alone_is_no_error() {
+        for line in [
+            "error_count: 0",
+            "found 0 errors",
+            "no error, nothing failed",
+            "14:29:55 | INFO     | [Tool] error_report: 0 errors, connection refused: never",
+            "14:29:55 | INFO     | Structured system message built\n4. Does it handle errors?\nFailed to say so: error: none",
+            "  \"error_handler\": {\"failed\": false}",
+            "Error handling is described in docs/errors.md",
+        ] {
+            assert_eq!(of(&[line]), Vec::<String>::new(), "{line}");
+        }
+    }
+
+    #[test]
+    fn an_error_is_known_by_its_level_or_its_form() {
+        for line in [
+            "14:29:55 | WARNING  | a server did not connect",
+            "2026-11-26 14:29:55 | CRITICAL | gone",
+            "❌ Configuration error: OpenAI API key not found",
+            "openai.AuthenticationError: 401",
+            "TimeoutError",
+            "massgen: error: unrecognized arguments: --x",
+            "[11/26/26 20:56:25] ERROR    a tool server ended",
+            "ERROR:root:it ended",
+            "npm ERR! code E404",
+            "Error reading config file: mapping values",
+        ] {
+            assert_eq!(of(&[line]).len(), 1, "{line}");
+        }
+    }
+
+    #[test]
+    fn harmless_lines_are_counted_in_one_line_at_the_end() {
+        let noise = "20:49:44 | WARNING  | [SubagentManager] Failed to parse registry for list_subagents\n".repeat(22);
+        let error = "20:49:45 | ERROR    | Streaming error: Connection error.\n";
+        let told = of(&[&format!("{noise}{error}")]);
+        assert_eq!(
+            told,
+            [
+                "Streaming error: Connection error.",
+                "(left out as harmless: 22, such as `[SubagentManager] Failed to parse registry for list_subagents`)"
+            ]
+        );
+    }
+}

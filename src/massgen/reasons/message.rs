@@ -1,0 +1,75 @@
+//! The one sentence of a failure: of the lines that show it the telling one, without what MassGen puts around a provider's own words.
+//! Pure.
+
+use super::MESSAGE_CHARS;
+use super::classes::Class;
+use crate::massgen::{broken, text};
+
+/// Says what these lines say, the first of which shows the class.
+pub(super) fn of(class: &Class, lines: &[String]) -> String {
+    let telling = telling(class, lines);
+    let message = without_names(without_stamp(&telling));
+    text::line(&in_providers_words(message).unwrap_or_else(|| message.to_owned()), MESSAGE_CHARS)
+}
+
+fn telling(class: &Class, lines: &[String]) -> String {
+    match class.code {
+        // The headline is followed by what is wrong; a traceback ends with it.
+        "config_invalid" => lines.iter().take(6).cloned().collect::<Vec<_>>().join(" "),
+        "crashed" | broken::CODE => lines.iter().rfind(|line| !line.trim().is_empty()).cloned().unwrap_or_default(),
+        _ => lines.first().cloned().unwrap_or_default(),
+    }
+}
+
+/// `14:29:55 | ERROR    | message` → `message`.
+fn without_stamp(line: &str) -> &str {
+    line.rsplit_once("| ").filter(|(stamp, _)| stamp.len() < 30).map_or(line, |(_, message)| message)
+}
+
+/// `[ERROR] orchestrator: message` → `message`.
+fn without_names(line: &str) -> &str {
+    line.strip_prefix("[ERROR] ").and_then(|rest| rest.split_once(": ")).map_or(line, |(_, message)| message)
+}
+
+/// `… Error code: 402 - {'error': {'message': 'No credit', …}}` → `… Error code: 402: No credit`.
+fn in_providers_words(line: &str) -> Option<String> {
+    let (head, body) = line.split_once('{')?;
+    let quoted = ["'message': ", "'error': "].iter().find_map(|name| quoted(body.split_once(name)?.1))?;
+    Some(format!("{}: {quoted}", head.trim_end_matches([' ', '-', '.'])))
+}
+
+/// The text of Python's `repr`, up to its end or that of the line.
+fn quoted(text: &str) -> Option<&str> {
+    let quote = text.chars().next().filter(|first| ['\'', '"'].contains(first))?;
+    let inner = &text[1..];
+    let ends = |end: char| inner.find(&format!("{quote}{end}"));
+    let end = [ends(','), ends('}')].into_iter().flatten().min().unwrap_or(inner.len());
+    Some(&inner[..end]).filter(|inner| !inner.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_providers_words_come_without_what_is_around_them() {
+        for (line, message) in [
+            (
+                "[ERROR] backend.azure_openai: Azure OpenAI API error: Error code: 402 - {'error': {'code': '402', 'message': 'Payment required.'}}",
+                "Azure OpenAI API error: Error code: 402: Payment required.",
+            ),
+            (
+                "Error code: 400 - {'code': 'Client', 'error': \"This model's maximum, it's 10.\"}",
+                "Error code: 400: This model's maximum, it's 10.",
+            ),
+            (
+                "400 INVALID_ARGUMENT. {'error': {'code': 400, 'message': 'API key not",
+                "400 INVALID_ARGUMENT: API key not",
+            ),
+            ("Error code: 400 - {'error': {'code': 7}}", "Error code: 400 - {'error': {'code': 7}}"),
+            ("Connection error.", "Connection error."),
+        ] {
+            assert_eq!(in_providers_words(without_names(line)).as_deref().unwrap_or(line), message);
+        }
+    }
+}
