@@ -135,7 +135,8 @@ fn without_a_call(problem: Problem, said: &str, provider: Option<&str>) -> Probl
 
 /// Whether these are the words of the Claude Code program (`claude_code`), which it gives in the place of its model's.
 fn is_of_a_program(said: &str) -> bool {
-    const FIRST: [&str; 5] = ["not logged in", "invalid api key", "credit balance is too low", "prompt is too long", "api error"];
+    const FIRST: [&str; 5] =
+        ["not logged in", "invalid api key", "credit balance is too low", "prompt is too long", "api error"];
     let lower = said.trim_start().to_lowercase();
     FIRST.iter().any(|first| lower.starts_with(first))
 }
@@ -144,6 +145,13 @@ fn marked(stdout: &str) -> String {
     let clean = text::clean(stdout);
     let lines = clean.lines().filter(|line| line.trim_start().starts_with('❌'));
     lines.collect::<Vec<_>>().join("\n")
+}
+
+/// A sign of each class that is about a provider.
+#[cfg(test)]
+pub(crate) fn signs_of_providers() -> impl Iterator<Item = &'static str> {
+    let classes = CLASSES.iter().filter(|class| class.about != About::MassGen);
+    classes.filter_map(|class| class.signs.first().copied())
 }
 
 #[cfg(test)]
@@ -210,6 +218,42 @@ mod tests {
         let (code, message) =
             of("Traceback (most recent call last):\n  File \"x\"\nOSError: [Errno 28] No space left\n");
         assert_eq!((code.as_str(), message.as_str()), ("crashed", "OSError: [Errno 28] No space left"));
+    }
+
+    #[test]
+    fn a_tool_that_fails_is_no_call_to_a_model() {
+        let line = "14:29:55 | WARNING  | [MCP] tool execute_command: curl: (7) connection refused, error 429 rate limit, no credits";
+        assert!(problem(Words { stderr: line, ..Words::default() }).is_none());
+        assert!(problem(Words { stderr: &format!("Streaming error: {line}"), ..Words::default() }).is_some());
+    }
+
+    #[test]
+    fn what_a_program_says_in_its_models_place_is_the_message() {
+        let failed = "[ERROR] orchestrator: Agent failed to use workflow tools after 3 attempts";
+        let of = |said| problem(Words { stderr: failed, agents: Some(said), provider: Some("p"), ..Words::default() });
+        let of = |said| of(said).map(|problem| (problem.code, problem.message)).expect("known");
+        let login = "Not logged in · Please run /login";
+        assert_eq!(of(login), ("not_logged_in".to_owned(), login.to_owned()));
+        assert_eq!(of("Credit balance is too low").0, "no_credit");
+        // A model may say anything.
+        let (code, message) = of("I was not logged in; api key not found, insufficient_quota");
+        assert_eq!(code, "agents_failed");
+        assert!(
+            message.ends_with("an agent said last: I was not logged in; api key not found, insufficient_quota"),
+            "{message}"
+        );
+        let (code, message) = of("");
+        assert_eq!(code, "model_empty");
+        assert!(message.starts_with("Agent failed to use workflow tools after 3 attempts; "), "{message}");
+    }
+
+    #[test]
+    fn an_error_of_massgens_own_is_told_from_its_last_mark_on() {
+        let stdout = "QUESTION: why\nCOMPLETED: 1 agents\n\u{1b}[91m❌ Error: Gemini CLI not found. Install it using one of:\n  npm install\n";
+        let problem = own_error(stdout).expect("told");
+        assert_eq!((problem.code.as_str(), problem.retry), ("massgen_error", None));
+        assert_eq!(problem.message, "❌ Error: Gemini CLI not found. Install it using one of: npm install");
+        assert_eq!(own_error("Error: no mark"), None);
     }
 
     #[test]

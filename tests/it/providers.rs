@@ -133,7 +133,8 @@ fn the_table_in_the_documentation_is_what_the_captured_words_come_to() {
     let (before, rest) = text.split_once("<!-- tables -->\n").expect("the beginning of the tables");
     let (table, after) = rest.split_once("<!-- tables end -->").expect("the end of the tables");
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(&path, format!("{before}<!-- tables -->\n{}<!-- tables end -->{after}", tables())).expect("written");
+        std::fs::write(&path, format!("{before}<!-- tables -->\n{}<!-- tables end -->{after}", tables()))
+            .expect("written");
     } else {
         assert_eq!(table, tables(), "UPDATE_GOLDEN=1 rewrites it");
     }
@@ -149,8 +150,15 @@ fn no_cell_gives_wrong_advice() {
             assert!(!matches!(problem.code.as_str(), "agents_failed" | "crashed" | "massgen_timeout"), "{cell}");
             let fails_again = !matches!(
                 fault,
-                "rate_limit" | "tokens_per_minute" | "overloaded_503" | "overloaded_529" | "error_500" | "refused" | "stream_cut"
-                    | "silence" | "told_to_wait"
+                "rate_limit"
+                    | "tokens_per_minute"
+                    | "overloaded_503"
+                    | "overloaded_529"
+                    | "error_500"
+                    | "refused"
+                    | "stream_cut"
+                    | "silence"
+                    | "told_to_wait"
             );
             assert!(!(fails_again && problem.retry == Some(Retry::Later)), "{cell}");
             let of_the_account = matches!(fault, "bad_key" | "no_credit" | "no_credit_in_words" | "quota");
@@ -166,7 +174,8 @@ fn no_cell_gives_wrong_advice() {
 /// Cells that real MassGen takes minutes for: its Gemini backend tries five times, with pauses of up to a minute, three times over.
 /// And the certificate: the stub has none.
 fn is_for_ci(provider: &str, fault: &str) -> bool {
-    let takes_minutes = provider == "gemini" && matches!(fault, "tokens_per_minute" | "rate_limit" | "quota" | "overloaded_503");
+    let takes_minutes =
+        provider == "gemini" && matches!(fault, "tokens_per_minute" | "rate_limit" | "quota" | "overloaded_503");
     !takes_minutes && fault != "bad_certificate"
 }
 
@@ -243,7 +252,8 @@ async fn real_massgen_says_of_each_provider_and_fault_what_the_table_says() {
         };
         told(&lab, client, provider, fault, &stub)
     });
-    let wrong: Vec<String> = stream::iter(runs).buffer_unordered(TOGETHER).filter_map(|wrong| async { wrong }).collect().await;
+    let wrong: Vec<String> =
+        stream::iter(runs).buffer_unordered(TOGETHER).filter_map(|wrong| async { wrong }).collect().await;
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     for (provider, fault) in cells {
         let count = calls.lock().expect("counts").get(&(provider.to_owned(), fault)).copied().unwrap_or_default();

@@ -26,7 +26,7 @@ const BEGINNINGS: &[&str] =
     &["❌", "traceback (", "error: ", "error reading", "fatal: ", "failed to ", "npm err", "usage: massgen"];
 /// Names of levels, where a logger puts them among the first words of a line.
 const LEVELS: [&str; 3] = ["ERROR", "CRITICAL", "FATAL"];
-const FIRST_WORDS: usize = 6;
+const FIRST_WORDS: usize = 4;
 
 /// The lines of several logs that tell of errors. A line of several logs has the largest of their counts.
 #[derive(Debug, Default)]
@@ -113,8 +113,12 @@ fn has_the_form(line: &str) -> bool {
     let is_exception = first.len() > "Error".len() && (first.ends_with("Error") || first.ends_with("Exception"));
     let lower = line.to_lowercase();
     let begins = BEGINNINGS.iter().any(|beginning| lower.starts_with(beginning));
-    let mut words = line.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty());
-    is_exception || begins || lower.contains(": error: ") || words.by_ref().take(FIRST_WORDS).any(|word| LEVELS.contains(&word))
+    let mut words =
+        line.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| word.contains(char::is_alphabetic));
+    is_exception
+        || begins
+        || lower.contains(": error: ")
+        || words.by_ref().take(FIRST_WORDS).any(|word| LEVELS.contains(&word))
 }
 
 #[cfg(test)]
@@ -133,7 +137,11 @@ mod tests {
     fn each_line_is_told_once_with_its_count_in_one_log() {
         let log = "14:29:55 | ERROR    | Streaming error: 500\n14:29:56 | ERROR    | Streaming error: 500\nfine\n";
         assert_eq!(of(&[log]), ["Streaming error: 500 (×2)"]);
-        assert_eq!(of(&[log, log]), ["Streaming error: 500 (×2)"], "standard error and MassGen's log have the same lines");
+        assert_eq!(
+            of(&[log, log]),
+            ["Streaming error: 500 (×2)"],
+            "standard error and MassGen's log have the same lines"
+        );
     }
 
     #[test]

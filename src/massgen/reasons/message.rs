@@ -62,7 +62,10 @@ mod tests {
                 "Error code: 400 - {'code': 'Client', 'error': \"This model's maximum, it's 10.\"}",
                 "Error code: 400: This model's maximum, it's 10.",
             ),
-            ("400 INVALID_ARGUMENT. {'error': {'code': 400, 'message': 'API key not", "400 INVALID_ARGUMENT: API key not"),
+            (
+                "400 INVALID_ARGUMENT. {'error': {'code': 400, 'message': 'API key not",
+                "400 INVALID_ARGUMENT: API key not",
+            ),
             ("Error code: 400 - {'error': {'code': 7}}", "Error code: 400 - {'error': {'code': 7}}"),
             ("Connection error.", "Connection error."),
         ] {

@@ -43,7 +43,9 @@ async fn answer(mut connection: TcpStream, calls: Calls) -> Option<()> {
     *calls.lock().expect("counts").entry((provider.clone(), fault)).or_default() += 1;
     match *fault {
         "silence" => std::future::pending().await,
-        "not_json" => send(&mut connection, 200, "text/html", "", "<html><body>Welcome to the proxy</body></html>").await,
+        "not_json" => {
+            send(&mut connection, 200, "text/html", "", "<html><body>Welcome to the proxy</body></html>").await
+        }
         "stream_cut" => connection.write_all(cut_stream(&provider).as_bytes()).await.ok(),
         _ => fail(&mut connection, &provider, fault).await,
     }
@@ -59,7 +61,8 @@ async fn request(connection: &mut TcpStream) -> Option<(String, String)> {
     loop {
         let text = String::from_utf8_lossy(&bytes).into_owned();
         if let Some((head, body)) = text.split_once("\r\n\r\n") {
-            let length = head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
+            let length =
+                head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
             if bytes.len() - head.len() - 4 >= length.unwrap_or(0) {
                 return Some((head.to_owned(), body.to_owned()));
             }
@@ -81,7 +84,9 @@ async fn fail(connection: &mut TcpStream, provider: &str, fault: &str) -> Option
 
 async fn send(connection: &mut TcpStream, status: u64, kind: &str, headers: &str, body: &str) -> Option<()> {
     let length = body.len();
-    let head = format!("HTTP/1.1 {status} Stub\r\ncontent-type: {kind}\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n");
+    let head = format!(
+        "HTTP/1.1 {status} Stub\r\ncontent-type: {kind}\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n"
+    );
     connection.write_all((head + body).as_bytes()).await.ok()?;
     connection.shutdown().await.ok()
 }
@@ -89,7 +94,9 @@ async fn send(connection: &mut TcpStream, status: u64, kind: &str, headers: &str
 /// The beginning of a good answer, whose end never comes.
 fn cut_stream(provider: &str) -> String {
     let event = match provider {
-        "openai" | "grok" => "event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"delta\":\"Hel\"}\n\n",
+        "openai" | "grok" => {
+            "event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"delta\":\"Hel\"}\n\n"
+        }
         "claude" => {
             "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"m\",\"type\":\"message\",\"role\":\"assistant\",\"model\":\"m\",\"content\":[],\"usage\":{\"input_tokens\":1,\"output_tokens\":1}}}\n\n"
         }
