@@ -62,7 +62,7 @@ fn failure(evidence: &Evidence<'_>) -> Problem {
 /// were not answered. With several agents only where none of them came any further.
 fn time_spent(evidence: &Evidence<'_>) -> Option<Box<Problem>> {
     let digest = evidence.digest.filter(|_| evidence.answer.is_none())?;
-    let is_silent = digest.tokens.unwrap_or_default() == 0;
+    let is_silent = digest.tokens == Some(0) && !digest.agents.is_empty();
     if digest.agents.iter().any(|agent| agent.answers > 0) || !(is_silent || digest.agents.len() == 1) {
         return None;
     }
@@ -238,21 +238,14 @@ mod tests {
             ),
             ("one of two dead", Exit::Code(0), Some(Final), Some(Error), "Error code: 500", "succeeded"),
             ("presentation 500", Exit::Code(0), Some(Final), Some(Completed), "Error code: 500", "succeeded"),
-            (
-                "own timeout, no answer",
-                Exit::Code(0),
-                None,
-                Some(Timeout),
-                "No answers available",
-                "timed_out massgen model_silent",
-            ),
+            ("own timeout, no answer", Exit::Code(0), None, Some(Timeout), "No answers available", "timed_out massgen"),
             (
                 "own timeout, hung model",
                 Exit::Code(0),
                 None,
                 Some(InProgress),
                 "❌ No answers available from any agents due to timeout",
-                "timed_out massgen model_silent",
+                "timed_out massgen",
             ),
             ("own timeout, an answer", Exit::Code(0), Some(Final), Some(Timeout), "", "timed_out massgen"),
             (
@@ -339,6 +332,7 @@ mod tests {
         assert_eq!(code("Streaming error: Error code: 402", &[(0, 0)]), known("no_credit", Retry::No));
         assert_eq!(code("Traceback (most recent call last):", &[(0, 0)]), known("model_silent", Retry::Later));
         assert_eq!(code("", &[(0, 7)]), None);
+        assert_eq!(code("", &[]), None, "without agents nothing is known of calls");
     }
 
     #[test]

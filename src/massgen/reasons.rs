@@ -248,6 +248,21 @@ mod tests {
     }
 
     #[test]
+    fn a_program_that_is_missing_is_known_by_what_each_backend_says() {
+        for said in [
+            "Codex CLI not found. Install with: npm install -g @openai/codex",
+            "Gemini CLI not found. Install it using one of:",
+            "Antigravity CLI ('agy') not found. Install with:",
+            "Failed to install LM Studio CLI: Command '['curl', '-sSL']' returned non-zero exit status 2.",
+            "Failed to download checksums from https://github.com/github/copilot-cli/releases/download/v1.0.104/SHA256SUMS.txt",
+        ] {
+            let stdout = format!("❌ Error: {said}\n");
+            let problem = problem(Words { stdout: &stdout, ..Words::default() }).expect("known");
+            assert_eq!((problem.code.as_str(), problem.retry), ("agent_program_missing", Some(Retry::No)), "{said}");
+        }
+    }
+
+    #[test]
     fn an_error_of_massgens_own_is_told_from_its_last_mark_on() {
         let stdout = "QUESTION: why\nCOMPLETED: 1 agents\n\u{1b}[91m❌ Error: Gemini CLI not found. Install it using one of:\n  npm install\n";
         let problem = own_error(stdout).expect("told");

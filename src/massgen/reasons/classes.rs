@@ -76,7 +76,7 @@ pub(super) const CLASSES: &[Class] = &[
     Class {
         code: "agent_program_missing",
         about: About::MassGen,
-        signs: &["cli not found", "cli ('agy') not found", "failed to install lm studio", "copilot_cli_path"],
+        signs: &["cli not found", "cli ('agy') not found", "failed to install lm studio", "copilot-cli/releases"],
         hint: "the operator has to install the program that the message names; or use another backend",
         retry: Some(Retry::No),
     },
