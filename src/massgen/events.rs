@@ -72,17 +72,33 @@ pub(super) fn shown_error(data: &Value) -> Option<&str> {
     told.rfind(|text| text.trim_start().starts_with('❌'))
 }
 
-/// What the agent that spoke last said where MassGen waited for an answer or a vote (MassGen 0.1.97 puts `❌ Retry (1/3)` or
-/// `❌ Agent failed` behind it); empty where it said nothing. Without such an event, `None`.
+/// What the agent that spoke last said where MassGen waited for an answer or a vote; empty where it said and did nothing. `None` without
+/// such an event, or where the agent called tools: then there is no saying what its words were about.
 pub fn last_words(tail: &str, secrets: &Secrets) -> Option<String> {
-    const REPROACHES: [&str; 2] = ["❌ Retry (", "❌ Agent failed to use workflow tools"];
     let events = tail.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let texts = events.filter(|event| event["event_type"] == "text").collect::<Vec<_>>();
-    let said = texts.iter().filter_map(|event| event["data"]["content"].as_str()).find_map(|content| {
-        let end = REPROACHES.iter().find_map(|reproach| content.find(reproach))?;
-        Some(&content[..end])
-    })?;
+    let events: Vec<Value> = events.collect();
+    let (place, before) =
+        events.iter().enumerate().find_map(|(place, event)| Some((place, before_reproach(event)?)))?;
+    let mut earlier = events[place + 1..].iter().filter(|event| event["agent_id"] == events[place]["agent_id"]);
+    let said = if before.is_empty() { said_instead(earlier.next())? } else { before };
     Some(text::line(&secrets.mask(said), ERROR_CHARS))
+}
+
+/// What stands before the reproach that MassGen 0.1.97 puts into an agent's text (`❌ Retry (1/3): …`); `None` of another event.
+fn before_reproach(event: &Value) -> Option<&str> {
+    const REPROACHES: [&str; 2] = ["❌ Retry (", "❌ Agent failed to use workflow tools"];
+    let content = event["data"]["content"].as_str().filter(|_| event["event_type"] == "text")?;
+    REPROACHES.iter().find_map(|reproach| content.find(reproach)).map(|end| &content[..end])
+}
+
+/// What the event before a reproach says: the agent's words, or that there were none.
+fn said_instead(event: Option<&Value>) -> Option<&str> {
+    let Some(event) = event else { return Some("") };
+    match event["event_type"].as_str()? {
+        "text" if before_reproach(event).is_none() => event["data"]["content"].as_str(),
+        "text" | "round_start" => Some(""),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -112,12 +128,17 @@ mod tests {
 
     #[test]
     fn what_an_agent_said_in_the_place_of_a_call_is_its_last_words() {
-        let text =
-            |content: &str| format!(r#"{{"event_type": "text", "agent_id": "a", "data": {{"content": "{content}"}}}}"#);
+        let event = |kind: &str, data: &str| format!(r#"{{"event_type": "{kind}", "agent_id": "a", "data": {data}}}"#);
+        let text = |content: &str| event("text", &format!(r#"{{"content": "{content}"}}"#));
         let words = |lines: &[String]| last_words(&lines.join("\n"), &Secrets::default());
+        let (retry, failed) =
+            (text("❌ Retry (2/3): You must"), text("❌ Agent failed to use workflow tools after 3 attempts"));
         let logged_out = text("Not logged in · Please run /login❌ Retry (1/3): You must use workflow tools");
         assert_eq!(words(&[text("hello"), logged_out]).as_deref(), Some("Not logged in · Please run /login"));
-        assert_eq!(words(&[text("❌ Agent failed to use workflow tools after 3 attempts")]).as_deref(), Some(""));
+        assert_eq!(words(&[text("I think it is 42."), failed.clone()]).as_deref(), Some("I think it is 42."));
+        assert_eq!(words(&[text("hello"), retry, failed.clone()]).as_deref(), Some(""));
+        assert_eq!(words(&[event("round_start", "{}"), failed.clone()]).as_deref(), Some(""));
+        assert_eq!(words(&[event("tool_complete", "{}"), failed]), None);
         assert_eq!(words(&[text("hello")]), None);
     }
 

@@ -62,7 +62,7 @@ fn failure(evidence: &Evidence<'_>) -> Problem {
 /// were not answered. With several agents only where none of them came any further.
 fn time_spent(evidence: &Evidence<'_>) -> Option<Box<Problem>> {
     let digest = evidence.digest.filter(|_| evidence.answer.is_none())?;
-    let is_silent = digest.tokens.unwrap_or_default() == 0;
+    let is_silent = digest.tokens == Some(0) && !digest.agents.is_empty();
     if digest.agents.iter().any(|agent| agent.answers > 0) || !(is_silent || digest.agents.len() == 1) {
         return None;
     }
@@ -77,7 +77,7 @@ fn silent(provider: Option<&str>) -> Problem {
     let problem = Problem::new(
         "model_silent",
         "its time ran out before any call to a model was answered",
-        "the model is overloaded, hangs or is slow: call run_massgen again later or with another model; more time helps a slow one only",
+        "call run_massgen again later or with another model; a larger timeout_s helps only if the model is just slow",
     );
     Problem { retry: Some(Retry::Later), provider: provider.map(str::to_owned), ..problem }
 }
@@ -157,6 +157,7 @@ pub fn signal_name(signal: i32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::AgentDigest;
 
     const NO_KEY: &str = "Streaming error: The api_key client option must be set";
 
@@ -298,6 +299,42 @@ mod tests {
         }
     }
 
+    /// Standard error, agents with answers and tokens each → the problem of a run that timed out without a final answer.
+    #[test]
+    fn a_timeout_says_what_its_time_was_spent_in() {
+        let code = |stderr: &str, agents: &[(u32, u64)]| {
+            let agent = |(answers, tokens): &(u32, u64)| AgentDigest {
+                answers: *answers,
+                tokens: Some(*tokens),
+                ..AgentDigest::default()
+            };
+            let tokens = Some(agents.iter().map(|(_, tokens)| tokens).sum());
+            let digest = Digest { agents: agents.iter().map(agent).collect(), tokens, ..Digest::default() };
+            let words = Words { stderr, provider: Some("p"), ..Words::default() };
+            let evidence = Evidence {
+                stopped: Some(&StopCause::Deadline),
+                exit: Exit::Signal(15),
+                answer: None,
+                digest: Some(&digest),
+                words,
+            };
+            outcome(&evidence).problem().map(|problem| (problem.code.clone(), problem.retry, problem.provider.clone()))
+        };
+        let known = |code: &str, retry| Some((code.to_owned(), Some(retry), Some("p".to_owned())));
+        let limited = "Streaming error: Error code: 429 - slow down";
+        let waits =
+            "[2026-11-26 20:53:18 - openai._base_client:1618 - INFO] Retrying request to /responses in 30.0 seconds";
+        assert_eq!(code(limited, &[(0, 0), (0, 0)]), known("rate_limited", Retry::Later));
+        assert_eq!(code(limited, &[(0, 900)]), known("rate_limited", Retry::Later), "the only agent went no further");
+        assert_eq!(code(limited, &[(0, 0), (0, 900)]), None, "the other agent was at work");
+        assert_eq!(code(limited, &[(1, 900)]), None, "there is an answer");
+        assert_eq!(code(waits, &[(0, 0)]), known("model_busy", Retry::Later));
+        assert_eq!(code("Streaming error: Error code: 402", &[(0, 0)]), known("no_credit", Retry::No));
+        assert_eq!(code("Traceback (most recent call last):", &[(0, 0)]), known("model_silent", Retry::Later));
+        assert_eq!(code("", &[(0, 7)]), None);
+        assert_eq!(code("", &[]), None, "without agents nothing is known of calls");
+    }
+
     #[test]
     fn a_resumed_turn_that_came_to_its_end_without_an_answer_did_not_crash() {
         let code = |stdout: &str| {
@@ -311,11 +348,34 @@ mod tests {
     }
 
     #[test]
+    fn what_massgen_gives_as_its_reason_comes_before_a_traceback_of_something_else() {
+        let problem = |exit, stderr| {
+            let words = Words { stdout: "❌ Error: the disk is full\n", stderr, ..Words::default() };
+            let evidence = Evidence { stopped: None, exit, answer: None, digest: None, words };
+            outcome(&evidence)
+                .problem()
+                .map(|problem| (problem.code.clone(), problem.message.clone()))
+                .expect("a problem")
+        };
+        let warnings = "jwt.py:10: DeprecationWarning: use joserfc\n  from authlib.jose import JsonWebKey";
+        let told = ("massgen_error".to_owned(), "❌ Error: the disk is full".to_owned());
+        assert_eq!(problem(Exit::Code(2), warnings), told);
+        assert_eq!(problem(Exit::Code(2), "Traceback (most recent call last):\nKeyError: 1"), told);
+        assert_eq!(
+            problem(Exit::Code(0), "").0,
+            "agents_failed",
+            "anybody can forge a line; an error has its exit code"
+        );
+    }
+
+    #[test]
     fn what_we_did_comes_before_what_it_says() {
         let asked = StopCause::Asked { reason: None };
         let done = (Exit::Code(0), Some(AnswerSource::Final), Some(Finish::Completed));
         assert_eq!(judge(Some(asked), done.0, done.1, done.2, ""), "killed ");
         assert_eq!(judge(Some(StopCause::Deadline), Exit::Signal(9), None, None, ""), "timed_out ours");
+        let answered = judge(Some(StopCause::Deadline), done.0, done.1, done.2, "Error code: 429");
+        assert_eq!(answered, "timed_out ours", "an answer needs no excuse");
         assert_eq!(judge(Some(StopCause::Budget), Exit::Signal(15), None, None, ""), "over_budget");
     }
 }

@@ -147,6 +147,13 @@ fn marked(stdout: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
+/// A sign of each class that is about a provider.
+#[cfg(test)]
+pub(crate) fn signs_of_providers() -> impl Iterator<Item = &'static str> {
+    let classes = CLASSES.iter().filter(|class| class.about != About::MassGen);
+    classes.filter_map(|class| class.signs.first().copied())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -216,6 +223,57 @@ mod tests {
         assert_eq!((code.as_str(), message.as_str()), ("crashed", "OSError: [Errno 28] No space left"));
         let import = "Traceback (most recent call last):\n    from massgen.cli import cli_main\nImportError: no x\n";
         assert_eq!(of(import), ("massgen_broken".to_owned(), "ImportError: no x".to_owned()));
+    }
+
+    #[test]
+    fn a_tool_that_fails_is_no_call_to_a_model() {
+        let line = "14:29:55 | WARNING  | [MCP] tool execute_command: curl: (7) connection refused, error 429 rate limit, no credits";
+        assert!(problem(Words { stderr: line, ..Words::default() }).is_none());
+        assert!(problem(Words { stderr: &format!("Streaming error: {line}"), ..Words::default() }).is_some());
+    }
+
+    #[test]
+    fn what_a_program_says_in_its_models_place_is_the_message() {
+        let failed = "[ERROR] orchestrator: Agent failed to use workflow tools after 3 attempts";
+        let of = |said| problem(Words { stderr: failed, agents: Some(said), provider: Some("p"), ..Words::default() });
+        let of = |said| of(said).map(|problem| (problem.code, problem.message)).expect("known");
+        let login = "Not logged in · Please run /login";
+        assert_eq!(of(login), ("not_logged_in".to_owned(), login.to_owned()));
+        assert_eq!(of("Credit balance is too low").0, "no_credit");
+        // A model may say anything.
+        let (code, message) = of("I was not logged in; api key not found, insufficient_quota");
+        assert_eq!(code, "agents_failed");
+        assert!(
+            message.ends_with("an agent said last: I was not logged in; api key not found, insufficient_quota"),
+            "{message}"
+        );
+        let (code, message) = of("");
+        assert_eq!(code, "model_empty");
+        assert!(message.starts_with("Agent failed to use workflow tools after 3 attempts; "), "{message}");
+    }
+
+    #[test]
+    fn a_program_that_is_missing_is_known_by_what_each_backend_says() {
+        for said in [
+            "Codex CLI not found. Install with: npm install -g @openai/codex",
+            "Gemini CLI not found. Install it using one of:",
+            "Antigravity CLI ('agy') not found. Install with:",
+            "Failed to install LM Studio CLI: Command '['curl', '-sSL']' returned non-zero exit status 2.",
+            "Failed to download checksums from https://github.com/github/copilot-cli/releases/download/v1.0.104/SHA256SUMS.txt",
+        ] {
+            let stdout = format!("❌ Error: {said}\n");
+            let problem = problem(Words { stdout: &stdout, ..Words::default() }).expect("known");
+            assert_eq!((problem.code.as_str(), problem.retry), ("agent_program_missing", Some(Retry::No)), "{said}");
+        }
+    }
+
+    #[test]
+    fn an_error_of_massgens_own_is_told_from_its_last_mark_on() {
+        let stdout = "QUESTION: why\nCOMPLETED: 1 agents\n\u{1b}[91m❌ Error: Gemini CLI not found. Install it using one of:\n  npm install\n";
+        let problem = own_error(stdout).expect("told");
+        assert_eq!((problem.code.as_str(), problem.retry), ("massgen_error", None));
+        assert_eq!(problem.message, "❌ Error: Gemini CLI not found. Install it using one of: npm install");
+        assert_eq!(own_error("Error: no mark"), None);
     }
 
     #[test]

@@ -161,12 +161,13 @@ fn what_was_looked_at_is_shown_in_full_and_only_of_a_run_at_work() {
     assert!(!brief(&over).contains("quiet_s"), "{}", brief(&over));
 }
 
+const SIGNS_OF_MASSGEN: [&str; 4] =
+    ["massgen-mcp: cannot execute", "usage: massgen", "traceback (most recent call last)", "streaming error"];
+
 #[test]
 fn every_failure_fits_whatever_was_said() {
-    let said = ["massgen-mcp: cannot execute", "no api key", "usage: massgen", "error code: 401", "error code: 429"];
-    let more = ["connection refused", "error code: 500", "error code: 404", "traceback (most recent call last)"];
-    for sign in said.iter().chain(&more).chain(&["streaming error"]) {
-        let stderr = format!("{sign} {}", "ż".repeat(300));
+    for sign in SIGNS_OF_MASSGEN.into_iter().chain(reasons::signs_of_providers()) {
+        let stderr = format!("Streaming error: {sign} {}", "ż".repeat(300));
         let provider = "p".repeat(300);
         let words = reasons::Words { stderr: &stderr, provider: Some(&provider), ..reasons::Words::default() };
         let text = brief(&ended(Outcome::Failed(reasons::problem(words).expect("known")), Digest::default()));
@@ -299,14 +300,14 @@ fn in_every_state(digest: Digest) -> Vec<RunRecord> {
     ] {
         records.push(RunRecord { quiet: quiet(evidence), ..running(digest.clone()) });
     }
-    let said = ["massgen-mcp: cannot execute", "no api key", "usage: massgen", "error code: 401", "error code: 429"];
-    let more = ["connection refused", "error code: 500", "error code: 404", "traceback (most recent call last)"];
-    for sign in said.iter().chain(&more).chain(&["streaming error"]) {
+    for sign in SIGNS_OF_MASSGEN.into_iter().chain(reasons::signs_of_providers()) {
         let stderr = format!(
-            "Streaming error: {sign} - {{'error': {{'message': 'Incorrect API key provided: ********. You can find it at https://platform.example.com/keys', 'type': 'invalid_request_error', 'code': 'invalid_api_key'}}}}"
+            "Streaming error: {sign} - {{'error': {{'text': 'Incorrect API key provided: ********. You can find it at https://platform.example.com/keys', 'type': 'invalid_request_error', 'code': 'invalid_api_key'}}}}"
         );
         let words = reasons::Words { stderr: &stderr, provider: Some("api.example.com"), ..reasons::Words::default() };
-        records.push(ended(Outcome::Failed(reasons::problem(words).expect("known")), digest.clone()));
+        let problem = reasons::problem(words).expect("known");
+        records.push(ended(Outcome::Failed(problem.clone()), digest.clone()));
+        records.push(ended(Outcome::TimedOut { ours: true, problem: Some(Box::new(problem)) }, digest.clone()));
     }
     let killed = Outcome::Killed {
         reason: Some("nobody needs it any more, since another run has answered".to_owned()),

@@ -46,9 +46,9 @@ async fn an_unreachable_model_is_model_unreachable() {
     let run = problem_of(&agents_at("http://127.0.0.1:9/v1"), Some("rehearsal")).await;
     assert_eq!(run["problem"]["code"], "model_unreachable", "{run}");
     assert_eq!(
-        (&run["problem"]["provider"], &run["problem"]["retry"]),
-        (&json!("127.0.0.1:9"), &json!("later")),
-        "{run}"
+        (&run["problem"]["provider"], run["problem"].get("retry")),
+        (&json!("127.0.0.1:9"), None),
+        "a refused connection and an untrusted certificate have the same words: {run}"
     );
 }
 
@@ -107,4 +107,82 @@ async fn agents_that_never_agree_are_ended_by_massgens_own_clock_with_an_answer(
     client.call("read_result", json!({"run_id": id})).await;
     client.close().await;
     lab.nobody_is_left().await;
+}
+
+/// How a run ends that needs no key and no stub, and what its errors are.
+async fn ended(lab: &Lab, config: &str) -> (serde_json::Value, String) {
+    let mut command = lab.command();
+    command.env("HTTPS_PROXY", "http://127.0.0.1:9").env("NO_PROXY", "127.0.0.1");
+    for name in ["ANTHROPIC_API_KEY", "CLAUDE_CODE_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN"] {
+        command.env_remove(name);
+    }
+    let client = lab.client_of(command).await;
+    let id = client.start(json!({"question": "q", "config": config})).await;
+    let run = client.end(&id).await;
+    let errors = client.call("read_result", json!({"run_id": id, "part": "errors"})).await;
+    client.close().await;
+    lab.nobody_is_left().await;
+    (run, errors["text"].as_str().expect("text").to_owned())
+}
+
+/// An agent whose model is a program; MassGen wants folders for it.
+fn program(backend: &str) -> String {
+    format!(
+        "agents:\n  - id: a\n    backend: {{type: {backend}, model: m, cwd: w}}\n\
+         orchestrator: {{snapshot_storage: s, agent_temporary_workspace: t}}\n"
+    )
+}
+
+#[tokio::test]
+async fn a_claude_code_that_is_not_logged_in_says_so_in_its_own_line() {
+    let lab = Lab::real().await.warm();
+    lab.put("config.yaml", &program("claude_code"));
+    let (run, errors) = ended(&lab, "config.yaml").await;
+    assert_eq!((&run["state"], &run["problem"]["code"]), (&json!("failed"), &json!("not_logged_in")), "{run}");
+    assert_eq!(run["problem"]["message"], "Not logged in · Please run /login", "{run}");
+    assert_eq!(run["problem"]["retry"], "no", "{run}");
+    assert!(errors.starts_with("not_logged_in: Not logged in"), "{errors}");
+}
+
+#[tokio::test]
+async fn an_agent_whose_program_is_not_installed_says_which() {
+    let lab = Lab::real().await.warm();
+    lab.put("config.yaml", &program("codex"));
+    let (run, _) = ended(&lab, "config.yaml").await;
+    assert_eq!((&run["exit"], &run["problem"]["code"]), (&json!("2"), &json!("agent_program_missing")), "{run}");
+    assert!(run["problem"]["message"].as_str().is_some_and(|said| said.contains("Codex CLI not found")), "{run}");
+}
+
+#[tokio::test]
+async fn massgens_own_last_error_is_the_problem_and_not_the_warnings_before_it() {
+    let lab = Lab::scripted(
+        "echo 'jwt.py:10: DeprecationWarning: use joserfc' >&2\necho '  from authlib.jose import JsonWebKey' >&2\n\
+         echo '❌ Error: the snapshot folder cannot be made'\nexit 2",
+    );
+    let (run, errors) = ended(&lab, "@rehearsal").await;
+    let problem = &run["problem"];
+    assert_eq!((&run["exit"], &problem["code"]), (&json!("2"), &json!("massgen_error")), "{run}");
+    assert_eq!(problem["message"], "❌ Error: the snapshot folder cannot be made", "{run}");
+    assert!(!errors.contains("joserfc"), "{errors}");
+}
+
+#[tokio::test]
+async fn errors_are_told_without_words_that_look_like_them_and_without_noise() {
+    let noise = "20:49:44 | WARNING  | [SubagentManager] Failed to parse registry for list_subagents";
+    let lab = Lab::scripted(&format!(
+        "exec >&2\nfor i in $(seq 22); do echo '{noise}'; done\necho 'error_count: 0'\necho 'validated: 0 errors'\n\
+         echo '20:49:45 | INFO     | tool error_report was called, nothing failed'\n\
+         echo '20:49:46 | ERROR    | Streaming error: Connection error.'\n\
+         echo '20:49:46 | ERROR    | [ERROR] orchestrator: no successful agents'",
+    ));
+    let (run, errors) = ended(&lab, "@rehearsal").await;
+    assert_eq!(run["problem"]["code"], "model_unreachable", "{run}");
+    let lines: Vec<&str> = errors.lines().skip(1).collect();
+    assert_eq!(
+        lines[..2],
+        ["Streaming error: Connection error.", "[ERROR] orchestrator: no successful agents"],
+        "{errors}"
+    );
+    assert!(lines[2].starts_with("(left out as harmless: 22, such as"), "{errors}");
+    assert_eq!(lines.len(), 3, "{errors}");
 }

@@ -72,21 +72,21 @@ pub(super) const CLASSES: &[Class] = &[
             "no api key",
             "could not resolve authentication method",
         ],
-        hint: "put the key into `env` of this server in the client's configuration, or into ~/.massgen/.env; then start the run again",
+        hint: "put the key into `env` of this server in the client's configuration or into ~/.massgen/.env, then start again",
         retry: Some(Retry::No),
     },
     Class {
         code: "not_logged_in",
         about: About::Credentials,
         signs: &["not logged in", "please run /login", "not authenticated"],
-        hint: "the operator has to log in to that program once on this machine, or to give its API key in `env` of this server",
+        hint: "the operator has to log in to that program once here, or to put its API key into `env` of this server",
         retry: Some(Retry::No),
     },
     Class {
         code: "agent_program_missing",
         about: About::MassGen,
-        signs: &["cli not found", "cli ('agy') not found", "failed to install lm studio", "copilot_cli_path"],
-        hint: "the operator has to install the program that the message names; or use a config with another backend",
+        signs: &["cli not found", "cli ('agy') not found", "failed to install lm studio", "copilot-cli/releases"],
+        hint: "the operator has to install the program that the message names; or use another backend",
         retry: Some(Retry::No),
     },
     Class {
@@ -137,14 +137,14 @@ pub(super) const CLASSES: &[Class] = &[
             "limit: 0, model",
             "arrearage",
         ],
-        hint: "the provider's account has no credit, no billing or no budget left; the operator has to add it, or use a config with another provider",
+        hint: "the provider's account has no credit, billing or budget left: the operator has to add it, or use another provider",
         retry: Some(Retry::No),
     },
     Class {
         code: "quota_spent",
         about: About::Call,
         signs: &["perday", "per-day", "per day", "(rpd)", "(tpd)", "usage limits", "monthly spending limit"],
-        hint: "the account's quota for this period is used up: wait until the provider renews it, have it raised, or use another model",
+        hint: "the account's quota of this period is used up: wait until it is renewed, have it raised, or use another model",
         retry: Some(Retry::No),
     },
     Class {
@@ -169,7 +169,7 @@ pub(super) const CLASSES: &[Class] = &[
         code: "request_too_large",
         about: About::Call,
         signs: &["request too large", "request_too_large", "error code: 413", "tools: 413 "],
-        hint: "one request has more tokens than the account may send in a minute: shorten question and context, or raise the limit",
+        hint: "one request exceeds the account's tokens per minute: shorten question and context, or have the limit raised",
         retry: Some(Retry::No),
     },
     Class {
@@ -186,7 +186,7 @@ pub(super) const CLASSES: &[Class] = &[
             "exceed context limit",
             "context is too long",
         ],
-        hint: "the prompt is longer than the model takes: shorten the question and the files it reads, or use a model with a larger context",
+        hint: "the prompt is too long for the model: shorten question and files, or use a model with a larger context",
         retry: Some(Retry::No),
     },
     Class {
@@ -200,7 +200,7 @@ pub(super) const CLASSES: &[Class] = &[
             "rate_limit_e",
             "too many requests",
         ],
-        hint: "the provider limits requests: wait some minutes, then call run_massgen again; if it repeats, use fewer agents at once",
+        hint: "the provider limits requests: call run_massgen again in some minutes; if it repeats, use fewer agents",
         retry: Some(Retry::Later),
     },
     Class {
@@ -213,7 +213,7 @@ pub(super) const CLASSES: &[Class] = &[
             "permission_denied",
             "not supported for the api use",
         ],
-        hint: "the account may not use this model or service: the operator has to enable what the message names, or use another model",
+        hint: "the account may not use this model: the operator has to enable what the message names, or use another model",
         retry: Some(Retry::No),
     },
     Class {
@@ -257,14 +257,14 @@ pub(super) const CLASSES: &[Class] = &[
             "transferencodingerror",
             "connection reset",
         ],
-        hint: "the connection broke while the model answered: call run_massgen again; if it repeats, a proxy in between cuts streams",
+        hint: "the connection broke while the model answered: call run_massgen again; if it repeats, check the proxy in between",
         retry: Some(Retry::Later),
     },
     Class {
         code: "not_an_api",
         about: About::Call,
         signs: &["failed to parse response as json", "expecting value: line", "jsondecodeerror"],
-        hint: "what answers there is no model's API (a proxy or a login page?): correct base_url or the proxy, then start again",
+        hint: "no model's API answers there (a proxy or login page?): correct base_url or the proxy, then start again",
         retry: Some(Retry::No),
     },
     Class {
@@ -287,7 +287,7 @@ pub(super) const CLASSES: &[Class] = &[
         code: "model_unreachable",
         about: About::Call,
         signs: &["connection error"],
-        hint: "check `base_url`, proxy, certificates (SSL_CERT_FILE) and network of this machine, then call run_massgen again",
+        hint: "check `base_url`, proxy, certificates (SSL_CERT_FILE) and network, then call run_massgen again",
         retry: None,
     },
     Class {
@@ -301,7 +301,7 @@ pub(super) const CLASSES: &[Class] = &[
         code: "model_error",
         about: About::Call,
         signs: &["error code: 4", "tools: 4"],
-        hint: "the model provider refused the request; correct the model's settings in the config as the message says, or use another model",
+        hint: "the provider refused the request: correct the model's settings as the message says, or use another model",
         retry: Some(Retry::No),
     },
     Class {
@@ -309,7 +309,7 @@ pub(super) const CLASSES: &[Class] = &[
         code: "context_too_long",
         about: About::Call,
         signs: &["compression recovery failed"],
-        hint: "the prompt is longer than the model or the account's rate limit takes: shorten question and context, or use another model",
+        hint: "the prompt is too long for the model or the account's rate limit: shorten question and files, or use another model",
         retry: Some(Retry::No),
     },
     Class {

@@ -26,7 +26,7 @@ const BEGINNINGS: &[&str] =
     &["❌", "traceback (", "error: ", "error reading", "fatal: ", "failed to ", "npm err", "usage: massgen"];
 /// Names of levels, where a logger puts them among the first words of a line.
 const LEVELS: [&str; 3] = ["ERROR", "CRITICAL", "FATAL"];
-const FIRST_WORDS: usize = 6;
+const FIRST_WORDS: usize = 4;
 
 /// The lines of several logs that tell of errors. A line of several logs has the largest of their counts.
 #[derive(Debug, Default)]
@@ -113,7 +113,8 @@ fn has_the_form(line: &str) -> bool {
     let is_exception = first.len() > "Error".len() && (first.ends_with("Error") || first.ends_with("Exception"));
     let lower = line.to_lowercase();
     let begins = BEGINNINGS.iter().any(|beginning| lower.starts_with(beginning));
-    let mut words = line.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty());
+    let mut words =
+        line.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| word.contains(char::is_alphabetic));
     is_exception
         || begins
         || lower.contains(": error: ")
