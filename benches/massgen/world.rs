@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use anyhow::Context;
 use massgen_mcp::massgen::program::{self, Places};
 use massgen_mcp::massgen::setup;
+use massgen_mcp::registry::FAILED_IMPORTS;
 use massgen_mcp::rehearsal::{self, Rehearsal};
 use tempfile::TempDir;
 
@@ -24,9 +25,10 @@ impl Place {
         let xdg = || std::env::var_os("XDG_STATE_HOME").map(|state| PathBuf::from(state).join("massgen-mcp"));
         let user = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state/massgen-mcp"));
         let home = std::env::var_os("MASSGEN_MCP_HOME").map(PathBuf::from).or_else(xdg).or_else(user);
-        let own_venv = setup::venv(&home.context("HOME")?);
+        let home = home.context("HOME")?;
+        let (own_venv, seen) = (setup::venv(&home), home.join(FAILED_IMPORTS));
         let project = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let massgen = program::find(Places { named: named.as_deref(), project, own_venv: &own_venv })
+        let massgen = program::find(Places { named: named.as_deref(), project, own_venv: &own_venv, seen: &seen })
             .context("`cargo run --release -- setup` installs MassGen")?;
         Ok(Place { server: PathBuf::from(env!("CARGO_BIN_EXE_massgen-mcp")), massgen })
     }
