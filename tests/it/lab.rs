@@ -396,7 +396,7 @@ async fn real_massgen() -> PathBuf {
     let (project, seen) = (Path::new(env!("CARGO_MANIFEST_DIR")), state.join(FAILED_IMPORTS));
     match program::find(Places { named: named.as_deref(), project, own_venv: &own_venv, seen: &seen }) {
         Ok(program) if !program.starts_with(&own_venv) => program,
-        Ok(_) | Err(_) => setup::setup(&state, Versions::Locked, |_| {})
+        Ok(_) | Err(_) => setup::setup(&state, &seen, Versions::Locked, |_| {})
             .await
             .unwrap_or_else(|error| panic!("{error}; {}", error.hint())),
     }
