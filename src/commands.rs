@@ -102,7 +102,7 @@ async fn ensure_massgen(settings: &Settings, versions: Versions) -> Result<PathB
 async fn set_up(settings: &Settings, versions: Versions) -> Result<PathBuf, NoMassGen> {
     let begun = std::time::Instant::now();
     let tell = |step: &str| say(format_args!("[{:>4} s] {step}", begun.elapsed().as_secs()));
-    setup::setup(&settings.home, versions, tell).await.map_err(NoMassGen::Setup)
+    setup::setup(&settings.home, &seen(settings), versions, tell).await.map_err(NoMassGen::Setup)
 }
 
 /// The MassGen that a run would use.

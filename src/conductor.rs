@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use tokio::time::{Instant, sleep_until};
 
 use crate::experiment::{Close, Planned, Progress, Step, Tally, next};
-use crate::fleet::{Fleet, FleetError, start_of};
+use crate::fleet::{Fleet, FleetError, NotStarted, start_of};
 use crate::ledger::{LedgerError, Share};
 use crate::massgen::text;
 use crate::registry::{Experiment, ExperimentFolder, RegistryError, RunLock, StateFolder};
@@ -289,6 +289,9 @@ impl Conductor {
 
 /// Why a run of it was not to be. The words are for whoever reads the comparison.
 fn problem(error: &FleetError) -> Problem {
+    if let FleetError::NotStarted(NotStarted::Broken(problem)) = error {
+        return (**problem).clone();
+    }
     let hint = "the other runs of the experiment are not touched by it; start it alone with run_massgen to see more";
     Problem { retry: Some(Retry::No), ..Problem::new("not_started", &text::chain(error), hint) }
 }

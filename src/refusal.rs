@@ -176,6 +176,7 @@ impl From<NotStarted> for Refusal {
     fn from(error: NotStarted) -> Refusal {
         let message = chain(&error);
         match error {
+            NotStarted::Broken(problem) => (*problem).into(),
             NotStarted::TooDeep { .. } => Refusal::new(
                 "too_deep",
                 message,

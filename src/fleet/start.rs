@@ -9,10 +9,13 @@ use super::building::Basis;
 use super::conversation::History;
 use super::{Fleet, FleetError, blocking, launcher};
 use crate::ledger::{Admission, Application, Judged, Ledger, Request, Share};
+use crate::massgen::broken;
 use crate::massgen::pages::hex;
 use crate::massgen::text::chain;
-use crate::registry::{Furniture, RegistryError, RunFolder, RunLock, StateFolder};
-use crate::run::{Allowance, Cap, Lineage, Origin, Outcome, Price, Rules, RunId, RunRecord, RunSpec, Unpriced, Usd};
+use crate::registry::{FAILED_IMPORTS, Furniture, RegistryError, RunFolder, RunLock, StateFolder};
+use crate::run::{
+    Allowance, Cap, Lineage, Origin, Outcome, Price, Problem, Rules, RunId, RunRecord, RunSpec, Unpriced, Usd,
+};
 use crate::settings::{Settings, UnknownCost};
 use crate::supervisor::group;
 
@@ -67,7 +70,7 @@ pub struct Started {
     pub is_reused: bool,
 }
 
-/// A start that would go round in circles or too deep; trying again changes nothing.
+/// A start that would go round in circles or too deep, or of a MassGen that does not start; trying again changes nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum NotStarted {
     /// Too many generations.
@@ -82,6 +85,9 @@ pub enum NotStarted {
         /// The ancestor.
         ancestor: RunId,
     },
+    /// MassGen cannot be imported.
+    #[error("{}", .0.message)]
+    Broken(Box<Problem>),
 }
 
 impl From<&Settings> for Limits {
@@ -159,6 +165,9 @@ impl Fleet {
         history: Option<History>,
         basis: Option<Basis>,
     ) -> Result<(RunId, Admission<(RunFolder, RunLock)>), FleetError> {
+        if let Some(problem) = broken::problem(&start.spec.program, &self.state.root().join(FAILED_IMPORTS)) {
+            return Err(NotStarted::Broken(Box::new(problem)).into());
+        }
         if start.share.is_none() && start.spec.origin.experiment.is_none() {
             self.not_into_experiment(&start)?;
         }

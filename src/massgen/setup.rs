@@ -84,12 +84,19 @@ pub fn venv(state: &Path) -> PathBuf {
 
 /// Sets MassGen up unless it is there already, and gives the program. `say` is told each step before it begins.
 /// Two set-ups at once wait for each other; one that was broken off is begun again, and a finished one stays as it is unless it cannot start.
-pub async fn setup(state: &Path, versions: Versions, mut say: impl FnMut(&str)) -> Result<PathBuf, SetupError> {
+///
+/// `seen` is the folder of failed imports.
+pub async fn setup(
+    state: &Path,
+    seen: &Path,
+    versions: Versions,
+    mut say: impl FnMut(&str),
+) -> Result<PathBuf, SetupError> {
     let venv = venv(state);
     let (program, finished) = (venv.join("bin/massgen"), venv.join(".finished"));
     std::fs::create_dir_all(state).map_err(failed("make the folder", state))?;
     let _turn = take_turn(state, &mut say).await?;
-    if finished.exists() && broken::by_versions(&program).is_none() {
+    if finished.exists() && broken::problem(&program, seen).is_none() {
         if versions == Versions::Latest {
             say(&format!("it is set up already; to install the newest packages, remove `{}` first", venv.display()));
         }

@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 
 use super::text;
 use crate::run::{AgentState, Digest, Warning};
-use crate::secrets::Secrets;
 
 /// How much of each end of massgen.log is looked at, in bytes; the log has MassGen's own lines and whole answers.
 pub const LOG_BYTES: u64 = 1 << 20;
@@ -18,12 +17,10 @@ const PART_CHARS: usize = 120;
 const MOST_NAMED: usize = 5;
 
 /// What is to be told of a run, what matters most first.
-pub fn warnings(log: &str, digest: Option<&Digest>, secrets: &Secrets) -> Vec<Warning> {
+pub fn warnings(log: &str, digest: Option<&Digest>) -> Vec<Warning> {
     let lines: Vec<Line<'_>> = log.lines().filter_map(Line::read).collect();
     let all = [not_applied(&lines), not_connected(&lines), digest.and_then(failed_agents), not_in_docker(&lines)];
-    let masked =
-        |warning: Warning| Warning { message: text::line(&secrets.mask(&warning.message), MESSAGE_CHARS), ..warning };
-    all.into_iter().flatten().map(masked).collect()
+    all.into_iter().flatten().collect()
 }
 
 /// A line of MassGen's own: `20:53:57 | ERROR    | Failed to connect to …`. What models say goes over several lines, or stands behind
@@ -139,7 +136,7 @@ fn named(names: impl Iterator<Item = String>) -> Option<String> {
 }
 
 fn warning(code: &str, message: String, hint: &str) -> Warning {
-    Warning { code: code.to_owned(), message, hint: hint.to_owned() }
+    Warning { code: code.to_owned(), message: text::line(&message, MESSAGE_CHARS), hint: hint.to_owned() }
 }
 
 #[cfg(test)]
@@ -161,7 +158,7 @@ mod tests {
     const APPLIED: &str = "20:55:22 | INFO     | [Orchestrator] Applied isolated changes: ['b.txt']\n";
 
     fn of(log: &[&str], digest: Option<&Digest>) -> Vec<(String, String)> {
-        let all = warnings(&log.concat(), digest, &Secrets::default()).into_iter();
+        let all = warnings(&log.concat(), digest).into_iter();
         all.map(|warning| (warning.code, warning.message)).collect()
     }
 

@@ -103,7 +103,7 @@ pub struct Ending {
     /// What there is to read.
     pub answer: Option<AnswerFact>,
     /// How the stop went, where one was asked for or something was left to sweep.
-    pub stop: Option<StopReport>,
+    pub stop: Option<Box<StopReport>>,
     /// What it lacked, what matters most first.
     pub warnings: Vec<Warning>,
 }

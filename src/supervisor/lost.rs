@@ -51,7 +51,7 @@ fn ending(record: &RunRecord, never_began: bool, report: StopReport, answer: Opt
     let took = record.started.as_ref().map(|started| started.until(&at)).unwrap_or_default();
     let outcome = if never_began { Outcome::Failed(interrupted()) } else { Outcome::Lost };
     let exit = if never_began { Exit::NeverStarted } else { Exit::Unknown };
-    let stop = (report.processes > 0).then_some(report);
+    let stop = (report.processes > 0).then(|| Box::new(report));
     Ending { outcome, exit, at, took, answer, stop, warnings: Vec::new() }
 }
 

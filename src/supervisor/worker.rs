@@ -647,8 +647,15 @@ impl Worker {
         let took = self.record.started.as_ref().map(|started| started.until(&at)).unwrap_or_default();
         let outcome = self.with_broken(outcome);
         let answer = answer.as_ref().map(|answer| answers::fact(&self.files, answer, &self.secrets));
-        self.record.state =
-            RunState::Ended(Ending { outcome, exit: gone.exit, at, took, answer, stop: self.report(gone), warnings });
+        self.record.state = RunState::Ended(Ending {
+            outcome,
+            exit: gone.exit,
+            at,
+            took,
+            answer,
+            stop: self.report(gone).map(Box::new),
+            warnings,
+        });
         provenance::keep(&self.folder, &self.record, &self.lock, &self.secrets);
         // Who waits is told before the disk has it for good: a power cut in these milliseconds makes it `lost`, with its answer.
         self.save_news(Durability::Plain);
@@ -661,7 +668,8 @@ impl Worker {
     fn warnings(&self, layout: &Layout) -> Vec<Warning> {
         let log = layout.massgen_log(&self.files);
         let log = log.and_then(|log| self.files.both_ends(&log, warnings::LOG_BYTES).ok()).unwrap_or_default();
-        warnings::warnings(&log, self.record.digest.as_ref(), &self.secrets)
+        let found = warnings::warnings(&log, self.record.digest.as_ref()).into_iter();
+        found.map(|found| Warning { message: self.secrets.mask(&found.message).into_owned(), ..found }).collect()
     }
 
     /// A MassGen that could not be imported is remembered, so that no other run has to find that out.

@@ -6,7 +6,6 @@ use std::time::Duration;
 use super::*;
 use crate::massgen::{reasons, status, warnings};
 use crate::run::{AnswerFact, AnswerSource, Context, Digest, Evidence, Exit, Mode, ProcessMark, RunSpec, Spent};
-use crate::secrets::Secrets;
 
 fn plain() -> RunSpec {
     let id = "mg-zzzzzzzz".parse().expect("id");
@@ -252,7 +251,7 @@ fn lacks() -> Vec<Warning> {
     let failed = AgentDigest { id: "agent_b".to_owned(), state: AgentState::Failed, ..AgentDigest::default() };
     let error = "Error code: 500 - {'error': {'message': 'the server is overloaded, please try again later', 'type': 'server_error'}}";
     let digest = Digest { agents: vec![failed], first_error: Some(error.to_owned()), ..Digest::default() };
-    let all = warnings::warnings(log, Some(&digest), &Secrets::default());
+    let all = warnings::warnings(log, Some(&digest));
     assert_eq!(all.len(), 4, "{all:?}");
     all
 }

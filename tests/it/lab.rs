@@ -412,7 +412,7 @@ async fn real_massgen() -> PathBuf {
     let (project, named) = (Some(project), named.as_deref());
     match program::find(Places { named, project, own_venv: &own_venv, seen: &seen }) {
         Ok(program) if !program.starts_with(&own_venv) => program,
-        Ok(_) | Err(_) => setup::setup(&state, Versions::Locked, |_| {})
+        Ok(_) | Err(_) => setup::setup(&state, &seen, Versions::Locked, |_| {})
             .await
             .unwrap_or_else(|error| panic!("{error}; {}", error.hint())),
     }

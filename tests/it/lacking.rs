@@ -54,7 +54,7 @@ orchestrator:
     );
     lab.put("lacking.yaml", &config);
     let mut command = lab.command();
-    command.env("OPENAI_API_KEY", "rehearsal").args(["--allow-commands", "true"]);
+    command.env("OPENAI_API_KEY", "rehearsal");
     let client = lab.client_of(command).await;
     let id = client.start(json!({"question": "q", "config": "lacking.yaml"})).await;
     let run = client.end(&id).await;
@@ -74,7 +74,7 @@ orchestrator:
     // It is on record, and people see it too.
     assert_eq!(lab.record(&id)["ending"]["warnings"].as_array().expect("recorded").len(), expected.len());
     let status = lab.command().into_std().args(["status", &id]).output().expect("ran");
-    assert!(String::from_utf8_lossy(&status.stdout).contains("mcp_not_connected: "), "{status:?}");
+    assert!(String::from_utf8_lossy(&status.stdout).contains("code: mcp_not_connected"), "{status:?}");
     client.close().await;
     lab.nobody_is_left().await;
 }

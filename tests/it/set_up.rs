@@ -80,6 +80,10 @@ fn the_versions_that_were_tested_are_installed_unless_the_newest_are_asked_for()
         assert_eq!(asked.contains("--upgrade massgen==0.1.97"), latest, "{asked}");
         let packages = std::fs::read_to_string(bin.join("packages")).unwrap_or_default();
         assert_eq!(packages.contains("\nmassgen==0.1.97\n") && packages.contains("\nmcp==1."), !latest);
+        let again =
+            || setup_in(world.path(), &format!("{}:/usr/bin:/bin", world.path().display())).output().expect("ran");
+        let times = || std::fs::read_to_string(bin.join("asked")).expect("asked").lines().count();
+        assert!(again().status.success() && times() == asked.lines().count(), "a finished one stays as it is");
     }
 }
 

@@ -100,7 +100,7 @@ impl From<&Ending> for EndingFile {
             at: MomentFile::from(&ending.at),
             took_s: ending.took.as_secs_f64(),
             answer: ending.answer.as_ref().map(AnswerFile::from),
-            stop: ending.stop.as_ref().map(StopReportFile::from),
+            stop: ending.stop.as_deref().map(StopReportFile::from),
             warnings: ending.warnings.iter().map(WarningFile::from).collect(),
         }
     }
@@ -120,7 +120,7 @@ impl From<EndingFile> for Ending {
             at: file.at.into(),
             took: seconds(file.took_s),
             answer: file.answer.map(AnswerFact::from),
-            stop: file.stop.map(StopReport::from),
+            stop: file.stop.map(|stop| Box::new(stop.into())),
             warnings: file.warnings.into_iter().map(Warning::from).collect(),
         }
     }

@@ -80,11 +80,12 @@ fn quiet() -> Quiet {
 
 fn ending(outcome: Outcome, exit: Exit) -> RunState {
     let survivors = vec![Survivor { pid: 9, name: "sleep".to_owned() }];
-    let stop = StopReport { took: Duration::from_millis(250), force: Force::Kill, processes: 7, survivors };
+    let stop =
+        Some(Box::new(StopReport { took: Duration::from_millis(250), force: Force::Kill, processes: 7, survivors }));
     let answer = AnswerFact { agent: "a".to_owned(), chars: 12, source: AnswerSource::Partial };
     let took = Duration::from_secs(3);
     let warnings = vec![Warning { code: "w".to_owned(), message: "m".to_owned(), hint: "h".to_owned() }];
-    RunState::Ended(Ending { outcome, exit, at: moment(), took, answer: Some(answer), stop: Some(stop), warnings })
+    RunState::Ended(Ending { outcome, exit, at: moment(), took, answer: Some(answer), stop, warnings })
 }
 
 fn states() -> Vec<RunState> {

@@ -76,6 +76,7 @@ fn state(state: &RunState) -> (&str, &'static str) {
 
 fn problem(record: &RunRecord) -> Markup {
     let outcome = record.state.ended().map(|ending| &ending.outcome);
+    let warnings = record.state.ended().into_iter().flat_map(|ending| &ending.warnings);
     let reason = match outcome {
         Some(Outcome::Killed { reason, .. }) => reason.as_deref(),
         Some(
@@ -88,6 +89,12 @@ fn problem(record: &RunRecord) -> Markup {
             div class="problem" {
                 p { strong { (plain_name(&problem.code, REASON)) } ": " (plain_name(&problem.message, REASON)) }
                 p class="note" { (plain_name(&problem.hint, REASON)) }
+            }
+        }
+        @for warning in warnings {
+            div class="problem" {
+                p { strong { (plain_name(&warning.code, REASON)) } ": " (plain_name(&warning.message, REASON)) }
+                p class="note" { (plain_name(&warning.hint, REASON)) }
             }
         }
         @if let Some(reason) = reason { div class="problem" { p { "Stopped: " (plain_name(reason, REASON)) } } }

@@ -2,7 +2,7 @@
 
 use super::{Draft, counted, money, seconds};
 use crate::massgen::text;
-use crate::run::{ConfigChoice, Ending, Exit, Mode, Moment, Outcome, Problem, RunId, RunState};
+use crate::run::{ConfigChoice, Ending, Exit, Mode, Moment, Outcome, Problem, RunId, RunState, Warning};
 
 /// The longest problem, in characters: its message is MassGen's at times.
 const PROBLEM_CHARS: usize = 400;
@@ -14,7 +14,7 @@ impl Draft<'_> {
         let state = state(&self.record.state);
         let first = format!("Run {}: {state} [./run.json]", self.record.spec.id);
         let lineage = [self.lineage(), self.built_on_by()];
-        let optional = [self.problem(), Some(self.asked())].into_iter().chain(lineage);
+        let optional = self.warnings().chain([self.problem(), Some(self.asked())]).chain(lineage);
         let happened = [self.places(), self.winner(), self.totals(), self.around()];
         std::iter::once(first).chain(optional.chain(happened).flatten()).collect()
     }
@@ -23,6 +23,13 @@ impl Draft<'_> {
         let problem = self.record.state.ended()?.outcome.problem()?;
         let Problem { code, message, hint, .. } = problem;
         Some(format!("Problem: {}", text::line(&format!("{code}: {message} ({hint})"), PROBLEM_CHARS)))
+    }
+
+    fn warnings(&self) -> impl Iterator<Item = Option<String>> {
+        let all = self.record.state.ended().into_iter().flat_map(|ending| &ending.warnings);
+        all.map(|Warning { code, message, hint }| {
+            Some(format!("Warning: {}", text::line(&format!("{code}: {message} ({hint})"), PROBLEM_CHARS)))
+        })
     }
 
     fn asked(&self) -> String {

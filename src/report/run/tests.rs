@@ -7,6 +7,7 @@ use crate::massgen::story::{AgentStory, Cast, Given, Restart, Round, ToolCall, T
 use crate::massgen::{files::RunFiles, layout::Layout};
 use crate::run::{
     BuiltOn, ConfigChoice, Continued, Ending, Exit, Lineage, Moment, Outcome, Problem, RunId, RunSpec, RunState, Spent,
+    Warning,
 };
 
 fn record(state: RunState) -> RunRecord {
@@ -90,6 +91,20 @@ fn a_captured_run_is_told_with_its_files() {
         "  + one three",
     ] {
         assert!(report.contains(told), "{told}\nis not in\n{report}");
+    }
+}
+
+#[test]
+fn what_a_run_lacked_is_in_its_report() {
+    let mut lacking = ended(Outcome::Succeeded, Exit::Code(0));
+    if let RunState::Ended(ending) = &mut lacking {
+        let warning =
+            |code: &str| Warning { code: code.to_owned(), message: "no tools".to_owned(), hint: "see".to_owned() };
+        ending.warnings = vec![warning("first"), warning("second")];
+    }
+    let report = text(&record(lacking), &Story::default(), None, &[]);
+    for line in ["Warning: first: no tools (see)", "Warning: second: no tools (see)"] {
+        assert!(report.contains(line), "{report}");
     }
 }
 
