@@ -24,6 +24,8 @@ const WORD_BYTES: usize = 32;
 const BRIEF_MESSAGE: usize = 160;
 /// The longest name of a provider, in bytes.
 const PROVIDER_BYTES: usize = 40;
+/// The longest sentence of a warning, in characters.
+const WARNING_CHARS: usize = 300;
 /// How much of the question a full status repeats, in characters.
 const QUESTION_CHARS: usize = 200;
 
@@ -118,6 +120,10 @@ pub struct RunView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
     pub reused: Option<bool>,
+    /// From run_massgen: what will go wrong or do nothing, as far as it is known before the start.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(skip)]
+    pub warnings: Vec<WarningView>,
     /// With detail full: paths, limits, numbers per agent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "std::collections::BTreeMap<String, serde_json::Value>")]
@@ -142,6 +148,23 @@ pub struct ProblemView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub provider: Option<String>,
+}
+
+/// Something to know that keeps nothing from starting.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct WarningView {
+    /// A stable word.
+    pub code: String,
+    /// One sentence.
+    pub message: String,
+    /// What to do about it.
+    pub hint: String,
+}
+
+/// A warning in an answer, bounded whatever stands in a config.
+pub fn warning(problem: Problem) -> WarningView {
+    let Problem { code, message, hint, .. } = problem;
+    WarningView { code, message: text::line(&message, WARNING_CHARS), hint: text::line(&hint, WARNING_CHARS) }
 }
 
 /// What only a full status shows. Its schema is left open: it would cost every client more than it tells.
@@ -279,6 +302,11 @@ impl JsonSchema for Answered {
                 "state": {"type": "string"},
                 "cursor": {"type": "string", "description": "For check_status."},
                 "reused": {"type": "boolean", "description": "The same request had started this run before."},
+                "warnings": {
+                    "type": "array",
+                    "description": "Each {code, message, hint}: what will go wrong or do nothing.",
+                    "items": {"type": "object"},
+                },
             },
         })
     }
@@ -390,6 +418,7 @@ pub fn run(record: &RunRecord, seen: &Seen<'_>, detail: Detail, now: &Moment) ->
         problem: problem_of(record, quiet, now).map(problem_view),
         cursor: None,
         reused: None,
+        warnings: Vec::new(),
         details: (detail == Detail::Full)
             .then(|| Details { looked_at: quiet.map(|q| looked_at(q, now)), ..details(record, seen) }),
     };

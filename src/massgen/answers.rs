@@ -78,7 +78,8 @@ pub fn fact(files: &RunFiles, answer: &Answer, secrets: &Secrets) -> AnswerFact 
 /// Every answer that agents gave in the newest attempt, oldest first.
 pub fn candidates(files: &RunFiles, layout: &Layout, digest: Option<&Digest>) -> Vec<Answer> {
     let labels = labels(files, layout);
-    let agents: Vec<_> = files.folders(&layout.attempt).into_iter().map(|agent| of_agent(files, layout, agent)).collect();
+    let agents: Vec<_> =
+        files.folders(&layout.attempt).into_iter().map(|agent| of_agent(files, layout, agent)).collect();
     let known = digest.into_iter().flat_map(|digest| &digest.agents).map(|agent| agent.id.as_str());
     let answered = agents.iter().filter(|(_, given)| !given.is_empty()).map(|(agent, _)| agent.as_str());
     // MassGen numbers agents by their sorted ids, whatever their order in the config (`coordination_tracker.py`).
@@ -181,7 +182,11 @@ mod tests {
         let layout = Layout::find(&files, None).expect("layout");
         let all = candidates(&files, &layout, Some(&digest(&[])));
         let labels: Vec<_> = all.iter().filter_map(|answer| answer.label.as_deref()).collect();
-        assert_eq!(labels, ["agent1.1", "agent2.1", "agent1.2"], "MassGen sorts the agents, and the config has b first");
+        assert_eq!(
+            labels,
+            ["agent1.1", "agent2.1", "agent1.2"],
+            "MassGen sorts the agents, and the config has b first"
+        );
     }
 
     #[test]
@@ -252,7 +257,8 @@ mod tests {
             all.push((&outputs, "out"));
             let (root, files) = run(&all);
             let layout = Layout::find(&files, None).expect("layout");
-            let found: Vec<_> = candidates(&files, &layout, None).into_iter().map(|one| (one.agent, one.label)).collect();
+            let found: Vec<_> =
+                candidates(&files, &layout, None).into_iter().map(|one| (one.agent, one.label)).collect();
             let label = |number: u32| (name.to_owned(), Some(format!("agent1.{number}")));
             assert_eq!(found, [label(1), label(2)], "{name}");
             assert_eq!(presented(&files, &layout, None), None, "{name} has answered and presented nothing");

@@ -188,7 +188,9 @@ mod tests {
     #[test]
     fn a_shell_takes_a_quoted_word_for_itself() {
         assert_eq!(shell_word("/usr/bin/massgen"), "/usr/bin/massgen");
-        for word in ["", "a b", "it's", "$HOME", "`id`", "a\"b", "~/x", "a;b", "x\ny", "*", "!", "\\", "é", "#", "-n", "''"] {
+        for word in
+            ["", "a b", "it's", "$HOME", "`id`", "a\"b", "~/x", "a;b", "x\ny", "*", "!", "\\", "é", "#", "-n", "''"]
+        {
             let script = format!("printf %s x{}", shell_word(word));
             let said = std::process::Command::new("sh").args(["-c", &script]).output().expect("sh");
             assert_eq!(String::from_utf8_lossy(&said.stdout), format!("x{word}"), "{script}");

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::calls::{Desk, parsed, ranged};
 use super::params::RunMassgen;
-use super::trust::{MOST_QUESTION, bad_config, bad_overrides, patch};
+use super::trust::{MOST_QUESTION, bad_config, bad_overrides, env_files, patch};
 use crate::fleet::{Keys, Limits, Start};
 use crate::massgen::configs::{self, Changes, Effective, Sources};
 use crate::massgen::pages::hex;
@@ -210,14 +210,16 @@ impl Desk {
     }
 
     /// Which variables a run would have, by name: what reaches MassGen, and what it reads by itself.
-    pub(super) fn variables(&self) -> BTreeSet<String> {
+    pub(super) fn variables(&self, context: Context, package: Option<&Path>) -> BTreeSet<String> {
         let own = environment::selected(std::env::vars_os(), &self.settings.pass_env);
         let own =
             own.into_iter().filter(|(_, value)| !value.is_empty()).filter_map(|(name, _)| name.into_string().ok());
         let of_user = [".massgen/.env", ".config/massgen/.env"];
         let home = self.settings.user_home.as_deref();
         let files = of_user.iter().filter_map(|file| Some(home?.join(file))).chain(self.settings.env_file.clone());
-        let in_files = files.filter_map(|file| secrets::env_file(&file).ok()).flatten().map(|(name, _)| name);
+        let files = files.chain(env_files(context, package, &self.settings.project));
+        let in_files = files.filter_map(|file| secrets::env_file(&file).ok()).flatten();
+        let in_files = in_files.filter(|(_, value)| !value.is_empty()).map(|(name, _)| name);
         own.chain(in_files).collect()
     }
 }

@@ -92,7 +92,8 @@ impl Desk {
         if self.settings.trust.allow_commands {
             return Ok(());
         }
-        for file in env_files(context, package, &self.settings) {
+        let files = env_files(context, package, &self.settings.project);
+        for file in files.into_iter().filter(|file| within_reach(file, &self.settings)) {
             let trusted = self.settings.trust.trusted_configs.iter().any(|place| file.starts_with(place));
             let variables = secrets::env_file(&file).unwrap_or_default();
             let stray = variables.iter().map(|(name, _)| name).find(|name| !secrets::looks_like_a_key(name));
@@ -198,12 +199,11 @@ fn within_reach(real: &Path, settings: &Settings) -> bool {
     std::iter::once(&settings.project).chain(&settings.trust.read_folders).any(|folder| real.starts_with(folder))
 }
 
-/// The `.env` files in an agent's reach that MassGen 0.1.97 reads (`cli/env.py`): `configs/.env` of its working folder, and the
+/// The `.env` files that MassGen 0.1.97 reads beside the user's (`cli/env.py`): `configs/.env` of its working folder, and the
 /// first one from its package upwards.
-fn env_files(context: Context, package: Option<&Path>, settings: &Settings) -> Vec<PathBuf> {
-    let of_folder = (context != Context::None).then(|| settings.project.join("configs/.env"));
+pub(super) fn env_files(context: Context, package: Option<&Path>, project: &Path) -> Vec<PathBuf> {
+    let of_folder = (context != Context::None).then(|| project.join("configs/.env"));
     let upwards = package.into_iter().flat_map(Path::ancestors).map(|folder| folder.join(".env"));
     let of_package = upwards.into_iter().find(|file| file.is_file());
-    let all = of_folder.into_iter().chain(of_package).filter_map(|file| file.canonicalize().ok());
-    all.filter(|file| within_reach(file, settings)).collect()
+    of_folder.into_iter().chain(of_package).filter_map(|file| file.canonicalize().ok()).collect()
 }

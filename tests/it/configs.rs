@@ -154,7 +154,9 @@ async fn a_name_of_an_example_means_the_file_that_massgen_takes() {
     examples(&root, &mut found);
     let inside = |path: &PathBuf| path.strip_prefix(&root).expect("inside").to_owned();
     let mut names: BTreeSet<String> = found.iter().flat_map(|path| forms(&inside(path))).collect();
-    names.extend(["configs/meta/massgen_runs_massgen.yaml", "massgen", "gpt", "three", "basic_multi"].map(str::to_owned));
+    names.extend(
+        ["configs/meta/massgen_runs_massgen.yaml", "massgen", "gpt", "three", "basic_multi"].map(str::to_owned),
+    );
     let sources = Sources { project: &project, home: None, package: Some(&package) };
     let ours = |name: &str| match configs::resolve(Some(&format!("@examples/{name}")), sources) {
         Ok(ConfigChoice::File(path)) => Some(path),
@@ -172,7 +174,8 @@ async fn a_name_of_an_example_means_the_file_that_massgen_takes() {
         assert_eq!(ours(&printed), Some(path), "@examples/{printed}");
     }
     let client = lab.client().await;
-    let (_, refusal) = client.ask("run_massgen", json!({"question": "q", "config": "@examples/basic_multi_agents"})).await;
+    let (_, refusal) =
+        client.ask("run_massgen", json!({"question": "q", "config": "@examples/basic_multi_agents"})).await;
     assert_eq!(refusal["code"], "config_missing");
     assert!(refusal["hint"].as_str().is_some_and(|hint| hint.matches("@examples/").count() == 3), "{refusal}");
     client.close().await;

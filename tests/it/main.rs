@@ -44,3 +44,4 @@ mod tasks;
 mod ten_tasks;
 mod trouble;
 mod warm;
+mod warnings;

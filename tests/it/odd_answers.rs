@@ -13,7 +13,8 @@ fn status(voter: &str) -> String {
         "agent_b": {"status": voter, "answer_count": 1, "latest_answer_label": "agent2.1",
             "vote_cast": {"voted_for_agent": "agent_a", "voted_for_label": "agent1.1"}},
     });
-    json!({"coordination": {"phase": "enforcement"}, "agents": agents, "results": {"votes": {"agent1.1": 1}}}).to_string()
+    json!({"coordination": {"phase": "enforcement"}, "agents": agents, "results": {"votes": {"agent1.1": 1}}})
+        .to_string()
 }
 
 async fn page(client: &Client, arguments: Value) -> String {
@@ -68,7 +69,10 @@ async fn an_empty_answer_is_not_the_best() {
         let script = format!("announce\nanswer agent_a something\nanswer agent_b {nothing}\nfinal agent_b {nothing}");
         let id = client.start(fake(&script)).await;
         let end = client.end(&id).await;
-        assert_eq!((&end["state"], &end["partial"], &end["winner"]), (&"failed".into(), &true.into(), &"agent_a".into()));
+        assert_eq!(
+            (&end["state"], &end["partial"], &end["winner"]),
+            (&"failed".into(), &true.into(), &"agent_a".into())
+        );
         assert_eq!(page(&client, json!({"run_id": id})).await, "something");
         let id = client.start(fake(&format!("announce\nanswer agent_a {nothing}"))).await;
         let end = client.end(&id).await;
@@ -96,7 +100,10 @@ async fn an_agent_called_as_a_folder_of_massgens_loses_nothing() {
         assert_eq!((&end["state"], &end["winner"]), (&"failed".into(), &name.into()), "it presented nothing: {end}");
         assert_eq!(end["votes"], json!({"agent1.1": 1}), "{end}");
         assert_eq!(page(&client, json!({"run_id": id})).await, "mine");
-        assert_eq!(page(&client, json!({"run_id": id, "part": format!("agent:{name}")})).await, format!("out of {name}"));
+        assert_eq!(
+            page(&client, json!({"run_id": id, "part": format!("agent:{name}")})).await,
+            format!("out of {name}")
+        );
         let all = page(&client, json!({"run_id": id, "part": "answers"})).await;
         assert!(all.contains(&format!("agent1.1 ({name})")), "{all}");
         let id = client.start(fake(&format!("{given}\nfinal {name} the end"))).await;
@@ -104,7 +111,10 @@ async fn an_agent_called_as_a_folder_of_massgens_loses_nothing() {
         assert_eq!((&end["state"], &end["winner"]), (&"succeeded".into(), &name.into()), "{end}");
         assert_eq!(page(&client, json!({"run_id": id})).await, "the end");
         let report = page(&client, json!({"run_id": id, "part": "report"})).await;
-        assert!(report.contains(&format!("agent1.1 by {name}")) && report.contains("Votes (1 stood, 0 void)"), "{report}");
+        assert!(
+            report.contains(&format!("agent1.1 by {name}")) && report.contains("Votes (1 stood, 0 void)"),
+            "{report}"
+        );
     }
     client.close().await;
     lab.nobody_is_left().await;
@@ -117,7 +127,8 @@ async fn labels_are_those_of_massgen_whatever_the_order_of_the_agents() {
     // As MassGen lists them: in the order of the config. It numbers them by their sorted ids.
     let agents = r#"{"zoe": {"status": "answered", "answer_count": 1, "latest_answer_label": "agent2.1"},
         "adam": {"status": "answered", "answer_count": 1, "latest_answer_label": "agent1.1"}}"#;
-    let status = format!(r#"status {{"agents": {}, "results": {{"votes": {{"agent1.1": 2}}}}}}"#, agents.replace('\n', ""));
+    let status =
+        format!(r#"status {{"agents": {}, "results": {{"votes": {{"agent1.1": 2}}}}}}"#, agents.replace('\n', ""));
     let id = client.start(fake(&format!("announce\nanswer adam of adam\nanswer zoe of zoe\n{status}"))).await;
     let end = client.end(&id).await;
     assert_eq!((&end["winner"], &end["votes"]), (&"adam".into(), &json!({"agent1.1": 2})), "{end}");
@@ -164,7 +175,8 @@ async fn the_viewers_command_is_for_a_shell() {
     let full = client.call("check_status", json!({"run_id": id, "detail": "full"})).await;
     let details = &full["runs"][0]["details"];
     let (viewer, log) = (details["viewer"].as_str().expect("viewer"), details["log_dir"].as_str().expect("log_dir"));
-    let words = std::process::Command::new("sh").args(["-c", &format!("printf '%s\\n' {viewer}")]).output().expect("sh");
+    let words =
+        std::process::Command::new("sh").args(["-c", &format!("printf '%s\\n' {viewer}")]).output().expect("sh");
     let said = String::from_utf8(words.stdout).expect("UTF-8");
     let massgen = lab.massgen().display().to_string();
     assert_eq!(said.lines().collect::<Vec<_>>(), [massgen.as_str(), "viewer", log], "{viewer}");

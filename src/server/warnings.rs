@@ -1,0 +1,73 @@
+//! What is said before a start, without keeping it from starting: what the config lacks here or does nothing with, and references in
+//! a question that MassGen would not follow. It starts nothing and asks MassGen nothing.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::calls::Desk;
+use crate::fleet::Start;
+use crate::massgen::configs::{self, Tree};
+use crate::massgen::docker::Engine;
+use crate::massgen::{environment, program, references, text};
+use crate::refusal::Refusal;
+use crate::run::{Context, Problem};
+use crate::secrets;
+use crate::view::{self, WarningView};
+
+/// The most warnings of one answer.
+const MOST_WARNINGS: usize = 10;
+
+impl Desk {
+    /// What to say of some starts and of the questions of all, each thing once.
+    pub(super) async fn warnings(
+        &self,
+        starts: Vec<Start>,
+        questions: Vec<String>,
+    ) -> Result<Vec<WarningView>, Refusal> {
+        let desk = self.clone();
+        let found = tokio::task::spawn_blocking(move || desk.found(&starts, &questions)).await;
+        let mut warnings: Vec<WarningView> = Vec::new();
+        for warning in found.map_err(|_| Refusal::panicked())?.into_iter().map(view::warning) {
+            if warnings.len() < MOST_WARNINGS && !warnings.contains(&warning) {
+                warnings.push(warning);
+            }
+        }
+        Ok(warnings)
+    }
+
+    fn found(&self, starts: &[Start], questions: &[String]) -> Vec<Problem> {
+        let of_configs = starts.iter().flat_map(|start| self.of_config(start));
+        // Who may read the project finds the file by its name in the question.
+        let is_alone = starts.iter().any(|start| start.spec.context == Context::None);
+        let exists = |name: &str| is_inside(&self.settings.project, name);
+        let of_questions = questions.iter().filter(|_| is_alone).filter_map(|asked| references::warning(asked, exists));
+        of_configs.chain(of_questions).collect()
+    }
+
+    fn of_config(&self, start: &Start) -> Vec<Problem> {
+        let read = start.config.as_ref().and_then(|(name, text)| Tree::of_file(Path::new(name), text).ok());
+        let Some(config) = read else { return Vec::new() };
+        let variables = self.variables_of(start);
+        configs::warnings(&config, |name| variables.contains(name), || Engine::find(self.docker_host().as_deref()))
+    }
+
+    /// Which variables a run would have, by name.
+    pub(super) fn variables_of(&self, start: &Start) -> BTreeSet<String> {
+        let package = program::package(&start.spec.program);
+        let mut variables = self.variables(start.spec.context, package.as_deref());
+        variables.extend(start.keys.0.iter().map(|(name, _)| name.clone()));
+        variables
+    }
+
+    fn docker_host(&self) -> Option<String> {
+        let file = self.settings.env_file.as_deref().and_then(|file| secrets::env_file(file).ok()).unwrap_or_default();
+        let all = environment::joined(std::env::vars_os(), &file);
+        all.into_iter().find(|(name, _)| name == "DOCKER_HOST").and_then(|(_, value)| value.into_string().ok())
+    }
+}
+
+/// Whether a name is that of a file or folder in the project.
+fn is_inside(project: &Path, name: &str) -> bool {
+    let is_short = name.len() <= 255 && text::name(name) == name;
+    is_short && !name.contains("..") && project.join(name).starts_with(project) && project.join(name).exists()
+}
