@@ -24,3 +24,4 @@ pub mod setup;
 pub mod status;
 pub mod story;
 pub mod text;
+pub mod variables;

@@ -241,7 +241,7 @@ impl Desk {
         let own_venv = setup::venv(&self.settings.home);
         let program = program::find(self.places(&own_venv)).ok();
         let package = program.as_deref().and_then(program::package);
-        let variables = self.variables(Context::None, package.as_deref());
+        let variables = self.origins(Context::None, package.as_deref()).names();
         let page = (asked.offset, asked.limit);
         let found =
             configs::catalogue(self.sources(package.as_deref()), &asked.query, page, |name| variables.contains(name));

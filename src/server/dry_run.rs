@@ -84,7 +84,7 @@ impl Desk {
         let verdict = configs::validate(question).await?;
         let tree = Tree::of_file(&file, text).ok();
         let needs = tree.as_ref().map(Needs::of).unwrap_or_default();
-        let variables = self.variables_of(start);
+        let variables = self.variables(start);
         let verdict = verdict.with_needs(&needs, |name| variables.contains(name));
         dry.problems.extend(verdict.errors.iter().map(|found| {
             let fix = found.suggestion.as_deref().map(|fix| format!(" ({fix})")).unwrap_or_default();

@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::calls::Desk;
 use crate::massgen::configs::{self, EditError, Tree};
 use crate::massgen::text;
+use crate::massgen::variables::env_files;
 use crate::refusal::Refusal;
 use crate::run::Context;
 use crate::secrets;
@@ -197,13 +198,4 @@ fn standing(real: &Path, settings: &Settings, package: Option<&Path>) -> Option<
 /// Whether a file, links followed, lies in the project or in another folder that the operator named.
 fn within_reach(real: &Path, settings: &Settings) -> bool {
     std::iter::once(&settings.project).chain(&settings.trust.read_folders).any(|folder| real.starts_with(folder))
-}
-
-/// The `.env` files that MassGen 0.1.97 reads beside the user's (`cli/env.py`): `configs/.env` of its working folder, and the
-/// first one from its package upwards.
-pub(super) fn env_files(context: Context, package: Option<&Path>, project: &Path) -> Vec<PathBuf> {
-    let of_folder = (context != Context::None).then(|| project.join("configs/.env"));
-    let upwards = package.into_iter().flat_map(Path::ancestors).map(|folder| folder.join(".env"));
-    let of_package = upwards.into_iter().find(|file| file.is_file());
-    of_folder.into_iter().chain(of_package).filter_map(|file| file.canonicalize().ok()).collect()
 }

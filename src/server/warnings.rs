@@ -8,10 +8,9 @@ use super::calls::Desk;
 use crate::fleet::Start;
 use crate::massgen::configs::{self, Tree};
 use crate::massgen::docker::Engine;
-use crate::massgen::{environment, program, references, text};
+use crate::massgen::{program, references, text};
 use crate::refusal::Refusal;
 use crate::run::{Context, Problem};
-use crate::secrets;
 use crate::view::{self, WarningView};
 
 /// The most warnings of one answer.
@@ -47,22 +46,17 @@ impl Desk {
     fn of_config(&self, start: &Start) -> Vec<Problem> {
         let read = start.config.as_ref().and_then(|(name, text)| Tree::of_file(Path::new(name), text).ok());
         let Some(config) = read else { return Vec::new() };
-        let variables = self.variables_of(start);
-        configs::warnings(&config, |name| variables.contains(name), || Engine::find(self.docker_host().as_deref()))
+        let package = program::package(&start.spec.program);
+        let (variables, origins) = (self.variables(start), self.origins(start.spec.context, package.as_deref()));
+        configs::warnings(&config, |name| variables.contains(name), || Engine::find(origins.docker_host().as_deref()))
     }
 
     /// Which variables a run would have, by name.
-    pub(super) fn variables_of(&self, start: &Start) -> BTreeSet<String> {
+    pub(super) fn variables(&self, start: &Start) -> BTreeSet<String> {
         let package = program::package(&start.spec.program);
-        let mut variables = self.variables(start.spec.context, package.as_deref());
+        let mut variables = self.origins(start.spec.context, package.as_deref()).names();
         variables.extend(start.keys.0.iter().map(|(name, _)| name.clone()));
         variables
-    }
-
-    fn docker_host(&self) -> Option<String> {
-        let file = self.settings.env_file.as_deref().and_then(|file| secrets::env_file(file).ok()).unwrap_or_default();
-        let all = environment::joined(std::env::vars_os(), &file);
-        all.into_iter().find(|(name, _)| name == "DOCKER_HOST").and_then(|(_, value)| value.into_string().ok())
     }
 }
 
