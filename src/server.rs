@@ -15,6 +15,7 @@ mod subscriptions;
 mod tasks;
 mod tools;
 mod trust;
+mod warnings;
 mod wire;
 
 use std::borrow::Cow;

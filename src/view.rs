@@ -24,6 +24,8 @@ const WORD_BYTES: usize = 32;
 const BRIEF_MESSAGE: usize = 160;
 /// The longest name of a provider, in bytes.
 const PROVIDER_BYTES: usize = 40;
+/// The longest sentence of a warning, in characters.
+const WARNING_CHARS: usize = 300;
 /// How much of the question a full status repeats, in characters.
 const QUESTION_CHARS: usize = 200;
 
@@ -122,6 +124,10 @@ pub struct RunView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
     pub reused: Option<bool>,
+    /// From run_massgen: what will go wrong or do nothing, as far as it is known before the start.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(skip)]
+    pub warnings: Vec<WarningView>,
     /// With detail full: paths, limits, numbers per agent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "std::collections::BTreeMap<String, serde_json::Value>")]
@@ -148,7 +154,7 @@ pub struct ProblemView {
     pub provider: Option<String>,
 }
 
-/// What a run lacked, such as tools.
+/// Something that keeps no run from going on, such as tools that were missing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[schemars(inline)]
 pub struct WarningView {
@@ -301,6 +307,11 @@ impl JsonSchema for Answered {
                 "state": {"type": "string"},
                 "cursor": {"type": "string", "description": "For check_status."},
                 "reused": {"type": "boolean", "description": "The same request had started this run before."},
+                "warnings": {
+                    "type": "array",
+                    "description": "Each {code, message, hint}: what will go wrong or do nothing.",
+                    "items": {"type": "object"},
+                },
             },
         })
     }
@@ -413,6 +424,7 @@ pub fn run(record: &RunRecord, seen: &Seen<'_>, detail: Detail, now: &Moment) ->
         warning: ending.and_then(|ending| ending.warnings.first()).map(warning),
         cursor: None,
         reused: None,
+        warnings: Vec::new(),
         details: (detail == Detail::Full)
             .then(|| Details { looked_at: quiet.map(|q| looked_at(q, now)), ..details(record, seen) }),
     };
@@ -613,9 +625,10 @@ pub fn problem(problem: Problem) -> ProblemView {
     ProblemView { code: problem.code, message: problem.message, hint: problem.hint, retry, provider }
 }
 
-fn warning(warning: &Warning) -> WarningView {
-    let Warning { code, message, hint } = warning.clone();
-    WarningView { code, message, hint }
+/// A warning in an answer, bounded whatever stands in a config or a log.
+pub fn warning(warning: &Warning) -> WarningView {
+    let bounded = |words: &str| text::line(words, WARNING_CHARS);
+    WarningView { code: warning.code.clone(), message: bounded(&warning.message), hint: bounded(&warning.hint) }
 }
 
 /// At most so many bytes, cut at a character's border; where something was cut, the end says so.

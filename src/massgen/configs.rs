@@ -8,6 +8,7 @@ mod needs;
 mod policy;
 mod tree;
 mod validate;
+mod warnings;
 
 use std::path::{Path, PathBuf};
 
@@ -20,6 +21,7 @@ pub use self::needs::{Agent, Key, Needs, SECRET_VARIABLE, Secret};
 pub use self::policy::{Forbidden, forbidden, paths};
 pub use self::tree::{EditError, Tree};
 pub use self::validate::{Finding, Question, ValidateError, Verdict, validate};
+pub use self::warnings::warnings;
 
 /// The largest config file, in bytes.
 const MOST_BYTES: u64 = 4 << 20;

@@ -108,7 +108,7 @@ pub struct Ending {
     pub warnings: Vec<Warning>,
 }
 
-/// What a run lacked, such as tools, whatever it came to.
+/// What a run lacks, such as tools: known before its start, or seen in its course, whatever it comes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning {
     /// A stable word to branch on, such as `mcp_not_connected`.
@@ -117,6 +117,12 @@ pub struct Warning {
     pub message: String,
     /// What to do next.
     pub hint: String,
+}
+
+impl From<Problem> for Warning {
+    fn from(Problem { code, message, hint, .. }: Problem) -> Warning {
+        Warning { code, message, hint }
+    }
 }
 
 /// What a run comes to, from evidence.

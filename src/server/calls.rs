@@ -19,7 +19,7 @@ use crate::fleet::results::Part;
 use crate::fleet::{Cursor, Fleet, LATEST, Message, Selection, Sight, Until};
 use crate::massgen::{broken, configs, pages, program, setup, text};
 use crate::refusal::Refusal;
-use crate::run::{RunId, RunRecord, RunState, StopAsk};
+use crate::run::{Context, RunId, RunRecord, RunState, StopAsk};
 use crate::settings::Settings;
 use crate::view::group::GroupView;
 use crate::view::{self, ConfigView, Detail, ProblemView, ReceiptView, RunView};
@@ -220,6 +220,7 @@ impl Desk {
         if dry_run {
             return json(self.rehearse_start(start).await?);
         }
+        let warnings = self.warnings(vec![start.clone()], vec![start.spec.question.clone()]).await?;
         let started = self.fleet.start(start).await?;
         let selection = Selection::Runs(vec![started.record.spec.id.clone()]);
         let wait = if caller.takes_task { Duration::ZERO } else { wait };
@@ -229,7 +230,7 @@ impl Desk {
         let run = waited.sight.runs.into_iter().next().unwrap_or(started.record);
         let cursor = run.state.ended().is_none().then(|| waited.cursor.to_string());
         let reused = started.is_reused.then_some(true);
-        json(RunView { cursor, reused, ..self.view(&run, Detail::Brief) })
+        json(RunView { cursor, reused, warnings, ..self.view(&run, Detail::Brief) })
     }
 
     async fn list_configs(&self, asked: ListConfigs) -> Result<Configs, Refusal> {
@@ -247,7 +248,7 @@ impl Desk {
         let program = program::find(self.places(&own_venv, &seen)).ok();
         let problem = program.as_deref().and_then(|program| broken::problem(program, &seen));
         let package = program.as_deref().and_then(program::package);
-        let variables = self.variables();
+        let variables = self.origins(Context::None, package.as_deref()).names();
         let page = (asked.offset, asked.limit);
         let found =
             configs::catalogue(self.sources(package.as_deref()), &asked.query, page, |name| variables.contains(name));

@@ -13,7 +13,8 @@ use crate::massgen::configs::{self, Needs, Question, Tree, ValidateError};
 use crate::massgen::{broken, program, text};
 use crate::refusal::Refusal;
 use crate::registry::{CHECK, VERDICTS};
-use crate::run::{Cap, ConfigChoice};
+use crate::run::{Cap, ConfigChoice, Problem};
+use crate::view::{self, WarningView};
 
 impl Desk {
     /// What a start would be, without one: the effective config, limits, what MassGen says of it, what it will take.
@@ -46,7 +47,7 @@ impl Desk {
             }),
             agents: Vec::new(),
             problems: Vec::new(),
-            warnings: Vec::new(),
+            warnings: self.warnings(vec![start.clone()], vec![start.spec.question.clone()]).await?,
             notes: Vec::new(),
             limits,
             forecast,
@@ -95,15 +96,16 @@ impl Desk {
             configs::validate(question).await.inspect_err(|error| self.keep_broken(error, &start.spec.program))?;
         let tree = Tree::of_file(&file, text).ok();
         let needs = tree.as_ref().map(Needs::of).unwrap_or_default();
-        let mut variables = self.variables();
-        variables.extend(start.keys.0.iter().map(|(name, _)| name.clone()));
+        let variables = self.variables(start);
         let verdict = verdict.with_needs(&needs, |name| variables.contains(name));
-        let told = |finding: &configs::Finding| {
-            let fix = finding.suggestion.as_deref().map(|fix| format!(" ({fix})")).unwrap_or_default();
-            format!("{}: {}{fix}", finding.location, finding.message)
-        };
-        dry.problems = verdict.errors.iter().map(told).collect();
-        dry.warnings = verdict.warnings.iter().map(told).collect();
+        dry.problems.extend(verdict.errors.iter().map(|found| {
+            let fix = found.suggestion.as_deref().map(|fix| format!(" ({fix})")).unwrap_or_default();
+            format!("{}{fix}", located(found))
+        }));
+        dry.warnings.extend(verdict.warnings.iter().map(|found| {
+            let hint = found.suggestion.as_deref().unwrap_or("see MassGen's documentation of the config");
+            view::warning(&Problem::new("massgen_warns", &located(found), hint).into())
+        }));
         dry.agents = needs
             .agents
             .iter()
@@ -132,8 +134,9 @@ pub(super) struct DryRun {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     agents: Vec<String>,
     problems: Vec<String>,
+    /// What run_massgen would say as well, and what MassGen says.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    warnings: Vec<String>,
+    warnings: Vec<WarningView>,
     /// What else would happen.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     notes: Vec<String>,
@@ -143,6 +146,20 @@ pub(super) struct DryRun {
     forecast: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     effective_config: Option<String>,
+}
+
+impl DryRun {
+    /// Without warnings that are given elsewhere.
+    pub(super) fn without(mut self, given: &[WarningView]) -> DryRun {
+        self.warnings.retain(|warning| !given.contains(warning));
+        self
+    }
+}
+
+/// A finding with its place in the config.
+fn located(finding: &configs::Finding) -> String {
+    let place = Some(finding.location.as_str()).filter(|place| !place.is_empty());
+    place.map(|place| format!("{place}: ")).unwrap_or_default() + &finding.message
 }
 
 fn limits(start: &Start, cap: Cap) -> Value {

@@ -13,6 +13,7 @@ use crate::fleet::{Begin, Cursor, MOST_PLANNED, Selection, Sight, Start, Until};
 use crate::massgen::text;
 use crate::refusal::Refusal;
 use crate::registry::Experiment;
+use crate::view::WarningView;
 use crate::view::group::{self, Conducted, GroupView};
 
 /// The longest name of an arm, in characters.
@@ -33,6 +34,9 @@ pub(super) struct BegunView {
     /// It had been left half-way, and goes on.
     #[serde(skip_serializing_if = "Option::is_none")]
     resumed: Option<bool>,
+    /// What is known before the start of any of its configs and questions, once each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<WarningView>,
     /// After a wait: how it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<GroupView>,
@@ -55,6 +59,9 @@ struct DryExperiment {
     runs: usize,
     questions: usize,
     repeat: u32,
+    /// Of all arms and questions, once each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<WarningView>,
     /// Each arm, with what a dry run of it tells.
     arms: Vec<Value>,
 }
@@ -76,6 +83,7 @@ impl Desk {
         if dry_run {
             return self.rehearse_experiment(begin).await;
         }
+        let warnings = self.warnings_of(&begin).await?;
         let begun = self.fleet.begin(begin).await?;
         let selection = Selection::Group(begun.experiment.plan.group.clone());
         let given_up = self.given_up(caller.cancelled);
@@ -90,6 +98,7 @@ impl Desk {
             cursor: Cursor::of(&waited.sight.runs).to_string(),
             reused: begun.is_reused.then_some(true),
             resumed: begun.is_resumed.then_some(true),
+            warnings,
             status,
             run_ids: begun.experiment.plan.runs.iter().map(|run| run.id.to_string()).collect(),
             runs: begun.experiment.plan.runs.len(),
@@ -129,15 +138,29 @@ impl Desk {
         })
     }
 
+    async fn warnings_of(&self, begin: &Begin) -> Result<Vec<WarningView>, Refusal> {
+        let starts = begin.arms.iter().map(|(_, start)| start.clone()).collect();
+        self.warnings(starts, begin.questions.clone()).await
+    }
+
     async fn rehearse_experiment(&self, begin: Begin) -> Result<Value, Refusal> {
+        let warnings = self.warnings_of(&begin).await?;
         let runs = begin.arms.len() * begin.questions.len() * begin.repeat as usize;
         let (mut arms, mut ok) = (Vec::new(), true);
         for (label, start) in begin.arms {
-            let told = json(self.rehearse_start(start).await?)?;
+            let told = json(self.rehearse_start(start).await?.without(&warnings))?;
             ok &= told["ok"] == true;
             arms.push(serde_json::json!({"arm": label, "dry_run": told}));
         }
-        json(DryExperiment { dry_run: true, ok, runs, questions: begin.questions.len(), repeat: begin.repeat, arms })
+        json(DryExperiment {
+            dry_run: true,
+            ok,
+            runs,
+            questions: begin.questions.len(),
+            repeat: begin.repeat,
+            warnings,
+            arms,
+        })
     }
 }
 

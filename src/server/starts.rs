@@ -1,7 +1,6 @@
 //! What comes before a start: the question, the config with its overrides, the limits of both.
 //! Nothing is started here, and nothing reaches a run that was not checked here.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,12 +13,12 @@ use super::trust::{MOST_QUESTION, bad_config, bad_overrides, patch};
 use crate::fleet::{Keys, Limits, Start};
 use crate::massgen::configs::{self, Changes, Effective, Sources};
 use crate::massgen::pages::hex;
-use crate::massgen::{broken, environment, launch, program, setup, text};
+use crate::massgen::variables::Origins;
+use crate::massgen::{broken, launch, program, setup, text};
 use crate::refusal::Refusal;
 use crate::registry::FAILED_IMPORTS;
 use crate::rehearsal;
 use crate::run::{BuiltOn, Cap, ConfigChoice, Context, Continued, Mode, RunSpec, Usd};
-use crate::secrets;
 
 /// The longest request_key, in characters.
 const MOST_KEY: usize = 200;
@@ -245,16 +244,16 @@ impl Desk {
         Sources { project: self.settings.project_folder(), home: self.settings.user_home.as_deref(), package }
     }
 
-    /// Which variables a run would have, by name: what reaches MassGen, and what it reads by itself.
-    pub(super) fn variables(&self) -> BTreeSet<String> {
-        let own = environment::selected(std::env::vars_os(), &self.settings.pass_env);
-        let own =
-            own.into_iter().filter(|(_, value)| !value.is_empty()).filter_map(|(name, _)| name.into_string().ok());
-        let of_user = [".massgen/.env", ".config/massgen/.env"];
-        let home = self.settings.user_home.as_deref();
-        let files = of_user.iter().filter_map(|file| Some(home?.join(file))).chain(self.settings.env_file.clone());
-        let in_files = files.filter_map(|file| secrets::env_file(&file).ok()).flatten().map(|(name, _)| name);
-        own.chain(in_files).collect()
+    /// Where the variables of a run would come from.
+    pub(super) fn origins<'a>(&'a self, context: Context, package: Option<&'a Path>) -> Origins<'a> {
+        Origins {
+            home: self.settings.user_home.as_deref(),
+            env_file: self.settings.env_file.as_deref(),
+            pass_env: &self.settings.pass_env,
+            project: self.settings.project_folder(),
+            context,
+            package,
+        }
     }
 }
 

@@ -34,6 +34,9 @@ impl Desk {
         let (task, reused) = (self.task(&record), started.get("reused").is_some());
         let words = task.status_message.clone().unwrap_or_default();
         let words = if reused { format!("the same request had started this run before: {words}") } else { words };
+        let warnings =
+            started["warnings"].as_array().into_iter().flatten().filter_map(|warning| warning["message"].as_str());
+        let words = warnings.fold(words, |words, warning| format!("{words}; warning: {warning}"));
         // It is begun as one at work: how it ended, if it has, is told with its result.
         Some(CreateTaskResult::new(task.with_status_message(words)))
     }

@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::calls::Desk;
 use crate::massgen::configs::{self, EditError, Tree};
 use crate::massgen::text;
+use crate::massgen::variables::env_files;
 use crate::refusal::Refusal;
 use crate::run::Context;
 use crate::secrets;
@@ -94,7 +95,8 @@ impl Desk {
         if self.settings.trust.allow_commands {
             return Ok(());
         }
-        for file in env_files(context, package, &self.settings) {
+        let files = env_files(context, package, self.settings.project_folder());
+        for file in files.into_iter().filter(|file| within_reach(file, &self.settings)) {
             let trusted = self.settings.trust.trusted_configs.iter().any(|place| file.starts_with(place));
             let variables = secrets::env_file(&file).unwrap_or_default();
             let stray = variables.iter().map(|(name, _)| name).find(|name| !secrets::looks_like_a_key(name));
@@ -203,15 +205,4 @@ fn standing(real: &Path, settings: &Settings, package: Option<&Path>) -> Option<
 fn within_reach(real: &Path, settings: &Settings) -> bool {
     let folders = settings.trust.read_folders.iter().map(PathBuf::as_path).chain(settings.project_folder());
     folders.into_iter().any(|folder| real.starts_with(folder))
-}
-
-/// The `.env` files in an agent's reach that MassGen 0.1.97 reads (`cli/env.py`): `configs/.env` of its working folder, and the
-/// first one from its package upwards.
-fn env_files(context: Context, package: Option<&Path>, settings: &Settings) -> Vec<PathBuf> {
-    let project = settings.project_folder().filter(|_| context != Context::None);
-    let of_folder = project.map(|project| project.join("configs/.env"));
-    let upwards = package.into_iter().flat_map(Path::ancestors).map(|folder| folder.join(".env"));
-    let of_package = upwards.into_iter().find(|file| file.is_file());
-    let all = of_folder.into_iter().chain(of_package).filter_map(|file| file.canonicalize().ok());
-    all.filter(|file| within_reach(file, settings)).collect()
 }

@@ -49,3 +49,4 @@ mod ten_tasks;
 mod trouble;
 mod warm;
 mod warm_environments;
+mod warnings;

@@ -123,6 +123,19 @@ async fn a_run_that_failed_is_a_task_that_was_completed() {
 }
 
 #[tokio::test]
+async fn a_task_says_what_is_known_before_its_start() {
+    let lab = Lab::fake();
+    lab.put("one.yaml", "agents: [{id: a, backend: {type: openai}}]\n");
+    let mut raw = Raw::start(lab.command());
+    let asked = json!({"question": "#!fake\nannounce\nfinal a x", "config": "one.yaml"});
+    let task = raw.ask(1, "tools/call", start(asked)).await.0;
+    let message = task["result"]["statusMessage"].as_str().unwrap_or_default();
+    assert!(message.ends_with("; warning: OPENAI_API_KEY is not set"), "{task}");
+    raw.end().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
 async fn what_starts_nothing_is_no_task() {
     let lab = Lab::fake();
     let mut raw = Raw::start(lab.command());

@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 
 use super::Check;
 use crate::commands::program_of;
-use crate::massgen::configs::{self, Needs, Sources, Tree};
+use crate::massgen::configs::{self, Sources, Tree};
+use crate::massgen::docker::Engine;
 use crate::massgen::program::{self, ProgramError};
+use crate::massgen::variables::Origins;
 use crate::massgen::{broken, environment, flags, launch, setup, text};
 use crate::refusal::Refusal;
 use crate::registry::{FAILED_IMPORTS, StateFolder};
-use crate::run::ConfigChoice;
+use crate::run::{ConfigChoice, Context};
 use crate::secrets;
 use crate::settings::Settings;
 use crate::supervisor::kernel;
@@ -170,19 +172,23 @@ pub(super) fn default_config(settings: &Settings, program: &Path) -> Check {
             "mend it, or name another with each run",
         );
     };
-    let there = variables(settings);
-    let needs = Needs::of(&tree);
-    let missing: Vec<_> = needs.missing(|variable| there.contains(variable)).iter().map(|key| key.name()).collect();
-    if missing.is_empty() {
+    let origins = Origins {
+        home,
+        env_file: settings.env_file.as_deref(),
+        pass_env: &settings.pass_env,
+        project: settings.project_folder(),
+        context: Context::None,
+        package: package.as_deref(),
+    };
+    let there = origins.names();
+    let engine = || Engine::find(origins.docker_host().as_deref());
+    let warnings = configs::warnings(&tree, |variable| there.contains(variable), engine);
+    let messages: Vec<String> = warnings.iter().map(|warning| warning.message.clone()).collect();
+    let Some(first) = warnings.into_iter().next() else {
         return Check::ok(name, format!("`{at}` has all of its keys"));
-    }
-    Check::warning(name, format!("`{at}` needs {}, not set here", missing.join(", ")), WHOSE)
-}
-
-fn variables(settings: &Settings) -> BTreeSet<String> {
-    let file = settings.env_file.as_deref().and_then(|file| secrets::env_file(file).ok()).unwrap_or_default();
-    let all = environment::joined(std::env::vars_os(), &file).into_iter().filter(|(_, value)| !value.is_empty());
-    all.filter_map(|(name, _)| name.into_string().ok()).collect()
+    };
+    let hint = if first.code == "api_key_missing" { WHOSE.to_owned() } else { first.hint };
+    Check::warning(name, format!("`{at}`: {}", messages.join("; ")), hint)
 }
 
 pub(super) async fn flags(settings: &Settings, program: &Path) -> Check {

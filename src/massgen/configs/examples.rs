@@ -199,7 +199,7 @@ mod tests {
         let [first, second] = <[PathBuf; 2]>::try_from(subfolders(&root)).expect("two folders");
         let below = |folder: &PathBuf| subfolders(folder);
         let reversed = |folder: &PathBuf| below(folder).into_iter().rev().collect::<Vec<_>>();
-        let of = |parts: &[&[PathBuf]]| [&[root.clone()], parts.concat().as_slice()].concat();
+        let of = |parts: &[&[PathBuf]]| [std::slice::from_ref(&root), parts.concat().as_slice()].concat();
         let one = std::slice::from_ref;
         let in_depth = of(&[one(&first), &below(&first), one(&second), &below(&second)]);
         assert_eq!(search_order(&root, 11), in_depth);

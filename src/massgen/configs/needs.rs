@@ -289,6 +289,11 @@ fn api_key_twice(agents: &[(Agent, &Node)]) -> Vec<String> {
 const SHORTEST_SECRET: usize = 6;
 
 impl Tree {
+    /// The backends of the agents.
+    pub(super) fn backends(&self) -> Vec<&Node> {
+        agents(&self.root).into_iter().filter_map(|(_, entry)| entry.get("backend")).collect()
+    }
+
     /// The literal secrets: what stands under `api_key`, `…_token`, `password` and the like and is no `${VAR}`.
     pub fn secrets(&self) -> Vec<Secret> {
         self.clone().take_secrets()

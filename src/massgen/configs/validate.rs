@@ -90,31 +90,10 @@ impl Verdict {
         self.error_count == 0
     }
 
-    /// Adds what MassGen's `--validate` does not look at: keys that are not there, working folders without the two folders
-    /// that their agents need as well, an `api_key` that is handed over twice.
+    /// Adds what MassGen's `--validate` does not look at.
     pub fn with_needs(mut self, needs: &Needs, is_there: impl Fn(&str) -> bool) -> Verdict {
-        for key in needs.missing(is_there) {
-            self.add_error(Finding {
-                message: format!("{} is not set", key.name()),
-                location: "environment".to_owned(),
-                suggestion: Some("set it where MassGen's environment comes from".to_owned()),
-            });
-        }
-        for agent in &needs.api_key_twice {
-            self.add_error(Finding {
-                message: format!(
-                    "agent `{agent}` has `api_key`, with which MassGen cannot make this backend (a TypeError)"
-                ),
-                location: "agents".to_owned(),
-                suggestion: Some("leave it out and set the backend's variable instead".to_owned()),
-            });
-        }
-        if let Some(first) = needs.cwd_without_folders.first() {
-            self.add_error(Finding {
-                message: format!("agent `{first}` has `cwd`, and `orchestrator` lacks `snapshot_storage` or `agent_temporary_workspace`"),
-                location: "orchestrator".to_owned(),
-                suggestion: Some("add `snapshot_storage: snapshots` and `agent_temporary_workspace: temp_workspaces`".to_owned()),
-            });
+        for Problem { message, hint, .. } in needs.problems(is_there) {
+            self.add_error(Finding { message, location: String::new(), suggestion: Some(hint) });
         }
         self
     }

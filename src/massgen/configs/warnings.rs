@@ -1,0 +1,142 @@
+//! What is known of a config before MassGen starts and goes wrong later, or silently does nothing: keys that are not there, what
+//! MassGen's start refuses, what nobody answers in a background run. It looks at nothing but the config and what it is given.
+
+use super::needs::{Key, Needs};
+use super::tree::{Node, Tree};
+use crate::massgen::docker::Engine;
+use crate::run::Problem;
+use crate::secrets::looks_like_a_key;
+
+impl Needs {
+    /// What MassGen 0.1.97 refuses or fails at, and its `--validate` does not look at: keys that are not there, an `api_key` that is
+    /// handed over twice, working folders without the two folders that their agents need as well.
+    pub fn problems(&self, is_there: impl Fn(&str) -> bool) -> Vec<Problem> {
+        let keys = self.missing(is_there).into_iter().map(missing);
+        let twice = self.api_key_twice.iter().map(|agent| {
+            let message =
+                format!("agent `{agent}` has `api_key`, with which MassGen cannot make this backend (a TypeError)");
+            Problem::new("config_fails", &message, "leave it out and set the backend's variable instead")
+        });
+        let folders = self.cwd_without_folders.first().map(|agent| {
+            let message = format!(
+                "agent `{agent}` has `cwd`, and `orchestrator` lacks `snapshot_storage` or `agent_temporary_workspace`"
+            );
+            let hint = "add `snapshot_storage: snapshots` and `agent_temporary_workspace: temp_workspaces`";
+            Problem::new("config_fails", &message, hint)
+        });
+        keys.chain(twice).chain(folders).collect()
+    }
+}
+
+fn missing(key: &Key) -> Problem {
+    let is_key = key.any_of.iter().any(|name| looks_like_a_key(name));
+    let code = if is_key { "api_key_missing" } else { "variable_missing" };
+    let hint = "the operator has to set it in the server's environment, its env_file or ~/.massgen/.env; list_configs shows configs \
+                with all their keys";
+    Problem::new(code, &format!("{} is not set", key.name()), hint)
+}
+
+/// All that is to be said of a config before a start. `engine` is asked only where the config wants Docker.
+pub fn warnings(config: &Tree, is_there: impl Fn(&str) -> bool, engine: impl FnOnce() -> Engine) -> Vec<Problem> {
+    let needs = Needs::of(config);
+    let mut found = needs.problems(is_there);
+    found.extend(broadcast(&config.root));
+    if wants_docker(config) {
+        found.extend(without_docker(engine()));
+    }
+    found
+}
+
+/// MassGen passes over every question to a person in automation mode (`frontend/coordination_ui.py`).
+fn broadcast(root: &Node) -> Option<Problem> {
+    let coordination = root.get("orchestrator")?.get("coordination")?;
+    let is_human = coordination.get("broadcast").and_then(Node::text) == Some("human");
+    let message = "`broadcast: human`: agents may ask a person, and in a background run there is none to answer";
+    let hint =
+        "set orchestrator.coordination.broadcast to \"agents\" or false by overrides; steer_run reaches the agents";
+    is_human.then(|| Problem::new("broadcast_unanswered", message, hint))
+}
+
+/// Whether an agent's commands are to run in containers.
+fn wants_docker(config: &Tree) -> bool {
+    let backends = config.backends();
+    let is_on = |backend: &Node, key: &str| backend.get(key).is_some_and(Node::is_on);
+    backends.into_iter().any(|backend| {
+        let mode = backend.get("command_line_execution_mode").and_then(Node::text);
+        mode == Some("docker") && is_on(backend, "enable_mcp_command_line")
+    })
+}
+
+fn without_docker(engine: Engine) -> Option<Problem> {
+    match engine {
+        Engine::Reachable => None,
+        Engine::Here => Some(Problem::new(
+            "docker_runs_local",
+            "`command_line_execution_mode: docker`: this is a container itself, in which MassGen runs the agents' commands directly",
+            "take it as local execution, or run the server outside of the container",
+        )),
+        Engine::Unreachable(address) => Some(Problem::new(
+            "docker_unreachable",
+            &format!("`command_line_execution_mode: docker`, and no Docker engine accepts connections at {address}"),
+            "the operator has to start Docker or to set DOCKER_HOST; or set command_line_execution_mode to \"local\" by overrides",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(config: &str, keys: &[&str], engine: Engine) -> Vec<(String, String)> {
+        let tree = Tree::read(config).expect("YAML");
+        let found = warnings(&tree, |name| keys.contains(&name), || engine);
+        found.into_iter().map(|warning| (warning.code, warning.message)).collect()
+    }
+
+    fn codes(config: &str, keys: &[&str], engine: Engine) -> Vec<String> {
+        said(config, keys, engine).into_iter().map(|(code, _)| code).collect()
+    }
+
+    #[test]
+    fn every_missing_key_is_said_and_none_that_is_there_or_optional() {
+        let three = "agents: [{id: a, backend: {type: openai}}, {id: b, backend: {type: gemini}}, {id: c, backend: {type: claude}}]";
+        let missing = said(three, &["ANTHROPIC_API_KEY"], Engine::Reachable);
+        let messages: Vec<&str> = missing.iter().map(|(_, message)| message.as_str()).collect();
+        assert_eq!(messages, ["GOOGLE_API_KEY or GEMINI_API_KEY is not set", "OPENAI_API_KEY is not set"]);
+        assert!(missing.iter().all(|(code, _)| code == "api_key_missing"));
+        assert!(said(three, &["ANTHROPIC_API_KEY", "GEMINI_API_KEY", "OPENAI_API_KEY"], Engine::Reachable).is_empty());
+        for optional in ["claude_code", "codex", "gemini_cli", "vllm", "lmstudio", "sglang", "inference"] {
+            let config = format!("agents: [{{id: a, backend: {{type: {optional}}}}}]");
+            assert!(said(&config, &[], Engine::Reachable).is_empty(), "{optional}");
+        }
+        let named = "agents: [{id: a, backend: {type: azure_openai, api_key: '${MY_KEY}', base_url: '${MY_PLACE}'}}]";
+        assert_eq!(codes(named, &[], Engine::Reachable), ["api_key_missing", "variable_missing"]);
+        assert!(said(named, &["MY_KEY", "MY_PLACE"], Engine::Reachable).is_empty());
+    }
+
+    #[test]
+    fn nobody_answers_a_human_broadcast() {
+        let config = |word: &str| format!("agents: []\norchestrator: {{coordination: {{broadcast: {word}}}}}\n");
+        assert_eq!(codes(&config("human"), &[], Engine::Reachable), ["broadcast_unanswered"]);
+        assert_eq!(codes(&config("'human'"), &[], Engine::Reachable), ["broadcast_unanswered"]);
+        for other in ["agents", "false", "no", "~"] {
+            assert!(said(&config(other), &[], Engine::Reachable).is_empty(), "{other}");
+        }
+    }
+
+    #[test]
+    fn docker_is_asked_for_only_where_commands_would_run_in_it() {
+        let config =
+            |more: &str| format!("agents: [{{id: a, backend: {{type: vllm, command_line_execution_mode: {more}}}}}]");
+        let on = config("docker, enable_mcp_command_line: true");
+        let address = Engine::Unreachable("unix:///x".to_owned());
+        assert_eq!(codes(&on, &[], address.clone()), ["docker_unreachable"]);
+        assert_eq!(codes(&on, &[], Engine::Here), ["docker_runs_local"]);
+        assert!(said(&on, &[], Engine::Reachable).is_empty());
+        for off in ["docker", "docker, enable_mcp_command_line: false", "local, enable_mcp_command_line: true"] {
+            let never = || -> Engine { panic!("Docker is not asked about") };
+            let tree = Tree::read(&config(off)).expect("YAML");
+            assert!(warnings(&tree, |_| true, never).is_empty(), "{off}");
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Files that a question names as `@notes.md`. MassGen replaces such a reference by the file only where it is told to parse them, and
+//! runs are started with `--no-parse-at-references`: a question could open any folder otherwise. It reads no file.
+
+use crate::run::Problem;
+
+/// The most references that are named.
+const MOST_NAMED: usize = 3;
+/// Endings by which a name is that of a file, and not of a decorator, an account or a package.
+const ENDINGS: [&str; 32] = [
+    "c", "cc", "cpp", "css", "csv", "docx", "go", "h", "html", "ipynb", "java", "jpg", "js", "json", "log", "md",
+    "pdf", "png", "py", "rs", "rst", "sh", "sql", "toml", "ts", "tsv", "tsx", "txt", "xlsx", "xml", "yaml", "yml",
+];
+
+/// What to say of a question that refers to files in this way. `exists` tells whether there is a file or folder of that name.
+pub fn warning(question: &str, exists: impl Fn(&str) -> bool) -> Option<Problem> {
+    let mut found: Vec<String> = Vec::new();
+    for name in references(question).filter(|name| looks_like_a_file(name) || exists(name)) {
+        let shown = format!("`@{name}`");
+        if found.len() < MOST_NAMED && !found.contains(&shown) {
+            found.push(shown);
+        }
+    }
+    let message = format!("{} in the question: no file is read for it, it stays as text", found.join(", "));
+    let hint = "give `context`: \"read\", and name the files without @, as paths in the project; or put their text into the question";
+    (!found.is_empty()).then(|| Problem::new("reference_not_read", &message, hint))
+}
+
+/// The words that begin with an `@`, as MassGen 0.1.97 takes them (`path_handling/prompt_parser.py`): not within a word, as in an
+/// address of e-mail, and not after a backslash.
+fn references(question: &str) -> impl Iterator<Item = &str> {
+    question.match_indices('@').filter_map(|(at, _)| {
+        let before = question[..at].chars().next_back();
+        let within = before.is_some_and(|c| c.is_alphanumeric() || "_.\\-@/".contains(c));
+        let rest = &question[at + 1..];
+        let end = rest.find(|c: char| c.is_whitespace() || "\"'`,;()[]{}<>|@".contains(c)).unwrap_or(rest.len());
+        let name = rest[..end].trim_end_matches(['.', ':', '!', '?']);
+        let name = name.strip_suffix(":w").unwrap_or(name);
+        (!within && !name.is_empty()).then_some(name)
+    })
+}
+
+fn looks_like_a_file(name: &str) -> bool {
+    let is_path = ["./", "../", "~/", "/"].iter().any(|start| name.starts_with(start));
+    let ending = name.rsplit_once('.').filter(|(stem, _)| !stem.is_empty()).map(|(_, ending)| ending.to_lowercase());
+    is_path || ending.is_some_and(|ending| ENDINGS.contains(&ending.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(question: &str) -> Option<String> {
+        let there = ["docs", "Makefile", "src/main"];
+        warning(question, |name| there.contains(&name)).map(|warning| warning.message)
+    }
+
+    #[test]
+    fn files_are_told_from_everything_else_with_an_at() {
+        for (question, name) in [
+            ("Sum up @notes.md.", "`@notes.md`"),
+            ("(@docs) and more", "`@docs`"),
+            ("see @src/main, please", "`@src/main`"),
+            ("@./a b", "`@./a`"),
+            ("@/etc/passwd:w", "`@/etc/passwd`"),
+            ("\"@Makefile\"", "`@Makefile`"),
+            ("a @a.md b @b.md c @a.md d @c.md e @d.md", "`@a.md`, `@b.md`, `@c.md`"),
+        ] {
+            assert_eq!(
+                named(question).and_then(|said| said.split(" in the").next().map(str::to_owned)),
+                Some(name.into())
+            );
+        }
+        for plain in [
+            "mail me@example.md or a.b@docs",
+            "use @dataclass and @app.route, @pytest.mark.parametrize",
+            "@types/node and @modelcontextprotocol/server-filesystem",
+            "@someone, hello @ all @@docs \\@notes.md",
+            "@user@host.md",
+            "no reference at all",
+        ] {
+            assert_eq!(named(plain), None, "{plain}");
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Which environment variables a run would have: those that reach MassGen from the server, and those that MassGen 0.1.97 reads from
+//! `.env` files by itself. It shows names; of values only what is no secret.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use super::environment;
+use crate::run::Context;
+use crate::secrets;
+
+/// Where variables come from.
+#[derive(Debug, Clone, Copy)]
+pub struct Origins<'a> {
+    /// The user's home folder, with `.massgen/.env` and `.config/massgen/.env`.
+    pub home: Option<&'a Path>,
+    /// The operator's env file.
+    pub env_file: Option<&'a Path>,
+    /// Names and patterns of further variables that reach MassGen.
+    pub pass_env: &'a [String],
+    /// The project folder, where there is one.
+    pub project: Option<&'a Path>,
+    /// What the agents get of it.
+    pub context: Context,
+    /// The installed package.
+    pub package: Option<&'a Path>,
+}
+
+impl Origins<'_> {
+    /// The names of all variables that have a value.
+    pub fn names(self) -> BTreeSet<String> {
+        let given = environment::selected(self.given().into_iter(), self.pass_env);
+        let given = given.into_iter().filter(|(_, value)| !value.is_empty());
+        let given = given.filter_map(|(name, _)| name.into_string().ok());
+        let of_user = [".massgen/.env", ".config/massgen/.env"];
+        let files = of_user.iter().filter_map(|file| Some(self.home?.join(file)));
+        let files = files.chain(env_files(self.context, self.package, self.project));
+        let read = files.filter_map(|file| secrets::env_file(&file).ok()).flatten();
+        let read = read.filter(|(_, value)| !value.is_empty()).map(|(name, _)| name);
+        let all = self.of_operator().into_iter().filter(|(_, value)| !value.is_empty()).map(|(name, _)| name);
+        given.chain(read).chain(all).collect()
+    }
+
+    /// `DOCKER_HOST` as MassGen gets it.
+    pub fn docker_host(self) -> Option<String> {
+        let mut given = self.given().into_iter();
+        given.find(|(name, _)| name == "DOCKER_HOST").and_then(|(_, value)| value.into_string().ok())
+    }
+
+    fn given(self) -> Vec<(OsString, OsString)> {
+        environment::joined(std::env::vars_os(), &self.of_operator())
+    }
+
+    fn of_operator(self) -> Vec<(String, String)> {
+        self.env_file.and_then(|file| secrets::env_file(file).ok()).unwrap_or_default()
+    }
+}
+
+/// The `.env` files that MassGen 0.1.97 reads beside the user's (`cli/env.py`): `configs/.env` of its working folder, and the first
+/// one from its package upwards.
+pub fn env_files(context: Context, package: Option<&Path>, project: Option<&Path>) -> Vec<PathBuf> {
+    let of_folder = project.filter(|_| context != Context::None).map(|project| project.join("configs/.env"));
+    let upwards = package.into_iter().flat_map(Path::ancestors).map(|folder| folder.join(".env"));
+    let of_package = upwards.into_iter().find(|file| file.is_file());
+    of_folder.into_iter().chain(of_package).filter_map(|file| file.canonicalize().ok()).collect()
+}

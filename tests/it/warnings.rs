@@ -1,0 +1,160 @@
+//! What is said before a start: each warning once, in the answer of run_massgen, in a dry run and of an experiment, and no false
+//! alarm. By the stand-in.
+
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use crate::lab::Lab;
+
+const QUESTION: &str = "#!fake\nannounce\nfinal agent_a x";
+const TWO: &str = "agents: [{id: a, backend: {type: openai}}, {id: b, backend: {type: gemini}}]\n";
+const KEYS: [&str; 4] = ["OPENAI_API_KEY", "GEMINI_API_KEY", "GOOGLE_API_KEY", "ANTHROPIC_API_KEY"];
+
+/// A server that has only these keys.
+fn server(lab: &Lab, keys: &[(&str, &str)]) -> Command {
+    let mut command = lab.command();
+    KEYS.iter().for_each(|name| {
+        command.env_remove(name);
+    });
+    command.env_remove("DOCKER_HOST").envs(keys.iter().copied());
+    command
+}
+
+/// The codes and messages of an answer's warnings; each must say what to do.
+fn said(answer: &Value) -> Vec<(String, String)> {
+    let all = answer["warnings"].as_array().cloned().unwrap_or_default();
+    let text = |warning: &Value, field: &str| {
+        warning[field]
+            .as_str()
+            .filter(|text| !text.is_empty())
+            .unwrap_or_else(|| panic!("{field} in {warning}"))
+            .to_owned()
+    };
+    let told = |warning: &Value| {
+        text(warning, "hint");
+        (text(warning, "code"), text(warning, "message"))
+    };
+    all.iter().map(told).collect()
+}
+
+fn codes(answer: &Value) -> Vec<String> {
+    said(answer).into_iter().map(|(code, _)| code).collect()
+}
+
+#[tokio::test]
+async fn all_missing_keys_are_said_at_the_start_and_the_run_is_started() {
+    let lab = Lab::fake();
+    lab.put("two.yaml", TWO);
+    let client = lab.client_of(server(&lab, &[])).await;
+    let asked = json!({"question": QUESTION, "config": "two.yaml"});
+    let answer = client.call("run_massgen", asked.clone()).await;
+    let expected = ["GOOGLE_API_KEY or GEMINI_API_KEY is not set", "OPENAI_API_KEY is not set"];
+    let expected = expected.map(|message| ("api_key_missing".to_owned(), message.to_owned()));
+    assert_eq!(said(&answer), expected);
+    let id = answer["run_id"].as_str().expect("started");
+    assert_eq!(client.end(id).await["state"], "succeeded");
+    let listed = client.call("list_configs", json!({"query": "two"})).await;
+    assert_eq!(
+        listed["configs"][0]["missing_keys"].as_array().expect("keys").len(),
+        2,
+        "the same are listed: {listed}"
+    );
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn a_key_from_anywhere_that_massgen_reads_is_there() {
+    for (place, context) in
+        [("home/.massgen/.env", "none"), ("home/.config/massgen/.env", "none"), ("project/configs/.env", "read")]
+    {
+        let lab = Lab::fake();
+        lab.put("two.yaml", TWO);
+        let file = lab.home().parent().expect("root").join(place);
+        std::fs::create_dir_all(file.parent().expect("folder")).expect("mkdir");
+        std::fs::write(&file, "OPENAI_API_KEY=sk-canary-of-a-test\nANTHROPIC_API_KEY=\n").expect("written");
+        let client = lab.client_of(server(&lab, &[("GEMINI_API_KEY", "canary-of-a-test")])).await;
+        let asked = json!({"question": QUESTION, "config": "two.yaml", "context": context});
+        let answer = client.call("run_massgen", asked).await;
+        assert_eq!(said(&answer), [], "{place}");
+        client.end(answer["run_id"].as_str().expect("run_id")).await;
+        let claude = json!({"agents": [{"id": "a", "backend": {"type": "claude"}}]});
+        let asked = json!({"question": QUESTION, "config": "two.yaml", "overrides": claude, "context": context});
+        let answer = client.call("run_massgen", asked).await;
+        assert_eq!(codes(&answer), ["api_key_missing"], "an empty value is no key: {place}");
+        client.end(answer["run_id"].as_str().expect("run_id")).await;
+        client.close().await;
+        lab.nobody_is_left().await;
+    }
+}
+
+#[tokio::test]
+async fn what_does_nothing_in_the_background_is_said() {
+    let lab = Lab::fake();
+    let commands = "enable_mcp_command_line: true, command_line_execution_mode: docker, cwd: w";
+    lab.put("odd.yaml", &format!(
+        "agents: [{{id: a, backend: {{type: vllm, {commands}}}}}]\norchestrator: {{coordination: {{broadcast: human}}, \
+         snapshot_storage: s, agent_temporary_workspace: t}}\n"
+    ));
+    lab.put("notes.md", "notes");
+    let client = lab.client_of(server(&lab, &[("DOCKER_HOST", "unix:///nowhere/docker.sock")])).await;
+    let ask = async |question: &str, more: Value| {
+        let mut asked = json!({"question": format!("{QUESTION}\nprint {question}"), "config": "odd.yaml"});
+        asked.as_object_mut().expect("object").extend(more.as_object().cloned().unwrap_or_default());
+        let answer = client.call("run_massgen", asked).await;
+        client.end(answer["run_id"].as_str().expect("run_id")).await;
+        codes(&answer)
+    };
+    let docker = if std::path::Path::new("/.dockerenv").exists() { "docker_runs_local" } else { "docker_unreachable" };
+    assert_eq!(ask("what is in @notes.md?", json!({})).await, ["broadcast_unanswered", docker, "reference_not_read"]);
+    assert_eq!(ask("@notes.md", json!({"context": "read"})).await, ["broadcast_unanswered", docker], "it can be read");
+    let quiet = json!({
+        "orchestrator": {"coordination": {"broadcast": "agents"}},
+        "agents": [{"id": "a", "backend": {"type": "vllm"}}],
+    });
+    let plain = "me@notes.md uses @dataclass";
+    assert_eq!(ask(plain, json!({"overrides": quiet})).await, Vec::<String>::new());
+    assert_eq!(ask("@notes.md", json!({"config": "@rehearsal"})).await, ["reference_not_read"]);
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn an_experiment_says_each_thing_once() {
+    let lab = Lab::fake();
+    lab.put("one.yaml", "agents: [{id: a, backend: {type: openai}}]\n");
+    lab.put("two.yaml", TWO);
+    let client = lab.client_of(server(&lab, &[])).await;
+    let questions = [format!("{QUESTION}\nprint @a.md"), format!("{QUESTION}\nprint two"), format!("{QUESTION}\n ")];
+    let asked = json!({"questions": questions, "configs": ["one.yaml", "two.yaml"], "repeat": 2, "group": "many"});
+    let expected = ["api_key_missing", "api_key_missing", "reference_not_read"];
+    let begun = client.call("run_massgen", asked).await;
+    assert_eq!(begun["runs"], 12);
+    assert_eq!(codes(&begun), expected, "{begun}");
+    client.call("kill_run", json!({"group": "many"})).await;
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn a_dry_run_has_the_same_warnings() {
+    // It asks MassGen whether the config is valid, which here says nothing against any.
+    let lab = Lab::scripted(
+        r#"echo '{"valid": true, "warning_count": 1, "warnings": [{"message": "old key", "location": "ui"}]}'"#,
+    );
+    lab.put("two.yaml", TWO);
+    lab.put("one.yaml", "agents: [{id: a, backend: {type: openai}}]\n");
+    let client = lab.client_of(server(&lab, &[])).await;
+    let asked = json!({"question": "@notes.md", "config": "two.yaml", "dry_run": true});
+    let dry = client.call("run_massgen", asked).await;
+    assert_eq!(codes(&dry), ["api_key_missing", "api_key_missing", "reference_not_read", "massgen_warns"], "{dry}");
+    assert!(dry["ok"] == false && said(&dry)[3].1 == "ui: old key", "{dry}");
+    let asked = json!({"questions": ["q", "@notes.md"], "configs": ["one.yaml", "two.yaml"], "dry_run": true});
+    let dry = client.call("run_massgen", asked).await;
+    assert_eq!(codes(&dry), ["api_key_missing", "api_key_missing", "reference_not_read"], "{dry}");
+    for arm in dry["arms"].as_array().expect("arms") {
+        assert_eq!(codes(&arm["dry_run"]), ["massgen_warns"], "{arm}");
+    }
+    client.close().await;
+    lab.nobody_is_left().await;
+}
