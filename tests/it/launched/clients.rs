@@ -12,7 +12,7 @@ async fn a_server_whose_parent_is_gone_ends_after_a_silence_and_not_before() {
     let started = |lab: &Lab| {
         let shell = shell("exec 3<&0; \"$@\" <&3 3<&- & wait; true");
         let mut command = under(lab, &shell.each_ref().map(String::as_str));
-        command.env("MASSGEN_MCP_ORPHAN_SILENCE_MS", "300");
+        command.env("MASSGEN_MCP_ORPHAN_SILENCE_MS", "3000");
         Raw::start(command)
     };
     let (orphaned, kept) = (Lab::fake(), Lab::fake());
