@@ -89,7 +89,7 @@ pub(super) struct Worker {
     seat: Seat,
 }
 
-/// What the supervisor listens to. Listening to SIGINT also makes sure that MassGen does not inherit it as ignored.
+/// What the supervisor listens to. MassGen's own end is heard through its pidfd as well; SIGCHLD tells of orphans.
 struct Signals {
     child: Signal,
     terminate: Signal,

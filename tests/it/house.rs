@@ -145,7 +145,7 @@ fn outside_worlds_have_one_room_each() {
         ("anyhow", &["main"]),
         ("axum", &["rehearsal"]),
         ("pidfd_send_signal", &["supervisor"]),
-        ("nix::", &["inherited"]),
+        ("nix::sys", &["inherited"]),
         ("signal_hook::", &["inherited"]),
         ("inotify::", &["watch"]),
         ("ratatui", &["commands"]),

@@ -35,11 +35,6 @@ impl Raw {
         self.input.write_all(bytes.as_ref()).await.expect("written");
     }
 
-    /// Sends bytes to a server that may be gone.
-    pub(crate) async fn send_all(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        self.input.write_all(bytes).await
-    }
-
     pub(crate) async fn say(&mut self, message: &Value) {
         self.send(format!("{message}\n")).await;
     }
