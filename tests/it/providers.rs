@@ -165,6 +165,10 @@ fn no_cell_gives_wrong_advice() {
             assert!(!(of_the_account && problem.hint.contains("model's name")), "{cell}");
             let of_the_model = matches!(fault, "unknown_model" | "no_access" | "context_too_long");
             assert!(!of_the_model || problem.hint.contains("model"), "{cell}");
+            let is_telling = fault != "context_too_long"
+                || problem.message.contains("context")
+                || problem.message.contains("maximum");
+            assert!(is_telling, "{cell}");
             let under_a_timeout = matches!(fault, "silence" | "told_to_wait");
             assert!(!under_a_timeout || problem.message.contains("time"), "{cell}");
         }

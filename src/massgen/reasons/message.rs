@@ -9,7 +9,10 @@ use crate::massgen::{broken, text};
 pub(super) fn of(class: &Class, lines: &[String]) -> String {
     let telling = telling(class, lines);
     let message = without_names(without_stamp(&telling));
-    text::line(&in_providers_words(message).unwrap_or_else(|| message.to_owned()), MESSAGE_CHARS)
+    let said = in_providers_words(message).unwrap_or_else(|| message.to_owned());
+    // The Claude backend says why it compresses in a line of its own.
+    let why = if said.starts_with("Compression recovery failed") { "the context length is exceeded; " } else { "" };
+    text::line(&format!("{why}{said}"), MESSAGE_CHARS)
 }
 
 fn telling(class: &Class, lines: &[String]) -> String {
