@@ -110,7 +110,7 @@ fn search_order(root: &Path, minor: u32) -> Vec<PathBuf> {
     match minor {
         ..=11 => depth_first(root, &mut order),
         12 => siblings_first(root, &mut order),
-        13.. => last_first(&mut order),
+        13.. => last_first(root, &mut order),
     }
     order
 }
@@ -128,11 +128,12 @@ fn siblings_first(folder: &Path, order: &mut Vec<PathBuf>) {
     below.iter().for_each(|folder| siblings_first(folder, order));
 }
 
-fn last_first(order: &mut Vec<PathBuf>) {
-    let mut stack = std::mem::take(order);
+fn last_first(root: &Path, order: &mut Vec<PathBuf>) {
+    let mut stack = vec![root.to_owned()];
     while let Some(folder) = stack.pop() {
-        stack.extend(subfolders(&folder));
-        order.push(folder);
+        let below = subfolders(&folder);
+        order.extend(below.iter().cloned());
+        stack.extend(below);
     }
 }
 
@@ -198,14 +199,13 @@ mod tests {
         let root = package.path().join("configs");
         let [first, second] = <[PathBuf; 2]>::try_from(subfolders(&root)).expect("two folders");
         let below = |folder: &PathBuf| subfolders(folder);
-        let reversed = |folder: &PathBuf| below(folder).into_iter().rev().collect::<Vec<_>>();
         let of = |parts: &[&[PathBuf]]| [std::slice::from_ref(&root), parts.concat().as_slice()].concat();
         let one = std::slice::from_ref;
         let in_depth = of(&[one(&first), &below(&first), one(&second), &below(&second)]);
         assert_eq!(search_order(&root, 11), in_depth);
         let by_level = of(&[&[first.clone(), second.clone()], &below(&first), &below(&second)]);
         assert_eq!(search_order(&root, 12), by_level);
-        let backwards = of(&[one(&second), &reversed(&second), one(&first), &reversed(&first)]);
+        let backwards = of(&[&[first.clone(), second.clone()], &below(&second), &below(&first)]);
         assert_eq!(search_order(&root, 13), backwards);
         assert_eq!(python_minor(Path::new("/v/lib/python3.12/site-packages/massgen")), 12);
         assert_eq!(python_minor(Path::new("/src/massgen")), 11);
