@@ -53,7 +53,7 @@ mod tests {
         let asked = tokio::time::timeout(std::time::Duration::ZERO, pidfd.ended()).await;
         assert!(asked.is_err(), "it lives");
         drop(child.stdin.take());
-        // Nobody has reaped it yet.
+        // It has not been reaped yet.
         pidfd.ended().await;
         pidfd.ended().await;
         assert!(child.wait().expect("reaped").success());

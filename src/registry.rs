@@ -126,7 +126,7 @@ impl StateFolder {
         Ok(folder)
     }
 
-    /// Makes it where it is missing: at first, or because somebody has removed it since.
+    /// Makes it where it is missing: at the first use, or after it was removed.
     pub fn make(&self) -> Result<(), RegistryError> {
         private_folder(&self.root)?;
         private_folder(&self.runs())

@@ -132,7 +132,7 @@ impl Report {
 }
 
 pub(super) async fn doctor(settings: &Settings, me: &Path, how: &Doctor) -> ExitCode {
-    // An env file that cannot be read is told of by its own check.
+    // The check of the env file reports one that cannot be read.
     let secrets = Secrets::from_environment(settings.env_file.as_deref());
     let secrets = secrets.or_else(|_| Secrets::from_environment(None)).unwrap_or_default();
     let mut report = Report { checks: Vec::new(), as_json: how.json, secrets };

@@ -353,7 +353,7 @@ impl Shelf {
         Ok(Source { text: Box::new(file), path: Some(whole) })
     }
 
-    /// A file that an agent made, which may be an image or an archive: pages of it would tell nobody anything.
+    /// A file that an agent made, which may be an image or an archive: its bytes as text would have no meaning.
     fn text_file(&self, path: &Path) -> Result<Source, ReadError> {
         let head = self.files.head(path, HEAD_BYTES).unwrap_or_default();
         if text::is_binary(&head) {

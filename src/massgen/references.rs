@@ -1,5 +1,5 @@
-//! Files that a question names as `@notes.md`. MassGen replaces such a reference by the file only where it is told to parse them, and
-//! runs are started with `--no-parse-at-references`: a question could open any folder otherwise. It reads no file.
+//! Files that a question names as `@notes.md`. MassGen replaces such a reference by the file only without `--no-parse-at-references`, and
+//! runs are started with it: a question could open any folder otherwise. It reads no file.
 
 use crate::run::Problem;
 

@@ -16,7 +16,7 @@ const PART_CHARS: usize = 120;
 /// How many servers or agents a message names.
 const MOST_NAMED: usize = 5;
 
-/// What is to be told of a run, what matters most first.
+/// The warnings of a run, the most important first.
 pub fn warnings(log: &str, digest: Option<&Digest>) -> Vec<Warning> {
     let lines: Vec<Line<'_>> = log.lines().filter_map(Line::read).collect();
     let all = [not_applied(&lines), not_connected(&lines), digest.and_then(failed_agents), not_in_docker(&lines)];

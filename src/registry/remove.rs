@@ -79,7 +79,7 @@ impl StateFolder {
         Ok(Removal::Removed)
     }
 
-    /// What crashes left: folders on their way out, drafts that are old and that nobody holds; kept verdicts on configs and failed
+    /// What crashes left: folders on their way out, old drafts whose lock is free; kept verdicts on configs and failed
     /// imports that are old; and experiments that are over and of whose runs none is left.
     pub fn leftovers(&self) -> Result<Vec<Leftover>, RegistryError> {
         let entries = std::fs::read_dir(self.runs()).map_err(RegistryError::io("list", &self.runs()))?;

@@ -1,4 +1,4 @@
-//! A server whose client died while another process holds the pipes open: its input never ends, and nobody will ever write there.
+//! A server whose client died while another process holds the pipes open: its input never ends, and no request comes any more.
 //! It ends after a silence. A server whose parent lives may be silent for as long as it likes.
 
 use std::sync::Arc;

@@ -34,6 +34,9 @@ const LAST_ANSWERS: Duration = Duration::from_secs(5);
 /// How long after that end a write may wait for a client that does not read; so such a client's server ends within 5 s.
 const UNREAD: Duration = Duration::from_secs(4);
 
+/// How many refusals may wait for a client that does not read them; then its further lines wait too.
+const MOST_REFUSALS: usize = 10_000;
+
 /// A message that is being written.
 type Sending = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
 
@@ -52,7 +55,7 @@ pub(super) struct Wire<R, W: AsyncWrite> {
     refusals: VecDeque<ServerJsonRpcMessage>,
     /// Notified of every line.
     heard: Arc<Notify>,
-    /// Cancelled when the client is gone: its input has ended, nobody reads our output, or it died and left the pipes open.
+    /// Cancelled when the client is gone: its input has ended, it does not read our output, or it died and left the pipes open.
     gone: CancellationToken,
     /// Cancelled a while after that: what cannot be written at once is never read.
     unread: CancellationToken,
@@ -104,7 +107,7 @@ where
             tokio::select! {
                 biased;
                 refused = written(&mut self.refusing) => refused?,
-                line = self.lines.next() => {
+                line = self.lines.next(), if self.refusals.len() < MOST_REFUSALS => {
                     self.heard.notify_one();
                     return line;
                 }
@@ -121,7 +124,7 @@ where
         }
     }
 
-    /// Writes a message; in the end only as long as somebody may read it.
+    /// Writes a message; after the end of the input until `unread` is cancelled.
     fn write(&mut self, message: ServerJsonRpcMessage) -> impl Future<Output = io::Result<()>> + Send + 'static {
         let (sent, gone, unread) = (self.writer.send(message), self.gone.clone(), self.unread.clone());
         async move {
@@ -133,7 +136,7 @@ where
         }
     }
 
-    /// The client is gone: from now on there is a limit to what it is told. The time by which that is over.
+    /// The client is gone: by this time the remaining answers have to be written.
     fn end(&mut self) -> Instant {
         self.gone.cancel();
         let unread = self.unread.clone();

@@ -47,7 +47,7 @@ READ_AT_START = re.compile(r"LC_.*|LANG|LANGUAGE|PYTHON.*")
 WALKERS = ("dotenv", "pydantic_settings", "tqdm", "git.", "urllib", "subprocess", "gettext")
 # Names of variables of the run that began this process which were kept from it, such as keys.
 WITHHELD = "MASSGEN_MCP_WITHHELD"
-# How often a process that nobody asks looks whether its lock file is there, in seconds.
+# How often an idle process looks whether its lock file is there, in seconds.
 LOOK = 5
 # After so many seconds it goes: files that the import read, such as lists of prices, may have been written anew.
 A_DAY = 86400

@@ -20,7 +20,7 @@ const BACKGROUND: &[&str] = &["sh", "-c", "trap '' INT QUIT; exec \"$@\"", "sh"]
 /// SIGHUP, as `nohup` ignores it, and SIGPIPE, which Rust programs ignore.
 const HUP: u64 = 1;
 const PIPE: u64 = 1 << 12;
-/// 32 and 33, which glibc keeps for its threads and lets nobody change.
+/// 32 and 33, which glibc keeps for its threads and lets no program change.
 const OF_GLIBC: u64 = 0b11 << 31;
 
 /// This lab's server, started by a launcher.

@@ -154,7 +154,7 @@ async fn a_key_that_an_import_asks_for_makes_its_runs_cold_and_is_not_imported_f
     let imports = "if __name__ != '__main__':\n    open(os.path.expanduser('~/imports'), 'a').write('i')\n";
     let asks = STAND_IN.replace("CORP_MODE", "CORP_API_KEY");
     let (before, after) = asks.split_once("AT_IMPORT").expect("the place");
-    // The rest of the import would never end: nobody waits for it once it is refused.
+    // The rest of the import would never end: a refused run does not wait for it.
     let endless = "if __name__ != '__main__':\n    threading.Event().wait()\n";
     let script = format!("{before}{imports}AT_IMPORT{after}");
     let script = script.replace(

@@ -5,7 +5,10 @@ use serde_json::{Value, json};
 
 use crate::lab::{Client, Lab};
 
-const SIX: &[(&str, &str)] = &[("LOGNAME", "u"), ("SHELL", "/bin/sh"), ("TERM", "xterm"), ("USER", "u")];
+/// Variables with their values.
+type Variables = &'static [(&'static str, &'static str)];
+
+const SIX: Variables = &[("LOGNAME", "u"), ("SHELL", "/bin/sh"), ("TERM", "xterm"), ("USER", "u")];
 
 /// What an interpreter makes of its environment.
 const SEE: &str = "import locale, time\nprint(*(f'{n}={v}' for n, v in sorted(os.environ.items()) if n not in ('PATH', 'MASSGEN_LOG_BASE_DIR')), \
@@ -44,7 +47,7 @@ async fn see(lab: &Lab, variables: &[(&str, &str)]) -> (String, String, String) 
     seen
 }
 
-const UTF_8: &[&[(&str, &str)]] = &[
+const UTF_8: &[Variables] = &[
     SIX,
     &[],
     &[("LANG", "C")],
@@ -58,7 +61,7 @@ const UTF_8: &[&[(&str, &str)]] = &[
 #[tokio::test]
 async fn a_run_sees_what_its_own_interpreter_would_see() {
     let lab = Lab::python(STAND_IN).await;
-    let others: &[&[(&str, &str)]] = &[&[("LC_ALL", "POSIX")], &[("TZ", "Asia/Tokyo")]];
+    let others: &[Variables] = &[&[("LC_ALL", "POSIX")], &[("TZ", "Asia/Tokyo")]];
     let all = [UTF_8, others].concat();
     let mut cold = Vec::new();
     for variables in &all {
@@ -106,7 +109,7 @@ async fn seen(lab: &Lab, client: &Client, context: &str) -> Seen {
 }
 
 /// What every run here has: a key that is none, and no way to the price lists that MassGen looks for.
-const OFFLINE: &[(&str, &str)] = &[
+const OFFLINE: Variables = &[
     ("OPENAI_API_KEY", "no-key-at-all"),
     ("HTTP_PROXY", "http://127.0.0.1:9"),
     ("http_proxy", "http://127.0.0.1:9"),
@@ -117,7 +120,7 @@ const OFFLINE: &[(&str, &str)] = &[
 ];
 
 /// What clients give, what it may read of the project, and how many warm processes there are after it.
-const MATRIX: &[(&[(&str, &str)], &str, usize)] = &[
+const MATRIX: &[(Variables, &str, usize)] = &[
     (SIX, "none", 1),
     (&[], "none", 1),
     (&[("LANG", "C")], "none", 1),

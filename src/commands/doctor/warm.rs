@@ -51,7 +51,7 @@ async fn would_be(fleet: &Fleet, settings: &Settings, program: &Path) -> Cold {
             program.to_owned(),
         )
     };
-    // An env file that cannot be read is told of by its own check.
+    // The check of the env file reports one that cannot be read.
     fleet.is_warm_for(&spec).await.ok().and_then(Result::err).unwrap_or(Cold::None)
 }
 

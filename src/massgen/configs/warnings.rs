@@ -1,5 +1,5 @@
 //! What is known of a config before MassGen starts and goes wrong later, or silently does nothing: keys that are not there, what
-//! MassGen's start refuses, what nobody answers in a background run. It looks at nothing but the config and what it is given.
+//! MassGen's start refuses, and questions to a person, which nothing answers in a background run. It looks only at the config and its arguments.
 
 use super::needs::{Key, Needs};
 use super::tree::{Node, Tree};

@@ -28,7 +28,7 @@ async fn runs_succeed_with_odd_streams_and_limits() {
     }
 }
 
-/// No input is the end of input, and no output is nobody who reads it: the server ends, and no file of ours becomes a stream.
+/// No input is the end of input, and no output is an output without a reader: the server ends, and no file of ours becomes a stream.
 #[tokio::test]
 async fn a_server_without_input_or_output_ends() {
     for (how, look) in [
@@ -75,7 +75,7 @@ async fn no_umask_opens_a_run_to_others_or_closes_it_to_its_owner() {
         let told = std::fs::read_to_string(lab.run_folder(&id).join("stdout.log")).expect("log");
         assert_eq!(told.trim(), massgens, "the owner's own bits alone are given back");
         let all = modes(&lab.run_folder(&id));
-        assert_eq!(all[0].1, 0o700, "{umask}: what is below is nobody else's");
+        assert_eq!(all[0].1, 0o700, "{umask}: no other user reaches what is below");
         assert!(all.len() > 8 && all.iter().all(|(_, mode)| mode & 0o600 == 0o600), "{umask}: {all:?}");
         client.close().await;
         lab.nobody_is_left().await;
