@@ -32,6 +32,6 @@ fuzz_target!(|bytes: &[u8]| {
     if let Ok(config) = Tree::read(given) {
         let _timeout = config.own_timeout();
         let _needs = Needs::of(&config);
-        let _forbidden = configs::forbidden(&config, Path::new("/"));
+        let _forbidden = configs::forbidden(&config, Some(Path::new("/")));
     }
 });

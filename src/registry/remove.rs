@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 
-use super::{RegistryError, RunFolder, RunLock, StateFolder, format};
+use super::{RegistryError, RunFolder, RunLock, SPEC, StateFolder, format};
 use crate::run::{RunId, RunRecord};
 
 /// A folder in the making is called this and the run's name.
@@ -42,7 +42,7 @@ pub enum Removal {
     InUse,
 }
 
-/// What a crash left: a folder that no listing shows.
+/// What a crash left, such as a folder that no listing shows; or a run that has nothing in its spec.
 #[derive(Debug)]
 pub struct Leftover {
     path: PathBuf,
@@ -130,7 +130,7 @@ impl Leftover {
         if name.starts_with(GONE) {
             return Some(Leftover { path, _held: None });
         }
-        if !name.starts_with(DRAFT) || !is_older(entry, DRAFT_AGE) {
+        if !(name.starts_with(DRAFT) || has_empty_spec(&path)) || !is_older(entry, DRAFT_AGE) {
             return None;
         }
         match RunLock::try_take(&path.join("lock")) {
@@ -154,6 +154,11 @@ impl Leftover {
     pub fn clear(self) -> Result<(), RegistryError> {
         remove_all(&self.path).map_err(RegistryError::io("remove", &self.path))
     }
+}
+
+/// Version 0.1.0 left such a folder for a run whose names were not UTF-8. Nothing was started for it, and it cannot be listed.
+fn has_empty_spec(run: &Path) -> bool {
+    run.join(SPEC).metadata().is_ok_and(|spec| spec.is_file() && spec.len() == 0)
 }
 
 /// A record in a newer format may mean by `ended` what this version does not know.
@@ -279,6 +284,20 @@ mod tests {
         assert!(held.exists() && young.exists() && !old.exists());
         assert_eq!(std::fs::read_dir(state.runs()).expect("list").count(), 2);
         drop(lock);
+    }
+
+    #[test]
+    fn an_old_run_with_an_empty_spec_is_left_over_and_one_with_a_spec_is_not() {
+        let (_folder, state) = state();
+        let old = std::time::SystemTime::now() - 2 * DRAFT_AGE;
+        for (id, spec) in [("mg-00000000", ""), ("mg-00000001", "{}")] {
+            let run = state.runs().join(id);
+            std::fs::create_dir(&run).expect("mkdir");
+            std::fs::write(run.join(SPEC), spec).expect("written");
+            File::open(&run).expect("folder").set_modified(old).expect("dated");
+        }
+        let names: Vec<_> = state.leftovers().expect("listed").iter().map(Leftover::name).collect();
+        assert_eq!(names, ["mg-00000000"]);
     }
 
     #[test]
