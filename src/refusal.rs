@@ -413,7 +413,14 @@ impl From<ScriptError> for Refusal {
 
 impl From<ProgramError> for Refusal {
     fn from(error: ProgramError) -> Refusal {
-        let hint = "the operator has to run `massgen-mcp setup` once, or to name a working one with --massgen";
+        let hint = match &error {
+            ProgramError::NotExecutable(_) => {
+                "the operator has to correct --massgen (MASSGEN_MCP_MASSGEN), or to leave it out so that MassGen is looked for"
+            }
+            ProgramError::Missing { .. } => {
+                "the operator has to run `massgen-mcp setup` once, or to name a working one with --massgen"
+            }
+        };
         Refusal::new("program_missing", chain(&error), hint)
     }
 }

@@ -67,19 +67,16 @@ impl Fleet {
         }
     }
 
-    /// Whether a run like this one would be started warm now, as far as it can be said without starting anything.
-    ///
-    /// # Errors
-    ///
-    /// The environment of such a run cannot be made.
-    pub async fn is_warm_for(&self, spec: &RunSpec) -> io::Result<Result<(), Cold>> {
-        let kind = match Kind::of(&spec.program) {
-            Ok(kind) => kind,
-            Err(unfit) => return Ok(Err(unfit.into())),
-        };
-        let env = environment(spec)?;
+    /// Why runs like this one are started cold, although a warm process is there for them or was begun; none where that is not known.
+    pub async fn refused(&self, spec: &RunSpec) -> Option<Cold> {
+        let (kind, env) = (Kind::of(&spec.program).ok()?, environment(spec).ok()?);
+        if let Some(refused) = warm::refused(&self.state, &kind, &env, &spec.project) {
+            return Some(refused);
+        }
+        // Without one of their own, the next run begins it.
+        let is_there = warm::progress(&self.state, &kind, &env) == Progress::Listens;
         let fits = warm::fits(&self.state, &kind, &env, &warm::folder(&self.state)).await;
-        Ok(fits.map_err(|cold| warm::refused(&self.state, &kind, &env, &spec.project).unwrap_or(cold)))
+        fits.err().filter(|cold| is_there && matches!(cold, Cold::Refused(_)))
     }
 }
 

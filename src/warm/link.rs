@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use procfs::process::Process;
@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
+use super::process::socket;
 use super::{Cold, Environment, Kind, sockets};
 use crate::massgen::launch::Launch;
 use crate::registry::StateFolder;
@@ -77,7 +78,8 @@ pub async fn ask(
     request["argv"] = json!(argv.ok_or(Cold::NotText)?);
     request["lock"] = json!(lock.to_str().ok_or(Cold::NotText)?);
     request["umask"] = json!(umask().ok_or_else(|| Cold::Io("/proc shows no umask".to_owned()))?);
-    let (link, answer) = answered(state, kind, &request, Some(outputs), |answer| number(&answer["keeper"])).await?;
+    let sockets = sockets_for(state, kind, &launch.env);
+    let (link, answer) = answered(sockets, &request, Some(outputs), |answer| number(&answer["keeper"])).await?;
     Ok(Offer { link, keeper: answer })
 }
 
@@ -88,30 +90,41 @@ pub async fn ask(
 /// Why none would; [`Cold::None`] where there is none.
 pub async fn fits(state: &StateFolder, kind: &Kind, env: &Environment, cwd: &Path) -> Result<(), Cold> {
     let request = environment(env, cwd).ok_or(Cold::NotText)?;
-    answered(state, kind, &request, None, |answer| (answer["fits"] == true).then_some(())).await.map(|_| ())
+    let sockets = sockets_for(state, kind, env);
+    answered(sockets, &request, None, |answer| (answer["fits"] == true).then_some(())).await.map(|_| ())
 }
 
-/// The first answer that is as wanted.
+/// The sockets of one kind; that of the process for this environment comes first.
+fn sockets_for(state: &StateFolder, kind: &Kind, env: &Environment) -> Vec<PathBuf> {
+    let (own, mut all) = (socket(state, kind, env), sockets(state, Some(kind)));
+    all.sort_by_key(|socket| *socket != own);
+    all
+}
+
+/// The first answer that is as wanted; else the first reason why there is none.
 async fn answered<T>(
-    state: &StateFolder,
-    kind: &Kind,
+    sockets: Vec<PathBuf>,
     request: &Value,
     outputs: Option<&Outputs>,
     wanted: impl Fn(&Value) -> Option<T>,
 ) -> Result<(Link, T), Cold> {
-    let mut cold = Cold::None;
-    for socket in sockets(state, Some(kind)) {
-        match tokio::time::timeout(PATIENCE, asked(&socket, request, outputs)).await {
+    let mut cold = None;
+    for socket in sockets {
+        let reason = match tokio::time::timeout(PATIENCE, asked(&socket, request, outputs)).await {
             Ok(Ok((link, answer))) => match wanted(&answer) {
                 Some(good) => return Ok((link, good)),
-                None => cold = Cold::Refused(answer["cold"].as_str().unwrap_or("it gives no reason").to_owned()),
+                None => Cold::Refused(answer["cold"].as_str().unwrap_or("it gives no reason").to_owned()),
             },
-            // Nothing listens there any more.
-            Ok(Err(error)) => tracing::debug!(socket = %socket.display(), %error, "no warm process"),
-            Err(_late) => cold = Cold::Silent,
-        }
+            Ok(Err(error)) => {
+                // Nothing listens there any more.
+                tracing::debug!(socket = %socket.display(), %error, "no warm process");
+                continue;
+            }
+            Err(_late) => Cold::Silent,
+        };
+        cold.get_or_insert(reason);
     }
-    Err(cold)
+    Err(cold.unwrap_or(Cold::None))
 }
 
 /// Of this process, which a cold start would inherit.

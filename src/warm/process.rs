@@ -88,6 +88,12 @@ fn name(kind: &Kind, common: &Environment) -> String {
     format!("{}-{}", kind.stem, short(&format!("{common:?}")))
 }
 
+/// The socket of the process for such runs, whether it is there or not.
+pub(super) fn socket(state: &StateFolder, kind: &Kind, env: &Environment) -> PathBuf {
+    let name = name(kind, &without_what_is_of_each_run(env.clone(), kind));
+    folder(state).join(name).with_extension(SOCKET)
+}
+
 /// How far the process for runs with some environment has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {

@@ -186,6 +186,16 @@ async fn a_key_that_an_import_asks_for_makes_its_runs_cold_and_is_not_imported_f
 }
 
 #[tokio::test]
+async fn the_doctor_finds_no_fault_with_a_process_for_another_environment() {
+    let lab = Lab::python(STAND_IN).await.warm();
+    let mut doctor = lab.command();
+    doctor.args(["doctor", "--no-rehearsal"]);
+    let said = String::from_utf8(doctor.output().await.expect("ran").stdout).expect("UTF-8");
+    let line = said.lines().find(|line| line.contains("warm starts")).unwrap_or_else(|| panic!("{said}"));
+    assert!(line.starts_with("ok") && line.ends_with("warm processes: 1"), "{line}");
+}
+
+#[tokio::test]
 async fn a_cold_start_says_why() {
     let lab = Lab::python(STAND_IN).await;
     lab.put("c.yaml", CONFIG);

@@ -1,6 +1,5 @@
 //! The checks that only look: kernel, folders, settings, keys, MassGen and its flags. None of them changes anything.
 
-use std::collections::BTreeSet;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -11,7 +10,7 @@ use crate::massgen::configs::{self, Sources, Tree};
 use crate::massgen::docker::Engine;
 use crate::massgen::program::{self, ProgramError};
 use crate::massgen::variables::Origins;
-use crate::massgen::{broken, environment, flags, launch, setup, text};
+use crate::massgen::{broken, flags, launch, setup, text};
 use crate::refusal::Refusal;
 use crate::registry::{FAILED_IMPORTS, StateFolder};
 use crate::run::{ConfigChoice, Context};
@@ -95,22 +94,31 @@ pub(super) fn project(settings: &Settings) -> Check {
 }
 
 /// A client may start its server with other variables than this shell has.
-const WHOSE: &str = "this shell's variables and env_file are looked at; a client hands its server those that its own settings \
-                     name, and MassGen reads ~/.massgen/.env besides";
+const WHOSE: &str = "this shell's variables, env_file and the user's .env files are looked at; a client hands its server the \
+                     variables that its own settings name";
 
 pub(super) fn keys(settings: &Settings) -> Check {
-    let file = match settings.env_file.as_deref().map(secrets::env_file).transpose() {
-        Ok(file) => file.unwrap_or_default(),
-        Err(error) => return Check::problem("keys", text::chain(&error), "correct env_file in the settings"),
-    };
-    let all = environment::joined(std::env::vars_os(), &file).into_iter().filter(|(_, value)| !value.is_empty());
-    let reach = environment::selected(all, &settings.pass_env);
-    let names: BTreeSet<_> = reach.into_iter().filter_map(|(name, _)| name.into_string().ok()).collect();
-    let keys: Vec<_> = names.into_iter().filter(|name| secrets::looks_like_a_key(name)).collect();
-    if keys.is_empty() {
-        return Check::warning("keys", "none is set; only rehearsals and local models work without", WHOSE);
+    if let Err(error) = settings.env_file.as_deref().map(secrets::env_file).transpose() {
+        return Check::problem("keys", text::chain(&error), "correct env_file in the settings");
     }
-    Check::ok("keys", format!("{} would reach MassGen", keys.join(", ")))
+    let names = origins(settings, None).names().into_iter();
+    let keys: Vec<_> = names.filter(|name| secrets::looks_like_a_key(name)).collect();
+    if keys.is_empty() {
+        return Check::warning("keys", "no API key is set: only rehearsals and local models can run", WHOSE);
+    }
+    Check::ok("keys", format!("MassGen would have {}", keys.join(", ")))
+}
+
+/// Where the variables of a run come from that is given nothing of the project.
+fn origins<'a>(settings: &'a Settings, package: Option<&'a Path>) -> Origins<'a> {
+    Origins {
+        home: settings.user_home.as_deref(),
+        env_file: settings.env_file.as_deref(),
+        pass_env: &settings.pass_env,
+        project: settings.project_folder(),
+        context: Context::None,
+        package,
+    }
 }
 
 pub(super) fn program(settings: &Settings) -> (Option<PathBuf>, Check) {
@@ -172,14 +180,7 @@ pub(super) fn default_config(settings: &Settings, program: &Path) -> Check {
             "mend it, or name another with each run",
         );
     };
-    let origins = Origins {
-        home,
-        env_file: settings.env_file.as_deref(),
-        pass_env: &settings.pass_env,
-        project: settings.project_folder(),
-        context: Context::None,
-        package: package.as_deref(),
-    };
+    let origins = origins(settings, package.as_deref());
     let there = origins.names();
     let engine = || Engine::find(origins.docker_host().as_deref());
     let warnings = configs::warnings(&tree, |variable| there.contains(variable), engine);

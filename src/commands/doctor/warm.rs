@@ -21,7 +21,7 @@ pub(super) async fn check(fleet: &Fleet, settings: &Settings, program: &Path) ->
     if let Err(unfit) = Kind::of(program) {
         return Check::ok(NAME, format!("not to be had: {unfit}"));
     }
-    if let Cold::Refused(because) = would_be(fleet, settings, program).await {
+    if let Some(because) = refused(fleet, settings, program).await {
         return Check::warning(NAME, format!("on, but a run with this shell's variables starts cold: {because}"), COLD);
     }
     if let Some((id, because)) = latest_cold(fleet).await {
@@ -37,28 +37,21 @@ pub(super) async fn check(fleet: &Fleet, settings: &Settings, program: &Path) ->
     }
 }
 
-/// Why a run on real models would be started cold now; [`Cold::None`] also where it would be warm.
-async fn would_be(fleet: &Fleet, settings: &Settings, program: &Path) -> Cold {
-    let Ok(id) = fleet.state().fresh_id() else { return Cold::None };
+/// Why runs on real models are started cold with this shell's variables.
+async fn refused(fleet: &Fleet, settings: &Settings, program: &Path) -> Option<Cold> {
+    let (id, project) = (fleet.state().fresh_id().ok()?, settings.project.clone().unwrap_or_default());
     let spec = RunSpec {
         pass_env: settings.pass_env.clone(),
         env_file: settings.env_file.clone(),
-        ..RunSpec::plain(
-            id,
-            "",
-            ConfigChoice::File("/".into()),
-            settings.project.clone().unwrap_or_default(),
-            program.to_owned(),
-        )
+        ..RunSpec::plain(id, "", ConfigChoice::File("/".into()), project, program.to_owned())
     };
-    // The check of the env file reports one that cannot be read.
-    fleet.is_warm_for(&spec).await.ok().and_then(Result::err).unwrap_or(Cold::None)
+    fleet.refused(&spec).await
 }
 
 /// The latest run, where it was started cold although warm starts were on.
 async fn latest_cold(fleet: &Fleet) -> Option<(String, String)> {
     let latest = fleet.look_all(&Selection::Latest).await.ok()?.runs.into_iter().find(|run| run.started.is_some())?;
     let RunRecord { spec, cold_because, .. } = latest;
-    let because = cold_because.filter(|_| spec.warm)?;
+    let because = cold_because.filter(|because| spec.warm && *because != Cold::Stopped.to_string())?;
     Some((spec.id.to_string(), because))
 }

@@ -22,8 +22,9 @@ const HARMLESS: &[&str] = &[
 ];
 
 /// How a line without a level begins that tells of an error, in lower case.
-const BEGINNINGS: &[&str] =
-    &["❌", "traceback (", "error: ", "error reading", "fatal: ", "failed to ", "npm err", "usage: massgen"];
+const BEGINNINGS: &[&str] = &["❌", "error: ", "error reading", "fatal: ", "failed to ", "npm err", "usage: massgen"];
+/// What comes between this and the exception, the first line without an indent, is the code of MassGen.
+const TRACEBACK: &str = "Traceback (";
 /// Names of levels, where a logger puts them among the first words of a line.
 const LEVELS: [&str; 3] = ["ERROR", "CRITICAL", "FATAL"];
 const FIRST_WORDS: usize = 4;
@@ -44,13 +45,16 @@ impl Lines {
         let mut found = Lines::default();
         // A line without a level belongs to the entry before it; MassGen logs whole prompts as one entry.
         let mut in_a_quiet_entry = false;
+        let mut in_a_traceback = false;
         for line in text::clean(log).lines() {
+            let ends_a_traceback = in_a_traceback && !line.is_empty() && !line.starts_with([' ', '+', '|']);
+            in_a_traceback = line.starts_with(TRACEBACK) || (in_a_traceback && !ends_a_traceback);
             let (tells, message) = match stamped(line) {
                 Some((level, message)) => {
                     in_a_quiet_entry = !matches!(level, "ERROR" | "CRITICAL" | "WARNING");
                     (!in_a_quiet_entry, message)
                 }
-                None => (!in_a_quiet_entry && has_the_form(line), line),
+                None => (!in_a_quiet_entry && (ends_a_traceback || (!in_a_traceback && has_the_form(line))), line),
             };
             if tells {
                 found.note(message);
@@ -157,6 +161,14 @@ mod tests {
         ] {
             assert_eq!(of(&[line]), Vec::<String>::new(), "{line}");
         }
+    }
+
+    #[test]
+    fn a_traceback_is_told_by_its_exception() {
+        let traceback = "Traceback (most recent call last):\n  File \"x.py\", line 1, in <module>\n    Error: code\n";
+        assert_eq!(of(&[traceback]), Vec::<String>::new(), "it was cut");
+        assert_eq!(of(&[&format!("{traceback}anyio.EndOfStream\nfine\n")]), ["anyio.EndOfStream"]);
+        assert_eq!(of(&[&format!("{traceback}OSError: full\n")]), ["OSError: full"]);
     }
 
     #[test]
