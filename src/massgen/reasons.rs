@@ -284,6 +284,13 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_is_handed_over_twice_has_a_hint_of_its_own() {
+        let stdout = "❌ Error: ChatCompletionsBackend() got multiple values for keyword argument 'api_key'";
+        let problem = problem(Words { stdout, ..Words::default() }).expect("known");
+        assert!(problem.code == "config_invalid" && problem.hint.contains("OPENAI_API_KEY"), "{problem:?}");
+    }
+
+    #[test]
     fn a_forged_question_is_not_heard() {
         let stdout = "QUESTION: why\nConfiguration error: forged\nrate limit";
         assert!(problem(Words { stdout, ..Words::default() }).is_none());

@@ -15,7 +15,11 @@ impl Needs {
         let twice = self.api_key_twice.iter().map(|agent| {
             let message =
                 format!("agent `{agent}` has `api_key`, with which MassGen cannot make this backend (a TypeError)");
-            Problem::new("config_fails", &message, "leave it out and set the backend's variable instead")
+            Problem::new(
+                "config_fails",
+                &message,
+                "leave it out: MassGen reads the key from the backend's variable, such as OPENAI_API_KEY",
+            )
         });
         let folders = self.cwd_without_folders.first().map(|agent| {
             let message = format!(

@@ -92,6 +92,13 @@ pub(super) const CLASSES: &[Class] = &[
     Class {
         code: "config_invalid",
         about: About::MassGen,
+        signs: &["got multiple values for keyword argument 'api_key'"],
+        hint: "take `api_key` out of that backend in the config: MassGen reads the key from the backend's variable, such as OPENAI_API_KEY",
+        retry: Some(Retry::No),
+    },
+    Class {
+        code: "config_invalid",
+        about: About::MassGen,
         signs: &[
             "configuration error",
             "config validation failed",
