@@ -84,6 +84,26 @@ pub fn last_words(tail: &str, secrets: &Secrets) -> Option<String> {
     Some(text::line(&secrets.mask(said), ERROR_CHARS))
 }
 
+/// Whether a model's words, or a call of a tool, are the last that an agent showed: the call to its model goes well until now.
+pub fn is_answering(tail: &str) -> bool {
+    let events = tail.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let mut of_agents = events.filter(|event| event["agent_id"].is_string());
+    of_agents.find_map(|event| shows_a_call(&event)) == Some(true)
+}
+
+/// Whether an event is of a call to a model that goes well, or of one that failed; `None` where it is of neither. What MassGen 0.1.97
+/// says of itself begins with a symbol, such as `🔧 [MCP] Registered 3 tools`.
+fn shows_a_call(event: &Value) -> Option<bool> {
+    let content = event["data"]["content"].as_str().unwrap_or_default();
+    let is_notice = content.trim_start().starts_with(|first: char| !first.is_ascii() && !first.is_alphanumeric());
+    match event["event_type"].as_str()? {
+        "text" | "thinking" if content.contains('❌') => Some(false),
+        "text" | "thinking" => (!is_notice && !content.trim().is_empty()).then_some(true),
+        "tool_start" | "tool_complete" => Some(true),
+        _ => None,
+    }
+}
+
 /// What stands before the reproach that MassGen 0.1.97 puts into an agent's text (`❌ Retry (1/3): …`); `None` of another event.
 fn before_reproach(event: &Value) -> Option<&str> {
     const REPROACHES: [&str; 2] = ["❌ Retry (", "❌ Agent failed to use workflow tools"];
@@ -107,6 +127,17 @@ mod tests {
 
     fn of(lines: &[&str]) -> Latest {
         latest(&lines.join("\n"), &Secrets::default())
+    }
+
+    #[test]
+    fn a_model_answers_while_its_words_are_the_last_that_an_agent_showed() {
+        let text =
+            |content: &str| format!(r#"{{"event_type": "text", "agent_id": "a", "data": {{"content": "{content}"}}}}"#);
+        let status = r#"{"event_type": "status", "agent_id": null, "data": {"message": "tick"}}"#;
+        assert!(is_answering(&format!("{}\n{}\n{status}\n", text("❌ Error: 503"), text("word 0 word 1"))));
+        assert!(!is_answering(&format!("{}\n{}\n", text("word 0"), text("❌ Error: 503"))));
+        assert!(!is_answering(status) && !is_answering("") && !is_answering(&text("🔧 [MCP] Registered 3 tools")));
+        assert!(is_answering(&format!("{}\n{}\n", text("word 0"), text("🔧 [MCP] Registered 3 tools"))));
     }
 
     #[test]

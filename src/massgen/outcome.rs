@@ -61,7 +61,7 @@ fn failure(evidence: &Evidence<'_>) -> Problem {
 /// What the time was spent in, where a larger limit would not have helped: calls to a model that failed and were retried, or that
 /// were not answered. With several agents only where none of them came any further.
 fn time_spent(evidence: &Evidence<'_>) -> Option<Box<Problem>> {
-    let digest = evidence.digest.filter(|_| evidence.answer.is_none())?;
+    let digest = evidence.digest.filter(|_| evidence.answer.is_none() && !evidence.words.is_answering)?;
     let is_silent = digest.tokens == Some(0) && !digest.agents.is_empty();
     if digest.agents.iter().any(|agent| agent.answers > 0) || !(is_silent || digest.agents.len() == 1) {
         return None;
@@ -332,6 +332,8 @@ mod tests {
         assert_eq!(code("Streaming error: Error code: 402", &[(0, 0)]), known("no_credit", Retry::No));
         assert_eq!(code("Traceback (most recent call last):", &[(0, 0)]), known("model_silent", Retry::Later));
         assert_eq!(code("", &[(0, 7)]), None);
+        // MassGen counts tokens at the end of a call.
+        assert_eq!(code("", &[(0, 0)]), known("model_silent", Retry::Later));
         assert_eq!(code("", &[]), None, "without agents nothing is known of calls");
     }
 

@@ -5,6 +5,7 @@
 mod classes;
 mod lines;
 mod message;
+mod pages;
 
 pub use lines::Lines;
 
@@ -33,13 +34,15 @@ pub struct Words<'a> {
     pub model_error: Option<&'a str>,
     /// What an agent said last where MassGen waited for an answer or a vote (`events::last_words`); empty where it said nothing.
     pub agents: Option<&'a str>,
+    /// Whether a model's words are the last that an agent showed (`events::is_answering`): no call has failed since.
+    pub is_answering: bool,
     /// Whose model the failing agents use, where that is known.
     pub provider: Option<&'a str>,
 }
 
 /// The class of a failure, or `None` where nothing that is known was said.
 pub fn problem(words: Words<'_>) -> Option<Problem> {
-    let problem = classified(words, |_| true)?;
+    let problem = classified(words, |class| class.about != About::Retry)?;
     Some(match words.agents {
         Some(said) if problem.code == "agents_failed" => without_a_call(problem, said, words.provider),
         Some(_) | None => problem,
@@ -48,6 +51,9 @@ pub fn problem(words: Words<'_>) -> Option<Problem> {
 
 /// What became of the calls to a model, for a run that was ended before it said so itself; `None` where they are not known to fail.
 pub fn failed_call(words: Words<'_>) -> Option<Problem> {
+    if words.is_answering {
+        return None;
+    }
     classified(words, |class| class.about != About::MassGen)
 }
 
@@ -108,7 +114,7 @@ struct Said {
 
 impl Said {
     fn of(text: &str, is_call: bool) -> Said {
-        let lines: Vec<String> = text::clean(text).lines().map(str::to_owned).collect();
+        let lines = pages::joined(&text::clean(text));
         let lower = lines.iter().map(|line| line.to_lowercase()).collect();
         Said { lines, lower, is_call }
     }
@@ -288,6 +294,115 @@ mod tests {
         let stdout = "❌ Error: ChatCompletionsBackend() got multiple values for keyword argument 'api_key'";
         let problem = problem(Words { stdout, ..Words::default() }).expect("known");
         assert!(problem.code == "config_invalid" && problem.hint.contains("OPENAI_API_KEY"), "{problem:?}");
+    }
+
+    /// What a client of an OpenAI-compatible provider prints → the class and whether a retry helps.
+    #[test]
+    fn providers_of_the_openai_wire_have_words_of_their_own() {
+        const NO: Option<Retry> = Some(Retry::No);
+        const LATER: Option<Retry> = Some(Retry::Later);
+        for (said, code, retry) in [
+            (
+                "Error code: 403 - {'error': {'message': 'Key limit exceeded (total limit).', 'code': 403}}",
+                "no_credit",
+                NO,
+            ),
+            ("Error code: 429 - {'error': {'code': '1113', 'message': '余额不足'}}", "no_credit", NO),
+            (
+                "Error code: 412 - {'error': {'message': 'Account x is suspended, reaching the monthly spending limit or failure to pay past invoices.'}}",
+                "no_credit",
+                NO,
+            ),
+            ("Error code: 403 - {'error': {'code': 'AllocationQuota.FreeTierOnly'}}", "quota_spent", NO),
+            (
+                "Error code: 429 - {'error': {'message': 'Rate limit of 50 per 86400s exceeded for UserByModelByDay.'}}",
+                "quota_spent",
+                NO,
+            ),
+            (
+                "Error code: 404 - {'error': {'message': 'Your organization must be verified to use the model `o3`.', 'code': 'model_not_found'}}",
+                "model_access",
+                NO,
+            ),
+            (
+                "Error code: 400 - {'error': {'message': 'Your organization must be verified to stream this model.'}}",
+                "model_access",
+                NO,
+            ),
+            (
+                "Error code: 404 - {'error': {'message': 'No endpoints found matching your data policy'}}",
+                "model_access",
+                NO,
+            ),
+            (
+                "Error code: 400 - {'error': {'message': \"Previous response with id 'resp_1' does not exist.\"}}",
+                "model_error",
+                NO,
+            ),
+            (
+                "Error code: 400 - {'object': 'error', 'message': 'Invalid model: foo', 'type': 'invalid_model'}",
+                "model_unknown",
+                NO,
+            ),
+            ("Error code: 400 - {'error': {'message': 'Model Not Exist'}}", "model_unknown", NO),
+            (
+                "Error code: 400 - {'object': 'error', 'message': \"The input (9123 tokens) is longer than the model's context length\"}",
+                "context_too_long",
+                NO,
+            ),
+            (
+                "Error code: 400 - {'error': {'message': 'the request exceeds the available context size'}}",
+                "context_too_long",
+                NO,
+            ),
+            (
+                "Error code: 400 - {'error': {'message': 'The number of tokens to keep is greater than the context length.'}}",
+                "context_too_long",
+                NO,
+            ),
+            (
+                "Error code: 400 - {'error': {'message': 'Your request exceeded model token limit: 8192'}}",
+                "context_too_long",
+                NO,
+            ),
+            (
+                "Error code: 422 - {'error': {'message': '`inputs` tokens + `max_new_tokens` must be <= 8193'}}",
+                "context_too_long",
+                NO,
+            ),
+            (
+                "Error code: 400 - {'error': {'message': \"'max_tokens' or 'max_completion_tokens' is too large: 16384. This model's maximum context length is 8192 tokens\"}}",
+                "model_error",
+                NO,
+            ),
+            ("Error code: 408 - {'error': {'message': 'Request timeout'}}", "model_error", LATER),
+            ("Error code: 498 - {'error': {'message': 'Flex tier capacity exceeded'}}", "model_error", LATER),
+            ("Unauthorized", "api_key_rejected", NO),
+            ("404 page not found", "model_unknown", NO),
+            ("<html>\r\n<head><title>404 Not Found</title></head>\r\n<body></body>\r\n</html>", "model_unknown", NO),
+            ("<html><head><title>403 Forbidden</title></head></html>", "model_access", NO),
+            ("<!DOCTYPE html>\n<html>\n<head>\n<title>413 Request Entity Too Large</title>", "request_too_large", NO),
+            ("Internal Server Error", "model_error", LATER),
+            ("<html><head><title>524: A timeout occurred</title></head></html>", "model_error", LATER),
+            ("no healthy upstream", "model_overloaded", LATER),
+        ] {
+            let stderr =
+                format!("20:49:05 | ERROR    | Streaming error: {said}\n20:49:05 | ERROR    | no successful agents\n");
+            let found = problem(Words { stderr: &stderr, ..Words::default() }).expect("known");
+            assert_eq!((found.code.as_str(), found.retry), (code, retry), "{said}");
+            assert!(!found.message.contains("<html") && !found.message.contains("<title"), "{}", found.message);
+        }
+    }
+
+    #[test]
+    fn a_retry_that_may_have_succeeded_is_no_reason_of_a_failure() {
+        let retried = "[2026-11-26 22:34:36 - openai._base_client:1618 - INFO] Retrying request to /chat/completions in 0.4 seconds\n";
+        let stderr = format!("{retried}20:49:05 | ERROR    | Agent failed to use workflow tools\n");
+        let words = Words { stderr: &stderr, ..Words::default() };
+        assert_eq!(problem(words).expect("known").code, "agents_failed");
+        let spent = failed_call(words).expect("known");
+        assert_eq!((spent.code.as_str(), spent.message.starts_with("Retrying request")), ("model_busy", true));
+        assert_eq!(failed_call(Words { is_answering: true, ..words }), None);
     }
 
     #[test]

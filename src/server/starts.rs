@@ -235,7 +235,8 @@ impl Desk {
     /// A refusal, which may be only for want of a project.
     pub(super) fn without_project(&self, refusal: Refusal) -> Refusal {
         match &self.settings.project {
-            Ok(_) => refusal,
+            Ok(project) if project.is_dir() => refusal,
+            Ok(project) => refusal.also(&Refusal::no_project(&launch::Gone(project.clone()))),
             Err(none) => refusal.also(&Refusal::no_project(none)),
         }
     }

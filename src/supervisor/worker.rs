@@ -692,16 +692,13 @@ impl Worker {
         let (stderr, stdout) = (tail(STDERR), tail(STDOUT));
         let model_error = digest.and_then(|digest| digest.first_error.as_deref());
         let provider = self.provider(digest.and_then(|digest| digest.first_error_agent.as_deref()));
-        let agents = self.last_words_of_agents(layout);
-        let words = Words { stderr: &stderr, stdout: &stdout, model_error, agents: agents.as_deref(), provider };
+        let events = layout.and_then(|layout| layout.events(&self.files));
+        let events = events.and_then(|events| self.files.tail(&events, events::TAIL_BYTES).ok()).unwrap_or_default();
+        let agents = events::last_words(&events, &self.secrets);
+        let (agents, is_answering) = (agents.as_deref(), events::is_answering(&events));
+        let words = Words { stderr: &stderr, stdout: &stdout, model_error, agents, is_answering, provider };
         let answer = answer.map(|answer| answer.source);
         outcome(&Evidence { stopped: gone.cause.as_ref(), exit: gone.exit, answer, digest, words })
-    }
-
-    /// What an agent said where MassGen waited for an answer or a vote; asked for once, at the end.
-    fn last_words_of_agents(&self, layout: Option<&Layout>) -> Option<String> {
-        let path = layout?.events(&self.files)?;
-        events::last_words(&self.files.tail(&path, events::TAIL_BYTES).ok()?, &self.secrets)
     }
 
     /// Whose model the failing agent uses; without a known agent, that of all where it is one.

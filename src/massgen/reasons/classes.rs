@@ -23,6 +23,8 @@ pub(super) enum About {
     Credentials,
     /// A call to a model; only lines about such a call, since agents' tools fail with the same words.
     Call,
+    /// A call to a model that will be tried again, and may succeed then: the reason of a run that ran out of time, of no other.
+    Retry,
 }
 
 /// Each begins or contains what MassGen prints about a call to a model, in lower case.
@@ -121,6 +123,11 @@ pub(super) const CLASSES: &[Class] = &[
         code: "no_credit",
         about: About::Call,
         signs: &[
+            "key limit exceeded",
+            "'code': '1113'",
+            "余额不足",
+            "failure to pay",
+            "past invoices",
             "error code: 402",
             "tools: 402 ",
             "insufficient_quota",
@@ -150,7 +157,19 @@ pub(super) const CLASSES: &[Class] = &[
     Class {
         code: "quota_spent",
         about: About::Call,
-        signs: &["perday", "per-day", "per day", "(rpd)", "(tpd)", "usage limits", "monthly spending limit"],
+        signs: &[
+            "per 86400s",
+            "byday",
+            "free tier of the model has been exhausted",
+            "allocationquota.freetier",
+            "perday",
+            "per-day",
+            "per day",
+            "(rpd)",
+            "(tpd)",
+            "usage limits",
+            "monthly spending limit",
+        ],
         hint: "the account's quota of this period is used up: wait until it is renewed, have it raised, or use another model",
         retry: Some(Retry::No),
     },
@@ -158,6 +177,9 @@ pub(super) const CLASSES: &[Class] = &[
         code: "api_key_rejected",
         about: About::Call,
         signs: &[
+            "error: unauthorized",
+            "401 unauthorized",
+            "401 authorization required",
             "error code: 401",
             "tools: 401 ",
             "invalid api key",
@@ -175,14 +197,35 @@ pub(super) const CLASSES: &[Class] = &[
     Class {
         code: "request_too_large",
         about: About::Call,
-        signs: &["request too large", "request_too_large", "error code: 413", "tools: 413 "],
+        signs: &[
+            "413 request entity too large",
+            "413 payload too large",
+            "request too large",
+            "request_too_large",
+            "error code: 413",
+            "tools: 413 ",
+        ],
         hint: "one request exceeds the account's tokens per minute: shorten question and context, or have the limit raised",
+        retry: Some(Retry::No),
+    },
+    Class {
+        // Of a short prompt, too; the words about the context come behind.
+        code: "model_error",
+        about: About::Call,
+        signs: &["max_completion_tokens' is too large", "max_tokens is too large", "'max_tokens' is too large"],
+        hint: "set a smaller max_tokens (max_completion_tokens) in the config, as the message says",
         retry: Some(Retry::No),
     },
     Class {
         code: "context_too_long",
         about: About::Call,
         signs: &[
+            "longer than the model's context",
+            "exceeds the available context size",
+            "exceed_context_size",
+            "greater than the context length",
+            "exceeded model token limit",
+            "`max_new_tokens` must be <=",
             "context_length_exceeded",
             "maximum context length",
             "maximum prompt length",
@@ -214,6 +257,10 @@ pub(super) const CLASSES: &[Class] = &[
         code: "model_access",
         about: About::Call,
         signs: &[
+            "403 forbidden",
+            "error: forbidden",
+            "must be verified",
+            "data policy",
             "error code: 403",
             "tools: 403 ",
             "permission_error",
@@ -228,7 +275,13 @@ pub(super) const CLASSES: &[Class] = &[
         about: About::Call,
         signs: &[
             "model_not_found",
-            "does not exist",
+            "` does not exist",
+            "' does not exist or",
+            "model not exist",
+            "invalid model",
+            "404 page not found",
+            "404 not found",
+            "error: not found",
             "error code: 404",
             "tools: 404 ",
             "not_found_error",
@@ -243,7 +296,17 @@ pub(super) const CLASSES: &[Class] = &[
     Class {
         code: "model_overloaded",
         about: About::Call,
-        signs: &["error code: 503", "error code: 529", "tools: 503 ", "tools: 529 ", "overloaded", "at capacity"],
+        signs: &[
+            "503 service",
+            "service unavailable",
+            "no healthy upstream",
+            "error code: 503",
+            "error code: 529",
+            "tools: 503 ",
+            "tools: 529 ",
+            "overloaded",
+            "at capacity",
+        ],
         hint: "the provider is overloaded: call run_massgen again later, or with another model",
         retry: Some(Retry::Later),
     },
@@ -298,9 +361,24 @@ pub(super) const CLASSES: &[Class] = &[
         retry: None,
     },
     Class {
+        // Of the statuses below 500, those that say "not now".
         code: "model_error",
         about: About::Call,
-        signs: &["error code: 5", "tools: 5"],
+        signs: &["error code: 408", "error code: 409", "error code: 425", "error code: 498"],
+        hint: "the model provider could not answer now; call run_massgen again in some minutes",
+        retry: Some(Retry::Later),
+    },
+    Class {
+        code: "model_error",
+        about: About::Call,
+        signs: &[
+            "error code: 5",
+            "tools: 5",
+            "internal server error",
+            "bad gateway",
+            "gateway time-out",
+            "a timeout occurred",
+        ],
         hint: "the model provider answered with an error; call run_massgen again later, or with another model",
         retry: Some(Retry::Later),
     },
@@ -322,7 +400,7 @@ pub(super) const CLASSES: &[Class] = &[
     Class {
         // While a client waits for its next try it does not say why.
         code: "model_busy",
-        about: About::Call,
+        about: About::Retry,
         signs: &["[gemini] rate limit", "retrying request to "],
         hint: "the provider limits requests or is overloaded: call run_massgen again later, or with another model",
         retry: Some(Retry::Later),

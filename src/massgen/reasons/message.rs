@@ -3,13 +3,16 @@
 
 use super::MESSAGE_CHARS;
 use super::classes::Class;
+use super::pages;
 use crate::massgen::{broken, text};
 
 /// Says what these lines say, the first of which shows the class.
 pub(super) fn of(class: &Class, lines: &[String]) -> String {
     let telling = telling(class, lines);
     let message = without_names(without_stamp(&telling));
-    let said = in_providers_words(message).unwrap_or_else(|| message.to_owned());
+    let message = message.rsplit_once("triggering reactive compression: ").map_or(message, |(_, why)| why);
+    let said = in_providers_words(message).or_else(|| pages::without_markup(message));
+    let said = said.unwrap_or_else(|| message.to_owned());
     // The Claude backend says why it compresses in a line of its own.
     let why = if said.starts_with("Compression recovery failed") { "the context length is exceeded; " } else { "" };
     text::line(&format!("{why}{said}"), MESSAGE_CHARS)
@@ -29,8 +32,10 @@ fn without_stamp(line: &str) -> &str {
     line.rsplit_once("| ").filter(|(stamp, _)| stamp.len() < 30).map_or(line, |(_, message)| message)
 }
 
-/// `[ERROR] orchestrator: message` → `message`.
+/// `[ERROR] orchestrator: message` and `[TIME - openai._base_client:1618 - INFO] message` → `message`.
 fn without_names(line: &str) -> &str {
+    let line =
+        line.split_once("- INFO] ").filter(|(logger, _)| logger.starts_with('[')).map_or(line, |(_, message)| message);
     line.strip_prefix("[ERROR] ").and_then(|rest| rest.split_once(": ")).map_or(line, |(_, message)| message)
 }
 
