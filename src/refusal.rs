@@ -63,7 +63,7 @@ impl Refusal {
     /// What needs a project folder where there is none, or none any more.
     pub(crate) fn no_project(why: &dyn std::error::Error) -> Refusal {
         let hint = "configs and question files are looked for in a project, and `context` hands it over: name its folder with \
-                    --project or MASSGEN_MCP_PROJECT; without one, @examples/NAME and @rehearsal work";
+                    --project or MASSGEN_MCP_PROJECT; without one, absolute paths, @examples/NAME, names in ~/.config/massgen/agents and @rehearsal work";
         Refusal::new("no_project", format!("there is no project: {why}"), hint)
     }
 

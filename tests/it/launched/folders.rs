@@ -135,6 +135,8 @@ async fn a_folder_that_is_removed_after_the_start_is_named_by_what_needs_it() {
     assert!(says_which(&run["problem"]["message"]), "{run}");
     let (is_refused, answer) = client.ask("run_massgen", arguments).await;
     assert!(is_refused && answer["code"] == "no_project" && says_which(&answer["message"]), "{answer}");
+    let (is_refused, answer) = client.ask("run_massgen", json!({"question": "q", "config": "team.yaml"})).await;
+    assert!(is_refused && answer["code"] == "config_missing" && says_which(&answer["message"]), "{answer}");
     succeeds(&lab, &client).await;
     client.close().await;
     lab.nobody_is_left().await;
