@@ -44,7 +44,6 @@ pub use start::{Forecast, Keys, Limits, NotStarted, Start, Started};
 pub use steer::{MOST_MESSAGE, MOST_WAITING, Message, NotSteered, Steered};
 pub use verify::{NotVerified, Verified, VerifiedGroup};
 pub use wait::{Until, Waited};
-pub use warm::Warmth;
 
 use experiments::Plans;
 

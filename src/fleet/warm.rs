@@ -28,15 +28,6 @@ impl Fleet {
     }
 }
 
-/// What came of the wish for a warm process.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Warmth {
-    /// There is one; it may be importing yet.
-    Begun,
-    /// There is none, and none was begun.
-    Cold(Cold),
-}
-
 impl Fleet {
     /// Begins a warm process for runs like this one, unless one is there, and waits until it takes runs.
     ///
@@ -44,7 +35,7 @@ impl Fleet {
     ///
     /// It cannot be started, or its files cannot be made.
     pub async fn warm_up(&self, spec: &RunSpec) -> io::Result<Result<(), Cold>> {
-        if let Warmth::Cold(cold) = begin(self.state.clone(), spec).await? {
+        if let Err(cold) = begin(self.state.clone(), spec).await? {
             return Ok(Err(cold));
         }
         let kind = match Kind::of(&spec.program) {
@@ -80,28 +71,29 @@ impl Fleet {
     }
 }
 
-async fn begin(state: StateFolder, spec: &RunSpec) -> io::Result<Warmth> {
+/// Sees to a warm process for runs like this one, which may be importing yet; `Err` says why there is none.
+async fn begin(state: StateFolder, spec: &RunSpec) -> io::Result<Result<(), Cold>> {
     let kind = match Kind::of(&spec.program) {
         Ok(kind) => kind,
-        Err(unfit) => return Ok(Warmth::Cold(unfit.into())),
+        Err(unfit) => return Ok(Err(unfit.into())),
     };
     let env = environment(spec)?;
     // Of a run that works in a folder of its own, nothing is read from there.
     let run = launch::working_folder(spec, &warm::folder(&state));
     if warm::progress(&state, &kind, &env) != Progress::None || warm::fits(&state, &kind, &env, &run).await.is_ok() {
-        return Ok(Warmth::Begun);
+        return Ok(Ok(()));
     }
     if let Some(refused) = warm::refused(&state, &kind, &env, &run) {
-        return Ok(Warmth::Cold(refused));
+        return Ok(Err(refused));
     }
     let begun = blocking(move || match warm::has_room(&state) {
         true => warm::beginning(&state, &kind, env, &run).map(Ok),
         false => Ok(Err(Cold::NoRoom)),
     });
     match begun.await.map_err(io::Error::other)?? {
-        Ok(Some(beginning)) => start(beginning).map(|()| Warmth::Begun),
-        Ok(None) => Ok(Warmth::Begun),
-        Err(cold) => Ok(Warmth::Cold(cold)),
+        Ok(Some(beginning)) => start(beginning).map(Ok),
+        Ok(None) => Ok(Ok(())),
+        Err(cold) => Ok(Err(cold)),
     }
 }
 

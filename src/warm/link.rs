@@ -63,7 +63,7 @@ pub enum News {
 ///
 /// # Errors
 ///
-/// Why the run has to be started cold: what the last of them answered, or [`Cold::None`] where there is none for this MassGen. Nothing
+/// Why the run has to be started cold: what the first of them answered, or [`Cold::None`] where there is none for this MassGen. Nothing
 /// has happened then.
 pub async fn ask(
     state: &StateFolder,

@@ -90,8 +90,12 @@ fn name(kind: &Kind, common: &Environment) -> String {
 
 /// The socket of the process for such runs, whether it is there or not.
 pub(super) fn socket(state: &StateFolder, kind: &Kind, env: &Environment) -> PathBuf {
-    let name = name(kind, &without_what_is_of_each_run(env.clone(), kind));
-    folder(state).join(name).with_extension(SOCKET)
+    file(state, kind, env, SOCKET)
+}
+
+/// A file of the process for such runs, by its ending.
+fn file(state: &StateFolder, kind: &Kind, env: &Environment, ending: &str) -> PathBuf {
+    folder(state).join(name(kind, &without_what_is_of_each_run(env.clone(), kind))).with_extension(ending)
 }
 
 /// How far the process for runs with some environment has come.
@@ -107,26 +111,23 @@ pub enum Progress {
 
 /// How far the process for runs with this environment has come.
 pub fn progress(state: &StateFolder, kind: &Kind, env: &Environment) -> Progress {
-    let name = folder(state).join(name(kind, &without_what_is_of_each_run(env.clone(), kind)));
-    match is_held(&name.with_extension(LOCK)) {
+    match is_held(&file(state, kind, env, LOCK)) {
         false => Progress::None,
-        true if name.with_extension(SOCKET).exists() => Progress::Listens,
+        true if socket(state, kind, env).exists() => Progress::Listens,
         true => Progress::Imports,
     }
 }
 
 /// Why a process for such runs ended at its import, where that is known: a variable of the run that it was not given.
 pub fn refused(state: &StateFolder, kind: &Kind, env: &Environment, run: &Path) -> Option<Cold> {
-    let name = name(kind, &without_what_is_of_each_run(env.clone(), kind));
-    let variable = std::fs::read_to_string(folder(state).join(name).with_extension(COLD)).ok()?;
+    let variable = std::fs::read_to_string(file(state, kind, env, COLD)).ok()?;
     let is_reason = withheld(env, run).contains(&variable);
     is_reason.then(|| Cold::Refused(format!("MassGen's import reads {variable}, which no warm process is given")))
 }
 
 /// The log of the last process for such runs, where it has said something.
 pub fn log(state: &StateFolder, kind: &Kind, env: &Environment) -> Option<PathBuf> {
-    let name = name(kind, &without_what_is_of_each_run(env.clone(), kind));
-    Some(folder(state).join(name).with_extension(LOG)).filter(|log| log.metadata().is_ok_and(|log| log.len() > 0))
+    Some(file(state, kind, env, LOG)).filter(|log| log.metadata().is_ok_and(|log| log.len() > 0))
 }
 
 /// The names of the variables that a run in this folder has and a warm process is not given: keys, and what MassGen reads from the
