@@ -21,6 +21,9 @@ pub(crate) struct Refusal {
     hint: String,
 }
 
+/// Where configs are.
+const WHERE: &str = "A config is a path relative to the project, a name in ~/.config/massgen/agents, or @examples/NAME; \
+                     @rehearsal only practises: its answers are scripted";
 const SEE_RUNS: &str = "call check_status without arguments to see the latest runs and their run_id";
 
 impl Refusal {
@@ -35,16 +38,10 @@ impl Refusal {
 
     /// A number outside of what is allowed.
     pub(crate) fn out_of_range(field: &str, value: f64, least: f64, most: f64) -> Refusal {
+        // Digits by the hundred say no more than a power of ten.
+        let value = if value.abs() < 1e15 { value.to_string() } else { format!("{value:e}") };
         let message = format!("`{field}` is {value}, which is not between {least} and {most}");
         Refusal::new("out_of_range", message, format!("call again with `{field}` from {least} to {most}"))
-    }
-
-    /// Arguments of another shape than the tool's schema.
-    pub(crate) fn bad_arguments(tool: &str, error: &serde_path_to_error::Error<serde_json::Error>) -> Refusal {
-        let at = error.path().to_string();
-        let place = if at == "." { String::new() } else { format!("`{at}`: ") };
-        let message = format!("{place}{}", text::line(&error.inner().to_string(), 300));
-        Refusal::new("invalid_arguments", message, format!("correct it by the input schema of {tool}, then call again"))
     }
 
     /// A secret in a field of a call; the variable is named, its value never.
@@ -382,21 +379,17 @@ impl From<ConfigError> for Refusal {
     fn from(error: ConfigError) -> Refusal {
         let message = chain(&error);
         match error {
-            ConfigError::Missing { similar, .. } if !similar.is_empty() => Refusal::new(
-                "config_missing",
-                message,
-                format!("examples with a similar name: {}; list_configs with a query finds others", similar.join(", ")),
-            ),
-            ConfigError::Missing { .. } => Refusal::new(
-                "config_missing",
-                message,
-                "give a path relative to the project, or @examples/NAME; @rehearsal only practises: its answers are scripted",
-            ),
-            ConfigError::NoDefault { .. } => Refusal::new(
-                "config_missing",
-                message,
-                "give `config`: a path relative to the project, or @examples/NAME; @rehearsal only practises: its answers are scripted",
-            ),
+            ConfigError::Missing { similar, .. } if !similar.is_empty() => {
+                let hint = format!("did you mean {}? list_configs finds others. {WHERE}", similar.join(", "));
+                Refusal::new("config_missing", message, hint)
+            }
+            ConfigError::Missing { .. } => {
+                Refusal::new("config_missing", message, format!("find one with list_configs. {WHERE}"))
+            }
+            ConfigError::NoDefault { .. } => {
+                let hint = format!("give `massgen_config`; list_configs finds some. {WHERE}");
+                Refusal::new("config_missing", message, hint)
+            }
             ConfigError::NotAConfig { .. } => {
                 Refusal::new("config_unsuitable", message, "give a MassGen config: a YAML or JSON file")
             }

@@ -76,6 +76,16 @@ pub(super) fn is_asked_for(asked: &RunMassgen) -> bool {
         || overrides.as_ref().is_some_and(Value::is_array)
 }
 
+/// Gives a call's `variants` the place that they had before they were a parameter: `overrides`, as a list.
+pub(super) fn with_variants(mut asked: RunMassgen) -> Result<RunMassgen, Refusal> {
+    let Some(variants) = asked.variants.take() else { return Ok(asked) };
+    if asked.overrides.is_some() {
+        let message = "both `overrides` and `variants` were given";
+        return Err(Refusal::new("arguments_conflict", message, "nothing was started: write into each variant what all have"));
+    }
+    Ok(RunMassgen { overrides: Some(Value::Array(variants)), ..asked })
+}
+
 impl Desk {
     pub(super) async fn run_experiment(&self, asked: RunMassgen, caller: Caller) -> Result<Value, Refusal> {
         let (wait, dry_run) = (self.wait(asked.wait_s)?, asked.dry_run);
@@ -122,7 +132,7 @@ impl Desk {
             }
             arms.push((label, start));
         }
-        let repeat = asked.repeat.unwrap_or(1);
+        let repeat = u32::try_from(asked.repeat.unwrap_or(1)).unwrap_or(u32::MAX);
         let all = arms.len().saturating_mul(questions.len()).saturating_mul(repeat as usize);
         fits(all, asked.keep)?;
         Ok(Begin {
@@ -210,33 +220,14 @@ fn no_contradictions(asked: &RunMassgen) -> Result<(), Refusal> {
         Err(Refusal::new("arguments_conflict", message, "nothing was started: give one of them"))
     };
     match asked {
-        RunMassgen { config: Some(_), configs: Some(_), .. } => both("config", "configs"),
+        RunMassgen { config: Some(_), configs: Some(_), .. } => both("massgen_config", "configs"),
         RunMassgen { question: Some(_), questions: Some(_), .. } => both("question", "questions"),
         RunMassgen { question_file: Some(_), questions: Some(_), .. } => both("question_file", "questions"),
         RunMassgen { continue_run: Some(_), .. } => {
             let message = "`continue_run` goes on with one conversation, and several runs were asked for";
             Err(Refusal::new("arguments_conflict", message, "nothing was started: leave one or the other out"))
         }
-        RunMassgen { repeat: Some(0), .. } => Err(Refusal::out_of_range("repeat", 0.0, 1.0, MOST_PLANNED as f64)),
-        RunMassgen { keep: Some(0), .. } => Err(Refusal::out_of_range("keep", 0.0, 1.0, MOST_PLANNED as f64)),
-        RunMassgen { configs, questions, overrides, .. } => {
-            let lists = [
-                ("configs", configs.as_ref().map(Vec::len)),
-                ("questions", questions.as_ref().map(Vec::len)),
-                ("overrides", overrides.as_ref().and_then(Value::as_array).map(Vec::len)),
-            ];
-            match lists.into_iter().find(|(_, length)| *length == Some(0)) {
-                Some((name, _)) => {
-                    let message = format!("`{name}` is an empty list");
-                    Err(Refusal::new(
-                        "arguments_conflict",
-                        message,
-                        "nothing was started: name at least one, or leave it out",
-                    ))
-                }
-                None => same_twice(asked),
-            }
-        }
+        _ => same_twice(asked),
     }
 }
 
