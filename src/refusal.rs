@@ -24,6 +24,8 @@ pub(crate) struct Refusal {
 /// Where configs are.
 const WHERE: &str = "A config is a path relative to the project, a name in ~/.config/massgen/agents, or @examples/NAME; \
                      @rehearsal only practises: its answers are scripted";
+/// The longest message and the longest hint, in characters: what a caller gave may be of any length.
+const MOST_TOLD: usize = 1_000;
 const SEE_RUNS: &str = "call check_status without arguments to see the latest runs and their run_id";
 
 impl Refusal {
@@ -78,7 +80,7 @@ impl Refusal {
 
     /// As it may be shown.
     pub(crate) fn masked(self, secrets: &Secrets) -> Refusal {
-        let clean = |text: &str| text::harmless(&secrets.mask(text));
+        let clean = |text: &str| text::cut(&text::harmless(&secrets.mask(text)), MOST_TOLD);
         Refusal { code: self.code, message: clean(&self.message), hint: clean(&self.hint) }
     }
 
@@ -201,7 +203,11 @@ impl From<NotSteered> for Refusal {
             NotSteered::BadMessage(_) => {
                 ("message_invalid", "say in a few sentences what the agents are to know or to do")
             }
-            NotSteered::UnknownAgent { .. } => (
+            NotSteered::UnknownAgent { near: Some(near), .. } => {
+                let hint = format!("did you mean {near}? call again with that, or leave `agents` out to reach all");
+                return Refusal::new("unknown_agent", message, hint);
+            }
+            NotSteered::UnknownAgent { near: None, .. } => (
                 "unknown_agent",
                 "name agents as check_status does, or leave `agents` out to reach all; a run that has just begun may not have \
                  named them yet",

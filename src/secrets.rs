@@ -120,7 +120,9 @@ fn is_named_like_a_key(name: &str) -> bool {
     }
     parts(name).into_iter().any(|part| {
         let one = part.strip_suffix('S').unwrap_or(&part);
-        [part.as_str(), one].iter().any(|part| WHOLE_SIGNS.contains(part) || SIGNS.iter().any(|sign| part.ends_with(sign)))
+        [part.as_str(), one]
+            .iter()
+            .any(|part| WHOLE_SIGNS.contains(part) || SIGNS.iter().any(|sign| part.ends_with(sign)))
     })
 }
 
@@ -381,15 +383,40 @@ mod tests {
     #[test]
     fn whole_parts_of_a_name_say_that_it_holds_a_secret() {
         for name in [
-            "OPENAI_API_KEY", "GEMINI_API_KEY_2", "AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "HF_TOKEN", "npm_config__authToken",
-            "PGPASSWORD", "OPENAI_APIKEY", "GOOGLE_APPLICATION_CREDENTIALS", "SECRET_KEY_BASE", "API_TOKENS", "db_password",
-            "MASSGEN_MCP_SECRET_1", "KEY", "ApiKey", "SSH_PASSPHRASE", "clientSecret",
+            "OPENAI_API_KEY",
+            "GEMINI_API_KEY_2",
+            "AWS_SECRET_ACCESS_KEY",
+            "AWS_ACCESS_KEY_ID",
+            "HF_TOKEN",
+            "npm_config__authToken",
+            "PGPASSWORD",
+            "OPENAI_APIKEY",
+            "GOOGLE_APPLICATION_CREDENTIALS",
+            "SECRET_KEY_BASE",
+            "API_TOKENS",
+            "db_password",
+            "MASSGEN_MCP_SECRET_1",
+            "KEY",
+            "ApiKey",
+            "SSH_PASSPHRASE",
+            "clientSecret",
         ] {
             assert!(is_named_like_a_key(name), "{name}");
         }
         for name in [
-            "GIT_CONFIG_KEY_0", "KEYCLOAK_URL", "KEYRING_BACKEND", "TOKENIZERS_PARALLELISM", "MONKEY_MODE", "SECRETARY", "KEYBOARD",
-            "PASSWORDLESS_LOGIN", "MASSGEN_MCP_MAX_TOKENS", "MAX_TOKENS", "HOTKEY", "PATH", "",
+            "GIT_CONFIG_KEY_0",
+            "KEYCLOAK_URL",
+            "KEYRING_BACKEND",
+            "TOKENIZERS_PARALLELISM",
+            "MONKEY_MODE",
+            "SECRETARY",
+            "KEYBOARD",
+            "PASSWORDLESS_LOGIN",
+            "MASSGEN_MCP_MAX_TOKENS",
+            "MAX_TOKENS",
+            "HOTKEY",
+            "PATH",
+            "",
         ] {
             assert!(!is_named_like_a_key(name), "{name}");
         }

@@ -14,8 +14,8 @@ use crate::massgen::configs::Listed;
 use crate::massgen::outcome::exit_word;
 use crate::massgen::text;
 use crate::run::{
-    AgentDigest, AgentState, Cap, Ending, Force, Moment, Outcome, Problem, Quiet, Retry, RunId,
-    RunRecord, RunState, Seems, StopCause, Usd, Warning,
+    AgentDigest, AgentState, Cap, Ending, Force, Moment, Outcome, Problem, Quiet, Retry, RunId, RunRecord, RunState,
+    Seems, StopCause, Usd, Warning,
 };
 
 /// The longest agent id, label or phase in a brief status, in bytes.

@@ -25,7 +25,8 @@ pub(super) fn read<T: DeserializeOwned>(tool: &str, mut arguments: Map<String, V
     let fitted = fitted.map_err(|misfit| misfit.refusal(tool))?;
     // What passes the schema and is no value of ours has an error of its own type in Rust's words, which help no caller.
     serde_path_to_error::deserialize(Value::Object(fitted)).map_err(|error| {
-        let message = format!("`{}` has a value that {tool} does not take", text::line(&error.path().to_string(), SHOWN));
+        let message =
+            format!("`{}` has a value that {tool} does not take", text::line(&error.path().to_string(), SHOWN));
         Refusal::new("invalid_arguments", message, format!("correct it by the input schema of {tool}, then call again"))
     })
 }
@@ -33,8 +34,9 @@ pub(super) fn read<T: DeserializeOwned>(tool: &str, mut arguments: Map<String, V
 /// Gives parameters with a former name the name that they have now.
 fn renamed(tool: &str, arguments: &mut Map<String, Value>) -> Result<(), Refusal> {
     for (_, former, name) in FORMER.iter().filter(|(of, _, _)| *of == tool) {
-        let Some(value) = arguments.shift_remove(*former).filter(|value| !is_nothing(former, value)) else { continue };
-        let given = arguments.get(*name).filter(|given| !is_nothing(name, given));
+        let says = |value: &Value| !is_nothing(name, value) && !is_empty_inside(value);
+        let Some(value) = arguments.shift_remove(*former).filter(says) else { continue };
+        let given = arguments.get(*name).filter(|given| says(given));
         if given.is_some_and(|given| *given != value) {
             let message = format!("`{former}` and `{name}` are the same parameter, and their values differ");
             return Err(Refusal::new("arguments_conflict", message, format!("call again with `{name}` alone")));
@@ -85,7 +87,7 @@ fn object(given: Map<String, Value>, schema: &Value, inside: &str) -> Result<Map
             continue;
         }
         let value = fit(value, own, &place(&name))?;
-        let is_empty = is_nothing(&name, &value) || is_empty_inside(&value, own);
+        let is_empty = is_nothing(&name, &value) || (own.get("properties").is_some() && is_empty_inside(&value));
         if is_required || !is_empty {
             fitted.insert(name, value);
         }
@@ -98,9 +100,8 @@ fn object(given: Map<String, Value>, schema: &Value, inside: &str) -> Result<Map
 }
 
 /// Whether an object of known fields has none that says anything.
-fn is_empty_inside(value: &Value, schema: &Value) -> bool {
-    let fields = value.as_object().filter(|_| schema.get("properties").is_some());
-    fields.is_some_and(|fields| fields.iter().all(|(name, value)| is_nothing(name, value)))
+fn is_empty_inside(value: &Value) -> bool {
+    value.as_object().is_some_and(|fields| fields.iter().all(|(name, value)| is_nothing(name, value)))
 }
 
 /// The value as the type that its place has.
@@ -185,7 +186,9 @@ fn list(value: Value, items: &Value) -> Option<Vec<Value>> {
 fn fields(value: Value) -> Option<Value> {
     match value {
         Value::Object(_) | Value::Array(_) => Some(value),
-        Value::String(text) => serde_json::from_str(&text).ok().filter(|value: &Value| value.is_object() || value.is_array()),
+        Value::String(text) => {
+            serde_json::from_str(&text).ok().filter(|value: &Value| value.is_object() || value.is_array())
+        }
         Value::Null | Value::Bool(_) | Value::Number(_) => None,
     }
 }
@@ -224,9 +227,7 @@ impl Misfit {
                 };
                 (message, hint)
             }
-            Misfit::Missing { place } => {
-                (format!("`{place}` is missing"), format!("call {tool} again with `{place}`"))
-            }
+            Misfit::Missing { place } => (format!("`{place}` is missing"), format!("call {tool} again with `{place}`")),
             Misfit::Kind { place, wanted, given } => {
                 let hint = format!("call {tool} again with {wanted} as `{place}`");
                 (format!("`{place}` must be {wanted}, and it is {given}"), hint)
@@ -254,7 +255,8 @@ mod tests {
 
     /// What run_massgen understands, as one text.
     fn run(arguments: Value) -> String {
-        let asked: RunMassgen = taken("run_massgen", arguments.clone()).unwrap_or_else(|no| panic!("{arguments}: {no:?}"));
+        let asked: RunMassgen =
+            taken("run_massgen", arguments.clone()).unwrap_or_else(|no| panic!("{arguments}: {no:?}"));
         serde_json::to_string(&asked).expect("JSON")
     }
 
@@ -274,7 +276,8 @@ mod tests {
         for tool in tools::all() {
             let properties = tool.input_schema["properties"].as_object().expect("properties").clone();
             for (name, empty) in properties.keys().flat_map(|name| {
-                [json!(null), json!(""), json!(" \n"), json!([]), json!({}), json!([""])].map(|empty| (name.clone(), empty))
+                [json!(null), json!(""), json!(" \n"), json!([]), json!({}), json!([""])]
+                    .map(|empty| (name.clone(), empty))
             }) {
                 if tool.name == "run_massgen" {
                     assert_eq!(run(json!({name.clone(): empty.clone()})), nothing, "{name} {empty}");
@@ -318,14 +321,22 @@ mod tests {
         for (tool, sent, message) in [
             ("run_massgen", json!({"wait_s": "45x"}), "`wait_s` must be a number, and it is the text `45x`"),
             ("run_massgen", json!({"wait_s": "NaN"}), "`wait_s` must be a number"),
-            ("run_massgen", json!({"repeat": 1.5}), "`repeat` must be a whole number from 0 to 9007199254740991, and it is 1.5"),
+            (
+                "run_massgen",
+                json!({"repeat": 1.5}),
+                "`repeat` must be a whole number from 0 to 9007199254740991, and it is 1.5",
+            ),
             ("run_massgen", json!({"repeat": -1}), "and it is -1"),
             ("run_massgen", json!({"max_tokens": true}), "and it is true"),
             ("run_massgen", json!({"question": 7}), "`question` must be a text, and it is 7"),
             ("run_massgen", json!({"fresh": 1}), "`fresh` must be true or false, and it is 1"),
             ("run_massgen", json!({"configs": 7}), "`configs` must be a list, and it is 7"),
             ("run_massgen", json!({"configs": ["a", 7]}), "`configs[1]` must be a text"),
-            ("run_massgen", json!({"overrides": "orchestrator"}), "`overrides` must be an object, and it is the text `orchestrator`"),
+            (
+                "run_massgen",
+                json!({"overrides": "orchestrator"}),
+                "`overrides` must be an object, and it is the text `orchestrator`",
+            ),
             ("run_massgen", json!({"from_run": [1]}), "`from_run` must be an object, and it is a list"),
             ("run_massgen", json!({"from_run": {"run_id": "mg-1", "label": "x"}}), "from_run has no parameter `label`"),
             ("run_massgen", json!({"from_run": {"answer": "agent1.1"}}), "`from_run.run_id` is missing"),
@@ -352,27 +363,49 @@ mod tests {
     #[test]
     fn no_parameter_has_a_name_that_python_or_a_framework_reserves() {
         const PYTHON: &[&str] = &[
-            "and", "as", "assert", "async", "await", "break", "class", "continue", "def", "del", "elif", "else", "except",
-            "finally", "for", "from", "global", "if", "import", "in", "is", "lambda", "nonlocal", "not", "or", "pass", "raise",
-            "return", "try", "while", "with", "yield", "match", "case", "type", "None", "True", "False",
+            "and", "as", "assert", "async", "await", "break", "class", "continue", "def", "del", "elif", "else",
+            "except", "finally", "for", "from", "global", "if", "import", "in", "is", "lambda", "nonlocal", "not",
+            "or", "pass", "raise", "return", "try", "while", "with", "yield", "match", "case", "type", "None", "True",
+            "False",
         ];
         const FRAMEWORKS: &[&str] = &[
             // Methods.
-            "self", "cls", "args", "kwargs",
+            "self",
+            "cls",
+            "args",
+            "kwargs",
             // langchain-core 1.8, langchain-mcp-adapters 0.3.
-            "config", "callbacks", "run_manager", "runtime", "tool_call_id", "state", "store",
+            "config",
+            "callbacks",
+            "run_manager",
+            "runtime",
+            "tool_call_id",
+            "state",
+            "store",
             // google-adk 2.13.
-            "tool_context", "input_stream", "credential",
+            "tool_context",
+            "input_stream",
+            "credential",
             // openai-agents 0.24, pydantic-ai 2.68, fastmcp 2.14, llama-index 0.14.
-            "ctx", "run_context", "context_wrapper",
+            "ctx",
+            "run_context",
+            "context_wrapper",
             // strands 1.62.
-            "agent", "tool_use", "invocation_state",
+            "agent",
+            "tool_use",
+            "invocation_state",
             // smolagents 1.26.
             "sanitize_inputs_outputs",
             // crewai 1.15.
             "security_context",
             // Methods of pydantic models, which clients make of schemas.
-            "json", "dict", "copy", "schema", "construct", "validate", "fields",
+            "json",
+            "dict",
+            "copy",
+            "schema",
+            "construct",
+            "validate",
+            "fields",
         ];
         for tool in tools::all() {
             for name in tool.input_schema["properties"].as_object().expect("properties").keys() {

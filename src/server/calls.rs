@@ -375,7 +375,8 @@ impl Desk {
                 return Err(Refusal::new("selection_unclear", "give exactly one of `run_id` and `group`", SEE));
             }
         };
-        let ask = StopAsk { grace, reason: asked.reason.map(|reason| text::line(&reason, MOST_REASON)), tree: asked.tree };
+        let ask =
+            StopAsk { grace, reason: asked.reason.map(|reason| text::line(&reason, MOST_REASON)), tree: asked.tree };
         // Once its conductor is told to stop, it may have stopped a run before that is looked at.
         let had_ended = self.ended(&selection).await?;
         let is_experiment = self.fleet.stop_experiment(&selection, &ask).await?;

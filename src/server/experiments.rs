@@ -81,7 +81,11 @@ pub(super) fn with_variants(mut asked: RunMassgen) -> Result<RunMassgen, Refusal
     let Some(variants) = asked.variants.take() else { return Ok(asked) };
     if asked.overrides.is_some() {
         let message = "both `overrides` and `variants` were given";
-        return Err(Refusal::new("arguments_conflict", message, "nothing was started: write into each variant what all have"));
+        return Err(Refusal::new(
+            "arguments_conflict",
+            message,
+            "nothing was started: write into each variant what all have",
+        ));
     }
     Ok(RunMassgen { overrides: Some(Value::Array(variants)), ..asked })
 }

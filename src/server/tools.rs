@@ -42,7 +42,8 @@ fn with_limits(mut tool: Tool, settings: &Settings) -> Tool {
     let properties = input["properties"].as_object_mut().into_iter().flat_map(|properties| properties.values_mut());
     for description in properties.filter_map(|property| property.get_mut("description")) {
         let told = description.as_str().unwrap_or_default();
-        let told = limits.iter().fold(told.to_owned(), |told, (name, limit)| told.replace(name, &limit.as_secs().to_string()));
+        let told =
+            limits.iter().fold(told.to_owned(), |told, (name, limit)| told.replace(name, &limit.as_secs().to_string()));
         *description = told.into();
     }
     tool.input_schema = Arc::new(input.as_object().cloned().unwrap_or_default());
@@ -52,7 +53,8 @@ fn with_limits(mut tool: Tool, settings: &Settings) -> Tool {
 /// What a tool takes, as a schema. That of each tool is made once.
 pub(super) fn input(tool: &str) -> Option<&'static Value> {
     static INPUTS: OnceLock<Vec<(String, Value)>> = OnceLock::new();
-    let made = || all().into_iter().map(|tool| (tool.name.into_owned(), Value::Object(tool.input_schema.as_ref().clone())));
+    let made =
+        || all().into_iter().map(|tool| (tool.name.into_owned(), Value::Object(tool.input_schema.as_ref().clone())));
     let inputs = INPUTS.get_or_init(|| made().collect());
     inputs.iter().find(|(name, _)| name == tool).map(|(_, schema)| schema)
 }
@@ -257,7 +259,9 @@ mod tests {
         fn judge(schema: &Value, place: &str) {
             let kind = schema["type"].as_str();
             assert!(kind.is_some(), "{place} has no type: {schema}");
-            for bound in ["minimum", "maximum", "exclusiveMinimum", "minItems", "maxItems", "minLength", "maxLength", "pattern"] {
+            for bound in
+                ["minimum", "maximum", "exclusiveMinimum", "minItems", "maxItems", "minLength", "maxLength", "pattern"]
+            {
                 assert!(schema.get(bound).is_none(), "{place} has {bound}");
             }
             for (name, inner) in schema["properties"].as_object().into_iter().flatten() {

@@ -11,8 +11,8 @@ use serde_json::Value;
 
 use super::calls::Desk;
 use crate::massgen::configs::{self, EditError, Tree};
-use crate::massgen::{names, text};
 use crate::massgen::variables::env_files;
+use crate::massgen::{names, text};
 use crate::refusal::Refusal;
 use crate::run::Context;
 use crate::secrets;
@@ -72,7 +72,8 @@ impl Desk {
 
     /// Refuses overrides that bring in what an agent may not. What the config has already is nothing that they bring in.
     pub(super) fn allow_overrides(&self, overrides: Option<&Value>, config: Option<&Tree>) -> Result<(), Refusal> {
-        let news = overrides.map(|overrides| config.map_or_else(|| overrides.clone(), |config| config.news_of(overrides)));
+        let news =
+            overrides.map(|overrides| config.map_or_else(|| overrides.clone(), |config| config.news_of(overrides)));
         self.allow(patch(news.as_ref())?.as_ref(), "overrides")
     }
 

@@ -149,7 +149,12 @@ pub const TABLE: &[Setting] = &[
         "more environment variables that reach MassGen: names, or `PREFIX_*`",
     ),
     row("env_file", Form::Value("FILE"), "none", "a .env file with keys for MassGen"),
-    row("mask_env", Form::Value("NAMES"), "none", "more environment variables whose values are secrets: names, or `PREFIX_*`"),
+    row(
+        "mask_env",
+        Form::Value("NAMES"),
+        "none",
+        "more environment variables whose values are secrets: names, or `PREFIX_*`",
+    ),
     row(
         "show_env",
         Form::Value("NAMES"),

@@ -242,6 +242,7 @@ fn about(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::resolve;
     use super::*;
 
     fn lab() -> tempfile::TempDir {

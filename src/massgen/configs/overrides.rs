@@ -117,7 +117,8 @@ fn in_section(fields: &Map<String, Value>, own: Option<&Node>, place: &str, know
         if is_known {
             return None;
         }
-        let near = elsewhere(key).or_else(|| names::nearest(key, known.iter().copied()).map(|near| joined(place, near)))?;
+        let near =
+            elsewhere(key).or_else(|| names::nearest(key, known.iter().copied()).map(|near| joined(place, near)))?;
         Some(unknown(place, key, &near))
     })
 }
@@ -146,14 +147,18 @@ mod tests {
 
     fn near(overrides: Value) -> Option<String> {
         let config = "agents: [{id: a, backend: {type: openai, custom: 1}}]\nown_key: 1\n";
-        unknown_key(&overrides, Some(&Tree::read(config).expect("YAML"))).map(|found| format!("{} {}", found.key, found.near))
+        unknown_key(&overrides, Some(&Tree::read(config).expect("YAML")))
+            .map(|found| format!("{} {}", found.key, found.near))
     }
 
     #[test]
     fn an_unknown_key_is_told_with_the_one_that_was_meant() {
         for (overrides, expected) in [
             (json!({"orchestrater": {}}), "orchestrater orchestrator"),
-            (json!({"max_new_answers_per_agent": 1}), "max_new_answers_per_agent orchestrator.max_new_answers_per_agent"),
+            (
+                json!({"max_new_answers_per_agent": 1}),
+                "max_new_answers_per_agent orchestrator.max_new_answers_per_agent",
+            ),
             (
                 json!({"orchestrator": {"max_new_answer_per_agent": 1}}),
                 "orchestrator.max_new_answer_per_agent orchestrator.max_new_answers_per_agent",
@@ -167,7 +172,10 @@ mod tests {
                 "timeout_settings.orchestrator_timeout timeout_settings.orchestrator_timeout_seconds",
             ),
             (json!({"agents": {"a": {"model": "x"}}}), "agents.a.model agents.ID.backend.model"),
-            (json!({"agents": {"a": {"backend": {"temprature": 1}}}}), "agents.a.backend.temprature agents.a.backend.temperature"),
+            (
+                json!({"agents": {"a": {"backend": {"temprature": 1}}}}),
+                "agents.a.backend.temprature agents.a.backend.temperature",
+            ),
             (json!({"agents": [{"backend": {"modle": "x"}}]}), "agents[0].backend.modle agents[0].backend.model"),
             (json!({"agent": {"bakend": {}}}), "agent.bakend agent.backend"),
         ] {
@@ -184,7 +192,8 @@ mod tests {
 
     #[test]
     fn keys_are_listed_as_far_as_they_are_changed() {
-        let overrides = json!({"ui": null, "orchestrator": {"a": {"b": 1}, "c": []}, "agents": {"x": {"backend": {"cwd": "w"}}}});
+        let overrides =
+            json!({"ui": null, "orchestrator": {"a": {"b": 1}, "c": []}, "agents": {"x": {"backend": {"cwd": "w"}}}});
         assert_eq!(changed_keys(&overrides), ["ui", "orchestrator.a.b", "orchestrator.c", "agents.x.backend.cwd"]);
         let many: Map<String, Value> = (0..100).map(|n| (format!("key{n}"), json!(n))).collect();
         assert_eq!(changed_keys(&Value::Object(many)).len(), MOST_LISTED);

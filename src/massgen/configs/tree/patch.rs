@@ -303,17 +303,24 @@ mod tests {
     #[test]
     fn one_agent_is_reached_by_its_id() {
         let config = "agents:\n- id: a\n  backend: {model: m, base_url: u}\n- &b\n  id: b\n  backend: {model: n}\n- {backend: {}}\nother: *b\n";
-        let made = merged(config, json!({"agents": {"b": {"backend": {"cwd": "ws", "model": null}}, "agent3": {"id": "c"}}}));
+        let made =
+            merged(config, json!({"agents": {"b": {"backend": {"cwd": "ws", "model": null}}, "agent3": {"id": "c"}}}));
         let expected = "agents:\n  - id: a\n    backend:\n      model: m\n      base_url: u\n  - id: b\n    backend:\n      \"cwd\": \"ws\"\n  \
                         - backend: {}\n    \"id\": \"c\"\nother:\n  id: b\n  backend:\n    model: n\n";
         assert_eq!(made.expect("merged"), expected);
         let without = merged("agents: [{id: a}, {id: b}]", json!({"agents": {"a": null}}));
         assert_eq!(without.expect("merged"), "agents:\n  - id: b\n");
-        let alone = merged("agent: {id: solo, backend: {model: m}}", json!({"agents": {"solo": {"backend": {"model": "n"}}}}));
+        let alone =
+            merged("agent: {id: solo, backend: {model: m}}", json!({"agents": {"solo": {"backend": {"model": "n"}}}}));
         assert_eq!(alone.expect("merged"), "agent:\n  id: solo\n  backend:\n    model: \"n\"\n");
-        for (config, there) in [("agents: [{id: a}, {}]", vec!["a", "agent2"]), ("agent: {id: solo}", vec!["solo"]), ("ui: {}", vec![])] {
+        for (config, there) in
+            [("agents: [{id: a}, {}]", vec!["a", "agent2"]), ("agent: {id: solo}", vec!["solo"]), ("ui: {}", vec![])]
+        {
             let missing = merged(config, json!({"agents": {"x": {}}}));
-            assert!(matches!(missing, Err(EditError::NoSuchAgent { id, known }) if id == "x" && known == there), "{config}");
+            assert!(
+                matches!(missing, Err(EditError::NoSuchAgent { id, known }) if id == "x" && known == there),
+                "{config}"
+            );
         }
     }
 
@@ -329,8 +336,13 @@ mod tests {
         assert_eq!(tree.news_of(&json!({"agents": whole})), expected);
         let by_id = json!({"agents": {"b": {"hooks": {"x": 1}, "y": 2}}, "ui": {"a": 1}, "gone": null});
         assert_eq!(tree.news_of(&by_id), json!({"agents": [{}, {"y": 2}]}));
-        for change in [json!({"agents": [{"id": "a", "backend": null}]}), json!({"ui": null}), json!({"ui": {"a": "1"}})] {
-            assert_eq!(tree.news_of(&change).to_string().replace("\"id\":\"a\",", ""), change.to_string().replace("\"id\":\"a\",", ""));
+        for change in
+            [json!({"agents": [{"id": "a", "backend": null}]}), json!({"ui": null}), json!({"ui": {"a": "1"}})]
+        {
+            assert_eq!(
+                tree.news_of(&change).to_string().replace("\"id\":\"a\",", ""),
+                change.to_string().replace("\"id\":\"a\",", "")
+            );
         }
         let alone = Tree::read("agent: {id: solo, backend: {base_url: u}}").expect("YAML");
         let change = json!({"agents": {"solo": {"backend": {"base_url": "u", "cwd": "w"}}}});
