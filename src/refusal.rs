@@ -272,7 +272,7 @@ impl From<NotBuilt> for Refusal {
         let (code, hint) = match error {
             NotBuilt::NoAnswer(_) => (
                 "nothing_to_build_on",
-                "of a live run wait with check_status until an agent has answered; else call run_massgen without `from`",
+                "of a live run wait with check_status until an agent has answered; else call run_massgen without `from_run`",
             ),
             NotBuilt::Unknown { .. } => (
                 "unknown_answer",
@@ -280,7 +280,7 @@ impl From<NotBuilt> for Refusal {
             ),
             NotBuilt::Copy { .. } => (
                 "cannot_build_on",
-                "call run_massgen without `from`, and say in the question what matters of the answer (read_result has it)",
+                "call run_massgen without `from_run`, and say in the question what matters of the answer (read_result has it)",
             ),
         };
         Refusal::new(code, message, hint)

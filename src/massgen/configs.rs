@@ -8,7 +8,7 @@ mod keys;
 mod needs;
 mod overrides;
 mod policy;
-mod similar;
+mod suggest;
 mod tree;
 mod validate;
 mod warnings;
@@ -76,7 +76,7 @@ pub struct Sources<'a> {
 pub fn resolve(name: Option<&str>, sources: Sources<'_>) -> Result<ConfigChoice, ConfigError> {
     located(name, sources).map_err(|error| match error {
         ConfigError::Missing { name, places, similar } if similar.is_empty() => {
-            ConfigError::Missing { similar: similar::similar(&name, sources), name, places }
+            ConfigError::Missing { similar: suggest::similar(&name, sources), name, places }
         }
         other => other,
     })

@@ -19,10 +19,16 @@ use crate::view::group::{self, Conducted, GroupView};
 /// The longest name of an arm, in characters.
 const MOST_LABEL: usize = 160;
 
+/// How an arm is called until its config is known.
+const DEFAULT: &str = "the default config";
+
 /// What a call that begins an experiment is answered with.
 #[derive(Debug, Serialize)]
 pub(super) struct BegunView {
     group: String,
+    /// The config of all its runs, where they have the same one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    config: Option<String>,
     runs: usize,
     run_ids: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -108,6 +114,7 @@ impl Desk {
             false => Some(group_view(&begun.experiment.plan.group, &waited.sight)),
         };
         json(BegunView {
+            config: only_config(&begun.experiment),
             forecast: forecast(&begun.experiment),
             cursor: Cursor::of(&waited.sight.runs).to_string(),
             reused: begun.is_reused.then_some(true),
@@ -134,6 +141,8 @@ impl Desk {
             if arms.iter().any(|(_, known)| is_same(known, &start)) {
                 return Err(twice(&label));
             }
+            // Nobody named it: the label does.
+            let label = text::line(&label.replacen(DEFAULT, &start.spec.config.name(), 1), MOST_LABEL);
             arms.push((label, start));
         }
         let repeat = u32::try_from(asked.repeat.unwrap_or(1)).unwrap_or(u32::MAX);
@@ -210,7 +219,7 @@ fn arms_of(asked: &RunMassgen, questions: &[String]) -> Result<Vec<(String, RunM
         ..RunMassgen::default()
     };
     let label = |config: &Option<String>, overrides: &Option<Value>| {
-        let config = config.as_deref().unwrap_or("the default config");
+        let config = config.as_deref().unwrap_or(DEFAULT);
         let variant = overrides.as_ref().filter(|_| variants.len() > 1).map(|variant| format!(" with {variant}"));
         text::line(&format!("{config}{}", variant.unwrap_or_default()), MOST_LABEL)
     };
@@ -270,6 +279,12 @@ fn fits(all: usize, keep: Option<usize>) -> Result<(), Refusal> {
 /// The first that is refused, by its place.
 fn named(list: &str, checked: impl Iterator<Item = Result<String, Refusal>>) -> Result<Vec<String>, Refusal> {
     checked.enumerate().map(|(n, one)| one.map_err(|refusal| refusal.about(&format!("{list}[{n}]")))).collect()
+}
+
+fn only_config(experiment: &Experiment) -> Option<String> {
+    let mut names = experiment.plan.arms.iter().map(|arm| arm.spec.config.name());
+    let first = names.next()?;
+    names.all(|name| name == first).then_some(first)
 }
 
 fn forecast(experiment: &Experiment) -> Option<ForecastView> {

@@ -47,7 +47,7 @@ async fn the_whole_loop_passes_with_every_optional_parameter_sent_empty() {
     let id = endless["run_id"].as_str().expect("run_id");
     let steered = call("steer_run", json!({"run_id": id, "message": "go on"})).await;
     assert_eq!(steered["delivered"], false, "{steered}");
-    let killed = call("kill_run", json!({"run_id": id, "tree": true})).await;
+    let killed = call("kill_run", json!({"run_id": id})).await;
     assert_eq!(killed["receipts"][0]["state"], "killed", "{killed}");
     let all = call("check_status", json!({})).await;
     assert_eq!(all["runs"].as_array().map(Vec::len), Some(2), "{all}");
@@ -82,9 +82,13 @@ async fn the_answer_names_the_config_that_was_taken() {
         assert!(run["state"] == "queued" && taken.ends_with("team.yaml"), "{config}: {run}");
         queued.push(run["run_id"].clone());
     }
+    let several =
+        client.call("run_massgen", json!({"question": "#!fake\nannounce\nfinal agent_a x", "repeat": 2})).await;
+    assert_eq!((&several["runs"], &several["config"]), (&json!(2), &first["config"]), "{several}");
     let both = json!({"question": "q", "config": "team.yaml", "massgen_config": "@rehearsal"});
     assert_eq!(client.refused("run_massgen", both).await, "arguments_conflict");
     std::fs::write(&go, "").expect("written");
+    queued.extend(several["run_ids"].as_array().expect("run_ids").iter().cloned());
     for id in &queued {
         assert_eq!(client.end(id.as_str().expect("run_id")).await["state"], "succeeded");
     }
@@ -171,11 +175,16 @@ async fn what_overrides_leave_as_it_is_is_not_refused_by_the_policy() {
             {"id": "agent_a", "backend": {"type": "openai", "model": "m", "base_url": address}},
         ]})
     };
-    let asked = |overrides: Value| json!({"question": "q", "config": "trusted/team.yaml", "overrides": overrides, "dry_run": true});
-    let dry = client.call("run_massgen", asked(agents("new", "http://127.0.0.1:9/v1"))).await;
-    assert_eq!(dry["applied"], json!(["agents"]), "{dry}");
+    let question = "#!fake\nannounce\nfinal agent_a done";
+    let asked =
+        |overrides: Value| json!({"question": question, "massgen_config": "trusted/team.yaml", "overrides": overrides});
+    let run = client.call("run_massgen", asked(agents("new", "http://127.0.0.1:9/v1"))).await;
+    assert_eq!(run["applied"], json!(["agents"]), "{run}");
     let same = json!({"agents": {"agent_a": {"backend": {"base_url": "http://127.0.0.1:9/v1", "temperature": 0.1}}}});
-    client.call("run_massgen", asked(same)).await;
+    let other = client.start(asked(same)).await;
+    for id in [run["run_id"].as_str().expect("run_id"), &other] {
+        assert_eq!(client.end(id).await["state"], "succeeded");
+    }
     for (overrides, key) in [
         (agents("n", "http://elsewhere.example"), "agents[1].backend.base_url"),
         (

@@ -29,22 +29,21 @@ impl Tree {
         Ok(())
     }
 
-    /// The part of a merge patch that changes anything here. It is to be judged and not to be applied: agents stand in their places, and
-    /// in lists something empty stands for what stays as it is.
+    /// The part of a merge patch that changes anything here. It is to be judged and not to be applied: agents stand in their places,
+    /// something empty stands for what a list keeps, and `null` also for what an agent loses that is replaced by a new one of its id.
     pub fn news_of(&self, patch: &Value) -> Value {
         let mut found = news(&self.root, patch);
-        let by_id = patch.get(AGENTS).and_then(Value::as_object);
-        let change_of = |agent: &Node, place: usize| by_id?.iter().find(|(id, _)| has_id(agent, place, id));
-        let news_of = |agent: &Node, place: usize| {
-            change_of(agent, place).map_or_else(|| Value::Object(Map::new()), |(_, change)| news(agent, change))
-        };
-        if by_id.is_none() {
-            return found;
-        }
-        if let Some(alone) = self.root.get(AGENT) {
-            found[AGENT] = news_of(alone, 0);
-        } else if let Some(Node::List(agents)) = self.root.get(AGENTS).map(Node::real) {
-            found[AGENTS] = agents.iter().enumerate().map(|(place, agent)| news_of(agent, place)).collect();
+        let agents = self.root.get(AGENTS).filter(|agents| matches!(agents.real(), Node::List(_))).map(Node::items);
+        match (patch.get(AGENTS), self.root.get(AGENT), agents) {
+            (Some(Value::Object(by_id)), Some(alone), _) => found[AGENT] = news_by_id(alone, 0, by_id),
+            (Some(Value::Object(by_id)), None, Some(agents)) => {
+                let each = agents.iter().enumerate().map(|(place, agent)| news_by_id(agent, place, by_id));
+                found[AGENTS] = each.collect();
+            }
+            (Some(Value::Array(new)), _, Some(agents)) => {
+                found[AGENTS] = new.iter().map(|new| news_of_agent(agents, new)).collect();
+            }
+            (_, _, _) => {}
         }
         found
     }
@@ -113,7 +112,45 @@ fn change_agent(root: &mut Node, id: &str, change: &Value) -> Result<(), EditErr
     Ok(())
 }
 
-/// What of a change of a mapping, or of what replaces a list, is not there yet.
+fn news_by_id(agent: &Node, place: usize, by_id: &Map<String, Value>) -> Value {
+    let change = by_id.iter().find(|(id, _)| has_id(agent, place, id));
+    change.map_or_else(|| Value::Object(Map::new()), |(_, change)| news(agent, change))
+}
+
+/// What is new in an agent that takes the place of the one with its id.
+fn news_of_agent(agents: &[Node], new: &Value) -> Value {
+    let is_it = |(place, agent): &(usize, &Node)| {
+        new.get("id").and_then(Value::as_str).is_some_and(|id| has_id(agent, *place, id))
+    };
+    let before = agents.iter().enumerate().find(is_it);
+    before.map_or_else(|| new.clone(), |(_, before)| news_in_place(before, new))
+}
+
+/// What is new in a mapping that takes another's place, with `null` for each key that it lacks: it may have been a guard.
+fn news_in_place(before: &Node, new: &Value) -> Value {
+    let (Value::Object(fields), Node::Map(_)) = (new, before.real()) else { return new.clone() };
+    let kept = fields.iter().filter_map(|(key, value)| {
+        let news = match before.get(key) {
+            Some(own) if is_same(own, value) => return None,
+            Some(own) => news_in_place(own, value),
+            None => value.clone(),
+        };
+        Some((key.clone(), news))
+    });
+    let lost = keys(before).into_iter().filter(|key| !fields.contains_key(*key));
+    kept.chain(lost.map(|key| (key.to_owned(), Value::Null))).collect()
+}
+
+/// The keys of a mapping, those that are merged in among them.
+fn keys(node: &Node) -> Vec<&str> {
+    let of_entry = |entry: &Entry| entry.key.kind() != Kind::Merge;
+    let own = node.entries().iter().filter(|entry| of_entry(entry)).map(|entry| entry.key.text.as_str());
+    let merged =
+        node.entries().iter().filter(|entry| !of_entry(entry)).flat_map(|entry| entry.value.merged()).flat_map(keys);
+    own.chain(merged).collect()
+}
+
+/// What of a merge patch of this value is not there yet. What of a list is new is told item by item, each of them whole.
 fn news(there: &Node, patch: &Value) -> Value {
     match (patch, there.real()) {
         (Value::Object(changes), Node::Map(_)) => {
@@ -129,16 +166,8 @@ fn news(there: &Node, patch: &Value) -> Value {
             changes.iter().filter_map(news_of).collect()
         }
         (Value::Array(items), Node::List(own)) => {
-            let before = |place: usize, item: &Value| match item.get("id").and_then(Value::as_str) {
-                Some(id) => own.iter().enumerate().find(|(place, agent)| has_id(agent, *place, id)).map(|(_, own)| own),
-                None => own.get(place),
-            };
-            let news_of = |(place, item): (usize, &Value)| match before(place, item) {
-                Some(own) if is_same(own, item) => Value::Null,
-                Some(own) => news(own, item),
-                None => item.clone(),
-            };
-            items.iter().enumerate().map(news_of).collect()
+            let is_there = |item: &Value| own.iter().any(|own| is_same(own, item));
+            items.iter().map(|item| if is_there(item) { Value::Null } else { item.clone() }).collect()
         }
         (_, Node::Scalar(_) | Node::List(_) | Node::Map(_) | Node::Shared(_)) => patch.clone(),
     }
@@ -332,8 +361,11 @@ mod tests {
             {"id": "b", "hooks": {"x": 1}},
             {"id": "a", "backend": {"type": "openai", "base_url": "u", "fast": true, "n": 1, "args": ["x", "z"], "model": "m"}},
         ]);
-        let expected = json!({"agents": [null, {"backend": {"args": [null, "z"], "model": "m"}}]});
+        let expected = json!({"agents": [{}, {"backend": {"args": [null, "z"], "model": "m"}}]});
         assert_eq!(tree.news_of(&json!({"agents": whole})), expected);
+        let less = json!({"agents": [{"id": "b", "y": 1}, {"id": "new"}]});
+        let expected = json!({"agents": [{"y": 1, "hooks": null}, {"id": "new"}]});
+        assert_eq!(tree.news_of(&less), expected, "what guarded an agent is gone with it");
         let by_id = json!({"agents": {"b": {"hooks": {"x": 1}, "y": 2}}, "ui": {"a": 1}, "gone": null});
         assert_eq!(tree.news_of(&by_id), json!({"agents": [{}, {"y": 2}]}));
         for change in
