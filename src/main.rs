@@ -10,8 +10,8 @@ use clap::{CommandFactory, Parser, Subcommand};
 use massgen_mcp::fleet::Fleet;
 use massgen_mcp::inherited::{self, HangUp};
 use massgen_mcp::registry::StateFolder;
-use massgen_mcp::secrets::Secrets;
-use massgen_mcp::settings::{Flags, Settings, SettingsError};
+use massgen_mcp::secrets::{NamedByOperator, Secrets};
+use massgen_mcp::settings::{Flags, SecretNames, Settings, SettingsError};
 use massgen_mcp::{commands, conductor, server, supervisor};
 use tokio::runtime::{Builder, Runtime};
 
@@ -99,6 +99,10 @@ fn main() -> ExitCode {
     let Cli { flags, command } = read_line();
     let command = command.unwrap_or(Command::Serve);
     let settings = flags.or_environment().check();
+    if let Ok(settings) = &settings {
+        let SecretNames { masked, shown } = settings.secret_names.clone();
+        NamedByOperator { masked, shown }.hold();
+    }
     // Settings that cannot be used are told of in a moment, by a process that knows no more than its environment.
     let env_file = settings.as_ref().ok().and_then(|settings| settings.env_file.as_deref());
     let known = Secrets::from_environment(env_file).or_else(|_| Secrets::from_environment(None));

@@ -1,6 +1,7 @@
 //! The MCP server: the only room that knows rmcp. It takes calls, turns them into words of the rooms below, and gives
 //! answers and refusals back. It holds no state of a run, and standard output carries nothing but protocol.
 
+mod arguments;
 mod border;
 mod calls;
 mod dry_run;
@@ -48,7 +49,7 @@ use crate::settings::{Retention, Settings};
 const INSTRUCTIONS: &str = "\
 MassGen lets several AI agents answer a question, see each other's answers and vote. A run takes 1 to 45 minutes and costs money.
 The loop is: start, wait, read.
-1. run_massgen {question, config} answers at once with a run_id and a cursor. config \"@rehearsal\" practises offline, for nothing, with scripted answers.
+1. run_massgen {question, massgen_config} answers at once with a run_id and a cursor. massgen_config \"@rehearsal\" practises offline, for nothing, with scripted answers.
 2. check_status {run_id, wait_s: 45, until: \"any_done\"} sleeps until the run has ended; while it runs, call it again, with since set to the \
 cursor of the last answer. Never poll without wait_s. For several runs give run_ids or their group: one call watches all, and with since it \
 wakes at the next end.

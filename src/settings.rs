@@ -62,6 +62,8 @@ pub struct Settings {
     pub pass_env: Vec<String>,
     /// A .env file with keys for MassGen, links resolved.
     pub env_file: Option<PathBuf>,
+    /// More variables that hold secrets, and those that hold none.
+    pub secret_names: SecretNames,
     /// Which ended runs are kept.
     pub retention: Retention,
     effective: Vec<Effective>,
@@ -152,6 +154,15 @@ pub struct Trust {
     pub trusted_configs: Vec<PathBuf>,
     /// Whether any config may, and overrides too.
     pub allow_commands: bool,
+}
+
+/// Which environment variables hold secrets, besides what their names say: names, or beginnings of names with a star at the end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretNames {
+    /// They do.
+    pub masked: Vec<String>,
+    /// They do not.
+    pub shown: Vec<String>,
 }
 
 /// Which ended runs are kept; `None` is no limit.
@@ -297,6 +308,7 @@ impl Settings {
             trust: Trust::read(&mut from)?,
             pass_env: from.names("pass_env")?,
             env_file: from.path("env_file", Kind::File)?,
+            secret_names: SecretNames { masked: from.names("mask_env")?, shown: from.names("show_env")? },
             retention: Retention::read(&mut from)?,
             effective: from.into_effective(),
         })

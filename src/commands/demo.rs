@@ -104,7 +104,8 @@ impl Client {
 
     /// Starts a run and gives its id and the cursor to wait from.
     async fn start(&self, question: &str, config: &str) -> Result<(String, Value), DemoError> {
-        let answer = self.call("run_massgen", json!({"question": question, "config": config, "group": "demo"})).await?;
+        let answer =
+            self.call("run_massgen", json!({"question": question, "massgen_config": config, "group": "demo"})).await?;
         let id = answer["run_id"].as_str().map(|id| (id.to_owned(), answer["cursor"].clone()));
         id.ok_or_else(|| DemoError::Answer { tool: "run_massgen", answer: answer.to_string() })
     }

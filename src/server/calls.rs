@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
+use super::arguments::read;
 use super::border;
 use super::experiments::{self, group_view};
 use super::params::{CheckStatus, KillRun, ListConfigs, ReadResult, RunMassgen, SteerRun};
@@ -34,6 +34,8 @@ const MOST_RUNS: usize = 100;
 const MOST_AT_WORK: usize = 10;
 /// The most characters of a page.
 const MOST_PAGE: u64 = 40_000;
+/// The longest reason of a stop, in characters.
+const MOST_REASON: usize = 200;
 /// The longest grace period.
 const MOST_GRACE: f64 = 60.0;
 /// What forcing a stop takes on top of the grace period, nested runs included.
@@ -212,6 +214,7 @@ impl Desk {
     }
 
     async fn run_massgen(&self, asked: RunMassgen, caller: Caller) -> Result<Value, Refusal> {
+        let asked = experiments::with_variants(asked)?;
         if experiments::is_asked_for(&asked) {
             return self.run_experiment(asked, caller).await;
         }
@@ -230,7 +233,9 @@ impl Desk {
         let run = waited.sight.runs.into_iter().next().unwrap_or(started.record);
         let cursor = run.state.ended().is_none().then(|| waited.cursor.to_string());
         let reused = started.is_reused.then_some(true);
-        json(RunView { cursor, reused, warnings, ..self.view(&run, Detail::Brief) })
+        let config = Some(run.spec.config.name());
+        let applied = run.spec.overrides.as_ref().map(configs::changed_keys).unwrap_or_default();
+        json(RunView { cursor, reused, config, applied, warnings, ..self.view(&run, Detail::Brief) })
     }
 
     async fn list_configs(&self, asked: ListConfigs) -> Result<Configs, Refusal> {
@@ -370,7 +375,8 @@ impl Desk {
                 return Err(Refusal::new("selection_unclear", "give exactly one of `run_id` and `group`", SEE));
             }
         };
-        let ask = StopAsk { grace, reason: asked.reason, tree: asked.tree };
+        let ask =
+            StopAsk { grace, reason: asked.reason.map(|reason| text::line(&reason, MOST_REASON)), tree: asked.tree };
         // Once its conductor is told to stop, it may have stopped a run before that is looked at.
         let had_ended = self.ended(&selection).await?;
         let is_experiment = self.fleet.stop_experiment(&selection, &ask).await?;
@@ -472,17 +478,6 @@ fn shown<'a>(selection: &Selection, runs: &'a [RunRecord]) -> impl Iterator<Item
 
 const SEE: &str = "call check_status without arguments to see the latest runs";
 
-/// Some clients send null for what is not given, and 100.0 for 100.
-fn read<T: DeserializeOwned>(tool: &str, mut arguments: Map<String, Value>) -> Result<T, Refusal> {
-    arguments.retain(|_, value| !value.is_null());
-    for value in arguments.values_mut() {
-        if let Some(whole) = value.as_f64().filter(|number| number.fract() == 0.0 && (0.0..1e15).contains(number)) {
-            *value = Value::from(whole as u64);
-        }
-    }
-    serde_path_to_error::deserialize(Value::Object(arguments)).map_err(|error| Refusal::bad_arguments(tool, &error))
-}
-
 pub(super) fn json(answer: impl Serialize) -> Result<Value, Refusal> {
     serde_json::to_value(answer).map_err(|_| Refusal::panicked())
 }
@@ -504,7 +499,7 @@ fn selection(
     match (run_id, run_ids, group) {
         (None, None, None) => Ok(Selection::Latest),
         (Some(id), None, None) => Ok(Selection::Runs(vec![parsed(&id)?])),
-        (None, Some(ids), None) if (1..=MOST_RUNS).contains(&ids.len()) => {
+        (None, Some(ids), None) if ids.len() <= MOST_RUNS => {
             let mut named: Vec<RunId> = ids.iter().map(|id| parsed(id)).collect::<Result<_, _>>()?;
             let mut seen = std::collections::HashSet::new();
             named.retain(|id| seen.insert(id.clone()));
@@ -512,7 +507,7 @@ fn selection(
         }
         (None, Some(ids), None) => {
             let message = format!("`run_ids` has {} entries", ids.len());
-            Err(Refusal::new("out_of_range", message, format!("name 1 to {MOST_RUNS} runs, or leave `run_ids` out")))
+            Err(Refusal::new("out_of_range", message, format!("name at most {MOST_RUNS} runs, or give their `group`")))
         }
         (None, None, Some(group)) => Ok(Selection::Group(group)),
         (_, _, _) => {

@@ -1,7 +1,7 @@
 //! The tool list: names, descriptions, schemas, annotations. Words for a model: each says what the tool is for, what comes
 //! back, and what to do next. Small, because every client pays for it in every conversation.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rmcp::model::{JsonObject, Tool, ToolAnnotations};
 use schemars::JsonSchema;
@@ -31,23 +31,36 @@ pub(super) fn offered(settings: &Settings) -> Vec<Tool> {
     offered.map(|tool| with_limits(tool, settings)).collect()
 }
 
-/// A client that holds calls against the schema must not refuse what the server would do.
+/// The tool with the operator's limits in the descriptions of its parameters.
 fn with_limits(mut tool: Tool, settings: &Settings) -> Tool {
+    let limits = [
+        ("{max_wait_s}", settings.most_wait),
+        ("{timeout_s}", settings.limits.timeout),
+        ("{max_timeout_s}", settings.limits.max_timeout),
+    ];
     let mut input = Value::Object(tool.input_schema.as_ref().clone());
-    let (usual, most) = (settings.limits.timeout.as_secs(), settings.limits.max_timeout.as_secs());
-    if let Some(wait) = input.pointer_mut("/properties/wait_s") {
-        wait["maximum"] = settings.most_wait.as_secs().into();
-    }
-    if let Some(timeout) = input.pointer_mut("/properties/timeout_s") {
-        timeout["maximum"] = most.into();
-        timeout["description"] = format!("Stops a run. Default {usual}.").into();
+    let properties = input["properties"].as_object_mut().into_iter().flat_map(|properties| properties.values_mut());
+    for description in properties.filter_map(|property| property.get_mut("description")) {
+        let told = description.as_str().unwrap_or_default();
+        let told =
+            limits.iter().fold(told.to_owned(), |told, (name, limit)| told.replace(name, &limit.as_secs().to_string()));
+        *description = told.into();
     }
     tool.input_schema = Arc::new(input.as_object().cloned().unwrap_or_default());
     tool
 }
 
-/// All tools, sorted by name. The first sentence of each says what to call it for, in the words by which one searches: clients with
-/// many tools show its first 160 characters, or find tools by a search over names and descriptions.
+/// What a tool takes, as a schema. That of each tool is made once.
+pub(super) fn input(tool: &str) -> Option<&'static Value> {
+    static INPUTS: OnceLock<Vec<(String, Value)>> = OnceLock::new();
+    let made =
+        || all().into_iter().map(|tool| (tool.name.into_owned(), Value::Object(tool.input_schema.as_ref().clone())));
+    let inputs = INPUTS.get_or_init(|| made().collect());
+    inputs.iter().find(|(name, _)| name == tool).map(|(_, schema)| schema)
+}
+
+/// All tools, sorted by name; limits are names in braces. The first sentence of each says what to call it for, in the words by which
+/// one searches: clients with many tools show its first 160 characters, or find tools by a search over names and descriptions.
 pub(super) fn all() -> Vec<Tool> {
     vec![
         tool::<CheckStatus, Checked>(

@@ -149,6 +149,18 @@ pub const TABLE: &[Setting] = &[
         "more environment variables that reach MassGen: names, or `PREFIX_*`",
     ),
     row("env_file", Form::Value("FILE"), "none", "a .env file with keys for MassGen"),
+    row(
+        "mask_env",
+        Form::Value("NAMES"),
+        "none",
+        "more environment variables whose values are secrets: names, or `PREFIX_*`",
+    ),
+    row(
+        "show_env",
+        Form::Value("NAMES"),
+        "none",
+        "environment variables that hold no secret although they are named like one: names, or `PREFIX_*`",
+    ),
     row("keep_days", Form::Value("N"), "30", "days after its end for which a run is kept; 0: for ever"),
     row("keep_runs", Form::Value("N"), "1000", "ended runs that are kept, the latest; 0: all"),
     row(

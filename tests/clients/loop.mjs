@@ -67,12 +67,12 @@ try {
   const listed = (await client.listTools()).tools.map((tool) => tool.name);
   assert.deepEqual(listed.sort(), agreed.sort());
 
-  const run = await call("run_massgen", { question: "What is 6*7?", config: "@rehearsal/chars=1200" });
+  const run = await call("run_massgen", { question: "What is 6*7?", massgen_config: "@rehearsal/chars=1200" });
   const ended = await until(run.run_id, run.cursor, (seen) => seen.state === "succeeded");
   assert.equal(ended.answer_chars, 1200);
   assert.equal((await wholeAnswer(run.run_id)).length, 1200);
 
-  const endless = await call("run_massgen", { question: "Never answered.", config: "@rehearsal/hang" });
+  const endless = await call("run_massgen", { question: "Never answered.", massgen_config: "@rehearsal/hang" });
   await until(endless.run_id, endless.cursor, (seen) => seen.state === "running");
   const killed = await call("kill_run", { run_id: endless.run_id, grace_s: 1, reason: "enough seen" });
   const { state, survivors } = killed.receipts[0];

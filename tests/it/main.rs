@@ -6,6 +6,8 @@
     reason = "the same tests hold for cold starts and, as modules named *_warm, for warm ones"
 )]
 
+mod argument_properties;
+mod arguments;
 mod bad_input;
 mod building;
 mod comparing;

@@ -26,7 +26,7 @@ pub(super) fn step(config: &str, question: &str, request: &Request) -> Option<St
     let results = results(request);
     let call = |tool: &str, arguments| Some(Step::Call { tool: tool.to_owned(), arguments });
     let Some(last) = results.last() else {
-        return call(run, json!({"question": question, "config": config, "group": "lead"}));
+        return call(run, json!({"question": question, "massgen_config": config, "group": "lead"}));
     };
     let run_id = results.iter().rev().find_map(run_id).unwrap_or_default().to_owned();
     if last["text"].is_string() {
@@ -94,7 +94,7 @@ mod tests {
         let last = r#"{"run_id":"mg-1","text":"two"}"#;
         assert_eq!(
             called(&[]),
-            ("run_massgen".into(), json!({"question": "q", "config": "@rehearsal", "group": "lead"}))
+            ("run_massgen".into(), json!({"question": "q", "massgen_config": "@rehearsal", "group": "lead"}))
         );
         let wait = |since| json!({"run_id": "mg-1", "wait_s": 45, "until": "any_done", "since": since});
         assert_eq!(called(&[started]), ("check_status".into(), wait("a-b")));
