@@ -318,7 +318,7 @@ async fn answered(call: impl Future<Output = Result<serde_json::Value, Refusal>>
 /// A refusal is text alone: some clients hold structured content against the tool's output schema even when it is an error,
 /// and show their model a complaint about the schema instead.
 fn refused(refusal: Refusal) -> CallToolResult {
-    CallToolResult::error(vec![ContentBlock::text(refusal.into_json().to_string())])
+    CallToolResult::error(vec![ContentBlock::text(refusal.sentence())])
 }
 
 #[cfg(test)]
@@ -331,8 +331,7 @@ mod tests {
         assert_eq!(answer.is_error, Some(true));
         assert_eq!(answer.structured_content, None);
         let text = &answer.content[0].as_text().expect("text").text;
-        let told: serde_json::Value = serde_json::from_str(text).expect("JSON");
-        assert_eq!(told["code"], "internal_error");
-        assert!(told["hint"].as_str().is_some_and(|hint| !hint.is_empty()));
+        let (sentence, hint) = text.split_once('\n').expect("two lines");
+        assert!(sentence.starts_with("internal_error: ") && !hint.is_empty(), "{text}");
     }
 }
