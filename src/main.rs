@@ -114,7 +114,8 @@ fn main() -> ExitCode {
 /// it answers: it is built where something else than flags was given, or something wrong.
 fn read_line() -> Cli {
     let words = settings::joined(std::env::args_os());
-    Plain::try_parse_from(&words).map_or_else(|_| Cli::parse_from(&words), |Plain { flags }| Cli { flags, command: None })
+    Plain::try_parse_from(&words)
+        .map_or_else(|_| Cli::parse_from(&words), |Plain { flags }| Cli { flags, command: None })
 }
 
 /// How it ended, told where that went wrong.

@@ -7,7 +7,6 @@ mod client;
 mod dry_run;
 mod eras;
 mod experiments;
-mod notation;
 mod orphan;
 mod params;
 mod progress;

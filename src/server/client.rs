@@ -7,8 +7,9 @@ use rmcp::service::RequestContext;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{eras, notation};
+use super::eras;
 use crate::massgen::pages::Extent;
+use crate::view::notation;
 
 /// What an answer has besides a page's text, in what is measured. Where it is more, the page is read again.
 const AROUND_A_PAGE: u64 = 700;
@@ -106,7 +107,8 @@ impl Client {
             Form::Answer => self.count(&text),
             Form::Result => {
                 let content = self.is_structured.then(|| self.count(&text)).unwrap_or_default();
-                content + self.count(&json!({"content": [{"type": "text", "text": text}], "isError": false}).to_string())
+                content
+                    + self.count(&json!({"content": [{"type": "text", "text": text}], "isError": false}).to_string())
             }
         };
         shown.saturating_sub(self.shows.most)
@@ -179,11 +181,12 @@ mod tests {
 
     #[test]
     fn the_lower_of_both_limits_holds() {
-        let most = |name: &str, page_chars| {
-            Client::named(Some(&Implementation::new(name, "1")), page_chars).shows.most
-        };
+        let most = |name: &str, page_chars| Client::named(Some(&Implementation::new(name, "1")), page_chars).shows.most;
         assert_eq!((most("x", 20_000), most("codex-mcp-client", 20_000)), (20_000, 9_000));
-        assert_eq!((most("x", 5_000), most("codex-mcp-client", 5_000), most("claude-code", 40_000)), (5_000, 5_000, 32_000));
+        assert_eq!(
+            (most("x", 5_000), most("codex-mcp-client", 5_000), most("claude-code", 40_000)),
+            (5_000, 5_000, 32_000)
+        );
     }
 
     #[test]

@@ -5,9 +5,9 @@ use std::borrow::Cow;
 
 use rmcp::RoleServer;
 use rmcp::model::{
-    CancelTaskMethod, ClientNotification, ClientRequest, ConstString, CustomResult, ErrorCode, ErrorData, GetTaskMethod,
-    Implementation, InitializeResult, ProtocolVersion, ServerCapabilities, ServerConfig, ServerResult, Tool,
-    UpdateTaskMethod,
+    CancelTaskMethod, ClientNotification, ClientRequest, ConstString, CustomResult, ErrorCode, ErrorData,
+    GetTaskMethod, Implementation, InitializeResult, ProtocolVersion, ServerCapabilities, ServerConfig, ServerResult,
+    Tool, UpdateTaskMethod,
 };
 use rmcp::service::{NotificationContext, RequestContext, Service};
 use serde_json::json;

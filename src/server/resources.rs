@@ -11,14 +11,13 @@ use serde_json::Value;
 
 use super::calls::{Caller, Desk, json};
 use super::client::Client;
-use super::notation;
 use super::params::{CheckStatus, ReadResult};
 use crate::fleet::Selection;
 use crate::fleet::results::Part;
 use crate::massgen::text;
 use crate::refusal::Refusal;
 use crate::run::{RunId, RunRecord};
-use crate::view::Detail;
+use crate::view::{Detail, notation};
 
 const RUNS: &str = "massgen://runs";
 const JSON: &str = "application/json";

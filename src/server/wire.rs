@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::lines::{Line, Lines};
 use self::message::Reading;
-use super::notation;
+use crate::view::notation;
 
 /// The longest line that is read, in bytes; the largest question, all in escapes, is less than half of it.
 const MOST_LINE: usize = 16 << 20;

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::lab::{Lab, fake, refusal};
 use crate::raw::{Raw, modern, request};
 
+const VERSIONS: [&str; 5] = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25", "2026-07-28"];
 const TASKS: &str = "io.modelcontextprotocol/tasks";
 
 /// The schema of a version.
@@ -32,16 +33,19 @@ impl Schema {
         Schema { whole, definitions }
     }
 
-    /// The first of these names that is defined: versions call some things otherwise.
     fn check(&self, names: &[&str], value: &Value) {
+        let wrong = self.wrong(names, value);
+        assert!(wrong.is_empty(), "{value} is no {names:?}: {wrong:?}");
+    }
+
+    /// What is wrong with a value, by the first of these names that is defined: versions call some things otherwise.
+    fn wrong(&self, names: &[&str], value: &Value) -> Vec<String> {
         let name = names.iter().find(|name| self.whole[self.definitions].get(name).is_some());
         let name = name.unwrap_or_else(|| panic!("none of {names:?} is defined"));
         let mut schema = self.whole.clone();
         schema["allOf"] = json!([{"$ref": format!("#/{}/{name}", self.definitions)}]);
         let validator: Validator = jsonschema::validator_for(&schema).expect("a schema");
-        let errors: Vec<_> =
-            validator.iter_errors(value).map(|error| format!("{}: {error}", error.instance_path())).collect();
-        assert!(errors.is_empty(), "{value} is no {name}: {errors:?}");
+        validator.iter_errors(value).map(|error| format!("{}: {error}", error.instance_path())).collect()
     }
 }
 
@@ -165,7 +169,11 @@ impl Session {
         let tools = self.ask("tools/list", json!({})).await;
         for tool in tools["tools"].as_array().expect("tools") {
             let has = |field: &str| tool.get(field).is_some();
-            assert_eq!((has("outputSchema"), has("title")), (self.version >= "2025-06-18", self.version >= "2025-06-18"), "{tool}");
+            assert_eq!(
+                (has("outputSchema"), has("title")),
+                (self.version >= "2025-06-18", self.version >= "2025-06-18"),
+                "{tool}"
+            );
             assert_eq!(has("annotations"), self.version >= "2025-03-26", "{tool}");
         }
         let run = self.drive_tools(lab).await;
@@ -231,7 +239,8 @@ impl Session {
             self.ask("resources/unsubscribe", runs).await;
             return;
         }
-        let wanted = json!({"notifications": {"resourceSubscriptions": ["massgen://runs"], "resourcesListChanged": true}});
+        let wanted =
+            json!({"notifications": {"resourceSubscriptions": ["massgen://runs"], "resourcesListChanged": true}});
         let params = self.params(wanted);
         self.raw.say(&request(9_999, "subscriptions/listen", params)).await;
         let acknowledged = self.raw.hear().await;
@@ -266,9 +275,24 @@ fn with(mut arguments: Value, more: Value) -> Value {
     arguments
 }
 
+#[test]
+fn what_is_wrong_is_found() {
+    for version in VERSIONS {
+        let schema = Schema::of(version);
+        for (name, value) in [
+            ("CallToolResult", json!({"content": [{"type": "text"}], "resultType": "complete"})),
+            ("ListToolsResult", json!({"tools": [{"name": "x"}], "resultType": "complete"})),
+            ("ServerNotification", json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": {}})),
+        ] {
+            assert!(!schema.wrong(&[name], &value).is_empty(), "{version}: {name}");
+        }
+    }
+    assert!(!Schema::of("tasks").wrong(&["CreateTaskResult"], &json!({"resultType": "task"})).is_empty());
+}
+
 #[tokio::test]
 async fn every_message_is_as_the_schema_of_its_version_has_it() {
-    for version in ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25", "2026-07-28"] {
+    for version in VERSIONS {
         let lab = Lab::fake();
         let mut session = Session::begin(&lab, version, json!({})).await;
         session.drive(&lab).await;
@@ -284,9 +308,11 @@ async fn every_message_about_tasks_is_as_their_schema_has_it() {
     let lab = Lab::fake();
     let mut session = Session::begin(&lab, "2026-07-28", json!({TASKS: {}})).await;
     session.drive(&lab).await;
-    for (script, expected) in
-        [("announce\nfinal agent_a 44", "completed"), ("announce\nexit 3", "completed"), ("announce\nforever", "cancelled")]
-    {
+    for (script, expected) in [
+        ("announce\nfinal agent_a 44", "completed"),
+        ("announce\nexit 3", "completed"),
+        ("announce\nforever", "cancelled"),
+    ] {
         let run = session.call("run_massgen", fake(script)).await["run_id"].take();
         let task = json!({"taskId": run});
         assert_eq!(session.ask("tasks/get", task.clone()).await["taskId"], run);

@@ -15,7 +15,9 @@ type Shown = (&'static str, &'static str, fn(&Value) -> Value);
 const CLIENTS: [Shown; 7] = [
     ("@cline/core", "2024-11-05", |result| answer_in(&parsed(&middle_cut(&result.to_string(), 8_000, units)))),
     ("codex-mcp-client", "2025-06-18", |result| parsed(&middle_cut(&content(result).to_string(), 12_000, str::len))),
-    ("fast-agent-mcp", "2025-11-25", |result| parsed(&middle_cut(&sorted(content(result)).to_string(), 16_000, str::len))),
+    ("fast-agent-mcp", "2025-11-25", |result| {
+        parsed(&middle_cut(&sorted(content(result)).to_string(), 16_000, str::len))
+    }),
     ("qwen-cli-mcp-client-massgen", "2025-11-25", |result| {
         let (text, content) = (text(result), content(result).to_string());
         let all = if text == content { text.to_owned() } else { format!("{text}\n{content}") };
@@ -23,7 +25,7 @@ const CLIENTS: [Shown; 7] = [
     }),
     ("claude-code", "2025-11-25", |result| {
         let content = content(result).to_string();
-        let tokens = tiktoken_rs::o200k_base().expect("it is part of the crate").encode_ordinary(&content).len();
+        let tokens = tiktoken_rs::o200k_base_singleton().encode_ordinary(&content).len();
         assert!(tokens <= 25_000, "{tokens} tokens are refused");
         parsed(&content)
     }),
@@ -95,11 +97,12 @@ async fn a_long_answer_is_whole_whatever_the_client_cuts() {
             let mut raw = Raw::start(lab.command());
             raw.initialize_as(name, version, json!({})).await;
             // A model that asks for more gets no more than it would be shown.
-            for limit in [None, Some(40_000)] {
+            for limit in if what == "prose" { vec![None, Some(40_000)] } else { vec![None] } {
                 let (mut read, mut offset, mut pages) = (String::new(), json!(0), 0);
                 while !offset.is_null() {
                     let page =
-                        seen(&mut raw, show, "read_result", json!({"run_id": id, "offset": offset, "limit": limit})).await;
+                        seen(&mut raw, show, "read_result", json!({"run_id": id, "offset": offset, "limit": limit}))
+                            .await;
                     read.push_str(page["text"].as_str().expect("text"));
                     let fields: Vec<_> = page.as_object().expect("page").keys().map(String::as_str).collect();
                     assert!(name == "fast-agent-mcp" || fields.last() == Some(&"text"), "{name}: {fields:?}");
@@ -144,7 +147,9 @@ async fn lists_are_as_long_as_the_client_shows() {
             let page =
                 seen(&mut raw, show, "list_configs", json!({"query": "team-", "limit": 50, "offset": offset})).await;
             let names = page["configs"].as_array().expect("configs").iter();
-            listed.extend(names.map(|config| config["config"].as_str().or(config["name"].as_str()).expect("name").to_owned()));
+            listed.extend(
+                names.map(|config| config["config"].as_str().or(config["name"].as_str()).expect("name").to_owned()),
+            );
             offset = page["next_offset"].clone();
         }
         let all = listed.len();
@@ -165,9 +170,11 @@ async fn the_operator_sets_how_long_a_page_is() {
     let client = lab.client().await;
     let id = client.start(fake(&format!("announce\nfinal agent_a {}", "x".repeat(50_000)))).await;
     client.end(&id).await;
-    for (name, page_chars, least, most) in
-        [("another", "5000", 4_000, 5_000), ("another", "40000", 38_000, 40_000), ("codex-mcp-client", "40000", 8_000, 9_000)]
-    {
+    for (name, page_chars, least, most) in [
+        ("another", "5000", 4_000, 5_000),
+        ("another", "40000", 38_000, 40_000),
+        ("codex-mcp-client", "40000", 8_000, 9_000),
+    ] {
         let mut command = lab.command();
         command.env("MASSGEN_MCP_PAGE_CHARS", page_chars);
         let mut raw = Raw::start(command);

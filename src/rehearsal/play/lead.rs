@@ -111,9 +111,7 @@ mod tests {
 
     #[test]
     fn a_refusal_is_reported_and_without_the_tools_it_does_nothing() {
-        let Some(Step::Report { text, .. }) = after(&["queue_full: a file has {}.\nh"]) else {
-            panic!("no report")
-        };
+        let Some(Step::Report { text, .. }) = after(&["queue_full: a file has {}.\nh"]) else { panic!("no report") };
         assert!(text.contains("queue_full"));
         assert!(matches!(after(&["timed out"]), Some(Step::Report { .. })));
         let bare = serde_json::from_value(json!({"model": "rehearsal/meta", "messages": []})).unwrap();

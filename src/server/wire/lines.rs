@@ -63,7 +63,8 @@ mod tests {
     async fn lines_come_whole_or_are_too_long() {
         let mut lines = Lines::new(&b"12345678\n\n123456789\n1\r\n12"[..], 9);
         let whole = |text: &str| Some(Line::Whole(text.into()));
-        for expected in [whole("12345678\n"), whole("\n"), Some(Line::TooLong(None)), whole("1\r\n"), whole("12"), None, None]
+        for expected in
+            [whole("12345678\n"), whole("\n"), Some(Line::TooLong(None)), whole("1\r\n"), whole("12"), None, None]
         {
             assert_eq!(lines.next().await.expect("read"), expected);
         }

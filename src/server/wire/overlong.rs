@@ -82,7 +82,10 @@ mod tests {
     fn an_id_is_found_wherever_it_stands() {
         for (text, expected) in [
             (r#"{"jsonrpc":"2.0","id":7,"method":"x","params":{"id":8,"y":["a,b",{"id":9}]}}"#, Some("7")),
-            (r#"{"method":"x","params":{"a":"\"},\"id\":1","b":"\\"},"jsonrpc":"2.0", "id" : "a\"b, c" }"#, Some(r#""a\"b, c""#)),
+            (
+                r#"{"method":"x","params":{"a":"\"},\"id\":1","b":"\\"},"jsonrpc":"2.0", "id" : "a\"b, c" }"#,
+                Some(r#""a\"b, c""#),
+            ),
             (r#"{"params":{"id":1},"text":"id"}"#, None),
             (r#"[{"id":1}]"#, None),
             (r#"{"id":5"#, None),

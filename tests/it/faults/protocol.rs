@@ -60,8 +60,12 @@ async fn f41_every_version_of_the_first_era_is_answered_as_it_was_asked() {
         let tools = raw.hear().await;
         assert_eq!(tools["result"]["tools"].as_array().map(Vec::len), Some(6), "{tools}");
         raw.call(2, "run_massgen", quick()).await;
-        let run = raw.hear().await;
-        assert_eq!(run["result"]["structuredContent"]["state"], "succeeded", "{run}");
+        let run = raw.hear().await["result"].take();
+        let text = run["content"][0]["text"].as_str().unwrap_or_else(|| panic!("{run}"));
+        let answer: Value = serde_json::from_str(text).expect("JSON");
+        assert_eq!(answer["state"], "succeeded", "{run}");
+        // Versions before it do not know structured content.
+        assert_eq!(run.get("structuredContent"), (version >= "2025-06-18").then_some(&answer), "{run}");
         raw.end().await;
     }
     lab.nobody_is_left().await;
@@ -250,7 +254,8 @@ async fn f42_long_lines_are_answered() {
     raw.send("x".repeat(10 << 20) + "\n").await;
     assert_eq!(word(&raw.hear().await), "none -32700");
     // One that is longer than is read at all is refused under its id, wherever that stands, and what follows it is read again.
-    let params = json!({"name": "run_massgen", "arguments": {"question": "q".repeat(17 << 20), "config": "@rehearsal"}});
+    let params =
+        json!({"name": "run_massgen", "arguments": {"question": "q".repeat(17 << 20), "config": "@rehearsal"}});
     for line in [
         format!(r#"{{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{params}}}"#),
         format!(r#"{{"method":"tools/call","params":{params},"jsonrpc":"2.0","id":2}}"#),
@@ -270,7 +275,8 @@ async fn f42_long_lines_are_answered() {
 async fn f42_half_a_surrogate_pair_is_read_as_a_replacement() {
     let lab = Lab::fake();
     let mut raw = Raw::session(&lab).await;
-    let question = r"#!fake\nannounce\nasked FILE\nfinal agent_a cut \ud83e, whole \ud83e\udd80".replace("FILE", "asked");
+    let question =
+        r"#!fake\nannounce\nasked FILE\nfinal agent_a cut \ud83e, whole \ud83e\udd80".replace("FILE", "asked");
     raw.send(format!(
         r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"run_massgen","arguments":{{"question":"{question}","config":"@rehearsal","wait_s":50}}}}}}"#
     ))
@@ -303,7 +309,15 @@ async fn f45_asking_for_what_was_not_offered_is_no_warning() {
     command.stderr(std::process::Stdio::piped());
     let mut raw = Raw::start(command);
     raw.initialize("2025-11-25").await;
-    for method in ["prompts/list", "prompts/get", "logging/setLevel", "ping", "tasks/list", "resources/read", "completion/complete"] {
+    for method in [
+        "prompts/list",
+        "prompts/get",
+        "logging/setLevel",
+        "ping",
+        "tasks/list",
+        "resources/read",
+        "completion/complete",
+    ] {
         raw.ask(1, method, json!({})).await;
     }
     let mut stderr = raw.child.stderr.take().expect("piped");

@@ -10,13 +10,13 @@ use serde_json::ser::Formatter;
 const LINE_ENDS: [char; 3] = ['\u{85}', '\u{2028}', '\u{2029}'];
 
 /// A value as a text.
-pub(super) fn text(value: &impl Serialize) -> serde_json::Result<String> {
+pub(crate) fn text(value: &impl Serialize) -> serde_json::Result<String> {
     // Serializing gives UTF-8.
     Ok(String::from_utf8(written(value, Text)?).unwrap_or_default())
 }
 
 /// A message as a line, with its end.
-pub(super) fn line(message: &impl Serialize) -> serde_json::Result<Vec<u8>> {
+pub(crate) fn line(message: &impl Serialize) -> serde_json::Result<Vec<u8>> {
     let mut line = written(message, Line)?;
     line.push(b'\n');
     Ok(line)
