@@ -11,7 +11,7 @@ use massgen_mcp::fleet::Fleet;
 use massgen_mcp::inherited::{self, HangUp};
 use massgen_mcp::registry::StateFolder;
 use massgen_mcp::secrets::{NamedByOperator, Secrets};
-use massgen_mcp::settings::{Flags, SecretNames, Settings, SettingsError};
+use massgen_mcp::settings::{self, Flags, SecretNames, Settings, SettingsError};
 use massgen_mcp::{commands, conductor, server, supervisor};
 use tokio::runtime::{Builder, Runtime};
 
@@ -117,7 +117,9 @@ fn main() -> ExitCode {
 /// The command line. With every flag known to every command it takes as long to build as all else that a server does before
 /// it answers: it is built where something else than flags was given, or something wrong.
 fn read_line() -> Cli {
-    Plain::try_parse().map_or_else(|_| Cli::parse(), |Plain { flags }| Cli { flags, command: None })
+    let words = settings::joined(std::env::args_os());
+    Plain::try_parse_from(&words)
+        .map_or_else(|_| Cli::parse_from(&words), |Plain { flags }| Cli { flags, command: None })
 }
 
 /// How it ended, told where that went wrong.
@@ -220,9 +222,12 @@ fn exec(supervisor: u32, program: &Path, args: &[OsString]) -> ExitCode {
     u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
+/// rmcp warns of every error that it answers. The client has it, and many ask for what was not offered to them, such as prompts.
+const USUAL_LOG: &str = "warn,rmcp::service=error";
+
 fn log_to_stderr(secrets: &Secrets) {
     use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(USUAL_LOG));
     // A line that cannot be written is lost. Told to complain of it, the library would panic where standard error is a file on
     // a full disk, and the supervisor would end with the run that it owns.
     let secrets = secrets.clone();

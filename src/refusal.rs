@@ -109,6 +109,13 @@ impl Refusal {
         self.code == "nothing_to_read"
     }
 
+    /// All of it for a model: code and message in the first line, the hint in the second. It is no JSON document, since some clients
+    /// take a text that parses as one for structured content.
+    pub(crate) fn sentence(&self) -> String {
+        let message = self.message.split_whitespace().collect::<Vec<_>>().join(" ");
+        format!("{}: {}.\n{}", self.code, message.trim_end_matches('.'), self.hint)
+    }
+
     pub(crate) fn into_json(self) -> serde_json::Value {
         serde_json::json!({"code": self.code, "message": self.message, "hint": self.hint})
     }

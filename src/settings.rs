@@ -16,7 +16,7 @@ use etcetera::BaseStrategy;
 use self::flags::FileChoice;
 use self::reader::{Kind, Reader};
 
-pub use self::flags::Flags;
+pub use self::flags::{Flags, joined};
 pub use self::reader::{Effective, Source};
 pub use self::table::{Setting, TABLE, markdown};
 
@@ -48,6 +48,8 @@ pub struct Settings {
     pub user_home: Option<PathBuf>,
     /// The longest that a call may wait.
     pub most_wait: Duration,
+    /// The most characters of an answer that is a page or a list.
+    pub page_chars: u32,
     /// Whether only the tools that look are to be had.
     pub read_only: bool,
     /// Whether runs may be forked from a process that has imported MassGen, and one is begun where memory allows.
@@ -301,6 +303,7 @@ impl Settings {
             project,
             user_home,
             most_wait: Duration::from_secs(most_wait.into()),
+            page_chars: from.whole("page_chars", 2_000, 40_000)?,
             warm: from.switch("warm")?,
             read_only: from.switch("read_only")?,
             limits: Limits::read(&mut from)?,

@@ -3,6 +3,7 @@
 
 mod fit;
 pub mod group;
+pub(crate) mod notation;
 pub mod words;
 
 use std::collections::BTreeMap;

@@ -161,11 +161,11 @@ impl Client {
 }
 
 fn content(tool: &'static str, answer: CallToolResult) -> Result<Value, DemoError> {
-    let said = answer.structured_content.unwrap_or_default();
     if answer.is_error == Some(true) {
-        return Err(DemoError::Answer { tool, answer: said.to_string() });
+        let text = answer.content.first().and_then(|content| content.as_text());
+        return Err(DemoError::Answer { tool, answer: text.map(|text| text.text.clone()).unwrap_or_default() });
     }
-    Ok(said)
+    Ok(answer.structured_content.unwrap_or_default())
 }
 
 fn first_sentence(text: &str) -> &str {

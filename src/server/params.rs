@@ -157,13 +157,13 @@ pub(super) struct ReadResult {
     #[schemars(with = "String")]
     pub(super) part: Option<String>,
     pub(super) offset: u64,
-    /// Characters. Default 30000, at most 40000.
+    /// Characters at most; the client may get fewer. Default: all that fit.
     pub(super) limit: u64,
 }
 
 impl Default for ReadResult {
     fn default() -> ReadResult {
-        ReadResult { run_id: None, group: None, part: None, offset: 0, limit: 30_000 }
+        ReadResult { run_id: None, group: None, part: None, offset: 0, limit: u64::MAX }
     }
 }
 

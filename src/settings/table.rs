@@ -85,6 +85,12 @@ pub const TABLE: &[Setting] = &[
     ),
     row("max_wait_s", Form::Value("SECONDS"), "50", "the longest that a call may wait for a change; at most 110"),
     row(
+        "page_chars",
+        Form::Value("N"),
+        "20000",
+        "the most characters of a page, and of a list, as JSON; fewer for clients that show their model less; 2000 to 40000",
+    ),
+    row(
         "warm",
         Form::Switch,
         "true",

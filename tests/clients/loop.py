@@ -88,7 +88,7 @@ async def main(server_file, tools_file):
         assert (receipt["state"], receipt["survivors"]) == ("killed", []), receipt
 
         refused = (await ask("read_result", {"run_id": "mg-00000000"})).model_dump(by_alias=True)
-        assert refused["isError"] and json.loads(refused["content"][0]["text"])["code"] == "unknown_run", refused
+        assert refused["isError"] and refused["content"][0]["text"].startswith("unknown_run: "), refused
 
 
 asyncio.run(main(*sys.argv[1:]))

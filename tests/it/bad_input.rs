@@ -47,7 +47,7 @@ async fn every_mistake_has_its_word_and_starts_nothing() {
         ("read_result", json!({"group": "nobody"}), "unknown_group"),
         ("read_result", json!({"run_id": "mg-00000000"}), "unknown_run"),
         ("read_result", json!({"run_id": "mg-00000000", "part": "soul"}), "bad_part"),
-        ("read_result", json!({"run_id": "mg-00000000", "limit": 40_001}), "out_of_range"),
+        ("read_result", json!({"run_id": "mg-00000000", "limit": 40_001}), "unknown_run"),
         ("kill_run", json!({}), "selection_unclear"),
         ("kill_run", json!({"run_id": "mg-00000000", "grace_s": 61}), "out_of_range"),
         ("kill_run", json!({"group": "nobody"}), "unknown_group"),
