@@ -34,7 +34,7 @@ pub(super) struct RunMassgen {
     /// JSON merge patch on the config; an array: one variant each.
     #[schemars(with = "serde_json::Value")]
     pub(super) overrides: Option<serde_json::Value>,
-    /// A label that joins runs.
+    /// A new label; read and stop its runs by it. An experiment's takes no more runs.
     #[schemars(with = "String", length(max = 64))]
     pub(super) group: Option<String>,
     /// Stops a run. Default 1800.
@@ -128,6 +128,8 @@ pub(super) struct CheckStatus {
     /// All runs of a group.
     #[schemars(with = "String")]
     pub(super) group: Option<String>,
+    /// Only those that go on.
+    pub(super) live: bool,
     /// Seconds to sleep until something happens; 45 is good.
     #[schemars(range(min = 0, max = 50))]
     pub(super) wait_s: f64,
@@ -146,7 +148,7 @@ pub(super) struct CheckStatus {
 pub(super) struct ReadResult {
     #[schemars(with = "String")]
     pub(super) run_id: Option<String>,
-    /// In place of run_id: table (default) compares its runs; manifest.
+    /// In place of run_id: table (default) compares its runs; answers (side by side); manifest.
     #[schemars(with = "String")]
     pub(super) group: Option<String>,
     /// answer (default), answers (all), files (the winner's workspace), file:PATH, log, agent:ID, errors, report (what happened, where
@@ -169,11 +171,15 @@ impl Default for ReadResult {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct KillRun {
-    /// Exactly one of run_id and group.
+    /// Exactly one of run_id, run_ids, group and all.
     #[schemars(with = "String")]
     pub(super) run_id: Option<String>,
+    #[schemars(with = "Vec<String>")]
+    pub(super) run_ids: Option<Vec<String>>,
     #[schemars(with = "String")]
     pub(super) group: Option<String>,
+    /// Every run that goes on (check_status live).
+    pub(super) all: bool,
     /// Seconds to end politely. Default 5.
     #[schemars(range(min = 0, max = 60))]
     pub(super) grace_s: f64,
@@ -186,7 +192,7 @@ pub(super) struct KillRun {
 
 impl Default for KillRun {
     fn default() -> KillRun {
-        KillRun { run_id: None, group: None, grace_s: 5.0, reason: None, tree: true }
+        KillRun { run_id: None, run_ids: None, group: None, all: false, grace_s: 5.0, reason: None, tree: true }
     }
 }
 
