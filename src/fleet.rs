@@ -281,11 +281,7 @@ struct Memory {
 
 impl Memory {
     /// A look, the runs in it that have no supervisor, and what is known after it.
-    fn look(
-        mut self,
-        state: &StateFolder,
-        selection: &Selection,
-    ) -> Result<(Sight, Vec<RunId>, Memory), FleetError> {
+    fn look(mut self, state: &StateFolder, selection: &Selection) -> Result<(Sight, Vec<RunId>, Memory), FleetError> {
         let (is_alive, mut plans) = match selection {
             // The conductor is looked for first: one that has gone by then has said why.
             Selection::Group(group) => (state.experiment(group).is_conducted(), Some(Plans::of_group(state, group))),

@@ -126,8 +126,9 @@ impl Fleet {
     /// this run began. Those below them end with the runs that they are part of.
     pub async fn open_experiments(&self) -> Result<Vec<Selection>, FleetError> {
         let (state, parent) = (self.state.clone(), self.parent.clone());
-        let is_meant =
-            move |known: &Experiment| known.progress.closed.is_none() && (parent.is_none() || known.plan.parent == parent);
+        let is_meant = move |known: &Experiment| {
+            known.progress.closed.is_none() && (parent.is_none() || known.plan.parent == parent)
+        };
         let found = blocking(move || state.all_experiments().into_iter().filter(is_meant).collect::<Vec<_>>()).await?;
         Ok(found.into_iter().map(|known| Selection::Group(known.plan.group)).collect())
     }

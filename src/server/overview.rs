@@ -74,7 +74,11 @@ impl Desk {
     }
 
     /// What the runs of a group come to; of a list that names none, what those of today do.
-    pub(super) async fn together(&self, selection: &Selection, sight: &Sight) -> (Option<GroupView>, Option<TodayView>) {
+    pub(super) async fn together(
+        &self,
+        selection: &Selection,
+        sight: &Sight,
+    ) -> (Option<GroupView>, Option<TodayView>) {
         match selection {
             Selection::Runs(_) => (None, None),
             Selection::Latest | Selection::Live { .. } => (None, self.fleet.today().await.map(TodayView::from)),
@@ -94,7 +98,11 @@ impl Desk {
 pub(super) fn named(ids: &[String]) -> Result<Selection, Refusal> {
     if !(1..=MOST_RUNS).contains(&ids.len()) {
         let message = format!("`run_ids` has {} entries", ids.len());
-        return Err(Refusal::new("out_of_range", message, format!("name 1 to {MOST_RUNS} runs, or leave `run_ids` out")));
+        return Err(Refusal::new(
+            "out_of_range",
+            message,
+            format!("name 1 to {MOST_RUNS} runs, or leave `run_ids` out"),
+        ));
     }
     let mut named: Vec<RunId> = ids.iter().map(|id| parsed(id)).collect::<Result<_, _>>()?;
     let mut seen = std::collections::HashSet::new();

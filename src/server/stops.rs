@@ -111,9 +111,8 @@ impl Desk {
         patience: Duration,
         cancelled: &CancellationToken,
     ) -> Result<Vec<RunRecord>, Refusal> {
-        let wait = |experiment| {
-            self.fleet.wait(experiment, Until::AllDone, None, patience, self.given_up(cancelled.clone()))
-        };
+        let wait =
+            |experiment| self.fleet.wait(experiment, Until::AllDone, None, patience, self.given_up(cancelled.clone()));
         let mut planned = Vec::new();
         for waited in join_all(experiments.iter().map(wait)).await {
             planned.extend(waited?.sight.runs.into_iter().filter(|run| self.fleet.is_planned(run)));
@@ -125,9 +124,7 @@ impl Desk {
         let given_up = self.given_up(cancelled.clone());
         match self.fleet.stop(&run.spec.id, ask.clone(), patience, given_up).await {
             Ok(record) => Stop { is_over: record.state.ended().is_some(), receipt: view::receipt(&record) },
-            Err(error) => {
-                Stop { is_over: false, receipt: view::failed_receipt(run, Refusal::from(error).message()) }
-            }
+            Err(error) => Stop { is_over: false, receipt: view::failed_receipt(run, Refusal::from(error).message()) },
         }
     }
 

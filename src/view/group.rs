@@ -17,7 +17,8 @@ use crate::run::{Exit, Moment, RunRecord, RunState, Spent, Usd};
 /// How many of the last changes are told.
 const LAST: usize = 5;
 /// Said of a group that is over.
-const READ: &str = "all are over: read_result with this group compares them (table), part answers has the answers side by side";
+const READ: &str =
+    "all are over: read_result with this group compares them (table), part answers has the answers side by side";
 
 /// A group, as check_status shows it.
 #[derive(Debug, Clone, PartialEq, Serialize)]

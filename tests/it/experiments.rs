@@ -337,7 +337,7 @@ async fn people_stop_an_experiment_as_agents_do() {
     wait_until("one has begun", || started(&lab) == 1).await;
     let killed = lab.command().args(["kill", "--group", "p", "--grace-s", "0"]).output().await.expect("ran");
     let told = String::from_utf8(killed.stdout).expect("UTF-8");
-    assert!(killed.status.success() && told.contains("2 runs of it were not started"), "{told}");
+    assert!(killed.status.success() && told.contains("2 planned runs were not started"), "{told}");
     assert_eq!(all_done(&client, "p").await["states"], json!({"killed": 1, "not_started": 2}));
     client.close().await;
     lab.nobody_is_left().await;

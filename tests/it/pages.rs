@@ -6,7 +6,9 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use massgen_mcp::experiment::table::{Agreement, Between, Comparison, Difference, Mean, Measure, Row, Table, Trial, Winner};
+use massgen_mcp::experiment::table::{
+    Agreement, Between, Comparison, Difference, Mean, Measure, Row, Table, Trial, Winner,
+};
 use massgen_mcp::massgen::story::{
     AgentStory, Cast, Given, Presentation, Restart, Round, Source, Story, ToolCall, Trouble,
 };
@@ -280,7 +282,12 @@ fn table(say: &str) -> Table {
         },
         rows: vec![Row { question: Some(0), ..row.clone() }],
         arms: vec![row.clone(), Row { arm: 1, ..row }],
-        between: vec![Between { a: 0, b: 1, question: 0, agreement: Agreement { pairs: 25, same: 0.5, similarity: 0.7 } }],
+        between: vec![Between {
+            a: 0,
+            b: 1,
+            question: 0,
+            agreement: Agreement { pairs: 25, same: 0.5, similarity: 0.7 },
+        }],
         differences: vec![difference(None), difference(Some((0.005, 0.02)))],
     }
 }

@@ -44,7 +44,10 @@ impl Table {
         lines.extend(answer[..end].lines().map(|line| format!("    {line}")));
         if end < answer.len() {
             let chars = answer.chars().count();
-            lines.push(format!("(cut at {BESIDE} of {chars} characters: read_result with run_id {} has all)", trial.run));
+            lines.push(format!(
+                "(cut at {BESIDE} of {chars} characters: read_result with run_id {} has all)",
+                trial.run
+            ));
         }
         lines
     }

@@ -260,7 +260,8 @@ fn arms_agree_question_by_question() {
     let text = table.text();
     assert!(text.contains("\na1 and a2: the same on 1 of 2 questions (q1 the same, q2 0 % alike)\n"), "{text}");
     let json = table.json();
-    let first = json!({"arm": "a2", "beside": "a1", "question": "q1", "pairs": 1, "same_share": 1.0, "similarity_share": 1.0});
+    let first =
+        json!({"arm": "a2", "beside": "a1", "question": "q1", "pairs": 1, "same_share": 1.0, "similarity_share": 1.0});
     assert_eq!(json["agreements"][0], first, "{json}");
 }
 
@@ -302,7 +303,10 @@ fn a_long_answer_is_cut_and_says_where_it_is_whole() {
     assert!(text.lines().all(|line| !line.starts_with("a2 ")), "an answer is no heading: {text}");
     let second = trial(0, 0, 2).run;
     assert!(text.contains(&format!("\na1 #2 {second} by agent_a:\n")), "{text}");
-    assert!(text.contains(&format!("cut at 2000 of 2001 characters: read_result with run_id {second} has all")), "{text}");
+    assert!(
+        text.contains(&format!("cut at 2000 of 2001 characters: read_result with run_id {second} has all")),
+        "{text}"
+    );
 }
 
 #[test]

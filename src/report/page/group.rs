@@ -243,7 +243,12 @@ mod tests {
             of,
             rows: vec![row.clone()],
             arms: vec![Row { arm: 7, ..row }],
-            between: vec![Between { a: 0, b: 7, question: 9, agreement: Agreement { pairs: 1, same: f64::NAN, similarity: 0.5 } }],
+            between: vec![Between {
+                a: 0,
+                b: 7,
+                question: 9,
+                agreement: Agreement { pairs: 1, same: f64::NAN, similarity: 0.5 },
+            }],
             differences: vec![difference(None)],
         };
         let page = group_page(&table, None);
