@@ -275,8 +275,8 @@ struct Memory {
     keeps: bool,
     ended: HashMap<RunId, RunRecord>,
     foreign: HashSet<RunId>,
-    /// Those that were live at an earlier look.
-    live: Vec<RunId>,
+    /// Those that lived at an earlier look for live runs.
+    live: HashSet<RunId>,
 }
 
 impl Memory {
@@ -291,8 +291,12 @@ impl Memory {
             Selection::Runs(ids) => ids.clone(),
             Selection::Group(_) => state.list()?,
             Selection::Latest => state.latest(LATEST)?,
-            Selection::Live { below } => self.live_or_seen(Ledger::of(state).live(below.as_ref())?),
+            Selection::Live { below } => Ledger::of(state).live(below.as_ref())?,
         };
+        // Who waits for the end of one that lived at an earlier look has to see it.
+        let lived: HashSet<RunId> = self.live.drain().collect();
+        let of_live = matches!(selection, Selection::Live { .. });
+        ids.extend(lived.iter().filter(|id| !ids.contains(id)).cloned().collect::<Vec<_>>());
         let listed: HashSet<&RunId> = ids.iter().collect();
         let planned = plans.iter().flat_map(Plans::not_started).filter(|id| !listed.contains(id)).cloned();
         ids.extend(planned.collect::<Vec<_>>());
@@ -303,7 +307,12 @@ impl Memory {
                 Ok(run) if !selection.wants(&run) => {
                     self.foreign.insert(id);
                 }
+                // It has ended, and its supervisor is about to tell the ledger.
+                Ok(run) if of_live && run.state.ended().is_some() && !lived.contains(&id) => {}
                 Ok(run) => {
+                    if of_live {
+                        self.live.insert(id.clone());
+                    }
                     if run.state.ended().is_none() && is_orphan(state, &run) {
                         orphans.push(id);
                     }
@@ -318,13 +327,6 @@ impl Memory {
         let of_group = plans.filter(|_| matches!(selection, Selection::Group(_))).and_then(Plans::into_first);
         sight.experiment = of_group.map(|experiment| Conducted { experiment, is_alive });
         Ok((sight, orphans, self))
-    }
-
-    /// Those that live, and those that did at an earlier look: who waits for an end has to see it.
-    fn live_or_seen(&mut self, live: Vec<RunId>) -> Vec<RunId> {
-        let ended: Vec<RunId> = self.live.drain(..).filter(|id| !live.contains(id)).collect();
-        self.live = live.into_iter().chain(ended).collect();
-        self.live.clone()
     }
 
     fn recall(&mut self, state: &StateFolder, id: &RunId) -> Result<RunRecord, RegistryError> {
