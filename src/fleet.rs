@@ -276,7 +276,7 @@ struct Memory {
     ended: HashMap<RunId, RunRecord>,
     foreign: HashSet<RunId>,
     /// Those that lived at an earlier look for live runs.
-    live: HashSet<RunId>,
+    live: Vec<RunId>,
 }
 
 impl Memory {
@@ -293,10 +293,11 @@ impl Memory {
             Selection::Latest => state.latest(LATEST)?,
             Selection::Live { below } => Ledger::of(state).live(below.as_ref())?,
         };
-        // Who waits for the end of one that lived at an earlier look has to see it.
-        let lived: HashSet<RunId> = self.live.drain().collect();
-        let of_live = matches!(selection, Selection::Live { .. });
-        ids.extend(lived.iter().filter(|id| !ids.contains(id)).cloned().collect::<Vec<_>>());
+        if matches!(selection, Selection::Live { .. }) {
+            // Who waits for the end of one that lived at an earlier look has to see it.
+            ids.extend(std::mem::take(&mut self.live).into_iter().filter(|id| !ids.contains(id)).collect::<Vec<_>>());
+            self.live.clone_from(&ids);
+        }
         let listed: HashSet<&RunId> = ids.iter().collect();
         let planned = plans.iter().flat_map(Plans::not_started).filter(|id| !listed.contains(id)).cloned();
         ids.extend(planned.collect::<Vec<_>>());
@@ -307,12 +308,7 @@ impl Memory {
                 Ok(run) if !selection.wants(&run) => {
                     self.foreign.insert(id);
                 }
-                // It has ended, and its supervisor is about to tell the ledger.
-                Ok(run) if of_live && run.state.ended().is_some() && !lived.contains(&id) => {}
                 Ok(run) => {
-                    if of_live {
-                        self.live.insert(id.clone());
-                    }
                     if run.state.ended().is_none() && is_orphan(state, &run) {
                         orphans.push(id);
                     }

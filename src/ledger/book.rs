@@ -386,14 +386,19 @@ impl Book {
     }
 
     /// The runs of the day (UTC): those of trees that were over on it, and all of trees that are not. Each counts for what it has
-    /// spent, and none for what it may.
-    pub(super) fn today(&self, now: Timestamp, spent: &impl Fn(&RunId) -> Spent) -> Today {
+    /// spent, and none for what it may. `lives` is asked of those that have not told the book that they are over.
+    pub(super) fn today(
+        &self,
+        now: Timestamp,
+        spent: &impl Fn(&RunId) -> Spent,
+        lives: &impl Fn(&RunId) -> bool,
+    ) -> Today {
         let day = day(now);
         let count = self.day_counts.get(&day).copied().unwrap_or_default();
         let usd = Usd(self.days.get(&day).copied().unwrap_or_default());
         let over = Spent { usd, tokens: count.tokens, is_unpriced: count.is_unpriced };
         let of_entries: Spent = self.entries.iter().map(|entry| entry.spent(spent)).sum();
-        let live = self.entries.iter().filter(|entry| entry.place != Place::Over).count() as u64;
+        let live = self.not_over().iter().filter(|id| lives(id)).count() as u64;
         Today { day, runs: count.runs + self.entries.len() as u64, live, spent: over + of_entries }
     }
 

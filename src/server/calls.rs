@@ -258,8 +258,8 @@ impl Desk {
         let waited = self.telling(caller.progress, &selection, wait, waiting).await?;
         let sight = self.known(&selection, waited.sight)?;
         let whole_wait = !waited.came_about && !wait.is_zero() && !self.closing.is_cancelled();
-        let hint =
-            whole_wait.then(|| overview::still(until, &sight.runs, since.as_ref() != Some(&waited.cursor), wait));
+        let has_news = since.as_ref().map(|since| *since != waited.cursor);
+        let hint = whole_wait.then(|| overview::still(until, &sight.runs, has_news, wait));
         let runs = self.one_by_one(&selection, &sight.runs, since.as_ref(), detail);
         let (group, today) = self.together(&selection, &sight).await;
         let unreadable = sight.unreadable.into_iter().map(|(id, _)| id.to_string()).collect();

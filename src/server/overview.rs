@@ -115,11 +115,15 @@ fn is_at_work(run: &RunRecord) -> bool {
 }
 
 /// Said after a wait in which the thing that was waited for did not happen: what is, and what to do. `has_news` says whether
-/// anything has happened since the caller looked before.
-pub(super) fn still(until: Until, runs: &[RunRecord], has_news: bool, wait: Duration) -> String {
+/// anything has happened since the caller looked before, where that is known.
+pub(super) fn still(until: Until, runs: &[RunRecord], has_news: Option<bool>, wait: Duration) -> String {
     let over = runs.iter().filter(|run| run.state.ended().is_some()).count();
     let all = runs.len();
-    let news = if has_news { "; what else happened is in the answer" } else { ", and nothing else happened" };
+    let news = match has_news {
+        Some(true) => "; what else happened is in the answer",
+        Some(false) => ", and nothing else happened",
+        None => "",
+    };
     let happened = match until {
         Until::AllAnswered | Until::AllDone if all > 1 => format!("{over} of {all} runs are over{news}"),
         Until::AnyAnswered if all > 1 => format!("no other run has ended, {over} of {all} are over{news}"),
@@ -145,10 +149,11 @@ mod tests {
         };
         let (one, two, wait) = ([run(1)], [run(1), run(2)], Duration::from_secs(45));
         for (until, runs, has_news, wanted) in [
-            (Until::Change, &two[..], false, "after 45 s: nothing happened; "),
-            (Until::AllAnswered, &two, true, "after 45 s: 0 of 2 runs are over; what else happened is in the answer; "),
-            (Until::AnyAnswered, &two, false, "after 45 s: no other run has ended, 0 of 2 are over, and nothing else "),
-            (Until::AnyAnswered, &one, true, "after 45 s: it goes on; what else happened is in the answer; call again"),
+            (Until::Change, &two[..], Some(false), "after 45 s: nothing happened; "),
+            (Until::AllAnswered, &two, Some(true), "after 45 s: 0 of 2 runs are over; what else happened is in the answer; "),
+            (Until::AnyAnswered, &two, Some(false), "after 45 s: no other run has ended, 0 of 2 are over, and nothing else "),
+            (Until::AllDone, &two, None, "after 45 s: 0 of 2 runs are over; call again"),
+            (Until::AnyAnswered, &one, Some(true), "after 45 s: it goes on; what else happened is in the answer; call again"),
         ] {
             let told = still(until, runs, has_news, wait);
             assert!(told.starts_with(wanted) && told.ends_with("go on waiting"), "{told}");

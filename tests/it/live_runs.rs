@@ -95,6 +95,7 @@ async fn receipts_of_many_stops_are_bounded_and_the_rest_is_counted() {
     }
     let live = client.call("check_status", json!({"live": true})).await;
     assert_eq!((live["runs"].as_array().map(Vec::len), &live["today"]["live"]), (Some(20), &json!(23)), "{live}");
+    assert!(live.to_string().len() < 8_000, "{} bytes", live.to_string().len());
     let killed = client.call("kill_run", json!({"all": true, "grace_s": 0})).await;
     assert_eq!((ids(&killed["receipts"]).len(), &killed["others"]), (20, &json!({"killed": 3})), "{killed}");
     client.close().await;

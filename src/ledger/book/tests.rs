@@ -213,16 +213,16 @@ fn a_day_has_what_is_over_and_what_goes_on() {
     book.end(&id(1), Spent { tokens: 7, ..spent(10) });
     book.close_trees(now());
     let again = Book::from_json(&book.to_json().expect("encoded")).expect("own book");
-    let told = again.today(now(), &|_| Spent { tokens: 1, ..spent(2) });
+    let told = again.today(now(), &|_| Spent { tokens: 1, ..spent(2) }, &|_| true);
     let of_all = Spent { usd: Usd(14), tokens: 9, is_unpriced: false };
     let wanted = Today { day: "2026-11-23".to_owned(), runs: 3, live: 2, spent: of_all };
     assert_eq!(told, wanted, "what was spent, and not what may be");
     book.end(&id(3), unpriced(5));
     book.close_trees(now());
-    let told = book.today(now(), &|_| Spent::default());
-    assert_eq!((told.runs, told.live, told.spent), (3, 1, Spent { tokens: 12, is_unpriced: true, ..spent(10) }));
+    let told = book.today(now(), &|_| Spent::default(), &|run| *run != id(2));
+    assert_eq!((told.runs, told.live, told.spent), (3, 0, Spent { tokens: 12, is_unpriced: true, ..spent(10) }));
     let tomorrow = "2026-11-24T00:00:00Z".parse().expect("time");
-    let told = book.today(tomorrow, &|_| Spent::default());
+    let told = book.today(tomorrow, &|_| Spent::default(), &|_| true);
     assert_eq!((told.runs, told.live, told.spent), (1, 1, Spent::default()));
 }
 
@@ -230,7 +230,7 @@ fn a_day_has_what_is_over_and_what_goes_on() {
 fn a_book_of_an_older_version_has_the_dollars_of_its_days() {
     let old = r#"{"version":1,"next_ticket":0,"entries":[],"starts":[],"days":{"2026-11-23":5},"servers":[],"requests":[],"keys":{}}"#;
     let book = Book::from_json(old.as_bytes()).expect("a book");
-    assert_eq!(book.today(now(), &|_| Spent::default()).spent, spent(5));
+    assert_eq!(book.today(now(), &|_| Spent::default(), &|_| true).spent, spent(5));
 }
 
 #[test]
