@@ -255,11 +255,14 @@ impl From<NotBegun> for Refusal {
         let (code, hint) = match error {
             NotBegun::GroupTaken(_) => (
                 "group_taken",
-                "nothing was started: choose another group, or leave it out; check_status with the group shows those runs",
+                "nothing was started: no runs can be added to those of another call; choose a new group, or leave it out and get one; \
+                 check_status with the group shows the runs that it has",
             ),
-            NotBegun::GroupIsExperiment(_) => {
-                ("group_taken", "nothing was started: choose another group for this run, or leave it out")
-            }
+            NotBegun::GroupIsExperiment(_) => (
+                "group_taken",
+                "nothing was started: no run can be added to it; choose a new group for this run, or leave it out; check_status \
+                 with the group shows the runs that it has",
+            ),
             NotBegun::Waits { .. } => (
                 "not_started",
                 "wait for its turn with check_status; kill_run with the group stops the whole experiment",

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 
 pub use digest::{AgentDigest, AgentState, Digest, Finish};
 pub use id::{BadRunId, RunId};
-pub use limits::{Allowance, BuiltOn, Cap, Continued, Lineage, Origin, Price, Rules, Spent, Unpriced, Usd};
+pub use limits::{Allowance, BuiltOn, Cap, Continued, Lineage, Origin, Price, Rules, Spent, Today, Unpriced, Usd};
 pub use quiet::{Evidence, Quiet, Seems};
 pub use state::{
     AnswerFact, AnswerSource, Ending, Exit, Force, Leader, Outcome, Problem, ProcessMark, Retry, RunState, StopAsk,
@@ -90,6 +90,16 @@ impl RunSpec {
             config_hash: String::new(),
             origin: Origin::default(),
             id,
+        }
+    }
+}
+
+impl RunSpec {
+    /// The config as it is asked for: relative to the project where it is in there.
+    pub fn config_name(&self) -> String {
+        match &self.config {
+            ConfigChoice::File(path) => path.strip_prefix(&self.project).unwrap_or(path).display().to_string(),
+            ConfigChoice::Rehearsal(name) => name.clone(),
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod fit;
 pub mod group;
+pub mod list;
 pub(crate) mod notation;
 pub mod words;
 
@@ -39,6 +40,18 @@ pub struct RunView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub group: Option<String>,
+    /// Its question, cut; in a list.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub question: Option<String>,
+    /// Its config: in a list, and in the answer of run_massgen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub config: Option<String>,
+    /// Seconds since it was asked for; in the list of the latest runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u64")]
+    pub age_s: Option<u64>,
     /// queued, starting, running, stopping; or its end: succeeded, failed, timed_out, over_budget, killed, lost.
     pub state: String,
     /// initial_answer, enforcement (voting), presentation.
@@ -125,10 +138,6 @@ pub struct RunView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
     pub reused: Option<bool>,
-    /// From run_massgen: the config that was taken.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(skip)]
-    pub config: Option<String>,
     /// From run_massgen: the keys of it that overrides change.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(skip)]
@@ -412,6 +421,9 @@ pub fn run(record: &RunRecord, seen: &Seen<'_>, detail: Detail, now: &Moment) ->
     let view = RunView {
         run_id: record.spec.id.to_string(),
         group: None,
+        question: None,
+        config: None,
+        age_s: None,
         state: record.state.word().to_owned(),
         phase: digest.filter(|_| ending.is_none()).and_then(|digest| digest.phase.as_deref()).map(word),
         elapsed_s: elapsed.unwrap_or_default().as_secs(),
@@ -435,7 +447,6 @@ pub fn run(record: &RunRecord, seen: &Seen<'_>, detail: Detail, now: &Moment) ->
         warning: ending.and_then(|ending| ending.warnings.first()).map(warning),
         cursor: None,
         reused: None,
-        config: None,
         applied: Vec::new(),
         warnings: Vec::new(),
         details: (detail == Detail::Full)

@@ -9,15 +9,20 @@ use super::params::RunMassgen;
 use super::starts::{self, checked_question, request};
 use crate::clock;
 use crate::experiment::forecast::ends_in;
+use crate::experiment::{Plan, Planned};
 use crate::fleet::{Begin, Cursor, MOST_PLANNED, Selection, Sight, Start, Until};
 use crate::massgen::text;
 use crate::refusal::Refusal;
 use crate::registry::Experiment;
-use crate::view::WarningView;
 use crate::view::group::{self, Conducted, GroupView};
+use crate::view::{WarningView, list};
 
 /// The longest name of an arm, in characters.
 const MOST_LABEL: usize = 160;
+/// The most planned runs that an answer shows one by one.
+const MOST_PLANS: usize = 20;
+/// The longest variant that it shows, in characters.
+const MOST_VARIANT: usize = 100;
 
 /// How an arm is called until its config is known.
 const DEFAULT: &str = "the default config";
@@ -31,6 +36,11 @@ pub(super) struct BegunView {
     config: Option<String>,
     runs: usize,
     run_ids: Vec<String>,
+    /// Which run is of which config and question: of the first [`MOST_PLANS`], in the order of `run_ids`.
+    plan: Vec<PlannedView>,
+    /// How many successes are enough.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     forecast: Option<ForecastView>,
     /// For check_status with the group.
@@ -46,6 +56,20 @@ pub(super) struct BegunView {
     /// After a wait: how it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<GroupView>,
+}
+
+/// A planned run.
+#[derive(Debug, Serialize)]
+struct PlannedView {
+    run_id: String,
+    config: String,
+    /// The overrides of it, where there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    variant: Option<String>,
+    question: String,
+    /// Which time it is, from 1, where each is asked several times.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repeat: Option<u32>,
 }
 
 /// What it will take, by earlier runs of the same configs.
@@ -115,6 +139,8 @@ impl Desk {
         };
         json(BegunView {
             config: only_config(&begun.experiment),
+            plan: self.planned(&begun.experiment.plan),
+            keep: begun.experiment.plan.keep,
             forecast: forecast(&begun.experiment),
             cursor: Cursor::of(&waited.sight.runs).to_string(),
             reused: begun.is_reused.then_some(true),
@@ -125,6 +151,24 @@ impl Desk {
             runs: begun.experiment.plan.runs.len(),
             group: begun.experiment.plan.group,
         })
+    }
+
+    /// Which run is of which config and question.
+    fn planned(&self, plan: &Plan) -> Vec<PlannedView> {
+        let has_variants = plan.arms.iter().any(|arm| arm.spec.overrides != plan.arms[0].spec.overrides);
+        let is_repeated = plan.runs.iter().any(|run| run.repeat > 1);
+        let view = |run: &Planned| {
+            let (arm, question) = (plan.arms.get(run.arm)?, plan.questions.get(run.question)?);
+            let variant = arm.spec.overrides.as_ref().filter(|_| has_variants);
+            Some(PlannedView {
+                run_id: run.id.to_string(),
+                config: list::config(&arm.spec.config_name()),
+                variant: variant.map(|variant| text::line(&variant.to_string(), MOST_VARIANT)),
+                question: list::question(&self.fleet.secrets().mask(question)),
+                repeat: is_repeated.then_some(run.repeat),
+            })
+        };
+        plan.runs.iter().take(MOST_PLANS).filter_map(view).collect()
     }
 
     /// Checks everything about an experiment that can be checked before the ledger is asked.

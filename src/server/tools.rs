@@ -8,8 +8,9 @@ use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
-use super::calls::{Checked, Configs, Killed, PageView, SteeredView};
+use super::calls::{Checked, Configs, PageView, SteeredView};
 use super::params::{CheckStatus, KillRun, ListConfigs, ReadResult, RunMassgen, SteerRun};
+use super::stops::Killed;
 use crate::settings::Settings;
 use crate::view::Answered;
 

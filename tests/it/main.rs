@@ -19,12 +19,14 @@ mod experiments;
 mod failures;
 mod faults;
 mod governed;
+mod groups;
 mod house;
 mod installs;
 mod lab;
 mod lacking;
 mod launched;
 mod layouts;
+mod live_runs;
 mod loop_on_massgen;
 #[path = "loop_on_massgen.rs"]
 mod loop_on_massgen_warm;
