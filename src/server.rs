@@ -3,6 +3,7 @@
 
 mod border;
 mod calls;
+mod configs;
 mod dry_run;
 mod eras;
 mod experiments;

@@ -1,6 +1,7 @@
 //! A record → what an agent sees of it. Pure, and bounded whatever MassGen wrote: a brief status has at most 120 tokens; one of two
 //! agents at most 300 bytes while nothing is wrong, and twice that with a problem in it. Absent means unknown or not applicable.
 
+mod configs;
 mod fit;
 pub mod group;
 pub mod words;
@@ -10,13 +11,14 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::massgen::configs::Listed;
 use crate::massgen::outcome::exit_word;
 use crate::massgen::text;
 use crate::run::{
     AgentDigest, AgentState, Cap, ConfigChoice, Ending, Force, Moment, Outcome, Problem, Quiet, Retry, RunId,
     RunRecord, RunState, Seems, StopCause, Usd, Warning,
 };
+
+pub use configs::{ConfigView, config};
 
 /// The longest agent id, label or phase in a brief status, in bytes.
 const WORD_BYTES: usize = 32;
@@ -314,54 +316,6 @@ impl JsonSchema for Answered {
                 },
             },
         })
-    }
-}
-
-/// A config, as list_configs shows it.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
-pub struct ConfigView {
-    /// What run_massgen takes as config.
-    pub config: String,
-    /// Each agent as id: model.
-    pub agents: Vec<String>,
-    /// API keys that it needs.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub keys: Vec<String>,
-    /// Those of them that are not there.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub missing_keys: Vec<String>,
-    /// What it may execute.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub executes: Vec<String>,
-    /// Its first comment.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub about: String,
-    /// Why it cannot be used.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
-    pub problem: Option<String>,
-}
-
-/// The most agents that a listed config names.
-const LISTED_AGENTS: usize = 6;
-/// The longest description of a listed config, in characters.
-const ABOUT_CHARS: usize = 160;
-
-/// A config in a list, bounded whatever is in it.
-pub fn config(listed: &Listed) -> ConfigView {
-    let agents = listed.needs.agents.iter().take(LISTED_AGENTS).map(|agent| {
-        let model = agent.model.as_deref().or(agent.backend.as_deref()).unwrap_or("?");
-        text::line(&format!("{}: {model}", agent.id), 80)
-    });
-    let more = listed.needs.agents.len().saturating_sub(LISTED_AGENTS);
-    ConfigView {
-        config: text::line(&listed.name, 200),
-        agents: agents.chain((more > 0).then(|| format!("{more} more"))).collect(),
-        keys: listed.needs.keys.iter().take(LISTED_AGENTS).map(|key| text::line(&key.name(), 80)).collect(),
-        missing_keys: listed.missing.iter().take(LISTED_AGENTS).map(|key| text::line(key, 80)).collect(),
-        executes: listed.needs.executes.iter().map(ToString::to_string).collect(),
-        about: text::line(&listed.about, ABOUT_CHARS),
-        problem: listed.problem.as_deref().map(|problem| text::line(problem, ABOUT_CHARS)),
     }
 }
 

@@ -1,13 +1,16 @@
 //! Keeping MassGen warm: a start begins a warm process, where there is none for such runs and there is room for one, and is the
 //! first to be forked from it. What goes wrong with that is no trouble of the run's, which is started cold then.
 
+use std::ffi::OsString;
 use std::io;
+use std::path::Path;
 use std::process::Stdio;
 
 use tokio::process::Command;
 
 use super::{Fleet, blocking};
 use crate::massgen::text::chain;
+use crate::massgen::launch::Launch;
 use crate::massgen::{launch, program};
 use crate::registry::StateFolder;
 use crate::run::RunSpec;
@@ -68,6 +71,27 @@ impl Fleet {
         let is_there = warm::progress(&self.state, &kind, &env) == Progress::Listens;
         let fits = warm::fits(&self.state, &kind, &env, &warm::folder(&self.state)).await;
         fits.err().filter(|cold| is_there && matches!(cold, Cold::Refused(_)))
+    }
+}
+
+impl Fleet {
+    /// What MassGen prints when a warm process runs it with these arguments in this folder; one that imports it yet is waited for. It
+    /// begins none.
+    ///
+    /// # Errors
+    ///
+    /// Why MassGen has to be asked in the usual way.
+    pub async fn ask_warm(&self, spec: &RunSpec, args: Vec<OsString>, folder: &Path) -> Result<Vec<u8>, Cold> {
+        if !spec.warm {
+            return Err(Cold::Off);
+        }
+        let kind = Kind::of(&spec.program)?;
+        let env = environment(spec)?;
+        let launch = Launch { program: spec.program.clone(), args, env, cwd: folder.to_owned() };
+        while warm::progress(&self.state, &kind, &launch.env) == Progress::Imports {
+            tokio::time::sleep(warm::LOOK_AGAIN).await;
+        }
+        warm::question(&self.state, &kind, &launch).await
     }
 }
 

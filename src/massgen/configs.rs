@@ -6,6 +6,7 @@ mod catalogue;
 mod examples;
 mod needs;
 mod policy;
+mod query;
 mod tree;
 mod validate;
 mod warnings;
@@ -16,12 +17,13 @@ use self::examples::Examples;
 use self::tree::{Node, Scalar};
 use crate::run::ConfigChoice;
 
-pub use self::catalogue::{Catalogue, Listed, Source, catalogue};
+pub use self::catalogue::{Catalogue, Known, Listed, Source, catalogue};
 pub use self::needs::{Agent, Key, Needs, SECRET_VARIABLE, Secret};
 pub use self::policy::{Forbidden, forbidden, paths};
+pub use self::query::CONDITIONS;
 pub use self::tree::{EditError, Tree};
 pub use self::validate::{Finding, Question, ValidateError, Verdict, validate};
-pub use self::warnings::warnings;
+pub use self::warnings::{FATAL, warnings};
 
 /// The largest config file, in bytes.
 const MOST_BYTES: u64 = 4 << 20;

@@ -11,23 +11,21 @@ use tokio_util::sync::CancellationToken;
 
 use super::border;
 use super::experiments::{self, group_view};
-use super::params::{CheckStatus, KillRun, ListConfigs, ReadResult, RunMassgen, SteerRun};
+use super::params::{CheckStatus, KillRun, ReadResult, RunMassgen, SteerRun};
 use super::progress::Progress;
 use super::tools;
 use crate::clock;
 use crate::fleet::results::Part;
 use crate::fleet::{Cursor, Fleet, LATEST, Message, Selection, Sight, Until};
-use crate::massgen::{broken, configs, pages, program, setup, text};
+use crate::massgen::{pages, text};
 use crate::refusal::Refusal;
-use crate::run::{Context, RunId, RunRecord, RunState, StopAsk};
+use crate::run::{RunId, RunRecord, RunState, StopAsk};
 use crate::settings::Settings;
 use crate::view::group::GroupView;
-use crate::view::{self, ConfigView, Detail, ProblemView, ReceiptView, RunView};
+use crate::view::{self, Detail, ReceiptView, RunView};
 
 /// How long a start is watched for a death at once, so that its reason is in the answer.
 const FIRST_BREATH: Duration = Duration::from_millis(15);
-/// The most configs of a page.
-const MOST_CONFIGS: usize = 50;
 /// The most runs that one check_status names.
 const MOST_RUNS: usize = 100;
 /// The most runs of a large group that are shown one by one.
@@ -79,23 +77,6 @@ pub(super) struct Checked {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     hint: Option<String>,
-}
-
-/// What list_configs gives.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(super) struct Configs {
-    configs: Vec<ConfigView>,
-    /// How many match the query.
-    matching: usize,
-    total: usize,
-    /// Where the next page begins; absent at the end.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "u64")]
-    next_offset: Option<usize>,
-    /// Why no run can start.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(skip)]
-    problem: Option<ProblemView>,
 }
 
 /// What kill_run gives.
@@ -231,35 +212,6 @@ impl Desk {
         let cursor = run.state.ended().is_none().then(|| waited.cursor.to_string());
         let reused = started.is_reused.then_some(true);
         json(RunView { cursor, reused, warnings, ..self.view(&run, Detail::Brief) })
-    }
-
-    async fn list_configs(&self, asked: ListConfigs) -> Result<Configs, Refusal> {
-        if !(1..=MOST_CONFIGS).contains(&asked.limit) {
-            return Err(Refusal::out_of_range("limit", asked.limit as f64, 1.0, MOST_CONFIGS as f64));
-        }
-        let desk = self.clone();
-        let listed = tokio::task::spawn_blocking(move || desk.configs(&asked)).await;
-        listed.map_err(|_| Refusal::panicked())
-    }
-
-    fn configs(&self, asked: &ListConfigs) -> Configs {
-        let own_venv = setup::venv(&self.settings.home);
-        let seen = self.seen();
-        let program = program::find(self.places(&own_venv, &seen)).ok();
-        let problem = program.as_deref().and_then(|program| broken::problem(program, &seen));
-        let package = program.as_deref().and_then(program::package);
-        let variables = self.origins(Context::None, package.as_deref()).names();
-        let page = (asked.offset, asked.limit);
-        let found =
-            configs::catalogue(self.sources(package.as_deref()), &asked.query, page, |name| variables.contains(name));
-        let end = asked.offset + found.configs.len();
-        Configs {
-            next_offset: (end < found.matching).then_some(end),
-            configs: found.configs.iter().map(view::config).collect(),
-            matching: found.matching,
-            total: found.total,
-            problem: problem.map(view::problem),
-        }
     }
 
     pub(super) async fn check_status(&self, asked: CheckStatus, caller: Caller) -> Result<Checked, Refusal> {

@@ -5,6 +5,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::calls::{Caller, Desk, json};
+use super::dry_run::is_fatal;
 use super::params::RunMassgen;
 use super::starts::{self, checked_question, request};
 use crate::clock;
@@ -13,6 +14,7 @@ use crate::fleet::{Begin, Cursor, MOST_PLANNED, Selection, Sight, Start, Until};
 use crate::massgen::text;
 use crate::refusal::Refusal;
 use crate::registry::Experiment;
+use crate::run::Usd;
 use crate::view::WarningView;
 use crate::view::group::{self, Conducted, GroupView};
 
@@ -59,6 +61,11 @@ struct DryExperiment {
     runs: usize,
     questions: usize,
     repeat: u32,
+    /// What all its runs may spend together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    budget_usd: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_tokens: Option<u64>,
     /// Of all arms and questions, once each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<WarningView>,
@@ -144,10 +151,14 @@ impl Desk {
     }
 
     async fn rehearse_experiment(&self, begin: Begin) -> Result<Value, Refusal> {
-        let warnings = self.warnings_of(&begin).await?;
+        // What keeps an arm from succeeding stands there as a problem.
+        let mut warnings = self.warnings_of(&begin).await?;
+        warnings.retain(|warning| !is_fatal(warning));
         let runs = begin.arms.len() * begin.questions.len() * begin.repeat as usize;
         let (mut arms, mut ok) = (Vec::new(), true);
-        for (label, start) in begin.arms {
+        for (label, mut start) in begin.arms {
+            // No run may spend more than all may together.
+            start.asked = begin.budget;
             let told = json(self.rehearse_start(start).await?.without(&warnings))?;
             ok &= told["ok"] == true;
             arms.push(serde_json::json!({"arm": label, "dry_run": told}));
@@ -158,6 +169,8 @@ impl Desk {
             runs,
             questions: begin.questions.len(),
             repeat: begin.repeat,
+            budget_usd: begin.budget.usd.map(Usd::as_f64),
+            max_tokens: begin.budget.tokens,
             warnings,
             arms,
         })
@@ -280,6 +293,6 @@ fn named(list: &str, checked: impl Iterator<Item = Result<String, Refusal>>) -> 
 fn forecast(experiment: &Experiment) -> Option<ForecastView> {
     let plan = &experiment.plan;
     let ends = ends_in(&[], plan.takes(), &[], plan.runs.len(), plan.rules.slots as usize);
-    let (ends_in_s, cost_usd) = (ends.map(|left| left.as_secs()), plan.costs().map(crate::run::Usd::as_f64));
+    let (ends_in_s, cost_usd) = (ends.map(|left| left.as_secs()), plan.costs().map(Usd::as_f64));
     (ends_in_s.is_some() || cost_usd.is_some()).then_some(ForecastView { ends_in_s, cost_usd })
 }

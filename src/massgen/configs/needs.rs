@@ -101,6 +101,23 @@ impl Needs {
         self.keys.iter().filter(|key| !key.any_of.iter().any(|name| is_there(name))).collect()
     }
 
+    /// Whose models the agents use, each once: addresses, or types of backends.
+    pub fn providers(&self) -> BTreeSet<&str> {
+        self.agents.iter().filter_map(Agent::provider).collect()
+    }
+
+    /// What its backends need besides keys and nothing here looks at: a command line client with a login, or a local server.
+    pub fn unchecked(&self) -> BTreeSet<String> {
+        const CLIENTS: [&str; 5] = ["claude_code", "codex", "gemini_cli", "antigravity_cli", "copilot"];
+        const SERVERS: [&str; 4] = ["vllm", "sglang", "lmstudio", "inference"];
+        let of_backend = |backend: &str| match backend {
+            client if CLIENTS.contains(&client) => Some(format!("{client}, installed and logged in")),
+            server if SERVERS.contains(&server) => Some(format!("a {server} server")),
+            _ => None,
+        };
+        self.agents.iter().filter_map(|agent| of_backend(agent.backend.as_deref()?)).collect()
+    }
+
     /// The model of an agent.
     pub fn model(&self, id: &str) -> Option<&str> {
         self.agents.iter().find(|agent| agent.id == id)?.model.as_deref()
@@ -384,6 +401,17 @@ mod tests {
                     - backend: {enable_mcp_command_line: true, command_line_execution_mode: docker}\n";
         assert_eq!(needs(text).executes, ["agent cli", "commands", "docker", "mcp servers"]);
         assert!(needs("agents: [{backend: {enable_mcp_command_line: false}}]").executes.is_empty());
+    }
+
+    #[test]
+    fn providers_are_counted_once_and_what_cannot_be_looked_at_is_named() {
+        let found = needs(
+            "agents: [{id: a, backend: {type: openai}}, {id: b, backend: {type: openai}}, {id: c, backend: {type: codex}}, \
+             {id: d, backend: {type: vllm, base_url: 'http://localhost:8000/v1'}}]",
+        );
+        assert_eq!(found.providers().into_iter().collect::<Vec<_>>(), ["codex", "localhost:8000", "openai"]);
+        let unchecked: Vec<_> = found.unchecked().into_iter().collect();
+        assert_eq!(unchecked, ["a vllm server", "codex, installed and logged in"]);
     }
 
     #[test]

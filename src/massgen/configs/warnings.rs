@@ -7,6 +7,9 @@ use crate::massgen::docker::Engine;
 use crate::run::Problem;
 use crate::secrets::looks_like_a_key;
 
+/// The codes of [`Needs::problems`]: a start only warns of them, and no run of it is expected to succeed.
+pub const FATAL: [&str; 3] = ["api_key_missing", "variable_missing", "config_fails"];
+
 impl Needs {
     /// What MassGen 0.1.97 refuses or fails at, and its `--validate` does not look at: keys that are not there, an `api_key` that is
     /// handed over twice, working folders without the two folders that their agents need as well.
