@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::massgen::outcome::exit_word;
 use crate::massgen::text;
 use crate::run::{
-    AgentDigest, AgentState, Cap, ConfigChoice, Ending, Force, Moment, Outcome, Problem, Quiet, Retry, RunId,
+    AgentDigest, AgentState, Cap, Changed, ConfigChoice, Continued, Ending, Force, Moment, Outcome, Problem, Quiet, Retry, RunId,
     RunRecord, RunState, Seems, StopCause, Usd, Warning,
 };
 
@@ -22,6 +22,8 @@ pub use configs::{ConfigView, config};
 
 /// The longest agent id, label or phase in a brief status, in bytes.
 const WORD_BYTES: usize = 32;
+/// The most changed files that a brief status names.
+const BRIEF_FILES: usize = 3;
 /// The longest message of a problem in a brief status, in bytes.
 const BRIEF_MESSAGE: usize = 160;
 /// The longest name of a provider, in bytes.
@@ -114,6 +116,10 @@ pub struct RunView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "ProblemView")]
     pub problem: Option<ProblemView>,
+    /// Files of the project that changed while it could write there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Vec<String>")]
+    pub changed: Option<Vec<String>>,
     /// What it lacked, also where it succeeded.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "WarningView")]
@@ -126,6 +132,10 @@ pub struct RunView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
     pub reused: Option<bool>,
+    /// From run_massgen: the conversation that it goes on with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    pub continues: Option<String>,
     /// From run_massgen: what will go wrong or do nothing, as far as it is known before the start.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(skip)]
@@ -214,6 +224,9 @@ pub struct Details {
     /// warm: forked from a process that had imported MassGen; cold: not.
     #[serde(skip_serializing_if = "Option::is_none")]
     start: Option<&'static str>,
+    /// How long it waited for a warm process to import MassGen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    import_s: Option<u64>,
     /// Why it was not warm.
     #[serde(skip_serializing_if = "Option::is_none")]
     cold_because: Option<String>,
@@ -375,9 +388,11 @@ pub fn run(record: &RunRecord, seen: &Seen<'_>, detail: Detail, now: &Moment) ->
         quiet_s: quiet.map(|quiet| quiet.lasts(now).as_secs()),
         seems: quiet.map(|quiet| seems_word(quiet.seems(now))),
         problem: problem_of(record, quiet, now).map(problem),
+        changed: record.changed.as_ref().map(|changed| changed_files(changed, detail)),
         warning: ending.and_then(|ending| ending.warnings.first()).map(warning),
         cursor: None,
         reused: None,
+        continues: None,
         warnings: Vec::new(),
         details: (detail == Detail::Full)
             .then(|| Details { looked_at: quiet.map(|q| looked_at(q, now)), ..details(record, seen) }),
@@ -394,6 +409,14 @@ impl RunView {
     pub fn with_group(self, record: &RunRecord) -> RunView {
         RunView { group: record.spec.group.as_deref().map(word), ..self }
     }
+}
+
+/// Which turn of which conversation a run is.
+pub fn continued(before: &Continued) -> String {
+    format!(
+        "turn {} of the conversation of {}; its config, mode and context hold where you name no others",
+        before.turn, before.run
+    )
 }
 
 /// A stop that could not be asked for.
@@ -457,6 +480,16 @@ fn word(text: &str) -> String {
     let text = text::line(text, WORD_BYTES);
     let end = (0..=WORD_BYTES.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
     text[..end].to_owned()
+}
+
+/// The names of changed files, a few of them in a brief status, and how many more there are.
+fn changed_files(changed: &Changed, detail: Detail) -> Vec<String> {
+    let named = match detail {
+        Detail::Brief => changed.files.iter().take(BRIEF_FILES).map(|name| word(name)).collect::<Vec<_>>(),
+        Detail::Full => changed.files.clone(),
+    };
+    let more = changed.count.saturating_sub(named.len() as u64);
+    named.into_iter().chain((more > 0).then(|| format!("{more} more"))).collect()
 }
 
 fn stop_reason(state: &RunState) -> Option<String> {
@@ -663,6 +696,7 @@ fn details(record: &RunRecord, seen: &Seen<'_>) -> Details {
         log_dir,
         massgen: spec.program.display().to_string(),
         start: record.started.as_ref().map(|_| if record.keeper.is_some() { "warm" } else { "cold" }),
+        import_s: record.import.map(|time| time.as_secs()),
         cold_because: record.cold_because.clone(),
         agents: agents.collect(),
         warnings: warnings.filter(|all| all.len() > 1).into_iter().flatten().map(warning).collect(),

@@ -102,8 +102,7 @@ async fn begin(state: StateFolder, spec: &RunSpec) -> io::Result<Result<(), Cold
         Err(unfit) => return Ok(Err(unfit.into())),
     };
     let env = environment(spec)?;
-    // Of a run that works in a folder of its own, nothing is read from there.
-    let run = launch::working_folder(spec, &warm::folder(&state));
+    let run = launch::env_folder(spec, &warm::folder(&state)).to_owned();
     if warm::progress(&state, &kind, &env) != Progress::None || warm::fits(&state, &kind, &env, &run).await.is_ok() {
         return Ok(Ok(()));
     }

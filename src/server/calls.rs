@@ -211,7 +211,8 @@ impl Desk {
         let run = waited.sight.runs.into_iter().next().unwrap_or(started.record);
         let cursor = run.state.ended().is_none().then(|| waited.cursor.to_string());
         let reused = started.is_reused.then_some(true);
-        json(RunView { cursor, reused, warnings, ..self.view(&run, Detail::Brief) })
+        let continues = run.spec.continues.as_ref().map(view::continued);
+        json(RunView { cursor, reused, continues, warnings, ..self.view(&run, Detail::Brief) })
     }
 
     pub(super) async fn check_status(&self, asked: CheckStatus, caller: Caller) -> Result<Checked, Refusal> {

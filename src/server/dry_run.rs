@@ -43,7 +43,7 @@ impl Desk {
                 ConfigChoice::File(path) => path.display().to_string(),
                 ConfigChoice::Rehearsal(name) => name.clone(),
             },
-            continues: start.spec.continues.as_ref().map(|before| format!("{}, as turn {}", before.run, before.turn)),
+            continues: start.spec.continues.as_ref().map(view::continued),
             from: start.spec.from.as_ref().map(|from| {
                 let answer = from.answer.as_deref().unwrap_or("the final answer");
                 format!("{answer} of {}, by {}", from.run, from.agent)

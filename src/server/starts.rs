@@ -127,7 +127,9 @@ impl Desk {
         let Some(from) = &asked.from else { return Ok(None) };
         if asked.continue_run.is_some() {
             let message = "both `from` and `continue_run` were given";
-            return Err(Refusal::new("from_conflict", message, "give at most one of them"));
+            let hint = "give one: with continue_run the same agents go on with their conversation and its config; with from the \
+                        agents of any config get one answer as material";
+            return Err(Refusal::new("from_conflict", message, hint));
         }
         let label = from.answer.as_deref().map(|label| label.trim().to_owned());
         Ok(Some(self.fleet.to_build_on(&parsed(&from.run_id)?, label).await?))
@@ -210,7 +212,7 @@ impl Desk {
         let choice = choice.map_err(|error| self.without_project(error.into()))?;
         let ConfigChoice::File(path) = &choice else { return Err(Refusal::panicked()) };
         let original = self.original(path, overrides, package.as_deref())?;
-        let project = self.settings.project_folder().filter(|_| context == Context::None);
+        let project = self.settings.project_folder();
         let effective = configs::effective(path, &original, Changes { overrides, project, ..Changes::default() });
         let effective = effective.map_err(|error| match overrides {
             Some(_) => bad_overrides(&text::chain(&error)),

@@ -43,6 +43,7 @@ mod reports;
 mod resources;
 mod set_up;
 mod settings;
+mod starts;
 mod steering;
 mod tasks;
 mod ten_tasks;

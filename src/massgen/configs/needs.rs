@@ -21,6 +21,8 @@ pub struct Needs {
     /// The agents with a working folder (`cwd`) where `orchestrator` lacks `snapshot_storage` or `agent_temporary_workspace`:
     /// MassGen's `--validate` accepts that, and its start refuses it (`cli/entrypoint.py`).
     pub cwd_without_folders: Vec<String>,
+    /// The agents without a working folder (`cwd`), to which MassGen gives no files: neither context paths nor tools for them.
+    pub without_cwd: Vec<String>,
     /// The agents with an `api_key` in a backend that MassGen 0.1.97 cannot make then: `create_backend` hands the key over
     /// twice (a `TypeError`), and `--validate` accepts it. The key belongs in the environment.
     pub api_key_twice: Vec<String>,
@@ -91,6 +93,7 @@ impl Needs {
             keys: keys.into_iter().collect(),
             executes: executes(config, &found),
             cwd_without_folders: cwd_without_folders(root, &found),
+            without_cwd: found.iter().filter(|(_, entry)| !has_cwd(entry)).map(|(agent, _)| agent.id.clone()).collect(),
             api_key_twice: api_key_twice(&found),
             agents: found.into_iter().map(|(agent, _)| agent).collect(),
         }
@@ -282,13 +285,16 @@ fn executes(config: &Tree, agents: &[(Agent, &Node)]) -> Vec<&'static str> {
     found.into_iter().collect()
 }
 
+fn has_cwd(entry: &Node) -> bool {
+    entry.get("backend").is_some_and(|backend| backend.get("cwd").is_some_and(Node::is_on))
+}
+
 fn cwd_without_folders(root: &Node, agents: &[(Agent, &Node)]) -> Vec<String> {
     let orchestrator = root.get("orchestrator");
     let has = |key: &str| orchestrator.is_some_and(|orchestrator| orchestrator.get(key).is_some());
     if has("snapshot_storage") && has("agent_temporary_workspace") {
         return Vec::new();
     }
-    let has_cwd = |entry: &Node| entry.get("backend").is_some_and(|backend| backend.get("cwd").is_some());
     agents.iter().filter(|(_, entry)| has_cwd(entry)).map(|(agent, _)| agent.id.clone()).collect()
 }
 
