@@ -183,6 +183,10 @@ pub struct RunRecord {
     pub keeper: Option<ProcessMark>,
     /// Why it was not started warm, of a run that was started cold; none in records of version 0.1.
     pub cold_because: Option<String>,
+    /// How long it waited for a warm process to import MassGen, where that took a second or more.
+    pub import: Option<Duration>,
+    /// What changed in the project while it could write there; none of other runs, and where the project has too many files.
+    pub changed: Option<Changed>,
     /// The final answer of a run that goes on, once MassGen has written it whole: what is left for it to do is to end.
     pub ready: Option<AnswerFact>,
     /// When the supervisor started, where the start was seen.
@@ -195,6 +199,15 @@ pub struct RunRecord {
     pub spent_below: Spent,
     /// What was found out about it, while it gives no sign of life.
     pub quiet: Option<Quiet>,
+}
+
+/// Files that changed while a run was at work.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changed {
+    /// Their names, relative to the project; the first 20.
+    pub files: Vec<String>,
+    /// How many there are in all.
+    pub count: u64,
 }
 
 impl RunRecord {

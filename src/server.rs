@@ -5,6 +5,7 @@ mod arguments;
 mod border;
 mod calls;
 mod client;
+mod configs;
 mod dry_run;
 mod eras;
 mod experiments;

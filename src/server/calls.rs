@@ -10,25 +10,24 @@ use tokio_util::sync::CancellationToken;
 use super::arguments::read;
 use super::border;
 use super::client::Client;
-use super::params::{CheckStatus, ListConfigs, ReadResult, RunMassgen, SteerRun};
+use super::params::{CheckStatus, ReadResult, RunMassgen, SteerRun};
 use super::progress::Progress;
 use super::{experiments, overview, tools};
 use crate::clock;
 use crate::fleet::results::Part;
 use crate::fleet::{Cursor, Fleet, Message, Selection, Sight, Until};
+use crate::massgen::configs;
 use crate::massgen::pages::{self, Extent};
-use crate::massgen::{broken, configs, program, setup, text};
+use crate::massgen::text;
 use crate::refusal::Refusal;
-use crate::run::{Context, RunId, RunRecord, RunState};
+use crate::run::{RunId, RunRecord, RunState};
 use crate::settings::Settings;
 use crate::view::group::GroupView;
 use crate::view::list::TodayView;
-use crate::view::{self, ConfigView, Detail, ProblemView, RunView};
+use crate::view::{self, Detail, RunView};
 
 /// How long a start is watched for a death at once, so that its reason is in the answer.
 const FIRST_BREATH: Duration = Duration::from_millis(15);
-/// The most configs of a page.
-const MOST_CONFIGS: usize = 50;
 /// The most characters of a page that are asked for; a client may get fewer.
 const MOST_PAGE: u64 = 40_000;
 
@@ -82,23 +81,6 @@ pub(super) struct Checked {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     hint: Option<String>,
-}
-
-/// What list_configs gives.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(super) struct Configs {
-    /// How many match the query.
-    matching: usize,
-    total: usize,
-    /// Where the next page begins; absent at the end.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "u64")]
-    next_offset: Option<usize>,
-    /// Why no run can start.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(skip)]
-    problem: Option<ProblemView>,
-    configs: Vec<ConfigView>,
 }
 
 /// What steer_run gives.
@@ -227,43 +209,8 @@ impl Desk {
         let reused = started.is_reused.then_some(true);
         let config = Some(run.spec.config_name());
         let applied = run.spec.overrides.as_ref().map(configs::changed_keys).unwrap_or_default();
-        json(RunView { cursor, reused, config, applied, warnings, ..self.view(&run, Detail::Brief) })
-    }
-
-    async fn list_configs(&self, asked: ListConfigs, client: Client) -> Result<Configs, Refusal> {
-        if !(1..=MOST_CONFIGS).contains(&asked.limit) {
-            return Err(Refusal::out_of_range("limit", asked.limit as f64, 1.0, MOST_CONFIGS as f64));
-        }
-        let (desk, offset) = (self.clone(), asked.offset);
-        let listed = tokio::task::spawn_blocking(move || desk.configs(&asked)).await;
-        let mut listed = listed.map_err(|_| Refusal::panicked())?;
-        client.fit(&mut listed, |listed| {
-            let kept = listed.configs.len().saturating_sub(1);
-            listed.configs.truncate(kept.max(1));
-            listed.next_offset = Some(offset + listed.configs.len()).filter(|_| kept > 0).or(listed.next_offset);
-            kept > 0
-        });
-        Ok(listed)
-    }
-
-    fn configs(&self, asked: &ListConfigs) -> Configs {
-        let own_venv = setup::venv(&self.settings.home);
-        let seen = self.seen();
-        let program = program::find(self.places(&own_venv, &seen)).ok();
-        let problem = program.as_deref().and_then(|program| broken::problem(program, &seen));
-        let package = program.as_deref().and_then(program::package);
-        let variables = self.origins(Context::None, package.as_deref()).names();
-        let page = (asked.offset, asked.limit);
-        let found =
-            configs::catalogue(self.sources(package.as_deref()), &asked.query, page, |name| variables.contains(name));
-        let end = asked.offset + found.configs.len();
-        Configs {
-            matching: found.matching,
-            total: found.total,
-            next_offset: (end < found.matching).then_some(end),
-            problem: problem.map(view::problem),
-            configs: found.configs.iter().map(view::config).collect(),
-        }
+        let continues = run.spec.continues.as_ref().map(view::continued);
+        json(RunView { cursor, reused, config, applied, continues, warnings, ..self.view(&run, Detail::Brief) })
     }
 
     pub(super) async fn check_status(&self, asked: CheckStatus, caller: Caller) -> Result<Checked, Refusal> {

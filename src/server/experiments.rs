@@ -5,6 +5,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::calls::{Caller, Desk, json};
+use super::dry_run::is_fatal;
 use super::params::RunMassgen;
 use super::starts::{self, checked_question, request};
 use crate::clock;
@@ -14,6 +15,7 @@ use crate::fleet::{Begin, Cursor, MOST_PLANNED, Selection, Sight, Start, Until};
 use crate::massgen::text;
 use crate::refusal::Refusal;
 use crate::registry::Experiment;
+use crate::run::Usd;
 use crate::view::group::{self, Conducted, GroupView};
 use crate::view::{WarningView, list};
 
@@ -89,6 +91,11 @@ struct DryExperiment {
     runs: usize,
     questions: usize,
     repeat: u32,
+    /// What all its runs may spend together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    budget_usd: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_tokens: Option<u64>,
     /// Of all arms and questions, once each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<WarningView>,
@@ -211,10 +218,14 @@ impl Desk {
     }
 
     async fn rehearse_experiment(&self, begin: Begin) -> Result<Value, Refusal> {
-        let warnings = self.warnings_of(&begin).await?;
+        // What keeps an arm from succeeding stands there as a problem.
+        let mut warnings = self.warnings_of(&begin).await?;
+        warnings.retain(|warning| !is_fatal(warning));
         let runs = begin.arms.len() * begin.questions.len() * begin.repeat as usize;
         let (mut arms, mut ok) = (Vec::new(), true);
-        for (label, start) in begin.arms {
+        for (label, mut start) in begin.arms {
+            // No run may spend more than all may together.
+            start.asked = begin.budget;
             let told = json(self.rehearse_start(start).await?.without(&warnings))?;
             ok &= told["ok"] == true;
             arms.push(serde_json::json!({"arm": label, "dry_run": told}));
@@ -225,6 +236,8 @@ impl Desk {
             runs,
             questions: begin.questions.len(),
             repeat: begin.repeat,
+            budget_usd: begin.budget.usd.map(Usd::as_f64),
+            max_tokens: begin.budget.tokens,
             warnings,
             arms,
         })
@@ -282,7 +295,11 @@ fn no_contradictions(asked: &RunMassgen) -> Result<(), Refusal> {
         RunMassgen { question_file: Some(_), questions: Some(_), .. } => both("question_file", "questions"),
         RunMassgen { continue_run: Some(_), .. } => {
             let message = "`continue_run` goes on with one conversation, and several runs were asked for";
-            Err(Refusal::new("arguments_conflict", message, "nothing was started: leave one or the other out"))
+            Err(Refusal::new(
+                "arguments_conflict",
+                message,
+                "nothing was started: leave one or the other out; `from` gives one answer of that run to all of these",
+            ))
         }
         _ => same_twice(asked),
     }
@@ -334,6 +351,6 @@ fn only_config(experiment: &Experiment) -> Option<String> {
 fn forecast(experiment: &Experiment) -> Option<ForecastView> {
     let plan = &experiment.plan;
     let ends = ends_in(&[], plan.takes(), &[], plan.runs.len(), plan.rules.slots as usize);
-    let (ends_in_s, cost_usd) = (ends.map(|left| left.as_secs()), plan.costs().map(crate::run::Usd::as_f64));
+    let (ends_in_s, cost_usd) = (ends.map(|left| left.as_secs()), plan.costs().map(Usd::as_f64));
     (ends_in_s.is_some() || cost_usd.is_some()).then_some(ForecastView { ends_in_s, cost_usd })
 }

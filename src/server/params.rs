@@ -105,7 +105,7 @@ pub(super) struct SteerRun {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct ListConfigs {
-    /// Words that must all occur in name, description, backend, models or keys.
+    /// Words that must all occur in name, description, provider, model or key; or ready, multi-provider, project, user, example, rehearsal.
     pub(super) query: String,
     /// For the next page, next_offset.
     pub(super) offset: usize,

@@ -49,6 +49,7 @@ mod schemas;
 mod set_up;
 mod settings;
 mod shown;
+mod starts;
 mod steering;
 mod tasks;
 mod ten_tasks;

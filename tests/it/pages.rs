@@ -97,6 +97,8 @@ fn record(question: &str, outcome: Outcome) -> RunRecord {
         spent_below: Spent::default(),
         keeper: None,
         cold_because: None,
+        import: None,
+        changed: None,
         ready: None,
         quiet: None,
     }

@@ -167,6 +167,8 @@ fn a_book_that_is_lost_is_made_anew_from_the_records() {
             spent_below: Spent::default(),
             keeper: None,
             cold_because: None,
+            import: None,
+            changed: None,
             ready: None,
             quiet: None,
         }
