@@ -44,7 +44,7 @@ pub fn explained(problem: Problem, program: &Path) -> Problem {
     let about = format!("MassGen does not start with {package}{}: ", version.unwrap_or_default());
     let message = problem.message.split(" (/").next().unwrap_or_default();
     let message = message.split_once("Error: ").map_or(message, |(_, said)| said);
-    Problem { message: text::line(&(about + message), MESSAGE_CHARS), ..problem }
+    Problem { message: text::sentence(&(about + message), MESSAGE_CHARS), ..problem }
 }
 
 /// Keeps a failure for as long as the same packages are installed. One that may pass by itself, or of a MassGen that runs from its

@@ -6,6 +6,7 @@ mod catalogue;
 mod examples;
 mod needs;
 mod policy;
+mod tools;
 mod tree;
 mod validate;
 mod warnings;

@@ -7,11 +7,14 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::border;
 use super::experiments::{self, group_view};
+use super::hints;
 use super::params::{CheckStatus, KillRun, ListConfigs, ReadResult, RunMassgen, SteerRun};
+use super::patience::{Patience, Wait};
 use super::progress::Progress;
 use super::tools;
 use crate::clock;
@@ -49,6 +52,8 @@ pub(super) struct Desk {
     pub(super) settings: Settings,
     /// The client's input has ended: nobody waits any more.
     pub(super) closing: CancellationToken,
+    /// How long the client waits for an answer.
+    pub(super) patience: Patience,
 }
 
 /// Who calls a tool.
@@ -75,7 +80,7 @@ pub(super) struct Checked {
     /// Runs whose record is damaged; the operator has to look.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     unreadable: Vec<String>,
-    /// After a wait: what to do next where it ended without anything happening.
+    /// What to do next.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     hint: Option<String>,
@@ -106,6 +111,10 @@ pub(super) struct Killed {
     /// The other runs of the group, by state.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     others: BTreeMap<String, usize>,
+    /// Where a stop is still under way: how to see its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    hint: Option<String>,
 }
 
 /// What steer_run gives.
@@ -121,7 +130,7 @@ pub(super) struct SteeredView {
     messages_waiting: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
-    hint: Option<&'static str>,
+    hint: Option<String>,
 }
 
 /// Said with a message that waits.
@@ -161,9 +170,21 @@ pub(super) struct PageView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     path: Option<String>,
+    /// Whose answer won.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     winner: Option<String>,
+    /// Whose answer it is where none has won.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    best: Option<String>,
+    /// Votes by answer label.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    votes: BTreeMap<String, u32>,
+    /// Of the run, to now or to its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u64")]
+    elapsed_s: Option<u64>,
     /// The answer's label, where it was not presented.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
@@ -174,7 +195,7 @@ pub(super) struct PageView {
 
 impl Desk {
     pub(super) fn new(fleet: Fleet, settings: Settings, closing: CancellationToken) -> Desk {
-        Desk { fleet, settings, closing }
+        Desk { fleet, settings, closing, patience: Patience::default() }
     }
 
     /// Does a call.
@@ -223,14 +244,14 @@ impl Desk {
         let warnings = self.warnings(vec![start.clone()], vec![start.spec.question.clone()]).await?;
         let started = self.fleet.start(start).await?;
         let selection = Selection::Runs(vec![started.record.spec.id.clone()]);
-        let wait = if caller.takes_task { Duration::ZERO } else { wait };
+        let most = if caller.takes_task { Duration::ZERO } else { wait.most };
         let given_up = self.given_up(caller.cancelled);
-        let waiting = self.fleet.wait(&selection, Until::AllAnswered, None, wait.max(FIRST_BREATH), given_up);
-        let waited = self.telling(caller.progress, &selection, wait, waiting).await?;
+        let waiting = self.fleet.wait(&selection, Until::AllAnswered, None, most.max(FIRST_BREATH), given_up);
+        let waited = self.telling(caller.progress, &selection, most, waiting).await?;
         let run = waited.sight.runs.into_iter().next().unwrap_or(started.record);
-        let cursor = run.state.ended().is_none().then(|| waited.cursor.to_string());
-        let reused = started.is_reused.then_some(true);
-        json(RunView { cursor, reused, warnings, ..self.view(&run, Detail::Brief) })
+        let hint = hints::joined([hints::ready([&run]), wait.note.filter(|_| !most.is_zero())]);
+        let (cursor, reused) = (Some(waited.cursor.to_string()), started.is_reused.then_some(true));
+        json(RunView { cursor, reused, warnings, hint, ..self.view_with_answer(&run, Detail::Brief) })
     }
 
     async fn list_configs(&self, asked: ListConfigs) -> Result<Configs, Refusal> {
@@ -267,23 +288,30 @@ impl Desk {
         let (until, detail) = (Until::from(asked.until), Detail::from(asked.detail));
         let selection = selection(asked.run_id, asked.run_ids, asked.group)?;
         let since = asked.since.as_deref().map(Cursor::given);
-        let waiting = self.fleet.wait(&selection, until, since, wait, self.given_up(caller.cancelled));
-        let waited = self.telling(caller.progress, &selection, wait, waiting).await?;
+        let is_first = since.is_none() && until == Until::AnyAnswered;
+        let Wait { most, note } = wait;
+        let waiting = self.fleet.wait(&selection, until, since, most, self.given_up(caller.cancelled));
+        let waited = self.telling(caller.progress, &selection, most, waiting).await?;
         let sight = self.known(&selection, waited.sight)?;
-        let whole_wait = !waited.came_about && !wait.is_zero() && !self.closing.is_cancelled();
-        let hint = whole_wait.then(|| {
+        let whole_wait = !waited.came_about && !most.is_zero() && !self.closing.is_cancelled();
+        let nothing = whole_wait.then(|| {
             format!(
                 "nothing of that happened in {} s; call again with since and wait_s to go on waiting",
-                wait.as_secs()
+                most.as_secs()
             )
         });
+        let ready = hints::ready(&sight.runs);
+        let before = if is_first && !most.is_zero() { hints::ended_before(&sight.runs) } else { None };
+        let hint = hints::joined([ready, before, nothing, note]);
         let group = match &selection {
             Selection::Group(name) => Some(group_view(name, &sight)),
             Selection::Runs(_) | Selection::Latest => None,
         };
-        let named = selection != Selection::Latest;
-        let view =
-            |run: &RunRecord| if named { self.view(run, detail) } else { self.view(run, detail).with_group(run) };
+        let view = |run: &RunRecord| match &selection {
+            Selection::Runs(_) => self.view_with_answer(run, detail),
+            Selection::Group(_) => self.view(run, detail),
+            Selection::Latest => self.view(run, detail).with_group(run),
+        };
         let runs = shown(&selection, &sight.runs).map(view).collect();
         let unreadable = sight.unreadable.into_iter().map(|(id, _)| id.to_string()).collect();
         Ok(Checked { runs, group, cursor: waited.cursor.to_string(), unreadable, hint })
@@ -306,6 +334,8 @@ impl Desk {
         let name = asked.part.as_deref().unwrap_or("answer");
         let part: Part = name.parse()?;
         let (record, reading) = self.fleet.read(&id, part, asked.offset, asked.limit).await?;
+        let run = self.view(&record, Detail::Brief);
+        let has_winner = !reading.partial && run.best.is_none();
         Ok(PageView {
             run_id: Some(id.to_string()),
             group: None,
@@ -318,7 +348,10 @@ impl Desk {
             next_offset: reading.page.next_offset,
             sha256: reading.page.sha256,
             path: reading.path.map(|path| path.display().to_string()),
-            winner: reading.winner,
+            winner: reading.winner.clone().filter(|_| has_winner),
+            best: reading.winner.filter(|_| !has_winner),
+            votes: run.votes,
+            elapsed_s: Some(run.elapsed_s),
             label: reading.label,
             partial: reading.partial,
         })
@@ -356,6 +389,9 @@ impl Desk {
             sha256: page.sha256,
             path: path.map(|path| path.display().to_string()),
             winner: None,
+            best: None,
+            votes: BTreeMap::new(),
+            elapsed_s: None,
             label: None,
             partial: false,
         })
@@ -376,7 +412,8 @@ impl Desk {
         let is_experiment = self.fleet.stop_experiment(&selection, &ask).await?;
         let found = self.fleet.look_all(&selection).await?;
         let sight = self.known(&selection, found)?;
-        let patience = (grace + FORCE_TIME).min(self.settings.most_wait);
+        let Wait { most: patience, note } = self.patience.wait(grace + FORCE_TIME, self.settings.most_wait);
+        let until = Instant::now() + patience;
         let (ask, cancelled) = (&ask, &caller.cancelled);
         let is_large = matches!(selection, Selection::Group(_)) && sight.runs.len() > LATEST;
         let is_left_out =
@@ -391,18 +428,24 @@ impl Desk {
         if is_experiment {
             // It is over once its conductor says so.
             let given_up = self.given_up(cancelled.clone());
-            self.fleet.wait(&selection, Until::AllDone, None, patience, given_up).await?;
+            let left = until.saturating_duration_since(Instant::now());
+            self.fleet.wait(&selection, Until::AllDone, None, left, given_up).await?;
         }
         let receipts = stopped.into_iter().map(|(run, stopped)| match stopped {
+            Ok(record) if had_ended.contains(&record.spec.id) => view::ended_receipt(&record),
             Ok(record) => view::receipt(&record),
             Err(error) => view::failed_receipt(run, Refusal::from(error).message()),
         });
+        let receipts: Vec<_> = receipts.collect();
+        let is_under_way = receipts.iter().any(|receipt| receipt.state == "stopping");
+        let hint = is_under_way.then(|| "a stop is still under way: call check_status with wait_s to see its end".to_owned());
+        let hint = hints::joined([hint, note.filter(|_| is_under_way)]);
         let mut counted = BTreeMap::new();
         for run in others {
             let state = if self.fleet.is_planned(run) { "not_started" } else { run.state.word() };
             *counted.entry(state.to_owned()).or_insert(0) += 1;
         }
-        Ok(Killed { receipts: receipts.collect(), others: counted })
+        Ok(Killed { receipts, others: counted, hint })
     }
 
     /// Those of a selection that are over by now.
@@ -415,14 +458,15 @@ impl Desk {
         let (id, wait) = (parsed(&asked.run_id)?, self.wait(asked.wait_s)?);
         let message = Message { content: asked.message, agents: asked.agents };
         let selection = Selection::Runs(vec![id.clone()]);
-        let steering = self.fleet.steer(&id, message, wait, self.given_up(caller.cancelled));
-        let steered = self.telling(caller.progress, &selection, wait, steering).await?;
+        let Wait { most, note } = wait;
+        let steering = self.fleet.steer(&id, message, most, self.given_up(caller.cancelled));
+        let steered = self.telling(caller.progress, &selection, most, steering).await?;
         Ok(SteeredView {
             run_id: id.to_string(),
             state: steered.record.state.word().to_owned(),
             delivered: steered.is_delivered,
             messages_waiting: Some(steered.waiting).filter(|count| *count > 0),
-            hint: (!steered.is_delivered).then_some(ACCEPTED),
+            hint: hints::joined([Some(ACCEPTED.to_owned()), note]).filter(|_| !steered.is_delivered),
         })
     }
 
@@ -446,13 +490,22 @@ impl Desk {
         let is_full = detail == Detail::Full;
         let (children, built_on_by) =
             if is_full { (folder.child_runs(), folder.built_on_by()) } else { (Vec::new(), Vec::new()) };
-        let (children, built_on_by) = (&children, &built_on_by);
-        let seen = view::Seen { folder: folder.path(), children, built_on_by, queue, messages };
+        let (children, built_on_by, models) = (&children, &built_on_by, &self.fleet.models_awaited(record));
+        let seen = view::Seen { folder: folder.path(), children, built_on_by, queue, messages, models };
         view::run(record, &seen, detail, &clock::now())
     }
 
-    pub(super) fn wait(&self, seconds: f64) -> Result<Duration, Refusal> {
-        Ok(Duration::from_secs_f64(ranged("wait_s", seconds, 0.0, self.settings.most_wait.as_secs_f64())?))
+    /// A run with its answer, where that is short.
+    fn view_with_answer(&self, record: &RunRecord, detail: Detail) -> RunView {
+        RunView { answer: self.fleet.short_answer(record), ..self.view(record, detail) }
+    }
+
+    /// How long a call waits that asks for so many seconds: what is too long is cut, and the answer says so.
+    pub(super) fn wait(&self, seconds: f64) -> Result<Wait, Refusal> {
+        let most = self.settings.most_wait;
+        let asked = ranged("wait_s", seconds, 0.0, f64::MAX)
+            .map_err(|_| Refusal::out_of_range("wait_s", seconds, 0.0, most.as_secs_f64()))?;
+        Ok(self.patience.wait(Duration::try_from_secs_f64(asked).unwrap_or(Duration::MAX), most))
     }
 
     pub(super) async fn given_up(&self, cancelled: CancellationToken) {

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::calls::{Caller, Desk, json};
 use super::params::RunMassgen;
+use super::patience::Wait;
 use super::starts::{self, checked_question, request};
 use crate::clock;
 use crate::experiment::forecast::ends_in;
@@ -40,6 +41,9 @@ pub(super) struct BegunView {
     /// After a wait: how it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<GroupView>,
+    /// How long its waits are, where that is less than was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
 }
 
 /// What it will take, by earlier runs of the same configs.
@@ -87,9 +91,10 @@ impl Desk {
         let begun = self.fleet.begin(begin).await?;
         let selection = Selection::Group(begun.experiment.plan.group.clone());
         let given_up = self.given_up(caller.cancelled);
-        let waiting = self.fleet.wait(&selection, Until::AllDone, None, wait, given_up);
-        let waited = self.telling(caller.progress, &selection, wait, waiting).await?;
-        let status = match wait.is_zero() {
+        let Wait { most, note } = wait;
+        let waiting = self.fleet.wait(&selection, Until::AllDone, None, most, given_up);
+        let waited = self.telling(caller.progress, &selection, most, waiting).await?;
+        let status = match most.is_zero() {
             true => None,
             false => Some(group_view(&begun.experiment.plan.group, &waited.sight)),
         };
@@ -100,6 +105,7 @@ impl Desk {
             resumed: begun.is_resumed.then_some(true),
             warnings,
             status,
+            hint: note,
             run_ids: begun.experiment.plan.runs.iter().map(|run| run.id.to_string()).collect(),
             runs: begun.experiment.plan.runs.len(),
             group: begun.experiment.plan.group,

@@ -108,7 +108,7 @@ impl Needs {
 }
 
 /// The agents as `cli/backends.py` takes them: `agent` alone if it is there, else the list `agents`.
-fn agents(root: &Node) -> Vec<(Agent, &Node)> {
+pub(super) fn agents(root: &Node) -> Vec<(Agent, &Node)> {
     let entries = root.get("agent").map(std::slice::from_ref);
     let entries = entries.or_else(|| root.get("agents").map(Node::items)).unwrap_or_default();
     let text = |node: Option<&Node>| node.and_then(Node::text).map(str::to_owned).filter(|text| !text.is_empty());
