@@ -17,6 +17,7 @@ pub mod layout;
 pub mod outcome;
 pub mod pages;
 pub mod poll;
+pub mod prices;
 pub mod program;
 pub mod reasons;
 pub mod references;

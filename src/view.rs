@@ -608,8 +608,8 @@ fn over_budget(record: &RunRecord) -> Problem {
     if cap.percent(spent) < 100 {
         return known(
             "cost_unknown",
-            "it was stopped because MassGen has no price for a model of it, and the operator allows none without",
-            "use a config whose models have prices; only the operator can allow others (unknown_cost)",
+            "it was stopped because MassGen has no price for a model of it, and this server allows none without",
+            "use a config whose models have prices; only the person who configured this server can allow others (unknown_cost)",
             Retry::No,
         );
     }

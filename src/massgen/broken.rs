@@ -14,7 +14,7 @@ use crate::run::{Problem, Retry};
 /// The stable word for it.
 pub const CODE: &str = "massgen_broken";
 /// What to do about it. No other call helps.
-pub const HINT: &str = "no retry helps: the operator has to run `massgen-mcp setup`, or, where mcp is named, `pip install 'mcp<2'` in \
+pub const HINT: &str = "no retry helps: the person who configured this server has to run `massgen-mcp setup`, or, where mcp is named, `pip install 'mcp<2'` in \
                         MassGen's environment";
 /// The newest MassGen that is known not to start with mcp 2: it imports `streamablehttp_client`, which mcp 2 no longer has
 /// (`massgen/mcp_tools/client.py`).

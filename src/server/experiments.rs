@@ -145,7 +145,8 @@ impl Desk {
     }
 
     async fn warnings_of(&self, begin: &Begin) -> Result<Vec<WarningView>, Refusal> {
-        let starts = begin.arms.iter().map(|(_, start)| start.clone()).collect();
+        // The budget is that of all runs together.
+        let starts = begin.arms.iter().map(|(_, start)| Start { asked: begin.budget, ..start.clone() }).collect();
         self.warnings(starts, begin.questions.clone()).await
     }
 

@@ -6,13 +6,16 @@ use std::path::Path;
 
 use super::calls::Desk;
 use crate::fleet::Start;
-use crate::massgen::configs::{self, Tree};
+use crate::massgen::configs::{self, Needs, Tree};
 use crate::massgen::docker::Engine;
+use crate::massgen::prices::Prices;
 use crate::massgen::{program, references, text};
 use crate::refusal::Refusal;
-use crate::run::{Context, Problem};
+use crate::run::{Context, Problem, Unpriced};
 use crate::view::{self, WarningView};
 
+/// The most models that a warning names.
+const MOST_MODELS: usize = 3;
 /// The most warnings of one answer.
 const MOST_WARNINGS: usize = 10;
 
@@ -49,7 +52,10 @@ impl Desk {
         let Some(config) = read else { return Vec::new() };
         let package = program::package(&start.spec.program);
         let (variables, origins) = (self.variables(start), self.origins(start.spec.context, package.as_deref()));
-        configs::warnings(&config, |name| variables.contains(name), || Engine::find(origins.docker_host().as_deref()))
+        let engine = || Engine::find(origins.docker_host().as_deref());
+        let mut found = configs::warnings(&config, |name| variables.contains(name), engine);
+        found.extend(budget_blind(start, &config, package.as_deref()));
+        found
     }
 
     /// Which variables a run would have, by name.
@@ -59,6 +65,23 @@ impl Desk {
         variables.extend(start.keys.0.iter().map(|(name, _)| name.clone()));
         variables
     }
+}
+
+/// A budget in dollars that was asked for and cannot hold, since MassGen counts nothing for some models.
+fn budget_blind(start: &Start, config: &Tree, package: Option<&Path>) -> Option<Problem> {
+    let budget = start.asked.usd?;
+    let (prices, own) = (Prices::of(package), &start.limits.each);
+    let is_estimated = |model: &str| own.unpriced == Unpriced::Estimate && own.prices.contains_key(model);
+    let models: BTreeSet<String> = Needs::of(config).agents.into_iter().filter_map(|agent| agent.model).collect();
+    let blind = models.iter().filter(|model| !prices.has(model) && !is_estimated(model));
+    let named: Vec<String> = blind.take(MOST_MODELS).map(|model| text::line(model, 60)).collect();
+    (!named.is_empty()).then(|| {
+        let message = format!(
+            "MassGen knows no price for {}: what it costs is unknown, and a budget of {budget} does not stop it",
+            named.join(", ")
+        );
+        Problem::new("budget_blind", &message, "set max_tokens as well: tokens are counted for every model")
+    })
 }
 
 /// Whether a name is that of a file or folder in the project.

@@ -1,7 +1,7 @@
 //! What a config needs and holds: agents with their models, keys in the environment, what it may execute, literal secrets.
 //! It reads no environment: which variables there are is for the caller to say.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::policy::executes_by_itself;
 use super::tree::{Node, Scalar, Tree};
@@ -94,6 +94,15 @@ impl Needs {
             api_key_twice: api_key_twice(&found),
             agents: found.into_iter().map(|(agent, _)| agent).collect(),
         }
+    }
+
+    /// The names of the variables that each agent's backend reads its key from.
+    pub fn keys_of_agents(config: &Tree) -> BTreeMap<String, String> {
+        let named = agents(&config.root).into_iter().filter_map(|(agent, entry)| {
+            let keys = backend_keys(agent.backend.as_deref(), entry.get("backend")?);
+            Some((agent.id, keys.first()?.name()))
+        });
+        named.collect()
     }
 
     /// The keys of which no variable is there.
