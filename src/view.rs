@@ -82,7 +82,7 @@ pub struct RunView {
     /// Messages that MassGen never took up before the run ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "u64")]
-    pub messages_never_delivered: Option<usize>,
+    pub never_delivered: Option<usize>,
     /// Whose answer won and was presented.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
@@ -440,7 +440,7 @@ pub fn run(record: &RunRecord, seen: &Seen<'_>, detail: Detail, now: &Moment) ->
         budget: budget(record),
         queue: seen.queue.map(|place| queue(place, record.spec.allowance.slots)),
         messages_waiting: messages.filter(|_| !is_over),
-        messages_never_delivered: messages.filter(|_| is_over),
+        never_delivered: messages.filter(|_| is_over),
         winner: of_winner.map(|answer| word(&answer.agent)),
         best: answer.filter(|_| of_winner.is_none()).map(|answer| word(&answer.agent)),
         answer_chars: answer.map(|answer| answer.chars),
@@ -736,7 +736,8 @@ fn ending_problem(record: &RunRecord, ending: &Ending) -> Option<Problem> {
             out_of_time(record, known("timeout_s_reached", "it was stopped at its timeout_s", hint, Retry::No))
         }
         Outcome::TimedOut { ours: false, problem: None } => {
-            let hint = "read_result gives what it presented, if anything; raise timeout_s, or timeout_settings in the config";
+            let hint =
+                "read_result gives what it presented, if anything; raise timeout_s, or timeout_settings in the config";
             out_of_time(record, known("massgen_timeout", "MassGen's own timeout ended it", hint, Retry::No))
         }
         Outcome::OverBudget => over_budget(record),

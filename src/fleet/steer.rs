@@ -48,7 +48,9 @@ pub enum NotSteered {
     #[error("{0} ended before MassGen took the message up: it was never delivered")]
     NeverDelivered(RunId),
     /// Nobody would ever see it.
-    #[error("{agents} of {run} call no tools, and MassGen shows a message only after a tool call: it would never be delivered")]
+    #[error(
+        "{agents} of {run} call no tools, and MassGen shows a message only after a tool call: it would never be delivered"
+    )]
     NoTools {
         /// The run.
         run: RunId,
@@ -203,7 +205,8 @@ pub(super) fn configured(folder: &RunFolder) -> Vec<Agent> {
 fn config(folder: &RunFolder) -> Option<Tree> {
     let yaml = folder.config();
     let json = yaml.with_extension("json");
-    let (path, text) = [yaml, json].into_iter().find_map(|path| Some((path.clone(), std::fs::read_to_string(path).ok()?)))?;
+    let (path, text) =
+        [yaml, json].into_iter().find_map(|path| Some((path.clone(), std::fs::read_to_string(path).ok()?)))?;
     Tree::of_file(&path, &text).ok()
 }
 

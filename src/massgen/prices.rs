@@ -41,7 +41,8 @@ mod tests {
         let package = root.path().join("massgen");
         let list = root.path().join(LIST);
         std::fs::create_dir_all(list.parent().expect("parent")).expect("mkdir");
-        std::fs::write(&list, r#"{"deepseek-chat": {"input_cost_per_token": 1}, "openrouter/z/m-1": {}}"#).expect("written");
+        std::fs::write(&list, r#"{"deepseek-chat": {"input_cost_per_token": 1}, "openrouter/z/m-1": {}}"#)
+            .expect("written");
         let prices = Prices::of(Some(&package));
         for known in ["deepseek-chat", "z/m-1", "openai/gpt-5-mini", "claude-sonnet-4-5", "Gemini-2.5-pro"] {
             assert!(prices.has(known), "{known}");

@@ -235,7 +235,11 @@ mod tests {
         assert_eq!(sentence("one two three", 8), "one two…");
         assert_eq!(sentence("one two three", 6), "one…");
         assert_eq!(sentence(&"ż".repeat(40), 10), "żżżżżżżżż…");
-        assert_eq!(sentence(&format!("a {}", "x".repeat(100)), 50).chars().count(), 50, "a long word is cut in the middle");
+        assert_eq!(
+            sentence(&format!("a {}", "x".repeat(100)), 50).chars().count(),
+            50,
+            "a long word is cut in the middle"
+        );
     }
 
     #[test]

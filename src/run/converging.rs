@@ -14,7 +14,8 @@ impl Digest {
         let is_presenting = self.phase.as_deref() == Some(PRESENTING);
         let most = self.agents.iter().max_by_key(|agent| agent.answers)?;
         (most.answers >= MANY_ANSWERS && !is_presenting).then(|| {
-            let message = format!("{} has answered {} times, and the agents do not agree by a vote", most.id, most.answers);
+            let message =
+                format!("{} has answered {} times, and the agents do not agree by a vote", most.id, most.answers);
             let hint = "kill_run, then run_massgen again with overrides \
                         {\"orchestrator\": {\"max_new_answers_per_agent\": 3}}";
             Problem { retry: Some(Retry::No), ..Problem::new("not_converging", &message, hint) }
@@ -30,7 +31,11 @@ mod tests {
     #[test]
     fn an_agent_that_answers_again_and_again_is_a_problem_until_an_answer_is_presented() {
         let digest = |answers, phase: &str| {
-            let agents = [3, answers].map(|answers| AgentDigest { id: format!("a{answers}"), answers, ..AgentDigest::default() });
+            let agents = [3, answers].map(|answers| AgentDigest {
+                id: format!("a{answers}"),
+                answers,
+                ..AgentDigest::default()
+            });
             Digest { agents: agents.into(), phase: Some(phase.to_owned()), ..Digest::default() }
         };
         let problem = digest(334, "enforcement").not_converging().expect("a problem");

@@ -438,7 +438,8 @@ impl Desk {
         });
         let receipts: Vec<_> = receipts.collect();
         let is_under_way = receipts.iter().any(|receipt| receipt.state == "stopping");
-        let hint = is_under_way.then(|| "a stop is still under way: call check_status with wait_s to see its end".to_owned());
+        let hint =
+            is_under_way.then(|| "a stop is still under way: call check_status with wait_s to see its end".to_owned());
         let hint = hints::joined([hint, note.filter(|_| is_under_way)]);
         let mut counted = BTreeMap::new();
         for run in others {

@@ -144,7 +144,11 @@ mod tests {
         assert_eq!(cut.most, seconds(4));
         let note = cut.note.expect("said");
         assert!(note.starts_with("this client gives up after 5 s: waits are cut to 4 s; raise its timeout"), "{note}");
-        assert_eq!(learned.wait(seconds(3), MOST), Wait { most: seconds(3), note: None }, "short waits are as they were");
+        assert_eq!(
+            learned.wait(seconds(3), MOST),
+            Wait { most: seconds(3), note: None },
+            "short waits are as they were"
+        );
     }
 
     #[test]

@@ -49,7 +49,8 @@ mod tests {
 
     #[test]
     fn those_who_are_at_work_are_named_with_their_models() {
-        let models: BTreeMap<String, String> = [("a", "gpt-5"), ("b", "m")].map(|(id, model)| (id.into(), model.into())).into();
+        let models: BTreeMap<String, String> =
+            [("a", "gpt-5"), ("b", "m")].map(|(id, model)| (id.into(), model.into())).into();
         let agent = |id: &str, state| AgentDigest { id: id.to_owned(), state, ..AgentDigest::default() };
         let of = |agents: Vec<AgentDigest>| agents_of(Digest { agents, ..Digest::default() }, &models);
         fn agents_of(digest: Digest, models: &BTreeMap<String, String>) -> Option<String> {

@@ -126,7 +126,9 @@ async fn a_lead_that_waits_for_a_team_that_hangs_says_so_and_both_end_together()
     assert!(called.starts_with("lead: ") && called.ends_with("check_status"), "{waiting}");
     assert_eq!(looked["live_children"], 1, "{waiting}");
     let child = waiting["details"]["children"][0].as_str().expect("run_id").to_owned();
-    client.until(&child, |run| run["seems"].as_str().is_some_and(|seems| seems.starts_with("waiting for a model"))).await;
+    client
+        .until(&child, |run| run["seems"].as_str().is_some_and(|seems| seems.starts_with("waiting for a model")))
+        .await;
     client.call("kill_run", json!({"run_id": id, "grace_s": 1})).await;
     assert_eq!(client.end(&child).await["state"], "killed");
     client.close().await;

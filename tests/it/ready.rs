@@ -51,7 +51,8 @@ async fn a_wait_for_the_answer_goes_on_to_the_end_of_the_run() {
     assert_eq!((&run["state"], &run["answer"]), (&json!("succeeded"), &json!("forty-two")), "{run}");
     assert!(run["cursor"].is_string() && run.get("hint").is_none() && run.get("exit").is_none(), "{run}");
     for until in ["any_done", "all_done"] {
-        let id = client.start(json!({"question": format!("#!fake\n{ENDING}"), "config": "@rehearsal", "fresh": true})).await;
+        let id =
+            client.start(json!({"question": format!("#!fake\n{ENDING}"), "config": "@rehearsal", "fresh": true})).await;
         let seen = client.call("check_status", json!({"run_id": id, "wait_s": 50, "until": until})).await;
         assert_eq!((&seen["runs"][0]["state"], seen.get("hint")), (&json!("succeeded"), None), "{seen}");
     }

@@ -26,7 +26,8 @@ async fn becomes(client: &Client, id: &str, good: impl Fn(&Value) -> bool) -> Va
 
 /// A status.json in which agent_a has answered so many times and agent_b is at its first call.
 fn status(answers: u32, votes: &Value) -> String {
-    let first = json!({"status": "answered", "answer_count": answers, "latest_answer_label": format!("agent1.{answers}")});
+    let first =
+        json!({"status": "answered", "answer_count": answers, "latest_answer_label": format!("agent1.{answers}")});
     let agents = json!({"agent_a": first, "agent_b": {"status": "restarting", "answer_count": 0}});
     let status = json!({"agents": agents, "results": {"votes": votes}, "coordination": {"phase": "enforcement"}});
     format!("status {status}")
@@ -110,7 +111,10 @@ async fn an_agent_that_answers_again_and_again_is_a_problem_with_the_override_th
         let problem = &run["problem"];
         assert_eq!(problem["code"], "not_converging", "{run}");
         assert!(problem["message"].as_str().is_some_and(|words| words.contains("334 times")), "{run}");
-        assert!(problem["hint"].as_str().is_some_and(|hint| hint.contains("\"max_new_answers_per_agent\": 3")), "{run}");
+        assert!(
+            problem["hint"].as_str().is_some_and(|hint| hint.contains("\"max_new_answers_per_agent\": 3")),
+            "{run}"
+        );
     };
     told(&run);
     let run = client.end(&id).await;
@@ -158,7 +162,11 @@ async fn a_missing_key_is_told_with_its_agents_its_variable_and_who_can_set_it()
 #[tokio::test]
 async fn a_budget_that_nothing_counts_for_is_told_before_the_start() {
     let lab = Lab::fake();
-    let agent = |model: &str| format!("agents:\n- {{id: a, backend: {{type: chatcompletion, model: {model}, base_url: 'http://127.0.0.1:9'}}}}\n");
+    let agent = |model: &str| {
+        format!(
+            "agents:\n- {{id: a, backend: {{type: chatcompletion, model: {model}, base_url: 'http://127.0.0.1:9'}}}}\n"
+        )
+    };
     lab.put("blind.yaml", &agent("my-own"));
     lab.put("known.yaml", &agent("gpt-5-mini"));
     let client = lab.client().await;

@@ -151,7 +151,7 @@ async fn a_run_that_ended_with_a_message_waiting_says_that_it_was_never_delivere
     assert_eq!((&sent["delivered"], &sent["messages_waiting"]), (&json!(false), &json!(1)), "{sent}");
     std::fs::write(open, "").expect("written");
     let run = client.end(&id).await;
-    assert_eq!((run.get("messages_waiting"), &run["messages_never_delivered"]), (None, &json!(1)), "{run}");
+    assert_eq!((run.get("messages_waiting"), &run["never_delivered"]), (None, &json!(1)), "{run}");
     client.close().await;
     lab.nobody_is_left().await;
 }

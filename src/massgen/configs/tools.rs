@@ -64,11 +64,17 @@ mod tests {
             ("agents: [{id: a, backend: {enable_web_search: true, enable_code_interpreter: true}}]", "a false"),
             ("agents: [{id: a, backend: {cwd: w}}, {id: b, backend: {mcp_servers: [], cwd: ''}}]", "a true, b false"),
             ("agents: [{id: a, backend: {mcp_servers: [{name: x}]}}]", "a true"),
-            ("agents: [{id: a, backend: {enable_mcp_command_line: true}}, {id: b, backend: {enable_mcp_command_line: false}}]", "a true, b false"),
+            (
+                "agents: [{id: a, backend: {enable_mcp_command_line: true}}, {id: b, backend: {enable_mcp_command_line: false}}]",
+                "a true, b false",
+            ),
             ("agents: [{id: a, backend: {type: claude_code}}, {id: b, backend: {type: codex}}]", "a true, b true"),
             ("agents: [{id: a, backend: {custom_tools: [{name: x}]}}]", "a true"),
             ("agent: {id: a, backend: {}}\norchestrator: {coordination: {enable_agent_task_planning: true}}", "a true"),
-            ("agents: [{id: a, backend: {}}]\norchestrator: {coordination: {broadcast: false, max_orchestration_restarts: 0}}", "a false"),
+            (
+                "agents: [{id: a, backend: {}}]\norchestrator: {coordination: {broadcast: false, max_orchestration_restarts: 0}}",
+                "a false",
+            ),
             ("agents: []", ""),
         ] {
             let found = Tree::read(config).expect("YAML").agents_with_tools();

@@ -51,8 +51,9 @@ mod tests {
 
     #[test]
     fn a_problem_names_its_agents_and_the_variable_of_their_key() {
-        let keys: BTreeMap<String, String> =
-            [("a", "OPENAI_API_KEY"), ("b", "OPENAI_API_KEY"), ("c", "XAI_API_KEY")].map(|(id, key)| (id.into(), key.into())).into();
+        let keys: BTreeMap<String, String> = [("a", "OPENAI_API_KEY"), ("b", "OPENAI_API_KEY"), ("c", "XAI_API_KEY")]
+            .map(|(id, key)| (id.into(), key.into()))
+            .into();
         let of = |code: &str, provider: Option<&str>, digest: Option<&Digest>| {
             let problem = Problem { provider: provider.map(str::to_owned), ..Problem::new(code, "no", "h") };
             blamed(problem, digest, &keys).message
