@@ -622,7 +622,7 @@ fn over_budget(record: &RunRecord) -> Problem {
             (format!("{} of {most} tokens (over by {over})", spent.tokens), "max_tokens")
         }
     };
-    let circling = not_converging(record).map(|problem| problem.hint);
+    let circling = not_converging(record).map(|problem| again(&problem.hint));
     let larger = || format!("read_result has the best answer so far; for more, run it with a larger {limit}");
     let hint = circling.unwrap_or_else(larger);
     known("budget_spent", &format!("stopped at its budget: {told}"), &hint, Retry::No)
@@ -691,10 +691,17 @@ fn not_converging(record: &RunRecord) -> Option<Problem> {
     record.digest.as_ref().and_then(|digest| digest.not_converging())
 }
 
+/// The hint of a live run's problem, for one that is over already.
+fn again(hint: &str) -> String {
+    hint.replacen("kill_run, then run_massgen again", "run it again", 1)
+}
+
 /// More time would not help agents that answer again and again.
 fn out_of_time(record: &RunRecord, timeout: Problem) -> Problem {
     match not_converging(record) {
-        Some(found) => Problem { message: format!("{}: {}", timeout.message, found.message), ..found },
+        Some(found) => {
+            Problem { message: format!("{}: {}", timeout.message, found.message), hint: again(&found.hint), ..found }
+        }
         None => timeout,
     }
 }

@@ -14,8 +14,7 @@ impl Digest {
         let is_presenting = self.phase.as_deref() == Some(PRESENTING);
         let most = self.agents.iter().max_by_key(|agent| agent.answers)?;
         (most.answers >= MANY_ANSWERS && !is_presenting).then(|| {
-            let message =
-                format!("{} has answered {} times, and the agents do not agree by a vote", most.id, most.answers);
+            let message = format!("{} has answered {} times and no answer wins", most.id, most.answers);
             let hint = "kill_run, then run_massgen again with overrides \
                         {\"orchestrator\": {\"max_new_answers_per_agent\": 3}}";
             Problem { retry: Some(Retry::No), ..Problem::new("not_converging", &message, hint) }

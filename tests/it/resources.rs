@@ -270,7 +270,11 @@ async fn updates_of_a_resource_are_told_once_a_second_and_the_last_is_not_lost()
     starter.until(&run, |run| run["agents"].get("a").is_some()).await;
     for is_modern in [false, true] {
         let mut reader = Reader::of(&lab, is_modern).await;
-        reader.subscribe(1, &["massgen://runs"]).await;
+        if is_modern {
+            reader.subscribe(1, &["massgen://runs"]).await;
+        } else {
+            reader.ask("resources/subscribe", json!({"uri": "massgen://runs"})).await;
+        }
         reader.until_told("massgen://runs").await;
         let begun = std::time::Instant::now();
         for _ in 0..3 {
@@ -279,14 +283,22 @@ async fn updates_of_a_resource_are_told_once_a_second_and_the_last_is_not_lost()
         assert!(begun.elapsed() >= std::time::Duration::from_millis(2_500), "{:?}", begun.elapsed());
         reader.raw.child.kill().await.expect("killed");
     }
-    let mut reader = Reader::of(&lab, false).await;
+    let mut reader = Reader::of(&lab, true).await;
     let this = format!("massgen://runs/{run}");
     reader.subscribe(1, &[&this]).await;
     std::fs::write(gate.path().join("enough"), "").expect("written");
-    while reader.read(&this).await["details"]["agents"]["a"]["answers"] != 5001 {
-        reader.until_told(&this).await;
+    loop {
+        let (answer, told) = reader.ask("resources/read", json!({"uri": this})).await;
+        let text = answer["result"]["contents"][0]["text"].as_str().expect("text");
+        let status: Value = serde_json::from_str(text).expect("JSON");
+        if status["details"]["agents"]["a"]["answers"] == 5001 {
+            break;
+        }
+        if told.is_empty() {
+            reader.until_told(&this).await;
+        }
     }
-    reader.raw.end().await;
+    reader.raw.child.kill().await.expect("killed");
     starter.call("kill_run", json!({"run_id": run, "grace_s": 0})).await;
     starter.close().await;
     lab.nobody_is_left().await;
