@@ -1,0 +1,70 @@
+"""Installs a client with its pins, once for each set of pins. Nothing of it is used by the server."""
+
+import hashlib
+import platform
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+HERE = Path(__file__).parent
+NODE = "22.23.3"
+MACHINES = {"x86_64": "x64", "aarch64": "arm64"}
+
+
+def clients():
+    """The table of clients, each with its version from the pins."""
+    table = tomllib.loads((HERE / "clients.toml").read_text())
+    return {name: {"id": name, "version": version(name, client), **client} for name, client in table.items()}
+
+
+def pins(name, client):
+    return HERE / "npm" / name / "package-lock.json" if "npm" in client else HERE / "pip" / f"{name}.txt"
+
+
+def version(name, client):
+    if "npm" in client:
+        import json
+
+        return json.loads(pins(name, client).read_text())["packages"][f"node_modules/{client['npm']}"]["version"]
+    pinned = dict(line.split(";")[0].strip().split("==") for line in pins(name, client).read_text().splitlines() if "==" in line)
+    return pinned[client["pip"]]
+
+
+def install(client, tools):
+    """The folders for the client's PATH."""
+    folder = tools / client["id"]
+    wanted = hashlib.sha256(pins(client["id"], client).read_bytes() + Path(__file__).read_bytes()).hexdigest()
+    mark = folder / "pins"
+    if not mark.exists() or mark.read_text() != wanted:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        (npm if "npm" in client else pip)(client, folder, tools)
+        mark.write_text(wanted)
+    if "npm" not in client:
+        return [folder / "bin"]
+    node = [tools / "node" / "node_modules" / f"node-linux-{machine()}" / "bin"] if "node" in client else []
+    return [folder / "node_modules/.bin", *node, Path(shutil.which("node")).parent]
+
+
+def npm(client, folder, tools):
+    quiet = ["--loglevel=error", "--no-audit", "--no-fund"]
+    for name in ("package.json", "package-lock.json"):
+        shutil.copy(HERE / "npm" / client["id"] / name, folder)
+    scripts = [] if client.get("install_script") else ["--ignore-scripts"]
+    subprocess.run(["npm", "ci", *quiet, *scripts], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    if "node" in client and not (tools / "node").exists():
+        package = f"node-linux-{machine()}@{NODE}"
+        subprocess.run(["npm", "install", *quiet, "--ignore-scripts", "--prefix", tools / "node", package], check=True, stdout=subprocess.DEVNULL)
+
+
+def pip(client, folder, tools):
+    uv = [Path(sys.executable).with_name("uv")]
+    subprocess.run([*uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, folder], check=True)
+    pinned = pins(client["id"], client)
+    subprocess.run([*uv, "pip", "sync", "--quiet", "--python", folder / "bin/python", pinned], check=True)
+
+
+def machine():
+    return MACHINES[platform.machine()]

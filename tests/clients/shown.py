@@ -1,0 +1,109 @@
+"""What a client shows its model, in words for the table of docs/clients.md, and that table."""
+
+import json
+
+import agent_loop
+
+FIRST, LAST = "<!-- clients: written by scripts/clients --all -->", "<!-- clients end -->"
+
+
+def what(model, truth, checks):
+    """The facts of a table row."""
+    offers = [request for request in model.requests if request.find("run_massgen")]
+    if not offers:
+        return {}
+    tools = {name: tool for name in truth.tools if (tool := offers[-1].find(name))}
+    return {
+        "name": tools["run_massgen"].name if not tools["run_massgen"].namespace else f"{tools['run_massgen'].namespace} / run_massgen",
+        "schemas": schemas(tools, truth),
+        "instructions": instructions(offers[0], truth),
+        "result": result(checks.page),
+        "page": checks.page_chars,
+    }
+
+
+def schemas(tools, truth):
+    """How the schemas differ from the server's, by keyword."""
+    if not any(tool.schema for tool in tools.values()):
+        return "deferred"
+    gone, new = set(), set()
+    for name, tool in tools.items():
+        ours, theirs = keywords(truth.tools[name]["inputSchema"]), keywords(tool.schema)
+        gone |= {place.rsplit("/", 1)[-1] for place in ours - theirs}
+        new |= {place.rsplit("/", 1)[-1] for place in theirs - ours}
+    gone, new = gone - {"$schema", "title"}, new - {"$schema", "title"}
+    if not gone and not new:
+        return "whole"
+    lacking = f"without {', '.join(sorted(gone))}" if gone else ""
+    added = f"with {', '.join(sorted(new))} added" if new else ""
+    return "; ".join(filter(None, [lacking, added]))
+
+
+def keywords(schema, place=""):
+    """Every keyword with its place and, where that is a word or a number, its value."""
+    found = set()
+    if isinstance(schema, dict):
+        for key, value in schema.items():
+            found |= keywords(value, f"{place}/{key}") | {f"{place}/{key}"}
+    if isinstance(schema, list):
+        for value in schema:
+            found |= keywords(value, place)
+    return found
+
+
+def instructions(request, truth):
+    """How many of the instructions' lines stand anywhere in a request."""
+    text = " ".join(agent_loop.words(json.dumps(request.body, ensure_ascii=False).replace("\\n", " ")))
+    lines = [" ".join(agent_loop.words(line)) for line in truth.instructions.splitlines()]
+    seen = [line in text for line in lines if line]
+    if all(seen):
+        return "whole"
+    return "first line" if seen[0] else "no"
+
+
+def result(page):
+    """The form in which the model sees a result."""
+    times = sum("sha256" in found for found in agent_loop.objects(page))
+    twice = ", twice" if times > 1 else ""
+    try:
+        value = json.loads(page)
+    except ValueError:
+        return ("JSON among other text" if times else "text") + twice
+    if isinstance(value, dict) and "sha256" in value:
+        return "JSON" + twice
+    return "JSON inside of JSON" + twice
+
+
+def write_table(document, outcomes):
+    """Puts the table between its marks."""
+    by_client = {}
+    for outcome in outcomes:
+        by_client.setdefault(outcome.client["id"], {})[outcome.setting] = outcome
+    head = ["client", "as documented", "by default", "killed while it waits", "tool name", "schemas", "instructions", "result", "page"]
+    rows = [head, ["---"] * len(head), *(row(known) for known in by_client.values())]
+    table = "".join(f"| {' | '.join(cells)} |\n" for cells in rows)
+    text = document.read_text()
+    before, after = text.split(FIRST)[0], text.split(LAST)[1]
+    document.write_text(f"{before}{FIRST}\n{table}{LAST}{after}")
+
+
+def row(known):
+    documented = known["documented"]
+    facts, client = documented.shown, documented.client
+    default = known.get("default", documented)
+    server = known["killed"]
+    return [
+        f"{client['name']} {client['version']}",
+        passed(documented),
+        passed(default) if not default.failed else client.get("refuses_by_default", passed(default)),
+        "run goes on, server stays" if client.get("leaves") else ("run goes on, server ends" if not server.failed else passed(server)),
+        f"`{facts.get('name', '')}`",
+        facts.get("schemas", ""),
+        facts.get("instructions", ""),
+        facts.get("result", ""),
+        f"{facts.get('page', 0):,}",
+    ]
+
+
+def passed(outcome):
+    return f"passes, {outcome.seconds:.0f} s" if not outcome.failed else f"fails at {', '.join(outcome.failed)}"
