@@ -78,8 +78,10 @@ def whole_loop(checks, answering, refusals):
     shown = yield Call("run_massgen", {"question": answering, CONFIG: f"@rehearsal/chars={ANSWER_CHARS}"})
     run_id = fact(shown, "run_id", "")
     checks.hold("start", run_id.startswith("mg-"), shown)
+    if not run_id:
+        return "No run was started."
 
-    shown = yield from wait(run_id, fact(shown, "cursor"), OVER)
+    shown = yield from wait(run_id, fact(shown, "cursor"), OVER, checks)
     checks.hold("wait", fact(shown, "state") == "succeeded", shown)
 
     yield from read(checks, run_id)
@@ -95,14 +97,18 @@ def whole_loop(checks, answering, refusals):
     return "All done."
 
 
-def wait(run_id, cursor, states):
-    """Waits as the descriptions say, until the run is in one of the states."""
+def wait(run_id, cursor, states, checks):
+    """Waits as the descriptions say, until the run is in one of the states. A client may give up one wait: then the server knows
+    how long its waits may be."""
+    given_up = 0
     for _ in range(MOST_WAITS):
         since = {"since": cursor} if cursor else {}
         shown = yield Call("check_status", {"run_id": run_id, "wait_s": 45, "until": "any_done" if states == OVER else "change", **since})
+        given_up += fact(shown, "runs") is None
         cursor = fact(shown, "cursor", cursor)
         if fact(shown, "state") in states:
             break
+    checks.hold("wait", given_up <= 1, f"{given_up} waits were given up")
     return shown
 
 
@@ -126,7 +132,7 @@ def kill(checks):
     shown = yield Call("run_massgen", {"question": "#!fake\nannounce\nforever", CONFIG: "@rehearsal/hang"})
     run_id = fact(shown, "run_id", "")
     if fact(shown, "state") != "running":
-        shown = yield from wait(run_id, fact(shown, "cursor"), ("running", *OVER))
+        shown = yield from wait(run_id, fact(shown, "cursor"), ("running", *OVER), checks)
     checks.hold("kill", fact(shown, "state") == "running", shown)
     shown = yield Call("kill_run", {"run_id": run_id, "grace_s": 1, "reason": "enough seen"})
     checks.hold("kill", fact(shown, "state") == "killed" and fact(shown, "survivors") == [], shown)
@@ -140,6 +146,8 @@ def wait_for_ever(checks):
     """Starts a run that never ends and waits for it: the client is killed meanwhile."""
     shown = yield Call("run_massgen", {"question": "#!fake\nannounce\nforever", CONFIG: "@rehearsal/hang"})
     checks.run_id = fact(shown, "run_id", "")
+    if not checks.run_id:
+        return "No run was started."
     for _ in range(MOST_WAITS):
         yield Call("check_status", {"run_id": checks.run_id, "wait_s": 45, "until": "all_done"})
     return "All done."

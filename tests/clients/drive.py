@@ -54,13 +54,17 @@ class Driver:
     def drive(self):
         with World(self.programs, self.massgen) as world:
             self.world = world
-            return self.killed() if self.setting == "killed" else self.looped()
+            try:
+                return self.killed() if self.setting == "killed" else self.looped()
+            except (OSError, subprocess.SubprocessError) as error:
+                return Outcome(self.client, self.setting, failed={"run": str(error)})
 
     def looped(self):
         """The whole loop, until the client ends by itself."""
         truth = self.world.session()
-        gives_up_s = self.client.get("gives_up_s")
-        pause = f"sleep {gives_up_s + 2}\n" if gives_up_s else ""
+        # By default such a client gives up its first wait, and must not give up the second.
+        pause_s = self.client.get("gives_up_s", 0) * (2 if self.setting == "default" else 1)
+        pause = f"sleep {pause_s + 2}\n" if pause_s else ""
         answering = f"#!fake\nannounce\n{pause}do {self.world.root}/long-answer"
         script = agent_loop.whole_loop(self.checks, answering, truth.refusals)
         with Model(script, sends_all=self.setting == "strict") as model:

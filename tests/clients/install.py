@@ -1,6 +1,7 @@
 """Installs a client with its pins, once for each set of pins. Nothing of it is used by the server."""
 
 import hashlib
+import json
 import platform
 import shutil
 import subprocess
@@ -25,8 +26,6 @@ def pins(name, client):
 
 def version(name, client):
     if "npm" in client:
-        import json
-
         return json.loads(pins(name, client).read_text())["packages"][f"node_modules/{client['npm']}"]["version"]
     pinned = dict(line.split(";")[0].strip().split("==") for line in pins(name, client).read_text().splitlines() if "==" in line)
     return pinned[client["pip"]]
@@ -53,7 +52,8 @@ def npm(client, folder, tools):
     for name in ("package.json", "package-lock.json"):
         shutil.copy(HERE / "npm" / client["id"] / name, folder)
     scripts = [] if client.get("install_script") else ["--ignore-scripts"]
-    subprocess.run(["npm", "ci", *quiet, *scripts], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    # `npm ci` would want the packages for every other machine in the lock, and not every registry has all of them.
+    subprocess.run(["npm", "install", "--no-save", *quiet, *scripts], cwd=folder, check=True, stdout=subprocess.DEVNULL)
     if "node" in client and not (tools / "node").exists():
         package = f"node-linux-{machine()}@{NODE}"
         subprocess.run(["npm", "install", *quiet, "--ignore-scripts", "--prefix", tools / "node", package], check=True, stdout=subprocess.DEVNULL)
