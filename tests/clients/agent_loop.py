@@ -65,6 +65,11 @@ def fact(text, key, default=None):
     return next((found[key] for found in objects(text or "") if key in found), default)
 
 
+def page_in(text):
+    """The page of an answer in what the model was shown; an empty one where the client cut it."""
+    return next((found for found in objects(text or "") if "total_chars" in found), {})
+
+
 NO_CONFIG = Call("run_massgen", {"question": "What is 2+2?", CONFIG: "no-such.yaml"})
 NO_RUN = Call("read_result", {"run_id": "mg-00000000"})
 
@@ -117,14 +122,12 @@ def read(checks, run_id):
     text, offset, shown = "", 0, None
     while isinstance(offset, int):
         shown = yield Call("read_result", {"run_id": run_id, "offset": offset})
-        page = fact(shown, "text", "")
-        text += page
-        checks.page_chars, checks.page = checks.page_chars or len(page), checks.page or shown or ""
-        next_offset = fact(shown, "next_offset")
-        if next_offset is not None and next_offset <= offset:
-            break
-        offset = next_offset
-    is_whole = hashlib.sha256(text.encode()).hexdigest() == fact(shown, "sha256")
+        page = page_in(shown)
+        text += page.get("text", "")
+        checks.page_chars, checks.page = checks.page_chars or len(text), checks.page or shown or ""
+        next_offset = page.get("next_offset")
+        offset = next_offset if next_offset is None or next_offset > offset else None
+    is_whole = hashlib.sha256(text.encode()).hexdigest() == page_in(shown).get("sha256")
     checks.hold("read", is_whole and len(text) == ANSWER_CHARS, shown)
 
 

@@ -89,18 +89,23 @@ class Driver:
             begun = time.monotonic()
             client = self.start(model.url)
             waits = wait_until(lambda: len(model.replies) > 1 or client.poll() is not None, PATIENCE_S)
-            self.checks.hold("start", waits and self.checks.run_id and client.poll() is None, self.last_words(client))
-            wait_until(lambda: self.state() == "running", 60)
-            self.end_client(client)
-            gone = wait_until(lambda: not self.world.servers(), 20)
-            self.checks.hold("server ends", gone or self.client.get("leaves"), f"{self.world.processes()}")
-            self.checks.hold("run goes on", self.state() == "running", self.state())
-            self.world.ask("kill", self.checks.run_id, "--grace-s", "1")
-            self.checks.hold("kill", self.state() == "killed", self.state())
+            is_waiting = waits and self.checks.run_id and client.poll() is None
+            self.checks.hold("start", is_waiting, self.last_words(client))
+            if is_waiting:
+                self.look_after_the_kill(client)
         left = self.world.left(self.client.get("leaves"))
         self.checks.hold("end", not left, f"these processes were left: {left}")
         self.keep_log(model)
         return Outcome(self.client, self.setting, time.monotonic() - begun, self.checks.failed())
+
+    def look_after_the_kill(self, client):
+        wait_until(lambda: self.state() == "running", 60)
+        self.end_client(client)
+        gone = wait_until(lambda: not self.world.servers(), 20)
+        self.checks.hold("server ends", gone or self.client.get("leaves"), f"{self.world.processes()}")
+        self.checks.hold("run goes on", self.state() == "running", self.state())
+        self.world.ask("kill", self.checks.run_id, "--grace-s", "1")
+        self.checks.hold("kill", self.state() == "killed", self.state())
 
     def state(self):
         return agent_loop.fact(self.world.ask("status", self.checks.run_id, "--json"), "state")
@@ -110,6 +115,8 @@ class Driver:
         known = {"${URL}": url, "${HOME}": str(self.world.home)}
         environment = self.world.environment(self.client["path"], {name: filled(value, known) for name, value in self.client.get("env", {}).items()})
         self.world.write(self.client["place"], self.config(known))
+        if "program" in self.client:
+            self.world.write(self.client["program"], (SNIPPETS / self.client["program"]).read_text())
         self.log = self.world.root / "client.log"
         with self.log.open("wb") as log:
             run = {"cwd": self.world.project, "env": environment, "stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
@@ -190,11 +197,15 @@ def main():
     for client in chosen:
         begun = time.monotonic()
         client["path"] = install.install(client, programs.tools)
+        if client["path"] is None:
+            print(f"\n!! {client['name']}: SKIPPED: it needs Python {client['python']}\n", file=sys.stderr)
+            continue
         print(f"{client['name']} {client['version']}: installed ({time.monotonic() - begun:.1f} s)", flush=True)
 
     drivers = [
         Driver(client, setting, programs, real)
         for client in chosen
+        if client["path"]
         for setting, real in settings(client, programs.all)
         if not programs.setting or setting in programs.setting
     ]
@@ -202,7 +213,7 @@ def main():
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         for outcome in pool.map(Driver.drive, drivers):
             outcomes.append(outcome)
-            print(outcome, *(f"\n    {step}: {why}" for step, why in outcome.failed.items()), sep="", flush=True)
+            print(outcome, *(f"\n    {fact}: {value}" for fact, value in outcome.shown.items()), *(f"\n    {step}: {why}" for step, why in outcome.failed.items()), sep="", flush=True)
     if programs.all:
         shown.write_table(SOURCES / "docs/clients.md", outcomes)
     wrong = [outcome for outcome in outcomes if bool(outcome.failed) != expects_failure(outcome)]

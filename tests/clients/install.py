@@ -11,6 +11,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 NODE = "22.23.3"
+UV = [Path(sys.executable).with_name("uv"), "--no-python-downloads"]
 MACHINES = {"x86_64": "x64", "aarch64": "arm64"}
 
 
@@ -32,7 +33,9 @@ def version(name, client):
 
 
 def install(client, tools):
-    """The folders for the client's PATH."""
+    """The folders for the client's PATH; none where the machine has no Python that is new enough for it."""
+    if "python" in client and subprocess.run([*UV, "python", "find", "--quiet", client["python"]], capture_output=True, check=False).returncode:
+        return None
     folder = tools / client["id"]
     wanted = hashlib.sha256(pins(client["id"], client).read_bytes() + Path(__file__).read_bytes()).hexdigest()
     mark = folder / "pins"
@@ -60,10 +63,12 @@ def npm(client, folder, tools):
 
 
 def pip(client, folder, tools):
-    uv = [Path(sys.executable).with_name("uv")]
-    subprocess.run([*uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, folder], check=True)
+    python = client.get("python", sys.executable)
+    subprocess.run([*UV, "venv", "--quiet", "--allow-existing", "--python", python, folder], check=True)
+    # A package may ask for a later patch release of Python than the machine has.
+    version = ["--python-version", f"{python}.99"] if "python" in client else []
     pinned = pins(client["id"], client)
-    subprocess.run([*uv, "pip", "sync", "--quiet", "--python", folder / "bin/python", pinned], check=True)
+    subprocess.run([*UV, "pip", "sync", "--quiet", "--python", folder / "bin/python", *version, pinned], check=True)
 
 
 def machine():
