@@ -236,8 +236,12 @@ class Gemini:
         parts = [part for content in body["contents"] for part in content.get("parts") or []]
         answers = [part["functionResponse"] for part in parts if "functionResponse" in part]
         # Results come in the order of the calls; not every client keeps ids.
-        results = {call_id(number): text_of(answer["response"]) for number, answer in enumerate(answers)}
+        results = {call_id(number): Gemini.text(answer["response"]) for number, answer in enumerate(answers)}
         return Request(tools, results, body)
+
+    @staticmethod
+    def text(response):
+        return response["output"] if response.keys() == {"output"} else json.dumps(response, ensure_ascii=False)
 
     @staticmethod
     def write(reply, body, streams):

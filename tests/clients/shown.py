@@ -29,8 +29,8 @@ def schemas(tools, truth):
     gone, new = set(), set()
     for name, tool in tools.items():
         ours, theirs = keywords(truth.tools[name]["inputSchema"]), keywords(tool.schema)
-        gone |= {place.rsplit("/", 1)[-1] for place in ours - theirs}
-        new |= {place.rsplit("/", 1)[-1] for place in theirs - ours}
+        gone |= outermost(ours - theirs)
+        new |= outermost(theirs - ours)
     gone, new = gone - {"$schema", "title"}, new - {"$schema", "title"}
     if not gone and not new:
         return "whole"
@@ -40,7 +40,7 @@ def schemas(tools, truth):
 
 
 def keywords(schema, place=""):
-    """Every keyword with its place and, where that is a word or a number, its value."""
+    """The place of every keyword and property."""
     found = set()
     if isinstance(schema, dict):
         for key, value in schema.items():
@@ -49,6 +49,11 @@ def keywords(schema, place=""):
         for value in schema:
             found |= keywords(value, place)
     return found
+
+
+def outermost(places):
+    """The last words of those places that are in none of the others."""
+    return {place.rsplit("/", 1)[-1] for place in places if place.rsplit("/", 1)[0] not in places}
 
 
 def instructions(request, truth):
