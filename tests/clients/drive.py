@@ -3,15 +3,13 @@
 
 drive.py --server FILE --massgen FILE --stand-in FILE --tools FOLDER [--all | CLIENT ...]
 
-Needs the pinned `uv` beside its Python, and npm. With --all, every client is driven with the real MassGen, and the table in
+Needs the pinned `uv` beside its Python, and npm. With --all, every client is driven, with the real MassGen, and the table in
 docs/clients.md is written from what came of it.
 """
 
 import argparse
 import concurrent.futures
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -158,7 +156,7 @@ class Driver:
     def keep_log(self, model):
         """For a person who looks into a failure."""
         logs = self.programs.tools / "logs"
-        logs.mkdir(exist_ok=True)
+        logs.mkdir(parents=True, exist_ok=True)
         name = f"{self.client['id']}-{self.setting}"
         (logs / f"{name}.txt").write_bytes(self.log.read_bytes())
         with (logs / f"{name}.jsonl").open("w") as file:
