@@ -75,6 +75,7 @@ class Driver:
                 self.end_client(client)
             seconds = time.monotonic() - begun
             self.checks.hold("loop", model.is_over, self.last_words(client))
+            self.checks.hold("end", client.returncode == 0, self.last_words(client))
         left = self.world.left(self.client.get("leaves"))
         self.checks.hold("end", not left, f"these processes were left: {left}")
         self.keep_log(model)

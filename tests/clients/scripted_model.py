@@ -229,8 +229,9 @@ class Gemini:
     @staticmethod
     def read(body):
         groups = [tool.get("functionDeclarations") or [] for tool in body.get("tools") or []]
+        schemas = ("parametersJsonSchema", "parameters_json_schema", "parameters")
         tools = {
-            tool["name"]: Tool(tool["name"], tool.get("description", ""), tool.get("parametersJsonSchema") or tool.get("parameters", {}))
+            tool["name"]: Tool(tool["name"], tool.get("description", ""), next((tool[key] for key in schemas if key in tool), {}))
             for tool in sum(groups, [])
         }
         parts = [part for content in body["contents"] for part in content.get("parts") or []]

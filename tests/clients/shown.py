@@ -9,14 +9,17 @@ FIRST, LAST = "<!-- clients: written by scripts/clients --all -->", "<!-- client
 
 def what(model, truth, checks):
     """The facts of a table row."""
+    first = next((request for request in model.requests if request.can_search or request.find("run_massgen")), None)
     offers = [request for request in model.requests if request.find("run_massgen")]
     if not offers:
         return {}
     tools = {name: tool for name in truth.tools if (tool := offers[-1].find(name))}
+    run = tools["run_massgen"]
+    deferred = "after a search " if first.find("run_massgen") is None else ""
     return {
-        "name": tools["run_massgen"].name if not tools["run_massgen"].namespace else f"{tools['run_massgen'].namespace} / run_massgen",
-        "schemas": schemas(tools, truth),
-        "instructions": instructions(offers[0], truth),
+        "name": f"{run.namespace} / {run.name}" if run.namespace else run.name,
+        "schemas": deferred + schemas(tools, truth),
+        "instructions": instructions(first, truth),
         "result": result(checks.page),
         "page": checks.page_chars,
     }
@@ -25,7 +28,7 @@ def what(model, truth, checks):
 def schemas(tools, truth):
     """How the schemas differ from the server's, by keyword."""
     if not any(tool.schema for tool in tools.values()):
-        return "deferred"
+        return "after a search"
     gone, new = set(), set()
     for name, tool in tools.items():
         ours, theirs = keywords(truth.tools[name]["inputSchema"]), keywords(tool.schema)

@@ -85,23 +85,21 @@ fn the_snippets_that_are_documented_are_those_that_clients_are_driven_with() {
 }
 
 #[test]
-fn every_client_that_is_driven_has_its_documented_snippet_and_pins() {
+fn every_client_that_is_driven_has_its_snippet_in_the_docs_and_its_pins() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients");
     let read = |path: PathBuf| std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let document = read(folder.join("../../docs/clients.md"));
-    let clients: toml::Table = read(folder.join("clients.toml")).parse().expect("TOML");
-    for (id, client) in &clients {
-        for key in ["snippet", "program"] {
-            let Some(name) = client.get(key).and_then(toml::Value::as_str) else { continue };
+    for client in read(folder.join("clients.toml")).split("\n[").skip(1) {
+        let (id, rows) = client.split_once("]\n").expect("a name");
+        let value = |key: &str| {
+            let start = format!("{key} = \"");
+            rows.lines().find_map(|line| line.strip_prefix(&start)).map(|rest| rest.trim_end_matches('"'))
+        };
+        for name in [value("snippet").or_else(|| panic!("{id} has no snippet")), value("program")].into_iter().flatten() {
             assert!(document.contains(&format!("<!-- file: {name} -->")), "docs/clients.md does not quote {name}");
         }
-        let snippet = read(example("clients").join(client["snippet"].as_str().expect("name")));
-        for pair in ["default", "strict"].iter().filter_map(|setting| client.get(*setting)?.as_array()).flatten() {
-            let taken_out = pair[0].as_str().expect("text");
-            assert!(snippet.contains(taken_out), "{id}: the snippet has no {taken_out}");
-        }
-        let pins = if client.get("npm").is_some() { format!("npm/{id}/package-lock.json") } else { format!("pip/{id}.txt") };
-        assert!(!read(folder.join(pins)).is_empty());
+        let pins = if value("npm").is_some() { format!("npm/{id}/package-lock.json") } else { format!("pip/{id}.txt") };
+        assert!(!read(folder.join(pins)).is_empty(), "{id} has no pins");
     }
 }
 
