@@ -21,7 +21,7 @@ async fn main() -> anyhow::Result<()> {
     let program = std::env::var("MASSGEN_MCP").unwrap_or_else(|_| "massgen-mcp".to_owned());
     let session = ().serve(TokioChildProcess::new(Command::new(program))?).await?;
 
-    let run = call(&session, "run_massgen", json!({"question": question, "config": config})).await?;
+    let run = call(&session, "run_massgen", json!({"question": question, "massgen_config": config})).await?;
     let id = &run["run_id"];
     let mut since = run["cursor"].clone();
     let ended = loop {

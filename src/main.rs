@@ -10,8 +10,8 @@ use clap::{CommandFactory, Parser, Subcommand};
 use massgen_mcp::fleet::Fleet;
 use massgen_mcp::inherited::{self, HangUp};
 use massgen_mcp::registry::StateFolder;
-use massgen_mcp::secrets::Secrets;
-use massgen_mcp::settings::{Flags, Settings, SettingsError};
+use massgen_mcp::secrets::{NamedByOperator, Secrets};
+use massgen_mcp::settings::{self, Flags, SecretNames, Settings, SettingsError};
 use massgen_mcp::{commands, conductor, server, supervisor};
 use tokio::runtime::{Builder, Runtime};
 
@@ -99,6 +99,10 @@ fn main() -> ExitCode {
     let Cli { flags, command } = read_line();
     let command = command.unwrap_or(Command::Serve);
     let settings = flags.or_environment().check();
+    if let Ok(settings) = &settings {
+        let SecretNames { masked, shown } = settings.secret_names.clone();
+        NamedByOperator { masked, shown }.hold();
+    }
     // Settings that cannot be used are told of in a moment, by a process that knows no more than its environment.
     let env_file = settings.as_ref().ok().and_then(|settings| settings.env_file.as_deref());
     let known = Secrets::from_environment(env_file).or_else(|_| Secrets::from_environment(None));
@@ -113,7 +117,9 @@ fn main() -> ExitCode {
 /// The command line. With every flag known to every command it takes as long to build as all else that a server does before
 /// it answers: it is built where something else than flags was given, or something wrong.
 fn read_line() -> Cli {
-    Plain::try_parse().map_or_else(|_| Cli::parse(), |Plain { flags }| Cli { flags, command: None })
+    let words = settings::joined(std::env::args_os());
+    Plain::try_parse_from(&words)
+        .map_or_else(|_| Cli::parse_from(&words), |Plain { flags }| Cli { flags, command: None })
 }
 
 /// How it ended, told where that went wrong.
@@ -216,9 +222,12 @@ fn exec(supervisor: u32, program: &Path, args: &[OsString]) -> ExitCode {
     u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
+/// rmcp warns of every error that it answers. The client has it, and many ask for what was not offered to them, such as prompts.
+const USUAL_LOG: &str = "warn,rmcp::service=error";
+
 fn log_to_stderr(secrets: &Secrets) {
     use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(USUAL_LOG));
     // A line that cannot be written is lost. Told to complain of it, the library would panic where standard error is a file on
     // a full disk, and the supervisor would end with the run that it owns.
     let secrets = secrets.clone();

@@ -14,6 +14,7 @@ pub mod flags;
 pub mod inbox;
 pub mod launch;
 pub mod layout;
+pub mod names;
 pub mod outcome;
 pub mod pages;
 pub mod poll;

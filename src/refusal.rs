@@ -21,6 +21,11 @@ pub(crate) struct Refusal {
     hint: String,
 }
 
+/// Where configs are.
+const WHERE: &str = "A config is a path relative to the project, a name in ~/.config/massgen/agents, or @examples/NAME; \
+                     @rehearsal only practises: its answers are scripted";
+/// The longest message and the longest hint, in characters: what a caller gave may be of any length.
+const MOST_TOLD: usize = 1_000;
 const SEE_RUNS: &str = "call check_status without arguments to see the latest runs and their run_id";
 
 impl Refusal {
@@ -35,16 +40,10 @@ impl Refusal {
 
     /// A number outside of what is allowed.
     pub(crate) fn out_of_range(field: &str, value: f64, least: f64, most: f64) -> Refusal {
+        // Digits by the hundred say no more than a power of ten.
+        let value = if value.abs() < 1e15 { value.to_string() } else { format!("{value:e}") };
         let message = format!("`{field}` is {value}, which is not between {least} and {most}");
         Refusal::new("out_of_range", message, format!("call again with `{field}` from {least} to {most}"))
-    }
-
-    /// Arguments of another shape than the tool's schema.
-    pub(crate) fn bad_arguments(tool: &str, error: &serde_path_to_error::Error<serde_json::Error>) -> Refusal {
-        let at = error.path().to_string();
-        let place = if at == "." { String::new() } else { format!("`{at}`: ") };
-        let message = format!("{place}{}", text::line(&error.inner().to_string(), 300));
-        Refusal::new("invalid_arguments", message, format!("correct it by the input schema of {tool}, then call again"))
     }
 
     /// A secret in a field of a call; the variable is named, its value never.
@@ -81,7 +80,7 @@ impl Refusal {
 
     /// As it may be shown.
     pub(crate) fn masked(self, secrets: &Secrets) -> Refusal {
-        let clean = |text: &str| text::harmless(&secrets.mask(text));
+        let clean = |text: &str| text::cut(&text::harmless(&secrets.mask(text)), MOST_TOLD);
         Refusal { code: self.code, message: clean(&self.message), hint: clean(&self.hint) }
     }
 
@@ -108,6 +107,13 @@ impl Refusal {
     /// Whether it is only that there is nothing yet, of something that is known.
     pub(crate) fn is_for_later(&self) -> bool {
         self.code == "nothing_to_read"
+    }
+
+    /// All of it for a model: code and message in the first line, the hint in the second. It is no JSON document, since some clients
+    /// take a text that parses as one for structured content.
+    pub(crate) fn sentence(&self) -> String {
+        let message = self.message.split_whitespace().collect::<Vec<_>>().join(" ");
+        format!("{}: {}.\n{}", self.code, message.trim_end_matches('.'), self.hint)
     }
 
     pub(crate) fn into_json(self) -> serde_json::Value {
@@ -204,7 +210,11 @@ impl From<NotSteered> for Refusal {
             NotSteered::BadMessage(_) => {
                 ("message_invalid", "say in a few sentences what the agents are to know or to do")
             }
-            NotSteered::UnknownAgent { .. } => (
+            NotSteered::UnknownAgent { near: Some(near), .. } => {
+                let hint = format!("did you mean {near}? call again with that, or leave `agents` out to reach all");
+                return Refusal::new("unknown_agent", message, hint);
+            }
+            NotSteered::UnknownAgent { near: None, .. } => (
                 "unknown_agent",
                 "name agents as check_status does, or leave `agents` out to reach all; a run that has just begun may not have \
                  named them yet",
@@ -269,7 +279,7 @@ impl From<NotBuilt> for Refusal {
         let (code, hint) = match error {
             NotBuilt::NoAnswer(_) => (
                 "nothing_to_build_on",
-                "of a live run wait with check_status until an agent has answered; else call run_massgen without `from`",
+                "of a live run wait with check_status until an agent has answered; else call run_massgen without `from_run`",
             ),
             NotBuilt::Unknown { .. } => (
                 "unknown_answer",
@@ -277,7 +287,7 @@ impl From<NotBuilt> for Refusal {
             ),
             NotBuilt::Copy { .. } => (
                 "cannot_build_on",
-                "call run_massgen without `from`, and say in the question what matters of the answer (read_result has it)",
+                "call run_massgen without `from_run`, and say in the question what matters of the answer (read_result has it)",
             ),
         };
         Refusal::new(code, message, hint)
@@ -382,21 +392,17 @@ impl From<ConfigError> for Refusal {
     fn from(error: ConfigError) -> Refusal {
         let message = chain(&error);
         match error {
-            ConfigError::Missing { similar, .. } if !similar.is_empty() => Refusal::new(
-                "config_missing",
-                message,
-                format!("examples with a similar name: {}; list_configs with a query finds others", similar.join(", ")),
-            ),
-            ConfigError::Missing { .. } => Refusal::new(
-                "config_missing",
-                message,
-                "give a path relative to the project, or @examples/NAME; @rehearsal only practises: its answers are scripted",
-            ),
-            ConfigError::NoDefault { .. } => Refusal::new(
-                "config_missing",
-                message,
-                "give `config`: a path relative to the project, or @examples/NAME; @rehearsal only practises: its answers are scripted",
-            ),
+            ConfigError::Missing { similar, .. } if !similar.is_empty() => {
+                let hint = format!("did you mean {}? list_configs finds others. {WHERE}", similar.join(", "));
+                Refusal::new("config_missing", message, hint)
+            }
+            ConfigError::Missing { .. } => {
+                Refusal::new("config_missing", message, format!("find one with list_configs. {WHERE}"))
+            }
+            ConfigError::NoDefault { .. } => {
+                let hint = format!("give `massgen_config`; list_configs finds some. {WHERE}");
+                Refusal::new("config_missing", message, hint)
+            }
             ConfigError::NotAConfig { .. } => {
                 Refusal::new("config_unsuitable", message, "give a MassGen config: a YAML or JSON file")
             }

@@ -103,6 +103,16 @@ pub enum ConfigChoice {
     Rehearsal(String),
 }
 
+impl ConfigChoice {
+    /// Its path, or its name: what names it again.
+    pub fn name(&self) -> String {
+        match self {
+            ConfigChoice::File(path) => path.to_string_lossy().into_owned(),
+            ConfigChoice::Rehearsal(name) => name.clone(),
+        }
+    }
+}
+
 /// How the agents work together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {

@@ -5,14 +5,21 @@ use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use aho_corasick::AhoCorasick;
 
 /// The shortest value that counts as a secret, in characters: shorter ones occur in any text.
 const SHORTEST: usize = 8;
-/// A variable with one of these in its name holds a secret.
-const SIGNS: [&str; 5] = ["KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL"];
+/// A part of a variable's name that says that it holds a secret, alone or at the end of a longer one (`PGPASSWORD`).
+const SIGNS: [&str; 7] = ["TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "CREDENTIAL", "APIKEY"];
+/// Parts that say so alone: many a word ends like them.
+const WHOLE_SIGNS: [&str; 7] = ["KEY", "AUTHKEY", "ACCESSKEY", "SECRETKEY", "PRIVATEKEY", "MASTERKEY", "SIGNINGKEY"];
+/// Names that have such a part and hold no secret: git's way to hand over settings, and limits.
+const NO_SECRETS: [&str; 2] = ["GIT_CONFIG_KEY_*", "*MAX_TOKENS"];
+/// Where a server tells its supervisors which names the operator added, and which took out.
+const MASKED: &str = "MASSGEN_MCP_MASK_ENV";
+const SHOWN: &str = "MASSGEN_MCP_SHOW_ENV";
 /// The key that the rehearsal's endpoint is shown, which is also a part of its name.
 const NO_SECRET: &str = "rehearsal";
 /// What a secret that was named without a variable is called.
@@ -60,10 +67,87 @@ pub fn env_file(path: &Path) -> Result<Vec<(String, String)>, EnvFileError> {
     dotenvy::from_path_iter(path).map_err(refused)?.collect::<Result<_, _>>().map_err(refused)
 }
 
+/// What the operator says about the names of variables; names, or beginnings of names with a star at the end.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NamedByOperator {
+    /// They hold secrets.
+    pub masked: Vec<String>,
+    /// They hold none, whatever their names look like.
+    pub shown: Vec<String>,
+}
+
+static NAMED: OnceLock<NamedByOperator> = OnceLock::new();
+
+impl NamedByOperator {
+    /// Makes this hold in this process. It must come before the first look at a name; a later one is ignored.
+    pub fn hold(self) {
+        let _holds_already = NAMED.set(self);
+    }
+
+    /// What holds in this process: what was said, else what the process that started it has said.
+    fn holds() -> &'static NamedByOperator {
+        let from = |variable| {
+            let text = std::env::var(variable).unwrap_or_default();
+            text.split(':').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect()
+        };
+        NAMED.get_or_init(|| NamedByOperator { masked: from(MASKED), shown: from(SHOWN) })
+    }
+
+    /// Variables by which the same holds in a process that this one starts.
+    pub fn for_children() -> [(&'static str, String); 2] {
+        let held = NamedByOperator::holds();
+        [(MASKED, held.masked.join(":")), (SHOWN, held.shown.join(":"))]
+    }
+
+    fn says(&self, name: &str) -> Option<bool> {
+        let is_in = |names: &[String]| names.iter().any(|pattern| fits(name, pattern));
+        match (is_in(&self.shown), is_in(&self.masked)) {
+            (true, _) => Some(false),
+            (false, true) => Some(true),
+            (false, false) => None,
+        }
+    }
+}
+
 /// Whether a variable of this name holds a secret.
 pub fn looks_like_a_key(name: &str) -> bool {
-    let name = name.to_uppercase();
-    SIGNS.iter().any(|sign| name.contains(sign))
+    NamedByOperator::holds().says(name).unwrap_or_else(|| is_named_like_a_key(name))
+}
+
+fn is_named_like_a_key(name: &str) -> bool {
+    if NO_SECRETS.iter().any(|pattern| fits(&name.to_uppercase(), pattern)) {
+        return false;
+    }
+    parts(name).into_iter().any(|part| {
+        let one = part.strip_suffix('S').unwrap_or(&part);
+        [part.as_str(), one]
+            .iter()
+            .any(|part| WHOLE_SIGNS.contains(part) || SIGNS.iter().any(|sign| part.ends_with(sign)))
+    })
+}
+
+/// The words of a name in upper case: `npm_config__authToken` has NPM, CONFIG, AUTH and TOKEN.
+fn parts(name: &str) -> Vec<String> {
+    let mut parts = vec![String::new()];
+    let mut before = '_';
+    for character in name.chars() {
+        if !character.is_alphanumeric() || (before.is_lowercase() && character.is_uppercase()) {
+            parts.push(String::new());
+        }
+        if let Some(last) = parts.last_mut().filter(|_| character.is_alphanumeric()) {
+            last.extend(character.to_uppercase());
+        }
+        before = character;
+    }
+    parts
+}
+
+fn fits(name: &str, pattern: &str) -> bool {
+    match (pattern.strip_prefix('*'), pattern.strip_suffix('*')) {
+        (Some(end), _) => name.ends_with(end),
+        (None, Some(start)) => name.starts_with(start),
+        (None, None) => name == pattern,
+    }
 }
 
 impl Secrets {
@@ -297,17 +381,78 @@ mod tests {
     }
 
     #[test]
+    fn whole_parts_of_a_name_say_that_it_holds_a_secret() {
+        for name in [
+            "OPENAI_API_KEY",
+            "GEMINI_API_KEY_2",
+            "AWS_SECRET_ACCESS_KEY",
+            "AWS_ACCESS_KEY_ID",
+            "HF_TOKEN",
+            "npm_config__authToken",
+            "PGPASSWORD",
+            "OPENAI_APIKEY",
+            "GOOGLE_APPLICATION_CREDENTIALS",
+            "SECRET_KEY_BASE",
+            "API_TOKENS",
+            "db_password",
+            "MASSGEN_MCP_SECRET_1",
+            "KEY",
+            "ApiKey",
+            "SSH_PASSPHRASE",
+            "clientSecret",
+        ] {
+            assert!(is_named_like_a_key(name), "{name}");
+        }
+        for name in [
+            "GIT_CONFIG_KEY_0",
+            "KEYCLOAK_URL",
+            "KEYRING_BACKEND",
+            "TOKENIZERS_PARALLELISM",
+            "MONKEY_MODE",
+            "SECRETARY",
+            "KEYBOARD",
+            "PASSWORDLESS_LOGIN",
+            "MASSGEN_MCP_MAX_TOKENS",
+            "MAX_TOKENS",
+            "HOTKEY",
+            "PATH",
+            "",
+        ] {
+            assert!(!is_named_like_a_key(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_operator_says_more_and_less() {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let named = NamedByOperator { masked: names(&["CORP_*", "LOGIN"]), shown: names(&["PUBLIC_KEY", "CORP_NAME"]) };
+        for (name, said) in [
+            ("CORP_ID", Some(true)),
+            ("LOGIN", Some(true)),
+            ("LOGINS", None),
+            ("PUBLIC_KEY", Some(false)),
+            ("CORP_NAME", Some(false)),
+            ("HOME", None),
+        ] {
+            assert_eq!(named.says(name), said, "{name}");
+        }
+    }
+
+    #[test]
     fn only_values_of_keys_count_and_the_rehearsals_is_none() {
         let variables = [("HOME", "somewhere-long"), ("MY_API_KEY", " canary-one\n"), ("db_password", "canary-two")];
         let variables = variables.into_iter().chain([
             ("A_TOKEN", "short"),
+            ("GIT_CONFIG_KEY_0", "safe.directory"),
+            ("KEYCLOAK_URL", "http://localhost:8080"),
             ("OPENAI_API_KEY", NO_SECRET),
             ("KEY_FILE", "/proc/self"),
         ]);
         let secrets = Secrets::of(variables.map(|(name, value)| (name.to_owned(), value.to_owned())));
         assert_eq!(secrets.name_in("my canary-one here"), Some("MY_API_KEY"));
         assert_eq!(secrets.name_in("canary-two"), Some("db_password"));
-        assert_eq!(secrets.name_in("@rehearsal in somewhere-long, short, /proc/self"), None);
+        assert_eq!(secrets.name_in("@rehearsal in somewhere-long, short, /proc/self, safe.directory"), None);
+        assert_eq!(secrets.name_in("http://localhost:8080"), None);
         assert_eq!(secrets.with(["canary-three".to_owned()]).name_in("canary-three"), Some(NAMELESS));
     }
 

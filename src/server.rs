@@ -1,8 +1,10 @@
 //! The MCP server: the only room that knows rmcp. It takes calls, turns them into words of the rooms below, and gives
 //! answers and refusals back. It holds no state of a run, and standard output carries nothing but protocol.
 
+mod arguments;
 mod border;
 mod calls;
+mod client;
 mod dry_run;
 mod eras;
 mod experiments;
@@ -23,18 +25,19 @@ use std::future::Future;
 use std::sync::{Arc, OnceLock};
 
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CallToolResult, CancelTaskMethod, CancelTaskParams, CompleteRequestParams,
-    CompleteResult, ContentBlock, CustomRequest, CustomResult, ErrorCode, ErrorData, GetTaskMethod, GetTaskParams,
-    GetTaskResult, Implementation, InitializeRequestParams, InitializeResult, ListResourceTemplatesResult,
-    ListResourcesResult, ListToolsResult, PaginatedRequestParams, ReadResourceRequestParams, ReadResourceResponse,
-    ServerConfig, SubscribeRequestParams, SubscriptionFilter, Tool, UnsubscribeRequestParams, UpdateTaskMethod,
-    UpdateTaskParams,
+    CallToolRequestParams, CallToolResponse, CallToolResult, CancelTaskParams, CompleteRequestParams, CompleteResult,
+    ContentBlock, CustomRequest, CustomResult, ErrorCode, ErrorData, GetTaskParams, GetTaskResult, Implementation,
+    InitializeRequestParams, InitializeResult, ListResourceTemplatesResult, ListResourcesResult, ListToolsResult,
+    PaginatedRequestParams, ReadResourceRequestParams, ReadResourceResponse, ServerConfig, SubscribeRequestParams,
+    SubscriptionFilter, Tool, UnsubscribeRequestParams, UpdateTaskParams,
 };
 use rmcp::service::{RequestContext, ServerInitializeError, SubscriptionContext};
 use rmcp::{RoleServer, ServerHandler, ServiceExt};
 use tokio_util::sync::CancellationToken;
 
 use self::calls::{Caller, Desk};
+use self::client::Client;
+use self::eras::ByEra;
 use self::progress::Progress;
 use self::resources::Place;
 use self::subscriptions::Subscriptions;
@@ -48,7 +51,7 @@ use crate::settings::{Retention, Settings};
 const INSTRUCTIONS: &str = "\
 MassGen lets several AI agents answer a question, see each other's answers and vote. A run takes 1 to 45 minutes and costs money.
 The loop is: start, wait, read.
-1. run_massgen {question, config} answers at once with a run_id and a cursor. config \"@rehearsal\" practises offline, for nothing, with scripted answers.
+1. run_massgen {question, massgen_config} answers at once with a run_id and a cursor. massgen_config \"@rehearsal\" practises offline, for nothing, with scripted answers.
 2. check_status {run_id, wait_s: 45, until: \"any_done\"} sleeps until the run has ended; while it runs, call it again, with since set to the \
 cursor of the last answer. Never poll without wait_s. For several runs give run_ids or their group: one call watches all, and with since it \
 wakes at the next end.
@@ -81,7 +84,7 @@ pub async fn serve(fleet: Fleet, settings: Settings) -> Result<(), ServerError> 
     let heard = Arc::default();
     orphan::watch(Arc::clone(&heard), closing.clone());
     let (reader, writer) = rmcp::transport::io::stdio_pipes();
-    let session = match server.serve(Wire::new(reader, writer, heard, closing)).await {
+    let session = match ByEra(server).serve(Wire::new(reader, writer, heard, closing)).await {
         Ok(session) => session,
         // Who has only looked, and left, has had what it wanted.
         Err(ServerInitializeError::ConnectionClosed(_)) => return Ok(()),
@@ -130,18 +133,17 @@ impl ServerHandler for Server {
         context: RequestContext<RoleServer>,
     ) -> Result<InitializeResult, ErrorData> {
         context.peer.set_peer_info(request.clone());
-        let mut info = self.negotiate_initialize(&request)?;
-        info.capabilities = eras::of_the_first(info.capabilities);
-        Ok(info)
+        Ok(eras::greeting(self.negotiate_initialize(&request)?))
     }
 
     async fn list_tools(
         &self,
         _page: Option<PaginatedRequestParams>,
-        _context: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
         let tools = self.tools.get_or_init(|| tools::offered(&self.desk.settings));
-        Ok(ListToolsResult::with_all_items(tools.clone()))
+        let known = tools.iter().map(|tool| eras::known_to(&context, tool.clone()));
+        Ok(ListToolsResult::with_all_items(known.collect()))
     }
 
     async fn call_tool(
@@ -160,8 +162,9 @@ impl ServerHandler for Server {
         let arguments = request.arguments.unwrap_or_default();
         let takes_task = request.name == "run_massgen" && tasks::can_be_taken(&context);
         let progress = Progress::wanted(&context);
-        let caller = Caller { cancelled: context.ct, progress, takes_task };
-        let answer = answered(async move { desk.call(&request.name, arguments, caller).await }).await;
+        let client = Client::of(&context, desk.settings.page_chars);
+        let caller = Caller { cancelled: context.ct, progress, takes_task, client };
+        let answer = answered(client, async move { desk.call(&request.name, arguments, caller).await }).await;
         if takes_task && let Some(task) = self.desk.task_of(&answer).await {
             return Ok(CallToolResponse::Task(task));
         }
@@ -171,9 +174,8 @@ impl ServerHandler for Server {
     async fn get_task(
         &self,
         request: GetTaskParams,
-        context: RequestContext<RoleServer>,
+        _context: RequestContext<RoleServer>,
     ) -> Result<GetTaskResult, ErrorData> {
-        eras::only_second::<GetTaskMethod>(&context)?;
         Ok(GetTaskResult::new(self.done(|desk| async move { desk.get_task(&request.task_id).await }).await?))
     }
 
@@ -181,18 +183,16 @@ impl ServerHandler for Server {
     async fn update_task(
         &self,
         request: UpdateTaskParams,
-        context: RequestContext<RoleServer>,
+        _context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
-        eras::only_second::<UpdateTaskMethod>(&context)?;
         self.done(|desk| async move { desk.know_task(&request.task_id).await }).await
     }
 
     async fn cancel_task(
         &self,
         request: CancelTaskParams,
-        context: RequestContext<RoleServer>,
+        _context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
-        eras::only_second::<CancelTaskMethod>(&context)?;
         self.done(|desk| async move { desk.cancel_task(&request.task_id).await }).await
     }
 
@@ -218,8 +218,9 @@ impl ServerHandler for Server {
         request: ReadResourceRequestParams,
         _context: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
+        let uri = request.uri.clone();
         let read = self.done(|desk| async move { desk.read_place(&request.uri.parse::<Place>()?).await });
-        Ok(read.await?.into())
+        Ok(read.await.map_err(|error| of_resource(error, uri))?.into())
     }
 
     async fn complete(
@@ -303,10 +304,21 @@ fn protocol_error(refusal: Refusal) -> ErrorData {
     error(format!("{}: {}", refusal.message(), refusal.hint()).into(), Some(refusal.into_json()))
 }
 
+/// An error of a resource names the resource, as the specification has it.
+fn of_resource(mut error: ErrorData, uri: String) -> ErrorData {
+    if let Some(fields) = error.data.as_mut().and_then(serde_json::Value::as_object_mut) {
+        fields.insert("uri".to_owned(), uri.into());
+    }
+    error
+}
+
 /// Every call gets an answer, one that panics too: rmcp by itself would leave the client waiting for ever.
-async fn answered(call: impl Future<Output = Result<serde_json::Value, Refusal>> + Send + 'static) -> CallToolResult {
+async fn answered(
+    client: Client,
+    call: impl Future<Output = Result<serde_json::Value, Refusal>> + Send + 'static,
+) -> CallToolResult {
     match tokio::spawn(call).await {
-        Ok(Ok(value)) => CallToolResult::structured(value),
+        Ok(Ok(value)) => client.result(value),
         Ok(Err(refusal)) => refused(refusal),
         Err(broken) => {
             tracing::error!(error = %broken, "a call panicked");
@@ -318,7 +330,7 @@ async fn answered(call: impl Future<Output = Result<serde_json::Value, Refusal>>
 /// A refusal is text alone: some clients hold structured content against the tool's output schema even when it is an error,
 /// and show their model a complaint about the schema instead.
 fn refused(refusal: Refusal) -> CallToolResult {
-    CallToolResult::error(vec![ContentBlock::text(refusal.into_json().to_string())])
+    CallToolResult::error(vec![ContentBlock::text(refusal.sentence())])
 }
 
 #[cfg(test)]
@@ -327,12 +339,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_in_a_tool_is_answered() {
-        let answer = answered(async { panic!("on purpose") }).await;
+        let answer = answered(Client::unknown(1_000), async { panic!("on purpose") }).await;
         assert_eq!(answer.is_error, Some(true));
         assert_eq!(answer.structured_content, None);
         let text = &answer.content[0].as_text().expect("text").text;
-        let told: serde_json::Value = serde_json::from_str(text).expect("JSON");
-        assert_eq!(told["code"], "internal_error");
-        assert!(told["hint"].as_str().is_some_and(|hint| !hint.is_empty()));
+        let (sentence, hint) = text.split_once('\n').expect("two lines");
+        assert!(sentence.starts_with("internal_error: ") && !hint.is_empty(), "{text}");
     }
 }

@@ -16,7 +16,7 @@ use etcetera::BaseStrategy;
 use self::flags::FileChoice;
 use self::reader::{Kind, Reader};
 
-pub use self::flags::Flags;
+pub use self::flags::{Flags, joined};
 pub use self::reader::{Effective, Source};
 pub use self::table::{Setting, TABLE, markdown};
 
@@ -48,6 +48,8 @@ pub struct Settings {
     pub user_home: Option<PathBuf>,
     /// The longest that a call may wait.
     pub most_wait: Duration,
+    /// The most characters of an answer that is a page or a list.
+    pub page_chars: u32,
     /// Whether only the tools that look are to be had.
     pub read_only: bool,
     /// Whether runs may be forked from a process that has imported MassGen, and one is begun where memory allows.
@@ -62,6 +64,8 @@ pub struct Settings {
     pub pass_env: Vec<String>,
     /// A .env file with keys for MassGen, links resolved.
     pub env_file: Option<PathBuf>,
+    /// More variables that hold secrets, and those that hold none.
+    pub secret_names: SecretNames,
     /// Which ended runs are kept.
     pub retention: Retention,
     effective: Vec<Effective>,
@@ -152,6 +156,15 @@ pub struct Trust {
     pub trusted_configs: Vec<PathBuf>,
     /// Whether any config may, and overrides too.
     pub allow_commands: bool,
+}
+
+/// Which environment variables hold secrets, besides what their names say: names, or beginnings of names with a star at the end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretNames {
+    /// They do.
+    pub masked: Vec<String>,
+    /// They do not.
+    pub shown: Vec<String>,
 }
 
 /// Which ended runs are kept; `None` is no limit.
@@ -290,6 +303,7 @@ impl Settings {
             project,
             user_home,
             most_wait: Duration::from_secs(most_wait.into()),
+            page_chars: from.whole("page_chars", 2_000, 40_000)?,
             warm: from.switch("warm")?,
             read_only: from.switch("read_only")?,
             limits: Limits::read(&mut from)?,
@@ -297,6 +311,7 @@ impl Settings {
             trust: Trust::read(&mut from)?,
             pass_env: from.names("pass_env")?,
             env_file: from.path("env_file", Kind::File)?,
+            secret_names: SecretNames { masked: from.names("mask_env")?, shown: from.names("show_env")? },
             retention: Retention::read(&mut from)?,
             effective: from.into_effective(),
         })

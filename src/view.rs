@@ -3,6 +3,7 @@
 
 mod fit;
 pub mod group;
+pub(crate) mod notation;
 pub mod words;
 
 use std::collections::BTreeMap;
@@ -14,8 +15,8 @@ use crate::massgen::configs::Listed;
 use crate::massgen::outcome::exit_word;
 use crate::massgen::text;
 use crate::run::{
-    AgentDigest, AgentState, Cap, ConfigChoice, Ending, Force, Moment, Outcome, Problem, Quiet, Retry, RunId,
-    RunRecord, RunState, Seems, StopCause, Usd, Warning,
+    AgentDigest, AgentState, Cap, Ending, Force, Moment, Outcome, Problem, Quiet, Retry, RunId, RunRecord, RunState,
+    Seems, StopCause, Usd, Warning,
 };
 
 /// The longest agent id, label or phase in a brief status, in bytes.
@@ -124,6 +125,14 @@ pub struct RunView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
     pub reused: Option<bool>,
+    /// From run_massgen: the config that was taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    pub config: Option<String>,
+    /// From run_massgen: the keys of it that overrides change.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(skip)]
+    pub applied: Vec<String>,
     /// From run_massgen: what will go wrong or do nothing, as far as it is known before the start.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(skip)]
@@ -305,6 +314,8 @@ impl JsonSchema for Answered {
             "properties": {
                 "run_id": {"type": "string"},
                 "state": {"type": "string"},
+                "config": {"type": "string", "description": "The config that was taken."},
+                "applied": {"type": "array", "items": {"type": "string"}, "description": "Keys that overrides change."},
                 "cursor": {"type": "string", "description": "For check_status."},
                 "reused": {"type": "boolean", "description": "The same request had started this run before."},
                 "warnings": {
@@ -424,6 +435,8 @@ pub fn run(record: &RunRecord, seen: &Seen<'_>, detail: Detail, now: &Moment) ->
         warning: ending.and_then(|ending| ending.warnings.first()).map(warning),
         cursor: None,
         reused: None,
+        config: None,
+        applied: Vec::new(),
         warnings: Vec::new(),
         details: (detail == Detail::Full)
             .then(|| Details { looked_at: quiet.map(|q| looked_at(q, now)), ..details(record, seen) }),
@@ -680,10 +693,7 @@ fn details(record: &RunRecord, seen: &Seen<'_>) -> Details {
     let log_dir = record.log_dir.as_ref().map(|log| folder.join(log).display().to_string());
     Details {
         question: text::line(&spec.question, QUESTION_CHARS),
-        config: match &spec.config {
-            ConfigChoice::File(path) => path.display().to_string(),
-            ConfigChoice::Rehearsal(name) => name.clone(),
-        },
+        config: spec.config.name(),
         group: spec.group.clone(),
         mode: spec.mode.word(),
         context: spec.context.word(),

@@ -104,7 +104,8 @@ impl Client {
 
     /// Starts a run and gives its id and the cursor to wait from.
     async fn start(&self, question: &str, config: &str) -> Result<(String, Value), DemoError> {
-        let answer = self.call("run_massgen", json!({"question": question, "config": config, "group": "demo"})).await?;
+        let answer =
+            self.call("run_massgen", json!({"question": question, "massgen_config": config, "group": "demo"})).await?;
         let id = answer["run_id"].as_str().map(|id| (id.to_owned(), answer["cursor"].clone()));
         id.ok_or_else(|| DemoError::Answer { tool: "run_massgen", answer: answer.to_string() })
     }
@@ -160,11 +161,11 @@ impl Client {
 }
 
 fn content(tool: &'static str, answer: CallToolResult) -> Result<Value, DemoError> {
-    let said = answer.structured_content.unwrap_or_default();
     if answer.is_error == Some(true) {
-        return Err(DemoError::Answer { tool, answer: said.to_string() });
+        let text = answer.content.first().and_then(|content| content.as_text());
+        return Err(DemoError::Answer { tool, answer: text.map(|text| text.text.clone()).unwrap_or_default() });
     }
-    Ok(said)
+    Ok(answer.structured_content.unwrap_or_default())
 }
 
 fn first_sentence(text: &str) -> &str {

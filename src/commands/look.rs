@@ -9,7 +9,7 @@ use super::say;
 use crate::fleet::{Fleet, Selection};
 use crate::massgen::text;
 use crate::refusal::Refusal;
-use crate::view::{Detail, RunView};
+use crate::view::{Detail, RunView, notation};
 
 /// Which runs to list.
 #[derive(Debug, clap::Args)]
@@ -110,5 +110,5 @@ fn tell(name: &str, value: &Value, depth: usize, lines: &mut Vec<String>) {
 }
 
 fn word(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    value.as_str().map_or_else(|| notation::text(value).unwrap_or_default(), str::to_owned)
 }

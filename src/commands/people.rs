@@ -15,7 +15,7 @@ use crate::registry::StateFolder;
 use crate::run::{Outcome, RunId, RunRecord, RunState};
 use crate::secrets::Secrets;
 use crate::settings::{Settings, SettingsError};
-use crate::view::{self, Detail, RunView};
+use crate::view::{self, Detail, RunView, notation};
 
 /// The commands for people and their scripts.
 #[derive(Debug, clap::Subcommand)]
@@ -191,7 +191,8 @@ pub(super) fn seen(fleet: &Fleet, record: &RunRecord, detail: Detail) -> RunView
 /// A value as a line of JSON, without secrets and harmful characters.
 pub(super) fn say_json(value: impl serde::Serialize, secrets: &Secrets) {
     let value = serde_json::to_value(value).unwrap_or(Value::Null);
-    say(text::each_text(value, &|text| text::harmless(&secrets.mask(text))));
+    let value = text::each_text(value, &|text| text::harmless(&secrets.mask(text)));
+    say(notation::text(&value).unwrap_or_default());
 }
 
 /// A line about a run, without secrets and harmful characters.

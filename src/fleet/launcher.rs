@@ -11,6 +11,7 @@ use tokio::process::Command;
 
 use crate::crash;
 use crate::registry::RunLock;
+use crate::secrets::NamedByOperator;
 use crate::supervisor::READY;
 
 /// The process that is to own a folder.
@@ -55,7 +56,7 @@ pub(super) async fn launch(
     let log = std::fs::File::options().create(true).append(true).mode(0o600).open(&owner.log).map_err(not_started)?;
     let mut command = Command::new(me);
     command.arg0("massgen-mcp").arg(owner.word).arg(owner.folder);
-    command.envs(keys).stdin(lock.hand_on()).stdout(Stdio::piped()).stderr(log);
+    command.envs(keys).envs(NamedByOperator::for_children()).stdin(lock.hand_on()).stdout(Stdio::piped()).stderr(log);
     let mut child = command.spawn().map_err(not_started)?;
     // The command still holds our end of the lock; from here on the owner is its only holder.
     drop(command);

@@ -12,7 +12,7 @@ use crate::massgen::answers::{self, Answer};
 use crate::massgen::configs::Tree;
 use crate::massgen::files::{Entry, Kind, RunFiles};
 use crate::massgen::layout::Layout;
-use crate::massgen::pages::{self, Page, Pour};
+use crate::massgen::pages::{self, Extent, Page, Pour};
 use crate::massgen::story::{self, Story};
 use crate::massgen::{reasons, text};
 use crate::provenance::Manifest;
@@ -132,20 +132,21 @@ impl FromStr for Part {
 }
 
 impl Fleet {
-    /// Reads `limit` characters of a part from character `offset` on; of a live run, what there is by now.
+    /// Reads a page of a part from character `offset` on; of a live run, what there is by now.
     pub async fn read(
         &self,
         id: &RunId,
         part: Part,
         offset: u64,
-        limit: u64,
+        extent: impl Into<Extent>,
     ) -> Result<(RunRecord, Reading), ReadError> {
+        let extent = extent.into();
         let record = self.look(id).await?;
         let root = self.folder(id).path().to_owned();
         let (run, secrets) = (record.clone(), self.secrets.clone());
         let reading = blocking(move || {
             let secrets = secrets.with(keys_in_config(&run));
-            Shelf::open(&root, run, secrets)?.read(&part, offset, limit)
+            Shelf::open(&root, run, secrets)?.read(&part, offset, extent)
         });
         let reading = reading.await??;
         Ok((record, reading))
@@ -268,12 +269,12 @@ impl Shelf {
         Ok(Shelf { root: root.to_owned(), files: Arc::new(files), layout, run, secrets })
     }
 
-    fn read(&self, part: &Part, offset: u64, limit: u64) -> Result<Reading, ReadError> {
+    fn read(&self, part: &Part, offset: u64, extent: Extent) -> Result<Reading, ReadError> {
         let answer = self.best();
         let source = self.source(part, answer.as_ref())?;
         let path = source.path.clone();
         let unreadable = |error| ReadError::Unreadable { path: path.clone().unwrap_or_default(), source: error };
-        let page = pages::page(source.text, offset, limit, &self.secrets).map_err(unreadable)?;
+        let page = pages::page(source.text, offset, extent, &self.secrets).map_err(unreadable)?;
         let partial = answer.as_ref().is_some_and(|answer| self.run.state.makes_partial(answer.source));
         let label = answer.as_ref().and_then(|answer| answer.label.as_deref()).map(text::name);
         Ok(Reading { page, path, winner: answer.map(|answer| text::name(&answer.agent)), label, partial })

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::{Fleet, FleetError, blocking};
 use crate::massgen::configs::{Needs, Tree};
+use crate::massgen::names::nearest;
 use crate::massgen::{inbox, text};
 use crate::registry::RunFolder;
 use crate::run::{RunId, RunRecord, RunState};
@@ -59,6 +60,8 @@ pub enum NotSteered {
         agent: String,
         /// Those that it has.
         known: String,
+        /// The one that was probably meant.
+        near: Option<String>,
     },
     /// Too many wait already.
     #[error("{MOST_WAITING} messages to {0} wait already")]
@@ -165,9 +168,10 @@ fn only_known(record: &RunRecord, folder: &RunFolder, wanted: &[String]) -> Resu
     let mut names = known.clone();
     names.sort();
     names.dedup();
+    let near = nearest(agent, names.iter().map(String::as_str)).map(str::to_owned);
     let names = if names.is_empty() { "not said yet which it has".to_owned() } else { names.join(", ") };
     let (run, agent) = (record.spec.id.clone(), text::line(agent, 80));
-    Err(NotSteered::UnknownAgent { run, agent, known: text::line(&names, 400) })
+    Err(NotSteered::UnknownAgent { run, agent, known: text::line(&names, 400), near })
 }
 
 fn configured(folder: &RunFolder) -> Vec<String> {

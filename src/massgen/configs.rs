@@ -4,8 +4,11 @@
 
 mod catalogue;
 mod examples;
+mod keys;
 mod needs;
+mod overrides;
 mod policy;
+mod suggest;
 mod tree;
 mod validate;
 mod warnings;
@@ -14,10 +17,12 @@ use std::path::{Path, PathBuf};
 
 use self::examples::Examples;
 use self::tree::{Node, Scalar};
+use crate::massgen::names;
 use crate::run::ConfigChoice;
 
 pub use self::catalogue::{Catalogue, Listed, Source, catalogue};
 pub use self::needs::{Agent, Key, Needs, SECRET_VARIABLE, Secret};
+pub use self::overrides::{UnknownKey, changed_keys, is_too_deep, unknown_key};
 pub use self::policy::{Forbidden, forbidden, paths};
 pub use self::tree::{EditError, Tree};
 pub use self::validate::{Finding, Question, ValidateError, Verdict, validate};
@@ -36,7 +41,7 @@ pub enum ConfigError {
         name: String,
         /// Where it was looked for.
         places: String,
-        /// Names of examples like it.
+        /// Names of configs like it.
         similar: Vec<String>,
     },
     /// None was named, and there is no default one.
@@ -66,13 +71,24 @@ pub struct Sources<'a> {
     pub package: Option<&'a Path>,
 }
 
-/// Resolves what `config` of run_massgen names: a path, `@examples/…`, a name in `~/.config/massgen/agents`, or nothing.
+/// Resolves what `massgen_config` of run_massgen names: a path, a `file://` address, `@examples/…`, a name in
+/// `~/.config/massgen/agents`, or nothing. Where there is none, names like it are looked for.
 pub fn resolve(name: Option<&str>, sources: Sources<'_>) -> Result<ConfigChoice, ConfigError> {
-    let Some(name) = name else {
+    located(name, sources).map_err(|error| match error {
+        ConfigError::Missing { name, places, similar } if similar.is_empty() => {
+            ConfigError::Missing { similar: suggest::similar(&name, sources), name, places }
+        }
+        other => other,
+    })
+}
+
+fn located(name: Option<&str>, sources: Sources<'_>) -> Result<ConfigChoice, ConfigError> {
+    let Some(name) = name.map(names::local_path) else {
         let in_project = sources.project.map(|project| project.join(".massgen/config.yaml"));
         let places = in_project.into_iter().chain(sources.home.map(|home| home.join(".config/massgen/config.yaml")));
         return first_file(places).map_err(|places| ConfigError::NoDefault { places }).and_then(checked);
     };
+    let name = &*name;
     if let Some(example) = name.strip_prefix("@examples/") {
         return find_example(name, example, sources.package);
     }
@@ -274,6 +290,32 @@ mod tests {
         assert!(matches!(of(Some("docs")), Err(ConfigError::NotAConfig { .. })));
         assert!(matches!(of(Some("server.py")), Err(ConfigError::NotAConfig { .. })));
         assert!(matches!(of(Some("@examples/x")), Err(ConfigError::Missing { .. })));
+    }
+
+    #[test]
+    fn names_like_one_that_is_not_there_are_suggested() {
+        let folder = project();
+        let suggested = |name: &str| match resolved(Some(name), folder.path()) {
+            Err(ConfigError::Missing { similar, .. }) => similar,
+            other => panic!("{name}: {other:?}"),
+        };
+        for (name, best) in [
+            ("two.yml", "two.yaml"),
+            ("tow.yaml", "two.yaml"),
+            ("configs\\two.yaml", "two.yaml"),
+            ("file://two.yaml", "two.yaml"),
+            (".massgen\\config.yaml", ".massgen/config.yaml"),
+            ("mien", "mine"),
+            ("@rehersal", "@rehearsal"),
+            ("@rehersal/hang", "@rehearsal/hang"),
+            ("rehearsal", "@rehearsal"),
+            ("@example/basic", "@examples/basic"),
+        ] {
+            assert_eq!(suggested(name).first().map(String::as_str), Some(best), "{name}");
+        }
+        assert_eq!(suggested("entirely-other.yaml"), Vec::<String>::new());
+        let address = format!("file://{}", folder.path().join("two.yaml").display());
+        assert_eq!(resolved(Some(&address), folder.path()).expect("found"), Path::new("two.yaml"));
     }
 
     #[test]

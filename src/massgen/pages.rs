@@ -28,10 +28,27 @@ pub struct Page {
 /// The most bytes of a page, in UTF-8: a script whose characters take three bytes takes more tokens as well.
 const PAGE_BYTES: usize = 48 << 10;
 
-/// Reads all of `source` and keeps the `limit` characters from character `offset` on, or fewer where they are long ones.
-pub fn page(source: impl Read, offset: u64, limit: u64, secrets: &Secrets) -> io::Result<Page> {
-    let end = offset.saturating_add(limit);
-    let mut window = Window { offset, end, seen: 0, text: String::new(), replaced: 0 };
+/// How much a page may hold.
+pub struct Extent {
+    /// The most characters.
+    pub chars: u64,
+    /// What they may cost together. A page has at least one character, whatever it costs.
+    pub room: u64,
+    /// What a character costs.
+    pub cost: Box<dyn Fn(char) -> u64 + Send>,
+}
+
+impl From<u64> for Extent {
+    fn from(chars: u64) -> Extent {
+        Extent { chars, room: u64::MAX, cost: Box::new(|_| 0) }
+    }
+}
+
+/// Reads all of `source` and keeps the characters from character `offset` on for which there is room.
+pub fn page(source: impl Read, offset: u64, extent: impl Into<Extent>, secrets: &Secrets) -> io::Result<Page> {
+    let Extent { chars, room, cost } = extent.into();
+    let end = offset.saturating_add(chars);
+    let mut window = Window { offset, end, room, cost, seen: 0, text: String::new(), replaced: 0 };
     let mut shown = Shown { filter: Filter::at_the_beginning(), returned: false };
     let hash = pass(source, secrets, |text| shown.push_all(text, &mut window))?;
     shown.end(&mut |c, harmless| window.push(c, harmless));
@@ -137,6 +154,8 @@ impl Pour {
 struct Window {
     offset: u64,
     end: u64,
+    room: u64,
+    cost: Box<dyn Fn(char) -> u64 + Send>,
     seen: u64,
     text: String,
     replaced: u64,
@@ -151,9 +170,12 @@ impl Window {
     fn push(&mut self, c: char, harmless: bool) {
         if (self.offset..self.end).contains(&self.seen) {
             let shown = if harmless { c } else { stand_in(c) };
-            if self.text.len() + shown.len_utf8() > PAGE_BYTES {
+            let cost = (self.cost)(shown);
+            let is_full = cost > self.room || self.text.len() + shown.len_utf8() > PAGE_BYTES;
+            if is_full && !self.text.is_empty() {
                 self.end = self.seen;
             } else {
+                self.room = self.room.saturating_sub(cost);
                 self.text.push(shown);
                 self.replaced += u64::from(!harmless);
             }
@@ -255,6 +277,15 @@ mod tests {
         let first = page(whole.as_bytes(), 0, 30_000, &Secrets::default()).expect("reads");
         assert!(first.text.len() <= PAGE_BYTES && first.next_offset == Some(first.text.chars().count() as u64));
         assert_eq!(all_pages(whole.as_bytes(), 30_000), whole);
+    }
+
+    #[test]
+    fn a_page_ends_where_its_room_does_and_has_one_character_at_least() {
+        let extent = |room| Extent { chars: 9, room, cost: Box::new(|c| if c == 'b' { 5 } else { 1 }) };
+        for (room, text, next) in [(0, "b", Some(1)), (5, "b", Some(1)), (6, "ba", Some(2)), (7, "baa", None)] {
+            let page = page(&b"baa"[..], 0, extent(room), &Secrets::default()).expect("reads");
+            assert_eq!((page.text.as_str(), page.next_offset), (text, next), "room {room}");
+        }
     }
 
     #[test]

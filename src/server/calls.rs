@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
+use super::arguments::read;
 use super::border;
+use super::client::Client;
 use super::experiments::{self, group_view};
 use super::params::{CheckStatus, KillRun, ListConfigs, ReadResult, RunMassgen, SteerRun};
 use super::progress::Progress;
@@ -17,7 +18,8 @@ use super::tools;
 use crate::clock;
 use crate::fleet::results::Part;
 use crate::fleet::{Cursor, Fleet, LATEST, Message, Selection, Sight, Until};
-use crate::massgen::{broken, configs, pages, program, setup, text};
+use crate::massgen::pages::{self, Extent};
+use crate::massgen::{broken, configs, program, setup, text};
 use crate::refusal::Refusal;
 use crate::run::{Context, RunId, RunRecord, RunState, StopAsk};
 use crate::settings::Settings;
@@ -32,8 +34,10 @@ const MOST_CONFIGS: usize = 50;
 const MOST_RUNS: usize = 100;
 /// The most runs of a large group that are shown one by one.
 const MOST_AT_WORK: usize = 10;
-/// The most characters of a page.
+/// The most characters of a page that are asked for; a client may get fewer.
 const MOST_PAGE: u64 = 40_000;
+/// The longest reason of a stop, in characters.
+const MOST_REASON: usize = 200;
 /// The longest grace period.
 const MOST_GRACE: f64 = 60.0;
 /// What forcing a stop takes on top of the grace period, nested runs included.
@@ -59,6 +63,8 @@ pub(super) struct Caller {
     pub(super) progress: Option<Progress>,
     /// It takes a task in place of the answer to a start, and waits by asking for that.
     pub(super) takes_task: bool,
+    /// What it can be shown.
+    pub(super) client: Client,
 }
 
 /// What check_status gives.
@@ -75,6 +81,9 @@ pub(super) struct Checked {
     /// Runs whose record is damaged; the operator has to look.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     unreadable: Vec<String>,
+    /// How many more runs there are than this client would show its model: ask for fewer at a time.
+    #[serde(skip_serializing_if = "is_zero")]
+    left_out: usize,
     /// After a wait: what to do next where it ended without anything happening.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
@@ -84,7 +93,6 @@ pub(super) struct Checked {
 /// What list_configs gives.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Configs {
-    configs: Vec<ConfigView>,
     /// How many match the query.
     matching: usize,
     total: usize,
@@ -96,6 +104,7 @@ pub(super) struct Configs {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
     problem: Option<ProblemView>,
+    configs: Vec<ConfigView>,
 }
 
 /// What kill_run gives.
@@ -142,9 +151,6 @@ pub(super) struct PageView {
     #[schemars(with = "String")]
     state: Option<String>,
     part: String,
-    /// What the text is.
-    source: &'static str,
-    text: String,
     /// Terminal and hidden characters of this page that have stand-ins (U+FFFD, ␛ and the like); absent without any. path has the original.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "u64")]
@@ -170,6 +176,10 @@ pub(super) struct PageView {
     label: Option<String>,
     /// Whether the answer is only the best so far.
     partial: bool,
+    /// What the text is.
+    source: &'static str,
+    /// Last, so that a client that cuts an answer cuts this.
+    text: String,
 }
 
 impl Desk {
@@ -201,10 +211,10 @@ impl Desk {
         }
         self.fleet.state().make()?;
         match tool {
-            "list_configs" => json(self.list_configs(read(tool, arguments)?).await?),
+            "list_configs" => json(self.list_configs(read(tool, arguments)?, caller.client).await?),
             "run_massgen" => self.run_massgen(read(tool, arguments)?, caller).await,
             "check_status" => json(self.check_status(read(tool, arguments)?, caller).await?),
-            "read_result" => json(self.read_result(read(tool, arguments)?).await?),
+            "read_result" => json(self.read_result(read(tool, arguments)?, caller.client).await?),
             "kill_run" => json(self.kill_run(read(tool, arguments)?, caller).await?),
             "steer_run" => json(self.steer_run(read(tool, arguments)?, caller).await?),
             other => Err(Refusal::new("unknown_tool", format!("there is no tool `{other}`"), "see the list of tools")),
@@ -212,6 +222,7 @@ impl Desk {
     }
 
     async fn run_massgen(&self, asked: RunMassgen, caller: Caller) -> Result<Value, Refusal> {
+        let asked = experiments::with_variants(asked)?;
         if experiments::is_asked_for(&asked) {
             return self.run_experiment(asked, caller).await;
         }
@@ -230,16 +241,25 @@ impl Desk {
         let run = waited.sight.runs.into_iter().next().unwrap_or(started.record);
         let cursor = run.state.ended().is_none().then(|| waited.cursor.to_string());
         let reused = started.is_reused.then_some(true);
-        json(RunView { cursor, reused, warnings, ..self.view(&run, Detail::Brief) })
+        let config = Some(run.spec.config.name());
+        let applied = run.spec.overrides.as_ref().map(configs::changed_keys).unwrap_or_default();
+        json(RunView { cursor, reused, config, applied, warnings, ..self.view(&run, Detail::Brief) })
     }
 
-    async fn list_configs(&self, asked: ListConfigs) -> Result<Configs, Refusal> {
+    async fn list_configs(&self, asked: ListConfigs, client: Client) -> Result<Configs, Refusal> {
         if !(1..=MOST_CONFIGS).contains(&asked.limit) {
             return Err(Refusal::out_of_range("limit", asked.limit as f64, 1.0, MOST_CONFIGS as f64));
         }
-        let desk = self.clone();
+        let (desk, offset) = (self.clone(), asked.offset);
         let listed = tokio::task::spawn_blocking(move || desk.configs(&asked)).await;
-        listed.map_err(|_| Refusal::panicked())
+        let mut listed = listed.map_err(|_| Refusal::panicked())?;
+        client.fit(&mut listed, |listed| {
+            let kept = listed.configs.len().saturating_sub(1);
+            listed.configs.truncate(kept.max(1));
+            listed.next_offset = Some(offset + listed.configs.len()).filter(|_| kept > 0).or(listed.next_offset);
+            kept > 0
+        });
+        Ok(listed)
     }
 
     fn configs(&self, asked: &ListConfigs) -> Configs {
@@ -254,11 +274,11 @@ impl Desk {
             configs::catalogue(self.sources(package.as_deref()), &asked.query, page, |name| variables.contains(name));
         let end = asked.offset + found.configs.len();
         Configs {
-            next_offset: (end < found.matching).then_some(end),
-            configs: found.configs.iter().map(view::config).collect(),
             matching: found.matching,
             total: found.total,
+            next_offset: (end < found.matching).then_some(end),
             problem: problem.map(view::problem),
+            configs: found.configs.iter().map(view::config).collect(),
         }
     }
 
@@ -286,33 +306,52 @@ impl Desk {
             |run: &RunRecord| if named { self.view(run, detail) } else { self.view(run, detail).with_group(run) };
         let runs = shown(&selection, &sight.runs).map(view).collect();
         let unreadable = sight.unreadable.into_iter().map(|(id, _)| id.to_string()).collect();
-        Ok(Checked { runs, group, cursor: waited.cursor.to_string(), unreadable, hint })
+        let cursor = waited.cursor.to_string();
+        let mut checked = Checked { runs, group, cursor, unreadable, left_out: 0, hint };
+        caller.client.fit(&mut checked, |checked| {
+            let goes = checked.runs.len() > 1 && checked.runs.pop().is_some();
+            checked.left_out += usize::from(goes);
+            goes
+        });
+        Ok(checked)
     }
 
-    pub(super) async fn read_result(&self, asked: ReadResult) -> Result<PageView, Refusal> {
-        if !(1..=MOST_PAGE).contains(&asked.limit) {
-            return Err(Refusal::out_of_range("limit", asked.limit as f64, 1.0, MOST_PAGE as f64));
+    /// A page, with as much of the text as the client shows.
+    pub(super) async fn read_result(&self, mut asked: ReadResult, client: Client) -> Result<PageView, Refusal> {
+        if asked.limit == 0 {
+            return Err(Refusal::out_of_range("limit", 0.0, 1.0, MOST_PAGE as f64));
         }
+        asked.limit = asked.limit.min(MOST_PAGE);
+        let mut excess = 0;
+        loop {
+            let page = self.page_of(&asked, client.page(asked.limit, excess)).await?;
+            // What stands round a text is known only with it.
+            match client.excess(&page) {
+                more if more > 0 && page.text.chars().nth(1).is_some() => excess += more,
+                _ => return Ok(page),
+            }
+        }
+    }
+
+    async fn page_of(&self, asked: &ReadResult, extent: Extent) -> Result<PageView, Refusal> {
         match (&asked.run_id, &asked.group) {
-            (Some(id), None) => self.read_run(parsed(id)?, &asked).await,
-            (None, Some(group)) => self.read_group(group, &asked).await,
+            (Some(id), None) => self.read_run(parsed(id)?, asked, extent).await,
+            (None, Some(group)) => self.read_group(group, asked, extent).await,
             (Some(_), Some(_)) | (None, None) => {
                 Err(Refusal::new("selection_unclear", "give exactly one of `run_id` and `group`", SEE))
             }
         }
     }
 
-    async fn read_run(&self, id: RunId, asked: &ReadResult) -> Result<PageView, Refusal> {
+    async fn read_run(&self, id: RunId, asked: &ReadResult, extent: Extent) -> Result<PageView, Refusal> {
         let name = asked.part.as_deref().unwrap_or("answer");
         let part: Part = name.parse()?;
-        let (record, reading) = self.fleet.read(&id, part, asked.offset, asked.limit).await?;
+        let (record, reading) = self.fleet.read(&id, part, asked.offset, extent).await?;
         Ok(PageView {
             run_id: Some(id.to_string()),
             group: None,
             state: Some(record.state.word().to_owned()),
             part: name.to_owned(),
-            source: SOURCE,
-            text: reading.page.text,
             replaced: Some(reading.page.replaced).filter(|count| *count > 0),
             total_chars: reading.page.total_chars,
             next_offset: reading.page.next_offset,
@@ -321,11 +360,13 @@ impl Desk {
             winner: reading.winner,
             label: reading.label,
             partial: reading.partial,
+            source: SOURCE,
+            text: reading.page.text,
         })
     }
 
     /// What a group's runs come to beside each other.
-    async fn read_group(&self, group: &str, asked: &ReadResult) -> Result<PageView, Refusal> {
+    async fn read_group(&self, group: &str, asked: &ReadResult, extent: Extent) -> Result<PageView, Refusal> {
         let name = asked.part.as_deref().unwrap_or("table");
         let nobody = || Refusal::unknown_group(group);
         let (told, path) = match name {
@@ -341,15 +382,12 @@ impl Desk {
             }
         };
         let secrets = self.fleet.secrets().clone();
-        let page =
-            pages::page(told.as_bytes(), asked.offset, asked.limit, &secrets).map_err(|_| Refusal::panicked())?;
+        let page = pages::page(told.as_bytes(), asked.offset, extent, &secrets).map_err(|_| Refusal::panicked())?;
         Ok(PageView {
             run_id: None,
             group: Some(text::line(group, 64)),
             state: None,
             part: name.to_owned(),
-            source: SOURCE,
-            text: page.text,
             replaced: Some(page.replaced).filter(|count| *count > 0),
             total_chars: page.total_chars,
             next_offset: page.next_offset,
@@ -358,6 +396,8 @@ impl Desk {
             winner: None,
             label: None,
             partial: false,
+            source: SOURCE,
+            text: page.text,
         })
     }
 
@@ -370,7 +410,8 @@ impl Desk {
                 return Err(Refusal::new("selection_unclear", "give exactly one of `run_id` and `group`", SEE));
             }
         };
-        let ask = StopAsk { grace, reason: asked.reason, tree: asked.tree };
+        let ask =
+            StopAsk { grace, reason: asked.reason.map(|reason| text::line(&reason, MOST_REASON)), tree: asked.tree };
         // Once its conductor is told to stop, it may have stopped a run before that is looked at.
         let had_ended = self.ended(&selection).await?;
         let is_experiment = self.fleet.stop_experiment(&selection, &ask).await?;
@@ -470,18 +511,11 @@ fn shown<'a>(selection: &Selection, runs: &'a [RunRecord]) -> impl Iterator<Item
     runs.iter().filter(at_work).take(if is_large { MOST_AT_WORK } else { usize::MAX })
 }
 
-const SEE: &str = "call check_status without arguments to see the latest runs";
-
-/// Some clients send null for what is not given, and 100.0 for 100.
-fn read<T: DeserializeOwned>(tool: &str, mut arguments: Map<String, Value>) -> Result<T, Refusal> {
-    arguments.retain(|_, value| !value.is_null());
-    for value in arguments.values_mut() {
-        if let Some(whole) = value.as_f64().filter(|number| number.fract() == 0.0 && (0.0..1e15).contains(number)) {
-            *value = Value::from(whole as u64);
-        }
-    }
-    serde_path_to_error::deserialize(Value::Object(arguments)).map_err(|error| Refusal::bad_arguments(tool, &error))
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
+
+const SEE: &str = "call check_status without arguments to see the latest runs";
 
 pub(super) fn json(answer: impl Serialize) -> Result<Value, Refusal> {
     serde_json::to_value(answer).map_err(|_| Refusal::panicked())
@@ -504,7 +538,7 @@ fn selection(
     match (run_id, run_ids, group) {
         (None, None, None) => Ok(Selection::Latest),
         (Some(id), None, None) => Ok(Selection::Runs(vec![parsed(&id)?])),
-        (None, Some(ids), None) if (1..=MOST_RUNS).contains(&ids.len()) => {
+        (None, Some(ids), None) if ids.len() <= MOST_RUNS => {
             let mut named: Vec<RunId> = ids.iter().map(|id| parsed(id)).collect::<Result<_, _>>()?;
             let mut seen = std::collections::HashSet::new();
             named.retain(|id| seen.insert(id.clone()));
@@ -512,7 +546,7 @@ fn selection(
         }
         (None, Some(ids), None) => {
             let message = format!("`run_ids` has {} entries", ids.len());
-            Err(Refusal::new("out_of_range", message, format!("name 1 to {MOST_RUNS} runs, or leave `run_ids` out")))
+            Err(Refusal::new("out_of_range", message, format!("name at most {MOST_RUNS} runs, or give their `group`")))
         }
         (None, None, Some(group)) => Ok(Selection::Group(group)),
         (_, _, _) => {

@@ -13,7 +13,7 @@ use crate::massgen::configs::{self, Needs, Question, Tree, ValidateError};
 use crate::massgen::{broken, program, text};
 use crate::refusal::Refusal;
 use crate::registry::{CHECK, VERDICTS};
-use crate::run::{Cap, ConfigChoice, Problem};
+use crate::run::{Cap, Problem};
 use crate::view::{self, WarningView};
 
 impl Desk {
@@ -36,10 +36,8 @@ impl Desk {
         let mut dry = DryRun {
             dry_run: true,
             ok: true,
-            config: match &start.spec.config {
-                ConfigChoice::File(path) => path.display().to_string(),
-                ConfigChoice::Rehearsal(name) => name.clone(),
-            },
+            config: start.spec.config.name(),
+            applied: start.spec.overrides.as_ref().map(configs::changed_keys).unwrap_or_default(),
             continues: start.spec.continues.as_ref().map(|before| format!("{}, as turn {}", before.run, before.turn)),
             from: start.spec.from.as_ref().map(|from| {
                 let answer = from.answer.as_deref().unwrap_or("the final answer");
@@ -126,6 +124,9 @@ pub(super) struct DryRun {
     /// Whether nothing speaks against a start.
     ok: bool,
     config: String,
+    /// The keys that overrides change.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    applied: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     continues: Option<String>,
     /// What it would build on.

@@ -19,10 +19,16 @@ use crate::view::group::{self, Conducted, GroupView};
 /// The longest name of an arm, in characters.
 const MOST_LABEL: usize = 160;
 
+/// How an arm is called until its config is known.
+const DEFAULT: &str = "the default config";
+
 /// What a call that begins an experiment is answered with.
 #[derive(Debug, Serialize)]
 pub(super) struct BegunView {
     group: String,
+    /// The config of all its runs, where they have the same one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    config: Option<String>,
     runs: usize,
     run_ids: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -76,6 +82,20 @@ pub(super) fn is_asked_for(asked: &RunMassgen) -> bool {
         || overrides.as_ref().is_some_and(Value::is_array)
 }
 
+/// Gives a call's `variants` the place that they had before they were a parameter: `overrides`, as a list.
+pub(super) fn with_variants(mut asked: RunMassgen) -> Result<RunMassgen, Refusal> {
+    let Some(variants) = asked.variants.take() else { return Ok(asked) };
+    if asked.overrides.is_some() {
+        let message = "both `overrides` and `variants` were given";
+        return Err(Refusal::new(
+            "arguments_conflict",
+            message,
+            "nothing was started: write into each variant what all have",
+        ));
+    }
+    Ok(RunMassgen { overrides: Some(Value::Array(variants)), ..asked })
+}
+
 impl Desk {
     pub(super) async fn run_experiment(&self, asked: RunMassgen, caller: Caller) -> Result<Value, Refusal> {
         let (wait, dry_run) = (self.wait(asked.wait_s)?, asked.dry_run);
@@ -94,6 +114,7 @@ impl Desk {
             false => Some(group_view(&begun.experiment.plan.group, &waited.sight)),
         };
         json(BegunView {
+            config: only_config(&begun.experiment),
             forecast: forecast(&begun.experiment),
             cursor: Cursor::of(&waited.sight.runs).to_string(),
             reused: begun.is_reused.then_some(true),
@@ -120,9 +141,11 @@ impl Desk {
             if arms.iter().any(|(_, known)| is_same(known, &start)) {
                 return Err(twice(&label));
             }
+            // Nobody named it: the label does.
+            let label = text::line(&label.replacen(DEFAULT, &start.spec.config.name(), 1), MOST_LABEL);
             arms.push((label, start));
         }
-        let repeat = asked.repeat.unwrap_or(1);
+        let repeat = u32::try_from(asked.repeat.unwrap_or(1)).unwrap_or(u32::MAX);
         let all = arms.len().saturating_mul(questions.len()).saturating_mul(repeat as usize);
         fits(all, asked.keep)?;
         Ok(Begin {
@@ -196,7 +219,7 @@ fn arms_of(asked: &RunMassgen, questions: &[String]) -> Result<Vec<(String, RunM
         ..RunMassgen::default()
     };
     let label = |config: &Option<String>, overrides: &Option<Value>| {
-        let config = config.as_deref().unwrap_or("the default config");
+        let config = config.as_deref().unwrap_or(DEFAULT);
         let variant = overrides.as_ref().filter(|_| variants.len() > 1).map(|variant| format!(" with {variant}"));
         text::line(&format!("{config}{}", variant.unwrap_or_default()), MOST_LABEL)
     };
@@ -210,33 +233,14 @@ fn no_contradictions(asked: &RunMassgen) -> Result<(), Refusal> {
         Err(Refusal::new("arguments_conflict", message, "nothing was started: give one of them"))
     };
     match asked {
-        RunMassgen { config: Some(_), configs: Some(_), .. } => both("config", "configs"),
+        RunMassgen { config: Some(_), configs: Some(_), .. } => both("massgen_config", "configs"),
         RunMassgen { question: Some(_), questions: Some(_), .. } => both("question", "questions"),
         RunMassgen { question_file: Some(_), questions: Some(_), .. } => both("question_file", "questions"),
         RunMassgen { continue_run: Some(_), .. } => {
             let message = "`continue_run` goes on with one conversation, and several runs were asked for";
             Err(Refusal::new("arguments_conflict", message, "nothing was started: leave one or the other out"))
         }
-        RunMassgen { repeat: Some(0), .. } => Err(Refusal::out_of_range("repeat", 0.0, 1.0, MOST_PLANNED as f64)),
-        RunMassgen { keep: Some(0), .. } => Err(Refusal::out_of_range("keep", 0.0, 1.0, MOST_PLANNED as f64)),
-        RunMassgen { configs, questions, overrides, .. } => {
-            let lists = [
-                ("configs", configs.as_ref().map(Vec::len)),
-                ("questions", questions.as_ref().map(Vec::len)),
-                ("overrides", overrides.as_ref().and_then(Value::as_array).map(Vec::len)),
-            ];
-            match lists.into_iter().find(|(_, length)| *length == Some(0)) {
-                Some((name, _)) => {
-                    let message = format!("`{name}` is an empty list");
-                    Err(Refusal::new(
-                        "arguments_conflict",
-                        message,
-                        "nothing was started: name at least one, or leave it out",
-                    ))
-                }
-                None => same_twice(asked),
-            }
-        }
+        _ => same_twice(asked),
     }
 }
 
@@ -275,6 +279,12 @@ fn fits(all: usize, keep: Option<usize>) -> Result<(), Refusal> {
 /// The first that is refused, by its place.
 fn named(list: &str, checked: impl Iterator<Item = Result<String, Refusal>>) -> Result<Vec<String>, Refusal> {
     checked.enumerate().map(|(n, one)| one.map_err(|refusal| refusal.about(&format!("{list}[{n}]")))).collect()
+}
+
+fn only_config(experiment: &Experiment) -> Option<String> {
+    let mut names = experiment.plan.arms.iter().map(|arm| arm.spec.config.name());
+    let first = names.next()?;
+    names.all(|name| name == first).then_some(first)
 }
 
 fn forecast(experiment: &Experiment) -> Option<ForecastView> {

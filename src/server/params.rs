@@ -1,5 +1,6 @@
-//! What the tools take. Unknown fields are refused, defaults are named in each field's description; ranges are checked where
-//! the call is done, because a schema is only shown to clients and checked by few.
+//! What the tools take, after `arguments` has fitted it. Defaults and ranges are named in each field's description; ranges are checked
+//! where the call is done, and stand in no schema: a client that checks by it refuses in words that name no remedy. `{max_wait_s}` and
+//! the like in a description stand for the operator's limits.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -19,26 +20,30 @@ pub(super) struct RunMassgen {
     #[schemars(with = "String")]
     pub(super) question_file: Option<String>,
     /// A path, @examples/NAME, or @rehearsal (offline, free, scripted). Default: MassGen's own.
+    #[serde(rename(deserialize = "massgen_config"))]
     #[schemars(with = "String")]
     pub(super) config: Option<String>,
-    /// Many runs in one call: configs × questions × overrides, repeat times.
+    /// Many runs in one call: configs × questions × variants, repeat times.
     #[schemars(with = "Vec<String>")]
     pub(super) configs: Option<Vec<String>>,
     #[schemars(with = "Vec<String>")]
     pub(super) questions: Option<Vec<String>>,
     #[schemars(with = "u64")]
-    pub(super) repeat: Option<u32>,
+    pub(super) repeat: Option<u64>,
     /// Stop the rest when so many have succeeded.
     #[schemars(with = "u64")]
     pub(super) keep: Option<usize>,
-    /// JSON merge patch on the config; an array: one variant each.
-    #[schemars(with = "serde_json::Value")]
+    /// Merge patch on the config; agents by id: {"agents": {"agent_a": {"backend": {"model": "gpt-5"}}}}.
+    #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
     pub(super) overrides: Option<serde_json::Value>,
+    /// Overrides of which each makes runs of its own.
+    #[schemars(with = "Vec<serde_json::Map<String, serde_json::Value>>")]
+    pub(super) variants: Option<Vec<serde_json::Value>>,
     /// A label that joins runs.
-    #[schemars(with = "String", length(max = 64))]
+    #[schemars(with = "String")]
     pub(super) group: Option<String>,
-    /// Stops a run. Default 1800.
-    #[schemars(with = "f64", range(min = 1, max = 7200))]
+    /// Stops a run. Default {timeout_s}, at most {max_timeout_s}.
+    #[schemars(with = "f64")]
     pub(super) timeout_s: Option<f64>,
     /// full (default): answer, improve, vote. quick: one answer each.
     #[schemars(with = "ModeWord")]
@@ -50,6 +55,7 @@ pub(super) struct RunMassgen {
     #[schemars(with = "String")]
     pub(super) continue_run: Option<String>,
     /// Build on a run's answer, such as agent2.1 (default: its best).
+    #[serde(rename(deserialize = "from_run"))]
     #[schemars(with = "FromAnswer")]
     pub(super) from: Option<FromAnswer>,
     /// Most that all this may spend: at 80 % agents are told to finish, at 100 % it is stopped.
@@ -59,18 +65,17 @@ pub(super) struct RunMassgen {
     #[schemars(with = "u64")]
     pub(super) max_tokens: Option<u64>,
     /// The same key always means the same run.
-    #[schemars(with = "String", length(max = 200))]
+    #[schemars(with = "String")]
     pub(super) request_key: Option<String>,
     /// Start another although the same request just did.
     pub(super) fresh: bool,
     /// Only check, and show config, limits, forecast.
     pub(super) dry_run: bool,
-    /// Seconds to wait for the end.
-    #[schemars(range(min = 0, max = 50))]
+    /// Seconds to wait for the end, at most {max_wait_s}.
     pub(super) wait_s: f64,
 }
 
-/// `from` of `run_massgen`.
+/// `from_run` of `run_massgen`.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(inline)]
@@ -86,14 +91,13 @@ pub(super) struct FromAnswer {
 #[serde(deny_unknown_fields)]
 pub(super) struct SteerRun {
     pub(super) run_id: String,
-    #[schemars(length(max = 8_000))]
+    /// At most 8000 characters.
     pub(super) message: String,
     /// Agent ids. Default: all.
     #[serde(default)]
     pub(super) agents: Vec<String>,
-    /// Seconds to wait for the delivery.
+    /// Seconds to wait for the delivery, at most {max_wait_s}.
     #[serde(default)]
-    #[schemars(range(min = 0, max = 50))]
     pub(super) wait_s: f64,
 }
 
@@ -105,8 +109,7 @@ pub(super) struct ListConfigs {
     pub(super) query: String,
     /// For the next page, next_offset.
     pub(super) offset: usize,
-    /// Default 10.
-    #[schemars(range(min = 1, max = 50))]
+    /// Default 10, at most 50.
     pub(super) limit: usize,
 }
 
@@ -123,13 +126,13 @@ pub(super) struct CheckStatus {
     /// Without run_id, run_ids and group: the latest 20.
     #[schemars(with = "String")]
     pub(super) run_id: Option<String>,
-    #[schemars(with = "Vec<String>", length(min = 1, max = 100))]
+    /// At most 100.
+    #[schemars(with = "Vec<String>")]
     pub(super) run_ids: Option<Vec<String>>,
     /// All runs of a group.
     #[schemars(with = "String")]
     pub(super) group: Option<String>,
-    /// Seconds to sleep until something happens; 45 is good.
-    #[schemars(range(min = 0, max = 50))]
+    /// Seconds to sleep until something happens, at most {max_wait_s}; 45 is good.
     pub(super) wait_s: f64,
     /// change (default): a phase, answer, vote, winner, error or end. any_done, all_done.
     pub(super) until: UntilWord,
@@ -154,14 +157,13 @@ pub(super) struct ReadResult {
     #[schemars(with = "String")]
     pub(super) part: Option<String>,
     pub(super) offset: u64,
-    /// Characters. Default 30000.
-    #[schemars(range(min = 1, max = 40_000))]
+    /// Characters at most; the client may get fewer. Default: all that fit.
     pub(super) limit: u64,
 }
 
 impl Default for ReadResult {
     fn default() -> ReadResult {
-        ReadResult { run_id: None, group: None, part: None, offset: 0, limit: 30_000 }
+        ReadResult { run_id: None, group: None, part: None, offset: 0, limit: u64::MAX }
     }
 }
 
@@ -174,11 +176,10 @@ pub(super) struct KillRun {
     pub(super) run_id: Option<String>,
     #[schemars(with = "String")]
     pub(super) group: Option<String>,
-    /// Seconds to end politely. Default 5.
-    #[schemars(range(min = 0, max = 60))]
+    /// Seconds to end politely. Default 5, at most 60.
     pub(super) grace_s: f64,
     /// Why, for the record.
-    #[schemars(with = "String", length(max = 200))]
+    #[schemars(with = "String")]
     pub(super) reason: Option<String>,
     /// Runs below it, too. Default true.
     pub(super) tree: bool,

@@ -10,18 +10,17 @@ use rmcp::model::{
 use serde_json::Value;
 
 use super::calls::{Caller, Desk, json};
+use super::client::Client;
 use super::params::{CheckStatus, ReadResult};
 use crate::fleet::Selection;
 use crate::fleet::results::Part;
 use crate::massgen::text;
 use crate::refusal::Refusal;
 use crate::run::{RunId, RunRecord};
-use crate::view::Detail;
+use crate::view::{Detail, notation};
 
 const RUNS: &str = "massgen://runs";
 const JSON: &str = "application/json";
-/// The most characters of an answer.
-const ANSWER_CHARS: u64 = 30_000;
 /// How much of the end of a log is shown, in characters.
 const LOG_CHARS: u64 = 8_000;
 
@@ -136,7 +135,7 @@ impl Desk {
             Place::Log(id) => self.end_of_log(id).await,
         };
         let text = match self.shown(read) {
-            Ok(value) => value.to_string(),
+            Ok(value) => notation::text(&value).map_err(|_| Refusal::panicked())?,
             Err(refusal) if refusal.is_for_later() => refusal.into_json().to_string(),
             Err(refusal) => return Err(refusal),
         };
@@ -145,12 +144,13 @@ impl Desk {
     }
 
     async fn latest(&self) -> Result<Value, Refusal> {
-        let caller = Caller { cancelled: self.closing.clone(), progress: None, takes_task: false };
+        let client = Client::unknown(self.settings.page_chars);
+        let caller = Caller { cancelled: self.closing.clone(), progress: None, takes_task: false, client };
         json(self.check_status(CheckStatus::default(), caller).await?)
     }
 
     async fn answer_of(&self, id: &RunId) -> Result<Value, Refusal> {
-        let mut page = self.page(id, "answer", 0, ANSWER_CHARS).await?;
+        let mut page = self.page(id, "answer", 0, u64::MAX).await?;
         if let Some(next) = page.get("next_offset").and_then(Value::as_u64) {
             page["hint"] = Value::from(format!("it goes on: read_result with this run_id and offset {next}"));
         }
@@ -170,7 +170,8 @@ impl Desk {
 
     async fn page(&self, id: &RunId, part: &str, offset: u64, limit: u64) -> Result<Value, Refusal> {
         let (run_id, part) = (Some(id.to_string()), Some(part.to_owned()));
-        json(self.read_result(ReadResult { run_id, part, offset, limit, group: None }).await?)
+        let client = Client::unknown(self.settings.page_chars);
+        json(self.read_result(ReadResult { run_id, part, offset, limit, group: None }, client).await?)
     }
 
     /// The run ids that begin as what was typed, the newest first.

@@ -9,9 +9,9 @@ use sha2::{Digest as _, Sha256};
 
 use super::calls::{Desk, parsed, ranged};
 use super::params::RunMassgen;
-use super::trust::{MOST_QUESTION, bad_config, bad_overrides, patch};
+use super::trust::{MOST_QUESTION, bad_config, bad_overrides, know_keys, patch};
 use crate::fleet::{Keys, Limits, Start};
-use crate::massgen::configs::{self, Changes, Effective, Sources};
+use crate::massgen::configs::{self, Changes, Effective, Sources, Tree};
 use crate::massgen::pages::hex;
 use crate::massgen::variables::Origins;
 use crate::massgen::{broken, launch, program, setup, text};
@@ -22,6 +22,10 @@ use crate::run::{BuiltOn, Cap, ConfigChoice, Context, Continued, Mode, RunSpec, 
 
 /// The longest request_key, in characters.
 const MOST_KEY: usize = 200;
+
+/// The smallest and the largest budget, in US dollars.
+const LEAST_BUDGET: f64 = 0.000_001;
+const MOST_BUDGET: f64 = 1e9;
 
 /// A config as it was checked.
 struct Checked {
@@ -105,10 +109,7 @@ impl Desk {
         let before = before.spec;
         if asked.config.is_none() {
             asked.overrides = asked.overrides.or(before.overrides);
-            asked.config = Some(match before.config {
-                ConfigChoice::File(path) => path.to_string_lossy().into_owned(),
-                ConfigChoice::Rehearsal(name) => name,
-            });
+            asked.config = Some(before.config.name());
         }
         asked.mode = asked.mode.or(Some(before.mode.into()));
         asked.context = asked.context.or(Some(before.context.into()));
@@ -126,7 +127,7 @@ impl Desk {
     async fn built_on(&self, asked: &RunMassgen) -> Result<Option<BuiltOn>, Refusal> {
         let Some(from) = &asked.from else { return Ok(None) };
         if asked.continue_run.is_some() {
-            let message = "both `from` and `continue_run` were given";
+            let message = "both `from_run` and `continue_run` were given";
             return Err(Refusal::new("from_conflict", message, "give at most one of them"));
         }
         let label = from.answer.as_deref().map(|label| label.trim().to_owned());
@@ -193,16 +194,21 @@ impl Desk {
         if name.is_some_and(|name| name.trim().is_empty()) {
             return Err(Refusal::new(
                 "config_missing",
-                "`config` is empty",
-                "leave it out for MassGen's default config, or give a path",
+                "the name of a config is empty",
+                "leave it out for MassGen's default config, or give a path (list_configs finds configs)",
             ));
         }
-        let patch = patch(overrides)?;
+        patch(overrides)?;
         let package = program::package(program);
         self.check_env_files(context, package.as_deref())?;
         if let Some(name) = name.filter(|name| rehearsal::is_rehearsal(name)) {
             rehearsal::check(name)?;
-            self.allow(patch.as_ref(), "overrides")?;
+            if let Some(overrides) = overrides {
+                let mut config = rehearsed(name)?;
+                self.allow_overrides(Some(overrides), Some(&config))?;
+                know_keys(overrides, Some(&config))?;
+                config.merge(overrides).map_err(|error| bad_overrides(&error))?;
+            }
             let hash = hash(&format!("{name}\n{}", overrides.map(Value::to_string).unwrap_or_default()));
             return Ok(Checked { choice: ConfigChoice::Rehearsal(name.to_owned()), effective: None, hash });
         }
@@ -210,10 +216,13 @@ impl Desk {
         let choice = choice.map_err(|error| self.without_project(error.into()))?;
         let ConfigChoice::File(path) = &choice else { return Err(Refusal::panicked()) };
         let original = self.original(path, overrides, package.as_deref())?;
+        if let Some(overrides) = overrides {
+            know_keys(overrides, Tree::of_file(path, &original).ok().as_ref())?;
+        }
         let project = self.settings.project_folder().filter(|_| context == Context::None);
         let effective = configs::effective(path, &original, Changes { overrides, project, ..Changes::default() });
         let effective = effective.map_err(|error| match overrides {
-            Some(_) => bad_overrides(&text::chain(&error)),
+            Some(_) => bad_overrides(&error),
             None => bad_config(path, &error),
         })?;
         let hash = hash(&effective.text);
@@ -259,20 +268,12 @@ impl Desk {
 }
 
 pub(super) fn cap(dollars: Option<f64>, count: Option<u64>) -> Result<Cap, Refusal> {
-    Ok(Cap { usd: dollars.map(budget).transpose()?, tokens: count.map(tokens).transpose()? })
+    Ok(Cap { usd: dollars.map(budget).transpose()?, tokens: count })
 }
 
 fn budget(dollars: f64) -> Result<Usd, Refusal> {
-    let refusal = || Refusal::new("out_of_range", "`budget_usd` must be more than 0", "give US dollars, such as 1.5");
-    Usd::from_f64(dollars).filter(|usd| usd.0 > 0 && dollars < 1e9).ok_or_else(refusal)
-}
-
-fn tokens(count: u64) -> Result<u64, Refusal> {
-    if count > 0 {
-        Ok(count)
-    } else {
-        Err(Refusal::new("out_of_range", "`max_tokens` must be more than 0", "give a number of tokens"))
-    }
+    let asked = ranged("budget_usd", dollars, LEAST_BUDGET, MOST_BUDGET)?;
+    Usd::from_f64(asked).ok_or_else(|| Refusal::out_of_range("budget_usd", dollars, LEAST_BUDGET, MOST_BUDGET))
 }
 
 /// What the agent asked for, in one text; how it waits for it and names it is no part of that.
@@ -297,6 +298,11 @@ pub(super) fn request_key(key: String) -> Result<String, Refusal> {
         format!("`request_key` must have 1 to {MOST_KEY} characters"),
         "choose a shorter one",
     ))
+}
+
+/// The config of a rehearsal, as its run will have it but for the address of its models.
+fn rehearsed(name: &str) -> Result<Tree, Refusal> {
+    Tree::read(&rehearsal::config(name, "http://127.0.0.1:9/v1")?).map_err(|error| bad_config(Path::new(name), &error))
 }
 
 fn hash(text: &str) -> String {

@@ -11,7 +11,7 @@ use rmcp::service::RequestContext;
 
 use super::border;
 use super::calls::{Desk, json, parsed};
-use super::eras;
+use super::{client, eras};
 use crate::refusal::Refusal;
 use crate::run::{Outcome, RunRecord, RunState, StopAsk};
 use crate::view::{Detail, words};
@@ -91,9 +91,9 @@ impl Desk {
         }
     }
 
-    /// What run_massgen would have answered, had it waited for the end. A run that failed is told of and no fault of the call.
+    /// What run_massgen would have answered, had it waited for the end: for a run that failed too it is no error, since the call was done.
     fn result(&self, record: &RunRecord) -> Result<JsonObject, Refusal> {
         let view = border::show(json(self.view(record, Detail::Brief))?, self.fleet.secrets());
-        json(CallToolResult::structured(view))?.as_object().cloned().ok_or_else(Refusal::panicked)
+        json(client::structured(view))?.as_object().cloned().ok_or_else(Refusal::panicked)
     }
 }

@@ -11,8 +11,8 @@ use serde_json::Value;
 
 use super::calls::Desk;
 use crate::massgen::configs::{self, EditError, Tree};
-use crate::massgen::text;
 use crate::massgen::variables::env_files;
+use crate::massgen::{names, text};
 use crate::refusal::Refusal;
 use crate::run::Context;
 use crate::secrets;
@@ -58,16 +58,23 @@ impl Desk {
         if self.settings.trust.allow_commands {
             return Ok(());
         }
-        let patch = patch(overrides)?;
-        self.allow(patch.as_ref(), "overrides")?;
+        let read = Tree::of_file(path, original);
+        self.allow_overrides(overrides, read.as_ref().ok())?;
         if standing == Standing::Trusted {
             return Ok(());
         }
-        let mut tree = Tree::of_file(path, original).map_err(|error| bad_config(path, &error))?;
+        let mut tree = read.map_err(|error| bad_config(path, &error))?;
         if let Some(overrides) = overrides {
-            tree.merge(overrides).map_err(|error| bad_overrides(&error.to_string()))?;
+            tree.merge(overrides).map_err(|error| bad_overrides(&error))?;
         }
         self.allow(Some(&tree), "the config")
+    }
+
+    /// Refuses overrides that bring in what an agent may not. What the config has already is nothing that they bring in.
+    pub(super) fn allow_overrides(&self, overrides: Option<&Value>, config: Option<&Tree>) -> Result<(), Refusal> {
+        let news =
+            overrides.map(|overrides| config.map_or_else(|| overrides.clone(), |config| config.news_of(overrides)));
+        self.allow(patch(news.as_ref())?.as_ref(), "overrides")
     }
 
     /// Refuses what an agent may not bring in.
@@ -116,6 +123,7 @@ impl Desk {
 
     /// Reads a question file.
     pub(super) fn question_file(&self, name: &str) -> Result<String, Refusal> {
+        let name = &*names::local_path(name);
         let path = &self.settings.project_folder().unwrap_or(Path::new("")).join(name);
         let unreadable = |why: String| {
             let message = format!("cannot read the question file `{}`: {why}", path.display());
@@ -133,13 +141,18 @@ impl Desk {
             let outside = unreadable("it is outside of the folders that question files may come from".to_owned());
             return Err(self.without_project(outside));
         }
-        Ok(opened.text)
+        // Editors of Windows put a mark of the encoding there, which is no part of the question.
+        Ok(opened.text.strip_prefix('\u{feff}').unwrap_or(&opened.text).to_owned())
     }
 }
 
 /// Overrides as a tree, with no key written in them.
 pub(super) fn patch(overrides: Option<&Value>) -> Result<Option<Tree>, Refusal> {
-    let patch = overrides.map(Tree::from_json).transpose().map_err(|_| bad_overrides("it must be an object"))?;
+    if overrides.is_some_and(configs::is_too_deep) {
+        return Err(unfit_overrides("they are nested too deep", "put less into one another"));
+    }
+    let patch = overrides.map(Tree::from_json).transpose();
+    let patch = patch.map_err(|_| unfit_overrides("an object is needed", PATCH))?;
     let key = patch.as_ref().and_then(|patch| patch.secrets().into_iter().next());
     match key {
         Some(key) => {
@@ -151,17 +164,36 @@ pub(super) fn patch(overrides: Option<&Value>) -> Result<Option<Tree>, Refusal> 
     }
 }
 
+/// Refuses a key that MassGen would pass over, where another one was probably meant: the run would be paid for without it.
+pub(super) fn know_keys(overrides: &Value, config: Option<&Tree>) -> Result<(), Refusal> {
+    let Some(unknown) = configs::unknown_key(overrides, config) else { return Ok(()) };
+    let message = format!("`overrides` sets `{}`, which MassGen does not know and would pass over", unknown.key);
+    let hint = format!("did you mean `{}`? nothing was started; call again with that, or without it", unknown.near);
+    Err(Refusal::new("overrides_invalid", message, hint))
+}
+
 pub(super) fn bad_config(path: &Path, error: &EditError) -> Refusal {
     let message = format!("`{}` cannot be read: {}", path.display(), text::chain(error));
     Refusal::new("config_invalid", message, "mend the config, then call again")
 }
 
-pub(super) fn bad_overrides(why: &str) -> Refusal {
-    Refusal::new(
-        "overrides_invalid",
-        format!("`overrides` cannot be applied: {why}"),
-        "give a JSON merge patch (RFC 7386) on the config",
-    )
+pub(super) fn bad_overrides(error: &EditError) -> Refusal {
+    let EditError::NoSuchAgent { id, known } = error else { return unfit_overrides(&text::chain(error), PATCH) };
+    let near = names::nearest(id, known.iter().map(String::as_str));
+    let near = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
+    let hint = match known.is_empty() {
+        true => "give `agents` as a list of whole agents: the config has none".to_owned(),
+        false => format!("its agents are {}{near}", text::line(&known.join(", "), 400)),
+    };
+    unfit_overrides(&format!("the config has no agent `{}`", text::line(id, 80)), &hint)
+}
+
+/// What overrides are.
+const PATCH: &str = "give a JSON merge patch (RFC 7386) on the config, such as {\"orchestrator\": {\"max_new_answers_per_agent\": 1}}, \
+                     with agents by their ids: {\"agents\": {\"agent_a\": {\"backend\": {\"model\": \"gpt-5\"}}}}";
+
+fn unfit_overrides(why: &str, hint: &str) -> Refusal {
+    Refusal::new("overrides_invalid", format!("`overrides` cannot be applied: {why}"), hint)
 }
 
 /// A text file, and where it really is.

@@ -4,6 +4,8 @@
 
 mod lines;
 mod message;
+mod overlong;
+mod surrogates;
 
 use std::collections::{HashSet, VecDeque};
 use std::future::Future;
@@ -17,14 +19,14 @@ use rmcp::model::{
     ClientJsonRpcMessage, ClientNotification, ErrorData, JsonRpcMessage, RequestId, ServerJsonRpcMessage,
 };
 use rmcp::transport::Transport;
-use rmcp::transport::async_rw::AsyncRwTransport;
-use tokio::io::{AsyncRead, AsyncWrite, Empty};
-use tokio::sync::Notify;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::sync::{Mutex, Notify};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::lines::{Line, Lines};
 use self::message::Reading;
+use crate::view::notation;
 
 /// The longest line that is read, in bytes; the largest question, all in escapes, is less than half of it.
 const MOST_LINE: usize = 16 << 20;
@@ -41,10 +43,10 @@ const MOST_REFUSALS: usize = 10_000;
 type Sending = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
 
 /// The two ends of a client.
-pub(super) struct Wire<R, W: AsyncWrite> {
+pub(super) struct Wire<R, W> {
     lines: Lines<R>,
-    /// rmcp's own transport, of which only the writing half has work.
-    writer: AsyncRwTransport<RoleServer, Empty, W>,
+    /// `None` once it is closed. Messages are written one after the other.
+    writer: Arc<Mutex<Option<W>>>,
     /// What is left of a batch.
     batch: VecDeque<Vec<u8>>,
     /// Requests that have no answer yet.
@@ -71,7 +73,7 @@ where
     pub(super) fn new(reader: R, writer: W, heard: Arc<Notify>, gone: CancellationToken) -> Wire<R, W> {
         Wire {
             lines: Lines::new(reader, MOST_LINE),
-            writer: AsyncRwTransport::new_server(tokio::io::empty(), writer),
+            writer: Arc::new(Mutex::new(Some(writer))),
             batch: VecDeque::new(),
             open: HashSet::new(),
             refusing: None,
@@ -90,7 +92,7 @@ where
                 Some(part) => message::read_part(&part),
                 None => match self.line().await? {
                     Some(Line::Whole(line)) => message::read(&line),
-                    Some(Line::TooLong) => message::too_long(MOST_LINE),
+                    Some(Line::TooLong(id)) => message::too_long(MOST_LINE, id.as_deref()),
                     None => return Ok(None),
                 },
             };
@@ -126,11 +128,12 @@ where
 
     /// Writes a message; after the end of the input until `unread` is cancelled.
     fn write(&mut self, message: ServerJsonRpcMessage) -> impl Future<Output = io::Result<()>> + Send + 'static {
-        let (sent, gone, unread) = (self.writer.send(message), self.gone.clone(), self.unread.clone());
+        let (writer, gone, unread) = (Arc::clone(&self.writer), self.gone.clone(), self.unread.clone());
         async move {
+            let line = notation::line(&message)?;
             tokio::select! {
                 biased;
-                sent = sent => sent.inspect_err(|_| gone.cancel()),
+                sent = put(&writer, &line) => sent.inspect_err(|_| gone.cancel()),
                 () = unread.cancelled() => Err(io::ErrorKind::TimedOut.into()),
             }
         }
@@ -234,8 +237,17 @@ where
     }
 
     async fn close(&mut self) -> io::Result<()> {
-        self.writer.close().await
+        self.writer.lock().await.take();
+        Ok(())
     }
+}
+
+/// Writes a line.
+async fn put(writer: &Mutex<Option<impl AsyncWrite + Unpin>>, line: &[u8]) -> io::Result<()> {
+    let mut writer = writer.lock().await;
+    let writer = writer.as_mut().ok_or(io::ErrorKind::NotConnected)?;
+    writer.write_all(line).await?;
+    writer.flush().await
 }
 
 /// Resolves when what is being written has been; never where nothing is.

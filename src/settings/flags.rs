@@ -93,6 +93,30 @@ impl clap::Args for Flags {
     }
 }
 
+/// A command line in which a switch has its value in the same word: `--warm false` becomes `--warm=false`. clap could take the next
+/// word for the value of a switch only where it took every word for one.
+pub fn joined(words: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let switches: Vec<String> =
+        TABLE.iter().filter(|setting| setting.form() == Form::Switch).filter_map(Setting::flag).collect();
+    let mut joined: Vec<OsString> = Vec::new();
+    let mut words = words.into_iter();
+    for word in words.by_ref() {
+        match joined.last_mut() {
+            Some(switch) if (word == "true" || word == "false") && switches.iter().any(|flag| *switch == **flag) => {
+                switch.push("=");
+                switch.push(&word);
+            }
+            _ if word == "--" => {
+                joined.push(word);
+                break;
+            }
+            _ => joined.push(word),
+        }
+    }
+    joined.extend(words);
+    joined
+}
+
 fn arg(setting: &'static Setting) -> Option<Arg> {
     let arg = Arg::new(setting.key)
         .long(setting.flag()?.trim_start_matches('-').to_owned())
@@ -176,6 +200,22 @@ mod tests {
             let flags = Flags::from_arg_matches(&matches).expect("flags");
             assert_eq!(flags.given["read_only"].raw, Raw::Text(value.into()));
         }
+    }
+
+    #[test]
+    fn a_switch_takes_its_value_as_a_word_of_its_own() {
+        for (line, expected) in [
+            ("m --warm false --read-only true prune", "m --warm=false --read-only=true prune"),
+            ("m --warm prune", "m --warm prune"),
+            ("m --home true", "m --home true"),
+            ("m result -- --warm false", "m result -- --warm false"),
+        ] {
+            let words = joined(line.split(' ').map(OsString::from));
+            assert_eq!(words.join(OsStr::new(" ")), expected);
+        }
+        let words = joined(["massgen-mcp", "prune", "--warm", "false"].map(OsString::from));
+        let flags = Flags::from_arg_matches(&command().try_get_matches_from(words).expect("parses")).expect("flags");
+        assert_eq!(flags.given["warm"].raw, Raw::Text("false".into()));
     }
 
     #[test]

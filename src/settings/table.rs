@@ -85,6 +85,12 @@ pub const TABLE: &[Setting] = &[
     ),
     row("max_wait_s", Form::Value("SECONDS"), "50", "the longest that a call may wait for a change; at most 110"),
     row(
+        "page_chars",
+        Form::Value("N"),
+        "20000",
+        "the most characters of a page, and of a list, as JSON; fewer for clients that show their model less; 2000 to 40000",
+    ),
+    row(
         "warm",
         Form::Switch,
         "true",
@@ -149,6 +155,18 @@ pub const TABLE: &[Setting] = &[
         "more environment variables that reach MassGen: names, or `PREFIX_*`",
     ),
     row("env_file", Form::Value("FILE"), "none", "a .env file with keys for MassGen"),
+    row(
+        "mask_env",
+        Form::Value("NAMES"),
+        "none",
+        "more environment variables whose values are secrets: names, or `PREFIX_*`",
+    ),
+    row(
+        "show_env",
+        Form::Value("NAMES"),
+        "none",
+        "environment variables that hold no secret although they are named like one: names, or `PREFIX_*`",
+    ),
     row("keep_days", Form::Value("N"), "30", "days after its end for which a run is kept; 0: for ever"),
     row("keep_runs", Form::Value("N"), "1000", "ended runs that are kept, the latest; 0: all"),
     row(

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use super::*;
 use crate::massgen::{reasons, status, warnings};
-use crate::run::{AnswerFact, AnswerSource, Context, Digest, Evidence, Exit, Mode, ProcessMark, RunSpec, Spent};
+use crate::run::{
+    AnswerFact, AnswerSource, ConfigChoice, Context, Digest, Evidence, Exit, Mode, ProcessMark, RunSpec, Spent,
+};
 
 fn plain() -> RunSpec {
     let id = "mg-zzzzzzzz".parse().expect("id");

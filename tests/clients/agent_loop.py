@@ -7,7 +7,7 @@ import re
 from scripted_model import Call
 
 # The parameter of run_massgen that names the config.
-CONFIG = "config"
+CONFIG = "massgen_config"
 ANSWER_CHARS = 30_000
 # A client with a short timeout gets as many short waits instead of one long.
 MOST_WAITS = 60

@@ -25,7 +25,8 @@
 //! log TEXT                 a line in massgen.log         agent-log AGENT TEXT   what an agent put out
 //! file PATH TEXT           a file in the attempt's folder
 //! workspace NAME TEXT      a file in the winner's workspace (agent_a's)
-//! nest FILE JSON           an agent's MCP server of ours: calls run_massgen with JSON, adds the answer to FILE as a line
+//! nest FILE JSON           an agent's MCP server of ours: calls run_massgen with JSON, adds the answer to FILE as a line;
+//!                          a refusal as a JSON string
 //! nest-for-ever FILE JSON  again and again
 //! take FILE                wait for a message in the inbox, take the oldest, and add it to FILE as a line
 //! asked FILE               the whole question, into FILE
@@ -118,9 +119,11 @@ fn nest(rest: &str) {
     drop(input);
     let _ended = child.wait();
     let answer: serde_json::Value = serde_json::from_str(&answer.unwrap_or_default()).unwrap_or_default();
-    let text = answer["result"]["content"][0]["text"].as_str().unwrap_or("no answer").to_owned();
+    let text = &answer["result"]["content"][0]["text"];
+    let is_refused = answer["result"]["isError"] == true;
+    let line = text.as_str().filter(|_| !is_refused).map_or_else(|| text.to_string(), str::to_owned);
     let mut file = File::options().create(true).append(true).open(file).expect("a file");
-    writeln!(file, "{text}").expect("written");
+    writeln!(file, "{line}").expect("written");
 }
 
 struct Fake {

@@ -210,7 +210,7 @@ async fn agents_may_ask_for_less_than_the_operator_set_and_never_for_more() {
         (json!({"budget_usd": 2.5}), "budget_not_allowed"),
         (json!({"max_tokens": 1001}), "budget_not_allowed"),
         (json!({"timeout_s": 61}), "out_of_range"),
-        (json!({"budget_usd": 0}), "out_of_range"),
+        (json!({"budget_usd": -1}), "out_of_range"),
     ] {
         let mut asked = fake("announce\nfinal agent_a done");
         more.as_object().expect("object").iter().for_each(|(name, value)| asked[name] = value.clone());

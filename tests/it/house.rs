@@ -151,6 +151,7 @@ fn outside_worlds_have_one_room_each() {
         ("ratatui", &["commands"]),
         ("dotenvy", &["secrets"]),
         ("similar::", &["report"]),
+        ("strsim::", &["massgen"]),
         ("maud::", &["report"]),
         ("plotters", &["report"]),
         ("open::that", &["commands"]),

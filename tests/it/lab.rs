@@ -305,7 +305,8 @@ impl Client {
             CallToolRequestParams::new(tool.to_owned()).with_arguments(arguments.as_object().expect("object").clone());
         let answer = self.session.call_tool(call).await.expect("answered");
         let refused = answer.is_error == Some(true);
-        let text: Value = serde_json::from_str(&answer.content[0].as_text().expect("text").text).expect("JSON");
+        let text = &answer.content[0].as_text().expect("text").text;
+        let text = if refused { refusal(text) } else { serde_json::from_str(text).expect("JSON") };
         assert_eq!(answer.structured_content, (!refused).then(|| text.clone()));
         assert!(
             refused || output_schema(tool).is_valid(&text),
@@ -367,6 +368,14 @@ fn output_schema(tool: &str) -> jsonschema::Validator {
     let tools = listed.as_array().expect("list");
     let schema = tools.iter().find(|listed| listed["name"] == tool).map(|listed| &listed["outputSchema"]);
     jsonschema::validator_for(schema.expect("listed")).expect("a schema")
+}
+
+/// A refusal's text, taken apart: `code: message.` and, in the next line, the hint.
+pub(crate) fn refusal(text: &str) -> Value {
+    assert!(serde_json::from_str::<Value>(text).is_err(), "a client takes it for structured content: {text}");
+    let (sentence, hint) = text.split_once('\n').unwrap_or_else(|| panic!("no hint: {text}"));
+    let (code, message) = sentence.split_once(": ").unwrap_or_else(|| panic!("no code: {text}"));
+    json!({"code": code, "message": message, "hint": hint})
 }
 
 /// Arguments of run_massgen for a script of the stand-in.

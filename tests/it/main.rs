@@ -6,6 +6,8 @@
     reason = "the same tests hold for cold starts and, as modules named *_warm, for warm ones"
 )]
 
+mod argument_properties;
+mod arguments;
 mod bad_input;
 mod building;
 mod comparing;
@@ -41,8 +43,10 @@ mod raw;
 mod ready;
 mod reports;
 mod resources;
+mod schemas;
 mod set_up;
 mod settings;
+mod shown;
 mod steering;
 mod tasks;
 mod ten_tasks;

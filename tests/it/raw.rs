@@ -40,8 +40,13 @@ impl Raw {
     }
 
     pub(crate) async fn hear(&mut self) -> Value {
+        serde_json::from_str(&self.line().await).expect("nothing but JSON on standard output")
+    }
+
+    /// The server's next line, as it is.
+    pub(crate) async fn line(&mut self) -> String {
         let line = tokio::time::timeout(PATIENCE, self.output.next_line()).await.expect("in time").expect("read");
-        serde_json::from_str(&line.expect("a line")).expect("nothing but JSON on standard output")
+        line.expect("a line")
     }
 
     /// Asks, and gives the answer with the notifications that came before it. No other answer may.
@@ -70,7 +75,12 @@ impl Raw {
     }
 
     pub(crate) async fn initialize_with(&mut self, version: &str, capabilities: Value) -> Value {
-        let client = json!({"name": "raw", "version": "1"});
+        self.initialize_as("raw", version, capabilities).await
+    }
+
+    /// Says hello as the client of that name.
+    pub(crate) async fn initialize_as(&mut self, name: &str, version: &str, capabilities: Value) -> Value {
+        let client = json!({"name": name, "version": "1"});
         let params = json!({"protocolVersion": version, "capabilities": capabilities, "clientInfo": client});
         self.say(&json!({"jsonrpc": "2.0", "id": "hello", "method": "initialize", "params": params})).await;
         let answer = self.hear().await;

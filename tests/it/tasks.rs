@@ -176,6 +176,13 @@ async fn tasks_are_offered_to_who_can_take_them() {
     assert_eq!(code(&old.ask(1, "tasks/get", json!({"taskId": "mg-00000000"})).await.0), -32601);
     old.end().await;
 
+    let mut older = Raw::session(&lab).await;
+    for (id, method) in (1..).zip(["tasks/get", "tasks/cancel", "tasks/update", "tasks/list", "tasks/result"]) {
+        let params = json!({"taskId": "mg-00000000", "inputResponses": {}});
+        assert_eq!(code(&older.ask(id, method, params).await.0), -32601, "{method}");
+    }
+    older.end().await;
+
     let mut command = lab.command();
     command.arg("--read-only");
     let mut reader = Raw::start(command);

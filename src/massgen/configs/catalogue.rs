@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{ConfigError, EditError, Examples, Needs, Sources, Tree, resolve};
+use super::{ConfigError, EditError, Examples, Needs, Sources, Tree, located};
 use crate::massgen::text;
 use crate::run::ConfigChoice;
 
@@ -43,7 +43,7 @@ impl Source {
 /// A config that can be run.
 #[derive(Debug, Clone)]
 pub struct Listed {
-    /// What `config` of run_massgen takes for it; [`resolve`] gives this very file.
+    /// What `config` of run_massgen takes for it; [`super::resolve`] gives this very file.
     pub name: String,
     /// Whose it is.
     pub source: Source,
@@ -87,6 +87,11 @@ pub fn catalogue(
     let matching: Vec<Listed> = all.into_iter().filter(|config| matches(config, &words)).collect();
     let count = matching.len();
     Catalogue { configs: matching.into_iter().skip(offset).take(limit).collect(), total, matching: count }
+}
+
+/// The names of the project's and the user's files that may be configs; what is in them is not looked at.
+pub(super) fn names(sources: Sources<'_>) -> Vec<String> {
+    of_project(sources).into_iter().chain(of_user(sources)).map(|found| found.name).collect()
 }
 
 fn matches(config: &Listed, words: &[String]) -> bool {
@@ -168,7 +173,7 @@ fn of_user(sources: Sources<'_>) -> Vec<Found> {
 fn user_named(path: PathBuf, home: &Path, sources: Sources<'_>) -> Option<Found> {
     let whole = format!("~/{}", path.strip_prefix(home).ok()?.to_str()?);
     let stem = path.file_stem()?.to_str()?.to_owned();
-    let leads = |name: &String| matches!(resolve(Some(name), sources), Ok(ConfigChoice::File(file)) if file == path);
+    let leads = |name: &String| matches!(located(Some(name), sources), Ok(ConfigChoice::File(file)) if file == path);
     let name = [stem, whole].into_iter().find(leads)?;
     Some(Found { name, source: Source::User, path })
 }
@@ -237,6 +242,7 @@ fn about(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::resolve;
     use super::*;
 
     fn lab() -> tempfile::TempDir {

@@ -4,6 +4,8 @@
 mod emit;
 mod patch;
 
+pub(super) use self::patch::agent;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -25,6 +27,14 @@ pub enum EditError {
     /// It is something else than a mapping.
     #[error("the config is not a mapping of keys to values")]
     NotAMapping,
+    /// A change is for an agent that the config does not have.
+    #[error("the config has no agent `{id}`")]
+    NoSuchAgent {
+        /// The id.
+        id: String,
+        /// Those that it has.
+        known: Vec<String>,
+    },
     /// It has a form that cannot be read or written anew without a doubt about what MassGen would make of it.
     #[error("the config has a form in which it cannot be edited safely")]
     Unsafe,

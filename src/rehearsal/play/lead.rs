@@ -26,7 +26,7 @@ pub(super) fn step(config: &str, question: &str, request: &Request) -> Option<St
     let results = results(request);
     let call = |tool: &str, arguments| Some(Step::Call { tool: tool.to_owned(), arguments });
     let Some(last) = results.last() else {
-        return call(run, json!({"question": question, "config": config, "group": "lead"}));
+        return call(run, json!({"question": question, "massgen_config": config, "group": "lead"}));
     };
     let run_id = results.iter().rev().find_map(run_id).unwrap_or_default().to_owned();
     if last["text"].is_string() {
@@ -56,7 +56,9 @@ fn results(request: &Request) -> Vec<Value> {
 
 fn result(text: &str) -> Value {
     let object = text.find('{').and_then(|start| serde_json::Deserializer::from_str(&text[start..]).into_iter().next());
-    object.and_then(Result::ok).unwrap_or_else(|| json!({"code": "not_understood", "message": text}))
+    let of_ours = |result: &Value| ["run_id", "runs", "text"].iter().any(|field| result.get(field).is_some());
+    let result = object.and_then(Result::ok).filter(of_ours);
+    result.unwrap_or_else(|| json!({"code": "not_understood", "message": text}))
 }
 
 fn run_id(result: &Value) -> Option<&str> {
@@ -94,7 +96,7 @@ mod tests {
         let last = r#"{"run_id":"mg-1","text":"two"}"#;
         assert_eq!(
             called(&[]),
-            ("run_massgen".into(), json!({"question": "q", "config": "@rehearsal", "group": "lead"}))
+            ("run_massgen".into(), json!({"question": "q", "massgen_config": "@rehearsal", "group": "lead"}))
         );
         let wait = |since| json!({"run_id": "mg-1", "wait_s": 45, "until": "any_done", "since": since});
         assert_eq!(called(&[started]), ("check_status".into(), wait("a-b")));
@@ -109,9 +111,7 @@ mod tests {
 
     #[test]
     fn a_refusal_is_reported_and_without_the_tools_it_does_nothing() {
-        let Some(Step::Report { text, .. }) = after(&[r#"{"code":"queue_full","message":"m","hint":"h"}"#]) else {
-            panic!("no report")
-        };
+        let Some(Step::Report { text, .. }) = after(&["queue_full: a file has {}.\nh"]) else { panic!("no report") };
         assert!(text.contains("queue_full"));
         assert!(matches!(after(&["timed out"]), Some(Step::Report { .. })));
         let bare = serde_json::from_value(json!({"model": "rehearsal/meta", "messages": []})).unwrap();

@@ -4,13 +4,15 @@ use std::io;
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 
+use super::overlong::IdScan;
+
 /// One line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Line {
     /// With its line end, where it has one.
     Whole(Vec<u8>),
-    /// It was longer than allowed, and is thrown away.
-    TooLong,
+    /// It was longer than allowed, and is thrown away but for its id, as JSON.
+    TooLong(Option<Vec<u8>>),
 }
 
 /// Reads lines.
@@ -18,12 +20,13 @@ pub(super) struct Lines<R> {
     reader: BufReader<R>,
     most: usize,
     line: Vec<u8>,
-    too_long: bool,
+    /// Set while a line that is too long passes by.
+    too_long: Option<IdScan>,
 }
 
 impl<R: AsyncRead + Unpin> Lines<R> {
     pub(super) fn new(reader: R, most: usize) -> Lines<R> {
-        Lines { reader: BufReader::new(reader), most, line: Vec::new(), too_long: false }
+        Lines { reader: BufReader::new(reader), most, line: Vec::new(), too_long: None }
     }
 
     /// The next line; `None` at the end. The last one needs no line end. Cancel-safe: what was read of a line stays here.
@@ -32,11 +35,9 @@ impl<R: AsyncRead + Unpin> Lines<R> {
             let chunk = self.reader.fill_buf().await?;
             let end = chunk.iter().position(|byte| *byte == b'\n');
             let taken = end.map_or(chunk.len(), |end| end + 1);
-            self.too_long |= self.line.len() + taken > self.most;
-            if self.too_long {
-                self.line = Vec::new();
-            } else {
-                self.line.extend_from_slice(&chunk[..taken]);
+            self.line.extend_from_slice(&chunk[..taken]);
+            if self.too_long.is_some() || self.line.len() > self.most {
+                self.too_long.get_or_insert_default().read(&std::mem::take(&mut self.line));
             }
             self.reader.consume(taken);
             if end.is_some() || taken == 0 {
@@ -47,8 +48,8 @@ impl<R: AsyncRead + Unpin> Lines<R> {
 
     fn finished(&mut self) -> Option<Line> {
         let line = std::mem::take(&mut self.line);
-        if std::mem::take(&mut self.too_long) {
-            return Some(Line::TooLong);
+        if let Some(scan) = self.too_long.take() {
+            return Some(Line::TooLong(scan.id()));
         }
         (!line.is_empty()).then_some(Line::Whole(line))
     }
@@ -62,7 +63,8 @@ mod tests {
     async fn lines_come_whole_or_are_too_long() {
         let mut lines = Lines::new(&b"12345678\n\n123456789\n1\r\n12"[..], 9);
         let whole = |text: &str| Some(Line::Whole(text.into()));
-        for expected in [whole("12345678\n"), whole("\n"), Some(Line::TooLong), whole("1\r\n"), whole("12"), None, None]
+        for expected in
+            [whole("12345678\n"), whole("\n"), Some(Line::TooLong(None)), whole("1\r\n"), whole("12"), None, None]
         {
             assert_eq!(lines.next().await.expect("read"), expected);
         }
@@ -71,7 +73,7 @@ mod tests {
     #[tokio::test]
     async fn a_long_line_is_not_kept() {
         let mut lines = Lines::new(tokio::io::AsyncReadExt::take(tokio::io::repeat(b'x'), 1 << 20), 9);
-        assert_eq!(lines.next().await.expect("read"), Some(Line::TooLong));
+        assert_eq!(lines.next().await.expect("read"), Some(Line::TooLong(None)));
         assert_eq!(lines.line.capacity(), 0);
     }
 }

@@ -1,10 +1,14 @@
 //! What a line is: a message, several, something that wants no answer, or something that has to be refused, under its id where
 //! one can be read. Pure.
 
-use rmcp::model::{ClientJsonRpcMessage, ErrorData, RequestId};
+use rmcp::model::{
+    ClientJsonRpcMessage, ClientRequest, CustomRequest, ErrorData, InitializeRequestParams, JsonRpcMessage, RequestId,
+};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
+
+use super::surrogates;
 
 /// What was read.
 #[derive(Debug)]
@@ -37,18 +41,37 @@ pub(super) fn read(line: &[u8]) -> Reading {
 /// Reads what is not a batch: a line, or a message of a batch.
 pub(super) fn read_part(text: &[u8]) -> Reading {
     match serde_json::from_slice(text) {
-        Ok(message) => Reading::Message(Box::new(message)),
-        Err(error) => unreadable(text, &error),
+        Ok(message) => shaped(message),
+        Err(error) => match surrogates::replaced(text) {
+            Some(repaired) => read_part(&repaired),
+            None => unreadable(text, &error),
+        },
     }
 }
 
-/// The refusal of a line that was longer than allowed.
-pub(super) fn too_long(most: usize) -> Reading {
-    Reading::Refused(ErrorData::invalid_request(format!("a line of more than {most} bytes"), None), None)
+/// rmcp takes a hello whose parameters have another shape for a method that it does not know.
+fn shaped(message: ClientJsonRpcMessage) -> Reading {
+    if let JsonRpcMessage::Request(request) = &message
+        && let ClientRequest::CustomRequest(CustomRequest { method, params, .. }) = &request.request
+        && method == "initialize"
+    {
+        let params = params.clone().unwrap_or_else(|| serde_json::json!({}));
+        let wrong = serde_path_to_error::deserialize::<_, InitializeRequestParams>(params).err();
+        let wrong = wrong.map(|error| format!(": {error}")).unwrap_or_default();
+        let message = format!("initialize takes `protocolVersion`, `capabilities` and `clientInfo`{wrong}");
+        return Reading::Refused(ErrorData::invalid_params(message, None), Some(request.id.clone()));
+    }
+    Reading::Message(Box::new(message))
 }
 
-/// JSON can be right and yet not be read: numbers that no double holds, half a surrogate pair, 200 levels. What is outside of
-/// the parameters is readable all the same.
+/// The refusal of a line that was longer than allowed.
+pub(super) fn too_long(most: usize, id: Option<&[u8]>) -> Reading {
+    let id = id.and_then(|id| serde_json::from_slice(id).ok());
+    Reading::Refused(ErrorData::invalid_request(format!("a line of more than {most} bytes"), None), id)
+}
+
+/// JSON can be right and yet not be read: numbers that no double holds, 200 levels. What is outside of the parameters is readable
+/// all the same.
 fn unreadable(text: &[u8], error: &serde_json::Error) -> Reading {
     match Envelope::of(text) {
         Some(envelope) if envelope.wants_no_answer() => Reading::NoRequest,
@@ -126,7 +149,7 @@ mod tests {
             (call("{}").as_str(), "request 7"),
             ("\u{feff}{\"jsonrpc\":\"2.0\",\"id\":\"a\",\"method\":\"ping\"}\r\n", "request a"),
             (&call("{\"n\": 1e400}"), "-32600 7"),
-            (&call("{\"s\": \"\\ud83d\"}"), "-32600 7"),
+            (&call("{\"s\": \"\\ud83d\"}"), "request 7"),
             (&call(&format!("{{\"deep\": {deep}}}")), "-32600 7"),
             (&call("{\"n\": 01}"), "-32700"),
             ("\r\n", "nothing"),
@@ -140,6 +163,7 @@ mod tests {
             ("[1, {}]", "batch of 2"),
             ("[1, ", "-32700"),
             ("{\"id\":7,\"method\":\"ping\"}", "-32600 7"),
+            ("{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"initialize\"}", "-32602 7"),
             ("{\"jsonrpc\":\"2.0\",\"id\":7}", "-32600 7"),
             ("{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":5}", "-32600 7"),
             ("{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"ping\",\"result\":{}}", "-32600 7"),

@@ -88,11 +88,11 @@ fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
-/// All pages of the answer, put together, and the hash that the first page tells of the whole.
-async fn all_pages(client: &Client, id: &str) -> (String, String) {
+/// All pages of a part, put together, and the hash that the first page tells of the whole.
+async fn all_pages(client: &Client, id: &str, part: &str) -> (String, String) {
     let (mut text, mut offset, mut hash) = (String::new(), json!(0), None);
     loop {
-        let page = client.call("read_result", json!({"run_id": id, "offset": offset, "limit": 40_000})).await;
+        let page = client.call("read_result", json!({"run_id": id, "part": part, "offset": offset})).await;
         text.push_str(page["text"].as_str().expect("text"));
         let told = page["sha256"].as_str().expect("sha256").to_owned();
         assert_eq!(hash.get_or_insert_with(|| told.clone()), &told, "every page tells the hash of the whole");
@@ -224,7 +224,7 @@ async fn f26_pages_of_an_answer_of_any_size_are_the_file() {
     for whole in ["x".to_owned(), five_megabytes] {
         let (run, ended) = ended_with(&lab, &client, |path| std::fs::write(path, &whole).expect("write")).await;
         assert_eq!(ended["answer_chars"], whole.chars().count() as u64);
-        let (text, hash) = all_pages(&client, &run.id).await;
+        let (text, hash) = all_pages(&client, &run.id, "answer").await;
         assert_eq!((sha256(text.as_bytes()), hash), (sha256(whole.as_bytes()), sha256(whole.as_bytes())));
     }
     client.close().await;
@@ -239,7 +239,7 @@ async fn f26_invalid_utf8_split_across_pages_is_marked_once_and_hashed_as_it_is(
     let period = b"ab\xf0\x9f\xa6\xc0\xafz\xe2\x82\xed\xa0\x80\xff\xc5\xbc\xf0\x9f\xa6\x80!";
     let whole: Vec<u8> = period.iter().copied().cycle().take(130_003).collect();
     let (run, _) = ended_with(&lab, &client, |path| std::fs::write(path, &whole).expect("write")).await;
-    let (text, hash) = all_pages(&client, &run.id).await;
+    let (text, hash) = all_pages(&client, &run.id, "answer").await;
     assert!(text == String::from_utf8_lossy(&whole), "the pages are not what std makes of it");
     assert_eq!(hash, sha256(&whole));
     client.close().await;
@@ -684,9 +684,9 @@ fn files(folder: &Path, count: usize) {
 /// The lines of a workspace's listing, which are there at once or, on a loaded machine, soon.
 async fn listing(client: &Client, id: &str) -> Vec<String> {
     let begun = Instant::now();
-    let page = client.call("read_result", json!({"run_id": id, "part": "files", "limit": 40_000})).await;
+    let (text, _) = all_pages(client, id, "files").await;
     assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
-    page["text"].as_str().expect("text").lines().map(str::to_owned).collect()
+    text.lines().map(str::to_owned).collect()
 }
 
 #[tokio::test]

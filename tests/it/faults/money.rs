@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::lab::{Client, Lab, fake, wait_until};
+use crate::lab::{Client, Lab, fake, refusal, wait_until};
 
 /// A script's line that writes a status with so many dollars, and so many tokens of one agent.
 fn costs(usd: &str, tokens: u64) -> String {
@@ -196,7 +196,12 @@ async fn nested(lab: &Lab, file: &str, lines: usize) -> Vec<Value> {
     let path = lab.project().join(file);
     let read = || std::fs::read_to_string(&path).unwrap_or_default();
     wait_until("the nested calls are answered", || read().lines().count() >= lines).await;
-    read().lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"))).collect()
+    let told = |line: &str| match serde_json::from_str(line) {
+        Ok(Value::String(text)) => refusal(&text),
+        Ok(answer) => answer,
+        Err(_) => panic!("{line}"),
+    };
+    read().lines().map(told).collect()
 }
 
 fn nest(lab: &Lab, file: &str, arguments: &Value) -> String {

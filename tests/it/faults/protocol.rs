@@ -60,8 +60,12 @@ async fn f41_every_version_of_the_first_era_is_answered_as_it_was_asked() {
         let tools = raw.hear().await;
         assert_eq!(tools["result"]["tools"].as_array().map(Vec::len), Some(6), "{tools}");
         raw.call(2, "run_massgen", quick()).await;
-        let run = raw.hear().await;
-        assert_eq!(run["result"]["structuredContent"]["state"], "succeeded", "{run}");
+        let run = raw.hear().await["result"].take();
+        let text = run["content"][0]["text"].as_str().unwrap_or_else(|| panic!("{run}"));
+        let answer: Value = serde_json::from_str(text).expect("JSON");
+        assert_eq!(answer["state"], "succeeded", "{run}");
+        // Versions before it do not know structured content.
+        assert_eq!(run.get("structuredContent"), (version >= "2025-06-18").then_some(&answer), "{run}");
         raw.end().await;
     }
     lab.nobody_is_left().await;
@@ -175,7 +179,7 @@ async fn f42_every_line_that_may_be_a_request_gets_one_answer() {
         (br#"{"jsonrpc":"2.0","id":14,"method":"soul/search"}"#.to_vec(), "14 -32601"),
         (br#"{"jsonrpc":"2.0","id":15,"method":"notifications/initialized"}"#.to_vec(), "15 -32601"),
         (call(16, r#"{"wait_s":1e400}"#), "16 -32600"),
-        (call(17, r#"{"group":"\ud83d"}"#), "17 -32600"),
+        (call(17, r#"{"group":"\ud83d"}"#), "17 done"),
         (call(18, &format!(r#"{{"group":{deep}}}"#)), "18 -32600"),
         (no_text, "19 -32600"),
         (call(20, r#""a text""#), "20 -32602"),
@@ -220,7 +224,11 @@ async fn f42_what_is_refused_is_told_in_words() {
         (params(r#"{"name":"soul_massgen"}"#), "tool `soul_massgen` not found; there are: check_status, kill_run"),
         (params(r#"{"name":"check_status","arguments":"{}"}"#), "`arguments`, an object"),
         (params(r#"{"name":"check_status","arguments":{"wait_s":1e400}}"#), "number out of range"),
-        (params(r#"{"name":"check_status","arguments":{"group":"\ud83d"}}"#), "hex escape"),
+        (r#"{"jsonrpc":"2.0","id":1,"method":"initialize"}"#.to_owned(), "missing field `protocolVersion`"),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{}}}"#.to_owned(),
+            "missing field `clientInfo`",
+        ),
         (r#"{"jsonrpc":"2.0","id":1,"method":"soul/search"}"#.to_owned(), "there is no method `soul/search`"),
     ] {
         let message = told(&mut raw, &line).await;
@@ -245,15 +253,78 @@ async fn f42_long_lines_are_answered() {
     assert!(text.contains("question_too_long") && text.len() < 1_000, "{text:.300}");
     raw.send("x".repeat(10 << 20) + "\n").await;
     assert_eq!(word(&raw.hear().await), "none -32700");
-    // One that is longer than is read at all: its id is not known, and what follows it is read again.
-    raw.call(2, "run_massgen", json!({"question": "q".repeat(17 << 20), "config": "@rehearsal"})).await;
-    let answer = raw.hear().await;
-    assert_eq!(word(&answer), "none -32600");
-    assert!(answer["error"]["message"].as_str().is_some_and(|text| text.contains("16777216 bytes")), "{answer}");
+    // One that is longer than is read at all is refused under its id, wherever that stands, and what follows it is read again.
+    let params =
+        json!({"name": "run_massgen", "arguments": {"question": "q".repeat(17 << 20), "config": "@rehearsal"}});
+    for line in [
+        format!(r#"{{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{params}}}"#),
+        format!(r#"{{"method":"tools/call","params":{params},"jsonrpc":"2.0","id":2}}"#),
+    ] {
+        raw.send(line + "\n").await;
+        let answer = raw.hear().await;
+        assert_eq!(word(&answer), "2 -32600");
+        assert!(answer["error"]["message"].as_str().is_some_and(|text| text.contains("16777216 bytes")), "{answer}");
+    }
     raw.call(3, "check_status", json!({})).await;
     assert_eq!(raw.hear().await["result"]["structuredContent"]["runs"], json!([]), "nothing was started");
     raw.end().await;
     lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn f42_half_a_surrogate_pair_is_read_as_a_replacement() {
+    let lab = Lab::fake();
+    let mut raw = Raw::session(&lab).await;
+    let question =
+        r"#!fake\nannounce\nasked FILE\nfinal agent_a cut \ud83e, whole \ud83e\udd80".replace("FILE", "asked");
+    raw.send(format!(
+        r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"run_massgen","arguments":{{"question":"{question}","config":"@rehearsal","wait_s":50}}}}}}"#
+    ))
+    .await;
+    raw.send("\n").await;
+    let run = raw.hear().await["result"]["structuredContent"]["run_id"].take();
+    raw.call(2, "read_result", json!({"run_id": run})).await;
+    let page = raw.hear().await["result"]["structuredContent"].take();
+    assert_eq!(page["text"], "cut \u{fffd}, whole 🦀", "{page}");
+    raw.end().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn f42_no_answer_has_a_line_end_in_it_for_any_reader() {
+    let lab = Lab::fake();
+    let mut raw = Raw::session(&lab).await;
+    let ends = "\u{85}\u{2028}\u{2029}";
+    raw.say(&json!({"jsonrpc": "2.0", "id": ends, "method": "ping"})).await;
+    let line = raw.line().await;
+    assert!(line.contains(r"\u0085\u2028\u2029") && !line.contains(['\u{85}', '\u{2028}', '\u{2029}']), "{line}");
+    assert_eq!(serde_json::from_str::<Value>(&line).expect("JSON")["id"], ends);
+    raw.end().await;
+}
+
+#[tokio::test]
+async fn f45_asking_for_what_was_not_offered_is_no_warning() {
+    let lab = Lab::fake();
+    let mut command = lab.command();
+    command.stderr(std::process::Stdio::piped());
+    let mut raw = Raw::start(command);
+    raw.initialize("2025-11-25").await;
+    for method in [
+        "prompts/list",
+        "prompts/get",
+        "logging/setLevel",
+        "ping",
+        "tasks/list",
+        "resources/read",
+        "completion/complete",
+    ] {
+        raw.ask(1, method, json!({})).await;
+    }
+    let mut stderr = raw.child.stderr.take().expect("piped");
+    raw.end().await;
+    let mut said = String::new();
+    tokio::io::AsyncReadExt::read_to_string(&mut stderr, &mut said).await.expect("read");
+    assert_eq!(said, "");
 }
 
 #[tokio::test]

@@ -1,22 +1,51 @@
-//! Changes of a tree: a JSON merge patch, and scalars replaced wherever they stand.
+//! Changes of a tree: a JSON merge patch that reaches agents by their ids, and scalars replaced wherever they stand.
 //! What is shared is copied before it is changed, so that a change never reaches further than it was meant to.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::{EditError, Entry, Kind, Node, Scalar, Shared, Tree};
+use super::{EditError, Entry, Kind, Node, Scalar, Shared, Tree, is_truth};
+
+/// The key of the only agent, which MassGen looks at first, and that of all of them.
+const AGENT: &str = "agent";
+const AGENTS: &str = "agents";
 
 impl Tree {
     /// Applies a JSON merge patch (RFC 7386): `null` deletes a key, an object changes a mapping key by key, anything else
-    /// replaces. A key that only a merge key brings in cannot be deleted: that is [`EditError::Unsafe`].
+    /// replaces. An object under `agents` changes each agent whose id is a key of it, and none of the others. A key that only a merge
+    /// key brings in cannot be deleted: that is [`EditError::Unsafe`].
     pub fn merge(&mut self, patch: &Value) -> Result<(), EditError> {
-        if !patch.is_object() {
-            return Err(EditError::NotAMapping);
+        let Value::Object(changes) = patch.clone() else { return Err(EditError::NotAMapping) };
+        let has_list = !self.root.get(AGENTS).is_some_and(|agents| matches!(agents.real(), Node::Map(_)));
+        let (by_id, plain): (Map<_, _>, Map<_, _>) =
+            changes.into_iter().partition(|(key, change)| key == AGENTS && change.is_object() && has_list);
+        let mut root = patched(Some(&self.root), &Value::Object(plain))?;
+        for (id, change) in by_id.values().filter_map(Value::as_object).flatten() {
+            change_agent(&mut root, id, change)?;
         }
-        self.root = patched(Some(&self.root), patch)?;
+        self.root = root;
         Ok(())
+    }
+
+    /// The part of a merge patch that changes anything here. It is to be judged and not to be applied: agents stand in their places,
+    /// something empty stands for what a list keeps, and `null` also for what an agent loses that is replaced by a new one of its id.
+    pub fn news_of(&self, patch: &Value) -> Value {
+        let mut found = news(&self.root, patch);
+        let agents = self.root.get(AGENTS).filter(|agents| matches!(agents.real(), Node::List(_))).map(Node::items);
+        match (patch.get(AGENTS), self.root.get(AGENT), agents) {
+            (Some(Value::Object(by_id)), Some(alone), _) => found[AGENT] = news_by_id(alone, 0, by_id),
+            (Some(Value::Object(by_id)), None, Some(agents)) => {
+                let each = agents.iter().enumerate().map(|(place, agent)| news_by_id(agent, place, by_id));
+                found[AGENTS] = each.collect();
+            }
+            (Some(Value::Array(new)), _, Some(agents)) => {
+                found[AGENTS] = new.iter().map(|new| news_of_agent(agents, new)).collect();
+            }
+            (_, _, _) => {}
+        }
+        found
     }
 
     /// Adds an item at the end of the list that two keys lead to. What is no list there is replaced, a mapping or list that is
@@ -38,6 +67,133 @@ impl Tree {
         let any = rewritten.is_some();
         self.root = rewritten.unwrap_or_else(|| self.root.clone());
         any
+    }
+}
+
+/// The agent of this id in a config.
+pub(in super::super) fn agent<'a>(root: &'a Node, id: &str) -> Option<&'a Node> {
+    let alone = root.get(AGENT).map(std::slice::from_ref);
+    let agents = alone.or_else(|| root.get(AGENTS).map(Node::items)).unwrap_or_default();
+    agents.iter().enumerate().find(|(place, agent)| has_id(agent, *place, id)).map(|(_, agent)| agent)
+}
+
+/// Whether an agent has this id. MassGen calls one without any by its place: `agent1` and so on.
+fn has_id(agent: &Node, place: usize, id: &str) -> bool {
+    id_of(agent, place) == id
+}
+
+fn id_of(agent: &Node, place: usize) -> String {
+    let own = agent.get("id").and_then(Node::text).filter(|id| !id.is_empty());
+    own.map_or_else(|| format!("agent{}", place + 1), str::to_owned)
+}
+
+fn change_agent(root: &mut Node, id: &str, change: &Value) -> Result<(), EditError> {
+    let no_such = |agents: &[Node]| EditError::NoSuchAgent {
+        id: id.to_owned(),
+        known: agents.iter().enumerate().map(|(place, agent)| id_of(agent, place)).collect(),
+    };
+    if let Some(alone) = own(root, AGENT) {
+        if !has_id(alone, 0, id) {
+            return Err(no_such(std::slice::from_ref(alone)));
+        }
+        *alone = patched(Some(alone), change)?;
+        return Ok(());
+    }
+    let Some(list) = own(root, AGENTS) else { return Err(no_such(&[])) };
+    let mut agents = list.items().to_vec();
+    let found = agents.iter().enumerate().position(|(place, agent)| has_id(agent, place, id));
+    let place = found.ok_or_else(|| no_such(&agents))?;
+    if change.is_null() {
+        agents.remove(place);
+    } else {
+        agents[place] = patched(agents.get(place), change)?;
+    }
+    *list = Node::List(agents);
+    Ok(())
+}
+
+fn news_by_id(agent: &Node, place: usize, by_id: &Map<String, Value>) -> Value {
+    let change = by_id.iter().find(|(id, _)| has_id(agent, place, id));
+    change.map_or_else(|| Value::Object(Map::new()), |(_, change)| news(agent, change))
+}
+
+/// What is new in an agent that takes the place of the one with its id.
+fn news_of_agent(agents: &[Node], new: &Value) -> Value {
+    let is_it = |(place, agent): &(usize, &Node)| {
+        new.get("id").and_then(Value::as_str).is_some_and(|id| has_id(agent, *place, id))
+    };
+    let before = agents.iter().enumerate().find(is_it);
+    before.map_or_else(|| new.clone(), |(_, before)| news_in_place(before, new))
+}
+
+/// What is new in a mapping that takes another's place, with `null` for each key that it lacks: it may have been a guard.
+fn news_in_place(before: &Node, new: &Value) -> Value {
+    let (Value::Object(fields), Node::Map(_)) = (new, before.real()) else { return new.clone() };
+    let kept = fields.iter().filter_map(|(key, value)| {
+        let news = match before.get(key) {
+            Some(own) if is_same(own, value) => return None,
+            Some(own) => news_in_place(own, value),
+            None => value.clone(),
+        };
+        Some((key.clone(), news))
+    });
+    let lost = keys(before).into_iter().filter(|key| !fields.contains_key(*key));
+    kept.chain(lost.map(|key| (key.to_owned(), Value::Null))).collect()
+}
+
+/// The keys of a mapping, those that are merged in among them.
+fn keys(node: &Node) -> Vec<&str> {
+    let of_entry = |entry: &Entry| entry.key.kind() != Kind::Merge;
+    let own = node.entries().iter().filter(|entry| of_entry(entry)).map(|entry| entry.key.text.as_str());
+    let merged =
+        node.entries().iter().filter(|entry| !of_entry(entry)).flat_map(|entry| entry.value.merged()).flat_map(keys);
+    own.chain(merged).collect()
+}
+
+/// What of a merge patch of this value is not there yet. What of a list is new is told item by item, each of them whole.
+fn news(there: &Node, patch: &Value) -> Value {
+    match (patch, there.real()) {
+        (Value::Object(changes), Node::Map(_)) => {
+            let news_of = |(key, change): (&String, &Value)| match there.get(key) {
+                None => (!change.is_null()).then(|| (key.clone(), change.clone())),
+                Some(own) if is_same(own, change) => None,
+                Some(own) => {
+                    let news = news(own, change);
+                    let is_none = matches!(own.real(), Node::Map(_)) && news == Value::Object(Map::new());
+                    (!is_none).then(|| (key.clone(), news))
+                }
+            };
+            changes.iter().filter_map(news_of).collect()
+        }
+        (Value::Array(items), Node::List(own)) => {
+            let is_there = |item: &Value| own.iter().any(|own| is_same(own, item));
+            items.iter().map(|item| if is_there(item) { Value::Null } else { item.clone() }).collect()
+        }
+        (_, Node::Scalar(_) | Node::List(_) | Node::Map(_) | Node::Shared(_)) => patch.clone(),
+    }
+}
+
+/// Whether a value of a config is this one, as far as that is certain.
+fn is_same(node: &Node, value: &Value) -> bool {
+    match (value, node.real()) {
+        (Value::String(text), Node::Scalar(scalar)) => scalar.kind() == Kind::Text && scalar.text == *text,
+        (Value::Null, Node::Scalar(scalar)) => scalar.kind() == Kind::Null,
+        (Value::Bool(on), Node::Scalar(scalar)) => {
+            let words: &[&str] = if *on { &["yes", "true", "on"] } else { &["no", "false", "off"] };
+            scalar.kind() == Kind::Other && is_truth(&scalar.text, words)
+        }
+        (Value::Number(number), Node::Scalar(scalar)) => {
+            scalar.kind() == Kind::Other && scalar.text == number.to_string()
+        }
+        (Value::Array(items), Node::List(own)) => {
+            items.len() == own.len() && own.iter().zip(items).all(|(own, item)| is_same(own, item))
+        }
+        (Value::Object(fields), Node::Map(entries)) => {
+            entries.len() == fields.len()
+                && entries.iter().all(|entry| entry.key.kind() == Kind::Text)
+                && fields.iter().all(|(key, value)| node.get(key).is_some_and(|own| is_same(own, value)))
+        }
+        (_, Node::Scalar(_) | Node::List(_) | Node::Map(_) | Node::Shared(_)) => false,
     }
 }
 
@@ -171,6 +327,58 @@ mod tests {
         let expected = "a: 1\n\"s\": \"yes\"\n\"t\": \"0755\"\n\"n\": 12\n\"f\": 0.5\n\"g\": 1.0e+22\n\"h\": 1.0e-7\n\
                         \"i\": -0.0\n\"b\": true\n\"l\":\n  - null\n  - \"~\"\n\"on\": 1\n";
         assert_eq!(merged("a: 1", patch).expect("merged"), expected);
+    }
+
+    #[test]
+    fn one_agent_is_reached_by_its_id() {
+        let config = "agents:\n- id: a\n  backend: {model: m, base_url: u}\n- &b\n  id: b\n  backend: {model: n}\n- {backend: {}}\nother: *b\n";
+        let made =
+            merged(config, json!({"agents": {"b": {"backend": {"cwd": "ws", "model": null}}, "agent3": {"id": "c"}}}));
+        let expected = "agents:\n  - id: a\n    backend:\n      model: m\n      base_url: u\n  - id: b\n    backend:\n      \"cwd\": \"ws\"\n  \
+                        - backend: {}\n    \"id\": \"c\"\nother:\n  id: b\n  backend:\n    model: n\n";
+        assert_eq!(made.expect("merged"), expected);
+        let without = merged("agents: [{id: a}, {id: b}]", json!({"agents": {"a": null}}));
+        assert_eq!(without.expect("merged"), "agents:\n  - id: b\n");
+        let alone =
+            merged("agent: {id: solo, backend: {model: m}}", json!({"agents": {"solo": {"backend": {"model": "n"}}}}));
+        assert_eq!(alone.expect("merged"), "agent:\n  id: solo\n  backend:\n    model: \"n\"\n");
+        for (config, there) in
+            [("agents: [{id: a}, {}]", vec!["a", "agent2"]), ("agent: {id: solo}", vec!["solo"]), ("ui: {}", vec![])]
+        {
+            let missing = merged(config, json!({"agents": {"x": {}}}));
+            assert!(
+                matches!(missing, Err(EditError::NoSuchAgent { id, known }) if id == "x" && known == there),
+                "{config}"
+            );
+        }
+    }
+
+    #[test]
+    fn only_what_changes_is_news() {
+        let config = "agents:\n- id: a\n  backend: {type: openai, base_url: u, fast: yes, n: 1, args: [x, y]}\n- id: b\n  hooks: {x: 1}\nui: {a: 1}\n";
+        let tree = Tree::read(config).expect("YAML");
+        let whole = json!([
+            {"id": "b", "hooks": {"x": 1}},
+            {"id": "a", "backend": {"type": "openai", "base_url": "u", "fast": true, "n": 1, "args": ["x", "z"], "model": "m"}},
+        ]);
+        let expected = json!({"agents": [{}, {"backend": {"args": [null, "z"], "model": "m"}}]});
+        assert_eq!(tree.news_of(&json!({"agents": whole})), expected);
+        let less = json!({"agents": [{"id": "b", "y": 1}, {"id": "new"}]});
+        let expected = json!({"agents": [{"y": 1, "hooks": null}, {"id": "new"}]});
+        assert_eq!(tree.news_of(&less), expected, "what guarded an agent is gone with it");
+        let by_id = json!({"agents": {"b": {"hooks": {"x": 1}, "y": 2}}, "ui": {"a": 1}, "gone": null});
+        assert_eq!(tree.news_of(&by_id), json!({"agents": [{}, {"y": 2}]}));
+        for change in
+            [json!({"agents": [{"id": "a", "backend": null}]}), json!({"ui": null}), json!({"ui": {"a": "1"}})]
+        {
+            assert_eq!(
+                tree.news_of(&change).to_string().replace("\"id\":\"a\",", ""),
+                change.to_string().replace("\"id\":\"a\",", "")
+            );
+        }
+        let alone = Tree::read("agent: {id: solo, backend: {base_url: u}}").expect("YAML");
+        let change = json!({"agents": {"solo": {"backend": {"base_url": "u", "cwd": "w"}}}});
+        assert_eq!(alone.news_of(&change)["agent"], json!({"backend": {"cwd": "w"}}));
     }
 
     #[test]

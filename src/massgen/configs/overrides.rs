@@ -1,0 +1,208 @@
+//! What overrides say, as a JSON merge patch whose `agents` may be an object by id: the keys that they set, how deep they are, and keys
+//! that MassGen would pass over. Pure.
+
+use serde_json::{Map, Value};
+
+use super::keys::{AGENT, BACKEND, COORDINATION, ORCHESTRATOR, TIMEOUTS, TOP};
+use super::tree::{Node, Tree};
+use crate::massgen::{names, text};
+
+/// How deep overrides may be nested: a config may be deeper by what they are put into.
+const DEEPEST: usize = 60;
+/// How many keys are listed.
+const MOST_LISTED: usize = 20;
+/// The longest key that is listed, in characters.
+const LONGEST: usize = 120;
+/// How like a known parameter a backend's unknown one has to be to be a slip: providers have parameters that nobody here knows.
+const SLIP: f64 = 0.95;
+
+/// A key that MassGen does not know at its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownKey {
+    /// With all keys that lead to it.
+    pub key: String,
+    /// The known key that was probably meant, in the same way.
+    pub near: String,
+}
+
+/// Whether overrides are nested too deep for a config.
+pub fn is_too_deep(overrides: &Value) -> bool {
+    fn within(value: &Value, left: usize) -> bool {
+        match value {
+            Value::Array(items) => left > 0 && items.iter().all(|item| within(item, left - 1)),
+            Value::Object(fields) => left > 0 && fields.values().all(|field| within(field, left - 1)),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
+        }
+    }
+    !within(overrides, DEEPEST)
+}
+
+/// The keys that overrides set or delete, such as `agents.agent_a.backend.cwd`, at most twenty.
+pub fn changed_keys(overrides: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    collect(overrides, "", &mut found);
+    found
+}
+
+fn collect(value: &Value, place: &str, found: &mut Vec<String>) {
+    let Some(fields) = value.as_object().filter(|fields| !fields.is_empty()) else {
+        if found.len() < MOST_LISTED && !place.is_empty() {
+            found.push(text::line(place, LONGEST));
+        }
+        return;
+    };
+    for (key, inner) in fields {
+        collect(inner, &joined(place, key), found);
+    }
+}
+
+fn joined(place: &str, key: &str) -> String {
+    if place.is_empty() { key.to_owned() } else { format!("{place}.{key}") }
+}
+
+/// The first key that MassGen would pass over and that is like a known one, in overrides of a config. What the config has itself is
+/// known to its author, and what is like nothing may be known to another MassGen.
+pub fn unknown_key(overrides: &Value, config: Option<&Tree>) -> Option<UnknownKey> {
+    let root = config.map(|config| &config.root);
+    let fields = overrides.as_object()?;
+    let in_root = in_section(fields, root, "", &TOP);
+    let under = |keys: &[&str]| {
+        let there = keys.iter().try_fold(root?, |node, key| node.get(key));
+        Some(there).flatten()
+    };
+    let section = |pointer: &str| overrides.pointer(pointer).and_then(Value::as_object);
+    let of = |pointer: &str, keys: &[&str], known: &[&str]| {
+        section(pointer).and_then(|fields| in_section(fields, under(keys), &keys.join("."), known))
+    };
+    in_root
+        .or_else(|| of("/orchestrator", &["orchestrator"], &ORCHESTRATOR))
+        .or_else(|| of("/orchestrator/coordination", &["orchestrator", "coordination"], &COORDINATION))
+        .or_else(|| of("/timeout_settings", &["timeout_settings"], &TIMEOUTS))
+        .or_else(|| agents(fields, root).into_iter().find_map(|(place, agent, own)| in_agent(agent, own, &place)))
+}
+
+/// The agents of overrides, with their places and what the config has of them.
+fn agents<'a>(fields: &'a Map<String, Value>, root: Option<&'a Node>) -> Vec<(String, &'a Value, Option<&'a Node>)> {
+    let alone = fields.get("agent").map(|agent| ("agent".to_owned(), agent, root.and_then(|root| root.get("agent"))));
+    let several: Vec<_> = match fields.get("agents") {
+        Some(Value::Object(by_id)) => {
+            let own = |id: &str| root.and_then(|root| super::tree::agent(root, id));
+            by_id.iter().map(|(id, agent)| (format!("agents.{id}"), agent, own(id))).collect()
+        }
+        Some(Value::Array(list)) => {
+            list.iter().enumerate().map(|(place, agent)| (format!("agents[{place}]"), agent, None)).collect()
+        }
+        Some(_) | None => Vec::new(),
+    };
+    alone.into_iter().chain(several).collect()
+}
+
+fn in_agent(agent: &Value, own: Option<&Node>, place: &str) -> Option<UnknownKey> {
+    let fields = agent.as_object()?;
+    in_section(fields, own, place, &AGENT).or_else(|| {
+        let backend = fields.get("backend")?.as_object()?;
+        let own = own.and_then(|own| own.get("backend"));
+        let key = backend.keys().find_map(|key| {
+            let is_known = BACKEND.contains(&key.as_str()) || own.is_some_and(|own| own.get(key).is_some());
+            let near = names::nearest(key, BACKEND).filter(|near| !is_known && names::likeness(key, near) >= SLIP)?;
+            Some((key, near))
+        });
+        key.map(|(key, near)| unknown(&format!("{place}.backend"), key, &format!("{place}.backend.{near}")))
+    })
+}
+
+fn in_section(fields: &Map<String, Value>, own: Option<&Node>, place: &str, known: &[&str]) -> Option<UnknownKey> {
+    fields.iter().find_map(|(key, _)| {
+        let is_known = known.contains(&key.as_str()) || own.is_some_and(|own| own.get(key).is_some());
+        if is_known {
+            return None;
+        }
+        let near =
+            elsewhere(key).or_else(|| names::nearest(key, known.iter().copied()).map(|near| joined(place, near)))?;
+        Some(unknown(place, key, &near))
+    })
+}
+
+fn unknown(place: &str, key: &str, near: &str) -> UnknownKey {
+    UnknownKey { key: text::line(&joined(place, key), LONGEST), near: text::line(near, LONGEST) }
+}
+
+/// Where a key belongs that is known by this very name.
+fn elsewhere(key: &str) -> Option<String> {
+    let places = [
+        ("", &TOP[..]),
+        ("orchestrator", &ORCHESTRATOR),
+        ("orchestrator.coordination", &COORDINATION),
+        ("timeout_settings", &TIMEOUTS),
+        ("agents.ID", &AGENT),
+        ("agents.ID.backend", &BACKEND),
+    ];
+    places.into_iter().find(|(_, known)| known.contains(&key)).map(|(place, _)| joined(place, key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn near(overrides: Value) -> Option<String> {
+        let config = "agents: [{id: a, backend: {type: openai, custom: 1}}]\nown_key: 1\n";
+        unknown_key(&overrides, Some(&Tree::read(config).expect("YAML")))
+            .map(|found| format!("{} {}", found.key, found.near))
+    }
+
+    #[test]
+    fn an_unknown_key_is_told_with_the_one_that_was_meant() {
+        for (overrides, expected) in [
+            (json!({"orchestrater": {}}), "orchestrater orchestrator"),
+            (
+                json!({"max_new_answers_per_agent": 1}),
+                "max_new_answers_per_agent orchestrator.max_new_answers_per_agent",
+            ),
+            (
+                json!({"orchestrator": {"max_new_answer_per_agent": 1}}),
+                "orchestrator.max_new_answer_per_agent orchestrator.max_new_answers_per_agent",
+            ),
+            (
+                json!({"orchestrator": {"enable_planning_mode": true}}),
+                "orchestrator.enable_planning_mode orchestrator.coordination.enable_planning_mode",
+            ),
+            (
+                json!({"timeout_settings": {"orchestrator_timeout": 9}}),
+                "timeout_settings.orchestrator_timeout timeout_settings.orchestrator_timeout_seconds",
+            ),
+            (json!({"agents": {"a": {"model": "x"}}}), "agents.a.model agents.ID.backend.model"),
+            (
+                json!({"agents": {"a": {"backend": {"temprature": 1}}}}),
+                "agents.a.backend.temprature agents.a.backend.temperature",
+            ),
+            (json!({"agents": [{"backend": {"modle": "x"}}]}), "agents[0].backend.modle agents[0].backend.model"),
+            (json!({"agent": {"bakend": {}}}), "agent.bakend agent.backend"),
+        ] {
+            assert_eq!(near(overrides.clone()).as_deref(), Some(expected), "{overrides}");
+        }
+        for fine in [
+            json!({"own_key": 2, "something_new": {"x": 1}, "ui": {"anything": true}}),
+            json!({"orchestrator": {"voting_sensitivity": "strict", "coordination": {"broadcast": false}}}),
+            json!({"agents": {"a": {"system_message": "x", "backend": {"custom": 2, "top_a": 1, "max_output_tokens": 9}}}}),
+        ] {
+            assert_eq!(near(fine.clone()), None, "{fine}");
+        }
+    }
+
+    #[test]
+    fn keys_are_listed_as_far_as_they_are_changed() {
+        let overrides =
+            json!({"ui": null, "orchestrator": {"a": {"b": 1}, "c": []}, "agents": {"x": {"backend": {"cwd": "w"}}}});
+        assert_eq!(changed_keys(&overrides), ["ui", "orchestrator.a.b", "orchestrator.c", "agents.x.backend.cwd"]);
+        let many: Map<String, Value> = (0..100).map(|n| (format!("key{n}"), json!(n))).collect();
+        assert_eq!(changed_keys(&Value::Object(many)).len(), MOST_LISTED);
+        assert!(changed_keys(&json!({})).is_empty());
+    }
+
+    #[test]
+    fn overrides_have_a_depth() {
+        let nested = |depth: usize| (0..depth).fold(json!(1), |inner, _| json!({"a": inner}));
+        assert!(!is_too_deep(&nested(DEEPEST)) && is_too_deep(&nested(DEEPEST + 1)));
+    }
+}

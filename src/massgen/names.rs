@@ -1,0 +1,73 @@
+//! Names as people and models write them: the known name that one was probably meant to be, and `file://` addresses.
+//! It looks for nothing on disk.
+
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+use strsim::{jaro_winkler, normalized_damerau_levenshtein};
+
+/// The longest name for which a similar one is looked for, in bytes.
+const LONGEST: usize = 200;
+
+/// The known name that is most like this one, where one is similar enough to be meant.
+pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let rated = known.into_iter().map(|known| (likeness(name, known), known));
+    rated.filter(|(likeness, _)| *likeness > 0.0).max_by(|one, other| one.0.total_cmp(&other.0)).map(|(_, known)| known)
+}
+
+/// How similar two names are, from 0 (another name) to 1 (the same but for upper and lower case).
+pub fn likeness(name: &str, known: &str) -> f64 {
+    if name.is_empty() || name.len() > LONGEST || known.len() > LONGEST {
+        return 0.0;
+    }
+    let (name, known) = (name.to_lowercase(), known.to_lowercase());
+    let (edits, beginning) = (normalized_damerau_levenshtein(&name, &known), jaro_winkler(&name, &known));
+    // Slips of the pen change few characters; who forgets the end of a name has its beginning.
+    if edits >= 0.7 || beginning >= 0.9 { edits.max(beginning) } else { 0.0 }
+}
+
+/// The path that a `file://` address of this machine names; anything else as it is.
+pub fn local_path(name: &str) -> Cow<'_, str> {
+    let path = name.strip_prefix("file://localhost/").or_else(|| name.strip_prefix("file:///"));
+    match path.map(|path| percent_decode_str(path).decode_utf8()) {
+        Some(Ok(path)) => Cow::Owned(format!("/{path}")),
+        Some(Err(_)) | None => Cow::Borrowed(name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_that_was_meant_is_found_and_no_other() {
+        let known = ["budget_usd", "max_tokens", "timeout_s", "wait_s", "question", "questions", "run_id", "run_ids"];
+        for (name, meant) in [
+            ("budget", Some("budget_usd")),
+            ("timeout", Some("timeout_s")),
+            ("Wait_S", Some("wait_s")),
+            ("questoin", Some("question")),
+            ("max_token", Some("max_tokens")),
+            ("runid", Some("run_id")),
+            ("temperature", None),
+            ("x", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest(name, known), meant, "{name}");
+        }
+        assert_eq!(nearest(&"run_id".repeat(2_000), known), None);
+    }
+
+    #[test]
+    fn an_address_of_a_file_is_its_path() {
+        for (name, path) in [
+            ("file:///a/team%20one.yaml", "/a/team one.yaml"),
+            ("file://localhost/a.yaml", "/a.yaml"),
+            ("file://team.yaml", "file://team.yaml"),
+            ("file:///%ff", "file:///%ff"),
+            ("team.yaml", "team.yaml"),
+        ] {
+            assert_eq!(local_path(name), path);
+        }
+    }
+}

@@ -1,0 +1,417 @@
+//! Arguments as clients send them, fitted to the tool's own input schema: what is empty counts as not given, and a value of another type is
+//! taken where nothing is lost ("45" for 45). The rest is refused in the words of JSON. It knows no tool.
+
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use super::tools;
+use crate::massgen::{names, text};
+use crate::refusal::Refusal;
+
+/// Parameters that had another name, which frameworks and Python reserve: tool, former name, name.
+const FORMER: [(&str, &str, &str); 2] =
+    [("run_massgen", "config", "massgen_config"), ("run_massgen", "from", "from_run")];
+/// Numbers of which 0 is a value of its own, and not the same as none.
+const ZERO_COUNTS: [&str; 1] = ["grace_s"];
+/// The largest whole number that every JSON reader keeps.
+const MOST_WHOLE: f64 = 9_007_199_254_740_991.0;
+/// How much of a name or value of the caller's a refusal repeats, in characters.
+const SHOWN: usize = 60;
+
+/// Reads the arguments of a call.
+pub(super) fn read<T: DeserializeOwned>(tool: &str, mut arguments: Map<String, Value>) -> Result<T, Refusal> {
+    renamed(tool, &mut arguments)?;
+    let fitted = tools::input(tool).map_or(Ok(arguments.clone()), |schema| object(arguments, schema, ""));
+    let fitted = fitted.map_err(|misfit| misfit.refusal(tool))?;
+    // What passes the schema and is no value of ours has an error of its own type in Rust's words, which help no caller.
+    serde_path_to_error::deserialize(Value::Object(fitted)).map_err(|error| {
+        let message =
+            format!("`{}` has a value that {tool} does not take", text::line(&error.path().to_string(), SHOWN));
+        Refusal::new("invalid_arguments", message, format!("correct it by the input schema of {tool}, then call again"))
+    })
+}
+
+/// Gives parameters with a former name the name that they have now.
+fn renamed(tool: &str, arguments: &mut Map<String, Value>) -> Result<(), Refusal> {
+    for (_, former, name) in FORMER.iter().filter(|(of, _, _)| *of == tool) {
+        let says = |value: &Value| !is_nothing(name, value) && !is_empty_inside(value);
+        let Some(value) = arguments.shift_remove(*former).filter(says) else { continue };
+        let given = arguments.get(*name).filter(|given| says(given));
+        if given.is_some_and(|given| *given != value) {
+            let message = format!("`{former}` and `{name}` are the same parameter, and their values differ");
+            return Err(Refusal::new("arguments_conflict", message, format!("call again with `{name}` alone")));
+        }
+        arguments.insert((*name).to_owned(), value);
+    }
+    Ok(())
+}
+
+/// Whether a value says as much as none at all. Clients with strict schemas have to send every parameter.
+fn is_nothing(name: &str, value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(_) => false,
+        Value::Number(number) => number.as_f64() == Some(0.0) && !ZERO_COUNTS.contains(&name),
+        Value::String(text) => text.trim().is_empty(),
+        Value::Array(items) => items.iter().all(|item| match item {
+            Value::String(text) => text.trim().is_empty(),
+            Value::Object(fields) => fields.is_empty(),
+            Value::Null => true,
+            Value::Bool(_) | Value::Number(_) | Value::Array(_) => false,
+        }),
+        Value::Object(fields) => fields.is_empty(),
+    }
+}
+
+/// A value that does not fit its place.
+enum Misfit {
+    Unknown { inside: String, name: String, known: Vec<String> },
+    Missing { place: String },
+    Kind { place: String, wanted: &'static str, given: String },
+    Word { place: String, given: String, words: Vec<String> },
+}
+
+fn object(given: Map<String, Value>, schema: &Value, inside: &str) -> Result<Map<String, Value>, Misfit> {
+    let none = Map::new();
+    let properties = schema["properties"].as_object().unwrap_or(&none);
+    let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let place = |name: &str| if inside.is_empty() { name.to_owned() } else { format!("{inside}.{name}") };
+    let mut fitted = Map::new();
+    for (name, value) in given.into_iter().filter(|(_, value)| !value.is_null()) {
+        let is_required = required.contains(&name.as_str());
+        let Some(own) = properties.get(&name) else {
+            let known = properties.keys().cloned().collect();
+            return Err(Misfit::Unknown { inside: inside.to_owned(), name, known });
+        };
+        if !is_required && is_nothing(&name, &value) {
+            continue;
+        }
+        let value = fit(value, own, &place(&name))?;
+        let is_empty = is_nothing(&name, &value) || (own.get("properties").is_some() && is_empty_inside(&value));
+        if is_required || !is_empty {
+            fitted.insert(name, value);
+        }
+    }
+    match required.into_iter().find(|name| !fitted.contains_key(*name)) {
+        // An object with nothing in it is judged by what it stands in.
+        Some(name) if inside.is_empty() || !fitted.is_empty() => Err(Misfit::Missing { place: place(name) }),
+        Some(_) | None => Ok(fitted),
+    }
+}
+
+/// Whether an object of known fields has none that says anything.
+fn is_empty_inside(value: &Value) -> bool {
+    value.as_object().is_some_and(|fields| fields.iter().all(|(name, value)| is_nothing(name, value)))
+}
+
+/// The value as the type that its place has.
+fn fit(value: Value, schema: &Value, place: &str) -> Result<Value, Misfit> {
+    let kind = schema["type"].as_str().unwrap_or_default();
+    let has_fields = schema.get("properties").is_some();
+    let misfit = Misfit::Kind { place: place.to_owned(), wanted: wanted(kind), given: shown(&value) };
+    match kind {
+        "string" => word(value, schema, place, misfit),
+        "integer" => whole(&value).ok_or(misfit),
+        "number" => number(value).ok_or(misfit),
+        "boolean" => truth(&value).ok_or(misfit),
+        "array" => {
+            let items = list(value, &schema["items"]).ok_or(misfit)?.into_iter().enumerate();
+            let fitted = items.map(|(n, item)| fit(item, &schema["items"], &format!("{place}[{n}]")));
+            fitted.collect::<Result<_, _>>().map(Value::Array)
+        }
+        "object" => match fields(value) {
+            Some(Value::Object(given)) if has_fields => object(given, schema, place).map(Value::Object),
+            Some(free) if !has_fields => Ok(free),
+            Some(_) | None => Err(misfit),
+        },
+        _ => Ok(value),
+    }
+}
+
+fn word(value: Value, schema: &Value, place: &str, misfit: Misfit) -> Result<Value, Misfit> {
+    let Value::String(text) = value else { return Err(misfit) };
+    let Some(words) = schema["enum"].as_array() else { return Ok(Value::String(text)) };
+    let words: Vec<&str> = words.iter().filter_map(Value::as_str).collect();
+    match words.iter().find(|word| **word == text.trim()) {
+        Some(word) => Ok(Value::from(*word)),
+        None => {
+            let words = words.into_iter().map(str::to_owned).collect();
+            Err(Misfit::Word { place: place.to_owned(), given: text, words })
+        }
+    }
+}
+
+fn whole(value: &Value) -> Option<Value> {
+    let number = match value {
+        Value::Number(number) if number.is_u64() => return Some(value.clone()),
+        Value::Number(number) => number.as_f64()?,
+        Value::String(text) => text.trim().parse().ok()?,
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => return None,
+    };
+    (number.fract() == 0.0 && (0.0..=MOST_WHOLE).contains(&number)).then(|| Value::from(number as u64))
+}
+
+fn number(value: Value) -> Option<Value> {
+    match value {
+        Value::Number(_) => Some(value),
+        Value::String(text) => serde_json::Number::from_f64(text.trim().parse().ok()?).map(Value::Number),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+fn truth(value: &Value) -> Option<Value> {
+    match value {
+        Value::Bool(_) => Some(value.clone()),
+        Value::String(text) => text.trim().to_ascii_lowercase().parse::<bool>().ok().map(Value::Bool),
+        Value::Null | Value::Number(_) | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+/// A list; the JSON text of one; or one item alone.
+fn list(value: Value, items: &Value) -> Option<Vec<Value>> {
+    let of_texts = items["type"] == "string";
+    match value {
+        Value::Array(items) => Some(items),
+        Value::String(text) => match serde_json::from_str(&text) {
+            Ok(Value::Array(items)) => Some(items),
+            Ok(one @ Value::Object(_)) if !of_texts => Some(vec![one]),
+            Ok(_) | Err(_) => of_texts.then(|| vec![Value::String(text)]),
+        },
+        Value::Object(_) if !of_texts => Some(vec![value]),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => None,
+    }
+}
+
+/// An object, or the JSON text of one. Of free fields a list stands for several: `overrides` was a list of variants before `variants`.
+fn fields(value: Value) -> Option<Value> {
+    match value {
+        Value::Object(_) | Value::Array(_) => Some(value),
+        Value::String(text) => {
+            serde_json::from_str(&text).ok().filter(|value: &Value| value.is_object() || value.is_array())
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => None,
+    }
+}
+
+fn wanted(kind: &str) -> &'static str {
+    match kind {
+        "string" => "a text",
+        "integer" => "a whole number from 0 to 9007199254740991",
+        "number" => "a number",
+        "boolean" => "true or false",
+        "array" => "a list",
+        _ => "an object",
+    }
+}
+
+/// A value in a few words.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Null => "null".to_owned(),
+        Value::Bool(_) | Value::Number(_) => text::line(&value.to_string(), SHOWN),
+        Value::String(given) => format!("the text `{}`", text::line(given, SHOWN)),
+        Value::Array(_) => "a list".to_owned(),
+        Value::Object(_) => "an object".to_owned(),
+    }
+}
+
+impl Misfit {
+    fn refusal(self, tool: &str) -> Refusal {
+        let (message, hint) = match self {
+            Misfit::Unknown { inside, name, known } => {
+                let whole = if inside.is_empty() { tool } else { &inside };
+                let message = format!("{whole} has no parameter `{}`", text::line(&name, SHOWN));
+                let hint = match names::nearest(&name, known.iter().map(String::as_str)) {
+                    Some(near) => format!("`{near}` is there: call {tool} again with that, or without it"),
+                    None => format!("call {tool} again without it; there are {}", known.join(", ")),
+                };
+                (message, hint)
+            }
+            Misfit::Missing { place } => (format!("`{place}` is missing"), format!("call {tool} again with `{place}`")),
+            Misfit::Kind { place, wanted, given } => {
+                let hint = format!("call {tool} again with {wanted} as `{place}`");
+                (format!("`{place}` must be {wanted}, and it is {given}"), hint)
+            }
+            Misfit::Word { place, given, words } => {
+                let near = names::nearest(&given, words.iter().map(String::as_str));
+                let near = near.map(|word| format!("; did you mean {word}?")).unwrap_or_default();
+                let message = format!("`{place}` has no value `{}`", text::line(&given, SHOWN));
+                (message, format!("call {tool} again with one of {} as `{place}`{near}", words.join(", ")))
+            }
+        };
+        Refusal::new("invalid_arguments", message, hint)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::params::{CheckStatus, KillRun, RunMassgen, SteerRun};
+    use super::*;
+    use serde_json::json;
+
+    fn taken<T: DeserializeOwned>(tool: &str, arguments: Value) -> Result<T, Refusal> {
+        read(tool, arguments.as_object().expect("object").clone())
+    }
+
+    /// What run_massgen understands, as one text.
+    fn run(arguments: Value) -> String {
+        let asked: RunMassgen =
+            taken("run_massgen", arguments.clone()).unwrap_or_else(|no| panic!("{arguments}: {no:?}"));
+        serde_json::to_string(&asked).expect("JSON")
+    }
+
+    fn refused(tool: &str, arguments: Value) -> Refusal {
+        match tool {
+            "run_massgen" => taken::<RunMassgen>(tool, arguments).err(),
+            "check_status" => taken::<CheckStatus>(tool, arguments).err(),
+            "kill_run" => taken::<KillRun>(tool, arguments).err(),
+            _ => taken::<SteerRun>(tool, arguments).err(),
+        }
+        .expect("refused")
+    }
+
+    #[test]
+    fn what_is_empty_counts_as_not_given() {
+        let nothing = run(json!({}));
+        for tool in tools::all() {
+            let properties = tool.input_schema["properties"].as_object().expect("properties").clone();
+            for (name, empty) in properties.keys().flat_map(|name| {
+                [json!(null), json!(""), json!(" \n"), json!([]), json!({}), json!([""])]
+                    .map(|empty| (name.clone(), empty))
+            }) {
+                if tool.name == "run_massgen" {
+                    assert_eq!(run(json!({name.clone(): empty.clone()})), nothing, "{name} {empty}");
+                }
+            }
+        }
+        let zeros = json!({
+            "repeat": 0, "keep": 0.0, "timeout_s": 0, "budget_usd": 0, "max_tokens": "0", "wait_s": 0, "fresh": false,
+            "from_run": {"run_id": "", "answer": ""}, "variants": [{}], "mode": "", "from": {"run_id": ""}, "config": "",
+        });
+        assert_eq!(run(zeros), nothing);
+        let kill: KillRun = taken("kill_run", json!({"run_id": "mg-00000000", "grace_s": 0})).expect("taken");
+        assert_eq!(kill.grace_s, 0.0, "0 is no grace, and not the usual one");
+    }
+
+    #[test]
+    fn what_loses_nothing_is_taken_for_the_type_that_was_meant() {
+        for (sent, meant) in [
+            (json!({"wait_s": "45"}), json!({"wait_s": 45.0})),
+            (json!({"repeat": 10.0}), json!({"repeat": 10})),
+            (json!({"max_tokens": " 5e3 "}), json!({"max_tokens": 5000})),
+            (json!({"dry_run": "true", "fresh": "False"}), json!({"dry_run": true})),
+            (json!({"configs": "[\"a\", \"b\"]"}), json!({"configs": ["a", "b"]})),
+            (json!({"configs": "a.yaml", "questions": "q"}), json!({"configs": ["a.yaml"], "questions": ["q"]})),
+            (json!({"questions": "[x] what?"}), json!({"questions": ["[x] what?"]})),
+            (json!({"overrides": "{\"ui\": null}"}), json!({"overrides": {"ui": null}})),
+            (json!({"overrides": "[{\"a\": 1}]"}), json!({"overrides": [{"a": 1}]})),
+            (json!({"variants": {"a": 1}}), json!({"variants": [{"a": 1}]})),
+            (json!({"from_run": "{\"run_id\": \"mg-1\"}"}), json!({"from_run": {"run_id": "mg-1"}})),
+            (json!({"from": {"run_id": "mg-1"}}), json!({"from_run": {"run_id": "mg-1"}})),
+            (json!({"config": "a", "massgen_config": "a"}), json!({"massgen_config": "a"})),
+            (json!({"config": "a", "massgen_config": ""}), json!({"massgen_config": "a"})),
+            (json!({"mode": " quick "}), json!({"mode": "quick"})),
+        ] {
+            assert_eq!(run(sent.clone()), run(meant), "{sent}");
+        }
+    }
+
+    #[test]
+    fn what_would_lose_something_is_refused_with_the_place_and_the_remedy() {
+        for (tool, sent, message) in [
+            ("run_massgen", json!({"wait_s": "45x"}), "`wait_s` must be a number, and it is the text `45x`"),
+            ("run_massgen", json!({"wait_s": "NaN"}), "`wait_s` must be a number"),
+            (
+                "run_massgen",
+                json!({"repeat": 1.5}),
+                "`repeat` must be a whole number from 0 to 9007199254740991, and it is 1.5",
+            ),
+            ("run_massgen", json!({"repeat": -1}), "and it is -1"),
+            ("run_massgen", json!({"max_tokens": true}), "and it is true"),
+            ("run_massgen", json!({"question": 7}), "`question` must be a text, and it is 7"),
+            ("run_massgen", json!({"fresh": 1}), "`fresh` must be true or false, and it is 1"),
+            ("run_massgen", json!({"configs": 7}), "`configs` must be a list, and it is 7"),
+            ("run_massgen", json!({"configs": ["a", 7]}), "`configs[1]` must be a text"),
+            (
+                "run_massgen",
+                json!({"overrides": "orchestrator"}),
+                "`overrides` must be an object, and it is the text `orchestrator`",
+            ),
+            ("run_massgen", json!({"from_run": [1]}), "`from_run` must be an object, and it is a list"),
+            ("run_massgen", json!({"from_run": {"run_id": "mg-1", "label": "x"}}), "from_run has no parameter `label`"),
+            ("run_massgen", json!({"from_run": {"answer": "agent1.1"}}), "`from_run.run_id` is missing"),
+            ("run_massgen", json!({"budget": 3}), "run_massgen has no parameter `budget`"),
+            ("run_massgen", json!({"mode": "slow"}), "`mode` has no value `slow`"),
+            ("run_massgen", json!({"config": "a", "massgen_config": "b"}), "are the same parameter"),
+            ("check_status", json!({"until": "any-done"}), "`until` has no value `any-done`"),
+            ("steer_run", json!({"run_id": "mg-1"}), "`message` is missing"),
+        ] {
+            let refusal = refused(tool, sent.clone());
+            assert!(refusal.message().contains(message), "{sent}: {}", refusal.message());
+            let told = format!("{} {}", refusal.message(), refusal.hint());
+            for word in ["usize", "u64", "u32", "f64", "sequence", "invalid type", "expected", "struct", "variant `"] {
+                assert!(!told.contains(word), "{told}");
+            }
+        }
+        assert!(refused("run_massgen", json!({"budget": 3})).hint().contains("`budget_usd`"));
+        assert!(refused("check_status", json!({"until": "any-done"})).hint().contains("did you mean any_done"));
+        let long = refused("kill_run", json!({"x".repeat(10_000): 1}));
+        assert!(long.message().len() < 200, "{} bytes", long.message().len());
+    }
+
+    /// Python code cannot name the first as an argument, and a framework takes the others for itself: the value would not arrive.
+    #[test]
+    fn no_parameter_has_a_name_that_python_or_a_framework_reserves() {
+        const PYTHON: &[&str] = &[
+            "and", "as", "assert", "async", "await", "break", "class", "continue", "def", "del", "elif", "else",
+            "except", "finally", "for", "from", "global", "if", "import", "in", "is", "lambda", "nonlocal", "not",
+            "or", "pass", "raise", "return", "try", "while", "with", "yield", "match", "case", "type", "None", "True",
+            "False",
+        ];
+        const FRAMEWORKS: &[&str] = &[
+            // Methods.
+            "self",
+            "cls",
+            "args",
+            "kwargs",
+            // langchain-core 1.8, langchain-mcp-adapters 0.3.
+            "config",
+            "callbacks",
+            "run_manager",
+            "runtime",
+            "tool_call_id",
+            "state",
+            "store",
+            // google-adk 2.13.
+            "tool_context",
+            "input_stream",
+            "credential",
+            // openai-agents 0.24, pydantic-ai 2.68, fastmcp 2.14, llama-index 0.14.
+            "ctx",
+            "run_context",
+            "context_wrapper",
+            // strands 1.62.
+            "agent",
+            "tool_use",
+            "invocation_state",
+            // smolagents 1.26.
+            "sanitize_inputs_outputs",
+            // crewai 1.15.
+            "security_context",
+            // Methods of pydantic models, which clients make of schemas.
+            "json",
+            "dict",
+            "copy",
+            "schema",
+            "construct",
+            "validate",
+            "fields",
+        ];
+        for tool in tools::all() {
+            for name in tool.input_schema["properties"].as_object().expect("properties").keys() {
+                let is_taken = PYTHON.contains(&name.as_str()) || FRAMEWORKS.contains(&name.as_str());
+                assert!(!is_taken && !name.starts_with("model_") && !name.starts_with('_'), "{}: {name}", tool.name);
+            }
+        }
+    }
+}

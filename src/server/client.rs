@@ -1,0 +1,198 @@
+//! The client at the other end: what its version of the protocol knows of a result, and how much of one it shows its model. Clients
+//! cut what is longer, most of them in the middle and without a word, so that an answer has to fit. It knows no tool.
+
+use rmcp::RoleServer;
+use rmcp::model::{CallToolResult, ContentBlock, Implementation};
+use rmcp::service::RequestContext;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::eras;
+use crate::massgen::pages::Extent;
+use crate::view::notation;
+
+/// What an answer has besides a page's text, in what is measured. Where it is more, the page is read again.
+const AROUND_A_PAGE: u64 = 700;
+
+/// What a client does with answers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Client {
+    shows: Shows,
+    /// Its version of the protocol knows structured content.
+    is_structured: bool,
+}
+
+/// How much a client shows its model.
+#[derive(Debug, Clone, Copy)]
+struct Shows {
+    form: Form,
+    unit: Unit,
+    most: u64,
+}
+
+/// What is shown of a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// The answer as JSON, from its text or its structured content.
+    Answer,
+    /// The whole result as JSON, with all that it has: the text is escaped a second time.
+    Result,
+}
+
+/// What is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unit {
+    /// Units of UTF-16, the characters of JavaScript.
+    Characters,
+    /// Bytes of UTF-8.
+    Bytes,
+}
+
+/// Clients that show less than others, by the beginning of their name in `clientInfo`. Each limit is below the client's own, since it adds
+/// words round an answer.
+const KNOWN: [(&str, Shows); 6] = [
+    // Cuts the whole result to 8,000 characters.
+    ("@cline/core", Shows { form: Form::Result, unit: Unit::Characters, most: 7_800 }),
+    // Cuts to 12,000 bytes for models that it does not know.
+    ("codex-mcp-client", Shows { form: Form::Answer, unit: Unit::Bytes, most: 9_000 }),
+    // Cuts to 16,000 bytes.
+    ("fast-agent-mcp", Shows { form: Form::Answer, unit: Unit::Bytes, most: 14_000 }),
+    // Saves more than 25,000 characters to a file, and shows 2,000 of them.
+    ("qwen-cli-mcp-client", Shows { form: Form::Answer, unit: Unit::Characters, most: 24_000 }),
+    // Refuses more than 25,000 tokens; a character of four bytes may be three tokens.
+    ("claude-code", Shows { form: Form::Answer, unit: Unit::Bytes, most: 32_000 }),
+    // Cuts to 40,000 characters.
+    ("gemini-cli-mcp-client", Shows { form: Form::Answer, unit: Unit::Characters, most: 38_000 }),
+];
+
+impl Client {
+    /// The sender of a request. The operator's limit holds where the client's own is higher or not known.
+    pub(super) fn of(context: &RequestContext<RoleServer>, page_chars: u32) -> Client {
+        let about = context.client_info();
+        Client::named(about.as_ref(), page_chars).with_structure(eras::knows_structure(context))
+    }
+
+    /// One of which nothing is known.
+    pub(super) fn unknown(page_chars: u32) -> Client {
+        Client::named(None, page_chars)
+    }
+
+    fn named(about: Option<&Implementation>, page_chars: u32) -> Client {
+        let usual = Shows { form: Form::Answer, unit: Unit::Characters, most: page_chars.into() };
+        let known = KNOWN.iter().find(|(name, _)| about.is_some_and(|about| about.name.starts_with(name)));
+        let shows = known.map_or(usual, |(_, shows)| Shows { most: shows.most.min(usual.most), ..*shows });
+        Client { shows, is_structured: true }
+    }
+
+    fn with_structure(self, is_structured: bool) -> Client {
+        Client { is_structured, ..self }
+    }
+
+    /// An answer as a result of a tool.
+    pub(super) fn result(&self, answer: Value) -> CallToolResult {
+        let result = structured(answer);
+        if self.is_structured { result } else { CallToolResult::success(result.content) }
+    }
+
+    /// Shortens an answer until it fits, as long as there is something to take away.
+    pub(super) fn fit<A: Serialize>(&self, answer: &mut A, mut shorten: impl FnMut(&mut A) -> bool) {
+        while self.excess(answer) > 0 && shorten(answer) {}
+    }
+
+    /// By how much an answer is too long.
+    pub(super) fn excess(&self, answer: &impl Serialize) -> u64 {
+        // What cannot be written is refused when it is.
+        let text = notation::text(answer).unwrap_or_default();
+        let shown = match self.shows.form {
+            Form::Answer => self.count(&text),
+            Form::Result => {
+                let content = self.is_structured.then(|| self.count(&text)).unwrap_or_default();
+                content
+                    + self.count(&json!({"content": [{"type": "text", "text": text}], "isError": false}).to_string())
+            }
+        };
+        shown.saturating_sub(self.shows.most)
+    }
+
+    /// The extent of a page of so many characters, less so much room.
+    pub(super) fn page(&self, chars: u64, less: u64) -> Extent {
+        let room = self.shows.most.saturating_sub(AROUND_A_PAGE + less);
+        let client = *self;
+        Extent { chars, room, cost: Box::new(move |c| client.cost(c)) }
+    }
+
+    fn count(&self, text: &str) -> u64 {
+        match self.shows.unit {
+            Unit::Characters => text.encode_utf16().count() as u64,
+            Unit::Bytes => text.len() as u64,
+        }
+    }
+
+    /// What a character of a text comes to in what is shown.
+    fn cost(&self, c: char) -> u64 {
+        let once = self.escaped(c, 1);
+        match self.shows.form {
+            Form::Answer => once,
+            Form::Result => self.escaped(c, 2) + if self.is_structured { once } else { 0 },
+        }
+    }
+
+    /// A character that was written as JSON once or twice. A backslash and a quotation mark become two characters each time.
+    fn escaped(&self, c: char, times: u32) -> u64 {
+        match c {
+            '"' | '\\' => 2_u64.pow(times),
+            '\n' | '\t' | '\r' | '\u{8}' | '\u{c}' => 1 + u64::from(times),
+            '\0'..' ' => 5 + u64::from(times),
+            c => self.count(c.encode_utf8(&mut [0; 4])),
+        }
+    }
+}
+
+/// An answer as text and structured content, which are the same.
+pub(super) fn structured(answer: Value) -> CallToolResult {
+    let text = notation::text(&answer).unwrap_or_default();
+    let mut result = CallToolResult::structured(answer);
+    result.content = vec![ContentBlock::text(text)];
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(name: &str) -> Client {
+        Client::named(Some(&Implementation::new(name, "1")), 20_000)
+    }
+
+    #[test]
+    fn a_character_costs_what_it_adds_to_what_is_shown() {
+        for name in ["", "@cline/core", "codex-mcp-client", "fast-agent-mcp", "qwen-cli-mcp-client-massgen"] {
+            for is_structured in [false, true] {
+                let mut client = client(name).with_structure(is_structured);
+                client.shows.most = 0;
+                let empty = client.excess(&json!({"text": ""}));
+                for c in ['a', '"', '\\', '\n', '\t', '\r', '\u{1}', 'é', '漢', '🦀', '\u{2028}'] {
+                    let cost = client.excess(&json!({"text": c.to_string()})) - empty;
+                    assert_eq!(client.cost(c), cost, "{c:?} of {name}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_lower_of_both_limits_holds() {
+        let most = |name: &str, page_chars| Client::named(Some(&Implementation::new(name, "1")), page_chars).shows.most;
+        assert_eq!((most("x", 20_000), most("codex-mcp-client", 20_000)), (20_000, 9_000));
+        assert_eq!(
+            (most("x", 5_000), most("codex-mcp-client", 5_000), most("claude-code", 40_000)),
+            (5_000, 5_000, 32_000)
+        );
+    }
+
+    #[test]
+    fn an_answer_is_shortened_until_it_fits() {
+        let mut list = vec!["x".repeat(1_000); 30];
+        client("x").fit(&mut list, |list| list.pop().is_some());
+        assert_eq!(list.len(), 19);
+    }
+}

@@ -1,0 +1,162 @@
+//! What is held of the tool list: its size, its words, and that a search finds the tools.
+
+use bm25::{Document, Language, SearchEngineBuilder};
+
+use super::*;
+
+/// The tools of a server whose operator set nothing.
+fn usual() -> Vec<Tool> {
+    offered(&crate::settings::Flags::default().check().expect("defaults"))
+}
+
+#[test]
+fn what_a_model_reads_is_small() {
+    let tools = usual();
+    let read: Vec<String> = tools
+        .iter()
+        .flat_map(|tool| {
+            let input = serde_json::to_string(&tool.input_schema).expect("JSON");
+            [tool.name.to_string(), tool.description.as_deref().unwrap_or_default().to_owned(), input]
+        })
+        .collect();
+    let bytes: usize = read.iter().map(String::len).sum();
+    let vocabulary = tiktoken_rs::o200k_base().expect("it is part of the crate");
+    let tokens: usize = read.iter().map(|text| vocabulary.encode_ordinary(text).len()).sum();
+    let all = serde_json::to_string(&tools).expect("JSON").len();
+    assert!(bytes <= 6_600 && tokens <= 1_600, "{bytes} bytes, {tokens} tokens");
+    assert!(all <= 13_500, "{all} bytes");
+}
+
+#[test]
+fn the_list_is_the_one_that_was_agreed_on() {
+    let list = serde_json::to_string_pretty(&usual()).expect("JSON") + "\n";
+    let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tools.json");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&golden, &list).expect("write");
+    }
+    let agreed = std::fs::read_to_string(&golden).expect("golden file");
+    assert!(list == agreed, "set UPDATE_GOLDEN=1 to agree on a new one, and say so in CHANGELOG.md");
+}
+
+#[test]
+fn limits_are_those_that_the_operator_set() {
+    let usual = crate::settings::Flags::default().check().expect("defaults");
+    let mut own = usual.clone();
+    own.limits.max_timeout = std::time::Duration::from_secs(40_000);
+    own.most_wait = std::time::Duration::from_secs(100);
+    let told = serde_json::to_string(&offered(&own)).expect("JSON");
+    assert!(told.contains("at most 40000") && told.contains("at most 100") && !told.contains("{max_"), "{told}");
+    let told = |settings: &Settings| offered(settings).iter().map(|tool| tool.name.to_string()).collect::<Vec<_>>();
+    assert_eq!(told(&own), NAMES);
+    own.read_only = true;
+    assert_eq!(told(&own), ["check_status", "list_configs", "read_result"]);
+}
+
+/// A client that holds calls against a bound refuses in words that name no remedy; of several types in one schema, MassGen,
+/// llama-index and Gemini make nothing.
+#[test]
+fn input_schemas_have_no_bounds_and_one_type_each() {
+    fn judge(schema: &Value, place: &str) {
+        let kind = schema["type"].as_str();
+        assert!(kind.is_some(), "{place} has no type: {schema}");
+        for bound in
+            ["minimum", "maximum", "exclusiveMinimum", "minItems", "maxItems", "minLength", "maxLength", "pattern"]
+        {
+            assert!(schema.get(bound).is_none(), "{place} has {bound}");
+        }
+        for (name, inner) in schema["properties"].as_object().into_iter().flatten() {
+            judge(inner, &format!("{place}.{name}"));
+        }
+        schema.get("items").into_iter().for_each(|items| judge(items, &format!("{place}[]")));
+    }
+    all().iter().for_each(|tool| judge(&Value::Object(tool.input_schema.as_ref().clone()), &tool.name));
+}
+
+#[test]
+fn schemas_are_plain() {
+    let all = serde_json::to_string(&all()).expect("JSON");
+    for word in ["$ref", "$defs", "\"null\"", "anyOf", "oneOf"] {
+        assert!(!all.contains(word), "{word}");
+    }
+}
+
+/// What a person or a model looks for, and the tool that it should find first.
+const SEARCHES: [(&str, &str); 20] = [
+    ("massgen", "run_massgen"),
+    ("run several AI agents on a question", "run_massgen"),
+    ("ask other AI models", "run_massgen"),
+    ("ensemble of models vote", "run_massgen"),
+    ("second opinion from other models", "run_massgen"),
+    ("multi-agent", "run_massgen"),
+    ("debate", "run_massgen"),
+    ("consensus of several models", "run_massgen"),
+    ("start a run", "run_massgen"),
+    ("wait for a run to finish", "check_status"),
+    ("progress of a run", "check_status"),
+    ("what is running and how much was spent", "check_status"),
+    ("read the final answer", "read_result"),
+    ("compare the results of a group", "read_result"),
+    ("log and errors of a run", "read_result"),
+    ("stop a run", "kill_run"),
+    ("cancel all runs", "kill_run"),
+    ("message to running agents", "steer_run"),
+    ("list available configs", "list_configs"),
+    ("which API keys are missing", "list_configs"),
+];
+
+/// Codex finds the tools of its known models by this crate, over names and descriptions.
+#[test]
+fn a_search_finds_the_right_tool_first() {
+    let documents = all().into_iter().map(|tool| {
+        let words = format!("{} {} {}", tool.name, tool.name.replace('_', " "), tool.description.unwrap_or_default());
+        Document::new(tool.name.to_string(), words)
+    });
+    let engine = SearchEngineBuilder::<String>::with_documents(Language::English, documents).build();
+    let missed: Vec<_> = SEARCHES
+        .iter()
+        .filter_map(|(query, wanted)| {
+            let found = engine.search(query, 6);
+            let names: Vec<_> = found.iter().map(|found| (found.document.id.clone(), found.score)).collect();
+            (names.first().is_none_or(|(name, _)| name != wanted)).then(|| format!("{query}: {names:?}"))
+        })
+        .collect();
+    assert!(missed.is_empty(), "{missed:#?}");
+}
+
+/// A client with deferred tools shows 160 characters of a description.
+#[test]
+fn the_first_160_characters_say_what_a_tool_is_for() {
+    for tool in all() {
+        let description = tool.description.unwrap_or_default();
+        let shown: String = description.chars().take(160).collect();
+        assert!(shown.contains("MassGen") || shown.contains("multi-agent") || shown.contains("run_massgen"), "{shown}");
+    }
+}
+
+/// Scanners of tool lists take a word before a parenthesis for a call of a function.
+#[test]
+fn no_word_looks_like_code() {
+    for text in texts(&serde_json::to_value(all()).expect("JSON")) {
+        let code = text.match_indices('(').find(|(at, _)| text[..*at].trim_end().ends_with(char::is_alphanumeric));
+        assert!(code.is_none(), "{text}");
+    }
+}
+
+#[test]
+fn every_parameter_has_a_description() {
+    for tool in all() {
+        let properties = tool.input_schema.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
+        for (name, property) in properties {
+            assert!(property["description"].is_string(), "{} of {}", name, tool.name);
+        }
+    }
+}
+
+fn texts(value: &Value) -> Vec<String> {
+    match value {
+        Value::String(text) => vec![text.clone()],
+        Value::Array(all) => all.iter().flat_map(texts).collect(),
+        Value::Object(all) => all.values().flat_map(texts).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => Vec::new(),
+    }
+}

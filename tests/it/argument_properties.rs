@@ -1,0 +1,175 @@
+//! Calls made of the tools' own input schemas, as they ask for and spoiled: each has a result of its output schema, or a refusal with
+//! code, message and hint, and soon.
+
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use serde_json::{Map, Value, json};
+
+use crate::lab::{Lab, fake};
+
+const CALLS: usize = 2_000;
+/// What a call may take beyond what it asked for.
+const SOON: Duration = Duration::from_secs(2);
+/// How many calls may take longer, on a machine with other things to do.
+const MOST_LATE: usize = CALLS / 50;
+
+/// The same calls every time.
+fn runner() -> TestRunner {
+    let config = Config { failure_persistence: None, ..Config::default() };
+    TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha))
+}
+
+/// A value of the type of a schema, of which some mean something to the tools.
+fn valid(name: &str, schema: &Value, run: &str) -> BoxedStrategy<Value> {
+    let texts = [
+        "q",
+        run,
+        "mg-00000000",
+        "@rehearsal",
+        "@examples/x",
+        "a.yaml",
+        "g",
+        "report",
+        "agent_a",
+        "ż🦀",
+        "[1]",
+        "{}",
+        "",
+    ];
+    let text = || select(texts.map(str::to_owned).to_vec()).prop_map(Value::from);
+    match schema["type"].as_str() {
+        Some("string") => match schema["enum"].as_array() {
+            Some(words) => select(words.clone()).boxed(),
+            None if name.ends_with("run_id") || name == "continue_run" => {
+                prop_oneof![3 => Just(json!(run)), 1 => text()].boxed()
+            }
+            None => text().boxed(),
+        },
+        Some("integer") => select(vec![json!(0), json!(1), json!(2), json!(7), json!(40_000), json!(u64::MAX)]).boxed(),
+        // No call waits for long.
+        Some("number") if name == "wait_s" => select(vec![json!(0), json!(0.01), json!(0.05)]).boxed(),
+        Some("number") => select(vec![json!(0), json!(0.5), json!(1), json!(60), json!(1e9), json!(1e300)]).boxed(),
+        Some("boolean") => any::<bool>().prop_map(Value::from).boxed(),
+        Some("array") => prop::collection::vec(valid(name, &schema["items"], run), 0..3).prop_map(Value::from).boxed(),
+        Some("object") => match schema["properties"].as_object() {
+            Some(properties) => fields(properties, run).prop_map(Value::Object).boxed(),
+            None => select(vec![
+                json!({}),
+                json!({"ui": null}),
+                json!({"agents": {"agent_a": {"backend": {"model": "m"}}}}),
+                json!({"agents": {"x": null}}),
+                json!({"agents": []}),
+                json!({"orchestrator": 7}),
+                json!([{}, {"ui": {"a": 1}}]),
+            ])
+            .boxed(),
+        },
+        other => panic!("{name} has the type {other:?}"),
+    }
+}
+
+/// Some of the properties, each with a value of its type.
+fn fields(properties: &Map<String, Value>, run: &str) -> BoxedStrategy<Map<String, Value>> {
+    let each: Vec<_> = properties
+        .iter()
+        .map(|(name, schema)| {
+            let name = name.clone();
+            prop::option::weighted(0.3, valid(&name, schema, run)).prop_map(move |value| Some((name.clone(), value?)))
+        })
+        .collect();
+    each.prop_map(|fields| fields.into_iter().flatten().collect()).boxed()
+}
+
+/// What clients and models make of a value, or something else altogether.
+fn spoiled(value: Value, way: u8) -> Value {
+    match way {
+        0 => json!(value.to_string()),
+        1 => json!([value]),
+        2 => json!({"value": value}),
+        3 => json!(-1),
+        4 => json!(1.5),
+        5 => json!(true),
+        6 => json!("45x"),
+        7 => json!("a\u{0}\u{202e}\u{1b}[2J"),
+        8 => json!("x".repeat(10_000)),
+        9 => (0..50).fold(value, |inner, _| json!([inner])),
+        10 => json!(""),
+        _ => Value::Null,
+    }
+}
+
+/// A call of a tool: what is given, and whether a name or a value of it is spoiled.
+fn call(tool: &Value, run: &str) -> BoxedStrategy<Value> {
+    let damage = prop::option::of((any::<prop::sample::Index>(), 0..16_u8));
+    let properties = tool["inputSchema"]["properties"].as_object().expect("properties").clone();
+    let given = fields(&properties, run);
+    let finished = (given, damage, 0..10_u8).prop_map(|(mut given, damage, start)| {
+        if let Some((place, way)) = damage.filter(|_| !given.is_empty()) {
+            let name = given.keys().nth(place.index(given.len())).expect("there").clone();
+            let value = given.remove(&name).unwrap_or_default();
+            match way {
+                12.. => given.insert(format!("{name}x").repeat(usize::from(way - 11)), value),
+                _ => given.insert(name, spoiled(value, way)),
+            };
+        }
+        (given, start)
+    });
+    let starts = tool["name"] == "run_massgen";
+    finished
+        .prop_map(move |(mut given, start)| {
+            let is_many = ["configs", "questions", "variants", "repeat", "keep", "overrides"]
+                .iter()
+                .any(|name| given.contains_key(*name));
+            if starts && (start > 0 || is_many) {
+                given.insert("dry_run".to_owned(), json!(true));
+            }
+            Value::Object(given)
+        })
+        .boxed()
+}
+
+#[tokio::test]
+async fn every_call_made_of_the_schemas_is_answered_soon_and_in_the_form_that_they_say() {
+    let lab = Lab::fake();
+    let client = lab.client().await;
+    let run = client.start(fake("announce\nfinal agent_a done")).await;
+    client.end(&run).await;
+    let listed: Value = serde_json::from_str(include_str!("../data/tools.json")).expect("JSON");
+    let tools = listed.as_array().expect("list").iter().map(|tool| (tool["name"].clone(), call(tool, &run)));
+    let tools: Vec<(Value, BoxedStrategy<Value>)> = tools.collect();
+    let (mut runner, mut late, mut done) = (runner(), Vec::new(), 0);
+    for number in 0..CALLS {
+        let (tool, call) = &tools[number % tools.len()];
+        let arguments = call.new_tree(&mut runner).expect("made").current();
+        let begun = Instant::now();
+        // It panics where there is no answer, or one of another form than it should have.
+        let (is_refused, answer) = client.ask(tool.as_str().expect("name"), arguments.clone()).await;
+        if begun.elapsed()
+            > SOON + Duration::from_secs_f64(arguments["wait_s"].as_f64().unwrap_or_default().clamp(0.0, 50.0))
+        {
+            late.push(format!("{tool} {arguments} took {:?}", begun.elapsed()));
+        }
+        done += usize::from(!is_refused);
+        if is_refused {
+            assert_ne!(answer["code"], "internal_error", "{tool} {arguments}: {answer}");
+            for part in ["code", "message", "hint"] {
+                let told = answer[part].as_str().unwrap_or_default();
+                assert!(!told.is_empty() && told.len() < 2_000, "{part} of {tool} {arguments}: {answer}");
+            }
+            for word in ["usize", "u64", "u32", "f64", "a sequence", "invalid type", "expected"] {
+                assert!(
+                    !answer["message"].as_str().is_some_and(|told| told.contains(word)),
+                    "{tool} {arguments}: {answer}"
+                );
+            }
+        }
+    }
+    assert!(late.len() <= MOST_LATE, "{} late: {:?}", late.len(), &late[..late.len().min(5)]);
+    assert!(done > CALLS / 10, "only {done} of {CALLS} calls were done");
+    client.close().await;
+    lab.nobody_is_left().await;
+}

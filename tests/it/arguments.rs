@@ -1,0 +1,326 @@
+//! Arguments as clients and models send them: everything empty, names that were advertised before, overrides by agent, names that nearly
+//! are one. What is taken of them is in `src/server/arguments.rs`.
+
+use serde_json::{Value, json};
+
+use crate::lab::{Client, Lab, fake};
+
+/// A tool's arguments as a client with strict schemas sends them: every optional property, empty by its type.
+fn strict(tool: &str, given: Value) -> Value {
+    let tools: Value = serde_json::from_str(include_str!("../data/tools.json")).expect("JSON");
+    let tool = tools.as_array().expect("list").iter().find(|listed| listed["name"] == tool).expect("listed");
+    let mut sent = empty(&tool["inputSchema"]);
+    for (name, value) in given.as_object().expect("object") {
+        sent[name] = value.clone();
+    }
+    sent
+}
+
+fn empty(schema: &Value) -> Value {
+    match schema["type"].as_str() {
+        Some("string") => json!(""),
+        Some("array") => json!([]),
+        Some("boolean") => json!(false),
+        Some("integer" | "number") => json!(0),
+        Some("object") => {
+            let properties = schema["properties"].as_object().into_iter().flatten();
+            properties.map(|(name, schema)| (name.clone(), empty(schema))).collect()
+        }
+        other => panic!("{other:?} has no empty value"),
+    }
+}
+
+#[tokio::test]
+async fn the_whole_loop_passes_with_every_optional_parameter_sent_empty() {
+    let lab = Lab::fake();
+    let client = lab.client().await;
+    let call = async |tool: &str, given: Value| client.call(tool, strict(tool, given)).await;
+    let listed = call("list_configs", json!({})).await;
+    assert!(listed["configs"].is_array(), "{listed}");
+    let script = |script: &str| json!({"question": format!("#!fake\n{script}"), "massgen_config": "@rehearsal"});
+    let run = call("run_massgen", script("announce\nfinal agent_a done")).await;
+    let id = run["run_id"].as_str().expect("run_id");
+    let status = call("check_status", json!({"run_id": id, "wait_s": 45, "until": "all_done"})).await;
+    assert_eq!(status["runs"][0]["state"], "succeeded", "{status}");
+    assert_eq!(call("read_result", json!({"run_id": id})).await["text"], "done");
+    let endless = call("run_massgen", script("announce\nforever")).await;
+    let id = endless["run_id"].as_str().expect("run_id");
+    let steered = call("steer_run", json!({"run_id": id, "message": "go on"})).await;
+    assert_eq!(steered["delivered"], false, "{steered}");
+    let killed = call("kill_run", json!({"run_id": id})).await;
+    assert_eq!(killed["receipts"][0]["state"], "killed", "{killed}");
+    let all = call("check_status", json!({})).await;
+    assert_eq!(all["runs"].as_array().map(Vec::len), Some(2), "{all}");
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn the_answer_names_the_config_that_was_taken() {
+    let lab = Lab::fake();
+    let default = lab.home().join(".config/massgen/config.yaml");
+    std::fs::create_dir_all(default.parent().expect("parent")).expect("mkdir");
+    std::fs::write(&default, "agents: [{id: a, backend: {type: openai, model: m}}]\n").expect("written");
+    let named = lab.put("team.yaml", "agents: [{id: a, backend: {type: openai, model: m}}]\n");
+    let mut command = lab.command();
+    command.env("MASSGEN_MCP_MAX_RUNS", "1");
+    let client = lab.client_of(command).await;
+    let go = lab.project().join("go");
+    let question = format!("#!fake\nannounce\nuntil {}\nfinal agent_a done", go.display());
+    let first = client.call("run_massgen", json!({"question": question})).await;
+    assert_eq!(first["config"], json!(default), "nobody named one: {first}");
+    let again = client.call("run_massgen", json!({"question": question})).await;
+    assert_eq!((&again["reused"], &again["config"]), (&json!(true), &first["config"]), "{again}");
+    let address = format!("file://{}", named.display());
+    let mut queued = Vec::new();
+    for (parameter, config) in
+        [("massgen_config", "team.yaml"), ("config", "./team.yaml"), ("massgen_config", &address)]
+    {
+        let asked = json!({"question": question, parameter: config, "fresh": true});
+        let run = client.call("run_massgen", asked).await;
+        let taken = run["config"].as_str().expect("config");
+        assert!(run["state"] == "queued" && taken.ends_with("team.yaml"), "{config}: {run}");
+        queued.push(run["run_id"].clone());
+    }
+    let several =
+        client.call("run_massgen", json!({"question": "#!fake\nannounce\nfinal agent_a x", "repeat": 2})).await;
+    assert_eq!((&several["runs"], &several["config"]), (&json!(2), &first["config"]), "{several}");
+    let both = json!({"question": "q", "config": "team.yaml", "massgen_config": "@rehearsal"});
+    assert_eq!(client.refused("run_massgen", both).await, "arguments_conflict");
+    std::fs::write(&go, "").expect("written");
+    queued.extend(several["run_ids"].as_array().expect("run_ids").iter().cloned());
+    for id in &queued {
+        assert_eq!(client.end(id.as_str().expect("run_id")).await["state"], "succeeded");
+    }
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+/// The message and hint of a call that is refused with this code.
+async fn told(client: &Client, code: &str, arguments: Value) -> String {
+    let (refused, answer) = client.ask("run_massgen", arguments.clone()).await;
+    assert!(refused && answer["code"] == code, "{arguments}: {answer}");
+    format!("{} {}", answer["message"].as_str().unwrap_or_default(), answer["hint"].as_str().unwrap_or_default())
+}
+
+const TEAM: &str = "agents:\n- id: agent_a\n  backend: {type: openai, model: m, base_url: 'http://127.0.0.1:9/v1'}\n- id: agent_b\n  \
+                    backend: {type: openai, model: n}\n";
+
+#[tokio::test]
+async fn overrides_reach_one_agent_by_its_id_and_the_answer_tells_what_was_applied() {
+    let lab = Lab::fake();
+    lab.put("team.yaml", TEAM);
+    let client = lab.client().await;
+    let patch = json!({"agents": {"agent_b": {"backend": {"model": "other"}}}, "orchestrator": {"max_new_answers_per_agent": 1}});
+    let mut asked = fake("announce\nfinal agent_a done");
+    (asked["config"], asked["overrides"], asked["wait_s"]) = (json!("team.yaml"), patch.clone(), json!(50));
+    let run = client.call("run_massgen", asked.clone()).await;
+    let applied = json!(["agents.agent_b.backend.model", "orchestrator.max_new_answers_per_agent"]);
+    assert_eq!((&run["state"], &run["applied"]), (&json!("succeeded"), &applied), "{run}");
+    let folder = lab.run_folder(run["run_id"].as_str().expect("run_id"));
+    let effective = std::fs::read_to_string(folder.join("config.yaml")).expect("config.yaml");
+    assert!(effective.contains("model: m\n") && effective.contains("base_url"), "agent_a is as it was: {effective}");
+    assert!(effective.contains("model: \"other\"") && !effective.contains("model: n\n"), "{effective}");
+    // A rehearsal has agents as well, and the text of the object is as good as the object.
+    (asked["config"], asked["overrides"]) = (json!("@rehearsal"), json!(patch.to_string()));
+    let run = client.call("run_massgen", asked).await;
+    assert_eq!((&run["state"], &run["applied"]), (&json!("succeeded"), &applied), "{run}");
+    let begun = json!({"question": "#!fake\nannounce\nfinal agent_a done", "config": "team.yaml", "wait_s": 50,
+                       "variants": [{}, {"agents": {"agent_a": {"backend": {"model": "x"}}}}]});
+    let begun = client.call("run_massgen", begun).await;
+    assert_eq!(begun["runs"], 2, "{begun}");
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn overrides_that_cannot_be_say_why_and_what_would() {
+    let lab = Lab::fake();
+    lab.put("team.yaml", TEAM);
+    let client = lab.client().await;
+    for config in ["team.yaml", "@rehearsal"] {
+        for (overrides, expected) in [
+            (json!({"agents": {"agent_x": {"backend": {"model": "o"}}}}), "did you mean agent_"),
+            (json!({"agents": {"nobody": {}}}), "its agents are agent_a, agent_b"),
+            (json!({"max_new_answers_per_agent": 1}), "did you mean `orchestrator.max_new_answers_per_agent`?"),
+            (json!({"orchestrator": {"voting_sensitivty": 1}}), "did you mean `orchestrator.voting_sensitivity`?"),
+            (json!({"agents": {"agent_a": {"model": "o"}}}), "did you mean `agents.ID.backend.model`?"),
+            (json!([1]), "an object is needed"),
+            (
+                (0..70).fold(json!(1), |inner, _| json!({"ui": inner})),
+                "`overrides` cannot be applied: they are nested too deep",
+            ),
+        ] {
+            let asked = json!({"question": "q", "massgen_config": config, "overrides": overrides});
+            let told = told(&client, "overrides_invalid", asked).await;
+            assert!(told.contains(expected), "{config} {overrides}: {told}");
+        }
+    }
+    let both = json!({"question": "q", "overrides": {"ui": {}}, "variants": [{"ui": {"a": 1}}]});
+    assert_eq!(client.refused("run_massgen", both).await, "arguments_conflict");
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn what_overrides_leave_as_it_is_is_not_refused_by_the_policy() {
+    let lab = Lab::fake();
+    let trusted = lab.put("trusted/team.yaml", TEAM);
+    let mut command = lab.command();
+    command.env("MASSGEN_MCP_TRUSTED_CONFIGS", trusted);
+    let client = lab.client_of(command).await;
+    let agents = |model: &str, address: &str| {
+        json!({"agents": [
+            {"id": "agent_b", "backend": {"type": "openai", "model": model}},
+            {"id": "agent_a", "backend": {"type": "openai", "model": "m", "base_url": address}},
+        ]})
+    };
+    let question = "#!fake\nannounce\nfinal agent_a done";
+    let asked =
+        |overrides: Value| json!({"question": question, "massgen_config": "trusted/team.yaml", "overrides": overrides});
+    let run = client.call("run_massgen", asked(agents("new", "http://127.0.0.1:9/v1"))).await;
+    assert_eq!(run["applied"], json!(["agents"]), "{run}");
+    let same = json!({"agents": {"agent_a": {"backend": {"base_url": "http://127.0.0.1:9/v1", "temperature": 0.1}}}});
+    let other = client.start(asked(same)).await;
+    for id in [run["run_id"].as_str().expect("run_id"), &other] {
+        assert_eq!(client.end(id).await["state"], "succeeded");
+    }
+    for (overrides, key) in [
+        (agents("n", "http://elsewhere.example"), "agents[1].backend.base_url"),
+        (
+            json!({"agents": {"agent_b": {"backend": {"base_url": "http://elsewhere.example"}}}}),
+            "agents[1].backend.base_url",
+        ),
+        (
+            json!({"agents": {"agent_a": {"backend": {"mcp_servers": [{"command": "sh"}]}}}}),
+            "agents[0].backend.mcp_servers",
+        ),
+    ] {
+        let told = told(&client, "config_forbidden", asked(overrides.clone())).await;
+        assert!(told.contains(key), "{overrides}: {told}");
+    }
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn a_name_that_nearly_is_one_is_told_with_the_one_there_is() {
+    let lab = Lab::fake();
+    lab.put("configs/team.yaml", TEAM);
+    let client = lab.client().await;
+    for (config, near) in [
+        ("configs/team.yml", "configs/team.yaml"),
+        ("configs\\team.yaml", "configs/team.yaml"),
+        ("team.yaml", "configs/team.yaml"),
+        ("file://configs/team.yaml", "configs/team.yaml"),
+        ("@rehersal", "@rehearsal"),
+    ] {
+        for asked in [json!({"massgen_config": config}), json!({"configs": [config, "@rehearsal"]})] {
+            let mut asked = asked;
+            asked["question"] = json!("q");
+            let told = told(&client, "config_missing", asked).await;
+            assert!(
+                told.contains(&format!("did you mean {near}")) && told.contains("list_configs"),
+                "{config}: {told}"
+            );
+        }
+    }
+    let told = told(&client, "config_missing", json!({"question": "q", "massgen_config": "wholly-other.yaml"})).await;
+    assert!(told.contains("list_configs") && told.contains("~/.config/massgen/agents"), "{told}");
+    let id = client.start(fake("announce\nforever")).await;
+    client.until(&id, |run| run["state"] == "running").await;
+    let (_, refusal) = client.ask("steer_run", json!({"run_id": id, "message": "m", "agents": ["agent-a"]})).await;
+    assert!(refusal["hint"].as_str().is_some_and(|hint| hint.contains("did you mean agent_a")), "{refusal}");
+    client.call("kill_run", json!({"run_id": id, "grace_s": 0})).await;
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn a_question_file_with_a_mark_of_its_encoding_is_read_without_it() {
+    let lab = Lab::fake();
+    let file = lab.put("q.txt", "\u{feff}#!fake\nannounce\nfinal agent_a done");
+    let client = lab.client().await;
+    for name in ["q.txt".to_owned(), format!("file://{}", file.display())] {
+        let asked = json!({"question_file": name, "massgen_config": "@rehearsal", "wait_s": 50, "fresh": true});
+        let run = client.call("run_massgen", asked).await;
+        assert_eq!(run["state"], "succeeded", "{name}: {run}");
+        assert_eq!(client.call("read_result", json!({"run_id": run["run_id"]})).await["text"], "done");
+    }
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn a_budget_out_of_range_says_the_range() {
+    let lab = Lab::fake();
+    let client = lab.client().await;
+    for budget in [json!(-1), json!(2e9), json!(1e300), json!("1e10")] {
+        let asked = json!({"question": "q", "massgen_config": "@rehearsal", "budget_usd": budget});
+        let told = told(&client, "out_of_range", asked).await;
+        assert!(told.contains("between 0.000001 and 1000000000") && told.len() < 300, "{budget}: {told}");
+    }
+    let asked = json!({"question": "q", "massgen_config": "@rehearsal", "budget_usd": 1e9});
+    assert_eq!(client.refused("run_massgen", asked).await, "budget_not_allowed");
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn only_variables_that_hold_secrets_are_masked_and_the_operator_says_which() {
+    let lab = Lab::fake();
+    let mut command = lab.command();
+    command.env("GIT_CONFIG_KEY_0", "safe.directory").env("KEYCLOAK_URL", "http://localhost:8080");
+    command.env("LAB_LOGIN", "canary-login").env("LAB_PUBLIC_KEY", "no-canary-at-all");
+    command.args(["--pass-env", "LAB_*", "--mask-env", "LAB_LOGIN", "--show-env", "LAB_PUBLIC_KEY"]);
+    let client = lab.client_of(command).await;
+    // A rehearsal gets no variable of these, a config does.
+    lab.put("team.yaml", TEAM);
+    let question = "#!fake\nannounce\nprint safe.directory http://localhost:8080 no-canary-at-all\nenvironment\nfinal agent_a done";
+    let asked = json!({"question": question, "massgen_config": "team.yaml", "wait_s": 50});
+    let run = client.call("run_massgen", asked).await;
+    assert_eq!(run["state"], "succeeded", "{run}");
+    let log = lab.run_folder(run["run_id"].as_str().expect("run_id")).join("stdout.log");
+    let log = std::fs::read_to_string(log).expect("stdout.log");
+    assert!(log.contains("LAB_LOGIN=************") && log.contains("LAB_PUBLIC_KEY=no-canary-at-all"), "{log}");
+    let told = told(&client, "secret_in_arguments", json!({"question": "is it canary-login?"})).await;
+    assert!(told.contains("LAB_LOGIN") && !told.contains("canary"), "{told}");
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+/// Prints the keys that MassGen says it knows.
+const KEYS: &str = r#"
+import json
+from massgen.agent_config import AgentConfig, CoordinationConfig, TimeoutConfig
+from massgen.backend._excluded_params import BASE_EXCLUDED_CONFIG_PARAMS
+print("\n" + json.dumps({
+    "orchestrator": sorted(AgentConfig.valid_orchestrator_keys()),
+    "coordination": sorted(CoordinationConfig.valid_coordination_keys()),
+    "timeouts": sorted(TimeoutConfig.yaml_timeout_keys()),
+    "backend": sorted(BASE_EXCLUDED_CONFIG_PARAMS),
+}))
+"#;
+
+#[tokio::test]
+async fn overrides_may_set_every_key_that_real_massgen_knows() {
+    let lab = Lab::real().await;
+    let mut command = tokio::process::Command::new(lab.massgen().with_file_name("python"));
+    lab.surroundings(&mut command);
+    command.env("LITELLM_LOCAL_MODEL_COST_MAP", "True").args(["-c", KEYS]);
+    let output = command.stdin(std::process::Stdio::null()).kill_on_drop(true).output().await.expect("python");
+    let said = String::from_utf8(output.stdout).expect("UTF-8");
+    let known: Value = serde_json::from_str(said.lines().last().unwrap_or_default()).expect("JSON");
+    let place = |section: &str, key: &str| match section {
+        "orchestrator" => json!({"orchestrator": {key: 1}}),
+        "coordination" => json!({"orchestrator": {"coordination": {key: 1}}}),
+        "timeouts" => json!({"timeout_settings": {key: 1}}),
+        _ => json!({"agents": {"a": {"backend": {key: 1}}}}),
+    };
+    for (section, keys) in known.as_object().expect("object") {
+        for key in keys.as_array().expect("list").iter().filter_map(Value::as_str) {
+            let overrides = place(section, key);
+            assert_eq!(massgen_mcp::massgen::configs::unknown_key(&overrides, None), None, "{overrides}");
+        }
+    }
+}

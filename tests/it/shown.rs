@@ -1,0 +1,204 @@
+//! What clients show their models of long answers: each client's own cutting rule is applied to what the server sends, and the pages
+//! still make up the whole.
+
+use massgen_mcp::massgen::pages::hex;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::lab::{Lab, fake};
+use crate::raw::Raw;
+
+/// A client: its name, its version of the protocol, and what its model sees of a result.
+type Shown = (&'static str, &'static str, fn(&Value) -> Value);
+
+/// As measured with the clients themselves.
+const CLIENTS: [Shown; 7] = [
+    ("@cline/core", "2024-11-05", |result| answer_in(&parsed(&middle_cut(&result.to_string(), 8_000, units)))),
+    ("codex-mcp-client", "2025-06-18", |result| parsed(&middle_cut(&content(result).to_string(), 12_000, str::len))),
+    ("fast-agent-mcp", "2025-11-25", |result| {
+        parsed(&middle_cut(&sorted(content(result)).to_string(), 16_000, str::len))
+    }),
+    ("qwen-cli-mcp-client-massgen", "2025-11-25", |result| {
+        let (text, content) = (text(result), content(result).to_string());
+        let all = if text == content { text.to_owned() } else { format!("{text}\n{content}") };
+        parsed(if units(&all) > 25_000 { &all[..2_000] } else { &all })
+    }),
+    ("claude-code", "2025-11-25", |result| {
+        let content = content(result).to_string();
+        let tokens = tiktoken_rs::o200k_base_singleton().encode_ordinary(&content).len();
+        assert!(tokens <= 25_000, "{tokens} tokens are refused");
+        parsed(&content)
+    }),
+    ("gemini-cli-mcp-client", "2025-06-18", |result| parsed(&middle_cut(text(result), 40_000, units))),
+    ("another", "2025-11-25", |result| parsed(&middle_cut(text(result), 20_000, units))),
+];
+
+fn units(text: &str) -> usize {
+    text.encode_utf16().count()
+}
+
+/// The beginning and the end, where a text is longer than a client shows.
+fn middle_cut(text: &str, most: usize, length: fn(&str) -> usize) -> String {
+    if length(text) <= most {
+        return text.to_owned();
+    }
+    let (begin, end) = (text.floor_char_boundary(most / 4), text.ceil_char_boundary(text.len() - most / 4));
+    format!("{}[... truncated ...]{}", &text[..begin], &text[end..])
+}
+
+fn parsed(shown: &str) -> Value {
+    serde_json::from_str(shown).unwrap_or_else(|error| panic!("the client cut it: {error}: {shown:.300}"))
+}
+
+fn text(result: &Value) -> &str {
+    result["content"][0]["text"].as_str().unwrap_or_else(|| panic!("{result}"))
+}
+
+fn content(result: &Value) -> &Value {
+    &result["structuredContent"]
+}
+
+/// The answer in a whole result that is shown as JSON.
+fn answer_in(result: &Value) -> Value {
+    assert!(result.get("structuredContent").is_none(), "everything twice: {result}");
+    parsed(text(result))
+}
+
+fn sorted(value: &Value) -> Value {
+    let fields: std::collections::BTreeMap<_, _> = value.as_object().expect("object").iter().collect();
+    json!(fields)
+}
+
+/// Calls a tool as a client, and gives what its model is shown.
+async fn seen(raw: &mut Raw, show: fn(&Value) -> Value, tool: &str, arguments: Value) -> Value {
+    let (answer, _) = raw.ask(1, "tools/call", json!({"name": tool, "arguments": arguments})).await;
+    show(&answer["result"])
+}
+
+/// Texts that grow in different ways when they are written as JSON, each of 90,000 characters.
+fn long_texts() -> Vec<(&'static str, String)> {
+    let of = |pattern: &str| pattern.chars().cycle().take(90_000).collect::<String>();
+    vec![
+        ("prose", of("The quick brown fox jumps over the lazy dog. ")),
+        ("quotes and lines", of("\"a\\b\"\n\t{\"k\": \"v\"}\r\n")),
+        ("emoji and Chinese", of("🦀漢字é🎉 ")),
+    ]
+}
+
+#[tokio::test]
+async fn a_long_answer_is_whole_whatever_the_client_cuts() {
+    let lab = Lab::fake();
+    let client = lab.client().await;
+    for (what, whole) in long_texts() {
+        let script = format!("announce\nraw {}", json!(format!("final agent_a {whole}")));
+        let id = client.start(fake(&script)).await;
+        assert_eq!(client.end(&id).await["state"], "succeeded", "{what}");
+        for (name, version, show) in CLIENTS {
+            let mut raw = Raw::start(lab.command());
+            raw.initialize_as(name, version, json!({})).await;
+            // A model that asks for more gets no more than it would be shown.
+            for limit in if what == "prose" { vec![None, Some(40_000)] } else { vec![None] } {
+                let (mut read, mut offset, mut pages) = (String::new(), json!(0), 0);
+                while !offset.is_null() {
+                    let page =
+                        seen(&mut raw, show, "read_result", json!({"run_id": id, "offset": offset, "limit": limit}))
+                            .await;
+                    read.push_str(page["text"].as_str().expect("text"));
+                    let fields: Vec<_> = page.as_object().expect("page").keys().map(String::as_str).collect();
+                    assert!(name == "fast-agent-mcp" || fields.last() == Some(&"text"), "{name}: {fields:?}");
+                    offset = page["next_offset"].clone();
+                    pages += 1;
+                }
+                assert!(read == whole, "{what}, {name}: {} characters came", read.chars().count());
+                assert!(pages > 2 && pages < 80, "{what}, {name}: {pages} pages");
+                let hash = hex(&Sha256::digest(&read));
+                let told = seen(&mut raw, show, "read_result", json!({"run_id": id, "limit": 1})).await;
+                assert_eq!((&told["sha256"], &told["text"]), (&json!(hash), &json!(whole.chars().next())));
+            }
+            raw.end().await;
+        }
+    }
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn lists_are_as_long_as_the_client_shows() {
+    let lab = Lab::fake();
+    let long = "x".repeat(300);
+    for number in 0..60 {
+        let agent = |id: &str| format!("  - id: {id}\n    backend: {{type: openai, model: gpt-5-{long}}}\n");
+        let agents: String = (0..8).map(|n| agent(&format!("agent_{n}"))).collect();
+        lab.put(&format!("configs/team-{number}.yaml"), &format!("agents:\n{agents}"));
+    }
+    let client = lab.client().await;
+    let mut ids = Vec::new();
+    for number in 0..50 {
+        ids.push(client.start(fake(&format!("announce\nfinal agent_a {number}"))).await);
+    }
+    for id in &ids {
+        client.end(id).await;
+    }
+    for (name, version, show) in CLIENTS {
+        let mut raw = Raw::start(lab.command());
+        raw.initialize_as(name, version, json!({})).await;
+        let (mut listed, mut offset) = (Vec::new(), json!(0));
+        while !offset.is_null() {
+            let page =
+                seen(&mut raw, show, "list_configs", json!({"query": "team-", "limit": 50, "offset": offset})).await;
+            let names = page["configs"].as_array().expect("configs").iter();
+            listed.extend(
+                names.map(|config| config["config"].as_str().or(config["name"].as_str()).expect("name").to_owned()),
+            );
+            offset = page["next_offset"].clone();
+        }
+        let all = listed.len();
+        listed.dedup();
+        assert_eq!((all, listed.len()), (60, 60), "{name}");
+        let status = seen(&mut raw, show, "check_status", json!({"run_ids": ids, "detail": "full"})).await;
+        let shown = status["runs"].as_array().expect("runs").len();
+        assert_eq!(shown as u64 + status["left_out"].as_u64().unwrap_or_default(), 50, "{name}");
+        raw.end().await;
+    }
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn the_operator_sets_how_long_a_page_is() {
+    let lab = Lab::fake();
+    let client = lab.client().await;
+    let id = client.start(fake(&format!("announce\nfinal agent_a {}", "x".repeat(50_000)))).await;
+    client.end(&id).await;
+    for (name, page_chars, least, most) in [
+        ("another", "5000", 4_000, 5_000),
+        ("another", "40000", 38_000, 40_000),
+        ("codex-mcp-client", "40000", 8_000, 9_000),
+    ] {
+        let mut command = lab.command();
+        command.env("MASSGEN_MCP_PAGE_CHARS", page_chars);
+        let mut raw = Raw::start(command);
+        raw.initialize_as(name, "2025-11-25", json!({})).await;
+        let (answer, _) = raw.ask(1, "tools/call", json!({"name": "read_result", "arguments": {"run_id": id}})).await;
+        let length = text(&answer["result"]).len();
+        assert!((least..=most).contains(&length), "{name} at {page_chars}: {length}");
+        raw.end().await;
+    }
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn numbers_are_written_as_javascript_writes_them() {
+    let lab = Lab::fake();
+    let mut raw = Raw::session(&lab).await;
+    let mut arguments = fake("announce");
+    arguments["dry_run"] = json!(true);
+    raw.call(1, "run_massgen", arguments).await;
+    let line = raw.line().await;
+    let answer = parsed(&line);
+    assert_eq!(answer["result"]["structuredContent"]["limits"]["budget_usd"].to_string(), "10", "{line}");
+    assert!(!line.contains("10.0"), "{line}");
+    assert_eq!(text(&answer["result"]), content(&answer["result"]).to_string());
+    raw.end().await;
+}
