@@ -8,7 +8,6 @@ from scripted_model import Call
 
 # The parameter of run_massgen that names the config.
 CONFIG = "massgen_config"
-ANSWER_CHARS = 30_000
 # A client with a short timeout gets as many short waits instead of one long.
 MOST_WAITS = 60
 OVER = ("succeeded", "failed", "timed_out", "over_budget", "killed", "lost")
@@ -74,13 +73,13 @@ NO_CONFIG = Call("run_massgen", {"question": "What is 2+2?", CONFIG: "no-such.ya
 NO_RUN = Call("read_result", {"run_id": "mg-00000000"})
 
 
-def whole_loop(checks, answering, refusals):
-    """Everything that an agent does. `answering` is a question that the stand-in for MassGen takes for its script; `refusals` are
-    the texts with which the server refuses NO_CONFIG and NO_RUN."""
+def whole_loop(checks, answering, chars, refusals):
+    """Everything that an agent does. `answering` is a question that the stand-in for MassGen takes for its script, `chars` is the
+    length of the answer, `refusals` are the texts with which the server refuses NO_CONFIG and NO_RUN."""
     shown = yield Call("list_configs", {"query": "rehearsal"})
     checks.hold("list", "@rehearsal" in (shown or ""), shown)
 
-    shown = yield Call("run_massgen", {"question": answering, CONFIG: f"@rehearsal/chars={ANSWER_CHARS}"})
+    shown = yield Call("run_massgen", {"question": answering, CONFIG: f"@rehearsal/chars={chars}"})
     run_id = fact(shown, "run_id", "")
     checks.hold("start", run_id.startswith("mg-"), shown)
     if not run_id:
@@ -89,7 +88,7 @@ def whole_loop(checks, answering, refusals):
     shown = yield from wait(run_id, fact(shown, "cursor"), OVER, checks)
     checks.hold("wait", fact(shown, "state") == "succeeded", shown)
 
-    yield from read(checks, run_id)
+    yield from read(checks, run_id, chars)
 
     for call, refusal in zip((NO_CONFIG, NO_RUN), refusals):
         shown = yield call
@@ -105,10 +104,10 @@ def whole_loop(checks, answering, refusals):
 def wait(run_id, cursor, states, checks):
     """Waits as the descriptions say, until the run is in one of the states. A client may give up one wait: then the server knows
     how long its waits may be."""
-    given_up = 0
+    given_up, until = 0, "any_done" if states == OVER else "change"
     for _ in range(MOST_WAITS):
         since = {"since": cursor} if cursor else {}
-        shown = yield Call("check_status", {"run_id": run_id, "wait_s": 45, "until": "any_done" if states == OVER else "change", **since})
+        shown = yield Call("check_status", {"run_id": run_id, "wait_s": 45, "until": until, **since})
         given_up += fact(shown, "runs") is None
         cursor = fact(shown, "cursor", cursor)
         if fact(shown, "state") in states:
@@ -117,7 +116,7 @@ def wait(run_id, cursor, states, checks):
     return shown
 
 
-def read(checks, run_id):
+def read(checks, run_id, chars):
     """Reads the answer in pages, as large as the server makes them, and puts it together."""
     text, offset, shown = "", 0, None
     while isinstance(offset, int):
@@ -128,7 +127,7 @@ def read(checks, run_id):
         next_offset = page.get("next_offset")
         offset = next_offset if next_offset is None or next_offset > offset else None
     is_whole = hashlib.sha256(text.encode()).hexdigest() == page_in(shown).get("sha256")
-    checks.hold("read", is_whole and len(text) == ANSWER_CHARS, shown)
+    checks.hold("read", is_whole and len(text) == chars, shown)
 
 
 def kill(checks):

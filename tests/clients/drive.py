@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Drives real clients with a scripted model through the whole loop, and holds what the model was shown against what the server said.
+"""Drives real clients with a scripted model through the whole loop, and holds what the model was shown against what the server
+said.
 
 drive.py --server FILE --massgen FILE --stand-in FILE --tools FOLDER [--all | CLIENT ...]
 
@@ -47,10 +48,11 @@ class Driver:
     def __init__(self, client, setting, programs, real):
         self.client, self.setting, self.programs = client, setting, programs
         self.massgen = programs.massgen if real else programs.stand_in
+        self.chars = 90_000 if programs.all else 30_000
         self.checks = agent_loop.Checks()
 
     def drive(self):
-        with World(self.programs, self.massgen) as world:
+        with World(self.programs, self.massgen, self.chars) as world:
             self.world = world
             try:
                 return self.killed() if self.setting == "killed" else self.looped()
@@ -64,7 +66,7 @@ class Driver:
         pause_s = self.client.get("gives_up_s", 0) * (2 if self.setting == "default" else 1)
         pause = f"sleep {pause_s + 2}\n" if pause_s else ""
         answering = f"#!fake\nannounce\n{pause}do {self.world.root}/long-answer"
-        script = agent_loop.whole_loop(self.checks, answering, truth.refusals)
+        script = agent_loop.whole_loop(self.checks, answering, self.chars, truth.refusals)
         with Model(script, sends_all=self.setting == "strict") as model:
             begun = time.monotonic()
             client = self.start(model.url)
@@ -112,7 +114,8 @@ class Driver:
     def start(self, url):
         """Configures the client by its snippet, and starts it with standard output and error in a file."""
         known = {"${URL}": url, "${HOME}": str(self.world.home)}
-        environment = self.world.environment(self.client["path"], {name: filled(value, known) for name, value in self.client.get("env", {}).items()})
+        more = {name: filled(value, known) for name, value in self.client.get("env", {}).items()}
+        environment = self.world.environment(self.client["path"], more)
         self.world.write(self.client["place"], self.config(known))
         if "program" in self.client:
             self.world.write(self.client["program"], (SNIPPETS / self.client["program"]).read_text())
@@ -139,7 +142,7 @@ class Driver:
         return model + snippet
 
     def end_client(self, client):
-        """Kills the client with all its processes but the server and what the server started, as a crash or an OOM killer would."""
+        """Kills the client with all its processes but the server and what that started."""
         servers = set(self.world.servers())
         pids, known = [client.pid], {}
         for pid in self.world.processes():
@@ -212,7 +215,7 @@ def main():
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         for outcome in pool.map(Driver.drive, drivers):
             outcomes.append(outcome)
-            print(outcome, *(f"\n    {fact}: {value}" for fact, value in outcome.shown.items()), *(f"\n    {step}: {why}" for step, why in outcome.failed.items()), sep="", flush=True)
+            print(outcome, *(f"    {about}: {text}" for about, text in (outcome.shown | outcome.failed).items()), sep="\n", flush=True)
     if programs.all:
         shown.write_table(SOURCES / "docs/clients.md", outcomes)
     wrong = [outcome for outcome in outcomes if bool(outcome.failed) != expects_failure(outcome)]

@@ -34,7 +34,7 @@ def version(name, client):
 
 def install(client, tools):
     """The folders for the client's PATH; none where the machine has no Python that is new enough for it."""
-    if "python" in client and subprocess.run([*UV, "python", "find", "--quiet", client["python"]], capture_output=True, check=False).returncode:
+    if "python" in client and subprocess.run([*UV, "python", "find", client["python"]], capture_output=True, check=False).returncode:
         return None
     folder = tools / client["id"]
     wanted = hashlib.sha256(pins(client["id"], client).read_bytes() + Path(__file__).read_bytes()).hexdigest()
@@ -56,10 +56,11 @@ def npm(client, folder, tools):
         shutil.copy(HERE / "npm" / client["id"] / name, folder)
     scripts = [] if client.get("install_script") else ["--ignore-scripts"]
     # `npm ci` would want the packages for every other machine in the lock, and not every registry has all of them.
-    subprocess.run(["npm", "install", "--no-save", *quiet, *scripts], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    run = {"check": True, "stdout": subprocess.DEVNULL}
+    subprocess.run(["npm", "install", "--no-save", *quiet, *scripts], cwd=folder, **run)
     if "node" in client and not (tools / "node").exists():
         package = f"node-linux-{machine()}@{NODE}"
-        subprocess.run(["npm", "install", *quiet, "--ignore-scripts", "--prefix", tools / "node", package], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(["npm", "install", *quiet, "--ignore-scripts", "--prefix", tools / "node", package], **run)
 
 
 def pip(client, folder, tools):

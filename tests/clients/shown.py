@@ -5,6 +5,7 @@ import json
 import agent_loop
 
 FIRST, LAST = "<!-- clients: written by scripts/clients --all -->", "<!-- clients end -->"
+HEAD = ["client", "as documented", "by default", "killed", "tool name", "schemas", "instructions", "result", "page"]
 
 
 def what(model, truth, checks):
@@ -87,8 +88,7 @@ def write_table(document, outcomes):
     by_client = {}
     for outcome in outcomes:
         by_client.setdefault(outcome.client["id"], {})[outcome.setting] = outcome
-    head = ["client", "as documented", "by default", "killed while it waits", "tool name", "schemas", "instructions", "result", "page"]
-    rows = [head, ["---"] * len(head), *(row(known) for known in by_client.values())]
+    rows = [HEAD, ["---"] * len(HEAD), *(row(known) for known in by_client.values())]
     table = "".join(f"| {' | '.join(cells)} |\n" for cells in rows)
     text = document.read_text()
     before, after = text.split(FIRST)[0], text.split(LAST)[1]
@@ -99,12 +99,12 @@ def row(known):
     documented = known["documented"]
     facts, client = documented.shown, documented.client
     default = known.get("default", documented)
-    server = known["killed"]
+    server = "server stays" if client.get("leaves") else "server ends"
     return [
         f"{client['name']} {client['version']}",
         passed(documented),
         passed(default) if not default.failed else client.get("refuses_by_default", passed(default)),
-        "run goes on, server stays" if client.get("leaves") else ("run goes on, server ends" if not server.failed else passed(server)),
+        f"{server}, run goes on" if not known["killed"].failed else passed(known["killed"]),
         f"`{facts.get('name', '')}`",
         facts.get("schemas", ""),
         facts.get("instructions", ""),

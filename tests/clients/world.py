@@ -19,7 +19,7 @@ ALPHABET = 'plain words, "quoted" ones, a back\\slash, é, 漢, 😀; '
 class World:
     """Made for one client, and removed with every process in it."""
 
-    def __init__(self, programs, massgen):
+    def __init__(self, programs, massgen, chars):
         self.programs = programs
         self.root = Path(tempfile.mkdtemp(prefix="massgen-client-"))
         self.home, self.project, self.bin = self.root / "home", self.root / "project", self.root / "bin"
@@ -27,10 +27,11 @@ class World:
             folder.mkdir()
         subprocess.run(["git", "init", "--quiet", self.project], check=True)
         (self.bin / "massgen-mcp").symlink_to(programs.server)
-        answer = (ALPHABET * (agent_loop.ANSWER_CHARS // len(ALPHABET) + 1))[: agent_loop.ANSWER_CHARS - 1] + "."
+        answer = (ALPHABET * (chars // len(ALPHABET) + 1))[: chars - 1] + "."
         (self.root / "long-answer").write_text(f"final agent_a {answer}\n")
         settings = {"massgen": str(massgen), "home": str(self.root / "state"), "starts_per_minute": 1000}
-        self.write(".config/massgen-mcp/massgen-mcp.toml", "".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items()))
+        lines = [f"{key} = {json.dumps(value)}\n" for key, value in settings.items()]
+        self.write(".config/massgen-mcp/massgen-mcp.toml", "".join(lines))
 
     def __enter__(self):
         return self
@@ -52,7 +53,7 @@ class World:
         return {**own, "PATH": ":".join(paths), **more}
 
     def processes(self):
-        """Every process that has this world in its environment: the client and all that it started, whatever became of its parent."""
+        """Every process that has this world in its environment: the client and all that it started, orphans too."""
         found = {}
         for folder in Path("/proc").glob("[0-9]*"):
             try:
@@ -65,8 +66,9 @@ class World:
 
     def servers(self):
         """The servers that a client started; supervisors and warm processes are the same program with a command."""
-        roles = (" supervise", " conduct", " exec ", " warm")
-        return [pid for pid, command in self.processes().items() if "massgen-mcp" in command.split(" ")[0] and not any(role in command for role in roles)]
+        started = {pid: command.split(" ") for pid, command in self.processes().items()}
+        is_server = lambda words: words[0].endswith("massgen-mcp") and (len(words) == 1 or words[1] == "--project")
+        return [pid for pid, words in started.items() if is_server(words)]
 
     def left(self, expected=None):
         """Processes that are left once MassGen is not kept warm any more, but for those that the client leaves on purpose."""
@@ -91,8 +93,9 @@ class World:
             {"id": 0, "method": "initialize", "params": about},
             {"method": "notifications/initialized"},
             {"id": 1, "method": "tools/list"},
-            *({"id": 2 + number, "method": "tools/call", "params": {"name": call.tool, "arguments": call.args}} for number, call in enumerate(calls)),
         ]
+        for number, call in enumerate(calls, 2):
+            lines.append({"id": number, "method": "tools/call", "params": {"name": call.tool, "arguments": call.args}})
         text = "".join(json.dumps({"jsonrpc": "2.0", **line}) + "\n" for line in lines)
         command = [self.programs.server, "--project", self.project]
         done = subprocess.run(command, input=text, capture_output=True, text=True, check=True, env=self.environment([], {}))
