@@ -62,7 +62,7 @@ def outermost(places):
 
 def instructions(request, truth):
     """How many of the instructions' lines stand anywhere in a request."""
-    text = " ".join(agent_loop.words(json.dumps(request.body, ensure_ascii=False).replace("\\n", " ")))
+    text = " ".join(agent_loop.words(json.dumps(request.body, ensure_ascii=False)))
     lines = [" ".join(agent_loop.words(line)) for line in truth.instructions.splitlines()]
     seen = [line in text for line in lines if line]
     if all(seen):
