@@ -68,6 +68,8 @@ fn record() -> anyhow::Result<RunRecord> {
         spent_below: Spent::default(),
         keeper: None,
         cold_because: None,
+        import: None,
+        changed: None,
         ready: None,
         quiet: None,
     })

@@ -29,7 +29,7 @@ use tokio::task::JoinSet;
 use crate::ledger::{Ledger, LedgerError};
 use crate::massgen::text;
 use crate::registry::{RegistryError, RunFolder, RunLock, StateFolder};
-use crate::run::{RunId, RunRecord, RunState, StopAsk};
+use crate::run::{RunId, RunRecord, RunState, StopAsk, Today};
 use crate::secrets::Secrets;
 use crate::supervisor;
 use crate::watch::Watcher;
@@ -72,6 +72,11 @@ pub enum Selection {
     Group(String),
     /// The latest [`LATEST`].
     Latest,
+    /// Those that wait or go on, the latest first; in the course of a wait also those that have ended in it.
+    Live {
+        /// Only those below this run.
+        below: Option<RunId>,
+    },
 }
 
 /// What a look found.
@@ -159,6 +164,17 @@ impl Fleet {
     /// The run that this process is part of.
     pub fn parent(&self) -> Option<&RunId> {
         self.parent.as_ref()
+    }
+
+    /// The runs that wait or go on and that this process may stop at once: of a process that is part of a run those below it.
+    pub fn live(&self) -> Selection {
+        Selection::Live { below: self.parent.clone() }
+    }
+
+    /// The runs of today (UTC) together; none where the ledger cannot be read.
+    pub async fn today(&self) -> Option<Today> {
+        let ledger = Ledger::of(&self.state);
+        blocking(move || ledger.today()).await.ok()?.ok()
     }
 
     /// How many runs wait before a queued one, and how many in all.
@@ -259,25 +275,29 @@ struct Memory {
     keeps: bool,
     ended: HashMap<RunId, RunRecord>,
     foreign: HashSet<RunId>,
+    /// Those that lived at an earlier look for live runs.
+    live: Vec<RunId>,
 }
 
 impl Memory {
     /// A look, the runs in it that have no supervisor, and what is known after it.
-    fn look(
-        mut self,
-        state: &StateFolder,
-        selection: &Selection,
-    ) -> Result<(Sight, Vec<RunId>, Memory), RegistryError> {
+    fn look(mut self, state: &StateFolder, selection: &Selection) -> Result<(Sight, Vec<RunId>, Memory), FleetError> {
         let (is_alive, mut plans) = match selection {
             // The conductor is looked for first: one that has gone by then has said why.
             Selection::Group(group) => (state.experiment(group).is_conducted(), Some(Plans::of_group(state, group))),
-            Selection::Runs(_) | Selection::Latest => (false, None),
+            Selection::Runs(_) | Selection::Latest | Selection::Live { .. } => (false, None),
         };
         let mut ids = match selection {
             Selection::Runs(ids) => ids.clone(),
             Selection::Group(_) => state.list()?,
             Selection::Latest => state.latest(LATEST)?,
+            Selection::Live { below } => Ledger::of(state).live(below.as_ref())?,
         };
+        if matches!(selection, Selection::Live { .. }) {
+            // Who waits for the end of one that lived at an earlier look has to see it.
+            ids.extend(std::mem::take(&mut self.live).into_iter().filter(|id| !ids.contains(id)).collect::<Vec<_>>());
+            self.live.clone_from(&ids);
+        }
         let listed: HashSet<&RunId> = ids.iter().collect();
         let planned = plans.iter().flat_map(Plans::not_started).filter(|id| !listed.contains(id)).cloned();
         ids.extend(planned.collect::<Vec<_>>());
@@ -294,7 +314,9 @@ impl Memory {
                     }
                     sight.runs.push(run);
                 }
-                Err(error @ RegistryError::Unknown(_)) if matches!(selection, Selection::Runs(_)) => return Err(error),
+                Err(error @ RegistryError::Unknown(_)) if matches!(selection, Selection::Runs(_)) => {
+                    return Err(error.into());
+                }
                 Err(error) => sight.unreadable.push((id, error)),
             }
         }
@@ -326,7 +348,7 @@ fn planned_record(state: &StateFolder, id: &RunId, plans: &mut Option<Plans>) ->
 impl Selection {
     fn wants(&self, run: &RunRecord) -> bool {
         match self {
-            Selection::Runs(_) | Selection::Latest => true,
+            Selection::Runs(_) | Selection::Latest | Selection::Live { .. } => true,
             Selection::Group(group) => run.spec.group.as_ref() == Some(group),
         }
     }

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use self::book::{Book, Place};
 pub use self::grant::{Pool, Share};
 use crate::registry::{Durability, RegistryError, RunLock, StateFolder, write_whole};
-use crate::run::{Cap, Exit, Lineage, Outcome, Rules, RunId, RunRecord, RunState, Spent, Usd};
+use crate::run::{Cap, Exit, Lineage, Outcome, Rules, RunId, RunRecord, RunState, Spent, Today, Usd};
 
 /// How long the same request from the same client means the run that it started.
 pub const FOLD: Duration = Duration::from_secs(60);
@@ -227,6 +227,28 @@ impl Ledger {
     pub fn run_of_key(&self, key: &str) -> Result<Option<RunId>, LedgerError> {
         let began = |id: &RunId| self.state.load(id).is_ok_and(|record| !is_stillborn(&record));
         Ok(self.read()?.run_of_key(key).filter(began))
+    }
+
+    /// The runs of today (UTC) together, those that were removed since with them. It takes no lock: who only looks keeps nobody waiting.
+    pub fn today(&self) -> Result<Today, LedgerError> {
+        let now = Timestamp::now();
+        let spent = |id: &RunId| self.state.load(id).map(|record| record.spent).unwrap_or_default();
+        Ok(self.read_current(now)?.today(now, &spent, &|id| self.lives(id)))
+    }
+
+    /// The runs that wait or live, the latest first; with a run given, those below it alone.
+    pub fn live(&self, below: Option<&RunId>) -> Result<Vec<RunId>, LedgerError> {
+        let book = self.read_current(Timestamp::now())?;
+        let is_meant = |id: &RunId| below.is_none_or(|above| book.is_below(id, above));
+        let mut live = book.not_over();
+        live.retain(|id| is_meant(id) && self.lives(id));
+        live.reverse();
+        Ok(live)
+    }
+
+    /// The end of a run is in its record before it is in the book.
+    fn lives(&self, id: &RunId) -> bool {
+        self.state.load(id).map_or(true, |record| record.state.ended().is_none())
     }
 
     /// How many runs wait before this one, and how many wait in all; as far as the book is right without a look at the runs.

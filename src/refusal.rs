@@ -130,7 +130,9 @@ impl From<BadRunId> for Refusal {
 
 impl From<BadPart> for Refusal {
     fn from(error: BadPart) -> Refusal {
-        let hint = "use answer, report, answers, files, file:PATH, log, agent:ID, errors or manifest";
+        let hint = "answer: the final text, or the best so far; answers: every agent's, with labels; report: who voted for what and why, time \
+                    and money; files: the winner's workspace, file:PATH one of them; agent:ID: what one agent said; errors; log; \
+                    manifest: hashes of config, question, answer and files, which prove that none was altered";
         Refusal::new("bad_part", chain(&error), hint)
     }
 }
@@ -234,15 +236,16 @@ impl From<NotContinued> for Refusal {
         let (code, hint) = match error {
             NotContinued::Lives(_) => (
                 "run_not_over",
-                "wait for its end with check_status (wait_s, until any_done), then call again; steer_run reaches it now",
+                "wait for its end with check_status (wait_s, until any_done), then call again; steer_run reaches it now, and `from` \
+                 builds on its best answer so far",
             ),
             NotContinued::NoAnswer(_) => {
                 ("nothing_to_continue", "call run_massgen without continue_run, with the whole question")
             }
             NotContinued::TooLong(_) | NotContinued::Session { .. } => (
                 "cannot_continue",
-                "call run_massgen without continue_run, and say in the question what matters of the earlier run (read_result \
-                 has it; path is its file)",
+                "call run_massgen with `from` set to this run in place of continue_run: its answer is material for other agents, \
+                 and a conversation of their own begins",
             ),
         };
         Refusal::new(code, message, hint)
@@ -255,11 +258,14 @@ impl From<NotBegun> for Refusal {
         let (code, hint) = match error {
             NotBegun::GroupTaken(_) => (
                 "group_taken",
-                "nothing was started: choose another group, or leave it out; check_status with the group shows those runs",
+                "nothing was started: no runs can be added to those of another call; choose a new group, or leave it out and get one; \
+                 check_status with the group shows the runs that it has",
             ),
-            NotBegun::GroupIsExperiment(_) => {
-                ("group_taken", "nothing was started: choose another group for this run, or leave it out")
-            }
+            NotBegun::GroupIsExperiment(_) => (
+                "group_taken",
+                "nothing was started: no run can be added to it; choose a new group for this run, or leave it out; check_status \
+                 with the group shows the runs that it has",
+            ),
             NotBegun::Waits { .. } => (
                 "not_started",
                 "wait for its turn with check_status; kill_run with the group stops the whole experiment",
@@ -287,7 +293,8 @@ impl From<NotBuilt> for Refusal {
             ),
             NotBuilt::Copy { .. } => (
                 "cannot_build_on",
-                "call run_massgen without `from_run`, and say in the question what matters of the answer (read_result has it)",
+                "call run_massgen without `from_run`, and say in the question what matters of the answer (read_result has it); \
+                 continue_run goes on with a whole conversation that has ended",
             ),
         };
         Refusal::new(code, message, hint)

@@ -22,7 +22,7 @@ use std::{
 
 use tokio::{net::TcpListener, sync::watch};
 
-pub use config::{check, config, is_rehearsal};
+pub use config::{NAME, check, config, is_rehearsal};
 pub use script::{DIRECTIVES, Script, ScriptError};
 
 /// Why the endpoint could not be opened.

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 
 pub use digest::{AgentDigest, AgentState, Digest, Finish};
 pub use id::{BadRunId, RunId};
-pub use limits::{Allowance, BuiltOn, Cap, Continued, Lineage, Origin, Price, Rules, Spent, Unpriced, Usd};
+pub use limits::{Allowance, BuiltOn, Cap, Continued, Lineage, Origin, Price, Rules, Spent, Today, Unpriced, Usd};
 pub use quiet::{Evidence, Quiet, Seems};
 pub use state::{
     AnswerFact, AnswerSource, Ending, Exit, Force, Leader, Outcome, Problem, ProcessMark, Retry, RunState, StopAsk,
@@ -90,6 +90,16 @@ impl RunSpec {
             config_hash: String::new(),
             origin: Origin::default(),
             id,
+        }
+    }
+}
+
+impl RunSpec {
+    /// The config as it is asked for: relative to the project where it is in there.
+    pub fn config_name(&self) -> String {
+        match &self.config {
+            ConfigChoice::File(path) => path.strip_prefix(&self.project).unwrap_or(path).display().to_string(),
+            ConfigChoice::Rehearsal(name) => name.clone(),
         }
     }
 }
@@ -173,6 +183,10 @@ pub struct RunRecord {
     pub keeper: Option<ProcessMark>,
     /// Why it was not started warm, of a run that was started cold; none in records of version 0.1.
     pub cold_because: Option<String>,
+    /// How long it waited for a warm process to import MassGen, where that took a second or more.
+    pub import: Option<Duration>,
+    /// What changed in the project while it could write there; none of other runs, and where the project has too many files.
+    pub changed: Option<Changed>,
     /// The final answer of a run that goes on, once MassGen has written it whole: what is left for it to do is to end.
     pub ready: Option<AnswerFact>,
     /// When the supervisor started, where the start was seen.
@@ -185,6 +199,15 @@ pub struct RunRecord {
     pub spent_below: Spent,
     /// What was found out about it, while it gives no sign of life.
     pub quiet: Option<Quiet>,
+}
+
+/// Files that changed while a run was at work.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changed {
+    /// Their names, relative to the project; the first 20.
+    pub files: Vec<String>,
+    /// How many there are in all.
+    pub count: u64,
 }
 
 impl RunRecord {

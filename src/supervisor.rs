@@ -4,6 +4,7 @@
 
 mod ancestry;
 mod budget;
+mod changes;
 pub mod group;
 pub mod kernel;
 mod leader;
@@ -29,7 +30,7 @@ use crate::massgen::launch::{self, Folders, Launch};
 use crate::massgen::{basis, program, session, text};
 use crate::registry::{Durability, RegistryError, RunFolder, RunLock, StateFolder, write_whole};
 use crate::rehearsal::{self, Rehearsal};
-use crate::run::{BadRunId, ConfigChoice, RunRecord, RunSpec};
+use crate::run::{BadRunId, ConfigChoice, Context, RunRecord, RunSpec};
 use crate::secrets::{self, EnvFileError, Secrets};
 
 pub use ancestry::parent_run;
@@ -193,6 +194,7 @@ struct Prepared {
 async fn prepare(folder: &RunFolder, spec: &RunSpec) -> Result<Prepared, SupervisorError> {
     std::os::unix::fs::symlink(program::scripts(&spec.program), folder.bin())
         .map_err(failed("link the program's folder"))?;
+    launch::hand_over(spec, &folder.work()).map_err(failed("start MassGen"))?;
     let config = config(folder, spec).await?;
     let (bin, logs, work, inbox) = (folder.bin(), folder.logs(), folder.work(), folder.inbox());
     let folders = Folders { bin: &bin, logs: &logs, work: &work, inbox: &inbox };
@@ -244,7 +246,9 @@ async fn config(folder: &RunFolder, spec: &RunSpec) -> Result<Config, Supervisor
     let overrides = spec.overrides.as_ref().filter(|_| rehearsal.is_some());
     let session = spec.continues.as_ref().map(|_| spec.id.as_str());
     let from = spec.from.as_ref().map(|_| folder.from());
-    let changes = Changes { overrides, project: None, prompt: Some(&prompt), session, read: from.as_deref() };
+    let hand_over = Some(spec.context).filter(|context| *context != Context::None);
+    let context = hand_over.map(|context| (spec.project.as_path(), context.word()));
+    let changes = Changes { overrides, project: None, prompt: Some(&prompt), session, read: from.as_deref(), context };
     let effective = configs::effective(&path, &text, changes)?;
     let copy = if effective.is_json { path } else { folder.config() };
     write_whole(&copy, effective.text.as_bytes(), Durability::Plain).map_err(failed("write the effective config"))?;

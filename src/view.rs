@@ -1,8 +1,10 @@
 //! A record → what an agent sees of it. Pure, and bounded whatever MassGen wrote: a brief status has at most 120 tokens; one of two
 //! agents at most 300 bytes while nothing is wrong, and twice that with a problem in it. Absent means unknown or not applicable.
 
+mod configs;
 mod fit;
 pub mod group;
+pub mod list;
 pub(crate) mod notation;
 pub mod words;
 
@@ -11,16 +13,19 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::massgen::configs::Listed;
 use crate::massgen::outcome::exit_word;
 use crate::massgen::text;
 use crate::run::{
-    AgentDigest, AgentState, Cap, Ending, Force, Moment, Outcome, Problem, Quiet, Retry, RunId, RunRecord, RunState,
-    Seems, StopCause, Usd, Warning,
+    AgentDigest, AgentState, Cap, Changed, Continued, Ending, Force, Moment, Outcome, Problem, Quiet, Retry, RunId,
+    RunRecord, RunState, Seems, StopCause, Usd, Warning,
 };
+
+pub use configs::{ConfigView, config};
 
 /// The longest agent id, label or phase in a brief status, in bytes.
 const WORD_BYTES: usize = 32;
+/// The most changed files that a brief status names.
+const BRIEF_FILES: usize = 3;
 /// The longest message of a problem in a brief status, in bytes.
 const BRIEF_MESSAGE: usize = 160;
 /// The longest name of a provider, in bytes.
@@ -39,6 +44,18 @@ pub struct RunView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub group: Option<String>,
+    /// Its question, cut; in a list.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub question: Option<String>,
+    /// Its config: in a list, and in the answer of run_massgen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub config: Option<String>,
+    /// Seconds since it was asked for; in the list of the latest runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u64")]
+    pub age_s: Option<u64>,
     /// queued, starting, running, stopping; or its end: succeeded, failed, timed_out, over_budget, killed, lost.
     pub state: String,
     /// initial_answer, enforcement (voting), presentation.
@@ -113,6 +130,10 @@ pub struct RunView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "ProblemView")]
     pub problem: Option<ProblemView>,
+    /// Files of the project that changed while it could write there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Vec<String>")]
+    pub changed: Option<Vec<String>>,
     /// What it lacked, also where it succeeded.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "WarningView")]
@@ -125,14 +146,14 @@ pub struct RunView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
     pub reused: Option<bool>,
-    /// From run_massgen: the config that was taken.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(skip)]
-    pub config: Option<String>,
     /// From run_massgen: the keys of it that overrides change.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(skip)]
     pub applied: Vec<String>,
+    /// From run_massgen: the conversation that it goes on with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    pub continues: Option<String>,
     /// From run_massgen: what will go wrong or do nothing, as far as it is known before the start.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(skip)]
@@ -221,6 +242,9 @@ pub struct Details {
     /// warm: forked from a process that had imported MassGen; cold: not.
     #[serde(skip_serializing_if = "Option::is_none")]
     start: Option<&'static str>,
+    /// How long it waited for a warm process to import MassGen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    import_s: Option<u64>,
     /// Why it was not warm.
     #[serde(skip_serializing_if = "Option::is_none")]
     cold_because: Option<String>,
@@ -328,54 +352,6 @@ impl JsonSchema for Answered {
     }
 }
 
-/// A config, as list_configs shows it.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
-pub struct ConfigView {
-    /// What run_massgen takes as config.
-    pub config: String,
-    /// Each agent as id: model.
-    pub agents: Vec<String>,
-    /// API keys that it needs.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub keys: Vec<String>,
-    /// Those of them that are not there.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub missing_keys: Vec<String>,
-    /// What it may execute.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub executes: Vec<String>,
-    /// Its first comment.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub about: String,
-    /// Why it cannot be used.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
-    pub problem: Option<String>,
-}
-
-/// The most agents that a listed config names.
-const LISTED_AGENTS: usize = 6;
-/// The longest description of a listed config, in characters.
-const ABOUT_CHARS: usize = 160;
-
-/// A config in a list, bounded whatever is in it.
-pub fn config(listed: &Listed) -> ConfigView {
-    let agents = listed.needs.agents.iter().take(LISTED_AGENTS).map(|agent| {
-        let model = agent.model.as_deref().or(agent.backend.as_deref()).unwrap_or("?");
-        text::line(&format!("{}: {model}", agent.id), 80)
-    });
-    let more = listed.needs.agents.len().saturating_sub(LISTED_AGENTS);
-    ConfigView {
-        config: text::line(&listed.name, 200),
-        agents: agents.chain((more > 0).then(|| format!("{more} more"))).collect(),
-        keys: listed.needs.keys.iter().take(LISTED_AGENTS).map(|key| text::line(&key.name(), 80)).collect(),
-        missing_keys: listed.missing.iter().take(LISTED_AGENTS).map(|key| text::line(key, 80)).collect(),
-        executes: listed.needs.executes.iter().map(ToString::to_string).collect(),
-        about: text::line(&listed.about, ABOUT_CHARS),
-        problem: listed.problem.as_deref().map(|problem| text::line(problem, ABOUT_CHARS)),
-    }
-}
-
 /// How much of a run is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Detail {
@@ -412,6 +388,9 @@ pub fn run(record: &RunRecord, seen: &Seen<'_>, detail: Detail, now: &Moment) ->
     let view = RunView {
         run_id: record.spec.id.to_string(),
         group: None,
+        question: None,
+        config: None,
+        age_s: None,
         state: record.state.word().to_owned(),
         phase: digest.filter(|_| ending.is_none()).and_then(|digest| digest.phase.as_deref()).map(word),
         elapsed_s: elapsed.unwrap_or_default().as_secs(),
@@ -432,11 +411,12 @@ pub fn run(record: &RunRecord, seen: &Seen<'_>, detail: Detail, now: &Moment) ->
         quiet_s: quiet.map(|quiet| quiet.lasts(now).as_secs()),
         seems: quiet.map(|quiet| seems_word(quiet.seems(now))),
         problem: problem_of(record, quiet, now).map(problem),
+        changed: record.changed.as_ref().map(|changed| changed_files(changed, detail)),
         warning: ending.and_then(|ending| ending.warnings.first()).map(warning),
         cursor: None,
         reused: None,
-        config: None,
         applied: Vec::new(),
+        continues: None,
         warnings: Vec::new(),
         details: (detail == Detail::Full)
             .then(|| Details { looked_at: quiet.map(|q| looked_at(q, now)), ..details(record, seen) }),
@@ -453,6 +433,14 @@ impl RunView {
     pub fn with_group(self, record: &RunRecord) -> RunView {
         RunView { group: record.spec.group.as_deref().map(word), ..self }
     }
+}
+
+/// Which turn of which conversation a run is.
+pub fn continued(before: &Continued) -> String {
+    format!(
+        "turn {} of the conversation of {}; its config, mode and context hold where you name no others",
+        before.turn, before.run
+    )
 }
 
 /// A stop that could not be asked for.
@@ -516,6 +504,16 @@ fn word(text: &str) -> String {
     let text = text::line(text, WORD_BYTES);
     let end = (0..=WORD_BYTES.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
     text[..end].to_owned()
+}
+
+/// The names of changed files, a few of them in a brief status, and how many more there are.
+fn changed_files(changed: &Changed, detail: Detail) -> Vec<String> {
+    let named = match detail {
+        Detail::Brief => changed.files.iter().take(BRIEF_FILES).map(|name| word(name)).collect::<Vec<_>>(),
+        Detail::Full => changed.files.clone(),
+    };
+    let more = changed.count.saturating_sub(named.len() as u64);
+    named.into_iter().chain((more > 0).then(|| format!("{more} more"))).collect()
 }
 
 fn stop_reason(state: &RunState) -> Option<String> {
@@ -719,6 +717,7 @@ fn details(record: &RunRecord, seen: &Seen<'_>) -> Details {
         log_dir,
         massgen: spec.program.display().to_string(),
         start: record.started.as_ref().map(|_| if record.keeper.is_some() { "warm" } else { "cold" }),
+        import_s: record.import.map(|time| time.as_secs()),
         cold_because: record.cold_because.clone(),
         agents: agents.collect(),
         warnings: warnings.filter(|all| all.len() > 1).into_iter().flatten().map(warning).collect(),

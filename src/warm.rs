@@ -16,7 +16,7 @@ use crate::massgen::pages::hex;
 use crate::massgen::program;
 use crate::registry::StateFolder;
 
-pub use link::{Keeper, News, Offer, Outputs, ask, fits};
+pub use link::{Keeper, News, Offer, Outputs, ask, fits, question};
 pub use process::{Beginning, Progress, beginning, has_room, living, log, progress, refused, stop};
 
 /// How often whoever waits for an import looks whether it is done.

@@ -21,6 +21,9 @@ use crate::view::{self, ReceiptView};
 pub struct Kill {
     #[command(flatten)]
     which: Which,
+    /// Every run that goes on or waits (`massgen-mcp runs --live` lists them).
+    #[arg(long, group = "Which")]
+    all: bool,
     /// How long MassGen has to close what it has open, in seconds, 0 to 60.
     #[arg(long, value_name = "SECONDS", default_value_t = 5.0)]
     grace_s: f64,
@@ -44,17 +47,26 @@ pub(super) async fn kill(fleet: &Fleet, how: &Kill) -> Result<ExitCode, Refusal>
     if let Some(variable) = how.reason.as_deref().and_then(|reason| fleet.secrets().name_in(reason)) {
         return Err(Refusal::secret("reason".to_owned(), variable));
     }
-    let selection = how.which.selection()?;
+    let selection = if how.all { fleet.live() } else { how.which.selection()? };
     let grace = Duration::from_secs_f64(how.grace_s);
     let ask = StopAsk { grace, reason: how.reason.clone(), tree: true };
-    let is_experiment = fleet.stop_experiment(&selection, &ask).await?;
+    let experiments = if how.all { fleet.open_experiments().await? } else { vec![selection.clone()] };
+    let mut stopping = Vec::new();
+    for experiment in experiments {
+        if fleet.stop_experiment(&experiment, &ask).await? {
+            stopping.push(experiment);
+        }
+    }
     let records = known(&selection, fleet.look_all(&selection).await?)?;
-    let (planned, records): (Vec<_>, Vec<_>) = records.into_iter().partition(|run| fleet.is_planned(run));
+    let (mut planned, records): (Vec<_>, Vec<_>) = records.into_iter().partition(|run| fleet.is_planned(run));
     let stops = records.iter().map(|record| stop(fleet, &record.spec.id, grace, how.reason.clone()));
     let stopped = join_all(stops).await;
-    if is_experiment {
+    for experiment in &stopping {
         // It is over once its conductor says so.
-        fleet.wait(&selection, Until::AllDone, None, grace + FORCE_TIME, std::future::pending()).await?;
+        let waited = fleet.wait(experiment, Until::AllDone, None, grace + FORCE_TIME, std::future::pending()).await?;
+        if how.all {
+            planned.extend(waited.sight.runs.into_iter().filter(|run| fleet.is_planned(run)));
+        }
     }
     let receipts: Vec<_> = records.iter().zip(&stopped).map(|(record, stopped)| receipt(record, stopped)).collect();
     if how.json {
@@ -65,8 +77,11 @@ pub(super) async fn kill(fleet: &Fleet, how: &Kill) -> Result<ExitCode, Refusal>
         say_json(told, fleet.secrets());
     } else {
         receipts.iter().for_each(|receipt| say_clean(&line(receipt), fleet.secrets()));
+        if receipts.is_empty() && planned.is_empty() {
+            say("no run goes on");
+        }
         if !planned.is_empty() {
-            say(format_args!("{} runs of it were not started", planned.len()));
+            say(format_args!("{} planned runs were not started", planned.len()));
         }
     }
     let all_over = stopped.iter().all(|stopped| stopped.as_ref().is_ok_and(|record| record.state.ended().is_some()));

@@ -6,9 +6,11 @@ use serde_json::{Value, json};
 
 use super::people::{EXITS, Which, brief, known, say_clean, say_json, seen};
 use super::say;
+use crate::clock;
 use crate::fleet::{Fleet, Selection};
-use crate::massgen::text;
 use crate::refusal::Refusal;
+use crate::run::RunRecord;
+use crate::view::list::TodayView;
 use crate::view::{Detail, RunView, notation};
 
 /// Which runs to list.
@@ -18,7 +20,10 @@ pub struct Runs {
     /// Only those with this label; otherwise the latest 20.
     #[arg(long)]
     group: Option<String>,
-    /// Tell it as JSON: {"runs": […]}, each as check_status shows it.
+    /// Only those that go on or wait.
+    #[arg(long, conflicts_with = "group")]
+    live: bool,
+    /// Tell it as JSON: {"runs": […], "today": {…}}, each as check_status shows it.
     #[arg(long)]
     pub(super) json: bool,
 }
@@ -34,27 +39,44 @@ pub struct Status {
     pub(super) json: bool,
 }
 
-/// The longest question in a list, in characters.
-const QUESTION: usize = 60;
-
 pub(super) async fn runs(fleet: &Fleet, how: &Runs) -> Result<ExitCode, Refusal> {
-    let selection = how.group.clone().map_or(Selection::Latest, Selection::Group);
+    let all = if how.live { fleet.live() } else { Selection::Latest };
+    let selection = how.group.clone().map_or(all, Selection::Group);
     let records = known(&selection, fleet.look_all(&selection).await?)?;
+    let runs: Vec<RunView> = records.iter().map(|record| listed(fleet, record)).collect();
+    let today = fleet.today().await.map(TodayView::from);
     if how.json {
-        let runs: Vec<_> = records.iter().map(|record| seen(fleet, record, Detail::Brief)).collect();
-        say_json(json!({"runs": runs}), fleet.secrets());
+        say_json(json!({"runs": runs, "today": today}), fleet.secrets());
         return Ok(ExitCode::SUCCESS);
     }
-    if records.is_empty() {
-        say("no runs yet");
+    if runs.is_empty() {
+        say(if how.live { "no run goes on" } else { "no runs yet" });
     }
-    for record in &records {
-        let run = seen(fleet, record, Detail::Brief);
+    for run in &runs {
         let label = run.group.as_ref().map(|group| format!("[{group}] ")).unwrap_or_default();
-        let asked = format!("{label}{}", text::line(&record.spec.question, QUESTION));
-        say_clean(&format!("{}\n             {asked}", brief(&run)), fleet.secrets());
+        let (config, question) = (run.config.as_deref().unwrap_or("?"), run.question.as_deref().unwrap_or("?"));
+        say_clean(&format!("{}\n             {label}{config}: {question}", brief(run)), fleet.secrets());
+    }
+    if let Some(today) = today.filter(|today| today.runs > 0) {
+        say(in_words(&today));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A run as a list shows it.
+fn listed(fleet: &Fleet, record: &RunRecord) -> RunView {
+    let asked = fleet.secrets().mask(&record.spec.question);
+    seen(fleet, record, Detail::Brief).listed(record, &asked, &clock::now())
+}
+
+/// The runs of the day in one line.
+fn in_words(TodayView { day, runs, live, tokens, cost_usd, cost_unknown }: &TodayView) -> String {
+    let money = match (cost_usd, cost_unknown) {
+        (Some(usd), Some(true)) => format!("more than ${usd:.4}"),
+        (Some(usd), _) => format!("${usd:.4}"),
+        (None, _) => "cost unknown".to_owned(),
+    };
+    format!("{day} (UTC): {runs} runs, {live} of them live; {money}, {tokens} tokens")
 }
 
 pub(super) async fn status(fleet: &Fleet, how: &Status) -> Result<ExitCode, Refusal> {

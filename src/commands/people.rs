@@ -174,7 +174,7 @@ pub(super) fn known(selection: &Selection, mut sight: Sight) -> Result<Vec<RunRe
     }
     match selection {
         Selection::Group(group) if sight.runs.is_empty() => Err(Refusal::unknown_group(group)),
-        Selection::Group(_) | Selection::Runs(_) | Selection::Latest => Ok(sight.runs),
+        Selection::Group(_) | Selection::Runs(_) | Selection::Latest | Selection::Live { .. } => Ok(sight.runs),
     }
 }
 

@@ -1,14 +1,16 @@
-//! When an experiment will be over, as far as the runs that have ended tell. Pure: a guess from durations, told as one number;
-//! it never asks a clock, and nothing is decided by it.
+//! When an experiment will be over, as far as the runs that have ended tell. Pure: a guess from durations, told as one number,
+//! and taken back once it has passed; it never asks a clock, and nothing is decided by it.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
-/// The time until all runs are over, if each takes as long as the median of those that `ended`, or `prior` while none has.
+/// The time until all runs are over, if each takes as long as those that `ended`, or as `prior` while none has: a waiting run the
+/// median of them, a live one the median of those that took longer than it has taken so far.
 ///
 /// `elapsed` is how long each live run has taken so far, `waiting` how many have still to start, and `at_once` how many may be
-/// live at the same time; 0 is no limit. Nothing where there is no duration to go by.
+/// live at the same time; 0 is no limit. Nothing where there is no duration to go by, or where a live run has taken longer than
+/// all that are known: any number would be a guess that was wrong before.
 pub fn ends_in(
     ended: &[Duration],
     prior: Option<Duration>,
@@ -20,9 +22,13 @@ pub fn ends_in(
         return Some(Duration::ZERO);
     }
     let typical = median(ended).or(prior)?;
-    // A run that has taken longer than most is about to end, but not at once.
-    let left = |elapsed: &Duration| typical.saturating_sub(*elapsed).max(typical / 10);
-    Some(schedule(elapsed.iter().map(left).collect(), typical, waiting, at_once))
+    let known: Vec<Duration> = if ended.is_empty() { vec![typical] } else { ended.to_vec() };
+    let left = |elapsed: &Duration| {
+        let longer: Vec<Duration> = known.iter().filter_map(|took| took.checked_sub(*elapsed)).collect();
+        median(&longer).filter(|left| !left.is_zero())
+    };
+    let live = elapsed.iter().map(left).collect::<Option<Vec<_>>>()?;
+    Some(schedule(live, typical, waiting, at_once))
 }
 
 /// Each waiting run starts when the first slot is free; the last one to end is the end of all.
@@ -76,10 +82,13 @@ mod tests {
             ("the longest live one ends last", &[100], None, &[90, 10, 50], 0, 3, Some(90)),
             ("a slot is free when the first has ended", &[100], None, &[90, 40], 1, 2, Some(110)),
             ("an idle slot is taken at once", &[100], None, &[50], 1, 2, Some(100)),
-            ("overdue is a tenth", &[100], None, &[5000], 0, 1, Some(10)),
-            ("and then the next starts", &[100], None, &[5000], 1, 1, Some(110)),
+            ("what was passed is taken back", &[100], None, &[5000], 0, 1, None),
+            ("as soon as it is", &[], Some(60), &[60], 0, 1, None),
+            ("for all that wait as well", &[100], None, &[50, 5000], 1, 1, None),
+            ("of those that took longer", &[10, 20, 500], None, &[15], 0, 1, Some(245)),
+            ("but for the longest none did", &[10, 20, 500], None, &[600], 0, 1, None),
             ("more are live than may be", &[100], None, &[90, 50, 20], 1, 1, Some(180)),
-            ("nothing takes no time", &[0], None, &[3], 7, 1, Some(0)),
+            ("nothing takes no time", &[0], None, &[], 7, 1, Some(0)),
             ("far too many", &[u64::MAX], None, &[], 3, 1, Some(u64::MAX)),
         ];
         for (case, ended, prior, live, waiting, at_once, wanted) in cases {

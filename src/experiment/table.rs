@@ -4,6 +4,7 @@
 //! agreement, winners and margin over those that succeeded. Over several questions each question counts once, by its mean.
 
 mod agreement;
+mod answers;
 mod differences;
 mod export;
 mod measures;
@@ -73,6 +74,8 @@ pub struct Table {
     pub rows: Vec<Row>,
     /// Each arm over all questions.
     pub arms: Vec<Row>,
+    /// How far arms agree, by pair of arms and question; with many arms, each with the first.
+    pub between: Vec<Between>,
     /// Each pair of arms, by measure, where they have a question in common; with many arms, each beside the first.
     pub differences: Vec<Difference>,
 }
@@ -84,8 +87,9 @@ impl Table {
         comparison.trials.sort_by(|a, b| place(a).cmp(&place(b)).then_with(|| a.run.cmp(&b.run)));
         let rows = rows::by_question(&comparison.trials);
         let arms = rows::by_arm(&comparison.trials, &rows);
+        let between = agreement::between(comparison.arms.len(), &comparison.trials);
         let differences = differences::all(comparison.arms.len(), &comparison.trials);
-        Table { of: comparison, rows, arms, differences }
+        Table { of: comparison, rows, arms, between, differences }
     }
 }
 
@@ -134,8 +138,8 @@ pub struct Mean {
     pub interval: Option<(f64, f64)>,
 }
 
-/// How far answers to the same question agree, over pairs of repeats: all of them up to 14 answers, then 100, of neighbours
-/// first.
+/// How far answers to the same question agree, over pairs of them: of repeats all pairs up to 14 answers, then 100, of neighbours
+/// first; of two arms each of the first 10 answers of one with each of the other.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Agreement {
     /// Pairs looked at.
@@ -144,6 +148,19 @@ pub struct Agreement {
     pub same: f64,
     /// Mean similarity of words, from 0 to 1.
     pub similarity: f64,
+}
+
+/// How far two arms agree on a question.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Between {
+    /// The one arm.
+    pub a: usize,
+    /// The other.
+    pub b: usize,
+    /// The question.
+    pub question: usize,
+    /// Over pairs of an answer of the one and an answer of the other.
+    pub agreement: Agreement,
 }
 
 /// How often somebody won.

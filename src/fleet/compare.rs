@@ -8,7 +8,7 @@ use super::{Fleet, FleetError, Selection, blocking};
 use crate::experiment::table::{Comparison, Table, Trial};
 use crate::massgen::configs::{Needs, Tree};
 use crate::registry::{Experiment, RunFolder};
-use crate::run::{ConfigChoice, Exit, RunId, RunRecord, Usd};
+use crate::run::{Exit, RunId, RunRecord, Usd};
 
 /// How much of an answer is compared, in bytes.
 const COMPARED: u64 = 256 << 10;
@@ -139,10 +139,7 @@ fn place_of(all: &mut Vec<String>, wanted: String) -> usize {
 
 /// How an arm is told from the others.
 fn label(run: &RunRecord) -> String {
-    let config = match &run.spec.config {
-        ConfigChoice::File(path) => path.strip_prefix(&run.spec.project).unwrap_or(path).display().to_string(),
-        ConfigChoice::Rehearsal(name) => name.clone(),
-    };
+    let config = run.spec.config_name();
     match &run.spec.overrides {
         Some(overrides) => format!("{config} {overrides}"),
         None => config,

@@ -5,15 +5,22 @@ use std::fmt;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::run::RunRecord;
+use super::LATEST;
+use crate::run::{RunId, RunRecord};
 
 /// What was seen: `<changes>-<endings>`, in decimal digits; an answer that is whole is as good as an end. A model reads it with every wait and writes it with the next, and to its
-/// tokenizer three digits are one token, where a hexadecimal word falls into pieces: 8 tokens in place of 20.
+/// tokenizer three digits are one token, where a hexadecimal word falls into pieces: 8 tokens in place of 20. Of a few runs that are
+/// more than one, `-<told>` follows, which says which of them had ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cursor {
     changes: String,
     endings: String,
+    /// A bit for each run, the oldest first.
+    told: u32,
 }
+
+/// Of more runs than this a cursor does not say which of them had ended.
+const MOST_TOLD: usize = LATEST;
 
 impl Cursor {
     /// The cursor of a sight. The order of the runs does not matter.
@@ -23,19 +30,37 @@ impl Cursor {
         Cursor {
             changes: format!("{:012}", hash(changes.collect()) % 1_000_000_000_000),
             endings: format!("{:09}", hash(answered.map(|run| format!("{}\n", run.spec.id)).collect()) % 1_000_000_000),
+            told: by_age(runs).filter(|(_, run)| run.state.ended().is_some()).map(|(bit, _)| bit).sum(),
         }
+    }
+
+    /// Those of a few runs that had ended when the cursor was given out. Runs that have come since change nothing; where one was
+    /// removed since, an end may be missed or be told again.
+    pub fn had_ended<'a>(&self, runs: &'a [RunRecord]) -> Vec<&'a RunId> {
+        let told = by_age(runs).filter(|(bit, run)| self.told & bit != 0 && run.state.ended().is_some());
+        told.map(|(_, run)| &run.spec.id).collect()
     }
 
     /// A cursor as a client gave it back; one that was never given out differs from every sight.
     pub fn given(text: &str) -> Cursor {
-        let (changes, endings) = text.split_once('-').unwrap_or((text, ""));
-        Cursor { changes: changes.to_owned(), endings: endings.to_owned() }
+        let (changes, rest) = text.split_once('-').unwrap_or((text, ""));
+        let (endings, told) = rest.split_once('-').unwrap_or((rest, ""));
+        let told = told.parse().unwrap_or_default();
+        Cursor { changes: changes.to_owned(), endings: endings.to_owned(), told }
     }
 
     /// Whether the same runs had ended, or had only that left to do.
     pub fn same_endings(&self, other: &Cursor) -> bool {
         self.endings == other.endings
     }
+}
+
+/// The bit of each run, of the oldest the lowest; none of one run alone or of many.
+fn by_age(runs: &[RunRecord]) -> impl Iterator<Item = (u32, &RunRecord)> {
+    let is_told = (2..=MOST_TOLD).contains(&runs.len());
+    let mut runs: Vec<&RunRecord> = if is_told { runs.iter().collect() } else { Vec::new() };
+    runs.sort_by_key(|run| (run.spec.created, &run.spec.id));
+    runs.into_iter().enumerate().map(|(place, run)| (1 << place, run))
 }
 
 fn hash(mut lines: Vec<String>) -> u64 {
@@ -46,6 +71,55 @@ fn hash(mut lines: Vec<String>) -> u64 {
 
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.changes, self.endings)
+        write!(f, "{}-{}", self.changes, self.endings)?;
+        if self.told == 0 { Ok(()) } else { write!(f, "-{}", self.told) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::not_begun;
+    use crate::run::{ConfigChoice, Ending, Exit, Moment, Outcome, RunSpec, RunState};
+
+    fn run(n: u8, is_over: bool) -> RunRecord {
+        let created = jiff::Timestamp::from_second(i64::from(n)).expect("time");
+        let config = ConfigChoice::Rehearsal("@rehearsal".to_owned());
+        let plain = RunSpec::plain(RunId::from_bytes([0, 0, 0, 0, n]), "q", config, "/p".into(), "/b".into());
+        let record = not_begun(RunSpec { created, ..plain });
+        if !is_over {
+            return record;
+        }
+        let at = Moment { wall: created, boot_ms: 0, boot_id: String::new() };
+        let (outcome, exit, took) = (Outcome::Succeeded, Exit::Code(0), std::time::Duration::ZERO);
+        let ending = Ending { outcome, exit, at, took, answer: None, stop: None, warnings: Vec::new() };
+        RunRecord { state: RunState::Ended(ending), seq: record.seq + 1, ..record }
+    }
+
+    fn given_back(runs: &[RunRecord]) -> Cursor {
+        let cursor = Cursor::of(runs);
+        let again = Cursor::given(&cursor.to_string());
+        assert_eq!(again, cursor);
+        again
+    }
+
+    #[test]
+    fn a_cursor_says_whose_end_was_told() {
+        let before = given_back(&[run(3, false), run(2, true), run(1, false)]);
+        let now = [run(4, true), run(3, true), run(2, true), run(1, false)];
+        let told: Vec<String> = before.had_ended(&now).into_iter().map(RunId::to_string).collect();
+        assert_eq!(told, [run(2, true).spec.id.to_string()], "and not of one that has come since");
+        assert!(!before.same_endings(&Cursor::of(&now)));
+    }
+
+    #[test]
+    fn of_one_run_and_of_many_it_says_nothing_of_that() {
+        let many: Vec<RunRecord> = (0..=MOST_TOLD as u8).map(|n| run(n, true)).collect();
+        for runs in [&many[..1], &many] {
+            assert_eq!(given_back(runs).to_string().matches('-').count(), 1);
+            assert!(Cursor::of(runs).had_ended(runs).is_empty());
+        }
+        assert_eq!(given_back(&many[..MOST_TOLD]).had_ended(&many[..MOST_TOLD]).len(), MOST_TOLD);
+        assert!(Cursor::given("never given out").had_ended(&many[..2]).is_empty());
     }
 }

@@ -122,6 +122,17 @@ impl Fleet {
         .await?
     }
 
+    /// The groups of the experiments that go on and that this process may stop at once: of a process that is part of a run those that
+    /// this run began. Those below them end with the runs that they are part of.
+    pub async fn open_experiments(&self) -> Result<Vec<Selection>, FleetError> {
+        let (state, parent) = (self.state.clone(), self.parent.clone());
+        let is_meant = move |known: &Experiment| {
+            known.progress.closed.is_none() && (parent.is_none() || known.plan.parent == parent)
+        };
+        let found = blocking(move || state.all_experiments().into_iter().filter(is_meant).collect::<Vec<_>>()).await?;
+        Ok(found.into_iter().map(|known| Selection::Group(known.plan.group)).collect())
+    }
+
     /// Whether it is a run that its experiment has planned and not started.
     pub fn is_planned(&self, run: &RunRecord) -> bool {
         run.spec.origin.experiment.is_some() && !self.folder(&run.spec.id).path().exists()
@@ -355,7 +366,7 @@ fn state_of(experiment: &Experiment, id: &RunId) -> RunState {
 fn not_started(why: &Close) -> String {
     let why = match why {
         Close::Done => "its experiment is over",
-        Close::Enough => "enough others succeeded",
+        Close::Enough => "enough others succeeded (keep)",
         Close::Spent => "the budget of its experiment was spent",
         Close::Stopped { reason: Some(reason) } => reason,
         Close::Stopped { reason: None } => "its experiment was stopped",

@@ -85,7 +85,7 @@ impl Fleet {
         if let Selection::Group(group) = selection {
             experiments.insert(group);
         }
-        let may_grow = matches!(selection, Selection::Group(_) | Selection::Latest) || !experiments.is_empty();
+        let may_grow = !matches!(selection, Selection::Runs(_)) || !experiments.is_empty();
         let all = may_grow.then(|| self.state().runs());
         let folders = folders.chain(experiments.iter().map(|group| self.state().experiment(group).path().to_owned()));
         folders.chain(all).fold(false, |new, folder| seat.add(&folder) | new)

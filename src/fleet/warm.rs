@@ -1,12 +1,15 @@
 //! Keeping MassGen warm: a start begins a warm process, where there is none for such runs and there is room for one, and is the
 //! first to be forked from it. What goes wrong with that is no trouble of the run's, which is started cold then.
 
+use std::ffi::OsString;
 use std::io;
+use std::path::Path;
 use std::process::Stdio;
 
 use tokio::process::Command;
 
 use super::{Fleet, blocking};
+use crate::massgen::launch::Launch;
 use crate::massgen::text::chain;
 use crate::massgen::{launch, program};
 use crate::registry::StateFolder;
@@ -71,6 +74,27 @@ impl Fleet {
     }
 }
 
+impl Fleet {
+    /// What MassGen prints when a warm process runs it with these arguments in this folder; one that imports it yet is waited for. It
+    /// begins none.
+    ///
+    /// # Errors
+    ///
+    /// Why MassGen has to be asked in the usual way.
+    pub async fn ask_warm(&self, spec: &RunSpec, args: Vec<OsString>, folder: &Path) -> Result<Vec<u8>, Cold> {
+        if !spec.warm {
+            return Err(Cold::Off);
+        }
+        let kind = Kind::of(&spec.program)?;
+        let env = environment(spec)?;
+        let launch = Launch { program: spec.program.clone(), args, env, cwd: folder.to_owned() };
+        while warm::progress(&self.state, &kind, &launch.env) == Progress::Imports {
+            tokio::time::sleep(warm::LOOK_AGAIN).await;
+        }
+        warm::question(&self.state, &kind, &launch).await
+    }
+}
+
 /// Sees to a warm process for runs like this one, which may be importing yet; `Err` says why there is none.
 async fn begin(state: StateFolder, spec: &RunSpec) -> io::Result<Result<(), Cold>> {
     let kind = match Kind::of(&spec.program) {
@@ -78,8 +102,7 @@ async fn begin(state: StateFolder, spec: &RunSpec) -> io::Result<Result<(), Cold
         Err(unfit) => return Ok(Err(unfit.into())),
     };
     let env = environment(spec)?;
-    // Of a run that works in a folder of its own, nothing is read from there.
-    let run = launch::working_folder(spec, &warm::folder(&state));
+    let run = launch::env_folder(spec, &warm::folder(&state)).to_owned();
     if warm::progress(&state, &kind, &env) != Progress::None || warm::fits(&state, &kind, &env, &run).await.is_ok() {
         return Ok(Ok(()));
     }

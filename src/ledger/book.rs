@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Application, FOLD, LedgerError, Request, Turn};
-use crate::run::{Cap, Lineage, RunId, RunRecord, RunState, Spent, Usd};
+use crate::run::{Cap, Lineage, RunId, RunRecord, RunState, Spent, Today, Usd};
 
 /// How many days are kept.
 const DAYS: usize = 8;
@@ -31,6 +31,9 @@ pub(super) struct Book {
     starts: Vec<Timestamp>,
     /// Millionths of a dollar by day, of trees that are over.
     days: BTreeMap<String, u64>,
+    /// What else is known of those days.
+    #[serde(default)]
+    day_counts: BTreeMap<String, DayCount>,
     /// The same by server, the newest last; of servers that have a budget.
     servers: Vec<(String, u64)>,
     /// What the closed trees of an experiment have spent, in millionths of a dollar and in tokens, the newest last.
@@ -64,6 +67,16 @@ struct Entry {
     spent_microusd: u64,
     #[serde(default)]
     spent_tokens: u64,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_unpriced: bool,
+}
+
+/// The runs of trees that were over on a day.
+#[derive(Clone, Copy, Default, Serialize, Deserialize)]
+struct DayCount {
+    runs: u64,
+    tokens: u64,
+    is_unpriced: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,7 +121,8 @@ impl Entry {
     /// What it has spent by itself.
     fn spent(&self, spent: &impl Fn(&RunId) -> Spent) -> Spent {
         if self.place == Place::Over {
-            return Spent { usd: Usd(self.spent_microusd), tokens: self.spent_tokens, is_unpriced: false };
+            let is_unpriced = self.is_unpriced;
+            return Spent { usd: Usd(self.spent_microusd), tokens: self.spent_tokens, is_unpriced };
         }
         self.run.parse().map(|id| spent(&id)).unwrap_or_default()
     }
@@ -136,7 +150,7 @@ impl Book {
             }
             let ending = record.state.ended();
             if let Some(ending) = ending.filter(|_| !live_trees.contains(&spec.lineage.root)) {
-                book.add_to_day(ending.at.wall, record.spent.usd);
+                book.add_to_day(ending.at.wall, record.spent);
                 book.add_to_server(&spec.origin.server, record.spent.usd.0);
                 book.add_to_experiment(spec.origin.experiment.as_deref(), record.spent_in_all());
                 continue;
@@ -206,6 +220,7 @@ impl Book {
             max_tokens: cap.tokens,
             spent_microusd: 0,
             spent_tokens: 0,
+            is_unpriced: false,
         });
     }
 
@@ -263,6 +278,7 @@ impl Book {
             self.is_changed = true;
             entry.place = Place::Over;
             (entry.spent_microusd, entry.spent_tokens) = (spent.usd.0, spent.tokens);
+            entry.is_unpriced = spent.is_unpriced;
         }
     }
 
@@ -282,16 +298,23 @@ impl Book {
             std::mem::take(&mut self.entries).into_iter().partition(|entry| closed.contains(&entry.root));
         self.entries = kept;
         for entry in over {
-            self.add_to_day(now, Usd(entry.spent_microusd));
+            self.add_to_day(now, entry.spent(&|_| Spent::default()));
             self.add_to_server(&entry.server, entry.spent_microusd);
         }
     }
 
-    fn add_to_day(&mut self, at: Timestamp, spent: Usd) {
-        let day = self.days.entry(day(at)).or_default();
-        *day = day.saturating_add(spent.0);
+    fn add_to_day(&mut self, at: Timestamp, spent: Spent) {
+        let dollars = self.days.entry(day(at)).or_default();
+        *dollars = dollars.saturating_add(spent.usd.0);
+        let count = self.day_counts.entry(day(at)).or_default();
+        count.runs += 1;
+        count.tokens = count.tokens.saturating_add(spent.tokens);
+        count.is_unpriced |= spent.is_unpriced;
         while self.days.len() > DAYS {
             self.days.pop_first();
+        }
+        while self.day_counts.len() > DAYS {
+            self.day_counts.pop_first();
         }
     }
 
@@ -362,6 +385,31 @@ impl Book {
         Usd(before.saturating_add(kept.usd.0))
     }
 
+    /// The runs of the day (UTC): those of trees that were over on it, and all of trees that are not. Each counts for what it has
+    /// spent, and none for what it may. `lives` is asked of those that have not told the book that they are over.
+    pub(super) fn today(
+        &self,
+        now: Timestamp,
+        spent: &impl Fn(&RunId) -> Spent,
+        lives: &impl Fn(&RunId) -> bool,
+    ) -> Today {
+        let day = day(now);
+        let count = self.day_counts.get(&day).copied().unwrap_or_default();
+        let usd = Usd(self.days.get(&day).copied().unwrap_or_default());
+        let over = Spent { usd, tokens: count.tokens, is_unpriced: count.is_unpriced };
+        let of_entries: Spent = self.entries.iter().map(|entry| entry.spent(spent)).sum();
+        let live = self.not_over().iter().filter(|id| lives(id)).count() as u64;
+        Today { day, runs: count.runs + self.entries.len() as u64, live, spent: over + of_entries }
+    }
+
+    /// Whether a run is below another one, by any number of generations.
+    pub(super) fn is_below(&self, run: &RunId, above: &RunId) -> bool {
+        let parent_of = |run: &str| self.entries.iter().find(|entry| entry.run == run)?.parent.as_deref();
+        // A run is younger than its parent, so that this ends; a damaged book must not make it go round.
+        let mut parents = std::iter::successors(parent_of(run.as_str()), |run| parent_of(run));
+        parents.by_ref().take(self.entries.len()).any(|parent| parent == above.as_str())
+    }
+
     pub(super) fn version(&self) -> u32 {
         self.version
     }
@@ -375,6 +423,7 @@ impl Default for Book {
             entries: Vec::new(),
             starts: Vec::new(),
             days: BTreeMap::new(),
+            day_counts: BTreeMap::new(),
             servers: Vec::new(),
             experiments: Vec::new(),
             requests: Vec::new(),

@@ -8,6 +8,7 @@ mod keys;
 mod needs;
 mod overrides;
 mod policy;
+mod query;
 mod suggest;
 mod tree;
 mod validate;
@@ -20,13 +21,14 @@ use self::tree::{Node, Scalar};
 use crate::massgen::names;
 use crate::run::ConfigChoice;
 
-pub use self::catalogue::{Catalogue, Listed, Source, catalogue};
+pub use self::catalogue::{Catalogue, Known, Listed, Source, catalogue};
 pub use self::needs::{Agent, Key, Needs, SECRET_VARIABLE, Secret};
 pub use self::overrides::{UnknownKey, changed_keys, is_too_deep, unknown_key};
 pub use self::policy::{Forbidden, forbidden, paths};
+pub use self::query::CONDITIONS;
 pub use self::tree::{EditError, Tree};
 pub use self::validate::{Finding, Question, ValidateError, Verdict, validate};
-pub use self::warnings::warnings;
+pub use self::warnings::{FATAL, warnings, without_files};
 
 /// The largest config file, in bytes.
 const MOST_BYTES: u64 = 4 << 20;
@@ -166,6 +168,8 @@ pub struct Changes<'a> {
     pub session: Option<&'a str>,
     /// A folder that the agents may read, those of them that have files.
     pub read: Option<&'a Path>,
+    /// The project, and what the agents may do there: `read` or `write`.
+    pub context: Option<(&'a Path, &'a str)>,
 }
 
 /// What MassGen is given to read.
@@ -187,7 +191,7 @@ pub struct Effective {
 pub fn effective(path: &Path, original: &str, changes: Changes<'_>) -> Result<Effective, EditError> {
     let mut tree = match Tree::of_file(path, original) {
         Ok(tree) => tree,
-        Err(error) if changes.overrides.is_some() => return Err(error),
+        Err(error) if changes.overrides.is_some() || changes.context.is_some() => return Err(error),
         Err(_) => return Ok(unread(path, original, changes)),
     };
     if let Some(overrides) = changes.overrides {
@@ -204,8 +208,11 @@ pub fn effective(path: &Path, original: &str, changes: Changes<'_>) -> Result<Ef
         tree.merge(&serde_json::json!({ "session_id": session }))?;
     }
     if let Some(folder) = changes.read {
-        let path = serde_json::json!({"path": folder.to_string_lossy(), "permission": "read"});
-        tree.append(["orchestrator", "context_paths"], &path)?;
+        tree.add_context_path(folder, "read")?;
+    }
+    // As MassGen's own `--cwd-context` does it, which would have MassGen work in the project.
+    if let Some((project, permission)) = changes.context {
+        tree.add_context_path(project, permission)?;
     }
     Ok(Effective { text: tree.text()?, tree: Some(tree), secrets, is_json: false })
 }
@@ -225,6 +232,13 @@ impl Tree {
             let moved = names_a_path(key).then(|| in_project(&scalar.text, project));
             moved.flatten().map(|path| Scalar::quoted(&path))
         })
+    }
+
+    /// Gives all agents that have files another folder; what the config says of that folder itself does not hold then.
+    fn add_context_path(&mut self, folder: &Path, permission: &str) -> Result<(), EditError> {
+        let is_other = |item: &Node| item.get("path").unwrap_or(item).text().map(Path::new) != Some(folder);
+        let path = serde_json::json!({"path": folder.to_string_lossy(), "permission": permission});
+        self.append(["orchestrator", "context_paths"], is_other, &path)
     }
 
     /// Puts the question in, where MassGen looks for it when there is none on its command line.
@@ -316,6 +330,19 @@ mod tests {
         assert_eq!(suggested("entirely-other.yaml"), Vec::<String>::new());
         let address = format!("file://{}", folder.path().join("two.yaml").display());
         assert_eq!(resolved(Some(&address), folder.path()).expect("found"), Path::new("two.yaml"));
+    }
+
+    #[test]
+    fn the_project_is_handed_over_once_with_what_was_asked_for() {
+        let given = |text: &str| {
+            let changes = Changes { context: Some((Path::new("/p"), "write")), ..Changes::default() };
+            effective(Path::new("c.yaml"), text, changes).map(|made| made.text)
+        };
+        let paths = "orchestrator:\n  context_paths:\n    - path: /p/.\n      permission: read\n    - path: /q\n";
+        let made = given(paths).expect("YAML");
+        assert!(made.contains("/q") && !made.contains("read") && made.contains("\"write\""), "{made}");
+        assert!(given("agents: []\n").expect("YAML").contains("\"/p\""));
+        assert!(given("agents: [").is_err(), "a run without what it was to have is none");
     }
 
     #[test]

@@ -1,6 +1,7 @@
-//! How MassGen 0.1.97 is started in the background: arguments, environment, working folder. Pure: it starts nothing.
+//! How MassGen 0.1.97 is started in the background: arguments, environment, working folder. It starts nothing.
 
 use std::ffi::{OsStr, OsString};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -40,7 +41,6 @@ pub const FLAGS: &[&str] = &[
     "--config",
     "--inbox-dir",
     "--quick",
-    "--cwd-context",
     "--orchestrator-timeout",
     "--validate",
     "--json",
@@ -60,29 +60,48 @@ pub fn plan(
     if spec.mode == Mode::Quick {
         args.push("--quick".into());
     }
-    match spec.context {
-        Context::None => {}
-        Context::Read => args.extend(["--cwd-context".into(), "ro".into()]),
-        Context::Write => args.extend(["--cwd-context".into(), "rw".into()]),
-    }
     if let Some(seconds) = orchestrator_timeout(spec.timeout, own_timeout) {
         args.extend(["--orchestrator-timeout".into(), seconds.to_string().into()]);
     }
     let mut env = furnished(environment, folders.bin);
     environment::set(&mut env, LOG_BASE, folders.logs);
-    Launch { program: spec.program.clone(), args, env, cwd: working_folder(spec, folders.work) }
+    Launch { program: spec.program.clone(), args, env, cwd: folders.work.to_owned() }
 }
 
 /// PATH where the environment has none.
 const USUAL_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
-/// Where MassGen runs: a folder of the run's own, so that two runs of one second never share a session; the project
-/// where the agents are to have it.
-pub fn working_folder(spec: &RunSpec, work: &Path) -> PathBuf {
+/// Where MassGen reads variables from, in its working folder.
+const ENV_FILE: &str = "configs/.env";
+
+/// The folder whose `configs/.env` a run reads: the project where the agents are to have it, else its own, which has none.
+pub fn env_folder<'a>(spec: &'a RunSpec, own: &'a Path) -> &'a Path {
     match spec.context {
-        Context::None => work.to_owned(),
-        Context::Read | Context::Write => spec.project.clone(),
+        Context::None => own,
+        Context::Read | Context::Write => &spec.project,
     }
+}
+
+/// Makes the project ready to be handed over to a run. MassGen always works in a folder of the run's own: two runs of one second never
+/// share a session, and nothing of MassGen's is left in the project. Its config names the project as a context path, and the variables
+/// of `configs/.env` are linked.
+///
+/// # Errors
+///
+/// The project is gone, or the link cannot be made.
+pub fn hand_over(spec: &RunSpec, work: &Path) -> io::Result<()> {
+    if spec.context == Context::None {
+        return Ok(());
+    }
+    if !spec.project.is_dir() {
+        return Err(io::Error::new(io::ErrorKind::NotFound, Gone(spec.project.clone())));
+    }
+    let (file, link) = (spec.project.join(ENV_FILE), work.join(ENV_FILE));
+    if file.is_file() {
+        std::fs::create_dir_all(work.join("configs"))?;
+        std::os::unix::fs::symlink(file, link)?;
+    }
+    Ok(())
 }
 
 /// A folder that a run needs and that is not there.
@@ -206,11 +225,27 @@ mod tests {
     }
 
     #[test]
-    fn context_hands_the_project_over() {
+    fn the_project_is_never_the_working_folder_and_lends_its_variables() {
+        let (project, work) = (tempfile::tempdir().expect("temp"), tempfile::tempdir().expect("temp"));
+        std::fs::create_dir(project.path().join("configs")).expect("made");
+        std::fs::write(project.path().join(ENV_FILE), "A=1\n").expect("written");
+        let mut spec = RunSpec { context: Context::None, project: project.path().to_owned(), ..spec() };
+        hand_over(&spec, work.path()).expect("nothing to do");
+        assert!(!work.path().join("configs").exists() && env_folder(&spec, work.path()) == work.path());
+        spec.context = Context::Read;
+        hand_over(&spec, work.path()).expect("linked");
+        assert_eq!(std::fs::read_to_string(work.path().join(ENV_FILE)).expect("read"), "A=1\n");
+        assert_eq!(env_folder(&spec, work.path()), project.path());
+        drop(project);
+        assert!(hand_over(&spec, work.path()).is_err_and(|error| error.to_string().ends_with("is gone")));
+    }
+
+    #[test]
+    fn the_environment_is_whole_and_the_mode_is_told() {
         let spec = RunSpec { context: Context::Read, mode: Mode::Quick, ..spec() };
         let launch = launched(&spec);
-        assert_eq!(launch.cwd, Path::new("/p"));
-        assert_eq!(args(&spec)[6..9], ["--quick", "--cwd-context", "ro"]);
+        assert_eq!(launch.cwd, Path::new("/r/work"));
+        assert_eq!(args(&spec)[6], "--quick");
         assert!(launch.env.contains(&("PATH".into(), "/r/bin:/usr/bin".into())));
         assert!(launch.env.contains(&("A_API_KEY".into(), "k".into())));
     }

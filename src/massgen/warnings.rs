@@ -16,6 +16,19 @@ const PART_CHARS: usize = 120;
 /// How many servers or agents a message names.
 const MOST_NAMED: usize = 5;
 
+/// The code of changes that agents made in copies of the project alone.
+pub const NOT_APPLIED: &str = "changes_not_applied";
+
+/// A run that could write in the project changed nothing there.
+pub fn nothing_changed() -> Warning {
+    warning(
+        "nothing_changed",
+        "no file of the project was changed, although the run could write there".to_owned(),
+        "only the winner's final presentation writes: ask for the changes by file names, and give every agent a `cwd`; read_result \
+         part `files` shows what is in its workspace",
+    )
+}
+
 /// The warnings of a run, the most important first.
 pub fn warnings(log: &str, digest: Option<&Digest>) -> Vec<Warning> {
     let lines: Vec<Line<'_>> = log.lines().filter_map(Line::read).collect();
@@ -83,7 +96,7 @@ fn not_applied(lines: &[Line<'_>]) -> Option<Warning> {
     let is_nothing = after.iter().any(|line| NOTHING.iter().any(|sign| line.text.starts_with(sign)));
     (is_nothing && !is_applied).then(|| {
         warning(
-            "changes_not_applied",
+            NOT_APPLIED,
             format!(
                 "no files were applied to `{}`: the agents worked in copies (write_mode)",
                 text::line(project, PART_CHARS)

@@ -44,6 +44,8 @@ fn record() -> RunRecord {
         spent_below: Spent::default(),
         keeper: None,
         cold_because: None,
+        import: None,
+        changed: None,
         ready: None,
         quiet: None,
     }

@@ -20,8 +20,8 @@ pub(super) use self::experiment::{plan_configs, plan_from_json, plan_to_json, pr
 use self::moment::{MarkFile, MomentFile};
 use self::quiet::QuietFile;
 use crate::run::{
-    AgentDigest, AgentState, ConfigChoice, Context, Digest, Finish, Mode, RunId, RunRecord, RunSpec, RunState, Spent,
-    StopAsk, StopCause,
+    AgentDigest, AgentState, Changed, ConfigChoice, Context, Digest, Finish, Mode, RunId, RunRecord, RunSpec, RunState,
+    Spent, StopAsk, StopCause,
 };
 
 /// The version that this program writes.
@@ -77,6 +77,10 @@ struct RunFile {
     keeper: Option<MarkFile>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     cold_because: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    import_s: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    changed: Option<ChangedFile>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ready: Option<AnswerFile>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -219,6 +223,24 @@ pub(super) fn spec_from_json(bytes: &[u8]) -> Result<RunSpec, serde_json::Error>
 }
 
 /// A run whose folder exists and of which nothing has run yet.
+#[derive(Serialize, Deserialize)]
+struct ChangedFile {
+    files: Vec<String>,
+    count: u64,
+}
+
+impl From<&Changed> for ChangedFile {
+    fn from(changed: &Changed) -> ChangedFile {
+        ChangedFile { files: changed.files.clone(), count: changed.count }
+    }
+}
+
+impl From<ChangedFile> for Changed {
+    fn from(file: ChangedFile) -> Changed {
+        Changed { files: file.files, count: file.count }
+    }
+}
+
 pub(super) fn not_begun(spec: RunSpec) -> RunRecord {
     let state = RunState::Starting { leader: None };
     RunRecord {
@@ -229,6 +251,8 @@ pub(super) fn not_begun(spec: RunSpec) -> RunRecord {
         digest: None,
         keeper: None,
         cold_because: None,
+        import: None,
+        changed: None,
         ready: None,
         started: None,
         log_dir: None,
@@ -254,6 +278,8 @@ pub(super) fn run_to_json(record: &RunRecord) -> io::Result<Vec<u8>> {
         leader: record.state.leader().map(MarkFile::from),
         keeper: record.keeper.as_ref().map(MarkFile::from),
         cold_because: record.cold_because.clone(),
+        import_s: record.import.map(|time| time.as_secs_f64()),
+        changed: record.changed.as_ref().map(ChangedFile::from),
         ready: record.ready.as_ref().map(AnswerFile::from),
         stop_cause: stop.map(|cause| cause_word(cause).to_owned()),
         stop_reason: stop.and_then(cause_reason),
@@ -289,6 +315,8 @@ pub(super) fn run_from_json(spec: RunSpec, bytes: &[u8]) -> Result<RunRecord, se
         digest: file.digest.map(digest_from_file),
         keeper: file.keeper.map(Into::into),
         cold_because: file.cold_because,
+        import: file.import_s.map(seconds),
+        changed: file.changed.map(Into::into),
         ready: file.ready.map(Into::into),
         started: file.started.map(Into::into),
         log_dir: file.log_dir,

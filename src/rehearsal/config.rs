@@ -5,7 +5,8 @@
 
 use super::script::{Script, ScriptError, malformed, shown};
 
-const NAME: &str = "@rehearsal";
+/// What names the rehearsal; directives may follow.
+pub const NAME: &str = "@rehearsal";
 const LETTERS: [char; 5] = ['a', 'b', 'c', 'd', 'e'];
 const USUAL_AGENTS: usize = 2;
 

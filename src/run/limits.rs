@@ -75,6 +75,19 @@ impl Sum for Spent {
     }
 }
 
+/// The runs of a day together.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Today {
+    /// The day by UTC, such as `2026-11-27`.
+    pub day: String,
+    /// Those that ended on it or go on, removed ones too.
+    pub runs: u64,
+    /// Those that go on or wait for their turn.
+    pub live: u64,
+    /// What all of them have spent.
+    pub spent: Spent,
+}
+
 /// The most that may be spent; nothing is no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Cap {

@@ -2,6 +2,7 @@
 //! will take. It starts nothing and enters nothing anywhere.
 
 use std::path::Path;
+use std::time::Instant;
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -33,19 +34,21 @@ impl Desk {
             Some(Judged::Known(_)) | None => start.asked.and(start.limits.each.cap),
         };
         let limits = limits(&start, cap);
+        let said = self.warnings(vec![start.clone()], vec![start.spec.question.clone()]).await?;
+        let (fatal, warnings) = said.into_iter().partition::<Vec<_>, _>(is_fatal);
         let mut dry = DryRun {
             dry_run: true,
             ok: true,
-            config: start.spec.config.name(),
+            config: start.spec.config_name(),
             applied: start.spec.overrides.as_ref().map(configs::changed_keys).unwrap_or_default(),
-            continues: start.spec.continues.as_ref().map(|before| format!("{}, as turn {}", before.run, before.turn)),
+            continues: start.spec.continues.as_ref().map(view::continued),
             from: start.spec.from.as_ref().map(|from| {
                 let answer = from.answer.as_deref().unwrap_or("the final answer");
                 format!("{answer} of {}, by {}", from.run, from.agent)
             }),
             agents: Vec::new(),
             problems: Vec::new(),
-            warnings: self.warnings(vec![start.clone()], vec![start.spec.question.clone()]).await?,
+            warnings,
             notes: Vec::new(),
             limits,
             forecast,
@@ -59,6 +62,8 @@ impl Desk {
             Some(Judged::Granted { waits: false, .. }) | None => {}
         }
         dry.problems.extend(refused.map(|refusal| refusal.in_one_line()));
+        dry.problems
+            .extend(fatal.into_iter().map(|found| format!("{}: {} ({})", found.code, found.message, found.hint)));
         if let Some((name, text)) = &start.config {
             self.validated(&mut dry, &start, name, text).await?;
         }
@@ -90,12 +95,18 @@ impl Desk {
             folder: place.path(),
             cache: &cache,
         };
-        let verdict =
-            configs::validate(question).await.inspect_err(|error| self.keep_broken(error, &start.spec.program))?;
+        let mut cold = None;
+        let sooner = async {
+            let told = self.fleet.ask_warm(&start.spec, question.args(), place.path()).await;
+            told.map_err(|why| cold = Some((why, Instant::now()))).ok()
+        };
+        let verdict = configs::validate(question, sooner).await;
+        let verdict = verdict.inspect_err(|error| self.keep_broken(error, &start.spec.program))?;
+        dry.notes.extend(cold.map(|(why, since)| {
+            format!("MassGen was started to check the config, which took {} s: {why}", since.elapsed().as_secs())
+        }));
         let tree = Tree::of_file(&file, text).ok();
         let needs = tree.as_ref().map(Needs::of).unwrap_or_default();
-        let variables = self.variables(start);
-        let verdict = verdict.with_needs(&needs, |name| variables.contains(name));
         dry.problems.extend(verdict.errors.iter().map(|found| {
             let fix = found.suggestion.as_deref().map(|fix| format!(" ({fix})")).unwrap_or_default();
             format!("{}{fix}", located(found))
@@ -155,6 +166,11 @@ impl DryRun {
         self.warnings.retain(|warning| !given.contains(warning));
         self
     }
+}
+
+/// Whether a start only warns of what keeps a run from succeeding.
+pub(super) fn is_fatal(warning: &WarningView) -> bool {
+    configs::FATAL.contains(&warning.code.as_str())
 }
 
 /// A finding with its place in the config.

@@ -5,19 +5,26 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::calls::{Caller, Desk, json};
+use super::dry_run::is_fatal;
 use super::params::RunMassgen;
 use super::starts::{self, checked_question, request};
 use crate::clock;
 use crate::experiment::forecast::ends_in;
+use crate::experiment::{Plan, Planned};
 use crate::fleet::{Begin, Cursor, MOST_PLANNED, Selection, Sight, Start, Until};
 use crate::massgen::text;
 use crate::refusal::Refusal;
 use crate::registry::Experiment;
-use crate::view::WarningView;
+use crate::run::Usd;
 use crate::view::group::{self, Conducted, GroupView};
+use crate::view::{WarningView, list};
 
 /// The longest name of an arm, in characters.
 const MOST_LABEL: usize = 160;
+/// The most planned runs that an answer shows one by one.
+const MOST_PLANS: usize = 20;
+/// The longest variant that it shows, in characters.
+const MOST_VARIANT: usize = 100;
 
 /// How an arm is called until its config is known.
 const DEFAULT: &str = "the default config";
@@ -31,6 +38,11 @@ pub(super) struct BegunView {
     config: Option<String>,
     runs: usize,
     run_ids: Vec<String>,
+    /// Which run is of which config and question: of the first [`MOST_PLANS`], in the order of `run_ids`.
+    plan: Vec<PlannedView>,
+    /// How many successes are enough.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     forecast: Option<ForecastView>,
     /// For check_status with the group.
@@ -46,6 +58,20 @@ pub(super) struct BegunView {
     /// After a wait: how it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<GroupView>,
+}
+
+/// A planned run.
+#[derive(Debug, Serialize)]
+struct PlannedView {
+    run_id: String,
+    config: String,
+    /// The overrides of it, where there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    variant: Option<String>,
+    question: String,
+    /// Which time it is, from 1, where each is asked several times.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repeat: Option<u32>,
 }
 
 /// What it will take, by earlier runs of the same configs.
@@ -65,6 +91,11 @@ struct DryExperiment {
     runs: usize,
     questions: usize,
     repeat: u32,
+    /// What all its runs may spend together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    budget_usd: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_tokens: Option<u64>,
     /// Of all arms and questions, once each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<WarningView>,
@@ -115,6 +146,8 @@ impl Desk {
         };
         json(BegunView {
             config: only_config(&begun.experiment),
+            plan: self.planned(&begun.experiment.plan),
+            keep: begun.experiment.plan.keep,
             forecast: forecast(&begun.experiment),
             cursor: Cursor::of(&waited.sight.runs).to_string(),
             reused: begun.is_reused.then_some(true),
@@ -125,6 +158,24 @@ impl Desk {
             runs: begun.experiment.plan.runs.len(),
             group: begun.experiment.plan.group,
         })
+    }
+
+    /// Which run is of which config and question.
+    fn planned(&self, plan: &Plan) -> Vec<PlannedView> {
+        let has_variants = plan.arms.iter().any(|arm| arm.spec.overrides != plan.arms[0].spec.overrides);
+        let is_repeated = plan.runs.iter().any(|run| run.repeat > 1);
+        let view = |run: &Planned| {
+            let (arm, question) = (plan.arms.get(run.arm)?, plan.questions.get(run.question)?);
+            let variant = arm.spec.overrides.as_ref().filter(|_| has_variants);
+            Some(PlannedView {
+                run_id: run.id.to_string(),
+                config: list::config(&arm.spec.config_name()),
+                variant: variant.map(|variant| text::line(&variant.to_string(), MOST_VARIANT)),
+                question: list::question(&self.fleet.secrets().mask(question)),
+                repeat: is_repeated.then_some(run.repeat),
+            })
+        };
+        plan.runs.iter().take(MOST_PLANS).filter_map(view).collect()
     }
 
     /// Checks everything about an experiment that can be checked before the ledger is asked.
@@ -167,10 +218,14 @@ impl Desk {
     }
 
     async fn rehearse_experiment(&self, begin: Begin) -> Result<Value, Refusal> {
-        let warnings = self.warnings_of(&begin).await?;
+        // What keeps an arm from succeeding stands there as a problem.
+        let mut warnings = self.warnings_of(&begin).await?;
+        warnings.retain(|warning| !is_fatal(warning));
         let runs = begin.arms.len() * begin.questions.len() * begin.repeat as usize;
         let (mut arms, mut ok) = (Vec::new(), true);
-        for (label, start) in begin.arms {
+        for (label, mut start) in begin.arms {
+            // No run may spend more than all may together.
+            start.asked = begin.budget;
             let told = json(self.rehearse_start(start).await?.without(&warnings))?;
             ok &= told["ok"] == true;
             arms.push(serde_json::json!({"arm": label, "dry_run": told}));
@@ -181,6 +236,8 @@ impl Desk {
             runs,
             questions: begin.questions.len(),
             repeat: begin.repeat,
+            budget_usd: begin.budget.usd.map(Usd::as_f64),
+            max_tokens: begin.budget.tokens,
             warnings,
             arms,
         })
@@ -238,7 +295,11 @@ fn no_contradictions(asked: &RunMassgen) -> Result<(), Refusal> {
         RunMassgen { question_file: Some(_), questions: Some(_), .. } => both("question_file", "questions"),
         RunMassgen { continue_run: Some(_), .. } => {
             let message = "`continue_run` goes on with one conversation, and several runs were asked for";
-            Err(Refusal::new("arguments_conflict", message, "nothing was started: leave one or the other out"))
+            Err(Refusal::new(
+                "arguments_conflict",
+                message,
+                "nothing was started: leave one or the other out; `from` gives one answer of that run to all of these",
+            ))
         }
         _ => same_twice(asked),
     }
@@ -290,6 +351,6 @@ fn only_config(experiment: &Experiment) -> Option<String> {
 fn forecast(experiment: &Experiment) -> Option<ForecastView> {
     let plan = &experiment.plan;
     let ends = ends_in(&[], plan.takes(), &[], plan.runs.len(), plan.rules.slots as usize);
-    let (ends_in_s, cost_usd) = (ends.map(|left| left.as_secs()), plan.costs().map(crate::run::Usd::as_f64));
+    let (ends_in_s, cost_usd) = (ends.map(|left| left.as_secs()), plan.costs().map(Usd::as_f64));
     (ends_in_s.is_some() || cost_usd.is_some()).then_some(ForecastView { ends_in_s, cost_usd })
 }

@@ -39,7 +39,7 @@ pub(super) struct RunMassgen {
     /// Overrides of which each makes runs of its own.
     #[schemars(with = "Vec<serde_json::Map<String, serde_json::Value>>")]
     pub(super) variants: Option<Vec<serde_json::Value>>,
-    /// A label that joins runs.
+    /// A new label; read and stop its runs by it. An experiment's takes no more runs.
     #[schemars(with = "String")]
     pub(super) group: Option<String>,
     /// Stops a run. Default {timeout_s}, at most {max_timeout_s}.
@@ -105,7 +105,7 @@ pub(super) struct SteerRun {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct ListConfigs {
-    /// Words that must all occur in name, description, backend, models or keys.
+    /// Words that must all occur in name, description, provider, model or key; or ready, multi-provider, project, user, example, rehearsal.
     pub(super) query: String,
     /// For the next page, next_offset.
     pub(super) offset: usize,
@@ -132,6 +132,8 @@ pub(super) struct CheckStatus {
     /// All runs of a group.
     #[schemars(with = "String")]
     pub(super) group: Option<String>,
+    /// Only those that go on.
+    pub(super) live: bool,
     /// Seconds to sleep until something happens, at most {max_wait_s}; 45 is good.
     pub(super) wait_s: f64,
     /// change (default): a phase, answer, vote, winner, error or end. any_done, all_done.
@@ -149,7 +151,7 @@ pub(super) struct CheckStatus {
 pub(super) struct ReadResult {
     #[schemars(with = "String")]
     pub(super) run_id: Option<String>,
-    /// In place of run_id: table (default) compares its runs; manifest.
+    /// In place of run_id: table (default) compares its runs; answers (side by side); manifest.
     #[schemars(with = "String")]
     pub(super) group: Option<String>,
     /// answer (default), answers (all), files (the winner's workspace), file:PATH, log, agent:ID, errors, report (what happened, where
@@ -171,11 +173,15 @@ impl Default for ReadResult {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct KillRun {
-    /// Exactly one of run_id and group.
+    /// Exactly one of run_id, run_ids, group and all.
     #[schemars(with = "String")]
     pub(super) run_id: Option<String>,
+    #[schemars(with = "Vec<String>")]
+    pub(super) run_ids: Option<Vec<String>>,
     #[schemars(with = "String")]
     pub(super) group: Option<String>,
+    /// Every run that goes on: check_status live.
+    pub(super) all: bool,
     /// Seconds to end politely. Default 5, at most 60.
     pub(super) grace_s: f64,
     /// Why, for the record.
@@ -187,7 +193,7 @@ pub(super) struct KillRun {
 
 impl Default for KillRun {
     fn default() -> KillRun {
-        KillRun { run_id: None, group: None, grace_s: 5.0, reason: None, tree: true }
+        KillRun { run_id: None, run_ids: None, group: None, all: false, grace_s: 5.0, reason: None, tree: true }
     }
 }
 

@@ -128,7 +128,9 @@ impl Desk {
         let Some(from) = &asked.from else { return Ok(None) };
         if asked.continue_run.is_some() {
             let message = "both `from_run` and `continue_run` were given";
-            return Err(Refusal::new("from_conflict", message, "give at most one of them"));
+            let hint = "give one: with continue_run the same agents go on with their conversation and its config; with from_run the \
+                        agents of any config get one answer as material";
+            return Err(Refusal::new("from_conflict", message, hint));
         }
         let label = from.answer.as_deref().map(|label| label.trim().to_owned());
         Ok(Some(self.fleet.to_build_on(&parsed(&from.run_id)?, label).await?))
@@ -219,7 +221,7 @@ impl Desk {
         if let Some(overrides) = overrides {
             know_keys(overrides, Tree::of_file(path, &original).ok().as_ref())?;
         }
-        let project = self.settings.project_folder().filter(|_| context == Context::None);
+        let project = self.settings.project_folder();
         let effective = configs::effective(path, &original, Changes { overrides, project, ..Changes::default() });
         let effective = effective.map_err(|error| match overrides {
             Some(_) => bad_overrides(&error),

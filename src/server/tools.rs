@@ -8,8 +8,10 @@ use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
-use super::calls::{Checked, Configs, Killed, PageView, SteeredView};
+use super::calls::{Checked, PageView, SteeredView};
+use super::configs::Configs;
 use super::params::{CheckStatus, KillRun, ListConfigs, ReadResult, RunMassgen, SteerRun};
+use super::stops::Killed;
 use crate::settings::Settings;
 use crate::view::Answered;
 

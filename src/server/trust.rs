@@ -91,8 +91,8 @@ impl Desk {
         });
         let Some((key, why)) = found else { return Ok(()) };
         let message = format!("{whose} may not have `{key}`: {}", why);
-        let hint = "leave it out or use another config (list_configs); only the operator can allow it, by trusted_configs \
-                    or allow_commands in the settings";
+        let hint = "leave it out or use another config (list_configs query ready); only the user can allow it: configs in \
+                    ~/.config/massgen/agents are trusted, and so are folders in the setting trusted_configs; allow_commands allows all";
         Err(Refusal::new("config_forbidden", message, hint))
     }
 

@@ -10,7 +10,8 @@ use crate::massgen::configs::{self, Tree};
 use crate::massgen::docker::Engine;
 use crate::massgen::{program, references, text};
 use crate::refusal::Refusal;
-use crate::run::{Context, Problem};
+use crate::rehearsal;
+use crate::run::{ConfigChoice, Context, Problem, RunSpec};
 use crate::view::{self, WarningView};
 
 /// The most warnings of one answer.
@@ -45,11 +46,15 @@ impl Desk {
     }
 
     fn of_config(&self, start: &Start) -> Vec<Problem> {
+        if let ConfigChoice::Rehearsal(name) = &start.spec.config {
+            return of_rehearsal(name, &start.spec).into_iter().collect();
+        }
         let read = start.config.as_ref().and_then(|(name, text)| Tree::of_file(Path::new(name), text).ok());
         let Some(config) = read else { return Vec::new() };
         let package = program::package(&start.spec.program);
         let (variables, origins) = (self.variables(start), self.origins(start.spec.context, package.as_deref()));
-        configs::warnings(&config, |name| variables.contains(name), || Engine::find(origins.docker_host().as_deref()))
+        let engine = || Engine::find(origins.docker_host().as_deref());
+        configs::warnings(&config, start.spec.context, |name| variables.contains(name), engine)
     }
 
     /// Which variables a run would have, by name.
@@ -59,6 +64,14 @@ impl Desk {
         variables.extend(start.keys.0.iter().map(|(name, _)| name.clone()));
         variables
     }
+}
+
+/// A rehearsal lacks nothing but files.
+fn of_rehearsal(name: &str, spec: &RunSpec) -> Option<Problem> {
+    // The address is of no matter: no run uses this text.
+    let mut config = Tree::read(&rehearsal::config(name, "http://127.0.0.1").ok()?).ok()?;
+    spec.overrides.iter().try_for_each(|overrides| config.merge(overrides)).ok()?;
+    configs::without_files(&config, spec.context)
 }
 
 /// Whether a name is that of a file or folder in the project.

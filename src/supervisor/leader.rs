@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use super::group;
 use super::output::{self, Log};
 use super::parent::{Child, Kept, Parent};
-use crate::massgen::launch::{Gone, Launch};
+use crate::massgen::launch::Launch;
 use crate::massgen::reasons::CANNOT_EXECUTE;
 use crate::registry::{RunFolder, StateFolder};
 use crate::run::{Leader, ProcessMark, RunSpec};
@@ -44,6 +44,8 @@ pub(super) struct Warm {
     offer: Offer,
     /// The keeper's process.
     pub(super) keeper: ProcessMark,
+    /// How long it was waited for.
+    pub(super) waited: Duration,
     outputs: [PipeReader; 2],
 }
 
@@ -74,7 +76,7 @@ pub(super) async fn warm(
         let cold = match warm::ask(state, &kind, launch, &folder.lock(), &ends).await {
             Ok(offer) => {
                 let keeper = group::mark(offer.keeper).ok_or(Cold::None)?;
-                return Ok(Warm { offer, keeper, outputs: [out, err] });
+                return Ok(Warm { offer, keeper, waited: begun.elapsed(), outputs: [out, err] });
             }
             Err(cold) => cold,
         };
@@ -146,9 +148,6 @@ pub(super) fn start(
     command.arg0("massgen-mcp").arg("exec").arg(std::process::id().to_string()).arg(&launch.program).args(&launch.args);
     command.env_clear().envs(launch.env.iter().map(|(name, value)| (name, value))).current_dir(&launch.cwd);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    if !launch.cwd.is_dir() {
-        return Err(io::Error::new(io::ErrorKind::NotFound, Gone(launch.cwd.clone())));
-    }
     // What can fail for want of room comes first: once MassGen lives, it must not be taken for never started.
     let (out, err) = (Log::create(folder.stdout_log())?, Log::create(folder.stderr_log())?);
     let mut child = command.spawn()?;

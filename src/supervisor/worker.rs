@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::budget::{Meter, Verdict};
+use super::changes::Files;
 use super::group::{self, Census, Family, Order};
 use super::parent::Parent;
 use super::plan::{self, Action, Event, Gone, Stage};
@@ -29,13 +30,14 @@ use crate::massgen::layout::Layout;
 use crate::massgen::outcome::{Evidence, outcome};
 use crate::massgen::poll::Poll;
 use crate::massgen::reasons::Words;
+use crate::massgen::warnings::NOT_APPLIED;
 use crate::massgen::{broken, events, inbox, status, text, warnings};
 use crate::provenance;
 use crate::registry::{Durability, FAILED_IMPORTS, RECORD, RunFolder, RunLock, STDERR, STDOUT, StateFolder};
 use crate::run::Evidence as Seen;
 use crate::run::{
-    ConfigChoice, Digest, Ending, Exit, Force, Leader, Outcome, Problem, ProcessMark, Quiet, Retry, RunRecord, RunSpec,
-    RunState, StopCause, StopReport, Survivor, Warning,
+    ConfigChoice, Context, Digest, Ending, Exit, Force, Leader, Outcome, Problem, ProcessMark, Quiet, Retry, RunRecord,
+    RunSpec, RunState, StopCause, StopReport, Survivor, Warning,
 };
 use crate::secrets::Secrets;
 use crate::watch::{Seat, Watcher};
@@ -48,6 +50,8 @@ const TELLING_BYTES: u64 = 64 << 10;
 const LAST_WORDS: Duration = Duration::from_millis(500);
 /// How often an ending that could not be written is written again.
 const RETRY: Duration = Duration::from_secs(1);
+/// A shorter wait for an import is not worth a word.
+const LONG_IMPORT: Duration = Duration::from_secs(1);
 
 pub(super) struct Worker {
     folder: RunFolder,
@@ -85,6 +89,8 @@ pub(super) struct Worker {
     vigil: Vigil,
     /// Whose model each agent uses.
     providers: BTreeMap<String, String>,
+    /// The project before the run, where it may write there.
+    before: Option<Files>,
     signals: Signals,
     seat: Seat,
 }
@@ -155,6 +161,7 @@ impl Worker {
             verdict: Verdict::Fine,
             vigil: Vigil::begin(now),
             providers: BTreeMap::new(),
+            before: None,
             deadline: Instant::now() + record.spec.timeout,
             signals: Signals::listen().map_err(failed("listen for signals"))?,
             stage: Stage::Working,
@@ -196,7 +203,9 @@ impl Worker {
     /// Starts MassGen and puts its process on record. A record that cannot be written now means that nothing is started.
     pub(super) async fn start(&mut self, me: &Path, launch: &Launch) -> Result<(), SupervisorError> {
         crash::point("supervisor-began");
+        self.before = self.project_files();
         let warm = leader::warm(launch, &self.folder, &self.state, self.spec(), super::tell_ready).await;
+        self.record.import = warm.as_ref().ok().map(|warm| warm.waited).filter(|waited| *waited >= LONG_IMPORT);
         self.record.keeper = warm.as_ref().ok().map(|warm| warm.keeper.clone());
         self.record.cold_because = warm.as_ref().err().map(ToString::to_string);
         if let (Some(because), true) = (&self.record.cold_because, self.spec().warm) {
@@ -228,7 +237,7 @@ impl Worker {
         let (code, hint) = match error {
             SupervisorError::Config(_) => (
                 "config_invalid",
-                "a `prompt` could not be added at its end: take out what ends it, such as a line with `...`",
+                "correct the config, then call run_massgen again: what a run needs could not be added to it",
             ),
             SupervisorError::NotARun { .. }
             | SupervisorError::Taken(_)
@@ -643,6 +652,8 @@ impl Worker {
         let answer = layout.as_ref().and_then(|layout| answers::best(&self.files, layout, digest));
         let warnings = layout.as_ref().map(|layout| self.warnings(layout)).unwrap_or_default();
         let outcome = known.unwrap_or_else(|| self.judge(gone, layout.as_ref(), answer.as_ref()));
+        self.record.changed = self.before.as_ref().and_then(|before| Some(before.until(&self.project_files()?)));
+        let warnings = self.with_nothing_changed(warnings, &outcome);
         let at = clock::now();
         let took = self.record.started.as_ref().map(|started| started.until(&at)).unwrap_or_default();
         let outcome = self.with_broken(outcome);
@@ -662,6 +673,21 @@ impl Worker {
         if let (Err(error), false) = (self.folder.sync_ending(&self.lock), self.unsaved) {
             tracing::warn!(error = text::chain(&error), "the ending may not survive a power cut");
         }
+    }
+
+    /// The files of the project, of a run that may write there.
+    fn project_files(&self) -> Option<Files> {
+        let spec = self.spec();
+        (spec.context == Context::Write).then(|| Files::of(&spec.project, self.state.root())).flatten()
+    }
+
+    /// A run that could write in the project and did not is no failure, and not what was asked for either.
+    fn with_nothing_changed(&self, mut warnings: Vec<Warning>, outcome: &Outcome) -> Vec<Warning> {
+        let is_nothing = self.record.changed.as_ref().is_some_and(|changed| changed.count == 0);
+        if is_nothing && *outcome == Outcome::Succeeded && warnings.iter().all(|warning| warning.code != NOT_APPLIED) {
+            warnings.push(warnings::nothing_changed());
+        }
+        warnings
     }
 
     /// What the run lacked, by MassGen's own log.

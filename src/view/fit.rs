@@ -20,7 +20,8 @@ const MOST_VOTED: usize = 3;
 pub(super) const MESSAGE_FIRST: usize = 32;
 
 /// What a run in trouble can do without where there is no room, what tells least first. A full status has it.
-const SPARE: [fn(&mut RunView); 9] = [
+const SPARE: [fn(&mut RunView); 10] = [
+    |view| view.changed = None,
     |view| view.warning = view.warning.take().filter(|_| view.problem.is_none()),
     |view| view.seems = None,
     |view| view.budget = None,

@@ -16,6 +16,9 @@ use crate::run::{Exit, Moment, RunRecord, RunState, Spent, Usd};
 
 /// How many of the last changes are told.
 const LAST: usize = 5;
+/// Said of a group that is over.
+const READ: &str =
+    "all are over: read_result with this group compares them (table), part answers has the answers side by side";
 
 /// A group, as check_status shows it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -46,8 +49,12 @@ pub struct GroupView {
     /// Why an experiment starts no more runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub closed: Option<String>,
-    /// The last changes, the latest first.
+    /// The last changes, the latest first; where not each run is shown beside it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub latest: Vec<ChangeView>,
+    /// Of a group that is over: what to do next.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<&'static str>,
     /// Set where nobody conducts the experiment any more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<ProblemView>,
@@ -82,6 +89,8 @@ pub fn group(name: &str, runs: &[RunRecord], experiment: Option<Conducted<'_>>, 
     }
     let plan = experiment.map(|experiment| experiment.plan);
     let closed = experiment.and_then(|experiment| experiment.progress.closed.as_ref());
+    let is_over = closed.is_some() == experiment.is_some() && runs.iter().all(|run| run.state.ended().is_some());
+    let keep = plan.and_then(|plan| plan.keep);
     GroupView {
         group: text::line(name, 64),
         runs: runs.len(),
@@ -89,11 +98,12 @@ pub fn group(name: &str, runs: &[RunRecord], experiment: Option<Conducted<'_>>, 
         cost_usd: spent.known_usd().filter(|usd| *usd > Usd(0)).map(Usd::as_f64),
         cost_unknown: spent.is_unpriced.then_some(true),
         tokens: spent.tokens,
-        budget: plan.and_then(|plan| plan.budget.usd).map(|most| format!("{} of {most}", spent.usd)),
-        keep: plan.and_then(|plan| plan.keep),
+        budget: plan.and_then(|plan| plan.budget.usd).map(|most| budget(spent, most)),
+        keep,
         ends_in_s: forecast(runs, plan, now).map(|left| left.as_secs_f64().ceil() as u64),
-        closed: closed.map(|(why, _)| closed_word(why)),
+        closed: closed.map(|(why, _)| closed_word(why, keep)),
         latest: latest(runs, now.wall),
+        hint: is_over.then_some(READ),
         problem: experiment.filter(|seen| closed.is_none() && !seen.is_alive).map(|_| left_alone()),
     }
 }
@@ -103,10 +113,20 @@ fn state_of(run: &RunRecord) -> String {
     if run.is_never_started() { "not_started".to_owned() } else { run.state.word().to_owned() }
 }
 
-fn closed_word(why: &Close) -> String {
+/// What has no price is unknown, and never nothing.
+fn budget(spent: Spent, most: Usd) -> String {
+    match (spent.usd, spent.is_unpriced) {
+        (Usd(0), true) => format!("unknown of {most}: the models have no price; max_tokens limits them"),
+        (usd, true) => format!("more than {usd} of {most}: some models have no price; max_tokens limits them"),
+        (Usd(0), false) if spent.tokens == 0 => format!("nothing counted yet of {most}"),
+        (usd, false) => format!("{usd} of {most}"),
+    }
+}
+
+fn closed_word(why: &Close, keep: Option<usize>) -> String {
     match why {
         Close::Done => "done: every run has had its turn".to_owned(),
-        Close::Enough => "enough: as many succeeded as were wanted".to_owned(),
+        Close::Enough => format!("enough: {} succeeded (keep), the rest was stopped", keep.unwrap_or_default()),
         Close::Spent => "spent: the budget has not enough left for another run".to_owned(),
         Close::Stopped { reason: Some(reason) } => format!("stopped: {}", text::line(reason, 120)),
         Close::Stopped { reason: None } => "stopped".to_owned(),
@@ -156,4 +176,23 @@ fn latest(runs: &[RunRecord], now: Timestamp) -> Vec<ChangeView> {
         ago_s: u64::try_from(now.duration_since(at).as_secs()).unwrap_or_default(),
     };
     changes.into_iter().take(LAST).map(told).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_no_price_is_unknown_and_never_nothing() {
+        let spent = |usd, tokens, is_unpriced| Spent { usd: Usd(usd), tokens, is_unpriced };
+        for (spent, wanted) in [
+            (spent(0, 0, false), "nothing counted yet of $1.00"),
+            (spent(0, 5, false), "$0.00 of $1.00"),
+            (spent(500_000, 5, false), "$0.50 of $1.00"),
+            (spent(0, 5, true), "unknown of $1.00: the models have no price; max_tokens limits them"),
+            (spent(1, 5, true), "more than $0.000001 of $1.00: some models have no price; max_tokens limits them"),
+        ] {
+            assert_eq!(budget(spent, Usd(1_000_000)), wanted);
+        }
+    }
 }

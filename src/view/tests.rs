@@ -52,6 +52,8 @@ fn running(digest: Digest) -> RunRecord {
         spent_below: Spent::default(),
         keeper: None,
         cold_because: None,
+        import: None,
+        changed: None,
         ready: None,
         quiet: None,
     }

@@ -21,6 +21,8 @@ use crate::run::Exit;
 
 /// How long a warm process may take to answer; a fork takes some hundredths of a second. After that a cold start is the better one.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a question may take to be answered once it is taken: `warm.py` ends the process that answers after so long.
+const ANSWER: Duration = Duration::from_secs(60);
 /// The longest line that a keeper says, in bytes.
 const MOST_LINE: usize = 4096;
 /// What a supervisor says: begin, and that it needs the keeper no more.
@@ -92,6 +94,34 @@ pub async fn fits(state: &StateFolder, kind: &Kind, env: &Environment, cwd: &Pat
     let request = environment(env, cwd).ok_or(Cold::NotText)?;
     let sockets = sockets_for(state, kind, env);
     answered(sockets, &request, None, |answer| (answer["fits"] == true).then_some(())).await.map(|_| ())
+}
+
+/// Has one of the warm processes of a kind run the program with these arguments, for what it prints and then ends with: a question,
+/// and no run. Gives its standard output.
+///
+/// # Errors
+///
+/// Why none answered; [`Cold::None`] where there is none.
+pub async fn question(state: &StateFolder, kind: &Kind, launch: &Launch) -> Result<Vec<u8>, Cold> {
+    let args = launch.args.iter().map(|arg| arg.to_str());
+    let argv: Option<Vec<_>> = std::iter::once(launch.program.to_str()).chain(args).collect();
+    let mut request = environment(&launch.env, &launch.cwd).ok_or(Cold::NotText)?;
+    request["ask"] = json!(argv.ok_or(Cold::NotText)?);
+    let (out, out_end) = io::pipe()?;
+    let outputs = [OwnedFd::from(out_end), OwnedFd::from(File::options().write(true).open("/dev/null")?)];
+    let sockets = sockets_for(state, kind, &launch.env);
+    answered(sockets, &request, Some(&outputs), |answer| (answer["asks"] == true).then_some(())).await?;
+    // The process that answers has the only other end.
+    drop(outputs);
+    let told = tokio::time::timeout(ANSWER, read_all(out)).await.map_err(|_late| Cold::Silent)??;
+    Ok(told)
+}
+
+async fn read_all(pipe: io::PipeReader) -> io::Result<Vec<u8>> {
+    let mut pipe = tokio::net::unix::pipe::Receiver::from_owned_fd(OwnedFd::from(pipe))?;
+    let mut told = Vec::new();
+    pipe.read_to_end(&mut told).await?;
+    Ok(told)
 }
 
 /// The sockets of one kind; that of the process for this environment comes first.

@@ -5,7 +5,8 @@ input, and listens there on the Unix socket NAME.sock until nobody has asked for
 away. For each request it forks a keeper, which is a child subreaper and forks MassGen's process, the leader; it tells the run's
 supervisor, over the same connection, who they are and how the leader ended, and it goes when nothing is left below it. When the
 supervisor is gone, the keeper ends all that is below it. The supervisor sends every signal; this program sends none but in that case. It never writes into a
-run's folder, and it answers nobody but its own user.
+run's folder, and it answers nobody but its own user. A request with `ask` in place of `argv` is a question: the program answers it on the
+outputs, in a process of its own that ends with that.
 
 A run gets exactly the environment that its supervisor names, with what its own interpreter would change in it at start. What the
 import read of the environment is remembered, and a run for which that would have been another is refused (`cold`, with the reason):
@@ -51,6 +52,8 @@ WITHHELD = "MASSGEN_MCP_WITHHELD"
 LOOK = 5
 # After so many seconds it goes: files that the import read, such as lists of prices, may have been written anew.
 A_DAY = 86400
+# A process that answers a question about a config ends after so many seconds, whoever asked.
+MOST_ASKED = 60
 # What the supervisor says.
 GO, DONE = b"g", b"d"
 RUNS_OWN = re.compile(r"/runs/mg-[a-z0-9]+/bin/?$")
@@ -280,6 +283,11 @@ def keep(connection, watched, code):
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     request, outputs = receive(connection)
     differs, errors = watched.imported_with(request["env"], request["cwd"])
+    if "ask" in request:
+        # What MassGen says of a config does not depend on the environment of its import.
+        say(connection, asks=True)
+        signal.alarm(MOST_ASKED)
+        become(request["ask"], outputs, code, errors)
     if differs:
         return say(connection, cold=differs)
     if "argv" not in request:
@@ -391,6 +399,14 @@ def lead(argv, outputs, keeper, code, errors):
         prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != keeper:
             os._exit(127)
+    except BaseException:
+        failed()
+    become(argv, outputs, code, errors)
+
+
+def become(argv, outputs, code, errors):
+    """Runs the program with these arguments and outputs, and does not return."""
+    try:
         for number, output in enumerate([os.open(os.devnull, os.O_RDONLY), *outputs]):
             os.dup2(output, number)
             os.close(output)
@@ -408,8 +424,12 @@ def lead(argv, outputs, keeper, code, errors):
         sys.modules["__main__"] = main
         os._exit(call(code, main.__dict__))
     except BaseException:
-        traceback.print_exc()
-        sys.stderr.flush()
+        failed()
+
+
+def failed():
+    traceback.print_exc()
+    sys.stderr.flush()
     os._exit(127)
 
 

@@ -28,6 +28,7 @@
 //! nest FILE JSON           an agent's MCP server of ours: calls run_massgen with JSON, adds the answer to FILE as a line;
 //!                          a refusal as a JSON string
 //! nest-for-ever FILE JSON  again and again
+//! nest-call FILE TOOL JSON the same with another tool of it
 //! take FILE                wait for a message in the inbox, take the oldest, and add it to FILE as a line
 //! asked FILE               the whole question, into FILE
 //! recall FILE              the conversation that is to be restored, into FILE: what each turn's folder holds
@@ -98,6 +99,10 @@ fn configured(args: &[String], key: &str) -> Option<String> {
 /// What an agent of MassGen's does with a server of ours: started with six variables, and none of ours among them.
 fn nest(rest: &str) {
     let (file, arguments) = rest.split_once(' ').expect("nest FILE JSON");
+    nest_call(file, "run_massgen", arguments);
+}
+
+fn nest_call(file: &str, tool: &str, arguments: &str) {
     let own = std::env::current_exe().expect("own path");
     let server = own.ancestors().nth(2).expect("target folder").join("massgen-mcp");
     let kept = ["HOME", "LOGNAME", "PATH", "SHELL", "TERM", "USER"];
@@ -112,7 +117,7 @@ fn nest(rest: &str) {
         "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "fake", "version": "1"}}});
     let ready = serde_json::json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
     let call = serde_json::json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call",
-        "params": {"name": "run_massgen", "arguments": arguments}});
+        "params": {"name": tool, "arguments": arguments}});
     writeln!(input, "{hello}\n{ready}\n{call}").expect("written");
     let output = std::io::BufReader::new(child.stdout.take().expect("output"));
     let answer = std::io::BufRead::lines(output).map_while(Result::ok).find(|line| line.contains("\"id\":1,"));
@@ -217,6 +222,11 @@ impl Fake {
             "touch" => put(Path::new(rest), b""),
             "mark" => mark(Path::new(rest)),
             "nest" => nest(rest),
+            "nest-call" => {
+                let (file, call) = rest.split_once(' ').expect("nest-call FILE TOOL JSON");
+                let (tool, arguments) = call.split_once(' ').expect("nest-call FILE TOOL JSON");
+                nest_call(file, tool, arguments);
+            }
             "nest-for-ever" => loop {
                 nest(rest);
             },

@@ -145,8 +145,7 @@ async fn in_the_project_folder_a_conversation_leaves_no_link() {
     lab.only_servers_are_left().await;
     assert_eq!(details(&full(&client, &second).await)["context"], "write", "as it was before");
     assert!(std::fs::read_to_string(&told).expect("told").contains("the first answer"));
-    let sessions = lab.project().join(".massgen/sessions");
-    assert_eq!(std::fs::read_dir(sessions).expect("folder").count(), 0);
+    assert!(!lab.project().join(".massgen").exists());
     client.close().await;
     lab.nobody_is_left().await;
 }

@@ -51,7 +51,8 @@ async fn a_vote_that_came_too_late_is_counted_by_no_view() {
     let report = page(&client, json!({"run_id": id, "part": "report"})).await;
     assert!(report.contains("Votes (0 stood, 1 void):"), "{report}");
     let table = page(&client, json!({"group": "late"})).await;
-    assert!(table.trim_end().ends_with("100 % | -"), "there is no margin of votes: {table}");
+    let has_row = table.lines().any(|line| line.starts_with("a1 | q1") && line.ends_with("100 % | -"));
+    assert!(has_row, "there is no margin of votes: {table}");
     let file = lab.project().join("page.html");
     let made = lab.command().into_std().args(["report", &id, "--out"]).arg(&file).status().expect("ran");
     assert!(made.success());

@@ -6,7 +6,9 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use massgen_mcp::experiment::table::{Agreement, Comparison, Difference, Mean, Measure, Row, Table, Trial, Winner};
+use massgen_mcp::experiment::table::{
+    Agreement, Between, Comparison, Difference, Mean, Measure, Row, Table, Trial, Winner,
+};
 use massgen_mcp::massgen::story::{
     AgentStory, Cast, Given, Presentation, Restart, Round, Source, Story, ToolCall, Trouble,
 };
@@ -95,6 +97,8 @@ fn record(question: &str, outcome: Outcome) -> RunRecord {
         spent_below: Spent::default(),
         keeper: None,
         cold_because: None,
+        import: None,
+        changed: None,
         ready: None,
         quiet: None,
     }
@@ -280,6 +284,12 @@ fn table(say: &str) -> Table {
         },
         rows: vec![Row { question: Some(0), ..row.clone() }],
         arms: vec![row.clone(), Row { arm: 1, ..row }],
+        between: vec![Between {
+            a: 0,
+            b: 1,
+            question: 0,
+            agreement: Agreement { pairs: 25, same: 0.5, similarity: 0.7 },
+        }],
         differences: vec![difference(None), difference(Some((0.005, 0.02)))],
     }
 }
@@ -297,6 +307,8 @@ fn the_page_of_a_group_compares_its_arms() {
         "agent_a",
         "75 %",
         "too few to tell",
+        "Agreement between arms",
+        "50 % the same",
         "the second has more",
         "Why so slow?",
         "mg-00000015 (a2 solo.yaml, question 1, repeat 5, succeeded): $0.1000",

@@ -68,9 +68,14 @@ async fn runs_are_shown_to_people_and_programs_and_steer_no_terminal() {
     assert!(listed.find(&bad) < listed.find(&good) && listed.contains("[g1] "), "the newest first: {listed}");
     assert!(!listed.contains('\u{1b}'), "{listed:?}");
     assert!(!said(&lab, &["runs", "--group", "g1"]).contains(&bad));
-    let told = said_json(&lab, &["runs", "--json"]);
-    let checked = client.call("check_status", json!({})).await;
-    assert_eq!(told["runs"], checked["runs"], "as the tool shows them");
+    let mut told = said_json(&lab, &["runs", "--json"]);
+    let mut checked = client.call("check_status", json!({})).await;
+    for listed in [&mut told, &mut checked] {
+        let runs = listed["runs"].as_array_mut().expect("runs").iter_mut();
+        assert!(runs.map(|run| run["age_s"].take()).all(|age| age.is_u64()), "which grows");
+    }
+    assert_eq!((&told["runs"], &told["today"]), (&checked["runs"], &checked["today"]), "as the tool shows them");
+    assert!(listed.contains("2 runs, 0 of them live"), "{listed}");
 
     let status = said(&lab, &["status", &good, &bad]);
     for fact in ["state: succeeded", "winner: agent_a", "config: @rehearsal", "problem:", "  hint: "] {

@@ -183,7 +183,7 @@ pub(super) fn default_config(settings: &Settings, program: &Path) -> Check {
     let origins = origins(settings, package.as_deref());
     let there = origins.names();
     let engine = || Engine::find(origins.docker_host().as_deref());
-    let warnings = configs::warnings(&tree, |variable| there.contains(variable), engine);
+    let warnings = configs::warnings(&tree, Context::None, |variable| there.contains(variable), engine);
     let messages: Vec<String> = warnings.iter().map(|warning| warning.message.clone()).collect();
     let Some(first) = warnings.into_iter().next() else {
         return Check::ok(name, format!("`{at}` has all of its keys"));

@@ -1,14 +1,19 @@
-//! How far answers to one question agree: as texts, and by their words. Pure, and bounded in the number of pairs and in the
-//! length of what is held beside each other; it never judges which answer is right.
+//! How far answers to one question agree: as texts, and by their words; those of one arm, and those of two. Pure, and bounded in
+//! the number of pairs and in the length of what is held beside each other; it never judges which answer is right.
 
+use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash as _, Hasher as _};
 use std::iter::once;
 
-use super::Agreement;
+use super::differences::compared;
+use super::{Agreement, Between, Trial};
 
 /// The most pairs that are looked at: with more answers than 14 there would be ever more of them, which tell ever less.
 const PAIRS: usize = 100;
+
+/// The most answers of an arm to a question that are held beside those of another arm, so that their pairs are [`PAIRS`].
+const OF_EACH: usize = 10;
 
 /// The most characters of an answer whose words are counted. Whether texts are the same is asked of the whole.
 const LONGEST: usize = 10_000;
@@ -24,13 +29,40 @@ pub(super) fn of(answers: &[&str]) -> Option<Agreement> {
         return None;
     }
     let seen: Vec<Seen> = answers.iter().take(PAIRS + 1).map(|answer| Seen::of(answer)).collect();
-    let (mut pairs, mut same, mut similarity) = (0, 0, 0.0);
-    for (a, b) in neighbours_first(seen.len()).take(PAIRS) {
-        pairs += 1;
-        same += usize::from(seen[a].plain == seen[b].plain);
-        similarity += seen[a].similarity(&seen[b]);
+    of_pairs(neighbours_first(seen.len()).take(PAIRS).map(|(a, b)| (&seen[a], &seen[b])))
+}
+
+/// Of arms with each other, by pair of arms and then by question; nothing of a question that one of both has no answer to.
+pub(super) fn between(arms: usize, trials: &[Trial]) -> Vec<Between> {
+    let mut questions: BTreeMap<usize, BTreeMap<usize, Vec<&str>>> = BTreeMap::new();
+    for trial in trials {
+        if let Some(answer) = trial.final_answer() {
+            questions.entry(trial.question).or_default().entry(trial.arm).or_default().push(answer);
+        }
     }
-    Some(Agreement { pairs, same: same as f64 / pairs as f64, similarity: similarity / pairs as f64 })
+    let mut all = Vec::new();
+    for (question, of_arms) in questions {
+        let seen = |answers: Vec<&str>| answers.into_iter().take(OF_EACH).map(Seen::of).collect::<Vec<_>>();
+        let of_arms: BTreeMap<usize, Vec<Seen>> =
+            of_arms.into_iter().map(|(arm, answers)| (arm, seen(answers))).collect();
+        for (a, b) in compared(arms) {
+            let (Some(of_a), Some(of_b)) = (of_arms.get(&a), of_arms.get(&b)) else { continue };
+            let pairs = of_a.iter().flat_map(|one| of_b.iter().map(move |other| (one, other)));
+            all.extend(of_pairs(pairs).map(|agreement| Between { a, b, question, agreement }));
+        }
+    }
+    all.sort_by_key(|between| (between.a, between.b, between.question));
+    all
+}
+
+fn of_pairs<'a>(all: impl Iterator<Item = (&'a Seen, &'a Seen)>) -> Option<Agreement> {
+    let (mut pairs, mut same, mut similarity) = (0, 0, 0.0);
+    for (a, b) in all {
+        pairs += 1;
+        same += usize::from(a.plain == b.plain);
+        similarity += a.similarity(b);
+    }
+    (pairs > 0).then(|| Agreement { pairs, same: same as f64 / pairs as f64, similarity: similarity / pairs as f64 })
 }
 
 /// Of several questions: each counts once, however many pairs it has.

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::text::{arm_key, question_key};
-use super::{Agreement, Difference, Mean, Measure, Row, Table, Trial, Winner};
+use super::{Agreement, Between, Difference, Mean, Measure, Row, Table, Trial, Winner};
 
 /// Grows when a field goes, or means something else.
 const FORMAT: u32 = 1;
@@ -28,6 +28,7 @@ struct TableOut<'a> {
     questions: Vec<NameOut<'a>>,
     rows: Vec<RowOut<'a>>,
     over_all_questions: Vec<RowOut<'a>>,
+    agreements: Vec<BetweenOut>,
     differences: Vec<DifferenceOut>,
     runs: Vec<RunOut<'a>>,
 }
@@ -41,6 +42,7 @@ impl TableOut<'_> {
             questions: NameOut::all(&table.of.questions, question_key),
             rows: table.rows.iter().map(RowOut::of).collect(),
             over_all_questions: table.arms.iter().map(RowOut::of).collect(),
+            agreements: table.between.iter().map(BetweenOut::of).collect(),
             differences: table.differences.iter().map(DifferenceOut::of).collect(),
             runs: table.of.trials.iter().map(RunOut::of).collect(),
         }
@@ -145,6 +147,27 @@ struct WinnerOut<'a> {
 impl WinnerOut<'_> {
     fn of(winner: &Winner) -> WinnerOut<'_> {
         WinnerOut { agent: &winner.agent, model: winner.model.as_deref(), share: winner.share }
+    }
+}
+
+/// How far the answers of two arms to a question agree.
+#[derive(Serialize)]
+struct BetweenOut {
+    arm: String,
+    beside: String,
+    question: String,
+    #[serde(flatten)]
+    agreement: AgreementOut,
+}
+
+impl BetweenOut {
+    fn of(between: &Between) -> BetweenOut {
+        BetweenOut {
+            arm: arm_key(between.b),
+            beside: arm_key(between.a),
+            question: question_key(between.question),
+            agreement: AgreementOut::of(between.agreement),
+        }
     }
 }
 

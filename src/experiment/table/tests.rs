@@ -233,7 +233,80 @@ fn each_line_of_a_text_is_bounded() {
     let (arms, questions, trials) = (vec![long.clone(); 2], vec![long.clone()], trials.collect());
     let text = Table::of(Comparison { group: long.clone(), arms, questions, trials }).text();
     assert!(text.lines().all(|line| line.chars().count() <= 700), "{text}");
-    assert_eq!(text.lines().count(), 1 + 2 + 1 + 3 + 2, "{text}");
+    assert_eq!(text.lines().count(), 1 + 2 + 1 + 3 + (1 + 9) + 2, "{text}");
+}
+
+fn answered(text: &str, trial: Trial) -> Trial {
+    Trial { answer: Some(text.to_owned()), ..trial }
+}
+
+/// Two arms on three questions: the same but for its end, other words, and one that did not succeed.
+fn two_that_answered() -> Table {
+    table(vec![
+        answered("4", trial(0, 0, 1)),
+        answered("**4.**", trial(1, 0, 1)),
+        answered("2", trial(0, 1, 1)),
+        answered("17 is one", trial(1, 1, 1)),
+        answered("Yes | no\nmaybe", trial(0, 2, 1)),
+        in_state("failed", trial(1, 2, 1)),
+    ])
+}
+
+#[test]
+fn arms_agree_question_by_question() {
+    let table = two_that_answered();
+    let told: Vec<_> = table.between.iter().map(|b| (b.a, b.b, b.question, b.agreement.same)).collect();
+    assert_eq!(told, [(0, 1, 0, 1.0), (0, 1, 1, 0.0)], "nothing of a question that one of both did not answer");
+    let text = table.text();
+    assert!(text.contains("\na1 and a2: the same on 1 of 2 questions (q1 the same, q2 0 % alike)\n"), "{text}");
+    let json = table.json();
+    let first =
+        json!({"arm": "a2", "beside": "a1", "question": "q1", "pairs": 1, "same_share": 1.0, "similarity_share": 1.0});
+    assert_eq!(json["agreements"][0], first, "{json}");
+}
+
+#[test]
+fn every_answer_of_one_arm_is_held_beside_every_one_of_the_other() {
+    let mut trials: Vec<_> = (1..=2).map(|repeat| answered("yes", trial(0, 0, repeat))).collect();
+    trials.extend([answered("yes", trial(1, 0, 1)), answered("no", trial(1, 0, 2))]);
+    let two = table(trials);
+    assert_eq!((two.between[0].agreement.pairs, two.between[0].agreement.same), (4, 0.5));
+    assert!(two.text().contains("a1 and a2: the same on 0 of 1 question (q1 50 % the same, 50 % alike)"));
+    let many = (0..2).flat_map(|arm| (1..=30).map(move |repeat| trial(arm, 0, repeat)));
+    assert_eq!(table(many.collect()).between[0].agreement.pairs, 100);
+}
+
+#[test]
+fn a_small_table_has_the_answers_and_a_large_one_says_where_they_are() {
+    let text = two_that_answered().text();
+    assert!(text.contains("\nq1 a1: 4\nq1 a2: **4.**\nq2 a1: 2\nq2 a2: 17 is one\nq3 a1: Yes / no maybe\n"), "{text}");
+    let text = table((1..=21).map(|repeat| trial(0, 0, repeat)).collect()).text();
+    assert!(!text.contains("Answers"), "{text}");
+}
+
+#[test]
+fn answers_stand_side_by_side_by_question() {
+    let text = two_that_answered().answers();
+    let run = |arm, question| trial(arm, question, 1).run.to_string();
+    let answers = format!("a1 {} by agent_a:\n    4\na2 {} by agent_a:\n    **4.**\n", run(0, 0), run(1, 0));
+    let of_first = format!("q1 = Question 0?\na1 and a2: the same\n{answers}");
+    assert!(text.contains(&of_first), "{text}");
+    assert!(text.contains("    Yes | no\n    maybe\n"), "an answer keeps its lines: {text}");
+    assert!(text.ends_with(&format!("a2 {}: failed, no final answer\n", run(1, 2))), "{text}");
+}
+
+#[test]
+fn a_long_answer_is_cut_and_says_where_it_is_whole() {
+    let forged = format!("{}\na2 mg-zzzzzzzz by agent_b:", "ż".repeat(1_990));
+    let table = table(vec![answered(&forged, trial(0, 0, 1)), answered(&"x".repeat(2_001), trial(0, 0, 2))]);
+    let text = table.answers();
+    assert!(text.lines().all(|line| !line.starts_with("a2 ")), "an answer is no heading: {text}");
+    let second = trial(0, 0, 2).run;
+    assert!(text.contains(&format!("\na1 #2 {second} by agent_a:\n")), "{text}");
+    assert!(
+        text.contains(&format!("cut at 2000 of 2001 characters: read_result with run_id {second} has all")),
+        "{text}"
+    );
 }
 
 #[test]

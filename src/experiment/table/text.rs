@@ -6,7 +6,7 @@ use super::sample::ENOUGH;
 use super::{Agreement, Difference, Mean, Measure, Row, Table, Winner};
 
 /// The most characters of an arm's name, of a question and of a winner's name.
-const NAME: usize = 200;
+pub(super) const NAME: usize = 200;
 const QUESTION: usize = 300;
 const WINNER: usize = 40;
 /// The most winners of a row that are named.
@@ -30,6 +30,8 @@ impl Table {
             lines.push("All questions, each counting once:".to_owned());
             lines.extend(self.arms.iter().map(told));
         }
+        lines.extend(self.answers_told());
+        lines.extend(self.agreements_told());
         lines.extend(self.differences_told());
         lines.join("\n") + "\n"
     }
@@ -86,7 +88,7 @@ fn legend() -> String {
     )
 }
 
-fn question(number: usize, text: &str) -> String {
+pub(super) fn question(number: usize, text: &str) -> String {
     let (chars, shown) = (text.chars().count(), line(text, QUESTION));
     let whole = if chars > QUESTION { format!(" ({chars} characters)") } else { String::new() };
     format!("{} = {shown}{whole}", question_key(number))
@@ -183,7 +185,7 @@ pub(super) fn plainly(measure: Measure, value: f64) -> String {
     }
 }
 
-fn percent(share: f64) -> String {
+pub(super) fn percent(share: f64) -> String {
     fixed(share * 100.0, 0) + " %"
 }
 

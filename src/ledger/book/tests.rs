@@ -167,6 +167,8 @@ fn a_book_that_is_lost_is_made_anew_from_the_records() {
             spent_below: Spent::default(),
             keeper: None,
             cold_because: None,
+            import: None,
+            changed: None,
             ready: None,
             quiet: None,
         }
@@ -204,4 +206,41 @@ fn an_experiment_is_charged_with_what_lives_and_keeps_what_was_spent() {
     assert_eq!(book.charge_of_experiment("other", &|_| spent(0)).usd, Usd(0));
     let again = Book::from_json(&book.to_json().expect("encoded")).expect("own book");
     assert_eq!(again.charge_of_experiment("e", &|_| spent(0)).usd, Usd(130));
+}
+
+#[test]
+fn a_day_has_what_is_over_and_what_goes_on() {
+    let unpriced = |tokens| Spent { tokens, is_unpriced: true, ..Spent::default() };
+    let mut book = book(&[(1, None, 100, Place::Live), (2, None, 30, Place::Waiting), (3, None, 20, Place::Live)]);
+    book.end(&id(1), Spent { tokens: 7, ..spent(10) });
+    book.close_trees(now());
+    let again = Book::from_json(&book.to_json().expect("encoded")).expect("own book");
+    let told = again.today(now(), &|_| Spent { tokens: 1, ..spent(2) }, &|_| true);
+    let of_all = Spent { usd: Usd(14), tokens: 9, is_unpriced: false };
+    let wanted = Today { day: "2026-11-23".to_owned(), runs: 3, live: 2, spent: of_all };
+    assert_eq!(told, wanted, "what was spent, and not what may be");
+    book.end(&id(3), unpriced(5));
+    book.close_trees(now());
+    let told = book.today(now(), &|_| Spent::default(), &|run| *run != id(2));
+    assert_eq!((told.runs, told.live, told.spent), (3, 0, Spent { tokens: 12, is_unpriced: true, ..spent(10) }));
+    let tomorrow = "2026-11-24T00:00:00Z".parse().expect("time");
+    let told = book.today(tomorrow, &|_| Spent::default(), &|_| true);
+    assert_eq!((told.runs, told.live, told.spent), (1, 1, Spent::default()));
+}
+
+#[test]
+fn a_book_of_an_older_version_has_the_dollars_of_its_days() {
+    let old = r#"{"version":1,"next_ticket":0,"entries":[],"starts":[],"days":{"2026-11-23":5},"servers":[],"requests":[],"keys":{}}"#;
+    let book = Book::from_json(old.as_bytes()).expect("a book");
+    assert_eq!(book.today(now(), &|_| Spent::default(), &|_| true).spent, spent(5));
+}
+
+#[test]
+fn a_run_is_below_all_that_it_came_of() {
+    let mut book = book(&[(1, None, 0, Place::Live), (2, Some(1), 0, Place::Over), (4, None, 0, Place::Live)]);
+    let lineage = Lineage { parent: Some(id(2)), root: id(1), depth: 2 };
+    book.enter(&application(3, lineage, request("x", None, None)), Cap::default(), Place::Live, now());
+    let below = |run, above| book.is_below(&id(run), &id(above));
+    assert!(below(2, 1) && below(3, 2) && below(3, 1));
+    assert!(!below(1, 1) && !below(1, 2) && !below(4, 1) && !below(9, 1));
 }

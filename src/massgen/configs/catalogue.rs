@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::query::Query;
 use super::{ConfigError, EditError, Examples, Needs, Sources, Tree, located};
 use crate::massgen::text;
 use crate::run::ConfigChoice;
@@ -27,15 +28,18 @@ pub enum Source {
     User,
     /// It comes with MassGen.
     Example,
+    /// It is no file: its models are scripted.
+    Rehearsal,
 }
 
 impl Source {
-    /// The word for it: `project`, `user` or `example`.
+    /// The word for it: `project`, `user`, `example` or `rehearsal`.
     pub fn word(self) -> &'static str {
         match self {
             Source::Project => "project",
             Source::User => "user",
             Source::Example => "example",
+            Source::Rehearsal => "rehearsal",
         }
     }
 }
@@ -43,26 +47,43 @@ impl Source {
 /// A config that can be run.
 #[derive(Debug, Clone)]
 pub struct Listed {
-    /// What `config` of run_massgen takes for it; [`super::resolve`] gives this very file.
+    /// What `massgen_config` of run_massgen takes for it; [`super::resolve`] gives this very file.
     pub name: String,
     /// Whose it is.
     pub source: Source,
-    /// The file.
-    pub path: PathBuf,
+    /// What that name stands for.
+    pub choice: ConfigChoice,
     /// What it needs; nothing where it could not be read.
     pub needs: Needs,
     /// The keys that it needs and that are not there, each as [`super::Key::name`].
     pub missing: Vec<String>,
     /// The comment at its beginning, in one line of at most 200 characters; may be empty.
     pub about: String,
-    /// Why it could not be read.
+    /// Why no run of it can succeed: it cannot be read, a start refuses it, or MassGen is known to fail at it.
     pub problem: Option<String>,
+}
+
+impl Listed {
+    /// Whether nothing is known that keeps a run of it from succeeding: no key is missing, and it has no problem.
+    pub fn is_ready(&self) -> bool {
+        self.missing.is_empty() && self.problem.is_none()
+    }
+
+    /// What comes first in a list: what is ready, then what is ready and needs something of which nothing is known here.
+    fn rank(&self) -> u8 {
+        match (self.is_ready(), self.needs.unchecked().is_empty()) {
+            (true, true) => 0,
+            (true, false) => 1,
+            (false, _) => 2,
+        }
+    }
 }
 
 /// A part of the list.
 #[derive(Debug)]
 pub struct Catalogue {
-    /// The configs of this page: the project's first, then the user's, then the examples, each by name.
+    /// The configs of this page: those that are ready first; among them the project's, then the user's, the examples, and the
+    /// rehearsal.
     pub configs: Vec<Listed>,
     /// How many there are in all.
     pub total: usize,
@@ -70,23 +91,14 @@ pub struct Catalogue {
     pub matching: usize,
 }
 
-/// Lists the configs that match `query` (words, all of which must be found, whatever their case; none match all), from the
-/// `offset`th on and at most `limit`. `is_there` says whether a variable will be there for MassGen.
-pub fn catalogue(
-    sources: Sources<'_>,
-    query: &str,
-    (offset, limit): (usize, usize),
-    is_there: impl Fn(&str) -> bool,
-) -> Catalogue {
-    let mut all = of_project(sources);
-    all.extend(of_user(sources));
-    all.extend(of_package(sources));
-    let all: Vec<Listed> = all.into_iter().filter_map(|found| listed(found, &is_there)).collect();
-    let total = all.len();
-    let words: Vec<String> = query.split_whitespace().map(str::to_lowercase).collect();
-    let matching: Vec<Listed> = all.into_iter().filter(|config| matches(config, &words)).collect();
-    let count = matching.len();
-    Catalogue { configs: matching.into_iter().skip(offset).take(limit).collect(), total, matching: count }
+/// What the caller of [`catalogue`] knows of configs.
+pub struct Known<'a> {
+    /// Whether a variable will be there for MassGen.
+    pub is_there: &'a dyn Fn(&str) -> bool,
+    /// Why a start with this file would be refused, if it would.
+    pub refused: &'a dyn Fn(&Path) -> Option<String>,
+    /// Configs that are no files.
+    pub others: Vec<Listed>,
 }
 
 /// The names of the project's and the user's files that may be configs; what is in them is not looked at.
@@ -94,18 +106,20 @@ pub(super) fn names(sources: Sources<'_>) -> Vec<String> {
     of_project(sources).into_iter().chain(of_user(sources)).map(|found| found.name).collect()
 }
 
-fn matches(config: &Listed, words: &[String]) -> bool {
-    let mut text = format!("{}\n{}\n{}\n", config.name, config.source.word(), config.about);
-    let agents =
-        config.needs.agents.iter().flat_map(|agent| [Some(&agent.id), agent.backend.as_ref(), agent.model.as_ref()]);
-    let keys = config.needs.keys.iter().flat_map(|key| &key.any_of);
-    for part in agents.flatten().chain(keys) {
-        text.push_str(part);
-        text.push('\n');
-    }
-    config.needs.executes.iter().for_each(|word| text.extend([word, "\n"]));
-    let text = text.to_lowercase();
-    words.iter().all(|word| text.contains(word.as_str()))
+/// Lists the configs that match `query` (see [`super::CONDITIONS`]; every word must hold, and none match all), from the `offset`th
+/// on and at most `limit`.
+pub fn catalogue(sources: Sources<'_>, query: &str, (offset, limit): (usize, usize), known: Known<'_>) -> Catalogue {
+    let mut files = of_project(sources);
+    files.extend(of_user(sources));
+    files.extend(of_package(sources));
+    let mut all: Vec<Listed> = files.into_iter().filter_map(|found| listed(found, &known)).collect();
+    all.extend(known.others);
+    all.sort_by_key(Listed::rank);
+    let total = all.len();
+    let query = Query::read(query);
+    let matching: Vec<Listed> = all.into_iter().filter(|config| query.matches(config)).collect();
+    let count = matching.len();
+    Catalogue { configs: matching.into_iter().skip(offset).take(limit).collect(), total, matching: count }
 }
 
 /// A file that may be a config, with the name that leads to it.
@@ -184,21 +198,29 @@ fn of_package(sources: Sources<'_>) -> Vec<Found> {
 }
 
 /// The entry of a file; none where a file of the project is something else than a config.
-fn listed(found: Found, is_there: &impl Fn(&str) -> bool) -> Option<Listed> {
+fn listed(found: Found, known: &Known<'_>) -> Option<Listed> {
     let Found { name, source, path } = found;
-    let is_one = |text: &str| has_agents(text);
     let (about, read) = match text_of(&path) {
-        Ok(text) if source != Source::User && !is_one(&text) => return None,
+        Ok(text) if source != Source::User && !has_agents(&text) => return None,
         Ok(text) => (about(&text), Tree::read(&text).map(|tree| Needs::of(&tree)).map_err(|error| problem_of(&error))),
         Err(_) if source == Source::Project => return None,
         Err(problem) => (String::new(), Err(problem)),
     };
-    let (needs, problem) = match read {
+    let (needs, unread) = match read {
         Ok(needs) => (needs, None),
         Err(problem) => (Needs::default(), Some(problem)),
     };
-    let missing = needs.missing(is_there).into_iter().map(super::Key::name).collect();
-    Some(Listed { name, source, path, needs, missing, about, problem })
+    // MassGen's own examples are trusted, and there are some hundred of them.
+    let refused = || if source == Source::Example { None } else { (known.refused)(&path) };
+    let problem = unread.or_else(refused).or_else(|| failing(&needs));
+    let missing = needs.missing(known.is_there).into_iter().map(super::Key::name).collect();
+    Some(Listed { name, source, choice: ConfigChoice::File(path), needs, missing, about, problem })
+}
+
+/// What MassGen is known to fail at, missing keys aside.
+fn failing(needs: &Needs) -> Option<String> {
+    let none = || needs.agents.is_empty().then(|| "it has no agents".to_owned());
+    needs.problems(|_| true).into_iter().next().map(|problem| problem.message).or_else(none)
 }
 
 fn problem_of(error: &EditError) -> String {
@@ -259,6 +281,7 @@ mod tests {
             ("p/a/b/deep.yaml", "{\"agents\": []}\n"),
             ("p/a/b/c/deeper.yaml", "agents: []\n"),
             ("p/broken.yaml", "agents: [\n"),
+            ("p/refused.yaml", "agents: [{id: a, backend: {type: openai}}]\n"),
             ("p/compose.yaml", "services:\n  agents: x\n"),
             ("p/.git/x.yaml", "agents: []\n"),
             ("p/node_modules/x.yaml", "agents: []\n"),
@@ -283,10 +306,14 @@ mod tests {
     fn look(folder: &Path, query: &str, page: (usize, usize)) -> Catalogue {
         let (project, home, package) = (folder.join("p"), folder.join("h"), folder.join("m"));
         let sources = Sources { project: Some(&project), home: Some(&home), package: Some(&package) };
-        let listed = catalogue(sources, query, page, |name| name == "OPENAI_API_KEY");
+        let known = Known {
+            is_there: &|name| name == "OPENAI_API_KEY",
+            refused: &|path| path.ends_with("refused.yaml").then(|| "the config may not have `hooks`".to_owned()),
+            others: Vec::new(),
+        };
+        let listed = catalogue(sources, query, page, known);
         for config in &listed.configs {
-            let found = resolve(Some(&config.name), sources).expect("resolves");
-            assert!(matches!(found, ConfigChoice::File(file) if file == config.path), "{}", config.name);
+            assert_eq!(resolve(Some(&config.name), sources).expect("resolves"), config.choice);
         }
         listed
     }
@@ -296,14 +323,15 @@ mod tests {
     }
 
     #[test]
-    fn every_name_leads_to_its_file() {
+    fn every_name_leads_to_its_file_and_what_is_ready_comes_first() {
         let folder = lab();
         let listed = look(folder.path(), "", (0, 100));
         let expected = [
+            "two.yaml",
             ".massgen/config.yaml",
             "a/b/deep.yaml",
             "broken.yaml",
-            "two.yaml",
+            "refused.yaml",
             "~/.config/massgen/config.yaml",
             "mine",
             "~/.config/massgen/agents/shadowed.yaml",
@@ -312,21 +340,24 @@ mod tests {
             "@examples/one-more",
         ];
         assert_eq!(names(&listed), expected);
-        assert_eq!((listed.total, listed.matching), (10, 10));
+        assert_eq!((listed.total, listed.matching), (11, 11));
     }
 
     #[test]
-    fn an_entry_tells_what_it_needs() {
+    fn an_entry_tells_what_it_needs_and_what_keeps_it_from_running() {
         let folder = lab();
-        let listed = look(folder.path(), "", (0, 4));
-        let [default, _, broken, two] = listed.configs.as_slice() else { panic!("four") };
+        let listed = look(folder.path(), "", (0, 5));
+        let [two, default, empty, broken, refused] = listed.configs.as_slice() else { panic!("five") };
         assert_eq!((two.about.as_str(), two.source.word(), two.missing.len()), ("Two Minds", "project", 0));
         assert_eq!(two.needs.agents[0].model.as_deref(), Some("gpt-5"));
         assert_eq!(
             (default.missing.as_slice(), default.needs.executes.as_slice()),
             (&["ANTHROPIC_API_KEY".to_owned()][..], &["mcp servers"][..])
         );
-        assert!(broken.problem.as_deref().is_some_and(|problem| problem.starts_with("the config is no YAML")));
+        let problems = [two, default, empty, broken, refused].map(|config| config.problem.as_deref().unwrap_or("none"));
+        assert_eq!((problems[0], problems[1], problems[2]), ("none", "none", "it has no agents"));
+        assert!(problems[3].starts_with("the config is no YAML"), "{problems:?}");
+        assert_eq!(problems[4], "the config may not have `hooks`");
     }
 
     #[test]
@@ -336,8 +367,23 @@ mod tests {
         assert_eq!(names(&look(folder.path(), "minds openai_api", (0, 9))), ["two.yaml"]);
         assert_eq!(names(&look(folder.path(), "example grok", (0, 9))), ["@examples/a/one"]);
         let page = look(folder.path(), "one", (1, 1));
-        assert_eq!((names(&page), page.matching, page.total), (vec!["@examples/b/one.yaml"], 3, 10));
+        assert_eq!((names(&page), page.matching, page.total), (vec!["@examples/b/one.yaml"], 3, 11));
         assert!(look(folder.path(), "nothing like it", (0, 9)).configs.is_empty());
+    }
+
+    #[test]
+    fn a_query_finds_by_what_is_needed() {
+        let folder = lab();
+        assert_eq!(names(&look(folder.path(), "Ready", (0, 9))), ["two.yaml"]);
+        assert_eq!(names(&look(folder.path(), "ready project", (0, 9))), ["two.yaml"]);
+        assert!(look(folder.path(), "ready example", (0, 9)).configs.is_empty());
+        assert!(look(folder.path(), "multi-provider", (0, 9)).configs.is_empty());
+        let text = "agents: [{backend: {type: openai, base_url: 'http://h:1/v'}}, {backend: {type: openai}}]\n";
+        std::fs::write(folder.path().join("p/apart.yaml"), text).expect("write");
+        assert_eq!(names(&look(folder.path(), "ready multi-provider", (0, 9))), ["apart.yaml"]);
+        assert_eq!(names(&look(folder.path(), "h:1", (0, 9))), ["apart.yaml"]);
+        let own = look(folder.path(), "project", (0, 9));
+        assert!(own.configs.iter().all(|config| config.source == Source::Project) && own.matching == 6, "{own:?}");
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub struct Needs {
     /// The agents with a working folder (`cwd`) where `orchestrator` lacks `snapshot_storage` or `agent_temporary_workspace`:
     /// MassGen's `--validate` accepts that, and its start refuses it (`cli/entrypoint.py`).
     pub cwd_without_folders: Vec<String>,
+    /// The agents without a working folder (`cwd`), to which MassGen gives no files: neither context paths nor tools for them.
+    pub without_cwd: Vec<String>,
     /// The agents with an `api_key` in a backend that MassGen 0.1.97 cannot make then: `create_backend` hands the key over
     /// twice (a `TypeError`), and `--validate` accepts it. The key belongs in the environment.
     pub api_key_twice: Vec<String>,
@@ -91,6 +93,7 @@ impl Needs {
             keys: keys.into_iter().collect(),
             executes: executes(config, &found),
             cwd_without_folders: cwd_without_folders(root, &found),
+            without_cwd: found.iter().filter(|(_, entry)| !has_cwd(entry)).map(|(agent, _)| agent.id.clone()).collect(),
             api_key_twice: api_key_twice(&found),
             agents: found.into_iter().map(|(agent, _)| agent).collect(),
         }
@@ -99,6 +102,23 @@ impl Needs {
     /// The keys of which no variable is there.
     pub fn missing(&self, is_there: impl Fn(&str) -> bool) -> Vec<&Key> {
         self.keys.iter().filter(|key| !key.any_of.iter().any(|name| is_there(name))).collect()
+    }
+
+    /// Whose models the agents use, each once: addresses, or types of backends.
+    pub fn providers(&self) -> BTreeSet<&str> {
+        self.agents.iter().filter_map(Agent::provider).collect()
+    }
+
+    /// What its backends need besides keys and nothing here looks at: a command line client with a login, or a local server.
+    pub fn unchecked(&self) -> BTreeSet<String> {
+        const CLIENTS: [&str; 5] = ["claude_code", "codex", "gemini_cli", "antigravity_cli", "copilot"];
+        const SERVERS: [&str; 4] = ["vllm", "sglang", "lmstudio", "inference"];
+        let of_backend = |backend: &str| match backend {
+            client if CLIENTS.contains(&client) => Some(format!("{client}, installed and logged in")),
+            server if SERVERS.contains(&server) => Some(format!("a {server} server")),
+            _ => None,
+        };
+        self.agents.iter().filter_map(|agent| of_backend(agent.backend.as_deref()?)).collect()
     }
 
     /// The model of an agent.
@@ -265,13 +285,16 @@ fn executes(config: &Tree, agents: &[(Agent, &Node)]) -> Vec<&'static str> {
     found.into_iter().collect()
 }
 
+fn has_cwd(entry: &Node) -> bool {
+    entry.get("backend").is_some_and(|backend| backend.get("cwd").is_some_and(Node::is_on))
+}
+
 fn cwd_without_folders(root: &Node, agents: &[(Agent, &Node)]) -> Vec<String> {
     let orchestrator = root.get("orchestrator");
     let has = |key: &str| orchestrator.is_some_and(|orchestrator| orchestrator.get(key).is_some());
     if has("snapshot_storage") && has("agent_temporary_workspace") {
         return Vec::new();
     }
-    let has_cwd = |entry: &Node| entry.get("backend").is_some_and(|backend| backend.get("cwd").is_some());
     agents.iter().filter(|(_, entry)| has_cwd(entry)).map(|(agent, _)| agent.id.clone()).collect()
 }
 
@@ -384,6 +407,17 @@ mod tests {
                     - backend: {enable_mcp_command_line: true, command_line_execution_mode: docker}\n";
         assert_eq!(needs(text).executes, ["agent cli", "commands", "docker", "mcp servers"]);
         assert!(needs("agents: [{backend: {enable_mcp_command_line: false}}]").executes.is_empty());
+    }
+
+    #[test]
+    fn providers_are_counted_once_and_what_cannot_be_looked_at_is_named() {
+        let found = needs(
+            "agents: [{id: a, backend: {type: openai}}, {id: b, backend: {type: openai}}, {id: c, backend: {type: codex}}, \
+             {id: d, backend: {type: vllm, base_url: 'http://localhost:8000/v1'}}]",
+        );
+        assert_eq!(found.providers().into_iter().collect::<Vec<_>>(), ["codex", "localhost:8000", "openai"]);
+        let unchecked: Vec<_> = found.unchecked().into_iter().collect();
+        assert_eq!(unchecked, ["a vllm server", "codex, installed and logged in"]);
     }
 
     #[test]

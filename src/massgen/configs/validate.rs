@@ -1,6 +1,7 @@
 //! What MassGen itself says about a config (`massgen --validate FILE --json`), kept by content and version, and what it misses.
 //! It runs no agent and judges nothing that MassGen judges; its caller says where the cache is.
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -10,7 +11,6 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::process::Command;
 
-use super::Needs;
 use crate::massgen::reasons::{self, Words};
 use crate::massgen::{broken, environment, text};
 use crate::run::Problem;
@@ -90,14 +90,6 @@ impl Verdict {
         self.error_count == 0
     }
 
-    /// Adds what MassGen's `--validate` does not look at.
-    pub fn with_needs(mut self, needs: &Needs, is_there: impl Fn(&str) -> bool) -> Verdict {
-        for Problem { message, hint, .. } in needs.problems(is_there) {
-            self.add_error(Finding { message, location: String::new(), suggestion: Some(hint) });
-        }
-        self
-    }
-
     fn add_error(&mut self, finding: Finding) {
         self.error_count += 1;
         if self.errors.len() < MOST_FINDINGS {
@@ -121,15 +113,31 @@ pub struct Question<'a> {
     pub cache: &'a Path,
 }
 
-/// Asks MassGen about a config, or gives what it said about the same text before. A cache that cannot be used is done without.
-pub async fn validate(question: Question<'_>) -> Result<Verdict, ValidateError> {
+impl Question<'_> {
+    /// What MassGen is asked with.
+    pub fn args(&self) -> Vec<OsString> {
+        vec!["--validate".into(), self.config.into(), "--json".into()]
+    }
+}
+
+/// What MassGen says about a config: what it said about the same text before, what `sooner` printed in answer to [`Question::args`],
+/// or what MassGen answers when it is started for that, which takes its whole import. `sooner` gives none where it could not be had; it
+/// is asked only where it is needed. A cache that cannot be used is done without.
+pub async fn validate(
+    question: Question<'_>,
+    sooner: impl Future<Output = Option<Vec<u8>>>,
+) -> Result<Verdict, ValidateError> {
     let read = |source| ValidateError::Read { path: question.config.to_owned(), source };
     let content = tokio::fs::read(question.config).await.map_err(read)?;
     let kept = question.version.map(|version| question.cache.join(name_of(&content, version, question.config)));
     if let Some(verdict) = kept.as_deref().and_then(kept_verdict) {
         return Ok(verdict);
     }
-    let verdict = ask(question).await?;
+    let told = sooner.await.and_then(|out| read_answer(&String::from_utf8_lossy(&out)));
+    let verdict = match told {
+        Some(verdict) => verdict,
+        None => ask(question).await?,
+    };
     if let Some(kept) = kept {
         let _done_without = keep(&kept, &verdict);
     }
@@ -180,7 +188,7 @@ fn as_json(verdict: &Verdict) -> Value {
 async fn ask(question: Question<'_>) -> Result<Verdict, ValidateError> {
     let program = || question.program.to_owned();
     let mut command = Command::new(question.program);
-    command.arg("--validate").arg(question.config).arg("--json").current_dir(question.folder);
+    command.args(question.args()).current_dir(question.folder);
     command.env_clear().envs(environment::selected(std::env::vars_os(), &[]));
     command.env("LITELLM_LOCAL_MODEL_COST_MAP", "True").stdin(Stdio::null()).kill_on_drop(true);
     let asked = tokio::time::timeout(PATIENCE, command.output()).await;
@@ -238,7 +246,6 @@ fn finding_of(value: &Value) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::massgen::configs::Tree;
 
     /// A stand-in that counts how often it was asked.
     fn lab(script: &str) -> tempfile::TempDir {
@@ -254,7 +261,8 @@ mod tests {
 
     async fn asked(folder: &Path, version: Option<&str>) -> Result<Verdict, ValidateError> {
         let (program, config, cache) = (folder.join("massgen"), folder.join("c.yaml"), folder.join("cache/v"));
-        validate(Question { program: &program, version, config: &config, folder, cache: &cache }).await
+        let question = Question { program: &program, version, config: &config, folder, cache: &cache };
+        validate(question, std::future::ready(None)).await
     }
 
     fn times(folder: &Path) -> usize {
@@ -318,12 +326,19 @@ mod tests {
         assert_eq!(verdict_of(&json!({"valid": "yes"})), None);
     }
 
-    #[test]
-    fn what_massgen_misses_is_added() {
-        let tree = Tree::read("agents: [{id: a, backend: {type: grok, cwd: w}}]").expect("YAML");
-        let verdict = Verdict::default().with_needs(&Needs::of(&tree), |_| false);
-        let messages: Vec<&str> = verdict.errors.iter().map(|found| found.message.as_str()).collect();
-        assert!(messages[0].starts_with("XAI_API_KEY") && messages[1].contains("`a` has `cwd`"), "{messages:?}");
-        assert_eq!(verdict.error_count, 2);
+    #[tokio::test]
+    async fn what_is_told_sooner_is_taken_and_kept_unless_it_is_no_answer() {
+        let folder = lab(SAID);
+        let (program, config, cache) =
+            (folder.path().join("massgen"), folder.path().join("c.yaml"), folder.path().join("cache"));
+        let question =
+            Question { program: &program, version: Some("1"), config: &config, folder: folder.path(), cache: &cache };
+        let sooner = |said: &str| std::future::ready(Some(said.as_bytes().to_vec()));
+        let valid = validate(question, sooner("log\n{\"valid\": true}\n")).await.expect("answer");
+        assert!(valid.is_valid() && times(folder.path()) == 0);
+        assert_eq!(validate(question, std::future::pending()).await.expect("kept"), valid);
+        std::fs::write(&config, "agents: [1]\n").expect("write");
+        assert_eq!(validate(question, sooner("Traceback")).await.expect("answer").error_count, 1);
+        assert_eq!(times(folder.path()), 1, "MassGen was started for it");
     }
 }

@@ -1,11 +1,16 @@
 //! What is known of a config before MassGen starts and goes wrong later, or silently does nothing: keys that are not there, what
 //! MassGen's start refuses, and questions to a person, which nothing answers in a background run. It looks only at the config and its arguments.
 
+use serde_json::{Map, Value, json};
+
 use super::needs::{Key, Needs};
 use super::tree::{Node, Tree};
 use crate::massgen::docker::Engine;
-use crate::run::Problem;
+use crate::run::{Context, Problem};
 use crate::secrets::looks_like_a_key;
+
+/// The codes of [`Needs::problems`]: a start only warns of them, and no run of it is expected to succeed.
+pub const FATAL: [&str; 3] = ["api_key_missing", "variable_missing", "config_fails"];
 
 impl Needs {
     /// What MassGen 0.1.97 refuses or fails at, and its `--validate` does not look at: keys that are not there, an `api_key` that is
@@ -41,14 +46,75 @@ fn missing(key: &Key) -> Problem {
 }
 
 /// All that is to be said of a config before a start. `engine` is asked only where the config wants Docker.
-pub fn warnings(config: &Tree, is_there: impl Fn(&str) -> bool, engine: impl FnOnce() -> Engine) -> Vec<Problem> {
+pub fn warnings(
+    config: &Tree,
+    context: Context,
+    is_there: impl Fn(&str) -> bool,
+    engine: impl FnOnce() -> Engine,
+) -> Vec<Problem> {
     let needs = Needs::of(config);
     let mut found = needs.problems(is_there);
+    found.extend(without_files(config, context));
     found.extend(broadcast(&config.root));
     if wants_docker(config) {
         found.extend(without_docker(engine()));
     }
     found
+}
+
+/// MassGen 0.1.97 gives a folder to agents with a working folder alone, and lets only the presenter of the answer write there.
+pub fn without_files(config: &Tree, context: Context) -> Option<Problem> {
+    let needs = Needs::of(config);
+    let without = needs.without_cwd.as_slice();
+    if context == Context::None || without.is_empty() {
+        return None;
+    }
+    let verb = if context == Context::Write { "read or change" } else { "read" };
+    let message = if without.len() == needs.agents.len() {
+        format!(
+            "`context: {}`: no agent has a `cwd`, and without one none can {verb} files of the project",
+            context.word()
+        )
+    } else {
+        format!(
+            "`context: {}`: without a `cwd` these agents cannot {verb} files of the project: {}",
+            context.word(),
+            without.join(", ")
+        )
+    };
+    Some(Problem::new(
+        "context_unused",
+        &message,
+        &format!("give them one by overrides: {}", with_cwd(config, without)),
+    ))
+}
+
+/// The longest overrides that a hint names, in bytes; they are of no use where they are cut.
+const MOST_OVERRIDES: usize = 240;
+
+/// Overrides that give agents a working folder each, and what MassGen wants with that; as many of them as there is room for.
+fn with_cwd(config: &Tree, agents: &[String]) -> String {
+    let backend = json!({"backend": {"cwd": "workspace"}});
+    let orchestrator = config.root.get("orchestrator");
+    let missing = [("snapshot_storage", "snapshots"), ("agent_temporary_workspace", "temp")];
+    let missing = missing.into_iter().filter(|(key, _)| orchestrator.is_none_or(|node| node.get(key).is_none()));
+    let folders: Map<String, Value> = missing.map(|(key, name)| (key.to_owned(), name.into())).collect();
+    let overrides = |named: usize| {
+        let of_agents: Map<String, Value> =
+            agents.iter().take(named).map(|agent| (agent.clone(), backend.clone())).collect();
+        let mut all = Map::new();
+        match config.root.get("agent") {
+            Some(_) => all.insert("agent".to_owned(), backend.clone()),
+            None => all.insert("agents".to_owned(), of_agents.into()),
+        };
+        if !folders.is_empty() {
+            all.insert("orchestrator".to_owned(), folders.clone().into());
+        }
+        Value::from(all).to_string()
+    };
+    let whole = (1..=agents.len()).rev().map(|named| (named, overrides(named)));
+    let (named, text) = whole.into_iter().find(|(_, text)| text.len() <= MOST_OVERRIDES).unwrap_or((1, overrides(1)));
+    if named < agents.len() { format!("{text}, and so for each agent") } else { text }
 }
 
 /// MassGen passes over every question to a person in automation mode (`frontend/coordination_ui.py`).
@@ -93,7 +159,7 @@ mod tests {
 
     fn said(config: &str, keys: &[&str], engine: Engine) -> Vec<(String, String)> {
         let tree = Tree::read(config).expect("YAML");
-        let found = warnings(&tree, |name| keys.contains(&name), || engine);
+        let found = warnings(&tree, Context::None, |name| keys.contains(&name), || engine);
         found.into_iter().map(|warning| (warning.code, warning.message)).collect()
     }
 
@@ -119,6 +185,31 @@ mod tests {
     }
 
     #[test]
+    fn a_project_that_no_agent_can_use_is_told_with_the_overrides_that_help() {
+        let told = |config: &str, context| without_files(&Tree::read(config).expect("YAML"), context);
+        let none = "agents: [{id: a, backend: {type: vllm}}, {id: b, backend: {type: vllm}}]";
+        let found = told(none, Context::Write).expect("told");
+        assert!(found.code == "context_unused" && found.message.contains("no agent has a `cwd`"), "{found:?}");
+        let (_, overrides) = found.hint.split_once(": ").expect("overrides");
+        let overrides: Value = serde_json::from_str(overrides).expect("JSON");
+        assert_eq!(overrides["agents"]["b"], json!({"backend": {"cwd": "workspace"}}));
+        assert_eq!(overrides["orchestrator"]["snapshot_storage"], "snapshots");
+        assert_eq!(told(none, Context::None), None);
+        let one = "agents: [{id: a, backend: {cwd: w}}, {id: b, backend: {}}]\n\
+                   orchestrator: {snapshot_storage: s, agent_temporary_workspace: t}";
+        let found = told(one, Context::Read).expect("told");
+        assert!(found.message.ends_with("cannot read files of the project: b"), "{found:?}");
+        assert!(!found.hint.contains("orchestrator") && !found.hint.contains("\"a\""), "{found:?}");
+        assert_eq!(told(&one.replace("backend: {}", "backend: {cwd: w}"), Context::Write), None);
+        assert!(
+            told("agent: {id: x, backend: {}}", Context::Read).expect("told").hint.contains("{\"agent\":{\"backend\"")
+        );
+        let many: Vec<String> = (0..40).map(|n| format!("{{id: agent_{n}, backend: {{}}}}")).collect();
+        let hint = told(&format!("agents: [{}]", many.join(", ")), Context::Read).expect("told").hint;
+        assert!(hint.len() < 300 && hint.ends_with("}}, and so for each agent"), "{hint}");
+    }
+
+    #[test]
     fn nobody_answers_a_human_broadcast() {
         let config = |word: &str| format!("agents: []\norchestrator: {{coordination: {{broadcast: {word}}}}}\n");
         assert_eq!(codes(&config("human"), &[], Engine::Reachable), ["broadcast_unanswered"]);
@@ -140,7 +231,7 @@ mod tests {
         for off in ["docker", "docker, enable_mcp_command_line: false", "local, enable_mcp_command_line: true"] {
             let never = || -> Engine { panic!("Docker is not asked about") };
             let tree = Tree::read(&config(off)).expect("YAML");
-            assert!(warnings(&tree, |_| true, never).is_empty(), "{off}");
+            assert!(warnings(&tree, Context::None, |_| true, never).is_empty(), "{off}");
         }
     }
 }

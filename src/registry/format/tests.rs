@@ -130,6 +130,8 @@ fn record(state: RunState) -> RunRecord {
         spent_below: Spent { usd: Usd(3), tokens: 1, is_unpriced: false },
         keeper: None,
         cold_because: None,
+        import: None,
+        changed: None,
         ready: None,
         quiet: Some(quiet()),
     }

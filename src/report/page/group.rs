@@ -30,6 +30,7 @@ pub fn group_page(table: &Table, refresh: Option<Duration>) -> String {
             p class="note" { "Every mark is a run; one that is not filled did not succeed. Where an arm has four or more, a box reaches from quartile to quartile, with the median in it." }
             (strips(of, &TIME)) (strips(of, &COST)) (strips(of, &TOKENS))
         }))
+        (section("agreement", "Agreement between arms", agreements(table)))
         (section("differences", "Differences between arms", differences(table)))
         (section("rows", "Arms, question by question", rows(table, &table.rows)))
         (section("questions", "Questions", questions(&of.questions)))
@@ -54,7 +55,7 @@ fn head(table: &Table, refresh: Option<Duration>) -> Markup {
                 (fact("Not started", (in_state("not_started") > 0).then(|| html! { (in_state("not_started")) })))
                 (fact("Arms", Some(html! { (table.of.arms.len()) })))
                 (fact("Questions", Some(html! { (table.of.questions.len()) })))
-                (fact("Cost", Some(html! { (words::usd(sum)) @if unpriced > 0 { small { "and " (unpriced) " runs of unknown cost" } } })))
+                (fact("Cost", Some(html! { @if sum == 0.0 && unpriced > 0 { "unknown " } @else { (words::usd(sum)) } @if unpriced > 0 { small { "and " (unpriced) " runs of unknown cost" } } })))
             }
         }
     }
@@ -137,6 +138,21 @@ fn winners(all: &[Winner]) -> Markup {
     }
 }
 
+fn agreements(of: &Table) -> Markup {
+    if of.between.is_empty() {
+        return html! { p class="note" { "There are no two arms with answers to the same question." } };
+    }
+    html! {
+        p class="note" { "How far the answers to a question are the same text, but for case, blanks and punctuation at the ends, and how many pairs of words they share." }
+        (table(&["First", "Second", "#Question", "Agreement"], &of.between, |between| html! {
+            td class="who" { (arm(of, between.a)) }
+            td class="who" { (arm(of, between.b)) }
+            td class="number" { (between.question + 1) }
+            td { (agreement(Some(between.agreement))) }
+        }))
+    }
+}
+
 fn differences(of: &Table) -> Markup {
     if of.differences.is_empty() {
         return html! { p class="note" { "There are no two arms with runs on the same question." } };
@@ -197,7 +213,7 @@ fn questions(all: &[String]) -> Markup {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::experiment::table::Comparison;
+    use crate::experiment::table::{Between, Comparison};
 
     fn difference(interval: Option<(f64, f64)>) -> Difference {
         Difference { a: 0, b: 1, measure: Measure::Cost, pairs: 3, mean: -0.01, interval }
@@ -227,6 +243,12 @@ mod tests {
             of,
             rows: vec![row.clone()],
             arms: vec![Row { arm: 7, ..row }],
+            between: vec![Between {
+                a: 0,
+                b: 7,
+                question: 9,
+                agreement: Agreement { pairs: 1, same: f64::NAN, similarity: 0.5 },
+            }],
             differences: vec![difference(None)],
         };
         let page = group_page(&table, None);

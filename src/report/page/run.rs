@@ -334,6 +334,8 @@ mod tests {
             spent_below: Spent::default(),
             keeper: None,
             cold_because: None,
+            import: None,
+            changed: None,
             ready: None,
             quiet: None,
         }

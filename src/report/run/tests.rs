@@ -26,6 +26,8 @@ fn record(state: RunState) -> RunRecord {
         spent_below: Spent::default(),
         keeper: None,
         cold_because: None,
+        import: None,
+        changed: None,
         ready: None,
         quiet: None,
     }

@@ -143,6 +143,8 @@ fn a_row_is_made_of_clean_texts() {
         spent_below: crate::run::Spent::default(),
         keeper: None,
         cold_because: None,
+        import: None,
+        changed: None,
         ready: None,
         quiet: None,
     };

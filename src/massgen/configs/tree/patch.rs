@@ -48,12 +48,18 @@ impl Tree {
         found
     }
 
-    /// Adds an item at the end of the list that two keys lead to. What is no list there is replaced, a mapping or list that is
-    /// shared is copied first.
-    pub(in super::super) fn append(&mut self, keys: [&str; 2], item: &Value) -> Result<(), EditError> {
+    /// Adds an item at the end of the list that two keys lead to, and keeps of the others those that are to stay. What is no list
+    /// there is replaced, a mapping or list that is shared is copied first.
+    pub(in super::super) fn append(
+        &mut self,
+        keys: [&str; 2],
+        stays: impl Fn(&Node) -> bool,
+        item: &Value,
+    ) -> Result<(), EditError> {
         let [outer, inner] = keys;
         let list = self.root.get(outer).and_then(|node| node.get(inner));
         let mut items = list.map(|list| list.items().to_vec()).unwrap_or_default();
+        items.retain(stays);
         items.push(Node::from_json(item));
         self.merge(&serde_json::json!({ outer: { inner: [] } }))?;
         let place = own(&mut self.root, outer).and_then(|node| own(node, inner)).ok_or(EditError::Unsafe)?;

@@ -1,0 +1,114 @@
+//! The final answers of a group: side by side by question, short in the table, and how far those of different arms agree. Each line
+//! of a run is indented, so that no answer passes for a heading; each answer is bounded and says where the whole of it is.
+
+use super::text::{NAME, arm_key, counted, line, percent, question, question_key};
+use super::{Agreement, Between, Table, Trial};
+
+/// The most characters of an answer in the table.
+const SHORT: usize = 120;
+/// Of so many runs and no more the table has the answers.
+const FEW: usize = 20;
+/// The most characters of an answer beside others.
+const BESIDE: usize = 2_000;
+/// The most questions of a pair of arms on which the text says how far they agree, one by one.
+const QUESTIONS: usize = 20;
+
+const HEAD: &str = "Agreement between arms, as texts: the same but for case, blanks and punctuation at the ends, or the share of word pairs \
+     that both have. Whether other words mean the same is for the reader to say.";
+
+impl Table {
+    /// The final answers side by side: each question with the answers of all arms, and how far they agree.
+    pub fn answers(&self) -> String {
+        let of = &self.of;
+        let mut lines = vec![format!("Group {}: the final answers, by question.", line(&of.group, NAME))];
+        lines.extend(of.arms.iter().enumerate().map(|(n, arm)| format!("{} = {}", arm_key(n), line(arm, NAME))));
+        for (n, text) in of.questions.iter().enumerate() {
+            lines.extend([String::new(), question(n, text)]);
+            let own = self.between.iter().filter(|between| between.question == n);
+            lines.extend(own.map(|between| format!("{}: {}", pair(between.a, between.b), degree(between.agreement))));
+            let mut trials: Vec<&Trial> = of.trials.iter().filter(|trial| trial.question == n).collect();
+            trials.sort_by_key(|trial| (trial.repeat, trial.arm));
+            lines.extend(trials.into_iter().flat_map(|trial| self.answer(trial)));
+        }
+        lines.join("\n") + "\n"
+    }
+
+    /// A heading and the lines of an answer.
+    fn answer(&self, trial: &Trial) -> Vec<String> {
+        let Some(answer) = trial.final_answer() else {
+            return vec![format!("{} {}: {}, no final answer", self.key(trial), trial.run, line(&trial.state, NAME))];
+        };
+        let by = trial.winner.as_ref().map(|winner| format!(" by {}", line(winner, NAME))).unwrap_or_default();
+        let mut lines = vec![format!("{} {}{by}:", self.key(trial), trial.run)];
+        let end = answer.char_indices().nth(BESIDE).map_or(answer.len(), |(end, _)| end);
+        lines.extend(answer[..end].lines().map(|line| format!("    {line}")));
+        if end < answer.len() {
+            let chars = answer.chars().count();
+            lines.push(format!(
+                "(cut at {BESIDE} of {chars} characters: read_result with run_id {} has all)",
+                trial.run
+            ));
+        }
+        lines
+    }
+
+    /// Each answer in a line, of a group that is small.
+    pub(super) fn answers_told(&self) -> Vec<String> {
+        let answered = || self.of.trials.iter().filter_map(|trial| Some((trial, trial.final_answer()?)));
+        if self.of.trials.len() > FEW || answered().next().is_none() {
+            return Vec::new();
+        }
+        let mut answered: Vec<_> = answered().collect();
+        answered.sort_by_key(|(trial, _)| (trial.question, trial.repeat, trial.arm));
+        let short = |(trial, answer): (&Trial, &str)| {
+            format!("{} {}: {}", question_key(trial.question), self.key(trial), line(answer, SHORT))
+        };
+        let head = format!("Answers, the first {SHORT} characters of each (part answers has more):");
+        std::iter::once(head).chain(answered.into_iter().map(short)).collect()
+    }
+
+    /// A line for each pair of arms that have answered the same question.
+    pub(super) fn agreements_told(&self) -> Vec<String> {
+        if self.between.is_empty() {
+            return Vec::new();
+        }
+        let pairs = self.between.chunk_by(|one, next| (one.a, one.b) == (next.a, next.b));
+        std::iter::once(HEAD.to_owned()).chain(pairs.map(pair_told)).collect()
+    }
+
+    /// Which arm it is of and, where it is one of several, which repeat.
+    fn key(&self, trial: &Trial) -> String {
+        let is_repeated = self.of.trials.iter().any(|other| other.repeat > 1);
+        let repeat = if is_repeated { format!(" #{}", trial.repeat) } else { String::new() };
+        arm_key(trial.arm) + &repeat
+    }
+}
+
+fn pair_told(of_pair: &[Between]) -> String {
+    let same = of_pair.iter().filter(|between| between.agreement.same == 1.0).count();
+    let mut each: Vec<String> = of_pair
+        .iter()
+        .take(QUESTIONS)
+        .map(|between| format!("{} {}", question_key(between.question), degree(between.agreement)))
+        .collect();
+    if of_pair.len() > QUESTIONS {
+        each.push(format!("{} more", of_pair.len() - QUESTIONS));
+    }
+    let of = counted(of_pair.len(), "question");
+    format!("{}: the same on {same} of {of} ({})", pair(of_pair[0].a, of_pair[0].b), each.join(", "))
+}
+
+fn pair(a: usize, b: usize) -> String {
+    format!("{} and {}", arm_key(a), arm_key(b))
+}
+
+fn degree(agreement: Agreement) -> String {
+    let alike = || format!("{} alike", percent(agreement.similarity));
+    if agreement.same == 1.0 {
+        "the same".to_owned()
+    } else if agreement.same == 0.0 {
+        alike()
+    } else {
+        format!("{} the same, {}", percent(agreement.same), alike())
+    }
+}

@@ -1,0 +1,177 @@
+//! What check_status says of several runs: which are meant, which are shown one by one, what they come to together, and what happened
+//! in a wait that ended without the thing that was waited for. Everything has one size, however many runs there are.
+
+use std::time::Duration;
+
+use super::calls::{Desk, parsed};
+use super::experiments::group_view;
+use crate::clock;
+use crate::fleet::{Cursor, LATEST, Selection, Sight, Until};
+use crate::refusal::Refusal;
+use crate::run::{RunId, RunRecord, RunState};
+use crate::view::group::GroupView;
+use crate::view::list::TodayView;
+use crate::view::{Detail, RunView};
+
+/// The most runs that one call names.
+const MOST_RUNS: usize = 100;
+/// The most runs of a large group that are shown one by one.
+const MOST_AT_WORK: usize = 10;
+
+impl Desk {
+    /// Which runs a call is about: those it names, a group, all that go on, or the latest.
+    pub(super) fn selection(
+        &self,
+        run_id: Option<String>,
+        run_ids: Option<Vec<String>>,
+        group: Option<String>,
+        live: bool,
+    ) -> Result<Selection, Refusal> {
+        match (run_id, run_ids, group, live) {
+            (None, None, None, false) => Ok(Selection::Latest),
+            (None, None, None, true) => Ok(self.fleet.live()),
+            (Some(id), None, None, false) => Ok(Selection::Runs(vec![parsed(&id)?])),
+            (None, Some(ids), None, false) => named(&ids),
+            (None, None, Some(group), false) => Ok(Selection::Group(group)),
+            (_, _, _, true) => {
+                let message = "`live` is about all runs, and some were named";
+                Err(Refusal::new("selection_unclear", message, "leave out either `live` or the names"))
+            }
+            (_, _, _, false) => {
+                let message = "`run_id`, `run_ids` and `group` exclude each other";
+                Err(Refusal::new("selection_unclear", message, "give at most one of them"))
+            }
+        }
+    }
+
+    /// The runs that are shown one by one. Of a group without those whose end was told before, and of a large one only those at
+    /// work: they are counted in what the group comes to.
+    pub(super) fn one_by_one(
+        &self,
+        selection: &Selection,
+        runs: &[RunRecord],
+        since: Option<&Cursor>,
+        detail: Detail,
+    ) -> Vec<RunView> {
+        let view = |run: &RunRecord| self.view(run, detail);
+        let asked = |run: &RunRecord| self.fleet.secrets().mask(&run.spec.question).into_owned();
+        match selection {
+            Selection::Runs(_) => runs.iter().map(view).collect(),
+            Selection::Latest | Selection::Live { .. } => {
+                let now = clock::now();
+                runs.iter().take(LATEST).map(|run| view(run).listed(run, &asked(run), &now)).collect()
+            }
+            Selection::Group(_) if runs.len() > LATEST => {
+                let at_work = runs.iter().filter(|run| is_at_work(run)).take(MOST_AT_WORK);
+                at_work.map(|run| view(run).with_request(run, &asked(run))).collect()
+            }
+            Selection::Group(_) => {
+                let told = since.map(|since| since.had_ended(runs)).unwrap_or_default();
+                let news = runs.iter().filter(|run| !told.contains(&&run.spec.id));
+                news.map(|run| view(run).with_request(run, &asked(run))).collect()
+            }
+        }
+    }
+
+    /// What the runs of a group come to; of a list that names none, what those of today do.
+    pub(super) async fn together(
+        &self,
+        selection: &Selection,
+        sight: &Sight,
+    ) -> (Option<GroupView>, Option<TodayView>) {
+        match selection {
+            Selection::Runs(_) => (None, None),
+            Selection::Latest | Selection::Live { .. } => (None, self.fleet.today().await.map(TodayView::from)),
+            Selection::Group(name) => {
+                let mut group = group_view(name, sight);
+                if sight.runs.len() <= LATEST {
+                    // Each run says it by itself.
+                    group.latest.clear();
+                }
+                (Some(group), None)
+            }
+        }
+    }
+}
+
+/// The runs that a call names, each once.
+pub(super) fn named(ids: &[String]) -> Result<Selection, Refusal> {
+    if ids.len() > MOST_RUNS {
+        let message = format!("`run_ids` has {} entries", ids.len());
+        return Err(Refusal::new(
+            "out_of_range",
+            message,
+            format!("name at most {MOST_RUNS} runs, or give their `group`"),
+        ));
+    }
+    let mut named: Vec<RunId> = ids.iter().map(|id| parsed(id)).collect::<Result<_, _>>()?;
+    let mut seen = std::collections::HashSet::new();
+    named.retain(|id| seen.insert(id.clone()));
+    Ok(Selection::Runs(named))
+}
+
+fn is_at_work(run: &RunRecord) -> bool {
+    run.state.ended().is_none() && run.state != RunState::Queued
+}
+
+/// Said after a wait in which the thing that was waited for did not happen: what is, and what to do. `has_news` says whether
+/// anything has happened since the caller looked before, where that is known.
+pub(super) fn still(until: Until, runs: &[RunRecord], has_news: Option<bool>, wait: Duration) -> String {
+    let over = runs.iter().filter(|run| run.state.ended().is_some()).count();
+    let all = runs.len();
+    let news = match has_news {
+        Some(true) => "; what else happened is in the answer",
+        Some(false) => ", and nothing else happened",
+        None => "",
+    };
+    let happened = match until {
+        Until::AllAnswered | Until::AllDone if all > 1 => format!("{over} of {all} runs are over{news}"),
+        Until::AnyAnswered if all > 1 => format!("no other run has ended, {over} of {all} are over{news}"),
+        Until::AllAnswered | Until::AllDone | Until::AnyAnswered => format!("it goes on{news}"),
+        Until::Change | Until::News => "nothing happened".to_owned(),
+    };
+    format!("after {} s: {happened}; call again with since and wait_s to go on waiting", wait.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::registry::not_begun;
+    use crate::run::{ConfigChoice, RunSpec};
+
+    #[test]
+    fn a_wait_that_was_for_nothing_says_what_did_happen() {
+        let run = |n| {
+            let config = ConfigChoice::Rehearsal("@rehearsal".to_owned());
+            not_begun(RunSpec::plain(RunId::from_bytes([0, 0, 0, 0, n]), "q", config, PathBuf::new(), PathBuf::new()))
+        };
+        let (one, two, wait) = ([run(1)], [run(1), run(2)], Duration::from_secs(45));
+        for (until, runs, has_news, wanted) in [
+            (Until::Change, &two[..], Some(false), "after 45 s: nothing happened; "),
+            (
+                Until::AllAnswered,
+                &two,
+                Some(true),
+                "after 45 s: 0 of 2 runs are over; what else happened is in the answer; ",
+            ),
+            (
+                Until::AnyAnswered,
+                &two,
+                Some(false),
+                "after 45 s: no other run has ended, 0 of 2 are over, and nothing else ",
+            ),
+            (Until::AllDone, &two, None, "after 45 s: 0 of 2 runs are over; call again"),
+            (
+                Until::AnyAnswered,
+                &one,
+                Some(true),
+                "after 45 s: it goes on; what else happened is in the answer; call again",
+            ),
+        ] {
+            let told = still(until, runs, has_news, wait);
+            assert!(told.starts_with(wanted) && told.ends_with("go on waiting"), "{told}");
+        }
+    }
+}

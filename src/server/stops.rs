@@ -1,0 +1,145 @@
+//! kill_run: some runs, a group, or all that go on, and how each stop went. An experiment is told first, so that it starts nothing more
+//! meanwhile. The answer has one size: of many stops the first are told one by one, those that did not succeed before all others.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use schemars::JsonSchema;
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use super::calls::{Caller, Desk, SEE, parsed, ranged};
+use super::overview::named;
+use super::params::KillRun;
+use crate::fleet::{LATEST, Selection, Until};
+use crate::massgen::text;
+use crate::refusal::Refusal;
+use crate::run::{RunId, RunRecord, StopAsk};
+use crate::view::{self, ReceiptView};
+
+/// The longest reason, in characters.
+const MOST_REASON: usize = 200;
+/// The longest grace period.
+const MOST_GRACE: f64 = 60.0;
+/// What forcing a stop takes on top of the grace period, nested runs included.
+const FORCE_TIME: Duration = Duration::from_secs(20);
+/// The most stops that are told one by one.
+const MOST_RECEIPTS: usize = 20;
+
+/// What kill_run gives.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Killed {
+    /// One for each run; of a large group for each that was at work, and of many for the first.
+    receipts: Vec<ReceiptView>,
+    /// The other runs, by state.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    others: BTreeMap<String, usize>,
+}
+
+impl Desk {
+    pub(super) async fn kill_run(&self, asked: KillRun, caller: Caller) -> Result<Killed, Refusal> {
+        let grace = Duration::from_secs_f64(ranged("grace_s", asked.grace_s, 0.0, MOST_GRACE)?);
+        let selection = self.to_stop(asked.run_id, asked.run_ids, asked.group, asked.all)?;
+        let ask =
+            StopAsk { grace, reason: asked.reason.map(|reason| text::line(&reason, MOST_REASON)), tree: asked.tree };
+        let patience = (grace + FORCE_TIME).min(self.settings.most_wait);
+        let Caller { cancelled, progress, .. } = caller;
+        // Once its conductor is told to stop, it may have stopped a run before that is looked at.
+        let had_ended = self.ended(&selection).await?;
+        let experiments = self.stop_experiments(&selection, &ask).await?;
+        let sight = self.known(&selection, self.fleet.look_all(&selection).await?)?;
+        let is_large = matches!(selection, Selection::Group(_)) && sight.runs.len() > LATEST;
+        let is_left_out =
+            |run: &RunRecord| self.fleet.is_planned(run) || (is_large && had_ended.contains(&run.spec.id));
+        let (mut others, told): (Vec<_>, Vec<_>) = sight.runs.into_iter().partition(is_left_out);
+        let stopping = join_all(told.iter().map(|run| self.stop(run, &ask, patience, &cancelled)));
+        let mut stops = self.telling(progress, &selection, patience, stopping).await;
+        let planned = self.over(&experiments, patience, &cancelled).await?;
+        if matches!(selection, Selection::Live { .. }) {
+            others.extend(planned);
+        }
+        stops.sort_by_key(|stop| stop.is_over);
+        let untold = stops.split_off(MOST_RECEIPTS.min(stops.len()));
+        let mut counted = BTreeMap::new();
+        let states = untold.into_iter().map(|stop| stop.receipt.state).chain(others.iter().map(|run| self.word(run)));
+        states.for_each(|state| *counted.entry(state).or_insert(0) += 1);
+        Ok(Killed { receipts: stops.into_iter().map(|stop| stop.receipt).collect(), others: counted })
+    }
+
+    fn to_stop(
+        &self,
+        run_id: Option<String>,
+        run_ids: Option<Vec<String>>,
+        group: Option<String>,
+        all: bool,
+    ) -> Result<Selection, Refusal> {
+        match (run_id, run_ids, group, all) {
+            (Some(id), None, None, false) => Ok(Selection::Runs(vec![parsed(&id)?])),
+            (None, Some(ids), None, false) => named(&ids),
+            (None, None, Some(group), false) => Ok(Selection::Group(group)),
+            (None, None, None, true) => Ok(self.fleet.live()),
+            (_, _, _, _) => {
+                let message = "give exactly one of `run_id`, `run_ids`, `group` and `all`";
+                Err(Refusal::new("selection_unclear", message, SEE))
+            }
+        }
+    }
+
+    /// Those of a selection that are over by now.
+    async fn ended(&self, selection: &Selection) -> Result<BTreeSet<RunId>, Refusal> {
+        let sight = self.fleet.look_all(selection).await?;
+        Ok(sight.runs.into_iter().filter(|run| run.state.ended().is_some()).map(|run| run.spec.id).collect())
+    }
+
+    /// Lets the experiments of a selection start nothing more; those that there were to stop.
+    async fn stop_experiments(&self, selection: &Selection, ask: &StopAsk) -> Result<Vec<Selection>, Refusal> {
+        let meant = match selection {
+            Selection::Group(_) => vec![selection.clone()],
+            Selection::Live { .. } => self.fleet.open_experiments().await?,
+            Selection::Runs(_) | Selection::Latest => Vec::new(),
+        };
+        let mut stopped = Vec::new();
+        for experiment in meant {
+            if self.fleet.stop_experiment(&experiment, ask).await? {
+                stopped.push(experiment);
+            }
+        }
+        Ok(stopped)
+    }
+
+    /// Waits until experiments are over, which they are once their conductors say so; their runs that were not started.
+    async fn over(
+        &self,
+        experiments: &[Selection],
+        patience: Duration,
+        cancelled: &CancellationToken,
+    ) -> Result<Vec<RunRecord>, Refusal> {
+        let wait =
+            |experiment| self.fleet.wait(experiment, Until::AllDone, None, patience, self.given_up(cancelled.clone()));
+        let mut planned = Vec::new();
+        for waited in join_all(experiments.iter().map(wait)).await {
+            planned.extend(waited?.sight.runs.into_iter().filter(|run| self.fleet.is_planned(run)));
+        }
+        Ok(planned)
+    }
+
+    async fn stop(&self, run: &RunRecord, ask: &StopAsk, patience: Duration, cancelled: &CancellationToken) -> Stop {
+        let given_up = self.given_up(cancelled.clone());
+        match self.fleet.stop(&run.spec.id, ask.clone(), patience, given_up).await {
+            Ok(record) => Stop { is_over: record.state.ended().is_some(), receipt: view::receipt(&record) },
+            Err(error) => Stop { is_over: false, receipt: view::failed_receipt(run, Refusal::from(error).message()) },
+        }
+    }
+
+    /// A run that was only planned will not be started any more.
+    fn word(&self, run: &RunRecord) -> String {
+        if self.fleet.is_planned(run) { "not_started".to_owned() } else { run.state.word().to_owned() }
+    }
+}
+
+/// How the stop of a run went.
+struct Stop {
+    is_over: bool,
+    receipt: ReceiptView,
+}

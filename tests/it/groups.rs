@@ -1,0 +1,192 @@
+//! What an agent is told of a group: which run is which, each end once, what happened in a wait, what the configs come to beside each
+//! other. The stand-in plays MassGen.
+
+use serde_json::{Value, json};
+
+use crate::lab::{Client, Lab, wait_until};
+
+/// Two configs, each with one agent.
+const CONFIGS: [&str; 2] = ["team.yaml", "solo.yaml"];
+
+fn put_configs(lab: &Lab) {
+    for (name, model) in CONFIGS.iter().zip(["odd-model", "other-model"]) {
+        lab.put(name, &format!("agents:\n  - id: agent_a\n    backend: {{type: openai, model: {model}}}\n"));
+    }
+}
+
+fn script(lines: &str) -> String {
+    format!("#!fake\nannounce\n{lines}")
+}
+
+fn texts(runs: &Value, field: &str) -> Vec<String> {
+    let runs = runs.as_array().expect("runs").iter();
+    runs.map(|run| run[field].as_str().unwrap_or_else(|| panic!("{field} in {run}")).to_owned()).collect()
+}
+
+/// Waits until so many runs of a group are over, and gives the answer that shows it.
+async fn over(client: &Client, group: &str, many: u64) -> Value {
+    let mut since = Value::Null;
+    loop {
+        let asked = json!({"group": group, "wait_s": 40, "since": since});
+        let mut seen = client.call("check_status", asked).await;
+        let states = seen["group"]["states"].as_object().expect("states").iter();
+        let ended: u64 =
+            states.filter(|(state, _)| *state == "succeeded").filter_map(|(_, count)| count.as_u64()).sum();
+        if ended == many {
+            return client.call("check_status", json!({"group": group})).await;
+        }
+        since = seen["cursor"].take();
+    }
+}
+
+/// "Compare team.yaml and solo.yaml on three questions. Spend at most $1 in all. Give me a small table."
+#[tokio::test]
+async fn two_configs_are_compared_on_three_questions_in_three_calls() {
+    let lab = Lab::fake();
+    put_configs(&lab);
+    let client = lab.client().await;
+    let questions = ["final agent_a 4", "final agent_a 2", "final agent_a Yes, it is."].map(script);
+    let asked = json!({"configs": CONFIGS, "questions": questions, "budget_usd": 1, "group": "trial"});
+    let begun = client.call("run_massgen", asked).await;
+    let plan = &begun["plan"];
+    assert_eq!(texts(plan, "run_id"), texts_of(&begun["run_ids"]), "in the same order: {begun}");
+    let configs: Vec<&str> = CONFIGS.into_iter().cycle().take(6).collect();
+    assert_eq!(texts(plan, "config"), configs);
+    assert!(plan[2]["question"].as_str().is_some_and(|question| question.contains("final agent_a 2")), "{plan}");
+    assert!(plan[0].get("repeat").is_none() && plan[0].get("variant").is_none(), "{plan}");
+
+    let seen = client.call("check_status", json!({"group": "trial", "until": "all_done", "wait_s": 45})).await;
+    assert_eq!(seen["group"]["states"], json!({"succeeded": 6}), "{seen}");
+    assert!(seen["group"]["hint"].as_str().is_some_and(|hint| hint.contains("read_result")), "{seen}");
+
+    let page = client.call("read_result", json!({"group": "trial"})).await;
+    let told = page["text"].as_str().expect("text");
+    assert!(told.contains("a1 = team.yaml\na2 = solo.yaml\n"), "{told}");
+    for arm in ["\na1 | all | 3/3/3 | ", "\na2 | all | 3/3/3 | "] {
+        assert!(told.contains(arm), "success and time of each: {told}");
+    }
+    assert!(told.contains("a1 and a2: the same on 3 of 3 questions"), "{told}");
+    assert!(told.contains("\nq3 a2: Yes, it is.\n"), "short answers are in the table: {told}");
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+fn texts_of(list: &Value) -> Vec<String> {
+    list.as_array().expect("list").iter().map(|text| text.as_str().expect("text").to_owned()).collect()
+}
+
+#[tokio::test]
+async fn variants_and_repeats_are_told_apart_and_a_large_group_in_bounds() {
+    let lab = Lab::fake();
+    put_configs(&lab);
+    let client = lab.client().await;
+    let variants = [1, 2].map(|most| json!({"orchestrator": {"max_new_answers_per_agent": most}}));
+    let question = script("final agent_a x");
+    let asked = json!({"config": "team.yaml", "overrides": variants, "question": question, "repeat": 12, "keep": 24});
+    let begun = client.call("run_massgen", asked).await;
+    let plan = begun["plan"].as_array().expect("plan");
+    assert_eq!((plan.len(), begun["run_ids"].as_array().map(Vec::len)), (20, Some(24)), "{begun}");
+    assert!(plan[0]["variant"].as_str().is_some_and(|variant| variant.contains(":1}")), "{begun}");
+    assert_eq!((&plan[1]["config"], &plan[2]["repeat"], &begun["keep"]), (&json!("team.yaml"), &json!(2), &json!(24)));
+    client.call("kill_run", json!({"group": begun["group"], "grace_s": 0})).await;
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn an_end_is_told_once_and_then_counted() {
+    let lab = Lab::fake();
+    put_configs(&lab);
+    let client = lab.client().await;
+    let gate = lab.project().join("gate");
+    let held = script(&format!("until {}\nfinal agent_a late", gate.display()));
+    let asked = json!({"config": "team.yaml", "questions": [script("final agent_a soon"), held], "group": "g"});
+    let begun = client.call("run_massgen", asked).await;
+    let first = over(&client, "g", 1).await;
+    assert_eq!(first["runs"].as_array().map(Vec::len), Some(2), "without since all are shown: {first}");
+    assert!(first["group"].get("latest").is_none(), "no end twice: {first}");
+    assert!(texts(&first["runs"], "question").iter().any(|question| question.contains("soon")), "{first}");
+    assert_eq!(texts(&first["runs"], "config"), ["team.yaml"; 2]);
+
+    let asked = json!({"group": "g", "until": "all_done", "since": first["cursor"], "wait_s": 1});
+    let waited = client.call("check_status", asked.clone()).await;
+    assert_eq!(texts(&waited["runs"], "run_id"), [begun["run_ids"][1].as_str().expect("id")], "{waited}");
+    assert_eq!(waited["group"]["states"]["succeeded"], 1, "{waited}");
+    let hint = waited["hint"].as_str().expect("hint");
+    assert!(hint.contains("1 of 2 runs are over") && hint.contains("since"), "{hint}");
+
+    std::fs::write(&gate, "").expect("written");
+    let last = over(&client, "g", 2).await;
+    let asked = json!({"group": "g", "since": waited["cursor"]});
+    let news = client.call("check_status", asked).await;
+    assert_eq!(texts(&news["runs"], "run_id"), [begun["run_ids"][1].as_str().expect("id")], "{news}");
+    let none = client.call("check_status", json!({"group": "g", "since": last["cursor"]})).await;
+    assert_eq!((&none["runs"], &none["group"]["states"]), (&json!([]), &json!({"succeeded": 2})), "{none}");
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn answers_of_a_group_are_side_by_side() {
+    let lab = Lab::fake();
+    put_configs(&lab);
+    let client = lab.client().await;
+    let questions = ["raw \"final agent_a Forty-two.\\nSurely.\"", "final agent_a x"];
+    let questions = questions
+        .map(|lines| script(&lines.replace("raw \"final agent_a Forty-two.\\nSurely.\"", "final agent_a Forty-two.")));
+    let asked = json!({"configs": CONFIGS, "questions": questions, "group": "g", "wait_s": 45});
+    let begun = client.call("run_massgen", asked).await;
+    assert_eq!(begun["status"]["states"], json!({"succeeded": 4}), "{begun}");
+    let page = client.call("read_result", json!({"group": "g", "part": "answers"})).await;
+    let told = page["text"].as_str().expect("text");
+    let ids = texts_of(&begun["run_ids"]);
+    let beside = format!(
+        "a1 and a2: the same\na1 {} by agent_a:\n    Forty-two.\na2 {} by agent_a:\n    Forty-two.\n",
+        ids[0], ids[1]
+    );
+    assert!(told.contains(&beside), "{told}");
+    assert_eq!((&page["part"], &page["group"]), (&json!("answers"), &json!("g")));
+    assert_eq!(client.refused("read_result", json!({"group": "nobody", "part": "answers"})).await, "unknown_group");
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn the_money_of_models_without_a_price_is_unknown() {
+    let lab = Lab::fake();
+    put_configs(&lab);
+    let client = lab.client().await;
+    let tokens = r#"status {"costs": {"total_estimated_cost": 0.0, "total_input_tokens": 5, "total_output_tokens": 5}, "agents": {"agent_a": {"status": "answered", "token_usage": {"input_tokens": 5, "output_tokens": 5, "estimated_cost": 0.0}}}}"#;
+    let question = script(&format!("{tokens}\nfinal agent_a x"));
+    let asked = json!({"configs": CONFIGS, "question": question, "budget_usd": 1, "group": "g", "wait_s": 45});
+    let begun = client.call("run_massgen", asked).await;
+    let group = &begun["status"];
+    assert!(group["budget"].as_str().is_some_and(|budget| budget.starts_with("unknown of $1.00")), "{group}");
+    assert_eq!((group.get("cost_usd"), &group["cost_unknown"]), (None, &json!(true)), "{group}");
+    let page = client.call("read_result", json!({"group": "g"})).await;
+    let told = page["text"].as_str().expect("text");
+    assert!(told.contains("| - (1 unpriced) |") && !told.contains("$0.00"), "{told}");
+    let today = client.call("check_status", json!({})).await["today"].take();
+    assert_eq!((today.get("cost_usd"), &today["cost_unknown"], &today["tokens"]), (None, &json!(true), &json!(20)));
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn a_group_that_is_taken_says_that_nothing_can_be_added_to_it() {
+    let lab = Lab::fake();
+    let client = lab.client().await;
+    let question = script("final agent_a x");
+    let many = json!({"config": "@rehearsal", "question": question, "repeat": 2, "group": "g", "wait_s": 45});
+    client.call("run_massgen", many).await;
+    for more in [json!({"repeat": 3}), json!({"request_key": "k"})] {
+        let mut asked = json!({"config": "@rehearsal", "question": question, "group": "g"});
+        asked.as_object_mut().expect("object").extend(more.as_object().expect("object").clone());
+        let (refused, told) = client.ask("run_massgen", asked).await;
+        assert!(refused && told["code"] == "group_taken", "{told}");
+        assert!(told["hint"].as_str().is_some_and(|hint| hint.contains("can be added")), "{told}");
+    }
+    wait_until("all are over", || !lab.processes().iter().any(|line| line.contains(" conduct "))).await;
+    client.close().await;
+    lab.nobody_is_left().await;
+}

@@ -1,0 +1,218 @@
+//! All runs at once: the list of the latest, those that go on, what the day came to, and one stop for all of them. The stand-in plays
+//! MassGen.
+
+use serde_json::{Value, json};
+
+use crate::lab::{Client, Lab, fake, wait_until};
+
+fn script(lines: &str) -> String {
+    format!("#!fake\nannounce\n{lines}")
+}
+
+/// What a run has spent by its status.
+const SPENT: &str = r#"status {"costs": {"total_estimated_cost": 0.25, "total_input_tokens": 5, "total_output_tokens": 5}, "agents": {"agent_a": {"status": "answered", "token_usage": {"input_tokens": 5, "output_tokens": 5, "estimated_cost": 0.25}}}}"#;
+
+/// A run that goes on, by its id.
+async fn forever(client: &Client, more: &str) -> String {
+    let id = client.start(json!({"question": script(&format!("{more}\nforever")), "config": "@rehearsal"})).await;
+    client.until(&id, |run| run["state"] == "running").await;
+    id
+}
+
+fn ids(list: &Value) -> Vec<&str> {
+    list.as_array().expect("list").iter().map(|run| run["run_id"].as_str().expect("id")).collect()
+}
+
+/// "How much have I spent today, and on what? What is still running? Stop everything that is."
+#[tokio::test]
+async fn the_day_is_told_and_all_that_goes_on_is_stopped_in_three_calls() {
+    let lab = Lab::fake();
+    let client = lab.client().await;
+    let done = client.start(fake(&format!("announce\n{SPENT}\nfinal agent_a x"))).await;
+    client.end(&done).await;
+    let live = [forever(&client, "print one").await, forever(&client, "print two").await];
+
+    let seen = client.call("check_status", json!({})).await;
+    let (run, today) = (&seen["runs"][2], &seen["today"]);
+    assert_eq!(
+        (&run["run_id"], &run["config"], &run["state"]),
+        (&json!(done), &json!("@rehearsal"), &json!("succeeded"))
+    );
+    assert!(run["question"].as_str().is_some_and(|text| text.starts_with("#!fake announce status")), "{run}");
+    assert!(run["question"].as_str().is_some_and(|text| text.chars().count() == 60 && text.ends_with('…')), "{run}");
+    assert!(run["age_s"].is_u64() && run["cost_usd"] == 0.25, "{run}");
+    assert_eq!(
+        (&today["runs"], &today["live"], &today["cost_usd"], &today["tokens"]),
+        (&json!(3), &json!(2), &json!(0.25), &json!(10))
+    );
+    assert!(today["day"].as_str().is_some_and(|day| day.len() == "2026-11-27".len()), "{today}");
+
+    let seen = client.call("check_status", json!({"live": true})).await;
+    assert_eq!(ids(&seen["runs"]), [live[1].as_str(), &live[0]], "the latest first: {seen}");
+    let killed = client.call("kill_run", json!({"all": true, "grace_s": 0, "reason": "that is all"})).await;
+    let receipts = killed["receipts"].as_array().expect("receipts");
+    assert!(receipts.len() == 2 && receipts.iter().all(|receipt| receipt["state"] == "killed"), "{killed}");
+    let seen = client.call("check_status", json!({"live": true})).await;
+    assert_eq!((&seen["runs"], &seen["today"]["live"]), (&json!([]), &json!(0)), "{seen}");
+    let again = client.call("kill_run", json!({"all": true})).await;
+    assert_eq!(again, json!({"receipts": []}), "nothing is left to stop");
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn all_are_stopped_with_what_an_experiment_would_start_next_and_whoever_started_them() {
+    let lab = Lab::fake();
+    let mut command = lab.command();
+    command.args(["--max-runs", "2"]);
+    let client = lab.client_of(command).await;
+    let asked = json!({"config": "@rehearsal", "question": script("forever"), "repeat": 30, "group": "many"});
+    client.call("run_massgen", asked).await;
+    let other = lab.client().await;
+    let begun = || std::fs::read_dir(lab.state().join("runs")).expect("runs").flatten().count() >= 2;
+    wait_until("two have begun", begun).await;
+    let killed = other.call("kill_run", json!({"all": true, "grace_s": 0})).await;
+    let receipts = killed["receipts"].as_array().expect("receipts");
+    assert!(!receipts.is_empty() && receipts.iter().all(|receipt| receipt["state"] == "killed"), "{killed}");
+    assert!(killed["others"]["not_started"].as_u64() >= Some(27), "{killed}");
+    let group = other.call("check_status", json!({"group": "many"})).await["group"].take();
+    assert!(group["closed"].as_str().is_some_and(|why| why.starts_with("stopped")), "{group}");
+    other.close().await;
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn receipts_of_many_stops_are_bounded_and_the_rest_is_counted() {
+    let lab = Lab::fake();
+    let client = lab.client().await;
+    let asked = json!({"config": "@rehearsal", "question": script("forever"), "repeat": 23, "group": "g"});
+    client.call("run_massgen", asked).await;
+    let running = |seen: &Value| seen["group"]["states"]["running"] == 23;
+    let mut seen = client.call("check_status", json!({"group": "g"})).await;
+    while !running(&seen) {
+        seen = client.call("check_status", json!({"group": "g", "wait_s": 40, "since": seen["cursor"]})).await;
+    }
+    let live = client.call("check_status", json!({"live": true})).await;
+    assert_eq!((live["runs"].as_array().map(Vec::len), &live["today"]["live"]), (Some(20), &json!(23)), "{live}");
+    assert!(live.to_string().len() < 8_000, "{} bytes", live.to_string().len());
+    let killed = client.call("kill_run", json!({"all": true, "grace_s": 0})).await;
+    assert_eq!((ids(&killed["receipts"]).len(), &killed["others"]), (20, &json!({"killed": 3})), "{killed}");
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn an_agent_of_a_run_stops_all_that_is_below_that_run_and_nothing_else() {
+    let lab = Lab::fake();
+    let client = lab.client().await;
+    let beside = forever(&client, "print beside").await;
+    let (told, gate) = (lab.project().join("told"), lab.project().join("gate"));
+    let file = told.display();
+    let nested = json!({"config": "@rehearsal", "question": script("print below\nforever")});
+    let outer = format!(
+        "nest {file} {nested}\nuntil {}\nnest-call {file} check_status {{\"live\": true}}\nnest-call {file} kill_run {{\"all\": true, \"grace_s\": 0}}\nfinal agent_a done",
+        gate.display()
+    );
+    let id = client.start(json!({"question": script(&outer), "config": "@rehearsal"})).await;
+    let lines = || std::fs::read_to_string(&told).unwrap_or_default().lines().count();
+    wait_until("the agent has started one", || lines() == 1).await;
+    let line = |n: usize| {
+        let text = std::fs::read_to_string(&told).expect("told");
+        serde_json::from_str::<Value>(text.lines().nth(n).expect("a line")).expect("JSON")
+    };
+    let below = line(0)["run_id"].as_str().expect("id").to_owned();
+    client.until(&below, |run| run["state"] == "running").await;
+    std::fs::write(&gate, "").expect("written");
+    let run = client.end(&id).await;
+    assert_eq!(run["state"], "succeeded", "it has not stopped itself: {run}");
+    assert_eq!(ids(&line(1)["runs"]), [below.as_str()]);
+    assert_eq!(ids(&line(2)["receipts"]), [below.as_str()]);
+    assert_eq!(client.end(&below).await["state"], "killed");
+    let seen = client.call("check_status", json!({"live": true})).await;
+    assert_eq!(ids(&seen["runs"]), [beside.as_str()]);
+    client.call("kill_run", json!({"run_id": beside, "grace_s": 0})).await;
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn a_wait_for_those_that_go_on_sees_the_one_that_ends() {
+    let lab = Lab::fake();
+    let client = lab.client().await;
+    let gate = lab.project().join("gate");
+    let held = forever(&client, "print held").await;
+    let question = script(&format!("until {}\nfinal agent_a done", gate.display()));
+    let id = client.start(json!({"question": question, "config": "@rehearsal"})).await;
+    client.until(&id, |run| run["state"] == "running").await;
+    let waiting = client.call("check_status", json!({"live": true, "until": "any_done", "wait_s": 45}));
+    let opened = async { std::fs::write(&gate, "").expect("written") };
+    let (seen, ()) = tokio::join!(waiting, opened);
+    let ended = seen["runs"].as_array().expect("runs").iter().find(|run| run["run_id"] == id.as_str());
+    // The run may have ended before the look that the wait begins with; then it waits for the other one.
+    assert!(ended.is_none_or(|run| run["state"] == "succeeded" || run["answer_ready"] == true), "{seen}");
+    client.call("kill_run", json!({"run_ids": [held, id], "grace_s": 0})).await;
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn a_day_has_the_runs_that_were_removed_since() {
+    let lab = Lab::fake();
+    let client = lab.client().await;
+    for _ in 0..2 {
+        let mut asked = fake(&format!("announce\n{SPENT}\nfinal agent_a x"));
+        asked["fresh"] = json!(true);
+        let id = client.start(asked).await;
+        client.end(&id).await;
+    }
+    lab.only_servers_are_left().await;
+    let pruned = lab.command().args(["prune", "--keep-runs", "1"]).output().await.expect("ran");
+    assert!(pruned.status.success());
+    let seen = client.call("check_status", json!({})).await;
+    assert_eq!(
+        (ids(&seen["runs"]).len(), &seen["today"]["runs"], &seen["today"]["cost_usd"]),
+        (1, &json!(2), &json!(0.5)),
+        "{seen}"
+    );
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn who_names_runs_and_means_all_is_asked_which() {
+    let lab = Lab::fake();
+    let client = lab.client().await;
+    for (tool, asked) in [
+        ("check_status", json!({"live": true, "group": "g"})),
+        ("check_status", json!({"live": true, "run_id": "mg-00000000"})),
+        ("kill_run", json!({})),
+        ("kill_run", json!({"all": true, "group": "g"})),
+        ("kill_run", json!({"run_id": "mg-00000000", "run_ids": ["mg-00000001"]})),
+    ] {
+        assert_eq!(client.refused(tool, asked.clone()).await, "selection_unclear", "{asked}");
+    }
+    assert_eq!(client.refused("kill_run", json!({"run_ids": ["mg-00000000"]})).await, "unknown_run");
+    client.close().await;
+}
+
+#[tokio::test]
+async fn people_stop_all_as_agents_do() {
+    let lab = Lab::fake();
+    let client = lab.client().await;
+    let id = forever(&client, "print one").await;
+    let said = |arguments: &'static [&'static str]| {
+        let mut command = lab.command();
+        async move { String::from_utf8(command.args(arguments).output().await.expect("ran").stdout).expect("UTF-8") }
+    };
+    let listed = said(&["runs", "--live"]).await;
+    assert!(
+        listed.contains(&id) && listed.contains("@rehearsal: #!fake") && listed.contains("1 of them live"),
+        "{listed}"
+    );
+    assert!(said(&["kill", "--all", "--grace-s", "0"]).await.starts_with(&id));
+    assert_eq!(said(&["kill", "--all"]).await, "no run goes on\n");
+    assert!(said(&["runs", "--live"]).await.starts_with("no run goes on\n"));
+    client.close().await;
+    lab.nobody_is_left().await;
+}

@@ -1,0 +1,253 @@
+//! What is said of a start before it and after it: dry runs, what happens to the project, conversations, and which configs are ready.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::lab::{Client, Lab, fake, wait_until};
+
+/// In MassGen's place: notes each import, and says of every config that it is valid.
+const VALIDATES: &str = r#"import os, sys, dotenv
+with open(os.path.join(os.path.expanduser("~"), "imports"), "a") as file:
+    file.write("x")
+if __name__ == "__main__":
+    assert sys.argv[1] == "--validate" and sys.argv[3] == "--json", sys.argv
+    print('{"valid": true, "warnings": [{"message": "asked in ' + os.path.basename(os.getcwd())[:6] + '"}]}')
+"#;
+
+const CONFIG: &str = "agents: [{id: a, backend: {type: vllm, model: m}}]\n";
+
+fn dry(config: &str) -> Value {
+    json!({"question": "q", "config": config, "dry_run": true})
+}
+
+#[tokio::test]
+async fn a_dry_run_asks_the_warm_massgen_and_one_that_cannot_says_so() {
+    let lab = Lab::python(VALIDATES).await.warm();
+    let imports = lab.home().join("imports");
+    let imports = || std::fs::read_to_string(&imports).expect("imports").len();
+    let before = imports();
+    lab.put("c.yaml", CONFIG);
+    let client = lab.client().await;
+    let told = client.call("run_massgen", dry("c.yaml")).await;
+    assert!(told["ok"] == true && told["notes"].is_null(), "{told}");
+    assert_eq!(told["warnings"][0]["code"], "massgen_warns", "it is the program's own answer: {told}");
+    assert_eq!(imports(), before, "nothing was imported for it");
+
+    lab.warm_up(&["--stop"]);
+    lab.put("other.yaml", &format!("{CONFIG}ui: {{}}\n"));
+    let told = client.call("run_massgen", dry("other.yaml")).await;
+    assert_eq!(imports(), before + 1);
+    let note = told["notes"][0].as_str().unwrap_or_default();
+    assert!(note.contains("there is no warm process"), "{told}");
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn limits_of_a_dry_run_are_those_that_will_hold() {
+    let lab = Lab::fake();
+    let client = lab.client().await;
+    let many = json!({"questions": ["a", "b"], "configs": ["@rehearsal", "@rehearsal/delay=1"], "budget_usd": 1,
+        "max_tokens": 5000, "dry_run": true});
+    let told = client.call("run_massgen", many).await;
+    assert_eq!((told["budget_usd"].as_f64(), told["max_tokens"].as_u64()), (Some(1.0), Some(5000)), "{told}");
+    for arm in told["arms"].as_array().expect("arms") {
+        let limits = &arm["dry_run"]["limits"];
+        assert_eq!((limits["budget_usd"].as_f64(), limits["max_tokens"].as_u64()), (Some(1.0), Some(5000)), "{told}");
+        assert!(arm["dry_run"]["forecast"].is_null(), "nothing is known: {told}");
+    }
+    client.close().await;
+}
+
+/// Every file and folder below a folder.
+fn all_in(folder: &Path) -> BTreeSet<PathBuf> {
+    let entries = std::fs::read_dir(folder).expect("folder").flatten().map(|entry| entry.path());
+    entries
+        .flat_map(|path| if path.is_dir() { all_in(&path) } else { BTreeSet::new() }.into_iter().chain([path]))
+        .collect()
+}
+
+async fn written(client: &Client, script: &str, more: Value) -> (Value, Value) {
+    let mut asked = fake(script);
+    let asked_fields = asked.as_object_mut().expect("object");
+    asked_fields.extend(json!({"context": "write", "config": "c.yaml"}).as_object().cloned().unwrap_or_default());
+    asked_fields.extend(more.as_object().cloned().unwrap_or_default());
+    let start = client.call("run_massgen", asked).await;
+    let run = client.end(start["run_id"].as_str().expect("run_id")).await;
+    (start, run)
+}
+
+#[tokio::test]
+async fn a_run_that_may_write_says_what_it_changed_and_leaves_nothing_else() {
+    let lab = Lab::fake();
+    lab.put("c.yaml", CONFIG);
+    lab.put("README.md", "old");
+    lab.put(".massgen/config.yaml", CONFIG);
+    let client = lab.client().await;
+    let before = all_in(&lab.project());
+
+    let (start, run) = written(&client, "announce\nworkspace notes.txt x\nfinal agent_a done", json!({})).await;
+    let warning = start["warnings"].as_array().expect("warnings").iter().find(|one| one["code"] == "context_unused");
+    let hint = warning.expect("said before").get("hint").and_then(Value::as_str).expect("hint");
+    let (_, overrides) = hint.split_once(": ").expect("overrides");
+    let overrides: Value = serde_json::from_str(overrides).expect("JSON");
+    assert_eq!(overrides["agents"]["a"]["backend"]["cwd"], "workspace", "{hint}");
+    assert_eq!((&run["state"], &run["changed"]), (&json!("succeeded"), &json!([])), "{run}");
+    assert_eq!(run["warning"]["code"], "nothing_changed", "{run}");
+    assert_eq!(all_in(&lab.project()), before, "nothing is left in the project");
+
+    let (readme, new) = (lab.project().join("README.md"), lab.project().join("docs/new.md"));
+    std::fs::create_dir(lab.project().join("docs")).expect("made");
+    let script = format!("announce\nasked {}\ntouch {}\nfinal agent_a done", readme.display(), new.display());
+    let (_, run) = written(&client, &script, json!({})).await;
+    assert_eq!((&run["changed"], &run["warning"]), (&json!(["README.md", "docs/new.md"]), &Value::Null), "{run}");
+    let many: Vec<String> = (0..30).map(|n| format!("touch {}/f{n:02}", lab.project().display())).collect();
+    let (_, run) = written(&client, &format!("announce\n{}\nfinal agent_a done", many.join("\n")), json!({})).await;
+    assert_eq!(run["changed"], json!(["f00", "f01", "f02", "27 more"]), "{run}");
+    let full = json!({"run_id": run["run_id"], "detail": "full"});
+    let full = client.call("check_status", full).await;
+    assert_eq!(full["runs"][0]["changed"].as_array().map(Vec::len), Some(21), "{full}");
+
+    let (_, run) = written(&client, &script, json!({"context": "read"})).await;
+    assert_eq!(run["changed"], Value::Null, "only of runs that may write");
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn variables_of_the_project_reach_a_run_that_has_it_and_no_other() {
+    let lab = Lab::python(
+        "import os, sys, dotenv\nif __name__ == '__main__':\n    dotenv.load_dotenv(os.path.join('configs', '.env'))\n    \
+         print('value', os.environ.get('OF_PROJECT'))\n",
+    )
+    .await;
+    lab.put("configs/.env", "OF_PROJECT=here\n");
+    let client = lab.client().await;
+    for (context, expected) in [("read", "value here\n"), ("none", "value None\n")] {
+        let id = client.start(json!({"question": "q", "config": "@rehearsal", "context": context})).await;
+        client.end(&id).await;
+        let said = std::fs::read_to_string(lab.run_folder(&id).join("stdout.log")).expect("stdout");
+        assert_eq!(said, expected, "{context}");
+    }
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+/// On real MassGen: an agent with a `cwd` that may write from its start changes the project, and nothing of MassGen's is left there.
+#[tokio::test]
+async fn real_massgen_changes_the_project_and_leaves_it_clean() {
+    let lab = Lab::real().await;
+    lab.put("README.md", "old\n");
+    let client = lab.client().await;
+    let command = format!("echo new > {}/README.md", lab.project().display());
+    let encoded: String = command.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let asked = json!({"question": "q", "config": format!("@rehearsal/agents=1/command={encoded}"), "context": "write",
+        "mode": "quick", "overrides": {"orchestrator": {"coordination": {"write_mode": "legacy"}}}});
+    let start = client.call("run_massgen", asked).await;
+    assert!(start["warnings"].is_null(), "{start}");
+    let run = client.end(start["run_id"].as_str().expect("run_id")).await;
+    assert_eq!((&run["state"], &run["changed"]), (&json!("succeeded"), &json!(["README.md"])), "{run}");
+    assert_eq!(std::fs::read_to_string(lab.project().join("README.md")).expect("read"), "new\n");
+    assert_eq!(all_in(&lab.project()), BTreeSet::from([lab.project().join("README.md")]));
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn an_import_that_was_waited_for_is_told_of_a_warm_start() {
+    let go = "until = os.path.join(os.path.expanduser('~'), 'go')";
+    let script = format!(
+        "import os, sys, time, dotenv\n{go}\nif __name__ != '__main__':\n    while not os.path.exists(until):\n        \
+         time.sleep(0.01)\n"
+    );
+    let lab = Lab::python(&script).await.with_warm_starts();
+    let client = lab.client().await;
+    let id = client.start(json!({"question": "q", "config": "@rehearsal"})).await;
+    wait_until("the import goes on", || lab.warm_processes().len() == 1).await;
+    let began = std::time::Instant::now();
+    wait_until("it is an import worth a word", || began.elapsed().as_millis() > 1100).await;
+    std::fs::write(lab.home().join("go"), "").expect("written");
+    client.end(&id).await;
+    let shown = client.call("check_status", json!({"run_id": id, "detail": "full"})).await;
+    let details = &shown["runs"][0]["details"];
+    assert!(details["start"] == "warm" && details["import_s"].as_u64() >= Some(1), "{details}");
+    client.close().await;
+    lab.warm_up(&["--stop"]);
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn a_conversation_that_goes_on_says_so_and_from_is_told_from_it() {
+    let lab = Lab::fake();
+    let client = lab.client().await;
+    let first = client.start(fake("announce\nfinal agent_a one")).await;
+    client.end(&first).await;
+    let again = json!({"question": "#!fake\nannounce\nfinal agent_a two", "continue_run": first});
+    let answer = client.call("run_massgen", again).await;
+    let told = answer["continues"].as_str().expect("said");
+    assert!(
+        told.starts_with(&format!("turn 2 of the conversation of {first};")) && told.contains("config"),
+        "{answer}"
+    );
+    client.end(answer["run_id"].as_str().expect("run_id")).await;
+    let both = json!({"question": "q", "continue_run": first, "from": {"run_id": first}});
+    let (_, refusal) = client.ask("run_massgen", both).await;
+    let hint = refusal["hint"].as_str().unwrap_or_default();
+    assert!(
+        refusal["code"] == "from_conflict" && hint.contains("conversation") && hint.contains("material"),
+        "{refusal}"
+    );
+    let (_, refusal) = client.ask("read_result", json!({"run_id": first, "part": "votes"})).await;
+    let hint = refusal["hint"].as_str().unwrap_or_default();
+    assert!(refusal["code"] == "bad_part" && hint.contains("report: who voted for what"), "{refusal}");
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+fn names(listed: &Value) -> Vec<&str> {
+    listed["configs"].as_array().expect("configs").iter().filter_map(|config| config["config"].as_str()).collect()
+}
+
+#[tokio::test]
+async fn configs_are_found_by_what_is_needed_and_told_in_few_words() {
+    let lab = Lab::real().await;
+    let one = "agents:\n  - {id: a, backend: {type: chatcompletion, model: m, base_url: 'http://one:1/v1'}}\n";
+    let two = "  - {id: b, backend: {type: chatcompletion, model: n, base_url: 'http://two:2/v1'}}\n";
+    lab.put("good/one.yaml", one);
+    lab.put("good/two.yaml", &format!("# Two providers.\n{one}{two}"));
+    lab.put("keyless.yaml", "agents: [{id: a, backend: {type: gemini}}]\n");
+    lab.put("away.yaml", one);
+    let mut command = lab.command();
+    command.env("OPENAI_API_KEY", "canary-of-a-test").env("MASSGEN_MCP_TRUSTED_CONFIGS", lab.project().join("good"));
+    let client = lab.client_of(command).await;
+    let list = async |query: &str| client.call("list_configs", json!({"query": query})).await;
+
+    // Task 9 of the agents' tasks: one call.
+    let found = list("ready multi-provider project").await;
+    let first = &found["configs"][0];
+    assert_eq!((names(&found), &first["providers"]), (vec!["good/two.yaml"], &json!(2)), "{found}");
+    assert_eq!(first["agents"], json!(["a: one:1/m", "b: two:2/n"]), "{found}");
+    assert!(first["ready"] == true && first["keys"] == json!(["OPENAI_API_KEY"]), "{found}");
+
+    let all = list("").await;
+    assert_eq!(names(&all)[..2], ["good/one.yaml", "good/two.yaml"], "what is ready comes first: {all}");
+    assert!(all.to_string().len() < 4_000, "{} bytes: {all}", all.to_string().len());
+    let own = list("project").await;
+    let entry =
+        |name: &str| own["configs"].as_array().expect("configs").iter().find(|one| one["config"] == name).cloned();
+    assert_eq!(own["matching"], 4, "{own}");
+    let (keyless, away) = (entry("keyless.yaml").expect("listed"), entry("away.yaml").expect("listed"));
+    assert!(keyless["ready"] == false && keyless["missing_keys"].is_array(), "{own}");
+    let problem = away["problem"].as_str().unwrap_or_default();
+    assert!(away["ready"] == false && problem.starts_with("refused: "), "{own}");
+    let (_, refusal) = client.ask("run_massgen", json!({"question": "q", "config": "away.yaml"})).await;
+    assert_eq!(refusal["code"], "config_forbidden", "the list shows what a start says");
+    assert!(refusal["hint"].as_str().is_some_and(|hint| hint.contains("~/.config/massgen/agents")), "{refusal}");
+
+    assert_eq!(names(&list("rehearsal").await), ["@rehearsal"]);
+    let none = list("no-such-word").await;
+    assert!(none["hint"].as_str().is_some_and(|hint| hint.contains("multi-provider")), "{none}");
+    client.close().await;
+}
