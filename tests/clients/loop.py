@@ -76,12 +76,12 @@ async def main(server_file, tools_file):
     async with connected(server) as (ask, list_tools):
         assert {tool.name for tool in (await list_tools()).tools} == agreed
 
-        run = await call(ask, "run_massgen", question="What is 6*7?", config="@rehearsal/chars=1200")
+        run = await call(ask, "run_massgen", question="What is 6*7?", massgen_config="@rehearsal/chars=1200")
         ended = await until(ask, run["run_id"], run["cursor"], "succeeded")
         assert ended["answer_chars"] == 1200, ended
         assert len(await whole_answer(ask, run["run_id"])) == 1200
 
-        endless = await call(ask, "run_massgen", question="Never answered.", config="@rehearsal/hang")
+        endless = await call(ask, "run_massgen", question="Never answered.", massgen_config="@rehearsal/hang")
         await until(ask, endless["run_id"], endless["cursor"], "running")
         killed = await call(ask, "kill_run", run_id=endless["run_id"], grace_s=1, reason="enough seen")
         receipt = killed["receipts"][0]

@@ -39,12 +39,67 @@ async fn massgen_accepts_the_meta_agents_config() {
 }
 
 #[test]
-fn the_snippets_are_well_formed() {
+fn the_snippets_of_clients_that_are_not_driven_are_well_formed() {
     for name in ["claude-desktop.json", "cursor.json", "vscode.json"] {
         let text = std::fs::read_to_string(example("clients").join(name)).expect("snippet");
         let config: serde_json::Value = serde_json::from_str(&text).expect("JSON");
         let servers = config.get("mcpServers").or(config.get("servers")).expect("servers");
         assert_eq!(servers["massgen"]["command"], "massgen-mcp", "{name}");
+    }
+}
+
+/// A document with each snippet that it names quoted as the file has it.
+fn with_snippets(document: &str) -> String {
+    const MARK: &str = "<!-- file: ";
+    let mut parts = document.split(MARK);
+    let mut whole = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (name, rest) = part.split_once(" -->\n").expect("the end of the mark");
+        let text = std::fs::read_to_string(example("clients").join(name)).expect("snippet");
+        let language = match Path::new(name).extension().and_then(|ending| ending.to_str()) {
+            Some("py") => "python",
+            Some(ending) => ending,
+            None => "",
+        };
+        let after = rest.strip_prefix("```").and_then(|quote| quote.split_once("\n```\n")).map_or(rest, |(_, after)| after);
+        whole += &format!("{MARK}{name} -->\n```{language}\n{text}```\n{after}");
+    }
+    whole
+}
+
+#[test]
+fn the_snippets_that_are_documented_are_those_that_clients_are_driven_with() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/clients.md");
+    let document = std::fs::read_to_string(&path).expect("document");
+    let wanted = with_snippets(&document);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, &wanted).expect("written");
+    } else {
+        assert_eq!(document, wanted, "UPDATE_GOLDEN=1 rewrites it");
+    }
+    for file in std::fs::read_dir(example("clients")).expect("folder").flatten() {
+        let name = file.file_name().into_string().expect("UTF-8");
+        let (quote, link) = (format!("<!-- file: {name} -->"), format!("(../examples/clients/{name})"));
+        assert!(wanted.contains(&quote) || wanted.contains(&link), "docs/clients.md does not show {name}");
+    }
+}
+
+#[test]
+fn every_client_that_is_driven_has_its_snippet_in_the_docs_and_its_pins() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients");
+    let read = |path: PathBuf| std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let document = read(folder.join("../../docs/clients.md"));
+    for client in read(folder.join("clients.toml")).split("\n[").skip(1) {
+        let (id, rows) = client.split_once("]\n").expect("a name");
+        let value = |key: &str| {
+            let start = format!("{key} = \"");
+            rows.lines().find_map(|line| line.strip_prefix(&start)).map(|rest| rest.trim_end_matches('"'))
+        };
+        for name in [value("snippet").or_else(|| panic!("{id} has no snippet")), value("program")].into_iter().flatten() {
+            assert!(document.contains(&format!("<!-- file: {name} -->")), "docs/clients.md does not quote {name}");
+        }
+        let pins = if value("npm").is_some() { format!("npm/{id}/package-lock.json") } else { format!("pip/{id}.txt") };
+        assert!(!read(folder.join(pins)).is_empty(), "{id} has no pins");
     }
 }
 
