@@ -108,9 +108,9 @@ pub(super) struct Configs {
 /// What kill_run gives.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Killed {
-    /// One for each run; of a large group for each that was at work.
+    /// One for each run; of a large group for each that was at work. As many as the client shows.
     receipts: Vec<ReceiptView>,
-    /// The other runs of the group, by state.
+    /// The other runs, by state.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     others: BTreeMap<String, usize>,
 }
@@ -193,7 +193,9 @@ impl Desk {
         caller: Caller,
     ) -> Result<Value, Refusal> {
         border::admit(&arguments, self.fleet.secrets())?;
-        self.shown(self.answer(tool, arguments, caller).await)
+        let client = caller.client;
+        let answer = self.shown(self.answer(tool, arguments, caller).await)?;
+        Ok(client.bounded(answer))
     }
 
     /// An answer or a refusal as it may leave.
@@ -437,7 +439,12 @@ impl Desk {
             let state = if self.fleet.is_planned(run) { "not_started" } else { run.state.word() };
             *counted.entry(state.to_owned()).or_insert(0) += 1;
         }
-        Ok(Killed { receipts: receipts.collect(), others: counted })
+        let mut killed = Killed { receipts: receipts.collect(), others: counted };
+        caller.client.fit(&mut killed, |killed| {
+            let counted = if killed.receipts.len() > 1 { killed.receipts.pop() } else { None };
+            counted.map(|receipt| *killed.others.entry(receipt.state).or_insert(0) += 1).is_some()
+        });
+        Ok(killed)
     }
 
     /// Those of a selection that are over by now.
