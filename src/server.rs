@@ -53,6 +53,10 @@ use crate::massgen::text;
 use crate::refusal::Refusal;
 use crate::settings::{Retention, Settings};
 
+/// What is logged where nothing else was asked for. rmcp warns of every error that it answers: the client has it, and many ask for what
+/// was not offered to them, such as prompts.
+pub const USUAL_LOG: &str = "warn,rmcp::service=error";
+
 /// What a client may show its model once, before any tool is used.
 const INSTRUCTIONS: &str = "\
 MassGen lets several AI agents answer a question, see each other's answers and vote. A run takes 1 to 45 minutes and costs money.
@@ -251,7 +255,9 @@ impl ServerHandler for Server {
         context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
         let subscriptions = self.subscriptions.clone();
-        self.done(|desk| async move { subscriptions.open(desk, &request.uri, context.peer).await }).await
+        let uri = request.uri.clone();
+        let opened = self.done(|desk| async move { subscriptions.open(desk, &request.uri, context.peer).await });
+        opened.await.map_err(|error| of_resource(error, uri))
     }
 
     async fn unsubscribe(

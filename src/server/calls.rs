@@ -178,7 +178,9 @@ impl Desk {
         caller: Caller,
     ) -> Result<Value, Refusal> {
         border::admit(&arguments, self.fleet.secrets())?;
-        self.shown(self.answer(tool, arguments, caller).await)
+        let client = caller.client;
+        let answer = self.shown(self.answer(tool, arguments, caller).await)?;
+        Ok(client.bounded(answer))
     }
 
     /// An answer or a refusal as it may leave.

@@ -33,7 +33,7 @@ const MOST_RECEIPTS: usize = 20;
 /// What kill_run gives.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Killed {
-    /// One for each run; of a large group for each that was at work, and of many for the first.
+    /// One for each run; of a large group for each that was at work, and of many for the first: as many as the client shows.
     receipts: Vec<ReceiptView>,
     /// The other runs, by state.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -52,7 +52,7 @@ impl Desk {
             StopAsk { grace, reason: asked.reason.map(|reason| text::line(&reason, MOST_REASON)), tree: asked.tree };
         let Wait { most: patience, note } = self.patience.wait(grace + FORCE_TIME, self.settings.most_wait);
         let deadline = Instant::now() + patience;
-        let Caller { cancelled, progress, .. } = caller;
+        let Caller { cancelled, progress, client, .. } = caller;
         // Once its conductor is told to stop, it may have stopped a run before that is looked at.
         let had_ended = self.ended(&selection).await?;
         let experiments = self.stop_experiments(&selection, &ask).await?;
@@ -79,7 +79,13 @@ impl Desk {
         let mut counted = BTreeMap::new();
         let states = untold.into_iter().map(|stop| stop.receipt.state).chain(others.iter().map(|run| self.word(run)));
         states.for_each(|state| *counted.entry(state).or_insert(0) += 1);
-        Ok(Killed { receipts: stops.into_iter().map(|stop| stop.receipt).collect(), others: counted, hint })
+        let receipts = stops.into_iter().map(|stop| stop.receipt).collect();
+        let mut killed = Killed { receipts, others: counted, hint };
+        client.fit(&mut killed, |killed| {
+            let counted = if killed.receipts.len() > 1 { killed.receipts.pop() } else { None };
+            counted.map(|receipt| *killed.others.entry(receipt.state).or_insert(0) += 1).is_some()
+        });
+        Ok(killed)
     }
 
     fn to_stop(
