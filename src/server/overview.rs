@@ -44,8 +44,8 @@ impl Desk {
         }
     }
 
-    /// The runs that are shown one by one. Of a group without those whose end was told before, and of a large one only those at
-    /// work: they are counted in what the group comes to.
+    /// The runs that are shown one by one. Of a group without those that are only planned and those whose end was told before, and of
+    /// a large one only those at work: all of them are counted in what the group comes to.
     pub(super) fn one_by_one(
         &self,
         selection: &Selection,
@@ -67,10 +67,15 @@ impl Desk {
             }
             Selection::Group(_) => {
                 let told = since.map(|since| since.had_ended(runs)).unwrap_or_default();
-                let news = runs.iter().filter(|run| !told.contains(&&run.spec.id));
+                let news = runs.iter().filter(|run| !told.contains(&&run.spec.id) && !self.says_nothing(run));
                 news.map(|run| view(run).with_request(run, &asked(run))).collect()
             }
         }
+    }
+
+    /// A run that is planned, or whose experiment was over before its turn; not one that could not be started.
+    fn says_nothing(&self, run: &RunRecord) -> bool {
+        self.fleet.is_planned(run) && run.state.ended().is_none_or(|ending| ending.outcome.problem().is_none())
     }
 
     /// What the runs of a group come to; of a list that names none, what those of today do.
@@ -150,10 +155,25 @@ mod tests {
         let (one, two, wait) = ([run(1)], [run(1), run(2)], Duration::from_secs(45));
         for (until, runs, has_news, wanted) in [
             (Until::Change, &two[..], Some(false), "after 45 s: nothing happened; "),
-            (Until::AllAnswered, &two, Some(true), "after 45 s: 0 of 2 runs are over; what else happened is in the answer; "),
-            (Until::AnyAnswered, &two, Some(false), "after 45 s: no other run has ended, 0 of 2 are over, and nothing else "),
+            (
+                Until::AllAnswered,
+                &two,
+                Some(true),
+                "after 45 s: 0 of 2 runs are over; what else happened is in the answer; ",
+            ),
+            (
+                Until::AnyAnswered,
+                &two,
+                Some(false),
+                "after 45 s: no other run has ended, 0 of 2 are over, and nothing else ",
+            ),
             (Until::AllDone, &two, None, "after 45 s: 0 of 2 runs are over; call again"),
-            (Until::AnyAnswered, &one, Some(true), "after 45 s: it goes on; what else happened is in the answer; call again"),
+            (
+                Until::AnyAnswered,
+                &one,
+                Some(true),
+                "after 45 s: it goes on; what else happened is in the answer; call again",
+            ),
         ] {
             let told = still(until, runs, has_news, wait);
             assert!(told.starts_with(wanted) && told.ends_with("go on waiting"), "{told}");
