@@ -76,7 +76,7 @@ fn in_words(TodayView { day, runs, live, tokens, cost_usd, cost_unknown }: &Toda
         (Some(usd), _) => format!("${usd:.4}"),
         (None, _) => "cost unknown".to_owned(),
     };
-    format!("{day} (UTC): {runs} runs, {live} of them live; {money}, {tokens} tokens")
+    format!("{day}: {runs} runs, {live} of them live; {money}, {tokens} tokens")
 }
 
 pub(super) async fn status(fleet: &Fleet, how: &Status) -> Result<ExitCode, Refusal> {

@@ -63,8 +63,8 @@ pub(super) struct Caller {
 /// What check_status gives.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Checked {
-    /// The runs asked about; the latest first where none were named. Of a group without those whose end was told before `since`, and
-    /// of a large one only those at work.
+    /// The runs asked about; the latest first where none were named. Of a group without those that are only planned and those whose
+    /// end was told before `since`, and of a large one only those at work.
     runs: Vec<RunView>,
     /// Of a group: all its runs together.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -44,8 +44,8 @@ impl Desk {
         }
     }
 
-    /// The runs that are shown one by one. Of a group without those whose end was told before, and of a large one only those at
-    /// work: they are counted in what the group comes to.
+    /// The runs that are shown one by one. Of a group without those that are only planned and those whose end was told before, and of
+    /// a large one only those at work: all of them are counted in what the group comes to.
     pub(super) fn one_by_one(
         &self,
         selection: &Selection,
@@ -67,10 +67,15 @@ impl Desk {
             }
             Selection::Group(_) => {
                 let told = since.map(|since| since.had_ended(runs)).unwrap_or_default();
-                let news = runs.iter().filter(|run| !told.contains(&&run.spec.id));
+                let news = runs.iter().filter(|run| !told.contains(&&run.spec.id) && !self.says_nothing(run));
                 news.map(|run| view(run).with_request(run, &asked(run))).collect()
             }
         }
+    }
+
+    /// A run that is planned, or whose experiment was over before its turn; not one that could not be started.
+    fn says_nothing(&self, run: &RunRecord) -> bool {
+        self.fleet.is_planned(run) && run.state.ended().is_none_or(|ending| ending.outcome.problem().is_none())
     }
 
     /// What the runs of a group come to; of a list that names none, what those of today do.

@@ -19,7 +19,7 @@ const CONFIG: usize = 80;
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[schemars(inline)]
 pub struct TodayView {
-    /// By UTC.
+    /// With its time zone, UTC.
     pub day: String,
     /// Those that ended on it or go on, removed ones too.
     pub runs: u64,
@@ -40,7 +40,7 @@ pub struct TodayView {
 impl From<Today> for TodayView {
     fn from(Today { day, runs, live, spent }: Today) -> TodayView {
         TodayView {
-            day,
+            day: format!("{day} (UTC)"),
             runs,
             live,
             tokens: spent.tokens,

@@ -45,7 +45,10 @@ async fn the_day_is_told_and_all_that_goes_on_is_stopped_in_three_calls() {
         (&today["runs"], &today["live"], &today["cost_usd"], &today["tokens"]),
         (&json!(3), &json!(2), &json!(0.25), &json!(10))
     );
-    assert!(today["day"].as_str().is_some_and(|day| day.len() == "2026-11-27".len()), "{today}");
+    assert!(
+        today["day"].as_str().is_some_and(|day| day.len() == "2026-11-27 (UTC)".len() && day.ends_with("(UTC)")),
+        "{today}"
+    );
 
     let seen = client.call("check_status", json!({"live": true})).await;
     assert_eq!(ids(&seen["runs"]), [live[1].as_str(), &live[0]], "the latest first: {seen}");
@@ -66,7 +69,7 @@ async fn all_are_stopped_with_what_an_experiment_would_start_next_and_whoever_st
     let mut command = lab.command();
     command.args(["--max-runs", "2"]);
     let client = lab.client_of(command).await;
-    let asked = json!({"config": "@rehearsal", "question": script("forever"), "repeat": 30, "group": "many"});
+    let asked = json!({"config": "@rehearsal", "question": script("forever"), "repeat": 20, "group": "many"});
     client.call("run_massgen", asked).await;
     let other = lab.client().await;
     let begun = || std::fs::read_dir(lab.state().join("runs")).expect("runs").flatten().count() >= 2;
@@ -74,8 +77,13 @@ async fn all_are_stopped_with_what_an_experiment_would_start_next_and_whoever_st
     let killed = other.call("kill_run", json!({"all": true, "grace_s": 0})).await;
     let receipts = killed["receipts"].as_array().expect("receipts");
     assert!(!receipts.is_empty() && receipts.iter().all(|receipt| receipt["state"] == "killed"), "{killed}");
-    assert!(killed["others"]["not_started"].as_u64() >= Some(27), "{killed}");
-    let group = other.call("check_status", json!({"group": "many"})).await["group"].take();
+    assert!(killed["others"]["not_started"].as_u64() >= Some(17), "{killed}");
+    let mut seen = other.call("check_status", json!({"group": "many"})).await;
+    assert!(
+        seen["runs"].as_array().is_some_and(|runs| runs.len() <= 3),
+        "of those that never began none is shown: {seen}"
+    );
+    let group = seen["group"].take();
     assert!(group["closed"].as_str().is_some_and(|why| why.starts_with("stopped")), "{group}");
     other.close().await;
     client.close().await;
