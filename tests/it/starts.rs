@@ -7,10 +7,13 @@ use serde_json::{Value, json};
 
 use crate::lab::{Client, Lab, fake, wait_until};
 
-/// In MassGen's place: notes each import, and says of every config that it is valid.
-const VALIDATES: &str = r#"import os, sys, dotenv
-with open(os.path.join(os.path.expanduser("~"), "imports"), "a") as file:
-    file.write("x")
+/// In MassGen's place: notes each cold start, and says of every config that it is valid.
+const VALIDATES: &str = r#"import builtins, os, sys, dotenv
+if __name__ != "__main__":
+    builtins.is_warm = True
+elif not hasattr(builtins, "is_warm"):
+    with open(os.path.join(os.path.expanduser("~"), "cold"), "a") as file:
+        file.write("x")
 if __name__ == "__main__":
     assert sys.argv[1] == "--validate" and sys.argv[3] == "--json", sys.argv
     print('{"valid": true, "warnings": [{"message": "asked in ' + os.path.basename(os.getcwd())[:6] + '"}]}')
@@ -25,20 +28,20 @@ fn dry(config: &str) -> Value {
 #[tokio::test]
 async fn a_dry_run_asks_the_warm_massgen_and_one_that_cannot_says_so() {
     let lab = Lab::python(VALIDATES).await.warm();
-    let imports = lab.home().join("imports");
-    let imports = || std::fs::read_to_string(&imports).expect("imports").len();
-    let before = imports();
+    let cold = lab.home().join("cold");
+    let cold = || std::fs::read_to_string(&cold).map(|starts| starts.len()).unwrap_or_default();
+    let before = cold();
     lab.put("c.yaml", CONFIG);
     let client = lab.client().await;
     let told = client.call("run_massgen", dry("c.yaml")).await;
     assert!(told["ok"] == true && told["notes"].is_null(), "{told}");
     assert_eq!(told["warnings"][0]["code"], "massgen_warns", "it is the program's own answer: {told}");
-    assert_eq!(imports(), before, "nothing was imported for it");
+    assert_eq!(cold(), before, "nothing was imported for it");
 
     lab.warm_up(&["--stop"]);
     lab.put("other.yaml", &format!("{CONFIG}ui: {{}}\n"));
     let told = client.call("run_massgen", dry("other.yaml")).await;
-    assert_eq!(imports(), before + 1);
+    assert_eq!(cold(), before + 1);
     let note = told["notes"][0].as_str().unwrap_or_default();
     assert!(note.contains("there is no warm process"), "{told}");
     client.close().await;
