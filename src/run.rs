@@ -227,10 +227,10 @@ impl RunRecord {
         self.ready.is_some() && self.state.ended().is_none()
     }
 
-    /// Whether its best answer won: presented by a run that went well, after a vote where MassGen tells of votes at all.
-    pub fn has_winner(&self, source: AnswerSource) -> bool {
-        let is_voted = self.digest.as_ref().is_none_or(|digest| !digest.votes.is_empty());
-        is_voted && !self.state.makes_partial(source)
+    /// Whether its answer won: presented by a run that went well (it is not partial then), after a vote where MassGen tells of
+    /// votes at all.
+    pub fn has_winner(&self, is_partial: bool) -> bool {
+        !is_partial && self.digest.as_ref().is_none_or(|digest| !digest.votes.is_empty())
     }
 
     /// How long it has taken from its admission to a moment, or to its end; its time in the queue and its start included.

@@ -17,8 +17,8 @@ use serde::Serialize;
 use crate::massgen::outcome::exit_word;
 use crate::massgen::text;
 use crate::run::{
-    AgentDigest, AgentState, Cap, Changed, Continued, Ending, Force, Moment, Outcome, Problem, Quiet, Retry, RunId,
-    RunRecord, RunState, Seems, StopCause, Usd, Warning,
+    AgentDigest, AgentState, AnswerFact, Cap, Changed, Continued, Ending, Force, Moment, Outcome, Problem, Quiet,
+    Retry, RunId, RunRecord, RunState, Seems, StopCause, Usd, Warning,
 };
 
 pub use configs::{ConfigView, config};
@@ -411,7 +411,8 @@ pub fn run(record: &RunRecord, seen: &Seen<'_>, detail: Detail, now: &Moment) ->
     let quiet = record.quiet.as_ref().filter(|_| is_at_work(&record.state));
     let is_over = ending.is_some();
     let messages = Some(seen.messages).filter(|count| *count > 0);
-    let of_winner = answer.filter(|answer| record.has_winner(answer.source));
+    let is_partial = |answer: &AnswerFact| record.state.makes_partial(answer.source);
+    let of_winner = answer.filter(|answer| record.has_winner(is_partial(answer)));
     let waiting = waiting::agents(digest, seen.models);
     let view = RunView {
         run_id: record.spec.id.to_string(),
@@ -435,7 +436,7 @@ pub fn run(record: &RunRecord, seen: &Seen<'_>, detail: Detail, now: &Moment) ->
         best: answer.filter(|_| of_winner.is_none()).map(|answer| word(&answer.agent)),
         answer_chars: answer.map(|answer| answer.chars),
         answer_ready: ready.map(|_| true),
-        partial: answer.filter(|answer| record.state.makes_partial(answer.source)).map(|_| true),
+        partial: answer.filter(|answer| is_partial(answer)).map(|_| true),
         answer: None,
         exit: ending.filter(|_| detail == Detail::Full).and_then(|ending| exit_word(ending.exit)),
         reason: stop_reason(&record.state),
@@ -443,7 +444,7 @@ pub fn run(record: &RunRecord, seen: &Seen<'_>, detail: Detail, now: &Moment) ->
         seems: quiet.map(|quiet| seems_words(quiet, waiting.as_deref(), now)),
         problem: problem_of(record, quiet, waiting.as_deref(), now).map(problem),
         changed: record.changed.as_ref().map(|changed| changed_files(changed, detail)),
-        warning: ending.and_then(|ending| ending.warnings.first()).map(warning),
+        warning: ending.and_then(|ending| first_of(&ending.warnings)),
         cursor: None,
         hint: None,
         reused: None,
@@ -722,6 +723,16 @@ pub fn problem(problem: Problem) -> ProblemView {
     let provider = problem.provider.map(|provider| short(&provider, PROVIDER_BYTES));
     let retry = problem.retry.map(retry_word);
     ProblemView { code: problem.code, message: problem.message, hint: problem.hint, retry, provider }
+}
+
+/// The warning that matters most; it says where more are to be seen.
+fn first_of(warnings: &[Warning]) -> Option<WarningView> {
+    let (first, others) = warnings.split_first()?;
+    let mut told = warning(first);
+    if let Some(second) = others.first() {
+        told.hint = format!("{}; also {} (detail full)", told.hint, second.code);
+    }
+    Some(told)
 }
 
 /// A warning in an answer, bounded whatever stands in a config or a log.

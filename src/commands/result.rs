@@ -65,7 +65,8 @@ async fn as_json(fleet: &Fleet, id: &RunId, part: Part, name: &str) -> Result<Ex
         "partial": poured.partial,
     });
     let path = poured.path.map(|path| path.display().to_string());
-    for (name, value) in [("winner", poured.winner), ("path", path)] {
+    let whose = if record.has_winner(poured.partial) { "winner" } else { "best" };
+    for (name, value) in [(whose, poured.winner), ("path", path)] {
         if let Some(value) = value {
             told[name] = value.into();
         }

@@ -295,7 +295,7 @@ impl Desk {
         let part: Part = name.parse()?;
         let (record, reading) = self.fleet.read(&id, part, asked.offset, extent).await?;
         let run = self.view(&record, Detail::Brief);
-        let has_winner = !reading.partial && run.best.is_none();
+        let has_winner = record.has_winner(reading.partial);
         Ok(PageView {
             run_id: Some(id.to_string()),
             group: None,

@@ -33,7 +33,7 @@ async fn every_mistake_has_its_word_and_starts_nothing() {
         ("run_massgen", json!({"question": "q", "config": "@rehearsal", "group": "x".repeat(65)}), "group_invalid"),
         ("run_massgen", json!({"question": "q", "config": "@rehearsal", "timeout_s": 0.5}), "out_of_range"),
         ("run_massgen", json!({"question": "q", "config": "@rehearsal", "timeout_s": 7201}), "out_of_range"),
-        ("run_massgen", json!({"question": "q", "config": "@rehearsal", "wait_s": 51}), "out_of_range"),
+        ("run_massgen", json!({"question": "q", "config": "@rehearsal", "wait_s": -0.5}), "out_of_range"),
         ("check_status", json!({"wait_s": -1}), "out_of_range"),
         ("check_status", json!({"run_id": "mg-00000000"}), "unknown_run"),
         ("check_status", json!({"run_id": "../../etc"}), "bad_run_id"),
