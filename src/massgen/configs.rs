@@ -81,7 +81,7 @@ pub fn resolve(name: Option<&str>, sources: Sources<'_>) -> Result<ConfigChoice,
         ConfigError::Missing { name, places, similar } if similar.is_empty() => {
             ConfigError::Missing { similar: suggest::similar(&name, sources), name, places }
         }
-        other => other,
+        ConfigError::Missing { .. } | ConfigError::NoDefault { .. } | ConfigError::NotAConfig { .. } => error,
     })
 }
 
