@@ -71,8 +71,9 @@ fn record() -> RunRecord {
 }
 
 fn view(criterion: &mut Criterion) {
-    let (record, now) = (record(), clock::now());
-    let seen = Seen { folder: Path::new("/run"), children: &[], built_on_by: &[], queue: None, messages: 0 };
+    let (record, now, models) = (record(), clock::now(), std::collections::BTreeMap::new());
+    let seen =
+        Seen { folder: Path::new("/run"), children: &[], built_on_by: &[], queue: None, messages: 0, models: &models };
     let mut group = criterion.benchmark_group("view");
     for (name, detail) in [("brief", Detail::Brief), ("full", Detail::Full)] {
         group.bench_function(name, |bench| {

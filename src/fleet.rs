@@ -12,6 +12,7 @@ mod follow;
 mod launcher;
 pub mod prune;
 pub mod results;
+mod short;
 mod start;
 mod steer;
 mod verify;
@@ -91,6 +92,11 @@ pub struct Sight {
 }
 
 impl Sight {
+    /// Whether some run has its answer whole and has only to end.
+    fn is_ending(&self) -> bool {
+        self.runs.iter().any(RunRecord::is_ending)
+    }
+
     /// Whether its experiment goes on, and somebody sees to it.
     fn is_conducted(&self) -> bool {
         let conducted = self.experiment.as_ref().filter(|conducted| conducted.is_alive);

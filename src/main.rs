@@ -222,12 +222,9 @@ fn exec(supervisor: u32, program: &Path, args: &[OsString]) -> ExitCode {
     u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
-/// rmcp warns of every error that it answers. The client has it, and many ask for what was not offered to them, such as prompts.
-const USUAL_LOG: &str = "warn,rmcp::service=error";
-
 fn log_to_stderr(secrets: &Secrets) {
     use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(USUAL_LOG));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(server::USUAL_LOG));
     // A line that cannot be written is lost. Told to complain of it, the library would panic where standard error is a file on
     // a full disk, and the supervisor would end with the run that it owns.
     let secrets = secrets.clone();

@@ -18,6 +18,7 @@ pub mod names;
 pub mod outcome;
 pub mod pages;
 pub mod poll;
+pub mod prices;
 pub mod program;
 pub mod reasons;
 pub mod references;

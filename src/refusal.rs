@@ -209,6 +209,16 @@ impl From<NotSteered> for Refusal {
                 "nobody reads it any more: see read_result; to say something to its agents all the same, call run_massgen with \
                  continue_run set to this run and the message as its question",
             ),
+            NotSteered::NeverDelivered(_) => (
+                "never_delivered",
+                "its agents never saw it: see read_result; to say it all the same, call run_massgen with continue_run set to this \
+                 run and the message as its question",
+            ),
+            NotSteered::NoTools { .. } => (
+                "agents_without_tools",
+                "nothing was sent: kill_run it and start again with the instruction in the question; or wait for its end, then \
+                 call run_massgen with continue_run set to this run and the instruction as its question",
+            ),
             NotSteered::BadMessage(_) => {
                 ("message_invalid", "say in a few sentences what the agents are to know or to do")
             }

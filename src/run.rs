@@ -1,6 +1,7 @@
 //! Our words for a run: its name, what was asked, the states it passes through, its ending, its digest.
 //! Pure: nothing here reads a clock, a file or a process, and nothing here knows a wire or disk format.
 
+mod converging;
 mod digest;
 mod id;
 mod limits;
@@ -219,6 +220,27 @@ impl RunRecord {
     /// Whether its answer can be read and will not change: it has ended, or has only that left to do.
     pub fn is_answered(&self) -> bool {
         self.ready.is_some() || self.state.ended().is_some()
+    }
+
+    /// Whether its answer is whole and its process has still to end.
+    pub fn is_ending(&self) -> bool {
+        self.ready.is_some() && self.state.ended().is_none()
+    }
+
+    /// Whether its best answer won: presented by a run that went well, after a vote where MassGen tells of votes at all.
+    pub fn has_winner(&self, source: AnswerSource) -> bool {
+        let is_voted = self.digest.as_ref().is_none_or(|digest| !digest.votes.is_empty());
+        is_voted && !self.state.makes_partial(source)
+    }
+
+    /// How long it has taken from its admission to a moment, or to its end; its time in the queue and its start included.
+    pub fn elapsed(&self, now: &Moment) -> Duration {
+        let waited = |until: Timestamp| Duration::try_from(until.duration_since(self.spec.created)).unwrap_or_default();
+        let ran = self.state.ended().map(|ending| ending.took);
+        match &self.started {
+            Some(started) => waited(started.wall).saturating_add(ran.unwrap_or_else(|| started.until(now))),
+            None => ran.unwrap_or_else(|| waited(now.wall)),
+        }
     }
 
     /// Whether its experiment ended before it was this run's turn, or could not start it.

@@ -9,9 +9,11 @@ mod configs;
 mod dry_run;
 mod eras;
 mod experiments;
+mod hints;
 mod orphan;
 mod overview;
 mod params;
+mod patience;
 mod progress;
 mod resources;
 mod starts;
@@ -26,6 +28,7 @@ mod wire;
 use std::borrow::Cow;
 use std::future::Future;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, CancelTaskParams, CompleteRequestParams, CompleteResult,
@@ -50,6 +53,10 @@ use crate::massgen::text;
 use crate::refusal::Refusal;
 use crate::settings::{Retention, Settings};
 
+/// What is logged where nothing else was asked for. rmcp warns of every error that it answers: the client has it, and many ask for what
+/// was not offered to them, such as prompts.
+pub const USUAL_LOG: &str = "warn,rmcp::service=error";
+
 /// What a client may show its model once, before any tool is used.
 const INSTRUCTIONS: &str = "\
 MassGen lets several AI agents answer a question, see each other's answers and vote. A run takes 1 to 45 minutes and costs money.
@@ -64,6 +71,11 @@ Many runs are one call: run_massgen {configs: [...], questions: [...], repeat, k
 all, read_result {group} compares them.
 kill_run {run_id} stops a run for good; what it had is still readable. Runs go on when you or this server go away: check_status {} finds them again.
 A failed run says what went wrong in problem {code, message, hint}: do what the hint says.";
+
+/// The instructions for a server whose waits last at most so long.
+fn instructions(most_wait: Duration) -> String {
+    INSTRUCTIONS.replace("wait_s: 45", &format!("wait_s: {}", most_wait.as_secs().min(45)))
+}
 
 /// A server that could not serve.
 #[derive(Debug, thiserror::Error)]
@@ -83,11 +95,12 @@ pub async fn serve(fleet: Fleet, settings: Settings) -> Result<(), ServerError> 
         tokio::spawn(prune(fleet.clone(), settings.retention));
     }
     let desk = Desk::new(fleet, settings, closing.clone());
+    let patience = desk.patience.clone();
     let server = Server { desk, tools: Arc::default(), subscriptions: Subscriptions::default() };
     let heard = Arc::default();
     orphan::watch(Arc::clone(&heard), closing.clone());
     let (reader, writer) = rmcp::transport::io::stdio_pipes();
-    let session = match ByEra(server).serve(Wire::new(reader, writer, heard, closing)).await {
+    let session = match ByEra(server).serve(Wire::new(reader, writer, heard, closing).teaching(patience)).await {
         Ok(session) => session,
         // Who has only looked, and left, has had what it wanted.
         Err(ServerInitializeError::ConnectionClosed(_)) => return Ok(()),
@@ -126,7 +139,7 @@ impl ServerHandler for Server {
         let about = Implementation::new("massgen-mcp", env!("CARGO_PKG_VERSION")).with_title("MassGen");
         ServerConfig::new(eras::capabilities(self.desk.settings.read_only))
             .with_server_info(about)
-            .with_instructions(INSTRUCTIONS)
+            .with_instructions(instructions(self.desk.settings.most_wait))
     }
 
     /// Who says hello speaks the first era, which has neither tasks nor a way to ask for changes of a list: that we never send.
@@ -165,9 +178,11 @@ impl ServerHandler for Server {
         let arguments = request.arguments.unwrap_or_default();
         let takes_task = request.name == "run_massgen" && tasks::can_be_taken(&context);
         let progress = Progress::wanted(&context);
+        let open = desk.patience.begin(context.id.clone());
         let client = Client::of(&context, desk.settings.page_chars);
         let caller = Caller { cancelled: context.ct, progress, takes_task, client };
         let answer = answered(client, async move { desk.call(&request.name, arguments, caller).await }).await;
+        drop(open);
         if takes_task && let Some(task) = self.desk.task_of(&answer).await {
             return Ok(CallToolResponse::Task(task));
         }
@@ -240,7 +255,9 @@ impl ServerHandler for Server {
         context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
         let subscriptions = self.subscriptions.clone();
-        self.done(|desk| async move { subscriptions.open(desk, &request.uri, context.peer).await }).await
+        let uri = request.uri.clone();
+        let opened = self.done(|desk| async move { subscriptions.open(desk, &request.uri, context.peer).await });
+        opened.await.map_err(|error| of_resource(error, uri))
     }
 
     async fn unsubscribe(

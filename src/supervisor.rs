@@ -128,7 +128,7 @@ async fn work(
     match &prepared {
         Ok(prepared) => {
             worker.read_costs_with(prepared.models.clone());
-            worker.blame_with(prepared.providers.clone());
+            worker.blame_with(prepared.providers.clone(), prepared.keys.clone());
             worker.start(me, &prepared.launch).await?;
         }
         Err(error) => worker.never_started(error),
@@ -186,6 +186,8 @@ struct Prepared {
     models: BTreeMap<String, String>,
     /// Whose model that is.
     providers: BTreeMap<String, String>,
+    /// Which variable has its key.
+    keys: BTreeMap<String, String>,
     _rehearsal: Option<Rehearsal>,
     /// The conversation that it goes on with, where MassGen looks for it.
     _session: Option<session::Link>,
@@ -206,6 +208,7 @@ async fn prepare(folder: &RunFolder, spec: &RunSpec) -> Result<Prepared, Supervi
         launch,
         models: config.models,
         providers: config.providers,
+        keys: config.keys,
         _rehearsal: config.rehearsal,
         _session: session,
     })
@@ -257,6 +260,7 @@ async fn config(folder: &RunFolder, spec: &RunSpec) -> Result<Config, Supervisor
         own_timeout: tree.and_then(Tree::own_timeout).filter(|_| rehearsal.is_none()),
         models: tree.map(models).unwrap_or_default(),
         providers: tree.map(providers).unwrap_or_default(),
+        keys: tree.map(Needs::keys_of_agents).unwrap_or_default(),
         path: copy,
         rehearsal,
     })
@@ -299,6 +303,7 @@ struct Config {
     own_timeout: Option<f64>,
     models: BTreeMap<String, String>,
     providers: BTreeMap<String, String>,
+    keys: BTreeMap<String, String>,
     rehearsal: Option<Rehearsal>,
 }
 

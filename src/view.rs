@@ -6,6 +6,7 @@ mod fit;
 pub mod group;
 pub mod list;
 pub(crate) mod notation;
+mod waiting;
 pub mod words;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,8 @@ use crate::run::{
 
 pub use configs::{ConfigView, config};
 
+/// The states of a run that has ended.
+const ENDS: [&str; 6] = ["succeeded", "failed", "timed_out", "over_budget", "killed", "lost"];
 /// The longest agent id, label or phase in a brief status, in bytes.
 const WORD_BYTES: usize = 32;
 /// The most changed files that a brief status names.
@@ -62,7 +65,7 @@ pub struct RunView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub phase: Option<String>,
-    /// Seconds from start to now, or to the end.
+    /// Seconds from the call that started it to now, or to the end.
     pub elapsed_s: u64,
     /// What each agent is at.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -94,10 +97,18 @@ pub struct RunView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "u64")]
     pub messages_waiting: Option<usize>,
-    /// Whose answer read_result gives.
+    /// Messages that MassGen never took up before the run ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u64")]
+    pub never_delivered: Option<usize>,
+    /// Whose answer won and was presented.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub winner: Option<String>,
+    /// Whose answer read_result gives where none has won: the run was stopped, failed, or had no vote.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub best: Option<String>,
     /// Length of that answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "u64")]
@@ -110,7 +121,11 @@ pub struct RunView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "bool")]
     pub partial: Option<bool>,
-    /// MassGen's exit code or signal. 0 is no success by itself.
+    /// The answer itself, where it has at most 500 characters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub answer: Option<String>,
+    /// With detail full: MassGen's exit code or signal, which says nothing of success.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub exit: Option<String>,
@@ -125,7 +140,7 @@ pub struct RunView {
     /// What it seems to do then.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
-    pub seems: Option<&'static str>,
+    pub seems: Option<String>,
     /// What went wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "ProblemView")]
@@ -142,6 +157,10 @@ pub struct RunView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
     pub cursor: Option<String>,
+    /// From run_massgen: what to do next, and how long its waits are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    pub hint: Option<String>,
     /// The same request had started this run before.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
@@ -311,6 +330,10 @@ pub struct ReceiptView {
     pub run_id: String,
     /// killed when this stop ended it; another end when it came first; stopping when it is not over yet.
     pub state: String,
+    /// True: it had ended before this call, which did nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "bool")]
+    pub already_ended: Option<bool>,
     /// Seconds from the request to the last look.
     pub took_s: f64,
     /// none, SIGINT, SIGTERM or SIGKILL: the strongest that was needed.
@@ -375,6 +398,8 @@ pub struct Seen<'a> {
     pub queue: Option<(usize, usize)>,
     /// How many messages of steer_run MassGen has not taken up.
     pub messages: usize,
+    /// Of a run that waits for a model: each agent's.
+    pub models: &'a BTreeMap<String, String>,
 }
 
 /// What an agent sees of a run at a moment.
@@ -384,7 +409,10 @@ pub fn run(record: &RunRecord, seen: &Seen<'_>, detail: Detail, now: &Moment) ->
     let ready = record.ready.as_ref().filter(|_| ending.is_none());
     let answer = ending.and_then(|ending| ending.answer.as_ref()).or(ready);
     let quiet = record.quiet.as_ref().filter(|_| is_at_work(&record.state));
-    let elapsed = ending.map(|ending| ending.took).or(record.started.as_ref().map(|started| started.until(now)));
+    let is_over = ending.is_some();
+    let messages = Some(seen.messages).filter(|count| *count > 0);
+    let of_winner = answer.filter(|answer| record.has_winner(answer.source));
+    let waiting = waiting::agents(digest, seen.models);
     let view = RunView {
         run_id: record.spec.id.to_string(),
         group: None,
@@ -393,27 +421,31 @@ pub fn run(record: &RunRecord, seen: &Seen<'_>, detail: Detail, now: &Moment) ->
         age_s: None,
         state: record.state.word().to_owned(),
         phase: digest.filter(|_| ending.is_none()).and_then(|digest| digest.phase.as_deref()).map(word),
-        elapsed_s: elapsed.unwrap_or_default().as_secs(),
-        agents: digest.map(|digest| fit::agents(&digest.agents, usize::MAX)).unwrap_or_default(),
+        elapsed_s: record.elapsed(now).as_secs(),
+        agents: digest.map(|digest| fit::agents(&digest.agents, usize::MAX, is_over)).unwrap_or_default(),
         votes: digest.map(|digest| votes(&digest.votes)).unwrap_or_default(),
         cost_usd: cost(record),
         cost_unknown: record.spent_in_all().is_unpriced.then_some(true),
         tokens: digest.and_then(|digest| digest.tokens).map(|tokens| tokens.max(record.spent.tokens)),
         budget: budget(record),
         queue: seen.queue.map(|place| queue(place, record.spec.allowance.slots)),
-        messages_waiting: Some(seen.messages).filter(|count| *count > 0),
-        winner: answer.map(|answer| word(&answer.agent)),
+        messages_waiting: messages.filter(|_| !is_over),
+        never_delivered: messages.filter(|_| is_over),
+        winner: of_winner.map(|answer| word(&answer.agent)),
+        best: answer.filter(|_| of_winner.is_none()).map(|answer| word(&answer.agent)),
         answer_chars: answer.map(|answer| answer.chars),
         answer_ready: ready.map(|_| true),
         partial: answer.filter(|answer| record.state.makes_partial(answer.source)).map(|_| true),
-        exit: ending.and_then(|ending| exit_word(ending.exit)),
+        answer: None,
+        exit: ending.filter(|_| detail == Detail::Full).and_then(|ending| exit_word(ending.exit)),
         reason: stop_reason(&record.state),
         quiet_s: quiet.map(|quiet| quiet.lasts(now).as_secs()),
-        seems: quiet.map(|quiet| seems_word(quiet.seems(now))),
-        problem: problem_of(record, quiet, now).map(problem),
+        seems: quiet.map(|quiet| seems_words(quiet, waiting.as_deref(), now)),
+        problem: problem_of(record, quiet, waiting.as_deref(), now).map(problem),
         changed: record.changed.as_ref().map(|changed| changed_files(changed, detail)),
         warning: ending.and_then(|ending| ending.warnings.first()).map(warning),
         cursor: None,
+        hint: None,
         reused: None,
         applied: Vec::new(),
         continues: None,
@@ -428,6 +460,16 @@ pub fn run(record: &RunRecord, seen: &Seen<'_>, detail: Detail, now: &Moment) ->
 }
 
 impl RunView {
+    /// Whether the run has ended.
+    pub fn is_over(&self) -> bool {
+        ENDS.contains(&self.state.as_str())
+    }
+
+    /// Whose answer there is.
+    pub fn answered_by(&self) -> Option<&str> {
+        self.winner.as_deref().or(self.best.as_deref())
+    }
+
     /// With the run's label, for a list of runs that nobody named.
     #[must_use]
     pub fn with_group(self, record: &RunRecord) -> RunView {
@@ -457,11 +499,25 @@ pub fn receipt(record: &RunRecord) -> ReceiptView {
     ReceiptView {
         run_id: record.spec.id.to_string(),
         state: record.state.word().to_owned(),
+        already_ended: None,
         took_s: (took.as_secs_f64() * 1000.0).round() / 1000.0,
         force: report.map_or("none", |report| force_word(report.force)),
         processes: report.map(|report| report.processes).unwrap_or_default(),
         survivors: survivors.unwrap_or_default(),
         readable: readable(ending),
+    }
+}
+
+/// A stop of a run that had ended before: nothing was done, and how an earlier stop went is not this one's to tell.
+pub fn ended_receipt(record: &RunRecord) -> ReceiptView {
+    let is_over = Some(record.state.ended().is_some()).filter(|over| *over);
+    ReceiptView {
+        already_ended: is_over,
+        took_s: 0.0,
+        force: force_word(Force::None),
+        processes: 0,
+        survivors: Vec::new(),
+        ..receipt(record)
     }
 }
 
@@ -478,12 +534,14 @@ fn readable(ending: Option<&Ending>) -> String {
     }
 }
 
-fn doing(agent: &AgentDigest) -> String {
+/// What an agent is at; of a run that has ended, what it had come to.
+fn doing(agent: &AgentDigest, is_over: bool) -> String {
     let with = |verb: &str, label: &Option<String>| match label {
         Some(label) => format!("{verb} {}", word(label)),
         None => verb.to_owned(),
     };
     match agent.state {
+        AgentState::Working | AgentState::Thinking | AgentState::Restarting if is_over => "unfinished".to_owned(),
         AgentState::Working => "working".to_owned(),
         AgentState::Thinking => "thinking".to_owned(),
         AgentState::Answered => with("answered", &agent.label),
@@ -561,8 +619,8 @@ fn over_budget(record: &RunRecord) -> Problem {
     if cap.percent(spent) < 100 {
         return known(
             "cost_unknown",
-            "it was stopped because MassGen has no price for a model of it, and the operator allows none without",
-            "use a config whose models have prices; only the operator can allow others (unknown_cost)",
+            "it was stopped because MassGen has no price for a model of it, and this server allows none without",
+            "use a config whose models have prices; only the person who configured this server can allow others (unknown_cost)",
             Retry::No,
         );
     }
@@ -575,7 +633,9 @@ fn over_budget(record: &RunRecord) -> Problem {
             (format!("{} of {most} tokens (over by {over})", spent.tokens), "max_tokens")
         }
     };
-    let hint = format!("read_result has the best answer so far; for more, run it with a larger {limit}");
+    let circling = not_converging(record).map(|problem| again(&problem.hint));
+    let larger = || format!("read_result has the best answer so far; for more, run it with a larger {limit}");
+    let hint = circling.unwrap_or_else(larger);
     known("budget_spent", &format!("stopped at its budget: {told}"), &hint, Retry::No)
 }
 
@@ -585,6 +645,14 @@ fn is_at_work(state: &RunState) -> bool {
         RunState::Starting { .. } | RunState::Running { .. } => true,
         RunState::Queued | RunState::Stopping { .. } | RunState::Ended(_) | RunState::Unknown(_) => false,
     }
+}
+
+/// What a quiet run seems to do; of one that waits for models, whose and for how long.
+fn seems_words(quiet: &Quiet, waiting: Option<&str>, now: &Moment) -> String {
+    let seems = quiet.seems(now);
+    let waiting = waiting.filter(|_| seems == Seems::WaitingForModel);
+    let who = waiting.map(|agents| format!(": {agents}, {} s", quiet.lasts(now).as_secs()));
+    seems_word(seems).to_owned() + &who.unwrap_or_default()
 }
 
 fn seems_word(seems: Seems) -> &'static str {
@@ -622,10 +690,30 @@ fn looked_at(quiet: &Quiet, now: &Moment) -> LookedAt {
     }
 }
 
-fn problem_of(record: &RunRecord, quiet: Option<&Quiet>, now: &Moment) -> Option<Problem> {
-    match record.state.ended() {
-        Some(ending) => ending_problem(record, ending),
-        None => quiet.and_then(|quiet| quiet.trouble(now)),
+fn problem_of(record: &RunRecord, quiet: Option<&Quiet>, waiting: Option<&str>, now: &Moment) -> Option<Problem> {
+    let Some(ending) = record.state.ended() else {
+        let trouble = quiet.and_then(|quiet| quiet.trouble_of(waiting.unwrap_or("it"), now));
+        return trouble.or_else(|| not_converging(record).filter(|_| record.ready.is_none()));
+    };
+    ending_problem(record, ending)
+}
+
+fn not_converging(record: &RunRecord) -> Option<Problem> {
+    record.digest.as_ref().and_then(|digest| digest.not_converging())
+}
+
+/// The hint of a live run's problem, for one that is over already.
+fn again(hint: &str) -> String {
+    hint.replacen("kill_run, then run_massgen again", "run it again", 1)
+}
+
+/// More time would not help agents that answer again and again.
+fn out_of_time(record: &RunRecord, timeout: Problem) -> Problem {
+    match not_converging(record) {
+        Some(found) => {
+            Problem { message: format!("{}: {}", timeout.message, found.message), hint: again(&found.hint), ..found }
+        }
+        None => timeout,
     }
 }
 
@@ -638,18 +726,18 @@ pub fn problem(problem: Problem) -> ProblemView {
 
 /// A warning in an answer, bounded whatever stands in a config or a log.
 pub fn warning(warning: &Warning) -> WarningView {
-    let bounded = |words: &str| text::line(words, WARNING_CHARS);
+    let bounded = |words: &str| text::sentence(words, WARNING_CHARS);
     WarningView { code: warning.code.clone(), message: bounded(&warning.message), hint: bounded(&warning.hint) }
 }
 
-/// At most so many bytes, cut at a character's border; where something was cut, the end says so.
+/// At most so many bytes, cut between words, or at a character's border in a long word; where something was cut, the end says so.
 fn short(text: &str, most: usize) -> String {
     if text.len() <= most {
         return text.to_owned();
     }
     let room = most.saturating_sub('…'.len_utf8());
     let end = (0..=room).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
-    format!("{}…", &text[..end])
+    format!("{}…", text::whole_words(&text[..end], text[end..].starts_with(' ')))
 }
 
 fn ending_problem(record: &RunRecord, ending: &Ending) -> Option<Problem> {
@@ -661,18 +749,15 @@ fn ending_problem(record: &RunRecord, ending: &Ending) -> Option<Problem> {
             Retry::Now,
         ),
         Outcome::TimedOut { problem: Some(problem), .. } => problem.as_ref().clone(),
-        Outcome::TimedOut { ours: true, problem: None } => known(
-            "timeout_s_reached",
-            "it was stopped at its timeout_s",
-            "read_result gives the best answer so far, if any; for more time start it again with a larger timeout_s",
-            Retry::No,
-        ),
-        Outcome::TimedOut { ours: false, problem: None } => known(
-            "massgen_timeout",
-            "MassGen's own timeout ended it",
-            "read_result gives what it presented, if anything; raise timeout_s, or timeout_settings in the config",
-            Retry::No,
-        ),
+        Outcome::TimedOut { ours: true, problem: None } => {
+            let hint = "read_result gives the best answer so far, if any; for more time start it again with a larger timeout_s";
+            out_of_time(record, known("timeout_s_reached", "it was stopped at its timeout_s", hint, Retry::No))
+        }
+        Outcome::TimedOut { ours: false, problem: None } => {
+            let hint =
+                "read_result gives what it presented, if anything; raise timeout_s, or timeout_settings in the config";
+            out_of_time(record, known("massgen_timeout", "MassGen's own timeout ended it", hint, Retry::No))
+        }
         Outcome::OverBudget => over_budget(record),
         Outcome::Succeeded | Outcome::Failed(_) | Outcome::Killed { .. } => ending.outcome.problem()?.clone(),
     };

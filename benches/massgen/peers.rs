@@ -28,7 +28,7 @@ pub(crate) async fn this_server(world: &World<'_>, question: &str) -> anyhow::Re
         let wait = json!({"run_id": id, "wait_s": 45, "until": "any_done", "since": since});
         let mut seen = agent.call(Phase::Wait, "check_status", wait).await?;
         let run = &seen["runs"][0];
-        if run.get("exit").is_some() {
+        if crate::starts::is_over(run) {
             ensure!(run["state"] == "succeeded", "{run}");
             break;
         }

@@ -125,7 +125,7 @@ async fn by_server(world: &World<'_>, agent: &mut Session, at_once: usize, of: O
         let took = begun.elapsed().as_secs_f64();
         for run in seen["runs"].as_array().context("runs")? {
             let id = run["run_id"].as_str().context("run_id")?;
-            let is_over = run.get("exit").is_some();
+            let is_over = is_over(run);
             ensure!(!is_over || run["state"] == "succeeded", "{run}");
             if (is_over || run["answer_ready"] == true) && silent.iter().any(|silent| silent == id) {
                 silent.retain(|silent| silent != id);
@@ -152,8 +152,13 @@ async fn start(agent: &mut Session, question: &str) -> anyhow::Result<String> {
 
 async fn ended(agent: &mut Session, id: &str) -> anyhow::Result<()> {
     let asked = json!({"run_id": id, "wait_s": 45, "until": "any_done"});
-    while agent.call(Phase::Wait, "check_status", asked.clone()).await?["runs"][0].get("exit").is_none() {}
+    while !is_over(&agent.call(Phase::Wait, "check_status", asked.clone()).await?["runs"][0]) {}
     Ok(())
+}
+
+/// Whether a run has ended, by its status.
+pub(crate) fn is_over(run: &Value) -> bool {
+    !matches!(run["state"].as_str(), Some("queued" | "starting" | "running" | "stopping"))
 }
 
 fn told(way: Way, at_once: usize, rounds: &[(Way, Round)], memory: &[(Way, Round)]) -> anyhow::Result<()> {

@@ -101,6 +101,7 @@ pub(super) async fn stop(
 
 fn receipt(before: &RunRecord, stopped: &Result<RunRecord, Refusal>) -> ReceiptView {
     match stopped {
+        Ok(record) if before.state.ended().is_some() => view::ended_receipt(record),
         Ok(record) => view::receipt(record),
         Err(refusal) => view::failed_receipt(before, refusal.message()),
     }
@@ -108,7 +109,10 @@ fn receipt(before: &RunRecord, stopped: &Result<RunRecord, Refusal>) -> ReceiptV
 
 /// How a stop went, in one line.
 pub(super) fn line(receipt: &ReceiptView) -> String {
-    let ReceiptView { run_id, state, took_s, force, processes, survivors, readable } = receipt;
+    let ReceiptView { run_id, state, already_ended, took_s, force, processes, survivors, readable } = receipt;
+    if already_ended.is_some() {
+        return format!("{run_id}  {state}  had already ended; {readable}");
+    }
     let left = match survivors.is_empty() {
         true => String::new(),
         false => format!("; still there: {}", survivors.join(", ")),

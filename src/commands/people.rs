@@ -184,7 +184,8 @@ pub(super) fn seen(fleet: &Fleet, record: &RunRecord, detail: Detail) -> RunView
     let folder = fleet.state().folder(&record.spec.id);
     let messages = fleet.messages_waiting(&record.spec.id);
     let (children, built_on_by) = (&folder.child_runs(), &folder.built_on_by());
-    let seen = view::Seen { folder: folder.path(), children, built_on_by, queue, messages };
+    let models = &fleet.models_awaited(record);
+    let seen = view::Seen { folder: folder.path(), children, built_on_by, queue, messages, models };
     view::run(record, &seen, detail, &clock::now()).with_group(record)
 }
 
@@ -218,14 +219,14 @@ pub(super) fn brief(run: &RunView) -> String {
     let votes: Vec<_> = run.votes.iter().map(|(label, count)| format!("{label} {count}")).collect();
     let answer = run.answer_chars.map(|chars| {
         let kind = if run.partial == Some(true) { " (partial)" } else { "" };
-        format!("answer of {}{kind}, {chars} characters", run.winner.as_deref().unwrap_or("?"))
+        format!("answer of {}{kind}, {chars} characters", run.answered_by().unwrap_or("?"))
     });
     let parts = [
         run.queue.clone(),
         run.phase.clone(),
         answer,
-        (!agents.is_empty() && run.exit.is_none()).then(|| agents.join(", ")),
-        (!votes.is_empty() && run.exit.is_none()).then(|| format!("votes: {}", votes.join(", "))),
+        (!agents.is_empty() && !run.is_over()).then(|| agents.join(", ")),
+        (!votes.is_empty() && !run.is_over()).then(|| format!("votes: {}", votes.join(", "))),
         money(run),
         run.budget.clone(),
         run.problem.as_ref().map(|problem| format!("{}: {}", problem.code, problem.message)),
@@ -257,7 +258,7 @@ mod tests {
         for refusal in [
             Refusal::from("nope".parse::<RunId>().expect_err("none")),
             Refusal::unknown_group("g"),
-            Refusal::new("nothing_to_read", "no agent has answered yet", "wait with check_status (wait_s 50)"),
+            Refusal::new("nothing_to_read", "no agent has answered yet", "wait with check_status and wait_s"),
         ] {
             let (code, message) = (refusal.code(), refusal.message().to_owned());
             let told = for_people(refusal);

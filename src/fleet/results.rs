@@ -155,7 +155,7 @@ impl Fleet {
 
 /// The keys that stand in the config that a run was started with. They reached MassGen by its environment, and what it printed
 /// since may have them. A config that was changed or removed since tells no more.
-fn keys_in_config(run: &RunRecord) -> Vec<String> {
+pub(super) fn keys_in_config(run: &RunRecord) -> Vec<String> {
     let ConfigChoice::File(path) = &run.spec.config else { return Vec::new() };
     let tree = std::fs::read_to_string(path).ok().and_then(|text| Tree::of_file(path, &text).ok());
     tree.map(|tree| tree.secrets()).unwrap_or_default().into_iter().map(|secret| secret.value).collect()
@@ -269,7 +269,7 @@ impl Shelf {
         Ok(Shelf { root: root.to_owned(), files: Arc::new(files), layout, run, secrets })
     }
 
-    fn read(&self, part: &Part, offset: u64, extent: Extent) -> Result<Reading, ReadError> {
+    pub(super) fn read(&self, part: &Part, offset: u64, extent: Extent) -> Result<Reading, ReadError> {
         let answer = self.best();
         let source = self.source(part, answer.as_ref())?;
         let path = source.path.clone();
@@ -342,7 +342,7 @@ impl Shelf {
     fn no_answer(&self) -> ReadError {
         let (what, instead) = match self.run.state.ended() {
             Some(_) => ("the run ended without any answer", "see part `errors` for why, or part `log`"),
-            None => ("no agent has answered yet", "wait with check_status (wait_s 50), then read again"),
+            None => ("no agent has answered yet", "wait with check_status and wait_s, then read again"),
         };
         ReadError::Nothing { what: what.to_owned(), instead: instead.to_owned() }
     }

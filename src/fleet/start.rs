@@ -3,6 +3,7 @@
 
 use std::sync::OnceLock;
 
+use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
 use super::building::Basis;
@@ -172,6 +173,8 @@ impl Fleet {
             self.not_into_experiment(&start)?;
         }
         let (application, mut spec) = self.application(&start)?;
+        // A run of an experiment was planned long before its turn.
+        spec.created = Timestamp::now();
         let session = history.as_ref().map(History::session);
         let config = start.config.as_ref().map(|(name, text)| (*name, text.as_str()));
         let from = basis.as_ref().map(Basis::folder);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Fleet, FleetError, blocking};
-use crate::massgen::configs::{Needs, Tree};
+use crate::massgen::configs::{Agent, Needs, Tree};
 use crate::massgen::names::nearest;
 use crate::massgen::{inbox, text};
 use crate::registry::RunFolder;
@@ -43,8 +43,21 @@ pub struct Steered {
 #[derive(Debug, thiserror::Error)]
 pub enum NotSteered {
     /// Nobody would read it.
-    #[error("{0} has ended, or is being stopped")]
+    #[error("{0} has ended, or is being stopped: nothing was sent")]
     Over(RunId),
+    /// Nobody has read it.
+    #[error("{0} ended before MassGen took the message up: it was never delivered")]
+    NeverDelivered(RunId),
+    /// Nobody would ever see it.
+    #[error(
+        "{agents} of {run} call no tools, and MassGen shows a message only after a tool call: it would never be delivered"
+    )]
+    NoTools {
+        /// The run.
+        run: RunId,
+        /// Those whom it is for.
+        agents: String,
+    },
     /// It is no message.
     #[error("the message {0}")]
     BadMessage(String),
@@ -91,6 +104,7 @@ impl Fleet {
         let folder = self.folder(id);
         let path = blocking(move || {
             only_known(&record, &folder, &message.agents)?;
+            only_who_call_tools(&record, &folder, &message.agents)?;
             if folder.waiting_messages(inbox::STEER) >= MOST_WAITING {
                 return Err(NotSteered::TooMany(record.spec.id).into());
             }
@@ -100,7 +114,7 @@ impl Fleet {
         let record = self.until_taken(id, &path, patience, given_up).await?;
         let is_withdrawn = record.state.ended().is_some() && std::fs::remove_file(&path).is_ok();
         if is_withdrawn {
-            return Err(NotSteered::Over(id.clone()).into());
+            return Err(NotSteered::NeverDelivered(id.clone()).into());
         }
         let waiting = self.folder(id).waiting_messages(inbox::STEER);
         Ok(Steered { record, is_delivered: !path.exists(), waiting })
@@ -163,7 +177,7 @@ fn only_known(record: &RunRecord, folder: &RunFolder, wanted: &[String]) -> Resu
         return Ok(());
     }
     let told = record.digest.iter().flat_map(|digest| &digest.agents).map(|agent| agent.id.clone());
-    let known: Vec<String> = told.chain(configured(folder)).collect();
+    let known: Vec<String> = told.chain(configured(folder).into_iter().map(|agent| agent.id)).collect();
     let Some(agent) = wanted.iter().find(|agent| !known.contains(agent)) else { return Ok(()) };
     let mut names = known.clone();
     names.sort();
@@ -174,10 +188,30 @@ fn only_known(record: &RunRecord, folder: &RunFolder, wanted: &[String]) -> Resu
     Err(NotSteered::UnknownAgent { run, agent, known: text::line(&names, 400), near })
 }
 
-fn configured(folder: &RunFolder) -> Vec<String> {
-    let path = folder.config();
-    let read = std::fs::read_to_string(&path).ok().and_then(|text| Tree::of_file(&path, &text).ok());
-    read.map(|tree| Needs::of(&tree).agents.into_iter().map(|agent| agent.id).collect()).unwrap_or_default()
+/// MassGen takes a message up around a tool call, so that somebody whom it is for has to call tools. Of a config that is not there
+/// yet, or cannot be read, nothing is known.
+fn only_who_call_tools(record: &RunRecord, folder: &RunFolder, wanted: &[String]) -> Result<(), NotSteered> {
+    let all = config(folder).map(|config| config.agents_with_tools()).unwrap_or_default();
+    let is_meant = |id: &String| wanted.is_empty() || wanted.contains(id);
+    let meant: Vec<_> = all.iter().filter(|(id, _)| is_meant(id)).collect();
+    if meant.is_empty() || meant.iter().any(|(_, calls_tools)| *calls_tools) {
+        return Ok(());
+    }
+    let names: Vec<&str> = meant.iter().map(|(id, _)| id.as_str()).collect();
+    Err(NotSteered::NoTools { run: record.spec.id.clone(), agents: text::line(&names.join(", "), 200) })
+}
+
+/// The agents of a run, by its config.
+pub(super) fn configured(folder: &RunFolder) -> Vec<Agent> {
+    config(folder).map(|config| Needs::of(&config).agents).unwrap_or_default()
+}
+
+fn config(folder: &RunFolder) -> Option<Tree> {
+    let yaml = folder.config();
+    let json = yaml.with_extension("json");
+    let (path, text) =
+        [yaml, json].into_iter().find_map(|path| Some((path.clone(), std::fs::read_to_string(path).ok()?)))?;
+    Tree::of_file(&path, &text).ok()
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! Waiting for runs to change: woken by file events, never by a poll of our own, and never longer than asked.
-//! Who stops listening undoes nothing.
+//! Who stops listening undoes nothing. A wait for answers goes on while MassGen's process ends, so that its caller sees the end.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -10,6 +10,10 @@ use tokio::time::Instant;
 use super::{Cursor, Fleet, FleetError, Memory, Selection, Sight};
 use crate::run::RunRecord;
 use crate::watch::Seat;
+
+/// How long a wait for answers goes on after the answer, for MassGen's process to end: Python takes 2 to 6 s for that after a
+/// cold start.
+const LAST_SECONDS: Duration = Duration::from_secs(10);
 
 /// What a waiter waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -40,7 +44,8 @@ pub struct Waited {
 
 impl Fleet {
     /// Waits until something has come about, at most `patience`, or until `given_up` resolves. With `since`, what happened
-    /// after that sight counts as well, so that no change is missed between two calls.
+    /// after that sight counts as well, so that no change is missed between two calls. A wait for answers that has come about
+    /// goes on for up to [`LAST_SECONDS`] of its patience while a run with its answer still has to end.
     pub async fn wait(
         &self,
         selection: &Selection,
@@ -55,10 +60,17 @@ impl Fleet {
         let mut sight = self.look_again(selection, &mut memory).await?;
         let mut cursor = Cursor::of(&sight.runs);
         let wish = Wish { until, told: since.is_some(), seen: since.unwrap_or_else(|| cursor.clone()) };
-        let mut seat = None;
+        let (mut seat, mut answered_at) = (None, None);
         loop {
             let came_about = wish.came_about(&sight, &cursor);
-            if came_about || Instant::now() >= deadline {
+            let until = if came_about && !(wish.is_for_answers() && sight.is_ending()) {
+                Instant::now()
+            } else if came_about {
+                deadline.min(*answered_at.get_or_insert_with(Instant::now) + LAST_SECONDS)
+            } else {
+                deadline
+            };
+            if Instant::now() >= until {
                 return Ok(Waited { sight, cursor, came_about });
             }
             let seat = seat.get_or_insert_with(|| self.watcher().seat());
@@ -66,7 +78,7 @@ impl Fleet {
             if !self.take_seat(seat, selection, &sight.runs) {
                 tokio::select! {
                     () = seat.changed() => {}
-                    () = tokio::time::sleep_until(deadline) => {}
+                    () = tokio::time::sleep_until(until) => {}
                     () = &mut given_up => return Ok(Waited { sight, cursor, came_about }),
                 }
             }
@@ -101,6 +113,13 @@ struct Wish {
 }
 
 impl Wish {
+    fn is_for_answers(&self) -> bool {
+        match self.until {
+            Until::AnyAnswered | Until::AllAnswered => true,
+            Until::Change | Until::AllDone | Until::News => false,
+        }
+    }
+
     fn came_about(&self, sight: &Sight, cursor: &Cursor) -> bool {
         let is_over = !sight.is_conducted() && sight.runs.iter().all(|run| run.state.ended().is_some());
         let mut answered = sight.runs.iter().map(RunRecord::is_answered);

@@ -14,7 +14,7 @@ use crate::run::{Problem, Retry};
 /// The stable word for it.
 pub const CODE: &str = "massgen_broken";
 /// What to do about it. No other call helps.
-pub const HINT: &str = "no retry helps: the operator has to run `massgen-mcp setup`, or, where mcp is named, `pip install 'mcp<2'` in \
+pub const HINT: &str = "no retry helps: the person who configured this server has to run `massgen-mcp setup`, or, where mcp is named, `pip install 'mcp<2'` in \
                         MassGen's environment";
 /// The newest MassGen that is known not to start with mcp 2: it imports `streamablehttp_client`, which mcp 2 no longer has
 /// (`massgen/mcp_tools/client.py`).
@@ -44,7 +44,7 @@ pub fn explained(problem: Problem, program: &Path) -> Problem {
     let about = format!("MassGen does not start with {package}{}: ", version.unwrap_or_default());
     let message = problem.message.split(" (/").next().unwrap_or_default();
     let message = message.split_once("Error: ").map_or(message, |(_, said)| said);
-    Problem { message: text::line(&(about + message), MESSAGE_CHARS), ..problem }
+    Problem { message: text::sentence(&(about + message), MESSAGE_CHARS), ..problem }
 }
 
 /// Keeps a failure for as long as the same packages are installed. One that may pass by itself, or of a MassGen that runs from its

@@ -10,6 +10,7 @@ mod overrides;
 mod policy;
 mod query;
 mod suggest;
+mod tools;
 mod tree;
 mod validate;
 mod warnings;

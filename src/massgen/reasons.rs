@@ -2,11 +2,13 @@
 //! Pure. It reads standard error first (the question is echoed on standard output, where anybody can forge a line). The classes
 //! are one table (`classes`); the lines for `read_result` with part `errors` are in `lines`.
 
+mod blame;
 mod classes;
 mod lines;
 mod message;
 mod pages;
 
+pub use blame::blamed;
 pub use lines::Lines;
 
 use self::classes::{About, CLASSES, Class, is_call};

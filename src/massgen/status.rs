@@ -164,10 +164,13 @@ impl Agent {
 
     fn into_digest(self, id: &str, secrets: &Secrets) -> AgentDigest {
         let usage = self.token_usage.0.unwrap_or_default();
+        let answers = self.answer_count.0.unwrap_or_default();
+        let state = self.status.0.as_deref().map(agent_state).unwrap_or_default();
         AgentDigest {
             id: said(id, WORD_CHARS, secrets),
-            state: self.status.0.as_deref().map(agent_state).unwrap_or_default(),
-            answers: self.answer_count.0.unwrap_or_default(),
+            // MassGen says `restarting` of an agent in its first call, as soon as another one has answered.
+            state: if state == AgentState::Restarting && answers == 0 { AgentState::Working } else { state },
+            answers,
             label: self.latest_answer_label.word(secrets),
             vote: self.vote_cast.0.and_then(|vote| vote.voted_for_label.word(secrets)),
             error: self.error.0.and_then(|error| error.message.0).map(|message| said(&message, ERROR_CHARS, secrets)),
@@ -327,6 +330,13 @@ mod tests {
         assert_eq!(digest.agents[0].state, AgentState::Answered);
         assert_eq!(digest.agents[2].state, AgentState::Unknown);
         assert_eq!(digest.winner.as_deref(), Some("b"));
+    }
+
+    #[test]
+    fn an_agent_in_its_first_call_works_although_massgen_calls_it_restarting() {
+        let text = br#"{"agents": {"a": {"status": "restarting", "answer_count": 0}, "b": {"status": "restarting", "answer_count": 1}}}"#;
+        let states: Vec<_> = digest(text).expect("JSON").agents.iter().map(|agent| agent.state).collect();
+        assert_eq!(states, [AgentState::Working, AgentState::Restarting]);
     }
 
     #[test]

@@ -124,6 +124,26 @@ pub fn cut(text: &str, most: usize) -> String {
     }
 }
 
+/// The longest part of a word that a cut takes away with it, in bytes; a longer word is cut in the middle.
+const WORD_BYTES: usize = 24;
+
+/// The beginning of a text without the word that its cut went through; `is_between` where the cut is at the end of a word.
+pub fn whole_words(cut: &str, is_between: bool) -> &str {
+    let before = cut.trim_end().rfind(' ').filter(|space| !is_between && cut.len() - space <= WORD_BYTES);
+    cut[..before.unwrap_or(cut.len())].trim_end()
+}
+
+/// A sentence in one line of at most `most` characters, cut between words.
+pub fn sentence(text: &str, most: usize) -> String {
+    let whole = line(text, usize::MAX);
+    match whole.char_indices().nth(most.saturating_sub(1)) {
+        Some((end, _)) if whole.chars().nth(most).is_some() => {
+            format!("{}…", whole_words(&whole[..end], whole[end..].starts_with(' ')))
+        }
+        Some(_) | None => whole,
+    }
+}
+
 /// One line of at most `most` characters: white space folded, then cut.
 pub fn line(text: &str, most: usize) -> String {
     cut(&clean(text).split_whitespace().collect::<Vec<_>>().join(" "), most)
@@ -206,6 +226,20 @@ mod tests {
         for binary in [&b"\x89PNG\r\n\x1a\n"[..], b"a\0b", b"PK\x03\x04\0", b"\xff\xfea\0", b"caf\xe9 au lait"] {
             assert!(is_binary(binary), "{binary:?}");
         }
+    }
+
+    #[test]
+    fn a_sentence_is_cut_between_words() {
+        assert_eq!(sentence("one  two\nthree", 13), "one two three");
+        assert_eq!(sentence("one two three", 12), "one two…");
+        assert_eq!(sentence("one two three", 8), "one two…");
+        assert_eq!(sentence("one two three", 6), "one…");
+        assert_eq!(sentence(&"ż".repeat(40), 10), "żżżżżżżżż…");
+        assert_eq!(
+            sentence(&format!("a {}", "x".repeat(100)), 50).chars().count(),
+            50,
+            "a long word is cut in the middle"
+        );
     }
 
     #[test]

@@ -149,7 +149,7 @@ fn named(names: impl Iterator<Item = String>) -> Option<String> {
 }
 
 fn warning(code: &str, message: String, hint: &str) -> Warning {
-    Warning { code: code.to_owned(), message: text::line(&message, MESSAGE_CHARS), hint: hint.to_owned() }
+    Warning { code: code.to_owned(), message: text::sentence(&message, MESSAGE_CHARS), hint: hint.to_owned() }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use super::{Moment, Problem, Retry};
 /// Without any sign of work for so long it is taken for wedged; a client that tries again pauses for less.
 const WEDGED_AFTER: Duration = Duration::from_secs(60);
 /// A model that thinks may be silent for minutes; from here on it is worth a word.
-const SILENT_MODEL_AFTER: Duration = Duration::from_secs(180);
+const SILENT_MODEL_AFTER: Duration = Duration::from_secs(120);
 /// The same of a tool, of which MassGen's own end most calls after 400 s.
 const SILENT_TOOL_AFTER: Duration = Duration::from_secs(300);
 /// The same of a program that computes: MassGen was seen to need minutes for one long word.
@@ -95,6 +95,11 @@ impl Quiet {
 
     /// What there is to say to whoever waits for it; nothing while nothing is out of the ordinary.
     pub fn trouble(&self, now: &Moment) -> Option<Problem> {
+        self.trouble_of("it", now)
+    }
+
+    /// The same, with the names of those who wait for a model.
+    pub fn trouble_of(&self, agents: &str, now: &Moment) -> Option<Problem> {
         let quiet = self.lasts(now);
         let told = |code, what: &str, hint, retry| {
             let message = format!("no sign of life for {} s; {what}", quiet.as_secs());
@@ -116,7 +121,7 @@ impl Quiet {
             ),
             Seems::WaitingForModel if quiet >= SILENT_MODEL_AFTER => told(
                 "model_silent",
-                &format!("it waits for an answer from {connections}"),
+                &format!("{agents} waits for an answer from {connections}"),
                 "models that think are silent for minutes: wait on; after ten, kill_run, and start again later or with another model",
                 Retry::Later,
             ),
@@ -167,7 +172,7 @@ mod tests {
         let stopped = Evidence { leader_state: Some('T'), ..busy.clone() };
         let table = [
             (nothing, 59, Seems::Idle, 60, Seems::Wedged, "wedged"),
-            (connected, 179, Seems::WaitingForModel, 180, Seems::WaitingForModel, "model_silent"),
+            (connected, 119, Seems::WaitingForModel, 120, Seems::WaitingForModel, "model_silent"),
             (in_tool, 299, Seems::WaitingInTool, 300, Seems::WaitingInTool, "tool_silent"),
             (busy, 299, Seems::Working, 300, Seems::Working, "busy_silent"),
         ];

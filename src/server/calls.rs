@@ -1,5 +1,6 @@
 //! The calls themselves: arguments → checked words → the fleet → a small answer. Nothing is started before all is checked.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -10,7 +11,9 @@ use tokio_util::sync::CancellationToken;
 use super::arguments::read;
 use super::border;
 use super::client::Client;
+use super::hints;
 use super::params::{CheckStatus, ReadResult, RunMassgen, SteerRun};
+use super::patience::{Patience, Wait};
 use super::progress::Progress;
 use super::{experiments, overview, tools};
 use crate::clock;
@@ -41,6 +44,8 @@ pub(super) struct Desk {
     pub(super) settings: Settings,
     /// The client's input has ended: nobody waits any more.
     pub(super) closing: CancellationToken,
+    /// How long the client waits for an answer.
+    pub(super) patience: Patience,
 }
 
 /// Who calls a tool.
@@ -77,7 +82,7 @@ pub(super) struct Checked {
     /// How many more runs there are than this client would show its model: ask for fewer at a time.
     #[serde(skip_serializing_if = "is_zero")]
     left_out: usize,
-    /// After a wait: what to do next where it ended without anything happening.
+    /// What to do next.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     hint: Option<String>,
@@ -96,7 +101,7 @@ pub(super) struct SteeredView {
     messages_waiting: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
-    hint: Option<&'static str>,
+    hint: Option<String>,
 }
 
 /// Said with a message that waits.
@@ -133,9 +138,21 @@ pub(super) struct PageView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     path: Option<String>,
+    /// Whose answer won.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     winner: Option<String>,
+    /// Whose answer it is where none has won.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    best: Option<String>,
+    /// Votes by answer label.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    votes: BTreeMap<String, u32>,
+    /// Of the run, to now or to its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u64")]
+    elapsed_s: Option<u64>,
     /// The answer's label, where it was not presented.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
@@ -150,7 +167,7 @@ pub(super) struct PageView {
 
 impl Desk {
     pub(super) fn new(fleet: Fleet, settings: Settings, closing: CancellationToken) -> Desk {
-        Desk { fleet, settings, closing }
+        Desk { fleet, settings, closing, patience: Patience::default() }
     }
 
     /// Does a call.
@@ -161,7 +178,9 @@ impl Desk {
         caller: Caller,
     ) -> Result<Value, Refusal> {
         border::admit(&arguments, self.fleet.secrets())?;
-        self.shown(self.answer(tool, arguments, caller).await)
+        let client = caller.client;
+        let answer = self.shown(self.answer(tool, arguments, caller).await)?;
+        Ok(client.bounded(answer))
     }
 
     /// An answer or a refusal as it may leave.
@@ -200,17 +219,18 @@ impl Desk {
         let warnings = self.warnings(vec![start.clone()], vec![start.spec.question.clone()]).await?;
         let started = self.fleet.start(start).await?;
         let selection = Selection::Runs(vec![started.record.spec.id.clone()]);
-        let wait = if caller.takes_task { Duration::ZERO } else { wait };
+        let most = if caller.takes_task { Duration::ZERO } else { wait.most };
         let given_up = self.given_up(caller.cancelled);
-        let waiting = self.fleet.wait(&selection, Until::AllAnswered, None, wait.max(FIRST_BREATH), given_up);
-        let waited = self.telling(caller.progress, &selection, wait, waiting).await?;
+        let waiting = self.fleet.wait(&selection, Until::AllAnswered, None, most.max(FIRST_BREATH), given_up);
+        let waited = self.telling(caller.progress, &selection, most, waiting).await?;
         let run = waited.sight.runs.into_iter().next().unwrap_or(started.record);
-        let cursor = run.state.ended().is_none().then(|| waited.cursor.to_string());
-        let reused = started.is_reused.then_some(true);
+        let hint = hints::joined([hints::ready([&run]), wait.note.filter(|_| !most.is_zero())]);
+        let (cursor, reused) = (Some(waited.cursor.to_string()), started.is_reused.then_some(true));
         let config = Some(run.spec.config_name());
         let applied = run.spec.overrides.as_ref().map(configs::changed_keys).unwrap_or_default();
         let continues = run.spec.continues.as_ref().map(view::continued);
-        json(RunView { cursor, reused, config, applied, continues, warnings, ..self.view(&run, Detail::Brief) })
+        let view = self.view_with_answer(&run, Detail::Brief);
+        json(RunView { cursor, reused, config, applied, continues, warnings, hint, ..view })
     }
 
     pub(super) async fn check_status(&self, asked: CheckStatus, caller: Caller) -> Result<Checked, Refusal> {
@@ -218,13 +238,18 @@ impl Desk {
         let (until, detail) = (Until::from(asked.until), Detail::from(asked.detail));
         let selection = self.selection(asked.run_id, asked.run_ids, asked.group, asked.live)?;
         let since = asked.since.as_deref().map(Cursor::given);
+        let is_first = since.is_none() && until == Until::AnyAnswered;
+        let Wait { most, note } = wait;
         let given_up = self.given_up(caller.cancelled);
-        let waiting = self.fleet.wait(&selection, until, since.clone(), wait, given_up);
-        let waited = self.telling(caller.progress, &selection, wait, waiting).await?;
+        let waiting = self.fleet.wait(&selection, until, since.clone(), most, given_up);
+        let waited = self.telling(caller.progress, &selection, most, waiting).await?;
         let sight = self.known(&selection, waited.sight)?;
-        let whole_wait = !waited.came_about && !wait.is_zero() && !self.closing.is_cancelled();
+        let whole_wait = !waited.came_about && !most.is_zero() && !self.closing.is_cancelled();
         let has_news = since.as_ref().map(|since| *since != waited.cursor);
-        let hint = whole_wait.then(|| overview::still(until, &sight.runs, has_news, wait));
+        let still = whole_wait.then(|| overview::still(until, &sight.runs, has_news, most));
+        let ready = hints::ready(&sight.runs);
+        let before = if is_first && !most.is_zero() { hints::ended_before(&sight.runs) } else { None };
+        let hint = hints::joined([ready, before, still, note]);
         let runs = self.one_by_one(&selection, &sight.runs, since.as_ref(), detail);
         let (group, today) = self.together(&selection, &sight).await;
         let unreadable = sight.unreadable.into_iter().map(|(id, _)| id.to_string()).collect();
@@ -269,6 +294,8 @@ impl Desk {
         let name = asked.part.as_deref().unwrap_or("answer");
         let part: Part = name.parse()?;
         let (record, reading) = self.fleet.read(&id, part, asked.offset, extent).await?;
+        let run = self.view(&record, Detail::Brief);
+        let has_winner = !reading.partial && run.best.is_none();
         Ok(PageView {
             run_id: Some(id.to_string()),
             group: None,
@@ -279,7 +306,10 @@ impl Desk {
             next_offset: reading.page.next_offset,
             sha256: reading.page.sha256,
             path: reading.path.map(|path| path.display().to_string()),
-            winner: reading.winner,
+            winner: reading.winner.clone().filter(|_| has_winner),
+            best: reading.winner.filter(|_| !has_winner),
+            votes: run.votes,
+            elapsed_s: Some(run.elapsed_s),
             label: reading.label,
             partial: reading.partial,
             source: SOURCE,
@@ -318,6 +348,9 @@ impl Desk {
             sha256: page.sha256,
             path: path.map(|path| path.display().to_string()),
             winner: None,
+            best: None,
+            votes: BTreeMap::new(),
+            elapsed_s: None,
             label: None,
             partial: false,
             source: SOURCE,
@@ -329,14 +362,15 @@ impl Desk {
         let (id, wait) = (parsed(&asked.run_id)?, self.wait(asked.wait_s)?);
         let message = Message { content: asked.message, agents: asked.agents };
         let selection = Selection::Runs(vec![id.clone()]);
-        let steering = self.fleet.steer(&id, message, wait, self.given_up(caller.cancelled));
-        let steered = self.telling(caller.progress, &selection, wait, steering).await?;
+        let Wait { most, note } = wait;
+        let steering = self.fleet.steer(&id, message, most, self.given_up(caller.cancelled));
+        let steered = self.telling(caller.progress, &selection, most, steering).await?;
         Ok(SteeredView {
             run_id: id.to_string(),
             state: steered.record.state.word().to_owned(),
             delivered: steered.is_delivered,
             messages_waiting: Some(steered.waiting).filter(|count| *count > 0),
-            hint: (!steered.is_delivered).then_some(ACCEPTED),
+            hint: hints::joined([Some(ACCEPTED.to_owned()), note]).filter(|_| !steered.is_delivered),
         })
     }
 
@@ -360,13 +394,22 @@ impl Desk {
         let is_full = detail == Detail::Full;
         let (children, built_on_by) =
             if is_full { (folder.child_runs(), folder.built_on_by()) } else { (Vec::new(), Vec::new()) };
-        let (children, built_on_by) = (&children, &built_on_by);
-        let seen = view::Seen { folder: folder.path(), children, built_on_by, queue, messages };
+        let (children, built_on_by, models) = (&children, &built_on_by, &self.fleet.models_awaited(record));
+        let seen = view::Seen { folder: folder.path(), children, built_on_by, queue, messages, models };
         view::run(record, &seen, detail, &clock::now())
     }
 
-    pub(super) fn wait(&self, seconds: f64) -> Result<Duration, Refusal> {
-        Ok(Duration::from_secs_f64(ranged("wait_s", seconds, 0.0, self.settings.most_wait.as_secs_f64())?))
+    /// A run with its answer, where that is short.
+    pub(super) fn view_with_answer(&self, record: &RunRecord, detail: Detail) -> RunView {
+        RunView { answer: self.fleet.short_answer(record), ..self.view(record, detail) }
+    }
+
+    /// How long a call waits that asks for so many seconds: what is too long is cut, and the answer says so.
+    pub(super) fn wait(&self, seconds: f64) -> Result<Wait, Refusal> {
+        let most = self.settings.most_wait;
+        let asked = ranged("wait_s", seconds, 0.0, f64::MAX)
+            .map_err(|_| Refusal::out_of_range("wait_s", seconds, 0.0, most.as_secs_f64()))?;
+        Ok(self.patience.wait(Duration::try_from_secs_f64(asked).unwrap_or(Duration::MAX), most))
     }
 
     pub(super) async fn given_up(&self, cancelled: CancellationToken) {

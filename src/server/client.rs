@@ -9,10 +9,13 @@ use serde_json::{Value, json};
 
 use super::eras;
 use crate::massgen::pages::Extent;
+use crate::massgen::text;
 use crate::view::notation;
 
 /// What an answer has besides a page's text, in what is measured. Where it is more, the page is read again.
 const AROUND_A_PAGE: u64 = 700;
+/// Texts of fewer characters are never cut: ids, paths and hints are of use whole alone.
+const LEAST_CUT: usize = 500;
 
 /// What a client does with answers.
 #[derive(Debug, Clone, Copy)]
@@ -99,6 +102,19 @@ impl Client {
         while self.excess(answer) > 0 && shorten(answer) {}
     }
 
+    /// An answer whose longest texts are cut, marked at their ends, until it fits.
+    pub(super) fn bounded(&self, mut answer: Value) -> Value {
+        self.fit(&mut answer, |answer| {
+            let Some(text) = longest(answer) else { return false };
+            let chars = text.chars().count();
+            if chars > LEAST_CUT {
+                *text = text::cut(text, chars * 3 / 4);
+            }
+            chars > LEAST_CUT
+        });
+        answer
+    }
+
     /// By how much an answer is too long.
     pub(super) fn excess(&self, answer: &impl Serialize) -> u64 {
         // What cannot be written is refused when it is.
@@ -148,6 +164,16 @@ impl Client {
     }
 }
 
+/// The longest text in a value.
+fn longest(value: &mut Value) -> Option<&mut String> {
+    match value {
+        Value::String(text) => Some(text),
+        Value::Array(list) => list.iter_mut().filter_map(longest).max_by_key(|text| text.len()),
+        Value::Object(fields) => fields.values_mut().filter_map(longest).max_by_key(|text| text.len()),
+        Value::Null | Value::Bool(_) | Value::Number(_) => None,
+    }
+}
+
 /// An answer as text and structured content, which are the same.
 pub(super) fn structured(answer: Value) -> CallToolResult {
     let text = notation::text(&answer).unwrap_or_default();
@@ -194,5 +220,12 @@ mod tests {
         let mut list = vec!["x".repeat(1_000); 30];
         client("x").fit(&mut list, |list| list.pop().is_some());
         assert_eq!(list.len(), 19);
+        let answer = json!({"hint": "h".repeat(400), "config": {"text": "c".repeat(40_000)}, "n": 1});
+        let bounded = client("x").bounded(answer.clone());
+        assert_eq!((&bounded["hint"], &bounded["n"], client("x").excess(&bounded)), (&answer["hint"], &json!(1), 0));
+        let text = bounded["config"]["text"].as_str().expect("text");
+        assert!(text.ends_with('…') && text.len() > 10_000, "{} bytes", text.len());
+        let many = json!(vec!["x".repeat(LEAST_CUT); 100]);
+        assert_eq!(client("x").bounded(many.clone()), many, "there is nothing to cut");
     }
 }

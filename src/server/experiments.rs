@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::calls::{Caller, Desk, json};
 use super::dry_run::is_fatal;
 use super::params::RunMassgen;
+use super::patience::Wait;
 use super::starts::{self, checked_question, request};
 use crate::clock;
 use crate::experiment::forecast::ends_in;
@@ -58,6 +59,9 @@ pub(super) struct BegunView {
     /// After a wait: how it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<GroupView>,
+    /// How long its waits are, where that is less than was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
 }
 
 /// A planned run.
@@ -138,9 +142,10 @@ impl Desk {
         let begun = self.fleet.begin(begin).await?;
         let selection = Selection::Group(begun.experiment.plan.group.clone());
         let given_up = self.given_up(caller.cancelled);
-        let waiting = self.fleet.wait(&selection, Until::AllDone, None, wait, given_up);
-        let waited = self.telling(caller.progress, &selection, wait, waiting).await?;
-        let status = match wait.is_zero() {
+        let Wait { most, note } = wait;
+        let waiting = self.fleet.wait(&selection, Until::AllDone, None, most, given_up);
+        let waited = self.telling(caller.progress, &selection, most, waiting).await?;
+        let status = match most.is_zero() {
             true => None,
             false => Some(group_view(&begun.experiment.plan.group, &waited.sight)),
         };
@@ -154,6 +159,7 @@ impl Desk {
             resumed: begun.is_resumed.then_some(true),
             warnings,
             status,
+            hint: note,
             run_ids: begun.experiment.plan.runs.iter().map(|run| run.id.to_string()).collect(),
             runs: begun.experiment.plan.runs.len(),
             group: begun.experiment.plan.group,
@@ -213,7 +219,8 @@ impl Desk {
     }
 
     async fn warnings_of(&self, begin: &Begin) -> Result<Vec<WarningView>, Refusal> {
-        let starts = begin.arms.iter().map(|(_, start)| start.clone()).collect();
+        // The budget is that of all runs together.
+        let starts = begin.arms.iter().map(|(_, start)| Start { asked: begin.budget, ..start.clone() }).collect();
         self.warnings(starts, begin.questions.clone()).await
     }
 

@@ -56,7 +56,7 @@ impl Desk {
         let view = |run: &RunRecord| self.view(run, detail);
         let asked = |run: &RunRecord| self.fleet.secrets().mask(&run.spec.question).into_owned();
         match selection {
-            Selection::Runs(_) => runs.iter().map(view).collect(),
+            Selection::Runs(_) => runs.iter().map(|run| self.view_with_answer(run, detail)).collect(),
             Selection::Latest | Selection::Live { .. } => {
                 let now = clock::now();
                 runs.iter().take(LATEST).map(|run| view(run).listed(run, &asked(run), &now)).collect()

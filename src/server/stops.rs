@@ -7,11 +7,14 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use schemars::JsonSchema;
 use serde::Serialize;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::calls::{Caller, Desk, SEE, parsed, ranged};
+use super::hints;
 use super::overview::named;
 use super::params::KillRun;
+use super::patience::Wait;
 use crate::fleet::{LATEST, Selection, Until};
 use crate::massgen::text;
 use crate::refusal::Refusal;
@@ -30,11 +33,15 @@ const MOST_RECEIPTS: usize = 20;
 /// What kill_run gives.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Killed {
-    /// One for each run; of a large group for each that was at work, and of many for the first.
+    /// One for each run; of a large group for each that was at work, and of many for the first: as many as the client shows.
     receipts: Vec<ReceiptView>,
     /// The other runs, by state.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     others: BTreeMap<String, usize>,
+    /// Where a stop is still under way: how to see its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    hint: Option<String>,
 }
 
 impl Desk {
@@ -43,8 +50,9 @@ impl Desk {
         let selection = self.to_stop(asked.run_id, asked.run_ids, asked.group, asked.all)?;
         let ask =
             StopAsk { grace, reason: asked.reason.map(|reason| text::line(&reason, MOST_REASON)), tree: asked.tree };
-        let patience = (grace + FORCE_TIME).min(self.settings.most_wait);
-        let Caller { cancelled, progress, .. } = caller;
+        let Wait { most: patience, note } = self.patience.wait(grace + FORCE_TIME, self.settings.most_wait);
+        let deadline = Instant::now() + patience;
+        let Caller { cancelled, progress, client, .. } = caller;
         // Once its conductor is told to stop, it may have stopped a run before that is looked at.
         let had_ended = self.ended(&selection).await?;
         let experiments = self.stop_experiments(&selection, &ask).await?;
@@ -53,18 +61,31 @@ impl Desk {
         let is_left_out =
             |run: &RunRecord| self.fleet.is_planned(run) || (is_large && had_ended.contains(&run.spec.id));
         let (mut others, told): (Vec<_>, Vec<_>) = sight.runs.into_iter().partition(is_left_out);
-        let stopping = join_all(told.iter().map(|run| self.stop(run, &ask, patience, &cancelled)));
+        let stopping = join_all(
+            told.iter().map(|run| self.stop(run, &ask, patience, had_ended.contains(&run.spec.id), &cancelled)),
+        );
         let mut stops = self.telling(progress, &selection, patience, stopping).await;
-        let planned = self.over(&experiments, patience, &cancelled).await?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        let planned = self.over(&experiments, left, &cancelled).await?;
         if matches!(selection, Selection::Live { .. }) {
             others.extend(planned);
         }
         stops.sort_by_key(|stop| stop.is_over);
+        let is_under_way = stops.iter().any(|stop| stop.receipt.state == "stopping");
+        let hint =
+            is_under_way.then(|| "a stop is still under way: call check_status with wait_s to see its end".to_owned());
+        let hint = hints::joined([hint, note.filter(|_| is_under_way)]);
         let untold = stops.split_off(MOST_RECEIPTS.min(stops.len()));
         let mut counted = BTreeMap::new();
         let states = untold.into_iter().map(|stop| stop.receipt.state).chain(others.iter().map(|run| self.word(run)));
         states.for_each(|state| *counted.entry(state).or_insert(0) += 1);
-        Ok(Killed { receipts: stops.into_iter().map(|stop| stop.receipt).collect(), others: counted })
+        let receipts = stops.into_iter().map(|stop| stop.receipt).collect();
+        let mut killed = Killed { receipts, others: counted, hint };
+        client.fit(&mut killed, |killed| {
+            let counted = if killed.receipts.len() > 1 { killed.receipts.pop() } else { None };
+            counted.map(|receipt| *killed.others.entry(receipt.state).or_insert(0) += 1).is_some()
+        });
+        Ok(killed)
     }
 
     fn to_stop(
@@ -124,9 +145,17 @@ impl Desk {
         Ok(planned)
     }
 
-    async fn stop(&self, run: &RunRecord, ask: &StopAsk, patience: Duration, cancelled: &CancellationToken) -> Stop {
+    async fn stop(
+        &self,
+        run: &RunRecord,
+        ask: &StopAsk,
+        patience: Duration,
+        had_ended: bool,
+        cancelled: &CancellationToken,
+    ) -> Stop {
         let given_up = self.given_up(cancelled.clone());
         match self.fleet.stop(&run.spec.id, ask.clone(), patience, given_up).await {
+            Ok(record) if had_ended => Stop { is_over: true, receipt: view::ended_receipt(&record) },
             Ok(record) => Stop { is_over: record.state.ended().is_some(), receipt: view::receipt(&record) },
             Err(error) => Stop { is_over: false, receipt: view::failed_receipt(run, Refusal::from(error).message()) },
         }

@@ -24,6 +24,9 @@ const MOST: usize = 100;
 /// After so long a wait begins anew; nothing hangs on it.
 const A_DAY: Duration = Duration::from_secs(86_400);
 
+/// The least time between two tellings of one resource: changes that come faster are told together.
+const LEAST: Duration = Duration::from_secs(1);
+
 /// What is watched.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Watched {
@@ -165,6 +168,11 @@ impl Watch {
         while self.changes(&cancelled).await {
             if !ear.tell(&self.what).await {
                 return;
+            }
+            // What changes meanwhile is another than what was seen, so that it is told afterwards.
+            tokio::select! {
+                () = tokio::time::sleep(LEAST) => {}
+                () = self.desk.given_up(cancelled.clone()) => return,
             }
         }
     }

@@ -6,14 +6,17 @@ use std::path::Path;
 
 use super::calls::Desk;
 use crate::fleet::Start;
-use crate::massgen::configs::{self, Tree};
+use crate::massgen::configs::{self, Needs, Tree};
 use crate::massgen::docker::Engine;
+use crate::massgen::prices::Prices;
 use crate::massgen::{program, references, text};
 use crate::refusal::Refusal;
 use crate::rehearsal;
-use crate::run::{ConfigChoice, Context, Problem, RunSpec};
+use crate::run::{ConfigChoice, Context, Problem, RunSpec, Unpriced};
 use crate::view::{self, WarningView};
 
+/// The most models that a warning names.
+const MOST_MODELS: usize = 3;
 /// The most warnings of one answer.
 const MOST_WARNINGS: usize = 10;
 
@@ -54,7 +57,9 @@ impl Desk {
         let package = program::package(&start.spec.program);
         let (variables, origins) = (self.variables(start), self.origins(start.spec.context, package.as_deref()));
         let engine = || Engine::find(origins.docker_host().as_deref());
-        configs::warnings(&config, start.spec.context, |name| variables.contains(name), engine)
+        let mut found = configs::warnings(&config, start.spec.context, |name| variables.contains(name), engine);
+        found.extend(budget_blind(start, &config, package.as_deref()));
+        found
     }
 
     /// Which variables a run would have, by name.
@@ -72,6 +77,23 @@ fn of_rehearsal(name: &str, spec: &RunSpec) -> Option<Problem> {
     let mut config = Tree::read(&rehearsal::config(name, "http://127.0.0.1").ok()?).ok()?;
     spec.overrides.iter().try_for_each(|overrides| config.merge(overrides)).ok()?;
     configs::without_files(&config, spec.context)
+}
+
+/// A budget in dollars that was asked for and cannot hold, since MassGen counts nothing for some models.
+fn budget_blind(start: &Start, config: &Tree, package: Option<&Path>) -> Option<Problem> {
+    let budget = start.asked.usd?;
+    let (prices, own) = (Prices::of(package), &start.limits.each);
+    let is_estimated = |model: &str| own.unpriced == Unpriced::Estimate && own.prices.contains_key(model);
+    let models: BTreeSet<String> = Needs::of(config).agents.into_iter().filter_map(|agent| agent.model).collect();
+    let blind = models.iter().filter(|model| !prices.has(model) && !is_estimated(model));
+    let named: Vec<String> = blind.take(MOST_MODELS).map(|model| text::line(model, 60)).collect();
+    (!named.is_empty()).then(|| {
+        let message = format!(
+            "MassGen knows no price for {}: what it costs is unknown, and a budget of {budget} does not stop it",
+            named.join(", ")
+        );
+        Problem::new("budget_blind", &message, "set max_tokens as well: tokens are counted for every model")
+    })
 }
 
 /// Whether a name is that of a file or folder in the project.

@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::lines::{Line, Lines};
 use self::message::Reading;
+use super::patience::Patience;
 use crate::view::notation;
 
 /// The longest line that is read, in bytes; the largest question, all in escapes, is less than half of it.
@@ -57,6 +58,8 @@ pub(super) struct Wire<R, W> {
     refusals: VecDeque<ServerJsonRpcMessage>,
     /// Notified of every line.
     heard: Arc<Notify>,
+    /// Told of every call that the client cancels.
+    patience: Patience,
     /// Cancelled when the client is gone: its input has ended, it does not read our output, or it died and left the pipes open.
     gone: CancellationToken,
     /// Cancelled a while after that: what cannot be written at once is never read.
@@ -79,10 +82,16 @@ where
             refusing: None,
             refusals: VecDeque::new(),
             heard,
+            patience: Patience::default(),
             gone,
             unread: CancellationToken::new(),
             over: None,
         }
+    }
+
+    /// This, with somebody who learns from cancelled calls.
+    pub(super) fn teaching(self, patience: Patience) -> Wire<R, W> {
+        Wire { patience, ..self }
     }
 
     /// The next message for rmcp; `None` at the end. Cancel-safe.
@@ -186,7 +195,10 @@ where
                 new
             }
             // Nobody waits for that answer any more, and rmcp sends none.
-            JsonRpcMessage::Notification(told) => cancelled(&told.notification).is_some_and(|id| self.open.remove(id)),
+            JsonRpcMessage::Notification(told) => cancelled(&told.notification).is_some_and(|(id, reason)| {
+                self.patience.cancelled(id, reason);
+                self.open.remove(id)
+            }),
             JsonRpcMessage::Response(_) | JsonRpcMessage::Error(_) => false,
         };
         wanted.then_some(message)
@@ -262,9 +274,10 @@ async fn written(sending: &mut Option<Sending>) -> io::Result<()> {
     }
 }
 
-fn cancelled(notification: &ClientNotification) -> Option<&RequestId> {
+/// Which request a client cancels, and why.
+fn cancelled(notification: &ClientNotification) -> Option<(&RequestId, Option<&str>)> {
     if let ClientNotification::CancelledNotification(cancelled) = notification {
-        cancelled.params.request_id.as_ref()
+        Some((cancelled.params.request_id.as_ref()?, cancelled.params.reason.as_deref()))
     } else {
         None
     }

@@ -29,7 +29,7 @@ use crate::massgen::launch::Launch;
 use crate::massgen::layout::Layout;
 use crate::massgen::outcome::{Evidence, outcome};
 use crate::massgen::poll::Poll;
-use crate::massgen::reasons::Words;
+use crate::massgen::reasons::{Words, blamed};
 use crate::massgen::warnings::NOT_APPLIED;
 use crate::massgen::{broken, events, inbox, status, text, warnings};
 use crate::provenance;
@@ -91,6 +91,8 @@ pub(super) struct Worker {
     providers: BTreeMap<String, String>,
     /// The project before the run, where it may write there.
     before: Option<Files>,
+    /// Which variable has its key.
+    keys: BTreeMap<String, String>,
     signals: Signals,
     seat: Seat,
 }
@@ -162,6 +164,7 @@ impl Worker {
             vigil: Vigil::begin(now),
             providers: BTreeMap::new(),
             before: None,
+            keys: BTreeMap::new(),
             deadline: Instant::now() + record.spec.timeout,
             signals: Signals::listen().map_err(failed("listen for signals"))?,
             stage: Stage::Working,
@@ -195,9 +198,9 @@ impl Worker {
         self.purse.meter.models = models;
     }
 
-    /// Whose model each agent uses, for what is said of a failure.
-    pub(super) fn blame_with(&mut self, providers: BTreeMap<String, String>) {
-        self.providers = providers;
+    /// Whose model each agent uses and which variable has its key, for what is said of a failure.
+    pub(super) fn blame_with(&mut self, providers: BTreeMap<String, String>, keys: BTreeMap<String, String>) {
+        (self.providers, self.keys) = (providers, keys);
     }
 
     /// Starts MassGen and puts its process on record. A record that cannot be written now means that nothing is started.
@@ -724,7 +727,10 @@ impl Worker {
         let (agents, is_answering) = (agents.as_deref(), events::is_answering(&events));
         let words = Words { stderr: &stderr, stdout: &stdout, model_error, agents, is_answering, provider };
         let answer = answer.map(|answer| answer.source);
-        outcome(&Evidence { stopped: gone.cause.as_ref(), exit: gone.exit, answer, digest, words })
+        match outcome(&Evidence { stopped: gone.cause.as_ref(), exit: gone.exit, answer, digest, words }) {
+            Outcome::Failed(problem) => Outcome::Failed(blamed(problem, digest, &self.keys)),
+            other => other,
+        }
     }
 
     /// Whose model the failing agent uses; without a known agent, that of all where it is one.

@@ -1,5 +1,5 @@
 //! What of a run's agents, votes and words goes into a brief status, which has at most [`MOST_TOKENS`] tokens however large the run
-//! is; its label, in a list of runs that nobody named, comes on top. Pure. It counts by a rule of thumb, since a real vocabulary is
+//! is; its label, in a list of runs that nobody named, and the text of a short answer come on top. Pure. It counts by a rule of thumb, since a real vocabulary is
 //! larger than this whole program; tests hold the rule, and what comes of it, against a real one.
 
 use std::cmp::Reverse;
@@ -28,8 +28,8 @@ const SPARE: [fn(&mut RunView); 10] = [
     |view| view.tokens = None,
     |view| view.problem.iter_mut().for_each(|problem| problem.provider = None),
     |view| view.phase = None,
-    |view| view.winner = None,
-    |view| view.messages_waiting = None,
+    |view| (view.winner, view.best) = (None, None),
+    |view| (view.messages_waiting, view.never_delivered) = (None, None),
     |view| view.quiet_s = None,
 ];
 
@@ -43,7 +43,8 @@ pub(super) fn fitted(mut view: RunView, digest: Option<&Digest>) -> RunView {
     (view.agents, view.votes) = (BTreeMap::new(), BTreeMap::new());
     let taken = message_of(&mut view).map(std::mem::take);
     let message = taken.unwrap_or_default();
-    let counted = if view.exit.is_some() { BTreeMap::new() } else { agents(all, 0) };
+    let is_over = view.is_over();
+    let counted = if is_over { BTreeMap::new() } else { agents(all, 0, is_over) };
     let first = tokens(&message).min(MESSAGE_FIRST) + field(&counted);
     for spare in SPARE {
         if tokens_of(&view) + first > ROOM {
@@ -57,7 +58,7 @@ pub(super) fn fitted(mut view: RunView, digest: Option<&Digest>) -> RunView {
     let room = room.saturating_sub(tokens(&message));
     view.votes = digest.map(|digest| votes(&digest.votes)).filter(|votes| field(votes) <= room).unwrap_or_default();
     let most = (room + field(&counted)).saturating_sub(field(&view.votes));
-    let mut ways = (0..=all.len().min(MOST_AGENTS)).rev().map(|named| agents(all, named));
+    let mut ways = (0..=all.len().min(MOST_AGENTS)).rev().map(|named| agents(all, named, is_over));
     view.agents = ways.find(|agents| field(agents) <= most).unwrap_or(counted);
     if let Some(place) = message_of(&mut view) {
         *place = message;
@@ -92,27 +93,27 @@ fn field<V: serde::Serialize>(fields: &BTreeMap<String, V>) -> usize {
 const AROUND: usize = 2;
 
 /// So many agents by name, and of the others how many are at what.
-pub(super) fn agents(all: &[AgentDigest], named: usize) -> BTreeMap<String, String> {
+pub(super) fn agents(all: &[AgentDigest], named: usize, is_over: bool) -> BTreeMap<String, String> {
     let (named, others) = all.split_at(named.min(all.len()));
     let mut shown = BTreeMap::new();
     for (place, agent) in named.iter().enumerate() {
         let id = word(&agent.id);
         // Long names may begin alike.
         let id = if shown.contains_key(&id) { format!("{id}~{}", place + 1) } else { id };
-        shown.insert(id, doing(agent));
+        shown.insert(id, doing(agent, is_over));
     }
     if !others.is_empty() {
         let key = if named.is_empty() { "all" } else { "others" };
-        shown.insert(key.to_owned(), states(others));
+        shown.insert(key.to_owned(), states(others, is_over));
     }
     shown
 }
 
 /// `3 voted, 1 working`.
-fn states(agents: &[AgentDigest]) -> String {
+fn states(agents: &[AgentDigest], is_over: bool) -> String {
     let mut counts: Vec<(String, usize)> = Vec::new();
     for agent in agents {
-        let state = doing(&AgentDigest { state: agent.state, ..AgentDigest::default() });
+        let state = doing(&AgentDigest { state: agent.state, ..AgentDigest::default() }, is_over);
         match counts.iter_mut().find(|(known, _)| *known == state) {
             Some((_, count)) => *count += 1,
             None => counts.push((state, 1)),
@@ -148,7 +149,7 @@ fn tokens_of(value: &impl serde::Serialize) -> usize {
     serde_json::to_string(value).map_or(MOST_TOKENS, |text| tokens(&text))
 }
 
-/// About how many tokens a text is to a model: in the tests' answers from 2 % too few to 15 % too many.
+/// About how many tokens a text is to a model: in the tests' answers from 2 % too few to 16 % too many.
 pub(super) fn tokens(text: &str) -> usize {
     let runs = text.as_bytes().chunk_by(|a, b| kind(*a) == kind(*b));
     let of_runs: usize = runs.map(|run| run.first().map_or(0, |first| cost(kind(*first), run.len()))).sum();

@@ -16,7 +16,7 @@ pub fn of_run(run: &RunView) -> String {
         Some(problem) => parts.push(problem.message.clone()),
         None => parts.extend(run.answer_chars.map(|chars| answer(run, chars))),
     }
-    if run.exit.is_none() && run.problem.is_none() {
+    if !run.is_over() && run.problem.is_none() {
         parts.extend(run.agents.iter().map(|(agent, doing)| format!("{agent} {doing}")));
     }
     parts.extend(run.cost_usd.map(|cost| format!("${cost:.4}")));
@@ -50,6 +50,6 @@ fn phase_words(phase: &str) -> &str {
 }
 
 fn answer(run: &RunView, chars: u64) -> String {
-    let (kind, winner) = (if run.partial == Some(true) { "best so far" } else { "answer" }, run.winner.as_deref());
-    format!("{kind} of {}: {chars} characters, see read_result", winner.unwrap_or("an agent"))
+    let kind = if run.partial == Some(true) { "best so far" } else { "answer" };
+    format!("{kind} of {}: {chars} characters, see read_result", run.answered_by().unwrap_or("an agent"))
 }

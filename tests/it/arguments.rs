@@ -165,13 +165,13 @@ async fn overrides_that_cannot_be_say_why_and_what_would() {
 #[tokio::test]
 async fn what_overrides_leave_as_it_is_is_not_refused_by_the_policy() {
     let lab = Lab::fake();
-    let trusted = lab.put("trusted/team.yaml", TEAM);
+    let trusted = lab.put("trusted/team.yaml", &TEAM.replace("model: n", "model: n, exclude_tools: [x]"));
     let mut command = lab.command();
     command.env("MASSGEN_MCP_TRUSTED_CONFIGS", trusted);
     let client = lab.client_of(command).await;
     let agents = |model: &str, address: &str| {
         json!({"agents": [
-            {"id": "agent_b", "backend": {"type": "openai", "model": model}},
+            {"id": "agent_b", "backend": {"type": "openai", "model": model, "exclude_tools": ["x"]}},
             {"id": "agent_a", "backend": {"type": "openai", "model": "m", "base_url": address}},
         ]})
     };
@@ -194,6 +194,10 @@ async fn what_overrides_leave_as_it_is_is_not_refused_by_the_policy() {
         (
             json!({"agents": {"agent_a": {"backend": {"mcp_servers": [{"command": "sh"}]}}}}),
             "agents[0].backend.mcp_servers",
+        ),
+        (
+            json!({"agents": [{"id": "agent_b", "backend": {"type": "openai", "model": "n"}}]}),
+            "agents[0].backend.exclude_tools",
         ),
     ] {
         let told = told(&client, "config_forbidden", asked(overrides.clone())).await;

@@ -61,7 +61,8 @@ fn with_snippets(document: &str) -> String {
             Some(ending) => ending,
             None => "",
         };
-        let after = rest.strip_prefix("```").and_then(|quote| quote.split_once("\n```\n")).map_or(rest, |(_, after)| after);
+        let after =
+            rest.strip_prefix("```").and_then(|quote| quote.split_once("\n```\n")).map_or(rest, |(_, after)| after);
         whole += &format!("{MARK}{name} -->\n```{language}\n{text}```\n{after}");
     }
     whole
@@ -87,7 +88,8 @@ fn the_snippets_that_are_documented_are_those_that_clients_are_driven_with() {
 #[test]
 fn every_client_that_is_driven_has_its_snippet_in_the_docs_and_its_pins() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients");
-    let read = |path: PathBuf| std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let read =
+        |path: PathBuf| std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let document = read(folder.join("../../docs/clients.md"));
     for client in read(folder.join("clients.toml")).split("\n[").skip(1) {
         let (id, rows) = client.split_once("]\n").expect("a name");
@@ -95,7 +97,8 @@ fn every_client_that_is_driven_has_its_snippet_in_the_docs_and_its_pins() {
             let start = format!("{key} = \"");
             rows.lines().find_map(|line| line.strip_prefix(&start)).map(|rest| rest.trim_end_matches('"'))
         };
-        for name in [value("snippet").or_else(|| panic!("{id} has no snippet")), value("program")].into_iter().flatten() {
+        for name in [value("snippet").or_else(|| panic!("{id} has no snippet")), value("program")].into_iter().flatten()
+        {
             assert!(document.contains(&format!("<!-- file: {name} -->")), "docs/clients.md does not quote {name}");
         }
         let pins = if value("npm").is_some() { format!("npm/{id}/package-lock.json") } else { format!("pip/{id}.txt") };

@@ -237,9 +237,15 @@ fn the_table_of_faults_names_the_tests_there_are() {
 
 #[test]
 fn links_between_documents_lead_somewhere() {
-    for document in
-        ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "BENCHMARKS.md", "docs/clients.md", "docs/meta-agents.md", "docs/providers.md"]
-    {
+    for document in [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CHANGELOG.md",
+        "BENCHMARKS.md",
+        "docs/clients.md",
+        "docs/meta-agents.md",
+        "docs/providers.md",
+    ] {
         let text = std::fs::read_to_string(root().join(document)).expect("document");
         for link in text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link) {
             let file = link.split('#').next().unwrap_or_default();

@@ -328,9 +328,10 @@ impl Client {
         run["run_id"].as_str().expect("run_id").to_owned()
     }
 
-    /// Waits until a run is over and gives its status.
+    /// Waits until a run is over and gives its full status.
     pub(crate) async fn end(&self, id: &str) -> Value {
-        self.until(id, |run| run.get("exit").is_some() || run["state"] == "failed").await
+        self.until(id, is_over).await;
+        self.call("check_status", json!({"run_id": id, "detail": "full"})).await["runs"][0].take()
     }
 
     /// Waits, by check_status and never by the clock, until a run's status is as it should be.
@@ -344,8 +345,7 @@ impl Client {
             if good(&run) {
                 return run;
             }
-            let over = run.get("exit").is_some();
-            assert!(!over && begun.elapsed() < PATIENCE, "{run}");
+            assert!(!is_over(&run) && begun.elapsed() < PATIENCE, "{run}");
             arguments = json!({"run_id": id, "wait_s": 40, "since": answer["cursor"].take()});
         }
     }
@@ -360,6 +360,12 @@ impl Client {
         assert!(killed.success());
         self.session.waiting().await.expect("the session ends with its server");
     }
+}
+
+/// Whether a run has ended, by its status.
+pub(crate) fn is_over(run: &Value) -> bool {
+    let ends = ["succeeded", "failed", "timed_out", "over_budget", "killed", "lost"];
+    run["state"].as_str().is_some_and(|state| ends.contains(&state))
 }
 
 /// What a tool's answer must look like, by the list that clients see.

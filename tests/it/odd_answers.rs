@@ -70,14 +70,11 @@ async fn an_empty_answer_is_not_the_best() {
         let script = format!("announce\nanswer agent_a something\nanswer agent_b {nothing}\nfinal agent_b {nothing}");
         let id = client.start(fake(&script)).await;
         let end = client.end(&id).await;
-        assert_eq!(
-            (&end["state"], &end["partial"], &end["winner"]),
-            (&"failed".into(), &true.into(), &"agent_a".into())
-        );
+        assert_eq!((&end["state"], &end["partial"], &end["best"]), (&"failed".into(), &true.into(), &"agent_a".into()));
         assert_eq!(page(&client, json!({"run_id": id})).await, "something");
         let id = client.start(fake(&format!("announce\nanswer agent_a {nothing}"))).await;
         let end = client.end(&id).await;
-        assert!(end["state"] == "failed" && end.get("winner").is_none(), "{end}");
+        assert!(end["state"] == "failed" && end.get("best").is_none(), "{end}");
         assert_eq!(client.refused("read_result", json!({"run_id": id})).await, "nothing_to_read");
     }
     client.close().await;
@@ -98,7 +95,7 @@ async fn an_agent_called_as_a_folder_of_massgens_loses_nothing() {
         );
         let id = client.start(fake(&given)).await;
         let end = client.end(&id).await;
-        assert_eq!((&end["state"], &end["winner"]), (&"failed".into(), &name.into()), "it presented nothing: {end}");
+        assert_eq!((&end["state"], &end["best"]), (&"failed".into(), &name.into()), "it presented nothing: {end}");
         assert_eq!(end["votes"], json!({"agent1.1": 1}), "{end}");
         assert_eq!(page(&client, json!({"run_id": id})).await, "mine");
         assert_eq!(
@@ -132,7 +129,7 @@ async fn labels_are_those_of_massgen_whatever_the_order_of_the_agents() {
         format!(r#"status {{"agents": {}, "results": {{"votes": {{"agent1.1": 2}}}}}}"#, agents.replace('\n', ""));
     let id = client.start(fake(&format!("announce\nanswer adam of adam\nanswer zoe of zoe\n{status}"))).await;
     let end = client.end(&id).await;
-    assert_eq!((&end["winner"], &end["votes"]), (&"adam".into(), &json!({"agent1.1": 2})), "{end}");
+    assert_eq!((&end["best"], &end["votes"]), (&"adam".into(), &json!({"agent1.1": 2})), "{end}");
     assert_eq!(page(&client, json!({"run_id": id})).await, "of adam");
     client.close().await;
     lab.nobody_is_left().await;

@@ -228,7 +228,7 @@ async fn told(lab: &Lab, client: &Client, provider: &str, fault: &str, stub: &st
     let name = format!("{provider}-{fault}.yaml");
     lab.put(&name, &config(provider, fault, stub));
     let id = client.start(json!({"question": "What is 6*7?", "config": name})).await;
-    let run = client.until(&id, |run| run.get("exit").is_some()).await;
+    let run = client.end(&id).await;
     let (wanted, problem) = (wanted(provider, fault), &run["problem"]);
     let of_timeout = matches!(fault, "silence" | "told_to_wait");
     let full = client.call("check_status", json!({"run_id": id, "detail": "full"})).await;

@@ -18,7 +18,8 @@ async fn a_waiter_gets_the_answer_of_a_run_that_has_only_to_end() {
         let run = &seen["runs"][0];
         assert_eq!((&run["state"], &run["answer_ready"]), (&json!("running"), &json!(true)), "{run}");
         assert_eq!((&run["winner"], &run["answer_chars"]), (&json!("agent_a"), &json!(9)), "{run}");
-        assert!(run.get("exit").is_none() && seen.get("hint").is_none(), "{seen}");
+        assert_eq!(run["answer"], "forty-two", "a short answer is in the status: {run}");
+        assert!(seen["hint"].as_str().is_some_and(|hint| hint.contains("answer ready: call read_result")), "{seen}");
     }
     let page = client.call("read_result", json!({"run_id": id})).await;
     assert_eq!((&page["text"], &page["partial"]), (&json!("forty-two"), &json!(false)), "{page}");
@@ -31,8 +32,46 @@ async fn a_waiter_gets_the_answer_of_a_run_that_has_only_to_end() {
     );
     let ((), ended) = tokio::join!(async { drop(lab.put("go", "")) }, end);
     let run = &ended["runs"][0];
-    assert_eq!((&run["state"], &run["exit"]), (&json!("succeeded"), &json!("0")), "{run}");
+    assert_eq!((&run["state"], run.get("exit")), (&json!("succeeded"), None), "{run}");
     assert!(run.get("answer_ready").is_none(), "{run}");
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+/// What MassGen's process still does once it has said its last line.
+const ENDING: &str = "announce\nfinal agent_a forty-two\nprint FINAL_DIR: turn_1/attempt_1/final\nsleep 1\nexit 0";
+
+#[tokio::test]
+async fn a_wait_for_the_answer_goes_on_to_the_end_of_the_run() {
+    let lab = Lab::fake();
+    let client = lab.client().await;
+    let mut asked = fake(ENDING);
+    asked["wait_s"] = json!(50);
+    let run = client.call("run_massgen", asked).await;
+    assert_eq!((&run["state"], &run["answer"]), (&json!("succeeded"), &json!("forty-two")), "{run}");
+    assert!(run["cursor"].is_string() && run.get("hint").is_none() && run.get("exit").is_none(), "{run}");
+    for until in ["any_done", "all_done"] {
+        let id =
+            client.start(json!({"question": format!("#!fake\n{ENDING}"), "config": "@rehearsal", "fresh": true})).await;
+        let seen = client.call("check_status", json!({"run_id": id, "wait_s": 50, "until": until})).await;
+        assert_eq!((&seen["runs"][0]["state"], seen.get("hint")), (&json!("succeeded"), None), "{seen}");
+    }
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn a_wait_for_any_end_that_had_come_says_how_to_wait_for_the_next() {
+    let lab = Lab::fake();
+    let client = lab.client().await;
+    let over = client.start(fake("announce\nfinal agent_a done")).await;
+    client.end(&over).await;
+    let live = client.start(fake("announce\nforever")).await;
+    let asked = json!({"run_ids": [over, live], "wait_s": 50, "until": "any_done"});
+    let seen = client.call("check_status", asked).await;
+    let hint = seen["hint"].as_str().unwrap_or_default();
+    assert!(hint.contains(&over) && hint.contains("pass since"), "{seen}");
+    client.call("kill_run", json!({"run_id": live, "grace_s": 0})).await;
     client.close().await;
     lab.nobody_is_left().await;
 }

@@ -252,6 +252,60 @@ async fn who_subscribes_is_told_when_something_has_happened_and_only_then() {
     }
 }
 
+/// A run that changes as fast as it can until a file is there; then once more.
+const RESTLESS: &str = r#"
+    folder="$MASSGEN_LOG_BASE_DIR/log_1/turn_1/attempt_1"; mkdir -p "$folder"; n=0
+    change() {
+        n=$((n + 1))
+        printf '{"agents": {"a": {"status": "answered", "answer_count": %d}}}' $n > "$folder/draft"
+        mv "$folder/draft" "$folder/status.json"
+    }
+    until [ -e @/enough ]; do change; sleep 0.01; done
+    n=5000; change; sleep 300"#;
+
+#[tokio::test]
+async fn updates_of_a_resource_are_told_once_a_second_and_the_last_is_not_lost() {
+    let gate = tempfile::tempdir().expect("temp");
+    let lab = Lab::scripted(&RESTLESS.replace('@', gate.path().to_str().expect("UTF-8")));
+    let starter = lab.client().await;
+    let run = starter.start(json!({"question": "q", "config": "@rehearsal"})).await;
+    starter.until(&run, |run| run["agents"].get("a").is_some()).await;
+    for is_modern in [false, true] {
+        let mut reader = Reader::of(&lab, is_modern).await;
+        if is_modern {
+            reader.subscribe(1, &["massgen://runs"]).await;
+        } else {
+            reader.ask("resources/subscribe", json!({"uri": "massgen://runs"})).await;
+        }
+        reader.until_told("massgen://runs").await;
+        let begun = std::time::Instant::now();
+        for _ in 0..3 {
+            reader.until_told("massgen://runs").await;
+        }
+        assert!(begun.elapsed() >= std::time::Duration::from_millis(2_500), "{:?}", begun.elapsed());
+        reader.raw.child.kill().await.expect("killed");
+    }
+    let mut reader = Reader::of(&lab, true).await;
+    let this = format!("massgen://runs/{run}");
+    reader.subscribe(1, &[&this]).await;
+    std::fs::write(gate.path().join("enough"), "").expect("written");
+    loop {
+        let (answer, told) = reader.ask("resources/read", json!({"uri": this})).await;
+        let text = answer["result"]["contents"][0]["text"].as_str().expect("text");
+        let status: Value = serde_json::from_str(text).expect("JSON");
+        if status["details"]["agents"]["a"]["answers"] == 5001 {
+            break;
+        }
+        if told.is_empty() {
+            reader.until_told(&this).await;
+        }
+    }
+    reader.raw.child.kill().await.expect("killed");
+    starter.call("kill_run", json!({"run_id": run, "grace_s": 0})).await;
+    starter.close().await;
+    lab.nobody_is_left().await;
+}
+
 async fn unsubscribed(reader: &mut Reader, uris: &[&str]) {
     if reader.is_modern {
         let params = json!({"requestId": 1});

@@ -42,6 +42,8 @@ fn a_flag_comes_before_a_variable_and_a_variable_before_the_file() {
     assert_eq!(line(&told, "max_depth"), ["max_depth", "1", &format!("{file},"), "line", "3"]);
     assert_eq!(line(&told, "max_tree_runs"), ["max_tree_runs", "8", "default"]);
     assert_eq!(line(&told, "read_only"), ["read_only", "true", "--read-only"]);
+    let told = self::told(&settings(&lab, &["--warm", "false"], &[("MASSGEN_MCP_WARM", "true")]));
+    assert_eq!(line(&told, "warm"), ["warm", "false", "--warm"]);
 }
 
 #[test]

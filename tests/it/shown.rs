@@ -126,11 +126,14 @@ async fn a_long_answer_is_whole_whatever_the_client_cuts() {
 async fn lists_are_as_long_as_the_client_shows() {
     let lab = Lab::fake();
     let long = "x".repeat(300);
+    let team = |count: usize| -> String {
+        let agent = |n: usize| format!("  - id: agent_{n}\n    backend: {{type: openai, model: gpt-5-{long}}}\n");
+        format!("agents:\n{}", (0..count).map(agent).collect::<String>())
+    };
     for number in 0..60 {
-        let agent = |id: &str| format!("  - id: {id}\n    backend: {{type: openai, model: gpt-5-{long}}}\n");
-        let agents: String = (0..8).map(|n| agent(&format!("agent_{n}"))).collect();
-        lab.put(&format!("configs/team-{number}.yaml"), &format!("agents:\n{agents}"));
+        lab.put(&format!("configs/team-{number}.yaml"), &team(8));
     }
+    lab.put("configs/long.yaml", &team(40));
     let client = lab.client().await;
     let mut ids = Vec::new();
     for number in 0..50 {
@@ -158,6 +161,9 @@ async fn lists_are_as_long_as_the_client_shows() {
         let status = seen(&mut raw, show, "check_status", json!({"run_ids": ids, "detail": "full"})).await;
         let shown = status["runs"].as_array().expect("runs").len();
         assert_eq!(shown as u64 + status["left_out"].as_u64().unwrap_or_default(), 50, "{name}");
+        let dry = json!({"question": "q", "config": "configs/long.yaml", "dry_run": true});
+        let dry = seen(&mut raw, show, "run_massgen", dry).await;
+        assert!(dry["effective_config"].as_str().is_some_and(|config| config.ends_with('…')), "{dry}");
         raw.end().await;
     }
     client.close().await;

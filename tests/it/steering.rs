@@ -15,6 +15,13 @@ fn waiting(lab: &Lab, id: &str) -> usize {
     std::fs::read_dir(lab.run_folder(id).join("inbox")).into_iter().flatten().count()
 }
 
+/// A start of the stand-in whose agents have tools, by the config that it is given.
+fn tooled(script: &str) -> Value {
+    let mut asked = fake(script);
+    asked["config"] = json!("@rehearsal/command=true");
+    asked
+}
+
 /// A script that goes on as soon as there is such a file.
 fn gate(lab: &Lab, name: &str) -> (PathBuf, String) {
     let file = lab.project().join(name);
@@ -28,7 +35,7 @@ async fn messages_wait_in_order_and_are_delivered_when_they_are_taken() {
     let (open, until) = gate(&lab, "gate");
     let taken = lab.project().join("taken");
     let take = format!("take {}\n", taken.display());
-    let id = clients[0].start(fake(&format!("announce\n{until}\n{}forever", take.repeat(4)))).await;
+    let id = clients[0].start(tooled(&format!("announce\n{until}\n{}forever", take.repeat(4)))).await;
     clients[0].until(&id, |run| run["state"] == "running").await;
 
     for (number, client) in [0, 1, 0].into_iter().enumerate() {
@@ -69,7 +76,7 @@ async fn what_cannot_be_said_is_refused_and_leaves_nothing() {
     let mut command = lab.command();
     command.env("MASSGEN_MCP_MAX_RUNS", "1").env("OPENAI_API_KEY", "sk-canary-0123456789");
     let client = lab.client_of(command).await;
-    let id = client.start(fake("announce\nforever")).await;
+    let id = client.start(tooled("announce\nforever")).await;
     client.until(&id, |run| run["state"] == "running").await;
     let said = |message: &str| json!({"run_id": id, "message": message});
     for (asked, code) in [
@@ -78,7 +85,7 @@ async fn what_cannot_be_said_is_refused_and_leaves_nothing() {
         (said(&"x".repeat(8_001)), "message_invalid"),
         (said("use sk-canary-0123456789"), "secret_in_arguments"),
         (json!({"run_id": id, "message": "m", "agents": ["agent_a", "nobody"]}), "unknown_agent"),
-        (json!({"run_id": id, "message": "m", "wait_s": 51}), "out_of_range"),
+        (json!({"run_id": id, "message": "m", "wait_s": -1}), "out_of_range"),
         (json!({"run_id": "mg-00000000", "message": "m"}), "unknown_run"),
         (json!({"run_id": id}), "invalid_arguments"),
     ] {
@@ -107,14 +114,44 @@ async fn a_message_that_a_run_did_not_take_up_before_its_end_is_withdrawn() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let (open, until) = gate(&lab, "gate");
-    let id = client.start(fake(&format!("announce\n{until}\nfinal agent_a done"))).await;
+    let id = client.start(tooled(&format!("announce\n{until}\nfinal agent_a done"))).await;
     let refused = client.refused("steer_run", json!({"run_id": id, "message": "wait", "wait_s": 50}));
     let end = async {
         wait_until("the message is there", || waiting(&lab, &id) == 1).await;
         std::fs::write(open, "").expect("written");
     };
     let (code, ()) = tokio::time::timeout(PATIENCE, async { tokio::join!(refused, end) }).await.expect("in time");
-    assert_eq!((code.as_str(), waiting(&lab, &id)), ("run_over", 0));
+    assert_eq!((code.as_str(), waiting(&lab, &id)), ("never_delivered", 0));
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn a_message_to_agents_without_tools_is_refused_at_once() {
+    let lab = Lab::fake();
+    let client = lab.client().await;
+    let id = client.start(fake("announce\nforever")).await;
+    client.until(&id, |run| run["state"] == "running").await;
+    let asked = json!({"run_id": id, "message": "in French, please", "wait_s": 50});
+    assert_eq!(client.refused("steer_run", asked).await, "agents_without_tools");
+    assert_eq!(waiting(&lab, &id), 0, "nothing was sent");
+    client.call("kill_run", json!({"run_id": id, "grace_s": 0})).await;
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn a_run_that_ended_with_a_message_waiting_says_that_it_was_never_delivered() {
+    let lab = Lab::fake();
+    let client = lab.client().await;
+    let (open, until) = gate(&lab, "gate");
+    let id = client.start(tooled(&format!("announce\n{until}\nfinal agent_a done"))).await;
+    client.until(&id, |run| run["state"] == "running").await;
+    let sent = client.call("steer_run", json!({"run_id": id, "message": "m"})).await;
+    assert_eq!((&sent["delivered"], &sent["messages_waiting"]), (&json!(false), &json!(1)), "{sent}");
+    std::fs::write(open, "").expect("written");
+    let run = client.end(&id).await;
+    assert_eq!((run.get("messages_waiting"), &run["never_delivered"]), (None, &json!(1)), "{run}");
     client.close().await;
     lab.nobody_is_left().await;
 }

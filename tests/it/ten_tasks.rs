@@ -191,7 +191,7 @@ async fn a_long_answer_is_read_whole() {
         offset = page["next_offset"].as_u64();
     }
     assert_eq!(text, report);
-    agent.done(6, 103_500, &lab).await;
+    agent.done(8, 104_500, &lab).await;
 }
 
 /// "What files did the winner make? Show me the program."

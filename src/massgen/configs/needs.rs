@@ -1,7 +1,7 @@
 //! What a config needs and holds: agents with their models, keys in the environment, what it may execute, literal secrets.
 //! It reads no environment: which variables there are is for the caller to say.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::policy::executes_by_itself;
 use super::tree::{Node, Scalar, Tree};
@@ -99,6 +99,15 @@ impl Needs {
         }
     }
 
+    /// The names of the variables that each agent's backend reads its key from.
+    pub fn keys_of_agents(config: &Tree) -> BTreeMap<String, String> {
+        let named = agents(&config.root).into_iter().filter_map(|(agent, entry)| {
+            let keys = backend_keys(agent.backend.as_deref(), entry.get("backend")?);
+            Some((agent.id, keys.first()?.name()))
+        });
+        named.collect()
+    }
+
     /// The keys of which no variable is there.
     pub fn missing(&self, is_there: impl Fn(&str) -> bool) -> Vec<&Key> {
         self.keys.iter().filter(|key| !key.any_of.iter().any(|name| is_there(name))).collect()
@@ -128,7 +137,7 @@ impl Needs {
 }
 
 /// The agents as `cli/backends.py` takes them: `agent` alone if it is there, else the list `agents`.
-fn agents(root: &Node) -> Vec<(Agent, &Node)> {
+pub(super) fn agents(root: &Node) -> Vec<(Agent, &Node)> {
     let entries = root.get("agent").map(std::slice::from_ref);
     let entries = entries.or_else(|| root.get("agents").map(Node::items)).unwrap_or_default();
     let text = |node: Option<&Node>| node.and_then(Node::text).map(str::to_owned).filter(|text| !text.is_empty());

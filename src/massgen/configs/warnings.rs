@@ -40,7 +40,7 @@ impl Needs {
 fn missing(key: &Key) -> Problem {
     let is_key = key.any_of.iter().any(|name| looks_like_a_key(name));
     let code = if is_key { "api_key_missing" } else { "variable_missing" };
-    let hint = "the operator has to set it in the server's environment, its env_file or ~/.massgen/.env; list_configs shows configs \
+    let hint = "the person who configured this server has to set it in the server's environment, its env_file or ~/.massgen/.env; list_configs shows configs \
                 with all their keys";
     Problem::new(code, &format!("{} is not set", key.name()), hint)
 }
@@ -148,7 +148,7 @@ fn without_docker(engine: Engine) -> Option<Problem> {
         Engine::Unreachable(address) => Some(Problem::new(
             "docker_unreachable",
             &format!("`command_line_execution_mode: docker`, and no Docker engine accepts connections at {address}"),
-            "the operator has to start Docker or to set DOCKER_HOST; or set command_line_execution_mode to \"local\" by overrides",
+            "the person who configured this server has to start Docker or to set DOCKER_HOST; or set command_line_execution_mode to \"local\" by overrides",
         )),
     }
 }

@@ -51,7 +51,7 @@ pub(super) const CLASSES: &[Class] = &[
         code: "program_missing",
         about: About::MassGen,
         signs: &["massgen-mcp: cannot execute"],
-        hint: "ask the operator to run `massgen-mcp setup`, or to point --massgen at a working massgen",
+        hint: "the person who configured this server has to run `massgen-mcp setup`, or to point --massgen at a working massgen",
         retry: Some(Retry::No),
     },
     Class {
@@ -74,21 +74,21 @@ pub(super) const CLASSES: &[Class] = &[
             "no api key",
             "could not resolve authentication method",
         ],
-        hint: "put the key into `env` of this server in the client's configuration or into ~/.massgen/.env, then start again",
+        hint: "the person who configured this server has to put the key into its `env` or into ~/.massgen/.env; or use a config of which no key is missing (list_configs)",
         retry: Some(Retry::No),
     },
     Class {
         code: "not_logged_in",
         about: About::Credentials,
         signs: &["not logged in", "please run /login", "not authenticated"],
-        hint: "the operator has to log in to that program once here, or to put its API key into `env` of this server",
+        hint: "the person who configured this server has to log in to that program once here, or to put its API key into `env` of this server",
         retry: Some(Retry::No),
     },
     Class {
         code: "agent_program_missing",
         about: About::MassGen,
         signs: &["cli not found", "cli ('agy') not found", "failed to install lm studio", "copilot-cli/releases"],
-        hint: "the operator has to install the program that the message names; or use another backend",
+        hint: "the person who configured this server has to install the program that the message names; or use another backend",
         retry: Some(Retry::No),
     },
     Class {
@@ -109,7 +109,7 @@ pub(super) const CLASSES: &[Class] = &[
             "context paths not found",
             "got multiple values for keyword argument",
         ],
-        hint: "correct the config as the message says, then call run_massgen again",
+        hint: "the config's author has to correct it as the message says; then call run_massgen again",
         retry: Some(Retry::No),
     },
     Class {
@@ -151,7 +151,7 @@ pub(super) const CLASSES: &[Class] = &[
             "limit: 0, model",
             "arrearage",
         ],
-        hint: "the provider's account has no credit, billing or budget left: the operator has to add it, or use another provider",
+        hint: "the provider's account has no credit, billing or budget left: the person who configured this server has to add it, or use another provider",
         retry: Some(Retry::No),
     },
     Class {
@@ -191,7 +191,7 @@ pub(super) const CLASSES: &[Class] = &[
             "invalid subscription key",
             "reported as leaked",
         ],
-        hint: "the provider refused the API key; the operator has to correct it before another run",
+        hint: "the provider refused the API key; the person who configured this server has to correct it before another run",
         retry: Some(Retry::No),
     },
     Class {
@@ -267,7 +267,7 @@ pub(super) const CLASSES: &[Class] = &[
             "permission_denied",
             "not supported for the api use",
         ],
-        hint: "the account may not use this model: the operator has to enable what the message names, or use another model",
+        hint: "the account may not use this model: the person who configured this server has to enable what the message names, or use another model",
         retry: Some(Retry::No),
     },
     Class {

@@ -15,7 +15,7 @@ pub(super) fn of(class: &Class, lines: &[String]) -> String {
     let said = said.unwrap_or_else(|| message.to_owned());
     // The Claude backend says why it compresses in a line of its own.
     let why = if said.starts_with("Compression recovery failed") { "the context length is exceeded; " } else { "" };
-    text::line(&format!("{why}{said}"), MESSAGE_CHARS)
+    text::sentence(&format!("{why}{said}"), MESSAGE_CHARS)
 }
 
 fn telling(class: &Class, lines: &[String]) -> String {

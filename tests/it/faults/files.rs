@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::process::Command;
 
-use crate::lab::{Client, Lab, fake, wait_until};
+use crate::lab::{Client, Lab, fake, is_over, wait_until};
 
 /// Stands in every file that no run may read.
 const SECRET: &str = "what lies outside of the run";
@@ -374,8 +374,7 @@ impl Small {
         }
         // A supervisor that gave up may hold its lock for an instant longer than its refusal takes to get here.
         let all = self.client.call("check_status", json!({"wait_s": 40, "until": "all_done"})).await;
-        let over = |run: &Value| run.get("exit").is_some() || run["state"] == "failed" || run["state"] == "lost";
-        assert!(all["runs"].as_array().expect("runs").iter().all(over), "{all}");
+        assert!(all["runs"].as_array().expect("runs").iter().all(is_over), "{all}");
         assert_eq!(all.get("unreadable"), None);
         let drafts = std::fs::read_dir(self.state().join("runs")).expect("runs").flatten();
         let drafts: Vec<_> = drafts.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(b".")).collect();

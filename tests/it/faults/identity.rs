@@ -5,7 +5,7 @@ use std::process::{Child, Command};
 
 use serde_json::{Value, json};
 
-use crate::lab::{Lab, fake, wait_until};
+use crate::lab::{Lab, fake, is_over, wait_until};
 
 /// A stranger with a child of its own.
 struct Stranger(Child);
@@ -104,7 +104,7 @@ async fn f24_a_deadline_that_passed_in_sleep_is_kept_on_waking() {
     let id = client.start(asked).await;
     lab.signal_supervisor("-STOP");
     let waited = client.call("check_status", json!({"run_id": id, "wait_s": 2, "until": "all_done"})).await;
-    assert!(waited["runs"][0].get("exit").is_none(), "it sleeps, and its run is not called lost: {waited}");
+    assert!(!is_over(&waited["runs"][0]), "it sleeps, and its run is not called lost: {waited}");
     lab.signal_supervisor("-CONT");
     let run = client.end(&id).await;
     assert_eq!((&run["state"], &run["problem"]["code"]), (&json!("timed_out"), &json!("timeout_s_reached")), "{run}");

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::lab::{Client, Lab, fake, refusal, wait_until};
+use crate::lab::{Client, Lab, fake, is_over, refusal, wait_until};
 
 /// A script's line that writes a status with so many dollars, and so many tokens of one agent.
 fn costs(usd: &str, tokens: u64) -> String {
@@ -339,12 +339,7 @@ async fn f40_a_kill_of_a_tree_that_is_still_spawning_leaves_nobody() {
     );
     lab.only_servers_are_left().await;
     let runs = client.call("check_status", json!({})).await;
-    let live: Vec<_> = runs["runs"]
-        .as_array()
-        .expect("runs")
-        .iter()
-        .filter(|run| run.get("exit").is_none() && run["state"] != "failed" && run["state"] != "killed")
-        .collect();
+    let live: Vec<_> = runs["runs"].as_array().expect("runs").iter().filter(|run| !is_over(run)).collect();
     assert!(live.is_empty(), "{live:?}");
     client.close().await;
     lab.nobody_is_left().await;

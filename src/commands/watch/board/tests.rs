@@ -154,6 +154,7 @@ fn a_row_is_made_of_clean_texts() {
         built_on_by: &[],
         queue: None,
         messages: 0,
+        models: &std::collections::BTreeMap::new(),
     };
     let mut run = crate::view::run(&record, &seen, crate::view::Detail::Brief, &crate::clock::now());
     run.agents.insert("a\u{202e}".to_owned(), "voted x".to_owned());

@@ -134,7 +134,7 @@ fn news_of_agent(agents: &[Node], new: &Value) -> Value {
 
 /// What is new in a mapping that takes another's place, with `null` for each key that it lacks: it may have been a guard.
 fn news_in_place(before: &Node, new: &Value) -> Value {
-    let (Value::Object(fields), Node::Map(_)) = (new, before.real()) else { return new.clone() };
+    let (Value::Object(fields), Node::Map(_)) = (new, before.real()) else { return news(before, new) };
     let kept = fields.iter().filter_map(|(key, value)| {
         let news = match before.get(key) {
             Some(own) if is_same(own, value) => return None,

@@ -1,0 +1,85 @@
+//! Which agents of a config call tools of their own, by what MassGen 0.1.97 gives tools for. Only those are shown a message of the
+//! runtime inbox: MassGen looks into it around the calls of such tools (`mcp_tools/hooks.py`), and neither `new_answer` and `vote`
+//! nor a provider's own tools are any. In doubt an agent counts as one with tools.
+
+use super::needs::agents;
+use super::policy::executes_by_itself;
+use super::tree::{Node, Tree};
+
+/// What providers do on their side, and what is no tool.
+const NO_TOOLS: [&str; 8] = [
+    "enable_web_search",
+    "enable_code_interpreter",
+    "enable_code_execution",
+    "enable_rate_limit",
+    "enable_thinking",
+    "enable_strict_tool_use",
+    "enable_message_tracking",
+    "enable_programmatic_flow",
+];
+
+impl Tree {
+    /// Every agent by its id, and whether it calls tools.
+    pub fn agents_with_tools(&self) -> Vec<(String, bool)> {
+        let of_all = self.root.get("orchestrator").is_some_and(gives_tools_to_all);
+        let is_cli = |kind: Option<&str>| kind.is_some_and(executes_by_itself);
+        let own = |entry: &Node| entry.get("backend").is_some_and(has_tools) || has_tools(entry);
+        let agents = agents(&self.root).into_iter();
+        agents.map(|(agent, entry)| (agent.id, of_all || is_cli(agent.backend.as_deref()) || own(entry))).collect()
+    }
+}
+
+/// A working folder, servers, tools of the config's own, or anything that is enabled.
+fn has_tools(backend: &Node) -> bool {
+    backend.entries().iter().any(|entry| {
+        let key = entry.key.text.as_str();
+        let gives = key == "cwd" || key.contains("mcp") || key.contains("custom_tools") || key.contains("tools_path");
+        (gives || is_enabled(key)) && entry.value.is_on()
+    })
+}
+
+/// Planning, memory, subagents, questions to each other, skills and checklists come as tools for every agent.
+fn gives_tools_to_all(orchestrator: &Node) -> bool {
+    let coordination = orchestrator.get("coordination").map(Node::entries).unwrap_or_default();
+    let of_coordination = coordination.iter().any(|entry| {
+        let key = entry.key.text.as_str();
+        (is_enabled(key) || matches!(key, "broadcast" | "use_skills")) && entry.value.is_on()
+    });
+    let sensitivity = orchestrator.get("voting_sensitivity").and_then(Node::text).unwrap_or_default();
+    of_coordination || sensitivity.starts_with("checklist")
+}
+
+fn is_enabled(key: &str) -> bool {
+    (key.starts_with("enable_") && !NO_TOOLS.contains(&key)) || key.starts_with("auto_discover")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn agents_with_tools_are_told_from_those_that_only_answer_and_vote() {
+        for (config, expected) in [
+            ("agents: [{id: a, backend: {type: openai, model: m}}]", "a false"),
+            ("agents: [{id: a, backend: {enable_web_search: true, enable_code_interpreter: true}}]", "a false"),
+            ("agents: [{id: a, backend: {cwd: w}}, {id: b, backend: {mcp_servers: [], cwd: ''}}]", "a true, b false"),
+            ("agents: [{id: a, backend: {mcp_servers: [{name: x}]}}]", "a true"),
+            (
+                "agents: [{id: a, backend: {enable_mcp_command_line: true}}, {id: b, backend: {enable_mcp_command_line: false}}]",
+                "a true, b false",
+            ),
+            ("agents: [{id: a, backend: {type: claude_code}}, {id: b, backend: {type: codex}}]", "a true, b true"),
+            ("agents: [{id: a, backend: {custom_tools: [{name: x}]}}]", "a true"),
+            ("agent: {id: a, backend: {}}\norchestrator: {coordination: {enable_agent_task_planning: true}}", "a true"),
+            (
+                "agents: [{id: a, backend: {}}]\norchestrator: {coordination: {broadcast: false, max_orchestration_restarts: 0}}",
+                "a false",
+            ),
+            ("agents: []", ""),
+        ] {
+            let found = Tree::read(config).expect("YAML").agents_with_tools();
+            let found: Vec<String> = found.into_iter().map(|(id, has)| format!("{id} {has}")).collect();
+            assert_eq!(found.join(", "), expected, "{config}");
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! What an answer says beside its facts: what to do next, and how long its wait was. Pure.
+
+use crate::run::{RunId, RunRecord};
+
+/// How many runs a hint names.
+const MOST_NAMED: usize = 3;
+
+/// Several hints as one; nothing where there is none.
+pub(super) fn joined<const N: usize>(hints: [Option<String>; N]) -> Option<String> {
+    let hints: Vec<String> = hints.into_iter().flatten().collect();
+    (!hints.is_empty()).then(|| hints.join(". "))
+}
+
+/// Which runs have their answer and have only to end: there is nothing to wait for.
+pub(super) fn ready<'a>(runs: impl IntoIterator<Item = &'a RunRecord>) -> Option<String> {
+    let ready = named(runs.into_iter().filter(|run| run.is_ending()).map(|run| &run.spec.id))?;
+    Some(format!("answer ready: call read_result ({ready}); MassGen's process has only to end"))
+}
+
+/// A wait for any end that was over at once, since some runs had ended before: it would be again.
+pub(super) fn ended_before<'a>(runs: impl IntoIterator<Item = &'a RunRecord>) -> Option<String> {
+    let runs: Vec<&RunRecord> = runs.into_iter().collect();
+    let ended = runs.iter().filter(|run| run.state.ended().is_some());
+    let ended = named(ended.map(|run| &run.spec.id)).filter(|_| runs.iter().any(|run| run.state.ended().is_none()))?;
+    Some(format!("already over: {ended}; to wait for the next end pass since"))
+}
+
+fn named<'a>(ids: impl Iterator<Item = &'a RunId>) -> Option<String> {
+    let all: Vec<String> = ids.map(ToString::to_string).collect();
+    let more = all.len().saturating_sub(MOST_NAMED);
+    let more = (more > 0).then(|| format!("{more} more"));
+    let named: Vec<String> = all.into_iter().take(MOST_NAMED).chain(more).collect();
+    (!named.is_empty()).then(|| named.join(", "))
+}

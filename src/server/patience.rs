@@ -1,0 +1,198 @@
+//! How long a wait may be: what the operator allows, and what the client was seen to have patience for. A client that gives up a
+//! call after a fixed time cancels it then, so that its first such call tells how long the next ones may take. Nothing is kept
+//! beyond the session.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rmcp::model::RequestId;
+use tokio::time::Instant;
+
+/// A call that is cancelled sooner tells nothing: a person changed their mind, or the client shut down.
+const LEAST: Duration = Duration::from_secs(1);
+/// How much of the time after which a client gave up its waits may take: the answer has to reach it before.
+const SHARE: f64 = 0.8;
+
+/// The patience of one client.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Patience(Arc<Mutex<Calls>>);
+
+#[derive(Debug, Default)]
+struct Calls {
+    /// Those that have no answer yet, with their starts.
+    open: HashMap<RequestId, Instant>,
+    learned: Learned,
+}
+
+/// What the calls of a client tell of its patience.
+#[derive(Debug, Clone, Copy, Default)]
+struct Learned {
+    /// The longest call that was answered without being cancelled.
+    answered: Duration,
+    /// The shortest call that was given up.
+    given_up: Option<Duration>,
+}
+
+/// A call that is open until this is dropped.
+pub(super) struct Open {
+    patience: Patience,
+    id: RequestId,
+}
+
+/// How long a wait lasts at most, and what to tell its caller where that is less than was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Wait {
+    pub(super) most: Duration,
+    pub(super) note: Option<String>,
+}
+
+impl Patience {
+    /// Takes note of a call that begins.
+    pub(super) fn begin(&self, id: RequestId) -> Open {
+        self.lock().open.insert(id.clone(), Instant::now());
+        Open { patience: self.clone(), id }
+    }
+
+    /// Learns from a call that the client cancels. It is called before any later message of the client is read, so that the
+    /// next call's wait knows already.
+    pub(super) fn cancelled(&self, id: &RequestId, reason: Option<&str>) {
+        let mut calls = self.lock();
+        if let Some(begun) = calls.open.remove(id) {
+            calls.learned.give_up(begun.elapsed(), reason);
+        }
+    }
+
+    /// A wait of at most `asked`, which the operator allows up to `most`.
+    pub(super) fn wait(&self, asked: Duration, most: Duration) -> Wait {
+        self.lock().learned.wait(asked, most)
+    }
+
+    /// A panic in another holder leaves the table whole: each change is a single step.
+    fn lock(&self) -> MutexGuard<'_, Calls> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Open {
+    /// The call is over; unless it was cancelled, the client had the patience for it.
+    fn drop(&mut self) {
+        let mut calls = self.patience.lock();
+        if let Some(begun) = calls.open.remove(&self.id) {
+            calls.learned.answered = calls.learned.answered.max(begun.elapsed());
+        }
+    }
+}
+
+impl Learned {
+    /// A call was cancelled. Where the client says why and speaks of no timeout, a person or a program has cancelled it
+    /// (`AbortError` is the Esc key in clients with the TypeScript SDK): that tells nothing.
+    fn give_up(&mut self, after: Duration, reason: Option<&str>) {
+        if after >= LEAST && reason.is_none_or(is_timeout) {
+            self.given_up = Some(self.given_up.map_or(after, |known| known.min(after)));
+        }
+    }
+
+    /// After how long the client gives up, where that is known. A call that took longer and was answered refutes it.
+    fn gives_up_after(&self) -> Option<Duration> {
+        self.given_up.filter(|given_up| self.answered < *given_up)
+    }
+
+    fn wait(&self, asked: Duration, most: Duration) -> Wait {
+        let given_up = self.gives_up_after();
+        match given_up.map(|after| (after, after.mul_f64(SHARE))) {
+            Some((after, cut)) if asked > cut && cut < most => {
+                let (after, cut_s) = (after.as_secs_f64().round(), cut.as_secs_f64().round());
+                let note = format!(
+                    "this client gives up after {after} s: waits are cut to {cut_s} s; raise its timeout for tool calls to \
+                     wait longer"
+                );
+                Wait { most: cut, note: Some(note) }
+            }
+            Some(_) | None if asked > most => {
+                let note = format!("waits are cut to {} s here (max_wait_s)", most.as_secs());
+                Wait { most, note: Some(note) }
+            }
+            Some(_) | None => Wait { most: asked, note: None },
+        }
+    }
+}
+
+/// Whether a reason speaks of a timeout: `timed out after 5s` (Python SDK), `McpError: MCP error -32001: Request timed out`
+/// (TypeScript SDK).
+fn is_timeout(reason: &str) -> bool {
+    let reason = reason.to_lowercase();
+    ["timed out", "timeout", "time out", "deadline"].iter().any(|word| reason.contains(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOST: Duration = Duration::from_secs(50);
+
+    fn seconds(count: u64) -> Duration {
+        Duration::from_secs(count)
+    }
+
+    #[test]
+    fn a_call_that_the_client_gave_up_cuts_the_next_waits() {
+        let mut learned = Learned::default();
+        assert_eq!(learned.wait(seconds(45), MOST), Wait { most: seconds(45), note: None });
+        learned.give_up(seconds(5), Some("timed out after 5s"));
+        let cut = learned.wait(seconds(45), MOST);
+        assert_eq!(cut.most, seconds(4));
+        let note = cut.note.expect("said");
+        assert!(note.starts_with("this client gives up after 5 s: waits are cut to 4 s; raise its timeout"), "{note}");
+        assert_eq!(
+            learned.wait(seconds(3), MOST),
+            Wait { most: seconds(3), note: None },
+            "short waits are as they were"
+        );
+    }
+
+    #[test]
+    fn what_is_no_timeout_teaches_nothing() {
+        let mut learned = Learned::default();
+        learned.give_up(Duration::from_millis(900), None);
+        learned.give_up(seconds(20), Some("AbortError: This operation was aborted"));
+        assert_eq!(learned.gives_up_after(), None);
+        learned.give_up(seconds(60), Some("McpError: MCP error -32001: Request timed out"));
+        learned.give_up(seconds(10), None);
+        assert_eq!(learned.gives_up_after(), Some(seconds(10)));
+    }
+
+    #[test]
+    fn a_longer_call_that_was_answered_refutes_it() {
+        let mut learned = Learned { answered: seconds(20), ..Learned::default() };
+        learned.give_up(seconds(5), None);
+        assert_eq!(learned.gives_up_after(), None);
+        learned = Learned::default();
+        learned.give_up(seconds(5), None);
+        learned.answered = seconds(6);
+        assert_eq!(learned.gives_up_after(), None);
+    }
+
+    #[test]
+    fn a_call_teaches_once_and_only_while_it_is_open() {
+        let (patience, id) = (Patience::default(), RequestId::Number(1));
+        let open = patience.begin(id.clone());
+        patience.cancelled(&id, None);
+        assert!(patience.lock().open.is_empty(), "its end is no answer");
+        drop(open);
+        assert_eq!(patience.lock().learned.answered, Duration::ZERO);
+        drop(patience.begin(id.clone()));
+        assert!(patience.lock().learned.answered > Duration::ZERO);
+        patience.cancelled(&id, None);
+        assert_eq!(patience.lock().learned.given_up, None);
+    }
+
+    #[test]
+    fn a_wait_beyond_the_operators_maximum_is_cut() {
+        let mut learned = Learned::default();
+        let cut = learned.wait(seconds(300), MOST);
+        assert_eq!((cut.most, cut.note.expect("said").contains("max_wait_s")), (MOST, true));
+        learned.give_up(seconds(110), None);
+        assert_eq!(learned.wait(seconds(300), MOST).most, MOST, "it has the patience for all that is allowed");
+    }
+}
