@@ -11,7 +11,7 @@ from pathlib import Path
 
 import agent_loop
 
-PATIENCE_S = 180
+PATIENCE_S = 240
 # Quotes, backslashes and characters of every length in UTF-8, which clients escape in different ways.
 ALPHABET = 'plain words, "quoted" ones, a back\\slash, é, 漢, 😀; '
 
