@@ -61,7 +61,7 @@ pub struct RunView {
     pub age_s: Option<u64>,
     /// queued, starting, running, stopping; or its end: succeeded, failed, timed_out, over_budget, killed, lost.
     pub state: String,
-    /// initial_answer, enforcement (voting), presentation.
+    /// initial_answer, enforcement: voting, presentation.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub phase: Option<String>,

@@ -122,7 +122,7 @@ pub(super) struct PageView {
     #[schemars(with = "String")]
     state: Option<String>,
     part: String,
-    /// Terminal and hidden characters of this page that have stand-ins (U+FFFD, ␛ and the like); absent without any. path has the original.
+    /// Terminal and hidden characters of this page that have stand-ins, such as U+FFFD and ␛; absent without any. path has the original.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "u64")]
     replaced: Option<u64>,

@@ -13,63 +13,65 @@ use crate::view::Detail;
 #[derive(Debug, Default, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct RunMassgen {
-    /// The question or task; or question_file, or questions.
+    /// The question or task.
     #[schemars(with = "String")]
     pub(super) question: Option<String>,
-    /// UTF-8, relative to the project.
+    /// In its place, a UTF-8 file of the project.
     #[schemars(with = "String")]
     pub(super) question_file: Option<String>,
-    /// A path, @examples/NAME, or @rehearsal (offline, free, scripted). Default: MassGen's own.
+    /// A path, @examples/NAME or @rehearsal. Default: MassGen's own.
     #[serde(rename(deserialize = "massgen_config"))]
     #[schemars(with = "String")]
     pub(super) config: Option<String>,
-    /// Many runs in one call: configs × questions × variants, repeat times.
+    /// Many runs in one call: configs × questions × variants, repeat times. The answer's plan says which is which.
     #[schemars(with = "Vec<String>")]
     pub(super) configs: Option<Vec<String>>,
+    /// With configs.
     #[schemars(with = "Vec<String>")]
     pub(super) questions: Option<Vec<String>>,
+    /// Times each.
     #[schemars(with = "u64")]
     pub(super) repeat: Option<u64>,
-    /// Stop the rest when so many have succeeded.
+    /// Stop the rest once so many have succeeded.
     #[schemars(with = "u64")]
     pub(super) keep: Option<usize>,
     /// Merge patch on the config; agents by id: {"agents": {"agent_a": {"backend": {"model": "gpt-5"}}}}.
     #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
     pub(super) overrides: Option<serde_json::Value>,
-    /// Overrides of which each makes runs of its own.
+    /// Several overrides, each with runs of its own.
     #[schemars(with = "Vec<serde_json::Map<String, serde_json::Value>>")]
     pub(super) variants: Option<Vec<serde_json::Value>>,
-    /// A new label; read and stop its runs by it. An experiment's takes no more runs.
+    /// A new label, to read and stop its runs by.
     #[schemars(with = "String")]
     pub(super) group: Option<String>,
-    /// Stops a run. Default {timeout_s}, at most {max_timeout_s}.
+    /// Default {timeout_s}, at most {max_timeout_s}.
     #[schemars(with = "f64")]
     pub(super) timeout_s: Option<f64>,
-    /// full (default): answer, improve, vote. quick: one answer each.
+    /// full, the default: answer, improve, vote. quick: one answer each.
     #[schemars(with = "ModeWord")]
     pub(super) mode: Option<ModeWord>,
     /// Access to the project folder. Default none.
     #[schemars(with = "ContextWord")]
     pub(super) context: Option<ContextWord>,
-    /// An ended run whose conversation goes on.
+    /// An ended run: its agents go on with the conversation and its config.
     #[schemars(with = "String")]
     pub(super) continue_run: Option<String>,
-    /// Build on a run's answer, such as agent2.1 (default: its best).
+    /// Build on one answer of a run, such as agent2.1; default its best.
     #[serde(rename(deserialize = "from_run"))]
     #[schemars(with = "FromAnswer")]
     pub(super) from: Option<FromAnswer>,
-    /// Most that all this may spend: at 80 % agents are told to finish, at 100 % it is stopped.
+    /// Most to spend in all: agents are told to finish at 80 %, stopped at 100 %.
     #[schemars(with = "f64")]
     pub(super) budget_usd: Option<f64>,
-    /// The same in tokens.
+    /// The same in tokens, also where models have no price.
     #[schemars(with = "u64")]
     pub(super) max_tokens: Option<u64>,
     /// The same key always means the same run.
     #[schemars(with = "String")]
     pub(super) request_key: Option<String>,
-    /// Start another although the same request just did.
+    /// Start another although the same is live.
     pub(super) fresh: bool,
-    /// Only check, and show config, limits, forecast.
+    /// Only check, and show config, limits, warnings, forecast.
     pub(super) dry_run: bool,
     /// Seconds to wait for the end, at most {max_wait_s}.
     pub(super) wait_s: f64,
@@ -90,13 +92,14 @@ pub(super) struct FromAnswer {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SteerRun {
+    /// A live run.
     pub(super) run_id: String,
     /// At most 8000 characters.
     pub(super) message: String,
     /// Agent ids. Default: all.
     #[serde(default)]
     pub(super) agents: Vec<String>,
-    /// Seconds to wait for the delivery, at most {max_wait_s}.
+    /// Seconds to wait for the delivery.
     #[serde(default)]
     pub(super) wait_s: f64,
 }
@@ -105,9 +108,9 @@ pub(super) struct SteerRun {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct ListConfigs {
-    /// Words that must all occur in name, description, provider, model or key; or ready, multi-provider, project, user, example, rehearsal.
+    /// Words that must all occur in name, description, provider, model or key; or ready, multi-provider, project, user, example.
     pub(super) query: String,
-    /// For the next page, next_offset.
+    /// next_offset of the last page.
     pub(super) offset: usize,
     /// Default 10, at most 50.
     pub(super) limit: usize,
@@ -123,25 +126,25 @@ impl Default for ListConfigs {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct CheckStatus {
-    /// Without run_id, run_ids and group: the latest 20.
+    /// Without any: the latest 20.
     #[schemars(with = "String")]
     pub(super) run_id: Option<String>,
     /// At most 100.
     #[schemars(with = "Vec<String>")]
     pub(super) run_ids: Option<Vec<String>>,
-    /// All runs of a group.
+    /// All its runs.
     #[schemars(with = "String")]
     pub(super) group: Option<String>,
-    /// Only those that go on.
+    /// All that still run.
     pub(super) live: bool,
-    /// Seconds to sleep until something happens, at most {max_wait_s}; 45 is good.
+    /// Seconds to sleep, at most {max_wait_s}; 45 is good.
     pub(super) wait_s: f64,
-    /// change (default): a phase, answer, vote, winner, error or end. any_done, all_done.
+    /// change, the default: any news. any_done, all_done: an end, or an answer.
     pub(super) until: UntilWord,
-    /// The cursor of your last answer: what happened since ends the wait at once; any_done waits for another end.
+    /// The last cursor: what happened since ends the wait at once; any_done waits for the next end.
     #[schemars(with = "String")]
     pub(super) since: Option<String>,
-    /// full adds paths, limits, tokens per agent.
+    /// full adds paths, limits, tokens, exit.
     pub(super) detail: DetailWord,
 }
 
@@ -149,17 +152,18 @@ pub(super) struct CheckStatus {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct ReadResult {
+    /// Or group.
     #[schemars(with = "String")]
     pub(super) run_id: Option<String>,
-    /// In place of run_id: table (default) compares its runs; answers (side by side); manifest.
+    /// Its part table, the default, compares time, cost, success, agreement; answers, side by side; manifest.
     #[schemars(with = "String")]
     pub(super) group: Option<String>,
-    /// answer (default), answers (all), files (the winner's workspace), file:PATH, log, agent:ID, errors, report (what happened, where
-    /// time and money went), manifest.
+    /// answer, the default; answers: all; report: votes with reasons, time, money; files: the winner's workspace; file:PATH; log; agent:ID; errors; manifest: hashes that prove a text.
     #[schemars(with = "String")]
     pub(super) part: Option<String>,
+    /// next_offset of the last page.
     pub(super) offset: u64,
-    /// Characters at most; the client may get fewer. Default: all that fit.
+    /// Most characters.
     pub(super) limit: u64,
 }
 
@@ -173,21 +177,23 @@ impl Default for ReadResult {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct KillRun {
-    /// Exactly one of run_id, run_ids, group and all.
+    /// Or run_ids, group or all.
     #[schemars(with = "String")]
     pub(super) run_id: Option<String>,
+    /// Several.
     #[schemars(with = "Vec<String>")]
     pub(super) run_ids: Option<Vec<String>>,
+    /// All its runs.
     #[schemars(with = "String")]
     pub(super) group: Option<String>,
-    /// Every run that goes on: check_status live.
+    /// Every live run, of other clients too.
     pub(super) all: bool,
     /// Seconds to end politely. Default 5, at most 60.
     pub(super) grace_s: f64,
-    /// Why, for the record.
+    /// For the record.
     #[schemars(with = "String")]
     pub(super) reason: Option<String>,
-    /// Runs below it, too. Default true.
+    /// Runs that it started, too. Default true.
     pub(super) tree: bool,
 }
 
