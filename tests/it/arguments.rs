@@ -195,9 +195,10 @@ async fn what_overrides_leave_as_it_is_is_not_refused_by_the_policy() {
             json!({"agents": {"agent_a": {"backend": {"mcp_servers": [{"command": "sh"}]}}}}),
             "agents[0].backend.mcp_servers",
         ),
+        // It lacks `model` of the agent in whose place it comes.
         (
-            json!({"agents": [{"id": "agent_b", "backend": {"type": "openai", "model": "n"}}]}),
-            "agents[0].backend.exclude_tools",
+            json!({"agents": [{"id": "agent_a", "backend": {"type": "openai", "base_url": "http://127.0.0.1:9/v1"}}]}),
+            "agents[0].backend.base_url",
         ),
     ] {
         let told = told(&client, "config_forbidden", asked(overrides.clone())).await;

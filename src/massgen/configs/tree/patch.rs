@@ -29,8 +29,8 @@ impl Tree {
         Ok(())
     }
 
-    /// The part of a merge patch that changes anything here. It is to be judged and not to be applied: agents stand in their places,
-    /// something empty stands for what a list keeps, and `null` also for what an agent loses that is replaced by a new one of its id.
+    /// The part of a merge patch that changes anything here. It is to be judged and not to be applied: agents stand in their places, and
+    /// something empty stands for what a list keeps.
     pub fn news_of(&self, patch: &Value) -> Value {
         let mut found = news(&self.root, patch);
         let agents = self.root.get(AGENTS).filter(|agents| matches!(agents.real(), Node::List(_))).map(Node::items);
@@ -123,28 +123,24 @@ fn news_by_id(agent: &Node, place: usize, by_id: &Map<String, Value>) -> Value {
     change.map_or_else(|| Value::Object(Map::new()), |(_, change)| news(agent, change))
 }
 
-/// What is new in an agent that takes the place of the one with its id.
+/// What is new in an agent that takes the place of the one with its id. One that loses a key is new as a whole: the key may have
+/// guarded what stays.
 fn news_of_agent(agents: &[Node], new: &Value) -> Value {
-    let is_it = |(place, agent): &(usize, &Node)| {
-        new.get("id").and_then(Value::as_str).is_some_and(|id| has_id(agent, *place, id))
-    };
-    let before = agents.iter().enumerate().find(is_it);
-    before.map_or_else(|| new.clone(), |(_, before)| news_in_place(before, new))
+    let id = new.get("id").and_then(Value::as_str);
+    let is_it = |(place, agent): &(usize, &Node)| id.is_some_and(|id| has_id(agent, *place, id));
+    let before = agents.iter().enumerate().find(is_it).map(|(_, before)| before);
+    before.filter(|before| !loses(before, new)).map_or_else(|| new.clone(), |before| news(before, new))
 }
 
-/// What is new in a mapping that takes another's place, with `null` for each key that it lacks: it may have been a guard.
-fn news_in_place(before: &Node, new: &Value) -> Value {
-    let (Value::Object(fields), Node::Map(_)) = (new, before.real()) else { return news(before, new) };
-    let kept = fields.iter().filter_map(|(key, value)| {
-        let news = match before.get(key) {
-            Some(own) if is_same(own, value) => return None,
-            Some(own) => news_in_place(own, value),
-            None => value.clone(),
-        };
-        Some((key.clone(), news))
-    });
-    let lost = keys(before).into_iter().filter(|key| !fields.contains_key(*key));
-    kept.chain(lost.map(|key| (key.to_owned(), Value::Null))).collect()
+/// Whether a mapping, or one in it, has a key that the value in its place has not.
+fn loses(before: &Node, new: &Value) -> bool {
+    let Node::Map(_) = before.real() else { return false };
+    let lost = |key: &str| match (before.get(key), new.get(key)) {
+        (Some(before), Some(new)) => loses(before, new),
+        (_, None) => true,
+        (None, Some(_)) => false,
+    };
+    keys(before).into_iter().any(lost)
 }
 
 /// The keys of a mapping, those that are merged in among them.
@@ -370,8 +366,7 @@ mod tests {
         let expected = json!({"agents": [{}, {"backend": {"args": [null, "z"], "model": "m"}}]});
         assert_eq!(tree.news_of(&json!({"agents": whole})), expected);
         let less = json!({"agents": [{"id": "b", "y": 1}, {"id": "new"}]});
-        let expected = json!({"agents": [{"y": 1, "hooks": null}, {"id": "new"}]});
-        assert_eq!(tree.news_of(&less), expected, "what guarded an agent is gone with it");
+        assert_eq!(tree.news_of(&less), less, "what guarded the agent is gone");
         let by_id = json!({"agents": {"b": {"hooks": {"x": 1}, "y": 2}}, "ui": {"a": 1}, "gone": null});
         assert_eq!(tree.news_of(&by_id), json!({"agents": [{}, {"y": 2}]}));
         for change in
