@@ -133,7 +133,6 @@ async fn lists_are_as_long_as_the_client_shows() {
     for number in 0..60 {
         lab.put(&format!("configs/team-{number}.yaml"), &team(8));
     }
-    lab.put("configs/long.yaml", &team(40));
     let client = lab.client().await;
     let mut ids = Vec::new();
     for number in 0..50 {
@@ -161,9 +160,6 @@ async fn lists_are_as_long_as_the_client_shows() {
         let status = seen(&mut raw, show, "check_status", json!({"run_ids": ids, "detail": "full"})).await;
         let shown = status["runs"].as_array().expect("runs").len();
         assert_eq!(shown as u64 + status["left_out"].as_u64().unwrap_or_default(), 50, "{name}");
-        let dry = json!({"question": "q", "config": "configs/long.yaml", "dry_run": true});
-        let dry = seen(&mut raw, show, "run_massgen", dry).await;
-        assert!(dry["effective_config"].as_str().is_some_and(|config| config.ends_with('…')), "{dry}");
         raw.end().await;
     }
     client.close().await;
