@@ -453,7 +453,7 @@ pub fn run(record: &RunRecord, seen: &Seen<'_>, detail: Detail, now: &Moment) ->
         quiet_s: quiet.map(|quiet| quiet.lasts(now).as_secs()),
         seems: quiet.map(|quiet| seems_words(quiet, waiting.as_deref(), now)),
         problem: problem_of(record, quiet, waiting.as_deref(), now).map(problem),
-        warning: ending.and_then(|ending| first_of(&ending.warnings)),
+        warning: ending.and_then(|ending| ending.warnings.first()).map(warning),
         cursor: None,
         hint: None,
         reused: None,
@@ -682,7 +682,7 @@ fn looked_at(quiet: &Quiet, now: &Moment) -> LookedAt {
 
 fn problem_of(record: &RunRecord, quiet: Option<&Quiet>, waiting: Option<&str>, now: &Moment) -> Option<Problem> {
     let Some(ending) = record.state.ended() else {
-        let trouble = quiet.and_then(|quiet| quiet.trouble_of(waiting.unwrap_or("it"), now));
+        let trouble = quiet.and_then(|quiet| quiet.trouble_of(waiting, now));
         return trouble.or_else(|| not_converging(record).filter(|_| record.ready.is_none()));
     };
     ending_problem(record, ending)
@@ -712,16 +712,6 @@ pub fn problem(problem: Problem) -> ProblemView {
     let provider = problem.provider.map(|provider| short(&provider, PROVIDER_BYTES));
     let retry = problem.retry.map(retry_word);
     ProblemView { code: problem.code, message: problem.message, hint: problem.hint, retry, provider }
-}
-
-/// The warning that matters most; it says where more are to be seen.
-fn first_of(warnings: &[Warning]) -> Option<WarningView> {
-    let (first, others) = warnings.split_first()?;
-    let mut told = warning(first);
-    if let Some(second) = others.first() {
-        told.hint = format!("{}; also {} (detail full)", told.hint, second.code);
-    }
-    Some(told)
 }
 
 /// A warning in an answer, bounded whatever stands in a config or a log.
