@@ -57,19 +57,18 @@ use crate::settings::{Retention, Settings};
 /// was not offered to them, such as prompts.
 pub const USUAL_LOG: &str = "warn,rmcp::service=error";
 
-/// What a client may show its model once, before any tool is used.
+/// What a client may show its model once, before any tool is used. Some show the first line alone.
 const INSTRUCTIONS: &str = "\
-MassGen lets several AI agents answer a question, see each other's answers and vote. A run takes 1 to 45 minutes and costs money.
-The loop is: start, wait, read.
+MassGen asks several AI models one question (multi-agent ensemble, debate, vote, consensus, second opinion): run_massgen starts, check_status with wait_s waits, read_result reads.
+A run takes 1 to 45 minutes and costs money.
 1. run_massgen {question, massgen_config} answers at once with a run_id and a cursor. massgen_config \"@rehearsal\" practises offline, for nothing, with scripted answers.
-2. check_status {run_id, wait_s: 45, until: \"any_done\"} sleeps until the run has ended; while it runs, call it again, with since set to the \
-cursor of the last answer. Never poll without wait_s. For several runs give run_ids or their group: one call watches all, and with since it \
-wakes at the next end.
-3. read_result {run_id} gives the answer, in pages; a status with answer_ready has it already, before the run has ended.
+2. check_status {run_id, wait_s: 45, until: \"any_done\", since: the last cursor} sleeps until the run has ended; while it runs, call it again. \
+Never poll without wait_s. For several runs give run_ids or their group: one call watches all, and wakes at the next end.
+3. read_result {run_id} gives the answer, in pages. A short answer stands in the status already.
 read_result {run_id, part: \"report\"} tells why a run went as it did. steer_run {run_id, message} tells a live run's agents something; run_massgen {question, continue_run} goes on with an ended run's conversation.
 Many runs are one call: run_massgen {configs: [...], questions: [...], repeat, keep, budget_usd} answers with a group; check_status {group} follows \
 all, read_result {group} compares them.
-kill_run {run_id} stops a run for good; what it had is still readable. Runs go on when you or this server go away: check_status {} finds them again.
+kill_run {run_id} stops a run, which cannot be undone; what it had is still readable. Runs go on when you or this server go away: check_status {} finds them again.
 A failed run says what went wrong in problem {code, message, hint}: do what the hint says.";
 
 /// The instructions for a server whose waits last at most so long.

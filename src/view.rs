@@ -444,7 +444,7 @@ pub fn run(record: &RunRecord, seen: &Seen<'_>, detail: Detail, now: &Moment) ->
         seems: quiet.map(|quiet| seems_words(quiet, waiting.as_deref(), now)),
         problem: problem_of(record, quiet, waiting.as_deref(), now).map(problem),
         changed: record.changed.as_ref().map(|changed| changed_files(changed, detail)),
-        warning: ending.and_then(|ending| first_of(&ending.warnings)),
+        warning: ending.and_then(|ending| ending.warnings.first()).map(warning),
         cursor: None,
         hint: None,
         reused: None,
@@ -693,7 +693,7 @@ fn looked_at(quiet: &Quiet, now: &Moment) -> LookedAt {
 
 fn problem_of(record: &RunRecord, quiet: Option<&Quiet>, waiting: Option<&str>, now: &Moment) -> Option<Problem> {
     let Some(ending) = record.state.ended() else {
-        let trouble = quiet.and_then(|quiet| quiet.trouble_of(waiting.unwrap_or("it"), now));
+        let trouble = quiet.and_then(|quiet| quiet.trouble_of(waiting, now));
         return trouble.or_else(|| not_converging(record).filter(|_| record.ready.is_none()));
     };
     ending_problem(record, ending)
@@ -723,16 +723,6 @@ pub fn problem(problem: Problem) -> ProblemView {
     let provider = problem.provider.map(|provider| short(&provider, PROVIDER_BYTES));
     let retry = problem.retry.map(retry_word);
     ProblemView { code: problem.code, message: problem.message, hint: problem.hint, retry, provider }
-}
-
-/// The warning that matters most; it says where more are to be seen.
-fn first_of(warnings: &[Warning]) -> Option<WarningView> {
-    let (first, others) = warnings.split_first()?;
-    let mut told = warning(first);
-    if let Some(second) = others.first() {
-        told.hint = format!("{}; also {} (detail full)", told.hint, second.code);
-    }
-    Some(told)
 }
 
 /// A warning in an answer, bounded whatever stands in a config or a log.

@@ -95,11 +95,11 @@ impl Quiet {
 
     /// What there is to say to whoever waits for it; nothing while nothing is out of the ordinary.
     pub fn trouble(&self, now: &Moment) -> Option<Problem> {
-        self.trouble_of("it", now)
+        self.trouble_of(None, now)
     }
 
     /// The same, with the names of those who wait for a model.
-    pub fn trouble_of(&self, agents: &str, now: &Moment) -> Option<Problem> {
+    pub fn trouble_of(&self, agents: Option<&str>, now: &Moment) -> Option<Problem> {
         let quiet = self.lasts(now);
         let told = |code, what: &str, hint, retry| {
             let message = format!("no sign of life for {} s; {what}", quiet.as_secs());
@@ -121,7 +121,10 @@ impl Quiet {
             ),
             Seems::WaitingForModel if quiet >= SILENT_MODEL_AFTER => told(
                 "model_silent",
-                &format!("{agents} waits for an answer from {connections}"),
+                &format!(
+                    "no answer from {connections}{}",
+                    agents.map(|agents| format!(" to {agents}")).unwrap_or_default()
+                ),
                 "models that think are silent for minutes: wait on; after ten, kill_run, and start again later or with another model",
                 Retry::Later,
             ),

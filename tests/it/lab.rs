@@ -389,6 +389,11 @@ pub(crate) fn fake(script: &str) -> Value {
     json!({"question": format!("#!fake\n{script}"), "config": "@rehearsal"})
 }
 
+/// The same, with agents that have tools by the config, so that they may be sent messages.
+pub(crate) fn tooled(script: &str) -> Value {
+    json!({"question": format!("#!fake\n{script}"), "config": "@rehearsal/command=true"})
+}
+
 /// Waits until a condition holds.
 pub(crate) async fn wait_until(what: &str, condition: impl Fn() -> bool) {
     let begun = Instant::now();

@@ -5,7 +5,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::lab::{Client, Lab, fake, wait_until};
+use crate::lab::{Client, Lab, fake, tooled, wait_until};
 
 mod screen;
 
@@ -330,7 +330,7 @@ async fn in_watch_a_run_is_opened_and_killed_by_keys() {
     let costs = r#"{"total_estimated_cost": 0.5, "total_input_tokens": 1200, "total_output_tokens": 34}"#;
     let script =
         format!("announce\nanswer agent_a so \u{1b}[2J far\nstatus {{\"costs\": {costs}, \"agents\": {{}}}}\nforever");
-    let id = client.start(fake(&script)).await;
+    let id = client.start(tooled(&script)).await;
     client.until(&id, |run| run["tokens"] == 1234).await;
     let screen = screen::Screen::of(&command(&lab, &["watch"]), 130, 24);
     screen.shows(&[&id, "running", "1.2k", "$0.5000", "Enter open"]).await;

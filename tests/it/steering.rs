@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::lab::{Client, Lab, PATIENCE, fake, wait_until};
+use crate::lab::{Client, Lab, PATIENCE, fake, tooled, wait_until};
 
 fn lines(file: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(file).unwrap_or_default();
@@ -13,13 +13,6 @@ fn lines(file: &Path) -> Vec<Value> {
 
 fn waiting(lab: &Lab, id: &str) -> usize {
     std::fs::read_dir(lab.run_folder(id).join("inbox")).into_iter().flatten().count()
-}
-
-/// A start of the stand-in whose agents have tools, by the config that it is given.
-fn tooled(script: &str) -> Value {
-    let mut asked = fake(script);
-    asked["config"] = json!("@rehearsal/command=true");
-    asked
 }
 
 /// A script that goes on as soon as there is such a file.

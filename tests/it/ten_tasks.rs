@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use crate::lab::{Client, Lab, fake};
+use crate::lab::{Client, Lab, fake, tooled};
 
 /// An agent at work on a task.
 struct Agent {
@@ -214,7 +214,7 @@ async fn a_change_of_mind_and_a_question_more() {
     let lab = Lab::fake();
     let mut agent = Agent::of(&lab).await;
     let taken = lab.project().join("taken");
-    let id = agent.client.start(fake(&format!("announce\ntake {}\nfinal agent_a minded", taken.display()))).await;
+    let id = agent.client.start(tooled(&format!("announce\ntake {}\nfinal agent_a minded", taken.display()))).await;
     let told = agent.call("steer_run", json!({"run_id": id, "message": "Mind the costs.", "wait_s": 45})).await;
     assert_eq!(told["delivered"], true, "{told}");
     agent.client.end(&id).await;
