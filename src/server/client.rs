@@ -122,7 +122,7 @@ impl Client {
         let shown = match self.shows.form {
             Form::Answer => self.count(&text),
             Form::Result => {
-                let content = self.is_structured.then(|| self.count(&text)).unwrap_or_default();
+                let content = if self.is_structured { self.count(&text) } else { 0 };
                 content
                     + self.count(&json!({"content": [{"type": "text", "text": text}], "isError": false}).to_string())
             }

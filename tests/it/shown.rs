@@ -42,8 +42,9 @@ fn middle_cut(text: &str, most: usize, length: fn(&str) -> usize) -> String {
     if length(text) <= most {
         return text.to_owned();
     }
-    let (begin, end) = (text.floor_char_boundary(most / 4), text.ceil_char_boundary(text.len() - most / 4));
-    format!("{}[... truncated ...]{}", &text[..begin], &text[end..])
+    let chars: Vec<char> = text.chars().collect();
+    let text = |chars: &[char]| chars.iter().collect::<String>();
+    format!("{}[... truncated ...]{}", text(&chars[..most / 8]), text(&chars[chars.len() - most / 8..]))
 }
 
 fn parsed(shown: &str) -> Value {
