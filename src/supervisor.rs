@@ -248,8 +248,7 @@ async fn config(folder: &RunFolder, spec: &RunSpec) -> Result<Config, Supervisor
     let from = spec.from.as_ref().map(|_| folder.from());
     let hand_over = Some(spec.context).filter(|context| *context != Context::None);
     let context = hand_over.map(|context| (spec.project.as_path(), context.word()));
-    let changes =
-        Changes { overrides, project: None, prompt: Some(&prompt), session, read: from.as_deref(), context };
+    let changes = Changes { overrides, project: None, prompt: Some(&prompt), session, read: from.as_deref(), context };
     let effective = configs::effective(&path, &text, changes)?;
     let copy = if effective.is_json { path } else { folder.config() };
     write_whole(&copy, effective.text.as_bytes(), Durability::Plain).map_err(failed("write the effective config"))?;

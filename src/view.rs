@@ -14,8 +14,8 @@ use serde::Serialize;
 use crate::massgen::outcome::exit_word;
 use crate::massgen::text;
 use crate::run::{
-    AgentDigest, AgentState, Cap, Changed, ConfigChoice, Continued, Ending, Force, Moment, Outcome, Problem, Quiet, Retry, RunId,
-    RunRecord, RunState, Seems, StopCause, Usd, Warning,
+    AgentDigest, AgentState, Cap, Changed, ConfigChoice, Continued, Ending, Force, Moment, Outcome, Problem, Quiet,
+    Retry, RunId, RunRecord, RunState, Seems, StopCause, Usd, Warning,
 };
 
 pub use configs::{ConfigView, config};

@@ -9,8 +9,8 @@ use std::process::Stdio;
 use tokio::process::Command;
 
 use super::{Fleet, blocking};
-use crate::massgen::text::chain;
 use crate::massgen::launch::Launch;
+use crate::massgen::text::chain;
 use crate::massgen::{launch, program};
 use crate::registry::StateFolder;
 use crate::run::RunSpec;

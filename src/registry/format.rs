@@ -20,8 +20,8 @@ pub(super) use self::experiment::{plan_configs, plan_from_json, plan_to_json, pr
 use self::moment::{MarkFile, MomentFile};
 use self::quiet::QuietFile;
 use crate::run::{
-    AgentDigest, AgentState, Changed, ConfigChoice, Context, Digest, Finish, Mode, RunId, RunRecord, RunSpec, RunState, Spent,
-    StopAsk, StopCause,
+    AgentDigest, AgentState, Changed, ConfigChoice, Context, Digest, Finish, Mode, RunId, RunRecord, RunSpec, RunState,
+    Spent, StopAsk, StopCause,
 };
 
 /// The version that this program writes.

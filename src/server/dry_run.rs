@@ -64,7 +64,8 @@ impl Desk {
             Some(Judged::Granted { waits: false, .. }) | None => {}
         }
         dry.problems.extend(refused.map(|refusal| refusal.in_one_line()));
-        dry.problems.extend(fatal.into_iter().map(|found| format!("{}: {} ({})", found.code, found.message, found.hint)));
+        dry.problems
+            .extend(fatal.into_iter().map(|found| format!("{}: {} ({})", found.code, found.message, found.hint)));
         if let Some((name, text)) = &start.config {
             self.validated(&mut dry, &start, name, text).await?;
         }

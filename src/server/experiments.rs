@@ -228,7 +228,11 @@ fn no_contradictions(asked: &RunMassgen) -> Result<(), Refusal> {
         RunMassgen { question_file: Some(_), questions: Some(_), .. } => both("question_file", "questions"),
         RunMassgen { continue_run: Some(_), .. } => {
             let message = "`continue_run` goes on with one conversation, and several runs were asked for";
-            Err(Refusal::new("arguments_conflict", message, "nothing was started: leave one or the other out; `from` gives one answer of that run to all of these"))
+            Err(Refusal::new(
+                "arguments_conflict",
+                message,
+                "nothing was started: leave one or the other out; `from` gives one answer of that run to all of these",
+            ))
         }
         RunMassgen { repeat: Some(0), .. } => Err(Refusal::out_of_range("repeat", 0.0, 1.0, MOST_PLANNED as f64)),
         RunMassgen { keep: Some(0), .. } => Err(Refusal::out_of_range("keep", 0.0, 1.0, MOST_PLANNED as f64)),

@@ -36,8 +36,8 @@ use crate::provenance;
 use crate::registry::{Durability, FAILED_IMPORTS, RECORD, RunFolder, RunLock, STDERR, STDOUT, StateFolder};
 use crate::run::Evidence as Seen;
 use crate::run::{
-    ConfigChoice, Context, Digest, Ending, Exit, Force, Leader, Outcome, Problem, ProcessMark, Quiet, Retry, RunRecord, RunSpec,
-    RunState, StopCause, StopReport, Survivor, Warning,
+    ConfigChoice, Context, Digest, Ending, Exit, Force, Leader, Outcome, Problem, ProcessMark, Quiet, Retry, RunRecord,
+    RunSpec, RunState, StopCause, StopReport, Survivor, Warning,
 };
 use crate::secrets::Secrets;
 use crate::watch::{Seat, Watcher};
@@ -652,8 +652,7 @@ impl Worker {
         let answer = layout.as_ref().and_then(|layout| answers::best(&self.files, layout, digest));
         let warnings = layout.as_ref().map(|layout| self.warnings(layout)).unwrap_or_default();
         let outcome = known.unwrap_or_else(|| self.judge(gone, layout.as_ref(), answer.as_ref()));
-        self.record.changed =
-            self.before.as_ref().and_then(|before| Some(before.until(&self.project_files()?)));
+        self.record.changed = self.before.as_ref().and_then(|before| Some(before.until(&self.project_files()?)));
         let warnings = self.with_nothing_changed(warnings, &outcome);
         let at = clock::now();
         let took = self.record.started.as_ref().map(|started| started.until(&at)).unwrap_or_default();

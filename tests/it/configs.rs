@@ -200,13 +200,8 @@ async fn all_examples_are_listed_and_one_is_valid() {
     let version = program::version(lab.massgen());
     let ConfigChoice::File(config) = &one.choice else { panic!("a file") };
     let ask = || {
-        let question = Question {
-            program: lab.massgen(),
-            version: version.as_deref(),
-            config,
-            folder: &project,
-            cache: &cache,
-        };
+        let question =
+            Question { program: lab.massgen(), version: version.as_deref(), config, folder: &project, cache: &cache };
         configs::validate(question, std::future::ready(None))
     };
     let verdict = ask().await.expect("an answer");

@@ -67,7 +67,9 @@ async fn limits_of_a_dry_run_are_those_that_will_hold() {
 /// Every file and folder below a folder.
 fn all_in(folder: &Path) -> BTreeSet<PathBuf> {
     let entries = std::fs::read_dir(folder).expect("folder").flatten().map(|entry| entry.path());
-    entries.flat_map(|path| if path.is_dir() { all_in(&path) } else { BTreeSet::new() }.into_iter().chain([path])).collect()
+    entries
+        .flat_map(|path| if path.is_dir() { all_in(&path) } else { BTreeSet::new() }.into_iter().chain([path]))
+        .collect()
 }
 
 async fn written(client: &Client, script: &str, more: Value) -> (Value, Value) {
@@ -136,22 +138,25 @@ async fn variables_of_the_project_reach_a_run_that_has_it_and_no_other() {
     lab.nobody_is_left().await;
 }
 
-/// On real MassGen: an agent with a `cwd` that may write from its start changes the project, and nothing of MassGen's is left there.
 #[tokio::test]
-async fn real_massgen_changes_the_project_and_leaves_it_clean() {
+async fn real_massgen_leaves_nothing_in_a_project_that_no_agent_can_change() {
     let lab = Lab::real().await;
-    lab.put("README.md", "old\n");
+    let readme = lab.put("README.md", "old\n");
     let client = lab.client().await;
-    let command = format!("echo new > {}/README.md", lab.project().display());
-    let encoded: String = command.bytes().map(|byte| format!("%{byte:02X}")).collect();
-    let asked = json!({"question": "q", "config": format!("@rehearsal/agents=1/command={encoded}"), "context": "write",
-        "mode": "quick", "overrides": {"orchestrator": {"coordination": {"write_mode": "legacy"}}}});
-    let start = client.call("run_massgen", asked).await;
-    assert!(start["warnings"].is_null(), "{start}");
+    let start = client
+        .call(
+            "run_massgen",
+            json!({"question": "q", "config": "@rehearsal/agents=1", "context": "write", "mode": "quick"}),
+        )
+        .await;
+    assert_eq!(start["warnings"][0]["code"], "context_unused", "{start}");
     let run = client.end(start["run_id"].as_str().expect("run_id")).await;
-    assert_eq!((&run["state"], &run["changed"]), (&json!("succeeded"), &json!(["README.md"])), "{run}");
-    assert_eq!(std::fs::read_to_string(lab.project().join("README.md")).expect("read"), "new\n");
-    assert_eq!(all_in(&lab.project()), BTreeSet::from([lab.project().join("README.md")]));
+    assert_eq!((&run["state"], &run["warning"]["code"]), (&json!("succeeded"), &json!("nothing_changed")), "{run}");
+    let effective =
+        std::fs::read_to_string(lab.run_folder(run["run_id"].as_str().expect("run_id")).join("config.yaml"));
+    let effective = effective.expect("config.yaml");
+    assert!(effective.contains(lab.project().to_str().expect("UTF-8")) && effective.contains("write"), "{effective}");
+    assert_eq!(all_in(&lab.project()), BTreeSet::from([readme]));
     client.close().await;
     lab.nobody_is_left().await;
 }
@@ -188,12 +193,18 @@ async fn a_conversation_that_goes_on_says_so_and_from_is_told_from_it() {
     let again = json!({"question": "#!fake\nannounce\nfinal agent_a two", "continue_run": first});
     let answer = client.call("run_massgen", again).await;
     let told = answer["continues"].as_str().expect("said");
-    assert!(told.starts_with(&format!("turn 2 of the conversation of {first};")) && told.contains("config"), "{answer}");
+    assert!(
+        told.starts_with(&format!("turn 2 of the conversation of {first};")) && told.contains("config"),
+        "{answer}"
+    );
     client.end(answer["run_id"].as_str().expect("run_id")).await;
     let both = json!({"question": "q", "continue_run": first, "from": {"run_id": first}});
     let (_, refusal) = client.ask("run_massgen", both).await;
     let hint = refusal["hint"].as_str().unwrap_or_default();
-    assert!(refusal["code"] == "from_conflict" && hint.contains("conversation") && hint.contains("material"), "{refusal}");
+    assert!(
+        refusal["code"] == "from_conflict" && hint.contains("conversation") && hint.contains("material"),
+        "{refusal}"
+    );
     let (_, refusal) = client.ask("read_result", json!({"run_id": first, "part": "votes"})).await;
     let hint = refusal["hint"].as_str().unwrap_or_default();
     assert!(refusal["code"] == "bad_part" && hint.contains("report: who voted for what"), "{refusal}");
@@ -230,7 +241,8 @@ async fn configs_are_found_by_what_is_needed_and_told_in_few_words() {
     assert_eq!(names(&all)[..2], ["good/one.yaml", "good/two.yaml"], "what is ready comes first: {all}");
     assert!(all.to_string().len() < 4_000, "{} bytes: {all}", all.to_string().len());
     let own = list("project").await;
-    let entry = |name: &str| own["configs"].as_array().expect("configs").iter().find(|one| one["config"] == name).cloned();
+    let entry =
+        |name: &str| own["configs"].as_array().expect("configs").iter().find(|one| one["config"] == name).cloned();
     assert_eq!(own["matching"], 4, "{own}");
     let (keyless, away) = (entry("keyless.yaml").expect("listed"), entry("away.yaml").expect("listed"));
     assert!(keyless["ready"] == false && keyless["missing_keys"].is_array(), "{own}");

@@ -331,13 +331,8 @@ mod tests {
         let folder = lab(SAID);
         let (program, config, cache) =
             (folder.path().join("massgen"), folder.path().join("c.yaml"), folder.path().join("cache"));
-        let question = Question {
-            program: &program,
-            version: Some("1"),
-            config: &config,
-            folder: folder.path(),
-            cache: &cache,
-        };
+        let question =
+            Question { program: &program, version: Some("1"), config: &config, folder: folder.path(), cache: &cache };
         let sooner = |said: &str| std::future::ready(Some(said.as_bytes().to_vec()));
         let valid = validate(question, sooner("log\n{\"valid\": true}\n")).await.expect("answer");
         assert!(valid.is_valid() && times(folder.path()) == 0);

@@ -71,11 +71,22 @@ pub fn without_files(config: &Tree, context: Context) -> Option<Problem> {
     }
     let verb = if context == Context::Write { "read or change" } else { "read" };
     let message = if without.len() == needs.agents.len() {
-        format!("`context: {}`: no agent has a `cwd`, and without one none can {verb} files of the project", context.word())
+        format!(
+            "`context: {}`: no agent has a `cwd`, and without one none can {verb} files of the project",
+            context.word()
+        )
     } else {
-        format!("`context: {}`: without a `cwd` these agents cannot {verb} files of the project: {}", context.word(), without.join(", "))
+        format!(
+            "`context: {}`: without a `cwd` these agents cannot {verb} files of the project: {}",
+            context.word(),
+            without.join(", ")
+        )
     };
-    Some(Problem::new("context_unused", &message, &format!("give them one by overrides: {}", with_cwd(config, without))))
+    Some(Problem::new(
+        "context_unused",
+        &message,
+        &format!("give them one by overrides: {}", with_cwd(config, without)),
+    ))
 }
 
 /// The longest overrides that a hint names, in bytes; they are of no use where they are cut.
@@ -190,7 +201,9 @@ mod tests {
         assert!(found.message.ends_with("cannot read files of the project: b"), "{found:?}");
         assert!(!found.hint.contains("orchestrator") && !found.hint.contains("\"a\""), "{found:?}");
         assert_eq!(told(&one.replace("backend: {}", "backend: {cwd: w}"), Context::Write), None);
-        assert!(told("agent: {id: x, backend: {}}", Context::Read).expect("told").hint.contains("{\"agent\":{\"backend\""));
+        assert!(
+            told("agent: {id: x, backend: {}}", Context::Read).expect("told").hint.contains("{\"agent\":{\"backend\"")
+        );
         let many: Vec<String> = (0..40).map(|n| format!("{{id: agent_{n}, backend: {{}}}}")).collect();
         let hint = told(&format!("agents: [{}]", many.join(", ")), Context::Read).expect("told").hint;
         assert!(hint.len() < 300 && hint.ends_with("}}, and so for each agent"), "{hint}");
