@@ -138,22 +138,25 @@ async fn variables_of_the_project_reach_a_run_that_has_it_and_no_other() {
     lab.nobody_is_left().await;
 }
 
-/// On real MassGen: an agent with a `cwd` that may write from its start changes the project, and nothing of MassGen's is left there.
 #[tokio::test]
-async fn real_massgen_changes_the_project_and_leaves_it_clean() {
+async fn real_massgen_leaves_nothing_in_a_project_that_no_agent_can_change() {
     let lab = Lab::real().await;
-    lab.put("README.md", "old\n");
+    let readme = lab.put("README.md", "old\n");
     let client = lab.client().await;
-    let command = format!("echo new > {}/README.md", lab.project().display());
-    let encoded: String = command.bytes().map(|byte| format!("%{byte:02X}")).collect();
-    let asked = json!({"question": "q", "config": format!("@rehearsal/agents=1/command={encoded}"), "context": "write",
-        "mode": "quick", "overrides": {"orchestrator": {"coordination": {"write_mode": "legacy"}}}});
-    let start = client.call("run_massgen", asked).await;
-    assert!(start["warnings"].is_null(), "{start}");
+    let start = client
+        .call(
+            "run_massgen",
+            json!({"question": "q", "config": "@rehearsal/agents=1", "context": "write", "mode": "quick"}),
+        )
+        .await;
+    assert_eq!(start["warnings"][0]["code"], "context_unused", "{start}");
     let run = client.end(start["run_id"].as_str().expect("run_id")).await;
-    assert_eq!((&run["state"], &run["changed"]), (&json!("succeeded"), &json!(["README.md"])), "{run}");
-    assert_eq!(std::fs::read_to_string(lab.project().join("README.md")).expect("read"), "new\n");
-    assert_eq!(all_in(&lab.project()), BTreeSet::from([lab.project().join("README.md")]));
+    assert_eq!((&run["state"], &run["warning"]["code"]), (&json!("succeeded"), &json!("nothing_changed")), "{run}");
+    let effective =
+        std::fs::read_to_string(lab.run_folder(run["run_id"].as_str().expect("run_id")).join("config.yaml"));
+    let effective = effective.expect("config.yaml");
+    assert!(effective.contains(lab.project().to_str().expect("UTF-8")) && effective.contains("write"), "{effective}");
+    assert_eq!(all_in(&lab.project()), BTreeSet::from([readme]));
     client.close().await;
     lab.nobody_is_left().await;
 }
