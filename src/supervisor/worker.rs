@@ -727,10 +727,11 @@ impl Worker {
         let (agents, is_answering) = (agents.as_deref(), events::is_answering(&events));
         let words = Words { stderr: &stderr, stdout: &stdout, model_error, agents, is_answering, provider };
         let answer = answer.map(|answer| answer.source);
-        match outcome(&Evidence { stopped: gone.cause.as_ref(), exit: gone.exit, answer, digest, words }) {
-            Outcome::Failed(problem) => Outcome::Failed(blamed(problem, digest, &self.keys)),
-            other => other,
+        let outcome = outcome(&Evidence { stopped: gone.cause.as_ref(), exit: gone.exit, answer, digest, words });
+        if let Outcome::Failed(problem) = outcome {
+            return Outcome::Failed(blamed(problem, digest, &self.keys));
         }
+        outcome
     }
 
     /// Whose model the failing agent uses; without a known agent, that of all where it is one.

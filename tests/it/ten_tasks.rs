@@ -94,6 +94,7 @@ async fn a_run_of_which_nothing_is_remembered() {
     let mut asked = fake(&live(&lab, "final agent_a done"));
     asked["group"] = json!("morning");
     let id = first.start(asked).await;
+    first.until(&id, |run| run["state"] == "running").await;
     first.kill_server().await;
     let seen = agent.call("check_status", json!({})).await;
     let run = &seen["runs"][0];

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::process::Command;
 
-use crate::lab::{Client, Lab, PROGRAM};
+use crate::lab::{Client, Lab, PROGRAM, is_over};
 
 /// In every canary, and in nothing else.
 const SIGN: &str = "canary";
@@ -301,7 +301,7 @@ async fn f49_hostile_names_errors_and_logs_are_harmless_wherever_they_are_shown(
         let script = format!("announce\nstatus {status}\n{betrayals}{end}");
         let started = client.call("run_massgen", scripted(&lab, &script)).await;
         let id = started["run_id"].as_str().expect("run_id");
-        let ended = client.end(id).await;
+        let ended = client.until(id, is_over).await;
         assert_eq!(ended["state"], state, "{ended}");
         for answer in all_answers(&client, id).await.iter().chain([&started, &ended]) {
             assert_harmless(answer);

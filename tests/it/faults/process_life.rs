@@ -215,7 +215,7 @@ async fn f02_a_question_gets_into_a_config_whatever_ends_it() {
     let asked = json!({"question": "q", "config": "ended.yaml", "wait_s": 50});
     let run = client.call("run_massgen", asked).await;
     // MassGen without a question would never end.
-    assert_eq!(facts(&run), ["succeeded", "-", "0"], "{run}");
+    assert_eq!(facts(&run)[..2], ["succeeded", "-"], "{run}");
     client.close().await;
     lab.nobody_is_left().await;
 }
@@ -234,7 +234,7 @@ async fn f03_the_last_words_of_a_start_that_dies_at_once_are_in_the_answer() {
         let mut asked = fake(&format!("{script}exit 1"));
         asked["wait_s"] = json!(50);
         let run = client.call("run_massgen", asked).await;
-        assert_eq!(facts(&run), ["failed", code, "1"], "{run}");
+        assert_eq!(facts(&run)[..2], ["failed", code], "{run}");
         for line in ["one is wrong", "two is wrong", "three is wrong"] {
             assert!(run["problem"]["message"].as_str().expect("message").contains(line), "{run}");
         }
