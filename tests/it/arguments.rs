@@ -43,7 +43,8 @@ async fn the_whole_loop_passes_with_every_optional_parameter_sent_empty() {
     let status = call("check_status", json!({"run_id": id, "wait_s": 45, "until": "all_done"})).await;
     assert_eq!(status["runs"][0]["state"], "succeeded", "{status}");
     assert_eq!(call("read_result", json!({"run_id": id})).await["text"], "done");
-    let endless = call("run_massgen", script("announce\nforever")).await;
+    let tooled = json!({"question": "#!fake\nannounce\nforever", "massgen_config": "@rehearsal/command=true"});
+    let endless = call("run_massgen", tooled).await;
     let id = endless["run_id"].as_str().expect("run_id");
     let steered = call("steer_run", json!({"run_id": id, "message": "go on"})).await;
     assert_eq!(steered["delivered"], false, "{steered}");

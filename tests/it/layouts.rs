@@ -107,7 +107,7 @@ fn every_sample_of_a_status_gives_its_digest() {
         ("success_but_in_progress_single_quick.json", "initial_answer; agent_a Answered agent1.1 -; {}; -; 120; Some(InProgress)".into()),
         ("timeout_268KB_unbounded_growth.json", "initial_answer; agent_a Answered agent1.130 -, agent_b Answered agent2.130 -; {}; -; 31200; Some(Timeout)".into()),
         ("timeout_no_answer.json", "initial_answer; agent_a Working - -, agent_b Working - -; {}; -; 0; Some(Timeout)".into()),
-        ("timeout_with_answer.json", "initial_answer; agent_a Answered agent1.2 -, agent_b Restarting - -; {}; -; 240; Some(Timeout)".into()),
+        ("timeout_with_answer.json", "initial_answer; agent_a Answered agent1.2 -, agent_b Working - -; {}; -; 240; Some(Timeout)".into()),
         ("v0.1.12_complete.json", "presentation; agent_a Voted agent1.2 agent1.2, agent_b Voted agent2.1 agent1.2; {\"agent1.2\": 2}; agent_a; -; None".into()),
     ];
     for (name, expected) in &table {

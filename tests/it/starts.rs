@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::lab::{Client, Lab, fake, wait_until};
+use crate::lab::{Client, Lab, fake, is_over, wait_until};
 
 /// In MassGen's place: notes each cold start, and says of every config that it is valid.
 const VALIDATES: &str = r#"import builtins, os, sys, dotenv
@@ -78,7 +78,7 @@ async fn written(client: &Client, script: &str, more: Value) -> (Value, Value) {
     asked_fields.extend(json!({"context": "write", "config": "c.yaml"}).as_object().cloned().unwrap_or_default());
     asked_fields.extend(more.as_object().cloned().unwrap_or_default());
     let start = client.call("run_massgen", asked).await;
-    let run = client.end(start["run_id"].as_str().expect("run_id")).await;
+    let run = client.until(start["run_id"].as_str().expect("run_id"), is_over).await;
     (start, run)
 }
 
@@ -150,7 +150,7 @@ async fn real_massgen_leaves_nothing_in_a_project_that_no_agent_can_change() {
         )
         .await;
     assert_eq!(start["warnings"][0]["code"], "context_unused", "{start}");
-    let run = client.end(start["run_id"].as_str().expect("run_id")).await;
+    let run = client.until(start["run_id"].as_str().expect("run_id"), is_over).await;
     assert_eq!((&run["state"], &run["warning"]["code"]), (&json!("succeeded"), &json!("nothing_changed")), "{run}");
     let effective =
         std::fs::read_to_string(lab.run_folder(run["run_id"].as_str().expect("run_id")).join("config.yaml"));

@@ -451,7 +451,7 @@ async fn f44_short_waits_are_over_before_a_long_one_whatever_happens() {
         let answer = raw.hear().await;
         assert_eq!(answer["id"], id, "the long wait is not over: {answer}");
         let checked = &answer["result"]["structuredContent"];
-        assert!(checked["hint"].as_str().is_some_and(|hint| hint.contains("in 1 s")), "{checked}");
+        assert!(checked["hint"].as_str().is_some_and(|hint| hint.contains("after 1 s")), "{checked}");
         assert!(checked["runs"].as_array().is_some_and(|runs| [2, 20].contains(&runs.len())), "{checked}");
     }
     raw.call(9, "kill_run", json!({"group": "restless", "grace_s": 0})).await;
