@@ -17,8 +17,8 @@ use serde::Serialize;
 use crate::massgen::outcome::exit_word;
 use crate::massgen::text;
 use crate::run::{
-    AgentDigest, AgentState, AnswerFact, Cap, Changed, Continued, Ending, Force, Moment, Outcome, Problem, Quiet,
-    Retry, RunId, RunRecord, RunState, Seems, StopCause, Usd, Warning,
+    AgentDigest, AgentState, AnswerFact, BuiltOn, Cap, Changed, Continued, Ending, Force, Moment, Outcome, Problem,
+    Quiet, Retry, RunId, RunRecord, RunState, Seems, StopCause, Usd, Warning,
 };
 
 pub use configs::{ConfigView, config};
@@ -173,6 +173,10 @@ pub struct RunView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
     pub continues: Option<String>,
+    /// From run_massgen: the answer that it builds on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    pub from: Option<String>,
     /// From run_massgen: what will go wrong or do nothing, as far as it is known before the start.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(skip)]
@@ -450,6 +454,7 @@ pub fn run(record: &RunRecord, seen: &Seen<'_>, detail: Detail, now: &Moment) ->
         reused: None,
         applied: Vec::new(),
         continues: None,
+        from: None,
         warnings: Vec::new(),
         details: (detail == Detail::Full)
             .then(|| Details { looked_at: quiet.map(|q| looked_at(q, now)), ..details(record, seen) }),
@@ -484,6 +489,12 @@ pub fn continued(before: &Continued) -> String {
         "turn {} of the conversation of {}; its config, mode and context hold where you name no others",
         before.turn, before.run
     )
+}
+
+/// Which answer a run builds on.
+pub fn built_on(from: &BuiltOn) -> String {
+    let answer = from.answer.as_deref().map_or_else(|| "the final answer".to_owned(), word);
+    format!("{answer} of {}, by {}", from.run, word(&from.agent))
 }
 
 /// A stop that could not be asked for.

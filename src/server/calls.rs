@@ -229,8 +229,9 @@ impl Desk {
         let config = Some(run.spec.config_name());
         let applied = run.spec.overrides.as_ref().map(configs::changed_keys).unwrap_or_default();
         let continues = run.spec.continues.as_ref().map(view::continued);
+        let from = run.spec.from.as_ref().map(view::built_on);
         let view = self.view_with_answer(&run, Detail::Brief);
-        json(RunView { cursor, reused, config, applied, continues, warnings, hint, ..view })
+        json(RunView { cursor, reused, config, applied, continues, from, warnings, hint, ..view })
     }
 
     pub(super) async fn check_status(&self, asked: CheckStatus, caller: Caller) -> Result<Checked, Refusal> {

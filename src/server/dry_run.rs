@@ -42,10 +42,7 @@ impl Desk {
             config: start.spec.config_name(),
             applied: start.spec.overrides.as_ref().map(configs::changed_keys).unwrap_or_default(),
             continues: start.spec.continues.as_ref().map(view::continued),
-            from: start.spec.from.as_ref().map(|from| {
-                let answer = from.answer.as_deref().unwrap_or("the final answer");
-                format!("{answer} of {}, by {}", from.run, from.agent)
-            }),
+            from: start.spec.from.as_ref().map(view::built_on),
             agents: Vec::new(),
             problems: Vec::new(),
             warnings,

@@ -50,7 +50,7 @@ pub(super) struct RunMassgen {
     /// full, the default: answer, improve, vote. quick: one answer each.
     #[schemars(with = "ModeWord")]
     pub(super) mode: Option<ModeWord>,
-    /// Access to the project folder. Default none.
+    /// Access to the project folder, for agents with a cwd. Default none.
     #[schemars(with = "ContextWord")]
     pub(super) context: Option<ContextWord>,
     /// An ended run: its agents go on with the conversation and its config.
@@ -66,7 +66,7 @@ pub(super) struct RunMassgen {
     /// The same in tokens, also where models have no price.
     #[schemars(with = "u64")]
     pub(super) max_tokens: Option<u64>,
-    /// The same key always means the same run.
+    /// The same key means the same run, whoever calls.
     #[schemars(with = "String")]
     pub(super) request_key: Option<String>,
     /// Start another although the same is live.
@@ -158,12 +158,12 @@ pub(super) struct ReadResult {
     /// Its part table, the default, compares time, cost, success, agreement; answers, side by side; manifest.
     #[schemars(with = "String")]
     pub(super) group: Option<String>,
-    /// answer, the default; answers: all; report: votes with reasons, time, money; files: the winner's workspace; file:PATH; log; agent:ID; errors; manifest: hashes that prove a text.
+    /// answer, the default; answers: all; report: votes with reasons, time, money; files: the winner's workspace; file:PATH; log; agent:ID; errors; manifest: hashes that prove a text, lineage.
     #[schemars(with = "String")]
     pub(super) part: Option<String>,
     /// next_offset of the last page.
     pub(super) offset: u64,
-    /// Most characters.
+    /// Most characters; a page may hold less.
     pub(super) limit: u64,
 }
 

@@ -70,8 +70,8 @@ pub(super) fn all() -> Vec<Tool> {
             "Check MassGen runs",
             "See the progress, state, votes, cost and trouble of MassGen runs, or wait until one is finished: with \
              wait_s it sleeps, so never poll. Loop: {run_id, wait_s: 45, until: \"any_done\", since: the last cursor}, \
-             until answer_ready or an end: succeeded, failed, timed_out, over_budget, killed, lost; then read_result. {} \
-             lists the latest runs, what is running and what was spent today. A problem has a hint: do what it says.",
+             until answer_ready or an end such as succeeded or failed; then read_result. {} lists the latest runs, what \
+             is running and what was spent today. A problem has a hint: do what it says.",
             looks_only(),
         ),
         tool::<KillRun, Killed>(
@@ -84,8 +84,8 @@ pub(super) fn all() -> Vec<Tool> {
         tool::<ListConfigs, Configs>(
             "list_configs",
             "List MassGen configs",
-            "Find a config for run_massgen, that is a team of agents with models and providers: the project's, the \
-             user's, MassGen's examples, @rehearsal. Ready ones, with no API key missing, come first.",
+            "Find a config for run_massgen, a team of agents with models and providers: the project's, the user's, \
+             MassGen's examples, @rehearsal. Ready ones, with no API key missing, come first.",
             looks_only(),
         ),
         tool::<ReadResult, PageView>(
@@ -99,17 +99,18 @@ pub(super) fn all() -> Vec<Tool> {
         tool::<RunMassgen, Answered>(
             "run_massgen",
             "Run MassGen",
-            "Start a MassGen run: a multi-agent MassGen ensemble of several AI models debates a question, votes and gives a \
-             consensus answer; also for a second opinion. Works in the background for 1 to 45 minutes, costs API money; \
-             massgen_config \"@rehearsal\" practises offline, for nothing. Answers at once with run_id and cursor; then \
-             wait in check_status, then read_result. The same call while its run is live gives that run, reused: true.",
+            "Start a MassGen run: a multi-agent MassGen ensemble of several AI models debates a question, votes and \
+             gives a consensus answer; also for a second opinion. Works in the background for 1 to 45 minutes, costs API \
+             money; massgen_config \"@rehearsal\" practises offline, for nothing. Answers at once with run_id and \
+             cursor; then wait in check_status, then read_result. The same call again by one client while its run is \
+             live gives that run, reused: true.",
             ToolAnnotations::new().read_only(false).destructive(false).idempotent(false).open_world(true),
         ),
         tool::<SteerRun, SteeredView>(
             "steer_run",
             "Steer a MassGen run",
-            "Send a message to the agents of a live MassGen run while they work, such as a new requirement. They see it \
-             after their next tool call; agents that call no tools never do. delivered: taken up; until then it waits.",
+            "Send a message to the agents of a live MassGen run while they work. They see it after their next tool call; \
+             agents that call no tools never do. delivered: taken up; until then it waits.",
             ToolAnnotations::new().read_only(false).destructive(false).idempotent(false).open_world(true),
         ),
     ]
