@@ -38,7 +38,8 @@ class Outcome:
     shown: dict = field(default_factory=dict)
 
     def __str__(self):
-        result = "passed" if not self.failed else "FAILED " + ", ".join(self.failed)
+        result = "passed" if not self.failed else "fails, as documented, at " if expects_failure(self) else "FAILED at "
+        result += ", ".join(self.failed)
         return f"{self.client['name']} {self.client['version']}, {self.setting}: {result} ({self.seconds:.1f} s)"
 
 
