@@ -66,7 +66,7 @@ pub(super) struct RunMassgen {
     /// The same in tokens, also where models have no price.
     #[schemars(with = "u64")]
     pub(super) max_tokens: Option<u64>,
-    /// The same key means the same run, whoever calls.
+    /// The same key is the same run, whoever calls.
     #[schemars(with = "String")]
     pub(super) request_key: Option<String>,
     /// Start another although the same is live.
@@ -163,7 +163,7 @@ pub(super) struct ReadResult {
     pub(super) part: Option<String>,
     /// next_offset of the last page.
     pub(super) offset: u64,
-    /// Most characters; a page may hold less.
+    /// Most characters; less may fit.
     pub(super) limit: u64,
 }
 

@@ -40,6 +40,7 @@ async fn a_run_has_a_copy_of_the_answer_and_the_tree_is_walked_both_ways() {
     let script = format!("announce\nasked {}\nfinal agent_a better", asked.display());
     let run = client.call("run_massgen", on(&json!({"run_id": first}), &script)).await;
     assert_eq!(run["state"], "succeeded", "{run}");
+    assert_eq!(run["from"], json!(format!("the final answer of {first}, by agent_a")), "{run}");
     let second = run["run_id"].as_str().expect("run_id").to_owned();
     let from = lab.run_folder(&second).join("from");
     assert_eq!(

@@ -103,7 +103,7 @@ async fn a_kill_that_takes_longer_than_the_clients_patience_is_answered_and_goes
     let lab = Lab::fake();
     let mut client = Impatient::of(&lab, false).await;
     let deaf = client.call("run_massgen", fake("ignore\nannounce\nforever")).await["run_id"].clone();
-    let until = json!({"run_id": deaf, "wait_s": 40});
+    let until = json!({"run_id": deaf, "wait_s": 1});
     while client.call("check_status", until.clone()).await["runs"][0]["state"] != "running" {}
     client.give_up(GIVES_UP_AFTER, None).await;
     let killed = client.call("kill_run", json!({"run_id": deaf, "grace_s": 60})).await;
