@@ -229,7 +229,7 @@ impl Ledger {
         Ok(self.read()?.run_of_key(key).filter(began))
     }
 
-    /// The runs of today (UTC) together, those that were removed since with them. It takes no lock: who only looks keeps nobody waiting.
+    /// The runs of today (UTC) together, those that were removed since with them. It takes no lock.
     pub fn today(&self) -> Result<Today, LedgerError> {
         let now = Timestamp::now();
         let spent = |id: &RunId| self.state.load(id).map(|record| record.spent).unwrap_or_default();

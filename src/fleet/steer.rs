@@ -45,10 +45,10 @@ pub enum NotSteered {
     /// Nobody would read it.
     #[error("{0} has ended, or is being stopped: nothing was sent")]
     Over(RunId),
-    /// Nobody has read it.
+    /// The run ended before MassGen took the message up.
     #[error("{0} ended before MassGen took the message up: it was never delivered")]
     NeverDelivered(RunId),
-    /// Nobody would ever see it.
+    /// No agent it is meant for calls tools.
     #[error(
         "{agents} of {run} call no tools, and MassGen shows a message only after a tool call: it would never be delivered"
     )]
@@ -188,7 +188,7 @@ fn only_known(record: &RunRecord, folder: &RunFolder, wanted: &[String]) -> Resu
     Err(NotSteered::UnknownAgent { run, agent, known: text::line(&names, 400), near })
 }
 
-/// MassGen takes a message up around a tool call, so that somebody whom it is for has to call tools. Of a config that is not there
+/// MassGen takes a message up around a tool call, so that at least one agent it is meant for has to call tools. Of a config that is not there
 /// yet, or cannot be read, nothing is known.
 fn only_who_call_tools(record: &RunRecord, folder: &RunFolder, wanted: &[String]) -> Result<(), NotSteered> {
     let all = config(folder).map(|config| config.agents_with_tools()).unwrap_or_default();

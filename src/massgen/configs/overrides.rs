@@ -13,7 +13,7 @@ const DEEPEST: usize = 60;
 const MOST_LISTED: usize = 20;
 /// The longest key that is listed, in characters.
 const LONGEST: usize = 120;
-/// How like a known parameter a backend's unknown one has to be to be a slip: providers have parameters that nobody here knows.
+/// How similar to a known parameter an unknown one of a backend must be to count as a typing error: providers have parameters of their own.
 const SLIP: f64 = 0.95;
 
 /// A key that MassGen does not know at its place.

@@ -152,7 +152,7 @@ fn keys(node: &Node) -> Vec<&str> {
     own.chain(merged).collect()
 }
 
-/// What of a merge patch of this value is not there yet. What of a list is new is told item by item, each of them whole.
+/// What of a merge patch of this value is not there yet. Of a list, each new item is given whole.
 fn news(there: &Node, patch: &Value) -> Value {
     match (patch, there.real()) {
         (Value::Object(changes), Node::Map(_)) => {
