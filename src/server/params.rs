@@ -56,7 +56,7 @@ pub(super) struct RunMassgen {
     /// An ended run: its agents go on with the conversation and its config.
     #[schemars(with = "String")]
     pub(super) continue_run: Option<String>,
-    /// Build on one answer of a run, such as agent2.1; default its best.
+    /// Build on an answer: {run_id, answer}, such as agent2.1; default its best.
     #[serde(rename(deserialize = "from_run"))]
     #[schemars(with = "FromAnswer")]
     pub(super) from: Option<FromAnswer>,
@@ -69,7 +69,7 @@ pub(super) struct RunMassgen {
     /// The same key is the same run, whoever calls.
     #[schemars(with = "String")]
     pub(super) request_key: Option<String>,
-    /// Start another although the same is live.
+    /// Another although the same is live.
     pub(super) fresh: bool,
     /// Only check, and show config, limits, warnings, forecast.
     pub(super) dry_run: bool,
@@ -193,7 +193,7 @@ pub(super) struct KillRun {
     /// For the record.
     #[schemars(with = "String")]
     pub(super) reason: Option<String>,
-    /// Runs that it started, too. Default true.
+    /// Its nested runs, too. Default true.
     pub(super) tree: bool,
 }
 
