@@ -246,7 +246,7 @@ impl From<NotContinued> for Refusal {
         let (code, hint) = match error {
             NotContinued::Lives(_) => (
                 "run_not_over",
-                "wait for its end with check_status (wait_s, until any_done), then call again; steer_run reaches it now, and `from` \
+                "wait for its end with check_status (wait_s, until any_done), then call again; steer_run reaches it now, and `from_run` \
                  builds on its best answer so far",
             ),
             NotContinued::NoAnswer(_) => {
@@ -254,7 +254,7 @@ impl From<NotContinued> for Refusal {
             }
             NotContinued::TooLong(_) | NotContinued::Session { .. } => (
                 "cannot_continue",
-                "call run_massgen with `from` set to this run in place of continue_run: its answer is material for other agents, \
+                "call run_massgen with `from_run` set to this run in place of continue_run: its answer is material for other agents, \
                  and a conversation of their own begins",
             ),
         };

@@ -239,7 +239,7 @@ impl RunRecord {
         let ran = self.state.ended().map(|ending| ending.took);
         match &self.started {
             Some(started) => waited(started.wall).saturating_add(ran.unwrap_or_else(|| started.until(now))),
-            None => ran.unwrap_or_else(|| waited(now.wall)),
+            None => waited(self.state.ended().map_or(now.wall, |ending| ending.at.wall)),
         }
     }
 

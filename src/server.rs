@@ -71,6 +71,18 @@ all, read_result {group} compares them.
 kill_run {run_id} stops a run, which cannot be undone; what it had is still readable. Runs go on when you or this server go away: check_status {} finds them again.
 A failed run says what went wrong in problem {code, message, hint}: do what the hint says.";
 
+/// What methods take whose parameters have no defaults.
+const TAKES: [(&str, &str); 5] = [
+    ("tools/call", "`name`, a string, and `arguments`, an object"),
+    ("resources/read", "`uri`, a string"),
+    ("resources/subscribe", "`uri`, a string"),
+    ("resources/unsubscribe", "`uri`, a string"),
+    (
+        "completion/complete",
+        "`ref`, an object with `type` and `uri`, and `argument`, an object with `name` and `value`",
+    ),
+];
+
 /// The instructions for a server whose waits last at most so long.
 fn instructions(most_wait: Duration) -> String {
     INSTRUCTIONS.replace("wait_s: 45", &format!("wait_s: {}", most_wait.as_secs().min(45)))
@@ -286,9 +298,8 @@ impl ServerHandler for Server {
         request: CustomRequest,
         _context: RequestContext<RoleServer>,
     ) -> Result<CustomResult, ErrorData> {
-        if request.method == "tools/call" {
-            let message = "tools/call takes `name`, a string, and `arguments`, an object";
-            return Err(ErrorData::invalid_params(message, None));
+        if let Some((_, takes)) = TAKES.iter().find(|(method, _)| *method == request.method) {
+            return Err(ErrorData::invalid_params(format!("{} takes {takes}", request.method), None));
         }
         let message = format!("there is no method `{}`", text::line(&request.method, 80));
         Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, message, None))

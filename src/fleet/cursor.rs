@@ -77,12 +77,12 @@ impl fmt::Display for Cursor {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::registry::not_begun;
     use crate::run::{ConfigChoice, Ending, Exit, Moment, Outcome, RunSpec, RunState};
 
-    fn run(n: u8, is_over: bool) -> RunRecord {
+    pub(crate) fn run(n: u8, is_over: bool) -> RunRecord {
         let created = jiff::Timestamp::from_second(i64::from(n)).expect("time");
         let config = ConfigChoice::Rehearsal("@rehearsal".to_owned());
         let plain = RunSpec::plain(RunId::from_bytes([0, 0, 0, 0, n]), "q", config, "/p".into(), "/b".into());

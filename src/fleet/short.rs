@@ -12,7 +12,7 @@ use crate::run::{RunRecord, Seems};
 const SHORT_ANSWER: u64 = 500;
 
 impl Fleet {
-    /// The best answer of a run that has only to end or has ended, where it has at most [`SHORT_ANSWER`] characters; as a page
+    /// The best answer of a run that has only to end or has ended, where it has at most `SHORT_ANSWER` characters; as a page
     /// of read_result shows it.
     pub fn short_answer(&self, record: &RunRecord) -> Option<String> {
         let ended = record.state.ended().and_then(|ending| ending.answer.as_ref());

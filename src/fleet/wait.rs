@@ -45,7 +45,7 @@ pub struct Waited {
 impl Fleet {
     /// Waits until something has come about, at most `patience`, or until `given_up` resolves. With `since`, what happened
     /// after that sight counts as well, so that no change is missed between two calls. A wait for answers that has come about
-    /// goes on for up to [`LAST_SECONDS`] of its patience while a run with its answer still has to end.
+    /// goes on for up to `LAST_SECONDS` of its patience while a run with its answer still has to end.
     pub async fn wait(
         &self,
         selection: &Selection,
@@ -63,7 +63,7 @@ impl Fleet {
         let (mut seat, mut answered_at) = (None, None);
         loop {
             let came_about = wish.came_about(&sight, &cursor);
-            let until = if came_about && !(wish.is_for_answers() && sight.is_ending()) {
+            let until = if came_about && !(sight.is_ending() && wish.is_for_the_rest(&sight.runs)) {
                 Instant::now()
             } else if came_about {
                 deadline.min(*answered_at.get_or_insert_with(Instant::now) + LAST_SECONDS)
@@ -113,9 +113,15 @@ struct Wish {
 }
 
 impl Wish {
-    fn is_for_answers(&self) -> bool {
+    /// Whether it goes on until those have ended that have their answers. One that is for any end is over at an end that its caller
+    /// has not seen.
+    fn is_for_the_rest(&self, runs: &[RunRecord]) -> bool {
         match self.until {
-            Until::AnyAnswered | Until::AllAnswered => true,
+            Until::AllAnswered => true,
+            Until::AnyAnswered => {
+                let seen = if self.told { self.seen.had_ended(runs) } else { Vec::new() };
+                !runs.iter().any(|run| run.state.ended().is_some() && !seen.contains(&&run.spec.id))
+            }
             Until::Change | Until::AllDone | Until::News => false,
         }
     }
@@ -135,5 +141,24 @@ impl Wish {
             Until::AllAnswered => !sight.is_conducted() && answered.all(|answered| answered),
             Until::AllDone => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::cursor::tests::run;
+    use super::*;
+
+    #[test]
+    fn a_wait_for_any_end_is_not_held_up_by_a_run_with_its_answer() {
+        let before = [run(1, true), run(2, false), run(3, false)];
+        let after = [run(1, true), run(2, false), run(3, true)];
+        let wish = |until, told, seen: &[RunRecord]| Wish { until, told, seen: Cursor::of(seen) };
+        let any =
+            |told, seen: &[RunRecord], runs: &[RunRecord]| wish(Until::AnyAnswered, told, seen).is_for_the_rest(runs);
+        assert!(any(true, &before, &before), "nothing else has ended since the caller looked");
+        assert!(!any(true, &before, &after) && !any(false, &before, &before));
+        assert!(any(false, &before, &before[1..]));
+        assert!(wish(Until::AllAnswered, false, &before).is_for_the_rest(&after));
     }
 }

@@ -9,7 +9,7 @@ const MANY_ANSWERS: u32 = 10;
 const PRESENTING: &str = "presentation";
 
 impl Digest {
-    /// The problem of a run in which some agent has answered [`MANY_ANSWERS`] times and no answer is presented.
+    /// The problem of a run in which some agent has answered `MANY_ANSWERS` times and no answer is presented.
     pub fn not_converging(&self) -> Option<Problem> {
         let is_presenting = self.phase.as_deref() == Some(PRESENTING);
         let most = self.agents.iter().max_by_key(|agent| agent.answers)?;

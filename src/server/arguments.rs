@@ -2,7 +2,7 @@
 //! taken where nothing is lost ("45" for 45). The rest is refused in the words of JSON. It knows no tool.
 
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::tools;
 use crate::massgen::{names, text};
@@ -34,7 +34,8 @@ pub(super) fn read<T: DeserializeOwned>(tool: &str, mut arguments: Map<String, V
 /// Gives parameters with a former name the name that they have now.
 fn renamed(tool: &str, arguments: &mut Map<String, Value>) -> Result<(), Refusal> {
     for (_, former, name) in FORMER.iter().filter(|(of, _, _)| *of == tool) {
-        let says = |value: &Value| !is_nothing(name, value) && !is_empty_inside(value);
+        let of_fields = *name == "from_run";
+        let says = |value: &Value| !(is_nothing(name, value) || of_fields && is_empty_inside(value));
         let Some(value) = arguments.shift_remove(*former).filter(says) else { continue };
         let given = arguments.get(*name).filter(|given| says(given));
         if given.is_some_and(|given| *given != value) {
@@ -115,11 +116,13 @@ fn fit(value: Value, schema: &Value, place: &str) -> Result<Value, Misfit> {
         "number" => number(value).ok_or(misfit),
         "boolean" => truth(&value).ok_or(misfit),
         "array" => {
-            let items = list(value, &schema["items"]).ok_or(misfit)?.into_iter().enumerate();
+            // An entry without a word names nothing.
+            let says = |item: &Value| item.as_str().is_none_or(|text| !text.trim().is_empty());
+            let items = list(value, &schema["items"]).ok_or(misfit)?.into_iter().filter(says).enumerate();
             let fitted = items.map(|(n, item)| fit(item, &schema["items"], &format!("{place}[{n}]")));
             fitted.collect::<Result<_, _>>().map(Value::Array)
         }
-        "object" => match fields(value) {
+        "object" => match fields(alone(value, schema)) {
             Some(Value::Object(given)) if has_fields => object(given, schema, place).map(Value::Object),
             Some(free) if !has_fields => Ok(free),
             Some(_) | None => Err(misfit),
@@ -193,10 +196,19 @@ fn fields(value: Value) -> Option<Value> {
     }
 }
 
+/// A text in place of an object of which one field alone is required means that field.
+fn alone(value: Value, schema: &Value) -> Value {
+    let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    match (value, &required[..]) {
+        (Value::String(text), [only]) if !text.trim_start().starts_with(['{', '[']) => json!({ *only: text }),
+        (value, _) => value,
+    }
+}
+
 fn wanted(kind: &str) -> &'static str {
     match kind {
         "string" => "a text",
-        "integer" => "a whole number from 0 to 9007199254740991",
+        "integer" => "a whole number",
         "number" => "a number",
         "boolean" => "true or false",
         "array" => "a list",
@@ -247,7 +259,6 @@ impl Misfit {
 mod tests {
     use super::super::params::{CheckStatus, KillRun, RunMassgen, SteerRun};
     use super::*;
-    use serde_json::json;
 
     fn taken<T: DeserializeOwned>(tool: &str, arguments: Value) -> Result<T, Refusal> {
         read(tool, arguments.as_object().expect("object").clone())
@@ -308,6 +319,8 @@ mod tests {
             (json!({"variants": {"a": 1}}), json!({"variants": [{"a": 1}]})),
             (json!({"from_run": "{\"run_id\": \"mg-1\"}"}), json!({"from_run": {"run_id": "mg-1"}})),
             (json!({"from": {"run_id": "mg-1"}}), json!({"from_run": {"run_id": "mg-1"}})),
+            (json!({"from_run": "mg-1"}), json!({"from_run": {"run_id": "mg-1"}})),
+            (json!({"configs": ["a", " "]}), json!({"configs": ["a"]})),
             (json!({"config": "a", "massgen_config": "a"}), json!({"massgen_config": "a"})),
             (json!({"config": "a", "massgen_config": ""}), json!({"massgen_config": "a"})),
             (json!({"mode": " quick "}), json!({"mode": "quick"})),
@@ -321,11 +334,7 @@ mod tests {
         for (tool, sent, message) in [
             ("run_massgen", json!({"wait_s": "45x"}), "`wait_s` must be a number, and it is the text `45x`"),
             ("run_massgen", json!({"wait_s": "NaN"}), "`wait_s` must be a number"),
-            (
-                "run_massgen",
-                json!({"repeat": 1.5}),
-                "`repeat` must be a whole number from 0 to 9007199254740991, and it is 1.5",
-            ),
+            ("run_massgen", json!({"repeat": 1.5}), "`repeat` must be a whole number, and it is 1.5"),
             ("run_massgen", json!({"repeat": -1}), "and it is -1"),
             ("run_massgen", json!({"max_tokens": true}), "and it is true"),
             ("run_massgen", json!({"question": 7}), "`question` must be a text, and it is 7"),
@@ -340,6 +349,7 @@ mod tests {
             ("run_massgen", json!({"from_run": [1]}), "`from_run` must be an object, and it is a list"),
             ("run_massgen", json!({"from_run": {"run_id": "mg-1", "label": "x"}}), "from_run has no parameter `label`"),
             ("run_massgen", json!({"from_run": {"answer": "agent1.1"}}), "`from_run.run_id` is missing"),
+            ("run_massgen", json!({"config": {"tags": [], "metadata": {}}}), "`massgen_config` must be a text"),
             ("run_massgen", json!({"budget": 3}), "run_massgen has no parameter `budget`"),
             ("run_massgen", json!({"mode": "slow"}), "`mode` has no value `slow`"),
             ("run_massgen", json!({"config": "a", "massgen_config": "b"}), "are the same parameter"),

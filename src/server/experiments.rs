@@ -305,7 +305,7 @@ fn no_contradictions(asked: &RunMassgen) -> Result<(), Refusal> {
             Err(Refusal::new(
                 "arguments_conflict",
                 message,
-                "nothing was started: leave one or the other out; `from` gives one answer of that run to all of these",
+                "nothing was started: leave one or the other out; `from_run` gives one answer of that run to all of these",
             ))
         }
         _ => same_twice(asked),

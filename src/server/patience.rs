@@ -79,7 +79,7 @@ impl Drop for Open {
     fn drop(&mut self) {
         let mut calls = self.patience.lock();
         if let Some(begun) = calls.open.remove(&self.id) {
-            calls.learned.answered = calls.learned.answered.max(begun.elapsed());
+            calls.learned.answer(begun.elapsed());
         }
     }
 }
@@ -87,20 +87,22 @@ impl Drop for Open {
 impl Learned {
     /// A call was cancelled. Where the client says why and speaks of no timeout, a person or a program has cancelled it
     /// (`AbortError` is the Esc key in clients with the TypeScript SDK): that tells nothing.
+    /// Nor does a cancel after less time than the client has waited for another answer.
     fn give_up(&mut self, after: Duration, reason: Option<&str>) {
-        if after >= LEAST && reason.is_none_or(is_timeout) {
+        let reason = reason.filter(|reason| !reason.trim().is_empty());
+        if after >= LEAST && after > self.answered && reason.is_none_or(is_timeout) {
             self.given_up = Some(self.given_up.map_or(after, |known| known.min(after)));
         }
     }
 
-    /// After how long the client gives up, where that is known. A call that took longer and was answered refutes it.
-    fn gives_up_after(&self) -> Option<Duration> {
-        self.given_up.filter(|given_up| self.answered < *given_up)
+    /// A call was answered that the client had waited for so long. One that it should have given up by then refutes what was learned.
+    fn answer(&mut self, after: Duration) {
+        self.answered = self.answered.max(after);
+        self.given_up = self.given_up.filter(|given_up| self.answered < *given_up);
     }
 
     fn wait(&self, asked: Duration, most: Duration) -> Wait {
-        let given_up = self.gives_up_after();
-        match given_up.map(|after| (after, after.mul_f64(SHARE))) {
+        match self.given_up.map(|after| (after, after.mul_f64(SHARE))) {
             Some((after, cut)) if asked > cut && cut < most => {
                 let (after, cut_s) = (after.as_secs_f64().round(), cut.as_secs_f64().round());
                 let note = format!(
@@ -156,21 +158,31 @@ mod tests {
         let mut learned = Learned::default();
         learned.give_up(Duration::from_millis(900), None);
         learned.give_up(seconds(20), Some("AbortError: This operation was aborted"));
-        assert_eq!(learned.gives_up_after(), None);
+        assert_eq!(learned.given_up, None);
         learned.give_up(seconds(60), Some("McpError: MCP error -32001: Request timed out"));
-        learned.give_up(seconds(10), None);
-        assert_eq!(learned.gives_up_after(), Some(seconds(10)));
+        learned.give_up(seconds(10), Some(""));
+        assert_eq!(learned.given_up, Some(seconds(10)), "no reason is given by an empty one");
     }
 
     #[test]
     fn a_longer_call_that_was_answered_refutes_it() {
-        let mut learned = Learned { answered: seconds(20), ..Learned::default() };
-        learned.give_up(seconds(5), None);
-        assert_eq!(learned.gives_up_after(), None);
-        learned = Learned::default();
-        learned.give_up(seconds(5), None);
-        learned.answered = seconds(6);
-        assert_eq!(learned.gives_up_after(), None);
+        let mut learned = Learned::default();
+        learned.answer(seconds(2));
+        learned.give_up(Duration::from_millis(1_300), None);
+        assert_eq!(learned.given_up, None);
+        learned.give_up(seconds(4), Some("Request timed out"));
+        assert_eq!(
+            learned.given_up,
+            Some(seconds(4)),
+            "an early cancel does not keep a real timeout from being learned"
+        );
+        learned.answer(seconds(3));
+        learned.give_up(Duration::from_millis(2_500), None);
+        assert_eq!(learned.given_up, Some(seconds(4)), "nor does it take back what was learned");
+        learned.answer(seconds(6));
+        assert_eq!(learned.given_up, None);
+        learned.give_up(seconds(8), None);
+        assert_eq!(learned.given_up, Some(seconds(8)));
     }
 
     #[test]

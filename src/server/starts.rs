@@ -11,7 +11,7 @@ use super::calls::{Desk, parsed, ranged};
 use super::params::RunMassgen;
 use super::trust::{MOST_QUESTION, bad_config, bad_overrides, know_keys, patch};
 use crate::fleet::{Keys, Limits, Start};
-use crate::massgen::configs::{self, Changes, Effective, Sources, Tree};
+use crate::massgen::configs::{self, Changes, Effective, Needs, Sources, Tree};
 use crate::massgen::pages::hex;
 use crate::massgen::variables::Origins;
 use crate::massgen::{broken, launch, program, setup, text};
@@ -210,6 +210,7 @@ impl Desk {
                 self.allow_overrides(Some(overrides), Some(&config))?;
                 know_keys(overrides, Some(&config))?;
                 config.merge(overrides).map_err(|error| bad_overrides(&error))?;
+                some_agent_is_left(&config)?;
             }
             let hash = hash(&format!("{name}\n{}", overrides.map(Value::to_string).unwrap_or_default()));
             return Ok(Checked { choice: ConfigChoice::Rehearsal(name.to_owned()), effective: None, hash });
@@ -227,6 +228,9 @@ impl Desk {
             Some(_) => bad_overrides(&error),
             None => bad_config(path, &error),
         })?;
+        if overrides.is_some() {
+            Tree::read(&effective.text).ok().as_ref().map_or(Ok(()), some_agent_is_left)?;
+        }
         let hash = hash(&effective.text);
         Ok(Checked { choice, effective: Some(effective), hash })
     }
@@ -283,12 +287,29 @@ pub(super) fn request(asked: &RunMassgen) -> String {
     let mut told = serde_json::to_value(asked).unwrap_or_default();
     if let Some(told) = told.as_object_mut() {
         // A parameter that is not used is as if it did not exist, so that a later version's request is the same still.
+        // So is one with its default; where a conversation goes on, the default is that of the run before.
+        let continues = asked.continue_run.is_some();
         told.retain(|name, value| {
+            let is_default =
+                matches!((name.as_str(), value.as_str()), ("mode", Some("full")) | ("context", Some("none")));
             !matches!(name.as_str(), "request_key" | "fresh" | "dry_run" | "wait_s")
                 && !matches!(value, Value::Null | Value::Bool(false))
+                && (continues || !is_default)
         });
     }
     told.to_string()
+}
+
+/// Overrides may take agents away, but not all of them.
+fn some_agent_is_left(config: &Tree) -> Result<(), Refusal> {
+    if !Needs::of(config).agents.is_empty() {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        "overrides_invalid",
+        "the overrides leave the config without an agent",
+        "nothing was started; keep one at least: an agent whose value is null is taken away",
+    ))
 }
 
 pub(super) fn request_key(key: String) -> Result<String, Refusal> {

@@ -81,7 +81,7 @@ fn of_rehearsal(name: &str, spec: &RunSpec) -> Option<Problem> {
 
 /// A budget in dollars that was asked for and cannot hold, since MassGen counts nothing for some models.
 fn budget_blind(start: &Start, config: &Tree, package: Option<&Path>) -> Option<Problem> {
-    let budget = start.asked.usd?;
+    let budget = start.asked.usd.filter(|_| start.asked.tokens.is_none())?;
     let (prices, own) = (Prices::of(package), &start.limits.each);
     let is_estimated = |model: &str| own.unpriced == Unpriced::Estimate && own.prices.contains_key(model);
     let models: BTreeSet<String> = Needs::of(config).agents.into_iter().filter_map(|agent| agent.model).collect();

@@ -45,7 +45,7 @@ pub fn changed_keys(overrides: &Value) -> Vec<String> {
 }
 
 fn collect(value: &Value, place: &str, found: &mut Vec<String>) {
-    let Some(fields) = value.as_object().filter(|fields| !fields.is_empty()) else {
+    let Some(fields) = value.as_object() else {
         if found.len() < MOST_LISTED && !place.is_empty() {
             found.push(text::line(place, LONGEST));
         }
@@ -104,10 +104,11 @@ fn in_agent(agent: &Value, own: Option<&Node>, place: &str) -> Option<UnknownKey
         let own = own.and_then(|own| own.get("backend"));
         let key = backend.keys().find_map(|key| {
             let is_known = BACKEND.contains(&key.as_str()) || own.is_some_and(|own| own.get(key).is_some());
-            let near = names::nearest(key, BACKEND).filter(|near| !is_known && names::likeness(key, near) >= SLIP)?;
-            Some((key, near))
+            let slip = || names::nearest(key, BACKEND).filter(|near| names::likeness(key, near) >= SLIP);
+            let near = nested(key).or_else(|| slip().map(|near| format!("{place}.backend.{near}")));
+            near.filter(|_| !is_known).map(|near| (key, near))
         });
-        key.map(|(key, near)| unknown(&format!("{place}.backend"), key, &format!("{place}.backend.{near}")))
+        key.map(|(key, near)| unknown(&format!("{place}.backend"), key, &near))
     })
 }
 
@@ -117,9 +118,20 @@ fn in_section(fields: &Map<String, Value>, own: Option<&Node>, place: &str, know
         if is_known {
             return None;
         }
-        let near =
-            elsewhere(key).or_else(|| names::nearest(key, known.iter().copied()).map(|near| joined(place, near)))?;
+        let near = nested(key).or_else(|| elsewhere(key));
+        let near = near.or_else(|| names::nearest(key, known.iter().copied()).map(|near| joined(place, near)))?;
         Some(unknown(place, key, &near))
+    })
+}
+
+/// What a path written as one key (`orchestrator.timeout`, `agents[0].id`) has to be in a merge patch. MassGen would pass over such a key.
+fn nested(key: &str) -> Option<String> {
+    let parts: Vec<&str> = key.split(['.', '[', ']']).filter(|part| !part.is_empty()).collect();
+    (parts.len() > 1).then(|| {
+        let part =
+            |part: &&str| if part.bytes().all(|byte| byte.is_ascii_digit()) { "AGENT_ID" } else { *part }.to_owned();
+        let opened: String = parts.iter().map(|name| format!("{{\"{}\": ", part(name))).collect();
+        format!("{opened}...{}", "}".repeat(parts.len()))
     })
 }
 
@@ -149,6 +161,24 @@ mod tests {
         let config = "agents: [{id: a, backend: {type: openai, custom: 1}}]\nown_key: 1\n";
         unknown_key(&overrides, Some(&Tree::read(config).expect("YAML")))
             .map(|found| format!("{} {}", found.key, found.near))
+    }
+
+    #[test]
+    fn a_path_as_one_key_is_refused_with_its_nested_form() {
+        for (key, nested) in [
+            ("orchestrator.max_new_answers_per_agent", r#"{"orchestrator": {"max_new_answers_per_agent": ...}}"#),
+            ("agents.a.backend.model", r#"{"agents": {"a": {"backend": {"model": ...}}}}"#),
+            ("agents[0].backend.model", r#"{"agents": {"AGENT_ID": {"backend": {"model": ...}}}}"#),
+        ] {
+            assert_eq!(near(json!({key: 1})), Some(format!("{key} {nested}")));
+        }
+        let inside = near(json!({"agents": {"a": {"backend": {"mcp_servers.x": 1}}}}));
+        assert_eq!(inside.as_deref(), Some(r#"agents.a.backend.mcp_servers.x {"mcp_servers": {"x": ...}}"#));
+        assert_eq!(
+            changed_keys(&json!({"agents": {"a": {}}, "ui": {"x": 1}})),
+            ["ui.x"],
+            "an empty object changes nothing"
+        );
     }
 
     #[test]

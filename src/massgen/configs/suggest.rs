@@ -20,7 +20,7 @@ pub(super) fn similar(name: &str, sources: Sources<'_>) -> Vec<String> {
         .chain(examples)
         .chain(special(wanted))
         .map(|known| (likeness(wanted, &known).max(likeness(stem(wanted), stem(&known))), known))
-        .filter(|(likeness, _)| *likeness > 0.0)
+        .filter(|(likeness, known)| *likeness > 0.0 && known != name.trim())
         .collect();
     rated.sort_by(|one, other| other.0.total_cmp(&one.0).then_with(|| one.1.cmp(&other.1)));
     rated.dedup_by(|one, other| one.1 == other.1);

@@ -57,7 +57,12 @@ fn shaped(message: ClientJsonRpcMessage) -> Reading {
     {
         let params = params.clone().unwrap_or_else(|| serde_json::json!({}));
         let wrong = serde_path_to_error::deserialize::<_, InitializeRequestParams>(params).err();
-        let wrong = wrong.map(|error| format!(": {error}")).unwrap_or_default();
+        // Other errors are told in the words of Rust.
+        let told = |error: serde_path_to_error::Error<serde_json::Error>| match error.inner().to_string() {
+            missing if missing.starts_with("missing field") => format!(": {error}"),
+            _ => format!(": `{}` has another form", error.path()),
+        };
+        let wrong = wrong.map(told).unwrap_or_default();
         let message = format!("initialize takes `protocolVersion`, `capabilities` and `clientInfo`{wrong}");
         return Reading::Refused(ErrorData::invalid_params(message, None), Some(request.id.clone()));
     }
