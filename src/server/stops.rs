@@ -54,9 +54,11 @@ impl Desk {
         let deadline = Instant::now() + patience;
         let Caller { cancelled, progress, client, .. } = caller;
         // Once its conductor is told to stop, it may have stopped a run before that is looked at.
-        let had_ended = self.ended(&selection).await?;
+        let before = self.fleet.look_all(&selection).await?.runs;
+        let had_ended = ended(&before);
         let experiments = self.stop_experiments(&selection, &ask).await?;
-        let sight = self.known(&selection, self.fleet.look_all(&selection).await?)?;
+        let told = self.as_it_was(&selection, &before);
+        let sight = self.known(&told, self.fleet.look_all(&told).await?)?;
         let is_large = matches!(selection, Selection::Group(_)) && sight.runs.len() > LATEST;
         let is_left_out =
             |run: &RunRecord| self.fleet.is_planned(run) || (is_large && had_ended.contains(&run.spec.id));
@@ -107,10 +109,15 @@ impl Desk {
         }
     }
 
-    /// Those of a selection that are over by now.
-    async fn ended(&self, selection: &Selection) -> Result<BTreeSet<RunId>, Refusal> {
-        let sight = self.fleet.look_all(selection).await?;
-        Ok(sight.runs.into_iter().filter(|run| run.state.ended().is_some()).map(|run| run.spec.id).collect())
+    /// The runs that go on, by their names: one that its conductor has stopped by now would be missing.
+    fn as_it_was(&self, selection: &Selection, before: &[RunRecord]) -> Selection {
+        match selection {
+            Selection::Live { .. } => {
+                let started = before.iter().filter(|run| !self.fleet.is_planned(run));
+                Selection::Runs(started.map(|run| run.spec.id.clone()).collect())
+            }
+            Selection::Runs(_) | Selection::Latest | Selection::Group(_) => selection.clone(),
+        }
     }
 
     /// Lets the experiments of a selection start nothing more; those that there were to stop.
@@ -165,6 +172,11 @@ impl Desk {
     fn word(&self, run: &RunRecord) -> String {
         if self.fleet.is_planned(run) { "not_started".to_owned() } else { run.state.word().to_owned() }
     }
+}
+
+/// Those that are over by now.
+fn ended(runs: &[RunRecord]) -> BTreeSet<RunId> {
+    runs.iter().filter(|run| run.state.ended().is_some()).map(|run| run.spec.id.clone()).collect()
 }
 
 /// How the stop of a run went.
