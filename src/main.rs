@@ -223,12 +223,16 @@ fn exec(supervisor: u32, program: &Path, args: &[OsString]) -> ExitCode {
 }
 
 fn log_to_stderr(secrets: &Secrets) {
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(server::USUAL_LOG));
+    use tracing_subscriber::filter::Targets;
+    use tracing_subscriber::prelude::*;
+    // Levels by module are enough; filters by fields would bring a regex engine into the program.
+    let asked = std::env::var("RUST_LOG").ok().filter(|asked| !asked.trim().is_empty());
+    let asked = asked.and_then(|asked| asked.parse::<Targets>().ok());
+    let filter = asked.unwrap_or_else(|| server::USUAL_LOG.parse().unwrap_or_default());
     // A line that cannot be written is lost. Told to complain of it, the library would panic where standard error is a file on
     // a full disk, and the supervisor would end with the run that it owns.
     let secrets = secrets.clone();
     let stderr = move || secrets.writer(std::io::stderr());
-    let lines = tracing_subscriber::fmt().with_writer(stderr).with_ansi(false).log_internal_errors(false);
-    lines.with_env_filter(filter).init();
+    let lines = tracing_subscriber::fmt::layer().with_writer(stderr).with_ansi(false).log_internal_errors(false);
+    tracing_subscriber::registry().with(lines.with_filter(filter)).init();
 }
