@@ -1,4 +1,4 @@
-//! kill_run: some runs, a group, or all that go on, and how each stop went. An experiment is told first, so that it starts nothing more
+//! kill_run: some runs, a group, or all that go on, and how each stop went. An experiment is stopped first, so that it starts nothing more
 //! meanwhile. The answer has one size: of many stops the first are told one by one, those that did not succeed before all others.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -58,7 +58,7 @@ pub(super) struct Wire<R, W> {
     refusals: VecDeque<ServerJsonRpcMessage>,
     /// Notified of every line.
     heard: Arc<Notify>,
-    /// Told of every call that the client cancels.
+    /// Learns from every call that the client cancels.
     patience: Patience,
     /// Cancelled when the client is gone: its input has ended, it does not read our output, or it died and left the pipes open.
     gone: CancellationToken,
@@ -89,7 +89,7 @@ where
         }
     }
 
-    /// This, with somebody who learns from cancelled calls.
+    /// This, with the learner of the client's patience.
     pub(super) fn teaching(self, patience: Patience) -> Wire<R, W> {
         Wire { patience, ..self }
     }

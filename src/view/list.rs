@@ -1,4 +1,4 @@
-//! Runs in a list that nobody named: what each was asked, of which config and how long ago, and the runs of a day together. Pure, and
+//! Runs in a list of the latest or live runs: what each was asked, of which config and how long ago, and the runs of a day together. Pure, and
 //! a line of a list is small: of a run that is over it has no agents and no votes.
 
 use std::collections::BTreeMap;
