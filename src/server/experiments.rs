@@ -198,7 +198,7 @@ impl Desk {
             if arms.iter().any(|(_, known)| is_same(known, &start)) {
                 return Err(twice(&label));
             }
-            // Nobody named it: the label does.
+            // The call named no config; the label names the one that was taken.
             let label = text::line(&label.replacen(DEFAULT, &start.spec.config.name(), 1), MOST_LABEL);
             arms.push((label, start));
         }

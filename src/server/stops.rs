@@ -53,7 +53,7 @@ impl Desk {
         let Wait { most: patience, note } = self.patience.wait(grace + FORCE_TIME, self.settings.most_wait);
         let deadline = Instant::now() + patience;
         let Caller { cancelled, progress, client, .. } = caller;
-        // Once its conductor is told to stop, it may have stopped a run before that is looked at.
+        // A conductor that is asked to stop may end a run before the second look.
         let before = self.fleet.look_all(&selection).await?.runs;
         let had_ended = ended(&before);
         let experiments = self.stop_experiments(&selection, &ask).await?;

@@ -169,7 +169,7 @@ impl Watch {
             if !ear.tell(&self.what).await {
                 return;
             }
-            // What changes meanwhile is another than what was seen, so that it is told afterwards.
+            // A change in this time differs from what was seen, and is sent after it.
             tokio::select! {
                 () = tokio::time::sleep(LEAST) => {}
                 () = self.desk.given_up(cancelled.clone()) => return,
