@@ -44,7 +44,7 @@ enum Command {
     /// Remove ended runs by the settings (keep_days, keep_runs, keep_gb).
     Prune(commands::Prune),
     #[command(flatten)]
-    People(commands::People),
+    Cli(commands::CliCommand),
     /// Print what a shell needs to complete commands and flags.
     Completions {
         /// The shell.
@@ -107,8 +107,8 @@ fn main() -> ExitCode {
     let env_file = settings.as_ref().ok().and_then(|settings| settings.env_file.as_deref());
     let known = Secrets::from_environment(env_file).or_else(|_| Secrets::from_environment(None));
     let secrets = known.unwrap_or_default();
-    let has_the_screen = matches!(&command, Command::People(people) if people.has_the_screen());
-    if !has_the_screen {
+    let uses_full_screen = matches!(&command, Command::Cli(command) if command.uses_full_screen());
+    if !uses_full_screen {
         log_to_stderr(&secrets);
     }
     ended(run(command, settings, &secrets), &secrets)
@@ -164,8 +164,8 @@ fn run(command: Command, settings: Result<Settings, SettingsError>, secrets: &Se
         return Ok(commands::completions(shell, &Cli::command()));
     }
     let runtime = runtime()?;
-    if let Command::People(people) = command {
-        let code = runtime.block_on(people.run(settings, me));
+    if let Command::Cli(command) = command {
+        let code = runtime.block_on(command.run(settings, me));
         runtime.shutdown_background();
         return Ok(code);
     }
@@ -176,7 +176,7 @@ fn run(command: Command, settings: Result<Settings, SettingsError>, secrets: &Se
         Command::Demo => Ok(runtime.block_on(commands::demo(&settings, me))),
         Command::Settings => Ok(commands::settings(&settings)),
         Command::Prune(how) => runtime.block_on(prune(&settings, me, how)),
-        Command::People(_) | Command::Completions { .. } => Ok(ExitCode::FAILURE),
+        Command::Cli(_) | Command::Completions { .. } => Ok(ExitCode::FAILURE),
     };
     // A read of standard input may still be pending, and must not hold the end of the process.
     runtime.shutdown_background();

@@ -11,7 +11,7 @@ use rmcp::transport::TokioChildProcess;
 use serde_json::{Map, Value, json};
 use tokio::process::Command;
 
-use super::say;
+use super::output::print_line;
 use crate::massgen::program;
 use crate::settings::Settings;
 
@@ -48,21 +48,21 @@ pub(super) enum DemoError {
 /// Shows the whole job.
 pub(super) async fn show(settings: &Settings, me: &Path, massgen: &Path) -> Result<(), DemoError> {
     let version = program::version(massgen).unwrap_or_else(|| "(unknown version)".to_owned());
-    say(format_args!("MassGen {version}, a scripted model on loopback: no key, no cost, no network.\n"));
+    print_line(format_args!("MassGen {version}, a scripted model on loopback: no key, no cost, no network.\n"));
     let client = Client::connect(settings, me, massgen).await?;
     client.introduce().await?;
-    say("\n--- a run, from start to answer ---");
+    print_line("\n--- a run, from start to answer ---");
     let (id, cursor) = client.start("What is 6 times 7, and why?", "@rehearsal/delay=0.3").await?;
     let state = client.follow(&id, cursor).await?;
     client.read(&id).await?;
     if state != "succeeded" {
         return Err(DemoError::Outcome(state));
     }
-    say("\n--- another one, whose model never answers, stopped ---");
+    print_line("\n--- another one, whose model never answers, stopped ---");
     let (stuck, cursor) = client.start("What will never be answered?", "@rehearsal/hang").await?;
     client.call("check_status", json!({"run_id": stuck, "wait_s": 45, "since": cursor})).await?;
     client.call("kill_run", json!({"run_id": stuck, "reason": "the demo is over"})).await?;
-    say("\nThat is the loop: start, wait, read. Add the server to a client as the README shows.");
+    print_line("\nThat is the loop: start, wait, read. Add the server to a client as the README shows.");
     client.close().await;
     Ok(())
 }
@@ -91,9 +91,9 @@ impl Client {
     async fn introduce(&self) -> Result<(), DemoError> {
         let listed = self.session.list_all_tools().await;
         let tools = listed.map_err(|source| DemoError::Call { tool: "tools/list", source: Box::new(source) })?;
-        say("The server offers:");
+        print_line("The server offers:");
         for tool in tools {
-            say(format_args!(
+            print_line(format_args!(
                 "  {:<13} {}",
                 tool.name,
                 first_sentence(tool.description.as_deref().unwrap_or_default())
@@ -128,7 +128,7 @@ impl Client {
         let mut rest = page;
         rest["text"] = json!("(below)");
         self.print("<-", &rest);
-        text.lines().for_each(|line| say(format_args!("          | {line}")));
+        text.lines().for_each(|line| print_line(format_args!("          | {line}")));
         Ok(())
     }
 
@@ -139,7 +139,7 @@ impl Client {
     }
 
     async fn call_quietly(&self, tool: &'static str, arguments: Value) -> Result<Value, DemoError> {
-        say(format_args!("[{:>5.1} s] -> {tool} {arguments}", self.seconds()));
+        print_line(format_args!("[{:>5.1} s] -> {tool} {arguments}", self.seconds()));
         let object = arguments.as_object().cloned().unwrap_or_else(Map::new);
         let asked = self.session.call_tool(CallToolRequestParams::new(tool).with_arguments(object)).await;
         let answer = asked.map_err(|source| DemoError::Call { tool, source: Box::new(source) })?;
@@ -147,7 +147,7 @@ impl Client {
     }
 
     fn print(&self, arrow: &str, answer: &Value) {
-        say(format_args!("[{:>5.1} s] {arrow} {answer}", self.seconds()));
+        print_line(format_args!("[{:>5.1} s] {arrow} {answer}", self.seconds()));
     }
 
     fn seconds(&self) -> f64 {

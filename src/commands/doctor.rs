@@ -11,8 +11,8 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::people::{open, say_clean, say_json};
-use super::say_aside;
+use super::context::open_fleet;
+use super::output::{print_json, print_sanitized, print_to_stderr};
 use crate::refusal::Refusal;
 use crate::secrets::Secrets;
 use crate::settings::Settings;
@@ -97,15 +97,15 @@ impl Report {
     /// Says what takes its time, where nobody but a person listens.
     fn begin(&self, what: &str) {
         if !self.as_json {
-            say_aside(format_args!("         … {what}"));
+            print_to_stderr(format_args!("         … {what}"));
         }
     }
 
     fn add(&mut self, check: Check) {
         if !self.as_json {
-            say_clean(&format!("{:<7}  {}: {}", check.verdict, check.name, check.message), &self.secrets);
+            print_sanitized(&format!("{:<7}  {}: {}", check.verdict, check.name, check.message), &self.secrets);
             if !check.hint.is_empty() {
-                say_clean(&format!("         hint: {}", check.hint), &self.secrets);
+                print_sanitized(&format!("         hint: {}", check.hint), &self.secrets);
             }
         }
         self.checks.push(check);
@@ -120,9 +120,9 @@ impl Report {
         let is_ok = problems == 0;
         if self.as_json {
             let checks: Vec<_> = self.checks.iter().map(Check::as_json).collect();
-            say_json(json!({"ok": is_ok, "checks": checks}), &self.secrets);
+            print_json(json!({"ok": is_ok, "checks": checks}), &self.secrets);
         } else {
-            say_clean(
+            print_sanitized(
                 &format!("{} checks, {warnings} warnings, {problems} problems", self.checks.len()),
                 &self.secrets,
             );
@@ -146,7 +146,7 @@ pub(super) async fn doctor(settings: &Settings, me: &Path, how: &Doctor) -> Exit
     report.add(program.1);
     let Some(program) = program.0 else { return report.end() };
     report.add(checks::tools(&program));
-    let fleet = open(settings, me);
+    let fleet = open_fleet(settings, me);
     if let Ok(fleet) = &fleet {
         report.add(warm::check(fleet, settings, &program).await);
     }

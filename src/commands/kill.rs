@@ -6,8 +6,8 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde_json::json;
 
-use super::people::{Which, known, say_clean, say_json};
-use super::say;
+use super::output::{print_json, print_line, print_sanitized};
+use super::selection::{RunSelector, existing};
 use crate::fleet::{Fleet, Until};
 use crate::refusal::Refusal;
 use crate::run::{RunId, RunRecord, StopAsk};
@@ -20,9 +20,9 @@ use crate::view::{self, ReceiptView};
 )]
 pub struct Kill {
     #[command(flatten)]
-    which: Which,
+    which: RunSelector,
     /// Every run that goes on or waits (`massgen-mcp runs --live` lists them).
-    #[arg(long, group = "Which")]
+    #[arg(long, group = "RunSelector")]
     all: bool,
     /// How long MassGen has to close what it has open, in seconds, 0 to 60.
     #[arg(long, value_name = "SECONDS", default_value_t = 5.0)]
@@ -57,7 +57,7 @@ pub(super) async fn kill(fleet: &Fleet, how: &Kill) -> Result<ExitCode, Refusal>
             stopping.push(experiment);
         }
     }
-    let records = known(&selection, fleet.look_all(&selection).await?)?;
+    let records = existing(&selection, fleet.look_all(&selection).await?)?;
     let (mut planned, records): (Vec<_>, Vec<_>) = records.into_iter().partition(|run| fleet.is_planned(run));
     let stops = records.iter().map(|record| stop(fleet, &record.spec.id, grace, how.reason.clone()));
     let stopped = join_all(stops).await;
@@ -74,14 +74,14 @@ pub(super) async fn kill(fleet: &Fleet, how: &Kill) -> Result<ExitCode, Refusal>
         if !planned.is_empty() {
             told["others"] = json!({"not_started": planned.len()});
         }
-        say_json(told, fleet.secrets());
+        print_json(told, fleet.secrets());
     } else {
-        receipts.iter().for_each(|receipt| say_clean(&line(receipt), fleet.secrets()));
+        receipts.iter().for_each(|receipt| print_sanitized(&line(receipt), fleet.secrets()));
         if receipts.is_empty() && planned.is_empty() {
-            say("no run goes on");
+            print_line("no run goes on");
         }
         if !planned.is_empty() {
-            say(format_args!("{} planned runs were not started", planned.len()));
+            print_line(format_args!("{} planned runs were not started", planned.len()));
         }
     }
     let all_over = stopped.iter().all(|stopped| stopped.as_ref().is_ok_and(|record| record.state.ended().is_some()));

@@ -4,15 +4,16 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::people::{EXITS, run_id};
+use super::output::EXIT_CODES;
 use super::result;
+use super::selection::parse_run_id;
 use crate::fleet::results::Part;
 use crate::fleet::{Fleet, More};
 use crate::refusal::Refusal;
 
 /// What to print.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXITS)]
+#[command(after_help = EXIT_CODES)]
 pub struct Logs {
     /// The run, by its run_id.
     #[arg(value_name = "RUN_ID")]
@@ -29,7 +30,7 @@ pub struct Logs {
 const LOOK: Duration = Duration::from_millis(300);
 
 pub(super) async fn logs(fleet: &Fleet, how: &Logs) -> Result<ExitCode, Refusal> {
-    let id = run_id(&how.run)?;
+    let id = parse_run_id(&how.run)?;
     let part = how.agent.clone().map_or(Part::Log, Part::Agent);
     if !how.follow {
         result::print(fleet, &id, part).await?;

@@ -4,8 +4,9 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::people::{EXITS, Which, brief, known, say_clean, say_json, seen};
-use super::say;
+use super::output::{EXIT_CODES, print_json, print_line, print_sanitized};
+use super::selection::{RunSelector, existing};
+use super::summary::{one_line, view_of};
 use crate::clock;
 use crate::fleet::{Fleet, Selection};
 use crate::refusal::Refusal;
@@ -13,9 +14,9 @@ use crate::run::RunRecord;
 use crate::view::list::TodayView;
 use crate::view::{Detail, RunView, notation};
 
-/// Which runs to list.
+/// RunSelector runs to list.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXITS)]
+#[command(after_help = EXIT_CODES)]
 pub struct Runs {
     /// Only those with this label; otherwise the latest 20.
     #[arg(long)]
@@ -30,10 +31,10 @@ pub struct Runs {
 
 /// Of which runs to show everything.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXITS)]
+#[command(after_help = EXIT_CODES)]
 pub struct Status {
     #[command(flatten)]
-    which: Which,
+    which: RunSelector,
     /// Tell it as JSON: {"runs": […]}, each as check_status shows it with detail full.
     #[arg(long)]
     pub(super) json: bool,
@@ -42,23 +43,23 @@ pub struct Status {
 pub(super) async fn runs(fleet: &Fleet, how: &Runs) -> Result<ExitCode, Refusal> {
     let all = if how.live { fleet.live() } else { Selection::Latest };
     let selection = how.group.clone().map_or(all, Selection::Group);
-    let records = known(&selection, fleet.look_all(&selection).await?)?;
+    let records = existing(&selection, fleet.look_all(&selection).await?)?;
     let runs: Vec<RunView> = records.iter().map(|record| listed(fleet, record)).collect();
     let today = fleet.today().await.map(TodayView::from);
     if how.json {
-        say_json(json!({"runs": runs, "today": today}), fleet.secrets());
+        print_json(json!({"runs": runs, "today": today}), fleet.secrets());
         return Ok(ExitCode::SUCCESS);
     }
     if runs.is_empty() {
-        say(if how.live { "no run goes on" } else { "no runs yet" });
+        print_line(if how.live { "no run goes on" } else { "no runs yet" });
     }
     for run in &runs {
         let label = run.group.as_ref().map(|group| format!("[{group}] ")).unwrap_or_default();
         let (config, question) = (run.config.as_deref().unwrap_or("?"), run.question.as_deref().unwrap_or("?"));
-        say_clean(&format!("{}\n             {label}{config}: {question}", brief(run)), fleet.secrets());
+        print_sanitized(&format!("{}\n             {label}{config}: {question}", one_line(run)), fleet.secrets());
     }
     if let Some(today) = today.filter(|today| today.runs > 0) {
-        say(in_words(&today));
+        print_line(in_words(&today));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -66,7 +67,7 @@ pub(super) async fn runs(fleet: &Fleet, how: &Runs) -> Result<ExitCode, Refusal>
 /// A run as a list shows it.
 fn listed(fleet: &Fleet, record: &RunRecord) -> RunView {
     let asked = fleet.secrets().mask(&record.spec.question);
-    seen(fleet, record, Detail::Brief).listed(record, &asked, &clock::now())
+    view_of(fleet, record, Detail::Brief).listed(record, &asked, &clock::now())
 }
 
 /// The runs of the day in one line.
@@ -81,18 +82,18 @@ fn in_words(TodayView { day, runs, live, tokens, cost_usd, cost_unknown }: &Toda
 
 pub(super) async fn status(fleet: &Fleet, how: &Status) -> Result<ExitCode, Refusal> {
     let selection = how.which.selection()?;
-    let records = known(&selection, fleet.look_all(&selection).await?)?;
-    let runs: Vec<_> = records.iter().map(|record| seen(fleet, record, Detail::Full)).collect();
+    let records = existing(&selection, fleet.look_all(&selection).await?)?;
+    let runs: Vec<_> = records.iter().map(|record| view_of(fleet, record, Detail::Full)).collect();
     if how.json {
-        say_json(json!({"runs": runs}), fleet.secrets());
+        print_json(json!({"runs": runs}), fleet.secrets());
         return Ok(ExitCode::SUCCESS);
     }
     for (place, run) in runs.iter().enumerate() {
         if place > 0 {
-            say("");
+            print_line("");
         }
         for line in lines(run) {
-            say_clean(&line, fleet.secrets());
+            print_sanitized(&line, fleet.secrets());
         }
     }
     Ok(ExitCode::SUCCESS)

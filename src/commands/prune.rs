@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::{complain, say};
+use super::output::{print_failure, print_line};
 use crate::fleet::Fleet;
 use crate::fleet::prune::{Earnest, Planned, Pruned, Why};
 use crate::settings::Retention;
@@ -27,12 +27,12 @@ pub async fn prune(fleet: &Fleet, keep: Retention, how: Prune) -> ExitCode {
     let pruned = match fleet.prune(keep, earnest).await {
         Ok(pruned) => pruned,
         Err(error) => {
-            complain(&error, "correct --home or MASSGEN_MCP_HOME, or make the state folder yours");
+            print_failure(&error, "correct --home or MASSGEN_MCP_HOME, or make the state folder yours");
             return ExitCode::FAILURE;
         }
     };
     if how.json {
-        say(as_json(&pruned, how.dry_run));
+        print_line(as_json(&pruned, how.dry_run));
     } else {
         tell(&pruned, how.dry_run);
     }
@@ -41,14 +41,14 @@ pub async fn prune(fleet: &Fleet, keep: Retention, how: Prune) -> ExitCode {
 
 fn tell(pruned: &Pruned, dry_run: bool) {
     for Planned { run, why } in &pruned.gone {
-        say(format_args!("{}  ended {:.0}  {:>9}  {}", run.id, run.ended, size(run.bytes), word(*why)));
+        print_line(format_args!("{}  ended {:.0}  {:>9}  {}", run.id, run.ended, size(run.bytes), word(*why)));
     }
     for (name, why) in pruned.complaints() {
-        say(format_args!("{name}  stays: {why}"));
+        print_line(format_args!("{name}  stays: {why}"));
     }
     let (runs, leftovers, freed) = (pruned.gone.len(), pruned.leftovers, size(pruned.freed));
     let done = if dry_run { "would be removed" } else { "removed" };
-    say(format_args!("{runs} runs and {leftovers} leftovers {done}: {freed}; {} ended runs stay", pruned.kept));
+    print_line(format_args!("{runs} runs and {leftovers} leftovers {done}: {freed}; {} ended runs stay", pruned.kept));
 }
 
 fn as_json(pruned: &Pruned, dry_run: bool) -> serde_json::Value {

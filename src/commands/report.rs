@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::people::{EXITS, say_clean};
+use super::output::{EXIT_CODES, print_sanitized};
 use crate::fleet::Fleet;
 use crate::fleet::results::Part;
 use crate::massgen::text;
@@ -16,7 +16,7 @@ use crate::run::{RunId, RunRecord};
 
 /// Of what to write a page.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXITS)]
+#[command(after_help = EXIT_CODES)]
 pub struct Report {
     /// A run, by its run_id, or all runs with a label, by that.
     #[arg(value_name = "RUN_ID|GROUP")]
@@ -35,7 +35,7 @@ pub(super) async fn report(fleet: &Fleet, how: &Report) -> Result<ExitCode, Refu
         Ok(id) => write_run(fleet, &id, out, None).await?.1,
         Err(_) => write_group(fleet, how.of.trim(), out).await?,
     };
-    say_clean(&path.display().to_string(), fleet.secrets());
+    print_sanitized(&path.display().to_string(), fleet.secrets());
     if how.open {
         open(path).await?;
     }

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::json;
 
-use super::people::{EXITS, run_id, say_json};
-use super::say_aside;
+use super::output::{EXIT_CODES, print_json, print_to_stderr};
+use super::selection::parse_run_id;
 use crate::fleet::Fleet;
 use crate::fleet::results::{Part, Poured, ReadError};
 use crate::refusal::Refusal;
@@ -16,7 +16,7 @@ use crate::run::RunId;
 
 /// What to print.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXITS)]
+#[command(after_help = EXIT_CODES)]
 pub struct Printed {
     /// The run, by its run_id.
     #[arg(value_name = "RUN_ID")]
@@ -30,14 +30,14 @@ pub struct Printed {
 }
 
 pub(super) async fn result(fleet: &Fleet, how: &Printed) -> Result<ExitCode, Refusal> {
-    let (id, part) = (run_id(&how.run)?, how.part.parse::<Part>()?);
+    let (id, part) = (parse_run_id(&how.run)?, how.part.parse::<Part>()?);
     if how.json {
         return as_json(fleet, &id, part, &how.part).await;
     }
     let is_answer = part == Part::Answer;
     let Some((state, poured)) = print(fleet, &id, part).await? else { return Ok(ExitCode::SUCCESS) };
     if is_answer && poured.partial {
-        say_aside(format_args!("note: this is only the best answer so far; the run is {state}"));
+        print_to_stderr(format_args!("note: this is only the best answer so far; the run is {state}"));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -71,7 +71,7 @@ async fn as_json(fleet: &Fleet, id: &RunId, part: Part, name: &str) -> Result<Ex
             told[name] = value.into();
         }
     }
-    say_json(told, fleet.secrets());
+    print_json(told, fleet.secrets());
     Ok(ExitCode::SUCCESS)
 }
 

@@ -2,20 +2,20 @@
 
 use std::process::ExitCode;
 
-use super::say;
+use super::output::print_line;
 use crate::settings::Settings;
 
 /// Shows the settings.
 pub fn settings(settings: &Settings) -> ExitCode {
     match &settings.file {
-        Some(path) => say(format_args!("settings file: {}\n", path.display())),
-        None => say("settings file: none\n"),
+        Some(path) => print_line(format_args!("settings file: {}\n", path.display())),
+        None => print_line("settings file: none\n"),
     }
     let all = settings.effective();
     let width = |text: fn(&crate::settings::Effective) -> usize| all.iter().map(text).max().unwrap_or_default();
     let (keys, values) = (width(|row| row.key.len()), width(|row| row.value.chars().count()).min(WIDEST));
     for row in all {
-        say(format_args!("{:keys$}  {:values$}  {}", row.key, row.value, row.source.of(row.key)));
+        print_line(format_args!("{:keys$}  {:values$}  {}", row.key, row.value, row.source.of(row.key)));
     }
     ExitCode::SUCCESS
 }

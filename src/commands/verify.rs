@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::people::say_clean;
+use super::output::print_sanitized;
 use crate::fleet::{Fleet, NotVerified, Verified};
 use crate::provenance::{Check, Found};
 use crate::refusal::Refusal;
@@ -41,7 +41,7 @@ async fn verify_group(fleet: &Fleet, group: &str) -> Result<u8, Refusal> {
     }
     let mut codes = vec![listed(fleet, &verified.checks)];
     for (id, run) in verified.runs {
-        super::say(format_args!("{id}"));
+        super::output::print_line(format_args!("{id}"));
         codes.push(told(fleet, run)?);
     }
     Ok([DIFFERS, NO_MANIFEST].into_iter().find(|code| codes.contains(code)).unwrap_or_default())
@@ -50,7 +50,7 @@ async fn verify_group(fleet: &Fleet, group: &str) -> Result<u8, Refusal> {
 fn told(fleet: &Fleet, verified: Result<Verified, NotVerified>) -> Result<u8, Refusal> {
     let verified = match verified {
         Err(error @ NotVerified::NoManifest(_)) => {
-            super::people::complain(error.into(), false);
+            super::output::print_error(error.into(), false);
             return Ok(NO_MANIFEST);
         }
         verified => verified?,
@@ -58,14 +58,17 @@ fn told(fleet: &Fleet, verified: Result<Verified, NotVerified>) -> Result<u8, Re
     let code = listed(fleet, &verified.checks);
     let left_out = verified.manifest.workspace.and_then(|workspace| workspace.left_out);
     if let Some(left) = left_out {
-        super::say(format_args!("unknown  at least {} files, {} bytes: too many to be hashed", left.files, left.bytes));
+        super::output::print_line(format_args!(
+            "unknown  at least {} files, {} bytes: too many to be hashed",
+            left.files, left.bytes
+        ));
     }
     Ok(code)
 }
 
 fn listed(fleet: &Fleet, checks: &[Check]) -> u8 {
     for check in checks {
-        say_clean(&line(check), fleet.secrets());
+        print_sanitized(&line(check), fleet.secrets());
     }
     let as_it_was = checks.iter().all(|check| matches!(check.found, Found::Same | Found::Unknown));
     if as_it_was { 0 } else { DIFFERS }

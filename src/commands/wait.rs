@@ -9,7 +9,9 @@ use std::time::Duration;
 use clap::builder::ValueParser;
 use tokio::time::Instant;
 
-use super::people::{Which, brief, exit_code, known, say_clean, say_json, seen};
+use super::output::{print_json, print_sanitized};
+use super::selection::{RunSelector, existing};
+use super::summary::{exit_code, one_line, view_of};
 use crate::fleet::{Cursor, Fleet, Selection, Until};
 use crate::refusal::Refusal;
 use crate::run::{RunId, RunRecord};
@@ -20,7 +22,7 @@ use crate::view::Detail;
 #[command(after_help = EXITS)]
 pub struct Wait {
     #[command(flatten)]
-    which: Which,
+    which: RunSelector,
     /// Until one of them is over; otherwise until all are.
     #[arg(long)]
     any: bool,
@@ -55,7 +57,7 @@ pub(super) async fn wait(fleet: &Fleet, timeout: Duration, how: &Wait) -> Result
     let selection = how.which.selection()?;
     let deadline = Instant::now() + how.timeout_s.as_ref().map_or(FOR_EVER, |_| timeout);
     let mut told = HashMap::new();
-    let mut records = known(&selection, fleet.look_all(&selection).await?)?;
+    let mut records = existing(&selection, fleet.look_all(&selection).await?)?;
     loop {
         tell(fleet, &records, &mut told, how.json);
         if is_over(&records, how.any) {
@@ -87,11 +89,11 @@ fn tell(fleet: &Fleet, records: &[RunRecord], told: &mut HashMap<RunId, u64>, as
         if told.insert(record.spec.id.clone(), record.seq) == Some(record.seq) {
             continue;
         }
-        let run = seen(fleet, record, Detail::Brief);
+        let run = view_of(fleet, record, Detail::Brief);
         if as_json {
-            say_json(run, fleet.secrets());
+            print_json(run, fleet.secrets());
         } else {
-            say_clean(&brief(&run), fleet.secrets());
+            print_sanitized(&one_line(&run), fleet.secrets());
         }
     }
 }

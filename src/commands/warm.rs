@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use super::people::{EXITS, open, say_clean};
-use super::{program_of, say};
+use super::context::{open_fleet, program_of};
+use super::output::{EXIT_CODES, print_line, print_sanitized};
 use crate::fleet::Fleet;
 use crate::massgen::text;
 use crate::refusal::Refusal;
@@ -14,7 +14,7 @@ use crate::warm::{self, Cold};
 
 /// What to do.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXITS)]
+#[command(after_help = EXIT_CODES)]
 pub struct Warm {
     /// End all warm processes of the state folder; runs go on.
     #[arg(long, conflicts_with = "rehearsal")]
@@ -25,7 +25,7 @@ pub struct Warm {
 }
 
 pub(super) async fn warm(settings: &Settings, me: &std::path::Path, how: &Warm) -> Result<ExitCode, Refusal> {
-    let fleet = open(settings, me)?;
+    let fleet = open_fleet(settings, me)?;
     if how.stop {
         return stop(&fleet).await;
     }
@@ -40,7 +40,10 @@ pub(super) async fn warm(settings: &Settings, me: &std::path::Path, how: &Warm) 
     let warm = fleet.warm_up(&spec).await.map_err(failed)?;
     warm.map_err(|cold| Refusal::new("not_warm", cold.to_string(), hint(&cold)))?;
     let folder = warm::folder(fleet.state());
-    say_clean(&format!("MassGen is warm; its log is in `{}`", folder.display()), &crate::secrets::Secrets::default());
+    print_sanitized(
+        &format!("MassGen is warm; its log is in `{}`", folder.display()),
+        &crate::secrets::Secrets::default(),
+    );
     Ok(ExitCode::SUCCESS)
 }
 
@@ -57,7 +60,7 @@ async fn stop(fleet: &Fleet) -> Result<ExitCode, Refusal> {
             tokio::time::sleep(warm::LOOK_AGAIN).await;
         }
     }
-    say(format_args!("warm processes ended: {}", locks.len()));
+    print_line(format_args!("warm processes ended: {}", locks.len()));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -18,7 +18,8 @@ use tokio::time::Instant;
 
 use self::board::{Board, Key, Row, Wish};
 use self::pages::Pages;
-use super::people::{brief, known, seen};
+use super::selection::existing;
+use super::summary::{one_line, view_of};
 use super::{kill, look};
 use crate::fleet::results::Part;
 use crate::fleet::{Cursor, Fleet, Selection, Until};
@@ -72,7 +73,7 @@ pub(super) async fn watch(fleet: Fleet, how: &Watch) -> Result<ExitCode, Refusal
         return Err(Refusal::new("no_terminal", "watch draws on a terminal, and this is none", hint));
     }
     let selection = how.group.clone().map_or(Selection::Latest, Selection::Group);
-    known(&selection, fleet.look_all(&selection).await?)?;
+    existing(&selection, fleet.look_all(&selection).await?)?;
     let unusable = |error: std::io::Error| {
         let hint = "use `massgen-mcp runs --json`, or another terminal";
         Refusal::new("no_terminal", format!("this terminal cannot be drawn on: {error}"), hint)
@@ -190,7 +191,7 @@ async fn look_on(fleet: Fleet, selection: Selection, to: mpsc::Sender<News>) {
 }
 
 fn row(fleet: &Fleet, record: &RunRecord) -> Row {
-    let run = seen(fleet, record, Detail::Brief);
+    let run = view_of(fleet, record, Detail::Brief);
     Row::of(record, &run, |text| clean(text, fleet))
 }
 
@@ -221,8 +222,8 @@ fn fulfil(wish: Wish, fleet: &Fleet, to: &mpsc::Sender<News>) {
 /// What is shown of an opened run: how it is, its answer, and everything else that is known.
 async fn opened(fleet: &Fleet, id: &RunId) -> Result<Vec<String>, Refusal> {
     let record = fleet.look(id).await?;
-    let run = seen(fleet, &record, Detail::Full);
-    let mut lines = vec![brief(&run)];
+    let run = view_of(fleet, &record, Detail::Full);
+    let mut lines = vec![one_line(&run)];
     lines.extend(run.problem.iter().map(|problem| format!("hint: {}", problem.hint)));
     lines.push(String::new());
     match fleet.read(id, Part::Answer, 0, ANSWER).await {

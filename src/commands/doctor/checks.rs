@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::Check;
-use crate::commands::program_of;
+use crate::commands::context::program_of;
 use crate::massgen::configs::{self, Sources, Tree};
 use crate::massgen::docker::Engine;
 use crate::massgen::program::{self, ProgramError};

@@ -7,7 +7,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Check;
-use crate::commands::{kill, people};
+use crate::commands::kill;
+use crate::commands::summary::{one_line, view_of};
 use crate::fleet::{Cursor, Fleet, Keys, Limits, Selection, Start, Until};
 use crate::refusal::Refusal;
 use crate::run::{Cap, ConfigChoice, Outcome, RunId, RunRecord, RunSpec, Unpriced};
@@ -29,8 +30,8 @@ pub(super) async fn rehearse(
     let record = follow(fleet, started.record, say).await?;
     if record.state.ended().is_none() {
         let stopped = kill::stop(fleet, &id, Duration::ZERO, Some("the doctor gave up".to_owned())).await?;
-        let at = people::seen(fleet, &record, Detail::Brief).state;
-        let last = people::seen(fleet, &stopped, Detail::Brief).state;
+        let at = view_of(fleet, &record, Detail::Brief).state;
+        let last = view_of(fleet, &stopped, Detail::Brief).state;
         let message = format!("{id} was still {at} after {} s; it is {last} now", PATIENCE.as_secs());
         return Ok(Check::problem("rehearsal", message, look_at(&id)));
     }
@@ -66,7 +67,7 @@ async fn follow(fleet: &Fleet, mut record: RunRecord, say: impl Fn(&str)) -> Res
     let deadline = Instant::now() + PATIENCE;
     let selection = Selection::Runs(vec![record.spec.id.clone()]);
     while record.state.ended().is_none() && Instant::now() < deadline {
-        say(&people::brief(&people::seen(fleet, &record, Detail::Brief)));
+        say(&one_line(&view_of(fleet, &record, Detail::Brief)));
         let since = Some(Cursor::of(std::slice::from_ref(&record)));
         let left = deadline.saturating_duration_since(Instant::now());
         let waited = fleet.wait(&selection, Until::Change, since, left, std::future::pending()).await?;
@@ -77,7 +78,7 @@ async fn follow(fleet: &Fleet, mut record: RunRecord, say: impl Fn(&str)) -> Res
 
 fn verdict(fleet: &Fleet, record: &RunRecord) -> Check {
     let id = &record.spec.id;
-    let run = people::seen(fleet, record, Detail::Full);
+    let run = view_of(fleet, record, Detail::Full);
     let succeeded = record.state.ended().is_some_and(|ending| ending.outcome == Outcome::Succeeded);
     if succeeded && run.answer_chars.is_some_and(|chars| chars > 0) {
         return Check::ok("rehearsal", format!("{id} succeeded in {} s with an answer", run.elapsed_s));

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use crate::commands::people::money;
+use crate::commands::summary::money;
 use crate::run::{RunId, RunRecord};
 use crate::view::RunView;
 

@@ -1,0 +1,87 @@
+//! Printing for people and scripts: lines and JSON on standard output, refusals on standard error, without secrets and control characters.
+
+use std::fmt::Display;
+use std::io::Write;
+
+use serde_json::Value;
+
+use crate::massgen::text;
+use crate::refusal::Refusal;
+use crate::secrets::Secrets;
+use crate::view::notation;
+
+/// The exit codes of most commands, for `--help`.
+pub(super) const EXIT_CODES: &str = "Exit codes: 0 done; 1 it could not be done (code, message and hint are on standard error); 2 the \
+                                command line is wrong.";
+
+/// One line on standard output.
+pub(super) fn print_line(line: impl Display) {
+    // A closed pipe means that the reader has gone.
+    let _closed = writeln!(std::io::stdout(), "{line}");
+}
+
+/// One line on standard error.
+pub(super) fn print_to_stderr(line: impl Display) {
+    let _closed = writeln!(std::io::stderr(), "{line}");
+}
+
+/// A value as a line of JSON, without secrets and harmful characters.
+pub(super) fn print_json(value: impl serde::Serialize, secrets: &Secrets) {
+    let value = serde_json::to_value(value).unwrap_or(Value::Null);
+    let value = text::each_text(value, &|text| text::harmless(&secrets.mask(text)));
+    print_line(notation::text(&value).unwrap_or_default());
+}
+
+/// A line about a run, without secrets and harmful characters.
+pub(super) fn print_sanitized(line: &str, secrets: &Secrets) {
+    print_line(text::harmless(&secrets.mask(line)));
+}
+
+/// An error of the program itself, with a hint, on standard error.
+pub(super) fn print_failure(error: &dyn std::error::Error, hint: &str) {
+    print_to_stderr(format_args!("massgen-mcp: {}\nhint: {hint}", text::chain(error)));
+}
+
+/// Prints a refusal on standard error: as one line of JSON, or in words.
+pub(super) fn print_error(refusal: Refusal, as_json: bool) {
+    let refusal = for_people(refusal).masked(&Secrets::from_environment(None).unwrap_or_default());
+    let (code, message, hint) = (refusal.code(), refusal.message().to_owned(), refusal.hint().to_owned());
+    if as_json {
+        print_to_stderr(refusal.into_json());
+    } else {
+        print_to_stderr(format_args!("massgen-mcp: {message} ({code})\nhint: {hint}"));
+    }
+}
+
+/// The hint of a refusal with commands in place of tools.
+fn for_people(refusal: Refusal) -> Refusal {
+    let hint = match (refusal.code(), refusal.hint()) {
+        ("bad_run_id" | "unknown_run" | "unknown_group", _) => "`massgen-mcp runs` lists the latest runs",
+        ("unreadable_record", _) => "the record is damaged; other runs are not: see `massgen-mcp runs`",
+        ("nothing_to_read", hint) if hint.contains("check_status") => "wait with `massgen-mcp wait`, then read again",
+        (_, _) => return refusal,
+    };
+    Refusal::new(refusal.code(), refusal.message().to_owned(), hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::RunId;
+
+    #[test]
+    fn hints_for_people_name_commands_and_the_words_stay() {
+        for refusal in [
+            Refusal::from("nope".parse::<RunId>().expect_err("none")),
+            Refusal::unknown_group("g"),
+            Refusal::new("nothing_to_read", "no agent has answered yet", "wait with check_status and wait_s"),
+        ] {
+            let (code, message) = (refusal.code(), refusal.message().to_owned());
+            let told = for_people(refusal);
+            assert_eq!((told.code(), told.message()), (code, message.as_str()));
+            assert!(told.hint().contains("`massgen-mcp ") && !told.hint().contains("check_status"), "{}", told.hint());
+        }
+        let other = Refusal::new("state_folder", "m", "h");
+        assert_eq!(for_people(other.clone()), other);
+    }
+}

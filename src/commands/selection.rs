@@ -1,0 +1,52 @@
+//! RunSelector runs a command is for: the arguments that select them, and what to do if there are none or a record cannot be read.
+
+use super::output::print_error;
+use crate::fleet::{Selection, Sight};
+use crate::refusal::Refusal;
+use crate::run::{RunId, RunRecord};
+
+/// The runs that a command is for.
+#[derive(Debug, Clone, clap::Args)]
+#[group(required = true, multiple = false)]
+pub(super) struct RunSelector {
+    /// The runs, by their run_id (`massgen-mcp runs` lists them).
+    #[arg(value_name = "RUN_ID")]
+    runs: Vec<String>,
+    /// All runs with this label.
+    #[arg(long)]
+    group: Option<String>,
+}
+
+impl RunSelector {
+    pub(super) fn selection(&self) -> Result<Selection, Refusal> {
+        match &self.group {
+            Some(group) => Ok(Selection::Group(group.clone())),
+            None => {
+                let mut seen = std::collections::HashSet::new();
+                let ids = self.runs.iter().map(|text| parse_run_id(text)).collect::<Result<Vec<_>, _>>()?;
+                Ok(Selection::Runs(ids.into_iter().filter(|id| seen.insert(id.clone())).collect()))
+            }
+        }
+    }
+}
+
+pub(super) fn parse_run_id(text: &str) -> Result<RunId, Refusal> {
+    Ok(text.trim().parse::<RunId>()?)
+}
+
+/// The records of the selected runs. A group without runs is an error, and so is an unreadable record if no other run was found; further unreadable
+/// records are reported on standard error and skipped.
+pub(super) fn existing(selection: &Selection, mut sight: Sight) -> Result<Vec<RunRecord>, Refusal> {
+    if sight.runs.is_empty()
+        && let Some((_, error)) = sight.unreadable.pop()
+    {
+        return Err(error.into());
+    }
+    for (_, error) in sight.unreadable {
+        print_error(error.into(), false);
+    }
+    match selection {
+        Selection::Group(group) if sight.runs.is_empty() => Err(Refusal::unknown_group(group)),
+        Selection::Group(_) | Selection::Runs(_) | Selection::Latest | Selection::Live { .. } => Ok(sight.runs),
+    }
+}

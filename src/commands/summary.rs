@@ -1,0 +1,65 @@
+//! A run for a terminal: its view, its summary in one line, and the exit code of its outcome.
+
+use crate::clock;
+use crate::fleet::Fleet;
+use crate::run::{Outcome, RunRecord, RunState};
+use crate::view::{self, Detail, RunView};
+
+/// The same view of a run that agents get.
+pub(super) fn view_of(fleet: &Fleet, record: &RunRecord, detail: Detail) -> RunView {
+    let queue = (record.state == RunState::Queued).then(|| fleet.place(&record.spec.id)).flatten();
+    let folder = fleet.state().folder(&record.spec.id);
+    let messages = fleet.messages_waiting(&record.spec.id);
+    let (children, built_on_by) = (&folder.child_runs(), &folder.built_on_by());
+    let models = &fleet.models_awaited(record);
+    let context = view::Seen { folder: folder.path(), children, built_on_by, queue, messages, models };
+    view::run(record, &context, detail, &clock::now()).with_group(record)
+}
+
+/// The exit code for an outcome; none of them is one that shells or `clap` use by themselves.
+pub(super) fn exit_code(outcome: &Outcome) -> u8 {
+    match outcome {
+        Outcome::Succeeded => 0,
+        Outcome::Failed(_) => 3,
+        Outcome::TimedOut { .. } => 4,
+        Outcome::OverBudget => 5,
+        Outcome::Killed { .. } => 6,
+        Outcome::Lost => 7,
+    }
+}
+
+/// The summary of a run in one line.
+pub(super) fn one_line(run: &RunView) -> String {
+    let agents: Vec<_> = run.agents.iter().map(|(id, at)| format!("{id} {at}")).collect();
+    let votes: Vec<_> = run.votes.iter().map(|(label, count)| format!("{label} {count}")).collect();
+    let answer = run.answer_chars.map(|chars| {
+        let kind = if run.partial == Some(true) { " (partial)" } else { "" };
+        format!("answer of {}{kind}, {chars} characters", run.answered_by().unwrap_or("?"))
+    });
+    let parts = [
+        run.queue.clone(),
+        run.phase.clone(),
+        answer,
+        (!agents.is_empty() && !run.is_over()).then(|| agents.join(", ")),
+        (!votes.is_empty() && !run.is_over()).then(|| format!("votes: {}", votes.join(", "))),
+        money(run),
+        run.budget.clone(),
+        run.problem.as_ref().map(|problem| format!("{}: {}", problem.code, problem.message)),
+        run.warning.as_ref().map(|warning| format!("{}: {}", warning.code, warning.message)),
+    ];
+    let known: Vec<_> = parts.into_iter().flatten().collect();
+    format!("{}  {:<11}  {:>5} s  {}", run.run_id, run.state, run.elapsed_s, known.join("; ")).trim_end().to_owned()
+}
+
+/// The cost and tokens of a run, if either is known.
+pub(super) fn money(run: &RunView) -> Option<String> {
+    let usd = match (run.cost_usd, run.cost_unknown) {
+        (Some(usd), Some(true)) => Some(format!("more than ${usd:.4}")),
+        (Some(usd), _) => Some(format!("${usd:.4}")),
+        (None, Some(true)) => Some("cost unknown".to_owned()),
+        (None, _) => None,
+    };
+    let tokens = run.tokens.map(|tokens| format!("{tokens} tokens"));
+    let both: Vec<_> = usd.into_iter().chain(tokens).collect();
+    (!both.is_empty()).then(|| both.join(", "))
+}
