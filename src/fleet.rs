@@ -47,6 +47,7 @@ pub use verify::{NotVerified, Verified, VerifiedGroup};
 pub use wait::{Until, Waited};
 
 use experiments::Plans;
+use start::this_client;
 
 /// How many runs are shown where none are named.
 pub const LATEST: usize = 20;
@@ -77,6 +78,8 @@ pub enum Selection {
     Live {
         /// Only those below this run.
         below: Option<RunId>,
+        /// Only those that the client of this process asked for.
+        own: bool,
     },
 }
 
@@ -172,9 +175,14 @@ impl Fleet {
         self.parent.as_ref()
     }
 
-    /// The runs that wait or go on and that this process may stop at once: of a process that is part of a run those below it.
+    /// The runs that wait or go on: for a process that is part of a run those below it.
     pub fn live(&self) -> Selection {
-        Selection::Live { below: self.parent.clone() }
+        Selection::Live { below: self.parent.clone(), own: false }
+    }
+
+    /// The live runs that the client of this process asked for, with what they started; for a process that is part of a run all below it.
+    pub fn own_live(&self) -> Selection {
+        Selection::Live { below: self.parent.clone(), own: self.parent.is_none() }
     }
 
     /// The runs of today (UTC) together; none where the ledger cannot be read.
@@ -297,7 +305,7 @@ impl Memory {
             Selection::Runs(ids) => ids.clone(),
             Selection::Group(_) => state.list()?,
             Selection::Latest => state.latest(LATEST)?,
-            Selection::Live { below } => Ledger::of(state).live(below.as_ref())?,
+            Selection::Live { below, .. } => Ledger::of(state).live(below.as_ref())?,
         };
         if matches!(selection, Selection::Live { .. }) {
             // Who waits for the end of one that lived at an earlier look has to see it.
@@ -354,7 +362,9 @@ fn planned_record(state: &StateFolder, id: &RunId, plans: &mut Option<Plans>) ->
 impl Selection {
     fn wants(&self, run: &RunRecord) -> bool {
         match self {
-            Selection::Runs(_) | Selection::Latest | Selection::Live { .. } => true,
+            Selection::Runs(_) | Selection::Latest | Selection::Live { own: false, .. } => true,
+            // The client of an old record, or of a process whose parent is gone, is unknown: then the run is not its own.
+            Selection::Live { own: true, .. } => !this_client().is_empty() && run.spec.origin.client == this_client(),
             Selection::Group(group) => run.spec.group.as_ref() == Some(group),
         }
     }

@@ -15,7 +15,7 @@ use crate::run::{RunId, RunRecord};
 pub struct Cursor {
     changes: String,
     endings: String,
-    /// A bit for each run, the oldest first.
+    /// A bit for each run, in the order of [`bits`].
     told: u32,
 }
 
@@ -30,14 +30,14 @@ impl Cursor {
         Cursor {
             changes: format!("{:012}", hash(changes.collect()) % 1_000_000_000_000),
             endings: format!("{:09}", hash(answered.map(|run| format!("{}\n", run.spec.id)).collect()) % 1_000_000_000),
-            told: by_age(runs).filter(|(_, run)| run.state.ended().is_some()).map(|(bit, _)| bit).sum(),
+            told: bits(runs).filter(|(_, run)| run.state.ended().is_some()).map(|(bit, _)| bit).sum(),
         }
     }
 
     /// Those of a few runs that had ended when the cursor was given out. Runs that have come since change nothing; where one was
     /// removed since, an end may be missed or be told again.
     pub fn had_ended<'a>(&self, runs: &'a [RunRecord]) -> Vec<&'a RunId> {
-        let told = by_age(runs).filter(|(bit, run)| self.told & bit != 0 && run.state.ended().is_some());
+        let told = bits(runs).filter(|(bit, run)| self.told & bit != 0 && run.state.ended().is_some());
         told.map(|(_, run)| &run.spec.id).collect()
     }
 
@@ -55,11 +55,14 @@ impl Cursor {
     }
 }
 
-/// The bit of each run, of the oldest the lowest; none of one run alone or of many.
-fn by_age(runs: &[RunRecord]) -> impl Iterator<Item = (u32, &RunRecord)> {
+/// The bit of each run; none of one run alone or of many. The order must not change while a group goes on: runs that are added to a group come
+/// last, by their creation. The runs of an experiment are all known from its beginning and get another creation time when they are
+/// started, so their names decide.
+fn bits(runs: &[RunRecord]) -> impl Iterator<Item = (u32, &RunRecord)> {
     let is_told = (2..=MOST_TOLD).contains(&runs.len());
     let mut runs: Vec<&RunRecord> = if is_told { runs.iter().collect() } else { Vec::new() };
-    runs.sort_by_key(|run| (run.spec.created, &run.spec.id));
+    let added = |run: &RunRecord| run.spec.origin.experiment.is_none().then_some(run.spec.created);
+    runs.sort_by_key(|run| (added(run), &run.spec.id));
     runs.into_iter().enumerate().map(|(place, run)| (1 << place, run))
 }
 
@@ -121,5 +124,19 @@ pub(super) mod tests {
         }
         assert_eq!(given_back(&many[..MOST_TOLD]).had_ended(&many[..MOST_TOLD]).len(), MOST_TOLD);
         assert!(Cursor::given("never given out").had_ended(&many[..2]).is_empty());
+    }
+
+    #[test]
+    fn the_start_of_a_planned_run_does_not_change_whose_end_was_told() {
+        let planned = |n: u8, started: Option<i64>, is_over: bool| {
+            let mut run = run(n, is_over);
+            run.spec.origin.experiment = Some("ex".to_owned());
+            run.spec.created = jiff::Timestamp::from_second(started.unwrap_or_default()).expect("time");
+            run
+        };
+        // The second run of the plan was started first and has ended; then the first one is started and ends.
+        let before = given_back(&[planned(1, None, false), planned(2, Some(10), true), planned(3, None, false)]);
+        let after = [planned(1, Some(20), true), planned(2, Some(10), true), planned(3, Some(30), false)];
+        assert_eq!(before.had_ended(&after), [&after[1].spec.id]);
     }
 }

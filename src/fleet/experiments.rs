@@ -122,12 +122,15 @@ impl Fleet {
         .await?
     }
 
-    /// The groups of the experiments that go on and that this process may stop at once: of a process that is part of a run those that
-    /// this run began. Those below them end with the runs that they are part of.
-    pub async fn open_experiments(&self) -> Result<Vec<Selection>, FleetError> {
+    /// The groups of the experiments that go on and that this process may stop together: for a process that is part of a run those that
+    /// this run began (those below them end with their runs). With `own`, only those that the client of this process asked for.
+    pub async fn open_experiments(&self, own: bool) -> Result<Vec<Selection>, FleetError> {
         let (state, parent) = (self.state.clone(), self.parent.clone());
         let is_meant = move |known: &Experiment| {
-            known.progress.closed.is_none() && (parent.is_none() || known.plan.parent == parent)
+            let plan = &known.plan;
+            let is_selected =
+                if parent.is_some() { plan.parent == parent } else { !own || plan.client == this_client() };
+            known.progress.closed.is_none() && is_selected
         };
         let found = blocking(move || state.all_experiments().into_iter().filter(is_meant).collect::<Vec<_>>()).await?;
         Ok(found.into_iter().map(|known| Selection::Group(known.plan.group)).collect())
@@ -243,8 +246,12 @@ impl Fleet {
             let mut spec = start.spec.clone();
             spec.group = Some(group.clone());
             spec.allowance = start.limits.each.clone();
-            spec.origin =
-                Origin { server: this_server().to_owned(), experiment: Some(id.clone()), ..Origin::default() };
+            spec.origin = Origin {
+                server: this_server().to_owned(),
+                client: this_client().to_owned(),
+                experiment: Some(id.clone()),
+                ..Origin::default()
+            };
             let config = start.config.as_ref().map(|(name, text)| ((*name).to_owned(), text.clone()));
             let expected = forecast.and_then(|seen| Usd::from_f64(seen.cost_usd?)).filter(|usd| *usd > Usd(0));
             let takes = forecast.map(|seen| Duration::from_secs(seen.took_s));

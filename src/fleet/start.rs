@@ -201,9 +201,10 @@ impl Fleet {
         let mut rules = start.limits.all;
         spec.allowance = start.limits.each.clone();
         // The runs of an experiment are those of the server that was asked for it.
-        let server = Some(std::mem::take(&mut spec.origin.server)).filter(|server| !server.is_empty());
+        let known_or = |name: String, own: &str| if name.is_empty() { own.to_owned() } else { name };
         spec.origin = Origin {
-            server: server.unwrap_or_else(|| this_server().to_owned()),
+            server: known_or(spec.origin.server, this_server()),
+            client: known_or(spec.origin.client, this_client()),
             asked: hash(&[&start.request]),
             key: start.request_key.as_ref().map(|key| hash(&[key])),
             experiment: spec.origin.experiment,
@@ -242,7 +243,7 @@ impl Fleet {
         if depth > own.depth {
             return Err(NotStarted::TooDeep { most: own.depth }.into());
         }
-        spec.origin.server = above.origin.server;
+        (spec.origin.server, spec.origin.client) = (above.origin.server, above.origin.client);
         spec.lineage = Lineage { parent: Some(parent.clone()), root: above.lineage.root, depth };
         self.not_as_above(parent, spec)
     }
@@ -313,7 +314,7 @@ fn median(values: &mut [u64]) -> Option<u64> {
 fn content(spec: &RunSpec) -> String {
     hash(&[
         &spec.origin.asked,
-        &spec.question,
+        spec.question.trim(),
         &spec.config_hash,
         &format!("{:?} {:?}", spec.config, spec.timeout),
         &spec.project.to_string_lossy(),

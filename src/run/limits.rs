@@ -200,6 +200,8 @@ pub struct Rules {
 pub struct Origin {
     /// Which server started it.
     pub server: String,
+    /// Which process started that server (boot, pid and start time): a client that restarts its server stays the same. Empty if unknown.
+    pub client: String,
     /// SHA-256 of all that the agent asked for.
     pub asked: String,
     /// SHA-256 of the key that the agent gave the request.

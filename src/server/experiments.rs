@@ -107,12 +107,12 @@ struct DryExperiment {
     arms: Vec<Value>,
 }
 
-/// Whether a call asks for more than one run.
+/// Whether a call asks for more than one run. One repetition is what a call without `repeat` asks for as well.
 pub(super) fn is_asked_for(asked: &RunMassgen) -> bool {
     let RunMassgen { configs, questions, repeat, keep, overrides, .. } = asked;
     configs.is_some()
         || questions.is_some()
-        || repeat.is_some()
+        || repeat.is_some_and(|repeat| repeat != 1)
         || keep.is_some()
         || overrides.as_ref().is_some_and(Value::is_array)
 }
@@ -187,7 +187,7 @@ impl Desk {
     /// Checks everything about an experiment that can be checked before the ledger is asked.
     async fn prepare_experiment(&self, asked: RunMassgen) -> Result<Begin, Refusal> {
         no_contradictions(&asked)?;
-        let request = request(&asked);
+        let request = request(&asked, self.settings.limits.timeout);
         let questions = match asked.questions.clone() {
             Some(questions) => named("questions", questions.into_iter().map(checked_question))?,
             None => vec![self.question_of(&asked).await?],

@@ -186,7 +186,7 @@ pub(super) struct KillRun {
     /// All its runs.
     #[schemars(with = "String")]
     pub(super) group: Option<String>,
-    /// Every live run, of other clients too.
+    /// Every live run that this client started.
     pub(super) all: bool,
     /// Seconds to end politely. Default 5, at most 60.
     pub(super) grace_s: f64,

@@ -38,7 +38,7 @@ struct Checked {
 impl Desk {
     /// Checks everything about a start that can be checked before the ledger is asked.
     pub(super) async fn prepare(&self, asked: RunMassgen) -> Result<Start, Refusal> {
-        let request = request(&asked);
+        let request = request(&asked, self.settings.limits.timeout);
         let from = self.built_on(&asked).await?;
         let (asked, continues) = self.with_conversation(asked).await?;
         let desk = self.clone();
@@ -283,19 +283,28 @@ fn budget(dollars: f64) -> Result<Usd, Refusal> {
 }
 
 /// What the agent asked for, in one text; how it waits for it and names it is no part of that.
-pub(super) fn request(asked: &RunMassgen) -> String {
+pub(super) fn request(asked: &RunMassgen, default_timeout: Duration) -> String {
     let mut told = serde_json::to_value(asked).unwrap_or_default();
     if let Some(told) = told.as_object_mut() {
         // A parameter that is not used is as if it did not exist, so that a later version's request is the same still.
-        // So is one with its default; where a conversation goes on, the default is that of the run before.
+        // So is one with its default; where a conversation goes on, mode and context default to those of the run before.
         let continues = asked.continue_run.is_some();
         told.retain(|name, value| {
-            let is_default =
-                matches!((name.as_str(), value.as_str()), ("mode", Some("full")) | ("context", Some("none")));
-            !matches!(name.as_str(), "request_key" | "fresh" | "dry_run" | "wait_s")
-                && !matches!(value, Value::Null | Value::Bool(false))
-                && (continues || !is_default)
+            let is_default = match name.as_str() {
+                "mode" => !continues && value.as_str() == Some("full"),
+                "context" => !continues && value.as_str() == Some("none"),
+                "timeout_s" => value.as_f64() == Some(default_timeout.as_secs_f64()),
+                "repeat" => value.as_u64() == Some(1),
+                "variants" | "questions" => value.as_array().is_some_and(Vec::is_empty),
+                "request_key" | "fresh" | "dry_run" | "wait_s" => true,
+                _ => matches!(value, Value::Null | Value::Bool(false)),
+            };
+            !is_default && !value.is_null()
         });
+        // Space around a question does not make it another one.
+        if let Some(Value::String(question)) = told.get_mut("question") {
+            *question = question.trim().to_owned();
+        }
     }
     told.to_string()
 }

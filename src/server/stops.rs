@@ -53,10 +53,11 @@ impl Desk {
         let Wait { most: patience, note } = self.patience.wait(grace + FORCE_TIME, self.settings.most_wait);
         let deadline = Instant::now() + patience;
         let Caller { cancelled, progress, client, .. } = caller;
-        // A conductor that is asked to stop may end a run before the second look.
         let before = self.fleet.look_all(&selection).await?.runs;
         let had_ended = ended(&before);
-        let experiments = self.stop_experiments(&selection, &ask).await?;
+        let experiments = self.experiments(&selection).await?;
+        let planned = self.not_started(&experiments).await?;
+        let experiments = self.stop_experiments(experiments, &ask).await?;
         let told = self.as_it_was(&selection, &before);
         let sight = self.known(&told, self.fleet.look_all(&told).await?)?;
         let is_large = matches!(selection, Selection::Group(_)) && sight.runs.len() > LATEST;
@@ -68,15 +69,21 @@ impl Desk {
         );
         let mut stops = self.telling(progress, &selection, patience, stopping).await;
         let left = deadline.saturating_duration_since(Instant::now());
-        let planned = self.over(&experiments, left, &cancelled).await?;
+        let (not_started, started) = self.over(&experiments, left, &cancelled).await?;
+        // The experiment driver may have started some of its planned runs before it saw the request.
+        let told: BTreeSet<_> = told.iter().map(|run| &run.spec.id).collect();
+        let is_late = |run: &&RunRecord| planned.contains(&run.spec.id) && !told.contains(&run.spec.id);
+        let late: Vec<_> = started.iter().filter(is_late).collect();
+        others.retain(|run| late.iter().all(|late| late.spec.id != run.spec.id));
+        stops.extend(late.into_iter().map(Stop::of));
         if matches!(selection, Selection::Live { .. }) {
-            others.extend(planned);
+            others.extend(not_started);
         }
         stops.sort_by_key(|stop| stop.is_over);
         let is_under_way = stops.iter().any(|stop| stop.receipt.state == "stopping");
         let hint =
             is_under_way.then(|| "a stop is still under way: call check_status with wait_s to see its end".to_owned());
-        let hint = hints::joined([hint, note.filter(|_| is_under_way)]);
+        let hint = hints::joined([hint, note.filter(|_| is_under_way), self.foreign(&selection).await?]);
         let untold = stops.split_off(MOST_RECEIPTS.min(stops.len()));
         let mut counted = BTreeMap::new();
         let states = untold.into_iter().map(|stop| stop.receipt.state).chain(others.iter().map(|run| self.word(run)));
@@ -101,7 +108,7 @@ impl Desk {
             (Some(id), None, None, false) => Ok(Selection::Runs(vec![parsed(&id)?])),
             (None, Some(ids), None, false) => named(&ids),
             (None, None, Some(group), false) => Ok(Selection::Group(group)),
-            (None, None, None, true) => Ok(self.fleet.live()),
+            (None, None, None, true) => Ok(self.fleet.own_live()),
             (_, _, _, _) => {
                 let message = "give exactly one of `run_id`, `run_ids`, `group` and `all`";
                 Err(Refusal::new("selection_unclear", message, SEE))
@@ -120,15 +127,29 @@ impl Desk {
         }
     }
 
-    /// Lets the experiments of a selection start nothing more; those that there were to stop.
-    async fn stop_experiments(&self, selection: &Selection, ask: &StopAsk) -> Result<Vec<Selection>, Refusal> {
-        let meant = match selection {
+    /// The open experiments that a selection stops.
+    async fn experiments(&self, selection: &Selection) -> Result<Vec<Selection>, Refusal> {
+        Ok(match selection {
             Selection::Group(_) => vec![selection.clone()],
-            Selection::Live { .. } => self.fleet.open_experiments().await?,
+            Selection::Live { own, .. } => self.fleet.open_experiments(*own).await?,
             Selection::Runs(_) | Selection::Latest => Vec::new(),
-        };
+        })
+    }
+
+    /// The runs of experiments that are not started yet.
+    async fn not_started(&self, experiments: &[Selection]) -> Result<BTreeSet<RunId>, Refusal> {
+        let mut planned = BTreeSet::new();
+        for experiment in experiments {
+            let runs = self.fleet.look_all(experiment).await?.runs;
+            planned.extend(runs.iter().filter(|run| self.fleet.is_planned(run)).map(|run| run.spec.id.clone()));
+        }
+        Ok(planned)
+    }
+
+    /// Asks the drivers of experiments to start nothing more; the experiments that had not ended.
+    async fn stop_experiments(&self, open: Vec<Selection>, ask: &StopAsk) -> Result<Vec<Selection>, Refusal> {
         let mut stopped = Vec::new();
-        for experiment in meant {
+        for experiment in open {
             if self.fleet.stop_experiment(&experiment, ask).await? {
                 stopped.push(experiment);
             }
@@ -136,20 +157,36 @@ impl Desk {
         Ok(stopped)
     }
 
-    /// Waits until experiments are over, which they are once their conductors say so; their runs that were not started.
+    /// Waits until the drivers of experiments have recorded their end; the runs that were never started, and those that were.
     async fn over(
         &self,
         experiments: &[Selection],
         patience: Duration,
         cancelled: &CancellationToken,
-    ) -> Result<Vec<RunRecord>, Refusal> {
+    ) -> Result<(Vec<RunRecord>, Vec<RunRecord>), Refusal> {
         let wait =
             |experiment| self.fleet.wait(experiment, Until::AllDone, None, patience, self.given_up(cancelled.clone()));
-        let mut planned = Vec::new();
+        let mut runs = Vec::new();
         for waited in join_all(experiments.iter().map(wait)).await {
-            planned.extend(waited?.sight.runs.into_iter().filter(|run| self.fleet.is_planned(run)));
+            runs.extend(waited?.sight.runs);
         }
-        Ok(planned)
+        Ok(runs.into_iter().partition(|run| self.fleet.is_planned(run)))
+    }
+
+    /// After a stop of all runs of this client: that other clients have live runs, and how to stop them.
+    async fn foreign(&self, selection: &Selection) -> Result<Option<String>, Refusal> {
+        if !matches!(selection, Selection::Live { own: true, .. }) {
+            return Ok(None);
+        }
+        let own: BTreeSet<_> = self.fleet.look_all(selection).await?.runs.into_iter().map(|run| run.spec.id).collect();
+        let all = self.fleet.look_all(&self.fleet.live()).await?.runs;
+        let count = all.iter().filter(|run| run.state.ended().is_none() && !own.contains(&run.spec.id)).count();
+        Ok((count > 0).then(|| {
+            format!(
+                "live runs of other clients go on: {count}; to stop them too, name them in run_ids \
+                 (check_status with live lists them)"
+            )
+        }))
     }
 
     async fn stop(
@@ -163,7 +200,7 @@ impl Desk {
         let given_up = self.given_up(cancelled.clone());
         match self.fleet.stop(&run.spec.id, ask.clone(), patience, given_up).await {
             Ok(record) if had_ended => Stop { is_over: true, receipt: view::ended_receipt(&record) },
-            Ok(record) => Stop { is_over: record.state.ended().is_some(), receipt: view::receipt(&record) },
+            Ok(record) => Stop::of(&record),
             Err(error) => Stop { is_over: false, receipt: view::failed_receipt(run, Refusal::from(error).message()) },
         }
     }
@@ -183,4 +220,10 @@ fn ended(runs: &[RunRecord]) -> BTreeSet<RunId> {
 struct Stop {
     is_over: bool,
     receipt: ReceiptView,
+}
+
+impl Stop {
+    fn of(record: &RunRecord) -> Stop {
+        Stop { is_over: record.state.ended().is_some(), receipt: view::receipt(record) }
+    }
 }

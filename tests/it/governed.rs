@@ -100,6 +100,35 @@ async fn ten_servers_make_one_run_of_one_request() {
 }
 
 #[tokio::test]
+async fn a_default_that_is_spelled_out_makes_no_other_request() {
+    let lab = Lab::fake();
+    let client = lab.client().await;
+    let whole = waiting_for(&lab, "gate", "a");
+    let first = client.start(whole.clone()).await;
+    let question = format!("{}\n  ", whole["question"].as_str().expect("question"));
+    for (name, value) in [
+        ("mode", json!("full")),
+        ("context", json!("none")),
+        ("timeout_s", json!(1800)),
+        ("repeat", json!(1)),
+        ("wait_s", json!(0)),
+        ("overrides", json!({})),
+        ("question", json!(question)),
+    ] {
+        let mut spelled = whole.clone();
+        spelled[name] = value;
+        let again = client.call("run_massgen", spelled).await;
+        assert_eq!((&again["run_id"], &again["reused"]), (&json!(first), &json!(true)), "{name}: {again}");
+    }
+    let mut other = whole.clone();
+    other["timeout_s"] = json!(60);
+    assert!(client.call("run_massgen", other).await.get("reused").is_none());
+    std::fs::write(lab.project().join("gate"), "").expect("written");
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
 async fn what_an_agent_can_write_may_not_bring_in_commands() {
     let lab = Lab::fake();
     let base = "agents:\n  - id: a\n    backend:\n      type: openai\n      model: m\n";

@@ -2,6 +2,7 @@
 //! MassGen.
 
 use serde_json::{Value, json};
+use tokio::process::Command;
 
 use crate::lab::{Client, Lab, fake, wait_until};
 
@@ -88,6 +89,42 @@ async fn all_are_stopped_with_what_an_experiment_would_start_next_and_whoever_st
     other.close().await;
     client.close().await;
     lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn kill_all_leaves_the_runs_of_other_clients_alone_and_says_so() {
+    let lab = Lab::fake();
+    let other = lab.client_of(under_a_shell(&lab.command())).await;
+    let foreign = forever(&other, "print foreign").await;
+    let own = forever(&lab.client().await, "print own").await;
+    // The client has started its server again.
+    let client = lab.client().await;
+    let killed = client.call("kill_run", json!({"all": true, "grace_s": 0})).await;
+    assert_eq!(ids(&killed["receipts"]), [own.as_str()]);
+    let hint = killed["hint"].as_str().expect("a hint");
+    assert!(hint.starts_with("live runs of other clients go on: 1;") && hint.contains("run_ids"), "{hint}");
+    let live = client.call("check_status", json!({"live": true})).await;
+    assert_eq!(ids(&live["runs"]), [foreign.as_str()]);
+    let killed = other.call("kill_run", json!({"all": true, "grace_s": 0})).await;
+    assert_eq!((ids(&killed["receipts"]), killed.get("hint")), (vec![foreign.as_str()], None));
+    other.close().await;
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+/// The same server with a shell as its parent process, as if another client had started it.
+fn under_a_shell(server: &Command) -> Command {
+    let server = server.as_std();
+    let mut command = Command::new("sh");
+    command.args(["-c", "\"$@\"; :", "sh"]).arg(server.get_program()).args(server.get_args());
+    for (name, value) in server.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command.stderr(std::process::Stdio::null());
+    command
 }
 
 #[tokio::test]

@@ -149,8 +149,13 @@ fn a_book_that_is_lost_is_made_anew_from_the_records() {
     let record = |n: u8, parent: Option<u8>, state: &RunState, usd| {
         let config = ConfigChoice::Rehearsal("@rehearsal".to_owned());
         let mut spec = RunSpec::plain(id(n), "q", config, "/p".into(), "/m".into());
-        spec.origin =
-            Origin { server: "s".to_owned(), asked: "a".to_owned(), key: Some(format!("k{n}")), experiment: None };
+        spec.origin = Origin {
+            server: "s".to_owned(),
+            client: "c".to_owned(),
+            asked: "a".to_owned(),
+            key: Some(format!("k{n}")),
+            experiment: None,
+        };
         spec.allowance.cap.usd = Some(Usd(50));
         if let Some(parent) = parent {
             spec.lineage = Lineage { parent: Some(id(parent)), root: id(parent), depth: 1 };

@@ -60,6 +60,8 @@ pub(super) struct SpentFile {
 #[serde(default)]
 pub(super) struct OriginFile {
     server: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    client: String,
     asked: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<String>,
@@ -69,14 +71,15 @@ pub(super) struct OriginFile {
 
 impl From<&Origin> for OriginFile {
     fn from(origin: &Origin) -> OriginFile {
-        let Origin { server, asked, key, experiment } = origin.clone();
-        OriginFile { server, asked, key, experiment }
+        let Origin { server, client, asked, key, experiment } = origin.clone();
+        OriginFile { server, client, asked, key, experiment }
     }
 }
 
 impl From<OriginFile> for Origin {
     fn from(file: OriginFile) -> Origin {
-        Origin { server: file.server, asked: file.asked, key: file.key, experiment: file.experiment }
+        let OriginFile { server, client, asked, key, experiment } = file;
+        Origin { server, client, asked, key, experiment }
     }
 }
 

@@ -146,6 +146,7 @@ fn a_spec_reads_back_as_itself() {
         env_file: Some("/project/.env".into()),
         origin: Origin {
             server: "s".to_owned(),
+            client: "c".to_owned(),
             asked: "a".to_owned(),
             key: Some("k".to_owned()),
             experiment: Some("ex-1".to_owned()),
