@@ -29,6 +29,11 @@ const MOST_TOLD: usize = 1_000;
 const SEE_RUNS: &str = "call check_status without arguments to see the latest runs and their run_id";
 
 impl Refusal {
+    /// A MassGen that cannot be imported.
+    pub(crate) fn broken(problem: Problem) -> Refusal {
+        Refusal::new(broken::CODE, problem.message, problem.hint)
+    }
+
     pub(crate) fn new(code: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Refusal {
         Refusal { code, message: message.into(), hint: hint.into() }
     }
@@ -184,7 +189,7 @@ impl From<NotStarted> for Refusal {
     fn from(error: NotStarted) -> Refusal {
         let message = chain(&error);
         match error {
-            NotStarted::Broken(problem) => (*problem).into(),
+            NotStarted::Broken(problem) => Refusal::broken(*problem),
             NotStarted::TooDeep { .. } => Refusal::new(
                 "too_deep",
                 message,
@@ -350,16 +355,10 @@ impl From<LedgerError> for Refusal {
 }
 
 /// A MassGen that does not start, which no other call changes.
-impl From<Problem> for Refusal {
-    fn from(problem: Problem) -> Refusal {
-        Refusal::new(broken::CODE, problem.message, problem.hint)
-    }
-}
-
 impl From<ValidateError> for Refusal {
     fn from(error: ValidateError) -> Refusal {
         if let ValidateError::Broken(problem) = error {
-            return (*problem).into();
+            return Refusal::broken(*problem);
         }
         let hint = "start it without dry_run, or tell the operator to look at the MassGen installation";
         Refusal::new("validation_failed", chain(&error), hint)

@@ -281,6 +281,11 @@ impl Settings {
         self.project.as_deref().ok()
     }
 
+    /// Whether a person has given this setting a value: by a flag, a variable or the settings file.
+    pub fn is_given(&self, key: &str) -> bool {
+        self.effective().iter().any(|known| known.key == key && known.source != Source::Default)
+    }
+
     /// Every setting with its value and who gave it, in the order of [`TABLE`].
     pub fn effective(&self) -> &[Effective] {
         &self.effective

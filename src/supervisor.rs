@@ -14,6 +14,7 @@ mod parent;
 mod plan;
 mod purse;
 mod queue;
+mod repository;
 mod senses;
 mod vigil;
 mod worker;

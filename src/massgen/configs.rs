@@ -24,12 +24,12 @@ use crate::run::ConfigChoice;
 
 pub use self::catalogue::{Catalogue, Known, Listed, Source, catalogue};
 pub use self::needs::{Agent, Key, Needs, SECRET_VARIABLE, Secret};
-pub use self::overrides::{UnknownKey, changed_keys, is_too_deep, unknown_key};
+pub use self::overrides::{UnknownKey, changed_keys, is_too_deep, unknown_key, with_folders};
 pub use self::policy::{Forbidden, forbidden, paths};
 pub use self::query::CONDITIONS;
 pub use self::tree::{EditError, Tree};
 pub use self::validate::{Finding, Question, ValidateError, Verdict, validate};
-pub use self::warnings::{FATAL, warnings, without_files};
+pub use self::warnings::{CONTEXT_UNUSED, FATAL, warnings, without_files, without_writers};
 
 /// The largest config file, in bytes.
 const MOST_BYTES: u64 = 4 << 20;

@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 use super::calls::{Desk, parsed, ranged};
 use super::params::RunMassgen;
 use super::trust::{MOST_QUESTION, bad_config, bad_overrides, know_keys, patch};
+use super::warnings::effective_config;
 use crate::fleet::{Keys, Limits, Start};
 use crate::massgen::configs::{self, Changes, Effective, Needs, Sources, Tree};
 use crate::massgen::pages::hex;
@@ -32,6 +33,8 @@ struct Checked {
     choice: ConfigChoice,
     /// Of a file: what MassGen is to read, but for the question.
     effective: Option<Effective>,
+    /// With what MassGen needs besides.
+    overrides: Option<Value>,
     hash: String,
 }
 
@@ -66,7 +69,7 @@ impl Desk {
             pass_env: self.settings.pass_env.clone(),
             env_file: self.settings.env_file.clone(),
             warm: self.settings.warm,
-            overrides: asked.overrides,
+            overrides: checked.overrides,
             config_hash: checked.hash,
             continues,
             from,
@@ -88,7 +91,7 @@ impl Desk {
         };
         let asked_cap = cap(asked.budget_usd, asked.max_tokens)?;
         let request_key = asked.request_key.map(request_key).transpose()?;
-        Ok(Start {
+        let start = Start {
             spec,
             config,
             keys,
@@ -98,7 +101,11 @@ impl Desk {
             request_key,
             fresh: asked.fresh,
             share: None,
-        })
+        };
+        match effective_config(&start).and_then(|config| configs::without_writers(&config, context)) {
+            Some(problem) => Err(Refusal::new(configs::CONTEXT_UNUSED, problem.message, problem.hint)),
+            None => Ok(start),
+        }
     }
 
     /// What a run that goes on with a conversation takes over from the run before it, where the call does not say otherwise. It is
@@ -140,7 +147,7 @@ impl Desk {
     fn program(&self) -> Result<PathBuf, Refusal> {
         let seen = self.seen();
         let program = program::find(self.places(&setup::venv(&self.settings.home), &seen))?;
-        broken::problem(&program, &seen).map_or(Ok(program), |problem| Err(problem.into()))
+        broken::problem(&program, &seen).map_or(Ok(program), |problem| Err(Refusal::broken(problem)))
     }
 
     /// The folder with failures of MassGen's import.
@@ -203,27 +210,34 @@ impl Desk {
         patch(overrides)?;
         let package = program::package(program);
         self.check_env_files(context, package.as_deref())?;
+        let mut completed = None;
         if let Some(name) = name.filter(|name| rehearsal::is_rehearsal(name)) {
             rehearsal::check(name)?;
             if let Some(overrides) = overrides {
                 let mut config = rehearsed(name)?;
                 self.allow_overrides(Some(overrides), Some(&config))?;
                 know_keys(overrides, Some(&config))?;
-                config.merge(overrides).map_err(|error| bad_overrides(&error))?;
+                completed = Some(configs::with_folders(overrides, &config));
+                completed.iter().try_for_each(|all| config.merge(all)).map_err(|error| bad_overrides(&error))?;
                 some_agent_is_left(&config)?;
             }
-            let hash = hash(&format!("{name}\n{}", overrides.map(Value::to_string).unwrap_or_default()));
-            return Ok(Checked { choice: ConfigChoice::Rehearsal(name.to_owned()), effective: None, hash });
+            let hash = hash(&format!("{name}\n{}", completed.as_ref().map(Value::to_string).unwrap_or_default()));
+            let choice = ConfigChoice::Rehearsal(name.to_owned());
+            return Ok(Checked { choice, effective: None, overrides: completed, hash });
         }
         let choice = configs::resolve(name, self.sources(package.as_deref()));
         let choice = choice.map_err(|error| self.without_project(error.into()))?;
         let ConfigChoice::File(path) = &choice else { return Err(Refusal::panicked()) };
         let original = self.original(path, overrides, package.as_deref())?;
         if let Some(overrides) = overrides {
-            know_keys(overrides, Tree::of_file(path, &original).ok().as_ref())?;
+            let config = Tree::of_file(path, &original).ok();
+            know_keys(overrides, config.as_ref())?;
+            completed =
+                Some(config.map_or_else(|| overrides.clone(), |config| configs::with_folders(overrides, &config)));
         }
-        let project = self.settings.project_folder();
-        let effective = configs::effective(path, &original, Changes { overrides, project, ..Changes::default() });
+        let changes =
+            Changes { overrides: completed.as_ref(), project: self.settings.project_folder(), ..Changes::default() };
+        let effective = configs::effective(path, &original, changes);
         let effective = effective.map_err(|error| match overrides {
             Some(_) => bad_overrides(&error),
             None => bad_config(path, &error),
@@ -232,7 +246,7 @@ impl Desk {
             Tree::read(&effective.text).ok().as_ref().map_or(Ok(()), some_agent_is_left)?;
         }
         let hash = hash(&effective.text);
-        Ok(Checked { choice, effective: Some(effective), hash })
+        Ok(Checked { choice, effective: Some(effective), overrides: completed, hash })
     }
 
     /// Refuses to hand over a folder that is not there.

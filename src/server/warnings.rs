@@ -12,7 +12,7 @@ use crate::massgen::prices::Prices;
 use crate::massgen::{program, references, text};
 use crate::refusal::Refusal;
 use crate::rehearsal;
-use crate::run::{ConfigChoice, Context, Problem, RunSpec, Unpriced};
+use crate::run::{ConfigChoice, Context, Problem, Unpriced, Usd};
 use crate::view::{self, WarningView};
 
 /// The most models that a warning names.
@@ -49,16 +49,17 @@ impl Desk {
     }
 
     fn of_config(&self, start: &Start) -> Vec<Problem> {
-        if let ConfigChoice::Rehearsal(name) = &start.spec.config {
-            return of_rehearsal(name, &start.spec).into_iter().collect();
+        let Some(config) = effective_config(start) else { return Vec::new() };
+        if let ConfigChoice::Rehearsal(_) = &start.spec.config {
+            // It lacks nothing but files.
+            return configs::without_files(&config, start.spec.context).into_iter().collect();
         }
-        let read = start.config.as_ref().and_then(|(name, text)| Tree::of_file(Path::new(name), text).ok());
-        let Some(config) = read else { return Vec::new() };
         let package = program::package(&start.spec.program);
         let (variables, origins) = (self.variables(start), self.origins(start.spec.context, package.as_deref()));
         let engine = || Engine::find(origins.docker_host().as_deref());
         let mut found = configs::warnings(&config, start.spec.context, |name| variables.contains(name), engine);
-        found.extend(budget_blind(start, &config, package.as_deref()));
+        let own = start.limits.each.cap.usd.filter(|_| self.settings.is_given("budget_usd"));
+        found.extend(start.asked.usd.or(own).and_then(|usd| budget_blind(usd, start, &config, package.as_deref())));
         found
     }
 
@@ -71,18 +72,23 @@ impl Desk {
     }
 }
 
-/// A rehearsal lacks nothing but files.
-fn of_rehearsal(name: &str, spec: &RunSpec) -> Option<Problem> {
-    // The address is of no matter: no run uses this text.
+/// The config of a run as MassGen will read it, but for its question and the address of a rehearsal's models; none if it cannot be read.
+pub(super) fn effective_config(start: &Start) -> Option<Tree> {
+    let ConfigChoice::Rehearsal(name) = &start.spec.config else {
+        let (name, text) = start.config.as_ref()?;
+        return Tree::of_file(Path::new(name), text).ok();
+    };
     let mut config = Tree::read(&rehearsal::config(name, "http://127.0.0.1").ok()?).ok()?;
-    spec.overrides.iter().try_for_each(|overrides| config.merge(overrides)).ok()?;
-    configs::without_files(&config, spec.context)
+    start.spec.overrides.iter().try_for_each(|overrides| config.merge(overrides)).ok()?;
+    Some(config)
 }
 
-/// A budget in dollars that was asked for and cannot hold, since MassGen counts nothing for some models.
-fn budget_blind(start: &Start, config: &Tree, package: Option<&Path>) -> Option<Problem> {
-    let budget = start.asked.usd.filter(|_| start.asked.tokens.is_none())?;
+/// A budget in dollars that a call or a person set and that cannot hold, since MassGen counts nothing for some models.
+fn budget_blind(budget: Usd, start: &Start, config: &Tree, package: Option<&Path>) -> Option<Problem> {
     let (prices, own) = (Prices::of(package), &start.limits.each);
+    if start.asked.tokens.or(own.cap.tokens).is_some() {
+        return None;
+    }
     let is_estimated = |model: &str| own.unpriced == Unpriced::Estimate && own.prices.contains_key(model);
     let models: BTreeSet<String> = Needs::of(config).agents.into_iter().filter_map(|agent| agent.model).collect();
     let blind = models.iter().filter(|model| !prices.has(model) && !is_estimated(model));

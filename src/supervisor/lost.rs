@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::group::{self, Member, Order};
+use super::repository;
 use crate::clock;
 use crate::massgen::answers;
 use crate::massgen::files::RunFiles;
@@ -11,7 +12,9 @@ use crate::massgen::layout::Layout;
 use crate::massgen::text;
 use crate::provenance;
 use crate::registry::{Durability, RegistryError, RunFolder, RunLock};
-use crate::run::{AnswerFact, Ending, Exit, Force, Outcome, Problem, Retry, RunRecord, RunState, StopReport, Survivor};
+use crate::run::{
+    AnswerFact, Context, Ending, Exit, Force, Outcome, Problem, Retry, RunRecord, RunState, StopReport, Survivor,
+};
 use crate::secrets::Secrets;
 
 /// Between SIGTERM (which the kernel sent MassGen when its supervisor died) and SIGKILL to what is left.
@@ -34,6 +37,9 @@ pub fn bury(folder: &RunFolder, secrets: &Secrets) -> Result<Option<RunRecord>, 
     let never_began = record.started.is_none();
     let report = sweep(folder, &record);
     let answer = best_answer(folder, &record, secrets);
+    if record.spec.context == Context::Write {
+        repository::forget_worktrees(&record.spec.project, folder.path());
+    }
     let ending = ending(&record, never_began, report, answer);
     record.state = RunState::Ended(ending);
     record.quiet = None;

@@ -18,11 +18,13 @@ use super::group::{self, Census, Family, Order};
 use super::parent::Parent;
 use super::plan::{self, Action, Event, Gone, Stage};
 use super::purse::Purse;
+use super::repository::Repository;
 use super::senses::{self, Sample};
 use super::vigil::{Signs, Vigil};
 use super::{SupervisorError, failed, leader};
 use crate::clock;
 use crate::crash;
+use crate::ledger::Ledger;
 use crate::massgen::answers::{self, Answer};
 use crate::massgen::files::{RunFiles, Stamp};
 use crate::massgen::launch::Launch;
@@ -91,6 +93,8 @@ pub(super) struct Worker {
     providers: BTreeMap<String, String>,
     /// The project before the run, where it may write there.
     before: Option<Files>,
+    /// The Git repository of the project before the run, where it may write there.
+    repository: Option<Repository>,
     /// Which variable has its key.
     keys: BTreeMap<String, String>,
     signals: Signals,
@@ -164,6 +168,7 @@ impl Worker {
             vigil: Vigil::begin(now),
             providers: BTreeMap::new(),
             before: None,
+            repository: None,
             keys: BTreeMap::new(),
             deadline: Instant::now() + record.spec.timeout,
             signals: Signals::listen().map_err(failed("listen for signals"))?,
@@ -207,6 +212,9 @@ impl Worker {
     pub(super) async fn start(&mut self, me: &Path, launch: &Launch) -> Result<(), SupervisorError> {
         crash::point("supervisor-began");
         self.before = self.project_files();
+        if self.spec().context == Context::Write {
+            self.repository = Repository::of(&self.spec().project);
+        }
         let warm = leader::warm(launch, &self.folder, &self.state, self.spec(), super::tell_ready).await;
         self.record.import = warm.as_ref().ok().map(|warm| warm.waited).filter(|waited| *waited >= LONG_IMPORT);
         self.record.keeper = warm.as_ref().ok().map(|warm| warm.keeper.clone());
@@ -656,6 +664,7 @@ impl Worker {
         let warnings = layout.as_ref().map(|layout| self.warnings(layout)).unwrap_or_default();
         let outcome = known.unwrap_or_else(|| self.judge(gone, layout.as_ref(), answer.as_ref()));
         self.record.changed = self.before.as_ref().and_then(|before| Some(before.until(&self.project_files()?)));
+        let warnings = self.with_clean_repository(warnings);
         let warnings = self.with_nothing_changed(warnings, &outcome);
         let at = clock::now();
         let took = self.record.started.as_ref().map(|started| started.until(&at)).unwrap_or_default();
@@ -691,6 +700,30 @@ impl Worker {
             warnings.push(warnings::nothing_changed());
         }
         warnings
+    }
+
+    /// Removes what MassGen left in the project's repository. Branches with changes that it did not apply stay, and the warning of that names
+    /// them; without such a branch there was nothing to apply.
+    fn with_clean_repository(&self, mut warnings: Vec<Warning>) -> Vec<Warning> {
+        let Some(repository) = &self.repository else { return warnings };
+        let is_shared = self.shares_project();
+        let not_applied = warnings.iter().position(|warning| warning.code == NOT_APPLIED);
+        let kept = repository.clean(self.folder.path(), is_shared, not_applied.is_some());
+        let Some(at) = not_applied.filter(|_| !is_shared) else { return warnings };
+        if kept.is_empty() {
+            warnings.remove(at);
+        } else if let Some(warning) = warnings.get_mut(at) {
+            warning.hint = format!("{}; the changes are in these branches: {}", warning.hint, kept.join(", "));
+        }
+        warnings
+    }
+
+    /// Whether another live run may write in the same project; also if that is unknown.
+    fn shares_project(&self) -> bool {
+        let Ok(live) = Ledger::of(&self.state).live(None) else { return true };
+        let others = live.iter().filter(|id| **id != self.spec().id).filter_map(|id| self.state.load(id).ok());
+        let mut specs = others.map(|record| record.spec);
+        specs.any(|spec| spec.context == Context::Write && spec.project == self.spec().project)
     }
 
     /// What the run lacked, by MassGen's own log.

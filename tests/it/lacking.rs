@@ -7,7 +7,7 @@ use std::process::Command;
 use massgen_mcp::rehearsal;
 use serde_json::{Value, json};
 
-use crate::lab::{Client, Lab, fake};
+use crate::lab::{Client, Lab, fake, wait_until};
 
 /// Where MassGen looks whether it runs in a container.
 const IN_CONTAINER: &str = "/.dockerenv";
@@ -89,6 +89,44 @@ fn repository(lab: &Lab) {
     }
 }
 
+fn git(lab: &Lab, arguments: &[&str]) -> String {
+    let output = Command::new("git").args(arguments).current_dir(lab.project()).output().expect("git");
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+fn branches(lab: &Lab) -> Vec<String> {
+    git(lab, &["for-each-ref", "--format=%(refname:short)", "refs/heads"]).lines().map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn a_repository_is_as_it_was_but_for_the_changes_that_were_asked_for() {
+    let lab = Lab::real().await;
+    repository(&lab);
+    let exclude = lab.project().join(".git/info/exclude");
+    let (before, excluded) = (branches(&lab), std::fs::read_to_string(&exclude).ok());
+    let client = lab.client().await;
+    let config = "@rehearsal/agents=1/command=echo%20two";
+    let overrides = json!({"orchestrator": {"coordination": {"write_mode": "auto"}}});
+    for (question, end) in [("q", "succeeded"), ("another", "killed")] {
+        let config = if end == "killed" { "@rehearsal/agents=1/command=sleep%20300" } else { config };
+        let id = client
+            .start(json!({"question": question, "config": config, "context": "write", "overrides": overrides}))
+            .await;
+        if end == "killed" {
+            let listed = || git(&lab, &["worktree", "list"]).lines().count() > 1;
+            wait_until("MassGen works in a worktree", listed).await;
+            client.call("kill_run", json!({"run_id": id, "grace_s": 0})).await;
+        }
+        assert_eq!(client.end(&id).await["state"], end);
+        assert_eq!(branches(&lab), before, "{end}");
+        assert_eq!(git(&lab, &["worktree", "list"]).lines().count(), 1, "{end}");
+        assert_eq!(std::fs::read_to_string(&exclude).ok(), excluded, "{end}");
+        assert_eq!(git(&lab, &["status", "--porcelain"]), "", "{end}");
+    }
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
 #[tokio::test]
 async fn changes_that_massgen_does_not_apply_to_the_project_are_told() {
     let lab = Lab::real().await;
@@ -104,6 +142,9 @@ async fn changes_that_massgen_does_not_apply_to_the_project_are_told() {
     let run = full(&client, &id).await;
     let message = run["warning"]["message"].as_str().expect("message");
     assert!(message.contains(lab.project().file_name().and_then(|name| name.to_str()).expect("name")), "{run}");
+    let kept = branches(&lab).into_iter().filter(|name| name.contains('/') || name.contains('_')).collect::<Vec<_>>();
+    let hint = run["warning"]["hint"].as_str().expect("hint");
+    assert!(!kept.is_empty() && kept.iter().all(|branch| hint.contains(branch)), "{kept:?}: {hint}");
     client.close().await;
     lab.nobody_is_left().await;
 }

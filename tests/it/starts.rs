@@ -75,11 +75,27 @@ fn all_in(folder: &Path) -> BTreeSet<PathBuf> {
 async fn written(client: &Client, script: &str, more: Value) -> (Value, Value) {
     let mut asked = fake(script);
     let asked_fields = asked.as_object_mut().expect("object");
-    asked_fields.extend(json!({"context": "write", "config": "c.yaml"}).as_object().cloned().unwrap_or_default());
+    let with_cwd = json!({"agents": {"a": {"backend": {"cwd": "workspace"}}}});
+    let write = json!({"context": "write", "config": "c.yaml", "overrides": with_cwd});
+    asked_fields.extend(write.as_object().cloned().unwrap_or_default());
     asked_fields.extend(more.as_object().cloned().unwrap_or_default());
     let start = client.call("run_massgen", asked).await;
     let run = client.until(start["run_id"].as_str().expect("run_id"), is_over).await;
     (start, run)
+}
+
+/// A start that is to write in the project and cannot is refused: the overrides with which it can.
+async fn helping(client: &Client, mut asked: Value) -> Value {
+    asked["context"] = json!("write");
+    asked["question"] = json!("q");
+    let (refused, told) = client.ask("run_massgen", asked.clone()).await;
+    assert_eq!((refused, &told["code"]), (true, &json!("context_unused")), "{told}");
+    asked["dry_run"] = json!(true);
+    assert_eq!(client.refused("run_massgen", asked).await, "context_unused");
+    let hint = told["hint"].as_str().expect("hint");
+    let (_, overrides) = hint.split_once("overrides: ").expect("overrides");
+    let (overrides, _) = overrides.split_once("; or").expect("an end");
+    serde_json::from_str(overrides).expect("JSON")
 }
 
 #[tokio::test]
@@ -91,12 +107,10 @@ async fn a_run_that_may_write_says_what_it_changed_and_leaves_nothing_else() {
     let client = lab.client().await;
     let before = all_in(&lab.project());
 
-    let (start, run) = written(&client, "announce\nworkspace notes.txt x\nfinal agent_a done", json!({})).await;
-    let warning = start["warnings"].as_array().expect("warnings").iter().find(|one| one["code"] == "context_unused");
-    let hint = warning.expect("said before").get("hint").and_then(Value::as_str).expect("hint");
-    let (_, overrides) = hint.split_once(": ").expect("overrides");
-    let overrides: Value = serde_json::from_str(overrides).expect("JSON");
-    assert_eq!(overrides["agents"]["a"]["backend"]["cwd"], "workspace", "{hint}");
+    let overrides = json!({"overrides": helping(&client, json!({"config": "c.yaml"})).await});
+    assert_eq!(overrides["overrides"]["agents"]["a"]["backend"]["cwd"], "workspace");
+    let (start, run) = written(&client, "announce\nworkspace notes.txt x\nfinal agent_a done", overrides).await;
+    assert_eq!(start["warnings"].as_array().map(Vec::len), None, "{start}");
     assert_eq!((&run["state"], &run["changed"]), (&json!("succeeded"), &json!([])), "{run}");
     assert_eq!(run["warning"]["code"], "nothing_changed", "{run}");
     assert_eq!(all_in(&lab.project()), before, "nothing is left in the project");
@@ -139,19 +153,16 @@ async fn variables_of_the_project_reach_a_run_that_has_it_and_no_other() {
 }
 
 #[tokio::test]
-async fn real_massgen_leaves_nothing_in_a_project_that_no_agent_can_change() {
+async fn real_massgen_leaves_nothing_in_a_project_that_no_agent_changes() {
     let lab = Lab::real().await;
     let readme = lab.put("README.md", "old\n");
     let client = lab.client().await;
-    let start = client
-        .call(
-            "run_massgen",
-            json!({"question": "q", "config": "@rehearsal/agents=1", "context": "write", "mode": "quick"}),
-        )
-        .await;
-    assert_eq!(start["warnings"][0]["code"], "context_unused", "{start}");
+    let mut asked = json!({"question": "q", "config": "@rehearsal/agents=1", "context": "write", "mode": "quick"});
+    asked["overrides"] = helping(&client, json!({"config": "@rehearsal/agents=1"})).await;
+    let start = client.call("run_massgen", asked).await;
+    assert!(start["warnings"].is_null(), "{start}");
     let run = client.until(start["run_id"].as_str().expect("run_id"), is_over).await;
-    assert_eq!((&run["state"], &run["warning"]["code"]), (&json!("succeeded"), &json!("nothing_changed")), "{run}");
+    assert_eq!((&run["state"], &run["warning"]["code"]), (&json!("succeeded"), &json!("changes_not_applied")), "{run}");
     let effective =
         std::fs::read_to_string(lab.run_folder(run["run_id"].as_str().expect("run_id")).join("config.yaml"));
     let effective = effective.expect("config.yaml");

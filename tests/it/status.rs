@@ -181,5 +181,20 @@ async fn a_budget_that_nothing_counts_for_is_told_before_the_start() {
         assert!(blind.iter().all(|told| told["hint"].to_string().contains("max_tokens")), "{started}");
     }
     client.close().await;
+    // A budget from the settings is one as well; tokens are counted whatever a model costs.
+    for (flags, asked_tokens, is_told) in [
+        (&["--budget-usd", "1"][..], Value::Null, true),
+        (&["--budget-usd", "1"], json!(1000), false),
+        (&["--budget-usd", "1", "--max-tokens", "1000"], Value::Null, false),
+    ] {
+        let mut command = lab.command();
+        command.args(flags);
+        let client = lab.client_of(command).await;
+        let asked = json!({"question": "q", "config": "blind.yaml", "max_tokens": asked_tokens, "fresh": true});
+        let started = client.call("run_massgen", asked).await;
+        let is_blind = |warning: &Value| warning["code"] == "budget_blind";
+        assert_eq!(started["warnings"].as_array().is_some_and(|all| all.iter().any(is_blind)), is_told, "{started}");
+        client.close().await;
+    }
     lab.only_servers_are_left().await;
 }

@@ -44,6 +44,38 @@ pub fn changed_keys(overrides: &Value) -> Vec<String> {
     found
 }
 
+/// The folders that MassGen 0.1.97 wants in `orchestrator` as soon as an agent has a `cwd`, as far as a config lacks them. They lie in the
+/// run's own folder.
+pub(super) fn missing_folders(config: &Tree) -> Map<String, Value> {
+    let orchestrator = config.root.get("orchestrator");
+    let folders = [("snapshot_storage", "snapshots"), ("agent_temporary_workspace", "temp")];
+    let missing = folders.into_iter().filter(|(key, _)| orchestrator.is_none_or(|node| node.get(key).is_none()));
+    missing.map(|(key, name)| (key.to_owned(), name.into())).collect()
+}
+
+/// Overrides with the folders that MassGen wants besides, if they give an agent of a config a `cwd`.
+pub fn with_folders(overrides: &Value, config: &Tree) -> Value {
+    let mut all = overrides.clone();
+    let Some(fields) = all.as_object_mut() else { return all };
+    if !agents(fields, Some(&config.root)).iter().any(|(_, agent, _)| gives_cwd(agent)) {
+        return all;
+    }
+    let missing = missing_folders(config);
+    if missing.is_empty() {
+        return all;
+    }
+    if let Value::Object(orchestrator) = fields.entry("orchestrator").or_insert_with(|| Value::Object(Map::new())) {
+        missing.into_iter().for_each(|(key, name)| {
+            orchestrator.entry(key).or_insert(name);
+        });
+    }
+    all
+}
+
+fn gives_cwd(agent: &Value) -> bool {
+    agent.pointer("/backend/cwd").is_some_and(|cwd| !cwd.is_null())
+}
+
 fn collect(value: &Value, place: &str, found: &mut Vec<String>) {
     let Some(fields) = value.as_object() else {
         if found.len() < MOST_LISTED && !place.is_empty() {
@@ -155,6 +187,29 @@ fn elsewhere(key: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_agent_that_gets_a_cwd_gets_the_folders_that_massgen_wants_with_it() {
+        let completed = |config: &str, overrides: Value| with_folders(&overrides, &Tree::read(config).expect("YAML"));
+        let cwd = |id: &str| serde_json::json!({"agents": {id: {"backend": {"cwd": "ws"}}}});
+        let folders = serde_json::json!({"snapshot_storage": "snapshots", "agent_temporary_workspace": "temp"});
+        let plain = "agents: [{id: a, backend: {type: vllm}}]";
+        assert_eq!(completed(plain, cwd("a"))["orchestrator"], folders);
+        let list = serde_json::json!({"agents": [{"id": "b", "backend": {"type": "vllm", "cwd": "ws"}}]});
+        assert_eq!(completed(plain, list)["orchestrator"], folders);
+        let alone = serde_json::json!({"agent": {"backend": {"cwd": "ws"}}, "orchestrator": {"snapshot_storage": "s"}});
+        let all = completed("agent: {id: a, backend: {type: vllm}}", alone);
+        assert_eq!(
+            (&all["orchestrator"]["snapshot_storage"], &all["orchestrator"]["agent_temporary_workspace"]),
+            (&"s".into(), &"temp".into())
+        );
+        let has = format!("{plain}\norchestrator: {{snapshot_storage: s, agent_temporary_workspace: t}}");
+        assert_eq!(completed(&has, cwd("a")), cwd("a"));
+        for other in [serde_json::json!({"agents": {"a": {"backend": {"cwd": null}}}}), serde_json::json!({"ui": {}})] {
+            assert_eq!(completed(plain, other.clone()), other);
+        }
+    }
+
     use serde_json::json;
 
     fn near(overrides: Value) -> Option<String> {

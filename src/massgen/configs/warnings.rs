@@ -4,11 +4,14 @@
 use serde_json::{Map, Value, json};
 
 use super::needs::{Key, Needs};
+use super::overrides::missing_folders;
 use super::tree::{Node, Tree};
 use crate::massgen::docker::Engine;
 use crate::run::{Context, Problem};
 use crate::secrets::looks_like_a_key;
 
+/// The code of a project that is handed over to agents without files.
+pub const CONTEXT_UNUSED: &str = "context_unused";
 /// The codes of [`Needs::problems`]: a start only warns of them, and no run of it is expected to succeed.
 pub const FATAL: [&str; 3] = ["api_key_missing", "variable_missing", "config_fails"];
 
@@ -82,11 +85,16 @@ pub fn without_files(config: &Tree, context: Context) -> Option<Problem> {
             without.join(", ")
         )
     };
-    Some(Problem::new(
-        "context_unused",
-        &message,
-        &format!("give them one by overrides: {}", with_cwd(config, without)),
-    ))
+    Some(Problem::new(CONTEXT_UNUSED, &message, &format!("give them one by overrides: {}", with_cwd(config, without))))
+}
+
+/// A run that is to change files of the project with a config none of whose agents can: it would be paid for and change nothing.
+pub fn without_writers(config: &Tree, context: Context) -> Option<Problem> {
+    let needs = Needs::of(config);
+    let is_certain = context == Context::Write && needs.without_cwd.len() == needs.agents.len();
+    let problem = without_files(config, context).filter(|_| is_certain)?;
+    let hint = format!("nothing was started; {}; or use another `context`", problem.hint);
+    Some(Problem { hint, ..problem })
 }
 
 /// The longest overrides that a hint names, in bytes; they are of no use where they are cut.
@@ -95,10 +103,7 @@ const MOST_OVERRIDES: usize = 240;
 /// Overrides that give agents a working folder each, and what MassGen wants with that; as many of them as there is room for.
 fn with_cwd(config: &Tree, agents: &[String]) -> String {
     let backend = json!({"backend": {"cwd": "workspace"}});
-    let orchestrator = config.root.get("orchestrator");
-    let missing = [("snapshot_storage", "snapshots"), ("agent_temporary_workspace", "temp")];
-    let missing = missing.into_iter().filter(|(key, _)| orchestrator.is_none_or(|node| node.get(key).is_none()));
-    let folders: Map<String, Value> = missing.map(|(key, name)| (key.to_owned(), name.into())).collect();
+    let folders = missing_folders(config);
     let overrides = |named: usize| {
         let of_agents: Map<String, Value> =
             agents.iter().take(named).map(|agent| (agent.clone(), backend.clone())).collect();

@@ -1,0 +1,230 @@
+//! What MassGen 0.1.97 leaves in the Git repository of a project in which it may write: with `write_mode: auto`, its default, agents work in
+//! worktrees on branches `massgen/<8 hex digits>` and `presenter_<8 hex digits>`, and it adds a line to `info/exclude`. After the run
+//! they are removed, but for branches that hold changes which MassGen did not apply. Files of the project are never touched.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// The line that MassGen adds to `info/exclude` (`_isolation_context_manager.py`, `_setup_scratch_in_worktree`).
+const EXCLUDED: &str = "/.massgen_scratch/\n";
+
+/// A repository as it was before a run.
+#[derive(Debug)]
+pub(super) struct Repository {
+    project: PathBuf,
+    /// Git's own folder, which all worktrees share.
+    common: PathBuf,
+    /// The branches with names as MassGen gives them.
+    branches: BTreeSet<String>,
+    /// The text of `info/exclude`, if there was one.
+    exclude: Option<String>,
+}
+
+impl Repository {
+    /// The repository that a project is in; none without one, and none without a `git` that accepts it.
+    pub(super) fn of(project: &Path) -> Option<Repository> {
+        let common = git(project, ["rev-parse", "--path-format=absolute", "--git-common-dir"])?;
+        let common = PathBuf::from(common.trim_end_matches('\n'));
+        let exclude = std::fs::read_to_string(exclude_file(&common)).ok();
+        let branches = branches(project).into_iter().map(|branch| branch.name).collect();
+        Some(Repository { project: project.to_owned(), common, branches, exclude })
+    }
+
+    /// Removes what a run has left that is over: its worktree entries always; the rest only if the project `is_shared` with no other run, since
+    /// a branch does not tell whose it is. With `keeps_changes`, branches on which agents changed something stay: gives their names.
+    pub(super) fn clean(&self, run: &Path, is_shared: bool, keeps_changes: bool) -> Vec<String> {
+        remove_worktree_entries(&self.common, run);
+        if is_shared {
+            return Vec::new();
+        }
+        let is_left = |branch: &Branch| !branch.is_checked_out && !self.branches.contains(&branch.name);
+        let left = branches(&self.project).into_iter().filter(is_left).map(|branch| branch.name);
+        let (kept, left): (Vec<_>, Vec<_>) = left.partition(|branch| keeps_changes && self.has_changes(branch));
+        if !left.is_empty() {
+            let arguments = ["branch", "-q", "-D", "--"].into_iter().chain(left.iter().map(String::as_str));
+            if git(&self.project, arguments).is_none() {
+                tracing::warn!(?left, "branches that MassGen made could not be deleted");
+            }
+        }
+        self.restore_exclude();
+        kept
+    }
+
+    /// Whether agents committed something to a branch: MassGen's own first commit, `[BASELINE] …`, is a copy of the project.
+    fn has_changes(&self, branch: &str) -> bool {
+        let subjects = git(&self.project, ["log", "--format=%s", &format!("HEAD..refs/heads/{branch}")]);
+        subjects.is_none_or(|subjects| subjects.lines().any(|subject| !subject.starts_with("[BASELINE]")))
+    }
+
+    /// Takes MassGen's line out of `info/exclude`, unless the file has other changes as well.
+    fn restore_exclude(&self) {
+        let path = exclude_file(&self.common);
+        let before = self.exclude.as_deref().unwrap_or_default();
+        let line_end = if before.is_empty() || before.ends_with('\n') { "" } else { "\n" };
+        let is_as_left = |now: String| now == format!("{before}{line_end}{EXCLUDED}");
+        if !std::fs::read_to_string(&path).is_ok_and(is_as_left) {
+            return;
+        }
+        let restored = match &self.exclude {
+            Some(before) => std::fs::write(&path, before),
+            None => std::fs::remove_file(&path),
+        };
+        if let Err(error) = restored {
+            tracing::warn!(%error, path = %path.display(), "MassGen's line in this file could not be removed");
+        }
+    }
+}
+
+/// Removes the entries of worktrees that lie in a run's folder from the repository of its project. The worktrees' own files stay.
+pub(super) fn forget_worktrees(project: &Path, run: &Path) {
+    if let Some(common) = git(project, ["rev-parse", "--path-format=absolute", "--git-common-dir"]) {
+        remove_worktree_entries(Path::new(common.trim_end_matches('\n')), run);
+    }
+}
+
+/// Each entry names the place of its worktree in a file `gitdir`. `git worktree remove` would delete what agents wrote there as well.
+fn remove_worktree_entries(common: &Path, run: &Path) {
+    for entry in std::fs::read_dir(common.join("worktrees")).into_iter().flatten().flatten() {
+        let place = std::fs::read_to_string(entry.path().join("gitdir")).unwrap_or_default();
+        if !Path::new(place.trim_end()).starts_with(run) {
+            continue;
+        }
+        if let Err(error) = std::fs::remove_dir_all(entry.path()) {
+            tracing::warn!(%error, path = %entry.path().display(), "a worktree entry of the run could not be removed");
+        }
+    }
+}
+
+fn exclude_file(common: &Path) -> PathBuf {
+    common.join("info/exclude")
+}
+
+struct Branch {
+    name: String,
+    is_checked_out: bool,
+}
+
+/// The branches with names as MassGen gives them.
+fn branches(project: &Path) -> Vec<Branch> {
+    let format = "--format=%(if)%(worktreepath)%(then)used%(else)free%(end) %(refname:lstrip=2)";
+    let listed = git(project, ["for-each-ref", format, "refs/heads/massgen/", "refs/heads/presenter_*"]);
+    let branch = |line: &str| {
+        let (used, name) = line.split_once(' ')?;
+        is_massgens(name).then(|| Branch { name: name.to_owned(), is_checked_out: used == "used" })
+    };
+    listed.unwrap_or_default().lines().filter_map(branch).collect()
+}
+
+/// `massgen/` or `presenter_`, and then 8 hexadecimal digits.
+fn is_massgens(name: &str) -> bool {
+    let digits = name.strip_prefix("massgen/").or_else(|| name.strip_prefix("presenter_"));
+    digits.is_some_and(|digits| digits.len() == 8 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+/// What a Git command prints; none if it fails. No program that the repository's config or hooks name is executed.
+fn git<I: IntoIterator<Item = A>, A: AsRef<OsStr>>(project: &Path, arguments: I) -> Option<String> {
+    let mut git = Command::new("git");
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"GIT_")) {
+        git.env_remove(name);
+    }
+    git.args(["-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-C"]).arg(project).args(arguments);
+    let output = git.env("LC_ALL", "C").stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Scene {
+        root: tempfile::TempDir,
+    }
+
+    impl Scene {
+        /// A repository with one commit and a hook that would tell of its execution, and the folder of a run beside it.
+        fn new() -> Scene {
+            let scene = Scene { root: tempfile::tempdir().expect("temp") };
+            std::fs::create_dir_all(scene.project()).expect("made");
+            std::fs::create_dir_all(scene.run()).expect("made");
+            scene.git(&["init", "-q"]);
+            scene.git(&["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-q", "--allow-empty", "-m", "one"]);
+            scene
+        }
+
+        fn project(&self) -> PathBuf {
+            self.root.path().join("project")
+        }
+
+        fn run(&self) -> PathBuf {
+            self.root.path().join("run")
+        }
+
+        fn git(&self, arguments: &[&str]) -> String {
+            git(&self.project(), arguments).unwrap_or_else(|| panic!("git {arguments:?}"))
+        }
+
+        fn branches(&self) -> Vec<String> {
+            self.git(&["for-each-ref", "--format=%(refname:short)", "refs/heads"]).lines().map(str::to_owned).collect()
+        }
+
+        /// What MassGen does in a round that is interrupted, and in one that ended.
+        fn massgen_works(&self, folder: &Path) {
+            let at = folder.join("work/.worktree/ctx_1");
+            self.git(&["worktree", "add", "-q", "-b", "massgen/0123abcd", at.to_str().expect("UTF-8"), "HEAD"]);
+            let commit = ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-q", "--allow-empty", "-m"];
+            self.git(&[&["-C", at.to_str().expect("UTF-8")], &commit[..], &["[ROUND] Auto-commit"]].concat());
+            self.git(&["branch", "presenter_89abcdef", "massgen/0123abcd"]);
+            self.git(&["branch", "massgen/00000000"]);
+            let exclude = self.project().join(".git/info/exclude");
+            let before = std::fs::read_to_string(&exclude).unwrap_or_default();
+            std::fs::create_dir_all(exclude.parent().expect("parent")).expect("made");
+            std::fs::write(exclude, before + EXCLUDED).expect("written");
+        }
+    }
+
+    #[test]
+    fn a_repository_is_as_before_the_run() {
+        let scene = Scene::new();
+        scene.git(&["branch", "massgen/aaaaaaaa"]);
+        scene.git(&["branch", "massgen/mine"]);
+        let exclude = scene.project().join(".git/info/exclude");
+        std::fs::create_dir_all(exclude.parent().expect("parent")).expect("made");
+        std::fs::write(&exclude, "# mine\n").expect("written");
+        let before = scene.branches();
+        let repository = Repository::of(&scene.project()).expect("a repository");
+        scene.massgen_works(&scene.run());
+        let hook = scene.project().join(".git/hooks/reference-transaction");
+        std::fs::create_dir_all(hook.parent().expect("parent")).expect("made");
+        std::fs::write(&hook, "#!/bin/sh\ntouch executed\n").expect("written");
+        std::fs::set_permissions(&hook, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("executable");
+        assert!(repository.clean(&scene.run(), false, false).is_empty());
+        assert_eq!(scene.branches(), before);
+        assert_eq!(scene.git(&["worktree", "list"]).lines().count(), 1);
+        assert_eq!(std::fs::read_to_string(exclude).expect("text"), "# mine\n");
+        assert!(scene.run().join("work/.worktree/ctx_1").exists(), "the agents' files stay in the run's folder");
+        assert!(!scene.project().join("executed").exists() && !scene.project().join(".git/executed").exists());
+    }
+
+    #[test]
+    fn what_may_belong_to_another_run_or_holds_changes_stays() {
+        let scene = Scene::new();
+        let repository = Repository::of(&scene.project()).expect("a repository");
+        scene.massgen_works(&scene.root.path().join("another"));
+        assert!(repository.clean(&scene.run(), true, false).is_empty());
+        assert!(scene.branches().contains(&"presenter_89abcdef".to_owned()));
+        assert_eq!(repository.clean(&scene.run(), false, true), ["presenter_89abcdef"]);
+        repository.clean(&scene.run(), false, false);
+        assert!(scene.branches().contains(&"massgen/0123abcd".to_owned()), "its worktree is in use");
+        assert_eq!(scene.git(&["worktree", "list"]).lines().count(), 2);
+        forget_worktrees(&scene.project(), &scene.root.path().join("another"));
+        assert_eq!(scene.git(&["worktree", "list"]).lines().count(), 1);
+    }
+
+    #[test]
+    fn without_a_repository_there_is_nothing_to_do() {
+        let root = tempfile::tempdir().expect("temp");
+        assert!(Repository::of(root.path()).is_none() || root.path().ancestors().any(|at| at.join(".git").exists()));
+    }
+}
