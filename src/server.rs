@@ -47,7 +47,7 @@ use self::eras::ByEra;
 use self::progress::Progress;
 use self::resources::Place;
 use self::subscriptions::Subscriptions;
-use self::wire::Wire;
+use self::wire::{Unreadable, Wire};
 use crate::fleet::Fleet;
 use crate::massgen::text;
 use crate::refusal::Refusal;
@@ -184,6 +184,10 @@ impl ServerHandler for Server {
             let name = text::line(&request.name, 80);
             let message = format!("tool `{name}` not found; there are: {}", known.join(", "));
             return Err(ErrorData::invalid_params(message, None));
+        }
+        if let Some(unread) = context.extensions.get::<Unreadable>() {
+            let refusal = arguments::unreadable(&request.name, unread);
+            return Ok(refused(refusal.masked(self.desk.fleet.secrets())).into());
         }
         let desk = self.desk.clone();
         let arguments = request.arguments.unwrap_or_default();
