@@ -249,10 +249,11 @@ impl ServerHandler for Server {
     async fn read_resource(
         &self,
         request: ReadResourceRequestParams,
-        _context: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
         let uri = request.uri.clone();
-        let read = self.done(|desk| async move { desk.read_place(&request.uri.parse::<Place>()?).await });
+        let client = Client::of(&context, self.desk.settings.page_chars);
+        let read = self.done(move |desk| async move { desk.read_place(&request.uri.parse::<Place>()?, client).await });
         Ok(read.await.map_err(|error| of_resource(error, uri))?.into())
     }
 
