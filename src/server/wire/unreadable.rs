@@ -92,7 +92,7 @@ fn levels(json: &str) -> usize {
         let was_escaped = std::mem::take(&mut escaped);
         match byte {
             b'\\' if in_string => escaped = !was_escaped,
-            b'"' => in_string = in_string && was_escaped || !in_string,
+            b'"' => in_string = !in_string || was_escaped,
             b'[' | b'{' if !in_string => depth += 1,
             b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
             _ => {}
