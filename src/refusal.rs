@@ -155,9 +155,9 @@ impl From<RegistryError> for Refusal {
                 let hint = "a newer massgen-mcp wrote it; the operator has to update this one to change that run";
                 Refusal::new("newer_record", chain(&error), hint)
             }
-            RegistryError::Format { .. } => Refusal::new(
+            RegistryError::Format { source, .. } => Refusal::new(
                 "unreadable_record",
-                chain(&error),
+                damaged(&error, source),
                 "the record is damaged; other runs are not: see check_status without arguments",
             ),
         }
@@ -395,9 +395,9 @@ impl From<NotVerified> for Refusal {
                 message,
                 "nothing tells what it left then; runs that end from now on have one",
             ),
-            NotVerified::Damaged { .. } => Refusal::new(
+            NotVerified::Damaged { ref source, .. } => Refusal::new(
                 "manifest_damaged",
-                message,
+                damaged(&error, source),
                 "take the run's files for changed; `massgen-mcp status` shows what is on record",
             ),
         }
@@ -446,3 +446,11 @@ impl From<ProgramError> for Refusal {
         Refusal::new("program_missing", chain(&error), hint)
     }
 }
+
+/// A file of ours that cannot be read, and where. The reader's own words are about types of Rust, which help no caller.
+fn damaged(error: &dyn std::error::Error, source: &serde_json::Error) -> String {
+    format!("{error} (line {}, column {})", source.line(), source.column())
+}
+
+#[cfg(test)]
+mod tests;

@@ -47,7 +47,7 @@ use self::eras::ByEra;
 use self::progress::Progress;
 use self::resources::Place;
 use self::subscriptions::Subscriptions;
-use self::wire::Wire;
+use self::wire::{Unreadable, Wire};
 use crate::fleet::Fleet;
 use crate::massgen::text;
 use crate::refusal::Refusal;
@@ -185,6 +185,10 @@ impl ServerHandler for Server {
             let message = format!("tool `{name}` not found; there are: {}", known.join(", "));
             return Err(ErrorData::invalid_params(message, None));
         }
+        if let Some(unread) = context.extensions.get::<Unreadable>() {
+            let refusal = arguments::unreadable(&request.name, unread);
+            return Ok(refused(refusal.masked(self.desk.fleet.secrets())).into());
+        }
         let desk = self.desk.clone();
         let arguments = request.arguments.unwrap_or_default();
         let takes_task = request.name == "run_massgen" && tasks::can_be_taken(&context);
@@ -245,10 +249,11 @@ impl ServerHandler for Server {
     async fn read_resource(
         &self,
         request: ReadResourceRequestParams,
-        _context: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
         let uri = request.uri.clone();
-        let read = self.done(|desk| async move { desk.read_place(&request.uri.parse::<Place>()?).await });
+        let client = Client::of(&context, self.desk.settings.page_chars);
+        let read = self.done(move |desk| async move { desk.read_place(&request.uri.parse::<Place>()?, client).await });
         Ok(read.await.map_err(|error| of_resource(error, uri))?.into())
     }
 

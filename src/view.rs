@@ -15,7 +15,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::massgen::outcome::exit_word;
-use crate::massgen::text;
+use crate::massgen::{text, warnings};
 use crate::run::{
     AgentDigest, AgentState, AnswerFact, BuiltOn, Cap, Changed, Continued, Ending, Force, Moment, Outcome, Problem,
     Quiet, Retry, RunId, RunRecord, RunState, Seems, StopCause, Usd, Warning,
@@ -448,7 +448,7 @@ pub fn run(record: &RunRecord, seen: &Seen<'_>, detail: Detail, now: &Moment) ->
         seems: quiet.map(|quiet| seems_words(quiet, waiting.as_deref(), now)),
         problem: problem_of(record, quiet, waiting.as_deref(), now).map(problem),
         changed: record.changed.as_ref().map(|changed| changed_files(changed, detail)),
-        warning: ending.and_then(|ending| ending.warnings.first()).map(warning),
+        warning: ending.and_then(|ending| heaviest(&ending.warnings, detail)),
         cursor: None,
         hint: None,
         reused: None,
@@ -742,6 +742,16 @@ pub fn warning(warning: &Warning) -> WarningView {
     WarningView { code: warning.code.clone(), message: bounded(&warning.message), hint: bounded(&warning.hint) }
 }
 
+/// The most important of some warnings. Where there are more and the others are not shown, its hint says so.
+fn heaviest(all: &[Warning], detail: Detail) -> Option<WarningView> {
+    let mut first = warnings::by_weight(all).first().map(|first| warning(first))?;
+    match (all.len() - 1, detail) {
+        (0, _) | (_, Detail::Full) => {}
+        (more, Detail::Brief) => first.hint = format!("{}; {more} more: detail full", first.hint),
+    }
+    Some(first)
+}
+
 /// At most so many bytes, cut between words, or at a character's border in a long word; where something was cut, the end says so.
 fn short(text: &str, most: usize) -> String {
     if text.len() <= most {
@@ -784,7 +794,7 @@ fn details(record: &RunRecord, seen: &Seen<'_>) -> Details {
     let (spec, folder) = (&record.spec, seen.folder);
     let agents =
         record.digest.iter().flat_map(|digest| &digest.agents).map(|agent| (agent.id.clone(), agent_view(agent)));
-    let warnings = record.state.ended().map(|ending| &ending.warnings);
+    let warnings = record.state.ended().map(|ending| warnings::by_weight(&ending.warnings));
     let log_dir = record.log_dir.as_ref().map(|log| folder.join(log).display().to_string());
     Details {
         question: text::line(&spec.question, QUESTION_CHARS),

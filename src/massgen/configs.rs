@@ -26,7 +26,7 @@ pub use self::catalogue::{Catalogue, Known, Listed, Source, catalogue};
 pub use self::needs::{Agent, Key, Needs, SECRET_VARIABLE, Secret};
 pub use self::overrides::{UnknownKey, changed_keys, is_too_deep, unknown_key, with_folders};
 pub use self::policy::{Forbidden, forbidden, paths};
-pub use self::query::CONDITIONS;
+pub use self::query::{CONDITIONS, Near};
 pub use self::tree::{EditError, Tree};
 pub use self::validate::{Finding, Question, ValidateError, Verdict, validate};
 pub use self::warnings::{CONTEXT_UNUSED, FATAL, warnings, without_files, without_writers};

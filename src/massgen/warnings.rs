@@ -18,6 +18,16 @@ const MOST_NAMED: usize = 5;
 
 /// The code of changes that agents made in copies of the project alone.
 pub const NOT_APPLIED: &str = "changes_not_applied";
+/// The codes of all warnings, first those that put the answer itself in doubt.
+const BY_WEIGHT: [&str; 5] = ["agents_failed", NOT_APPLIED, "nothing_changed", "mcp_not_connected", "docker_not_used"];
+
+/// Some warnings, the most important first. Those of later versions, which are not known here, come last.
+pub fn by_weight(warnings: &[Warning]) -> Vec<&Warning> {
+    let weight = |warning: &&Warning| BY_WEIGHT.iter().position(|code| *code == warning.code).unwrap_or(usize::MAX);
+    let mut sorted: Vec<&Warning> = warnings.iter().collect();
+    sorted.sort_by_key(weight);
+    sorted
+}
 
 /// A run that could write in the project changed nothing there.
 pub fn nothing_changed() -> Warning {
@@ -29,7 +39,7 @@ pub fn nothing_changed() -> Warning {
     )
 }
 
-/// The warnings of a run, the most important first.
+/// The warnings of a run; [`by_weight`] gives them their order.
 pub fn warnings(log: &str, digest: Option<&Digest>) -> Vec<Warning> {
     let lines: Vec<Line<'_>> = log.lines().filter_map(Line::read).collect();
     let all = [not_applied(&lines), not_connected(&lines), digest.and_then(failed_agents), not_in_docker(&lines)];
@@ -74,7 +84,7 @@ fn not_connected(lines: &[Line<'_>]) -> Option<Warning> {
     Some(warning(
         "mcp_not_connected",
         format!("MCP servers did not connect: {told}"),
-        "their tools were missing: see read_result part `errors`, or `massgen-mcp doctor`",
+        "their tools were missing: see read_result part `errors`",
     ))
 }
 
@@ -116,8 +126,7 @@ fn not_in_docker(lines: &[Line<'_>]) -> Option<Warning> {
     lines.iter().any(is_local).then(|| {
         warning(
             "docker_not_used",
-            "agents' commands ran without Docker, although the config asks for it: MassGen runs in a container itself"
-                .to_owned(),
+            "agents' commands ran without Docker: MassGen runs in a container itself".to_owned(),
             "run massgen-mcp outside of a container, or set command_line_execution_mode to local",
         )
     })
@@ -237,11 +246,15 @@ mod tests {
     }
 
     #[test]
-    fn what_matters_most_comes_first_and_messages_are_bounded() {
+    fn messages_are_bounded_and_what_matters_most_comes_first() {
         let long = NOT_CONNECTED.replace("nosuch", &"ż".repeat(5000));
-        let told = of(&[&long, IN_DOCKER, ISOLATED, NOTHING], None);
-        let codes: Vec<&str> = told.iter().map(|(code, _)| code.as_str()).collect();
-        assert_eq!(codes, ["changes_not_applied", "mcp_not_connected", "docker_not_used"]);
-        assert!(told.iter().all(|(_, message)| message.chars().count() <= MESSAGE_CHARS));
+        let failed = AgentDigest { id: "agent_b".to_owned(), state: AgentState::Failed, ..AgentDigest::default() };
+        let digest = Digest { agents: vec![failed], ..Digest::default() };
+        let mut all = warnings(&[&long, IN_DOCKER, ISOLATED, NOTHING].concat(), Some(&digest));
+        all.insert(0, warning("of_a_later_version", "x".to_owned(), "y"));
+        all.push(nothing_changed());
+        let codes: Vec<&str> = by_weight(&all).iter().map(|warning| warning.code.as_str()).collect();
+        assert_eq!((&codes[..5], codes[5]), (&BY_WEIGHT[..], "of_a_later_version"));
+        assert!(all.iter().all(|warning| warning.message.chars().count() <= MESSAGE_CHARS));
     }
 }

@@ -1,10 +1,11 @@
 //! Arguments as clients send them, fitted to the tool's own input schema: what is empty counts as not given, and a value of another type is
-//! taken where nothing is lost ("45" for 45). The rest is refused in the words of JSON. It knows no tool.
+//! taken where nothing is lost ("45" for 45, and 45 for "45"). The rest is refused in the words of JSON. It knows no tool.
 
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use super::tools;
+use super::wire::{Fault, Unreadable};
 use crate::massgen::{names, text};
 use crate::refusal::Refusal;
 
@@ -15,6 +16,8 @@ const FORMER: [(&str, &str, &str); 2] =
 const ZERO_COUNTS: [&str; 1] = ["grace_s"];
 /// The largest whole number that every JSON reader keeps.
 const MOST_WHOLE: f64 = 9_007_199_254_740_991.0;
+/// The most digits of a fraction that a double keeps as they were written.
+const MOST_DIGITS: usize = 15;
 /// How much of a name or value of the caller's a refusal repeats, in characters.
 const SHOWN: usize = 60;
 
@@ -29,6 +32,22 @@ pub(super) fn read<T: DeserializeOwned>(tool: &str, mut arguments: Map<String, V
             format!("`{}` has a value that {tool} does not take", text::line(&error.path().to_string(), SHOWN));
         Refusal::new("invalid_arguments", message, format!("correct it by the input schema of {tool}, then call again"))
     })
+}
+
+/// The refusal of a call with an argument that the wire could not read.
+pub(super) fn unreadable(tool: &str, Unreadable { argument, fault }: &Unreadable) -> Refusal {
+    let name = text::line(argument, SHOWN);
+    let (message, hint) = match fault {
+        Fault::TooDeep(most) => (
+            format!("`{name}` is nested too deep: it may have {most} levels of objects and lists"),
+            format!("call {tool} again with fewer levels in `{name}`"),
+        ),
+        Fault::TooLarge => (
+            format!("`{name}` has a number that is too large to be read"),
+            format!("call {tool} again with a smaller number in `{name}`"),
+        ),
+    };
+    Refusal::new("invalid_arguments", message, hint)
 }
 
 /// Gives parameters with a former name the name that they have now.
@@ -130,7 +149,7 @@ fn fit(value: Value, schema: &Value, place: &str) -> Result<Value, Misfit> {
 }
 
 fn word(value: Value, schema: &Value, place: &str, misfit: Misfit) -> Result<Value, Misfit> {
-    let Value::String(text) = value else { return Err(misfit) };
+    let text = as_text(value).ok_or(misfit)?;
     let Some(words) = schema["enum"].as_array() else { return Ok(Value::String(text)) };
     let words: Vec<&str> = words.iter().filter_map(Value::as_str).collect();
     match words.iter().find(|word| **word == text.trim()) {
@@ -139,6 +158,21 @@ fn word(value: Value, schema: &Value, place: &str, misfit: Misfit) -> Result<Val
             let words = words.into_iter().map(str::to_owned).collect();
             Err(Misfit::Word { place: place.to_owned(), given: text, words })
         }
+    }
+}
+
+/// A text, or the text of a whole number, a truth value or a fraction. A number such as 10.0 or 1e20 may have been written in several
+/// ways, so that its text is not known.
+fn as_text(value: Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text),
+        Value::Bool(truth) => Some(truth.to_string()),
+        Value::Number(number) if number.is_u64() || number.is_i64() => Some(number.to_string()),
+        Value::Number(number) => Some(number.to_string()).filter(|text| {
+            let digits = text.trim_start_matches(['-', '0', '.']).bytes().filter(u8::is_ascii_digit).count();
+            digits <= MOST_DIGITS && !text.contains(['e', 'E']) && !text.ends_with(".0")
+        }),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
     }
 }
 
@@ -179,6 +213,7 @@ fn list(value: Value, items: &Value) -> Option<Vec<Value>> {
             Ok(_) | Err(_) => of_texts.then(|| vec![Value::String(text)]),
         },
         Value::Object(_) if !of_texts => Some(vec![value]),
+        Value::Bool(_) | Value::Number(_) if of_texts => Some(vec![value]),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => None,
     }
 }
@@ -254,171 +289,4 @@ impl Misfit {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::params::{CheckStatus, KillRun, RunMassgen, SteerRun};
-    use super::*;
-
-    fn taken<T: DeserializeOwned>(tool: &str, arguments: Value) -> Result<T, Refusal> {
-        read(tool, arguments.as_object().expect("object").clone())
-    }
-
-    /// What run_massgen understands, as one text.
-    fn run(arguments: Value) -> String {
-        let asked: RunMassgen =
-            taken("run_massgen", arguments.clone()).unwrap_or_else(|no| panic!("{arguments}: {no:?}"));
-        serde_json::to_string(&asked).expect("JSON")
-    }
-
-    fn refused(tool: &str, arguments: Value) -> Refusal {
-        match tool {
-            "run_massgen" => taken::<RunMassgen>(tool, arguments).err(),
-            "check_status" => taken::<CheckStatus>(tool, arguments).err(),
-            "kill_run" => taken::<KillRun>(tool, arguments).err(),
-            _ => taken::<SteerRun>(tool, arguments).err(),
-        }
-        .expect("refused")
-    }
-
-    #[test]
-    fn what_is_empty_counts_as_not_given() {
-        let nothing = run(json!({}));
-        for tool in tools::all() {
-            let properties = tool.input_schema["properties"].as_object().expect("properties").clone();
-            for (name, empty) in properties.keys().flat_map(|name| {
-                [json!(null), json!(""), json!(" \n"), json!([]), json!({}), json!([""])]
-                    .map(|empty| (name.clone(), empty))
-            }) {
-                if tool.name == "run_massgen" {
-                    assert_eq!(run(json!({name.clone(): empty.clone()})), nothing, "{name} {empty}");
-                }
-            }
-        }
-        let zeros = json!({
-            "repeat": 0, "keep": 0.0, "timeout_s": 0, "budget_usd": 0, "max_tokens": "0", "wait_s": 0, "fresh": false,
-            "from_run": {"run_id": "", "answer": ""}, "variants": [{}], "mode": "", "from": {"run_id": ""}, "config": "",
-        });
-        assert_eq!(run(zeros), nothing);
-        let kill: KillRun = taken("kill_run", json!({"run_id": "mg-00000000", "grace_s": 0})).expect("taken");
-        assert_eq!(kill.grace_s, 0.0, "0 is no grace, and not the usual one");
-    }
-
-    #[test]
-    fn what_loses_nothing_is_taken_for_the_type_that_was_meant() {
-        for (sent, meant) in [
-            (json!({"wait_s": "45"}), json!({"wait_s": 45.0})),
-            (json!({"repeat": 10.0}), json!({"repeat": 10})),
-            (json!({"max_tokens": " 5e3 "}), json!({"max_tokens": 5000})),
-            (json!({"dry_run": "true", "fresh": "False"}), json!({"dry_run": true})),
-            (json!({"configs": "[\"a\", \"b\"]"}), json!({"configs": ["a", "b"]})),
-            (json!({"configs": "a.yaml", "questions": "q"}), json!({"configs": ["a.yaml"], "questions": ["q"]})),
-            (json!({"questions": "[x] what?"}), json!({"questions": ["[x] what?"]})),
-            (json!({"overrides": "{\"ui\": null}"}), json!({"overrides": {"ui": null}})),
-            (json!({"overrides": "[{\"a\": 1}]"}), json!({"overrides": [{"a": 1}]})),
-            (json!({"variants": {"a": 1}}), json!({"variants": [{"a": 1}]})),
-            (json!({"from_run": "{\"run_id\": \"mg-1\"}"}), json!({"from_run": {"run_id": "mg-1"}})),
-            (json!({"from": {"run_id": "mg-1"}}), json!({"from_run": {"run_id": "mg-1"}})),
-            (json!({"from_run": "mg-1"}), json!({"from_run": {"run_id": "mg-1"}})),
-            (json!({"config": "a", "massgen_config": "a"}), json!({"massgen_config": "a"})),
-            (json!({"config": "a", "massgen_config": ""}), json!({"massgen_config": "a"})),
-            (json!({"mode": " quick "}), json!({"mode": "quick"})),
-        ] {
-            assert_eq!(run(sent.clone()), run(meant), "{sent}");
-        }
-    }
-
-    #[test]
-    fn what_would_lose_something_is_refused_with_the_place_and_the_remedy() {
-        for (tool, sent, message) in [
-            ("run_massgen", json!({"wait_s": "45x"}), "`wait_s` must be a number, and it is the text `45x`"),
-            ("run_massgen", json!({"wait_s": "NaN"}), "`wait_s` must be a number"),
-            ("run_massgen", json!({"repeat": 1.5}), "`repeat` must be a whole number, and it is 1.5"),
-            ("run_massgen", json!({"repeat": -1}), "and it is -1"),
-            ("run_massgen", json!({"max_tokens": true}), "and it is true"),
-            ("run_massgen", json!({"question": 7}), "`question` must be a text, and it is 7"),
-            ("run_massgen", json!({"fresh": 1}), "`fresh` must be true or false, and it is 1"),
-            ("run_massgen", json!({"configs": 7}), "`configs` must be a list, and it is 7"),
-            ("run_massgen", json!({"configs": ["a", 7]}), "`configs[1]` must be a text"),
-            (
-                "run_massgen",
-                json!({"overrides": "orchestrator"}),
-                "`overrides` must be an object, and it is the text `orchestrator`",
-            ),
-            ("run_massgen", json!({"from_run": [1]}), "`from_run` must be an object, and it is a list"),
-            ("run_massgen", json!({"from_run": {"run_id": "mg-1", "label": "x"}}), "from_run has no parameter `label`"),
-            ("run_massgen", json!({"from_run": {"answer": "agent1.1"}}), "`from_run.run_id` is missing"),
-            ("run_massgen", json!({"config": {"tags": [], "metadata": {}}}), "`massgen_config` must be a text"),
-            ("run_massgen", json!({"budget": 3}), "run_massgen has no parameter `budget`"),
-            ("run_massgen", json!({"mode": "slow"}), "`mode` has no value `slow`"),
-            ("run_massgen", json!({"config": "a", "massgen_config": "b"}), "are the same parameter"),
-            ("check_status", json!({"until": "any-done"}), "`until` has no value `any-done`"),
-            ("steer_run", json!({"run_id": "mg-1"}), "`message` is missing"),
-        ] {
-            let refusal = refused(tool, sent.clone());
-            assert!(refusal.message().contains(message), "{sent}: {}", refusal.message());
-            let told = format!("{} {}", refusal.message(), refusal.hint());
-            for word in ["usize", "u64", "u32", "f64", "sequence", "invalid type", "expected", "struct", "variant `"] {
-                assert!(!told.contains(word), "{told}");
-            }
-        }
-        assert!(refused("run_massgen", json!({"budget": 3})).hint().contains("`budget_usd`"));
-        assert!(refused("check_status", json!({"until": "any-done"})).hint().contains("did you mean any_done"));
-        let long = refused("kill_run", json!({"x".repeat(10_000): 1}));
-        assert!(long.message().len() < 200, "{} bytes", long.message().len());
-    }
-
-    /// Python code cannot name the first as an argument, and a framework takes the others for itself: the value would not arrive.
-    #[test]
-    fn no_parameter_has_a_name_that_python_or_a_framework_reserves() {
-        const PYTHON: &[&str] = &[
-            "and", "as", "assert", "async", "await", "break", "class", "continue", "def", "del", "elif", "else",
-            "except", "finally", "for", "from", "global", "if", "import", "in", "is", "lambda", "nonlocal", "not",
-            "or", "pass", "raise", "return", "try", "while", "with", "yield", "match", "case", "type", "None", "True",
-            "False",
-        ];
-        const FRAMEWORKS: &[&str] = &[
-            // Methods.
-            "self",
-            "cls",
-            "args",
-            "kwargs",
-            // langchain-core 1.8, langchain-mcp-adapters 0.3.
-            "config",
-            "callbacks",
-            "run_manager",
-            "runtime",
-            "tool_call_id",
-            "state",
-            "store",
-            // google-adk 2.13.
-            "tool_context",
-            "input_stream",
-            "credential",
-            // openai-agents 0.24, pydantic-ai 2.68, fastmcp 2.14, llama-index 0.14.
-            "ctx",
-            "run_context",
-            "context_wrapper",
-            // strands 1.62.
-            "agent",
-            "tool_use",
-            "invocation_state",
-            // smolagents 1.26.
-            "sanitize_inputs_outputs",
-            // crewai 1.15.
-            "security_context",
-            // Methods of pydantic models, which clients make of schemas.
-            "json",
-            "dict",
-            "copy",
-            "schema",
-            "construct",
-            "validate",
-            "fields",
-        ];
-        for tool in tools::all() {
-            for name in tool.input_schema["properties"].as_object().expect("properties").keys() {
-                let is_taken = PYTHON.contains(&name.as_str()) || FRAMEWORKS.contains(&name.as_str());
-                assert!(!is_taken && !name.starts_with("model_") && !name.starts_with('_'), "{}: {name}", tool.name);
-            }
-        }
-    }
-}
+mod tests;

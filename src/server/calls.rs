@@ -180,7 +180,7 @@ impl Desk {
         border::admit(&arguments, self.fleet.secrets())?;
         let client = caller.client;
         let answer = self.shown(self.answer(tool, arguments, caller).await)?;
-        Ok(client.bounded(answer))
+        Ok(client.bounded(answer, hints::of_rest(tool)))
     }
 
     /// An answer or a refusal as it may leave.
@@ -258,6 +258,9 @@ impl Desk {
         let mut checked = Checked { runs, group, today, cursor, unreadable, left_out: 0, hint };
         caller.client.fit(&mut checked, |checked| {
             let goes = checked.runs.len() > 1 && checked.runs.pop().is_some();
+            if goes && checked.left_out == 0 {
+                checked.hint = hints::joined([checked.hint.take(), Some(hints::LEFT_OUT.to_owned())]);
+            }
             checked.left_out += usize::from(goes);
             goes
         });

@@ -1,12 +1,15 @@
 //! The client at the other end: what its version of the protocol knows of a result, and how much of one it shows its model. Clients
 //! cut what is longer, most of them in the middle and without a word, so that an answer has to fit. It knows no tool.
 
+mod left_out;
+
 use rmcp::RoleServer;
 use rmcp::model::{CallToolResult, ContentBlock, Implementation};
 use rmcp::service::RequestContext;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use self::left_out::LeftOut;
 use super::eras;
 use crate::massgen::pages::Extent;
 use crate::massgen::text;
@@ -76,8 +79,14 @@ impl Client {
     }
 
     /// One of which nothing is known.
+    #[cfg(test)]
     pub(super) fn unknown(page_chars: u32) -> Client {
         Client::named(None, page_chars)
+    }
+
+    /// This client, as if it showed so much less: what is added to an answer afterwards has room then.
+    pub(super) fn less(self, room: u64) -> Client {
+        Client { shows: Shows { most: self.shows.most.saturating_sub(room), ..self.shows }, ..self }
     }
 
     fn named(about: Option<&Implementation>, page_chars: u32) -> Client {
@@ -102,8 +111,9 @@ impl Client {
         while self.excess(answer) > 0 && shorten(answer) {}
     }
 
-    /// An answer whose longest texts are cut, marked at their ends, until it fits.
-    pub(super) fn bounded(&self, mut answer: Value) -> Value {
+    /// An answer whose longest texts are cut, marked at their ends, until it fits; then its longest lists, and its hint says how many
+    /// entries are left out, with the remedy.
+    pub(super) fn bounded(&self, mut answer: Value, remedy: &str) -> Value {
         self.fit(&mut answer, |answer| {
             let Some(text) = longest(answer) else { return false };
             let chars = text.chars().count();
@@ -112,6 +122,8 @@ impl Client {
             }
             chars > LEAST_CUT
         });
+        let mut left_out = LeftOut::new(&answer, remedy);
+        self.fit(&mut answer, |answer| left_out.shorten(answer));
         answer
     }
 
@@ -221,11 +233,18 @@ mod tests {
         client("x").fit(&mut list, |list| list.pop().is_some());
         assert_eq!(list.len(), 19);
         let answer = json!({"hint": "h".repeat(400), "config": {"text": "c".repeat(40_000)}, "n": 1});
-        let bounded = client("x").bounded(answer.clone());
+        let bounded = client("x").bounded(answer.clone(), "");
         assert_eq!((&bounded["hint"], &bounded["n"], client("x").excess(&bounded)), (&answer["hint"], &json!(1), 0));
         let text = bounded["config"]["text"].as_str().expect("text");
         assert!(text.ends_with('…') && text.len() > 10_000, "{} bytes", text.len());
         let many = json!(vec!["x".repeat(LEAST_CUT); 100]);
-        assert_eq!(client("x").bounded(many.clone()), many, "there is nothing to cut");
+        assert_eq!(
+            client("x").bounded(many.clone(), "").as_array().map(Vec::len),
+            Some(31),
+            "three quarters, again and again"
+        );
+        let one = json!({"a": "x".repeat(LEAST_CUT), "b": 1});
+        let tiny = Client::named(None, 100);
+        assert_eq!(tiny.bounded(one.clone(), ""), one, "there is nothing to take away");
     }
 }

@@ -8,8 +8,8 @@ use serde::Serialize;
 use super::calls::Desk;
 use super::client::Client;
 use super::params::ListConfigs;
-use crate::massgen::configs::{self, Agent, CONDITIONS, Known, Listed, Needs, Source};
-use crate::massgen::{broken, program, setup};
+use crate::massgen::configs::{self, Agent, CONDITIONS, Known, Listed, Near, Needs, Source};
+use crate::massgen::{broken, program, setup, text};
 use crate::refusal::Refusal;
 use crate::rehearsal::NAME as REHEARSAL;
 use crate::run::{ConfigChoice, Context, Problem};
@@ -34,7 +34,7 @@ pub(super) struct Configs {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
     problem: Option<ProblemView>,
-    /// What else to look for where nothing matches.
+    /// Where nothing matches all of the query: how near the list comes to it, and what else to look for.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
     hint: Option<String>,
@@ -77,11 +77,9 @@ impl Desk {
         Configs {
             matching: found.matching,
             total: found.total,
-            next_offset: (end < found.matching).then_some(end),
+            next_offset: (end < found.found).then_some(end),
             problem: problem.or_else(|| self.env_files_refused(package.as_deref())).map(view::problem),
-            hint: (found.matching == 0).then(|| {
-                format!("no config has all words of the query; leave some out. Words with a meaning: {CONDITIONS}")
-            }),
+            hint: (found.matching == 0).then(|| unmatched(found.near.as_ref())),
             configs: found.configs.iter().map(|config| view::config(config, is_few)).collect(),
         }
     }
@@ -96,6 +94,22 @@ impl Desk {
         let refusal = self.check_env_files(Context::None, package).err()?;
         Some(Problem::new(refusal.code(), refusal.message(), refusal.hint()))
     }
+}
+
+/// What to say where no config matches all of a query.
+fn unmatched(near: Option<&Near>) -> String {
+    let nowhere = |near: &Near| {
+        let words: Vec<String> =
+            near.nowhere.iter().take(FEW).map(|words| format!("`{}`", text::line(words, 40))).collect();
+        if words.is_empty() { String::new() } else { format!(", and none has {}", words.join(", ")) }
+    };
+    let told = near.map_or_else(
+        || "no config matches the query; ask with fewer or other words".to_owned(),
+        |near| {
+            format!("no config matches all {} parts of the query{}; these match {}", near.of, nowhere(near), near.parts)
+        },
+    );
+    format!("{told}. Words with a meaning: {CONDITIONS}")
 }
 
 /// The built-in rehearsal, as a config among others.

@@ -5,6 +5,24 @@ use crate::run::{RunId, RunRecord};
 /// How many runs a hint names.
 const MOST_NAMED: usize = 3;
 
+/// Said where runs are left out that the client would not show.
+pub(super) const LEFT_OUT: &str =
+    "left_out: runs for which there is no room here; name them in run_ids, fewer at a time";
+
+/// How to get what an answer of a tool has no room for.
+pub(super) fn of_rest(tool: &str) -> &'static str {
+    match tool {
+        "check_status" => {
+            "name one run at a time; read_result has more of its agents: parts answers, errors and log, in pages"
+        }
+        "run_massgen" => {
+            "after a start check_status with the group tells the rest; for a dry run name fewer configs or variants"
+        }
+        "list_configs" => "ask with a smaller limit",
+        _ => "check_status tells the rest",
+    }
+}
+
 /// Several hints as one; nothing where there is none.
 pub(super) fn joined<const N: usize>(hints: [Option<String>; N]) -> Option<String> {
     let hints: Vec<String> = hints.into_iter().flatten().collect();

@@ -108,7 +108,7 @@ pub(super) struct SteerRun {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct ListConfigs {
-    /// Words that must all occur in name, description, provider, model or key; or ready, multi-provider, project, user, example.
+    /// What it should have: words of name, provider, model or key; ready, multi-provider, 3 agents, web search, free.
     pub(super) query: String,
     /// next_offset of the last page.
     pub(super) offset: usize,

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::calls::{Caller, Desk, json};
 use super::client::Client;
+use super::hints;
 use super::params::{CheckStatus, ReadResult};
 use crate::fleet::Selection;
 use crate::fleet::results::Part;
@@ -23,6 +24,8 @@ const RUNS: &str = "massgen://runs";
 const JSON: &str = "application/json";
 /// How much of the end of a log is shown, in characters.
 const LOG_CHARS: u64 = 8_000;
+/// How long the hint is that is added to a page, in characters.
+const HINT_ROOM: u64 = 150;
 
 /// What a URI names.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -126,13 +129,16 @@ impl Desk {
         listed
     }
 
-    /// Reads a resource. That a run has no answer yet is what is to be read, and no error.
-    pub(super) async fn read_place(&self, place: &Place) -> Result<ReadResourceResult, Refusal> {
+    /// Reads a resource, as much of it as the client shows, since the protocol has no pages of resources. That a run has no answer yet is
+    /// what is to be read, and no error.
+    pub(super) async fn read_place(&self, place: &Place, client: Client) -> Result<ReadResourceResult, Refusal> {
         let read = match place {
-            Place::Runs => self.latest().await,
-            Place::Run(id) => json(self.view(&self.fleet.look(id).await?, Detail::Full)),
-            Place::Answer(id) => self.answer_of(id).await,
-            Place::Log(id) => self.end_of_log(id).await,
+            Place::Runs => self.latest(client).await.map(|runs| bounded(client, runs)),
+            Place::Run(id) => {
+                json(self.view(&self.fleet.look(id).await?, Detail::Full)).map(|run| bounded(client, run))
+            }
+            Place::Answer(id) => self.answer_of(id, client.less(HINT_ROOM)).await,
+            Place::Log(id) => self.end_of_log(id, client.less(HINT_ROOM)).await,
         };
         let text = match self.shown(read) {
             Ok(value) => notation::text(&value).map_err(|_| Refusal::panicked())?,
@@ -143,24 +149,29 @@ impl Desk {
         Ok(ReadResourceResult::new(vec![contents]))
     }
 
-    async fn latest(&self) -> Result<Value, Refusal> {
-        let client = Client::unknown(self.settings.page_chars);
+    async fn latest(&self, client: Client) -> Result<Value, Refusal> {
         let caller = Caller { cancelled: self.closing.clone(), progress: None, takes_task: false, client };
         json(self.check_status(CheckStatus::default(), caller).await?)
     }
 
-    async fn answer_of(&self, id: &RunId) -> Result<Value, Refusal> {
-        let mut page = self.page(id, "answer", 0, u64::MAX).await?;
-        if let Some(next) = page.get("next_offset").and_then(Value::as_u64) {
+    async fn answer_of(&self, id: &RunId, client: Client) -> Result<Value, Refusal> {
+        let mut page = self.page(id, "answer", (0, u64::MAX), client).await?;
+        if let Some(next) = next_offset(&page) {
             page["hint"] = Value::from(format!("it goes on: read_result with this run_id and offset {next}"));
         }
         Ok(page)
     }
 
-    async fn end_of_log(&self, id: &RunId) -> Result<Value, Refusal> {
+    /// Where the client shows less than [`LOG_CHARS`], what comes before goes: the end is what one looks for.
+    async fn end_of_log(&self, id: &RunId, client: Client) -> Result<Value, Refusal> {
         let (_, reading) = self.fleet.read(id, Part::Log, 0, 1).await?;
-        let begin = reading.page.total_chars.saturating_sub(LOG_CHARS);
-        let mut page = self.page(id, "log", begin, LOG_CHARS).await?;
+        let mut begin = reading.page.total_chars.saturating_sub(LOG_CHARS);
+        let mut page = self.page(id, "log", (begin, LOG_CHARS), client).await?;
+        while let Some(next) = next_offset(&page).filter(|next| *next > begin) {
+            let total = page["total_chars"].as_u64().unwrap_or_default();
+            begin = begin.saturating_add(total.saturating_sub(next)).min(total.saturating_sub(1)).max(begin + 1);
+            page = self.page(id, "log", (begin, LOG_CHARS), client).await?;
+        }
         if begin > 0 {
             let hint = format!("this is its end, from character {begin} on; read_result with part log gives all of it");
             page["hint"] = Value::from(hint);
@@ -168,9 +179,14 @@ impl Desk {
         Ok(page)
     }
 
-    async fn page(&self, id: &RunId, part: &str, offset: u64, limit: u64) -> Result<Value, Refusal> {
+    async fn page(
+        &self,
+        id: &RunId,
+        part: &str,
+        (offset, limit): (u64, u64),
+        client: Client,
+    ) -> Result<Value, Refusal> {
         let (run_id, part) = (Some(id.to_string()), Some(part.to_owned()));
-        let client = Client::unknown(self.settings.page_chars);
         json(self.read_result(ReadResult { run_id, part, offset, limit, group: None }, client).await?)
     }
 
@@ -189,6 +205,15 @@ impl Desk {
         CompletionInfo::with_pagination(values, u32::try_from(fitting.len()).ok(), has_more)
             .map_err(|_| Refusal::panicked())
     }
+}
+
+/// A status of which the client shows all.
+fn bounded(client: Client, status: Value) -> Value {
+    client.bounded(status, hints::of_rest("check_status"))
+}
+
+fn next_offset(page: &Value) -> Option<u64> {
+    page.get("next_offset").and_then(Value::as_u64)
 }
 
 fn resource(place: &Place, name: String, about: String) -> Resource {

@@ -6,6 +6,7 @@ mod lines;
 mod message;
 mod overlong;
 mod surrogates;
+mod unreadable;
 
 use std::collections::{HashSet, VecDeque};
 use std::future::Future;
@@ -26,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::lines::{Line, Lines};
 use self::message::Reading;
+pub(super) use self::unreadable::{Fault, Unreadable};
 use super::patience::Patience;
 use crate::view::notation;
 

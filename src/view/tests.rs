@@ -317,10 +317,13 @@ fn what_a_run_lacked_is_told_although_it_succeeded_and_a_full_status_has_all() {
     let record = with_warnings(ended(Outcome::Succeeded, Digest::default()), lacks());
     let brief = run(&record, &seen(), Detail::Brief, &moment(1));
     assert_eq!((brief.state.as_str(), brief.problem.as_ref()), ("succeeded", None));
-    assert_eq!(brief.warning.expect("warning").code, "changes_not_applied");
+    let warning = brief.warning.expect("warning");
+    assert_eq!(warning.code, "agents_failed", "it is not hidden behind another");
+    assert!(warning.hint.ends_with("; 3 more: detail full"), "{warning:?}");
     let full = serde_json::to_value(run(&record, &seen(), Detail::Full, &moment(1))).expect("JSON");
     let codes: Vec<_> = full["details"]["warnings"].as_array().expect("all").iter().map(|one| &one["code"]).collect();
-    assert_eq!(codes, ["changes_not_applied", "mcp_not_connected", "agents_failed", "docker_not_used"]);
+    assert_eq!(codes, ["agents_failed", "changes_not_applied", "mcp_not_connected", "docker_not_used"]);
+    assert!(!full["warning"]["hint"].as_str().expect("hint").contains("detail full"), "all are there: {full}");
     let one = with_warnings(ended(Outcome::Succeeded, Digest::default()), lacks().split_off(3));
     let full = serde_json::to_value(run(&one, &seen(), Detail::Full, &moment(1))).expect("JSON");
     assert_eq!((&full["warning"]["code"], full["details"].get("warnings")), (&"docker_not_used".into(), None));

@@ -58,6 +58,22 @@ const DEAF: &str = "trap '' INT TERM; exec sleep 300";
 async fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().collect();
     match args.get(1).map(String::as_str) {
+        // It finds as much in every config as is told of one.
+        Some("--validate") => {
+            let finding = |n| {
+                format!(
+                    r#"{{"message": "finding {n} {}", "location": "agents[0]", "suggestion": "{}"}}"#,
+                    "m".repeat(300),
+                    "s".repeat(300)
+                )
+            };
+            let findings: Vec<String> = (0..20).map(finding).collect();
+            say(
+                &mut std::io::stdout(),
+                &format!(r#"{{"valid": true, "errors": [], "warnings": [{}]}}"#, findings.join(", ")),
+            );
+            return ExitCode::SUCCESS;
+        }
         Some("--stray") => return stray(),
         Some("--storm") => return storm(),
         Some("--headless") => {

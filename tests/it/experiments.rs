@@ -159,7 +159,7 @@ async fn what_contradicts_itself_starts_nothing() {
         ("out_of_range", json!({"configs": CONFIGS, "questions": many})),
         ("out_of_range", json!({"configs": CONFIGS, "question": q, "repeat": 5_000_000_000_u64})),
         ("invalid_arguments", json!({"config": "@rehearsal", "question": q, "repeat": -1})),
-        ("invalid_arguments", json!({"configs": 7, "question": q})),
+        ("invalid_arguments", json!({"configs": {"a": 7}, "question": q})),
     ] {
         assert_eq!(client.refused("run_massgen", asked.clone()).await, code, "{asked}");
     }

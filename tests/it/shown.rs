@@ -5,7 +5,7 @@ use massgen_mcp::massgen::pages::hex;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::lab::{Lab, fake};
+use crate::lab::{Client, Lab, fake};
 use crate::raw::Raw;
 
 /// A client: its name, its version of the protocol, and what its model sees of a result.
@@ -161,6 +161,97 @@ async fn lists_are_as_long_as_the_client_shows() {
         let status = seen(&mut raw, show, "check_status", json!({"run_ids": ids, "detail": "full"})).await;
         let shown = status["runs"].as_array().expect("runs").len();
         assert_eq!(shown as u64 + status["left_out"].as_u64().unwrap_or_default(), 50, "{name}");
+        raw.end().await;
+    }
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+/// A run of fifty agents that failed, each with a long reason.
+async fn a_large_run(client: &Client) -> String {
+    let agent = |n: usize| {
+        (format!("the_very_careful_agent_{n}"), json!({"status": "error", "error": {"message": "e".repeat(400)}}))
+    };
+    let status = json!({"agents": (0..50).map(agent).collect::<serde_json::Map<_, _>>()});
+    let answers: String = (0..50).map(|n| format!("answer the_very_careful_agent_{n} {}\n", "x".repeat(300))).collect();
+    let log = format!("log {} the last line", "\"l\" ".repeat(5_000));
+    let script =
+        format!("announce\n{log}\n{answers}status {status}\nfinal the_very_careful_agent_0 {}", "y".repeat(20_000));
+    let id = client.start(fake(&script)).await;
+    client.end(&id).await;
+    id
+}
+
+/// The largest answers of every tool: each has to be whole where the client cuts, and says what is left out.
+#[tokio::test]
+async fn every_answer_fits_what_the_client_shows() {
+    let lab = Lab::fake();
+    let agents: String = (0..60)
+        .map(|n| format!("  - id: agent_{n}\n    backend: {{type: openai, model: \"gpt-{}\"}}\n", "x".repeat(300)))
+        .collect();
+    lab.put("team.yaml", &format!("agents:\n{agents}"));
+    let client = lab.client().await;
+    let large = a_large_run(&client).await;
+    // Those with the least room, in each form and unit.
+    for (number, (name, version, show)) in [CLIENTS[0], CLIENTS[1], CLIENTS[2]].into_iter().enumerate() {
+        let mut command = lab.command();
+        // Of many planned runs few are started.
+        command.env("MASSGEN_MCP_MAX_RUNS", "2");
+        let mut raw = Raw::start(command);
+        raw.initialize_as(name, version, json!({})).await;
+        let group = format!("group-{number}");
+        let many: Vec<String> =
+            (0..40).map(|n| format!("#!fake\nannounce\nforever\n{n} {}", "q".repeat(300))).collect();
+        let variants: Vec<Value> = (0..20).map(|n| json!({"ui": {"n": n, "text": "v".repeat(200)}})).collect();
+        let calls = [
+            ("check_status", json!({"run_id": large, "detail": "full"}), "details.agents"),
+            ("check_status", json!({}), ""),
+            ("read_result", json!({"run_id": large, "part": "report"}), ""),
+            ("read_result", json!({"run_id": large, "part": "answers"}), "next_offset"),
+            ("read_result", json!({"run_id": large, "part": "manifest"}), ""),
+            ("read_result", json!({"run_id": large, "part": "errors"}), ""),
+            ("run_massgen", json!({"question": "q", "config": "team.yaml", "dry_run": true}), ""),
+            (
+                "run_massgen",
+                json!({"question": "q", "config": "team.yaml", "variants": variants, "dry_run": true}),
+                "of arms",
+            ),
+            (
+                "run_massgen",
+                json!({"config": "@rehearsal", "questions": many, "repeat": 10, "group": group, "budget_usd": 1}),
+                "of run_ids",
+            ),
+            ("check_status", json!({"group": group, "detail": "full"}), ""),
+            ("read_result", json!({"group": group}), ""),
+            ("read_result", json!({"group": group, "part": "answers"}), ""),
+            ("read_result", json!({"group": group, "part": "manifest"}), ""),
+            ("kill_run", json!({"group": group, "grace_s": 0}), ""),
+            ("list_configs", json!({"limit": 50}), ""),
+        ];
+        for (tool, arguments, left_out) in calls {
+            let shown = seen(&mut raw, show, tool, arguments.clone()).await;
+            assert!(shown.is_object(), "{name}: {tool} {arguments:.300} is cut");
+            // The smallest room has to leave something out.
+            assert!(
+                name != "@cline/core" || shown.to_string().contains(left_out),
+                "{name}: {tool} {arguments:.300}: {shown}"
+            );
+        }
+        for part in ["", "/answer", "/log"] {
+            let uri = format!("massgen://runs/{large}{part}");
+            let (answer, _) = raw.ask(1, "resources/read", json!({"uri": uri})).await;
+            let length = units(&answer["result"].to_string());
+            assert!(name != "@cline/core" || length <= 8_000, "{uri}: {length}");
+            let read = parsed(answer["result"]["contents"][0]["text"].as_str().expect("text"));
+            assert!(
+                name != "@cline/core" || read["hint"].as_str().is_some_and(|hint| hint.contains("read_result")),
+                "{read}"
+            );
+            assert!(
+                part != "/log" || read["text"].as_str().is_some_and(|text| text.trim_end().ends_with("the last line")),
+                "{read}"
+            );
+        }
         raw.end().await;
     }
     client.close().await;

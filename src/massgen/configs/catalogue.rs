@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::query::Query;
+use super::query::{Near, Query};
 use super::{ConfigError, EditError, Examples, Needs, Sources, Tree, located};
 use crate::massgen::text;
 use crate::run::ConfigChoice;
@@ -89,6 +89,10 @@ pub struct Catalogue {
     pub total: usize,
     /// How many of them the query matches.
     pub matching: usize,
+    /// How many this list has over all of its pages: those that match, else those that come nearest.
+    pub found: usize,
+    /// Where no config matches the query: how near those of the list come to it.
+    pub near: Option<Near>,
 }
 
 /// What the caller of [`catalogue`] knows of configs.
@@ -106,8 +110,8 @@ pub(super) fn names(sources: Sources<'_>) -> Vec<String> {
     of_project(sources).into_iter().chain(of_user(sources)).map(|found| found.name).collect()
 }
 
-/// Lists the configs that match `query` (see [`super::CONDITIONS`]; every word must hold, and none match all), from the `offset`th
-/// on and at most `limit`.
+/// Lists the configs that match `query` (see [`super::CONDITIONS`]; every part of it must hold, and none match all), or else those that
+/// match most of it, from the `offset`th on and at most `limit`.
 pub fn catalogue(sources: Sources<'_>, query: &str, (offset, limit): (usize, usize), known: Known<'_>) -> Catalogue {
     let mut files = of_project(sources);
     files.extend(of_user(sources));
@@ -116,10 +120,11 @@ pub fn catalogue(sources: Sources<'_>, query: &str, (offset, limit): (usize, usi
     all.extend(known.others);
     all.sort_by_key(Listed::rank);
     let total = all.len();
-    let query = Query::read(query);
-    let matching: Vec<Listed> = all.into_iter().filter(|config| query.matches(config)).collect();
-    let count = matching.len();
-    Catalogue { configs: matching.into_iter().skip(offset).take(limit).collect(), total, matching: count }
+    let seen = Query::read(query).found(&all);
+    let (best, near) = seen.best(all);
+    let found = best.len();
+    let configs = best.into_iter().skip(offset).take(limit).collect();
+    Catalogue { configs, total, matching: seen.matching(), found, near }
 }
 
 /// A file that may be a config, with the name that leads to it.
@@ -376,7 +381,9 @@ mod tests {
         let folder = lab();
         assert_eq!(names(&look(folder.path(), "Ready", (0, 9))), ["two.yaml"]);
         assert_eq!(names(&look(folder.path(), "ready project", (0, 9))), ["two.yaml"]);
-        assert!(look(folder.path(), "ready example", (0, 9)).configs.is_empty());
+        let none = look(folder.path(), "ready example", (0, 2));
+        assert_eq!((none.matching, none.found, none.configs.len()), (0, 4, 2), "one of both holds for each");
+        assert_eq!(none.near.map(|near| (near.parts, near.of)), Some((1, 2)));
         assert!(look(folder.path(), "multi-provider", (0, 9)).configs.is_empty());
         let text = "agents: [{backend: {type: openai, base_url: 'http://h:1/v'}}, {backend: {type: openai}}]\n";
         std::fs::write(folder.path().join("p/apart.yaml"), text).expect("write");

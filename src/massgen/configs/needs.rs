@@ -9,6 +9,11 @@ use super::tree::{Node, Scalar, Tree};
 /// How the variables are called that hold what stood as a key in a config; a number follows.
 pub const SECRET_VARIABLE: &str = "MASSGEN_MCP_SECRET_";
 
+/// Backends that are agent programs of their own, with a login.
+pub(super) const CLIENTS: [&str; 5] = ["claude_code", "codex", "gemini_cli", "antigravity_cli", "copilot"];
+/// Backends that are servers of the user's.
+pub(super) const SERVERS: [&str; 4] = ["vllm", "sglang", "lmstudio", "inference"];
+
 /// What a config needs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Needs {
@@ -18,6 +23,8 @@ pub struct Needs {
     pub keys: Vec<Key>,
     /// What it may execute, in words: `mcp servers`, `commands`, `custom tools`, `docker`, `hooks`, `subagents`, `agent cli`.
     pub executes: Vec<&'static str>,
+    /// What its agents can do by their backends' own tools: `web search`, `code execution`, `image generation`.
+    pub abilities: Vec<&'static str>,
     /// The agents with a working folder (`cwd`) where `orchestrator` lacks `snapshot_storage` or `agent_temporary_workspace`:
     /// MassGen's `--validate` accepts that, and its start refuses it (`cli/entrypoint.py`).
     pub cwd_without_folders: Vec<String>,
@@ -92,6 +99,7 @@ impl Needs {
         Needs {
             keys: keys.into_iter().collect(),
             executes: executes(config, &found),
+            abilities: abilities(config),
             cwd_without_folders: cwd_without_folders(root, &found),
             without_cwd: found.iter().filter(|(_, entry)| !has_cwd(entry)).map(|(agent, _)| agent.id.clone()).collect(),
             api_key_twice: api_key_twice(&found),
@@ -120,8 +128,6 @@ impl Needs {
 
     /// What its backends need besides keys and nothing here looks at: a command line client with a login, or a local server.
     pub fn unchecked(&self) -> BTreeSet<String> {
-        const CLIENTS: [&str; 5] = ["claude_code", "codex", "gemini_cli", "antigravity_cli", "copilot"];
-        const SERVERS: [&str; 4] = ["vllm", "sglang", "lmstudio", "inference"];
         let of_backend = |backend: &str| match backend {
             client if CLIENTS.contains(&client) => Some(format!("{client}, installed and logged in")),
             server if SERVERS.contains(&server) => Some(format!("a {server} server")),
@@ -291,6 +297,24 @@ fn executes(config: &Tree, agents: &[(Agent, &Node)]) -> Vec<&'static str> {
     if agents.iter().any(|(agent, _)| agent.backend.as_deref().is_some_and(executes_by_itself)) {
         found.insert("agent cli");
     }
+    found.into_iter().collect()
+}
+
+fn abilities(config: &Tree) -> Vec<&'static str> {
+    let mut found = BTreeSet::new();
+    config.walk(&mut |trail, node| {
+        let Some(key) = trail.keys().next().filter(|_| trail.is_entry() && node.is_on()) else { return };
+        let ability = match key {
+            "enable_web_search" => "web search",
+            "enable_code_interpreter"
+            | "enable_code_execution"
+            | "enable_mcp_command_line"
+            | "code_execution_config" => "code execution",
+            "enable_image_generation" => "image generation",
+            _ => return,
+        };
+        found.insert(ability);
+    });
     found.into_iter().collect()
 }
 

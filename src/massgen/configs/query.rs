@@ -1,60 +1,195 @@
-//! What `query` of list_configs finds: words in what a config says of itself, and a few words that name what a caller needs
-//! (`ready`, `multi-provider`, `project`, `user`, `example`, `rehearsal`). Pure.
+//! What `query` of list_configs finds: words in what a config says of itself, and words that name what a caller needs (`ready`,
+//! `multi-provider`, `3 agents`, `web search`, `free`, `project` …), as they are usually written. Pure.
 
+mod words;
+
+use self::words::parts;
 use super::catalogue::{Listed, Source};
+use super::needs::{CLIENTS, SERVERS};
 
 /// Words of a query that are conditions and not text.
-pub const CONDITIONS: &str = "ready, multi-provider, project, user, example, rehearsal";
+pub const CONDITIONS: &str = "ready, multi-provider, 3 agents, web search, code execution, files, free, no key, cheap, local, project, \
+                              user, example, rehearsal";
 
-/// A query: all of its parts must hold.
+/// Words in the names of small models.
+const SMALL: [&str; 6] = ["nano", "mini", "flash", "haiku", "lite", "free"];
+/// A text of fewer characters is looked for as a whole word: a longer one may be a part of one.
+const LEAST_PART: usize = 3;
+
+/// A query: parts that should all hold.
 pub(super) struct Query(Vec<Part>);
 
-enum Part {
+/// A part of a query, in the caller's words and as what they mean.
+#[derive(Debug, PartialEq, Eq)]
+struct Part {
+    words: String,
+    condition: Condition,
+}
+
+/// What a config has to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Condition {
     Ready,
-    MultiProvider,
+    /// It has from so many to so many agents.
+    Agents(usize, usize),
+    /// Its agents use the models of from so many to so many providers.
+    Providers(usize, usize),
     From(Source),
-    /// In lower case.
-    Text(String),
+    /// One of the abilities that [`super::Needs`] names.
+    Able(&'static str),
+    /// No variable with a key has to be there.
+    NoKey,
+    /// No model of it costs money.
+    Free,
+    /// Each of its models is a small one.
+    Cheap,
+    /// Each of its models runs on this computer or in this network.
+    Local,
+    /// An agent has a working folder.
+    Files,
+    /// The words stand in what it says of itself.
+    Text,
+}
+
+/// Which parts of a query hold for some configs.
+pub(super) struct Found {
+    /// How many hold for each config.
+    counts: Vec<usize>,
+    of: usize,
+    nowhere: Vec<String>,
+}
+
+/// How near the configs of a list come to a query that none of them matches.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Near {
+    /// How many parts of the query hold for each of them.
+    pub parts: usize,
+    /// How many parts the query has.
+    pub of: usize,
+    /// The parts that hold for no config at all.
+    pub nowhere: Vec<String>,
 }
 
 impl Query {
     pub(super) fn read(query: &str) -> Query {
-        Query(query.split_whitespace().map(|word| Part::read(&word.to_lowercase())).collect())
+        Query(parts(&query.to_lowercase()))
     }
 
-    pub(super) fn matches(&self, config: &Listed) -> bool {
-        let text = text_of(config);
-        self.0.iter().all(|part| match part {
-            Part::Ready => config.is_ready(),
-            Part::MultiProvider => config.needs.providers().len() > 1,
-            Part::From(source) => config.source == *source,
-            Part::Text(word) => text.contains(word.as_str()),
-        })
-    }
-}
-
-impl Part {
-    fn read(word: &str) -> Part {
-        match word {
-            "ready" => Part::Ready,
-            "multi-provider" => Part::MultiProvider,
-            "project" => Part::From(Source::Project),
-            "user" => Part::From(Source::User),
-            "example" | "examples" => Part::From(Source::Example),
-            "rehearsal" | "@rehearsal" => Part::From(Source::Rehearsal),
-            other => Part::Text(other.to_owned()),
+    /// Looks at each config.
+    pub(super) fn found(&self, configs: &[Listed]) -> Found {
+        let texts: Vec<Text> = configs.iter().map(Text::of).collect();
+        let holds: Vec<Vec<bool>> = self.0.iter().map(|part| part.holds_for(configs, &texts)).collect();
+        let nowhere = self.0.iter().zip(&holds).filter(|(_, holds)| !holds.contains(&true));
+        Found {
+            counts: (0..configs.len()).map(|at| holds.iter().filter(|holds| holds[at]).count()).collect(),
+            of: self.0.len(),
+            nowhere: nowhere.map(|(part, _)| part.words.clone()).collect(),
         }
     }
 }
 
-/// All text that a query is looked for in, in lower case.
-fn text_of(config: &Listed) -> String {
-    let needs = &config.needs;
-    let agents = needs.agents.iter().flat_map(|agent| {
-        [Some(agent.id.as_str()), agent.backend.as_deref(), agent.address.as_deref(), agent.model.as_deref()]
-    });
-    let keys = needs.keys.iter().flat_map(|key| &key.any_of).map(String::as_str);
-    let own = [config.name.as_str(), config.source.word(), config.about.as_str()];
-    let words = own.into_iter().chain(agents.flatten()).chain(keys).chain(needs.executes.iter().copied());
-    words.collect::<Vec<_>>().join("\n").to_lowercase()
+impl Found {
+    /// How many configs match the whole query.
+    pub(super) fn matching(&self) -> usize {
+        self.counts.iter().filter(|count| **count == self.of).count()
+    }
+
+    /// The configs that match it; where none does, those for which most of it holds, at least the half.
+    pub(super) fn best(&self, configs: Vec<Listed>) -> (Vec<Listed>, Option<Near>) {
+        let most = self.counts.iter().copied().max().unwrap_or_default();
+        if 2 * most < self.of {
+            return (Vec::new(), None);
+        }
+        let counted = configs.into_iter().zip(&self.counts);
+        let best = counted.filter(|(_, count)| **count == most).map(|(config, _)| config).collect();
+        (best, (most < self.of).then(|| Near { parts: most, of: self.of, nowhere: self.nowhere.clone() }))
+    }
 }
+
+impl Part {
+    fn holds_for(&self, configs: &[Listed], texts: &[Text]) -> Vec<bool> {
+        let holds = |(config, text): (&Listed, &Text)| self.condition.holds(config) || text.has(self);
+        configs.iter().zip(texts).map(holds).collect()
+    }
+}
+
+impl Condition {
+    fn holds(self, config: &Listed) -> bool {
+        let needs = &config.needs;
+        let of_all = |holds: &dyn Fn(&str) -> bool| {
+            let names = needs.agents.iter().map(|agent| agent.backend.as_deref().unwrap_or_default());
+            !needs.agents.is_empty() && names.into_iter().all(holds)
+        };
+        match self {
+            Condition::Ready => config.is_ready(),
+            Condition::Agents(least, most) => (least..=most).contains(&needs.agents.len()),
+            Condition::Providers(least, most) => (least..=most).contains(&needs.providers().len()),
+            Condition::From(source) => config.source == source,
+            Condition::Able(ability) => needs.abilities.contains(&ability),
+            Condition::NoKey => !needs.agents.is_empty() && needs.keys.is_empty(),
+            Condition::Free => needs.keys.is_empty() && of_all(&|backend| !CLIENTS.contains(&backend)),
+            Condition::Cheap => is_cheap(config),
+            Condition::Local => of_all(&|backend| SERVERS.contains(&backend)) || config.source == Source::Rehearsal,
+            Condition::Files => needs.without_cwd.len() < needs.agents.len() && config.source != Source::Rehearsal,
+            Condition::Text => false,
+        }
+    }
+
+    /// Whether a config may also say it of itself, so that its words count as the condition does.
+    fn is_text_too(self) -> bool {
+        match self {
+            Condition::Able(_) | Condition::Local | Condition::Files | Condition::Cheap | Condition::Text => true,
+            Condition::Ready
+            | Condition::Agents(..)
+            | Condition::Providers(..)
+            | Condition::From(_)
+            | Condition::NoKey
+            | Condition::Free => false,
+        }
+    }
+}
+
+fn is_cheap(config: &Listed) -> bool {
+    let models = config.needs.agents.iter().map(|agent| agent.model.as_deref().unwrap_or_default().to_lowercase());
+    let is_small = |model: String| model.split(|c: char| !c.is_alphanumeric()).any(|word| SMALL.contains(&word));
+    config.source == Source::Rehearsal || !config.needs.agents.is_empty() && models.into_iter().all(is_small)
+}
+
+/// What a config says of itself, in lower case; as it is, and without hyphens, since `gpt-5` is written `gpt5` as well.
+struct Text {
+    whole: String,
+    joined: String,
+}
+
+impl Text {
+    fn of(config: &Listed) -> Text {
+        let needs = &config.needs;
+        let agents = needs.agents.iter().flat_map(|agent| {
+            [Some(agent.id.as_str()), agent.backend.as_deref(), agent.address.as_deref(), agent.model.as_deref()]
+        });
+        let keys = needs.keys.iter().flat_map(|key| &key.any_of).map(String::as_str);
+        let own = [config.name.as_str(), config.source.word(), config.about.as_str()];
+        let words = own.into_iter().chain(agents.flatten()).chain(keys).chain(needs.executes.iter().copied());
+        let whole = words.collect::<Vec<_>>().join("\n").to_lowercase();
+        Text { joined: joined(&whole), whole }
+    }
+
+    fn has(&self, part: &Part) -> bool {
+        let word = part.words.as_str();
+        let is_whole = |word: &str| self.whole.split(|c: char| !c.is_alphanumeric()).any(|one| one == word);
+        part.condition.is_text_too()
+            && if word.chars().count() < LEAST_PART {
+                is_whole(word)
+            } else {
+                let one = word.strip_suffix('s').filter(|one| one.len() >= LEAST_PART).unwrap_or(word);
+                self.whole.contains(one) || self.joined.contains(&joined(one))
+            }
+    }
+}
+
+fn joined(text: &str) -> String {
+    text.replace(['-', '_', ' '], "")
+}
+
+#[cfg(test)]
+mod tests;

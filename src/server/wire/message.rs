@@ -4,11 +4,9 @@
 use rmcp::model::{
     ClientJsonRpcMessage, ClientRequest, CustomRequest, ErrorData, InitializeRequestParams, JsonRpcMessage, RequestId,
 };
-use serde::de::IgnoredAny;
-use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::surrogates;
+use super::{surrogates, unreadable};
 
 /// What was read.
 #[derive(Debug)]
@@ -42,9 +40,9 @@ pub(super) fn read(line: &[u8]) -> Reading {
 pub(super) fn read_part(text: &[u8]) -> Reading {
     match serde_json::from_slice(text) {
         Ok(message) => shaped(message),
-        Err(error) => match surrogates::replaced(text) {
+        Err(_) => match surrogates::replaced(text) {
             Some(repaired) => read_part(&repaired),
-            None => unreadable(text, &error),
+            None => unreadable::reading(text),
         },
     }
 }
@@ -73,54 +71,6 @@ fn shaped(message: ClientJsonRpcMessage) -> Reading {
 pub(super) fn too_long(most: usize, id: Option<&[u8]>) -> Reading {
     let id = id.and_then(|id| serde_json::from_slice(id).ok());
     Reading::Refused(ErrorData::invalid_request(format!("a line of more than {most} bytes"), None), id)
-}
-
-/// JSON can be right and yet not be read: numbers that no double holds, 200 levels. What is outside of the parameters is readable
-/// all the same.
-fn unreadable(text: &[u8], error: &serde_json::Error) -> Reading {
-    match Envelope::of(text) {
-        Some(envelope) if envelope.wants_no_answer() => Reading::NoRequest,
-        Some(envelope) => Reading::Refused(invalid(error), envelope.id()),
-        None if error.is_data() => Reading::Refused(invalid(error), None),
-        None => Reading::Refused(ErrorData::parse_error(format!("not JSON: {error}"), None), None),
-    }
-}
-
-fn invalid(error: &serde_json::Error) -> ErrorData {
-    ErrorData::invalid_request(format!("no JSON-RPC message that can be read: {error}"), None)
-}
-
-/// The outside of a message.
-#[derive(Deserialize)]
-struct Envelope {
-    #[serde(default, deserialize_with = "there")]
-    id: Option<Box<RawValue>>,
-    method: Option<IgnoredAny>,
-    result: Option<IgnoredAny>,
-    error: Option<IgnoredAny>,
-}
-
-impl Envelope {
-    fn of(text: &[u8]) -> Option<Envelope> {
-        // An array would be taken for the fields one after the other.
-        if text.starts_with(b"{") { serde_json::from_slice(text).ok() } else { None }
-    }
-
-    fn wants_no_answer(&self) -> bool {
-        match self.method {
-            Some(_) => self.id.is_none(),
-            None => self.result.is_some() || self.error.is_some(),
-        }
-    }
-
-    fn id(&self) -> Option<RequestId> {
-        serde_json::from_str(self.id.as_deref()?.get()).ok()
-    }
-}
-
-/// An id that is null is there, too.
-fn there<'de, D: Deserializer<'de>>(id: D) -> Result<Option<Box<RawValue>>, D::Error> {
-    Box::<RawValue>::deserialize(id).map(Some)
 }
 
 #[cfg(test)]
@@ -153,9 +103,11 @@ mod tests {
         for (line, expected) in [
             (call("{}").as_str(), "request 7"),
             ("\u{feff}{\"jsonrpc\":\"2.0\",\"id\":\"a\",\"method\":\"ping\"}\r\n", "request a"),
-            (&call("{\"n\": 1e400}"), "-32600 7"),
+            (&call("{\"n\": 1e400}"), "request 7"),
             (&call("{\"s\": \"\\ud83d\"}"), "request 7"),
-            (&call(&format!("{{\"deep\": {deep}}}")), "-32600 7"),
+            (&call(&format!("{{\"deep\": {deep}}}")), "request 7"),
+            (&format!("{{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"x\",\"params\":{{\"a\":{deep}}}}}"), "-32600 7"),
+            ("1e400", "-32600"),
             (&call("{\"n\": 01}"), "-32700"),
             ("\r\n", "nothing"),
             (" \t ", "nothing"),
@@ -175,6 +127,11 @@ mod tests {
             ("{\"jsonrpc\":\"2.0\",\"id\":null,\"method\":\"ping\"}", "-32600"),
             ("{\"jsonrpc\":\"2.0\",\"id\":1.5,\"method\":\"ping\"}", "-32600"),
             ("{\"jsonrpc\":\"2.0\",\"id\":{},\"method\":\"ping\"}", "-32600"),
+            ("{\"jsonrpc\":\"2.0\",\"id\":true,\"method\":\"ping\"}", "-32600"),
+            ("{\"jsonrpc\":\"2.0\",\"id\":1e400,\"method\":\"ping\"}", "-32600"),
+            ("{\"jsonrpc\":\"2.0\",\"id\":9223372036854775808,\"method\":\"ping\"}", "-32600"),
+            ("{\"jsonrpc\":\"2.0\",\"id\":9223372036854775807,\"method\":\"ping\"}", "request 9223372036854775807"),
+            ("{\"jsonrpc\":\"2.0\",\"id\":1.0,\"method\":\"ping\"}", "request 1"),
             ("{\"jsonrpc\":\"2.0\",\"id\":1,\"id\":2,\"method\":\"ping\"}", "-32600"),
             ("{\"method\":\"$/progress\",\"params\":{\"n\":1e400}}", "nothing"),
             ("{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}", "notification"),

@@ -178,9 +178,9 @@ async fn f42_every_line_that_may_be_a_request_gets_one_answer() {
         (br#"{"jsonrpc":"2.0","id":13}"#.to_vec(), "13 -32600"),
         (br#"{"jsonrpc":"2.0","id":14,"method":"soul/search"}"#.to_vec(), "14 -32601"),
         (br#"{"jsonrpc":"2.0","id":15,"method":"notifications/initialized"}"#.to_vec(), "15 -32601"),
-        (call(16, r#"{"wait_s":1e400}"#), "16 -32600"),
+        (call(16, r#"{"wait_s":1e400}"#), "16 done"),
         (call(17, r#"{"group":"\ud83d"}"#), "17 done"),
-        (call(18, &format!(r#"{{"group":{deep}}}"#)), "18 -32600"),
+        (call(18, &format!(r#"{{"group":{deep}}}"#)), "18 done"),
         (no_text, "19 -32600"),
         (call(20, r#""a text""#), "20 -32602"),
         (call(21, "[]"), "21 -32602"),
@@ -223,7 +223,8 @@ async fn f42_what_is_refused_is_told_in_words() {
     for (line, expected) in [
         (params(r#"{"name":"soul_massgen"}"#), "tool `soul_massgen` not found; there are: check_status, kill_run"),
         (params(r#"{"name":"check_status","arguments":"{}"}"#), "`arguments`, an object"),
-        (params(r#"{"name":"check_status","arguments":{"wait_s":1e400}}"#), "number out of range"),
+        (r#"{"jsonrpc":"2.0","id":1.5,"method":"ping"}"#.to_owned(), "`id` must be a string or a whole number"),
+        (r#"{"jsonrpc":"2.0","id":1,"method":7}"#.to_owned(), "`method`, a string"),
         (r#"{"jsonrpc":"2.0","id":1,"method":"initialize"}"#.to_owned(), "missing field `protocolVersion`"),
         (
             r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{}}}"#.to_owned(),
@@ -241,6 +242,30 @@ async fn f42_what_is_refused_is_told_in_words() {
         assert!(message.len() < 500, "{} bytes come back", message.len());
     }
     raw.end().await;
+}
+
+#[tokio::test]
+async fn f42_a_call_with_an_argument_that_cannot_be_read_is_refused_by_its_tool() {
+    let lab = Lab::fake();
+    let mut raw = Raw::session(&lab).await;
+    let deep = format!("{}1{}", r#"{"ui":"#.repeat(500), "}".repeat(500));
+    for (id, tool, arguments, expected) in [
+        (1, "run_massgen", format!(r#"{{"question":"q","overrides":{deep}}}"#), "`overrides` is nested too deep"),
+        (2, "check_status", r#"{"wait_s":1e400}"#.to_owned(), "`wait_s` has a number that is too large"),
+    ] {
+        let params = format!(r#"{{"name":"{tool}","arguments":{arguments}}}"#);
+        raw.send(format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{params}}}"#) + "\n").await;
+        let answer = raw.hear().await;
+        let (told, is_error) = (&answer["result"]["content"][0]["text"], &answer["result"]["isError"]);
+        let told = told.as_str().unwrap_or_else(|| panic!("{answer}"));
+        assert_eq!((&answer["id"], is_error), (&json!(id), &json!(true)), "{answer}");
+        assert!(told.starts_with(&format!("invalid_arguments: {expected}")), "{told}");
+        assert!(told.contains(&format!("\ncall {tool} again with")), "{told}");
+    }
+    raw.call(3, "check_status", json!({})).await;
+    assert_eq!(raw.hear().await["result"]["structuredContent"]["runs"], json!([]), "nothing was started");
+    raw.end().await;
+    lab.nobody_is_left().await;
 }
 
 #[tokio::test]

@@ -1,0 +1,160 @@
+//! The words of a query and what they mean: phrases in their usual spellings, with hyphens or without, and numbers of agents and
+//! providers. Pure; what is no phrase is text.
+
+use super::{Condition, Part};
+use crate::massgen::configs::catalogue::Source;
+
+/// Words that say nothing of a config.
+const EMPTY: [&str; 34] = [
+    "a",
+    "an",
+    "and",
+    "any",
+    "are",
+    "at",
+    "by",
+    "can",
+    "config",
+    "configs",
+    "configuration",
+    "for",
+    "from",
+    "has",
+    "have",
+    "i",
+    "in",
+    "is",
+    "it",
+    "me",
+    "need",
+    "needs",
+    "of",
+    "on",
+    "or",
+    "some",
+    "that",
+    "the",
+    "to",
+    "use",
+    "using",
+    "want",
+    "which",
+    "with",
+];
+/// Words that every config would match, where they are no part of a phrase.
+const COMMON: [&str; 7] = ["agent", "agents", "massgen", "model", "models", "provider", "providers"];
+/// Words that are conditions.
+const PHRASES: &[(&str, Condition)] = &[
+    ("ready", Condition::Ready),
+    ("heterogeneous", Condition::Providers(2, usize::MAX)),
+    ("multiprovider", Condition::Providers(2, usize::MAX)),
+    ("multiagent", Condition::Agents(2, usize::MAX)),
+    ("web search", Condition::Able("web search")),
+    ("search web", Condition::Able("web search")),
+    ("websearch", Condition::Able("web search")),
+    ("internet", Condition::Able("web search")),
+    ("code execution", Condition::Able("code execution")),
+    ("code interpreter", Condition::Able("code execution")),
+    ("execute code", Condition::Able("code execution")),
+    ("run code", Condition::Able("code execution")),
+    ("image generation", Condition::Able("image generation")),
+    ("generate image", Condition::Able("image generation")),
+    ("no key", Condition::NoKey),
+    ("no api key", Condition::NoKey),
+    ("without key", Condition::NoKey),
+    ("without api key", Condition::NoKey),
+    ("keyless", Condition::NoKey),
+    ("free", Condition::Free),
+    ("no cost", Condition::Free),
+    ("cheap", Condition::Cheap),
+    ("inexpensive", Condition::Cheap),
+    ("low cost", Condition::Cheap),
+    ("local", Condition::Local),
+    ("offline", Condition::Local),
+    ("self hosted", Condition::Local),
+    ("file", Condition::Files),
+    ("filesystem", Condition::Files),
+    ("file system", Condition::Files),
+    ("project", Condition::From(Source::Project)),
+    ("user", Condition::From(Source::User)),
+    ("example", Condition::From(Source::Example)),
+    ("rehearsal", Condition::From(Source::Rehearsal)),
+    ("@rehearsal", Condition::From(Source::Rehearsal)),
+];
+/// Words for more than one.
+const SEVERAL: [&str; 12] = [
+    "multi",
+    "multiple",
+    "several",
+    "different",
+    "mixed",
+    "mix",
+    "various",
+    "diverse",
+    "many",
+    "cross",
+    "2+",
+    "distinct",
+];
+/// Words for what several agents may have different ones of.
+const PROVIDERS: [&str; 5] = ["provider", "vendor", "model", "llm", "company"];
+const NUMBERS: [&str; 11] = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"];
+
+/// The parts of a query in lower case.
+pub(super) fn parts(query: &str) -> Vec<Part> {
+    let words = query.split_whitespace().map(|word| word.trim_matches([',', ';', '.', '?', '!', '"', '\'', '(', ')']));
+    let words: Vec<&str> = words.filter(|word| !word.is_empty() && !EMPTY.contains(word)).collect();
+    let (mut parts, mut rest) = (Vec::new(), words.as_slice());
+    while let Some(first) = rest.first() {
+        let (taken, condition) = phrase(rest).unwrap_or((1, Condition::Text));
+        let words = if taken == 1 { (*first).to_owned() } else { rest[..taken].join(" ") };
+        let part = Part { words, condition };
+        if !parts.contains(&part) && !COMMON.contains(&part.words.as_str()) {
+            parts.push(part);
+        }
+        rest = &rest[taken..];
+    }
+    parts
+}
+
+/// How many words at the beginning are one condition, and which. The longest counts.
+fn phrase(words: &[&str]) -> Option<(usize, Condition)> {
+    // No phrase is longer.
+    (1..=words.len().min(4)).rev().find_map(|taken| {
+        let spoken: Vec<String> = words[..taken].iter().flat_map(|word| word.split(['-', '_'])).map(singular).collect();
+        Some((taken, meaning(&spoken.iter().map(String::as_str).collect::<Vec<_>>())?))
+    })
+}
+
+fn singular(word: &str) -> String {
+    match word {
+        "companies" => "company".to_owned(),
+        word => word.strip_suffix('s').filter(|one| one.len() > 2).unwrap_or(word).to_owned(),
+    }
+}
+
+fn meaning(words: &[&str]) -> Option<Condition> {
+    let is = |phrase: &str| phrase.split(' ').map(singular).eq(words.iter().map(|word| (*word).to_owned()));
+    let known = || PHRASES.iter().find(|(phrase, _)| is(phrase)).map(|(_, condition)| *condition);
+    let counted = || match words {
+        ["single" | "solo", "agent"] => Some(Condition::Agents(1, 1)),
+        ["least", count, what] => of_what(what, number(count)?, usize::MAX),
+        [count, "different", what] => of_what(what, number(count)?, number(count)?),
+        [count, what] if number(count).is_some() => of_what(what, number(count)?, number(count)?),
+        [several, what] if SEVERAL.iter().any(|word| singular(word) == *several) => of_what(what, 2, usize::MAX),
+        _ => None,
+    };
+    known().or_else(counted)
+}
+
+fn of_what(what: &str, least: usize, most: usize) -> Option<Condition> {
+    match what {
+        "agent" => Some(Condition::Agents(least, most)),
+        what if PROVIDERS.contains(&what) => Some(Condition::Providers(least, most)),
+        _ => None,
+    }
+}
+
+fn number(word: &str) -> Option<usize> {
+    word.parse().ok().or_else(|| NUMBERS.iter().position(|number| *number == word))
+}
