@@ -154,7 +154,8 @@ impl Desk {
             plan: self.planned(&begun.experiment.plan),
             keep: begun.experiment.plan.keep,
             forecast: forecast(&begun.experiment),
-            cursor: Cursor::of(&waited.sight.runs).to_string(),
+            // The status counts the runs; check_status is the first to name those that have ended.
+            cursor: Cursor::naming(&waited.sight.runs, |_| false).to_string(),
             reused: begun.is_reused.then_some(true),
             resumed: begun.is_resumed.then_some(true),
             warnings,
