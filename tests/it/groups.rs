@@ -102,6 +102,8 @@ async fn an_end_is_told_once_and_then_counted() {
     let held = script(&format!("until {}\nfinal agent_a late", gate.display()));
     let asked = json!({"config": "team.yaml", "questions": [script("final agent_a soon"), held], "group": "g"});
     let begun = client.call("run_massgen", asked).await;
+    // A run that is only planned is not shown.
+    client.until(begun["run_ids"][1].as_str().expect("id"), |run| run["state"] == "running").await;
     let first = over(&client, "g", 1).await;
     assert_eq!(first["runs"].as_array().map(Vec::len), Some(2), "without since all are shown: {first}");
     assert!(first["group"].get("latest").is_none(), "no end twice: {first}");
