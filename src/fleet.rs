@@ -47,7 +47,7 @@ pub use verify::{NotVerified, Verified, VerifiedGroup};
 pub use wait::{Until, Waited};
 
 use experiments::Plans;
-use start::this_client;
+use start::is_own;
 
 /// How many runs are shown where none are named.
 pub const LATEST: usize = 20;
@@ -78,8 +78,8 @@ pub enum Selection {
     Live {
         /// Only those below this run.
         below: Option<RunId>,
-        /// Only those that the client of this process asked for.
-        own: bool,
+        /// Only those that the client of this process asked for in this project.
+        own: Option<PathBuf>,
     },
 }
 
@@ -177,12 +177,13 @@ impl Fleet {
 
     /// The runs that wait or go on: for a process that is part of a run those below it.
     pub fn live(&self) -> Selection {
-        Selection::Live { below: self.parent.clone(), own: false }
+        Selection::Live { below: self.parent.clone(), own: None }
     }
 
-    /// The live runs that the client of this process asked for, with what they started; for a process that is part of a run all below it.
-    pub fn own_live(&self) -> Selection {
-        Selection::Live { below: self.parent.clone(), own: self.parent.is_none() }
+    /// The live runs that the client of this process asked for in `project` (empty without one), with what they started; for a
+    /// process that is part of a run all below it.
+    pub fn own_live(&self, project: &Path) -> Selection {
+        Selection::Live { below: self.parent.clone(), own: self.parent.is_none().then(|| project.to_owned()) }
     }
 
     /// The runs of today (UTC) together; none where the ledger cannot be read.
@@ -318,7 +319,7 @@ impl Memory {
         let mut sight = Sight::default();
         let mut orphans = Vec::new();
         for id in ids.into_iter().filter(|id| !self.foreign.contains(id)).collect::<Vec<_>>() {
-            match self.recall(state, &id).or_else(|error| planned_record(state, &id, &mut plans).ok_or(error)) {
+            match self.known_or_planned(state, &id, &mut plans) {
                 Ok(run) if !selection.wants(&run) => {
                     self.foreign.insert(id);
                 }
@@ -337,6 +338,17 @@ impl Memory {
         let of_group = plans.filter(|_| matches!(selection, Selection::Group(_))).and_then(Plans::into_first);
         sight.experiment = of_group.map(|experiment| Conducted { experiment, is_alive });
         Ok((sight, orphans, self))
+    }
+
+    fn known_or_planned(
+        &mut self,
+        state: &StateFolder,
+        id: &RunId,
+        plans: &mut Option<Plans>,
+    ) -> Result<RunRecord, RegistryError> {
+        let planned = self.recall(state, id).or_else(|error| planned_record(state, id, plans).ok_or(error));
+        // Between these two looks it may have been started.
+        planned.or_else(|_| self.recall(state, id))
     }
 
     fn recall(&mut self, state: &StateFolder, id: &RunId) -> Result<RunRecord, RegistryError> {
@@ -362,9 +374,8 @@ fn planned_record(state: &StateFolder, id: &RunId, plans: &mut Option<Plans>) ->
 impl Selection {
     fn wants(&self, run: &RunRecord) -> bool {
         match self {
-            Selection::Runs(_) | Selection::Latest | Selection::Live { own: false, .. } => true,
-            // The client of an old record, or of a process whose parent is gone, is unknown: then the run is not its own.
-            Selection::Live { own: true, .. } => !this_client().is_empty() && run.spec.origin.client == this_client(),
+            Selection::Runs(_) | Selection::Latest | Selection::Live { own: None, .. } => true,
+            Selection::Live { own: Some(project), .. } => is_own(&run.spec.origin, project),
             Selection::Group(group) => run.spec.group.as_ref() == Some(group),
         }
     }

@@ -33,6 +33,8 @@ pub struct RunSpec {
     pub question: String,
     /// What MassGen is to be configured with.
     pub config: ConfigChoice,
+    /// The name by which list_configs lists it; none for another file, a rehearsal or an old run.
+    pub listed_as: Option<String>,
     /// A label that joins runs.
     pub group: Option<String>,
     /// How long the run may take from the start of its process to its end.
@@ -74,6 +76,7 @@ impl RunSpec {
             created: Timestamp::now(),
             question: question.to_owned(),
             config,
+            listed_as: None,
             group: None,
             timeout: Duration::from_secs(1800),
             mode: Mode::Full,
@@ -96,11 +99,12 @@ impl RunSpec {
 }
 
 impl RunSpec {
-    /// The config as it is asked for: relative to the project where it is in there.
+    /// The config as it is asked for: by its name in list_configs, or relative to the project where it is in there.
     pub fn config_name(&self) -> String {
-        match &self.config {
-            ConfigChoice::File(path) => path.strip_prefix(&self.project).unwrap_or(path).display().to_string(),
-            ConfigChoice::Rehearsal(name) => name.clone(),
+        match (&self.listed_as, &self.config) {
+            (Some(name), _) => name.clone(),
+            (None, ConfigChoice::File(path)) => path.strip_prefix(&self.project).unwrap_or(path).display().to_string(),
+            (None, ConfigChoice::Rehearsal(name)) => name.clone(),
         }
     }
 }
@@ -243,10 +247,11 @@ impl RunRecord {
         }
     }
 
-    /// Whether its experiment ended before it was this run's turn, or could not start it.
+    /// Whether its experiment ended before it was this run's turn, or could not start it: its record was made of the plan and never
+    /// written. A run that was killed while it waited in the queue has a record of its own.
     pub fn is_never_started(&self) -> bool {
         let never = |ending: &Ending| ending.exit == Exit::NeverStarted;
-        self.spec.origin.experiment.is_some() && self.started.is_none() && self.state.ended().is_some_and(never)
+        self.seq == 0 && self.spec.origin.experiment.is_some() && self.state.ended().is_some_and(never)
     }
 }
 

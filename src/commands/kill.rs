@@ -50,7 +50,7 @@ pub(super) async fn kill(fleet: &Fleet, how: &Kill) -> Result<ExitCode, Refusal>
     let selection = if how.all { fleet.live() } else { how.which.selection()? };
     let grace = Duration::from_secs_f64(how.grace_s);
     let ask = StopAsk { grace, reason: how.reason.clone(), tree: true };
-    let experiments = if how.all { fleet.open_experiments(false).await? } else { vec![selection.clone()] };
+    let experiments = if how.all { fleet.open_experiments(None).await? } else { vec![selection.clone()] };
     let mut stopping = Vec::new();
     for experiment in experiments {
         if fleet.stop_experiment(&experiment, &ask).await? {

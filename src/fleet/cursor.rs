@@ -9,8 +9,8 @@ use super::LATEST;
 use crate::run::{RunId, RunRecord};
 
 /// What was seen: `<changes>-<endings>`, in decimal digits; an answer that is whole is as good as an end. A model reads it with every wait and writes it with the next, and to its
-/// tokenizer three digits are one token, where a hexadecimal word falls into pieces: 8 tokens in place of 20. Of a few runs that are
-/// more than one, `-<told>` follows, which says which of them had ended.
+/// tokenizer three digits are one token, where a hexadecimal word falls into pieces: 8 tokens in place of 20. Of a few runs of
+/// which some had ended, `-<told>` follows, which says which.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cursor {
     changes: String,
@@ -25,12 +25,19 @@ const MOST_TOLD: usize = LATEST;
 impl Cursor {
     /// The cursor of a sight. The order of the runs does not matter.
     pub fn of(runs: &[RunRecord]) -> Cursor {
+        Cursor::naming(runs, |_| true)
+    }
+
+    /// The cursor of an answer that does not name every run which has ended. Those that it leaves out are news for the next call.
+    pub fn naming(runs: &[RunRecord], is_named: impl Fn(&RunId) -> bool) -> Cursor {
+        let is_untold = |run: &RunRecord| run.state.ended().is_some() && !is_named(&run.spec.id);
         let changes = runs.iter().map(|run| format!("{} {}\n", run.spec.id, run.seq));
-        let answered = runs.iter().filter(|run| run.is_answered());
+        let answered = runs.iter().filter(|run| run.is_answered() && !is_untold(run));
+        let told = bits(runs).filter(|(_, run)| run.state.ended().is_some() && !is_untold(run));
         Cursor {
             changes: format!("{:012}", hash(changes.collect()) % 1_000_000_000_000),
             endings: format!("{:09}", hash(answered.map(|run| format!("{}\n", run.spec.id)).collect()) % 1_000_000_000),
-            told: bits(runs).filter(|(_, run)| run.state.ended().is_some()).map(|(bit, _)| bit).sum(),
+            told: told.map(|(bit, _)| bit).sum(),
         }
     }
 
@@ -55,11 +62,11 @@ impl Cursor {
     }
 }
 
-/// The bit of each run; none of one run alone or of many. The order must not change while a group goes on: runs that are added to a group come
+/// The bit of each run; none of many. A group of one run has one as well, since it may grow. The order must not change while a group goes on: runs that are added to a group come
 /// last, by their creation. The runs of an experiment are all known from its beginning and get another creation time when they are
 /// started, so their names decide.
 fn bits(runs: &[RunRecord]) -> impl Iterator<Item = (u32, &RunRecord)> {
-    let is_told = (2..=MOST_TOLD).contains(&runs.len());
+    let is_told = runs.len() <= MOST_TOLD;
     let mut runs: Vec<&RunRecord> = if is_told { runs.iter().collect() } else { Vec::new() };
     let added = |run: &RunRecord| run.spec.origin.experiment.is_none().then_some(run.spec.created);
     runs.sort_by_key(|run| (added(run), &run.spec.id));
@@ -116,13 +123,83 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn of_one_run_and_of_many_it_says_nothing_of_that() {
-        let many: Vec<RunRecord> = (0..=MOST_TOLD as u8).map(|n| run(n, true)).collect();
-        for runs in [&many[..1], &many] {
-            assert_eq!(given_back(runs).to_string().matches('-').count(), 1);
-            assert!(Cursor::of(runs).had_ended(runs).is_empty());
+    fn an_end_that_an_answer_does_not_name_is_news_for_the_next_call() {
+        let runs = [run(1, true), run(2, true), run(3, false)];
+        let named = Cursor::naming(&runs, |id| *id == runs[0].spec.id);
+        assert_eq!(named.had_ended(&runs), [&runs[0].spec.id]);
+        assert!(named != Cursor::of(&runs) && !named.same_endings(&Cursor::of(&runs)), "no wait passes over it");
+        assert_eq!(Cursor::naming(&runs, |id| *id != runs[2].spec.id), Cursor::of(&runs), "it has not ended");
+    }
+
+    /// How far a run is.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum At {
+        NotStarted,
+        Goes,
+        Over,
+    }
+
+    /// A look at runs: of an experiment all are there from the beginning, of a group those that were started. A run that is started later
+    /// has a name that is sorted before.
+    fn seen(runs: &[(At, i64)], is_experiment: bool) -> Vec<RunRecord> {
+        let there = runs.iter().enumerate().filter(|(_, (at, _))| is_experiment || *at != At::NotStarted);
+        let record = |(place, (at, created)): (usize, &(At, i64))| {
+            let mut run = run(9 - place as u8, *at == At::Over);
+            run.spec.created = jiff::Timestamp::from_second(*created).expect("time");
+            run.spec.origin.experiment = is_experiment.then(|| "ex".to_owned());
+            run
+        };
+        there.map(record).collect()
+    }
+
+    /// Goes through every order in which runs start and end, with a look or none after each event.
+    fn every_order(runs: &[(At, i64)], is_experiment: bool, since: Option<&Cursor>, told: &[RunId], now: i64) -> usize {
+        let look = |runs: &[(At, i64)]| {
+            let records = seen(runs, is_experiment);
+            let had_ended = since.map(|since| since.had_ended(&records)).unwrap_or_default();
+            let is_news = |run: &&RunRecord| run.state.ended().is_some() && !had_ended.contains(&&run.spec.id);
+            let news: Vec<RunId> = records.iter().filter(is_news).map(|run| run.spec.id.clone()).collect();
+            (given_back(&records), [told, &news].concat())
+        };
+        if runs.iter().all(|(at, _)| *at == At::Over) {
+            let (_, mut told) = look(runs);
+            told.sort();
+            let mut all: Vec<RunId> = seen(runs, is_experiment).into_iter().map(|run| run.spec.id).collect();
+            all.sort();
+            assert_eq!(told, all, "each end once: {runs:?}");
+            return 1;
         }
-        assert_eq!(given_back(&many[..MOST_TOLD]).had_ended(&many[..MOST_TOLD]).len(), MOST_TOLD);
+        let mut count = 0;
+        for place in 0..runs.len() {
+            let mut next = runs.to_vec();
+            next[place] = match next[place] {
+                (At::NotStarted, _) => (At::Goes, now),
+                (At::Goes, created) => (At::Over, created),
+                (At::Over, _) => continue,
+            };
+            count += every_order(&next, is_experiment, since, told, now + 1);
+            let (cursor, told) = look(&next);
+            count += every_order(&next, is_experiment, Some(&cursor), &told, now + 1);
+        }
+        count
+    }
+
+    #[test]
+    fn every_end_is_told_once_whatever_happens_between_two_looks() {
+        for is_experiment in [true, false] {
+            let orders = every_order(&[(At::NotStarted, 0); 3], is_experiment, None, &[], 1);
+            assert_eq!(orders, 90 * 64, "six events, and after each a look or none");
+        }
+    }
+
+    #[test]
+    fn of_many_it_says_nothing_of_that() {
+        let many: Vec<RunRecord> = (0..=MOST_TOLD as u8).map(|n| run(n, true)).collect();
+        assert_eq!(given_back(&many).to_string().matches('-').count(), 1);
+        assert!(Cursor::of(&many).had_ended(&many).is_empty());
+        for few in [1, MOST_TOLD] {
+            assert_eq!(given_back(&many[..few]).had_ended(&many[..few]).len(), few);
+        }
         assert!(Cursor::given("never given out").had_ended(&many[..2]).is_empty());
     }
 

@@ -1,11 +1,12 @@
 //! Experiments seen from outside: begin one, go on with one that was left half-way, see the runs of it that have not begun, stop it.
 //! Its conductor starts the runs; nobody here does.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::start::{forecasts, hash, this_client, this_server};
+use super::start::{forecasts, hash, is_own, this_client, this_server};
 use super::{Fleet, FleetError, Forecast, Keys, Limits, Selection, Start, blocking, launcher};
 use crate::experiment::{Arm, Cells, Close, Plan, Planned};
 use crate::ledger::{FOLD, Ledger, LedgerError, Share};
@@ -123,13 +124,15 @@ impl Fleet {
     }
 
     /// The groups of the experiments that go on and that this process may stop together: for a process that is part of a run those that
-    /// this run began (those below them end with their runs). With `own`, only those that the client of this process asked for.
-    pub async fn open_experiments(&self, own: bool) -> Result<Vec<Selection>, FleetError> {
-        let (state, parent) = (self.state.clone(), self.parent.clone());
+    /// this run began (those below them end with their runs). With the project `own`, only those that the client of this process asked for
+    /// there.
+    pub async fn open_experiments(&self, own: Option<&Path>) -> Result<Vec<Selection>, FleetError> {
+        let (state, parent, own) = (self.state.clone(), self.parent.clone(), own.map(Path::to_owned));
         let is_meant = move |known: &Experiment| {
             let plan = &known.plan;
+            let is_asked_in = |project: &PathBuf| plan.arms.iter().any(|arm| is_own(&arm.spec.origin, project));
             let is_selected =
-                if parent.is_some() { plan.parent == parent } else { !own || plan.client == this_client() };
+                if parent.is_some() { plan.parent == parent } else { own.as_ref().is_none_or(is_asked_in) };
             known.progress.closed.is_none() && is_selected
         };
         let found = blocking(move || state.all_experiments().into_iter().filter(is_meant).collect::<Vec<_>>()).await?;
@@ -249,6 +252,7 @@ impl Fleet {
             spec.origin = Origin {
                 server: this_server().to_owned(),
                 client: this_client().to_owned(),
+                project: spec.project.clone(),
                 experiment: Some(id.clone()),
                 ..Origin::default()
             };

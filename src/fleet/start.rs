@@ -1,6 +1,7 @@
 //! Starting a run: who asks for it, whether it may be, what it may spend; then its folder, its lock and its supervisor.
 //! Everything is decided while the ledger is locked, so that any number of servers together keep to what the operator set.
 
+use std::path::Path;
 use std::sync::OnceLock;
 
 use jiff::Timestamp;
@@ -173,14 +174,15 @@ impl Fleet {
             self.not_into_experiment(&start)?;
         }
         let (application, mut spec) = self.application(&start)?;
-        // A run of an experiment was planned long before its turn.
-        spec.created = Timestamp::now();
         let session = history.as_ref().map(History::session);
         let config = start.config.as_ref().map(|(name, text)| (*name, text.as_str()));
         let from = basis.as_ref().map(Basis::folder);
         let furniture = Furniture { config, session: session.as_deref(), from: from.as_deref() };
         let admission = Ledger::of(&self.state).admit(&application, |cap| {
             spec.allowance.cap = cap;
+            // A run of an experiment was planned long before its turn. The time is taken while the ledger is locked, so that runs
+            // appear in the order of their creation: a cursor counts on that.
+            spec.created = Timestamp::now();
             let made = self.state.create(&spec, furniture)?;
             if let Some(parent) = &spec.lineage.parent {
                 self.state.folder(parent).note_child(&spec.id)?;
@@ -205,6 +207,7 @@ impl Fleet {
         spec.origin = Origin {
             server: known_or(spec.origin.server, this_server()),
             client: known_or(spec.origin.client, this_client()),
+            project: spec.project.clone(),
             asked: hash(&[&start.request]),
             key: start.request_key.as_ref().map(|key| hash(&[key])),
             experiment: spec.origin.experiment,
@@ -243,7 +246,8 @@ impl Fleet {
         if depth > own.depth {
             return Err(NotStarted::TooDeep { most: own.depth }.into());
         }
-        (spec.origin.server, spec.origin.client) = (above.origin.server, above.origin.client);
+        let Origin { server, client, project, .. } = above.origin;
+        spec.origin = Origin { server, client, project, ..std::mem::take(&mut spec.origin) };
         spec.lineage = Lineage { parent: Some(parent.clone()), root: above.lineage.root, depth };
         self.not_as_above(parent, spec)
     }
@@ -314,7 +318,7 @@ fn median(values: &mut [u64]) -> Option<u64> {
 fn content(spec: &RunSpec) -> String {
     hash(&[
         &spec.origin.asked,
-        spec.question.trim(),
+        &spec.question,
         &spec.config_hash,
         &format!("{:?} {:?}", spec.config, spec.timeout),
         &spec.project.to_string_lossy(),
@@ -338,7 +342,14 @@ pub(super) fn this_server() -> &'static str {
     SERVER.get_or_init(|| name(std::process::id()))
 }
 
-/// Who started this process: a client that starts its server anew is the same client.
+/// Whether the client of this process asked for it, in `project`, through this or an earlier server. Where the client is not known (in
+/// a container the server may be the first process), only this server's own runs are; so are those of an old record.
+pub(super) fn is_own(origin: &Origin, project: &Path) -> bool {
+    let is_same_client = !this_client().is_empty() && origin.client == this_client();
+    origin.server == this_server() || (is_same_client && origin.project == project)
+}
+
+/// Which process started this one: a client that starts its server again is the same client.
 pub(super) fn this_client() -> &'static str {
     static CLIENT: OnceLock<String> = OnceLock::new();
     CLIENT.get_or_init(|| name(std::os::unix::process::parent_id()))
@@ -347,4 +358,31 @@ pub(super) fn this_client() -> &'static str {
 fn name(pid: u32) -> String {
     let mark = group::mark(pid);
     mark.map(|mark| format!("{} {} {}", mark.boot_id, mark.pid, mark.start_ticks)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_are_the_runs_of_this_server_and_of_its_client_in_this_project() {
+        let origin = |server: &str, client: &str, project: &str| Origin {
+            server: server.to_owned(),
+            client: client.to_owned(),
+            project: project.into(),
+            ..Origin::default()
+        };
+        let (server, client) = (this_server(), this_client());
+        for (origin, is_wanted) in [
+            (origin(server, client, "/p"), true),
+            (origin("an earlier server", client, "/p"), true),
+            (origin("an earlier server", client, "/q"), false),
+            (origin("another server", "another client", "/p"), false),
+            // Of an unknown client, as in a container and in old records.
+            (origin(server, "", "/p"), true),
+            (origin("another server", "", "/p"), false),
+        ] {
+            assert_eq!(is_own(&origin, Path::new("/p")), is_wanted, "{origin:?}");
+        }
+    }
 }

@@ -22,7 +22,7 @@ use self::tree::{Node, Scalar};
 use crate::massgen::names;
 use crate::run::ConfigChoice;
 
-pub use self::catalogue::{Catalogue, Known, Listed, Source, catalogue};
+pub use self::catalogue::{Catalogue, Known, Listed, Source, catalogue, name_of};
 pub use self::needs::{Agent, Key, Needs, SECRET_VARIABLE, Secret};
 pub use self::overrides::{UnknownKey, changed_keys, is_too_deep, unknown_key, with_folders};
 pub use self::policy::{Forbidden, forbidden, paths};

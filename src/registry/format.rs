@@ -37,6 +37,8 @@ struct SpecFile {
     config_file: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rehearsal: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    listed_as: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     group: Option<String>,
     timeout_s: f64,
@@ -171,6 +173,7 @@ pub(super) fn spec_to_json(spec: &RunSpec) -> io::Result<Vec<u8>> {
         question: spec.question.clone(),
         config_file,
         rehearsal,
+        listed_as: spec.listed_as.clone(),
         group: spec.group.clone(),
         timeout_s: spec.timeout.as_secs_f64(),
         mode: word(MODES, spec.mode),
@@ -202,6 +205,7 @@ pub(super) fn spec_from_json(bytes: &[u8]) -> Result<RunSpec, serde_json::Error>
         created: file.created,
         question: file.question,
         config,
+        listed_as: file.listed_as,
         group: file.group,
         timeout: seconds(file.timeout_s).min(MOST_TIMEOUT),
         mode: meaning(MODES, &file.mode).unwrap_or_default(),

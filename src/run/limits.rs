@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::iter::Sum;
 use std::ops::Add;
+use std::path::PathBuf;
 
 use super::RunId;
 
@@ -202,6 +203,8 @@ pub struct Origin {
     pub server: String,
     /// Which process started that server (boot, pid and start time): a client that restarts its server stays the same. Empty if unknown.
     pub client: String,
+    /// The project of that server; a nested run has that of its root. Empty without a project.
+    pub project: PathBuf,
     /// SHA-256 of all that the agent asked for.
     pub asked: String,
     /// SHA-256 of the key that the agent gave the request.

@@ -1,6 +1,6 @@
 //! The calls themselves: arguments → checked words → the fleet → a small answer. Nothing is started before all is checked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -86,6 +86,31 @@ pub(super) struct Checked {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     hint: Option<String>,
+}
+
+impl Checked {
+    /// Leaves out runs until the client shows the rest. A group counts its runs and tells each end once, so that those that go on are left
+    /// out first, and an end that is left out is told in the next answer.
+    fn fit(&mut self, client: &Client, selection: &Selection, seen: &[RunRecord]) {
+        let is_group = matches!(selection, Selection::Group(_));
+        let ended = seen.iter().filter(|run| is_group && run.state.ended().is_some());
+        let ended: BTreeSet<String> = ended.map(|run| run.spec.id.to_string()).collect();
+        let mut untold = BTreeSet::new();
+        client.fit(self, |checked| {
+            let Some(last) = checked.runs.len().checked_sub(1).filter(|last| *last > 0) else { return false };
+            let goes_on = checked.runs.iter().rposition(|run| !ended.contains(&run.run_id));
+            let gone = checked.runs.remove(goes_on.unwrap_or(last)).run_id;
+            checked.left_out += 1;
+            untold.extend(Some(gone).filter(|gone| ended.contains(gone)));
+            true
+        });
+        if self.left_out > 0 {
+            self.hint = hints::joined([self.hint.take(), Some(hints::LEFT_OUT.to_owned())]);
+        }
+        if !untold.is_empty() {
+            self.cursor = Cursor::naming(seen, |id| !untold.contains(id.as_str())).to_string();
+        }
+    }
 }
 
 /// What steer_run gives.
@@ -253,17 +278,10 @@ impl Desk {
         let hint = hints::joined([ready, before, still, note]);
         let runs = self.one_by_one(&selection, &sight.runs, since.as_ref(), detail);
         let (group, today) = self.together(&selection, &sight).await;
-        let unreadable = sight.unreadable.into_iter().map(|(id, _)| id.to_string()).collect();
+        let unreadable = sight.unreadable.iter().map(|(id, _)| id.to_string()).collect();
         let cursor = waited.cursor.to_string();
         let mut checked = Checked { runs, group, today, cursor, unreadable, left_out: 0, hint };
-        caller.client.fit(&mut checked, |checked| {
-            let goes = checked.runs.len() > 1 && checked.runs.pop().is_some();
-            if goes && checked.left_out == 0 {
-                checked.hint = hints::joined([checked.hint.take(), Some(hints::LEFT_OUT.to_owned())]);
-            }
-            checked.left_out += usize::from(goes);
-            goes
-        });
+        checked.fit(&caller.client, &selection, &sight.runs);
         Ok(checked)
     }
 

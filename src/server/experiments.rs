@@ -154,7 +154,8 @@ impl Desk {
             plan: self.planned(&begun.experiment.plan),
             keep: begun.experiment.plan.keep,
             forecast: forecast(&begun.experiment),
-            cursor: Cursor::of(&waited.sight.runs).to_string(),
+            // The status counts the runs; check_status is the first to name those that have ended.
+            cursor: Cursor::naming(&waited.sight.runs, |_| false).to_string(),
             reused: begun.is_reused.then_some(true),
             resumed: begun.is_resumed.then_some(true),
             warnings,
@@ -187,20 +188,20 @@ impl Desk {
     /// Checks everything about an experiment that can be checked before the ledger is asked.
     async fn prepare_experiment(&self, asked: RunMassgen) -> Result<Begin, Refusal> {
         no_contradictions(&asked)?;
-        let request = request(&asked, self.settings.limits.timeout);
+        let request = request(&asked, &self.defaults_of_each());
         let questions = match asked.questions.clone() {
             Some(questions) => named("questions", questions.into_iter().map(checked_question))?,
             None => vec![self.question_of(&asked).await?],
         };
         let mut arms: Vec<(String, Start)> = Vec::new();
-        for (label, own) in arms_of(&asked, &questions)? {
+        for (variant, own) in arms_of(&asked, &questions) {
+            let label = label(own.config.as_deref().unwrap_or(DEFAULT), &variant);
             let start = self.prepare(own).await.map_err(|refusal| refusal.about(&label))?;
             if arms.iter().any(|(_, known)| is_same(known, &start)) {
                 return Err(twice(&label));
             }
-            // The call named no config; the label names the one that was taken.
-            let label = text::line(&label.replacen(DEFAULT, &start.spec.config.name(), 1), MOST_LABEL);
-            arms.push((label, start));
+            // The call may name no config, or its whole path; the arm has the name that list_configs gives.
+            arms.push((self::label(&start.spec.config_name(), &variant), start));
         }
         let repeat = u32::try_from(asked.repeat.unwrap_or(1)).unwrap_or(u32::MAX);
         let all = arms.len().saturating_mul(questions.len()).saturating_mul(repeat as usize);
@@ -261,8 +262,8 @@ pub(super) fn group_view(name: &str, sight: &Sight) -> GroupView {
     group::group(name, &sight.runs, experiment, &clock::now())
 }
 
-/// What the arms of a call are, each as a call of its own for one run.
-fn arms_of(asked: &RunMassgen, questions: &[String]) -> Result<Vec<(String, RunMassgen)>, Refusal> {
+/// What the arms of a call are, each as a call of its own for one run, with its variant in words.
+fn arms_of(asked: &RunMassgen, questions: &[String]) -> Vec<(String, RunMassgen)> {
     let configs: Vec<Option<String>> = match &asked.configs {
         Some(configs) => configs.iter().cloned().map(Some).collect(),
         None => vec![asked.config.clone()],
@@ -282,13 +283,17 @@ fn arms_of(asked: &RunMassgen, questions: &[String]) -> Result<Vec<(String, RunM
         fresh: true,
         ..RunMassgen::default()
     };
-    let label = |config: &Option<String>, overrides: &Option<Value>| {
-        let config = config.as_deref().unwrap_or(DEFAULT);
-        let variant = overrides.as_ref().filter(|_| variants.len() > 1).map(|variant| format!(" with {variant}"));
-        text::line(&format!("{config}{}", variant.unwrap_or_default()), MOST_LABEL)
+    let variant_of = |overrides: &Option<Value>| {
+        let one_of_many = overrides.as_ref().filter(|_| variants.len() > 1);
+        one_of_many.map(|variant| format!(" with {variant}")).unwrap_or_default()
     };
     let pairs = configs.iter().flat_map(|config| variants.iter().map(move |variant| (config, variant)));
-    Ok(pairs.map(|(config, variant)| (label(config, variant), own(config, variant))).collect())
+    pairs.map(|(config, variant)| (variant_of(variant), own(config, variant))).collect()
+}
+
+/// How an arm is told from the others.
+fn label(config: &str, variant: &str) -> String {
+    text::line(&format!("{config}{variant}"), MOST_LABEL)
 }
 
 fn no_contradictions(asked: &RunMassgen) -> Result<(), Refusal> {
@@ -315,7 +320,9 @@ fn no_contradictions(asked: &RunMassgen) -> Result<(), Refusal> {
 /// The same twice is a slip, or a repeat that would not be counted as one.
 fn same_twice(asked: &RunMassgen) -> Result<(), Refusal> {
     let texts = [asked.configs.as_deref(), asked.questions.as_deref()].into_iter().flatten();
-    let found = texts.flat_map(|list| list.iter().enumerate().filter(|(n, text)| list[..*n].contains(text)));
+    let found = texts.flat_map(|list| {
+        list.iter().enumerate().filter(|(n, text)| list[..*n].iter().any(|one| one.trim() == text.trim()))
+    });
     found.map(|(_, text)| text).next().map_or(Ok(()), |text| Err(twice(&text::line(text, 80))))
 }
 
@@ -350,7 +357,7 @@ fn named(list: &str, checked: impl Iterator<Item = Result<String, Refusal>>) -> 
 }
 
 fn only_config(experiment: &Experiment) -> Option<String> {
-    let mut names = experiment.plan.arms.iter().map(|arm| arm.spec.config.name());
+    let mut names = experiment.plan.arms.iter().map(|arm| arm.spec.config_name());
     let first = names.next()?;
     names.all(|name| name == first).then_some(first)
 }

@@ -186,7 +186,7 @@ pub(super) struct KillRun {
     /// All its runs.
     #[schemars(with = "String")]
     pub(super) group: Option<String>,
-    /// Every live run that this client started.
+    /// This client's live runs in this project.
     pub(super) all: bool,
     /// Seconds to end politely. Default 5, at most 60.
     pub(super) grace_s: f64,

@@ -28,9 +28,17 @@ const MOST_KEY: usize = 200;
 const LEAST_BUDGET: f64 = 0.000_001;
 const MOST_BUDGET: f64 = 1e9;
 
+/// What a run has where the call does not say otherwise.
+#[derive(Debug, Default)]
+pub(super) struct Defaults {
+    pub(super) timeout: Duration,
+    pub(super) cap: Cap,
+}
+
 /// A config as it was checked.
 struct Checked {
     choice: ConfigChoice,
+    listed_as: Option<String>,
     /// Of a file: what MassGen is to read, but for the question.
     effective: Option<Effective>,
     /// With what MassGen needs besides.
@@ -41,7 +49,7 @@ struct Checked {
 impl Desk {
     /// Checks everything about a start that can be checked before the ledger is asked.
     pub(super) async fn prepare(&self, asked: RunMassgen) -> Result<Start, Refusal> {
-        let request = request(&asked, self.settings.limits.timeout);
+        let request = request(&asked, &self.defaults());
         let from = self.built_on(&asked).await?;
         let (asked, continues) = self.with_conversation(asked).await?;
         let desk = self.clone();
@@ -70,6 +78,7 @@ impl Desk {
             env_file: self.settings.env_file.clone(),
             warm: self.settings.warm,
             overrides: checked.overrides,
+            listed_as: checked.listed_as,
             config_hash: checked.hash,
             continues,
             from,
@@ -121,6 +130,22 @@ impl Desk {
         asked.mode = asked.mode.or(Some(before.mode.into()));
         asked.context = asked.context.or(Some(before.context.into()));
         Ok((asked, Some(continued)))
+    }
+
+    /// The limits of a run whose call names none. A run that draws on a budget gets a share of what is left, which is no fixed amount: then
+    /// the call has another effect than one that names the operator's limit.
+    fn defaults(&self) -> Defaults {
+        let spending = &self.settings.spending;
+        let is_nested = self.fleet.parent().is_some();
+        let has_pool = is_nested || spending.server_budget_usd.is_some() || spending.day_budget_usd.is_some();
+        let most = Limits::from(&self.settings).each.cap;
+        let cap = Cap { usd: most.usd.filter(|_| !has_pool), tokens: most.tokens.filter(|_| !is_nested) };
+        Defaults { cap, ..self.defaults_of_each() }
+    }
+
+    /// The same of an experiment, whose budget is for all its runs.
+    pub(super) fn defaults_of_each(&self) -> Defaults {
+        Defaults { timeout: self.settings.limits.timeout, cap: Cap::default() }
     }
 
     /// The question of a call that asks only one.
@@ -223,7 +248,7 @@ impl Desk {
             }
             let hash = hash(&format!("{name}\n{}", completed.as_ref().map(Value::to_string).unwrap_or_default()));
             let choice = ConfigChoice::Rehearsal(name.to_owned());
-            return Ok(Checked { choice, effective: None, overrides: completed, hash });
+            return Ok(Checked { choice, listed_as: None, effective: None, overrides: completed, hash });
         }
         let choice = configs::resolve(name, self.sources(package.as_deref()));
         let choice = choice.map_err(|error| self.without_project(error.into()))?;
@@ -246,7 +271,8 @@ impl Desk {
             Tree::read(&effective.text).ok().as_ref().map_or(Ok(()), some_agent_is_left)?;
         }
         let hash = hash(&effective.text);
-        Ok(Checked { choice, effective: Some(effective), overrides: completed, hash })
+        let listed_as = configs::name_of(path, self.sources(package.as_deref()));
+        Ok(Checked { choice, listed_as, effective: Some(effective), overrides: completed, hash })
     }
 
     /// Refuses to hand over a folder that is not there.
@@ -297,7 +323,7 @@ fn budget(dollars: f64) -> Result<Usd, Refusal> {
 }
 
 /// What the agent asked for, in one text; how it waits for it and names it is no part of that.
-pub(super) fn request(asked: &RunMassgen, default_timeout: Duration) -> String {
+pub(super) fn request(asked: &RunMassgen, defaults: &Defaults) -> String {
     let mut told = serde_json::to_value(asked).unwrap_or_default();
     if let Some(told) = told.as_object_mut() {
         // A parameter that is not used is as if it did not exist, so that a later version's request is the same still.
@@ -307,7 +333,9 @@ pub(super) fn request(asked: &RunMassgen, default_timeout: Duration) -> String {
             let is_default = match name.as_str() {
                 "mode" => !continues && value.as_str() == Some("full"),
                 "context" => !continues && value.as_str() == Some("none"),
-                "timeout_s" => value.as_f64() == Some(default_timeout.as_secs_f64()),
+                "timeout_s" => value.as_f64() == Some(defaults.timeout.as_secs_f64()),
+                "budget_usd" => value.as_f64().and_then(Usd::from_f64) == defaults.cap.usd,
+                "max_tokens" => value.as_u64() == defaults.cap.tokens,
                 "repeat" => value.as_u64() == Some(1),
                 "variants" | "questions" => value.as_array().is_some_and(Vec::is_empty),
                 "request_key" | "fresh" | "dry_run" | "wait_s" => true,
@@ -315,12 +343,20 @@ pub(super) fn request(asked: &RunMassgen, default_timeout: Duration) -> String {
             };
             !is_default && !value.is_null()
         });
-        // Space around a question does not make it another one.
-        if let Some(Value::String(question)) = told.get_mut("question") {
-            *question = question.trim().to_owned();
+        // As `checked_question` hands it on.
+        for name in ["question", "questions"] {
+            told.get_mut(name).map(trim);
         }
     }
     told.to_string()
+}
+
+fn trim(questions: &mut Value) {
+    match questions {
+        Value::String(question) => *question = question.trim().to_owned(),
+        Value::Array(all) => all.iter_mut().for_each(trim),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => {}
+    }
 }
 
 /// Overrides may take agents away, but not all of them.
@@ -367,9 +403,11 @@ pub(super) fn group_name(group: String) -> Result<String, Refusal> {
     if good { Ok(group) } else { Err(refusal()) }
 }
 
-/// MassGen would wait at a prompt for ever where the question is empty, and no argument can hold a NUL.
+/// The question as MassGen gets it, without white space around it. MassGen would wait at a prompt for ever where the question is empty, and
+/// no argument can hold a NUL.
 pub(super) fn checked_question(question: String) -> Result<String, Refusal> {
-    if question.trim().is_empty() {
+    let question = question.trim().to_owned();
+    if question.is_empty() {
         return Err(Refusal::new("question_empty", "the question is empty", "say what the agents are to answer"));
     }
     if question.contains('\0') {

@@ -2,6 +2,7 @@
 //! meanwhile. The answer has one size: of many stops the first are told one by one, those that did not succeed before all others.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -53,10 +54,11 @@ impl Desk {
         let Wait { most: patience, note } = self.patience.wait(grace + FORCE_TIME, self.settings.most_wait);
         let deadline = Instant::now() + patience;
         let Caller { cancelled, progress, client, .. } = caller;
+        let experiments = self.experiments(&selection).await?;
+        // First, so that a run which is started between these looks is in one of them.
+        let planned = self.not_started(&experiments).await?;
         let before = self.fleet.look_all(&selection).await?.runs;
         let had_ended = ended(&before);
-        let experiments = self.experiments(&selection).await?;
-        let planned = self.not_started(&experiments).await?;
         let experiments = self.stop_experiments(experiments, &ask).await?;
         let told = self.as_it_was(&selection, &before);
         let sight = self.known(&told, self.fleet.look_all(&told).await?)?;
@@ -70,10 +72,7 @@ impl Desk {
         let mut stops = self.telling(progress, &selection, patience, stopping).await;
         let left = deadline.saturating_duration_since(Instant::now());
         let (not_started, started) = self.over(&experiments, left, &cancelled).await?;
-        // The experiment driver may have started some of its planned runs before it saw the request.
-        let told: BTreeSet<_> = told.iter().map(|run| &run.spec.id).collect();
-        let is_late = |run: &&RunRecord| planned.contains(&run.spec.id) && !told.contains(&run.spec.id);
-        let late: Vec<_> = started.iter().filter(is_late).collect();
+        let late = late(&started, &planned, &told);
         others.retain(|run| late.iter().all(|late| late.spec.id != run.spec.id));
         stops.extend(late.into_iter().map(Stop::of));
         if matches!(selection, Selection::Live { .. }) {
@@ -108,7 +107,9 @@ impl Desk {
             (Some(id), None, None, false) => Ok(Selection::Runs(vec![parsed(&id)?])),
             (None, Some(ids), None, false) => named(&ids),
             (None, None, Some(group), false) => Ok(Selection::Group(group)),
-            (None, None, None, true) => Ok(self.fleet.own_live()),
+            (None, None, None, true) => {
+                Ok(self.fleet.own_live(self.settings.project_folder().unwrap_or(Path::new(""))))
+            }
             (_, _, _, _) => {
                 let message = "give exactly one of `run_id`, `run_ids`, `group` and `all`";
                 Err(Refusal::new("selection_unclear", message, SEE))
@@ -131,7 +132,7 @@ impl Desk {
     async fn experiments(&self, selection: &Selection) -> Result<Vec<Selection>, Refusal> {
         Ok(match selection {
             Selection::Group(_) => vec![selection.clone()],
-            Selection::Live { own, .. } => self.fleet.open_experiments(*own).await?,
+            Selection::Live { own, .. } => self.fleet.open_experiments(own.as_deref()).await?,
             Selection::Runs(_) | Selection::Latest => Vec::new(),
         })
     }
@@ -175,7 +176,7 @@ impl Desk {
 
     /// After a stop of all runs of this client: that other clients have live runs, and how to stop them.
     async fn foreign(&self, selection: &Selection) -> Result<Option<String>, Refusal> {
-        if !matches!(selection, Selection::Live { own: true, .. }) {
+        if !matches!(selection, Selection::Live { own: Some(_), .. }) {
             return Ok(None);
         }
         let own: BTreeSet<_> = self.fleet.look_all(selection).await?.runs.into_iter().map(|run| run.spec.id).collect();
@@ -183,7 +184,7 @@ impl Desk {
         let count = all.iter().filter(|run| run.state.ended().is_none() && !own.contains(&run.spec.id)).count();
         Ok((count > 0).then(|| {
             format!(
-                "live runs of other clients go on: {count}; to stop them too, name them in run_ids \
+                "live runs of other clients or projects go on: {count}; to stop them, name them in run_ids \
                  (check_status with live lists them)"
             )
         }))
@@ -209,6 +210,13 @@ impl Desk {
     fn word(&self, run: &RunRecord) -> String {
         if self.fleet.is_planned(run) { "not_started".to_owned() } else { run.state.word().to_owned() }
     }
+}
+
+/// The runs that an experiment has started since `planned` was seen and that are not among those told: it starts runs until it sees
+/// the request, and stops those itself.
+fn late<'a>(started: &'a [RunRecord], planned: &BTreeSet<RunId>, told: &[RunRecord]) -> Vec<&'a RunRecord> {
+    let is_told = |run: &RunRecord| told.iter().any(|told| told.spec.id == run.spec.id);
+    started.iter().filter(|run| planned.contains(&run.spec.id) && !is_told(run)).collect()
 }
 
 /// Those that are over by now.

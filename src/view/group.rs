@@ -164,7 +164,7 @@ fn forecast(runs: &[RunRecord], plan: Option<&Plan>, now: &Moment) -> Option<Dur
 
 fn latest(runs: &[RunRecord], now: Timestamp) -> Vec<ChangeView> {
     let at = |run: &RunRecord| match run.state.ended() {
-        Some(ending) if ending.exit == Exit::NeverStarted => None,
+        Some(_) if run.is_never_started() => None,
         Some(ending) => Some(ending.at.wall),
         None => run.started.as_ref().map(|started| started.wall),
     };

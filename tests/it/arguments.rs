@@ -69,7 +69,7 @@ async fn the_answer_names_the_config_that_was_taken() {
     let go = lab.project().join("go");
     let question = format!("#!fake\nannounce\nuntil {}\nfinal agent_a done", go.display());
     let first = client.call("run_massgen", json!({"question": question})).await;
-    assert_eq!(first["config"], json!(default), "nobody named one: {first}");
+    assert_eq!(first["config"], "~/.config/massgen/config.yaml", "nobody named one: {first}");
     let again = client.call("run_massgen", json!({"question": question})).await;
     assert_eq!((&again["reused"], &again["config"]), (&json!(true), &first["config"]), "{again}");
     let address = format!("file://{}", named.display());

@@ -325,6 +325,26 @@ async fn a_planned_run_can_be_seen_and_says_that_it_waits() {
 }
 
 #[tokio::test]
+async fn a_run_that_is_killed_in_the_queue_is_killed_in_the_group_as_well() {
+    let lab = Lab::fake();
+    let client = client_with(&lab, &["--max-runs", "1"]).await;
+    let before = client.start(json!({"config": "@rehearsal", "question": script("forever")})).await;
+    client.until(&before, |run| run["state"] == "running").await;
+    let asked = json!({"config": "@rehearsal", "question": script("print one\nforever"), "repeat": 3, "group": "p"});
+    let begun = client.call("run_massgen", asked).await;
+    client.until(&ids(&begun)[0], |run| run["queue"].is_string()).await;
+    let killed = client.call("kill_run", json!({"group": "p", "grace_s": 0})).await;
+    assert_eq!((&killed["receipts"][0]["state"], &killed["others"]), (&json!("killed"), &json!({"not_started": 2})));
+    let states = client.call("check_status", json!({"group": "p"})).await["group"]["states"].take();
+    assert_eq!(states, json!({"killed": 1, "not_started": 2}));
+    let table = client.call("read_result", json!({"group": "p"})).await;
+    assert!(table["text"].as_str().is_some_and(|text| text.contains("\na1 | q1 | 0/1/3 | - | - | ")), "{table}");
+    client.call("kill_run", json!({"run_id": before, "grace_s": 0})).await;
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
 async fn people_stop_an_experiment_as_agents_do() {
     let lab = Lab::fake();
     let client = client_with(&lab, &["--max-runs", "1"]).await;

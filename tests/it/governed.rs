@@ -102,7 +102,7 @@ async fn ten_servers_make_one_run_of_one_request() {
 #[tokio::test]
 async fn a_default_that_is_spelled_out_makes_no_other_request() {
     let lab = Lab::fake();
-    let client = lab.client().await;
+    let client = client_with(&lab, &[("BUDGET_USD", "2"), ("MAX_TOKENS", "1000")]).await;
     let whole = waiting_for(&lab, "gate", "a");
     let first = client.start(whole.clone()).await;
     let question = format!("{}\n  ", whole["question"].as_str().expect("question"));
@@ -110,7 +110,10 @@ async fn a_default_that_is_spelled_out_makes_no_other_request() {
         ("mode", json!("full")),
         ("context", json!("none")),
         ("timeout_s", json!(1800)),
+        ("budget_usd", json!(2)),
+        ("max_tokens", json!(1000)),
         ("repeat", json!(1)),
+        ("variants", json!([])),
         ("wait_s", json!(0)),
         ("overrides", json!({})),
         ("question", json!(question)),
@@ -120,10 +123,47 @@ async fn a_default_that_is_spelled_out_makes_no_other_request() {
         let again = client.call("run_massgen", spelled).await;
         assert_eq!((&again["run_id"], &again["reused"]), (&json!(first), &json!(true)), "{name}: {again}");
     }
-    let mut other = whole.clone();
-    other["timeout_s"] = json!(60);
-    assert!(client.call("run_massgen", other).await.get("reused").is_none());
+    for (name, value) in [("timeout_s", json!(60)), ("budget_usd", json!(1)), ("max_tokens", json!(999))] {
+        let mut other = whole.clone();
+        other[name] = value;
+        assert!(client.call("run_massgen", other).await.get("reused").is_none(), "{name}");
+    }
     std::fs::write(lab.project().join("gate"), "").expect("written");
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+/// Of a budget that several runs draw on, a call gets a share, and one that names the limit of a run gets that.
+#[tokio::test]
+async fn a_budget_that_is_spelled_out_is_another_request_where_runs_share_one() {
+    let lab = Lab::fake();
+    let client = client_with(&lab, &[("BUDGET_USD", "2"), ("DAY_BUDGET_USD", "10")]).await;
+    let whole = waiting_for(&lab, "gate", "a");
+    client.start(whole.clone()).await;
+    let mut spelled = whole;
+    spelled["budget_usd"] = json!(2);
+    let other = client.call("run_massgen", spelled).await;
+    assert!(other.get("reused").is_none() && other["run_id"].is_string(), "{other}");
+    std::fs::write(lab.project().join("gate"), "").expect("written");
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn the_agents_get_a_question_without_the_space_around_it() {
+    let lab = Lab::fake();
+    let client = lab.client().await;
+    let file = lab.project().join("asked");
+    let script = format!("#!fake\nannounce\nasked {}\nfinal agent_a x", file.display());
+    let padded = format!("\n {script} \n\n");
+    let id = client.start(json!({"question": padded, "config": "@rehearsal"})).await;
+    client.end(&id).await;
+    assert_eq!(std::fs::read_to_string(&file).expect("asked"), script);
+    let questions = |first: &str| json!({"questions": [first, "another"], "config": "@rehearsal", "group": "g"});
+    client.call("run_massgen", questions(&padded)).await;
+    assert_eq!(client.call("run_massgen", questions(&script)).await["reused"], true);
+    let twice = json!({"questions": [padded, script], "config": "@rehearsal"});
+    assert_eq!(client.refused("run_massgen", twice).await, "arguments_conflict");
     client.close().await;
     lab.nobody_is_left().await;
 }

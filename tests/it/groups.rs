@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::lab::{Client, Lab, wait_until};
+use crate::lab::{Client, Lab, has_open, wait_until};
 
 /// Two configs, each with one agent.
 const CONFIGS: [&str; 2] = ["team.yaml", "solo.yaml"];
@@ -102,6 +102,8 @@ async fn an_end_is_told_once_and_then_counted() {
     let held = script(&format!("until {}\nfinal agent_a late", gate.display()));
     let asked = json!({"config": "team.yaml", "questions": [script("final agent_a soon"), held], "group": "g"});
     let begun = client.call("run_massgen", asked).await;
+    // A run that is only planned is not shown.
+    client.until(begun["run_ids"][1].as_str().expect("id"), |run| run["state"] == "running").await;
     let first = over(&client, "g", 1).await;
     assert_eq!(first["runs"].as_array().map(Vec::len), Some(2), "without since all are shown: {first}");
     assert!(first["group"].get("latest").is_none(), "no end twice: {first}");
@@ -187,6 +189,88 @@ async fn a_group_that_is_taken_says_that_nothing_can_be_added_to_it() {
         assert!(told["hint"].as_str().is_some_and(|hint| hint.contains("can be added")), "{told}");
     }
     wait_until("all are over", || !lab.processes().iter().any(|line| line.contains(" conduct "))).await;
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+/// A client that shows little: what does not fit into one answer is in the next.
+#[tokio::test]
+async fn each_end_is_named_once_however_little_a_client_shows() {
+    let lab = Lab::fake();
+    put_configs(&lab);
+    let mut command = lab.command();
+    command.env("MASSGEN_MCP_PAGE_CHARS", "2000");
+    let client = lab.client_of(command).await;
+    let asked =
+        json!({"config": "team.yaml", "question": script("final agent_a x"), "repeat": 12, "group": "g", "wait_s": 40});
+    let begun = client.call("run_massgen", asked).await;
+    let (mut named, mut since) = (Vec::new(), begun["cursor"].clone());
+    for _ in 0..12 {
+        let asked = json!({"group": "g", "since": since, "wait_s": 40, "until": "any_done"});
+        let seen = client.call("check_status", asked).await;
+        let runs = seen["runs"].as_array().expect("runs");
+        let ended = runs.iter().filter(|run| run["state"] == "succeeded");
+        named.extend(ended.map(|run| run["run_id"].as_str().expect("id").to_owned()));
+        since = seen["cursor"].clone();
+    }
+    named.sort();
+    let mut all = texts_of(&begun["run_ids"]);
+    all.sort();
+    assert_eq!(named, all, "each once");
+    let none = client.call("check_status", json!({"group": "g", "since": since})).await;
+    assert_eq!(none["runs"], json!([]), "{none}");
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn configs_have_the_names_that_list_configs_gives() {
+    let lab = Lab::fake();
+    put_configs(&lab);
+    let own = lab.home().join(".config/massgen/agents/mine.yaml");
+    std::fs::create_dir_all(own.parent().expect("parent")).expect("mkdir");
+    std::fs::copy(lab.project().join("solo.yaml"), &own).expect("copied");
+    let client = lab.client().await;
+    let whole = lab.project().join("team.yaml");
+    let asked = json!({"configs": [whole, own], "question": script("final agent_a x"), "group": "g"});
+    let begun = client.call("run_massgen", asked).await;
+    assert_eq!(texts(&begun["plan"], "config"), ["team.yaml", "mine"], "{begun}");
+    let seen = over(&client, "g", 2).await;
+    let mut shown = texts(&seen["runs"], "config");
+    shown.sort();
+    assert_eq!(shown, ["mine", "team.yaml"], "{seen}");
+    let page = client.call("read_result", json!({"group": "g"})).await;
+    assert!(page["text"].as_str().is_some_and(|told| told.contains("a1 = team.yaml\na2 = mine\n")), "{page}");
+    let asked = json!({"config": own, "question": script("final agent_a x"), "repeat": 2, "dry_run": false});
+    let begun = client.call("run_massgen", asked).await;
+    assert_eq!(begun["config"], "mine", "{begun}");
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+/// A cursor counts on that order.
+#[tokio::test]
+async fn a_run_that_waits_for_the_ledger_is_created_when_it_has_it() {
+    let lab = Lab::fake();
+    let client = lab.client().await;
+    let asked = |script_of: &str| json!({"config": "@rehearsal", "question": script(script_of), "group": "g"});
+    client.start(asked("final agent_a first")).await;
+    lab.only_servers_are_left().await;
+    let ledger = lab.state().join("ledger.lock");
+    let held = std::fs::File::open(&ledger).expect("ledger.lock");
+    held.lock().expect("locked");
+    let starting = client.start(asked("final agent_a second"));
+    let released = async {
+        wait_until("the server waits for the ledger", || has_open(client.pid, &ledger)).await;
+        let released = jiff::Timestamp::now();
+        drop(held);
+        released
+    };
+    let (id, released) = tokio::join!(starting, released);
+    let spec = std::fs::read(lab.run_folder(&id).join("spec.json")).expect("spec.json");
+    let spec: Value = serde_json::from_slice(&spec).expect("JSON");
+    let created: jiff::Timestamp = spec["created"].as_str().expect("created").parse().expect("time");
+    assert!(created >= released, "{created} is before {released}");
     client.close().await;
     lab.nobody_is_left().await;
 }

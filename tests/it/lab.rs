@@ -461,3 +461,9 @@ impl Dice {
         usize::try_from((self.0 >> 11) % sides as u64).expect("small")
     }
 }
+
+/// Whether a process has this file open.
+pub(crate) fn has_open(pid: u32, file: &Path) -> bool {
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    open.filter_map(|entry| std::fs::read_link(entry.path()).ok()).any(|target| target == file)
+}

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::lab::{Client, Lab, fake, wait_until};
+use crate::lab::{Client, Lab, fake, has_open, wait_until};
 
 fn script(lines: &str) -> String {
     format!("#!fake\nannounce\n{lines}")
@@ -102,7 +102,7 @@ async fn kill_all_leaves_the_runs_of_other_clients_alone_and_says_so() {
     let killed = client.call("kill_run", json!({"all": true, "grace_s": 0})).await;
     assert_eq!(ids(&killed["receipts"]), [own.as_str()]);
     let hint = killed["hint"].as_str().expect("a hint");
-    assert!(hint.starts_with("live runs of other clients go on: 1;") && hint.contains("run_ids"), "{hint}");
+    assert!(hint.starts_with("live runs of other clients or projects go on: 1;") && hint.contains("run_ids"), "{hint}");
     let live = client.call("check_status", json!({"live": true})).await;
     assert_eq!(ids(&live["runs"]), [foreign.as_str()]);
     let killed = other.call("kill_run", json!({"all": true, "grace_s": 0})).await;
@@ -112,18 +112,99 @@ async fn kill_all_leaves_the_runs_of_other_clients_alone_and_says_so() {
     lab.nobody_is_left().await;
 }
 
+#[tokio::test]
+async fn kill_all_leaves_the_runs_of_the_same_client_in_another_project_alone() {
+    let lab = Lab::fake();
+    let elsewhere = lab.state().join("elsewhere");
+    std::fs::create_dir_all(&elsewhere).expect("mkdir");
+    let other = lab.client_of(in_project(&lab, &elsewhere)).await;
+    let foreign = forever(&other, "print foreign").await;
+    let client = lab.client().await;
+    let own = forever(&client, "print own").await;
+    let killed = client.call("kill_run", json!({"all": true, "grace_s": 0})).await;
+    assert_eq!(ids(&killed["receipts"]), [own.as_str()], "{killed}");
+    let killed = other.call("kill_run", json!({"all": true, "grace_s": 0})).await;
+    assert_eq!(ids(&killed["receipts"]), [foreign.as_str()], "{killed}");
+    other.close().await;
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+/// The conductor is held up in the start of its second run while kill_run looks at what there is to stop.
+#[tokio::test]
+async fn a_run_that_starts_while_all_are_stopped_has_a_receipt() {
+    let lab = Lab::fake();
+    let mut command = lab.command();
+    command.args(["--max-runs", "1"]);
+    let client = lab.client_of(command).await;
+    let gate = lab.project().join("gate");
+    let first = script(&format!("until {}\nfinal agent_a done", gate.display()));
+    let asked = json!({"config": "@rehearsal", "questions": [first, script("forever")], "group": "g"});
+    let begun = client.call("run_massgen", asked).await;
+    let [first, second] = [0, 1].map(|place| begun["run_ids"][place].as_str().expect("id").to_owned());
+    client.until(&first, |run| run["state"] == "running").await;
+    let conductor = pid_of(&lab, " conduct ").expect("conductor");
+    signal("-STOP", &conductor);
+    std::fs::write(&gate, "").expect("written");
+    wait_until("the first run is over", || pid_of(&lab, " supervise ").is_none()).await;
+
+    let ledger = lab.state().join("ledger.lock");
+    let held = std::fs::File::open(&ledger).expect("ledger.lock");
+    held.lock().expect("locked");
+    signal("-CONT", &conductor);
+    wait_until("the conductor waits for the ledger", || has_open(conductor.parse().expect("pid"), &ledger)).await;
+    let killing = client.call("kill_run", json!({"all": true, "grace_s": 0}));
+    let released = async {
+        wait_until("the experiment is to stop", || stop_is_asked(&lab)).await;
+        drop(held);
+    };
+    let (killed, ()) = tokio::join!(killing, released);
+    assert_eq!(ids(&killed["receipts"]), [second.as_str()], "{killed}");
+    assert_eq!((&killed["receipts"][0]["state"], killed.get("others")), (&json!("killed"), None), "{killed}");
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+fn pid_of(lab: &Lab, word: &str) -> Option<String> {
+    let processes = lab.processes();
+    let line = processes.iter().find(|line| line.contains(word))?;
+    line.split(' ').next().map(str::to_owned)
+}
+
+fn signal(name: &str, pid: &str) {
+    assert!(std::process::Command::new("kill").args([name, pid]).status().expect("kill").success());
+}
+
+fn stop_is_asked(lab: &Lab) -> bool {
+    let experiments = std::fs::read_dir(lab.state().join("experiments")).into_iter().flatten().flatten();
+    experiments.into_iter().any(|entry| entry.path().join("stop.json").exists())
+}
+
+/// The lab's server for another project.
+fn in_project(lab: &Lab, folder: &std::path::Path) -> Command {
+    let server = lab.command();
+    let own = lab.project();
+    let arguments = server.as_std().get_args().map(|one| if one == own { folder.as_os_str() } else { one });
+    let mut command = Command::new(server.as_std().get_program());
+    command.args(arguments).stderr(std::process::Stdio::null());
+    with_variables_of(&server, command)
+}
+
 /// The same server with a shell as its parent process, as if another client had started it.
 fn under_a_shell(server: &Command) -> Command {
-    let server = server.as_std();
     let mut command = Command::new("sh");
-    command.args(["-c", "\"$@\"; :", "sh"]).arg(server.get_program()).args(server.get_args());
-    for (name, value) in server.get_envs() {
+    let (program, arguments) = (server.as_std().get_program(), server.as_std().get_args());
+    command.args(["-c", "\"$@\"; :", "sh"]).arg(program).args(arguments).stderr(std::process::Stdio::null());
+    with_variables_of(server, command)
+}
+
+fn with_variables_of(server: &Command, mut command: Command) -> Command {
+    for (name, value) in server.as_std().get_envs() {
         match value {
             Some(value) => command.env(name, value),
             None => command.env_remove(name),
         };
     }
-    command.stderr(std::process::Stdio::null());
     command
 }
 

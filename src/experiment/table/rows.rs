@@ -41,7 +41,7 @@ fn row(trials: &[Trial]) -> Row {
         succeeded: count(Trial::has_succeeded),
         took_s: of(Measure::Took),
         cost_usd: of(Measure::Cost),
-        unpriced: count(|trial| trial.has_ended() && Measure::Cost.of(trial).is_none()),
+        unpriced: count(|trial| trial.has_ended() && trial.tokens.is_some() && Measure::Cost.of(trial).is_none()),
         tokens: of(Measure::Tokens),
         answer_chars: of(Measure::AnswerChars),
         agreement: None,

@@ -152,6 +152,7 @@ fn a_book_that_is_lost_is_made_anew_from_the_records() {
         spec.origin = Origin {
             server: "s".to_owned(),
             client: "c".to_owned(),
+            project: "/p".into(),
             asked: "a".to_owned(),
             key: Some(format!("k{n}")),
             experiment: None,

@@ -110,6 +110,17 @@ pub(super) fn names(sources: Sources<'_>) -> Vec<String> {
     of_project(sources).into_iter().chain(of_user(sources)).map(|found| found.name).collect()
 }
 
+/// The name that [`catalogue`] has for a file in the package, in the project or below the user's home folder; [`super::resolve`] gives
+/// this very file for it.
+pub fn name_of(path: &Path, sources: Sources<'_>) -> Option<String> {
+    let is_example = sources.package.is_some_and(|package| path.starts_with(package.join("configs")));
+    let examples = if is_example { of_package(sources) } else { Vec::new() };
+    let example = examples.into_iter().find(|found| found.path == path).map(|found| found.name);
+    let in_project = || Some(path.strip_prefix(sources.project?).ok()?.to_str()?.to_owned());
+    let of_user = || Some(user_named(path.to_owned(), sources.home?, sources)?.name);
+    example.or_else(in_project).or_else(of_user)
+}
+
 /// Lists the configs that match `query` (see [`super::CONDITIONS`]; every part of it must hold, and none match all), or else those that
 /// match most of it, from the `offset`th on and at most `limit`.
 pub fn catalogue(sources: Sources<'_>, query: &str, (offset, limit): (usize, usize), known: Known<'_>) -> Catalogue {
@@ -346,6 +357,18 @@ mod tests {
         ];
         assert_eq!(names(&listed), expected);
         assert_eq!((listed.total, listed.matching), (11, 11));
+    }
+
+    #[test]
+    fn a_file_has_the_name_that_the_list_has_for_it() {
+        let folder = lab();
+        let (project, home, package) = (folder.path().join("p"), folder.path().join("h"), folder.path().join("m"));
+        let sources = Sources { project: Some(&project), home: Some(&home), package: Some(&package) };
+        for listed in look(folder.path(), "", (0, 100)).configs {
+            let ConfigChoice::File(path) = &listed.choice else { panic!("{listed:?}") };
+            assert_eq!(name_of(path, sources), Some(listed.name));
+        }
+        assert_eq!(name_of(Path::new("/elsewhere/team.yaml"), sources), None);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! What an older version did not write reads as no limit, no parent, nothing spent.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -62,6 +63,8 @@ pub(super) struct OriginFile {
     server: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     client: String,
+    #[serde(skip_serializing_if = "is_no_path")]
+    project: PathBuf,
     asked: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<String>,
@@ -71,16 +74,20 @@ pub(super) struct OriginFile {
 
 impl From<&Origin> for OriginFile {
     fn from(origin: &Origin) -> OriginFile {
-        let Origin { server, client, asked, key, experiment } = origin.clone();
-        OriginFile { server, client, asked, key, experiment }
+        let Origin { server, client, project, asked, key, experiment } = origin.clone();
+        OriginFile { server, client, project, asked, key, experiment }
     }
 }
 
 impl From<OriginFile> for Origin {
     fn from(file: OriginFile) -> Origin {
-        let OriginFile { server, client, asked, key, experiment } = file;
-        Origin { server, client, asked, key, experiment }
+        let OriginFile { server, client, project, asked, key, experiment } = file;
+        Origin { server, client, project, asked, key, experiment }
     }
+}
+
+fn is_no_path(path: &Path) -> bool {
+    path.as_os_str().is_empty()
 }
 
 const UNPRICED: &[(&str, Unpriced)] =

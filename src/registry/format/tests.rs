@@ -147,6 +147,7 @@ fn a_spec_reads_back_as_itself() {
         origin: Origin {
             server: "s".to_owned(),
             client: "c".to_owned(),
+            project: "/project".into(),
             asked: "a".to_owned(),
             key: Some("k".to_owned()),
             experiment: Some("ex-1".to_owned()),
