@@ -14,7 +14,7 @@ use crate::run::RunRecord;
 use crate::view::list::TodayView;
 use crate::view::{Detail, RunView, notation};
 
-/// RunSelector runs to list.
+/// Which runs to list.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXIT_CODES)]
 pub struct Runs {

@@ -1,4 +1,4 @@
-//! RunSelector runs a command is for: the arguments that select them, and what to do if there are none or a record cannot be read.
+//! Which runs a command is for: the arguments that select them, and what to do if there are none or a record cannot be read.
 
 use super::output::print_error;
 use crate::fleet::{Selection, Sight};
