@@ -10,7 +10,7 @@ use massgen_mcp::massgen::{pages, status};
 use massgen_mcp::registry;
 use massgen_mcp::run::{ConfigChoice, RunId, RunRecord, RunSpec};
 use massgen_mcp::secrets::Secrets;
-use massgen_mcp::view::{self, Detail, Seen};
+use massgen_mcp::view::{self, Detail, RunExtras};
 use serde_json::Value;
 
 /// Real files of MassGen, the smallest and the largest, and one that goes on growing as the largest did.
@@ -53,7 +53,7 @@ fn more(grown: &mut Value, by: &Value) {
 }
 
 fn digest(criterion: &mut Criterion) {
-    let secrets = Secrets::of([("A_KEY".to_owned(), "a-secret-of-some-length".to_owned())]);
+    let secrets = Secrets::from_variables([("A_KEY".to_owned(), "a-secret-of-some-length".to_owned())]);
     let mut group = criterion.benchmark_group("digest");
     for (name, status) in samples() {
         group.throughput(Throughput::Bytes(status.len() as u64));
@@ -65,33 +65,39 @@ fn digest(criterion: &mut Criterion) {
 fn record() -> RunRecord {
     let (project, program) = (PathBuf::from("/project"), PathBuf::from("/bin/massgen"));
     let id = RunId::from_bytes([1, 2, 3, 4, 5]);
-    let spec = RunSpec::plain(id, "what is it?", ConfigChoice::Rehearsal("rehearsal".to_owned()), project, program);
+    let spec = RunSpec::new(id, "what is it?", ConfigChoice::Rehearsal("rehearsal".to_owned()), project, program);
     let [_, (_, status), ..] = samples();
-    RunRecord { digest: status::digest(&status).ok(), started: Some(clock::now()), ..registry::not_begun(spec) }
+    RunRecord { digest: status::digest(&status).ok(), started: Some(clock::now()), ..registry::initial_record(spec) }
 }
 
 fn view(criterion: &mut Criterion) {
     let (record, now, models) = (record(), clock::now(), std::collections::BTreeMap::new());
-    let seen =
-        Seen { folder: Path::new("/run"), children: &[], built_on_by: &[], queue: None, messages: 0, models: &models };
+    let seen = RunExtras {
+        folder: Path::new("/run"),
+        children: &[],
+        dependents: &[],
+        queue_position: None,
+        pending_messages: 0,
+        awaited_models: &models,
+    };
     let mut group = criterion.benchmark_group("view");
     for (name, detail) in [("brief", Detail::Brief), ("full", Detail::Full)] {
         group.bench_function(name, |bench| {
-            bench.iter(|| serde_json::to_value(view::run(black_box(&record), &seen, detail, &now)));
+            bench.iter(|| serde_json::to_value(view::run_view(black_box(&record), &seen, detail, &now)));
         });
     }
     group.finish();
 }
 
 fn page(criterion: &mut Criterion) {
-    let secrets = Secrets::of([("A_KEY".to_owned(), "a-secret-of-some-length".to_owned())]);
+    let secrets = Secrets::from_variables([("A_KEY".to_owned(), "a-secret-of-some-length".to_owned())]);
     let mut group = criterion.benchmark_group("page");
     for (name, text) in
         [("30KB", "a line of an answer\n".repeat(1_500)), ("2MB", "a líne of an answer\n".repeat(100_000))]
     {
         group.throughput(Throughput::Bytes(text.len() as u64));
         group.bench_function(name, |bench| {
-            bench.iter(|| pages::page(black_box(text.as_bytes()), 0, 30_000, &secrets));
+            bench.iter(|| pages::read_page(black_box(text.as_bytes()), 0, 30_000, &secrets));
         });
     }
     group.finish();

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use anyhow::Context;
 use jiff::Timestamp;
-use massgen_mcp::experiment::table::{Comparison, Table, Trial};
-use massgen_mcp::massgen::story::{
-    AgentStory, Cast, Given, Presentation, Restart, Round, Source, Story, ToolCall, Trouble,
+use massgen_mcp::experiment::table::{Comparison, ComparisonTable, Trial};
+use massgen_mcp::massgen::timeline::{
+    AgentTotals, AnswerEvent, ErrorEvent, Presentation, Restart, Round, SourcePath, Timeline, ToolCall, VoteEvent,
 };
 use massgen_mcp::report::page::{group_page, run_page};
 use massgen_mcp::run::{
-    AnswerFact, AnswerSource, Cap, ConfigChoice, Ending, Exit, Moment, Outcome, RunId, RunRecord, RunSpec, RunState,
-    Spent, Usd,
+    AnswerSource, AnswerSummary, Cap, ConfigChoice, Ending, Exit, Moment, Outcome, RunId, RunRecord, RunSpec, RunState,
+    Spend, Usd,
 };
 
 const QUESTION: &str =
@@ -40,18 +40,20 @@ fn moment(second: i64) -> anyhow::Result<Moment> {
 fn record() -> anyhow::Result<RunRecord> {
     let id: RunId = "mg-7f3k2q9d".parse()?;
     let project = PathBuf::from("/project");
-    let mut spec =
-        RunSpec::plain(id, QUESTION, ConfigChoice::File(project.join("team.yaml")), project, "massgen".into());
+    let mut spec = RunSpec::new(id, QUESTION, ConfigChoice::File(project.join("team.yaml")), project, "massgen".into());
     spec.created = moment(0)?.wall;
     spec.group = Some("tests".to_owned());
     spec.allowance.cap = Cap { usd: Some(Usd(2_000_000)), tokens: None };
-    let answer =
-        AnswerFact { agent: "agent_b".to_owned(), chars: ANSWER.chars().count() as u64, source: AnswerSource::Final };
+    let answer = AnswerSummary {
+        agent: "agent_b".to_owned(),
+        chars: ANSWER.chars().count() as u64,
+        source: AnswerSource::Final,
+    };
     let ending = Ending {
         outcome: Outcome::Succeeded,
         exit: Exit::Code(0),
-        at: moment(314)?,
-        took: Duration::from_secs(312),
+        ended_at: moment(314)?,
+        duration: Duration::from_secs(312),
         answer: Some(answer),
         stop: None,
         warnings: Vec::new(),
@@ -64,13 +66,13 @@ fn record() -> anyhow::Result<RunRecord> {
         digest: None,
         started: Some(moment(2)?),
         log_dir: None,
-        spent: Spent { usd: Usd(412_700), tokens: 168_420, is_unpriced: false },
-        spent_below: Spent::default(),
+        spent: Spend { usd: Usd(412_700), tokens: 168_420, is_unpriced: false },
+        spent_by_descendants: Spend::default(),
         keeper: None,
-        cold_because: None,
-        import: None,
-        changed: None,
-        ready: None,
+        cold_start_reason: None,
+        import_wait: None,
+        changed_files: None,
+        ready_answer: None,
         quiet: None,
     })
 }
@@ -90,21 +92,21 @@ const ROUNDS: &[Told] = &[
     ("agent_b", "presentation", "presentation", 227.0, 301.0, 21_000, 2_300, 0.0639),
 ];
 
-fn story() -> Story {
-    let source = Source::from("logs/log_1/turn_1/attempt_1/metrics_summary.json");
+fn story() -> Timeline {
+    let source = SourcePath::from("logs/log_1/turn_1/attempt_1/metrics_summary.json");
     let round = |(place, told): (usize, &Told)| Round {
         agent: told.0.to_owned(),
         number: ROUNDS[..place].iter().filter(|other| other.0 == told.0).count() as u64,
         kind: told.1.to_owned(),
         outcome: told.2.to_owned(),
-        from: told.3,
-        to: told.4,
+        start: told.3,
+        end: told.4,
         input_tokens: told.5,
         output_tokens: told.6,
         cost_usd: Some(told.7),
         source: source.clone(),
     };
-    Story {
+    Timeline {
         start: Some(1_780_000_004.0),
         end: 301.0,
         agents: [("agent_a", "gpt-5"), ("agent_b", "claude-sonnet-4-5"), ("agent_c", "gemini-2.5-pro")]
@@ -115,8 +117,8 @@ fn story() -> Story {
             (97.0, "agent_c", "agent3.1", 1_740),
             (148.0, "agent_b", "agent2.1", 3_302),
         ]
-        .map(|(at, agent, label, chars)| Given {
-            at,
+        .map(|(at, agent, label, chars)| AnswerEvent {
+            time_s: at,
             agent: agent.into(),
             label: label.into(),
             chars,
@@ -126,7 +128,7 @@ fn story() -> Story {
         votes: votes(&source),
         restarts: [(62.0, "agent_b", "agent1.1"), (149.0, "agent_a", "agent2.1"), (149.5, "agent_c", "agent2.1")]
             .map(|(at, agent, label)| Restart {
-                at,
+                time_s: at,
                 agent: agent.into(),
                 reason: format!("a new answer came: {label}"),
                 source: source.clone(),
@@ -136,24 +138,24 @@ fn story() -> Story {
         tools: tools(&source),
         presentation: Some(Presentation {
             agent: "agent_b".into(),
-            from: 227.0,
-            to: 301.0,
+            start: 227.0,
+            end: 301.0,
             is_tie: false,
             source: source.clone(),
         }),
-        troubles: vec![Trouble {
-            at: 171.0,
+        errors: vec![ErrorEvent {
+            time_s: 171.0,
             agent: Some("agent_c".into()),
             message: "HTTP 529 from the model, tried again after 2 s".into(),
             source,
         }],
-        ..Story::default()
+        ..Timeline::default()
     }
 }
 
-fn agent((id, model): (&str, &str)) -> AgentStory {
+fn agent((id, model): (&str, &str)) -> AgentTotals {
     let mine = || ROUNDS.iter().filter(|round| round.0 == id);
-    AgentStory {
+    AgentTotals {
         id: id.to_owned(),
         model: Some(model.to_owned()),
         input_tokens: mine().map(|round| round.5).sum(),
@@ -161,11 +163,11 @@ fn agent((id, model): (&str, &str)) -> AgentStory {
         cost_usd: Some(mine().map(|round| round.7).sum()),
         model_wait_s: Some(mine().map(|round| (round.4 - round.3) * 0.7).sum()),
         model_calls: Some(mine().count() as u64 * 3),
-        source: Source::from("logs/log_1/turn_1/attempt_1/status.json"),
+        source: SourcePath::from("logs/log_1/turn_1/attempt_1/status.json"),
     }
 }
 
-fn votes(source: &Source) -> Vec<Cast> {
+fn votes(source: &SourcePath) -> Vec<VoteEvent> {
     [
         (
             131.0,
@@ -193,8 +195,8 @@ fn votes(source: &Source) -> Vec<Cast> {
             "It answers the second half of the question, which mine does not.",
         ),
     ]
-    .map(|(at, voter, agent, label, counted, reason)| Cast {
-        at,
+    .map(|(at, voter, agent, label, counted, reason)| VoteEvent {
+        time_s: at,
         voter: voter.into(),
         agent: agent.into(),
         label: Some(label.into()),
@@ -205,15 +207,15 @@ fn votes(source: &Source) -> Vec<Cast> {
     .to_vec()
 }
 
-fn tools(source: &Source) -> Vec<ToolCall> {
+fn tools(source: &SourcePath) -> Vec<ToolCall> {
     let calls =
         [("agent_a", 9.0, 7), ("agent_b", 68.0, 9), ("agent_c", 15.0, 5), ("agent_b", 155.0, 3), ("agent_a", 160.0, 4)];
     let mut all: Vec<_> = calls
         .iter()
         .flat_map(|(agent, from, many)| (0..*many).map(move |number| (*agent, from + 7.3 * f64::from(number), number)))
         .map(|(agent, at, number)| ToolCall {
-            at,
-            took: Some(1.2 + f64::from(number)),
+            time_s: at,
+            duration_s: Some(1.2 + f64::from(number)),
             agent: agent.to_owned(),
             tool: if number % 3 == 0 { "read_file" } else { "execute_command" }.to_owned(),
             failed: agent == "agent_c" && number == 3,
@@ -221,7 +223,7 @@ fn tools(source: &Source) -> Vec<ToolCall> {
             ..ToolCall::default()
         })
         .collect();
-    all.sort_by(|one, other| one.at.total_cmp(&other.at));
+    all.sort_by(|one, other| one.time_s.total_cmp(&other.time_s));
     all
 }
 
@@ -232,7 +234,7 @@ const ARMS: [(&str, f64, f64, f64); 3] = [
     ("solo.yaml", 95.0, 0.11, 41_000.0),
 ];
 
-fn table() -> anyhow::Result<Table> {
+fn table() -> anyhow::Result<ComparisonTable> {
     let questions = [
         QUESTION,
         "Is the new queue fair to runs that wait long?",
@@ -253,7 +255,7 @@ fn table() -> anyhow::Result<Table> {
         questions: questions.map(str::to_owned).to_vec(),
         trials,
     };
-    Ok(Table::of(of))
+    Ok(ComparisonTable::new(of))
 }
 
 /// Repeats of a question are answered alike, and not the same.

@@ -1,6 +1,6 @@
 //! A soak: a thousand runs, fifty at a time, with a random kill or the end of a server every second.
 //!
-//! `cargo run --release --example soak [-- RUNS [AT_A_TIME]]` prints at the end how many runs were lost, how many answers were
+//! `cargo run --release --example soak [-- RUNS_URI [AT_A_TIME]]` prints at the end how many runs were lost, how many answers were
 //! wrong, how many processes are left, and what a server that lived through it all holds of descriptors and memory.
 //! This one program plays every part (server, supervisor, exec step, MassGen's stand-in), by its first argument, so that it is
 //! the library as it is that is soaked. It reaches nothing beyond this machine and leaves nothing behind.
@@ -54,7 +54,7 @@ fn runtime(one_thread: bool) -> std::io::Result<tokio::runtime::Runtime> {
 }
 
 async fn serve(home: &Path, massgen: &Path) -> anyhow::Result<()> {
-    let mut settings = Flags::default().check()?;
+    let mut settings = Flags::default().resolve()?;
     settings.massgen = Some(massgen.to_owned());
     // The pace of the soak is the client's; the queue and its limits have tests of their own.
     (settings.limits.max_runs, settings.limits.starts_per_minute) = (1000, 10_000);
@@ -65,7 +65,7 @@ async fn serve(home: &Path, massgen: &Path) -> anyhow::Result<()> {
 
 fn become_massgen(args: &[OsString]) -> anyhow::Result<ExitCode> {
     let pid = args[2].to_string_lossy().parse()?;
-    let Err((_, why)) = supervisor::become_massgen(pid, Path::new(&args[3]), &args[4..]);
+    let Err((_, why)) = supervisor::exec_massgen(pid, Path::new(&args[3]), &args[4..]);
     bail!(why)
 }
 

@@ -3,8 +3,8 @@
 
 pub mod forecast;
 mod plan;
-mod steps;
+mod step;
 pub mod table;
 
-pub use plan::{Arm, Close, Plan, Planned, Progress};
-pub use steps::{Cells, Step, Tally, next};
+pub use plan::{Arm, CloseReason, ExperimentPlan, ExperimentProgress, PlannedRun};
+pub use step::{NextStep, ProgressCounts, RunGrid, next_step};

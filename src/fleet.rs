@@ -3,7 +3,7 @@
 //! It signals no process and writes no record of a run that has a supervisor; of one that has lost it, the supervisor's room
 //! ends what is left.
 
-mod building;
+mod answer_basis;
 mod compare;
 mod conversation;
 mod cursor;
@@ -12,8 +12,8 @@ mod follow;
 mod launcher;
 pub mod prune;
 pub mod results;
-mod short;
 mod start;
+mod status_extras;
 mod steer;
 mod verify;
 mod wait;
@@ -30,34 +30,37 @@ use tokio::task::JoinSet;
 use crate::ledger::{Ledger, LedgerError};
 use crate::massgen::text;
 use crate::registry::{RegistryError, RunFolder, RunLock, StateFolder};
-use crate::run::{RunId, RunRecord, RunState, StopAsk, Today};
+use crate::run::{DailySummary, RunId, RunRecord, RunState, StopRequest};
 use crate::secrets::Secrets;
 use crate::supervisor;
 use crate::watch::Watcher;
 
-pub use building::NotBuilt;
-pub use conversation::NotContinued;
+pub use answer_basis::BasisError;
+pub use conversation::ContinueError;
 pub use cursor::Cursor;
-pub use experiments::{Begin, Begun, Conducted, MOST_PLANNED, NotBegun, keys_from_environment, start_of};
-pub use follow::{Follower, More};
+pub use experiments::{
+    ExperimentError, ExperimentRequest, ExperimentStatus, MAX_EXPERIMENT_RUNS, StartedExperiment, arm_keys_from_env,
+    start_request,
+};
+pub use follow::{Follower, LogChunk};
 pub use launcher::LaunchError;
-pub use start::{Forecast, Keys, Limits, NotStarted, Start, Started};
-pub use steer::{MOST_MESSAGE, MOST_WAITING, Message, NotSteered, Steered};
-pub use verify::{NotVerified, Verified, VerifiedGroup};
-pub use wait::{Until, Waited};
+pub use start::{ConfigKeys, Forecast, StartError, StartLimits, StartRequest, StartedRun};
+pub use steer::{AgentMessage, MAX_MESSAGE_CHARS, MAX_PENDING_MESSAGES, SteerError, SteerOutcome};
+pub use verify::{GroupVerification, Verification, VerifyError};
+pub use wait::{WaitResult, WaitUntil};
 
-use experiments::Plans;
+use experiments::ExperimentPlans;
 use start::is_own;
 
 /// How many runs are shown where none are named.
-pub const LATEST: usize = 20;
+pub const LATEST_COUNT: usize = 20;
 
 /// All runs of a state folder.
 #[derive(Clone)]
 pub struct Fleet {
     state: StateFolder,
     /// This program, to start supervisors with.
-    me: PathBuf,
+    program: PathBuf,
     watcher: Arc<OnceLock<Watcher>>,
     /// What is masked in all that is read.
     secrets: Secrets,
@@ -72,7 +75,7 @@ pub enum Selection {
     Runs(Vec<RunId>),
     /// All of a group, the newest first.
     Group(String),
-    /// The latest [`LATEST`].
+    /// The latest [`LATEST_COUNT`].
     Latest,
     /// Those that wait or go on, the latest first; in the course of a wait also those that have ended in it.
     Live {
@@ -85,30 +88,30 @@ pub enum Selection {
 
 /// What a look found.
 #[derive(Debug, Default)]
-pub struct Sight {
+pub struct Snapshot {
     /// The runs, in the order of the selection.
     pub runs: Vec<RunRecord>,
     /// Those whose record cannot be read.
     pub unreadable: Vec<(RunId, RegistryError)>,
     /// Of a group that is an experiment: how far it was, just before its runs were looked at. What it says is over is over there.
-    pub experiment: Option<Conducted>,
+    pub experiment: Option<ExperimentStatus>,
 }
 
-impl Sight {
+impl Snapshot {
     /// Whether some run has its answer whole and has only to end.
     fn is_ending(&self) -> bool {
         self.runs.iter().any(RunRecord::is_ending)
     }
 
     /// Whether its experiment goes on, and somebody sees to it.
-    fn is_conducted(&self) -> bool {
-        let conducted = self.experiment.as_ref().filter(|conducted| conducted.is_alive);
-        conducted.is_some_and(|Conducted { experiment, .. }| experiment.progress.closed.is_none())
+    fn has_live_driver(&self) -> bool {
+        let conducted = self.experiment.as_ref().filter(|conducted| conducted.has_live_driver);
+        conducted.is_some_and(|ExperimentStatus { experiment, .. }| experiment.progress.closed.is_none())
     }
 }
 
 /// How long a look waits for what is left of lost runs to be ended.
-const BURIAL: Duration = Duration::from_secs(1);
+const FINALIZE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Something about runs went wrong.
 #[derive(Debug, thiserror::Error)]
@@ -121,31 +124,31 @@ pub enum FleetError {
     Launch(#[from] LaunchError),
     /// The run may not be.
     #[error(transparent)]
-    NotStarted(#[from] NotStarted),
+    Start(#[from] StartError),
     /// The message was not sent.
     #[error(transparent)]
-    NotSteered(#[from] NotSteered),
+    Steer(#[from] SteerError),
     /// The conversation cannot go on.
     #[error(transparent)]
-    NotContinued(#[from] NotContinued),
+    Continue(#[from] ContinueError),
     /// The experiment cannot begin.
     #[error(transparent)]
-    NotBegun(#[from] NotBegun),
+    Experiment(#[from] ExperimentError),
     /// The answer cannot be built on.
     #[error(transparent)]
-    NotBuilt(#[from] NotBuilt),
+    Basis(#[from] BasisError),
     /// The run is not admitted.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
     /// A look at the disk was broken off.
     #[error("a look at the runs did not come to its end")]
-    BrokenOff(#[source] tokio::task::JoinError),
+    Interrupted(#[source] tokio::task::JoinError),
 }
 
 impl Fleet {
     /// The fleet of a state folder, which knows no secrets. `me` is this program.
     pub fn new(state: StateFolder, me: &Path) -> Fleet {
-        Fleet { state, me: me.to_owned(), watcher: Arc::default(), secrets: Secrets::default(), parent: None }
+        Fleet { state, program: me.to_owned(), watcher: Arc::default(), secrets: Secrets::default(), parent: None }
     }
 
     /// This fleet, with secrets that are masked in all that it reads of runs.
@@ -166,7 +169,7 @@ impl Fleet {
 
     /// This fleet, used from within a run: what it starts is part of that one.
     #[must_use]
-    pub fn within(self, parent: Option<RunId>) -> Fleet {
+    pub fn with_parent(self, parent: Option<RunId>) -> Fleet {
         Fleet { parent, ..self }
     }
 
@@ -176,30 +179,30 @@ impl Fleet {
     }
 
     /// The runs that wait or go on: for a process that is part of a run those below it.
-    pub fn live(&self) -> Selection {
+    pub fn live_selection(&self) -> Selection {
         Selection::Live { below: self.parent.clone(), own: None }
     }
 
     /// The live runs that the client of this process asked for in `project` (empty without one), with what they started; for a
     /// process that is part of a run all below it.
-    pub fn own_live(&self, project: &Path) -> Selection {
+    pub fn own_live_selection(&self, project: &Path) -> Selection {
         Selection::Live { below: self.parent.clone(), own: self.parent.is_none().then(|| project.to_owned()) }
     }
 
     /// The runs of today (UTC) together; none where the ledger cannot be read.
-    pub async fn today(&self) -> Option<Today> {
-        let ledger = Ledger::of(&self.state);
+    pub async fn today(&self) -> Option<DailySummary> {
+        let ledger = Ledger::new(&self.state);
         blocking(move || ledger.today()).await.ok()?.ok()
     }
 
     /// How many runs wait before a queued one, and how many in all.
-    pub fn place(&self, id: &RunId) -> Option<(usize, usize)> {
-        Ledger::of(&self.state).place(id)
+    pub fn queue_position(&self, id: &RunId) -> Option<(usize, usize)> {
+        Ledger::new(&self.state).queue_position(id)
     }
 
     /// A run as it is now. One whose supervisor has died is brought to its end first.
-    pub async fn look(&self, id: &RunId) -> Result<RunRecord, FleetError> {
-        let mut sight = self.look_all(&Selection::Runs(vec![id.clone()])).await?;
+    pub async fn run_record(&self, id: &RunId) -> Result<RunRecord, FleetError> {
+        let mut sight = self.snapshot(&Selection::Runs(vec![id.clone()])).await?;
         match (sight.runs.pop(), sight.unreadable.pop()) {
             (Some(run), _) => Ok(run),
             (None, Some((_, error))) => Err(error.into()),
@@ -208,36 +211,36 @@ impl Fleet {
     }
 
     /// The runs of a selection as they are now. Of a list, every one must exist.
-    pub async fn look_all(&self, selection: &Selection) -> Result<Sight, FleetError> {
-        self.look_again(selection, &mut Memory::default()).await
+    pub async fn snapshot(&self, selection: &Selection) -> Result<Snapshot, FleetError> {
+        self.refresh(selection, &mut WaitCache::default()).await
     }
 
     /// Asks for a stop and waits until the run is over, or until `patience` is or `given_up` resolves; the record says which.
     pub async fn stop(
         &self,
         id: &RunId,
-        ask: StopAsk,
+        ask: StopRequest,
         patience: Duration,
         given_up: impl Future<Output = ()>,
     ) -> Result<RunRecord, FleetError> {
-        let record = self.look(id).await?;
-        if record.state.ended().is_some() {
+        let record = self.run_record(id).await?;
+        if record.state.ending().is_some() {
             return Ok(record);
         }
-        self.has_folder(&record)?;
-        let folder = self.state.folder(id);
-        blocking(move || folder.ask_stop(&ask)).await??;
+        self.check_is_started(&record)?;
+        let folder = self.state.run_folder(id);
+        blocking(move || folder.request_stop(&ask)).await??;
         let selection = Selection::Runs(vec![id.clone()]);
-        let waited = self.wait(&selection, Until::AllDone, None, patience, given_up).await?;
-        Ok(waited.sight.runs.into_iter().next().unwrap_or(record))
+        let waited = self.wait(&selection, WaitUntil::AllEnded, None, patience, given_up).await?;
+        Ok(waited.snapshot.runs.into_iter().next().unwrap_or(record))
     }
 
     /// Looks at what can have changed since the last look of the same wait.
-    async fn look_again(&self, selection: &Selection, memory: &mut Memory) -> Result<Sight, FleetError> {
+    async fn refresh(&self, selection: &Selection, memory: &mut WaitCache) -> Result<Snapshot, FleetError> {
         let (state, selection, known) = (self.state.clone(), selection.clone(), std::mem::take(memory));
-        let (mut sight, orphans, known) = blocking(move || known.look(&state, &selection)).await??;
+        let (mut sight, orphans, known) = blocking(move || known.snapshot(&state, &selection)).await??;
         *memory = known;
-        for buried in self.bury(orphans).await {
+        for buried in self.finalize_orphans(orphans).await {
             if let Some(run) = sight.runs.iter_mut().find(|run| run.spec.id == buried.spec.id) {
                 *run = buried;
             }
@@ -246,20 +249,20 @@ impl Fleet {
     }
 
     /// Brings runs without a supervisor to their end, all at once; who takes longer is seen at a later look.
-    async fn bury(&self, orphans: Vec<RunId>) -> Vec<RunRecord> {
+    async fn finalize_orphans(&self, orphans: Vec<RunId>) -> Vec<RunRecord> {
         let mut burials = JoinSet::new();
         for id in orphans {
-            let (folder, secrets) = (self.folder(&id), self.secrets.clone());
-            burials.spawn_blocking(move || supervisor::bury(&folder, &secrets));
+            let (folder, secrets) = (self.run_folder(&id), self.secrets.clone());
+            burials.spawn_blocking(move || supervisor::finalize_lost(&folder, &secrets));
         }
         let mut buried = Vec::new();
-        let patience = tokio::time::sleep(BURIAL);
+        let patience = tokio::time::sleep(FINALIZE_TIMEOUT);
         tokio::pin!(patience);
         loop {
             tokio::select! {
                 burial = burials.join_next() => match burial {
                     Some(Ok(Ok(record))) => buried.extend(record),
-                    Some(Ok(Err(error))) => tracing::warn!(error = text::chain(&error), "a lost run could not be ended"),
+                    Some(Ok(Err(error))) => tracing::warn!(error = text::error_chain(&error), "a lost run could not be ended"),
                     Some(Err(error)) => tracing::error!(%error, "a burial was broken off"),
                     None => break,
                 },
@@ -274,39 +277,45 @@ impl Fleet {
         self.watcher.get_or_init(Watcher::start)
     }
 
-    fn folder(&self, id: &RunId) -> RunFolder {
-        self.state.folder(id)
+    fn run_folder(&self, id: &RunId) -> RunFolder {
+        self.state.run_folder(id)
     }
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, FleetError> {
-    tokio::task::spawn_blocking(work).await.map_err(FleetError::BrokenOff)
+    tokio::task::spawn_blocking(work).await.map_err(FleetError::Interrupted)
 }
 
 /// What a wait knows already: runs that have ended do not change, and those of other groups do not matter.
 #[derive(Default)]
-struct Memory {
+struct WaitCache {
     /// Whether there will be another look.
-    keeps: bool,
+    is_reused: bool,
     ended: HashMap<RunId, RunRecord>,
-    foreign: HashSet<RunId>,
+    excluded: HashSet<RunId>,
     /// Those that lived at an earlier look for live runs.
     live: Vec<RunId>,
 }
 
-impl Memory {
+impl WaitCache {
     /// A look, the runs in it that have no supervisor, and what is known after it.
-    fn look(mut self, state: &StateFolder, selection: &Selection) -> Result<(Sight, Vec<RunId>, Memory), FleetError> {
+    fn snapshot(
+        mut self,
+        state: &StateFolder,
+        selection: &Selection,
+    ) -> Result<(Snapshot, Vec<RunId>, WaitCache), FleetError> {
         let (is_alive, mut plans) = match selection {
             // The conductor is looked for first: one that has gone by then has said why.
-            Selection::Group(group) => (state.experiment(group).is_conducted(), Some(Plans::of_group(state, group))),
+            Selection::Group(group) => {
+                (state.experiment(group).has_live_driver(), Some(ExperimentPlans::for_group(state, group)))
+            }
             Selection::Runs(_) | Selection::Latest | Selection::Live { .. } => (false, None),
         };
         let mut ids = match selection {
             Selection::Runs(ids) => ids.clone(),
             Selection::Group(_) => state.list()?,
-            Selection::Latest => state.latest(LATEST)?,
-            Selection::Live { below, .. } => Ledger::of(state).live(below.as_ref())?,
+            Selection::Latest => state.latest(LATEST_COUNT)?,
+            Selection::Live { below, .. } => Ledger::new(state).live_runs(below.as_ref())?,
         };
         if matches!(selection, Selection::Live { .. }) {
             // Who waits for the end of one that lived at an earlier look has to see it.
@@ -314,17 +323,17 @@ impl Memory {
             self.live.clone_from(&ids);
         }
         let listed: HashSet<&RunId> = ids.iter().collect();
-        let planned = plans.iter().flat_map(Plans::not_started).filter(|id| !listed.contains(id)).cloned();
+        let planned = plans.iter().flat_map(ExperimentPlans::unstarted_runs).filter(|id| !listed.contains(id)).cloned();
         ids.extend(planned.collect::<Vec<_>>());
-        let mut sight = Sight::default();
+        let mut sight = Snapshot::default();
         let mut orphans = Vec::new();
-        for id in ids.into_iter().filter(|id| !self.foreign.contains(id)).collect::<Vec<_>>() {
+        for id in ids.into_iter().filter(|id| !self.excluded.contains(id)).collect::<Vec<_>>() {
             match self.known_or_planned(state, &id, &mut plans) {
-                Ok(run) if !selection.wants(&run) => {
-                    self.foreign.insert(id);
+                Ok(run) if !selection.matches(&run) => {
+                    self.excluded.insert(id);
                 }
                 Ok(run) => {
-                    if run.state.ended().is_none() && is_orphan(state, &run) {
+                    if run.state.ending().is_none() && is_orphan(state, &run) {
                         orphans.push(id);
                     }
                     sight.runs.push(run);
@@ -335,8 +344,8 @@ impl Memory {
                 Err(error) => sight.unreadable.push((id, error)),
             }
         }
-        let of_group = plans.filter(|_| matches!(selection, Selection::Group(_))).and_then(Plans::into_first);
-        sight.experiment = of_group.map(|experiment| Conducted { experiment, is_alive });
+        let of_group = plans.filter(|_| matches!(selection, Selection::Group(_))).and_then(ExperimentPlans::into_first);
+        sight.experiment = of_group.map(|experiment| ExperimentStatus { experiment, has_live_driver: is_alive });
         Ok((sight, orphans, self))
     }
 
@@ -344,19 +353,19 @@ impl Memory {
         &mut self,
         state: &StateFolder,
         id: &RunId,
-        plans: &mut Option<Plans>,
+        plans: &mut Option<ExperimentPlans>,
     ) -> Result<RunRecord, RegistryError> {
-        let planned = self.recall(state, id).or_else(|error| planned_record(state, id, plans).ok_or(error));
+        let planned = self.load(state, id).or_else(|error| planned_record(state, id, plans).ok_or(error));
         // Between these two looks it may have been started.
-        planned.or_else(|_| self.recall(state, id))
+        planned.or_else(|_| self.load(state, id))
     }
 
-    fn recall(&mut self, state: &StateFolder, id: &RunId) -> Result<RunRecord, RegistryError> {
+    fn load(&mut self, state: &StateFolder, id: &RunId) -> Result<RunRecord, RegistryError> {
         if let Some(run) = self.ended.get(id) {
             return Ok(run.clone());
         }
         let run = state.load(id)?;
-        if self.keeps && run.state.ended().is_some() {
+        if self.is_reused && run.state.ending().is_some() {
             self.ended.insert(id.clone(), run.clone());
         }
         Ok(run)
@@ -364,15 +373,15 @@ impl Memory {
 }
 
 /// A run that has no folder, and that an experiment has planned.
-fn planned_record(state: &StateFolder, id: &RunId, plans: &mut Option<Plans>) -> Option<RunRecord> {
-    if state.folder(id).path().exists() {
+fn planned_record(state: &StateFolder, id: &RunId, plans: &mut Option<ExperimentPlans>) -> Option<RunRecord> {
+    if state.run_folder(id).path().exists() {
         return None;
     }
-    plans.get_or_insert_with(|| Plans::all(state)).record(id)
+    plans.get_or_insert_with(|| ExperimentPlans::all(state)).unstarted_record(id)
 }
 
 impl Selection {
-    fn wants(&self, run: &RunRecord) -> bool {
+    fn matches(&self, run: &RunRecord) -> bool {
         match self {
             Selection::Runs(_) | Selection::Latest | Selection::Live { own: None, .. } => true,
             Selection::Live { own: Some(project), .. } => is_own(&run.spec.origin, project),
@@ -384,5 +393,5 @@ impl Selection {
 /// Nobody holds the lock of a run that is not over: its supervisor is gone, or has written its end since.
 fn is_orphan(state: &StateFolder, run: &RunRecord) -> bool {
     let known = !matches!(run.state, RunState::Unknown(_));
-    known && RunLock::try_take(&state.folder(&run.spec.id).lock()).is_ok_and(|lock| lock.is_some())
+    known && RunLock::try_take(&state.run_folder(&run.spec.id).lock()).is_ok_and(|lock| lock.is_some())
 }

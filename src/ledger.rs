@@ -1,8 +1,8 @@
 //! The one book of a state folder (`ledger.json`): which runs wait, live and draw on which budget. It is written under a lock of
 //! its own, by any server or supervisor, and made anew from the run folders where it is gone; it decides and starts nothing.
 
-mod book;
 mod grant;
+mod state;
 
 use std::fs::File;
 use std::io;
@@ -12,15 +12,15 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use self::book::{Book, Place};
-pub use self::grant::{Pool, Share};
-use crate::registry::{Durability, RegistryError, RunLock, StateFolder, write_whole};
-use crate::run::{Cap, Exit, Lineage, Outcome, Rules, RunId, RunRecord, RunState, Spent, Today, Usd};
+pub use self::grant::{BudgetPool, BudgetShare};
+use self::state::{LedgerState, Phase};
+use crate::registry::{Durability, RegistryError, RunLock, StateFolder, write_atomic};
+use crate::run::{Cap, DailySummary, Exit, GlobalLimits, Lineage, Outcome, RunId, RunRecord, RunState, Spend, Usd};
 
 /// How long the same request from the same client means the run that it started.
-pub const FOLD: Duration = Duration::from_secs(60);
+pub const DEDUP_WINDOW: Duration = Duration::from_secs(60);
 /// The time over which starts are counted.
-const MINUTE: Duration = Duration::from_secs(60);
+const START_RATE_WINDOW: Duration = Duration::from_secs(60);
 
 /// The book of a state folder.
 #[derive(Debug, Clone)]
@@ -30,43 +30,43 @@ pub struct Ledger {
 
 /// A run that wants to be admitted.
 #[derive(Debug, Clone)]
-pub struct Application {
+pub struct AdmissionRequest {
     /// Its name.
     pub id: RunId,
     /// Who starts it.
     pub lineage: Lineage,
     /// What the agent asks for.
-    pub asked: Cap,
+    pub requested_cap: Cap,
     /// What the operator allows each run.
-    pub allowed: Cap,
+    pub max_cap: Cap,
     /// What the operator allows all of them.
-    pub rules: Rules,
+    pub global_limits: GlobalLimits,
     /// The budget that it shares with the other runs of its experiment.
-    pub share: Option<Share>,
+    pub share: Option<BudgetShare>,
     /// Which server starts it.
     pub server: String,
     /// How the same request is known again.
-    pub request: Request,
+    pub identity: RequestIdentity,
 }
 
 /// How a request is known again.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request {
+pub struct RequestIdentity {
     /// SHA-256 of all that was asked for.
-    pub asked: String,
+    pub request_hash: String,
     /// SHA-256 of that and of what it means now: the text of the config, the project, the operator's defaults.
-    pub content: String,
+    pub content_hash: String,
     /// SHA-256 of the key that the agent gave it.
-    pub key: Option<String>,
-    /// Who asks; the same request of the same client within [`FOLD`] is the same, unless it is absent.
+    pub key_hash: Option<String>,
+    /// Who asks; the same request of the same client within [`DEDUP_WINDOW`] is the same, unless it is absent.
     pub client: Option<String>,
 }
 
 /// What is to become of an application.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Judged {
+pub enum AdmissionDecision {
     /// The same request has started this run already.
-    Known(RunId),
+    Duplicate(RunId),
     /// It may be a run.
     Granted {
         /// What it may spend.
@@ -85,16 +85,16 @@ pub enum Admission<T> {
         made: T,
     },
     /// The same request has started this run already.
-    Known(RunId),
+    Duplicate(RunId),
 }
 
 /// Whose turn it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Turn {
+pub enum SlotClaim {
     /// The run may start.
-    Go,
+    Claimed,
     /// So many wait before it.
-    Wait {
+    Waiting {
         /// Runs ahead of it.
         ahead: usize,
     },
@@ -108,7 +108,7 @@ pub enum LedgerError {
     Registry(#[from] RegistryError),
     /// The same key was given with another request.
     #[error("the request_key belongs to another request, which started {0}")]
-    KeyTaken(RunId),
+    KeyReused(RunId),
     /// Too many starts in a minute.
     #[error("{most} runs were started within a minute, which is the most; the next start is possible in {wait_s} s")]
     TooManyStarts {
@@ -125,18 +125,18 @@ pub enum LedgerError {
     TreeFull(u32),
     /// The run that wants to start another is being stopped.
     #[error("the run {0}, which asks for it, is at its end")]
-    ParentEnding(RunId),
+    ParentStopping(RunId),
     /// More was asked for than the operator allows a run.
     #[error("{asked} was asked for, and {most} is the most for a run")]
-    NotAllowed {
+    AboveRunCap {
         /// What was asked for.
         asked: String,
         /// The most there is.
         most: String,
     },
     /// The book was written by a newer version of this program.
-    #[error("`{}` is of version {version}, and this program knows {}", path.display(), book::VERSION)]
-    Newer {
+    #[error("`{}` is of version {version}, and this program knows {}", path.display(), state::FORMAT_VERSION)]
+    NewerVersion {
         /// The book.
         path: PathBuf,
         /// Its version.
@@ -144,9 +144,9 @@ pub enum LedgerError {
     },
     /// A budget has not that much left.
     #[error("{pool} has {left} left, {asked} was asked for")]
-    Short {
+    InsufficientBudget {
         /// Which budget.
-        pool: Pool,
+        pool: BudgetPool,
         /// What is left of it, with what live runs may still spend taken off.
         left: String,
         /// What was asked for.
@@ -156,7 +156,7 @@ pub enum LedgerError {
 
 impl Ledger {
     /// The book of a state folder, which need not exist yet.
-    pub fn of(state: &StateFolder) -> Ledger {
+    pub fn new(state: &StateFolder) -> Ledger {
         Ledger { state: state.clone() }
     }
 
@@ -164,96 +164,105 @@ impl Ledger {
     /// whether it has to wait for a slot. It blocks while others write.
     pub fn admit<T>(
         &self,
-        application: &Application,
+        application: &AdmissionRequest,
         make: impl FnOnce(Cap) -> Result<T, RegistryError>,
     ) -> Result<Admission<T>, LedgerError> {
         let _held = self.lock()?;
         let now = Timestamp::now();
-        let mut book = self.read_current(now)?;
-        let (cap, waits) = match self.judge(&mut book, application, now)? {
-            Judged::Known(known) => return Ok(Admission::Known(known)),
-            Judged::Granted { cap, waits } => (cap, waits),
+        let mut book = self.read_refreshed(now)?;
+        let (cap, waits) = match self.decide(&mut book, application, now)? {
+            AdmissionDecision::Duplicate(known) => return Ok(Admission::Duplicate(known)),
+            AdmissionDecision::Granted { cap, waits } => (cap, waits),
         };
         let made = make(cap)?;
-        book.enter(application, cap, if waits { Place::Waiting } else { Place::Live }, now);
+        book.add_run(application, cap, if waits { Phase::Waiting } else { Phase::Live }, now);
         self.write(&book)?;
         Ok(Admission::New { made })
     }
 
     /// What `admit` would say, and what it would grant, without admitting anything.
-    pub fn consider(&self, application: &Application) -> Result<Judged, LedgerError> {
+    pub fn preview(&self, application: &AdmissionRequest) -> Result<AdmissionDecision, LedgerError> {
         let _held = self.lock()?;
         let now = Timestamp::now();
-        let mut book = self.read_current(now)?;
-        self.judge(&mut book, application, now)
+        let mut book = self.read_refreshed(now)?;
+        self.decide(&mut book, application, now)
     }
 
-    fn judge(&self, book: &mut Book, application: &Application, now: Timestamp) -> Result<Judged, LedgerError> {
-        let began = |id: &RunId| self.state.load(id).is_ok_and(|record| !is_stillborn(&record));
-        let lives = |id: &RunId| self.state.load(id).is_ok_and(|record| record.state.ended().is_none());
-        if let Some(known) = book.known(&application.request, now, began, lives)? {
-            return Ok(Judged::Known(known));
+    fn decide(
+        &self,
+        book: &mut LedgerState,
+        application: &AdmissionRequest,
+        now: Timestamp,
+    ) -> Result<AdmissionDecision, LedgerError> {
+        let began = |id: &RunId| self.state.load(id).is_ok_and(|record| !never_ran(&record));
+        let lives = |id: &RunId| self.state.load(id).is_ok_and(|record| record.state.ending().is_none());
+        if let Some(known) = book.find_duplicate(&application.identity, now, began, lives)? {
+            return Ok(AdmissionDecision::Duplicate(known));
         }
-        let waits = self.check(book, application, now)?;
-        let cap = grant::grant(application.asked, application.allowed, &self.pools(book, application, now))?;
-        Ok(Judged::Granted { cap, waits })
+        let waits = self.check_capacity(book, application, now)?;
+        let cap = grant::grant(
+            application.requested_cap,
+            application.max_cap,
+            &self.remaining_by_pool(book, application, now),
+        )?;
+        Ok(AdmissionDecision::Granted { cap, waits })
     }
 
     /// Whether the run may start now; then it has its slot. `slots` is how many there are.
-    pub fn turn(&self, id: &RunId, slots: u32) -> Result<Turn, LedgerError> {
+    pub fn try_claim_slot(&self, id: &RunId, slots: u32) -> Result<SlotClaim, LedgerError> {
         let _held = self.lock()?;
-        let mut book = self.read_current(Timestamp::now())?;
-        let turn = book.turn(id, slots);
+        let mut book = self.read_refreshed(Timestamp::now())?;
+        let turn = book.try_claim_slot(id, slots);
         self.write(&book)?;
         Ok(turn)
     }
 
     /// Books what an ended run has spent by itself and gives back the rest.
-    pub fn settle(&self, id: &RunId, spent: Spent) -> Result<(), LedgerError> {
+    pub fn settle(&self, id: &RunId, spent: Spend) -> Result<(), LedgerError> {
         let _held = self.lock()?;
-        let mut book = self.read_current(Timestamp::now())?;
-        book.end(id, spent);
-        book.close_trees(Timestamp::now());
+        let mut book = self.read_refreshed(Timestamp::now())?;
+        book.settle(id, spent);
+        book.settle_finished_trees(Timestamp::now());
         Ok(self.write(&book)?)
     }
 
     /// What an experiment has spent, with what its live runs may still spend.
-    pub fn charge_of_experiment(&self, experiment: &str) -> Result<Spent, LedgerError> {
+    pub fn experiment_charge(&self, experiment: &str) -> Result<Spend, LedgerError> {
         let spent = |id: &RunId| self.state.load(id).map(|record| record.spent).unwrap_or_default();
-        Ok(self.read()?.charge_of_experiment(experiment, &spent))
+        Ok(self.read()?.experiment_charge(experiment, &spent))
     }
 
     /// Which run a key has started, as SHA-256; of a key that is known.
-    pub fn run_of_key(&self, key: &str) -> Result<Option<RunId>, LedgerError> {
-        let began = |id: &RunId| self.state.load(id).is_ok_and(|record| !is_stillborn(&record));
-        Ok(self.read()?.run_of_key(key).filter(began))
+    pub fn run_for_key(&self, key: &str) -> Result<Option<RunId>, LedgerError> {
+        let began = |id: &RunId| self.state.load(id).is_ok_and(|record| !never_ran(&record));
+        Ok(self.read()?.run_for_key(key).filter(began))
     }
 
     /// The runs of today (UTC) together, those that were removed since with them. It takes no lock.
-    pub fn today(&self) -> Result<Today, LedgerError> {
+    pub fn today(&self) -> Result<DailySummary, LedgerError> {
         let now = Timestamp::now();
         let spent = |id: &RunId| self.state.load(id).map(|record| record.spent).unwrap_or_default();
-        Ok(self.read_current(now)?.today(now, &spent, &|id| self.lives(id)))
+        Ok(self.read_refreshed(now)?.today(now, &spent, &|id| self.is_live(id)))
     }
 
     /// The runs that wait or live, the latest first; with a run given, those below it alone.
-    pub fn live(&self, below: Option<&RunId>) -> Result<Vec<RunId>, LedgerError> {
-        let book = self.read_current(Timestamp::now())?;
-        let is_meant = |id: &RunId| below.is_none_or(|above| book.is_below(id, above));
-        let mut live = book.not_over();
-        live.retain(|id| is_meant(id) && self.lives(id));
+    pub fn live_runs(&self, below: Option<&RunId>) -> Result<Vec<RunId>, LedgerError> {
+        let book = self.read_refreshed(Timestamp::now())?;
+        let is_meant = |id: &RunId| below.is_none_or(|above| book.is_descendant(id, above));
+        let mut live = book.unfinished_runs();
+        live.retain(|id| is_meant(id) && self.is_live(id));
         live.reverse();
         Ok(live)
     }
 
     /// The end of a run is in its record before it is in the book.
-    fn lives(&self, id: &RunId) -> bool {
-        self.state.load(id).map_or(true, |record| record.state.ended().is_none())
+    fn is_live(&self, id: &RunId) -> bool {
+        self.state.load(id).map_or(true, |record| record.state.ending().is_none())
     }
 
     /// How many runs wait before this one, and how many wait in all; as far as the book is right without a look at the runs.
-    pub fn place(&self, id: &RunId) -> Option<(usize, usize)> {
-        self.read().ok()?.place(id)
+    pub fn queue_position(&self, id: &RunId) -> Option<(usize, usize)> {
+        self.read().ok()?.queue_position(id)
     }
 
     /// The file, which changes whenever the book does.
@@ -262,110 +271,120 @@ impl Ledger {
     }
 
     /// Whether there is room for one more, and whether it has to wait.
-    fn check(&self, book: &mut Book, application: &Application, now: Timestamp) -> Result<bool, LedgerError> {
-        let rules = &application.rules;
-        let wait = book.wait_after(now, MINUTE, rules.starts_per_minute);
+    fn check_capacity(
+        &self,
+        book: &mut LedgerState,
+        application: &AdmissionRequest,
+        now: Timestamp,
+    ) -> Result<bool, LedgerError> {
+        let rules = &application.global_limits;
+        let wait = book.start_delay(now, START_RATE_WINDOW, rules.starts_per_minute);
         if let Some(wait) = wait {
             return Err(LedgerError::TooManyStarts { most: rules.starts_per_minute, wait_s: wait.as_secs() + 1 });
         }
         if let Some(parent) = &application.lineage.parent {
             let record = self.state.load(parent)?;
             let is_at_work = matches!(record.state, RunState::Starting { .. } | RunState::Running { .. });
-            if !is_at_work || self.if_over(parent).is_some() {
-                return Err(LedgerError::ParentEnding(parent.clone()));
+            if !is_at_work || self.final_spend(parent).is_some() {
+                return Err(LedgerError::ParentStopping(parent.clone()));
             }
-            if book.live_below(&application.lineage.root) >= rules.tree_runs as usize {
+            if book.live_descendant_count(&application.lineage.root) >= rules.tree_runs as usize {
                 return Err(LedgerError::TreeFull(rules.tree_runs));
             }
             return Ok(false);
         }
-        let waits = book.waiting() > 0 || book.live_roots() >= rules.slots as usize;
-        if waits && book.waiting() >= rules.queue as usize {
+        let waits = book.waiting_count() > 0 || book.live_root_count() >= rules.slots as usize;
+        if waits && book.waiting_count() >= rules.queue as usize {
             return Err(LedgerError::QueueFull(rules.queue));
         }
         Ok(waits)
     }
 
     /// What each budget that the run draws on has left.
-    fn pools(&self, book: &Book, application: &Application, now: Timestamp) -> Vec<(Pool, Cap)> {
+    fn remaining_by_pool(
+        &self,
+        book: &LedgerState,
+        application: &AdmissionRequest,
+        now: Timestamp,
+    ) -> Vec<(BudgetPool, Cap)> {
         let spent = |id: &RunId| self.state.load(id).map(|record| record.spent).unwrap_or_default();
         let mut pools = Vec::new();
         if let Some(share) = &application.share {
-            let left = share.budget.after(book.charge_of_experiment(&share.experiment, &spent));
-            pools.push((Pool::Experiment(Box::new(share.clone())), left));
+            let left = share.budget.remaining(book.experiment_charge(&share.experiment, &spent));
+            pools.push((BudgetPool::Experiment(Box::new(share.clone())), left));
         }
         if let Some(parent) = &application.lineage.parent {
             let cap = self.state.load(parent).map(|record| record.spec.allowance.cap).unwrap_or_default();
-            pools.push((Pool::Parent(parent.clone()), cap.after(book.charge_of_parent(parent, &spent))));
+            pools.push((BudgetPool::Parent(parent.clone()), cap.remaining(book.parent_charge(parent, &spent))));
             return pools;
         }
         let usd = |most: Option<Usd>, used: Usd| {
-            Cap { usd: most, tokens: None }.after(Spent { usd: used, ..Spent::default() })
+            Cap { usd: most, tokens: None }.remaining(Spend { usd: used, ..Spend::default() })
         };
-        let rules = &application.rules;
-        if rules.server.is_some() {
-            pools.push((Pool::Server, usd(rules.server, book.charge_of_server(&application.server, &spent))));
+        let rules = &application.global_limits;
+        if rules.server_usd.is_some() {
+            pools.push((BudgetPool::Server, usd(rules.server_usd, book.server_charge(&application.server, &spent))));
         }
-        if rules.day.is_some() {
-            pools.push((Pool::Day, usd(rules.day, book.charge_of_day(now, &spent))));
+        if rules.day_usd.is_some() {
+            pools.push((BudgetPool::Day, usd(rules.day_usd, book.day_charge(now, &spent))));
         }
         pools
     }
 
     /// The book as the runs are now: those that are over without having said so are found by their free lock.
-    fn read_current(&self, now: Timestamp) -> Result<Book, LedgerError> {
+    fn read_refreshed(&self, now: Timestamp) -> Result<LedgerState, LedgerError> {
         let mut book = self.read()?;
-        for id in book.not_over() {
-            if let Some(spent) = self.if_over(&id) {
-                book.end(&id, spent);
+        for id in book.unfinished_runs() {
+            if let Some(spent) = self.final_spend(&id) {
+                book.settle(&id, spent);
             }
         }
-        book.close_trees(now);
+        book.settle_finished_trees(now);
         Ok(book)
     }
 
     /// What a run has spent, where nobody owns it any more.
-    fn if_over(&self, id: &RunId) -> Option<Spent> {
-        let folder = self.state.folder(id);
+    fn final_spend(&self, id: &RunId) -> Option<Spend> {
+        let folder = self.state.run_folder(id);
         match RunLock::try_take(&folder.lock()) {
             Ok(None) => None,
             Ok(Some(_)) => Some(folder.load().map(|record| record.spent).unwrap_or_default()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Some(Spent::default()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Some(Spend::default()),
             Err(_) => None,
         }
     }
 
-    fn read(&self) -> Result<Book, LedgerError> {
+    fn read(&self) -> Result<LedgerState, LedgerError> {
         let path = self.path();
         let bytes = match std::fs::read(&path) {
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(self.rebuilt()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(self.rebuild()),
             Err(source) => return Err(RegistryError::Io { operation: "read", path, source }.into()),
         };
-        match Book::from_json(&bytes) {
-            Ok(book) if book.version() <= book::VERSION => Ok(book),
-            Ok(book) => Err(LedgerError::Newer { path, version: book.version() }),
+        match LedgerState::from_json(&bytes) {
+            Ok(book) if book.version() <= state::FORMAT_VERSION => Ok(book),
+            Ok(book) => Err(LedgerError::NewerVersion { path, version: book.version() }),
             Err(error) => {
                 tracing::warn!(%error, "the ledger is damaged; it is made anew from the runs");
-                Ok(self.rebuilt())
+                Ok(self.rebuild())
             }
         }
     }
 
     /// What the run folders tell: who lives, which requests are known, what was spent on which day. What was spent by runs that
     /// were forgotten since is not in it.
-    fn rebuilt(&self) -> Book {
+    fn rebuild(&self) -> LedgerState {
         let ids = self.state.list().unwrap_or_default();
         let records = ids.iter().rev().filter_map(|id| self.state.load(id).ok()).collect::<Vec<RunRecord>>();
-        Book::of_records(&records)
+        LedgerState::from_records(&records)
     }
 
-    fn write(&self, book: &Book) -> Result<(), RegistryError> {
+    fn write(&self, book: &LedgerState) -> Result<(), RegistryError> {
         if !book.is_changed {
             return Ok(());
         }
         let path = self.path();
-        let written = book.to_json().and_then(|bytes| write_whole(&path, &bytes, Durability::Plain));
+        let written = book.to_json().and_then(|bytes| write_atomic(&path, &bytes, Durability::NotSynced));
         written.map_err(|source| RegistryError::Io { operation: "write", path, source })
     }
 
@@ -378,7 +397,7 @@ impl Ledger {
 }
 
 /// Whether a run failed before MassGen ran: to ask for it again is no repetition.
-fn is_stillborn(record: &RunRecord) -> bool {
-    let ended = record.state.ended();
+fn never_ran(record: &RunRecord) -> bool {
+    let ended = record.state.ending();
     ended.is_some_and(|end| end.exit == Exit::NeverStarted && matches!(end.outcome, Outcome::Failed(_)))
 }

@@ -6,7 +6,7 @@ pub mod run;
 
 pub mod clock;
 pub mod crash;
-pub mod inherited;
+pub mod inherited_state;
 pub mod pidfd;
 pub mod secrets;
 pub mod watch;
@@ -25,7 +25,7 @@ pub mod report;
 
 pub mod fleet;
 
-pub mod conductor;
+pub mod experiment_driver;
 pub mod refusal;
 pub mod view;
 

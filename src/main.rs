@@ -8,11 +8,11 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
 use massgen_mcp::fleet::Fleet;
-use massgen_mcp::inherited::{self, HangUp};
+use massgen_mcp::inherited_state::{self, SighupPolicy};
 use massgen_mcp::registry::StateFolder;
-use massgen_mcp::secrets::{NamedByOperator, Secrets};
-use massgen_mcp::settings::{self, Flags, SecretNames, Settings, SettingsError};
-use massgen_mcp::{commands, conductor, server, supervisor};
+use massgen_mcp::secrets::{SecretNameRules, Secrets};
+use massgen_mcp::settings::{self, Flags, SecretNameSettings, Settings, SettingsError};
+use massgen_mcp::{commands, experiment_driver, server, supervisor};
 use tokio::runtime::{Builder, Runtime};
 
 /// An MCP server that lets agents start, follow, read and stop MassGen runs.
@@ -42,7 +42,7 @@ enum Command {
     /// Show every setting as it is in effect, and who gave it.
     Settings,
     /// Remove ended runs by the settings (keep_days, keep_runs, keep_gb).
-    Prune(commands::Prune),
+    Prune(commands::PruneArgs),
     #[command(flatten)]
     Cli(commands::CliCommand),
     /// Print what a shell needs to complete commands and flags.
@@ -53,12 +53,12 @@ enum Command {
 }
 
 /// The words for these.
-const PARTS: [&str; 3] = ["supervise", "conduct", "exec"];
+const INTERNAL_COMMANDS: [&str; 3] = ["supervise", "conduct", "exec"];
 
 /// What this program starts of itself, and nobody by hand: it knows none of the flags.
 #[derive(Parser)]
 #[command(name = "massgen-mcp")]
-enum Part {
+enum InternalCommand {
     /// Own one run to its end (started by the server).
     Supervise {
         /// The run's folder.
@@ -85,23 +85,23 @@ enum Part {
 /// Flags without a command, which is how every client starts the server.
 #[derive(Parser)]
 #[command(name = "massgen-mcp")]
-struct Plain {
+struct FlagsOnly {
     #[command(flatten)]
     flags: Flags,
 }
 
 fn main() -> ExitCode {
-    let is_part = std::env::args_os().nth(1).is_some_and(|word| PARTS.iter().any(|part| word == *part));
-    inherited::reset(Path::new(ME), if is_part { HangUp::Reset } else { HangUp::Kept });
+    let is_part = std::env::args_os().nth(1).is_some_and(|word| INTERNAL_COMMANDS.iter().any(|part| word == *part));
+    inherited_state::reset(Path::new(SELF_EXE), if is_part { SighupPolicy::Reset } else { SighupPolicy::KeepIgnored });
     if is_part {
-        return Part::parse().play();
+        return InternalCommand::parse().execute();
     }
-    let Cli { flags, command } = read_line();
+    let Cli { flags, command } = parse_args();
     let command = command.unwrap_or(Command::Serve);
-    let settings = flags.or_environment().check();
+    let settings = flags.with_environment().resolve();
     if let Ok(settings) = &settings {
-        let SecretNames { masked, shown } = settings.secret_names.clone();
-        NamedByOperator { masked, shown }.hold();
+        let SecretNameSettings { masked, shown } = settings.secret_name_rules.clone();
+        SecretNameRules { masked, shown }.install();
     }
     // Settings that cannot be used are told of in a moment, by a process that knows no more than its environment.
     let env_file = settings.as_ref().ok().and_then(|settings| settings.env_file.as_deref());
@@ -111,55 +111,55 @@ fn main() -> ExitCode {
     if !uses_full_screen {
         log_to_stderr(&secrets);
     }
-    ended(run(command, settings, &secrets), &secrets)
+    exit_code(run(command, settings, &secrets), &secrets)
 }
 
 /// The command line. With every flag known to every command it takes as long to build as all else that a server does before
 /// it answers: it is built where something else than flags was given, or something wrong.
-fn read_line() -> Cli {
-    let words = settings::joined(std::env::args_os());
-    Plain::try_parse_from(&words)
-        .map_or_else(|_| Cli::parse_from(&words), |Plain { flags }| Cli { flags, command: None })
+fn parse_args() -> Cli {
+    let words = settings::join_switch_values(std::env::args_os());
+    FlagsOnly::try_parse_from(&words)
+        .map_or_else(|_| Cli::parse_from(&words), |FlagsOnly { flags }| Cli { flags, command: None })
 }
 
 /// How it ended, told where that went wrong.
-fn ended(result: anyhow::Result<ExitCode>, secrets: &Secrets) -> ExitCode {
+fn exit_code(result: anyhow::Result<ExitCode>, secrets: &Secrets) -> ExitCode {
     result.unwrap_or_else(|error| {
         // Nobody may be there to read it; then there is nobody to tell.
-        let _nobody = writeln!(secrets.writer(std::io::stderr()), "massgen-mcp: {error:#}");
+        let _nobody = writeln!(secrets.mask_writer(std::io::stderr()), "massgen-mcp: {error:#}");
         ExitCode::FAILURE
     })
 }
 
-impl Part {
-    fn play(self) -> ExitCode {
-        let me = Path::new(ME);
+impl InternalCommand {
+    fn execute(self) -> ExitCode {
+        let me = Path::new(SELF_EXE);
         match self {
-            Part::Exec { supervisor, program, args } => exec(supervisor, &program, &args),
-            Part::Supervise { folder } => {
+            InternalCommand::Exec { supervisor, program, args } => exec(supervisor, &program, &args),
+            InternalCommand::Supervise { folder } => {
                 let secrets = supervisor::secrets(&folder);
                 log_to_stderr(&secrets);
                 let supervised = async { Ok(supervisor::supervise(&folder, me).await?) };
-                ended(on_this_thread(supervised), &secrets)
+                exit_code(block_on_current_thread(supervised), &secrets)
             }
-            Part::Conduct { folder } => {
-                let secrets = conductor::secrets(&folder);
+            InternalCommand::Conduct { folder } => {
+                let secrets = experiment_driver::secrets(&folder);
                 log_to_stderr(&secrets);
-                let conducted = async { Ok(conductor::conduct(&folder, me).await?) };
-                ended(on_this_thread(conducted), &secrets)
+                let conducted = async { Ok(experiment_driver::drive(&folder, me).await?) };
+                exit_code(block_on_current_thread(conducted), &secrets)
             }
         }
     }
 }
 
 /// One thread, this one: the parent-death signal of MassGen's process is bound to it.
-fn on_this_thread(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<ExitCode> {
+fn block_on_current_thread(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<ExitCode> {
     let runtime = Builder::new_current_thread().enable_all().build().context("cannot start a runtime")?;
     runtime.block_on(work).map(|()| ExitCode::SUCCESS)
 }
 
 fn run(command: Command, settings: Result<Settings, SettingsError>, secrets: &Secrets) -> anyhow::Result<ExitCode> {
-    let me = Path::new(ME);
+    let me = Path::new(SELF_EXE);
     if let Command::Completions { shell } = command {
         return Ok(commands::completions(shell, &Cli::command()));
     }
@@ -191,21 +191,21 @@ async fn serve(settings: Settings, me: &Path, secrets: &Secrets) -> anyhow::Resu
     };
     // A server that an agent of a run started belongs to that run, and to its state folder.
     let parent = supervisor::parent_run();
-    let above = parent.as_ref().and_then(StateFolder::around);
+    let above = parent.as_ref().and_then(StateFolder::containing);
     let state = match &above {
         Some(state) => state.clone(),
-        None => StateFolder::at(&settings.home),
+        None => StateFolder::from_path(&settings.state_folder),
     };
     // That keeps no server from serving: each call makes it, or says what is wrong with it.
-    if let Err(error) = state.make() {
+    if let Err(error) = state.create_root() {
         tracing::warn!(error = format!("{:#}", anyhow::Error::from(error)), "the state folder cannot be made");
     }
     let parent = parent.and_then(|folder| folder.id());
-    Ok(server::serve(Fleet::new(state, me).with_secrets(secrets).within(parent), settings).await?)
+    Ok(server::serve(Fleet::new(state, me).with_secrets(secrets).with_parent(parent), settings).await?)
 }
 
-async fn prune(settings: &Settings, me: &Path, how: commands::Prune) -> anyhow::Result<ExitCode> {
-    let state = StateFolder::open(&settings.home)?;
+async fn prune(settings: &Settings, me: &Path, how: commands::PruneArgs) -> anyhow::Result<ExitCode> {
+    let state = StateFolder::open(&settings.state_folder)?;
     Ok(commands::prune(&Fleet::new(state, me), settings.retention, how).await)
 }
 
@@ -214,10 +214,10 @@ fn runtime() -> anyhow::Result<Runtime> {
 }
 
 /// This very program, also after its file was removed or replaced by another version.
-const ME: &str = "/proc/self/exe";
+const SELF_EXE: &str = "/proc/self/exe";
 
 fn exec(supervisor: u32, program: &Path, args: &[OsString]) -> ExitCode {
-    let Err((code, why)) = supervisor::become_massgen(supervisor, program, args);
+    let Err((code, why)) = supervisor::exec_massgen(supervisor, program, args);
     let _nobody = writeln!(std::io::stderr(), "{why}");
     u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from)
 }
@@ -228,11 +228,11 @@ fn log_to_stderr(secrets: &Secrets) {
     // Levels by module are enough; filters by fields would bring a regex engine into the program.
     let asked = std::env::var("RUST_LOG").ok().filter(|asked| !asked.trim().is_empty());
     let asked = asked.and_then(|asked| asked.parse::<Targets>().ok());
-    let filter = asked.unwrap_or_else(|| server::USUAL_LOG.parse().unwrap_or_default());
+    let filter = asked.unwrap_or_else(|| server::DEFAULT_LOG_FILTER.parse().unwrap_or_default());
     // A line that cannot be written is lost. Told to complain of it, the library would panic where standard error is a file on
     // a full disk, and the supervisor would end with the run that it owns.
     let secrets = secrets.clone();
-    let stderr = move || secrets.writer(std::io::stderr());
+    let stderr = move || secrets.mask_writer(std::io::stderr());
     let lines = tracing_subscriber::fmt::layer().with_writer(stderr).with_ansi(false).log_internal_errors(false);
     tracing_subscriber::registry().with(lines.with_filter(filter)).init();
 }

@@ -18,7 +18,7 @@ impl Pidfd {
     ///
     /// There is no such process, or no file descriptor is left.
     pub fn open(pid: Pid) -> io::Result<Pidfd> {
-        Pidfd::of(pidfd_open(pid, PidfdFlags::empty())?)
+        Pidfd::from_fd(pidfd_open(pid, PidfdFlags::empty())?)
     }
 
     /// Of an open pidfd. It must be called within a tokio runtime.
@@ -27,12 +27,12 @@ impl Pidfd {
     ///
     /// The runtime cannot watch it.
     #[expect(deprecated, reason = "the successor is unsafe, for types that may change their file; an OwnedFd does not")]
-    pub fn of(fd: OwnedFd) -> io::Result<Pidfd> {
+    pub fn from_fd(fd: OwnedFd) -> io::Result<Pidfd> {
         AsyncFd::with_interest(fd, Interest::READABLE).map(Pidfd)
     }
 
     /// Resolves once the process has ended, all of its threads included. Cancel-safe.
-    pub async fn ended(&self) {
+    pub async fn wait_for_exit(&self) {
         if self.0.readable().await.is_err() {
             // The runtime is shutting down.
             std::future::pending::<()>().await;
@@ -50,12 +50,12 @@ mod tests {
     async fn the_end_is_told_once_and_again_and_not_before() {
         let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("cat");
         let pidfd = Pidfd::open(Pid::from_child(&child)).expect("opened");
-        let asked = tokio::time::timeout(std::time::Duration::ZERO, pidfd.ended()).await;
+        let asked = tokio::time::timeout(std::time::Duration::ZERO, pidfd.wait_for_exit()).await;
         assert!(asked.is_err(), "it lives");
         drop(child.stdin.take());
         // It has not been reaped yet.
-        pidfd.ended().await;
-        pidfd.ended().await;
+        pidfd.wait_for_exit().await;
+        pidfd.wait_for_exit().await;
         assert!(child.wait().expect("reaped").success());
     }
 }

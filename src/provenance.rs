@@ -4,7 +4,7 @@
 //! Nothing here judges a run, and no link is followed.
 
 mod check;
-mod gather;
+mod collect;
 mod group;
 mod hash;
 
@@ -19,11 +19,11 @@ use crate::registry::{RunFolder, RunLock};
 use crate::run::RunRecord;
 use crate::secrets::Secrets;
 
-pub use check::{Check, Found, check, check_group};
+pub use check::{CheckFinding, ManifestCheck, check_group, check_run};
 pub use group::GroupManifest;
 
 /// The version that this program writes.
-const VERSION: u32 = 1;
+const MANIFEST_VERSION: u32 = 1;
 
 /// The manifest of a run, as it is on disk and as it is read. What a newer version adds is passed over, what an older one
 /// did not write is absent; paths are relative to the run's folder.
@@ -41,11 +41,11 @@ pub struct Manifest {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
     /// Who made it.
-    pub versions: Versions,
+    pub versions: ManifestVersions,
     /// What MassGen was configured with.
-    pub config: Config,
+    pub config: ManifestConfig,
     /// What was asked.
-    pub question: Question,
+    pub question: ManifestQuestion,
     /// The JSON merge patch on the config, secrets masked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub overrides: Option<Value>,
@@ -72,23 +72,23 @@ pub struct Manifest {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit: Option<String>,
     /// What it has spent by itself.
-    pub spent: Costs,
+    pub spent: ManifestCosts,
     /// What the runs below it have spent, all generations.
-    pub spent_below: Costs,
+    pub spent_below: ManifestCosts,
     /// Its best answer; absent as well where its path holds a secret.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub answer: Option<Answer>,
+    pub answer: Option<ManifestAnswer>,
     /// The workspace that was saved with that answer; absent as well where its path holds a secret.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub workspace: Option<Workspace>,
+    pub workspace: Option<ManifestWorkspace>,
     /// Where it stands among other runs.
-    pub lineage: Lineage,
+    pub lineage: ManifestLineage,
 }
 
 /// The programs that made a run.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Versions {
+pub struct ManifestVersions {
     /// This program.
     pub massgen_mcp: String,
     /// MassGen, where its installation tells.
@@ -101,14 +101,14 @@ pub struct Versions {
 /// What MassGen was configured with.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Config {
+pub struct ManifestConfig {
     /// The config file that was asked for, or the rehearsal.
     pub asked: String,
     /// SHA-256 of what runs are compared by: the config with its overrides, before the question.
     pub hash: String,
     /// What MassGen read: the effective config, with the question in it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub file: Option<FileFact>,
+    pub file: Option<HashedFile>,
     /// That file's text, secrets masked; absent of one that cannot be read as a config.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
@@ -117,7 +117,7 @@ pub struct Config {
 /// What was asked.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Question {
+pub struct ManifestQuestion {
     /// Its length in characters.
     pub chars: u64,
     /// Of its UTF-8.
@@ -127,7 +127,7 @@ pub struct Question {
 /// What was spent.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Costs {
+pub struct ManifestCosts {
     /// US dollars, of which more may be unknown.
     pub cost_usd: f64,
     /// Whether some tokens have no price.
@@ -140,20 +140,20 @@ pub struct Costs {
 /// An answer.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Answer {
+pub struct ManifestAnswer {
     /// Whose it is.
     pub agent: String,
     /// Its length in characters.
     pub chars: u64,
     /// Its file.
     #[serde(flatten)]
-    pub file: FileFact,
+    pub file: HashedFile,
 }
 
 /// A file, its bytes as they are on disk.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct FileFact {
+pub struct HashedFile {
     /// Where it is.
     pub path: String,
     /// Its size.
@@ -165,20 +165,20 @@ pub struct FileFact {
 /// A workspace. Links, pipes and devices in it are none of its files.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Workspace {
+pub struct ManifestWorkspace {
     /// Its folder.
     pub path: String,
     /// Its files, by paths relative to it.
-    pub files: Vec<FileFact>,
+    pub files: Vec<HashedFile>,
     /// What is there and not among them, since there is too much of it or a secret is in its name.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub left_out: Option<LeftOut>,
+    pub left_out: Option<OmittedFiles>,
 }
 
 /// What is not in a manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct LeftOut {
+pub struct OmittedFiles {
     /// Files; at least so many.
     pub files: u64,
     /// Their bytes.
@@ -188,7 +188,7 @@ pub struct LeftOut {
 /// Where a run stands among others.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Lineage {
+pub struct ManifestLineage {
     /// The run whose agent started it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<String>,
@@ -204,13 +204,13 @@ pub struct Lineage {
     pub turn: Option<u32>,
     /// The answer that it builds on.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub from: Option<BuiltOn>,
+    pub from: Option<ManifestBasis>,
 }
 
 /// An answer of an earlier run that a run builds on.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct BuiltOn {
+pub struct ManifestBasis {
     /// The earlier run.
     pub run_id: String,
     /// The answer's label; absent of a presented one.
@@ -220,13 +220,13 @@ pub struct BuiltOn {
     pub agent: String,
     /// The run's own copy of it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub file: Option<FileFact>,
+    pub file: Option<HashedFile>,
 }
 
 impl Manifest {
     /// What is known of a run now; final where it is over. What cannot be read of its folder is absent.
-    pub fn of(files: &RunFiles, record: &RunRecord, secrets: &Secrets) -> Manifest {
-        gather::manifest(files, record, secrets)
+    pub fn for_run(files: &RunFiles, record: &RunRecord, secrets: &Secrets) -> Manifest {
+        collect::collect_manifest(files, record, secrets)
     }
 
     /// Reads one, of whatever version.
@@ -234,12 +234,12 @@ impl Manifest {
     /// # Errors
     ///
     /// Where it is no JSON, or a field has another type than every version gave it.
-    pub fn read(bytes: &[u8]) -> Result<Manifest, serde_json::Error> {
+    pub fn from_json(bytes: &[u8]) -> Result<Manifest, serde_json::Error> {
         serde_json::from_slice(bytes)
     }
 
     /// As it is kept and shown.
-    pub fn text(&self) -> String {
+    pub fn to_json(&self) -> String {
         // It holds no map with keys that are not text, so that it always serialises.
         serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
     }
@@ -247,14 +247,14 @@ impl Manifest {
 
 /// Makes the manifest of a run whose ending is about to go on record, and keeps it in the run's folder. Where that fails, the
 /// run has none; nothing else hangs on it.
-pub fn keep(folder: &RunFolder, record: &RunRecord, held: &RunLock, secrets: &Secrets) {
+pub fn save_manifest(folder: &RunFolder, record: &RunRecord, held: &RunLock, secrets: &Secrets) {
     let files = match RunFiles::open(folder.path()) {
         Ok(files) => files,
         Err(error) => return tracing::warn!(%error, "the run's folder cannot be opened, and it has no manifest"),
     };
-    let made = Manifest::of(&files, record, secrets);
-    if let Err(error) = folder.save_manifest(made.text().as_bytes(), held) {
-        tracing::warn!(run = %record.spec.id, error = text::chain(&error), "the manifest could not be written");
+    let made = Manifest::for_run(&files, record, secrets);
+    if let Err(error) = folder.save_manifest(made.to_json().as_bytes(), held) {
+        tracing::warn!(run = %record.spec.id, error = text::error_chain(&error), "the manifest could not be written");
     }
 }
 

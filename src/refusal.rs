@@ -1,16 +1,18 @@
 //! What an agent or a person is told when something cannot be done: a stable word, one sentence, and what to do next.
 //! It knows neither protocol nor terminal: the server and the commands show the same words, each in its way.
 
-use crate::fleet::results::{BadPart, ReadError};
-use crate::fleet::{FleetError, LaunchError, NotBegun, NotBuilt, NotContinued, NotStarted, NotSteered, NotVerified};
+use crate::fleet::results::{InvalidPart, ReadError};
+use crate::fleet::{
+    BasisError, ContinueError, ExperimentError, FleetError, LaunchError, StartError, SteerError, VerifyError,
+};
 use crate::ledger::LedgerError;
-use crate::massgen::broken;
+use crate::massgen::broken_import;
 use crate::massgen::configs::{ConfigError, ValidateError};
 use crate::massgen::program::ProgramError;
-use crate::massgen::text::{self, chain};
+use crate::massgen::text::{self, error_chain};
 use crate::registry::RegistryError;
 use crate::rehearsal::ScriptError;
-use crate::run::{BadRunId, Problem};
+use crate::run::{InvalidRunId, Problem};
 use crate::secrets::Secrets;
 
 /// A call, or a command, that was not done.
@@ -22,16 +24,16 @@ pub(crate) struct Refusal {
 }
 
 /// Where configs are.
-const WHERE: &str = "A config is a path relative to the project, a name in ~/.config/massgen/agents, or @examples/NAME; \
+const CONFIG_HINT: &str = "A config is a path relative to the project, a name in ~/.config/massgen/agents, or @examples/NAME; \
                      @rehearsal only practises: its answers are scripted";
 /// The longest message and the longest hint, in characters: what a caller gave may be of any length.
-const MOST_TOLD: usize = 1_000;
-const SEE_RUNS: &str = "call check_status without arguments to see the latest runs and their run_id";
+const MAX_TEXT_CHARS: usize = 1_000;
+const FIND_RUN_HINT: &str = "call check_status without arguments to see the latest runs and their run_id";
 
 impl Refusal {
     /// A MassGen that cannot be imported.
-    pub(crate) fn broken(problem: Problem) -> Refusal {
-        Refusal::new(broken::CODE, problem.message, problem.hint)
+    pub(crate) fn broken_import(problem: Problem) -> Refusal {
+        Refusal::new(broken_import::CODE, problem.message, problem.hint)
     }
 
     pub(crate) fn new(code: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Refusal {
@@ -52,7 +54,7 @@ impl Refusal {
     }
 
     /// A secret in a field of a call; the variable is named, its value never.
-    pub(crate) fn secret(field: String, variable: &str) -> Refusal {
+    pub(crate) fn contains_secret(field: String, variable: &str) -> Refusal {
         let message = format!("`{field}` has a secret of the operator in it, the value of {variable}");
         let hint = "nothing was done with it; take it out and call again: MassGen gets its keys from the operator, never from you";
         Refusal::new("secret_in_arguments", message, hint)
@@ -73,24 +75,24 @@ impl Refusal {
 
     /// This refusal, with another one that may be the cause of it and what to do about that.
     #[must_use]
-    pub(crate) fn also(self, cause: &Refusal) -> Refusal {
+    pub(crate) fn with_cause(self, cause: &Refusal) -> Refusal {
         Refusal { message: format!("{}; {}", self.message, cause.message), hint: cause.hint.clone(), ..self }
     }
 
     /// The same, of one of several things.
     #[must_use]
-    pub(crate) fn about(self, place: &str) -> Refusal {
+    pub(crate) fn with_location(self, place: &str) -> Refusal {
         Refusal { message: format!("{place}: {}", self.message), ..self }
     }
 
     /// As it may be shown.
     pub(crate) fn masked(self, secrets: &Secrets) -> Refusal {
-        let clean = |text: &str| text::cut(&text::harmless(&secrets.mask(text)), MOST_TOLD);
+        let clean = |text: &str| text::truncate(&text::replace_harmful(&secrets.mask(text)), MAX_TEXT_CHARS);
         Refusal { code: self.code, message: clean(&self.message), hint: clean(&self.hint) }
     }
 
     /// All of it in one line, for a list of problems.
-    pub(crate) fn in_one_line(&self) -> String {
+    pub(crate) fn to_single_line(&self) -> String {
         format!("{}: {} ({})", self.code, self.message, self.hint)
     }
 
@@ -110,13 +112,13 @@ impl Refusal {
     }
 
     /// Whether it is only that there is nothing yet, of something that is known.
-    pub(crate) fn is_for_later(&self) -> bool {
+    pub(crate) fn is_not_ready(&self) -> bool {
         self.code == "nothing_to_read"
     }
 
     /// All of it for a model: code and message in the first line, the hint in the second. It is no JSON document, since some clients
     /// take a text that parses as one for structured content.
-    pub(crate) fn sentence(&self) -> String {
+    pub(crate) fn to_text(&self) -> String {
         let message = self.message.split_whitespace().collect::<Vec<_>>().join(" ");
         format!("{}: {}.\n{}", self.code, message.trim_end_matches('.'), self.hint)
     }
@@ -126,38 +128,38 @@ impl Refusal {
     }
 }
 
-impl From<BadRunId> for Refusal {
-    fn from(error: BadRunId) -> Refusal {
-        let message = format!("`{}` is not a run id; they look like mg-7f3k2q9d", text::line(&error.0, 80));
-        Refusal::new("bad_run_id", message, SEE_RUNS)
+impl From<InvalidRunId> for Refusal {
+    fn from(error: InvalidRunId) -> Refusal {
+        let message = format!("`{}` is not a run id; they look like mg-7f3k2q9d", text::single_line(&error.0, 80));
+        Refusal::new("bad_run_id", message, FIND_RUN_HINT)
     }
 }
 
-impl From<BadPart> for Refusal {
-    fn from(error: BadPart) -> Refusal {
+impl From<InvalidPart> for Refusal {
+    fn from(error: InvalidPart) -> Refusal {
         let hint = "answer: the final text, or the best so far; answers: every agent's, with labels; report: who voted for what and why, time \
                     and money; files: the winner's workspace, file:PATH one of them; agent:ID: what one agent said; errors; log; \
                     manifest: hashes of config, question, answer and files, which prove that none was altered";
-        Refusal::new("bad_part", chain(&error), hint)
+        Refusal::new("bad_part", error_chain(&error), hint)
     }
 }
 
 impl From<RegistryError> for Refusal {
     fn from(error: RegistryError) -> Refusal {
         match &error {
-            RegistryError::Unknown(_) => Refusal::new("unknown_run", chain(&error), SEE_RUNS),
+            RegistryError::Unknown(_) => Refusal::new("unknown_run", error_chain(&error), FIND_RUN_HINT),
             RegistryError::Io { .. } => {
                 let hint = "the state folder must be writable and have room: the operator makes it so, or names another with \
                             --home or MASSGEN_MCP_HOME; then call again";
-                Refusal::new("state_folder", chain(&error), hint)
+                Refusal::new("state_folder", error_chain(&error), hint)
             }
-            RegistryError::Newer { .. } => {
+            RegistryError::NewerVersion { .. } => {
                 let hint = "a newer massgen-mcp wrote it; the operator has to update this one to change that run";
-                Refusal::new("newer_record", chain(&error), hint)
+                Refusal::new("newer_record", error_chain(&error), hint)
             }
             RegistryError::Format { source, .. } => Refusal::new(
                 "unreadable_record",
-                damaged(&error, source),
+                damaged_file_message(&error, source),
                 "the record is damaged; other runs are not: see check_status without arguments",
             ),
         }
@@ -168,34 +170,36 @@ impl From<FleetError> for Refusal {
     fn from(error: FleetError) -> Refusal {
         match error {
             FleetError::Registry(error) => error.into(),
-            FleetError::Launch(error @ (LaunchError::NotStarted { .. } | LaunchError::GaveUp { .. })) => Refusal::new(
-                "start_failed",
-                chain(&error),
-                "nothing was spent; call run_massgen again, and tell the operator if it repeats",
-            ),
-            FleetError::NotStarted(error) => error.into(),
-            FleetError::NotSteered(error) => error.into(),
-            FleetError::NotContinued(error) => error.into(),
-            FleetError::NotBegun(error) => error.into(),
-            FleetError::NotBuilt(error) => error.into(),
+            FleetError::Launch(error @ (LaunchError::NotStarted { .. } | LaunchError::ExitedEarly { .. })) => {
+                Refusal::new(
+                    "start_failed",
+                    error_chain(&error),
+                    "nothing was spent; call run_massgen again, and tell the operator if it repeats",
+                )
+            }
+            FleetError::Start(error) => error.into(),
+            FleetError::Steer(error) => error.into(),
+            FleetError::Continue(error) => error.into(),
+            FleetError::Experiment(error) => error.into(),
+            FleetError::Basis(error) => error.into(),
             FleetError::Ledger(error) => error.into(),
-            FleetError::BrokenOff(_) => Refusal::panicked(),
+            FleetError::Interrupted(_) => Refusal::panicked(),
         }
     }
 }
 
 /// Words that stop an agent from trying again: nothing that it can do changes these.
-impl From<NotStarted> for Refusal {
-    fn from(error: NotStarted) -> Refusal {
-        let message = chain(&error);
+impl From<StartError> for Refusal {
+    fn from(error: StartError) -> Refusal {
+        let message = error_chain(&error);
         match error {
-            NotStarted::Broken(problem) => Refusal::broken(*problem),
-            NotStarted::TooDeep { .. } => Refusal::new(
+            StartError::BrokenImport(problem) => Refusal::broken_import(*problem),
+            StartError::TooDeep { .. } => Refusal::new(
                 "too_deep",
                 message,
                 "this is final: do not try again from here. Answer by yourself with what you have",
             ),
-            NotStarted::SameAsAncestor { .. } => Refusal::new(
+            StartError::SameAsAncestor { .. } => Refusal::new(
                 "same_as_ancestor",
                 message,
                 "this is final: it would go round in circles. Answer the question by yourself, or ask a smaller part of it",
@@ -204,39 +208,39 @@ impl From<NotStarted> for Refusal {
     }
 }
 
-impl From<NotSteered> for Refusal {
-    fn from(error: NotSteered) -> Refusal {
-        let message = chain(&error);
+impl From<SteerError> for Refusal {
+    fn from(error: SteerError) -> Refusal {
+        let message = error_chain(&error);
         let (code, hint) = match error {
-            NotSteered::Secret(variable) => return Refusal::secret("message".to_owned(), &variable),
-            NotSteered::Over(_) => (
+            SteerError::ContainsSecret(variable) => return Refusal::contains_secret("message".to_owned(), &variable),
+            SteerError::RunEnded(_) => (
                 "run_over",
                 "nobody reads it any more: see read_result; to say something to its agents all the same, call run_massgen with \
                  continue_run set to this run and the message as its question",
             ),
-            NotSteered::NeverDelivered(_) => (
+            SteerError::NeverDelivered(_) => (
                 "never_delivered",
                 "its agents never saw it: see read_result; to say it all the same, call run_massgen with continue_run set to this \
                  run and the message as its question",
             ),
-            NotSteered::NoTools { .. } => (
+            SteerError::NoTools { .. } => (
                 "agents_without_tools",
                 "nothing was sent: kill_run it and start again with the instruction in the question; or wait for its end, then \
                  call run_massgen with continue_run set to this run and the instruction as its question",
             ),
-            NotSteered::BadMessage(_) => {
+            SteerError::InvalidMessage(_) => {
                 ("message_invalid", "say in a few sentences what the agents are to know or to do")
             }
-            NotSteered::UnknownAgent { near: Some(near), .. } => {
+            SteerError::UnknownAgent { near: Some(near), .. } => {
                 let hint = format!("did you mean {near}? call again with that, or leave `agents` out to reach all");
                 return Refusal::new("unknown_agent", message, hint);
             }
-            NotSteered::UnknownAgent { near: None, .. } => (
+            SteerError::UnknownAgent { near: None, .. } => (
                 "unknown_agent",
                 "name agents as check_status does, or leave `agents` out to reach all; a run that has just begun may not have \
                  named them yet",
             ),
-            NotSteered::TooMany(_) => (
+            SteerError::TooManyPending(_) => (
                 "too_many_messages",
                 "its agents take none up, perhaps because they call no tools: wait for the end with check_status, or kill_run it",
             ),
@@ -245,19 +249,19 @@ impl From<NotSteered> for Refusal {
     }
 }
 
-impl From<NotContinued> for Refusal {
-    fn from(error: NotContinued) -> Refusal {
-        let message = chain(&error);
+impl From<ContinueError> for Refusal {
+    fn from(error: ContinueError) -> Refusal {
+        let message = error_chain(&error);
         let (code, hint) = match error {
-            NotContinued::Lives(_) => (
+            ContinueError::NotEnded(_) => (
                 "run_not_over",
                 "wait for its end with check_status (wait_s, until any_done), then call again; steer_run reaches it now, and `from_run` \
                  builds on its best answer so far",
             ),
-            NotContinued::NoAnswer(_) => {
+            ContinueError::NoAnswer(_) => {
                 ("nothing_to_continue", "call run_massgen without continue_run, with the whole question")
             }
-            NotContinued::TooLong(_) | NotContinued::Session { .. } => (
+            ContinueError::TooLong(_) | ContinueError::Session { .. } => (
                 "cannot_continue",
                 "call run_massgen with `from_run` set to this run in place of continue_run: its answer is material for other agents, \
                  and a conversation of their own begins",
@@ -267,25 +271,25 @@ impl From<NotContinued> for Refusal {
     }
 }
 
-impl From<NotBegun> for Refusal {
-    fn from(error: NotBegun) -> Refusal {
-        let message = chain(&error);
+impl From<ExperimentError> for Refusal {
+    fn from(error: ExperimentError) -> Refusal {
+        let message = error_chain(&error);
         let (code, hint) = match error {
-            NotBegun::GroupTaken(_) => (
+            ExperimentError::GroupTaken(_) => (
                 "group_taken",
                 "nothing was started: no runs can be added to those of another call; choose a new group, or leave it out and get one; \
                  check_status with the group shows the runs that it has",
             ),
-            NotBegun::GroupIsExperiment(_) => (
+            ExperimentError::GroupIsExperiment(_) => (
                 "group_taken",
                 "nothing was started: no run can be added to it; choose a new group for this run, or leave it out; check_status \
                  with the group shows the runs that it has",
             ),
-            NotBegun::Waits { .. } => (
+            ExperimentError::RunIsPlanned { .. } => (
                 "not_started",
                 "wait for its turn with check_status; kill_run with the group stops the whole experiment",
             ),
-            NotBegun::KeyTaken(_) => (
+            ExperimentError::KeyReused(_) => (
                 "request_key_taken",
                 "nothing was started: repeat the first request exactly to get what it began, or choose another request_key",
             ),
@@ -294,19 +298,19 @@ impl From<NotBegun> for Refusal {
     }
 }
 
-impl From<NotBuilt> for Refusal {
-    fn from(error: NotBuilt) -> Refusal {
-        let message = chain(&error);
+impl From<BasisError> for Refusal {
+    fn from(error: BasisError) -> Refusal {
+        let message = error_chain(&error);
         let (code, hint) = match error {
-            NotBuilt::NoAnswer(_) => (
+            BasisError::NoAnswer(_) => (
                 "nothing_to_build_on",
                 "of a live run wait with check_status until an agent has answered; else call run_massgen without `from_run`",
             ),
-            NotBuilt::Unknown { .. } => (
+            BasisError::Unknown { .. } => (
                 "unknown_answer",
                 "name one of these, or leave `answer` out for the best; read_result part answers shows them",
             ),
-            NotBuilt::Copy { .. } => (
+            BasisError::Copy { .. } => (
                 "cannot_build_on",
                 "call run_massgen without `from_run`, and say in the question what matters of the answer (read_result has it); \
                  continue_run goes on with a whole conversation that has ended",
@@ -318,10 +322,10 @@ impl From<NotBuilt> for Refusal {
 
 impl From<LedgerError> for Refusal {
     fn from(error: LedgerError) -> Refusal {
-        let message = chain(&error);
+        let message = error_chain(&error);
         let (code, hint) = match error {
             LedgerError::Registry(error) => return error.into(),
-            LedgerError::KeyTaken(_) => (
+            LedgerError::KeyReused(_) => (
                 "request_key_taken",
                 "repeat the first request exactly to get its run, or choose another request_key for this one",
             ),
@@ -334,17 +338,17 @@ impl From<LedgerError> for Refusal {
             LedgerError::TreeFull(0) => {
                 ("tree_full", "this is final: runs may not start others here. Answer by yourself with what you have")
             }
-            LedgerError::Newer { .. } => ("newer_record", "the operator has to update this massgen-mcp"),
+            LedgerError::NewerVersion { .. } => ("newer_record", "the operator has to update this massgen-mcp"),
             LedgerError::TreeFull(_) => {
                 ("tree_full", "wait with check_status until one of your runs has ended, then start this one")
             }
-            LedgerError::ParentEnding(_) => {
+            LedgerError::ParentStopping(_) => {
                 ("parent_ending", "this is final: the run that you are part of is being stopped. Give your answer now")
             }
-            LedgerError::NotAllowed { .. } => {
+            LedgerError::AboveRunCap { .. } => {
                 ("budget_not_allowed", "ask for no more than that, or for nothing; only the operator can raise it")
             }
-            LedgerError::Short { .. } => (
+            LedgerError::InsufficientBudget { .. } => (
                 "budget_exhausted",
                 "ask for no more than what is left; what live runs do not spend comes back when they end. If nothing is left, \
                  do not try again: work with what you have",
@@ -357,24 +361,24 @@ impl From<LedgerError> for Refusal {
 /// A MassGen that does not start, which no other call changes.
 impl From<ValidateError> for Refusal {
     fn from(error: ValidateError) -> Refusal {
-        if let ValidateError::Broken(problem) = error {
-            return Refusal::broken(*problem);
+        if let ValidateError::BrokenImport(problem) = error {
+            return Refusal::broken_import(*problem);
         }
         let hint = "start it without dry_run, or tell the operator to look at the MassGen installation";
-        Refusal::new("validation_failed", chain(&error), hint)
+        Refusal::new("validation_failed", error_chain(&error), hint)
     }
 }
 
 impl From<ReadError> for Refusal {
     fn from(error: ReadError) -> Refusal {
         match error {
-            ReadError::Nothing { what, instead } => Refusal::new("nothing_to_read", what, instead),
+            ReadError::Missing { what, instead } => Refusal::new("nothing_to_read", what, instead),
             ReadError::Unreadable { .. } => {
-                Refusal::new("unreadable", chain(&error), "try another part: answer, answers, files, log, errors")
+                Refusal::new("unreadable", error_chain(&error), "try another part: answer, answers, files, log, errors")
             }
             ReadError::Binary { .. } => Refusal::new(
                 "binary_file",
-                chain(&error),
+                error_chain(&error),
                 "open it at that path with a program for its kind; part `files` lists the others",
             ),
             ReadError::Fleet(error) => error.into(),
@@ -382,22 +386,22 @@ impl From<ReadError> for Refusal {
     }
 }
 
-impl From<NotVerified> for Refusal {
-    fn from(error: NotVerified) -> Refusal {
-        let message = chain(&error);
+impl From<VerifyError> for Refusal {
+    fn from(error: VerifyError) -> Refusal {
+        let message = error_chain(&error);
         match error {
-            NotVerified::Fleet(error) => error.into(),
-            NotVerified::Lives(_) => {
+            VerifyError::Fleet(error) => error.into(),
+            VerifyError::NotEnded(_) => {
                 Refusal::new("run_not_over", message, "wait for its end with `massgen-mcp wait`, then check again")
             }
-            NotVerified::NoManifest(_) => Refusal::new(
+            VerifyError::NoManifest(_) => Refusal::new(
                 "no_manifest",
                 message,
                 "nothing tells what it left then; runs that end from now on have one",
             ),
-            NotVerified::Damaged { ref source, .. } => Refusal::new(
+            VerifyError::Damaged { ref source, .. } => Refusal::new(
                 "manifest_damaged",
-                damaged(&error, source),
+                damaged_file_message(&error, source),
                 "take the run's files for changed; `massgen-mcp status` shows what is on record",
             ),
         }
@@ -406,17 +410,17 @@ impl From<NotVerified> for Refusal {
 
 impl From<ConfigError> for Refusal {
     fn from(error: ConfigError) -> Refusal {
-        let message = chain(&error);
+        let message = error_chain(&error);
         match error {
             ConfigError::Missing { similar, .. } if !similar.is_empty() => {
-                let hint = format!("did you mean {}? list_configs finds others. {WHERE}", similar.join(", "));
+                let hint = format!("did you mean {}? list_configs finds others. {CONFIG_HINT}", similar.join(", "));
                 Refusal::new("config_missing", message, hint)
             }
             ConfigError::Missing { .. } => {
-                Refusal::new("config_missing", message, format!("find one with list_configs. {WHERE}"))
+                Refusal::new("config_missing", message, format!("find one with list_configs. {CONFIG_HINT}"))
             }
             ConfigError::NoDefault { .. } => {
-                let hint = format!("give `massgen_config`; list_configs finds some. {WHERE}");
+                let hint = format!("give `massgen_config`; list_configs finds some. {CONFIG_HINT}");
                 Refusal::new("config_missing", message, hint)
             }
             ConfigError::NotAConfig { .. } => {
@@ -429,7 +433,7 @@ impl From<ConfigError> for Refusal {
 impl From<ScriptError> for Refusal {
     fn from(error: ScriptError) -> Refusal {
         let hint = "the rehearsal is @rehearsal, or @rehearsal/directive/directive with the directives that are named";
-        Refusal::new("rehearsal_invalid", chain(&error), hint)
+        Refusal::new("rehearsal_invalid", error_chain(&error), hint)
     }
 }
 
@@ -443,12 +447,12 @@ impl From<ProgramError> for Refusal {
                 "the operator has to run `massgen-mcp setup` once, or to name a working one with --massgen"
             }
         };
-        Refusal::new("program_missing", chain(&error), hint)
+        Refusal::new("program_missing", error_chain(&error), hint)
     }
 }
 
 /// A file of ours that cannot be read, and where. The reader's own words are about types of Rust, which help no caller.
-fn damaged(error: &dyn std::error::Error, source: &serde_json::Error) -> String {
+fn damaged_file_message(error: &dyn std::error::Error, source: &serde_json::Error) -> String {
     format!("{error} (line {}, column {})", source.line(), source.column())
 }
 

@@ -1,13 +1,13 @@
 //! Run folders on disk: create, load, list, remove; the only room that writes run records.
 //! It knows formats, whole-file writes and locks; it never starts, signals or judges a process.
 
+mod atomic_write;
+mod cache;
 mod experiments;
 mod format;
 mod listing;
 mod lock;
 mod remove;
-mod shelf;
-mod whole;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,34 +16,34 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tempfile::TempDir;
 
+use self::cache::{FileStamp, RecordCache};
 use self::listing::Listing;
-use self::shelf::{Mark, Shelf};
 use crate::crash;
-use crate::run::{BadRunId, RunId, RunRecord, RunSpec, RunState, StopAsk};
+use crate::run::{InvalidRunId, RunId, RunRecord, RunSpec, RunState, StopRequest};
 
+pub use atomic_write::{Durability, write_atomic};
 pub use experiments::{Experiment, ExperimentFolder};
 pub use lock::RunLock;
-pub use remove::{CHECK, FAILED_IMPORTS, Leftover, PruneTurn, Removal, VERDICTS};
-pub use whole::{Durability, write_whole};
+pub use remove::{CHECK_PREFIX, FAILED_IMPORTS_FOLDER, Leftover, PruneLock, Removal, VALIDATION_CACHE_FOLDER};
 
 /// The end of MassGen's standard output, in a run's folder.
-pub const STDOUT: &str = "stdout.log";
+pub const STDOUT_LOG: &str = "stdout.log";
 /// The end of MassGen's standard error, in a run's folder.
-pub const STDERR: &str = "stderr.log";
+pub const STDERR_LOG: &str = "stderr.log";
 
 /// The record, in a run's folder.
-pub const RECORD: &str = "run.json";
+pub const RECORD_FILE: &str = "run.json";
 /// What was asked for, in a run's folder.
-const SPEC: &str = "spec.json";
+const SPEC_FILE: &str = "spec.json";
 /// The manifest, in a run's folder.
-pub const MANIFEST: &str = "manifest.json";
+pub const MANIFEST_FILE: &str = "manifest.json";
 /// The answer that a run builds on, in its folder.
-pub const FROM: &str = "from";
+pub const BASIS_FOLDER: &str = "from";
 /// The version of the formats on disk that this program writes.
-pub const FORMAT: u32 = format::VERSION;
+pub const FORMAT_VERSION: u32 = format::VERSION;
 
 /// The name of a log's predecessor: logs are bounded, and a full one makes room for a new one.
-pub fn older(log: &Path) -> PathBuf {
+pub fn rotated_log(log: &Path) -> PathBuf {
     log.with_extension("old.log")
 }
 
@@ -52,12 +52,12 @@ pub fn older(log: &Path) -> PathBuf {
 pub struct StateFolder {
     root: PathBuf,
     listing: Arc<Listing>,
-    shelf: Arc<Shelf>,
+    cache: Arc<RecordCache>,
 }
 
 /// The record of a run of which nothing has run yet.
-pub fn not_begun(spec: RunSpec) -> RunRecord {
-    format::not_begun(spec)
+pub fn initial_record(spec: RunSpec) -> RunRecord {
+    format::initial_record(spec)
 }
 
 /// One run's folder.
@@ -68,13 +68,13 @@ pub struct RunFolder {
 
 /// What a run has in its folder from the beginning, beside its spec.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Furniture<'a> {
+pub struct InitialFiles<'a> {
     /// What was checked of a config file: its name in the folder, and its text.
     pub config: Option<(&'a str, &'a str)>,
     /// A folder with the turns before it, which becomes its own.
     pub session: Option<&'a Path>,
     /// A folder with the answer that it builds on, which becomes its own.
-    pub from: Option<&'a Path>,
+    pub basis: Option<&'a Path>,
 }
 
 /// Something about a run record went wrong.
@@ -100,7 +100,7 @@ pub enum RegistryError {
     },
     /// A newer version wrote it, and this one may not.
     #[error("`{}` is in format {version}, which this version does not write", path.display())]
-    Newer {
+    NewerVersion {
         /// The file.
         path: PathBuf,
         /// Its format.
@@ -121,25 +121,25 @@ impl RegistryError {
 impl StateFolder {
     /// Opens the state folder, and makes it, for its owner alone, where it is missing.
     pub fn open(root: &Path) -> Result<StateFolder, RegistryError> {
-        let folder = StateFolder::at(root);
-        folder.make()?;
+        let folder = StateFolder::from_path(root);
+        folder.create_root()?;
         Ok(folder)
     }
 
     /// Makes it where it is missing: at the first use, or after it was removed.
-    pub fn make(&self) -> Result<(), RegistryError> {
-        private_folder(&self.root)?;
-        private_folder(&self.runs())
+    pub fn create_root(&self) -> Result<(), RegistryError> {
+        create_private_folder(&self.root)?;
+        create_private_folder(&self.runs())
     }
 
     /// The state folder that a run's folder lies in.
-    pub fn around(folder: &RunFolder) -> Option<StateFolder> {
-        folder.path.parent()?.parent().map(StateFolder::at)
+    pub fn containing(folder: &RunFolder) -> Option<StateFolder> {
+        folder.path.parent()?.parent().map(StateFolder::from_path)
     }
 
     /// The state folder at a path, whether it is there or not.
-    pub fn at(root: &Path) -> StateFolder {
-        StateFolder { root: root.to_owned(), listing: Arc::default(), shelf: Arc::default() }
+    pub fn from_path(root: &Path) -> StateFolder {
+        StateFolder { root: root.to_owned(), listing: Arc::default(), cache: Arc::default() }
     }
 
     /// Where the state folder is.
@@ -153,19 +153,19 @@ impl StateFolder {
     }
 
     /// Where a run's folder is, whether it exists or not.
-    pub fn folder(&self, id: &RunId) -> RunFolder {
+    pub fn run_folder(&self, id: &RunId) -> RunFolder {
         RunFolder { path: self.runs().join(id.as_str()) }
     }
 
     /// A name that no run has yet.
-    pub fn fresh_id(&self) -> Result<RunId, RegistryError> {
+    pub fn new_id(&self) -> Result<RunId, RegistryError> {
         loop {
             let mut bytes = [0; 5];
             getrandom::fill(&mut bytes)
                 .map_err(io::Error::from)
                 .map_err(RegistryError::io("draw a name in", &self.root))?;
             let id = RunId::from_bytes(bytes);
-            if !self.folder(&id).path.exists() {
+            if !self.run_folder(&id).path.exists() {
                 return Ok(id);
             }
         }
@@ -174,48 +174,48 @@ impl StateFolder {
     /// Puts a run on disk: its folder appears whole, with its spec synced and its lock held by the returned handle, or not
     /// at all. A crash before the rename leaves a folder whose name begins with a dot, which no listing shows.
     ///
-    pub fn create(&self, spec: &RunSpec, from: Furniture<'_>) -> Result<(RunFolder, RunLock), RegistryError> {
-        let draft = RunFolder { path: self.runs().join(format!("{}{}", remove::DRAFT, spec.id)) };
-        let folder = self.folder(&spec.id);
-        let named = draft.furnish(spec, from).and_then(|lock| {
+    pub fn create(&self, spec: &RunSpec, from: InitialFiles<'_>) -> Result<(RunFolder, RunLock), RegistryError> {
+        let draft = RunFolder { path: self.runs().join(format!("{}{}", remove::DRAFT_PREFIX, spec.id)) };
+        let folder = self.run_folder(&spec.id);
+        let named = draft.create_files(spec, from).and_then(|lock| {
             std::fs::rename(&draft.path, &folder.path).map_err(RegistryError::io("name", &folder.path))?;
             Ok(lock)
         });
         // On a full disk, what is left of a refused start would take the little room that there is.
         let lock = named.inspect_err(|_| drop(std::fs::remove_dir_all(&draft.path)))?;
-        whole::sync_folder(&self.runs()).map_err(RegistryError::io("sync", &self.runs()))?;
+        atomic_write::sync_folder(&self.runs()).map_err(RegistryError::io("sync", &self.runs()))?;
         crash::point("folder-named");
         Ok((folder, lock))
     }
 
     /// A folder for what a run is to have from its beginning; gone when dropped. What a crash leaves of it is a [`Leftover`].
-    pub fn workshop(&self) -> Result<TempDir, RegistryError> {
+    pub fn create_staging_folder(&self) -> Result<TempDir, RegistryError> {
         let runs = self.runs();
-        let prefix = format!("{}session-", remove::DRAFT);
+        let prefix = format!("{}session-", remove::DRAFT_PREFIX);
         tempfile::Builder::new().prefix(&prefix).tempdir_in(&runs).map_err(RegistryError::io("make a folder in", &runs))
     }
 
     /// A run's record by its name.
     pub fn load(&self, id: &RunId) -> Result<RunRecord, RegistryError> {
-        let folder = self.folder(id);
+        let folder = self.run_folder(id);
         // Before it is read: a file that takes its place meanwhile has another mark.
-        let mark = Mark::at(&folder.run());
-        if let Some(known) = self.shelf.find(id, mark) {
+        let mark = FileStamp::of_path(&folder.run());
+        if let Some(known) = self.cache.record(id, mark) {
             return Ok(known);
         }
         let record = folder.load_run(self.spec(&folder, id)?)?;
-        self.shelf.keep(&record, mark);
+        self.cache.insert_record(&record, mark);
         Ok(record)
     }
 
     /// What was asked for, which is written once.
     fn spec(&self, folder: &RunFolder, id: &RunId) -> Result<RunSpec, RegistryError> {
-        let mark = Mark::at(&folder.spec()).ok_or_else(|| RegistryError::Unknown(id.clone()))?;
-        if let Some(known) = self.shelf.find_spec(id, mark) {
+        let mark = FileStamp::of_path(&folder.spec()).ok_or_else(|| RegistryError::Unknown(id.clone()))?;
+        if let Some(known) = self.cache.spec(id, mark) {
             return Ok(known);
         }
         let spec = folder.load_spec()?;
-        self.shelf.keep_spec(&spec, mark);
+        self.cache.insert_spec(&spec, mark);
         Ok(spec)
     }
 
@@ -232,7 +232,7 @@ impl StateFolder {
 
 impl RunFolder {
     /// Takes a path for a run's folder, as a supervisor is told it.
-    pub fn at(path: &Path) -> Result<RunFolder, BadRunId> {
+    pub fn from_path(path: &Path) -> Result<RunFolder, InvalidRunId> {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         name.parse::<RunId>().map(|_| RunFolder { path: path.to_owned() })
     }
@@ -263,8 +263,8 @@ impl RunFolder {
     }
 
     /// `from`: the answer of an earlier run that this one builds on, with its workspace.
-    pub fn from(&self) -> PathBuf {
-        self.path.join(FROM)
+    pub fn basis(&self) -> PathBuf {
+        self.path.join(BASIS_FOLDER)
     }
 
     /// `bin`: a link to the folder of the MassGen program, first in the run's PATH; it marks the run's processes.
@@ -284,12 +284,12 @@ impl RunFolder {
 
     /// `stdout.log`: the end of what MassGen printed.
     pub fn stdout_log(&self) -> PathBuf {
-        self.path.join(STDOUT)
+        self.path.join(STDOUT_LOG)
     }
 
     /// `stderr.log`: the end of what MassGen complained of.
     pub fn stderr_log(&self) -> PathBuf {
-        self.path.join(STDERR)
+        self.path.join(STDERR_LOG)
     }
 
     /// `supervisor.log`: what the supervisor has to say about itself.
@@ -303,8 +303,8 @@ impl RunFolder {
     }
 
     /// Notes that this run started another, which rings for whoever watches its folder.
-    pub fn note_child(&self, child: &RunId) -> Result<(), RegistryError> {
-        private_folder(&self.children())?;
+    pub fn record_child(&self, child: &RunId) -> Result<(), RegistryError> {
+        create_private_folder(&self.children())?;
         let path = self.children().join(child.as_str());
         std::fs::write(&path, b"").map_err(RegistryError::io("write", &path))
     }
@@ -316,14 +316,14 @@ impl RunFolder {
     }
 
     /// `built_on`: a file for each run that builds on an answer of this one, by its name.
-    fn built_on(&self) -> PathBuf {
+    fn dependents_folder(&self) -> PathBuf {
         self.path.join("built_on")
     }
 
     /// Notes that another run builds on an answer of this one. Of a run that was removed nothing is made anew.
-    pub fn note_built_on(&self, by: &RunId) -> Result<(), RegistryError> {
+    pub fn record_dependent(&self, by: &RunId) -> Result<(), RegistryError> {
         use std::os::unix::fs::DirBuilderExt;
-        let folder = self.built_on();
+        let folder = self.dependents_folder();
         match std::fs::DirBuilder::new().mode(0o700).create(&folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
@@ -336,8 +336,8 @@ impl RunFolder {
     }
 
     /// The runs that build on an answer of this one, by name.
-    pub fn built_on_by(&self) -> Vec<RunId> {
-        let entries = std::fs::read_dir(self.built_on()).into_iter().flatten().flatten();
+    pub fn dependents(&self) -> Vec<RunId> {
+        let entries = std::fs::read_dir(self.dependents_folder()).into_iter().flatten().flatten();
         let mut runs: Vec<RunId> = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
         runs.sort();
         runs
@@ -346,12 +346,12 @@ impl RunFolder {
     /// Puts a message into the inbox, and tells its file, which is there whole or not at all. Any process may do so at any
     /// time: names are by the time, so that they are read in order, and none is taken twice.
     pub fn put_message(&self, kind: &str, text: &str) -> Result<PathBuf, RegistryError> {
-        private_folder(&self.inbox())?;
+        create_private_folder(&self.inbox())?;
         let now = jiff::Timestamp::now().as_millisecond();
         let mut number = 0;
         loop {
             let path = self.inbox().join(format!("msg_{now:013}_{number:04}_{kind}.json"));
-            if whole::write_first(&path, text.as_bytes()).map_err(RegistryError::io("write", &path))? {
+            if atomic_write::create_atomic(&path, text.as_bytes()).map_err(RegistryError::io("write", &path))? {
                 return Ok(path);
             }
             number += 1;
@@ -359,7 +359,7 @@ impl RunFolder {
     }
 
     /// How many messages of a kind wait in the inbox.
-    pub fn waiting_messages(&self, kind: &str) -> usize {
+    pub fn pending_messages(&self, kind: &str) -> usize {
         let entries = std::fs::read_dir(self.inbox()).into_iter().flatten().flatten();
         let ending = format!("_{kind}.json");
         entries.filter(|entry| entry.file_name().to_str().is_some_and(|name| name.ends_with(&ending))).count()
@@ -371,36 +371,36 @@ impl RunFolder {
     }
 
     /// Makes a new run's folder with all that it has from the beginning.
-    fn furnish(&self, spec: &RunSpec, from: Furniture<'_>) -> Result<RunLock, RegistryError> {
+    fn create_files(&self, spec: &RunSpec, from: InitialFiles<'_>) -> Result<RunLock, RegistryError> {
         // Before anything is written: a path in it may not be text.
         let encoded = format::spec_to_json(spec).map_err(RegistryError::io("encode", &self.spec()))?;
-        private_folder(&self.path)?;
+        create_private_folder(&self.path)?;
         crash::point("folder-made");
         for part in [self.logs(), self.work()] {
-            private_folder(&part)?;
+            create_private_folder(&part)?;
         }
         let lock = RunLock::create(&self.lock()).map_err(RegistryError::io("lock", &self.lock()))?;
         crash::point("lock-taken");
-        for (given, own) in [(from.session, self.session()), (from.from, self.from())] {
+        for (given, own) in [(from.session, self.session()), (from.basis, self.basis())] {
             if let Some(given) = given {
                 std::fs::rename(given, own).map_err(RegistryError::io("move", given))?;
             }
         }
         if let Some((name, text)) = from.config {
-            self.write(&self.path.join(name), text.as_bytes(), Durability::Plain)?;
+            self.write(&self.path.join(name), text.as_bytes(), Durability::NotSynced)?;
         }
         // Its owner syncs the folder with the first record, before anything starts.
-        self.write(&self.spec(), &encoded, Durability::SyncedWithNext)?;
+        self.write(&self.spec(), &encoded, Durability::FileSynced)?;
         crash::point("spec-written");
         Ok(lock)
     }
 
     fn spec(&self) -> PathBuf {
-        self.path.join(SPEC)
+        self.path.join(SPEC_FILE)
     }
 
     fn run(&self) -> PathBuf {
-        self.path.join(RECORD)
+        self.path.join(RECORD_FILE)
     }
 
     fn stop(&self) -> PathBuf {
@@ -413,14 +413,14 @@ impl RunFolder {
     }
 
     fn load_spec(&self) -> Result<RunSpec, RegistryError> {
-        format::spec_from_json(&self.read(&self.spec())?).map_err(|source| self.bad(self.spec(), source))
+        format::spec_from_json(&self.read(&self.spec())?).map_err(|source| self.format_error(self.spec(), source))
     }
 
     fn load_run(&self, spec: RunSpec) -> Result<RunRecord, RegistryError> {
         match self.read(&self.run()) {
-            Ok(bytes) => format::run_from_json(spec, &bytes).map_err(|source| self.bad(self.run(), source)),
+            Ok(bytes) => format::run_from_json(spec, &bytes).map_err(|source| self.format_error(self.run(), source)),
             Err(RegistryError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                Ok(format::not_begun(spec))
+                Ok(format::initial_record(spec))
             }
             Err(other) => Err(other),
         }
@@ -430,45 +430,45 @@ impl RunFolder {
     /// never written back: what this version does not know would be lost.
     pub fn save(&self, record: &RunRecord, _held: &RunLock, durability: Durability) -> Result<(), RegistryError> {
         if record.version > format::VERSION || matches!(record.state, RunState::Unknown(_)) {
-            return Err(RegistryError::Newer { path: self.run(), version: record.version });
+            return Err(RegistryError::NewerVersion { path: self.run(), version: record.version });
         }
         let encoded = format::run_to_json(record).map_err(RegistryError::io("encode", &self.run()))?;
         self.write(&self.run(), &encoded, durability)
     }
 
     /// Asks for a stop. The first request stands, unless a later one gives less time.
-    pub fn ask_stop(&self, ask: &StopAsk) -> Result<(), RegistryError> {
+    pub fn request_stop(&self, ask: &StopRequest) -> Result<(), RegistryError> {
         let path = self.stop();
         let bytes = format::stop_to_json(ask).map_err(RegistryError::io("encode", &path))?;
-        if whole::write_first(&path, &bytes).map_err(RegistryError::io("write", &path))? {
+        if atomic_write::create_atomic(&path, &bytes).map_err(RegistryError::io("write", &path))? {
             return Ok(());
         }
-        match self.stop_asked() {
+        match self.stop_request() {
             Some(earlier) if earlier.grace <= ask.grace => Ok(()),
             Some(_) | None => self.write(&path, &bytes, Durability::Synced),
         }
     }
 
     /// When the record was last written, by the file system's clock; `None` where nothing of the run has run yet.
-    pub fn written(&self) -> Option<Timestamp> {
+    pub fn last_written(&self) -> Option<Timestamp> {
         let modified = std::fs::metadata(self.run()).and_then(|meta| meta.modified()).ok()?;
         Timestamp::try_from(modified).ok()
     }
 
     /// `manifest.json`: what the run was and what it left, made at its end.
     pub fn manifest(&self) -> PathBuf {
-        self.path.join(MANIFEST)
+        self.path.join(MANIFEST_FILE)
     }
 
     /// Writes the manifest whole, before the ending goes on record. Only the holder of the run's lock may, which the handle proves.
     pub fn save_manifest(&self, text: &[u8], _held: &RunLock) -> Result<(), RegistryError> {
-        self.write(&self.manifest(), text, Durability::Plain)
+        self.write(&self.manifest(), text, Durability::NotSynced)
     }
 
     /// Makes the ending and its manifest, which are written already, survive a power cut.
     pub fn sync_ending(&self, _held: &RunLock) -> Result<(), RegistryError> {
         for file in [self.manifest(), self.run()] {
-            match whole::sync_file(&file) {
+            match atomic_write::sync_file(&file) {
                 // There may be no manifest: a full disk, for one.
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(RegistryError::io("sync", &file)(error));
@@ -476,11 +476,11 @@ impl RunFolder {
                 Ok(()) | Err(_) => {}
             }
         }
-        whole::sync_folder(&self.path).map_err(RegistryError::io("sync", &self.path))
+        atomic_write::sync_folder(&self.path).map_err(RegistryError::io("sync", &self.path))
     }
 
     /// The stop that was asked for, if any. A request that cannot be read is still one.
-    pub fn stop_asked(&self) -> Option<StopAsk> {
+    pub fn stop_request(&self) -> Option<StopRequest> {
         self.read(&self.stop()).ok().map(|bytes| format::stop_from_json(&bytes))
     }
 
@@ -489,15 +489,15 @@ impl RunFolder {
     }
 
     fn write(&self, path: &Path, bytes: &[u8], durability: Durability) -> Result<(), RegistryError> {
-        write_whole(path, bytes, durability).map_err(RegistryError::io("write", path))
+        write_atomic(path, bytes, durability).map_err(RegistryError::io("write", path))
     }
 
-    fn bad(&self, path: PathBuf, source: serde_json::Error) -> RegistryError {
+    fn format_error(&self, path: PathBuf, source: serde_json::Error) -> RegistryError {
         RegistryError::Format { path, source }
     }
 }
 
-fn private_folder(path: &Path) -> Result<(), RegistryError> {
+fn create_private_folder(path: &Path) -> Result<(), RegistryError> {
     use std::os::unix::fs::DirBuilderExt;
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(RegistryError::io("make the folder", path))

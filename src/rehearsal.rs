@@ -7,9 +7,9 @@
 
 mod config;
 mod endpoint;
-mod play;
+mod model;
+mod openai;
 mod script;
-mod wire;
 
 use std::{
     io,
@@ -22,7 +22,7 @@ use std::{
 
 use tokio::{net::TcpListener, sync::watch};
 
-pub use config::{NAME, check, config, is_rehearsal};
+pub use config::{NAME, check_name, config_yaml, is_rehearsal};
 pub use script::{DIRECTIVES, Script, ScriptError};
 
 /// Why the endpoint could not be opened.
@@ -42,9 +42,9 @@ pub enum RehearsalError {
 #[must_use = "the endpoint closes when this is dropped"]
 pub struct Rehearsal {
     address: SocketAddr,
-    calls: Arc<AtomicUsize>,
+    call_count: Arc<AtomicUsize>,
     /// Dropping it is the sign to close: the listener, the idle connections and the replies that wait all watch it.
-    _open: watch::Sender<()>,
+    _shutdown: watch::Sender<()>,
 }
 
 impl Rehearsal {
@@ -56,8 +56,8 @@ impl Rehearsal {
 
     /// How many chat completions were asked for so far, the refused ones and the unanswered ones among them.
     #[must_use]
-    pub fn calls(&self) -> usize {
-        self.calls.load(Ordering::Relaxed)
+    pub fn call_count(&self) -> usize {
+        self.call_count.load(Ordering::Relaxed)
     }
 }
 
@@ -72,7 +72,7 @@ pub async fn serve() -> Result<Rehearsal, RehearsalError> {
     let address = listener.local_addr().map_err(|source| RehearsalError::Listen { source })?;
     let (open, closing) = watch::channel(());
     let calls = Arc::new(AtomicUsize::new(0));
-    let stage = endpoint::Stage::new(Arc::clone(&calls), closing);
-    tokio::spawn(endpoint::run(listener, stage));
-    Ok(Rehearsal { address, calls, _open: open })
+    let stage = endpoint::EndpointState::new(Arc::clone(&calls), closing);
+    tokio::spawn(endpoint::serve_until_closed(listener, stage));
+    Ok(Rehearsal { address, call_count: calls, _shutdown: open })
 }

@@ -1,6 +1,6 @@
 //! Runs and experiments told to somebody who wants to know why: a report for a model, a page for people.
 //! It draws what it is given; it looks at no run by itself.
 
-pub mod change;
+pub mod answer_diff;
 pub mod page;
 pub mod run;

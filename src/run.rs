@@ -1,7 +1,7 @@
 //! Our words for a run: its name, what was asked, the states it passes through, its ending, its digest.
 //! Pure: nothing here reads a clock, a file or a process, and nothing here knows a wire or disk format.
 
-mod converging;
+mod convergence;
 mod digest;
 mod id;
 mod limits;
@@ -14,12 +14,15 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 pub use digest::{AgentDigest, AgentState, Digest, Finish};
-pub use id::{BadRunId, RunId};
-pub use limits::{Allowance, BuiltOn, Cap, Continued, Lineage, Origin, Price, Rules, Spent, Today, Unpriced, Usd};
-pub use quiet::{Evidence, Quiet, Seems};
+pub use id::{InvalidRunId, RunId};
+pub use limits::{
+    Allowance, AnswerBasis, Cap, Continuation, DailySummary, GlobalLimits, Lineage, ModelPrice, Origin, Spend,
+    Unpriced, Usd,
+};
+pub use quiet::{ActivityEvidence, InferredActivity, QuietPeriod};
 pub use state::{
-    AnswerFact, AnswerSource, Ending, Exit, Force, Leader, Outcome, Problem, ProcessMark, Retry, RunState, StopAsk,
-    StopCause, StopReport, Survivor, Warning,
+    AnswerSource, AnswerSummary, Ending, Exit, Force, Leader, Outcome, Problem, ProcessIdentity, Retry, RunState,
+    StopCause, StopReport, StopRequest, Survivor, Warning,
 };
 
 /// What was asked for: resolved, checked and never changed afterwards (`spec.json`).
@@ -54,9 +57,9 @@ pub struct RunSpec {
     /// Which run started it.
     pub lineage: Lineage,
     /// Which conversation it goes on with.
-    pub continues: Option<Continued>,
+    pub continuation: Option<Continuation>,
     /// Which answer of an earlier run it builds on.
-    pub from: Option<BuiltOn>,
+    pub basis: Option<AnswerBasis>,
     /// SHA-256 of what MassGen is configured with, before the question: equal for runs that can be compared.
     pub config_hash: String,
     /// Names and patterns (`CORP_*`) of environment variables that reach MassGen on top of the usual ones.
@@ -71,7 +74,7 @@ pub struct RunSpec {
 
 impl RunSpec {
     /// A spec with nothing special in it.
-    pub fn plain(id: RunId, question: &str, config: ConfigChoice, project: PathBuf, program: PathBuf) -> RunSpec {
+    pub fn new(id: RunId, question: &str, config: ConfigChoice, project: PathBuf, program: PathBuf) -> RunSpec {
         RunSpec {
             created: Timestamp::now(),
             question: question.to_owned(),
@@ -88,9 +91,9 @@ impl RunSpec {
             warm: false,
             overrides: None,
             allowance: Allowance::default(),
-            lineage: Lineage::root(&id),
-            continues: None,
-            from: None,
+            lineage: Lineage::new_root(&id),
+            continuation: None,
+            basis: None,
             config_hash: String::new(),
             origin: Origin::default(),
             id,
@@ -140,7 +143,7 @@ pub enum Mode {
 
 impl Mode {
     /// Its stable word.
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Mode::Full => "full",
             Mode::Quick => "quick",
@@ -162,7 +165,7 @@ pub enum Context {
 
 impl Context {
     /// Its stable word.
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Context::None => "none",
             Context::Read => "read",
@@ -185,30 +188,30 @@ pub struct RunRecord {
     /// The newest good digest of MassGen's status.json.
     pub digest: Option<Digest>,
     /// The process that has MassGen's for a child, of a run that was started warm; it goes with the run.
-    pub keeper: Option<ProcessMark>,
+    pub keeper: Option<ProcessIdentity>,
     /// Why it was not started warm, of a run that was started cold; none in records of version 0.1.
-    pub cold_because: Option<String>,
+    pub cold_start_reason: Option<String>,
     /// How long it waited for a warm process to import MassGen, where that took a second or more.
-    pub import: Option<Duration>,
+    pub import_wait: Option<Duration>,
     /// What changed in the project while it could write there; none of other runs, and where the project has too many files.
-    pub changed: Option<Changed>,
+    pub changed_files: Option<ChangedFiles>,
     /// The final answer of a run that goes on, once MassGen has written it whole: what is left for it to do is to end.
-    pub ready: Option<AnswerFact>,
+    pub ready_answer: Option<AnswerSummary>,
     /// When the supervisor started, where the start was seen.
     pub started: Option<Moment>,
     /// MassGen's log folder of this run, relative to the run's folder.
     pub log_dir: Option<PathBuf>,
     /// What it has spent by itself, with every MassGen that its agents started without this program.
-    pub spent: Spent,
+    pub spent: Spend,
     /// What the runs below it have spent, all generations.
-    pub spent_below: Spent,
+    pub spent_by_descendants: Spend,
     /// What was found out about it, while it gives no sign of life.
-    pub quiet: Option<Quiet>,
+    pub quiet: Option<QuietPeriod>,
 }
 
 /// Files that changed while a run was at work.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Changed {
+pub struct ChangedFiles {
     /// Their names, relative to the project; the first 20.
     pub files: Vec<String>,
     /// How many there are in all.
@@ -217,18 +220,18 @@ pub struct Changed {
 
 impl RunRecord {
     /// What it and all below it have spent.
-    pub fn spent_in_all(&self) -> Spent {
-        self.spent + self.spent_below
+    pub fn total_spent(&self) -> Spend {
+        self.spent + self.spent_by_descendants
     }
 
     /// Whether its answer can be read and will not change: it has ended, or has only that left to do.
     pub fn is_answered(&self) -> bool {
-        self.ready.is_some() || self.state.ended().is_some()
+        self.ready_answer.is_some() || self.state.ending().is_some()
     }
 
     /// Whether its answer is whole and its process has still to end.
     pub fn is_ending(&self) -> bool {
-        self.ready.is_some() && self.state.ended().is_none()
+        self.ready_answer.is_some() && self.state.ending().is_none()
     }
 
     /// Whether its answer won: presented by a run that went well (it is not partial then), after a vote where MassGen tells of
@@ -240,10 +243,10 @@ impl RunRecord {
     /// How long it has taken from its admission to a moment, or to its end; its time in the queue and its start included.
     pub fn elapsed(&self, now: &Moment) -> Duration {
         let waited = |until: Timestamp| Duration::try_from(until.duration_since(self.spec.created)).unwrap_or_default();
-        let ran = self.state.ended().map(|ending| ending.took);
+        let ran = self.state.ending().map(|ending| ending.duration);
         match &self.started {
-            Some(started) => waited(started.wall).saturating_add(ran.unwrap_or_else(|| started.until(now))),
-            None => waited(self.state.ended().map_or(now.wall, |ending| ending.at.wall)),
+            Some(started) => waited(started.wall).saturating_add(ran.unwrap_or_else(|| started.duration_until(now))),
+            None => waited(self.state.ending().map_or(now.wall, |ending| ending.ended_at.wall)),
         }
     }
 
@@ -251,7 +254,7 @@ impl RunRecord {
     /// written. A run that was killed while it waited in the queue has a record of its own.
     pub fn is_never_started(&self) -> bool {
         let never = |ending: &Ending| ending.exit == Exit::NeverStarted;
-        self.seq == 0 && self.spec.origin.experiment.is_some() && self.state.ended().is_some_and(never)
+        self.seq == 0 && self.spec.origin.experiment.is_some() && self.state.ending().is_some_and(never)
     }
 }
 
@@ -269,7 +272,7 @@ pub struct Moment {
 impl Moment {
     /// The time from here to `later`: by the boot clock when both saw the same boot, else by the wall clock,
     /// and never negative.
-    pub fn until(&self, later: &Moment) -> Duration {
+    pub fn duration_until(&self, later: &Moment) -> Duration {
         if self.boot_id == later.boot_id {
             return Duration::from_millis(later.boot_ms.saturating_sub(self.boot_ms));
         }
@@ -290,13 +293,13 @@ mod tests {
     fn within_one_boot_the_wall_clock_may_jump() {
         let start = moment(1_000, 5_000, "a");
         let a_day_back = moment(1_000 - 86_400, 8_500, "a");
-        assert_eq!(start.until(&a_day_back), Duration::from_millis(3_500));
+        assert_eq!(start.duration_until(&a_day_back), Duration::from_millis(3_500));
     }
 
     #[test]
     fn across_boots_only_the_wall_clock_counts_and_never_backwards() {
         let start = moment(1_000, 5_000, "a");
-        assert_eq!(start.until(&moment(1_060, 10, "b")), Duration::from_secs(60));
-        assert_eq!(start.until(&moment(900, 10, "b")), Duration::ZERO);
+        assert_eq!(start.duration_until(&moment(1_060, 10, "b")), Duration::from_secs(60));
+        assert_eq!(start.duration_until(&moment(900, 10, "b")), Duration::ZERO);
     }
 }

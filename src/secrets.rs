@@ -10,31 +10,31 @@ use std::sync::{Arc, OnceLock};
 use aho_corasick::AhoCorasick;
 
 /// The shortest value that counts as a secret, in characters: shorter ones occur in any text.
-const SHORTEST: usize = 8;
+const MIN_SECRET_CHARS: usize = 8;
 /// A part of a variable's name that says that it holds a secret, alone or at the end of a longer one (`PGPASSWORD`).
-const SIGNS: [&str; 7] = ["TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "CREDENTIAL", "APIKEY"];
+const SECRET_SUFFIXES: [&str; 7] = ["TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "CREDENTIAL", "APIKEY"];
 /// Parts that say so alone: many a word ends like them.
-const WHOLE_SIGNS: [&str; 7] = ["KEY", "AUTHKEY", "ACCESSKEY", "SECRETKEY", "PRIVATEKEY", "MASTERKEY", "SIGNINGKEY"];
+const SECRET_WORDS: [&str; 7] = ["KEY", "AUTHKEY", "ACCESSKEY", "SECRETKEY", "PRIVATEKEY", "MASTERKEY", "SIGNINGKEY"];
 /// Names that have such a part and hold no secret: git's way to hand over settings, and limits.
-const NO_SECRETS: [&str; 2] = ["GIT_CONFIG_KEY_*", "*MAX_TOKENS"];
+const NON_SECRET_PATTERNS: [&str; 2] = ["GIT_CONFIG_KEY_*", "*MAX_TOKENS"];
 /// Where a server tells its supervisors which names the operator added, and which took out.
-const MASKED: &str = "MASSGEN_MCP_MASK_ENV";
-const SHOWN: &str = "MASSGEN_MCP_SHOW_ENV";
+const MASK_ENV_VARIABLE: &str = "MASSGEN_MCP_MASK_ENV";
+const SHOW_ENV_VARIABLE: &str = "MASSGEN_MCP_SHOW_ENV";
 /// The key that the rehearsal's endpoint is shown, which is also a part of its name.
-const NO_SECRET: &str = "rehearsal";
+const REHEARSAL_KEY: &str = "rehearsal";
 /// What a secret that was named without a variable is called.
-const NAMELESS: &str = "a value of the config";
+const UNNAMED_SECRET: &str = "a value of the config";
 
 /// Known secrets; none by default. Clones share them.
 #[derive(Clone, Default)]
-pub struct Secrets(Option<Arc<Known>>);
+pub struct Secrets(Option<Arc<SecretIndex>>);
 
-struct Known {
+struct SecretIndex {
     /// Names and values, longer values first.
-    all: Vec<(String, String)>,
-    search: AhoCorasick,
+    entries: Vec<(String, String)>,
+    automaton: AhoCorasick,
     /// Bytes of the longest value.
-    longest: usize,
+    max_len: usize,
 }
 
 /// An `.env` file that cannot be used. What is in it is not told.
@@ -58,7 +58,7 @@ pub enum EnvFileError {
 /// # Errors
 ///
 /// Where it cannot be read, or a line of it is no assignment.
-pub fn env_file(path: &Path) -> Result<Vec<(String, String)>, EnvFileError> {
+pub fn read_env_file(path: &Path) -> Result<Vec<(String, String)>, EnvFileError> {
     let refused = |error| {
         // The other kinds repeat the line.
         let dotenvy::Error::Io(source) = error else { return EnvFileError::Malformed(path.to_owned()) };
@@ -69,38 +69,38 @@ pub fn env_file(path: &Path) -> Result<Vec<(String, String)>, EnvFileError> {
 
 /// What the operator says about the names of variables; names, or beginnings of names with a star at the end.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct NamedByOperator {
+pub struct SecretNameRules {
     /// They hold secrets.
     pub masked: Vec<String>,
     /// They hold none, whatever their names look like.
     pub shown: Vec<String>,
 }
 
-static NAMED: OnceLock<NamedByOperator> = OnceLock::new();
+static NAME_RULES: OnceLock<SecretNameRules> = OnceLock::new();
 
-impl NamedByOperator {
+impl SecretNameRules {
     /// Makes this hold in this process. It must come before the first look at a name; a later one is ignored.
-    pub fn hold(self) {
-        let _holds_already = NAMED.set(self);
+    pub fn install(self) {
+        let _holds_already = NAME_RULES.set(self);
     }
 
     /// What holds in this process: what was said, else what the process that started it has said.
-    fn holds() -> &'static NamedByOperator {
+    fn current() -> &'static SecretNameRules {
         let from = |variable| {
             let text = std::env::var(variable).unwrap_or_default();
             text.split(':').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect()
         };
-        NAMED.get_or_init(|| NamedByOperator { masked: from(MASKED), shown: from(SHOWN) })
+        NAME_RULES.get_or_init(|| SecretNameRules { masked: from(MASK_ENV_VARIABLE), shown: from(SHOW_ENV_VARIABLE) })
     }
 
     /// Variables by which the same holds in a process that this one starts.
-    pub fn for_children() -> [(&'static str, String); 2] {
-        let held = NamedByOperator::holds();
-        [(MASKED, held.masked.join(":")), (SHOWN, held.shown.join(":"))]
+    pub fn child_variables() -> [(&'static str, String); 2] {
+        let held = SecretNameRules::current();
+        [(MASK_ENV_VARIABLE, held.masked.join(":")), (SHOW_ENV_VARIABLE, held.shown.join(":"))]
     }
 
-    fn says(&self, name: &str) -> Option<bool> {
-        let is_in = |names: &[String]| names.iter().any(|pattern| fits(name, pattern));
+    fn classify(&self, name: &str) -> Option<bool> {
+        let is_in = |names: &[String]| names.iter().any(|pattern| matches_pattern(name, pattern));
         match (is_in(&self.shown), is_in(&self.masked)) {
             (true, _) => Some(false),
             (false, true) => Some(true),
@@ -110,24 +110,24 @@ impl NamedByOperator {
 }
 
 /// Whether a variable of this name holds a secret.
-pub fn looks_like_a_key(name: &str) -> bool {
-    NamedByOperator::holds().says(name).unwrap_or_else(|| is_named_like_a_key(name))
+pub fn is_secret_name(name: &str) -> bool {
+    SecretNameRules::current().classify(name).unwrap_or_else(|| has_secret_word(name))
 }
 
-fn is_named_like_a_key(name: &str) -> bool {
-    if NO_SECRETS.iter().any(|pattern| fits(&name.to_uppercase(), pattern)) {
+fn has_secret_word(name: &str) -> bool {
+    if NON_SECRET_PATTERNS.iter().any(|pattern| matches_pattern(&name.to_uppercase(), pattern)) {
         return false;
     }
-    parts(name).into_iter().any(|part| {
+    name_words(name).into_iter().any(|part| {
         let one = part.strip_suffix('S').unwrap_or(&part);
         [part.as_str(), one]
             .iter()
-            .any(|part| WHOLE_SIGNS.contains(part) || SIGNS.iter().any(|sign| part.ends_with(sign)))
+            .any(|part| SECRET_WORDS.contains(part) || SECRET_SUFFIXES.iter().any(|sign| part.ends_with(sign)))
     })
 }
 
 /// The words of a name in upper case: `npm_config__authToken` has NPM, CONFIG, AUTH and TOKEN.
-fn parts(name: &str) -> Vec<String> {
+fn name_words(name: &str) -> Vec<String> {
     let mut parts = vec![String::new()];
     let mut before = '_';
     for character in name.chars() {
@@ -142,7 +142,7 @@ fn parts(name: &str) -> Vec<String> {
     parts
 }
 
-fn fits(name: &str, pattern: &str) -> bool {
+fn matches_pattern(name: &str, pattern: &str) -> bool {
     match (pattern.strip_prefix('*'), pattern.strip_suffix('*')) {
         (Some(end), _) => name.ends_with(end),
         (None, Some(start)) => name.starts_with(start),
@@ -157,35 +157,35 @@ impl Secrets {
     ///
     /// Where the file cannot be used.
     pub fn from_environment(env_file: Option<&Path>) -> Result<Secrets, EnvFileError> {
-        let from_file = env_file.map(self::env_file).transpose()?.unwrap_or_default();
+        let from_file = env_file.map(self::read_env_file).transpose()?.unwrap_or_default();
         let own =
             std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-        Ok(Secrets::of(own.chain(from_file)))
+        Ok(Secrets::from_variables(own.chain(from_file)))
     }
 
     /// The secrets among some variables.
-    pub fn of(variables: impl IntoIterator<Item = (String, String)>) -> Secrets {
-        let keys = variables.into_iter().filter(|(name, value)| looks_like_a_key(name) && !is_a_place(value));
-        Secrets::default().and(keys)
+    pub fn from_variables(variables: impl IntoIterator<Item = (String, String)>) -> Secrets {
+        let keys = variables.into_iter().filter(|(name, value)| is_secret_name(name) && !is_existing_path(value));
+        Secrets::default().extended(keys)
     }
 
     /// These and the given values, such as literal keys of a config; values of less than eight characters are passed over.
     #[must_use]
-    pub fn with(&self, values: impl IntoIterator<Item = String>) -> Secrets {
-        self.and(values.into_iter().map(|value| (NAMELESS.to_owned(), value)))
+    pub fn with_values(&self, values: impl IntoIterator<Item = String>) -> Secrets {
+        self.extended(values.into_iter().map(|value| (UNNAMED_SECRET.to_owned(), value)))
     }
 
-    fn and(&self, more: impl IntoIterator<Item = (String, String)>) -> Secrets {
-        let before = self.0.iter().flat_map(|known| known.all.iter().cloned());
+    fn extended(&self, more: impl IntoIterator<Item = (String, String)>) -> Secrets {
+        let before = self.0.iter().flat_map(|known| known.entries.iter().cloned());
         let trimmed = more.into_iter().map(|(name, value)| (name, value.trim().to_owned()));
-        let long = trimmed.filter(|(_, value)| value.chars().count() >= SHORTEST && value != NO_SECRET);
-        let written = long.flat_map(|(name, value)| ways_to_write(&value).map(|value| (name.clone(), value)));
+        let long = trimmed.filter(|(_, value)| value.chars().count() >= MIN_SECRET_CHARS && value != REHEARSAL_KEY);
+        let written = long.flat_map(|(name, value)| escaped_forms(&value).map(|value| (name.clone(), value)));
         let mut all: Vec<(String, String)> = before.chain(written).collect();
         all.sort_by(|a, b| b.1.len().cmp(&a.1.len()).then_with(|| a.1.cmp(&b.1)));
         all.dedup_by(|a, b| a.1 == b.1);
         let Some(longest) = all.first().map(|(_, value)| value.len()) else { return Secrets(None) };
         let search = AhoCorasick::new(all.iter().map(|(_, value)| value)).expect("an environment is no gigabyte");
-        Secrets(Some(Arc::new(Known { all, search, longest })))
+        Secrets(Some(Arc::new(SecretIndex { entries: all, automaton: search, max_len: longest })))
     }
 
     /// The text with a `*` in place of each character of a secret, so that every other character keeps its place.
@@ -198,54 +198,54 @@ impl Secrets {
 
     fn mask_bytes<'a>(&self, bytes: &'a [u8]) -> Cow<'a, [u8]> {
         let Some(known) = &self.0 else { return Cow::Borrowed(bytes) };
-        let hidden = known.hidden(bytes);
-        if hidden.contains(&true) { Cow::Owned(shown(bytes, &hidden)) } else { Cow::Borrowed(bytes) }
+        let hidden = known.secret_bytes(bytes);
+        if hidden.contains(&true) { Cow::Owned(replace_secret_bytes(bytes, &hidden)) } else { Cow::Borrowed(bytes) }
     }
 
     /// The name of the variable whose value occurs in a text.
-    pub fn name_in(&self, text: &str) -> Option<&str> {
+    pub fn find_name(&self, text: &str) -> Option<&str> {
         let known = self.0.as_ref()?;
-        let found = known.search.find(text)?;
-        known.all.get(found.pattern().as_usize()).map(|(name, _)| name.as_str())
+        let found = known.automaton.find(text)?;
+        known.entries.get(found.pattern().as_usize()).map(|(name, _)| name.as_str())
     }
 
     /// A mask for a text that comes in pieces.
-    pub fn stream(&self) -> Mask {
-        Mask { secrets: self.clone(), held: Vec::new(), hidden: Vec::new() }
+    pub fn mask_stream(&self) -> MaskStream {
+        MaskStream { secrets: self.clone(), buffered: Vec::new(), secret_bytes: Vec::new() }
     }
 
     /// A mask in front of a log.
-    pub fn writer<W: Write>(&self, inner: W) -> MaskedWriter<W> {
+    pub fn mask_writer<W: Write>(&self, inner: W) -> MaskedWriter<W> {
         MaskedWriter { secrets: self.clone(), inner }
     }
 }
 
 impl fmt::Debug for Secrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Secrets({})", self.0.as_ref().map_or(0, |known| known.all.len()))
+        write!(f, "Secrets({})", self.0.as_ref().map_or(0, |known| known.entries.len()))
     }
 }
 
-impl Known {
+impl SecretIndex {
     /// Which bytes belong to a secret. Secrets may overlap.
-    fn hidden(&self, bytes: &[u8]) -> Vec<bool> {
+    fn secret_bytes(&self, bytes: &[u8]) -> Vec<bool> {
         let mut hidden = vec![false; bytes.len()];
-        for found in self.search.find_overlapping_iter(bytes) {
+        for found in self.automaton.find_overlapping_iter(bytes) {
             hidden[found.range()].fill(true);
         }
         hidden
     }
 
     /// From where on the bytes may be the beginning of a secret that goes on.
-    fn open_from(&self, bytes: &[u8]) -> usize {
-        let begins = |at: &usize| self.all.iter().any(|(_, value)| value.as_bytes().starts_with(&bytes[*at..]));
-        let first = bytes.len().saturating_sub(self.longest.saturating_sub(1));
+    fn partial_match_start(&self, bytes: &[u8]) -> usize {
+        let begins = |at: &usize| self.entries.iter().any(|(_, value)| value.as_bytes().starts_with(&bytes[*at..]));
+        let first = bytes.len().saturating_sub(self.max_len.saturating_sub(1));
         (first..bytes.len()).find(begins).unwrap_or(bytes.len())
     }
 }
 
 /// As it is; quoted in JSON or in a log; and that quoted once more.
-fn ways_to_write(value: &str) -> [String; 3] {
+fn escaped_forms(value: &str) -> [String; 3] {
     let quoted = |text: &str| {
         let json = serde_json::Value::from(text).to_string();
         json.strip_prefix('"').and_then(|json| json.strip_suffix('"')).unwrap_or_default().to_owned()
@@ -255,13 +255,13 @@ fn ways_to_write(value: &str) -> [String; 3] {
 }
 
 /// The path of something that is there is no secret, whatever its variable is called (GOOGLE_APPLICATION_CREDENTIALS).
-fn is_a_place(value: &str) -> bool {
+fn is_existing_path(value: &str) -> bool {
     let path = Path::new(value);
     path.is_absolute() && path.exists()
 }
 
 /// A `*` for each hidden character, whatever number of bytes it has.
-fn shown(bytes: &[u8], hidden: &[bool]) -> Vec<u8> {
+fn replace_secret_bytes(bytes: &[u8], hidden: &[bool]) -> Vec<u8> {
     let goes_on = |byte: u8| byte & 0b1100_0000 == 0b1000_0000;
     let pairs = bytes.iter().zip(hidden);
     pairs
@@ -273,36 +273,36 @@ fn shown(bytes: &[u8], hidden: &[bool]) -> Vec<u8> {
 /// Masks a text that comes in pieces; a secret that pieces share is masked as well. What may be the beginning of a secret
 /// is held back until more is known, at most as much as the longest secret.
 #[derive(Debug)]
-pub struct Mask {
+pub struct MaskStream {
     secrets: Secrets,
-    held: Vec<u8>,
+    buffered: Vec<u8>,
     /// Which of the held bytes belong to a secret already.
-    hidden: Vec<bool>,
+    secret_bytes: Vec<bool>,
 }
 
-impl Mask {
+impl MaskStream {
     /// Takes a piece and gives what is certain by now.
     pub fn push<'a>(&mut self, bytes: &'a [u8]) -> Cow<'a, [u8]> {
         let Some(known) = &self.secrets.0 else { return Cow::Borrowed(bytes) };
-        let nothing_held = self.held.is_empty();
-        self.held.extend_from_slice(bytes);
-        let mut hidden = known.hidden(&self.held);
-        hidden.iter_mut().zip(&self.hidden).for_each(|(now, before)| *now |= before);
-        let open = known.open_from(&self.held);
+        let nothing_held = self.buffered.is_empty();
+        self.buffered.extend_from_slice(bytes);
+        let mut hidden = known.secret_bytes(&self.buffered);
+        hidden.iter_mut().zip(&self.secret_bytes).for_each(|(now, before)| *now |= before);
+        let open = known.partial_match_start(&self.buffered);
         if nothing_held && open == bytes.len() && !hidden.contains(&true) {
-            self.held.clear();
+            self.buffered.clear();
             return Cow::Borrowed(bytes);
         }
-        let certain = shown(&self.held[..open], &hidden[..open]);
-        self.held.drain(..open);
-        self.hidden = hidden.split_off(open);
+        let certain = replace_secret_bytes(&self.buffered[..open], &hidden[..open]);
+        self.buffered.drain(..open);
+        self.secret_bytes = hidden.split_off(open);
         Cow::Owned(certain)
     }
 
     /// What was held back, at the end of the text.
     pub fn finish(&mut self) -> Vec<u8> {
-        let hidden = std::mem::take(&mut self.hidden);
-        shown(&std::mem::take(&mut self.held), &hidden)
+        let hidden = std::mem::take(&mut self.secret_bytes);
+        replace_secret_bytes(&std::mem::take(&mut self.buffered), &hidden)
     }
 }
 
@@ -329,12 +329,12 @@ mod tests {
     use super::*;
 
     fn known(values: &[&str]) -> Secrets {
-        Secrets::of(values.iter().enumerate().map(|(n, value)| (format!("KEY_{n}"), (*value).to_owned())))
+        Secrets::from_variables(values.iter().enumerate().map(|(n, value)| (format!("KEY_{n}"), (*value).to_owned())))
     }
 
     /// What a stream gives of a text that comes in pieces of so many bytes.
     fn streamed(secrets: &Secrets, text: &str, step: usize) -> String {
-        let mut mask = secrets.stream();
+        let mut mask = secrets.mask_stream();
         let mut out = Vec::new();
         text.as_bytes().chunks(step).for_each(|piece| out.extend_from_slice(&mask.push(piece)));
         out.extend(mask.finish());
@@ -366,7 +366,7 @@ mod tests {
     #[test]
     fn only_what_may_become_a_secret_is_held_back() {
         let secrets = known(&["sk-12345678"]);
-        let mut mask = secrets.stream();
+        let mut mask = secrets.mask_stream();
         assert_eq!(mask.push(b"a line\n").as_ref(), b"a line\n");
         assert_eq!(mask.push(b"a key: sk-12").as_ref(), b"a key: ");
         assert_eq!(mask.push(b"3 and more").as_ref(), b"sk-123 and more");
@@ -401,7 +401,7 @@ mod tests {
             "SSH_PASSPHRASE",
             "clientSecret",
         ] {
-            assert!(is_named_like_a_key(name), "{name}");
+            assert!(has_secret_word(name), "{name}");
         }
         for name in [
             "GIT_CONFIG_KEY_0",
@@ -418,14 +418,14 @@ mod tests {
             "PATH",
             "",
         ] {
-            assert!(!is_named_like_a_key(name), "{name}");
+            assert!(!has_secret_word(name), "{name}");
         }
     }
 
     #[test]
     fn the_operator_says_more_and_less() {
         let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-        let named = NamedByOperator { masked: names(&["CORP_*", "LOGIN"]), shown: names(&["PUBLIC_KEY", "CORP_NAME"]) };
+        let named = SecretNameRules { masked: names(&["CORP_*", "LOGIN"]), shown: names(&["PUBLIC_KEY", "CORP_NAME"]) };
         for (name, said) in [
             ("CORP_ID", Some(true)),
             ("LOGIN", Some(true)),
@@ -434,7 +434,7 @@ mod tests {
             ("CORP_NAME", Some(false)),
             ("HOME", None),
         ] {
-            assert_eq!(named.says(name), said, "{name}");
+            assert_eq!(named.classify(name), said, "{name}");
         }
     }
 
@@ -445,15 +445,15 @@ mod tests {
             ("A_TOKEN", "short"),
             ("GIT_CONFIG_KEY_0", "safe.directory"),
             ("KEYCLOAK_URL", "http://localhost:8080"),
-            ("OPENAI_API_KEY", NO_SECRET),
+            ("OPENAI_API_KEY", REHEARSAL_KEY),
             ("KEY_FILE", "/proc/self"),
         ]);
-        let secrets = Secrets::of(variables.map(|(name, value)| (name.to_owned(), value.to_owned())));
-        assert_eq!(secrets.name_in("my canary-one here"), Some("MY_API_KEY"));
-        assert_eq!(secrets.name_in("canary-two"), Some("db_password"));
-        assert_eq!(secrets.name_in("@rehearsal in somewhere-long, short, /proc/self, safe.directory"), None);
-        assert_eq!(secrets.name_in("http://localhost:8080"), None);
-        assert_eq!(secrets.with(["canary-three".to_owned()]).name_in("canary-three"), Some(NAMELESS));
+        let secrets = Secrets::from_variables(variables.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        assert_eq!(secrets.find_name("my canary-one here"), Some("MY_API_KEY"));
+        assert_eq!(secrets.find_name("canary-two"), Some("db_password"));
+        assert_eq!(secrets.find_name("@rehearsal in somewhere-long, short, /proc/self, safe.directory"), None);
+        assert_eq!(secrets.find_name("http://localhost:8080"), None);
+        assert_eq!(secrets.with_values(["canary-three".to_owned()]).find_name("canary-three"), Some(UNNAMED_SECRET));
     }
 
     #[test]
@@ -462,22 +462,22 @@ mod tests {
         let path = folder.path().join(".env");
         std::fs::write(&path, "# keys\nexport A_KEY='canary one'\nB=2\n").expect("write");
         assert_eq!(
-            env_file(&path).expect("read"),
+            read_env_file(&path).expect("read"),
             [("A_KEY".to_owned(), "canary one".to_owned()), ("B".to_owned(), "2".to_owned())]
         );
-        assert_eq!(Secrets::from_environment(Some(&path)).expect("read").name_in("canary one"), Some("A_KEY"));
+        assert_eq!(Secrets::from_environment(Some(&path)).expect("read").find_name("canary one"), Some("A_KEY"));
         std::fs::write(&path, "canary two without a name\n").expect("write");
-        let error = env_file(&path).expect_err("malformed");
+        let error = read_env_file(&path).expect_err("malformed");
         assert!(!format!("{error} {error:?}").contains("canary"));
-        assert!(matches!(env_file(&folder.path().join("none")), Err(EnvFileError::Unreadable { .. })));
+        assert!(matches!(read_env_file(&folder.path().join("none")), Err(EnvFileError::Unreadable { .. })));
     }
 
     #[test]
     fn a_log_is_masked_and_no_secret_is_shown_by_debug() {
         let secrets = known(&["canary-one"]);
-        let mut log = secrets.writer(Vec::new());
+        let mut log = secrets.mask_writer(Vec::new());
         log.write_all(b"it is canary-one.\n").expect("written");
         assert_eq!(log.inner, b"it is **********.\n");
-        assert_eq!(format!("{secrets:?} {:?}", secrets.stream()).matches("canary").count(), 0);
+        assert_eq!(format!("{secrets:?} {:?}", secrets.mask_stream()).matches("canary").count(), 0);
     }
 }

@@ -1,29 +1,32 @@
 //! The MCP server: the only room that knows rmcp. It takes calls, turns them into words of the rooms below, and gives
 //! answers and refusals back. It holds no state of a run, and standard output carries nothing but protocol.
 
+mod answers;
 mod arguments;
-mod border;
+mod caller;
 mod calls;
 mod client;
 mod configs;
+mod context;
 mod dry_run;
-mod eras;
 mod experiments;
 mod hints;
 mod orphan;
 mod overview;
 mod params;
-mod patience;
 mod progress;
+mod protocol;
 mod resources;
+mod sanitize;
 mod starts;
+mod stdio;
 mod stops;
 mod subscriptions;
 mod tasks;
 mod tools;
 mod trust;
+mod wait_limits;
 mod warnings;
-mod wire;
 
 use std::borrow::Cow;
 use std::future::Future;
@@ -41,13 +44,14 @@ use rmcp::service::{RequestContext, ServerInitializeError, SubscriptionContext};
 use rmcp::{RoleServer, ServerHandler, ServiceExt};
 use tokio_util::sync::CancellationToken;
 
-use self::calls::{Caller, Desk};
+use self::caller::Caller;
 use self::client::Client;
-use self::eras::ByEra;
-use self::progress::Progress;
-use self::resources::Place;
+use self::context::ServerContext;
+use self::progress::ProgressTarget;
+use self::protocol::ProtocolService;
+use self::resources::ResourceUri;
+use self::stdio::{StdioTransport, UnparsableArgument};
 use self::subscriptions::Subscriptions;
-use self::wire::{Unreadable, Wire};
 use crate::fleet::Fleet;
 use crate::massgen::text;
 use crate::refusal::Refusal;
@@ -55,7 +59,7 @@ use crate::settings::{Retention, Settings};
 
 /// What is logged where nothing else was asked for. rmcp warns of every error that it answers: the client has it, and many ask for what
 /// was not offered to them, such as prompts.
-pub const USUAL_LOG: &str = "warn,rmcp::service=error";
+pub const DEFAULT_LOG_FILTER: &str = "warn,rmcp::service=error";
 
 /// What a client may show its model once, before any tool is used. Some show the first line alone.
 const INSTRUCTIONS: &str = "\
@@ -72,7 +76,7 @@ kill_run {run_id} stops a run, which cannot be undone; what it had is still read
 A failed run says what went wrong in problem {code, message, hint}: do what the hint says.";
 
 /// What methods take whose parameters have no defaults.
-const TAKES: [(&str, &str); 5] = [
+const EXPECTED_PARAMS: [(&str, &str); 5] = [
     ("tools/call", "`name`, a string, and `arguments`, an object"),
     ("resources/read", "`uri`, a string"),
     ("resources/subscribe", "`uri`, a string"),
@@ -96,50 +100,53 @@ pub enum ServerError {
     Session(#[source] Box<ServerInitializeError>),
     /// The session's task was broken off.
     #[error("the session was broken off")]
-    BrokenOff(#[source] tokio::task::JoinError),
+    TaskFailed(#[source] tokio::task::JoinError),
 }
 
 /// Serves one client on standard input and output until its input ends. Runs go on.
 pub async fn serve(fleet: Fleet, settings: Settings) -> Result<(), ServerError> {
     let closing = CancellationToken::new();
     if !settings.read_only {
-        tokio::spawn(prune(fleet.clone(), settings.retention));
+        tokio::spawn(prune_in_background(fleet.clone(), settings.retention));
     }
-    let desk = Desk::new(fleet, settings, closing.clone());
-    let patience = desk.patience.clone();
-    let server = Server { desk, tools: Arc::default(), subscriptions: Subscriptions::default() };
+    let desk = ServerContext::new(fleet, settings, closing.clone());
+    let patience = desk.wait_limits.clone();
+    let server = Server { context: desk, tools: Arc::default(), subscriptions: Subscriptions::default() };
     let heard = Arc::default();
-    orphan::watch(Arc::clone(&heard), closing.clone());
+    orphan::exit_when_orphaned(Arc::clone(&heard), closing.clone());
     let (reader, writer) = rmcp::transport::io::stdio_pipes();
-    let session = match ByEra(server).serve(Wire::new(reader, writer, heard, closing).teaching(patience)).await {
+    let session = match ProtocolService(server)
+        .serve(StdioTransport::new(reader, writer, heard, closing).with_wait_limits(patience))
+        .await
+    {
         Ok(session) => session,
         // Who has only looked, and left, has had what it wanted.
         Err(ServerInitializeError::ConnectionClosed(_)) => return Ok(()),
         Err(error) => return Err(ServerError::Session(Box::new(error))),
     };
-    let why = session.waiting().await.map_err(ServerError::BrokenOff)?;
+    let why = session.waiting().await.map_err(ServerError::TaskFailed)?;
     tracing::debug!(?why, "the session is over");
     Ok(())
 }
 
 /// Forgets old runs in the background; no call waits for it, and a server that ends meanwhile leaves the rest to the next.
-async fn prune(fleet: Fleet, keep: Retention) {
+async fn prune_in_background(fleet: Fleet, keep: Retention) {
     match fleet.prune_when_due(keep).await {
         Ok(None) => {}
         Ok(Some(pruned)) => {
-            let (gone, freed) = (pruned.gone.len(), pruned.freed);
-            tracing::info!(gone, leftovers = pruned.leftovers, freed, kept = pruned.kept, "runs were pruned");
-            for (name, why) in pruned.complaints() {
+            let (gone, freed) = (pruned.removed.len(), pruned.freed_bytes);
+            tracing::info!(gone, leftovers = pruned.leftovers, freed, kept = pruned.retained_count, "runs were pruned");
+            for (name, why) in pruned.failure_messages() {
                 tracing::warn!(name, why, "could not be pruned");
             }
         }
-        Err(error) => tracing::warn!(error = text::chain(&error), "runs could not be pruned"),
+        Err(error) => tracing::warn!(error = text::error_chain(&error), "runs could not be pruned"),
     }
 }
 
 #[derive(Clone)]
 struct Server {
-    desk: Desk,
+    context: ServerContext,
     /// Made when it is first asked for, so that the greeting need not wait for it.
     tools: Arc<OnceLock<Vec<Tool>>>,
     subscriptions: Subscriptions,
@@ -148,9 +155,9 @@ struct Server {
 impl ServerHandler for Server {
     fn get_info(&self) -> ServerConfig {
         let about = Implementation::new("massgen-mcp", env!("CARGO_PKG_VERSION")).with_title("MassGen");
-        ServerConfig::new(eras::capabilities(self.desk.settings.read_only))
+        ServerConfig::new(protocol::capabilities(self.context.settings.read_only))
             .with_server_info(about)
-            .with_instructions(instructions(self.desk.settings.most_wait))
+            .with_instructions(instructions(self.context.settings.max_wait))
     }
 
     /// Who says hello speaks the first era, which has neither tasks nor a way to ask for changes of a list: that we never send.
@@ -160,7 +167,7 @@ impl ServerHandler for Server {
         context: RequestContext<RoleServer>,
     ) -> Result<InitializeResult, ErrorData> {
         context.peer.set_peer_info(request.clone());
-        Ok(eras::greeting(self.negotiate_initialize(&request)?))
+        Ok(protocol::legacy_initialize_result(self.negotiate_initialize(&request)?))
     }
 
     async fn list_tools(
@@ -168,8 +175,8 @@ impl ServerHandler for Server {
         _page: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        let tools = self.tools.get_or_init(|| tools::offered(&self.desk.settings));
-        let known = tools.iter().map(|tool| eras::known_to(&context, tool.clone()));
+        let tools = self.tools.get_or_init(|| tools::available_tools(&self.context.settings));
+        let known = tools.iter().map(|tool| protocol::tool_for_version(&context, tool.clone()));
         Ok(ListToolsResult::with_all_items(known.collect()))
     }
 
@@ -178,27 +185,27 @@ impl ServerHandler for Server {
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        let mut known = tools::names(&self.desk.settings);
+        let mut known = tools::tool_names(&self.context.settings);
         if !known.any(|name| name == request.name) {
-            let known: Vec<_> = tools::names(&self.desk.settings).collect();
-            let name = text::line(&request.name, 80);
+            let known: Vec<_> = tools::tool_names(&self.context.settings).collect();
+            let name = text::single_line(&request.name, 80);
             let message = format!("tool `{name}` not found; there are: {}", known.join(", "));
             return Err(ErrorData::invalid_params(message, None));
         }
-        if let Some(unread) = context.extensions.get::<Unreadable>() {
-            let refusal = arguments::unreadable(&request.name, unread);
-            return Ok(refused(refusal.masked(self.desk.fleet.secrets())).into());
+        if let Some(unread) = context.extensions.get::<UnparsableArgument>() {
+            let refusal = arguments::unreadable_refusal(&request.name, unread);
+            return Ok(refusal_result(refusal.masked(self.context.fleet.secrets())).into());
         }
-        let desk = self.desk.clone();
+        let desk = self.context.clone();
         let arguments = request.arguments.unwrap_or_default();
-        let takes_task = request.name == "run_massgen" && tasks::can_be_taken(&context);
-        let progress = Progress::wanted(&context);
-        let open = desk.patience.begin(context.id.clone());
-        let client = Client::of(&context, desk.settings.page_chars);
-        let caller = Caller { cancelled: context.ct, progress, takes_task, client };
-        let answer = answered(client, async move { desk.call(&request.name, arguments, caller).await }).await;
+        let takes_task = request.name == "run_massgen" && tasks::supports_tasks(&context);
+        let progress = ProgressTarget::from_context(&context);
+        let open = desk.wait_limits.start_call(context.id.clone());
+        let client = Client::from_context(&context, desk.settings.page_chars);
+        let caller = Caller { cancelled: context.ct, progress, accepts_task: takes_task, client };
+        let answer = run_tool_call(client, async move { desk.call_tool(&request.name, arguments, caller).await }).await;
         drop(open);
-        if takes_task && let Some(task) = self.desk.task_of(&answer).await {
+        if takes_task && let Some(task) = self.context.create_task(&answer).await {
             return Ok(CallToolResponse::Task(task));
         }
         Ok(answer.into())
@@ -209,7 +216,7 @@ impl ServerHandler for Server {
         request: GetTaskParams,
         _context: RequestContext<RoleServer>,
     ) -> Result<GetTaskResult, ErrorData> {
-        Ok(GetTaskResult::new(self.done(|desk| async move { desk.get_task(&request.task_id).await }).await?))
+        Ok(GetTaskResult::new(self.run_request(|desk| async move { desk.get_task(&request.task_id).await }).await?))
     }
 
     /// A run asks its client for nothing, so that there is nothing to be told.
@@ -218,7 +225,7 @@ impl ServerHandler for Server {
         request: UpdateTaskParams,
         _context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
-        self.done(|desk| async move { desk.know_task(&request.task_id).await }).await
+        self.run_request(|desk| async move { desk.check_task(&request.task_id).await }).await
     }
 
     async fn cancel_task(
@@ -226,7 +233,7 @@ impl ServerHandler for Server {
         request: CancelTaskParams,
         _context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
-        self.done(|desk| async move { desk.cancel_task(&request.task_id).await }).await
+        self.run_request(|desk| async move { desk.cancel_task(&request.task_id).await }).await
     }
 
     async fn list_resources(
@@ -234,7 +241,7 @@ impl ServerHandler for Server {
         _page: Option<PaginatedRequestParams>,
         _context: RequestContext<RoleServer>,
     ) -> Result<ListResourcesResult, ErrorData> {
-        let listed = self.done(|desk| async move { desk.resources().await }).await?;
+        let listed = self.run_request(|desk| async move { desk.resources().await }).await?;
         Ok(ListResourcesResult::with_all_items(listed))
     }
 
@@ -243,7 +250,7 @@ impl ServerHandler for Server {
         _page: Option<PaginatedRequestParams>,
         _context: RequestContext<RoleServer>,
     ) -> Result<ListResourceTemplatesResult, ErrorData> {
-        Ok(ListResourceTemplatesResult::with_all_items(resources::templates()))
+        Ok(ListResourceTemplatesResult::with_all_items(resources::resource_templates()))
     }
 
     async fn read_resource(
@@ -252,9 +259,10 @@ impl ServerHandler for Server {
         context: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
         let uri = request.uri.clone();
-        let client = Client::of(&context, self.desk.settings.page_chars);
-        let read = self.done(move |desk| async move { desk.read_place(&request.uri.parse::<Place>()?, client).await });
-        Ok(read.await.map_err(|error| of_resource(error, uri))?.into())
+        let client = Client::from_context(&context, self.context.settings.page_chars);
+        let read = self
+            .run_request(move |desk| async move { desk.read_uri(&request.uri.parse::<ResourceUri>()?, client).await });
+        Ok(read.await.map_err(|error| with_resource_uri(error, uri))?.into())
     }
 
     async fn complete(
@@ -262,7 +270,7 @@ impl ServerHandler for Server {
         request: CompleteRequestParams,
         _context: RequestContext<RoleServer>,
     ) -> Result<CompleteResult, ErrorData> {
-        Ok(CompleteResult::new(self.done(|desk| async move { desk.completed(request).await }).await?))
+        Ok(CompleteResult::new(self.run_request(|desk| async move { desk.complete(request).await }).await?))
     }
 
     async fn subscribe(
@@ -272,8 +280,9 @@ impl ServerHandler for Server {
     ) -> Result<(), ErrorData> {
         let subscriptions = self.subscriptions.clone();
         let uri = request.uri.clone();
-        let opened = self.done(|desk| async move { subscriptions.open(desk, &request.uri, context.peer).await });
-        opened.await.map_err(|error| of_resource(error, uri))
+        let opened =
+            self.run_request(|desk| async move { subscriptions.subscribe(desk, &request.uri, context.peer).await });
+        opened.await.map_err(|error| with_resource_uri(error, uri))
     }
 
     async fn unsubscribe(
@@ -282,19 +291,19 @@ impl ServerHandler for Server {
         _context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
         let subscriptions = self.subscriptions.clone();
-        self.done(|_desk| async move { subscriptions.end(&request.uri) }).await
+        self.run_request(|_desk| async move { subscriptions.unsubscribe(&request.uri) }).await
     }
 
     fn accepted_subscription_filter(&self, requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
-        Some(subscriptions::accepted(&self.desk, requested))
+        Some(subscriptions::accepted_filter(&self.context, requested))
     }
 
     async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
-        let listening = |desk: Desk| async move {
-            subscriptions::serve(&desk, context).await;
+        let listening = |desk: ServerContext| async move {
+            subscriptions::serve_listen(&desk, context).await;
             Ok(())
         };
-        self.done(listening).await
+        self.run_request(listening).await
     }
 
     /// rmcp takes a call whose parameters have another shape for a method that it does not know.
@@ -303,29 +312,29 @@ impl ServerHandler for Server {
         request: CustomRequest,
         _context: RequestContext<RoleServer>,
     ) -> Result<CustomResult, ErrorData> {
-        if let Some((_, takes)) = TAKES.iter().find(|(method, _)| *method == request.method) {
+        if let Some((_, takes)) = EXPECTED_PARAMS.iter().find(|(method, _)| *method == request.method) {
             return Err(ErrorData::invalid_params(format!("{} takes {takes}", request.method), None));
         }
-        let message = format!("there is no method `{}`", text::line(&request.method, 80));
+        let message = format!("there is no method `{}`", text::single_line(&request.method, 80));
         Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, message, None))
     }
 }
 
 impl Server {
     /// Does what is no tool. Every request gets an answer, one that panics too.
-    async fn done<T: Send + 'static, W>(&self, work: impl FnOnce(Desk) -> W) -> Result<T, ErrorData>
+    async fn run_request<T: Send + 'static, W>(&self, work: impl FnOnce(ServerContext) -> W) -> Result<T, ErrorData>
     where
         W: Future<Output = Result<T, Refusal>> + Send + 'static,
     {
-        let ready = self.desk.fleet.state().make().map_err(Refusal::from);
+        let ready = self.context.fleet.state().create_root().map_err(Refusal::from);
         let done = match ready {
-            Ok(()) => tokio::spawn(work(self.desk.clone())).await.unwrap_or_else(|broken| {
+            Ok(()) => tokio::spawn(work(self.context.clone())).await.unwrap_or_else(|broken| {
                 tracing::error!(error = %broken, "a request panicked");
                 Err(Refusal::panicked())
             }),
             Err(refusal) => Err(refusal),
         };
-        done.map_err(|refusal| protocol_error(refusal.masked(self.desk.fleet.secrets())))
+        done.map_err(|refusal| protocol_error(refusal.masked(self.context.fleet.secrets())))
     }
 }
 
@@ -340,7 +349,7 @@ fn protocol_error(refusal: Refusal) -> ErrorData {
 }
 
 /// An error of a resource names the resource, as the specification has it.
-fn of_resource(mut error: ErrorData, uri: String) -> ErrorData {
+fn with_resource_uri(mut error: ErrorData, uri: String) -> ErrorData {
     if let Some(fields) = error.data.as_mut().and_then(serde_json::Value::as_object_mut) {
         fields.insert("uri".to_owned(), uri.into());
     }
@@ -348,24 +357,24 @@ fn of_resource(mut error: ErrorData, uri: String) -> ErrorData {
 }
 
 /// Every call gets an answer, one that panics too: rmcp by itself would leave the client waiting for ever.
-async fn answered(
+async fn run_tool_call(
     client: Client,
     call: impl Future<Output = Result<serde_json::Value, Refusal>> + Send + 'static,
 ) -> CallToolResult {
     match tokio::spawn(call).await {
-        Ok(Ok(value)) => client.result(value),
-        Ok(Err(refusal)) => refused(refusal),
+        Ok(Ok(value)) => client.call_result(value),
+        Ok(Err(refusal)) => refusal_result(refusal),
         Err(broken) => {
             tracing::error!(error = %broken, "a call panicked");
-            refused(Refusal::panicked())
+            refusal_result(Refusal::panicked())
         }
     }
 }
 
 /// A refusal is text alone: some clients hold structured content against the tool's output schema even when it is an error,
 /// and show their model a complaint about the schema instead.
-fn refused(refusal: Refusal) -> CallToolResult {
-    CallToolResult::error(vec![ContentBlock::text(refusal.sentence())])
+fn refusal_result(refusal: Refusal) -> CallToolResult {
+    CallToolResult::error(vec![ContentBlock::text(refusal.to_text())])
 }
 
 #[cfg(test)]
@@ -374,7 +383,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_in_a_tool_is_answered() {
-        let answer = answered(Client::unknown(1_000), async { panic!("on purpose") }).await;
+        let answer = run_tool_call(Client::unknown(1_000), async { panic!("on purpose") }).await;
         assert_eq!(answer.is_error, Some(true));
         assert_eq!(answer.structured_content, None);
         let text = &answer.content[0].as_text().expect("text").text;

@@ -14,24 +14,24 @@ use std::time::Duration;
 use etcetera::BaseStrategy;
 
 use self::flags::FileChoice;
-use self::reader::{Kind, Reader};
+use self::reader::{PathKind, SettingsReader};
 
-pub use self::flags::{Flags, joined};
-pub use self::reader::{Effective, Source};
+pub use self::flags::{Flags, join_switch_values};
+pub use self::reader::{EffectiveSetting, SettingSource};
 pub use self::table::{Setting, TABLE, markdown};
 
 /// How long a run may take where neither the agent nor the operator says.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(1800);
 /// The longest an agent may ask for unless the operator sets another.
-pub const MOST_TIMEOUT: Duration = Duration::from_secs(7200);
+pub const DEFAULT_MAX_TIMEOUT: Duration = Duration::from_secs(7200);
 /// The longest that a call may wait for a change unless the operator raises it: clients give up a call after 60 s.
-pub const MOST_WAIT: Duration = Duration::from_secs(50);
+pub const DEFAULT_MAX_WAIT: Duration = Duration::from_secs(50);
 /// The longest that the operator may raise it to: one widespread client moves a call to the background after 120 s.
-pub const HIGHEST_MOST_WAIT: Duration = Duration::from_secs(110);
+pub const MAX_CONFIGURABLE_WAIT: Duration = Duration::from_secs(110);
 /// The longest that the operator may let a run take, in seconds: a day.
-const HIGHEST_TIMEOUT_S: u32 = 86_400;
+const MAX_CONFIGURABLE_TIMEOUT_S: u32 = 86_400;
 /// The most tokens that a limit can be.
-const HIGHEST_TOKENS: u64 = 1_000_000_000_000;
+const MAX_CONFIGURABLE_TOKENS: u64 = 1_000_000_000_000;
 
 /// Checked settings.
 #[derive(Debug, Clone)]
@@ -39,15 +39,15 @@ pub struct Settings {
     /// The settings file that was read.
     pub file: Option<PathBuf>,
     /// The state folder, absolute.
-    pub home: PathBuf,
+    pub state_folder: PathBuf,
     /// The MassGen program that was named.
     pub massgen: Option<PathBuf>,
     /// The project folder, absolute.
-    pub project: Result<PathBuf, NoProject>,
+    pub project: Result<PathBuf, ProjectError>,
     /// The user's home folder, where there is one.
     pub user_home: Option<PathBuf>,
     /// The longest that a call may wait.
-    pub most_wait: Duration,
+    pub max_wait: Duration,
     /// The most characters of an answer that is a page or a list.
     pub page_chars: u32,
     /// Whether only the tools that look are to be had.
@@ -57,7 +57,7 @@ pub struct Settings {
     /// Of time and number.
     pub limits: Limits,
     /// Of money and tokens.
-    pub spending: Spending,
+    pub spending: SpendingLimits,
     /// Which files configs may come from, and which may bring in commands.
     pub trust: Trust,
     /// More environment variables that reach MassGen: names, or beginnings of names with a star at the end.
@@ -65,21 +65,21 @@ pub struct Settings {
     /// A .env file with keys for MassGen, links resolved.
     pub env_file: Option<PathBuf>,
     /// More variables that hold secrets, and those that hold none.
-    pub secret_names: SecretNames,
+    pub secret_name_rules: SecretNameSettings,
     /// Which ended runs are kept.
     pub retention: Retention,
-    effective: Vec<Effective>,
+    effective_settings: Vec<EffectiveSetting>,
 }
 
 /// Why there is no project folder: none was named, and the working folder cannot be one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum NoProject {
+pub enum ProjectError {
     /// All files of the machine would be its files.
     #[error("the working folder is `/`")]
     Root,
     /// It was removed, or cannot be read.
     #[error("the working folder is gone")]
-    Gone,
+    Deleted,
     /// Neither records nor clients could name it.
     #[error("the name of the working folder is not UTF-8")]
     NotUtf8,
@@ -106,7 +106,7 @@ pub struct Limits {
 
 /// Limits of money (USD, above 0, finite) and tokens; `None` is no limit.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Spending {
+pub struct SpendingLimits {
     /// The most that a run and all below it may spend, and the default where the agent asks for none.
     pub budget_usd: Option<f64>,
     /// The same in tokens.
@@ -129,7 +129,7 @@ pub enum UnknownCost {
     Warn,
     /// It may not.
     Deny,
-    /// Its cost is estimated from its tokens, by [`Prices`].
+    /// Its cost is estimated from its tokens, by the setting `prices`.
     Estimate,
 }
 
@@ -160,7 +160,7 @@ pub struct Trust {
 
 /// Which environment variables hold secrets, besides what their names say: names, or beginnings of names with a star at the end.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SecretNames {
+pub struct SecretNameSettings {
     /// They do.
     pub masked: Vec<String>,
     /// They do not.
@@ -217,7 +217,7 @@ pub enum SettingsError {
     },
     /// A value that the setting cannot have.
     #[error("{place}: `{value}` is not {wanted}")]
-    Value {
+    InvalidValue {
         /// Flag and variable, or file, line and key.
         place: String,
         /// What was given.
@@ -229,23 +229,27 @@ pub enum SettingsError {
 
 impl Flags {
     /// Reads the settings file, if there is one, checks all that was given and fills in the defaults.
-    pub fn check(self) -> Result<Settings, SettingsError> {
+    pub fn resolve(self) -> Result<Settings, SettingsError> {
         // Only relative paths need one.
         let working = std::env::current_dir().ok();
         let user_home = etcetera::home_dir().ok().filter(|home| home.to_str().is_some());
         let file = self.file.read(working.as_deref(), user_home.as_deref())?;
         let mut given = match &file {
-            Some((path, text)) => file::read(path, text)?,
+            Some((path, text)) => file::parse(path, text)?,
             None => BTreeMap::new(),
         };
         given.extend(self.given);
-        Settings::read(Reader::new(given, working, user_home.clone()), file.map(|(path, _)| path), user_home)
+        Settings::from_reader(
+            SettingsReader::new(given, working, user_home.clone()),
+            file.map(|(path, _)| path),
+            user_home,
+        )
     }
 }
 
 impl Prices {
     /// Every model with its price.
-    pub fn all(&self) -> impl Iterator<Item = (&str, Price)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&str, Price)> {
         self.0.iter().map(|(model, price)| (model.as_str(), *price))
     }
 }
@@ -259,8 +263,10 @@ impl FileChoice {
     ) -> Result<Option<(PathBuf, String)>, SettingsError> {
         let (path, must_be) = match self {
             FileChoice::Absent => return Ok(None),
-            FileChoice::Named(path) => (working.unwrap_or(Path::new("")).join(reader::at_home(&path, user_home)), true),
-            FileChoice::Usual(path) => (path, false),
+            FileChoice::Named(path) => {
+                (working.unwrap_or(Path::new("")).join(reader::expand_home(&path, user_home)), true)
+            }
+            FileChoice::Default(path) => (path, false),
         };
         match std::fs::read_to_string(&path) {
             Ok(text) => Ok(Some((path, text))),
@@ -283,82 +289,86 @@ impl Settings {
 
     /// Whether a person has given this setting a value: by a flag, a variable or the settings file.
     pub fn is_given(&self, key: &str) -> bool {
-        self.effective().iter().any(|known| known.key == key && known.source != Source::Default)
+        self.effective_settings().iter().any(|known| known.key == key && known.source != SettingSource::Default)
     }
 
     /// Every setting with its value and who gave it, in the order of [`TABLE`].
-    pub fn effective(&self) -> &[Effective] {
-        &self.effective
+    pub fn effective_settings(&self) -> &[EffectiveSetting] {
+        &self.effective_settings
     }
 
-    fn read(mut from: Reader, file: Option<PathBuf>, user_home: Option<PathBuf>) -> Result<Settings, SettingsError> {
-        let home = from.path("home", Kind::Any)?.map_or_else(default_home, Ok)?;
-        from.turned_out("home", home.display());
-        let massgen = from.path("massgen", Kind::Any)?;
-        let project = from.path("project", Kind::Folder)?.map_or_else(working_folder, Ok);
+    fn from_reader(
+        mut from: SettingsReader,
+        file: Option<PathBuf>,
+        user_home: Option<PathBuf>,
+    ) -> Result<Settings, SettingsError> {
+        let home = from.path("home", PathKind::Any)?.map_or_else(default_state_folder, Ok)?;
+        from.set_effective("home", home.display());
+        let massgen = from.path("massgen", PathKind::Any)?;
+        let project = from.path("project", PathKind::Folder)?.map_or_else(working_folder, Ok);
         match &project {
-            Ok(project) => from.turned_out("project", project.display()),
-            Err(none) => from.turned_out("project", format!("none: {none}")),
+            Ok(project) => from.set_effective("project", project.display()),
+            Err(none) => from.set_effective("project", format!("none: {none}")),
         }
-        let most_wait = from.whole("max_wait_s", 0, HIGHEST_MOST_WAIT.as_secs() as u32)?;
+        let most_wait = from.integer("max_wait_s", 0, MAX_CONFIGURABLE_WAIT.as_secs() as u32)?;
         Ok(Settings {
             file,
-            home,
+            state_folder: home,
             massgen,
             project,
             user_home,
-            most_wait: Duration::from_secs(most_wait.into()),
-            page_chars: from.whole("page_chars", 2_000, 40_000)?,
-            warm: from.switch("warm")?,
-            read_only: from.switch("read_only")?,
-            limits: Limits::read(&mut from)?,
-            spending: Spending::read(&mut from)?,
-            trust: Trust::read(&mut from)?,
+            max_wait: Duration::from_secs(most_wait.into()),
+            page_chars: from.integer("page_chars", 2_000, 40_000)?,
+            warm: from.boolean("warm")?,
+            read_only: from.boolean("read_only")?,
+            limits: Limits::from_reader(&mut from)?,
+            spending: SpendingLimits::from_reader(&mut from)?,
+            trust: Trust::from_reader(&mut from)?,
             pass_env: from.names("pass_env")?,
-            env_file: from.path("env_file", Kind::File)?,
-            secret_names: SecretNames { masked: from.names("mask_env")?, shown: from.names("show_env")? },
-            retention: Retention::read(&mut from)?,
-            effective: from.into_effective(),
+            env_file: from.path("env_file", PathKind::File)?,
+            secret_name_rules: SecretNameSettings { masked: from.names("mask_env")?, shown: from.names("show_env")? },
+            retention: Retention::from_reader(&mut from)?,
+            effective_settings: from.into_effective(),
         })
     }
 }
 
 impl Limits {
-    fn read(from: &mut Reader) -> Result<Limits, SettingsError> {
-        let (timeout, max_timeout) = timeouts(from)?;
+    fn from_reader(from: &mut SettingsReader) -> Result<Limits, SettingsError> {
+        let (timeout, max_timeout) = read_timeouts(from)?;
         Ok(Limits {
             timeout: Duration::from_secs(timeout.into()),
             max_timeout: Duration::from_secs(max_timeout.into()),
-            max_runs: from.whole("max_runs", 1, 1000)?,
-            max_queue: from.whole("max_queue", 0, 10_000)?,
-            max_depth: from.whole("max_depth", 0, 16)?,
-            max_tree_runs: from.whole("max_tree_runs", 0, 1000)?,
-            starts_per_minute: from.whole("starts_per_minute", 1, 10_000)?,
+            max_runs: from.integer("max_runs", 1, 1000)?,
+            max_queue: from.integer("max_queue", 0, 10_000)?,
+            max_depth: from.integer("max_depth", 0, 16)?,
+            max_tree_runs: from.integer("max_tree_runs", 0, 1000)?,
+            starts_per_minute: from.integer("starts_per_minute", 1, 10_000)?,
         })
     }
 }
 
 /// An operator who only lowers the most lowers the default as well.
-fn timeouts(from: &mut Reader) -> Result<(u32, u32), SettingsError> {
-    let timeout = from.whole("timeout_s", 1, HIGHEST_TIMEOUT_S)?;
-    let max = from.whole("max_timeout_s", 1, HIGHEST_TIMEOUT_S)?;
+fn read_timeouts(from: &mut SettingsReader) -> Result<(u32, u32), SettingsError> {
+    let timeout = from.integer("timeout_s", 1, MAX_CONFIGURABLE_TIMEOUT_S)?;
+    let max = from.integer("max_timeout_s", 1, MAX_CONFIGURABLE_TIMEOUT_S)?;
     if timeout > max && !from.is_default("timeout_s") {
-        return Err(from.refuse("timeout_s", format!("at most max_timeout_s, which is {max}")));
+        return Err(from.invalid("timeout_s", format!("at most max_timeout_s, which is {max}")));
     }
     let timeout = timeout.min(max);
-    from.turned_out("timeout_s", timeout);
+    from.set_effective("timeout_s", timeout);
     Ok((timeout, max))
 }
 
-impl Spending {
-    fn read(from: &mut Reader) -> Result<Spending, SettingsError> {
+impl SpendingLimits {
+    fn from_reader(from: &mut SettingsReader) -> Result<SpendingLimits, SettingsError> {
         let words = [("warn", UnknownCost::Warn), ("deny", UnknownCost::Deny), ("estimate", UnknownCost::Estimate)];
-        Ok(Spending {
+        Ok(SpendingLimits {
             budget_usd: from.amount("budget_usd", "USD")?,
-            max_tokens: from.count("max_tokens", HIGHEST_TOKENS)?,
+            max_tokens: from.count("max_tokens", MAX_CONFIGURABLE_TOKENS)?,
             server_budget_usd: from.amount("server_budget_usd", "USD")?,
             day_budget_usd: from.amount("day_budget_usd", "USD")?,
-            unknown_cost: from.word("unknown_cost", &words)?,
+            unknown_cost: from.choice("unknown_cost", &words)?,
             prices: from.prices("prices"),
         })
     }
@@ -366,23 +376,23 @@ impl Spending {
 
 impl Prices {
     /// What a model costs, where the operator said.
-    pub fn of(&self, model: &str) -> Option<Price> {
+    pub fn get(&self, model: &str) -> Option<Price> {
         self.0.get(model).copied()
     }
 }
 
 impl Trust {
-    fn read(from: &mut Reader) -> Result<Trust, SettingsError> {
+    fn from_reader(from: &mut SettingsReader) -> Result<Trust, SettingsError> {
         Ok(Trust {
-            read_folders: from.paths("read_folders", Kind::Folder)?,
-            trusted_configs: from.paths("trusted_configs", Kind::Either)?,
-            allow_commands: from.switch("allow_commands")?,
+            read_folders: from.paths("read_folders", PathKind::Folder)?,
+            trusted_configs: from.paths("trusted_configs", PathKind::FileOrFolder)?,
+            allow_commands: from.boolean("allow_commands")?,
         })
     }
 }
 
 impl Retention {
-    fn read(from: &mut Reader) -> Result<Retention, SettingsError> {
+    fn from_reader(from: &mut SettingsReader) -> Result<Retention, SettingsError> {
         let days = from.count("keep_days", 36_500)?;
         let runs = from.count("keep_runs", 1_000_000)?;
         let gigabytes = from.amount("keep_gb", "GB")?;
@@ -394,51 +404,53 @@ impl Retention {
     }
 }
 
-fn default_home() -> Result<PathBuf, SettingsError> {
+fn default_state_folder() -> Result<PathBuf, SettingsError> {
     let base = etcetera::base_strategy::Xdg::new().map_err(SettingsError::NoHome)?;
     // XDG has a state folder on every system that this program runs on.
     let home = base.state_dir().unwrap_or_else(|| base.home_dir().join(".local/state")).join("massgen-mcp");
     if home.to_str().is_some() { Ok(home) } else { Err(SettingsError::NotUtf8(home)) }
 }
 
-fn working_folder() -> Result<PathBuf, NoProject> {
-    let folder = Path::new(".").canonicalize().map_err(|_| NoProject::Gone)?;
+fn working_folder() -> Result<PathBuf, ProjectError> {
+    let folder = Path::new(".").canonicalize().map_err(|_| ProjectError::Deleted)?;
     match folder.to_str() {
-        None => Err(NoProject::NotUtf8),
-        Some("/") => Err(NoProject::Root),
+        None => Err(ProjectError::NotUtf8),
+        Some("/") => Err(ProjectError::Root),
         Some(_) => Ok(folder),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::reader::{Given, Raw};
+    use super::reader::{GivenSetting, RawSetting};
     use super::*;
 
     fn flags(given: &[(&'static str, &str)]) -> Flags {
-        let given = given.iter().map(|(key, text)| (*key, Given { raw: Raw::Text(text.into()), source: Source::Flag }));
+        let given = given.iter().map(|(key, text)| {
+            (*key, GivenSetting { raw: RawSetting::Text(text.into()), source: SettingSource::Flag })
+        });
         Flags { given: given.chain([("home", home())]).collect(), file: FileChoice::Absent }
     }
 
-    fn home() -> Given {
-        Given { raw: Raw::Text("state".into()), source: Source::Flag }
+    fn home() -> GivenSetting {
+        GivenSetting { raw: RawSetting::Text("state".into()), source: SettingSource::Flag }
     }
 
     fn with_file(text: &str, given: &[(&'static str, &str)]) -> (tempfile::TempDir, Result<Settings, SettingsError>) {
         let folder = tempfile::tempdir().expect("temp");
         let path = folder.path().join("massgen-mcp.toml");
         std::fs::write(&path, text).expect("write");
-        let settings = Flags { file: FileChoice::Named(path), ..flags(given) }.check();
+        let settings = Flags { file: FileChoice::Named(path), ..flags(given) }.resolve();
         (folder, settings)
     }
 
     #[test]
     fn paths_become_absolute_and_defaults_are_filled_in() {
         let folder = tempfile::tempdir().expect("temp");
-        let settings = flags(&[("project", folder.path().to_str().expect("UTF-8"))]).check().expect("good");
-        assert!(settings.home.is_absolute() && settings.home.ends_with("state"));
-        assert_eq!(settings.most_wait, MOST_WAIT);
-        assert_eq!((settings.limits.timeout, settings.limits.max_timeout), (DEFAULT_TIMEOUT, MOST_TIMEOUT));
+        let settings = flags(&[("project", folder.path().to_str().expect("UTF-8"))]).resolve().expect("good");
+        assert!(settings.state_folder.is_absolute() && settings.state_folder.ends_with("state"));
+        assert_eq!(settings.max_wait, DEFAULT_MAX_WAIT);
+        assert_eq!((settings.limits.timeout, settings.limits.max_timeout), (DEFAULT_TIMEOUT, DEFAULT_MAX_TIMEOUT));
         assert_eq!((settings.limits.max_runs, settings.spending.budget_usd), (10, Some(10.0)));
         assert_eq!(settings.spending.unknown_cost, UnknownCost::Warn);
         assert_eq!((settings.spending.max_tokens, settings.env_file), (None, None));
@@ -449,10 +461,10 @@ mod tests {
 
     #[test]
     fn every_setting_of_the_table_is_read_in_its_order() {
-        let settings = flags(&[]).check().expect("good");
-        let read: Vec<_> = settings.effective().iter().map(|effective| effective.key).collect();
+        let settings = flags(&[]).resolve().expect("good");
+        let read: Vec<_> = settings.effective_settings().iter().map(|effective| effective.key).collect();
         assert_eq!(read, TABLE.iter().map(|setting| setting.key).collect::<Vec<_>>());
-        for effective in settings.effective() {
+        for effective in settings.effective_settings() {
             assert!(!effective.value.is_empty(), "{}", effective.key);
         }
     }
@@ -462,7 +474,7 @@ mod tests {
         let (_folder, settings) = with_file("max_runs = 3\nmax_queue = 4", &[("max_runs", "5")]);
         let settings = settings.expect("good");
         assert_eq!((settings.limits.max_runs, settings.limits.max_queue, settings.limits.max_depth), (5, 4, 2));
-        let source = |key| settings.effective().iter().find(|e| e.key == key).map(|e| e.source.of(key));
+        let source = |key| settings.effective_settings().iter().find(|e| e.key == key).map(|e| e.source.describe(key));
         assert_eq!(source("max_runs").as_deref(), Some("--max-runs"));
         assert!(source("max_queue").is_some_and(|place| place.ends_with("massgen-mcp.toml, line 2")));
         assert_eq!(source("max_depth").as_deref(), Some("default"));
@@ -477,7 +489,7 @@ mod tests {
         assert!(settings.read_only);
         assert_eq!((settings.spending.budget_usd, settings.spending.day_budget_usd), (Some(2.5), None));
         assert_eq!(settings.spending.unknown_cost, UnknownCost::Estimate);
-        assert_eq!(settings.spending.prices.of("m"), Some(Price { input: 1.0, output: 2.0 }));
+        assert_eq!(settings.spending.prices.get("m"), Some(Price { input: 1.0, output: 2.0 }));
         assert_eq!(settings.trust.read_folders, [folder.path().canonicalize().expect("path")]);
         assert_eq!(settings.pass_env, ["X_*"]);
         assert_eq!((settings.retention.keep_bytes, settings.retention.keep_for), (Some(500_000_000), None));
@@ -486,19 +498,19 @@ mod tests {
     #[test]
     fn a_named_file_must_be_there_and_a_usual_one_need_not() {
         let missing = PathBuf::from("/no/such/massgen-mcp.toml");
-        let named = Flags { file: FileChoice::Named(missing.clone()), ..flags(&[]) }.check().expect_err("missing");
+        let named = Flags { file: FileChoice::Named(missing.clone()), ..flags(&[]) }.resolve().expect_err("missing");
         assert_eq!(named.to_string(), "cannot read the settings file `/no/such/massgen-mcp.toml`");
         for usual in [missing, "/dev/null/massgen-mcp.toml".into()] {
-            Flags { file: FileChoice::Usual(usual), ..flags(&[]) }.check().expect("good");
+            Flags { file: FileChoice::Default(usual), ..flags(&[]) }.resolve().expect("good");
         }
     }
 
     #[test]
     fn a_lower_most_lowers_the_default_and_a_higher_timeout_is_refused() {
-        let lower = flags(&[("max_timeout_s", "600")]).check().expect("good");
+        let lower = flags(&[("max_timeout_s", "600")]).resolve().expect("good");
         assert_eq!(lower.limits.timeout, Duration::from_secs(600));
-        assert!(lower.effective().iter().any(|e| e.key == "timeout_s" && e.value == "600"));
-        let higher = flags(&[("timeout_s", "7201")]).check().expect_err("too long");
+        assert!(lower.effective_settings().iter().any(|e| e.key == "timeout_s" && e.value == "600"));
+        let higher = flags(&[("timeout_s", "7201")]).resolve().expect_err("too long");
         assert!(higher.to_string().contains("--timeout-s") && higher.to_string().contains("7200"), "{higher}");
     }
 
@@ -512,7 +524,7 @@ mod tests {
             ("unknown_cost", "guess", "MASSGEN_MCP_UNKNOWN_COST"),
             ("keep_gb", "-1", "MASSGEN_MCP_KEEP_GB"),
         ] {
-            let refused = flags(&[(key, text)]).check().expect_err(key).to_string();
+            let refused = flags(&[(key, text)]).resolve().expect_err(key).to_string();
             assert!(refused.contains(variable) && refused.contains(text), "{refused}");
         }
     }

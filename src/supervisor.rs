@@ -8,15 +8,15 @@ mod changes;
 pub mod group;
 pub mod kernel;
 mod leader;
+mod liveness;
 mod lost;
 mod output;
-mod parent;
 mod plan;
-mod purse;
+mod proc_sampler;
 mod queue;
+mod reaper;
 mod repository;
-mod senses;
-mod vigil;
+mod spend_tracker;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -25,18 +25,18 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::ledger::{Ledger, LedgerError};
-use crate::massgen::configs::{self, Changes, Needs, Tree};
+use crate::massgen::configs::{self, ConfigChanges, Needs, Tree};
 use crate::massgen::environment;
-use crate::massgen::launch::{self, Folders, Launch};
+use crate::massgen::launch::{self, Launch, LaunchFolders};
 use crate::massgen::{basis, program, session, text};
-use crate::registry::{Durability, RegistryError, RunFolder, RunLock, StateFolder, write_whole};
+use crate::registry::{Durability, RegistryError, RunFolder, RunLock, StateFolder, write_atomic};
 use crate::rehearsal::{self, Rehearsal};
-use crate::run::{BadRunId, ConfigChoice, Context, RunRecord, RunSpec};
+use crate::run::{ConfigChoice, Context, InvalidRunId, RunRecord, RunSpec};
 use crate::secrets::{self, EnvFileError, Secrets};
 
 pub use ancestry::parent_run;
-pub use leader::become_massgen;
-pub use lost::bury;
+pub use leader::exec_massgen;
+pub use lost::finalize_lost;
 
 /// What a supervisor writes to standard output once MassGen's process is on record, or is waited for; whoever started it reads no further.
 pub const READY: &str = "ready";
@@ -50,11 +50,11 @@ pub enum SupervisorError {
         /// What was given.
         path: PathBuf,
         /// Why it is none.
-        source: BadRunId,
+        source: InvalidRunId,
     },
     /// Another supervisor has the run, or has had it.
     #[error("`{}` has a supervisor, or its run is over", .0.display())]
-    Taken(PathBuf),
+    AlreadySupervised(PathBuf),
     /// A record could not be read or written.
     #[error("cannot keep the record")]
     Record(#[from] RegistryError),
@@ -83,7 +83,7 @@ pub enum SupervisorError {
     Script(#[from] rehearsal::ScriptError),
 }
 
-fn failed(operation: &'static str) -> impl FnOnce(io::Error) -> SupervisorError {
+fn io_error(operation: &'static str) -> impl FnOnce(io::Error) -> SupervisorError {
     move |source| SupervisorError::Io { operation, source }
 }
 
@@ -92,54 +92,55 @@ fn failed(operation: &'static str) -> impl FnOnce(io::Error) -> SupervisorError 
 /// It must be called on the main thread of a process of its own, on a current-thread runtime.
 pub async fn supervise(folder: &Path, me: &Path) -> Result<(), SupervisorError> {
     let path = folder.to_owned();
-    let folder = RunFolder::at(folder).map_err(|source| SupervisorError::NotARun { path, source })?;
+    let folder = RunFolder::from_path(folder).map_err(|source| SupervisorError::NotARun { path, source })?;
     // A process that leads a group already (started from a shell) cannot have a session of its own; it needs none then.
     let _leads_already = rustix::process::setsid();
     let own = rustix::process::getpid();
-    rustix::process::set_child_subreaper(Some(own)).map_err(io::Error::from).map_err(failed("become a subreaper"))?;
-    let lock = RunLock::inherited(&folder.lock()).map_err(failed("take the run's lock"))?;
-    let lock = lock.ok_or_else(|| SupervisorError::Taken(folder.path().to_owned()))?;
+    rustix::process::set_child_subreaper(Some(own)).map_err(io::Error::from).map_err(io_error("become a subreaper"))?;
+    let lock = RunLock::inherited(&folder.lock()).map_err(io_error("take the run's lock"))?;
+    let lock = lock.ok_or_else(|| SupervisorError::AlreadySupervised(folder.path().to_owned()))?;
     let mut record = folder.load()?;
     if record.started.is_some() {
-        return Err(SupervisorError::Taken(folder.path().to_owned()));
+        return Err(SupervisorError::AlreadySupervised(folder.path().to_owned()));
     }
-    let state = StateFolder::around(&folder).ok_or_else(|| SupervisorError::Taken(folder.path().to_owned()))?;
-    let ledger = Ledger::of(&state);
-    let record = match queue::wait(&folder, &mut record, &lock, &ledger).await? {
-        queue::Came::Turn => work(&folder, record, lock, &state, me).await?,
-        queue::Came::Stop => record,
+    let state =
+        StateFolder::containing(&folder).ok_or_else(|| SupervisorError::AlreadySupervised(folder.path().to_owned()))?;
+    let ledger = Ledger::new(&state);
+    let record = match queue::wait_for_slot(&folder, &mut record, &lock, &ledger).await? {
+        queue::QueueOutcome::Admitted => run_to_end(&folder, record, lock, &state, me).await?,
+        queue::QueueOutcome::Stopped => record,
     };
     if let Err(error) = ledger.settle(&record.spec.id, record.spent) {
         // Whoever opens the book next finds the run's lock free, and books it.
-        tracing::warn!(error = text::chain(&error), "what the run has spent could not be booked");
+        tracing::warn!(error = text::error_chain(&error), "what the run has spent could not be booked");
     }
     Ok(())
 }
 
 /// Starts MassGen and stays with it to its end; gives the last record.
-async fn work(
+async fn run_to_end(
     folder: &RunFolder,
     record: RunRecord,
     lock: RunLock,
     state: &StateFolder,
     me: &Path,
 ) -> Result<RunRecord, SupervisorError> {
-    let mut worker = worker::Worker::begin(folder.clone(), record, lock, known_secrets(folder), state.clone())?;
+    let mut worker = worker::Worker::new(folder.clone(), record, lock, known_secrets(folder), state.clone())?;
     let prepared = prepare(folder, worker.spec()).await;
     match &prepared {
         Ok(prepared) => {
-            worker.read_costs_with(prepared.models.clone());
-            worker.blame_with(prepared.providers.clone(), prepared.keys.clone());
+            worker.set_models(prepared.models.clone());
+            worker.set_providers(prepared.providers.clone(), prepared.keys.clone());
             worker.start(me, &prepared.launch).await?;
         }
-        Err(error) => worker.never_started(error),
+        Err(error) => worker.fail_start(error),
     }
-    tell_ready();
-    Ok(worker.work().await)
+    report_ready();
+    Ok(worker.run().await)
 }
 
 /// Resolves when a signal tells this process to end.
-async fn told_to_end() {
+async fn shutdown_signal() {
     use tokio::signal::unix::{SignalKind, signal};
     let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
     let signals = kinds.map(|kind| async move {
@@ -159,7 +160,7 @@ async fn told_to_end() {
 /// The secrets that a run's supervisor knows: those of its environment and of the env file that the run's spec names, where
 /// they can be read.
 pub fn secrets(folder: &Path) -> Secrets {
-    RunFolder::at(folder).map(|folder| known_secrets(&folder)).unwrap_or_default()
+    RunFolder::from_path(folder).map(|folder| known_secrets(&folder)).unwrap_or_default()
 }
 
 fn known_secrets(folder: &RunFolder) -> Secrets {
@@ -170,7 +171,7 @@ fn known_secrets(folder: &RunFolder) -> Secrets {
 
 /// What keeps a rehearsal on this machine: the endpoint takes any key, so that the user's own is not sent there, and MassGen's
 /// look-ups of prices go to a closed port.
-const OFFLINE: [(&str, &str); 7] = [
+const OFFLINE_VARIABLES: [(&str, &str); 7] = [
     ("OPENAI_API_KEY", "rehearsal"),
     ("HTTPS_PROXY", "http://127.0.0.1:9"),
     ("https_proxy", "http://127.0.0.1:9"),
@@ -181,7 +182,7 @@ const OFFLINE: [(&str, &str); 7] = [
 ];
 
 /// A run that is ready to start; a rehearsal is served for as long as this lives.
-struct Prepared {
+struct PreparedRun {
     launch: Launch,
     /// Which model each agent uses.
     models: BTreeMap<String, String>,
@@ -191,21 +192,23 @@ struct Prepared {
     keys: BTreeMap<String, String>,
     _rehearsal: Option<Rehearsal>,
     /// The conversation that it goes on with, where MassGen looks for it.
-    _session: Option<session::Link>,
+    _session: Option<session::SessionLink>,
 }
 
-async fn prepare(folder: &RunFolder, spec: &RunSpec) -> Result<Prepared, SupervisorError> {
+async fn prepare(folder: &RunFolder, spec: &RunSpec) -> Result<PreparedRun, SupervisorError> {
     std::os::unix::fs::symlink(program::scripts(&spec.program), folder.bin())
-        .map_err(failed("link the program's folder"))?;
-    launch::hand_over(spec, &folder.work()).map_err(failed("start MassGen"))?;
-    let config = config(folder, spec).await?;
+        .map_err(io_error("link the program's folder"))?;
+    launch::prepare_project(spec, &folder.work()).map_err(io_error("start MassGen"))?;
+    let config = prepare_config(folder, spec).await?;
     let (bin, logs, work, inbox) = (folder.bin(), folder.logs(), folder.work(), folder.inbox());
-    let folders = Folders { bin: &bin, logs: &logs, work: &work, inbox: &inbox };
-    let launch = launch::plan(spec, folders, &config.path, config.own_timeout, environment(spec)?);
-    let session =
-        spec.continues.as_ref().map(|_| session::Link::make(&launch.cwd, spec.id.as_str(), &folder.session()));
-    let session = session.transpose().map_err(failed("link the conversation so far"))?;
-    Ok(Prepared {
+    let folders = LaunchFolders { bin: &bin, logs: &logs, work: &work, inbox: &inbox };
+    let launch = launch::build_launch(spec, folders, &config.path, config.own_timeout, environment(spec)?);
+    let session = spec
+        .continuation
+        .as_ref()
+        .map(|_| session::SessionLink::create(&launch.cwd, spec.id.as_str(), &folder.session()));
+    let session = session.transpose().map_err(io_error("link the conversation so far"))?;
+    Ok(PreparedRun {
         launch,
         models: config.models,
         providers: config.providers,
@@ -223,55 +226,57 @@ async fn prepare(folder: &RunFolder, spec: &RunSpec) -> Result<Prepared, Supervi
 pub fn environment(spec: &RunSpec) -> Result<Vec<(OsString, OsString)>, SupervisorError> {
     if matches!(spec.config, ConfigChoice::Rehearsal(_)) {
         let mut env = environment::without_keys(std::env::vars_os());
-        OFFLINE.iter().for_each(|(name, value)| environment::set(&mut env, name, value));
+        OFFLINE_VARIABLES.iter().for_each(|(name, value)| environment::set_variable(&mut env, name, value));
         return Ok(env);
     }
-    let file = spec.env_file.as_deref().map(secrets::env_file).transpose()?.unwrap_or_default();
+    let file = spec.env_file.as_deref().map(secrets::read_env_file).transpose()?.unwrap_or_default();
     // What the file names is meant to reach MassGen.
     let mut wanted: Vec<String> = file.iter().map(|(name, _)| name).chain(&spec.pass_env).cloned().collect();
-    wanted.push(format!("{}*", configs::SECRET_VARIABLE));
-    Ok(environment::selected(environment::joined(std::env::vars_os(), &file).into_iter(), &wanted))
+    wanted.push(format!("{}*", configs::SECRET_VARIABLE_PREFIX));
+    Ok(environment::select(environment::merge(std::env::vars_os(), &file).into_iter(), &wanted))
 }
 
 /// What MassGen is to read: what the server checked and put into the run's folder, with the question in it.
-async fn config(folder: &RunFolder, spec: &RunSpec) -> Result<Config, SupervisorError> {
+async fn prepare_config(folder: &RunFolder, spec: &RunSpec) -> Result<PreparedConfig, SupervisorError> {
     let (checked, rehearsal) = match &spec.config {
         ConfigChoice::Rehearsal(name) => {
             let served = rehearsal::serve().await?;
-            (Some((folder.config(), rehearsal::config(name, &served.base_url())?)), Some(served))
+            (Some((folder.config(), rehearsal::config_yaml(name, &served.base_url())?)), Some(served))
         }
         ConfigChoice::File(_) => (None, None),
     };
     let (path, text) = match checked {
         Some(own) => own,
-        None => checked_config(folder).map_err(failed("read the config"))?,
+        None => checked_config(folder).map_err(io_error("read the config"))?,
     };
-    let prompt = launch::prompt(&question(folder, spec)?);
+    let prompt = launch::escape_prompt(&question_text(folder, spec)?);
     let overrides = spec.overrides.as_ref().filter(|_| rehearsal.is_some());
-    let session = spec.continues.as_ref().map(|_| spec.id.as_str());
-    let from = spec.from.as_ref().map(|_| folder.from());
+    let session = spec.continuation.as_ref().map(|_| spec.id.as_str());
+    let from = spec.basis.as_ref().map(|_| folder.basis());
     let hand_over = Some(spec.context).filter(|context| *context != Context::None);
-    let context = hand_over.map(|context| (spec.project.as_path(), context.word()));
-    let changes = Changes { overrides, project: None, prompt: Some(&prompt), session, read: from.as_deref(), context };
-    let effective = configs::effective(&path, &text, changes)?;
+    let context = hand_over.map(|context| (spec.project.as_path(), context.as_str()));
+    let changes =
+        ConfigChanges { overrides, project: None, prompt: Some(&prompt), session, read: from.as_deref(), context };
+    let effective = configs::effective_config(&path, &text, changes)?;
     let copy = if effective.is_json { path } else { folder.config() };
-    write_whole(&copy, effective.text.as_bytes(), Durability::Plain).map_err(failed("write the effective config"))?;
+    write_atomic(&copy, effective.text.as_bytes(), Durability::NotSynced)
+        .map_err(io_error("write the effective config"))?;
     let tree = effective.tree.as_ref();
-    Ok(Config {
+    Ok(PreparedConfig {
         own_timeout: tree.and_then(Tree::own_timeout).filter(|_| rehearsal.is_none()),
         models: tree.map(models).unwrap_or_default(),
         providers: tree.map(providers).unwrap_or_default(),
-        keys: tree.map(Needs::keys_of_agents).unwrap_or_default(),
+        keys: tree.map(Needs::agent_key_variables).unwrap_or_default(),
         path: copy,
         rehearsal,
     })
 }
 
 /// What the agents are asked: the question, with the answer of an earlier run where this one builds on one.
-fn question(folder: &RunFolder, spec: &RunSpec) -> Result<String, SupervisorError> {
-    let Some(from) = &spec.from else { return Ok(spec.question.clone()) };
-    let whole = basis::question(&spec.question, &spec.id, from, &folder.from(), &known_secrets(folder));
-    whole.map_err(failed("read the answer that it builds on"))
+fn question_text(folder: &RunFolder, spec: &RunSpec) -> Result<String, SupervisorError> {
+    let Some(from) = &spec.basis else { return Ok(spec.question.clone()) };
+    let whole = basis::question_with_basis(&spec.question, &spec.id, from, &folder.basis(), &known_secrets(folder));
+    whole.map_err(io_error("read the answer that it builds on"))
 }
 
 /// The config that the server put into the folder; under another ending where it could not be read, and MassGen is to say why.
@@ -288,18 +293,18 @@ fn checked_config(folder: &RunFolder) -> io::Result<(PathBuf, String)> {
 
 /// Which model each agent uses.
 fn models(tree: &Tree) -> BTreeMap<String, String> {
-    let agents = Needs::of(tree).agents;
+    let agents = Needs::from_config(tree).agents;
     agents.into_iter().filter_map(|agent| Some((agent.id, agent.model?))).collect()
 }
 
 /// Whose model each agent uses.
 fn providers(tree: &Tree) -> BTreeMap<String, String> {
-    let agents = Needs::of(tree).agents;
+    let agents = Needs::from_config(tree).agents;
     agents.iter().filter_map(|agent| Some((agent.id.clone(), agent.provider()?.to_owned()))).collect()
 }
 
 /// A config as MassGen will read it.
-struct Config {
+struct PreparedConfig {
     path: PathBuf,
     own_timeout: Option<f64>,
     models: BTreeMap<String, String>,
@@ -309,6 +314,6 @@ struct Config {
 }
 
 /// Nobody may be listening any more; then nobody has to be told.
-fn tell_ready() {
+fn report_ready() {
     let _nobody = writeln!(io::stdout(), "{READY}");
 }

@@ -1,42 +1,43 @@
 //! A record → what an agent sees of it. Pure, and bounded whatever MassGen wrote: a brief status has at most 120 tokens; one of two
 //! agents at most 300 bytes while nothing is wrong, and twice that with a problem in it. Absent means unknown or not applicable.
 
+mod awaited_models;
 mod configs;
-mod fit;
 pub mod group;
+pub(crate) mod json;
 pub mod list;
-pub(crate) mod notation;
-mod waiting;
-pub mod words;
+pub mod summary;
+mod token_budget;
 
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::massgen::outcome::exit_word;
+use crate::massgen::outcome::exit_label;
 use crate::massgen::{text, warnings};
 use crate::run::{
-    AgentDigest, AgentState, AnswerFact, BuiltOn, Cap, Changed, Continued, Ending, Force, Moment, Outcome, Problem,
-    Quiet, Retry, RunId, RunRecord, RunState, Seems, StopCause, Usd, Warning,
+    AgentDigest, AgentState, AnswerBasis, AnswerSummary, Cap, ChangedFiles, Continuation, Ending, Force,
+    InferredActivity, Moment, Outcome, Problem, QuietPeriod, Retry, RunId, RunRecord, RunState, StopCause, Usd,
+    Warning,
 };
 
-pub use configs::{ConfigView, config};
+pub use configs::{ConfigView, config_view};
 
 /// The states of a run that has ended.
-const ENDS: [&str; 6] = ["succeeded", "failed", "timed_out", "over_budget", "killed", "lost"];
+const END_STATES: [&str; 6] = ["succeeded", "failed", "timed_out", "over_budget", "killed", "lost"];
 /// The longest agent id, label or phase in a brief status, in bytes.
-const WORD_BYTES: usize = 32;
+const MAX_WORD_BYTES: usize = 32;
 /// The most changed files that a brief status names.
-const BRIEF_FILES: usize = 3;
+const MAX_BRIEF_FILES: usize = 3;
 /// The longest message of a problem in a brief status, in bytes.
-const BRIEF_MESSAGE: usize = 160;
+const MAX_BRIEF_MESSAGE_BYTES: usize = 160;
 /// The longest name of a provider, in bytes.
-const PROVIDER_BYTES: usize = 40;
+const MAX_PROVIDER_BYTES: usize = 40;
 /// The longest sentence of a warning, in characters.
-const WARNING_CHARS: usize = 300;
+const MAX_WARNING_CHARS: usize = 300;
 /// How much of the question a full status repeats, in characters.
-const QUESTION_CHARS: usize = 200;
+const MAX_QUESTION_CHARS: usize = 200;
 
 /// A run, as check_status and run_massgen show it.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
@@ -253,7 +254,7 @@ pub struct Details {
     children: Vec<String>,
     /// The answer that it builds on.
     #[serde(skip_serializing_if = "Option::is_none")]
-    from: Option<FromView>,
+    from: Option<AnswerBasisView>,
     /// Runs that build on an answer of it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     built_on_by: Vec<String>,
@@ -281,12 +282,12 @@ pub struct Details {
     warnings: Vec<WarningView>,
     /// What was looked at while it is quiet.
     #[serde(skip_serializing_if = "Option::is_none")]
-    looked_at: Option<LookedAt>,
+    looked_at: Option<QuietSampleView>,
 }
 
 /// The answer of an earlier run that a run builds on.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct FromView {
+pub struct AnswerBasisView {
     run_id: String,
     /// Its label; absent of a presented answer.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -296,7 +297,7 @@ pub struct FromView {
 
 /// What the newest look at a quiet run saw.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct LookedAt {
+pub struct QuietSampleView {
     ago_s: u64,
     processes: u32,
     /// Of one processor, between the last two looks.
@@ -352,9 +353,9 @@ pub struct ReceiptView {
 
 /// What run_massgen gives: a run as check_status shows it, or with dry_run what it would be. The schema names only what matters
 /// at a start and is left open for the rest, which every client would pay for twice.
-pub struct Answered;
+pub struct RunMassgenOutput;
 
-impl JsonSchema for Answered {
+impl JsonSchema for RunMassgenOutput {
     fn schema_name() -> std::borrow::Cow<'static, str> {
         "Answered".into()
     }
@@ -391,64 +392,66 @@ pub enum Detail {
 
 /// What is known of a run beside its record.
 #[derive(Debug, Clone, Copy)]
-pub struct Seen<'a> {
+pub struct RunExtras<'a> {
     /// Its folder.
     pub folder: &'a std::path::Path,
     /// The runs that it started.
     pub children: &'a [RunId],
     /// The runs that build on an answer of it.
-    pub built_on_by: &'a [RunId],
+    pub dependents: &'a [RunId],
     /// How many wait before it, and how many in all.
-    pub queue: Option<(usize, usize)>,
+    pub queue_position: Option<(usize, usize)>,
     /// How many messages of steer_run MassGen has not taken up.
-    pub messages: usize,
+    pub pending_messages: usize,
     /// Of a run that waits for a model: each agent's.
-    pub models: &'a BTreeMap<String, String>,
+    pub awaited_models: &'a BTreeMap<String, String>,
 }
 
 /// What an agent sees of a run at a moment.
-pub fn run(record: &RunRecord, seen: &Seen<'_>, detail: Detail, now: &Moment) -> RunView {
+pub fn run_view(record: &RunRecord, seen: &RunExtras<'_>, detail: Detail, now: &Moment) -> RunView {
     let digest = record.digest.as_ref();
-    let ending = record.state.ended();
-    let ready = record.ready.as_ref().filter(|_| ending.is_none());
+    let ending = record.state.ending();
+    let ready = record.ready_answer.as_ref().filter(|_| ending.is_none());
     let answer = ending.and_then(|ending| ending.answer.as_ref()).or(ready);
-    let quiet = record.quiet.as_ref().filter(|_| is_at_work(&record.state));
+    let quiet = record.quiet.as_ref().filter(|_| is_active(&record.state));
     let is_over = ending.is_some();
-    let messages = Some(seen.messages).filter(|count| *count > 0);
-    let is_partial = |answer: &AnswerFact| record.state.makes_partial(answer.source);
+    let messages = Some(seen.pending_messages).filter(|count| *count > 0);
+    let is_partial = |answer: &AnswerSummary| record.state.is_partial_answer(answer.source);
     let of_winner = answer.filter(|answer| record.has_winner(is_partial(answer)));
-    let waiting = waiting::agents(digest, seen.models);
+    let waiting = awaited_models::awaited_agents(digest, seen.awaited_models);
     let view = RunView {
         run_id: record.spec.id.to_string(),
         group: None,
         question: None,
         config: None,
         age_s: None,
-        state: record.state.word().to_owned(),
-        phase: digest.filter(|_| ending.is_none()).and_then(|digest| digest.phase.as_deref()).map(word),
+        state: record.state.as_str().to_owned(),
+        phase: digest.filter(|_| ending.is_none()).and_then(|digest| digest.phase.as_deref()).map(short_word),
         elapsed_s: record.elapsed(now).as_secs(),
-        agents: digest.map(|digest| fit::agents(&digest.agents, usize::MAX, is_over)).unwrap_or_default(),
-        votes: digest.map(|digest| votes(&digest.votes)).unwrap_or_default(),
-        cost_usd: cost(record),
-        cost_unknown: record.spent_in_all().is_unpriced.then_some(true),
+        agents: digest
+            .map(|digest| token_budget::agent_counts(&digest.agents, usize::MAX, is_over))
+            .unwrap_or_default(),
+        votes: digest.map(|digest| displayed_votes(&digest.votes)).unwrap_or_default(),
+        cost_usd: shown_cost(record),
+        cost_unknown: record.total_spent().is_unpriced.then_some(true),
         tokens: digest.and_then(|digest| digest.tokens).map(|tokens| tokens.max(record.spent.tokens)),
-        budget: budget(record),
-        queue: seen.queue.map(|place| queue(place, record.spec.allowance.slots)),
+        budget: budget_text(record),
+        queue: seen.queue_position.map(|place| queue_text(place, record.spec.allowance.slots)),
         messages_waiting: messages.filter(|_| !is_over),
         never_delivered: messages.filter(|_| is_over),
-        winner: of_winner.map(|answer| word(&answer.agent)),
-        best: answer.filter(|_| of_winner.is_none()).map(|answer| word(&answer.agent)),
+        winner: of_winner.map(|answer| short_word(&answer.agent)),
+        best: answer.filter(|_| of_winner.is_none()).map(|answer| short_word(&answer.agent)),
         answer_chars: answer.map(|answer| answer.chars),
         answer_ready: ready.map(|_| true),
         partial: answer.filter(|answer| is_partial(answer)).map(|_| true),
         answer: None,
-        exit: ending.filter(|_| detail == Detail::Full).and_then(|ending| exit_word(ending.exit)),
+        exit: ending.filter(|_| detail == Detail::Full).and_then(|ending| exit_label(ending.exit)),
         reason: stop_reason(&record.state),
-        quiet_s: quiet.map(|quiet| quiet.lasts(now).as_secs()),
-        seems: quiet.map(|quiet| seems_words(quiet, waiting.as_deref(), now)),
-        problem: problem_of(record, quiet, waiting.as_deref(), now).map(problem),
-        changed: record.changed.as_ref().map(|changed| changed_files(changed, detail)),
-        warning: ending.and_then(|ending| heaviest(&ending.warnings, detail)),
+        quiet_s: quiet.map(|quiet| quiet.duration(now).as_secs()),
+        seems: quiet.map(|quiet| inferred_activity_text(quiet, waiting.as_deref(), now)),
+        problem: run_problem(record, quiet, waiting.as_deref(), now).map(problem_view),
+        changed: record.changed_files.as_ref().map(|changed| changed_file_names(changed, detail)),
+        warning: ending.and_then(|ending| top_warning(&ending.warnings, detail)),
         cursor: None,
         hint: None,
         reused: None,
@@ -457,34 +460,34 @@ pub fn run(record: &RunRecord, seen: &Seen<'_>, detail: Detail, now: &Moment) ->
         from: None,
         warnings: Vec::new(),
         details: (detail == Detail::Full)
-            .then(|| Details { looked_at: quiet.map(|q| looked_at(q, now)), ..details(record, seen) }),
+            .then(|| Details { looked_at: quiet.map(|q| quiet_sample(q, now)), ..details(record, seen) }),
     };
     match detail {
-        Detail::Brief => fit::fitted(view, digest),
+        Detail::Brief => token_budget::fit_to_budget(view, digest),
         Detail::Full => view,
     }
 }
 
 impl RunView {
     /// Whether the run has ended.
-    pub fn is_over(&self) -> bool {
-        ENDS.contains(&self.state.as_str())
+    pub fn has_ended(&self) -> bool {
+        END_STATES.contains(&self.state.as_str())
     }
 
     /// Whose answer there is.
-    pub fn answered_by(&self) -> Option<&str> {
+    pub fn answer_agent(&self) -> Option<&str> {
         self.winner.as_deref().or(self.best.as_deref())
     }
 
     /// With the run's label, for a list of runs that nobody named.
     #[must_use]
     pub fn with_group(self, record: &RunRecord) -> RunView {
-        RunView { group: record.spec.group.as_deref().map(word), ..self }
+        RunView { group: record.spec.group.as_deref().map(short_word), ..self }
     }
 }
 
 /// Which turn of which conversation a run is.
-pub fn continued(before: &Continued) -> String {
+pub fn continuation_text(before: &Continuation) -> String {
     format!(
         "turn {} of the conversation of {}; its config, mode and context hold where you name no others",
         before.turn, before.run
@@ -492,9 +495,9 @@ pub fn continued(before: &Continued) -> String {
 }
 
 /// Which answer a run builds on.
-pub fn built_on(from: &BuiltOn) -> String {
-    let answer = from.answer.as_deref().map_or_else(|| "the final answer".to_owned(), word);
-    format!("{answer} of {}, by {}", from.run, word(&from.agent))
+pub fn basis_text(from: &AnswerBasis) -> String {
+    let answer = from.answer.as_deref().map_or_else(|| "the final answer".to_owned(), short_word);
+    format!("{answer} of {}, by {}", from.run, short_word(&from.agent))
 }
 
 /// A stop that could not be asked for.
@@ -504,36 +507,36 @@ pub fn failed_receipt(record: &RunRecord, why: &str) -> ReceiptView {
 
 /// How the stop of a run went.
 pub fn receipt(record: &RunRecord) -> ReceiptView {
-    let ending = record.state.ended();
+    let ending = record.state.ending();
     let report = ending.and_then(|ending| ending.stop.as_ref());
     let survivors = report.map(|report| report.survivors.iter().map(|s| format!("{} {}", s.pid, s.name)).collect());
-    let took = report.map(|report| report.took).unwrap_or_default();
+    let took = report.map(|report| report.duration).unwrap_or_default();
     ReceiptView {
         run_id: record.spec.id.to_string(),
-        state: record.state.word().to_owned(),
+        state: record.state.as_str().to_owned(),
         already_ended: None,
         took_s: (took.as_secs_f64() * 1000.0).round() / 1000.0,
-        force: report.map_or("none", |report| force_word(report.force)),
+        force: report.map_or("none", |report| force_label(report.force)),
         processes: report.map(|report| report.processes).unwrap_or_default(),
         survivors: survivors.unwrap_or_default(),
-        readable: readable(ending),
+        readable: readable_parts(ending),
     }
 }
 
 /// A stop of a run that had ended before: nothing was done, and how an earlier stop went is not this one's to tell.
 pub fn ended_receipt(record: &RunRecord) -> ReceiptView {
-    let is_over = Some(record.state.ended().is_some()).filter(|over| *over);
+    let is_over = Some(record.state.ending().is_some()).filter(|over| *over);
     ReceiptView {
         already_ended: is_over,
         took_s: 0.0,
-        force: force_word(Force::None),
+        force: force_label(Force::None),
         processes: 0,
         survivors: Vec::new(),
         ..receipt(record)
     }
 }
 
-fn readable(ending: Option<&Ending>) -> String {
+fn readable_parts(ending: Option<&Ending>) -> String {
     match ending {
         None => "the stop is still under way; call kill_run or check_status again".to_owned(),
         Some(ending) => match &ending.answer {
@@ -547,9 +550,9 @@ fn readable(ending: Option<&Ending>) -> String {
 }
 
 /// What an agent is at; of a run that has ended, what it had come to.
-fn doing(agent: &AgentDigest, is_over: bool) -> String {
+fn agent_status(agent: &AgentDigest, is_over: bool) -> String {
     let with = |verb: &str, label: &Option<String>| match label {
-        Some(label) => format!("{verb} {}", word(label)),
+        Some(label) => format!("{verb} {}", short_word(label)),
         None => verb.to_owned(),
     };
     match agent.state {
@@ -565,21 +568,21 @@ fn doing(agent: &AgentDigest, is_over: bool) -> String {
     }
 }
 
-fn votes(all: &BTreeMap<String, u32>) -> BTreeMap<String, u32> {
-    all.iter().map(|(label, count)| (word(label), *count)).collect()
+fn displayed_votes(all: &BTreeMap<String, u32>) -> BTreeMap<String, u32> {
+    all.iter().map(|(label, count)| (short_word(label), *count)).collect()
 }
 
-/// A word of MassGen's, made harmless and cut to [`WORD_BYTES`] at a character boundary.
-fn word(text: &str) -> String {
-    let text = text::line(text, WORD_BYTES);
-    let end = (0..=WORD_BYTES.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
+/// A word of MassGen's, made harmless and cut to [`MAX_WORD_BYTES`] at a character boundary.
+fn short_word(text: &str) -> String {
+    let text = text::single_line(text, MAX_WORD_BYTES);
+    let end = (0..=MAX_WORD_BYTES.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
     text[..end].to_owned()
 }
 
 /// The names of changed files, a few of them in a brief status, and how many more there are.
-fn changed_files(changed: &Changed, detail: Detail) -> Vec<String> {
+fn changed_file_names(changed: &ChangedFiles, detail: Detail) -> Vec<String> {
     let named = match detail {
-        Detail::Brief => changed.files.iter().take(BRIEF_FILES).map(|name| word(name)).collect::<Vec<_>>(),
+        Detail::Brief => changed.files.iter().take(MAX_BRIEF_FILES).map(|name| short_word(name)).collect::<Vec<_>>(),
         Detail::Full => changed.files.clone(),
     };
     let more = changed.count.saturating_sub(named.len() as u64);
@@ -589,8 +592,8 @@ fn changed_files(changed: &Changed, detail: Detail) -> Vec<String> {
 fn stop_reason(state: &RunState) -> Option<String> {
     match state {
         RunState::Ended(Ending { outcome: Outcome::Killed { reason, .. }, .. })
-        | RunState::Stopping { cause: StopCause::Asked { reason }, .. } => {
-            reason.as_deref().map(|reason| text::line(reason, 80))
+        | RunState::Stopping { cause: StopCause::Requested { reason }, .. } => {
+            reason.as_deref().map(|reason| text::single_line(reason, 80))
         }
         RunState::Ended(_)
         | RunState::Stopping { .. }
@@ -602,10 +605,10 @@ fn stop_reason(state: &RunState) -> Option<String> {
 }
 
 /// How much of the budget is spent, from four fifths on; in dollars where those come nearer to their limit than the tokens.
-fn budget(record: &RunRecord) -> Option<String> {
-    let (cap, spent) = (record.spec.allowance.cap, record.spent_in_all());
-    let used = cap.percent(spent);
-    let by_usd = Cap { tokens: None, ..cap }.percent(spent) == used;
+fn budget_text(record: &RunRecord) -> Option<String> {
+    let (cap, spent) = (record.spec.allowance.cap, record.total_spent());
+    let used = cap.percent_used(spent);
+    let by_usd = Cap { tokens: None, ..cap }.percent_used(spent) == used;
     let most = match (cap.usd.filter(|_| by_usd), cap.tokens) {
         (Some(usd), _) => usd.to_string(),
         (None, Some(tokens)) => format!("{tokens} tokens"),
@@ -615,21 +618,21 @@ fn budget(record: &RunRecord) -> Option<String> {
 }
 
 /// What was counted; of a run that nothing was counted of (its supervisor died, or it costs nothing), what MassGen says.
-fn cost(record: &RunRecord) -> Option<f64> {
+fn shown_cost(record: &RunRecord) -> Option<f64> {
     let counted = Some(record.spent.usd).filter(|usd| *usd > Usd(0)).map(Usd::as_f64);
     let told = record.digest.as_ref().and_then(|digest| digest.cost_usd);
     counted.or_else(|| told.map(|cost| (cost * 1e6).round() / 1e6))
 }
 
-fn queue((ahead, all): (usize, usize), slots: u32) -> String {
+fn queue_text((ahead, all): (usize, usize), slots: u32) -> String {
     format!("{ahead} ahead of it, {all} waiting for a slot ({slots} in all)")
 }
 
 /// A budget that was overrun says by how much.
-fn over_budget(record: &RunRecord) -> Problem {
-    let (cap, spent) = (record.spec.allowance.cap, record.spent_in_all());
-    if cap.percent(spent) < 100 {
-        return known(
+fn over_budget_problem(record: &RunRecord) -> Problem {
+    let (cap, spent) = (record.spec.allowance.cap, record.total_spent());
+    if cap.percent_used(spent) < 100 {
+        return problem_with_retry(
             "cost_unknown",
             "it was stopped because MassGen has no price for a model of it, and this server allows none without",
             "use a config whose models have prices; only the person who configured this server can allow others (unknown_cost)",
@@ -645,14 +648,14 @@ fn over_budget(record: &RunRecord) -> Problem {
             (format!("{} of {most} tokens (over by {over})", spent.tokens), "max_tokens")
         }
     };
-    let circling = not_converging(record).map(|problem| again(&problem.hint));
+    let circling = convergence_problem(record).map(|problem| hint_after_end(&problem.hint));
     let larger = || format!("read_result has the best answer so far; for more, run it with a larger {limit}");
     let hint = circling.unwrap_or_else(larger);
-    known("budget_spent", &format!("stopped at its budget: {told}"), &hint, Retry::No)
+    problem_with_retry("budget_spent", &format!("stopped at its budget: {told}"), &hint, Retry::No)
 }
 
 /// Whether MassGen is at work, so that it can be quiet.
-fn is_at_work(state: &RunState) -> bool {
+fn is_active(state: &RunState) -> bool {
     match state {
         RunState::Starting { .. } | RunState::Running { .. } => true,
         RunState::Queued | RunState::Stopping { .. } | RunState::Ended(_) | RunState::Unknown(_) => false,
@@ -660,26 +663,26 @@ fn is_at_work(state: &RunState) -> bool {
 }
 
 /// What a quiet run seems to do; of one that waits for models, whose and for how long.
-fn seems_words(quiet: &Quiet, waiting: Option<&str>, now: &Moment) -> String {
-    let seems = quiet.seems(now);
-    let waiting = waiting.filter(|_| seems == Seems::WaitingForModel);
-    let who = waiting.map(|agents| format!(": {agents}, {} s", quiet.lasts(now).as_secs()));
-    seems_word(seems).to_owned() + &who.unwrap_or_default()
+fn inferred_activity_text(quiet: &QuietPeriod, waiting: Option<&str>, now: &Moment) -> String {
+    let seems = quiet.inferred_activity(now);
+    let waiting = waiting.filter(|_| seems == InferredActivity::WaitingForModel);
+    let who = waiting.map(|agents| format!(": {agents}, {} s", quiet.duration(now).as_secs()));
+    inferred_activity_label(seems).to_owned() + &who.unwrap_or_default()
 }
 
-fn seems_word(seems: Seems) -> &'static str {
+fn inferred_activity_label(seems: InferredActivity) -> &'static str {
     match seems {
-        Seems::Stopped => "stopped",
-        Seems::Working => "working",
-        Seems::WaitingForRuns => "waiting for runs",
-        Seems::WaitingInTool => "waiting in a tool",
-        Seems::WaitingForModel => "waiting for a model",
-        Seems::Idle => "idle",
-        Seems::Wedged => "wedged",
+        InferredActivity::Stopped => "stopped",
+        InferredActivity::Working => "working",
+        InferredActivity::WaitingForRuns => "waiting for runs",
+        InferredActivity::WaitingInTool => "waiting in a tool",
+        InferredActivity::WaitingForModel => "waiting for a model",
+        InferredActivity::Idle => "idle",
+        InferredActivity::Wedged => "wedged",
     }
 }
 
-fn retry_word(retry: Retry) -> &'static str {
+fn retry_label(retry: Retry) -> &'static str {
     match retry {
         Retry::Now => "now",
         Retry::Later => "later",
@@ -687,10 +690,10 @@ fn retry_word(retry: Retry) -> &'static str {
     }
 }
 
-fn looked_at(quiet: &Quiet, now: &Moment) -> LookedAt {
+fn quiet_sample(quiet: &QuietPeriod, now: &Moment) -> QuietSampleView {
     let seen = quiet.evidence.clone();
-    LookedAt {
-        ago_s: quiet.looked.until(now).as_secs(),
+    QuietSampleView {
+        ago_s: quiet.sampled_at.duration_until(now).as_secs(),
         processes: seen.processes,
         cpu_percent: seen.cpu_percent,
         state: seen.leader_state,
@@ -702,49 +705,56 @@ fn looked_at(quiet: &Quiet, now: &Moment) -> LookedAt {
     }
 }
 
-fn problem_of(record: &RunRecord, quiet: Option<&Quiet>, waiting: Option<&str>, now: &Moment) -> Option<Problem> {
-    let Some(ending) = record.state.ended() else {
-        let trouble = quiet.and_then(|quiet| quiet.trouble_of(waiting, now));
-        return trouble.or_else(|| not_converging(record).filter(|_| record.ready.is_none()));
+fn run_problem(
+    record: &RunRecord,
+    quiet: Option<&QuietPeriod>,
+    waiting: Option<&str>,
+    now: &Moment,
+) -> Option<Problem> {
+    let Some(ending) = record.state.ending() else {
+        let trouble = quiet.and_then(|quiet| quiet.problem_with_agents(waiting, now));
+        return trouble.or_else(|| convergence_problem(record).filter(|_| record.ready_answer.is_none()));
     };
     ending_problem(record, ending)
 }
 
-fn not_converging(record: &RunRecord) -> Option<Problem> {
-    record.digest.as_ref().and_then(|digest| digest.not_converging())
+fn convergence_problem(record: &RunRecord) -> Option<Problem> {
+    record.digest.as_ref().and_then(|digest| digest.convergence_problem())
 }
 
 /// The hint of a live run's problem, for one that is over already.
-fn again(hint: &str) -> String {
+fn hint_after_end(hint: &str) -> String {
     hint.replacen("kill_run, then run_massgen again", "run it again", 1)
 }
 
 /// More time would not help agents that answer again and again.
-fn out_of_time(record: &RunRecord, timeout: Problem) -> Problem {
-    match not_converging(record) {
-        Some(found) => {
-            Problem { message: format!("{}: {}", timeout.message, found.message), hint: again(&found.hint), ..found }
-        }
+fn timeout_problem(record: &RunRecord, timeout: Problem) -> Problem {
+    match convergence_problem(record) {
+        Some(found) => Problem {
+            message: format!("{}: {}", timeout.message, found.message),
+            hint: hint_after_end(&found.hint),
+            ..found
+        },
         None => timeout,
     }
 }
 
 /// A problem, as it is shown.
-pub fn problem(problem: Problem) -> ProblemView {
-    let provider = problem.provider.map(|provider| short(&provider, PROVIDER_BYTES));
-    let retry = problem.retry.map(retry_word);
+pub fn problem_view(problem: Problem) -> ProblemView {
+    let provider = problem.provider.map(|provider| truncate_words(&provider, MAX_PROVIDER_BYTES));
+    let retry = problem.retry.map(retry_label);
     ProblemView { code: problem.code, message: problem.message, hint: problem.hint, retry, provider }
 }
 
 /// A warning in an answer, bounded whatever stands in a config or a log.
-pub fn warning(warning: &Warning) -> WarningView {
-    let bounded = |words: &str| text::sentence(words, WARNING_CHARS);
+pub fn warning_view(warning: &Warning) -> WarningView {
+    let bounded = |words: &str| text::truncate_sentence(words, MAX_WARNING_CHARS);
     WarningView { code: warning.code.clone(), message: bounded(&warning.message), hint: bounded(&warning.hint) }
 }
 
 /// The most important of some warnings. Where there are more and the others are not shown, its hint says so.
-fn heaviest(all: &[Warning], detail: Detail) -> Option<WarningView> {
-    let mut first = warnings::by_weight(all).first().map(|first| warning(first))?;
+fn top_warning(all: &[Warning], detail: Detail) -> Option<WarningView> {
+    let mut first = warnings::by_weight(all).first().map(|first| warning_view(first))?;
     match (all.len() - 1, detail) {
         (0, _) | (_, Detail::Full) => {}
         (more, Detail::Brief) => first.hint = format!("{}; {more} more: detail full", first.hint),
@@ -753,18 +763,18 @@ fn heaviest(all: &[Warning], detail: Detail) -> Option<WarningView> {
 }
 
 /// At most so many bytes, cut between words, or at a character's border in a long word; where something was cut, the end says so.
-fn short(text: &str, most: usize) -> String {
+fn truncate_words(text: &str, most: usize) -> String {
     if text.len() <= most {
         return text.to_owned();
     }
     let room = most.saturating_sub('…'.len_utf8());
     let end = (0..=room).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
-    format!("{}…", text::whole_words(&text[..end], text[end..].starts_with(' ')))
+    format!("{}…", text::trim_cut_word(&text[..end], text[end..].starts_with(' ')))
 }
 
 fn ending_problem(record: &RunRecord, ending: &Ending) -> Option<Problem> {
     let problem = match &ending.outcome {
-        Outcome::Lost => known(
+        Outcome::Lost => problem_with_retry(
             "supervisor_died",
             "the run's supervisor was killed; its end was not seen",
             "read_result gives the best answer so far; start it again with run_massgen",
@@ -773,75 +783,81 @@ fn ending_problem(record: &RunRecord, ending: &Ending) -> Option<Problem> {
         Outcome::TimedOut { problem: Some(problem), .. } => problem.as_ref().clone(),
         Outcome::TimedOut { ours: true, problem: None } => {
             let hint = "read_result gives the best answer so far, if any; for more time start it again with a larger timeout_s";
-            out_of_time(record, known("timeout_s_reached", "it was stopped at its timeout_s", hint, Retry::No))
+            timeout_problem(
+                record,
+                problem_with_retry("timeout_s_reached", "it was stopped at its timeout_s", hint, Retry::No),
+            )
         }
         Outcome::TimedOut { ours: false, problem: None } => {
             let hint =
                 "read_result gives what it presented, if anything; raise timeout_s, or timeout_settings in the config";
-            out_of_time(record, known("massgen_timeout", "MassGen's own timeout ended it", hint, Retry::No))
+            timeout_problem(
+                record,
+                problem_with_retry("massgen_timeout", "MassGen's own timeout ended it", hint, Retry::No),
+            )
         }
-        Outcome::OverBudget => over_budget(record),
+        Outcome::OverBudget => over_budget_problem(record),
         Outcome::Succeeded | Outcome::Failed(_) | Outcome::Killed { .. } => ending.outcome.problem()?.clone(),
     };
     Some(problem)
 }
 
-fn known(code: &str, message: &str, hint: &str, retry: Retry) -> Problem {
+fn problem_with_retry(code: &str, message: &str, hint: &str, retry: Retry) -> Problem {
     Problem { retry: Some(retry), ..Problem::new(code, message, hint) }
 }
 
-fn details(record: &RunRecord, seen: &Seen<'_>) -> Details {
+fn details(record: &RunRecord, seen: &RunExtras<'_>) -> Details {
     let (spec, folder) = (&record.spec, seen.folder);
     let agents =
         record.digest.iter().flat_map(|digest| &digest.agents).map(|agent| (agent.id.clone(), agent_view(agent)));
-    let warnings = record.state.ended().map(|ending| warnings::by_weight(&ending.warnings));
+    let warnings = record.state.ending().map(|ending| warnings::by_weight(&ending.warnings));
     let log_dir = record.log_dir.as_ref().map(|log| folder.join(log).display().to_string());
     Details {
-        question: text::line(&spec.question, QUESTION_CHARS),
+        question: text::single_line(&spec.question, MAX_QUESTION_CHARS),
         config: spec.config.name(),
         group: spec.group.clone(),
-        mode: spec.mode.word(),
-        context: spec.context.word(),
+        mode: spec.mode.as_str(),
+        context: spec.context.as_str(),
         timeout_s: spec.timeout.as_secs(),
         budget_usd: spec.allowance.cap.usd.map(Usd::as_f64),
         max_tokens: spec.allowance.cap.tokens,
-        tree_cost_usd: record.spent_in_all().known_usd().map(Usd::as_f64),
-        tree_tokens: record.spent_in_all().tokens,
+        tree_cost_usd: record.total_spent().known_usd().map(Usd::as_f64),
+        tree_tokens: record.total_spent().tokens,
         parent: spec.lineage.parent.as_ref().map(RunId::to_string),
         root: spec.lineage.parent.as_ref().map(|_| spec.lineage.root.to_string()),
-        continues: spec.continues.as_ref().map(|before| before.run.to_string()),
-        turn: spec.continues.as_ref().map(|before| before.turn),
+        continues: spec.continuation.as_ref().map(|before| before.run.to_string()),
+        turn: spec.continuation.as_ref().map(|before| before.turn),
         children: seen.children.iter().map(RunId::to_string).collect(),
-        from: spec.from.as_ref().map(|from| FromView {
+        from: spec.basis.as_ref().map(|from| AnswerBasisView {
             run_id: from.run.to_string(),
             answer: from.answer.clone(),
             agent: from.agent.clone(),
         }),
-        built_on_by: seen.built_on_by.iter().map(RunId::to_string).collect(),
+        built_on_by: seen.dependents.iter().map(RunId::to_string).collect(),
         created: spec.created.to_string(),
         folder: folder.display().to_string(),
-        viewer: log_dir.as_ref().map(|log| viewer(&spec.program, log)),
+        viewer: log_dir.as_ref().map(|log| viewer_command(&spec.program, log)),
         log_dir,
         massgen: spec.program.display().to_string(),
         start: record.started.as_ref().map(|_| if record.keeper.is_some() { "warm" } else { "cold" }),
-        import_s: record.import.map(|time| time.as_secs()),
-        cold_because: record.cold_because.clone(),
+        import_s: record.import_wait.map(|time| time.as_secs()),
+        cold_because: record.cold_start_reason.clone(),
         agents: agents.collect(),
-        warnings: warnings.filter(|all| all.len() > 1).into_iter().flatten().map(warning).collect(),
+        warnings: warnings.filter(|all| all.len() > 1).into_iter().flatten().map(warning_view).collect(),
         looked_at: None,
     }
 }
 
 /// The command with which a person watches the run in a terminal.
-fn viewer(program: &std::path::Path, log: &str) -> String {
-    format!("{} viewer {}", text::shell_word(&program.display().to_string()), text::shell_word(log))
+fn viewer_command(program: &std::path::Path, log: &str) -> String {
+    format!("{} viewer {}", text::shell_quote(&program.display().to_string()), text::shell_quote(log))
 }
 
 fn agent_view(agent: &AgentDigest) -> AgentView {
     AgentView { answers: agent.answers, tokens: agent.tokens, cost_usd: agent.cost_usd, error: agent.error.clone() }
 }
 
-fn force_word(force: Force) -> &'static str {
+fn force_label(force: Force) -> &'static str {
     match force {
         Force::None => "none",
         Force::Interrupt => "SIGINT",

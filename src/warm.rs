@@ -2,8 +2,9 @@
 //! them, asks them for a run, and says with what one is started. A state folder has them in `warm/`.
 //! It signals nobody and writes no record: a run that was started warm is its supervisor's like any other.
 
-mod link;
+mod connection;
 mod process;
+mod socket;
 
 use std::ffi::OsString;
 use std::io;
@@ -16,22 +17,24 @@ use crate::massgen::pages::hex;
 use crate::massgen::program;
 use crate::registry::StateFolder;
 
-pub use link::{Keeper, News, Offer, Outputs, ask, fits, question};
-pub use process::{Beginning, Progress, beginning, has_room, living, log, progress, refused, stop};
+pub use connection::{ForkTicket, KeeperConnection, KeeperEvent, Outputs, check_compatible, execute, request_fork};
+pub use process::{
+    SpawnSpec, WarmState, has_capacity, live_processes, log_path, recorded_refusal, spawn_spec, stop_all, warm_state,
+};
 
 /// How often whoever waits for an import looks whether it is done.
-pub const LOOK_AGAIN: Duration = Duration::from_millis(50);
+pub const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What the warm process runs, in MassGen's own interpreter.
-const PROGRAM: &str = include_str!("warm/warm.py");
+const PYTHON_PROGRAM: &str = include_str!("warm/warm.py");
 /// The ending of the socket that a warm process listens on.
-const SOCKET: &str = "sock";
+const SOCKET_EXTENSION: &str = "sock";
 /// Of a folder of theirs: how many may be there at once, each for another MassGen or another environment.
-const MOST: usize = 3;
+const MAX_PROCESSES: usize = 3;
 
 /// Why a MassGen cannot be kept warm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Unfit {
+pub enum Unsupported {
     /// It is run by something else, or cannot be read.
     #[error("its program is no script of a Python that its first line names")]
     NotPython,
@@ -42,37 +45,37 @@ pub enum Unfit {
 
 /// Why a run was not started warm.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Cold {
+pub enum ColdReason {
     /// The operator does not want it.
     #[error("the setting `warm` is off")]
-    Off,
+    Disabled,
     /// MassGen is none that could be kept.
     #[error("MassGen cannot be kept warm: {0}")]
-    Unfit(#[from] Unfit),
+    Unsupported(#[from] Unsupported),
     /// The run would see another import than the warm process has done.
     #[error("{0}")]
     Refused(String),
     /// An answer takes hundredths of a second; this one took more than five.
     #[error("the warm process did not answer within 5 s")]
-    Silent,
+    TimedOut,
     /// It imported for longer than a run waits for that.
     #[error("the import in the warm process took more than 60 s")]
-    Slow,
+    ImportTimedOut,
     /// A server that an agent of a run started begins none, since what it starts ends with that run.
     #[error("a nested run begins no warm process, and there is none for it")]
     Nested,
     /// There is no room for another one.
     #[error("less than 2 GB of memory are free, or three warm processes are there for other environments")]
-    NoRoom,
+    NoCapacity,
     /// Requests to a warm process are text.
     #[error("a variable, an argument or a folder of the run is not UTF-8")]
-    NotText,
+    NotUtf8,
     /// The import ended before it was done.
     #[error("the warm process ended at its import; its log is `{}`", .0.display())]
-    Failed(PathBuf),
+    ImportFailed(PathBuf),
     /// There is no process for this MassGen and environment.
     #[error("there is no warm process")]
-    None,
+    NoProcess,
     /// The run is to be stopped before it had an answer.
     #[error("a stop was asked for meanwhile")]
     Stopped,
@@ -81,48 +84,48 @@ pub enum Cold {
     Io(String),
 }
 
-impl From<io::Error> for Cold {
-    fn from(error: io::Error) -> Cold {
-        Cold::Io(error.to_string())
+impl From<io::Error> for ColdReason {
+    fn from(error: io::Error) -> ColdReason {
+        ColdReason::Io(error.to_string())
     }
 }
 
 /// An installed MassGen, as far as one process can stand for another: the same program, interpreter and packages, seen from the same
 /// namespaces of the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Kind {
+pub struct Installation {
     interpreter: PathBuf,
     program: PathBuf,
     /// How the names of its processes begin.
-    stem: String,
+    name_prefix: String,
 }
 
-impl Kind {
+impl Installation {
     /// Of a program, as it is installed now.
     ///
     /// # Errors
     ///
     /// It is none that could be kept warm.
-    pub fn of(program: &Path) -> Result<Kind, Unfit> {
-        let interpreter = program::interpreter(program).ok_or(Unfit::NotPython)?;
+    pub fn for_program(program: &Path) -> Result<Installation, Unsupported> {
+        let interpreter = program::interpreter(program).ok_or(Unsupported::NotPython)?;
         let metadata = program::metadata(program);
         if metadata.as_deref().is_some_and(program::is_editable) {
-            return Err(Unfit::Editable);
+            return Err(Unsupported::Editable);
         }
-        let installation = program::installation(program).map_err(|_unreadable| Unfit::NotPython)?;
+        let installation = program::installation_fingerprint(program).map_err(|_unreadable| Unsupported::NotPython)?;
         let namespaces = ["mnt", "net", "pid", "user"].map(|kind| std::fs::read_link(format!("/proc/self/ns/{kind}")));
         let namespaces: Vec<_> = namespaces.into_iter().flatten().collect();
-        let seen = format!("{PROGRAM}\0{installation}\0{namespaces:?}");
-        Ok(Kind { interpreter, program: program.to_owned(), stem: short(&seen) })
+        let seen = format!("{PYTHON_PROGRAM}\0{installation}\0{namespaces:?}");
+        Ok(Installation { interpreter, program: program.to_owned(), name_prefix: short_hash(&seen) })
     }
 
     /// The folder that stands first in the PATH of what it starts.
-    fn folder(&self) -> PathBuf {
+    fn bin_folder(&self) -> PathBuf {
         program::scripts(&self.program)
     }
 }
 
-fn short(text: &str) -> String {
+fn short_hash(text: &str) -> String {
     hex(&Sha256::digest(text.as_bytes())).chars().take(12).collect()
 }
 
@@ -130,16 +133,17 @@ fn short(text: &str) -> String {
 pub type Environment = Vec<(OsString, OsString)>;
 
 /// The folder of a state folder's warm processes, whether it is there or not.
-pub fn folder(state: &StateFolder) -> PathBuf {
+pub fn warm_folder(state: &StateFolder) -> PathBuf {
     state.root().join("warm")
 }
 
 /// The sockets of one kind, or of all.
-fn sockets(state: &StateFolder, kind: Option<&Kind>) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(folder(state)).into_iter().flatten().flatten().map(|entry| entry.path());
+fn sockets(state: &StateFolder, kind: Option<&Installation>) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(warm_folder(state)).into_iter().flatten().flatten().map(|entry| entry.path());
     let is_wanted = |path: &PathBuf| {
         let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-        path.extension().is_some_and(|ending| ending == SOCKET) && kind.is_none_or(|kind| stem.starts_with(&kind.stem))
+        path.extension().is_some_and(|ending| ending == SOCKET_EXTENSION)
+            && kind.is_none_or(|kind| stem.starts_with(&kind.name_prefix))
     };
     entries.filter(is_wanted).collect()
 }
@@ -157,13 +161,13 @@ mod tests {
         std::fs::create_dir_all(&metadata).expect("mkdir");
         std::fs::create_dir(root.path().join("bin")).expect("mkdir");
         std::fs::write(&program, format!("#!{}\n", interpreter.display())).expect("written");
-        assert_eq!(Kind::of(&program), Err(Unfit::NotPython), "there is no such interpreter");
+        assert_eq!(Installation::for_program(&program), Err(Unsupported::NotPython), "there is no such interpreter");
         std::fs::write(&interpreter, "").expect("written");
-        let kind = Kind::of(&program).expect("a kind");
-        assert_eq!(Kind::of(&program).as_ref(), Ok(&kind));
+        let kind = Installation::for_program(&program).expect("a kind");
+        assert_eq!(Installation::for_program(&program).as_ref(), Ok(&kind));
         std::fs::create_dir(site.join("litellm-1.80.0.dist-info")).expect("mkdir");
-        assert_ne!(Kind::of(&program), Ok(kind));
+        assert_ne!(Installation::for_program(&program), Ok(kind));
         std::fs::write(metadata.join("direct_url.json"), r#"{"dir_info": {"editable": true}}"#).expect("written");
-        assert_eq!(Kind::of(&program), Err(Unfit::Editable));
+        assert_eq!(Installation::for_program(&program), Err(Unsupported::Editable));
     }
 }

@@ -14,29 +14,29 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// How often a seat without inotify is woken.
-const POLL: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The house's one watcher, shared by all that wait in this process.
 #[derive(Clone)]
 pub struct Watcher {
-    shared: Arc<Mutex<Shared>>,
+    state: Arc<Mutex<WatcherState>>,
 }
 
-struct Shared {
+struct WatcherState {
     /// `None` where inotify is not to be had.
     watches: Option<Watches>,
-    seats: HashMap<WatchDescriptor, Vec<Bell>>,
+    subscribers: HashMap<WatchDescriptor, Vec<Subscriber>>,
 }
 
 /// Rings at a seat, whatever has changed in a folder but one thing.
-struct Bell {
-    seat: Arc<Notify>,
-    deaf_to: Option<&'static str>,
+struct Subscriber {
+    notify: Arc<Notify>,
+    ignored_name: Option<&'static str>,
 }
 
 /// How many inotify instances this user may have, and how many watches; zero where the kernel does not tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Allowed {
+pub struct InotifyLimits {
     /// One for each process that waits.
     pub instances: u64,
     /// One for each folder that is waited at.
@@ -48,28 +48,28 @@ pub struct Allowed {
 /// # Errors
 ///
 /// Where there is none to be had, so that waits look twice a second.
-pub fn try_out() -> std::io::Result<Allowed> {
+pub fn probe_inotify() -> std::io::Result<InotifyLimits> {
     Inotify::init()?;
     let most = |name: &str| {
         let told = std::fs::read_to_string(format!("/proc/sys/fs/inotify/{name}"));
         told.ok().and_then(|number| number.trim().parse().ok()).unwrap_or_default()
     };
-    Ok(Allowed { instances: most("max_user_instances"), watches: most("max_user_watches") })
+    Ok(InotifyLimits { instances: most("max_user_instances"), watches: most("max_user_watches") })
 }
 
 /// A place to wait at. Folders are added to it; it is left by dropping it.
-pub struct Seat {
+pub struct Subscription {
     watcher: Watcher,
-    bell: Arc<Notify>,
+    notify: Arc<Notify>,
     /// When to look next, for a seat at a folder that cannot be watched.
-    next_look: Option<Instant>,
+    next_poll: Option<Instant>,
 }
 
 /// What came of adding a folder.
-enum Added {
-    New,
-    Already,
-    Impossible,
+enum AddResult {
+    Added,
+    AlreadyWatched,
+    NotWatchable,
 }
 
 impl Watcher {
@@ -77,15 +77,15 @@ impl Watcher {
     pub fn start() -> Watcher {
         let inotify = Inotify::init().inspect_err(|error| tracing::warn!(%error, "no inotify: looking twice a second"));
         let watches = inotify.as_ref().ok().map(Inotify::watches);
-        let watcher = Watcher { shared: Arc::new(Mutex::new(Shared { watches, seats: HashMap::new() })) };
+        let watcher = Watcher { state: Arc::new(Mutex::new(WatcherState { watches, subscribers: HashMap::new() })) };
         if let Ok(inotify) = inotify {
-            let shared = Arc::downgrade(&watcher.shared);
+            let shared = Arc::downgrade(&watcher.state);
             tokio::spawn(async move {
                 let Ok(mut events) = inotify.into_event_stream([0; 4096]) else { return };
                 while let Some(Ok(event)) = events.next().await {
                     let Some(shared) = shared.upgrade() else { return };
-                    if matters(event.mask, event.name.as_deref()) {
-                        lock(&shared).ring(&event.wd, event.mask, event.name.as_deref());
+                    if is_relevant(event.mask, event.name.as_deref()) {
+                        lock_state(&shared).notify(&event.wd, event.mask, event.name.as_deref());
                     }
                 }
             });
@@ -94,26 +94,26 @@ impl Watcher {
     }
 
     /// A new seat, with no folder yet.
-    pub fn seat(&self) -> Seat {
-        Seat { watcher: self.clone(), bell: Arc::new(Notify::new()), next_look: None }
+    pub fn subscribe(&self) -> Subscription {
+        Subscription { watcher: self.clone(), notify: Arc::new(Notify::new()), next_poll: None }
     }
 }
 
-impl Shared {
-    fn ring(&mut self, folder: &WatchDescriptor, mask: EventMask, name: Option<&OsStr>) {
+impl WatcherState {
+    fn notify(&mut self, folder: &WatchDescriptor, mask: EventMask, name: Option<&OsStr>) {
         if mask.contains(EventMask::Q_OVERFLOW) {
-            self.seats.values().flatten().for_each(|bell| bell.seat.notify_one());
+            self.subscribers.values().flatten().for_each(|bell| bell.notify.notify_one());
             return;
         }
-        let hears = |bell: &&Bell| bell.deaf_to.is_none() || bell.deaf_to.map(OsStr::new) != name;
-        self.seats.get(folder).into_iter().flatten().filter(hears).for_each(|bell| bell.seat.notify_one());
+        let hears = |bell: &&Subscriber| bell.ignored_name.is_none() || bell.ignored_name.map(OsStr::new) != name;
+        self.subscribers.get(folder).into_iter().flatten().filter(hears).for_each(|bell| bell.notify.notify_one());
         if mask.contains(EventMask::IGNORED) {
-            self.seats.remove(folder);
+            self.subscribers.remove(folder);
         }
     }
 
     /// Adds a folder for a seat.
-    fn add(&mut self, folder: &Path, seat: &Arc<Notify>, deaf_to: Option<&'static str>) -> Added {
+    fn add_watch(&mut self, folder: &Path, seat: &Arc<Notify>, deaf_to: Option<&'static str>) -> AddResult {
         let mask = WatchMask::MOVED_TO
             | WatchMask::CREATE
             | WatchMask::CLOSE_WRITE
@@ -121,20 +121,20 @@ impl Shared {
             | WatchMask::DELETE_SELF
             | WatchMask::ONLYDIR;
         let Some(Ok(descriptor)) = self.watches.as_mut().map(|watches| watches.add(folder, mask)) else {
-            return Added::Impossible;
+            return AddResult::NotWatchable;
         };
-        let bells = self.seats.entry(descriptor).or_default();
-        if bells.iter().any(|known| Arc::ptr_eq(&known.seat, seat)) {
-            return Added::Already;
+        let bells = self.subscribers.entry(descriptor).or_default();
+        if bells.iter().any(|known| Arc::ptr_eq(&known.notify, seat)) {
+            return AddResult::AlreadyWatched;
         }
-        bells.push(Bell { seat: seat.clone(), deaf_to });
-        Added::New
+        bells.push(Subscriber { notify: seat.clone(), ignored_name: deaf_to });
+        AddResult::Added
     }
 
-    fn leave(&mut self, seat: &Arc<Notify>) {
+    fn unsubscribe(&mut self, seat: &Arc<Notify>) {
         let Some(watches) = self.watches.as_mut() else { return };
-        self.seats.retain(|folder, bells| {
-            bells.retain(|known| !Arc::ptr_eq(&known.seat, seat));
+        self.subscribers.retain(|folder, bells| {
+            bells.retain(|known| !Arc::ptr_eq(&known.notify, seat));
             if bells.is_empty() {
                 // It fails only where the folder is gone already.
                 let _gone = watches.remove(folder.clone());
@@ -144,20 +144,20 @@ impl Shared {
     }
 }
 
-impl Seat {
+impl Subscription {
     /// Watches one more folder, and says whether it is new here. A folder that is not there (any more) is none to watch.
-    pub fn add(&mut self, folder: &Path) -> bool {
-        self.add_but(folder, None)
+    pub fn watch_folder(&mut self, folder: &Path) -> bool {
+        self.watch_folder_except(folder, None)
     }
 
     /// The same, but for one name in it: what whoever sits here puts there need not wake them.
-    pub fn add_but(&mut self, folder: &Path, deaf_to: Option<&'static str>) -> bool {
-        match lock(&self.watcher.shared).add(folder, &self.bell, deaf_to) {
-            Added::New => true,
-            Added::Already => false,
-            Added::Impossible => {
-                if self.next_look.is_none() && folder.is_dir() {
-                    self.next_look = Some(Instant::now() + POLL);
+    pub fn watch_folder_except(&mut self, folder: &Path, deaf_to: Option<&'static str>) -> bool {
+        match lock_state(&self.watcher.state).add_watch(folder, &self.notify, deaf_to) {
+            AddResult::Added => true,
+            AddResult::AlreadyWatched => false,
+            AddResult::NotWatchable => {
+                if self.next_poll.is_none() && folder.is_dir() {
+                    self.next_poll = Some(Instant::now() + POLL_INTERVAL);
                 }
                 false
             }
@@ -166,27 +166,27 @@ impl Seat {
 
     /// Waits until something may have changed in one of the folders since the last call. Cancel-safe.
     pub async fn changed(&mut self) {
-        match self.next_look {
-            None => self.bell.notified().await,
+        match self.next_poll {
+            None => self.notify.notified().await,
             Some(next) => tokio::select! {
-                () = self.bell.notified() => {}
-                () = tokio::time::sleep_until(next) => self.next_look = Some(Instant::now() + POLL),
+                () = self.notify.notified() => {}
+                () = tokio::time::sleep_until(next) => self.next_poll = Some(Instant::now() + POLL_INTERVAL),
             },
         }
         // It may have rung again meanwhile; one look, which is still to come, is enough for both.
-        let _rung_again = self.bell.notified().now_or_never();
+        let _rung_again = self.notify.notified().now_or_never();
     }
 }
 
-impl Drop for Seat {
+impl Drop for Subscription {
     fn drop(&mut self) {
-        lock(&self.watcher.shared).leave(&self.bell);
+        lock_state(&self.watcher.state).unsubscribe(&self.notify);
     }
 }
 
 /// Every file that matters is written whole and renamed into place, so that drafts and lines added to logs wake nobody. New
 /// folders may hold such files. A lock that was held for writing is closed when its holder dies, which leaves no other trace.
-fn matters(mask: EventMask, name: Option<&OsStr>) -> bool {
+fn is_relevant(mask: EventMask, name: Option<&OsStr>) -> bool {
     let is_draft = |name: &[u8]| name.starts_with(b".") || name.ends_with(b".tmp");
     let draft = name.is_some_and(|name| is_draft(name.as_encoded_bytes()));
     let file_made = mask.contains(EventMask::CREATE) && !mask.contains(EventMask::ISDIR);
@@ -194,7 +194,7 @@ fn matters(mask: EventMask, name: Option<&OsStr>) -> bool {
 }
 
 /// A panic in another holder leaves the lists whole: each change is a single step.
-fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+fn lock_state(shared: &Mutex<WatcherState>) -> MutexGuard<'_, WatcherState> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -208,10 +208,10 @@ mod tests {
     async fn a_rename_wakes_every_seat_of_the_folder_and_no_other() {
         let (folder, other) = (tempfile::tempdir().expect("temp"), tempfile::tempdir().expect("temp"));
         let watcher = Watcher::start();
-        let mut seats = [watcher.seat(), watcher.seat(), watcher.seat()];
-        seats[0].add(folder.path());
-        seats[1].add(folder.path());
-        seats[2].add(other.path());
+        let mut seats = [watcher.subscribe(), watcher.subscribe(), watcher.subscribe()];
+        seats[0].watch_folder(folder.path());
+        seats[1].watch_folder(folder.path());
+        seats[2].watch_folder(other.path());
         std::fs::write(folder.path().join("draft"), "x").expect("write");
         std::fs::rename(folder.path().join("draft"), folder.path().join("whole")).expect("rename");
         for seat in &mut seats[..2] {
@@ -223,8 +223,8 @@ mod tests {
 
     #[tokio::test]
     async fn two_rings_before_a_look_are_one() {
-        let mut seat = Watcher::start().seat();
-        let bell = seat.bell.clone();
+        let mut seat = Watcher::start().subscribe();
+        let bell = seat.notify.clone();
         let mut changed = Box::pin(seat.changed());
         assert!(changed.as_mut().now_or_never().is_none());
         bell.notify_one();
@@ -238,8 +238,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("temp");
         let path = folder.path().join("lock");
         let held = std::fs::File::create(&path).expect("made");
-        let mut seat = Watcher::start().seat();
-        seat.add(folder.path());
+        let mut seat = Watcher::start().subscribe();
+        seat.watch_folder(folder.path());
         drop(std::fs::File::open(&path).expect("looked at"));
         assert!(tokio::time::timeout(Duration::from_millis(50), seat.changed()).await.is_err());
         drop(held);
@@ -250,9 +250,9 @@ mod tests {
     async fn what_a_seat_is_deaf_to_wakes_the_others() {
         let folder = tempfile::tempdir().expect("temp");
         let watcher = Watcher::start();
-        let (mut deaf, mut other) = (watcher.seat(), watcher.seat());
-        deaf.add_but(folder.path(), Some("own"));
-        other.add(folder.path());
+        let (mut deaf, mut other) = (watcher.subscribe(), watcher.subscribe());
+        deaf.watch_folder_except(folder.path(), Some("own"));
+        other.watch_folder(folder.path());
         for (name, wakes) in [("own", false), ("stranger", true)] {
             std::fs::write(folder.path().join(".draft"), "x").expect("write");
             std::fs::rename(folder.path().join(".draft"), folder.path().join(name)).expect("rename");
@@ -265,9 +265,9 @@ mod tests {
     #[tokio::test]
     async fn without_inotify_a_seat_is_woken_all_the_same() {
         let folder = tempfile::tempdir().expect("temp");
-        let shared = Shared { watches: None, seats: HashMap::new() };
-        let mut seat = Watcher { shared: Arc::new(Mutex::new(shared)) }.seat();
-        assert!(!seat.add(folder.path()));
+        let shared = WatcherState { watches: None, subscribers: HashMap::new() };
+        let mut seat = Watcher { state: Arc::new(Mutex::new(shared)) }.subscribe();
+        assert!(!seat.watch_folder(folder.path()));
         tokio::time::timeout(PATIENCE, seat.changed()).await.expect("woken");
     }
 
@@ -275,10 +275,10 @@ mod tests {
     async fn who_leaves_takes_the_watch_along() {
         let folder = tempfile::tempdir().expect("temp");
         let watcher = Watcher::start();
-        let mut seat = watcher.seat();
-        seat.add(folder.path());
-        seat.add(folder.path());
+        let mut seat = watcher.subscribe();
+        seat.watch_folder(folder.path());
+        seat.watch_folder(folder.path());
         drop(seat);
-        assert!(lock(&watcher.shared).seats.is_empty());
+        assert!(lock_state(&watcher.state).subscribers.is_empty());
     }
 }

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::Context;
-use massgen_mcp::massgen::program::{self, Places};
+use massgen_mcp::massgen::program::{self, ProgramPlaces};
 use massgen_mcp::massgen::setup;
-use massgen_mcp::registry::FAILED_IMPORTS;
+use massgen_mcp::registry::FAILED_IMPORTS_FOLDER;
 use massgen_mcp::rehearsal::{self, Rehearsal};
 use tempfile::TempDir;
 
@@ -26,9 +26,9 @@ impl Place {
         let user = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state/massgen-mcp"));
         let home = std::env::var_os("MASSGEN_MCP_HOME").map(PathBuf::from).or_else(xdg).or_else(user);
         let home = home.context("HOME")?;
-        let (own_venv, seen) = (setup::venv(&home), home.join(FAILED_IMPORTS));
+        let (own_venv, seen) = (setup::venv_folder(&home), home.join(FAILED_IMPORTS_FOLDER));
         let (named, project) = (named.as_deref(), Some(Path::new(env!("CARGO_MANIFEST_DIR"))));
-        let massgen = program::find(Places { named, project, own_venv: &own_venv, seen: &seen })
+        let massgen = program::find(ProgramPlaces { named, project, own_venv: &own_venv, failed_imports: &seen })
             .context("`cargo run --release -- setup` installs MassGen")?;
         Ok(Place { server: PathBuf::from(env!("CARGO_BIN_EXE_massgen-mcp")), massgen })
     }
@@ -67,7 +67,7 @@ impl<'a> World<'a> {
 
     /// A config file whose agents play a rehearsal's parts, with more of MassGen's settings behind it.
     pub(crate) fn config(&self, rehearsal: &str, more: &str) -> anyhow::Result<()> {
-        let yaml = rehearsal::config(rehearsal, &self.model.base_url())?;
+        let yaml = rehearsal::config_yaml(rehearsal, &self.model.base_url())?;
         Ok(std::fs::write(self.project().join("team.yaml"), yaml + more)?)
     }
 

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
 use massgen_mcp::fleet::Cursor;
-use massgen_mcp::fleet::results::Part;
-use massgen_mcp::massgen::configs::{self, Changes, Needs, Tree};
+use massgen_mcp::fleet::results::ResultPart;
+use massgen_mcp::massgen::configs::{self, ConfigChanges, Needs, Tree};
 use massgen_mcp::massgen::text;
 use massgen_mcp::rehearsal;
 use massgen_mcp::run::RunId;
@@ -16,22 +16,22 @@ fuzz_target!(|bytes: &[u8]| {
     if let Ok(id) = given.parse::<RunId>() {
         assert!(id.as_str() == given && !given.contains(['/', '.']));
     }
-    if let Ok(Part::File(path) | Part::Agent(path)) = given.parse::<Part>() {
+    if let Ok(ResultPart::File(path) | ResultPart::Agent(path)) = given.parse::<ResultPart>() {
         assert!(!path.is_empty());
     }
-    let _cursor = Cursor::given(given).to_string();
-    let _known = rehearsal::check(given);
-    let cleaned = text::clean(given);
+    let _cursor = Cursor::parse(given).to_string();
+    let _known = rehearsal::check_name(given);
+    let cleaned = text::remove_harmful(given);
     assert!(!cleaned.chars().any(|c| c.is_control() && c != '\n' && c != '\t'));
-    assert!(text::line(given, 40).chars().count() <= 40);
+    assert!(text::single_line(given, 40).chars().count() <= 40);
     // The edit proves its own result; here it must only come to an end.
     for prompt in [None, Some("a \"long\" question\n")] {
-        let changes = Changes { project: Some(Path::new("/")), prompt, ..Changes::default() };
-        let _edited = configs::effective(Path::new("c.yaml"), given, changes);
+        let changes = ConfigChanges { project: Some(Path::new("/")), prompt, ..ConfigChanges::default() };
+        let _edited = configs::effective_config(Path::new("c.yaml"), given, changes);
     }
-    if let Ok(config) = Tree::read(given) {
+    if let Ok(config) = Tree::parse(given) {
         let _timeout = config.own_timeout();
-        let _needs = Needs::of(&config);
-        let _forbidden = configs::forbidden(&config, Some(Path::new("/")));
+        let _needs = Needs::from_config(&config);
+        let _forbidden = configs::find_violation(&config, Some(Path::new("/")));
     }
 });

@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use massgen_mcp::massgen::pages::{hex, page};
+use massgen_mcp::massgen::pages::{hex, read_page};
 use massgen_mcp::secrets::Secrets;
 use sha2::{Digest as _, Sha256};
 
@@ -12,7 +12,7 @@ fuzz_target!(|bytes: &[u8]| {
     let (limit, hash) = (u64::from(*limit) + 1, hex(&Sha256::digest(bytes)));
     let (mut text, mut offset) = (String::new(), 0);
     loop {
-        let page = page(bytes, offset, limit, &Secrets::default()).expect("a slice is always read");
+        let page = read_page(bytes, offset, limit, &Secrets::default()).expect("a slice is always read");
         assert!(page.sha256 == hash && page.text.chars().count() as u64 <= limit);
         text.push_str(&page.text);
         match page.next_offset {

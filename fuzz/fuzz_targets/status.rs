@@ -9,7 +9,7 @@ fuzz_target!(|bytes: &[u8]| {
         assert!(digest.agents.len() <= 64);
         assert!(digest.cost_usd.is_none_or(|cost| cost.is_finite() && cost > 0.0));
         for word in digest.agents.iter().map(|agent| &agent.id).chain(&digest.winner).chain(&digest.phase) {
-            assert!(word.chars().count() <= 64 && text::clean(word) == *word);
+            assert!(word.chars().count() <= 64 && text::remove_harmful(word) == *word);
         }
     }
 });

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use super::context::open_fleet;
 use super::output::print_error;
-use super::{doctor, kill, logs, look, report, result, verify, wait, warm, watch};
+use super::{doctor, kill, logs, report, result, runs, verify, wait, warm, watch};
 use crate::massgen::text;
 use crate::refusal::Refusal;
 use crate::settings::{Settings, SettingsError};
@@ -14,27 +14,27 @@ use crate::settings::{Settings, SettingsError};
 #[derive(Debug, clap::Subcommand)]
 pub enum CliCommand {
     /// Check that everything is there: MassGen and its flags, keys, folders, the kernel; then run a rehearsal.
-    Doctor(doctor::Doctor),
+    Doctor(doctor::DoctorArgs),
     /// List the latest runs, or those of a group.
-    Runs(look::Runs),
+    Runs(runs::RunsArgs),
     /// Show all that is known of some runs.
-    Status(look::Status),
+    Status(runs::StatusArgs),
     /// Wait until runs are over, a line for each change; the exit code tells their outcome.
-    Wait(wait::Wait),
+    Wait(wait::WaitArgs),
     /// Print the answer of a run, or another part of what it left.
-    Result(result::Printed),
+    Result(result::ResultArgs),
     /// Write a page of a run or a group, for a browser: what happened when, what it cost, who voted for whom.
-    Report(report::Report),
+    Report(report::ReportArgs),
     /// Check that what a run left is still what its manifest says.
-    Verify(verify::Verify),
+    Verify(verify::VerifyArgs),
     /// Stop runs with every process that they started.
-    Kill(kill::Kill),
+    Kill(kill::KillArgs),
     /// Print the log of a run, and follow it.
-    Logs(logs::Logs),
+    Logs(logs::LogsArgs),
     /// Keep MassGen imported for the runs to come, before the first one; servers do the same with their first start.
-    Warm(warm::Warm),
+    Warm(warm::WarmArgs),
     /// Watch the runs in a live table: open them and their pages, steer and kill them by keys.
-    Watch(watch::Watch),
+    Watch(watch::WatchArgs),
 }
 
 impl CliCommand {
@@ -64,8 +64,8 @@ impl CliCommand {
     pub async fn run(self, settings: Result<Settings, SettingsError>, me: &Path) -> ExitCode {
         let wants_json = self.wants_json();
         let done = match settings {
-            Ok(settings) => self.done(&settings, me).await,
-            Err(error) => Err(bad_settings(&error)),
+            Ok(settings) => self.run_checked(&settings, me).await,
+            Err(error) => Err(invalid_settings(&error)),
         };
         done.unwrap_or_else(|refusal| {
             print_error(refusal, wants_json);
@@ -73,11 +73,11 @@ impl CliCommand {
         })
     }
 
-    async fn done(self, settings: &Settings, me: &Path) -> Result<ExitCode, Refusal> {
+    async fn run_checked(self, settings: &Settings, me: &Path) -> Result<ExitCode, Refusal> {
         match self {
             CliCommand::Doctor(how) => Ok(doctor::doctor(settings, me, &how).await),
-            CliCommand::Runs(how) => look::runs(&open_fleet(settings, me)?, &how).await,
-            CliCommand::Status(how) => look::status(&open_fleet(settings, me)?, &how).await,
+            CliCommand::Runs(how) => runs::runs(&open_fleet(settings, me)?, &how).await,
+            CliCommand::Status(how) => runs::status(&open_fleet(settings, me)?, &how).await,
             CliCommand::Wait(how) => wait::wait(&open_fleet(settings, me)?, settings.limits.timeout, &how).await,
             CliCommand::Result(how) => result::result(&open_fleet(settings, me)?, &how).await,
             CliCommand::Report(how) => report::report(&open_fleet(settings, me)?, &how).await,
@@ -90,7 +90,7 @@ impl CliCommand {
     }
 }
 
-fn bad_settings(error: &SettingsError) -> Refusal {
+fn invalid_settings(error: &SettingsError) -> Refusal {
     let hint = "correct it there; `massgen-mcp --help` lists every setting";
-    Refusal::new("settings_invalid", text::chain(error), hint)
+    Refusal::new("settings_invalid", text::error_chain(error), hint)
 }

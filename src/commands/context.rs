@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use crate::fleet::Fleet;
-use crate::massgen::program::{self, Places, ProgramError};
+use crate::massgen::program::{self, ProgramError, ProgramPlaces};
 use crate::massgen::{setup, text};
 use crate::refusal::Refusal;
-use crate::registry::{FAILED_IMPORTS, StateFolder};
+use crate::registry::{FAILED_IMPORTS_FOLDER, StateFolder};
 use crate::secrets::Secrets;
 use crate::settings::Settings;
 
@@ -14,20 +14,20 @@ use crate::settings::Settings;
 pub(super) fn open_fleet(settings: &Settings, me: &Path) -> Result<Fleet, Refusal> {
     let secrets = Secrets::from_environment(settings.env_file.as_deref()).map_err(|error| {
         let hint = "correct env_file in the settings (`massgen-mcp settings` shows it), or leave it out";
-        Refusal::new("env_file", text::chain(&error), hint)
+        Refusal::new("env_file", text::error_chain(&error), hint)
     })?;
-    Ok(Fleet::new(StateFolder::open(&settings.home)?, me).with_secrets(secrets))
+    Ok(Fleet::new(StateFolder::open(&settings.state_folder)?, me).with_secrets(secrets))
 }
 
 /// The MassGen that a run would use.
-pub(super) fn program_of(settings: &Settings) -> Result<PathBuf, ProgramError> {
-    let own_venv = setup::venv(&settings.home);
+pub(super) fn massgen_program(settings: &Settings) -> Result<PathBuf, ProgramError> {
+    let own_venv = setup::venv_folder(&settings.state_folder);
     let seen = failed_imports(settings);
     let (named, project) = (settings.massgen.as_deref(), settings.project_folder());
-    program::find(Places { named, project, own_venv: &own_venv, seen: &seen })
+    program::find(ProgramPlaces { named, project, own_venv: &own_venv, failed_imports: &seen })
 }
 
 /// The folder with failures of MassGen's import.
 pub(super) fn failed_imports(settings: &Settings) -> PathBuf {
-    settings.home.join(FAILED_IMPORTS)
+    settings.state_folder.join(FAILED_IMPORTS_FOLDER)
 }

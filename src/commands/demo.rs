@@ -46,14 +46,14 @@ pub(super) enum DemoError {
 }
 
 /// Shows the whole job.
-pub(super) async fn show(settings: &Settings, me: &Path, massgen: &Path) -> Result<(), DemoError> {
+pub(super) async fn run_demo(settings: &Settings, me: &Path, massgen: &Path) -> Result<(), DemoError> {
     let version = program::version(massgen).unwrap_or_else(|| "(unknown version)".to_owned());
     print_line(format_args!("MassGen {version}, a scripted model on loopback: no key, no cost, no network.\n"));
-    let client = Client::connect(settings, me, massgen).await?;
+    let client = DemoClient::connect(settings, me, massgen).await?;
     client.introduce().await?;
     print_line("\n--- a run, from start to answer ---");
     let (id, cursor) = client.start("What is 6 times 7, and why?", "@rehearsal/delay=0.3").await?;
-    let state = client.follow(&id, cursor).await?;
+    let state = client.wait_for_end(&id, cursor).await?;
     client.read(&id).await?;
     if state != "succeeded" {
         return Err(DemoError::Outcome(state));
@@ -67,16 +67,16 @@ pub(super) async fn show(settings: &Settings, me: &Path, massgen: &Path) -> Resu
     Ok(())
 }
 
-struct Client {
+struct DemoClient {
     session: RunningService<RoleClient, ()>,
-    begun: Instant,
+    started: Instant,
 }
 
-impl Client {
-    async fn connect(settings: &Settings, me: &Path, massgen: &Path) -> Result<Client, DemoError> {
+impl DemoClient {
+    async fn connect(settings: &Settings, me: &Path, massgen: &Path) -> Result<DemoClient, DemoError> {
         let mut command = Command::new(me);
         // Nothing is to be left of a demonstration, and a warm process stays for a while.
-        command.arg("--home").arg(&settings.home).arg("--massgen").arg(massgen).arg("--warm=false");
+        command.arg("--home").arg(&settings.state_folder).arg("--massgen").arg(massgen).arg("--warm=false");
         if let Some(project) = settings.project_folder() {
             command.arg("--project").arg(project);
         }
@@ -85,7 +85,7 @@ impl Client {
         }
         let server = TokioChildProcess::new(command).map_err(DemoError::Spawn)?;
         let session = ().serve(server).await.map_err(|error| DemoError::Session(Box::new(error)))?;
-        Ok(Client { session, begun: Instant::now() })
+        Ok(DemoClient { session, started: Instant::now() })
     }
 
     async fn introduce(&self) -> Result<(), DemoError> {
@@ -111,7 +111,7 @@ impl Client {
     }
 
     /// Waits from change to change, as an agent would, and gives the state at the end.
-    async fn follow(&self, id: &str, mut since: Value) -> Result<String, DemoError> {
+    async fn wait_for_end(&self, id: &str, mut since: Value) -> Result<String, DemoError> {
         loop {
             let answer = self.call("check_status", json!({"run_id": id, "wait_s": 45, "since": since})).await?;
             since = answer["cursor"].clone();
@@ -123,7 +123,7 @@ impl Client {
     }
 
     async fn read(&self, id: &str) -> Result<(), DemoError> {
-        let page = self.call_quietly("read_result", json!({"run_id": id})).await?;
+        let page = self.call_silently("read_result", json!({"run_id": id})).await?;
         let text = page["text"].as_str().unwrap_or_default().to_owned();
         let mut rest = page;
         rest["text"] = json!("(below)");
@@ -133,17 +133,17 @@ impl Client {
     }
 
     async fn call(&self, tool: &'static str, arguments: Value) -> Result<Value, DemoError> {
-        let answer = self.call_quietly(tool, arguments).await?;
+        let answer = self.call_silently(tool, arguments).await?;
         self.print("<-", &answer);
         Ok(answer)
     }
 
-    async fn call_quietly(&self, tool: &'static str, arguments: Value) -> Result<Value, DemoError> {
+    async fn call_silently(&self, tool: &'static str, arguments: Value) -> Result<Value, DemoError> {
         print_line(format_args!("[{:>5.1} s] -> {tool} {arguments}", self.seconds()));
         let object = arguments.as_object().cloned().unwrap_or_else(Map::new);
         let asked = self.session.call_tool(CallToolRequestParams::new(tool).with_arguments(object)).await;
         let answer = asked.map_err(|source| DemoError::Call { tool, source: Box::new(source) })?;
-        content(tool, answer)
+        structured_content(tool, answer)
     }
 
     fn print(&self, arrow: &str, answer: &Value) {
@@ -151,7 +151,7 @@ impl Client {
     }
 
     fn seconds(&self) -> f64 {
-        self.begun.elapsed().as_secs_f64()
+        self.started.elapsed().as_secs_f64()
     }
 
     async fn close(self) {
@@ -160,7 +160,7 @@ impl Client {
     }
 }
 
-fn content(tool: &'static str, answer: CallToolResult) -> Result<Value, DemoError> {
+fn structured_content(tool: &'static str, answer: CallToolResult) -> Result<Value, DemoError> {
     if answer.is_error == Some(true) {
         let text = answer.content.first().and_then(|content| content.as_text());
         return Err(DemoError::Answer { tool, answer: text.map(|text| text.text.clone()).unwrap_or_default() });

@@ -19,8 +19,8 @@ use crate::settings::Settings;
 
 /// What to check.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXITS)]
-pub struct Doctor {
+#[command(after_help = EXIT_CODES)]
+pub struct DoctorArgs {
     /// Leave out the rehearsal, which takes 10 to 25 seconds.
     #[arg(long)]
     no_rehearsal: bool,
@@ -29,56 +29,56 @@ pub struct Doctor {
     pub(super) json: bool,
 }
 
-const EXITS: &str = "Exit codes: 0 nothing keeps runs from working (there may be warnings); 1 there is a problem; 2 the command \
+const EXIT_CODES: &str = "Exit codes: 0 nothing keeps runs from working (there may be warnings); 1 there is a problem; 2 the command \
                      line is wrong.";
 
 /// What a check came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
+enum CheckStatus {
     Ok,
     Warning,
     Problem,
 }
 
-impl fmt::Display for Verdict {
+impl fmt::Display for CheckStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
-            Verdict::Ok => "ok",
-            Verdict::Warning => "warning",
-            Verdict::Problem => "problem",
+            CheckStatus::Ok => "ok",
+            CheckStatus::Warning => "warning",
+            CheckStatus::Problem => "problem",
         })
     }
 }
 
 /// One check, done.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Check {
+struct CheckResult {
     name: &'static str,
-    verdict: Verdict,
+    status: CheckStatus,
     message: String,
     /// What to do about it; nothing where all is well.
     hint: String,
 }
 
-impl Check {
-    fn ok(name: &'static str, message: impl Into<String>) -> Check {
-        Check { name, verdict: Verdict::Ok, message: message.into(), hint: String::new() }
+impl CheckResult {
+    fn ok(name: &'static str, message: impl Into<String>) -> CheckResult {
+        CheckResult { name, status: CheckStatus::Ok, message: message.into(), hint: String::new() }
     }
 
-    fn warning(name: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Check {
-        Check { name, verdict: Verdict::Warning, message: message.into(), hint: hint.into() }
+    fn warning(name: &'static str, message: impl Into<String>, hint: impl Into<String>) -> CheckResult {
+        CheckResult { name, status: CheckStatus::Warning, message: message.into(), hint: hint.into() }
     }
 
-    fn problem(name: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Check {
-        Check { name, verdict: Verdict::Problem, message: message.into(), hint: hint.into() }
+    fn problem(name: &'static str, message: impl Into<String>, hint: impl Into<String>) -> CheckResult {
+        CheckResult { name, status: CheckStatus::Problem, message: message.into(), hint: hint.into() }
     }
 
-    fn refused(name: &'static str, refusal: &Refusal) -> Check {
-        Check::problem(name, format!("{} ({})", refusal.message(), refusal.code()), refusal.hint())
+    fn from_refusal(name: &'static str, refusal: &Refusal) -> CheckResult {
+        CheckResult::problem(name, format!("{} ({})", refusal.message(), refusal.code()), refusal.hint())
     }
 
     fn as_json(&self) -> Value {
-        let mut told = json!({"check": self.name, "verdict": self.verdict.to_string(), "message": self.message});
+        let mut told = json!({"check": self.name, "verdict": self.status.to_string(), "message": self.message});
         if !self.hint.is_empty() {
             told["hint"] = self.hint.as_str().into();
         }
@@ -87,23 +87,23 @@ impl Check {
 }
 
 /// Checks, and tells each verdict as soon as it is there.
-struct Report {
-    checks: Vec<Check>,
+struct CheckReporter {
+    checks: Vec<CheckResult>,
     as_json: bool,
     secrets: Secrets,
 }
 
-impl Report {
+impl CheckReporter {
     /// Says what takes its time, where nobody but a person listens.
-    fn begin(&self, what: &str) {
+    fn announce(&self, what: &str) {
         if !self.as_json {
             print_to_stderr(format_args!("         … {what}"));
         }
     }
 
-    fn add(&mut self, check: Check) {
+    fn add(&mut self, check: CheckResult) {
         if !self.as_json {
-            print_sanitized(&format!("{:<7}  {}: {}", check.verdict, check.name, check.message), &self.secrets);
+            print_sanitized(&format!("{:<7}  {}: {}", check.status, check.name, check.message), &self.secrets);
             if !check.hint.is_empty() {
                 print_sanitized(&format!("         hint: {}", check.hint), &self.secrets);
             }
@@ -111,15 +111,15 @@ impl Report {
         self.checks.push(check);
     }
 
-    fn count(&self, verdict: Verdict) -> usize {
-        self.checks.iter().filter(|check| check.verdict == verdict).count()
+    fn count(&self, verdict: CheckStatus) -> usize {
+        self.checks.iter().filter(|check| check.status == verdict).count()
     }
 
-    fn end(self) -> ExitCode {
-        let (warnings, problems) = (self.count(Verdict::Warning), self.count(Verdict::Problem));
+    fn finish(self) -> ExitCode {
+        let (warnings, problems) = (self.count(CheckStatus::Warning), self.count(CheckStatus::Problem));
         let is_ok = problems == 0;
         if self.as_json {
-            let checks: Vec<_> = self.checks.iter().map(Check::as_json).collect();
+            let checks: Vec<_> = self.checks.iter().map(CheckResult::as_json).collect();
             print_json(json!({"ok": is_ok, "checks": checks}), &self.secrets);
         } else {
             print_sanitized(
@@ -131,11 +131,11 @@ impl Report {
     }
 }
 
-pub(super) async fn doctor(settings: &Settings, me: &Path, how: &Doctor) -> ExitCode {
+pub(super) async fn doctor(settings: &Settings, me: &Path, how: &DoctorArgs) -> ExitCode {
     // The check of the env file reports one that cannot be read.
     let secrets = Secrets::from_environment(settings.env_file.as_deref());
     let secrets = secrets.or_else(|_| Secrets::from_environment(None)).unwrap_or_default();
-    let mut report = Report { checks: Vec::new(), as_json: how.json, secrets };
+    let mut report = CheckReporter { checks: Vec::new(), as_json: how.json, secrets };
     report.add(checks::kernel());
     report.add(checks::inotify());
     report.add(checks::state_folder(settings));
@@ -144,22 +144,22 @@ pub(super) async fn doctor(settings: &Settings, me: &Path, how: &Doctor) -> Exit
     report.add(checks::keys(settings));
     let program = checks::program(settings);
     report.add(program.1);
-    let Some(program) = program.0 else { return report.end() };
+    let Some(program) = program.0 else { return report.finish() };
     report.add(checks::tools(&program));
     let fleet = open_fleet(settings, me);
     if let Ok(fleet) = &fleet {
         report.add(warm::check(fleet, settings, &program).await);
     }
     report.add(checks::default_config(settings, &program));
-    report.begin("asking MassGen for its flags");
+    report.announce("asking MassGen for its flags");
     report.add(checks::flags(settings, &program).await);
-    if !how.no_rehearsal && report.count(Verdict::Problem) == 0 {
-        report.begin("a rehearsal: real MassGen with a scripted model, offline, 10 to 25 s");
+    if !how.no_rehearsal && report.count(CheckStatus::Problem) == 0 {
+        report.announce("a rehearsal: real MassGen with a scripted model, offline, 10 to 25 s");
         let rehearsed = match fleet {
-            Ok(fleet) => rehearse::rehearse(&fleet, settings, program, |line| report.begin(line)).await,
+            Ok(fleet) => rehearse::rehearse(&fleet, settings, program, |line| report.announce(line)).await,
             Err(refusal) => Err(refusal),
         };
-        report.add(rehearsed.unwrap_or_else(|refusal| Check::refused("rehearsal", &refusal)));
+        report.add(rehearsed.unwrap_or_else(|refusal| CheckResult::from_refusal("rehearsal", &refusal)));
     }
-    report.end()
+    report.finish()
 }

@@ -7,10 +7,10 @@ use futures_util::future::join_all;
 use serde_json::json;
 
 use super::output::{print_json, print_line, print_sanitized};
-use super::selection::{RunSelector, existing};
-use crate::fleet::{Fleet, Until};
+use super::selection::{RunSelector, found_records};
+use crate::fleet::{Fleet, WaitUntil};
 use crate::refusal::Refusal;
-use crate::run::{RunId, RunRecord, StopAsk};
+use crate::run::{RunId, RunRecord, StopRequest};
 use crate::view::{self, ReceiptView};
 
 /// What to stop, and how.
@@ -18,9 +18,9 @@ use crate::view::{self, ReceiptView};
 #[command(
     after_help = "Exit codes: 0 all of them are over; 1 one of them is not, or it could not be done; 2 the command line is wrong."
 )]
-pub struct Kill {
+pub struct KillArgs {
     #[command(flatten)]
-    which: RunSelector,
+    selector: RunSelector,
     /// Every run that goes on or waits (`massgen-mcp runs --live` lists them).
     #[arg(long, group = "RunSelector")]
     all: bool,
@@ -36,36 +36,37 @@ pub struct Kill {
 }
 
 /// The longest grace period, in seconds.
-const MOST_GRACE: f64 = 60.0;
+const MAX_GRACE_S: f64 = 60.0;
 /// What forcing a stop takes on top of the grace period, nested runs included.
-const FORCE_TIME: Duration = Duration::from_secs(20);
+const FORCE_TIMEOUT: Duration = Duration::from_secs(20);
 
-pub(super) async fn kill(fleet: &Fleet, how: &Kill) -> Result<ExitCode, Refusal> {
-    if !(0.0..=MOST_GRACE).contains(&how.grace_s) {
-        return Err(Refusal::out_of_range("grace-s", how.grace_s, 0.0, MOST_GRACE));
+pub(super) async fn kill(fleet: &Fleet, how: &KillArgs) -> Result<ExitCode, Refusal> {
+    if !(0.0..=MAX_GRACE_S).contains(&how.grace_s) {
+        return Err(Refusal::out_of_range("grace-s", how.grace_s, 0.0, MAX_GRACE_S));
     }
-    if let Some(variable) = how.reason.as_deref().and_then(|reason| fleet.secrets().name_in(reason)) {
-        return Err(Refusal::secret("reason".to_owned(), variable));
+    if let Some(variable) = how.reason.as_deref().and_then(|reason| fleet.secrets().find_name(reason)) {
+        return Err(Refusal::contains_secret("reason".to_owned(), variable));
     }
-    let selection = if how.all { fleet.live() } else { how.which.selection()? };
+    let selection = if how.all { fleet.live_selection() } else { how.selector.selection()? };
     let grace = Duration::from_secs_f64(how.grace_s);
-    let ask = StopAsk { grace, reason: how.reason.clone(), tree: true };
-    let experiments = if how.all { fleet.open_experiments(None).await? } else { vec![selection.clone()] };
+    let ask = StopRequest { grace, reason: how.reason.clone(), tree: true };
+    let experiments = if how.all { fleet.live_experiments(None).await? } else { vec![selection.clone()] };
     let mut stopping = Vec::new();
     for experiment in experiments {
         if fleet.stop_experiment(&experiment, &ask).await? {
             stopping.push(experiment);
         }
     }
-    let records = existing(&selection, fleet.look_all(&selection).await?)?;
+    let records = found_records(&selection, fleet.snapshot(&selection).await?)?;
     let (mut planned, records): (Vec<_>, Vec<_>) = records.into_iter().partition(|run| fleet.is_planned(run));
-    let stops = records.iter().map(|record| stop(fleet, &record.spec.id, grace, how.reason.clone()));
+    let stops = records.iter().map(|record| stop_run(fleet, &record.spec.id, grace, how.reason.clone()));
     let stopped = join_all(stops).await;
     for experiment in &stopping {
         // It is over once its conductor says so.
-        let waited = fleet.wait(experiment, Until::AllDone, None, grace + FORCE_TIME, std::future::pending()).await?;
+        let waited =
+            fleet.wait(experiment, WaitUntil::AllEnded, None, grace + FORCE_TIMEOUT, std::future::pending()).await?;
         if how.all {
-            planned.extend(waited.sight.runs.into_iter().filter(|run| fleet.is_planned(run)));
+            planned.extend(waited.snapshot.runs.into_iter().filter(|run| fleet.is_planned(run)));
         }
     }
     let receipts: Vec<_> = records.iter().zip(&stopped).map(|(record, stopped)| receipt(record, stopped)).collect();
@@ -76,7 +77,7 @@ pub(super) async fn kill(fleet: &Fleet, how: &Kill) -> Result<ExitCode, Refusal>
         }
         print_json(told, fleet.secrets());
     } else {
-        receipts.iter().for_each(|receipt| print_sanitized(&line(receipt), fleet.secrets()));
+        receipts.iter().for_each(|receipt| print_sanitized(&receipt_line(receipt), fleet.secrets()));
         if receipts.is_empty() && planned.is_empty() {
             print_line("no run goes on");
         }
@@ -84,31 +85,31 @@ pub(super) async fn kill(fleet: &Fleet, how: &Kill) -> Result<ExitCode, Refusal>
             print_line(format_args!("{} planned runs were not started", planned.len()));
         }
     }
-    let all_over = stopped.iter().all(|stopped| stopped.as_ref().is_ok_and(|record| record.state.ended().is_some()));
+    let all_over = stopped.iter().all(|stopped| stopped.as_ref().is_ok_and(|record| record.state.ending().is_some()));
     Ok(if all_over { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Stops a run with all that it started, and waits for its end as long as that can take.
-pub(super) async fn stop(
+pub(super) async fn stop_run(
     fleet: &Fleet,
     id: &RunId,
     grace: Duration,
     reason: Option<String>,
 ) -> Result<RunRecord, Refusal> {
-    let ask = StopAsk { grace, reason, tree: true };
-    Ok(fleet.stop(id, ask, grace + FORCE_TIME, std::future::pending()).await?)
+    let ask = StopRequest { grace, reason, tree: true };
+    Ok(fleet.stop(id, ask, grace + FORCE_TIMEOUT, std::future::pending()).await?)
 }
 
 fn receipt(before: &RunRecord, stopped: &Result<RunRecord, Refusal>) -> ReceiptView {
     match stopped {
-        Ok(record) if before.state.ended().is_some() => view::ended_receipt(record),
+        Ok(record) if before.state.ending().is_some() => view::ended_receipt(record),
         Ok(record) => view::receipt(record),
         Err(refusal) => view::failed_receipt(before, refusal.message()),
     }
 }
 
 /// How a stop went, in one line.
-pub(super) fn line(receipt: &ReceiptView) -> String {
+pub(super) fn receipt_line(receipt: &ReceiptView) -> String {
     let ReceiptView { run_id, state, already_ended, took_s, force, processes, survivors, readable } = receipt;
     if already_ended.is_some() {
         return format!("{run_id}  {state}  had already ended; {readable}");

@@ -7,14 +7,14 @@ use std::time::Duration;
 use super::output::EXIT_CODES;
 use super::result;
 use super::selection::parse_run_id;
-use crate::fleet::results::Part;
-use crate::fleet::{Fleet, More};
+use crate::fleet::results::ResultPart;
+use crate::fleet::{Fleet, LogChunk};
 use crate::refusal::Refusal;
 
 /// What to print.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXIT_CODES)]
-pub struct Logs {
+pub struct LogsArgs {
     /// The run, by its run_id.
     #[arg(value_name = "RUN_ID")]
     run: String,
@@ -27,33 +27,33 @@ pub struct Logs {
 }
 
 /// How often a growing log is looked at: MassGen adds to it without a sign.
-const LOOK: Duration = Duration::from_millis(300);
+const POLL_INTERVAL: Duration = Duration::from_millis(300);
 
-pub(super) async fn logs(fleet: &Fleet, how: &Logs) -> Result<ExitCode, Refusal> {
+pub(super) async fn logs(fleet: &Fleet, how: &LogsArgs) -> Result<ExitCode, Refusal> {
     let id = parse_run_id(&how.run)?;
-    let part = how.agent.clone().map_or(Part::Log, Part::Agent);
+    let part = how.agent.clone().map_or(ResultPart::Log, ResultPart::Agent);
     if !how.follow {
-        result::print(fleet, &id, part).await?;
+        result::print_part(fleet, &id, part).await?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut follower = fleet.follow(&id, part);
     loop {
-        let (text, is_over) = match follower.more().await? {
-            More::Text(text) => (text, false),
-            More::Over(text) => (text, true),
-            More::Nothing => {
-                tokio::time::sleep(LOOK).await;
+        let (text, is_over) = match follower.next_chunk().await? {
+            LogChunk::Text(text) => (text, false),
+            LogChunk::End(text) => (text, true),
+            LogChunk::NoChange => {
+                tokio::time::sleep(POLL_INTERVAL).await;
                 continue;
             }
         };
-        if !printed(&text) || is_over {
+        if !print_chunk(&text) || is_over {
             return Ok(ExitCode::SUCCESS);
         }
     }
 }
 
 /// Whether somebody still reads.
-fn printed(text: &str) -> bool {
+fn print_chunk(text: &str) -> bool {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_ok()
 }

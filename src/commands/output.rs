@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::massgen::text;
 use crate::refusal::Refusal;
 use crate::secrets::Secrets;
-use crate::view::notation;
+use crate::view::json;
 
 /// The exit codes of most commands, for `--help`.
 pub(super) const EXIT_CODES: &str = "Exit codes: 0 done; 1 it could not be done (code, message and hint are on standard error); 2 the \
@@ -28,23 +28,23 @@ pub(super) fn print_to_stderr(line: impl Display) {
 /// A value as a line of JSON, without secrets and harmful characters.
 pub(super) fn print_json(value: impl serde::Serialize, secrets: &Secrets) {
     let value = serde_json::to_value(value).unwrap_or(Value::Null);
-    let value = text::each_text(value, &|text| text::harmless(&secrets.mask(text)));
-    print_line(notation::text(&value).unwrap_or_default());
+    let value = text::map_texts(value, &|text| text::replace_harmful(&secrets.mask(text)));
+    print_line(json::to_json_text(&value).unwrap_or_default());
 }
 
 /// A line about a run, without secrets and harmful characters.
 pub(super) fn print_sanitized(line: &str, secrets: &Secrets) {
-    print_line(text::harmless(&secrets.mask(line)));
+    print_line(text::replace_harmful(&secrets.mask(line)));
 }
 
 /// An error of the program itself, with a hint, on standard error.
 pub(super) fn print_failure(error: &dyn std::error::Error, hint: &str) {
-    print_to_stderr(format_args!("massgen-mcp: {}\nhint: {hint}", text::chain(error)));
+    print_to_stderr(format_args!("massgen-mcp: {}\nhint: {hint}", text::error_chain(error)));
 }
 
 /// Prints a refusal on standard error: as one line of JSON, or in words.
 pub(super) fn print_error(refusal: Refusal, as_json: bool) {
-    let refusal = for_people(refusal).masked(&Secrets::from_environment(None).unwrap_or_default());
+    let refusal = with_command_hints(refusal).masked(&Secrets::from_environment(None).unwrap_or_default());
     let (code, message, hint) = (refusal.code(), refusal.message().to_owned(), refusal.hint().to_owned());
     if as_json {
         print_to_stderr(refusal.into_json());
@@ -54,7 +54,7 @@ pub(super) fn print_error(refusal: Refusal, as_json: bool) {
 }
 
 /// The hint of a refusal with commands in place of tools.
-fn for_people(refusal: Refusal) -> Refusal {
+fn with_command_hints(refusal: Refusal) -> Refusal {
     let hint = match (refusal.code(), refusal.hint()) {
         ("bad_run_id" | "unknown_run" | "unknown_group", _) => "`massgen-mcp runs` lists the latest runs",
         ("unreadable_record", _) => "the record is damaged; other runs are not: see `massgen-mcp runs`",
@@ -77,11 +77,11 @@ mod tests {
             Refusal::new("nothing_to_read", "no agent has answered yet", "wait with check_status and wait_s"),
         ] {
             let (code, message) = (refusal.code(), refusal.message().to_owned());
-            let told = for_people(refusal);
+            let told = with_command_hints(refusal);
             assert_eq!((told.code(), told.message()), (code, message.as_str()));
             assert!(told.hint().contains("`massgen-mcp ") && !told.hint().contains("check_status"), "{}", told.hint());
         }
         let other = Refusal::new("state_folder", "m", "h");
-        assert_eq!(for_people(other.clone()), other);
+        assert_eq!(with_command_hints(other.clone()), other);
     }
 }

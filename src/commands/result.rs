@@ -10,14 +10,14 @@ use serde_json::json;
 use super::output::{EXIT_CODES, print_json, print_to_stderr};
 use super::selection::parse_run_id;
 use crate::fleet::Fleet;
-use crate::fleet::results::{Part, Poured, ReadError};
+use crate::fleet::results::{ReadError, ResultPart, StreamedPart};
 use crate::refusal::Refusal;
 use crate::run::RunId;
 
 /// What to print.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXIT_CODES)]
-pub struct Printed {
+pub struct ResultArgs {
     /// The run, by its run_id.
     #[arg(value_name = "RUN_ID")]
     run: String,
@@ -29,43 +29,47 @@ pub struct Printed {
     pub(super) json: bool,
 }
 
-pub(super) async fn result(fleet: &Fleet, how: &Printed) -> Result<ExitCode, Refusal> {
-    let (id, part) = (parse_run_id(&how.run)?, how.part.parse::<Part>()?);
+pub(super) async fn result(fleet: &Fleet, how: &ResultArgs) -> Result<ExitCode, Refusal> {
+    let (id, part) = (parse_run_id(&how.run)?, how.part.parse::<ResultPart>()?);
     if how.json {
-        return as_json(fleet, &id, part, &how.part).await;
+        return print_json_part(fleet, &id, part, &how.part).await;
     }
-    let is_answer = part == Part::Answer;
-    let Some((state, poured)) = print(fleet, &id, part).await? else { return Ok(ExitCode::SUCCESS) };
-    if is_answer && poured.partial {
+    let is_answer = part == ResultPart::Answer;
+    let Some((state, poured)) = print_part(fleet, &id, part).await? else { return Ok(ExitCode::SUCCESS) };
+    if is_answer && poured.is_partial {
         print_to_stderr(format_args!("note: this is only the best answer so far; the run is {state}"));
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Prints a part whole; gives the run's state. Nothing, where nobody reads on.
-pub(super) async fn print(fleet: &Fleet, id: &RunId, part: Part) -> Result<Option<(String, Poured)>, Refusal> {
-    let out = Ended { newline: true };
-    match fleet.pour(id, part, out).await {
-        Ok((record, poured)) => Ok(Some((record.state.word().to_owned(), poured))),
+pub(super) async fn print_part(
+    fleet: &Fleet,
+    id: &RunId,
+    part: ResultPart,
+) -> Result<Option<(String, StreamedPart)>, Refusal> {
+    let out = TrailingNewlineWriter { newline: true };
+    match fleet.stream_part(id, part, out).await {
+        Ok((record, poured)) => Ok(Some((record.state.as_str().to_owned(), poured))),
         Err(ReadError::Unreadable { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
 
-async fn as_json(fleet: &Fleet, id: &RunId, part: Part, name: &str) -> Result<ExitCode, Refusal> {
-    let kept = Kept::default();
-    let (record, poured) = fleet.pour(id, part, kept.clone()).await?;
+async fn print_json_part(fleet: &Fleet, id: &RunId, part: ResultPart, name: &str) -> Result<ExitCode, Refusal> {
+    let kept = SharedBuffer::default();
+    let (record, poured) = fleet.stream_part(id, part, kept.clone()).await?;
     let text = String::from_utf8(kept.take()).unwrap_or_default();
     let mut told = json!({
         "run_id": id.as_str(),
-        "state": record.state.word().to_owned(),
+        "state": record.state.as_str().to_owned(),
         "part": name,
         "total_chars": text.chars().count(),
         "text": text,
-        "partial": poured.partial,
+        "partial": poured.is_partial,
     });
     let path = poured.path.map(|path| path.display().to_string());
-    let whose = if record.has_winner(poured.partial) { "winner" } else { "best" };
+    let whose = if record.has_winner(poured.is_partial) { "winner" } else { "best" };
     for (name, value) in [(whose, poured.winner), ("path", path)] {
         if let Some(value) = value {
             told[name] = value.into();
@@ -76,11 +80,11 @@ async fn as_json(fleet: &Fleet, id: &RunId, part: Part, name: &str) -> Result<Ex
 }
 
 /// Standard output, with a newline at the end of a text that has none.
-struct Ended {
+struct TrailingNewlineWriter {
     newline: bool,
 }
 
-impl Write for Ended {
+impl Write for TrailingNewlineWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         io::stdout().write_all(bytes)?;
         if let Some(last) = bytes.last() {
@@ -99,15 +103,15 @@ impl Write for Ended {
 
 /// A text that is kept for whoever asked.
 #[derive(Clone, Default)]
-struct Kept(Arc<Mutex<Vec<u8>>>);
+struct SharedBuffer(Arc<Mutex<Vec<u8>>>);
 
-impl Kept {
+impl SharedBuffer {
     fn take(&self) -> Vec<u8> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-impl Write for Kept {
+impl Write for SharedBuffer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
         Ok(bytes.len())

@@ -1,7 +1,7 @@
 //! Which runs a command is for: the arguments that select them, and what to do if there are none or a record cannot be read.
 
 use super::output::print_error;
-use crate::fleet::{Selection, Sight};
+use crate::fleet::{Selection, Snapshot};
 use crate::refusal::Refusal;
 use crate::run::{RunId, RunRecord};
 
@@ -36,7 +36,7 @@ pub(super) fn parse_run_id(text: &str) -> Result<RunId, Refusal> {
 
 /// The records of the selected runs. A group without runs is an error, and so is an unreadable record if no other run was found; further unreadable
 /// records are reported on standard error and skipped.
-pub(super) fn existing(selection: &Selection, mut sight: Sight) -> Result<Vec<RunRecord>, Refusal> {
+pub(super) fn found_records(selection: &Selection, mut sight: Snapshot) -> Result<Vec<RunRecord>, Refusal> {
     if sight.runs.is_empty()
         && let Some((_, error)) = sight.unreadable.pop()
     {

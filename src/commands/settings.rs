@@ -11,14 +11,14 @@ pub fn settings(settings: &Settings) -> ExitCode {
         Some(path) => print_line(format_args!("settings file: {}\n", path.display())),
         None => print_line("settings file: none\n"),
     }
-    let all = settings.effective();
-    let width = |text: fn(&crate::settings::Effective) -> usize| all.iter().map(text).max().unwrap_or_default();
-    let (keys, values) = (width(|row| row.key.len()), width(|row| row.value.chars().count()).min(WIDEST));
+    let all = settings.effective_settings();
+    let width = |text: fn(&crate::settings::EffectiveSetting) -> usize| all.iter().map(text).max().unwrap_or_default();
+    let (keys, values) = (width(|row| row.key.len()), width(|row| row.value.chars().count()).min(MAX_COLUMN_CHARS));
     for row in all {
-        print_line(format_args!("{:keys$}  {:values$}  {}", row.key, row.value, row.source.of(row.key)));
+        print_line(format_args!("{:keys$}  {:values$}  {}", row.key, row.value, row.source.describe(row.key)));
     }
     ExitCode::SUCCESS
 }
 
 /// A longer value moves its own source only.
-const WIDEST: usize = 40;
+const MAX_COLUMN_CHARS: usize = 40;

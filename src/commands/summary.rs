@@ -7,13 +7,20 @@ use crate::view::{self, Detail, RunView};
 
 /// The same view of a run that agents get.
 pub(super) fn view_of(fleet: &Fleet, record: &RunRecord, detail: Detail) -> RunView {
-    let queue = (record.state == RunState::Queued).then(|| fleet.place(&record.spec.id)).flatten();
-    let folder = fleet.state().folder(&record.spec.id);
-    let messages = fleet.messages_waiting(&record.spec.id);
-    let (children, built_on_by) = (&folder.child_runs(), &folder.built_on_by());
-    let models = &fleet.models_awaited(record);
-    let context = view::Seen { folder: folder.path(), children, built_on_by, queue, messages, models };
-    view::run(record, &context, detail, &clock::now()).with_group(record)
+    let queue = (record.state == RunState::Queued).then(|| fleet.queue_position(&record.spec.id)).flatten();
+    let folder = fleet.state().run_folder(&record.spec.id);
+    let messages = fleet.pending_messages(&record.spec.id);
+    let (children, built_on_by) = (&folder.child_runs(), &folder.dependents());
+    let models = &fleet.awaited_models(record);
+    let context = view::RunExtras {
+        folder: folder.path(),
+        children,
+        dependents: built_on_by,
+        queue_position: queue,
+        pending_messages: messages,
+        awaited_models: models,
+    };
+    view::run_view(record, &context, detail, &clock::now()).with_group(record)
 }
 
 /// The exit code for an outcome; none of them is one that shells or `clap` use by themselves.
@@ -29,20 +36,20 @@ pub(super) fn exit_code(outcome: &Outcome) -> u8 {
 }
 
 /// The summary of a run in one line.
-pub(super) fn one_line(run: &RunView) -> String {
+pub(super) fn summary_line(run: &RunView) -> String {
     let agents: Vec<_> = run.agents.iter().map(|(id, at)| format!("{id} {at}")).collect();
     let votes: Vec<_> = run.votes.iter().map(|(label, count)| format!("{label} {count}")).collect();
     let answer = run.answer_chars.map(|chars| {
         let kind = if run.partial == Some(true) { " (partial)" } else { "" };
-        format!("answer of {}{kind}, {chars} characters", run.answered_by().unwrap_or("?"))
+        format!("answer of {}{kind}, {chars} characters", run.answer_agent().unwrap_or("?"))
     });
     let parts = [
         run.queue.clone(),
         run.phase.clone(),
         answer,
-        (!agents.is_empty() && !run.is_over()).then(|| agents.join(", ")),
-        (!votes.is_empty() && !run.is_over()).then(|| format!("votes: {}", votes.join(", "))),
-        money(run),
+        (!agents.is_empty() && !run.has_ended()).then(|| agents.join(", ")),
+        (!votes.is_empty() && !run.has_ended()).then(|| format!("votes: {}", votes.join(", "))),
+        cost_text(run),
         run.budget.clone(),
         run.problem.as_ref().map(|problem| format!("{}: {}", problem.code, problem.message)),
         run.warning.as_ref().map(|warning| format!("{}: {}", warning.code, warning.message)),
@@ -52,7 +59,7 @@ pub(super) fn one_line(run: &RunView) -> String {
 }
 
 /// The cost and tokens of a run, if either is known.
-pub(super) fn money(run: &RunView) -> Option<String> {
+pub(super) fn cost_text(run: &RunView) -> Option<String> {
     let usd = match (run.cost_usd, run.cost_unknown) {
         (Some(usd), Some(true)) => Some(format!("more than ${usd:.4}")),
         (Some(usd), _) => Some(format!("${usd:.4}")),

@@ -3,32 +3,32 @@
 use std::process::ExitCode;
 
 use super::output::print_sanitized;
-use crate::fleet::{Fleet, NotVerified, Verified};
-use crate::provenance::{Check, Found};
+use crate::fleet::{Fleet, Verification, VerifyError};
+use crate::provenance::{CheckFinding, ManifestCheck};
 use crate::refusal::Refusal;
 use crate::run::RunId;
 
 /// What `--help` says about exit codes.
-const EXITS: &str = "Exit codes: 0 all is as it was; 1 it could not be checked; 2 the command line is wrong; 3 something is not as it \
+const EXIT_CODES: &str = "Exit codes: 0 all is as it was; 1 it could not be checked; 2 the command line is wrong; 3 something is not as it \
                      was; 4 the run has no manifest.";
 /// Something is not as it was.
-const DIFFERS: u8 = 3;
+const EXIT_CHANGED: u8 = 3;
 /// There is nothing to hold it against.
-const NO_MANIFEST: u8 = 4;
+const EXIT_NO_MANIFEST: u8 = 4;
 
 /// What to check.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXITS)]
-pub struct Verify {
+#[command(after_help = EXIT_CODES)]
+pub struct VerifyArgs {
     /// A run, by its run_id, or all runs with a label, by that.
     #[arg(value_name = "RUN_ID|GROUP")]
-    of: String,
+    target: String,
 }
 
-pub(super) async fn verify(fleet: &Fleet, how: &Verify) -> Result<ExitCode, Refusal> {
-    let code = match how.of.trim().parse::<RunId>() {
-        Ok(id) => told(fleet, fleet.verify(&id).await)?,
-        Err(_) => verify_group(fleet, how.of.trim()).await?,
+pub(super) async fn verify(fleet: &Fleet, how: &VerifyArgs) -> Result<ExitCode, Refusal> {
+    let code = match how.target.trim().parse::<RunId>() {
+        Ok(id) => print_verification(fleet, fleet.verify(&id).await)?,
+        Err(_) => verify_group(fleet, how.target.trim()).await?,
     };
     Ok(ExitCode::from(code))
 }
@@ -39,23 +39,23 @@ async fn verify_group(fleet: &Fleet, group: &str) -> Result<u8, Refusal> {
     if verified.runs.is_empty() && verified.checks.is_empty() {
         return Err(Refusal::unknown_group(group));
     }
-    let mut codes = vec![listed(fleet, &verified.checks)];
+    let mut codes = vec![print_checks(fleet, &verified.checks)];
     for (id, run) in verified.runs {
         super::output::print_line(format_args!("{id}"));
-        codes.push(told(fleet, run)?);
+        codes.push(print_verification(fleet, run)?);
     }
-    Ok([DIFFERS, NO_MANIFEST].into_iter().find(|code| codes.contains(code)).unwrap_or_default())
+    Ok([EXIT_CHANGED, EXIT_NO_MANIFEST].into_iter().find(|code| codes.contains(code)).unwrap_or_default())
 }
 
-fn told(fleet: &Fleet, verified: Result<Verified, NotVerified>) -> Result<u8, Refusal> {
+fn print_verification(fleet: &Fleet, verified: Result<Verification, VerifyError>) -> Result<u8, Refusal> {
     let verified = match verified {
-        Err(error @ NotVerified::NoManifest(_)) => {
+        Err(error @ VerifyError::NoManifest(_)) => {
             super::output::print_error(error.into(), false);
-            return Ok(NO_MANIFEST);
+            return Ok(EXIT_NO_MANIFEST);
         }
         verified => verified?,
     };
-    let code = listed(fleet, &verified.checks);
+    let code = print_checks(fleet, &verified.checks);
     let left_out = verified.manifest.workspace.and_then(|workspace| workspace.left_out);
     if let Some(left) = left_out {
         super::output::print_line(format_args!(
@@ -66,21 +66,22 @@ fn told(fleet: &Fleet, verified: Result<Verified, NotVerified>) -> Result<u8, Re
     Ok(code)
 }
 
-fn listed(fleet: &Fleet, checks: &[Check]) -> u8 {
+fn print_checks(fleet: &Fleet, checks: &[ManifestCheck]) -> u8 {
     for check in checks {
-        print_sanitized(&line(check), fleet.secrets());
+        print_sanitized(&check_line(check), fleet.secrets());
     }
-    let as_it_was = checks.iter().all(|check| matches!(check.found, Found::Same | Found::Unknown));
-    if as_it_was { 0 } else { DIFFERS }
+    let as_it_was =
+        checks.iter().all(|check| matches!(check.finding, CheckFinding::Unchanged | CheckFinding::NotRecorded));
+    if as_it_was { 0 } else { EXIT_CHANGED }
 }
 
-fn line(check: &Check) -> String {
-    let word = match check.found {
-        Found::Same => "ok",
-        Found::Changed => "changed",
-        Found::Missing => "missing",
-        Found::New => "new",
-        Found::Unknown => "unknown",
+fn check_line(check: &ManifestCheck) -> String {
+    let word = match check.finding {
+        CheckFinding::Unchanged => "ok",
+        CheckFinding::Changed => "changed",
+        CheckFinding::Missing => "missing",
+        CheckFinding::Added => "new",
+        CheckFinding::NotRecorded => "unknown",
     };
-    format!("{word:<8} {} {}", check.what, check.path).trim_end().to_owned()
+    format!("{word:<8} {} {}", check.subject, check.path).trim_end().to_owned()
 }

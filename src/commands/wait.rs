@@ -10,19 +10,19 @@ use clap::builder::ValueParser;
 use tokio::time::Instant;
 
 use super::output::{print_json, print_sanitized};
-use super::selection::{RunSelector, existing};
-use super::summary::{exit_code, one_line, view_of};
-use crate::fleet::{Cursor, Fleet, Selection, Until};
+use super::selection::{RunSelector, found_records};
+use super::summary::{exit_code, summary_line, view_of};
+use crate::fleet::{Cursor, Fleet, Selection, WaitUntil};
 use crate::refusal::Refusal;
 use crate::run::{RunId, RunRecord};
 use crate::view::Detail;
 
 /// What to wait for.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXITS)]
-pub struct Wait {
+#[command(after_help = EXIT_CODES)]
+pub struct WaitArgs {
     #[command(flatten)]
-    which: RunSelector,
+    selector: RunSelector,
     /// Until one of them is over; otherwise until all are.
     #[arg(long)]
     any: bool,
@@ -35,7 +35,7 @@ pub struct Wait {
     pub(super) json: bool,
 }
 
-const EXITS: &str = "\
+const EXIT_CODES: &str = "\
 Exit codes, of several runs the largest:
   0    succeeded
   1    it could not be done (code, message and hint are on standard error)
@@ -48,43 +48,43 @@ Exit codes, of several runs the largest:
   124  not over when --timeout-s had passed";
 
 /// Not over in time; what `timeout` of the coreutils says.
-const NOT_OVER: u8 = 124;
+const EXIT_TIMED_OUT: u8 = 124;
 /// Longer than any run may take.
-const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 86_400);
+const NO_TIMEOUT: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 /// `timeout` is what was given by the flag.
-pub(super) async fn wait(fleet: &Fleet, timeout: Duration, how: &Wait) -> Result<ExitCode, Refusal> {
-    let selection = how.which.selection()?;
-    let deadline = Instant::now() + how.timeout_s.as_ref().map_or(FOR_EVER, |_| timeout);
+pub(super) async fn wait(fleet: &Fleet, timeout: Duration, how: &WaitArgs) -> Result<ExitCode, Refusal> {
+    let selection = how.selector.selection()?;
+    let deadline = Instant::now() + how.timeout_s.as_ref().map_or(NO_TIMEOUT, |_| timeout);
     let mut told = HashMap::new();
-    let mut records = existing(&selection, fleet.look_all(&selection).await?)?;
+    let mut records = found_records(&selection, fleet.snapshot(&selection).await?)?;
     loop {
-        tell(fleet, &records, &mut told, how.json);
-        if is_over(&records, how.any) {
-            return Ok(ExitCode::from(worst(&records)));
+        print_changes(fleet, &records, &mut told, how.json);
+        if is_done(&records, how.any) {
+            return Ok(ExitCode::from(worst_exit_code(&records)));
         }
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Ok(ExitCode::from(NOT_OVER));
+            return Ok(ExitCode::from(EXIT_TIMED_OUT));
         }
-        records = change(fleet, &selection, &records, left).await?;
+        records = next_change(fleet, &selection, &records, left).await?;
     }
 }
 
 /// The runs after the next change that is news, or as they are when the time has passed.
-async fn change(
+async fn next_change(
     fleet: &Fleet,
     selection: &Selection,
     before: &[RunRecord],
     patience: Duration,
 ) -> Result<Vec<RunRecord>, Refusal> {
-    let seen = Some(Cursor::of(before));
-    let waited = fleet.wait(selection, Until::Change, seen, patience, std::future::pending()).await?;
-    Ok(waited.sight.runs)
+    let seen = Some(Cursor::from_runs(before));
+    let waited = fleet.wait(selection, WaitUntil::Change, seen, patience, std::future::pending()).await?;
+    Ok(waited.snapshot.runs)
 }
 
 /// A line for each run that has changed since it was told of.
-fn tell(fleet: &Fleet, records: &[RunRecord], told: &mut HashMap<RunId, u64>, as_json: bool) {
+fn print_changes(fleet: &Fleet, records: &[RunRecord], told: &mut HashMap<RunId, u64>, as_json: bool) {
     for record in records {
         if told.insert(record.spec.id.clone(), record.seq) == Some(record.seq) {
             continue;
@@ -93,17 +93,17 @@ fn tell(fleet: &Fleet, records: &[RunRecord], told: &mut HashMap<RunId, u64>, as
         if as_json {
             print_json(run, fleet.secrets());
         } else {
-            print_sanitized(&one_line(&run), fleet.secrets());
+            print_sanitized(&summary_line(&run), fleet.secrets());
         }
     }
 }
 
-fn is_over(records: &[RunRecord], any: bool) -> bool {
-    let mut ended = records.iter().map(|record| record.state.ended().is_some());
+fn is_done(records: &[RunRecord], any: bool) -> bool {
+    let mut ended = records.iter().map(|record| record.state.ending().is_some());
     if any { ended.any(|ended| ended) } else { ended.all(|ended| ended) }
 }
 
-fn worst(records: &[RunRecord]) -> u8 {
-    let ended = records.iter().filter_map(|record| record.state.ended());
+fn worst_exit_code(records: &[RunRecord]) -> u8 {
+    let ended = records.iter().filter_map(|record| record.state.ending());
     ended.map(|ending| exit_code(&ending.outcome)).max().unwrap_or_default()
 }

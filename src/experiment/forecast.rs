@@ -8,10 +8,10 @@ use std::time::Duration;
 /// The time until all runs are over, if each takes as long as those that `ended`, or as `prior` while none has: a waiting run the
 /// median of them, a live one the median of those that took longer than it has taken so far.
 ///
-/// `elapsed` is how long each live run has taken so far, `waiting` how many have still to start, and `at_once` how many may be
+/// `elapsed` is how long each live run has taken so far, `waiting` how many have still to start, and `max_live` how many may be
 /// live at the same time; 0 is no limit. Nothing where there is no duration to go by, or where a live run has taken longer than
 /// all that are known: any number would be a guess that was wrong before.
-pub fn ends_in(
+pub fn remaining_time(
     ended: &[Duration],
     prior: Option<Duration>,
     elapsed: &[Duration],
@@ -93,7 +93,7 @@ mod tests {
         ];
         for (case, ended, prior, live, waiting, at_once, wanted) in cases {
             let prior = prior.map(Duration::from_secs);
-            let told = ends_in(&seconds(ended), prior, &seconds(live), *waiting, *at_once);
+            let told = remaining_time(&seconds(ended), prior, &seconds(live), *waiting, *at_once);
             assert_eq!(told.map(|end| end.as_secs()), *wanted, "{case}");
         }
     }

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::run::{Cap, Problem, Rules, RunId, RunSpec, Usd};
+use crate::run::{Cap, GlobalLimits, Problem, RunId, RunSpec, Usd};
 
 /// An experiment as it was asked for (`plan.json`).
 #[derive(Debug, Clone, PartialEq)]
-pub struct Plan {
+pub struct ExperimentPlan {
     /// Its name in the ledger; no other experiment ever has it.
     pub id: String,
     /// The label of all its runs, which no other runs have.
@@ -22,17 +22,17 @@ pub struct Plan {
     /// What each arm is asked.
     pub questions: Vec<String>,
     /// Every run, in the order in which they start.
-    pub runs: Vec<Planned>,
+    pub runs: Vec<PlannedRun>,
     /// What all of them together may spend.
     pub budget: Cap,
     /// How many successes are enough.
     pub keep: Option<usize>,
     /// What the operator allowed all runs when it was asked for.
-    pub rules: Rules,
+    pub global_limits: GlobalLimits,
     /// SHA-256 of all that was asked for.
-    pub asked: String,
+    pub request_hash: String,
     /// SHA-256 of the agent's key for it.
-    pub key: Option<String>,
+    pub key_hash: Option<String>,
     /// Which client asked.
     pub client: String,
     /// The run that the server which was asked is part of.
@@ -49,14 +49,14 @@ pub struct Arm {
     /// What was checked of a config file: its name in a run's folder, and its text.
     pub config: Option<(String, String)>,
     /// What earlier runs of the same config cost at the median.
-    pub expected: Option<Usd>,
+    pub expected_cost: Option<Usd>,
     /// How long they took at the median.
-    pub takes: Option<Duration>,
+    pub expected_duration: Option<Duration>,
 }
 
 /// A run that is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Planned {
+pub struct PlannedRun {
     /// Its name from the beginning.
     pub id: RunId,
     /// Its arm, by its place.
@@ -69,24 +69,24 @@ pub struct Planned {
 
 /// How far an experiment has come (`progress.json`).
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Progress {
+pub struct ExperimentProgress {
     /// The runs that were started; some may have been removed since.
     pub started: Vec<RunId>,
     /// Those that could not be started, and why.
-    pub refused: BTreeMap<RunId, Problem>,
+    pub start_problems: BTreeMap<RunId, Problem>,
     /// Why it is over, and since when.
-    pub closed: Option<(Close, Timestamp)>,
+    pub closed: Option<(CloseReason, Timestamp)>,
 }
 
 /// Why an experiment starts nothing more.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Close {
+pub enum CloseReason {
     /// Every run has had its turn.
-    Done,
+    AllRun,
     /// As many have succeeded as were wanted.
-    Enough,
+    EnoughSucceeded,
     /// The budget has not enough left for another run.
-    Spent,
+    BudgetExhausted,
     /// Somebody asked for a stop.
     Stopped {
         /// Why, in the words of whoever asked.
@@ -94,9 +94,9 @@ pub enum Close {
     },
 }
 
-impl Plan {
+impl ExperimentPlan {
     /// The spec of a planned run.
-    pub fn spec(&self, run: &Planned) -> Option<RunSpec> {
+    pub fn spec(&self, run: &PlannedRun) -> Option<RunSpec> {
         let arm = self.arms.get(run.arm)?;
         let question = self.questions.get(run.question)?.clone();
         let mut spec = RunSpec { id: run.id.clone(), question, ..arm.spec.clone() };
@@ -107,15 +107,15 @@ impl Plan {
     }
 
     /// How long a run takes, by earlier runs of its configs.
-    pub fn takes(&self) -> Option<Duration> {
-        let mut known: Vec<Duration> = self.arms.iter().filter_map(|arm| arm.takes).collect();
+    pub fn expected_duration(&self) -> Option<Duration> {
+        let mut known: Vec<Duration> = self.arms.iter().filter_map(|arm| arm.expected_duration).collect();
         known.sort_unstable();
         known.get(known.len() / 2).copied()
     }
 
     /// What all of it would cost, by earlier runs; nothing where some config was never run.
-    pub fn costs(&self) -> Option<Usd> {
-        let of = |run: &Planned| Some(self.arms.get(run.arm)?.expected?.0);
+    pub fn expected_cost(&self) -> Option<Usd> {
+        let of = |run: &PlannedRun| Some(self.arms.get(run.arm)?.expected_cost?.0);
         self.runs.iter().map(of).sum::<Option<u64>>().map(Usd)
     }
 }

@@ -5,21 +5,22 @@
 
 mod agreement;
 mod answers;
+mod bootstrap;
+mod csv_export;
 mod differences;
 mod export;
 mod measures;
+mod numbers;
 #[cfg(test)]
 mod properties;
 mod rows;
-mod sample;
-mod sheet;
 #[cfg(test)]
 mod tests;
 mod text;
 
 use std::collections::BTreeMap;
 
-pub use text::arm_key;
+pub use numbers::arm_key;
 
 use crate::run::RunId;
 
@@ -67,41 +68,41 @@ pub struct Comparison {
 
 /// What the runs come to.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Table {
+pub struct ComparisonTable {
     /// What was compared.
-    pub of: Comparison,
+    pub comparison: Comparison,
     /// A row for each arm and question that has a trial.
-    pub rows: Vec<Row>,
+    pub rows: Vec<ComparisonRow>,
     /// Each arm over all questions.
-    pub arms: Vec<Row>,
+    pub arms: Vec<ComparisonRow>,
     /// How far arms agree, by pair of arms and question; with many arms, each with the first.
-    pub between: Vec<Between>,
+    pub arm_agreements: Vec<ArmAgreement>,
     /// Each pair of arms, by measure, where they have a question in common; with many arms, each beside the first.
     pub differences: Vec<Difference>,
 }
 
-impl Table {
+impl ComparisonTable {
     /// The same whatever order the trials come in.
-    pub fn of(mut comparison: Comparison) -> Table {
+    pub fn new(mut comparison: Comparison) -> ComparisonTable {
         let place = |trial: &Trial| (trial.arm, trial.question, trial.repeat);
         comparison.trials.sort_by(|a, b| place(a).cmp(&place(b)).then_with(|| a.run.cmp(&b.run)));
         let rows = rows::by_question(&comparison.trials);
         let arms = rows::by_arm(&comparison.trials, &rows);
-        let between = agreement::between(comparison.arms.len(), &comparison.trials);
-        let differences = differences::all(comparison.arms.len(), &comparison.trials);
-        Table { of: comparison, rows, arms, between, differences }
+        let between = agreement::arm_agreements(comparison.arms.len(), &comparison.trials);
+        let differences = differences::all_differences(comparison.arms.len(), &comparison.trials);
+        ComparisonTable { comparison, rows, arms, arm_agreements: between, differences }
     }
 }
 
 /// An arm on one question, or on all.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Row {
+pub struct ComparisonRow {
     /// Which arm.
     pub arm: usize,
     /// Which question; none where it is all.
     pub question: Option<usize>,
     /// Planned runs.
-    pub of: usize,
+    pub planned: usize,
     /// Those that were started: neither `not_started` nor `queued`.
     pub started: usize,
     /// Those that ended, well or not.
@@ -152,7 +153,7 @@ pub struct Agreement {
 
 /// How far two arms agree on a question.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Between {
+pub struct ArmAgreement {
     /// The one arm.
     pub a: usize,
     /// The other.

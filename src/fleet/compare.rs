@@ -3,21 +3,21 @@
 
 use std::path::{Path, PathBuf};
 
-use super::results::Shelf;
+use super::results::RunReader;
 use super::{Fleet, FleetError, Selection, blocking};
-use crate::experiment::table::{Comparison, Table, Trial};
+use crate::experiment::table::{Comparison, ComparisonTable, Trial};
 use crate::massgen::configs::{Needs, Tree};
 use crate::registry::{Experiment, RunFolder};
 use crate::run::{Exit, RunId, RunRecord, Usd};
 
 /// How much of an answer is compared, in bytes.
-const COMPARED: u64 = 256 << 10;
+const MAX_ANSWER_BYTES: u64 = 256 << 10;
 
 /// A comparison, and the files that hold it for other programs.
 #[derive(Debug)]
-pub struct Compared {
+pub struct ExportedComparison {
     /// The comparison.
-    pub table: Table,
+    pub table: ComparisonTable,
     /// `table.csv`, a line for each run; of a group that is no experiment there is no place for it.
     pub csv: Option<PathBuf>,
     /// `table.json`, all of it.
@@ -27,25 +27,28 @@ pub struct Compared {
 impl Fleet {
     /// What the runs of a group come to beside each other; none where no run has that label. Of an experiment it is left in the
     /// experiment's folder as well.
-    pub async fn table(&self, group: &str) -> Result<Option<Compared>, FleetError> {
+    pub async fn export_comparison(&self, group: &str) -> Result<Option<ExportedComparison>, FleetError> {
         let Some(comparison) = self.comparison(group).await? else { return Ok(None) };
         let folder = self.state.experiment(group);
         blocking(move || {
-            let table = Table::of(comparison);
+            let table = ComparisonTable::new(comparison);
             let export = |name, text: String| folder.export(name, text.as_bytes());
             let (csv, json) = if folder.path().exists() {
-                (Some(export("table.csv", table.csv())?), Some(export("table.json", format!("{:#}", table.json()))?))
+                (
+                    Some(export("table.csv", table.to_csv())?),
+                    Some(export("table.json", format!("{:#}", table.to_json()))?),
+                )
             } else {
                 (None, None)
             };
-            Ok(Some(Compared { table, csv, json }))
+            Ok(Some(ExportedComparison { table, csv, json }))
         })
         .await?
     }
 
     /// The runs of a group, as they are now; none where no run has that label.
     pub async fn comparison(&self, group: &str) -> Result<Option<Comparison>, FleetError> {
-        let sight = self.look_all(&Selection::Group(group.to_owned())).await?;
+        let sight = self.snapshot(&Selection::Group(group.to_owned())).await?;
         if sight.runs.is_empty() && sight.experiment.is_none() {
             return Ok(None);
         }
@@ -53,15 +56,15 @@ impl Fleet {
         let compared = blocking(move || {
             let mut comparison = Comparison { group, ..Comparison::default() };
             match &sight.experiment {
-                Some(seen) => fleet.compare_planned(&seen.experiment, &sight.runs, &mut comparison),
-                None => fleet.compare_labelled(&sight.runs, &mut comparison),
+                Some(seen) => fleet.add_planned_runs(&seen.experiment, &sight.runs, &mut comparison),
+                None => fleet.add_labelled_runs(&sight.runs, &mut comparison),
             }
             comparison
         });
         Ok(Some(compared.await?))
     }
 
-    fn compare_planned(&self, experiment: &Experiment, runs: &[RunRecord], comparison: &mut Comparison) {
+    fn add_planned_runs(&self, experiment: &Experiment, runs: &[RunRecord], comparison: &mut Comparison) {
         let plan = &experiment.plan;
         comparison.arms = plan.arms.iter().map(|arm| arm.label.clone()).collect();
         comparison.questions = plan.questions.clone();
@@ -72,17 +75,17 @@ impl Fleet {
                 arm: planned.arm,
                 question: planned.question,
                 repeat: planned.repeat,
-                ..run.map_or_else(|| forgotten(&planned.id), |run| self.trial(run))
+                ..run.map_or_else(|| removed_trial(&planned.id), |run| self.trial(run))
             };
             comparison.trials.push(trial);
         }
     }
 
     /// Runs that only a label joins: an arm is a config with its overrides, a repeat is the same of both once more.
-    fn compare_labelled(&self, runs: &[RunRecord], comparison: &mut Comparison) {
+    fn add_labelled_runs(&self, runs: &[RunRecord], comparison: &mut Comparison) {
         for run in runs.iter().rev() {
-            let arm = place_of(&mut comparison.arms, label(run));
-            let question = place_of(&mut comparison.questions, run.spec.question.clone());
+            let arm = index_of(&mut comparison.arms, arm_label(run));
+            let question = index_of(&mut comparison.questions, run.spec.question.clone());
             let before = comparison.trials.iter().filter(|trial| (trial.arm, trial.question) == (arm, question));
             let repeat = before.count() as u32 + 1;
             comparison.trials.push(Trial { arm, question, repeat, ..self.trial(run) });
@@ -91,29 +94,29 @@ impl Fleet {
 
     /// A run as it is compared; its arm and question are the caller's to say.
     fn trial(&self, run: &RunRecord) -> Trial {
-        let ending = run.state.ended();
-        let folder = self.folder(&run.spec.id);
-        let succeeded = ending.filter(|_| run.state.word() == "succeeded");
+        let ending = run.state.ending();
+        let folder = self.run_folder(&run.spec.id);
+        let succeeded = ending.filter(|_| run.state.as_str() == "succeeded");
         let winner = succeeded.and_then(|ending| ending.answer.as_ref()).map(|answer| answer.agent.clone());
         let began = ending.is_some_and(|ending| ending.exit != Exit::NeverStarted);
-        let shelf = began.then(|| Shelf::open(folder.path(), run.clone(), self.secrets.clone()).ok()).flatten();
-        let spent = run.spent_in_all();
+        let shelf = began.then(|| RunReader::open(folder.path(), run.clone(), self.secrets.clone()).ok()).flatten();
+        let spent = run.total_spent();
         Trial {
-            state: if run.is_never_started() { "not_started".to_owned() } else { run.state.word().to_owned() },
-            took_s: ending.filter(|_| began).map(|ending| ending.took.as_secs_f64()),
+            state: if run.is_never_started() { "not_started".to_owned() } else { run.state.as_str().to_owned() },
+            took_s: ending.filter(|_| began).map(|ending| ending.duration.as_secs_f64()),
             cost_usd: spent.known_usd().filter(|_| began && !spent.is_unpriced).map(Usd::as_f64),
             tokens: Some(spent.tokens).filter(|_| began),
-            model: winner.as_deref().and_then(|winner| model_of(&folder, winner)),
-            votes: shelf.as_ref().map(Shelf::votes).unwrap_or_default(),
-            answer: succeeded.and(shelf).and_then(|shelf| shelf.best_text(COMPARED)),
+            model: winner.as_deref().and_then(|winner| agent_model(&folder, winner)),
+            votes: shelf.as_ref().map(RunReader::votes).unwrap_or_default(),
+            answer: succeeded.and(shelf).and_then(|shelf| shelf.best_answer_text(MAX_ANSWER_BYTES)),
             winner,
-            ..forgotten(&run.spec.id)
+            ..removed_trial(&run.spec.id)
         }
     }
 }
 
 /// A run of which nothing is left but its name.
-fn forgotten(id: &RunId) -> Trial {
+fn removed_trial(id: &RunId) -> Trial {
     Trial {
         run: id.clone(),
         arm: 0,
@@ -130,7 +133,7 @@ fn forgotten(id: &RunId) -> Trial {
     }
 }
 
-fn place_of(all: &mut Vec<String>, wanted: String) -> usize {
+fn index_of(all: &mut Vec<String>, wanted: String) -> usize {
     all.iter().position(|known| *known == wanted).unwrap_or_else(|| {
         all.push(wanted);
         all.len() - 1
@@ -138,7 +141,7 @@ fn place_of(all: &mut Vec<String>, wanted: String) -> usize {
 }
 
 /// How an arm is told from the others.
-fn label(run: &RunRecord) -> String {
+fn arm_label(run: &RunRecord) -> String {
     let config = run.spec.config_name();
     match &run.spec.overrides {
         Some(overrides) => format!("{config} {overrides}"),
@@ -147,10 +150,10 @@ fn label(run: &RunRecord) -> String {
 }
 
 /// The model that a run's config gives an agent.
-fn model_of(folder: &RunFolder, agent: &str) -> Option<String> {
+fn agent_model(folder: &RunFolder, agent: &str) -> Option<String> {
     let files = ["config.yaml", "config.json"].map(|name| folder.path().join(name));
     let read = |path: &Path| Some((path.to_owned(), std::fs::read_to_string(path).ok()?));
     let (path, text) = files.iter().find_map(|path| read(path))?;
-    let tree = Tree::of_file(&path, &text).ok()?;
-    Needs::of(&tree).model(agent).map(str::to_owned)
+    let tree = Tree::parse_file(&path, &text).ok()?;
+    Needs::from_config(&tree).model(agent).map(str::to_owned)
 }

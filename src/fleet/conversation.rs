@@ -11,28 +11,28 @@ use crate::massgen::answers;
 use crate::massgen::copy::CopyError;
 use crate::massgen::files::RunFiles;
 use crate::massgen::layout::Layout;
-use crate::massgen::session::{self, Turn};
+use crate::massgen::session::{self, SessionTurn};
 use crate::registry::{RegistryError, RunLock, StateFolder};
-use crate::run::{Continued, RunId, RunRecord, RunState};
+use crate::run::{Continuation, RunId, RunRecord, RunState};
 
 /// How long a supervisor may take to go after its run's end is on record.
-const LEAVE: Duration = Duration::from_secs(5);
+const SUPERVISOR_EXIT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often it is looked whether it has.
-const LOOK: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// The most turns of a conversation.
-const MOST_TURNS: u32 = 100;
+const MAX_TURNS: u32 = 100;
 
 /// A conversation that cannot go on.
 #[derive(Debug, thiserror::Error)]
-pub enum NotContinued {
+pub enum ContinueError {
     /// The run is not over.
     #[error("{0} has not ended")]
-    Lives(RunId),
+    NotEnded(RunId),
     /// There is nothing to go on with.
     #[error("{0} left no answer")]
     NoAnswer(RunId),
     /// The conversation has too many turns.
-    #[error("the conversation of {0} has {MOST_TURNS} turns, which is the most")]
+    #[error("the conversation of {0} has {MAX_TURNS} turns, which is the most")]
     TooLong(RunId),
     /// What it left cannot be handed on.
     #[error("cannot hand on what {run} left")]
@@ -45,80 +45,80 @@ pub enum NotContinued {
 }
 
 /// What a run has to be given to go on with another's conversation; in a folder that is gone when this is dropped.
-pub(super) struct History {
-    place: TempDir,
+pub(super) struct SessionFiles {
+    staging_folder: TempDir,
 }
 
-impl History {
+impl SessionFiles {
     /// The folder with the turns, to be moved into the run's.
     pub(super) fn session(&self) -> std::path::PathBuf {
-        self.place.path().join("session")
+        self.staging_folder.path().join("session")
     }
 }
 
 impl Fleet {
     /// A run whose conversation is to go on, and which turn the next run will be.
-    pub async fn to_continue(&self, id: &RunId) -> Result<(RunRecord, Continued), FleetError> {
-        let record = self.look(id).await?;
-        let Some(ending) = record.state.ended() else { return Err(NotContinued::Lives(id.clone()).into()) };
+    pub async fn resolve_continuation(&self, id: &RunId) -> Result<(RunRecord, Continuation), FleetError> {
+        let record = self.run_record(id).await?;
+        let Some(ending) = record.state.ending() else { return Err(ContinueError::NotEnded(id.clone()).into()) };
         if ending.answer.is_none() {
-            return Err(NotContinued::NoAnswer(id.clone()).into());
+            return Err(ContinueError::NoAnswer(id.clone()).into());
         }
-        let turn = turn_of(&record) + 1;
-        if turn > MOST_TURNS {
-            return Err(NotContinued::TooLong(id.clone()).into());
+        let turn = turn_number(&record) + 1;
+        if turn > MAX_TURNS {
+            return Err(ContinueError::TooLong(id.clone()).into());
         }
-        Ok((record, Continued { run: id.clone(), turn }))
+        Ok((record, Continuation { run: id.clone(), turn }))
     }
 
     /// Collects what a run that goes on with a conversation is to have from its beginning.
-    pub(super) async fn history(&self, continued: &Continued) -> Result<History, FleetError> {
+    pub(super) async fn stage_session(&self, continued: &Continuation) -> Result<SessionFiles, FleetError> {
         let (state, run) = (self.state().clone(), continued.run.clone());
-        blocking(move || collect(&state, &run)).await?
+        blocking(move || stage_files(&state, &run)).await?
     }
 }
 
-fn turn_of(record: &RunRecord) -> u32 {
-    record.spec.continues.as_ref().map_or(1, |before| before.turn)
+fn turn_number(record: &RunRecord) -> u32 {
+    record.spec.continuation.as_ref().map_or(1, |before| before.turn)
 }
 
-fn collect(state: &StateFolder, run: &RunId) -> Result<History, FleetError> {
-    let folder = state.folder(run);
+fn stage_files(state: &StateFolder, run: &RunId) -> Result<SessionFiles, FleetError> {
+    let folder = state.run_folder(run);
     // Nobody removes it meanwhile.
-    let _held = hold(state, run)?;
+    let _held = lock_ended_run(state, run)?;
     let record = state.load(run)?;
-    let files = open(folder.path())?;
+    let files = open_files(folder.path())?;
     let layout = Layout::find(&files, record.log_dir.as_deref());
     let best = layout.and_then(|layout| answers::best(&files, &layout, record.digest.as_ref()));
     let (RunState::Ended(_), Some(answer)) = (&record.state, best) else {
-        return Err(NotContinued::NoAnswer(run.clone()).into());
+        return Err(ContinueError::NoAnswer(run.clone()).into());
     };
-    let turn = Turn {
-        number: turn_of(&record),
+    let turn = SessionTurn {
+        number: turn_number(&record),
         question: &record.spec.question,
         answer: &answer,
-        is_partial: record.state.makes_partial(answer.source),
+        is_partial: record.state.is_partial_answer(answer.source),
     };
-    let history = History { place: state.workshop()? };
-    let handed_on = session::hand_on(&files, Path::new("session"), &turn, &history.session());
-    handed_on.map_err(|source| NotContinued::Session { run: run.clone(), source })?;
+    let history = SessionFiles { staging_folder: state.create_staging_folder()? };
+    let handed_on = session::write_session(&files, Path::new("session"), &turn, &history.session());
+    handed_on.map_err(|source| ContinueError::Session { run: run.clone(), source })?;
     Ok(history)
 }
 
-pub(super) fn open(path: &Path) -> Result<RunFiles, RegistryError> {
+pub(super) fn open_files(path: &Path) -> Result<RunFiles, RegistryError> {
     let failed = |source| RegistryError::Io { operation: "open", path: path.to_owned(), source };
     RunFiles::open(path).map_err(failed)
 }
 
 /// Holds an ended run; its supervisor may still be on its way out.
-fn hold(state: &StateFolder, run: &RunId) -> Result<RunLock, FleetError> {
-    let path = state.folder(run).lock();
+fn lock_ended_run(state: &StateFolder, run: &RunId) -> Result<RunLock, FleetError> {
+    let path = state.run_folder(run).lock();
     let begun = Instant::now();
     loop {
         match RunLock::share(&path) {
             Ok(Some(lock)) => return Ok(lock),
-            Ok(None) if begun.elapsed() < LEAVE => std::thread::sleep(LOOK),
-            Ok(None) => return Err(NotContinued::Lives(run.clone()).into()),
+            Ok(None) if begun.elapsed() < SUPERVISOR_EXIT_TIMEOUT => std::thread::sleep(POLL_INTERVAL),
+            Ok(None) => return Err(ContinueError::NotEnded(run.clone()).into()),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Err(RegistryError::Unknown(run.clone()).into());
             }

@@ -5,7 +5,7 @@ use std::fmt;
 
 use sha2::{Digest as _, Sha256};
 
-use super::LATEST;
+use super::LATEST_COUNT;
 use crate::run::{RunId, RunRecord};
 
 /// What was seen: `<changes>-<endings>`, in decimal digits; an answer that is whole is as good as an end. A model reads it with every wait and writes it with the next, and to its
@@ -15,49 +15,49 @@ use crate::run::{RunId, RunRecord};
 pub struct Cursor {
     changes: String,
     endings: String,
-    /// A bit for each run, in the order of [`bits`].
-    told: u32,
+    /// A bit for each run, in the order of [`with_bits`].
+    ended_bits: u32,
 }
 
 /// Of more runs than this a cursor does not say which of them had ended.
-const MOST_TOLD: usize = LATEST;
+const MAX_ENDED_BITS: usize = LATEST_COUNT;
 
 impl Cursor {
     /// The cursor of a sight. The order of the runs does not matter.
-    pub fn of(runs: &[RunRecord]) -> Cursor {
+    pub fn from_runs(runs: &[RunRecord]) -> Cursor {
         Cursor::naming(runs, |_| true)
     }
 
     /// The cursor of an answer that does not name every run which has ended. Those that it leaves out are news for the next call.
     pub fn naming(runs: &[RunRecord], is_named: impl Fn(&RunId) -> bool) -> Cursor {
-        let is_untold = |run: &RunRecord| run.state.ended().is_some() && !is_named(&run.spec.id);
+        let is_untold = |run: &RunRecord| run.state.ending().is_some() && !is_named(&run.spec.id);
         let changes = runs.iter().map(|run| format!("{} {}\n", run.spec.id, run.seq));
         let answered = runs.iter().filter(|run| run.is_answered() && !is_untold(run));
-        let told = bits(runs).filter(|(_, run)| run.state.ended().is_some() && !is_untold(run));
+        let told = with_bits(runs).filter(|(_, run)| run.state.ending().is_some() && !is_untold(run));
         Cursor {
             changes: format!("{:012}", hash(changes.collect()) % 1_000_000_000_000),
             endings: format!("{:09}", hash(answered.map(|run| format!("{}\n", run.spec.id)).collect()) % 1_000_000_000),
-            told: told.map(|(bit, _)| bit).sum(),
+            ended_bits: told.map(|(bit, _)| bit).sum(),
         }
     }
 
     /// Those of a few runs that had ended when the cursor was given out. Runs that have come since change nothing; where one was
     /// removed since, an end may be missed or be told again.
     pub fn had_ended<'a>(&self, runs: &'a [RunRecord]) -> Vec<&'a RunId> {
-        let told = bits(runs).filter(|(bit, run)| self.told & bit != 0 && run.state.ended().is_some());
+        let told = with_bits(runs).filter(|(bit, run)| self.ended_bits & bit != 0 && run.state.ending().is_some());
         told.map(|(_, run)| &run.spec.id).collect()
     }
 
     /// A cursor as a client gave it back; one that was never given out differs from every sight.
-    pub fn given(text: &str) -> Cursor {
+    pub fn parse(text: &str) -> Cursor {
         let (changes, rest) = text.split_once('-').unwrap_or((text, ""));
         let (endings, told) = rest.split_once('-').unwrap_or((rest, ""));
         let told = told.parse().unwrap_or_default();
-        Cursor { changes: changes.to_owned(), endings: endings.to_owned(), told }
+        Cursor { changes: changes.to_owned(), endings: endings.to_owned(), ended_bits: told }
     }
 
     /// Whether the same runs had ended, or had only that left to do.
-    pub fn same_endings(&self, other: &Cursor) -> bool {
+    pub fn has_same_endings(&self, other: &Cursor) -> bool {
         self.endings == other.endings
     }
 }
@@ -65,8 +65,8 @@ impl Cursor {
 /// The bit of each run; none of many. A group of one run has one as well, since it may grow. The order must not change while a group goes on: runs that are added to a group come
 /// last, by their creation. The runs of an experiment are all known from its beginning and get another creation time when they are
 /// started, so their names decide.
-fn bits(runs: &[RunRecord]) -> impl Iterator<Item = (u32, &RunRecord)> {
-    let is_told = runs.len() <= MOST_TOLD;
+fn with_bits(runs: &[RunRecord]) -> impl Iterator<Item = (u32, &RunRecord)> {
+    let is_told = runs.len() <= MAX_ENDED_BITS;
     let mut runs: Vec<&RunRecord> = if is_told { runs.iter().collect() } else { Vec::new() };
     let added = |run: &RunRecord| run.spec.origin.experiment.is_none().then_some(run.spec.created);
     runs.sort_by_key(|run| (added(run), &run.spec.id));
@@ -82,33 +82,34 @@ fn hash(mut lines: Vec<String>) -> u64 {
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.changes, self.endings)?;
-        if self.told == 0 { Ok(()) } else { write!(f, "-{}", self.told) }
+        if self.ended_bits == 0 { Ok(()) } else { write!(f, "-{}", self.ended_bits) }
     }
 }
 
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::registry::not_begun;
+    use crate::registry::initial_record;
     use crate::run::{ConfigChoice, Ending, Exit, Moment, Outcome, RunSpec, RunState};
 
     pub(crate) fn run(n: u8, is_over: bool) -> RunRecord {
         let created = jiff::Timestamp::from_second(i64::from(n)).expect("time");
         let config = ConfigChoice::Rehearsal("@rehearsal".to_owned());
-        let plain = RunSpec::plain(RunId::from_bytes([0, 0, 0, 0, n]), "q", config, "/p".into(), "/b".into());
-        let record = not_begun(RunSpec { created, ..plain });
+        let plain = RunSpec::new(RunId::from_bytes([0, 0, 0, 0, n]), "q", config, "/p".into(), "/b".into());
+        let record = initial_record(RunSpec { created, ..plain });
         if !is_over {
             return record;
         }
         let at = Moment { wall: created, boot_ms: 0, boot_id: String::new() };
         let (outcome, exit, took) = (Outcome::Succeeded, Exit::Code(0), std::time::Duration::ZERO);
-        let ending = Ending { outcome, exit, at, took, answer: None, stop: None, warnings: Vec::new() };
+        let ending =
+            Ending { outcome, exit, ended_at: at, duration: took, answer: None, stop: None, warnings: Vec::new() };
         RunRecord { state: RunState::Ended(ending), seq: record.seq + 1, ..record }
     }
 
     fn given_back(runs: &[RunRecord]) -> Cursor {
-        let cursor = Cursor::of(runs);
-        let again = Cursor::given(&cursor.to_string());
+        let cursor = Cursor::from_runs(runs);
+        let again = Cursor::parse(&cursor.to_string());
         assert_eq!(again, cursor);
         again
     }
@@ -119,7 +120,7 @@ pub(super) mod tests {
         let now = [run(4, true), run(3, true), run(2, true), run(1, false)];
         let told: Vec<String> = before.had_ended(&now).into_iter().map(RunId::to_string).collect();
         assert_eq!(told, [run(2, true).spec.id.to_string()], "and not of one that has come since");
-        assert!(!before.same_endings(&Cursor::of(&now)));
+        assert!(!before.has_same_endings(&Cursor::from_runs(&now)));
     }
 
     #[test]
@@ -127,8 +128,11 @@ pub(super) mod tests {
         let runs = [run(1, true), run(2, true), run(3, false)];
         let named = Cursor::naming(&runs, |id| *id == runs[0].spec.id);
         assert_eq!(named.had_ended(&runs), [&runs[0].spec.id]);
-        assert!(named != Cursor::of(&runs) && !named.same_endings(&Cursor::of(&runs)), "no wait passes over it");
-        assert_eq!(Cursor::naming(&runs, |id| *id != runs[2].spec.id), Cursor::of(&runs), "it has not ended");
+        assert!(
+            named != Cursor::from_runs(&runs) && !named.has_same_endings(&Cursor::from_runs(&runs)),
+            "no wait passes over it"
+        );
+        assert_eq!(Cursor::naming(&runs, |id| *id != runs[2].spec.id), Cursor::from_runs(&runs), "it has not ended");
     }
 
     /// How far a run is.
@@ -157,7 +161,7 @@ pub(super) mod tests {
         let look = |runs: &[(At, i64)]| {
             let records = seen(runs, is_experiment);
             let had_ended = since.map(|since| since.had_ended(&records)).unwrap_or_default();
-            let is_news = |run: &&RunRecord| run.state.ended().is_some() && !had_ended.contains(&&run.spec.id);
+            let is_news = |run: &&RunRecord| run.state.ending().is_some() && !had_ended.contains(&&run.spec.id);
             let news: Vec<RunId> = records.iter().filter(is_news).map(|run| run.spec.id.clone()).collect();
             (given_back(&records), [told, &news].concat())
         };
@@ -194,13 +198,13 @@ pub(super) mod tests {
 
     #[test]
     fn of_many_it_says_nothing_of_that() {
-        let many: Vec<RunRecord> = (0..=MOST_TOLD as u8).map(|n| run(n, true)).collect();
+        let many: Vec<RunRecord> = (0..=MAX_ENDED_BITS as u8).map(|n| run(n, true)).collect();
         assert_eq!(given_back(&many).to_string().matches('-').count(), 1);
-        assert!(Cursor::of(&many).had_ended(&many).is_empty());
-        for few in [1, MOST_TOLD] {
+        assert!(Cursor::from_runs(&many).had_ended(&many).is_empty());
+        for few in [1, MAX_ENDED_BITS] {
             assert_eq!(given_back(&many[..few]).had_ended(&many[..few]).len(), few);
         }
-        assert!(Cursor::given("never given out").had_ended(&many[..2]).is_empty());
+        assert!(Cursor::parse("never given out").had_ended(&many[..2]).is_empty());
     }
 
     #[test]

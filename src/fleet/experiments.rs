@@ -6,23 +6,23 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::start::{forecasts, hash, is_own, this_client, this_server};
-use super::{Fleet, FleetError, Forecast, Keys, Limits, Selection, Start, blocking, launcher};
-use crate::experiment::{Arm, Cells, Close, Plan, Planned};
-use crate::ledger::{FOLD, Ledger, LedgerError, Share};
-use crate::registry::{Experiment, ExperimentFolder, RegistryError, RunLock, StateFolder, not_begun};
-use crate::run::{Cap, Ending, Exit, Moment, Origin, Outcome, RunId, RunRecord, RunState, Spent, StopAsk, Usd};
+use super::start::{client_id, forecasts, hash, is_own, server_id};
+use super::{ConfigKeys, Fleet, FleetError, Forecast, Selection, StartLimits, StartRequest, blocking, launcher};
+use crate::experiment::{Arm, CloseReason, ExperimentPlan, PlannedRun, RunGrid};
+use crate::ledger::{BudgetShare, DEDUP_WINDOW, Ledger, LedgerError};
+use crate::registry::{Experiment, ExperimentFolder, RegistryError, RunLock, StateFolder, initial_record};
+use crate::run::{Cap, Ending, Exit, Moment, Origin, Outcome, RunId, RunRecord, RunState, Spend, StopRequest, Usd};
 
 /// The most runs of an experiment.
-pub const MOST_PLANNED: usize = 1_000;
+pub const MAX_EXPERIMENT_RUNS: usize = 1_000;
 
 /// An experiment that is to begin.
 #[derive(Debug, Clone)]
-pub struct Begin {
+pub struct ExperimentRequest {
     /// The label of its runs; one is made up where none is given.
     pub group: Option<String>,
     /// Its arms: how each is told from the others, and a start of it; the question of that does not matter.
-    pub arms: Vec<(String, Start)>,
+    pub arms: Vec<(String, StartRequest)>,
     /// What each arm is asked.
     pub questions: Vec<String>,
     /// How many times each is asked; at least 1.
@@ -41,7 +41,7 @@ pub struct Begin {
 
 /// An experiment that was begun, now or before.
 #[derive(Debug)]
-pub struct Begun {
+pub struct StartedExperiment {
     /// The experiment.
     pub experiment: Experiment,
     /// Whether the same request had begun it before.
@@ -52,25 +52,25 @@ pub struct Begun {
 
 /// An experiment, and who sees to it.
 #[derive(Debug)]
-pub struct Conducted {
+pub struct ExperimentStatus {
     /// How far it is.
     pub experiment: Experiment,
     /// Whether its conductor lives.
-    pub is_alive: bool,
+    pub has_live_driver: bool,
 }
 
 /// An experiment that was not begun.
 #[derive(Debug, thiserror::Error)]
-pub enum NotBegun {
+pub enum ExperimentError {
     /// Other runs have its label.
     #[error("the group `{0}` is in use by other runs")]
     GroupTaken(String),
     /// The same key was given with another request.
     #[error("the request_key belongs to another request, which began {0}")]
-    KeyTaken(String),
+    KeyReused(String),
     /// The run waits for its turn, and cannot be touched by itself.
     #[error("{run} waits for its turn in the experiment `{group}`")]
-    Waits {
+    RunIsPlanned {
         /// The run.
         run: RunId,
         /// Its group.
@@ -84,38 +84,38 @@ pub enum NotBegun {
 impl Fleet {
     /// Begins an experiment, or goes on with it where the same request has begun it and nobody conducts it any more. When this
     /// returns, the plan is on disk and its conductor lives.
-    pub async fn begin(&self, begin: Begin) -> Result<Begun, FleetError> {
-        let keys = begin.arms.iter().enumerate().flat_map(|(arm, (_, start))| keys_of_arm(arm, start)).collect();
+    pub async fn start_experiment(&self, begin: ExperimentRequest) -> Result<StartedExperiment, FleetError> {
+        let keys = begin.arms.iter().enumerate().flat_map(|(arm, (_, start))| arm_keys(arm, start)).collect();
         let fleet = self.clone();
-        let (folder, lock, is_reused) = blocking(move || fleet.enter(&begin)).await??;
+        let (folder, lock, is_reused) = blocking(move || fleet.create_or_resume(&begin)).await??;
         let is_resumed = is_reused && lock.is_some();
         if let Some(lock) = lock {
-            let owner = launcher::Owner { word: "conduct", folder: folder.path(), log: folder.log() };
-            launcher::launch(&self.me, owner, lock, keys).await?;
+            let owner = launcher::OwnerProcess { subcommand: "conduct", folder: folder.path(), log: folder.log() };
+            launcher::launch(&self.program, owner, lock, keys).await?;
         }
         let experiment = blocking(move || folder.load()).await??;
-        Ok(Begun { experiment, is_reused, is_resumed })
+        Ok(StartedExperiment { experiment, is_reused, is_resumed })
     }
 
     /// What an experiment has spent, with what its live runs may still spend.
-    pub async fn charge_of(&self, experiment: &str) -> Result<Spent, FleetError> {
-        let (ledger, experiment) = (Ledger::of(&self.state), experiment.to_owned());
-        Ok(blocking(move || ledger.charge_of_experiment(&experiment)).await??)
+    pub async fn experiment_charge(&self, experiment: &str) -> Result<Spend, FleetError> {
+        let (ledger, experiment) = (Ledger::new(&self.state), experiment.to_owned());
+        Ok(blocking(move || ledger.experiment_charge(&experiment)).await??)
     }
 
     /// Lets the experiment of a group start nothing more, and says whether there was one to stop; its conductor stops what lives.
     /// One that nobody conducts is closed here.
-    pub async fn stop_experiment(&self, selection: &Selection, ask: &StopAsk) -> Result<bool, FleetError> {
+    pub async fn stop_experiment(&self, selection: &Selection, ask: &StopRequest) -> Result<bool, FleetError> {
         let Selection::Group(group) = selection else { return Ok(false) };
         let (folder, ask) = (self.state.experiment(group), ask.clone());
         blocking(move || {
             if !folder.path().exists() || folder.load()?.progress.closed.is_some() {
                 return Ok(false);
             }
-            folder.ask_stop(&ask)?;
+            folder.request_stop(&ask)?;
             if let Ok(Some(lock)) = RunLock::try_take(&folder.lock()) {
                 let mut progress = folder.load()?.progress;
-                progress.closed.get_or_insert_with(|| (Close::Stopped { reason: ask.reason }, Timestamp::now()));
+                progress.closed.get_or_insert_with(|| (CloseReason::Stopped { reason: ask.reason }, Timestamp::now()));
                 folder.save(&progress, &lock)?;
             }
             Ok(true)
@@ -126,7 +126,7 @@ impl Fleet {
     /// The groups of the experiments that go on and that this process may stop together: for a process that is part of a run those that
     /// this run began (those below them end with their runs). With the project `own`, only those that the client of this process asked for
     /// there.
-    pub async fn open_experiments(&self, own: Option<&Path>) -> Result<Vec<Selection>, FleetError> {
+    pub async fn live_experiments(&self, own: Option<&Path>) -> Result<Vec<Selection>, FleetError> {
         let (state, parent, own) = (self.state.clone(), self.parent.clone(), own.map(Path::to_owned));
         let is_meant = move |known: &Experiment| {
             let plan = &known.plan;
@@ -135,79 +135,84 @@ impl Fleet {
                 if parent.is_some() { plan.parent == parent } else { own.as_ref().is_none_or(is_asked_in) };
             known.progress.closed.is_none() && is_selected
         };
-        let found = blocking(move || state.all_experiments().into_iter().filter(is_meant).collect::<Vec<_>>()).await?;
+        let found = blocking(move || state.list_experiments().into_iter().filter(is_meant).collect::<Vec<_>>()).await?;
         Ok(found.into_iter().map(|known| Selection::Group(known.plan.group)).collect())
     }
 
     /// Whether it is a run that its experiment has planned and not started.
     pub fn is_planned(&self, run: &RunRecord) -> bool {
-        run.spec.origin.experiment.is_some() && !self.folder(&run.spec.id).path().exists()
+        run.spec.origin.experiment.is_some() && !self.run_folder(&run.spec.id).path().exists()
     }
 
     /// A run alone is no part of an experiment, whose budget and end would know nothing of it, and has no key of one.
-    pub(super) fn not_into_experiment(&self, start: &Start) -> Result<(), NotBegun> {
+    pub(super) fn check_no_experiment_member(&self, start: &StartRequest) -> Result<(), ExperimentError> {
         let group = start.spec.group.as_ref();
         if let Some(taken) = group.filter(|group| self.state.experiment(group).path().exists()) {
-            return Err(NotBegun::GroupIsExperiment(taken.clone()));
+            return Err(ExperimentError::GroupIsExperiment(taken.clone()));
         }
         let Some(key) = start.request_key.as_ref().map(|key| hash(&[key])) else { return Ok(()) };
-        let known = self.state.all_experiments().into_iter().find(|known| known.plan.key.as_ref() == Some(&key));
-        known.map_or(Ok(()), |known| Err(NotBegun::KeyTaken(known.plan.group)))
+        let known = self.state.list_experiments().into_iter().find(|known| known.plan.key_hash.as_ref() == Some(&key));
+        known.map_or(Ok(()), |known| Err(ExperimentError::KeyReused(known.plan.group)))
     }
 
     /// A run that is only planned has no folder in which a wish could be put.
-    pub(super) fn has_folder(&self, run: &RunRecord) -> Result<(), NotBegun> {
+    pub(super) fn check_is_started(&self, run: &RunRecord) -> Result<(), ExperimentError> {
         if !self.is_planned(run) {
             return Ok(());
         }
         let group = run.spec.group.clone().unwrap_or_default();
-        Err(NotBegun::Waits { run: run.spec.id.clone(), group })
+        Err(ExperimentError::RunIsPlanned { run: run.spec.id.clone(), group })
     }
 
     /// The folder of the experiment, and its lock where a conductor is to be started.
-    fn enter(&self, begin: &Begin) -> Result<(ExperimentFolder, Option<RunLock>, bool), FleetError> {
-        let _held = self.state.hold_experiments()?;
-        if let Some(known) = self.known(begin)? {
+    fn create_or_resume(
+        &self,
+        begin: &ExperimentRequest,
+    ) -> Result<(ExperimentFolder, Option<RunLock>, bool), FleetError> {
+        let _held = self.state.lock_experiments()?;
+        if let Some(known) = self.find_duplicate(begin)? {
             let is_open = known.progress.closed.is_none();
             let lock = if is_open { RunLock::try_take(&known.folder.lock()).ok().flatten() } else { None };
             return Ok((known.folder, lock, true));
         }
-        self.may_begin(begin)?;
-        let plan = self.plan(begin)?;
+        self.check_startable(begin)?;
+        let plan = self.build_plan(begin)?;
         let (folder, lock) = self.state.create_experiment(&plan)?;
         Ok((folder, Some(lock), false))
     }
 
     /// The experiment that the same request has begun, if it has.
-    fn known(&self, begin: &Begin) -> Result<Option<Experiment>, FleetError> {
+    fn find_duplicate(&self, begin: &ExperimentRequest) -> Result<Option<Experiment>, FleetError> {
         let (asked, key) = (hash(&[&begin.request]), begin.request_key.as_ref().map(|key| hash(&[key])));
-        let all = self.state.all_experiments();
-        if let Some(known) = all.iter().find(|known| key.is_some() && known.plan.key == key) {
-            if known.plan.asked == asked {
+        let all = self.state.list_experiments();
+        if let Some(known) = all.iter().find(|known| key.is_some() && known.plan.key_hash == key) {
+            if known.plan.request_hash == asked {
                 return Ok(Some(known.clone()));
             }
-            return Err(NotBegun::KeyTaken(known.plan.group.clone()).into());
+            return Err(ExperimentError::KeyReused(known.plan.group.clone()).into());
         }
-        if let Some(run) = key.as_ref().map(|key| Ledger::of(&self.state).run_of_key(key)).transpose()?.flatten() {
-            return Err(NotBegun::KeyTaken(run.to_string()).into());
+        if let Some(run) = key.as_ref().map(|key| Ledger::new(&self.state).run_for_key(key)).transpose()?.flatten() {
+            return Err(ExperimentError::KeyReused(run.to_string()).into());
         }
         if let Some(group) = &begin.group {
             let same = |known: &&Experiment| known.plan.group == *group;
             return match all.into_iter().find(|known| same(&known)) {
-                Some(known) if known.plan.asked == asked && key.is_none() && !begin.fresh => Ok(Some(known)),
-                Some(_) => Err(NotBegun::GroupTaken(group.clone()).into()),
+                Some(known) if known.plan.request_hash == asked && key.is_none() && !begin.fresh => Ok(Some(known)),
+                Some(_) => Err(ExperimentError::GroupTaken(group.clone()).into()),
                 None => Ok(None),
             };
         }
         let just_now = |known: &Experiment| {
             let age = Duration::try_from(Timestamp::now().duration_since(known.plan.created));
-            known.plan.asked == asked && known.plan.client == this_client() && age.is_ok_and(|age| age <= FOLD)
+            known.plan.request_hash == asked
+                && known.plan.client == client_id()
+                && age.is_ok_and(|age| age <= DEDUP_WINDOW)
         };
         Ok(all.into_iter().find(|known| key.is_none() && !begin.fresh && just_now(known)))
     }
 
     /// What would keep every run of it from starting keeps it from beginning; what passes, its conductor waits for.
-    fn may_begin(&self, begin: &Begin) -> Result<(), FleetError> {
+    fn check_startable(&self, begin: &ExperimentRequest) -> Result<(), FleetError> {
         if let Some(group) = &begin.group
             && self
                 .state
@@ -215,20 +220,20 @@ impl Fleet {
                 .iter()
                 .any(|id| self.state.load(id).is_ok_and(|run| run.spec.group.as_ref() == Some(group)))
         {
-            return Err(NotBegun::GroupTaken(group.clone()).into());
+            return Err(ExperimentError::GroupTaken(group.clone()).into());
         }
         for (_, start) in &begin.arms {
             for question in &begin.questions {
                 let mut start = start.clone();
                 start.spec.question.clone_from(question);
-                let (mut application, _spec) = self.application(&start)?;
+                let (mut application, _spec) = self.admission_request(&start)?;
                 // No run needs more of it than a run is allowed.
-                let most = begin.budget.and(application.allowed);
-                application.asked =
+                let most = begin.budget.component_min(application.max_cap);
+                application.requested_cap =
                     Cap { usd: begin.budget.usd.and(most.usd), tokens: begin.budget.tokens.and(most.tokens) };
-                match Ledger::of(&self.state).consider(&application) {
+                match Ledger::new(&self.state).preview(&application) {
                     Ok(_) => {}
-                    Err(error) if passes(&error) => {}
+                    Err(error) if is_transient(&error) => {}
                     Err(error) => return Err(error.into()),
                 }
                 if self.parent.is_none() {
@@ -240,18 +245,18 @@ impl Fleet {
         Ok(())
     }
 
-    fn plan(&self, begin: &Begin) -> Result<Plan, FleetError> {
-        let id = self.state.fresh_id()?.as_str().replace("mg-", "ex-");
+    fn build_plan(&self, begin: &ExperimentRequest) -> Result<ExperimentPlan, FleetError> {
+        let id = self.state.new_id()?.as_str().replace("mg-", "ex-");
         let group = begin.group.clone().unwrap_or_else(|| id.clone());
         let hashes: Vec<&str> = begin.arms.iter().map(|(_, start)| start.spec.config_hash.as_str()).collect();
         let forecasts = forecasts(&self.state, &hashes)?;
-        let arm = |((label, start), forecast): (&(String, Start), Option<Forecast>)| {
+        let arm = |((label, start), forecast): (&(String, StartRequest), Option<Forecast>)| {
             let mut spec = start.spec.clone();
             spec.group = Some(group.clone());
-            spec.allowance = start.limits.each.clone();
+            spec.allowance = start.limits.per_run.clone();
             spec.origin = Origin {
-                server: this_server().to_owned(),
-                client: this_client().to_owned(),
+                server: server_id().to_owned(),
+                client: client_id().to_owned(),
                 project: spec.project.clone(),
                 experiment: Some(id.clone()),
                 ..Origin::default()
@@ -259,21 +264,21 @@ impl Fleet {
             let config = start.config.as_ref().map(|(name, text)| ((*name).to_owned(), text.clone()));
             let expected = forecast.and_then(|seen| Usd::from_f64(seen.cost_usd?)).filter(|usd| *usd > Usd(0));
             let takes = forecast.map(|seen| Duration::from_secs(seen.took_s));
-            Arm { label: label.clone(), spec, config, expected, takes }
+            Arm { label: label.clone(), spec, config, expected_cost: expected, expected_duration: takes }
         };
-        let cells = Cells { arms: begin.arms.len(), questions: begin.questions.len(), repeat: begin.repeat };
-        let run = |(arm, question, repeat)| Ok(Planned { id: self.state.fresh_id()?, arm, question, repeat });
-        Ok(Plan {
+        let cells = RunGrid { arms: begin.arms.len(), questions: begin.questions.len(), repeat: begin.repeat };
+        let run = |(arm, question, repeat)| Ok(PlannedRun { id: self.state.new_id()?, arm, question, repeat });
+        Ok(ExperimentPlan {
             arms: begin.arms.iter().zip(forecasts).map(arm).collect(),
             questions: begin.questions.clone(),
             runs: cells.in_order().map(run).collect::<Result<_, RegistryError>>()?,
             created: Timestamp::now(),
             budget: begin.budget,
             keep: begin.keep,
-            rules: begin.arms.first().map(|(_, start)| start.limits.all).unwrap_or_default(),
-            asked: hash(&[&begin.request]),
-            key: begin.request_key.as_ref().map(|key| hash(&[key])),
-            client: this_client().to_owned(),
+            global_limits: begin.arms.first().map(|(_, start)| start.limits.global).unwrap_or_default(),
+            request_hash: hash(&[&begin.request]),
+            key_hash: begin.request_key.as_ref().map(|key| hash(&[key])),
+            client: client_id().to_owned(),
             parent: self.parent.clone(),
             id,
             group,
@@ -282,48 +287,48 @@ impl Fleet {
 }
 
 /// Whether waiting helps.
-fn passes(error: &LedgerError) -> bool {
+fn is_transient(error: &LedgerError) -> bool {
     match error {
         LedgerError::TooManyStarts { .. } | LedgerError::QueueFull(_) => true,
         LedgerError::TreeFull(most) => *most > 0,
         LedgerError::Registry(_)
-        | LedgerError::KeyTaken(_)
-        | LedgerError::ParentEnding(_)
-        | LedgerError::NotAllowed { .. }
-        | LedgerError::Newer { .. }
-        | LedgerError::Short { .. } => false,
+        | LedgerError::KeyReused(_)
+        | LedgerError::ParentStopping(_)
+        | LedgerError::AboveRunCap { .. }
+        | LedgerError::NewerVersion { .. }
+        | LedgerError::InsufficientBudget { .. } => false,
     }
 }
 
 /// How the variables of a conductor begin that hold the keys of an arm's config.
-fn prefix_of_arm(arm: usize) -> String {
+fn arm_key_prefix(arm: usize) -> String {
     format!("MASSGEN_MCP_ARM_{}_", arm + 1)
 }
 
-fn keys_of_arm(arm: usize, start: &Start) -> Vec<(String, String)> {
+fn arm_keys(arm: usize, start: &StartRequest) -> Vec<(String, String)> {
     let named = start.keys.0.iter();
-    named.map(|(name, value)| (format!("{}{name}", prefix_of_arm(arm)), value.clone())).collect()
+    named.map(|(name, value)| (format!("{}{name}", arm_key_prefix(arm)), value.clone())).collect()
 }
 
 /// The keys of an arm's config, as its conductor was given them.
-pub fn keys_from_environment(arm: usize) -> Keys {
-    let prefix = prefix_of_arm(arm);
+pub fn arm_keys_from_env(arm: usize) -> ConfigKeys {
+    let prefix = arm_key_prefix(arm);
     let all =
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    Keys(all.filter_map(|(name, value)| Some((name.strip_prefix(&prefix)?.to_owned(), value))).collect())
+    ConfigKeys(all.filter_map(|(name, value)| Some((name.strip_prefix(&prefix)?.to_owned(), value))).collect())
 }
 
 /// The plans of experiments, for runs that have no folder yet or never will.
 #[derive(Default)]
-pub(super) struct Plans(Vec<Experiment>);
+pub(super) struct ExperimentPlans(Vec<Experiment>);
 
-impl Plans {
-    pub(super) fn of_group(state: &StateFolder, group: &str) -> Plans {
-        Plans(state.experiment(group).load().into_iter().collect())
+impl ExperimentPlans {
+    pub(super) fn for_group(state: &StateFolder, group: &str) -> ExperimentPlans {
+        ExperimentPlans(state.experiment(group).load().into_iter().collect())
     }
 
-    pub(super) fn all(state: &StateFolder) -> Plans {
-        Plans(state.all_experiments())
+    pub(super) fn all(state: &StateFolder) -> ExperimentPlans {
+        ExperimentPlans(state.list_experiments())
     }
 
     pub(super) fn into_first(self) -> Option<Experiment> {
@@ -331,73 +336,75 @@ impl Plans {
     }
 
     /// The runs that were not started, in the order in which they would be.
-    pub(super) fn not_started(&self) -> impl Iterator<Item = &RunId> {
+    pub(super) fn unstarted_runs(&self) -> impl Iterator<Item = &RunId> {
         self.0.iter().flat_map(|known| {
-            let waits = |run: &&Planned| !known.progress.started.contains(&run.id);
+            let waits = |run: &&PlannedRun| !known.progress.started.contains(&run.id);
             known.plan.runs.iter().filter(waits).map(|run| &run.id)
         })
     }
 
     /// A run that was not started, as a record.
-    pub(super) fn record(&self, id: &RunId) -> Option<RunRecord> {
+    pub(super) fn unstarted_record(&self, id: &RunId) -> Option<RunRecord> {
         self.0.iter().find_map(|known| {
             let planned = known.plan.runs.iter().find(|run| run.id == *id)?;
             let waits = !known.progress.started.contains(id);
             let spec = known.plan.spec(planned).filter(|_| waits)?;
-            Some(RunRecord { state: state_of(known, id), ..not_begun(spec) })
+            Some(RunRecord { state: unstarted_state(known, id), ..initial_record(spec) })
         })
     }
 }
 
 /// Where a run is that was not started.
-fn state_of(experiment: &Experiment, id: &RunId) -> RunState {
+fn unstarted_state(experiment: &Experiment, id: &RunId) -> RunState {
     let progress = &experiment.progress;
     let never = |outcome, wall| {
         let at = Moment { wall, boot_ms: 0, boot_id: String::new() };
         RunState::Ended(Ending {
             outcome,
             exit: Exit::NeverStarted,
-            at,
-            took: Duration::ZERO,
+            ended_at: at,
+            duration: Duration::ZERO,
             answer: None,
             stop: None,
             warnings: Vec::new(),
         })
     };
-    match (progress.refused.get(id), &progress.closed) {
+    match (progress.start_problems.get(id), &progress.closed) {
         (Some(problem), closed) => {
             let at = closed.as_ref().map_or(experiment.plan.created, |(_, at)| *at);
             never(Outcome::Failed(problem.clone()), at)
         }
-        (None, Some((why, at))) => never(Outcome::Killed { reason: Some(not_started(why)), problem: None }, *at),
+        (None, Some((why, at))) => {
+            never(Outcome::Killed { reason: Some(not_started_message(why)), problem: None }, *at)
+        }
         (None, None) => RunState::Queued,
     }
 }
 
-fn not_started(why: &Close) -> String {
+fn not_started_message(why: &CloseReason) -> String {
     let why = match why {
-        Close::Done => "its experiment is over",
-        Close::Enough => "enough others succeeded (keep)",
-        Close::Spent => "the budget of its experiment was spent",
-        Close::Stopped { reason: Some(reason) } => reason,
-        Close::Stopped { reason: None } => "its experiment was stopped",
+        CloseReason::AllRun => "its experiment is over",
+        CloseReason::EnoughSucceeded => "enough others succeeded (keep)",
+        CloseReason::BudgetExhausted => "the budget of its experiment was spent",
+        CloseReason::Stopped { reason: Some(reason) } => reason,
+        CloseReason::Stopped { reason: None } => "its experiment was stopped",
     };
     format!("not started: {why}")
 }
 
 /// The start of a planned run, as its conductor asks for it.
-pub fn start_of(plan: &Plan, planned: &Planned, share: Option<Share>) -> Option<Start> {
+pub fn start_request(plan: &ExperimentPlan, planned: &PlannedRun, share: Option<BudgetShare>) -> Option<StartRequest> {
     let arm = plan.arms.get(planned.arm)?;
     let spec = plan.spec(planned)?;
     let config = arm
         .config
         .as_ref()
         .map(|(name, text)| (if name.ends_with(".json") { "config.json" } else { "config.yaml" }, text.clone()));
-    Some(Start {
+    Some(StartRequest {
         config,
-        keys: keys_from_environment(planned.arm),
-        asked: Cap::default(),
-        limits: Limits { each: spec.allowance.clone(), all: plan.rules },
+        keys: arm_keys_from_env(planned.arm),
+        requested_cap: Cap::default(),
+        limits: StartLimits { per_run: spec.allowance.clone(), global: plan.global_limits },
         request: format!("{} {}", plan.id, planned.id),
         request_key: None,
         fresh: true,

@@ -11,13 +11,13 @@ use tokio::process::Command;
 
 use crate::crash;
 use crate::registry::RunLock;
-use crate::secrets::NamedByOperator;
+use crate::secrets::SecretNameRules;
 use crate::supervisor::READY;
 
 /// The process that is to own a folder.
-pub(super) struct Owner<'a> {
+pub(super) struct OwnerProcess<'a> {
     /// What it is called on its command line.
-    pub(super) word: &'static str,
+    pub(super) subcommand: &'static str,
     /// What it owns.
     pub(super) folder: &'a Path,
     /// Where it says what it has to say about itself.
@@ -37,7 +37,7 @@ pub enum LaunchError {
     },
     /// It ended before it was ready.
     #[error("it gave up: {said}")]
-    GaveUp {
+    ExitedEarly {
         /// The end of what it said.
         said: String,
     },
@@ -48,15 +48,20 @@ pub enum LaunchError {
 /// `keys` go into its environment alone.
 pub(super) async fn launch(
     me: &Path,
-    owner: Owner<'_>,
+    owner: OwnerProcess<'_>,
     lock: RunLock,
     keys: Vec<(String, String)>,
 ) -> Result<(), LaunchError> {
     let not_started = |source| LaunchError::NotStarted { program: me.to_owned(), source };
     let log = std::fs::File::options().create(true).append(true).mode(0o600).open(&owner.log).map_err(not_started)?;
     let mut command = Command::new(me);
-    command.arg0("massgen-mcp").arg(owner.word).arg(owner.folder);
-    command.envs(keys).envs(NamedByOperator::for_children()).stdin(lock.hand_on()).stdout(Stdio::piped()).stderr(log);
+    command.arg0("massgen-mcp").arg(owner.subcommand).arg(owner.folder);
+    command
+        .envs(keys)
+        .envs(SecretNameRules::child_variables())
+        .stdin(lock.hand_on())
+        .stdout(Stdio::piped())
+        .stderr(log);
     let mut child = command.spawn().map_err(not_started)?;
     // The command still holds our end of the lock; from here on the owner is its only holder.
     drop(command);
@@ -73,5 +78,5 @@ pub(super) async fn launch(
     }
     let log = std::fs::read_to_string(&owner.log).unwrap_or_default();
     let said = log.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it said nothing").to_owned();
-    Err(LaunchError::GaveUp { said })
+    Err(LaunchError::ExitedEarly { said })
 }

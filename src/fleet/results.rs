@@ -10,34 +10,34 @@ use std::sync::Arc;
 use super::{Fleet, FleetError, blocking};
 use crate::massgen::answers::{self, Answer};
 use crate::massgen::configs::Tree;
-use crate::massgen::files::{Entry, Kind, RunFiles};
+use crate::massgen::files::{EntryKind, FolderEntry, RunFiles};
 use crate::massgen::layout::Layout;
-use crate::massgen::pages::{self, Extent, Page, Pour};
-use crate::massgen::story::{self, Story};
+use crate::massgen::pages::{self, Page, PageLimit, TextStream};
+use crate::massgen::timeline::{self, Timeline};
 use crate::massgen::{reasons, text};
 use crate::provenance::Manifest;
-use crate::registry::{MANIFEST, RunFolder, STDERR, STDOUT, older};
+use crate::registry::{MANIFEST_FILE, RunFolder, STDERR_LOG, STDOUT_LOG, rotated_log};
 use crate::report;
-use crate::report::change::{Change, MOST_BYTES};
+use crate::report::answer_diff::{AnswerDiff, MAX_COMPARED_BYTES};
 use crate::run::{ConfigChoice, RunId, RunRecord};
 use crate::secrets::Secrets;
 
 /// The most files that a listing names.
-const MOST_FILES: usize = 1_000;
+const MAX_FILES: usize = 1_000;
 /// The most folders that a listing looks into.
-const MOST_FOLDERS: usize = 1_000;
+const MAX_FOLDERS: usize = 1_000;
 /// The most lines of trouble that `errors` tells.
-const MOST_ERRORS: usize = 200;
+const MAX_ERRORS: usize = 200;
 /// How much of each log `errors` looks through, in bytes, from its end.
-const ERROR_BYTES: u64 = 4 << 20;
+const MAX_LOG_BYTES: u64 = 4 << 20;
 /// How much of a file tells whether it is text, in bytes.
-const HEAD_BYTES: u64 = 8 << 10;
+const BINARY_CHECK_BYTES: u64 = 8 << 10;
 /// What a report says of a run that left no log folder.
-const NO_LOG: &str = "MassGen left no log folder: it never ran, or has not begun";
+const NO_LOG_MESSAGE: &str = "MassGen left no log folder: it never ran, or has not begun";
 
 /// What is to be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Part {
+pub enum ResultPart {
     /// The best answer.
     Answer,
     /// Every answer that agents gave, labelled.
@@ -60,7 +60,7 @@ pub enum Part {
 
 /// A page of a part.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reading {
+pub struct PartPage {
     /// The page.
     pub page: Page,
     /// The file that it is from, where it is from one.
@@ -70,7 +70,7 @@ pub struct Reading {
     /// Its label, where it has one.
     pub label: Option<String>,
     /// Whether it is less than the final answer of a run that succeeded.
-    pub partial: bool,
+    pub is_partial: bool,
 }
 
 /// Why there is nothing to read.
@@ -78,7 +78,7 @@ pub struct Reading {
 pub enum ReadError {
     /// The part is not there.
     #[error("{what}")]
-    Nothing {
+    Missing {
         /// What is missing.
         what: String,
         /// What there is instead.
@@ -108,24 +108,24 @@ pub enum ReadError {
 /// The text names no part.
 #[derive(Debug, thiserror::Error)]
 #[error("`{0}` is no part of a result")]
-pub struct BadPart(pub String);
+pub struct InvalidPart(pub String);
 
-impl FromStr for Part {
-    type Err = BadPart;
+impl FromStr for ResultPart {
+    type Err = InvalidPart;
 
-    fn from_str(text: &str) -> Result<Part, BadPart> {
+    fn from_str(text: &str) -> Result<ResultPart, InvalidPart> {
         match text {
-            "answer" => Ok(Part::Answer),
-            "answers" => Ok(Part::Answers),
-            "files" => Ok(Part::Files),
-            "log" => Ok(Part::Log),
-            "errors" => Ok(Part::Errors),
-            "report" => Ok(Part::Report),
-            "manifest" => Ok(Part::Manifest),
+            "answer" => Ok(ResultPart::Answer),
+            "answers" => Ok(ResultPart::Answers),
+            "files" => Ok(ResultPart::Files),
+            "log" => Ok(ResultPart::Log),
+            "errors" => Ok(ResultPart::Errors),
+            "report" => Ok(ResultPart::Report),
+            "manifest" => Ok(ResultPart::Manifest),
             other => match other.split_once(':') {
-                Some(("file", path)) if !path.is_empty() => Ok(Part::File(path.to_owned())),
-                Some(("agent", id)) if !id.is_empty() => Ok(Part::Agent(id.to_owned())),
-                _ => Err(BadPart(other.chars().take(80).collect())),
+                Some(("file", path)) if !path.is_empty() => Ok(ResultPart::File(path.to_owned())),
+                Some(("agent", id)) if !id.is_empty() => Ok(ResultPart::Agent(id.to_owned())),
+                _ => Err(InvalidPart(other.chars().take(80).collect())),
             },
         }
     }
@@ -133,20 +133,20 @@ impl FromStr for Part {
 
 impl Fleet {
     /// Reads a page of a part from character `offset` on; of a live run, what there is by now.
-    pub async fn read(
+    pub async fn read_page(
         &self,
         id: &RunId,
-        part: Part,
+        part: ResultPart,
         offset: u64,
-        extent: impl Into<Extent>,
-    ) -> Result<(RunRecord, Reading), ReadError> {
+        extent: impl Into<PageLimit>,
+    ) -> Result<(RunRecord, PartPage), ReadError> {
         let extent = extent.into();
-        let record = self.look(id).await?;
-        let root = self.folder(id).path().to_owned();
+        let record = self.run_record(id).await?;
+        let root = self.run_folder(id).path().to_owned();
         let (run, secrets) = (record.clone(), self.secrets.clone());
         let reading = blocking(move || {
-            let secrets = secrets.with(keys_in_config(&run));
-            Shelf::open(&root, run, secrets)?.read(&part, offset, extent)
+            let secrets = secrets.with_values(config_key_values(&run));
+            RunReader::open(&root, run, secrets)?.read_page(&part, offset, extent)
         });
         let reading = reading.await??;
         Ok((record, reading))
@@ -155,21 +155,21 @@ impl Fleet {
 
 /// The keys that stand in the config that a run was started with. They reached MassGen by its environment, and what it printed
 /// since may have them. A config that was changed or removed since tells no more.
-pub(super) fn keys_in_config(run: &RunRecord) -> Vec<String> {
+pub(super) fn config_key_values(run: &RunRecord) -> Vec<String> {
     let ConfigChoice::File(path) = &run.spec.config else { return Vec::new() };
-    let tree = std::fs::read_to_string(path).ok().and_then(|text| Tree::of_file(path, &text).ok());
+    let tree = std::fs::read_to_string(path).ok().and_then(|text| Tree::parse_file(path, &text).ok());
     tree.map(|tree| tree.secrets()).unwrap_or_default().into_iter().map(|secret| secret.value).collect()
 }
 
 /// A whole part that was poured out, and what is to be said of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Poured {
+pub struct StreamedPart {
     /// The file that it is from, where it is from one.
     pub path: Option<PathBuf>,
     /// Whose answer is the one.
     pub winner: Option<String>,
     /// Whether that is less than the final answer of a run that succeeded.
-    pub partial: bool,
+    pub is_partial: bool,
 }
 
 impl Fleet {
@@ -178,18 +178,18 @@ impl Fleet {
     /// # Errors
     ///
     /// Where there is no such part, or it cannot be read; what cannot be written is told as an unreadable file.
-    pub async fn pour(
+    pub async fn stream_part(
         &self,
         id: &RunId,
-        part: Part,
+        part: ResultPart,
         out: impl Write + Send + 'static,
-    ) -> Result<(RunRecord, Poured), ReadError> {
-        let record = self.look(id).await?;
-        let root = self.folder(id).path().to_owned();
+    ) -> Result<(RunRecord, StreamedPart), ReadError> {
+        let record = self.run_record(id).await?;
+        let root = self.run_folder(id).path().to_owned();
         let (run, secrets) = (record.clone(), self.secrets.clone());
         let poured = blocking(move || {
-            let secrets = secrets.with(keys_in_config(&run));
-            Shelf::open(&root, run, secrets)?.pour(&part, out)
+            let secrets = secrets.with_values(config_key_values(&run));
+            RunReader::open(&root, run, secrets)?.stream_part(&part, out)
         });
         let poured = poured.await??;
         Ok((record, poured))
@@ -198,20 +198,20 @@ impl Fleet {
 
 impl Fleet {
     /// What happened in a run, as far as MassGen has noted it by now; secrets in its texts are masked.
-    pub async fn story(&self, id: &RunId) -> Result<Story, ReadError> {
-        let record = self.look(id).await?;
-        let root = self.folder(id).path().to_owned();
+    pub async fn timeline(&self, id: &RunId) -> Result<Timeline, ReadError> {
+        let record = self.run_record(id).await?;
+        let root = self.run_folder(id).path().to_owned();
         let secrets = self.secrets.clone();
         blocking(move || {
-            let secrets = secrets.with(keys_in_config(&record));
-            Ok(Shelf::open(&root, record, secrets)?.story())
+            let secrets = secrets.with_values(config_key_values(&record));
+            Ok(RunReader::open(&root, record, secrets)?.timeline())
         })
         .await?
     }
 }
 
 /// A run's readable parts.
-pub(super) struct Shelf {
+pub(super) struct RunReader {
     root: PathBuf,
     files: Arc<RunFiles>,
     layout: Option<Layout>,
@@ -220,44 +220,44 @@ pub(super) struct Shelf {
 }
 
 /// A text to be paged, and what is to be said of it.
-pub(super) struct Source {
+pub(super) struct PartSource {
     pub(super) text: Box<dyn Read>,
     path: Option<PathBuf>,
 }
 
 /// A part of a text that is put together.
-enum Piece {
+enum TextPiece {
     Text(String),
     File(PathBuf),
 }
 
 /// Pieces as one text, of which one is open at a time, however many there are.
-struct Joined {
+struct JoinedReader {
     files: Arc<RunFiles>,
-    pieces: VecDeque<Piece>,
-    open: Box<dyn Read>,
+    pieces: VecDeque<TextPiece>,
+    current: Box<dyn Read>,
 }
 
-impl Read for Joined {
+impl Read for JoinedReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
-            let read = self.open.read(buffer)?;
+            let read = self.current.read(buffer)?;
             if read > 0 || buffer.is_empty() {
                 return Ok(read);
             }
             match self.pieces.pop_front() {
                 None => return Ok(0),
-                Some(Piece::Text(text)) => self.open = Box::new(Cursor::new(text)),
-                Some(Piece::File(path)) => self.open = Box::new(self.files.open_file(&path)?.0),
+                Some(TextPiece::Text(text)) => self.current = Box::new(Cursor::new(text)),
+                Some(TextPiece::File(path)) => self.current = Box::new(self.files.open_file(&path)?.0),
             }
         }
     }
 }
 
-impl Shelf {
-    pub(super) fn open(root: &Path, run: RunRecord, secrets: Secrets) -> Result<Shelf, ReadError> {
+impl RunReader {
+    pub(super) fn open(root: &Path, run: RunRecord, secrets: Secrets) -> Result<RunReader, ReadError> {
         if run.spec.origin.experiment.is_some() && !root.exists() {
-            return Err(ReadError::Nothing {
+            return Err(ReadError::Missing {
                 what: "the run was not started, so that there is nothing of it".to_owned(),
                 instead:
                     "check_status says whether it still waits for its turn; part `table` of its group shows the others"
@@ -266,25 +266,31 @@ impl Shelf {
         }
         let files = RunFiles::open(root).map_err(|source| ReadError::Unreadable { path: root.to_owned(), source })?;
         let layout = Layout::find(&files, run.log_dir.as_deref());
-        Ok(Shelf { root: root.to_owned(), files: Arc::new(files), layout, run, secrets })
+        Ok(RunReader { root: root.to_owned(), files: Arc::new(files), layout, run, secrets })
     }
 
-    pub(super) fn read(&self, part: &Part, offset: u64, extent: Extent) -> Result<Reading, ReadError> {
-        let answer = self.best();
+    pub(super) fn read_page(&self, part: &ResultPart, offset: u64, extent: PageLimit) -> Result<PartPage, ReadError> {
+        let answer = self.best_answer();
         let source = self.source(part, answer.as_ref())?;
         let path = source.path.clone();
         let unreadable = |error| ReadError::Unreadable { path: path.clone().unwrap_or_default(), source: error };
-        let page = pages::page(source.text, offset, extent, &self.secrets).map_err(unreadable)?;
-        let partial = answer.as_ref().is_some_and(|answer| self.run.state.makes_partial(answer.source));
-        let label = answer.as_ref().and_then(|answer| answer.label.as_deref()).map(text::name);
-        Ok(Reading { page, path, winner: answer.map(|answer| text::name(&answer.agent)), label, partial })
+        let page = pages::read_page(source.text, offset, extent, &self.secrets).map_err(unreadable)?;
+        let partial = answer.as_ref().is_some_and(|answer| self.run.state.is_partial_answer(answer.source));
+        let label = answer.as_ref().and_then(|answer| answer.label.as_deref()).map(text::safe_name);
+        Ok(PartPage {
+            page,
+            path,
+            winner: answer.map(|answer| text::safe_name(&answer.agent)),
+            label,
+            is_partial: partial,
+        })
     }
 
-    fn pour(&self, part: &Part, mut out: impl Write) -> Result<Poured, ReadError> {
-        let answer = self.best();
-        let Source { mut text, path } = self.source(part, answer.as_ref())?;
+    fn stream_part(&self, part: &ResultPart, mut out: impl Write) -> Result<StreamedPart, ReadError> {
+        let answer = self.best_answer();
+        let PartSource { mut text, path } = self.source(part, answer.as_ref())?;
         let unreadable = |source| ReadError::Unreadable { path: path.clone().unwrap_or_default(), source };
-        let mut pour = Pour::new(&self.secrets);
+        let mut pour = TextStream::new(&self.secrets);
         let mut buffer = vec![0; 64 << 10];
         loop {
             let read = text.read(&mut buffer).map_err(unreadable)?;
@@ -295,32 +301,32 @@ impl Shelf {
                 break;
             }
         }
-        let partial = answer.as_ref().is_some_and(|answer| self.run.state.makes_partial(answer.source));
-        Ok(Poured { winner: answer.map(|answer| text::name(&answer.agent)), partial, path })
+        let partial = answer.as_ref().is_some_and(|answer| self.run.state.is_partial_answer(answer.source));
+        Ok(StreamedPart { winner: answer.map(|answer| text::safe_name(&answer.agent)), is_partial: partial, path })
     }
 
     /// The text of a part.
-    pub(super) fn source(&self, part: &Part, answer: Option<&Answer>) -> Result<Source, ReadError> {
+    pub(super) fn source(&self, part: &ResultPart, answer: Option<&Answer>) -> Result<PartSource, ReadError> {
         Ok(match part {
-            Part::Answer => self.file(&answer.ok_or_else(|| self.no_answer())?.path)?,
-            Part::Answers => self.answers()?,
-            Part::Files => self.listing(&self.workspace(answer)?),
-            Part::File(path) => self.text_file(&self.in_workspace(answer, path)?)?,
-            Part::Log => self.log()?,
-            Part::Agent(id) => self.agent(id)?,
-            Part::Errors => self.errors(),
-            Part::Report => self.report(),
-            Part::Manifest => self.manifest()?,
+            ResultPart::Answer => self.file(&answer.ok_or_else(|| self.no_answer())?.path)?,
+            ResultPart::Answers => self.answers()?,
+            ResultPart::Files => self.listing(&self.workspace(answer)?),
+            ResultPart::File(path) => self.text_file(&self.path_in_workspace(answer, path)?)?,
+            ResultPart::Log => self.log()?,
+            ResultPart::Agent(id) => self.agent(id)?,
+            ResultPart::Errors => self.errors(),
+            ResultPart::Report => self.report(),
+            ResultPart::Manifest => self.manifest()?,
         })
     }
 
-    fn best(&self) -> Option<Answer> {
+    fn best_answer(&self) -> Option<Answer> {
         answers::best(&self.files, self.layout.as_ref()?, self.run.digest.as_ref())
     }
 
     /// The best answer, at most so many bytes of it.
-    pub(super) fn best_text(&self, most: u64) -> Option<String> {
-        let (file, _) = self.files.open_file(&self.best()?.path).ok()?;
+    pub(super) fn best_answer_text(&self, most: u64) -> Option<String> {
+        let (file, _) = self.files.open_file(&self.best_answer()?.path).ok()?;
         let mut bytes = Vec::new();
         file.take(most).read_to_end(&mut bytes).ok()?;
         Some(self.secrets.mask(&String::from_utf8_lossy(&bytes)).into_owned())
@@ -330,7 +336,7 @@ impl Shelf {
     pub(super) fn votes(&self) -> BTreeMap<String, u32> {
         let digest = self.run.digest.as_ref();
         let layout = self.layout.as_ref();
-        let stood = layout.and_then(|layout| story::standing_votes(&self.files, layout, digest, &self.secrets));
+        let stood = layout.and_then(|layout| timeline::standing_votes(&self.files, layout, digest, &self.secrets));
         stood.map(|stood| stood.votes).or_else(|| Some(digest?.votes.clone())).unwrap_or_default()
     }
 
@@ -340,147 +346,152 @@ impl Shelf {
     }
 
     fn no_answer(&self) -> ReadError {
-        let (what, instead) = match self.run.state.ended() {
+        let (what, instead) = match self.run.state.ending() {
             Some(_) => ("the run ended without any answer", "see part `errors` for why, or part `log`"),
             None => ("no agent has answered yet", "wait with check_status and wait_s, then read again"),
         };
-        ReadError::Nothing { what: what.to_owned(), instead: instead.to_owned() }
+        ReadError::Missing { what: what.to_owned(), instead: instead.to_owned() }
     }
 
-    fn file(&self, path: &Path) -> Result<Source, ReadError> {
+    fn file(&self, path: &Path) -> Result<PartSource, ReadError> {
         let whole = self.files.absolute(path);
         let opened = self.files.open_file(path);
         let (file, _) = opened.map_err(|source| ReadError::Unreadable { path: whole.clone(), source })?;
-        Ok(Source { text: Box::new(file), path: Some(whole) })
+        Ok(PartSource { text: Box::new(file), path: Some(whole) })
     }
 
     /// A file that an agent made, which may be an image or an archive: its bytes as text would have no meaning.
-    fn text_file(&self, path: &Path) -> Result<Source, ReadError> {
-        let head = self.files.head(path, HEAD_BYTES).unwrap_or_default();
+    fn text_file(&self, path: &Path) -> Result<PartSource, ReadError> {
+        let head = self.files.head(path, BINARY_CHECK_BYTES).unwrap_or_default();
         if text::is_binary(&head) {
-            let bytes = self.files.stamp(path).map(|stamp| stamp.bytes).unwrap_or_default();
+            let bytes = self.files.version(path).map(|stamp| stamp.bytes).unwrap_or_default();
             return Err(ReadError::Binary { path: self.files.absolute(path), bytes });
         }
         self.file(path)
     }
 
-    fn answers(&self) -> Result<Source, ReadError> {
+    fn answers(&self) -> Result<PartSource, ReadError> {
         let all = self.candidates();
         if all.is_empty() {
             return Err(self.no_answer());
         }
         let pieces = all.iter().flat_map(|answer| {
-            let label = text::name(answer.label.as_deref().unwrap_or("answer"));
+            let label = text::safe_name(answer.label.as_deref().unwrap_or("answer"));
             [
-                Piece::Text(format!("=== {label} ({}) ===\n", text::name(&answer.agent))),
-                Piece::File(answer.path.clone()),
-                Piece::Text("\n\n".to_owned()),
+                TextPiece::Text(format!("=== {label} ({}) ===\n", text::safe_name(&answer.agent))),
+                TextPiece::File(answer.path.clone()),
+                TextPiece::Text("\n\n".to_owned()),
             ]
         });
-        Ok(self.joined(pieces.collect()))
+        Ok(self.join(pieces.collect()))
     }
 
-    fn joined(&self, pieces: VecDeque<Piece>) -> Source {
-        Source { text: Box::new(Joined { files: self.files.clone(), pieces, open: Box::new(io::empty()) }), path: None }
+    fn join(&self, pieces: VecDeque<TextPiece>) -> PartSource {
+        PartSource {
+            text: Box::new(JoinedReader { files: self.files.clone(), pieces, current: Box::new(io::empty()) }),
+            path: None,
+        }
     }
 
     /// The workspace that was saved with an answer lies beside it.
     fn workspace(&self, answer: Option<&Answer>) -> Result<PathBuf, ReadError> {
         let beside = answer.and_then(|answer| answer.path.parent()).map(|folder| folder.join("workspace"));
-        beside.filter(|folder| self.files.is_folder(folder)).ok_or_else(|| ReadError::Nothing {
+        beside.filter(|folder| self.files.is_folder(folder)).ok_or_else(|| ReadError::Missing {
             what: "the winner has no workspace".to_owned(),
             instead: "only agents with a `cwd` in their config have one; the answer itself is part `answer`".to_owned(),
         })
     }
 
-    fn in_workspace(&self, answer: Option<&Answer>, path: &str) -> Result<PathBuf, ReadError> {
+    fn path_in_workspace(&self, answer: Option<&Answer>, path: &str) -> Result<PathBuf, ReadError> {
         let workspace = self.workspace(answer)?;
         let plain = Path::new(path).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
         let whole = workspace.join(path);
-        if plain && self.files.has(&whole) {
+        if plain && self.files.has_file(&whole) {
             return Ok(whole);
         }
-        Err(ReadError::Nothing {
+        Err(ReadError::Missing {
             what: format!("there is no file `{path}` in the winner's workspace"),
             instead: "part `files` lists what there is; paths are relative to the workspace".to_owned(),
         })
     }
 
-    fn listing(&self, workspace: &Path) -> Source {
+    fn listing(&self, workspace: &Path) -> PartSource {
         let (mut lines, mut open, mut looked) = (Vec::new(), vec![PathBuf::new()], 0);
-        while lines.len() <= MOST_FILES
-            && looked < MOST_FOLDERS
+        while lines.len() <= MAX_FILES
+            && looked < MAX_FOLDERS
             && let Some(folder) = open.pop()
         {
             looked += 1;
-            for Entry { name, kind, size } in self.files.list(&workspace.join(&folder)) {
+            for FolderEntry { name, kind, size } in self.files.list(&workspace.join(&folder)) {
                 match kind {
-                    Kind::File => {
-                        let path = text::name(&folder.join(name).to_string_lossy());
+                    EntryKind::File => {
+                        let path = text::safe_name(&folder.join(name).to_string_lossy());
                         lines.push(format!("{size:>10}  {path}"));
                     }
-                    Kind::Folder => open.push(folder.join(name)),
-                    Kind::Other => {}
+                    EntryKind::Folder => open.push(folder.join(name)),
+                    EntryKind::Other => {}
                 }
             }
         }
-        if lines.len() > MOST_FILES || !open.is_empty() {
-            lines.truncate(MOST_FILES);
+        if lines.len() > MAX_FILES || !open.is_empty() {
+            lines.truncate(MAX_FILES);
             lines.push(format!("(the first {} files, in {looked} folders; the rest is on disk)", lines.len()));
         }
         let text = lines.join("\n");
-        Source { text: Box::new(Cursor::new(text)), path: Some(self.files.absolute(workspace)) }
+        PartSource { text: Box::new(Cursor::new(text)), path: Some(self.files.absolute(workspace)) }
     }
 
-    fn log(&self) -> Result<Source, ReadError> {
+    fn log(&self) -> Result<PartSource, ReadError> {
         if let Some(path) = self.layout.as_ref().and_then(|layout| layout.massgen_log(&self.files)) {
             return self.file(&path);
         }
-        Ok(self.joined(self.printed().into_iter().filter(|path| self.files.has(path)).map(Piece::File).collect()))
+        Ok(self.join(
+            self.output_logs().into_iter().filter(|path| self.files.has_file(path)).map(TextPiece::File).collect(),
+        ))
     }
 
     /// The files of what MassGen printed, oldest first.
-    fn printed(&self) -> Vec<PathBuf> {
-        [STDOUT, STDERR].iter().map(Path::new).flat_map(|log| [older(log), log.to_owned()]).collect()
+    fn output_logs(&self) -> Vec<PathBuf> {
+        [STDOUT_LOG, STDERR_LOG].iter().map(Path::new).flat_map(|log| [rotated_log(log), log.to_owned()]).collect()
     }
 
-    fn agent(&self, id: &str) -> Result<Source, ReadError> {
+    fn agent(&self, id: &str) -> Result<PartSource, ReadError> {
         match self.agent_file(id) {
             Ok(path) => self.file(&path),
-            Err(there) => Err(ReadError::Nothing {
+            Err(there) => Err(ReadError::Missing {
                 what: format!("there is no output of an agent `{id}`"),
-                instead: format!("there is output of: {}", names(&there)),
+                instead: format!("there is output of: {}", entry_names(&there)),
             }),
         }
     }
 
     /// The file of what an agent put out, or what there is of others.
-    fn agent_file(&self, id: &str) -> Result<PathBuf, Vec<Entry>> {
+    fn agent_file(&self, id: &str) -> Result<PathBuf, Vec<FolderEntry>> {
         let outputs = self.layout.as_ref().map(|layout| layout.attempt.join("agent_outputs")).unwrap_or_default();
         let wanted = format!("{id}.txt");
         let there = self.files.list(&outputs);
         // The name is compared with what the folder lists and never joined as it came.
-        let found = there.iter().find(|entry| entry.kind == Kind::File && entry.name == wanted);
+        let found = there.iter().find(|entry| entry.kind == EntryKind::File && entry.name == wanted);
         found.map(|entry| outputs.join(&entry.name)).ok_or(there)
     }
 
     /// The file that a part comes from and that MassGen adds to while it works, where there is one by now.
-    pub(super) fn growing(&self, part: &Part) -> Option<PathBuf> {
+    pub(super) fn growing_file(&self, part: &ResultPart) -> Option<PathBuf> {
         match part {
-            Part::Log => self.layout.as_ref()?.massgen_log(&self.files),
-            Part::Agent(id) => self.agent_file(id).ok(),
-            Part::Answer
-            | Part::Answers
-            | Part::Files
-            | Part::File(_)
-            | Part::Errors
-            | Part::Report
-            | Part::Manifest => None,
+            ResultPart::Log => self.layout.as_ref()?.massgen_log(&self.files),
+            ResultPart::Agent(id) => self.agent_file(id).ok(),
+            ResultPart::Answer
+            | ResultPart::Answers
+            | ResultPart::Files
+            | ResultPart::File(_)
+            | ResultPart::Errors
+            | ResultPart::Report
+            | ResultPart::Manifest => None,
         }
     }
 
     /// At most `most` bytes of a file from a place on; none where the file ends before that place.
-    pub(super) fn bytes_from(&self, path: &Path, offset: u64, most: u64) -> io::Result<Option<Vec<u8>>> {
+    pub(super) fn read_from(&self, path: &Path, offset: u64, most: u64) -> io::Result<Option<Vec<u8>>> {
         let (mut file, size) = self.files.open_file(path)?;
         if size < offset {
             return Ok(None);
@@ -492,15 +503,15 @@ impl Shelf {
     }
 
     /// The one that was made at the run's end; before that, one that is made now.
-    fn manifest(&self) -> Result<Source, ReadError> {
-        if self.run.state.ended().is_none() {
-            let text = Manifest::of(&self.files, &self.run, &self.secrets).text();
-            return Ok(Source { text: Box::new(Cursor::new(text)), path: None });
+    fn manifest(&self) -> Result<PartSource, ReadError> {
+        if self.run.state.ending().is_none() {
+            let text = Manifest::for_run(&self.files, &self.run, &self.secrets).to_json();
+            return Ok(PartSource { text: Box::new(Cursor::new(text)), path: None });
         }
-        if self.files.has(Path::new(MANIFEST)) {
-            return self.file(Path::new(MANIFEST));
+        if self.files.has_file(Path::new(MANIFEST_FILE)) {
+            return self.file(Path::new(MANIFEST_FILE));
         }
-        Err(ReadError::Nothing {
+        Err(ReadError::Missing {
             what: "the run has no manifest: it was ended by an older massgen-mcp, or it could not be written"
                 .to_owned(),
             instead: "check_status with detail full shows what is on record; runs that end from now on have one"
@@ -508,69 +519,70 @@ impl Shelf {
         })
     }
 
-    fn errors(&self) -> Source {
+    fn errors(&self) -> PartSource {
         let mut lines: Vec<String> = self
             .run
             .state
-            .ended()
+            .ending()
             .and_then(|ending| ending.outcome.problem())
             .into_iter()
             .map(|problem| format!("{}: {} ({})", problem.code, problem.message, problem.hint))
             .collect();
         let first = self.run.digest.as_ref().and_then(|digest| digest.first_error.clone());
         lines.extend(first.map(|error| format!("first error of a model call: {error}")));
-        let logs = [older(Path::new(STDERR)), PathBuf::from(STDERR)].into_iter();
-        let mut logged = reasons::Lines::default();
+        let logs = [rotated_log(Path::new(STDERR_LOG)), PathBuf::from(STDERR_LOG)].into_iter();
+        let mut logged = reasons::ErrorLines::default();
         for log in logs.chain(self.layout.as_ref().and_then(|layout| layout.massgen_log(&self.files))) {
-            let said = self.files.tail(&log, ERROR_BYTES).unwrap_or_default();
-            logged.read(&self.secrets.mask(whole_lines(&said)));
+            let said = self.files.tail(&log, MAX_LOG_BYTES).unwrap_or_default();
+            logged.add_log(&self.secrets.mask(whole_lines(&said)));
         }
-        lines.extend(logged.told(MOST_ERRORS));
+        lines.extend(logged.into_lines(MAX_ERRORS));
         if lines.is_empty() {
             lines.push("no errors were logged".to_owned());
         }
-        Source { text: Box::new(Cursor::new(lines.join("\n"))), path: None }
+        PartSource { text: Box::new(Cursor::new(lines.join("\n"))), path: None }
     }
 
     /// Of a run of which MassGen left nothing, what its record says.
-    fn story(&self) -> Story {
+    fn timeline(&self) -> Timeline {
         let digest = self.run.digest.as_ref();
-        let story = self.layout.as_ref().map(|layout| Story::read(&self.files, layout, digest, &self.secrets));
-        story.unwrap_or_else(|| Story { gaps: vec![NO_LOG.to_owned()], ..Story::default() })
+        let story = self.layout.as_ref().map(|layout| Timeline::read(&self.files, layout, digest, &self.secrets));
+        story.unwrap_or_else(|| Timeline { gaps: vec![NO_LOG_MESSAGE.to_owned()], ..Timeline::default() })
     }
 
-    fn report(&self) -> Source {
-        let story = self.story();
+    fn report(&self) -> PartSource {
+        let story = self.timeline();
         let mut record = self.run.clone();
         // It is cut for the report, and half a secret would not be known for one.
         record.spec.question = self.secrets.mask(&record.spec.question).into_owned();
-        let built_on_by = RunFolder::at(&self.root).map(|folder| folder.built_on_by()).unwrap_or_default();
-        let text = report::run::text(&record, &story, self.change().as_ref(), &built_on_by);
-        Source { text: Box::new(Cursor::new(text)), path: None }
+        let built_on_by = RunFolder::from_path(&self.root).map(|folder| folder.dependents()).unwrap_or_default();
+        let text = report::run::run_report(&record, &story, self.change().as_ref(), &built_on_by);
+        PartSource { text: Box::new(Cursor::new(text)), path: None }
     }
 
     /// What the agent whose answer was presented made of its own first one.
-    fn change(&self) -> Option<Change> {
+    fn change(&self) -> Option<AnswerDiff> {
         let last = answers::presented(&self.files, self.layout.as_ref()?, self.run.digest.as_ref())?;
         let first = self.candidates().into_iter().find(|answer| answer.agent == last.agent)?;
         let read = |path: &Path| {
             // More than is compared, so that a secret at the cut is known for one.
-            let bytes = self.files.head(path, MOST_BYTES as u64 * 2).ok()?;
+            let bytes = self.files.head(path, MAX_COMPARED_BYTES as u64 * 2).ok()?;
             Some(self.secrets.mask(&String::from_utf8_lossy(&bytes)).into_owned())
         };
         let (old, new) = (read(&first.path)?, read(&last.path)?);
-        let agent = text::line(&self.secrets.mask(&last.agent), 64);
-        Some(Change::between(&agent, (first.path, &old), (last.path, &new)))
+        let agent = text::single_line(&self.secrets.mask(&last.agent), 64);
+        Some(AnswerDiff::compare(&agent, (first.path, &old), (last.path, &new)))
     }
 }
 
 /// The end of a log without its first line where that may be cut: half a secret would not be known for one.
 fn whole_lines(end: &str) -> &str {
-    let is_cut = end.len() as u64 >= ERROR_BYTES;
+    let is_cut = end.len() as u64 >= MAX_LOG_BYTES;
     end.split_once('\n').filter(|_| is_cut).map_or(end, |(_, rest)| rest)
 }
 
-fn names(entries: &[Entry]) -> String {
-    let names: Vec<_> = entries.iter().filter_map(|entry| entry.name.strip_suffix(".txt")).map(text::name).collect();
+fn entry_names(entries: &[FolderEntry]) -> String {
+    let names: Vec<_> =
+        entries.iter().filter_map(|entry| entry.name.strip_suffix(".txt")).map(text::safe_name).collect();
     if names.is_empty() { "nobody yet".to_owned() } else { names.join(", ") }
 }

@@ -7,33 +7,34 @@ use std::sync::OnceLock;
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
-use super::building::Basis;
-use super::conversation::History;
+use super::answer_basis::BasisFiles;
+use super::conversation::SessionFiles;
 use super::{Fleet, FleetError, blocking, launcher};
-use crate::ledger::{Admission, Application, Judged, Ledger, Request, Share};
-use crate::massgen::broken;
+use crate::ledger::{Admission, AdmissionDecision, AdmissionRequest, BudgetShare, Ledger, RequestIdentity};
+use crate::massgen::broken_import;
 use crate::massgen::pages::hex;
-use crate::massgen::text::chain;
-use crate::registry::{FAILED_IMPORTS, Furniture, RegistryError, RunFolder, RunLock, StateFolder};
+use crate::massgen::text::error_chain;
+use crate::registry::{FAILED_IMPORTS_FOLDER, InitialFiles, RegistryError, RunFolder, RunLock, StateFolder};
 use crate::run::{
-    Allowance, Cap, Lineage, Origin, Outcome, Price, Problem, Rules, RunId, RunRecord, RunSpec, Unpriced, Usd,
+    Allowance, Cap, GlobalLimits, Lineage, ModelPrice, Origin, Outcome, Problem, RunId, RunRecord, RunSpec, Unpriced,
+    Usd,
 };
 use crate::settings::{Settings, UnknownCost};
 use crate::supervisor::group;
 
 /// A run that is to be started.
 #[derive(Debug, Clone)]
-pub struct Start {
+pub struct StartRequest {
     /// What was asked for; its lineage and its cap are found at the start.
     pub spec: RunSpec,
     /// What was checked of a config file: its name in the run's folder, and its text.
     pub config: Option<(&'static str, String)>,
     /// Keys that stood in the config, by the variables by which they reach MassGen.
-    pub keys: Keys,
+    pub keys: ConfigKeys,
     /// What the agent wants it to spend at most.
-    pub asked: Cap,
+    pub requested_cap: Cap,
     /// The operator's limits.
-    pub limits: Limits,
+    pub limits: StartLimits,
     /// All that the agent asked for, in one text: the same for the same request.
     pub request: String,
     /// The agent's key for the request.
@@ -41,14 +42,14 @@ pub struct Start {
     /// Whether the same request of a moment ago may be another run.
     pub fresh: bool,
     /// Its share of the budget of an experiment.
-    pub share: Option<Share>,
+    pub share: Option<BudgetShare>,
 }
 
 /// Keys by the variables that hold them. Never shown.
 #[derive(Clone, Default)]
-pub struct Keys(pub Vec<(String, String)>);
+pub struct ConfigKeys(pub Vec<(String, String)>);
 
-impl std::fmt::Debug for Keys {
+impl std::fmt::Debug for ConfigKeys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} keys", self.0.len())
     }
@@ -56,16 +57,16 @@ impl std::fmt::Debug for Keys {
 
 /// What the operator allows, in the words of runs.
 #[derive(Debug, Clone)]
-pub struct Limits {
+pub struct StartLimits {
     /// Each run.
-    pub each: Allowance,
+    pub per_run: Allowance,
     /// All of them.
-    pub all: Rules,
+    pub global: GlobalLimits,
 }
 
 /// A run that was started, now or before.
 #[derive(Debug)]
-pub struct Started {
+pub struct StartedRun {
     /// The run.
     pub record: RunRecord,
     /// Whether the same request had started it before.
@@ -74,7 +75,7 @@ pub struct Started {
 
 /// A start that would go round in circles or too deep, or of a MassGen that does not start; trying again changes nothing.
 #[derive(Debug, thiserror::Error)]
-pub enum NotStarted {
+pub enum StartError {
     /// Too many generations.
     #[error("runs may be nested {most} deep, and this one would be the generation below")]
     TooDeep {
@@ -89,17 +90,17 @@ pub enum NotStarted {
     },
     /// MassGen cannot be imported.
     #[error("{}", .0.message)]
-    Broken(Box<Problem>),
+    BrokenImport(Box<Problem>),
 }
 
-impl From<&Settings> for Limits {
-    fn from(settings: &Settings) -> Limits {
+impl From<&Settings> for StartLimits {
+    fn from(settings: &Settings) -> StartLimits {
         let (limits, spending) = (&settings.limits, &settings.spending);
         let usd = |dollars: f64| Usd::from_f64(dollars).unwrap_or_default();
-        let price = |price: crate::settings::Price| Price { input: usd(price.input), output: usd(price.output) };
-        let prices = spending.prices.all().map(|(model, known)| (model.to_owned(), price(known)));
-        Limits {
-            each: Allowance {
+        let price = |price: crate::settings::Price| ModelPrice { input: usd(price.input), output: usd(price.output) };
+        let prices = spending.prices.iter().map(|(model, known)| (model.to_owned(), price(known)));
+        StartLimits {
+            per_run: Allowance {
                 cap: Cap { usd: spending.budget_usd.map(usd), tokens: spending.max_tokens },
                 unpriced: match spending.unknown_cost {
                     UnknownCost::Warn => Unpriced::Warn,
@@ -111,13 +112,13 @@ impl From<&Settings> for Limits {
                 depth: limits.max_depth,
                 tree_runs: limits.max_tree_runs,
             },
-            all: Rules {
+            global: GlobalLimits {
                 slots: limits.max_runs,
                 queue: limits.max_queue,
                 tree_runs: limits.max_tree_runs,
                 starts_per_minute: limits.starts_per_minute,
-                server: spending.server_budget_usd.map(usd),
-                day: spending.day_budget_usd.map(usd),
+                server_usd: spending.server_budget_usd.map(usd),
+                day_usd: spending.day_budget_usd.map(usd),
             },
         }
     }
@@ -126,71 +127,74 @@ impl From<&Settings> for Limits {
 impl Fleet {
     /// Starts a run, unless the same request has: when this returns, it is on disk, its supervisor lives, and it waits for its
     /// turn, or MassGen's process is on record, or its ending is.
-    pub async fn start(&self, start: Start) -> Result<Started, FleetError> {
+    pub async fn start(&self, start: StartRequest) -> Result<StartedRun, FleetError> {
         let (keys, spec) = (start.keys.0.clone(), start.spec.clone());
         // Before the ledger is locked: a workspace may take its time to be copied.
-        let history = match &start.spec.continues {
-            Some(continued) => Some(self.history(continued).await?),
+        let history = match &start.spec.continuation {
+            Some(continued) => Some(self.stage_session(continued).await?),
             None => None,
         };
-        let basis = match &start.spec.from {
-            Some(from) => Some(self.basis(from).await?),
+        let basis = match &start.spec.basis {
+            Some(from) => Some(self.stage_basis(from).await?),
             None => None,
         };
         let fleet = self.clone();
         let (id, made) = match blocking(move || fleet.admit(start, history, basis)).await?? {
             (id, Admission::New { made }) => (id, Some(made)),
-            (_, Admission::Known(known)) => (known, None),
+            (_, Admission::Duplicate(known)) => (known, None),
         };
         let is_reused = made.is_none();
         if let Some((folder, lock)) = made {
-            self.keep_warm(&spec).await;
-            let owner = launcher::Owner { word: "supervise", folder: folder.path(), log: folder.supervisor_log() };
-            launcher::launch(&self.me, owner, lock, keys).await?;
+            self.ensure_warm_process(&spec).await;
+            let owner =
+                launcher::OwnerProcess { subcommand: "supervise", folder: folder.path(), log: folder.supervisor_log() };
+            launcher::launch(&self.program, owner, lock, keys).await?;
         }
-        Ok(Started { record: self.look(&id).await?, is_reused })
+        Ok(StartedRun { record: self.run_record(&id).await?, is_reused })
     }
 
     /// What a start would be granted, without one.
-    pub async fn consider(&self, start: Start) -> Result<Judged, FleetError> {
+    pub async fn preview_start(&self, start: StartRequest) -> Result<AdmissionDecision, FleetError> {
         let fleet = self.clone();
         let considered = blocking(move || {
-            let (application, _spec) = fleet.application(&start)?;
-            Ok::<_, FleetError>(Ledger::of(&fleet.state).consider(&application)?)
+            let (application, _spec) = fleet.admission_request(&start)?;
+            Ok::<_, FleetError>(Ledger::new(&fleet.state).preview(&application)?)
         });
         considered.await?
     }
 
     fn admit(
         &self,
-        start: Start,
-        history: Option<History>,
-        basis: Option<Basis>,
+        start: StartRequest,
+        history: Option<SessionFiles>,
+        basis: Option<BasisFiles>,
     ) -> Result<(RunId, Admission<(RunFolder, RunLock)>), FleetError> {
-        if let Some(problem) = broken::problem(&start.spec.program, &self.state.root().join(FAILED_IMPORTS)) {
-            return Err(NotStarted::Broken(Box::new(problem)).into());
+        if let Some(problem) =
+            broken_import::known_problem(&start.spec.program, &self.state.root().join(FAILED_IMPORTS_FOLDER))
+        {
+            return Err(StartError::BrokenImport(Box::new(problem)).into());
         }
         if start.share.is_none() && start.spec.origin.experiment.is_none() {
-            self.not_into_experiment(&start)?;
+            self.check_no_experiment_member(&start)?;
         }
-        let (application, mut spec) = self.application(&start)?;
-        let session = history.as_ref().map(History::session);
+        let (application, mut spec) = self.admission_request(&start)?;
+        let session = history.as_ref().map(SessionFiles::session);
         let config = start.config.as_ref().map(|(name, text)| (*name, text.as_str()));
-        let from = basis.as_ref().map(Basis::folder);
-        let furniture = Furniture { config, session: session.as_deref(), from: from.as_deref() };
-        let admission = Ledger::of(&self.state).admit(&application, |cap| {
+        let from = basis.as_ref().map(BasisFiles::folder);
+        let furniture = InitialFiles { config, session: session.as_deref(), basis: from.as_deref() };
+        let admission = Ledger::new(&self.state).admit(&application, |cap| {
             spec.allowance.cap = cap;
             // A run of an experiment was planned long before its turn. The time is taken while the ledger is locked, so that runs
             // appear in the order of their creation: a cursor counts on that.
             spec.created = Timestamp::now();
             let made = self.state.create(&spec, furniture)?;
             if let Some(parent) = &spec.lineage.parent {
-                self.state.folder(parent).note_child(&spec.id)?;
+                self.state.run_folder(parent).record_child(&spec.id)?;
             }
-            if let Some(from) = &spec.from
-                && let Err(error) = self.state.folder(&from.run).note_built_on(&spec.id)
+            if let Some(from) = &spec.basis
+                && let Err(error) = self.state.run_folder(&from.run).record_dependent(&spec.id)
             {
-                tracing::warn!(run = %from.run, error = chain(&error), "that it was built on could not be noted");
+                tracing::warn!(run = %from.run, error = error_chain(&error), "that it was built on could not be noted");
             }
             Ok::<_, RegistryError>(made)
         })?;
@@ -198,67 +202,67 @@ impl Fleet {
     }
 
     /// What the ledger is asked for, and the run's spec as far as it is known before the ledger has said yes.
-    pub(super) fn application(&self, start: &Start) -> Result<(Application, RunSpec), FleetError> {
+    pub(super) fn admission_request(&self, start: &StartRequest) -> Result<(AdmissionRequest, RunSpec), FleetError> {
         let mut spec = start.spec.clone();
-        let mut rules = start.limits.all;
-        spec.allowance = start.limits.each.clone();
+        let mut rules = start.limits.global;
+        spec.allowance = start.limits.per_run.clone();
         // The runs of an experiment are those of the server that was asked for it.
         let known_or = |name: String, own: &str| if name.is_empty() { own.to_owned() } else { name };
         spec.origin = Origin {
-            server: known_or(spec.origin.server, this_server()),
-            client: known_or(spec.origin.client, this_client()),
+            server: known_or(spec.origin.server, server_id()),
+            client: known_or(spec.origin.client, client_id()),
             project: spec.project.clone(),
-            asked: hash(&[&start.request]),
-            key: start.request_key.as_ref().map(|key| hash(&[key])),
+            request_hash: hash(&[&start.request]),
+            key_hash: start.request_key.as_ref().map(|key| hash(&[key])),
             experiment: spec.origin.experiment,
         };
         if let Some(parent) = &self.parent {
-            self.descend(parent, &mut spec)?;
+            self.apply_parent_limits(parent, &mut spec)?;
             rules.tree_runs = spec.allowance.tree_runs;
         }
-        let application = Application {
+        let application = AdmissionRequest {
             id: spec.id.clone(),
             lineage: spec.lineage.clone(),
-            asked: start.asked,
-            allowed: spec.allowance.cap,
-            rules,
+            requested_cap: start.requested_cap,
+            max_cap: spec.allowance.cap,
+            global_limits: rules,
             share: start.share.clone(),
             server: spec.origin.server.clone(),
-            request: Request {
-                asked: spec.origin.asked.clone(),
-                content: content(&spec),
-                key: spec.origin.key.clone(),
-                client: (!start.fresh).then(|| this_client().to_owned()),
+            identity: RequestIdentity {
+                request_hash: spec.origin.request_hash.clone(),
+                content_hash: content_hash(&spec),
+                key_hash: spec.origin.key_hash.clone(),
+                client: (!start.fresh).then(|| client_id().to_owned()),
             },
         };
         Ok((application, spec))
     }
 
     /// Makes the run one of its parent's: no limit of a server that an agent started goes beyond those of the tree that it is in.
-    fn descend(&self, parent: &RunId, spec: &mut RunSpec) -> Result<(), FleetError> {
+    fn apply_parent_limits(&self, parent: &RunId, spec: &mut RunSpec) -> Result<(), FleetError> {
         let above = self.state.load(parent)?.spec;
         let own = &mut spec.allowance;
         own.depth = own.depth.min(above.allowance.depth);
         own.tree_runs = own.tree_runs.min(above.allowance.tree_runs);
-        own.cap = own.cap.and(above.allowance.cap);
+        own.cap = own.cap.component_min(above.allowance.cap);
         (own.unpriced, own.prices) = (above.allowance.unpriced, above.allowance.prices);
         let depth = above.lineage.depth + 1;
         if depth > own.depth {
-            return Err(NotStarted::TooDeep { most: own.depth }.into());
+            return Err(StartError::TooDeep { most: own.depth }.into());
         }
         let Origin { server, client, project, .. } = above.origin;
         spec.origin = Origin { server, client, project, ..std::mem::take(&mut spec.origin) };
         spec.lineage = Lineage { parent: Some(parent.clone()), root: above.lineage.root, depth };
-        self.not_as_above(parent, spec)
+        self.check_not_repeated(parent, spec)
     }
 
-    fn not_as_above(&self, parent: &RunId, spec: &RunSpec) -> Result<(), FleetError> {
+    fn check_not_repeated(&self, parent: &RunId, spec: &RunSpec) -> Result<(), FleetError> {
         let mut next = Some(parent.clone());
         while let Some(ancestor) = next {
             let above = self.state.load(&ancestor)?.spec;
-            let same_question = above.question.trim() == spec.question.trim() && above.from == spec.from;
+            let same_question = above.question.trim() == spec.question.trim() && above.basis == spec.basis;
             if above.config_hash == spec.config_hash && same_question {
-                return Err(NotStarted::SameAsAncestor { ancestor }.into());
+                return Err(StartError::SameAsAncestor { ancestor }.into());
             }
             next = above.lineage.parent;
         }
@@ -280,7 +284,7 @@ pub struct Forecast {
 }
 
 /// How many of the latest runs are looked at for a forecast.
-const LOOKED_AT: usize = 300;
+const MAX_FORECAST_RUNS: usize = 300;
 
 impl Fleet {
     /// What the latest runs of the same config came to; none where there were none.
@@ -292,19 +296,19 @@ impl Fleet {
 
 /// What the latest runs of some configs came to, one by one.
 pub(super) fn forecasts(state: &StateFolder, hashes: &[&str]) -> Result<Vec<Option<Forecast>>, RegistryError> {
-    let ids = state.latest(LOOKED_AT)?;
+    let ids = state.latest(MAX_FORECAST_RUNS)?;
     let records: Vec<RunRecord> = ids.iter().filter_map(|id| state.load(id).ok()).collect();
-    let of = |hash: &&str| forecast(records.iter().filter(|record| record.spec.config_hash == **hash));
+    let of = |hash: &&str| forecast_from(records.iter().filter(|record| record.spec.config_hash == **hash));
     Ok(hashes.iter().map(of).collect())
 }
 
-fn forecast<'a>(records: impl Iterator<Item = &'a RunRecord>) -> Option<Forecast> {
-    let ended = records.filter_map(|record| Some((record, record.state.ended()?)));
+fn forecast_from<'a>(records: impl Iterator<Item = &'a RunRecord>) -> Option<Forecast> {
+    let ended = records.filter_map(|record| Some((record, record.state.ending()?)));
     let good: Vec<_> = ended.filter(|(_, ending)| ending.outcome == Outcome::Succeeded).collect();
-    let mut times: Vec<u64> = good.iter().map(|(_, ending)| ending.took.as_secs()).collect();
-    let mut tokens: Vec<u64> = good.iter().map(|(record, _)| record.spent_in_all().tokens).collect();
-    let priced = good.iter().filter(|(record, _)| !record.spent_in_all().is_unpriced);
-    let mut costs: Vec<u64> = priced.map(|(record, _)| record.spent_in_all().usd.0).collect();
+    let mut times: Vec<u64> = good.iter().map(|(_, ending)| ending.duration.as_secs()).collect();
+    let mut tokens: Vec<u64> = good.iter().map(|(record, _)| record.total_spent().tokens).collect();
+    let priced = good.iter().filter(|(record, _)| !record.total_spent().is_unpriced);
+    let mut costs: Vec<u64> = priced.map(|(record, _)| record.total_spent().usd.0).collect();
     let cost_usd = median(&mut costs).map(|micro| Usd(micro).as_f64());
     Some(Forecast { runs: good.len(), took_s: median(&mut times)?, cost_usd, tokens: median(&mut tokens)? })
 }
@@ -315,9 +319,9 @@ fn median(values: &mut [u64]) -> Option<u64> {
 }
 
 /// What a request comes to now: a config or a question file that was changed makes another run of the same words.
-fn content(spec: &RunSpec) -> String {
+fn content_hash(spec: &RunSpec) -> String {
     hash(&[
-        &spec.origin.asked,
+        &spec.origin.request_hash,
         &spec.question,
         &spec.config_hash,
         &format!("{:?} {:?}", spec.config, spec.timeout),
@@ -337,26 +341,26 @@ pub(super) fn hash(texts: &[&str]) -> String {
 }
 
 /// This process, told from a later one with the same pid.
-pub(super) fn this_server() -> &'static str {
+pub(super) fn server_id() -> &'static str {
     static SERVER: OnceLock<String> = OnceLock::new();
-    SERVER.get_or_init(|| name(std::process::id()))
+    SERVER.get_or_init(|| process_name(std::process::id()))
 }
 
 /// Whether the client of this process asked for it, in `project`, through this or an earlier server. Where the client is not known (in
 /// a container the server may be the first process), only this server's own runs are; so are those of an old record.
 pub(super) fn is_own(origin: &Origin, project: &Path) -> bool {
-    let is_same_client = !this_client().is_empty() && origin.client == this_client();
-    origin.server == this_server() || (is_same_client && origin.project == project)
+    let is_same_client = !client_id().is_empty() && origin.client == client_id();
+    origin.server == server_id() || (is_same_client && origin.project == project)
 }
 
 /// Which process started this one: a client that starts its server again is the same client.
-pub(super) fn this_client() -> &'static str {
+pub(super) fn client_id() -> &'static str {
     static CLIENT: OnceLock<String> = OnceLock::new();
-    CLIENT.get_or_init(|| name(std::os::unix::process::parent_id()))
+    CLIENT.get_or_init(|| process_name(std::os::unix::process::parent_id()))
 }
 
-fn name(pid: u32) -> String {
-    let mark = group::mark(pid);
+fn process_name(pid: u32) -> String {
+    let mark = group::identify(pid);
     mark.map(|mark| format!("{} {} {}", mark.boot_id, mark.pid, mark.start_ticks)).unwrap_or_default()
 }
 
@@ -372,7 +376,7 @@ mod tests {
             project: project.into(),
             ..Origin::default()
         };
-        let (server, client) = (this_server(), this_client());
+        let (server, client) = (server_id(), client_id());
         for (origin, is_wanted) in [
             (origin(server, client, "/p"), true),
             (origin("an earlier server", client, "/p"), true),

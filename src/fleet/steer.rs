@@ -8,20 +8,20 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Fleet, FleetError, blocking};
-use crate::massgen::configs::{Agent, Needs, Tree};
+use crate::massgen::configs::{ConfiguredAgent, Needs, Tree};
 use crate::massgen::names::nearest;
 use crate::massgen::{inbox, text};
 use crate::registry::RunFolder;
 use crate::run::{RunId, RunRecord, RunState};
 
 /// The longest message, in characters: every agent reads it, with each restart again.
-pub const MOST_MESSAGE: usize = 8_000;
+pub const MAX_MESSAGE_CHARS: usize = 8_000;
 /// The most messages of a run that wait at once.
-pub const MOST_WAITING: usize = 50;
+pub const MAX_PENDING_MESSAGES: usize = 50;
 
 /// A message for agents.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Message {
+pub struct AgentMessage {
     /// What it says.
     pub content: String,
     /// For whom it is, by id; nobody named is all.
@@ -30,21 +30,21 @@ pub struct Message {
 
 /// A message that was accepted.
 #[derive(Debug)]
-pub struct Steered {
+pub struct SteerOutcome {
     /// The run, afterwards.
     pub record: RunRecord,
     /// Whether MassGen has taken it up.
     pub is_delivered: bool,
     /// How many messages wait, this one among them where it does.
-    pub waiting: usize,
+    pub pending: usize,
 }
 
 /// A message that was not sent.
 #[derive(Debug, thiserror::Error)]
-pub enum NotSteered {
+pub enum SteerError {
     /// Nobody would read it.
     #[error("{0} has ended, or is being stopped: nothing was sent")]
-    Over(RunId),
+    RunEnded(RunId),
     /// The run ended before MassGen took the message up.
     #[error("{0} ended before MassGen took the message up: it was never delivered")]
     NeverDelivered(RunId),
@@ -60,10 +60,10 @@ pub enum NotSteered {
     },
     /// It is no message.
     #[error("the message {0}")]
-    BadMessage(String),
+    InvalidMessage(String),
     /// It has a secret in it, the value of this variable.
     #[error("the message has a secret in it, the value of {0}")]
-    Secret(String),
+    ContainsSecret(String),
     /// Some agent that it is for is not one of the run's.
     #[error("{run} has no agent `{agent}`; it has {known}")]
     UnknownAgent {
@@ -77,8 +77,8 @@ pub enum NotSteered {
         near: Option<String>,
     },
     /// Too many wait already.
-    #[error("{MOST_WAITING} messages to {0} wait already")]
-    TooMany(RunId),
+    #[error("{MAX_PENDING_MESSAGES} messages to {0} wait already")]
+    TooManyPending(RunId),
 }
 
 impl Fleet {
@@ -88,40 +88,42 @@ impl Fleet {
     pub async fn steer(
         &self,
         id: &RunId,
-        message: Message,
+        message: AgentMessage,
         patience: Duration,
         given_up: impl Future<Output = ()>,
-    ) -> Result<Steered, FleetError> {
-        checked(&message.content)?;
-        if let Some(variable) = self.secrets().name_in(&message.content) {
-            return Err(NotSteered::Secret(variable.to_owned()).into());
+    ) -> Result<SteerOutcome, FleetError> {
+        check_message(&message.content)?;
+        if let Some(variable) = self.secrets().find_name(&message.content) {
+            return Err(SteerError::ContainsSecret(variable.to_owned()).into());
         }
-        let record = self.look(id).await?;
+        let record = self.run_record(id).await?;
         if is_over(&record.state) {
-            return Err(NotSteered::Over(id.clone()).into());
+            return Err(SteerError::RunEnded(id.clone()).into());
         }
-        self.has_folder(&record)?;
-        let folder = self.folder(id);
+        self.check_is_started(&record)?;
+        let folder = self.run_folder(id);
         let path = blocking(move || {
-            only_known(&record, &folder, &message.agents)?;
-            only_who_call_tools(&record, &folder, &message.agents)?;
-            if folder.waiting_messages(inbox::STEER) >= MOST_WAITING {
-                return Err(NotSteered::TooMany(record.spec.id).into());
+            check_agents_known(&record, &folder, &message.agents)?;
+            check_agents_call_tools(&record, &folder, &message.agents)?;
+            if folder.pending_messages(inbox::STEER_KIND) >= MAX_PENDING_MESSAGES {
+                return Err(SteerError::TooManyPending(record.spec.id).into());
             }
-            Ok::<_, FleetError>(folder.put_message(inbox::STEER, &inbox::message(&message.content, &message.agents))?)
+            Ok::<_, FleetError>(
+                folder.put_message(inbox::STEER_KIND, &inbox::message(&message.content, &message.agents))?,
+            )
         });
         let path = path.await??;
-        let record = self.until_taken(id, &path, patience, given_up).await?;
-        let is_withdrawn = record.state.ended().is_some() && std::fs::remove_file(&path).is_ok();
+        let record = self.wait_until_taken(id, &path, patience, given_up).await?;
+        let is_withdrawn = record.state.ending().is_some() && std::fs::remove_file(&path).is_ok();
         if is_withdrawn {
-            return Err(NotSteered::NeverDelivered(id.clone()).into());
+            return Err(SteerError::NeverDelivered(id.clone()).into());
         }
-        let waiting = self.folder(id).waiting_messages(inbox::STEER);
-        Ok(Steered { record, is_delivered: !path.exists(), waiting })
+        let waiting = self.run_folder(id).pending_messages(inbox::STEER_KIND);
+        Ok(SteerOutcome { record, is_delivered: !path.exists(), pending: waiting })
     }
 
     /// Waits until a message is gone, the run is over, or whoever waits has enough; gives the run as it is then.
-    async fn until_taken(
+    async fn wait_until_taken(
         &self,
         id: &RunId,
         path: &Path,
@@ -130,13 +132,13 @@ impl Fleet {
     ) -> Result<RunRecord, FleetError> {
         let deadline = Instant::now() + patience;
         let mut given_up = std::pin::pin!(given_up);
-        let mut seat = self.watcher().seat();
-        let folder = self.folder(id);
-        seat.add(folder.path());
-        seat.add(&folder.inbox());
+        let mut seat = self.watcher().subscribe();
+        let folder = self.run_folder(id);
+        seat.watch_folder(folder.path());
+        seat.watch_folder(&folder.inbox());
         loop {
-            let record = self.look(id).await?;
-            if !path.exists() || record.state.ended().is_some() || Instant::now() >= deadline {
+            let record = self.run_record(id).await?;
+            if !path.exists() || record.state.ending().is_some() || Instant::now() >= deadline {
                 return Ok(record);
             }
             tokio::select! {
@@ -148,20 +150,20 @@ impl Fleet {
     }
 
     /// How many messages to a run MassGen has not taken up.
-    pub fn messages_waiting(&self, id: &RunId) -> usize {
-        self.folder(id).waiting_messages(inbox::STEER)
+    pub fn pending_messages(&self, id: &RunId) -> usize {
+        self.run_folder(id).pending_messages(inbox::STEER_KIND)
     }
 }
 
-fn checked(content: &str) -> Result<(), NotSteered> {
+fn check_message(content: &str) -> Result<(), SteerError> {
     let chars = content.chars().count();
     let why = match () {
         () if content.trim().is_empty() => "is empty".to_owned(),
         () if content.contains('\0') => "has a NUL character in it".to_owned(),
-        () if chars > MOST_MESSAGE => format!("has {chars} characters, and {MOST_MESSAGE} is the most"),
+        () if chars > MAX_MESSAGE_CHARS => format!("has {chars} characters, and {MAX_MESSAGE_CHARS} is the most"),
         () => return Ok(()),
     };
-    Err(NotSteered::BadMessage(why))
+    Err(SteerError::InvalidMessage(why))
 }
 
 fn is_over(state: &RunState) -> bool {
@@ -172,38 +174,38 @@ fn is_over(state: &RunState) -> bool {
 }
 
 /// Agents are known by what MassGen has said of them, and until then by the config.
-fn only_known(record: &RunRecord, folder: &RunFolder, wanted: &[String]) -> Result<(), NotSteered> {
+fn check_agents_known(record: &RunRecord, folder: &RunFolder, wanted: &[String]) -> Result<(), SteerError> {
     if wanted.is_empty() {
         return Ok(());
     }
     let told = record.digest.iter().flat_map(|digest| &digest.agents).map(|agent| agent.id.clone());
-    let known: Vec<String> = told.chain(configured(folder).into_iter().map(|agent| agent.id)).collect();
+    let known: Vec<String> = told.chain(configured_agents(folder).into_iter().map(|agent| agent.id)).collect();
     let Some(agent) = wanted.iter().find(|agent| !known.contains(agent)) else { return Ok(()) };
     let mut names = known.clone();
     names.sort();
     names.dedup();
     let near = nearest(agent, names.iter().map(String::as_str)).map(str::to_owned);
     let names = if names.is_empty() { "not said yet which it has".to_owned() } else { names.join(", ") };
-    let (run, agent) = (record.spec.id.clone(), text::line(agent, 80));
-    Err(NotSteered::UnknownAgent { run, agent, known: text::line(&names, 400), near })
+    let (run, agent) = (record.spec.id.clone(), text::single_line(agent, 80));
+    Err(SteerError::UnknownAgent { run, agent, known: text::single_line(&names, 400), near })
 }
 
 /// MassGen takes a message up around a tool call, so that at least one agent it is meant for has to call tools. Of a config that is not there
 /// yet, or cannot be read, nothing is known.
-fn only_who_call_tools(record: &RunRecord, folder: &RunFolder, wanted: &[String]) -> Result<(), NotSteered> {
-    let all = config(folder).map(|config| config.agents_with_tools()).unwrap_or_default();
+fn check_agents_call_tools(record: &RunRecord, folder: &RunFolder, wanted: &[String]) -> Result<(), SteerError> {
+    let all = config(folder).map(|config| config.agents_tool_use()).unwrap_or_default();
     let is_meant = |id: &String| wanted.is_empty() || wanted.contains(id);
     let meant: Vec<_> = all.iter().filter(|(id, _)| is_meant(id)).collect();
     if meant.is_empty() || meant.iter().any(|(_, calls_tools)| *calls_tools) {
         return Ok(());
     }
     let names: Vec<&str> = meant.iter().map(|(id, _)| id.as_str()).collect();
-    Err(NotSteered::NoTools { run: record.spec.id.clone(), agents: text::line(&names.join(", "), 200) })
+    Err(SteerError::NoTools { run: record.spec.id.clone(), agents: text::single_line(&names.join(", "), 200) })
 }
 
 /// The agents of a run, by its config.
-pub(super) fn configured(folder: &RunFolder) -> Vec<Agent> {
-    config(folder).map(|config| Needs::of(&config).agents).unwrap_or_default()
+pub(super) fn configured_agents(folder: &RunFolder) -> Vec<ConfiguredAgent> {
+    config(folder).map(|config| Needs::from_config(&config).agents).unwrap_or_default()
 }
 
 fn config(folder: &RunFolder) -> Option<Tree> {
@@ -211,7 +213,7 @@ fn config(folder: &RunFolder) -> Option<Tree> {
     let json = yaml.with_extension("json");
     let (path, text) =
         [yaml, json].into_iter().find_map(|path| Some((path.clone(), std::fs::read_to_string(path).ok()?)))?;
-    Tree::of_file(&path, &text).ok()
+    Tree::parse_file(&path, &text).ok()
 }
 
 #[cfg(test)]
@@ -220,11 +222,11 @@ mod tests {
 
     #[test]
     fn a_message_has_something_to_say_and_an_end() {
-        for bad in ["", " \n\t", "a\0b", &"x".repeat(MOST_MESSAGE + 1)] {
-            assert!(checked(bad).is_err(), "{bad:.20?}");
+        for bad in ["", " \n\t", "a\0b", &"x".repeat(MAX_MESSAGE_CHARS + 1)] {
+            assert!(check_message(bad).is_err(), "{bad:.20?}");
         }
-        for good in ["stop searching\nand write", &"ż".repeat(MOST_MESSAGE)] {
-            assert!(checked(good).is_ok(), "{good:.20?}");
+        for good in ["stop searching\nand write", &"ż".repeat(MAX_MESSAGE_CHARS)] {
+            assert!(check_message(good).is_ok(), "{good:.20?}");
         }
     }
 }

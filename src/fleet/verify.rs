@@ -2,28 +2,28 @@
 
 use super::{Fleet, FleetError, Selection, blocking};
 use crate::massgen::files::RunFiles;
-use crate::provenance::{self, Check, GroupManifest, Manifest};
-use crate::registry::MANIFEST;
+use crate::provenance::{self, GroupManifest, Manifest, ManifestCheck};
+use crate::registry::MANIFEST_FILE;
 use crate::run::{RunId, RunRecord};
 
 /// The largest manifest that is read, in bytes: some thousand files, a config, overrides.
-const MOST_BYTES: u64 = 16 << 20;
+const MAX_MANIFEST_BYTES: u64 = 16 << 20;
 
 /// What was verified.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Verified {
+pub struct Verification {
     /// What the run's manifest says.
     pub manifest: Manifest,
     /// How that compares with what is there.
-    pub checks: Vec<Check>,
+    pub checks: Vec<ManifestCheck>,
 }
 
 /// A run that cannot be verified.
 #[derive(Debug, thiserror::Error)]
-pub enum NotVerified {
+pub enum VerifyError {
     /// It is not over: its manifest is made at its end.
     #[error("{0} has not ended")]
-    Lives(RunId),
+    NotEnded(RunId),
     /// It has none.
     #[error("{0} has no manifest: it was ended by an older massgen-mcp, or the manifest could not be written")]
     NoManifest(RunId),
@@ -46,29 +46,29 @@ impl Fleet {
     /// # Errors
     ///
     /// Where there is no such run, it is not over, or it has no manifest that can be read.
-    pub async fn verify(&self, id: &RunId) -> Result<Verified, NotVerified> {
-        let record = self.look(id).await?;
-        if record.state.ended().is_none() {
-            return Err(NotVerified::Lives(id.clone()));
+    pub async fn verify(&self, id: &RunId) -> Result<Verification, VerifyError> {
+        let record = self.run_record(id).await?;
+        if record.state.ending().is_none() {
+            return Err(VerifyError::NotEnded(id.clone()));
         }
-        let root = self.folder(id).path().to_owned();
-        blocking(move || verified(&root, &record)).await?
+        let root = self.run_folder(id).path().to_owned();
+        blocking(move || verify_run(&root, &record)).await?
     }
 }
 
 /// What was verified of a group.
 #[derive(Debug)]
-pub struct VerifiedGroup {
+pub struct GroupVerification {
     /// Its own manifest held against those of its runs; empty of runs that only a label joins, which have none together.
-    pub checks: Vec<Check>,
+    pub checks: Vec<ManifestCheck>,
     /// Each run that has ended and was started.
-    pub runs: Vec<(RunId, Result<Verified, NotVerified>)>,
+    pub runs: Vec<(RunId, Result<Verification, VerifyError>)>,
 }
 
 impl Fleet {
     /// The manifest of a group as it is now; none where no run has that label.
     pub async fn group_manifest(&self, group: &str) -> Result<Option<GroupManifest>, FleetError> {
-        let sight = self.look_all(&Selection::Group(group.to_owned())).await?;
+        let sight = self.snapshot(&Selection::Group(group.to_owned())).await?;
         if sight.runs.is_empty() && sight.experiment.is_none() {
             return Ok(None);
         }
@@ -76,16 +76,16 @@ impl Fleet {
         let made = blocking(move || {
             let seen = sight.experiment.as_ref().map(|seen| &seen.experiment);
             let asked = seen.map(|experiment| (&experiment.plan, &experiment.progress));
-            GroupManifest::of(&group, &sight.runs, asked, &state, &secrets)
+            GroupManifest::for_group(&group, &sight.runs, asked, &state, &secrets)
         });
         Ok(Some(made.await?))
     }
 
     /// Leaves the manifest of an experiment in its folder, once it is over.
-    pub async fn keep_group_manifest(&self, group: &str) -> Result<(), FleetError> {
+    pub async fn save_group_manifest(&self, group: &str) -> Result<(), FleetError> {
         let Some(manifest) = self.group_manifest(group).await? else { return Ok(()) };
         let folder = self.state.experiment(group);
-        blocking(move || folder.export(MANIFEST, manifest.text().as_bytes())).await??;
+        blocking(move || folder.export(MANIFEST_FILE, manifest.to_json().as_bytes())).await??;
         Ok(())
     }
 
@@ -94,27 +94,27 @@ impl Fleet {
     /// # Errors
     ///
     /// Where the runs could not be looked at; a run that cannot be verified is told of with the others.
-    pub async fn verify_group(&self, group: &str) -> Result<VerifiedGroup, FleetError> {
-        let sight = self.look_all(&Selection::Group(group.to_owned())).await?;
-        let (state, path) = (self.state.clone(), self.state.experiment(group).path().join(MANIFEST));
+    pub async fn verify_group(&self, group: &str) -> Result<GroupVerification, FleetError> {
+        let sight = self.snapshot(&Selection::Group(group.to_owned())).await?;
+        let (state, path) = (self.state.clone(), self.state.experiment(group).path().join(MANIFEST_FILE));
         let checks = blocking(move || {
-            let kept = std::fs::read(path).ok().and_then(|bytes| GroupManifest::read(&bytes).ok());
+            let kept = std::fs::read(path).ok().and_then(|bytes| GroupManifest::from_json(&bytes).ok());
             kept.map(|kept| provenance::check_group(&kept, &state)).unwrap_or_default()
         });
-        let mut verified = VerifiedGroup { checks: checks.await?, runs: Vec::new() };
-        for run in sight.runs.iter().filter(|run| run.state.ended().is_some() && !run.is_never_started()) {
+        let mut verified = GroupVerification { checks: checks.await?, runs: Vec::new() };
+        for run in sight.runs.iter().filter(|run| run.state.ending().is_some() && !run.is_never_started()) {
             verified.runs.push((run.spec.id.clone(), self.verify(&run.spec.id).await));
         }
         Ok(verified)
     }
 }
 
-fn verified(root: &std::path::Path, record: &RunRecord) -> Result<Verified, NotVerified> {
+fn verify_run(root: &std::path::Path, record: &RunRecord) -> Result<Verification, VerifyError> {
     let run = record.spec.id.clone();
-    let missing = |_| NotVerified::NoManifest(run.clone());
+    let missing = |_| VerifyError::NoManifest(run.clone());
     let files = RunFiles::open(root).map_err(missing)?;
-    let bytes = files.head(MANIFEST.as_ref(), MOST_BYTES).map_err(missing)?;
-    let manifest = Manifest::read(&bytes).map_err(|source| NotVerified::Damaged { run, source })?;
-    let checks = provenance::check(&manifest, &files, record);
-    Ok(Verified { manifest, checks })
+    let bytes = files.head(MANIFEST_FILE.as_ref(), MAX_MANIFEST_BYTES).map_err(missing)?;
+    let manifest = Manifest::from_json(&bytes).map_err(|source| VerifyError::Damaged { run, source })?;
+    let checks = provenance::check_run(&manifest, &files, record);
+    Ok(Verification { manifest, checks })
 }

@@ -10,23 +10,23 @@ use tokio::process::Command;
 
 use super::{Fleet, blocking};
 use crate::massgen::launch::Launch;
-use crate::massgen::text::chain;
+use crate::massgen::text::error_chain;
 use crate::massgen::{launch, program};
 use crate::registry::StateFolder;
 use crate::run::RunSpec;
 use crate::supervisor;
-use crate::warm::{self, Beginning, Cold, Environment, Kind, Progress};
+use crate::warm::{self, ColdReason, Environment, Installation, SpawnSpec, WarmState};
 
 impl Fleet {
     /// Begins a warm process for runs like this one, unless one is there that would take such a run.
     ///
     /// A server that an agent of a run started begins none: whatever it starts ends with that run.
-    pub(super) async fn keep_warm(&self, spec: &RunSpec) {
+    pub(super) async fn ensure_warm_process(&self, spec: &RunSpec) {
         if spec.warm
             && self.parent.is_none()
-            && let Err(error) = begin(self.state.clone(), spec).await
+            && let Err(error) = begin_warm_process(self.state.clone(), spec).await
         {
-            tracing::warn!(error = chain(&error), "no warm process could be begun");
+            tracing::warn!(error = error_chain(&error), "no warm process could be begun");
         }
     }
 }
@@ -37,40 +37,40 @@ impl Fleet {
     /// # Errors
     ///
     /// It cannot be started, or its files cannot be made.
-    pub async fn warm_up(&self, spec: &RunSpec) -> io::Result<Result<(), Cold>> {
-        if let Err(cold) = begin(self.state.clone(), spec).await? {
+    pub async fn warm_up(&self, spec: &RunSpec) -> io::Result<Result<(), ColdReason>> {
+        if let Err(cold) = begin_warm_process(self.state.clone(), spec).await? {
             return Ok(Err(cold));
         }
-        let kind = match Kind::of(&spec.program) {
+        let kind = match Installation::for_program(&spec.program) {
             Ok(kind) => kind,
             Err(unfit) => return Ok(Err(unfit.into())),
         };
-        let (env, folder) = (environment(spec)?, warm::folder(&self.state));
+        let (env, folder) = (shared_environment(spec)?, warm::warm_folder(&self.state));
         loop {
             // Asked before: one that ends between the two questions has left no doubt.
-            let progress = warm::progress(&self.state, &kind, &env);
-            let fits = warm::fits(&self.state, &kind, &env, &folder).await;
-            if fits.is_ok() || progress == Progress::Listens {
+            let progress = warm::warm_state(&self.state, &kind, &env);
+            let fits = warm::check_compatible(&self.state, &kind, &env, &folder).await;
+            if fits.is_ok() || progress == WarmState::Ready {
                 return Ok(fits);
             }
-            if progress == Progress::None {
-                let refused = warm::refused(&self.state, &kind, &env, &folder);
-                return Ok(Err(refused.unwrap_or(Cold::Failed(folder))));
+            if progress == WarmState::Absent {
+                let refused = warm::recorded_refusal(&self.state, &kind, &env, &folder);
+                return Ok(Err(refused.unwrap_or(ColdReason::ImportFailed(folder))));
             }
-            tokio::time::sleep(warm::LOOK_AGAIN).await;
+            tokio::time::sleep(warm::POLL_INTERVAL).await;
         }
     }
 
     /// Why runs like this one are started cold, although a warm process is there for them or was begun; none where that is not known.
-    pub async fn refused(&self, spec: &RunSpec) -> Option<Cold> {
-        let (kind, env) = (Kind::of(&spec.program).ok()?, environment(spec).ok()?);
-        if let Some(refused) = warm::refused(&self.state, &kind, &env, &spec.project) {
+    pub async fn cold_reason(&self, spec: &RunSpec) -> Option<ColdReason> {
+        let (kind, env) = (Installation::for_program(&spec.program).ok()?, shared_environment(spec).ok()?);
+        if let Some(refused) = warm::recorded_refusal(&self.state, &kind, &env, &spec.project) {
             return Some(refused);
         }
         // Without one of their own, the next run begins it.
-        let is_there = warm::progress(&self.state, &kind, &env) == Progress::Listens;
-        let fits = warm::fits(&self.state, &kind, &env, &warm::folder(&self.state)).await;
-        fits.err().filter(|cold| is_there && matches!(cold, Cold::Refused(_)))
+        let is_there = warm::warm_state(&self.state, &kind, &env) == WarmState::Ready;
+        let fits = warm::check_compatible(&self.state, &kind, &env, &warm::warm_folder(&self.state)).await;
+        fits.err().filter(|cold| is_there && matches!(cold, ColdReason::Refused(_)))
     }
 }
 
@@ -81,46 +81,53 @@ impl Fleet {
     /// # Errors
     ///
     /// Why MassGen has to be asked in the usual way.
-    pub async fn ask_warm(&self, spec: &RunSpec, args: Vec<OsString>, folder: &Path) -> Result<Vec<u8>, Cold> {
+    pub async fn execute_warm(
+        &self,
+        spec: &RunSpec,
+        args: Vec<OsString>,
+        folder: &Path,
+    ) -> Result<Vec<u8>, ColdReason> {
         if !spec.warm {
-            return Err(Cold::Off);
+            return Err(ColdReason::Disabled);
         }
-        let kind = Kind::of(&spec.program)?;
-        let env = environment(spec)?;
+        let kind = Installation::for_program(&spec.program)?;
+        let env = shared_environment(spec)?;
         let launch = Launch { program: spec.program.clone(), args, env, cwd: folder.to_owned() };
-        while warm::progress(&self.state, &kind, &launch.env) == Progress::Imports {
-            tokio::time::sleep(warm::LOOK_AGAIN).await;
+        while warm::warm_state(&self.state, &kind, &launch.env) == WarmState::Importing {
+            tokio::time::sleep(warm::POLL_INTERVAL).await;
         }
-        warm::question(&self.state, &kind, &launch).await
+        warm::execute(&self.state, &kind, &launch).await
     }
 }
 
 /// Sees to a warm process for runs like this one, which may be importing yet; `Err` says why there is none.
-async fn begin(state: StateFolder, spec: &RunSpec) -> io::Result<Result<(), Cold>> {
-    let kind = match Kind::of(&spec.program) {
+async fn begin_warm_process(state: StateFolder, spec: &RunSpec) -> io::Result<Result<(), ColdReason>> {
+    let kind = match Installation::for_program(&spec.program) {
         Ok(kind) => kind,
         Err(unfit) => return Ok(Err(unfit.into())),
     };
-    let env = environment(spec)?;
-    let run = launch::env_folder(spec, &warm::folder(&state)).to_owned();
-    if warm::progress(&state, &kind, &env) != Progress::None || warm::fits(&state, &kind, &env, &run).await.is_ok() {
+    let env = shared_environment(spec)?;
+    let run = launch::env_folder(spec, &warm::warm_folder(&state)).to_owned();
+    if warm::warm_state(&state, &kind, &env) != WarmState::Absent
+        || warm::check_compatible(&state, &kind, &env, &run).await.is_ok()
+    {
         return Ok(Ok(()));
     }
-    if let Some(refused) = warm::refused(&state, &kind, &env, &run) {
+    if let Some(refused) = warm::recorded_refusal(&state, &kind, &env, &run) {
         return Ok(Err(refused));
     }
-    let begun = blocking(move || match warm::has_room(&state) {
-        true => warm::beginning(&state, &kind, env, &run).map(Ok),
-        false => Ok(Err(Cold::NoRoom)),
+    let begun = blocking(move || match warm::has_capacity(&state) {
+        true => warm::spawn_spec(&state, &kind, env, &run).map(Ok),
+        false => Ok(Err(ColdReason::NoCapacity)),
     });
     match begun.await.map_err(io::Error::other)?? {
-        Ok(Some(beginning)) => start(beginning).map(Ok),
+        Ok(Some(beginning)) => spawn(beginning).map(Ok),
         Ok(None) => Ok(Ok(())),
         Err(cold) => Ok(Err(cold)),
     }
 }
 
-fn start(begun: Beginning) -> io::Result<()> {
+fn spawn(begun: SpawnSpec) -> io::Result<()> {
     let mut command = Command::new(&begun.program);
     command.args(&begun.args).env_clear().envs(begun.env).current_dir(&begun.cwd);
     // It turns them into its log at once; see `main` of `warm.py`.
@@ -132,7 +139,7 @@ fn start(begun: Beginning) -> io::Result<()> {
 }
 
 /// What a run like this one gets, but for what is of each run.
-fn environment(spec: &RunSpec) -> io::Result<Environment> {
+fn shared_environment(spec: &RunSpec) -> io::Result<Environment> {
     let reaches = supervisor::environment(spec).map_err(io::Error::other)?;
-    Ok(launch::furnished(reaches, &program::scripts(&spec.program)))
+    Ok(launch::with_required_variables(reaches, &program::scripts(&spec.program)))
 }

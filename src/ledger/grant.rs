@@ -7,7 +7,7 @@ use crate::run::{Cap, RunId, Usd};
 
 /// A budget that runs draw on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Pool {
+pub enum BudgetPool {
     /// What is left of the run that starts it.
     Parent(RunId),
     /// What one server may spend.
@@ -15,116 +15,117 @@ pub enum Pool {
     /// What may be spent in a day.
     Day,
     /// What all runs of an experiment may spend.
-    Experiment(Box<Share>),
+    Experiment(Box<BudgetShare>),
 }
 
 /// What a run of an experiment may have of the budget for all of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Share {
+pub struct BudgetShare {
     /// The experiment, by its name in the ledger.
     pub experiment: String,
     /// What all its runs together may spend.
     pub budget: Cap,
     /// Among how many runs that can start now what is left is to be divided; at least 1.
-    pub among: u32,
+    pub divisor: u32,
     /// What such a run is known to cost. With less it would be stopped half-way, and what it spent would be lost.
-    pub expected: Option<Usd>,
+    pub expected_usd: Option<Usd>,
 }
 
-impl Pool {
+impl BudgetPool {
     /// What a run gets that asks for nothing. The runs of an experiment get what is left divided among those that can start now,
     /// or twice of what one is known to cost where that is more; others no more than half, so that the first does not take all.
-    fn share_usd(&self, left: Usd) -> Usd {
+    fn default_share_usd(&self, left: Usd) -> Usd {
         match self {
-            Pool::Parent(_) | Pool::Server | Pool::Day => Usd(left.0 / 2),
-            Pool::Experiment(share) => {
-                let ample = share.expected.map_or(0, |expected| expected.0.saturating_mul(2));
-                Usd((left.0 / u64::from(share.among.max(1))).max(ample).min(left.0))
+            BudgetPool::Parent(_) | BudgetPool::Server | BudgetPool::Day => Usd(left.0 / 2),
+            BudgetPool::Experiment(share) => {
+                let ample = share.expected_usd.map_or(0, |expected| expected.0.saturating_mul(2));
+                Usd((left.0 / u64::from(share.divisor.max(1))).max(ample).min(left.0))
             }
         }
     }
 
-    fn share_tokens(&self, left: u64) -> u64 {
+    fn default_share_tokens(&self, left: u64) -> u64 {
         match self {
-            Pool::Parent(_) | Pool::Server | Pool::Day => left / 2,
-            Pool::Experiment(share) => left / u64::from(share.among.max(1)),
+            BudgetPool::Parent(_) | BudgetPool::Server | BudgetPool::Day => left / 2,
+            BudgetPool::Experiment(share) => left / u64::from(share.divisor.max(1)),
         }
     }
 
     /// Less than this is as good as nothing. A run of an experiment needs a quarter more than such a run is known to cost: with less,
     /// one that costs just that much would be told to finish, and with no more than that be stopped at its end.
-    fn least_usd(&self) -> Usd {
+    fn min_usd(&self) -> Usd {
         match self {
-            Pool::Parent(_) | Pool::Server | Pool::Day => LEAST_USD,
-            Pool::Experiment(share) => {
-                let expected = share.expected.unwrap_or_default();
-                Usd(expected.0.saturating_add(expected.0 / 4)).max(LEAST_USD)
+            BudgetPool::Parent(_) | BudgetPool::Server | BudgetPool::Day => MIN_USD,
+            BudgetPool::Experiment(share) => {
+                let expected = share.expected_usd.unwrap_or_default();
+                Usd(expected.0.saturating_add(expected.0 / 4)).max(MIN_USD)
             }
         }
     }
 }
 
-impl fmt::Display for Pool {
+impl fmt::Display for BudgetPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Pool::Parent(id) => write!(f, "the budget of {id}, which starts it,"),
-            Pool::Server => f.write_str("the budget of this server"),
-            Pool::Day => f.write_str("the budget of this day"),
-            Pool::Experiment(_) => f.write_str("the budget of the experiment"),
+            BudgetPool::Parent(id) => write!(f, "the budget of {id}, which starts it,"),
+            BudgetPool::Server => f.write_str("the budget of this server"),
+            BudgetPool::Day => f.write_str("the budget of this day"),
+            BudgetPool::Experiment(_) => f.write_str("the budget of the experiment"),
         }
     }
 }
 
 /// Less than this is as good as nothing: a cent.
-const LEAST_USD: Usd = Usd(10_000);
+const MIN_USD: Usd = Usd(10_000);
 /// The same in tokens.
-const LEAST_TOKENS: u64 = 100;
+const MIN_TOKENS: u64 = 100;
 
 /// What a run may spend: what it asks for, where that is allowed and there; and where it asks for nothing, what it is allowed, but
 /// no more than its share of what is left.
-pub(super) fn grant(asked: Cap, allowed: Cap, pools: &[(Pool, Cap)]) -> Result<Cap, LedgerError> {
-    let usd: Vec<Left<Usd>> = pools.iter().filter_map(|(pool, cap)| Some(of_usd(pool, cap.usd?))).collect();
-    let tokens: Vec<Left<u64>> = pools.iter().filter_map(|(pool, cap)| Some(of_tokens(pool, cap.tokens?))).collect();
+pub(super) fn grant(asked: Cap, allowed: Cap, pools: &[(BudgetPool, Cap)]) -> Result<Cap, LedgerError> {
+    let usd: Vec<Remaining<Usd>> = pools.iter().filter_map(|(pool, cap)| Some(remaining_usd(pool, cap.usd?))).collect();
+    let tokens: Vec<Remaining<u64>> =
+        pools.iter().filter_map(|(pool, cap)| Some(remaining_tokens(pool, cap.tokens?))).collect();
     Ok(Cap {
-        usd: granted(asked.usd, allowed.usd, &usd, Usd::to_string)?,
-        tokens: granted(asked.tokens, allowed.tokens, &tokens, |count| format!("{count} tokens"))?,
+        usd: grant_amount(asked.usd, allowed.usd, &usd, Usd::to_string)?,
+        tokens: grant_amount(asked.tokens, allowed.tokens, &tokens, |count| format!("{count} tokens"))?,
     })
 }
 
 /// What a budget has left.
-struct Left<'a, T> {
-    pool: &'a Pool,
-    left: T,
+struct Remaining<'a, T> {
+    pool: &'a BudgetPool,
+    amount: T,
     /// What a run needs that asks for nothing.
-    least: T,
+    min: T,
     /// What it gets.
-    share: T,
+    default_share: T,
 }
 
-fn of_usd(pool: &Pool, left: Usd) -> Left<'_, Usd> {
-    Left { pool, left, least: pool.least_usd(), share: pool.share_usd(left) }
+fn remaining_usd(pool: &BudgetPool, left: Usd) -> Remaining<'_, Usd> {
+    Remaining { pool, amount: left, min: pool.min_usd(), default_share: pool.default_share_usd(left) }
 }
 
-fn of_tokens(pool: &Pool, left: u64) -> Left<'_, u64> {
-    Left { pool, left, least: LEAST_TOKENS, share: pool.share_tokens(left) }
+fn remaining_tokens(pool: &BudgetPool, left: u64) -> Remaining<'_, u64> {
+    Remaining { pool, amount: left, min: MIN_TOKENS, default_share: pool.default_share_tokens(left) }
 }
 
-fn granted<T: Copy + Ord>(
+fn grant_amount<T: Copy + Ord>(
     asked: Option<T>,
     allowed: Option<T>,
-    pools: &[Left<'_, T>],
+    pools: &[Remaining<'_, T>],
     told: impl Fn(&T) -> String,
 ) -> Result<Option<T>, LedgerError> {
     if let (Some(asked), Some(most)) = (asked, allowed)
         && asked > most
     {
-        return Err(LedgerError::NotAllowed { asked: told(&asked), most: told(&most) });
+        return Err(LedgerError::AboveRunCap { asked: told(&asked), most: told(&most) });
     }
-    if let Some(short) = pools.iter().find(|pool| asked.unwrap_or(pool.least) > pool.left) {
+    if let Some(short) = pools.iter().find(|pool| asked.unwrap_or(pool.min) > pool.amount) {
         let asked = asked.map_or_else(|| "some".to_owned(), |asked| told(&asked));
-        return Err(LedgerError::Short { pool: short.pool.clone(), left: told(&short.left), asked });
+        return Err(LedgerError::InsufficientBudget { pool: short.pool.clone(), left: told(&short.amount), asked });
     }
-    let share = pools.iter().map(|pool| pool.share).chain(allowed).min();
+    let share = pools.iter().map(|pool| pool.default_share).chain(allowed).min();
     Ok(asked.or(share))
 }
 
@@ -138,29 +139,33 @@ mod tests {
 
     #[test]
     fn who_asks_gets_it_or_a_no() {
-        let day = |left| vec![(Pool::Day, usd(left))];
+        let day = |left| vec![(BudgetPool::Day, usd(left))];
         assert_eq!(grant(usd(3), usd(5), &day(3)).expect("granted"), usd(3));
-        assert!(matches!(grant(usd(6), usd(5), &day(9)), Err(LedgerError::NotAllowed { .. })));
-        assert!(matches!(grant(usd(4), usd(5), &day(3)), Err(LedgerError::Short { pool: Pool::Day, .. })));
+        assert!(matches!(grant(usd(6), usd(5), &day(9)), Err(LedgerError::AboveRunCap { .. })));
+        assert!(matches!(
+            grant(usd(4), usd(5), &day(3)),
+            Err(LedgerError::InsufficientBudget { pool: BudgetPool::Day, .. })
+        ));
         assert_eq!(grant(usd(4), Cap::default(), &[]).expect("no limit"), usd(4));
     }
 
     #[test]
     fn who_does_not_ask_gets_what_is_allowed_but_leaves_half_to_others() {
-        assert_eq!(grant(Cap::default(), usd(5), &[(Pool::Day, usd(100))]).expect("granted"), usd(5));
-        assert_eq!(grant(Cap::default(), usd(5), &[(Pool::Day, usd(4))]).expect("granted"), usd(2));
+        assert_eq!(grant(Cap::default(), usd(5), &[(BudgetPool::Day, usd(100))]).expect("granted"), usd(5));
+        assert_eq!(grant(Cap::default(), usd(5), &[(BudgetPool::Day, usd(4))]).expect("granted"), usd(2));
         assert_eq!(grant(Cap::default(), Cap::default(), &[]).expect("no limit"), Cap::default());
-        let nothing = grant(Cap::default(), usd(5), &[(Pool::Server, usd(0))]);
-        assert!(matches!(nothing, Err(LedgerError::Short { pool: Pool::Server, .. })));
+        let nothing = grant(Cap::default(), usd(5), &[(BudgetPool::Server, usd(0))]);
+        assert!(matches!(nothing, Err(LedgerError::InsufficientBudget { pool: BudgetPool::Server, .. })));
     }
 
     #[test]
     fn a_run_of_an_experiment_gets_its_share_or_what_it_is_known_to_need() {
         let pool = |among, expected| {
-            let share = Share { experiment: "e".to_owned(), budget: usd(10), among, expected };
-            move |left| vec![(Pool::Experiment(Box::new(share.clone())), usd(left))]
+            let share =
+                BudgetShare { experiment: "e".to_owned(), budget: usd(10), divisor: among, expected_usd: expected };
+            move |left| vec![(BudgetPool::Experiment(Box::new(share.clone())), usd(left))]
         };
-        let granted = |pools: &[(Pool, Cap)]| grant(Cap::default(), usd(5), pools);
+        let granted = |pools: &[(BudgetPool, Cap)]| grant(Cap::default(), usd(5), pools);
         assert_eq!(granted(&pool(5, None)(10)).expect("granted"), usd(2));
         assert_eq!(granted(&pool(1, None)(10)).expect("granted"), usd(5), "no more than a run is allowed");
         let costs_two = Some(Usd(2_000_000));
@@ -168,7 +173,7 @@ mod tests {
         assert_eq!(granted(&pool(5, costs_two)(3)).expect("granted"), usd(3));
         for left in [1, 2] {
             let refused = granted(&pool(5, costs_two)(left));
-            assert!(matches!(refused, Err(LedgerError::Short { .. })), "it would be cut short");
+            assert!(matches!(refused, Err(LedgerError::InsufficientBudget { .. })), "it would be cut short");
         }
     }
 }

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::files::RunFiles;
-use super::layout::{Layout, is_stamp};
+use super::layout::{Layout, is_timestamp};
 use super::{pages, text};
-use crate::run::{AnswerFact, AnswerSource, Digest};
+use crate::run::{AnswerSource, AnswerSummary, Digest};
 use crate::secrets::Secrets;
 
 /// An answer on disk.
@@ -31,10 +31,10 @@ pub fn best(files: &RunFiles, layout: &Layout, digest: Option<&Digest>) -> Optio
 /// The answer that MassGen presented: `turn_N/final/<agent>/answer.txt`, else the newest attempt's.
 pub fn presented(files: &RunFiles, layout: &Layout, digest: Option<&Digest>) -> Option<Answer> {
     let winner = digest.and_then(|digest| digest.winner.as_deref());
-    layout.finals(files).iter().find_map(|folder| {
+    layout.final_folders(files).iter().find_map(|folder| {
         // An agent may be called `final`: its own answers are in the same folder, each below its time.
         let mut agents = files.folders(folder);
-        agents.retain(|name| !is_stamp(name));
+        agents.retain(|name| !is_timestamp(name));
         // Normally there is one; the winner's goes first, should there be more.
         agents.sort_by_key(|agent| Some(agent.as_str()) != winner);
         let mut answers = agents.into_iter().map(|agent| (folder.join(&agent).join("answer.txt"), agent));
@@ -45,7 +45,7 @@ pub fn presented(files: &RunFiles, layout: &Layout, digest: Option<&Digest>) -> 
 
 /// The presented answer of a run that has not ended, where it is whole: MassGen copies the attempt's to `turn_N/final` as its last
 /// deed with it, so both are there then, of one size.
-pub fn finished(files: &RunFiles, layout: &Layout, digest: Option<&Digest>) -> Option<Answer> {
+pub fn complete(files: &RunFiles, layout: &Layout, digest: Option<&Digest>) -> Option<Answer> {
     let copy = presented(files, layout, digest)?;
     let within = copy.path.strip_prefix(layout.turn.join("final")).ok()?;
     let size = |path: &Path| files.open_file(path).ok().map(|(_, size)| size);
@@ -54,32 +54,33 @@ pub fn finished(files: &RunFiles, layout: &Layout, digest: Option<&Digest>) -> O
 }
 
 /// Whether there is anything to read in an answer. MassGen writes an empty file where an agent presents nothing
-/// (`orchestrator_collaborators/snapshot_manager.py`). A longer one than [`BLANK_BYTES`] counts as having text.
+/// (`orchestrator_collaborators/snapshot_manager.py`). A longer one than [`MAX_BLANK_CHECK_BYTES`] counts as having text.
 fn has_text(files: &RunFiles, path: &Path) -> bool {
-    let head = files.has(path).then(|| files.head(path, BLANK_BYTES + 1).ok()).flatten();
+    let head = files.has_file(path).then(|| files.head(path, MAX_BLANK_CHECK_BYTES + 1).ok()).flatten();
     head.is_some_and(|head| {
-        head.len() as u64 > BLANK_BYTES || !text::clean(&String::from_utf8_lossy(&head)).trim().is_empty()
+        head.len() as u64 > MAX_BLANK_CHECK_BYTES
+            || !text::remove_harmful(&String::from_utf8_lossy(&head)).trim().is_empty()
     })
 }
 
 /// The most of an answer that is looked at for text, in bytes.
-const BLANK_BYTES: u64 = 64 << 10;
+const MAX_BLANK_CHECK_BYTES: u64 = 64 << 10;
 /// The longest name of an agent that is remembered, in characters.
-const NAME_CHARS: usize = 64;
+const MAX_NAME_CHARS: usize = 64;
 
 /// What is to be remembered of an answer; its length takes one pass over its file. The agent's name is a folder's, and made
 /// harmless here.
-pub fn fact(files: &RunFiles, answer: &Answer, secrets: &Secrets) -> AnswerFact {
+pub fn summarize(files: &RunFiles, answer: &Answer, secrets: &Secrets) -> AnswerSummary {
     let count = files.open_file(&answer.path).and_then(|(file, _)| pages::count_chars(file));
-    let agent = text::line(&secrets.mask(&answer.agent), NAME_CHARS);
-    AnswerFact { agent, chars: count.unwrap_or_default(), source: answer.source }
+    let agent = text::single_line(&secrets.mask(&answer.agent), MAX_NAME_CHARS);
+    AnswerSummary { agent, chars: count.unwrap_or_default(), source: answer.source }
 }
 
 /// Every answer that agents gave in the newest attempt, oldest first.
 pub fn candidates(files: &RunFiles, layout: &Layout, digest: Option<&Digest>) -> Vec<Answer> {
     let labels = labels(files, layout);
     let agents: Vec<_> =
-        files.folders(&layout.attempt).into_iter().map(|agent| of_agent(files, layout, agent)).collect();
+        files.folders(&layout.attempt).into_iter().map(|agent| answers_of_agent(files, layout, agent)).collect();
     let known = digest.into_iter().flat_map(|digest| &digest.agents).map(|agent| agent.id.as_str());
     let answered = agents.iter().filter(|(_, given)| !given.is_empty()).map(|(agent, _)| agent.as_str());
     // MassGen numbers agents by their sorted ids, whatever their order in the config (`coordination_tracker.py`).
@@ -100,10 +101,10 @@ pub fn candidates(files: &RunFiles, layout: &Layout, digest: Option<&Digest>) ->
 
 /// The files of an agent's answers, relative to the attempt, with their times. Folders of other kinds are not answers of its own:
 /// `final/<agent>` is a presented one, and `final` may be an agent's name as well.
-fn of_agent(files: &RunFiles, layout: &Layout, agent: String) -> (String, Vec<(PathBuf, String)>) {
-    let stamps = files.folders(&layout.attempt.join(&agent)).into_iter().filter(|name| is_stamp(name));
+fn answers_of_agent(files: &RunFiles, layout: &Layout, agent: String) -> (String, Vec<(PathBuf, String)>) {
+    let stamps = files.folders(&layout.attempt.join(&agent)).into_iter().filter(|name| is_timestamp(name));
     let paths = stamps.map(|stamp| (Path::new(&agent).join(&stamp).join("answer.txt"), stamp));
-    let given = paths.filter(|(path, _)| files.has(&layout.attempt.join(path))).collect();
+    let given = paths.filter(|(path, _)| files.has_file(&layout.attempt.join(path))).collect();
     (agent, given)
 }
 
@@ -231,16 +232,16 @@ mod tests {
             std::fs::write(path, text).expect("write");
         };
         assert_eq!(label().as_deref(), Some("agent1.2"));
-        for nothing in ["", blank, &" ".repeat(BLANK_BYTES as usize)] {
+        for nothing in ["", blank, &" ".repeat(MAX_BLANK_CHECK_BYTES as usize)] {
             put(&format!("{ATTEMPT}/a/20261123_150003_000000/answer.txt"), nothing);
             assert_eq!(label().as_deref(), Some("agent2.1"), "the most voted for of those with text");
             for place in ["logs/log_1/turn_1/final/a/answer.txt", &format!("{ATTEMPT}/final/a/answer.txt")] {
                 put(place, nothing);
             }
             assert_eq!(label().as_deref(), Some("agent2.1"), "nothing was presented");
-            assert_eq!(finished(&files, &layout, None), None);
+            assert_eq!(complete(&files, &layout, None), None);
         }
-        put("logs/log_1/turn_1/final/a/answer.txt", &format!("{}.", " ".repeat(BLANK_BYTES as usize)));
+        put("logs/log_1/turn_1/final/a/answer.txt", &format!("{}.", " ".repeat(MAX_BLANK_CHECK_BYTES as usize)));
         assert_eq!(best(&files, &layout, None).expect("answer").source, AnswerSource::Final);
         let (_root, files) = run(&[(&format!("{ATTEMPT}/a/20261123_150001_000000/answer.txt"), blank)]);
         assert_eq!(best(&files, &layout, None), None);

@@ -9,22 +9,22 @@ use super::answers::Answer;
 use super::copy::{self, CopyError};
 use super::files::RunFiles;
 use super::pages;
-use crate::run::{BuiltOn, RunId};
+use crate::run::{AnswerBasis, RunId};
 use crate::secrets::Secrets;
 
 /// The answer's file.
-const ANSWER: &str = "answer.txt";
+const ANSWER_FILE: &str = "answer.txt";
 /// The most of an answer that every agent is shown with the question, in characters.
-const MOST_CHARS: u64 = 40_000;
+const MAX_ANSWER_CHARS: u64 = 40_000;
 
 /// Copies an answer, and the workspace that was saved with it, into a new folder.
 ///
 /// # Errors
 ///
 /// Where there is too much of it, or it cannot be read or written.
-pub fn lay(files: &RunFiles, answer: &Answer, into: &Path) -> Result<(), CopyError> {
-    copy::make(into)?;
-    copy::file(files, &answer.path, &into.join(ANSWER))?;
+pub fn copy_basis(files: &RunFiles, answer: &Answer, into: &Path) -> Result<(), CopyError> {
+    copy::create_folder(into)?;
+    copy::file(files, &answer.path, &into.join(ANSWER_FILE))?;
     let workspace = answer.path.with_file_name("workspace");
     if files.is_folder(&workspace) {
         copy::folder(files, &workspace, &into.join("workspace"))?;
@@ -38,12 +38,18 @@ pub fn lay(files: &RunFiles, answer: &Answer, into: &Path) -> Result<(), CopyErr
 /// # Errors
 ///
 /// Where the answer cannot be read.
-pub fn question(asked: &str, run: &RunId, from: &BuiltOn, folder: &Path, secrets: &Secrets) -> io::Result<String> {
-    let (file, _) = RunFiles::open(folder)?.open_file(ANSWER.as_ref())?;
-    let page = pages::page(file, 0, MOST_CHARS, secrets)?;
+pub fn question_with_basis(
+    asked: &str,
+    run: &RunId,
+    from: &AnswerBasis,
+    folder: &Path,
+    secrets: &Secrets,
+) -> io::Result<String> {
+    let (file, _) = RunFiles::open(folder)?.open_file(ANSWER_FILE.as_ref())?;
+    let page = pages::read_page(file, 0, MAX_ANSWER_CHARS, secrets)?;
     let place = folder.display();
     let cut = page.next_offset.map(|shown| {
-        format!("\n[Cut after {shown} of {} characters; the whole is {place}/{ANSWER}.]", page.total_chars)
+        format!("\n[Cut after {shown} of {} characters; the whole is {place}/{ANSWER_FILE}.]", page.total_chars)
     });
     let name = from.answer.as_deref().unwrap_or("the final answer");
     Ok(format!(
@@ -63,17 +69,17 @@ mod tests {
     use super::*;
     use crate::run::AnswerSource;
 
-    fn from() -> BuiltOn {
+    fn from() -> AnswerBasis {
         let run = "mg-00000001".parse().expect("id");
-        BuiltOn { run, answer: Some("agent2.1".to_owned()), agent: "b".to_owned() }
+        AnswerBasis { run, answer: Some("agent2.1".to_owned()), agent: "b".to_owned() }
     }
 
     fn asked(answer: &str) -> String {
         let folder = tempfile::tempdir().expect("temp");
-        std::fs::write(folder.path().join(ANSWER), answer).expect("written");
-        let secrets = Secrets::default().with(["quiet-word".to_owned()]);
+        std::fs::write(folder.path().join(ANSWER_FILE), answer).expect("written");
+        let secrets = Secrets::default().with_values(["quiet-word".to_owned()]);
         let own = "mg-00000000".parse().expect("id");
-        question("q?", &own, &from(), folder.path(), &secrets).expect("read")
+        question_with_basis("q?", &own, &from(), folder.path(), &secrets).expect("read")
     }
 
     #[test]
@@ -103,9 +109,9 @@ mod tests {
         let path = "a/answer.txt".into();
         let answer = Answer { agent: "a".to_owned(), label: None, path, source: AnswerSource::Final };
         let into = root.path().join("from");
-        lay(&files, &answer, &into).expect("copied");
+        copy_basis(&files, &answer, &into).expect("copied");
         assert_eq!(std::fs::read_to_string(into.join("workspace/notes")).expect("read"), "n");
-        assert_eq!(std::fs::read_to_string(into.join(ANSWER)).expect("read"), "42");
+        assert_eq!(std::fs::read_to_string(into.join(ANSWER_FILE)).expect("read"), "42");
         assert!(into.join("workspace/etc").symlink_metadata().is_err());
     }
 }

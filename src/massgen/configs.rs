@@ -5,11 +5,12 @@
 mod catalogue;
 mod examples;
 mod keys;
+mod listed;
 mod needs;
 mod overrides;
 mod policy;
 mod query;
-mod suggest;
+mod suggestions;
 mod tools;
 mod tree;
 mod validate;
@@ -22,17 +23,18 @@ use self::tree::{Node, Scalar};
 use crate::massgen::names;
 use crate::run::ConfigChoice;
 
-pub use self::catalogue::{Catalogue, Known, Listed, Source, catalogue, name_of};
-pub use self::needs::{Agent, Key, Needs, SECRET_VARIABLE, Secret};
+pub use self::catalogue::{Catalogue, ConfigFacts, list_configs, name_of};
+pub use self::listed::{ConfigOrigin, ListedConfig};
+pub use self::needs::{ConfigSecret, ConfiguredAgent, Needs, RequiredKey, SECRET_VARIABLE_PREFIX};
 pub use self::overrides::{UnknownKey, changed_keys, is_too_deep, unknown_key, with_folders};
-pub use self::policy::{Forbidden, forbidden, paths};
+pub use self::policy::{PolicyViolation, find_violation, paths_in_project};
 pub use self::query::{CONDITIONS, Near};
 pub use self::tree::{EditError, Tree};
-pub use self::validate::{Finding, Question, ValidateError, Verdict, validate};
-pub use self::warnings::{CONTEXT_UNUSED, FATAL, warnings, without_files, without_writers};
+pub use self::validate::{Finding, ValidateError, ValidationReport, ValidationRequest, validate};
+pub use self::warnings::{CONTEXT_UNUSED, FATAL_CODES, no_files_problem, warnings, without_writers};
 
 /// The largest config file, in bytes.
-const MOST_BYTES: u64 = 4 << 20;
+const MAX_CONFIG_BYTES: u64 = 4 << 20;
 
 /// A config that cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -65,7 +67,7 @@ pub enum ConfigError {
 
 /// Where configs are looked for.
 #[derive(Debug, Clone, Copy)]
-pub struct Sources<'a> {
+pub struct ConfigPlaces<'a> {
     /// Relative names are meant from here; without it there is none.
     pub project: Option<&'a Path>,
     /// The user's home folder, with `.config/massgen`.
@@ -76,20 +78,20 @@ pub struct Sources<'a> {
 
 /// Resolves what `massgen_config` of run_massgen names: a path, a `file://` address, `@examples/…`, a name in
 /// `~/.config/massgen/agents`, or nothing. Where there is none, names like it are looked for.
-pub fn resolve(name: Option<&str>, sources: Sources<'_>) -> Result<ConfigChoice, ConfigError> {
-    located(name, sources).map_err(|error| match error {
+pub fn resolve(name: Option<&str>, sources: ConfigPlaces<'_>) -> Result<ConfigChoice, ConfigError> {
+    locate(name, sources).map_err(|error| match error {
         ConfigError::Missing { name, places, similar } if similar.is_empty() => {
-            ConfigError::Missing { similar: suggest::similar(&name, sources), name, places }
+            ConfigError::Missing { similar: suggestions::similar_names(&name, sources), name, places }
         }
         ConfigError::Missing { .. } | ConfigError::NoDefault { .. } | ConfigError::NotAConfig { .. } => error,
     })
 }
 
-fn located(name: Option<&str>, sources: Sources<'_>) -> Result<ConfigChoice, ConfigError> {
+fn locate(name: Option<&str>, sources: ConfigPlaces<'_>) -> Result<ConfigChoice, ConfigError> {
     let Some(name) = name.map(names::local_path) else {
         let in_project = sources.project.map(|project| project.join(".massgen/config.yaml"));
         let places = in_project.into_iter().chain(sources.home.map(|home| home.join(".config/massgen/config.yaml")));
-        return first_file(places).map_err(|places| ConfigError::NoDefault { places }).and_then(checked);
+        return first_file(places).map_err(|places| ConfigError::NoDefault { places }).and_then(check_file);
     };
     let name = &*name;
     if let Some(example) = name.strip_prefix("@examples/") {
@@ -101,13 +103,13 @@ fn located(name: Option<&str>, sources: Sources<'_>) -> Result<ConfigChoice, Con
         None => Some(direct).filter(|path| path.is_absolute()),
     };
     let agents = sources.home.map(|home| home.join(".config/massgen/agents"));
-    let named = agents.into_iter().flat_map(|agents| [agents.join(name), with_ending(&agents, name)]);
+    let named = agents.into_iter().flat_map(|agents| [agents.join(name), with_extension(&agents, name)]);
     first_file(direct.into_iter().chain(named))
         .map_err(|places| ConfigError::Missing { name: name.to_owned(), places, similar: Vec::new() })
-        .and_then(checked)
+        .and_then(check_file)
 }
 
-fn with_ending(folder: &Path, name: &str) -> PathBuf {
+fn with_extension(folder: &Path, name: &str) -> PathBuf {
     let has_one = name.ends_with(".yaml") || name.ends_with(".yml");
     folder.join(if has_one { name.to_owned() } else { format!("{name}.yaml") })
 }
@@ -126,14 +128,14 @@ fn first_file(places: impl Iterator<Item = PathBuf>) -> Result<ConfigChoice, Str
     Err(looked.join(", "))
 }
 
-fn checked(choice: ConfigChoice) -> Result<ConfigChoice, ConfigError> {
+fn check_file(choice: ConfigChoice) -> Result<ConfigChoice, ConfigError> {
     let ConfigChoice::File(path) = &choice else { return Ok(choice) };
     let ending = path.extension().and_then(|ending| ending.to_str()).map(str::to_lowercase);
     let why = match (path.metadata(), ending.as_deref()) {
         (Err(error), _) => error.to_string(),
         (Ok(meta), _) if !meta.is_file() => "it is not a regular file".to_owned(),
-        (Ok(meta), _) if meta.len() > MOST_BYTES => {
-            format!("it has {} bytes, and {MOST_BYTES} is the most", meta.len())
+        (Ok(meta), _) if meta.len() > MAX_CONFIG_BYTES => {
+            format!("it has {} bytes, and {MAX_CONFIG_BYTES} is the most", meta.len())
         }
         (Ok(_), Some("yaml" | "yml" | "json")) => return Ok(choice),
         (Ok(_), _) => "its name does not end in .yaml, .yml or .json".to_owned(),
@@ -151,14 +153,14 @@ fn expand_home(name: &str, home: Option<&Path>) -> PathBuf {
 fn find_example(name: &str, example: &str, package: Option<&Path>) -> Result<ConfigChoice, ConfigError> {
     let missing = |places: String, similar| ConfigError::Missing { name: name.to_owned(), places, similar };
     let package = package.ok_or_else(|| missing("the massgen package, which was not found".to_owned(), Vec::new()))?;
-    let examples = Examples::of(package);
+    let examples = Examples::in_package(package);
     let found = examples.find(example).map(|path| ConfigChoice::File(path.to_owned()));
-    found.ok_or_else(|| missing(examples.root().display().to_string(), examples.like(example)))
+    found.ok_or_else(|| missing(examples.root().display().to_string(), examples.similar_names(example)))
 }
 
 /// What an effective config has to change.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Changes<'a> {
+pub struct ConfigChanges<'a> {
     /// A JSON merge patch on the config.
     pub overrides: Option<&'a serde_json::Value>,
     /// Set where MassGen will not run in the project: relative paths that name something there are made absolute.
@@ -174,13 +176,13 @@ pub struct Changes<'a> {
 }
 
 /// What MassGen is given to read.
-pub struct Effective {
+pub struct EffectiveConfig {
     /// The file's text.
     pub text: String,
     /// The same as a tree; none of a config that this program cannot read.
     pub tree: Option<Tree>,
     /// Keys that stood in the config, by the variables that stand there now.
-    pub secrets: Vec<Secret>,
+    pub secrets: Vec<ConfigSecret>,
     /// Whether the text is JSON, which MassGen reads by the file's ending.
     pub is_json: bool,
 }
@@ -189,18 +191,18 @@ pub struct Effective {
 /// end, whatever that is: MassGen says better what is wrong with it, and should it read what we cannot, it has its question;
 /// without one it would wait for one for ever. It is an error where overrides were given then, and where a change cannot be
 /// made safely.
-pub fn effective(path: &Path, original: &str, changes: Changes<'_>) -> Result<Effective, EditError> {
-    let mut tree = match Tree::of_file(path, original) {
+pub fn effective_config(path: &Path, original: &str, changes: ConfigChanges<'_>) -> Result<EffectiveConfig, EditError> {
+    let mut tree = match Tree::parse_file(path, original) {
         Ok(tree) => tree,
         Err(error) if changes.overrides.is_some() || changes.context.is_some() => return Err(error),
-        Err(_) => return Ok(unread(path, original, changes)),
+        Err(_) => return Ok(unparsed_config(path, original, changes)),
     };
     if let Some(overrides) = changes.overrides {
         tree.merge(overrides)?;
     }
-    let secrets = tree.take_secrets();
+    let secrets = tree.replace_secrets();
     if let Some(project) = changes.project {
-        tree.move_paths(project);
+        tree.make_paths_absolute(project);
     }
     if let Some(prompt) = changes.prompt {
         tree.set_prompt(prompt)?;
@@ -215,23 +217,23 @@ pub fn effective(path: &Path, original: &str, changes: Changes<'_>) -> Result<Ef
     if let Some((project, permission)) = changes.context {
         tree.add_context_path(project, permission)?;
     }
-    Ok(Effective { text: tree.text()?, tree: Some(tree), secrets, is_json: false })
+    Ok(EffectiveConfig { text: tree.to_yaml()?, tree: Some(tree), secrets, is_json: false })
 }
 
-fn unread(path: &Path, original: &str, changes: Changes<'_>) -> Effective {
+fn unparsed_config(path: &Path, original: &str, changes: ConfigChanges<'_>) -> EffectiveConfig {
     let is_json = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("json"));
     let added = [("session_id", changes.session), ("prompt", changes.prompt)];
     let added = added.into_iter().filter_map(|(key, value)| Some((key, serde_json::Value::from(value?))));
     let text = added.fold(original.to_owned(), |text, (key, value)| format!("{text}\n\"{key}\": {value}\n"));
-    Effective { text, tree: None, secrets: Vec::new(), is_json }
+    EffectiveConfig { text, tree: None, secrets: Vec::new(), is_json }
 }
 
 impl Tree {
     /// Makes relative paths that name something in the project absolute. Whether there were any.
-    pub fn move_paths(&mut self, project: &Path) -> bool {
-        self.rewrite(&mut |key, scalar| {
-            let moved = names_a_path(key).then(|| in_project(&scalar.text, project));
-            moved.flatten().map(|path| Scalar::quoted(&path))
+    pub fn make_paths_absolute(&mut self, project: &Path) -> bool {
+        self.rewrite_scalars(&mut |key, scalar| {
+            let moved = is_path_key(key).then(|| path_in_project(&scalar.text, project));
+            moved.flatten().map(|to_text| Scalar::quoted(&to_text))
         })
     }
 
@@ -254,13 +256,13 @@ impl Tree {
 }
 
 /// Keys whose values are paths; of `cwd`, `snapshot_storage` and the like MassGen makes folders of its own.
-fn names_a_path(key: &str) -> bool {
+fn is_path_key(key: &str) -> bool {
     matches!(key, "path" | "context_paths" | "args" | "command" | "protected_paths")
         || ["_path", "_file", "_directory"].iter().any(|ending| key.ends_with(ending))
 }
 
 /// A bare word (`npx`, `python`) is a program or a flag, not a path, unless it begins like one.
-fn in_project(text: &str, project: &Path) -> Option<String> {
+fn path_in_project(text: &str, project: &Path) -> Option<String> {
     let looks_relative = text == "." || text == ".." || text.contains('/') || text.contains('.');
     let path = Path::new(text);
     let is_path = looks_relative && !text.starts_with(['-', '~', '$']) && path.is_relative() && !text.contains("://");
@@ -286,7 +288,7 @@ mod tests {
 
     fn resolved(name: Option<&str>, project: &Path) -> Result<PathBuf, ConfigError> {
         let home = project.join("home");
-        match resolve(name, Sources { project: Some(project), home: Some(&home), package: None })? {
+        match resolve(name, ConfigPlaces { project: Some(project), home: Some(&home), package: None })? {
             ConfigChoice::File(path) => Ok(path.strip_prefix(project).expect("inside").to_owned()),
             ConfigChoice::Rehearsal(_) => unreachable!("no rehearsal was asked for"),
         }
@@ -336,8 +338,8 @@ mod tests {
     #[test]
     fn the_project_is_handed_over_once_with_what_was_asked_for() {
         let given = |text: &str| {
-            let changes = Changes { context: Some((Path::new("/p"), "write")), ..Changes::default() };
-            effective(Path::new("c.yaml"), text, changes).map(|made| made.text)
+            let changes = ConfigChanges { context: Some((Path::new("/p"), "write")), ..ConfigChanges::default() };
+            effective_config(Path::new("c.yaml"), text, changes).map(|made| made.text)
         };
         let paths = "orchestrator:\n  context_paths:\n    - path: /p/.\n      permission: read\n    - path: /q\n";
         let made = given(paths).expect("YAML");
@@ -352,8 +354,8 @@ mod tests {
         let text = "orchestrator:\n  context_paths:\n    - path: docs\n    - path: ./docs/a.md\n    - path: .  # all\n\
                     agents:\n  - id: a\n    backend:\n      cwd: docs/a.md\n      model: docs/a.md\n      mcp_servers:\n\
                     \x20       - {command: python, args: [server.py, -u, 'npx', '@x/y']}\n      fast: yes\n";
-        let changes = Changes { project: Some(folder.path()), ..Changes::default() };
-        let made = effective(Path::new("two.yaml"), text, changes).expect("YAML").text;
+        let changes = ConfigChanges { project: Some(folder.path()), ..ConfigChanges::default() };
+        let made = effective_config(Path::new("two.yaml"), text, changes).expect("YAML").text;
         let inside = |path: &str| format!("\"{}\"", folder.path().join(path).display());
         let expected = format!(
             "orchestrator:\n  context_paths:\n    - path: docs\n    - path: {}\n    - path: {}\nagents:\n  - id: a\n    \
@@ -369,8 +371,8 @@ mod tests {
     #[test]
     fn the_question_goes_in_as_prompt_whatever_the_config_is() {
         let with = |name: &str, text: &str, prompt: &str| {
-            let changes = Changes { prompt: Some(prompt), ..Changes::default() };
-            effective(Path::new(name), text, changes).map(|effective| effective.text)
+            let changes = ConfigChanges { prompt: Some(prompt), ..ConfigChanges::default() };
+            effective_config(Path::new(name), text, changes).map(|effective| effective.text)
         };
         let made = with("a.yaml", "prompt: old\nagents: []", "a\n\"b\"").expect("YAML");
         assert_eq!(made, "prompt: \"a\\n\\\"b\\\"\"\nagents: []\n");
@@ -384,8 +386,8 @@ mod tests {
 
     #[test]
     fn a_session_goes_in_by_its_name_whatever_the_config_is() {
-        let changes = Changes { session: Some("mg-00000000"), prompt: Some("q"), ..Changes::default() };
-        let with = |text: &str| effective(Path::new("a.yaml"), text, changes).expect("made").text;
+        let changes = ConfigChanges { session: Some("mg-00000000"), prompt: Some("q"), ..ConfigChanges::default() };
+        let with = |text: &str| effective_config(Path::new("a.yaml"), text, changes).expect("made").text;
         assert_eq!(
             with("session_id: other\nagents: []"),
             "session_id: \"mg-00000000\"\nagents: []\n\"prompt\": \"q\"\n"
@@ -395,8 +397,8 @@ mod tests {
 
     #[test]
     fn a_folder_to_read_comes_behind_those_that_are_there() {
-        let changes = Changes { read: Some(Path::new("/f")), ..Changes::default() };
-        let with = |text: &str| effective(Path::new("a.yaml"), text, changes).expect("made").text;
+        let changes = ConfigChanges { read: Some(Path::new("/f")), ..ConfigChanges::default() };
+        let with = |text: &str| effective_config(Path::new("a.yaml"), text, changes).expect("made").text;
         let own = "\"path\": \"/f\"\n      \"permission\": \"read\"\n";
         assert_eq!(with("agents: []\n"), format!("agents: []\n\"orchestrator\":\n  \"context_paths\":\n    - {own}"));
         let known = "orchestrator:\n  x: 1\n  context_paths:\n    - path: docs\n";
@@ -414,14 +416,14 @@ mod tests {
     #[test]
     fn overrides_need_a_config_that_can_be_read() {
         let patch = serde_json::json!({"ui": {"display": "simple"}});
-        let changes = Changes { overrides: Some(&patch), ..Changes::default() };
-        assert!(effective(Path::new("a.yaml"), "agents: [", changes).is_err());
-        assert!(effective(Path::new("a.yaml"), "agents: []", changes).is_ok());
+        let changes = ConfigChanges { overrides: Some(&patch), ..ConfigChanges::default() };
+        assert!(effective_config(Path::new("a.yaml"), "agents: [", changes).is_err());
+        assert!(effective_config(Path::new("a.yaml"), "agents: []", changes).is_ok());
     }
 
     #[test]
     fn massgens_own_timeout_is_found() {
-        let of = |text: &str| Tree::read(text).expect("YAML").own_timeout();
+        let of = |text: &str| Tree::parse(text).expect("YAML").own_timeout();
         assert_eq!(of("timeout_settings:\n  orchestrator_timeout_seconds: 90\n"), Some(90.0));
         assert_eq!(of("agents: []"), None);
     }

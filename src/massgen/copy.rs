@@ -5,20 +5,20 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::files::{Entry, Kind, RunFiles};
+use super::files::{EntryKind, FolderEntry, RunFiles};
 
 /// The most that a workspace may hold to be handed on, in bytes.
-const MOST_BYTES: u64 = 256 << 20;
+const MAX_BYTES: u64 = 256 << 20;
 /// The most files and folders of it.
-const MOST_FILES: usize = 20_000;
+const MAX_FILES: usize = 20_000;
 /// How deep its folders may lie in each other.
-const MOST_DEPTH: usize = 60;
+const MAX_DEPTH: usize = 60;
 
 /// What a run left that cannot be copied.
 #[derive(Debug, thiserror::Error)]
 pub enum CopyError {
     /// There is too much of it.
-    #[error("the answer's workspace has more than {} MB, {MOST_FILES} files or {MOST_DEPTH} levels", MOST_BYTES >> 20)]
+    #[error("the answer's workspace has more than {} MB, {MAX_FILES} files or {MAX_DEPTH} levels", MAX_BYTES >> 20)]
     TooLarge,
     /// The operating system refused.
     #[error("cannot {operation} `{}`", path.display())]
@@ -32,7 +32,7 @@ pub enum CopyError {
     },
 }
 
-pub(super) fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CopyError + use<> {
+pub(super) fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CopyError + use<> {
     let path = path.to_owned();
     move |source| CopyError::Io { operation, path, source }
 }
@@ -43,7 +43,7 @@ pub(super) fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Er
 ///
 /// Where it is too large, or something of it cannot be read or written; what was copied by then stays.
 pub fn folder(files: &RunFiles, from: &Path, to: &Path) -> Result<(), CopyError> {
-    Copy { files, bytes: 0, entries: 0 }.folder(from, to, 0)
+    FolderCopy { files, bytes: 0, entries: 0 }.folder(from, to, 0)
 }
 
 /// Copies a file, which counts as a folder with nothing else in it.
@@ -52,49 +52,49 @@ pub fn folder(files: &RunFiles, from: &Path, to: &Path) -> Result<(), CopyError>
 ///
 /// As [`folder`].
 pub fn file(files: &RunFiles, from: &Path, to: &Path) -> Result<(), CopyError> {
-    let (_, size) = files.open_file(from).map_err(failed("read", &files.absolute(from)))?;
-    if size > MOST_BYTES {
+    let (_, size) = files.open_file(from).map_err(io_error("read", &files.absolute(from)))?;
+    if size > MAX_BYTES {
         return Err(CopyError::TooLarge);
     }
-    Copy { files, bytes: 0, entries: 0 }.file(from, to)
+    FolderCopy { files, bytes: 0, entries: 0 }.file(from, to)
 }
 
-pub(super) fn make(folder: &Path) -> Result<(), CopyError> {
-    std::fs::create_dir_all(folder).map_err(failed("make the folder", folder))
+pub(super) fn create_folder(folder: &Path) -> Result<(), CopyError> {
+    std::fs::create_dir_all(folder).map_err(io_error("make the folder", folder))
 }
 
-pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), CopyError> {
-    std::fs::write(path, bytes).map_err(failed("write", path))
+pub(super) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CopyError> {
+    std::fs::write(path, bytes).map_err(io_error("write", path))
 }
 
 /// A copy in the making. Links, pipes and devices stay behind.
-struct Copy<'a> {
+struct FolderCopy<'a> {
     files: &'a RunFiles,
     bytes: u64,
     entries: usize,
 }
 
-impl Copy<'_> {
+impl FolderCopy<'_> {
     fn folder(&mut self, from: &Path, to: &Path, depth: usize) -> Result<(), CopyError> {
-        make(to)?;
-        for Entry { name, kind, size } in self.files.list(from) {
+        create_folder(to)?;
+        for FolderEntry { name, kind, size } in self.files.list(from) {
             self.entries += 1;
             self.bytes = self.bytes.saturating_add(size);
-            if self.entries > MOST_FILES || self.bytes > MOST_BYTES || depth > MOST_DEPTH {
+            if self.entries > MAX_FILES || self.bytes > MAX_BYTES || depth > MAX_DEPTH {
                 return Err(CopyError::TooLarge);
             }
             let (from, to) = (from.join(&name), to.join(&name));
             match kind {
-                Kind::File => self.file(&from, &to)?,
-                Kind::Folder => self.folder(&from, &to, depth + 1)?,
-                Kind::Other => {}
+                EntryKind::File => self.file(&from, &to)?,
+                EntryKind::Folder => self.folder(&from, &to, depth + 1)?,
+                EntryKind::Other => {}
             }
         }
         Ok(())
     }
 
     fn file(&self, from: &Path, to: &Path) -> Result<(), CopyError> {
-        let read = failed("read", &self.files.absolute(from));
+        let read = io_error("read", &self.files.absolute(from));
         let (mut file, _) = self.files.open_file(from).map_err(read)?;
         let copied = std::fs::File::create(to).and_then(|mut copy| {
             io::copy(&mut file, &mut copy)?;
@@ -102,7 +102,7 @@ impl Copy<'_> {
             let mode = file.metadata()?.permissions().mode() & 0o100 | 0o600;
             copy.set_permissions(std::fs::Permissions::from_mode(mode))
         });
-        copied.map_err(failed("copy to", to))
+        copied.map_err(io_error("copy to", to))
     }
 }
 
@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn a_folder_without_end_is_refused() {
         let root = tempfile::tempdir().expect("temp");
-        make(&root.path().join("w").join("d/".repeat(MOST_DEPTH + 2))).expect("made");
+        create_folder(&root.path().join("w").join("d/".repeat(MAX_DEPTH + 2))).expect("made");
         let files = RunFiles::open(root.path()).expect("open");
         let into = tempfile::tempdir().expect("temp");
         let refused = folder(&files, Path::new("w"), &into.path().join("w"));

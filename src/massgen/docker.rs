@@ -7,46 +7,46 @@ use std::path::Path;
 use std::time::Duration;
 
 /// How long a TCP address may take to accept a connection.
-const PATIENCE: Duration = Duration::from_millis(500);
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 /// Where Docker's client for Python looks without `DOCKER_HOST`.
-const USUAL: &str = "unix:///var/run/docker.sock";
+const DEFAULT_ADDRESS: &str = "unix:///var/run/docker.sock";
 /// The file by which MassGen 0.1.97 knows that it is in a container itself (`filesystem_manager/_filesystem_manager.py`).
-const IN_CONTAINER: &str = "/.dockerenv";
+const CONTAINER_MARKER_FILE: &str = "/.dockerenv";
 
 /// What MassGen finds where a config asks for Docker.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Engine {
+pub enum DockerEngine {
     /// This is a container: MassGen runs the commands in it and starts no other.
-    Here,
+    InContainer,
     /// An engine accepts connections, or its address is of a kind that cannot be tried cheaply.
     Reachable,
     /// Nothing accepts connections at this address.
     Unreachable(String),
 }
 
-impl Engine {
+impl DockerEngine {
     /// Looks, for at most half a second. `host` is `DOCKER_HOST` as MassGen gets it.
-    pub fn find(host: Option<&str>) -> Engine {
-        if Path::new(IN_CONTAINER).exists() {
-            return Engine::Here;
+    pub fn find(host: Option<&str>) -> DockerEngine {
+        if Path::new(CONTAINER_MARKER_FILE).exists() {
+            return DockerEngine::InContainer;
         }
-        Engine::at(host.filter(|host| !host.is_empty()).unwrap_or(USUAL))
+        DockerEngine::probe(host.filter(|host| !host.is_empty()).unwrap_or(DEFAULT_ADDRESS))
     }
 
-    fn at(address: &str) -> Engine {
+    fn probe(address: &str) -> DockerEngine {
         let accepts = match address.split_once("://") {
             Some(("unix", path)) => UnixStream::connect(path).is_ok(),
             Some(("tcp" | "http" | "https", place)) => accepts_tcp(place.trim_end_matches('/')),
             Some(_) | None => true,
         };
-        if accepts { Engine::Reachable } else { Engine::Unreachable(address.to_owned()) }
+        if accepts { DockerEngine::Reachable } else { DockerEngine::Unreachable(address.to_owned()) }
     }
 }
 
 /// A name is not looked up, since that can take many seconds.
 fn accepts_tcp(place: &str) -> bool {
     let address: Option<SocketAddr> = place.replace("localhost", "127.0.0.1").parse().ok();
-    address.is_none_or(|address| TcpStream::connect_timeout(&address, PATIENCE).is_ok())
+    address.is_none_or(|address| TcpStream::connect_timeout(&address, CONNECT_TIMEOUT).is_ok())
 }
 
 #[cfg(test)]
@@ -58,18 +58,18 @@ mod tests {
         let folder = tempfile::tempdir().expect("temp");
         let path = folder.path().join("docker.sock");
         let unix = format!("unix://{}", path.display());
-        assert_eq!(Engine::at(&unix), Engine::Unreachable(unix.clone()));
+        assert_eq!(DockerEngine::probe(&unix), DockerEngine::Unreachable(unix.clone()));
         let listener = std::os::unix::net::UnixListener::bind(&path).expect("bound");
-        assert_eq!(Engine::at(&unix), Engine::Reachable);
+        assert_eq!(DockerEngine::probe(&unix), DockerEngine::Reachable);
         drop(listener);
-        assert_eq!(Engine::at(&unix), Engine::Unreachable(unix.clone()), "its file is still there");
+        assert_eq!(DockerEngine::probe(&unix), DockerEngine::Unreachable(unix.clone()), "its file is still there");
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
         let tcp = format!("tcp://{}", listener.local_addr().expect("address"));
-        assert_eq!(Engine::at(&tcp), Engine::Reachable);
+        assert_eq!(DockerEngine::probe(&tcp), DockerEngine::Reachable);
         drop(listener);
-        assert_eq!(Engine::at(&tcp), Engine::Unreachable(tcp.clone()));
+        assert_eq!(DockerEngine::probe(&tcp), DockerEngine::Unreachable(tcp.clone()));
         for unknown in ["ssh://me@there", "tcp://some.host.example:2375", "npipe:////./pipe/docker"] {
-            assert_eq!(Engine::at(unknown), Engine::Reachable, "{unknown} is not tried");
+            assert_eq!(DockerEngine::probe(unknown), DockerEngine::Reachable, "{unknown} is not tried");
         }
     }
 }

@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 
-use super::configs::SECRET_VARIABLE;
-use crate::secrets::looks_like_a_key;
+use super::configs::SECRET_VARIABLE_PREFIX;
+use crate::secrets::is_secret_name;
 
 /// What any program may need. A `*` stands for anything, at one end of a name.
-const BASE: &[&str] = &[
+const BASE_VARIABLES: &[&str] = &[
     // The user and the system.
     "HOME",
     "PATH",
@@ -45,7 +45,7 @@ const BASE: &[&str] = &[
 ];
 
 /// What MassGen and the libraries of its model providers read.
-const PROVIDERS: &[&str] = &[
+const PROVIDER_VARIABLES: &[&str] = &[
     "*_API_KEY",
     "*_BASE_URL",
     "*_API_BASE",
@@ -75,27 +75,31 @@ const PROVIDERS: &[&str] = &[
 ];
 
 /// Our own variables, which tell nothing to MassGen, but for those that a config's keys were moved to.
-pub const OURS: &str = "MASSGEN_MCP_";
+pub const OWN_PREFIX: &str = "MASSGEN_MCP_";
 
 /// The variables for a run on real models: those that any program, MassGen and its providers need, and those that `extra`
 /// names, each a name or a pattern such as `CORP_*`.
-pub fn selected(all: impl Iterator<Item = (OsString, OsString)>, extra: &[String]) -> Vec<(OsString, OsString)> {
+pub fn select(all: impl Iterator<Item = (OsString, OsString)>, extra: &[String]) -> Vec<(OsString, OsString)> {
     let extra: Vec<&str> = extra.iter().map(String::as_str).collect();
-    let wanted = |name: &str| [BASE, PROVIDERS, &extra].iter().any(|patterns| fits(name, patterns));
+    let wanted =
+        |name: &str| [BASE_VARIABLES, PROVIDER_VARIABLES, &extra].iter().any(|patterns| matches_any(name, patterns));
     all.filter(|(name, _)| {
-        name.to_str().is_some_and(|name| wanted(name) && (!name.starts_with(OURS) || name.starts_with(SECRET_VARIABLE)))
+        name.to_str().is_some_and(|name| {
+            wanted(name) && (!name.starts_with(OWN_PREFIX) || name.starts_with(SECRET_VARIABLE_PREFIX))
+        })
     })
     .collect()
 }
 
 /// The variables for a rehearsal: what any program needs, and nothing whose name looks like a key's.
 pub fn without_keys(all: impl Iterator<Item = (OsString, OsString)>) -> Vec<(OsString, OsString)> {
-    all.filter(|(name, _)| name.to_str().is_some_and(|name| fits(name, BASE) && !looks_like_a_key(name))).collect()
+    all.filter(|(name, _)| name.to_str().is_some_and(|name| matches_any(name, BASE_VARIABLES) && !is_secret_name(name)))
+        .collect()
 }
 
 /// The variables of this environment and of an env file: what the environment has, the file does not change, unless it is empty,
 /// as clients leave what a person did not fill in.
-pub fn joined(own: impl Iterator<Item = (OsString, OsString)>, file: &[(String, String)]) -> Vec<(OsString, OsString)> {
+pub fn merge(own: impl Iterator<Item = (OsString, OsString)>, file: &[(String, String)]) -> Vec<(OsString, OsString)> {
     let mut all: BTreeMap<OsString, OsString> = file.iter().map(|(name, value)| (name.into(), value.into())).collect();
     for (name, value) in own {
         if !value.is_empty() || !all.contains_key(&name) {
@@ -106,12 +110,12 @@ pub fn joined(own: impl Iterator<Item = (OsString, OsString)>, file: &[(String, 
 }
 
 /// Sets a variable, whether it is there or not.
-pub fn set(environment: &mut Vec<(OsString, OsString)>, name: &str, value: impl Into<OsString>) {
+pub fn set_variable(environment: &mut Vec<(OsString, OsString)>, name: &str, value: impl Into<OsString>) {
     environment.retain(|(known, _)| known != OsStr::new(name));
     environment.push((name.into(), value.into()));
 }
 
-fn fits(name: &str, patterns: &[&str]) -> bool {
+fn matches_any(name: &str, patterns: &[&str]) -> bool {
     patterns.iter().any(|pattern| match (pattern.strip_prefix('*'), pattern.strip_suffix('*')) {
         (Some(end), _) => name.ends_with(end),
         (None, Some(start)) => name.starts_with(start),
@@ -145,13 +149,13 @@ mod tests {
 
     #[test]
     fn what_nobody_named_does_not_reach_massgen() {
-        let found = names(selected(variables(&ALL), &[]));
+        let found = names(select(variables(&ALL), &[]));
         assert_eq!(
             found,
             ["PATH", "LC_ALL", "OPENAI_API_KEY", "XAI_API_KEY", "MASSGEN_LOG_BACKENDS", "npm_config__authToken"]
         );
         let extra = ["CORP_*".to_owned(), "DATABASE_PASSWORD".to_owned(), "MASSGEN_MCP_HOME".to_owned()];
-        let found = names(selected(variables(&ALL), &extra));
+        let found = names(select(variables(&ALL), &extra));
         assert!(found.contains(&"CORP_ID".to_owned()) && found.contains(&"DATABASE_PASSWORD".to_owned()));
         assert!(!found.contains(&"MASSGEN_MCP_HOME".to_owned()), "ours stay ours");
     }
@@ -166,7 +170,7 @@ mod tests {
         let own = [("A", "own"), ("B", ""), ("C", "own")].map(|(name, value)| (name.into(), value.into()));
         let file =
             [("A", "file"), ("B", "file"), ("D", "file")].map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let all = joined(own.into_iter(), &file);
+        let all = merge(own.into_iter(), &file);
         let expected = [("A", "own"), ("B", "file"), ("C", "own"), ("D", "file")];
         assert_eq!(all, expected.map(|(name, value)| (OsString::from(name), OsString::from(value))));
     }

@@ -9,16 +9,16 @@ use crate::secrets::Secrets;
 /// How much of the end of events.jsonl is worth reading, in bytes; whole answers stand in it.
 pub const TAIL_BYTES: u64 = 256 << 10;
 /// The most open calls that are told.
-const MOST_TOOLS: usize = 8;
+const MAX_TOOLS: usize = 8;
 /// The longest name of an agent and its tool, in characters.
-const NAME_CHARS: usize = 80;
+const MAX_NAME_CHARS: usize = 80;
 /// The longest line of trouble, in characters.
-const ERROR_CHARS: usize = 200;
+const MAX_ERROR_CHARS: usize = 200;
 
 /// What MassGen was at when it last noted something.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Latest {
-    /// The calls of tools that have begun and not ended, as `AGENT: TOOL`, the oldest first.
+pub struct RecentActivity {
+    /// The calls of tools that have begun and not ended, as `AGENT_KEY: TOOL_MARKER`, the oldest first.
     pub open_tools: Vec<String>,
     /// The type of the last event.
     pub last_event: Option<String>,
@@ -27,40 +27,40 @@ pub struct Latest {
 }
 
 /// Reads the end of events.jsonl; its first line may be cut.
-pub fn latest(tail: &str, secrets: &Secrets) -> Latest {
-    let said = |text: &str, most| text::line(&secrets.mask(text), most);
+pub fn recent_activity(tail: &str, secrets: &Secrets) -> RecentActivity {
+    let said = |text: &str, most| text::single_line(&secrets.mask(text), most);
     let mut open: Vec<(String, String)> = Vec::new();
-    let mut latest = Latest::default();
+    let mut latest = RecentActivity::default();
     for event in tail.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
         let Some(kind) = event["event_type"].as_str() else { continue };
-        latest.last_event = Some(said(kind, NAME_CHARS));
+        latest.last_event = Some(said(kind, MAX_NAME_CHARS));
         let id = event["data"]["tool_id"].as_str().unwrap_or_default();
         match kind {
-            "tool_start" => open.push((id.to_owned(), said(&tool(&event), NAME_CHARS))),
+            "tool_start" => open.push((id.to_owned(), said(&tool_label(&event), MAX_NAME_CHARS))),
             "tool_complete" => open.retain(|(known, _)| known != id),
             // What an agent began in an earlier round is over or has been given up.
-            "agent_restart" => open.retain(|(_, tool)| !is_of(tool, &event)),
+            "agent_restart" => open.retain(|(_, tool)| !is_tool_call_of(tool, &event)),
             _ => {}
         }
-        if let Some(error) = trouble(&event) {
-            latest.last_error = Some(said(error, ERROR_CHARS));
+        if let Some(error) = error_text(&event) {
+            latest.last_error = Some(said(error, MAX_ERROR_CHARS));
         }
     }
-    latest.open_tools = open.into_iter().map(|(_, tool)| tool).take(MOST_TOOLS).collect();
+    latest.open_tools = open.into_iter().map(|(_, tool)| tool).take(MAX_TOOLS).collect();
     latest
 }
 
-fn tool(event: &Value) -> String {
+fn tool_label(event: &Value) -> String {
     let word = |value: &Value| value.as_str().unwrap_or("?").to_owned();
     format!("{}: {}", word(&event["agent_id"]), word(&event["data"]["tool_name"]))
 }
 
-fn is_of(tool: &str, event: &Value) -> bool {
+fn is_tool_call_of(tool: &str, event: &Value) -> bool {
     event["agent_id"].as_str().is_some_and(|agent| tool.split_once(": ").is_some_and(|(of, _)| of == agent))
 }
 
 /// What went wrong, by an event.
-fn trouble(event: &Value) -> Option<&str> {
+fn error_text(event: &Value) -> Option<&str> {
     let data = &event["data"];
     let failed = data["is_error"] == true;
     shown_error(data).or_else(|| data["result"].as_str().filter(|_| failed))
@@ -74,26 +74,26 @@ pub(super) fn shown_error(data: &Value) -> Option<&str> {
 
 /// What the agent that spoke last said where MassGen waited for an answer or a vote; empty where it said and did nothing. `None` without
 /// such an event, or where the agent called tools: then there is no saying what its words were about.
-pub fn last_words(tail: &str, secrets: &Secrets) -> Option<String> {
+pub fn last_agent_text(tail: &str, secrets: &Secrets) -> Option<String> {
     let events = tail.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let events: Vec<Value> = events.collect();
     let (place, before) =
-        events.iter().enumerate().find_map(|(place, event)| Some((place, before_reproach(event)?)))?;
+        events.iter().enumerate().find_map(|(place, event)| Some((place, text_before_retry_notice(event)?)))?;
     let mut earlier = events[place + 1..].iter().filter(|event| event["agent_id"] == events[place]["agent_id"]);
-    let said = if before.is_empty() { said_instead(earlier.next())? } else { before };
-    Some(text::line(&secrets.mask(said), ERROR_CHARS))
+    let said = if before.is_empty() { preceding_text(earlier.next())? } else { before };
+    Some(text::single_line(&secrets.mask(said), MAX_ERROR_CHARS))
 }
 
 /// Whether a model's words, or a call of a tool, are the last that an agent showed: the call to its model goes well until now.
 pub fn is_answering(tail: &str) -> bool {
     let events = tail.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let mut of_agents = events.filter(|event| event["agent_id"].is_string());
-    of_agents.find_map(|event| shows_a_call(&event)) == Some(true)
+    of_agents.find_map(|event| model_call_success(&event)) == Some(true)
 }
 
 /// Whether an event is of a call to a model that goes well, or of one that failed; `None` where it is of neither. What MassGen 0.1.97
 /// says of itself begins with a symbol, such as `🔧 [MCP] Registered 3 tools`.
-fn shows_a_call(event: &Value) -> Option<bool> {
+fn model_call_success(event: &Value) -> Option<bool> {
     let content = event["data"]["content"].as_str().unwrap_or_default();
     let is_notice = content.trim_start().starts_with(|first: char| !first.is_ascii() && !first.is_alphanumeric());
     match event["event_type"].as_str()? {
@@ -105,17 +105,17 @@ fn shows_a_call(event: &Value) -> Option<bool> {
 }
 
 /// What stands before the reproach that MassGen 0.1.97 puts into an agent's text (`❌ Retry (1/3): …`); `None` of another event.
-fn before_reproach(event: &Value) -> Option<&str> {
+fn text_before_retry_notice(event: &Value) -> Option<&str> {
     const REPROACHES: [&str; 2] = ["❌ Retry (", "❌ Agent failed to use workflow tools"];
     let content = event["data"]["content"].as_str().filter(|_| event["event_type"] == "text")?;
     REPROACHES.iter().find_map(|reproach| content.find(reproach)).map(|end| &content[..end])
 }
 
 /// What the event before a reproach says: the agent's words, or that there were none.
-fn said_instead(event: Option<&Value>) -> Option<&str> {
+fn preceding_text(event: Option<&Value>) -> Option<&str> {
     let Some(event) = event else { return Some("") };
     match event["event_type"].as_str()? {
-        "text" if before_reproach(event).is_none() => event["data"]["content"].as_str(),
+        "text" if text_before_retry_notice(event).is_none() => event["data"]["content"].as_str(),
         "text" | "round_start" => Some(""),
         _ => None,
     }
@@ -125,8 +125,8 @@ fn said_instead(event: Option<&Value>) -> Option<&str> {
 mod tests {
     use super::*;
 
-    fn of(lines: &[&str]) -> Latest {
-        latest(&lines.join("\n"), &Secrets::default())
+    fn of(lines: &[&str]) -> RecentActivity {
+        recent_activity(&lines.join("\n"), &Secrets::default())
     }
 
     #[test]
@@ -154,14 +154,14 @@ mod tests {
         );
         assert!(of(&[start, restart]).open_tools.is_empty());
         assert_eq!(of(&[start, "{\"event", "[]", "7"]).open_tools.len(), 1, "what is no event is passed over");
-        assert_eq!(of(&[]), Latest::default());
+        assert_eq!(of(&[]), RecentActivity::default());
     }
 
     #[test]
     fn what_an_agent_said_in_the_place_of_a_call_is_its_last_words() {
         let event = |kind: &str, data: &str| format!(r#"{{"event_type": "{kind}", "agent_id": "a", "data": {data}}}"#);
         let text = |content: &str| event("text", &format!(r#"{{"content": "{content}"}}"#));
-        let words = |lines: &[String]| last_words(&lines.join("\n"), &Secrets::default());
+        let words = |lines: &[String]| last_agent_text(&lines.join("\n"), &Secrets::default());
         let (retry, failed) =
             (text("❌ Retry (2/3): You must"), text("❌ Agent failed to use workflow tools after 3 attempts"));
         let logged_out = text("Not logged in · Please run /login❌ Retry (1/3): You must use workflow tools");
@@ -178,7 +178,7 @@ mod tests {
         let text = include_str!(
             "../../tests/data/logdir/success/massgen_logs/log_20261123_143807_483320/turn_1/attempt_1/events.jsonl"
         );
-        let seen = latest(text, &Secrets::default());
+        let seen = recent_activity(text, &Secrets::default());
         assert!(seen.open_tools.is_empty() && seen.last_error.is_none(), "{seen:?}");
         let failed = r#"{"event_type": "text", "agent_id": "a", "data": {"content": "\n❌ Error: Error code: 500"}}"#;
         assert_eq!(of(&[failed]).last_error.as_deref(), Some("❌ Error: Error code: 500"));

@@ -16,18 +16,18 @@ pub struct RunFiles {
 
 /// What a folder holds, one entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct FolderEntry {
     /// The name, with invalid UTF-8 replaced.
     pub name: String,
     /// What it is; links are not followed.
-    pub kind: Kind,
+    pub kind: EntryKind,
     /// Bytes, for a file.
     pub size: u64,
 }
 
 /// What an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum EntryKind {
     /// A regular file.
     File,
     /// A folder.
@@ -38,11 +38,11 @@ pub enum Kind {
 
 /// Tells one state of a file from another.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stamp {
+pub struct FileVersion {
     inode: u64,
     /// Its size.
     pub bytes: u64,
-    changed: std::time::SystemTime,
+    modified: std::time::SystemTime,
 }
 
 impl RunFiles {
@@ -71,10 +71,10 @@ impl RunFiles {
     }
 
     /// Which state of a regular file this is; none where there is no such file.
-    pub fn stamp(&self, path: &Path) -> Option<Stamp> {
+    pub fn version(&self, path: &Path) -> Option<FileVersion> {
         use std::os::unix::fs::MetadataExt;
         let meta = self.open_file(path).ok()?.0.metadata().ok()?;
-        Some(Stamp { inode: meta.ino(), bytes: meta.len(), changed: meta.modified().ok()? })
+        Some(FileVersion { inode: meta.ino(), bytes: meta.len(), modified: meta.modified().ok()? })
     }
 
     /// The first `most` bytes of a file.
@@ -96,7 +96,7 @@ impl RunFiles {
     }
 
     /// A whole file, or of a large one the first and the last `most` bytes, with invalid UTF-8 replaced.
-    pub fn both_ends(&self, path: &Path, most: u64) -> io::Result<String> {
+    pub fn head_and_tail(&self, path: &Path, most: u64) -> io::Result<String> {
         let (_, size) = self.open_file(path)?;
         if size <= 2 * most {
             return self.tail(path, 2 * most);
@@ -106,9 +106,10 @@ impl RunFiles {
     }
 
     /// What a folder holds, sorted by name; nothing where there is no such folder.
-    pub fn list(&self, path: &Path) -> Vec<Entry> {
+    pub fn list(&self, path: &Path) -> Vec<FolderEntry> {
         let Ok(reading) = self.dir.read_dir(path) else { return Vec::new() };
-        let mut entries: Vec<Entry> = reading.flatten().filter_map(|entry| Entry::read(&entry)).collect();
+        let mut entries: Vec<FolderEntry> =
+            reading.flatten().filter_map(|entry| FolderEntry::from_dir_entry(&entry)).collect();
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         entries
     }
@@ -129,20 +130,20 @@ impl RunFiles {
     }
 
     /// Whether a regular file is there.
-    pub fn has(&self, path: &Path) -> bool {
+    pub fn has_file(&self, path: &Path) -> bool {
         self.dir.symlink_metadata(path).is_ok_and(|meta| meta.is_file())
     }
 }
 
-impl Entry {
-    fn read(entry: &cap_std::fs::DirEntry) -> Option<Entry> {
+impl FolderEntry {
+    fn from_dir_entry(entry: &cap_std::fs::DirEntry) -> Option<FolderEntry> {
         let meta = entry.metadata().ok()?;
         let kind = match (meta.is_file(), meta.is_dir()) {
-            (true, _) => Kind::File,
-            (_, true) => Kind::Folder,
-            (false, false) => Kind::Other,
+            (true, _) => EntryKind::File,
+            (_, true) => EntryKind::Folder,
+            (false, false) => EntryKind::Other,
         };
-        Some(Entry { name: entry.file_name().to_string_lossy().into_owned(), kind, size: meta.len() })
+        Some(FolderEntry { name: entry.file_name().to_string_lossy().into_owned(), kind, size: meta.len() })
     }
 }
 
@@ -167,7 +168,7 @@ mod tests {
         assert!(files.list(Path::new("door")).is_empty());
         assert_eq!(files.head(Path::new("inner"), 9).expect("a link that stays inside"), b"mine");
         for (most, expected) in [(1, "m\ne"), (2, "mine"), (9, "mine")] {
-            assert_eq!(files.both_ends(Path::new("own"), most).expect("read"), expected);
+            assert_eq!(files.head_and_tail(Path::new("own"), most).expect("read"), expected);
         }
     }
 

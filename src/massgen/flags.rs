@@ -14,7 +14,7 @@ use super::launch::FLAGS;
 use super::text;
 
 /// How long MassGen may take; it imports for seconds, and for a minute on a loaded machine.
-const PATIENCE: Duration = Duration::from_secs(120);
+const HELP_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// MassGen's flags could not be told.
 #[derive(Debug, thiserror::Error)]
@@ -28,8 +28,8 @@ pub enum FlagsError {
         source: io::Error,
     },
     /// It did not end in time.
-    #[error("`{} --help` did not end within {} s", program.display(), PATIENCE.as_secs())]
-    TooLong {
+    #[error("`{} --help` did not end within {} s", program.display(), HELP_TIMEOUT.as_secs())]
+    TimedOut {
         /// The program.
         program: PathBuf,
     },
@@ -62,14 +62,14 @@ async fn help(program: &Path) -> Result<String, FlagsError> {
     command.arg("--help").current_dir(folder.path()).stdin(Stdio::null()).kill_on_drop(true);
     command.env_clear().envs(environment::without_keys(std::env::vars_os()));
     command.env("LITELLM_LOCAL_MODEL_COST_MAP", "True");
-    let asked = tokio::time::timeout(PATIENCE, command.output()).await;
-    let told = asked.map_err(|_| FlagsError::TooLong { program: program.to_owned() })?.map_err(execute)?;
+    let asked = tokio::time::timeout(HELP_TIMEOUT, command.output()).await;
+    let told = asked.map_err(|_| FlagsError::TimedOut { program: program.to_owned() })?.map_err(execute)?;
     if told.status.success() {
         return Ok(String::from_utf8_lossy(&told.stdout).into_owned());
     }
     let complaint = String::from_utf8_lossy(&told.stderr).into_owned();
     let last = complaint.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
-    Err(FlagsError::Failed { program: program.to_owned(), said: text::line(last, 200) })
+    Err(FlagsError::Failed { program: program.to_owned(), said: text::single_line(last, 200) })
 }
 
 #[cfg(test)]

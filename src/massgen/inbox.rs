@@ -2,9 +2,9 @@
 //! of their names and deleted, around an agent's tool call; shown to the agents with their next tool results. Pure.
 
 /// What the file of a message to finish soon is called after.
-pub const BUDGET: &str = "budget";
+pub const BUDGET_KIND: &str = "budget";
 /// What the file of a message that somebody asked to be sent is called after.
-pub const STEER: &str = "steer";
+pub const STEER_KIND: &str = "steer";
 
 /// The text of a message's file. Without `agents` it is for all of them.
 pub fn message(content: &str, agents: &[String]) -> String {

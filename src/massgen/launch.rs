@@ -23,7 +23,7 @@ pub struct Launch {
 
 /// The folders of a run that MassGen is told of.
 #[derive(Debug, Clone, Copy)]
-pub struct Folders<'a> {
+pub struct LaunchFolders<'a> {
     /// The link to the program's folder, first in PATH: MassGen starts `fastmcp` by its bare name.
     pub bin: &'a Path,
     /// Where the log folder is made.
@@ -48,9 +48,9 @@ pub const FLAGS: &[&str] = &[
 
 /// The launch of a run with the config that MassGen is to read, which has the question in it: a command line is seen by
 /// every user of the machine. `environment` is what is to reach MassGen of ours.
-pub fn plan(
+pub fn build_launch(
     spec: &RunSpec,
-    folders: Folders<'_>,
+    folders: LaunchFolders<'_>,
     config: &Path,
     own_timeout: Option<f64>,
     environment: Vec<(OsString, OsString)>,
@@ -63,13 +63,13 @@ pub fn plan(
     if let Some(seconds) = orchestrator_timeout(spec.timeout, own_timeout) {
         args.extend(["--orchestrator-timeout".into(), seconds.to_string().into()]);
     }
-    let mut env = furnished(environment, folders.bin);
-    environment::set(&mut env, LOG_BASE, folders.logs);
+    let mut env = with_required_variables(environment, folders.bin);
+    environment::set_variable(&mut env, LOG_BASE_VARIABLE, folders.logs);
     Launch { program: spec.program.clone(), args, env, cwd: folders.work.to_owned() }
 }
 
 /// PATH where the environment has none.
-const USUAL_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// Where MassGen reads variables from, in its working folder.
 const ENV_FILE: &str = "configs/.env";
@@ -89,12 +89,12 @@ pub fn env_folder<'a>(spec: &'a RunSpec, own: &'a Path) -> &'a Path {
 /// # Errors
 ///
 /// The project is gone, or the link cannot be made.
-pub fn hand_over(spec: &RunSpec, work: &Path) -> io::Result<()> {
+pub fn prepare_project(spec: &RunSpec, work: &Path) -> io::Result<()> {
     if spec.context == Context::None {
         return Ok(());
     }
     if !spec.project.is_dir() {
-        return Err(io::Error::new(io::ErrorKind::NotFound, Gone(spec.project.clone())));
+        return Err(io::Error::new(io::ErrorKind::NotFound, MissingFolder(spec.project.clone())));
     }
     let (file, link) = (spec.project.join(ENV_FILE), work.join(ENV_FILE));
     if file.is_file() {
@@ -107,42 +107,42 @@ pub fn hand_over(spec: &RunSpec, work: &Path) -> io::Result<()> {
 /// A folder that a run needs and that is not there.
 #[derive(Debug, thiserror::Error)]
 #[error("the folder `{}` is gone", .0.display())]
-pub struct Gone(pub PathBuf);
+pub struct MissingFolder(pub PathBuf);
 
-/// A variable of MassGen's environment that says what it is for by its value alone; see [`prompt`].
-const DOLLAR: &str = "MASSGEN_MCP_DOLLAR";
+/// A variable of MassGen's environment that says what it is for by its value alone; see [`escape_prompt`].
+const DOLLAR_VARIABLE: &str = "MASSGEN_MCP_DOLLAR";
 
 /// The question as a config has to have it. MassGen puts the values of environment variables in place of `${NAME}` in all
 /// texts of a config, once; in a question that would hand any key to whoever asks. The dollar of each is made one that comes
 /// out of such a replacement itself, and what comes out is the question as it was.
-pub fn prompt(question: &str) -> String {
-    question.replace("${", &format!("${{{DOLLAR}}}{{"))
+pub fn escape_prompt(question: &str) -> String {
+    question.replace("${", &format!("${{{DOLLAR_VARIABLE}}}{{"))
 }
 
 /// The variable that says where the log folder is made; it is another for each run.
-pub const LOG_BASE: &str = "MASSGEN_LOG_BASE_DIR";
+pub const LOG_BASE_VARIABLE: &str = "MASSGEN_LOG_BASE_DIR";
 
 /// How much the clients of OpenAI and Anthropic (openai 2.2.0, anthropic 2.14.0: `_utils/_logs.py`) log. With `info` they say when they
 /// wait for a retry; a provider may ask them for a minute, in which a run could otherwise time out without a word.
-const CLIENT_LOGS: [&str; 2] = ["OPENAI_LOG", "ANTHROPIC_LOG"];
+const CLIENT_LOG_VARIABLES: [&str; 2] = ["OPENAI_LOG", "ANTHROPIC_LOG"];
 
 /// What MassGen needs besides what reaches it of ours, the same for all runs of a program but for `bin`, which comes first in PATH.
-pub fn furnished(mut env: Vec<(OsString, OsString)>, bin: &Path) -> Vec<(OsString, OsString)> {
+pub fn with_required_variables(mut env: Vec<(OsString, OsString)>, bin: &Path) -> Vec<(OsString, OsString)> {
     let path = env.iter().find(|(name, _)| name == OsStr::new("PATH")).map(|(_, path)| path.clone());
     let mut first: OsString = bin.into();
     first.push(":");
     // An empty entry would mean the working folder.
-    first.push(path.filter(|path| !path.is_empty()).unwrap_or_else(|| USUAL_PATH.into()));
-    environment::set(&mut env, "PATH", first);
-    environment::set(&mut env, "PYTHONUNBUFFERED", "1");
+    first.push(path.filter(|path| !path.is_empty()).unwrap_or_else(|| DEFAULT_PATH.into()));
+    environment::set_variable(&mut env, "PATH", first);
+    environment::set_variable(&mut env, "PYTHONUNBUFFERED", "1");
     // Otherwise litellm fetches a price list at import and waits five seconds for it where there is no network.
-    environment::set(&mut env, "LITELLM_LOCAL_MODEL_COST_MAP", "True");
-    for client in CLIENT_LOGS {
+    environment::set_variable(&mut env, "LITELLM_LOCAL_MODEL_COST_MAP", "True");
+    for client in CLIENT_LOG_VARIABLES {
         if !env.iter().any(|(name, _)| name == OsStr::new(client)) {
-            environment::set(&mut env, client, "info");
+            environment::set_variable(&mut env, client, "info");
         }
     }
-    environment::set(&mut env, DOLLAR, "$");
+    environment::set_variable(&mut env, DOLLAR_VARIABLE, "$");
     env
 }
 
@@ -162,7 +162,7 @@ mod tests {
 
     fn plain() -> RunSpec {
         let id = "mg-00000000".parse().expect("id");
-        RunSpec::plain(id, "q", ConfigChoice::Rehearsal("@rehearsal".to_owned()), "/p".into(), "/b".into())
+        RunSpec::new(id, "q", ConfigChoice::Rehearsal("@rehearsal".to_owned()), "/p".into(), "/b".into())
     }
 
     fn spec() -> RunSpec {
@@ -180,8 +180,8 @@ mod tests {
         }
     }
 
-    fn folders() -> Folders<'static> {
-        Folders {
+    fn folders() -> LaunchFolders<'static> {
+        LaunchFolders {
             bin: Path::new("/r/bin"),
             logs: Path::new("/r/logs"),
             work: Path::new("/r/work"),
@@ -191,7 +191,7 @@ mod tests {
 
     fn launched(spec: &RunSpec) -> Launch {
         let environment = vec![("PATH".into(), "/usr/bin".into()), ("A_API_KEY".into(), "k".into())];
-        plan(spec, folders(), Path::new("/p/c.yaml"), None, environment)
+        build_launch(spec, folders(), Path::new("/p/c.yaml"), None, environment)
     }
 
     fn args(spec: &RunSpec) -> Vec<String> {
@@ -219,8 +219,8 @@ mod tests {
 
     #[test]
     fn no_variable_is_named_by_a_question() {
-        assert_eq!(prompt("a ${KEY} $b {c}"), "a ${MASSGEN_MCP_DOLLAR}{KEY} $b {c}");
-        assert_eq!(prompt("$${${x}"), "$${MASSGEN_MCP_DOLLAR}{${MASSGEN_MCP_DOLLAR}{x}");
+        assert_eq!(escape_prompt("a ${KEY} $b {c}"), "a ${MASSGEN_MCP_DOLLAR}{KEY} $b {c}");
+        assert_eq!(escape_prompt("$${${x}"), "$${MASSGEN_MCP_DOLLAR}{${MASSGEN_MCP_DOLLAR}{x}");
         assert!(launched(&spec()).env.contains(&("MASSGEN_MCP_DOLLAR".into(), "$".into())));
     }
 
@@ -230,14 +230,14 @@ mod tests {
         std::fs::create_dir(project.path().join("configs")).expect("made");
         std::fs::write(project.path().join(ENV_FILE), "A=1\n").expect("written");
         let mut spec = RunSpec { context: Context::None, project: project.path().to_owned(), ..spec() };
-        hand_over(&spec, work.path()).expect("nothing to do");
+        prepare_project(&spec, work.path()).expect("nothing to do");
         assert!(!work.path().join("configs").exists() && env_folder(&spec, work.path()) == work.path());
         spec.context = Context::Read;
-        hand_over(&spec, work.path()).expect("linked");
+        prepare_project(&spec, work.path()).expect("linked");
         assert_eq!(std::fs::read_to_string(work.path().join(ENV_FILE)).expect("read"), "A=1\n");
         assert_eq!(env_folder(&spec, work.path()), project.path());
         drop(project);
-        assert!(hand_over(&spec, work.path()).is_err_and(|error| error.to_string().ends_with("is gone")));
+        assert!(prepare_project(&spec, work.path()).is_err_and(|error| error.to_string().ends_with("is gone")));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::files::RunFiles;
 
 /// MassGen 0.1.97 writes where MASSGEN_LOG_BASE_DIR points; 0.1.12 knows only its working folder.
-const BASES: [&str; 2] = ["logs", "work/.massgen/massgen_logs"];
+const LOG_BASES: [&str; 2] = ["logs", "work/.massgen/massgen_logs"];
 
 /// The newest attempt of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +25,7 @@ impl Layout {
     /// folder that the run announced itself by: another MassGen, started by an agent, inherits the place where such folders
     /// are made, and its own must not be taken for this run's.
     pub fn find(files: &RunFiles, known: Option<&Path>) -> Option<Layout> {
-        let log = log_folder(files, known)?;
+        let log = find_log_folder(files, known)?;
         let turn = newest_numbered(files, &log, "turn_")?;
         let attempt = newest_numbered(files, &turn, "attempt_").unwrap_or_else(|| turn.clone());
         Some(Layout { log, turn, attempt })
@@ -33,14 +33,15 @@ impl Layout {
 
     /// The newest attempts of the other MassGens that write into the run's folder: subagents, and whatever MassGen an agent
     /// starts without this program. They inherit the place where log folders are made.
-    pub fn others(files: &RunFiles, own: &Path) -> Vec<Layout> {
+    pub fn find_others(files: &RunFiles, own: &Path) -> Vec<Layout> {
         let others = log_folders(files).filter(|log| log != own);
         others.filter_map(|log| Layout::find(files, Some(&log))).collect()
     }
 
     /// The folders in which something new can appear, to be watched: each as far as it exists, those of others too.
-    pub fn watched(files: &RunFiles, known: Option<&Path>) -> Vec<PathBuf> {
-        let mut folders: Vec<PathBuf> = BASES.iter().map(PathBuf::from).filter(|base| files.is_folder(base)).collect();
+    pub fn watched_folders(files: &RunFiles, known: Option<&Path>) -> Vec<PathBuf> {
+        let mut folders: Vec<PathBuf> =
+            LOG_BASES.iter().map(PathBuf::from).filter(|base| files.is_folder(base)).collect();
         let mut logs: Vec<PathBuf> = log_folders(files).collect();
         logs.extend(known.filter(|known| !logs.iter().any(|log| log == known)).map(Path::to_owned));
         for log in logs {
@@ -59,24 +60,24 @@ impl Layout {
     /// MassGen's own log of the newest attempt; 0.1.12 keeps it beside the attempts. Where a conversation goes on, MassGen begins
     /// its log before it knows which turn it is, and writes on there.
     pub fn massgen_log(&self, files: &RunFiles) -> Option<PathBuf> {
-        self.logged(files, "massgen.log")
+        self.find_log_file(files, "massgen.log")
     }
 
     /// MassGen's events, which lie where its own log does.
     pub fn events(&self, files: &RunFiles) -> Option<PathBuf> {
-        self.logged(files, "events.jsonl")
+        self.find_log_file(files, "events.jsonl")
     }
 
-    fn logged(&self, files: &RunFiles, name: &str) -> Option<PathBuf> {
+    fn find_log_file(&self, files: &RunFiles, name: &str) -> Option<PathBuf> {
         let first = Some(self.log.join("turn_1/attempt_1")).filter(|first| *first != self.attempt);
         let folders = [Some(self.attempt.clone()), Some(self.turn.clone()), first];
-        folders.into_iter().flatten().map(|folder| folder.join(name)).find(|place| files.has(place))
+        folders.into_iter().flatten().map(|folder| folder.join(name)).find(|place| files.has_file(place))
     }
 
     /// The folders of final answers, the authoritative one first: `turn_N/final` is a copy made at the very end; where a
     /// crash kept it from being made, an attempt's own, the newest attempt first.
-    pub fn finals(&self, files: &RunFiles) -> Vec<PathBuf> {
-        let mut attempts = numbered(files, &self.turn, "attempt_");
+    pub fn final_folders(&self, files: &RunFiles) -> Vec<PathBuf> {
+        let mut attempts = numbered_folders(files, &self.turn, "attempt_");
         attempts.reverse();
         let attempts = attempts.into_iter().map(|attempt| attempt.join("final"));
         std::iter::once(self.turn.join("final")).chain(attempts).collect()
@@ -84,30 +85,30 @@ impl Layout {
 }
 
 /// The first one by name, whose end is a timestamp, is the run's own: it makes one at its start, and others come later.
-fn log_folder(files: &RunFiles, known: Option<&Path>) -> Option<PathBuf> {
+fn find_log_folder(files: &RunFiles, known: Option<&Path>) -> Option<PathBuf> {
     known.map(Path::to_owned).or_else(|| log_folders(files).next())
 }
 
 fn log_folders(files: &RunFiles) -> impl Iterator<Item = PathBuf> {
-    BASES.into_iter().flat_map(|base| {
+    LOG_BASES.into_iter().flat_map(|base| {
         let names = files.folders(Path::new(base)).into_iter().filter(|name| name.starts_with("log_"));
         names.map(move |name| Path::new(base).join(name))
     })
 }
 
 /// Whether a folder is named as MassGen names that of one answer or vote: `20261123_150001_000000`.
-pub fn is_stamp(name: &str) -> bool {
+pub fn is_timestamp(name: &str) -> bool {
     let parts: Vec<&str> = name.split('_').collect();
     let lengths = parts.iter().map(|part| part.len());
     lengths.eq([8, 6, 6]) && parts.iter().all(|part| part.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 fn newest_numbered(files: &RunFiles, parent: &Path, prefix: &str) -> Option<PathBuf> {
-    numbered(files, parent, prefix).pop()
+    numbered_folders(files, parent, prefix).pop()
 }
 
 /// The folders `<prefix>N`, by number (`turn_10` after `turn_9`).
-fn numbered(files: &RunFiles, parent: &Path, prefix: &str) -> Vec<PathBuf> {
+fn numbered_folders(files: &RunFiles, parent: &Path, prefix: &str) -> Vec<PathBuf> {
     let mut found: Vec<(u32, String)> = files
         .folders(parent)
         .into_iter()
@@ -140,10 +141,10 @@ mod tests {
         ]);
         let layout = Layout::find(&files, None).expect("found");
         assert_eq!(layout.attempt, Path::new("logs/log_20261123_150000_000001/turn_10/attempt_2"));
-        assert_eq!(Layout::watched(&files, None).len(), 7, "the base, and three folders of each");
+        assert_eq!(Layout::watched_folders(&files, None).len(), 7, "the base, and three folders of each");
         let known = Path::new("logs/log_20261123_160000_000001");
         assert_eq!(Layout::find(&files, Some(known)).expect("found").log, known);
-        assert_eq!(Layout::others(&files, known), [layout]);
+        assert_eq!(Layout::find_others(&files, known), [layout]);
     }
 
     #[test]
@@ -166,6 +167,6 @@ mod tests {
     fn nothing_yet_is_nothing() {
         let (_root, files) = tree(&["logs"]);
         assert_eq!(Layout::find(&files, None), None);
-        assert_eq!(Layout::watched(&files, None), [Path::new("logs")]);
+        assert_eq!(Layout::watched_folders(&files, None), [Path::new("logs")]);
     }
 }

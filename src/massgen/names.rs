@@ -7,17 +7,17 @@ use percent_encoding::percent_decode_str;
 use strsim::{jaro_winkler, normalized_damerau_levenshtein};
 
 /// The longest name for which a similar one is looked for, in bytes.
-const LONGEST: usize = 200;
+const MAX_NAME_BYTES: usize = 200;
 
 /// The known name that is most like this one, where one is similar enough to be meant.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let rated = known.into_iter().map(|known| (likeness(name, known), known));
+    let rated = known.into_iter().map(|known| (similarity(name, known), known));
     rated.filter(|(likeness, _)| *likeness > 0.0).max_by(|one, other| one.0.total_cmp(&other.0)).map(|(_, known)| known)
 }
 
 /// How similar two names are, from 0 (another name) to 1 (the same but for upper and lower case).
-pub fn likeness(name: &str, known: &str) -> f64 {
-    if name.is_empty() || name.len() > LONGEST || known.len() > LONGEST {
+pub fn similarity(name: &str, known: &str) -> f64 {
+    if name.is_empty() || name.len() > MAX_NAME_BYTES || known.len() > MAX_NAME_BYTES {
         return 0.0;
     }
     let (name, known) = (name.to_lowercase(), known.to_lowercase());

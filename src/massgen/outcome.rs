@@ -2,14 +2,14 @@
 //! said. Pure. Neither the exit code nor status.json decides alone: MassGen exits 0 after total failures and 1, 2 or 120
 //! after successes, and writes `completed` before there is an answer.
 
-use super::reasons::{self, Words};
+use super::reasons::{self, RunOutput};
 use crate::run::{AnswerSource, Digest, Exit, Finish, Outcome, Problem, Retry, StopCause};
 
 /// All that is known when MassGen's process has ended.
 #[derive(Debug, Clone, Copy)]
-pub struct Evidence<'a> {
+pub struct OutcomeEvidence<'a> {
     /// What we did to it, if anything.
-    pub stopped: Option<&'a StopCause>,
+    pub stop_cause: Option<&'a StopCause>,
     /// How its process ended.
     pub exit: Exit,
     /// How the best answer came to be the one, if there is one.
@@ -17,63 +17,65 @@ pub struct Evidence<'a> {
     /// The newest good digest.
     pub digest: Option<&'a Digest>,
     /// What it printed.
-    pub words: Words<'a>,
+    pub output: RunOutput<'a>,
 }
 
 /// What the evidence comes to.
-pub fn outcome(evidence: &Evidence<'_>) -> Outcome {
-    match evidence.stopped {
-        Some(StopCause::Asked { reason }) => Outcome::Killed { reason: reason.clone(), problem: None },
-        Some(StopCause::Deadline) => Outcome::TimedOut { ours: true, problem: time_spent(evidence) },
+pub fn outcome(evidence: &OutcomeEvidence<'_>) -> Outcome {
+    match evidence.stop_cause {
+        Some(StopCause::Requested { reason }) => Outcome::Killed { reason: reason.clone(), problem: None },
+        Some(StopCause::Deadline) => Outcome::TimedOut { ours: true, problem: timeout_problem(evidence) },
         Some(StopCause::Budget) => Outcome::OverBudget,
-        None => by_itself(evidence),
+        None => unstopped_outcome(evidence),
     }
 }
 
-fn by_itself(evidence: &Evidence<'_>) -> Outcome {
-    let timed_out = evidence.digest.is_some_and(|digest| digest.finish == Some(Finish::Timeout))
-        || reasons::tells_timeout(evidence.words.stderr);
+fn unstopped_outcome(evidence: &OutcomeEvidence<'_>) -> Outcome {
+    let timed_out = evidence.digest.is_some_and(|digest| digest.finish_reason == Some(Finish::Timeout))
+        || reasons::reports_timeout(evidence.output.stderr);
     match (evidence.exit, evidence.answer) {
         (Exit::Unknown, _) => Outcome::Lost,
-        (Exit::Signal(signal), _) if is_crash(signal) => Outcome::Failed(crash(signal)),
-        (Exit::Signal(signal), _) => Outcome::Killed { reason: None, problem: Some(Box::new(foreign_signal(signal))) },
-        (Exit::Code(_), _) if timed_out => Outcome::TimedOut { ours: false, problem: time_spent(evidence) },
+        (Exit::Signal(signal), _) if is_crash(signal) => Outcome::Failed(crash_problem(signal)),
+        (Exit::Signal(signal), _) => {
+            Outcome::Killed { reason: None, problem: Some(Box::new(foreign_signal_problem(signal))) }
+        }
+        (Exit::Code(_), _) if timed_out => Outcome::TimedOut { ours: false, problem: timeout_problem(evidence) },
         (Exit::Code(_), Some(AnswerSource::Final)) => Outcome::Succeeded,
         (Exit::Code(_) | Exit::NeverStarted, _) => Outcome::Failed(failure(evidence)),
     }
 }
 
-fn failure(evidence: &Evidence<'_>) -> Problem {
-    let resumed_end = evidence.exit == Exit::Code(1) && reasons::tells_resumed_end(evidence.words.stdout);
+fn failure(evidence: &OutcomeEvidence<'_>) -> Problem {
+    let resumed_end = evidence.exit == Exit::Code(1) && reasons::reports_resumed_end(evidence.output.stdout);
     let ended_well = evidence.exit == Exit::Code(0) || resumed_end;
     let exited_with_an_error = matches!(evidence.exit, Exit::Code(code) if code != 0);
-    let own = || reasons::own_error(evidence.words.stdout).filter(|_| exited_with_an_error);
+    let own = || reasons::massgen_error(evidence.output.stdout).filter(|_| exited_with_an_error);
     // Of a MassGen that came to say why it ends, a traceback is of something else.
-    let known = reasons::problem(evidence.words).filter(|known| known.code != "crashed" || own().is_none());
+    let known = reasons::problem(evidence.output).filter(|known| known.code != "crashed" || own().is_none());
     known.or_else(own).unwrap_or_else(|| {
         let code = if ended_well { "agents_failed" } else { "crashed" };
-        let ended = format!("MassGen ended with {} and no final answer", exit_words(evidence.exit));
+        let ended = format!("MassGen ended with {} and no final answer", describe_exit(evidence.exit));
         let hint = "see read_result with part `errors`, and part `log` for everything it printed";
-        Problem::new(code, &(ended + &last_said(evidence)), hint)
+        Problem::new(code, &(ended + &last_output(evidence)), hint)
     })
 }
 
 /// What the time was spent in, where a larger limit would not have helped: calls to a model that failed and were retried, or that
 /// were not answered. With several agents only where none of them came any further.
-fn time_spent(evidence: &Evidence<'_>) -> Option<Box<Problem>> {
-    let digest = evidence.digest.filter(|_| evidence.answer.is_none() && !evidence.words.is_answering)?;
+fn timeout_problem(evidence: &OutcomeEvidence<'_>) -> Option<Box<Problem>> {
+    let digest = evidence.digest.filter(|_| evidence.answer.is_none() && !evidence.output.is_answering)?;
     let is_silent = digest.tokens == Some(0) && !digest.agents.is_empty();
     if digest.agents.iter().any(|agent| agent.answers > 0) || !(is_silent || digest.agents.len() == 1) {
         return None;
     }
-    let failed = reasons::failed_call(evidence.words).map(|problem| {
+    let failed = reasons::failed_call_problem(evidence.output).map(|problem| {
         let message = format!("its time was spent in retries of a call to a model: {}", problem.message);
         Problem { message, ..problem }
     });
-    failed.or_else(|| is_silent.then(|| silent(evidence.words.provider))).map(Box::new)
+    failed.or_else(|| is_silent.then(|| unanswered_call_problem(evidence.output.provider))).map(Box::new)
 }
 
-fn silent(provider: Option<&str>) -> Problem {
+fn unanswered_call_problem(provider: Option<&str>) -> Problem {
     let problem = Problem::new(
         "model_silent",
         "its time ran out before any call to a model was answered",
@@ -83,12 +85,12 @@ fn silent(provider: Option<&str>) -> Problem {
 }
 
 /// Of what nobody knows the meaning, the end is the most telling.
-fn last_said(evidence: &Evidence<'_>) -> String {
-    let said = reasons::last_lines(evidence.words.stderr);
+fn last_output(evidence: &OutcomeEvidence<'_>) -> String {
+    let said = reasons::last_lines(evidence.output.stderr);
     said.map(|said| format!("; it said: {said}")).unwrap_or_default()
 }
 
-fn crash(signal: i32) -> Problem {
+fn crash_problem(signal: i32) -> Problem {
     let problem = Problem::new(
         "crashed",
         &format!("MassGen was ended by {}", signal_name(signal)),
@@ -97,7 +99,7 @@ fn crash(signal: i32) -> Problem {
     Problem { retry: Some(Retry::Now), ..problem }
 }
 
-fn foreign_signal(signal: i32) -> Problem {
+fn foreign_signal_problem(signal: i32) -> Problem {
     let problem = Problem::new(
         "killed_from_outside",
         &format!("MassGen was ended by {}, which massgen-mcp did not send", signal_name(signal)),
@@ -106,7 +108,7 @@ fn foreign_signal(signal: i32) -> Problem {
     Problem { retry: Some(Retry::Now), ..problem }
 }
 
-fn exit_words(exit: Exit) -> String {
+fn describe_exit(exit: Exit) -> String {
     match exit {
         Exit::Code(code) => format!("exit code {code}"),
         Exit::Signal(signal) => signal_name(signal),
@@ -121,7 +123,7 @@ fn is_crash(signal: i32) -> bool {
 }
 
 /// The exit code or the signal of MassGen's process, as it is told; `unknown` where nobody saw it end.
-pub fn exit_word(exit: Exit) -> Option<String> {
+pub fn exit_label(exit: Exit) -> Option<String> {
     match exit {
         Exit::Code(code) => Some(code.to_string()),
         Exit::Signal(signal) => Some(signal_name(signal)),
@@ -168,9 +170,15 @@ mod tests {
         finish: Option<Finish>,
         stderr: &str,
     ) -> String {
-        let digest = finish.map(|finish| Digest { finish: Some(finish), ..Digest::default() });
-        let words = Words { stderr, ..Words::default() };
-        match outcome(&Evidence { stopped: stopped.as_ref(), exit, answer, digest: digest.as_ref(), words }) {
+        let digest = finish.map(|finish| Digest { finish_reason: Some(finish), ..Digest::default() });
+        let words = RunOutput { stderr, ..RunOutput::default() };
+        match outcome(&OutcomeEvidence {
+            stop_cause: stopped.as_ref(),
+            exit,
+            answer,
+            digest: digest.as_ref(),
+            output: words,
+        }) {
             Outcome::Succeeded => "succeeded".to_owned(),
             Outcome::Failed(problem) => format!("failed {}", problem.code),
             Outcome::TimedOut { ours, problem } => {
@@ -310,13 +318,13 @@ mod tests {
             };
             let tokens = Some(agents.iter().map(|(_, tokens)| tokens).sum());
             let digest = Digest { agents: agents.iter().map(agent).collect(), tokens, ..Digest::default() };
-            let words = Words { stderr, provider: Some("p"), ..Words::default() };
-            let evidence = Evidence {
-                stopped: Some(&StopCause::Deadline),
+            let words = RunOutput { stderr, provider: Some("p"), ..RunOutput::default() };
+            let evidence = OutcomeEvidence {
+                stop_cause: Some(&StopCause::Deadline),
                 exit: Exit::Signal(15),
                 answer: None,
                 digest: Some(&digest),
-                words,
+                output: words,
             };
             outcome(&evidence).problem().map(|problem| (problem.code.clone(), problem.retry, problem.provider.clone()))
         };
@@ -340,8 +348,9 @@ mod tests {
     #[test]
     fn a_resumed_turn_that_came_to_its_end_without_an_answer_did_not_crash() {
         let code = |stdout: &str| {
-            let words = Words { stdout, ..Words::default() };
-            let evidence = Evidence { stopped: None, exit: Exit::Code(1), answer: None, digest: None, words };
+            let words = RunOutput { stdout, ..RunOutput::default() };
+            let evidence =
+                OutcomeEvidence { stop_cause: None, exit: Exit::Code(1), answer: None, digest: None, output: words };
             outcome(&evidence).problem().map(|problem| problem.code.clone()).expect("a problem")
         };
         assert_eq!(code("❌ Session error: too many values to unpack (expected 3)\n"), "agents_failed");
@@ -352,8 +361,8 @@ mod tests {
     #[test]
     fn what_massgen_gives_as_its_reason_comes_before_a_traceback_of_something_else() {
         let problem = |exit, stderr| {
-            let words = Words { stdout: "❌ Error: the disk is full\n", stderr, ..Words::default() };
-            let evidence = Evidence { stopped: None, exit, answer: None, digest: None, words };
+            let words = RunOutput { stdout: "❌ Error: the disk is full\n", stderr, ..RunOutput::default() };
+            let evidence = OutcomeEvidence { stop_cause: None, exit, answer: None, digest: None, output: words };
             outcome(&evidence)
                 .problem()
                 .map(|problem| (problem.code.clone(), problem.message.clone()))
@@ -372,7 +381,7 @@ mod tests {
 
     #[test]
     fn what_we_did_comes_before_what_it_says() {
-        let asked = StopCause::Asked { reason: None };
+        let asked = StopCause::Requested { reason: None };
         let done = (Exit::Code(0), Some(AnswerSource::Final), Some(Finish::Completed));
         assert_eq!(judge(Some(asked), done.0, done.1, done.2, ""), "killed ");
         assert_eq!(judge(Some(StopCause::Deadline), Exit::Signal(9), None, None, ""), "timed_out ours");

@@ -7,8 +7,8 @@ use std::io::{self, Read};
 
 use sha2::{Digest as _, Sha256};
 
-use super::text::{Filter, stand_in};
-use crate::secrets::{Mask, Secrets};
+use super::text::{HarmfulCharFilter, replacement_char};
+use crate::secrets::{MaskStream, Secrets};
 
 /// One page of a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,32 +26,32 @@ pub struct Page {
 }
 
 /// The most bytes of a page, in UTF-8: a script whose characters take three bytes takes more tokens as well.
-const PAGE_BYTES: usize = 48 << 10;
+const MAX_PAGE_BYTES: usize = 48 << 10;
 
 /// How much a page may hold.
-pub struct Extent {
+pub struct PageLimit {
     /// The most characters.
     pub chars: u64,
     /// What they may cost together. A page has at least one character, whatever it costs.
-    pub room: u64,
+    pub budget: u64,
     /// What a character costs.
     pub cost: Box<dyn Fn(char) -> u64 + Send>,
 }
 
-impl From<u64> for Extent {
-    fn from(chars: u64) -> Extent {
-        Extent { chars, room: u64::MAX, cost: Box::new(|_| 0) }
+impl From<u64> for PageLimit {
+    fn from(chars: u64) -> PageLimit {
+        PageLimit { chars, budget: u64::MAX, cost: Box::new(|_| 0) }
     }
 }
 
 /// Reads all of `source` and keeps the characters from character `offset` on for which there is room.
-pub fn page(source: impl Read, offset: u64, extent: impl Into<Extent>, secrets: &Secrets) -> io::Result<Page> {
-    let Extent { chars, room, cost } = extent.into();
+pub fn read_page(source: impl Read, offset: u64, extent: impl Into<PageLimit>, secrets: &Secrets) -> io::Result<Page> {
+    let PageLimit { chars, budget: room, cost } = extent.into();
     let end = offset.saturating_add(chars);
-    let mut window = Window { offset, end, room, cost, seen: 0, text: String::new(), replaced: 0 };
-    let mut shown = Shown { filter: Filter::at_the_beginning(), returned: false };
-    let hash = pass(source, secrets, |text| shown.push_all(text, &mut window))?;
-    shown.end(&mut |c, harmless| window.push(c, harmless));
+    let mut window = PageWindow { offset, end, budget: room, cost, seen: 0, text: String::new(), replaced: 0 };
+    let mut shown = DisplayFilter { filter: HarmfulCharFilter::at_file_start(), has_pending_cr: false };
+    let hash = stream_masked(source, secrets, |text| shown.push_all(text, &mut window))?;
+    shown.finish(&mut |c, harmless| window.push(c, harmless));
     let next_offset = (window.seen > window.end).then_some(window.end);
     Ok(Page { text: window.text, total_chars: window.seen, next_offset, replaced: window.replaced, sha256: hash })
 }
@@ -59,123 +59,123 @@ pub fn page(source: impl Read, offset: u64, extent: impl Into<Extent>, secrets: 
 /// How many characters `source` has.
 pub fn count_chars(source: impl Read) -> io::Result<u64> {
     let mut count = 0;
-    pass(source, &Secrets::default(), |text| count += text.chars().count() as u64)?;
+    stream_masked(source, &Secrets::default(), |text| count += text.chars().count() as u64)?;
     Ok(count)
 }
 
 /// The characters of a text as they are shown.
-struct Shown {
-    filter: Filter,
+struct DisplayFilter {
+    filter: HarmfulCharFilter,
     /// A carriage return waits for what follows it.
-    returned: bool,
+    has_pending_cr: bool,
 }
 
-impl Shown {
-    fn push_all(&mut self, text: &str, window: &mut Window) {
+impl DisplayFilter {
+    fn push_all(&mut self, text: &str, window: &mut PageWindow) {
         let count = text.chars().count() as u64;
         if count == 0 {
             return;
         }
-        if !window.misses(count + 1) {
+        if !window.is_outside(count + 1) {
             return text.chars().for_each(|c| self.push(c, &mut |c, harmless| window.push(c, harmless)));
         }
         // Of what lies outside of the page only the number of characters matters, and the last two for what follows them.
-        let waited = std::mem::replace(&mut self.returned, text.ends_with('\r'));
-        window.seen += count + u64::from(waited) - u64::from(self.returned);
+        let waited = std::mem::replace(&mut self.has_pending_cr, text.ends_with('\r'));
+        window.seen += count + u64::from(waited) - u64::from(self.has_pending_cr);
         let last: Vec<char> = text.chars().rev().take(2).collect();
         last.iter().rev().for_each(|c| {
-            self.filter.harmless(*c);
+            self.filter.is_harmless(*c);
         });
     }
 
     /// Hands on the character, and a carriage return that waited for it, each with whether it is harmless.
     fn push(&mut self, c: char, put: &mut impl FnMut(char, bool)) {
-        if std::mem::take(&mut self.returned) {
+        if std::mem::take(&mut self.has_pending_cr) {
             put('\r', c == '\n');
         }
-        let harmless = self.filter.harmless(c);
+        let harmless = self.filter.is_harmless(c);
         if c == '\r' {
-            self.returned = true;
+            self.has_pending_cr = true;
         } else {
             put(c, harmless);
         }
     }
 
-    fn end(&mut self, put: &mut impl FnMut(char, bool)) {
-        if std::mem::take(&mut self.returned) {
+    fn finish(&mut self, put: &mut impl FnMut(char, bool)) {
+        if std::mem::take(&mut self.has_pending_cr) {
             put('\r', false);
         }
     }
 }
 
 /// A text that comes in pieces and is shown at once: whole characters alone, secrets masked, each harmful one replaced.
-pub struct Pour {
-    mask: Mask,
+pub struct TextStream {
+    mask: MaskStream,
     /// The beginning of a character that the last piece cut.
-    held: Vec<u8>,
-    shown: Shown,
+    partial_char: Vec<u8>,
+    display: DisplayFilter,
 }
 
-impl Pour {
+impl TextStream {
     /// At the beginning of a text.
-    pub fn new(secrets: &Secrets) -> Pour {
-        let shown = Shown { filter: Filter::at_the_beginning(), returned: false };
-        Pour { mask: secrets.stream(), held: Vec::new(), shown }
+    pub fn new(secrets: &Secrets) -> TextStream {
+        let shown = DisplayFilter { filter: HarmfulCharFilter::at_file_start(), has_pending_cr: false };
+        TextStream { mask: secrets.mask_stream(), partial_char: Vec::new(), display: shown }
     }
 
     /// Takes a piece and gives what is certain by now.
     pub fn push(&mut self, bytes: &[u8]) -> String {
         let masked = self.mask.push(bytes);
-        self.held.extend_from_slice(&masked);
+        self.partial_char.extend_from_slice(&masked);
         self.decode(false)
     }
 
     /// What was held back, at the end of the text.
     pub fn finish(&mut self) -> String {
-        self.held.extend(self.mask.finish());
+        self.partial_char.extend(self.mask.finish());
         let mut text = self.decode(true);
-        self.shown.end(&mut |c, harmless| text.push(if harmless { c } else { stand_in(c) }));
+        self.display.finish(&mut |c, harmless| text.push(if harmless { c } else { replacement_char(c) }));
         text
     }
 
     fn decode(&mut self, end: bool) -> String {
         let mut out = String::new();
-        let shown = &mut self.shown;
-        let used = decode(&self.held, end, &mut |text: &str| {
+        let shown = &mut self.display;
+        let used = decode(&self.partial_char, end, &mut |text: &str| {
             for c in text.chars() {
-                shown.push(c, &mut |c, harmless| out.push(if harmless { c } else { stand_in(c) }));
+                shown.push(c, &mut |c, harmless| out.push(if harmless { c } else { replacement_char(c) }));
             }
         });
-        self.held.drain(..used);
+        self.partial_char.drain(..used);
         out
     }
 }
 
-struct Window {
+struct PageWindow {
     offset: u64,
     end: u64,
-    room: u64,
+    budget: u64,
     cost: Box<dyn Fn(char) -> u64 + Send>,
     seen: u64,
     text: String,
     replaced: u64,
 }
 
-impl Window {
+impl PageWindow {
     /// Whether the next `count` characters are none of the page's.
-    fn misses(&self, count: u64) -> bool {
+    fn is_outside(&self, count: u64) -> bool {
         self.seen + count <= self.offset || self.seen >= self.end
     }
 
     fn push(&mut self, c: char, harmless: bool) {
         if (self.offset..self.end).contains(&self.seen) {
-            let shown = if harmless { c } else { stand_in(c) };
+            let shown = if harmless { c } else { replacement_char(c) };
             let cost = (self.cost)(shown);
-            let is_full = cost > self.room || self.text.len() + shown.len_utf8() > PAGE_BYTES;
+            let is_full = cost > self.budget || self.text.len() + shown.len_utf8() > MAX_PAGE_BYTES;
             if is_full && !self.text.is_empty() {
                 self.end = self.seen;
             } else {
-                self.room = self.room.saturating_sub(cost);
+                self.budget = self.budget.saturating_sub(cost);
                 self.text.push(shown);
                 self.replaced += u64::from(!harmless);
             }
@@ -185,9 +185,9 @@ impl Window {
 }
 
 /// Feeds the decoded text, secrets masked, to `sink` piece by piece and gives the hash of the bytes.
-fn pass(mut source: impl Read, secrets: &Secrets, mut sink: impl FnMut(&str)) -> io::Result<String> {
+fn stream_masked(mut source: impl Read, secrets: &Secrets, mut sink: impl FnMut(&str)) -> io::Result<String> {
     let mut hash = Sha256::new();
-    let mut mask = secrets.stream();
+    let mut mask = secrets.mask_stream();
     let mut buffer = vec![0; 64 << 10];
     let mut held = Vec::new(); // the beginning of a character that the last piece cut
     loop {
@@ -254,7 +254,7 @@ mod tests {
     fn all_pages(bytes: &[u8], limit: u64) -> String {
         let (mut text, mut offset) = (String::new(), 0);
         loop {
-            let page = page(Drip(bytes), offset, limit, &Secrets::default()).expect("reads");
+            let page = read_page(Drip(bytes), offset, limit, &Secrets::default()).expect("reads");
             text.push_str(&page.text);
             match page.next_offset {
                 Some(next) => offset = next,
@@ -274,16 +274,16 @@ mod tests {
     #[test]
     fn a_page_of_long_characters_is_shorter_and_nothing_is_missed() {
         let whole = "漢字".repeat(40_000);
-        let first = page(whole.as_bytes(), 0, 30_000, &Secrets::default()).expect("reads");
-        assert!(first.text.len() <= PAGE_BYTES && first.next_offset == Some(first.text.chars().count() as u64));
+        let first = read_page(whole.as_bytes(), 0, 30_000, &Secrets::default()).expect("reads");
+        assert!(first.text.len() <= MAX_PAGE_BYTES && first.next_offset == Some(first.text.chars().count() as u64));
         assert_eq!(all_pages(whole.as_bytes(), 30_000), whole);
     }
 
     #[test]
     fn a_page_ends_where_its_room_does_and_has_one_character_at_least() {
-        let extent = |room| Extent { chars: 9, room, cost: Box::new(|c| if c == 'b' { 5 } else { 1 }) };
+        let extent = |room| PageLimit { chars: 9, budget: room, cost: Box::new(|c| if c == 'b' { 5 } else { 1 }) };
         for (room, text, next) in [(0, "b", Some(1)), (5, "b", Some(1)), (6, "ba", Some(2)), (7, "baa", None)] {
-            let page = page(&b"baa"[..], 0, extent(room), &Secrets::default()).expect("reads");
+            let page = read_page(&b"baa"[..], 0, extent(room), &Secrets::default()).expect("reads");
             assert_eq!((page.text.as_str(), page.next_offset), (text, next), "room {room}");
         }
     }
@@ -297,11 +297,11 @@ mod tests {
     #[test]
     fn a_page_begins_as_it_does_in_the_whole() {
         let text = "❤\u{fe0f}\u{200d}🔥\r\na\u{200d}é\u{200d}\u{fe0f}\u{fe0f}\u{200c}x\r";
-        let whole = page(text.as_bytes(), 0, 100, &Secrets::default()).expect("reads").text;
+        let whole = read_page(text.as_bytes(), 0, 100, &Secrets::default()).expect("reads").text;
         for limit in 1..9 {
             assert_eq!(all_pages(text.as_bytes(), limit), whole, "limit {limit}");
             let offset = whole.chars().count() as u64 - limit;
-            let end = page(text.as_bytes(), offset, limit, &Secrets::default()).expect("reads").text;
+            let end = read_page(text.as_bytes(), offset, limit, &Secrets::default()).expect("reads").text;
             assert!(whole.ends_with(&end), "{end:?} of {whole:?}");
         }
     }
@@ -309,13 +309,13 @@ mod tests {
     #[test]
     fn harmful_characters_and_secrets_keep_their_places() {
         let text = "\u{feff}a\r\nb\rc\u{1b}[31m\u{202e}sk-12345678\u{200b}é\r";
-        let secrets = Secrets::default().with(["sk-12345678".to_owned()]);
+        let secrets = Secrets::default().with_values(["sk-12345678".to_owned()]);
         let expected = "\u{feff}a\r\nb␍c␛[31m\u{fffd}***********\u{fffd}é␍";
-        let whole = page(Drip(text.as_bytes()), 0, 100, &secrets).expect("reads");
+        let whole = read_page(Drip(text.as_bytes()), 0, 100, &secrets).expect("reads");
         assert_eq!((whole.text.as_str(), whole.replaced), (expected, 5));
         assert_eq!(whole.total_chars, count_chars(text.as_bytes()).expect("reads"));
         for at in 0..whole.total_chars {
-            let one = page(text.as_bytes(), at, 1, &secrets).expect("reads");
+            let one = read_page(text.as_bytes(), at, 1, &secrets).expect("reads");
             assert!(expected.chars().nth(at as usize).is_some_and(|c| one.text == c.to_string()), "{at}: {one:?}");
             assert_eq!(one.sha256, whole.sha256, "of the bytes on disk");
         }
@@ -324,10 +324,10 @@ mod tests {
     #[test]
     fn what_is_poured_is_what_pages_show() {
         let text = "\u{feff}a\r\nb\rc\u{1b}[31m\u{202e}sk-12345678\u{200b}é漢\r".as_bytes();
-        let secrets = Secrets::default().with(["sk-12345678".to_owned()]);
-        let whole = page(text, 0, 1000, &secrets).expect("reads").text;
+        let secrets = Secrets::default().with_values(["sk-12345678".to_owned()]);
+        let whole = read_page(text, 0, 1000, &secrets).expect("reads").text;
         for step in [1, 2, 5, 100] {
-            let mut pour = Pour::new(&secrets);
+            let mut pour = TextStream::new(&secrets);
             let pieces: String = text.chunks(step).map(|piece| pour.push(piece)).collect();
             assert_eq!(pieces + &pour.finish(), whole, "in pieces of {step}");
         }
@@ -335,11 +335,11 @@ mod tests {
 
     #[test]
     fn ends_are_told() {
-        let page = page(&b"abc"[..], 1, 2, &Secrets::default()).expect("reads");
+        let page = read_page(&b"abc"[..], 1, 2, &Secrets::default()).expect("reads");
         assert_eq!((page.text.as_str(), page.total_chars, page.next_offset), ("bc", 3, None));
         assert_eq!(page.sha256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
-        let past = super::page(&b"abc"[..], 9, 2, &Secrets::default()).expect("reads");
+        let past = super::read_page(&b"abc"[..], 9, 2, &Secrets::default()).expect("reads");
         assert_eq!((past.text.as_str(), past.next_offset), ("", None));
-        assert_eq!(super::page(&b""[..], 0, 2, &Secrets::default()).expect("reads").total_chars, 0);
+        assert_eq!(super::read_page(&b""[..], 0, 2, &Secrets::default()).expect("reads").total_chars, 0);
     }
 }

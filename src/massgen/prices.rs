@@ -5,20 +5,21 @@
 use std::path::Path;
 
 /// LiteLLM's list, beside the installed package.
-const LIST: &str = "litellm/model_prices_and_context_window_backup.json";
+const PRICE_LIST: &str = "litellm/model_prices_and_context_window_backup.json";
 /// How the names of models begin for which MassGen has prices of its own.
-const FAMILIES: [&str; 9] = ["gpt-3.5", "gpt-4", "gpt-5", "o1", "o3", "o4", "claude-", "gemini-", "grok-"];
+const PRICED_FAMILIES: [&str; 9] = ["gpt-3.5", "gpt-4", "gpt-5", "o1", "o3", "o4", "claude-", "gemini-", "grok-"];
 
 /// Tells models with a price from those without.
-pub struct Prices {
+pub struct PricedModels {
     list: String,
 }
 
-impl Prices {
+impl PricedModels {
     /// Those of an installed package; without one, or without a list beside it, only the families are known.
-    pub fn of(package: Option<&Path>) -> Prices {
-        let list = package.and_then(Path::parent).and_then(|folder| std::fs::read_to_string(folder.join(LIST)).ok());
-        Prices { list: list.unwrap_or_default() }
+    pub fn load(package: Option<&Path>) -> PricedModels {
+        let list =
+            package.and_then(Path::parent).and_then(|folder| std::fs::read_to_string(folder.join(PRICE_LIST)).ok());
+        PricedModels { list: list.unwrap_or_default() }
     }
 
     /// Whether MassGen has a price for a model.
@@ -26,7 +27,7 @@ impl Prices {
         let name = model.rsplit('/').next().unwrap_or(model);
         let names = [model.to_owned(), format!("openrouter/{model}"), name.to_owned(), name.replace('.', "-")];
         let lower = name.to_lowercase();
-        FAMILIES.iter().any(|family| lower.starts_with(family))
+        PRICED_FAMILIES.iter().any(|family| lower.starts_with(family))
             || names.iter().any(|name| self.list.contains(&format!("\"{name}\": {{")))
     }
 }
@@ -39,17 +40,17 @@ mod tests {
     fn models_of_the_list_and_of_known_families_have_a_price() {
         let root = tempfile::tempdir().expect("temp");
         let package = root.path().join("massgen");
-        let list = root.path().join(LIST);
+        let list = root.path().join(PRICE_LIST);
         std::fs::create_dir_all(list.parent().expect("parent")).expect("mkdir");
         std::fs::write(&list, r#"{"deepseek-chat": {"input_cost_per_token": 1}, "openrouter/z/m-1": {}}"#)
             .expect("written");
-        let prices = Prices::of(Some(&package));
+        let prices = PricedModels::load(Some(&package));
         for known in ["deepseek-chat", "z/m-1", "openai/gpt-5-mini", "claude-sonnet-4-5", "Gemini-2.5-pro"] {
             assert!(prices.has(known), "{known}");
         }
         for unknown in ["scripted", "my-gpt-5", "chat", "", "llama-local"] {
             assert!(!prices.has(unknown), "{unknown}");
         }
-        assert!(Prices::of(None).has("gpt-5") && !Prices::of(None).has("deepseek-chat"));
+        assert!(PricedModels::load(None).has("gpt-5") && !PricedModels::load(None).has("deepseek-chat"));
     }
 }

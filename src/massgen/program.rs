@@ -1,15 +1,14 @@
-//! Finding MassGen: which program a run will execute, what version it is, where its package lies.
-//! It looks at files and never executes anything; putting a MassGen there is `setup`'s work.
+//! Finding MassGen: which program a run will execute. It looks at files and never executes anything; `setup` installs a MassGen, and
+//! `installation` reads what is installed.
 
-use std::ffi::OsString;
-use std::io::{self, BufRead, BufReader};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::broken;
-
-/// What MassGen 0.1.97 starts its tool servers with.
-const FASTMCP: &str = "fastmcp";
+use super::broken_import;
+use super::installation::executable;
+pub use super::installation::{
+    has_fastmcp, installation_fingerprint, interpreter, is_editable, metadata, package, packages, scripts, version,
+    version_of_package,
+};
 
 /// No MassGen to be found, or not one that can be run.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +26,7 @@ pub enum ProgramError {
 
 /// Where to look for a MassGen.
 #[derive(Debug, Clone, Copy)]
-pub struct Places<'a> {
+pub struct ProgramPlaces<'a> {
     /// What the operator named (`--massgen` or MASSGEN_MCP_MASSGEN).
     pub named: Option<&'a Path>,
     /// The project folder: its `.venv/bin/massgen` is what `uv run massgen` would run.
@@ -35,12 +34,12 @@ pub struct Places<'a> {
     /// The virtual environment that `setup` makes.
     pub own_venv: &'a Path,
     /// The folder with failures of imports that were seen.
-    pub seen: &'a Path,
+    pub failed_imports: &'a Path,
 }
 
 /// The MassGen to run: the named one, the project's, the one in PATH, the one from `setup`; an absolute path. One that is known not to
 /// start is passed over where there is another.
-pub fn find(places: Places<'_>) -> Result<PathBuf, ProgramError> {
+pub fn find(places: ProgramPlaces<'_>) -> Result<PathBuf, ProgramError> {
     if let Some(named) = places.named {
         let absolute = std::path::absolute(named).unwrap_or_else(|_| named.to_owned());
         return executable(&absolute).ok_or(ProgramError::NotExecutable(absolute));
@@ -48,7 +47,7 @@ pub fn find(places: Places<'_>) -> Result<PathBuf, ProgramError> {
     let of_project = places.project.map(|project| project.join(".venv/bin/massgen"));
     let own = places.own_venv.join("bin/massgen");
     let all = [of_project.as_deref().and_then(executable), which::which("massgen").ok(), executable(&own)];
-    let works = |program: &&PathBuf| broken::problem(program, places.seen).is_none();
+    let works = |program: &&PathBuf| broken_import::known_problem(program, places.failed_imports).is_none();
     let mut all = all.iter().flatten();
     let found = all.clone().find(works).or_else(|| all.next()).cloned();
     found.ok_or_else(|| {
@@ -57,144 +56,10 @@ pub fn find(places: Places<'_>) -> Result<PathBuf, ProgramError> {
     })
 }
 
-fn executable(path: &Path) -> Option<PathBuf> {
-    use std::os::unix::fs::PermissionsExt;
-    let meta = path.metadata().ok()?;
-    (meta.is_file() && meta.permissions().mode() & 0o111 != 0).then(|| path.to_owned())
-}
-
-/// The folder of the installed `massgen` package, found through the interpreter that the program's first line names.
-pub fn package(program: &Path) -> Option<PathBuf> {
-    site_packages(program)?.into_iter().map(|site| site.join("massgen")).find(|package| package.is_dir())
-}
-
-/// The installed version, from the package's metadata (MassGen has no `--version`).
-pub fn version(program: &Path) -> Option<String> {
-    metadata_folders(program).find_map(|folder| version_of(folder.file_name()?.to_str()?))
-}
-
-/// The version of a package that is installed beside MassGen.
-pub fn version_of_package(program: &Path, package: &str) -> Option<String> {
-    metadata_folders(program).find_map(|folder| {
-        let (name, version) = folder.file_stem()?.to_str()?.rsplit_once('-')?;
-        (name == package).then(|| version.to_owned())
-    })
-}
-
-/// Tells one installation from another: another one as soon as any package is installed, updated or removed.
-///
-/// # Errors
-///
-/// Its files cannot be read, or it is no script of a Python.
-pub fn installation(program: &Path) -> io::Result<String> {
-    let python = interpreter(program).ok_or(io::ErrorKind::InvalidData)?;
-    let marks = [Some(program.to_owned()), Some(python.clone()), metadata(program)];
-    let marks: io::Result<Vec<_>> = marks.iter().flatten().map(|path| stamp(path)).collect();
-    Ok(format!("{program:?}\0{python:?}\0{:?}\0{:?}", marks?, packages(program)))
-}
-
-/// Whether a file is the same as before: what an installation changes.
-fn stamp(path: &Path) -> io::Result<(u64, i64, i64, u64)> {
-    path.metadata().map(|meta| (meta.ino(), meta.mtime(), meta.mtime_nsec(), meta.size()))
-}
-
-fn version_of(name: &str) -> Option<String> {
-    Some(name.strip_prefix("massgen-")?.strip_suffix(".dist-info")?.to_owned())
-}
-
-/// The folder with the metadata of the installed package, `massgen-*.dist-info`; every installation writes it anew.
-pub fn metadata(program: &Path) -> Option<PathBuf> {
-    metadata_folders(program).find(|folder| folder.file_name().and_then(|name| version_of(name.to_str()?)).is_some())
-}
-
-/// Whether a package with this folder of metadata is run from its source, which may change without another installation
-/// (`direct_url.json`, PEP 610). An installation from an index has no such file.
-pub fn is_editable(metadata: &Path) -> bool {
-    let read = std::fs::read(metadata.join("direct_url.json")).ok();
-    let origin: serde_json::Value = read.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
-    origin["dir_info"]["editable"] == true
-}
-
-/// MassGen and all that is installed beside it, each by its name and version, in order.
-pub fn packages(program: &Path) -> Vec<OsString> {
-    let mut names: Vec<_> =
-        metadata_folders(program).filter_map(|folder| Some(folder.file_name()?.to_owned())).collect();
-    names.sort_unstable();
-    names
-}
-
-/// The Python that a program is run by: an absolute path without arguments in its first line, or, where that would be too long, in
-/// the second, as pip and uv then write it.
-pub fn interpreter(program: &Path) -> Option<PathBuf> {
-    let script = std::fs::File::open(program).ok()?;
-    // A compiled program may have no line end at all in its first megabytes.
-    let mut lines = BufReader::new(std::io::Read::take(script, 4096)).lines().map_while(Result::ok);
-    let first = lines.next()?;
-    let named = match first.strip_prefix("#!")?.trim() {
-        "/bin/sh" => lines.next()?.strip_prefix("'''exec' ")?.split_whitespace().next()?.trim_matches('"').to_owned(),
-        named => named.to_owned(),
-    };
-    Some(PathBuf::from(named)).filter(|named| named.is_absolute() && !named.to_string_lossy().contains(' '))
-}
-
-/// The folders with the metadata of all installed packages.
-fn metadata_folders(program: &Path) -> impl Iterator<Item = PathBuf> {
-    let sites = site_packages(program).unwrap_or_default().into_iter();
-    let all = sites.filter_map(|site| std::fs::read_dir(site).ok()).flatten().flatten().map(|entry| entry.path());
-    all.filter(|path| path.extension().is_some_and(|ending| ending == "dist-info"))
-}
-
-/// The folder of the programs that were installed with MassGen, `fastmcp` among them. MassGen 0.1.97 starts its tool servers by that bare
-/// name (`massgen/filesystem_manager/_filesystem_manager.py`), so this folder has to come first in a run's PATH. The program itself may
-/// be a link from another folder (`uv tool install`, pipx), or a script that was copied there.
-pub fn scripts(program: &Path) -> PathBuf {
-    let folders = script_folders(program);
-    let found = folders.iter().find(|folder| executable(&folder.join(FASTMCP)).is_some());
-    found.or(folders.first()).cloned().unwrap_or_else(|| PathBuf::from("/"))
-}
-
-/// Whether `fastmcp` is installed beside MassGen. Without it, no tool server of an agent starts.
-pub fn has_fastmcp(program: &Path) -> bool {
-    executable(&scripts(program).join(FASTMCP)).is_some()
-}
-
-/// The folder of the script, all links resolved, and that of its interpreter. The interpreter's own links lead out of a virtual
-/// environment, so they are not resolved.
-fn script_folders(program: &Path) -> Vec<PathBuf> {
-    let script = program.canonicalize().unwrap_or_else(|_| program.to_owned());
-    let both = [Some(script), interpreter(program)].into_iter().flatten();
-    both.filter_map(|file| file.parent().map(Path::to_owned)).collect()
-}
-
-/// Where packages may be, in the order in which Python looks: beside the script (a virtual environment, `pip install --user`,
-/// `/usr/local`), then beside the interpreter.
-fn site_packages(program: &Path) -> Option<Vec<PathBuf>> {
-    let python = interpreter(program)?;
-    let prefixes = script_folders(program).into_iter().filter_map(|folder| folder.parent().map(Path::to_owned));
-    let sites = prefixes.flat_map(|prefix| libraries(&prefix.join("lib"), &python));
-    let mut seen = Vec::new();
-    sites.filter(|site| site.is_dir()).for_each(|site| {
-        if !seen.contains(&site) {
-            seen.push(site);
-        }
-    });
-    Some(seen)
-}
-
-/// The package folders of an interpreter in a `lib` folder. Debian calls its own `dist-packages`, some of them without a version.
-fn libraries(lib: &Path, python: &Path) -> Vec<PathBuf> {
-    let versioned = python.canonicalize().ok().and_then(|python| Some(python.file_name()?.to_str()?.to_owned()));
-    let versioned = versioned.filter(|name| name.starts_with("python3."));
-    let is_ours = |name: &str| name == "python3" || versioned.as_deref().is_none_or(|versioned| name == versioned);
-    let folders = std::fs::read_dir(lib).into_iter().flatten().flatten();
-    let ours = folders
-        .filter(|folder| folder.file_name().to_str().is_some_and(|name| name.starts_with("python") && is_ours(name)));
-    ours.flat_map(|folder| ["site-packages", "dist-packages"].map(|kind| folder.path().join(kind))).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::massgen::installation::FASTMCP;
     use std::os::unix::fs::PermissionsExt;
 
     fn venv(root: &Path) -> PathBuf {
@@ -213,7 +78,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("temp");
         let program = venv(folder.path());
         let (project, own_venv, seen) = (Some(folder.path()), folder.path(), folder.path());
-        let places = |named| Places { named, project, own_venv, seen };
+        let places = |named| ProgramPlaces { named, project, own_venv, failed_imports: seen };
         assert_eq!(find(places(Some(&program))).expect("found"), program);
         let missing = folder.path().join("nope");
         assert!(matches!(find(places(Some(&missing))), Err(ProgramError::NotExecutable(_))));
@@ -225,7 +90,8 @@ mod tests {
         let (project, own) = (folder.path().join("p"), folder.path().join("own"));
         venv(&own);
         let program = venv(&project.join(".venv"));
-        let places = Places { named: None, project: Some(&project), own_venv: &own, seen: folder.path() };
+        let places =
+            ProgramPlaces { named: None, project: Some(&project), own_venv: &own, failed_imports: folder.path() };
         assert_eq!(find(places).expect("found"), program);
         let sites = project.join(".venv/lib/python3.11/site-packages");
         std::fs::create_dir(sites.join("mcp-2.3.0.dist-info")).expect("mkdir");

@@ -2,32 +2,32 @@
 //! Pure. It reads standard error first (the question is echoed on standard output, where anybody can forge a line). The classes
 //! are one table (`classes`); the lines for `read_result` with part `errors` are in `lines`.
 
-mod blame;
+mod attribution;
 mod classes;
 mod lines;
 mod message;
-mod pages;
+mod web_pages;
 
-pub use blame::blamed;
-pub use lines::Lines;
+pub use attribution::attribute_problem;
+pub use lines::ErrorLines;
 
-use self::classes::{About, CLASSES, Class, is_call};
+use self::classes::{CLASSES, FailureClass, FailureScope, is_model_call_line};
 use super::text;
 use crate::run::{Problem, Retry};
 
 /// The longest message, in characters.
-const MESSAGE_CHARS: usize = 400;
+const MAX_MESSAGE_CHARS: usize = 400;
 /// The most that a message has of what an agent said, in characters.
-const SAID_CHARS: usize = 200;
+const MAX_AGENT_TEXT_CHARS: usize = 200;
 /// How many of the last lines are told where none of them is known.
-const LAST_LINES: usize = 3;
+const MAX_LAST_LINES: usize = 3;
 
 /// How our exec step begins its only line when MassGen could not be executed.
-pub const CANNOT_EXECUTE: &str = "massgen-mcp: cannot execute";
+pub const CANNOT_EXECUTE_PREFIX: &str = "massgen-mcp: cannot execute";
 
 /// What there is to judge by.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Words<'a> {
+pub struct RunOutput<'a> {
     /// The end of standard error.
     pub stderr: &'a str,
     /// The end of standard output.
@@ -35,7 +35,7 @@ pub struct Words<'a> {
     /// The first error of a call to a model that status.json keeps.
     pub model_error: Option<&'a str>,
     /// What an agent said last where MassGen waited for an answer or a vote (`events::last_words`); empty where it said nothing.
-    pub agents: Option<&'a str>,
+    pub agent_text: Option<&'a str>,
     /// Whether a model's words are the last that an agent showed (`events::is_answering`): no call has failed since.
     pub is_answering: bool,
     /// Whose model the failing agents use, where that is known.
@@ -43,96 +43,96 @@ pub struct Words<'a> {
 }
 
 /// The class of a failure, or `None` where nothing that is known was said.
-pub fn problem(words: Words<'_>) -> Option<Problem> {
-    let problem = classified(words, |class| class.about != About::Retry)?;
-    Some(match words.agents {
-        Some(said) if problem.code == "agents_failed" => without_a_call(problem, said, words.provider),
+pub fn problem(words: RunOutput<'_>) -> Option<Problem> {
+    let problem = classify(words, |class| class.scope != FailureScope::Retry)?;
+    Some(match words.agent_text {
+        Some(said) if problem.code == "agents_failed" => no_response_problem(problem, said, words.provider),
         Some(_) | None => problem,
     })
 }
 
 /// What became of the calls to a model, for a run that was ended before it said so itself; `None` where they are not known to fail.
-pub fn failed_call(words: Words<'_>) -> Option<Problem> {
+pub fn failed_call_problem(words: RunOutput<'_>) -> Option<Problem> {
     if words.is_answering {
         return None;
     }
-    classified(words, |class| class.about != About::MassGen)
+    classify(words, |class| class.scope != FailureScope::MassGen)
 }
 
-/// What MassGen itself gives as the reason of its end, where that is of no class: `❌ Error: …` on standard output (`cli/entrypoint.py`).
-pub fn own_error(stdout: &str) -> Option<Problem> {
-    let clean = text::clean(stdout);
+/// What MassGen itself gives as the reason of its end, where that is of no class: `❌ DrawError: …` on standard output (`cli/entrypoint.py`).
+pub fn massgen_error(stdout: &str) -> Option<Problem> {
+    let clean = text::remove_harmful(stdout);
     let from_last = clean.rfind("❌ Error: ").map(|at| &clean[at..])?;
-    let told: Vec<&str> = from_last.lines().filter(|line| !line.trim().is_empty()).take(LAST_LINES).collect();
+    let told: Vec<&str> = from_last.lines().filter(|line| !line.trim().is_empty()).take(MAX_LAST_LINES).collect();
     Some(Problem::new(
         "massgen_error",
-        &text::line(&told.join(" "), MESSAGE_CHARS),
+        &text::single_line(&told.join(" "), MAX_MESSAGE_CHARS),
         "correct what the message names (the config, a missing program, a full disk), then call run_massgen again",
     ))
 }
 
 /// The last lines of standard error, as one; `None` where it said nothing.
 pub fn last_lines(stderr: &str) -> Option<String> {
-    let clean = text::clean(stderr);
-    let mut last: Vec<&str> = clean.lines().rev().filter(|line| !line.trim().is_empty()).take(LAST_LINES).collect();
+    let clean = text::remove_harmful(stderr);
+    let mut last: Vec<&str> = clean.lines().rev().filter(|line| !line.trim().is_empty()).take(MAX_LAST_LINES).collect();
     last.reverse();
-    (!last.is_empty()).then(|| text::line(&last.join(" | "), MESSAGE_CHARS))
+    (!last.is_empty()).then(|| text::single_line(&last.join(" | "), MAX_MESSAGE_CHARS))
 }
 
 /// Whether MassGen said that its own clock ran out; status.json does not always get to say so.
-pub fn tells_timeout(stderr: &str) -> bool {
+pub fn reports_timeout(stderr: &str) -> bool {
     stderr.contains("No answers available from any agents due to timeout")
 }
 
 /// Whether a run that goes on with a conversation came to its end: MassGen says so in its next to last words, which are those of
 /// a fault of its own, and exits with 1 however the turn went.
-pub fn tells_resumed_end(stdout: &str) -> bool {
+pub fn reports_resumed_end(stdout: &str) -> bool {
     stdout.contains("Session error: too many values to unpack")
 }
 
-fn classified(words: Words<'_>, of_interest: impl Fn(&Class) -> bool) -> Option<Problem> {
+fn classify(words: RunOutput<'_>, of_interest: impl Fn(&FailureClass) -> bool) -> Option<Problem> {
     let said = [
-        Said::of(words.stderr, false),
-        Said::of(words.model_error.unwrap_or_default(), true),
-        Said::of(words.agents.filter(|said| is_of_a_program(said)).unwrap_or_default(), true),
+        OutputText::new(words.stderr, false),
+        OutputText::new(words.model_error.unwrap_or_default(), true),
+        OutputText::new(words.agent_text.filter(|said| is_claude_code_error(said)).unwrap_or_default(), true),
         // MassGen puts a few errors on standard output; there only lines that it marks itself are heard.
-        Said::of(&marked(words.stdout), false),
+        OutputText::new(&error_lines(words.stdout), false),
     ];
     let (class, message) = CLASSES.iter().filter(|class| of_interest(class)).find_map(|class| {
         let message = said.iter().find_map(|said| said.message(class))?;
         Some((class, message))
     })?;
-    let provider = words.provider.filter(|_| class.about != About::MassGen).map(str::to_owned);
+    let provider = words.provider.filter(|_| class.scope != FailureScope::MassGen).map(str::to_owned);
     Some(Problem { retry: class.retry, provider, ..Problem::new(class.code, &message, class.hint) })
 }
 
 /// The text of one source.
-struct Said {
+struct OutputText {
     lines: Vec<String>,
     lower: Vec<String>,
     /// Whether all of it is about calls to a model.
     is_call: bool,
 }
 
-impl Said {
-    fn of(text: &str, is_call: bool) -> Said {
-        let lines = pages::joined(&text::clean(text));
+impl OutputText {
+    fn new(text: &str, is_call: bool) -> OutputText {
+        let lines = web_pages::join_web_pages(&text::remove_harmful(text));
         let lower = lines.iter().map(|line| line.to_lowercase()).collect();
-        Said { lines, lower, is_call }
+        OutputText { lines, lower, is_call }
     }
 
-    fn message(&self, class: &Class) -> Option<String> {
-        let counts = |line: &str| class.about != About::Call || self.is_call || is_call(line);
-        let shows = |line: &String| class.signs.iter().any(|sign| line.contains(sign)) && counts(line);
+    fn message(&self, class: &FailureClass) -> Option<String> {
+        let counts = |line: &str| class.scope != FailureScope::Call || self.is_call || is_model_call_line(line);
+        let shows = |line: &String| class.patterns.iter().any(|sign| line.contains(sign)) && counts(line);
         let place = self.lower.iter().position(shows)?;
-        Some(message::of(class, &self.lines[place..]))
+        Some(message::failure_message(class, &self.lines[place..]))
     }
 }
 
 /// The agents neither answered nor voted; what they said is all there is to tell, and it is not ours to judge.
-fn without_a_call(problem: Problem, said: &str, provider: Option<&str>) -> Problem {
+fn no_response_problem(problem: Problem, said: &str, provider: Option<&str>) -> Problem {
     let provider = provider.map(str::to_owned);
-    let said = text::line(said, SAID_CHARS);
+    let said = text::single_line(said, MAX_AGENT_TEXT_CHARS);
     if said.is_empty() {
         let hint = "check that `base_url` leads to a model's API, not to a proxy or a web page; then start again";
         let message = format!("{}; the model's answers were empty", problem.message);
@@ -142,24 +142,24 @@ fn without_a_call(problem: Problem, said: &str, provider: Option<&str>) -> Probl
 }
 
 /// Whether these are the words of the Claude Code program (`claude_code`), which it gives in the place of its model's.
-fn is_of_a_program(said: &str) -> bool {
+fn is_claude_code_error(said: &str) -> bool {
     const FIRST: [&str; 5] =
         ["not logged in", "invalid api key", "credit balance is too low", "prompt is too long", "api error"];
     let lower = said.trim_start().to_lowercase();
     FIRST.iter().any(|first| lower.starts_with(first))
 }
 
-fn marked(stdout: &str) -> String {
-    let clean = text::clean(stdout);
+fn error_lines(stdout: &str) -> String {
+    let clean = text::remove_harmful(stdout);
     let lines = clean.lines().filter(|line| line.trim_start().starts_with('❌'));
     lines.collect::<Vec<_>>().join("\n")
 }
 
 /// A sign of each class that is about a provider.
 #[cfg(test)]
-pub(crate) fn signs_of_providers() -> impl Iterator<Item = &'static str> {
-    let classes = CLASSES.iter().filter(|class| class.about != About::MassGen);
-    classes.filter_map(|class| class.signs.first().copied())
+pub(crate) fn provider_patterns() -> impl Iterator<Item = &'static str> {
+    let classes = CLASSES.iter().filter(|class| class.scope != FailureScope::MassGen);
+    classes.filter_map(|class| class.patterns.first().copied())
 }
 
 #[cfg(test)]
@@ -167,7 +167,7 @@ mod tests {
     use super::*;
 
     fn of(stderr: &str) -> (String, String) {
-        let problem = problem(Words { stderr, ..Words::default() }).expect("known");
+        let problem = problem(RunOutput { stderr, ..RunOutput::default() }).expect("known");
         (problem.code, problem.message)
     }
 
@@ -195,7 +195,7 @@ mod tests {
             assert!(message.contains(words), "{message}");
         }
         assert!(
-            problem(Words { stderr: include_str!("../../tests/data/stderr/success.txt"), ..Words::default() })
+            problem(RunOutput { stderr: include_str!("../../tests/data/stderr/success.txt"), ..RunOutput::default() })
                 .is_none()
         );
     }
@@ -203,7 +203,7 @@ mod tests {
     #[test]
     fn a_failure_says_whether_a_retry_can_help_and_whose_model_it_was() {
         let of = |stderr| {
-            let words = Words { stderr, provider: Some("api.example.com"), ..Words::default() };
+            let words = RunOutput { stderr, provider: Some("api.example.com"), ..RunOutput::default() };
             let problem = problem(words).expect("known");
             (problem.retry, problem.provider.is_some())
         };
@@ -236,14 +236,16 @@ mod tests {
     #[test]
     fn a_tool_that_fails_is_no_call_to_a_model() {
         let line = "14:29:55 | WARNING  | [MCP] tool execute_command: curl: (7) connection refused, error 429 rate limit, no credits";
-        assert!(problem(Words { stderr: line, ..Words::default() }).is_none());
-        assert!(problem(Words { stderr: &format!("Streaming error: {line}"), ..Words::default() }).is_some());
+        assert!(problem(RunOutput { stderr: line, ..RunOutput::default() }).is_none());
+        assert!(problem(RunOutput { stderr: &format!("Streaming error: {line}"), ..RunOutput::default() }).is_some());
     }
 
     #[test]
     fn what_a_program_says_in_its_models_place_is_the_message() {
         let failed = "[ERROR] orchestrator: Agent failed to use workflow tools after 3 attempts";
-        let of = |said| problem(Words { stderr: failed, agents: Some(said), provider: Some("p"), ..Words::default() });
+        let of = |said| {
+            problem(RunOutput { stderr: failed, agent_text: Some(said), provider: Some("p"), ..RunOutput::default() })
+        };
         let of = |said| of(said).map(|problem| (problem.code, problem.message)).expect("known");
         let login = "Not logged in · Please run /login";
         assert_eq!(of(login), ("not_logged_in".to_owned(), login.to_owned()));
@@ -270,7 +272,7 @@ mod tests {
             "Failed to download checksums from https://github.com/github/copilot-cli/releases/download/v1.0.104/SHA256SUMS.txt",
         ] {
             let stdout = format!("❌ Error: {said}\n");
-            let problem = problem(Words { stdout: &stdout, ..Words::default() }).expect("known");
+            let problem = problem(RunOutput { stdout: &stdout, ..RunOutput::default() }).expect("known");
             assert_eq!((problem.code.as_str(), problem.retry), ("agent_program_missing", Some(Retry::No)), "{said}");
         }
     }
@@ -278,23 +280,23 @@ mod tests {
     #[test]
     fn an_error_of_massgens_own_is_told_from_its_last_mark_on() {
         let stdout = "QUESTION: why\nCOMPLETED: 1 agents\n\u{1b}[91m❌ Error: Gemini CLI not found. Install it using one of:\n  npm install\n";
-        let problem = own_error(stdout).expect("told");
+        let problem = massgen_error(stdout).expect("told");
         assert_eq!((problem.code.as_str(), problem.retry), ("massgen_error", None));
         assert_eq!(problem.message, "❌ Error: Gemini CLI not found. Install it using one of: npm install");
-        assert_eq!(own_error("Error: no mark"), None);
+        assert_eq!(massgen_error("Error: no mark"), None);
     }
 
     #[test]
     fn where_nothing_is_known_the_last_lines_are_told() {
         assert_eq!(last_lines("zero\none\n\n\u{1b}[31mtwo\u{1b}[0m\n three\n").as_deref(), Some("one | two | three"));
         assert_eq!(last_lines(" \n\n"), None);
-        assert!(last_lines(&"x".repeat(1_000_000)).expect("said").chars().count() <= MESSAGE_CHARS);
+        assert!(last_lines(&"x".repeat(1_000_000)).expect("said").chars().count() <= MAX_MESSAGE_CHARS);
     }
 
     #[test]
     fn a_key_that_is_handed_over_twice_has_a_hint_of_its_own() {
         let stdout = "❌ Error: ChatCompletionsBackend() got multiple values for keyword argument 'api_key'";
-        let problem = problem(Words { stdout, ..Words::default() }).expect("known");
+        let problem = problem(RunOutput { stdout, ..RunOutput::default() }).expect("known");
         assert!(problem.code == "config_invalid" && problem.hint.contains("OPENAI_API_KEY"), "{problem:?}");
     }
 
@@ -390,7 +392,7 @@ mod tests {
         ] {
             let stderr =
                 format!("20:49:05 | ERROR    | Streaming error: {said}\n20:49:05 | ERROR    | no successful agents\n");
-            let found = problem(Words { stderr: &stderr, ..Words::default() }).expect("known");
+            let found = problem(RunOutput { stderr: &stderr, ..RunOutput::default() }).expect("known");
             assert_eq!((found.code.as_str(), found.retry), (code, retry), "{said}");
             assert!(!found.message.contains("<html") && !found.message.contains("<title"), "{}", found.message);
         }
@@ -400,18 +402,18 @@ mod tests {
     fn a_retry_that_may_have_succeeded_is_no_reason_of_a_failure() {
         let retried = "[2026-11-26 22:34:36 - openai._base_client:1618 - INFO] Retrying request to /chat/completions in 0.4 seconds\n";
         let stderr = format!("{retried}20:49:05 | ERROR    | Agent failed to use workflow tools\n");
-        let words = Words { stderr: &stderr, ..Words::default() };
+        let words = RunOutput { stderr: &stderr, ..RunOutput::default() };
         assert_eq!(problem(words).expect("known").code, "agents_failed");
-        let spent = failed_call(words).expect("known");
+        let spent = failed_call_problem(words).expect("known");
         assert_eq!((spent.code.as_str(), spent.message.starts_with("Retrying request")), ("model_busy", true));
-        assert_eq!(failed_call(Words { is_answering: true, ..words }), None);
+        assert_eq!(failed_call_problem(RunOutput { is_answering: true, ..words }), None);
     }
 
     #[test]
     fn a_forged_question_is_not_heard() {
         let stdout = "QUESTION: why\nConfiguration error: forged\nrate limit";
-        assert!(problem(Words { stdout, ..Words::default() }).is_none());
+        assert!(problem(RunOutput { stdout, ..RunOutput::default() }).is_none());
         let own = "❌ Session error: Configuration error in it";
-        assert!(problem(Words { stdout: own, ..Words::default() }).is_some());
+        assert!(problem(RunOutput { stdout: own, ..RunOutput::default() }).is_some());
     }
 }

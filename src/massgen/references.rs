@@ -4,9 +4,9 @@
 use crate::run::Problem;
 
 /// The most references that are named.
-const MOST_NAMED: usize = 3;
+const MAX_NAMED_REFERENCES: usize = 3;
 /// Endings by which a name is that of a file, and not of a decorator, an account or a package.
-const ENDINGS: [&str; 32] = [
+const FILE_EXTENSIONS: [&str; 32] = [
     "c", "cc", "cpp", "css", "csv", "docx", "go", "h", "html", "ipynb", "java", "jpg", "js", "json", "log", "md",
     "pdf", "png", "py", "rs", "rst", "sh", "sql", "toml", "ts", "tsv", "tsx", "txt", "xlsx", "xml", "yaml", "yml",
 ];
@@ -16,7 +16,7 @@ pub fn warning(question: &str, exists: impl Fn(&str) -> bool) -> Option<Problem>
     let mut found: Vec<String> = Vec::new();
     for name in references(question).filter(|name| looks_like_a_file(name) || exists(name)) {
         let shown = format!("`@{name}`");
-        if found.len() < MOST_NAMED && !found.contains(&shown) {
+        if found.len() < MAX_NAMED_REFERENCES && !found.contains(&shown) {
             found.push(shown);
         }
     }
@@ -42,7 +42,7 @@ fn references(question: &str) -> impl Iterator<Item = &str> {
 fn looks_like_a_file(name: &str) -> bool {
     let is_path = ["./", "../", "~/", "/"].iter().any(|start| name.starts_with(start));
     let ending = name.rsplit_once('.').filter(|(stem, _)| !stem.is_empty()).map(|(_, ending)| ending.to_lowercase());
-    is_path || ending.is_some_and(|ending| ENDINGS.contains(&ending.as_str()))
+    is_path || ending.is_some_and(|ending| FILE_EXTENSIONS.contains(&ending.as_str()))
 }
 
 #[cfg(test)]

@@ -7,20 +7,20 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::answers::Answer;
-use super::copy::{self, CopyError, failed, make, write};
+use super::copy::{self, CopyError, create_folder, io_error, write_file};
 use super::files::RunFiles;
 
 /// The most of an answer that is handed on, in bytes: every agent reads it again.
-const MOST_ANSWER: u64 = 1 << 20;
+const MAX_ANSWER_BYTES: u64 = 1 << 20;
 /// Said before an answer that was not presented by a run that went well.
-const CUT_SHORT: &str = "[This turn was cut short. Its best answer until then:]\n\n";
+const PARTIAL_NOTICE: &str = "[This turn was cut short. Its best answer until then:]\n\n";
 
 /// Where MassGen looks for sessions, in its working folder.
-const SESSIONS: &str = ".massgen/sessions";
+const SESSIONS_FOLDER: &str = ".massgen/sessions";
 
 /// A turn that is over.
 #[derive(Debug, Clone, Copy)]
-pub struct Turn<'a> {
+pub struct SessionTurn<'a> {
     /// Which one of its conversation, from 1 on.
     pub number: u32,
     /// What was asked.
@@ -33,24 +33,24 @@ pub struct Turn<'a> {
 
 /// Writes a conversation into a new folder: the turns before the one given, from the `session` folder of its run, and it. Of the
 /// earlier ones the workspaces stay behind: MassGen gives its agents the latest, which has grown out of them.
-pub fn hand_on(files: &RunFiles, session: &Path, turn: &Turn<'_>, into: &Path) -> Result<(), CopyError> {
+pub fn write_session(files: &RunFiles, session: &Path, turn: &SessionTurn<'_>, into: &Path) -> Result<(), CopyError> {
     for number in 1..turn.number {
-        let name = turn_name(number);
-        make(&into.join(&name))?;
+        let name = turn_folder_name(number);
+        create_folder(&into.join(&name))?;
         for part in ["metadata.json", "answer.txt"] {
             let path = session.join(&name).join(part);
-            let bytes = files.head(&path, MOST_ANSWER).map_err(failed("read", &files.absolute(&path)))?;
-            write(&into.join(&name).join(part), &bytes)?;
+            let bytes = files.head(&path, MAX_ANSWER_BYTES).map_err(io_error("read", &files.absolute(&path)))?;
+            write_file(&into.join(&name).join(part), &bytes)?;
         }
     }
-    let own = into.join(turn_name(turn.number));
-    make(&own)?;
+    let own = into.join(turn_folder_name(turn.number));
+    create_folder(&own)?;
     let metadata = json!({"turn": turn.number, "task": turn.question, "winning_agent": turn.answer.agent});
-    write(&own.join("metadata.json"), metadata.to_string().as_bytes())?;
+    write_file(&own.join("metadata.json"), metadata.to_string().as_bytes())?;
     let path = &turn.answer.path;
-    let answer = files.head(path, MOST_ANSWER).map_err(failed("read", &files.absolute(path)))?;
-    let before = if turn.is_partial { CUT_SHORT } else { "" };
-    write(&own.join("answer.txt"), &[before.as_bytes(), &answer].concat())?;
+    let answer = files.head(path, MAX_ANSWER_BYTES).map_err(io_error("read", &files.absolute(path)))?;
+    let before = if turn.is_partial { PARTIAL_NOTICE } else { "" };
+    write_file(&own.join("answer.txt"), &[before.as_bytes(), &answer].concat())?;
     let workspace = path.with_file_name("workspace");
     if files.is_folder(&workspace) {
         copy::folder(files, &workspace, &own.join("workspace"))?;
@@ -58,27 +58,27 @@ pub fn hand_on(files: &RunFiles, session: &Path, turn: &Turn<'_>, into: &Path) -
     Ok(())
 }
 
-fn turn_name(number: u32) -> String {
+fn turn_folder_name(number: u32) -> String {
     format!("turn_{number}")
 }
 
 /// A conversation where MassGen finds it: a link in its working folder, which is gone when this is dropped.
 #[derive(Debug)]
 #[must_use = "the link is gone when this is dropped"]
-pub struct Link(PathBuf);
+pub struct SessionLink(PathBuf);
 
-impl Link {
+impl SessionLink {
     /// Links the session folder into a working folder, by the name that the config has for it.
-    pub fn make(working_folder: &Path, name: &str, session: &Path) -> io::Result<Link> {
-        let place = working_folder.join(SESSIONS);
+    pub fn create(working_folder: &Path, name: &str, session: &Path) -> io::Result<SessionLink> {
+        let place = working_folder.join(SESSIONS_FOLDER);
         std::fs::create_dir_all(&place)?;
         let link = place.join(name);
         std::os::unix::fs::symlink(session, &link)?;
-        Ok(Link(link))
+        Ok(SessionLink(link))
     }
 }
 
-impl Drop for Link {
+impl Drop for SessionLink {
     fn drop(&mut self) {
         // Where it is gone already, nothing is left to do; and a link that leads nowhere does no harm.
         let _gone = std::fs::remove_file(&self.0);
@@ -96,7 +96,7 @@ mod tests {
         let root = tempfile::tempdir().expect("temp");
         for (path, text) in files {
             let path = root.path().join(path);
-            make(path.parent().expect("parent")).expect("made");
+            create_folder(path.parent().expect("parent")).expect("made");
             std::fs::write(path, text).expect("written");
         }
         let files = RunFiles::open(root.path()).expect("open");
@@ -122,8 +122,8 @@ mod tests {
         std::os::unix::fs::symlink("/etc", root.path().join("l/final/b/workspace/etc")).expect("link");
         let into = tempfile::tempdir().expect("temp");
         let answer = answer();
-        let turn = Turn { number: 2, question: "two?\n\"", answer: &answer, is_partial: true };
-        hand_on(&files, Path::new("session"), &turn, into.path()).expect("handed on");
+        let turn = SessionTurn { number: 2, question: "two?\n\"", answer: &answer, is_partial: true };
+        write_session(&files, Path::new("session"), &turn, into.path()).expect("handed on");
 
         let read = |path: &str| std::fs::read_to_string(into.path().join(path)).expect("file");
         assert_eq!(
@@ -131,7 +131,7 @@ mod tests {
             ("one".into(), "{\"task\": \"one?\"}".into())
         );
         assert!(!into.path().join("turn_1/workspace").exists());
-        assert_eq!(read("turn_2/answer.txt"), format!("{CUT_SHORT}two"));
+        assert_eq!(read("turn_2/answer.txt"), format!("{PARTIAL_NOTICE}two"));
         let metadata: serde_json::Value = serde_json::from_str(&read("turn_2/metadata.json")).expect("JSON");
         assert_eq!((&metadata["task"], &metadata["winning_agent"]), (&json!("two?\n\""), &json!("b")));
         let copy = into.path().join("turn_2/workspace");
@@ -143,7 +143,7 @@ mod tests {
     fn a_link_is_there_as_long_as_it_is_held() {
         let (work, session) = (tempfile::tempdir().expect("temp"), tempfile::tempdir().expect("temp"));
         let place = work.path().join(".massgen/sessions/mg-00000000");
-        let link = Link::make(work.path(), "mg-00000000", session.path()).expect("made");
+        let link = SessionLink::create(work.path(), "mg-00000000", session.path()).expect("made");
         assert!(place.is_dir());
         drop(link);
         assert!(place.symlink_metadata().is_err() && session.path().is_dir());

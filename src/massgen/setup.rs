@@ -10,20 +10,20 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
-use super::broken;
+use super::broken_import;
 
 /// The version that is set up, and that the rest of this room was written against.
 pub const VERSION: &str = "0.1.97";
 /// The uv that installs it.
-const UV: &str = "uv==0.13.9";
+const UV_REQUIREMENT: &str = "uv==0.13.9";
 /// The packages that are installed, with their versions.
-const LOCKED: &str = include_str!("massgen-0.1.97.txt");
+const LOCKED_PACKAGES: &str = include_str!("massgen-0.1.97.txt");
 /// The oldest Python that it runs on.
-const PYTHON_AT_LEAST: (u32, u32) = (3, 11);
+const MIN_PYTHON: (u32, u32) = (3, 11);
 
 /// Which versions of MassGen's packages a set-up installs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Versions {
+pub enum PackageVersions {
     /// Those that this program was tested with.
     Locked,
     /// The newest that MassGen allows.
@@ -34,7 +34,7 @@ pub enum Versions {
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     /// There is no Python, or only older ones.
-    #[error("MassGen needs Python {}.{} or newer; {found}", PYTHON_AT_LEAST.0, PYTHON_AT_LEAST.1)]
+    #[error("MassGen needs Python {}.{} or newer; {found}", MIN_PYTHON.0, MIN_PYTHON.1)]
     NoPython {
         /// What was found instead.
         found: String,
@@ -78,7 +78,7 @@ impl SetupError {
 }
 
 /// Where the set-up environment is, in a state folder.
-pub fn venv(state: &Path) -> PathBuf {
+pub fn venv_folder(state: &Path) -> PathBuf {
     state.join(format!("massgen-{VERSION}"))
 }
 
@@ -89,36 +89,36 @@ pub fn venv(state: &Path) -> PathBuf {
 pub async fn setup(
     state: &Path,
     seen: &Path,
-    versions: Versions,
+    versions: PackageVersions,
     mut say: impl FnMut(&str),
 ) -> Result<PathBuf, SetupError> {
-    let venv = venv(state);
+    let venv = venv_folder(state);
     let (program, finished) = (venv.join("bin/massgen"), venv.join(".finished"));
-    std::fs::create_dir_all(state).map_err(failed("make the folder", state))?;
-    let _turn = take_turn(state, &mut say).await?;
-    if finished.exists() && broken::problem(&program, seen).is_none() {
-        if versions == Versions::Latest {
+    std::fs::create_dir_all(state).map_err(io_error("make the folder", state))?;
+    let _turn = lock_setup(state, &mut say).await?;
+    if finished.exists() && broken_import::known_problem(&program, seen).is_none() {
+        if versions == PackageVersions::Latest {
             say(&format!("it is set up already; to install the newest packages, remove `{}` first", venv.display()));
         }
         return Ok(program);
     }
     let python = find_python().await?;
     let log = state.join("setup.log");
-    File::create(&log).map_err(failed("write", &log))?;
+    File::create(&log).map_err(io_error("write", &log))?;
     if venv.exists() {
-        std::fs::remove_dir_all(&venv).map_err(failed("remove the unfinished", &venv))?;
+        std::fs::remove_dir_all(&venv).map_err(io_error("remove the unfinished", &venv))?;
     }
     let own = venv.join("bin/python");
     let package = format!("massgen=={VERSION}");
     let locked = state.join("setup.txt");
-    std::fs::write(&locked, LOCKED).map_err(failed("write", &locked))?;
+    std::fs::write(&locked, LOCKED_PACKAGES).map_err(io_error("write", &locked))?;
     let packages = match versions {
-        Versions::Locked => ["-r", path_arg(&locked)],
-        Versions::Latest => ["--upgrade", &package],
+        PackageVersions::Locked => ["-r", path_arg(&locked)],
+        PackageVersions::Latest => ["--upgrade", &package],
     };
     let steps: [(String, PathBuf, Vec<&str>); 4] = [
         ("making a virtual environment".to_owned(), python, vec!["-m", "venv", path_arg(&venv)]),
-        ("fetching uv from PyPI".to_owned(), own.clone(), vec!["-m", "pip", "install", "--quiet", UV]),
+        ("fetching uv from PyPI".to_owned(), own.clone(), vec!["-m", "pip", "install", "--quiet", UV_REQUIREMENT]),
         (
             format!("fetching {package} and what it needs (some 2 GB on disk)"),
             own.clone(),
@@ -134,7 +134,7 @@ pub async fn setup(
         say(&format!("step {} of {}: {what}", number + 1, steps.len()));
         run_step(program, args, &venv, &log, number + 1 == steps.len()).await?;
     }
-    File::create(&finished).map_err(failed("write", &finished))?;
+    File::create(&finished).map_err(io_error("write", &finished))?;
     Ok(program)
 }
 
@@ -142,14 +142,14 @@ fn path_arg(path: &Path) -> &str {
     path.to_str().unwrap_or_default()
 }
 
-async fn take_turn(state: &Path, say: &mut impl FnMut(&str)) -> Result<File, SetupError> {
+async fn lock_setup(state: &Path, say: &mut impl FnMut(&str)) -> Result<File, SetupError> {
     let path = state.join("setup.lock");
-    let file = File::options().write(true).create(true).truncate(false).open(&path).map_err(failed("open", &path))?;
+    let file = File::options().write(true).create(true).truncate(false).open(&path).map_err(io_error("open", &path))?;
     if file.try_lock().is_err() {
         say("waiting for another set-up to end");
     }
     let locked = tokio::task::spawn_blocking(move || file.lock().map(|()| file)).await.map_err(io::Error::from);
-    locked.and_then(|locked| locked).map_err(failed("lock", &path))
+    locked.and_then(|locked| locked).map_err(io_error("lock", &path))
 }
 
 /// The first Python that is new enough: `python3`, then the versioned names.
@@ -158,7 +158,7 @@ async fn find_python() -> Result<PathBuf, SetupError> {
     for name in ["python3", "python3.13", "python3.12", "python3.11"] {
         let Ok(path) = which::which(name) else { continue };
         match python_version(&path).await {
-            Some(version) if version >= PYTHON_AT_LEAST => return Ok(path),
+            Some(version) if version >= MIN_PYTHON => return Ok(path),
             Some((major, minor)) => found.push(format!("{name} is {major}.{minor}")),
             None => found.push(format!("{name} does not run")),
         }
@@ -177,12 +177,12 @@ async fn python_version(python: &Path) -> Option<(u32, u32)> {
 }
 
 async fn run_step(program: &Path, args: &[&str], venv: &Path, log: &Path, forgiving: bool) -> Result<(), SetupError> {
-    let out = File::options().append(true).open(log).map_err(failed("open", log))?;
-    let err = out.try_clone().map_err(failed("open", log))?;
+    let out = File::options().append(true).open(log).map_err(io_error("open", log))?;
+    let err = out.try_clone().map_err(io_error("open", log))?;
     let mut command = Command::new(program);
     command.args(args).env("VIRTUAL_ENV", venv).env_remove("PYTHONDONTWRITEBYTECODE").env_remove("PYTHONHOME");
     command.stdin(Stdio::null()).stdout(out).stderr(err).kill_on_drop(true);
-    let ended = command.status().await.map_err(failed("execute", program))?;
+    let ended = command.status().await.map_err(io_error("execute", program))?;
     // A few files of MassGen's dependencies are templates that no Python compiles; the rest is compiled all the same.
     if ended.success() || forgiving {
         return Ok(());
@@ -193,7 +193,7 @@ async fn run_step(program: &Path, args: &[&str], venv: &Path, log: &Path, forgiv
     Err(SetupError::Step { step, log: log.to_owned(), last })
 }
 
-fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SetupError {
+fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SetupError {
     let path = path.to_owned();
     move |source| SetupError::Io { operation, path, source }
 }
@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn the_locked_packages_are_exact_versions_that_start_and_name_no_registry() {
-        let lines: Vec<&str> = LOCKED.lines().filter(|line| !line.starts_with('#')).collect();
+        let lines: Vec<&str> = LOCKED_PACKAGES.lines().filter(|line| !line.starts_with('#')).collect();
         let all: Vec<(&str, &str)> =
             lines.iter().map(|line| line.split_once("==").unwrap_or_else(|| panic!("{line}"))).collect();
         assert!(all.contains(&("massgen", VERSION)) && all.len() > 200, "{}", all.len());

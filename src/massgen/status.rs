@@ -13,33 +13,33 @@ use crate::run::{AgentDigest, AgentState, Digest, Finish};
 use crate::secrets::Secrets;
 
 /// The most of status.json that is read, in bytes. It grows with every answer without bound; past this it is left alone.
-pub const MOST_BYTES: u64 = 64 << 20;
+pub const MAX_BYTES: u64 = 64 << 20;
 /// The longest error text that a digest keeps, in characters.
-const ERROR_CHARS: usize = 300;
+const MAX_ERROR_CHARS: usize = 300;
 /// The longest word (agent, label, phase) that a digest keeps, in characters.
-const WORD_CHARS: usize = 64;
+const MAX_NAME_CHARS: usize = 64;
 /// The most agents that a digest keeps.
-const MOST_AGENTS: usize = 64;
+const MAX_AGENTS: usize = 64;
 
 /// The text is not JSON: torn in the middle of a write (two threads of MassGen share one temporary file), or not there yet.
 #[derive(Debug, thiserror::Error)]
 #[error("status.json is torn")]
-pub struct Torn(#[source] serde_json::Error);
+pub struct InvalidStatus(#[source] serde_json::Error);
 
 /// Reads one status.json.
-pub fn digest(bytes: &[u8]) -> Result<Digest, Torn> {
+pub fn digest(bytes: &[u8]) -> Result<Digest, InvalidStatus> {
     masked_digest(bytes, &Secrets::default())
 }
 
 /// Reads one status.json; secrets in its texts come out masked.
-pub fn masked_digest(bytes: &[u8], secrets: &Secrets) -> Result<Digest, Torn> {
+pub fn masked_digest(bytes: &[u8], secrets: &Secrets) -> Result<Digest, InvalidStatus> {
     // Python writes NaN and Infinity, which are no JSON.
     let status = object(bytes).or_else(|_| object(&without_nan(bytes)));
-    status.map(|status| status.into_digest(secrets)).map_err(Torn)
+    status.map(|status| status.into_digest(secrets)).map_err(InvalidStatus)
 }
 
 /// serde takes a list for a struct as well, field by field; here it is none.
-fn object(bytes: &[u8]) -> Result<Status, serde_json::Error> {
+fn object(bytes: &[u8]) -> Result<StatusFile, serde_json::Error> {
     if bytes.trim_ascii_start().starts_with(b"[") {
         return Err(serde::de::Error::custom("a list where an object belongs"));
     }
@@ -47,106 +47,107 @@ fn object(bytes: &[u8]) -> Result<Status, serde_json::Error> {
 }
 
 #[derive(serde::Deserialize)]
-struct Status {
+struct StatusFile {
     #[serde(default)]
-    finish_reason: Soft<String>,
+    finish_reason: Lenient<String>,
     #[serde(default)]
-    costs: Soft<Costs>,
+    costs: Lenient<StatusCosts>,
     #[serde(default)]
-    coordination: Soft<Coordination>,
+    coordination: Lenient<Coordination>,
     #[serde(default)]
-    agents: Soft<Agents>,
+    agents: Lenient<Agents>,
     #[serde(default)]
-    results: Soft<Results>,
+    results: Lenient<Results>,
 }
 
 #[derive(Default, serde::Deserialize)]
 #[serde(default)]
-struct Costs {
-    total_estimated_cost: Soft<f64>,
-    total_input_tokens: Soft<f64>,
-    total_output_tokens: Soft<f64>,
+struct StatusCosts {
+    total_estimated_cost: Lenient<f64>,
+    total_input_tokens: Lenient<f64>,
+    total_output_tokens: Lenient<f64>,
 }
 
 #[derive(Default, serde::Deserialize)]
 #[serde(default)]
 struct Coordination {
-    phase: Soft<String>,
+    phase: Lenient<String>,
 }
 
 /// How many, by label.
-type Votes = BTreeMap<String, Soft<u32>>;
+type VoteCounts = BTreeMap<String, Lenient<u32>>;
 
 #[derive(Default, serde::Deserialize)]
 #[serde(default)]
 struct Results {
-    votes: Soft<Votes>,
-    winner: Soft<String>,
+    votes: Lenient<VoteCounts>,
+    winner: Lenient<String>,
 }
 
 #[derive(Default, serde::Deserialize)]
 #[serde(default)]
-struct Agent {
-    status: Soft<String>,
-    answer_count: Soft<u32>,
-    latest_answer_label: Soft<String>,
-    vote_cast: Soft<Vote>,
-    error: Soft<AgentError>,
-    token_usage: Soft<Usage>,
-    reliability: Soft<Reliability>,
+struct StatusAgent {
+    status: Lenient<String>,
+    answer_count: Lenient<u32>,
+    latest_answer_label: Lenient<String>,
+    vote_cast: Lenient<Vote>,
+    error: Lenient<AgentError>,
+    token_usage: Lenient<TokenUsage>,
+    reliability: Lenient<Reliability>,
 }
 
 #[derive(Default, serde::Deserialize)]
 #[serde(default)]
 struct Vote {
-    voted_for_label: Soft<String>,
+    voted_for_label: Lenient<String>,
 }
 
 #[derive(Default, serde::Deserialize)]
 #[serde(default)]
 struct AgentError {
-    message: Soft<String>,
+    message: Lenient<String>,
 }
 
 #[derive(Default, serde::Deserialize)]
 #[serde(default)]
-struct Usage {
-    input_tokens: Soft<f64>,
-    output_tokens: Soft<f64>,
-    estimated_cost: Soft<f64>,
+struct TokenUsage {
+    input_tokens: Lenient<f64>,
+    output_tokens: Lenient<f64>,
+    estimated_cost: Lenient<f64>,
 }
 
 #[derive(Default, serde::Deserialize)]
 #[serde(default)]
 struct Reliability {
-    enforcement_attempts: SoftList<Attempt>,
+    enforcement_attempts: LenientList<Attempt>,
 }
 
 #[derive(Default, serde::Deserialize)]
 #[serde(default)]
 struct Attempt {
-    reason: Soft<String>,
-    error_message: Soft<String>,
+    reason: Lenient<String>,
+    error_message: Lenient<String>,
 }
 
-impl Status {
+impl StatusFile {
     fn into_digest(self, secrets: &Secrets) -> Digest {
         let agents = self.agents.0.unwrap_or_default().0;
         let first_error = agents.iter().find_map(|(id, agent)| Some((agent.first_error(secrets)?, id)));
-        let (first_error, of) = first_error.map(|(error, id)| (error, said(id, WORD_CHARS, secrets))).unzip();
+        let (first_error, of) =
+            first_error.map(|(error, id)| (error, clean_message(id, MAX_NAME_CHARS, secrets))).unzip();
         let agents: Vec<AgentDigest> = agents.into_iter().map(|(id, agent)| agent.into_digest(&id, secrets)).collect();
         let costs = self.costs.0.unwrap_or_default();
         let results = self.results.0.unwrap_or_default();
-        let votes: Votes = results.votes.0.unwrap_or_default();
-        let tokens = total(&costs.total_input_tokens, &costs.total_output_tokens);
+        let votes: VoteCounts = results.votes.0.unwrap_or_default();
+        let tokens = token_total(&costs.total_input_tokens, &costs.total_output_tokens);
         Digest {
-            phase: self.coordination.0.and_then(|c| c.phase.word(secrets)),
-            counted: votes.values().filter_map(|count| count.0).fold(0, u32::saturating_add),
-            votes: standing(votes, &agents, secrets),
-            winner: results.winner.word(secrets),
-            cost_usd: money(&costs.total_estimated_cost),
+            phase: self.coordination.0.and_then(|c| c.phase.into_name(secrets)),
+            votes_counted: votes.values().filter_map(|count| count.0).fold(0, u32::saturating_add),
+            votes: standing_votes(votes, &agents, secrets),
+            winner: results.winner.into_name(secrets),
+            cost_usd: known_cost(&costs.total_estimated_cost),
             tokens: tokens.or_else(|| agents.iter().map(|agent| agent.tokens).sum()),
-            finish: self.finish_reason.0.as_deref().map(finish),
+            finish_reason: self.finish_reason.0.as_deref().map(finish_from_word),
             first_error,
             first_error_agent: of,
             agents,
@@ -154,59 +155,64 @@ impl Status {
     }
 }
 
-impl Agent {
+impl StatusAgent {
     fn first_error(&self, secrets: &Secrets) -> Option<String> {
         let attempts = &self.reliability.0.as_ref()?.enforcement_attempts.0;
         let of_api = |attempt: &&Attempt| attempt.reason.0.as_deref() == Some("api_error");
         let attempt = attempts.iter().filter_map(|attempt| attempt.0.as_ref()).find(of_api)?;
-        attempt.error_message.0.as_deref().map(|message| said(message, ERROR_CHARS, secrets))
+        attempt.error_message.0.as_deref().map(|message| clean_message(message, MAX_ERROR_CHARS, secrets))
     }
 
     fn into_digest(self, id: &str, secrets: &Secrets) -> AgentDigest {
         let usage = self.token_usage.0.unwrap_or_default();
         let answers = self.answer_count.0.unwrap_or_default();
-        let state = self.status.0.as_deref().map(agent_state).unwrap_or_default();
+        let state = self.status.0.as_deref().map(agent_state_from_word).unwrap_or_default();
         AgentDigest {
-            id: said(id, WORD_CHARS, secrets),
+            id: clean_message(id, MAX_NAME_CHARS, secrets),
             // MassGen says `restarting` of an agent in its first call, as soon as another one has answered.
             state: if state == AgentState::Restarting && answers == 0 { AgentState::Working } else { state },
             answers,
-            label: self.latest_answer_label.word(secrets),
-            vote: self.vote_cast.0.and_then(|vote| vote.voted_for_label.word(secrets)),
-            error: self.error.0.and_then(|error| error.message.0).map(|message| said(&message, ERROR_CHARS, secrets)),
-            tokens: total(&usage.input_tokens, &usage.output_tokens),
-            output_tokens: count(&usage.output_tokens),
-            cost_usd: money(&usage.estimated_cost),
+            label: self.latest_answer_label.into_name(secrets),
+            vote: self.vote_cast.0.and_then(|vote| vote.voted_for_label.into_name(secrets)),
+            error: self
+                .error
+                .0
+                .and_then(|error| error.message.0)
+                .map(|message| clean_message(&message, MAX_ERROR_CHARS, secrets)),
+            tokens: token_total(&usage.input_tokens, &usage.output_tokens),
+            output_tokens: token_count(&usage.output_tokens),
+            cost_usd: known_cost(&usage.estimated_cost),
         }
     }
 }
 
 /// `results.votes` keeps votes for answers that newer ones have replaced; those are left out.
-fn standing(votes: Votes, agents: &[AgentDigest], secrets: &Secrets) -> BTreeMap<String, u32> {
+fn standing_votes(votes: VoteCounts, agents: &[AgentDigest], secrets: &Secrets) -> BTreeMap<String, u32> {
     let stands = |label: &str| agents.iter().any(|agent| agent.label.as_deref() == Some(label));
-    let counted = votes.into_iter().filter_map(|(label, count)| Some((said(&label, WORD_CHARS, secrets), count.0?)));
+    let counted =
+        votes.into_iter().filter_map(|(label, count)| Some((clean_message(&label, MAX_NAME_CHARS, secrets), count.0?)));
     counted.filter(|(label, count)| *count > 0 && stands(label)).collect()
 }
 
 /// What MassGen said, in one harmless line. A secret is masked before the cut, which could leave half of it.
-fn said(text: &str, most: usize, secrets: &Secrets) -> String {
-    text::line(&secrets.mask(text), most)
+fn clean_message(text: &str, most: usize, secrets: &Secrets) -> String {
+    text::single_line(&secrets.mask(text), most)
 }
 
-fn total(input: &Soft<f64>, output: &Soft<f64>) -> Option<u64> {
-    Some(count(input)?.saturating_add(count(output)?))
+fn token_total(input: &Lenient<f64>, output: &Lenient<f64>) -> Option<u64> {
+    Some(token_count(input)?.saturating_add(token_count(output)?))
 }
 
-fn count(value: &Soft<f64>) -> Option<u64> {
+fn token_count(value: &Lenient<f64>) -> Option<u64> {
     value.0.filter(|value| value.is_finite() && *value >= 0.0).map(|value| value as u64)
 }
 
 /// MassGen writes 0.0 for a model without a price, so that 0 means unknown.
-fn money(cost: &Soft<f64>) -> Option<f64> {
+fn known_cost(cost: &Lenient<f64>) -> Option<f64> {
     cost.0.filter(|cost| cost.is_finite() && *cost > 0.0)
 }
 
-fn finish(word: &str) -> Finish {
+fn finish_from_word(word: &str) -> Finish {
     match word {
         "in_progress" => Finish::InProgress,
         "completed" => Finish::Completed,
@@ -216,7 +222,7 @@ fn finish(word: &str) -> Finish {
     }
 }
 
-fn agent_state(word: &str) -> AgentState {
+fn agent_state_from_word(word: &str) -> AgentState {
     match word {
         "waiting" => AgentState::Working,
         "streaming" => AgentState::Thinking,
@@ -230,47 +236,47 @@ fn agent_state(word: &str) -> AgentState {
 }
 
 /// A field that is taken where it has the expected type and is absent otherwise. A list is never the expected type.
-struct Soft<T>(Option<T>);
+struct Lenient<T>(Option<T>);
 
 /// A list, of which each entry is taken where it has the expected type.
-struct SoftList<T>(Vec<Soft<T>>);
+struct LenientList<T>(Vec<Lenient<T>>);
 
-impl<T> Default for SoftList<T> {
-    fn default() -> SoftList<T> {
-        SoftList(Vec::new())
+impl<T> Default for LenientList<T> {
+    fn default() -> LenientList<T> {
+        LenientList(Vec::new())
     }
 }
 
-impl<'de, T: DeserializeOwned> Deserialize<'de> for SoftList<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<SoftList<T>, D::Error> {
+impl<'de, T: DeserializeOwned> Deserialize<'de> for LenientList<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<LenientList<T>, D::Error> {
         let raw = <&RawValue>::deserialize(deserializer)?;
-        Ok(SoftList(serde_json::from_str(raw.get()).unwrap_or_default()))
+        Ok(LenientList(serde_json::from_str(raw.get()).unwrap_or_default()))
     }
 }
 
-impl<T> Default for Soft<T> {
-    fn default() -> Soft<T> {
-        Soft(None)
+impl<T> Default for Lenient<T> {
+    fn default() -> Lenient<T> {
+        Lenient(None)
     }
 }
 
-impl<'de, T: DeserializeOwned> Deserialize<'de> for Soft<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Soft<T>, D::Error> {
+impl<'de, T: DeserializeOwned> Deserialize<'de> for Lenient<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Lenient<T>, D::Error> {
         let raw = <&RawValue>::deserialize(deserializer)?;
         let text = Some(raw.get()).filter(|text| !text.starts_with('['));
-        Ok(Soft(text.and_then(|text| serde_json::from_str(text).ok())))
+        Ok(Lenient(text.and_then(|text| serde_json::from_str(text).ok())))
     }
 }
 
-impl Soft<String> {
-    fn word(self, secrets: &Secrets) -> Option<String> {
-        self.0.filter(|word| !word.is_empty()).map(|word| said(&word, WORD_CHARS, secrets))
+impl Lenient<String> {
+    fn into_name(self, secrets: &Secrets) -> Option<String> {
+        self.0.filter(|word| !word.is_empty()).map(|word| clean_message(&word, MAX_NAME_CHARS, secrets))
     }
 }
 
 /// The agents in the order of the file, which is the order of the config and numbers the labels.
 #[derive(Default)]
-struct Agents(Vec<(String, Agent)>);
+struct Agents(Vec<(String, StatusAgent)>);
 
 impl<'de> Deserialize<'de> for Agents {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Agents, D::Error> {
@@ -284,8 +290,8 @@ impl<'de> Deserialize<'de> for Agents {
 
             fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Agents, M::Error> {
                 let mut agents = Vec::new();
-                while let Some((id, agent)) = map.next_entry::<String, Soft<Agent>>()? {
-                    if agents.len() < MOST_AGENTS {
+                while let Some((id, agent)) = map.next_entry::<String, Lenient<StatusAgent>>()? {
+                    if agents.len() < MAX_AGENTS {
                         agents.push((id, agent.0.unwrap_or_default()));
                     }
                 }

@@ -3,31 +3,31 @@
 
 use serde_json::Value;
 
-/// The text without terminal escapes, and without every character that [`Filter`] replaces.
-pub fn clean(text: &str) -> String {
-    let mut filter = Filter::in_the_middle();
+/// The text without terminal escapes, and without every character that [`HarmfulCharFilter`] replaces.
+pub fn remove_harmful(text: &str) -> String {
+    let mut filter = HarmfulCharFilter::mid_text();
     let stripped = anstream::adapter::strip_str(text).to_string();
-    stripped.chars().filter(|c| *c != '\r' && filter.harmless(*c)).collect()
+    stripped.chars().filter(|c| *c != '\r' && filter.is_harmless(*c)).collect()
 }
 
-/// The text with one harmless character in the place of each one that [`Filter`] replaces.
-pub fn harmless(text: &str) -> String {
-    let mut filter = Filter::in_the_middle();
-    text.chars().map(|c| if c != '\r' && filter.harmless(c) { c } else { stand_in(c) }).collect()
+/// The text with one harmless character in the place of each one that [`HarmfulCharFilter`] replaces.
+pub fn replace_harmful(text: &str) -> String {
+    let mut filter = HarmfulCharFilter::mid_text();
+    text.chars().map(|c| if c != '\r' && filter.is_harmless(c) { c } else { replacement_char(c) }).collect()
 }
 
-/// A name in one line: [`harmless`], and newline and tab are replaced as well.
-pub fn name(text: &str) -> String {
-    harmless(text).chars().map(|c| if c.is_control() { stand_in(c) } else { c }).collect()
+/// A name in one line: [`replace_harmful`], and newline and tab are replaced as well.
+pub fn safe_name(text: &str) -> String {
+    replace_harmful(text).chars().map(|c| if c.is_control() { replacement_char(c) } else { c }).collect()
 }
 
 /// The value with every text in it, keys of objects too, as `clean` makes it.
-pub fn each_text(value: Value, clean: &impl Fn(&str) -> String) -> Value {
+pub fn map_texts(value: Value, clean: &impl Fn(&str) -> String) -> Value {
     match value {
         Value::String(text) => Value::String(clean(&text)),
-        Value::Array(list) => list.into_iter().map(|inner| each_text(inner, clean)).collect(),
+        Value::Array(list) => list.into_iter().map(|inner| map_texts(inner, clean)).collect(),
         Value::Object(fields) => {
-            Value::Object(fields.into_iter().map(|(name, inner)| (clean(&name), each_text(inner, clean))).collect())
+            Value::Object(fields.into_iter().map(|(name, inner)| (clean(&name), map_texts(inner, clean))).collect())
         }
         Value::Null | Value::Bool(_) | Value::Number(_) => value,
     }
@@ -41,13 +41,13 @@ pub fn each_text(value: Value, clean: &impl Fn(&str) -> String) -> Value {
 /// - a joiner (U+200C, U+200D) after a plain ASCII character, or a variation selector after nothing that is seen: joined
 ///   emoji and the scripts that need joiners stay whole, and nothing can be spelt with many of them.
 #[derive(Debug)]
-pub struct Filter {
-    before: Before,
+pub struct HarmfulCharFilter {
+    previous: PreviousChar,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Before {
-    File,
+enum PreviousChar {
+    FileStart,
     Ascii,
     Visible,
     /// An emoji's selector, after which it may be joined to the next one.
@@ -55,42 +55,42 @@ enum Before {
     Invisible,
 }
 
-impl Filter {
+impl HarmfulCharFilter {
     /// At the beginning of a file.
-    pub fn at_the_beginning() -> Filter {
-        Filter { before: Before::File }
+    pub fn at_file_start() -> HarmfulCharFilter {
+        HarmfulCharFilter { previous: PreviousChar::FileStart }
     }
 
     /// Anywhere else.
-    pub fn in_the_middle() -> Filter {
-        Filter { before: Before::Invisible }
+    pub fn mid_text() -> HarmfulCharFilter {
+        HarmfulCharFilter { previous: PreviousChar::Invisible }
     }
 
     /// Whether the next character of the text is harmless where it stands.
-    pub fn harmless(&mut self, c: char) -> bool {
-        let harmless = self.allows(c);
-        self.before = if harmless { kind(c) } else { Before::Invisible };
+    pub fn is_harmless(&mut self, c: char) -> bool {
+        let harmless = self.is_allowed(c);
+        self.previous = if harmless { classify(c) } else { PreviousChar::Invisible };
         harmless
     }
 
-    fn allows(&self, c: char) -> bool {
+    fn is_allowed(&self, c: char) -> bool {
         match c {
             '\n' | '\t' => true,
             '\r' => false,
-            '\u{feff}' => self.before == Before::File,
-            '\u{200c}' | '\u{200d}' => matches!(self.before, Before::Visible | Before::Selected),
-            c if is_selector(c) => matches!(self.before, Before::Ascii | Before::Visible),
-            c => !(c.is_control() || shows_nothing(c)),
+            '\u{feff}' => self.previous == PreviousChar::FileStart,
+            '\u{200c}' | '\u{200d}' => matches!(self.previous, PreviousChar::Visible | PreviousChar::Selected),
+            c if is_selector(c) => matches!(self.previous, PreviousChar::Ascii | PreviousChar::Visible),
+            c => !(c.is_control() || is_invisible(c)),
         }
     }
 }
 
-fn kind(c: char) -> Before {
+fn classify(c: char) -> PreviousChar {
     match c {
-        '\u{fe0f}' => Before::Selected,
-        c if c.is_control() || shows_nothing(c) || is_selector(c) => Before::Invisible,
-        c if c.is_ascii() => Before::Ascii,
-        _ => Before::Visible,
+        '\u{fe0f}' => PreviousChar::Selected,
+        c if c.is_control() || is_invisible(c) || is_selector(c) => PreviousChar::Invisible,
+        c if c.is_ascii() => PreviousChar::Ascii,
+        _ => PreviousChar::Visible,
     }
 }
 
@@ -98,7 +98,7 @@ fn is_selector(c: char) -> bool {
     matches!(c, '\u{fe00}'..='\u{fe0f}' | '\u{e0100}'..='\u{e01ef}')
 }
 
-fn shows_nothing(c: char) -> bool {
+fn is_invisible(c: char) -> bool {
     matches!(
         c,
         '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
@@ -108,7 +108,7 @@ fn shows_nothing(c: char) -> bool {
 }
 
 /// What stands in a harmful character's place: the picture of a control character, or U+FFFD.
-pub fn stand_in(c: char) -> char {
+pub fn replacement_char(c: char) -> char {
     match u32::from(c) {
         control @ 0..=0x1f => char::from_u32(0x2400 + control).unwrap_or(char::REPLACEMENT_CHARACTER),
         0x7f => '\u{2421}',
@@ -117,7 +117,7 @@ pub fn stand_in(c: char) -> char {
 }
 
 /// At most `most` characters of the text; where something was cut, the last one is `…`.
-pub fn cut(text: &str, most: usize) -> String {
+pub fn truncate(text: &str, most: usize) -> String {
     match text.char_indices().nth(most) {
         None => text.to_owned(),
         Some(_) => text.chars().take(most.saturating_sub(1)).chain(['…']).collect(),
@@ -125,28 +125,28 @@ pub fn cut(text: &str, most: usize) -> String {
 }
 
 /// The longest part of a word that a cut takes away with it, in bytes; a longer word is cut in the middle.
-const WORD_BYTES: usize = 24;
+const MAX_CUT_WORD_BYTES: usize = 24;
 
 /// The beginning of a text without the word that its cut went through; `is_between` where the cut is at the end of a word.
-pub fn whole_words(cut: &str, is_between: bool) -> &str {
-    let before = cut.trim_end().rfind(' ').filter(|space| !is_between && cut.len() - space <= WORD_BYTES);
+pub fn trim_cut_word(cut: &str, is_between: bool) -> &str {
+    let before = cut.trim_end().rfind(' ').filter(|space| !is_between && cut.len() - space <= MAX_CUT_WORD_BYTES);
     cut[..before.unwrap_or(cut.len())].trim_end()
 }
 
 /// A sentence in one line of at most `most` characters, cut between words.
-pub fn sentence(text: &str, most: usize) -> String {
-    let whole = line(text, usize::MAX);
+pub fn truncate_sentence(text: &str, most: usize) -> String {
+    let whole = single_line(text, usize::MAX);
     match whole.char_indices().nth(most.saturating_sub(1)) {
         Some((end, _)) if whole.chars().nth(most).is_some() => {
-            format!("{}…", whole_words(&whole[..end], whole[end..].starts_with(' ')))
+            format!("{}…", trim_cut_word(&whole[..end], whole[end..].starts_with(' ')))
         }
         Some(_) | None => whole,
     }
 }
 
 /// One line of at most `most` characters: white space folded, then cut.
-pub fn line(text: &str, most: usize) -> String {
-    cut(&clean(text).split_whitespace().collect::<Vec<_>>().join(" "), most)
+pub fn single_line(text: &str, most: usize) -> String {
+    truncate(&remove_harmful(text).split_whitespace().collect::<Vec<_>>().join(" "), most)
 }
 
 /// Whether the beginning of a file is that of something else than UTF-8 text: it has a NUL byte, or bytes that are no UTF-8, a
@@ -157,7 +157,7 @@ pub fn is_binary(head: &[u8]) -> bool {
 }
 
 /// A word of a POSIX shell's command line: quoted where the shell would take a part of it for something else.
-pub fn shell_word(text: &str) -> String {
+pub fn shell_quote(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=@%+,".contains(c);
     match text.chars().all(is_plain) && !text.is_empty() {
         true => text.to_owned(),
@@ -166,9 +166,9 @@ pub fn shell_word(text: &str) -> String {
 }
 
 /// The text of an error and of all its causes, in one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
+pub fn error_chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
-    line(&causes.map(ToString::to_string).collect::<Vec<_>>().join(": "), 500)
+    single_line(&causes.map(ToString::to_string).collect::<Vec<_>>().join(": "), 500)
 }
 
 #[cfg(test)]
@@ -177,41 +177,41 @@ mod tests {
 
     #[test]
     fn escapes_go_and_words_stay() {
-        assert_eq!(clean("a\u{202e}b\u{200f}"), "ab");
-        assert_eq!(clean("\u{1b}[31m\u{1b}[1mERROR\u{1b}[0m a\tb\r\n\u{7}"), "ERROR a\tb\n");
-        assert_eq!(line("  a \n b\u{1b}[0m  c ", 9), "a b c");
+        assert_eq!(remove_harmful("a\u{202e}b\u{200f}"), "ab");
+        assert_eq!(remove_harmful("\u{1b}[31m\u{1b}[1mERROR\u{1b}[0m a\tb\r\n\u{7}"), "ERROR a\tb\n");
+        assert_eq!(single_line("  a \n b\u{1b}[0m  c ", 9), "a b c");
     }
 
     #[test]
     fn each_harmful_character_has_one_in_its_place() {
         let bad = "a\u{1b}[2J\u{7}\r\u{7f}\u{9b}\u{202e}\u{200b}\u{2063}\u{feff}\u{e0041}z";
-        assert_eq!(harmless(bad), "a␛[2J␇␍␡\u{fffd}\u{fffd}\u{fffd}\u{fffd}\u{fffd}\u{fffd}z");
-        assert_eq!(harmless(&harmless(bad)), harmless(bad));
-        assert_eq!(name("a\n1  b\t\u{1b}"), "a␊1  b␉␛");
+        assert_eq!(replace_harmful(bad), "a␛[2J␇␍␡\u{fffd}\u{fffd}\u{fffd}\u{fffd}\u{fffd}\u{fffd}z");
+        assert_eq!(replace_harmful(&replace_harmful(bad)), replace_harmful(bad));
+        assert_eq!(safe_name("a\n1  b\t\u{1b}"), "a␊1  b␉␛");
         for fine in
             ["a\tb\n", "zażółć 漢字", "👩\u{200d}👩\u{200d}👧 ❤\u{fe0f}\u{200d}🔥 1\u{fe0f}\u{20e3}", "می\u{200c}خواهم"]
         {
-            assert_eq!(harmless(fine), fine);
-            assert_eq!(clean(fine), fine);
+            assert_eq!(replace_harmful(fine), fine);
+            assert_eq!(remove_harmful(fine), fine);
         }
     }
 
     #[test]
     fn nothing_is_spelt_with_what_is_not_seen() {
-        assert_eq!(harmless("a\u{200d}b"), "a\u{fffd}b");
-        assert_eq!(harmless("é\u{200d}\u{200c}\u{200d}"), "é\u{200d}\u{fffd}\u{fffd}");
-        assert_eq!(harmless("❤\u{fe0f}\u{fe0f}\u{e0101}"), "❤\u{fe0f}\u{fffd}\u{fffd}");
-        assert_eq!(clean("\u{fe0f}\u{200c}"), "");
-        assert_eq!(clean("a\u{200d}\u{e0041}\u{2060}b\rc"), "abc");
+        assert_eq!(replace_harmful("a\u{200d}b"), "a\u{fffd}b");
+        assert_eq!(replace_harmful("é\u{200d}\u{200c}\u{200d}"), "é\u{200d}\u{fffd}\u{fffd}");
+        assert_eq!(replace_harmful("❤\u{fe0f}\u{fe0f}\u{e0101}"), "❤\u{fe0f}\u{fffd}\u{fffd}");
+        assert_eq!(remove_harmful("\u{fe0f}\u{200c}"), "");
+        assert_eq!(remove_harmful("a\u{200d}\u{e0041}\u{2060}b\rc"), "abc");
     }
 
     #[test]
     fn a_shell_takes_a_quoted_word_for_itself() {
-        assert_eq!(shell_word("/usr/bin/massgen"), "/usr/bin/massgen");
+        assert_eq!(shell_quote("/usr/bin/massgen"), "/usr/bin/massgen");
         for word in
             ["", "a b", "it's", "$HOME", "`id`", "a\"b", "~/x", "a;b", "x\ny", "*", "!", "\\", "é", "#", "-n", "''"]
         {
-            let script = format!("printf %s x{}", shell_word(word));
+            let script = format!("printf %s x{}", shell_quote(word));
             let said = std::process::Command::new("sh").args(["-c", &script]).output().expect("sh");
             assert_eq!(String::from_utf8_lossy(&said.stdout), format!("x{word}"), "{script}");
         }
@@ -230,13 +230,13 @@ mod tests {
 
     #[test]
     fn a_sentence_is_cut_between_words() {
-        assert_eq!(sentence("one  two\nthree", 13), "one two three");
-        assert_eq!(sentence("one two three", 12), "one two…");
-        assert_eq!(sentence("one two three", 8), "one two…");
-        assert_eq!(sentence("one two three", 6), "one…");
-        assert_eq!(sentence(&"ż".repeat(40), 10), "żżżżżżżżż…");
+        assert_eq!(truncate_sentence("one  two\nthree", 13), "one two three");
+        assert_eq!(truncate_sentence("one two three", 12), "one two…");
+        assert_eq!(truncate_sentence("one two three", 8), "one two…");
+        assert_eq!(truncate_sentence("one two three", 6), "one…");
+        assert_eq!(truncate_sentence(&"ż".repeat(40), 10), "żżżżżżżżż…");
         assert_eq!(
-            sentence(&format!("a {}", "x".repeat(100)), 50).chars().count(),
+            truncate_sentence(&format!("a {}", "x".repeat(100)), 50).chars().count(),
             50,
             "a long word is cut in the middle"
         );
@@ -244,7 +244,7 @@ mod tests {
 
     #[test]
     fn a_cut_is_at_a_character_and_shows() {
-        assert_eq!(cut("żółw", 4), "żółw");
-        assert_eq!(cut("żółwie", 4), "żół…");
+        assert_eq!(truncate("żółw", 4), "żółw");
+        assert_eq!(truncate("żółwie", 4), "żół…");
     }
 }

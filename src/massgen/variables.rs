@@ -11,7 +11,7 @@ use crate::secrets;
 
 /// Where variables come from.
 #[derive(Debug, Clone, Copy)]
-pub struct Origins<'a> {
+pub struct VariableSources<'a> {
     /// The user's home folder, with `.massgen/.env` and `.config/massgen/.env`.
     pub home: Option<&'a Path>,
     /// The operator's env file.
@@ -26,33 +26,33 @@ pub struct Origins<'a> {
     pub package: Option<&'a Path>,
 }
 
-impl Origins<'_> {
+impl VariableSources<'_> {
     /// The names of all variables that have a value.
     pub fn names(self) -> BTreeSet<String> {
-        let given = environment::selected(self.given().into_iter(), self.pass_env);
+        let given = environment::select(self.passed_variables().into_iter(), self.pass_env);
         let given = given.into_iter().filter(|(_, value)| !value.is_empty());
         let given = given.filter_map(|(name, _)| name.into_string().ok());
         let of_user = [".massgen/.env", ".config/massgen/.env"];
         let files = of_user.iter().filter_map(|file| Some(self.home?.join(file)));
         let files = files.chain(env_files(self.context, self.package, self.project));
-        let read = files.filter_map(|file| secrets::env_file(&file).ok()).flatten();
+        let read = files.filter_map(|file| secrets::read_env_file(&file).ok()).flatten();
         let read = read.filter(|(_, value)| !value.is_empty()).map(|(name, _)| name);
-        let all = self.of_operator().into_iter().filter(|(_, value)| !value.is_empty()).map(|(name, _)| name);
+        let all = self.operator_variables().into_iter().filter(|(_, value)| !value.is_empty()).map(|(name, _)| name);
         given.chain(read).chain(all).collect()
     }
 
     /// `DOCKER_HOST` as MassGen gets it.
     pub fn docker_host(self) -> Option<String> {
-        let mut given = self.given().into_iter();
+        let mut given = self.passed_variables().into_iter();
         given.find(|(name, _)| name == "DOCKER_HOST").and_then(|(_, value)| value.into_string().ok())
     }
 
-    fn given(self) -> Vec<(OsString, OsString)> {
-        environment::joined(std::env::vars_os(), &self.of_operator())
+    fn passed_variables(self) -> Vec<(OsString, OsString)> {
+        environment::merge(std::env::vars_os(), &self.operator_variables())
     }
 
-    fn of_operator(self) -> Vec<(String, String)> {
-        self.env_file.and_then(|file| secrets::env_file(file).ok()).unwrap_or_default()
+    fn operator_variables(self) -> Vec<(String, String)> {
+        self.env_file.and_then(|file| secrets::read_env_file(file).ok()).unwrap_or_default()
     }
 }
 

@@ -8,13 +8,13 @@ use super::text;
 use crate::run::{AgentState, Digest, Warning};
 
 /// How much of each end of massgen.log is looked at, in bytes; the log has MassGen's own lines and whole answers.
-pub const LOG_BYTES: u64 = 1 << 20;
+pub const MAX_LOG_BYTES: u64 = 1 << 20;
 /// The longest message, in characters.
-const MESSAGE_CHARS: usize = 300;
+const MAX_MESSAGE_CHARS: usize = 300;
 /// The longest name, path or reason in a message, in characters.
-const PART_CHARS: usize = 120;
+const MAX_PART_CHARS: usize = 120;
 /// How many servers or agents a message names.
-const MOST_NAMED: usize = 5;
+const MAX_NAMED: usize = 5;
 
 /// The code of changes that agents made in copies of the project alone.
 pub const NOT_APPLIED: &str = "changes_not_applied";
@@ -30,7 +30,7 @@ pub fn by_weight(warnings: &[Warning]) -> Vec<&Warning> {
 }
 
 /// A run that could write in the project changed nothing there.
-pub fn nothing_changed() -> Warning {
+pub fn nothing_changed_warning() -> Warning {
     warning(
         "nothing_changed",
         "no file of the project was changed, although the run could write there".to_owned(),
@@ -41,29 +41,29 @@ pub fn nothing_changed() -> Warning {
 
 /// The warnings of a run; [`by_weight`] gives them their order.
 pub fn warnings(log: &str, digest: Option<&Digest>) -> Vec<Warning> {
-    let lines: Vec<Line<'_>> = log.lines().filter_map(Line::read).collect();
+    let lines: Vec<LogLine<'_>> = log.lines().filter_map(LogLine::parse).collect();
     let all = [not_applied(&lines), not_connected(&lines), digest.and_then(failed_agents), not_in_docker(&lines)];
     all.into_iter().flatten().collect()
 }
 
-/// A line of MassGen's own: `20:53:57 | ERROR    | Failed to connect to …`. What models say goes over several lines, or stands behind
+/// A line of MassGen's own: `20:53:57 | ERROR    | ImportFailed to connect to …`. What models say goes over several lines, or stands behind
 /// other words.
-struct Line<'a> {
+struct LogLine<'a> {
     is_error: bool,
     text: &'a str,
 }
 
-impl Line<'_> {
-    fn read(line: &str) -> Option<Line<'_>> {
+impl LogLine<'_> {
+    fn parse(line: &str) -> Option<LogLine<'_>> {
         let mut parts = line.splitn(3, " | ");
         let (time, level, text) = (parts.next()?, parts.next()?, parts.next()?);
         let is_time = time.len() == 8 && time.bytes().all(|byte| byte.is_ascii_digit() || byte == b':');
-        is_time.then_some(Line { is_error: level.trim() == "ERROR", text: text.trim() })
+        is_time.then_some(LogLine { is_error: level.trim() == "ERROR", text: text.trim() })
     }
 }
 
 /// `massgen/mcp_tools/client.py`, `_connect_server`: one line for each try.
-fn not_connected(lines: &[Line<'_>]) -> Option<Warning> {
+fn not_connected(lines: &[LogLine<'_>]) -> Option<Warning> {
     let mut servers: BTreeMap<&str, (u32, u32)> = BTreeMap::new();
     for line in lines {
         let failed = line.text.strip_prefix("Failed to connect to ").and_then(|rest| rest.split_once(": "));
@@ -77,10 +77,10 @@ fn not_connected(lines: &[Line<'_>]) -> Option<Warning> {
     }
     let failed = servers.iter().filter(|(_, (failed, _))| *failed > 0);
     let told = failed.map(|(server, (failed, connected))| {
-        let name = text::line(server, PART_CHARS);
+        let name = text::single_line(server, MAX_PART_CHARS);
         if *connected == 0 { name } else { format!("{name} ({failed} of {} times)", failed + connected) }
     });
-    let told = named(told)?;
+    let told = list_names(told)?;
     Some(warning(
         "mcp_not_connected",
         format!("MCP servers did not connect: {told}"),
@@ -91,14 +91,14 @@ fn not_connected(lines: &[Line<'_>]) -> Option<Warning> {
 /// `massgen/orchestrator_collaborators`: `final_presentation_runner.py` puts the presenter into a copy of the project (`write_mode`), and
 /// `isolated_change_reviewer.py` applies what it changed there. What agents changed in earlier rounds is lost where the presenter does
 /// not change it again.
-fn not_applied(lines: &[Line<'_>]) -> Option<Warning> {
+fn not_applied(lines: &[LogLine<'_>]) -> Option<Warning> {
     const NOTHING: [&str; 4] = [
         "[Orchestrator] No isolated changes to review",
         "[Orchestrator] Review approved but no files were applied",
         "[Orchestrator] User rejected isolated changes",
         "[Orchestrator] Review modal failed",
     ];
-    let isolated = |line: &Line<'_>| line.text.starts_with("[Orchestrator] Isolation: worktree at ");
+    let isolated = |line: &LogLine<'_>| line.text.starts_with("[Orchestrator] Isolation: worktree at ");
     let start = lines.iter().rposition(isolated)?;
     let project = lines.get(start)?.text.rsplit_once("original removed from agent view: ")?.1;
     let after = lines.get(start..)?;
@@ -109,7 +109,7 @@ fn not_applied(lines: &[Line<'_>]) -> Option<Warning> {
             NOT_APPLIED,
             format!(
                 "no files were applied to `{}`: the agents worked in copies (write_mode)",
-                text::line(project, PART_CHARS)
+                text::single_line(project, MAX_PART_CHARS)
             ),
             "for direct writes set orchestrator.coordination.write_mode to legacy",
         )
@@ -117,8 +117,8 @@ fn not_applied(lines: &[Line<'_>]) -> Option<Warning> {
 }
 
 /// `massgen/filesystem_manager/_filesystem_manager.py`.
-fn not_in_docker(lines: &[Line<'_>]) -> Option<Warning> {
-    let is_local = |line: &Line<'_>| {
+fn not_in_docker(lines: &[LogLine<'_>]) -> Option<Warning> {
+    let is_local = |line: &LogLine<'_>| {
         line.text.starts_with(
             "[FilesystemManager] Already running inside Docker container - switching to local execution mode",
         )
@@ -135,7 +135,7 @@ fn not_in_docker(lines: &[Line<'_>]) -> Option<Warning> {
 /// Agents that MassGen gave up, with the first error of a call to a model where it is theirs.
 fn failed_agents(digest: &Digest) -> Option<Warning> {
     let failed: Vec<_> = digest.agents.iter().filter(|agent| agent.state == AgentState::Failed).collect();
-    let ids = named(failed.iter().map(|agent| text::line(&agent.id, PART_CHARS)))?;
+    let ids = list_names(failed.iter().map(|agent| text::single_line(&agent.id, MAX_PART_CHARS)))?;
     let of_model = digest.first_error.as_deref().filter(|_| {
         digest.first_error_agent.as_deref().is_none_or(|agent| failed.iter().any(|failed| failed.id == agent))
     });
@@ -143,22 +143,26 @@ fn failed_agents(digest: &Digest) -> Option<Warning> {
         of_model.or_else(|| failed.iter().find_map(|agent| agent.error.as_deref())).unwrap_or("no reason given");
     Some(warning(
         "agents_failed",
-        format!("failed while others went on: {ids}: {}", text::line(reason, PART_CHARS)),
+        format!("failed while others went on: {ids}: {}", text::single_line(reason, MAX_PART_CHARS)),
         "the answer is of the others; read_result part `errors` has each error",
     ))
 }
 
 /// Some names, and how many more there are; none where there is none.
-fn named(names: impl Iterator<Item = String>) -> Option<String> {
+fn list_names(names: impl Iterator<Item = String>) -> Option<String> {
     let names: Vec<String> = names.collect();
-    let more = names.len().saturating_sub(MOST_NAMED);
+    let more = names.len().saturating_sub(MAX_NAMED);
     let more = (more > 0).then(|| format!("{more} more"));
-    let told: Vec<String> = names.into_iter().take(MOST_NAMED).chain(more).collect();
+    let told: Vec<String> = names.into_iter().take(MAX_NAMED).chain(more).collect();
     (!told.is_empty()).then(|| told.join(", "))
 }
 
 fn warning(code: &str, message: String, hint: &str) -> Warning {
-    Warning { code: code.to_owned(), message: text::sentence(&message, MESSAGE_CHARS), hint: hint.to_owned() }
+    Warning {
+        code: code.to_owned(),
+        message: text::truncate_sentence(&message, MAX_MESSAGE_CHARS),
+        hint: hint.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -252,9 +256,9 @@ mod tests {
         let digest = Digest { agents: vec![failed], ..Digest::default() };
         let mut all = warnings(&[&long, IN_DOCKER, ISOLATED, NOTHING].concat(), Some(&digest));
         all.insert(0, warning("of_a_later_version", "x".to_owned(), "y"));
-        all.push(nothing_changed());
+        all.push(nothing_changed_warning());
         let codes: Vec<&str> = by_weight(&all).iter().map(|warning| warning.code.as_str()).collect();
         assert_eq!((&codes[..5], codes[5]), (&BY_WEIGHT[..], "of_a_later_version"));
-        assert!(all.iter().all(|warning| warning.message.chars().count() <= MESSAGE_CHARS));
+        assert!(all.iter().all(|warning| warning.message.chars().count() <= MAX_MESSAGE_CHARS));
     }
 }

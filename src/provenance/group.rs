@@ -6,10 +6,10 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Costs, Manifest, Question, VERSION, Versions, gather, hash};
-use crate::experiment::{Arm, Plan, Progress};
+use super::{MANIFEST_VERSION, Manifest, ManifestCosts, ManifestQuestion, ManifestVersions, collect, hash};
+use crate::experiment::{Arm, ExperimentPlan, ExperimentProgress};
 use crate::massgen::configs::{Needs, Tree};
-use crate::registry::{MANIFEST, StateFolder};
+use crate::registry::{MANIFEST_FILE, StateFolder};
 use crate::run::{RunId, RunRecord, Usd};
 use crate::secrets::Secrets;
 
@@ -25,20 +25,20 @@ pub struct GroupManifest {
     /// Its label.
     pub group: String,
     /// Who made it.
-    pub versions: Versions,
+    pub versions: ManifestVersions,
     /// Of an experiment: what was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub experiment: Option<ExperimentFact>,
+    pub experiment: Option<ManifestExperiment>,
     /// Its runs; of an experiment, those that were not started too.
-    pub runs: Vec<RunFact>,
+    pub runs: Vec<ManifestRun>,
     /// What all of them spent, with all below them.
-    pub costs: Costs,
+    pub costs: ManifestCosts,
 }
 
 /// What an experiment was asked for.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct ExperimentFact {
+pub struct ManifestExperiment {
     /// When it was asked for, RFC 3339.
     pub created: String,
     /// When it was over.
@@ -56,15 +56,15 @@ pub struct ExperimentFact {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<String>,
     /// Its arms.
-    pub arms: Vec<ArmFact>,
+    pub arms: Vec<ManifestArm>,
     /// Its questions.
-    pub questions: Vec<Question>,
+    pub questions: Vec<ManifestQuestion>,
 }
 
 /// An arm of an experiment.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct ArmFact {
+pub struct ManifestArm {
     /// How it is told from the others.
     pub name: String,
     /// SHA-256 of its config with its overrides, before the question.
@@ -76,7 +76,7 @@ pub struct ArmFact {
 /// A run of a group.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct RunFact {
+pub struct ManifestRun {
     /// The run.
     pub run_id: String,
     /// Its state's word, or `not_started`.
@@ -103,27 +103,27 @@ pub struct RunFact {
 
 impl GroupManifest {
     /// What is known of a group now.
-    pub fn of(
+    pub fn for_group(
         group: &str,
         runs: &[RunRecord],
-        experiment: Option<(&Plan, &Progress)>,
+        experiment: Option<(&ExperimentPlan, &ExperimentProgress)>,
         state: &StateFolder,
         secrets: &Secrets,
     ) -> GroupManifest {
-        let spent = runs.iter().map(RunRecord::spent_in_all).sum();
+        let spent = runs.iter().map(RunRecord::total_spent).sum();
         let plan = experiment.map(|(plan, _)| plan);
-        let mut facts: Vec<RunFact> = runs.iter().map(|run| fact(run, plan, state)).collect();
+        let mut facts: Vec<ManifestRun> = runs.iter().map(|run| manifest_run(run, plan, state)).collect();
         // In the order in which they were to start; of runs that only a label joins, in that in which they did.
         facts.reverse();
         facts.sort_by_key(|fact| (fact.repeat, fact.question, fact.arm));
         GroupManifest {
-            version: VERSION,
-            is_final: runs.iter().all(|run| run.state.ended().is_some()),
+            version: MANIFEST_VERSION,
+            is_final: runs.iter().all(|run| run.state.ending().is_some()),
             group: group.to_owned(),
-            versions: runs.first().map(|run| gather::versions(&run.spec)).unwrap_or_default(),
-            experiment: experiment.map(|(plan, progress)| asked(plan, progress, state, secrets)),
+            versions: runs.first().map(|run| collect::manifest_versions(&run.spec)).unwrap_or_default(),
+            experiment: experiment.map(|(plan, progress)| manifest_experiment(plan, progress, state, secrets)),
             runs: facts,
-            costs: gather::costs(spent),
+            costs: collect::manifest_costs(spent),
         }
     }
 
@@ -132,55 +132,61 @@ impl GroupManifest {
     /// # Errors
     ///
     /// Where it is no JSON, or a field has another type than every version gave it.
-    pub fn read(bytes: &[u8]) -> Result<GroupManifest, serde_json::Error> {
+    pub fn from_json(bytes: &[u8]) -> Result<GroupManifest, serde_json::Error> {
         serde_json::from_slice(bytes)
     }
 
     /// As it is kept and shown.
-    pub fn text(&self) -> String {
+    pub fn to_json(&self) -> String {
         // It holds no map with keys that are not text, so that it always serialises.
         serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
     }
 }
 
-fn asked(plan: &Plan, progress: &Progress, state: &StateFolder, secrets: &Secrets) -> ExperimentFact {
-    let arm = |(place, arm): (usize, &Arm)| ArmFact {
+fn manifest_experiment(
+    plan: &ExperimentPlan,
+    progress: &ExperimentProgress,
+    state: &StateFolder,
+    secrets: &Secrets,
+) -> ManifestExperiment {
+    let arm = |(place, arm): (usize, &Arm)| ManifestArm {
         name: arm.label.clone(),
         config_hash: arm.spec.config_hash.clone(),
-        models: models(place, plan, state, secrets),
+        models: arm_models(place, plan, state, secrets),
     };
-    ExperimentFact {
+    ManifestExperiment {
         created: plan.created.to_string(),
         closed: progress.closed.as_ref().map(|(_, at)| at.to_string()),
-        asked: plan.asked.clone(),
+        asked: plan.request_hash.clone(),
         budget_usd: plan.budget.usd.map(Usd::as_f64),
         keep: plan.keep,
         parent: plan.parent.as_ref().map(RunId::to_string),
         arms: plan.arms.iter().enumerate().map(arm).collect(),
-        questions: plan.questions.iter().map(|text| gather::question(text)).collect(),
+        questions: plan.questions.iter().map(|text| collect::manifest_question(text)).collect(),
     }
 }
 
 /// By the config that was checked; of a rehearsal, whose config its run makes, by the first manifest that a run of it has left.
-fn models(place: usize, plan: &Plan, state: &StateFolder, secrets: &Secrets) -> BTreeMap<String, String> {
+fn arm_models(place: usize, plan: &ExperimentPlan, state: &StateFolder, secrets: &Secrets) -> BTreeMap<String, String> {
     let config = plan.arms.get(place).and_then(|arm| arm.config.as_ref());
-    let tree = config.and_then(|(name, text)| Tree::of_file(Path::new(name), text).ok());
-    let own = plan.runs.iter().filter(|run| run.arm == place).map(|run| state.folder(&run.id).path().join(MANIFEST));
-    let mut left = own.filter_map(|path| Manifest::read(&std::fs::read(path).ok()?).ok());
-    let known = tree.map(|tree| gather::models(Needs::of(&tree), secrets));
+    let tree = config.and_then(|(name, text)| Tree::parse_file(Path::new(name), text).ok());
+    let own =
+        plan.runs.iter().filter(|run| run.arm == place).map(|run| state.run_folder(&run.id).path().join(MANIFEST_FILE));
+    let mut left = own.filter_map(|path| Manifest::from_json(&std::fs::read(path).ok()?).ok());
+    let known = tree.map(|tree| collect::agent_models(Needs::from_config(&tree), secrets));
     known.or_else(|| left.next().map(|manifest| manifest.models)).unwrap_or_default()
 }
 
-fn fact(run: &RunRecord, plan: Option<&Plan>, state: &StateFolder) -> RunFact {
+fn manifest_run(run: &RunRecord, plan: Option<&ExperimentPlan>, state: &StateFolder) -> ManifestRun {
     let planned = plan.and_then(|plan| plan.runs.iter().find(|planned| planned.id == run.spec.id));
-    RunFact {
+    ManifestRun {
         run_id: run.spec.id.to_string(),
-        state: if run.is_never_started() { "not_started".to_owned() } else { run.state.word().to_owned() },
+        state: if run.is_never_started() { "not_started".to_owned() } else { run.state.as_str().to_owned() },
         arm: planned.map(|planned| planned.arm),
         question: planned.map(|planned| planned.question),
         repeat: planned.map(|planned| planned.repeat),
         started: run.started.as_ref().map(|at| at.wall.to_string()),
-        ended: run.state.ended().filter(|_| !run.is_never_started()).map(|ending| ending.at.wall.to_string()),
-        manifest_sha256: hash::of_manifest(&state.folder(&run.spec.id)),
+        ended: run.state.ending().filter(|_| !run.is_never_started()).map(|ending| ending.ended_at.wall.to_string()),
+        manifest_sha256: hash::manifest_sha256(&state.run_folder(&run.spec.id)),
     }
 }

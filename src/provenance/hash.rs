@@ -5,32 +5,32 @@ use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
 
-use super::FileFact;
+use super::HashedFile;
 use crate::massgen::files::RunFiles;
 use crate::massgen::pages::hex;
-use crate::registry::{MANIFEST, RunFolder};
+use crate::registry::{MANIFEST_FILE, RunFolder};
 
-pub(super) fn of_text(text: &str) -> String {
+pub(super) fn text_sha256(text: &str) -> String {
     hex(&Sha256::digest(text.as_bytes()))
 }
 
 /// What a file is, told under the path `shown`.
-pub(super) fn of_file(files: &RunFiles, path: &Path, shown: &Path) -> io::Result<FileFact> {
-    if !files.has(path) {
+pub(super) fn hash_file(files: &RunFiles, path: &Path, shown: &Path) -> io::Result<HashedFile> {
+    if !files.has_file(path) {
         return Err(io::ErrorKind::NotFound.into());
     }
     let (file, _) = files.open_file(path)?;
-    let (bytes, sha256) = of_bytes(file)?;
-    Ok(FileFact { path: shown.to_string_lossy().into_owned(), bytes, sha256 })
+    let (bytes, sha256) = hash_reader(file)?;
+    Ok(HashedFile { path: shown.to_string_lossy().into_owned(), bytes, sha256 })
 }
 
 /// Of a run's manifest, where it has one.
-pub(super) fn of_manifest(folder: &RunFolder) -> Option<String> {
+pub(super) fn manifest_sha256(folder: &RunFolder) -> Option<String> {
     let files = RunFiles::open(folder.path()).ok()?;
-    Some(of_file(&files, Path::new(MANIFEST), Path::new(MANIFEST)).ok()?.sha256)
+    Some(hash_file(&files, Path::new(MANIFEST_FILE), Path::new(MANIFEST_FILE)).ok()?.sha256)
 }
 
-fn of_bytes(mut source: impl Read) -> io::Result<(u64, String)> {
+fn hash_reader(mut source: impl Read) -> io::Result<(u64, String)> {
     let (mut hash, mut bytes, mut buffer) = (Sha256::new(), 0, vec![0; 64 << 10]);
     loop {
         match source.read(&mut buffer) {

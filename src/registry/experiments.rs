@@ -11,12 +11,14 @@ use jiff::Timestamp;
 
 use sha2::{Digest as _, Sha256};
 
-use super::{Durability, RegistryError, RunLock, StateFolder, format, private_folder, remove, whole, write_whole};
-use crate::experiment::{Plan, Progress};
-use crate::run::StopAsk;
+use super::{
+    Durability, RegistryError, RunLock, StateFolder, atomic_write, create_private_folder, format, remove, write_atomic,
+};
+use crate::experiment::{ExperimentPlan, ExperimentProgress};
+use crate::run::StopRequest;
 
 /// How long an experiment is kept at least once it is over, though none of its runs is.
-const OVER: Duration = Duration::from_secs(3600);
+const MIN_RETENTION: Duration = Duration::from_secs(3600);
 
 /// One experiment's folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,9 +32,9 @@ pub struct Experiment {
     /// Where.
     pub folder: ExperimentFolder,
     /// What was asked for.
-    pub plan: Plan,
+    pub plan: ExperimentPlan,
     /// How far it is.
-    pub progress: Progress,
+    pub progress: ExperimentProgress,
 }
 
 impl StateFolder {
@@ -48,26 +50,27 @@ impl StateFolder {
     }
 
     /// All experiments that can be read.
-    pub fn all_experiments(&self) -> Vec<Experiment> {
+    pub fn list_experiments(&self) -> Vec<Experiment> {
         let entries = std::fs::read_dir(self.experiments()).into_iter().flatten().flatten();
         let named = entries.filter(|entry| !entry.file_name().to_string_lossy().starts_with('.'));
         named.filter_map(|entry| ExperimentFolder { path: entry.path() }.load().ok()).collect()
     }
 
     /// Those that have been over for a while, and of whose runs none is kept.
-    pub(super) fn forgotten_experiments(&self) -> Vec<PathBuf> {
-        let is_old =
-            |at: Timestamp| Duration::try_from(Timestamp::now().duration_since(at)).is_ok_and(|age| age > OVER);
+    pub(super) fn expired_experiments(&self) -> Vec<PathBuf> {
+        let is_old = |at: Timestamp| {
+            Duration::try_from(Timestamp::now().duration_since(at)).is_ok_and(|age| age > MIN_RETENTION)
+        };
         let is_forgotten = |known: &Experiment| {
             let is_over = known.progress.closed.as_ref().is_some_and(|(_, at)| is_old(*at));
-            is_over && !known.plan.runs.iter().any(|run| self.folder(&run.id).path().exists())
+            is_over && !known.plan.runs.iter().any(|run| self.run_folder(&run.id).path().exists())
         };
-        self.all_experiments().into_iter().filter(is_forgotten).map(|known| known.folder.path).collect()
+        self.list_experiments().into_iter().filter(is_forgotten).map(|known| known.folder.path).collect()
     }
 
     /// Keeps others from making an experiment, so that one can be looked for and made.
-    pub fn hold_experiments(&self) -> Result<File, RegistryError> {
-        private_folder(&self.experiments())?;
+    pub fn lock_experiments(&self) -> Result<File, RegistryError> {
+        create_private_folder(&self.experiments())?;
         let path = self.root.join("experiments.lock");
         let open = File::options().create(true).truncate(false).write(true).mode(0o600).open(&path);
         let locked = open.and_then(|file| file.lock().map(|()| file));
@@ -75,26 +78,26 @@ impl StateFolder {
     }
 
     /// Puts an experiment on disk: its folder appears whole, with its lock held by the returned handle, or not at all.
-    pub fn create_experiment(&self, plan: &Plan) -> Result<(ExperimentFolder, RunLock), RegistryError> {
-        private_folder(&self.experiments())?;
+    pub fn create_experiment(&self, plan: &ExperimentPlan) -> Result<(ExperimentFolder, RunLock), RegistryError> {
+        create_private_folder(&self.experiments())?;
         let folder = self.experiment(&plan.group);
         let name = folder.path.file_name().unwrap_or_default().to_string_lossy();
-        let draft = ExperimentFolder { path: self.experiments().join(format!("{}{name}", remove::DRAFT)) };
+        let draft = ExperimentFolder { path: self.experiments().join(format!("{}{name}", remove::DRAFT_PREFIX)) };
         // Left by a crash; whoever is here holds all experiments.
         drop(std::fs::remove_dir_all(&draft.path));
-        let named = draft.furnish(plan).and_then(|lock| {
+        let named = draft.create_files(plan).and_then(|lock| {
             std::fs::rename(&draft.path, &folder.path).map_err(RegistryError::io("name", &folder.path))?;
             Ok(lock)
         });
         let lock = named.inspect_err(|_| drop(std::fs::remove_dir_all(&draft.path)))?;
-        whole::sync_folder(&self.experiments()).map_err(RegistryError::io("sync", &self.experiments()))?;
+        atomic_write::sync_folder(&self.experiments()).map_err(RegistryError::io("sync", &self.experiments()))?;
         Ok((folder, lock))
     }
 }
 
 impl ExperimentFolder {
     /// Takes a path for an experiment's folder, as a conductor is told it.
-    pub fn at(path: &Path) -> ExperimentFolder {
+    pub fn from_path(path: &Path) -> ExperimentFolder {
         ExperimentFolder { path: path.to_owned() }
     }
 
@@ -105,7 +108,7 @@ impl ExperimentFolder {
 
     /// The state folder that it lies in.
     pub fn state(&self) -> Option<StateFolder> {
-        self.path.parent()?.parent().map(StateFolder::at)
+        self.path.parent()?.parent().map(StateFolder::from_path)
     }
 
     /// `lock`: held by the conductor for as long as it lives.
@@ -119,7 +122,7 @@ impl ExperimentFolder {
     }
 
     /// Whether its conductor lives.
-    pub fn is_conducted(&self) -> bool {
+    pub fn has_live_driver(&self) -> bool {
         RunLock::try_take(&self.lock()).is_ok_and(|lock| lock.is_none())
     }
 
@@ -133,34 +136,34 @@ impl ExperimentFolder {
         Ok(Experiment { folder: self.clone(), plan, progress: self.progress()? })
     }
 
-    fn progress(&self) -> Result<Progress, RegistryError> {
+    fn progress(&self) -> Result<ExperimentProgress, RegistryError> {
         let path = self.path.join("progress.json");
         match std::fs::read(&path) {
             Ok(bytes) => {
                 let bad = |source| RegistryError::Format { path: path.clone(), source };
                 format::progress_from_json(&bytes).map_err(bad)
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Progress::default()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(ExperimentProgress::default()),
             Err(source) => Err(RegistryError::io("read", &path)(source)),
         }
     }
 
     /// Writes how far it is. Only the holder of the lock may.
-    pub fn save(&self, progress: &Progress, _held: &RunLock) -> Result<(), RegistryError> {
+    pub fn save(&self, progress: &ExperimentProgress, _held: &RunLock) -> Result<(), RegistryError> {
         const NAME: &str = "progress.json";
         let encoded = format::progress_to_json(progress);
         self.write(NAME, &encoded.map_err(RegistryError::io("encode", &self.path.join(NAME)))?)
     }
 
     /// Asks for a stop of all its runs. The first request stands.
-    pub fn ask_stop(&self, ask: &StopAsk) -> Result<(), RegistryError> {
+    pub fn request_stop(&self, ask: &StopRequest) -> Result<(), RegistryError> {
         let path = self.path.join("stop.json");
         let bytes = format::stop_to_json(ask).map_err(RegistryError::io("encode", &path))?;
-        whole::write_first(&path, &bytes).map(drop).map_err(RegistryError::io("write", &path))
+        atomic_write::create_atomic(&path, &bytes).map(drop).map_err(RegistryError::io("write", &path))
     }
 
     /// The stop that was asked for, if any. A request that cannot be read is still one.
-    pub fn stop_asked(&self) -> Option<StopAsk> {
+    pub fn stop_request(&self) -> Option<StopRequest> {
         std::fs::read(self.path.join("stop.json")).ok().map(|bytes| format::stop_from_json(&bytes))
     }
 
@@ -174,21 +177,21 @@ impl ExperimentFolder {
         self.path.join("plan.json")
     }
 
-    fn furnish(&self, plan: &Plan) -> Result<RunLock, RegistryError> {
+    fn create_files(&self, plan: &ExperimentPlan) -> Result<RunLock, RegistryError> {
         let path = self.plan();
         let encoded = format::plan_to_json(plan).map_err(RegistryError::io("encode", &path))?;
-        private_folder(&self.path)?;
+        create_private_folder(&self.path)?;
         let lock = RunLock::create(&self.lock()).map_err(RegistryError::io("lock", &self.lock()))?;
         for (name, text) in format::plan_configs(plan) {
             self.write(&name, text.as_bytes())?;
         }
-        let written = write_whole(&path, &encoded, Durability::Synced);
+        let written = write_atomic(&path, &encoded, Durability::Synced);
         written.map_err(RegistryError::io("write", &path))?;
         Ok(lock)
     }
 
     fn write(&self, name: &str, bytes: &[u8]) -> Result<(), RegistryError> {
         let path = self.path.join(name);
-        write_whole(&path, bytes, Durability::Plain).map_err(RegistryError::io("write", &path))
+        write_atomic(&path, bytes, Durability::NotSynced).map_err(RegistryError::io("write", &path))
     }
 }

@@ -14,14 +14,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use self::allowance::{AllowanceFile, BuiltOnFile, ContinuedFile, LineageFile, OriginFile, SpentFile};
-use self::ending::{AnswerFile, EndingFile};
+use self::allowance::{AllowanceFile, AnswerBasisFile, ContinuationFile, LineageFile, OriginFile, SpendFile};
+use self::ending::{AnswerSummaryFile, EndingFile};
 pub(super) use self::experiment::{plan_configs, plan_from_json, plan_to_json, progress_from_json, progress_to_json};
-use self::moment::{MarkFile, MomentFile};
-use self::quiet::QuietFile;
+use self::moment::{MomentFile, ProcessIdentityFile};
+use self::quiet::QuietPeriodFile;
 use crate::run::{
-    AgentDigest, AgentState, Changed, ConfigChoice, Context, Digest, Finish, Mode, RunId, RunRecord, RunSpec, RunState,
-    Spent, StopAsk, StopCause,
+    AgentDigest, AgentState, ChangedFiles, ConfigChoice, Context, Digest, Finish, Mode, RunId, RunRecord, RunSpec,
+    RunState, Spend, StopCause, StopRequest,
 };
 
 /// The version that this program writes.
@@ -59,9 +59,9 @@ struct SpecFile {
     #[serde(default)]
     lineage: LineageFile,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    continues: Option<ContinuedFile>,
+    continues: Option<ContinuationFile>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    from: Option<BuiltOnFile>,
+    from: Option<AnswerBasisFile>,
     #[serde(default)]
     config_hash: String,
     #[serde(default)]
@@ -74,9 +74,9 @@ struct RunFile {
     seq: u64,
     state: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    leader: Option<MarkFile>,
+    leader: Option<ProcessIdentityFile>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    keeper: Option<MarkFile>,
+    keeper: Option<ProcessIdentityFile>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     cold_because: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -84,7 +84,7 @@ struct RunFile {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     changed: Option<ChangedFile>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    ready: Option<AnswerFile>,
+    ready: Option<AnswerSummaryFile>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     stop_cause: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -96,11 +96,11 @@ struct RunFile {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     digest: Option<DigestFile>,
     #[serde(default)]
-    spent: SpentFile,
+    spent: SpendFile,
     #[serde(default)]
-    spent_below: SpentFile,
+    spent_below: SpendFile,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    quiet: Option<QuietFile>,
+    quiet: Option<QuietPeriodFile>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ending: Option<EndingFile>,
 }
@@ -136,37 +136,37 @@ struct AgentFile {
 #[derive(Serialize, Deserialize)]
 struct StopFile {
     version: u32,
-    #[serde(default = "usual_grace_s")]
+    #[serde(default = "default_grace_s")]
     grace_s: f64,
     #[serde(default)]
     reason: Option<String>,
-    #[serde(default = "yes")]
+    #[serde(default = "default_true")]
     tree: bool,
 }
 
-fn yes() -> bool {
+fn default_true() -> bool {
     true
 }
 
-fn usual_grace_s() -> f64 {
-    USUAL_GRACE.as_secs_f64()
+fn default_grace_s() -> f64 {
+    DEFAULT_GRACE.as_secs_f64()
 }
 
 /// The grace period where a request names none.
-const USUAL_GRACE: Duration = Duration::from_secs(5);
+const DEFAULT_GRACE: Duration = Duration::from_secs(5);
 /// The longest grace period.
-const MOST_GRACE: Duration = Duration::from_secs(60);
+const MAX_GRACE: Duration = Duration::from_secs(60);
 /// The longest reason that is kept, in characters.
-const REASON_CHARS: usize = 200;
+const MAX_REASON_CHARS: usize = 200;
 /// The longest timeout that a spec can have: a hundred days, so that no clock arithmetic overflows.
-const MOST_TIMEOUT: Duration = Duration::from_secs(100 * 86_400);
+const MAX_TIMEOUT: Duration = Duration::from_secs(100 * 86_400);
 
 pub(super) fn spec_to_json(spec: &RunSpec) -> io::Result<Vec<u8>> {
     let (config_file, rehearsal) = match &spec.config {
         ConfigChoice::File(path) => (Some(path.clone()), None),
         ConfigChoice::Rehearsal(name) => (None, Some(name.clone())),
     };
-    json(&SpecFile {
+    to_json(&SpecFile {
         version: VERSION,
         id: spec.id.to_string(),
         created: spec.created,
@@ -176,8 +176,8 @@ pub(super) fn spec_to_json(spec: &RunSpec) -> io::Result<Vec<u8>> {
         listed_as: spec.listed_as.clone(),
         group: spec.group.clone(),
         timeout_s: spec.timeout.as_secs_f64(),
-        mode: word(MODES, spec.mode),
-        context: word(CONTEXTS, spec.context),
+        mode: to_label(MODES, spec.mode),
+        context: to_label(CONTEXTS, spec.context),
         project: spec.project.clone(),
         program: spec.program.clone(),
         pass_env: spec.pass_env.clone(),
@@ -186,8 +186,8 @@ pub(super) fn spec_to_json(spec: &RunSpec) -> io::Result<Vec<u8>> {
         overrides: spec.overrides.clone(),
         allowance: AllowanceFile::from(&spec.allowance),
         lineage: LineageFile::from(&spec.lineage),
-        continues: spec.continues.as_ref().map(ContinuedFile::from),
-        from: spec.from.as_ref().map(BuiltOnFile::from),
+        continues: spec.continuation.as_ref().map(ContinuationFile::from),
+        from: spec.basis.as_ref().map(AnswerBasisFile::from),
         config_hash: spec.config_hash.clone(),
         origin: OriginFile::from(&spec.origin),
     })
@@ -207,9 +207,9 @@ pub(super) fn spec_from_json(bytes: &[u8]) -> Result<RunSpec, serde_json::Error>
         config,
         listed_as: file.listed_as,
         group: file.group,
-        timeout: seconds(file.timeout_s).min(MOST_TIMEOUT),
-        mode: meaning(MODES, &file.mode).unwrap_or_default(),
-        context: meaning(CONTEXTS, &file.context).unwrap_or_default(),
+        timeout: duration_from_secs(file.timeout_s).min(MAX_TIMEOUT),
+        mode: from_label(MODES, &file.mode).unwrap_or_default(),
+        context: from_label(CONTEXTS, &file.context).unwrap_or_default(),
         project: file.project,
         program: file.program,
         pass_env: file.pass_env,
@@ -218,8 +218,8 @@ pub(super) fn spec_from_json(bytes: &[u8]) -> Result<RunSpec, serde_json::Error>
         overrides: file.overrides,
         allowance: file.allowance.into(),
         lineage: file.lineage.into_lineage(&id),
-        continues: file.continues.and_then(ContinuedFile::into_continued),
-        from: file.from.and_then(BuiltOnFile::into_built_on),
+        continuation: file.continues.and_then(ContinuationFile::into_continuation),
+        basis: file.from.and_then(AnswerBasisFile::into_answer_basis),
         config_hash: file.config_hash,
         origin: file.origin.into(),
         id,
@@ -233,19 +233,19 @@ struct ChangedFile {
     count: u64,
 }
 
-impl From<&Changed> for ChangedFile {
-    fn from(changed: &Changed) -> ChangedFile {
+impl From<&ChangedFiles> for ChangedFile {
+    fn from(changed: &ChangedFiles) -> ChangedFile {
         ChangedFile { files: changed.files.clone(), count: changed.count }
     }
 }
 
-impl From<ChangedFile> for Changed {
-    fn from(file: ChangedFile) -> Changed {
-        Changed { files: file.files, count: file.count }
+impl From<ChangedFile> for ChangedFiles {
+    fn from(file: ChangedFile) -> ChangedFiles {
+        ChangedFiles { files: file.files, count: file.count }
     }
 }
 
-pub(super) fn not_begun(spec: RunSpec) -> RunRecord {
+pub(super) fn initial_record(spec: RunSpec) -> RunRecord {
     let state = RunState::Starting { leader: None };
     RunRecord {
         spec,
@@ -254,14 +254,14 @@ pub(super) fn not_begun(spec: RunSpec) -> RunRecord {
         state,
         digest: None,
         keeper: None,
-        cold_because: None,
-        import: None,
-        changed: None,
-        ready: None,
+        cold_start_reason: None,
+        import_wait: None,
+        changed_files: None,
+        ready_answer: None,
         started: None,
         log_dir: None,
-        spent: Spent::default(),
-        spent_below: Spent::default(),
+        spent: Spend::default(),
+        spent_by_descendants: Spend::default(),
         quiet: None,
     }
 }
@@ -275,24 +275,24 @@ pub(super) fn run_to_json(record: &RunRecord) -> io::Result<Vec<u8>> {
         RunState::Ended(ending) => ("ended", None, Some(EndingFile::from(ending))),
         RunState::Unknown(word) => (word.as_str(), None, None),
     };
-    json(&RunFile {
+    to_json(&RunFile {
         version: VERSION,
         seq: record.seq,
         state: state.to_owned(),
-        leader: record.state.leader().map(MarkFile::from),
-        keeper: record.keeper.as_ref().map(MarkFile::from),
-        cold_because: record.cold_because.clone(),
-        import_s: record.import.map(|time| time.as_secs_f64()),
-        changed: record.changed.as_ref().map(ChangedFile::from),
-        ready: record.ready.as_ref().map(AnswerFile::from),
-        stop_cause: stop.map(|cause| cause_word(cause).to_owned()),
+        leader: record.state.leader().map(ProcessIdentityFile::from),
+        keeper: record.keeper.as_ref().map(ProcessIdentityFile::from),
+        cold_because: record.cold_start_reason.clone(),
+        import_s: record.import_wait.map(|time| time.as_secs_f64()),
+        changed: record.changed_files.as_ref().map(ChangedFile::from),
+        ready: record.ready_answer.as_ref().map(AnswerSummaryFile::from),
+        stop_cause: stop.map(|cause| cause_label(cause).to_owned()),
         stop_reason: stop.and_then(cause_reason),
         started: record.started.as_ref().map(MomentFile::from),
         log_dir: record.log_dir.clone(),
         digest: record.digest.as_ref().map(digest_to_file),
-        spent: SpentFile::from(record.spent),
-        spent_below: SpentFile::from(record.spent_below),
-        quiet: record.quiet.as_ref().map(QuietFile::from),
+        spent: SpendFile::from(record.spent),
+        spent_below: SpendFile::from(record.spent_by_descendants),
+        quiet: record.quiet.as_ref().map(QuietPeriodFile::from),
         ending,
     })
 }
@@ -305,7 +305,7 @@ pub(super) fn run_from_json(spec: RunSpec, bytes: &[u8]) -> Result<RunRecord, se
         ("starting", leader, _) => RunState::Starting { leader },
         ("running", Some(leader), _) => RunState::Running { leader },
         ("stopping", Some(leader), _) => {
-            let cause = cause_meaning(file.stop_cause.as_deref(), file.stop_reason);
+            let cause = cause_from_label(file.stop_cause.as_deref(), file.stop_reason);
             RunState::Stopping { leader, cause }
         }
         ("ended", _, Some(ending)) => RunState::Ended(ending.into()),
@@ -318,40 +318,40 @@ pub(super) fn run_from_json(spec: RunSpec, bytes: &[u8]) -> Result<RunRecord, se
         state,
         digest: file.digest.map(digest_from_file),
         keeper: file.keeper.map(Into::into),
-        cold_because: file.cold_because,
-        import: file.import_s.map(seconds),
-        changed: file.changed.map(Into::into),
-        ready: file.ready.map(Into::into),
+        cold_start_reason: file.cold_because,
+        import_wait: file.import_s.map(duration_from_secs),
+        changed_files: file.changed.map(Into::into),
+        ready_answer: file.ready.map(Into::into),
         started: file.started.map(Into::into),
         log_dir: file.log_dir,
         spent: file.spent.into(),
-        spent_below: file.spent_below.into(),
+        spent_by_descendants: file.spent_below.into(),
         quiet: file.quiet.map(Into::into),
     })
 }
 
-pub(super) fn stop_to_json(ask: &StopAsk) -> io::Result<Vec<u8>> {
+pub(super) fn stop_to_json(ask: &StopRequest) -> io::Result<Vec<u8>> {
     let grace_s = ask.grace.as_secs_f64();
-    json(&StopFile { version: VERSION, grace_s, reason: ask.reason.clone(), tree: ask.tree })
+    to_json(&StopFile { version: VERSION, grace_s, reason: ask.reason.clone(), tree: ask.tree })
 }
 
 /// A request that cannot be read is still one, with the usual grace. Whoever may write here may ask for no more than a tool
 /// call could.
-pub(super) fn stop_from_json(bytes: &[u8]) -> StopAsk {
+pub(super) fn stop_from_json(bytes: &[u8]) -> StopRequest {
     match serde_json::from_slice::<StopFile>(bytes) {
-        Ok(file) => StopAsk {
-            grace: seconds(file.grace_s).min(MOST_GRACE),
-            reason: file.reason.map(|reason| reason.chars().take(REASON_CHARS).collect()),
+        Ok(file) => StopRequest {
+            grace: duration_from_secs(file.grace_s).min(MAX_GRACE),
+            reason: file.reason.map(|reason| reason.chars().take(MAX_REASON_CHARS).collect()),
             tree: file.tree,
         },
-        Err(_) => StopAsk { grace: USUAL_GRACE, reason: None, tree: true },
+        Err(_) => StopRequest { grace: DEFAULT_GRACE, reason: None, tree: true },
     }
 }
 
 fn digest_to_file(digest: &Digest) -> DigestFile {
     let agents = digest.agents.iter().map(|agent| AgentFile {
         id: agent.id.clone(),
-        state: word(AGENT_STATES, agent.state),
+        state: to_label(AGENT_STATES, agent.state),
         answers: agent.answers,
         label: agent.label.clone(),
         vote: agent.vote.clone(),
@@ -367,7 +367,7 @@ fn digest_to_file(digest: &Digest) -> DigestFile {
         winner: digest.winner.clone(),
         cost_usd: digest.cost_usd,
         tokens: digest.tokens,
-        finish: digest.finish.map(|finish| word(FINISHES, finish)),
+        finish: digest.finish_reason.map(|finish| to_label(FINISHES, finish)),
         first_error: digest.first_error.clone(),
         first_error_agent: digest.first_error_agent.clone(),
     }
@@ -376,7 +376,7 @@ fn digest_to_file(digest: &Digest) -> DigestFile {
 fn digest_from_file(file: DigestFile) -> Digest {
     let agents = file.agents.into_iter().map(|agent| AgentDigest {
         id: agent.id,
-        state: meaning(AGENT_STATES, &agent.state).unwrap_or(AgentState::Unknown),
+        state: from_label(AGENT_STATES, &agent.state).unwrap_or(AgentState::Unknown),
         answers: agent.answers,
         label: agent.label,
         vote: agent.vote,
@@ -389,11 +389,11 @@ fn digest_from_file(file: DigestFile) -> Digest {
         phase: file.phase,
         agents: agents.collect(),
         votes: file.votes,
-        counted: 0,
+        votes_counted: 0,
         winner: file.winner,
         cost_usd: file.cost_usd,
         tokens: file.tokens,
-        finish: file.finish.map(|word| meaning(FINISHES, &word).unwrap_or(Finish::Unknown)),
+        finish_reason: file.finish.map(|word| from_label(FINISHES, &word).unwrap_or(Finish::Unknown)),
         first_error: file.first_error,
         first_error_agent: file.first_error_agent,
     }
@@ -420,17 +420,17 @@ const AGENT_STATES: &[(&str, AgentState)] = &[
 ];
 
 /// The word for a value, from a table that holds every value.
-fn word<T: PartialEq>(table: &[(&str, T)], value: T) -> String {
+fn to_label<T: PartialEq>(table: &[(&str, T)], value: T) -> String {
     table.iter().find(|(_, known)| *known == value).map(|(word, _)| (*word).to_owned()).unwrap_or_default()
 }
 
-fn meaning<T: Copy>(table: &[(&str, T)], word: &str) -> Option<T> {
+fn from_label<T: Copy>(table: &[(&str, T)], word: &str) -> Option<T> {
     table.iter().find(|(known, _)| *known == word).map(|(_, value)| *value)
 }
 
-fn cause_word(cause: &StopCause) -> &'static str {
+fn cause_label(cause: &StopCause) -> &'static str {
     match cause {
-        StopCause::Asked { .. } => "asked",
+        StopCause::Requested { .. } => "asked",
         StopCause::Deadline => "deadline",
         StopCause::Budget => "budget",
     }
@@ -438,27 +438,27 @@ fn cause_word(cause: &StopCause) -> &'static str {
 
 fn cause_reason(cause: &StopCause) -> Option<String> {
     match cause {
-        StopCause::Asked { reason } => reason.clone(),
+        StopCause::Requested { reason } => reason.clone(),
         StopCause::Deadline | StopCause::Budget => None,
     }
 }
 
-fn cause_meaning(word: Option<&str>, reason: Option<String>) -> StopCause {
+fn cause_from_label(word: Option<&str>, reason: Option<String>) -> StopCause {
     match word {
         Some("deadline") => StopCause::Deadline,
         Some("budget") => StopCause::Budget,
-        Some(_) | None => StopCause::Asked { reason },
+        Some(_) | None => StopCause::Requested { reason },
     }
 }
 
 /// Seconds as a duration; what is negative or not a number is none, what is too much is the most.
-fn seconds(value: f64) -> Duration {
+fn duration_from_secs(value: f64) -> Duration {
     let most = if value > 0.0 { Duration::MAX } else { Duration::ZERO };
     Duration::try_from_secs_f64(value).unwrap_or(most)
 }
 
 /// An error for what JSON cannot hold, such as a path that is not UTF-8: never an empty file.
-fn json(value: &impl Serialize) -> io::Result<Vec<u8>> {
+fn to_json(value: &impl Serialize) -> io::Result<Vec<u8>> {
     Ok(serde_json::to_vec_pretty(value)?)
 }
 

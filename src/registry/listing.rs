@@ -9,25 +9,25 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
-use super::SPEC;
+use super::SPEC_FILE;
 use crate::run::RunId;
 
 /// What earlier listings of one folder found out.
 #[derive(Debug, Default)]
-pub(super) struct Listing(Mutex<Known>);
+pub(super) struct Listing(Mutex<KnownRuns>);
 
 #[derive(Debug, Default)]
-struct Known {
+struct KnownRuns {
     /// By the inodes of the runs' folders.
-    runs: HashMap<u64, Dated>,
+    runs: HashMap<u64, ListedRun>,
     /// How many listings there were.
     round: u64,
 }
 
 #[derive(Debug)]
-struct Dated {
+struct ListedRun {
     id: RunId,
-    made: SystemTime,
+    created: SystemTime,
     /// In which listing it was last there.
     round: u64,
 }
@@ -37,19 +37,19 @@ impl Listing {
     pub(super) fn latest(&self, runs: &Path, most: usize) -> io::Result<Vec<RunId>> {
         // A panic in another holder leaves entries that are right by themselves.
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.look(runs)?;
+        known.refresh(runs)?;
         Ok(known.latest(most))
     }
 }
 
-impl Known {
-    fn look(&mut self, runs: &Path) -> io::Result<()> {
+impl KnownRuns {
+    fn refresh(&mut self, runs: &Path) -> io::Result<()> {
         self.round += 1;
         let round = self.round;
         for entry in std::fs::read_dir(runs)?.flatten() {
             match self.runs.get_mut(&entry.ino()).filter(|known| entry.file_name() == known.id.as_str()) {
                 Some(known) => known.round = round,
-                None => drop(dated(&entry, round).map(|dated| self.runs.insert(entry.ino(), dated))),
+                None => drop(read_entry(&entry, round).map(|dated| self.runs.insert(entry.ino(), dated))),
             }
         }
         self.runs.retain(|_, known| known.round == round);
@@ -58,7 +58,7 @@ impl Known {
 
     fn latest(&self, most: usize) -> Vec<RunId> {
         let mut all: Vec<_> = self.runs.values().collect();
-        let newest_first = |a: &&Dated, b: &&Dated| (b.made, &b.id).cmp(&(a.made, &a.id));
+        let newest_first = |a: &&ListedRun, b: &&ListedRun| (b.created, &b.id).cmp(&(a.created, &a.id));
         if most < all.len() {
             all.select_nth_unstable_by(most, newest_first);
             all.truncate(most);
@@ -68,10 +68,10 @@ impl Known {
     }
 }
 
-fn dated(entry: &DirEntry, round: u64) -> Option<Dated> {
+fn read_entry(entry: &DirEntry, round: u64) -> Option<ListedRun> {
     let id: RunId = entry.file_name().to_str()?.parse().ok()?;
-    let made = entry.path().join(SPEC).metadata().ok()?.modified().ok()?;
-    Some(Dated { id, made, round })
+    let made = entry.path().join(SPEC_FILE).metadata().ok()?.modified().ok()?;
+    Some(ListedRun { id, created: made, round })
 }
 
 #[cfg(test)]
@@ -82,7 +82,7 @@ mod tests {
 
     fn put(runs: &Path, name: &str, age_s: u64) {
         std::fs::create_dir(runs.join(name)).expect("made");
-        let spec = std::fs::File::create(runs.join(name).join(SPEC)).expect("made");
+        let spec = std::fs::File::create(runs.join(name).join(SPEC_FILE)).expect("made");
         spec.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1_000 - age_s)).expect("dated");
     }
 

@@ -10,25 +10,25 @@ use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 
-use super::{RegistryError, RunFolder, RunLock, SPEC, StateFolder, format};
+use super::{RegistryError, RunFolder, RunLock, SPEC_FILE, StateFolder, format};
 use crate::run::{RunId, RunRecord};
 
 /// A folder in the making is called this and the run's name.
-pub(super) const DRAFT: &str = ".new-";
+pub(super) const DRAFT_PREFIX: &str = ".new-";
 /// A folder on its way out is called this and the run's name.
-const GONE: &str = ".gone-";
+const REMOVED_PREFIX: &str = ".gone-";
 /// The file that says when the state folder was last pruned by a server.
-const STAMP: &str = "pruned";
+const LAST_PRUNED_FILE: &str = "pruned";
 /// How old a draft is, at least, that is taken for left over: a start takes milliseconds.
-const DRAFT_AGE: Duration = Duration::from_secs(3600);
+const MIN_DRAFT_AGE: Duration = Duration::from_secs(3600);
 /// The folder in the state folder with what MassGen said of configs.
-pub const VERDICTS: &str = "validated";
+pub const VALIDATION_CACHE_FOLDER: &str = "validated";
 /// The folder in the state folder with failed imports of MassGen.
-pub const FAILED_IMPORTS: &str = "broken";
+pub const FAILED_IMPORTS_FOLDER: &str = "broken";
 /// How long a verdict or a failed import is kept.
-const VERDICT_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
+const CACHE_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How folders begin in which a config is checked.
-pub const CHECK: &str = ".check-";
+pub const CHECK_PREFIX: &str = ".check-";
 
 /// What became of the wish to remove a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub enum Removal {
     /// It is gone.
     Removed,
     /// Somebody else had removed it already.
-    WasGone,
+    AlreadyRemoved,
     /// Somebody holds it, it has not ended, or a newer version wrote it; it is as it was.
     InUse,
 }
@@ -52,28 +52,28 @@ pub struct Leftover {
 
 /// The turn to prune a state folder. Dropping it lets the next one ask.
 #[derive(Debug)]
-pub struct PruneTurn {
+pub struct PruneLock {
     _held: File,
 }
 
 impl StateFolder {
     /// Removes a run that has ended. It vanishes at once from all listings; a crash in the middle leaves a [`Leftover`].
     pub fn remove(&self, id: &RunId) -> Result<Removal, RegistryError> {
-        let folder = self.folder(id);
+        let folder = self.run_folder(id);
         let _lock = match RunLock::try_take(&folder.lock()) {
             Ok(Some(lock)) => lock,
             Ok(None) => return Ok(Removal::InUse),
-            Err(_) if !folder.path.exists() => return Ok(Removal::WasGone),
+            Err(_) if !folder.path.exists() => return Ok(Removal::AlreadyRemoved),
             Err(source) => return Err(RegistryError::io("lock", &folder.lock())(source)),
         };
         // Only what the record says now, under the lock, counts.
         match self.load(id) {
-            Ok(record) if may_go(&record) => {}
+            Ok(record) if is_removable(&record) => {}
             Ok(_) => return Ok(Removal::InUse),
-            Err(RegistryError::Unknown(_)) if !folder.path.exists() => return Ok(Removal::WasGone),
+            Err(RegistryError::Unknown(_)) if !folder.path.exists() => return Ok(Removal::AlreadyRemoved),
             Err(error) => return Err(error),
         }
-        let gone = self.runs().join(format!("{GONE}{id}"));
+        let gone = self.runs().join(format!("{REMOVED_PREFIX}{id}"));
         std::fs::rename(&folder.path, &gone).map_err(RegistryError::io("rename", &folder.path))?;
         remove_all(&gone).map_err(RegistryError::io("remove", &gone))?;
         Ok(Removal::Removed)
@@ -83,10 +83,11 @@ impl StateFolder {
     /// imports that are old; and experiments that are over and of whose runs none is left.
     pub fn leftovers(&self) -> Result<Vec<Leftover>, RegistryError> {
         let entries = std::fs::read_dir(self.runs()).map_err(RegistryError::io("list", &self.runs()))?;
-        let of_runs = entries.flatten().filter_map(|entry| Leftover::of(&entry));
-        let here = old_entries(&self.root, DRAFT_AGE).filter(|path| is_passing(path));
-        let answers = [VERDICTS, FAILED_IMPORTS].map(|folder| old_entries(&self.root.join(folder), VERDICT_AGE));
-        let experiments = self.forgotten_experiments();
+        let of_runs = entries.flatten().filter_map(|entry| Leftover::from_entry(&entry));
+        let here = entries_older_than(&self.root, MIN_DRAFT_AGE).filter(|path| is_temporary(path));
+        let answers = [VALIDATION_CACHE_FOLDER, FAILED_IMPORTS_FOLDER]
+            .map(|folder| entries_older_than(&self.root.join(folder), CACHE_TTL));
+        let experiments = self.expired_experiments();
         Ok(of_runs
             .chain(
                 here.chain(answers.into_iter().flatten()).chain(experiments).map(|path| Leftover { path, _held: None }),
@@ -95,8 +96,8 @@ impl StateFolder {
     }
 
     /// The turn to prune, unless somebody has it or has had it within `every`. It is taken by asking, however the pruning goes.
-    pub fn prune_turn(&self, every: Duration) -> Result<Option<PruneTurn>, RegistryError> {
-        let path = self.root.join(STAMP);
+    pub fn try_lock_pruning(&self, every: Duration) -> Result<Option<PruneLock>, RegistryError> {
+        let path = self.root.join(LAST_PRUNED_FILE);
         let failed = |operation| RegistryError::io(operation, &path);
         let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
         let mut file = opened.map_err(failed("open"))?;
@@ -109,28 +110,28 @@ impl StateFolder {
             return Ok(None);
         }
         // On a full disk this fails, and pruning is what it needs.
-        if let Err(error) = stamp(&mut file) {
+        if let Err(error) = write_stamp(&mut file) {
             tracing::warn!(%error, "when runs were pruned could not be written down");
         }
-        Ok(Some(PruneTurn { _held: file }))
+        Ok(Some(PruneLock { _held: file }))
     }
 }
 
 impl RunFolder {
     /// The disk space that it takes, in bytes, as far as it can be seen.
-    pub fn bytes(&self) -> u64 {
+    pub fn disk_bytes(&self) -> u64 {
         disk_space(&self.path)
     }
 }
 
 impl Leftover {
-    fn of(entry: &std::fs::DirEntry) -> Option<Leftover> {
+    fn from_entry(entry: &std::fs::DirEntry) -> Option<Leftover> {
         let (name, path) = (entry.file_name(), entry.path());
         let name = name.to_str()?;
-        if name.starts_with(GONE) {
+        if name.starts_with(REMOVED_PREFIX) {
             return Some(Leftover { path, _held: None });
         }
-        if !(name.starts_with(DRAFT) || has_empty_spec(&path)) || !is_older(entry, DRAFT_AGE) {
+        if !(name.starts_with(DRAFT_PREFIX) || has_empty_spec(&path)) || !is_older(entry, MIN_DRAFT_AGE) {
             return None;
         }
         match RunLock::try_take(&path.join("lock")) {
@@ -141,7 +142,7 @@ impl Leftover {
     }
 
     /// The disk space that it takes, in bytes.
-    pub fn bytes(&self) -> u64 {
+    pub fn disk_bytes(&self) -> u64 {
         disk_space(&self.path)
     }
 
@@ -151,14 +152,14 @@ impl Leftover {
     }
 
     /// Removes it.
-    pub fn clear(self) -> Result<(), RegistryError> {
+    pub fn remove(self) -> Result<(), RegistryError> {
         remove_all(&self.path).map_err(RegistryError::io("remove", &self.path))
     }
 }
 
 /// Version 0.1.0 left such a folder for a run whose names were not UTF-8. Nothing was started for it, and it cannot be listed.
 fn has_empty_spec(run: &Path) -> bool {
-    run.join(SPEC).metadata().is_ok_and(|spec| spec.is_file() && spec.len() == 0)
+    run.join(SPEC_FILE).metadata().is_ok_and(|spec| spec.is_file() && spec.len() == 0)
 }
 
 /// A record in a newer format may mean by `ended` what this version does not know.
@@ -167,19 +168,19 @@ fn is_older(entry: &std::fs::DirEntry, than: Duration) -> bool {
     changed.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > than))
 }
 
-fn old_entries(folder: &Path, age: Duration) -> impl Iterator<Item = PathBuf> + use<> {
+fn entries_older_than(folder: &Path, age: Duration) -> impl Iterator<Item = PathBuf> + use<> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     entries.filter(move |entry| is_older(entry, age)).map(|entry| entry.path())
 }
 
 /// Drafts of whole-file writes, and folders in which a config was checked.
-fn is_passing(path: &Path) -> bool {
+fn is_temporary(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    name.starts_with(".draft-") || name.starts_with(CHECK)
+    name.starts_with(".draft-") || name.starts_with(CHECK_PREFIX)
 }
 
-fn may_go(record: &RunRecord) -> bool {
-    record.state.ended().is_some() && record.version <= format::VERSION
+fn is_removable(record: &RunRecord) -> bool {
+    record.state.ending().is_some() && record.version <= format::VERSION
 }
 
 fn is_due(stamp: &mut File, every: Duration) -> bool {
@@ -191,7 +192,7 @@ fn is_due(stamp: &mut File, every: Duration) -> bool {
     })
 }
 
-fn stamp(file: &mut File) -> io::Result<()> {
+fn write_stamp(file: &mut File) -> io::Result<()> {
     use std::io::Seek;
     file.set_len(0)?;
     file.rewind()?;
@@ -225,7 +226,7 @@ fn remove_all(path: &Path) -> io::Result<()> {
     let removed = match std::fs::remove_dir_all(path) {
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => std::fs::remove_file(path),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            open_up(path);
+            restore_permissions(path);
             std::fs::remove_dir_all(path)
         }
         other => other,
@@ -234,10 +235,10 @@ fn remove_all(path: &Path) -> io::Result<()> {
 }
 
 /// Gives the owner back every right to a folder and the folders in it, as far as they are the owner's.
-fn open_up(path: &Path) {
+fn restore_permissions(path: &Path) {
     let mut folders = vec![path.to_owned()];
     while let Some(folder) = folders.pop() {
-        if let Err(error) = own(&folder) {
+        if let Err(error) = restore_owner_permissions(&folder) {
             tracing::debug!(folder = %folder.display(), %error, "cannot be opened up");
         }
         let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
@@ -247,7 +248,7 @@ fn open_up(path: &Path) {
 }
 
 /// The very folder that was opened is changed, and never what a link in its place leads to.
-fn own(folder: &Path) -> io::Result<()> {
+fn restore_owner_permissions(folder: &Path) -> io::Result<()> {
     let opened = rustix::fs::open(folder, OFlags::PATH | OFlags::NOFOLLOW | OFlags::DIRECTORY, Mode::empty())?;
     let by_number = format!("/proc/self/fd/{}", opened.as_raw_fd());
     std::fs::set_permissions(by_number, std::fs::Permissions::from_mode(0o700))
@@ -264,7 +265,7 @@ mod tests {
     }
 
     fn draft(state: &StateFolder, id: &str, hours: u64) -> PathBuf {
-        let path = state.runs().join(format!("{DRAFT}{id}"));
+        let path = state.runs().join(format!("{DRAFT_PREFIX}{id}"));
         std::fs::create_dir(&path).expect("mkdir");
         RunLock::create(&path.join("lock")).expect("lock");
         let then = std::time::SystemTime::now() - Duration::from_secs(hours * 3600);
@@ -279,7 +280,7 @@ mod tests {
         std::fs::create_dir(state.runs().join(".gone-mg-00000000")).expect("mkdir");
         let lock = RunLock::try_take(&held.join("lock")).expect("asked").expect("free");
         for leftover in state.leftovers().expect("listed") {
-            leftover.clear().expect("cleared");
+            leftover.remove().expect("cleared");
         }
         assert!(held.exists() && young.exists() && !old.exists());
         assert_eq!(std::fs::read_dir(state.runs()).expect("list").count(), 2);
@@ -289,11 +290,11 @@ mod tests {
     #[test]
     fn an_old_run_with_an_empty_spec_is_left_over_and_one_with_a_spec_is_not() {
         let (_folder, state) = state();
-        let old = std::time::SystemTime::now() - 2 * DRAFT_AGE;
+        let old = std::time::SystemTime::now() - 2 * MIN_DRAFT_AGE;
         for (id, spec) in [("mg-00000000", ""), ("mg-00000001", "{}")] {
             let run = state.runs().join(id);
             std::fs::create_dir(&run).expect("mkdir");
-            std::fs::write(run.join(SPEC), spec).expect("written");
+            std::fs::write(run.join(SPEC_FILE), spec).expect("written");
             File::open(&run).expect("folder").set_modified(old).expect("dated");
         }
         let names: Vec<_> = state.leftovers().expect("listed").iter().map(Leftover::name).collect();
@@ -304,13 +305,13 @@ mod tests {
     fn a_turn_is_one_at_a_time_and_once_in_a_while() {
         let (folder, state) = state();
         let hour = Duration::from_secs(3600);
-        let turn = state.prune_turn(hour).expect("asked").expect("never pruned");
-        assert!(state.prune_turn(Duration::ZERO).expect("asked").is_none(), "somebody has it");
+        let turn = state.try_lock_pruning(hour).expect("asked").expect("never pruned");
+        assert!(state.try_lock_pruning(Duration::ZERO).expect("asked").is_none(), "somebody has it");
         drop(turn);
-        assert!(state.prune_turn(hour).expect("asked").is_none(), "just pruned");
+        assert!(state.try_lock_pruning(hour).expect("asked").is_none(), "just pruned");
         for stamp in ["", "2001-01-01T00:00:00Z", "2999-01-01T00:00:00Z", "yesterday"] {
-            std::fs::write(folder.path().join(STAMP), stamp).expect("write");
-            assert!(state.prune_turn(hour).expect("asked").is_some(), "{stamp:?}");
+            std::fs::write(folder.path().join(LAST_PRUNED_FILE), stamp).expect("write");
+            assert!(state.try_lock_pruning(hour).expect("asked").is_some(), "{stamp:?}");
         }
     }
 
@@ -325,7 +326,7 @@ mod tests {
         std::os::unix::fs::symlink(&outside, inside.join("link")).expect("link");
         std::fs::write(inside.join("file"), vec![1; 1 << 16]).expect("write");
         assert!((1 << 16..1 << 20).contains(&disk_space(&inside)), "{}", disk_space(&inside));
-        open_up(&inside);
+        restore_permissions(&inside);
         remove_all(&inside).expect("removed");
         assert!(outside.join("file").exists() && !inside.exists());
         remove_all(&inside).expect("gone already");
@@ -339,7 +340,7 @@ mod tests {
         for path in [&inner, &top] {
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o500)).expect("chmod");
         }
-        open_up(&top);
+        restore_permissions(&top);
         for path in [&top, &inner] {
             assert_eq!(path.metadata().expect("meta").permissions().mode() & 0o777, 0o700);
         }

@@ -3,12 +3,12 @@
 //! A directive is for every agent, or for one when its letter stands before it (`b:status=500`). Pure: the YAML is text, and
 //! who writes it where is another room's affair.
 
-use super::script::{Script, ScriptError, malformed, shown};
+use super::script::{Script, ScriptError, malformed_directive, truncate_shown};
 
 /// What names the rehearsal; directives may follow.
 pub const NAME: &str = "@rehearsal";
-const LETTERS: [char; 5] = ['a', 'b', 'c', 'd', 'e'];
-const USUAL_AGENTS: usize = 2;
+const AGENT_LETTERS: [char; 5] = ['a', 'b', 'c', 'd', 'e'];
+const DEFAULT_AGENTS: usize = 2;
 
 /// Whether a `config` argument names the rehearsal: `@rehearsal` or `@rehearsal/...`.
 #[must_use]
@@ -21,83 +21,83 @@ pub fn is_rehearsal(config: &str) -> bool {
 /// # Errors
 ///
 /// When the name is not the rehearsal's, or a directive is unknown, malformed or for an agent that is not there.
-pub fn check(name: &str) -> Result<(), ScriptError> {
-    cast(name).map(|_| ())
+pub fn check_name(name: &str) -> Result<(), ScriptError> {
+    agent_scripts(name).map(|_| ())
 }
 
 /// The YAML of a MassGen config for `@rehearsal[/directive]*` against an endpoint: two agents, or `agents=N` of them.
 ///
 /// # Errors
 ///
-/// As [`check`].
-pub fn config(name: &str, base_url: &str) -> Result<String, ScriptError> {
-    let scripts = cast(name)?;
+/// As [`check_name`].
+pub fn config_yaml(name: &str, base_url: &str) -> Result<String, ScriptError> {
+    let scripts = agent_scripts(name)?;
     let mut yaml =
         String::from("# A rehearsal: every model here is scripted and answers from this machine.\nagents:\n");
-    for (letter, script) in LETTERS.iter().zip(&scripts) {
-        yaml.push_str(&agent(*letter, script, base_url));
+    for (letter, script) in AGENT_LETTERS.iter().zip(&scripts) {
+        yaml.push_str(&agent_yaml(*letter, script, base_url));
     }
     if scripts.iter().any(|script| script.command.is_some()) {
-        yaml.push_str(ORCHESTRATOR);
+        yaml.push_str(ORCHESTRATOR_YAML);
     }
     Ok(yaml)
 }
 
 /// MassGen refuses an agent with a `cwd` unless the orchestrator has these two.
-const ORCHESTRATOR: &str = "\
+const ORCHESTRATOR_YAML: &str = "\
 orchestrator:
   snapshot_storage: snapshots
   agent_temporary_workspace: temp_workspaces
 ";
 
 /// One script for each agent, in the order of their letters.
-fn cast(name: &str) -> Result<Vec<Script>, ScriptError> {
+fn agent_scripts(name: &str) -> Result<Vec<Script>, ScriptError> {
     if !is_rehearsal(name) {
-        return Err(ScriptError::NotRehearsal { name: shown(name), expected: NAME });
+        return Err(ScriptError::NotRehearsal { name: truncate_shown(name), expected: NAME });
     }
     let directives: Vec<&str> = name.split('/').skip(1).collect();
-    let count = agents(&directives)?;
-    let mut scripts: Vec<Script> = LETTERS[..count].iter().map(|letter| usual(*letter)).collect();
+    let count = agent_count(&directives)?;
+    let mut scripts: Vec<Script> = AGENT_LETTERS[..count].iter().map(|letter| default_script(*letter)).collect();
     for directive in directives.iter().filter(|directive| !directive.starts_with("agents=")) {
-        direct(&mut scripts, directive)?;
+        apply_directive(&mut scripts, directive)?;
     }
     Ok(scripts)
 }
 
-fn usual(letter: char) -> Script {
+fn default_script(letter: char) -> Script {
     Script { label: Some(format!("agent_{letter}")), ..Script::default() }
 }
 
-fn agents(directives: &[&str]) -> Result<usize, ScriptError> {
+fn agent_count(directives: &[&str]) -> Result<usize, ScriptError> {
     let asked = directives.iter().rev().find_map(|directive| Some((directive, directive.strip_prefix("agents=")?)));
     let Some((directive, value)) = asked else {
-        return Ok(USUAL_AGENTS);
+        return Ok(DEFAULT_AGENTS);
     };
-    let count = value.parse().ok().filter(|count| (1..=LETTERS.len()).contains(count));
-    count.ok_or_else(|| malformed(directive, "a number from 1 to 5"))
+    let count = value.parse().ok().filter(|count| (1..=AGENT_LETTERS.len()).contains(count));
+    count.ok_or_else(|| malformed_directive(directive, "a number from 1 to 5"))
 }
 
-fn direct(scripts: &mut [Script], directive: &str) -> Result<(), ScriptError> {
-    let Some((letter, own)) = addressed(directive) else {
-        return scripts.iter_mut().try_for_each(|script| script.direct(directive));
+fn apply_directive(scripts: &mut [Script], directive: &str) -> Result<(), ScriptError> {
+    let Some((letter, own)) = split_agent_letter(directive) else {
+        return scripts.iter_mut().try_for_each(|script| script.apply(directive));
     };
     let agents = scripts.len();
-    let index = LETTERS.iter().position(|known| *known == letter);
+    let index = AGENT_LETTERS.iter().position(|known| *known == letter);
     match index.and_then(|index| scripts.get_mut(index)) {
-        Some(script) => script.direct(own),
-        None => Err(ScriptError::NoSuchAgent { directive: shown(directive), agents }),
+        Some(script) => script.apply(own),
+        None => Err(ScriptError::NoSuchAgent { directive: truncate_shown(directive), agents }),
     }
 }
 
 /// `b:hang` is `hang` for the agent with the letter b.
-fn addressed(directive: &str) -> Option<(char, &str)> {
+fn split_agent_letter(directive: &str) -> Option<(char, &str)> {
     let (letter, own) = directive.split_once(':')?;
     let mut letters = letter.chars();
     let letter = letters.next().filter(char::is_ascii_lowercase)?;
     letters.next().is_none().then_some((letter, own))
 }
 
-fn agent(letter: char, script: &Script, base_url: &str) -> String {
+fn agent_yaml(letter: char, script: &Script, base_url: &str) -> String {
     let mut yaml = format!(
         "  - id: agent_{letter}
     backend:
@@ -107,7 +107,7 @@ fn agent(letter: char, script: &Script, base_url: &str) -> String {
 "
     );
     if script.command.is_some() {
-        yaml.push_str(&shell(letter));
+        yaml.push_str(&shell_server_yaml(letter));
     }
     yaml
 }
@@ -117,7 +117,7 @@ fn agent(letter: char, script: &Script, base_url: &str) -> String {
 /// MassGen adds a file server that `npx` downloads to every agent with a `cwd`, also under `exclude_file_operation_mcps` (which
 /// only spares us the workspace tools), unless a server of that name is there already. One without a `type` passes MassGen's
 /// validation, takes the place, and is left out when the servers are started.
-fn shell(letter: char) -> String {
+fn shell_server_yaml(letter: char) -> String {
     format!(
         "      cwd: ws_{letter}
       enable_mcp_command_line: true
@@ -133,7 +133,7 @@ fn shell(letter: char) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rehearsal::script::Manner;
+    use crate::rehearsal::script::Behavior;
 
     const URL: &str = "http://127.0.0.1:8/v1";
 
@@ -163,25 +163,25 @@ agents:
       model: \"rehearsal/name=agent_b\"
       base_url: \"http://127.0.0.1:8/v1\"
 ";
-        assert_eq!(config("@rehearsal", URL).unwrap(), expected);
+        assert_eq!(config_yaml("@rehearsal", URL).unwrap(), expected);
     }
 
     #[test]
     fn a_letter_gives_a_directive_to_one_agent() {
-        let scripts = cast("@rehearsal/b:status=500/delay=1/agents=3/c:delay=2").unwrap();
-        let manners: Vec<Manner> = scripts.iter().map(|script| script.manner).collect();
+        let scripts = agent_scripts("@rehearsal/b:status=500/delay=1/agents=3/c:delay=2").unwrap();
+        let manners: Vec<Behavior> = scripts.iter().map(|script| script.behavior).collect();
         let delays: Vec<f64> = scripts.iter().map(|script| script.delay.as_secs_f64()).collect();
-        assert_eq!(manners, [Manner::Willing, Manner::Refuses(500), Manner::Willing]);
+        assert_eq!(manners, [Behavior::Cooperative, Behavior::HttpError(500), Behavior::Cooperative]);
         assert_eq!(delays, [1.0, 1.0, 2.0]);
     }
 
     #[test]
     fn a_command_brings_a_shell_for_its_agent_only() {
-        let yaml = config("@rehearsal/b:command=echo%20%24%7BHOME%7D", URL).unwrap();
+        let yaml = config_yaml("@rehearsal/b:command=echo%20%24%7BHOME%7D", URL).unwrap();
         let (first, second) = yaml.split_once("agent_b").unwrap();
         assert!(!first.contains("cwd"), "{yaml}");
         assert!(second.contains("cwd: ws_b") && second.contains("enable_mcp_command_line: true"), "{yaml}");
-        assert!(yaml.ends_with(ORCHESTRATOR) && !yaml.contains('$'), "{yaml}");
+        assert!(yaml.ends_with(ORCHESTRATOR_YAML) && !yaml.contains('$'), "{yaml}");
     }
 
     #[test]
@@ -201,10 +201,10 @@ agents:
             "rehearsal",
         ];
         for name in refused {
-            let error = check(name).unwrap_err();
+            let error = check_name(name).unwrap_err();
             assert!(!error.to_string().is_empty(), "{name}");
         }
-        assert!(matches!(check("@rehearsal/c:hang"), Err(ScriptError::NoSuchAgent { agents: 2, .. })));
-        assert_eq!(check("@rehearsal/agents=3/c:hang"), Ok(()));
+        assert!(matches!(check_name("@rehearsal/c:hang"), Err(ScriptError::NoSuchAgent { agents: 2, .. })));
+        assert_eq!(check_name("@rehearsal/agents=3/c:hang"), Ok(()));
     }
 }

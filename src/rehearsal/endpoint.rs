@@ -24,134 +24,141 @@ use futures_util::{Stream, StreamExt, stream};
 use tokio::{net::TcpListener, sync::watch, time::sleep};
 
 use super::{
-    play::{self, History, Kind},
-    script::{MODEL, Manner, Script},
-    wire::{self, Reply, Request},
+    model::{self, CallHistory, ReplyKind},
+    openai::{self, ChatRequest, Reply},
+    script::{Behavior, MODEL_PREFIX, Script},
 };
 
 /// MassGen sends every answer to every agent, and answers may be long.
-const MOST_BODY: usize = 64 << 20;
+const MAX_BODY_BYTES: usize = 64 << 20;
 
 /// What the calls share.
 #[derive(Debug, Clone)]
-pub(super) struct Stage {
-    calls: Arc<AtomicUsize>,
+pub(super) struct EndpointState {
+    call_count: Arc<AtomicUsize>,
     /// The models that have asked for their command. MassGen restarts an agent's conversation, so a request alone can't tell.
-    commanded: Arc<Mutex<HashSet<String>>>,
+    models_with_command: Arc<Mutex<HashSet<String>>>,
     closing: watch::Receiver<()>,
 }
 
-impl Stage {
+impl EndpointState {
     pub(super) fn new(calls: Arc<AtomicUsize>, closing: watch::Receiver<()>) -> Self {
-        Self { calls, commanded: Arc::default(), closing }
+        Self { call_count: calls, models_with_command: Arc::default(), closing }
     }
 
-    fn commanded(&self, model: &str) -> bool {
-        self.commanded.lock().unwrap_or_else(PoisonError::into_inner).contains(model)
+    fn has_commanded(&self, model: &str) -> bool {
+        self.models_with_command.lock().unwrap_or_else(PoisonError::into_inner).contains(model)
     }
 
-    fn note_command(&self, model: &str) {
-        self.commanded.lock().unwrap_or_else(PoisonError::into_inner).insert(model.to_owned());
+    fn record_command(&self, model: &str) {
+        self.models_with_command.lock().unwrap_or_else(PoisonError::into_inner).insert(model.to_owned());
     }
 }
 
 /// Serves until the endpoint's owner lets go of it.
-pub(super) async fn run(listener: TcpListener, stage: Stage) {
-    let closed = closed(stage.closing.clone());
+pub(super) async fn serve_until_closed(listener: TcpListener, stage: EndpointState) {
+    let closed = wait_for_close(stage.closing.clone());
     let routes = Router::new()
-        .route("/v1/chat/completions", post(complete))
-        .route("/v1/models", get(async || Json(wire::models(MODEL))))
-        .layer(DefaultBodyLimit::max(MOST_BODY))
+        .route("/v1/chat/completions", post(chat_completions))
+        .route("/v1/models", get(async || Json(openai::model_list(MODEL_PREFIX))))
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .with_state(stage);
     // axum's server retries whatever accepting a connection can fail with, so there is no error to tell anyone of.
     let _served = axum::serve(listener, routes).with_graceful_shutdown(closed).await;
 }
 
-async fn closed(mut closing: watch::Receiver<()>) {
+async fn wait_for_close(mut closing: watch::Receiver<()>) {
     // Nothing is ever sent: the only news is that the sender is gone.
     while closing.changed().await.is_ok() {}
 }
 
-async fn complete(State(stage): State<Stage>, asked: Result<Json<Request>, JsonRejection>) -> Response {
-    let number = stage.calls.fetch_add(1, Ordering::Relaxed) + 1;
-    let closed = closed(stage.closing.clone());
+async fn chat_completions(
+    State(stage): State<EndpointState>,
+    asked: Result<Json<ChatRequest>, JsonRejection>,
+) -> Response {
+    let number = stage.call_count.fetch_add(1, Ordering::Relaxed) + 1;
+    let closed = wait_for_close(stage.closing.clone());
     let reply = async {
         match asked {
             Ok(Json(request)) => reply(&stage, request, number).await,
-            Err(rejection) => refuse(rejection.status().as_u16(), &rejection.body_text()),
+            Err(rejection) => error_response(rejection.status().as_u16(), &rejection.body_text()),
         }
     };
     tokio::select! {
         response = reply => response,
-        () = closed => refuse(503, "the rehearsal is over"),
+        () = closed => error_response(503, "the rehearsal is over"),
     }
 }
 
-async fn reply(stage: &Stage, request: Request, number: usize) -> Response {
+async fn reply(stage: &EndpointState, request: ChatRequest, number: usize) -> Response {
     let script = match Script::parse(&request.model) {
         Ok(script) => script,
-        Err(error) => return refuse(404, &error.to_string()),
+        Err(error) => return error_response(404, &error.to_string()),
     };
     sleep(script.delay).await;
-    match script.manner {
-        Manner::Refuses(status) => {
-            return refuse(status, &format!("the rehearsal was told to answer with status {status}"));
+    match script.behavior {
+        Behavior::HttpError(status) => {
+            return error_response(status, &format!("the rehearsal was told to answer with status {status}"));
         }
-        Manner::Hangs => return std::future::pending().await,
-        Manner::Willing | Manner::Drops | Manner::NeverVotes | Manner::TextOnly => {}
+        Behavior::Hang => return std::future::pending().await,
+        Behavior::Cooperative | Behavior::DropStream | Behavior::NeverVote | Behavior::TextOnly => {}
     }
-    let history = History { number, commanded: stage.commanded(&request.model) };
-    let line = play::line(&script, &request, history);
-    sleep(held_back(&script, line.kind)).await;
-    if line.kind == Kind::Command {
-        stage.note_command(&request.model);
+    let history = CallHistory { number, has_commanded: stage.has_commanded(&request.model) };
+    let line = model::plan_reply(&script, &request, history);
+    sleep(reply_delay(&script, line.kind)).await;
+    if line.kind == ReplyKind::Command {
+        stage.record_command(&request.model);
     }
-    let streams = request.streams();
-    let reply = Reply { number, model: request.model, speech: line.speech, usage: script.usage };
-    perform(reply, streams, script.manner == Manner::Drops)
+    let streams = request.wants_stream();
+    let reply = Reply { number, model: request.model, content: line.content, usage: script.usage };
+    respond(reply, streams, script.behavior == Behavior::DropStream)
 }
 
-fn held_back(script: &Script, kind: Kind) -> Duration {
+fn reply_delay(script: &Script, kind: ReplyKind) -> Duration {
     match kind {
-        Kind::Presentation => script.final_delay,
-        Kind::Command | Kind::Answer | Kind::Vote | Kind::Talk | Kind::Lead => Duration::ZERO,
+        ReplyKind::Presentation => script.final_delay,
+        ReplyKind::Command | ReplyKind::Answer | ReplyKind::Vote | ReplyKind::TextOnly | ReplyKind::MetaAgent => {
+            Duration::ZERO
+        }
     }
 }
 
-fn perform(reply: Reply, streams: bool, drops: bool) -> Response {
+fn respond(reply: Reply, streams: bool, drops: bool) -> Response {
     match (streams, drops) {
-        (true, true) => Sse::new(beginning(reply)).into_response(),
-        (true, false) => Sse::new(whole(reply)).into_response(),
+        (true, true) => Sse::new(truncated_stream(reply)).into_response(),
+        (true, false) => Sse::new(complete_stream(reply)).into_response(),
         // Without a stream there is no middle to stop in, so the reply ends before its body has begun.
-        (false, true) => axum::body::Body::from_stream(stream::iter([Err::<String, _>(broken())])).into_response(),
-        (false, false) => Json(reply.whole()).into_response(),
+        (false, true) => {
+            axum::body::Body::from_stream(stream::iter([Err::<String, _>(stream_error())])).into_response()
+        }
+        (false, false) => Json(reply.to_completion()).into_response(),
     }
 }
 
-fn whole(reply: Reply) -> impl Stream<Item = io::Result<Event>> + Send + 'static {
+fn complete_stream(reply: Reply) -> impl Stream<Item = io::Result<Event>> + Send + 'static {
     stream::iter(events(reply).chain([Ok(Event::default().data("[DONE]"))]))
 }
 
 /// The server throws away what it has not sent yet when a stream fails, so the beginning gets a moment to leave.
-fn beginning(reply: Reply) -> impl Stream<Item = io::Result<Event>> + Send + 'static {
+fn truncated_stream(reply: Reply) -> impl Stream<Item = io::Result<Event>> + Send + 'static {
     let failure = async {
         sleep(Duration::from_millis(50)).await;
-        Err(broken())
+        Err(stream_error())
     };
     stream::iter(events(reply).take(2)).chain(stream::once(failure))
 }
 
 fn events(reply: Reply) -> impl Iterator<Item = io::Result<Event>> + Send + 'static {
-    reply.chunks().map(|chunk| Ok(Event::default().data(chunk.to_string())))
+    reply.into_chunks().map(|chunk| Ok(Event::default().data(chunk.to_string())))
 }
 
-fn broken() -> io::Error {
+fn stream_error() -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionAborted, "the rehearsal was told to drop the stream")
 }
 
-fn refuse(status: u16, message: &str) -> Response {
+fn error_response(status: u16, message: &str) -> Response {
     let code = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    (code, Json(wire::refusal(status, message))).into_response()
+    (code, Json(openai::error_body(status, message))).into_response()
 }
 
 #[cfg(test)]

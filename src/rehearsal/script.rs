@@ -8,7 +8,7 @@ use std::{fmt, time::Duration};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 /// The first segment of the model's name.
-pub(super) const MODEL: &str = "rehearsal";
+pub(super) const MODEL_PREFIX: &str = "rehearsal";
 
 /// Every directive, as a person would write it.
 pub const DIRECTIVES: &[&str] = &[
@@ -28,11 +28,11 @@ pub const DIRECTIVES: &[&str] = &[
     "agents=N (config only)",
 ];
 
-const MOST_SECONDS: f64 = 86_400.0;
-const MOST_CHARS: usize = 2_000_000;
-const MOST_LABEL: usize = 32;
+const MAX_SECONDS: f64 = 86_400.0;
+const MAX_CHARS: usize = 2_000_000;
+const MAX_LABEL_CHARS: usize = 32;
 /// How much of a name an error repeats.
-const SHOWN: usize = 80;
+const MAX_SHOWN_CHARS: usize = 80;
 
 /// What the model is told to do. A directive that is given twice counts as it was given last.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,36 +43,36 @@ pub struct Script {
     pub(super) final_delay: Duration,
     /// The exact size of each answer; the answer's own size when absent.
     pub(super) chars: Option<usize>,
-    pub(super) manner: Manner,
+    pub(super) behavior: Behavior,
     /// What the offered shell tool is asked to run before the first answer.
     pub(super) command: Option<String>,
     /// The config of the run that it has answer the question, where it is offered our tools.
-    pub(super) meta: Option<String>,
-    pub(super) usage: Usage,
+    pub(super) meta_config: Option<String>,
+    pub(super) usage: ReportedUsage,
     /// How the agent signs its answers, which also tells agents with the same part apart.
     pub(super) label: Option<String>,
 }
 
 /// How the model behaves when it is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Manner {
+pub(super) enum Behavior {
     /// Answers, votes once there is an answer, presents.
-    Willing,
+    Cooperative,
     /// Answers with this HTTP error.
-    Refuses(u16),
+    HttpError(u16),
     /// Accepts the call and never answers.
-    Hangs,
+    Hang,
     /// Closes the stream in the middle of the reply.
-    Drops,
+    DropStream,
     /// Gives a new answer again and again.
-    NeverVotes,
+    NeverVote,
     /// Talks and calls no tool.
     TextOnly,
 }
 
 /// What each call reports to have used.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Usage {
+pub(super) struct ReportedUsage {
     pub(super) input: u32,
     pub(super) output: u32,
     /// In dollars. MassGen believes a provider that names a cost, although it does not know the model.
@@ -123,56 +123,61 @@ impl Script {
     /// When the name is not `rehearsal[/directive]*`, or a directive is unknown or malformed.
     pub fn parse(model: &str) -> Result<Self, ScriptError> {
         let mut segments = model.split('/');
-        if segments.next() != Some(MODEL) {
-            return Err(ScriptError::NotRehearsal { name: shown(model), expected: MODEL });
+        if segments.next() != Some(MODEL_PREFIX) {
+            return Err(ScriptError::NotRehearsal { name: truncate_shown(model), expected: MODEL_PREFIX });
         }
         let mut script = Self::default();
-        segments.try_for_each(|directive| script.direct(directive))?;
+        segments.try_for_each(|directive| script.apply(directive))?;
         Ok(script)
     }
 
     /// Takes one more directive.
-    pub(super) fn direct(&mut self, directive: &str) -> Result<(), ScriptError> {
+    pub(super) fn apply(&mut self, directive: &str) -> Result<(), ScriptError> {
         let (word, value) = match directive.split_once('=') {
             Some((word, value)) => (word, Some(value)),
             None => (directive, None),
         };
         match (word, value) {
-            ("hang", None) => self.manner = Manner::Hangs,
-            ("drop", None) => self.manner = Manner::Drops,
-            ("never-vote", None) => self.manner = Manner::NeverVotes,
-            ("text-only", None) => self.manner = Manner::TextOnly,
-            ("meta", None) => self.meta = Some("@rehearsal".to_owned()),
-            (_, Some(value)) => return self.set(directive, word, value),
-            _ => return Err(unknown_or_bare(directive)),
+            ("hang", None) => self.behavior = Behavior::Hang,
+            ("drop", None) => self.behavior = Behavior::DropStream,
+            ("never-vote", None) => self.behavior = Behavior::NeverVote,
+            ("text-only", None) => self.behavior = Behavior::TextOnly,
+            ("meta", None) => self.meta_config = Some("@rehearsal".to_owned()),
+            (_, Some(value)) => return self.set_value(directive, word, value),
+            _ => return Err(directive_error(directive)),
         }
         Ok(())
     }
 
-    fn set(&mut self, directive: &str, word: &str, value: &str) -> Result<(), ScriptError> {
-        let or = |wants| move || malformed(directive, wants);
+    fn set_value(&mut self, directive: &str, word: &str, value: &str) -> Result<(), ScriptError> {
+        let or = |wants| move || malformed_directive(directive, wants);
         match word {
-            "delay" => self.delay = seconds(value).ok_or_else(or(SECONDS))?,
-            "final-delay" => self.final_delay = seconds(value).ok_or_else(or(SECONDS))?,
-            "chars" => self.chars = Some(chars(value).ok_or_else(or("a number from 1 to 2000000"))?),
-            "status" => self.manner = Manner::Refuses(status(value).ok_or_else(or("an HTTP error from 400 to 599"))?),
-            "command" => self.command = Some(decoded(value).ok_or_else(or("a percent-encoded command"))?),
-            "meta" => self.meta = Some(decoded(value).ok_or_else(or("a percent-encoded config"))?),
-            "tokens" => {
-                (self.usage.input, self.usage.output) = tokens(value).ok_or_else(or("two numbers, `IN,OUT`"))?;
+            "delay" => self.delay = parse_seconds(value).ok_or_else(or(SECONDS_FORM))?,
+            "final-delay" => self.final_delay = parse_seconds(value).ok_or_else(or(SECONDS_FORM))?,
+            "chars" => self.chars = Some(parse_chars(value).ok_or_else(or("a number from 1 to 2000000"))?),
+            "status" => {
+                self.behavior =
+                    Behavior::HttpError(parse_status(value).ok_or_else(or("an HTTP error from 400 to 599"))?)
             }
-            "cost" => self.usage.cost = Some(dollars(value).ok_or_else(or("dollars for each call, from 0 to 1000"))?),
-            "name" => self.label = Some(label(value).ok_or_else(or("up to 32 letters, digits, `_` or `-`"))?),
-            "hang" | "drop" | "never-vote" | "text-only" => return Err(malformed(directive, "no value")),
+            "command" => self.command = Some(percent_decode(value).ok_or_else(or("a percent-encoded command"))?),
+            "meta" => self.meta_config = Some(percent_decode(value).ok_or_else(or("a percent-encoded config"))?),
+            "tokens" => {
+                (self.usage.input, self.usage.output) = parse_tokens(value).ok_or_else(or("two numbers, `IN,OUT`"))?;
+            }
+            "cost" => {
+                self.usage.cost = Some(parse_dollars(value).ok_or_else(or("dollars for each call, from 0 to 1000"))?)
+            }
+            "name" => self.label = Some(parse_label(value).ok_or_else(or("up to 32 letters, digits, `_` or `-`"))?),
+            "hang" | "drop" | "never-vote" | "text-only" => return Err(malformed_directive(directive, "no value")),
             _ => {
-                return Err(ScriptError::Unknown { directive: shown(directive) });
+                return Err(ScriptError::Unknown { directive: truncate_shown(directive) });
             }
         }
         Ok(())
     }
 }
 
-const SECONDS: &str = "seconds from 0 to 86400, such as `2.5`";
+const SECONDS_FORM: &str = "seconds from 0 to 86400, such as `2.5`";
 
 impl Default for Script {
     fn default() -> Self {
@@ -180,16 +185,16 @@ impl Default for Script {
             delay: Duration::ZERO,
             final_delay: Duration::ZERO,
             chars: None,
-            manner: Manner::Willing,
+            behavior: Behavior::Cooperative,
             command: None,
-            meta: None,
-            usage: Usage::default(),
+            meta_config: None,
+            usage: ReportedUsage::default(),
             label: None,
         }
     }
 }
 
-impl Default for Usage {
+impl Default for ReportedUsage {
     fn default() -> Self {
         Self { input: 100, output: 20, cost: None }
     }
@@ -200,85 +205,85 @@ impl fmt::Display for Script {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let encoded =
             |text: &Option<String>| text.as_ref().map(|text| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string());
-        f.write_str(MODEL)?;
-        optional(f, "name", self.label.as_ref())?;
-        optional(f, "delay", noted(self.delay))?;
-        optional(f, "final-delay", noted(self.final_delay))?;
-        optional(f, "chars", self.chars)?;
-        optional(f, "command", encoded(&self.command))?;
-        optional(f, "meta", encoded(&self.meta))?;
-        if self.usage != Usage::default() {
+        f.write_str(MODEL_PREFIX)?;
+        write_directive(f, "name", self.label.as_ref())?;
+        write_directive(f, "delay", nonzero_seconds(self.delay))?;
+        write_directive(f, "final-delay", nonzero_seconds(self.final_delay))?;
+        write_directive(f, "chars", self.chars)?;
+        write_directive(f, "command", encoded(&self.command))?;
+        write_directive(f, "meta", encoded(&self.meta_config))?;
+        if self.usage != ReportedUsage::default() {
             write!(f, "/tokens={},{}", self.usage.input, self.usage.output)?;
         }
-        optional(f, "cost", self.usage.cost)?;
-        match self.manner {
-            Manner::Willing => Ok(()),
-            Manner::Refuses(status) => write!(f, "/status={status}"),
-            Manner::Hangs => f.write_str("/hang"),
-            Manner::Drops => f.write_str("/drop"),
-            Manner::NeverVotes => f.write_str("/never-vote"),
-            Manner::TextOnly => f.write_str("/text-only"),
+        write_directive(f, "cost", self.usage.cost)?;
+        match self.behavior {
+            Behavior::Cooperative => Ok(()),
+            Behavior::HttpError(status) => write!(f, "/status={status}"),
+            Behavior::Hang => f.write_str("/hang"),
+            Behavior::DropStream => f.write_str("/drop"),
+            Behavior::NeverVote => f.write_str("/never-vote"),
+            Behavior::TextOnly => f.write_str("/text-only"),
         }
     }
 }
 
 /// A wait in seconds, where there is one.
-fn noted(wait: Duration) -> Option<f64> {
+fn nonzero_seconds(wait: Duration) -> Option<f64> {
     (!wait.is_zero()).then_some(wait.as_secs_f64())
 }
 
-fn optional(f: &mut fmt::Formatter<'_>, word: &str, value: Option<impl fmt::Display>) -> fmt::Result {
+fn write_directive(f: &mut fmt::Formatter<'_>, word: &str, value: Option<impl fmt::Display>) -> fmt::Result {
     value.map_or(Ok(()), |value| write!(f, "/{word}={value}"))
 }
 
-pub(super) fn malformed(directive: &str, wants: &'static str) -> ScriptError {
-    ScriptError::Malformed { directive: shown(directive), wants }
+pub(super) fn malformed_directive(directive: &str, wants: &'static str) -> ScriptError {
+    ScriptError::Malformed { directive: truncate_shown(directive), wants }
 }
 
 /// The beginning of a text that may be long, for an error.
-pub(super) fn shown(text: &str) -> String {
-    text.chars().take(SHOWN).collect()
+pub(super) fn truncate_shown(text: &str) -> String {
+    text.chars().take(MAX_SHOWN_CHARS).collect()
 }
 
-fn unknown_or_bare(directive: &str) -> ScriptError {
+fn directive_error(directive: &str) -> ScriptError {
     let takes_value = DIRECTIVES.iter().filter_map(|known| known.split_once('=')).any(|(word, _)| word == directive);
     if takes_value {
-        malformed(directive, "a value after `=`")
+        malformed_directive(directive, "a value after `=`")
     } else {
-        ScriptError::Unknown { directive: shown(directive) }
+        ScriptError::Unknown { directive: truncate_shown(directive) }
     }
 }
 
-fn seconds(value: &str) -> Option<Duration> {
+fn parse_seconds(value: &str) -> Option<Duration> {
     let seconds: f64 = value.parse().ok()?;
-    (0.0..=MOST_SECONDS).contains(&seconds).then(|| Duration::from_secs_f64(seconds))
+    (0.0..=MAX_SECONDS).contains(&seconds).then(|| Duration::from_secs_f64(seconds))
 }
 
-fn chars(value: &str) -> Option<usize> {
-    value.parse().ok().filter(|chars| (1..=MOST_CHARS).contains(chars))
+fn parse_chars(value: &str) -> Option<usize> {
+    value.parse().ok().filter(|chars| (1..=MAX_CHARS).contains(chars))
 }
 
-fn status(value: &str) -> Option<u16> {
+fn parse_status(value: &str) -> Option<u16> {
     value.parse().ok().filter(|status| (400..=599).contains(status))
 }
 
-fn decoded(value: &str) -> Option<String> {
+fn percent_decode(value: &str) -> Option<String> {
     let text = percent_decode_str(value).decode_utf8().ok()?;
     (!text.trim().is_empty() && !text.contains('\0')).then(|| text.into_owned())
 }
 
-fn tokens(value: &str) -> Option<(u32, u32)> {
+fn parse_tokens(value: &str) -> Option<(u32, u32)> {
     let (input, output) = value.split_once(',')?;
     Some((input.parse().ok()?, output.parse().ok()?))
 }
 
-fn dollars(value: &str) -> Option<f64> {
+fn parse_dollars(value: &str) -> Option<f64> {
     value.parse().ok().filter(|dollars| (0.0..=1000.0).contains(dollars))
 }
 
-fn label(value: &str) -> Option<String> {
+fn parse_label(value: &str) -> Option<String> {
     let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    ((1..=MOST_LABEL).contains(&value.len()) && value.chars().all(fits)).then(|| value.to_owned())
+    ((1..=MAX_LABEL_CHARS).contains(&value.len()) && value.chars().all(fits)).then(|| value.to_owned())
 }
 
 #[cfg(test)]

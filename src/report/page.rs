@@ -2,33 +2,33 @@
 //! What runs say is data: every text is made harmless, cut and escaped, and the page may neither run a script nor load anything.
 
 mod chart;
+mod format;
 mod group;
-mod lanes;
+mod plots;
 mod run;
-mod spending;
-mod spread;
+mod spending_chart;
 mod theme;
-mod words;
+mod timeline;
 
 use std::time::Duration;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 pub use group::group_page;
-pub use run::{ANSWER, run_page};
+pub use run::{MAX_ANSWER_CHARS, run_page};
 
 /// What the browser is told: nothing may be run or loaded, whatever stands in the page.
-const POLICY: &str =
+const CONTENT_SECURITY_POLICY: &str =
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'";
 
 /// A whole page. With `refresh`, the browser reads the file again and again.
-fn page(title: &str, refresh: Option<Duration>, body: &Markup) -> String {
+fn html_page(title: &str, refresh: Option<Duration>, body: &Markup) -> String {
     let whole = html! {
         (DOCTYPE)
         html lang="en" {
             head {
                 meta charset="utf-8";
-                meta http-equiv="Content-Security-Policy" content=(POLICY);
+                meta http-equiv="Content-Security-Policy" content=(CONTENT_SECURITY_POLICY);
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
                 meta name="referrer" content="no-referrer";
@@ -36,7 +36,7 @@ fn page(title: &str, refresh: Option<Duration>, body: &Markup) -> String {
                     meta http-equiv="refresh" content=(every.as_secs().max(1));
                 }
                 title { (title) " · massgen-mcp" }
-                style { (PreEscaped(theme::style())) }
+                style { (PreEscaped(theme::style_sheet())) }
             }
             body { main { (body) } }
         }
@@ -64,29 +64,29 @@ fn table<T>(columns: &[&str], rows: &[T], row: impl Fn(&T) -> Markup) -> Markup 
         div class="scroll" tabindex="0" {
             table {
                 thead { tr { @for name in columns { (heading(name)) } } }
-                tbody { @for of in rows.iter().take(MOST_ROWS) { tr { (row(of)) } } }
+                tbody { @for of in rows.iter().take(MAX_ROWS) { tr { (row(of)) } } }
             }
         }
-        (left_out("rows", rows.len(), MOST_ROWS))
+        (truncation_note("rows", rows.len(), MAX_ROWS))
     }
 }
 
 /// The most rows of a table.
-const MOST_ROWS: usize = 500;
+const MAX_ROWS: usize = 500;
 
 /// Says that there was more, where there was.
-fn left_out(what: &str, of: usize, most: usize) -> Markup {
-    html! { @if of > most { p class="note" { "Of " (words::count(of as u64)) " " (what) " the first " (words::count(most as u64)) " are shown." } } }
+fn truncation_note(what: &str, of: usize, most: usize) -> Markup {
+    html! { @if of > most { p class="note" { "Of " (format::count(of as u64)) " " (what) " the first " (format::count(most as u64)) " are shown." } } }
 }
 
 /// A text of many lines, as it is, with its beginning where it is long.
-fn quoted(text: &str, most: usize, rest: &Markup) -> Markup {
+fn preformatted(text: &str, most: usize, rest: &Markup) -> Markup {
     let length = text.chars().count();
     html! {
-        pre dir="auto" tabindex="0" { (words::lines(text, most)) }
+        pre dir="auto" tabindex="0" { (format::truncate_lines(text, most)) }
         @if length > most {
             p class="note" {
-                "Cut after " (words::count(most as u64)) " of " (words::count(length as u64)) " characters; " (rest)
+                "Cut after " (format::count(most as u64)) " of " (format::count(length as u64)) " characters; " (rest)
             }
         }
     }

@@ -13,7 +13,7 @@ pub struct Digest {
     /// Votes by answer label, for answers that still stand.
     pub votes: BTreeMap<String, u32>,
     /// How many votes MassGen has counted, void ones too (the sum of `results.votes`). Not kept in a record.
-    pub counted: u32,
+    pub votes_counted: u32,
     /// The agent whose answer is presented.
     pub winner: Option<String>,
     /// US dollars so far; absent when MassGen has no price for a model that was used.
@@ -21,7 +21,7 @@ pub struct Digest {
     /// Input and output tokens of all agents so far.
     pub tokens: Option<u64>,
     /// What `finish_reason` says, which is no proof of anything.
-    pub finish: Option<Finish>,
+    pub finish_reason: Option<Finish>,
     /// The first error that MassGen noted of a call to a model.
     pub first_error: Option<String>,
     /// Which agent's call that was.
@@ -91,11 +91,11 @@ pub enum Finish {
 impl Digest {
     /// Whether a waiter wants to hear of the step from `before` to this: a phase, an answer, a vote, a winner or an
     /// error, never a mere tick of tokens or time.
-    pub fn tells_news(&self, before: Option<&Digest>) -> bool {
-        before.is_none_or(|before| self.news() != before.news())
+    pub fn is_notable_change(&self, before: Option<&Digest>) -> bool {
+        before.is_none_or(|before| self.notable_fields() != before.notable_fields())
     }
 
-    fn news(&self) -> impl PartialEq + '_ {
+    fn notable_fields(&self) -> impl PartialEq + '_ {
         let agents: Vec<_> = self.agents.iter().map(|a| (&a.id, a.answers, &a.label, &a.vote, &a.error)).collect();
         (&self.phase, agents, &self.votes, &self.winner)
     }
@@ -114,8 +114,8 @@ mod tests {
         let before = Digest { agents: vec![agent("agent1.1", 5)], ..Digest::default() };
         let tick = Digest { agents: vec![agent("agent1.1", 9)], tokens: Some(9), ..Digest::default() };
         let answer = Digest { agents: vec![agent("agent1.2", 9)], ..Digest::default() };
-        assert!(before.tells_news(None));
-        assert!(!tick.tells_news(Some(&before)));
-        assert!(answer.tells_news(Some(&before)));
+        assert!(before.is_notable_change(None));
+        assert!(!tick.is_notable_change(Some(&before)));
+        assert!(answer.is_notable_change(Some(&before)));
     }
 }

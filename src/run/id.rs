@@ -15,7 +15,7 @@ pub struct RunId(String);
 /// The text is not the name of any run.
 #[derive(Debug, thiserror::Error)]
 #[error("`{0}` is not a run id")]
-pub struct BadRunId(pub String);
+pub struct InvalidRunId(pub String);
 
 impl RunId {
     /// The name that five random bytes spell.
@@ -32,12 +32,12 @@ impl RunId {
 }
 
 impl FromStr for RunId {
-    type Err = BadRunId;
+    type Err = InvalidRunId;
 
-    fn from_str(text: &str) -> Result<RunId, BadRunId> {
+    fn from_str(text: &str) -> Result<RunId, InvalidRunId> {
         let letters = text.strip_prefix(PREFIX).unwrap_or_default();
         let good = letters.len() == LENGTH && letters.bytes().all(|byte| ALPHABET.contains(&byte));
-        if good { Ok(RunId(text.to_owned())) } else { Err(BadRunId(text.chars().take(80).collect())) }
+        if good { Ok(RunId(text.to_owned())) } else { Err(InvalidRunId(text.chars().take(80).collect())) }
     }
 }
 

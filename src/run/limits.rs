@@ -36,7 +36,7 @@ impl fmt::Display for Usd {
 
 /// What was spent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Spent {
+pub struct Spend {
     /// As far as MassGen, or the operator's price table, knows.
     pub usd: Usd,
     /// Input and output tokens.
@@ -45,11 +45,11 @@ pub struct Spent {
     pub is_unpriced: bool,
 }
 
-impl Spent {
+impl Spend {
     /// The larger of both in each respect: what was spent does not come back.
     #[must_use]
-    pub fn at_least(self, before: Spent) -> Spent {
-        Spent { usd: self.usd.max(before.usd), tokens: self.tokens.max(before.tokens), ..self }
+    pub fn component_max(self, before: Spend) -> Spend {
+        Spend { usd: self.usd.max(before.usd), tokens: self.tokens.max(before.tokens), ..self }
     }
 
     /// The dollars, where there are any or where it is known that there are none.
@@ -58,11 +58,11 @@ impl Spent {
     }
 }
 
-impl Add for Spent {
-    type Output = Spent;
+impl Add for Spend {
+    type Output = Spend;
 
-    fn add(self, other: Spent) -> Spent {
-        Spent {
+    fn add(self, other: Spend) -> Spend {
+        Spend {
             usd: Usd(self.usd.0.saturating_add(other.usd.0)),
             tokens: self.tokens.saturating_add(other.tokens),
             is_unpriced: self.is_unpriced || other.is_unpriced,
@@ -70,15 +70,15 @@ impl Add for Spent {
     }
 }
 
-impl Sum for Spent {
-    fn sum<I: Iterator<Item = Spent>>(all: I) -> Spent {
-        all.fold(Spent::default(), Add::add)
+impl Sum for Spend {
+    fn sum<I: Iterator<Item = Spend>>(all: I) -> Spend {
+        all.fold(Spend::default(), Add::add)
     }
 }
 
 /// The runs of a day together.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Today {
+pub struct DailySummary {
     /// The day by UTC, such as `2026-11-27`.
     pub day: String,
     /// Those that ended on it or go on, removed ones too.
@@ -86,7 +86,7 @@ pub struct Today {
     /// Those that go on or wait for their turn.
     pub live: u64,
     /// What all of them have spent.
-    pub spent: Spent,
+    pub spent: Spend,
 }
 
 /// The most that may be spent; nothing is no limit.
@@ -101,13 +101,13 @@ pub struct Cap {
 impl Cap {
     /// The stricter of both in each respect.
     #[must_use]
-    pub fn and(self, other: Cap) -> Cap {
-        Cap { usd: least(self.usd, other.usd), tokens: least(self.tokens, other.tokens) }
+    pub fn component_min(self, other: Cap) -> Cap {
+        Cap { usd: min_of_some(self.usd, other.usd), tokens: min_of_some(self.tokens, other.tokens) }
     }
 
     /// What is left of it after so much.
     #[must_use]
-    pub fn after(self, spent: Spent) -> Cap {
+    pub fn remaining(self, spent: Spend) -> Cap {
         Cap {
             usd: self.usd.map(|most| Usd(most.0.saturating_sub(spent.usd.0))),
             tokens: self.tokens.map(|most| most.saturating_sub(spent.tokens)),
@@ -115,7 +115,7 @@ impl Cap {
     }
 
     /// How much of it is used, in hundredths; 0 where there is no limit.
-    pub fn percent(self, spent: Spent) -> u64 {
+    pub fn percent_used(self, spent: Spend) -> u64 {
         let of = |spent: u64, most: u64| {
             let percent = u128::from(spent) * 100 / u128::from(most.max(1));
             u64::try_from(percent).unwrap_or(u64::MAX)
@@ -125,7 +125,7 @@ impl Cap {
     }
 }
 
-fn least<T: Ord>(a: Option<T>, b: Option<T>) -> Option<T> {
+fn min_of_some<T: Ord>(a: Option<T>, b: Option<T>) -> Option<T> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b)),
         (one, other) => one.or(other),
@@ -146,16 +146,16 @@ pub enum Unpriced {
 
 /// What a model costs by the operator's table, in millionths of a dollar for a million tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Price {
+pub struct ModelPrice {
     /// For what it reads.
     pub input: Usd,
     /// For what it writes.
     pub output: Usd,
 }
 
-impl Price {
+impl ModelPrice {
     /// What so many tokens cost.
-    pub fn of(self, input: u64, output: u64) -> Usd {
+    pub fn cost(self, input: u64, output: u64) -> Usd {
         let part = |tokens: u64, price: Usd| u128::from(tokens) * u128::from(price.0);
         let whole = (part(input, self.input) + part(output, self.output)).div_ceil(1_000_000);
         Usd(u64::try_from(whole).unwrap_or(u64::MAX))
@@ -170,7 +170,7 @@ pub struct Allowance {
     /// What is done about tokens without a price.
     pub unpriced: Unpriced,
     /// The operator's prices by model.
-    pub prices: BTreeMap<String, Price>,
+    pub prices: BTreeMap<String, ModelPrice>,
     /// How many runs without a parent may be under way at once; it waits for its turn until then. 0 is no limit.
     pub slots: u32,
     /// How deep runs below it may be nested, counted from the root.
@@ -181,7 +181,7 @@ pub struct Allowance {
 
 /// What the operator allows all runs of the state folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Rules {
+pub struct GlobalLimits {
     /// Runs without a parent at once.
     pub slots: u32,
     /// Runs that may wait for a slot.
@@ -191,9 +191,9 @@ pub struct Rules {
     /// Starts in a minute.
     pub starts_per_minute: u32,
     /// What all runs of one server may spend.
-    pub server: Option<Usd>,
+    pub server_usd: Option<Usd>,
     /// What all runs may spend in a day (UTC).
-    pub day: Option<Usd>,
+    pub day_usd: Option<Usd>,
 }
 
 /// Who asked for a run, and how the same request is known again: hashes, never the agent's own words.
@@ -206,9 +206,9 @@ pub struct Origin {
     /// The project of that server; a nested run has that of its root. Empty without a project.
     pub project: PathBuf,
     /// SHA-256 of all that the agent asked for.
-    pub asked: String,
+    pub request_hash: String,
     /// SHA-256 of the key that the agent gave the request.
-    pub key: Option<String>,
+    pub key_hash: Option<String>,
     /// The experiment that it is a run of, by its name in the ledger.
     pub experiment: Option<String>,
 }
@@ -226,7 +226,7 @@ pub struct Lineage {
 
 impl Lineage {
     /// Of a run that no other run started.
-    pub fn root(id: &RunId) -> Lineage {
+    pub fn new_root(id: &RunId) -> Lineage {
         Lineage { parent: None, root: id.clone(), depth: 0 }
     }
 }
@@ -234,7 +234,7 @@ impl Lineage {
 /// The conversation that a run goes on with. What it has to know of that is in its own folder: the run before it may be removed,
 /// or gone on with again.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Continued {
+pub struct Continuation {
     /// The run before it.
     pub run: RunId,
     /// Which turn this run is; 2 or more.
@@ -243,7 +243,7 @@ pub struct Continued {
 
 /// The answer of an earlier run that a run builds on. The run has a copy of it in its own folder: the earlier one may be removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BuiltOn {
+pub struct AnswerBasis {
     /// The earlier run.
     pub run: RunId,
     /// The answer's label, such as `agent2.1`; a presented answer has none.
@@ -263,15 +263,15 @@ mod tests {
         assert_eq!((Usd::from_f64(-1.0), Usd::from_f64(f64::NAN), Usd::from_f64(f64::INFINITY)), (None, None, None));
         let told = [Usd(0), Usd(1_500_000), Usd(10_000_000), Usd(12_345)].map(|usd| usd.to_string());
         assert_eq!(told, ["$0.00", "$1.50", "$10.00", "$0.012345"]);
-        assert_eq!(Price { input: Usd(2_000_000), output: Usd(10_000_000) }.of(1_000, 100), Usd(3_000));
+        assert_eq!(ModelPrice { input: Usd(2_000_000), output: Usd(10_000_000) }.cost(1_000, 100), Usd(3_000));
     }
 
     #[test]
     fn the_stricter_cap_holds_and_nothing_falls_below_zero() {
         let (a, b) = (Cap { usd: Some(Usd(5)), tokens: None }, Cap { usd: Some(Usd(3)), tokens: Some(7) });
-        assert_eq!(a.and(b), b);
-        let spent = Spent { usd: Usd(4), tokens: 2, is_unpriced: false };
-        assert_eq!(b.after(spent), Cap { usd: Some(Usd(0)), tokens: Some(5) });
-        assert_eq!((b.percent(spent), a.percent(spent), Cap::default().percent(spent)), (133, 80, 0));
+        assert_eq!(a.component_min(b), b);
+        let spent = Spend { usd: Usd(4), tokens: 2, is_unpriced: false };
+        assert_eq!(b.remaining(spent), Cap { usd: Some(Usd(0)), tokens: Some(5) });
+        assert_eq!((b.percent_used(spent), a.percent_used(spent), Cap::default().percent_used(spent)), (133, 80, 0));
     }
 }

@@ -35,7 +35,7 @@ pub enum RunState {
 
 impl RunState {
     /// Its stable word, for agents, people, tables and manifests.
-    pub fn word(&self) -> &str {
+    pub fn as_str(&self) -> &str {
         match self {
             RunState::Queued => "queued",
             RunState::Starting { .. } => "starting",
@@ -54,7 +54,7 @@ impl RunState {
     }
 
     /// Whether the run is over.
-    pub fn ended(&self) -> Option<&Ending> {
+    pub fn ending(&self) -> Option<&Ending> {
         match self {
             RunState::Ended(ending) => Some(ending),
             RunState::Queued
@@ -77,7 +77,7 @@ impl RunState {
 
 /// A process that can be told from a later one with the same pid.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ProcessMark {
+pub struct ProcessIdentity {
     /// The process id, in its own pid namespace.
     pub pid: u32,
     /// When it started, in clock ticks since boot (field 22 of /proc/PID/stat).
@@ -87,7 +87,7 @@ pub struct ProcessMark {
 }
 
 /// MassGen's own process: leader of its session and process group.
-pub type Leader = ProcessMark;
+pub type Leader = ProcessIdentity;
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -97,11 +97,11 @@ pub struct Ending {
     /// How MassGen's process ended.
     pub exit: Exit,
     /// When the ending was seen.
-    pub at: Moment,
+    pub ended_at: Moment,
     /// From the start of the supervisor to the end.
-    pub took: Duration,
+    pub duration: Duration,
     /// What there is to read.
-    pub answer: Option<AnswerFact>,
+    pub answer: Option<AnswerSummary>,
     /// How the stop went, where one was asked for or something was left to sweep.
     pub stop: Option<Box<StopReport>>,
     /// What it lacked, what matters most first.
@@ -212,7 +212,7 @@ pub enum Exit {
 
 /// The best answer that an ended run left.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AnswerFact {
+pub struct AnswerSummary {
     /// Which agent's it is.
     pub agent: String,
     /// Its length in characters.
@@ -224,8 +224,8 @@ pub struct AnswerFact {
 impl RunState {
     /// Whether such an answer of this run is less than a run that went well gives. What MassGen writes as final while it is
     /// being stopped is the answer that led, and nobody presented it; so a final answer is whole only of a run that succeeded.
-    pub fn makes_partial(&self, source: AnswerSource) -> bool {
-        let went_well = self.ended().is_none_or(|ending| ending.outcome == Outcome::Succeeded);
+    pub fn is_partial_answer(&self, source: AnswerSource) -> bool {
+        let went_well = self.ending().is_none_or(|ending| ending.outcome == Outcome::Succeeded);
         source == AnswerSource::Partial || !went_well
     }
 }
@@ -241,7 +241,7 @@ pub enum AnswerSource {
 
 /// A wish to stop a run (`stop.json` in its folder).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StopAsk {
+pub struct StopRequest {
     /// How long MassGen has after the polite signal.
     pub grace: Duration,
     /// Why, in the words of whoever asked.
@@ -254,7 +254,7 @@ pub struct StopAsk {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StopCause {
     /// Somebody asked.
-    Asked {
+    Requested {
         /// Their reason.
         reason: Option<String>,
     },
@@ -269,7 +269,7 @@ pub enum StopCause {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StopReport {
     /// From the request (or the leader's own end) to the last look.
-    pub took: Duration,
+    pub duration: Duration,
     /// The strongest means that was needed.
     pub force: Force,
     /// How many processes of the run were seen from the request on.

@@ -4,45 +4,50 @@
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
+use super::stdio::{ParseFault, UnparsableArgument};
 use super::tools;
-use super::wire::{Fault, Unreadable};
 use crate::massgen::{names, text};
 use crate::refusal::Refusal;
 
 /// Parameters that had another name, which frameworks and Python reserve: tool, former name, name.
-const FORMER: [(&str, &str, &str); 2] =
+const RENAMED_PARAMS: [(&str, &str, &str); 2] =
     [("run_massgen", "config", "massgen_config"), ("run_massgen", "from", "from_run")];
 /// Numbers of which 0 is a value of its own, and not the same as none.
-const ZERO_COUNTS: [&str; 1] = ["grace_s"];
+const ZERO_IS_A_VALUE: [&str; 1] = ["grace_s"];
 /// The largest whole number that every JSON reader keeps.
-const MOST_WHOLE: f64 = 9_007_199_254_740_991.0;
+const MAX_SAFE_INTEGER: f64 = 9_007_199_254_740_991.0;
 /// The most digits of a fraction that a double keeps as they were written.
-const MOST_DIGITS: usize = 15;
+const MAX_FRACTION_DIGITS: usize = 15;
 /// How much of a name or value of the caller's a refusal repeats, in characters.
-const SHOWN: usize = 60;
+const MAX_SHOWN_CHARS: usize = 60;
 
 /// Reads the arguments of a call.
-pub(super) fn read<T: DeserializeOwned>(tool: &str, mut arguments: Map<String, Value>) -> Result<T, Refusal> {
-    renamed(tool, &mut arguments)?;
-    let fitted = tools::input(tool).map_or(Ok(arguments.clone()), |schema| object(arguments, schema, ""));
-    let fitted = fitted.map_err(|misfit| misfit.refusal(tool))?;
+pub(super) fn parse_arguments<T: DeserializeOwned>(
+    tool: &str,
+    mut arguments: Map<String, Value>,
+) -> Result<T, Refusal> {
+    apply_renamed_params(tool, &mut arguments)?;
+    let fitted = tools::input_schema(tool).map_or(Ok(arguments.clone()), |schema| coerce_object(arguments, schema, ""));
+    let fitted = fitted.map_err(|misfit| misfit.into_refusal(tool))?;
     // What passes the schema and is no value of ours has an error of its own type in Rust's words, which help no caller.
     serde_path_to_error::deserialize(Value::Object(fitted)).map_err(|error| {
-        let message =
-            format!("`{}` has a value that {tool} does not take", text::line(&error.path().to_string(), SHOWN));
+        let message = format!(
+            "`{}` has a value that {tool} does not take",
+            text::single_line(&error.path().to_string(), MAX_SHOWN_CHARS)
+        );
         Refusal::new("invalid_arguments", message, format!("correct it by the input schema of {tool}, then call again"))
     })
 }
 
 /// The refusal of a call with an argument that the wire could not read.
-pub(super) fn unreadable(tool: &str, Unreadable { argument, fault }: &Unreadable) -> Refusal {
-    let name = text::line(argument, SHOWN);
+pub(super) fn unreadable_refusal(tool: &str, UnparsableArgument { argument, fault }: &UnparsableArgument) -> Refusal {
+    let name = text::single_line(argument, MAX_SHOWN_CHARS);
     let (message, hint) = match fault {
-        Fault::TooDeep(most) => (
+        ParseFault::TooDeep(most) => (
             format!("`{name}` is nested too deep: it may have {most} levels of objects and lists"),
             format!("call {tool} again with fewer levels in `{name}`"),
         ),
-        Fault::TooLarge => (
+        ParseFault::NumberTooLarge => (
             format!("`{name}` has a number that is too large to be read"),
             format!("call {tool} again with a smaller number in `{name}`"),
         ),
@@ -51,10 +56,10 @@ pub(super) fn unreadable(tool: &str, Unreadable { argument, fault }: &Unreadable
 }
 
 /// Gives parameters with a former name the name that they have now.
-fn renamed(tool: &str, arguments: &mut Map<String, Value>) -> Result<(), Refusal> {
-    for (_, former, name) in FORMER.iter().filter(|(of, _, _)| *of == tool) {
+fn apply_renamed_params(tool: &str, arguments: &mut Map<String, Value>) -> Result<(), Refusal> {
+    for (_, former, name) in RENAMED_PARAMS.iter().filter(|(of, _, _)| *of == tool) {
         let of_fields = *name == "from_run";
-        let says = |value: &Value| !(is_nothing(name, value) || of_fields && is_empty_inside(value));
+        let says = |value: &Value| !(is_absent(name, value) || of_fields && is_empty_object(value));
         let Some(value) = arguments.shift_remove(*former).filter(says) else { continue };
         let given = arguments.get(*name).filter(|given| says(given));
         if given.is_some_and(|given| *given != value) {
@@ -67,11 +72,11 @@ fn renamed(tool: &str, arguments: &mut Map<String, Value>) -> Result<(), Refusal
 }
 
 /// Whether a value says as much as none at all. Clients with strict schemas have to send every parameter.
-fn is_nothing(name: &str, value: &Value) -> bool {
+fn is_absent(name: &str, value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::Bool(_) => false,
-        Value::Number(number) => number.as_f64() == Some(0.0) && !ZERO_COUNTS.contains(&name),
+        Value::Number(number) => number.as_f64() == Some(0.0) && !ZERO_IS_A_VALUE.contains(&name),
         Value::String(text) => text.trim().is_empty(),
         Value::Array(items) => items.iter().all(|item| match item {
             Value::String(text) => text.trim().is_empty(),
@@ -84,14 +89,14 @@ fn is_nothing(name: &str, value: &Value) -> bool {
 }
 
 /// A value that does not fit its place.
-enum Misfit {
-    Unknown { inside: String, name: String, known: Vec<String> },
-    Missing { place: String },
-    Kind { place: String, wanted: &'static str, given: String },
-    Word { place: String, given: String, words: Vec<String> },
+enum ArgumentError {
+    UnknownField { inside: String, name: String, known: Vec<String> },
+    MissingField { place: String },
+    WrongType { place: String, wanted: &'static str, given: String },
+    InvalidValue { place: String, given: String, words: Vec<String> },
 }
 
-fn object(given: Map<String, Value>, schema: &Value, inside: &str) -> Result<Map<String, Value>, Misfit> {
+fn coerce_object(given: Map<String, Value>, schema: &Value, inside: &str) -> Result<Map<String, Value>, ArgumentError> {
     let none = Map::new();
     let properties = schema["properties"].as_object().unwrap_or(&none);
     let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
@@ -101,46 +106,52 @@ fn object(given: Map<String, Value>, schema: &Value, inside: &str) -> Result<Map
         let is_required = required.contains(&name.as_str());
         let Some(own) = properties.get(&name) else {
             let known = properties.keys().cloned().collect();
-            return Err(Misfit::Unknown { inside: inside.to_owned(), name, known });
+            return Err(ArgumentError::UnknownField { inside: inside.to_owned(), name, known });
         };
-        if !is_required && is_nothing(&name, &value) {
+        if !is_required && is_absent(&name, &value) {
             continue;
         }
-        let value = fit(value, own, &place(&name))?;
-        let is_empty = is_nothing(&name, &value) || (own.get("properties").is_some() && is_empty_inside(&value));
+        let value = coerce(value, own, &place(&name))?;
+        let is_empty = is_absent(&name, &value) || (own.get("properties").is_some() && is_empty_object(&value));
         if is_required || !is_empty {
             fitted.insert(name, value);
         }
     }
     match required.into_iter().find(|name| !fitted.contains_key(*name)) {
         // An object with nothing in it is judged by what it stands in.
-        Some(name) if inside.is_empty() || !fitted.is_empty() => Err(Misfit::Missing { place: place(name) }),
+        Some(name) if inside.is_empty() || !fitted.is_empty() => {
+            Err(ArgumentError::MissingField { place: place(name) })
+        }
         Some(_) | None => Ok(fitted),
     }
 }
 
 /// Whether an object of known fields has none that says anything.
-fn is_empty_inside(value: &Value) -> bool {
-    value.as_object().is_some_and(|fields| fields.iter().all(|(name, value)| is_nothing(name, value)))
+fn is_empty_object(value: &Value) -> bool {
+    value.as_object().is_some_and(|fields| fields.iter().all(|(name, value)| is_absent(name, value)))
 }
 
 /// The value as the type that its place has.
-fn fit(value: Value, schema: &Value, place: &str) -> Result<Value, Misfit> {
+fn coerce(value: Value, schema: &Value, place: &str) -> Result<Value, ArgumentError> {
     let kind = schema["type"].as_str().unwrap_or_default();
     let has_fields = schema.get("properties").is_some();
-    let misfit = Misfit::Kind { place: place.to_owned(), wanted: wanted(kind), given: shown(&value) };
+    let misfit = ArgumentError::WrongType {
+        place: place.to_owned(),
+        wanted: type_description(kind),
+        given: short_value(&value),
+    };
     match kind {
-        "string" => word(value, schema, place, misfit),
-        "integer" => whole(&value).ok_or(misfit),
-        "number" => number(value).ok_or(misfit),
-        "boolean" => truth(&value).ok_or(misfit),
+        "string" => coerce_enum(value, schema, place, misfit),
+        "integer" => as_integer(&value).ok_or(misfit),
+        "number" => into_number(value).ok_or(misfit),
+        "boolean" => as_bool(&value).ok_or(misfit),
         "array" => {
-            let items = list(value, &schema["items"]).ok_or(misfit)?.into_iter().enumerate();
-            let fitted = items.map(|(n, item)| fit(item, &schema["items"], &format!("{place}[{n}]")));
+            let items = coerce_list(value, &schema["items"]).ok_or(misfit)?.into_iter().enumerate();
+            let fitted = items.map(|(n, item)| coerce(item, &schema["items"], &format!("{place}[{n}]")));
             fitted.collect::<Result<_, _>>().map(Value::Array)
         }
-        "object" => match fields(alone(value, schema)) {
-            Some(Value::Object(given)) if has_fields => object(given, schema, place).map(Value::Object),
+        "object" => match coerce_map(wrap_single_field(value, schema)) {
+            Some(Value::Object(given)) if has_fields => coerce_object(given, schema, place).map(Value::Object),
             Some(free) if !has_fields => Ok(free),
             Some(_) | None => Err(misfit),
         },
@@ -148,7 +159,7 @@ fn fit(value: Value, schema: &Value, place: &str) -> Result<Value, Misfit> {
     }
 }
 
-fn word(value: Value, schema: &Value, place: &str, misfit: Misfit) -> Result<Value, Misfit> {
+fn coerce_enum(value: Value, schema: &Value, place: &str, misfit: ArgumentError) -> Result<Value, ArgumentError> {
     let text = as_text(value).ok_or(misfit)?;
     let Some(words) = schema["enum"].as_array() else { return Ok(Value::String(text)) };
     let words: Vec<&str> = words.iter().filter_map(Value::as_str).collect();
@@ -156,7 +167,7 @@ fn word(value: Value, schema: &Value, place: &str, misfit: Misfit) -> Result<Val
         Some(word) => Ok(Value::from(*word)),
         None => {
             let words = words.into_iter().map(str::to_owned).collect();
-            Err(Misfit::Word { place: place.to_owned(), given: text, words })
+            Err(ArgumentError::InvalidValue { place: place.to_owned(), given: text, words })
         }
     }
 }
@@ -170,23 +181,23 @@ fn as_text(value: Value) -> Option<String> {
         Value::Number(number) if number.is_u64() || number.is_i64() => Some(number.to_string()),
         Value::Number(number) => Some(number.to_string()).filter(|text| {
             let digits = text.trim_start_matches(['-', '0', '.']).bytes().filter(u8::is_ascii_digit).count();
-            digits <= MOST_DIGITS && !text.contains(['e', 'E']) && !text.ends_with(".0")
+            digits <= MAX_FRACTION_DIGITS && !text.contains(['e', 'E']) && !text.ends_with(".0")
         }),
         Value::Null | Value::Array(_) | Value::Object(_) => None,
     }
 }
 
-fn whole(value: &Value) -> Option<Value> {
+fn as_integer(value: &Value) -> Option<Value> {
     let number = match value {
         Value::Number(number) if number.is_u64() => return Some(value.clone()),
         Value::Number(number) => number.as_f64()?,
         Value::String(text) => text.trim().parse().ok()?,
         Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => return None,
     };
-    (number.fract() == 0.0 && (0.0..=MOST_WHOLE).contains(&number)).then(|| Value::from(number as u64))
+    (number.fract() == 0.0 && (0.0..=MAX_SAFE_INTEGER).contains(&number)).then(|| Value::from(number as u64))
 }
 
-fn number(value: Value) -> Option<Value> {
+fn into_number(value: Value) -> Option<Value> {
     match value {
         Value::Number(_) => Some(value),
         Value::String(text) => serde_json::Number::from_f64(text.trim().parse().ok()?).map(Value::Number),
@@ -194,7 +205,7 @@ fn number(value: Value) -> Option<Value> {
     }
 }
 
-fn truth(value: &Value) -> Option<Value> {
+fn as_bool(value: &Value) -> Option<Value> {
     match value {
         Value::Bool(_) => Some(value.clone()),
         Value::String(text) => text.trim().to_ascii_lowercase().parse::<bool>().ok().map(Value::Bool),
@@ -203,7 +214,7 @@ fn truth(value: &Value) -> Option<Value> {
 }
 
 /// A list; the JSON text of one; or one item alone.
-fn list(value: Value, items: &Value) -> Option<Vec<Value>> {
+fn coerce_list(value: Value, items: &Value) -> Option<Vec<Value>> {
     let of_texts = items["type"] == "string";
     match value {
         Value::Array(items) => Some(items),
@@ -219,7 +230,7 @@ fn list(value: Value, items: &Value) -> Option<Vec<Value>> {
 }
 
 /// An object, or the JSON text of one. Of free fields a list stands for several: `overrides` was a list of variants before `variants`.
-fn fields(value: Value) -> Option<Value> {
+fn coerce_map(value: Value) -> Option<Value> {
     match value {
         Value::Object(_) | Value::Array(_) => Some(value),
         Value::String(text) => {
@@ -230,7 +241,7 @@ fn fields(value: Value) -> Option<Value> {
 }
 
 /// A text in place of an object of which one field alone is required means that field.
-fn alone(value: Value, schema: &Value) -> Value {
+fn wrap_single_field(value: Value, schema: &Value) -> Value {
     let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     match (value, &required[..]) {
         (Value::String(text), [only]) if !text.trim_start().starts_with(['{', '[']) => json!({ *only: text }),
@@ -238,7 +249,7 @@ fn alone(value: Value, schema: &Value) -> Value {
     }
 }
 
-fn wanted(kind: &str) -> &'static str {
+fn type_description(kind: &str) -> &'static str {
     match kind {
         "string" => "a text",
         "integer" => "a whole number",
@@ -250,37 +261,39 @@ fn wanted(kind: &str) -> &'static str {
 }
 
 /// A value in a few words.
-fn shown(value: &Value) -> String {
+fn short_value(value: &Value) -> String {
     match value {
         Value::Null => "null".to_owned(),
-        Value::Bool(_) | Value::Number(_) => text::line(&value.to_string(), SHOWN),
-        Value::String(given) => format!("the text `{}`", text::line(given, SHOWN)),
+        Value::Bool(_) | Value::Number(_) => text::single_line(&value.to_string(), MAX_SHOWN_CHARS),
+        Value::String(given) => format!("the text `{}`", text::single_line(given, MAX_SHOWN_CHARS)),
         Value::Array(_) => "a list".to_owned(),
         Value::Object(_) => "an object".to_owned(),
     }
 }
 
-impl Misfit {
-    fn refusal(self, tool: &str) -> Refusal {
+impl ArgumentError {
+    fn into_refusal(self, tool: &str) -> Refusal {
         let (message, hint) = match self {
-            Misfit::Unknown { inside, name, known } => {
+            ArgumentError::UnknownField { inside, name, known } => {
                 let whole = if inside.is_empty() { tool } else { &inside };
-                let message = format!("{whole} has no parameter `{}`", text::line(&name, SHOWN));
+                let message = format!("{whole} has no parameter `{}`", text::single_line(&name, MAX_SHOWN_CHARS));
                 let hint = match names::nearest(&name, known.iter().map(String::as_str)) {
                     Some(near) => format!("`{near}` is there: call {tool} again with that, or without it"),
                     None => format!("call {tool} again without it; there are {}", known.join(", ")),
                 };
                 (message, hint)
             }
-            Misfit::Missing { place } => (format!("`{place}` is missing"), format!("call {tool} again with `{place}`")),
-            Misfit::Kind { place, wanted, given } => {
+            ArgumentError::MissingField { place } => {
+                (format!("`{place}` is missing"), format!("call {tool} again with `{place}`"))
+            }
+            ArgumentError::WrongType { place, wanted, given } => {
                 let hint = format!("call {tool} again with {wanted} as `{place}`");
                 (format!("`{place}` must be {wanted}, and it is {given}"), hint)
             }
-            Misfit::Word { place, given, words } => {
+            ArgumentError::InvalidValue { place, given, words } => {
                 let near = names::nearest(&given, words.iter().map(String::as_str));
                 let near = near.map(|word| format!("; did you mean {word}?")).unwrap_or_default();
-                let message = format!("`{place}` has no value `{}`", text::line(&given, SHOWN));
+                let message = format!("`{place}` has no value `{}`", text::single_line(&given, MAX_SHOWN_CHARS));
                 (message, format!("call {tool} again with one of {} as `{place}`{near}", words.join(", ")))
             }
         };

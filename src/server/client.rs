@@ -1,7 +1,7 @@
 //! The client at the other end: what its version of the protocol knows of a result, and how much of one it shows its model. Clients
 //! cut what is longer, most of them in the middle and without a word, so that an answer has to fit. It knows no tool.
 
-mod left_out;
+mod omitted;
 
 use rmcp::RoleServer;
 use rmcp::model::{CallToolResult, ContentBlock, Implementation};
@@ -9,100 +9,111 @@ use rmcp::service::RequestContext;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use self::left_out::LeftOut;
-use super::eras;
-use crate::massgen::pages::Extent;
+use self::omitted::OmittedEntries;
+use super::protocol;
+use crate::massgen::pages::PageLimit;
 use crate::massgen::text;
-use crate::view::notation;
+use crate::view::json;
 
 /// What an answer has besides a page's text, in what is measured. Where it is more, the page is read again.
-const AROUND_A_PAGE: u64 = 700;
+const PAGE_OVERHEAD: u64 = 700;
 /// Texts of fewer characters are never cut: ids, paths and hints are of use whole alone.
-const LEAST_CUT: usize = 500;
+const MIN_TRUNCATABLE_CHARS: usize = 500;
 
 /// What a client does with answers.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Client {
-    shows: Shows,
+    display_limit: DisplayLimit,
     /// Its version of the protocol knows structured content.
     is_structured: bool,
 }
 
 /// How much a client shows its model.
 #[derive(Debug, Clone, Copy)]
-struct Shows {
-    form: Form,
-    unit: Unit,
-    most: u64,
+struct DisplayLimit {
+    content: ShownContent,
+    unit: SizeUnit,
+    max: u64,
 }
 
 /// What is shown of a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Form {
+enum ShownContent {
     /// The answer as JSON, from its text or its structured content.
-    Answer,
+    AnswerJson,
     /// The whole result as JSON, with all that it has: the text is escaped a second time.
-    Result,
+    ResultJson,
 }
 
 /// What is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Unit {
+enum SizeUnit {
     /// Units of UTF-16, the characters of JavaScript.
-    Characters,
+    Utf16Units,
     /// Bytes of UTF-8.
     Bytes,
 }
 
 /// Clients that show less than others, by the beginning of their name in `clientInfo`. Each limit is below the client's own, since it adds
 /// words round an answer.
-const KNOWN: [(&str, Shows); 6] = [
+const CLIENT_LIMITS: [(&str, DisplayLimit); 6] = [
     // Cuts the whole result to 8,000 characters.
-    ("@cline/core", Shows { form: Form::Result, unit: Unit::Characters, most: 7_800 }),
+    ("@cline/core", DisplayLimit { content: ShownContent::ResultJson, unit: SizeUnit::Utf16Units, max: 7_800 }),
     // Cuts to 12,000 bytes for models that it does not know.
-    ("codex-mcp-client", Shows { form: Form::Answer, unit: Unit::Bytes, most: 9_000 }),
+    ("codex-mcp-client", DisplayLimit { content: ShownContent::AnswerJson, unit: SizeUnit::Bytes, max: 9_000 }),
     // Cuts to 16,000 bytes.
-    ("fast-agent-mcp", Shows { form: Form::Answer, unit: Unit::Bytes, most: 14_000 }),
+    ("fast-agent-mcp", DisplayLimit { content: ShownContent::AnswerJson, unit: SizeUnit::Bytes, max: 14_000 }),
     // Saves more than 25,000 characters to a file, and shows 2,000 of them.
-    ("qwen-cli-mcp-client", Shows { form: Form::Answer, unit: Unit::Characters, most: 24_000 }),
+    (
+        "qwen-cli-mcp-client",
+        DisplayLimit { content: ShownContent::AnswerJson, unit: SizeUnit::Utf16Units, max: 24_000 },
+    ),
     // Refuses more than 25,000 tokens; a character of four bytes may be three tokens.
-    ("claude-code", Shows { form: Form::Answer, unit: Unit::Bytes, most: 32_000 }),
+    ("claude-code", DisplayLimit { content: ShownContent::AnswerJson, unit: SizeUnit::Bytes, max: 32_000 }),
     // Cuts to 40,000 characters.
-    ("gemini-cli-mcp-client", Shows { form: Form::Answer, unit: Unit::Characters, most: 38_000 }),
+    (
+        "gemini-cli-mcp-client",
+        DisplayLimit { content: ShownContent::AnswerJson, unit: SizeUnit::Utf16Units, max: 38_000 },
+    ),
 ];
 
 impl Client {
     /// The sender of a request. The operator's limit holds where the client's own is higher or not known.
-    pub(super) fn of(context: &RequestContext<RoleServer>, page_chars: u32) -> Client {
+    pub(super) fn from_context(context: &RequestContext<RoleServer>, page_chars: u32) -> Client {
         let about = context.client_info();
-        Client::named(about.as_ref(), page_chars).with_structure(eras::knows_structure(context))
+        Client::for_implementation(about.as_ref(), page_chars)
+            .with_structured_content(protocol::supports_structured_content(context))
     }
 
     /// One of which nothing is known.
     #[cfg(test)]
     pub(super) fn unknown(page_chars: u32) -> Client {
-        Client::named(None, page_chars)
+        Client::for_implementation(None, page_chars)
     }
 
     /// This client, as if it showed so much less: what is added to an answer afterwards has room then.
-    pub(super) fn less(self, room: u64) -> Client {
-        Client { shows: Shows { most: self.shows.most.saturating_sub(room), ..self.shows }, ..self }
+    pub(super) fn with_reserve(self, room: u64) -> Client {
+        Client {
+            display_limit: DisplayLimit { max: self.display_limit.max.saturating_sub(room), ..self.display_limit },
+            ..self
+        }
     }
 
-    fn named(about: Option<&Implementation>, page_chars: u32) -> Client {
-        let usual = Shows { form: Form::Answer, unit: Unit::Characters, most: page_chars.into() };
-        let known = KNOWN.iter().find(|(name, _)| about.is_some_and(|about| about.name.starts_with(name)));
-        let shows = known.map_or(usual, |(_, shows)| Shows { most: shows.most.min(usual.most), ..*shows });
-        Client { shows, is_structured: true }
+    fn for_implementation(about: Option<&Implementation>, page_chars: u32) -> Client {
+        let usual =
+            DisplayLimit { content: ShownContent::AnswerJson, unit: SizeUnit::Utf16Units, max: page_chars.into() };
+        let known = CLIENT_LIMITS.iter().find(|(name, _)| about.is_some_and(|about| about.name.starts_with(name)));
+        let shows = known.map_or(usual, |(_, shows)| DisplayLimit { max: shows.max.min(usual.max), ..*shows });
+        Client { display_limit: shows, is_structured: true }
     }
 
-    fn with_structure(self, is_structured: bool) -> Client {
+    fn with_structured_content(self, is_structured: bool) -> Client {
         Client { is_structured, ..self }
     }
 
     /// An answer as a result of a tool.
-    pub(super) fn result(&self, answer: Value) -> CallToolResult {
-        let result = structured(answer);
+    pub(super) fn call_result(&self, answer: Value) -> CallToolResult {
+        let result = structured_result(answer);
         if self.is_structured { result } else { CallToolResult::success(result.content) }
     }
 
@@ -113,16 +124,16 @@ impl Client {
 
     /// An answer whose longest texts are cut, marked at their ends, until it fits; then its longest lists, and its hint says how many
     /// entries are left out, with the remedy.
-    pub(super) fn bounded(&self, mut answer: Value, remedy: &str) -> Value {
+    pub(super) fn fit_value(&self, mut answer: Value, remedy: &str) -> Value {
         self.fit(&mut answer, |answer| {
-            let Some(text) = longest(answer) else { return false };
+            let Some(text) = longest_text(answer) else { return false };
             let chars = text.chars().count();
-            if chars > LEAST_CUT {
-                *text = text::cut(text, chars * 3 / 4);
+            if chars > MIN_TRUNCATABLE_CHARS {
+                *text = text::truncate(text, chars * 3 / 4);
             }
-            chars > LEAST_CUT
+            chars > MIN_TRUNCATABLE_CHARS
         });
-        let mut left_out = LeftOut::new(&answer, remedy);
+        let mut left_out = OmittedEntries::new(&answer, remedy);
         self.fit(&mut answer, |answer| left_out.shorten(answer));
         answer
     }
@@ -130,65 +141,64 @@ impl Client {
     /// By how much an answer is too long.
     pub(super) fn excess(&self, answer: &impl Serialize) -> u64 {
         // What cannot be written is refused when it is.
-        let text = notation::text(answer).unwrap_or_default();
-        let shown = match self.shows.form {
-            Form::Answer => self.count(&text),
-            Form::Result => {
-                let content = if self.is_structured { self.count(&text) } else { 0 };
-                content
-                    + self.count(&json!({"content": [{"type": "text", "text": text}], "isError": false}).to_string())
+        let text = json::to_json_text(answer).unwrap_or_default();
+        let shown = match self.display_limit.content {
+            ShownContent::AnswerJson => self.size(&text),
+            ShownContent::ResultJson => {
+                let content = if self.is_structured { self.size(&text) } else { 0 };
+                content + self.size(&json!({"content": [{"type": "text", "text": text}], "isError": false}).to_string())
             }
         };
-        shown.saturating_sub(self.shows.most)
+        shown.saturating_sub(self.display_limit.max)
     }
 
     /// The extent of a page of so many characters, less so much room.
-    pub(super) fn page(&self, chars: u64, less: u64) -> Extent {
-        let room = self.shows.most.saturating_sub(AROUND_A_PAGE + less);
+    pub(super) fn page_limit(&self, chars: u64, less: u64) -> PageLimit {
+        let room = self.display_limit.max.saturating_sub(PAGE_OVERHEAD + less);
         let client = *self;
-        Extent { chars, room, cost: Box::new(move |c| client.cost(c)) }
+        PageLimit { chars, budget: room, cost: Box::new(move |c| client.char_size(c)) }
     }
 
-    fn count(&self, text: &str) -> u64 {
-        match self.shows.unit {
-            Unit::Characters => text.encode_utf16().count() as u64,
-            Unit::Bytes => text.len() as u64,
+    fn size(&self, text: &str) -> u64 {
+        match self.display_limit.unit {
+            SizeUnit::Utf16Units => text.encode_utf16().count() as u64,
+            SizeUnit::Bytes => text.len() as u64,
         }
     }
 
     /// What a character of a text comes to in what is shown.
-    fn cost(&self, c: char) -> u64 {
-        let once = self.escaped(c, 1);
-        match self.shows.form {
-            Form::Answer => once,
-            Form::Result => self.escaped(c, 2) + if self.is_structured { once } else { 0 },
+    fn char_size(&self, c: char) -> u64 {
+        let once = self.escaped_size(c, 1);
+        match self.display_limit.content {
+            ShownContent::AnswerJson => once,
+            ShownContent::ResultJson => self.escaped_size(c, 2) + if self.is_structured { once } else { 0 },
         }
     }
 
     /// A character that was written as JSON once or twice. A backslash and a quotation mark become two characters each time.
-    fn escaped(&self, c: char, times: u32) -> u64 {
+    fn escaped_size(&self, c: char, times: u32) -> u64 {
         match c {
             '"' | '\\' => 2_u64.pow(times),
             '\n' | '\t' | '\r' | '\u{8}' | '\u{c}' => 1 + u64::from(times),
             '\0'..' ' => 5 + u64::from(times),
-            c => self.count(c.encode_utf8(&mut [0; 4])),
+            c => self.size(c.encode_utf8(&mut [0; 4])),
         }
     }
 }
 
 /// The longest text in a value.
-fn longest(value: &mut Value) -> Option<&mut String> {
+fn longest_text(value: &mut Value) -> Option<&mut String> {
     match value {
         Value::String(text) => Some(text),
-        Value::Array(list) => list.iter_mut().filter_map(longest).max_by_key(|text| text.len()),
-        Value::Object(fields) => fields.values_mut().filter_map(longest).max_by_key(|text| text.len()),
+        Value::Array(list) => list.iter_mut().filter_map(longest_text).max_by_key(|text| text.len()),
+        Value::Object(fields) => fields.values_mut().filter_map(longest_text).max_by_key(|text| text.len()),
         Value::Null | Value::Bool(_) | Value::Number(_) => None,
     }
 }
 
 /// An answer as text and structured content, which are the same.
-pub(super) fn structured(answer: Value) -> CallToolResult {
-    let text = notation::text(&answer).unwrap_or_default();
+pub(super) fn structured_result(answer: Value) -> CallToolResult {
+    let text = json::to_json_text(&answer).unwrap_or_default();
     let mut result = CallToolResult::structured(answer);
     result.content = vec![ContentBlock::text(text)];
     result
@@ -199,19 +209,19 @@ mod tests {
     use super::*;
 
     fn client(name: &str) -> Client {
-        Client::named(Some(&Implementation::new(name, "1")), 20_000)
+        Client::for_implementation(Some(&Implementation::new(name, "1")), 20_000)
     }
 
     #[test]
     fn a_character_costs_what_it_adds_to_what_is_shown() {
         for name in ["", "@cline/core", "codex-mcp-client", "fast-agent-mcp", "qwen-cli-mcp-client-massgen"] {
             for is_structured in [false, true] {
-                let mut client = client(name).with_structure(is_structured);
-                client.shows.most = 0;
+                let mut client = client(name).with_structured_content(is_structured);
+                client.display_limit.max = 0;
                 let empty = client.excess(&json!({"text": ""}));
                 for c in ['a', '"', '\\', '\n', '\t', '\r', '\u{1}', 'é', '漢', '🦀', '\u{2028}'] {
                     let cost = client.excess(&json!({"text": c.to_string()})) - empty;
-                    assert_eq!(client.cost(c), cost, "{c:?} of {name}");
+                    assert_eq!(client.char_size(c), cost, "{c:?} of {name}");
                 }
             }
         }
@@ -219,7 +229,9 @@ mod tests {
 
     #[test]
     fn the_lower_of_both_limits_holds() {
-        let most = |name: &str, page_chars| Client::named(Some(&Implementation::new(name, "1")), page_chars).shows.most;
+        let most = |name: &str, page_chars| {
+            Client::for_implementation(Some(&Implementation::new(name, "1")), page_chars).display_limit.max
+        };
         assert_eq!((most("x", 20_000), most("codex-mcp-client", 20_000)), (20_000, 9_000));
         assert_eq!(
             (most("x", 5_000), most("codex-mcp-client", 5_000), most("claude-code", 40_000)),
@@ -233,18 +245,18 @@ mod tests {
         client("x").fit(&mut list, |list| list.pop().is_some());
         assert_eq!(list.len(), 19);
         let answer = json!({"hint": "h".repeat(400), "config": {"text": "c".repeat(40_000)}, "n": 1});
-        let bounded = client("x").bounded(answer.clone(), "");
+        let bounded = client("x").fit_value(answer.clone(), "");
         assert_eq!((&bounded["hint"], &bounded["n"], client("x").excess(&bounded)), (&answer["hint"], &json!(1), 0));
         let text = bounded["config"]["text"].as_str().expect("text");
         assert!(text.ends_with('…') && text.len() > 10_000, "{} bytes", text.len());
-        let many = json!(vec!["x".repeat(LEAST_CUT); 100]);
+        let many = json!(vec!["x".repeat(MIN_TRUNCATABLE_CHARS); 100]);
         assert_eq!(
-            client("x").bounded(many.clone(), "").as_array().map(Vec::len),
+            client("x").fit_value(many.clone(), "").as_array().map(Vec::len),
             Some(31),
             "three quarters, again and again"
         );
-        let one = json!({"a": "x".repeat(LEAST_CUT), "b": 1});
-        let tiny = Client::named(None, 100);
-        assert_eq!(tiny.bounded(one.clone(), ""), one, "there is nothing to take away");
+        let one = json!({"a": "x".repeat(MIN_TRUNCATABLE_CHARS), "b": 1});
+        let tiny = Client::for_implementation(None, 100);
+        assert_eq!(tiny.fit_value(one.clone(), ""), one, "there is nothing to take away");
     }
 }

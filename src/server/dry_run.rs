@@ -7,42 +7,42 @@ use std::time::Instant;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::calls::Desk;
-use crate::fleet::Start;
-use crate::ledger::Judged;
-use crate::massgen::configs::{self, Needs, Question, Tree, ValidateError};
-use crate::massgen::{broken, program, text};
+use super::context::ServerContext;
+use crate::fleet::StartRequest;
+use crate::ledger::AdmissionDecision;
+use crate::massgen::configs::{self, Needs, Tree, ValidateError, ValidationRequest};
+use crate::massgen::{broken_import, program, text};
 use crate::refusal::Refusal;
-use crate::registry::{CHECK, VERDICTS};
+use crate::registry::{CHECK_PREFIX, VALIDATION_CACHE_FOLDER};
 use crate::run::{Cap, Problem};
 use crate::view::{self, WarningView};
 
-impl Desk {
+impl ServerContext {
     /// What a start would be, without one: the effective config, limits, what MassGen says of it, what it will take.
-    pub(super) async fn rehearse_start(&self, start: Start) -> Result<DryRun, Refusal> {
+    pub(super) async fn dry_run(&self, start: StartRequest) -> Result<DryRun, Refusal> {
         let forecast = self.fleet.forecast(&start.spec.config_hash).await?;
         let forecast = forecast.map(|seen| {
             json!({"from_runs": seen.runs, "took_s": seen.took_s, "cost_usd": seen.cost_usd, "tokens": seen.tokens})
         });
         // What the ledger would say is part of the answer, a no as well.
-        let (judged, refused) = match self.fleet.consider(start.clone()).await.map_err(Refusal::from) {
+        let (judged, refused) = match self.fleet.preview_start(start.clone()).await.map_err(Refusal::from) {
             Ok(judged) => (Some(judged), None),
             Err(refusal) => (None, Some(refusal)),
         };
         let cap = match &judged {
-            Some(Judged::Granted { cap, .. }) => *cap,
-            Some(Judged::Known(_)) | None => start.asked.and(start.limits.each.cap),
+            Some(AdmissionDecision::Granted { cap, .. }) => *cap,
+            Some(AdmissionDecision::Duplicate(_)) | None => start.requested_cap.component_min(start.limits.per_run.cap),
         };
-        let limits = limits(&start, cap);
-        let said = self.warnings(vec![start.clone()], vec![start.spec.question.clone()]).await?;
+        let limits = limits_json(&start, cap);
+        let said = self.start_warnings(vec![start.clone()], vec![start.spec.question.clone()]).await?;
         let (fatal, warnings) = said.into_iter().partition::<Vec<_>, _>(is_fatal);
         let mut dry = DryRun {
             dry_run: true,
             ok: true,
             config: start.spec.config_name(),
             applied: start.spec.overrides.as_ref().map(configs::changed_keys).unwrap_or_default(),
-            continues: start.spec.continues.as_ref().map(view::continued),
-            from: start.spec.from.as_ref().map(view::built_on),
+            continues: start.spec.continuation.as_ref().map(view::continuation_text),
+            from: start.spec.basis.as_ref().map(view::basis_text),
             agents: Vec::new(),
             problems: Vec::new(),
             warnings,
@@ -52,40 +52,43 @@ impl Desk {
             effective_config: None,
         };
         match judged {
-            Some(Judged::Known(run)) => {
+            Some(AdmissionDecision::Duplicate(run)) => {
                 dry.notes.push(format!("the same request has started {run}, and would give it again"))
             }
-            Some(Judged::Granted { waits: true, .. }) => dry.notes.push("it would wait in the queue".to_owned()),
-            Some(Judged::Granted { waits: false, .. }) | None => {}
+            Some(AdmissionDecision::Granted { waits: true, .. }) => {
+                dry.notes.push("it would wait in the queue".to_owned())
+            }
+            Some(AdmissionDecision::Granted { waits: false, .. }) | None => {}
         }
-        dry.problems.extend(refused.map(|refusal| refusal.in_one_line()));
+        dry.problems.extend(refused.map(|refusal| refusal.to_single_line()));
         dry.problems
             .extend(fatal.into_iter().map(|found| format!("{}: {} ({})", found.code, found.message, found.hint)));
         if let Some((name, text)) = &start.config {
-            self.validated(&mut dry, &start, name, text).await?;
+            self.validate(&mut dry, &start, name, text).await?;
         }
         dry.ok = dry.problems.is_empty();
         Ok(dry)
     }
 
     /// The next call does not have to try it again.
-    fn keep_broken(&self, error: &ValidateError, program: &Path) {
-        if let ValidateError::Broken(problem) = error
-            && let Err(error) = broken::keep(problem, program, &self.seen())
+    fn cache_import_failure(&self, error: &ValidateError, program: &Path) {
+        if let ValidateError::BrokenImport(problem) = error
+            && let Err(error) = broken_import::record_failure(problem, program, &self.failed_imports_folder())
         {
-            tracing::warn!(error = text::chain(&error), "that MassGen cannot be imported could not be kept");
+            tracing::warn!(error = text::error_chain(&error), "that MassGen cannot be imported could not be kept");
         }
     }
 
-    async fn validated(&self, dry: &mut DryRun, start: &Start, name: &str, text: &str) -> Result<(), Refusal> {
+    async fn validate(&self, dry: &mut DryRun, start: &StartRequest, name: &str, text: &str) -> Result<(), Refusal> {
         let cannot =
             |error: std::io::Error| Refusal::new("state_folder", format!("cannot check: {error}"), "tell the operator");
-        let place = tempfile::Builder::new().prefix(CHECK).tempdir_in(self.fleet.state().root()).map_err(cannot)?;
+        let place =
+            tempfile::Builder::new().prefix(CHECK_PREFIX).tempdir_in(self.fleet.state().root()).map_err(cannot)?;
         let file = place.path().join(name);
         std::fs::write(&file, text).map_err(cannot)?;
-        let cache = self.fleet.state().root().join(VERDICTS);
+        let cache = self.fleet.state().root().join(VALIDATION_CACHE_FOLDER);
         let version = program::package(&start.spec.program).as_deref().and_then(program::version);
-        let question = Question {
+        let question = ValidationRequest {
             program: &start.spec.program,
             version: version.as_deref(),
             config: &file,
@@ -94,23 +97,23 @@ impl Desk {
         };
         let mut cold = None;
         let sooner = async {
-            let told = self.fleet.ask_warm(&start.spec, question.args(), place.path()).await;
+            let told = self.fleet.execute_warm(&start.spec, question.args(), place.path()).await;
             told.map_err(|why| cold = Some((why, Instant::now()))).ok()
         };
         let verdict = configs::validate(question, sooner).await;
-        let verdict = verdict.inspect_err(|error| self.keep_broken(error, &start.spec.program))?;
+        let verdict = verdict.inspect_err(|error| self.cache_import_failure(error, &start.spec.program))?;
         dry.notes.extend(cold.map(|(why, since)| {
             format!("MassGen was started to check the config, which took {} s: {why}", since.elapsed().as_secs())
         }));
-        let tree = Tree::of_file(&file, text).ok();
-        let needs = tree.as_ref().map(Needs::of).unwrap_or_default();
+        let tree = Tree::parse_file(&file, text).ok();
+        let needs = tree.as_ref().map(Needs::from_config).unwrap_or_default();
         dry.problems.extend(verdict.errors.iter().map(|found| {
             let fix = found.suggestion.as_deref().map(|fix| format!(" ({fix})")).unwrap_or_default();
-            format!("{}{fix}", located(found))
+            format!("{}{fix}", finding_with_path(found))
         }));
         dry.warnings.extend(verdict.warnings.iter().map(|found| {
             let hint = found.suggestion.as_deref().unwrap_or("see MassGen's documentation of the config");
-            view::warning(&Problem::new("massgen_warns", &located(found), hint).into())
+            view::warning_view(&Problem::new("massgen_warns", &finding_with_path(found), hint).into())
         }));
         dry.agents = needs
             .agents
@@ -120,7 +123,7 @@ impl Desk {
             })
             .collect();
         // Of a text that cannot be read as a config nobody knows what is a key in it.
-        dry.effective_config = tree.map(|_| text::cut(text, 8_000));
+        dry.effective_config = tree.map(|_| text::truncate(text, 8_000));
         Ok(())
     }
 }
@@ -159,7 +162,7 @@ pub(super) struct DryRun {
 
 impl DryRun {
     /// Without warnings that are given elsewhere.
-    pub(super) fn without(mut self, given: &[WarningView]) -> DryRun {
+    pub(super) fn without_warnings(mut self, given: &[WarningView]) -> DryRun {
         self.warnings.retain(|warning| !given.contains(warning));
         self
     }
@@ -167,17 +170,17 @@ impl DryRun {
 
 /// Whether a start only warns of what keeps a run from succeeding.
 pub(super) fn is_fatal(warning: &WarningView) -> bool {
-    configs::FATAL.contains(&warning.code.as_str())
+    configs::FATAL_CODES.contains(&warning.code.as_str())
 }
 
 /// A finding with its place in the config.
-fn located(finding: &configs::Finding) -> String {
+fn finding_with_path(finding: &configs::Finding) -> String {
     let place = Some(finding.location.as_str()).filter(|place| !place.is_empty());
     place.map(|place| format!("{place}: ")).unwrap_or_default() + &finding.message
 }
 
-fn limits(start: &Start, cap: Cap) -> Value {
-    let mut limits = json!({"timeout_s": start.spec.timeout.as_secs(), "nested_depth": start.limits.each.depth});
+fn limits_json(start: &StartRequest, cap: Cap) -> Value {
+    let mut limits = json!({"timeout_s": start.spec.timeout.as_secs(), "nested_depth": start.limits.per_run.depth});
     if let Some(usd) = cap.usd {
         limits["budget_usd"] = json!(usd.as_f64());
     }

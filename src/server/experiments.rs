@@ -4,48 +4,49 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::calls::{Caller, Desk, json};
+use super::caller::Caller;
+use super::context::{ServerContext, to_json};
 use super::dry_run::is_fatal;
 use super::params::RunMassgen;
-use super::patience::Wait;
-use super::starts::{self, checked_question, request};
+use super::starts::{self, check_question, request_text};
+use super::wait_limits::AllowedWait;
 use crate::clock;
-use crate::experiment::forecast::ends_in;
-use crate::experiment::{Plan, Planned};
-use crate::fleet::{Begin, Cursor, MOST_PLANNED, Selection, Sight, Start, Until};
+use crate::experiment::forecast::remaining_time;
+use crate::experiment::{ExperimentPlan, PlannedRun};
+use crate::fleet::{Cursor, ExperimentRequest, MAX_EXPERIMENT_RUNS, Selection, Snapshot, StartRequest, WaitUntil};
 use crate::massgen::text;
 use crate::refusal::Refusal;
 use crate::registry::Experiment;
 use crate::run::Usd;
-use crate::view::group::{self, Conducted, GroupView};
+use crate::view::group::{self, ExperimentInput, GroupView};
 use crate::view::{WarningView, list};
 
 /// The longest name of an arm, in characters.
-const MOST_LABEL: usize = 160;
+const MAX_LABEL_CHARS: usize = 160;
 /// The most planned runs that an answer shows one by one.
-const MOST_PLANS: usize = 20;
+const MAX_PLANNED_SHOWN: usize = 20;
 /// The longest variant that it shows, in characters.
-const MOST_VARIANT: usize = 100;
+const MAX_VARIANT_CHARS: usize = 100;
 
 /// How an arm is called until its config is known.
-const DEFAULT: &str = "the default config";
+const DEFAULT_CONFIG_LABEL: &str = "the default config";
 
 /// What a call that begins an experiment is answered with.
 #[derive(Debug, Serialize)]
-pub(super) struct BegunView {
+pub(super) struct StartedExperimentView {
     group: String,
     /// The config of all its runs, where they have the same one.
     #[serde(skip_serializing_if = "Option::is_none")]
     config: Option<String>,
     runs: usize,
     run_ids: Vec<String>,
-    /// Which run is of which config and question: of the first [`MOST_PLANS`], in the order of `run_ids`.
-    plan: Vec<PlannedView>,
+    /// Which run is of which config and question: of the first [`MAX_PLANNED_SHOWN`], in the order of `run_ids`.
+    plan: Vec<PlannedRunView>,
     /// How many successes are enough.
     #[serde(skip_serializing_if = "Option::is_none")]
     keep: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    forecast: Option<ForecastView>,
+    forecast: Option<ExperimentForecastView>,
     /// For check_status with the group.
     cursor: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -66,7 +67,7 @@ pub(super) struct BegunView {
 
 /// A planned run.
 #[derive(Debug, Serialize)]
-struct PlannedView {
+struct PlannedRunView {
     run_id: String,
     config: String,
     /// The overrides of it, where there are several.
@@ -80,7 +81,7 @@ struct PlannedView {
 
 /// What it will take, by earlier runs of the same configs.
 #[derive(Debug, Serialize)]
-struct ForecastView {
+struct ExperimentForecastView {
     #[serde(skip_serializing_if = "Option::is_none")]
     ends_in_s: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -89,7 +90,7 @@ struct ForecastView {
 
 /// What an experiment would be, without one.
 #[derive(Debug, Serialize)]
-struct DryExperiment {
+struct ExperimentDryRun {
     dry_run: bool,
     ok: bool,
     runs: usize,
@@ -108,7 +109,7 @@ struct DryExperiment {
 }
 
 /// Whether a call asks for more than one run. One repetition is what a call without `repeat` asks for as well.
-pub(super) fn is_asked_for(asked: &RunMassgen) -> bool {
+pub(super) fn is_experiment(asked: &RunMassgen) -> bool {
     let RunMassgen { configs, questions, repeat, keep, overrides, .. } = asked;
     configs.is_some()
         || questions.is_some()
@@ -118,7 +119,7 @@ pub(super) fn is_asked_for(asked: &RunMassgen) -> bool {
 }
 
 /// Gives a call's `variants` the place that they had before they were a parameter: `overrides`, as a list.
-pub(super) fn with_variants(mut asked: RunMassgen) -> Result<RunMassgen, Refusal> {
+pub(super) fn normalize_variants(mut asked: RunMassgen) -> Result<RunMassgen, Refusal> {
     let Some(variants) = asked.variants.take() else { return Ok(asked) };
     if asked.overrides.is_some() {
         let message = "both `overrides` and `variants` were given";
@@ -131,31 +132,31 @@ pub(super) fn with_variants(mut asked: RunMassgen) -> Result<RunMassgen, Refusal
     Ok(RunMassgen { overrides: Some(Value::Array(variants)), ..asked })
 }
 
-impl Desk {
+impl ServerContext {
     pub(super) async fn run_experiment(&self, asked: RunMassgen, caller: Caller) -> Result<Value, Refusal> {
-        let (wait, dry_run) = (self.wait(asked.wait_s)?, asked.dry_run);
+        let (wait, dry_run) = (self.allowed_wait(asked.wait_s)?, asked.dry_run);
         let begin = self.prepare_experiment(asked).await?;
         if dry_run {
-            return self.rehearse_experiment(begin).await;
+            return self.dry_run_experiment(begin).await;
         }
-        let warnings = self.warnings_of(&begin).await?;
-        let begun = self.fleet.begin(begin).await?;
+        let warnings = self.experiment_warnings(&begin).await?;
+        let begun = self.fleet.start_experiment(begin).await?;
         let selection = Selection::Group(begun.experiment.plan.group.clone());
-        let given_up = self.given_up(caller.cancelled);
-        let Wait { most, note } = wait;
-        let waiting = self.fleet.wait(&selection, Until::AllDone, None, most, given_up);
-        let waited = self.telling(caller.progress, &selection, most, waiting).await?;
+        let given_up = self.wait_until_cancelled(caller.cancelled);
+        let AllowedWait { max: most, note } = wait;
+        let waiting = self.fleet.wait(&selection, WaitUntil::AllEnded, None, most, given_up);
+        let waited = self.with_progress(caller.progress, &selection, most, waiting).await?;
         let status = match most.is_zero() {
             true => None,
-            false => Some(group_view(&begun.experiment.plan.group, &waited.sight)),
+            false => Some(group_view(&begun.experiment.plan.group, &waited.snapshot)),
         };
-        json(BegunView {
-            config: only_config(&begun.experiment),
-            plan: self.planned(&begun.experiment.plan),
+        to_json(StartedExperimentView {
+            config: common_config(&begun.experiment),
+            plan: self.planned_runs(&begun.experiment.plan),
             keep: begun.experiment.plan.keep,
-            forecast: forecast(&begun.experiment),
+            forecast: experiment_forecast(&begun.experiment),
             // The status counts the runs; check_status is the first to name those that have ended.
-            cursor: Cursor::naming(&waited.sight.runs, |_| false).to_string(),
+            cursor: Cursor::naming(&waited.snapshot.runs, |_| false).to_string(),
             reused: begun.is_reused.then_some(true),
             resumed: begun.is_resumed.then_some(true),
             warnings,
@@ -168,49 +169,49 @@ impl Desk {
     }
 
     /// Which run is of which config and question.
-    fn planned(&self, plan: &Plan) -> Vec<PlannedView> {
+    fn planned_runs(&self, plan: &ExperimentPlan) -> Vec<PlannedRunView> {
         let has_variants = plan.arms.iter().any(|arm| arm.spec.overrides != plan.arms[0].spec.overrides);
         let is_repeated = plan.runs.iter().any(|run| run.repeat > 1);
-        let view = |run: &Planned| {
+        let view = |run: &PlannedRun| {
             let (arm, question) = (plan.arms.get(run.arm)?, plan.questions.get(run.question)?);
             let variant = arm.spec.overrides.as_ref().filter(|_| has_variants);
-            Some(PlannedView {
+            Some(PlannedRunView {
                 run_id: run.id.to_string(),
-                config: list::config(&arm.spec.config_name()),
-                variant: variant.map(|variant| text::line(&variant.to_string(), MOST_VARIANT)),
-                question: list::question(&self.fleet.secrets().mask(question)),
+                config: list::short_config(&arm.spec.config_name()),
+                variant: variant.map(|variant| text::single_line(&variant.to_string(), MAX_VARIANT_CHARS)),
+                question: list::short_question(&self.fleet.secrets().mask(question)),
                 repeat: is_repeated.then_some(run.repeat),
             })
         };
-        plan.runs.iter().take(MOST_PLANS).filter_map(view).collect()
+        plan.runs.iter().take(MAX_PLANNED_SHOWN).filter_map(view).collect()
     }
 
     /// Checks everything about an experiment that can be checked before the ledger is asked.
-    async fn prepare_experiment(&self, asked: RunMassgen) -> Result<Begin, Refusal> {
-        no_contradictions(&asked)?;
-        let request = request(&asked, &self.defaults_of_each());
+    async fn prepare_experiment(&self, asked: RunMassgen) -> Result<ExperimentRequest, Refusal> {
+        check_no_contradictions(&asked)?;
+        let request = request_text(&asked, &self.per_run_defaults());
         let questions = match asked.questions.clone() {
-            Some(questions) => named("questions", questions.into_iter().map(checked_question))?,
-            None => vec![self.question_of(&asked).await?],
+            Some(questions) => check_each("questions", questions.into_iter().map(check_question))?,
+            None => vec![self.load_question(&asked).await?],
         };
-        let mut arms: Vec<(String, Start)> = Vec::new();
-        for (variant, own) in arms_of(&asked, &questions) {
-            let label = label(own.config.as_deref().unwrap_or(DEFAULT), &variant);
-            let start = self.prepare(own).await.map_err(|refusal| refusal.about(&label))?;
-            if arms.iter().any(|(_, known)| is_same(known, &start)) {
-                return Err(twice(&label));
+        let mut arms: Vec<(String, StartRequest)> = Vec::new();
+        for (variant, own) in arm_requests(&asked, &questions) {
+            let label = label(own.config.as_deref().unwrap_or(DEFAULT_CONFIG_LABEL), &variant);
+            let start = self.prepare_start(own).await.map_err(|refusal| refusal.with_location(&label))?;
+            if arms.iter().any(|(_, known)| is_same_start(known, &start)) {
+                return Err(duplicate_refusal(&label));
             }
             // The call may name no config, or its whole path; the arm has the name that list_configs gives.
             arms.push((self::label(&start.spec.config_name(), &variant), start));
         }
         let repeat = u32::try_from(asked.repeat.unwrap_or(1)).unwrap_or(u32::MAX);
         let all = arms.len().saturating_mul(questions.len()).saturating_mul(repeat as usize);
-        fits(all, asked.keep)?;
-        Ok(Begin {
-            group: asked.group.map(starts::group_name).transpose()?,
-            budget: starts::cap(asked.budget_usd, asked.max_tokens)?,
+        check_run_count(all, asked.keep)?;
+        Ok(ExperimentRequest {
+            group: asked.group.map(starts::check_group_name).transpose()?,
+            budget: starts::parse_cap(asked.budget_usd, asked.max_tokens)?,
             keep: asked.keep,
-            request_key: asked.request_key.map(starts::request_key).transpose()?,
+            request_key: asked.request_key.map(starts::check_request_key).transpose()?,
             fresh: asked.fresh,
             arms,
             questions,
@@ -219,26 +220,27 @@ impl Desk {
         })
     }
 
-    async fn warnings_of(&self, begin: &Begin) -> Result<Vec<WarningView>, Refusal> {
+    async fn experiment_warnings(&self, begin: &ExperimentRequest) -> Result<Vec<WarningView>, Refusal> {
         // The budget is that of all runs together.
-        let starts = begin.arms.iter().map(|(_, start)| Start { asked: begin.budget, ..start.clone() }).collect();
-        self.warnings(starts, begin.questions.clone()).await
+        let starts =
+            begin.arms.iter().map(|(_, start)| StartRequest { requested_cap: begin.budget, ..start.clone() }).collect();
+        self.start_warnings(starts, begin.questions.clone()).await
     }
 
-    async fn rehearse_experiment(&self, begin: Begin) -> Result<Value, Refusal> {
+    async fn dry_run_experiment(&self, begin: ExperimentRequest) -> Result<Value, Refusal> {
         // What keeps an arm from succeeding stands there as a problem.
-        let mut warnings = self.warnings_of(&begin).await?;
+        let mut warnings = self.experiment_warnings(&begin).await?;
         warnings.retain(|warning| !is_fatal(warning));
         let runs = begin.arms.len() * begin.questions.len() * begin.repeat as usize;
         let (mut arms, mut ok) = (Vec::new(), true);
         for (label, mut start) in begin.arms {
             // No run may spend more than all may together.
-            start.asked = begin.budget;
-            let told = json(self.rehearse_start(start).await?.without(&warnings))?;
+            start.requested_cap = begin.budget;
+            let told = to_json(self.dry_run(start).await?.without_warnings(&warnings))?;
             ok &= told["ok"] == true;
             arms.push(serde_json::json!({"arm": label, "dry_run": told}));
         }
-        json(DryExperiment {
+        to_json(ExperimentDryRun {
             dry_run: true,
             ok,
             runs,
@@ -253,17 +255,17 @@ impl Desk {
 }
 
 /// The runs of a group, seen together.
-pub(super) fn group_view(name: &str, sight: &Sight) -> GroupView {
-    let experiment = sight.experiment.as_ref().map(|seen| Conducted {
+pub(super) fn group_view(name: &str, sight: &Snapshot) -> GroupView {
+    let experiment = sight.experiment.as_ref().map(|seen| ExperimentInput {
         plan: &seen.experiment.plan,
         progress: &seen.experiment.progress,
-        is_alive: seen.is_alive,
+        has_live_driver: seen.has_live_driver,
     });
-    group::group(name, &sight.runs, experiment, &clock::now())
+    group::group_view(name, &sight.runs, experiment, &clock::now())
 }
 
 /// What the arms of a call are, each as a call of its own for one run, with its variant in words.
-fn arms_of(asked: &RunMassgen, questions: &[String]) -> Vec<(String, RunMassgen)> {
+fn arm_requests(asked: &RunMassgen, questions: &[String]) -> Vec<(String, RunMassgen)> {
     let configs: Vec<Option<String>> = match &asked.configs {
         Some(configs) => configs.iter().cloned().map(Some).collect(),
         None => vec![asked.config.clone()],
@@ -293,10 +295,10 @@ fn arms_of(asked: &RunMassgen, questions: &[String]) -> Vec<(String, RunMassgen)
 
 /// How an arm is told from the others.
 fn label(config: &str, variant: &str) -> String {
-    text::line(&format!("{config}{variant}"), MOST_LABEL)
+    text::single_line(&format!("{config}{variant}"), MAX_LABEL_CHARS)
 }
 
-fn no_contradictions(asked: &RunMassgen) -> Result<(), Refusal> {
+fn check_no_contradictions(asked: &RunMassgen) -> Result<(), Refusal> {
     let both = |one: &str, other: &str| {
         let message = format!("both `{one}` and `{other}` were given");
         Err(Refusal::new("arguments_conflict", message, "nothing was started: give one of them"))
@@ -313,32 +315,32 @@ fn no_contradictions(asked: &RunMassgen) -> Result<(), Refusal> {
                 "nothing was started: leave one or the other out; `from_run` gives one answer of that run to all of these",
             ))
         }
-        _ => same_twice(asked),
+        _ => check_no_duplicates(asked),
     }
 }
 
 /// The same twice is a slip, or a repeat that would not be counted as one.
-fn same_twice(asked: &RunMassgen) -> Result<(), Refusal> {
+fn check_no_duplicates(asked: &RunMassgen) -> Result<(), Refusal> {
     let texts = [asked.configs.as_deref(), asked.questions.as_deref()].into_iter().flatten();
     let found = texts.flat_map(|list| {
         list.iter().enumerate().filter(|(n, text)| list[..*n].iter().any(|one| one.trim() == text.trim()))
     });
-    found.map(|(_, text)| text).next().map_or(Ok(()), |text| Err(twice(&text::line(text, 80))))
+    found.map(|(_, text)| text).next().map_or(Ok(()), |text| Err(duplicate_refusal(&text::single_line(text, 80))))
 }
 
-fn twice(what: &str) -> Refusal {
+fn duplicate_refusal(what: &str) -> Refusal {
     let message = format!("`{what}` is there twice");
     Refusal::new("arguments_conflict", message, "nothing was started: name it once; `repeat` asks for it several times")
 }
 
 /// Two configs may come to the same by their content or by what overrides make of them.
-fn is_same(one: &Start, other: &Start) -> bool {
+fn is_same_start(one: &StartRequest, other: &StartRequest) -> bool {
     one.spec.config_hash == other.spec.config_hash && one.spec.config == other.spec.config
 }
 
-fn fits(all: usize, keep: Option<usize>) -> Result<(), Refusal> {
-    if all > MOST_PLANNED {
-        let message = format!("these are {all} runs, and {MOST_PLANNED} is the most for one call");
+fn check_run_count(all: usize, keep: Option<usize>) -> Result<(), Refusal> {
+    if all > MAX_EXPERIMENT_RUNS {
+        let message = format!("these are {all} runs, and {MAX_EXPERIMENT_RUNS} is the most for one call");
         return Err(Refusal::new(
             "out_of_range",
             message,
@@ -352,19 +354,19 @@ fn fits(all: usize, keep: Option<usize>) -> Result<(), Refusal> {
 }
 
 /// The first that is refused, by its place.
-fn named(list: &str, checked: impl Iterator<Item = Result<String, Refusal>>) -> Result<Vec<String>, Refusal> {
-    checked.enumerate().map(|(n, one)| one.map_err(|refusal| refusal.about(&format!("{list}[{n}]")))).collect()
+fn check_each(list: &str, checked: impl Iterator<Item = Result<String, Refusal>>) -> Result<Vec<String>, Refusal> {
+    checked.enumerate().map(|(n, one)| one.map_err(|refusal| refusal.with_location(&format!("{list}[{n}]")))).collect()
 }
 
-fn only_config(experiment: &Experiment) -> Option<String> {
+fn common_config(experiment: &Experiment) -> Option<String> {
     let mut names = experiment.plan.arms.iter().map(|arm| arm.spec.config_name());
     let first = names.next()?;
     names.all(|name| name == first).then_some(first)
 }
 
-fn forecast(experiment: &Experiment) -> Option<ForecastView> {
+fn experiment_forecast(experiment: &Experiment) -> Option<ExperimentForecastView> {
     let plan = &experiment.plan;
-    let ends = ends_in(&[], plan.takes(), &[], plan.runs.len(), plan.rules.slots as usize);
-    let (ends_in_s, cost_usd) = (ends.map(|left| left.as_secs()), plan.costs().map(Usd::as_f64));
-    (ends_in_s.is_some() || cost_usd.is_some()).then_some(ForecastView { ends_in_s, cost_usd })
+    let ends = remaining_time(&[], plan.expected_duration(), &[], plan.runs.len(), plan.global_limits.slots as usize);
+    let (ends_in_s, cost_usd) = (ends.map(|left| left.as_secs()), plan.expected_cost().map(Usd::as_f64));
+    (ends_in_s.is_some() || cost_usd.is_some()).then_some(ExperimentForecastView { ends_in_s, cost_usd })
 }

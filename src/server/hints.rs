@@ -3,14 +3,14 @@
 use crate::run::{RunId, RunRecord};
 
 /// How many runs a hint names.
-const MOST_NAMED: usize = 3;
+const MAX_NAMED_RUNS: usize = 3;
 
 /// Said where runs are left out that the client would not show.
-pub(super) const LEFT_OUT: &str =
+pub(super) const LEFT_OUT_HINT: &str =
     "left_out: runs for which there is no room here; name them in run_ids, fewer at a time";
 
 /// How to get what an answer of a tool has no room for.
-pub(super) fn of_rest(tool: &str) -> &'static str {
+pub(super) fn remaining_hint(tool: &str) -> &'static str {
     match tool {
         "check_status" => {
             "name one run at a time; read_result has more of its agents: parts answers, errors and log, in pages"
@@ -24,29 +24,30 @@ pub(super) fn of_rest(tool: &str) -> &'static str {
 }
 
 /// Several hints as one; nothing where there is none.
-pub(super) fn joined<const N: usize>(hints: [Option<String>; N]) -> Option<String> {
+pub(super) fn join_hints<const N: usize>(hints: [Option<String>; N]) -> Option<String> {
     let hints: Vec<String> = hints.into_iter().flatten().collect();
     (!hints.is_empty()).then(|| hints.join(". "))
 }
 
 /// Which runs have their answer and have only to end: there is nothing to wait for.
-pub(super) fn ready<'a>(runs: impl IntoIterator<Item = &'a RunRecord>) -> Option<String> {
-    let ready = named(runs.into_iter().filter(|run| run.is_ending()).map(|run| &run.spec.id))?;
+pub(super) fn ready_hint<'a>(runs: impl IntoIterator<Item = &'a RunRecord>) -> Option<String> {
+    let ready = run_names(runs.into_iter().filter(|run| run.is_ending()).map(|run| &run.spec.id))?;
     Some(format!("answer ready: call read_result ({ready}); MassGen's process has only to end"))
 }
 
 /// A wait for any end that was over at once, since some runs had ended before: it would be again.
-pub(super) fn ended_before<'a>(runs: impl IntoIterator<Item = &'a RunRecord>) -> Option<String> {
+pub(super) fn already_ended_hint<'a>(runs: impl IntoIterator<Item = &'a RunRecord>) -> Option<String> {
     let runs: Vec<&RunRecord> = runs.into_iter().collect();
-    let ended = runs.iter().filter(|run| run.state.ended().is_some());
-    let ended = named(ended.map(|run| &run.spec.id)).filter(|_| runs.iter().any(|run| run.state.ended().is_none()))?;
+    let ended = runs.iter().filter(|run| run.state.ending().is_some());
+    let ended =
+        run_names(ended.map(|run| &run.spec.id)).filter(|_| runs.iter().any(|run| run.state.ending().is_none()))?;
     Some(format!("already over: {ended}; to wait for the next end pass since"))
 }
 
-fn named<'a>(ids: impl Iterator<Item = &'a RunId>) -> Option<String> {
+fn run_names<'a>(ids: impl Iterator<Item = &'a RunId>) -> Option<String> {
     let all: Vec<String> = ids.map(ToString::to_string).collect();
-    let more = all.len().saturating_sub(MOST_NAMED);
+    let more = all.len().saturating_sub(MAX_NAMED_RUNS);
     let more = (more > 0).then(|| format!("{more} more"));
-    let named: Vec<String> = all.into_iter().take(MOST_NAMED).chain(more).collect();
+    let named: Vec<String> = all.into_iter().take(MAX_NAMED_RUNS).chain(more).collect();
     (!named.is_empty()).then(|| named.join(", "))
 }

@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use super::calls::{Desk, parsed};
+use super::context::{ServerContext, parse_run_id};
 use super::experiments::group_view;
 use crate::clock;
-use crate::fleet::{Cursor, LATEST, Selection, Sight, Until};
+use crate::fleet::{Cursor, LATEST_COUNT, Selection, Snapshot, WaitUntil};
 use crate::refusal::Refusal;
 use crate::run::{RunId, RunRecord, RunState};
 use crate::view::group::GroupView;
@@ -14,11 +14,11 @@ use crate::view::list::TodayView;
 use crate::view::{Detail, RunView};
 
 /// The most runs that one call names.
-const MOST_RUNS: usize = 100;
+const MAX_RUNS: usize = 100;
 /// The most runs of a large group that are shown one by one.
-const MOST_AT_WORK: usize = 10;
+const MAX_ACTIVE_SHOWN: usize = 10;
 
-impl Desk {
+impl ServerContext {
     /// Which runs a call is about: those it names, a group, all that go on, or the latest.
     pub(super) fn selection(
         &self,
@@ -29,9 +29,9 @@ impl Desk {
     ) -> Result<Selection, Refusal> {
         match (run_id, run_ids, group, live) {
             (None, None, None, false) => Ok(Selection::Latest),
-            (None, None, None, true) => Ok(self.fleet.live()),
-            (Some(id), None, None, false) => Ok(Selection::Runs(vec![parsed(&id)?])),
-            (None, Some(ids), None, false) => named(&ids),
+            (None, None, None, true) => Ok(self.fleet.live_selection()),
+            (Some(id), None, None, false) => Ok(Selection::Runs(vec![parse_run_id(&id)?])),
+            (None, Some(ids), None, false) => named_selection(&ids),
             (None, None, Some(group), false) => Ok(Selection::Group(group)),
             (_, _, _, true) => {
                 let message = "`live` is about all runs, and some were named";
@@ -46,7 +46,7 @@ impl Desk {
 
     /// The runs that are shown one by one. Of a group without those that are only planned and those whose end was told before, and of
     /// a large one only those at work: all of them are counted in what the group comes to.
-    pub(super) fn one_by_one(
+    pub(super) fn run_views(
         &self,
         selection: &Selection,
         runs: &[RunRecord],
@@ -59,37 +59,37 @@ impl Desk {
             Selection::Runs(_) => runs.iter().map(|run| self.view_with_answer(run, detail)).collect(),
             Selection::Latest | Selection::Live { .. } => {
                 let now = clock::now();
-                runs.iter().take(LATEST).map(|run| view(run).listed(run, &asked(run), &now)).collect()
+                runs.iter().take(LATEST_COUNT).map(|run| view(run).into_list_entry(run, &asked(run), &now)).collect()
             }
-            Selection::Group(_) if runs.len() > LATEST => {
-                let at_work = runs.iter().filter(|run| is_at_work(run)).take(MOST_AT_WORK);
+            Selection::Group(_) if runs.len() > LATEST_COUNT => {
+                let at_work = runs.iter().filter(|run| is_active(run)).take(MAX_ACTIVE_SHOWN);
                 at_work.map(|run| view(run).with_request(run, &asked(run))).collect()
             }
             Selection::Group(_) => {
                 let told = since.map(|since| since.had_ended(runs)).unwrap_or_default();
-                let news = runs.iter().filter(|run| !told.contains(&&run.spec.id) && !self.says_nothing(run));
+                let news = runs.iter().filter(|run| !told.contains(&&run.spec.id) && !self.is_hidden(run));
                 news.map(|run| view(run).with_request(run, &asked(run))).collect()
             }
         }
     }
 
     /// A run that is planned, or whose experiment was over before its turn; not one that could not be started.
-    fn says_nothing(&self, run: &RunRecord) -> bool {
-        self.fleet.is_planned(run) && run.state.ended().is_none_or(|ending| ending.outcome.problem().is_none())
+    fn is_hidden(&self, run: &RunRecord) -> bool {
+        self.fleet.is_planned(run) && run.state.ending().is_none_or(|ending| ending.outcome.problem().is_none())
     }
 
     /// What the runs of a group come to; of a list that names none, what those of today do.
-    pub(super) async fn together(
+    pub(super) async fn totals(
         &self,
         selection: &Selection,
-        sight: &Sight,
+        sight: &Snapshot,
     ) -> (Option<GroupView>, Option<TodayView>) {
         match selection {
             Selection::Runs(_) => (None, None),
             Selection::Latest | Selection::Live { .. } => (None, self.fleet.today().await.map(TodayView::from)),
             Selection::Group(name) => {
                 let mut group = group_view(name, sight);
-                if sight.runs.len() <= LATEST {
+                if sight.runs.len() <= LATEST_COUNT {
                     // Each run says it by itself.
                     group.latest.clear();
                 }
@@ -100,29 +100,29 @@ impl Desk {
 }
 
 /// The runs that a call names, each once.
-pub(super) fn named(ids: &[String]) -> Result<Selection, Refusal> {
-    if ids.len() > MOST_RUNS {
+pub(super) fn named_selection(ids: &[String]) -> Result<Selection, Refusal> {
+    if ids.len() > MAX_RUNS {
         let message = format!("`run_ids` has {} entries", ids.len());
         return Err(Refusal::new(
             "out_of_range",
             message,
-            format!("name at most {MOST_RUNS} runs, or give their `group`"),
+            format!("name at most {MAX_RUNS} runs, or give their `group`"),
         ));
     }
-    let mut named: Vec<RunId> = ids.iter().map(|id| parsed(id)).collect::<Result<_, _>>()?;
+    let mut named: Vec<RunId> = ids.iter().map(|id| parse_run_id(id)).collect::<Result<_, _>>()?;
     let mut seen = std::collections::HashSet::new();
     named.retain(|id| seen.insert(id.clone()));
     Ok(Selection::Runs(named))
 }
 
-fn is_at_work(run: &RunRecord) -> bool {
-    run.state.ended().is_none() && run.state != RunState::Queued
+fn is_active(run: &RunRecord) -> bool {
+    run.state.ending().is_none() && run.state != RunState::Queued
 }
 
 /// Said after a wait in which the thing that was waited for did not happen: what is, and what to do. `has_news` says whether
 /// anything has happened since the caller looked before, where that is known.
-pub(super) fn still(until: Until, runs: &[RunRecord], has_news: Option<bool>, wait: Duration) -> String {
-    let over = runs.iter().filter(|run| run.state.ended().is_some()).count();
+pub(super) fn no_event_hint(until: WaitUntil, runs: &[RunRecord], has_news: Option<bool>, wait: Duration) -> String {
+    let over = runs.iter().filter(|run| run.state.ending().is_some()).count();
     let all = runs.len();
     let news = match has_news {
         Some(true) => "; what else happened is in the answer",
@@ -130,10 +130,10 @@ pub(super) fn still(until: Until, runs: &[RunRecord], has_news: Option<bool>, wa
         None => "",
     };
     let happened = match until {
-        Until::AllAnswered | Until::AllDone if all > 1 => format!("{over} of {all} runs are over{news}"),
-        Until::AnyAnswered if all > 1 => format!("no other run has ended, {over} of {all} are over{news}"),
-        Until::AllAnswered | Until::AllDone | Until::AnyAnswered => format!("it goes on{news}"),
-        Until::Change | Until::News => "nothing happened".to_owned(),
+        WaitUntil::AllAnswered | WaitUntil::AllEnded if all > 1 => format!("{over} of {all} runs are over{news}"),
+        WaitUntil::AnyAnswered if all > 1 => format!("no other run has ended, {over} of {all} are over{news}"),
+        WaitUntil::AllAnswered | WaitUntil::AllEnded | WaitUntil::AnyAnswered => format!("it goes on{news}"),
+        WaitUntil::Change | WaitUntil::NextChange => "nothing happened".to_owned(),
     };
     format!("after {} s: {happened}; call again with since and wait_s to go on waiting", wait.as_secs())
 }
@@ -143,39 +143,45 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::registry::not_begun;
+    use crate::registry::initial_record;
     use crate::run::{ConfigChoice, RunSpec};
 
     #[test]
     fn a_wait_that_was_for_nothing_says_what_did_happen() {
         let run = |n| {
             let config = ConfigChoice::Rehearsal("@rehearsal".to_owned());
-            not_begun(RunSpec::plain(RunId::from_bytes([0, 0, 0, 0, n]), "q", config, PathBuf::new(), PathBuf::new()))
+            initial_record(RunSpec::new(
+                RunId::from_bytes([0, 0, 0, 0, n]),
+                "q",
+                config,
+                PathBuf::new(),
+                PathBuf::new(),
+            ))
         };
         let (one, two, wait) = ([run(1)], [run(1), run(2)], Duration::from_secs(45));
         for (until, runs, has_news, wanted) in [
-            (Until::Change, &two[..], Some(false), "after 45 s: nothing happened; "),
+            (WaitUntil::Change, &two[..], Some(false), "after 45 s: nothing happened; "),
             (
-                Until::AllAnswered,
+                WaitUntil::AllAnswered,
                 &two,
                 Some(true),
                 "after 45 s: 0 of 2 runs are over; what else happened is in the answer; ",
             ),
             (
-                Until::AnyAnswered,
+                WaitUntil::AnyAnswered,
                 &two,
                 Some(false),
                 "after 45 s: no other run has ended, 0 of 2 are over, and nothing else ",
             ),
-            (Until::AllDone, &two, None, "after 45 s: 0 of 2 runs are over; call again"),
+            (WaitUntil::AllEnded, &two, None, "after 45 s: 0 of 2 runs are over; call again"),
             (
-                Until::AnyAnswered,
+                WaitUntil::AnyAnswered,
                 &one,
                 Some(true),
                 "after 45 s: it goes on; what else happened is in the answer; call again",
             ),
         ] {
-            let told = still(until, runs, has_news, wait);
+            let told = no_event_hint(until, runs, has_news, wait);
             assert!(told.starts_with(wanted) && told.ends_with("go on waiting"), "{told}");
         }
     }

@@ -5,7 +5,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::fleet::Until;
+use crate::fleet::WaitUntil;
 use crate::run::{Context, Mode};
 use crate::view::Detail;
 
@@ -48,18 +48,18 @@ pub(super) struct RunMassgen {
     #[schemars(with = "f64")]
     pub(super) timeout_s: Option<f64>,
     /// full, the default: answer, improve, vote. quick: one answer each.
-    #[schemars(with = "ModeWord")]
-    pub(super) mode: Option<ModeWord>,
+    #[schemars(with = "ModeParam")]
+    pub(super) mode: Option<ModeParam>,
     /// Access to the project folder, for agents with a cwd. Default none.
-    #[schemars(with = "ContextWord")]
-    pub(super) context: Option<ContextWord>,
+    #[schemars(with = "ContextParam")]
+    pub(super) context: Option<ContextParam>,
     /// An ended run: its agents go on with the conversation and its config.
     #[schemars(with = "String")]
     pub(super) continue_run: Option<String>,
     /// Build on an answer: {run_id, answer}, such as agent2.1; default its best.
     #[serde(rename(deserialize = "from_run"))]
-    #[schemars(with = "FromAnswer")]
-    pub(super) from: Option<FromAnswer>,
+    #[schemars(with = "AnswerReference")]
+    pub(super) from: Option<AnswerReference>,
     /// Most to spend in all: agents are told to finish at 80 %, stopped at 100 %.
     #[schemars(with = "f64")]
     pub(super) budget_usd: Option<f64>,
@@ -81,7 +81,7 @@ pub(super) struct RunMassgen {
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(inline)]
-pub(super) struct FromAnswer {
+pub(super) struct AnswerReference {
     pub(super) run_id: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
@@ -140,12 +140,12 @@ pub(super) struct CheckStatus {
     /// Seconds to sleep, at most {max_wait_s}; 45 is good.
     pub(super) wait_s: f64,
     /// change, the default: any news. any_done, all_done: an end, or an answer.
-    pub(super) until: UntilWord,
+    pub(super) until: UntilParam,
     /// The last cursor: what happened since ends the wait at once; any_done waits for the next end.
     #[schemars(with = "String")]
     pub(super) since: Option<String>,
     /// full adds paths, limits, tokens, exit.
-    pub(super) detail: DetailWord,
+    pub(super) detail: DetailParam,
 }
 
 /// Takes `read_result`.
@@ -207,7 +207,7 @@ impl Default for KillRun {
 #[derive(Debug, Default, Clone, Copy, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(inline)]
-pub(super) enum ModeWord {
+pub(super) enum ModeParam {
     #[default]
     Full,
     Quick,
@@ -217,7 +217,7 @@ pub(super) enum ModeWord {
 #[derive(Debug, Default, Clone, Copy, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(inline)]
-pub(super) enum ContextWord {
+pub(super) enum ContextParam {
     #[default]
     None,
     Read,
@@ -228,7 +228,7 @@ pub(super) enum ContextWord {
 #[derive(Debug, Default, Clone, Copy, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(inline)]
-pub(super) enum UntilWord {
+pub(super) enum UntilParam {
     #[default]
     Change,
     AnyDone,
@@ -239,65 +239,65 @@ pub(super) enum UntilWord {
 #[derive(Debug, Default, Clone, Copy, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(inline)]
-pub(super) enum DetailWord {
+pub(super) enum DetailParam {
     #[default]
     Brief,
     Full,
 }
 
-impl From<ModeWord> for Mode {
-    fn from(word: ModeWord) -> Mode {
+impl From<ModeParam> for Mode {
+    fn from(word: ModeParam) -> Mode {
         match word {
-            ModeWord::Full => Mode::Full,
-            ModeWord::Quick => Mode::Quick,
+            ModeParam::Full => Mode::Full,
+            ModeParam::Quick => Mode::Quick,
         }
     }
 }
 
-impl From<Mode> for ModeWord {
-    fn from(mode: Mode) -> ModeWord {
+impl From<Mode> for ModeParam {
+    fn from(mode: Mode) -> ModeParam {
         match mode {
-            Mode::Full => ModeWord::Full,
-            Mode::Quick => ModeWord::Quick,
+            Mode::Full => ModeParam::Full,
+            Mode::Quick => ModeParam::Quick,
         }
     }
 }
 
-impl From<Context> for ContextWord {
-    fn from(context: Context) -> ContextWord {
+impl From<Context> for ContextParam {
+    fn from(context: Context) -> ContextParam {
         match context {
-            Context::None => ContextWord::None,
-            Context::Read => ContextWord::Read,
-            Context::Write => ContextWord::Write,
+            Context::None => ContextParam::None,
+            Context::Read => ContextParam::Read,
+            Context::Write => ContextParam::Write,
         }
     }
 }
 
-impl From<ContextWord> for Context {
-    fn from(word: ContextWord) -> Context {
+impl From<ContextParam> for Context {
+    fn from(word: ContextParam) -> Context {
         match word {
-            ContextWord::None => Context::None,
-            ContextWord::Read => Context::Read,
-            ContextWord::Write => Context::Write,
+            ContextParam::None => Context::None,
+            ContextParam::Read => Context::Read,
+            ContextParam::Write => Context::Write,
         }
     }
 }
 
-impl From<UntilWord> for Until {
-    fn from(word: UntilWord) -> Until {
+impl From<UntilParam> for WaitUntil {
+    fn from(word: UntilParam) -> WaitUntil {
         match word {
-            UntilWord::Change => Until::Change,
-            UntilWord::AnyDone => Until::AnyAnswered,
-            UntilWord::AllDone => Until::AllAnswered,
+            UntilParam::Change => WaitUntil::Change,
+            UntilParam::AnyDone => WaitUntil::AnyAnswered,
+            UntilParam::AllDone => WaitUntil::AllAnswered,
         }
     }
 }
 
-impl From<DetailWord> for Detail {
-    fn from(word: DetailWord) -> Detail {
+impl From<DetailParam> for Detail {
+    fn from(word: DetailParam) -> Detail {
         match word {
-            DetailWord::Brief => Detail::Brief,
-            DetailWord::Full => Detail::Full,
+            DetailParam::Brief => Detail::Brief,
+            DetailParam::Full => Detail::Full,
         }
     }
 }

@@ -9,96 +9,108 @@ use rmcp::service::RequestContext;
 use rmcp::{Peer, RoleServer};
 use tokio::time::Instant;
 
-use super::border;
-use super::calls::Desk;
-use crate::fleet::{Cursor, Selection, Until};
+use super::context::ServerContext;
+use super::sanitize;
+use crate::fleet::{Cursor, Selection, WaitUntil};
 use crate::run::RunRecord;
-use crate::view::{Detail, words};
+use crate::view::{Detail, summary};
 
 /// How long nothing is told where nothing happens; clients whose patience grows with progress wait for 30 seconds and more.
-const SILENCE: Duration = Duration::from_secs(5);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 /// The least time between two tellings: changes that come faster are told together.
-const LEAST: Duration = Duration::from_secs(1);
+const MIN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Where a caller wants to hear how its wait goes.
-pub(super) struct Progress {
+pub(super) struct ProgressTarget {
     peer: Peer<RoleServer>,
     token: ProgressToken,
 }
 
-impl Progress {
+impl ProgressTarget {
     /// What a request asks for; nothing where it gave no token.
-    pub(super) fn wanted(context: &RequestContext<RoleServer>) -> Option<Progress> {
+    pub(super) fn from_context(context: &RequestContext<RoleServer>) -> Option<ProgressTarget> {
         let token = context.meta.get_progress_token()?;
-        Some(Progress { peer: context.peer.clone(), token })
+        Some(ProgressTarget { peer: context.peer.clone(), token })
     }
 }
 
-impl Desk {
+impl ServerContext {
     /// Waits, and tells the caller of the runs meanwhile. Without patience there is nothing to tell.
-    pub(super) async fn telling<T>(
+    pub(super) async fn with_progress<T>(
         &self,
-        progress: Option<Progress>,
+        progress: Option<ProgressTarget>,
         selection: &Selection,
         patience: Duration,
         waiting: impl Future<Output = T>,
     ) -> T {
         let Some(progress) = progress.filter(|_| !patience.is_zero()) else { return waiting.await };
         let mut waiting = std::pin::pin!(waiting);
-        let mut teller = Teller::new(self, progress, selection);
+        let mut teller = ProgressReporter::new(self, progress, selection);
         loop {
             tokio::select! {
                 biased;
                 done = &mut waiting => return done,
                 // Not raced with the wait: what is told has left before the answer does.
-                runs = teller.hear() => teller.tell(&runs).await,
+                runs = teller.next_update() => teller.send(&runs).await,
             }
         }
     }
 }
 
-struct Teller<'a> {
-    desk: &'a Desk,
-    progress: Progress,
+struct ProgressReporter<'a> {
+    context: &'a ServerContext,
+    target: ProgressTarget,
     selection: &'a Selection,
-    begun: Instant,
-    last: Option<Instant>,
-    seen: Option<Cursor>,
+    started: Instant,
+    last_sent: Option<Instant>,
+    cursor: Option<Cursor>,
 }
 
-impl<'a> Teller<'a> {
-    fn new(desk: &'a Desk, progress: Progress, selection: &'a Selection) -> Teller<'a> {
-        Teller { desk, progress, selection, begun: Instant::now(), last: None, seen: None }
+impl<'a> ProgressReporter<'a> {
+    fn new(desk: &'a ServerContext, progress: ProgressTarget, selection: &'a Selection) -> ProgressReporter<'a> {
+        ProgressReporter {
+            context: desk,
+            target: progress,
+            selection,
+            started: Instant::now(),
+            last_sent: None,
+            cursor: None,
+        }
     }
 
     /// The runs when there is something to tell of them. Cancel-safe.
-    async fn hear(&mut self) -> Vec<RunRecord> {
-        if let Some(last) = self.last {
-            tokio::time::sleep_until(last + LEAST).await;
+    async fn next_update(&mut self) -> Vec<RunRecord> {
+        if let Some(last) = self.last_sent {
+            tokio::time::sleep_until(last + MIN_INTERVAL).await;
         }
-        let patience = (self.last.unwrap_or(self.begun) + SILENCE).saturating_duration_since(Instant::now());
-        let waited = self.desk.fleet.wait(self.selection, Until::News, self.seen.clone(), patience, pending()).await;
+        let patience =
+            (self.last_sent.unwrap_or(self.started) + KEEPALIVE_INTERVAL).saturating_duration_since(Instant::now());
+        let waited = self
+            .context
+            .fleet
+            .wait(self.selection, WaitUntil::NextChange, self.cursor.clone(), patience, pending())
+            .await;
         // The wait itself will say why.
         let Ok(waited) = waited else { return pending().await };
-        self.seen = Some(waited.cursor);
-        waited.sight.runs
+        self.cursor = Some(waited.cursor);
+        waited.snapshot.runs
     }
 
-    async fn tell(&mut self, runs: &[RunRecord]) {
+    async fn send(&mut self, runs: &[RunRecord]) {
         let now = Instant::now();
-        self.last = Some(now);
-        let views: Vec<_> = runs.iter().map(|run| self.desk.view(run, Detail::Brief)).collect();
-        let line = border::line(&words::of_runs(&views), self.desk.fleet.secrets());
-        let waited = (now.duration_since(self.begun).as_secs_f64() * 10.0).round() / 10.0;
-        let told = ProgressNotificationParam::new(self.progress.token.clone(), waited).with_message(line);
+        self.last_sent = Some(now);
+        let views: Vec<_> = runs.iter().map(|run| self.context.view(run, Detail::Brief)).collect();
+        let line = sanitize::sanitize_line(&summary::runs_summary(&views), self.context.fleet.secrets());
+        let waited = (now.duration_since(self.started).as_secs_f64() * 10.0).round() / 10.0;
+        let told = ProgressNotificationParam::new(self.target.token.clone(), waited).with_message(line);
         tokio::select! {
-            sent = self.progress.peer.notify_progress(told) => {
+            sent = self.target.peer.notify_progress(told) => {
                 if let Err(error) = sent {
                     tracing::debug!(%error, "progress could not be told");
                 }
             }
             // Nobody hears it any more, and the call is to be over.
-            () = self.desk.closing.cancelled() => {}
+            () = self.context.closing.cancelled() => {}
         }
     }
 }

@@ -7,71 +7,72 @@ use std::time::Duration;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::calls::{Desk, parsed, ranged};
+use super::context::{ServerContext, check_range, parse_run_id};
 use super::params::RunMassgen;
-use super::trust::{MOST_QUESTION, bad_config, bad_overrides, know_keys, patch};
+use super::trust::{MAX_QUESTION_BYTES, check_known_keys, invalid_config, invalid_overrides, overrides_tree};
 use super::warnings::effective_config;
-use crate::fleet::{Keys, Limits, Start};
-use crate::massgen::configs::{self, Changes, Effective, Needs, Sources, Tree};
+use crate::fleet::{ConfigKeys, StartLimits, StartRequest};
+use crate::massgen::configs::{self, ConfigChanges, ConfigPlaces, EffectiveConfig, Needs, Tree};
 use crate::massgen::pages::hex;
-use crate::massgen::variables::Origins;
-use crate::massgen::{broken, launch, program, setup, text};
+use crate::massgen::variables::VariableSources;
+use crate::massgen::{broken_import, launch, program, setup, text};
 use crate::refusal::Refusal;
-use crate::registry::FAILED_IMPORTS;
+use crate::registry::FAILED_IMPORTS_FOLDER;
 use crate::rehearsal;
-use crate::run::{BuiltOn, Cap, ConfigChoice, Context, Continued, Mode, RunSpec, Usd};
+use crate::run::{AnswerBasis, Cap, ConfigChoice, Context, Continuation, Mode, RunSpec, Usd};
 
 /// The longest request_key, in characters.
-const MOST_KEY: usize = 200;
+const MAX_KEY_CHARS: usize = 200;
 
 /// The smallest and the largest budget, in US dollars.
-const LEAST_BUDGET: f64 = 0.000_001;
-const MOST_BUDGET: f64 = 1e9;
+const MIN_BUDGET_USD: f64 = 0.000_001;
+const MAX_BUDGET_USD: f64 = 1e9;
 
 /// What a run has where the call does not say otherwise.
 #[derive(Debug, Default)]
-pub(super) struct Defaults {
+pub(super) struct RequestDefaults {
     pub(super) timeout: Duration,
     pub(super) cap: Cap,
 }
 
 /// A config as it was checked.
-struct Checked {
+struct CheckedConfig {
     choice: ConfigChoice,
     listed_as: Option<String>,
     /// Of a file: what MassGen is to read, but for the question.
-    effective: Option<Effective>,
+    effective: Option<EffectiveConfig>,
     /// With what MassGen needs besides.
     overrides: Option<Value>,
     hash: String,
 }
 
-impl Desk {
+impl ServerContext {
     /// Checks everything about a start that can be checked before the ledger is asked.
-    pub(super) async fn prepare(&self, asked: RunMassgen) -> Result<Start, Refusal> {
-        let request = request(&asked, &self.defaults());
-        let from = self.built_on(&asked).await?;
-        let (asked, continues) = self.with_conversation(asked).await?;
+    pub(super) async fn prepare_start(&self, asked: RunMassgen) -> Result<StartRequest, Refusal> {
+        let request = request_text(&asked, &self.request_defaults());
+        let from = self.resolve_basis(&asked).await?;
+        let (asked, continues) = self.apply_continuation(asked).await?;
         let desk = self.clone();
-        let prepared = tokio::task::spawn_blocking(move || desk.prepared(asked, continues, from, request)).await;
+        let prepared =
+            tokio::task::spawn_blocking(move || desk.build_start_request(asked, continues, from, request)).await;
         prepared.map_err(|_| Refusal::panicked())?
     }
 
-    fn prepared(
+    fn build_start_request(
         &self,
         asked: RunMassgen,
-        continues: Option<Continued>,
-        from: Option<BuiltOn>,
+        continues: Option<Continuation>,
+        from: Option<AnswerBasis>,
         request: String,
-    ) -> Result<Start, Refusal> {
-        let question = self.question(&asked)?;
+    ) -> Result<StartRequest, Refusal> {
+        let question = self.read_question(&asked)?;
         let program = self.program()?;
         let context = asked.context.map(Context::from).unwrap_or_default();
         self.check_project(context)?;
-        let checked = self.config(asked.config.as_deref(), asked.overrides.as_ref(), &program, context)?;
+        let checked = self.check_config(asked.config.as_deref(), asked.overrides.as_ref(), &program, context)?;
         let spec = RunSpec {
-            group: asked.group.map(group_name).transpose()?,
-            timeout: self.timeout(asked.timeout_s)?,
+            group: asked.group.map(check_group_name).transpose()?,
+            timeout: self.check_timeout(asked.timeout_s)?,
             mode: asked.mode.map(Mode::from).unwrap_or_default(),
             context,
             pass_env: self.settings.pass_env.clone(),
@@ -80,10 +81,10 @@ impl Desk {
             overrides: checked.overrides,
             listed_as: checked.listed_as,
             config_hash: checked.hash,
-            continues,
-            from,
-            ..RunSpec::plain(
-                self.fleet.state().fresh_id()?,
+            continuation: continues,
+            basis: from,
+            ..RunSpec::new(
+                self.fleet.state().new_id()?,
                 &question,
                 checked.choice,
                 self.settings.project.clone().unwrap_or_default(),
@@ -94,18 +95,18 @@ impl Desk {
             Some(effective) => {
                 let name = if effective.is_json { "config.json" } else { "config.yaml" };
                 let keys = effective.secrets.into_iter().map(|secret| (secret.variable, secret.value));
-                (Some((name, effective.text)), Keys(keys.collect()))
+                (Some((name, effective.text)), ConfigKeys(keys.collect()))
             }
-            None => (None, Keys::default()),
+            None => (None, ConfigKeys::default()),
         };
-        let asked_cap = cap(asked.budget_usd, asked.max_tokens)?;
-        let request_key = asked.request_key.map(request_key).transpose()?;
-        let start = Start {
+        let asked_cap = parse_cap(asked.budget_usd, asked.max_tokens)?;
+        let request_key = asked.request_key.map(check_request_key).transpose()?;
+        let start = StartRequest {
             spec,
             config,
             keys,
-            asked: asked_cap,
-            limits: Limits::from(&self.settings),
+            requested_cap: asked_cap,
+            limits: StartLimits::from(&self.settings),
             request,
             request_key,
             fresh: asked.fresh,
@@ -119,9 +120,9 @@ impl Desk {
 
     /// What a run that goes on with a conversation takes over from the run before it, where the call does not say otherwise. It is
     /// checked as if the call had said it.
-    async fn with_conversation(&self, mut asked: RunMassgen) -> Result<(RunMassgen, Option<Continued>), Refusal> {
+    async fn apply_continuation(&self, mut asked: RunMassgen) -> Result<(RunMassgen, Option<Continuation>), Refusal> {
         let Some(name) = &asked.continue_run else { return Ok((asked, None)) };
-        let (before, continued) = self.fleet.to_continue(&parsed(name)?).await?;
+        let (before, continued) = self.fleet.resolve_continuation(&parse_run_id(name)?).await?;
         let before = before.spec;
         if asked.config.is_none() {
             asked.overrides = asked.overrides.or(before.overrides);
@@ -134,29 +135,29 @@ impl Desk {
 
     /// The limits of a run whose call names none. A run that draws on a budget gets a share of what is left, which is no fixed amount: then
     /// the call has another effect than one that names the operator's limit.
-    fn defaults(&self) -> Defaults {
+    fn request_defaults(&self) -> RequestDefaults {
         let spending = &self.settings.spending;
         let is_nested = self.fleet.parent().is_some();
         let has_pool = is_nested || spending.server_budget_usd.is_some() || spending.day_budget_usd.is_some();
-        let most = Limits::from(&self.settings).each.cap;
+        let most = StartLimits::from(&self.settings).per_run.cap;
         let cap = Cap { usd: most.usd.filter(|_| !has_pool), tokens: most.tokens.filter(|_| !is_nested) };
-        Defaults { cap, ..self.defaults_of_each() }
+        RequestDefaults { cap, ..self.per_run_defaults() }
     }
 
     /// The same of an experiment, whose budget is for all its runs.
-    pub(super) fn defaults_of_each(&self) -> Defaults {
-        Defaults { timeout: self.settings.limits.timeout, cap: Cap::default() }
+    pub(super) fn per_run_defaults(&self) -> RequestDefaults {
+        RequestDefaults { timeout: self.settings.limits.timeout, cap: Cap::default() }
     }
 
     /// The question of a call that asks only one.
-    pub(super) async fn question_of(&self, asked: &RunMassgen) -> Result<String, Refusal> {
+    pub(super) async fn load_question(&self, asked: &RunMassgen) -> Result<String, Refusal> {
         let (desk, asked) = (self.clone(), asked.clone());
-        let question = tokio::task::spawn_blocking(move || desk.question(&asked)).await;
+        let question = tokio::task::spawn_blocking(move || desk.read_question(&asked)).await;
         question.map_err(|_| Refusal::panicked())?
     }
 
     /// The answer that a run is to build on. A conversation that goes on has its own last answer.
-    async fn built_on(&self, asked: &RunMassgen) -> Result<Option<BuiltOn>, Refusal> {
+    async fn resolve_basis(&self, asked: &RunMassgen) -> Result<Option<AnswerBasis>, Refusal> {
         let Some(from) = &asked.from else { return Ok(None) };
         if asked.continue_run.is_some() {
             let message = "both `from_run` and `continue_run` were given";
@@ -165,40 +166,41 @@ impl Desk {
             return Err(Refusal::new("from_conflict", message, hint));
         }
         let label = from.answer.as_deref().map(|label| label.trim().to_owned());
-        Ok(Some(self.fleet.to_build_on(&parsed(&from.run_id)?, label).await?))
+        Ok(Some(self.fleet.resolve_basis(&parse_run_id(&from.run_id)?, label).await?))
     }
 
     /// The MassGen to start. One that is known not to start is refused before anything else.
     fn program(&self) -> Result<PathBuf, Refusal> {
-        let seen = self.seen();
-        let program = program::find(self.places(&setup::venv(&self.settings.home), &seen))?;
-        broken::problem(&program, &seen).map_or(Ok(program), |problem| Err(Refusal::broken(problem)))
+        let seen = self.failed_imports_folder();
+        let program = program::find(self.program_places(&setup::venv_folder(&self.settings.state_folder), &seen))?;
+        broken_import::known_problem(&program, &seen)
+            .map_or(Ok(program), |problem| Err(Refusal::broken_import(problem)))
     }
 
     /// The folder with failures of MassGen's import.
-    pub(super) fn seen(&self) -> PathBuf {
-        self.fleet.state().root().join(FAILED_IMPORTS)
+    pub(super) fn failed_imports_folder(&self) -> PathBuf {
+        self.fleet.state().root().join(FAILED_IMPORTS_FOLDER)
     }
 
-    pub(super) fn places<'a>(&'a self, own_venv: &'a Path, seen: &'a Path) -> program::Places<'a> {
+    pub(super) fn program_places<'a>(&'a self, own_venv: &'a Path, seen: &'a Path) -> program::ProgramPlaces<'a> {
         let (named, project) = (self.settings.massgen.as_deref(), self.settings.project_folder());
-        program::Places { named, project, own_venv, seen }
+        program::ProgramPlaces { named, project, own_venv, failed_imports: seen }
     }
 
-    fn timeout(&self, asked: Option<f64>) -> Result<Duration, Refusal> {
+    fn check_timeout(&self, asked: Option<f64>) -> Result<Duration, Refusal> {
         let limits = &self.settings.limits;
         match asked {
             Some(seconds) => {
-                Ok(Duration::from_secs_f64(ranged("timeout_s", seconds, 1.0, limits.max_timeout.as_secs_f64())?))
+                Ok(Duration::from_secs_f64(check_range("timeout_s", seconds, 1.0, limits.max_timeout.as_secs_f64())?))
             }
             None => Ok(limits.timeout),
         }
     }
 
-    fn question(&self, asked: &RunMassgen) -> Result<String, Refusal> {
+    fn read_question(&self, asked: &RunMassgen) -> Result<String, Refusal> {
         let question = match (&asked.question, &asked.question_file) {
             (Some(question), None) => question.clone(),
-            (None, Some(file)) => self.question_file(file)?,
+            (None, Some(file)) => self.read_question_file(file)?,
             (Some(_), Some(_)) => {
                 let message = "both `question` and `question_file` were given";
                 return Err(Refusal::new("question_conflict", message, "give exactly one of them"));
@@ -212,19 +214,19 @@ impl Desk {
             }
         };
         // What was given in the call has been looked at; a file has not.
-        if let Some(variable) = self.fleet.secrets().name_in(&question) {
-            return Err(Refusal::secret("question_file".to_owned(), variable));
+        if let Some(variable) = self.fleet.secrets().find_name(&question) {
+            return Err(Refusal::contains_secret("question_file".to_owned(), variable));
         }
-        checked_question(question)
+        check_question(question)
     }
 
-    fn config(
+    fn check_config(
         &self,
         name: Option<&str>,
         overrides: Option<&Value>,
         program: &Path,
         context: Context,
-    ) -> Result<Checked, Refusal> {
+    ) -> Result<CheckedConfig, Refusal> {
         if name.is_some_and(|name| name.trim().is_empty()) {
             return Err(Refusal::new(
                 "config_missing",
@@ -232,47 +234,50 @@ impl Desk {
                 "leave it out for MassGen's default config, or give a path (list_configs finds configs)",
             ));
         }
-        patch(overrides)?;
+        overrides_tree(overrides)?;
         let package = program::package(program);
         self.check_env_files(context, package.as_deref())?;
         let mut completed = None;
         if let Some(name) = name.filter(|name| rehearsal::is_rehearsal(name)) {
-            rehearsal::check(name)?;
+            rehearsal::check_name(name)?;
             if let Some(overrides) = overrides {
-                let mut config = rehearsed(name)?;
-                self.allow_overrides(Some(overrides), Some(&config))?;
-                know_keys(overrides, Some(&config))?;
+                let mut config = rehearsal_config(name)?;
+                self.check_overrides(Some(overrides), Some(&config))?;
+                check_known_keys(overrides, Some(&config))?;
                 completed = Some(configs::with_folders(overrides, &config));
-                completed.iter().try_for_each(|all| config.merge(all)).map_err(|error| bad_overrides(&error))?;
-                some_agent_is_left(&config)?;
+                completed.iter().try_for_each(|all| config.merge(all)).map_err(|error| invalid_overrides(&error))?;
+                check_has_agents(&config)?;
             }
             let hash = hash(&format!("{name}\n{}", completed.as_ref().map(Value::to_string).unwrap_or_default()));
             let choice = ConfigChoice::Rehearsal(name.to_owned());
-            return Ok(Checked { choice, listed_as: None, effective: None, overrides: completed, hash });
+            return Ok(CheckedConfig { choice, listed_as: None, effective: None, overrides: completed, hash });
         }
-        let choice = configs::resolve(name, self.sources(package.as_deref()));
-        let choice = choice.map_err(|error| self.without_project(error.into()))?;
+        let choice = configs::resolve(name, self.config_places(package.as_deref()));
+        let choice = choice.map_err(|error| self.explain_missing_project(error.into()))?;
         let ConfigChoice::File(path) = &choice else { return Err(Refusal::panicked()) };
-        let original = self.original(path, overrides, package.as_deref())?;
+        let original = self.read_config(path, overrides, package.as_deref())?;
         if let Some(overrides) = overrides {
-            let config = Tree::of_file(path, &original).ok();
-            know_keys(overrides, config.as_ref())?;
+            let config = Tree::parse_file(path, &original).ok();
+            check_known_keys(overrides, config.as_ref())?;
             completed =
                 Some(config.map_or_else(|| overrides.clone(), |config| configs::with_folders(overrides, &config)));
         }
-        let changes =
-            Changes { overrides: completed.as_ref(), project: self.settings.project_folder(), ..Changes::default() };
-        let effective = configs::effective(path, &original, changes);
+        let changes = ConfigChanges {
+            overrides: completed.as_ref(),
+            project: self.settings.project_folder(),
+            ..ConfigChanges::default()
+        };
+        let effective = configs::effective_config(path, &original, changes);
         let effective = effective.map_err(|error| match overrides {
-            Some(_) => bad_overrides(&error),
-            None => bad_config(path, &error),
+            Some(_) => invalid_overrides(&error),
+            None => invalid_config(path, &error),
         })?;
         if overrides.is_some() {
-            Tree::read(&effective.text).ok().as_ref().map_or(Ok(()), some_agent_is_left)?;
+            Tree::parse(&effective.text).ok().as_ref().map_or(Ok(()), check_has_agents)?;
         }
         let hash = hash(&effective.text);
-        let listed_as = configs::name_of(path, self.sources(package.as_deref()));
-        Ok(Checked { choice, listed_as, effective: Some(effective), overrides: completed, hash })
+        let listed_as = configs::name_of(path, self.config_places(package.as_deref()));
+        Ok(CheckedConfig { choice, listed_as, effective: Some(effective), overrides: completed, hash })
     }
 
     /// Refuses to hand over a folder that is not there.
@@ -282,27 +287,27 @@ impl Desk {
         }
         match &self.settings.project {
             Err(none) => Err(Refusal::no_project(none)),
-            Ok(project) if !project.is_dir() => Err(Refusal::no_project(&launch::Gone(project.clone()))),
+            Ok(project) if !project.is_dir() => Err(Refusal::no_project(&launch::MissingFolder(project.clone()))),
             Ok(_) => Ok(()),
         }
     }
 
     /// A refusal, which may be only for want of a project.
-    pub(super) fn without_project(&self, refusal: Refusal) -> Refusal {
+    pub(super) fn explain_missing_project(&self, refusal: Refusal) -> Refusal {
         match &self.settings.project {
             Ok(project) if project.is_dir() => refusal,
-            Ok(project) => refusal.also(&Refusal::no_project(&launch::Gone(project.clone()))),
-            Err(none) => refusal.also(&Refusal::no_project(none)),
+            Ok(project) => refusal.with_cause(&Refusal::no_project(&launch::MissingFolder(project.clone()))),
+            Err(none) => refusal.with_cause(&Refusal::no_project(none)),
         }
     }
 
-    pub(super) fn sources<'a>(&'a self, package: Option<&'a Path>) -> Sources<'a> {
-        Sources { project: self.settings.project_folder(), home: self.settings.user_home.as_deref(), package }
+    pub(super) fn config_places<'a>(&'a self, package: Option<&'a Path>) -> ConfigPlaces<'a> {
+        ConfigPlaces { project: self.settings.project_folder(), home: self.settings.user_home.as_deref(), package }
     }
 
     /// Where the variables of a run would come from.
-    pub(super) fn origins<'a>(&'a self, context: Context, package: Option<&'a Path>) -> Origins<'a> {
-        Origins {
+    pub(super) fn variable_sources<'a>(&'a self, context: Context, package: Option<&'a Path>) -> VariableSources<'a> {
+        VariableSources {
             home: self.settings.user_home.as_deref(),
             env_file: self.settings.env_file.as_deref(),
             pass_env: &self.settings.pass_env,
@@ -313,17 +318,17 @@ impl Desk {
     }
 }
 
-pub(super) fn cap(dollars: Option<f64>, count: Option<u64>) -> Result<Cap, Refusal> {
-    Ok(Cap { usd: dollars.map(budget).transpose()?, tokens: count })
+pub(super) fn parse_cap(dollars: Option<f64>, count: Option<u64>) -> Result<Cap, Refusal> {
+    Ok(Cap { usd: dollars.map(parse_budget).transpose()?, tokens: count })
 }
 
-fn budget(dollars: f64) -> Result<Usd, Refusal> {
-    let asked = ranged("budget_usd", dollars, LEAST_BUDGET, MOST_BUDGET)?;
-    Usd::from_f64(asked).ok_or_else(|| Refusal::out_of_range("budget_usd", dollars, LEAST_BUDGET, MOST_BUDGET))
+fn parse_budget(dollars: f64) -> Result<Usd, Refusal> {
+    let asked = check_range("budget_usd", dollars, MIN_BUDGET_USD, MAX_BUDGET_USD)?;
+    Usd::from_f64(asked).ok_or_else(|| Refusal::out_of_range("budget_usd", dollars, MIN_BUDGET_USD, MAX_BUDGET_USD))
 }
 
 /// What the agent asked for, in one text; how it waits for it and names it is no part of that.
-pub(super) fn request(asked: &RunMassgen, defaults: &Defaults) -> String {
+pub(super) fn request_text(asked: &RunMassgen, defaults: &RequestDefaults) -> String {
     let mut told = serde_json::to_value(asked).unwrap_or_default();
     if let Some(told) = told.as_object_mut() {
         // A parameter that is not used is as if it did not exist, so that a later version's request is the same still.
@@ -343,25 +348,25 @@ pub(super) fn request(asked: &RunMassgen, defaults: &Defaults) -> String {
             };
             !is_default && !value.is_null()
         });
-        // As `checked_question` hands it on.
+        // As `check_question` hands it on.
         for name in ["question", "questions"] {
-            told.get_mut(name).map(trim);
+            told.get_mut(name).map(trim_questions);
         }
     }
     told.to_string()
 }
 
-fn trim(questions: &mut Value) {
+fn trim_questions(questions: &mut Value) {
     match questions {
         Value::String(question) => *question = question.trim().to_owned(),
-        Value::Array(all) => all.iter_mut().for_each(trim),
+        Value::Array(all) => all.iter_mut().for_each(trim_questions),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => {}
     }
 }
 
 /// Overrides may take agents away, but not all of them.
-fn some_agent_is_left(config: &Tree) -> Result<(), Refusal> {
-    if !Needs::of(config).agents.is_empty() {
+fn check_has_agents(config: &Tree) -> Result<(), Refusal> {
+    if !Needs::from_config(config).agents.is_empty() {
         return Ok(());
     }
     Err(Refusal::new(
@@ -371,28 +376,29 @@ fn some_agent_is_left(config: &Tree) -> Result<(), Refusal> {
     ))
 }
 
-pub(super) fn request_key(key: String) -> Result<String, Refusal> {
-    if (1..=MOST_KEY).contains(&key.chars().count()) {
+pub(super) fn check_request_key(key: String) -> Result<String, Refusal> {
+    if (1..=MAX_KEY_CHARS).contains(&key.chars().count()) {
         return Ok(key);
     }
     Err(Refusal::new(
         "out_of_range",
-        format!("`request_key` must have 1 to {MOST_KEY} characters"),
+        format!("`request_key` must have 1 to {MAX_KEY_CHARS} characters"),
         "choose a shorter one",
     ))
 }
 
 /// The config of a rehearsal, as its run will have it but for the address of its models.
-fn rehearsed(name: &str) -> Result<Tree, Refusal> {
-    Tree::read(&rehearsal::config(name, "http://127.0.0.1:9/v1")?).map_err(|error| bad_config(Path::new(name), &error))
+fn rehearsal_config(name: &str) -> Result<Tree, Refusal> {
+    Tree::parse(&rehearsal::config_yaml(name, "http://127.0.0.1:9/v1")?)
+        .map_err(|error| invalid_config(Path::new(name), &error))
 }
 
 fn hash(text: &str) -> String {
     hex(&Sha256::digest(text.as_bytes()))
 }
 
-pub(super) fn group_name(group: String) -> Result<String, Refusal> {
-    let good = (1..=64).contains(&group.chars().count()) && text::name(&group) == group;
+pub(super) fn check_group_name(group: String) -> Result<String, Refusal> {
+    let good = (1..=64).contains(&group.chars().count()) && text::safe_name(&group) == group;
     let refusal = || {
         Refusal::new(
             "group_invalid",
@@ -405,7 +411,7 @@ pub(super) fn group_name(group: String) -> Result<String, Refusal> {
 
 /// The question as MassGen gets it, without white space around it. MassGen would wait at a prompt for ever where the question is empty, and
 /// no argument can hold a NUL.
-pub(super) fn checked_question(question: String) -> Result<String, Refusal> {
+pub(super) fn check_question(question: String) -> Result<String, Refusal> {
     let question = question.trim().to_owned();
     if question.is_empty() {
         return Err(Refusal::new("question_empty", "the question is empty", "say what the agents are to answer"));
@@ -417,8 +423,8 @@ pub(super) fn checked_question(question: String) -> Result<String, Refusal> {
             "take it out, then call again",
         ));
     }
-    if question.len() as u64 > MOST_QUESTION {
-        let message = format!("the question has {} bytes, and {MOST_QUESTION} is the most", question.len());
+    if question.len() as u64 > MAX_QUESTION_BYTES {
+        let message = format!("the question has {} bytes, and {MAX_QUESTION_BYTES} is the most", question.len());
         return Err(Refusal::new(
             "question_too_long",
             message,

@@ -11,29 +11,30 @@ use serde::Serialize;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::calls::{Caller, Desk, SEE, parsed, ranged};
+use super::caller::Caller;
+use super::context::{LIST_RUNS_HINT, ServerContext, check_range, parse_run_id};
 use super::hints;
-use super::overview::named;
+use super::overview::named_selection;
 use super::params::KillRun;
-use super::patience::Wait;
-use crate::fleet::{LATEST, Selection, Until};
+use super::wait_limits::AllowedWait;
+use crate::fleet::{LATEST_COUNT, Selection, WaitUntil};
 use crate::massgen::text;
 use crate::refusal::Refusal;
-use crate::run::{RunId, RunRecord, StopAsk};
+use crate::run::{RunId, RunRecord, StopRequest};
 use crate::view::{self, ReceiptView};
 
 /// The longest reason, in characters.
-const MOST_REASON: usize = 200;
+const MAX_REASON_CHARS: usize = 200;
 /// The longest grace period.
-const MOST_GRACE: f64 = 60.0;
+const MAX_GRACE_S: f64 = 60.0;
 /// What forcing a stop takes on top of the grace period, nested runs included.
-const FORCE_TIME: Duration = Duration::from_secs(20);
+const FORCE_TIMEOUT: Duration = Duration::from_secs(20);
 /// The most stops that are told one by one.
-const MOST_RECEIPTS: usize = 20;
+const MAX_RECEIPTS: usize = 20;
 
 /// What kill_run gives.
 #[derive(Debug, Serialize, JsonSchema)]
-pub(super) struct Killed {
+pub(super) struct KillView {
     /// One for each run; of a large group for each that was at work, and of many for the first: as many as the client shows.
     receipts: Vec<ReceiptView>,
     /// The other runs, by state.
@@ -45,50 +46,55 @@ pub(super) struct Killed {
     hint: Option<String>,
 }
 
-impl Desk {
-    pub(super) async fn kill_run(&self, asked: KillRun, caller: Caller) -> Result<Killed, Refusal> {
-        let grace = Duration::from_secs_f64(ranged("grace_s", asked.grace_s, 0.0, MOST_GRACE)?);
-        let selection = self.to_stop(asked.run_id, asked.run_ids, asked.group, asked.all)?;
-        let ask =
-            StopAsk { grace, reason: asked.reason.map(|reason| text::line(&reason, MOST_REASON)), tree: asked.tree };
-        let Wait { most: patience, note } = self.patience.wait(grace + FORCE_TIME, self.settings.most_wait);
+impl ServerContext {
+    pub(super) async fn kill_run(&self, asked: KillRun, caller: Caller) -> Result<KillView, Refusal> {
+        let grace = Duration::from_secs_f64(check_range("grace_s", asked.grace_s, 0.0, MAX_GRACE_S)?);
+        let selection = self.stop_selection(asked.run_id, asked.run_ids, asked.group, asked.all)?;
+        let ask = StopRequest {
+            grace,
+            reason: asked.reason.map(|reason| text::single_line(&reason, MAX_REASON_CHARS)),
+            tree: asked.tree,
+        };
+        let AllowedWait { max: patience, note } =
+            self.wait_limits.allowed_wait(grace + FORCE_TIMEOUT, self.settings.max_wait);
         let deadline = Instant::now() + patience;
         let Caller { cancelled, progress, client, .. } = caller;
-        let experiments = self.experiments(&selection).await?;
+        let experiments = self.open_experiments(&selection).await?;
         // First, so that a run which is started between these looks is in one of them.
-        let planned = self.not_started(&experiments).await?;
-        let before = self.fleet.look_all(&selection).await?.runs;
-        let had_ended = ended(&before);
+        let planned = self.unstarted_runs(&experiments).await?;
+        let before = self.fleet.snapshot(&selection).await?.runs;
+        let had_ended = ended_runs(&before);
         let experiments = self.stop_experiments(experiments, &ask).await?;
-        let told = self.as_it_was(&selection, &before);
-        let sight = self.known(&told, self.fleet.look_all(&told).await?)?;
-        let is_large = matches!(selection, Selection::Group(_)) && sight.runs.len() > LATEST;
+        let told = self.named_selection_of(&selection, &before);
+        let sight = self.check_found(&told, self.fleet.snapshot(&told).await?)?;
+        let is_large = matches!(selection, Selection::Group(_)) && sight.runs.len() > LATEST_COUNT;
         let is_left_out =
             |run: &RunRecord| self.fleet.is_planned(run) || (is_large && had_ended.contains(&run.spec.id));
         let (mut others, told): (Vec<_>, Vec<_>) = sight.runs.into_iter().partition(is_left_out);
         let stopping = join_all(
-            told.iter().map(|run| self.stop(run, &ask, patience, had_ended.contains(&run.spec.id), &cancelled)),
+            told.iter().map(|run| self.stop_run(run, &ask, patience, had_ended.contains(&run.spec.id), &cancelled)),
         );
-        let mut stops = self.telling(progress, &selection, patience, stopping).await;
+        let mut stops = self.with_progress(progress, &selection, patience, stopping).await;
         let left = deadline.saturating_duration_since(Instant::now());
-        let (not_started, started) = self.over(&experiments, left, &cancelled).await?;
-        let late = late(&started, &planned, &told);
+        let (not_started, started) = self.wait_for_drivers(&experiments, left, &cancelled).await?;
+        let late = runs_started_since(&started, &planned, &told);
         others.retain(|run| late.iter().all(|late| late.spec.id != run.spec.id));
-        stops.extend(late.into_iter().map(Stop::of));
+        stops.extend(late.into_iter().map(StopOutcome::from_record));
         if matches!(selection, Selection::Live { .. }) {
             others.extend(not_started);
         }
-        stops.sort_by_key(|stop| stop.is_over);
+        stops.sort_by_key(|stop| stop.has_ended);
         let is_under_way = stops.iter().any(|stop| stop.receipt.state == "stopping");
         let hint =
             is_under_way.then(|| "a stop is still under way: call check_status with wait_s to see its end".to_owned());
-        let hint = hints::joined([hint, note.filter(|_| is_under_way), self.foreign(&selection).await?]);
-        let untold = stops.split_off(MOST_RECEIPTS.min(stops.len()));
+        let hint = hints::join_hints([hint, note.filter(|_| is_under_way), self.other_clients_hint(&selection).await?]);
+        let untold = stops.split_off(MAX_RECEIPTS.min(stops.len()));
         let mut counted = BTreeMap::new();
-        let states = untold.into_iter().map(|stop| stop.receipt.state).chain(others.iter().map(|run| self.word(run)));
+        let states =
+            untold.into_iter().map(|stop| stop.receipt.state).chain(others.iter().map(|run| self.final_state(run)));
         states.for_each(|state| *counted.entry(state).or_insert(0) += 1);
         let receipts = stops.into_iter().map(|stop| stop.receipt).collect();
-        let mut killed = Killed { receipts, others: counted, hint };
+        let mut killed = KillView { receipts, others: counted, hint };
         client.fit(&mut killed, |killed| {
             let counted = if killed.receipts.len() > 1 { killed.receipts.pop() } else { None };
             counted.map(|receipt| *killed.others.entry(receipt.state).or_insert(0) += 1).is_some()
@@ -96,7 +102,7 @@ impl Desk {
         Ok(killed)
     }
 
-    fn to_stop(
+    fn stop_selection(
         &self,
         run_id: Option<String>,
         run_ids: Option<Vec<String>>,
@@ -104,21 +110,21 @@ impl Desk {
         all: bool,
     ) -> Result<Selection, Refusal> {
         match (run_id, run_ids, group, all) {
-            (Some(id), None, None, false) => Ok(Selection::Runs(vec![parsed(&id)?])),
-            (None, Some(ids), None, false) => named(&ids),
+            (Some(id), None, None, false) => Ok(Selection::Runs(vec![parse_run_id(&id)?])),
+            (None, Some(ids), None, false) => named_selection(&ids),
             (None, None, Some(group), false) => Ok(Selection::Group(group)),
             (None, None, None, true) => {
-                Ok(self.fleet.own_live(self.settings.project_folder().unwrap_or(Path::new(""))))
+                Ok(self.fleet.own_live_selection(self.settings.project_folder().unwrap_or(Path::new(""))))
             }
             (_, _, _, _) => {
                 let message = "give exactly one of `run_id`, `run_ids`, `group` and `all`";
-                Err(Refusal::new("selection_unclear", message, SEE))
+                Err(Refusal::new("selection_unclear", message, LIST_RUNS_HINT))
             }
         }
     }
 
     /// The runs that go on, by their names: one that its conductor has stopped by now would be missing.
-    fn as_it_was(&self, selection: &Selection, before: &[RunRecord]) -> Selection {
+    fn named_selection_of(&self, selection: &Selection, before: &[RunRecord]) -> Selection {
         match selection {
             Selection::Live { .. } => {
                 let started = before.iter().filter(|run| !self.fleet.is_planned(run));
@@ -129,26 +135,26 @@ impl Desk {
     }
 
     /// The open experiments that a selection stops.
-    async fn experiments(&self, selection: &Selection) -> Result<Vec<Selection>, Refusal> {
+    async fn open_experiments(&self, selection: &Selection) -> Result<Vec<Selection>, Refusal> {
         Ok(match selection {
             Selection::Group(_) => vec![selection.clone()],
-            Selection::Live { own, .. } => self.fleet.open_experiments(own.as_deref()).await?,
+            Selection::Live { own, .. } => self.fleet.live_experiments(own.as_deref()).await?,
             Selection::Runs(_) | Selection::Latest => Vec::new(),
         })
     }
 
     /// The runs of experiments that are not started yet.
-    async fn not_started(&self, experiments: &[Selection]) -> Result<BTreeSet<RunId>, Refusal> {
+    async fn unstarted_runs(&self, experiments: &[Selection]) -> Result<BTreeSet<RunId>, Refusal> {
         let mut planned = BTreeSet::new();
         for experiment in experiments {
-            let runs = self.fleet.look_all(experiment).await?.runs;
+            let runs = self.fleet.snapshot(experiment).await?.runs;
             planned.extend(runs.iter().filter(|run| self.fleet.is_planned(run)).map(|run| run.spec.id.clone()));
         }
         Ok(planned)
     }
 
     /// Asks the drivers of experiments to start nothing more; the experiments that had not ended.
-    async fn stop_experiments(&self, open: Vec<Selection>, ask: &StopAsk) -> Result<Vec<Selection>, Refusal> {
+    async fn stop_experiments(&self, open: Vec<Selection>, ask: &StopRequest) -> Result<Vec<Selection>, Refusal> {
         let mut stopped = Vec::new();
         for experiment in open {
             if self.fleet.stop_experiment(&experiment, ask).await? {
@@ -159,29 +165,36 @@ impl Desk {
     }
 
     /// Waits until the drivers of experiments have recorded their end; the runs that were never started, and those that were.
-    async fn over(
+    async fn wait_for_drivers(
         &self,
         experiments: &[Selection],
         patience: Duration,
         cancelled: &CancellationToken,
     ) -> Result<(Vec<RunRecord>, Vec<RunRecord>), Refusal> {
-        let wait =
-            |experiment| self.fleet.wait(experiment, Until::AllDone, None, patience, self.given_up(cancelled.clone()));
+        let wait = |experiment| {
+            self.fleet.wait(
+                experiment,
+                WaitUntil::AllEnded,
+                None,
+                patience,
+                self.wait_until_cancelled(cancelled.clone()),
+            )
+        };
         let mut runs = Vec::new();
         for waited in join_all(experiments.iter().map(wait)).await {
-            runs.extend(waited?.sight.runs);
+            runs.extend(waited?.snapshot.runs);
         }
         Ok(runs.into_iter().partition(|run| self.fleet.is_planned(run)))
     }
 
     /// After a stop of all runs of this client: that other clients have live runs, and how to stop them.
-    async fn foreign(&self, selection: &Selection) -> Result<Option<String>, Refusal> {
+    async fn other_clients_hint(&self, selection: &Selection) -> Result<Option<String>, Refusal> {
         if !matches!(selection, Selection::Live { own: Some(_), .. }) {
             return Ok(None);
         }
-        let own: BTreeSet<_> = self.fleet.look_all(selection).await?.runs.into_iter().map(|run| run.spec.id).collect();
-        let all = self.fleet.look_all(&self.fleet.live()).await?.runs;
-        let count = all.iter().filter(|run| run.state.ended().is_none() && !own.contains(&run.spec.id)).count();
+        let own: BTreeSet<_> = self.fleet.snapshot(selection).await?.runs.into_iter().map(|run| run.spec.id).collect();
+        let all = self.fleet.snapshot(&self.fleet.live_selection()).await?.runs;
+        let count = all.iter().filter(|run| run.state.ending().is_none() && !own.contains(&run.spec.id)).count();
         Ok((count > 0).then(|| {
             format!(
                 "live runs of other clients or projects go on: {count}; to stop them, name them in run_ids \
@@ -190,48 +203,54 @@ impl Desk {
         }))
     }
 
-    async fn stop(
+    async fn stop_run(
         &self,
         run: &RunRecord,
-        ask: &StopAsk,
+        ask: &StopRequest,
         patience: Duration,
         had_ended: bool,
         cancelled: &CancellationToken,
-    ) -> Stop {
-        let given_up = self.given_up(cancelled.clone());
+    ) -> StopOutcome {
+        let given_up = self.wait_until_cancelled(cancelled.clone());
         match self.fleet.stop(&run.spec.id, ask.clone(), patience, given_up).await {
-            Ok(record) if had_ended => Stop { is_over: true, receipt: view::ended_receipt(&record) },
-            Ok(record) => Stop::of(&record),
-            Err(error) => Stop { is_over: false, receipt: view::failed_receipt(run, Refusal::from(error).message()) },
+            Ok(record) if had_ended => StopOutcome { has_ended: true, receipt: view::ended_receipt(&record) },
+            Ok(record) => StopOutcome::from_record(&record),
+            Err(error) => {
+                StopOutcome { has_ended: false, receipt: view::failed_receipt(run, Refusal::from(error).message()) }
+            }
         }
     }
 
     /// A run that was only planned will not be started any more.
-    fn word(&self, run: &RunRecord) -> String {
-        if self.fleet.is_planned(run) { "not_started".to_owned() } else { run.state.word().to_owned() }
+    fn final_state(&self, run: &RunRecord) -> String {
+        if self.fleet.is_planned(run) { "not_started".to_owned() } else { run.state.as_str().to_owned() }
     }
 }
 
 /// The runs that an experiment has started since `planned` was seen and that are not among those told: it starts runs until it sees
 /// the request, and stops those itself.
-fn late<'a>(started: &'a [RunRecord], planned: &BTreeSet<RunId>, told: &[RunRecord]) -> Vec<&'a RunRecord> {
+fn runs_started_since<'a>(
+    started: &'a [RunRecord],
+    planned: &BTreeSet<RunId>,
+    told: &[RunRecord],
+) -> Vec<&'a RunRecord> {
     let is_told = |run: &RunRecord| told.iter().any(|told| told.spec.id == run.spec.id);
     started.iter().filter(|run| planned.contains(&run.spec.id) && !is_told(run)).collect()
 }
 
 /// Those that are over by now.
-fn ended(runs: &[RunRecord]) -> BTreeSet<RunId> {
-    runs.iter().filter(|run| run.state.ended().is_some()).map(|run| run.spec.id.clone()).collect()
+fn ended_runs(runs: &[RunRecord]) -> BTreeSet<RunId> {
+    runs.iter().filter(|run| run.state.ending().is_some()).map(|run| run.spec.id.clone()).collect()
 }
 
 /// How the stop of a run went.
-struct Stop {
-    is_over: bool,
+struct StopOutcome {
+    has_ended: bool,
     receipt: ReceiptView,
 }
 
-impl Stop {
-    fn of(record: &RunRecord) -> Stop {
-        Stop { is_over: record.state.ended().is_some(), receipt: view::receipt(record) }
+impl StopOutcome {
+    fn from_record(record: &RunRecord) -> StopOutcome {
+        StopOutcome { has_ended: record.state.ending().is_some(), receipt: view::receipt(record) }
     }
 }

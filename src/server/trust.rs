@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::calls::Desk;
+use super::context::ServerContext;
 use crate::massgen::configs::{self, EditError, Tree};
 use crate::massgen::variables::env_files;
 use crate::massgen::{names, text};
@@ -19,73 +19,80 @@ use crate::secrets;
 use crate::settings::Settings;
 
 /// The largest config, in bytes.
-const MOST_CONFIG: u64 = 4 << 20;
+const MAX_CONFIG_BYTES: u64 = 4 << 20;
 /// The largest question, in bytes: it goes into a config file, which MassGen repeats in every status.json.
-pub(super) const MOST_QUESTION: u64 = 1 << 20;
+pub(super) const MAX_QUESTION_BYTES: u64 = 1 << 20;
 
 /// Who may have written a config.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
+enum ConfigTrust {
     /// The operator, or MassGen's authors.
     Trusted,
     /// An agent may have: it can write where this file is.
-    Open,
+    AgentWritable,
 }
 
-impl Desk {
+impl ServerContext {
     /// Reads a config that may be read, and holds it, with what is changed in it, against the operator's policy.
-    pub(super) fn original(
+    pub(super) fn read_config(
         &self,
         path: &Path,
         overrides: Option<&Value>,
         package: Option<&Path>,
     ) -> Result<String, Refusal> {
-        let opened = opened(path, MOST_CONFIG).map_err(|why| {
+        let opened = read_text_file(path, MAX_CONFIG_BYTES).map_err(|why| {
             let message = format!("cannot read `{}`: {why}", path.display());
             Refusal::new("config_missing", message, "give a config that is a UTF-8 text file")
         })?;
-        let standing = standing(&opened.real, &self.settings, package).ok_or_else(|| {
+        let standing = config_trust(&opened.canonical_path, &self.settings, package).ok_or_else(|| {
             let message = format!("`{}` is outside of the folders that configs may come from", path.display());
             let hint = "use a config of the project or @examples/NAME (list_configs); only the operator can allow more, by \
                         read_folders in the settings";
-            self.without_project(Refusal::new("config_outside", message, hint))
+            self.explain_missing_project(Refusal::new("config_outside", message, hint))
         })?;
-        self.judge(path, &opened.text, overrides, standing)?;
+        self.check_policy(path, &opened.text, overrides, standing)?;
         Ok(opened.text)
     }
 
-    fn judge(&self, path: &Path, original: &str, overrides: Option<&Value>, standing: Standing) -> Result<(), Refusal> {
+    fn check_policy(
+        &self,
+        path: &Path,
+        original: &str,
+        overrides: Option<&Value>,
+        standing: ConfigTrust,
+    ) -> Result<(), Refusal> {
         if self.settings.trust.allow_commands {
             return Ok(());
         }
-        let read = Tree::of_file(path, original);
-        self.allow_overrides(overrides, read.as_ref().ok())?;
-        if standing == Standing::Trusted {
+        let read = Tree::parse_file(path, original);
+        self.check_overrides(overrides, read.as_ref().ok())?;
+        if standing == ConfigTrust::Trusted {
             return Ok(());
         }
-        let mut tree = read.map_err(|error| bad_config(path, &error))?;
+        let mut tree = read.map_err(|error| invalid_config(path, &error))?;
         if let Some(overrides) = overrides {
-            tree.merge(overrides).map_err(|error| bad_overrides(&error))?;
+            tree.merge(overrides).map_err(|error| invalid_overrides(&error))?;
         }
-        self.allow(Some(&tree), "the config")
+        self.check_tree(Some(&tree), "the config")
     }
 
     /// Refuses overrides that bring in what an agent may not. What the config has already is nothing that they bring in.
-    pub(super) fn allow_overrides(&self, overrides: Option<&Value>, config: Option<&Tree>) -> Result<(), Refusal> {
-        let news =
-            overrides.map(|overrides| config.map_or_else(|| overrides.clone(), |config| config.news_of(overrides)));
-        self.allow(patch(news.as_ref())?.as_ref(), "overrides")
+    pub(super) fn check_overrides(&self, overrides: Option<&Value>, config: Option<&Tree>) -> Result<(), Refusal> {
+        let news = overrides
+            .map(|overrides| config.map_or_else(|| overrides.clone(), |config| config.effective_patch(overrides)));
+        self.check_tree(overrides_tree(news.as_ref())?.as_ref(), "overrides")
     }
 
     /// Refuses what an agent may not bring in.
-    pub(super) fn allow(&self, tree: Option<&Tree>, whose: &str) -> Result<(), Refusal> {
+    pub(super) fn check_tree(&self, tree: Option<&Tree>, whose: &str) -> Result<(), Refusal> {
         let Some(tree) = tree.filter(|_| !self.settings.trust.allow_commands) else { return Ok(()) };
         let project = self.settings.project_folder();
-        let found = configs::forbidden(tree, project).map(|found| (found.key, found.why));
+        let found = configs::find_violation(tree, project).map(|found| (found.key, found.reason));
         let found = found.or_else(|| {
-            let leads_out = |path: &Path| path.canonicalize().is_ok_and(|real| !within_reach(&real, &self.settings));
+            let leads_out =
+                |path: &Path| path.canonicalize().is_ok_and(|real| !is_readable_place(&real, &self.settings));
             // Without a project, relative paths lead into the run's own folder.
-            let all = project.map(|project| configs::paths(tree, project)).unwrap_or_default();
+            let all = project.map(|project| configs::paths_in_project(tree, project)).unwrap_or_default();
             let outside = all.into_iter().find(|(_, path)| leads_out(path));
             outside.map(|(key, _)| (key, "leads out of the project folder by a link"))
         });
@@ -103,15 +110,15 @@ impl Desk {
             return Ok(());
         }
         let files = env_files(context, package, self.settings.project_folder());
-        for file in files.into_iter().filter(|file| within_reach(file, &self.settings)) {
+        for file in files.into_iter().filter(|file| is_readable_place(file, &self.settings)) {
             let trusted = self.settings.trust.trusted_configs.iter().any(|place| file.starts_with(place));
-            let variables = secrets::env_file(&file).unwrap_or_default();
-            let stray = variables.iter().map(|(name, _)| name).find(|name| !secrets::looks_like_a_key(name));
+            let variables = secrets::read_env_file(&file).unwrap_or_default();
+            let stray = variables.iter().map(|(name, _)| name).find(|name| !secrets::is_secret_name(name));
             if let Some(name) = stray.filter(|_| !trusted) {
                 let message = format!(
                     "MassGen would read `{}`, and {} there is no key: an agent could have put it there",
                     file.display(),
-                    text::line(name, 80)
+                    text::single_line(name, 80)
                 );
                 let hint = "only the operator can help: move that variable into the server's env_file, or name the file in \
                             trusted_configs; with context: none a configs/.env is not read";
@@ -122,7 +129,7 @@ impl Desk {
     }
 
     /// Reads a question file.
-    pub(super) fn question_file(&self, name: &str) -> Result<String, Refusal> {
+    pub(super) fn read_question_file(&self, name: &str) -> Result<String, Refusal> {
         let name = &*names::local_path(name);
         let path = &self.settings.project_folder().unwrap_or(Path::new("")).join(name);
         let unreadable = |why: String| {
@@ -134,12 +141,12 @@ impl Desk {
             )
         };
         if path.is_relative() {
-            return Err(self.without_project(unreadable("it is a relative path".to_owned())));
+            return Err(self.explain_missing_project(unreadable("it is a relative path".to_owned())));
         }
-        let opened = opened(path, MOST_QUESTION).map_err(|why| unreadable(why.to_string()))?;
-        if !within_reach(&opened.real, &self.settings) {
+        let opened = read_text_file(path, MAX_QUESTION_BYTES).map_err(|why| unreadable(why.to_string()))?;
+        if !is_readable_place(&opened.canonical_path, &self.settings) {
             let outside = unreadable("it is outside of the folders that question files may come from".to_owned());
-            return Err(self.without_project(outside));
+            return Err(self.explain_missing_project(outside));
         }
         // Editors of Windows put a mark of the encoding there, which is no part of the question.
         Ok(opened.text.strip_prefix('\u{feff}').unwrap_or(&opened.text).to_owned())
@@ -147,12 +154,12 @@ impl Desk {
 }
 
 /// Overrides as a tree, with no key written in them.
-pub(super) fn patch(overrides: Option<&Value>) -> Result<Option<Tree>, Refusal> {
+pub(super) fn overrides_tree(overrides: Option<&Value>) -> Result<Option<Tree>, Refusal> {
     if overrides.is_some_and(configs::is_too_deep) {
-        return Err(unfit_overrides("they are nested too deep", "put less into one another"));
+        return Err(overrides_refusal("they are nested too deep", "put less into one another"));
     }
     let patch = overrides.map(Tree::from_json).transpose();
-    let patch = patch.map_err(|_| unfit_overrides("an object is needed", PATCH))?;
+    let patch = patch.map_err(|_| overrides_refusal("an object is needed", OVERRIDES_HINT))?;
     let key = patch.as_ref().and_then(|patch| patch.secrets().into_iter().next());
     match key {
         Some(key) => {
@@ -165,45 +172,47 @@ pub(super) fn patch(overrides: Option<&Value>) -> Result<Option<Tree>, Refusal> 
 }
 
 /// Refuses a key that MassGen would pass over, where another one was probably meant: the run would be paid for without it.
-pub(super) fn know_keys(overrides: &Value, config: Option<&Tree>) -> Result<(), Refusal> {
+pub(super) fn check_known_keys(overrides: &Value, config: Option<&Tree>) -> Result<(), Refusal> {
     let Some(unknown) = configs::unknown_key(overrides, config) else { return Ok(()) };
     let message = format!("`overrides` sets `{}`, which MassGen does not know and would pass over", unknown.key);
     let hint = format!("did you mean `{}`? nothing was started; call again with that, or without it", unknown.near);
     Err(Refusal::new("overrides_invalid", message, hint))
 }
 
-pub(super) fn bad_config(path: &Path, error: &EditError) -> Refusal {
-    let message = format!("`{}` cannot be read: {}", path.display(), text::chain(error));
+pub(super) fn invalid_config(path: &Path, error: &EditError) -> Refusal {
+    let message = format!("`{}` cannot be read: {}", path.display(), text::error_chain(error));
     Refusal::new("config_invalid", message, "mend the config, then call again")
 }
 
-pub(super) fn bad_overrides(error: &EditError) -> Refusal {
-    let EditError::NoSuchAgent { id, known } = error else { return unfit_overrides(&text::chain(error), PATCH) };
+pub(super) fn invalid_overrides(error: &EditError) -> Refusal {
+    let EditError::NoSuchAgent { id, known } = error else {
+        return overrides_refusal(&text::error_chain(error), OVERRIDES_HINT);
+    };
     let near = names::nearest(id, known.iter().map(String::as_str));
     let near = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
     let hint = match known.is_empty() {
         true => "give `agents` as a list of whole agents: the config has none".to_owned(),
-        false => format!("its agents are {}{near}", text::line(&known.join(", "), 400)),
+        false => format!("its agents are {}{near}", text::single_line(&known.join(", "), 400)),
     };
-    unfit_overrides(&format!("the config has no agent `{}`", text::line(id, 80)), &hint)
+    overrides_refusal(&format!("the config has no agent `{}`", text::single_line(id, 80)), &hint)
 }
 
 /// What overrides are.
-const PATCH: &str = "give a JSON merge patch (RFC 7386) on the config, such as {\"orchestrator\": {\"max_new_answers_per_agent\": 1}}, \
+const OVERRIDES_HINT: &str = "give a JSON merge patch (RFC 7386) on the config, such as {\"orchestrator\": {\"max_new_answers_per_agent\": 1}}, \
                      with agents by their ids: {\"agents\": {\"agent_a\": {\"backend\": {\"model\": \"gpt-5\"}}}}";
 
-fn unfit_overrides(why: &str, hint: &str) -> Refusal {
+fn overrides_refusal(why: &str, hint: &str) -> Refusal {
     Refusal::new("overrides_invalid", format!("`overrides` cannot be applied: {why}"), hint)
 }
 
 /// A text file, and where it really is.
-struct Opened {
-    real: PathBuf,
+struct TextFile {
+    canonical_path: PathBuf,
     text: String,
 }
 
 /// Opens a file and reads it; a pipe or a device is none.
-fn opened(path: &Path, most: u64) -> io::Result<Opened> {
+fn read_text_file(path: &Path, most: u64) -> io::Result<TextFile> {
     let without_waiting = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     let mut file = File::options().read(true).custom_flags(without_waiting).open(path)?;
     let meta = file.metadata()?;
@@ -216,25 +225,25 @@ fn opened(path: &Path, most: u64) -> io::Result<Opened> {
     let real = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
     let mut text = String::new();
     file.read_to_string(&mut text)?;
-    Ok(Opened { real, text })
+    Ok(TextFile { canonical_path: real, text })
 }
 
 /// By the place of the file itself, links followed; none where configs may not come from.
-fn standing(real: &Path, settings: &Settings, package: Option<&Path>) -> Option<Standing> {
+fn config_trust(real: &Path, settings: &Settings, package: Option<&Path>) -> Option<ConfigTrust> {
     let is_in = |place: &Path| place.canonicalize().is_ok_and(|place| real.starts_with(place));
     let named = settings.trust.trusted_configs.iter().any(|place| is_in(place));
     // Whoever can write into MassGen's own package can do more than write configs.
     let of_massgen = package.is_some_and(|package| is_in(&package.join("configs")));
-    let is_open = within_reach(real, settings);
+    let is_open = is_readable_place(real, settings);
     let of_user = settings.user_home.as_deref().is_some_and(|home| is_in(&home.join(".config/massgen")));
     if named || of_massgen || (of_user && !is_open) {
-        return Some(Standing::Trusted);
+        return Some(ConfigTrust::Trusted);
     }
-    is_open.then_some(Standing::Open)
+    is_open.then_some(ConfigTrust::AgentWritable)
 }
 
 /// Whether a file, links followed, lies in the project or in another folder that the operator named.
-fn within_reach(real: &Path, settings: &Settings) -> bool {
+fn is_readable_place(real: &Path, settings: &Settings) -> bool {
     let folders = settings.trust.read_folders.iter().map(PathBuf::as_path).chain(settings.project_folder());
     folders.into_iter().any(|folder| real.starts_with(folder))
 }

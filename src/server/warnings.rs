@@ -4,11 +4,11 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::calls::Desk;
-use crate::fleet::Start;
+use super::context::ServerContext;
+use crate::fleet::StartRequest;
 use crate::massgen::configs::{self, Needs, Tree};
-use crate::massgen::docker::Engine;
-use crate::massgen::prices::Prices;
+use crate::massgen::docker::DockerEngine;
+use crate::massgen::prices::PricedModels;
 use crate::massgen::{program, references, text};
 use crate::refusal::Refusal;
 use crate::rehearsal;
@@ -16,83 +16,96 @@ use crate::run::{ConfigChoice, Context, Problem, Unpriced, Usd};
 use crate::view::{self, WarningView};
 
 /// The most models that a warning names.
-const MOST_MODELS: usize = 3;
+const MAX_NAMED_MODELS: usize = 3;
 /// The most warnings of one answer.
-const MOST_WARNINGS: usize = 10;
+const MAX_WARNINGS: usize = 10;
 
-impl Desk {
+impl ServerContext {
     /// What to say of some starts and of the questions of all, each thing once.
-    pub(super) async fn warnings(
+    pub(super) async fn start_warnings(
         &self,
-        starts: Vec<Start>,
+        starts: Vec<StartRequest>,
         questions: Vec<String>,
     ) -> Result<Vec<WarningView>, Refusal> {
         let desk = self.clone();
-        let found = tokio::task::spawn_blocking(move || desk.found(&starts, &questions)).await;
+        let found = tokio::task::spawn_blocking(move || desk.find_problems(&starts, &questions)).await;
         let mut warnings: Vec<WarningView> = Vec::new();
         for problem in found.map_err(|_| Refusal::panicked())? {
-            let warning = view::warning(&problem.into());
-            if warnings.len() < MOST_WARNINGS && !warnings.contains(&warning) {
+            let warning = view::warning_view(&problem.into());
+            if warnings.len() < MAX_WARNINGS && !warnings.contains(&warning) {
                 warnings.push(warning);
             }
         }
         Ok(warnings)
     }
 
-    fn found(&self, starts: &[Start], questions: &[String]) -> Vec<Problem> {
-        let of_configs = starts.iter().flat_map(|start| self.of_config(start));
+    fn find_problems(&self, starts: &[StartRequest], questions: &[String]) -> Vec<Problem> {
+        let of_configs = starts.iter().flat_map(|start| self.config_problems(start));
         // Who may read the project finds the file by its name in the question.
         let is_alone = starts.iter().any(|start| start.spec.context == Context::None);
-        let exists = |name: &str| self.settings.project_folder().is_some_and(|project| is_inside(project, name));
+        let exists = |name: &str| self.settings.project_folder().is_some_and(|project| is_in_project(project, name));
         let of_questions = questions.iter().filter(|_| is_alone).filter_map(|asked| references::warning(asked, exists));
         of_configs.chain(of_questions).collect()
     }
 
-    fn of_config(&self, start: &Start) -> Vec<Problem> {
+    fn config_problems(&self, start: &StartRequest) -> Vec<Problem> {
         let Some(config) = effective_config(start) else { return Vec::new() };
         if let ConfigChoice::Rehearsal(_) = &start.spec.config {
             // It lacks nothing but files.
-            return configs::without_files(&config, start.spec.context).into_iter().collect();
+            return configs::no_files_problem(&config, start.spec.context).into_iter().collect();
         }
         let package = program::package(&start.spec.program);
-        let (variables, origins) = (self.variables(start), self.origins(start.spec.context, package.as_deref()));
-        let engine = || Engine::find(origins.docker_host().as_deref());
+        let (variables, origins) =
+            (self.variable_names(start), self.variable_sources(start.spec.context, package.as_deref()));
+        let engine = || DockerEngine::find(origins.docker_host().as_deref());
         let mut found = configs::warnings(&config, start.spec.context, |name| variables.contains(name), engine);
-        let own = start.limits.each.cap.usd.filter(|_| self.settings.is_given("budget_usd"));
-        found.extend(start.asked.usd.or(own).and_then(|usd| budget_blind(usd, start, &config, package.as_deref())));
+        let own = start.limits.per_run.cap.usd.filter(|_| self.settings.is_given("budget_usd"));
+        found.extend(
+            start
+                .requested_cap
+                .usd
+                .or(own)
+                .and_then(|usd| unpriced_budget_problem(usd, start, &config, package.as_deref())),
+        );
         found
     }
 
     /// Which variables a run would have, by name.
-    pub(super) fn variables(&self, start: &Start) -> BTreeSet<String> {
+    pub(super) fn variable_names(&self, start: &StartRequest) -> BTreeSet<String> {
         let package = program::package(&start.spec.program);
-        let mut variables = self.origins(start.spec.context, package.as_deref()).names();
+        let mut variables = self.variable_sources(start.spec.context, package.as_deref()).names();
         variables.extend(start.keys.0.iter().map(|(name, _)| name.clone()));
         variables
     }
 }
 
 /// The config of a run as MassGen will read it, but for its question and the address of a rehearsal's models; none if it cannot be read.
-pub(super) fn effective_config(start: &Start) -> Option<Tree> {
+pub(super) fn effective_config(start: &StartRequest) -> Option<Tree> {
     let ConfigChoice::Rehearsal(name) = &start.spec.config else {
         let (name, text) = start.config.as_ref()?;
-        return Tree::of_file(Path::new(name), text).ok();
+        return Tree::parse_file(Path::new(name), text).ok();
     };
-    let mut config = Tree::read(&rehearsal::config(name, "http://127.0.0.1").ok()?).ok()?;
+    let mut config = Tree::parse(&rehearsal::config_yaml(name, "http://127.0.0.1").ok()?).ok()?;
     start.spec.overrides.iter().try_for_each(|overrides| config.merge(overrides)).ok()?;
     Some(config)
 }
 
 /// A budget in dollars that a call or a person set and that cannot hold, since MassGen counts nothing for some models.
-fn budget_blind(budget: Usd, start: &Start, config: &Tree, package: Option<&Path>) -> Option<Problem> {
-    let (prices, own) = (Prices::of(package), &start.limits.each);
-    if start.asked.tokens.or(own.cap.tokens).is_some() {
+fn unpriced_budget_problem(
+    budget: Usd,
+    start: &StartRequest,
+    config: &Tree,
+    package: Option<&Path>,
+) -> Option<Problem> {
+    let (prices, own) = (PricedModels::load(package), &start.limits.per_run);
+    if start.requested_cap.tokens.or(own.cap.tokens).is_some() {
         return None;
     }
     let is_estimated = |model: &str| own.unpriced == Unpriced::Estimate && own.prices.contains_key(model);
-    let models: BTreeSet<String> = Needs::of(config).agents.into_iter().filter_map(|agent| agent.model).collect();
+    let models: BTreeSet<String> =
+        Needs::from_config(config).agents.into_iter().filter_map(|agent| agent.model).collect();
     let blind = models.iter().filter(|model| !prices.has(model) && !is_estimated(model));
-    let named: Vec<String> = blind.take(MOST_MODELS).map(|model| text::line(model, 60)).collect();
+    let named: Vec<String> = blind.take(MAX_NAMED_MODELS).map(|model| text::single_line(model, 60)).collect();
     (!named.is_empty()).then(|| {
         let message = format!(
             "MassGen knows no price for {}: what it costs is unknown, and a budget of {budget} does not stop it",
@@ -103,7 +116,7 @@ fn budget_blind(budget: Usd, start: &Start, config: &Tree, package: Option<&Path
 }
 
 /// Whether a name is that of a file or folder in the project.
-fn is_inside(project: &Path, name: &str) -> bool {
-    let is_short = name.len() <= 255 && text::name(name) == name;
+fn is_in_project(project: &Path, name: &str) -> bool {
+    let is_short = name.len() <= 255 && text::safe_name(name) == name;
     is_short && !name.contains("..") && project.join(name).starts_with(project) && project.join(name).exists()
 }

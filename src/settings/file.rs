@@ -8,51 +8,58 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeInteger, DeTable, DeValue};
 
-use super::reader::{Given, Raw, Source};
+use super::reader::{GivenSetting, RawSetting, SettingSource};
 use super::{Price, Prices, SettingsError, table};
 
 /// What a file gives.
-pub(super) fn read(path: &Path, text: &str) -> Result<BTreeMap<&'static str, Given>, SettingsError> {
-    let file = File { path, text };
+pub(super) fn parse(path: &Path, text: &str) -> Result<BTreeMap<&'static str, GivenSetting>, SettingsError> {
+    let file = SettingsFile { path, text };
     let parsed = DeTable::parse(text).map_err(|error| file.not_toml(error))?;
     let mut given = BTreeMap::new();
     for (key, value) in parsed.get_ref() {
-        let setting = table::find(key.get_ref()).ok_or_else(|| file.unknown(&key.span(), key.get_ref()))?;
-        let source = Source::File { path: path.to_owned(), line: file.line(&key.span()) };
-        let raw = if setting.key == "prices" { Raw::Prices(file.prices(value)?) } else { raw(value.get_ref()) };
-        given.insert(setting.key, Given { raw, source });
+        let setting = table::find(key.get_ref()).ok_or_else(|| file.unknown_key(&key.span(), key.get_ref()))?;
+        let source = SettingSource::File { path: path.to_owned(), line: file.line(&key.span()) };
+        let raw = if setting.key == "prices" {
+            RawSetting::Prices(file.prices(value)?)
+        } else {
+            raw_setting(value.get_ref())
+        };
+        given.insert(setting.key, GivenSetting { raw, source });
     }
     Ok(given)
 }
 
-fn raw(value: &DeValue<'_>) -> Raw {
+fn raw_setting(value: &DeValue<'_>) -> RawSetting {
     match value {
-        DeValue::String(text) => Raw::Text(text.as_ref().into()),
-        DeValue::Integer(number) => Raw::Bare(whole(number)),
-        DeValue::Float(number) => Raw::Bare(number.to_string()),
-        DeValue::Boolean(word) => Raw::Bare(word.to_string()),
-        DeValue::Datetime(moment) => Raw::Other(moment.to_string()),
+        DeValue::String(text) => RawSetting::Text(text.as_ref().into()),
+        DeValue::Integer(number) => RawSetting::Scalar(to_decimal(number)),
+        DeValue::Float(number) => RawSetting::Scalar(number.to_string()),
+        DeValue::Boolean(word) => RawSetting::Scalar(word.to_string()),
+        DeValue::Datetime(moment) => RawSetting::Unsupported(moment.to_string()),
         DeValue::Array(values) => {
             let text = |value: &Spanned<DeValue<'_>>| value.get_ref().as_str().map(Into::into);
             let texts: Option<Vec<_>> = values.iter().map(text).collect();
-            texts.map_or_else(|| Raw::Other("a list with other things than texts".to_owned()), Raw::List)
+            texts.map_or_else(
+                || RawSetting::Unsupported("a list with other things than texts".to_owned()),
+                RawSetting::List,
+            )
         }
-        DeValue::Table(_) => Raw::Other("a table".to_owned()),
+        DeValue::Table(_) => RawSetting::Unsupported("a table".to_owned()),
     }
 }
 
 /// As it would be written in tens, where it fits.
-fn whole(number: &DeInteger<'_>) -> String {
+fn to_decimal(number: &DeInteger<'_>) -> String {
     i64::from_str_radix(number.as_str(), number.radix()).map_or_else(|_| number.to_string(), |value| value.to_string())
 }
 
 /// A file, to say where in it something is.
-struct File<'a> {
+struct SettingsFile<'a> {
     path: &'a Path,
     text: &'a str,
 }
 
-impl File<'_> {
+impl SettingsFile<'_> {
     fn line(&self, span: &Range<usize>) -> usize {
         let before = self.text.get(..span.start).unwrap_or(self.text);
         before.matches('\n').count() + 1
@@ -63,7 +70,7 @@ impl File<'_> {
         SettingsError::NotToml { path: self.path.to_owned(), line, source: Box::new(source) }
     }
 
-    fn unknown(&self, span: &Range<usize>, key: &str) -> SettingsError {
+    fn unknown_key(&self, span: &Range<usize>, key: &str) -> SettingsError {
         SettingsError::UnknownKey { path: self.path.to_owned(), line: self.line(span), key: key.to_owned() }
     }
 
@@ -78,31 +85,31 @@ impl File<'_> {
         let key = format!("prices.\"{model}\"");
         let parts = self.table(&key, value)?;
         if let Some((part, _)) = parts.iter().find(|(part, _)| !matches!(part.get_ref().as_ref(), "input" | "output")) {
-            return Err(self.unknown(&part.span(), &format!("{key}.{}", part.get_ref())));
+            return Err(self.unknown_key(&part.span(), &format!("{key}.{}", part.get_ref())));
         }
         let usd = |part: &str| match parts.get(part) {
             Some(value) => self.usd(&format!("{key}.{part}"), value),
-            None => Err(self.bad(&key, value, format!("a table with `{part}`"))),
+            None => Err(self.invalid(&key, value, format!("a table with `{part}`"))),
         };
         Ok(Price { input: usd("input")?, output: usd("output")? })
     }
 
     fn table<'v, 'i>(&self, key: &str, value: &'v Spanned<DeValue<'i>>) -> Result<&'v DeTable<'i>, SettingsError> {
-        value.get_ref().as_table().ok_or_else(|| self.bad(key, value, "a table".to_owned()))
+        value.get_ref().as_table().ok_or_else(|| self.invalid(key, value, "a table".to_owned()))
     }
 
     fn usd(&self, key: &str, value: &Spanned<DeValue<'_>>) -> Result<f64, SettingsError> {
-        let number = match raw(value.get_ref()) {
-            Raw::Bare(text) => text.parse::<f64>().ok(),
-            Raw::Text(_) | Raw::List(_) | Raw::Prices(_) | Raw::Other(_) => None,
+        let number = match raw_setting(value.get_ref()) {
+            RawSetting::Scalar(text) => text.parse::<f64>().ok(),
+            RawSetting::Text(_) | RawSetting::List(_) | RawSetting::Prices(_) | RawSetting::Unsupported(_) => None,
         };
         let number = number.filter(|number| number.is_finite() && *number >= 0.0);
-        number.ok_or_else(|| self.bad(key, value, "USD per million tokens, 0 or more".to_owned()))
+        number.ok_or_else(|| self.invalid(key, value, "USD per million tokens, 0 or more".to_owned()))
     }
 
-    fn bad(&self, key: &str, value: &Spanned<DeValue<'_>>, wanted: String) -> SettingsError {
+    fn invalid(&self, key: &str, value: &Spanned<DeValue<'_>>, wanted: String) -> SettingsError {
         let place = format!("`{}`, line {}, {key}", self.path.display(), self.line(&value.span()));
-        SettingsError::Value { place, value: raw(value.get_ref()).to_string(), wanted }
+        SettingsError::InvalidValue { place, value: raw_setting(value.get_ref()).to_string(), wanted }
     }
 }
 
@@ -111,16 +118,16 @@ mod tests {
     use super::*;
 
     fn refused(text: &str) -> String {
-        read(Path::new("x.toml"), text).expect_err("refused").to_string()
+        parse(Path::new("x.toml"), text).expect_err("refused").to_string()
     }
 
     #[test]
     fn each_key_of_the_table_is_read_with_its_line() {
         for (place, setting) in table::TABLE.iter().filter(|setting| setting.key != "prices").enumerate() {
             let text = format!("{}{} = 0x10\n", "# a line\n".repeat(place), setting.key);
-            let given = read(Path::new("x.toml"), &text).expect("reads");
-            assert_eq!(given[setting.key].raw, Raw::Bare("16".to_owned()));
-            assert_eq!(given[setting.key].source, Source::File { path: "x.toml".into(), line: place + 1 });
+            let given = parse(Path::new("x.toml"), &text).expect("reads");
+            assert_eq!(given[setting.key].raw, RawSetting::Scalar("16".to_owned()));
+            assert_eq!(given[setting.key].source, SettingSource::File { path: "x.toml".into(), line: place + 1 });
         }
     }
 
@@ -133,9 +140,9 @@ mod tests {
 
     #[test]
     fn prices_are_whole_or_refused_by_name() {
-        let given = read(Path::new("x.toml"), "[prices.\"gpt-5.1\"]\ninput = 1.25\noutput = 10").expect("reads");
+        let given = parse(Path::new("x.toml"), "[prices.\"gpt-5.1\"]\ninput = 1.25\noutput = 10").expect("reads");
         let expected = [("gpt-5.1".to_owned(), Price { input: 1.25, output: 10.0 })];
-        assert_eq!(given["prices"].raw, Raw::Prices(Prices(expected.into())));
+        assert_eq!(given["prices"].raw, RawSetting::Prices(Prices(expected.into())));
         for (text, part) in [
             ("prices = 3", "line 1, prices: `3` is not a table"),
             ("[prices.m]\ninput = 1", "prices.\"m\": `a table` is not a table with `output`"),

@@ -9,8 +9,8 @@ use clap::builder::ValueParser;
 use clap::{Arg, ArgMatches, Command};
 use etcetera::BaseStrategy;
 
-use super::reader::{Given, Raw, Source};
-use super::table::{Form, Setting, TABLE};
+use super::reader::{GivenSetting, RawSetting, SettingSource};
+use super::table::{Setting, SettingForm, TABLE};
 
 /// The name of the settings file's flag.
 const FILE_FLAG: &str = "settings";
@@ -19,10 +19,10 @@ pub(super) const FILE_VARIABLE: &str = "MASSGEN_MCP_SETTINGS";
 /// Those that the short help shows too.
 const IN_SHORT_HELP: [&str; 4] = ["home", "massgen", "project", FILE_FLAG];
 
-/// What was given by flags, and by variables where [`Flags::or_environment`] has looked at them.
+/// What was given by flags, and by variables where [`Flags::with_environment`] has looked at them.
 #[derive(Debug, Clone, Default)]
 pub struct Flags {
-    pub(super) given: BTreeMap<&'static str, Given>,
+    pub(super) given: BTreeMap<&'static str, GivenSetting>,
     pub(super) file: FileChoice,
 }
 
@@ -35,23 +35,23 @@ pub(super) enum FileChoice {
     /// One that was named and must be there.
     Named(PathBuf),
     /// The usual one, where it is there.
-    Usual(PathBuf),
+    Default(PathBuf),
 }
 
 impl Flags {
     /// Takes from the environment what no flag gives: variables, and the place of the usual settings file.
     #[must_use]
-    pub fn or_environment(mut self) -> Flags {
+    pub fn with_environment(mut self) -> Flags {
         for setting in TABLE {
-            let given = setting.variable().and_then(|name| variable(&name));
+            let given = setting.variable().and_then(|name| read_variable(&name));
             if let Some(value) = given {
-                let by_variable = Given { raw: Raw::Text(value), source: Source::Variable };
+                let by_variable = GivenSetting { raw: RawSetting::Text(value), source: SettingSource::Variable };
                 self.given.entry(setting.key).or_insert(by_variable);
             }
         }
         if self.file == FileChoice::Absent {
-            let named = variable(FILE_VARIABLE).map(|path| FileChoice::Named(path.into()));
-            self.file = named.or_else(usual_file).unwrap_or_default();
+            let named = read_variable(FILE_VARIABLE).map(|path| FileChoice::Named(path.into()));
+            self.file = named.or_else(default_file).unwrap_or_default();
         }
         self
     }
@@ -59,19 +59,19 @@ impl Flags {
 
 /// A variable of ours. Clients hand on what a person left empty as an empty variable, or as the name of the placeholder; either
 /// counts as not given.
-fn variable(name: &str) -> Option<OsString> {
-    std::env::var_os(name).filter(|value| is_given(value))
+fn read_variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| is_set(value))
 }
 
-fn is_given(value: &OsStr) -> bool {
+fn is_set(value: &OsStr) -> bool {
     let text = value.to_string_lossy();
     !text.trim().is_empty() && !text.contains("${")
 }
 
 /// Beside the user's other configs and deliberately not in the project, where agents may write.
-fn usual_file() -> Option<FileChoice> {
+fn default_file() -> Option<FileChoice> {
     let base = etcetera::base_strategy::Xdg::new().ok()?;
-    Some(FileChoice::Usual(base.config_dir().join("massgen-mcp/massgen-mcp.toml")))
+    Some(FileChoice::Default(base.config_dir().join("massgen-mcp/massgen-mcp.toml")))
 }
 
 impl clap::Args for Flags {
@@ -95,9 +95,9 @@ impl clap::Args for Flags {
 
 /// A command line in which a switch has its value in the same word: `--warm false` becomes `--warm=false`. clap could take the next
 /// word for the value of a switch only where it took every word for one.
-pub fn joined(words: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+pub fn join_switch_values(words: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let switches: Vec<String> =
-        TABLE.iter().filter(|setting| setting.form() == Form::Switch).filter_map(Setting::flag).collect();
+        TABLE.iter().filter(|setting| setting.form() == SettingForm::Switch).filter_map(Setting::flag).collect();
     let mut joined: Vec<OsString> = Vec::new();
     let mut words = words.into_iter();
     for word in words.by_ref() {
@@ -123,17 +123,17 @@ fn arg(setting: &'static Setting) -> Option<Arg> {
         .value_parser(ValueParser::os_string())
         .global(true)
         .hide_short_help(!IN_SHORT_HELP.contains(&setting.key))
-        .help(help(setting));
+        .help(help_text(setting));
     match setting.form() {
-        Form::Value(name) | Form::Place(name) => Some(arg.value_name(name)),
-        Form::Switch => {
+        SettingForm::Value(name) | SettingForm::Path(name) => Some(arg.value_name(name)),
+        SettingForm::Switch => {
             Some(arg.value_name("true|false").num_args(0..=1).require_equals(true).default_missing_value("true"))
         }
-        Form::FileOnly => None,
+        SettingForm::FileOnly => None,
     }
 }
 
-fn help(setting: &Setting) -> String {
+fn help_text(setting: &Setting) -> String {
     let mut meaning = setting.meaning.replace('`', "");
     if let Some(first) = meaning.get_mut(..1) {
         first.make_ascii_uppercase();
@@ -150,9 +150,12 @@ impl clap::FromArgMatches for Flags {
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        for setting in TABLE.iter().filter(|setting| setting.form() != Form::FileOnly) {
+        for setting in TABLE.iter().filter(|setting| setting.form() != SettingForm::FileOnly) {
             if let Some(value) = matches.get_one::<OsString>(setting.key) {
-                self.given.insert(setting.key, Given { raw: Raw::Text(value.clone()), source: Source::Flag });
+                self.given.insert(
+                    setting.key,
+                    GivenSetting { raw: RawSetting::Text(value.clone()), source: SettingSource::Flag },
+                );
             }
         }
         if let Some(path) = matches.get_one::<OsString>(FILE_FLAG) {
@@ -189,7 +192,7 @@ mod tests {
         for line in [["massgen-mcp", "--keep-days", "3", "prune"], ["massgen-mcp", "prune", "--keep-days", "3"]] {
             let matches = command().try_get_matches_from(line).expect("parses");
             let flags = Flags::from_arg_matches(&matches).expect("flags");
-            assert_eq!(flags.given["keep_days"].raw, Raw::Text("3".into()));
+            assert_eq!(flags.given["keep_days"].raw, RawSetting::Text("3".into()));
         }
     }
 
@@ -198,7 +201,7 @@ mod tests {
         for (word, value) in [("--read-only", "true"), ("--read-only=false", "false")] {
             let matches = command().try_get_matches_from(["massgen-mcp", word]).expect("parses");
             let flags = Flags::from_arg_matches(&matches).expect("flags");
-            assert_eq!(flags.given["read_only"].raw, Raw::Text(value.into()));
+            assert_eq!(flags.given["read_only"].raw, RawSetting::Text(value.into()));
         }
     }
 
@@ -210,19 +213,19 @@ mod tests {
             ("m --home true", "m --home true"),
             ("m result -- --warm false", "m result -- --warm false"),
         ] {
-            let words = joined(line.split(' ').map(OsString::from));
+            let words = join_switch_values(line.split(' ').map(OsString::from));
             assert_eq!(words.join(OsStr::new(" ")), expected);
         }
-        let words = joined(["massgen-mcp", "prune", "--warm", "false"].map(OsString::from));
+        let words = join_switch_values(["massgen-mcp", "prune", "--warm", "false"].map(OsString::from));
         let flags = Flags::from_arg_matches(&command().try_get_matches_from(words).expect("parses")).expect("flags");
-        assert_eq!(flags.given["warm"].raw, Raw::Text("false".into()));
+        assert_eq!(flags.given["warm"].raw, RawSetting::Text("false".into()));
     }
 
     #[test]
     fn what_was_left_empty_is_not_given() {
         for empty in ["", "  ", "${user_config.project}"] {
-            assert!(!is_given(OsStr::new(empty)), "{empty:?}");
+            assert!(!is_set(OsStr::new(empty)), "{empty:?}");
         }
-        assert!(is_given(OsStr::new("/project")));
+        assert!(is_set(OsStr::new("/project")));
     }
 }

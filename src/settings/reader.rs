@@ -11,7 +11,7 @@ use super::{Prices, SettingsError, table};
 
 /// Who gave a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
+pub enum SettingSource {
     /// A flag.
     Flag,
     /// An environment variable.
@@ -29,104 +29,106 @@ pub enum Source {
 
 /// An effective value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Effective {
+pub struct EffectiveSetting {
     /// The setting's key.
     pub key: &'static str,
     /// Its value for people; never a secret, since no setting is one.
     pub value: String,
     /// Who gave it.
-    pub source: Source,
+    pub source: SettingSource,
 }
 
 /// A value as it was given.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Raw {
+pub(super) enum RawSetting {
     /// A text: of a flag, of a variable, in quotes in the file.
     Text(OsString),
     /// A number or a truth value of the file.
-    Bare(String),
+    Scalar(String),
     /// A list of texts of the file.
     List(Vec<OsString>),
     /// The prices of the file.
     Prices(Prices),
     /// Something that no setting can be, in words.
-    Other(String),
+    Unsupported(String),
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Given {
-    pub(super) raw: Raw,
-    pub(super) source: Source,
+pub(super) struct GivenSetting {
+    pub(super) raw: RawSetting,
+    pub(super) source: SettingSource,
 }
 
-impl fmt::Display for Raw {
+impl fmt::Display for RawSetting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Raw::Text(text) => write!(f, "{}", text.display()),
-            Raw::Bare(text) | Raw::Other(text) => f.write_str(text),
-            Raw::List(_) => f.write_str("a list"),
-            Raw::Prices(_) => f.write_str("a table"),
+            RawSetting::Text(text) => write!(f, "{}", text.display()),
+            RawSetting::Scalar(text) | RawSetting::Unsupported(text) => f.write_str(text),
+            RawSetting::List(_) => f.write_str("a list"),
+            RawSetting::Prices(_) => f.write_str("a table"),
         }
     }
 }
 
-impl Source {
+impl SettingSource {
     /// The source in words, for a setting.
-    pub fn of(&self, key: &str) -> String {
+    pub fn describe(&self, key: &str) -> String {
         let setting = table::find(key);
         match self {
-            Source::Flag => setting.and_then(table::Setting::flag).unwrap_or_default(),
-            Source::Variable => setting.and_then(table::Setting::variable).unwrap_or_default(),
-            Source::File { path, line } => format!("{}, line {line}", path.display()),
-            Source::Default => "default".to_owned(),
+            SettingSource::Flag => setting.and_then(table::Setting::flag).unwrap_or_default(),
+            SettingSource::Variable => setting.and_then(table::Setting::variable).unwrap_or_default(),
+            SettingSource::File { path, line } => format!("{}, line {line}", path.display()),
+            SettingSource::Default => "default".to_owned(),
         }
     }
 
     /// Where to correct a value: one who gave a flag may mean the variable, and the other way round.
-    fn place(&self, key: &str) -> String {
+    fn location(&self, key: &str) -> String {
         match self {
-            Source::Flag | Source::Variable => format!("{} or {}", Source::Flag.of(key), Source::Variable.of(key)),
-            Source::File { path, line } => format!("`{}`, line {line}, {key}", path.display()),
-            Source::Default => key.to_owned(),
+            SettingSource::Flag | SettingSource::Variable => {
+                format!("{} or {}", SettingSource::Flag.describe(key), SettingSource::Variable.describe(key))
+            }
+            SettingSource::File { path, line } => format!("`{}`, line {line}, {key}", path.display()),
+            SettingSource::Default => key.to_owned(),
         }
     }
 }
 
 /// Gives the values one by one.
-pub(super) struct Reader {
-    given: BTreeMap<&'static str, Given>,
+pub(super) struct SettingsReader {
+    given: BTreeMap<&'static str, GivenSetting>,
     working: Option<PathBuf>,
     user_home: Option<PathBuf>,
-    effective: Vec<Effective>,
+    effective: Vec<EffectiveSetting>,
 }
 
-impl Reader {
+impl SettingsReader {
     /// A reader of what was given. Relative paths are meant from the file's folder, or from `working`, where it is there.
     pub(super) fn new(
-        given: BTreeMap<&'static str, Given>,
+        given: BTreeMap<&'static str, GivenSetting>,
         working: Option<PathBuf>,
         user_home: Option<PathBuf>,
-    ) -> Reader {
-        Reader { given, working, user_home, effective: Vec::new() }
+    ) -> SettingsReader {
+        SettingsReader { given, working, user_home, effective: Vec::new() }
     }
 
     /// What was read, in that order.
-    pub(super) fn into_effective(self) -> Vec<Effective> {
+    pub(super) fn into_effective(self) -> Vec<EffectiveSetting> {
         self.effective
     }
 
-    pub(super) fn switch(&mut self, key: &'static str) -> Result<bool, SettingsError> {
+    pub(super) fn boolean(&mut self, key: &'static str) -> Result<bool, SettingsError> {
         let given = self.given(key);
         let value = given.text().and_then(|text| text.parse().ok());
-        let value = value.ok_or_else(|| given.bad(key, "true or false"))?;
-        Ok(self.noted(key, given, value))
+        let value = value.ok_or_else(|| given.invalid(key, "true or false"))?;
+        Ok(self.record_parsed(key, given, value))
     }
 
-    pub(super) fn whole(&mut self, key: &'static str, least: u32, most: u32) -> Result<u32, SettingsError> {
+    pub(super) fn integer(&mut self, key: &'static str, least: u32, most: u32) -> Result<u32, SettingsError> {
         let given = self.given(key);
         let value = given.text().and_then(|text| text.parse().ok()).filter(|number| (least..=most).contains(number));
-        let value = value.ok_or_else(|| given.bad(key, format!("a whole number from {least} to {most}")))?;
-        Ok(self.noted(key, given, value))
+        let value = value.ok_or_else(|| given.invalid(key, format!("a whole number from {least} to {most}")))?;
+        Ok(self.record_parsed(key, given, value))
     }
 
     /// A whole number above 0, or no limit: `0` or `none`.
@@ -153,77 +155,89 @@ impl Reader {
             Some(text) => parse(text),
             None => None,
         };
-        let value = value.ok_or_else(|| given.bad(key, wanted))?;
+        let value = value.ok_or_else(|| given.invalid(key, wanted))?;
         let value = (value != T::default()).then_some(value);
-        self.note(key, &given.source, value.as_ref().map_or_else(|| "none".to_owned(), T::to_string));
+        self.record(key, &given.source, value.as_ref().map_or_else(|| "none".to_owned(), T::to_string));
         Ok(value)
     }
 
     /// One of some words.
-    pub(super) fn word<T: Copy>(&mut self, key: &'static str, words: &[(&'static str, T)]) -> Result<T, SettingsError> {
+    pub(super) fn choice<T: Copy>(
+        &mut self,
+        key: &'static str,
+        words: &[(&'static str, T)],
+    ) -> Result<T, SettingsError> {
         let given = self.given(key);
         let found = words.iter().find(|(word, _)| given.text() == Some(word));
         let all = || words.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(", ");
-        let (word, value) = found.ok_or_else(|| given.bad(key, format!("one of {}", all())))?;
-        self.note(key, &given.source, (*word).to_owned());
+        let (word, value) = found.ok_or_else(|| given.invalid(key, format!("one of {}", all())))?;
+        self.record(key, &given.source, (*word).to_owned());
         Ok(*value)
     }
 
     /// A path, absolute, where one was given; `kind` says what must be there.
-    pub(super) fn path(&mut self, key: &'static str, kind: Kind) -> Result<Option<PathBuf>, SettingsError> {
+    pub(super) fn path(&mut self, key: &'static str, kind: PathKind) -> Result<Option<PathBuf>, SettingsError> {
         let given = self.given(key);
-        if given.source == Source::Default {
-            self.note(key, &Source::Default, table::find(key).map_or("none", |row| row.default).replace('`', ""));
+        if given.source == SettingSource::Default {
+            self.record(
+                key,
+                &SettingSource::Default,
+                table::find(key).map_or("none", |row| row.default).replace('`', ""),
+            );
             return Ok(None);
         }
         let path = match &given.raw {
-            Raw::Text(text) => self.found(text, &given.source, kind),
-            Raw::Bare(_) | Raw::List(_) | Raw::Prices(_) | Raw::Other(_) => Err(kind.wanted()),
+            RawSetting::Text(text) => self.existing_path(text, &given.source, kind),
+            RawSetting::Scalar(_) | RawSetting::List(_) | RawSetting::Prices(_) | RawSetting::Unsupported(_) => {
+                Err(kind.expected())
+            }
         };
-        let path = path.map_err(|wanted| given.bad(key, wanted))?;
-        self.note(key, &given.source, path.display().to_string());
+        let path = path.map_err(|wanted| given.invalid(key, wanted))?;
+        self.record(key, &given.source, path.display().to_string());
         Ok(Some(path))
     }
 
     /// Paths that are there, with links resolved.
-    pub(super) fn paths(&mut self, key: &'static str, kind: Kind) -> Result<Vec<PathBuf>, SettingsError> {
+    pub(super) fn paths(&mut self, key: &'static str, kind: PathKind) -> Result<Vec<PathBuf>, SettingsError> {
         let given = self.given(key);
-        let listed = given.list().ok_or_else(|| given.bad(key, "a list of paths"))?;
+        let listed = given.list().ok_or_else(|| given.invalid(key, "a list of paths"))?;
         let mut paths = Vec::new();
         for item in listed {
-            let path = self.found(&item, &given.source, kind);
-            paths.push(path.map_err(|wanted| given.bad_item(key, &item, wanted))?);
+            let path = self.existing_path(&item, &given.source, kind);
+            paths.push(path.map_err(|wanted| given.invalid_item(key, &item, wanted))?);
         }
-        self.note(key, &given.source, joined(paths.iter().map(|path| path.display())));
+        self.record(key, &given.source, join_values(paths.iter().map(|path| path.display())));
         Ok(paths)
     }
 
     /// Names of environment variables, or beginnings of names with a star.
     pub(super) fn names(&mut self, key: &'static str) -> Result<Vec<String>, SettingsError> {
         let given = self.given(key);
-        let listed = given.list().ok_or_else(|| given.bad(key, "a list of names"))?;
+        let listed = given.list().ok_or_else(|| given.invalid(key, "a list of names"))?;
         let mut names = Vec::new();
         for item in listed {
-            let name = item.to_str().filter(|name| is_name(name)).map(str::to_owned);
-            names.push(name.ok_or_else(|| given.bad_item(key, &item, "the name of a variable, or PREFIX_*"))?);
+            let name = item.to_str().filter(|name| is_name_pattern(name)).map(str::to_owned);
+            names.push(name.ok_or_else(|| given.invalid_item(key, &item, "the name of a variable, or PREFIX_*"))?);
         }
-        self.note(key, &given.source, joined(names.iter()));
+        self.record(key, &given.source, join_values(names.iter()));
         Ok(names)
     }
 
     pub(super) fn prices(&mut self, key: &'static str) -> Prices {
         let given = self.given(key);
         let prices = match given.raw {
-            Raw::Prices(prices) => prices,
-            Raw::Text(_) | Raw::Bare(_) | Raw::List(_) | Raw::Other(_) => Prices::default(),
+            RawSetting::Prices(prices) => prices,
+            RawSetting::Text(_) | RawSetting::Scalar(_) | RawSetting::List(_) | RawSetting::Unsupported(_) => {
+                Prices::default()
+            }
         };
         let shown = prices.0.iter().map(|(model, price)| format!("{model} {}/{}", price.input, price.output));
-        self.note(key, &given.source, joined(shown));
+        self.record(key, &given.source, join_values(shown));
         prices
     }
 
     /// Replaces the effective value of what was read: it follows from others as well.
-    pub(super) fn turned_out(&mut self, key: &str, value: impl fmt::Display) {
+    pub(super) fn set_effective(&mut self, key: &str, value: impl fmt::Display) {
         if let Some(entry) = self.effective.iter_mut().find(|entry| entry.key == key) {
             entry.value = value.to_string();
         }
@@ -235,50 +249,53 @@ impl Reader {
     }
 
     /// An error about a value that was read well and does not go with others.
-    pub(super) fn refuse(&self, key: &'static str, wanted: impl fmt::Display) -> SettingsError {
-        self.given(key).bad(key, wanted)
+    pub(super) fn invalid(&self, key: &'static str, wanted: impl fmt::Display) -> SettingsError {
+        self.given(key).invalid(key, wanted)
     }
 
-    fn given(&self, key: &'static str) -> Given {
+    fn given(&self, key: &'static str) -> GivenSetting {
         let default = || table::find(key).map_or("", |setting| setting.default).into();
-        self.given.get(key).cloned().unwrap_or_else(|| Given { raw: Raw::Text(default()), source: Source::Default })
+        self.given
+            .get(key)
+            .cloned()
+            .unwrap_or_else(|| GivenSetting { raw: RawSetting::Text(default()), source: SettingSource::Default })
     }
 
-    fn noted<T: fmt::Display>(&mut self, key: &'static str, given: Given, value: T) -> T {
-        self.note(key, &given.source, value.to_string());
+    fn record_parsed<T: fmt::Display>(&mut self, key: &'static str, given: GivenSetting, value: T) -> T {
+        self.record(key, &given.source, value.to_string());
         value
     }
 
-    fn note(&mut self, key: &'static str, source: &Source, value: String) {
-        self.effective.push(Effective { key, value, source: source.clone() });
+    fn record(&mut self, key: &'static str, source: &SettingSource, value: String) {
+        self.effective.push(EffectiveSetting { key, value, source: source.clone() });
     }
 
     /// An absolute path to something of a kind, which records and answers can name; else what it should have been.
-    fn found(&self, text: &OsStr, source: &Source, kind: Kind) -> Result<PathBuf, &'static str> {
-        let path = self.resolved(text, source).ok_or(match self.working {
-            Some(_) => kind.wanted(),
+    fn existing_path(&self, text: &OsStr, source: &SettingSource, kind: PathKind) -> Result<PathBuf, &'static str> {
+        let path = self.resolve_path(text, source).ok_or(match self.working {
+            Some(_) => kind.expected(),
             None => "an absolute path, and the working folder is gone",
         })?;
-        let path = kind.of(path).ok_or(kind.wanted())?;
+        let path = kind.check(path).ok_or(kind.expected())?;
         if path.to_str().is_some() { Ok(path) } else { Err("a path in UTF-8") }
     }
 
     /// An absolute path: `~/` is the user's home folder, what is relative is meant from who gave it.
-    fn resolved(&self, text: &OsStr, source: &Source) -> Option<PathBuf> {
+    fn resolve_path(&self, text: &OsStr, source: &SettingSource) -> Option<PathBuf> {
         if text.is_empty() {
             return None;
         }
         let of_file = match source {
-            Source::File { path, .. } => path.parent(),
-            Source::Flag | Source::Variable | Source::Default => None,
+            SettingSource::File { path, .. } => path.parent(),
+            SettingSource::Flag | SettingSource::Variable | SettingSource::Default => None,
         };
         let base = of_file.or(self.working.as_deref()).unwrap_or(Path::new(""));
-        std::path::absolute(base.join(at_home(Path::new(text), self.user_home.as_deref()))).ok()
+        std::path::absolute(base.join(expand_home(Path::new(text), self.user_home.as_deref()))).ok()
     }
 }
 
 /// A path with the user's home folder in place of its `~`.
-pub(super) fn at_home(path: &Path, user_home: Option<&Path>) -> PathBuf {
+pub(super) fn expand_home(path: &Path, user_home: Option<&Path>) -> PathBuf {
     match (path.strip_prefix("~"), user_home) {
         (Ok(rest), Some(home)) => home.join(rest),
         (Ok(_), None) | (Err(_), _) => path.to_owned(),
@@ -287,7 +304,7 @@ pub(super) fn at_home(path: &Path, user_home: Option<&Path>) -> PathBuf {
 
 /// What a path must lead to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum PathKind {
     /// Anything, also nothing yet.
     Any,
     /// A folder.
@@ -295,70 +312,71 @@ pub(super) enum Kind {
     /// A file.
     File,
     /// A file or a folder.
-    Either,
+    FileOrFolder,
 }
 
-impl Kind {
-    fn of(self, path: PathBuf) -> Option<PathBuf> {
+impl PathKind {
+    fn check(self, path: PathBuf) -> Option<PathBuf> {
         match self {
-            Kind::Any => Some(path),
-            Kind::Folder => path.canonicalize().ok().filter(|path| path.is_dir()),
-            Kind::File => path.canonicalize().ok().filter(|path| path.is_file()),
-            Kind::Either => path.canonicalize().ok(),
+            PathKind::Any => Some(path),
+            PathKind::Folder => path.canonicalize().ok().filter(|path| path.is_dir()),
+            PathKind::File => path.canonicalize().ok().filter(|path| path.is_file()),
+            PathKind::FileOrFolder => path.canonicalize().ok(),
         }
     }
 
-    fn wanted(self) -> &'static str {
+    fn expected(self) -> &'static str {
         match self {
-            Kind::Any => "a path",
-            Kind::Folder => "a folder",
-            Kind::File => "a file",
-            Kind::Either => "a file or a folder",
+            PathKind::Any => "a path",
+            PathKind::Folder => "a folder",
+            PathKind::File => "a file",
+            PathKind::FileOrFolder => "a file or a folder",
         }
     }
 }
 
-impl Given {
+impl GivenSetting {
     /// A number or a word.
     fn text(&self) -> Option<&str> {
         match &self.raw {
-            Raw::Text(text) => text.to_str().map(str::trim),
-            Raw::Bare(text) => Some(text),
-            Raw::List(_) | Raw::Prices(_) | Raw::Other(_) => None,
+            RawSetting::Text(text) => text.to_str().map(str::trim),
+            RawSetting::Scalar(text) => Some(text),
+            RawSetting::List(_) | RawSetting::Prices(_) | RawSetting::Unsupported(_) => None,
         }
     }
 
     /// A list: of the file as it is, of a flag or a variable with colons between.
     fn list(&self) -> Option<Vec<OsString>> {
         match (&self.raw, &self.source) {
-            (Raw::List(items), _) => Some(items.clone()),
-            (Raw::Text(_), Source::Default) => Some(Vec::new()),
-            (Raw::Text(text), Source::Flag | Source::Variable) => {
+            (RawSetting::List(items), _) => Some(items.clone()),
+            (RawSetting::Text(_), SettingSource::Default) => Some(Vec::new()),
+            (RawSetting::Text(text), SettingSource::Flag | SettingSource::Variable) => {
                 let parts = text.as_bytes().split(|byte| *byte == b':').filter(|part| !part.is_empty());
                 Some(parts.map(|part| OsStr::from_bytes(part).to_owned()).collect())
             }
-            (Raw::Text(_), Source::File { .. }) | (Raw::Bare(_) | Raw::Prices(_) | Raw::Other(_), _) => None,
+            (RawSetting::Text(_), SettingSource::File { .. })
+            | (RawSetting::Scalar(_) | RawSetting::Prices(_) | RawSetting::Unsupported(_), _) => None,
         }
     }
 
-    fn bad(&self, key: &str, wanted: impl fmt::Display) -> SettingsError {
-        let (place, value) = (self.source.place(key), self.raw.to_string());
-        SettingsError::Value { place, value, wanted: wanted.to_string() }
+    fn invalid(&self, key: &str, wanted: impl fmt::Display) -> SettingsError {
+        let (place, value) = (self.source.location(key), self.raw.to_string());
+        SettingsError::InvalidValue { place, value, wanted: wanted.to_string() }
     }
 
-    fn bad_item(&self, key: &str, item: &OsStr, wanted: &str) -> SettingsError {
-        let (place, value) = (self.source.place(key), item.display().to_string());
-        SettingsError::Value { place, value, wanted: wanted.to_owned() }
+    fn invalid_item(&self, key: &str, item: &OsStr, wanted: &str) -> SettingsError {
+        let (place, value) = (self.source.location(key), item.display().to_string());
+        SettingsError::InvalidValue { place, value, wanted: wanted.to_owned() }
     }
 }
 
-fn joined(items: impl Iterator<Item = impl fmt::Display>) -> String {
+fn join_values(items: impl Iterator<Item = impl fmt::Display>) -> String {
     let items: Vec<_> = items.map(|item| item.to_string()).collect();
     if items.is_empty() { "none".to_owned() } else { items.join(", ") }
 }
 
 /// A star alone is no beginning: it would let every variable through.
-fn is_name(text: &str) -> bool {
+fn is_name_pattern(text: &str) -> bool {
     let name = text.strip_suffix('*').unwrap_or(text);
     let good = |c: char| c.is_ascii_alphanumeric() || c == '_';
     name.starts_with(|c: char| good(c) && !c.is_ascii_digit()) && name.chars().all(good)
@@ -368,12 +386,12 @@ fn is_name(text: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn reader(key: &'static str, raw: Raw, source: Source) -> Reader {
-        Reader::new([(key, Given { raw, source })].into(), Some("/cwd".into()), Some("/home/u".into()))
+    fn reader(key: &'static str, raw: RawSetting, source: SettingSource) -> SettingsReader {
+        SettingsReader::new([(key, GivenSetting { raw, source })].into(), Some("/cwd".into()), Some("/home/u".into()))
     }
 
-    fn flag(key: &'static str, text: &str) -> Reader {
-        reader(key, Raw::Text(text.into()), Source::Flag)
+    fn flag(key: &'static str, text: &str) -> SettingsReader {
+        reader(key, RawSetting::Text(text.into()), SettingSource::Flag)
     }
 
     #[test]
@@ -390,10 +408,10 @@ mod tests {
 
     #[test]
     fn an_error_names_what_to_correct() {
-        let by_flag = flag("max_runs", "0").whole("max_runs", 1, 1000).expect_err("too few");
+        let by_flag = flag("max_runs", "0").integer("max_runs", 1, 1000).expect_err("too few");
         assert_eq!(by_flag.to_string(), "--max-runs or MASSGEN_MCP_MAX_RUNS: `0` is not a whole number from 1 to 1000");
-        let file = Source::File { path: "/c/x.toml".into(), line: 3 };
-        let by_file = reader("max_runs", Raw::Other("a table".into()), file).whole("max_runs", 1, 9);
+        let file = SettingSource::File { path: "/c/x.toml".into(), line: 3 };
+        let by_file = reader("max_runs", RawSetting::Unsupported("a table".into()), file).integer("max_runs", 1, 9);
         assert_eq!(
             by_file.expect_err("a table").to_string(),
             "`/c/x.toml`, line 3, max_runs: `a table` is not a whole number from 1 to 9"
@@ -402,20 +420,20 @@ mod tests {
 
     #[test]
     fn paths_are_meant_from_who_gave_them() {
-        let file = Source::File { path: "/c/x.toml".into(), line: 1 };
+        let file = SettingSource::File { path: "/c/x.toml".into(), line: 1 };
         for (text, source, path) in [
-            ("a/b", Source::Flag, "/cwd/a/b"),
+            ("a/b", SettingSource::Flag, "/cwd/a/b"),
             ("a/b", file.clone(), "/c/a/b"),
             ("~/b", file.clone(), "/home/u/b"),
-            ("~", Source::Variable, "/home/u"),
-            ("~b", Source::Variable, "/cwd/~b"),
+            ("~", SettingSource::Variable, "/home/u"),
+            ("~b", SettingSource::Variable, "/cwd/~b"),
             ("/b", file, "/b"),
         ] {
-            let read = reader("home", Raw::Text(text.into()), source).path("home", Kind::Any);
+            let read = reader("home", RawSetting::Text(text.into()), source).path("home", PathKind::Any);
             assert_eq!(read.expect("good"), Some(path.into()), "{text}");
         }
-        assert!(flag("home", "").path("home", Kind::Any).is_err());
-        assert!(flag("env_file", "/no/such/file").path("env_file", Kind::File).is_err());
+        assert!(flag("home", "").path("home", PathKind::Any).is_err());
+        assert!(flag("env_file", "/no/such/file").path("env_file", PathKind::File).is_err());
     }
 
     #[test]
@@ -423,11 +441,13 @@ mod tests {
         let folder = tempfile::tempdir().expect("temp");
         let path = folder.path().canonicalize().expect("path");
         let two = format!("{}::/", path.display());
-        let read = flag("read_folders", &two).paths("read_folders", Kind::Folder);
+        let read = flag("read_folders", &two).paths("read_folders", PathKind::Folder);
         assert_eq!(read.expect("good"), [path, "/".into()]);
-        let file = Source::File { path: "/c/x.toml".into(), line: 1 };
-        assert!(reader("read_folders", Raw::Text("/".into()), file).paths("read_folders", Kind::Folder).is_err());
-        let gone = flag("read_folders", "/:/no/such").paths("read_folders", Kind::Folder).expect_err("gone");
+        let file = SettingSource::File { path: "/c/x.toml".into(), line: 1 };
+        assert!(
+            reader("read_folders", RawSetting::Text("/".into()), file).paths("read_folders", PathKind::Folder).is_err()
+        );
+        let gone = flag("read_folders", "/:/no/such").paths("read_folders", PathKind::Folder).expect_err("gone");
         assert!(gone.to_string().contains("`/no/such` is not a folder"), "{gone}");
     }
 
@@ -443,9 +463,9 @@ mod tests {
     #[test]
     fn what_was_read_is_remembered_with_its_source() {
         let mut reader = flag("max_runs", "7");
-        reader.whole("max_runs", 1, 9).expect("good");
-        reader.switch("read_only").expect("default");
-        let told: Vec<_> = reader.into_effective().into_iter().map(|e| (e.value, e.source.of(e.key))).collect();
+        reader.integer("max_runs", 1, 9).expect("good");
+        reader.boolean("read_only").expect("default");
+        let told: Vec<_> = reader.into_effective().into_iter().map(|e| (e.value, e.source.describe(e.key))).collect();
         assert_eq!(told, [("7".into(), "--max-runs".to_owned()), ("false".into(), "default".to_owned())]);
     }
 }

@@ -10,16 +10,16 @@ pub struct Setting {
     pub default: &'static str,
     /// What it means, in one line.
     pub meaning: &'static str,
-    form: Form,
+    form: SettingForm,
 }
 
 /// How a setting is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
+pub(super) enum SettingForm {
     /// A value of this name.
     Value(&'static str),
     /// A path that is looked for where it is not given: its default is words.
-    Place(&'static str),
+    Path(&'static str),
     /// On or off; the flag alone means on.
     Switch,
     /// A table, in the file alone.
@@ -29,15 +29,15 @@ pub(super) enum Form {
 impl Setting {
     /// Its flag, where it has one.
     pub fn flag(&self) -> Option<String> {
-        (self.form != Form::FileOnly).then(|| format!("--{}", self.key.replace('_', "-")))
+        (self.form != SettingForm::FileOnly).then(|| format!("--{}", self.key.replace('_', "-")))
     }
 
     /// Its environment variable, where it has one.
     pub fn variable(&self) -> Option<String> {
-        (self.form != Form::FileOnly).then(|| format!("MASSGEN_MCP_{}", self.key.to_uppercase()))
+        (self.form != SettingForm::FileOnly).then(|| format!("MASSGEN_MCP_{}", self.key.to_uppercase()))
     }
 
-    pub(super) fn form(&self) -> Form {
+    pub(super) fn form(&self) -> SettingForm {
         self.form
     }
 }
@@ -59,119 +59,149 @@ pub fn markdown() -> String {
     table
 }
 
-const fn row(key: &'static str, form: Form, default: &'static str, meaning: &'static str) -> Setting {
+const fn setting(key: &'static str, form: SettingForm, default: &'static str, meaning: &'static str) -> Setting {
     Setting { key, default, meaning, form }
 }
 
 /// All settings, in the order in which they are shown.
 pub const TABLE: &[Setting] = &[
-    row(
+    setting(
         "home",
-        Form::Place("FOLDER"),
+        SettingForm::Path("FOLDER"),
         "`$XDG_STATE_HOME/massgen-mcp`, `~/.local/state/massgen-mcp`",
         "the state folder, with all runs",
     ),
-    row(
+    setting(
         "massgen",
-        Form::Place("FILE"),
+        SettingForm::Path("FILE"),
         "the project's `.venv/bin/massgen`, the one in PATH, the one from `massgen-mcp setup`",
         "the MassGen program",
     ),
-    row(
+    setting(
         "project",
-        Form::Place("FOLDER"),
+        SettingForm::Path("FOLDER"),
         "the folder that the server is started in, unless it is `/`",
         "the project folder, from which relative paths are meant",
     ),
-    row("max_wait_s", Form::Value("SECONDS"), "50", "the longest that a call may wait for a change; at most 110"),
-    row(
+    setting(
+        "max_wait_s",
+        SettingForm::Value("SECONDS"),
+        "50",
+        "the longest that a call may wait for a change; at most 110",
+    ),
+    setting(
         "page_chars",
-        Form::Value("N"),
+        SettingForm::Value("N"),
         "20000",
         "the most characters of a page, and of a list, as JSON; fewer for clients that show their model less; 2000 to 40000",
     ),
-    row(
+    setting(
         "warm",
-        Form::Switch,
+        SettingForm::Switch,
         "true",
         "runs are forked from a process that has imported MassGen, which saves some seconds each; it takes 0.4 GB and ends after 10 idle minutes",
     ),
-    row("read_only", Form::Switch, "false", "only the tools that look: nothing is started, stopped or removed"),
-    row(
+    setting(
+        "read_only",
+        SettingForm::Switch,
+        "false",
+        "only the tools that look: nothing is started, stopped or removed",
+    ),
+    setting(
         "timeout_s",
-        Form::Value("SECONDS"),
+        SettingForm::Value("SECONDS"),
         "1800",
         "how long a run may take where the agent does not say; at most `max_timeout_s`",
     ),
-    row("max_timeout_s", Form::Value("SECONDS"), "7200", "the longest that an agent may ask for; at most 86400"),
-    row(
+    setting(
+        "max_timeout_s",
+        SettingForm::Value("SECONDS"),
+        "7200",
+        "the longest that an agent may ask for; at most 86400",
+    ),
+    setting(
         "max_runs",
-        Form::Value("N"),
+        SettingForm::Value("N"),
         "10",
         "runs at once, of all servers of the state folder, nested ones not counted; 1 to 1000",
     ),
-    row("max_queue", Form::Value("N"), "100", "runs that wait for a free place; 0 to 10000"),
-    row("max_depth", Form::Value("N"), "2", "how deep runs may be nested; 0 to 16"),
-    row("max_tree_runs", Form::Value("N"), "8", "live runs below one that is not nested; 0 to 1000"),
-    row(
+    setting("max_queue", SettingForm::Value("N"), "100", "runs that wait for a free place; 0 to 10000"),
+    setting("max_depth", SettingForm::Value("N"), "2", "how deep runs may be nested; 0 to 16"),
+    setting("max_tree_runs", SettingForm::Value("N"), "8", "live runs below one that is not nested; 0 to 1000"),
+    setting(
         "starts_per_minute",
-        Form::Value("N"),
+        SettingForm::Value("N"),
         "30",
         "starts in a minute, of all servers of the state folder; 1 to 10000",
     ),
-    row(
+    setting(
         "budget_usd",
-        Form::Value("USD"),
+        SettingForm::Value("USD"),
         "10",
         "the most that a run and all below it may spend, and the default where the agent asks for none; 0 or none: no limit",
     ),
-    row("max_tokens", Form::Value("N"), "none", "the same in tokens"),
-    row("server_budget_usd", Form::Value("USD"), "none", "the most that all runs that one server starts may spend"),
-    row(
+    setting("max_tokens", SettingForm::Value("N"), "none", "the same in tokens"),
+    setting(
+        "server_budget_usd",
+        SettingForm::Value("USD"),
+        "none",
+        "the most that all runs that one server starts may spend",
+    ),
+    setting(
         "day_budget_usd",
-        Form::Value("USD"),
+        SettingForm::Value("USD"),
         "none",
         "the most that all runs of the state folder may spend in a day (UTC)",
     ),
-    row(
+    setting(
         "unknown_cost",
-        Form::Value("WORD"),
+        SettingForm::Value("WORD"),
         "warn",
         "what a run comes to whose cost MassGen does not know: warn, deny or estimate (by `prices`)",
     ),
-    row("prices", Form::FileOnly, "none", "`[prices.\"model\"]` with `input` and `output`: USD per million tokens"),
-    row("read_folders", Form::Value("PATHS"), "none", "more folders that configs and question files may come from"),
-    row(
+    setting(
+        "prices",
+        SettingForm::FileOnly,
+        "none",
+        "`[prices.\"model\"]` with `input` and `output`: USD per million tokens",
+    ),
+    setting(
+        "read_folders",
+        SettingForm::Value("PATHS"),
+        "none",
+        "more folders that configs and question files may come from",
+    ),
+    setting(
         "trusted_configs",
-        Form::Value("PATHS"),
+        SettingForm::Value("PATHS"),
         "none",
         "files and folders whose configs may bring in commands, MCP servers, tools, docker and wider paths, besides MassGen's examples and `~/.config/massgen`",
     ),
-    row("allow_commands", Form::Switch, "false", "any config may, and overrides too"),
-    row(
+    setting("allow_commands", SettingForm::Switch, "false", "any config may, and overrides too"),
+    setting(
         "pass_env",
-        Form::Value("NAMES"),
+        SettingForm::Value("NAMES"),
         "none",
         "more environment variables that reach MassGen: names, or `PREFIX_*`",
     ),
-    row("env_file", Form::Value("FILE"), "none", "a .env file with keys for MassGen"),
-    row(
+    setting("env_file", SettingForm::Value("FILE"), "none", "a .env file with keys for MassGen"),
+    setting(
         "mask_env",
-        Form::Value("NAMES"),
+        SettingForm::Value("NAMES"),
         "none",
         "more environment variables whose values are secrets: names, or `PREFIX_*`",
     ),
-    row(
+    setting(
         "show_env",
-        Form::Value("NAMES"),
+        SettingForm::Value("NAMES"),
         "none",
         "environment variables that hold no secret although they are named like one: names, or `PREFIX_*`",
     ),
-    row("keep_days", Form::Value("N"), "30", "days after its end for which a run is kept; 0: for ever"),
-    row("keep_runs", Form::Value("N"), "1000", "ended runs that are kept, the latest; 0: all"),
-    row(
+    setting("keep_days", SettingForm::Value("N"), "30", "days after its end for which a run is kept; 0: for ever"),
+    setting("keep_runs", SettingForm::Value("N"), "1000", "ended runs that are kept, the latest; 0: all"),
+    setting(
         "keep_gb",
-        Form::Value("GB"),
+        SettingForm::Value("GB"),
         "20",
         "disk space (GB of 10^9 bytes) for ended runs, the latest of them; 0: no limit",
     ),

@@ -9,17 +9,17 @@ use super::group;
 use crate::registry::{RunFolder, RunLock};
 
 /// How often the walk begins anew where an ancestor has ended during it; its children belong to another one then.
-const TRIES: usize = 100;
+const MAX_ATTEMPTS: usize = 100;
 
 /// The folder of the nearest run among this process's ancestors. An ancestor that looks like a supervisor counts only where it
 /// holds the lock file of the run that it names, and that lock is taken; one that looks like the keeper of a warm start, only where
 /// that run's record names it besides.
 pub fn parent_run() -> Option<RunFolder> {
-    (0..TRIES).find_map(|_| walk()).flatten()
+    (0..MAX_ATTEMPTS).find_map(|_| walk_ancestors()).flatten()
 }
 
 /// None where an ancestor has ended meanwhile.
-fn walk() -> Option<Option<RunFolder>> {
+fn walk_ancestors() -> Option<Option<RunFolder>> {
     let mut pid = std::process::id().cast_signed();
     loop {
         pid = Process::new(pid).ok()?.stat().ok()?.ppid;
@@ -27,35 +27,35 @@ fn walk() -> Option<Option<RunFolder>> {
         if pid <= 1 {
             return Some(None);
         }
-        if let Some(folder) = supervised(pid).or_else(|| kept(pid)) {
+        if let Some(folder) = supervised_run(pid).or_else(|| kept_run(pid)) {
             return Some(Some(folder));
         }
     }
 }
 
-fn supervised(pid: i32) -> Option<RunFolder> {
+fn supervised_run(pid: i32) -> Option<RunFolder> {
     let process = Process::new(pid).ok()?;
     let line = process.cmdline().ok()?;
     let folder = match line.as_slice() {
-        [_, word, folder] if word == "supervise" => RunFolder::at(Path::new(folder)).ok()?,
+        [_, word, folder] if word == "supervise" => RunFolder::from_path(Path::new(folder)).ok()?,
         _ => return None,
     };
     let holds = open_files(&process).contains(&folder.lock());
-    (holds && is_taken(&folder)).then_some(folder)
+    (holds && is_locked(&folder)).then_some(folder)
 }
 
 /// A keeper shows the command line of the warm process that it was forked from; which run it keeps, only its open file tells.
-fn kept(pid: i32) -> Option<RunFolder> {
+fn kept_run(pid: i32) -> Option<RunFolder> {
     let process = Process::new(pid).ok()?;
     let is_warm = |word: &String| Path::new(word).extension().is_some_and(|ending| ending == "py");
     process.cmdline().ok()?.get(2).filter(|word| is_warm(word))?;
-    let own = group::mark(pid.unsigned_abs())?;
-    let folders = open_files(&process).into_iter().filter_map(|file| RunFolder::at(file.parent()?).ok());
+    let own = group::identify(pid.unsigned_abs())?;
+    let folders = open_files(&process).into_iter().filter_map(|file| RunFolder::from_path(file.parent()?).ok());
     let is_its_keeper = |folder: &RunFolder| folder.load().is_ok_and(|record| record.keeper.as_ref() == Some(&own));
-    folders.into_iter().find(|folder| is_taken(folder) && is_its_keeper(folder))
+    folders.into_iter().find(|folder| is_locked(folder) && is_its_keeper(folder))
 }
 
-fn is_taken(folder: &RunFolder) -> bool {
+fn is_locked(folder: &RunFolder) -> bool {
     RunLock::try_take(&folder.lock()).is_ok_and(|lock| lock.is_none())
 }
 

@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use crate::run::{AgentDigest, Allowance, Digest, Spent, Unpriced, Usd};
+use crate::run::{AgentDigest, Allowance, Digest, Spend, Unpriced, Usd};
 
 /// From here on the agents are told to finish, in hundredths of the budget.
-const STEER_AT: u64 = 80;
+const STEER_PERCENT: u64 = 80;
 
 /// Reads costs for one run.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Meter {
+pub(super) struct BudgetPolicy {
     pub(super) allowance: Allowance,
     /// Which model each agent uses.
     pub(super) models: BTreeMap<String, String>,
@@ -20,47 +20,47 @@ pub(super) struct Meter {
 
 /// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Verdict {
+pub(super) enum BudgetDecision {
     /// Nothing.
-    Fine,
+    Continue,
     /// The agents are to finish.
     Steer,
     /// The run is to be stopped.
     Stop,
 }
 
-impl Meter {
+impl BudgetPolicy {
     /// What a run has spent by itself.
-    pub(super) fn own(&self, digest: &Digest) -> Spent {
+    pub(super) fn own_spend(&self, digest: &Digest) -> Spend {
         let of_agents: f64 = digest.agents.iter().filter_map(|agent| agent.cost_usd).sum();
         let known = Usd::from_f64(digest.cost_usd.unwrap_or_default().max(of_agents)).unwrap_or_default();
         let unknown: Vec<&AgentDigest> = digest.agents.iter().filter(|agent| is_unpriced(agent)).collect();
-        let estimates: Vec<Option<Usd>> = unknown.iter().map(|agent| self.estimate(agent)).collect();
+        let estimates: Vec<Option<Usd>> = unknown.iter().map(|agent| self.estimate_usd(agent)).collect();
         let estimated: u64 = estimates.iter().flatten().map(|usd| usd.0).sum();
         let nameless = digest.agents.is_empty() && digest.cost_usd.is_none() && digest.tokens.unwrap_or_default() > 0;
-        Spent {
+        Spend {
             usd: Usd(known.0.saturating_add(estimated)),
             tokens: digest.tokens.unwrap_or_default(),
             is_unpriced: !self.is_rehearsal && (nameless || estimates.iter().any(Option::is_none)),
         }
     }
 
-    fn estimate(&self, agent: &AgentDigest) -> Option<Usd> {
+    fn estimate_usd(&self, agent: &AgentDigest) -> Option<Usd> {
         let price = self.allowance.prices.get(self.models.get(&agent.id)?)?;
         let output = agent.output_tokens.unwrap_or_default();
         let input = agent.tokens.unwrap_or_default().saturating_sub(output);
-        (self.allowance.unpriced == Unpriced::Estimate).then(|| price.of(input, output))
+        (self.allowance.unpriced == Unpriced::Estimate).then(|| price.cost(input, output))
     }
 
     /// What follows from so much.
-    pub(super) fn verdict(&self, spent: Spent) -> Verdict {
-        let used = self.allowance.cap.percent(spent);
+    pub(super) fn decide(&self, spent: Spend) -> BudgetDecision {
+        let used = self.allowance.cap.percent_used(spent);
         let is_denied = spent.is_unpriced && self.allowance.unpriced == Unpriced::Deny;
         match used {
-            _ if is_denied => Verdict::Stop,
-            100.. => Verdict::Stop,
-            STEER_AT.. => Verdict::Steer,
-            _ => Verdict::Fine,
+            _ if is_denied => BudgetDecision::Stop,
+            100.. => BudgetDecision::Stop,
+            STEER_PERCENT.. => BudgetDecision::Steer,
+            _ => BudgetDecision::Continue,
         }
     }
 }
@@ -73,7 +73,7 @@ fn is_unpriced(agent: &AgentDigest) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::{Cap, Price};
+    use crate::run::{Cap, ModelPrice};
 
     fn agent(id: &str, cost_usd: Option<f64>, input: u64, output: u64) -> AgentDigest {
         let (tokens, output_tokens) = (Some(input + output), Some(output));
@@ -86,38 +86,39 @@ mod tests {
         Digest { cost_usd: (cost > 0.0).then_some(cost), tokens: Some(tokens), agents, ..Digest::default() }
     }
 
-    fn meter(unpriced: Unpriced) -> Meter {
-        let price = Price { input: Usd(1_000_000), output: Usd(10_000_000) };
+    fn meter(unpriced: Unpriced) -> BudgetPolicy {
+        let price = ModelPrice { input: Usd(1_000_000), output: Usd(10_000_000) };
         let allowance = Allowance {
             cap: Cap { usd: Some(Usd(1_000_000)), tokens: Some(10_000) },
             unpriced,
             prices: [("m".to_owned(), price)].into(),
             ..Allowance::default()
         };
-        Meter { allowance, models: [("b".to_owned(), "m".to_owned())].into(), is_rehearsal: false }
+        BudgetPolicy { allowance, models: [("b".to_owned(), "m".to_owned())].into(), is_rehearsal: false }
     }
 
     #[test]
     fn a_model_without_a_price_is_unknown_or_estimated_and_never_nothing() {
         let both = digest(vec![agent("a", Some(0.5), 10, 10), agent("b", None, 1_000, 100)]);
-        let warned = meter(Unpriced::Warn).own(&both);
-        assert_eq!(warned, Spent { usd: Usd(500_000), tokens: 1_120, is_unpriced: true });
-        let estimated = meter(Unpriced::Estimate).own(&both);
-        assert_eq!(estimated, Spent { usd: Usd(502_000), tokens: 1_120, is_unpriced: false });
+        let warned = meter(Unpriced::Warn).own_spend(&both);
+        assert_eq!(warned, Spend { usd: Usd(500_000), tokens: 1_120, is_unpriced: true });
+        let estimated = meter(Unpriced::Estimate).own_spend(&both);
+        assert_eq!(estimated, Spend { usd: Usd(502_000), tokens: 1_120, is_unpriced: false });
         let nameless = digest(vec![agent("c", None, 1, 1)]);
-        assert!(meter(Unpriced::Estimate).own(&nameless).is_unpriced, "the table does not have its model");
-        assert!(!Meter { is_rehearsal: true, ..meter(Unpriced::Warn) }.own(&both).is_unpriced);
+        assert!(meter(Unpriced::Estimate).own_spend(&nameless).is_unpriced, "the table does not have its model");
+        assert!(!BudgetPolicy { is_rehearsal: true, ..meter(Unpriced::Warn) }.own_spend(&both).is_unpriced);
     }
 
     #[test]
     fn four_fifths_steer_and_all_of_it_stops() {
         let meter = meter(Unpriced::Warn);
-        let spent = |usd, tokens| Spent { usd: Usd(usd), tokens, is_unpriced: true };
-        assert_eq!(meter.verdict(spent(799_999, 0)), Verdict::Fine);
-        assert_eq!(meter.verdict(spent(800_000, 0)), Verdict::Steer);
-        assert_eq!(meter.verdict(spent(1_000_000, 0)), Verdict::Stop);
-        assert_eq!(meter.verdict(spent(0, 10_000)), Verdict::Stop);
-        let denied = Meter { allowance: Allowance { unpriced: Unpriced::Deny, ..meter.allowance.clone() }, ..meter };
-        assert_eq!(denied.verdict(spent(0, 1)), Verdict::Stop);
+        let spent = |usd, tokens| Spend { usd: Usd(usd), tokens, is_unpriced: true };
+        assert_eq!(meter.decide(spent(799_999, 0)), BudgetDecision::Continue);
+        assert_eq!(meter.decide(spent(800_000, 0)), BudgetDecision::Steer);
+        assert_eq!(meter.decide(spent(1_000_000, 0)), BudgetDecision::Stop);
+        assert_eq!(meter.decide(spent(0, 10_000)), BudgetDecision::Stop);
+        let denied =
+            BudgetPolicy { allowance: Allowance { unpriced: Unpriced::Deny, ..meter.allowance.clone() }, ..meter };
+        assert_eq!(denied.decide(spent(0, 1)), BudgetDecision::Stop);
     }
 }

@@ -1,59 +1,59 @@
 //! Which files of the project changed while a run that may write there was at work: their sizes and times before and after, whoever
-//! changed them. It reads no file, follows no link, leaves `.git` out, and gives up on a project of more than [`MOST_FILES`] files.
+//! changed them. It reads no file, follows no link, leaves `.git` out, and gives up on a project of more than [`MAX_FILES`] files.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::massgen::text;
-use crate::run::Changed;
+use crate::run::ChangedFiles;
 
 /// The most files that are compared, which takes a fraction of a second.
-const MOST_FILES: usize = 20_000;
+const MAX_FILES: usize = 20_000;
 /// The most changed files that are named.
-const MOST_NAMED: usize = 20;
+const MAX_NAMED_FILES: usize = 20;
 /// The longest name of a changed file, in characters.
-const NAME_CHARS: usize = 200;
+const MAX_NAME_CHARS: usize = 200;
 
 /// Size, time of the last change in nanoseconds, and inode: another file may have been put in the place of the first.
-type Stamp = (u64, i128, u64);
+type FileMeta = (u64, i128, u64);
 
 /// The files of a folder at a moment.
 #[derive(Debug)]
-pub(super) struct Files(BTreeMap<PathBuf, Stamp>);
+pub(super) struct ProjectSnapshot(BTreeMap<PathBuf, FileMeta>);
 
-impl Files {
+impl ProjectSnapshot {
     /// Of a project but for the state folder, which may lie in it; none where there are too many.
-    pub(super) fn of(project: &Path, state: &Path) -> Option<Files> {
-        let mut files = Files(BTreeMap::new());
-        files.add(project, Path::new(""), state).then_some(files)
+    pub(super) fn take(project: &Path, state: &Path) -> Option<ProjectSnapshot> {
+        let mut files = ProjectSnapshot(BTreeMap::new());
+        files.add_folder(project, Path::new(""), state).then_some(files)
     }
 
     /// Whether there was room for all.
-    fn add(&mut self, folder: &Path, below: &Path, state: &Path) -> bool {
+    fn add_folder(&mut self, folder: &Path, below: &Path, state: &Path) -> bool {
         std::fs::read_dir(folder).into_iter().flatten().flatten().all(|entry| {
             let (path, name) = (entry.path(), below.join(entry.file_name()));
             // What goes away during the look is of neither moment.
             let Ok(meta) = entry.metadata() else { return true };
             if meta.is_dir() {
-                return entry.file_name() == ".git" || path == state || self.add(&path, &name, state);
+                return entry.file_name() == ".git" || path == state || self.add_folder(&path, &name, state);
             }
             let time = i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec());
             self.0.insert(name, (meta.len(), time, meta.ino()));
-            self.0.len() <= MOST_FILES
+            self.0.len() <= MAX_FILES
         })
     }
 
     /// What has changed from this moment to a later one: changed and new files, and those that are gone.
-    pub(super) fn until(&self, later: &Files) -> Changed {
+    pub(super) fn diff(&self, later: &ProjectSnapshot) -> ChangedFiles {
         let new_or_other = later.0.iter().filter(|(name, stamp)| self.0.get(*name) != Some(stamp));
         let gone = self.0.keys().filter(|name| !later.0.contains_key(*name));
-        let shown = |name: &Path| text::line(&name.to_string_lossy(), NAME_CHARS);
+        let shown = |name: &Path| text::single_line(&name.to_string_lossy(), MAX_NAME_CHARS);
         let names: Vec<String> = new_or_other
             .map(|(name, _)| shown(name))
             .chain(gone.map(|name| format!("{} (deleted)", shown(name))))
             .collect();
-        Changed { count: names.len() as u64, files: names.into_iter().take(MOST_NAMED).collect() }
+        ChangedFiles { count: names.len() as u64, files: names.into_iter().take(MAX_NAMED_FILES).collect() }
     }
 }
 
@@ -73,13 +73,13 @@ mod tests {
             put(name, "one");
         }
         let state = root.path().join("state");
-        let before = Files::of(root.path(), &state).expect("few");
-        assert_eq!(before.until(&Files::of(root.path(), &state).expect("few")), Changed::default());
+        let before = ProjectSnapshot::take(root.path(), &state).expect("few");
+        assert_eq!(before.diff(&ProjectSnapshot::take(root.path(), &state).expect("few")), ChangedFiles::default());
         for (name, text) in [("a/other", "two!"), ("a/new", ""), (".git/index", "two!"), ("state/run.json", "")] {
             put(name, text);
         }
         std::fs::remove_file(root.path().join("gone")).expect("removed");
-        let changed = before.until(&Files::of(root.path(), &state).expect("few"));
+        let changed = before.diff(&ProjectSnapshot::take(root.path(), &state).expect("few"));
         assert_eq!(changed.files, ["a/new", "a/other", "gone (deleted)"]);
         assert_eq!(changed.count, 3);
     }

@@ -11,11 +11,11 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOption
 
 use crate::clock;
 use crate::registry::{RunFolder, RunLock};
-use crate::run::{Exit, ProcessMark};
+use crate::run::{Exit, ProcessIdentity};
 
 /// What a process is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
+pub enum StopSignal {
     /// SIGINT: end politely.
     Interrupt,
     /// SIGTERM: end now.
@@ -26,50 +26,50 @@ pub enum Order {
 
 /// A process as one look at /proc saw it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Member {
+pub struct ProcessInfo {
     /// Who it is.
-    pub mark: ProcessMark,
+    pub identity: ProcessIdentity,
     /// Its parent's pid at the look.
-    pub parent: u32,
+    pub parent_pid: u32,
     /// Its process group at the look, where it is known.
-    pub group: Option<u32>,
+    pub process_group: Option<u32>,
     /// Its name, as the kernel has it (15 bytes at most).
     pub name: String,
 }
 
 /// The processes under a supervisor.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Family {
+pub struct ProcessTree {
     /// Those of the run itself.
-    pub own: Vec<Member>,
+    pub own: Vec<ProcessInfo>,
     /// Supervisors of runs that this run started.
-    pub nested: Vec<Member>,
+    pub nested_supervisors: Vec<ProcessInfo>,
     /// All that those supervise.
-    pub below: Vec<Member>,
+    pub nested_descendants: Vec<ProcessInfo>,
 }
 
-impl Family {
+impl ProcessTree {
     /// Every process.
-    pub fn all(&self) -> impl Iterator<Item = &Member> {
-        self.own.iter().chain(&self.nested).chain(&self.below)
+    pub fn all(&self) -> impl Iterator<Item = &ProcessInfo> {
+        self.own.iter().chain(&self.nested_supervisors).chain(&self.nested_descendants)
     }
 }
 
 /// The mark of a process, to know it again; of one that has ended, too, as long as nobody has reaped it.
-pub fn mark(pid: u32) -> Option<ProcessMark> {
+pub fn identify(pid: u32) -> Option<ProcessIdentity> {
     let stat = Process::new(pid.cast_signed()).ok()?.stat().ok()?;
-    Some(ProcessMark { pid, start_ticks: stat.starttime, boot_id: clock::boot_id().to_owned() })
+    Some(ProcessIdentity { pid, start_ticks: stat.starttime, boot_id: clock::boot_id().to_owned() })
 }
 
 /// Whether exactly this process is alive.
-pub fn lives(mark: &ProcessMark) -> bool {
+pub fn is_alive(mark: &ProcessIdentity) -> bool {
     let stat = Process::new(mark.pid.cast_signed()).and_then(|process| process.stat());
-    stat.is_ok_and(|stat| !is_dead(&stat)) && self::mark(mark.pid).as_ref() == Some(mark)
+    stat.is_ok_and(|stat| !is_dead(&stat)) && self::identify(mark.pid).as_ref() == Some(mark)
 }
 
 /// Whether this process has no child, living or unreaped. For a subreaper that is the kernel's word that nobody is left below
 /// it, where a look at /proc could miss a process that was forked during the look.
-pub fn childless() -> bool {
+pub fn has_no_children() -> bool {
     let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     rustix::process::waitid(WaitId::All, look).is_err_and(|error| error == rustix::io::Errno::CHILD)
 }
@@ -80,43 +80,43 @@ fn is_dead(stat: &Stat) -> bool {
 }
 
 /// Sends an order to exactly this process; `false` where it is gone, or its pid belongs to another by now.
-pub fn order(mark: &ProcessMark, order: Order) -> bool {
-    handle(mark).is_some_and(|handle| send(&handle, order))
+pub fn send_signal(mark: &ProcessIdentity, order: StopSignal) -> bool {
+    open_pidfd(mark).is_some_and(|handle| signal_pidfd(&handle, order))
 }
 
-fn send(handle: &OwnedFd, order: Order) -> bool {
+fn signal_pidfd(handle: &OwnedFd, order: StopSignal) -> bool {
     let signal = match order {
-        Order::Interrupt => Signal::INT,
-        Order::Terminate => Signal::TERM,
-        Order::Kill => Signal::KILL,
+        StopSignal::Interrupt => Signal::INT,
+        StopSignal::Terminate => Signal::TERM,
+        StopSignal::Kill => Signal::KILL,
     };
     rustix::process::pidfd_send_signal(handle, signal).is_ok()
 }
 
 /// A handle of exactly this process. Whatever becomes of the process and its pid, no other is ever reached through it.
-pub(super) fn handle(mark: &ProcessMark) -> Option<OwnedFd> {
+pub(super) fn open_pidfd(mark: &ProcessIdentity) -> Option<OwnedFd> {
     let handle = rustix::process::pidfd_open(Pid::from_raw(mark.pid.cast_signed())?, PidfdFlags::empty()).ok()?;
     // The handle is the older one: if the pid still is this process now, it was when the handle was opened.
-    (self::mark(mark.pid).as_ref() == Some(mark)).then_some(handle)
+    (self::identify(mark.pid).as_ref() == Some(mark)).then_some(handle)
 }
 
 /// Every process below `root`, however it changed its session: as child subreaper, `root` inherits the orphans.
-pub fn family(root: u32) -> Family {
-    let everyone = look();
-    let mut family = Family::default();
-    let mut children: HashMap<u32, Vec<&Member>> = HashMap::new();
+pub fn process_tree(root: u32) -> ProcessTree {
+    let everyone = list_processes();
+    let mut family = ProcessTree::default();
+    let mut children: HashMap<u32, Vec<&ProcessInfo>> = HashMap::new();
     for member in &everyone {
-        children.entry(member.parent).or_default().push(member);
+        children.entry(member.parent_pid).or_default().push(member);
     }
     let mut open: Vec<(u32, bool)> = vec![(root, false)];
     while let Some((parent, in_nested)) = open.pop() {
         for member in children.get(&parent).into_iter().flatten() {
-            let is_nested = !in_nested && supervises(member.mark.pid).is_some();
-            open.push((member.mark.pid, in_nested || is_nested));
+            let is_nested = !in_nested && supervised_run(member.identity.pid).is_some();
+            open.push((member.identity.pid, in_nested || is_nested));
             let place = if in_nested {
-                &mut family.below
+                &mut family.nested_descendants
             } else if is_nested {
-                &mut family.nested
+                &mut family.nested_supervisors
             } else {
                 &mut family.own
             };
@@ -128,28 +128,31 @@ pub fn family(root: u32) -> Family {
 
 /// The kin of a run, wherever they live, for a run whose reaper is gone: those that are known, those that carry the run's mark (its
 /// `bin` folder as the first entry of PATH), and all below them. Only processes of the same user are seen.
-pub fn kin(bin: &Path, known: &[ProcessMark]) -> Vec<Member> {
-    let everyone = look();
+pub fn marked_processes(bin: &Path, known: &[ProcessIdentity]) -> Vec<ProcessInfo> {
+    let everyone = list_processes();
     // Others may stand before it (a virtual environment, npx); of a nested run, its own stands before its parent's.
-    let is_ours = |member: &&Member| {
-        known.contains(&member.mark)
-            || path_entries(member.mark.pid).iter().find(|entry| is_a_bin(entry)).is_some_and(|entry| entry == bin)
+    let is_ours = |member: &&ProcessInfo| {
+        known.contains(&member.identity)
+            || path_entries(member.identity.pid)
+                .iter()
+                .find(|entry| is_run_bin(entry))
+                .is_some_and(|entry| entry == bin)
     };
-    let mut found: Vec<Member> = everyone.iter().filter(is_ours).cloned().collect();
+    let mut found: Vec<ProcessInfo> = everyone.iter().filter(is_ours).cloned().collect();
     // A process that dropped its environment is still known by its parent.
     let mut next = 0;
-    while let Some(parent) = found.get(next).map(|member| member.mark.pid) {
-        let known = |member: &&Member| found.iter().any(|known| known.mark == member.mark);
-        let children: Vec<Member> =
-            everyone.iter().filter(|member| member.parent == parent && !known(member)).cloned().collect();
+    while let Some(parent) = found.get(next).map(|member| member.identity.pid) {
+        let known = |member: &&ProcessInfo| found.iter().any(|known| known.identity == member.identity);
+        let children: Vec<ProcessInfo> =
+            everyone.iter().filter(|member| member.parent_pid == parent && !known(member)).cloned().collect();
         found.extend(children);
         next += 1;
     }
     found
 }
 
-fn is_a_bin(entry: &Path) -> bool {
-    entry.ends_with("bin") && entry.parent().is_some_and(|folder| RunFolder::at(folder).is_ok())
+fn is_run_bin(entry: &Path) -> bool {
+    entry.ends_with("bin") && entry.parent().is_some_and(|folder| RunFolder::from_path(folder).is_ok())
 }
 
 fn path_entries(pid: u32) -> Vec<PathBuf> {
@@ -159,27 +162,27 @@ fn path_entries(pid: u32) -> Vec<PathBuf> {
 }
 
 /// The run that a process supervises: `supervise FOLDER` on its command line, and the lock of that folder held.
-fn supervises(pid: u32) -> Option<RunFolder> {
+fn supervised_run(pid: u32) -> Option<RunFolder> {
     let line = Process::new(pid.cast_signed()).ok()?.cmdline().ok()?;
     let folder = line.get(1).filter(|verb| *verb == "supervise").and(line.get(2))?;
-    let folder = RunFolder::at(Path::new(folder)).ok()?;
+    let folder = RunFolder::from_path(Path::new(folder)).ok()?;
     RunLock::try_take(&folder.lock()).ok()?.is_none().then_some(folder)
 }
 
 /// All living processes; the dead that nobody has reaped yet are left out.
-fn look() -> Vec<Member> {
+fn list_processes() -> Vec<ProcessInfo> {
     let boot_id = clock::boot_id();
     let all = procfs::process::all_processes().into_iter().flatten().flatten();
     let stats = all.filter_map(|process| process.stat().ok()).filter(|stat| !is_dead(stat));
     stats
-        .map(|stat| Member {
-            mark: ProcessMark {
+        .map(|stat| ProcessInfo {
+            identity: ProcessIdentity {
                 pid: stat.pid.unsigned_abs(),
                 start_ticks: stat.starttime,
                 boot_id: boot_id.to_owned(),
             },
-            parent: stat.ppid.unsigned_abs(),
-            group: Some(stat.pgrp.unsigned_abs()),
+            parent_pid: stat.ppid.unsigned_abs(),
+            process_group: Some(stat.pgrp.unsigned_abs()),
             name: stat.comm,
         })
         .collect()
@@ -188,22 +191,22 @@ fn look() -> Vec<Member> {
 /// Reaps every child that has ended: a subreaper that did not would collect the dead of the whole run.
 pub fn reap() -> Vec<(u32, Exit)> {
     std::iter::from_fn(|| rustix::process::wait(WaitOptions::NOHANG).ok().flatten())
-        .filter_map(|(pid, status)| Some((pid.as_raw_nonzero().get().unsigned_abs(), exit(status)?)))
+        .filter_map(|(pid, status)| Some((pid.as_raw_nonzero().get().unsigned_abs(), to_exit(status)?)))
         .collect()
 }
 
-fn exit(status: WaitStatus) -> Option<Exit> {
+fn to_exit(status: WaitStatus) -> Option<Exit> {
     status.exit_status().map(Exit::Code).or_else(|| status.terminating_signal().map(Exit::Signal))
 }
 
 /// Counts the processes that were ever seen, each once.
 #[derive(Debug, Default)]
-pub struct Census(HashSet<(u32, u64)>);
+pub struct SeenProcesses(HashSet<(u32, u64)>);
 
-impl Census {
+impl SeenProcesses {
     /// Adds all of a family.
-    pub fn add(&mut self, family: &Family) {
-        self.0.extend(family.all().map(|member| (member.mark.pid, member.mark.start_ticks)));
+    pub fn add_tree(&mut self, family: &ProcessTree) {
+        self.0.extend(family.all().map(|member| (member.identity.pid, member.identity.start_ticks)));
     }
 
     /// How many there were.
@@ -220,33 +223,33 @@ mod tests {
     #[test]
     fn a_stranger_with_the_same_pid_is_not_signalled() {
         let mut child = Command::new("sleep").arg("60").spawn().expect("sleep");
-        let own = mark(child.id()).expect("lives");
-        let earlier = ProcessMark { start_ticks: own.start_ticks.wrapping_sub(1), ..own.clone() };
-        let before_boot = ProcessMark { boot_id: "another".to_owned(), ..own.clone() };
-        assert!(!order(&earlier, Order::Kill));
-        assert!(!order(&before_boot, Order::Kill));
+        let own = identify(child.id()).expect("lives");
+        let earlier = ProcessIdentity { start_ticks: own.start_ticks.wrapping_sub(1), ..own.clone() };
+        let before_boot = ProcessIdentity { boot_id: "another".to_owned(), ..own.clone() };
+        assert!(!send_signal(&earlier, StopSignal::Kill));
+        assert!(!send_signal(&before_boot, StopSignal::Kill));
         assert!(child.try_wait().expect("asked").is_none(), "it lives");
-        assert!(order(&own, Order::Kill));
+        assert!(send_signal(&own, StopSignal::Kill));
         child.wait().expect("wait");
-        assert!(!order(&own, Order::Kill), "gone");
+        assert!(!send_signal(&own, StopSignal::Kill), "gone");
     }
 
     /// The race, forced open: the process ends between the proof of who it is and the signal.
     #[test]
     fn f11_a_process_that_ends_between_the_check_and_the_signal_takes_the_signal_with_it() {
         let mut child = Command::new("sh").args(["-c", "read line; exit 3"]).stdin(Stdio::piped()).spawn().expect("sh");
-        let own = mark(child.id()).expect("lives");
-        let proven = handle(&own).expect("proven");
+        let own = identify(child.id()).expect("lives");
+        let proven = open_pidfd(&own).expect("proven");
         drop(child.stdin.take());
-        while lives(&own) {
+        while is_alive(&own) {
             std::thread::yield_now();
         }
         // A zombie keeps its ending, whatever it is sent.
-        send(&proven, Order::Kill);
-        order(&own, Order::Kill);
+        signal_pidfd(&proven, StopSignal::Kill);
+        send_signal(&own, StopSignal::Kill);
         assert_eq!(child.wait().expect("wait").code(), Some(3));
-        assert!(!send(&proven, Order::Kill), "reaped: the handle reaches nobody, whoever has the pid now");
-        assert!(!order(&own, Order::Kill));
+        assert!(!signal_pidfd(&proven, StopSignal::Kill), "reaped: the handle reaches nobody, whoever has the pid now");
+        assert!(!send_signal(&own, StopSignal::Kill));
     }
 
     #[test]
@@ -256,16 +259,20 @@ mod tests {
         let path = |first: &str| format!("{first}{}:{}", bin.display(), std::env::var("PATH").expect("PATH"));
         let script = "sleep 60 & env -i /bin/sleep 60 & sleep 60; true";
         let mut child = Command::new("sh").args(["-c", script]).env("PATH", path("/elsewhere:")).spawn().expect("sh");
-        let of_child = || family(child.id()).own;
+        let of_child = || process_tree(child.id()).own;
         while of_child().iter().filter(|member| member.name == "sleep").count() < 3 {
             std::thread::yield_now();
         }
-        let marked = kin(&bin, &[]);
+        let marked = marked_processes(&bin, &[]);
         assert_eq!(marked.len(), 4, "{marked:?}");
-        assert_eq!(kin(Path::new("/nowhere"), &[mark(child.id()).expect("lives")]).len(), 4, "who is known counts");
-        assert!(family(child.id()).nested.is_empty());
-        let everyone: Vec<_> = marked.into_iter().map(|member| member.mark).collect();
-        assert!(everyone.iter().all(|mark| order(mark, Order::Kill)));
+        assert_eq!(
+            marked_processes(Path::new("/nowhere"), &[identify(child.id()).expect("lives")]).len(),
+            4,
+            "who is known counts"
+        );
+        assert!(process_tree(child.id()).nested_supervisors.is_empty());
+        let everyone: Vec<_> = marked.into_iter().map(|member| member.identity).collect();
+        assert!(everyone.iter().all(|mark| send_signal(mark, StopSignal::Kill)));
         child.wait().expect("wait");
     }
 }

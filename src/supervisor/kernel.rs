@@ -6,24 +6,24 @@ use std::io;
 use rustix::process::{PidfdFlags, getpid, pidfd_open, set_child_subreaper};
 
 /// The oldest Linux that has all of it.
-pub const LINUX_AT_LEAST: (u32, u32) = (5, 3);
+pub const MIN_LINUX: (u32, u32) = (5, 3);
 
 /// A feature that is not there.
 #[derive(Debug, thiserror::Error)]
 #[error("the kernel does not let this process {what}")]
-pub struct Missing {
+pub struct MissingFeature {
     what: &'static str,
     source: io::Error,
 }
 
 /// The release of the kernel, such as `6.1.0-13-amd64`, where it tells.
-pub fn release() -> Option<String> {
+pub fn kernel_release() -> Option<String> {
     let told = std::fs::read_to_string("/proc/sys/kernel/osrelease").ok()?;
     Some(told.trim().to_owned())
 }
 
 /// Major and minor number of a release.
-pub fn version(release: &str) -> Option<(u32, u32)> {
+pub fn parse_release(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit());
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
@@ -33,8 +33,8 @@ pub fn version(release: &str) -> Option<(u32, u32)> {
 /// # Errors
 ///
 /// The first of them that is not to be had.
-pub fn try_out() -> Result<(), Missing> {
-    let missing = |what| move |error: rustix::io::Errno| Missing { what, source: error.into() };
+pub fn check_features() -> Result<(), MissingFeature> {
+    let missing = |what| move |error: rustix::io::Errno| MissingFeature { what, source: error.into() };
     pidfd_open(getpid(), PidfdFlags::empty()).map_err(missing("open a pidfd"))?;
     set_child_subreaper(Some(getpid())).map_err(missing("be a child subreaper"))?;
     set_child_subreaper(None).map_err(missing("stop being a child subreaper"))
@@ -46,15 +46,15 @@ mod tests {
 
     #[test]
     fn releases_are_read_as_they_are_written() {
-        assert_eq!(version("6.1.0-13-amd64"), Some((6, 1)));
-        assert_eq!(version("5.15.153.1-microsoft-standard-WSL2"), Some((5, 15)));
-        assert_eq!(version("5.3"), Some((5, 3)));
-        assert_eq!(version("weird"), None);
+        assert_eq!(parse_release("6.1.0-13-amd64"), Some((6, 1)));
+        assert_eq!(parse_release("5.15.153.1-microsoft-standard-WSL2"), Some((5, 15)));
+        assert_eq!(parse_release("5.3"), Some((5, 3)));
+        assert_eq!(parse_release("weird"), None);
     }
 
     #[test]
     fn this_kernel_has_what_the_other_tests_use() {
-        try_out().expect("all of it");
-        assert!(release().as_deref().and_then(version) >= Some(LINUX_AT_LEAST));
+        check_features().expect("all of it");
+        assert!(kernel_release().as_deref().and_then(parse_release) >= Some(MIN_LINUX));
     }
 }

@@ -17,35 +17,35 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::group;
-use super::output::{self, Log};
-use super::parent::{Child, Kept, Parent};
+use super::output::{self, RotatingLog};
+use super::reaper::{KeeperReaper, LeaderChild, Reaper};
 use crate::massgen::launch::Launch;
-use crate::massgen::reasons::CANNOT_EXECUTE;
+use crate::massgen::reasons::CANNOT_EXECUTE_PREFIX;
 use crate::registry::{RunFolder, StateFolder};
-use crate::run::{Leader, ProcessMark, RunSpec};
+use crate::run::{Leader, ProcessIdentity, RunSpec};
 use crate::secrets::Secrets;
-use crate::warm::{self, Cold, Kind, Offer, Progress};
+use crate::warm::{self, ColdReason, ForkTicket, Installation, WarmState};
 
 /// The exit code of an exec step that could not become MassGen.
-const NOT_EXECUTED: i32 = 127;
+const EXIT_NOT_EXECUTED: i32 = 127;
 
 /// How long an import may take: on a machine that is busy with ten of them, a cold start does not take less.
-const IMPORT: Duration = Duration::from_secs(60);
+const IMPORT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// MassGen's process, just started, who has it for a child, and the tasks that keep what it prints.
-pub(super) struct Started {
+pub(super) struct StartedLeader {
     pub(super) leader: Leader,
-    pub(super) parent: Parent,
+    pub(super) reaper: Reaper,
     pub(super) outputs: Vec<JoinHandle<()>>,
 }
 
 /// A keeper that waits for the word to fork MassGen, and the ends of its outputs that are read.
-pub(super) struct Warm {
-    offer: Offer,
+pub(super) struct WarmStart {
+    ticket: ForkTicket,
     /// The keeper's process.
-    pub(super) keeper: ProcessMark,
+    pub(super) keeper: ProcessIdentity,
     /// How long it was waited for.
-    pub(super) waited: Duration,
+    pub(super) import_wait: Duration,
     outputs: [PipeReader; 2],
 }
 
@@ -55,115 +55,123 @@ pub(super) struct Warm {
 /// # Errors
 ///
 /// Why the run has to be started cold: no warm process would do the same as a cold start. Nothing has begun then.
-pub(super) async fn warm(
+pub(super) async fn request_warm_start(
     launch: &Launch,
     folder: &RunFolder,
     state: &StateFolder,
     spec: &RunSpec,
     waits: impl FnOnce(),
-) -> Result<Warm, Cold> {
+) -> Result<WarmStart, ColdReason> {
     if !spec.warm {
-        return Err(Cold::Off);
+        return Err(ColdReason::Disabled);
     }
-    let kind = Kind::of(&launch.program)?;
+    let kind = Installation::for_program(&launch.program)?;
     let (begun, mut waits) = (Instant::now(), Some(waits));
     // The worker hears the same signals, and stops what is started then.
-    let mut told = std::pin::pin!(super::told_to_end());
+    let mut told = std::pin::pin!(super::shutdown_signal());
     let ((out, out_end), (err, err_end)) = (io::pipe()?, io::pipe()?);
     let ends = [OwnedFd::from(out_end), OwnedFd::from(err_end)];
     loop {
-        let is_coming = warm::progress(state, &kind, &launch.env) == Progress::Imports;
-        let cold = match warm::ask(state, &kind, launch, &folder.lock(), &ends).await {
+        let is_coming = warm::warm_state(state, &kind, &launch.env) == WarmState::Importing;
+        let cold = match warm::request_fork(state, &kind, launch, &folder.lock(), &ends).await {
             Ok(offer) => {
-                let keeper = group::mark(offer.keeper).ok_or(Cold::None)?;
-                return Ok(Warm { offer, keeper, waited: begun.elapsed(), outputs: [out, err] });
+                let keeper = group::identify(offer.keeper).ok_or(ColdReason::NoProcess)?;
+                return Ok(WarmStart { ticket: offer, keeper, import_wait: begun.elapsed(), outputs: [out, err] });
             }
             Err(cold) => cold,
         };
         if !is_coming {
-            return Err(explained(cold, launch, &kind, state, spec, waits.is_none()));
+            return Err(explain_cold_start(cold, launch, &kind, state, spec, waits.is_none()));
         }
-        if begun.elapsed() > IMPORT {
-            return Err(Cold::Slow);
+        if begun.elapsed() > IMPORT_TIMEOUT {
+            return Err(ColdReason::ImportTimedOut);
         }
-        if folder.stop_asked().is_some() {
-            return Err(Cold::Stopped);
+        if folder.stop_request().is_some() {
+            return Err(ColdReason::Stopped);
         }
         waits.take().into_iter().for_each(|waits| waits());
         tokio::select! {
-            () = tokio::time::sleep(warm::LOOK_AGAIN) => {}
-            () = &mut told => return Err(Cold::Stopped),
+            () = tokio::time::sleep(warm::POLL_INTERVAL) => {}
+            () = &mut told => return Err(ColdReason::Stopped),
         }
     }
 }
 
 /// Why a run is started cold that no warm process takes: what the one for its environment said, or why there is none for it.
-fn explained(cold: Cold, launch: &Launch, kind: &Kind, state: &StateFolder, spec: &RunSpec, waited: bool) -> Cold {
-    if let Some(refused) = warm::refused(state, kind, &launch.env, &launch.cwd) {
+fn explain_cold_start(
+    cold: ColdReason,
+    launch: &Launch,
+    kind: &Installation,
+    state: &StateFolder,
+    spec: &RunSpec,
+    waited: bool,
+) -> ColdReason {
+    if let Some(refused) = warm::recorded_refusal(state, kind, &launch.env, &launch.cwd) {
         return refused;
     }
-    let of_others = matches!(cold, Cold::None | Cold::Refused(_));
-    if !of_others || warm::progress(state, kind, &launch.env) == Progress::Listens {
+    let of_others = matches!(cold, ColdReason::NoProcess | ColdReason::Refused(_));
+    if !of_others || warm::warm_state(state, kind, &launch.env) == WarmState::Ready {
         return cold;
     }
-    let log = warm::log(state, kind, &launch.env);
+    let log = warm::log_path(state, kind, &launch.env);
     match (spec.lineage.parent.is_some(), log) {
-        (_, Some(log)) if waited => Cold::Failed(log),
-        (true, _) if cold == Cold::None => Cold::Nested,
+        (_, Some(log)) if waited => ColdReason::ImportFailed(log),
+        (true, _) if cold == ColdReason::NoProcess => ColdReason::Nested,
         (true, _) => cold,
-        (false, _) if !warm::has_room(state) => Cold::NoRoom,
-        (false, Some(log)) => Cold::Failed(log),
+        (false, _) if !warm::has_capacity(state) => ColdReason::NoCapacity,
+        (false, Some(log)) => ColdReason::ImportFailed(log),
         (false, None) => cold,
     }
 }
 
-impl Warm {
+impl WarmStart {
     /// Has MassGen's process forked.
-    pub(super) async fn start(
+    pub(super) async fn fork_leader(
         self,
         folder: &RunFolder,
         secrets: &Secrets,
         closing: &Arc<Notify>,
-    ) -> io::Result<Started> {
-        let logs = [Log::create(folder.stdout_log())?, Log::create(folder.stderr_log())?];
-        let (link, pid, start_ticks) = self.offer.begin().await?;
+    ) -> io::Result<StartedLeader> {
+        let logs = [RotatingLog::create(folder.stdout_log())?, RotatingLog::create(folder.stderr_log())?];
+        let (link, pid, start_ticks) = self.ticket.fork().await?;
         let leader = Leader { pid, start_ticks, boot_id: self.keeper.boot_id.clone() };
-        let parent = Parent::Keeper(Kept::new(link, self.keeper, leader.clone(), &folder.bin()));
+        let parent = Reaper::Keeper(KeeperReaper::new(link, self.keeper, leader.clone(), &folder.bin()));
         let drains = self.outputs.into_iter().zip(logs).map(|(pipe, log)| output::drain(pipe, log, secrets, closing));
         let outputs = drains.collect::<io::Result<_>>()?;
-        Ok(Started { leader, parent, outputs })
+        Ok(StartedLeader { leader, reaper: parent, outputs })
     }
 }
 
 /// Starts MassGen in the usual way. It must be called on the thread that lives as long as the supervisor: the parent-death
 /// signal belongs to the thread that forked.
-pub(super) fn start(
+pub(super) fn start_cold(
     me: &Path,
     launch: &Launch,
     folder: &RunFolder,
     secrets: &Secrets,
     closing: &Arc<Notify>,
-) -> io::Result<Started> {
+) -> io::Result<StartedLeader> {
     let mut command = Command::new(me);
     command.arg0("massgen-mcp").arg("exec").arg(std::process::id().to_string()).arg(&launch.program).args(&launch.args);
     command.env_clear().envs(launch.env.iter().map(|(name, value)| (name, value))).current_dir(&launch.cwd);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     // What can fail for want of room comes first: once MassGen lives, it must not be taken for never started.
-    let (out, err) = (Log::create(folder.stdout_log())?, Log::create(folder.stderr_log())?);
+    let (out, err) = (RotatingLog::create(folder.stdout_log())?, RotatingLog::create(folder.stderr_log())?);
     let mut child = command.spawn()?;
     let stdout = child.stdout.take().map(|pipe| output::drain(pipe, out, secrets, closing)).transpose()?;
     let stderr = child.stderr.take().map(|pipe| output::drain(pipe, err, secrets, closing)).transpose()?;
     // The child is ours and not reaped, so that its pid is its own; without /proc nothing of this works. The handle is let go
     // without a wait: the supervisor reaps all its children in one place.
-    let leader = group::mark(child.id()).ok_or_else(|| io::Error::other("/proc does not show it"))?;
-    let parent = Parent::Supervisor(Child::new(&leader));
-    Ok(Started { leader, parent, outputs: [stdout, stderr].into_iter().flatten().collect() })
+    let leader = group::identify(child.id()).ok_or_else(|| io::Error::other("/proc does not show it"))?;
+    let parent = Reaper::Supervisor(LeaderChild::new(&leader));
+    Ok(StartedLeader { leader, reaper: parent, outputs: [stdout, stderr].into_iter().flatten().collect() })
 }
 
 /// The exec step: a new session, a signal at the supervisor's death, then MassGen in place of this program.
 /// It returns only where that failed.
-pub fn become_massgen(supervisor: u32, program: &Path, args: &[OsString]) -> Result<Infallible, (i32, String)> {
-    let refused = |error: io::Error| (NOT_EXECUTED, format!("{CANNOT_EXECUTE} `{}`: {error}", program.display()));
+pub fn exec_massgen(supervisor: u32, program: &Path, args: &[OsString]) -> Result<Infallible, (i32, String)> {
+    let refused =
+        |error: io::Error| (EXIT_NOT_EXECUTED, format!("{CANNOT_EXECUTE_PREFIX} `{}`: {error}", program.display()));
     rustix::process::setsid().map_err(|error| refused(error.into()))?;
     rustix::process::set_parent_process_death_signal(Some(Signal::TERM)).map_err(|error| refused(error.into()))?;
     // Had the supervisor died before the line above, nobody would signal us any more.

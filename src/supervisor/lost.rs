@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::group::{self, Member, Order};
+use super::group::{self, ProcessInfo, StopSignal};
 use super::repository;
 use crate::clock;
 use crate::massgen::answers;
@@ -13,18 +13,18 @@ use crate::massgen::text;
 use crate::provenance;
 use crate::registry::{Durability, RegistryError, RunFolder, RunLock};
 use crate::run::{
-    AnswerFact, Context, Ending, Exit, Force, Outcome, Problem, Retry, RunRecord, RunState, StopReport, Survivor,
+    AnswerSummary, Context, Ending, Exit, Force, Outcome, Problem, Retry, RunRecord, RunState, StopReport, Survivor,
 };
 use crate::secrets::Secrets;
 
 /// Between SIGTERM (which the kernel sent MassGen when its supervisor died) and SIGKILL to what is left.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TERMINATE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long SIGKILL is given to be seen.
-const LAST_LOOK: Duration = Duration::from_secs(5);
+const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Ends what is left of a run whose supervisor is gone and writes its ending, unless somebody is alive to do it (`None`).
 /// It blocks for up to seven seconds, normally for none.
-pub fn bury(folder: &RunFolder, secrets: &Secrets) -> Result<Option<RunRecord>, RegistryError> {
+pub fn finalize_lost(folder: &RunFolder, secrets: &Secrets) -> Result<Option<RunRecord>, RegistryError> {
     let path = folder.lock();
     let taken = RunLock::try_take(&path).map_err(|source| RegistryError::Io { operation: "lock", path, source })?;
     let Some(lock) = taken else { return Ok(None) };
@@ -35,33 +35,33 @@ pub fn bury(folder: &RunFolder, secrets: &Secrets) -> Result<Option<RunRecord>, 
     }
     // From here on nothing fails: what cannot be written is true all the same, and the next look tries again.
     let never_began = record.started.is_none();
-    let report = sweep(folder, &record);
+    let report = stop_remaining(folder, &record);
     let answer = best_answer(folder, &record, secrets);
     if record.spec.context == Context::Write {
         repository::forget_worktrees(&record.spec.project, folder.path());
     }
-    let ending = ending(&record, never_began, report, answer);
+    let ending = lost_ending(&record, never_began, report, answer);
     record.state = RunState::Ended(ending);
     record.quiet = None;
     record.seq += 1;
-    provenance::keep(folder, &record, &lock, secrets);
-    let saved = folder.save(&record, &lock, Durability::Plain).and_then(|()| folder.sync_ending(&lock));
+    provenance::save_manifest(folder, &record, &lock, secrets);
+    let saved = folder.save(&record, &lock, Durability::NotSynced).and_then(|()| folder.sync_ending(&lock));
     if let Err(error) = saved {
-        tracing::warn!(run = %record.spec.id, error = text::chain(&error), "the ending could not be written");
+        tracing::warn!(run = %record.spec.id, error = text::error_chain(&error), "the ending could not be written");
     }
     Ok(Some(record))
 }
 
-fn ending(record: &RunRecord, never_began: bool, report: StopReport, answer: Option<AnswerFact>) -> Ending {
+fn lost_ending(record: &RunRecord, never_began: bool, report: StopReport, answer: Option<AnswerSummary>) -> Ending {
     let at = clock::now();
-    let took = record.started.as_ref().map(|started| started.until(&at)).unwrap_or_default();
-    let outcome = if never_began { Outcome::Failed(interrupted()) } else { Outcome::Lost };
+    let took = record.started.as_ref().map(|started| started.duration_until(&at)).unwrap_or_default();
+    let outcome = if never_began { Outcome::Failed(interrupted_problem()) } else { Outcome::Lost };
     let exit = if never_began { Exit::NeverStarted } else { Exit::Unknown };
     let stop = (report.processes > 0).then(|| Box::new(report));
-    Ending { outcome, exit, at, took, answer, stop, warnings: Vec::new() }
+    Ending { outcome, exit, ended_at: at, duration: took, answer, stop, warnings: Vec::new() }
 }
 
-fn interrupted() -> Problem {
+fn interrupted_problem() -> Problem {
     let problem = Problem::new(
         "start_interrupted",
         "the start was broken off before MassGen ran",
@@ -70,47 +70,47 @@ fn interrupted() -> Problem {
     Problem { retry: Some(Retry::Now), ..problem }
 }
 
-fn best_answer(folder: &RunFolder, record: &RunRecord, secrets: &Secrets) -> Option<AnswerFact> {
+fn best_answer(folder: &RunFolder, record: &RunRecord, secrets: &Secrets) -> Option<AnswerSummary> {
     let files = RunFiles::open(folder.path()).ok()?;
     let layout = Layout::find(&files, record.log_dir.as_deref())?;
     let answer = answers::best(&files, &layout, record.digest.as_ref())?;
-    Some(answers::fact(&files, &answer, secrets))
+    Some(answers::summarize(&files, &answer, secrets))
 }
 
 /// All that carries the run's mark, the processes on record that still are the same, and what is below them.
-fn members(folder: &RunFolder, record: &RunRecord) -> Vec<Member> {
+fn remaining_processes(folder: &RunFolder, record: &RunRecord) -> Vec<ProcessInfo> {
     let known: Vec<_> = record.state.leader().into_iter().chain(&record.keeper).cloned().collect();
-    group::kin(&folder.bin(), &known)
+    group::marked_processes(&folder.bin(), &known)
 }
 
-fn sweep(folder: &RunFolder, record: &RunRecord) -> StopReport {
+fn stop_remaining(folder: &RunFolder, record: &RunRecord) -> StopReport {
     let begun = Instant::now();
-    let first = members(folder, record);
+    let first = remaining_processes(folder, record);
     let processes = u32::try_from(first.len()).unwrap_or(u32::MAX);
     if first.is_empty() {
-        return StopReport { took: begun.elapsed(), force: Force::None, processes, survivors: Vec::new() };
+        return StopReport { duration: begun.elapsed(), force: Force::None, processes, survivors: Vec::new() };
     }
-    let told = end_all(folder, record, Order::Terminate, PATIENCE);
+    let told = signal_until_gone(folder, record, StopSignal::Terminate, TERMINATE_TIMEOUT);
     let (force, left) = if told.is_empty() {
         (Force::Terminate, told)
     } else {
-        (Force::Kill, end_all(folder, record, Order::Kill, LAST_LOOK))
+        (Force::Kill, signal_until_gone(folder, record, StopSignal::Kill, KILL_TIMEOUT))
     };
-    let survivors = left.into_iter().map(|member| Survivor { pid: member.mark.pid, name: member.name });
-    StopReport { took: begun.elapsed(), force, processes, survivors: survivors.collect() }
+    let survivors = left.into_iter().map(|member| Survivor { pid: member.identity.pid, name: member.name });
+    StopReport { duration: begun.elapsed(), force, processes, survivors: survivors.collect() }
 }
 
 /// Sends an order to all and looks until none is left or the time is up; gives those that are left.
-fn end_all(folder: &RunFolder, record: &RunRecord, order: Order, wait: Duration) -> Vec<Member> {
+fn signal_until_gone(folder: &RunFolder, record: &RunRecord, order: StopSignal, wait: Duration) -> Vec<ProcessInfo> {
     let begun = Instant::now();
     loop {
-        let left = members(folder, record);
+        let left = remaining_processes(folder, record);
         let done = left.is_empty() || begun.elapsed() >= wait;
         if done {
             return left;
         }
         left.iter().for_each(|member| {
-            group::order(&member.mark, order);
+            group::send_signal(&member.identity, order);
         });
         std::thread::sleep(Duration::from_millis(20));
     }

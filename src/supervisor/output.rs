@@ -13,59 +13,59 @@ use tokio::net::unix::pipe;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use crate::registry::older;
+use crate::registry::rotated_log;
 use crate::secrets::Secrets;
 
 /// At this size, in bytes, a file becomes the predecessor and a new one is begun.
-const TURN_AT: u64 = 2 << 20;
+const ROTATE_AT_BYTES: u64 = 2 << 20;
 
 /// The last line that MassGen 0.1.97 prints of a run with an answer, which is on disk then.
-const CLOSING: &[u8] = b"\nFINAL_DIR: ";
+const FINAL_LINE: &[u8] = b"\nFINAL_DIR: ";
 
 /// Copies a pipe into a log until its end, which may come long after the leader's if somebody else holds the pipe. `closing` is
 /// told when MassGen seems to have said its last: whoever could print that is not to be believed, but it is time to look.
 pub(super) fn drain(
     source: impl Into<OwnedFd>,
-    mut log: Log,
+    mut log: RotatingLog,
     secrets: &Secrets,
     closing: &Arc<Notify>,
 ) -> io::Result<JoinHandle<()>> {
     let closing = Arc::clone(closing);
     let mut source = pipe::Receiver::from_owned_fd(source.into())?;
-    let mut mask = secrets.stream();
+    let mut mask = secrets.mask_stream();
     Ok(tokio::spawn(async move {
         let mut buffer = vec![0; 16 << 10];
         while let Ok(read @ 1..) = source.read(&mut buffer).await {
             let printed = mask.push(&buffer[..read]);
-            log.keep(&printed);
-            if is_closing(&printed) {
+            log.append(&printed);
+            if has_final_line(&printed) {
                 closing.notify_one();
             }
         }
-        log.keep(&mask.finish());
+        log.append(&mask.finish());
     }))
 }
 
-fn is_closing(printed: &[u8]) -> bool {
-    printed.starts_with(&CLOSING[1..]) || printed.windows(CLOSING.len()).any(|part| part == CLOSING)
+fn has_final_line(printed: &[u8]) -> bool {
+    printed.starts_with(&FINAL_LINE[1..]) || printed.windows(FINAL_LINE.len()).any(|part| part == FINAL_LINE)
 }
 
 /// A file of what was printed.
-pub(super) struct Log {
+pub(super) struct RotatingLog {
     path: PathBuf,
     file: File,
     size: u64,
     failed: bool,
 }
 
-impl Log {
-    pub(super) fn create(path: PathBuf) -> io::Result<Log> {
+impl RotatingLog {
+    pub(super) fn create(path: PathBuf) -> io::Result<RotatingLog> {
         let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
-        Ok(Log { path, file, size: 0, failed: false })
+        Ok(RotatingLog { path, file, size: 0, failed: false })
     }
 
     /// A full disk loses output, never the run; it is said once.
-    fn keep(&mut self, bytes: &[u8]) {
+    fn append(&mut self, bytes: &[u8]) {
         if let Err(error) = self.write(bytes)
             && !self.failed
         {
@@ -75,16 +75,16 @@ impl Log {
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if self.size >= TURN_AT {
-            std::fs::rename(&self.path, older(&self.path)).or_else(gone_already)?;
-            *self = Log::create(self.path.clone())?;
+        if self.size >= ROTATE_AT_BYTES {
+            std::fs::rename(&self.path, rotated_log(&self.path)).or_else(ignore_not_found)?;
+            *self = RotatingLog::create(self.path.clone())?;
         }
         self.size += bytes.len() as u64;
         self.file.write_all(bytes)
     }
 }
 
-fn gone_already(error: io::Error) -> io::Result<()> {
+fn ignore_not_found(error: io::Error) -> io::Result<()> {
     if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
 
@@ -97,8 +97,9 @@ mod tests {
         let folder = tempfile::tempdir().expect("temp");
         let path = folder.path().join("stdout.log");
         let (reader, mut writer) = io::pipe().expect("pipe");
-        let task = drain(reader, Log::create(path.clone()).expect("made"), &Secrets::default(), &Arc::default())
-            .expect("drain");
+        let task =
+            drain(reader, RotatingLog::create(path.clone()).expect("made"), &Secrets::default(), &Arc::default())
+                .expect("drain");
         let flood = std::thread::spawn(move || {
             for _ in 0..700 {
                 writer.write_all(&[b'x'; 16 << 10]).expect("never refused");
@@ -108,7 +109,7 @@ mod tests {
         task.await.expect("drained");
         flood.join().expect("written");
         let size = |path: &std::path::Path| path.metadata().expect("there").len();
-        assert!(size(&path) + size(&older(&path)) <= 2 * (TURN_AT + (16 << 10)));
+        assert!(size(&path) + size(&rotated_log(&path)) <= 2 * (ROTATE_AT_BYTES + (16 << 10)));
         assert!(std::fs::read(&path).expect("read").ends_with(b"the end"));
     }
 
@@ -117,8 +118,9 @@ mod tests {
         let folder = tempfile::tempdir().expect("temp");
         let path = folder.path().join("stdout.log");
         let (reader, mut writer) = io::pipe().expect("pipe");
-        let secrets = Secrets::default().with(["sk-12345678".to_owned()]);
-        let task = drain(reader, Log::create(path.clone()).expect("made"), &secrets, &Arc::default()).expect("drain");
+        let secrets = Secrets::default().with_values(["sk-12345678".to_owned()]);
+        let task =
+            drain(reader, RotatingLog::create(path.clone()).expect("made"), &secrets, &Arc::default()).expect("drain");
         writer.write_all(b"the key is sk-12").expect("written");
         while path.metadata().expect("there").len() == 0 {
             tokio::task::yield_now().await;

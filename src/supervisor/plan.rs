@@ -9,38 +9,38 @@ use std::time::Duration;
 use crate::run::{Exit, Force, StopCause};
 
 /// From SIGTERM to SIGKILL.
-const TERMINATE_WAIT: Duration = Duration::from_secs(2);
+const TERMINATE_TIMEOUT: Duration = Duration::from_secs(2);
 /// From one SIGKILL round to the next look.
-const KILL_WAIT: Duration = Duration::from_millis(20);
+const KILL_INTERVAL: Duration = Duration::from_millis(20);
 /// The most rounds of SIGKILL after the leader's end; what lives then is a survivor.
-const MOST_KILLS: u32 = 250;
+const MAX_KILL_ROUNDS: u32 = 250;
 /// What a nested run's own stop may take on top of its grace.
-const NESTED_WAIT: Duration = Duration::from_secs(12);
+const NESTED_STOP_TIMEOUT: Duration = Duration::from_secs(12);
 
 /// Where the run is on its way to the end.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Stage {
+pub(super) enum StopStage {
     /// The leader works.
     Working,
     /// The leader was asked.
-    Asked(StopCause),
+    Interrupted(StopCause),
     /// The leader was told.
-    Told(StopCause),
+    Terminated(StopCause),
     /// The leader is being killed; so many rounds of SIGKILL so far.
     Killing(StopCause, u32),
     /// The leader is gone; nobody has looked yet what it left.
-    Looking(Gone),
+    Scanning(LeaderExit),
     /// What it left was told to end.
-    Sweeping(Gone),
+    Sweeping(LeaderExit),
     /// What it left is being killed; so many rounds so far.
-    KillingRest(Gone, u32),
+    KillingRemaining(LeaderExit, u32),
     /// Nobody is left, or nobody that SIGKILL ends.
-    Over(Gone),
+    Done(LeaderExit),
 }
 
 /// The leader's end.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Gone {
+pub(super) struct LeaderExit {
     /// Why we stopped it, if we did.
     pub(super) cause: Option<StopCause>,
     /// How its process ended.
@@ -51,7 +51,7 @@ pub(super) struct Gone {
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Event {
+pub(super) enum StopEvent {
     /// A stop is wanted.
     Stop {
         /// By whom, and why.
@@ -62,7 +62,7 @@ pub(super) enum Event {
     /// The leader's process was reaped.
     LeaderEnded(Exit),
     /// A look after the leader's end found so many processes.
-    Left {
+    Remaining {
         /// Of the run itself.
         own: usize,
         /// Supervisors of nested runs, and what is below them.
@@ -74,7 +74,7 @@ pub(super) enum Event {
 
 /// What is to be done, in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Action {
+pub(super) enum StopAction {
     /// SIGINT to the leader, once.
     Interrupt,
     /// SIGTERM to the supervisors of nested runs.
@@ -84,73 +84,88 @@ pub(super) enum Action {
     /// SIGKILL to every process of the run itself; nested runs end by their own supervisors.
     KillOwn,
     /// SIGTERM to all that is left.
-    TerminateRest,
+    TerminateRemaining,
     /// SIGKILL to all that is left, nested runs too.
-    KillRest,
-    /// Count what is left and report it as [`Event::Left`].
-    Look,
+    KillRemaining,
+    /// Count what is left and report it as [`StopEvent::Remaining`].
+    Scan,
     /// Set the timer; an earlier one is forgotten.
-    Arm(Duration),
+    SetTimer(Duration),
 }
 
 /// The next stage, and what to do on the way there.
-pub(super) fn apply(stage: Stage, event: Event) -> (Stage, Vec<Action>) {
+pub(super) fn apply(stage: StopStage, event: StopEvent) -> (StopStage, Vec<StopAction>) {
     match (stage, event) {
-        (Stage::Working, Event::Stop { cause, grace }) => {
-            (Stage::Asked(cause), vec![Action::StopNested, Action::Interrupt, Action::Arm(grace)])
+        (StopStage::Working, StopEvent::Stop { cause, grace }) => (
+            StopStage::Interrupted(cause),
+            vec![StopAction::StopNested, StopAction::Interrupt, StopAction::SetTimer(grace)],
+        ),
+        (StopStage::Interrupted(cause), StopEvent::Timer) => {
+            (StopStage::Terminated(cause), vec![StopAction::Terminate, StopAction::SetTimer(TERMINATE_TIMEOUT)])
         }
-        (Stage::Asked(cause), Event::Timer) => {
-            (Stage::Told(cause), vec![Action::Terminate, Action::Arm(TERMINATE_WAIT)])
+        (StopStage::Terminated(cause), StopEvent::Timer) => kill_own(cause, 1),
+        (StopStage::Killing(cause, rounds), StopEvent::Timer) if rounds < MAX_KILL_ROUNDS => {
+            kill_own(cause, rounds + 1)
         }
-        (Stage::Told(cause), Event::Timer) => kill_own(cause, 1),
-        (Stage::Killing(cause, rounds), Event::Timer) if rounds < MOST_KILLS => kill_own(cause, rounds + 1),
         // It hangs in the kernel: nothing more can be done, and the report names it.
-        (Stage::Killing(cause, _), Event::Timer) => {
-            (Stage::Over(Gone { cause: Some(cause), exit: Exit::Unknown, force: Force::Kill }), vec![])
+        (StopStage::Killing(cause, _), StopEvent::Timer) => {
+            (StopStage::Done(LeaderExit { cause: Some(cause), exit: Exit::Unknown, force: Force::Kill }), vec![])
         }
-        (Stage::Working, Event::LeaderEnded(exit)) => looking(None, exit, Force::None),
-        (Stage::Asked(cause), Event::LeaderEnded(exit)) => looking(Some(cause), exit, Force::Interrupt),
-        (Stage::Told(cause), Event::LeaderEnded(exit)) => looking(Some(cause), exit, Force::Terminate),
-        (Stage::Killing(cause, _), Event::LeaderEnded(exit)) => looking(Some(cause), exit, Force::Kill),
+        (StopStage::Working, StopEvent::LeaderEnded(exit)) => start_scan(None, exit, Force::None),
+        (StopStage::Interrupted(cause), StopEvent::LeaderEnded(exit)) => {
+            start_scan(Some(cause), exit, Force::Interrupt)
+        }
+        (StopStage::Terminated(cause), StopEvent::LeaderEnded(exit)) => start_scan(Some(cause), exit, Force::Terminate),
+        (StopStage::Killing(cause, _), StopEvent::LeaderEnded(exit)) => start_scan(Some(cause), exit, Force::Kill),
         (
-            Stage::Looking(gone) | Stage::Sweeping(gone) | Stage::KillingRest(gone, _),
-            Event::Left { own: 0, nested: 0 },
-        ) => (Stage::Over(gone), vec![]),
-        (Stage::Looking(gone), Event::Left { nested, .. }) => {
-            let wait = if nested > 0 { NESTED_WAIT } else { TERMINATE_WAIT };
-            (Stage::Sweeping(gone.with(Force::Terminate)), vec![Action::TerminateRest, Action::Arm(wait)])
+            StopStage::Scanning(gone) | StopStage::Sweeping(gone) | StopStage::KillingRemaining(gone, _),
+            StopEvent::Remaining { own: 0, nested: 0 },
+        ) => (StopStage::Done(gone), vec![]),
+        (StopStage::Scanning(gone), StopEvent::Remaining { nested, .. }) => {
+            let wait = if nested > 0 { NESTED_STOP_TIMEOUT } else { TERMINATE_TIMEOUT };
+            (
+                StopStage::Sweeping(gone.with_force(Force::Terminate)),
+                vec![StopAction::TerminateRemaining, StopAction::SetTimer(wait)],
+            )
         }
-        (Stage::Sweeping(gone), Event::Timer) => kill_rest(gone, 1),
-        (Stage::KillingRest(gone, rounds), Event::Timer) if rounds < MOST_KILLS => kill_rest(gone, rounds + 1),
-        (Stage::KillingRest(gone, _), Event::Timer) => (Stage::Over(gone), vec![]),
+        (StopStage::Sweeping(gone), StopEvent::Timer) => kill_remaining(gone, 1),
+        (StopStage::KillingRemaining(gone, rounds), StopEvent::Timer) if rounds < MAX_KILL_ROUNDS => {
+            kill_remaining(gone, rounds + 1)
+        }
+        (StopStage::KillingRemaining(gone, _), StopEvent::Timer) => (StopStage::Done(gone), vec![]),
         // A second wish to stop changes nothing: a second SIGINT would make MassGen leave without saving. A look that
         // found somebody waits for the timer. A timer or a look that comes late finds its stage gone.
-        (stage @ (Stage::Asked(_) | Stage::Told(_) | Stage::Killing(..)), Event::Stop { .. } | Event::Left { .. }) => {
-            (stage, vec![])
-        }
-        (stage @ Stage::Working, Event::Timer | Event::Left { .. }) => (stage, vec![]),
-        (stage @ (Stage::Looking(_) | Stage::Sweeping(_) | Stage::KillingRest(..) | Stage::Over(_)), _) => {
-            (stage, vec![])
-        }
+        (
+            stage @ (StopStage::Interrupted(_) | StopStage::Terminated(_) | StopStage::Killing(..)),
+            StopEvent::Stop { .. } | StopEvent::Remaining { .. },
+        ) => (stage, vec![]),
+        (stage @ StopStage::Working, StopEvent::Timer | StopEvent::Remaining { .. }) => (stage, vec![]),
+        (
+            stage @ (StopStage::Scanning(_)
+            | StopStage::Sweeping(_)
+            | StopStage::KillingRemaining(..)
+            | StopStage::Done(_)),
+            _,
+        ) => (stage, vec![]),
     }
 }
 
-fn looking(cause: Option<StopCause>, exit: Exit, force: Force) -> (Stage, Vec<Action>) {
-    (Stage::Looking(Gone { cause, exit, force }), vec![Action::Look])
+fn start_scan(cause: Option<StopCause>, exit: Exit, force: Force) -> (StopStage, Vec<StopAction>) {
+    (StopStage::Scanning(LeaderExit { cause, exit, force }), vec![StopAction::Scan])
 }
 
-fn kill_own(cause: StopCause, round: u32) -> (Stage, Vec<Action>) {
-    (Stage::Killing(cause, round), vec![Action::KillOwn, Action::Arm(KILL_WAIT)])
+fn kill_own(cause: StopCause, round: u32) -> (StopStage, Vec<StopAction>) {
+    (StopStage::Killing(cause, round), vec![StopAction::KillOwn, StopAction::SetTimer(KILL_INTERVAL)])
 }
 
-fn kill_rest(gone: Gone, round: u32) -> (Stage, Vec<Action>) {
-    let stage = Stage::KillingRest(gone.with(Force::Kill), round);
-    (stage, vec![Action::KillRest, Action::Arm(KILL_WAIT), Action::Look])
+fn kill_remaining(gone: LeaderExit, round: u32) -> (StopStage, Vec<StopAction>) {
+    let stage = StopStage::KillingRemaining(gone.with_force(Force::Kill), round);
+    (stage, vec![StopAction::KillRemaining, StopAction::SetTimer(KILL_INTERVAL), StopAction::Scan])
 }
 
-impl Gone {
-    fn with(self, force: Force) -> Gone {
-        Gone { force: self.force.max(force), ..self }
+impl LeaderExit {
+    fn with_force(self, force: Force) -> LeaderExit {
+        LeaderExit { force: self.force.max(force), ..self }
     }
 }
 
@@ -159,34 +174,34 @@ mod tests {
     use super::*;
 
     fn asked() -> StopCause {
-        StopCause::Asked { reason: None }
+        StopCause::Requested { reason: None }
     }
 
-    fn gone(force: Force) -> Gone {
-        Gone { cause: Some(asked()), exit: Exit::Code(0), force }
+    fn gone(force: Force) -> LeaderExit {
+        LeaderExit { cause: Some(asked()), exit: Exit::Code(0), force }
     }
 
-    fn stages() -> Vec<Stage> {
+    fn stages() -> Vec<StopStage> {
         vec![
-            Stage::Working,
-            Stage::Asked(asked()),
-            Stage::Told(asked()),
-            Stage::Killing(asked(), 1),
-            Stage::Looking(gone(Force::None)),
-            Stage::Sweeping(gone(Force::Terminate)),
-            Stage::KillingRest(gone(Force::Kill), 1),
-            Stage::Over(gone(Force::Kill)),
+            StopStage::Working,
+            StopStage::Interrupted(asked()),
+            StopStage::Terminated(asked()),
+            StopStage::Killing(asked(), 1),
+            StopStage::Scanning(gone(Force::None)),
+            StopStage::Sweeping(gone(Force::Terminate)),
+            StopStage::KillingRemaining(gone(Force::Kill), 1),
+            StopStage::Done(gone(Force::Kill)),
         ]
     }
 
-    fn events() -> Vec<Event> {
+    fn events() -> Vec<StopEvent> {
         vec![
-            Event::Stop { cause: StopCause::Deadline, grace: Duration::from_secs(5) },
-            Event::LeaderEnded(Exit::Signal(9)),
-            Event::Left { own: 0, nested: 0 },
-            Event::Left { own: 2, nested: 0 },
-            Event::Left { own: 0, nested: 2 },
-            Event::Timer,
+            StopEvent::Stop { cause: StopCause::Deadline, grace: Duration::from_secs(5) },
+            StopEvent::LeaderEnded(Exit::Signal(9)),
+            StopEvent::Remaining { own: 0, nested: 0 },
+            StopEvent::Remaining { own: 2, nested: 0 },
+            StopEvent::Remaining { own: 0, nested: 2 },
+            StopEvent::Timer,
         ]
     }
 
@@ -194,25 +209,25 @@ mod tests {
     #[test]
     fn a_stop_asks_waits_insists_and_looks() {
         let grace = Duration::from_secs(5);
-        let mut stage = Stage::Working;
+        let mut stage = StopStage::Working;
         let mut done = Vec::new();
         for event in [
-            Event::Stop { cause: asked(), grace },
-            Event::Timer,
-            Event::Timer,
-            Event::LeaderEnded(Exit::Signal(9)),
-            Event::Left { own: 1, nested: 0 },
-            Event::Timer,
-            Event::Left { own: 1, nested: 0 },
-            Event::Left { own: 0, nested: 0 },
+            StopEvent::Stop { cause: asked(), grace },
+            StopEvent::Timer,
+            StopEvent::Timer,
+            StopEvent::LeaderEnded(Exit::Signal(9)),
+            StopEvent::Remaining { own: 1, nested: 0 },
+            StopEvent::Timer,
+            StopEvent::Remaining { own: 1, nested: 0 },
+            StopEvent::Remaining { own: 0, nested: 0 },
         ] {
             let (next, actions) = apply(stage, event);
             stage = next;
-            done.extend(actions.into_iter().filter(|action| !matches!(action, Action::Arm(_))));
+            done.extend(actions.into_iter().filter(|action| !matches!(action, StopAction::SetTimer(_))));
         }
-        use Action::{Interrupt, KillOwn, KillRest, Look, StopNested, Terminate, TerminateRest};
-        assert_eq!(done, [StopNested, Interrupt, Terminate, KillOwn, Look, TerminateRest, KillRest, Look]);
-        assert_eq!(stage, Stage::Over(Gone { exit: Exit::Signal(9), ..gone(Force::Kill) }));
+        use StopAction::{Interrupt, KillOwn, KillRemaining, Scan, StopNested, Terminate, TerminateRemaining};
+        assert_eq!(done, [StopNested, Interrupt, Terminate, KillOwn, Scan, TerminateRemaining, KillRemaining, Scan]);
+        assert_eq!(stage, StopStage::Done(LeaderExit { exit: Exit::Signal(9), ..gone(Force::Kill) }));
     }
 
     #[test]
@@ -220,15 +235,23 @@ mod tests {
         for stage in stages() {
             for event in events() {
                 let (next, actions) = apply(stage.clone(), event.clone());
-                assert!(!actions.contains(&Action::Interrupt) || stage == Stage::Working, "{stage:?} {event:?}");
-                let leader_gone =
-                    matches!(stage, Stage::Looking(_) | Stage::Sweeping(_) | Stage::KillingRest(..) | Stage::Over(_));
-                let speaks_to_leader = actions.iter().any(|a| matches!(a, Action::Terminate | Action::KillOwn));
+                assert!(
+                    !actions.contains(&StopAction::Interrupt) || stage == StopStage::Working,
+                    "{stage:?} {event:?}"
+                );
+                let leader_gone = matches!(
+                    stage,
+                    StopStage::Scanning(_)
+                        | StopStage::Sweeping(_)
+                        | StopStage::KillingRemaining(..)
+                        | StopStage::Done(_)
+                );
+                let speaks_to_leader = actions.iter().any(|a| matches!(a, StopAction::Terminate | StopAction::KillOwn));
                 assert!(!(leader_gone && speaks_to_leader), "{stage:?} {event:?}");
-                assert!(!matches!(stage, Stage::Over(_)) || (next == stage && actions.is_empty()));
-                if let Stage::Over(_) = next {
-                    let proof = event == Event::Left { own: 0, nested: 0 };
-                    assert!(proof || matches!(stage, Stage::Over(_)), "{stage:?} ends by {event:?}");
+                assert!(!matches!(stage, StopStage::Done(_)) || (next == stage && actions.is_empty()));
+                if let StopStage::Done(_) = next {
+                    let proof = event == StopEvent::Remaining { own: 0, nested: 0 };
+                    assert!(proof || matches!(stage, StopStage::Done(_)), "{stage:?} ends by {event:?}");
                 }
             }
         }
@@ -236,15 +259,15 @@ mod tests {
 
     #[test]
     fn what_no_kill_ends_is_given_up_in_the_end() {
-        let (next, actions) = apply(Stage::KillingRest(gone(Force::Kill), MOST_KILLS), Event::Timer);
-        assert_eq!((next, actions), (Stage::Over(gone(Force::Kill)), vec![]));
-        let (next, _) = apply(Stage::Killing(asked(), MOST_KILLS), Event::Timer);
-        assert_eq!(next, Stage::Over(Gone { exit: Exit::Unknown, ..gone(Force::Kill) }));
+        let (next, actions) = apply(StopStage::KillingRemaining(gone(Force::Kill), MAX_KILL_ROUNDS), StopEvent::Timer);
+        assert_eq!((next, actions), (StopStage::Done(gone(Force::Kill)), vec![]));
+        let (next, _) = apply(StopStage::Killing(asked(), MAX_KILL_ROUNDS), StopEvent::Timer);
+        assert_eq!(next, StopStage::Done(LeaderExit { exit: Exit::Unknown, ..gone(Force::Kill) }));
     }
 
     #[test]
     fn nested_runs_get_the_time_of_their_own_stop() {
-        let (_, actions) = apply(Stage::Looking(gone(Force::None)), Event::Left { own: 0, nested: 1 });
-        assert_eq!(actions, [Action::TerminateRest, Action::Arm(NESTED_WAIT)]);
+        let (_, actions) = apply(StopStage::Scanning(gone(Force::None)), StopEvent::Remaining { own: 0, nested: 1 });
+        assert_eq!(actions, [StopAction::TerminateRemaining, StopAction::SetTimer(NESTED_STOP_TIMEOUT)]);
     }
 }

@@ -3,56 +3,56 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::{SupervisorError, known_secrets, tell_ready, told_to_end};
+use super::{SupervisorError, known_secrets, report_ready, shutdown_signal};
 use crate::clock;
-use crate::ledger::{Ledger, Turn};
+use crate::ledger::{Ledger, SlotClaim};
 use crate::provenance;
 use crate::registry::{Durability, RunFolder, RunLock};
 use crate::run::{Ending, Exit, Outcome, RunRecord, RunState};
 
 /// How often it looks.
-const LOOK: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// How often it looks at whoever is ahead where the ledger has not changed: they may have died without a word.
-const LOOKS_AT_OTHERS: u32 = 10;
+const POLLS_PER_FULL_CHECK: u32 = 10;
 
 /// What a wait came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Came {
+pub(super) enum QueueOutcome {
     /// The run may start.
-    Turn,
+    Admitted,
     /// It was stopped, and its ending is on record.
-    Stop,
+    Stopped,
 }
 
 /// Waits until the run may start.
-pub(super) async fn wait(
+pub(super) async fn wait_for_slot(
     folder: &RunFolder,
     record: &mut RunRecord,
     lock: &RunLock,
     ledger: &Ledger,
-) -> Result<Came, SupervisorError> {
+) -> Result<QueueOutcome, SupervisorError> {
     let slots = record.spec.allowance.slots;
     if record.spec.lineage.parent.is_some() || slots == 0 {
-        return Ok(Came::Turn);
+        return Ok(QueueOutcome::Admitted);
     }
-    if ledger.turn(&record.spec.id, slots)? == Turn::Go {
-        return Ok(Came::Turn);
+    if ledger.try_claim_slot(&record.spec.id, slots)? == SlotClaim::Claimed {
+        return Ok(QueueOutcome::Admitted);
     }
     record.state = RunState::Queued;
     record.seq += 1;
     folder.save(record, lock, Durability::Synced)?;
-    tell_ready();
-    let mut told = std::pin::pin!(told_to_end());
+    report_ready();
+    let mut told = std::pin::pin!(shutdown_signal());
     let (mut seen, mut looks, mut ahead) = (None, 0, usize::MAX);
     loop {
-        if let Some(ask) = folder.stop_asked() {
-            return stopped(folder, record, lock, ask.reason);
+        if let Some(ask) = folder.stop_request() {
+            return record_stopped(folder, record, lock, ask.reason);
         }
-        let changed = changed(ledger);
-        if changed != seen || ahead == 0 || looks % LOOKS_AT_OTHERS == 0 {
-            match ledger.turn(&record.spec.id, slots) {
-                Ok(Turn::Go) => return Ok(Came::Turn),
-                Ok(Turn::Wait { ahead: before }) => ahead = before,
+        let changed = ledger_modified_at(ledger);
+        if changed != seen || ahead == 0 || looks % POLLS_PER_FULL_CHECK == 0 {
+            match ledger.try_claim_slot(&record.spec.id, slots) {
+                Ok(SlotClaim::Claimed) => return Ok(QueueOutcome::Admitted),
+                Ok(SlotClaim::Waiting { ahead: before }) => ahead = before,
                 // A full disk: nothing may start that is not in the book.
                 Err(error) => tracing::warn!(%error, "the ledger cannot be kept; the run waits on"),
             }
@@ -60,31 +60,39 @@ pub(super) async fn wait(
         }
         looks += 1;
         tokio::select! {
-            () = tokio::time::sleep(LOOK) => {}
+            () = tokio::time::sleep(POLL_INTERVAL) => {}
             () = &mut told => {
                 let reason = "its supervisor was told to end".to_owned();
-                return stopped(folder, record, lock, Some(reason));
+                return record_stopped(folder, record, lock, Some(reason));
             }
         }
     }
 }
 
-fn changed(ledger: &Ledger) -> Option<SystemTime> {
+fn ledger_modified_at(ledger: &Ledger) -> Option<SystemTime> {
     ledger.path().metadata().and_then(|meta| meta.modified()).ok()
 }
 
-fn stopped(
+fn record_stopped(
     folder: &RunFolder,
     record: &mut RunRecord,
     lock: &RunLock,
     reason: Option<String>,
-) -> Result<Came, SupervisorError> {
+) -> Result<QueueOutcome, SupervisorError> {
     let outcome = Outcome::Killed { reason, problem: None };
     let (exit, at, took) = (Exit::NeverStarted, clock::now(), Duration::ZERO);
-    record.state = RunState::Ended(Ending { outcome, exit, at, took, answer: None, stop: None, warnings: Vec::new() });
+    record.state = RunState::Ended(Ending {
+        outcome,
+        exit,
+        ended_at: at,
+        duration: took,
+        answer: None,
+        stop: None,
+        warnings: Vec::new(),
+    });
     record.seq += 1;
-    provenance::keep(folder, record, lock, &known_secrets(folder));
-    folder.save(record, lock, Durability::Plain)?;
+    provenance::save_manifest(folder, record, lock, &known_secrets(folder));
+    folder.save(record, lock, Durability::NotSynced)?;
     folder.sync_ending(lock)?;
-    Ok(Came::Stop)
+    Ok(QueueOutcome::Stopped)
 }

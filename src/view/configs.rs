@@ -3,15 +3,15 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::massgen::configs::{Agent, Listed};
+use crate::massgen::configs::{ConfiguredAgent, ListedConfig};
 use crate::massgen::text;
 
 /// The most agents, and the most keys, that a listed config names.
-const MOST_NAMED: usize = 6;
+const MAX_NAMED: usize = 6;
 /// The longest name of an agent with its model, of a key and the like, in characters.
-const NAME_CHARS: usize = 80;
+const MAX_NAME_CHARS: usize = 80;
 /// The longest description in a list, in characters; a short list has longer ones.
-const ABOUT_CHARS: [usize; 2] = [80, 160];
+const MAX_DESCRIPTION_CHARS: [usize; 2] = [80, 160];
 
 /// A config, as list_configs shows it.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
@@ -48,36 +48,36 @@ pub struct ConfigView {
 }
 
 /// A config in a list; with all that is known of it where only a few are shown.
-pub fn config(listed: &Listed, is_one_of_few: bool) -> ConfigView {
+pub fn config_view(listed: &ListedConfig, is_one_of_few: bool) -> ConfigView {
     let needs = &listed.needs;
-    let more = needs.agents.len().saturating_sub(MOST_NAMED);
-    let agents = needs.agents.iter().take(MOST_NAMED).map(agent);
-    let about_chars = ABOUT_CHARS[usize::from(is_one_of_few)];
+    let more = needs.agents.len().saturating_sub(MAX_NAMED);
+    let agents = needs.agents.iter().take(MAX_NAMED).map(agent_text);
+    let about_chars = MAX_DESCRIPTION_CHARS[usize::from(is_one_of_few)];
     let few = |names: &mut dyn Iterator<Item = String>| {
-        if is_one_of_few { named(names) } else { Vec::new() }
+        if is_one_of_few { truncated_names(names) } else { Vec::new() }
     };
     ConfigView {
-        config: text::line(&listed.name, 200),
+        config: text::single_line(&listed.name, 200),
         ready: listed.is_ready(),
         agents: agents.chain((more > 0).then(|| format!("{more} more"))).collect(),
         providers: needs.providers().len(),
-        missing_keys: named(&mut listed.missing.iter().cloned()),
-        needs: named(&mut needs.unchecked().into_iter()),
+        missing_keys: truncated_names(&mut listed.missing.iter().cloned()),
+        needs: truncated_names(&mut needs.unchecked_requirements().into_iter()),
         keys: few(&mut needs.keys.iter().map(|key| key.name())),
         executes: few(&mut needs.executes.iter().map(ToString::to_string)),
-        about: text::line(&listed.about, about_chars),
-        problem: listed.problem.as_deref().map(|problem| text::line(problem, ABOUT_CHARS[1])),
+        about: text::single_line(&listed.description, about_chars),
+        problem: listed.problem.as_deref().map(|problem| text::single_line(problem, MAX_DESCRIPTION_CHARS[1])),
     }
 }
 
-fn named(names: &mut dyn Iterator<Item = String>) -> Vec<String> {
-    names.take(MOST_NAMED).map(|name| text::line(&name, NAME_CHARS)).collect()
+fn truncated_names(names: &mut dyn Iterator<Item = String>) -> Vec<String> {
+    names.take(MAX_NAMED).map(|name| text::single_line(&name, MAX_NAME_CHARS)).collect()
 }
 
 /// `a: openai/gpt-5`.
-fn agent(agent: &Agent) -> String {
+fn agent_text(agent: &ConfiguredAgent) -> String {
     let parts = [agent.provider(), agent.model.as_deref()];
     let parts: Vec<&str> = parts.into_iter().flatten().collect();
     let model = if parts.is_empty() { "?".to_owned() } else { parts.join("/") };
-    text::line(&format!("{}: {model}", agent.id), NAME_CHARS)
+    text::single_line(&format!("{}: {model}", agent.id), MAX_NAME_CHARS)
 }

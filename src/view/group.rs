@@ -9,15 +9,15 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::ProblemView;
-use crate::experiment::forecast::ends_in;
-use crate::experiment::{Close, Plan, Progress};
+use crate::experiment::forecast::remaining_time;
+use crate::experiment::{CloseReason, ExperimentPlan, ExperimentProgress};
 use crate::massgen::text;
-use crate::run::{Exit, Moment, RunRecord, RunState, Spent, Usd};
+use crate::run::{Exit, Moment, RunRecord, RunState, Spend, Usd};
 
 /// How many of the last changes are told.
-const LAST: usize = 5;
+const MAX_CHANGES: usize = 5;
 /// Said of a group that is over.
-const READ: &str =
+const READ_HINT: &str =
     "all are over: read_result with this group compares them (table), part answers has the answers side by side";
 
 /// A group, as check_status shows it.
@@ -71,50 +71,50 @@ pub struct ChangeView {
 
 /// What the records do not tell of an experiment.
 #[derive(Debug, Clone, Copy)]
-pub struct Conducted<'a> {
+pub struct ExperimentInput<'a> {
     /// What was planned.
-    pub plan: &'a Plan,
+    pub plan: &'a ExperimentPlan,
     /// How far it is.
-    pub progress: &'a Progress,
+    pub progress: &'a ExperimentProgress,
     /// Whether its conductor lives.
-    pub is_alive: bool,
+    pub has_live_driver: bool,
 }
 
 /// The group as it is now.
-pub fn group(name: &str, runs: &[RunRecord], experiment: Option<Conducted<'_>>, now: &Moment) -> GroupView {
-    let spent: Spent = runs.iter().map(RunRecord::spent_in_all).sum();
+pub fn group_view(name: &str, runs: &[RunRecord], experiment: Option<ExperimentInput<'_>>, now: &Moment) -> GroupView {
+    let spent: Spend = runs.iter().map(RunRecord::total_spent).sum();
     let mut states = BTreeMap::new();
     for run in runs {
-        *states.entry(state_of(run)).or_insert(0) += 1;
+        *states.entry(state_label(run)).or_insert(0) += 1;
     }
     let plan = experiment.map(|experiment| experiment.plan);
     let closed = experiment.and_then(|experiment| experiment.progress.closed.as_ref());
-    let is_over = closed.is_some() == experiment.is_some() && runs.iter().all(|run| run.state.ended().is_some());
+    let is_over = closed.is_some() == experiment.is_some() && runs.iter().all(|run| run.state.ending().is_some());
     let keep = plan.and_then(|plan| plan.keep);
     GroupView {
-        group: text::line(name, 64),
+        group: text::single_line(name, 64),
         runs: runs.len(),
         states,
         cost_usd: spent.known_usd().filter(|usd| *usd > Usd(0)).map(Usd::as_f64),
         cost_unknown: spent.is_unpriced.then_some(true),
         tokens: spent.tokens,
-        budget: plan.and_then(|plan| plan.budget.usd).map(|most| budget(spent, most)),
+        budget: plan.and_then(|plan| plan.budget.usd).map(|most| budget_text(spent, most)),
         keep,
-        ends_in_s: forecast(runs, plan, now).map(|left| left.as_secs_f64().ceil() as u64),
-        closed: closed.map(|(why, _)| closed_word(why, keep)),
-        latest: latest(runs, now.wall),
-        hint: is_over.then_some(READ),
-        problem: experiment.filter(|seen| closed.is_none() && !seen.is_alive).map(|_| left_alone()),
+        ends_in_s: group_remaining_time(runs, plan, now).map(|left| left.as_secs_f64().ceil() as u64),
+        closed: closed.map(|(why, _)| close_label(why, keep)),
+        latest: latest_changes(runs, now.wall),
+        hint: is_over.then_some(READ_HINT),
+        problem: experiment.filter(|seen| closed.is_none() && !seen.has_live_driver).map(|_| no_driver_problem()),
     }
 }
 
 /// A run that an experiment never started has ended with no end of its own.
-fn state_of(run: &RunRecord) -> String {
-    if run.is_never_started() { "not_started".to_owned() } else { run.state.word().to_owned() }
+fn state_label(run: &RunRecord) -> String {
+    if run.is_never_started() { "not_started".to_owned() } else { run.state.as_str().to_owned() }
 }
 
 /// What has no price is unknown, and never nothing.
-fn budget(spent: Spent, most: Usd) -> String {
+fn budget_text(spent: Spend, most: Usd) -> String {
     match (spent.usd, spent.is_unpriced) {
         (Usd(0), true) => format!("unknown of {most}: the models have no price; max_tokens limits them"),
         (usd, true) => format!("more than {usd} of {most}: some models have no price; max_tokens limits them"),
@@ -123,17 +123,19 @@ fn budget(spent: Spent, most: Usd) -> String {
     }
 }
 
-fn closed_word(why: &Close, keep: Option<usize>) -> String {
+fn close_label(why: &CloseReason, keep: Option<usize>) -> String {
     match why {
-        Close::Done => "done: every run has had its turn".to_owned(),
-        Close::Enough => format!("enough: {} succeeded (keep), the rest was stopped", keep.unwrap_or_default()),
-        Close::Spent => "spent: the budget has not enough left for another run".to_owned(),
-        Close::Stopped { reason: Some(reason) } => format!("stopped: {}", text::line(reason, 120)),
-        Close::Stopped { reason: None } => "stopped".to_owned(),
+        CloseReason::AllRun => "done: every run has had its turn".to_owned(),
+        CloseReason::EnoughSucceeded => {
+            format!("enough: {} succeeded (keep), the rest was stopped", keep.unwrap_or_default())
+        }
+        CloseReason::BudgetExhausted => "spent: the budget has not enough left for another run".to_owned(),
+        CloseReason::Stopped { reason: Some(reason) } => format!("stopped: {}", text::single_line(reason, 120)),
+        CloseReason::Stopped { reason: None } => "stopped".to_owned(),
     }
 }
 
-fn left_alone() -> ProblemView {
+fn no_driver_problem() -> ProblemView {
     ProblemView {
         code: "conductor_died".to_owned(),
         message: "the process that starts its runs was killed; nothing more is started".to_owned(),
@@ -145,13 +147,13 @@ fn left_alone() -> ProblemView {
     }
 }
 
-fn forecast(runs: &[RunRecord], plan: Option<&Plan>, now: &Moment) -> Option<Duration> {
-    let ended = runs.iter().filter_map(|run| run.state.ended()).filter(|ending| ending.exit != Exit::NeverStarted);
-    let succeeded = runs.iter().filter(|run| run.state.word() == "succeeded").count();
-    let took: Vec<Duration> = ended.map(|ending| ending.took).collect();
-    let live = runs.iter().filter(|run| run.state.ended().is_none() && run.state != RunState::Queued);
+fn group_remaining_time(runs: &[RunRecord], plan: Option<&ExperimentPlan>, now: &Moment) -> Option<Duration> {
+    let ended = runs.iter().filter_map(|run| run.state.ending()).filter(|ending| ending.exit != Exit::NeverStarted);
+    let succeeded = runs.iter().filter(|run| run.state.as_str() == "succeeded").count();
+    let took: Vec<Duration> = ended.map(|ending| ending.duration).collect();
+    let live = runs.iter().filter(|run| run.state.ending().is_none() && run.state != RunState::Queued);
     let elapsed: Vec<Duration> =
-        live.map(|run| run.started.as_ref().map(|started| started.until(now)).unwrap_or_default()).collect();
+        live.map(|run| run.started.as_ref().map(|started| started.duration_until(now)).unwrap_or_default()).collect();
     let waiting = runs.iter().filter(|run| run.state == RunState::Queued).count();
     let wanted = plan.and_then(|plan| plan.keep).map(|keep| keep.saturating_sub(succeeded + elapsed.len()));
     let waiting = wanted.map_or(waiting, |wanted| waiting.min(wanted));
@@ -159,23 +161,23 @@ fn forecast(runs: &[RunRecord], plan: Option<&Plan>, now: &Moment) -> Option<Dur
     if elapsed.is_empty() && waiting == 0 {
         return None;
     }
-    ends_in(&took, plan.and_then(Plan::takes), &elapsed, waiting, slots as usize)
+    remaining_time(&took, plan.and_then(ExperimentPlan::expected_duration), &elapsed, waiting, slots as usize)
 }
 
-fn latest(runs: &[RunRecord], now: Timestamp) -> Vec<ChangeView> {
-    let at = |run: &RunRecord| match run.state.ended() {
+fn latest_changes(runs: &[RunRecord], now: Timestamp) -> Vec<ChangeView> {
+    let at = |run: &RunRecord| match run.state.ending() {
         Some(_) if run.is_never_started() => None,
-        Some(ending) => Some(ending.at.wall),
+        Some(ending) => Some(ending.ended_at.wall),
         None => run.started.as_ref().map(|started| started.wall),
     };
     let mut changes: Vec<_> = runs.iter().filter_map(|run| Some((at(run)?, run))).collect();
     changes.sort_by_key(|(at, _)| Reverse(*at));
     let told = |(at, run): (Timestamp, &RunRecord)| ChangeView {
         run_id: run.spec.id.to_string(),
-        state: run.state.word().to_owned(),
+        state: run.state.as_str().to_owned(),
         ago_s: u64::try_from(now.duration_since(at).as_secs()).unwrap_or_default(),
     };
-    changes.into_iter().take(LAST).map(told).collect()
+    changes.into_iter().take(MAX_CHANGES).map(told).collect()
 }
 
 #[cfg(test)]
@@ -184,7 +186,7 @@ mod tests {
 
     #[test]
     fn what_has_no_price_is_unknown_and_never_nothing() {
-        let spent = |usd, tokens, is_unpriced| Spent { usd: Usd(usd), tokens, is_unpriced };
+        let spent = |usd, tokens, is_unpriced| Spend { usd: Usd(usd), tokens, is_unpriced };
         for (spent, wanted) in [
             (spent(0, 0, false), "nothing counted yet of $1.00"),
             (spent(0, 5, false), "$0.00 of $1.00"),
@@ -192,7 +194,7 @@ mod tests {
             (spent(0, 5, true), "unknown of $1.00: the models have no price; max_tokens limits them"),
             (spent(1, 5, true), "more than $0.000001 of $1.00: some models have no price; max_tokens limits them"),
         ] {
-            assert_eq!(budget(spent, Usd(1_000_000)), wanted);
+            assert_eq!(budget_text(spent, Usd(1_000_000)), wanted);
         }
     }
 }

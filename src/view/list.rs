@@ -8,12 +8,12 @@ use serde::Serialize;
 
 use super::RunView;
 use crate::massgen::text;
-use crate::run::{Moment, RunRecord, Today, Usd};
+use crate::run::{DailySummary, Moment, RunRecord, Usd};
 
 /// How much of a question is shown, in characters.
-const QUESTION: usize = 60;
+const MAX_QUESTION_CHARS: usize = 60;
 /// The longest name of a config, in characters.
-const CONFIG: usize = 80;
+const MAX_CONFIG_CHARS: usize = 80;
 
 /// The runs of a day together.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
@@ -37,8 +37,8 @@ pub struct TodayView {
     pub cost_unknown: Option<bool>,
 }
 
-impl From<Today> for TodayView {
-    fn from(Today { day, runs, live, spent }: Today) -> TodayView {
+impl From<DailySummary> for TodayView {
+    fn from(DailySummary { day, runs, live, spent }: DailySummary) -> TodayView {
         TodayView {
             day: format!("{day} (UTC)"),
             runs,
@@ -54,16 +54,20 @@ impl RunView {
     /// With its question, which has no secrets in it any more, and its config.
     #[must_use]
     pub fn with_request(self, record: &RunRecord, asked: &str) -> RunView {
-        RunView { question: Some(question(asked)), config: Some(config(&record.spec.config_name())), ..self }
+        RunView {
+            question: Some(short_question(asked)),
+            config: Some(short_config(&record.spec.config_name())),
+            ..self
+        }
     }
 
     /// As it stands in the list of the latest runs.
     #[must_use]
-    pub fn listed(self, record: &RunRecord, asked: &str, now: &Moment) -> RunView {
+    pub fn into_list_entry(self, record: &RunRecord, asked: &str, now: &Moment) -> RunView {
         let age = now.wall.duration_since(record.spec.created).as_secs();
         let mut view = self.with_group(record).with_request(record, asked);
         view.age_s = Some(u64::try_from(age).unwrap_or_default());
-        if record.state.ended().is_some() {
+        if record.state.ending().is_some() {
             (view.agents, view.votes) = (BTreeMap::new(), BTreeMap::new());
         }
         view
@@ -71,11 +75,11 @@ impl RunView {
 }
 
 /// A question as a list shows it. Secrets are masked before it is cut, since half a secret is not known for one.
-pub fn question(asked: &str) -> String {
-    text::line(asked, QUESTION)
+pub fn short_question(asked: &str) -> String {
+    text::single_line(asked, MAX_QUESTION_CHARS)
 }
 
 /// The name of a config as a list shows it.
-pub fn config(name: &str) -> String {
-    text::line(name, CONFIG)
+pub fn short_config(name: &str) -> String {
+    text::single_line(name, MAX_CONFIG_CHARS)
 }

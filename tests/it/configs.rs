@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use massgen_mcp::massgen::configs::{self, Known, Question, Sources, Tree};
+use massgen_mcp::massgen::configs::{self, ConfigFacts, ConfigPlaces, Tree, ValidationRequest};
 use massgen_mcp::massgen::program;
 use massgen_mcp::run::ConfigChoice;
 use serde_json::{Value, json};
@@ -61,7 +61,7 @@ async fn every_example_of_massgen_is_written_as_what_it_was() {
     let mut pairs = Vec::new();
     for path in found {
         let original = std::fs::read_to_string(&path).expect("text");
-        let written = Tree::read(&original).and_then(|tree| tree.text());
+        let written = Tree::parse(&original).and_then(|tree| tree.to_yaml());
         let written = written.unwrap_or_else(|error| panic!("{}: {error:?}", path.display()));
         pairs.push((path.display().to_string(), original, written));
     }
@@ -77,7 +77,7 @@ async fn odd_values_keep_what_yaml_1_1_sees_in_them() {
     let lab = Lab::real().await;
     let odd = ODD.replace("many\n  words : x\n", "");
     let mut pairs = Vec::new();
-    let written = Tree::read(&odd).and_then(|tree| tree.text()).expect("written");
+    let written = Tree::parse(&odd).and_then(|tree| tree.to_yaml()).expect("written");
     pairs.push(("odd".to_owned(), odd, written));
     let values = json!({
         "yes": ["yes", "NO", "on", "~", "null", "0755", "1:30", "1e5", "2025-01-01", "<<", "=", "", " a ", "- a", "# a"],
@@ -85,7 +85,7 @@ async fn odd_values_keep_what_yaml_1_1_sees_in_them() {
         "texts": ["a\nb\n", "\u{85}\u{2028}\u{feff}\u{7f}\u{0}", "ż🦀", "\"q\" \\", "a: b", "{x}", "${VAR}", "\t"],
         "null": null, "1": true, "<<": {"a": 1}, "empty": [{}, []],
     });
-    let written = Tree::from_json(&values).and_then(|tree| tree.text()).expect("written");
+    let written = Tree::from_json(&values).and_then(|tree| tree.to_yaml()).expect("written");
     // JSON with its own numbers is read by Python's json in the same process.
     pairs.push(("values".to_owned(), as_yaml(&values), written));
     assert_eq!(different(&lab, &pairs).await, Vec::<String>::new());
@@ -157,7 +157,7 @@ async fn a_name_of_an_example_means_the_file_that_massgen_takes() {
     names.extend(
         ["configs/meta/massgen_runs_massgen.yaml", "massgen", "gpt", "three", "basic_multi"].map(str::to_owned),
     );
-    let sources = Sources { project: Some(&project), home: None, package: Some(&package) };
+    let sources = ConfigPlaces { project: Some(&project), home: None, package: Some(&package) };
     let ours = |name: &str| match configs::resolve(Some(&format!("@examples/{name}")), sources) {
         Ok(ConfigChoice::File(path)) => Some(path),
         Ok(ConfigChoice::Rehearsal(_)) | Err(_) => None,
@@ -187,9 +187,9 @@ async fn all_examples_are_listed_and_one_is_valid() {
     let lab = Lab::real().await;
     let package = program::package(lab.massgen()).expect("package");
     let project = lab.project();
-    let sources = Sources { project: Some(&project), home: None, package: Some(&package) };
-    let known = Known { is_there: &|_| false, refused: &|_| None, others: Vec::new() };
-    let listed = configs::catalogue(sources, "", (0, 1000), known);
+    let sources = ConfigPlaces { project: Some(&project), home: None, package: Some(&package) };
+    let known = ConfigFacts { has_variable: &|_| false, refusal_reason: &|_| None, extra_configs: Vec::new() };
+    let listed = configs::list_configs(sources, "", (0, 1000), known);
     assert!(listed.total > 200, "{}", listed.total);
     for config in &listed.configs {
         let unread = config.problem.as_deref().filter(|problem| problem.contains("YAML"));
@@ -201,8 +201,13 @@ async fn all_examples_are_listed_and_one_is_valid() {
     let version = program::version(lab.massgen());
     let ConfigChoice::File(config) = &one.choice else { panic!("a file") };
     let ask = || {
-        let question =
-            Question { program: lab.massgen(), version: version.as_deref(), config, folder: &project, cache: &cache };
+        let question = ValidationRequest {
+            program: lab.massgen(),
+            version: version.as_deref(),
+            config,
+            folder: &project,
+            cache: &cache,
+        };
         configs::validate(question, std::future::ready(None))
     };
     let verdict = ask().await.expect("an answer");

@@ -137,6 +137,7 @@ async fn in_the_project_folder_a_conversation_leaves_no_link() {
     let client = lab.client().await;
     let mut first = fake("announce\nfinal agent_a the first answer");
     first["context"] = json!("write");
+    first["overrides"] = json!({"agents": {"agent_a": {"backend": {"cwd": "ws"}}}});
     let first = client.start(first).await;
     client.end(&first).await;
     let told = lab.project().join("told");

@@ -96,7 +96,7 @@ async fn agents_that_never_agree_are_ended_by_massgens_own_clock_with_an_answer(
     let lab = Lab::real().await.warm();
     let rehearsal = massgen_mcp::rehearsal::serve().await.expect("endpoint");
     let config =
-        massgen_mcp::rehearsal::config("@rehearsal/never-vote/delay=0.5", &rehearsal.base_url()).expect("config");
+        massgen_mcp::rehearsal::config_yaml("@rehearsal/never-vote/delay=0.5", &rehearsal.base_url()).expect("config");
     lab.put("short.yaml", &format!("{config}timeout_settings:\n  orchestrator_timeout_seconds: 8\n"));
     let mut command = lab.command();
     command.env("OPENAI_API_KEY", "rehearsal").env("HTTPS_PROXY", "http://127.0.0.1:9").env("NO_PROXY", "127.0.0.1");

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use massgen_mcp::massgen::program::{self, Places};
-use massgen_mcp::massgen::setup::{self, Versions};
-use massgen_mcp::registry::FAILED_IMPORTS;
+use massgen_mcp::massgen::program::{self, ProgramPlaces};
+use massgen_mcp::massgen::setup::{self, PackageVersions};
+use massgen_mcp::registry::FAILED_IMPORTS_FOLDER;
 use rmcp::ServiceExt;
 use rmcp::model::CallToolRequestParams;
 use rmcp::service::{RoleClient, RunningService};
@@ -427,12 +427,12 @@ fn described(pid: u32, mark: &str) -> Option<String> {
 async fn real_massgen() -> PathBuf {
     let named = std::env::var_os("MASSGEN_MCP_MASSGEN").map(PathBuf::from);
     let state = default_state();
-    let own_venv = setup::venv(&state);
-    let (project, seen) = (Path::new(env!("CARGO_MANIFEST_DIR")), state.join(FAILED_IMPORTS));
+    let own_venv = setup::venv_folder(&state);
+    let (project, seen) = (Path::new(env!("CARGO_MANIFEST_DIR")), state.join(FAILED_IMPORTS_FOLDER));
     let (project, named) = (Some(project), named.as_deref());
-    match program::find(Places { named, project, own_venv: &own_venv, seen: &seen }) {
+    match program::find(ProgramPlaces { named, project, own_venv: &own_venv, failed_imports: &seen }) {
         Ok(program) if !program.starts_with(&own_venv) => program,
-        Ok(_) | Err(_) => setup::setup(&state, &seen, Versions::Locked, |_| {})
+        Ok(_) | Err(_) => setup::setup(&state, &seen, PackageVersions::Locked, |_| {})
             .await
             .unwrap_or_else(|error| panic!("{error}; {}", error.hint())),
     }

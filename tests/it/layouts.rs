@@ -35,7 +35,7 @@ fn the_captured_success_has_its_answers() {
     assert!(copied.expect("cp").success());
     let files = RunFiles::open(root.path()).expect("open");
     let layout = Layout::find(&files, None).expect("layout");
-    let digest = status::digest(&files.head(&layout.status(), status::MOST_BYTES).expect("status")).expect("JSON");
+    let digest = status::digest(&files.head(&layout.status(), status::MAX_BYTES).expect("status")).expect("JSON");
     let best = answers::best(&files, &layout, Some(&digest)).expect("answer");
     assert_eq!((best.agent.as_str(), best.source), ("agent_a", AnswerSource::Final));
     assert!(best.path.ends_with("turn_1/final/agent_a/answer.txt"));
@@ -55,7 +55,7 @@ fn the_tree_of_0_1_12_after_a_restart_is_read() {
     assert_eq!(answers::candidates(&files, &layout, None).len(), 2, "of the newest attempt alone");
 }
 
-fn sample(name: &str) -> Result<Digest, status::Torn> {
+fn sample(name: &str) -> Result<Digest, status::InvalidStatus> {
     status::digest(&std::fs::read(data("status").join(name)).expect("sample"))
 }
 
@@ -82,7 +82,7 @@ fn line(digest: &Digest) -> String {
         digest.votes,
         words(&digest.winner),
         digest.tokens.map_or("-".to_owned(), |tokens| tokens.to_string()),
-        digest.finish
+        digest.finish_reason
     )
 }
 
@@ -123,6 +123,6 @@ fn a_torn_status_is_no_digest_and_the_reason_of_a_failure_is_kept() {
     assert!(failed.first_error.expect("error").contains("stub says 500"));
     let unreachable = sample("failed_run_still_in_progress.json").expect("JSON");
     assert_eq!(unreachable.first_error.as_deref(), Some("Connection error."));
-    assert_eq!(unreachable.finish, Some(Finish::InProgress));
+    assert_eq!(unreachable.finish_reason, Some(Finish::InProgress));
     assert_eq!(unreachable.agents[0].state, AgentState::Working);
 }

@@ -151,7 +151,7 @@ async fn a_long_question_comes_by_file_and_a_relative_context_path_means_the_pro
     lab.put("question.txt", &format!("first words ${{HOME}} {}", "and more ".repeat(20_000)));
     lab.put("material/notes.md", "notes");
     let rehearsal = massgen_mcp::rehearsal::serve().await.expect("endpoint");
-    let config = massgen_mcp::rehearsal::config("@rehearsal", &rehearsal.base_url()).expect("config");
+    let config = massgen_mcp::rehearsal::config_yaml("@rehearsal", &rehearsal.base_url()).expect("config");
     let orchestrator = "orchestrator:\n  context_paths:\n    - path: ./material\n      permission: read\n";
     lab.put("two.yaml", &format!("{config}{orchestrator}"));
 

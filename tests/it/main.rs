@@ -6,6 +6,7 @@
     reason = "the same tests hold for cold starts and, as modules named *_warm, for warm ones"
 )]
 
+mod architecture;
 mod argument_properties;
 mod arguments;
 mod bad_input;
@@ -20,7 +21,6 @@ mod failures;
 mod faults;
 mod governed;
 mod groups;
-mod house;
 mod installs;
 mod lab;
 mod lacking;

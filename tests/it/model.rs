@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use massgen_mcp::clock;
 use massgen_mcp::fleet::{Cursor, Fleet, Selection};
-use massgen_mcp::registry::{Durability, Furniture, RunFolder, RunLock, StateFolder};
+use massgen_mcp::registry::{Durability, InitialFiles, RunFolder, RunLock, StateFolder};
 use massgen_mcp::run::{
-    ConfigChoice, Ending, Exit, Outcome, ProcessMark, RunId, RunRecord, RunSpec, RunState, StopAsk, StopCause,
+    ConfigChoice, Ending, Exit, Outcome, ProcessIdentity, RunId, RunRecord, RunSpec, RunState, StopCause, StopRequest,
 };
 
 use crate::lab::{Dice, PATIENCE};
@@ -60,19 +60,19 @@ struct Actor {
 }
 
 /// A process that does not exist.
-fn nobody() -> ProcessMark {
-    ProcessMark { pid: 4_000_000, start_ticks: 1, boot_id: clock::boot_id().to_owned() }
+fn nobody() -> ProcessIdentity {
+    ProcessIdentity { pid: 4_000_000, start_ticks: 1, boot_id: clock::boot_id().to_owned() }
 }
 
 fn spec(id: RunId) -> RunSpec {
     let rehearsal = ConfigChoice::Rehearsal("@rehearsal".to_owned());
-    RunSpec::plain(id, "q", rehearsal, "/".into(), "/bin/false".into())
+    RunSpec::new(id, "q", rehearsal, "/".into(), "/bin/false".into())
 }
 
 impl Actor {
     fn start(state: &StateFolder) -> Actor {
-        let id = state.fresh_id().expect("id");
-        let (folder, lock) = state.create(&spec(id.clone()), Furniture::default()).expect("created");
+        let id = state.new_id().expect("id");
+        let (folder, lock) = state.create(&spec(id.clone()), InitialFiles::default()).expect("created");
         let record = folder.load().expect("loads");
         Actor { id, folder, record, lock: Some(lock), asked: false, model: Model::Made }
     }
@@ -81,7 +81,7 @@ impl Actor {
         self.record.state = state;
         self.record.seq += 1;
         let lock = self.lock.as_ref().expect("owned");
-        self.folder.save(&self.record, lock, Durability::Plain).expect("saved");
+        self.folder.save(&self.record, lock, Durability::NotSynced).expect("saved");
         self.model = model;
     }
 
@@ -92,8 +92,8 @@ impl Actor {
                 self.record.started = Some(clock::now());
                 self.save(RunState::Starting { leader: None }, Model::Starting);
             }
-            Model::Starting | Model::Running if self.asked && self.folder.stop_asked().is_some() => {
-                let cause = StopCause::Asked { reason: None };
+            Model::Starting | Model::Running if self.asked && self.folder.stop_request().is_some() => {
+                let cause = StopCause::Requested { reason: None };
                 self.save(RunState::Stopping { leader: nobody(), cause }, Model::Stopping);
             }
             Model::Starting => self.save(RunState::Running { leader: nobody() }, Model::Running),
@@ -115,8 +115,8 @@ impl Actor {
         let ending = Ending {
             outcome,
             exit: Exit::Code(0),
-            at: clock::now(),
-            took,
+            ended_at: clock::now(),
+            duration: took,
             answer: None,
             stop: None,
             warnings: Vec::new(),
@@ -136,8 +136,8 @@ impl Actor {
 
     fn ask_stop(&mut self) {
         if self.model != Model::Pruned {
-            let ask = StopAsk { grace: std::time::Duration::ZERO, reason: None, tree: true };
-            self.folder.ask_stop(&ask).expect("asked");
+            let ask = StopRequest { grace: std::time::Duration::ZERO, reason: None, tree: true };
+            self.folder.request_stop(&ask).expect("asked");
             self.asked = true;
         }
     }
@@ -156,11 +156,12 @@ async fn look(state: &StateFolder, actors: &mut [Actor], trace: &str) -> Cursor 
     let begun = Instant::now();
     loop {
         let fleet = Fleet::new(state.clone(), Path::new("/bin/false"));
-        let sight = fleet.look_all(&Selection::Latest).await.expect("looked");
+        let sight = fleet.snapshot(&Selection::Latest).await.expect("looked");
         assert!(sight.unreadable.is_empty(), "{trace}");
         let listed = actors.iter().filter(|actor| actor.model != Model::Pruned).count();
         assert_eq!(sight.runs.len(), listed, "{trace}");
-        let word = |id: &RunId| sight.runs.iter().find(|run| run.spec.id == *id).map(|run| run.state.word().to_owned());
+        let word =
+            |id: &RunId| sight.runs.iter().find(|run| run.spec.id == *id).map(|run| run.state.as_str().to_owned());
         let unburied =
             |actor: &Actor| matches!(actor.model, Model::Orphan(_)) && word(&actor.id).as_deref() != actor.model.word();
         if actors.iter().any(unburied) && begun.elapsed() < PATIENCE {
@@ -170,7 +171,7 @@ async fn look(state: &StateFolder, actors: &mut [Actor], trace: &str) -> Cursor 
             assert_eq!(word(&actor.id).as_deref(), actor.model.word(), "{trace}");
             actor.model = actor.model.after_a_look();
         }
-        return Cursor::of(&sight.runs);
+        return Cursor::from_runs(&sight.runs);
     }
 }
 

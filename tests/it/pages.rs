@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use massgen_mcp::experiment::table::{
-    Agreement, Between, Comparison, Difference, Mean, Measure, Row, Table, Trial, Winner,
+    Agreement, ArmAgreement, Comparison, ComparisonRow, ComparisonTable, Difference, Mean, Measure, Trial, Winner,
 };
-use massgen_mcp::massgen::story::{
-    AgentStory, Cast, Given, Presentation, Restart, Round, Source, Story, ToolCall, Trouble,
+use massgen_mcp::massgen::timeline::{
+    AgentTotals, AnswerEvent, ErrorEvent, Presentation, Restart, Round, SourcePath, Timeline, ToolCall, VoteEvent,
 };
 use massgen_mcp::report::page::{group_page, run_page};
 use massgen_mcp::run::{
-    AnswerFact, AnswerSource, ConfigChoice, Ending, Exit, Moment, Outcome, Problem, RunRecord, RunSpec, RunState,
-    Spent, Usd,
+    AnswerSource, AnswerSummary, ConfigChoice, Ending, Exit, Moment, Outcome, Problem, RunRecord, RunSpec, RunState,
+    Spend, Usd,
 };
 use serde_json::json;
 use tempfile::TempDir;
@@ -72,15 +72,15 @@ fn moment(second: i64) -> Moment {
 fn record(question: &str, outcome: Outcome) -> RunRecord {
     let id = "mg-00000001".parse().expect("id");
     let config = ConfigChoice::File("/project/team.yaml".into());
-    let mut spec = RunSpec::plain(id, question, config, "/project".into(), "/bin/massgen".into());
+    let mut spec = RunSpec::new(id, question, config, "/project".into(), "/bin/massgen".into());
     spec.group = Some(question.to_owned());
-    let answer = AnswerFact { agent: question.to_owned(), chars: 5, source: AnswerSource::Final };
+    let answer = AnswerSummary { agent: question.to_owned(), chars: 5, source: AnswerSource::Final };
     let took = Duration::from_secs(75);
     let ending = Ending {
         outcome,
         exit: Exit::Code(0),
-        at: moment(175),
-        took,
+        ended_at: moment(175),
+        duration: took,
         answer: Some(answer),
         stop: None,
         warnings: Vec::new(),
@@ -93,36 +93,36 @@ fn record(question: &str, outcome: Outcome) -> RunRecord {
         digest: None,
         started: Some(moment(100)),
         log_dir: None,
-        spent: Spent { usd: Usd(34_500), tokens: 4_567, is_unpriced: false },
-        spent_below: Spent::default(),
+        spent: Spend { usd: Usd(34_500), tokens: 4_567, is_unpriced: false },
+        spent_by_descendants: Spend::default(),
         keeper: None,
-        cold_because: None,
-        import: None,
-        changed: None,
-        ready: None,
+        cold_start_reason: None,
+        import_wait: None,
+        changed_files: None,
+        ready_answer: None,
         quiet: None,
     }
 }
 
 /// A story of two agents; what they say, and what they are called, ends with `say`.
-fn story(say: &str) -> Story {
-    let source = Source::from("attempt_1/status.json");
+fn story(say: &str) -> Timeline {
+    let source = SourcePath::from("attempt_1/status.json");
     let (one, two) = (format!("agent_a{say}"), format!("agent_b{say}"));
     let agent =
-        |id: &String| AgentStory { id: id.clone(), model: Some(format!("model{say}")), ..AgentStory::default() };
+        |id: &String| AgentTotals { id: id.clone(), model: Some(format!("model{say}")), ..AgentTotals::default() };
     let round = |agent: &String, kind: &str, outcome: &str, from: f64, to: f64| Round {
         agent: agent.clone(),
         kind: kind.to_owned(),
         outcome: format!("{outcome}{say}"),
-        from,
-        to,
+        start: from,
+        end: to,
         output_tokens: 1_234,
         cost_usd: Some(0.0115),
         source: source.clone(),
         ..Round::default()
     };
-    let vote = Cast {
-        at: 61.0,
+    let vote = VoteEvent {
+        time_s: 61.0,
         voter: two.clone(),
         agent: one.clone(),
         label: Some(format!("agent1.1{say}")),
@@ -131,26 +131,26 @@ fn story(say: &str) -> Story {
         source: source.clone(),
     };
     let call = ToolCall {
-        at: 9.0,
-        took: Some(2.0),
+        time_s: 9.0,
+        duration_s: Some(2.0),
         agent: one.clone(),
         tool: format!("read_file{say}"),
         ..ToolCall::default()
     };
-    Story {
+    Timeline {
         start: Some(100.0),
         end: 75.0,
         agents: [&one, &two].map(agent).to_vec(),
-        answers: vec![Given {
-            at: 30.0,
+        answers: vec![AnswerEvent {
+            time_s: 30.0,
             agent: one.clone(),
             label: format!("agent1.1{say}"),
             chars: 4_321,
             source: source.clone(),
         }],
-        votes: vec![vote.clone(), Cast { at: 12.0, counted: false, ..vote }],
+        votes: vec![vote.clone(), VoteEvent { time_s: 12.0, counted: false, ..vote }],
         restarts: vec![Restart {
-            at: 31.0,
+            time_s: 31.0,
             agent: two.clone(),
             reason: format!("a newer answer{say}"),
             source: source.clone(),
@@ -161,10 +161,10 @@ fn story(say: &str) -> Story {
             round(&two, "voting", "vote", 31.0, 61.0),
         ],
         tools: vec![call.clone(), ToolCall { failed: true, ..call }],
-        presentation: Some(Presentation { agent: one, from: 62.0, to: 75.0, is_tie: false, source: source.clone() }),
-        troubles: vec![Trouble { at: 40.0, agent: None, message: format!("HTTP 529{say}"), source }],
+        presentation: Some(Presentation { agent: one, start: 62.0, end: 75.0, is_tie: false, source: source.clone() }),
+        errors: vec![ErrorEvent { time_s: 40.0, agent: None, message: format!("HTTP 529{say}"), source }],
         gaps: vec![format!("no events{say}")],
-        ..Story::default()
+        ..Timeline::default()
     }
 }
 
@@ -254,7 +254,7 @@ fn the_browser_would_show_it_if_something_did() {
     }
 }
 
-fn table(say: &str) -> Table {
+fn table(say: &str) -> ComparisonTable {
     let trial = |(arm, repeat): (usize, u32)| Trial {
         run: format!("mg-000000{arm}{repeat}").parse().expect("id"),
         arm,
@@ -273,18 +273,18 @@ fn table(say: &str) -> Table {
     let name = |text: &str| format!("{text}{say}");
     let winners = vec![Winner { agent: name("agent_a"), model: Some(name("model")), share: 0.75 }];
     let cost_usd = Some(Mean { n: 5, mean: 0.06, interval: Some((0.03, 0.09)) });
-    let row = Row { of: 5, started: 5, succeeded: 4, cost_usd, winners, ..Row::default() };
+    let row = ComparisonRow { planned: 5, started: 5, succeeded: 4, cost_usd, winners, ..ComparisonRow::default() };
     let difference = |interval| Difference { a: 0, b: 1, measure: Measure::Cost, pairs: 1, mean: 0.01, interval };
-    Table {
-        of: Comparison {
+    ComparisonTable {
+        comparison: Comparison {
             group: name("nightly"),
             arms: vec![name("team.yaml"), name("solo.yaml")],
             questions: vec![name("Why so slow?")],
             trials,
         },
-        rows: vec![Row { question: Some(0), ..row.clone() }],
-        arms: vec![row.clone(), Row { arm: 1, ..row }],
-        between: vec![Between {
+        rows: vec![ComparisonRow { question: Some(0), ..row.clone() }],
+        arms: vec![row.clone(), ComparisonRow { arm: 1, ..row }],
+        arm_agreements: vec![ArmAgreement {
             a: 0,
             b: 1,
             question: 0,
@@ -354,7 +354,7 @@ fn variants_of_one_config_are_told_apart() {
     let variant = |most: usize| {
         format!(r#"configs/team-of-three.yaml with {{"orchestrator":{{"max_new_answers_per_agent":{most}}}}}"#)
     };
-    table.of.arms = [1, 2].map(variant).to_vec();
+    table.comparison.arms = [1, 2].map(variant).to_vec();
     let seen = document(&group_page(&table, None));
     for n in [1, 2] {
         assert!(seen.contains(&format!("max_new_answers_per_agent\":{n}}}}}</bdi>")), "whole in the tables");

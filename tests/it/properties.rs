@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use massgen_mcp::massgen::configs::{self, Changes};
+use massgen_mcp::massgen::configs::{self, ConfigChanges};
 use massgen_mcp::massgen::pages::{self, hex};
 use massgen_mcp::massgen::{status, text};
 use massgen_mcp::secrets::Secrets;
@@ -148,8 +148,8 @@ fn pages_put_together_are_what_std_makes_of_the_bytes_with_stand_ins_for_what_is
             let (mut text, mut offset) = (String::new(), 0);
             let hash = hex(&Sha256::digest(&bytes));
             loop {
-                let page =
-                    pages::page(bytes.as_slice(), offset, limit, &Secrets::default()).expect("a slice is always read");
+                let page = pages::read_page(bytes.as_slice(), offset, limit, &Secrets::default())
+                    .expect("a slice is always read");
                 prop_assert_eq!(&page.sha256, &hash);
                 prop_assert!(page.text.chars().count() as u64 <= limit);
                 text.push_str(&page.text);
@@ -171,8 +171,8 @@ fn pages_put_together_are_what_std_makes_of_the_bytes_with_stand_ins_for_what_is
                     c => c.is_control() || HARMFUL.contains(&c),
                 };
                 // Joiners and the like are either, by what they are and what stands before them.
-                let either = !c.is_ascii() && shown == text::stand_in(c);
-                let good = if harmful { shown == text::stand_in(c) } else { shown == c || either };
+                let either = !c.is_ascii() && shown == text::replacement_char(c);
+                let good = if harmful { shown == text::replacement_char(c) } else { shown == c || either };
                 prop_assert!(good, "{:?} at {} is shown as {:?}", c, place, shown);
                 next.next();
             }
@@ -192,19 +192,19 @@ fn texts_keep_within_their_bounds_and_are_harmless() {
     let text = prop::collection::vec(piece, 0..8).prop_map(|pieces| pieces.concat());
     cases(1500)
         .run(&(text, 0..40_usize), |(original, most)| {
-            let cleaned = text::clean(&original);
+            let cleaned = text::remove_harmful(&original);
             prop_assert!(!cleaned.chars().any(|c| c.is_control() && c != '\n' && c != '\t'), "{:?}", cleaned);
             prop_assert!(!cleaned.contains(HARMFUL), "{:?}", cleaned);
-            let harmless = text::harmless(&original);
+            let harmless = text::replace_harmful(&original);
             prop_assert!(
                 !harmless.chars().any(|c| c.is_control() && c != '\n' && c != '\t') && !harmless.contains(HARMFUL)
             );
-            prop_assert_eq!(text::harmless(&harmless), harmless.clone(), "harmless stays as it is");
+            prop_assert_eq!(text::replace_harmful(&harmless), harmless.clone(), "harmless stays as it is");
             prop_assert_eq!(harmless.chars().count(), original.chars().count());
-            prop_assert_eq!(text::clean(&cleaned), cleaned.clone(), "clean is clean");
-            let line = text::line(&original, most);
+            prop_assert_eq!(text::remove_harmful(&cleaned), cleaned.clone(), "clean is clean");
+            let line = text::single_line(&original, most);
             prop_assert!(line.chars().count() <= most.max(1) && !line.contains(['\n', '\t']), "{:?}", line);
-            let cut = text::cut(&original, most);
+            let cut = text::truncate(&original, most);
             prop_assert!(cut.chars().count() <= most.max(1), "{:?}", cut);
             prop_assert!(original.chars().count() > most || cut == original);
             Ok(())
@@ -253,8 +253,8 @@ fn an_edited_config_differs_only_where_it_was_to() {
             }
             let original: String = chars.into_iter().collect();
             let project = moved.then(|| project.path());
-            let changes = Changes { project, prompt: prompt.as_deref(), ..Changes::default() };
-            let Ok(edited) = configs::effective(Path::new("c.yaml"), &original, changes) else {
+            let changes = ConfigChanges { project, prompt: prompt.as_deref(), ..ConfigChanges::default() };
+            let Ok(edited) = configs::effective_config(Path::new("c.yaml"), &original, changes) else {
                 return Ok(());
             };
             // What this program cannot read gets its prompt all the same, and is MassGen's to refuse.

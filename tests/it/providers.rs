@@ -9,8 +9,8 @@ use std::path::Path;
 
 use futures_util::{StreamExt, stream};
 use massgen_mcp::massgen::events;
-use massgen_mcp::massgen::outcome::{Evidence, outcome};
-use massgen_mcp::massgen::reasons::Words;
+use massgen_mcp::massgen::outcome::{OutcomeEvidence, outcome};
+use massgen_mcp::massgen::reasons::RunOutput;
 use massgen_mcp::run::{AgentDigest, Digest, Exit, Problem, Retry};
 use massgen_mcp::secrets::Secrets;
 use serde_json::{Value, json};
@@ -83,11 +83,12 @@ fn captured(provider: &str, fault: &str) -> String {
 /// The problem of a run of one agent that left these words.
 fn problem_of(words: &str) -> Problem {
     let (events, stderr): (Vec<&str>, Vec<&str>) = words.lines().partition(|line| line.starts_with('{'));
-    let agents = events::last_words(&events.join("\n"), &Secrets::default());
+    let agents = events::last_agent_text(&events.join("\n"), &Secrets::default());
     let digest = Digest { agents: vec![AgentDigest::default()], tokens: Some(0), ..Digest::default() };
     let stderr = stderr.join("\n");
-    let words = Words { stderr: &stderr, agents: agents.as_deref(), ..Words::default() };
-    let evidence = Evidence { stopped: None, exit: Exit::Code(0), answer: None, digest: Some(&digest), words };
+    let words = RunOutput { stderr: &stderr, agent_text: agents.as_deref(), ..RunOutput::default() };
+    let evidence =
+        OutcomeEvidence { stop_cause: None, exit: Exit::Code(0), answer: None, digest: Some(&digest), output: words };
     outcome(&evidence).problem().expect("a problem").clone()
 }
 

@@ -137,7 +137,7 @@ const MATRIX: &[(Variables, &str, usize)] = &[
 #[tokio::test]
 async fn in_every_environment_the_second_run_of_massgen_is_warm() {
     let rehearsal = massgen_mcp::rehearsal::serve().await.expect("endpoint");
-    let config = massgen_mcp::rehearsal::config("@rehearsal/agents=1", &rehearsal.base_url()).expect("config");
+    let config = massgen_mcp::rehearsal::config_yaml("@rehearsal/agents=1", &rehearsal.base_url()).expect("config");
     let lab = Lab::real().await;
     lab.put("c.yaml", &config);
     lab.put("configs/.env", "SOME_API_KEY=of-the-project\n");

@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Check;
+use super::CheckResult;
 use crate::commands::kill;
-use crate::commands::summary::{one_line, view_of};
-use crate::fleet::{Cursor, Fleet, Keys, Limits, Selection, Start, Until};
+use crate::commands::summary::{summary_line, view_of};
+use crate::fleet::{ConfigKeys, Cursor, Fleet, Selection, StartLimits, StartRequest, WaitUntil};
 use crate::refusal::Refusal;
 use crate::run::{Cap, ConfigChoice, Outcome, RunId, RunRecord, RunSpec, Unpriced};
 use crate::settings::Settings;
 use crate::view::Detail;
 
 /// How long the rehearsal may take; far longer than it does on a machine with anything to spare.
-const PATIENCE: Duration = Duration::from_secs(180);
+const REHEARSAL_TIMEOUT: Duration = Duration::from_secs(180);
 const QUESTION: &str = "What is 6 times 7?";
 
 pub(super) async fn rehearse(
@@ -24,36 +24,36 @@ pub(super) async fn rehearse(
     settings: &Settings,
     program: PathBuf,
     say: impl Fn(&str),
-) -> Result<Check, Refusal> {
-    let started = fleet.start(start(fleet.state().fresh_id()?, settings, program)).await?;
+) -> Result<CheckResult, Refusal> {
+    let started = fleet.start(start_request(fleet.state().new_id()?, settings, program)).await?;
     let id = started.record.spec.id.clone();
-    let record = follow(fleet, started.record, say).await?;
-    if record.state.ended().is_none() {
-        let stopped = kill::stop(fleet, &id, Duration::ZERO, Some("the doctor gave up".to_owned())).await?;
+    let record = wait_for_end(fleet, started.record, say).await?;
+    if record.state.ending().is_none() {
+        let stopped = kill::stop_run(fleet, &id, Duration::ZERO, Some("the doctor gave up".to_owned())).await?;
         let at = view_of(fleet, &record, Detail::Brief).state;
         let last = view_of(fleet, &stopped, Detail::Brief).state;
-        let message = format!("{id} was still {at} after {} s; it is {last} now", PATIENCE.as_secs());
-        return Ok(Check::problem("rehearsal", message, look_at(&id)));
+        let message = format!("{id} was still {at} after {} s; it is {last} now", REHEARSAL_TIMEOUT.as_secs());
+        return Ok(CheckResult::problem("rehearsal", message, inspect_hint(&id)));
     }
-    Ok(verdict(fleet, &record))
+    Ok(check_record(fleet, &record))
 }
 
-fn start(id: RunId, settings: &Settings, program: PathBuf) -> Start {
-    let mut limits = Limits::from(settings);
+fn start_request(id: RunId, settings: &Settings, program: PathBuf) -> StartRequest {
+    let mut limits = StartLimits::from(settings);
     // What costs nothing is held against no budget.
-    (limits.each.cap, limits.each.unpriced) = (Cap::default(), Unpriced::Warn);
-    (limits.all.server, limits.all.day) = (None, None);
+    (limits.per_run.cap, limits.per_run.unpriced) = (Cap::default(), Unpriced::Warn);
+    (limits.global.server_usd, limits.global.day_usd) = (None, None);
     let config = ConfigChoice::Rehearsal("@rehearsal".to_owned());
     let spec = RunSpec {
         group: Some("doctor".to_owned()),
-        timeout: PATIENCE,
-        ..RunSpec::plain(id, QUESTION, config, settings.project.clone().unwrap_or_default(), program)
+        timeout: REHEARSAL_TIMEOUT,
+        ..RunSpec::new(id, QUESTION, config, settings.project.clone().unwrap_or_default(), program)
     };
-    Start {
+    StartRequest {
         spec,
         config: None,
-        keys: Keys::default(),
-        asked: Cap::default(),
+        keys: ConfigKeys::default(),
+        requested_cap: Cap::default(),
         limits,
         request: QUESTION.to_owned(),
         request_key: None,
@@ -63,30 +63,30 @@ fn start(id: RunId, settings: &Settings, program: PathBuf) -> Start {
 }
 
 /// The run at its end, or as it is when patience is; each change is told.
-async fn follow(fleet: &Fleet, mut record: RunRecord, say: impl Fn(&str)) -> Result<RunRecord, Refusal> {
-    let deadline = Instant::now() + PATIENCE;
+async fn wait_for_end(fleet: &Fleet, mut record: RunRecord, say: impl Fn(&str)) -> Result<RunRecord, Refusal> {
+    let deadline = Instant::now() + REHEARSAL_TIMEOUT;
     let selection = Selection::Runs(vec![record.spec.id.clone()]);
-    while record.state.ended().is_none() && Instant::now() < deadline {
-        say(&one_line(&view_of(fleet, &record, Detail::Brief)));
-        let since = Some(Cursor::of(std::slice::from_ref(&record)));
+    while record.state.ending().is_none() && Instant::now() < deadline {
+        say(&summary_line(&view_of(fleet, &record, Detail::Brief)));
+        let since = Some(Cursor::from_runs(std::slice::from_ref(&record)));
         let left = deadline.saturating_duration_since(Instant::now());
-        let waited = fleet.wait(&selection, Until::Change, since, left, std::future::pending()).await?;
-        record = waited.sight.runs.into_iter().next().unwrap_or(record);
+        let waited = fleet.wait(&selection, WaitUntil::Change, since, left, std::future::pending()).await?;
+        record = waited.snapshot.runs.into_iter().next().unwrap_or(record);
     }
     Ok(record)
 }
 
-fn verdict(fleet: &Fleet, record: &RunRecord) -> Check {
+fn check_record(fleet: &Fleet, record: &RunRecord) -> CheckResult {
     let id = &record.spec.id;
     let run = view_of(fleet, record, Detail::Full);
-    let succeeded = record.state.ended().is_some_and(|ending| ending.outcome == Outcome::Succeeded);
+    let succeeded = record.state.ending().is_some_and(|ending| ending.outcome == Outcome::Succeeded);
     if succeeded && run.answer_chars.is_some_and(|chars| chars > 0) {
-        return Check::ok("rehearsal", format!("{id} succeeded in {} s with an answer", run.elapsed_s));
+        return CheckResult::ok("rehearsal", format!("{id} succeeded in {} s with an answer", run.elapsed_s));
     }
     let why = run.problem.map(|problem| format!(": {} ({}; {})", problem.message, problem.code, problem.hint));
-    Check::problem("rehearsal", format!("{id} {}{}", run.state, why.unwrap_or_default()), look_at(id))
+    CheckResult::problem("rehearsal", format!("{id} {}{}", run.state, why.unwrap_or_default()), inspect_hint(id))
 }
 
-fn look_at(id: &RunId) -> String {
+fn inspect_hint(id: &RunId) -> String {
     format!("look at `massgen-mcp result {id} --part errors` and `massgen-mcp logs {id}`")
 }

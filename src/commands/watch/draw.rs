@@ -4,30 +4,30 @@ use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Block, Borders, Paragraph, Row as Cells, Table, TableState, Wrap};
+use ratatui::widgets::{Block, Borders, Paragraph, Row as RunGrid, Table, TableState, Wrap};
 
-use super::board::{Board, Front, Row};
+use super::state::{Overlay, RunRow, ScreenState};
 
 /// The height of what is shown of the chosen run.
-const ABOUT: u16 = 8;
+const DETAILS_HEIGHT: u16 = 8;
 /// From this width on there is room for votes and questions.
-const WIDE: u16 = 110;
+const WIDE_SCREEN: u16 = 110;
 /// How many bars a trend has there, and elsewhere.
-const TREND: u16 = 20;
-const NARROW_TREND: u16 = 6;
+const TREND_WIDTH: u16 = 20;
+const NARROW_TREND_WIDTH: u16 = 6;
 
 /// A column of the table.
 struct Column {
-    what: What,
+    content: ColumnContent,
     name: &'static str,
     width: Constraint,
     /// The least width of a screen that has it.
-    from_width: u16,
+    min_screen_width: u16,
 }
 
 /// What is in a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum What {
+enum ColumnContent {
     Run,
     State,
     Phase,
@@ -40,92 +40,94 @@ enum What {
     Question,
 }
 
-const fn column(what: What, name: &'static str, width: Constraint, from_width: u16) -> Column {
-    Column { what, name, width, from_width }
+const fn column(what: ColumnContent, name: &'static str, width: Constraint, from_width: u16) -> Column {
+    Column { content: what, name, width, min_screen_width: from_width }
 }
 
 const COLUMNS: &[Column] = &[
-    column(What::Run, "RUN", Constraint::Length(11), 0),
-    column(What::State, "STATE", Constraint::Length(11), 0),
-    column(What::Phase, "PHASE", Constraint::Length(14), 72),
-    column(What::Time, "TIME", Constraint::Length(6), 0),
-    column(What::Agents, "AGENTS", Constraint::Fill(2), 60),
-    column(What::Votes, "VOTES", Constraint::Length(12), WIDE),
-    column(What::Cost, "COST", Constraint::Length(8), 0),
-    column(What::Tokens, "TOKENS", Constraint::Length(6), 0),
-    column(What::Trend, "TREND", Constraint::Length(TREND), 60),
-    column(What::Question, "QUESTION", Constraint::Fill(2), WIDE),
+    column(ColumnContent::Run, "RUN", Constraint::Length(11), 0),
+    column(ColumnContent::State, "STATE", Constraint::Length(11), 0),
+    column(ColumnContent::Phase, "PHASE", Constraint::Length(14), 72),
+    column(ColumnContent::Time, "TIME", Constraint::Length(6), 0),
+    column(ColumnContent::Agents, "AGENTS", Constraint::Fill(2), 60),
+    column(ColumnContent::Votes, "VOTES", Constraint::Length(12), WIDE_SCREEN),
+    column(ColumnContent::Cost, "COST", Constraint::Length(8), 0),
+    column(ColumnContent::Tokens, "TOKENS", Constraint::Length(6), 0),
+    column(ColumnContent::Trend, "TREND", Constraint::Length(TREND_WIDTH), 60),
+    column(ColumnContent::Question, "QUESTION", Constraint::Fill(2), WIDE_SCREEN),
 ];
 /// The bars of a trend, from nothing to the most.
-const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+const BAR_CHARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
 /// Draws the whole screen.
-pub(super) fn draw(frame: &mut Frame<'_>, board: &Board) {
-    let about = if frame.area().height >= 2 * ABOUT { ABOUT } else { 0 };
+pub(super) fn draw(frame: &mut Frame<'_>, board: &ScreenState) {
+    let about = if frame.area().height >= 2 * DETAILS_HEIGHT { DETAILS_HEIGHT } else { 0 };
     let parts = [Constraint::Length(1), Constraint::Min(1), Constraint::Length(about), Constraint::Length(1)];
     let [top, middle, below, bottom] = Layout::vertical(parts).areas(frame.area());
     frame.render_widget(Line::from(summary(&board.rows)).style(Modifier::BOLD), top);
-    match &board.front {
-        Front::Opened { id, lines, top } => {
+    match &board.overlay {
+        Overlay::RunDetails { id, lines, top } => {
             let whole = Rect { height: middle.height + below.height, ..middle };
-            opened(frame, whole, &format!(" {id} "), lines, *top);
+            draw_details(frame, whole, &format!(" {id} "), lines, *top);
         }
-        Front::Table | Front::Message { .. } | Front::Sure { .. } => {
-            table(frame, middle, board);
+        Overlay::None | Overlay::MessageInput { .. } | Overlay::ConfirmKill { .. } => {
+            draw_table(frame, middle, board);
             if about > 0 {
-                let lines = board.chosen().map(|(_, row)| facts(row)).unwrap_or_default();
+                let lines = board.selected_row().map(|(_, row)| run_facts(row)).unwrap_or_default();
                 let block = Block::new().borders(Borders::TOP);
                 frame.render_widget(Paragraph::new(lines).wrap(Wrap { trim: false }).block(block), below);
             }
         }
     }
-    frame.render_widget(foot(board, bottom.width), bottom);
+    frame.render_widget(footer(board, bottom.width), bottom);
 }
 
-fn summary(rows: &[Row]) -> String {
-    let live = rows.iter().filter(|row| !row.is_over).count();
+fn summary(rows: &[RunRow]) -> String {
+    let live = rows.iter().filter(|row| !row.has_ended).count();
     let tokens: u64 = rows.iter().filter_map(|row| row.tokens).sum();
-    format!("massgen-mcp: {} runs, {live} live, {} tokens", rows.len(), short(tokens))
+    format!("massgen-mcp: {} runs, {live} live, {} tokens", rows.len(), format_count(tokens))
 }
 
-fn table(frame: &mut Frame<'_>, area: Rect, board: &Board) {
+fn draw_table(frame: &mut Frame<'_>, area: Rect, board: &ScreenState) {
     if board.rows.is_empty() {
         frame.render_widget(Line::from("no runs yet; they appear here by themselves"), area);
         return;
     }
-    let columns: Vec<_> = COLUMNS.iter().filter(|column| area.width >= column.from_width).collect();
-    let trend = if area.width >= WIDE { TREND } else { NARROW_TREND };
-    let width = |column: &&Column| if column.what == What::Trend { Constraint::Length(trend) } else { column.width };
+    let columns: Vec<_> = COLUMNS.iter().filter(|column| area.width >= column.min_screen_width).collect();
+    let trend = if area.width >= WIDE_SCREEN { TREND_WIDTH } else { NARROW_TREND_WIDTH };
+    let width = |column: &&Column| {
+        if column.content == ColumnContent::Trend { Constraint::Length(trend) } else { column.width }
+    };
     let widths: Vec<_> = columns.iter().map(width).collect();
-    let cells = board.rows.iter().map(|row| Cells::new(columns.iter().map(|column| cell(board, row, column, trend))));
-    let names = Cells::new(columns.iter().map(|column| column.name)).style(Modifier::DIM);
+    let cells = board.rows.iter().map(|row| RunGrid::new(columns.iter().map(|column| cell(board, row, column, trend))));
+    let names = RunGrid::new(columns.iter().map(|column| column.name)).style(Modifier::DIM);
     let table = Table::new(cells, widths).header(names).row_highlight_style(Modifier::REVERSED).column_spacing(1);
-    let mut chosen = TableState::default().with_selected(board.chosen().map(|(at, _)| at));
+    let mut chosen = TableState::default().with_selected(board.selected_row().map(|(at, _)| at));
     frame.render_stateful_widget(table, area, &mut chosen);
 }
 
-fn cell<'a>(board: &Board, row: &'a Row, column: &Column, trend: u16) -> Span<'a> {
-    match column.what {
-        What::Run => Span::raw(row.id.as_str()),
-        What::State => Span::styled(row.state.as_str(), colour(&row.state)),
-        What::Phase => Span::raw(row.phase.as_str()),
-        What::Time => Span::raw(time(row.elapsed_s)),
-        What::Agents => Span::raw(row.agents.as_str()),
-        What::Votes => Span::raw(row.votes.as_str()),
-        What::Cost => Span::raw(row.cost.as_str()),
-        What::Tokens => Span::raw(row.tokens.map(short).unwrap_or_default()),
-        What::Trend => Span::raw(bars(&trend_of(board, row), usize::from(trend))),
-        What::Question => Span::raw(row.question.as_str()),
+fn cell<'a>(board: &ScreenState, row: &'a RunRow, column: &Column, trend: u16) -> Span<'a> {
+    match column.content {
+        ColumnContent::Run => Span::raw(row.id.as_str()),
+        ColumnContent::State => Span::styled(row.state.as_str(), state_style(&row.state)),
+        ColumnContent::Phase => Span::raw(row.phase.as_str()),
+        ColumnContent::Time => Span::raw(format_time(row.elapsed_s)),
+        ColumnContent::Agents => Span::raw(row.agents.as_str()),
+        ColumnContent::Votes => Span::raw(row.votes.as_str()),
+        ColumnContent::Cost => Span::raw(row.cost.as_str()),
+        ColumnContent::Tokens => Span::raw(row.tokens.map(format_count).unwrap_or_default()),
+        ColumnContent::Trend => Span::raw(sparkline(&trend_of(board, row), usize::from(trend))),
+        ColumnContent::Question => Span::raw(row.question.as_str()),
     }
 }
 
 /// A run that is over has none, unless it was seen at work.
-fn trend_of(board: &Board, row: &Row) -> Vec<u64> {
-    let added = board.added(&row.id);
-    if row.is_over && added.iter().all(|tokens| *tokens == 0) { Vec::new() } else { added }
+fn trend_of(board: &ScreenState, row: &RunRow) -> Vec<u64> {
+    let added = board.tokens_per_sample(&row.id);
+    if row.has_ended && added.iter().all(|tokens| *tokens == 0) { Vec::new() } else { added }
 }
 
-fn colour(state: &str) -> Style {
+fn state_style(state: &str) -> Style {
     let colour = match state {
         "running" | "starting" => Color::Cyan,
         "succeeded" => Color::Green,
@@ -137,15 +139,15 @@ fn colour(state: &str) -> Style {
 }
 
 /// What is known of the chosen run.
-fn facts(row: &Row) -> Vec<Line<'_>> {
+fn run_facts(row: &RunRow) -> Vec<Line<'_>> {
     let mut lines = vec![Line::from(row.question.as_str())];
-    lines.extend((!row.each.is_empty()).then(|| Line::from(row.each.join(", "))));
-    lines.extend((!row.money.is_empty()).then(|| Line::from(row.money.as_str())));
+    lines.extend((!row.agent_lines.is_empty()).then(|| Line::from(row.agent_lines.join(", "))));
+    lines.extend((!row.cost_line.is_empty()).then(|| Line::from(row.cost_line.as_str())));
     lines.extend(row.problem.iter().map(|line| Line::from(line.as_str()).style(Color::Red)));
     lines
 }
 
-fn opened(frame: &mut Frame<'_>, area: Rect, title: &str, lines: &[String], top: usize) {
+fn draw_details(frame: &mut Frame<'_>, area: Rect, title: &str, lines: &[String], top: usize) {
     // What is above the first line is not laid out: it may be a whole answer.
     let rest: Vec<_> =
         lines.iter().skip(top).take(usize::from(area.height)).map(|line| Line::from(line.as_str())).collect();
@@ -153,13 +155,13 @@ fn opened(frame: &mut Frame<'_>, area: Rect, title: &str, lines: &[String], top:
     frame.render_widget(Paragraph::new(rest).wrap(Wrap { trim: false }).block(block), area);
 }
 
-fn foot(board: &Board, width: u16) -> Line<'_> {
-    let text = match &board.front {
-        Front::Table if !board.note.is_empty() => board.note.clone(),
-        Front::Table => "↑↓ choose   Enter open   p page   s steer   k kill   q leave".to_owned(),
-        Front::Opened { .. } => "↑↓ PgUp PgDn scroll   Esc back".to_owned(),
-        Front::Sure { id } => format!("kill {id} with all that it started? y: yes, any other key: no"),
-        Front::Message { id, text } => {
+fn footer(board: &ScreenState, width: u16) -> Line<'_> {
+    let text = match &board.overlay {
+        Overlay::None if !board.note.is_empty() => board.note.clone(),
+        Overlay::None => "↑↓ choose   Enter open   p page   s steer   k kill   q leave".to_owned(),
+        Overlay::RunDetails { .. } => "↑↓ PgUp PgDn scroll   Esc back".to_owned(),
+        Overlay::ConfirmKill { id } => format!("kill {id} with all that it started? y: yes, any other key: no"),
+        Overlay::MessageInput { id, text } => {
             let asked = format!("to {id} (Enter sends, Esc does not): ");
             // The end of a long message is what is being written.
             let room = usize::from(width).saturating_sub(asked.chars().count() + 1);
@@ -167,12 +169,13 @@ fn foot(board: &Board, width: u16) -> Line<'_> {
             format!("{asked}{}█", text.chars().skip(hidden).collect::<String>())
         }
     };
-    let style = if matches!(board.front, Front::Sure { .. }) { Style::new().fg(Color::Red) } else { Style::new() };
+    let style =
+        if matches!(board.overlay, Overlay::ConfirmKill { .. }) { Style::new().fg(Color::Red) } else { Style::new() };
     Line::styled(text, style)
 }
 
 /// Minutes and seconds, or hours and minutes.
-fn time(seconds: u64) -> String {
+fn format_time(seconds: u64) -> String {
     match seconds {
         0..3600 => format!("{}:{:02}", seconds / 60, seconds % 60),
         _ => format!("{}h{:02}", seconds / 3600, seconds / 60 % 60),
@@ -180,7 +183,7 @@ fn time(seconds: u64) -> String {
 }
 
 /// A number in at most five characters.
-fn short(count: u64) -> String {
+fn format_count(count: u64) -> String {
     match count {
         0..1_000 => count.to_string(),
         1_000..100_000 => format!("{:.1}k", count as f64 / 1e3),
@@ -190,12 +193,12 @@ fn short(count: u64) -> String {
 }
 
 /// The last `width` numbers as bars, by their own greatest.
-fn bars(numbers: &[u64], width: usize) -> String {
+fn sparkline(numbers: &[u64], width: usize) -> String {
     let last = &numbers[numbers.len().saturating_sub(width)..];
     let most = last.iter().copied().max().unwrap_or_default();
     let bar = |number: &u64| match most {
-        0 => BARS[0],
-        _ => BARS[usize::try_from((number * 7).div_ceil(most)).unwrap_or_default().min(7)],
+        0 => BAR_CHARS[0],
+        _ => BAR_CHARS[usize::try_from((number * 7).div_ceil(most)).unwrap_or_default().min(7)],
     };
     last.iter().map(bar).collect()
 }
@@ -205,36 +208,36 @@ mod tests {
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
 
-    use super::super::board::{Key, Wish};
+    use super::super::state::{KeyPress, UiAction};
     use super::*;
 
-    fn row(id: &str, state: &str, tokens: u64) -> Row {
-        Row {
+    fn row(id: &str, state: &str, tokens: u64) -> RunRow {
+        RunRow {
             id: id.parse().expect("id"),
             state: state.to_owned(),
-            is_over: state == "succeeded",
+            has_ended: state == "succeeded",
             phase: "enforcement".to_owned(),
             elapsed_s: 125,
             agents: "2 voted, 1 working".to_owned(),
-            each: vec!["agent_a voted agent1.1".to_owned(), "agent_b working".to_owned()],
+            agent_lines: vec!["agent_a voted agent1.1".to_owned(), "agent_b working".to_owned()],
             votes: "agent1.1:2".to_owned(),
             cost: "$0.0123".to_owned(),
-            money: format!("$0.0123, {tokens} tokens"),
+            cost_line: format!("$0.0123, {tokens} tokens"),
             tokens: Some(tokens),
             question: "Which is best?".to_owned(),
             problem: Vec::new(),
         }
     }
 
-    fn board() -> Board {
-        let mut board = Board::default();
+    fn board() -> ScreenState {
+        let mut board = ScreenState::default();
         for tokens in [0, 0, 1_000, 8_000] {
-            board.see(vec![row("mg-00000001", "running", tokens), row("mg-00000002", "succeeded", 500)], true);
+            board.update_rows(vec![row("mg-00000001", "running", tokens), row("mg-00000002", "succeeded", 500)], true);
         }
         board
     }
 
-    fn screen(board: &Board, width: u16, height: u16) -> Vec<String> {
+    fn screen(board: &ScreenState, width: u16, height: u16) -> Vec<String> {
         let mut terminal = Terminal::new(TestBackend::new(width, height)).expect("terminal");
         terminal.draw(|frame| draw(frame, board)).expect("drawn");
         let buffer = terminal.backend().buffer();
@@ -283,28 +286,31 @@ mod tests {
     #[test]
     fn what_is_in_front_of_the_table_says_what_its_keys_do() {
         let mut board = board();
-        assert_eq!(screen(&Board::default(), 80, 24)[1], "no runs yet; they appear here by themselves");
-        board.press(Key::Char('k'));
+        assert_eq!(screen(&ScreenState::default(), 80, 24)[1], "no runs yet; they appear here by themselves");
+        board.handle_key(KeyPress::Char('k'));
         assert!(screen(&board, 80, 24)[23].starts_with("kill mg-00000001 with all that it started?"));
-        board.press(Key::Escape);
-        board.press(Key::Char('s'));
-        "a longer message".repeat(9).chars().for_each(|c| drop(board.press(Key::Char(c))));
+        board.handle_key(KeyPress::Escape);
+        board.handle_key(KeyPress::Char('s'));
+        "a longer message".repeat(9).chars().for_each(|c| drop(board.handle_key(KeyPress::Char(c))));
         let foot = screen(&board, 80, 24).pop().expect("a line");
         assert!(foot.starts_with("to mg-00000001 (Enter sends") && foot.ends_with("message█"), "{foot}");
-        board.press(Key::Escape);
-        let Wish::Open(id) = board.press(Key::Enter) else { panic!("a run is chosen") };
-        board.opened(&id, (0..50).map(|number| format!("line {number}")).collect());
-        board.press(Key::PageDown);
+        board.handle_key(KeyPress::Escape);
+        let UiAction::OpenRun(id) = board.handle_key(KeyPress::Enter) else { panic!("a run is chosen") };
+        board.show_details(&id, (0..50).map(|number| format!("line {number}")).collect());
+        board.handle_key(KeyPress::PageDown);
         let lines = screen(&board, 80, 24);
         assert!(lines[1].contains("mg-00000001") && lines[2] == "line 10" && lines[22] == "line 30", "{lines:#?}");
     }
 
     #[test]
     fn numbers_are_short() {
-        assert_eq!([999, 1_234, 99_949, 123_456, 1_234_567].map(short), ["999", "1.2k", "99.9k", "123k", "1.2M"]);
-        assert_eq!([5, 65, 3_599, 3_725].map(time), ["0:05", "1:05", "59:59", "1h02"]);
-        assert_eq!(bars(&[0, 0], 8), "▁▁");
-        assert_eq!(bars(&[0, 1, 50, 100], 3), "▂▅█");
-        assert_eq!(bars(&[], 3), "");
+        assert_eq!(
+            [999, 1_234, 99_949, 123_456, 1_234_567].map(format_count),
+            ["999", "1.2k", "99.9k", "123k", "1.2M"]
+        );
+        assert_eq!([5, 65, 3_599, 3_725].map(format_time), ["0:05", "1:05", "59:59", "1h02"]);
+        assert_eq!(sparkline(&[0, 0], 8), "▁▁");
+        assert_eq!(sparkline(&[0, 1, 50, 100], 3), "▂▅█");
+        assert_eq!(sparkline(&[], 3), "");
     }
 }

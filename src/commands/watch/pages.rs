@@ -7,27 +7,27 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::{News, words};
+use super::{ScreenEvent, refusal_text};
 use crate::commands::report;
-use crate::fleet::{Fleet, Selection, Until};
+use crate::fleet::{Fleet, Selection, WaitUntil};
 use crate::refusal::Refusal;
 use crate::run::RunId;
 
 /// How often the page of a run that goes on is written, and read by the browser.
-const EVERY: Duration = Duration::from_secs(5);
+const REWRITE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The pages that are kept up to date.
 #[derive(Default)]
-pub(super) struct Pages {
+pub(super) struct OpenPages {
     tasks: JoinSet<()>,
-    of: HashMap<RunId, AbortHandle>,
+    by_run: HashMap<RunId, AbortHandle>,
 }
 
-impl Pages {
+impl OpenPages {
     /// Opens the page of a run and keeps it up to date; the screen hears how that went.
-    pub(super) fn open(&mut self, id: RunId, fleet: &Fleet, to: &mpsc::Sender<News>) {
-        let task = self.tasks.spawn(kept(fleet.clone(), id.clone(), to.clone()));
-        if let Some(before) = self.of.insert(id, task) {
+    pub(super) fn open(&mut self, id: RunId, fleet: &Fleet, to: &mpsc::Sender<ScreenEvent>) {
+        let task = self.tasks.spawn(keep_updated(fleet.clone(), id.clone(), to.clone()));
+        if let Some(before) = self.by_run.insert(id, task) {
             before.abort();
         }
     }
@@ -38,22 +38,22 @@ impl Pages {
     }
 }
 
-async fn kept(fleet: Fleet, id: RunId, to: mpsc::Sender<News>) {
-    let note = match opened(&fleet, &id).await {
+async fn keep_updated(fleet: Fleet, id: RunId, to: mpsc::Sender<ScreenEvent>) {
+    let note = match write_and_open(&fleet, &id).await {
         Ok(note) => note,
-        Err(refusal) => words(&refusal, &fleet),
+        Err(refusal) => refusal_text(&refusal, &fleet),
     };
-    let _nobody = to.send(News::Note(note)).await;
+    let _nobody = to.send(ScreenEvent::Note(note)).await;
     let selection = Selection::Runs(vec![id.clone()]);
     while !to.is_closed() {
         // Whatever went wrong, the next look or the next writing may go well.
-        let _over_or_not = fleet.wait(&selection, Until::AllDone, None, EVERY, to.closed()).await;
-        let refresh = (!to.is_closed()).then_some(EVERY);
-        match report::write_run(&fleet, &id, None, refresh).await {
-            Ok((record, _)) if record.state.ended().is_some() => return,
+        let _over_or_not = fleet.wait(&selection, WaitUntil::AllEnded, None, REWRITE_INTERVAL, to.closed()).await;
+        let refresh = (!to.is_closed()).then_some(REWRITE_INTERVAL);
+        match report::write_run_page(&fleet, &id, None, refresh).await {
+            Ok((record, _)) if record.state.ending().is_some() => return,
             Ok(_) => {}
             Err(refusal) => {
-                let _nobody = to.send(News::Note(words(&refusal, &fleet))).await;
+                let _nobody = to.send(ScreenEvent::Note(refusal_text(&refusal, &fleet))).await;
                 return;
             }
         }
@@ -61,8 +61,8 @@ async fn kept(fleet: Fleet, id: RunId, to: mpsc::Sender<News>) {
 }
 
 /// Writes the page and opens it.
-async fn opened(fleet: &Fleet, id: &RunId) -> Result<String, Refusal> {
-    let (_, path) = report::write_run(fleet, id, None, Some(EVERY)).await?;
-    report::open(path.clone()).await?;
-    Ok(super::clean(&format!("the page of {id} is open: {}", path.display()), fleet))
+async fn write_and_open(fleet: &Fleet, id: &RunId) -> Result<String, Refusal> {
+    let (_, path) = report::write_run_page(fleet, id, None, Some(REWRITE_INTERVAL)).await?;
+    report::open_in_browser(path.clone()).await?;
+    Ok(super::sanitize_line(&format!("the page of {id} is open: {}", path.display()), fleet))
 }

@@ -3,20 +3,20 @@
 use std::future::pending;
 use std::time::Duration;
 
-use crate::fleet::{Fleet, Message};
+use crate::fleet::{AgentMessage, Fleet};
 use crate::refusal::Refusal;
 use crate::run::RunId;
 
 /// How long MassGen may take to pick the message up before the note says that it waits.
-const PATIENCE: Duration = Duration::from_secs(2);
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Sends a message to the agents of a run, and says in one line what came of it.
 pub(super) async fn steer(fleet: &Fleet, id: &RunId, message: String) -> Result<String, Refusal> {
-    let message = Message { content: message, agents: Vec::new() };
-    let steered = fleet.steer(id, message, PATIENCE, pending()).await?;
+    let message = AgentMessage { content: message, agents: Vec::new() };
+    let steered = fleet.steer(id, message, DELIVERY_TIMEOUT, pending()).await?;
     Ok(if steered.is_delivered {
         format!("{id} has taken the message up")
     } else {
-        format!("{id} has the message, and takes it up around an agent's next tool call ({} waiting)", steered.waiting)
+        format!("{id} has the message, and takes it up around an agent's next tool call ({} waiting)", steered.pending)
     })
 }

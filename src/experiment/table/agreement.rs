@@ -6,34 +6,35 @@ use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash as _, Hasher as _};
 use std::iter::once;
 
-use super::differences::compared;
-use super::{Agreement, Between, Trial};
+use super::differences::compared_pairs;
+use super::{Agreement, ArmAgreement, Trial};
 
 /// The most pairs that are looked at: with more answers than 14 there would be ever more of them, which tell ever less.
-const PAIRS: usize = 100;
+const MAX_PAIRS: usize = 100;
 
-/// The most answers of an arm to a question that are held beside those of another arm, so that their pairs are [`PAIRS`].
-const OF_EACH: usize = 10;
+/// The most answers of an arm to a question that are held beside those of another arm, so that their pairs are [`MAX_PAIRS`].
+const MAX_ANSWERS_PER_ARM: usize = 10;
 
 /// The most characters of an answer whose words are counted. Whether texts are the same is asked of the whole.
-const LONGEST: usize = 10_000;
+const MAX_CHARS: usize = 10_000;
 
 /// What may stand round an answer without being part of it. A sign, a point or a bracket at the front may well be.
-const AROUND: &str = "\"'`*_“”‘’„«»";
+const TRIMMED_CHARS: &str = "\"'`*_“”‘’„«»";
 /// What may end it besides.
-const ENDING: &str = ".,;:!?…。，！？";
+const TRAILING_PUNCTUATION: &str = ".,;:!?…。，！？";
 
 /// Of the answers to one question by one arm, in order of repeats; none with fewer than two.
-pub(super) fn of(answers: &[&str]) -> Option<Agreement> {
+pub(super) fn among_answers(answers: &[&str]) -> Option<Agreement> {
     if answers.len() < 2 {
         return None;
     }
-    let seen: Vec<Seen> = answers.iter().take(PAIRS + 1).map(|answer| Seen::of(answer)).collect();
-    of_pairs(neighbours_first(seen.len()).take(PAIRS).map(|(a, b)| (&seen[a], &seen[b])))
+    let seen: Vec<NormalizedAnswer> =
+        answers.iter().take(MAX_PAIRS + 1).map(|answer| NormalizedAnswer::new(answer)).collect();
+    mean_of_pairs(neighbours_first(seen.len()).take(MAX_PAIRS).map(|(a, b)| (&seen[a], &seen[b])))
 }
 
 /// Of arms with each other, by pair of arms and then by question; nothing of a question that one of both has no answer to.
-pub(super) fn between(arms: usize, trials: &[Trial]) -> Vec<Between> {
+pub(super) fn arm_agreements(arms: usize, trials: &[Trial]) -> Vec<ArmAgreement> {
     let mut questions: BTreeMap<usize, BTreeMap<usize, Vec<&str>>> = BTreeMap::new();
     for trial in trials {
         if let Some(answer) = trial.final_answer() {
@@ -42,31 +43,33 @@ pub(super) fn between(arms: usize, trials: &[Trial]) -> Vec<Between> {
     }
     let mut all = Vec::new();
     for (question, of_arms) in questions {
-        let seen = |answers: Vec<&str>| answers.into_iter().take(OF_EACH).map(Seen::of).collect::<Vec<_>>();
-        let of_arms: BTreeMap<usize, Vec<Seen>> =
+        let seen = |answers: Vec<&str>| {
+            answers.into_iter().take(MAX_ANSWERS_PER_ARM).map(NormalizedAnswer::new).collect::<Vec<_>>()
+        };
+        let of_arms: BTreeMap<usize, Vec<NormalizedAnswer>> =
             of_arms.into_iter().map(|(arm, answers)| (arm, seen(answers))).collect();
-        for (a, b) in compared(arms) {
+        for (a, b) in compared_pairs(arms) {
             let (Some(of_a), Some(of_b)) = (of_arms.get(&a), of_arms.get(&b)) else { continue };
             let pairs = of_a.iter().flat_map(|one| of_b.iter().map(move |other| (one, other)));
-            all.extend(of_pairs(pairs).map(|agreement| Between { a, b, question, agreement }));
+            all.extend(mean_of_pairs(pairs).map(|agreement| ArmAgreement { a, b, question, agreement }));
         }
     }
     all.sort_by_key(|between| (between.a, between.b, between.question));
     all
 }
 
-fn of_pairs<'a>(all: impl Iterator<Item = (&'a Seen, &'a Seen)>) -> Option<Agreement> {
+fn mean_of_pairs<'a>(all: impl Iterator<Item = (&'a NormalizedAnswer, &'a NormalizedAnswer)>) -> Option<Agreement> {
     let (mut pairs, mut same, mut similarity) = (0, 0, 0.0);
     for (a, b) in all {
         pairs += 1;
-        same += usize::from(a.plain == b.plain);
+        same += usize::from(a.text == b.text);
         similarity += a.similarity(b);
     }
     (pairs > 0).then(|| Agreement { pairs, same: same as f64 / pairs as f64, similarity: similarity / pairs as f64 })
 }
 
 /// Of several questions: each counts once, however many pairs it has.
-pub(super) fn over(questions: &[Agreement]) -> Option<Agreement> {
+pub(super) fn mean_over_questions(questions: &[Agreement]) -> Option<Agreement> {
     let mean = |value: fn(&Agreement) -> f64| questions.iter().map(value).sum::<f64>() / questions.len() as f64;
     (!questions.is_empty()).then(|| Agreement {
         pairs: questions.iter().map(|agreement| agreement.pairs).sum(),
@@ -81,45 +84,45 @@ fn neighbours_first(count: usize) -> impl Iterator<Item = (usize, usize)> {
 }
 
 /// An answer as it is compared.
-struct Seen {
+struct NormalizedAnswer {
     /// Without case, blanks and what stands at the ends.
-    plain: String,
+    text: String,
     /// Each two words that follow each other, as a number, in order of the numbers.
-    twos: Vec<u64>,
+    bigrams: Vec<u64>,
 }
 
-impl Seen {
-    fn of(answer: &str) -> Seen {
-        let plain = plain(answer);
-        let end = plain.char_indices().nth(LONGEST).map_or(plain.len(), |(end, _)| end);
-        let twos = twos(&plain[..end]);
-        Seen { plain, twos }
+impl NormalizedAnswer {
+    fn new(answer: &str) -> NormalizedAnswer {
+        let plain = normalize(answer);
+        let end = plain.char_indices().nth(MAX_CHARS).map_or(plain.len(), |(end, _)| end);
+        let twos = bigrams(&plain[..end]);
+        NormalizedAnswer { text: plain, bigrams: twos }
     }
 
     /// Dice's coefficient of both bags of word pairs: twice what they share by what they have, from 0 to 1. It is the same
     /// either way, takes one pass, and sees an order of words, of which a bag of single words knows nothing; a sentence that
     /// was moved costs little, as it would not by an edit distance, which takes the product of both lengths besides.
-    fn similarity(&self, other: &Seen) -> f64 {
-        let all = self.twos.len() + other.twos.len();
-        2.0 * shared(&self.twos, &other.twos) as f64 / all as f64
+    fn similarity(&self, other: &NormalizedAnswer) -> f64 {
+        let all = self.bigrams.len() + other.bigrams.len();
+        2.0 * shared_count(&self.bigrams, &other.bigrams) as f64 / all as f64
     }
 }
 
-fn plain(answer: &str) -> String {
-    let around = |c: char| c.is_whitespace() || AROUND.contains(c);
-    let bare = answer.trim_start_matches(around).trim_end_matches(|c| around(c) || ENDING.contains(c));
+fn normalize(answer: &str) -> String {
+    let around = |c: char| c.is_whitespace() || TRIMMED_CHARS.contains(c);
+    let bare = answer.trim_start_matches(around).trim_end_matches(|c| around(c) || TRAILING_PUNCTUATION.contains(c));
     bare.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// The beginning and the end count as words, so that a text of one word, or of none, has pairs as well.
-fn twos(text: &str) -> Vec<u64> {
+fn bigrams(text: &str) -> Vec<u64> {
     let words: Vec<&str> = once("").chain(words(text)).chain(once("")).collect();
-    let mut twos: Vec<u64> = words.windows(2).map(number).collect();
+    let mut twos: Vec<u64> = words.windows(2).map(hash_words).collect();
     twos.sort_unstable();
     twos
 }
 
-fn number(words: &[&str]) -> u64 {
+fn hash_words(words: &[&str]) -> u64 {
     let mut hasher = DefaultHasher::new();
     words.hash(&mut hasher);
     hasher.finish()
@@ -131,7 +134,7 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
 }
 
 /// How many the two sorted lists have in common, each as often as both have it.
-fn shared(a: &[u64], b: &[u64]) -> usize {
+fn shared_count(a: &[u64], b: &[u64]) -> usize {
     let (mut at, mut count) = (0, 0);
     for two in a {
         at += b[at..].iter().take_while(|other| *other < two).count();
@@ -163,7 +166,7 @@ mod tests {
             ("4 2", "42", false),
             ("a, b", "a b", false),
         ] {
-            assert_eq!(plain(a) == plain(b), wanted, "{a:?} and {b:?}");
+            assert_eq!(normalize(a) == normalize(b), wanted, "{a:?} and {b:?}");
         }
     }
 
@@ -180,21 +183,21 @@ mod tests {
             ("一二三", "一二四", 4.0 / 8.0),
             ("👩‍👩‍👧", "🦀", 1.0),
         ] {
-            let (a, b) = (Seen::of(a), Seen::of(b));
-            assert!((a.similarity(&b) - wanted).abs() < 1e-9, "{:?} {:?}: {}", a.plain, b.plain, a.similarity(&b));
+            let (a, b) = (NormalizedAnswer::new(a), NormalizedAnswer::new(b));
+            assert!((a.similarity(&b) - wanted).abs() < 1e-9, "{:?} {:?}: {}", a.text, b.text, a.similarity(&b));
             assert!((b.similarity(&a) - wanted).abs() < 1e-9, "either way");
         }
     }
 
     #[test]
     fn pairs_are_all_of_few_and_a_hundred_of_many() {
-        assert_eq!((of(&[]), of(&["alone"])), (None, None));
-        let two = of(&["yes", "Yes."]).expect("a pair");
+        assert_eq!((among_answers(&[]), among_answers(&["alone"])), (None, None));
+        let two = among_answers(&["yes", "Yes."]).expect("a pair");
         assert_eq!((two.pairs, two.same, two.similarity), (1, 1.0, 1.0));
-        let three = of(&["yes", "yes", "no"]).expect("pairs");
+        let three = among_answers(&["yes", "yes", "no"]).expect("pairs");
         assert_eq!((three.pairs, three.same), (3, 1.0 / 3.0));
-        assert_eq!(of(&["x"; 14]).map(|agreement| agreement.pairs), Some(91));
-        assert_eq!(of(&["x"; 500]).map(|agreement| agreement.pairs), Some(100));
+        assert_eq!(among_answers(&["x"; 14]).map(|agreement| agreement.pairs), Some(91));
+        assert_eq!(among_answers(&["x"; 500]).map(|agreement| agreement.pairs), Some(100));
         let mut met: Vec<_> = neighbours_first(4).collect();
         met.sort_unstable();
         assert_eq!(met, [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)]);
@@ -204,7 +207,7 @@ mod tests {
     fn each_question_counts_once() {
         let one = Agreement { pairs: 1, same: 1.0, similarity: 1.0 };
         let many = Agreement { pairs: 99, same: 0.0, similarity: 0.5 };
-        assert_eq!(over(&[one, many]), Some(Agreement { pairs: 100, same: 0.5, similarity: 0.75 }));
-        assert_eq!(over(&[]), None);
+        assert_eq!(mean_over_questions(&[one, many]), Some(Agreement { pairs: 100, same: 0.5, similarity: 0.75 }));
+        assert_eq!(mean_over_questions(&[]), None);
     }
 }

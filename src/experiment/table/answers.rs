@@ -1,51 +1,66 @@
 //! The final answers of a group: side by side by question, short in the table, and how far those of different arms agree. Each line
 //! of a run is indented, so that no answer passes for a heading; each answer is bounded and says where the whole of it is.
 
-use super::text::{NAME, arm_key, counted, line, percent, question, question_key};
-use super::{Agreement, Between, Table, Trial};
+use super::numbers::{arm_key, cell_text, percent, pluralize, question_key};
+use super::text::{MAX_NAME_CHARS, question_line};
+use super::{Agreement, ArmAgreement, ComparisonTable, Trial};
 
 /// The most characters of an answer in the table.
-const SHORT: usize = 120;
+const MAX_SHORT_ANSWER_CHARS: usize = 120;
 /// Of so many runs and no more the table has the answers.
-const FEW: usize = 20;
+const MAX_RUNS_WITH_ANSWERS: usize = 20;
 /// The most characters of an answer beside others.
-const BESIDE: usize = 2_000;
+const MAX_ANSWER_CHARS: usize = 2_000;
 /// The most questions of a pair of arms on which the text says how far they agree, one by one.
-const QUESTIONS: usize = 20;
+const MAX_QUESTIONS: usize = 20;
 
-const HEAD: &str = "Agreement between arms, as texts: the same but for case, blanks and punctuation at the ends, or the share of word pairs \
+const AGREEMENT_HEADING: &str = "Agreement between arms, as texts: the same but for case, blanks and punctuation at the ends, or the share of word pairs \
      that both have. Whether other words mean the same is for the reader to say.";
 
-impl Table {
+impl ComparisonTable {
     /// The final answers side by side: each question with the answers of all arms, and how far they agree.
     pub fn answers(&self) -> String {
-        let of = &self.of;
-        let mut lines = vec![format!("Group {}: the final answers, by question.", line(&of.group, NAME))];
-        lines.extend(of.arms.iter().enumerate().map(|(n, arm)| format!("{} = {}", arm_key(n), line(arm, NAME))));
+        let of = &self.comparison;
+        let mut lines =
+            vec![format!("Group {}: the final answers, by question.", cell_text(&of.group, MAX_NAME_CHARS))];
+        lines.extend(
+            of.arms.iter().enumerate().map(|(n, arm)| format!("{} = {}", arm_key(n), cell_text(arm, MAX_NAME_CHARS))),
+        );
         for (n, text) in of.questions.iter().enumerate() {
-            lines.extend([String::new(), question(n, text)]);
-            let own = self.between.iter().filter(|between| between.question == n);
-            lines.extend(own.map(|between| format!("{}: {}", pair(between.a, between.b), degree(between.agreement))));
+            lines.extend([String::new(), question_line(n, text)]);
+            let own = self.arm_agreements.iter().filter(|between| between.question == n);
+            lines.extend(
+                own.map(|between| format!("{}: {}", pair_key(between.a, between.b), agreement_text(between.agreement))),
+            );
             let mut trials: Vec<&Trial> = of.trials.iter().filter(|trial| trial.question == n).collect();
             trials.sort_by_key(|trial| (trial.repeat, trial.arm));
-            lines.extend(trials.into_iter().flat_map(|trial| self.answer(trial)));
+            lines.extend(trials.into_iter().flat_map(|trial| self.answer_lines(trial)));
         }
         lines.join("\n") + "\n"
     }
 
     /// A heading and the lines of an answer.
-    fn answer(&self, trial: &Trial) -> Vec<String> {
+    fn answer_lines(&self, trial: &Trial) -> Vec<String> {
         let Some(answer) = trial.final_answer() else {
-            return vec![format!("{} {}: {}, no final answer", self.key(trial), trial.run, line(&trial.state, NAME))];
+            return vec![format!(
+                "{} {}: {}, no final answer",
+                self.trial_key(trial),
+                trial.run,
+                cell_text(&trial.state, MAX_NAME_CHARS)
+            )];
         };
-        let by = trial.winner.as_ref().map(|winner| format!(" by {}", line(winner, NAME))).unwrap_or_default();
-        let mut lines = vec![format!("{} {}{by}:", self.key(trial), trial.run)];
-        let end = answer.char_indices().nth(BESIDE).map_or(answer.len(), |(end, _)| end);
+        let by = trial
+            .winner
+            .as_ref()
+            .map(|winner| format!(" by {}", cell_text(winner, MAX_NAME_CHARS)))
+            .unwrap_or_default();
+        let mut lines = vec![format!("{} {}{by}:", self.trial_key(trial), trial.run)];
+        let end = answer.char_indices().nth(MAX_ANSWER_CHARS).map_or(answer.len(), |(end, _)| end);
         lines.extend(answer[..end].lines().map(|line| format!("    {line}")));
         if end < answer.len() {
             let chars = answer.chars().count();
             lines.push(format!(
-                "(cut at {BESIDE} of {chars} characters: read_result with run_id {} has all)",
+                "(cut at {MAX_ANSWER_CHARS} of {chars} characters: read_result with run_id {} has all)",
                 trial.run
             ));
         }
@@ -53,56 +68,61 @@ impl Table {
     }
 
     /// Each answer in a line, of a group that is small.
-    pub(super) fn answers_told(&self) -> Vec<String> {
-        let answered = || self.of.trials.iter().filter_map(|trial| Some((trial, trial.final_answer()?)));
-        if self.of.trials.len() > FEW || answered().next().is_none() {
+    pub(super) fn short_answer_lines(&self) -> Vec<String> {
+        let answered = || self.comparison.trials.iter().filter_map(|trial| Some((trial, trial.final_answer()?)));
+        if self.comparison.trials.len() > MAX_RUNS_WITH_ANSWERS || answered().next().is_none() {
             return Vec::new();
         }
         let mut answered: Vec<_> = answered().collect();
         answered.sort_by_key(|(trial, _)| (trial.question, trial.repeat, trial.arm));
         let short = |(trial, answer): (&Trial, &str)| {
-            format!("{} {}: {}", question_key(trial.question), self.key(trial), line(answer, SHORT))
+            format!(
+                "{} {}: {}",
+                question_key(trial.question),
+                self.trial_key(trial),
+                cell_text(answer, MAX_SHORT_ANSWER_CHARS)
+            )
         };
-        let head = format!("Answers, the first {SHORT} characters of each (part answers has more):");
+        let head = format!("Answers, the first {MAX_SHORT_ANSWER_CHARS} characters of each (part answers has more):");
         std::iter::once(head).chain(answered.into_iter().map(short)).collect()
     }
 
     /// A line for each pair of arms that have answered the same question.
-    pub(super) fn agreements_told(&self) -> Vec<String> {
-        if self.between.is_empty() {
+    pub(super) fn agreement_lines(&self) -> Vec<String> {
+        if self.arm_agreements.is_empty() {
             return Vec::new();
         }
-        let pairs = self.between.chunk_by(|one, next| (one.a, one.b) == (next.a, next.b));
-        std::iter::once(HEAD.to_owned()).chain(pairs.map(pair_told)).collect()
+        let pairs = self.arm_agreements.chunk_by(|one, next| (one.a, one.b) == (next.a, next.b));
+        std::iter::once(AGREEMENT_HEADING.to_owned()).chain(pairs.map(pair_agreement_line)).collect()
     }
 
     /// Which arm it is of and, where it is one of several, which repeat.
-    fn key(&self, trial: &Trial) -> String {
-        let is_repeated = self.of.trials.iter().any(|other| other.repeat > 1);
+    fn trial_key(&self, trial: &Trial) -> String {
+        let is_repeated = self.comparison.trials.iter().any(|other| other.repeat > 1);
         let repeat = if is_repeated { format!(" #{}", trial.repeat) } else { String::new() };
         arm_key(trial.arm) + &repeat
     }
 }
 
-fn pair_told(of_pair: &[Between]) -> String {
+fn pair_agreement_line(of_pair: &[ArmAgreement]) -> String {
     let same = of_pair.iter().filter(|between| between.agreement.same == 1.0).count();
     let mut each: Vec<String> = of_pair
         .iter()
-        .take(QUESTIONS)
-        .map(|between| format!("{} {}", question_key(between.question), degree(between.agreement)))
+        .take(MAX_QUESTIONS)
+        .map(|between| format!("{} {}", question_key(between.question), agreement_text(between.agreement)))
         .collect();
-    if of_pair.len() > QUESTIONS {
-        each.push(format!("{} more", of_pair.len() - QUESTIONS));
+    if of_pair.len() > MAX_QUESTIONS {
+        each.push(format!("{} more", of_pair.len() - MAX_QUESTIONS));
     }
-    let of = counted(of_pair.len(), "question");
-    format!("{}: the same on {same} of {of} ({})", pair(of_pair[0].a, of_pair[0].b), each.join(", "))
+    let of = pluralize(of_pair.len(), "question");
+    format!("{}: the same on {same} of {of} ({})", pair_key(of_pair[0].a, of_pair[0].b), each.join(", "))
 }
 
-fn pair(a: usize, b: usize) -> String {
+fn pair_key(a: usize, b: usize) -> String {
     format!("{} and {}", arm_key(a), arm_key(b))
 }
 
-fn degree(agreement: Agreement) -> String {
+fn agreement_text(agreement: Agreement) -> String {
     let alike = || format!("{} alike", percent(agreement.similarity));
     if agreement.same == 1.0 {
         "the same".to_owned()

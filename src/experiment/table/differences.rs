@@ -3,56 +3,56 @@
 
 use std::collections::BTreeMap;
 
-use super::text::{amount, counted, plainly};
-use super::{Difference, Measure, Trial, sample};
+use super::numbers::{amount, number_text, pluralize};
+use super::{Difference, Measure, Trial, bootstrap};
 
 /// Up to so many arms each is compared with each other one. With more there would be so many pairs that nobody reads them, and
 /// that some would differ by chance; each is then compared with the first one alone.
-pub(super) const HANDFUL: usize = 6;
+pub(super) const MAX_ARMS_ALL_PAIRS: usize = 6;
 
 /// Which arms are compared, of so many.
-pub(super) fn compared(arms: usize) -> Vec<(usize, usize)> {
+pub(super) fn compared_pairs(arms: usize) -> Vec<(usize, usize)> {
     let with_later = |a: usize| (a + 1..arms).map(move |b| (a, b));
-    let firsts = if arms > HANDFUL { 1 } else { arms };
+    let firsts = if arms > MAX_ARMS_ALL_PAIRS { 1 } else { arms };
     (0..firsts).flat_map(with_later).collect()
 }
 
 /// By pair of arms, then by measure.
-pub(super) fn all(arms: usize, trials: &[Trial]) -> Vec<Difference> {
+pub(super) fn all_differences(arms: usize, trials: &[Trial]) -> Vec<Difference> {
     let means = Measure::ALL.map(|measure| (measure, by_question(trials, measure)));
-    let of_pair = |(a, b)| means.iter().filter_map(move |(measure, means)| between(a, b, *measure, means));
-    compared(arms).into_iter().flat_map(of_pair).collect()
+    let of_pair = |(a, b)| means.iter().filter_map(move |(measure, means)| difference(a, b, *measure, means));
+    compared_pairs(arms).into_iter().flat_map(of_pair).collect()
 }
 
 /// The mean on each question, by arm.
-type Means = BTreeMap<usize, BTreeMap<usize, f64>>;
+type QuestionMeans = BTreeMap<usize, BTreeMap<usize, f64>>;
 
-fn by_question(trials: &[Trial], measure: Measure) -> Means {
-    let mut means = Means::new();
+fn by_question(trials: &[Trial], measure: Measure) -> QuestionMeans {
+    let mut means = QuestionMeans::new();
     for trials in trials.chunk_by(|a, b| (a.arm, a.question) == (b.arm, b.question)) {
-        let values = trials.iter().filter_map(|trial| measure.of(trial)).collect();
-        if let Some(mean) = sample::mean_alone(values) {
+        let values = trials.iter().filter_map(|trial| measure.value(trial)).collect();
+        if let Some(mean) = bootstrap::mean_value(values) {
             means.entry(trials[0].arm).or_default().insert(trials[0].question, mean);
         }
     }
     means
 }
 
-fn between(a: usize, b: usize, measure: Measure, means: &Means) -> Option<Difference> {
+fn difference(a: usize, b: usize, measure: Measure, means: &QuestionMeans) -> Option<Difference> {
     let (of_a, of_b) = (means.get(&a)?, means.get(&b)?);
     let gaps = of_a.iter().filter_map(|(question, a)| Some(of_b.get(question)? - a)).collect();
-    let gap = sample::mean(gaps)?;
+    let gap = bootstrap::mean_with_interval(gaps)?;
     Some(Difference { a, b, measure, pairs: gap.n, mean: gap.mean, interval: gap.interval })
 }
 
 impl Difference {
     /// What is to be said of `b` beside `a`: "takes 12.0 s more [8.0, 16.0]". That none was seen does not say that there is none.
     pub fn verdict(&self) -> String {
-        let matter = self.measure.matter();
+        let matter = self.measure.subject();
         let Some((low, high)) = self.interval else {
-            return format!("too few to tell in {matter} ({})", counted(self.pairs, "question"));
+            return format!("too few to tell in {matter} ({})", pluralize(self.pairs, "question"));
         };
-        let ends = |low, high| format!("[{}, {}]", plainly(self.measure, low), plainly(self.measure, high));
+        let ends = |low, high| format!("[{}, {}]", number_text(self.measure, low), number_text(self.measure, high));
         let gap = amount(self.measure, self.mean.abs());
         if low > 0.0 {
             format!("{} {gap} more {}", self.measure.verb(), ends(low, high))
@@ -66,7 +66,7 @@ impl Difference {
 
 impl Measure {
     /// What it is about.
-    pub(super) fn matter(self) -> &'static str {
+    pub(super) fn subject(self) -> &'static str {
         match self {
             Measure::Succeeded => "success",
             Measure::Took => "time",
@@ -112,9 +112,9 @@ mod tests {
 
     #[test]
     fn many_arms_are_compared_with_the_first() {
-        assert_eq!((compared(0), compared(1)), (vec![], vec![]));
-        assert_eq!(compared(3), [(0, 1), (0, 2), (1, 2)]);
-        assert_eq!((compared(6).len(), compared(7).len()), (15, 6));
-        assert!(compared(20).iter().all(|(a, _)| *a == 0));
+        assert_eq!((compared_pairs(0), compared_pairs(1)), (vec![], vec![]));
+        assert_eq!(compared_pairs(3), [(0, 1), (0, 2), (1, 2)]);
+        assert_eq!((compared_pairs(6).len(), compared_pairs(7).len()), (15, 6));
+        assert!(compared_pairs(20).iter().all(|(a, _)| *a == 0));
     }
 }

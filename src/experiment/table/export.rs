@@ -6,17 +6,17 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::text::{arm_key, question_key};
-use super::{Agreement, Between, Difference, Mean, Measure, Row, Table, Trial, Winner};
+use super::numbers::{arm_key, question_key};
+use super::{Agreement, ArmAgreement, ComparisonRow, ComparisonTable, Difference, Mean, Measure, Trial, Winner};
 
 /// Grows when a field goes, or means something else.
-const FORMAT: u32 = 1;
+const FORMAT_VERSION: u32 = 1;
 
-impl Table {
+impl ComparisonTable {
     /// All of it, with the runs; nothing in it is null.
-    pub fn json(&self) -> Value {
+    pub fn to_json(&self) -> Value {
         // These types have nothing in them that JSON has no word for.
-        serde_json::to_value(TableOut::of(self)).unwrap_or_default()
+        serde_json::to_value(TableOut::from_table(self)).unwrap_or_default()
     }
 }
 
@@ -28,23 +28,23 @@ struct TableOut<'a> {
     questions: Vec<NameOut<'a>>,
     rows: Vec<RowOut<'a>>,
     over_all_questions: Vec<RowOut<'a>>,
-    agreements: Vec<BetweenOut>,
+    agreements: Vec<ArmAgreementOut>,
     differences: Vec<DifferenceOut>,
     runs: Vec<RunOut<'a>>,
 }
 
 impl TableOut<'_> {
-    fn of(table: &Table) -> TableOut<'_> {
+    fn from_table(table: &ComparisonTable) -> TableOut<'_> {
         TableOut {
-            format: FORMAT,
-            group: &table.of.group,
-            arms: NameOut::all(&table.of.arms, arm_key),
-            questions: NameOut::all(&table.of.questions, question_key),
-            rows: table.rows.iter().map(RowOut::of).collect(),
-            over_all_questions: table.arms.iter().map(RowOut::of).collect(),
-            agreements: table.between.iter().map(BetweenOut::of).collect(),
-            differences: table.differences.iter().map(DifferenceOut::of).collect(),
-            runs: table.of.trials.iter().map(RunOut::of).collect(),
+            format: FORMAT_VERSION,
+            group: &table.comparison.group,
+            arms: NameOut::from_texts(&table.comparison.arms, arm_key),
+            questions: NameOut::from_texts(&table.comparison.questions, question_key),
+            rows: table.rows.iter().map(RowOut::from_row).collect(),
+            over_all_questions: table.arms.iter().map(RowOut::from_row).collect(),
+            agreements: table.arm_agreements.iter().map(ArmAgreementOut::from_arm_agreement).collect(),
+            differences: table.differences.iter().map(DifferenceOut::from_difference).collect(),
+            runs: table.comparison.trials.iter().map(RunOut::from_trial).collect(),
         }
     }
 }
@@ -56,7 +56,7 @@ struct NameOut<'a> {
 }
 
 impl NameOut<'_> {
-    fn all(texts: &[String], key: fn(usize) -> String) -> Vec<NameOut<'_>> {
+    fn from_texts(texts: &[String], key: fn(usize) -> String) -> Vec<NameOut<'_>> {
         texts.iter().enumerate().map(|(place, text)| NameOut { key: key(place), text }).collect()
     }
 }
@@ -87,22 +87,22 @@ struct RowOut<'a> {
 }
 
 impl RowOut<'_> {
-    fn of(row: &Row) -> RowOut<'_> {
+    fn from_row(row: &ComparisonRow) -> RowOut<'_> {
         RowOut {
             arm: arm_key(row.arm),
             question: row.question.map(question_key),
-            planned: row.of,
+            planned: row.planned,
             started: row.started,
             ended: row.ended,
             succeeded: row.succeeded,
-            took_s: row.took_s.map(MeanOut::of),
-            cost_usd: row.cost_usd.map(MeanOut::of),
+            took_s: row.took_s.map(MeanOut::from_mean),
+            cost_usd: row.cost_usd.map(MeanOut::from_mean),
             unpriced: row.unpriced,
-            tokens: row.tokens.map(MeanOut::of),
-            answer_chars: row.answer_chars.map(MeanOut::of),
-            agreement: row.agreement.map(AgreementOut::of),
-            winners: row.winners.iter().map(WinnerOut::of).collect(),
-            margin_share: row.margin.map(MeanOut::of),
+            tokens: row.tokens.map(MeanOut::from_mean),
+            answer_chars: row.answer_chars.map(MeanOut::from_mean),
+            agreement: row.agreement.map(AgreementOut::from_agreement),
+            winners: row.winners.iter().map(WinnerOut::from_winner).collect(),
+            margin_share: row.margin.map(MeanOut::from_mean),
         }
     }
 }
@@ -117,7 +117,7 @@ struct MeanOut {
 }
 
 impl MeanOut {
-    fn of(mean: Mean) -> MeanOut {
+    fn from_mean(mean: Mean) -> MeanOut {
         MeanOut { n: mean.n, mean: mean.mean, interval_95: mean.interval }
     }
 }
@@ -130,7 +130,7 @@ struct AgreementOut {
 }
 
 impl AgreementOut {
-    fn of(agreement: Agreement) -> AgreementOut {
+    fn from_agreement(agreement: Agreement) -> AgreementOut {
         let Agreement { pairs, same, similarity } = agreement;
         AgreementOut { pairs, same_share: same, similarity_share: similarity }
     }
@@ -145,14 +145,14 @@ struct WinnerOut<'a> {
 }
 
 impl WinnerOut<'_> {
-    fn of(winner: &Winner) -> WinnerOut<'_> {
+    fn from_winner(winner: &Winner) -> WinnerOut<'_> {
         WinnerOut { agent: &winner.agent, model: winner.model.as_deref(), share: winner.share }
     }
 }
 
 /// How far the answers of two arms to a question agree.
 #[derive(Serialize)]
-struct BetweenOut {
+struct ArmAgreementOut {
     arm: String,
     beside: String,
     question: String,
@@ -160,13 +160,13 @@ struct BetweenOut {
     agreement: AgreementOut,
 }
 
-impl BetweenOut {
-    fn of(between: &Between) -> BetweenOut {
-        BetweenOut {
+impl ArmAgreementOut {
+    fn from_arm_agreement(between: &ArmAgreement) -> ArmAgreementOut {
+        ArmAgreementOut {
             arm: arm_key(between.b),
             beside: arm_key(between.a),
             question: question_key(between.question),
-            agreement: AgreementOut::of(between.agreement),
+            agreement: AgreementOut::from_agreement(between.agreement),
         }
     }
 }
@@ -184,11 +184,11 @@ struct DifferenceOut {
 }
 
 impl DifferenceOut {
-    fn of(difference: &Difference) -> DifferenceOut {
+    fn from_difference(difference: &Difference) -> DifferenceOut {
         DifferenceOut {
             arm: arm_key(difference.b),
             beside: arm_key(difference.a),
-            measure: field(difference.measure),
+            measure: field_name(difference.measure),
             questions: difference.pairs,
             mean: difference.mean,
             interval_95: difference.interval,
@@ -197,7 +197,7 @@ impl DifferenceOut {
     }
 }
 
-fn field(measure: Measure) -> &'static str {
+fn field_name(measure: Measure) -> &'static str {
     match measure {
         Measure::Succeeded => "succeeded_share",
         Measure::Took => "took_s",
@@ -232,15 +232,15 @@ struct RunOut<'a> {
 }
 
 impl RunOut<'_> {
-    fn of(trial: &Trial) -> RunOut<'_> {
+    fn from_trial(trial: &Trial) -> RunOut<'_> {
         RunOut {
             run: trial.run.as_str(),
             arm: arm_key(trial.arm),
             question: question_key(trial.question),
             repeat: trial.repeat,
             state: &trial.state,
-            took_s: Measure::Took.of(trial),
-            cost_usd: Measure::Cost.of(trial),
+            took_s: Measure::Took.value(trial),
+            cost_usd: Measure::Cost.value(trial),
             tokens: trial.tokens.filter(|_| trial.has_ended()),
             answer_chars: trial.final_answer().map(|answer| answer.chars().count()),
             winner: trial.winner.as_deref(),

@@ -24,12 +24,12 @@ impl Trial {
     }
 
     /// All votes.
-    pub fn all_votes(&self) -> u64 {
+    pub fn total_votes(&self) -> u64 {
         self.votes.values().copied().map(u64::from).sum()
     }
 
     /// Votes for the answer that has most.
-    pub fn most_votes(&self) -> u32 {
+    pub fn max_votes(&self) -> u32 {
         self.votes.values().copied().max().unwrap_or_default()
     }
 
@@ -38,8 +38,8 @@ impl Trial {
         let mut counts: Vec<u32> = self.votes.values().copied().collect();
         counts.sort_unstable_by(|a, b| b.cmp(a));
         let next = counts.get(1).copied().unwrap_or_default();
-        let all = self.all_votes();
-        (all > 0).then(|| f64::from(self.most_votes() - next) / all as f64)
+        let all = self.total_votes();
+        (all > 0).then(|| f64::from(self.max_votes() - next) / all as f64)
     }
 }
 
@@ -49,7 +49,7 @@ impl Measure {
         [Measure::Succeeded, Measure::Took, Measure::Cost, Measure::Tokens, Measure::AnswerChars];
 
     /// The run's value: in the unit that the measure names, finite and not below zero; a success is 1.
-    pub fn of(self, trial: &Trial) -> Option<f64> {
+    pub fn value(self, trial: &Trial) -> Option<f64> {
         let ended = trial.has_ended();
         let value = match self {
             Measure::Succeeded => ended.then(|| f64::from(u8::from(trial.has_succeeded()))),

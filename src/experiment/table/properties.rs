@@ -36,10 +36,10 @@ fn any_trials() -> impl Strategy<Value = Vec<Trial>> {
 }
 
 /// Some names are missing: what is known of a run without one is shown all the same.
-fn compared(trials: Vec<Trial>) -> Table {
+fn compared(trials: Vec<Trial>) -> ComparisonTable {
     let (arms, questions) =
         (vec!["=one".to_owned(), "two\n".to_owned(), "three".to_owned()], vec!["\"why\", he said".to_owned()]);
-    Table::of(Comparison { group: "g".to_owned(), arms, questions, trials })
+    ComparisonTable::new(Comparison { group: "g".to_owned(), arms, questions, trials })
 }
 
 #[test]
@@ -49,10 +49,11 @@ fn every_run_is_in_one_row_and_in_one_arm() {
             let count = trials.len();
             let table = compared(trials);
             for rows in [&table.rows, &table.arms] {
-                prop_assert_eq!(rows.iter().map(|row| row.of).sum::<usize>(), count);
+                prop_assert_eq!(rows.iter().map(|row| row.planned).sum::<usize>(), count);
                 prop_assert!(
-                    rows.iter()
-                        .all(|row| row.succeeded <= row.ended && row.ended <= row.started && row.started <= row.of)
+                    rows.iter().all(|row| row.succeeded <= row.ended
+                        && row.ended <= row.started
+                        && row.started <= row.planned)
                 );
                 prop_assert!(rows.iter().all(|row| row.unpriced + row.cost_usd.map_or(0, |_| 1) <= row.ended));
                 prop_assert!(
@@ -70,7 +71,7 @@ fn the_order_of_runs_changes_nothing() {
     cases(30)
         .run(&shuffled, |(one, other)| {
             let (one, other) = (compared(one), compared(other));
-            prop_assert_eq!(one.text(), other.text());
+            prop_assert_eq!(one.to_text(), other.to_text());
             prop_assert_eq!((one.rows, one.arms, one.differences), (other.rows, other.arms, other.differences));
             Ok(())
         })
@@ -82,11 +83,11 @@ fn means_and_intervals_lie_among_the_values() {
     let values = prop::collection::vec(prop_oneof![0.0..1e6_f64, Just(0.0), Just(1e20)], 1..60);
     cases(100)
         .run(&values, |values| {
-            let mean = sample::mean(values.clone()).expect("mean");
+            let mean = bootstrap::mean_with_interval(values.clone()).expect("mean");
             let (least, most) = values.iter().fold((f64::MAX, 0.0_f64), |(low, high), v| (low.min(*v), high.max(*v)));
             let among = |value: f64| value >= least * (1.0 - 1e-9) && value <= most * (1.0 + 1e-9);
             prop_assert!(among(mean.mean));
-            prop_assert_eq!(mean.interval.is_some(), values.len() >= sample::ENOUGH);
+            prop_assert_eq!(mean.interval.is_some(), values.len() >= bootstrap::MIN_SAMPLE_SIZE);
             prop_assert!(mean.interval.is_none_or(|(low, high)| low <= high && among(low) && among(high)));
             Ok(())
         })
@@ -98,7 +99,7 @@ fn agreement_is_a_share_and_what_is_the_same_is_alike() {
     cases(300)
         .run(&prop::collection::vec("[aB .,é漢\\n]{0,12}", 2..6), |answers| {
             let answers: Vec<&str> = answers.iter().map(String::as_str).collect();
-            let found = agreement::of(&answers).expect("pairs");
+            let found = agreement::among_answers(&answers).expect("pairs");
             prop_assert_eq!(found.pairs, answers.len() * (answers.len() - 1) / 2);
             prop_assert!(0.0 <= found.same && found.same <= found.similarity + 1e-9 && found.similarity <= 1.0 + 1e-9);
             Ok(())
@@ -121,15 +122,15 @@ fn exports_read_back() {
     cases(60)
         .run(&any_trials(), |trials| {
             let table = compared(trials);
-            prop_assert!(!has_null(&table.json()));
-            let csv = table.csv();
+            prop_assert!(!has_null(&table.to_json()));
+            let csv = table.to_csv();
             let lines: Vec<_> =
                 csv::Reader::from_reader(csv.as_bytes()).into_records().collect::<Result<_, _>>().expect("CSV");
-            prop_assert_eq!(lines.len(), table.of.trials.len());
-            for (line, trial) in lines.iter().zip(&table.of.trials) {
+            prop_assert_eq!(lines.len(), table.comparison.trials.len());
+            for (line, trial) in lines.iter().zip(&table.comparison.trials) {
                 prop_assert_eq!(&line[0], trial.run.as_str());
                 prop_assert_eq!(line[5].parse(), Ok(trial.repeat));
-                prop_assert_eq!(line[7].parse().ok(), Measure::Took.of(trial));
+                prop_assert_eq!(line[7].parse().ok(), Measure::Took.value(trial));
                 prop_assert!(
                     !line.iter().any(|cell| cell.starts_with(['=', '+', '-', '@', '\t', '\r', '\n'])),
                     "{:?}",

@@ -3,45 +3,49 @@
 
 use std::collections::BTreeMap;
 
-use super::{Mean, Measure, Row, Trial, Winner, agreement, sample};
+use super::{ComparisonRow, Mean, Measure, Trial, Winner, agreement, bootstrap};
 
 /// A row for each arm and question.
-pub(super) fn by_question(trials: &[Trial]) -> Vec<Row> {
+pub(super) fn by_question(trials: &[Trial]) -> Vec<ComparisonRow> {
     let groups = trials.chunk_by(|a, b| (a.arm, a.question) == (b.arm, b.question));
     groups
         .map(|trials| {
             let answers: Vec<&str> = trials.iter().filter_map(Trial::final_answer).collect();
-            Row { question: Some(trials[0].question), agreement: agreement::of(&answers), ..row(trials) }
+            ComparisonRow {
+                question: Some(trials[0].question),
+                agreement: agreement::among_answers(&answers),
+                ..row(trials)
+            }
         })
         .collect()
 }
 
 /// A row for each arm, on all its questions. How far answers agree is costly to find out, and is taken from the `rows`.
-pub(super) fn by_arm(trials: &[Trial], rows: &[Row]) -> Vec<Row> {
+pub(super) fn by_arm(trials: &[Trial], rows: &[ComparisonRow]) -> Vec<ComparisonRow> {
     let groups = trials.chunk_by(|a, b| a.arm == b.arm);
     groups
         .map(|trials| {
             let own = rows.iter().filter(|row| row.arm == trials[0].arm);
             let agreements: Vec<_> = own.filter_map(|row| row.agreement).collect();
-            Row { agreement: agreement::over(&agreements), ..row(trials) }
+            ComparisonRow { agreement: agreement::mean_over_questions(&agreements), ..row(trials) }
         })
         .collect()
 }
 
 /// All but the question and the agreement, of trials of one arm.
-fn row(trials: &[Trial]) -> Row {
+fn row(trials: &[Trial]) -> ComparisonRow {
     let count = |counts: fn(&Trial) -> bool| trials.iter().filter(|trial| counts(trial)).count();
-    let of = |measure: Measure| mean(trials, |trial| measure.of(trial));
-    Row {
+    let of = |measure: Measure| mean(trials, |trial| measure.value(trial));
+    ComparisonRow {
         arm: trials[0].arm,
         question: None,
-        of: trials.len(),
+        planned: trials.len(),
         started: count(Trial::has_started),
         ended: count(Trial::has_ended),
         succeeded: count(Trial::has_succeeded),
         took_s: of(Measure::Took),
         cost_usd: of(Measure::Cost),
-        unpriced: count(|trial| trial.has_ended() && trial.tokens.is_some() && Measure::Cost.of(trial).is_none()),
+        unpriced: count(|trial| trial.has_ended() && trial.tokens.is_some() && Measure::Cost.value(trial).is_none()),
         tokens: of(Measure::Tokens),
         answer_chars: of(Measure::AnswerChars),
         agreement: None,
@@ -56,9 +60,9 @@ fn mean(trials: &[Trial], value: impl Fn(&Trial) -> Option<f64>) -> Option<Mean>
     let of_each = trials.chunk_by(|a, b| a.question == b.question);
     let mut questions: Vec<Vec<f64>> = of_each.map(|trials| trials.iter().filter_map(&value).collect()).collect();
     if let [only] = questions.as_mut_slice() {
-        return sample::mean(std::mem::take(only));
+        return bootstrap::mean_with_interval(std::mem::take(only));
     }
-    sample::mean(questions.into_iter().filter_map(sample::mean_alone).collect())
+    bootstrap::mean_with_interval(questions.into_iter().filter_map(bootstrap::mean_value).collect())
 }
 
 /// Who won most comes first.

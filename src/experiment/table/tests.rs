@@ -36,11 +36,11 @@ fn voted(votes: &[u32], trial: Trial) -> Trial {
     Trial { votes, ..trial }
 }
 
-fn table(trials: Vec<Trial>) -> Table {
+fn table(trials: Vec<Trial>) -> ComparisonTable {
     let count = |of: fn(&Trial) -> usize| trials.iter().map(of).max().map_or(0, |last| last + 1);
     let arms = (0..count(|trial| trial.arm)).map(|n| format!("config {n}")).collect();
     let questions = (0..count(|trial| trial.question)).map(|n| format!("Question {n}?")).collect();
-    Table::of(Comparison { group: "g".to_owned(), arms, questions, trials })
+    ComparisonTable::new(Comparison { group: "g".to_owned(), arms, questions, trials })
 }
 
 fn mean(n: usize, mean: f64) -> Option<Mean> {
@@ -51,27 +51,27 @@ fn mean(n: usize, mean: f64) -> Option<Mean> {
 fn nothing_gives_an_empty_table() {
     let table = table(vec![]);
     assert_eq!((table.rows.len(), table.arms.len(), table.differences.len()), (0, 0, 0));
-    assert_eq!(table.text(), "Group g: 0 arms, 0 questions, 0 runs planned, 0 ended, 0 succeeded.\n");
-    assert_eq!(table.csv().lines().count(), 1);
-    assert_eq!(table.json()["runs"], json!([]));
+    assert_eq!(table.to_text(), "Group g: 0 arms, 0 questions, 0 runs planned, 0 ended, 0 succeeded.\n");
+    assert_eq!(table.to_csv().lines().count(), 1);
+    assert_eq!(table.to_json()["runs"], json!([]));
 }
 
 #[test]
 fn one_run_is_told_as_it_is() {
     let table = table(vec![voted(&[3, 1], trial(0, 0, 1))]);
     let row = &table.rows[0];
-    assert_eq!((row.of, row.started, row.ended, row.succeeded, row.unpriced), (1, 1, 1, 1, 0));
+    assert_eq!((row.planned, row.started, row.ended, row.succeeded, row.unpriced), (1, 1, 1, 1, 0));
     assert_eq!((row.took_s, row.cost_usd, row.tokens), (mean(1, 10.0), mean(1, 0.01), mean(1, 100.0)));
     assert_eq!((row.answer_chars, row.agreement, row.margin), (mean(1, 2.0), None, mean(1, 0.5)));
-    assert_eq!(table.arms, [Row { question: None, ..row.clone() }]);
-    assert!(table.text().contains("\na1 | q1 | 1/1/1 | 10.0 | $0.01000 | 100 | 2 | - | agent_a (m) 100 % | 50 %\n"));
+    assert_eq!(table.arms, [ComparisonRow { question: None, ..row.clone() }]);
+    assert!(table.to_text().contains("\na1 | q1 | 1/1/1 | 10.0 | $0.01000 | 100 | 2 | - | agent_a (m) 100 % | 50 %\n"));
 }
 
 #[test]
 fn failures_cost_and_say_nothing_about_answers() {
     let failed = |repeat| in_state("failed", took(f64::from(repeat), voted(&[2], trial(0, 0, repeat))));
     let row = &table(vec![failed(1), failed(2)]).rows[0];
-    assert_eq!((row.of, row.ended, row.succeeded), (2, 2, 0));
+    assert_eq!((row.planned, row.ended, row.succeeded), (2, 2, 0));
     assert_eq!((row.took_s, row.tokens), (mean(2, 1.5), mean(2, 100.0)));
     assert_eq!(
         (row.answer_chars, row.agreement, row.margin),
@@ -87,7 +87,7 @@ fn what_has_not_ended_is_counted_and_not_measured() {
     let trials =
         states.iter().zip(1..).map(|(state, repeat)| in_state(state, took(f64::from(repeat), trial(0, 0, repeat))));
     let row = &table(trials.collect()).rows[0];
-    assert_eq!((row.of, row.started, row.ended, row.succeeded), (8, 6, 2, 1));
+    assert_eq!((row.planned, row.started, row.ended, row.succeeded), (8, 6, 2, 1));
     assert_eq!(row.took_s, mean(2, 7.5));
 }
 
@@ -96,7 +96,7 @@ fn a_cost_that_is_not_known_whole_is_left_out_and_told() {
     let unpriced = |repeat| Trial { cost_usd: None, ..trial(0, 0, repeat) };
     let table = table(vec![trial(0, 0, 1), unpriced(2), unpriced(3), in_state("running", unpriced(4))]);
     assert_eq!((table.rows[0].cost_usd, table.rows[0].unpriced), (mean(1, 0.01), 2));
-    assert!(table.text().contains("| $0.01000 (2 unpriced) |"));
+    assert!(table.to_text().contains("| $0.01000 (2 unpriced) |"));
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn what_is_no_number_is_no_value() {
     for odd in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1.0, f64::MAX] {
         let table = table(vec![Trial { cost_usd: Some(odd), took_s: Some(odd), ..trial(0, 0, 1) }]);
         assert_eq!((table.rows[0].cost_usd, table.rows[0].took_s), (None, None), "{odd}");
-        assert!(!table.csv().to_lowercase().contains("nan") && !table.csv().contains("inf"));
+        assert!(!table.to_csv().to_lowercase().contains("nan") && !table.to_csv().contains("inf"));
     }
 }
 
@@ -187,7 +187,7 @@ fn a_difference_is_seen_question_by_question() {
         (9.0..10.0).contains(&low) && (10.0..=11.0).contains(&high),
         "whatever lies between questions: {low} {high}"
     );
-    let text = table.text();
+    let text = table.to_text();
     let line = text.lines().last().expect("line");
     assert!(line.starts_with("a2 beside a1: no difference seen in success [0, 0]; takes 10.0 s more [9."), "{line}");
 }
@@ -197,7 +197,7 @@ fn few_questions_are_too_few_to_tell() {
     for (questions, told) in [(1, "1 question"), (4, "4 questions")] {
         let table = table(two_arms(questions));
         assert!(table.differences.iter().all(|gap| gap.pairs == questions && gap.interval.is_none()));
-        assert!(table.text().ends_with(&format!("a2 beside a1: too few to tell ({told})\n")));
+        assert!(table.to_text().ends_with(&format!("a2 beside a1: too few to tell ({told})\n")));
     }
 }
 
@@ -205,13 +205,13 @@ fn few_questions_are_too_few_to_tell() {
 fn arms_without_a_question_in_common_are_not_told_apart() {
     let table = table(vec![trial(0, 0, 1), trial(1, 1, 1)]);
     assert_eq!(table.differences, []);
-    assert!(table.text().ends_with("a2 beside a1: too few to tell (0 questions)\n"));
+    assert!(table.to_text().ends_with("a2 beside a1: too few to tell (0 questions)\n"));
 }
 
 #[test]
 fn a_measure_that_is_known_of_none_is_said_to_be() {
     let unpriced = two_arms(5).into_iter().map(|trial| Trial { cost_usd: None, ..trial });
-    let text = table(unpriced.collect()).text();
+    let text = table(unpriced.collect()).to_text();
     assert!(text.contains("; nothing known in cost; "), "{text}");
 }
 
@@ -220,7 +220,7 @@ fn of_many_arms_each_is_set_beside_the_first() {
     let table = table((0..20).flat_map(|arm| (0..5).map(move |question| trial(arm, question, 1))).collect());
     assert_eq!(table.differences.len(), 19 * Measure::ALL.len());
     assert!(table.differences.iter().all(|gap| gap.a == 0));
-    assert!(table.text().contains("each is set beside the first alone"));
+    assert!(table.to_text().contains("each is set beside the first alone"));
 }
 
 #[test]
@@ -231,7 +231,7 @@ fn each_line_of_a_text_is_bounded() {
         Trial { winner, model, cost_usd: None, ..trial(0, 0, repeat) }
     });
     let (arms, questions, trials) = (vec![long.clone(); 2], vec![long.clone()], trials.collect());
-    let text = Table::of(Comparison { group: long.clone(), arms, questions, trials }).text();
+    let text = ComparisonTable::new(Comparison { group: long.clone(), arms, questions, trials }).to_text();
     assert!(text.lines().all(|line| line.chars().count() <= 700), "{text}");
     assert_eq!(text.lines().count(), 1 + 2 + 1 + 3 + (1 + 9) + 2, "{text}");
 }
@@ -241,7 +241,7 @@ fn answered(text: &str, trial: Trial) -> Trial {
 }
 
 /// Two arms on three questions: the same but for its end, other words, and one that did not succeed.
-fn two_that_answered() -> Table {
+fn two_that_answered() -> ComparisonTable {
     table(vec![
         answered("4", trial(0, 0, 1)),
         answered("**4.**", trial(1, 0, 1)),
@@ -255,11 +255,11 @@ fn two_that_answered() -> Table {
 #[test]
 fn arms_agree_question_by_question() {
     let table = two_that_answered();
-    let told: Vec<_> = table.between.iter().map(|b| (b.a, b.b, b.question, b.agreement.same)).collect();
+    let told: Vec<_> = table.arm_agreements.iter().map(|b| (b.a, b.b, b.question, b.agreement.same)).collect();
     assert_eq!(told, [(0, 1, 0, 1.0), (0, 1, 1, 0.0)], "nothing of a question that one of both did not answer");
-    let text = table.text();
+    let text = table.to_text();
     assert!(text.contains("\na1 and a2: the same on 1 of 2 questions (q1 the same, q2 0 % alike)\n"), "{text}");
-    let json = table.json();
+    let json = table.to_json();
     let first =
         json!({"arm": "a2", "beside": "a1", "question": "q1", "pairs": 1, "same_share": 1.0, "similarity_share": 1.0});
     assert_eq!(json["agreements"][0], first, "{json}");
@@ -270,17 +270,17 @@ fn every_answer_of_one_arm_is_held_beside_every_one_of_the_other() {
     let mut trials: Vec<_> = (1..=2).map(|repeat| answered("yes", trial(0, 0, repeat))).collect();
     trials.extend([answered("yes", trial(1, 0, 1)), answered("no", trial(1, 0, 2))]);
     let two = table(trials);
-    assert_eq!((two.between[0].agreement.pairs, two.between[0].agreement.same), (4, 0.5));
-    assert!(two.text().contains("a1 and a2: the same on 0 of 1 question (q1 50 % the same, 50 % alike)"));
+    assert_eq!((two.arm_agreements[0].agreement.pairs, two.arm_agreements[0].agreement.same), (4, 0.5));
+    assert!(two.to_text().contains("a1 and a2: the same on 0 of 1 question (q1 50 % the same, 50 % alike)"));
     let many = (0..2).flat_map(|arm| (1..=30).map(move |repeat| trial(arm, 0, repeat)));
-    assert_eq!(table(many.collect()).between[0].agreement.pairs, 100);
+    assert_eq!(table(many.collect()).arm_agreements[0].agreement.pairs, 100);
 }
 
 #[test]
 fn a_small_table_has_the_answers_and_a_large_one_says_where_they_are() {
-    let text = two_that_answered().text();
+    let text = two_that_answered().to_text();
     assert!(text.contains("\nq1 a1: 4\nq1 a2: **4.**\nq2 a1: 2\nq2 a2: 17 is one\nq3 a1: Yes / no maybe\n"), "{text}");
-    let text = table((1..=21).map(|repeat| trial(0, 0, repeat)).collect()).text();
+    let text = table((1..=21).map(|repeat| trial(0, 0, repeat)).collect()).to_text();
     assert!(!text.contains("Answers"), "{text}");
 }
 
@@ -326,7 +326,7 @@ fn json_has_units_and_leaves_out_what_is_unknown() {
             },
         ),
     ])
-    .json();
+    .to_json();
     assert_eq!(json["arms"], json!([{"key": "a1", "text": "config 0"}]));
     assert_eq!(json["rows"][0]["took_s"], json!({"n": 1, "mean": 10.0}));
     assert_eq!(json["runs"][0]["margin_share"], json!(0.5));

@@ -3,88 +3,29 @@
 
 use std::path::{Path, PathBuf};
 
-use super::query::{Near, Query};
-use super::{ConfigError, EditError, Examples, Needs, Sources, Tree, located};
+use super::listed::{ConfigOrigin, ListedConfig};
+use super::query::{ConfigQuery, Near};
+use super::{ConfigError, ConfigPlaces, EditError, Examples, Needs, Tree, locate};
 use crate::massgen::text;
 use crate::run::ConfigChoice;
 
 /// How deep the project is searched: files in it are at depth 1.
-const DEEPEST: usize = 3;
+const MAX_DEPTH: usize = 3;
 /// How many names in the project are looked at, so that a huge tree costs no more than a moment.
-const MOST_NAMES: usize = 20_000;
+const MAX_NAMES: usize = 20_000;
 /// How many configs of the project are listed.
-const MOST_OF_PROJECT: usize = 500;
+const MAX_PROJECT_CONFIGS: usize = 500;
 /// The largest file that is read for the list, in bytes.
-const MOST_BYTES: u64 = 1 << 20;
+const MAX_BYTES: u64 = 1 << 20;
 /// The longest description, in characters.
-const MOST_ABOUT: usize = 200;
-
-/// Whose a config is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
-    /// It lies in the project folder.
-    Project,
-    /// It lies in `~/.config/massgen`.
-    User,
-    /// It comes with MassGen.
-    Example,
-    /// It is no file: its models are scripted.
-    Rehearsal,
-}
-
-impl Source {
-    /// The word for it: `project`, `user`, `example` or `rehearsal`.
-    pub fn word(self) -> &'static str {
-        match self {
-            Source::Project => "project",
-            Source::User => "user",
-            Source::Example => "example",
-            Source::Rehearsal => "rehearsal",
-        }
-    }
-}
-
-/// A config that can be run.
-#[derive(Debug, Clone)]
-pub struct Listed {
-    /// What `massgen_config` of run_massgen takes for it; [`super::resolve`] gives this very file.
-    pub name: String,
-    /// Whose it is.
-    pub source: Source,
-    /// What that name stands for.
-    pub choice: ConfigChoice,
-    /// What it needs; nothing where it could not be read.
-    pub needs: Needs,
-    /// The keys that it needs and that are not there, each as [`super::Key::name`].
-    pub missing: Vec<String>,
-    /// The comment at its beginning, in one line of at most 200 characters; may be empty.
-    pub about: String,
-    /// Why no run of it can succeed: it cannot be read, a start refuses it, or MassGen is known to fail at it.
-    pub problem: Option<String>,
-}
-
-impl Listed {
-    /// Whether nothing is known that keeps a run of it from succeeding: no key is missing, and it has no problem.
-    pub fn is_ready(&self) -> bool {
-        self.missing.is_empty() && self.problem.is_none()
-    }
-
-    /// What comes first in a list: what is ready, then what is ready and needs something of which nothing is known here.
-    fn rank(&self) -> u8 {
-        match (self.is_ready(), self.needs.unchecked().is_empty()) {
-            (true, true) => 0,
-            (true, false) => 1,
-            (false, _) => 2,
-        }
-    }
-}
+const MAX_DESCRIPTION_CHARS: usize = 200;
 
 /// A part of the list.
 #[derive(Debug)]
 pub struct Catalogue {
     /// The configs of this page: those that are ready first; among them the project's, then the user's, the examples, and the
     /// rehearsal.
-    pub configs: Vec<Listed>,
+    pub configs: Vec<ListedConfig>,
     /// How many there are in all.
     pub total: usize,
     /// How many of them the query matches.
@@ -95,43 +36,48 @@ pub struct Catalogue {
     pub near: Option<Near>,
 }
 
-/// What the caller of [`catalogue`] knows of configs.
-pub struct Known<'a> {
+/// What the caller of [`list_configs`] knows of configs.
+pub struct ConfigFacts<'a> {
     /// Whether a variable will be there for MassGen.
-    pub is_there: &'a dyn Fn(&str) -> bool,
+    pub has_variable: &'a dyn Fn(&str) -> bool,
     /// Why a start with this file would be refused, if it would.
-    pub refused: &'a dyn Fn(&Path) -> Option<String>,
+    pub refusal_reason: &'a dyn Fn(&Path) -> Option<String>,
     /// Configs that are no files.
-    pub others: Vec<Listed>,
+    pub extra_configs: Vec<ListedConfig>,
 }
 
 /// The names of the project's and the user's files that may be configs; what is in them is not looked at.
-pub(super) fn names(sources: Sources<'_>) -> Vec<String> {
-    of_project(sources).into_iter().chain(of_user(sources)).map(|found| found.name).collect()
+pub(super) fn config_names(sources: ConfigPlaces<'_>) -> Vec<String> {
+    project_files(sources).into_iter().chain(user_files(sources)).map(|found| found.name).collect()
 }
 
-/// The name that [`catalogue`] has for a file in the package, in the project or below the user's home folder; [`super::resolve`] gives
+/// The name that [`list_configs`] has for a file in the package, in the project or below the user's home folder; [`super::resolve`] gives
 /// this very file for it.
-pub fn name_of(path: &Path, sources: Sources<'_>) -> Option<String> {
+pub fn name_of(path: &Path, sources: ConfigPlaces<'_>) -> Option<String> {
     let is_example = sources.package.is_some_and(|package| path.starts_with(package.join("configs")));
-    let examples = if is_example { of_package(sources) } else { Vec::new() };
+    let examples = if is_example { example_files(sources) } else { Vec::new() };
     let example = examples.into_iter().find(|found| found.path == path).map(|found| found.name);
     let in_project = || Some(path.strip_prefix(sources.project?).ok()?.to_str()?.to_owned());
-    let of_user = || Some(user_named(path.to_owned(), sources.home?, sources)?.name);
+    let of_user = || Some(user_file(path.to_owned(), sources.home?, sources)?.name);
     example.or_else(in_project).or_else(of_user)
 }
 
 /// Lists the configs that match `query` (see [`super::CONDITIONS`]; every part of it must hold, and none match all), or else those that
 /// match most of it, from the `offset`th on and at most `limit`.
-pub fn catalogue(sources: Sources<'_>, query: &str, (offset, limit): (usize, usize), known: Known<'_>) -> Catalogue {
-    let mut files = of_project(sources);
-    files.extend(of_user(sources));
-    files.extend(of_package(sources));
-    let mut all: Vec<Listed> = files.into_iter().filter_map(|found| listed(found, &known)).collect();
-    all.extend(known.others);
-    all.sort_by_key(Listed::rank);
+pub fn list_configs(
+    sources: ConfigPlaces<'_>,
+    query: &str,
+    (offset, limit): (usize, usize),
+    known: ConfigFacts<'_>,
+) -> Catalogue {
+    let mut files = project_files(sources);
+    files.extend(user_files(sources));
+    files.extend(example_files(sources));
+    let mut all: Vec<ListedConfig> = files.into_iter().filter_map(|found| list_file(found, &known)).collect();
+    all.extend(known.extra_configs);
+    all.sort_by_key(ListedConfig::rank);
     let total = all.len();
-    let seen = Query::read(query).found(&all);
+    let seen = ConfigQuery::parse(query).found(&all);
     let (best, near) = seen.best(all);
     let found = best.len();
     let configs = best.into_iter().skip(offset).take(limit).collect();
@@ -139,41 +85,41 @@ pub fn catalogue(sources: Sources<'_>, query: &str, (offset, limit): (usize, usi
 }
 
 /// A file that may be a config, with the name that leads to it.
-struct Found {
+struct ConfigFile {
     name: String,
-    source: Source,
+    origin: ConfigOrigin,
     path: PathBuf,
 }
 
-fn of_project(sources: Sources<'_>) -> Vec<Found> {
-    let mut search = Search { files: Vec::new(), names: 0 };
+fn project_files(sources: ConfigPlaces<'_>) -> Vec<ConfigFile> {
+    let mut search = ProjectSearch { files: Vec::new(), names: 0 };
     let Some(project) = sources.project else { return Vec::new() };
-    search.folder(project, 1);
+    search.search_folder(project, 1);
     search.files.sort();
     let named = search.files.into_iter().filter_map(|path| {
         let name = path.strip_prefix(project).ok()?.to_str()?.to_owned();
-        Some(Found { name, source: Source::Project, path })
+        Some(ConfigFile { name, origin: ConfigOrigin::Project, path })
     });
-    named.take(MOST_OF_PROJECT).collect()
+    named.take(MAX_PROJECT_CONFIGS).collect()
 }
 
-struct Search {
+struct ProjectSearch {
     files: Vec<PathBuf>,
     names: usize,
 }
 
-impl Search {
-    fn folder(&mut self, folder: &Path, depth: usize) {
+impl ProjectSearch {
+    fn search_folder(&mut self, folder: &Path, depth: usize) {
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
             self.names += 1;
-            if self.names > MOST_NAMES {
+            if self.names > MAX_NAMES {
                 return;
             }
             let path = entry.path();
             let name = entry.file_name();
             let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-            if is_folder && depth < DEEPEST && is_searched(&path, &name.to_string_lossy()) {
-                self.folder(&path, depth + 1);
+            if is_folder && depth < MAX_DEPTH && is_searched_folder(&path, &name.to_string_lossy()) {
+                self.search_folder(&path, depth + 1);
             } else if !is_folder && path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml") {
                 self.files.push(path);
             }
@@ -181,45 +127,48 @@ impl Search {
     }
 }
 
-fn is_searched(path: &Path, name: &str) -> bool {
+fn is_searched_folder(path: &Path, name: &str) -> bool {
     let is_hidden = name.starts_with('.') && name != ".massgen";
     let is_output =
         matches!(name, "node_modules" | "target" | "massgen_logs" | "sessions" | "snapshots" | "workspaces");
     !is_hidden && !is_output && !path.join("pyvenv.cfg").exists()
 }
 
-fn of_user(sources: Sources<'_>) -> Vec<Found> {
+fn user_files(sources: ConfigPlaces<'_>) -> Vec<ConfigFile> {
     let Some(home) = sources.home else { return Vec::new() };
     let folder = home.join(".config/massgen");
-    let mut files = Search { files: Vec::new(), names: 0 };
-    files.folder(&folder.join("agents"), DEEPEST);
+    let mut files = ProjectSearch { files: Vec::new(), names: 0 };
+    files.search_folder(&folder.join("agents"), MAX_DEPTH);
     files.files.sort();
     let default = folder.join("config.yaml");
     let default = default.is_file().then_some(default);
-    default.into_iter().chain(files.files).filter_map(|path| user_named(path, home, sources)).collect()
+    default.into_iter().chain(files.files).filter_map(|path| user_file(path, home, sources)).collect()
 }
 
 /// By its bare name where that leads to it: a file of the same name in the project would come first.
-fn user_named(path: PathBuf, home: &Path, sources: Sources<'_>) -> Option<Found> {
+fn user_file(path: PathBuf, home: &Path, sources: ConfigPlaces<'_>) -> Option<ConfigFile> {
     let whole = format!("~/{}", path.strip_prefix(home).ok()?.to_str()?);
     let stem = path.file_stem()?.to_str()?.to_owned();
-    let leads = |name: &String| matches!(located(Some(name), sources), Ok(ConfigChoice::File(file)) if file == path);
+    let leads = |name: &String| matches!(locate(Some(name), sources), Ok(ConfigChoice::File(file)) if file == path);
     let name = [stem, whole].into_iter().find(leads)?;
-    Some(Found { name, source: Source::User, path })
+    Some(ConfigFile { name, origin: ConfigOrigin::User, path })
 }
 
-fn of_package(sources: Sources<'_>) -> Vec<Found> {
-    let named = sources.package.map(|package| Examples::of(package).named()).unwrap_or_default();
-    named.into_iter().map(|(name, path)| Found { name, source: Source::Example, path }).collect()
+fn example_files(sources: ConfigPlaces<'_>) -> Vec<ConfigFile> {
+    let named = sources.package.map(|package| Examples::in_package(package).shortest_names()).unwrap_or_default();
+    named.into_iter().map(|(name, path)| ConfigFile { name, origin: ConfigOrigin::Example, path }).collect()
 }
 
 /// The entry of a file; none where a file of the project is something else than a config.
-fn listed(found: Found, known: &Known<'_>) -> Option<Listed> {
-    let Found { name, source, path } = found;
-    let (about, read) = match text_of(&path) {
-        Ok(text) if source != Source::User && !has_agents(&text) => return None,
-        Ok(text) => (about(&text), Tree::read(&text).map(|tree| Needs::of(&tree)).map_err(|error| problem_of(&error))),
-        Err(_) if source == Source::Project => return None,
+fn list_file(found: ConfigFile, known: &ConfigFacts<'_>) -> Option<ListedConfig> {
+    let ConfigFile { name, origin: source, path } = found;
+    let (about, read) = match read_text(&path) {
+        Ok(text) if source != ConfigOrigin::User && !has_agents(&text) => return None,
+        Ok(text) => (
+            leading_comment(&text),
+            Tree::parse(&text).map(|tree| Needs::from_config(&tree)).map_err(|error| edit_error_message(&error)),
+        ),
+        Err(_) if source == ConfigOrigin::Project => return None,
         Err(problem) => (String::new(), Err(problem)),
     };
     let (needs, unread) = match read {
@@ -227,27 +176,35 @@ fn listed(found: Found, known: &Known<'_>) -> Option<Listed> {
         Err(problem) => (Needs::default(), Some(problem)),
     };
     // MassGen's own examples are trusted, and there are some hundred of them.
-    let refused = || if source == Source::Example { None } else { (known.refused)(&path) };
-    let problem = unread.or_else(refused).or_else(|| failing(&needs));
-    let missing = needs.missing(known.is_there).into_iter().map(super::Key::name).collect();
-    Some(Listed { name, source, choice: ConfigChoice::File(path), needs, missing, about, problem })
+    let refused = || if source == ConfigOrigin::Example { None } else { (known.refusal_reason)(&path) };
+    let problem = unread.or_else(refused).or_else(|| known_failure(&needs));
+    let missing = needs.missing(known.has_variable).into_iter().map(super::RequiredKey::name).collect();
+    Some(ListedConfig {
+        name,
+        origin: source,
+        choice: ConfigChoice::File(path),
+        needs,
+        missing,
+        description: about,
+        problem,
+    })
 }
 
 /// What MassGen is known to fail at, missing keys aside.
-fn failing(needs: &Needs) -> Option<String> {
+fn known_failure(needs: &Needs) -> Option<String> {
     let none = || needs.agents.is_empty().then(|| "it has no agents".to_owned());
     needs.problems(|_| true).into_iter().next().map(|problem| problem.message).or_else(none)
 }
 
-fn problem_of(error: &EditError) -> String {
-    text::cut(&text::chain(error), MOST_ABOUT)
+fn edit_error_message(error: &EditError) -> String {
+    text::truncate(&text::error_chain(error), MAX_DESCRIPTION_CHARS)
 }
 
-fn text_of(path: &Path) -> Result<String, String> {
-    let problem = |why: &dyn std::fmt::Display| text::line(&why.to_string(), MOST_ABOUT);
+fn read_text(path: &Path) -> Result<String, String> {
+    let problem = |why: &dyn std::fmt::Display| text::single_line(&why.to_string(), MAX_DESCRIPTION_CHARS);
     let meta = path.metadata().map_err(|error| problem(&error))?;
     // A pipe would keep a reader waiting for ever.
-    if !meta.is_file() || meta.len() > MOST_BYTES {
+    if !meta.is_file() || meta.len() > MAX_BYTES {
         let why = ConfigError::NotAConfig { path: path.to_owned(), why: "too large, or no regular file".to_owned() };
         return Err(problem(&why));
     }
@@ -271,11 +228,11 @@ fn has_agents(text: &str) -> bool {
 }
 
 /// The comment at the beginning, without how to call MassGen.
-fn about(text: &str) -> String {
+fn leading_comment(text: &str) -> String {
     let lines = text.lines().map(str::trim).skip_while(|line| line.is_empty());
     let comment = lines.map_while(|line| line.strip_prefix('#')).map(|line| line.trim_matches(['#', '=', '-', ' ']));
     let words: Vec<&str> = comment.filter(|line| !line.contains("--config")).collect();
-    text::line(&words.join(" "), MOST_ABOUT)
+    text::single_line(&words.join(" "), MAX_DESCRIPTION_CHARS)
 }
 
 #[cfg(test)]
@@ -321,20 +278,22 @@ mod tests {
 
     fn look(folder: &Path, query: &str, page: (usize, usize)) -> Catalogue {
         let (project, home, package) = (folder.join("p"), folder.join("h"), folder.join("m"));
-        let sources = Sources { project: Some(&project), home: Some(&home), package: Some(&package) };
-        let known = Known {
-            is_there: &|name| name == "OPENAI_API_KEY",
-            refused: &|path| path.ends_with("refused.yaml").then(|| "the config may not have `hooks`".to_owned()),
-            others: Vec::new(),
+        let sources = ConfigPlaces { project: Some(&project), home: Some(&home), package: Some(&package) };
+        let known = ConfigFacts {
+            has_variable: &|name| name == "OPENAI_API_KEY",
+            refusal_reason: &|path| {
+                path.ends_with("refused.yaml").then(|| "the config may not have `hooks`".to_owned())
+            },
+            extra_configs: Vec::new(),
         };
-        let listed = catalogue(sources, query, page, known);
+        let listed = list_configs(sources, query, page, known);
         for config in &listed.configs {
             assert_eq!(resolve(Some(&config.name), sources).expect("resolves"), config.choice);
         }
         listed
     }
 
-    fn names(listed: &Catalogue) -> Vec<&str> {
+    fn config_names(listed: &Catalogue) -> Vec<&str> {
         listed.configs.iter().map(|config| config.name.as_str()).collect()
     }
 
@@ -355,7 +314,7 @@ mod tests {
             "@examples/b/one.yaml",
             "@examples/one-more",
         ];
-        assert_eq!(names(&listed), expected);
+        assert_eq!(config_names(&listed), expected);
         assert_eq!((listed.total, listed.matching), (11, 11));
     }
 
@@ -363,7 +322,7 @@ mod tests {
     fn a_file_has_the_name_that_the_list_has_for_it() {
         let folder = lab();
         let (project, home, package) = (folder.path().join("p"), folder.path().join("h"), folder.path().join("m"));
-        let sources = Sources { project: Some(&project), home: Some(&home), package: Some(&package) };
+        let sources = ConfigPlaces { project: Some(&project), home: Some(&home), package: Some(&package) };
         for listed in look(folder.path(), "", (0, 100)).configs {
             let ConfigChoice::File(path) = &listed.choice else { panic!("{listed:?}") };
             assert_eq!(name_of(path, sources), Some(listed.name));
@@ -376,7 +335,7 @@ mod tests {
         let folder = lab();
         let listed = look(folder.path(), "", (0, 5));
         let [two, default, empty, broken, refused] = listed.configs.as_slice() else { panic!("five") };
-        assert_eq!((two.about.as_str(), two.source.word(), two.missing.len()), ("Two Minds", "project", 0));
+        assert_eq!((two.description.as_str(), two.origin.as_str(), two.missing.len()), ("Two Minds", "project", 0));
         assert_eq!(two.needs.agents[0].model.as_deref(), Some("gpt-5"));
         assert_eq!(
             (default.missing.as_slice(), default.needs.executes.as_slice()),
@@ -391,29 +350,32 @@ mod tests {
     #[test]
     fn a_query_and_a_page_choose() {
         let folder = lab();
-        assert_eq!(names(&look(folder.path(), "GPT two", (0, 9))), ["two.yaml"]);
-        assert_eq!(names(&look(folder.path(), "minds openai_api", (0, 9))), ["two.yaml"]);
-        assert_eq!(names(&look(folder.path(), "example grok", (0, 9))), ["@examples/a/one"]);
+        assert_eq!(config_names(&look(folder.path(), "GPT two", (0, 9))), ["two.yaml"]);
+        assert_eq!(config_names(&look(folder.path(), "minds openai_api", (0, 9))), ["two.yaml"]);
+        assert_eq!(config_names(&look(folder.path(), "example grok", (0, 9))), ["@examples/a/one"]);
         let page = look(folder.path(), "one", (1, 1));
-        assert_eq!((names(&page), page.matching, page.total), (vec!["@examples/b/one.yaml"], 3, 11));
+        assert_eq!((config_names(&page), page.matching, page.total), (vec!["@examples/b/one.yaml"], 3, 11));
         assert!(look(folder.path(), "nothing like it", (0, 9)).configs.is_empty());
     }
 
     #[test]
     fn a_query_finds_by_what_is_needed() {
         let folder = lab();
-        assert_eq!(names(&look(folder.path(), "Ready", (0, 9))), ["two.yaml"]);
-        assert_eq!(names(&look(folder.path(), "ready project", (0, 9))), ["two.yaml"]);
+        assert_eq!(config_names(&look(folder.path(), "Ready", (0, 9))), ["two.yaml"]);
+        assert_eq!(config_names(&look(folder.path(), "ready project", (0, 9))), ["two.yaml"]);
         let none = look(folder.path(), "ready example", (0, 2));
         assert_eq!((none.matching, none.found, none.configs.len()), (0, 4, 2), "one of both holds for each");
         assert_eq!(none.near.map(|near| (near.parts, near.of)), Some((1, 2)));
         assert!(look(folder.path(), "multi-provider", (0, 9)).configs.is_empty());
         let text = "agents: [{backend: {type: openai, base_url: 'http://h:1/v'}}, {backend: {type: openai}}]\n";
         std::fs::write(folder.path().join("p/apart.yaml"), text).expect("write");
-        assert_eq!(names(&look(folder.path(), "ready multi-provider", (0, 9))), ["apart.yaml"]);
-        assert_eq!(names(&look(folder.path(), "h:1", (0, 9))), ["apart.yaml"]);
+        assert_eq!(config_names(&look(folder.path(), "ready multi-provider", (0, 9))), ["apart.yaml"]);
+        assert_eq!(config_names(&look(folder.path(), "h:1", (0, 9))), ["apart.yaml"]);
         let own = look(folder.path(), "project", (0, 9));
-        assert!(own.configs.iter().all(|config| config.source == Source::Project) && own.matching == 6, "{own:?}");
+        assert!(
+            own.configs.iter().all(|config| config.origin == ConfigOrigin::Project) && own.matching == 6,
+            "{own:?}"
+        );
     }
 
     #[test]

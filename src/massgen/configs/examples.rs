@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 /// How many similar names an error suggests.
-const MOST_SUGGESTED: usize = 3;
+const MAX_SUGGESTIONS: usize = 3;
 
 /// The example configs of a package, in the order in which MassGen searches them.
 pub(super) struct Examples {
@@ -14,7 +14,7 @@ pub(super) struct Examples {
 
 impl Examples {
     /// Those of an installed `massgen` package; none where it has no `configs`.
-    pub(super) fn of(package: &Path) -> Examples {
+    pub(super) fn in_package(package: &Path) -> Examples {
         let root = package.join("configs");
         let folders = search_order(&root, python_minor(package));
         Examples { files: folders.iter().flat_map(|folder| yaml_files(folder)).collect(), root }
@@ -31,34 +31,35 @@ impl Examples {
         if name.trim().is_empty() {
             return None;
         }
-        let is_printed = |path: &&PathBuf| self.printed(path).is_some_and(|printed| printed == without_ending(name));
+        let is_printed =
+            |path: &&PathBuf| self.printed_name(path).is_some_and(|printed| printed == without_extension(name));
         let found = self.containing(name).next();
         found.or_else(|| self.files.iter().find(is_printed).map(PathBuf::as_path))
     }
 
     /// Each file with the shortest name that no other file's path contains, so that it means this file on every machine.
-    pub(super) fn named(&self) -> Vec<(String, PathBuf)> {
-        let named = |path: &PathBuf| Some((format!("@examples/{}", self.name(path)?), path.clone()));
+    pub(super) fn shortest_names(&self) -> Vec<(String, PathBuf)> {
+        let named = |path: &PathBuf| Some((format!("@examples/{}", self.shortest_name(path)?), path.clone()));
         let mut named: Vec<_> = self.files.iter().filter_map(named).collect();
         named.sort();
         named
     }
 
     /// The names of the examples that share the most words with a name, at most three.
-    pub(super) fn like(&self, name: &str) -> Vec<String> {
+    pub(super) fn similar_names(&self, name: &str) -> Vec<String> {
         let asked = words(name);
         let shared = |name: &str| words(name).iter().filter(|word| asked.contains(word)).count();
         let mut rated: Vec<_> =
-            self.named().into_iter().map(|(name, path)| (shared(&self.inside(&path)), name)).collect();
+            self.shortest_names().into_iter().map(|(name, path)| (shared(&self.relative_path(&path)), name)).collect();
         rated.sort_by(|one, other| other.0.cmp(&one.0).then(one.1.len().cmp(&other.1.len())));
         let similar = rated.into_iter().filter(|(shared, _)| *shared > 0);
-        similar.map(|(_, name)| name).take(MOST_SUGGESTED).collect()
+        similar.map(|(_, name)| name).take(MAX_SUGGESTIONS).collect()
     }
 
-    fn name(&self, path: &Path) -> Option<String> {
-        let inside = self.inside(path);
+    fn shortest_name(&self, path: &Path) -> Option<String> {
+        let inside = self.relative_path(path);
         let stem = path.file_stem()?.to_str()?;
-        let names = [stem, without_ending(&inside), &inside, &format!("configs/{inside}")].map(str::to_owned);
+        let names = [stem, without_extension(&inside), &inside, &format!("configs/{inside}")].map(str::to_owned);
         names.into_iter().find(|name| self.containing(name).eq([path]))
     }
 
@@ -68,21 +69,21 @@ impl Examples {
     }
 
     /// `basic/multi/two.yaml` is printed as `basic_multi_two`.
-    fn printed(&self, path: &Path) -> Option<String> {
-        Some(without_ending(&self.inside(path)).replace('/', "_")).filter(|name| !name.is_empty())
+    fn printed_name(&self, path: &Path) -> Option<String> {
+        Some(without_extension(&self.relative_path(path)).replace('/', "_")).filter(|name| !name.is_empty())
     }
 
-    fn inside(&self, path: &Path) -> String {
+    fn relative_path(&self, path: &Path) -> String {
         path.strip_prefix(&self.root).unwrap_or(path).to_string_lossy().into_owned()
     }
 }
 
-fn without_ending(name: &str) -> &str {
+fn without_extension(name: &str) -> &str {
     name.strip_suffix(".yaml").unwrap_or(name)
 }
 
 fn words(name: &str) -> Vec<String> {
-    let words = without_ending(name).split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    let words = without_extension(name).split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
     words.map(str::to_lowercase).collect()
 }
 
@@ -154,8 +155,8 @@ mod tests {
     #[test]
     fn a_name_is_a_part_of_the_path_or_what_massgen_prints() {
         let package = package(&["basic/multi/two_minds.yaml", "meta/massgen_runs.yaml", "meta/README.md"]);
-        let examples = Examples::of(package.path());
-        let found = |name: &str| examples.find(name).map(|path| examples.inside(path));
+        let examples = Examples::in_package(package.path());
+        let found = |name: &str| examples.find(name).map(|path| examples.relative_path(path));
         for name in [
             "two_minds",
             "minds",
@@ -175,11 +176,11 @@ mod tests {
     #[test]
     fn a_listed_name_is_in_no_other_path() {
         let package = package(&["a/one.yaml", "b/one.yaml", "b/one-more.yaml", "c/b/one.yaml", "longer.yaml"]);
-        let examples = Examples::of(package.path());
-        let names: Vec<String> = examples.named().into_iter().map(|(name, _)| name).collect();
+        let examples = Examples::in_package(package.path());
+        let names: Vec<String> = examples.shortest_names().into_iter().map(|(name, _)| name).collect();
         let expected = ["a/one", "c/b/one", "configs/b/one.yaml", "longer", "one-more"];
         assert_eq!(names, expected.map(|name| format!("@examples/{name}")));
-        for (name, path) in examples.named() {
+        for (name, path) in examples.shortest_names() {
             assert_eq!(examples.find(name.strip_prefix("@examples/").expect("prefix")), Some(path.as_path()));
         }
     }
@@ -187,10 +188,10 @@ mod tests {
     #[test]
     fn similar_names_are_suggested() {
         let package = package(&["tools/mcp/gemini_mcp_example.yaml", "tools/mcp/claude.yaml", "basic/x.yaml"]);
-        let examples = Examples::of(package.path());
-        let suggested = examples.like("providers/gemini/gemini_mcp_example");
+        let examples = Examples::in_package(package.path());
+        let suggested = examples.similar_names("providers/gemini/gemini_mcp_example");
         assert_eq!(suggested, ["@examples/gemini_mcp_example", "@examples/claude"]);
-        assert!(examples.like("nothing alike").is_empty());
+        assert!(examples.similar_names("nothing alike").is_empty());
     }
 
     #[test]

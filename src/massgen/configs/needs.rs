@@ -3,11 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::policy::executes_by_itself;
+use super::policy::is_executing_backend;
 use super::tree::{Node, Scalar, Tree};
 
 /// How the variables are called that hold what stood as a key in a config; a number follows.
-pub const SECRET_VARIABLE: &str = "MASSGEN_MCP_SECRET_";
+pub const SECRET_VARIABLE_PREFIX: &str = "MASSGEN_MCP_SECRET_";
 
 /// Backends that are agent programs of their own, with a login.
 pub(super) const CLIENTS: [&str; 5] = ["claude_code", "codex", "gemini_cli", "antigravity_cli", "copilot"];
@@ -18,9 +18,9 @@ pub(super) const SERVERS: [&str; 4] = ["vllm", "sglang", "lmstudio", "inference"
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Needs {
     /// The agents, in their order.
-    pub agents: Vec<Agent>,
+    pub agents: Vec<ConfiguredAgent>,
     /// The environment variables, each once.
-    pub keys: Vec<Key>,
+    pub keys: Vec<RequiredKey>,
     /// What it may execute, in words: `mcp servers`, `commands`, `custom tools`, `docker`, `hooks`, `subagents`, `agent cli`.
     pub executes: Vec<&'static str>,
     /// What its agents can do by their backends' own tools: `web search`, `code execution`, `image generation`.
@@ -37,7 +37,7 @@ pub struct Needs {
 
 /// An agent of a config.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Agent {
+pub struct ConfiguredAgent {
     /// Its id; MassGen's own (`agent1`, …) where it has none.
     pub id: String,
     /// The backend's type, in lower case, where it is given or the model's name tells it.
@@ -48,7 +48,7 @@ pub struct Agent {
     pub address: Option<String>,
 }
 
-impl Agent {
+impl ConfiguredAgent {
     /// Whose model it uses: the address where one is given, else the backend's type.
     pub fn provider(&self) -> Option<&str> {
         self.address.as_deref().or(self.backend.as_deref())
@@ -57,14 +57,14 @@ impl Agent {
 
 /// An environment variable that must be set; one of several, where more than one will do.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Key {
+pub struct RequiredKey {
     /// The names, the one that MassGen asks for in its messages first.
     pub any_of: Vec<String>,
 }
 
-impl Key {
-    fn of(names: &[&str]) -> Key {
-        Key { any_of: names.iter().map(|name| (*name).to_owned()).collect() }
+impl RequiredKey {
+    fn new(names: &[&str]) -> RequiredKey {
+        RequiredKey { any_of: names.iter().map(|name| (*name).to_owned()).collect() }
     }
 
     /// `A` or `A or B`.
@@ -75,7 +75,7 @@ impl Key {
 
 /// A secret that stands in a config, and the variable that stands for it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret {
+pub struct ConfigSecret {
     /// `MASSGEN_MCP_SECRET_1`, …
     pub variable: String,
     /// The key that it stands under.
@@ -86,30 +86,30 @@ pub struct Secret {
 
 impl Needs {
     /// Reads them from a config.
-    pub fn of(config: &Tree) -> Needs {
+    pub fn from_config(config: &Tree) -> Needs {
         let root = &config.root;
-        let found = agents(root);
+        let found = configured_agents(root);
         let mut keys = BTreeSet::new();
         for (agent, entry) in &found {
             if let Some(backend) = entry.get("backend") {
                 keys.extend(backend_keys(agent.backend.as_deref(), backend));
             }
         }
-        keys.extend(references(config));
+        keys.extend(variable_references(config));
         Needs {
             keys: keys.into_iter().collect(),
             executes: executes(config, &found),
             abilities: abilities(config),
-            cwd_without_folders: cwd_without_folders(root, &found),
+            cwd_without_folders: agents_lacking_folders(root, &found),
             without_cwd: found.iter().filter(|(_, entry)| !has_cwd(entry)).map(|(agent, _)| agent.id.clone()).collect(),
-            api_key_twice: api_key_twice(&found),
+            api_key_twice: agents_with_api_key_twice(&found),
             agents: found.into_iter().map(|(agent, _)| agent).collect(),
         }
     }
 
     /// The names of the variables that each agent's backend reads its key from.
-    pub fn keys_of_agents(config: &Tree) -> BTreeMap<String, String> {
-        let named = agents(&config.root).into_iter().filter_map(|(agent, entry)| {
+    pub fn agent_key_variables(config: &Tree) -> BTreeMap<String, String> {
+        let named = configured_agents(&config.root).into_iter().filter_map(|(agent, entry)| {
             let keys = backend_keys(agent.backend.as_deref(), entry.get("backend")?);
             Some((agent.id, keys.first()?.name()))
         });
@@ -117,17 +117,17 @@ impl Needs {
     }
 
     /// The keys of which no variable is there.
-    pub fn missing(&self, is_there: impl Fn(&str) -> bool) -> Vec<&Key> {
+    pub fn missing(&self, is_there: impl Fn(&str) -> bool) -> Vec<&RequiredKey> {
         self.keys.iter().filter(|key| !key.any_of.iter().any(|name| is_there(name))).collect()
     }
 
     /// Whose models the agents use, each once: addresses, or types of backends.
     pub fn providers(&self) -> BTreeSet<&str> {
-        self.agents.iter().filter_map(Agent::provider).collect()
+        self.agents.iter().filter_map(ConfiguredAgent::provider).collect()
     }
 
     /// What its backends need besides keys and nothing here looks at: a command line client with a login, or a local server.
-    pub fn unchecked(&self) -> BTreeSet<String> {
+    pub fn unchecked_requirements(&self) -> BTreeSet<String> {
         let of_backend = |backend: &str| match backend {
             client if CLIENTS.contains(&client) => Some(format!("{client}, installed and logged in")),
             server if SERVERS.contains(&server) => Some(format!("a {server} server")),
@@ -143,7 +143,7 @@ impl Needs {
 }
 
 /// The agents as `cli/backends.py` takes them: `agent` alone if it is there, else the list `agents`.
-pub(super) fn agents(root: &Node) -> Vec<(Agent, &Node)> {
+pub(super) fn configured_agents(root: &Node) -> Vec<(ConfiguredAgent, &Node)> {
     let entries = root.get("agent").map(std::slice::from_ref);
     let entries = entries.or_else(|| root.get("agents").map(Node::items)).unwrap_or_default();
     let text = |node: Option<&Node>| node.and_then(Node::text).map(str::to_owned).filter(|text| !text.is_empty());
@@ -153,14 +153,19 @@ pub(super) fn agents(root: &Node) -> Vec<(Agent, &Node)> {
         let named = text(backend.and_then(|backend| backend.get("type"))).map(|name| name.to_lowercase());
         let backend = named.or_else(|| model.as_deref().and_then(backend_of_model).map(str::to_owned));
         let address = entry.get("backend").and_then(|backend| backend.get("base_url")).and_then(Node::text);
-        let address = address.and_then(address_of).map(str::to_owned);
-        Agent { id: text(entry.get("id")).unwrap_or_else(|| format!("agent{}", place + 1)), backend, model, address }
+        let address = address.and_then(host_and_port).map(str::to_owned);
+        ConfiguredAgent {
+            id: text(entry.get("id")).unwrap_or_else(|| format!("agent{}", place + 1)),
+            backend,
+            model,
+            address,
+        }
     };
     entries.iter().enumerate().map(|(place, entry)| (read((place, entry)), entry)).collect()
 }
 
 /// `https://user:key@host:port/v1` → `host:port`; nothing where it is none, or a variable stands in it.
-fn address_of(url: &str) -> Option<&str> {
+fn host_and_port(url: &str) -> Option<&str> {
     let (_, rest) = url.split_once("://").filter(|_| !url.contains('$'))?;
     let place = rest.split(['/', '?', '#']).next()?;
     place.rsplit('@').next().filter(|place| !place.is_empty())
@@ -183,16 +188,16 @@ fn backend_of_model(model: &str) -> Option<&'static str> {
 
 /// The variables that a backend reads unless it has an `api_key` (`create_backend` in `cli/backends.py`). The agent CLIs may be
 /// logged in and the local servers take any key, so that neither needs one.
-fn backend_keys(kind: Option<&str>, backend: &Node) -> Vec<Key> {
+fn backend_keys(kind: Option<&str>, backend: &Node) -> Vec<RequiredKey> {
     let base_url = backend.get("base_url").and_then(Node::text).unwrap_or_default();
-    let has_key = backend.get("api_key").is_some_and(Node::is_on);
+    let has_key = backend.get("api_key").is_some_and(Node::is_truthy);
     let mut keys = Vec::new();
     let names: &[&str] = match kind.unwrap_or_default() {
         "openai" => &["OPENAI_API_KEY"],
         "grok" => &["XAI_API_KEY"],
         "claude" => &["ANTHROPIC_API_KEY"],
         "gemini" => &["GOOGLE_API_KEY", "GEMINI_API_KEY"],
-        "chatcompletion" => key_of_address(base_url),
+        "chatcompletion" => keys_for_address(base_url),
         "zai" => &["ZAI_API_KEY"],
         "cerebras" => &["CEREBRAS_API_KEY"],
         "together" => &["TOGETHER_API_KEY"],
@@ -206,7 +211,7 @@ fn backend_keys(kind: Option<&str>, backend: &Node) -> Vec<Key> {
         "qwen" => &["QWEN_API_KEY"],
         "azure_openai" => {
             if base_url.is_empty() {
-                keys.push(Key::of(&["AZURE_OPENAI_ENDPOINT"]));
+                keys.push(RequiredKey::new(&["AZURE_OPENAI_ENDPOINT"]));
             }
             &["AZURE_OPENAI_API_KEY"]
         }
@@ -214,13 +219,13 @@ fn backend_keys(kind: Option<&str>, backend: &Node) -> Vec<Key> {
         _ => &[],
     };
     if !has_key && !names.is_empty() {
-        keys.push(Key::of(names));
+        keys.push(RequiredKey::new(names));
     }
     keys
 }
 
 /// By address, in MassGen's order; any other gets the key of OpenAI, from OpenAI's own client.
-fn key_of_address(base_url: &str) -> &'static [&'static str] {
+fn keys_for_address(base_url: &str) -> &'static [&'static str] {
     let known: [(&str, &[&str]); 13] = [
         ("cerebras.ai", &["CEREBRAS_API_KEY"]),
         ("together.xyz", &["TOGETHER_API_KEY"]),
@@ -240,13 +245,13 @@ fn key_of_address(base_url: &str) -> &'static [&'static str] {
 }
 
 /// AG2 has a list of model settings, wherever in the backend; each says whose it is (`api_type`).
-fn framework_keys(backend: &Node) -> Vec<Key> {
-    fn look(node: &Node, keys: &mut Vec<Key>) {
-        if node.get("model").is_some() && !node.get("api_key").is_some_and(Node::is_on) {
+fn framework_keys(backend: &Node) -> Vec<RequiredKey> {
+    fn look(node: &Node, keys: &mut Vec<RequiredKey>) {
+        if node.get("model").is_some() && !node.get("api_key").is_some_and(Node::is_truthy) {
             keys.push(match node.get("api_type").and_then(Node::text) {
-                Some("anthropic") => Key::of(&["ANTHROPIC_API_KEY"]),
-                Some("google") => Key::of(&["GOOGLE_GEMINI_API_KEY", "GEMINI_API_KEY"]),
-                Some(_) | None => Key::of(&["OPENAI_API_KEY"]),
+                Some("anthropic") => RequiredKey::new(&["ANTHROPIC_API_KEY"]),
+                Some("google") => RequiredKey::new(&["GOOGLE_GEMINI_API_KEY", "GEMINI_API_KEY"]),
+                Some(_) | None => RequiredKey::new(&["OPENAI_API_KEY"]),
             });
         }
         node.items().iter().for_each(|item| look(item, keys));
@@ -258,14 +263,14 @@ fn framework_keys(backend: &Node) -> Vec<Key> {
 }
 
 /// The names in `${NAME}`, anywhere but in prose; `${cwd}` is MassGen's own.
-fn references(config: &Tree) -> Vec<Key> {
+fn variable_references(config: &Tree) -> Vec<RequiredKey> {
     let mut found = Vec::new();
     config.walk(&mut |trail, node| {
         let is_prose =
             trail.keys().next().is_some_and(|key| matches!(key, "system_message" | "description" | "prompt"));
         let text = node.text().filter(|_| !is_prose).unwrap_or_default();
         let names = text.split("${").skip(1).filter_map(|rest| rest.split_once('}')).map(|(name, _)| name);
-        found.extend(names.filter(|name| is_variable(name)).map(|name| Key::of(&[name])));
+        found.extend(names.filter(|name| is_variable(name)).map(|name| RequiredKey::new(&[name])));
     });
     found
 }
@@ -275,10 +280,10 @@ fn is_variable(name: &str) -> bool {
     name != "cwd" && !name.is_empty() && !name.starts_with(|c: char| c.is_ascii_digit()) && name.chars().all(word)
 }
 
-fn executes(config: &Tree, agents: &[(Agent, &Node)]) -> Vec<&'static str> {
+fn executes(config: &Tree, agents: &[(ConfiguredAgent, &Node)]) -> Vec<&'static str> {
     let mut found = BTreeSet::new();
     config.walk(&mut |trail, node| {
-        let Some(key) = trail.keys().next().filter(|_| trail.is_entry() && node.is_on()) else { return };
+        let Some(key) = trail.keys().next().filter(|_| trail.is_map_value() && node.is_truthy()) else { return };
         let is_docker = key.starts_with("command_line_docker_")
             || (key == "command_line_execution_mode" && node.text() == Some("docker"));
         let word = match key {
@@ -294,7 +299,7 @@ fn executes(config: &Tree, agents: &[(Agent, &Node)]) -> Vec<&'static str> {
         };
         found.insert(word);
     });
-    if agents.iter().any(|(agent, _)| agent.backend.as_deref().is_some_and(executes_by_itself)) {
+    if agents.iter().any(|(agent, _)| agent.backend.as_deref().is_some_and(is_executing_backend)) {
         found.insert("agent cli");
     }
     found.into_iter().collect()
@@ -303,7 +308,7 @@ fn executes(config: &Tree, agents: &[(Agent, &Node)]) -> Vec<&'static str> {
 fn abilities(config: &Tree) -> Vec<&'static str> {
     let mut found = BTreeSet::new();
     config.walk(&mut |trail, node| {
-        let Some(key) = trail.keys().next().filter(|_| trail.is_entry() && node.is_on()) else { return };
+        let Some(key) = trail.keys().next().filter(|_| trail.is_map_value() && node.is_truthy()) else { return };
         let ability = match key {
             "enable_web_search" => "web search",
             "enable_code_interpreter"
@@ -319,10 +324,10 @@ fn abilities(config: &Tree) -> Vec<&'static str> {
 }
 
 fn has_cwd(entry: &Node) -> bool {
-    entry.get("backend").is_some_and(|backend| backend.get("cwd").is_some_and(Node::is_on))
+    entry.get("backend").is_some_and(|backend| backend.get("cwd").is_some_and(Node::is_truthy))
 }
 
-fn cwd_without_folders(root: &Node, agents: &[(Agent, &Node)]) -> Vec<String> {
+fn agents_lacking_folders(root: &Node, agents: &[(ConfiguredAgent, &Node)]) -> Vec<String> {
     let orchestrator = root.get("orchestrator");
     let has = |key: &str| orchestrator.is_some_and(|orchestrator| orchestrator.get(key).is_some());
     if has("snapshot_storage") && has("agent_temporary_workspace") {
@@ -331,7 +336,7 @@ fn cwd_without_folders(root: &Node, agents: &[(Agent, &Node)]) -> Vec<String> {
     agents.iter().filter(|(_, entry)| has_cwd(entry)).map(|(agent, _)| agent.id.clone()).collect()
 }
 
-fn api_key_twice(agents: &[(Agent, &Node)]) -> Vec<String> {
+fn agents_with_api_key_twice(agents: &[(ConfiguredAgent, &Node)]) -> Vec<String> {
     let takes_it =
         ["azure_openai", "vllm", "sglang", "lmstudio", "claude_code", "codex", "gemini_cli", "antigravity_cli"];
     let frameworks = ["ag2", "autogen"];
@@ -342,32 +347,32 @@ fn api_key_twice(agents: &[(Agent, &Node)]) -> Vec<String> {
 }
 
 /// The shortest text that counts as a secret, in bytes; local servers are given `EMPTY` and the like.
-const SHORTEST_SECRET: usize = 6;
+const MIN_SECRET_BYTES: usize = 6;
 
 impl Tree {
     /// The backends of the agents.
     pub(super) fn backends(&self) -> Vec<&Node> {
-        agents(&self.root).into_iter().filter_map(|(_, entry)| entry.get("backend")).collect()
+        configured_agents(&self.root).into_iter().filter_map(|(_, entry)| entry.get("backend")).collect()
     }
 
     /// The literal secrets: what stands under `api_key`, `…_token`, `password` and the like and is no `${VAR}`.
-    pub fn secrets(&self) -> Vec<Secret> {
-        self.clone().take_secrets()
+    pub fn secrets(&self) -> Vec<ConfigSecret> {
+        self.clone().replace_secrets()
     }
 
     /// Replaces every literal secret by a reference to the variable that is to have its value (`${MASSGEN_MCP_SECRET_1}`, …).
-    pub fn take_secrets(&mut self) -> Vec<Secret> {
-        let mut found: Vec<Secret> = Vec::new();
-        self.rewrite(&mut |key, scalar| {
-            if !is_secret(key, scalar) {
+    pub fn replace_secrets(&mut self) -> Vec<ConfigSecret> {
+        let mut found: Vec<ConfigSecret> = Vec::new();
+        self.rewrite_scalars(&mut |key, scalar| {
+            if !is_literal_secret(key, scalar) {
                 return None;
             }
             let known = found.iter().position(|secret| secret.value == scalar.text);
             let number = known.unwrap_or(found.len()) + 1;
-            let variable = format!("{SECRET_VARIABLE}{number}");
+            let variable = format!("{SECRET_VARIABLE_PREFIX}{number}");
             let reference = Scalar::quoted(&format!("${{{variable}}}"));
             if known.is_none() {
-                found.push(Secret { variable, key: key.to_owned(), value: scalar.text.clone() });
+                found.push(ConfigSecret { variable, key: key.to_owned(), value: scalar.text.clone() });
             }
             Some(reference)
         });
@@ -375,12 +380,12 @@ impl Tree {
     }
 }
 
-fn is_secret(key: &str, scalar: &Scalar) -> bool {
+fn is_literal_secret(key: &str, scalar: &Scalar) -> bool {
     let key = key.to_lowercase().replace('-', "_");
     let endings =
         ["api_key", "apikey", "token", "secret", "password", "passwd", "secret_key", "access_key", "authorization"];
     let named = endings.iter().any(|ending| key.ends_with(ending));
-    named && scalar.text.len() >= SHORTEST_SECRET && !scalar.text.contains("${")
+    named && scalar.text.len() >= MIN_SECRET_BYTES && !scalar.text.contains("${")
 }
 
 #[cfg(test)]
@@ -388,11 +393,11 @@ mod tests {
     use super::*;
 
     fn needs(text: &str) -> Needs {
-        Needs::of(&Tree::read(text).expect("YAML"))
+        Needs::from_config(&Tree::parse(text).expect("YAML"))
     }
 
     fn keys(text: &str) -> Vec<String> {
-        needs(text).keys.iter().map(Key::name).collect()
+        needs(text).keys.iter().map(RequiredKey::name).collect()
     }
 
     #[test]
@@ -449,7 +454,7 @@ mod tests {
              {id: d, backend: {type: vllm, base_url: 'http://localhost:8000/v1'}}]",
         );
         assert_eq!(found.providers().into_iter().collect::<Vec<_>>(), ["codex", "localhost:8000", "openai"]);
-        let unchecked: Vec<_> = found.unchecked().into_iter().collect();
+        let unchecked: Vec<_> = found.unchecked_requirements().into_iter().collect();
         assert_eq!(unchecked, ["a vllm server", "codex, installed and logged in"]);
     }
 
@@ -472,12 +477,13 @@ mod tests {
     fn literal_secrets_become_variables() {
         let text = "a: &k sk-123456\nb: {api_key: *k, X_API_KEY: sk-123456, GITHUB_TOKEN: 'ghp_1'}\n\
                     c: {api_key: '${X}', max_tokens: 1000000, password: 12345678, api_key2: sk-123456, token: EMPTY}\n";
-        let mut tree = Tree::read(text).expect("YAML");
-        let secrets: Vec<_> = tree.take_secrets().into_iter().map(|s| format!("{}={}", s.variable, s.value)).collect();
+        let mut tree = Tree::parse(text).expect("YAML");
+        let secrets: Vec<_> =
+            tree.replace_secrets().into_iter().map(|s| format!("{}={}", s.variable, s.value)).collect();
         assert_eq!(secrets, ["MASSGEN_MCP_SECRET_1=sk-123456", "MASSGEN_MCP_SECRET_2=12345678"]);
         let expected = "a: sk-123456\nb:\n  api_key: \"${MASSGEN_MCP_SECRET_1}\"\n  X_API_KEY: \"${MASSGEN_MCP_SECRET_1}\"\n  \
                         GITHUB_TOKEN: \"ghp_1\"\nc:\n  api_key: \"${X}\"\n  max_tokens: 1000000\n  \
                         password: \"${MASSGEN_MCP_SECRET_2}\"\n  api_key2: sk-123456\n  token: EMPTY\n";
-        assert_eq!(tree.text().expect("text"), expected);
+        assert_eq!(tree.to_yaml().expect("text"), expected);
     }
 }

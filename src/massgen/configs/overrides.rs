@@ -8,13 +8,13 @@ use super::tree::{Node, Tree};
 use crate::massgen::{names, text};
 
 /// How deep overrides may be nested: a config may be deeper by what they are put into.
-const DEEPEST: usize = 60;
+const MAX_DEPTH: usize = 60;
 /// How many keys are listed.
-const MOST_LISTED: usize = 20;
+const MAX_LISTED_KEYS: usize = 20;
 /// The longest key that is listed, in characters.
-const LONGEST: usize = 120;
+const MAX_KEY_CHARS: usize = 120;
 /// How similar to a known parameter an unknown one of a backend must be to count as a typing error: providers have parameters of their own.
-const SLIP: f64 = 0.95;
+const TYPO_SIMILARITY: f64 = 0.95;
 
 /// A key that MassGen does not know at its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,13 +34,13 @@ pub fn is_too_deep(overrides: &Value) -> bool {
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
         }
     }
-    !within(overrides, DEEPEST)
+    !within(overrides, MAX_DEPTH)
 }
 
 /// The keys that overrides set or delete, such as `agents.agent_a.backend.cwd`, at most twenty.
 pub fn changed_keys(overrides: &Value) -> Vec<String> {
     let mut found = Vec::new();
-    collect(overrides, "", &mut found);
+    collect_keys(overrides, "", &mut found);
     found
 }
 
@@ -57,7 +57,7 @@ pub(super) fn missing_folders(config: &Tree) -> Map<String, Value> {
 pub fn with_folders(overrides: &Value, config: &Tree) -> Value {
     let mut all = overrides.clone();
     let Some(fields) = all.as_object_mut() else { return all };
-    if !agents(fields, Some(&config.root)).iter().any(|(_, agent, _)| gives_cwd(agent)) {
+    if !agent_patches(fields, Some(&config.root)).iter().any(|(_, agent, _)| gives_cwd(agent)) {
         return all;
     }
     let missing = missing_folders(config);
@@ -76,19 +76,19 @@ fn gives_cwd(agent: &Value) -> bool {
     agent.pointer("/backend/cwd").is_some_and(|cwd| !cwd.is_null())
 }
 
-fn collect(value: &Value, place: &str, found: &mut Vec<String>) {
+fn collect_keys(value: &Value, place: &str, found: &mut Vec<String>) {
     let Some(fields) = value.as_object() else {
-        if found.len() < MOST_LISTED && !place.is_empty() {
-            found.push(text::line(place, LONGEST));
+        if found.len() < MAX_LISTED_KEYS && !place.is_empty() {
+            found.push(text::single_line(place, MAX_KEY_CHARS));
         }
         return;
     };
     for (key, inner) in fields {
-        collect(inner, &joined(place, key), found);
+        collect_keys(inner, &join_key(place, key), found);
     }
 }
 
-fn joined(place: &str, key: &str) -> String {
+fn join_key(place: &str, key: &str) -> String {
     if place.is_empty() { key.to_owned() } else { format!("{place}.{key}") }
 }
 
@@ -97,28 +97,35 @@ fn joined(place: &str, key: &str) -> String {
 pub fn unknown_key(overrides: &Value, config: Option<&Tree>) -> Option<UnknownKey> {
     let root = config.map(|config| &config.root);
     let fields = overrides.as_object()?;
-    let in_root = in_section(fields, root, "", &TOP);
+    let in_root = unknown_key_in_section(fields, root, "", &TOP);
     let under = |keys: &[&str]| {
         let there = keys.iter().try_fold(root?, |node, key| node.get(key));
         Some(there).flatten()
     };
     let section = |pointer: &str| overrides.pointer(pointer).and_then(Value::as_object);
     let of = |pointer: &str, keys: &[&str], known: &[&str]| {
-        section(pointer).and_then(|fields| in_section(fields, under(keys), &keys.join("."), known))
+        section(pointer).and_then(|fields| unknown_key_in_section(fields, under(keys), &keys.join("."), known))
     };
     in_root
         .or_else(|| of("/orchestrator", &["orchestrator"], &ORCHESTRATOR))
         .or_else(|| of("/orchestrator/coordination", &["orchestrator", "coordination"], &COORDINATION))
         .or_else(|| of("/timeout_settings", &["timeout_settings"], &TIMEOUTS))
-        .or_else(|| agents(fields, root).into_iter().find_map(|(place, agent, own)| in_agent(agent, own, &place)))
+        .or_else(|| {
+            agent_patches(fields, root)
+                .into_iter()
+                .find_map(|(place, agent, own)| unknown_key_in_agent(agent, own, &place))
+        })
 }
 
 /// The agents of overrides, with their places and what the config has of them.
-fn agents<'a>(fields: &'a Map<String, Value>, root: Option<&'a Node>) -> Vec<(String, &'a Value, Option<&'a Node>)> {
+fn agent_patches<'a>(
+    fields: &'a Map<String, Value>,
+    root: Option<&'a Node>,
+) -> Vec<(String, &'a Value, Option<&'a Node>)> {
     let alone = fields.get("agent").map(|agent| ("agent".to_owned(), agent, root.and_then(|root| root.get("agent"))));
     let several: Vec<_> = match fields.get("agents") {
         Some(Value::Object(by_id)) => {
-            let own = |id: &str| root.and_then(|root| super::tree::agent(root, id));
+            let own = |id: &str| root.and_then(|root| super::tree::find_agent(root, id));
             by_id.iter().map(|(id, agent)| (format!("agents.{id}"), agent, own(id))).collect()
         }
         Some(Value::Array(list)) => {
@@ -129,35 +136,40 @@ fn agents<'a>(fields: &'a Map<String, Value>, root: Option<&'a Node>) -> Vec<(St
     alone.into_iter().chain(several).collect()
 }
 
-fn in_agent(agent: &Value, own: Option<&Node>, place: &str) -> Option<UnknownKey> {
+fn unknown_key_in_agent(agent: &Value, own: Option<&Node>, place: &str) -> Option<UnknownKey> {
     let fields = agent.as_object()?;
-    in_section(fields, own, place, &AGENT).or_else(|| {
+    unknown_key_in_section(fields, own, place, &AGENT).or_else(|| {
         let backend = fields.get("backend")?.as_object()?;
         let own = own.and_then(|own| own.get("backend"));
         let key = backend.keys().find_map(|key| {
             let is_known = BACKEND.contains(&key.as_str()) || own.is_some_and(|own| own.get(key).is_some());
-            let slip = || names::nearest(key, BACKEND).filter(|near| names::likeness(key, near) >= SLIP);
-            let near = nested(key).or_else(|| slip().map(|near| format!("{place}.backend.{near}")));
+            let slip = || names::nearest(key, BACKEND).filter(|near| names::similarity(key, near) >= TYPO_SIMILARITY);
+            let near = nested_form(key).or_else(|| slip().map(|near| format!("{place}.backend.{near}")));
             near.filter(|_| !is_known).map(|near| (key, near))
         });
-        key.map(|(key, near)| unknown(&format!("{place}.backend"), key, &near))
+        key.map(|(key, near)| new_unknown_key(&format!("{place}.backend"), key, &near))
     })
 }
 
-fn in_section(fields: &Map<String, Value>, own: Option<&Node>, place: &str, known: &[&str]) -> Option<UnknownKey> {
+fn unknown_key_in_section(
+    fields: &Map<String, Value>,
+    own: Option<&Node>,
+    place: &str,
+    known: &[&str],
+) -> Option<UnknownKey> {
     fields.iter().find_map(|(key, _)| {
         let is_known = known.contains(&key.as_str()) || own.is_some_and(|own| own.get(key).is_some());
         if is_known {
             return None;
         }
-        let near = nested(key).or_else(|| elsewhere(key));
-        let near = near.or_else(|| names::nearest(key, known.iter().copied()).map(|near| joined(place, near)))?;
-        Some(unknown(place, key, &near))
+        let near = nested_form(key).or_else(|| known_location(key));
+        let near = near.or_else(|| names::nearest(key, known.iter().copied()).map(|near| join_key(place, near)))?;
+        Some(new_unknown_key(place, key, &near))
     })
 }
 
 /// What a path written as one key (`orchestrator.timeout`, `agents[0].id`) has to be in a merge patch. MassGen would pass over such a key.
-fn nested(key: &str) -> Option<String> {
+fn nested_form(key: &str) -> Option<String> {
     let parts: Vec<&str> = key.split(['.', '[', ']']).filter(|part| !part.is_empty()).collect();
     (parts.len() > 1).then(|| {
         let part =
@@ -167,12 +179,15 @@ fn nested(key: &str) -> Option<String> {
     })
 }
 
-fn unknown(place: &str, key: &str, near: &str) -> UnknownKey {
-    UnknownKey { key: text::line(&joined(place, key), LONGEST), near: text::line(near, LONGEST) }
+fn new_unknown_key(place: &str, key: &str, near: &str) -> UnknownKey {
+    UnknownKey {
+        key: text::single_line(&join_key(place, key), MAX_KEY_CHARS),
+        near: text::single_line(near, MAX_KEY_CHARS),
+    }
 }
 
 /// Where a key belongs that is known by this very name.
-fn elsewhere(key: &str) -> Option<String> {
+fn known_location(key: &str) -> Option<String> {
     let places = [
         ("", &TOP[..]),
         ("orchestrator", &ORCHESTRATOR),
@@ -181,7 +196,7 @@ fn elsewhere(key: &str) -> Option<String> {
         ("agents.ID", &AGENT),
         ("agents.ID.backend", &BACKEND),
     ];
-    places.into_iter().find(|(_, known)| known.contains(&key)).map(|(place, _)| joined(place, key))
+    places.into_iter().find(|(_, known)| known.contains(&key)).map(|(place, _)| join_key(place, key))
 }
 
 #[cfg(test)]
@@ -190,7 +205,7 @@ mod tests {
 
     #[test]
     fn an_agent_that_gets_a_cwd_gets_the_folders_that_massgen_wants_with_it() {
-        let completed = |config: &str, overrides: Value| with_folders(&overrides, &Tree::read(config).expect("YAML"));
+        let completed = |config: &str, overrides: Value| with_folders(&overrides, &Tree::parse(config).expect("YAML"));
         let cwd = |id: &str| serde_json::json!({"agents": {id: {"backend": {"cwd": "ws"}}}});
         let folders = serde_json::json!({"snapshot_storage": "snapshots", "agent_temporary_workspace": "temp"});
         let plain = "agents: [{id: a, backend: {type: vllm}}]";
@@ -214,7 +229,7 @@ mod tests {
 
     fn near(overrides: Value) -> Option<String> {
         let config = "agents: [{id: a, backend: {type: openai, custom: 1}}]\nown_key: 1\n";
-        unknown_key(&overrides, Some(&Tree::read(config).expect("YAML")))
+        unknown_key(&overrides, Some(&Tree::parse(config).expect("YAML")))
             .map(|found| format!("{} {}", found.key, found.near))
     }
 
@@ -281,13 +296,13 @@ mod tests {
             json!({"ui": null, "orchestrator": {"a": {"b": 1}, "c": []}, "agents": {"x": {"backend": {"cwd": "w"}}}});
         assert_eq!(changed_keys(&overrides), ["ui", "orchestrator.a.b", "orchestrator.c", "agents.x.backend.cwd"]);
         let many: Map<String, Value> = (0..100).map(|n| (format!("key{n}"), json!(n))).collect();
-        assert_eq!(changed_keys(&Value::Object(many)).len(), MOST_LISTED);
+        assert_eq!(changed_keys(&Value::Object(many)).len(), MAX_LISTED_KEYS);
         assert!(changed_keys(&json!({})).is_empty());
     }
 
     #[test]
     fn overrides_have_a_depth() {
         let nested = |depth: usize| (0..depth).fold(json!(1), |inner, _| json!({"a": inner}));
-        assert!(!is_too_deep(&nested(DEEPEST)) && is_too_deep(&nested(DEEPEST + 1)));
+        assert!(!is_too_deep(&nested(MAX_DEPTH)) && is_too_deep(&nested(MAX_DEPTH + 1)));
     }
 }

@@ -3,24 +3,24 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use super::tree::{Node, Trail, Tree};
+use super::tree::{Node, NodePath, Tree};
 
 /// The first thing in a config that an untrusted author may not bring in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Forbidden {
+pub struct PolicyViolation {
     /// The keys that lead to it, such as `agents[0].backend.mcp_servers`.
     pub key: String,
     /// Why it is forbidden, to go after the key: `… executes commands`.
-    pub why: &'static str,
+    pub reason: &'static str,
 }
 
-const EXECUTES: &str = "executes commands";
-const CLI: &str = "names a backend that executes commands by itself";
-const GUARDS: &str = "changes what guards tools and commands";
-const OUTSIDE: &str = "points outside the project folder";
-const ELSEWHERE: &str = "sends keys and texts to an address of its own";
-const VARIABLE: &str = "takes in a variable of the environment that is not a backend's `api_key`";
-const NAME: &str = "is used as the name of a folder, and leads out of it";
+const EXECUTES_COMMANDS: &str = "executes commands";
+const EXECUTING_BACKEND: &str = "names a backend that executes commands by itself";
+const CHANGES_GUARDS: &str = "changes what guards tools and commands";
+const OUTSIDE_PROJECT: &str = "points outside the project folder";
+const CUSTOM_ADDRESS: &str = "sends keys and texts to an address of its own";
+const READS_VARIABLE: &str = "takes in a variable of the environment that is not a backend's `api_key`";
+const FOLDER_NAME: &str = "is used as the name of a folder, and leads out of it";
 
 /// Finds what an untrusted author may not bring in, in a whole config or in overrides alone (whose `null` takes a guard away).
 /// What aliases and merge keys bring in is found where they bring it in.
@@ -30,74 +30,75 @@ const NAME: &str = "is used as the name of a folder, and leads out of it";
 /// `adapters/utils/ag2_utils.py`, `agent_config.py` (coordination), `cli/backends.py` (memory), `cli/config_loading.py` (`${VAR}`,
 /// paths), `filesystem_manager`, `subagent/manager.py`, `permissions` and `tool/_multimodal_tools/image_backends.py` read.
 /// Parameters that they do not know go to the provider's client as they are, hence the headers and addresses.
-pub fn forbidden(config: &Tree, project: Option<&Path>) -> Option<Forbidden> {
+pub fn find_violation(config: &Tree, project: Option<&Path>) -> Option<PolicyViolation> {
     let mut found = None;
     config.walk(&mut |trail, node| {
         if found.is_none() {
-            found = wrong_with(trail, node, project).map(|why| Forbidden { key: trail.path(), why });
+            found = violation_of_value(trail, node, project)
+                .map(|why| PolicyViolation { key: trail.to_text(), reason: why });
         }
     });
     found
 }
 
 /// The paths in a config that stay inside by their text, with the keys that lead to them: what is there may be a link.
-pub fn paths(config: &Tree, project: &Path) -> Vec<(String, PathBuf)> {
+pub fn paths_in_project(config: &Tree, project: &Path) -> Vec<(String, PathBuf)> {
     let mut found = Vec::new();
     config.walk(&mut |trail, node| {
         if let (Some(key), Some(text)) = (trail.keys().next(), node.text())
-            && holds_paths(key)
+            && is_path_key(key)
         {
-            found.push((trail.path(), project.join(text.replace("${cwd}", "."))));
+            found.push((trail.to_text(), project.join(text.replace("${cwd}", "."))));
         }
     });
     found
 }
 
-fn wrong_with(trail: &Trail<'_>, node: &Node, project: Option<&Path>) -> Option<&'static str> {
+fn violation_of_value(trail: &NodePath<'_>, node: &Node, project: Option<&Path>) -> Option<&'static str> {
     let mut keys = trail.keys();
     let (key, outer) = (keys.next()?, keys.next());
-    if trail.is_entry()
-        && let Some(why) = wrong_key(key, node)
+    if trail.is_map_value()
+        && let Some(why) = violation_of_key(key, node)
     {
         return Some(why);
     }
     let text = node.text()?;
     let is_backend = matches!((key, outer), ("type", Some("backend"))) || key.ends_with("backend");
-    if is_backend && executes_by_itself(text) {
-        return Some(CLI);
+    if is_backend && is_executing_backend(text) {
+        return Some(EXECUTING_BACKEND);
     }
     let is_key_of_backend = matches!((key, outer), ("api_key", Some("backend")));
     if !is_key_of_backend && text.replace("${cwd}", "").contains("${") {
-        return Some(VARIABLE);
+        return Some(READS_VARIABLE);
     }
-    if names_a_folder(key) && (text.contains(['/', '\\', '\0']) || text == "..") {
-        return Some(NAME);
+    if is_folder_name_key(key) && (text.contains(['/', '\\', '\0']) || text == "..") {
+        return Some(FOLDER_NAME);
     }
-    (holds_paths(key) && !is_inside(key, text, project)).then_some(OUTSIDE)
+    (is_path_key(key) && !is_inside_project(key, text, project)).then_some(OUTSIDE_PROJECT)
 }
 
-fn wrong_key(key: &str, node: &Node) -> Option<&'static str> {
+fn violation_of_key(key: &str, node: &Node) -> Option<&'static str> {
     // Without a value a hook is taken away, and with one it executes something.
-    if is_guard(key) || ((must_stay_on(key) || key == "hooks") && !node.is_on()) {
-        return Some(GUARDS);
+    if is_guard_key(key) || ((is_enabling_guard(key) || key == "hooks") && !node.is_truthy()) {
+        return Some(CHANGES_GUARDS);
     }
-    if !node.is_on() {
+    if !node.is_truthy() {
         return None;
     }
-    if executes(key) {
-        return Some(EXECUTES);
+    if is_executing_key(key) {
+        return Some(EXECUTES_COMMANDS);
     }
-    is_address(key).then_some(ELSEWHERE)
+    is_address_key(key).then_some(CUSTOM_ADDRESS)
 }
 
 /// Backends that are agents with tools of their own (all of them approve these by themselves), that build one from code, or
 /// (`lmstudio`) that install and start a server.
-pub(super) fn executes_by_itself(backend: &str) -> bool {
+pub(super) fn is_executing_backend(backend: &str) -> bool {
     let known = ["claude_code", "codex", "gemini_cli", "antigravity_cli", "copilot", "ag2", "autogen", "lmstudio"];
     known.contains(&backend.to_lowercase().as_str())
 }
 
-fn executes(key: &str) -> bool {
+fn is_executing_key(key: &str) -> bool {
     const KEYS: [&str; 24] = [
         "mcp",
         "mcpServers",
@@ -128,7 +129,7 @@ fn executes(key: &str) -> bool {
 }
 
 /// Whatever their value: less of it can be more reach.
-fn is_guard(key: &str) -> bool {
+fn is_guard_key(key: &str) -> bool {
     const KEYS: [&str; 11] = [
         "permissions",
         "permission_mode",
@@ -145,11 +146,11 @@ fn is_guard(key: &str) -> bool {
     KEYS.contains(&key) || key.starts_with("command_line_")
 }
 
-fn must_stay_on(key: &str) -> bool {
+fn is_enabling_guard(key: &str) -> bool {
     matches!(key, "exclude_file_operation_mcps" | "enforce_read_before_delete" | "use_mcpwrapped_for_tool_filtering")
 }
 
-fn is_address(key: &str) -> bool {
+fn is_address_key(key: &str) -> bool {
     const KEYS: [&str; 12] = [
         "api_base",
         "endpoint",
@@ -168,11 +169,11 @@ fn is_address(key: &str) -> bool {
 }
 
 /// MassGen puts these into paths as they are.
-fn names_a_folder(key: &str) -> bool {
+fn is_folder_name_key(key: &str) -> bool {
     matches!(key, "id" | "agent_id" | "instance_id" | "session_id" | "filesystem_session_id" | "session_name")
 }
 
-fn holds_paths(key: &str) -> bool {
+fn is_path_key(key: &str) -> bool {
     const KEYS: [&str; 7] =
         ["path", "cwd", "session_storage_base", "snapshot_storage", "team_config", "work_dir", "file"];
     const ENDINGS: [&str; 11] = [
@@ -192,7 +193,7 @@ fn holds_paths(key: &str) -> bool {
 }
 
 /// Whether a path stays in the project by its text. What is relative is meant from the project, or from a folder in it.
-fn is_inside(key: &str, text: &str, project: Option<&Path>) -> bool {
+fn is_inside_project(key: &str, text: &str, project: Option<&Path>) -> bool {
     let text = text.replace("${cwd}", ".");
     let path = Path::new(&text);
     // MassGen puts something behind `cwd`: of the project folder it makes a folder beside it.
@@ -208,69 +209,69 @@ mod tests {
     use super::*;
 
     fn found(text: &str) -> Option<(String, &'static str)> {
-        let tree = Tree::read(text).unwrap_or_else(|error| panic!("{text}: {error:?}"));
-        forbidden(&tree, Some(Path::new("/home/u/project"))).map(|found| (found.key, found.why))
+        let tree = Tree::parse(text).unwrap_or_else(|error| panic!("{text}: {error:?}"));
+        find_violation(&tree, Some(Path::new("/home/u/project"))).map(|found| (found.key, found.reason))
     }
 
     #[test]
     fn each_kind_is_found_in_a_backend() {
         for (entry, key, why) in [
-            ("mcp_servers: {x: {command: sh}}", "mcp_servers", EXECUTES),
-            ("mcp_server: {url: x}", "mcp_server", EXECUTES),
-            ("direct_mcp_servers: [x]", "direct_mcp_servers", EXECUTES),
-            ("custom_tools: [{path: x.py}]", "custom_tools", EXECUTES),
-            ("custom_tools_path: tools", "custom_tools_path", EXECUTES),
-            ("auto_discover_custom_tools: true", "auto_discover_custom_tools", EXECUTES),
-            ("enable_code_based_tools: yes", "enable_code_based_tools", EXECUTES),
-            ("shared_tools_directory: t", "shared_tools_directory", EXECUTES),
-            ("hooks: {PreToolUse: [{handler: x.y}]}", "hooks", EXECUTES),
-            ("enable_mcp_command_line: 1", "enable_mcp_command_line", EXECUTES),
-            ("enable_mcp_command_line: 'false'", "enable_mcp_command_line", EXECUTES),
-            ("code_execution_config: {executor: {}}", "code_execution_config", EXECUTES),
-            ("x: {y: [{command: sh}]}", "x.y[0].command", EXECUTES),
-            ("x: {args: [-c]}", "x.args", EXECUTES),
-            ("env: {PATH: x}", "env", EXECUTES),
-            ("cli_path: ./x", "cli_path", EXECUTES),
-            ("docker: {image: x}", "docker", EXECUTES),
-            ("my_docker_thing: x", "my_docker_thing", EXECUTES),
-            ("command_line_docker_image: x", "command_line_docker_image", GUARDS),
-            ("command_line_execution_mode: local", "command_line_execution_mode", GUARDS),
-            ("command_line_blocked_commands: null", "command_line_blocked_commands", GUARDS),
-            ("permissions: null", "permissions", GUARDS),
-            ("permission_mode: bypassPermissions", "permission_mode", GUARDS),
-            ("approval_mode: full-auto", "approval_mode", GUARDS),
-            ("exclude_tools: []", "exclude_tools", GUARDS),
-            ("exclude_file_operation_mcps: false", "exclude_file_operation_mcps", GUARDS),
-            ("type: claude_code", "type", CLI),
-            ("type: Codex", "type", CLI),
-            ("type: gemini_cli", "type", CLI),
-            ("type: antigravity_cli", "type", CLI),
-            ("type: copilot", "type", CLI),
-            ("type: ag2", "type", CLI),
-            ("type: lmstudio", "type", CLI),
-            ("image_generation_backend: codex", "image_generation_backend", CLI),
-            ("multimodal_config: {image: {backend: codex}}", "multimodal_config.image.backend", CLI),
-            ("base_url: https://x", "base_url", ELSEWHERE),
-            ("azure_endpoint: https://x", "azure_endpoint", ELSEWHERE),
-            ("api_base: https://x", "api_base", ELSEWHERE),
-            ("llm: {config: {openai_base_url: x}}", "llm.config.openai_base_url", ELSEWHERE),
-            ("extra_headers: {a: b}", "extra_headers", ELSEWHERE),
-            ("tools: [{type: mcp}]", "tools", ELSEWHERE),
-            ("system_message: 'say ${AWS_SECRET}'", "system_message", VARIABLE),
-            ("cwd: '${HOME}'", "cwd", VARIABLE),
-            ("cwd: /tmp/x", "cwd", OUTSIDE),
-            ("cwd: ../x", "cwd", OUTSIDE),
-            ("cwd: a/../../x", "cwd", OUTSIDE),
-            ("cwd: ~/x", "cwd", OUTSIDE),
-            ("cwd: /home/u/project/", "cwd", OUTSIDE),
-            ("cwd: /home/u/project2", "cwd", OUTSIDE),
-            ("context_paths: [{path: /etc}]", "context_paths[0].path", OUTSIDE),
-            ("context_paths: [a, /etc]", "context_paths[1]", OUTSIDE),
-            ("upload_files: [{image_path: /etc/passwd}]", "upload_files[0].image_path", OUTSIDE),
-            ("upload_files: [{file_path: 'file:///etc/passwd'}]", "upload_files[0].file_path", OUTSIDE),
-            ("hooks: null", "hooks", GUARDS),
-            ("metadata: {api_key: '${AWS_SECRET}'}", "metadata.api_key", VARIABLE),
-            ("filesystem_session_id: ../../x", "filesystem_session_id", NAME),
+            ("mcp_servers: {x: {command: sh}}", "mcp_servers", EXECUTES_COMMANDS),
+            ("mcp_server: {url: x}", "mcp_server", EXECUTES_COMMANDS),
+            ("direct_mcp_servers: [x]", "direct_mcp_servers", EXECUTES_COMMANDS),
+            ("custom_tools: [{path: x.py}]", "custom_tools", EXECUTES_COMMANDS),
+            ("custom_tools_path: tools", "custom_tools_path", EXECUTES_COMMANDS),
+            ("auto_discover_custom_tools: true", "auto_discover_custom_tools", EXECUTES_COMMANDS),
+            ("enable_code_based_tools: yes", "enable_code_based_tools", EXECUTES_COMMANDS),
+            ("shared_tools_directory: t", "shared_tools_directory", EXECUTES_COMMANDS),
+            ("hooks: {PreToolUse: [{handler: x.y}]}", "hooks", EXECUTES_COMMANDS),
+            ("enable_mcp_command_line: 1", "enable_mcp_command_line", EXECUTES_COMMANDS),
+            ("enable_mcp_command_line: 'false'", "enable_mcp_command_line", EXECUTES_COMMANDS),
+            ("code_execution_config: {executor: {}}", "code_execution_config", EXECUTES_COMMANDS),
+            ("x: {y: [{command: sh}]}", "x.y[0].command", EXECUTES_COMMANDS),
+            ("x: {args: [-c]}", "x.args", EXECUTES_COMMANDS),
+            ("env: {PATH: x}", "env", EXECUTES_COMMANDS),
+            ("cli_path: ./x", "cli_path", EXECUTES_COMMANDS),
+            ("docker: {image: x}", "docker", EXECUTES_COMMANDS),
+            ("my_docker_thing: x", "my_docker_thing", EXECUTES_COMMANDS),
+            ("command_line_docker_image: x", "command_line_docker_image", CHANGES_GUARDS),
+            ("command_line_execution_mode: local", "command_line_execution_mode", CHANGES_GUARDS),
+            ("command_line_blocked_commands: null", "command_line_blocked_commands", CHANGES_GUARDS),
+            ("permissions: null", "permissions", CHANGES_GUARDS),
+            ("permission_mode: bypassPermissions", "permission_mode", CHANGES_GUARDS),
+            ("approval_mode: full-auto", "approval_mode", CHANGES_GUARDS),
+            ("exclude_tools: []", "exclude_tools", CHANGES_GUARDS),
+            ("exclude_file_operation_mcps: false", "exclude_file_operation_mcps", CHANGES_GUARDS),
+            ("type: claude_code", "type", EXECUTING_BACKEND),
+            ("type: Codex", "type", EXECUTING_BACKEND),
+            ("type: gemini_cli", "type", EXECUTING_BACKEND),
+            ("type: antigravity_cli", "type", EXECUTING_BACKEND),
+            ("type: copilot", "type", EXECUTING_BACKEND),
+            ("type: ag2", "type", EXECUTING_BACKEND),
+            ("type: lmstudio", "type", EXECUTING_BACKEND),
+            ("image_generation_backend: codex", "image_generation_backend", EXECUTING_BACKEND),
+            ("multimodal_config: {image: {backend: codex}}", "multimodal_config.image.backend", EXECUTING_BACKEND),
+            ("base_url: https://x", "base_url", CUSTOM_ADDRESS),
+            ("azure_endpoint: https://x", "azure_endpoint", CUSTOM_ADDRESS),
+            ("api_base: https://x", "api_base", CUSTOM_ADDRESS),
+            ("llm: {config: {openai_base_url: x}}", "llm.config.openai_base_url", CUSTOM_ADDRESS),
+            ("extra_headers: {a: b}", "extra_headers", CUSTOM_ADDRESS),
+            ("tools: [{type: mcp}]", "tools", CUSTOM_ADDRESS),
+            ("system_message: 'say ${AWS_SECRET}'", "system_message", READS_VARIABLE),
+            ("cwd: '${HOME}'", "cwd", READS_VARIABLE),
+            ("cwd: /tmp/x", "cwd", OUTSIDE_PROJECT),
+            ("cwd: ../x", "cwd", OUTSIDE_PROJECT),
+            ("cwd: a/../../x", "cwd", OUTSIDE_PROJECT),
+            ("cwd: ~/x", "cwd", OUTSIDE_PROJECT),
+            ("cwd: /home/u/project/", "cwd", OUTSIDE_PROJECT),
+            ("cwd: /home/u/project2", "cwd", OUTSIDE_PROJECT),
+            ("context_paths: [{path: /etc}]", "context_paths[0].path", OUTSIDE_PROJECT),
+            ("context_paths: [a, /etc]", "context_paths[1]", OUTSIDE_PROJECT),
+            ("upload_files: [{image_path: /etc/passwd}]", "upload_files[0].image_path", OUTSIDE_PROJECT),
+            ("upload_files: [{file_path: 'file:///etc/passwd'}]", "upload_files[0].file_path", OUTSIDE_PROJECT),
+            ("hooks: null", "hooks", CHANGES_GUARDS),
+            ("metadata: {api_key: '${AWS_SECRET}'}", "metadata.api_key", READS_VARIABLE),
+            ("filesystem_session_id: ../../x", "filesystem_session_id", FOLDER_NAME),
         ] {
             let text = format!("agents:\n- id: a\n  backend: {{{entry}}}\n");
             assert_eq!(found(&text), Some((format!("agents[0].backend.{key}"), why)), "{entry}");
@@ -280,19 +281,27 @@ mod tests {
     #[test]
     fn the_rest_of_a_config_is_looked_at_as_well() {
         for (text, key, why) in [
-            ("hooks: {x: [y]}", "hooks", EXECUTES),
-            ("agent: {hooks: {x: [y]}}", "agent.hooks", EXECUTES),
-            ("orchestrator: {docker: {x: y}}", "orchestrator.docker", EXECUTES),
-            ("orchestrator: {coordination: {subagent_host_launch_prefix: [sh]}}", "", EXECUTES),
-            ("orchestrator: {coordination: {standalone_checkpoint: {enabled: true}}}", "", EXECUTES),
-            ("orchestrator: {coordination: {skills_directory: /x}}", "", OUTSIDE),
-            ("orchestrator: {coordination: {resume_from_log: {log_path: /x, round: 1}}}", "", OUTSIDE),
-            ("orchestrator: {snapshot_storage: /x}", "orchestrator.snapshot_storage", OUTSIDE),
-            ("orchestrator: {agent_temporary_workspace: ../x}", "orchestrator.agent_temporary_workspace", OUTSIDE),
-            ("orchestrator: {session_storage: /x}", "orchestrator.session_storage", OUTSIDE),
-            ("memory: {persistent_memory: {qdrant: {host: x}}}", "memory.persistent_memory.qdrant.host", ELSEWHERE),
-            ("memory: {persistent_memory: {path: /x}}", "memory.persistent_memory.path", OUTSIDE),
-            ("agents: [{id: ../../x}]", "agents[0].id", NAME),
+            ("hooks: {x: [y]}", "hooks", EXECUTES_COMMANDS),
+            ("agent: {hooks: {x: [y]}}", "agent.hooks", EXECUTES_COMMANDS),
+            ("orchestrator: {docker: {x: y}}", "orchestrator.docker", EXECUTES_COMMANDS),
+            ("orchestrator: {coordination: {subagent_host_launch_prefix: [sh]}}", "", EXECUTES_COMMANDS),
+            ("orchestrator: {coordination: {standalone_checkpoint: {enabled: true}}}", "", EXECUTES_COMMANDS),
+            ("orchestrator: {coordination: {skills_directory: /x}}", "", OUTSIDE_PROJECT),
+            ("orchestrator: {coordination: {resume_from_log: {log_path: /x, round: 1}}}", "", OUTSIDE_PROJECT),
+            ("orchestrator: {snapshot_storage: /x}", "orchestrator.snapshot_storage", OUTSIDE_PROJECT),
+            (
+                "orchestrator: {agent_temporary_workspace: ../x}",
+                "orchestrator.agent_temporary_workspace",
+                OUTSIDE_PROJECT,
+            ),
+            ("orchestrator: {session_storage: /x}", "orchestrator.session_storage", OUTSIDE_PROJECT),
+            (
+                "memory: {persistent_memory: {qdrant: {host: x}}}",
+                "memory.persistent_memory.qdrant.host",
+                CUSTOM_ADDRESS,
+            ),
+            ("memory: {persistent_memory: {path: /x}}", "memory.persistent_memory.path", OUTSIDE_PROJECT),
+            ("agents: [{id: ../../x}]", "agents[0].id", FOLDER_NAME),
         ] {
             let (place, reason) = found(text).unwrap_or_else(|| panic!("{text}"));
             assert!(reason == why && (key.is_empty() || place == key), "{text}: {place} {reason}");
@@ -302,12 +311,12 @@ mod tests {
     #[test]
     fn what_is_brought_in_from_elsewhere_is_found_where_it_arrives() {
         let merged = "x: &x {y: &y {type: codex}}\nagents:\n- backend: *y\n- backend: {<<: *y}\n";
-        assert_eq!(found(merged), Some(("agents[0].backend.type".into(), CLI)));
+        assert_eq!(found(merged), Some(("agents[0].backend.type".into(), EXECUTING_BACKEND)));
         let twice = "agents:\n- backend: {cwd: /etc, cwd: w}\n";
-        assert_eq!(found(twice), Some(("agents[0].backend.cwd".into(), OUTSIDE)));
+        assert_eq!(found(twice), Some(("agents[0].backend.cwd".into(), OUTSIDE_PROJECT)));
         let listed = "b: &b {cwd: /etc}\nagents: [{backend: {<<: [{model: m}, *b]}}]\n";
-        assert_eq!(found(listed), Some(("b.cwd".into(), OUTSIDE)));
-        assert_eq!(found("a: &k {\"mcp\\u005fservers\": [x]}"), Some(("a.mcp_servers".into(), EXECUTES)));
+        assert_eq!(found(listed), Some(("b.cwd".into(), OUTSIDE_PROJECT)));
+        assert_eq!(found("a: &k {\"mcp\\u005fservers\": [x]}"), Some(("a.mcp_servers".into(), EXECUTES_COMMANDS)));
     }
 
     #[test]

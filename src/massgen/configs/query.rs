@@ -4,7 +4,7 @@
 mod words;
 
 use self::words::parts;
-use super::catalogue::{Listed, Source};
+use super::listed::{ConfigOrigin, ListedConfig};
 use super::needs::{CLIENTS, SERVERS};
 
 /// Words of a query that are conditions and not text.
@@ -17,11 +17,11 @@ const SMALL: [&str; 6] = ["nano", "mini", "flash", "haiku", "lite", "free"];
 const LEAST_PART: usize = 3;
 
 /// A query: parts that should all hold.
-pub(super) struct Query(Vec<Part>);
+pub(super) struct ConfigQuery(Vec<QueryTerm>);
 
 /// A part of a query, in the caller's words and as what they mean.
 #[derive(Debug, PartialEq, Eq)]
-struct Part {
+struct QueryTerm {
     words: String,
     condition: Condition,
 }
@@ -34,7 +34,7 @@ enum Condition {
     Agents(usize, usize),
     /// Its agents use the models of from so many to so many providers.
     Providers(usize, usize),
-    From(Source),
+    From(ConfigOrigin),
     /// One of the abilities that [`super::Needs`] names.
     Able(&'static str),
     /// No variable with a key has to be there.
@@ -70,13 +70,13 @@ pub struct Near {
     pub nowhere: Vec<String>,
 }
 
-impl Query {
-    pub(super) fn read(query: &str) -> Query {
-        Query(parts(&query.to_lowercase()))
+impl ConfigQuery {
+    pub(super) fn parse(query: &str) -> ConfigQuery {
+        ConfigQuery(parts(&query.to_lowercase()))
     }
 
     /// Looks at each config.
-    pub(super) fn found(&self, configs: &[Listed]) -> Found {
+    pub(super) fn found(&self, configs: &[ListedConfig]) -> Found {
         let texts: Vec<Text> = configs.iter().map(Text::of).collect();
         let holds: Vec<Vec<bool>> = self.0.iter().map(|part| part.holds_for(configs, &texts)).collect();
         let nowhere = self.0.iter().zip(&holds).filter(|(_, holds)| !holds.contains(&true));
@@ -95,7 +95,7 @@ impl Found {
     }
 
     /// The configs that match it; where none does, those for which most of it holds, at least the half.
-    pub(super) fn best(&self, configs: Vec<Listed>) -> (Vec<Listed>, Option<Near>) {
+    pub(super) fn best(&self, configs: Vec<ListedConfig>) -> (Vec<ListedConfig>, Option<Near>) {
         let most = self.counts.iter().copied().max().unwrap_or_default();
         if 2 * most < self.of {
             return (Vec::new(), None);
@@ -106,15 +106,15 @@ impl Found {
     }
 }
 
-impl Part {
-    fn holds_for(&self, configs: &[Listed], texts: &[Text]) -> Vec<bool> {
-        let holds = |(config, text): (&Listed, &Text)| self.condition.holds(config) || text.has(self);
+impl QueryTerm {
+    fn holds_for(&self, configs: &[ListedConfig], texts: &[Text]) -> Vec<bool> {
+        let holds = |(config, text): (&ListedConfig, &Text)| self.condition.holds(config) || text.has(self);
         configs.iter().zip(texts).map(holds).collect()
     }
 }
 
 impl Condition {
-    fn holds(self, config: &Listed) -> bool {
+    fn holds(self, config: &ListedConfig) -> bool {
         let needs = &config.needs;
         let of_all = |holds: &dyn Fn(&str) -> bool| {
             let names = needs.agents.iter().map(|agent| agent.backend.as_deref().unwrap_or_default());
@@ -124,13 +124,17 @@ impl Condition {
             Condition::Ready => config.is_ready(),
             Condition::Agents(least, most) => (least..=most).contains(&needs.agents.len()),
             Condition::Providers(least, most) => (least..=most).contains(&needs.providers().len()),
-            Condition::From(source) => config.source == source,
+            Condition::From(source) => config.origin == source,
             Condition::Able(ability) => needs.abilities.contains(&ability),
             Condition::NoKey => !needs.agents.is_empty() && needs.keys.is_empty(),
             Condition::Free => needs.keys.is_empty() && of_all(&|backend| !CLIENTS.contains(&backend)),
             Condition::Cheap => is_cheap(config),
-            Condition::Local => of_all(&|backend| SERVERS.contains(&backend)) || config.source == Source::Rehearsal,
-            Condition::Files => needs.without_cwd.len() < needs.agents.len() && config.source != Source::Rehearsal,
+            Condition::Local => {
+                of_all(&|backend| SERVERS.contains(&backend)) || config.origin == ConfigOrigin::Rehearsal
+            }
+            Condition::Files => {
+                needs.without_cwd.len() < needs.agents.len() && config.origin != ConfigOrigin::Rehearsal
+            }
             Condition::Text => false,
         }
     }
@@ -149,10 +153,10 @@ impl Condition {
     }
 }
 
-fn is_cheap(config: &Listed) -> bool {
+fn is_cheap(config: &ListedConfig) -> bool {
     let models = config.needs.agents.iter().map(|agent| agent.model.as_deref().unwrap_or_default().to_lowercase());
     let is_small = |model: String| model.split(|c: char| !c.is_alphanumeric()).any(|word| SMALL.contains(&word));
-    config.source == Source::Rehearsal || !config.needs.agents.is_empty() && models.into_iter().all(is_small)
+    config.origin == ConfigOrigin::Rehearsal || !config.needs.agents.is_empty() && models.into_iter().all(is_small)
 }
 
 /// What a config says of itself, in lower case; as it is, and without hyphens, since `gpt-5` is written `gpt5` as well.
@@ -162,19 +166,19 @@ struct Text {
 }
 
 impl Text {
-    fn of(config: &Listed) -> Text {
+    fn of(config: &ListedConfig) -> Text {
         let needs = &config.needs;
         let agents = needs.agents.iter().flat_map(|agent| {
             [Some(agent.id.as_str()), agent.backend.as_deref(), agent.address.as_deref(), agent.model.as_deref()]
         });
         let keys = needs.keys.iter().flat_map(|key| &key.any_of).map(String::as_str);
-        let own = [config.name.as_str(), config.source.word(), config.about.as_str()];
+        let own = [config.name.as_str(), config.origin.as_str(), config.description.as_str()];
         let words = own.into_iter().chain(agents.flatten()).chain(keys).chain(needs.executes.iter().copied());
         let whole = words.collect::<Vec<_>>().join("\n").to_lowercase();
         Text { joined: joined(&whole), whole }
     }
 
-    fn has(&self, part: &Part) -> bool {
+    fn has(&self, part: &QueryTerm) -> bool {
         let word = part.words.as_str();
         let is_whole = |word: &str| self.whole.split(|c: char| !c.is_alphanumeric()).any(|one| one == word);
         part.condition.is_text_too()

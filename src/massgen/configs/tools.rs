@@ -2,12 +2,12 @@
 //! runtime inbox: MassGen looks into it around the calls of such tools (`mcp_tools/hooks.py`), and neither `new_answer` and `vote`
 //! nor a provider's own tools are any. In doubt an agent counts as one with tools.
 
-use super::needs::agents;
-use super::policy::executes_by_itself;
+use super::needs::configured_agents;
+use super::policy::is_executing_backend;
 use super::tree::{Node, Tree};
 
 /// What providers do on their side, and what is no tool.
-const NO_TOOLS: [&str; 8] = [
+const NON_TOOL_KEYS: [&str; 8] = [
     "enable_web_search",
     "enable_code_interpreter",
     "enable_code_execution",
@@ -20,11 +20,11 @@ const NO_TOOLS: [&str; 8] = [
 
 impl Tree {
     /// Every agent by its id, and whether it calls tools.
-    pub fn agents_with_tools(&self) -> Vec<(String, bool)> {
+    pub fn agents_tool_use(&self) -> Vec<(String, bool)> {
         let of_all = self.root.get("orchestrator").is_some_and(gives_tools_to_all);
-        let is_cli = |kind: Option<&str>| kind.is_some_and(executes_by_itself);
+        let is_cli = |kind: Option<&str>| kind.is_some_and(is_executing_backend);
         let own = |entry: &Node| entry.get("backend").is_some_and(has_tools) || has_tools(entry);
-        let agents = agents(&self.root).into_iter();
+        let agents = configured_agents(&self.root).into_iter();
         agents.map(|(agent, entry)| (agent.id, of_all || is_cli(agent.backend.as_deref()) || own(entry))).collect()
     }
 }
@@ -34,7 +34,7 @@ fn has_tools(backend: &Node) -> bool {
     backend.entries().iter().any(|entry| {
         let key = entry.key.text.as_str();
         let gives = key == "cwd" || key.contains("mcp") || key.contains("custom_tools") || key.contains("tools_path");
-        (gives || is_enabled(key)) && entry.value.is_on()
+        (gives || is_enabled(key)) && entry.value.is_truthy()
     })
 }
 
@@ -43,14 +43,14 @@ fn gives_tools_to_all(orchestrator: &Node) -> bool {
     let coordination = orchestrator.get("coordination").map(Node::entries).unwrap_or_default();
     let of_coordination = coordination.iter().any(|entry| {
         let key = entry.key.text.as_str();
-        (is_enabled(key) || matches!(key, "broadcast" | "use_skills")) && entry.value.is_on()
+        (is_enabled(key) || matches!(key, "broadcast" | "use_skills")) && entry.value.is_truthy()
     });
     let sensitivity = orchestrator.get("voting_sensitivity").and_then(Node::text).unwrap_or_default();
     of_coordination || sensitivity.starts_with("checklist")
 }
 
 fn is_enabled(key: &str) -> bool {
-    (key.starts_with("enable_") && !NO_TOOLS.contains(&key)) || key.starts_with("auto_discover")
+    (key.starts_with("enable_") && !NON_TOOL_KEYS.contains(&key)) || key.starts_with("auto_discover")
 }
 
 #[cfg(test)]
@@ -77,7 +77,7 @@ mod tests {
             ),
             ("agents: []", ""),
         ] {
-            let found = Tree::read(config).expect("YAML").agents_with_tools();
+            let found = Tree::parse(config).expect("YAML").agents_tool_use();
             let found: Vec<String> = found.into_iter().map(|(id, has)| format!("{id} {has}")).collect();
             assert_eq!(found.join(", "), expected, "{config}");
         }

@@ -4,7 +4,7 @@
 mod emit;
 mod patch;
 
-pub(super) use self::patch::agent;
+pub(super) use self::patch::find_agent;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,9 +14,9 @@ use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Tag};
 use serde_json::Value;
 
 /// The largest config, in values, with every alias counted as what it stands for.
-const MOST_NODES: usize = 100_000;
+const MAX_NODES: usize = 100_000;
 /// The deepest nesting, so that no walk over a tree exhausts the stack.
-const MOST_DEPTH: usize = 100;
+const MAX_DEPTH: usize = 100;
 
 /// A config that cannot be edited.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +37,7 @@ pub enum EditError {
     },
     /// It has a form that cannot be read or written anew without a doubt about what MassGen would make of it.
     #[error("the config has a form in which it cannot be edited safely")]
-    Unsafe,
+    Ambiguous,
 }
 
 /// A config: a mapping, with all that is in it.
@@ -51,13 +51,13 @@ pub struct Tree {
 pub(super) enum Node {
     Scalar(Scalar),
     List(Vec<Node>),
-    Map(Vec<Entry>),
+    Map(Vec<MapEntry>),
     /// What has an anchor: its place and its aliases have the same one. It is never changed, only copied and replaced.
-    Shared(Arc<Shared>),
+    Shared(Arc<SharedNode>),
 }
 
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct SharedNode {
     node: Node,
     size: usize,
     depth: usize,
@@ -65,7 +65,7 @@ pub(super) struct Shared {
 
 /// A key with its value; the same key may come twice (PyYAML takes the last).
 #[derive(Debug, Clone)]
-pub(super) struct Entry {
+pub(super) struct MapEntry {
     pub(super) key: Scalar,
     pub(super) value: Node,
 }
@@ -75,16 +75,16 @@ pub(super) struct Scalar {
     pub(super) text: String,
     /// Without quotes, so that PyYAML may see a number, a truth value or nothing in it.
     plain: bool,
-    /// `str` of `!!str`; others than [`TAGS`] are not accepted.
+    /// `str` of `!!str`; others than [`SCALAR_TAGS`] are not accepted.
     tag: Option<&'static str>,
 }
 
 /// The tags of scalars that are kept; those of collections say nothing and are dropped.
-const TAGS: [&str; 5] = ["str", "int", "float", "bool", "null"];
+const SCALAR_TAGS: [&str; 5] = ["str", "int", "float", "bool", "null"];
 
 /// What PyYAML (YAML 1.1) sees in a scalar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ScalarKind {
     Text,
     Null,
     /// The key `<<`.
@@ -99,41 +99,41 @@ impl Scalar {
         Scalar { text: text.to_owned(), plain: false, tag: None }
     }
 
-    pub(super) fn kind(&self) -> Kind {
+    pub(super) fn kind(&self) -> ScalarKind {
         match (self.tag, self.plain) {
-            (Some("str"), _) | (None, false) => Kind::Text,
-            (Some(_), _) => Kind::Other,
-            (None, true) => plain_kind(&self.text),
+            (Some("str"), _) | (None, false) => ScalarKind::Text,
+            (Some(_), _) => ScalarKind::Other,
+            (None, true) => kind_of_plain(&self.text),
         }
     }
 
     /// Whether this is the key of that name: not known where it may be a number as well.
     fn is_key(&self, name: &str) -> Option<bool> {
         match self.kind() {
-            Kind::Text => Some(self.text == name),
-            Kind::Other if self.text == name && self.text.starts_with(BEGINS_NUMBERS) => None,
-            Kind::Other | Kind::Null | Kind::Merge => Some(false),
+            ScalarKind::Text => Some(self.text == name),
+            ScalarKind::Other if self.text == name && self.text.starts_with(NUMBER_STARTS) => None,
+            ScalarKind::Other | ScalarKind::Null | ScalarKind::Merge => Some(false),
         }
     }
 }
 
-const BEGINS_NUMBERS: [char; 13] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', '+', '-', '.'];
+const NUMBER_STARTS: [char; 13] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', '+', '-', '.'];
 
 /// PyYAML's own resolvers (its `resolver.py`) look at the first character before all else, as this does.
-fn plain_kind(text: &str) -> Kind {
+fn kind_of_plain(text: &str) -> ScalarKind {
     match text {
-        "" | "~" | "null" | "Null" | "NULL" => Kind::Null,
-        "<<" => Kind::Merge,
-        "=" => Kind::Other,
-        _ if text.starts_with(BEGINS_NUMBERS) || is_truth(text, &["yes", "no", "true", "false", "on", "off"]) => {
-            Kind::Other
+        "" | "~" | "null" | "Null" | "NULL" => ScalarKind::Null,
+        "<<" => ScalarKind::Merge,
+        "=" => ScalarKind::Other,
+        _ if text.starts_with(NUMBER_STARTS) || is_bool_word(text, &["yes", "no", "true", "false", "on", "off"]) => {
+            ScalarKind::Other
         }
-        _ => Kind::Text,
+        _ => ScalarKind::Text,
     }
 }
 
 /// Whether it is one of the (lower-case) words as PyYAML takes them: `yes`, `Yes` and `YES`.
-fn is_truth(text: &str, words: &[&str]) -> bool {
+fn is_bool_word(text: &str, words: &[&str]) -> bool {
     let lower = text.to_ascii_lowercase();
     let (first, rest) = text.split_at(text.chars().next().map_or(0, char::len_utf8));
     let in_one_case =
@@ -143,16 +143,16 @@ fn is_truth(text: &str, words: &[&str]) -> bool {
 
 impl Tree {
     /// Reads a YAML text, which JSON is as well.
-    pub fn read(text: &str) -> Result<Tree, EditError> {
+    pub fn parse(text: &str) -> Result<Tree, EditError> {
         // Line ends to YAML 1.1, characters like others to YAML 1.2: the two would see different texts.
         let first = text.chars().next().map_or(0, char::len_utf8);
         if text.contains(['\u{85}', '\u{2028}', '\u{2029}']) || text[first..].contains('\u{feff}') {
-            return Err(EditError::Unsafe);
+            return Err(EditError::Ambiguous);
         }
-        let read = read_patiently(text)?;
+        let read = parse_leniently(text)?;
         match read.root.map(|built| built.node) {
-            Some(node @ (Node::Map(_) | Node::Shared(_))) if matches!(node.real(), Node::Map(_)) => {
-                Ok(Tree { root: node.real().clone() })
+            Some(node @ (Node::Map(_) | Node::Shared(_))) if matches!(node.resolved(), Node::Map(_)) => {
+                Ok(Tree { root: node.resolved().clone() })
             }
             Some(_) | None => Err(EditError::NotAMapping),
         }
@@ -160,12 +160,12 @@ impl Tree {
 
     /// Reads a config file's text as MassGen does: by the ending of its name as JSON (`1e5` is a number there, and a text in
     /// YAML 1.1), else as YAML.
-    pub fn of_file(path: &Path, text: &str) -> Result<Tree, EditError> {
+    pub fn parse_file(path: &Path, text: &str) -> Result<Tree, EditError> {
         let is_json = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("json"));
         if !is_json {
-            return Tree::read(text);
+            return Tree::parse(text);
         }
-        serde_json::from_str(text).map_err(|_| EditError::Unsafe).and_then(|value| Tree::from_json(&value))
+        serde_json::from_str(text).map_err(|_| EditError::Ambiguous).and_then(|value| Tree::from_json(&value))
     }
 
     /// The tree of a JSON object, of which YAML 1.1 reads the same values.
@@ -175,39 +175,39 @@ impl Tree {
     }
 
     /// The mapping under a key, as a tree of its own.
-    pub fn under(&self, key: &str) -> Option<Tree> {
-        let root = self.root.get(key)?.real();
+    pub fn subtree(&self, key: &str) -> Option<Tree> {
+        let root = self.root.get(key)?.resolved();
         matches!(root, Node::Map(_)).then(|| Tree { root: root.clone() })
     }
 
     /// Calls `visit` for every value, with the keys that lead to it. What an alias or a merge key brings in is seen where it
     /// is brought in, and of a key that comes twice both values are seen.
-    pub(super) fn walk<'a>(&'a self, visit: &mut dyn FnMut(&Trail<'a>, &'a Node)) {
-        walk(&self.root, &mut Trail::default(), visit);
+    pub(super) fn walk<'a>(&'a self, visit: &mut dyn FnMut(&NodePath<'a>, &'a Node)) {
+        walk(&self.root, &mut NodePath::default(), visit);
     }
 }
 
 /// The keys and places that lead to a value.
 #[derive(Debug, Default)]
-pub(super) struct Trail<'a> {
-    steps: Vec<Step<'a>>,
+pub(super) struct NodePath<'a> {
+    steps: Vec<PathStep<'a>>,
 }
 
 #[derive(Debug)]
-enum Step<'a> {
+enum PathStep<'a> {
     Key(&'a str),
-    Place(usize),
+    Index(usize),
 }
 
-impl<'a> Trail<'a> {
+impl<'a> NodePath<'a> {
     /// Such as `agents[0].backend.cwd`.
-    pub(super) fn path(&self) -> String {
+    pub(super) fn to_text(&self) -> String {
         let mut path = String::new();
         for step in &self.steps {
             match step {
-                Step::Key(key) if path.is_empty() => path.push_str(key),
-                Step::Key(key) => path.extend([".", key]),
-                Step::Place(place) => path.push_str(&format!("[{place}]")),
+                PathStep::Key(key) if path.is_empty() => path.push_str(key),
+                PathStep::Key(key) => path.extend([".", key]),
+                PathStep::Index(place) => path.push_str(&format!("[{place}]")),
             }
         }
         path
@@ -216,34 +216,34 @@ impl<'a> Trail<'a> {
     /// The keys from the nearest outwards.
     pub(super) fn keys(&self) -> impl Iterator<Item = &'a str> {
         self.steps.iter().rev().filter_map(|step| match step {
-            Step::Key(key) => Some(*key),
-            Step::Place(_) => None,
+            PathStep::Key(key) => Some(*key),
+            PathStep::Index(_) => None,
         })
     }
 
     /// Whether the value stands under its key, and not in a list under it.
-    pub(super) fn is_entry(&self) -> bool {
-        matches!(self.steps.last(), Some(Step::Key(_)))
+    pub(super) fn is_map_value(&self) -> bool {
+        matches!(self.steps.last(), Some(PathStep::Key(_)))
     }
 }
 
-fn walk<'a>(node: &'a Node, trail: &mut Trail<'a>, visit: &mut dyn FnMut(&Trail<'a>, &'a Node)) {
-    visit(trail, node.real());
+fn walk<'a>(node: &'a Node, trail: &mut NodePath<'a>, visit: &mut dyn FnMut(&NodePath<'a>, &'a Node)) {
+    visit(trail, node.resolved());
     walk_inside(node, trail, visit);
 }
 
-fn walk_inside<'a>(node: &'a Node, trail: &mut Trail<'a>, visit: &mut dyn FnMut(&Trail<'a>, &'a Node)) {
+fn walk_inside<'a>(node: &'a Node, trail: &mut NodePath<'a>, visit: &mut dyn FnMut(&NodePath<'a>, &'a Node)) {
     for (place, item) in node.items().iter().enumerate() {
-        trail.steps.push(Step::Place(place));
+        trail.steps.push(PathStep::Index(place));
         walk(item, trail, visit);
         trail.steps.pop();
     }
     for entry in node.entries() {
-        if entry.key.kind() == Kind::Merge {
-            entry.value.merged().iter().for_each(|part| walk_inside(part, trail, visit));
+        if entry.key.kind() == ScalarKind::Merge {
+            entry.value.merge_sources().iter().for_each(|part| walk_inside(part, trail, visit));
             continue;
         }
-        trail.steps.push(Step::Key(&entry.key.text));
+        trail.steps.push(PathStep::Key(&entry.key.text));
         walk(&entry.value, trail, visit);
         trail.steps.pop();
     }
@@ -251,9 +251,9 @@ fn walk_inside<'a>(node: &'a Node, trail: &mut Trail<'a>, visit: &mut dyn FnMut(
 
 impl Node {
     /// What stands here, behind an alias as well.
-    pub(super) fn real(&self) -> &Node {
+    pub(super) fn resolved(&self) -> &Node {
         match self {
-            Node::Shared(shared) => shared.node.real(),
+            Node::Shared(shared) => shared.node.resolved(),
             Node::Scalar(_) | Node::List(_) | Node::Map(_) => self,
         }
     }
@@ -264,7 +264,7 @@ impl Node {
     }
 
     pub(super) fn scalar(&self) -> Option<&Scalar> {
-        match self.real() {
+        match self.resolved() {
             Node::Scalar(scalar) => Some(scalar),
             Node::List(_) | Node::Map(_) | Node::Shared(_) => None,
         }
@@ -272,28 +272,28 @@ impl Node {
 
     /// The items of a list; none of anything else.
     pub(super) fn items(&self) -> &[Node] {
-        match self.real() {
+        match self.resolved() {
             Node::List(items) => items,
             Node::Scalar(_) | Node::Map(_) | Node::Shared(_) => &[],
         }
     }
 
     /// The entries of a mapping, merge keys among them; none of anything else.
-    pub(super) fn entries(&self) -> &[Entry] {
-        match self.real() {
+    pub(super) fn entries(&self) -> &[MapEntry] {
+        match self.resolved() {
             Node::Map(entries) => entries,
             Node::Scalar(_) | Node::List(_) | Node::Shared(_) => &[],
         }
     }
 
     /// Whether Python would take it for true: nothing, `false`, `0`, and empty texts, lists and mappings are not.
-    pub(super) fn is_on(&self) -> bool {
-        match self.real() {
+    pub(super) fn is_truthy(&self) -> bool {
+        match self.resolved() {
             Node::Scalar(scalar) => match scalar.kind() {
-                Kind::Text | Kind::Merge => !scalar.text.is_empty(),
-                Kind::Null => false,
-                Kind::Other => {
-                    !is_truth(&scalar.text, &["no", "false", "off"])
+                ScalarKind::Text | ScalarKind::Merge => !scalar.text.is_empty(),
+                ScalarKind::Null => false,
+                ScalarKind::Other => {
+                    !is_bool_word(&scalar.text, &["no", "false", "off"])
                         && scalar.tag != Some("null")
                         && scalar.text.parse() != Ok(0.0)
                 }
@@ -306,19 +306,19 @@ impl Node {
 
     /// The value of a key: its own, the last one where it comes twice, else one that is merged in.
     pub(super) fn get(&self, key: &str) -> Option<&Node> {
-        let is_it = |entry: &&Entry| entry.key.is_key(key) == Some(true);
+        let is_it = |entry: &&MapEntry| entry.key.is_key(key) == Some(true);
         self.entries().iter().rfind(is_it).map(|entry| &entry.value).or_else(|| self.get_merged(key))
     }
 
     /// The value of a key that is merged in; of several merge keys the last counts, in a list of mappings the first.
     fn get_merged(&self, key: &str) -> Option<&Node> {
-        let merges = self.entries().iter().rev().filter(|entry| entry.key.kind() == Kind::Merge);
-        merges.flat_map(|entry| entry.value.merged()).find_map(|part| part.get(key))
+        let merges = self.entries().iter().rev().filter(|entry| entry.key.kind() == ScalarKind::Merge);
+        merges.flat_map(|entry| entry.value.merge_sources()).find_map(|part| part.get(key))
     }
 
     /// The mappings that a merge key names: one, or a list of them.
-    fn merged(&self) -> &[Node] {
-        match self.real() {
+    fn merge_sources(&self) -> &[Node] {
+        match self.resolved() {
             Node::List(items) => items,
             Node::Map(_) => std::slice::from_ref(self),
             Node::Scalar(_) | Node::Shared(_) => &[],
@@ -336,7 +336,7 @@ impl Node {
             Value::Object(entries) => Node::Map(
                 entries
                     .iter()
-                    .map(|(key, value)| Entry { key: Scalar::quoted(key), value: Node::from_json(value) })
+                    .map(|(key, value)| MapEntry { key: Scalar::quoted(key), value: Node::from_json(value) })
                     .collect(),
             ),
         }
@@ -357,21 +357,21 @@ fn number_text(number: &serde_json::Number) -> String {
 }
 
 /// How much text may be read in all the attempts at one config, in bytes.
-const MOST_READ: usize = 64 << 20;
+const MAX_READ_BYTES: usize = 64 << 20;
 
 /// Reads a text, and again with a line moved to the right wherever only its indentation was in the way: inside brackets
 /// YAML 1.1 asks for none, and a `]` below the key that it closes is common. White space between tokens says nothing there.
-fn read_patiently(text: &str) -> Result<Reader, EditError> {
+fn parse_leniently(text: &str) -> Result<TreeBuilder, EditError> {
     let mut text = std::borrow::Cow::Borrowed(text);
     let mut spent = 0;
     loop {
         spent += text.len();
-        let error = match read_strictly(&text) {
+        let error = match parse_strictly(&text) {
             Err(EditError::Scan(error)) => error,
             read => return read,
         };
         let inside_brackets = matches!(error.info(), "invalid indentation" | "invalid indentation in flow construct");
-        if !inside_brackets || spent > MOST_READ {
+        if !inside_brackets || spent > MAX_READ_BYTES {
             return Err(EditError::Scan(error));
         }
         let at = text.char_indices().nth(error.marker().index()).map_or(text.len(), |(at, _)| at);
@@ -379,8 +379,8 @@ fn read_patiently(text: &str) -> Result<Reader, EditError> {
     }
 }
 
-fn read_strictly(text: &str) -> Result<Reader, EditError> {
-    let mut reader = Reader::default();
+fn parse_strictly(text: &str) -> Result<TreeBuilder, EditError> {
+    let mut reader = TreeBuilder::default();
     let last_line = text.rsplit(['\n', '\r']).next().unwrap_or_default();
     let end = if last_line.is_empty() { usize::MAX } else { text.chars().count() };
     for event in Parser::new_from_str(text) {
@@ -388,18 +388,18 @@ fn read_strictly(text: &str) -> Result<Reader, EditError> {
         if let Event::Scalar(text, ScalarStyle::Literal | ScalarStyle::Folded, ..) = &mut event
             && span.end.index() >= end
         {
-            ended_by_file(text.to_mut(), last_line)?;
+            fix_unterminated_block(text.to_mut(), last_line)?;
         }
-        reader.take(event)?;
+        reader.handle_event(event)?;
     }
     Ok(reader)
 }
 
 /// A block of text that ends with the file, without a line end: YAML 1.2 adds one, PyYAML does not. What the two make of
 /// nothing but blanks there is not worth knowing.
-fn ended_by_file(text: &mut String, last_line: &str) -> Result<(), EditError> {
+fn fix_unterminated_block(text: &mut String, last_line: &str) -> Result<(), EditError> {
     if last_line.trim().is_empty() {
-        return Err(EditError::Unsafe);
+        return Err(EditError::Ambiguous);
     }
     if text.ends_with('\n') {
         text.pop();
@@ -408,138 +408,149 @@ fn ended_by_file(text: &mut String, last_line: &str) -> Result<(), EditError> {
 }
 
 /// A value that is read, with what it takes.
-struct Built {
+struct BuiltNode {
     node: Node,
     size: usize,
     depth: usize,
 }
 
-impl Built {
-    fn scalar(scalar: Scalar) -> Built {
-        Built { node: Node::Scalar(scalar), size: 1, depth: 1 }
+impl BuiltNode {
+    fn scalar(scalar: Scalar) -> BuiltNode {
+        BuiltNode { node: Node::Scalar(scalar), size: 1, depth: 1 }
     }
 }
 
 /// A collection that has begun.
-struct Open {
+struct OpenCollection {
     anchor: usize,
     size: usize,
     depth: usize,
-    content: Content,
+    content: CollectionContent,
 }
 
-enum Content {
+enum CollectionContent {
     List(Vec<Node>),
-    Map { entries: Vec<Entry>, key: Option<Scalar> },
+    Map { entries: Vec<MapEntry>, key: Option<Scalar> },
 }
 
 #[derive(Default)]
-struct Reader {
-    open: Vec<Open>,
-    anchors: BTreeMap<usize, Arc<Shared>>,
-    root: Option<Built>,
+struct TreeBuilder {
+    open: Vec<OpenCollection>,
+    anchors: BTreeMap<usize, Arc<SharedNode>>,
+    root: Option<BuiltNode>,
 }
 
-impl Reader {
-    fn take(&mut self, event: Event<'_>) -> Result<(), EditError> {
+impl TreeBuilder {
+    fn handle_event(&mut self, event: Event<'_>) -> Result<(), EditError> {
         match event {
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => Ok(()),
-            Event::DocumentStart(_) => self.root.is_none().then_some(()).ok_or(EditError::Unsafe),
+            Event::DocumentStart(_) => self.root.is_none().then_some(()).ok_or(EditError::Ambiguous),
             Event::Alias(anchor) => self.alias(anchor),
             Event::Scalar(text, style, anchor, tag) => {
                 let tag = tag.as_deref().map(scalar_tag).transpose()?;
                 let mut scalar = Scalar { text: text.into_owned(), plain: style == ScalarStyle::Plain, tag };
                 // A plain text over several lines with an empty one in it can only be a text.
-                scalar.plain &= !(scalar.text.contains('\n') && scalar.kind() == Kind::Text);
-                self.value(Built::scalar(scalar), anchor)
+                scalar.plain &= !(scalar.text.contains('\n') && scalar.kind() == ScalarKind::Text);
+                self.add_value(BuiltNode::scalar(scalar), anchor)
             }
-            Event::SequenceStart(anchor, tag) => self.begin(anchor, tag.as_deref(), Content::List(Vec::new())),
+            Event::SequenceStart(anchor, tag) => {
+                self.open_collection(anchor, tag.as_deref(), CollectionContent::List(Vec::new()))
+            }
             Event::MappingStart(anchor, tag) => {
-                self.begin(anchor, tag.as_deref(), Content::Map { entries: Vec::new(), key: None })
+                self.open_collection(anchor, tag.as_deref(), CollectionContent::Map { entries: Vec::new(), key: None })
             }
-            Event::SequenceEnd | Event::MappingEnd => self.end(),
+            Event::SequenceEnd | Event::MappingEnd => self.close_collection(),
         }
     }
 
-    fn begin(&mut self, anchor: usize, tag: Option<&Tag>, content: Content) -> Result<(), EditError> {
+    fn open_collection(
+        &mut self,
+        anchor: usize,
+        tag: Option<&Tag>,
+        content: CollectionContent,
+    ) -> Result<(), EditError> {
         let expected = match content {
-            Content::List(_) => "seq",
-            Content::Map { .. } => "map",
+            CollectionContent::List(_) => "seq",
+            CollectionContent::Map { .. } => "map",
         };
         let as_usual = tag.is_none_or(|tag| tag.is_yaml_core_schema() && tag.suffix == expected);
-        let is_key = matches!(self.open.last(), Some(Open { content: Content::Map { key: None, .. }, .. }));
-        if !as_usual || is_key || self.open.len() >= MOST_DEPTH {
-            return Err(EditError::Unsafe);
+        let is_key =
+            matches!(self.open.last(), Some(OpenCollection { content: CollectionContent::Map { key: None, .. }, .. }));
+        if !as_usual || is_key || self.open.len() >= MAX_DEPTH {
+            return Err(EditError::Ambiguous);
         }
-        self.open.push(Open { anchor, size: 1, depth: 1, content });
+        self.open.push(OpenCollection { anchor, size: 1, depth: 1, content });
         Ok(())
     }
 
-    fn end(&mut self) -> Result<(), EditError> {
-        let Open { anchor, size, depth, content } = self.open.pop().ok_or(EditError::Unsafe)?;
+    fn close_collection(&mut self) -> Result<(), EditError> {
+        let OpenCollection { anchor, size, depth, content } = self.open.pop().ok_or(EditError::Ambiguous)?;
         let node = match content {
-            Content::List(items) => Node::List(items),
-            Content::Map { entries, .. } => Node::Map(entries),
+            CollectionContent::List(items) => Node::List(items),
+            CollectionContent::Map { entries, .. } => Node::Map(entries),
         };
-        self.value(Built { node, size, depth }, anchor)
+        self.add_value(BuiltNode { node, size, depth }, anchor)
     }
 
     /// An alias of what has not ended would be a tree without an end.
     fn alias(&mut self, anchor: usize) -> Result<(), EditError> {
-        let shared = self.anchors.get(&anchor).ok_or(EditError::Unsafe)?;
+        let shared = self.anchors.get(&anchor).ok_or(EditError::Ambiguous)?;
         let (size, depth) = (shared.size, shared.depth);
-        self.value(Built { node: Node::Shared(Arc::clone(shared)), size, depth }, 0)
+        self.add_value(BuiltNode { node: Node::Shared(Arc::clone(shared)), size, depth }, 0)
     }
 
-    fn value(&mut self, built: Built, anchor: usize) -> Result<(), EditError> {
-        let Built { node, size, depth } = built;
-        if let Some(Open { content: Content::Map { key: key @ None, .. }, .. }) = self.open.last_mut() {
+    fn add_value(&mut self, built: BuiltNode, anchor: usize) -> Result<(), EditError> {
+        let BuiltNode { node, size, depth } = built;
+        if let Some(OpenCollection { content: CollectionContent::Map { key: key @ None, .. }, .. }) =
+            self.open.last_mut()
+        {
             *key = Some(simple_key(node, anchor)?);
             return Ok(());
         }
         let node = match anchor {
             0 => node,
             anchor => {
-                let shared = Arc::new(Shared { node, size, depth });
+                let shared = Arc::new(SharedNode { node, size, depth });
                 self.anchors.insert(anchor, Arc::clone(&shared));
                 Node::Shared(shared)
             }
         };
         let Some(open) = self.open.last_mut() else {
-            self.root = Some(Built { node, size, depth });
+            self.root = Some(BuiltNode { node, size, depth });
             return Ok(());
         };
         open.size += size;
         open.depth = open.depth.max(depth + 1);
         match &mut open.content {
-            Content::List(items) => items.push(node),
-            Content::Map { entries, key } => {
-                let key = key.take().ok_or(EditError::Unsafe)?;
+            CollectionContent::List(items) => items.push(node),
+            CollectionContent::Map { entries, key } => {
+                let key = key.take().ok_or(EditError::Ambiguous)?;
                 check_merge(&key, &node)?;
-                entries.push(Entry { key, value: node });
+                entries.push(MapEntry { key, value: node });
             }
         }
-        if open.size > MOST_NODES || open.depth > MOST_DEPTH { Err(EditError::Unsafe) } else { Ok(()) }
+        if open.size > MAX_NODES || open.depth > MAX_DEPTH { Err(EditError::Ambiguous) } else { Ok(()) }
     }
 }
 
 fn simple_key(node: Node, anchor: usize) -> Result<Scalar, EditError> {
     match node {
         Node::Scalar(key) if anchor == 0 && key.tag.is_none() && !(key.plain && key.text.is_empty()) => Ok(key),
-        Node::Scalar(_) | Node::List(_) | Node::Map(_) | Node::Shared(_) => Err(EditError::Unsafe),
+        Node::Scalar(_) | Node::List(_) | Node::Map(_) | Node::Shared(_) => Err(EditError::Ambiguous),
     }
 }
 
 /// A merge key takes a mapping or a list of mappings.
 fn check_merge(key: &Scalar, value: &Node) -> Result<(), EditError> {
-    let parts = value.merged();
-    let good = !matches!(value.real(), Node::Scalar(_)) && parts.iter().all(|part| matches!(part.real(), Node::Map(_)));
-    if key.kind() != Kind::Merge || good { Ok(()) } else { Err(EditError::Unsafe) }
+    let parts = value.merge_sources();
+    let good = !matches!(value.resolved(), Node::Scalar(_))
+        && parts.iter().all(|part| matches!(part.resolved(), Node::Map(_)));
+    if key.kind() != ScalarKind::Merge || good { Ok(()) } else { Err(EditError::Ambiguous) }
 }
 
 fn scalar_tag(tag: &Tag) -> Result<&'static str, EditError> {
-    let known = TAGS.into_iter().find(|known| tag.is_yaml_core_schema() && tag.suffix == *known);
-    known.ok_or(EditError::Unsafe)
+    let known = SCALAR_TAGS.into_iter().find(|known| tag.is_yaml_core_schema() && tag.suffix == *known);
+    known.ok_or(EditError::Ambiguous)
 }
 
 #[cfg(test)]
@@ -547,7 +558,7 @@ mod tests {
     use super::*;
 
     fn unsafe_form(text: &str) -> bool {
-        matches!(Tree::read(text), Err(EditError::Unsafe))
+        matches!(Tree::parse(text), Err(EditError::Ambiguous))
     }
 
     #[test]
@@ -572,30 +583,30 @@ mod tests {
             "a: 1\n\u{feff}b: 2\n",
         ] {
             assert!(unsafe_form(text) || text.starts_with("*a"), "{text:?}");
-            assert!(Tree::read(text).is_err(), "{text:?}");
+            assert!(Tree::parse(text).is_err(), "{text:?}");
         }
         for text in ["", "- a\n", "just words", "# nothing\n"] {
-            assert!(matches!(Tree::read(text), Err(EditError::NotAMapping)), "{text:?}");
+            assert!(matches!(Tree::parse(text), Err(EditError::NotAMapping)), "{text:?}");
         }
-        assert!(matches!(Tree::read("a: ["), Err(EditError::Scan(_))));
+        assert!(matches!(Tree::parse("a: ["), Err(EditError::Scan(_))));
     }
 
     #[test]
     fn the_ending_of_its_name_says_how_a_file_is_read() {
         let text = "{\"a\": 1e5}";
-        let made = |name: &str| Tree::of_file(Path::new(name), text).and_then(|tree| tree.text()).expect("read");
+        let made = |name: &str| Tree::parse_file(Path::new(name), text).and_then(|tree| tree.to_yaml()).expect("read");
         assert_eq!((made("c.JSON"), made("c.yaml")), ("\"a\": 100000.0\n".to_owned(), "\"a\": 1e5\n".to_owned()));
-        assert!(matches!(Tree::of_file(Path::new("c.json"), "a: 1"), Err(EditError::Unsafe)));
+        assert!(matches!(Tree::parse_file(Path::new("c.json"), "a: 1"), Err(EditError::Ambiguous)));
     }
 
     #[test]
     fn brackets_may_close_anywhere() {
         let text =
             "agents: [\n{id: a,\nbackend: {\ntype: \"x\"\n}\n},\n# more\n]\nui:\n  l: [\n    1,\n  ]\n  t: |\n    ]\n";
-        let tree = Tree::read(text).and_then(|tree| tree.text()).expect("YAML");
+        let tree = Tree::parse(text).and_then(|tree| tree.to_yaml()).expect("YAML");
         let expected = "agents:\n  - id: a\n    backend:\n      type: \"x\"\nui:\n  l:\n    - 1\n  t: \"]\\n\"\n";
         assert_eq!(tree, expected);
-        assert!(Tree::read("a: [\n1\nb: 2\n").is_err());
+        assert!(Tree::parse("a: [\n1\nb: 2\n").is_err());
     }
 
     #[test]
@@ -608,7 +619,7 @@ mod tests {
             ("a: |+\n  b", "b"),
             ("a: |-\n  b", "b"),
         ] {
-            let tree = Tree::read(text).expect("YAML");
+            let tree = Tree::parse(text).expect("YAML");
             assert_eq!(tree.root.get("a").and_then(Node::text), Some(expected), "{text:?}");
         }
         assert!(unsafe_form("a: |\n  b\n  "));
@@ -623,7 +634,7 @@ mod tests {
         }
         assert!(unsafe_form(&bomb));
         let deep = format!("a: {}{}", "[".repeat(200), "]".repeat(200));
-        assert!(Tree::read(&deep).is_err());
+        assert!(Tree::parse(&deep).is_err());
         let chain: String = (1..200).map(|n| format!("k{n}: &k{n} {{a: *k{}}}\n", n - 1)).collect();
         assert!(unsafe_form(&format!("k0: &k0 1\n{chain}")));
     }
@@ -632,7 +643,7 @@ mod tests {
     fn values_are_found_through_aliases_and_merge_keys() {
         let text = "base: &b {type: x, model: m}\nmore: &m {model: n, extra: 1}\n\
                     agents:\n- {<<: [*b, *m], id: 1, id: 2}\n- *b\n- {<<: *b, <<: *m}\n\"<<\": no\n";
-        let tree = Tree::read(text).expect("YAML");
+        let tree = Tree::parse(text).expect("YAML");
         let agents = tree.root.get("agents").expect("agents").items();
         let said = |agent: usize, key: &str| agents[agent].get(key).and_then(Node::text).unwrap_or_default().to_owned();
         assert_eq!((said(0, "model"), said(0, "extra"), said(0, "id")), ("m".into(), "1".into(), "2".into()));
@@ -642,11 +653,11 @@ mod tests {
 
     #[test]
     fn a_walk_sees_every_value_and_names_its_place() {
-        let tree = Tree::read("b: &b {c: [1, {d: 2}]}\na:\n- {<<: *b, e: 3}\n").expect("YAML");
+        let tree = Tree::parse("b: &b {c: [1, {d: 2}]}\na:\n- {<<: *b, e: 3}\n").expect("YAML");
         let mut seen = Vec::new();
         tree.walk(&mut |trail, node| {
             if let Some(text) = node.text() {
-                seen.push(format!("{}={text}", trail.path()));
+                seen.push(format!("{}={text}", trail.to_text()));
             }
         });
         assert_eq!(seen, ["b.c[0]=1", "b.c[1].d=2", "a[0].c[0]=1", "a[0].c[1].d=2", "a[0].e=3"]);
@@ -656,9 +667,9 @@ mod tests {
     fn what_is_on_and_off_is_as_in_python() {
         let text = "a: yes\nb: True\nc: 1\nd: x\ne: [1]\nf: 'no'\n\
                     g: no\nh: off\ni: 0\nj: ''\nk: []\nl: {}\nm: ~\nn:\no: 0.0\np: FALSE\n";
-        let tree = Tree::read(text).expect("YAML");
+        let tree = Tree::parse(text).expect("YAML");
         for entry in tree.root.entries() {
-            assert_eq!(entry.value.is_on(), entry.key.text.as_str() < "g", "{}", entry.key.text);
+            assert_eq!(entry.value.is_truthy(), entry.key.text.as_str() < "g", "{}", entry.key.text);
         }
     }
 }

@@ -11,16 +11,16 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::process::Command;
 
-use crate::massgen::reasons::{self, Words};
-use crate::massgen::{broken, environment, text};
+use crate::massgen::reasons::{self, RunOutput};
+use crate::massgen::{broken_import, environment, text};
 use crate::run::Problem;
 
 /// How long MassGen may take; it imports for 8 s on an idle machine and for 50 s on a loaded one.
-const PATIENCE: Duration = Duration::from_secs(120);
+const VALIDATE_TIMEOUT: Duration = Duration::from_secs(120);
 /// How many findings of each kind are kept.
-const MOST_FINDINGS: usize = 10;
+const MAX_FINDINGS: usize = 10;
 /// The longest text of a finding, in characters.
-const MOST_TEXT: usize = 300;
+const MAX_TEXT_CHARS: usize = 300;
 
 /// A config that MassGen could not be asked about.
 #[derive(Debug, thiserror::Error)]
@@ -34,14 +34,14 @@ pub enum ValidateError {
         source: io::Error,
     },
     /// It did not end in time.
-    #[error("`{}` did not say anything about the config within {} s", program.display(), PATIENCE.as_secs())]
-    TooLong {
+    #[error("`{}` did not say anything about the config within {} s", program.display(), VALIDATE_TIMEOUT.as_secs())]
+    TimedOut {
         /// The program.
         program: PathBuf,
     },
     /// It said something else than JSON.
     #[error("`{}` said something else than it should about the config: {said}", program.display())]
-    NoJson {
+    InvalidOutput {
         /// The program.
         program: PathBuf,
         /// What it printed, in one line: the end of standard error where standard output was empty.
@@ -49,7 +49,7 @@ pub enum ValidateError {
     },
     /// It cannot be imported.
     #[error("{}", .0.message)]
-    Broken(Box<Problem>),
+    BrokenImport(Box<Problem>),
     /// The config could not be read.
     #[error("cannot read `{}`", path.display())]
     Read {
@@ -73,7 +73,7 @@ pub struct Finding {
 
 /// What was found, the first ten of each kind.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Verdict {
+pub struct ValidationReport {
     /// What keeps a run from starting.
     pub errors: Vec<Finding>,
     /// What does not.
@@ -84,7 +84,7 @@ pub struct Verdict {
     pub warning_count: usize,
 }
 
-impl Verdict {
+impl ValidationReport {
     /// Whether there is nothing that keeps a run from starting.
     pub fn is_valid(&self) -> bool {
         self.error_count == 0
@@ -92,7 +92,7 @@ impl Verdict {
 
     fn add_error(&mut self, finding: Finding) {
         self.error_count += 1;
-        if self.errors.len() < MOST_FINDINGS {
+        if self.errors.len() < MAX_FINDINGS {
             self.errors.push(finding);
         }
     }
@@ -100,7 +100,7 @@ impl Verdict {
 
 /// What to ask whom about, and where the answers are kept.
 #[derive(Debug, Clone, Copy)]
-pub struct Question<'a> {
+pub struct ValidationRequest<'a> {
     /// MassGen.
     pub program: &'a Path,
     /// Its version; without one nothing is kept.
@@ -113,39 +113,39 @@ pub struct Question<'a> {
     pub cache: &'a Path,
 }
 
-impl Question<'_> {
+impl ValidationRequest<'_> {
     /// What MassGen is asked with.
     pub fn args(&self) -> Vec<OsString> {
         vec!["--validate".into(), self.config.into(), "--json".into()]
     }
 }
 
-/// What MassGen says about a config: what it said about the same text before, what `sooner` printed in answer to [`Question::args`],
+/// What MassGen says about a config: what it said about the same text before, what `sooner` printed in answer to [`ValidationRequest::args`],
 /// or what MassGen answers when it is started for that, which takes its whole import. `sooner` gives none where it could not be had; it
 /// is asked only where it is needed. A cache that cannot be used is done without.
 pub async fn validate(
-    question: Question<'_>,
+    question: ValidationRequest<'_>,
     sooner: impl Future<Output = Option<Vec<u8>>>,
-) -> Result<Verdict, ValidateError> {
+) -> Result<ValidationReport, ValidateError> {
     let read = |source| ValidateError::Read { path: question.config.to_owned(), source };
     let content = tokio::fs::read(question.config).await.map_err(read)?;
-    let kept = question.version.map(|version| question.cache.join(name_of(&content, version, question.config)));
-    if let Some(verdict) = kept.as_deref().and_then(kept_verdict) {
+    let kept = question.version.map(|version| question.cache.join(cache_name(&content, version, question.config)));
+    if let Some(verdict) = kept.as_deref().and_then(read_cached) {
         return Ok(verdict);
     }
-    let told = sooner.await.and_then(|out| read_answer(&String::from_utf8_lossy(&out)));
+    let told = sooner.await.and_then(|out| parse_output(&String::from_utf8_lossy(&out)));
     let verdict = match told {
         Some(verdict) => verdict,
-        None => ask(question).await?,
+        None => run_validate(question).await?,
     };
     if let Some(kept) = kept {
-        let _done_without = keep(&kept, &verdict);
+        let _done_without = write_cached(&kept, &verdict);
     }
     Ok(verdict)
 }
 
 /// The ending belongs to it: MassGen reads the same text as YAML or as JSON by it.
-fn name_of(content: &[u8], version: &str, config: &Path) -> String {
+fn cache_name(content: &[u8], version: &str, config: &Path) -> String {
     let ending = config.extension().map(|ending| ending.to_ascii_lowercase()).unwrap_or_default();
     let mut hash = Sha256::new();
     for part in [version.as_bytes(), ending.as_encoded_bytes(), content] {
@@ -156,22 +156,22 @@ fn name_of(content: &[u8], version: &str, config: &Path) -> String {
     format!("{hex}.json")
 }
 
-fn kept_verdict(path: &Path) -> Option<Verdict> {
-    verdict_of(&serde_json::from_slice(&std::fs::read(path).ok()?).ok()?)
+fn read_cached(path: &Path) -> Option<ValidationReport> {
+    parse_report(&serde_json::from_slice(&std::fs::read(path).ok()?).ok()?)
 }
 
 /// Written whole, for its owner alone: a message may quote the config.
-fn keep(path: &Path, verdict: &Verdict) -> io::Result<()> {
+fn write_cached(path: &Path, verdict: &ValidationReport) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     let folder = path.parent().unwrap_or(Path::new("."));
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let mut draft = tempfile::Builder::new().prefix(".draft-").tempfile_in(folder)?;
-    draft.write_all(as_json(verdict).to_string().as_bytes())?;
+    draft.write_all(report_to_json(verdict).to_string().as_bytes())?;
     draft.persist(path)?;
     Ok(())
 }
 
-fn as_json(verdict: &Verdict) -> Value {
+fn report_to_json(verdict: &ValidationReport) -> Value {
     let list = |findings: &[Finding]| -> Vec<Value> {
         let one = |found: &Finding| json!({"message": found.message, "location": found.location, "suggestion": found.suggestion});
         findings.iter().map(one).collect()
@@ -185,38 +185,41 @@ fn as_json(verdict: &Verdict) -> Value {
     })
 }
 
-async fn ask(question: Question<'_>) -> Result<Verdict, ValidateError> {
+async fn run_validate(question: ValidationRequest<'_>) -> Result<ValidationReport, ValidateError> {
     let program = || question.program.to_owned();
     let mut command = Command::new(question.program);
     command.args(question.args()).current_dir(question.folder);
-    command.env_clear().envs(environment::selected(std::env::vars_os(), &[]));
+    command.env_clear().envs(environment::select(std::env::vars_os(), &[]));
     command.env("LITELLM_LOCAL_MODEL_COST_MAP", "True").stdin(Stdio::null()).kill_on_drop(true);
-    let asked = tokio::time::timeout(PATIENCE, command.output()).await;
-    let answer = asked.map_err(|_| ValidateError::TooLong { program: program() })?;
+    let asked = tokio::time::timeout(VALIDATE_TIMEOUT, command.output()).await;
+    let answer = asked.map_err(|_| ValidateError::TimedOut { program: program() })?;
     let answer = answer.map_err(|source| ValidateError::Execute { program: program(), source })?;
     let out = String::from_utf8_lossy(&answer.stdout);
-    read_answer(&out).ok_or_else(|| {
+    parse_output(&out).ok_or_else(|| {
         let err = String::from_utf8_lossy(&answer.stderr);
-        if let Some(problem) = reasons::problem(Words { stderr: &err, ..Words::default() })
-            && problem.code == broken::CODE
+        if let Some(problem) = reasons::problem(RunOutput { stderr: &err, ..RunOutput::default() })
+            && problem.code == broken_import::CODE
         {
-            return ValidateError::Broken(Box::new(broken::explained(problem, question.program)));
+            return ValidateError::BrokenImport(Box::new(broken_import::with_package_version(
+                problem,
+                question.program,
+            )));
         }
         let last = err.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("(nothing)");
         let said = if out.trim().is_empty() { last } else { &out };
-        ValidateError::NoJson { program: program(), said: text::line(said, MOST_TEXT) }
+        ValidateError::InvalidOutput { program: program(), said: text::single_line(said, MAX_TEXT_CHARS) }
     })
 }
 
 /// The answer may have other lines around it (warnings of libraries); it is the object that says whether it is valid.
-fn read_answer(out: &str) -> Option<Verdict> {
+fn parse_output(out: &str) -> Option<ValidationReport> {
     let starts = out.match_indices('{').map(|(at, _)| at).take(20);
     starts
         .filter_map(|at| serde_json::Deserializer::from_str(&out[at..]).into_iter::<Value>().next()?.ok())
-        .find_map(|value| verdict_of(&value))
+        .find_map(|value| parse_report(&value))
 }
 
-fn verdict_of(value: &Value) -> Option<Verdict> {
+fn parse_report(value: &Value) -> Option<ValidationReport> {
     let valid = value.get("valid")?.as_bool()?;
     let list = |key: &str| value.get(key).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let (errors, warnings) = (list("errors"), list("warnings"));
@@ -224,9 +227,9 @@ fn verdict_of(value: &Value) -> Option<Verdict> {
         let said = value.get(key).and_then(Value::as_u64).and_then(|count| usize::try_from(count).ok());
         said.unwrap_or_default().max(found.len())
     };
-    let mut verdict = Verdict {
-        errors: errors.iter().take(MOST_FINDINGS).map(finding_of).collect(),
-        warnings: warnings.iter().take(MOST_FINDINGS).map(finding_of).collect(),
+    let mut verdict = ValidationReport {
+        errors: errors.iter().take(MAX_FINDINGS).map(parse_finding).collect(),
+        warnings: warnings.iter().take(MAX_FINDINGS).map(parse_finding).collect(),
         error_count: count("error_count", errors),
         warning_count: count("warning_count", warnings),
     };
@@ -237,9 +240,9 @@ fn verdict_of(value: &Value) -> Option<Verdict> {
     Some(verdict)
 }
 
-fn finding_of(value: &Value) -> Finding {
-    let said = |key: &str| value.get(key).and_then(Value::as_str).map(|said| text::line(said, MOST_TEXT));
-    let message = said("message").unwrap_or_else(|| text::line(&value.to_string(), MOST_TEXT));
+fn parse_finding(value: &Value) -> Finding {
+    let said = |key: &str| value.get(key).and_then(Value::as_str).map(|said| text::single_line(said, MAX_TEXT_CHARS));
+    let message = said("message").unwrap_or_else(|| text::single_line(&value.to_string(), MAX_TEXT_CHARS));
     Finding { message, location: said("location").unwrap_or_default(), suggestion: said("suggestion") }
 }
 
@@ -259,9 +262,9 @@ mod tests {
         folder
     }
 
-    async fn asked(folder: &Path, version: Option<&str>) -> Result<Verdict, ValidateError> {
+    async fn asked(folder: &Path, version: Option<&str>) -> Result<ValidationReport, ValidateError> {
         let (program, config, cache) = (folder.join("massgen"), folder.join("c.yaml"), folder.join("cache/v"));
-        let question = Question { program: &program, version, config: &config, folder, cache: &cache };
+        let question = ValidationRequest { program: &program, version, config: &config, folder, cache: &cache };
         validate(question, std::future::ready(None)).await
     }
 
@@ -303,7 +306,7 @@ mod tests {
         ] {
             let folder = lab(script);
             match asked(folder.path(), Some("1")).await {
-                Err(ValidateError::NoJson { said, .. }) => assert_eq!(said, expected),
+                Err(ValidateError::InvalidOutput { said, .. }) => assert_eq!(said, expected),
                 other => panic!("{script}: {other:?}"),
             }
             assert!(!folder.path().join("cache").exists(), "only answers are kept");
@@ -318,12 +321,12 @@ mod tests {
     #[test]
     fn an_answer_is_read_with_patience_and_bounds() {
         let many: Vec<Value> = (0..50).map(|n| json!({"message": format!("{n} {}", "x".repeat(1000))})).collect();
-        let verdict = verdict_of(&json!({"valid": false, "errors": many})).expect("verdict");
+        let verdict = parse_report(&json!({"valid": false, "errors": many})).expect("verdict");
         assert_eq!((verdict.errors.len(), verdict.error_count), (10, 50));
-        assert_eq!(verdict.errors[0].message.chars().count(), MOST_TEXT);
-        assert!(verdict_of(&json!({"valid": true, "errors": null})).expect("verdict").is_valid());
-        assert!(!verdict_of(&json!({"valid": false})).expect("verdict").is_valid());
-        assert_eq!(verdict_of(&json!({"valid": "yes"})), None);
+        assert_eq!(verdict.errors[0].message.chars().count(), MAX_TEXT_CHARS);
+        assert!(parse_report(&json!({"valid": true, "errors": null})).expect("verdict").is_valid());
+        assert!(!parse_report(&json!({"valid": false})).expect("verdict").is_valid());
+        assert_eq!(parse_report(&json!({"valid": "yes"})), None);
     }
 
     #[tokio::test]
@@ -331,8 +334,13 @@ mod tests {
         let folder = lab(SAID);
         let (program, config, cache) =
             (folder.path().join("massgen"), folder.path().join("c.yaml"), folder.path().join("cache"));
-        let question =
-            Question { program: &program, version: Some("1"), config: &config, folder: folder.path(), cache: &cache };
+        let question = ValidationRequest {
+            program: &program,
+            version: Some("1"),
+            config: &config,
+            folder: folder.path(),
+            cache: &cache,
+        };
         let sooner = |said: &str| std::future::ready(Some(said.as_bytes().to_vec()));
         let valid = validate(question, sooner("log\n{\"valid\": true}\n")).await.expect("answer");
         assert!(valid.is_valid() && times(folder.path()) == 0);

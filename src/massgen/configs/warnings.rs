@@ -3,23 +3,23 @@
 
 use serde_json::{Map, Value, json};
 
-use super::needs::{Key, Needs};
+use super::needs::{Needs, RequiredKey};
 use super::overrides::missing_folders;
 use super::tree::{Node, Tree};
-use crate::massgen::docker::Engine;
+use crate::massgen::docker::DockerEngine;
 use crate::run::{Context, Problem};
-use crate::secrets::looks_like_a_key;
+use crate::secrets::is_secret_name;
 
 /// The code of a project that is handed over to agents without files.
 pub const CONTEXT_UNUSED: &str = "context_unused";
 /// The codes of [`Needs::problems`]: a start only warns of them, and no run of it is expected to succeed.
-pub const FATAL: [&str; 3] = ["api_key_missing", "variable_missing", "config_fails"];
+pub const FATAL_CODES: [&str; 3] = ["api_key_missing", "variable_missing", "config_fails"];
 
 impl Needs {
     /// What MassGen 0.1.97 refuses or fails at, and its `--validate` does not look at: keys that are not there, an `api_key` that is
     /// handed over twice, working folders without the two folders that their agents need as well.
     pub fn problems(&self, is_there: impl Fn(&str) -> bool) -> Vec<Problem> {
-        let keys = self.missing(is_there).into_iter().map(missing);
+        let keys = self.missing(is_there).into_iter().map(missing_key_problem);
         let twice = self.api_key_twice.iter().map(|agent| {
             let message =
                 format!("agent `{agent}` has `api_key`, with which MassGen cannot make this backend (a TypeError)");
@@ -40,8 +40,8 @@ impl Needs {
     }
 }
 
-fn missing(key: &Key) -> Problem {
-    let is_key = key.any_of.iter().any(|name| looks_like_a_key(name));
+fn missing_key_problem(key: &RequiredKey) -> Problem {
+    let is_key = key.any_of.iter().any(|name| is_secret_name(name));
     let code = if is_key { "api_key_missing" } else { "variable_missing" };
     let hint = "the person who configured this server has to set it in the server's environment, its env_file or ~/.massgen/.env; list_configs shows configs \
                 with all their keys";
@@ -53,21 +53,21 @@ pub fn warnings(
     config: &Tree,
     context: Context,
     is_there: impl Fn(&str) -> bool,
-    engine: impl FnOnce() -> Engine,
+    engine: impl FnOnce() -> DockerEngine,
 ) -> Vec<Problem> {
-    let needs = Needs::of(config);
+    let needs = Needs::from_config(config);
     let mut found = needs.problems(is_there);
-    found.extend(without_files(config, context));
-    found.extend(broadcast(&config.root));
+    found.extend(no_files_problem(config, context));
+    found.extend(broadcast_problem(&config.root));
     if wants_docker(config) {
-        found.extend(without_docker(engine()));
+        found.extend(docker_problem(engine()));
     }
     found
 }
 
 /// MassGen 0.1.97 gives a folder to agents with a working folder alone, and lets only the presenter of the answer write there.
-pub fn without_files(config: &Tree, context: Context) -> Option<Problem> {
-    let needs = Needs::of(config);
+pub fn no_files_problem(config: &Tree, context: Context) -> Option<Problem> {
+    let needs = Needs::from_config(config);
     let without = needs.without_cwd.as_slice();
     if context == Context::None || without.is_empty() {
         return None;
@@ -76,32 +76,36 @@ pub fn without_files(config: &Tree, context: Context) -> Option<Problem> {
     let message = if without.len() == needs.agents.len() {
         format!(
             "`context: {}`: no agent has a `cwd`, and without one none can {verb} files of the project",
-            context.word()
+            context.as_str()
         )
     } else {
         format!(
             "`context: {}`: without a `cwd` these agents cannot {verb} files of the project: {}",
-            context.word(),
+            context.as_str(),
             without.join(", ")
         )
     };
-    Some(Problem::new(CONTEXT_UNUSED, &message, &format!("give them one by overrides: {}", with_cwd(config, without))))
+    Some(Problem::new(
+        CONTEXT_UNUSED,
+        &message,
+        &format!("give them one by overrides: {}", cwd_overrides(config, without)),
+    ))
 }
 
 /// A run that is to change files of the project with a config none of whose agents can: it would be paid for and change nothing.
 pub fn without_writers(config: &Tree, context: Context) -> Option<Problem> {
-    let needs = Needs::of(config);
+    let needs = Needs::from_config(config);
     let is_certain = context == Context::Write && needs.without_cwd.len() == needs.agents.len();
-    let problem = without_files(config, context).filter(|_| is_certain)?;
+    let problem = no_files_problem(config, context).filter(|_| is_certain)?;
     let hint = format!("nothing was started; {}; or use another `context`", problem.hint);
     Some(Problem { hint, ..problem })
 }
 
 /// The longest overrides that a hint names, in bytes; they are of no use where they are cut.
-const MOST_OVERRIDES: usize = 240;
+const MAX_OVERRIDES_BYTES: usize = 240;
 
 /// Overrides that give agents a working folder each, and what MassGen wants with that; as many of them as there is room for.
-fn with_cwd(config: &Tree, agents: &[String]) -> String {
+fn cwd_overrides(config: &Tree, agents: &[String]) -> String {
     let backend = json!({"backend": {"cwd": "workspace"}});
     let folders = missing_folders(config);
     let overrides = |named: usize| {
@@ -118,12 +122,13 @@ fn with_cwd(config: &Tree, agents: &[String]) -> String {
         Value::from(all).to_string()
     };
     let whole = (1..=agents.len()).rev().map(|named| (named, overrides(named)));
-    let (named, text) = whole.into_iter().find(|(_, text)| text.len() <= MOST_OVERRIDES).unwrap_or((1, overrides(1)));
+    let (named, text) =
+        whole.into_iter().find(|(_, text)| text.len() <= MAX_OVERRIDES_BYTES).unwrap_or((1, overrides(1)));
     if named < agents.len() { format!("{text}, and so for each agent") } else { text }
 }
 
 /// MassGen passes over every question to a person in automation mode (`frontend/coordination_ui.py`).
-fn broadcast(root: &Node) -> Option<Problem> {
+fn broadcast_problem(root: &Node) -> Option<Problem> {
     let coordination = root.get("orchestrator")?.get("coordination")?;
     let is_human = coordination.get("broadcast").and_then(Node::text) == Some("human");
     let message = "`broadcast: human`: agents may ask a person, and in a background run there is none to answer";
@@ -135,22 +140,22 @@ fn broadcast(root: &Node) -> Option<Problem> {
 /// Whether an agent's commands are to run in containers.
 fn wants_docker(config: &Tree) -> bool {
     let backends = config.backends();
-    let is_on = |backend: &Node, key: &str| backend.get(key).is_some_and(Node::is_on);
+    let is_on = |backend: &Node, key: &str| backend.get(key).is_some_and(Node::is_truthy);
     backends.into_iter().any(|backend| {
         let mode = backend.get("command_line_execution_mode").and_then(Node::text);
         mode == Some("docker") && is_on(backend, "enable_mcp_command_line")
     })
 }
 
-fn without_docker(engine: Engine) -> Option<Problem> {
+fn docker_problem(engine: DockerEngine) -> Option<Problem> {
     match engine {
-        Engine::Reachable => None,
-        Engine::Here => Some(Problem::new(
+        DockerEngine::Reachable => None,
+        DockerEngine::InContainer => Some(Problem::new(
             "docker_runs_local",
             "`command_line_execution_mode: docker`: this is a container itself, in which MassGen runs the agents' commands directly",
             "take it as local execution, or run the server outside of the container",
         )),
-        Engine::Unreachable(address) => Some(Problem::new(
+        DockerEngine::Unreachable(address) => Some(Problem::new(
             "docker_unreachable",
             &format!("`command_line_execution_mode: docker`, and no Docker engine accepts connections at {address}"),
             "the person who configured this server has to start Docker or to set DOCKER_HOST; or set command_line_execution_mode to \"local\" by overrides",
@@ -162,36 +167,38 @@ fn without_docker(engine: Engine) -> Option<Problem> {
 mod tests {
     use super::*;
 
-    fn said(config: &str, keys: &[&str], engine: Engine) -> Vec<(String, String)> {
-        let tree = Tree::read(config).expect("YAML");
+    fn said(config: &str, keys: &[&str], engine: DockerEngine) -> Vec<(String, String)> {
+        let tree = Tree::parse(config).expect("YAML");
         let found = warnings(&tree, Context::None, |name| keys.contains(&name), || engine);
         found.into_iter().map(|warning| (warning.code, warning.message)).collect()
     }
 
-    fn codes(config: &str, keys: &[&str], engine: Engine) -> Vec<String> {
+    fn codes(config: &str, keys: &[&str], engine: DockerEngine) -> Vec<String> {
         said(config, keys, engine).into_iter().map(|(code, _)| code).collect()
     }
 
     #[test]
     fn every_missing_key_is_said_and_none_that_is_there_or_optional() {
         let three = "agents: [{id: a, backend: {type: openai}}, {id: b, backend: {type: gemini}}, {id: c, backend: {type: claude}}]";
-        let missing = said(three, &["ANTHROPIC_API_KEY"], Engine::Reachable);
+        let missing = said(three, &["ANTHROPIC_API_KEY"], DockerEngine::Reachable);
         let messages: Vec<&str> = missing.iter().map(|(_, message)| message.as_str()).collect();
         assert_eq!(messages, ["GOOGLE_API_KEY or GEMINI_API_KEY is not set", "OPENAI_API_KEY is not set"]);
         assert!(missing.iter().all(|(code, _)| code == "api_key_missing"));
-        assert!(said(three, &["ANTHROPIC_API_KEY", "GEMINI_API_KEY", "OPENAI_API_KEY"], Engine::Reachable).is_empty());
+        assert!(
+            said(three, &["ANTHROPIC_API_KEY", "GEMINI_API_KEY", "OPENAI_API_KEY"], DockerEngine::Reachable).is_empty()
+        );
         for optional in ["claude_code", "codex", "gemini_cli", "vllm", "lmstudio", "sglang", "inference"] {
             let config = format!("agents: [{{id: a, backend: {{type: {optional}}}}}]");
-            assert!(said(&config, &[], Engine::Reachable).is_empty(), "{optional}");
+            assert!(said(&config, &[], DockerEngine::Reachable).is_empty(), "{optional}");
         }
         let named = "agents: [{id: a, backend: {type: azure_openai, api_key: '${MY_KEY}', base_url: '${MY_PLACE}'}}]";
-        assert_eq!(codes(named, &[], Engine::Reachable), ["api_key_missing", "variable_missing"]);
-        assert!(said(named, &["MY_KEY", "MY_PLACE"], Engine::Reachable).is_empty());
+        assert_eq!(codes(named, &[], DockerEngine::Reachable), ["api_key_missing", "variable_missing"]);
+        assert!(said(named, &["MY_KEY", "MY_PLACE"], DockerEngine::Reachable).is_empty());
     }
 
     #[test]
     fn a_project_that_no_agent_can_use_is_told_with_the_overrides_that_help() {
-        let told = |config: &str, context| without_files(&Tree::read(config).expect("YAML"), context);
+        let told = |config: &str, context| no_files_problem(&Tree::parse(config).expect("YAML"), context);
         let none = "agents: [{id: a, backend: {type: vllm}}, {id: b, backend: {type: vllm}}]";
         let found = told(none, Context::Write).expect("told");
         assert!(found.code == "context_unused" && found.message.contains("no agent has a `cwd`"), "{found:?}");
@@ -217,10 +224,10 @@ mod tests {
     #[test]
     fn nobody_answers_a_human_broadcast() {
         let config = |word: &str| format!("agents: []\norchestrator: {{coordination: {{broadcast: {word}}}}}\n");
-        assert_eq!(codes(&config("human"), &[], Engine::Reachable), ["broadcast_unanswered"]);
-        assert_eq!(codes(&config("'human'"), &[], Engine::Reachable), ["broadcast_unanswered"]);
+        assert_eq!(codes(&config("human"), &[], DockerEngine::Reachable), ["broadcast_unanswered"]);
+        assert_eq!(codes(&config("'human'"), &[], DockerEngine::Reachable), ["broadcast_unanswered"]);
         for other in ["agents", "false", "no", "~"] {
-            assert!(said(&config(other), &[], Engine::Reachable).is_empty(), "{other}");
+            assert!(said(&config(other), &[], DockerEngine::Reachable).is_empty(), "{other}");
         }
     }
 
@@ -229,13 +236,13 @@ mod tests {
         let config =
             |more: &str| format!("agents: [{{id: a, backend: {{type: vllm, command_line_execution_mode: {more}}}}}]");
         let on = config("docker, enable_mcp_command_line: true");
-        let address = Engine::Unreachable("unix:///x".to_owned());
+        let address = DockerEngine::Unreachable("unix:///x".to_owned());
         assert_eq!(codes(&on, &[], address.clone()), ["docker_unreachable"]);
-        assert_eq!(codes(&on, &[], Engine::Here), ["docker_runs_local"]);
-        assert!(said(&on, &[], Engine::Reachable).is_empty());
+        assert_eq!(codes(&on, &[], DockerEngine::InContainer), ["docker_runs_local"]);
+        assert!(said(&on, &[], DockerEngine::Reachable).is_empty());
         for off in ["docker", "docker, enable_mcp_command_line: false", "local, enable_mcp_command_line: true"] {
-            let never = || -> Engine { panic!("Docker is not asked about") };
-            let tree = Tree::read(&config(off)).expect("YAML");
+            let never = || -> DockerEngine { panic!("Docker is not asked about") };
+            let tree = Tree::parse(&config(off)).expect("YAML");
             assert!(warnings(&tree, Context::None, |_| true, never).is_empty(), "{off}");
         }
     }

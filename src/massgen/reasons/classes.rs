@@ -1,14 +1,14 @@
 //! The classes of failures as one table: which words of MassGen 0.1.97 and of the model providers' clients show it, what to do
 //! next, and whether a retry helps. Pure. `docs/providers.md` has what it says of each provider, and a test holds it to that.
 
-use crate::massgen::broken;
+use crate::massgen::broken_import;
 use crate::run::Retry;
 
-pub(super) struct Class {
+pub(super) struct FailureClass {
     pub(super) code: &'static str,
-    pub(super) about: About,
+    pub(super) scope: FailureScope,
     /// In lower case; one of them in a line decides.
-    pub(super) signs: &'static [&'static str],
+    pub(super) patterns: &'static [&'static str],
     pub(super) hint: &'static str,
     /// Whether the same run once more can go well; `None` where it may or may not.
     pub(super) retry: Option<Retry>,
@@ -16,7 +16,7 @@ pub(super) struct Class {
 
 /// What a failure is about, and so which lines show it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum About {
+pub(super) enum FailureScope {
     /// MassGen itself, its config or its agents; any line.
     MassGen,
     /// The credentials for a provider, before any call; any line.
@@ -28,7 +28,7 @@ pub(super) enum About {
 }
 
 /// Each begins or contains what MassGen prints about a call to a model, in lower case.
-const CALLS: &[&str] = &[
+const CALL_PATTERNS: &[&str] = &[
     "error code: ",
     "streaming error",
     "stream_with_tools",
@@ -40,32 +40,32 @@ const CALLS: &[&str] = &[
 ];
 
 /// Whether a line, in lower case, is about a call to a model.
-pub(super) fn is_call(line: &str) -> bool {
-    CALLS.iter().any(|words| line.contains(words))
+pub(super) fn is_model_call_line(line: &str) -> bool {
+    CALL_PATTERNS.iter().any(|words| line.contains(words))
 }
 
 /// In the order in which they are tried: what explains most comes first. An account without credit is asked for before rates,
 /// since providers answer 429 for both; access (403) before a wrong model, since OpenAI calls both `model_not_found`.
-pub(super) const CLASSES: &[Class] = &[
-    Class {
+pub(super) const CLASSES: &[FailureClass] = &[
+    FailureClass {
         code: "program_missing",
-        about: About::MassGen,
-        signs: &["massgen-mcp: cannot execute"],
+        scope: FailureScope::MassGen,
+        patterns: &["massgen-mcp: cannot execute"],
         hint: "the person who configured this server has to run `massgen-mcp setup`, or to point --massgen at a working massgen",
         retry: Some(Retry::No),
     },
-    Class {
-        code: broken::CODE,
-        about: About::MassGen,
+    FailureClass {
+        code: broken_import::CODE,
+        scope: FailureScope::MassGen,
         // The line of MassGen's own script, in a traceback of its imports.
-        signs: &["from massgen.cli import", "from massgen.cli.entrypoint import"],
-        hint: broken::HINT,
+        patterns: &["from massgen.cli import", "from massgen.cli.entrypoint import"],
+        hint: broken_import::HINT,
         retry: Some(Retry::No),
     },
-    Class {
+    FailureClass {
         code: "api_key_missing",
-        about: About::Credentials,
-        signs: &[
+        scope: FailureScope::Credentials,
+        patterns: &[
             "api key not found",
             "api_key client option must be set",
             "api key is required",
@@ -77,31 +77,31 @@ pub(super) const CLASSES: &[Class] = &[
         hint: "the person who configured this server has to put the key into its `env` or into ~/.massgen/.env; or use a config of which no key is missing (list_configs)",
         retry: Some(Retry::No),
     },
-    Class {
+    FailureClass {
         code: "not_logged_in",
-        about: About::Credentials,
-        signs: &["not logged in", "please run /login", "not authenticated"],
+        scope: FailureScope::Credentials,
+        patterns: &["not logged in", "please run /login", "not authenticated"],
         hint: "the person who configured this server has to log in to that program once here, or to put its API key into `env` of this server",
         retry: Some(Retry::No),
     },
-    Class {
+    FailureClass {
         code: "agent_program_missing",
-        about: About::MassGen,
-        signs: &["cli not found", "cli ('agy') not found", "failed to install lm studio", "copilot-cli/releases"],
+        scope: FailureScope::MassGen,
+        patterns: &["cli not found", "cli ('agy') not found", "failed to install lm studio", "copilot-cli/releases"],
         hint: "the person who configured this server has to install the program that the message names; or use another backend",
         retry: Some(Retry::No),
     },
-    Class {
+    FailureClass {
         code: "config_invalid",
-        about: About::MassGen,
-        signs: &["got multiple values for keyword argument 'api_key'"],
+        scope: FailureScope::MassGen,
+        patterns: &["got multiple values for keyword argument 'api_key'"],
         hint: "take `api_key` out of that backend in the config: MassGen reads the key from the backend's variable, such as OPENAI_API_KEY",
         retry: Some(Retry::No),
     },
-    Class {
+    FailureClass {
         code: "config_invalid",
-        about: About::MassGen,
-        signs: &[
+        scope: FailureScope::MassGen,
+        patterns: &[
             "configuration error",
             "config validation failed",
             "error reading config",
@@ -112,17 +112,17 @@ pub(super) const CLASSES: &[Class] = &[
         hint: "the config's author has to correct it as the message says; then call run_massgen again",
         retry: Some(Retry::No),
     },
-    Class {
+    FailureClass {
         code: "conversation_lost",
-        about: About::MassGen,
-        signs: &["session error: session"],
+        scope: FailureScope::MassGen,
+        patterns: &["session error: session"],
         hint: "start a new run without continue_run, and say in its question what matters of the earlier one",
         retry: Some(Retry::No),
     },
-    Class {
+    FailureClass {
         code: "no_credit",
-        about: About::Call,
-        signs: &[
+        scope: FailureScope::Call,
+        patterns: &[
             "key limit exceeded",
             "'code': '1113'",
             "余额不足",
@@ -154,10 +154,10 @@ pub(super) const CLASSES: &[Class] = &[
         hint: "the provider's account has no credit, billing or budget left: the person who configured this server has to add it, or use another provider",
         retry: Some(Retry::No),
     },
-    Class {
+    FailureClass {
         code: "quota_spent",
-        about: About::Call,
-        signs: &[
+        scope: FailureScope::Call,
+        patterns: &[
             "per 86400s",
             "byday",
             "free tier of the model has been exhausted",
@@ -173,10 +173,10 @@ pub(super) const CLASSES: &[Class] = &[
         hint: "the account's quota of this period is used up: wait until it is renewed, have it raised, or use another model",
         retry: Some(Retry::No),
     },
-    Class {
+    FailureClass {
         code: "api_key_rejected",
-        about: About::Call,
-        signs: &[
+        scope: FailureScope::Call,
+        patterns: &[
             "error: unauthorized",
             "401 unauthorized",
             "401 authorization required",
@@ -194,10 +194,10 @@ pub(super) const CLASSES: &[Class] = &[
         hint: "the provider refused the API key; the person who configured this server has to correct it before another run",
         retry: Some(Retry::No),
     },
-    Class {
+    FailureClass {
         code: "request_too_large",
-        about: About::Call,
-        signs: &[
+        scope: FailureScope::Call,
+        patterns: &[
             "413 request entity too large",
             "413 payload too large",
             "request too large",
@@ -208,18 +208,18 @@ pub(super) const CLASSES: &[Class] = &[
         hint: "one request exceeds the account's tokens per minute: shorten question and context, or have the limit raised",
         retry: Some(Retry::No),
     },
-    Class {
+    FailureClass {
         // Of a short prompt, too; the words about the context come behind.
         code: "model_error",
-        about: About::Call,
-        signs: &["max_completion_tokens' is too large", "max_tokens is too large", "'max_tokens' is too large"],
+        scope: FailureScope::Call,
+        patterns: &["max_completion_tokens' is too large", "max_tokens is too large", "'max_tokens' is too large"],
         hint: "set a smaller max_tokens (max_completion_tokens) in the config, as the message says",
         retry: Some(Retry::No),
     },
-    Class {
+    FailureClass {
         code: "context_too_long",
-        about: About::Call,
-        signs: &[
+        scope: FailureScope::Call,
+        patterns: &[
             "longer than the model's context",
             "exceeds the available context size",
             "exceed_context_size",
@@ -239,10 +239,10 @@ pub(super) const CLASSES: &[Class] = &[
         hint: "the prompt is too long for the model: shorten question and files, or use a model with a larger context",
         retry: Some(Retry::No),
     },
-    Class {
+    FailureClass {
         code: "rate_limited",
-        about: About::Call,
-        signs: &[
+        scope: FailureScope::Call,
+        patterns: &[
             "perminute",
             "error code: 429",
             "tools: 429 ",
@@ -253,10 +253,10 @@ pub(super) const CLASSES: &[Class] = &[
         hint: "the provider limits requests: call run_massgen again in some minutes; if it repeats, use fewer agents",
         retry: Some(Retry::Later),
     },
-    Class {
+    FailureClass {
         code: "model_access",
-        about: About::Call,
-        signs: &[
+        scope: FailureScope::Call,
+        patterns: &[
             "403 forbidden",
             "error: forbidden",
             "must be verified",
@@ -270,10 +270,10 @@ pub(super) const CLASSES: &[Class] = &[
         hint: "the account may not use this model: the person who configured this server has to enable what the message names, or use another model",
         retry: Some(Retry::No),
     },
-    Class {
+    FailureClass {
         code: "model_unknown",
-        about: About::Call,
-        signs: &[
+        scope: FailureScope::Call,
+        patterns: &[
             "model_not_found",
             "` does not exist",
             "' does not exist or",
@@ -293,10 +293,10 @@ pub(super) const CLASSES: &[Class] = &[
         hint: "correct the model's name (or base_url) in the config, or use a model that the account has",
         retry: Some(Retry::No),
     },
-    Class {
+    FailureClass {
         code: "model_overloaded",
-        about: About::Call,
-        signs: &[
+        scope: FailureScope::Call,
+        patterns: &[
             "503 service",
             "service unavailable",
             "no healthy upstream",
@@ -310,17 +310,23 @@ pub(super) const CLASSES: &[Class] = &[
         hint: "the provider is overloaded: call run_massgen again later, or with another model",
         retry: Some(Retry::Later),
     },
-    Class {
+    FailureClass {
         code: "tls_failed",
-        about: About::Call,
-        signs: &["certificate_verify_failed", "certificate verify failed", "sslcertverification", "[ssl:", "sslerror"],
+        scope: FailureScope::Call,
+        patterns: &[
+            "certificate_verify_failed",
+            "certificate verify failed",
+            "sslcertverification",
+            "[ssl:",
+            "sslerror",
+        ],
         hint: "the secure connection failed: correct http/https in base_url, or give the proxy's certificate in SSL_CERT_FILE",
         retry: Some(Retry::No),
     },
-    Class {
+    FailureClass {
         code: "stream_cut",
-        about: About::Call,
-        signs: &[
+        scope: FailureScope::Call,
+        patterns: &[
             "peer closed connection",
             "incomplete chunked read",
             "response payload is not completed",
@@ -330,17 +336,17 @@ pub(super) const CLASSES: &[Class] = &[
         hint: "the connection broke while the model answered: call run_massgen again; if it repeats, check the proxy in between",
         retry: Some(Retry::Later),
     },
-    Class {
+    FailureClass {
         code: "not_an_api",
-        about: About::Call,
-        signs: &["failed to parse response as json", "expecting value: line", "jsondecodeerror"],
+        scope: FailureScope::Call,
+        patterns: &["failed to parse response as json", "expecting value: line", "jsondecodeerror"],
         hint: "no model's API answers there (a proxy or login page?): correct base_url or the proxy, then start again",
         retry: Some(Retry::No),
     },
-    Class {
+    FailureClass {
         code: "model_unreachable",
-        about: About::Call,
-        signs: &[
+        scope: FailureScope::Call,
+        patterns: &[
             "cannot connect",
             "connect call failed",
             "connection refused",
@@ -352,26 +358,26 @@ pub(super) const CLASSES: &[Class] = &[
         hint: "check `base_url` in the config and the network of this machine, then call run_massgen again",
         retry: Some(Retry::Later),
     },
-    Class {
+    FailureClass {
         // The clients of OpenAI and Anthropic say no more, be it a refused connection, a name, a proxy or a certificate.
         code: "model_unreachable",
-        about: About::Call,
-        signs: &["connection error"],
+        scope: FailureScope::Call,
+        patterns: &["connection error"],
         hint: "check `base_url`, proxy, certificates (SSL_CERT_FILE) and network, then call run_massgen again",
         retry: None,
     },
-    Class {
+    FailureClass {
         // Of the statuses below 500, those that say "not now".
         code: "model_error",
-        about: About::Call,
-        signs: &["error code: 408", "error code: 409", "error code: 425", "error code: 498"],
+        scope: FailureScope::Call,
+        patterns: &["error code: 408", "error code: 409", "error code: 425", "error code: 498"],
         hint: "the model provider could not answer now; call run_massgen again in some minutes",
         retry: Some(Retry::Later),
     },
-    Class {
+    FailureClass {
         code: "model_error",
-        about: About::Call,
-        signs: &[
+        scope: FailureScope::Call,
+        patterns: &[
             "error code: 5",
             "tools: 5",
             "internal server error",
@@ -382,40 +388,40 @@ pub(super) const CLASSES: &[Class] = &[
         hint: "the model provider answered with an error; call run_massgen again later, or with another model",
         retry: Some(Retry::Later),
     },
-    Class {
+    FailureClass {
         code: "model_error",
-        about: About::Call,
-        signs: &["error code: 4", "tools: 4"],
+        scope: FailureScope::Call,
+        patterns: &["error code: 4", "tools: 4"],
         hint: "the provider refused the request: correct the model's settings as the message says, or use another model",
         retry: Some(Retry::No),
     },
-    Class {
+    FailureClass {
         // What MassGen's Claude backend says of a prompt that is too long; it loses the provider's own words.
         code: "context_too_long",
-        about: About::Call,
-        signs: &["compression recovery failed"],
+        scope: FailureScope::Call,
+        patterns: &["compression recovery failed"],
         hint: "the prompt is too long for the model or the account's rate limit: shorten question and files, or use another model",
         retry: Some(Retry::No),
     },
-    Class {
+    FailureClass {
         // While a client waits for its next try it does not say why.
         code: "model_busy",
-        about: About::Retry,
-        signs: &["[gemini] rate limit", "retrying request to "],
+        scope: FailureScope::Retry,
+        patterns: &["[gemini] rate limit", "retrying request to "],
         hint: "the provider limits requests or is overloaded: call run_massgen again later, or with another model",
         retry: Some(Retry::Later),
     },
-    Class {
+    FailureClass {
         code: "crashed",
-        about: About::MassGen,
-        signs: &["traceback (most recent call last)"],
+        scope: FailureScope::MassGen,
+        patterns: &["traceback (most recent call last)"],
         hint: "see read_result with part `errors`; run it again once, and if it repeats it is a fault of MassGen or of the config",
         retry: Some(Retry::Now),
     },
-    Class {
+    FailureClass {
         code: "agents_failed",
-        about: About::MassGen,
-        signs: &["no successful agents", "no answers available", "failed to use workflow tools", "streaming error"],
+        scope: FailureScope::MassGen,
+        patterns: &["no successful agents", "no answers available", "failed to use workflow tools", "streaming error"],
         hint: "see read_result with part `errors` for what each agent met, then change the config or the question",
         retry: None,
     },

@@ -4,12 +4,12 @@
 use super::text;
 
 /// The longest line, in characters.
-const LINE_CHARS: usize = 400;
+const MAX_LINE_CHARS: usize = 400;
 /// The longest example of a harmless line, in characters.
-const EXAMPLE_CHARS: usize = 80;
+const MAX_EXAMPLE_CHARS: usize = 80;
 
 /// In lower case: warnings of MassGen 0.1.97 and its libraries that change nothing of a run.
-const HARMLESS: &[&str] = &[
+const HARMLESS_PATTERNS: &[&str] = &[
     "list_subagents",
     "no messages or buffer content to compress",
     "not in known models list",
@@ -22,67 +22,68 @@ const HARMLESS: &[&str] = &[
 ];
 
 /// How a line without a level begins that tells of an error, in lower case.
-const BEGINNINGS: &[&str] = &["❌", "error: ", "error reading", "fatal: ", "failed to ", "npm err", "usage: massgen"];
+const ERROR_PREFIXES: &[&str] =
+    &["❌", "error: ", "error reading", "fatal: ", "failed to ", "npm err", "usage: massgen"];
 /// What comes between this and the exception, the first line without an indent, is the code of MassGen.
-const TRACEBACK: &str = "Traceback (";
+const TRACEBACK_PREFIX: &str = "Traceback (";
 /// Names of levels, where a logger puts them among the first words of a line.
-const LEVELS: [&str; 3] = ["ERROR", "CRITICAL", "FATAL"];
-const FIRST_WORDS: usize = 4;
+const ERROR_LEVELS: [&str; 3] = ["ERROR", "CRITICAL", "FATAL"];
+const MAX_LEVEL_POSITION: usize = 4;
 
 /// The lines of several logs that tell of errors. A line of several logs has the largest of their counts.
 #[derive(Debug, Default)]
-pub struct Lines {
-    errors: Counted,
-    harmless: Counted,
+pub struct ErrorLines {
+    errors: LineCounts,
+    harmless: LineCounts,
 }
 
 #[derive(Debug, Default)]
-struct Counted(Vec<(String, u32)>);
+struct LineCounts(Vec<(String, u32)>);
 
-impl Lines {
+impl ErrorLines {
     /// Adds the lines of one log.
-    pub fn read(&mut self, log: &str) {
-        let mut found = Lines::default();
+    pub fn add_log(&mut self, log: &str) {
+        let mut found = ErrorLines::default();
         // A line without a level belongs to the entry before it; MassGen logs whole prompts as one entry.
         let mut in_a_quiet_entry = false;
         let mut in_a_traceback = false;
-        for line in text::clean(log).lines() {
+        for line in text::remove_harmful(log).lines() {
             let ends_a_traceback = in_a_traceback && !line.is_empty() && !line.starts_with([' ', '+', '|']);
-            in_a_traceback = line.starts_with(TRACEBACK) || (in_a_traceback && !ends_a_traceback);
-            let (tells, message) = match stamped(line) {
+            in_a_traceback = line.starts_with(TRACEBACK_PREFIX) || (in_a_traceback && !ends_a_traceback);
+            let (tells, message) = match split_log_line(line) {
                 Some((level, message)) => {
                     in_a_quiet_entry = !matches!(level, "ERROR" | "CRITICAL" | "WARNING");
                     (!in_a_quiet_entry, message)
                 }
-                None => (!in_a_quiet_entry && (ends_a_traceback || (!in_a_traceback && has_the_form(line))), line),
+                None => (!in_a_quiet_entry && (ends_a_traceback || (!in_a_traceback && is_error_line(line))), line),
             };
             if tells {
-                found.note(message);
+                found.add_message(message);
             }
         }
         self.errors.merge(found.errors);
         self.harmless.merge(found.harmless);
     }
 
-    fn note(&mut self, message: &str) {
-        let message = text::line(message, LINE_CHARS);
+    fn add_message(&mut self, message: &str) {
+        let message = text::single_line(message, MAX_LINE_CHARS);
         let lower = message.to_lowercase();
-        let is_harmless = HARMLESS.iter().any(|words| lower.contains(words));
+        let is_harmless = HARMLESS_PATTERNS.iter().any(|words| lower.contains(words));
         if is_harmless { &mut self.harmless } else { &mut self.errors }.add(message);
     }
 
     /// At most so many of them, and one line about those that are harmless.
-    pub fn told(self, most: usize) -> Vec<String> {
+    pub fn into_lines(self, most: usize) -> Vec<String> {
         let counted = |(line, count): (String, u32)| if count > 1 { format!("{line} (×{count})") } else { line };
         let sum: u32 = self.harmless.0.iter().map(|(_, count)| count).sum();
-        let example = self.harmless.0.first().map(|(line, _)| text::cut(line, EXAMPLE_CHARS));
+        let example = self.harmless.0.first().map(|(line, _)| text::truncate(line, MAX_EXAMPLE_CHARS));
         let note = example.map(|line| format!("(left out as harmless: {sum}, such as `{line}`)"));
         self.errors.0.into_iter().take(most).map(counted).chain(note).collect()
     }
 }
 
-impl Counted {
-    fn of(&mut self, line: String) -> &mut u32 {
+impl LineCounts {
+    fn count_mut(&mut self, line: String) -> &mut u32 {
         let place = self.0.iter().position(|(known, _)| *known == line).unwrap_or(self.0.len());
         if place == self.0.len() {
             self.0.push((line, 0));
@@ -91,19 +92,19 @@ impl Counted {
     }
 
     fn add(&mut self, line: String) {
-        *self.of(line) += 1;
+        *self.count_mut(line) += 1;
     }
 
-    fn merge(&mut self, other: Counted) {
+    fn merge(&mut self, other: LineCounts) {
         for (line, count) in other.0 {
-            let known = self.of(line);
+            let known = self.count_mut(line);
             *known = count.max(*known);
         }
     }
 }
 
 /// `14:29:55 | ERROR    | message` → the level and the message.
-fn stamped(line: &str) -> Option<(&str, &str)> {
+fn split_log_line(line: &str) -> Option<(&str, &str)> {
     let (stamp, rest) = line.split_once(" | ")?;
     let (level, message) = rest.split_once("| ")?;
     let is_time = |c: char| c.is_ascii_digit() || ":-. ".contains(c);
@@ -111,18 +112,18 @@ fn stamped(line: &str) -> Option<(&str, &str)> {
 }
 
 /// Whether a line without a level has the form of an error: a beginning that MassGen gives it, a Python exception, a level of another logger.
-fn has_the_form(line: &str) -> bool {
+fn is_error_line(line: &str) -> bool {
     let line = line.trim_start();
     let first = line.split([':', ' ']).next().unwrap_or_default();
     let is_exception = first.len() > "Error".len() && (first.ends_with("Error") || first.ends_with("Exception"));
     let lower = line.to_lowercase();
-    let begins = BEGINNINGS.iter().any(|beginning| lower.starts_with(beginning));
+    let begins = ERROR_PREFIXES.iter().any(|beginning| lower.starts_with(beginning));
     let mut words =
         line.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| word.contains(char::is_alphabetic));
     is_exception
         || begins
         || lower.contains(": error: ")
-        || words.by_ref().take(FIRST_WORDS).any(|word| LEVELS.contains(&word))
+        || words.by_ref().take(MAX_LEVEL_POSITION).any(|word| ERROR_LEVELS.contains(&word))
 }
 
 #[cfg(test)]
@@ -130,11 +131,11 @@ mod tests {
     use super::*;
 
     fn of(logs: &[&str]) -> Vec<String> {
-        let mut lines = Lines::default();
+        let mut lines = ErrorLines::default();
         for log in logs {
-            lines.read(log);
+            lines.add_log(log);
         }
-        lines.told(10)
+        lines.into_lines(10)
     }
 
     #[test]

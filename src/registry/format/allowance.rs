@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{meaning, word};
-use crate::run::{Allowance, BuiltOn, Cap, Continued, Lineage, Origin, Price, RunId, Spent, Unpriced, Usd};
+use super::{from_label, to_label};
+use crate::run::{Allowance, AnswerBasis, Cap, Continuation, Lineage, ModelPrice, Origin, RunId, Spend, Unpriced, Usd};
 
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -35,13 +35,13 @@ pub(super) struct LineageFile {
 }
 
 #[derive(Serialize, Deserialize)]
-pub(super) struct ContinuedFile {
+pub(super) struct ContinuationFile {
     run: String,
     turn: u32,
 }
 
 #[derive(Serialize, Deserialize)]
-pub(super) struct BuiltOnFile {
+pub(super) struct AnswerBasisFile {
     run: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     answer: Option<String>,
@@ -51,7 +51,7 @@ pub(super) struct BuiltOnFile {
 
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
-pub(super) struct SpentFile {
+pub(super) struct SpendFile {
     microusd: u64,
     tokens: u64,
     unpriced: bool,
@@ -74,7 +74,7 @@ pub(super) struct OriginFile {
 
 impl From<&Origin> for OriginFile {
     fn from(origin: &Origin) -> OriginFile {
-        let Origin { server, client, project, asked, key, experiment } = origin.clone();
+        let Origin { server, client, project, request_hash: asked, key_hash: key, experiment } = origin.clone();
         OriginFile { server, client, project, asked, key, experiment }
     }
 }
@@ -82,7 +82,7 @@ impl From<&Origin> for OriginFile {
 impl From<OriginFile> for Origin {
     fn from(file: OriginFile) -> Origin {
         let OriginFile { server, client, project, asked, key, experiment } = file;
-        Origin { server, client, project, asked, key, experiment }
+        Origin { server, client, project, request_hash: asked, key_hash: key, experiment }
     }
 }
 
@@ -90,7 +90,7 @@ fn is_no_path(path: &Path) -> bool {
     path.as_os_str().is_empty()
 }
 
-const UNPRICED: &[(&str, Unpriced)] =
+const UNPRICED_LABELS: &[(&str, Unpriced)] =
     &[("warn", Unpriced::Warn), ("deny", Unpriced::Deny), ("estimate", Unpriced::Estimate)];
 
 impl From<&Allowance> for AllowanceFile {
@@ -99,7 +99,7 @@ impl From<&Allowance> for AllowanceFile {
         AllowanceFile {
             budget_microusd: allowance.cap.usd.map(|usd| usd.0),
             max_tokens: allowance.cap.tokens,
-            unpriced: word(UNPRICED, allowance.unpriced),
+            unpriced: to_label(UNPRICED_LABELS, allowance.unpriced),
             prices_microusd: prices.collect(),
             slots: allowance.slots,
             depth: allowance.depth,
@@ -110,10 +110,10 @@ impl From<&Allowance> for AllowanceFile {
 
 impl From<AllowanceFile> for Allowance {
     fn from(file: AllowanceFile) -> Allowance {
-        let price = |(input, output)| Price { input: Usd(input), output: Usd(output) };
+        let price = |(input, output)| ModelPrice { input: Usd(input), output: Usd(output) };
         Allowance {
             cap: Cap { usd: file.budget_microusd.map(Usd), tokens: file.max_tokens },
-            unpriced: meaning(UNPRICED, &file.unpriced).unwrap_or_default(),
+            unpriced: from_label(UNPRICED_LABELS, &file.unpriced).unwrap_or_default(),
             prices: file.prices_microusd.into_iter().map(|(model, both)| (model, price(both))).collect(),
             slots: file.slots,
             depth: file.depth,
@@ -136,45 +136,45 @@ impl LineageFile {
         let known = |name: Option<String>| name.and_then(|name| name.parse().ok());
         match (known(self.parent), known(self.root)) {
             (Some(parent), Some(root)) => Lineage { parent: Some(parent), root, depth: self.depth },
-            (_, _) => Lineage::root(own),
+            (_, _) => Lineage::new_root(own),
         }
     }
 }
 
-impl From<&Continued> for ContinuedFile {
-    fn from(continued: &Continued) -> ContinuedFile {
-        ContinuedFile { run: continued.run.to_string(), turn: continued.turn }
+impl From<&Continuation> for ContinuationFile {
+    fn from(continued: &Continuation) -> ContinuationFile {
+        ContinuationFile { run: continued.run.to_string(), turn: continued.turn }
     }
 }
 
-impl ContinuedFile {
+impl ContinuationFile {
     /// What names no run is none.
-    pub(super) fn into_continued(self) -> Option<Continued> {
-        Some(Continued { run: self.run.parse().ok()?, turn: self.turn })
+    pub(super) fn into_continuation(self) -> Option<Continuation> {
+        Some(Continuation { run: self.run.parse().ok()?, turn: self.turn })
     }
 }
 
-impl From<&BuiltOn> for BuiltOnFile {
-    fn from(from: &BuiltOn) -> BuiltOnFile {
-        BuiltOnFile { run: from.run.to_string(), answer: from.answer.clone(), agent: from.agent.clone() }
+impl From<&AnswerBasis> for AnswerBasisFile {
+    fn from(from: &AnswerBasis) -> AnswerBasisFile {
+        AnswerBasisFile { run: from.run.to_string(), answer: from.answer.clone(), agent: from.agent.clone() }
     }
 }
 
-impl BuiltOnFile {
+impl AnswerBasisFile {
     /// What names no run is none.
-    pub(super) fn into_built_on(self) -> Option<BuiltOn> {
-        Some(BuiltOn { run: self.run.parse().ok()?, answer: self.answer, agent: self.agent })
+    pub(super) fn into_answer_basis(self) -> Option<AnswerBasis> {
+        Some(AnswerBasis { run: self.run.parse().ok()?, answer: self.answer, agent: self.agent })
     }
 }
 
-impl From<Spent> for SpentFile {
-    fn from(spent: Spent) -> SpentFile {
-        SpentFile { microusd: spent.usd.0, tokens: spent.tokens, unpriced: spent.is_unpriced }
+impl From<Spend> for SpendFile {
+    fn from(spent: Spend) -> SpendFile {
+        SpendFile { microusd: spent.usd.0, tokens: spent.tokens, unpriced: spent.is_unpriced }
     }
 }
 
-impl From<SpentFile> for Spent {
-    fn from(file: SpentFile) -> Spent {
-        Spent { usd: Usd(file.microusd), tokens: file.tokens, is_unpriced: file.unpriced }
+impl From<SpendFile> for Spend {
+    fn from(file: SpendFile) -> Spend {
+        Spend { usd: Usd(file.microusd), tokens: file.tokens, is_unpriced: file.unpriced }
     }
 }

@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::moment::MomentFile;
-use super::{meaning, seconds, word};
+use super::{duration_from_secs, from_label, to_label};
 use crate::run::{
-    AnswerFact, AnswerSource, Ending, Exit, Force, Outcome, Problem, Retry, StopReport, Survivor, Warning,
+    AnswerSource, AnswerSummary, Ending, Exit, Force, Outcome, Problem, Retry, StopReport, Survivor, Warning,
 };
 
 #[derive(Serialize, Deserialize)]
@@ -24,7 +24,7 @@ pub(super) struct EndingFile {
     at: MomentFile,
     took_s: f64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    answer: Option<AnswerFile>,
+    answer: Option<AnswerSummaryFile>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     stop: Option<StopReportFile>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -50,7 +50,7 @@ pub(super) struct ProblemFile {
 }
 
 #[derive(Serialize, Deserialize)]
-pub(super) struct AnswerFile {
+pub(super) struct AnswerSummaryFile {
     agent: String,
     chars: u64,
     partial: bool,
@@ -70,8 +70,8 @@ struct SurvivorFile {
     name: String,
 }
 
-const RETRIES: &[(&str, Retry)] = &[("now", Retry::Now), ("later", Retry::Later), ("no", Retry::No)];
-const FORCES: &[(&str, Force)] =
+const RETRY_LABELS: &[(&str, Retry)] = &[("now", Retry::Now), ("later", Retry::Later), ("no", Retry::No)];
+const FORCE_LABELS: &[(&str, Force)] =
     &[("none", Force::None), ("interrupt", Force::Interrupt), ("terminate", Force::Terminate), ("kill", Force::Kill)];
 
 impl From<&Ending> for EndingFile {
@@ -97,9 +97,9 @@ impl From<&Ending> for EndingFile {
             exit_code,
             exit_signal,
             never_started: ending.exit == Exit::NeverStarted,
-            at: MomentFile::from(&ending.at),
-            took_s: ending.took.as_secs_f64(),
-            answer: ending.answer.as_ref().map(AnswerFile::from),
+            at: MomentFile::from(&ending.ended_at),
+            took_s: ending.duration.as_secs_f64(),
+            answer: ending.answer.as_ref().map(AnswerSummaryFile::from),
             stop: ending.stop.as_deref().map(StopReportFile::from),
             warnings: ending.warnings.iter().map(WarningFile::from).collect(),
         }
@@ -115,11 +115,11 @@ impl From<EndingFile> for Ending {
             (None, None) => Exit::Unknown,
         };
         Ending {
-            outcome: outcome(&file.outcome, file.problem.map(Problem::from), file.reason),
+            outcome: outcome_from_label(&file.outcome, file.problem.map(Problem::from), file.reason),
             exit,
-            at: file.at.into(),
-            took: seconds(file.took_s),
-            answer: file.answer.map(AnswerFact::from),
+            ended_at: file.at.into(),
+            duration: duration_from_secs(file.took_s),
+            answer: file.answer.map(AnswerSummary::from),
             stop: file.stop.map(|stop| Box::new(stop.into())),
             warnings: file.warnings.into_iter().map(Warning::from).collect(),
         }
@@ -127,7 +127,7 @@ impl From<EndingFile> for Ending {
 }
 
 /// An outcome that a newer version knows and this one does not is a failure that says so.
-fn outcome(word: &str, problem: Option<Problem>, reason: Option<String>) -> Outcome {
+fn outcome_from_label(word: &str, problem: Option<Problem>, reason: Option<String>) -> Outcome {
     match word {
         "succeeded" => Outcome::Succeeded,
         "timed_out" => Outcome::TimedOut { ours: true, problem: problem.map(Box::new) },
@@ -151,7 +151,7 @@ impl From<&Problem> for ProblemFile {
             code: problem.code.clone(),
             message: problem.message.clone(),
             hint: problem.hint.clone(),
-            retry: problem.retry.map(|retry| word(RETRIES, retry)),
+            retry: problem.retry.map(|retry| to_label(RETRY_LABELS, retry)),
             provider: problem.provider.clone(),
         }
     }
@@ -159,7 +159,7 @@ impl From<&Problem> for ProblemFile {
 
 impl From<ProblemFile> for Problem {
     fn from(file: ProblemFile) -> Problem {
-        let retry = file.retry.and_then(|word| meaning(RETRIES, &word));
+        let retry = file.retry.and_then(|word| from_label(RETRY_LABELS, &word));
         Problem { code: file.code, message: file.message, hint: file.hint, retry, provider: file.provider }
     }
 }
@@ -177,17 +177,17 @@ impl From<WarningFile> for Warning {
     }
 }
 
-impl From<&AnswerFact> for AnswerFile {
-    fn from(answer: &AnswerFact) -> AnswerFile {
+impl From<&AnswerSummary> for AnswerSummaryFile {
+    fn from(answer: &AnswerSummary) -> AnswerSummaryFile {
         let partial = answer.source == AnswerSource::Partial;
-        AnswerFile { agent: answer.agent.clone(), chars: answer.chars, partial }
+        AnswerSummaryFile { agent: answer.agent.clone(), chars: answer.chars, partial }
     }
 }
 
-impl From<AnswerFile> for AnswerFact {
-    fn from(file: AnswerFile) -> AnswerFact {
+impl From<AnswerSummaryFile> for AnswerSummary {
+    fn from(file: AnswerSummaryFile) -> AnswerSummary {
         let source = if file.partial { AnswerSource::Partial } else { AnswerSource::Final };
-        AnswerFact { agent: file.agent, chars: file.chars, source }
+        AnswerSummary { agent: file.agent, chars: file.chars, source }
     }
 }
 
@@ -195,8 +195,8 @@ impl From<&StopReport> for StopReportFile {
     fn from(report: &StopReport) -> StopReportFile {
         let survivors = report.survivors.iter().map(|s| SurvivorFile { pid: s.pid, name: s.name.clone() });
         StopReportFile {
-            took_s: report.took.as_secs_f64(),
-            force: word(FORCES, report.force),
+            took_s: report.duration.as_secs_f64(),
+            force: to_label(FORCE_LABELS, report.force),
             processes: report.processes,
             survivors: survivors.collect(),
         }
@@ -207,8 +207,8 @@ impl From<StopReportFile> for StopReport {
     fn from(file: StopReportFile) -> StopReport {
         let survivors = file.survivors.into_iter().map(|s| Survivor { pid: s.pid, name: s.name });
         StopReport {
-            took: seconds(file.took_s),
-            force: meaning(FORCES, &file.force).unwrap_or(Force::Kill),
+            duration: duration_from_secs(file.took_s),
+            force: from_label(FORCE_LABELS, &file.force).unwrap_or(Force::Kill),
             processes: file.processes,
             survivors: survivors.collect(),
         }

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::ending::ProblemFile;
-use super::{VERSION, json, seconds, spec_from_json, spec_to_json};
-use crate::experiment::{Arm, Close, Plan, Planned, Progress};
-use crate::run::{Cap, Rules, RunId, Usd};
+use super::{VERSION, duration_from_secs, spec_from_json, spec_to_json, to_json};
+use crate::experiment::{Arm, CloseReason, ExperimentPlan, ExperimentProgress, PlannedRun};
+use crate::run::{Cap, GlobalLimits, RunId, Usd};
 
 #[derive(Serialize, Deserialize)]
 struct PlanFile {
@@ -28,7 +28,7 @@ struct PlanFile {
     max_tokens: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     keep: Option<usize>,
-    rules: RulesFile,
+    rules: GlobalLimitsFile,
     asked: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     key: Option<String>,
@@ -51,7 +51,7 @@ struct ArmFile {
 }
 
 #[derive(Serialize, Deserialize)]
-struct RulesFile {
+struct GlobalLimitsFile {
     slots: u32,
     queue: u32,
     tree_runs: u32,
@@ -81,28 +81,28 @@ struct ClosedFile {
 }
 
 /// The file of an arm's config, in the experiment's folder.
-fn config_name(arm: usize) -> String {
+fn config_file_name(arm: usize) -> String {
     format!("config-{}", arm + 1)
 }
 
 /// The files of the arms' configs: their names, and their texts.
-pub(in crate::registry) fn plan_configs(plan: &Plan) -> impl Iterator<Item = (String, &str)> {
+pub(in crate::registry) fn plan_configs(plan: &ExperimentPlan) -> impl Iterator<Item = (String, &str)> {
     let all = plan.arms.iter().enumerate();
-    all.filter_map(|(place, arm)| Some((config_name(place), arm.config.as_ref()?.1.as_str())))
+    all.filter_map(|(place, arm)| Some((config_file_name(place), arm.config.as_ref()?.1.as_str())))
 }
 
-pub(in crate::registry) fn plan_to_json(plan: &Plan) -> io::Result<Vec<u8>> {
+pub(in crate::registry) fn plan_to_json(plan: &ExperimentPlan) -> io::Result<Vec<u8>> {
     let arm = |arm: &Arm| {
         Ok(ArmFile {
             label: arm.label.clone(),
-            spec: raw(&spec_to_json(&arm.spec)?)?,
+            spec: raw_json(&spec_to_json(&arm.spec)?)?,
             config: arm.config.as_ref().map(|(name, _)| name.clone()),
-            expected_microusd: arm.expected.map(|usd| usd.0),
-            takes_s: arm.takes.map(|takes| takes.as_secs_f64()),
+            expected_microusd: arm.expected_cost.map(|usd| usd.0),
+            takes_s: arm.expected_duration.map(|takes| takes.as_secs_f64()),
         })
     };
     let runs = plan.runs.iter().map(|run| (run.id.to_string(), run.arm, run.question, run.repeat));
-    json(&PlanFile {
+    to_json(&PlanFile {
         version: VERSION,
         id: plan.id.clone(),
         group: plan.group.clone(),
@@ -113,9 +113,9 @@ pub(in crate::registry) fn plan_to_json(plan: &Plan) -> io::Result<Vec<u8>> {
         budget_microusd: plan.budget.usd.map(|usd| usd.0),
         max_tokens: plan.budget.tokens,
         keep: plan.keep,
-        rules: RulesFile::from(plan.rules),
-        asked: plan.asked.clone(),
-        key: plan.key.clone(),
+        rules: GlobalLimitsFile::from(plan.global_limits),
+        asked: plan.request_hash.clone(),
+        key: plan.key_hash.clone(),
         client: plan.client.clone(),
         parent: plan.parent.as_ref().map(RunId::to_string),
     })
@@ -125,23 +125,23 @@ pub(in crate::registry) fn plan_to_json(plan: &Plan) -> io::Result<Vec<u8>> {
 pub(in crate::registry) fn plan_from_json(
     bytes: &[u8],
     text: impl Fn(&str) -> io::Result<String>,
-) -> Result<Plan, serde_json::Error> {
+) -> Result<ExperimentPlan, serde_json::Error> {
     let file: PlanFile = serde_json::from_slice(bytes)?;
     let arm = |(place, arm): (usize, ArmFile)| {
-        let config = arm.config.map(|name| text(&config_name(place)).map(|text| (name, text)));
+        let config = arm.config.map(|name| text(&config_file_name(place)).map(|text| (name, text)));
         Ok(Arm {
             label: arm.label,
             spec: spec_from_json(arm.spec.get().as_bytes())?,
             config: config.transpose().map_err(serde::de::Error::custom)?,
-            expected: arm.expected_microusd.map(Usd),
-            takes: arm.takes_s.map(seconds),
+            expected_cost: arm.expected_microusd.map(Usd),
+            expected_duration: arm.takes_s.map(duration_from_secs),
         })
     };
     let run = |(id, arm, question, repeat): (String, usize, usize, u32)| {
         let id = id.parse().map_err(serde::de::Error::custom)?;
-        Ok(Planned { id, arm, question, repeat })
+        Ok(PlannedRun { id, arm, question, repeat })
     };
-    Ok(Plan {
+    Ok(ExperimentPlan {
         id: file.id,
         group: file.group,
         created: file.created,
@@ -150,79 +150,79 @@ pub(in crate::registry) fn plan_from_json(
         runs: file.runs.into_iter().map(run).collect::<Result<_, serde_json::Error>>()?,
         budget: Cap { usd: file.budget_microusd.map(Usd), tokens: file.max_tokens },
         keep: file.keep,
-        rules: file.rules.into(),
-        asked: file.asked,
-        key: file.key,
+        global_limits: file.rules.into(),
+        request_hash: file.asked,
+        key_hash: file.key,
         client: file.client,
         parent: file.parent.and_then(|id| id.parse().ok()),
     })
 }
 
-pub(in crate::registry) fn progress_to_json(progress: &Progress) -> io::Result<Vec<u8>> {
-    let refused = progress.refused.iter().map(|(id, problem)| (id.to_string(), ProblemFile::from(problem)));
-    json(&ProgressFile {
+pub(in crate::registry) fn progress_to_json(progress: &ExperimentProgress) -> io::Result<Vec<u8>> {
+    let refused = progress.start_problems.iter().map(|(id, problem)| (id.to_string(), ProblemFile::from(problem)));
+    to_json(&ProgressFile {
         version: VERSION,
         started: progress.started.iter().map(RunId::to_string).collect(),
         refused: refused.collect(),
-        closed: progress.closed.as_ref().map(|(why, at)| closed(why, *at)),
+        closed: progress.closed.as_ref().map(|(why, at)| close_to_file(why, *at)),
     })
 }
 
-pub(in crate::registry) fn progress_from_json(bytes: &[u8]) -> Result<Progress, serde_json::Error> {
+pub(in crate::registry) fn progress_from_json(bytes: &[u8]) -> Result<ExperimentProgress, serde_json::Error> {
     let file: ProgressFile = serde_json::from_slice(bytes)?;
     let refused = file.refused.into_iter().filter_map(|(id, problem)| Some((id.parse().ok()?, problem.into())));
-    Ok(Progress {
+    Ok(ExperimentProgress {
         started: file.started.iter().filter_map(|id| id.parse().ok()).collect(),
-        refused: refused.collect(),
-        closed: file.closed.map(|closed| (why(&closed.why, closed.reason), closed.at)),
+        start_problems: refused.collect(),
+        closed: file.closed.map(|closed| (close_from_label(&closed.why, closed.reason), closed.at)),
     })
 }
 
-fn closed(why: &Close, at: jiff::Timestamp) -> ClosedFile {
+fn close_to_file(why: &CloseReason, at: jiff::Timestamp) -> ClosedFile {
     let (word, reason) = match why {
-        Close::Done => ("done", None),
-        Close::Enough => ("enough", None),
-        Close::Spent => ("spent", None),
-        Close::Stopped { reason } => ("stopped", reason.clone()),
+        CloseReason::AllRun => ("done", None),
+        CloseReason::EnoughSucceeded => ("enough", None),
+        CloseReason::BudgetExhausted => ("spent", None),
+        CloseReason::Stopped { reason } => ("stopped", reason.clone()),
     };
     ClosedFile { why: word.to_owned(), reason, at }
 }
 
-fn why(word: &str, reason: Option<String>) -> Close {
+fn close_from_label(word: &str, reason: Option<String>) -> CloseReason {
     match word {
-        "done" => Close::Done,
-        "enough" => Close::Enough,
-        "spent" => Close::Spent,
-        _ => Close::Stopped { reason },
+        "done" => CloseReason::AllRun,
+        "enough" => CloseReason::EnoughSucceeded,
+        "spent" => CloseReason::BudgetExhausted,
+        _ => CloseReason::Stopped { reason },
     }
 }
 
-impl From<Rules> for RulesFile {
-    fn from(rules: Rules) -> RulesFile {
-        RulesFile {
+impl From<GlobalLimits> for GlobalLimitsFile {
+    fn from(rules: GlobalLimits) -> GlobalLimitsFile {
+        GlobalLimitsFile {
             slots: rules.slots,
             queue: rules.queue,
             tree_runs: rules.tree_runs,
             starts_per_minute: rules.starts_per_minute,
-            server_microusd: rules.server.map(|usd| usd.0),
-            day_microusd: rules.day.map(|usd| usd.0),
+            server_microusd: rules.server_usd.map(|usd| usd.0),
+            day_microusd: rules.day_usd.map(|usd| usd.0),
         }
     }
 }
 
-impl From<RulesFile> for Rules {
-    fn from(file: RulesFile) -> Rules {
-        Rules {
+impl From<GlobalLimitsFile> for GlobalLimits {
+    fn from(file: GlobalLimitsFile) -> GlobalLimits {
+        GlobalLimits {
             slots: file.slots,
             queue: file.queue,
             tree_runs: file.tree_runs,
             starts_per_minute: file.starts_per_minute,
-            server: file.server_microusd.map(Usd),
-            day: file.day_microusd.map(Usd),
+            server_usd: file.server_microusd.map(Usd),
+            day_usd: file.day_microusd.map(Usd),
         }
     }
 }
 
-fn raw(bytes: &[u8]) -> io::Result<Box<RawValue>> {
+fn raw_json(bytes: &[u8]) -> io::Result<Box<RawValue>> {
     Ok(serde_json::from_slice(bytes)?)
 }

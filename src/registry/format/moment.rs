@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::run::{Moment, ProcessMark};
+use crate::run::{Moment, ProcessIdentity};
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct MomentFile {
@@ -12,7 +12,7 @@ pub(super) struct MomentFile {
 }
 
 #[derive(Serialize, Deserialize)]
-pub(super) struct MarkFile {
+pub(super) struct ProcessIdentityFile {
     pid: u32,
     start_ticks: u64,
     boot_id: String,
@@ -30,14 +30,14 @@ impl From<MomentFile> for Moment {
     }
 }
 
-impl From<&ProcessMark> for MarkFile {
-    fn from(mark: &ProcessMark) -> MarkFile {
-        MarkFile { pid: mark.pid, start_ticks: mark.start_ticks, boot_id: mark.boot_id.clone() }
+impl From<&ProcessIdentity> for ProcessIdentityFile {
+    fn from(mark: &ProcessIdentity) -> ProcessIdentityFile {
+        ProcessIdentityFile { pid: mark.pid, start_ticks: mark.start_ticks, boot_id: mark.boot_id.clone() }
     }
 }
 
-impl From<MarkFile> for ProcessMark {
-    fn from(file: MarkFile) -> ProcessMark {
-        ProcessMark { pid: file.pid, start_ticks: file.start_ticks, boot_id: file.boot_id }
+impl From<ProcessIdentityFile> for ProcessIdentity {
+    fn from(file: ProcessIdentityFile) -> ProcessIdentity {
+        ProcessIdentity { pid: file.pid, start_ticks: file.start_ticks, boot_id: file.boot_id }
     }
 }

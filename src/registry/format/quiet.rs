@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::moment::MomentFile;
-use crate::run::{Evidence, Quiet};
+use crate::run::{ActivityEvidence, QuietPeriod};
 
 #[derive(Serialize, Deserialize)]
-pub(super) struct QuietFile {
+pub(super) struct QuietPeriodFile {
     since: MomentFile,
     looked: MomentFile,
     #[serde(default)]
@@ -27,13 +27,13 @@ pub(super) struct QuietFile {
     last_error: Option<String>,
 }
 
-impl From<&Quiet> for QuietFile {
-    fn from(quiet: &Quiet) -> QuietFile {
-        let Evidence { processes, cpu_percent, leader_state, connections, tools, runs, last_event, last_error } =
+impl From<&QuietPeriod> for QuietPeriodFile {
+    fn from(quiet: &QuietPeriod) -> QuietPeriodFile {
+        let ActivityEvidence { processes, cpu_percent, leader_state, connections, tools, runs, last_event, last_error } =
             quiet.evidence.clone();
-        QuietFile {
+        QuietPeriodFile {
             since: MomentFile::from(&quiet.since),
-            looked: MomentFile::from(&quiet.looked),
+            looked: MomentFile::from(&quiet.sampled_at),
             processes,
             cpu_percent,
             leader_state,
@@ -46,9 +46,9 @@ impl From<&Quiet> for QuietFile {
     }
 }
 
-impl From<QuietFile> for Quiet {
-    fn from(file: QuietFile) -> Quiet {
-        let evidence = Evidence {
+impl From<QuietPeriodFile> for QuietPeriod {
+    fn from(file: QuietPeriodFile) -> QuietPeriod {
+        let evidence = ActivityEvidence {
             processes: file.processes,
             cpu_percent: file.cpu_percent,
             leader_state: file.leader_state,
@@ -58,6 +58,6 @@ impl From<QuietFile> for Quiet {
             last_event: file.last_event,
             last_error: file.last_error,
         };
-        Quiet { since: file.since.into(), looked: file.looked.into(), evidence }
+        QuietPeriod { since: file.since.into(), sampled_at: file.looked.into(), evidence }
     }
 }

@@ -1,15 +1,16 @@
 //! Every state reads back as itself, and the fixtures of every version stay readable for ever.
 
 use super::*;
-use crate::experiment::{Arm, Close, Plan, Planned, Progress};
+use crate::experiment::{Arm, CloseReason, ExperimentPlan, ExperimentProgress, PlannedRun};
 use crate::run::{
-    Allowance, AnswerFact, AnswerSource, BuiltOn, Cap, Continued, Ending, Evidence, Exit, Force, Lineage, Moment,
-    Origin, Outcome, Price, Problem, ProcessMark, Quiet, Retry, Rules, StopReport, Survivor, Unpriced, Usd, Warning,
+    ActivityEvidence, Allowance, AnswerBasis, AnswerSource, AnswerSummary, Cap, Continuation, Ending, Exit, Force,
+    GlobalLimits, Lineage, ModelPrice, Moment, Origin, Outcome, Problem, ProcessIdentity, QuietPeriod, Retry,
+    StopReport, Survivor, Unpriced, Usd, Warning,
 };
 
 fn plain() -> RunSpec {
     let id = "mg-00000000".parse().expect("id");
-    RunSpec::plain(id, "q", ConfigChoice::Rehearsal("@rehearsal".to_owned()), "/p".into(), "/b".into())
+    RunSpec::new(id, "q", ConfigChoice::Rehearsal("@rehearsal".to_owned()), "/p".into(), "/b".into())
 }
 
 fn spec() -> RunSpec {
@@ -27,7 +28,7 @@ fn spec() -> RunSpec {
         allowance: Allowance {
             cap: Cap { usd: Some(Usd(5)), tokens: Some(9) },
             unpriced: Unpriced::Estimate,
-            prices: [("m".to_owned(), Price { input: Usd(1), output: Usd(2) })].into(),
+            prices: [("m".to_owned(), ModelPrice { input: Usd(1), output: Usd(2) })].into(),
             slots: 10,
             depth: 2,
             tree_runs: 8,
@@ -37,8 +38,8 @@ fn spec() -> RunSpec {
             root: "mg-00000002".parse().expect("id"),
             depth: 2,
         },
-        continues: Some(Continued { run: "mg-00000003".parse().expect("id"), turn: 2 }),
-        from: Some(BuiltOn {
+        continuation: Some(Continuation { run: "mg-00000003".parse().expect("id"), turn: 2 }),
+        basis: Some(AnswerBasis {
             run: "mg-00000004".parse().expect("id"),
             answer: Some("agent2.1".to_owned()),
             agent: "b".to_owned(),
@@ -52,8 +53,8 @@ fn moment() -> Moment {
     Moment { wall: "2026-11-23T15:00:01Z".parse().expect("time"), boot_ms: 7, boot_id: "b".to_owned() }
 }
 
-fn mark() -> ProcessMark {
-    ProcessMark { pid: 42, start_ticks: 4_242, boot_id: "b".to_owned() }
+fn mark() -> ProcessIdentity {
+    ProcessIdentity { pid: 42, start_ticks: 4_242, boot_id: "b".to_owned() }
 }
 
 fn problem() -> Problem {
@@ -64,8 +65,8 @@ fn known_problem() -> Problem {
     Problem { retry: Some(Retry::Later), provider: Some("openai".to_owned()), ..problem() }
 }
 
-fn quiet() -> Quiet {
-    let evidence = Evidence {
+fn quiet() -> QuietPeriod {
+    let evidence = ActivityEvidence {
         processes: 3,
         cpu_percent: 1,
         leader_state: Some('S'),
@@ -75,21 +76,25 @@ fn quiet() -> Quiet {
         last_event: Some("tool_start".to_owned()),
         last_error: Some("e".to_owned()),
     };
-    Quiet { since: moment(), looked: moment(), evidence }
+    QuietPeriod { since: moment(), sampled_at: moment(), evidence }
 }
 
 fn ending(outcome: Outcome, exit: Exit) -> RunState {
     let survivors = vec![Survivor { pid: 9, name: "sleep".to_owned() }];
-    let stop =
-        Some(Box::new(StopReport { took: Duration::from_millis(250), force: Force::Kill, processes: 7, survivors }));
-    let answer = AnswerFact { agent: "a".to_owned(), chars: 12, source: AnswerSource::Partial };
+    let stop = Some(Box::new(StopReport {
+        duration: Duration::from_millis(250),
+        force: Force::Kill,
+        processes: 7,
+        survivors,
+    }));
+    let answer = AnswerSummary { agent: "a".to_owned(), chars: 12, source: AnswerSource::Partial };
     let took = Duration::from_secs(3);
     let warnings = vec![Warning { code: "w".to_owned(), message: "m".to_owned(), hint: "h".to_owned() }];
-    RunState::Ended(Ending { outcome, exit, at: moment(), took, answer: Some(answer), stop, warnings })
+    RunState::Ended(Ending { outcome, exit, ended_at: moment(), duration: took, answer: Some(answer), stop, warnings })
 }
 
 fn states() -> Vec<RunState> {
-    let asked = StopCause::Asked { reason: Some("enough".to_owned()) };
+    let asked = StopCause::Requested { reason: Some("enough".to_owned()) };
     let killed = Outcome::Killed { reason: Some("enough".to_owned()), problem: Some(Box::new(problem())) };
     vec![
         RunState::Queued,
@@ -117,7 +122,8 @@ fn record(state: RunState) -> RunRecord {
         label: Some("agent1.1".to_owned()),
         ..AgentDigest::default()
     };
-    let digest = Digest { agents: vec![agent], finish: Some(Finish::Timeout), tokens: Some(3), ..Digest::default() };
+    let digest =
+        Digest { agents: vec![agent], finish_reason: Some(Finish::Timeout), tokens: Some(3), ..Digest::default() };
     RunRecord {
         spec: spec(),
         version: VERSION,
@@ -126,13 +132,13 @@ fn record(state: RunState) -> RunRecord {
         digest: Some(digest),
         started: Some(moment()),
         log_dir: Some("logs/log_1".into()),
-        spent: Spent { usd: Usd(1_250_000), tokens: 77, is_unpriced: true },
-        spent_below: Spent { usd: Usd(3), tokens: 1, is_unpriced: false },
+        spent: Spend { usd: Usd(1_250_000), tokens: 77, is_unpriced: true },
+        spent_by_descendants: Spend { usd: Usd(3), tokens: 1, is_unpriced: false },
         keeper: None,
-        cold_because: None,
-        import: None,
-        changed: None,
-        ready: None,
+        cold_start_reason: None,
+        import_wait: None,
+        changed_files: None,
+        ready_answer: None,
         quiet: Some(quiet()),
     }
 }
@@ -148,8 +154,8 @@ fn a_spec_reads_back_as_itself() {
             server: "s".to_owned(),
             client: "c".to_owned(),
             project: "/project".into(),
-            asked: "a".to_owned(),
-            key: Some("k".to_owned()),
+            request_hash: "a".to_owned(),
+            key_hash: Some("k".to_owned()),
             experiment: Some("ex-1".to_owned()),
         },
         ..spec()
@@ -176,31 +182,35 @@ fn the_fixtures_of_version_1_stay_readable() {
     if let RunState::Ended(ending) = &mut known.state {
         ending.warnings.clear();
     }
-    let (allowance, lineage) = (Allowance::default(), Lineage::root(&known.spec.id));
+    let (allowance, lineage) = (Allowance::default(), Lineage::new_root(&known.spec.id));
     let spec = RunSpec {
         overrides: None,
         allowance,
         lineage,
-        continues: None,
-        from: None,
+        continuation: None,
+        basis: None,
         config_hash: String::new(),
         ..known.spec
     };
-    let nothing = Spent::default();
-    assert_eq!(run, RunRecord { spec, spent: nothing, spent_below: nothing, quiet: None, ..known });
+    let nothing = Spend::default();
+    assert_eq!(run, RunRecord { spec, spent: nothing, spent_by_descendants: nothing, quiet: None, ..known });
     let stop = stop_from_json(include_bytes!("../../../tests/data/records/v1/stop.json"));
-    assert_eq!(stop, StopAsk { grace: Duration::from_secs(5), reason: Some("enough".to_owned()), tree: false });
+    assert_eq!(stop, StopRequest { grace: Duration::from_secs(5), reason: Some("enough".to_owned()), tree: false });
 }
 
 #[test]
 fn a_request_to_stop_asks_for_no_more_than_a_call_could() {
     let wild = format!(r#"{{"version": 1, "grace_s": 1e19, "reason": "{}"}}"#, "x".repeat(9_999));
     let ask = stop_from_json(wild.as_bytes());
-    assert_eq!((ask.grace, ask.reason.map(|reason| reason.len())), (MOST_GRACE, Some(REASON_CHARS)));
+    assert_eq!((ask.grace, ask.reason.map(|reason| reason.len())), (MAX_GRACE, Some(MAX_REASON_CHARS)));
     for text in ["", "{}", r#"{"version": 1}"#] {
-        assert_eq!(stop_from_json(text.as_bytes()), StopAsk { grace: USUAL_GRACE, reason: None, tree: true }, "{text}");
+        assert_eq!(
+            stop_from_json(text.as_bytes()),
+            StopRequest { grace: DEFAULT_GRACE, reason: None, tree: true },
+            "{text}"
+        );
     }
-    assert_eq!(seconds(f64::NAN), Duration::ZERO);
+    assert_eq!(duration_from_secs(f64::NAN), Duration::ZERO);
 }
 
 #[test]
@@ -211,19 +221,19 @@ fn the_future_is_read_as_far_as_it_goes() {
     assert_eq!(record.state, RunState::Unknown("hibernating".to_owned()));
     assert_eq!(record.version, 9);
     let digest = record.digest.expect("digest");
-    assert_eq!((digest.agents[0].state, digest.finish), (AgentState::Unknown, Some(Finish::Unknown)));
+    assert_eq!((digest.agents[0].state, digest.finish_reason), (AgentState::Unknown, Some(Finish::Unknown)));
 }
 
-fn plan() -> Plan {
+fn plan() -> ExperimentPlan {
     let arm = |label: &str, config: Option<&str>| Arm {
         label: label.to_owned(),
         spec: spec(),
         config: config.map(|text| ("config.yaml".to_owned(), text.to_owned())),
-        expected: config.map(|_| Usd(7)),
-        takes: config.map(|_| Duration::from_secs(9)),
+        expected_cost: config.map(|_| Usd(7)),
+        expected_duration: config.map(|_| Duration::from_secs(9)),
     };
-    let run = |name: &str, arm, repeat| Planned { id: name.parse().expect("id"), arm, question: 0, repeat };
-    Plan {
+    let run = |name: &str, arm, repeat| PlannedRun { id: name.parse().expect("id"), arm, question: 0, repeat };
+    ExperimentPlan {
         id: "ex-00000000".to_owned(),
         group: "trial".to_owned(),
         created: "2026-11-24T01:00:00Z".parse().expect("time"),
@@ -232,27 +242,27 @@ fn plan() -> Plan {
         runs: vec![run("mg-00000001", 0, 1), run("mg-00000002", 1, 2)],
         budget: Cap { usd: Some(Usd(5)), tokens: Some(3) },
         keep: Some(1),
-        rules: Rules {
+        global_limits: GlobalLimits {
             slots: 1,
             queue: 2,
             tree_runs: 3,
             starts_per_minute: 4,
-            server: Some(Usd(5)),
-            day: Some(Usd(6)),
+            server_usd: Some(Usd(5)),
+            day_usd: Some(Usd(6)),
         },
-        asked: "asked".to_owned(),
-        key: Some("key".to_owned()),
+        request_hash: "asked".to_owned(),
+        key_hash: Some("key".to_owned()),
         client: "client".to_owned(),
         parent: Some("mg-00000003".parse().expect("id")),
     }
 }
 
-fn progress() -> Progress {
+fn progress() -> ExperimentProgress {
     let at = "2026-11-24T02:00:00Z".parse().expect("time");
-    Progress {
+    ExperimentProgress {
         started: vec!["mg-00000001".parse().expect("id")],
-        refused: [("mg-00000002".parse().expect("id"), problem())].into(),
-        closed: Some((Close::Stopped { reason: Some("enough of it".to_owned()) }, at)),
+        start_problems: [("mg-00000002".parse().expect("id"), problem())].into(),
+        closed: Some((CloseReason::Stopped { reason: Some("enough of it".to_owned()) }, at)),
     }
 }
 
@@ -264,10 +274,10 @@ fn an_experiment_reads_back_as_itself_with_its_configs_beside_it() {
     assert!(
         plan_from_json(&plan_to_json(&plan()).expect("encoded"), |_| Err(std::io::ErrorKind::NotFound.into())).is_err()
     );
-    let closes = [Close::Done, Close::Enough, Close::Spent];
+    let closes = [CloseReason::AllRun, CloseReason::EnoughSucceeded, CloseReason::BudgetExhausted];
     let ends = closes.into_iter().map(|why| progress().closed.map(|(_, at)| (why, at)));
     for closed in ends.chain([None, progress().closed]) {
-        let progress = Progress { closed, ..progress() };
+        let progress = ExperimentProgress { closed, ..progress() };
         assert_eq!(progress_from_json(&progress_to_json(&progress).expect("encoded")).expect("reads"), progress);
     }
 }
@@ -288,6 +298,6 @@ fn what_cannot_be_encoded_is_an_error_and_no_empty_file() {
     assert!(spec_to_json(&spec).is_err());
     let root = tempfile::tempdir().expect("temp");
     let state = crate::registry::StateFolder::open(root.path()).expect("state");
-    state.create(&spec, crate::registry::Furniture::default()).expect_err("refused");
+    state.create(&spec, crate::registry::InitialFiles::default()).expect_err("refused");
     assert_eq!(std::fs::read_dir(state.runs()).expect("listed").count(), 0, "nothing was written");
 }

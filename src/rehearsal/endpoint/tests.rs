@@ -50,7 +50,7 @@ async fn a_stream_ends_with_the_usage_and_done() {
     assert_eq!(data.last(), Some(&"[DONE]"));
     let usage: Value = serde_json::from_str(data[data.len() - 2]).unwrap();
     assert_eq!((&usage["usage"]["prompt_tokens"], &usage["usage"]["total_tokens"]), (&json!(7), &json!(12)));
-    assert_eq!(open.calls(), 1);
+    assert_eq!(open.call_count(), 1);
 }
 
 #[tokio::test]
@@ -76,7 +76,7 @@ async fn an_error_is_worded_as_openai_does() {
     }
     let answer = send(&open, "POST /v1/chat/completions", "{}").await;
     assert!(answer.starts_with("HTTP/1.1 422") && answer.contains("invalid_request_error"), "{answer}");
-    assert_eq!(open.calls(), 4);
+    assert_eq!(open.call_count(), 4);
 }
 
 #[tokio::test]
@@ -100,7 +100,7 @@ async fn a_delay_holds_the_reply_back() {
 async fn closing_ends_what_hangs_and_what_waits() {
     for model in ["rehearsal/hang", "rehearsal/delay=3600"] {
         let open = serve().await.unwrap();
-        let calls = Arc::clone(&open.calls);
+        let calls = Arc::clone(&open.call_count);
         let address = open.address;
         let mut stream = TcpStream::connect(address).await.unwrap();
         let body = json!({"model": model, "messages": []}).to_string();
@@ -128,5 +128,5 @@ async fn the_one_model_is_listed() {
     let open = serve().await.unwrap();
     let answer = send(&open, "GET /v1/models", "").await;
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(r#""id":"rehearsal""#), "{answer}");
-    assert_eq!(open.calls(), 0);
+    assert_eq!(open.call_count(), 0);
 }

@@ -17,22 +17,22 @@ fn every_directive_is_read() {
     assert_eq!(script.final_delay, Duration::from_secs(2));
     assert_eq!(script.chars, Some(300));
     assert_eq!(script.command.as_deref(), Some("echo \"a/b\""));
-    assert_eq!(script.usage, Usage { input: 7, output: 8, cost: Some(0.25) });
+    assert_eq!(script.usage, ReportedUsage { input: 7, output: 8, cost: Some(0.25) });
     assert_eq!(script.label.as_deref(), Some("agent_a"));
-    assert_eq!(script.manner, Manner::Refuses(429));
+    assert_eq!(script.behavior, Behavior::HttpError(429));
 }
 
 #[test]
 fn manners_are_read_and_the_last_one_counts() {
     let table = [
-        ("rehearsal/hang", Manner::Hangs),
-        ("rehearsal/drop", Manner::Drops),
-        ("rehearsal/never-vote", Manner::NeverVotes),
-        ("rehearsal/text-only", Manner::TextOnly),
-        ("rehearsal/hang/status=500", Manner::Refuses(500)),
+        ("rehearsal/hang", Behavior::Hang),
+        ("rehearsal/drop", Behavior::DropStream),
+        ("rehearsal/never-vote", Behavior::NeverVote),
+        ("rehearsal/text-only", Behavior::TextOnly),
+        ("rehearsal/hang/status=500", Behavior::HttpError(500)),
     ];
     for (name, manner) in table {
-        assert_eq!(Script::parse(name).unwrap().manner, manner, "{name}");
+        assert_eq!(Script::parse(name).unwrap().behavior, manner, "{name}");
     }
 }
 

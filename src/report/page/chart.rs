@@ -14,30 +14,30 @@ use plotters::prelude::{Cartesian2d, SVGBackend};
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{Color, IntoFont, TextStyle};
 
-use super::theme::{Ink, SERIES};
+use super::theme::{SERIES_COLORS, ThemeColor};
 
 /// How wide every drawing is, in its own units.
 pub(super) const WIDTH: u32 = 960;
 /// The height of the letters in one.
-const LETTERS: i32 = 15;
+const FONT_SIZE: i32 = 15;
 
 pub(super) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 pub(super) type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
-pub(super) type Error = DrawingAreaErrorKind<io::Error>;
-pub(super) type Place = (i32, i32);
+pub(super) type DrawError = DrawingAreaErrorKind<io::Error>;
+pub(super) type Point = (i32, i32);
 
 /// Words for a part of a drawing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Tip {
-    pub(super) from: Place,
-    pub(super) to: Place,
-    pub(super) words: String,
+pub(super) struct Tooltip {
+    pub(super) from: Point,
+    pub(super) to: Point,
+    pub(super) text: String,
 }
 
-impl Tip {
+impl Tooltip {
     /// Words for a mark.
-    pub(super) fn of_mark(at: Place, words: String) -> Tip {
-        Tip { from: (at.0 - 7, at.1 - 8), to: (at.0 + 7, at.1 + 8), words }
+    pub(super) fn for_marker(at: Point, words: String) -> Tooltip {
+        Tooltip { from: (at.0 - 7, at.1 - 8), to: (at.0 + 7, at.1 + 8), text: words }
     }
 }
 
@@ -46,14 +46,14 @@ pub(super) fn figure(
     title: &str,
     height: u32,
     below: &Markup,
-    draw: impl FnOnce(&Area<'_>) -> Result<Vec<Tip>, Error>,
+    draw: impl FnOnce(&Area<'_>) -> Result<Vec<Tooltip>, DrawError>,
 ) -> Markup {
     let mut svg = String::new();
     let drawn = draw(&SVGBackend::with_string(&mut svg, (WIDTH, height)).into_drawing_area());
     html! {
         figure {
             @match drawn {
-                Ok(tips) => div class="drawing" tabindex="0" { (framed(title, height, &svg, &tips)) },
+                Ok(tips) => div class="drawing" tabindex="0" { (figure_markup(title, height, &svg, &tips)) },
                 Err(_) => p class="note" { (title) ": this could not be drawn." },
             }
             figcaption { (below) }
@@ -61,15 +61,15 @@ pub(super) fn figure(
     }
 }
 
-fn framed(title: &str, height: u32, svg: &str, tips: &[Tip]) -> Markup {
+fn figure_markup(title: &str, height: u32, svg: &str, tips: &[Tooltip]) -> Markup {
     html! {
         svg viewBox={ "0 0 " (WIDTH) " " (height) } role="img" aria-label=(title) {
             title { (title) }
-            (PreEscaped(inside(svg)))
+            (PreEscaped(svg_content(svg)))
             @for tip in tips {
                 rect class="tip" x=(tip.from.0) y=(tip.from.1)
                     width=((tip.to.0 - tip.from.0).max(1)) height=((tip.to.1 - tip.from.1).max(1)) rx="2" {
-                    title { (tip.words) }
+                    title { (tip.text) }
                 }
             }
         }
@@ -77,26 +77,26 @@ fn framed(title: &str, height: u32, svg: &str, tips: &[Tip]) -> Markup {
 }
 
 /// What the library wrote, without the element around it. It escapes the texts that it writes.
-fn inside(svg: &str) -> &str {
+fn svg_content(svg: &str) -> &str {
     let begun = svg.split_once('>').map_or("", |(_, rest)| rest);
     begun.rsplit_once("</svg>").map_or(begun, |(inside, _)| inside)
 }
 
 /// What marks look like beside the words for them.
-pub(super) fn legend(of: &[(Mark, &str)]) -> Markup {
+pub(super) fn legend(of: &[(Marker, &str)]) -> Markup {
     html! { ul class="legend" { @for (mark, words) in of { li { (symbol(|area| mark.draw(area, (12, 8)))) (words) } } } }
 }
 
 /// A drawing of the size of a letter.
-pub(super) fn symbol(draw: impl FnOnce(&Area<'_>) -> Result<(), Error>) -> Markup {
+pub(super) fn symbol(draw: impl FnOnce(&Area<'_>) -> Result<(), DrawError>) -> Markup {
     let mut svg = String::new();
     let drawn = draw(&SVGBackend::with_string(&mut svg, (24, 16)).into_drawing_area());
-    html! { @if drawn.is_ok() { svg viewBox="0 0 24 16" aria-hidden="true" { (PreEscaped(inside(&svg))) } } }
+    html! { @if drawn.is_ok() { svg viewBox="0 0 24 16" aria-hidden="true" { (PreEscaped(svg_content(&svg))) } } }
 }
 
 /// The form of a mark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Shape {
+pub(super) enum MarkerShape {
     Circle,
     Triangle,
     Diamond,
@@ -107,75 +107,76 @@ pub(super) enum Shape {
 
 /// A mark in a drawing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Mark {
-    pub(super) shape: Shape,
-    pub(super) ink: Ink,
+pub(super) struct Marker {
+    pub(super) shape: MarkerShape,
+    pub(super) color: ThemeColor,
     /// Filled, or an outline.
     pub(super) is_solid: bool,
 }
 
-impl Mark {
-    pub(super) const fn solid(shape: Shape, ink: Ink) -> Mark {
-        Mark { shape, ink, is_solid: true }
+impl Marker {
+    pub(super) const fn solid(shape: MarkerShape, ink: ThemeColor) -> Marker {
+        Marker { shape, color: ink, is_solid: true }
     }
 
-    pub(super) const fn outline(shape: Shape, ink: Ink) -> Mark {
-        Mark { shape, ink, is_solid: false }
+    pub(super) const fn outline(shape: MarkerShape, ink: ThemeColor) -> Marker {
+        Marker { shape, color: ink, is_solid: false }
     }
 
     /// Of the n-th of several: told by its form as well as by its colour, and as often unlike the others as both allow.
-    pub(super) fn of_series(number: usize) -> Mark {
-        const SHAPES: [Shape; 4] = [Shape::Circle, Shape::Triangle, Shape::Square, Shape::Diamond];
-        Mark::solid(SHAPES[(number + number / SERIES) % SHAPES.len()], Ink::Series(number))
+    pub(super) fn for_series(number: usize) -> Marker {
+        const SHAPES: [MarkerShape; 4] =
+            [MarkerShape::Circle, MarkerShape::Triangle, MarkerShape::Square, MarkerShape::Diamond];
+        Marker::solid(SHAPES[(number + number / SERIES_COLORS) % SHAPES.len()], ThemeColor::Series(number))
     }
 
-    pub(super) fn draw(self, area: &Area<'_>, at: Place) -> Result<(), Error> {
-        let line = self.ink.colour().stroke_width(2);
+    pub(super) fn draw(self, area: &Area<'_>, at: Point) -> Result<(), DrawError> {
+        let line = self.color.rgb().stroke_width(2);
         match self.shape {
-            Shape::Circle if self.is_solid => area.draw(&Circle::new(at, 5, self.ink.colour().filled())),
-            Shape::Circle => area.draw(&Circle::new(at, 4, line)),
-            Shape::Triangle => self.polygon(area, at, &[(0, -6), (6, 5), (-6, 5)]),
-            Shape::Diamond => self.polygon(area, at, &[(0, -7), (6, 0), (0, 7), (-6, 0)]),
-            Shape::Square => self.polygon(area, at, &[(-5, -5), (5, -5), (5, 5), (-5, 5)]),
-            Shape::Cross => {
-                area.draw(&PathElement::new(moved(at, &[(-4, -4), (4, 4)]), line))?;
-                area.draw(&PathElement::new(moved(at, &[(-4, 4), (4, -4)]), line))
+            MarkerShape::Circle if self.is_solid => area.draw(&Circle::new(at, 5, self.color.rgb().filled())),
+            MarkerShape::Circle => area.draw(&Circle::new(at, 4, line)),
+            MarkerShape::Triangle => self.polygon(area, at, &[(0, -6), (6, 5), (-6, 5)]),
+            MarkerShape::Diamond => self.polygon(area, at, &[(0, -7), (6, 0), (0, 7), (-6, 0)]),
+            MarkerShape::Square => self.polygon(area, at, &[(-5, -5), (5, -5), (5, 5), (-5, 5)]),
+            MarkerShape::Cross => {
+                area.draw(&PathElement::new(translate(at, &[(-4, -4), (4, 4)]), line))?;
+                area.draw(&PathElement::new(translate(at, &[(-4, 4), (4, -4)]), line))
             }
-            Shape::Tick => area.draw(&PathElement::new(moved(at, &[(0, -5), (0, 5)]), line)),
+            MarkerShape::Tick => area.draw(&PathElement::new(translate(at, &[(0, -5), (0, 5)]), line)),
         }
     }
 
-    fn polygon(self, area: &Area<'_>, at: Place, corners: &[Place]) -> Result<(), Error> {
-        let mut corners = moved(at, corners);
+    fn polygon(self, area: &Area<'_>, at: Point, corners: &[Point]) -> Result<(), DrawError> {
+        let mut corners = translate(at, corners);
         if self.is_solid {
-            return area.draw(&Polygon::new(corners, self.ink.colour().filled()));
+            return area.draw(&Polygon::new(corners, self.color.rgb().filled()));
         }
         corners.push(corners[0]);
-        area.draw(&PathElement::new(corners, self.ink.colour().stroke_width(2)))
+        area.draw(&PathElement::new(corners, self.color.rgb().stroke_width(2)))
     }
 }
 
-fn moved(by: Place, points: &[Place]) -> Vec<Place> {
+fn translate(by: Point, points: &[Point]) -> Vec<Point> {
     points.iter().map(|(x, y)| (x + by.0, y + by.1)).collect()
 }
 
 /// A filled rectangle.
-pub(super) fn bar(area: &Area<'_>, from: Place, to: Place, ink: Ink) -> Result<(), Error> {
-    area.draw(&Rectangle::new([from, to], ink.colour().filled()))
+pub(super) fn draw_bar(area: &Area<'_>, from: Point, to: Point, ink: ThemeColor) -> Result<(), DrawError> {
+    area.draw(&Rectangle::new([from, to], ink.rgb().filled()))
 }
 
 /// A line through some places.
-pub(super) fn line(area: &Area<'_>, places: Vec<Place>, ink: Ink, width: u32) -> Result<(), Error> {
-    area.draw(&PathElement::new(places, ink.colour().stroke_width(width)))
+pub(super) fn draw_line(area: &Area<'_>, places: Vec<Point>, ink: ThemeColor, width: u32) -> Result<(), DrawError> {
+    area.draw(&PathElement::new(places, ink.rgb().stroke_width(width)))
 }
 
 /// A word that begins, or with `HPos::Right` ends, at a place, at half its height.
-pub(super) fn word(area: &Area<'_>, text: &str, at: Place, side: HPos, ink: Ink) -> Result<(), Error> {
-    area.draw(&Text::new(text.to_owned(), at, letters(ink).pos(Pos::new(side, VPos::Center))))
+pub(super) fn draw_text(area: &Area<'_>, text: &str, at: Point, side: HPos, ink: ThemeColor) -> Result<(), DrawError> {
+    area.draw(&Text::new(text.to_owned(), at, text_style(ink).pos(Pos::new(side, VPos::Center))))
 }
 
-fn letters(ink: Ink) -> TextStyle<'static> {
-    ("sans-serif", LETTERS).into_font().color(&ink.colour())
+fn text_style(ink: ThemeColor) -> TextStyle<'static> {
+    ("sans-serif", FONT_SIZE).into_font().color(&ink.rgb())
 }
 
 /// An axis from nothing to `end`.
@@ -183,38 +184,40 @@ pub(super) struct Axis<'a> {
     pub(super) end: f64,
     pub(super) name: &'a str,
     /// How its numbers read; an axis without them is not drawn.
-    pub(super) told: Option<fn(f64) -> String>,
+    pub(super) tick_label: Option<fn(f64) -> String>,
 }
 
 /// How much room a drawing leaves on its left and its right.
-pub(super) struct Room {
+pub(super) struct Margins {
     pub(super) left: u32,
     pub(super) right: u32,
 }
 
 /// Draws two axes.
-pub(super) fn axes<'a, 'b>(
+pub(super) fn draw_axes<'a, 'b>(
     area: &'a Area<'b>,
-    room: &Room,
+    room: &Margins,
     x: &Axis<'_>,
     y: &Axis<'_>,
-) -> Result<Chart<'a, 'b>, Error> {
+) -> Result<Chart<'a, 'b>, DrawError> {
     let mut builder = ChartBuilder::on(area);
     builder.margin_top(10).margin_right(room.right).x_label_area_size(44);
-    match y.told {
+    match y.tick_label {
         Some(_) => builder.margin_left(4).y_label_area_size(room.left),
         None => builder.margin_left(room.left),
     };
     // An axis without length would have no numbers to put on it.
     let end = |axis: &Axis<'_>| if axis.end > 0.0 { axis.end } else { 1.0 };
     let mut chart = builder.build_cartesian_2d(0.0..end(x), 0.0..end(y))?;
-    let (x_told, y_told) = (x.told.unwrap_or(plain), y.told.unwrap_or(plain));
+    let (x_told, y_told) = (x.tick_label.unwrap_or(tick_number), y.tick_label.unwrap_or(tick_number));
     let (x_words, y_words) = (|value: &f64| x_told(*value), |value: &f64| y_told(*value));
     let mut mesh = chart.configure_mesh();
-    mesh.max_light_lines(0).bold_line_style(Ink::Grid.colour()).axis_style(Ink::Grid.colour());
-    mesh.label_style(letters(Ink::Faint)).axis_desc_style(letters(Ink::Faint)).set_all_tick_mark_size(3);
+    mesh.max_light_lines(0).bold_line_style(ThemeColor::Grid.rgb()).axis_style(ThemeColor::Grid.rgb());
+    mesh.label_style(text_style(ThemeColor::Faint))
+        .axis_desc_style(text_style(ThemeColor::Faint))
+        .set_all_tick_mark_size(3);
     mesh.x_labels(8).x_label_formatter(&x_words).x_desc(x.name);
-    match y.told {
+    match y.tick_label {
         Some(_) => mesh.y_labels(6).y_label_formatter(&y_words).y_desc(y.name),
         None => mesh.disable_y_mesh().disable_y_axis(),
     };
@@ -223,7 +226,7 @@ pub(super) fn axes<'a, 'b>(
 }
 
 /// The unit in which so many seconds read well: its name, and its seconds.
-pub(super) fn unit(seconds: f64) -> (&'static str, f64) {
+pub(super) fn time_unit(seconds: f64) -> (&'static str, f64) {
     match seconds {
         7_200.0.. => ("hours", 3_600.0),
         180.0.. => ("minutes", 60.0),
@@ -232,7 +235,7 @@ pub(super) fn unit(seconds: f64) -> (&'static str, f64) {
 }
 
 /// A number with no more digits than it needs.
-pub(super) fn plain(value: f64) -> String {
+pub(super) fn tick_number(value: f64) -> String {
     let told = format!("{value:.6}");
     told.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
@@ -242,10 +245,10 @@ mod tests {
     use super::*;
 
     fn drawn(end: f64) -> String {
-        let axis = || Axis { end, name: "a < b", told: Some(plain) };
+        let axis = || Axis { end, name: "a < b", tick_label: Some(tick_number) };
         figure("a & b", 100, &html! {}, |area| {
-            axes(area, &Room { left: 60, right: 10 }, &axis(), &axis())?;
-            Ok(vec![Tip::of_mark((5, 5), "<script>".to_owned())])
+            draw_axes(area, &Margins { left: 60, right: 10 }, &axis(), &axis())?;
+            Ok(vec![Tooltip::for_marker((5, 5), "<script>".to_owned())])
         })
         .into_string()
     }
@@ -268,8 +271,15 @@ mod tests {
 
     #[test]
     fn every_mark_can_be_drawn() {
-        for shape in [Shape::Circle, Shape::Triangle, Shape::Diamond, Shape::Square, Shape::Cross, Shape::Tick] {
-            for mark in [Mark::solid(shape, Ink::Answer), Mark::outline(shape, Ink::Answer)] {
+        for shape in [
+            MarkerShape::Circle,
+            MarkerShape::Triangle,
+            MarkerShape::Diamond,
+            MarkerShape::Square,
+            MarkerShape::Cross,
+            MarkerShape::Tick,
+        ] {
+            for mark in [Marker::solid(shape, ThemeColor::Answer), Marker::outline(shape, ThemeColor::Answer)] {
                 assert!(legend(&[(mark, "m")]).into_string().contains("#1D4FB3"), "{mark:?}");
             }
         }
@@ -277,7 +287,10 @@ mod tests {
 
     #[test]
     fn times_have_a_unit_that_suits_them() {
-        assert_eq!([0.5, 179.0, 180.0, 7_200.0].map(|end| unit(end).0), ["seconds", "seconds", "minutes", "hours"]);
-        assert_eq!([0.5, 10.0, 0.0].map(plain), ["0.5", "10", "0"]);
+        assert_eq!(
+            [0.5, 179.0, 180.0, 7_200.0].map(|end| time_unit(end).0),
+            ["seconds", "seconds", "minutes", "hours"]
+        );
+        assert_eq!([0.5, 10.0, 0.0].map(tick_number), ["0.5", "10", "0"]);
     }
 }

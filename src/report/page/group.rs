@@ -4,48 +4,48 @@ use std::time::Duration;
 
 use maud::{Markup, html};
 
-use super::spread::{COST, TIME, TOKENS, scatter, strips};
-use super::words::{self, name, or_dash, plain_name};
-use super::{fact, page, quoted, section, table};
-use crate::experiment::table::{Agreement, Difference, Mean, Measure, Row, Table, Winner, arm_key};
+use super::format::{self, name_markup, or_dash, short_name};
+use super::plots::{COST_METRIC, TIME_METRIC, TOKENS_METRIC, scatter_plot, strip_plot};
+use super::{fact, html_page, preformatted, section, table};
+use crate::experiment::table::{Agreement, ComparisonRow, ComparisonTable, Difference, Mean, Measure, Winner, arm_key};
 
 /// The longest name of an arm, in characters: variants of one config differ at its end.
-const ARM: usize = 200;
+const MAX_ARM_CHARS: usize = 200;
 /// The longest question, in characters, and the most questions.
-const QUESTION: usize = 2_000;
-const MOST_QUESTIONS: usize = 100;
+const MAX_QUESTION_CHARS: usize = 2_000;
+const MAX_QUESTIONS: usize = 100;
 /// The most winners of a row that are named.
-const WINNERS: usize = 5;
+const MAX_WINNERS: usize = 5;
 /// What stands in the place of an interval that cannot be told.
 const TOO_FEW: &str = "too few to tell";
 
 /// The page of a group. With `refresh`, the browser reads it anew every so often.
-pub fn group_page(table: &Table, refresh: Option<Duration>) -> String {
-    let of = &table.of;
+pub fn group_page(table: &ComparisonTable, refresh: Option<Duration>) -> String {
+    let of = &table.comparison;
     let body = html! {
         (head(table, refresh))
         (section("arms", "Arms, over all questions", rows(table, &table.arms)))
-        (section("plane", "Cost against time", scatter(of)))
+        (section("plane", "Cost against time", scatter_plot(of)))
         (section("spread", "Each run", html! {
             p class="note" { "Every mark is a run; one that is not filled did not succeed. Where an arm has four or more, a box reaches from quartile to quartile, with the median in it." }
-            (strips(of, &TIME)) (strips(of, &COST)) (strips(of, &TOKENS))
+            (strip_plot(of, &TIME_METRIC)) (strip_plot(of, &COST_METRIC)) (strip_plot(of, &TOKENS_METRIC))
         }))
         (section("agreement", "Agreement between arms", agreements(table)))
         (section("differences", "Differences between arms", differences(table)))
         (section("rows", "Arms, question by question", rows(table, &table.rows)))
         (section("questions", "Questions", questions(&of.questions)))
     };
-    page(&format!("group {}", plain_name(&of.group, 60)), refresh, &body)
+    html_page(&format!("group {}", short_name(&of.group, 60)), refresh, &body)
 }
 
-fn head(table: &Table, refresh: Option<Duration>) -> Markup {
-    let trials = &table.of.trials;
+fn head(table: &ComparisonTable, refresh: Option<Duration>) -> Markup {
+    let trials = &table.comparison.trials;
     let in_state = |word: &str| trials.iter().filter(|trial| trial.state == word).count();
-    let sum: f64 = trials.iter().filter_map(|trial| trial.cost_usd).filter_map(words::sane).sum();
+    let sum: f64 = trials.iter().filter_map(|trial| trial.cost_usd).filter_map(format::drawable).sum();
     let unpriced = trials.iter().filter(|trial| trial.cost_usd.is_none() && trial.took_s.is_some()).count();
     html! {
         header {
-            h1 { "Group " (name(&table.of.group)) }
+            h1 { "Group " (name_markup(&table.comparison.group)) }
             @if let Some(every) = refresh {
                 p class="note" { "Some runs go on. This page is written and read again every " (every.as_secs().max(1)) " seconds." }
             }
@@ -53,15 +53,15 @@ fn head(table: &Table, refresh: Option<Duration>) -> Markup {
                 (fact("Runs", Some(html! { (trials.len()) })))
                 (fact("Succeeded", Some(html! { (in_state("succeeded")) " of " (trials.len()) })))
                 (fact("Not started", (in_state("not_started") > 0).then(|| html! { (in_state("not_started")) })))
-                (fact("Arms", Some(html! { (table.of.arms.len()) })))
-                (fact("Questions", Some(html! { (table.of.questions.len()) })))
-                (fact("Cost", Some(html! { @if sum == 0.0 && unpriced > 0 { "unknown " } @else { (words::usd(sum)) } @if unpriced > 0 { small { "and " (unpriced) " runs of unknown cost" } } })))
+                (fact("Arms", Some(html! { (table.comparison.arms.len()) })))
+                (fact("Questions", Some(html! { (table.comparison.questions.len()) })))
+                (fact("Cost", Some(html! { @if sum == 0.0 && unpriced > 0 { "unknown " } @else { (format::usd(sum)) } @if unpriced > 0 { small { "and " (unpriced) " runs of unknown cost" } } })))
             }
         }
     }
 }
 
-fn rows(of: &Table, rows: &[Row]) -> Markup {
+fn rows(of: &ComparisonTable, rows: &[ComparisonRow]) -> Markup {
     if rows.is_empty() {
         return html! { p class="note" { "There is no run yet." } };
     }
@@ -71,28 +71,28 @@ fn rows(of: &Table, rows: &[Row]) -> Markup {
     columns.extend(["#Succeeded", "#Time", "#Cost", "#Tokens", "#Characters", "Agreement", "Winners", "#Margin"]);
     table(&columns, rows, |row| {
         html! {
-            th scope="row" class="who" { (arm(of, row.arm)) }
-            @if by_question { td class="who" { (question(of, row)) } }
-            td class="number" { (row.succeeded) " of " (row.of) @if row.started < row.of { small { (row.started) " started" } } }
-            td class="number" { (mean(row.took_s, words::seconds)) }
-            td class="number" { (mean(row.cost_usd, words::usd)) }
-            td class="number" { (mean(row.tokens, words::about)) }
-            td class="number" { (mean(row.answer_chars, words::about)) }
-            td { (agreement(row.agreement)) }
-            td class="who" { (winners(&row.winners)) }
-            td class="number" { (mean(row.margin, words::percent)) }
+            th scope="row" class="who" { (arm_name(of, row.arm)) }
+            @if by_question { td class="who" { (question_cell(of, row)) } }
+            td class="number" { (row.succeeded) " of " (row.planned) @if row.started < row.planned { small { (row.started) " started" } } }
+            td class="number" { (mean_cell(row.took_s, format::seconds)) }
+            td class="number" { (mean_cell(row.cost_usd, format::usd)) }
+            td class="number" { (mean_cell(row.tokens, format::rounded_count)) }
+            td class="number" { (mean_cell(row.answer_chars, format::rounded_count)) }
+            td { (agreement_cell(row.agreement)) }
+            td class="who" { (winners_cell(&row.winners)) }
+            td class="number" { (mean_cell(row.margin, format::percent)) }
         }
     })
 }
 
-fn arm(of: &Table, arm: usize) -> Markup {
-    html! { (arm_key(arm)) @if let Some(known) = of.of.arms.get(arm) { small { bdi { (plain_name(known, ARM)) } } } }
+fn arm_name(of: &ComparisonTable, arm: usize) -> Markup {
+    html! { (arm_key(arm)) @if let Some(known) = of.comparison.arms.get(arm) { small { bdi { (short_name(known, MAX_ARM_CHARS)) } } } }
 }
 
-fn question(of: &Table, row: &Row) -> Markup {
+fn question_cell(of: &ComparisonTable, row: &ComparisonRow) -> Markup {
     match row.question {
         Some(number) => {
-            let text = of.of.questions.get(number).map(|text| plain_name(text.trim(), 50)).unwrap_or_default();
+            let text = of.comparison.questions.get(number).map(|text| short_name(text.trim(), 50)).unwrap_or_default();
             html! { (number + 1) small { bdi { (text) } } }
         }
         None => html! { "all" },
@@ -100,7 +100,7 @@ fn question(of: &Table, row: &Row) -> Markup {
 }
 
 /// A mean with its interval, or why it has none.
-fn mean(of: Option<Mean>, told: fn(f64) -> String) -> Markup {
+fn mean_cell(of: Option<Mean>, told: fn(f64) -> String) -> Markup {
     match of {
         None => or_dash(None),
         Some(Mean { n, mean, interval }) => html! {
@@ -116,57 +116,57 @@ fn mean(of: Option<Mean>, told: fn(f64) -> String) -> Markup {
     }
 }
 
-fn agreement(of: Option<Agreement>) -> Markup {
+fn agreement_cell(of: Option<Agreement>) -> Markup {
     match of {
         None => or_dash(None),
         Some(Agreement { pairs, same, similarity }) => html! {
-            (words::percent(same)) " the same"
-            small { (words::percent(similarity)) " of words " span class="count" { "(" (pairs) @if pairs == 1 { " pair)" } @else { " pairs)" } } }
+            (format::percent(same)) " the same"
+            small { (format::percent(similarity)) " of words " span class="count" { "(" (pairs) @if pairs == 1 { " pair)" } @else { " pairs)" } } }
         },
     }
 }
 
-fn winners(all: &[Winner]) -> Markup {
+fn winners_cell(all: &[Winner]) -> Markup {
     html! {
         @if all.is_empty() { (or_dash(None)) }
-        @for winner in all.iter().take(WINNERS) {
-            div { (name(&winner.agent)) " " (words::percent(winner.share))
-                @if let Some(model) = &winner.model { small { (name(model)) } }
+        @for winner in all.iter().take(MAX_WINNERS) {
+            div { (name_markup(&winner.agent)) " " (format::percent(winner.share))
+                @if let Some(model) = &winner.model { small { (name_markup(model)) } }
             }
         }
-        @if all.len() > WINNERS { small { "and " (all.len() - WINNERS) " more" } }
+        @if all.len() > MAX_WINNERS { small { "and " (all.len() - MAX_WINNERS) " more" } }
     }
 }
 
-fn agreements(of: &Table) -> Markup {
-    if of.between.is_empty() {
+fn agreements(of: &ComparisonTable) -> Markup {
+    if of.arm_agreements.is_empty() {
         return html! { p class="note" { "There are no two arms with answers to the same question." } };
     }
     html! {
         p class="note" { "How far the answers to a question are the same text, but for case, blanks and punctuation at the ends, and how many pairs of words they share." }
-        (table(&["First", "Second", "#Question", "Agreement"], &of.between, |between| html! {
-            td class="who" { (arm(of, between.a)) }
-            td class="who" { (arm(of, between.b)) }
+        (table(&["First", "Second", "#Question", "Agreement"], &of.arm_agreements, |between| html! {
+            td class="who" { (arm_name(of, between.a)) }
+            td class="who" { (arm_name(of, between.b)) }
             td class="number" { (between.question + 1) }
-            td { (agreement(Some(between.agreement))) }
+            td { (agreement_cell(Some(between.agreement))) }
         }))
     }
 }
 
-fn differences(of: &Table) -> Markup {
+fn differences(of: &ComparisonTable) -> Markup {
     if of.differences.is_empty() {
         return html! { p class="note" { "There are no two arms with runs on the same question." } };
     }
     html! {
         p class="note" { "On the questions that both have answered: the second arm's mean less the first's, with an interval of 95 %." }
         (table(&["First", "Second", "In", "#Difference", "#Interval", "#Questions", "What that says"], &of.differences, |difference| html! {
-            td class="who" { (arm(of, difference.a)) }
-            td class="who" { (arm(of, difference.b)) }
-            td { (measured(difference.measure).0) }
-            td class="number" { (signed(difference.mean, difference.measure)) }
+            td class="who" { (arm_name(of, difference.a)) }
+            td class="who" { (arm_name(of, difference.b)) }
+            td { (measure_format(difference.measure).0) }
+            td class="number" { (signed_value(difference.mean, difference.measure)) }
             td class="number" {
                 @match difference.interval {
-                    Some((low, high)) => { (signed(low, difference.measure)) " to " (signed(high, difference.measure)) },
+                    Some((low, high)) => { (signed_value(low, difference.measure)) " to " (signed_value(high, difference.measure)) },
                     None => (or_dash(None)),
                 }
             }
@@ -177,19 +177,19 @@ fn differences(of: &Table) -> Markup {
 }
 
 /// A measure's name, and how its numbers read.
-fn measured(measure: Measure) -> (&'static str, fn(f64) -> String) {
+fn measure_format(measure: Measure) -> (&'static str, fn(f64) -> String) {
     match measure {
-        Measure::Succeeded => ("runs that succeeded", words::percent),
-        Measure::Took => ("time", words::seconds),
-        Measure::Cost => ("cost", words::usd),
-        Measure::Tokens => ("tokens", words::about),
-        Measure::AnswerChars => ("length of the answer", words::about),
+        Measure::Succeeded => ("runs that succeeded", format::percent),
+        Measure::Took => ("time", format::seconds),
+        Measure::Cost => ("cost", format::usd),
+        Measure::Tokens => ("tokens", format::rounded_count),
+        Measure::AnswerChars => ("length of the answer", format::rounded_count),
     }
 }
 
-fn signed(value: f64, measure: Measure) -> String {
+fn signed_value(value: f64, measure: Measure) -> String {
     let sign = if value < 0.0 { "−" } else { "+" };
-    let (_, told) = measured(measure);
+    let (_, told) = measure_format(measure);
     if value == 0.0 { told(0.0) } else { format!("{sign}{}", told(value.abs())) }
 }
 
@@ -205,15 +205,15 @@ fn verdict(difference: &Difference) -> &'static str {
 
 fn questions(all: &[String]) -> Markup {
     html! {
-        ol { @for text in all.iter().take(MOST_QUESTIONS) { li { (quoted(text, QUESTION, &html! { "the rest is not shown." })) } } }
-        (super::left_out("questions", all.len(), MOST_QUESTIONS))
+        ol { @for text in all.iter().take(MAX_QUESTIONS) { li { (preformatted(text, MAX_QUESTION_CHARS, &html! { "the rest is not shown." })) } } }
+        (super::truncation_note("questions", all.len(), MAX_QUESTIONS))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::experiment::table::{Between, Comparison};
+    use crate::experiment::table::{ArmAgreement, Comparison};
 
     fn difference(interval: Option<(f64, f64)>) -> Difference {
         Difference { a: 0, b: 1, measure: Measure::Cost, pairs: 3, mean: -0.01, interval }
@@ -226,24 +226,27 @@ mod tests {
         assert_eq!(told(Some((0.1, 0.2))), "the second has more");
         assert_eq!(told(Some((-0.2, -0.1))), "the second has less");
         assert_eq!(told(Some((-0.1, 0.1))), "no difference that shows");
-        let one = mean(Some(Mean { n: 1, mean: 2.0, interval: None }), words::seconds).into_string();
+        let one = mean_cell(Some(Mean { n: 1, mean: 2.0, interval: None }), format::seconds).into_string();
         assert!(one.contains("2.0 s") && one.contains("too few to tell") && one.contains("(n = 1)"), "{one}");
-        assert_eq!([0.0, -0.01, 0.5].map(|value| signed(value, Measure::Cost)), ["$0.0000", "−$0.0100", "+$0.5000"]);
+        assert_eq!(
+            [0.0, -0.01, 0.5].map(|value| signed_value(value, Measure::Cost)),
+            ["$0.0000", "−$0.0100", "+$0.5000"]
+        );
     }
 
     #[test]
     fn an_empty_group_has_a_page_and_no_text_becomes_an_element() {
-        assert!(group_page(&Table::default(), None).contains("There is no run yet."));
+        assert!(group_page(&ComparisonTable::default(), None).contains("There is no run yet."));
         let bad = "</title><script>x</script>".to_owned();
         let of =
             Comparison { group: bad.clone(), arms: vec![bad.clone()], questions: vec![bad.clone()], trials: vec![] };
         let winners = vec![Winner { agent: bad.clone(), model: Some(bad), share: f64::NAN }];
-        let row = Row { of: 3, question: Some(9), winners, ..Row::default() };
-        let table = Table {
-            of,
+        let row = ComparisonRow { planned: 3, question: Some(9), winners, ..ComparisonRow::default() };
+        let table = ComparisonTable {
+            comparison: of,
             rows: vec![row.clone()],
-            arms: vec![Row { arm: 7, ..row }],
-            between: vec![Between {
+            arms: vec![ComparisonRow { arm: 7, ..row }],
+            arm_agreements: vec![ArmAgreement {
                 a: 0,
                 b: 7,
                 question: 9,

@@ -8,7 +8,7 @@ use plotters::style::RGBColor;
 
 /// What a drawn thing is, which decides its colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ink {
+pub(super) enum ThemeColor {
     Text,
     Faint,
     Grid,
@@ -22,13 +22,13 @@ pub(super) enum Ink {
     Vote,
     Restart,
     Tool,
-    Trouble,
+    Error,
     /// The lines and points of the n-th of several.
     Series(usize),
 }
 
 /// Each colour for light and dark. The light ones differ from each other, since the style sheet knows a colour by its number.
-const COLOURS: [(u32, u32); 20] = [
+const COLORS: [(u32, u32); 20] = [
     (0x1f2328, 0xe6e9ee),
     (0x656d76, 0x9aa4b0),
     (0xe4e7eb, 0x30363d),
@@ -52,42 +52,42 @@ const COLOURS: [(u32, u32); 20] = [
 ];
 
 /// How many colours there are for several of a kind; then they begin again.
-pub(super) const SERIES: usize = 8;
+pub(super) const SERIES_COLORS: usize = 8;
 
-impl Ink {
-    fn place(self) -> usize {
+impl ThemeColor {
+    fn index(self) -> usize {
         match self {
-            Ink::Text => 0,
-            Ink::Faint => 1,
-            Ink::Grid => 2,
-            Ink::Answering => 3,
-            Ink::Voting => 4,
-            Ink::Presenting => 5,
-            Ink::Other => 6,
-            Ink::Answer => 7,
-            Ink::Vote => 8,
-            Ink::Restart => 9,
-            Ink::Tool => 10,
-            Ink::Trouble => 11,
-            Ink::Series(number) => COLOURS.len() - SERIES + number % SERIES,
+            ThemeColor::Text => 0,
+            ThemeColor::Faint => 1,
+            ThemeColor::Grid => 2,
+            ThemeColor::Answering => 3,
+            ThemeColor::Voting => 4,
+            ThemeColor::Presenting => 5,
+            ThemeColor::Other => 6,
+            ThemeColor::Answer => 7,
+            ThemeColor::Vote => 8,
+            ThemeColor::Restart => 9,
+            ThemeColor::Tool => 10,
+            ThemeColor::Error => 11,
+            ThemeColor::Series(number) => COLORS.len() - SERIES_COLORS + number % SERIES_COLORS,
         }
     }
 
     /// Its colour, as the drawing library takes it.
-    pub(super) fn colour(self) -> RGBColor {
-        let [_, red, green, blue] = COLOURS[self.place()].0.to_be_bytes();
+    pub(super) fn rgb(self) -> RGBColor {
+        let [_, red, green, blue] = COLORS[self.index()].0.to_be_bytes();
         RGBColor(red, green, blue)
     }
 }
 
 /// The style sheet of every page.
-pub(super) fn style() -> &'static str {
+pub(super) fn style_sheet() -> &'static str {
     static STYLE: LazyLock<String> = LazyLock::new(|| {
-        let (light, dark) = (variables(|(light, _)| light), variables(|(_, dark)| dark));
+        let (light, dark) = (css_variables(|(light, _)| light), css_variables(|(_, dark)| dark));
         let mut style = format!(
             ":root{{color-scheme:light dark;{light}}}\n@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}\n"
         );
-        for (place, (light, _)) in COLOURS.iter().enumerate() {
+        for (place, (light, _)) in COLORS.iter().enumerate() {
             let _never_fails = writeln!(
                 style,
                 "svg [fill=\"#{light:06X}\"]{{fill:var(--c{place})}} svg [stroke=\"#{light:06X}\"]{{stroke:var(--c{place})}}"
@@ -98,8 +98,8 @@ pub(super) fn style() -> &'static str {
     &STYLE
 }
 
-fn variables(of: impl Fn((u32, u32)) -> u32) -> String {
-    COLOURS.iter().enumerate().map(|(place, colours)| format!("--c{place}:#{:06x};", of(*colours))).collect()
+fn css_variables(of: impl Fn((u32, u32)) -> u32) -> String {
+    COLORS.iter().enumerate().map(|(place, colours)| format!("--c{place}:#{:06x};", of(*colours))).collect()
 }
 
 #[cfg(test)]
@@ -108,11 +108,11 @@ mod tests {
 
     #[test]
     fn no_two_things_have_one_colour() {
-        let light: std::collections::BTreeSet<_> = COLOURS.iter().map(|(light, _)| light).collect();
-        let dark: std::collections::BTreeSet<_> = COLOURS.iter().map(|(_, dark)| dark).collect();
-        assert_eq!((light.len(), dark.len()), (COLOURS.len(), COLOURS.len()));
-        assert_eq!(Ink::Series(SERIES).colour(), Ink::Series(0).colour());
-        assert_ne!(Ink::Series(0).colour(), Ink::Trouble.colour());
-        assert!(style().contains("svg [fill=\"#C9202C\"]{fill:var(--c11)}"));
+        let light: std::collections::BTreeSet<_> = COLORS.iter().map(|(light, _)| light).collect();
+        let dark: std::collections::BTreeSet<_> = COLORS.iter().map(|(_, dark)| dark).collect();
+        assert_eq!((light.len(), dark.len()), (COLORS.len(), COLORS.len()));
+        assert_eq!(ThemeColor::Series(SERIES_COLORS).rgb(), ThemeColor::Series(0).rgb());
+        assert_ne!(ThemeColor::Series(0).rgb(), ThemeColor::Error.rgb());
+        assert!(style_sheet().contains("svg [fill=\"#C9202C\"]{fill:var(--c11)}"));
     }
 }

@@ -3,17 +3,17 @@
 use std::time::Duration;
 
 use super::*;
-use crate::massgen::story::{AgentStory, Cast, Given, Restart, Round, ToolCall, Trouble};
+use crate::massgen::timeline::{AgentTotals, AnswerEvent, ErrorEvent, Restart, Round, ToolCall, VoteEvent};
 use crate::massgen::{files::RunFiles, layout::Layout};
 use crate::run::{
-    BuiltOn, ConfigChoice, Continued, Ending, Exit, Lineage, Moment, Outcome, Problem, RunId, RunSpec, RunState, Spent,
-    Warning,
+    AnswerBasis, ConfigChoice, Continuation, Ending, Exit, Lineage, Moment, Outcome, Problem, RunId, RunSpec, RunState,
+    Spend, Warning,
 };
 
 fn record(state: RunState) -> RunRecord {
     let id: RunId = "mg-7f3k2q9d".parse().expect("id");
     let config = ConfigChoice::Rehearsal("@rehearsal".to_owned());
-    let spec = RunSpec::plain(id, "What is 6*7?", config, "/".into(), "/bin/false".into());
+    let spec = RunSpec::new(id, "What is 6*7?", config, "/".into(), "/bin/false".into());
     RunRecord {
         spec,
         version: 1,
@@ -22,13 +22,13 @@ fn record(state: RunState) -> RunRecord {
         digest: None,
         started: None,
         log_dir: None,
-        spent: Spent::default(),
-        spent_below: Spent::default(),
+        spent: Spend::default(),
+        spent_by_descendants: Spend::default(),
         keeper: None,
-        cold_because: None,
-        import: None,
-        changed: None,
-        ready: None,
+        cold_start_reason: None,
+        import_wait: None,
+        changed_files: None,
+        ready_answer: None,
         quiet: None,
     }
 }
@@ -38,29 +38,30 @@ fn ended(outcome: Outcome, exit: Exit) -> RunState {
     RunState::Ended(Ending {
         outcome,
         exit,
-        at,
-        took: Duration::from_millis(76_500),
+        ended_at: at,
+        duration: Duration::from_millis(76_500),
         answer: None,
         stop: None,
         warnings: Vec::new(),
     })
 }
 
-fn tools() -> Story {
+fn tools() -> Timeline {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/logdir/tools");
     let files = RunFiles::open(&root).expect("open");
     let layout = Layout::find(&files, None).expect("layout");
-    Story::read(&files, &layout, None, &Default::default())
+    Timeline::read(&files, &layout, None, &Default::default())
 }
 
 #[test]
 fn a_captured_run_is_told_with_its_files() {
     let mut record = record(ended(Outcome::Succeeded, Exit::Code(0)));
     record.spec.lineage = Lineage { parent: Some("mg-2abcdefg".parse().expect("id")), ..record.spec.lineage };
-    record.spec.continues = Some(Continued { run: "mg-3abcdefg".parse().expect("id"), turn: 2 });
+    record.spec.continuation = Some(Continuation { run: "mg-3abcdefg".parse().expect("id"), turn: 2 });
     let answer = Some("agent2.1".to_owned());
-    record.spec.from = Some(BuiltOn { run: "mg-4abcdefg".parse().expect("id"), answer, agent: "agent_b".to_owned() });
-    let change = Change::between("agent_a", ("f/a.txt".into(), "one two\n"), ("f/b.txt".into(), "one three\n"));
+    record.spec.basis =
+        Some(AnswerBasis { run: "mg-4abcdefg".parse().expect("id"), answer, agent: "agent_b".to_owned() });
+    let change = AnswerDiff::compare("agent_a", ("f/a.txt".into(), "one two\n"), ("f/b.txt".into(), "one three\n"));
     let (story, built_on_by) = (tools(), ["mg-5abcdefg", "mg-6abcdefg"].map(|id| id.parse().expect("id")));
     let moment = |after: f64| {
         let micros = ((story.start.expect("start") + after) * 1e6) as i64;
@@ -68,10 +69,10 @@ fn a_captured_run_is_told_with_its_files() {
     };
     record.started = Some(moment(-9.0));
     if let RunState::Ended(ending) = &mut record.state {
-        ending.at = moment(story.end + 2.5);
+        ending.ended_at = moment(story.end + 2.5);
     }
-    let report = text(&record, &story, Some(&change), &built_on_by);
-    assert!(report.len() <= MOST_BYTES);
+    let report = run_report(&record, &story, Some(&change), &built_on_by);
+    assert!(report.len() <= MAX_BYTES);
     for told in [
         "Run mg-7f3k2q9d: succeeded after 76.5 s, exit code 0 [./run.json]",
         "started by an agent of mg-2abcdefg, depth 0; goes on with mg-3abcdefg, turn 2; builds on agent2.1 of agent_b in \
@@ -104,7 +105,7 @@ fn what_a_run_lacked_is_in_its_report() {
             |code: &str| Warning { code: code.to_owned(), message: "no tools".to_owned(), hint: "see".to_owned() };
         ending.warnings = vec![warning("first"), warning("second")];
     }
-    let report = text(&record(lacking), &Story::default(), None, &[]);
+    let report = run_report(&record(lacking), &Timeline::default(), None, &[]);
     for line in ["Warning: first: no tools (see)", "Warning: second: no tools (see)"] {
         assert!(report.contains(line), "{report}");
     }
@@ -113,23 +114,23 @@ fn what_a_run_lacked_is_in_its_report() {
 #[test]
 fn a_run_that_never_ran_says_so() {
     let problem = Problem::new("program_missing", "there is no MassGen", "install it");
-    let story = Story { gaps: vec!["nothing was left".to_owned()], ..Story::default() };
-    let report = text(&record(ended(Outcome::Failed(problem), Exit::NeverStarted)), &story, None, &[]);
+    let story = Timeline { gaps: vec!["nothing was left".to_owned()], ..Timeline::default() };
+    let report = run_report(&record(ended(Outcome::Failed(problem), Exit::NeverStarted)), &story, None, &[]);
     assert!(report.contains("failed after 76.5 s, MassGen never ran"), "{report}");
     assert!(report.contains("Problem: program_missing: there is no MassGen (install it)"), "{report}");
     assert!(report.ends_with("Not known:\n  nothing was left\n"), "{report}");
-    assert!(text(&record(RunState::Queued), &Story::default(), None, &[]).contains("waits for a free slot"));
+    assert!(run_report(&record(RunState::Queued), &Timeline::default(), None, &[]).contains("waits for a free slot"));
 }
 
 /// A run of so many agents and rounds, each with names and words of these.
-fn large(agents: u64, rounds: u64, word: &str) -> Story {
+fn large(agents: u64, rounds: u64, word: &str) -> Timeline {
     let name = |n: u64| format!("{n}{}", word.repeat(60));
     let source = std::path::PathBuf::from(name(0)).join("file.json");
-    let mut story = Story { attempt: name(0).into(), gaps: vec![word.repeat(400); 20], ..Story::default() };
+    let mut story = Timeline { attempt: name(0).into(), gaps: vec![word.repeat(400); 20], ..Timeline::default() };
     for n in 0..agents {
         let (agent, source) = (name(n), source.clone());
         let model = Some(name(n));
-        story.agents.push(AgentStory { id: agent.clone(), model, source: source.clone(), ..AgentStory::default() });
+        story.agents.push(AgentTotals { id: agent.clone(), model, source: source.clone(), ..AgentTotals::default() });
         for number in 0..rounds {
             let (agent, source, at, reason) = (agent.clone(), source.clone(), number as f64, word.repeat(400));
             let (kind, outcome, message) = (name(1), name(2), format!("{n}{number}{reason}"));
@@ -138,24 +139,29 @@ fn large(agents: u64, rounds: u64, word: &str) -> Story {
                 number,
                 kind,
                 outcome,
-                to: at,
+                end: at,
                 source: source.clone(),
                 ..Round::default()
             };
             story.rounds.push(round);
-            story.answers.push(Given {
+            story.answers.push(AnswerEvent {
                 agent: agent.clone(),
                 label: name(n),
                 source: source.clone(),
-                ..Given::default()
+                ..AnswerEvent::default()
             });
-            story.votes.push(Cast {
+            story.votes.push(VoteEvent {
                 voter: agent.clone(),
                 reason: reason.clone(),
                 source: source.clone(),
-                ..Cast::default()
+                ..VoteEvent::default()
             });
-            story.restarts.push(Restart { at, agent: agent.clone(), reason: reason.clone(), source: source.clone() });
+            story.restarts.push(Restart {
+                time_s: at,
+                agent: agent.clone(),
+                reason: reason.clone(),
+                source: source.clone(),
+            });
             let error = Some(reason);
             let tool = format!("{number}{word}");
             story.tools.push(ToolCall {
@@ -166,7 +172,7 @@ fn large(agents: u64, rounds: u64, word: &str) -> Story {
                 source: source.clone(),
                 ..ToolCall::default()
             });
-            story.troubles.push(Trouble { at, agent: Some(agent), message, source });
+            story.errors.push(ErrorEvent { time_s: at, agent: Some(agent), message, source });
         }
     }
     story
@@ -175,14 +181,14 @@ fn large(agents: u64, rounds: u64, word: &str) -> Story {
 #[test]
 fn however_large_a_run_is_its_report_has_at_most_4_kb_and_says_what_it_leaves_out() {
     for word in ["漢", "👩"] {
-        let report = text(&record(RunState::Queued), &large(50, 100, word), None, &[]);
-        assert!(report.len() <= MOST_BYTES && report.len() > MOST_BYTES / 2, "{} bytes", report.len());
+        let report = run_report(&record(RunState::Queued), &large(50, 100, word), None, &[]);
+        assert!(report.len() <= MAX_BYTES && report.len() > MAX_BYTES / 2, "{} bytes", report.len());
         assert!(report.contains("left out"), "{report}");
     }
-    let report = text(&record(RunState::Queued), &large(50, 100, "n"), None, &[]);
+    let report = run_report(&record(RunState::Queued), &large(50, 100, "n"), None, &[]);
     for told in ["Answers (5000):", "Votes (0 stood, 5000 void):", "Rounds (5000), the longest first"] {
         assert!(report.contains(told), "{report}");
     }
-    let report = text(&record(RunState::Queued), &large(2, 3, "a"), None, &[]);
-    assert!(report.len() <= MOST_BYTES && report.contains("Errors (6)"), "{report}");
+    let report = run_report(&record(RunState::Queued), &large(2, 3, "a"), None, &[]);
+    assert!(report.len() <= MAX_BYTES && report.contains("Errors (6)"), "{report}");
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::server::params::{CheckStatus, KillRun, RunMassgen, SteerRun};
 
 fn taken<T: DeserializeOwned>(tool: &str, arguments: Value) -> Result<T, Refusal> {
-    read(tool, arguments.as_object().expect("object").clone())
+    parse_arguments(tool, arguments.as_object().expect("object").clone())
 }
 
 /// What run_massgen understands, as one text.
@@ -26,7 +26,7 @@ fn refused(tool: &str, arguments: Value) -> Refusal {
 #[test]
 fn what_is_empty_counts_as_not_given() {
     let nothing = run(json!({}));
-    for tool in tools::all() {
+    for tool in tools::all_tools() {
         let properties = tool.input_schema["properties"].as_object().expect("properties").clone();
         for (name, empty) in properties.keys().flat_map(|name| {
             [json!(null), json!(""), json!(" \n"), json!([]), json!({}), json!([""])].map(|empty| (name.clone(), empty))
@@ -166,7 +166,7 @@ fn no_parameter_has_a_name_that_python_or_a_framework_reserves() {
         "validate",
         "fields",
     ];
-    for tool in tools::all() {
+    for tool in tools::all_tools() {
         for name in tool.input_schema["properties"].as_object().expect("properties").keys() {
             let is_taken = PYTHON.contains(&name.as_str()) || FRAMEWORKS.contains(&name.as_str());
             assert!(!is_taken && !name.starts_with("model_") && !name.starts_with('_'), "{}: {name}", tool.name);

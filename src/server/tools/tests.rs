@@ -6,7 +6,7 @@ use super::*;
 
 /// The tools of a server whose operator set nothing.
 fn usual() -> Vec<Tool> {
-    offered(&crate::settings::Flags::default().check().expect("defaults"))
+    available_tools(&crate::settings::Flags::default().resolve().expect("defaults"))
 }
 
 #[test]
@@ -40,14 +40,15 @@ fn the_list_is_the_one_that_was_agreed_on() {
 
 #[test]
 fn limits_are_those_that_the_operator_set() {
-    let usual = crate::settings::Flags::default().check().expect("defaults");
+    let usual = crate::settings::Flags::default().resolve().expect("defaults");
     let mut own = usual.clone();
     own.limits.max_timeout = std::time::Duration::from_secs(40_000);
-    own.most_wait = std::time::Duration::from_secs(100);
-    let told = serde_json::to_string(&offered(&own)).expect("JSON");
+    own.max_wait = std::time::Duration::from_secs(100);
+    let told = serde_json::to_string(&available_tools(&own)).expect("JSON");
     assert!(told.contains("at most 40000") && told.contains("at most 100") && !told.contains("{max_"), "{told}");
-    let told = |settings: &Settings| offered(settings).iter().map(|tool| tool.name.to_string()).collect::<Vec<_>>();
-    assert_eq!(told(&own), NAMES);
+    let told =
+        |settings: &Settings| available_tools(settings).iter().map(|tool| tool.name.to_string()).collect::<Vec<_>>();
+    assert_eq!(told(&own), TOOL_NAMES);
     own.read_only = true;
     assert_eq!(told(&own), ["check_status", "list_configs", "read_result"]);
 }
@@ -69,12 +70,12 @@ fn input_schemas_have_no_bounds_and_one_type_each() {
         }
         schema.get("items").into_iter().for_each(|items| judge(items, &format!("{place}[]")));
     }
-    all().iter().for_each(|tool| judge(&Value::Object(tool.input_schema.as_ref().clone()), &tool.name));
+    all_tools().iter().for_each(|tool| judge(&Value::Object(tool.input_schema.as_ref().clone()), &tool.name));
 }
 
 #[test]
 fn schemas_are_plain() {
-    let all = serde_json::to_string(&all()).expect("JSON");
+    let all = serde_json::to_string(&all_tools()).expect("JSON");
     for word in ["$ref", "$defs", "\"null\"", "anyOf", "oneOf"] {
         assert!(!all.contains(word), "{word}");
     }
@@ -107,7 +108,7 @@ const SEARCHES: [(&str, &str); 20] = [
 /// Codex finds the tools of its known models by this crate, over names and descriptions.
 #[test]
 fn a_search_finds_the_right_tool_first() {
-    let documents = all().into_iter().map(|tool| {
+    let documents = all_tools().into_iter().map(|tool| {
         let words = format!("{} {} {}", tool.name, tool.name.replace('_', " "), tool.description.unwrap_or_default());
         Document::new(tool.name.to_string(), words)
     });
@@ -126,7 +127,7 @@ fn a_search_finds_the_right_tool_first() {
 /// A client with deferred tools shows 160 characters of a description.
 #[test]
 fn the_first_160_characters_say_what_a_tool_is_for() {
-    for tool in all() {
+    for tool in all_tools() {
         let description = tool.description.unwrap_or_default();
         let shown: String = description.chars().take(160).collect();
         assert!(shown.contains("MassGen") || shown.contains("multi-agent") || shown.contains("run_massgen"), "{shown}");
@@ -136,7 +137,7 @@ fn the_first_160_characters_say_what_a_tool_is_for() {
 /// Scanners of tool lists take a word before a parenthesis for a call of a function.
 #[test]
 fn no_word_looks_like_code() {
-    for text in texts(&serde_json::to_value(all()).expect("JSON")) {
+    for text in texts(&serde_json::to_value(all_tools()).expect("JSON")) {
         let code = text.match_indices('(').find(|(at, _)| text[..*at].trim_end().ends_with(char::is_alphanumeric));
         assert!(code.is_none(), "{text}");
     }
@@ -144,7 +145,7 @@ fn no_word_looks_like_code() {
 
 #[test]
 fn every_parameter_has_a_description() {
-    for tool in all() {
+    for tool in all_tools() {
         let properties = tool.input_schema.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
         for (name, property) in properties {
             assert!(property["description"].is_string(), "{} of {}", name, tool.name);

@@ -9,7 +9,7 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use massgen_mcp::massgen::files::{Kind, RunFiles};
+use massgen_mcp::massgen::files::{EntryKind, RunFiles};
 use massgen_mcp::massgen::pages::hex;
 use massgen_mcp::massgen::status;
 use serde_json::{Value, json};
@@ -618,13 +618,13 @@ fn f31_a_link_swapped_in_after_the_listing_does_not_open() {
     let files = RunFiles::open(root.path()).expect("open");
     let path = Path::new("w/own.txt");
 
-    assert_eq!(files.list(Path::new("w"))[0].kind, Kind::File);
+    assert_eq!(files.list(Path::new("w"))[0].kind, EntryKind::File);
     replace_by_link(&own, &secret);
     assert!(files.open_file(path).is_err() && files.head(path, 99).is_err() && files.tail(path, 99).is_err());
     std::fs::rename(root.path().join("w"), root.path().join("gone")).expect("renamed");
     symlink(outside.path(), root.path().join("w")).expect("link");
     assert!(files.open_file(path).is_err(), "nor through a folder that was swapped");
-    assert!(!files.has(path) && files.list(Path::new("w")).is_empty());
+    assert!(!files.has_file(path) && files.list(Path::new("w")).is_empty());
 
     // And while somebody swaps without pause.
     std::fs::remove_file(root.path().join("w")).expect("removed");
@@ -639,7 +639,7 @@ fn f31_a_link_swapped_in_after_the_listing_does_not_open() {
             }
         });
         for _ in 0..3000 {
-            if files.has(path)
+            if files.has_file(path)
                 && let Ok(text) = files.head(path, 99)
             {
                 assert_eq!(text, b"own");

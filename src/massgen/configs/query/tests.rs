@@ -45,14 +45,14 @@ const CONFIGS: [(&str, &str, &str); 9] = [
     ("tools/filesystem/claude_code_single", "Works on files", "agent: {id: a, backend: {type: claude_code, cwd: w}}"),
 ];
 
-fn catalogue() -> Vec<Listed> {
-    let of = |(name, about, text): &(&str, &str, &str)| Listed {
+fn catalogue() -> Vec<ListedConfig> {
+    let of = |(name, about, text): &(&str, &str, &str)| ListedConfig {
         name: (*name).to_owned(),
-        source: Source::Example,
+        origin: ConfigOrigin::Example,
         choice: ConfigChoice::Rehearsal(String::new()),
-        needs: Needs::of(&Tree::read(text).expect("YAML")),
+        needs: Needs::from_config(&Tree::parse(text).expect("YAML")),
         missing: Vec::new(),
-        about: (*about).to_owned(),
+        description: (*about).to_owned(),
         problem: None,
     };
     CONFIGS.iter().map(of).collect()
@@ -60,8 +60,8 @@ fn catalogue() -> Vec<Listed> {
 
 /// The last parts of the names of what is found.
 fn found(query: &str) -> (Vec<String>, Option<Near>) {
-    let (best, near) = Query::read(query).found(&catalogue()).best(catalogue());
-    let last = |config: &Listed| config.name.rsplit('/').next().unwrap_or_default().to_owned();
+    let (best, near) = ConfigQuery::parse(query).found(&catalogue()).best(catalogue());
+    let last = |config: &ListedConfig| config.name.rsplit('/').next().unwrap_or_default().to_owned();
     (best.iter().map(last).collect(), near)
 }
 

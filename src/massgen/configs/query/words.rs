@@ -1,8 +1,8 @@
 //! The words of a query and what they mean: phrases in their usual spellings, with hyphens or without, and numbers of agents and
 //! providers. Pure; what is no phrase is text.
 
-use super::{Condition, Part};
-use crate::massgen::configs::catalogue::Source;
+use super::{Condition, QueryTerm};
+use crate::massgen::configs::listed::ConfigOrigin;
 
 /// Words that say nothing of a config.
 const EMPTY: [&str; 34] = [
@@ -75,11 +75,11 @@ const PHRASES: &[(&str, Condition)] = &[
     ("file", Condition::Files),
     ("filesystem", Condition::Files),
     ("file system", Condition::Files),
-    ("project", Condition::From(Source::Project)),
-    ("user", Condition::From(Source::User)),
-    ("example", Condition::From(Source::Example)),
-    ("rehearsal", Condition::From(Source::Rehearsal)),
-    ("@rehearsal", Condition::From(Source::Rehearsal)),
+    ("project", Condition::From(ConfigOrigin::Project)),
+    ("user", Condition::From(ConfigOrigin::User)),
+    ("example", Condition::From(ConfigOrigin::Example)),
+    ("rehearsal", Condition::From(ConfigOrigin::Rehearsal)),
+    ("@rehearsal", Condition::From(ConfigOrigin::Rehearsal)),
 ];
 /// Words for more than one.
 const SEVERAL: [&str; 12] = [
@@ -101,14 +101,14 @@ const PROVIDERS: [&str; 5] = ["provider", "vendor", "model", "llm", "company"];
 const NUMBERS: [&str; 11] = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"];
 
 /// The parts of a query in lower case.
-pub(super) fn parts(query: &str) -> Vec<Part> {
+pub(super) fn parts(query: &str) -> Vec<QueryTerm> {
     let words = query.split_whitespace().map(|word| word.trim_matches([',', ';', '.', '?', '!', '"', '\'', '(', ')']));
     let words: Vec<&str> = words.filter(|word| !word.is_empty() && !EMPTY.contains(word)).collect();
     let (mut parts, mut rest) = (Vec::new(), words.as_slice());
     while let Some(first) = rest.first() {
         let (taken, condition) = phrase(rest).unwrap_or((1, Condition::Text));
         let words = if taken == 1 { (*first).to_owned() } else { rest[..taken].join(" ") };
-        let part = Part { words, condition };
+        let part = QueryTerm { words, condition };
         if !parts.contains(&part) && !COMMON.contains(&part.words.as_str()) {
             parts.push(part);
         }

@@ -4,34 +4,35 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{EditError, Entry, Kind, Node, Scalar, Shared, Tree};
+use super::{EditError, MapEntry, Node, Scalar, ScalarKind, SharedNode, Tree};
 
 /// The longest key, in characters: PyYAML reads none of more than 1024 without a question mark before it.
-const MOST_KEY: usize = 1000;
+const MAX_KEY_CHARS: usize = 1000;
 
 impl Tree {
     /// The config as YAML text, from which PyYAML loads the same values as from the text that was read.
-    pub fn text(&self) -> Result<String, EditError> {
-        let mut writer = Writer::default();
+    pub fn to_yaml(&self) -> Result<String, EditError> {
+        let mut writer = YamlWriter::default();
         writer.count(&self.root);
         writer.entries(self.root.entries(), 0, false)?;
         if writer.out.is_empty() {
             writer.out.push_str("{}\n");
         }
-        let again = Tree::read(&writer.out)?;
-        if same(&self.root, &again.root) { Ok(writer.out) } else { Err(EditError::Unsafe) }
+        let again = Tree::parse(&writer.out)?;
+        if is_same_node(&self.root, &again.root) { Ok(writer.out) } else { Err(EditError::Ambiguous) }
     }
 }
 
-fn same(one: &Node, other: &Node) -> bool {
-    match (one.real(), other.real()) {
-        (Node::Scalar(one), Node::Scalar(other)) => same_scalar(one, other),
+fn is_same_node(one: &Node, other: &Node) -> bool {
+    match (one.resolved(), other.resolved()) {
+        (Node::Scalar(one), Node::Scalar(other)) => is_same_scalar(one, other),
         (Node::List(one), Node::List(other)) => {
-            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| same(one, other))
+            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| is_same_node(one, other))
         }
         (Node::Map(one), Node::Map(other)) => {
-            let same_entry =
-                |(one, other): (&Entry, &Entry)| same_scalar(&one.key, &other.key) && same(&one.value, &other.value);
+            let same_entry = |(one, other): (&MapEntry, &MapEntry)| {
+                is_same_scalar(&one.key, &other.key) && is_same_node(&one.value, &other.value)
+            };
             one.len() == other.len() && one.iter().zip(other).all(same_entry)
         }
         (Node::Scalar(_) | Node::List(_) | Node::Map(_) | Node::Shared(_), _) => false,
@@ -39,30 +40,30 @@ fn same(one: &Node, other: &Node) -> bool {
 }
 
 /// A plain text may have got quotes where it is a text in any case.
-fn same_scalar(one: &Scalar, other: &Scalar) -> bool {
-    let as_plain = one.plain == other.plain || (one.kind() == Kind::Text && other.kind() == Kind::Text);
+fn is_same_scalar(one: &Scalar, other: &Scalar) -> bool {
+    let as_plain = one.plain == other.plain || (one.kind() == ScalarKind::Text && other.kind() == ScalarKind::Text);
     one.text == other.text && one.tag == other.tag && as_plain
 }
 
 /// How often something shared is used, and under which name it was written.
 #[derive(Default)]
-struct Uses {
+struct SharedUse {
     count: usize,
     name: Option<usize>,
 }
 
 #[derive(Default)]
-struct Writer {
+struct YamlWriter {
     out: String,
-    uses: HashMap<usize, Uses>,
+    uses: HashMap<usize, SharedUse>,
     names: usize,
 }
 
-fn identity(shared: &Arc<Shared>) -> usize {
+fn identity(shared: &Arc<SharedNode>) -> usize {
     Arc::as_ptr(shared).addr()
 }
 
-impl Writer {
+impl YamlWriter {
     fn count(&mut self, node: &Node) {
         if let Node::Shared(shared) = node {
             let uses = self.uses.entry(identity(shared)).or_default();
@@ -76,14 +77,14 @@ impl Writer {
     }
 
     /// The entries of a mapping, each on a line that begins at `indent`; the first goes on a line that has begun, if there is one.
-    fn entries(&mut self, entries: &[Entry], indent: usize, mut begun: bool) -> Result<(), EditError> {
-        for Entry { key, value } in entries {
+    fn entries(&mut self, entries: &[MapEntry], indent: usize, mut begun: bool) -> Result<(), EditError> {
+        for MapEntry { key, value } in entries {
             if !std::mem::take(&mut begun) {
                 self.begin_line(indent);
             }
-            let key = written(key, indent == 0)?;
-            if key.chars().count() > MOST_KEY {
-                return Err(EditError::Unsafe);
+            let key = scalar_text(key, indent == 0)?;
+            if key.chars().count() > MAX_KEY_CHARS {
+                return Err(EditError::Ambiguous);
             }
             self.out.push_str(&key);
             self.out.push(':');
@@ -109,7 +110,7 @@ impl Writer {
                 named = true;
             }
         }
-        match node.real() {
+        match node.resolved() {
             Node::Scalar(scalar) => self.scalar(scalar)?,
             Node::List(items) if items.is_empty() => self.out.push_str(" []\n"),
             Node::Map(entries) if entries.is_empty() => self.out.push_str(" {}\n"),
@@ -129,7 +130,7 @@ impl Writer {
                 self.out.push('\n');
                 self.entries(entries, indent, false)?;
             }
-            Node::Shared(_) => return Err(EditError::Unsafe),
+            Node::Shared(_) => return Err(EditError::Ambiguous),
         }
         Ok(())
     }
@@ -138,7 +139,7 @@ impl Writer {
         if let Some(tag) = scalar.tag {
             self.out.push_str(&format!(" !!{tag}"));
         }
-        let text = written(scalar, false)?;
+        let text = scalar_text(scalar, false)?;
         if !text.is_empty() {
             self.out.push(' ');
             self.out.push_str(&text);
@@ -153,18 +154,18 @@ impl Writer {
 }
 
 /// A scalar's text as it is written; an empty plain one is empty.
-fn written(scalar: &Scalar, first_on_line: bool) -> Result<String, EditError> {
-    if scalar.plain && (scalar.text.is_empty() || stays_plain(&scalar.text, first_on_line)) {
+fn scalar_text(scalar: &Scalar, first_on_line: bool) -> Result<String, EditError> {
+    if scalar.plain && (scalar.text.is_empty() || can_be_plain(&scalar.text, first_on_line)) {
         return Ok(scalar.text.clone());
     }
-    if scalar.plain && scalar.kind() != Kind::Text {
-        return Err(EditError::Unsafe);
+    if scalar.plain && scalar.kind() != ScalarKind::Text {
+        return Err(EditError::Ambiguous);
     }
     Ok(quoted(&scalar.text))
 }
 
 /// Whether a text can stand without quotes in a block.
-fn stays_plain(text: &str, first_on_line: bool) -> bool {
+fn can_be_plain(text: &str, first_on_line: bool) -> bool {
     let mut chars = text.chars();
     let (first, second) = (chars.next().unwrap_or(' '), chars.next());
     let indicator = ",[]{}#&*!|>'\"%@`".contains(first)
@@ -203,7 +204,7 @@ mod tests {
     use super::*;
 
     fn emitted(text: &str) -> String {
-        let made = Tree::read(text).and_then(|tree| tree.text());
+        let made = Tree::parse(text).and_then(|tree| tree.to_yaml());
         made.unwrap_or_else(|error| panic!("{text}: {error:?}"))
     }
 
@@ -241,6 +242,6 @@ mod tests {
     #[test]
     fn a_key_that_pyyaml_would_not_read_is_refused() {
         let long = serde_json::json!({ "k".repeat(1100): 1 });
-        assert!(matches!(Tree::from_json(&long).expect("JSON").text(), Err(EditError::Unsafe)));
+        assert!(matches!(Tree::from_json(&long).expect("JSON").to_yaml(), Err(EditError::Ambiguous)));
     }
 }

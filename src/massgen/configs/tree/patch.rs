@@ -6,24 +6,24 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::{EditError, Entry, Kind, Node, Scalar, Shared, Tree, is_truth};
+use super::{EditError, MapEntry, Node, Scalar, ScalarKind, SharedNode, Tree, is_bool_word};
 
 /// The key of the only agent, which MassGen looks at first, and that of all of them.
-const AGENT: &str = "agent";
-const AGENTS: &str = "agents";
+const AGENT_KEY: &str = "agent";
+const AGENTS_KEY: &str = "agents";
 
 impl Tree {
     /// Applies a JSON merge patch (RFC 7386): `null` deletes a key, an object changes a mapping key by key, anything else
     /// replaces. An object under `agents` changes each agent whose id is a key of it, and none of the others. A key that only a merge
-    /// key brings in cannot be deleted: that is [`EditError::Unsafe`].
+    /// key brings in cannot be deleted: that is [`EditError::Ambiguous`].
     pub fn merge(&mut self, patch: &Value) -> Result<(), EditError> {
         let Value::Object(changes) = patch.clone() else { return Err(EditError::NotAMapping) };
-        let has_list = !self.root.get(AGENTS).is_some_and(|agents| matches!(agents.real(), Node::Map(_)));
+        let has_list = !self.root.get(AGENTS_KEY).is_some_and(|agents| matches!(agents.resolved(), Node::Map(_)));
         let (by_id, plain): (Map<_, _>, Map<_, _>) =
-            changes.into_iter().partition(|(key, change)| key == AGENTS && change.is_object() && has_list);
+            changes.into_iter().partition(|(key, change)| key == AGENTS_KEY && change.is_object() && has_list);
         let mut root = patched(Some(&self.root), &Value::Object(plain))?;
         for (id, change) in by_id.values().filter_map(Value::as_object).flatten() {
-            change_agent(&mut root, id, change)?;
+            patch_agent(&mut root, id, change)?;
         }
         self.root = root;
         Ok(())
@@ -31,17 +31,18 @@ impl Tree {
 
     /// The part of a merge patch that changes anything here. It is to be judged and not to be applied: agents stand in their places, and
     /// something empty stands for what a list keeps.
-    pub fn news_of(&self, patch: &Value) -> Value {
-        let mut found = news(&self.root, patch);
-        let agents = self.root.get(AGENTS).filter(|agents| matches!(agents.real(), Node::List(_))).map(Node::items);
-        match (patch.get(AGENTS), self.root.get(AGENT), agents) {
-            (Some(Value::Object(by_id)), Some(alone), _) => found[AGENT] = news_by_id(alone, 0, by_id),
+    pub fn effective_patch(&self, patch: &Value) -> Value {
+        let mut found = missing_changes(&self.root, patch);
+        let agents =
+            self.root.get(AGENTS_KEY).filter(|agents| matches!(agents.resolved(), Node::List(_))).map(Node::items);
+        match (patch.get(AGENTS_KEY), self.root.get(AGENT_KEY), agents) {
+            (Some(Value::Object(by_id)), Some(alone), _) => found[AGENT_KEY] = agent_changes_by_id(alone, 0, by_id),
             (Some(Value::Object(by_id)), None, Some(agents)) => {
-                let each = agents.iter().enumerate().map(|(place, agent)| news_by_id(agent, place, by_id));
-                found[AGENTS] = each.collect();
+                let each = agents.iter().enumerate().map(|(place, agent)| agent_changes_by_id(agent, place, by_id));
+                found[AGENTS_KEY] = each.collect();
             }
             (Some(Value::Array(new)), _, Some(agents)) => {
-                found[AGENTS] = new.iter().map(|new| news_of_agent(agents, new)).collect();
+                found[AGENTS_KEY] = new.iter().map(|new| agent_changes(agents, new)).collect();
             }
             (_, _, _) => {}
         }
@@ -62,13 +63,18 @@ impl Tree {
         items.retain(stays);
         items.push(Node::from_json(item));
         self.merge(&serde_json::json!({ outer: { inner: [] } }))?;
-        let place = own(&mut self.root, outer).and_then(|node| own(node, inner)).ok_or(EditError::Unsafe)?;
+        let place = own_value_mut(&mut self.root, outer)
+            .and_then(|node| own_value_mut(node, inner))
+            .ok_or(EditError::Ambiguous)?;
         *place = Node::List(items);
         Ok(())
     }
 
     /// Replaces scalars: `change` is given the nearest key and the scalar. Whether there was anything to replace.
-    pub(in super::super) fn rewrite(&mut self, change: &mut dyn FnMut(&str, &Scalar) -> Option<Scalar>) -> bool {
+    pub(in super::super) fn rewrite_scalars(
+        &mut self,
+        change: &mut dyn FnMut(&str, &Scalar) -> Option<Scalar>,
+    ) -> bool {
         let rewritten = Rewriter { change, known: HashMap::new() }.node("", &self.root);
         let any = rewritten.is_some();
         self.root = rewritten.unwrap_or_else(|| self.root.clone());
@@ -77,9 +83,9 @@ impl Tree {
 }
 
 /// The agent of this id in a config.
-pub(in super::super) fn agent<'a>(root: &'a Node, id: &str) -> Option<&'a Node> {
-    let alone = root.get(AGENT).map(std::slice::from_ref);
-    let agents = alone.or_else(|| root.get(AGENTS).map(Node::items)).unwrap_or_default();
+pub(in super::super) fn find_agent<'a>(root: &'a Node, id: &str) -> Option<&'a Node> {
+    let alone = root.get(AGENT_KEY).map(std::slice::from_ref);
+    let agents = alone.or_else(|| root.get(AGENTS_KEY).map(Node::items)).unwrap_or_default();
     agents.iter().enumerate().find(|(place, agent)| has_id(agent, *place, id)).map(|(_, agent)| agent)
 }
 
@@ -93,19 +99,19 @@ fn id_of(agent: &Node, place: usize) -> String {
     own.map_or_else(|| format!("agent{}", place + 1), str::to_owned)
 }
 
-fn change_agent(root: &mut Node, id: &str, change: &Value) -> Result<(), EditError> {
+fn patch_agent(root: &mut Node, id: &str, change: &Value) -> Result<(), EditError> {
     let no_such = |agents: &[Node]| EditError::NoSuchAgent {
         id: id.to_owned(),
         known: agents.iter().enumerate().map(|(place, agent)| id_of(agent, place)).collect(),
     };
-    if let Some(alone) = own(root, AGENT) {
+    if let Some(alone) = own_value_mut(root, AGENT_KEY) {
         if !has_id(alone, 0, id) {
             return Err(no_such(std::slice::from_ref(alone)));
         }
         *alone = patched(Some(alone), change)?;
         return Ok(());
     }
-    let Some(list) = own(root, AGENTS) else { return Err(no_such(&[])) };
+    let Some(list) = own_value_mut(root, AGENTS_KEY) else { return Err(no_such(&[])) };
     let mut agents = list.items().to_vec();
     let found = agents.iter().enumerate().position(|(place, agent)| has_id(agent, place, id));
     let place = found.ok_or_else(|| no_such(&agents))?;
@@ -118,25 +124,25 @@ fn change_agent(root: &mut Node, id: &str, change: &Value) -> Result<(), EditErr
     Ok(())
 }
 
-fn news_by_id(agent: &Node, place: usize, by_id: &Map<String, Value>) -> Value {
+fn agent_changes_by_id(agent: &Node, place: usize, by_id: &Map<String, Value>) -> Value {
     let change = by_id.iter().find(|(id, _)| has_id(agent, place, id));
-    change.map_or_else(|| Value::Object(Map::new()), |(_, change)| news(agent, change))
+    change.map_or_else(|| Value::Object(Map::new()), |(_, change)| missing_changes(agent, change))
 }
 
 /// What is new in an agent that takes the place of the one with its id. One that loses a key is new as a whole: the key may have
 /// guarded what stays.
-fn news_of_agent(agents: &[Node], new: &Value) -> Value {
+fn agent_changes(agents: &[Node], new: &Value) -> Value {
     let id = new.get("id").and_then(Value::as_str);
     let is_it = |(place, agent): &(usize, &Node)| id.is_some_and(|id| has_id(agent, *place, id));
     let before = agents.iter().enumerate().find(is_it).map(|(_, before)| before);
-    before.filter(|before| !loses(before, new)).map_or_else(|| new.clone(), |before| news(before, new))
+    before.filter(|before| !removes_key(before, new)).map_or_else(|| new.clone(), |before| missing_changes(before, new))
 }
 
 /// Whether a mapping, or one in it, has a key that the value in its place has not.
-fn loses(before: &Node, new: &Value) -> bool {
-    let Node::Map(_) = before.real() else { return false };
+fn removes_key(before: &Node, new: &Value) -> bool {
+    let Node::Map(_) = before.resolved() else { return false };
     let lost = |key: &str| match (before.get(key), new.get(key)) {
-        (Some(before), Some(new)) => loses(before, new),
+        (Some(before), Some(new)) => removes_key(before, new),
         (_, None) => true,
         (None, Some(_)) => false,
     };
@@ -145,23 +151,27 @@ fn loses(before: &Node, new: &Value) -> bool {
 
 /// The keys of a mapping, those that are merged in among them.
 fn keys(node: &Node) -> Vec<&str> {
-    let of_entry = |entry: &Entry| entry.key.kind() != Kind::Merge;
+    let of_entry = |entry: &MapEntry| entry.key.kind() != ScalarKind::Merge;
     let own = node.entries().iter().filter(|entry| of_entry(entry)).map(|entry| entry.key.text.as_str());
-    let merged =
-        node.entries().iter().filter(|entry| !of_entry(entry)).flat_map(|entry| entry.value.merged()).flat_map(keys);
+    let merged = node
+        .entries()
+        .iter()
+        .filter(|entry| !of_entry(entry))
+        .flat_map(|entry| entry.value.merge_sources())
+        .flat_map(keys);
     own.chain(merged).collect()
 }
 
 /// What of a merge patch of this value is not there yet. Of a list, each new item is given whole.
-fn news(there: &Node, patch: &Value) -> Value {
-    match (patch, there.real()) {
+fn missing_changes(there: &Node, patch: &Value) -> Value {
+    match (patch, there.resolved()) {
         (Value::Object(changes), Node::Map(_)) => {
             let news_of = |(key, change): (&String, &Value)| match there.get(key) {
                 None => (!change.is_null()).then(|| (key.clone(), change.clone())),
                 Some(own) if is_same(own, change) => None,
                 Some(own) => {
-                    let news = news(own, change);
-                    let is_none = matches!(own.real(), Node::Map(_)) && news == Value::Object(Map::new());
+                    let news = missing_changes(own, change);
+                    let is_none = matches!(own.resolved(), Node::Map(_)) && news == Value::Object(Map::new());
                     (!is_none).then(|| (key.clone(), news))
                 }
             };
@@ -177,22 +187,22 @@ fn news(there: &Node, patch: &Value) -> Value {
 
 /// Whether a value of a config is this one, as far as that is certain.
 fn is_same(node: &Node, value: &Value) -> bool {
-    match (value, node.real()) {
-        (Value::String(text), Node::Scalar(scalar)) => scalar.kind() == Kind::Text && scalar.text == *text,
-        (Value::Null, Node::Scalar(scalar)) => scalar.kind() == Kind::Null,
+    match (value, node.resolved()) {
+        (Value::String(text), Node::Scalar(scalar)) => scalar.kind() == ScalarKind::Text && scalar.text == *text,
+        (Value::Null, Node::Scalar(scalar)) => scalar.kind() == ScalarKind::Null,
         (Value::Bool(on), Node::Scalar(scalar)) => {
             let words: &[&str] = if *on { &["yes", "true", "on"] } else { &["no", "false", "off"] };
-            scalar.kind() == Kind::Other && is_truth(&scalar.text, words)
+            scalar.kind() == ScalarKind::Other && is_bool_word(&scalar.text, words)
         }
         (Value::Number(number), Node::Scalar(scalar)) => {
-            scalar.kind() == Kind::Other && scalar.text == number.to_string()
+            scalar.kind() == ScalarKind::Other && scalar.text == number.to_string()
         }
         (Value::Array(items), Node::List(own)) => {
             items.len() == own.len() && own.iter().zip(items).all(|(own, item)| is_same(own, item))
         }
         (Value::Object(fields), Node::Map(entries)) => {
             entries.len() == fields.len()
-                && entries.iter().all(|entry| entry.key.kind() == Kind::Text)
+                && entries.iter().all(|entry| entry.key.kind() == ScalarKind::Text)
                 && fields.iter().all(|(key, value)| node.get(key).is_some_and(|own| is_same(own, value)))
         }
         (_, Node::Scalar(_) | Node::List(_) | Node::Map(_) | Node::Shared(_)) => false,
@@ -200,7 +210,7 @@ fn is_same(node: &Node, value: &Value) -> bool {
 }
 
 /// The value of a key of a mapping's own, the last where it comes twice.
-fn own<'a>(node: &'a mut Node, key: &str) -> Option<&'a mut Node> {
+fn own_value_mut<'a>(node: &'a mut Node, key: &str) -> Option<&'a mut Node> {
     let Node::Map(entries) = node else { return None };
     entries.iter_mut().rev().find(|entry| entry.key.is_key(key) == Some(true)).map(|entry| &mut entry.value)
 }
@@ -214,21 +224,21 @@ fn patched(target: Option<&Node>, patch: &Value) -> Result<Node, EditError> {
     Ok(Node::Map(entries))
 }
 
-fn set(entries: &mut Vec<Entry>, key: &str, change: &Value) -> Result<(), EditError> {
+fn set(entries: &mut Vec<MapEntry>, key: &str, change: &Value) -> Result<(), EditError> {
     let mut own = Vec::new();
     for (place, entry) in entries.iter().enumerate() {
-        if entry.key.is_key(key).ok_or(EditError::Unsafe)? {
+        if entry.key.is_key(key).ok_or(EditError::Ambiguous)? {
             own.push(place);
         }
     }
     let whole = Node::Map(std::mem::take(entries));
     let merged = whole.get_merged(key).cloned();
-    let Node::Map(kept) = whole else { return Err(EditError::Unsafe) };
+    let Node::Map(kept) = whole else { return Err(EditError::Ambiguous) };
     *entries = kept;
     if change.is_null() {
         // Without its own value the key would have the merged one, not none.
         if merged.is_some() {
-            return Err(EditError::Unsafe);
+            return Err(EditError::Ambiguous);
         }
         entries.retain(|entry| entry.key.is_key(key) != Some(true));
         return Ok(());
@@ -237,7 +247,7 @@ fn set(entries: &mut Vec<Entry>, key: &str, change: &Value) -> Result<(), EditEr
     let value = patched(current.as_ref(), change)?;
     match own.last().and_then(|place| entries.get_mut(*place)) {
         Some(entry) => entry.value = value,
-        None => entries.push(Entry { key: Scalar::quoted(key), value }),
+        None => entries.push(MapEntry { key: Scalar::quoted(key), value }),
     }
     Ok(())
 }
@@ -262,22 +272,22 @@ impl Rewriter<'_> {
             Node::Map(entries) => {
                 let new: Vec<Option<Node>> = entries.iter().map(|entry| self.entry(key, entry)).collect();
                 let any = new.iter().any(Option::is_some);
-                let whole = new
-                    .into_iter()
-                    .zip(entries)
-                    .map(|(new, old)| Entry { key: old.key.clone(), value: new.unwrap_or_else(|| old.value.clone()) });
+                let whole = new.into_iter().zip(entries).map(|(new, old)| MapEntry {
+                    key: old.key.clone(),
+                    value: new.unwrap_or_else(|| old.value.clone()),
+                });
                 any.then(|| Node::Map(whole.collect()))
             }
             Node::Shared(shared) => self.shared(key, shared),
         }
     }
 
-    fn entry(&mut self, key: &str, entry: &Entry) -> Option<Node> {
-        let key = if entry.key.kind() == Kind::Merge { key } else { &entry.key.text };
+    fn entry(&mut self, key: &str, entry: &MapEntry) -> Option<Node> {
+        let key = if entry.key.kind() == ScalarKind::Merge { key } else { &entry.key.text };
         self.node(key, &entry.value)
     }
 
-    fn shared(&mut self, key: &str, shared: &Arc<Shared>) -> Option<Node> {
+    fn shared(&mut self, key: &str, shared: &Arc<SharedNode>) -> Option<Node> {
         // The entries of a mapping have keys of their own.
         let key = if matches!(shared.node, Node::Map(_)) { "" } else { key };
         let of_key = (Arc::as_ptr(shared).addr(), key.to_owned());
@@ -285,7 +295,7 @@ impl Rewriter<'_> {
             return known.clone();
         }
         let (size, depth) = (shared.size, shared.depth);
-        let new = self.node(key, &shared.node).map(|node| Node::Shared(Arc::new(Shared { node, size, depth })));
+        let new = self.node(key, &shared.node).map(|node| Node::Shared(Arc::new(SharedNode { node, size, depth })));
         self.known.insert(of_key, new.clone());
         new
     }
@@ -297,9 +307,9 @@ mod tests {
     use serde_json::json;
 
     fn merged(text: &str, patch: Value) -> Result<String, EditError> {
-        let mut tree = Tree::read(text)?;
+        let mut tree = Tree::parse(text)?;
         tree.merge(&patch)?;
-        tree.text()
+        tree.to_yaml()
     }
 
     #[test]
@@ -317,7 +327,7 @@ mod tests {
             (json!({}), json!({"a": {"bb": {"ccc": null}}}), json!({"a": {"bb": {}}})),
         ] {
             let made = merged(&original.to_string(), patch.clone()).expect("merged");
-            let wanted = Tree::from_json(&expected).and_then(|tree| tree.text()).expect("JSON");
+            let wanted = Tree::from_json(&expected).and_then(|tree| tree.to_yaml()).expect("JSON");
             assert_eq!(made, wanted, "{original} + {patch}");
         }
         assert!(matches!(merged("a: 1", json!([1])), Err(EditError::NotAMapping)));
@@ -358,28 +368,28 @@ mod tests {
     #[test]
     fn only_what_changes_is_news() {
         let config = "agents:\n- id: a\n  backend: {type: openai, base_url: u, fast: yes, n: 1, args: [x, y]}\n- id: b\n  hooks: {x: 1}\nui: {a: 1}\n";
-        let tree = Tree::read(config).expect("YAML");
+        let tree = Tree::parse(config).expect("YAML");
         let whole = json!([
             {"id": "b", "hooks": {"x": 1}},
             {"id": "a", "backend": {"type": "openai", "base_url": "u", "fast": true, "n": 1, "args": ["x", "z"], "model": "m"}},
         ]);
         let expected = json!({"agents": [{}, {"backend": {"args": [null, "z"], "model": "m"}}]});
-        assert_eq!(tree.news_of(&json!({"agents": whole})), expected);
+        assert_eq!(tree.effective_patch(&json!({"agents": whole})), expected);
         let less = json!({"agents": [{"id": "b", "y": 1}, {"id": "new"}]});
-        assert_eq!(tree.news_of(&less), less, "what guarded the agent is gone");
+        assert_eq!(tree.effective_patch(&less), less, "what guarded the agent is gone");
         let by_id = json!({"agents": {"b": {"hooks": {"x": 1}, "y": 2}}, "ui": {"a": 1}, "gone": null});
-        assert_eq!(tree.news_of(&by_id), json!({"agents": [{}, {"y": 2}]}));
+        assert_eq!(tree.effective_patch(&by_id), json!({"agents": [{}, {"y": 2}]}));
         for change in
             [json!({"agents": [{"id": "a", "backend": null}]}), json!({"ui": null}), json!({"ui": {"a": "1"}})]
         {
             assert_eq!(
-                tree.news_of(&change).to_string().replace("\"id\":\"a\",", ""),
+                tree.effective_patch(&change).to_string().replace("\"id\":\"a\",", ""),
                 change.to_string().replace("\"id\":\"a\",", "")
             );
         }
-        let alone = Tree::read("agent: {id: solo, backend: {base_url: u}}").expect("YAML");
+        let alone = Tree::parse("agent: {id: solo, backend: {base_url: u}}").expect("YAML");
         let change = json!({"agents": {"solo": {"backend": {"base_url": "u", "cwd": "w"}}}});
-        assert_eq!(alone.news_of(&change)["agent"], json!({"backend": {"cwd": "w"}}));
+        assert_eq!(alone.effective_patch(&change)["agent"], json!({"backend": {"cwd": "w"}}));
     }
 
     #[test]
@@ -395,14 +405,14 @@ mod tests {
     #[test]
     fn what_only_a_merge_key_brings_cannot_be_deleted() {
         let text = "a: &x {m: 1}\nb: {<<: *x, n: 2}\nc: {<<: *x, m: 3}\n";
-        assert!(matches!(merged(text, json!({"b": {"m": null}})), Err(EditError::Unsafe)));
-        assert!(matches!(merged(text, json!({"c": {"m": null}})), Err(EditError::Unsafe)));
+        assert!(matches!(merged(text, json!({"b": {"m": null}})), Err(EditError::Ambiguous)));
+        assert!(matches!(merged(text, json!({"c": {"m": null}})), Err(EditError::Ambiguous)));
         assert!(merged(text, json!({"b": {"n": null, "z": null}})).is_ok());
     }
 
     #[test]
     fn a_key_that_may_be_a_number_is_not_guessed() {
-        assert!(matches!(merged("1x: {a: 1}\n", json!({"1x": {"b": 2}})), Err(EditError::Unsafe)));
+        assert!(matches!(merged("1x: {a: 1}\n", json!({"1x": {"b": 2}})), Err(EditError::Ambiguous)));
         assert_eq!(merged("yes: 1\n", json!({"yes": 2})).expect("merged"), "yes: 1\n\"yes\": 2\n");
         let twice = merged("a: 1\na: 2\n", json!({"a": 3})).expect("merged");
         assert_eq!(twice, "a: 1\na: 3\n", "the last one is the one that counts");
@@ -410,10 +420,11 @@ mod tests {
 
     #[test]
     fn what_is_shared_stays_shared_when_it_is_rewritten() {
-        let mut tree = Tree::read("l: &l [x, y]\npath: *l\nargs: *l\nargs2: {args: *l}\n").expect("YAML");
-        let any = tree.rewrite(&mut |key, scalar| (key == "args" && scalar.text == "x").then(|| Scalar::quoted("z")));
+        let mut tree = Tree::parse("l: &l [x, y]\npath: *l\nargs: *l\nargs2: {args: *l}\n").expect("YAML");
+        let any =
+            tree.rewrite_scalars(&mut |key, scalar| (key == "args" && scalar.text == "x").then(|| Scalar::quoted("z")));
         assert!(any);
         let expected = "l: &a1\n  - x\n  - y\npath: *a1\nargs: &a2\n  - \"z\"\n  - y\nargs2:\n  args: *a2\n";
-        assert_eq!(tree.text().expect("text"), expected);
+        assert_eq!(tree.to_yaml().expect("text"), expected);
     }
 }

@@ -1,0 +1,449 @@
+//! What the ledger holds, and what follows from it: who waits before whom, what is charged to which budget, which request is
+//! known. Pure: it looks at no run and no clock.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{AdmissionRequest, DEDUP_WINDOW, LedgerError, RequestIdentity, SlotClaim};
+use crate::run::{Cap, DailySummary, Lineage, RunId, RunRecord, RunState, Spend, Usd};
+
+/// How many days are kept.
+const MAX_DAYS: usize = 8;
+/// How many servers are kept whose budget is limited, the latest.
+const MAX_SERVERS: usize = 1000;
+/// How many experiments are kept, the latest.
+const MAX_EXPERIMENTS: usize = 1000;
+/// The version of the file.
+pub(super) const FORMAT_VERSION: u32 = 1;
+/// How many request keys are kept before those of forgotten runs are dropped.
+const MAX_KEYS: usize = 1000;
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct LedgerState {
+    version: u32,
+    next_ticket: u64,
+    entries: Vec<LedgerEntry>,
+    /// Starts of the last minute.
+    starts: Vec<Timestamp>,
+    /// Millionths of a dollar by day, of trees that are over.
+    days: BTreeMap<String, u64>,
+    /// What else is known of those days.
+    #[serde(default)]
+    day_counts: BTreeMap<String, DayCount>,
+    /// The same by server, the newest last; of servers that have a budget.
+    servers: Vec<(String, u64)>,
+    /// What the closed trees of an experiment have spent, in millionths of a dollar and in tokens, the newest last.
+    #[serde(default)]
+    experiments: Vec<(String, u64, u64)>,
+    requests: Vec<RecentRequest>,
+    keys: BTreeMap<String, KeyedRequest>,
+    /// Whether something in it has changed since it was read: an idle look must not wake those who wait for a change.
+    #[serde(skip)]
+    pub(super) is_changed: bool,
+}
+
+/// A run that is not over, or belongs to a tree that is not.
+#[derive(Serialize, Deserialize)]
+struct LedgerEntry {
+    run: String,
+    #[serde(default)]
+    parent: Option<String>,
+    root: String,
+    server: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    experiment: Option<String>,
+    ticket: u64,
+    place: Phase,
+    #[serde(default)]
+    budget_microusd: Option<u64>,
+    #[serde(default)]
+    max_tokens: Option<u64>,
+    /// What a run that is over has spent by itself.
+    #[serde(default)]
+    spent_microusd: u64,
+    #[serde(default)]
+    spent_tokens: u64,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_unpriced: bool,
+}
+
+/// The runs of trees that were over on a day.
+#[derive(Clone, Copy, Default, Serialize, Deserialize)]
+struct DayCount {
+    runs: u64,
+    tokens: u64,
+    is_unpriced: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Phase {
+    Waiting,
+    Live,
+    Over,
+}
+
+/// Whose money a run spends, beside its parent's.
+#[derive(Clone, Copy)]
+struct EntryOwner<'a> {
+    server: &'a str,
+    experiment: Option<&'a str>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RecentRequest {
+    content: String,
+    client: String,
+    run: String,
+    at: Timestamp,
+}
+
+#[derive(Serialize, Deserialize)]
+struct KeyedRequest {
+    asked: String,
+    run: String,
+}
+
+impl LedgerEntry {
+    /// What is kept for it while it is not over, for all below it too.
+    fn reserved(&self) -> Spend {
+        Spend {
+            usd: Usd(self.budget_microusd.unwrap_or_default()),
+            tokens: self.max_tokens.unwrap_or_default(),
+            is_unpriced: false,
+        }
+    }
+
+    /// What it has spent by itself.
+    fn spent(&self, spent: &impl Fn(&RunId) -> Spend) -> Spend {
+        if self.place == Phase::Over {
+            let is_unpriced = self.is_unpriced;
+            return Spend { usd: Usd(self.spent_microusd), tokens: self.spent_tokens, is_unpriced };
+        }
+        self.run.parse().map(|id| spent(&id)).unwrap_or_default()
+    }
+}
+
+impl LedgerState {
+    pub(super) fn from_json(bytes: &[u8]) -> Result<LedgerState, serde_json::Error> {
+        serde_json::from_slice(bytes)
+    }
+
+    pub(super) fn to_json(&self) -> io::Result<Vec<u8>> {
+        Ok(serde_json::to_vec(self)?)
+    }
+
+    /// What the records of all runs tell, the oldest first.
+    pub(super) fn from_records(records: &[RunRecord]) -> LedgerState {
+        let mut book = LedgerState::default();
+        let live = records.iter().filter(|record| record.state.ending().is_none());
+        let live_trees: BTreeSet<&RunId> = live.map(|record| &record.spec.lineage.root).collect();
+        for record in records {
+            let spec = &record.spec;
+            if let Some(key) = &spec.origin.key_hash {
+                let (asked, run) = (spec.origin.request_hash.clone(), spec.id.to_string());
+                book.keys.insert(key.clone(), KeyedRequest { asked, run });
+            }
+            let ending = record.state.ending();
+            if let Some(ending) = ending.filter(|_| !live_trees.contains(&spec.lineage.root)) {
+                book.add_to_day(ending.ended_at.wall, record.spent);
+                book.add_to_server(&spec.origin.server, record.spent.usd.0);
+                book.add_to_experiment(spec.origin.experiment.as_deref(), record.total_spent());
+                continue;
+            }
+            let place = if record.state == RunState::Queued { Phase::Waiting } else { Phase::Live };
+            let own = EntryOwner { server: &spec.origin.server, experiment: spec.origin.experiment.as_deref() };
+            book.push_entry(&spec.id, &spec.lineage, own, spec.allowance.cap, place);
+            if ending.is_some() {
+                book.settle(&spec.id, record.spent);
+            }
+        }
+        book
+    }
+
+    /// The run that the same request has started, if it has.
+    pub(super) fn find_duplicate(
+        &mut self,
+        request: &RequestIdentity,
+        now: Timestamp,
+        began: impl Fn(&RunId) -> bool,
+        lives: impl Fn(&RunId) -> bool,
+    ) -> Result<Option<RunId>, LedgerError> {
+        if self.keys.len() > MAX_KEYS {
+            self.keys.retain(|_, keyed| keyed.run.parse().is_ok_and(|id| began(&id)));
+        }
+        if let Some(key) = &request.key_hash {
+            let keyed = self.keys.get(key);
+            let run = keyed.and_then(|keyed| keyed.run.parse::<RunId>().ok()).filter(|id| began(id));
+            return match (keyed, run) {
+                (Some(keyed), Some(run)) if keyed.asked != request.request_hash => Err(LedgerError::KeyReused(run)),
+                (_, run) => Ok(run),
+            };
+        }
+        let fresh = |asked: &RecentRequest| elapsed_since(asked.at, now).is_some_and(|age| age <= DEDUP_WINDOW);
+        self.requests.retain(fresh);
+        let same = |asked: &&RecentRequest| {
+            asked.content == request.content_hash && Some(&asked.client) == request.client.as_ref()
+        };
+        let mut runs = self.requests.iter().rev().filter(same).filter_map(|asked| asked.run.parse().ok());
+        Ok(runs.find(lives))
+    }
+
+    /// Enters an admitted run.
+    pub(super) fn add_run(&mut self, application: &AdmissionRequest, cap: Cap, place: Phase, now: Timestamp) {
+        let AdmissionRequest { id, lineage, server, identity: request, share, .. } = application;
+        let experiment = share.as_ref().map(|share| share.experiment.as_str());
+        self.push_entry(id, lineage, EntryOwner { server, experiment }, cap, place);
+        self.starts.push(now);
+        if let Some(key) = &request.key_hash {
+            self.keys.insert(key.clone(), KeyedRequest { asked: request.request_hash.clone(), run: id.to_string() });
+        } else if let Some(client) = &request.client {
+            let (content, client, run) = (request.content_hash.clone(), client.clone(), id.to_string());
+            self.requests.push(RecentRequest { content, client, run, at: now });
+        }
+    }
+
+    fn push_entry(&mut self, id: &RunId, lineage: &Lineage, own: EntryOwner<'_>, cap: Cap, place: Phase) {
+        self.is_changed = true;
+        self.next_ticket += 1;
+        self.entries.push(LedgerEntry {
+            run: id.to_string(),
+            parent: lineage.parent.as_ref().map(RunId::to_string),
+            root: lineage.root.to_string(),
+            server: own.server.to_owned(),
+            experiment: own.experiment.map(str::to_owned),
+            ticket: self.next_ticket,
+            place,
+            budget_microusd: cap.usd.map(|usd| usd.0),
+            max_tokens: cap.tokens,
+            spent_microusd: 0,
+            spent_tokens: 0,
+            is_unpriced: false,
+        });
+    }
+
+    /// How long until another start is allowed.
+    pub(super) fn start_delay(&mut self, now: Timestamp, span: Duration, most: u32) -> Option<Duration> {
+        self.starts.retain(|at| elapsed_since(*at, now).is_some_and(|age| age < span));
+        let over = self.starts.len().checked_sub(most as usize)?;
+        let in_the_way = self.starts.get(over).and_then(|at| elapsed_since(*at, now));
+        Some(in_the_way.map_or(span, |age| span.saturating_sub(age)))
+    }
+
+    pub(super) fn unfinished_runs(&self) -> Vec<RunId> {
+        let live = self.entries.iter().filter(|entry| entry.place != Phase::Over);
+        live.filter_map(|entry| entry.run.parse().ok()).collect()
+    }
+
+    pub(super) fn waiting_count(&self) -> usize {
+        self.entries.iter().filter(|entry| entry.place == Phase::Waiting).count()
+    }
+
+    pub(super) fn live_root_count(&self) -> usize {
+        self.entries.iter().filter(|entry| entry.place == Phase::Live && entry.parent.is_none()).count()
+    }
+
+    pub(super) fn live_descendant_count(&self, root: &RunId) -> usize {
+        let below =
+            |entry: &&LedgerEntry| entry.root == root.as_str() && entry.parent.is_some() && entry.place != Phase::Over;
+        self.entries.iter().filter(below).count()
+    }
+
+    /// Gives the run its slot, if it is its turn. Who is not in the book has been forgotten by it, and waits for nobody.
+    pub(super) fn try_claim_slot(&mut self, id: &RunId, slots: u32) -> SlotClaim {
+        let Some(ahead) = self.runs_ahead(id) else { return SlotClaim::Claimed };
+        if slots > 0 && self.live_root_count() + ahead >= slots as usize {
+            return SlotClaim::Waiting { ahead };
+        }
+        self.is_changed = true;
+        self.entries.iter_mut().filter(|entry| entry.run == id.as_str()).for_each(|entry| entry.place = Phase::Live);
+        SlotClaim::Claimed
+    }
+
+    pub(super) fn queue_position(&self, id: &RunId) -> Option<(usize, usize)> {
+        Some((self.runs_ahead(id)?, self.waiting_count()))
+    }
+
+    /// How many wait before a run that waits.
+    fn runs_ahead(&self, id: &RunId) -> Option<usize> {
+        let waiting = || self.entries.iter().filter(|entry| entry.place == Phase::Waiting);
+        let ticket = waiting().find(|entry| entry.run == id.as_str())?.ticket;
+        Some(waiting().filter(|entry| entry.ticket < ticket).count())
+    }
+
+    pub(super) fn settle(&mut self, id: &RunId, spent: Spend) {
+        for entry in self.entries.iter_mut().filter(|entry| entry.run == id.as_str() && entry.place != Phase::Over) {
+            self.is_changed = true;
+            entry.place = Phase::Over;
+            (entry.spent_microusd, entry.spent_tokens) = (spent.usd.0, spent.tokens);
+            entry.is_unpriced = spent.is_unpriced;
+        }
+    }
+
+    /// Books trees of which every run is over, and forgets their runs.
+    pub(super) fn settle_finished_trees(&mut self, now: Timestamp) {
+        let open = |root: &str| self.entries.iter().any(|entry| entry.root == root && entry.place != Phase::Over);
+        self.is_changed |= self.entries.iter().any(|entry| !open(&entry.root));
+        let closed: Vec<String> =
+            self.entries.iter().map(|entry| entry.root.clone()).filter(|root| !open(root)).collect();
+        // With all below it, for which its entry and theirs have to be here still.
+        let ended = self.entries.iter().filter(|entry| closed.contains(&entry.root));
+        let of_experiments: Vec<_> = ended
+            .filter_map(|entry| Some((entry.experiment.clone()?, self.entry_charge(entry, &|_| Spend::default()))))
+            .collect();
+        of_experiments.iter().for_each(|(experiment, spent)| self.add_to_experiment(Some(experiment), *spent));
+        let (over, kept): (Vec<LedgerEntry>, Vec<LedgerEntry>) =
+            std::mem::take(&mut self.entries).into_iter().partition(|entry| closed.contains(&entry.root));
+        self.entries = kept;
+        for entry in over {
+            self.add_to_day(now, entry.spent(&|_| Spend::default()));
+            self.add_to_server(&entry.server, entry.spent_microusd);
+        }
+    }
+
+    fn add_to_day(&mut self, at: Timestamp, spent: Spend) {
+        let dollars = self.days.entry(utc_day(at)).or_default();
+        *dollars = dollars.saturating_add(spent.usd.0);
+        let count = self.day_counts.entry(utc_day(at)).or_default();
+        count.runs += 1;
+        count.tokens = count.tokens.saturating_add(spent.tokens);
+        count.is_unpriced |= spent.is_unpriced;
+        while self.days.len() > MAX_DAYS {
+            self.days.pop_first();
+        }
+        while self.day_counts.len() > MAX_DAYS {
+            self.day_counts.pop_first();
+        }
+    }
+
+    fn add_to_server(&mut self, server: &str, spent: u64) {
+        if server.is_empty() {
+            return;
+        }
+        let place = self.servers.iter().position(|(known, _)| known == server);
+        let (_, before) = place.map(|place| self.servers.remove(place)).unwrap_or_default();
+        self.servers.push((server.to_owned(), before.saturating_add(spent)));
+        let surplus = self.servers.len().saturating_sub(MAX_SERVERS);
+        self.servers.drain(..surplus);
+    }
+
+    fn add_to_experiment(&mut self, experiment: Option<&str>, spent: Spend) {
+        let Some(experiment) = experiment else { return };
+        let place = self.experiments.iter().position(|(known, ..)| known == experiment);
+        let (_, usd, tokens) = place.map(|place| self.experiments.remove(place)).unwrap_or_default();
+        let (usd, tokens) = (usd.saturating_add(spent.usd.0), tokens.saturating_add(spent.tokens));
+        self.experiments.push((experiment.to_owned(), usd, tokens));
+        let surplus = self.experiments.len().saturating_sub(MAX_EXPERIMENTS);
+        self.experiments.drain(..surplus);
+    }
+
+    /// What the runs of an experiment have spent, and what is kept for those that live.
+    pub(super) fn experiment_charge(&self, experiment: &str, spent: &impl Fn(&RunId) -> Spend) -> Spend {
+        let before = self.experiments.iter().find(|(known, ..)| known == experiment);
+        let (usd, tokens) = before.map(|(_, usd, tokens)| (*usd, *tokens)).unwrap_or_default();
+        let live = self.entries.iter().filter(|entry| entry.experiment.as_deref() == Some(experiment));
+        let kept: Spend = live.map(|entry| self.entry_charge(entry, spent)).sum();
+        kept + Spend { usd: Usd(usd), tokens, is_unpriced: false }
+    }
+
+    /// The run that a key has started.
+    pub(super) fn run_for_key(&self, key: &str) -> Option<RunId> {
+        self.keys.get(key).and_then(|keyed| keyed.run.parse().ok())
+    }
+
+    /// What a run has spent by itself, and what is kept for the runs that it started.
+    pub(super) fn parent_charge(&self, parent: &RunId, spent: &impl Fn(&RunId) -> Spend) -> Spend {
+        spent(parent) + self.descendants_charge(parent.as_str(), spent)
+    }
+
+    fn descendants_charge(&self, run: &str, spent: &impl Fn(&RunId) -> Spend) -> Spend {
+        let children = self.entries.iter().filter(|entry| entry.parent.as_deref() == Some(run));
+        children.map(|child| self.entry_charge(child, spent)).sum()
+    }
+
+    /// What is charged for a run: what it and all below it have spent, and while it is not over no less than they may. A run
+    /// that was stopped alone has left others that go on spending.
+    fn entry_charge(&self, entry: &LedgerEntry, spent: &impl Fn(&RunId) -> Spend) -> Spend {
+        let so_far = entry.spent(spent) + self.descendants_charge(&entry.run, spent);
+        if entry.place == Phase::Over { so_far } else { so_far.component_max(entry.reserved()) }
+    }
+
+    pub(super) fn server_charge(&self, server: &str, spent: &impl Fn(&RunId) -> Spend) -> Usd {
+        let before =
+            self.servers.iter().find(|(known, _)| known == server).map(|(_, spent)| *spent).unwrap_or_default();
+        let live = self.entries.iter().filter(|entry| entry.parent.is_none() && entry.server == server);
+        let kept: Spend = live.map(|entry| self.entry_charge(entry, spent)).sum();
+        Usd(before.saturating_add(kept.usd.0))
+    }
+
+    pub(super) fn day_charge(&self, now: Timestamp, spent: &impl Fn(&RunId) -> Spend) -> Usd {
+        let before = self.days.get(&utc_day(now)).copied().unwrap_or_default();
+        let live = self.entries.iter().filter(|entry| entry.parent.is_none());
+        let kept: Spend = live.map(|entry| self.entry_charge(entry, spent)).sum();
+        Usd(before.saturating_add(kept.usd.0))
+    }
+
+    /// The runs of the day (UTC): those of trees that were over on it, and all of trees that are not. Each counts for what it has
+    /// spent, and none for what it may. `lives` is asked of those that have not told the book that they are over.
+    pub(super) fn today(
+        &self,
+        now: Timestamp,
+        spent: &impl Fn(&RunId) -> Spend,
+        lives: &impl Fn(&RunId) -> bool,
+    ) -> DailySummary {
+        let day = utc_day(now);
+        let count = self.day_counts.get(&day).copied().unwrap_or_default();
+        let usd = Usd(self.days.get(&day).copied().unwrap_or_default());
+        let over = Spend { usd, tokens: count.tokens, is_unpriced: count.is_unpriced };
+        let of_entries: Spend = self.entries.iter().map(|entry| entry.spent(spent)).sum();
+        let live = self.unfinished_runs().iter().filter(|id| lives(id)).count() as u64;
+        DailySummary { day, runs: count.runs + self.entries.len() as u64, live, spent: over + of_entries }
+    }
+
+    /// Whether a run is below another one, by any number of generations.
+    pub(super) fn is_descendant(&self, run: &RunId, above: &RunId) -> bool {
+        let parent_of = |run: &str| self.entries.iter().find(|entry| entry.run == run)?.parent.as_deref();
+        // A run is younger than its parent, so that this ends; a damaged book must not make it go round.
+        let mut parents = std::iter::successors(parent_of(run.as_str()), |run| parent_of(run));
+        parents.by_ref().take(self.entries.len()).any(|parent| parent == above.as_str())
+    }
+
+    pub(super) fn version(&self) -> u32 {
+        self.version
+    }
+}
+
+impl Default for LedgerState {
+    fn default() -> LedgerState {
+        LedgerState {
+            version: FORMAT_VERSION,
+            next_ticket: 0,
+            entries: Vec::new(),
+            starts: Vec::new(),
+            days: BTreeMap::new(),
+            day_counts: BTreeMap::new(),
+            servers: Vec::new(),
+            experiments: Vec::new(),
+            requests: Vec::new(),
+            keys: BTreeMap::new(),
+            is_changed: false,
+        }
+    }
+}
+
+/// How long ago a moment was; none where it has not come yet, since somebody has set the clock back.
+fn elapsed_since(at: Timestamp, now: Timestamp) -> Option<Duration> {
+    Duration::try_from(now.duration_since(at)).ok()
+}
+
+/// The day of a moment, by UTC.
+fn utc_day(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%d").to_string()
+}
+
+#[cfg(test)]
+mod tests;

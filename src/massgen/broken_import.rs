@@ -1,0 +1,178 @@
+//! A MassGen that cannot be imported: known by the versions that are installed together, or because its import was seen to fail.
+//! Nothing is executed here. A failure that was seen is kept in a file named by the installation, so that it is looked up and not paid
+//! for by every start, and no longer holds as soon as a package is installed, updated or removed.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use super::{installation as program, pages, text};
+use crate::run::{Problem, Retry};
+
+/// The stable word for it.
+pub const CODE: &str = "massgen_broken";
+/// What to do about it. No other call helps.
+pub const HINT: &str = "no retry helps: the person who configured this server has to run `massgen-mcp setup`, or, where mcp is named, `pip install 'mcp<2'` in \
+                        MassGen's environment";
+/// The newest MassGen that is known not to start with mcp 2: it imports `streamablehttp_client`, which mcp 2 no longer has
+/// (`massgen/mcp_tools/client.py`).
+const LAST_MCP_1_VERSION: [u32; 3] = [0, 1, 97];
+/// How an import fails for want of something in a package. Others, such as a missing library of the system or a full disk, can pass
+/// without another installation, and are not kept.
+const PACKAGE_ERRORS: [&str; 3] = ["cannot import name", "No module named", "has no attribute"];
+/// The longest message, in characters.
+const MAX_MESSAGE_CHARS: usize = 300;
+
+/// Why an installed MassGen cannot be imported, as far as that is known without a try. `seen` is the folder of failures that were seen.
+pub fn known_problem(program: &Path, seen: &Path) -> Option<Problem> {
+    version_problem(program).or_else(|| recorded_failure(&failure_file(program, seen)?))
+}
+
+/// Why the packages that are installed together cannot work.
+pub fn version_problem(program: &Path) -> Option<Problem> {
+    let (massgen, mcp) = (program::version(program)?, program::version_of_package(program, "mcp")?);
+    let is_known = version_numbers(&massgen) <= LAST_MCP_1_VERSION.to_vec() && version_numbers(&mcp) >= vec![2];
+    is_known
+        .then(|| import_problem(&format!("MassGen {massgen} does not start with mcp {mcp}: it needs an mcp below 2")))
+}
+
+/// The same problem with the version of the package that it is about.
+pub fn with_package_version(problem: Problem, program: &Path) -> Problem {
+    let Some(package) = package_in(&problem.message) else { return problem };
+    let version = program::version_of_package(program, package).map(|version| format!(" {version}"));
+    let about = format!("MassGen does not start with {package}{}: ", version.unwrap_or_default());
+    let message = problem.message.split(" (/").next().unwrap_or_default();
+    let message = message.split_once("Error: ").map_or(message, |(_, said)| said);
+    Problem { message: text::truncate_sentence(&(about + message), MAX_MESSAGE_CHARS), ..problem }
+}
+
+/// Keeps a failure for as long as the same packages are installed. One that may pass by itself, or of a MassGen that runs from its
+/// source, is not kept.
+///
+/// # Errors
+///
+/// The file cannot be written.
+pub fn record_failure(problem: &Problem, program: &Path, seen: &Path) -> io::Result<()> {
+    let is_lasting = PACKAGE_ERRORS.iter().any(|sign| problem.message.contains(sign));
+    let is_editable = program::metadata(program).as_deref().is_some_and(program::is_editable);
+    let Some(file) = failure_file(program, seen).filter(|_| is_lasting && !is_editable) else { return Ok(()) };
+    std::fs::create_dir_all(seen)?;
+    let mut draft = tempfile::NamedTempFile::new_in(seen)?;
+    draft.write_all(json!({"message": problem.message}).to_string().as_bytes())?;
+    draft.persist(file)?;
+    Ok(())
+}
+
+/// Forgets a failure, once the same installation was seen to work.
+pub fn clear_failure(program: &Path, seen: &Path) {
+    if let Some(file) = failure_file(program, seen) {
+        let _none_was_kept = std::fs::remove_file(file);
+    }
+}
+
+fn recorded_failure(file: &Path) -> Option<Problem> {
+    let kept: Value = serde_json::from_slice(&std::fs::read(file).ok()?).ok()?;
+    Some(import_problem(&text::single_line(kept["message"].as_str()?, MAX_MESSAGE_CHARS)))
+}
+
+fn failure_file(program: &Path, seen: &Path) -> Option<PathBuf> {
+    let installation = program::installation_fingerprint(program).ok()?;
+    Some(seen.join(format!("{}.json", pages::hex(&Sha256::digest(installation.as_bytes())))))
+}
+
+fn import_problem(message: &str) -> Problem {
+    Problem { retry: Some(Retry::No), ..Problem::new(CODE, message, HINT) }
+}
+
+/// The package that an `ImportError` names: `mcp` in `… from 'mcp.client.streamable_http' (…)`.
+fn package_in(message: &str) -> Option<&str> {
+    let starts = ["No module named '", " from partially initialized module '", " from '", "module '"];
+    let module = starts.iter().find_map(|start| Some(message.split_once(start)?.1))?;
+    module.split(['.', '\'']).next().filter(|package| !package.is_empty())
+}
+
+/// `2.3.0` → 2, 3, 0, as far as it is numbers.
+fn version_numbers(version: &str) -> Vec<u32> {
+    version.split('.').map_while(|part| part.parse().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An installation with these packages.
+    fn installed(packages: &[&str]) -> (tempfile::TempDir, PathBuf) {
+        let root = tempfile::tempdir().expect("temp");
+        let (program, python) = (root.path().join("bin/massgen"), root.path().join("bin/python"));
+        std::fs::create_dir(root.path().join("bin")).expect("mkdir");
+        std::fs::write(&python, "").expect("written");
+        std::fs::write(&program, format!("#!{}\n", python.display())).expect("written");
+        for package in packages {
+            let folder = format!("lib/python3.11/site-packages/{package}.dist-info");
+            std::fs::create_dir_all(root.path().join(folder)).expect("mkdir");
+        }
+        (root, program)
+    }
+
+    #[test]
+    fn versions_that_cannot_work_together_are_known() {
+        for (massgen, mcp, is_broken) in [
+            ("0.1.97", "2.3.0", true),
+            ("0.1.97", "2.0.0rc1", true),
+            ("0.1.12", "3.0", true),
+            ("0.1.97", "1.30.0", false),
+            ("0.1.98", "2.3.0", false),
+            ("0.2", "2.3.0", false),
+        ] {
+            let (_root, program) = installed(&[&format!("massgen-{massgen}"), &format!("mcp-{mcp}")]);
+            let found = version_problem(&program);
+            assert_eq!(found.is_some(), is_broken, "{massgen} {mcp}: {found:?}");
+            if let Some(problem) = found {
+                assert_eq!((problem.code.as_str(), problem.retry), (CODE, Some(Retry::No)));
+                assert!(problem.message.contains(massgen) && problem.message.contains(mcp), "{}", problem.message);
+                assert!(problem.hint.contains("mcp<2") && problem.hint.contains("massgen-mcp setup"));
+            }
+        }
+        assert_eq!(version_problem(&installed(&["massgen-0.1.97"]).1), None);
+    }
+
+    #[test]
+    fn a_failure_names_the_package_and_its_version() {
+        let (_root, program) = installed(&["massgen-0.1.97", "litellm-1.80.0"]);
+        for (said, expected) in [
+            (
+                "ImportError: cannot import name 'a' from 'litellm.b' (/x/litellm/b.py)",
+                "MassGen does not start with litellm 1.80.0: cannot import name 'a' from 'litellm.b'",
+            ),
+            ("ModuleNotFoundError: No module named 'yaml'", "MassGen does not start with yaml: No module named 'yaml'"),
+            ("ImportError: libGL.so.1: cannot open", "ImportError: libGL.so.1: cannot open"),
+        ] {
+            assert_eq!(with_package_version(import_problem(said), &program).message, expected);
+        }
+    }
+
+    #[test]
+    fn a_failure_is_kept_until_something_else_is_installed() {
+        let (root, program) = installed(&["massgen-0.1.97", "mcp-1.0"]);
+        let seen = root.path().join("state/broken");
+        assert_eq!(known_problem(&program, &seen), None);
+        let passing = import_problem("ImportError: libGL.so.1: cannot open shared object file");
+        record_failure(&passing, &program, &seen).expect("done");
+        assert_eq!(known_problem(&program, &seen), None, "this may pass by itself");
+        let lasting = import_problem("ModuleNotFoundError: No module named 'yaml'");
+        record_failure(&lasting, &program, &seen).expect("kept");
+        assert_eq!(known_problem(&program, &seen), Some(lasting.clone()));
+        let package = root.path().join("lib/python3.11/site-packages/pyyaml-6.0.dist-info");
+        std::fs::create_dir(&package).expect("installed");
+        assert_eq!(known_problem(&program, &seen), None, "another installation");
+        std::fs::remove_dir(package).expect("removed");
+        clear_failure(&program, &seen);
+        assert_eq!(known_problem(&program, &seen), None);
+        let origin = root.path().join("lib/python3.11/site-packages/massgen-0.1.97.dist-info/direct_url.json");
+        std::fs::write(origin, r#"{"dir_info": {"editable": true}}"#).expect("written");
+        record_failure(&lasting, &program, &seen).expect("done");
+        assert_eq!(known_problem(&program, &seen), None, "a source may change at any time");
+    }
+}

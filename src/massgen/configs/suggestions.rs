@@ -1,0 +1,48 @@
+//! The configs that a name was probably meant for which leads to none. It is asked only then, so that it may look around.
+
+use super::catalogue::config_names;
+use super::{ConfigPlaces, Examples};
+use crate::massgen::names::similarity;
+
+/// What a name with an `@` may begin with.
+const RESERVED_NAMES: [&str; 2] = ["@rehearsal", "@examples"];
+/// How many are named.
+const MAX_SUGGESTIONS: usize = 3;
+
+/// The names of the configs most like this one, the best first.
+pub(super) fn similar_names(name: &str, sources: ConfigPlaces<'_>) -> Vec<String> {
+    let wanted = name.trim().trim_start_matches("file://").replace('\\', "/");
+    let wanted = wanted.trim_start_matches("./");
+    let examples = sources.package.map(|package| Examples::in_package(package).shortest_names()).unwrap_or_default();
+    let examples = examples.into_iter().map(|(name, _)| name);
+    let mut rated: Vec<(f64, String)> = config_names(sources)
+        .into_iter()
+        .chain(examples)
+        .chain(similar_reserved_name(wanted))
+        .map(|problem_with_retry| {
+            (
+                similarity(wanted, &problem_with_retry)
+                    .max(similarity(file_stem(wanted), file_stem(&problem_with_retry))),
+                problem_with_retry,
+            )
+        })
+        .filter(|(likeness, known)| *likeness > 0.0 && known != name.trim())
+        .collect();
+    rated.sort_by(|one, other| other.0.total_cmp(&one.0).then_with(|| one.1.cmp(&other.1)));
+    rated.dedup_by(|one, other| one.1 == other.1);
+    rated.into_iter().map(|(_, name)| name).take(MAX_SUGGESTIONS).collect()
+}
+
+/// `@rehersal/hang` is `@rehearsal/hang`.
+fn similar_reserved_name(wanted: &str) -> Option<String> {
+    let (first, rest) = wanted.split_at(wanted.find('/').unwrap_or(wanted.len()));
+    let first = if first.starts_with('@') { first.to_owned() } else { format!("@{first}") };
+    let near = crate::massgen::names::nearest(&first, RESERVED_NAMES)?;
+    (near == RESERVED_NAMES[0] || rest.len() > 1).then(|| format!("{near}{rest}"))
+}
+
+/// The name of a file without its folders and its ending.
+fn file_stem(name: &str) -> &str {
+    let file = name.rsplit('/').next().unwrap_or(name);
+    file.rsplit_once('.').map_or(file, |(stem, _)| stem)
+}

@@ -1,0 +1,74 @@
+//! Whose failure it is: the agents, and for failures of credentials the variables of their keys, put before a problem's sentence.
+//! Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::MAX_MESSAGE_CHARS;
+use crate::massgen::text;
+use crate::run::{AgentState, Digest, Problem};
+
+/// How many agents are named.
+const MAX_NAMED_AGENTS: usize = 3;
+/// The longest name, in characters.
+const MAX_NAME_CHARS: usize = 64;
+
+/// The problem of a run with the names of the agents that failed by it, as far as they are known: by status.json, and where it
+/// tells of none, all agents for a key that is missing or rejected. `keys` are the names of the variables, by agent.
+pub fn attribute_problem(problem: Problem, digest: Option<&Digest>, keys: &BTreeMap<String, String>) -> Problem {
+    let is_of_key = matches!(problem.code.as_str(), "api_key_missing" | "api_key_rejected");
+    if !is_of_key && problem.provider.is_none() {
+        return problem;
+    }
+    let failed = failing_agents(digest);
+    let agents = if failed.is_empty() && is_of_key { keys.keys().cloned().collect() } else { failed };
+    let variables: BTreeSet<&str> =
+        agents.iter().filter_map(|agent| keys.get(agent)).map(String::as_str).filter(|_| is_of_key).collect();
+    let more = agents.len().saturating_sub(MAX_NAMED_AGENTS);
+    let more = (more > 0).then(|| format!("{more} more"));
+    let names = agents.iter().take(MAX_NAMED_AGENTS).map(|agent| text::single_line(agent, MAX_NAME_CHARS)).chain(more);
+    let names = names.collect::<Vec<_>>().join(", ");
+    let variables = text::single_line(&variables.into_iter().collect::<Vec<_>>().join(", "), MAX_NAME_CHARS);
+    let message = match (names.is_empty(), variables.is_empty()) {
+        (true, _) => return problem,
+        (false, true) => format!("{names}: {}", problem.message),
+        (false, false) => format!("{names} ({variables}): {}", problem.message),
+    };
+    Problem { message: text::truncate_sentence(&message, MAX_MESSAGE_CHARS), ..problem }
+}
+
+/// The agents that MassGen gave up, else the one whose call failed first.
+fn failing_agents(digest: Option<&Digest>) -> Vec<String> {
+    let Some(digest) = digest else { return Vec::new() };
+    let given_up = digest.agents.iter().filter(|agent| agent.state == AgentState::Failed);
+    let given_up: Vec<String> = given_up.map(|agent| agent.id.clone()).collect();
+    if given_up.is_empty() { digest.first_error_agent.iter().cloned().collect() } else { given_up }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::AgentDigest;
+
+    #[test]
+    fn a_problem_names_its_agents_and_the_variable_of_their_key() {
+        let keys: BTreeMap<String, String> = [("a", "OPENAI_API_KEY"), ("b", "OPENAI_API_KEY"), ("c", "XAI_API_KEY")]
+            .map(|(id, key)| (id.into(), key.into()))
+            .into();
+        let of = |code: &str, provider: Option<&str>, digest: Option<&Digest>| {
+            let problem = Problem { provider: provider.map(str::to_owned), ..Problem::new(code, "no", "h") };
+            attribute_problem(problem, digest, &keys).message
+        };
+        let agent = |id: &str, state| AgentDigest { id: id.to_owned(), state, ..AgentDigest::default() };
+        let failed = |ids: &[&str]| Digest {
+            agents: ids.iter().map(|id| agent(id, AgentState::Failed)).chain([agent("z", AgentState::Voted)]).collect(),
+            ..Digest::default()
+        };
+        assert_eq!(of("api_key_missing", None, None), "a, b, c (OPENAI_API_KEY, XAI_API_KEY): no");
+        assert_eq!(of("api_key_rejected", Some("p"), Some(&failed(&["a", "b"]))), "a, b (OPENAI_API_KEY): no");
+        assert_eq!(of("rate_limited", Some("p"), Some(&failed(&["a", "b", "c", "d"]))), "a, b, c, 1 more: no");
+        let first = Digest { first_error_agent: Some("c".to_owned()), ..Digest::default() };
+        assert_eq!(of("no_credit", Some("p"), Some(&first)), "c: no");
+        assert_eq!(of("no_credit", Some("p"), None), "no", "it is not known whose call it was");
+        assert_eq!(of("crashed", None, Some(&failed(&["a"]))), "no", "that is no agent's failure");
+    }
+}

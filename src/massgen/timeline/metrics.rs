@@ -1,0 +1,170 @@
+//! Tokens, money, rounds and waits, from metrics_summary.json, which MassGen writes when it ends by itself, else from status.json,
+//! which is there while it works and after a kill; models from execution_metadata.yaml. It reads no log.
+
+use serde_json::Value;
+
+use super::clock::TimelineClock;
+use super::read_context::{ReadContext, amount, count, known_cost};
+use super::{AgentTotals, ErrorEvent, ModelWaits, Round, RoundWaits, Timeline};
+use crate::massgen::configs::{Needs, Tree};
+
+/// The most agents that are told.
+const MAX_AGENTS: usize = 200;
+/// How much of execution_metadata.yaml is read, in bytes; the question is in it.
+const MAX_METADATA_BYTES: u64 = 2 << 20;
+/// The numbers, once MassGen has ended by itself.
+const SUMMARY_FILE: &str = "metrics_summary.json";
+/// The numbers while it works.
+const STATUS_FILE: &str = "status.json";
+
+/// The files with numbers, as far as they are there.
+pub(super) struct Metrics {
+    summary: Value,
+    status: Value,
+    needs: Option<Needs>,
+}
+
+impl Metrics {
+    pub(super) fn read(desk: &ReadContext<'_>, gaps: &mut Vec<String>) -> Metrics {
+        let summary = desk.read_json(SUMMARY_FILE, gaps).unwrap_or_default();
+        let status = desk.read_json(STATUS_FILE, gaps).unwrap_or_default();
+        Metrics { summary, status, needs: read_needs(desk, gaps) }
+    }
+
+    /// When MassGen began to coordinate: its own word, else the start of the first round.
+    pub(super) fn start(&self) -> Option<f64> {
+        let rounds =
+            object_entries(&self.summary["agents"]).flat_map(|(_, agent)| array_items(&agent["round_history"]));
+        let first = rounds.filter_map(|round| amount(&round["start_time"])).min_by(f64::total_cmp);
+        amount(&self.status["meta"]["start_time"]).or(first)
+    }
+
+    /// When status.json was last written: MassGen was alive then.
+    pub(super) fn last_updated(&self, clock: &TimelineClock) -> Option<f64> {
+        amount(&self.status["meta"]["last_updated"]).map(|time| clock.since_unix(time))
+    }
+
+    pub(super) fn add_to_timeline(&self, desk: &ReadContext<'_>, clock: &TimelineClock, story: &mut Timeline) {
+        let told = if self.summary["agents"].is_object() { &self.summary } else { &self.status };
+        let name = if std::ptr::eq(told, &self.summary) { SUMMARY_FILE } else { STATUS_FILE };
+        for (id, agent) in object_entries(&told["agents"]).take(MAX_AGENTS) {
+            story.agents.push(self.agent_totals(desk, id, agent, name));
+            story.rounds.extend(
+                array_items(&agent["round_history"]).filter_map(|round| parse_round(desk, clock, id, round, name)),
+            );
+            story.rounds.extend(open_round(desk, clock, id, agent));
+        }
+        for (id, agent) in object_entries(&self.status["agents"]).take(MAX_AGENTS) {
+            story.errors.extend(parse_errors(desk, clock, id, agent));
+        }
+        story.model_waits = self.model_waits(desk);
+        if let ([alone], Some(model)) = (&mut story.agents[..], &story.model_waits) {
+            (alone.model_calls, alone.model_wait_s) = (Some(model.calls), Some(model.waited_s));
+        }
+    }
+
+    fn agent_totals(&self, desk: &ReadContext<'_>, id: &str, agent: &Value, name: &str) -> AgentTotals {
+        let usage = &agent["token_usage"];
+        let sum =
+            |field: &str| array_items(&agent["round_history"]).filter_map(|round| amount(&round[field])).sum::<f64>();
+        let (calls, waited) = (sum("api_calls_count") as u64, sum("api_time_ms") / 1e3);
+        AgentTotals {
+            id: desk.clean_name(id),
+            model: self.needs.as_ref().and_then(|needs| needs.model(id)).map(|model| desk.clean_name(model)),
+            input_tokens: count(&usage["input_tokens"]),
+            output_tokens: count(&usage["output_tokens"]),
+            cost_usd: known_cost(&usage["estimated_cost"]),
+            model_wait_s: (calls > 0).then_some(waited),
+            model_calls: (calls > 0).then_some(calls),
+            source: desk.attempt_path(name),
+        }
+    }
+
+    fn model_waits(&self, desk: &ReadContext<'_>) -> Option<ModelWaits> {
+        let timing = &self.summary["api_timing"];
+        let calls = Some(count(&timing["total_calls"])).filter(|calls| *calls > 0)?;
+        let waited_s = |timing: &Value, field: &str| amount(&timing[field]).unwrap_or_default() / 1e3;
+        let round = |(key, round): (&String, &Value)| {
+            let number = key.strip_prefix("round_")?.parse().ok()?;
+            Some(RoundWaits { number, calls: count(&round["calls"]), waited_s: waited_s(round, "time_ms") })
+        };
+        let mut rounds: Vec<_> = object_entries(&timing["by_round"]).filter_map(round).collect();
+        rounds.sort_by_key(|round| round.number);
+        Some(ModelWaits {
+            calls,
+            waited_s: waited_s(timing, "total_time_ms"),
+            rounds,
+            source: desk.attempt_path(SUMMARY_FILE),
+        })
+    }
+}
+
+/// The models by agent, as MassGen noted its config when it started.
+fn read_needs(desk: &ReadContext<'_>, gaps: &mut Vec<String>) -> Option<Needs> {
+    let name = "execution_metadata.yaml";
+    let read = desk.files.head(&desk.attempt_path(name), MAX_METADATA_BYTES).ok();
+    let config = read.and_then(|disk_bytes| Tree::parse(&String::from_utf8_lossy(&disk_bytes)).ok()?.subtree("config"));
+    if config.is_none() {
+        gaps.push(format!("{name} is not there or has no config, so that the models are not known"));
+    }
+    config.map(|config| Needs::from_config(&config))
+}
+
+fn parse_round(desk: &ReadContext<'_>, clock: &TimelineClock, id: &str, round: &Value, name: &str) -> Option<Round> {
+    let from = clock.since_unix(amount(&round["start_time"])?);
+    Some(Round {
+        agent: desk.clean_name(id),
+        number: count(&round["round_number"]),
+        kind: desk.name_of(&round["round_type"]),
+        outcome: desk.name_of(&round["outcome"]),
+        start: from,
+        end: amount(&round["end_time"]).map_or(from, |time| clock.since_unix(time).max(from)),
+        input_tokens: count(&round["input_tokens"]),
+        output_tokens: count(&round["output_tokens"]),
+        cost_usd: known_cost(&round["estimated_cost"]),
+        source: desk.attempt_path(name),
+    })
+}
+
+/// The round that an agent is at, or was at when MassGen was stopped: none has ended since it began. Its number tells nothing:
+/// MassGen may count two rounds of an agent under one.
+fn open_round(desk: &ReadContext<'_>, clock: &TimelineClock, id: &str, agent: &Value) -> Option<Round> {
+    let timing = &agent["round_timing"];
+    let number = timing["round_number"].as_u64()?;
+    let begun = amount(&timing["round_start_time"])?;
+    let mut ends = array_items(&agent["round_history"]).filter_map(|round| amount(&round["end_time"]));
+    let is_over = ends.any(|end| end >= begun);
+    (!is_over).then(|| Round {
+        agent: desk.clean_name(id),
+        number,
+        start: clock.since_unix(begun),
+        source: desk.attempt_path(STATUS_FILE),
+        ..Round::default()
+    })
+}
+
+fn parse_errors(desk: &ReadContext<'_>, clock: &TimelineClock, id: &str, agent: &Value) -> Vec<ErrorEvent> {
+    let told = |at: &Value, message: String| ErrorEvent {
+        time_s: amount(at).map_or(0.0, |time| clock.since_unix(time)),
+        agent: Some(desk.clean_name(id)),
+        message: desk.clean_message(&message),
+        source: desk.attempt_path(STATUS_FILE),
+    };
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let tries = array_items(&agent["reliability"]["enforcement_attempts"]).map(|attempt| {
+        let (reason, message) = (text(&attempt["reason"]), text(&attempt["error_message"]));
+        let is_of_api = reason == "api_error" || reason.is_empty();
+        told(&attempt["timestamp"], if is_of_api { message } else { format!("{reason}: {message}") })
+    });
+    let own = &agent["error"];
+    let own = own["message"].as_str().map(|message| told(&own["timestamp"], message.to_owned()));
+    tries.take(super::MAX_EVENTS).chain(own).collect()
+}
+
+fn object_entries(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    value.as_object().into_iter().flatten()
+}
+
+fn array_items(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}

@@ -1,0 +1,151 @@
+//! Answers and votes, from the folders that MassGen makes for each (`<agent>/<stamp>/answer.txt`, `vote.json`): they are there as
+//! soon as one is given, and stay when a run is killed. It reads no answer but for its length.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::clock::{TimelineClock, parse_timestamp};
+use super::read_context::ReadContext;
+use super::{AnswerEvent, MAX_EVENTS, SourcePath, StandingVotes, Timeline, VoteEvent};
+use crate::massgen::answers::{self, Answer};
+use crate::massgen::layout::is_timestamp;
+use crate::run::{AgentState, Digest};
+
+/// How much of an answer is counted, in bytes; a longer one is as long as its bytes.
+const MAX_ANSWER_BYTES: u64 = 4 << 20;
+
+pub(super) fn add_answers_and_votes(
+    desk: &ReadContext<'_>,
+    clock: &TimelineClock,
+    digest: Option<&Digest>,
+    story: &mut Timeline,
+) {
+    let found = answers::candidates(desk.files, desk.layout, digest);
+    story.votes = collect_votes(desk, clock, digest, &found);
+    story.answers = found.into_iter().take(MAX_EVENTS + 1).map(|answer| answer_event(desk, clock, answer)).collect();
+}
+
+/// All votes, those that came too late marked as not counted.
+fn collect_votes(
+    desk: &ReadContext<'_>,
+    clock: &TimelineClock,
+    digest: Option<&Digest>,
+    answers: &[Answer],
+) -> Vec<VoteEvent> {
+    let answers: Vec<_> = answers.iter().map(|answer| ShownAnswer::new(desk, clock, answer)).collect();
+    let ballots = vote_files(desk).into_iter().filter_map(|path| read_vote_file(desk, clock, path));
+    let counted = ballots.map(|VoteFile { vote: cast, shown_labels: saw }| {
+        let is_late = is_late(&cast, &saw, &answers) && !has_voted(digest, &cast.voter);
+        VoteEvent { counted: !is_late, ..cast }
+    });
+    counted.collect()
+}
+
+/// An answer as voters are shown it.
+struct ShownAnswer {
+    time_s: f64,
+    agent: String,
+    label: String,
+}
+
+impl ShownAnswer {
+    fn new(desk: &ReadContext<'_>, clock: &TimelineClock, answer: &Answer) -> ShownAnswer {
+        let label = desk.clean_name(answer.label.as_deref().unwrap_or_default());
+        ShownAnswer { time_s: folder_time(clock, &answer.path), agent: desk.clean_name(&answer.agent), label }
+    }
+}
+
+/// Whether the voter had not seen the newest answer of another agent by then. MassGen records such a vote where both came in at
+/// once, and drops it with all others a moment later (`reset_signal` in `orchestrator.py`).
+fn is_late(cast: &VoteEvent, saw: &[String], answers: &[ShownAnswer]) -> bool {
+    let newest = answers.iter().rfind(|answer| answer.time_s <= cast.time_s);
+    !saw.is_empty() && newest.is_some_and(|answer| answer.agent != cast.voter && !saw.contains(&answer.label))
+}
+
+/// Whether MassGen holds the agent's vote for valid. It may also do so for a vote of one that has not seen all, such as at the end
+/// of a round's time.
+fn has_voted(digest: Option<&Digest>, voter: &str) -> bool {
+    let mut agents = digest.into_iter().flat_map(|digest| &digest.agents);
+    agents.any(|agent| agent.id == voter && agent.state == AgentState::Voted)
+}
+
+fn answer_event(desk: &ReadContext<'_>, clock: &TimelineClock, answer: Answer) -> AnswerEvent {
+    let bytes = desk.files.head(&answer.path, MAX_ANSWER_BYTES).unwrap_or_default();
+    let whole = (bytes.len() as u64) < MAX_ANSWER_BYTES;
+    let size = || desk.files.version(&answer.path).map_or(0, |stamp| stamp.bytes);
+    AnswerEvent {
+        time_s: folder_time(clock, &answer.path),
+        agent: desk.clean_name(&answer.agent),
+        label: desk.clean_name(answer.label.as_deref().unwrap_or_default()),
+        chars: if whole { String::from_utf8_lossy(&bytes).chars().count() as u64 } else { size() },
+        source: answer.path,
+    }
+}
+
+/// When the folder was made that a file is in.
+fn folder_time(clock: &TimelineClock, path: &Path) -> f64 {
+    let folder = path.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+    folder.as_deref().and_then(parse_timestamp).map_or(0.0, |time| clock.since_local(time))
+}
+
+fn vote_files(desk: &ReadContext<'_>) -> Vec<SourcePath> {
+    let attempt = &desk.layout.attempt;
+    let agents = desk.files.folders(attempt).into_iter().map(|agent| attempt.join(agent));
+    let stamps = |agent: &Path| desk.files.folders(agent).into_iter().filter(|name| is_timestamp(name));
+    let folders = agents.flat_map(|agent| stamps(&agent).map(|stamp| agent.join(stamp)).collect::<Vec<_>>());
+    let votes = folders.map(|folder| folder.join("vote.json")).filter(|path| desk.files.has_file(path));
+    votes.take(MAX_EVENTS + 1).collect()
+}
+
+/// A vote, and the labels of the answers that its voter was shown.
+struct VoteFile {
+    vote: VoteEvent,
+    shown_labels: Vec<String>,
+}
+
+/// A vote that cannot be read is passed over: who voted for whom is in it alone.
+fn read_vote_file(desk: &ReadContext<'_>, clock: &TimelineClock, path: SourcePath) -> Option<VoteFile> {
+    let vote = desk.read_json_at(&path).ok()?;
+    let label = Some(desk.name_of(&vote["voted_for_label"])).filter(|label| !label.is_empty() && label != "unknown");
+    let voter = Some(desk.name_of(&vote["voter_id"])).filter(|voter| !voter.is_empty())?;
+    let shown = vote["available_options_labels"].as_array().into_iter().flatten();
+    let saw = shown.map(|label| desk.name_of(label)).collect();
+    let cast = VoteEvent {
+        time_s: folder_time(clock, &path),
+        voter,
+        agent: desk.name_of(&vote["voted_for"]),
+        label,
+        reason: desk.clean_message(vote["reason"].as_str().unwrap_or_default()),
+        counted: true,
+        source: path,
+    };
+    Some(VoteFile { vote: cast, shown_labels: saw })
+}
+
+/// The votes that stand by now; none of a run without ballots.
+pub(super) fn standing_votes(desk: &ReadContext<'_>, digest: Option<&Digest>) -> Option<StandingVotes> {
+    let clock = TimelineClock::new(None, None, desk.layout);
+    let answers = answers::candidates(desk.files, desk.layout, digest);
+    let mut votes = collect_votes(desk, &clock, digest, &answers);
+    votes.sort_by(|a, b| a.time_s.total_cmp(&b.time_s));
+    mark_standing(&mut votes, answers.iter().map(|answer| folder_time(&clock, &answer.path)));
+    let mut standing = StandingVotes { cast_count: votes.len(), ..StandingVotes::default() };
+    for vote in votes.into_iter().filter(|vote| vote.counted) {
+        let label = vote.label.unwrap_or(vote.agent);
+        *standing.votes.entry(label.clone()).or_default() += 1;
+        standing.by_agent.insert(vote.voter, label);
+    }
+    (standing.cast_count > 0).then_some(standing)
+}
+
+/// Marks the votes that stood at the end: the newest of each voter, of those that MassGen took, after the last answer.
+pub(super) fn mark_standing(votes: &mut [VoteEvent], answered: impl Iterator<Item = f64>) {
+    let last_answer = answered.fold(f64::NEG_INFINITY, f64::max);
+    let mut newest = BTreeMap::new();
+    for (place, vote) in votes.iter().enumerate() {
+        newest.insert(vote.voter.clone(), place);
+    }
+    for (place, vote) in votes.iter_mut().enumerate() {
+        vote.counted &= vote.time_s >= last_answer && newest.get(&vote.voter) == Some(&place);
+    }
+}

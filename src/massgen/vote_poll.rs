@@ -1,0 +1,84 @@
+//! The votes that stand while a run goes on. status.json names each agent's first vote and counts void ones, so the ballots are asked,
+//! as often as it shows another number of votes or answers, or other agents that have voted. It changes nothing of a digest but votes.
+
+use std::path::PathBuf;
+
+use super::files::RunFiles;
+use super::layout::Layout;
+use super::timeline::{StandingVotes, standing_votes};
+use crate::run::{AgentState, Digest};
+use crate::secrets::Secrets;
+
+/// What the ballots said last.
+#[derive(Debug, Default)]
+pub struct VotePoll {
+    last_turnout: Option<Turnout>,
+    standing_votes: Option<StandingVotes>,
+}
+
+/// In which attempt, how many votes were counted, how many answers each agent has given, and whether its vote is valid.
+type Turnout = (PathBuf, u32, Vec<(u32, bool)>);
+
+impl VotePoll {
+    /// Puts the votes that stand in the place of those that status.json tells, from the `vote.json` files of MassGen 0.1.97. Where
+    /// there are none, those of status.json stay.
+    pub fn correct_votes(&mut self, digest: &mut Digest, files: &RunFiles, layout: &Layout, secrets: &Secrets) {
+        if digest.votes_counted == 0 {
+            return;
+        }
+        let agents = digest.agents.iter().map(|agent| (agent.answers, agent.state == AgentState::Voted));
+        let turnout = (layout.attempt.clone(), digest.votes_counted, agents.collect());
+        if self.last_turnout.as_ref() != Some(&turnout) {
+            self.standing_votes = standing_votes(files, layout, Some(digest), secrets);
+            // A ballot may be on disk a moment after it was counted.
+            let is_complete =
+                self.standing_votes.as_ref().is_some_and(|found| found.cast_count >= digest.votes_counted as usize);
+            self.last_turnout = is_complete.then_some(turnout);
+        }
+        if let Some(standing) = &self.standing_votes {
+            digest.votes.clone_from(&standing.votes);
+            for agent in &mut digest.agents {
+                agent.vote = standing.by_agent.get(&agent.id).cloned();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::AgentDigest;
+
+    #[test]
+    fn a_vote_is_an_agents_newest_while_it_stands() {
+        let root = tempfile::tempdir().expect("temp");
+        let put = |name: &str, text: &str| {
+            let path = root.path().join("attempt").join(name);
+            std::fs::create_dir_all(path.parent().expect("parent")).expect("mkdir");
+            std::fs::write(path, text).expect("write");
+        };
+        let ballot = |label: &str| format!(r#"{{"voter_id": "a", "voted_for": "b", "voted_for_label": "{label}"}}"#);
+        let [log, turn, attempt] = ["log_20261124_021009_622518", "turn_1", "attempt"].map(PathBuf::from);
+        let layout = Layout { log, turn, attempt };
+        let files = RunFiles::open(root.path()).expect("open");
+        let mut poll = VotePoll::default();
+        // What status.json says: the first vote, for ever.
+        let mut seen = |counted: u32, answers: u32| {
+            let vote = Some("agent2.1".to_owned());
+            let agent = AgentDigest { id: "a".to_owned(), vote, answers, ..AgentDigest::default() };
+            let votes = [("agent2.1".to_owned(), counted)].into();
+            let mut digest = Digest { agents: vec![agent], votes_counted: counted, votes, ..Digest::default() };
+            poll.correct_votes(&mut digest, &files, &layout, &Secrets::default());
+            (digest.agents.remove(0).vote, digest.votes.into_keys().collect::<Vec<_>>())
+        };
+        let told = |label: &str| (Some(label.to_owned()), vec![label.to_owned()]);
+        assert_eq!(seen(1, 1), told("agent2.1"), "without ballots there is nothing else to tell");
+        put("a/20261124_021011_000000/vote.json", &ballot("agent2.1"));
+        assert_eq!(seen(1, 1), told("agent2.1"));
+        put("b/20261124_021012_000000/answer.txt", "newer");
+        assert_eq!(seen(1, 2), (None, vec![]), "a newer answer makes it void");
+        assert_eq!(seen(2, 2), (None, vec![]), "its ballot is not on disk yet");
+        put("a/20261124_021013_000000/vote.json", &ballot("agent2.2"));
+        assert_eq!(seen(2, 2), told("agent2.2"));
+    }
+}

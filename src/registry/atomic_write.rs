@@ -1,0 +1,83 @@
+//! A file is written whole or not at all: a temporary file beside it, then a rename.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+
+/// What a write must survive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// A crash of this process: the old text or the new one, never a mixture. A power cut may lose the newest texts.
+    NotSynced,
+    /// A power cut as well: file and folder are synced before this returns.
+    Synced,
+    /// A power cut as well, once something else in the folder has been synced: the file is.
+    FileSynced,
+}
+
+/// Replaces a file by `bytes`, readable by its owner alone.
+///
+/// A crash can leave a temporary file beside it, and with [`Durability::NotSynced`] a power cut can bring an older text back.
+pub fn write_atomic(path: &Path, bytes: &[u8], durability: Durability) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut draft = tempfile::Builder::new().prefix(".draft-").tempfile_in(folder)?;
+    draft.write_all(bytes)?;
+    if durability != Durability::NotSynced {
+        draft.as_file().sync_all()?;
+    }
+    draft.persist(path)?;
+    match durability {
+        Durability::NotSynced | Durability::FileSynced => Ok(()),
+        Durability::Synced => sync_folder(folder),
+    }
+}
+
+/// Makes a file unless there is one already (then `false`); synced, whole and readable by its owner alone.
+pub(super) fn create_atomic(path: &Path, bytes: &[u8]) -> io::Result<bool> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut draft = tempfile::Builder::new().prefix(".draft-").tempfile_in(folder)?;
+    draft.write_all(bytes)?;
+    draft.as_file().sync_all()?;
+    match draft.persist_noclobber(path) {
+        Ok(_) => sync_folder(folder).map(|()| true),
+        Err(refused) if refused.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(refused) => Err(refused.error),
+    }
+}
+
+/// Makes what is in a file survive a power cut.
+pub(super) fn sync_file(file: &Path) -> io::Result<()> {
+    File::open(file)?.sync_data()
+}
+
+/// Makes the names in a folder survive a power cut.
+pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_to_write_is_the_one() {
+        let folder = tempfile::tempdir().expect("temp");
+        let path = folder.path().join("x");
+        assert!(create_atomic(&path, b"one").expect("write"));
+        assert!(!create_atomic(&path, b"two").expect("write"));
+        assert_eq!(std::fs::read(&path).expect("read"), b"one");
+        assert_eq!(std::fs::read_dir(folder.path()).expect("list").count(), 1);
+    }
+
+    #[test]
+    fn the_new_text_replaces_the_old_and_leaves_nothing_beside() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().expect("temp");
+        let path = folder.path().join("x");
+        write_atomic(&path, b"one", Durability::NotSynced).expect("write");
+        write_atomic(&path, b"two", Durability::Synced).expect("write");
+        assert_eq!(std::fs::read(&path).expect("read"), b"two");
+        assert_eq!(path.metadata().expect("meta").permissions().mode() & 0o777, 0o600);
+        assert_eq!(std::fs::read_dir(folder.path()).expect("list").count(), 1);
+    }
+}

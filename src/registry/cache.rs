@@ -1,0 +1,154 @@
+//! What was read of runs lately and cannot be another now: their specs, which are written once, and their records. Both are only ever
+//! replaced whole, so that they are the same as long as their files are, by inode, size and time of change. A file that changed a moment
+//! ago could be followed by another with the same of each, so that the record of a run that goes on is kept only once it has settled.
+
+use std::collections::HashMap;
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::run::{RunId, RunRecord, RunSpec};
+
+/// How many are kept; as many as one call can name.
+const MAX_ENTRIES: usize = 100;
+/// The longest question of a kept record, in bytes.
+const MAX_QUESTION_BYTES: usize = 4 << 10;
+
+/// After this time no other file gets the same time of change: the kernel's clock for files ticks every 10 ms at the slowest.
+const SETTLE_TIME: Duration = Duration::from_millis(50);
+
+/// Specs and records.
+#[derive(Debug, Default)]
+pub(super) struct RecordCache {
+    specs: Mutex<CacheMap<RunSpec>>,
+    records: Mutex<CacheMap<RunRecord>>,
+}
+
+/// Things by run, each with the mark of the file that it was read from.
+type CacheMap<T> = HashMap<RunId, (FileStamp, T)>;
+
+/// Tells one file from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FileStamp {
+    inode: u64,
+    bytes: u64,
+    changed_at: (i64, i64),
+}
+
+impl FileStamp {
+    /// The file that is at a path now.
+    pub(super) fn of_path(path: &Path) -> Option<FileStamp> {
+        path.metadata().ok().map(|meta| FileStamp::from_metadata(&meta))
+    }
+
+    /// Whole seconds are the time of a file system with coarse ones, on which nothing settles soon.
+    fn has_settled(&self, now: SystemTime) -> bool {
+        let (Ok(seconds), Ok(nanos @ 1..)) = (u64::try_from(self.changed_at.0), u32::try_from(self.changed_at.1))
+        else {
+            return false;
+        };
+        now.duration_since(UNIX_EPOCH + Duration::new(seconds, nanos)).is_ok_and(|age| age >= SETTLE_TIME)
+    }
+
+    fn from_metadata(meta: &Metadata) -> FileStamp {
+        FileStamp { inode: meta.ino(), bytes: meta.len(), changed_at: (meta.ctime(), meta.ctime_nsec()) }
+    }
+}
+
+impl RecordCache {
+    /// The record of a run, where it was read from this very file.
+    pub(super) fn record(&self, id: &RunId, mark: Option<FileStamp>) -> Option<RunRecord> {
+        lookup(&self.records, id, mark?)
+    }
+
+    /// Keeps a record that was read after its file was marked.
+    pub(super) fn insert_record(&self, record: &RunRecord, mark: Option<FileStamp>) {
+        if let Some(mark) = mark.filter(|mark| record.state.ending().is_some() || mark.has_settled(SystemTime::now())) {
+            insert(&self.records, &record.spec, mark, record);
+        }
+    }
+
+    /// The spec of a run, where it was read from this very file.
+    pub(super) fn spec(&self, id: &RunId, mark: FileStamp) -> Option<RunSpec> {
+        lookup(&self.specs, id, mark)
+    }
+
+    /// Keeps a spec that was read after its file was marked.
+    pub(super) fn insert_spec(&self, spec: &RunSpec, mark: FileStamp) {
+        insert(&self.specs, spec, mark, spec);
+    }
+}
+
+fn lookup<T: Clone>(kept: &Mutex<CacheMap<T>>, id: &RunId, mark: FileStamp) -> Option<T> {
+    lock_map(kept).get(id).filter(|(of, _)| *of == mark).map(|(_, known)| known.clone())
+}
+
+fn insert<T: Clone>(kept: &Mutex<CacheMap<T>>, spec: &RunSpec, mark: FileStamp, known: &T) {
+    if spec.question.len() > MAX_QUESTION_BYTES {
+        return;
+    }
+    let mut kept = lock_map(kept);
+    if kept.len() >= MAX_ENTRIES {
+        kept.clear();
+    }
+    kept.insert(spec.id.clone(), (mark, known.clone()));
+}
+
+/// A panic in another holder leaves entries that are right by themselves.
+fn lock_map<T>(kept: &Mutex<CacheMap<T>>) -> MutexGuard<'_, CacheMap<T>> {
+    kept.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::{Durability, InitialFiles, StateFolder, initial_record};
+    use crate::run::{ConfigChoice, Ending, Exit, Moment, Outcome, RunState};
+
+    fn ended() -> RunState {
+        let at = Moment { wall: jiff::Timestamp::UNIX_EPOCH, boot_ms: 1, boot_id: "b".to_owned() };
+        let (outcome, exit, took) = (Outcome::Succeeded, Exit::Code(0), Duration::from_secs(1));
+        RunState::Ended(Ending {
+            outcome,
+            exit,
+            ended_at: at,
+            duration: took,
+            answer: None,
+            stop: None,
+            warnings: Vec::new(),
+        })
+    }
+
+    #[test]
+    fn a_file_settles_by_its_own_clock() {
+        let mark = |nanos| FileStamp { inode: 1, bytes: 1, changed_at: (1_000, nanos) };
+        let at = |ms| UNIX_EPOCH + Duration::from_millis(ms);
+        assert!(mark(7).has_settled(at(1_000_051)) && !mark(7).has_settled(at(1_000_049)));
+        assert!(!mark(7).has_settled(at(900_000)), "a clock that was set back proves nothing");
+        assert!(!mark(0).has_settled(at(2_000_000)), "whole seconds may be another file's as well");
+    }
+
+    #[test]
+    fn an_ended_run_is_read_once_and_anew_where_its_file_is_another() {
+        let root = tempfile::tempdir().expect("temp");
+        let state = StateFolder::open(root.path()).expect("opened");
+        let id = RunId::from_bytes([1, 2, 3, 4, 5]);
+        let choice = ConfigChoice::Rehearsal("rehearsal".to_owned());
+        let spec = RunSpec::new(id.clone(), "q", choice, root.path().to_owned(), root.path().to_owned());
+        let (folder, lock) = state.create(&spec, InitialFiles::default()).expect("made");
+        let mut record = initial_record(spec);
+        for (seq, now) in [(1, RunState::Starting { leader: None }), (2, ended()), (3, ended())] {
+            (record.seq, record.state) = (seq, now);
+            folder.save(&record, &lock, Durability::NotSynced).expect("saved");
+            for _ in 0..2 {
+                assert_eq!(state.load(&id).expect("read").seq, seq, "whatever was read before");
+            }
+            let kept = state.cache.record(&id, FileStamp::of_path(&folder.run()));
+            assert!(seq == 1 || kept.is_some_and(|kept| kept.seq == seq), "what has ended is kept at once");
+        }
+        std::fs::remove_dir_all(folder.path()).expect("removed");
+        assert!(state.load(&id).is_err(), "a run that was removed is unknown");
+    }
+}

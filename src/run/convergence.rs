@@ -1,0 +1,48 @@
+//! Agents that answer again and again and never vote. MassGen sets no limit to that by default, so that such a run goes on until
+//! its timeout or its budget ends it. Pure.
+
+use super::{Digest, Problem, Retry};
+
+/// From so many answers of one agent on a run is taken for one that does not converge.
+const MIN_NON_CONVERGING_ANSWERS: u32 = 10;
+/// What the agents do when MassGen presents an answer: no more answers come then.
+const PRESENTATION_PHASE: &str = "presentation";
+
+impl Digest {
+    /// The problem of a run in which some agent has answered `MIN_NON_CONVERGING_ANSWERS` times and no answer is presented.
+    pub fn convergence_problem(&self) -> Option<Problem> {
+        let is_presenting = self.phase.as_deref() == Some(PRESENTATION_PHASE);
+        let most = self.agents.iter().max_by_key(|agent| agent.answers)?;
+        (most.answers >= MIN_NON_CONVERGING_ANSWERS && !is_presenting).then(|| {
+            let message = format!("{} has answered {} times and no answer wins", most.id, most.answers);
+            let hint = "kill_run, then run_massgen again with overrides \
+                        {\"orchestrator\": {\"max_new_answers_per_agent\": 3}}";
+            Problem { retry: Some(Retry::No), ..Problem::new("not_converging", &message, hint) }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::AgentDigest;
+
+    #[test]
+    fn an_agent_that_answers_again_and_again_is_a_problem_until_an_answer_is_presented() {
+        let digest = |answers, phase: &str| {
+            let agents = [3, answers].map(|answers| AgentDigest {
+                id: format!("a{answers}"),
+                answers,
+                ..AgentDigest::default()
+            });
+            Digest { agents: agents.into(), phase: Some(phase.to_owned()), ..Digest::default() }
+        };
+        let problem = digest(334, "enforcement").convergence_problem().expect("a problem");
+        assert_eq!(problem.code, "not_converging");
+        assert!(problem.message.starts_with("a334 has answered 334 times"), "{problem:?}");
+        assert!(problem.hint.contains(r#"{"orchestrator": {"max_new_answers_per_agent": 3}}"#), "{problem:?}");
+        assert_eq!(digest(9, "enforcement").convergence_problem(), None);
+        assert_eq!(digest(334, "presentation").convergence_problem(), None);
+        assert_eq!(Digest::default().convergence_problem(), None);
+    }
+}

@@ -1,0 +1,118 @@
+//! What of an answer's lists goes where a client shows less than all of it, and the hint that says so. Pure; it knows no tool.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+/// Objects whose fields are entries, such as one for each agent; those of any other have a meaning of their own.
+const MAP_FIELDS: [&str; 3] = ["agents", "votes", "others"];
+
+/// What was left out of an answer.
+pub(super) struct OmittedEntries<'a> {
+    /// How many entries, by the place of their list.
+    counts: BTreeMap<String, usize>,
+    /// The hint that the answer had before.
+    hint: Option<String>,
+    /// How to get what was left out.
+    remedy: &'a str,
+}
+
+impl<'a> OmittedEntries<'a> {
+    /// Nothing yet, of this answer.
+    pub(super) fn new(answer: &Value, remedy: &'a str) -> OmittedEntries<'a> {
+        let hint = answer.get("hint").and_then(Value::as_str).map(str::to_owned);
+        OmittedEntries { counts: BTreeMap::new(), hint, remedy }
+    }
+
+    /// Takes a quarter of the entries from the longest list, from its end; whether there was one with more than one.
+    pub(super) fn shorten(&mut self, answer: &mut Value) -> bool {
+        let mut lists = Vec::new();
+        collect_lists(answer, String::new(), &mut lists);
+        let Some((_, queue_position)) = lists.into_iter().max() else { return false };
+        let gone = match answer.pointer_mut(&queue_position) {
+            Some(Value::Array(items)) => truncate_quarter(items.len(), |kept| items.truncate(kept)),
+            Some(Value::Object(fields)) => {
+                let names: Vec<String> = fields.keys().cloned().collect();
+                truncate_quarter(names.len(), |kept| fields.retain(|name, _| names[..kept].contains(name)))
+            }
+            Some(_) | None => return false,
+        };
+        *self.counts.entry(path_label(&queue_position)).or_default() += gone;
+        self.write_hint(answer);
+        true
+    }
+
+    fn write_hint(&self, answer: &mut Value) {
+        let counts: Vec<String> = self.counts.iter().map(|(place, count)| format!("{count} of {place}")).collect();
+        let told = format!("left out, since you would not be shown them: {}. {}", counts.join(", "), self.remedy);
+        let told = self.hint.as_ref().map_or_else(|| told.clone(), |hint| format!("{hint}. {told}"));
+        if let Some(fields) = answer.as_object_mut() {
+            fields.insert("hint".to_owned(), told.into());
+        }
+    }
+}
+
+/// Keeps three quarters of so many entries, and at least one; how many are gone.
+fn truncate_quarter(count: usize, truncate: impl FnOnce(usize)) -> usize {
+    let kept = (count * 3 / 4).max(1);
+    truncate(kept);
+    count - kept
+}
+
+/// The lists of more than one entry, each with its length in bytes and its JSON pointer.
+fn collect_lists(value: &Value, place: String, lists: &mut Vec<(usize, String)>) {
+    let is_map = MAP_FIELDS.iter().any(|map| place.rsplit('/').next() == Some(*map));
+    let length = || value.to_string().len();
+    let inner = |name: &str| format!("{place}/{}", name.replace('~', "~0").replace('/', "~1"));
+    match value {
+        Value::Array(items) => {
+            items.iter().enumerate().for_each(|(at, item)| collect_lists(item, inner(&at.to_string()), lists));
+            if items.len() > 1 {
+                lists.push((length(), place));
+            }
+        }
+        Value::Object(fields) => {
+            fields.iter().for_each(|(name, field)| collect_lists(field, inner(name), lists));
+            if is_map && fields.len() > 1 {
+                lists.push((length(), place));
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// A JSON pointer in words, without the places of entries: `/runs/0/details/agents` is `runs.details.agents`.
+fn path_label(place: &str) -> String {
+    let parts = place.split('/').filter(|part| !part.is_empty() && !part.bytes().all(|byte| byte.is_ascii_digit()));
+    parts.collect::<Vec<_>>().join(".")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_longest_list_loses_entries_and_the_hint_counts_them() {
+        let agents: serde_json::Map<String, Value> =
+            (0..40).map(|n| (format!("a/{n}"), json!({"error": "e".repeat(90)}))).collect();
+        let mut answer = json!({
+            "runs": [{"run_id": "mg-1", "state": "failed", "agents": {"a": "failed"}, "details": {"agents": agents}}],
+            "cursor": "1", "hint": "call read_result",
+        });
+        let mut left_out = OmittedEntries::new(&answer, "Ask for less.");
+        while answer.to_string().len() > 1_500 {
+            assert!(left_out.shorten(&mut answer));
+        }
+        let kept = answer["runs"][0]["details"]["agents"].as_object().expect("agents").len();
+        let hint = format!(
+            "call read_result. left out, since you would not be shown them: {} of runs.details.agents. Ask for less.",
+            40 - kept
+        );
+        assert_eq!((&answer["hint"], &answer["cursor"]), (&json!(hint), &json!("1")), "{answer}");
+        assert_eq!(answer["runs"][0]["state"], "failed", "what is no list stays: {answer}");
+        let mut single = json!({"runs": [{"agents": {"a": "x"}}]});
+        assert!(!OmittedEntries::new(&single, "").shorten(&mut single));
+    }
+}

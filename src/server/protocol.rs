@@ -1,0 +1,120 @@
+//! The two eras of the protocol: who says hello speaks the first, up to 2025-11-25; who sends its version with each request speaks
+//! the second, of 2026-07-28. What each may have is decided here and nowhere else; no session is remembered.
+
+use std::borrow::Cow;
+
+use rmcp::RoleServer;
+use rmcp::model::{
+    CancelTaskMethod, ClientNotification, ClientRequest, ConstString, CustomResult, ErrorCode, ErrorData,
+    GetTaskMethod, Implementation, InitializeResult, ProtocolVersion, ServerCapabilities, ServerConfig, ServerResult,
+    Tool, UpdateTaskMethod,
+};
+use rmcp::service::{NotificationContext, RequestContext, Service};
+use serde_json::json;
+
+/// Methods that the first era does not have.
+const STATELESS_METHODS: [&str; 3] = [GetTaskMethod::VALUE, UpdateTaskMethod::VALUE, CancelTaskMethod::VALUE];
+/// Where a result of the second era says which server it is from.
+const SERVER_INFO_KEY: &str = "io.modelcontextprotocol/serverInfo";
+
+/// What the second era can have. Who may only look can take no task, since none is made.
+pub(super) fn capabilities(read_only: bool) -> ServerCapabilities {
+    let all = ServerCapabilities::builder()
+        .enable_tools()
+        .enable_completions()
+        .enable_resources()
+        .enable_resources_subscribe()
+        .enable_resources_list_changed();
+    if read_only { all.build() } else { all.enable_tasks().build() }
+}
+
+/// What a hello is answered in the first era. It has no tasks, and no way to ask for the changes of a list, which cost a watch; its
+/// earlier versions know neither titles nor that there is completion.
+pub(super) fn legacy_initialize_result(mut info: InitializeResult) -> InitializeResult {
+    info.capabilities.extensions = None;
+    if let Some(resources) = &mut info.capabilities.resources {
+        resources.list_changed = None;
+    }
+    if info.protocol_version < ProtocolVersion::V_2025_06_18 {
+        info.server_info.title = None;
+    }
+    if info.protocol_version < ProtocolVersion::V_2025_03_26 {
+        info.capabilities.completions = None;
+    }
+    info
+}
+
+/// A tool with what a version knows of one.
+pub(super) fn tool_for_version(context: &RequestContext<RoleServer>, mut tool: Tool) -> Tool {
+    if is_older_than(context, &ProtocolVersion::V_2025_06_18) {
+        (tool.title, tool.output_schema) = (None, None);
+    }
+    if is_older_than(context, &ProtocolVersion::V_2025_03_26) {
+        tool.annotations = None;
+    }
+    tool
+}
+
+/// Whether the sender's version of the protocol knows structured content.
+pub(super) fn supports_structured_content(context: &RequestContext<RoleServer>) -> bool {
+    !is_older_than(context, &ProtocolVersion::V_2025_06_18)
+}
+
+fn is_older_than(context: &RequestContext<RoleServer>, version: &ProtocolVersion) -> bool {
+    context.protocol_version().is_some_and(|spoken| spoken < *version)
+}
+
+/// Whether a request is of the second era: by its own word, and never by what was asked for in a hello.
+pub(super) fn is_stateless(context: &RequestContext<RoleServer>) -> bool {
+    context.meta.protocol_version().is_some_and(|version| version.as_str() >= ProtocolVersion::V_2026_07_28.as_str())
+}
+
+/// A service that refuses what the era of a request does not have, before rmcp asks what the client can do, and says in each result
+/// of the second era whose it is.
+pub(super) struct ProtocolService<S>(pub(super) S);
+
+impl<S: Service<RoleServer>> Service<RoleServer> for ProtocolService<S> {
+    async fn handle_request(
+        &self,
+        request: ClientRequest,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ServerResult, ErrorData> {
+        if is_stateless(&context) {
+            return Ok(with_server_info(
+                self.0.handle_request(request, context).await?,
+                &self.0.get_info().server_info,
+            ));
+        }
+        if STATELESS_METHODS.contains(&request.method()) {
+            let message = format!("there is no method `{}` in this version of the protocol", request.method());
+            return Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, message, None));
+        }
+        self.0.handle_request(request, context).await
+    }
+
+    async fn handle_notification(
+        &self,
+        notification: ClientNotification,
+        context: NotificationContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        self.0.handle_notification(notification, context).await
+    }
+
+    fn get_info(&self) -> ServerConfig {
+        self.0.get_info()
+    }
+
+    fn supported_protocol_versions(&self) -> Cow<'static, [ProtocolVersion]> {
+        self.0.supported_protocol_versions()
+    }
+}
+
+fn with_server_info(result: ServerResult, server: &Implementation) -> ServerResult {
+    let Ok(mut value) = serde_json::to_value(&result) else { return result };
+    let fields = value.as_object_mut();
+    let meta = fields.map(|fields| fields.entry("_meta").or_insert_with(|| json!({})));
+    if let Some(meta) = meta.and_then(serde_json::Value::as_object_mut) {
+        meta.entry(SERVER_INFO_KEY).or_insert_with(|| json!(server));
+    }
+    ServerResult::CustomResult(CustomResult::new(value))
+}

@@ -1,0 +1,332 @@
+//! The client's lines: rmcp's transport over standard input and output. It is ours because every request gets one answer:
+//! rmcp alone gives none to a line that it cannot read, and one to two requests of the same id; and because a client that is
+//! gone is to be told at once, while rmcp lets calls go on for five seconds. It knows nothing of tools.
+
+mod lines;
+mod message;
+mod overlong;
+mod parsed_line;
+mod surrogates;
+mod unreadable;
+
+use std::collections::{HashSet, VecDeque};
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rmcp::RoleServer;
+use rmcp::model::{
+    ClientJsonRpcMessage, ClientNotification, ErrorData, JsonRpcMessage, RequestId, ServerJsonRpcMessage,
+};
+use rmcp::transport::Transport;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::sync::{Mutex, Notify};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use self::lines::{InputLine, LineReader};
+use self::parsed_line::ParsedLine;
+pub(super) use self::unreadable::{ParseFault, UnparsableArgument};
+use super::wait_limits::WaitLimits;
+use crate::view::json;
+
+/// The longest line that is read, in bytes; the largest question, all in escapes, is less than half of it.
+const MAX_LINE_BYTES: usize = 16 << 20;
+
+/// How long answers may take after the end of input, when nobody waits any more.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long after that end a write may wait for a client that does not read; so such a client's server ends within 5 s.
+const UNREAD_WRITE_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// How many refusals may wait for a client that does not read them; then its further lines wait too.
+const MAX_PENDING_REFUSALS: usize = 10_000;
+
+/// A message that is being written.
+type PendingWrite = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
+
+/// The two ends of a client.
+pub(super) struct StdioTransport<R, W> {
+    lines: LineReader<R>,
+    /// `None` once it is closed. Messages are written one after the other.
+    writer: Arc<Mutex<Option<W>>>,
+    /// What is left of a batch.
+    batch: VecDeque<Vec<u8>>,
+    /// Requests that have no answer yet.
+    open_requests: HashSet<RequestId>,
+    /// A refusal that is being written; here, because `receive` may be dropped in the middle of it.
+    current_refusal: Option<PendingWrite>,
+    /// Refusals that wait for that one.
+    pending_refusals: VecDeque<ServerJsonRpcMessage>,
+    /// Notified of every line.
+    line_received: Arc<Notify>,
+    /// Learns from every call that the client cancels.
+    wait_limits: WaitLimits,
+    /// Cancelled when the client is gone: its input has ended, it does not read our output, or it died and left the pipes open.
+    disconnected: CancellationToken,
+    /// Cancelled a while after that: what cannot be written at once is never read.
+    write_abandoned: CancellationToken,
+    /// Set when the input has ended: until when what is open is to be answered.
+    drain_deadline: Option<Instant>,
+}
+
+impl<R, W> StdioTransport<R, W>
+where
+    R: AsyncRead + Send + Unpin,
+    W: AsyncWrite + Send + Unpin + 'static,
+{
+    pub(super) fn new(reader: R, writer: W, heard: Arc<Notify>, gone: CancellationToken) -> StdioTransport<R, W> {
+        StdioTransport {
+            lines: LineReader::new(reader, MAX_LINE_BYTES),
+            writer: Arc::new(Mutex::new(Some(writer))),
+            batch: VecDeque::new(),
+            open_requests: HashSet::new(),
+            current_refusal: None,
+            pending_refusals: VecDeque::new(),
+            line_received: heard,
+            wait_limits: WaitLimits::default(),
+            disconnected: gone,
+            write_abandoned: CancellationToken::new(),
+            drain_deadline: None,
+        }
+    }
+
+    /// This, with the learner of the client's patience.
+    pub(super) fn with_wait_limits(self, patience: WaitLimits) -> StdioTransport<R, W> {
+        StdioTransport { wait_limits: patience, ..self }
+    }
+
+    /// The next message for rmcp; `None` at the end. Cancel-safe.
+    async fn next_message(&mut self) -> io::Result<Option<ClientJsonRpcMessage>> {
+        loop {
+            let reading = match self.batch.pop_front() {
+                Some(part) => message::parse_message(&part),
+                None => match self.next_line().await? {
+                    Some(InputLine::Complete(line)) => message::parse_line(&line),
+                    Some(InputLine::TooLong(id)) => message::line_too_long(MAX_LINE_BYTES, id.as_deref()),
+                    None => return Ok(None),
+                },
+            };
+            if let Some(message) = self.handle_line(reading) {
+                return Ok(Some(message));
+            }
+        }
+    }
+
+    /// The next line. Refusals are written meanwhile, since a client that does not read them may still end its input.
+    async fn next_line(&mut self) -> io::Result<Option<InputLine>> {
+        loop {
+            self.start_refusal();
+            tokio::select! {
+                biased;
+                refused = finish_write(&mut self.current_refusal) => refused?,
+                line = self.lines.next_line(), if self.pending_refusals.len() < MAX_PENDING_REFUSALS => {
+                    self.line_received.notify_one();
+                    return line;
+                }
+            }
+        }
+    }
+
+    /// Has the next refusal written, unless one is.
+    fn start_refusal(&mut self) {
+        if self.current_refusal.is_none()
+            && let Some(refusal) = self.pending_refusals.pop_front()
+        {
+            self.current_refusal = Some(Box::pin(self.write_message(refusal)));
+        }
+    }
+
+    /// Writes a message; after the end of the input until `unread` is cancelled.
+    fn write_message(
+        &mut self,
+        message: ServerJsonRpcMessage,
+    ) -> impl Future<Output = io::Result<()>> + Send + 'static {
+        let (writer, gone, unread) =
+            (Arc::clone(&self.writer), self.disconnected.clone(), self.write_abandoned.clone());
+        async move {
+            let line = json::to_json_line(&message)?;
+            tokio::select! {
+                biased;
+                sent = write_line(&writer, &line) => sent.inspect_err(|_| gone.cancel()),
+                () = unread.cancelled() => Err(io::ErrorKind::TimedOut.into()),
+            }
+        }
+    }
+
+    /// The client is gone: by this time the remaining answers have to be written.
+    fn start_drain(&mut self) -> Instant {
+        self.disconnected.cancel();
+        let unread = self.write_abandoned.clone();
+        *self.drain_deadline.get_or_insert_with(|| {
+            tokio::spawn(async move {
+                tokio::time::sleep(UNREAD_WRITE_TIMEOUT).await;
+                unread.cancel();
+            });
+            Instant::now() + DRAIN_TIMEOUT
+        })
+    }
+
+    /// Writes the refusals that are left.
+    async fn flush_refusals(&mut self) {
+        self.start_refusal();
+        while self.current_refusal.is_some() {
+            if let Err(error) = finish_write(&mut self.current_refusal).await {
+                tracing::debug!(%error, "a refusal was not read");
+            }
+            self.start_refusal();
+        }
+    }
+
+    fn handle_line(&mut self, reading: ParsedLine) -> Option<ClientJsonRpcMessage> {
+        match reading {
+            ParsedLine::Message(message) => return self.accept(*message),
+            ParsedLine::Batch(parts) => self.batch.extend(parts),
+            ParsedLine::Ignored => {}
+            ParsedLine::Refused(error, id) => self.refuse(error, id),
+        }
+        None
+    }
+
+    /// Requests, and the cancelling of one that is open. Nothing else a client says means anything to this server, and rmcp
+    /// breaks off a session that begins with it.
+    fn accept(&mut self, message: ClientJsonRpcMessage) -> Option<ClientJsonRpcMessage> {
+        let wanted = match &message {
+            JsonRpcMessage::Request(request) => {
+                let new = self.open_requests.insert(request.id.clone());
+                if !new {
+                    let error = ErrorData::invalid_request("a request with this id has no answer yet", None);
+                    self.refuse(error, Some(request.id.clone()));
+                }
+                new
+            }
+            // Nobody waits for that answer any more, and rmcp sends none.
+            JsonRpcMessage::Notification(told) => cancelled_request(&told.notification).is_some_and(|(id, reason)| {
+                self.wait_limits.record_cancelled(id, reason);
+                self.open_requests.remove(id)
+            }),
+            JsonRpcMessage::Response(_) | JsonRpcMessage::Error(_) => false,
+        };
+        wanted.then_some(message)
+    }
+
+    fn refuse(&mut self, error: ErrorData, id: Option<RequestId>) {
+        tracing::warn!(?id, message = %error.message, "a line was refused");
+        self.pending_refusals.push_back(ServerJsonRpcMessage::error(error, id));
+    }
+}
+
+impl<R, W> Transport<RoleServer> for StdioTransport<R, W>
+where
+    R: AsyncRead + Send + Unpin,
+    W: AsyncWrite + Send + Unpin + 'static,
+{
+    type Error = io::Error;
+
+    fn send(&mut self, message: ServerJsonRpcMessage) -> impl Future<Output = io::Result<()>> + Send + 'static {
+        if let Some(id) = answered_request(&message) {
+            self.open_requests.remove(id);
+        }
+        self.write_message(message)
+    }
+
+    /// After the end of input rmcp handles nothing but answers, and some calls can only come to theirs while it handles more:
+    /// it is told of the end when all are given. It asks anew after each.
+    async fn receive(&mut self) -> Option<ClientJsonRpcMessage> {
+        let gone = self.disconnected.clone();
+        if self.drain_deadline.is_none() {
+            let received = tokio::select! {
+                next = self.next_message() => next.inspect_err(|error| tracing::warn!(%error, "the client cannot be talked to")),
+                () = gone.cancelled() => {
+                    self.start_drain();
+                    return None;
+                }
+            };
+            if let Some(message) = received.ok().flatten() {
+                return Some(message);
+            }
+        }
+        let over = self.start_drain();
+        self.flush_refusals().await;
+        if !self.open_requests.is_empty() {
+            tokio::time::sleep_until(over).await;
+        }
+        None
+    }
+
+    async fn close(&mut self) -> io::Result<()> {
+        self.writer.lock().await.take();
+        Ok(())
+    }
+}
+
+/// Writes a line.
+async fn write_line(writer: &Mutex<Option<impl AsyncWrite + Unpin>>, line: &[u8]) -> io::Result<()> {
+    let mut writer = writer.lock().await;
+    let writer = writer.as_mut().ok_or(io::ErrorKind::NotConnected)?;
+    writer.write_all(line).await?;
+    writer.flush().await
+}
+
+/// Resolves when what is being written has been; never where nothing is.
+async fn finish_write(sending: &mut Option<PendingWrite>) -> io::Result<()> {
+    match sending {
+        None => std::future::pending().await,
+        Some(message) => {
+            let written = message.await;
+            *sending = None;
+            written
+        }
+    }
+}
+
+/// Which request a client cancels, and why.
+fn cancelled_request(notification: &ClientNotification) -> Option<(&RequestId, Option<&str>)> {
+    if let ClientNotification::CancelledNotification(cancelled) = notification {
+        Some((cancelled.params.request_id.as_ref()?, cancelled.params.reason.as_deref()))
+    } else {
+        None
+    }
+}
+
+fn answered_request(message: &ServerJsonRpcMessage) -> Option<&RequestId> {
+    match message {
+        JsonRpcMessage::Response(response) => Some(&response.id),
+        JsonRpcMessage::Error(error) => error.id.as_ref(),
+        JsonRpcMessage::Request(_) | JsonRpcMessage::Notification(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rmcp::model::ServerResult;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_end_of_input_is_told_and_not_before() {
+        let gone = CancellationToken::new();
+        let request = &br#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#[..];
+        let mut wire = StdioTransport::new(request, tokio::io::sink(), Arc::default(), gone.clone());
+        assert!(wire.receive().await.is_some(), "a last line needs no line end");
+        assert!(!gone.is_cancelled());
+        assert!(tokio::time::timeout(Duration::ZERO, wire.receive()).await.is_err(), "a request is open");
+        assert!(gone.is_cancelled(), "whoever waits is told at once");
+        let answer = ServerJsonRpcMessage::response(ServerResult::empty(()), RequestId::Number(1));
+        wire.send(answer).await.expect("sent");
+        assert!(wire.receive().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn an_output_that_nobody_reads_is_told() {
+        let gone = CancellationToken::new();
+        let (ours, theirs) = tokio::io::duplex(64);
+        drop(theirs);
+        let mut wire = StdioTransport::new(tokio::io::empty(), ours, Arc::default(), gone.clone());
+        let error =
+            ErrorData::invalid_request("too long for a buffer of this size, and nobody is there to read it", None);
+        wire.send(ServerJsonRpcMessage::error(error, None)).await.expect_err("nobody reads");
+        assert!(gone.is_cancelled());
+    }
+}

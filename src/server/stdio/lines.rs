@@ -1,0 +1,79 @@
+//! Lines of bytes from a reader, none longer than allowed, whatever is sent.
+
+use std::io;
+
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+
+use super::overlong::IdScan;
+
+/// One line.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum InputLine {
+    /// With its line end, where it has one.
+    Complete(Vec<u8>),
+    /// It was longer than allowed, and is thrown away but for its id, as JSON.
+    TooLong(Option<Vec<u8>>),
+}
+
+/// Reads lines.
+pub(super) struct LineReader<R> {
+    reader: BufReader<R>,
+    max_bytes: usize,
+    buffer: Vec<u8>,
+    /// Set while a line that is too long passes by.
+    overlong_id: Option<IdScan>,
+}
+
+impl<R: AsyncRead + Unpin> LineReader<R> {
+    pub(super) fn new(reader: R, most: usize) -> LineReader<R> {
+        LineReader { reader: BufReader::new(reader), max_bytes: most, buffer: Vec::new(), overlong_id: None }
+    }
+
+    /// The next line; `None` at the end. The last one needs no line end. Cancel-safe: what was read of a line stays here.
+    pub(super) async fn next_line(&mut self) -> io::Result<Option<InputLine>> {
+        loop {
+            let chunk = self.reader.fill_buf().await?;
+            let end = chunk.iter().position(|byte| *byte == b'\n');
+            let taken = end.map_or(chunk.len(), |end| end + 1);
+            self.buffer.extend_from_slice(&chunk[..taken]);
+            if self.overlong_id.is_some() || self.buffer.len() > self.max_bytes {
+                self.overlong_id.get_or_insert_default().push(&std::mem::take(&mut self.buffer));
+            }
+            self.reader.consume(taken);
+            if end.is_some() || taken == 0 {
+                return Ok(self.take_line());
+            }
+        }
+    }
+
+    fn take_line(&mut self) -> Option<InputLine> {
+        let line = std::mem::take(&mut self.buffer);
+        if let Some(scan) = self.overlong_id.take() {
+            return Some(InputLine::TooLong(scan.into_id()));
+        }
+        (!line.is_empty()).then_some(InputLine::Complete(line))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn lines_come_whole_or_are_too_long() {
+        let mut lines = LineReader::new(&b"12345678\n\n123456789\n1\r\n12"[..], 9);
+        let whole = |text: &str| Some(InputLine::Complete(text.into()));
+        for expected in
+            [whole("12345678\n"), whole("\n"), Some(InputLine::TooLong(None)), whole("1\r\n"), whole("12"), None, None]
+        {
+            assert_eq!(lines.next_line().await.expect("read"), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_long_line_is_not_kept() {
+        let mut lines = LineReader::new(tokio::io::AsyncReadExt::take(tokio::io::repeat(b'x'), 1 << 20), 9);
+        assert_eq!(lines.next_line().await.expect("read"), Some(InputLine::TooLong(None)));
+        assert_eq!(lines.buffer.capacity(), 0);
+    }
+}

@@ -1,0 +1,232 @@
+//! Lines that cannot be read: JSON can be right and yet be nested too deep, have a number that no double holds, or be no request. What is
+//! outside of the parameters is readable all the same, so that such a line is refused under its id and in plain words. A call of a
+//! tool whose arguments are at fault is let in without them, for its tool to refuse. Pure, and no text makes it recurse.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use rmcp::model::{ClientJsonRpcMessage, ErrorData, GetExtensions as _, JsonRpcMessage, RequestId};
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+use serde_json::value::{RawValue, to_raw_value};
+
+use super::parsed_line::ParsedLine;
+
+/// How many levels of objects and lists are read: `serde_json` refuses more, so that no text uses up the stack.
+const MAX_DEPTH: usize = 127;
+/// How many of those are around the value of an argument: the message, its parameters, and the arguments.
+const ARGUMENT_DEPTH: usize = 3;
+/// What a request is.
+const REQUEST_FORM: &str =
+    "a request has `jsonrpc`, which is \"2.0\", an `id`, `method`, a string, and `params`, an object";
+/// The MCP specification allows no null; other ids have no place in an answer.
+const ID_FORM: &str = "`id` must be a string or a whole number of at most 64 bits; the answer has no id, since this one cannot be repeated";
+
+/// Why a value cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::server) enum ParseFault {
+    /// It has more levels than this.
+    TooDeep(usize),
+    /// It has a number that no double holds.
+    NumberTooLarge,
+}
+
+/// In the extensions of a call: an argument that could not be read. The call has no arguments then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::server) struct UnparsableArgument {
+    pub(in crate::server) argument: String,
+    pub(in crate::server) fault: ParseFault,
+}
+
+/// What to do about a line or a message that is no message of ours.
+pub(super) fn classify_unparsable(text: &[u8]) -> ParsedLine {
+    match Envelope::parse(text) {
+        Some(envelope) if envelope.is_notification() => ParsedLine::Ignored,
+        Some(envelope) => match call_without_arguments(text) {
+            Some(call) => ParsedLine::Message(Box::new(call)),
+            None => ParsedLine::Refused(
+                ErrorData::invalid_request(fault_message(text, Some(&envelope)), None),
+                envelope.request_id(),
+            ),
+        },
+        None => match serde_json::from_slice::<IgnoredAny>(text) {
+            Ok(_) => ParsedLine::Refused(ErrorData::invalid_request(fault_message(text, None), None), None),
+            Err(error) => ParsedLine::Refused(ErrorData::parse_error(invalid_json_message(text, &error), None), None),
+        },
+    }
+}
+
+fn invalid_json_message(text: &[u8], error: &serde_json::Error) -> String {
+    match std::str::from_utf8(text) {
+        Err(_) => "not JSON: the line is not UTF-8".to_owned(),
+        Ok(_) if error.is_eof() => "not JSON: the line ends too early".to_owned(),
+        Ok(_) => format!("not JSON: byte {} does not fit", error.column()),
+    }
+}
+
+/// Why JSON is no message that can be read.
+fn fault_message(text: &[u8], envelope: Option<&Envelope>) -> Cow<'static, str> {
+    let has_bad_id = envelope.is_some_and(|envelope| envelope.id.is_some() && envelope.request_id().is_none());
+    match std::str::from_utf8(text) {
+        Err(_) => Cow::Borrowed("the message is not UTF-8"),
+        Ok(_) if has_bad_id => Cow::Borrowed(ID_FORM),
+        Ok(text) => match find_fault(text, 0) {
+            Some(ParseFault::TooDeep(most)) => format!("the message is nested more than {most} levels deep").into(),
+            Some(ParseFault::NumberTooLarge) => Cow::Borrowed("the message has a number that is too large"),
+            None => Cow::Borrowed(REQUEST_FORM),
+        },
+    }
+}
+
+/// What keeps a value from being read that has so many levels around it.
+fn find_fault(json: &str, around: usize) -> Option<ParseFault> {
+    let most = MAX_DEPTH - around;
+    match serde_json::from_str::<Value>(json) {
+        _ if nesting_depth(json) > most => Some(ParseFault::TooDeep(most)),
+        Ok(_) => None,
+        Err(_) => Some(ParseFault::NumberTooLarge),
+    }
+}
+
+/// How many levels of objects and lists a JSON text has.
+fn nesting_depth(json: &str) -> usize {
+    let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
+    for byte in json.bytes() {
+        let was_escaped = std::mem::take(&mut escaped);
+        match byte {
+            b'\\' if in_string => escaped = !was_escaped,
+            b'"' => in_string = !in_string || was_escaped,
+            b'[' | b'{' if !in_string => depth += 1,
+            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(depth);
+    }
+    deepest
+}
+
+/// The parts of an object, each as its text.
+type RawObject = BTreeMap<String, Box<RawValue>>;
+
+/// A call of a tool without its arguments, where one of them is what cannot be read.
+fn call_without_arguments(text: &[u8]) -> Option<ClientJsonRpcMessage> {
+    let mut message: RawObject = serde_json::from_slice(text).ok()?;
+    if message.get("method")?.get() != "\"tools/call\"" {
+        return None;
+    }
+    let mut params: RawObject = raw_object(message.get("params")?)?;
+    let arguments: RawObject = raw_object(&params.remove("arguments")?)?;
+    let found = arguments.into_iter().find_map(|(name, value)| Some((name, find_fault(value.get(), ARGUMENT_DEPTH)?)));
+    let (argument, fault) = found?;
+    message.insert("params".to_owned(), to_raw_value(&params).ok()?);
+    let mut call: ClientJsonRpcMessage = serde_json::from_slice(&serde_json::to_vec(&message).ok()?).ok()?;
+    if let JsonRpcMessage::Request(request) = &mut call {
+        request.request.extensions_mut().insert(UnparsableArgument { argument, fault });
+    }
+    Some(call)
+}
+
+fn raw_object(text: &RawValue) -> Option<RawObject> {
+    serde_json::from_str(text.get()).ok()
+}
+
+/// The outside of a message.
+#[derive(Deserialize)]
+struct Envelope {
+    #[serde(default, deserialize_with = "present_value")]
+    id: Option<Box<RawValue>>,
+    method: Option<IgnoredAny>,
+    result: Option<IgnoredAny>,
+    error: Option<IgnoredAny>,
+}
+
+impl Envelope {
+    fn parse(text: &[u8]) -> Option<Envelope> {
+        // An array would be taken for the fields one after the other.
+        if text.starts_with(b"{") { serde_json::from_slice(text).ok() } else { None }
+    }
+
+    fn is_notification(&self) -> bool {
+        match self.method {
+            Some(_) => self.id.is_none(),
+            None => self.result.is_some() || self.error.is_some(),
+        }
+    }
+
+    fn request_id(&self) -> Option<RequestId> {
+        serde_json::from_str(self.id.as_deref()?.get()).ok()
+    }
+}
+
+/// An id that is null is there, too.
+fn present_value<'de, D: Deserializer<'de>>(id: D) -> Result<Option<Box<RawValue>>, D::Error> {
+    Box::<RawValue>::deserialize(id).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::message;
+    use super::*;
+
+    fn nested(levels: usize) -> String {
+        format!("{}{}", "[".repeat(levels), "]".repeat(levels))
+    }
+
+    fn call(arguments: &str) -> String {
+        format!(r#"{{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{{"name":"x","arguments":{arguments}}}}}"#)
+    }
+
+    /// The mark in the call that is made of a line.
+    fn mark(line: &str) -> Option<UnparsableArgument> {
+        let ParsedLine::Message(message) = message::parse_line(line.as_bytes()) else {
+            panic!("{line:.200} is refused")
+        };
+        let JsonRpcMessage::Request(request) = *message else { panic!("no request: {line:.200}") };
+        assert_eq!(request.id, RequestId::Number(7));
+        request.request.extensions().get().cloned()
+    }
+
+    #[test]
+    fn a_call_is_let_in_without_the_argument_that_cannot_be_read() {
+        assert_eq!(mark(&call(&format!(r#"{{"a":1,"deep":{}}}"#, nested(124)))), None, "the deepest that is read");
+        for (arguments, argument, fault) in [
+            (format!(r#"{{"a":1e4,"deep":{}}}"#, nested(125)), "deep", ParseFault::TooDeep(124)),
+            (format!(r#"{{"deep":{},"a":1}}"#, nested(1_000_000)), "deep", ParseFault::TooDeep(124)),
+            (r#"{"a":"]","wait_s":1e400}"#.to_owned(), "wait_s", ParseFault::NumberTooLarge),
+            (r#"{"overrides":{"a":[-1e999]}}"#.to_owned(), "overrides", ParseFault::NumberTooLarge),
+        ] {
+            let expected = UnparsableArgument { argument: argument.to_owned(), fault };
+            assert_eq!(mark(&call(&arguments)), Some(expected), "{arguments:.200}");
+        }
+    }
+
+    #[test]
+    fn levels_in_texts_do_not_count() {
+        for (json, expected) in
+            [("1", 0), (r#""[[[""#, 0), (r#"["\"[[",{"a":"\\"},[[]]]"#, 3), ("[[]]", 2), (r#"{"a":{"b":[]}}"#, 3)]
+        {
+            assert_eq!(nesting_depth(json), expected, "{json}");
+        }
+    }
+
+    #[test]
+    fn what_is_refused_is_told_in_plain_words() {
+        for (line, expected) in [
+            ("{", "not JSON: the line ends too early"),
+            ("GET / HTTP/1.1", "not JSON: byte 1 does not fit"),
+            ("{}", REQUEST_FORM),
+            (r#"{"jsonrpc":"2.0","id":7,"method":5}"#, REQUEST_FORM),
+            (r#"{"jsonrpc":"2.0","id":null,"method":"ping"}"#, ID_FORM),
+            (r#"{"jsonrpc":"2.0","id":1.5,"method":"ping"}"#, ID_FORM),
+            (r#"{"jsonrpc":"2.0","id":1e400,"method":"ping"}"#, ID_FORM),
+            (&nested(200), "the message is nested more than 127 levels deep"),
+            (r#"{"jsonrpc":"2.0","id":7,"method":"x","params":[1e400]}"#, "the message has a number that is too large"),
+        ] {
+            let ParsedLine::Refused(error, _) = message::parse_message(line.as_bytes()) else {
+                panic!("{line} is read")
+            };
+            assert_eq!(error.message, expected, "{line}");
+        }
+    }
+}

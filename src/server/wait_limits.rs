@@ -1,0 +1,210 @@
+//! How long a wait may be: what the operator allows, and what the client was seen to have patience for. A client that gives up a
+//! call after a fixed time cancels it then, so that its first such call tells how long the next ones may take. Nothing is kept
+//! beyond the session.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rmcp::model::RequestId;
+use tokio::time::Instant;
+
+/// A call that is cancelled sooner tells nothing: a person changed their mind, or the client shut down.
+const MIN_CANCEL_TIME: Duration = Duration::from_secs(1);
+/// How much of the time after which a client gave up its waits may take: the answer has to reach it before.
+const TIMEOUT_SHARE: f64 = 0.8;
+
+/// The patience of one client.
+#[derive(Debug, Clone, Default)]
+pub(super) struct WaitLimits(Arc<Mutex<OpenCalls>>);
+
+#[derive(Debug, Default)]
+struct OpenCalls {
+    /// Those that have no answer yet, with their starts.
+    open: HashMap<RequestId, Instant>,
+    learned: LearnedTimeout,
+}
+
+/// What the calls of a client tell of its patience.
+#[derive(Debug, Clone, Copy, Default)]
+struct LearnedTimeout {
+    /// The longest call that was answered without being cancelled.
+    longest_answered: Duration,
+    /// The shortest call that was given up.
+    shortest_cancelled: Option<Duration>,
+}
+
+/// A call that is open until this is dropped.
+pub(super) struct OpenCall {
+    wait_limits: WaitLimits,
+    id: RequestId,
+}
+
+/// How long a wait lasts at most, and what to tell its caller where that is less than was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct AllowedWait {
+    pub(super) max: Duration,
+    pub(super) note: Option<String>,
+}
+
+impl WaitLimits {
+    /// Takes note of a call that begins.
+    pub(super) fn start_call(&self, id: RequestId) -> OpenCall {
+        self.lock().open.insert(id.clone(), Instant::now());
+        OpenCall { wait_limits: self.clone(), id }
+    }
+
+    /// Learns from a call that the client cancels. It is called before any later message of the client is read, so that the
+    /// next call's wait knows already.
+    pub(super) fn record_cancelled(&self, id: &RequestId, reason: Option<&str>) {
+        let mut calls = self.lock();
+        if let Some(begun) = calls.open.remove(id) {
+            calls.learned.record_cancel(begun.elapsed(), reason);
+        }
+    }
+
+    /// A wait of at most `asked`, which the operator allows up to `most`.
+    pub(super) fn allowed_wait(&self, asked: Duration, most: Duration) -> AllowedWait {
+        self.lock().learned.allowed_wait(asked, most)
+    }
+
+    /// A panic in another holder leaves the table whole: each change is a single step.
+    fn lock(&self) -> MutexGuard<'_, OpenCalls> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for OpenCall {
+    /// The call is over; unless it was cancelled, the client had the patience for it.
+    fn drop(&mut self) {
+        let mut calls = self.wait_limits.lock();
+        if let Some(begun) = calls.open.remove(&self.id) {
+            calls.learned.record_answer(begun.elapsed());
+        }
+    }
+}
+
+impl LearnedTimeout {
+    /// A call was cancelled. Where the client says why and speaks of no timeout, a person or a program has cancelled it
+    /// (`AbortError` is the Esc key in clients with the TypeScript SDK): that tells nothing.
+    /// Nor does a cancel after less time than the client has waited for another answer.
+    fn record_cancel(&mut self, after: Duration, reason: Option<&str>) {
+        let reason = reason.filter(|reason| !reason.trim().is_empty());
+        if after >= MIN_CANCEL_TIME && after > self.longest_answered && reason.is_none_or(is_timeout) {
+            self.shortest_cancelled = Some(self.shortest_cancelled.map_or(after, |known| known.min(after)));
+        }
+    }
+
+    /// A call was answered that the client had waited for so long. One that it should have given up by then refutes what was learned.
+    fn record_answer(&mut self, after: Duration) {
+        self.longest_answered = self.longest_answered.max(after);
+        self.shortest_cancelled = self.shortest_cancelled.filter(|given_up| self.longest_answered < *given_up);
+    }
+
+    fn allowed_wait(&self, asked: Duration, most: Duration) -> AllowedWait {
+        match self.shortest_cancelled.map(|after| (after, after.mul_f64(TIMEOUT_SHARE))) {
+            Some((after, cut)) if asked > cut && cut < most => {
+                let (after, cut_s) = (after.as_secs_f64().round(), cut.as_secs_f64().round());
+                let note = format!(
+                    "this client gives up after {after} s: waits are cut to {cut_s} s; raise its timeout for tool calls to \
+                     wait longer"
+                );
+                AllowedWait { max: cut, note: Some(note) }
+            }
+            Some(_) | None if asked > most => {
+                let note = format!("waits are cut to {} s here (max_wait_s)", most.as_secs());
+                AllowedWait { max: most, note: Some(note) }
+            }
+            Some(_) | None => AllowedWait { max: asked, note: None },
+        }
+    }
+}
+
+/// Whether a reason speaks of a timeout: `timed out after 5s` (Python SDK), `McpError: MCP error -32001: Request timed out`
+/// (TypeScript SDK).
+fn is_timeout(reason: &str) -> bool {
+    let reason = reason.to_lowercase();
+    ["timed out", "timeout", "time out", "deadline"].iter().any(|word| reason.contains(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOST: Duration = Duration::from_secs(50);
+
+    fn seconds(count: u64) -> Duration {
+        Duration::from_secs(count)
+    }
+
+    #[test]
+    fn a_call_that_the_client_gave_up_cuts_the_next_waits() {
+        let mut learned = LearnedTimeout::default();
+        assert_eq!(learned.allowed_wait(seconds(45), MOST), AllowedWait { max: seconds(45), note: None });
+        learned.record_cancel(seconds(5), Some("timed out after 5s"));
+        let cut = learned.allowed_wait(seconds(45), MOST);
+        assert_eq!(cut.max, seconds(4));
+        let note = cut.note.expect("said");
+        assert!(note.starts_with("this client gives up after 5 s: waits are cut to 4 s; raise its timeout"), "{note}");
+        assert_eq!(
+            learned.allowed_wait(seconds(3), MOST),
+            AllowedWait { max: seconds(3), note: None },
+            "short waits are as they were"
+        );
+    }
+
+    #[test]
+    fn what_is_no_timeout_teaches_nothing() {
+        let mut learned = LearnedTimeout::default();
+        learned.record_cancel(Duration::from_millis(900), None);
+        learned.record_cancel(seconds(20), Some("AbortError: This operation was aborted"));
+        assert_eq!(learned.shortest_cancelled, None);
+        learned.record_cancel(seconds(60), Some("McpError: MCP error -32001: Request timed out"));
+        learned.record_cancel(seconds(10), Some(""));
+        assert_eq!(learned.shortest_cancelled, Some(seconds(10)), "no reason is given by an empty one");
+    }
+
+    #[test]
+    fn a_longer_call_that_was_answered_refutes_it() {
+        let mut learned = LearnedTimeout::default();
+        learned.record_answer(seconds(2));
+        learned.record_cancel(Duration::from_millis(1_300), None);
+        assert_eq!(learned.shortest_cancelled, None);
+        learned.record_cancel(seconds(4), Some("Request timed out"));
+        assert_eq!(
+            learned.shortest_cancelled,
+            Some(seconds(4)),
+            "an early cancel does not keep a real timeout from being learned"
+        );
+        learned.record_answer(seconds(3));
+        learned.record_cancel(Duration::from_millis(2_500), None);
+        assert_eq!(learned.shortest_cancelled, Some(seconds(4)), "nor does it take back what was learned");
+        learned.record_answer(seconds(6));
+        assert_eq!(learned.shortest_cancelled, None);
+        learned.record_cancel(seconds(8), None);
+        assert_eq!(learned.shortest_cancelled, Some(seconds(8)));
+    }
+
+    #[test]
+    fn a_call_teaches_once_and_only_while_it_is_open() {
+        let (patience, id) = (WaitLimits::default(), RequestId::Number(1));
+        let open = patience.start_call(id.clone());
+        patience.record_cancelled(&id, None);
+        assert!(patience.lock().open.is_empty(), "its end is no answer");
+        drop(open);
+        assert_eq!(patience.lock().learned.longest_answered, Duration::ZERO);
+        drop(patience.start_call(id.clone()));
+        assert!(patience.lock().learned.longest_answered > Duration::ZERO);
+        patience.record_cancelled(&id, None);
+        assert_eq!(patience.lock().learned.shortest_cancelled, None);
+    }
+
+    #[test]
+    fn a_wait_beyond_the_operators_maximum_is_cut() {
+        let mut learned = LearnedTimeout::default();
+        let cut = learned.allowed_wait(seconds(300), MOST);
+        assert_eq!((cut.max, cut.note.expect("said").contains("max_wait_s")), (MOST, true));
+        learned.record_cancel(seconds(110), None);
+        assert_eq!(learned.allowed_wait(seconds(300), MOST).max, MOST, "it has the patience for all that is allowed");
+    }
+}

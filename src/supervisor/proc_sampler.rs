@@ -1,0 +1,150 @@
+//! What /proc shows of a quiet run: how much it computes, which state its process is in, to whom its connections are open.
+//! It only looks: it touches no process, and reads nothing of what goes over a connection.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use procfs::net::{TcpNetEntry, TcpState};
+use procfs::process::{FDTarget, Process};
+use tokio::time::Instant;
+
+use super::group::{ProcessInfo, ProcessTree};
+use crate::run::Leader;
+
+/// The most connections that are told.
+const MAX_CONNECTIONS: usize = 8;
+
+/// The processor time of a run at a moment: what it had, and what its leader waited for one.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CpuSample {
+    taken_at: Instant,
+    cpu_demand: Duration,
+}
+
+impl CpuSample {
+    pub(super) fn take(own: &[ProcessInfo], leader: &Leader) -> CpuSample {
+        let stats = own.iter().filter_map(|member| open_process(member)?.stat().ok());
+        // Those of children that were waited for are in their parent's; both together only grow.
+        let ticks = |stat: procfs::process::Stat| {
+            stat.utime + stat.stime + (stat.cutime.max(0) + stat.cstime.max(0)).unsigned_abs()
+        };
+        let ticks: u64 = stats.map(ticks).sum();
+        let had = Duration::from_secs_f64(ticks as f64 / procfs::ticks_per_second().max(1) as f64);
+        // On a machine that is busy with others, a run that wants to compute may hardly come to it.
+        let queued = Process::new(leader.pid.cast_signed()).and_then(|leader| leader.schedstat());
+        let queued = Duration::from_nanos(queued.map(|stat| stat.run_delay).unwrap_or_default());
+        CpuSample { taken_at: Instant::now(), cpu_demand: had + queued }
+    }
+
+    /// How much of one processor was wanted from an earlier sample to this, in hundredths.
+    pub(super) fn percent_since(&self, before: &CpuSample) -> u32 {
+        let window = self.taken_at.duration_since(before.taken_at).as_secs_f64();
+        let wanted = self.cpu_demand.saturating_sub(before.cpu_demand).as_secs_f64();
+        if window > 0.0 { (wanted * 100.0 / window).round() as u32 } else { 0 }
+    }
+}
+
+fn open_process(member: &ProcessInfo) -> Option<Process> {
+    Process::new(member.identity.pid.cast_signed()).ok()
+}
+
+/// The state of a process, as the kernel has it.
+pub(super) fn process_state(leader: &Leader) -> Option<char> {
+    Some(Process::new(leader.pid.cast_signed()).ok()?.stat().ok()?.state)
+}
+
+/// The outgoing TCP connections of the run's own processes that are open, or being opened; those from one of its processes to
+/// another are none.
+pub(super) fn connections(family: &ProcessTree) -> Vec<String> {
+    let mut tables: BTreeMap<PathBuf, SocketTable> = BTreeMap::new();
+    for process in family.own.iter().filter_map(open_process) {
+        let sockets = socket_inodes(&process);
+        // Processes in one network see one table, which may be long.
+        let network = std::fs::read_link(format!("/proc/{}/ns/net", process.pid)).unwrap_or_default();
+        if !sockets.is_empty() {
+            tables.entry(network).or_insert_with(|| SocketTable::read(&process)).sockets.extend(sockets);
+        }
+    }
+    let all: BTreeSet<String> = tables.values().flat_map(SocketTable::outgoing).collect();
+    all.into_iter().take(MAX_CONNECTIONS).collect()
+}
+
+fn socket_inodes(process: &Process) -> Vec<u64> {
+    let fds = process.fd().into_iter().flatten().flatten();
+    fds.filter_map(|fd| if let FDTarget::Socket(inode) = fd.target { Some(inode) } else { None }).collect()
+}
+
+struct SocketTable {
+    entries: Vec<TcpNetEntry>,
+    /// The sockets of the run.
+    sockets: HashSet<u64>,
+}
+
+impl SocketTable {
+    fn read(process: &Process) -> SocketTable {
+        let (four, six) = (process.tcp().unwrap_or_default(), process.tcp6().unwrap_or_default());
+        SocketTable { entries: four.into_iter().chain(six).collect(), sockets: HashSet::new() }
+    }
+
+    fn outgoing(&self) -> Vec<String> {
+        let own: Vec<&TcpNetEntry> = self.entries.iter().filter(|entry| self.sockets.contains(&entry.inode)).collect();
+        let served: HashSet<u16> =
+            own.iter().filter(|e| e.state == TcpState::Listen).map(|e| e.local_address.port()).collect();
+        let is_open = |entry: &&&TcpNetEntry| matches!(entry.state, TcpState::Established | TcpState::SynSent);
+        let within = |entry: &TcpNetEntry| {
+            let (local, remote) = (entry.local_address, entry.remote_address);
+            served.contains(&local.port()) || (remote.ip() == local.ip() && served.contains(&remote.port()))
+        };
+        own.iter()
+            .filter(is_open)
+            .filter(|entry| !within(entry))
+            .map(|entry| entry.remote_address.to_string())
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::supervisor::group;
+    use std::net::{TcpListener, TcpStream};
+
+    fn myself() -> (Leader, ProcessTree) {
+        let mark = group::identify(std::process::id()).expect("alive");
+        let own =
+            vec![ProcessInfo { identity: mark.clone(), parent_pid: 0, process_group: None, name: "me".to_owned() }];
+        (mark, ProcessTree { own, ..ProcessTree::default() })
+    }
+
+    #[test]
+    fn a_connection_to_somebody_else_is_seen_and_one_within_the_run_is_not() {
+        let (_, family) = myself();
+        let within = TcpListener::bind("127.0.0.1:0").expect("port");
+        let _own = TcpStream::connect(within.local_addr().expect("address")).expect("connected");
+        // A connection whose other end is nobody's: the listener is closed, its backlog with it; the child has it instead.
+        let listener = TcpListener::bind("127.0.0.1:0").expect("port");
+        let address = listener.local_addr().expect("address");
+        assert!(!connections(&family).contains(&address.to_string()));
+        let stream = TcpStream::connect(address).expect("connected");
+        let (_accepted, _) = listener.accept().expect("accepted");
+        drop(listener);
+        assert!(connections(&family).contains(&address.to_string()));
+        drop(stream);
+        assert!(!connections(&family).contains(&address.to_string()));
+    }
+
+    #[test]
+    fn work_shows_and_waiting_does_not() {
+        let (leader, family) = myself();
+        let first = CpuSample::take(&family.own, &leader);
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_millis(300) {
+            std::hint::black_box(begun.elapsed());
+        }
+        let second = CpuSample::take(&family.own, &leader);
+        assert!(second.percent_since(&first) >= 20, "{}", second.percent_since(&first));
+        assert_eq!(first.percent_since(&second), 0, "time does not run backwards");
+        assert!(process_state(&leader).is_some());
+    }
+}

@@ -1,0 +1,137 @@
+//! What a run has spent so far: by itself, by the other MassGens that its agents started, by the runs below it. It only counts;
+//! what was once seen spent stays spent, whatever is shown or removed later.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use super::budget::{BudgetDecision, BudgetPolicy};
+use crate::massgen::files::{FileVersion, RunFiles};
+use crate::massgen::layout::Layout;
+use crate::massgen::status;
+use crate::registry::{RunFolder, StateFolder};
+use crate::run::{Digest, RunId, RunRecord, Spend};
+
+#[derive(Debug, Default)]
+pub(super) struct SpendTracker {
+    pub(super) policy: BudgetPolicy,
+    own_spend: Spend,
+    /// By log folder, with the status.json that it was last read from.
+    other_massgens: BTreeMap<PathBuf, (Option<FileVersion>, Spend)>,
+    /// Of each run below, all generations, what it spent by itself.
+    descendants: BTreeMap<RunId, DescendantSpend>,
+}
+
+#[derive(Debug, Default)]
+struct DescendantSpend {
+    spent: Spend,
+    /// It spends no more and starts no more.
+    is_final: bool,
+}
+
+impl SpendTracker {
+    pub(super) fn new(meter: BudgetPolicy) -> SpendTracker {
+        SpendTracker { policy: meter, ..SpendTracker::default() }
+    }
+
+    /// What was spent without the runs below.
+    pub(super) fn spent(&self) -> Spend {
+        self.own_spend + self.other_massgens.values().map(|(_, spent)| *spent).sum()
+    }
+
+    /// What the runs below have spent.
+    pub(super) fn spent_by_descendants(&self) -> Spend {
+        self.descendants.values().map(|below| below.spent).sum()
+    }
+
+    /// What follows from all that was spent.
+    pub(super) fn decide(&self) -> BudgetDecision {
+        self.policy.decide(self.spent() + self.spent_by_descendants())
+    }
+
+    /// Counts what the run's own status tells.
+    pub(super) fn update_own(&mut self, digest: Option<&Digest>) {
+        let now = digest.map(|digest| self.policy.own_spend(digest)).unwrap_or_default();
+        self.own_spend = now.component_max(self.own_spend);
+    }
+
+    /// Counts what the other MassGens in the run's folder say, each where its status.json has changed and is whole.
+    pub(super) fn update_other_massgens(&mut self, files: &RunFiles, own: &Path) {
+        for layout in Layout::find_others(files, own) {
+            let (seen, before) = self.other_massgens.entry(layout.log.clone()).or_default();
+            let stamp = files.version(&layout.status());
+            if stamp == *seen {
+                continue;
+            }
+            let bytes = files.head(&layout.status(), status::MAX_BYTES);
+            // Torn, too large or not there yet: what it said before holds.
+            let Some(digest) = bytes.ok().and_then(|bytes| status::digest(&bytes).ok()) else { continue };
+            *before = self.policy.own_spend(&digest).component_max(*before);
+            *seen = stamp;
+        }
+    }
+
+    /// Counts the runs below, each for itself: one whose parent was stopped alone goes on spending.
+    pub(super) fn update_descendants(&mut self, state: &StateFolder, folder: &RunFolder) {
+        let mut next: Vec<RunId> = folder.child_runs();
+        next.extend(self.descendants.keys().cloned());
+        let mut looked = BTreeSet::new();
+        while let Some(id) = next.pop() {
+            let known = self.descendants.entry(id.clone()).or_default();
+            if known.is_final || !looked.insert(id.clone()) {
+                continue;
+            }
+            if let Ok(record) = state.load(&id) {
+                *known =
+                    DescendantSpend { spent: record.spent.component_max(known.spent), is_final: is_final(&record) };
+            }
+            next.extend(state.run_folder(&id).child_runs());
+        }
+    }
+
+    /// The runs below of which more is to be expected.
+    pub(super) fn active_descendants(&self) -> impl Iterator<Item = &RunId> {
+        self.descendants.iter().filter(|(_, below)| !below.is_final).map(|(id, _)| id)
+    }
+}
+
+/// The record of a run that ended is final.
+fn is_final(record: &RunRecord) -> bool {
+    record.state.ending().is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::{AgentDigest, Usd};
+
+    fn costs(usd: f64) -> Digest {
+        let agent = AgentDigest { id: "a".to_owned(), cost_usd: Some(usd), tokens: Some(1), ..AgentDigest::default() };
+        Digest { cost_usd: Some(usd), agents: vec![agent], ..Digest::default() }
+    }
+
+    #[test]
+    fn a_cost_that_falls_hides_nothing_that_others_spend() {
+        let mut purse = SpendTracker::default();
+        purse.update_own(Some(&costs(0.5)));
+        purse.update_own(Some(&costs(0.25)));
+        let below = DescendantSpend { spent: Spend { usd: Usd(250_000), ..Spend::default() }, is_final: true };
+        purse.descendants.insert(RunId::from_bytes([0, 0, 0, 0, 1]), below);
+        assert_eq!((purse.spent() + purse.spent_by_descendants()).usd, Usd(750_000));
+    }
+
+    #[test]
+    fn other_massgens_in_the_folder_are_counted_and_stay_counted() {
+        let root = tempfile::tempdir().expect("temp");
+        let status = root.path().join("logs/log_2/turn_1/attempt_1/status.json");
+        std::fs::create_dir_all(status.parent().expect("folder")).expect("mkdir");
+        let text = serde_json::json!({"costs": {"total_estimated_cost": 0.75, "total_input_tokens": 3}});
+        std::fs::write(&status, text.to_string()).expect("written");
+        let files = RunFiles::open(root.path()).expect("open");
+        let mut purse = SpendTracker::default();
+        purse.update_other_massgens(&files, Path::new("logs/log_1"));
+        assert_eq!(purse.spent().usd, Usd(750_000));
+        std::fs::remove_dir_all(root.path().join("logs")).expect("removed");
+        purse.update_other_massgens(&files, Path::new("logs/log_1"));
+        assert_eq!(purse.spent().usd, Usd(750_000));
+    }
+}

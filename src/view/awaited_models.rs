@@ -1,0 +1,68 @@
+//! Whose models a quiet run waits for: the agents that are at work, with their models, in a few words. Pure and bounded.
+
+use std::collections::BTreeMap;
+
+use super::short_word;
+use crate::run::{AgentState, Digest};
+
+/// How many agents are named.
+const MAX_NAMED: usize = 2;
+
+/// `agent_a (gpt-5), agent_b (gpt-5), 3 more`; nothing where no agent is known. Of a run without a digest yet, all agents of its
+/// config are at their first call.
+pub(super) fn awaited_agents(digest: Option<&Digest>, models: &BTreeMap<String, String>) -> Option<String> {
+    let presenter = digest.filter(|digest| digest.phase.as_deref() == Some("presentation"));
+    let presenter = presenter.and_then(|digest| digest.winner.clone());
+    let at_work: Vec<String> = match (presenter, digest) {
+        (Some(winner), _) => vec![winner],
+        (None, Some(digest)) if !digest.agents.is_empty() => {
+            let at_work = digest.agents.iter().filter(|agent| is_active(agent.state));
+            at_work.map(|agent| agent.id.clone()).collect()
+        }
+        (None, Some(_) | None) => models.keys().cloned().collect(),
+    };
+    let named = at_work.iter().take(MAX_NAMED).map(|id| match models.get(id) {
+        Some(model) => format!("{} ({})", short_word(id), short_word(model)),
+        None => short_word(id),
+    });
+    let more = at_work.len().saturating_sub(MAX_NAMED);
+    let all: Vec<String> = named.chain((more > 0).then(|| format!("{more} more"))).collect();
+    (!all.is_empty()).then(|| all.join(", "))
+}
+
+/// MassGen shows an agent as `answered` also while its model is asked for a vote.
+fn is_active(state: AgentState) -> bool {
+    match state {
+        AgentState::Working
+        | AgentState::Thinking
+        | AgentState::Answered
+        | AgentState::Restarting
+        | AgentState::Unknown => true,
+        AgentState::Voted | AgentState::Failed | AgentState::TimedOut => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::AgentDigest;
+
+    #[test]
+    fn those_who_are_at_work_are_named_with_their_models() {
+        let models: BTreeMap<String, String> =
+            [("a", "gpt-5"), ("b", "m")].map(|(id, model)| (id.into(), model.into())).into();
+        let agent = |id: &str, state| AgentDigest { id: id.to_owned(), state, ..AgentDigest::default() };
+        let of = |agents: Vec<AgentDigest>| agents_of(Digest { agents, ..Digest::default() }, &models);
+        fn agents_of(digest: Digest, models: &BTreeMap<String, String>) -> Option<String> {
+            awaited_agents(Some(&digest), models)
+        }
+        let working = agent("a", AgentState::Working);
+        assert_eq!(of(vec![working.clone(), agent("b", AgentState::Voted)]).as_deref(), Some("a (gpt-5)"));
+        let many = vec![working, agent("c", AgentState::Answered), agent("d", AgentState::Thinking)];
+        assert_eq!(of(many).as_deref(), Some("a (gpt-5), c, 1 more"));
+        assert_eq!(awaited_agents(None, &models).as_deref(), Some("a (gpt-5), b (m)"), "all are at their first call");
+        assert_eq!(awaited_agents(None, &BTreeMap::new()), None);
+        let presents = Digest { phase: Some("presentation".into()), winner: Some("b".into()), ..Digest::default() };
+        assert_eq!(agents_of(presents, &models).as_deref(), Some("b (m)"));
+    }
+}

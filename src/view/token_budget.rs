@@ -1,0 +1,194 @@
+//! What of a run's agents, votes and words goes into a brief status, which has at most [`MAX_TOKENS`] tokens however large the run
+//! is; its label, in a list of runs that nobody named, and the text of a short answer come on top. Pure. It counts by a rule of thumb, since a real vocabulary is
+//! larger than this whole program; tests hold the rule, and what comes of it, against a real one.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use super::{MAX_BRIEF_MESSAGE_BYTES, RunView, agent_status, short_word, truncate_words};
+use crate::run::{AgentDigest, Digest};
+
+/// The most tokens of a brief status.
+pub(super) const MAX_TOKENS: usize = 120;
+/// By the rule of thumb, which may be wrong by a little.
+const TOKEN_BUDGET: usize = MAX_TOKENS - 3;
+/// The most agents that a brief status names.
+const MAX_AGENTS: usize = 8;
+/// The most answers whose votes a brief status names.
+const MAX_VOTED_ANSWERS: usize = 3;
+/// How much of a problem's message comes before all else that a run could do without, in tokens.
+pub(super) const MIN_MESSAGE_TOKENS: usize = 32;
+
+/// What a run in trouble can do without where there is no room, what tells least first. A full status has it.
+const OPTIONAL_FIELDS: [fn(&mut RunView); 10] = [
+    |view| view.changed = None,
+    |view| view.warning = view.warning.take().filter(|_| view.problem.is_none()),
+    |view| view.seems = None,
+    |view| view.budget = None,
+    |view| view.tokens = None,
+    |view| view.problem.iter_mut().for_each(|problem| problem.provider = None),
+    |view| view.phase = None,
+    |view| (view.winner, view.best) = (None, None),
+    |view| (view.messages_waiting, view.never_delivered) = (None, None),
+    |view| view.quiet_s = None,
+];
+
+/// The view with as much of message, agents and votes as there is room for. Agents and votes that are left out are counted, but for
+/// agents of a run in trouble that is over, where they matter least, or whose message would have no room.
+pub(super) fn fit_to_budget(mut view: RunView, digest: Option<&Digest>) -> RunView {
+    if is_within_budget(&view) {
+        return view;
+    }
+    let all = digest.map(|digest| digest.agents.as_slice()).unwrap_or_default();
+    (view.agents, view.votes) = (BTreeMap::new(), BTreeMap::new());
+    let taken = main_message(&mut view).map(std::mem::take);
+    let message = taken.unwrap_or_default();
+    let is_over = view.has_ended();
+    let counted = if is_over { BTreeMap::new() } else { agent_counts(all, 0, is_over) };
+    let first = estimate_tokens(&message).min(MIN_MESSAGE_TOKENS) + field_tokens(&counted);
+    for spare in OPTIONAL_FIELDS {
+        if json_tokens(&view) + first > TOKEN_BUDGET {
+            spare(&mut view);
+        }
+    }
+    // What the matter is tells more than what each agent is at.
+    let counted = if json_tokens(&view) + first > TOKEN_BUDGET { BTreeMap::new() } else { counted };
+    let room = TOKEN_BUDGET.saturating_sub(json_tokens(&view) + field_tokens(&counted));
+    let message = truncate_tokens(&message, room);
+    let room = room.saturating_sub(estimate_tokens(&message));
+    view.votes =
+        digest.map(|digest| top_votes(&digest.votes)).filter(|votes| field_tokens(votes) <= room).unwrap_or_default();
+    let most = (room + field_tokens(&counted)).saturating_sub(field_tokens(&view.votes));
+    let mut ways = (0..=all.len().min(MAX_AGENTS)).rev().map(|named| agent_counts(all, named, is_over));
+    view.agents = ways.find(|agents| field_tokens(agents) <= most).unwrap_or(counted);
+    if let Some(place) = main_message(&mut view) {
+        *place = message;
+    }
+    view
+}
+
+/// What the matter is: the problem's message, else the warning's.
+fn main_message(view: &mut RunView) -> Option<&mut String> {
+    match (&mut view.problem, &mut view.warning) {
+        (Some(problem), _) => Some(&mut problem.message),
+        (None, Some(warning)) => Some(&mut warning.message),
+        (None, None) => None,
+    }
+}
+
+/// Most runs are small, and are looked at often.
+fn is_within_budget(view: &RunView) -> bool {
+    let messages =
+        [view.problem.as_ref().map(|problem| &problem.message), view.warning.as_ref().map(|warning| &warning.message)];
+    let is_short = messages.into_iter().flatten().all(|message| message.len() <= MAX_BRIEF_MESSAGE_BYTES);
+    let is_few = view.agents.len() <= MAX_AGENTS && view.votes.len() <= MAX_VOTED_ANSWERS;
+    is_short && is_few && json_tokens(view) <= TOKEN_BUDGET
+}
+
+/// A field that may be empty, and is not there then.
+fn field_tokens<V: serde::Serialize>(fields: &BTreeMap<String, V>) -> usize {
+    if fields.is_empty() { 0 } else { FIELD_OVERHEAD + json_tokens(fields) }
+}
+
+/// The name of a field and what stands around it.
+const FIELD_OVERHEAD: usize = 2;
+
+/// So many agents by name, and of the others how many are at what.
+pub(super) fn agent_counts(all: &[AgentDigest], named: usize, is_over: bool) -> BTreeMap<String, String> {
+    let (named, others) = all.split_at(named.min(all.len()));
+    let mut shown = BTreeMap::new();
+    for (place, agent) in named.iter().enumerate() {
+        let id = short_word(&agent.id);
+        // Long names may begin alike.
+        let id = if shown.contains_key(&id) { format!("{id}~{}", place + 1) } else { id };
+        shown.insert(id, agent_status(agent, is_over));
+    }
+    if !others.is_empty() {
+        let key = if named.is_empty() { "all" } else { "others" };
+        shown.insert(key.to_owned(), status_counts(others, is_over));
+    }
+    shown
+}
+
+/// `3 voted, 1 working`.
+fn status_counts(agents: &[AgentDigest], is_over: bool) -> String {
+    let mut counts: Vec<(String, usize)> = Vec::new();
+    for agent in agents {
+        let state = agent_status(&AgentDigest { state: agent.state, ..AgentDigest::default() }, is_over);
+        match counts.iter_mut().find(|(known, _)| *known == state) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((state, 1)),
+        }
+    }
+    let counts: Vec<_> = counts.iter().map(|(state, count)| format!("{count} {state}")).collect();
+    counts.join(", ")
+}
+
+/// The answers with the most votes, and how many votes the others have together.
+fn top_votes(all: &BTreeMap<String, u32>) -> BTreeMap<String, u32> {
+    let mut ranked: Vec<_> = all.iter().collect();
+    ranked.sort_by_key(|(_, count)| Reverse(**count));
+    let (named, others) = ranked.split_at(MAX_VOTED_ANSWERS.min(ranked.len()));
+    let mut shown: BTreeMap<String, u32> = named.iter().map(|(label, count)| (short_word(label), **count)).collect();
+    if !others.is_empty() {
+        let sum = others.iter().fold(0_u32, |sum, (_, count)| sum.saturating_add(**count));
+        shown.insert("others".to_owned(), sum);
+    }
+    shown
+}
+
+/// The beginning of a text that has about so many tokens; where something was cut, the end says so.
+fn truncate_tokens(text: &str, most: usize) -> String {
+    let mut bytes = MAX_BRIEF_MESSAGE_BYTES.min(text.len());
+    while bytes > 0 && estimate_tokens(&truncate_words(text, bytes)) > most {
+        bytes -= 1;
+    }
+    truncate_words(text, bytes)
+}
+
+fn json_tokens(value: &impl serde::Serialize) -> usize {
+    serde_json::to_string(value).map_or(MAX_TOKENS, |text| estimate_tokens(&text))
+}
+
+/// About how many tokens a text is to a model: in the tests' answers from 2 % too few to 16 % too many.
+pub(super) fn estimate_tokens(text: &str) -> usize {
+    let runs = text.as_bytes().chunk_by(|a, b| char_class(*a) == char_class(*b));
+    let of_runs: usize =
+        runs.map(|run| run.first().map_or(0, |first| class_tokens(char_class(*first), run.len()))).sum();
+    // A space belongs to the word behind it, and to no number.
+    of_runs + text.as_bytes().windows(2).filter(|pair| matches!(pair, [b' ', b'0'..=b'9'])).count()
+}
+
+#[derive(PartialEq, Eq)]
+enum CharClass {
+    Lower,
+    Upper,
+    Digit,
+    Space,
+    Punctuation,
+    NonAscii,
+}
+
+fn char_class(byte: u8) -> CharClass {
+    match byte {
+        b'a'..=b'z' => CharClass::Lower,
+        b'A'..=b'Z' => CharClass::Upper,
+        b'0'..=b'9' => CharClass::Digit,
+        b' ' => CharClass::Space,
+        0..=127 => CharClass::Punctuation,
+        128..=255 => CharClass::NonAscii,
+    }
+}
+
+/// Of a run of so many bytes. Up to twelve small letters are taken for a word of a language.
+fn class_tokens(kind: CharClass, bytes: usize) -> usize {
+    match kind {
+        CharClass::Lower if bytes <= 12 => bytes.div_ceil(8),
+        CharClass::Lower | CharClass::Upper => bytes.div_ceil(2),
+        CharClass::Digit => bytes.div_ceil(3),
+        CharClass::Space => bytes / 2,
+        CharClass::Punctuation if bytes <= 3 => 1,
+        CharClass::Punctuation => bytes.div_ceil(2),
+        CharClass::NonAscii => (2 * bytes).div_ceil(3),
+    }
+}
