@@ -10,7 +10,7 @@ use crate::massgen::configs::{self, Sources, Tree};
 use crate::massgen::docker::Engine;
 use crate::massgen::program::{self, ProgramError};
 use crate::massgen::variables::Origins;
-use crate::massgen::{broken, flags, launch, setup, text};
+use crate::massgen::{self, broken, flags, launch, text};
 use crate::refusal::Refusal;
 use crate::registry::{FAILED_IMPORTS, StateFolder};
 use crate::run::{ConfigChoice, Context};
@@ -136,7 +136,7 @@ pub(super) fn program(settings: &Settings) -> (Option<PathBuf>, Check) {
         return (Some(found), Check::problem("MassGen", problem.message, problem.hint));
     }
     let at = found.display();
-    let tried = setup::VERSION;
+    let tried = massgen::VERSION;
     let check = match program::version(&found) {
         Some(version) if version == tried => Check::ok("MassGen", format!("{version} at {at}")),
         version => {
