@@ -242,7 +242,9 @@ fn links_between_documents_lead_somewhere() {
         "ARCHITECTURE.md",
         "CHANGELOG.md",
         "BENCHMARKS.md",
+        "CONTRIBUTING.md",
         "docs/clients.md",
+        "docs/extending.md",
         "docs/meta-agents.md",
         "docs/providers.md",
     ] {
