@@ -30,3 +30,7 @@ pub mod timeline;
 pub mod variables;
 pub mod vote_poll;
 pub mod warnings;
+
+/// The MassGen version that this program is written and tested against, that `massgen-mcp setup` installs, and that the comments in this
+/// module describe. `scripts/lock` reads it from this line. docs/extending.md says how to support another version.
+pub const VERSION: &str = "0.1.97";

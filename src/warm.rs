@@ -156,7 +156,7 @@ mod tests {
     fn another_package_is_another_kind_and_a_source_that_may_change_is_none() {
         let root = tempfile::tempdir().expect("temp");
         let site = root.path().join("lib/python3.11/site-packages");
-        let metadata = site.join("massgen-0.1.97.dist-info");
+        let metadata = site.join(format!("massgen-{}.dist-info", crate::massgen::VERSION));
         let (program, interpreter) = (root.path().join("bin/massgen"), root.path().join("bin/python"));
         std::fs::create_dir_all(&metadata).expect("mkdir");
         std::fs::create_dir(root.path().join("bin")).expect("mkdir");

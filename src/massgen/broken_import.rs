@@ -101,6 +101,7 @@ fn version_numbers(version: &str) -> Vec<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::massgen::VERSION;
 
     /// An installation with these packages.
     fn installed(packages: &[&str]) -> (tempfile::TempDir, PathBuf) {
@@ -116,14 +117,21 @@ mod tests {
         (root, program)
     }
 
+    fn massgen() -> String {
+        format!("massgen-{VERSION}")
+    }
+
     #[test]
     fn versions_that_cannot_work_together_are_known() {
+        let [major, minor, patch] = LAST_MCP_1_VERSION;
+        let (last, next) = (format!("{major}.{minor}.{patch}"), format!("{major}.{minor}.{}", patch + 1));
+        let (last, next) = (last.as_str(), next.as_str());
         for (massgen, mcp, is_broken) in [
-            ("0.1.97", "2.3.0", true),
-            ("0.1.97", "2.0.0rc1", true),
+            (last, "2.3.0", true),
+            (last, "2.0.0rc1", true),
             ("0.1.12", "3.0", true),
-            ("0.1.97", "1.30.0", false),
-            ("0.1.98", "2.3.0", false),
+            (last, "1.30.0", false),
+            (next, "2.3.0", false),
             ("0.2", "2.3.0", false),
         ] {
             let (_root, program) = installed(&[&format!("massgen-{massgen}"), &format!("mcp-{mcp}")]);
@@ -135,12 +143,12 @@ mod tests {
                 assert!(problem.hint.contains("mcp<2") && problem.hint.contains("massgen-mcp setup"));
             }
         }
-        assert_eq!(version_problem(&installed(&["massgen-0.1.97"]).1), None);
+        assert_eq!(version_problem(&installed(&[&massgen()]).1), None);
     }
 
     #[test]
     fn a_failure_names_the_package_and_its_version() {
-        let (_root, program) = installed(&["massgen-0.1.97", "litellm-1.80.0"]);
+        let (_root, program) = installed(&[&massgen(), "litellm-1.80.0"]);
         for (said, expected) in [
             (
                 "ImportError: cannot import name 'a' from 'litellm.b' (/x/litellm/b.py)",
@@ -155,7 +163,7 @@ mod tests {
 
     #[test]
     fn a_failure_is_kept_until_something_else_is_installed() {
-        let (root, program) = installed(&["massgen-0.1.97", "mcp-1.0"]);
+        let (root, program) = installed(&[&massgen(), "mcp-1.0"]);
         let seen = root.path().join("state/broken");
         assert_eq!(known_problem(&program, &seen), None);
         let passing = import_problem("ImportError: libGL.so.1: cannot open shared object file");
@@ -170,7 +178,7 @@ mod tests {
         std::fs::remove_dir(package).expect("removed");
         clear_failure(&program, &seen);
         assert_eq!(known_problem(&program, &seen), None);
-        let origin = root.path().join("lib/python3.11/site-packages/massgen-0.1.97.dist-info/direct_url.json");
+        let origin = root.path().join(format!("lib/python3.11/site-packages/{}.dist-info/direct_url.json", massgen()));
         std::fs::write(origin, r#"{"dir_info": {"editable": true}}"#).expect("written");
         record_failure(&lasting, &program, &seen).expect("done");
         assert_eq!(known_problem(&program, &seen), None, "a source may change at any time");

@@ -1,4 +1,4 @@
-//! Which config a run uses and what MassGen is given of it: resolves a name the way MassGen 0.1.97 does, but once and by
+//! Which config a run uses and what MassGen is given of it: resolves a name the way MassGen does, but once and by
 //! the project folder, and writes an effective copy where the original would mean something else in the run's own folder.
 //! It judges no content by itself: `policy` says what an untrusted author may not, `validate` what MassGen says, in its words.
 

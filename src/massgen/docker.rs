@@ -10,7 +10,7 @@ use std::time::Duration;
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 /// Where Docker's client for Python looks without `DOCKER_HOST`.
 const DEFAULT_ADDRESS: &str = "unix:///var/run/docker.sock";
-/// The file by which MassGen 0.1.97 knows that it is in a container itself (`filesystem_manager/_filesystem_manager.py`).
+/// The file by which MassGen knows that it is in a container itself (`filesystem_manager/_filesystem_manager.py`).
 const CONTAINER_MARKER_FILE: &str = "/.dockerenv";
 
 /// What MassGen finds where a config asks for Docker.

@@ -1,4 +1,4 @@
-//! Which environment variables reach MassGen: what any program needs, what MassGen 0.1.97 and its model providers read, and
+//! Which environment variables reach MassGen: what any program needs, what MassGen and its model providers read, and
 //! what the operator names. Pure: it reads no environment and no file by itself, and nothing else of ours gets through.
 
 use std::collections::BTreeMap;

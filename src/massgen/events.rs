@@ -1,4 +1,4 @@
-//! The end of events.jsonl (MassGen 0.1.97) → what it was at: the calls of tools that are still open, the last event, the last
+//! The end of events.jsonl (MassGen) → what it was at: the calls of tools that are still open, the last event, the last
 //! line of trouble. Pure and patient: a line that is no event is passed over. It never decides what a run comes to.
 
 use serde_json::Value;
@@ -91,7 +91,7 @@ pub fn is_answering(tail: &str) -> bool {
     of_agents.find_map(|event| model_call_success(&event)) == Some(true)
 }
 
-/// Whether an event is of a call to a model that goes well, or of one that failed; `None` where it is of neither. What MassGen 0.1.97
+/// Whether an event is of a call to a model that goes well, or of one that failed; `None` where it is of neither. What MassGen
 /// says of itself begins with a symbol, such as `🔧 [MCP] Registered 3 tools`.
 fn model_call_success(event: &Value) -> Option<bool> {
     let content = event["data"]["content"].as_str().unwrap_or_default();
@@ -104,7 +104,7 @@ fn model_call_success(event: &Value) -> Option<bool> {
     }
 }
 
-/// What stands before the reproach that MassGen 0.1.97 puts into an agent's text (`❌ Retry (1/3): …`); `None` of another event.
+/// What stands before the reproach that MassGen puts into an agent's text (`❌ Retry (1/3): …`); `None` of another event.
 fn text_before_retry_notice(event: &Value) -> Option<&str> {
     const REPROACHES: [&str; 2] = ["❌ Retry (", "❌ Agent failed to use workflow tools"];
     let content = event["data"]["content"].as_str().filter(|_| event["event_type"] == "text")?;

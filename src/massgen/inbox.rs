@@ -1,4 +1,4 @@
-//! Messages for the agents of a live run, as the runtime inbox of MassGen 0.1.97 takes them up: files of JSON, read in the order
+//! Messages for the agents of a live run, as the runtime inbox of MassGen takes them up: files of JSON, read in the order
 //! of their names and deleted, around an agent's tool call; shown to the agents with their next tool results. Pure.
 
 /// What the file of a message to finish soon is called after.

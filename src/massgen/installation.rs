@@ -5,7 +5,7 @@ use std::io::{self, BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// What MassGen 0.1.97 starts its tool servers with.
+/// What MassGen starts its tool servers with.
 pub(super) const FASTMCP: &str = "fastmcp";
 
 /// The folder of the installed `massgen` package, found through the interpreter that the program's first line names.
@@ -90,7 +90,7 @@ fn metadata_folders(program: &Path) -> impl Iterator<Item = PathBuf> {
     all.filter(|path| path.extension().is_some_and(|ending| ending == "dist-info"))
 }
 
-/// The folder of the programs that were installed with MassGen, `fastmcp` among them. MassGen 0.1.97 starts its tool servers by that bare
+/// The folder of the programs that were installed with MassGen, `fastmcp` among them. MassGen starts its tool servers by that bare
 /// name (`massgen/filesystem_manager/_filesystem_manager.py`), so this folder has to come first in a run's PATH. The program itself may
 /// be a link from another folder (`uv tool install`, pipx), or a script that was copied there.
 pub fn scripts(program: &Path) -> PathBuf {

@@ -1,4 +1,4 @@
-//! How MassGen 0.1.97 is started in the background: arguments, environment, working folder. It starts nothing.
+//! How MassGen is started in the background: arguments, environment, working folder. It starts nothing.
 
 use std::ffi::{OsStr, OsString};
 use std::io;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::files::RunFiles;
 
-/// MassGen 0.1.97 writes where MASSGEN_LOG_BASE_DIR points; 0.1.12 knows only its working folder.
+/// MassGen writes where MASSGEN_LOG_BASE_DIR points; 0.1.12 knows only its working folder.
 const LOG_BASES: [&str; 2] = ["logs", "work/.massgen/massgen_logs"];
 
 /// The newest attempt of a run.

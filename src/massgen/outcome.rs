@@ -191,7 +191,7 @@ mod tests {
         }
     }
 
-    /// The table of observed endings (MassGen 0.1.97): exit code, answer, finish_reason, standard error → outcome.
+    /// The table of observed endings (MassGen): exit code, answer, finish_reason, standard error → outcome.
     #[test]
     fn every_observed_ending_comes_out_right() {
         use AnswerSource::{Final, Partial};
@@ -281,7 +281,7 @@ mod tests {
                 "killed killed_from_outside",
             ),
             ("segmentation fault", Exit::Signal(11), None, None, "", "failed crashed"),
-            ("restart bug of 0.1.97", Exit::Code(2), Some(Final), Some(Completed), "", "succeeded"),
+            ("restart bug", Exit::Code(2), Some(Final), Some(Completed), "", "succeeded"),
             ("resumed session", Exit::Code(1), Some(Final), Some(Completed), "", "succeeded"),
             ("stdout closed", Exit::Code(120), Some(Final), Some(Completed), "BrokenPipe", "succeeded"),
             (

@@ -1,4 +1,4 @@
-//! Which models MassGen 0.1.97 has a price for (`token_manager/token_manager.py`): those of LiteLLM's list and families of its own.
+//! Which models MassGen has a price for (`token_manager/token_manager.py`): those of LiteLLM's list and families of its own.
 //! Of all others it says that they cost 0, so that no budget in dollars holds them. It looks into the installed list; MassGen itself
 //! fetches the newest one.
 

@@ -59,13 +59,18 @@ pub fn find(places: ProgramPlaces<'_>) -> Result<PathBuf, ProgramError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::massgen::VERSION;
     use crate::massgen::installation::FASTMCP;
     use std::os::unix::fs::PermissionsExt;
+
+    fn dist_info() -> String {
+        format!("massgen-{VERSION}.dist-info")
+    }
 
     fn venv(root: &Path) -> PathBuf {
         let site = root.join("lib/python3.11/site-packages");
         std::fs::create_dir_all(site.join("massgen")).expect("mkdir");
-        std::fs::create_dir_all(site.join("massgen-0.1.97.dist-info")).expect("mkdir");
+        std::fs::create_dir_all(site.join(dist_info())).expect("mkdir");
         let program = root.join("bin/massgen");
         std::fs::create_dir_all(root.join("bin")).expect("mkdir");
         std::fs::write(&program, format!("#!{}/bin/python3\nimport x\n", root.display())).expect("write");
@@ -102,12 +107,12 @@ mod tests {
     fn package_and_version_are_read_from_its_files() {
         let folder = tempfile::tempdir().expect("temp");
         let program = venv(folder.path());
-        assert_eq!(version(&program).as_deref(), Some("0.1.97"));
+        assert_eq!(version(&program).as_deref(), Some(VERSION));
         assert!(package(&program).expect("package").ends_with("site-packages/massgen"));
         let metadata = metadata(&program).expect("metadata");
-        assert!(metadata.ends_with("massgen-0.1.97.dist-info") && !is_editable(&metadata));
+        assert!(metadata.ends_with(dist_info()) && !is_editable(&metadata));
         std::fs::create_dir(metadata.with_file_name("litellm-1.80.0.dist-info")).expect("mkdir");
-        assert_eq!(packages(&program), ["litellm-1.80.0.dist-info", "massgen-0.1.97.dist-info"]);
+        assert_eq!(packages(&program), ["litellm-1.80.0.dist-info", &dist_info()]);
         let origin = r#"{"url": "file:///src", "dir_info": {"editable": true}}"#;
         std::fs::write(metadata.join("direct_url.json"), origin).expect("write");
         assert!(is_editable(&metadata));
@@ -135,7 +140,7 @@ mod tests {
         let (script, site) = (root.join(script), root.join(site));
         let folder = script.parent().expect("folder");
         std::fs::create_dir_all(folder).expect("mkdir");
-        std::fs::create_dir_all(site.join("massgen-0.1.97.dist-info")).expect("mkdir");
+        std::fs::create_dir_all(site.join(dist_info())).expect("mkdir");
         std::fs::create_dir_all(site.join("massgen")).expect("mkdir");
         for program in [script.as_path(), &folder.join(FASTMCP)] {
             std::fs::write(program, head.replace("ROOT", &root.to_string_lossy())).expect("write");
@@ -225,7 +230,7 @@ mod tests {
             std::fs::write(root.join("usr/bin/python3.11"), "").expect("write");
             links.iter().for_each(|(from, to)| link(&root, from, &to.replace("ROOT", &root.to_string_lossy())));
             let program = root.join(named);
-            assert_eq!(version(&program).as_deref(), Some("0.1.97"), "{name}");
+            assert_eq!(version(&program).as_deref(), Some(VERSION), "{name}");
             assert_eq!(scripts(&program), root.join(script).parent().expect("folder"), "{name}");
             assert!(has_fastmcp(&program) && package(&program).is_some(), "{name}");
         }
@@ -241,6 +246,6 @@ mod tests {
         assert_eq!((scripts(&copy), has_fastmcp(&copy)), (root.clone(), false), "there is no fastmcp at all");
         std::fs::copy(&program, root.join("v/bin/fastmcp")).expect("copied");
         assert_eq!((scripts(&copy), has_fastmcp(&copy)), (root.join("v/bin"), true));
-        assert_eq!(version(&copy).as_deref(), Some("0.1.97"));
+        assert_eq!(version(&copy).as_deref(), Some(VERSION));
     }
 }

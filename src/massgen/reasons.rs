@@ -1,4 +1,4 @@
-//! Why a run failed, from what MassGen 0.1.97 and the shell around it printed: one class, one telling line, one next step.
+//! Why a run failed, from what MassGen and the shell around it printed: one class, one telling line, one next step.
 //! Pure. It reads standard error first (the question is echoed on standard output, where anybody can forge a line). The classes
 //! are one table (`classes`); the lines for `read_result` with part `errors` are in `lines`.
 

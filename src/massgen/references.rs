@@ -25,7 +25,7 @@ pub fn warning(question: &str, exists: impl Fn(&str) -> bool) -> Option<Problem>
     (!found.is_empty()).then(|| Problem::new("reference_not_read", &message, hint))
 }
 
-/// The words that begin with an `@`, as MassGen 0.1.97 takes them (`path_handling/prompt_parser.py`): not within a word, as in an
+/// The words that begin with an `@`, as MassGen takes them (`path_handling/prompt_parser.py`): not within a word, as in an
 /// address of e-mail, and not after a backslash.
 fn references(question: &str) -> impl Iterator<Item = &str> {
     question.match_indices('@').filter_map(|(at, _)| {

@@ -1,4 +1,4 @@
-//! A conversation as MassGen 0.1.97 restores it: a folder for each turn, with what was asked, what was answered and what the
+//! A conversation as MassGen restores it: a folder for each turn, with what was asked, what was answered and what the
 //! winner's workspace held. It is made from what a run left, whatever MassGen itself kept, and it never changes that run.
 
 use std::io;

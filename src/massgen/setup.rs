@@ -1,5 +1,5 @@
 //! A pinned MassGen in a virtual environment of its own: python3 -m venv, uv from PyPI, massgen, compiled bytecode. Its packages have the
-//! versions that this program was tested with (`massgen-0.1.97.txt`, made by `scripts/lock`).
+//! versions that this program was tested with (`requirements.txt`, made by `scripts/lock`).
 //! It touches nothing outside that folder, and says at each step what it does; it never changes an existing MassGen.
 
 use std::fs::File;
@@ -10,14 +10,12 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
-use super::broken_import;
+use super::{VERSION, broken_import};
 
-/// The version that is set up, and that the rest of this room was written against.
-pub const VERSION: &str = "0.1.97";
 /// The uv that installs it.
 const UV_REQUIREMENT: &str = "uv==0.13.9";
 /// The packages that are installed, with their versions.
-const LOCKED_PACKAGES: &str = include_str!("massgen-0.1.97.txt");
+const LOCKED_PACKAGES: &str = include_str!("requirements.txt");
 /// The oldest Python that it runs on.
 const MIN_PYTHON: (u32, u32) = (3, 11);
 

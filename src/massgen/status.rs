@@ -1,4 +1,4 @@
-//! status.json (MassGen 0.1.12 to 0.1.97) → `Digest`. Patient: a field of a wrong type, an unknown word or a missing
+//! status.json (MassGen since 0.1.12) → `Digest`. Patient: a field of a wrong type, an unknown word or a missing
 //! branch gives less and never fails the rest; only a text that is no JSON at all gives nothing, and then the last
 //! good digest stays. It never takes a word of the file for the outcome of a run.
 

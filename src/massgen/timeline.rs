@@ -1,4 +1,4 @@
-//! What happened in a run, from the files that MassGen 0.1.97 leaves in an attempt's folder: who answered when, who voted for whom,
+//! What happened in a run, from the files that MassGen leaves in an attempt's folder: who answered when, who voted for whom,
 //! where time, tokens and money went. Each fact says which file it is from. Patient and bounded: what is missing, damaged or too
 //! much gives less, and a gap says so. It never judges a run.
 

@@ -1,4 +1,4 @@
-//! Which environment variables a run would have: those that reach MassGen from the server, and those that MassGen 0.1.97 reads from
+//! Which environment variables a run would have: those that reach MassGen from the server, and those that MassGen reads from
 //! `.env` files by itself. It shows names; of values only what is no secret.
 
 use std::collections::BTreeSet;
@@ -56,7 +56,7 @@ impl VariableSources<'_> {
     }
 }
 
-/// The `.env` files that MassGen 0.1.97 reads beside the user's (`cli/env.py`): `configs/.env` of its working folder, and the first
+/// The `.env` files that MassGen reads beside the user's (`cli/env.py`): `configs/.env` of its working folder, and the first
 /// one from its package upwards.
 pub fn env_files(context: Context, package: Option<&Path>, project: Option<&Path>) -> Vec<PathBuf> {
     let of_folder = project.filter(|_| context != Context::None).map(|project| project.join("configs/.env"));

@@ -20,7 +20,7 @@ pub struct VotePoll {
 type Turnout = (PathBuf, u32, Vec<(u32, bool)>);
 
 impl VotePoll {
-    /// Puts the votes that stand in the place of those that status.json tells, from the `vote.json` files of MassGen 0.1.97. Where
+    /// Puts the votes that stand in the place of those that status.json tells, from the `vote.json` files of MassGen. Where
     /// there are none, those of status.json stay.
     pub fn correct_votes(&mut self, digest: &mut Digest, files: &RunFiles, layout: &Layout, secrets: &Secrets) {
         if digest.votes_counted == 0 {

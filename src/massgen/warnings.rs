@@ -1,4 +1,4 @@
-//! What a run lacked although it came to an answer, from massgen.log and status.json of MassGen 0.1.97: tool servers that did not connect,
+//! What a run lacked although it came to an answer, from massgen.log and status.json of MassGen: tool servers that did not connect,
 //! changes that were not applied to the project, commands that did not run in Docker, agents that failed while others went on. Pure; it
 //! never decides what a run comes to.
 
@@ -170,7 +170,7 @@ mod tests {
     use super::*;
     use crate::run::AgentDigest;
 
-    /// Lines of real logs, MassGen 0.1.97.
+    /// Lines of real logs, MassGen.
     const NOT_CONNECTED: &str = "20:53:57 | INFO     | MCP: Server failure recorded - {'server_name': 'nosuch', 'failure_count': 1}\n\
         20:53:57 | ERROR    | Failed to connect to nosuch: Failed to connect to nosuch | Details: {'exception_type': 'MCPConnectionError'}\n\
         20:54:01 | INFO     | MCP server 'command_line' connected successfully\n";

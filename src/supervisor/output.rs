@@ -19,7 +19,7 @@ use crate::secrets::Secrets;
 /// At this size, in bytes, a file becomes the predecessor and a new one is begun.
 const ROTATE_AT_BYTES: u64 = 2 << 20;
 
-/// The last line that MassGen 0.1.97 prints of a run with an answer, which is on disk then.
+/// The last line that MassGen prints of a run with an answer, which is on disk then.
 const FINAL_LINE: &[u8] = b"\nFINAL_DIR: ";
 
 /// Copies a pipe into a log until its end, which may come long after the leader's if somebody else holds the pipe. `closing` is

@@ -1,4 +1,4 @@
-//! What MassGen 0.1.97 leaves in the Git repository of a project in which it may write: with `write_mode: auto`, its default, agents work in
+//! What MassGen leaves in the Git repository of a project in which it may write: with `write_mode: auto`, its default, agents work in
 //! worktrees on branches `massgen/<8 hex digits>` and `presenter_<8 hex digits>`, and it adds a line to `info/exclude`. After the run
 //! they are removed, but for branches that hold changes which MassGen did not apply. Files of the project are never touched.
 

@@ -17,7 +17,7 @@ use crate::secrets::{is_secret_name, read_env_file};
 
 /// For how long nobody may have asked before it ends itself.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(600);
-/// The memory that has to be free, in bytes: MassGen 0.1.97 takes 0.4 GB when it is imported, and runs want theirs.
+/// The memory that has to be free, in bytes: MassGen takes 0.4 GB when it is imported, and runs want theirs.
 const MIN_AVAILABLE_BYTES: u64 = 2_000_000_000;
 /// The ending of the file that a warm process holds a lock on.
 const LOCK_EXTENSION: &str = "lock";

@@ -39,7 +39,7 @@ fn layered(lab: &Lab) -> PathBuf {
     venv
 }
 
-/// An mcp 2, as far as MassGen 0.1.97 cares: the real one without the function that mcp 2 no longer has.
+/// An mcp 2, as far as MassGen cares: the real one without the function that mcp 2 no longer has.
 fn put_mcp_2(venv: &Path, real: &Path) {
     let python = std::fs::read_dir(venv.join("lib")).expect("lib").flatten().next().expect("python").path();
     let site = python.join("site-packages");
@@ -156,7 +156,7 @@ async fn versions_that_do_not_work_together_are_refused_without_a_try() {
     let lab = Lab::fake();
     let venv = lab.project().join("venv");
     let tried = venv.join("tried");
-    for package in ["massgen-0.1.97", "mcp-2.3.0"] {
+    for package in ["massgen-0.1.12", "mcp-2.3.0"] {
         std::fs::create_dir_all(venv.join(format!("lib/python3.11/site-packages/{package}.dist-info"))).expect("mkdir");
     }
     put_program(&venv.join("bin/python"), &format!("#!/bin/sh\ntouch {}\nexit 1\n", tried.display()));

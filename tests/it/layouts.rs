@@ -1,4 +1,4 @@
-//! Log folders as MassGen wrote them, 0.1.97 and 0.1.12: the right answers are found in each.
+//! Log folders as MassGen wrote them (the tested version and 0.1.12): the right answers are found in each.
 
 use std::path::Path;
 

@@ -45,6 +45,7 @@ mod prune;
 mod raw;
 mod ready;
 mod reports;
+mod repository;
 mod resources;
 mod schemas;
 mod set_up;

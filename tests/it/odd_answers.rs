@@ -6,7 +6,7 @@ use tokio::process::Command;
 
 use crate::lab::{Client, Lab, PROGRAM, fake};
 
-/// A status with two agents, of which the second has voted, as MassGen 0.1.97 counts it.
+/// A status with two agents, of which the second has voted, as MassGen counts it.
 fn status(voter: &str) -> String {
     let agents = json!({
         "agent_a": {"status": "answered", "answer_count": 2, "latest_answer_label": "agent1.2"},

@@ -93,7 +93,7 @@ async fn of_real_massgen_the_answer_and_its_workspace_are_in_the_manifest() {
     let id = client.start(json!({"question": "What is 6*7?", "config": config, "mode": "quick"})).await;
     assert_eq!(client.end(&id).await["state"], "succeeded");
     let told = manifest(&client, &id).await;
-    assert_eq!(told["versions"]["massgen"], "0.1.97", "{told}");
+    assert_eq!(told["versions"]["massgen"], massgen_mcp::massgen::VERSION, "{told}");
     let files = told["workspace"]["files"].as_array().expect("files");
     let note = files.iter().find(|file| file["path"] == "note.txt").expect("the file of the command");
     assert_eq!(note["bytes"], 8, "{told}");

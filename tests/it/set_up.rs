@@ -5,6 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
+use massgen_mcp::massgen::VERSION;
+
 use crate::lab::{Lab, PROGRAM};
 
 /// Runs `setup` with nothing but these programs in PATH; what it says on standard error.
@@ -15,7 +17,7 @@ fn refused(programs: &[(&str, &str)]) -> String {
     }
     let ended = setup_in(world.path(), &world.path().to_string_lossy()).output().expect("ran");
     assert!(!ended.status.success());
-    assert!(!world.path().join("state/massgen-0.1.97/.finished").exists());
+    assert!(!world.path().join(format!("state/massgen-{VERSION}/.finished")).exists());
     String::from_utf8(ended.stderr).expect("UTF-8")
 }
 
@@ -74,12 +76,12 @@ fn the_versions_that_were_tested_are_installed_unless_the_newest_are_asked_for()
         let mut command = setup_in(world.path(), &format!("{}:/usr/bin:/bin", world.path().display()));
         let ended = command.args(latest.then_some("--latest")).output().expect("ran");
         assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
-        let bin = world.path().join("state/massgen-0.1.97/bin");
+        let bin = world.path().join(format!("state/massgen-{VERSION}/bin"));
         let asked = std::fs::read_to_string(bin.join("asked")).expect("asked");
         assert!(asked.contains("-m pip install --quiet uv=="), "{asked}");
-        assert_eq!(asked.contains("--upgrade massgen==0.1.97"), latest, "{asked}");
+        assert_eq!(asked.contains(&format!("--upgrade massgen=={VERSION}")), latest, "{asked}");
         let packages = std::fs::read_to_string(bin.join("packages")).unwrap_or_default();
-        assert_eq!(packages.contains("\nmassgen==0.1.97\n") && packages.contains("\nmcp==1."), !latest);
+        assert_eq!(packages.contains(&format!("\nmassgen=={VERSION}\n")) && packages.contains("\nmcp==1."), !latest);
         let again =
             || setup_in(world.path(), &format!("{}:/usr/bin:/bin", world.path().display())).output().expect("ran");
         let times = || std::fs::read_to_string(bin.join("asked")).expect("asked").lines().count();

@@ -10,7 +10,7 @@ use crate::massgen::configs::{self, ConfigPlaces, Tree};
 use crate::massgen::docker::DockerEngine;
 use crate::massgen::program::{self, ProgramError};
 use crate::massgen::variables::VariableSources;
-use crate::massgen::{broken_import, flags, launch, setup, text};
+use crate::massgen::{self, broken_import, flags, launch, text};
 use crate::refusal::Refusal;
 use crate::registry::{FAILED_IMPORTS_FOLDER, StateFolder};
 use crate::run::{ConfigChoice, Context};
@@ -142,7 +142,7 @@ pub(super) fn program(settings: &Settings) -> (Option<PathBuf>, CheckResult) {
         return (Some(found), CheckResult::problem("MassGen", problem.message, problem.hint));
     }
     let at = found.display();
-    let tried = setup::VERSION;
+    let tried = massgen::VERSION;
     let check = match program::version(&found) {
         Some(version) if version == tried => CheckResult::ok("MassGen", format!("{version} at {at}")),
         version => {

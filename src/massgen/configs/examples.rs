@@ -1,4 +1,4 @@
-//! The examples that come with MassGen 0.1.97, by the names that people and its documents use for them. A name means what MassGen's
+//! The examples that come with MassGen, by the names that people and its documents use for them. A name means what MassGen's
 //! own resolver takes for it (`cli/config_loading.py`, `resolve_config_path`), and what `--list-examples` prints is found as well.
 
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! The keys of a config that MassGen 0.1.97 knows, by where they stand; a test holds the lists of MassGen's own against it. Of `ui` and
+//! The keys of a config that MassGen knows, by where they stand; a test holds the lists of MassGen's own against it. Of `ui` and
 //! `memory` there is none: nothing in them changes what a run in the background does.
 
 /// At the top.

@@ -30,7 +30,7 @@ pub struct Needs {
     pub cwd_without_folders: Vec<String>,
     /// The agents without a working folder (`cwd`), to which MassGen gives no files: neither context paths nor tools for them.
     pub without_cwd: Vec<String>,
-    /// The agents with an `api_key` in a backend that MassGen 0.1.97 cannot make then: `create_backend` hands the key over
+    /// The agents with an `api_key` in a backend that MassGen cannot make then: `create_backend` hands the key over
     /// twice (a `TypeError`), and `--validate` accepts it. The key belongs in the environment.
     pub api_key_twice: Vec<String>,
 }

@@ -44,7 +44,7 @@ pub fn changed_keys(overrides: &Value) -> Vec<String> {
     found
 }
 
-/// The folders that MassGen 0.1.97 wants in `orchestrator` as soon as an agent has a `cwd`, as far as a config lacks them. They lie in the
+/// The folders that MassGen wants in `orchestrator` as soon as an agent has a `cwd`, as far as a config lacks them. They lie in the
 /// run's own folder.
 pub(super) fn missing_folders(config: &Tree) -> Map<String, Value> {
     let orchestrator = config.root.get("orchestrator");

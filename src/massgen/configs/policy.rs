@@ -25,7 +25,7 @@ const FOLDER_NAME: &str = "is used as the name of a folder, and leads out of it"
 /// Finds what an untrusted author may not bring in, in a whole config or in overrides alone (whose `null` takes a guard away).
 /// What aliases and merge keys bring in is found where they bring it in.
 ///
-/// The list is of MassGen 0.1.97: what `backend/base.py`, `base_with_custom_tool_and_mcp.py`, `claude_code.py`, `codex.py`,
+/// The list is of MassGen: what `backend/base.py`, `base_with_custom_tool_and_mcp.py`, `claude_code.py`, `codex.py`,
 /// `gemini_cli.py`, `antigravity_cli.py`, `copilot.py`, `lmstudio.py`, `azure_openai.py` and `_excluded_params.py`,
 /// `adapters/utils/ag2_utils.py`, `agent_config.py` (coordination), `cli/backends.py` (memory), `cli/config_loading.py` (`${VAR}`,
 /// paths), `filesystem_manager`, `subagent/manager.py`, `permissions` and `tool/_multimodal_tools/image_backends.py` read.

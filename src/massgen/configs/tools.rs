@@ -1,4 +1,4 @@
-//! Which agents of a config call tools of their own, by what MassGen 0.1.97 gives tools for. Only those are shown a message of the
+//! Which agents of a config call tools of their own, by what MassGen gives tools for. Only those are shown a message of the
 //! runtime inbox: MassGen looks into it around the calls of such tools (`mcp_tools/hooks.py`), and neither `new_answer` and `vote`
 //! nor a provider's own tools are any. In doubt an agent counts as one with tools.
 

@@ -16,7 +16,7 @@ pub const CONTEXT_UNUSED: &str = "context_unused";
 pub const FATAL_CODES: [&str; 3] = ["api_key_missing", "variable_missing", "config_fails"];
 
 impl Needs {
-    /// What MassGen 0.1.97 refuses or fails at, and its `--validate` does not look at: keys that are not there, an `api_key` that is
+    /// What MassGen refuses or fails at, and its `--validate` does not look at: keys that are not there, an `api_key` that is
     /// handed over twice, working folders without the two folders that their agents need as well.
     pub fn problems(&self, is_there: impl Fn(&str) -> bool) -> Vec<Problem> {
         let keys = self.missing(is_there).into_iter().map(missing_key_problem);
@@ -65,7 +65,7 @@ pub fn warnings(
     found
 }
 
-/// MassGen 0.1.97 gives a folder to agents with a working folder alone, and lets only the presenter of the answer write there.
+/// MassGen gives a folder to agents with a working folder alone, and lets only the presenter of the answer write there.
 pub fn no_files_problem(config: &Tree, context: Context) -> Option<Problem> {
     let needs = Needs::from_config(config);
     let without = needs.without_cwd.as_slice();

@@ -1,4 +1,4 @@
-//! The classes of failures as one table: which words of MassGen 0.1.97 and of the model providers' clients show it, what to do
+//! The classes of failures as one table: which words of MassGen and of the model providers' clients show it, what to do
 //! next, and whether a retry helps. Pure. `docs/providers.md` has what it says of each provider, and a test holds it to that.
 
 use crate::massgen::broken_import;

@@ -8,7 +8,7 @@ const MAX_LINE_CHARS: usize = 400;
 /// The longest example of a harmless line, in characters.
 const MAX_EXAMPLE_CHARS: usize = 80;
 
-/// In lower case: warnings of MassGen 0.1.97 and its libraries that change nothing of a run.
+/// In lower case: warnings of MassGen and its libraries that change nothing of a run.
 const HARMLESS_PATTERNS: &[&str] = &[
     "list_subagents",
     "no messages or buffer content to compress",
