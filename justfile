@@ -10,7 +10,7 @@ quick:
     cargo clippy --locked --all-targets -- -D warnings
     cargo test --locked --lib --quiet
 
-# All checks, as CI runs them (about 25 minutes).
+# All checks, as CI runs them, with the time of each stage.
 full:
     .ci/run
 
@@ -50,14 +50,17 @@ deny:
 demo:
     cargo run --locked -- demo
 
-# One call of a tool by the MCP Inspector (needs Node 20 and npm): just call check_status '{}'
+# One call of a tool by the MCP Inspector (needs Node 20 and npm), with a state folder in target/: just call check_status '{}'
 call TOOL ARGUMENTS="{}":
     #!/usr/bin/env sh
     set -eu
     cargo build --locked --quiet
+    # Installs MassGen where there is none; tests use the same one.
+    massgen=$(target/debug/massgen-mcp setup | sed -n 's/^MassGen .* is at //p')
     inspector=@modelcontextprotocol/inspector
-    version=$(node -p "require('./tests/clients/package.json').dependencies['$inspector']")
-    npx --yes "$inspector@$version" --cli --method tools/call --tool-name '{{TOOL}}' --tool-args-json '{{ARGUMENTS}}' -- target/debug/massgen-mcp
+    version=$(node -p "require('./tests/clients/package.json').devDependencies['$inspector']")
+    npx --yes --loglevel=error "$inspector@$version" --cli --method tools/call --tool-name '{{TOOL}}' --tool-args-json '{{ARGUMENTS}}' \
+      -- target/debug/massgen-mcp --home "$PWD/target/call" --massgen "$massgen"
 
 # The shipped program under real clients (needs npm; some minutes).
 clients *NAMES:
