@@ -35,7 +35,7 @@ fmt:
 # Writes what tests compare with: the tool list, and the tables in README.md and docs/. Read the diff.
 golden:
     UPDATE_GOLDEN=1 cargo test --locked --lib --quiet -- server::tools
-    UPDATE_GOLDEN=1 cargo test --locked --test it --quiet -- house:: providers::the_table examples::the_snippets
+    UPDATE_GOLDEN=1 cargo test --locked --test it --quiet -- architecture:: providers::the_table examples::the_snippets
     git diff --stat
 
 # The documentation of the code, private items included.

@@ -42,6 +42,10 @@ impl Repository {
         let is_left = |branch: &Branch| !branch.is_checked_out && !self.branches.contains(&branch.name);
         let left = branches(&self.project).into_iter().filter(is_left).map(|branch| branch.name);
         let (kept, left): (Vec<_>, Vec<_>) = left.partition(|branch| keeps_changes && self.has_changes(branch));
+        for branch in &left {
+            // A Git that was killed while it wrote the branch has left its lock, with which the branch cannot be deleted.
+            let _there_or_not = std::fs::remove_file(self.common.join(format!("refs/heads/{branch}.lock")));
+        }
         if !left.is_empty() {
             let arguments = ["branch", "-q", "-D", "--"].into_iter().chain(left.iter().map(String::as_str));
             if git(&self.project, arguments).is_none() {
@@ -177,6 +181,7 @@ mod tests {
             self.git(&[&["-C", at.to_str().expect("UTF-8")], &commit[..], &["[ROUND] Auto-commit"]].concat());
             self.git(&["branch", "presenter_89abcdef", "massgen/0123abcd"]);
             self.git(&["branch", "massgen/00000000"]);
+            std::fs::write(self.project().join(".git/refs/heads/massgen/00000000.lock"), "").expect("written");
             let exclude = self.project().join(".git/info/exclude");
             let before = std::fs::read_to_string(&exclude).unwrap_or_default();
             std::fs::create_dir_all(exclude.parent().expect("parent")).expect("made");

@@ -59,7 +59,6 @@ orchestrator:
     let id = client.start(json!({"question": "q", "config": "lacking.yaml"})).await;
     let run = client.end(&id).await;
     assert_eq!((&run["state"], &run["warning"]["code"]), (&json!("succeeded"), &json!("agents_failed")), "{run}");
-    assert!(run["warning"]["hint"].as_str().expect("hint").contains("more: detail full"), "{run}");
     assert!(run["warning"]["hint"].as_str().is_some_and(|hint| !hint.is_empty()), "{run}");
     let run = full(&client, &id).await;
     let mut expected = vec!["agents_failed", "mcp_not_connected"];
