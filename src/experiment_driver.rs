@@ -1,5 +1,5 @@
 //! The process that conducts one experiment: starts its runs one after another as there is room and money, stops the rest where
-//! enough have succeeded or somebody asks, says why it is over. Each run has its supervisor, which goes on should this one die.
+//! enough have succeeded or a stop is requested, and records why it ended. Each run has its supervisor, which goes on should this one die.
 //! It speaks no protocol and signals no process.
 
 use std::collections::BTreeSet;
@@ -75,7 +75,7 @@ pub async fn drive(folder: &Path, me: &Path) -> Result<(), DriverError> {
     let state = folder_of.state().filter(|_| experiment.progress.closed.is_none()).ok_or_else(taken)?;
     let fleet = Fleet::new(state.clone(), me).with_secrets(secrets(folder)).with_parent(experiment.plan.parent.clone());
     let mut conductor = ExperimentDriver::new(fleet, state, experiment, lock);
-    // Whoever started this process reads no further, and may be gone.
+    // The process that started this one reads no further and may have ended.
     let _gone = writeln!(io::stdout(), "{READY}").and_then(|()| io::stdout().flush());
     conductor.drive().await
 }
@@ -228,13 +228,13 @@ impl ExperimentDriver {
                 tracing::warn!(error = text::error_chain(&error), "a run could not be put on disk; it is tried again");
                 self.retry_at = put_off(DISK_RETRY_DELAY);
             }
-            // The run is on disk, and whoever looks at it brings it to its end.
+            // The run is on disk; the next process that looks at it finalizes it.
             FleetError::Launch(error) if self.state.run_folder(&id).path().exists() => {
                 tracing::warn!(error = text::error_chain(&error), "a run's supervisor gave up");
                 self.experiment.progress.started.push(id);
                 self.experiment.folder.save(&self.experiment.progress, &self.lock)?;
             }
-            // It will never be, so that the rest need not wait for it.
+            // A permanent error: record the run as refused and go on with the rest.
             error @ (FleetError::Launch(_)
             | FleetError::Start(_)
             | FleetError::Steer(_)
@@ -256,7 +256,7 @@ impl ExperimentDriver {
         let own = self.experiment.folder.path().to_owned();
         let is_new = live.chain([own]).fold(false, |is_new, folder| self.subscription.watch_folder(&folder) | is_new);
         if is_new {
-            // What happened before a seat was taken rang no bell.
+            // Events before the watch was added are lost, so the caller checks once more.
             return;
         }
         let leaves = self.is_supervisor_exiting.then(|| Instant::now() + SUPERVISOR_EXIT_WAIT);
@@ -289,7 +289,7 @@ impl ExperimentDriver {
         futures_util::future::join_all(stops).await;
     }
 
-    /// Says why it is over, and leaves the comparison and the manifest for whoever wants them outside of this program.
+    /// Records why it ended, and writes the comparison and the manifest for other programs.
     async fn close(&mut self, why: CloseReason) -> Result<(), DriverError> {
         self.experiment.progress.closed = Some((why, Timestamp::now()));
         self.experiment.folder.save(&self.experiment.progress, &self.lock)?;
@@ -303,7 +303,7 @@ impl ExperimentDriver {
     }
 }
 
-/// Why a run of it was not to be. The words are for whoever reads the comparison.
+/// The problem that a comparison shows for a run that was never started.
 fn start_problem(error: &FleetError) -> Problem {
     if let FleetError::Start(StartError::BrokenImport(problem)) = error {
         return (**problem).clone();

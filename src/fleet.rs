@@ -103,7 +103,7 @@ impl Snapshot {
         self.runs.iter().any(RunRecord::is_ending)
     }
 
-    /// Whether its experiment goes on, and somebody sees to it.
+    /// Whether its experiment goes on and has a live driver.
     fn has_live_driver(&self) -> bool {
         let conducted = self.experiment.as_ref().filter(|conducted| conducted.has_live_driver);
         conducted.is_some_and(|ExperimentStatus { experiment, .. }| experiment.progress.closed.is_none())
@@ -390,7 +390,7 @@ impl Selection {
     }
 }
 
-/// Nobody holds the lock of a run that is not over: its supervisor is gone, or has written its end since.
+/// The lock of a run that has not ended is free: its supervisor is gone, or has written the ending since.
 fn is_orphan(state: &StateFolder, run: &RunRecord) -> bool {
     let known = !matches!(run.state, RunState::Unknown(_));
     known && RunLock::try_take(&state.run_folder(&run.spec.id).lock()).is_ok_and(|lock| lock.is_some())

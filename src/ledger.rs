@@ -1,5 +1,5 @@
 //! The one book of a state folder (`ledger.json`): which runs wait, live and draw on which budget. It is written under a lock of
-//! its own, by any server or supervisor, and made anew from the run folders where it is gone; it decides and starts nothing.
+//! its own, by any server or supervisor, and rebuilt from the run folders if it is missing; it decides and starts nothing.
 
 mod grant;
 mod state;
@@ -343,7 +343,7 @@ impl Ledger {
         Ok(book)
     }
 
-    /// What a run has spent, where nobody owns it any more.
+    /// What a run has spent that has no owner any more.
     fn final_spend(&self, id: &RunId) -> Option<Spend> {
         let folder = self.state.run_folder(id);
         match RunLock::try_take(&folder.lock()) {

@@ -55,7 +55,7 @@ enum Command {
 /// The words for these.
 const INTERNAL_COMMANDS: [&str; 3] = ["supervise", "conduct", "exec"];
 
-/// What this program starts of itself, and nobody by hand: it knows none of the flags.
+/// The parts that this program starts by itself, never a person: they know none of the flags.
 #[derive(Parser)]
 #[command(name = "massgen-mcp")]
 enum InternalCommand {
@@ -125,7 +125,7 @@ fn parse_args() -> Cli {
 /// How it ended, told where that went wrong.
 fn exit_code(result: anyhow::Result<ExitCode>, secrets: &Secrets) -> ExitCode {
     result.unwrap_or_else(|error| {
-        // Nobody may be there to read it; then there is nobody to tell.
+        // If no process reads it, there is no one to report to.
         let _nobody = writeln!(secrets.mask_writer(std::io::stderr()), "massgen-mcp: {error:#}");
         ExitCode::FAILURE
     })

@@ -1,6 +1,6 @@
-//! What a run was and what it left, in one document: the manifest. Whoever holds the run's lock makes it once, at the run's
+//! What a run was and what it left, in one document: the manifest. The holder of the run's lock writes it once, at the run's
 //! end, before the end is on record; `check` holds it against what is there later.
-//! It proves that files are as they were, not who wrote them: whoever may change the run's folder may write a new manifest.
+//! It proves that files are as they were, not who wrote them: a process that can change the run's folder can write a new manifest.
 //! Nothing here judges a run, and no link is followed.
 
 mod check;
@@ -32,7 +32,7 @@ const MANIFEST_VERSION: u32 = 1;
 pub struct Manifest {
     /// Of this format.
     pub version: u32,
-    /// Whether it was made at the run's end; else it says what was known at a moment, and nobody keeps it.
+    /// Whether it was made at the run's end; otherwise it says what was known at one moment and is not stored.
     #[serde(rename = "final")]
     pub is_final: bool,
     /// The run.

@@ -198,7 +198,7 @@ impl StateFolder {
     /// A run's record by its name.
     pub fn load(&self, id: &RunId) -> Result<RunRecord, RegistryError> {
         let folder = self.run_folder(id);
-        // Before it is read: a file that takes its place meanwhile has another mark.
+        // Stat before reading, so that a concurrent rename invalidates the cache entry.
         let mark = FileStamp::of_path(&folder.run());
         if let Some(known) = self.cache.record(id, mark) {
             return Ok(known);
@@ -302,7 +302,7 @@ impl RunFolder {
         self.path.join("children")
     }
 
-    /// Notes that this run started another, which rings for whoever watches its folder.
+    /// Notes that this run started another, which wakes the watchers of its folder.
     pub fn record_child(&self, child: &RunId) -> Result<(), RegistryError> {
         create_private_folder(&self.children())?;
         let path = self.children().join(child.as_str());
@@ -320,7 +320,7 @@ impl RunFolder {
         self.path.join("built_on")
     }
 
-    /// Notes that another run builds on an answer of this one. Of a run that was removed nothing is made anew.
+    /// Notes that another run builds on an answer of this one. A run that was removed is not created again.
     pub fn record_dependent(&self, by: &RunId) -> Result<(), RegistryError> {
         use std::os::unix::fs::DirBuilderExt;
         let folder = self.dependents_folder();

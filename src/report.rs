@@ -1,4 +1,4 @@
-//! Runs and experiments told to somebody who wants to know why: a report for a model, a page for people.
+//! Runs and experiments explained: a report for a model, a page for people.
 //! It draws what it is given; it looks at no run by itself.
 
 pub mod answer_diff;

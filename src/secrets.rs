@@ -1,4 +1,4 @@
-//! Secrets that nobody is to see: values of environment variables whose names look like keys, of an `.env` file, and what
+//! Secrets, which must not be shown: values of environment variables whose names look like keys, of an `.env` file, and what
 //! else is named. It masks them in texts and streams, finds them in arguments, and never shows one, not even in `Debug`.
 
 use std::borrow::Cow;

@@ -1,5 +1,5 @@
 //! The process that owns one run: its lock, its process tree, its deadline, its ending. It outlives every server and
-//! answers to nobody but the run's folder (`stop.json`) and SIGTERM, which means the same.
+//! takes orders only from the run's folder (`stop.json`) and from SIGTERM, which means the same.
 //! It speaks no protocol, and it never touches a process that is not of its run.
 
 mod ancestry;
@@ -38,7 +38,7 @@ pub use ancestry::parent_run;
 pub use leader::exec_massgen;
 pub use lost::finalize_lost;
 
-/// What a supervisor writes to standard output once MassGen's process is on record, or is waited for; whoever started it reads no further.
+/// What a supervisor writes to standard output once MassGen's process is on record, or is waited for; the process that started it reads no further.
 pub const READY: &str = "ready";
 
 /// A supervisor that could not begin or end its work.
@@ -111,7 +111,7 @@ pub async fn supervise(folder: &Path, me: &Path) -> Result<(), SupervisorError> 
         queue::QueueOutcome::Stopped => record,
     };
     if let Err(error) = ledger.settle(&record.spec.id, record.spent) {
-        // Whoever opens the book next finds the run's lock free, and books it.
+        // The next process that opens the ledger finds the run's lock free and settles the run.
         tracing::warn!(error = text::error_chain(&error), "what the run has spent could not be booked");
     }
     Ok(())
@@ -313,7 +313,7 @@ struct PreparedConfig {
     rehearsal: Option<Rehearsal>,
 }
 
-/// Nobody may be listening any more; then nobody has to be told.
+/// If no process reads the pipe any more, there is nothing to report.
 fn report_ready() {
     let _nobody = writeln!(io::stdout(), "{READY}");
 }

@@ -479,7 +479,7 @@ impl RunView {
         self.winner.as_deref().or(self.best.as_deref())
     }
 
-    /// With the run's label, for a list of runs that nobody named.
+    /// With the run's label, for a list of runs that the call did not name.
     #[must_use]
     pub fn with_group(self, record: &RunRecord) -> RunView {
         RunView { group: record.spec.group.as_deref().map(short_word), ..self }

@@ -1,6 +1,6 @@
 //! MassGen kept warm: processes that have imported it (`warm/warm.py` is their program) and fork runs from there. This room finds
 //! them, asks them for a run, and says with what one is started. A state folder has them in `warm/`.
-//! It signals nobody and writes no record: a run that was started warm is its supervisor's like any other.
+//! It sends no signals and writes no record: a run that was started warm is its supervisor's like any other.
 
 mod connection;
 mod process;
@@ -22,7 +22,7 @@ pub use process::{
     SpawnSpec, WarmState, has_capacity, live_processes, log_path, recorded_refusal, spawn_spec, stop_all, warm_state,
 };
 
-/// How often whoever waits for an import looks whether it is done.
+/// How often a waiter checks whether an import is done.
 pub const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What the warm process runs, in MassGen's own interpreter.

@@ -1,5 +1,5 @@
 //! Waiting for a change in folders: by inotify; by looking twice a second where that is not to be had (instances or watches
-//! used up). A seat is told that something may have changed, never what: whoever sits there looks again.
+//! used up). A subscription learns that something may have changed, never what: its owner checks again.
 //! It never reads a file. A network file system tells nothing of what other machines change, see the README's limits.
 
 use std::collections::HashMap;
@@ -150,7 +150,7 @@ impl Subscription {
         self.watch_folder_except(folder, None)
     }
 
-    /// The same, but for one name in it: what whoever sits here puts there need not wake them.
+    /// The same, except for one name in it: a file that the subscriber writes itself does not wake it.
     pub fn watch_folder_except(&mut self, folder: &Path, deaf_to: Option<&'static str>) -> bool {
         match lock_state(&self.watcher.state).add_watch(folder, &self.notify, deaf_to) {
             AddResult::Added => true,
@@ -184,7 +184,7 @@ impl Drop for Subscription {
     }
 }
 
-/// Every file that matters is written whole and renamed into place, so that drafts and lines added to logs wake nobody. New
+/// Every file that matters is written whole and renamed into place, so that drafts and lines appended to logs wake no subscriber. New
 /// folders may hold such files. A lock that was held for writing is closed when its holder dies, which leaves no other trace.
 fn is_relevant(mask: EventMask, name: Option<&OsStr>) -> bool {
     let is_draft = |name: &[u8]| name.starts_with(b".") || name.ends_with(b".tmp");
@@ -257,7 +257,7 @@ mod tests {
             std::fs::write(folder.path().join(".draft"), "x").expect("write");
             std::fs::rename(folder.path().join(".draft"), folder.path().join(name)).expect("rename");
             tokio::time::timeout(PATIENCE, other.changed()).await.expect("woken");
-            // Whoever was rung in the same round has been.
+            // All subscribers of the same round have been notified by now.
             assert_eq!(tokio::time::timeout(Duration::ZERO, deaf.changed()).await.is_ok(), wakes, "{name}");
         }
     }

@@ -25,7 +25,7 @@ pub fn completions(shell: Shell, command: &clap::Command) -> ExitCode {
         Shell::Zsh => clap_complete::Shell::Zsh,
         Shell::Fish => clap_complete::Shell::Fish,
     };
-    // Made whole first: the library would panic where nobody reads on.
+    // Buffered first: the library would panic on a closed pipe.
     let mut script = Vec::new();
     clap_complete::generate(kind, &mut command, "massgen-mcp", &mut script);
     let _nobody = std::io::stdout().write_all(&script);

@@ -94,7 +94,7 @@ struct CheckReporter {
 }
 
 impl CheckReporter {
-    /// Says what takes its time, where nobody but a person listens.
+    /// Announces a slow step, if the output is for a person.
     fn announce(&self, what: &str) {
         if !self.as_json {
             print_to_stderr(format_args!("         … {what}"));

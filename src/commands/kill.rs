@@ -1,4 +1,4 @@
-//! `massgen-mcp kill`: asks for the stop of runs, waits until they are over, and says how it went. It signals nobody.
+//! `massgen-mcp kill`: asks for the stop of runs, waits until they are over, and reports how it went. It sends no signals.
 
 use std::process::ExitCode;
 use std::time::Duration;

@@ -52,7 +52,7 @@ pub(super) async fn logs(fleet: &Fleet, how: &LogsArgs) -> Result<ExitCode, Refu
     }
 }
 
-/// Whether somebody still reads.
+/// Whether the output is still open.
 fn print_chunk(text: &str) -> bool {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_ok()

@@ -42,7 +42,7 @@ pub(super) async fn result(fleet: &Fleet, how: &ResultArgs) -> Result<ExitCode, 
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints a part whole; gives the run's state. Nothing, where nobody reads on.
+/// Prints a part whole; gives the run's state. Nothing if the pipe is closed.
 pub(super) async fn print_part(
     fleet: &Fleet,
     id: &RunId,
@@ -101,7 +101,7 @@ impl Write for TrailingNewlineWriter {
     }
 }
 
-/// A text that is kept for whoever asked.
+/// Collects a text for its caller.
 #[derive(Clone, Default)]
 struct SharedBuffer(Arc<Mutex<Vec<u8>>>);
 

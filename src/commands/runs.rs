@@ -92,8 +92,8 @@ pub(super) async fn status(fleet: &Fleet, how: &StatusArgs) -> Result<ExitCode, 
         if place > 0 {
             print_line("");
         }
-        for receipt_line in fact_lines(run) {
-            print_sanitized(&receipt_line, fleet.secrets());
+        for line in fact_lines(run) {
+            print_sanitized(&line, fleet.secrets());
         }
     }
     Ok(ExitCode::SUCCESS)

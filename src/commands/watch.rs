@@ -39,7 +39,7 @@ pub struct WatchArgs {
     group: Option<String>,
 }
 
-/// How often tokens and times are shown anew, and sampled.
+/// How often tokens and times are redrawn and sampled.
 const TICK_INTERVAL: Duration = Duration::from_secs(1);
 /// The least time between two looks, however much happens.
 const MIN_REFRESH_INTERVAL: Duration = Duration::from_millis(100);
@@ -63,7 +63,7 @@ enum ScreenEvent {
         lines: Vec<String>,
     },
     Note(String),
-    /// There is nobody to type any more.
+    /// The terminal's input has ended.
     InputClosed,
 }
 
@@ -124,7 +124,7 @@ async fn run_screen(
     }
 }
 
-/// Hands on what is typed, until nobody wants it or the terminal is gone.
+/// Forwards key presses until the receiver or the terminal is gone.
 fn forward_input(to: &mpsc::Sender<ScreenEvent>) {
     loop {
         let heard = match event::read() {

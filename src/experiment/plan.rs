@@ -87,9 +87,9 @@ pub enum CloseReason {
     EnoughSucceeded,
     /// The budget has not enough left for another run.
     BudgetExhausted,
-    /// Somebody asked for a stop.
+    /// A stop was requested.
     Stopped {
-        /// Why, in the words of whoever asked.
+        /// Why, in the words of the caller.
         reason: Option<String>,
     },
 }

@@ -15,7 +15,7 @@ pub struct ProgressCounts {
     pub keep: Option<usize>,
     /// How many may live at once.
     pub max_live: usize,
-    /// Somebody asked for a stop.
+    /// A stop was requested.
     pub is_stop_requested: bool,
     /// The budget had too little left for another run when it was last asked, and no run has ended since.
     pub is_budget_short: bool,

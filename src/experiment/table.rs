@@ -164,7 +164,7 @@ pub struct ArmAgreement {
     pub agreement: Agreement,
 }
 
-/// How often somebody won.
+/// How often an agent won.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Winner {
     /// The agent.

@@ -84,7 +84,7 @@ impl Fleet {
 
 fn stage_files(state: &StateFolder, from: &AnswerBasis) -> Result<BasisFiles, FleetError> {
     let folder = state.run_folder(&from.run);
-    // Nobody removes an ended run meanwhile; one under way has an owner, and is looked at again.
+    // The shared lock keeps an ended run from being removed; a live one has an owner and is read again.
     let _held = RunLock::share(&folder.lock());
     let record = state.load(&from.run)?;
     let files = open_files(folder.path())?;

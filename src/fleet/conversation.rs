@@ -84,7 +84,7 @@ fn turn_number(record: &RunRecord) -> u32 {
 
 fn stage_files(state: &StateFolder, run: &RunId) -> Result<SessionFiles, FleetError> {
     let folder = state.run_folder(run);
-    // Nobody removes it meanwhile.
+    // The shared lock keeps it from being removed meanwhile.
     let _held = lock_ended_run(state, run)?;
     let record = state.load(run)?;
     let files = open_files(folder.path())?;

@@ -1,5 +1,5 @@
 //! Experiments seen from outside: begin one, go on with one that was left half-way, see the runs of it that have not begun, stop it.
-//! Its conductor starts the runs; nobody here does.
+//! Its driver starts the runs; this module never does.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -82,7 +82,7 @@ pub enum ExperimentError {
 }
 
 impl Fleet {
-    /// Begins an experiment, or goes on with it where the same request has begun it and nobody conducts it any more. When this
+    /// Begins an experiment, or goes on with it if the same request has begun it and it has no live driver any more. When this
     /// returns, the plan is on disk and its conductor lives.
     pub async fn start_experiment(&self, begin: ExperimentRequest) -> Result<StartedExperiment, FleetError> {
         let keys = begin.arms.iter().enumerate().flat_map(|(arm, (_, start))| arm_keys(arm, start)).collect();
@@ -104,7 +104,7 @@ impl Fleet {
     }
 
     /// Lets the experiment of a group start nothing more, and says whether there was one to stop; its conductor stops what lives.
-    /// One that nobody conducts is closed here.
+    /// An experiment without a driver is closed here.
     pub async fn stop_experiment(&self, selection: &Selection, ask: &StopRequest) -> Result<bool, FleetError> {
         let Selection::Group(group) = selection else { return Ok(false) };
         let (folder, ask) = (self.state.experiment(group), ask.clone());
@@ -227,7 +227,7 @@ impl Fleet {
                 let mut start = start.clone();
                 start.spec.question.clone_from(question);
                 let (mut application, _spec) = self.admission_request(&start)?;
-                // No run needs more of it than a run is allowed.
+                // Ask the ledger for at most the per-run cap, not for the experiment's whole budget.
                 let most = begin.budget.component_min(application.max_cap);
                 application.requested_cap =
                     Cap { usd: begin.budget.usd.and(most.usd), tokens: begin.budget.tokens.and(most.tokens) };

@@ -1,5 +1,5 @@
 //! A log that is read as it grows, by its place in the file: what was shown is not read again, however long the log becomes.
-//! MassGen adds to its logs without a sign, so that whoever follows has to look; nothing here decides how often.
+//! MassGen appends to its logs without an event, so a follower has to poll; the caller decides how often.
 
 use std::path::PathBuf;
 
@@ -51,7 +51,7 @@ impl Follower {
     ///
     /// Where the run cannot be looked at, its log cannot be read, or it is over and has none.
     pub async fn next_chunk(&mut self) -> Result<LogChunk, ReadError> {
-        // The state is looked at first: what was added until the end is on disk then.
+        // Read the state before the file: if it says ended, the file is complete.
         let record = self.fleet.run_record(&self.id).await?;
         let root = self.fleet.state.run_folder(&self.id).path().to_owned();
         let (fleet, part, at) = (self.fleet.clone(), self.part.clone(), self.position.take());
@@ -84,7 +84,7 @@ fn read_next(
     let bytes = match shelf.read_from(&path, place.offset, MAX_CHUNK_BYTES).map_err(unreadable)? {
         Some(bytes) => bytes,
         None => {
-            // It was begun anew.
+            // The file was started again.
             place = begin();
             shelf.read_from(&path, 0, MAX_CHUNK_BYTES).map_err(unreadable)?.unwrap_or_default()
         }

@@ -1,5 +1,5 @@
 //! Forgetting ended runs by the operator's rule: which ones go is a pure plan, and the doing tells how it went.
-//! A run that somebody holds or that has not ended is never touched, whatever the plan says.
+//! A run whose lock is held or that has not ended is never touched, whatever the plan says.
 
 use std::time::Duration;
 
@@ -149,7 +149,7 @@ fn ended_runs(fleet: &Fleet, earnest: PruneMode, pruned: &mut PruneReport) -> Re
                 let bytes = fleet.run_folder(&id).disk_bytes();
                 EndedRun { id, ended_at: at, bytes }
             })),
-            // Somebody else pruned it meanwhile.
+            // Another process pruned it meanwhile.
             Err(RegistryError::Unknown(_)) => {}
             Err(error) => pruned.failed.push((id.to_string(), error)),
         }
@@ -157,7 +157,7 @@ fn ended_runs(fleet: &Fleet, earnest: PruneMode, pruned: &mut PruneReport) -> Re
     Ok(ended)
 }
 
-/// A run's record. One that has lost its supervisor, and that nobody has looked at since, ends with this look, as with any other.
+/// A run's record. A run that has lost its supervisor is finalized by this read, as by any other.
 fn load_finalized(fleet: &Fleet, id: &RunId, earnest: PruneMode) -> Result<RunRecord, RegistryError> {
     let record = fleet.state.load(id)?;
     let is_lost = record.state.ending().is_none() && earnest == PruneMode::Apply && is_orphan(&fleet.state, &record);

@@ -24,7 +24,7 @@ pub const MAX_PENDING_MESSAGES: usize = 50;
 pub struct AgentMessage {
     /// What it says.
     pub content: String,
-    /// For whom it is, by id; nobody named is all.
+    /// The agents that it is for, by id; an empty list means all.
     pub agents: Vec<String>,
 }
 
@@ -42,7 +42,7 @@ pub struct SteerOutcome {
 /// A message that was not sent.
 #[derive(Debug, thiserror::Error)]
 pub enum SteerError {
-    /// Nobody would read it.
+    /// No agent would read it.
     #[error("{0} has ended, or is being stopped: nothing was sent")]
     RunEnded(RunId),
     /// The run ended before MassGen took the message up.
@@ -122,7 +122,7 @@ impl Fleet {
         Ok(SteerOutcome { record, is_delivered: !path.exists(), pending: waiting })
     }
 
-    /// Waits until a message is gone, the run is over, or whoever waits has enough; gives the run as it is then.
+    /// Waits until a message is gone, the run has ended, or the caller gives up; gives the run as it is then.
     async fn wait_until_taken(
         &self,
         id: &RunId,

@@ -75,7 +75,7 @@ impl Fleet {
                 return Ok(WaitResult { snapshot: sight, cursor, is_met: came_about });
             }
             let seat = seat.get_or_insert_with(|| self.watcher().subscribe());
-            // What happened before a seat was taken rang no bell; then look once more.
+            // Events before the watch was added are lost, so check once more after subscribing.
             if !self.subscribe(seat, selection, &sight.runs) {
                 tokio::select! {
                     () = seat.changed() => {}

@@ -47,7 +47,7 @@ impl Fleet {
         };
         let (env, folder) = (shared_environment(spec)?, warm::warm_folder(&self.state));
         loop {
-            // Asked before: one that ends between the two questions has left no doubt.
+            // Read the progress before connecting: if the process dies in between, `None` is conclusive.
             let progress = warm::warm_state(&self.state, &kind, &env);
             let fits = warm::check_compatible(&self.state, &kind, &env, &folder).await;
             if fits.is_ok() || progress == WarmState::Ready {

@@ -253,7 +253,7 @@ impl LedgerState {
         self.entries.iter().filter(below).count()
     }
 
-    /// Gives the run its slot, if it is its turn. Who is not in the book has been forgotten by it, and waits for nobody.
+    /// Gives the run its slot, if it is its turn. A run that is not in the ledger was forgotten by it and waits for no other.
     pub(super) fn try_claim_slot(&mut self, id: &RunId, slots: u32) -> SlotClaim {
         let Some(ahead) = self.runs_ahead(id) else { return SlotClaim::Claimed };
         if slots > 0 && self.live_root_count() + ahead >= slots as usize {
@@ -290,7 +290,7 @@ impl LedgerState {
         self.is_changed |= self.entries.iter().any(|entry| !open(&entry.root));
         let closed: Vec<String> =
             self.entries.iter().map(|entry| entry.root.clone()).filter(|root| !open(root)).collect();
-        // With all below it, for which its entry and theirs have to be here still.
+        // Charge whole trees before dropping entries: the sum needs the children's entries.
         let ended = self.entries.iter().filter(|entry| closed.contains(&entry.root));
         let of_experiments: Vec<_> = ended
             .filter_map(|entry| Some((entry.experiment.clone()?, self.entry_charge(entry, &|_| Spend::default()))))
@@ -435,7 +435,7 @@ impl Default for LedgerState {
     }
 }
 
-/// How long ago a moment was; none where it has not come yet, since somebody has set the clock back.
+/// How long ago a moment was; none if it lies in the future because the clock was set back.
 fn elapsed_since(at: Timestamp, now: Timestamp) -> Option<Duration> {
     Duration::try_from(now.duration_since(at)).ok()
 }

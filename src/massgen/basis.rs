@@ -1,5 +1,5 @@
 //! An answer of an earlier run that a new one builds on: what of it is put into the new run's folder, and how MassGen's agents
-//! are told of it. Its text is data: it stands between lines with the new run's name in them, which nobody could know when
+//! are told of it. Its text is data: it stands between lines with the new run's name in them, which were unknown when
 //! it was written.
 
 use std::io;

@@ -233,7 +233,7 @@ impl Tree {
     pub fn make_paths_absolute(&mut self, project: &Path) -> bool {
         self.rewrite_scalars(&mut |key, scalar| {
             let moved = is_path_key(key).then(|| path_in_project(&scalar.text, project));
-            moved.flatten().map(|to_text| Scalar::quoted(&to_text))
+            moved.flatten().map(|path| Scalar::quoted(&path))
         })
     }
 

@@ -1,4 +1,4 @@
-//! Copying what a run left into another run's folder: regular files and folders alone, within bounds, whoever wrote them.
+//! Copying what a run left into another run's folder: regular files and folders alone, within bounds, no matter which program wrote them.
 //! Links, pipes and devices stay behind; it never changes what it copies from.
 
 use std::io;

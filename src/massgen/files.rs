@@ -60,7 +60,7 @@ impl RunFiles {
     /// Opens a regular file and tells its size in bytes.
     pub fn open_file(&self, path: &Path) -> io::Result<(std::fs::File, u64)> {
         let mut options = OpenOptions::new();
-        // A pipe would otherwise hold the open itself until somebody writes.
+        // Opening a pipe would otherwise block until a process writes to it.
         options.read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
         let file = self.dir.open_with(path, &options)?;
         let meta = file.metadata()?;

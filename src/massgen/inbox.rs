@@ -3,13 +3,13 @@
 
 /// What the file of a message to finish soon is called after.
 pub const BUDGET_KIND: &str = "budget";
-/// What the file of a message that somebody asked to be sent is called after.
+/// The prefix of the file of a message that a caller sent.
 pub const STEER_KIND: &str = "steer";
 
 /// The text of a message's file. Without `agents` it is for all of them.
 pub fn message(content: &str, agents: &[String]) -> String {
     let mut message = serde_json::json!({"content": content, "source": "massgen-mcp"});
-    // An empty list would be for nobody.
+    // An empty list would reach no agent.
     if !agents.is_empty() {
         message["target_agents"] = serde_json::json!(agents);
     }

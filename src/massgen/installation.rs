@@ -47,7 +47,7 @@ fn version_from_name(name: &str) -> Option<String> {
     Some(name.strip_prefix("massgen-")?.strip_suffix(".dist-info")?.to_owned())
 }
 
-/// The folder with the metadata of the installed package, `massgen-*.dist-info`; every installation writes it anew.
+/// The folder with the metadata of the installed package, `massgen-*.dist-info`; every installation writes it again.
 pub fn metadata(program: &Path) -> Option<PathBuf> {
     metadata_folders(program)
         .find(|folder| folder.file_name().and_then(|name| version_from_name(name.to_str()?)).is_some())

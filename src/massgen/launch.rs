@@ -113,7 +113,7 @@ pub struct MissingFolder(pub PathBuf);
 const DOLLAR_VARIABLE: &str = "MASSGEN_MCP_DOLLAR";
 
 /// The question as a config has to have it. MassGen puts the values of environment variables in place of `${NAME}` in all
-/// texts of a config, once; in a question that would hand any key to whoever asks. The dollar of each is made one that comes
+/// texts of a config, once; in a question that would hand any key to the author of the question. The dollar of each is made one that comes
 /// out of such a replacement itself, and what comes out is the question as it was.
 pub fn escape_prompt(question: &str) -> String {
     question.replace("${", &format!("${{{DOLLAR_VARIABLE}}}{{"))

@@ -84,7 +84,7 @@ fn unanswered_call_problem(provider: Option<&str>) -> Problem {
     Problem { retry: Some(Retry::Later), provider: provider.map(str::to_owned), ..problem }
 }
 
-/// Of what nobody knows the meaning, the end is the most telling.
+/// If no rule matches, the last lines say most.
 fn last_output(evidence: &OutcomeEvidence<'_>) -> String {
     let said = reasons::last_lines(evidence.output.stderr);
     said.map(|said| format!("; it said: {said}")).unwrap_or_default()
@@ -122,7 +122,7 @@ fn is_crash(signal: i32) -> bool {
     matches!(signal_name(signal).as_str(), "SIGILL" | "SIGABRT" | "SIGBUS" | "SIGFPE" | "SIGSEGV" | "SIGSYS")
 }
 
-/// The exit code or the signal of MassGen's process, as it is told; `unknown` where nobody saw it end.
+/// The exit code or the signal of MassGen's process, as it is told; `unknown` if no process saw it end.
 pub fn exit_label(exit: Exit) -> Option<String> {
     match exit {
         Exit::Code(code) => Some(code.to_string()),

@@ -35,7 +35,7 @@ pub fn map_texts(value: Value, clean: &impl Fn(&str) -> String) -> Value {
 
 /// Tells harmless characters from those that steer a terminal, turn the direction of writing or hide text. These are harmful:
 ///
-/// - control characters other than newline and tab; a carriage return is for whoever calls, since it depends on what follows;
+/// - control characters other than newline and tab; a carriage return is left to the caller, since it depends on what follows;
 /// - marks of direction, and characters that show nothing: zero-width and format characters, fillers, tags;
 /// - a byte order mark anywhere but at the beginning of a file;
 /// - a joiner (U+200C, U+200D) after a plain ASCII character, or a variation selector after nothing that is seen: joined

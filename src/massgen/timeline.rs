@@ -37,7 +37,7 @@ pub struct Timeline {
     pub answers: Vec<AnswerEvent>,
     /// Votes, oldest first; those that a newer answer made void too.
     pub votes: Vec<VoteEvent>,
-    /// Times at which an agent began anew because of another's answer.
+    /// Times at which an agent restarted because of another agent's answer.
     pub restarts: Vec<Restart>,
     /// Rounds of agents, by agent and time.
     pub rounds: Vec<Round>,
@@ -104,7 +104,7 @@ pub struct VoteEvent {
     pub label: Option<String>,
     /// Why, in the voter's words.
     pub reason: String,
-    /// Whether it stood at the end: its voter cast none after it, and nobody gave an answer after it, which voids all votes.
+    /// Whether it stood at the end: its voter cast none after it, and no agent answered after it, which voids all votes.
     pub counted: bool,
     /// From which file.
     pub source: SourcePath,

@@ -99,7 +99,7 @@ fn check_workspace(workspace: &ManifestWorkspace, files: &RunFiles) -> Vec<Manif
     let mut checks: Vec<ManifestCheck> =
         workspace.files.iter().map(|file| check_file(files, "file", folder, file)).collect();
     let named: BTreeSet<&str> = workspace.files.iter().map(|file| file.path.as_str()).collect();
-    // Where some were left out, nobody can tell those from new ones.
+    // If some were left out, they cannot be told from new ones.
     let found = if workspace.left_out.is_some() { CheckFinding::NotRecorded } else { CheckFinding::Added };
     let there =
         collect::walk_folder(files, folder).files.into_iter().map(|(path, _)| path.to_string_lossy().into_owned());

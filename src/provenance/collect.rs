@@ -91,7 +91,7 @@ fn manifest_config(files: &RunFiles, spec: &RunSpec, secrets: &Secrets) -> (Mani
     let file = path.and_then(|path| hash::hash_file(files, path, path).ok());
     let text =
         path.and_then(|path| files.head(path, MAX_CONFIG_BYTES).ok()).and_then(|bytes| String::from_utf8(bytes).ok());
-    // Of a text that cannot be read as a config nobody knows what is a key in it.
+    // A config that cannot be parsed cannot be searched for secrets, so do not echo it.
     let tree = path.zip(text.as_deref()).and_then(|(path, text)| Tree::parse_file(path, text).ok());
     let models = tree.as_ref().map(|tree| agent_models(Needs::from_config(tree), secrets)).unwrap_or_default();
     let text = text.filter(|_| tree.is_some()).map(|text| text::truncate(&secrets.mask(&text), MAX_CONFIG_CHARS));
@@ -169,7 +169,7 @@ fn manifest_workspace(files: &RunFiles, answer: &Path, secrets: &Secrets) -> Opt
                 room = room.saturating_sub(fact.bytes);
                 hashed.push(fact);
             }
-            // What is named in no UTF-8 cannot be opened by the name that is told.
+            // A non-UTF-8 name cannot be opened again by its lossy display form; skip it.
             Some(Err(_)) | None => {
                 left_out.files += 1;
                 left_out.bytes += size;

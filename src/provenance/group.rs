@@ -1,5 +1,5 @@
 //! What a group of runs was, in one document: its arms and questions by their hashes, each run with the hash of its own manifest, what
-//! all of it cost. Of an experiment its conductor keeps it at the end; whoever asks for it earlier, or of other runs, gets one made anew.
+//! all of it cost. The driver of an experiment stores it at the end; an earlier request, or one for other runs, gets a new one.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,6 +1,6 @@
-//! What was read of runs lately and cannot be another now: their specs, which are written once, and their records. Both are only ever
-//! replaced whole, so that they are the same as long as their files are, by inode, size and time of change. A file that changed a moment
-//! ago could be followed by another with the same of each, so that the record of a run that goes on is kept only once it has settled.
+//! Cache of specs and settled records, validated by inode, size and change time of their files, which are only ever replaced whole. A file
+//! that changed a moment ago could be replaced by another with the same three values, so the record of a live run is cached only once
+//! it has settled.
 
 use std::collections::HashMap;
 use std::fs::Metadata;

@@ -83,7 +83,7 @@ impl StateFolder {
         let folder = self.experiment(&plan.group);
         let name = folder.path.file_name().unwrap_or_default().to_string_lossy();
         let draft = ExperimentFolder { path: self.experiments().join(format!("{}{name}", remove::DRAFT_PREFIX)) };
-        // Left by a crash; whoever is here holds all experiments.
+        // A leftover of a crash: the caller holds the lock of the experiments, so no other process can be writing it.
         drop(std::fs::remove_dir_all(&draft.path));
         let named = draft.create_files(plan).and_then(|lock| {
             std::fs::rename(&draft.path, &folder.path).map_err(RegistryError::io("name", &folder.path))?;

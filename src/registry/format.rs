@@ -335,7 +335,7 @@ pub(super) fn stop_to_json(ask: &StopRequest) -> io::Result<Vec<u8>> {
     to_json(&StopFile { version: VERSION, grace_s, reason: ask.reason.clone(), tree: ask.tree })
 }
 
-/// A request that cannot be read is still one, with the usual grace. Whoever may write here may ask for no more than a tool
+/// A request that cannot be read is still one, with the usual grace. A process that can write here can ask for no more than a tool
 /// call could.
 pub(super) fn stop_from_json(bytes: &[u8]) -> StopRequest {
     match serde_json::from_slice::<StopFile>(bytes) {

@@ -1,5 +1,5 @@
-//! Removing what nobody needs any more: runs that have ended, and what crashes left of runs that never were or are half gone.
-//! It follows no link, and touches no run that somebody holds, that has not ended, or that a newer version wrote.
+//! Removing what is no longer needed: runs that have ended, and what crashes left of runs that were never complete or are half removed.
+//! It follows no link, and touches no run whose lock is held, that has not ended, or that a newer version wrote.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
@@ -36,9 +36,9 @@ pub const CHECK_PREFIX: &str = ".check-";
 pub enum Removal {
     /// It is gone.
     Removed,
-    /// Somebody else had removed it already.
+    /// Another process had removed it already.
     AlreadyRemoved,
-    /// Somebody holds it, it has not ended, or a newer version wrote it; it is as it was.
+    /// Its lock is held, it has not ended, or a newer version wrote it; it is as it was.
     InUse,
 }
 
@@ -46,7 +46,7 @@ pub enum Removal {
 #[derive(Debug)]
 pub struct Leftover {
     path: PathBuf,
-    /// Of a draft, which somebody might take up otherwise.
+    /// Of a draft, which another process might use otherwise.
     _held: Option<RunLock>,
 }
 
@@ -95,7 +95,7 @@ impl StateFolder {
             .collect())
     }
 
-    /// The turn to prune, unless somebody has it or has had it within `every`. It is taken by asking, however the pruning goes.
+    /// The turn to prune, unless another process has it or had it within `every`. It is taken by asking, however the pruning goes.
     pub fn try_lock_pruning(&self, every: Duration) -> Result<Option<PruneLock>, RegistryError> {
         let path = self.root.join(LAST_PRUNED_FILE);
         let failed = |operation| RegistryError::io(operation, &path);

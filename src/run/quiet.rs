@@ -1,5 +1,5 @@
 //! A run that gives no sign of life: what the newest look at it found, and what that comes to. Pure.
-//! It says what a run seems to do, with the evidence, and never that it should be ended: that is for whoever reads it.
+//! It says what a run seems to do, with the evidence, and never that it should be ended: the reader decides that.
 
 use std::time::Duration;
 
@@ -93,7 +93,7 @@ impl QuietPeriod {
         self.evidence.inferred_activity(self.duration(now))
     }
 
-    /// What there is to say to whoever waits for it; nothing while nothing is out of the ordinary.
+    /// What waiters are notified of; nothing while nothing is unusual.
     pub fn problem(&self, now: &Moment) -> Option<Problem> {
         self.problem_with_agents(None, now)
     }

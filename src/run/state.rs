@@ -206,7 +206,7 @@ pub enum Exit {
     Signal(i32),
     /// It never ran.
     NeverStarted,
-    /// Nobody saw it end.
+    /// No process saw it end.
     Unknown,
 }
 
@@ -223,7 +223,7 @@ pub struct AnswerSummary {
 
 impl RunState {
     /// Whether such an answer of this run is less than a run that went well gives. What MassGen writes as final while it is
-    /// being stopped is the answer that led, and nobody presented it; so a final answer is whole only of a run that succeeded.
+    /// being stopped is the leading answer, which no agent presented; so a final answer is whole only of a run that succeeded.
     pub fn is_partial_answer(&self, source: AnswerSource) -> bool {
         let went_well = self.ending().is_none_or(|ending| ending.outcome == Outcome::Succeeded);
         source == AnswerSource::Partial || !went_well
@@ -244,7 +244,7 @@ pub enum AnswerSource {
 pub struct StopRequest {
     /// How long MassGen has after the polite signal.
     pub grace: Duration,
-    /// Why, in the words of whoever asked.
+    /// Why, in the words of the caller.
     pub reason: Option<String>,
     /// Whether runs that this run started are stopped with it.
     pub tree: bool,
@@ -253,7 +253,7 @@ pub struct StopRequest {
 /// Who wants a run stopped, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StopCause {
-    /// Somebody asked.
+    /// A caller requested it.
     Requested {
         /// Their reason.
         reason: Option<String>,
@@ -291,7 +291,7 @@ pub enum Force {
     Kill,
 }
 
-/// A process that outlived SIGKILL: it hangs in the kernel, or belongs to somebody else.
+/// A process that outlived SIGKILL: it hangs in the kernel, or belongs to another user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Survivor {
     /// Its process id; 0 of one that the kernel knows of and /proc does not show.

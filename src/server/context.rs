@@ -15,7 +15,7 @@ use crate::settings::Settings;
 pub(super) struct ServerContext {
     pub(super) fleet: Fleet,
     pub(super) settings: Settings,
-    /// The client's input has ended: nobody waits any more.
+    /// The client's input has ended: all waits end.
     pub(super) closing: CancellationToken,
     /// How long the client waits for an answer.
     pub(super) wait_limits: WaitLimits,

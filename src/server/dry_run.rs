@@ -122,7 +122,7 @@ impl ServerContext {
                 format!("{}: {}", agent.id, agent.model.as_deref().or(agent.backend.as_deref()).unwrap_or("?"))
             })
             .collect();
-        // Of a text that cannot be read as a config nobody knows what is a key in it.
+        // A config that cannot be parsed cannot be searched for secrets, so do not echo it.
         dry.effective_config = tree.map(|_| text::truncate(text, 8_000));
         Ok(())
     }

@@ -319,7 +319,7 @@ fn check_no_contradictions(asked: &RunMassgen) -> Result<(), Refusal> {
     }
 }
 
-/// The same twice is a slip, or a repeat that would not be counted as one.
+/// Refuses duplicates: a mistake, or a repetition that `repeat` must express to be counted.
 fn check_no_duplicates(asked: &RunMassgen) -> Result<(), Refusal> {
     let texts = [asked.configs.as_deref(), asked.questions.as_deref()].into_iter().flatten();
     let found = texts.flat_map(|list| {

@@ -50,7 +50,7 @@ impl ServerContext {
             tokio::select! {
                 biased;
                 done = &mut waiting => return done,
-                // Not raced with the wait: what is told has left before the answer does.
+                // Awaited, not raced: a notification must be sent before the response.
                 runs = teller.next_update() => teller.send(&runs).await,
             }
         }
@@ -109,7 +109,7 @@ impl<'a> ProgressReporter<'a> {
                     tracing::debug!(%error, "progress could not be told");
                 }
             }
-            // Nobody hears it any more, and the call is to be over.
+            // The client has gone, and the call must end.
             () = self.context.closing.cancelled() => {}
         }
     }

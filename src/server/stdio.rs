@@ -35,7 +35,7 @@ use crate::view::json;
 /// The longest line that is read, in bytes; the largest question, all in escapes, is less than half of it.
 const MAX_LINE_BYTES: usize = 16 << 20;
 
-/// How long answers may take after the end of input, when nobody waits any more.
+/// How long answers may take after the end of input, when no call waits any more.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long after that end a write may wait for a client that does not read; so such a client's server ends within 5 s.
 const UNREAD_WRITE_TIMEOUT: Duration = Duration::from_secs(4);
@@ -201,7 +201,7 @@ where
                 }
                 new
             }
-            // Nobody waits for that answer any more, and rmcp sends none.
+            // The client has given up that answer, and rmcp sends none.
             JsonRpcMessage::Notification(told) => cancelled_request(&told.notification).is_some_and(|(id, reason)| {
                 self.wait_limits.record_cancelled(id, reason);
                 self.open_requests.remove(id)
@@ -232,7 +232,7 @@ where
     }
 
     /// After the end of input rmcp handles nothing but answers, and some calls can only come to theirs while it handles more:
-    /// it is told of the end when all are given. It asks anew after each.
+    /// it is told of the end when all are given. It asks again after each.
     async fn receive(&mut self) -> Option<ClientJsonRpcMessage> {
         let gone = self.disconnected.clone();
         if self.drain_deadline.is_none() {

@@ -21,7 +21,7 @@ use crate::run::{RunId, RunRecord};
 
 /// The most resources that one client is told of.
 const MAX_SUBSCRIPTIONS: usize = 100;
-/// After so long a wait begins anew; nothing hangs on it.
+/// A wait starts again after this time; the value has no other effect.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(86_400);
 
 /// The least time between two tellings of one resource: changes that come faster are told together.
@@ -187,7 +187,7 @@ impl ResourceMonitor {
         }
     }
 
-    /// Waits until it is another than it was; `false` where nobody wants to know any more.
+    /// Waits until the content of the resource changes; `false` once the subscription is cancelled.
     async fn wait_for_change(&mut self, cancelled: &CancellationToken) -> bool {
         loop {
             let (selection, since) = (self.target.selection(), Some(self.cursor.clone()));

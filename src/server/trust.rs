@@ -232,7 +232,7 @@ fn read_text_file(path: &Path, most: u64) -> io::Result<TextFile> {
 fn config_trust(real: &Path, settings: &Settings, package: Option<&Path>) -> Option<ConfigTrust> {
     let is_in = |place: &Path| place.canonicalize().is_ok_and(|place| real.starts_with(place));
     let named = settings.trust.trusted_configs.iter().any(|place| is_in(place));
-    // Whoever can write into MassGen's own package can do more than write configs.
+    // A process that can write into MassGen's own package can do more than write configs.
     let of_massgen = package.is_some_and(|package| is_in(&package.join("configs")));
     let is_open = is_readable_place(real, settings);
     let of_user = settings.user_home.as_deref().is_some_and(|home| is_in(&home.join(".config/massgen")));

@@ -1,4 +1,4 @@
-//! What was given, by whom, into typed values: each kind of value has one way of being read, whoever gave it.
+//! Turns given values with their sources into typed values: each kind of value is read in one way, whatever its source.
 //! It remembers each effective value with its source, and prefers nothing: which source counts is decided before.
 
 use std::collections::BTreeMap;
@@ -23,7 +23,7 @@ pub enum SettingSource {
         /// Its line, from 1.
         line: usize,
     },
-    /// Nobody.
+    /// Not given by anyone: the default.
     Default,
 }
 
@@ -243,7 +243,7 @@ impl SettingsReader {
         }
     }
 
-    /// Whether nobody gave it.
+    /// Whether it is the default.
     pub(super) fn is_default(&self, key: &str) -> bool {
         !self.given.contains_key(key)
     }

@@ -8,7 +8,7 @@ use procfs::process::{FDTarget, Process};
 use super::group;
 use crate::registry::{RunFolder, RunLock};
 
-/// How often the walk begins anew where an ancestor has ended during it; its children belong to another one then.
+/// How often the walk starts again if an ancestor ended during it; its children then have another parent.
 const MAX_ATTEMPTS: usize = 100;
 
 /// The folder of the nearest run among this process's ancestors. An ancestor that looks like a supervisor counts only where it

@@ -1,4 +1,4 @@
-//! Which files of the project changed while a run that may write there was at work: their sizes and times before and after, whoever
+//! Which files of the project changed while a run that may write there was at work: their sizes and times before and after, no matter which program
 //! changed them. It reads no file, follows no link, leaves `.git` out, and gives up on a project of more than [`MAX_FILES`] files.
 
 use std::collections::BTreeMap;

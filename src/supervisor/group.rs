@@ -55,7 +55,7 @@ impl ProcessTree {
     }
 }
 
-/// The mark of a process, to know it again; of one that has ended, too, as long as nobody has reaped it.
+/// The mark of a process, to know it again; of one that has ended, too, as long as it has not been reaped.
 pub fn identify(pid: u32) -> Option<ProcessIdentity> {
     let stat = Process::new(pid.cast_signed()).ok()?.stat().ok()?;
     Some(ProcessIdentity { pid, start_ticks: stat.starttime, boot_id: clock::boot_id().to_owned() })
@@ -67,7 +67,7 @@ pub fn is_alive(mark: &ProcessIdentity) -> bool {
     stat.is_ok_and(|stat| !is_dead(&stat)) && self::identify(mark.pid).as_ref() == Some(mark)
 }
 
-/// Whether this process has no child, living or unreaped. For a subreaper that is the kernel's word that nobody is left below
+/// Whether this process has no child, living or unreaped. For a subreaper this is the kernel's answer that no process is left below
 /// it, where a look at /proc could miss a process that was forked during the look.
 pub fn has_no_children() -> bool {
     let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
@@ -169,7 +169,7 @@ fn supervised_run(pid: u32) -> Option<RunFolder> {
     RunLock::try_take(&folder.lock()).ok()?.is_none().then_some(folder)
 }
 
-/// All living processes; the dead that nobody has reaped yet are left out.
+/// All living processes; zombies are left out.
 fn list_processes() -> Vec<ProcessInfo> {
     let boot_id = clock::boot_id();
     let all = procfs::process::all_processes().into_iter().flatten().flatten();

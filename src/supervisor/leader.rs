@@ -174,7 +174,7 @@ pub fn exec_massgen(supervisor: u32, program: &Path, args: &[OsString]) -> Resul
         |error: io::Error| (EXIT_NOT_EXECUTED, format!("{CANNOT_EXECUTE_PREFIX} `{}`: {error}", program.display()));
     rustix::process::setsid().map_err(|error| refused(error.into()))?;
     rustix::process::set_parent_process_death_signal(Some(Signal::TERM)).map_err(|error| refused(error.into()))?;
-    // Had the supervisor died before the line above, nobody would signal us any more.
+    // If the supervisor had died before the line above, no death signal would arrive any more.
     if rustix::process::getppid().map(Pid::as_raw_nonzero).map(|pid| pid.get().unsigned_abs()) != Some(supervisor) {
         return Err(refused(io::Error::other("its supervisor is gone")));
     }

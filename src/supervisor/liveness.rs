@@ -47,7 +47,7 @@ impl LivenessMonitor {
         }
     }
 
-    /// Takes note of the signs; `true` where they, or what is known otherwise, tell of life.
+    /// Records the growth counters; `true` if they changed or the caller saw other activity.
     pub(super) fn observe(&mut self, signs: GrowthCounters, known_otherwise: bool, now: Moment) -> bool {
         let lives = known_otherwise || signs != self.counters;
         if lives {

@@ -1,5 +1,5 @@
 //! A run whose supervisor died: what is left of it is ended, and the record says `lost`.
-//! Whoever looks first does it, holding the run's lock; only processes that are provably the run's are touched.
+//! The first process that finds it does this, holding the run's lock; only processes that are provably the run's are touched.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ const TERMINATE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long SIGKILL is given to be seen.
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Ends what is left of a run whose supervisor is gone and writes its ending, unless somebody is alive to do it (`None`).
+/// Ends what is left of a run whose supervisor is gone and writes its ending, unless another process owns the run (`None`).
 /// It blocks for up to seven seconds, normally for none.
 pub fn finalize_lost(folder: &RunFolder, secrets: &Secrets) -> Result<Option<RunRecord>, RegistryError> {
     let path = folder.lock();

@@ -22,8 +22,8 @@ const ROTATE_AT_BYTES: u64 = 2 << 20;
 /// The last line that MassGen prints of a run with an answer, which is on disk then.
 const FINAL_LINE: &[u8] = b"\nFINAL_DIR: ";
 
-/// Copies a pipe into a log until its end, which may come long after the leader's if somebody else holds the pipe. `closing` is
-/// told when MassGen seems to have said its last: whoever could print that is not to be believed, but it is time to look.
+/// Copies a pipe into a log until its end, which may come long after the leader's if another process holds the pipe. `closing` is
+/// notified when MassGen seems to have printed its last line. Agents could print that line too, so it is only a reason to check.
 pub(super) fn drain(
     source: impl Into<OwnedFd>,
     mut log: RotatingLog,

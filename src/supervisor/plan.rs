@@ -2,7 +2,7 @@
 //!
 //! One SIGINT to the leader and a grace period; SIGTERM to the leader and its group and two seconds; SIGKILL until it is gone.
 //! When the leader is gone, by itself or by us, what it left behind gets SIGTERM and two seconds, then SIGKILL until a look
-//! finds nobody. Runs that this run started are told at the beginning, and get the time that their own stop takes.
+//! finds no process. Runs that this run started are notified first, and get the time that their own stop takes.
 
 use std::time::Duration;
 
@@ -28,13 +28,13 @@ pub(super) enum StopStage {
     Terminated(StopCause),
     /// The leader is being killed; so many rounds of SIGKILL so far.
     Killing(StopCause, u32),
-    /// The leader is gone; nobody has looked yet what it left.
+    /// The leader has ended; what it left has not been scanned yet.
     Scanning(LeaderExit),
     /// What it left was told to end.
     Sweeping(LeaderExit),
     /// What it left is being killed; so many rounds so far.
     KillingRemaining(LeaderExit, u32),
-    /// Nobody is left, or nobody that SIGKILL ends.
+    /// No process is left, or none that SIGKILL ends.
     Done(LeaderExit),
 }
 
@@ -134,7 +134,7 @@ pub(super) fn apply(stage: StopStage, event: StopEvent) -> (StopStage, Vec<StopA
         }
         (StopStage::KillingRemaining(gone, _), StopEvent::Timer) => (StopStage::Done(gone), vec![]),
         // A second wish to stop changes nothing: a second SIGINT would make MassGen leave without saving. A look that
-        // found somebody waits for the timer. A timer or a look that comes late finds its stage gone.
+        // found a process waits for the timer. A timer or scan that comes late finds that its stage has passed.
         (
             stage @ (StopStage::Interrupted(_) | StopStage::Terminated(_) | StopStage::Killing(..)),
             StopEvent::Stop { .. } | StopEvent::Remaining { .. },

@@ -25,13 +25,13 @@ pub(super) struct CpuSample {
 impl CpuSample {
     pub(super) fn take(own: &[ProcessInfo], leader: &Leader) -> CpuSample {
         let stats = own.iter().filter_map(|member| open_process(member)?.stat().ok());
-        // Those of children that were waited for are in their parent's; both together only grow.
+        // A reaped child's CPU time moves to its parent's cutime/cstime, so the sum never decreases.
         let ticks = |stat: procfs::process::Stat| {
             stat.utime + stat.stime + (stat.cutime.max(0) + stat.cstime.max(0)).unsigned_abs()
         };
         let ticks: u64 = stats.map(ticks).sum();
         let had = Duration::from_secs_f64(ticks as f64 / procfs::ticks_per_second().max(1) as f64);
-        // On a machine that is busy with others, a run that wants to compute may hardly come to it.
+        // Under load a runnable process may get no CPU; run_delay counts that wait as demand.
         let queued = Process::new(leader.pid.cast_signed()).and_then(|leader| leader.schedstat());
         let queued = Duration::from_nanos(queued.map(|stat| stat.run_delay).unwrap_or_default());
         CpuSample { taken_at: Instant::now(), cpu_demand: had + queued }
@@ -122,7 +122,7 @@ mod tests {
         let (_, family) = myself();
         let within = TcpListener::bind("127.0.0.1:0").expect("port");
         let _own = TcpStream::connect(within.local_addr().expect("address")).expect("connected");
-        // A connection whose other end is nobody's: the listener is closed, its backlog with it; the child has it instead.
+        // A connection whose other end has no owner: the listener is closed, and its backlog with it.
         let listener = TcpListener::bind("127.0.0.1:0").expect("port");
         let address = listener.local_addr().expect("address");
         assert!(!connections(&family).contains(&address.to_string()));

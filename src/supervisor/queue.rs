@@ -12,7 +12,7 @@ use crate::run::{Ending, Exit, Outcome, RunRecord, RunState};
 
 /// How often it looks.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
-/// How often it looks at whoever is ahead where the ledger has not changed: they may have died without a word.
+/// How often it checks the runs ahead of it if the ledger has not changed: their supervisors may have died.
 const POLLS_PER_FULL_CHECK: u32 = 10;
 
 /// What a wait came to.

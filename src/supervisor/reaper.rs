@@ -1,5 +1,5 @@
 //! Who has MassGen's process for a child and reaps what ends below: this supervisor itself, or, after a warm start, the keeper that
-//! the warm process forked. It says what has ended and who is there; it signals nobody.
+//! the warm process forked. It reports which processes have ended and which are left; it sends no signals.
 
 use std::path::{Path, PathBuf};
 
@@ -73,8 +73,7 @@ impl KeeperReaper {
                 }
                 KeeperEvent::Disconnected => {
                     self.is_disconnected = true;
-                    // Before the leader's end it was ended by somebody, and with it, by its parent-death signal, the leader,
-                    // whose end nobody saw.
+                    // The keeper died first. Its death signal killed the leader, so the exit status is unknown.
                     let exit = self.leader_exit.unwrap_or(Exit::Unknown);
                     ended.extend((!self.is_reported).then_some((self.leader.pid, exit)));
                 }
@@ -93,7 +92,7 @@ impl KeeperReaper {
             return ProcessTree::default();
         }
         let family = group::process_tree(self.keeper.pid);
-        // Still the same process after the look, so it was during the look.
+        // The keeper still has the same identity after the scan, so the pid was not reused during it.
         if !self.is_disconnected && group::is_alive(&self.keeper) {
             return family;
         }
@@ -134,7 +133,7 @@ impl Reaper {
         }
     }
 
-    /// Whether nobody is left, by the word of the kernel: to this process, or to the keeper. Where the keeper was ended, a look has
+    /// Whether no process is left, as the kernel reports it to this process or to the keeper. Where the keeper was ended, a look has
     /// to do.
     pub(super) fn has_no_processes(&self) -> bool {
         match self {
@@ -145,7 +144,7 @@ impl Reaper {
         }
     }
 
-    /// The run is over: what it may have left, nested runs that are to live on, is nobody's business any more.
+    /// The run is over: what it may have left, nested runs that are to live on, is not this supervisor's task any more.
     pub(super) fn release(self) {
         match self {
             Reaper::Supervisor(_) => {}

@@ -50,7 +50,7 @@ use crate::watch::{Subscription, Watcher};
 const DEFAULT_GRACE: Duration = Duration::from_secs(5);
 /// How much of the end of an output a reason is looked for in, in bytes.
 const REASON_TAIL_BYTES: u64 = 64 << 10;
-/// How long the last of what MassGen printed may take to arrive; somebody else may hold the pipe for ever.
+/// How long the last of what MassGen printed may take to arrive; another process may hold the pipe forever.
 const OUTPUT_DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 /// How often an ending that could not be written is written again.
 const SAVE_RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -71,7 +71,7 @@ pub(super) struct Worker {
     seen_processes: SeenProcesses,
     /// What is left after the last look.
     remaining: ProcessTree,
-    /// Whether the kernel knew of somebody then whom the look did not find.
+    /// Whether the kernel knew of a process that the scan of /proc did not find.
     has_unseen_process: bool,
     /// Which status.json the digest is from.
     status_version: Option<FileVersion>,
@@ -238,7 +238,7 @@ impl Worker {
                 crash::point("massgen-started");
                 (self.outputs, self.reaper) = (started.outputs, started.reaper);
                 self.record.state = RunState::Starting { leader: Some(started.leader) };
-                // No power cut leaves a leader that this would have to tell of, and that it began is on disk.
+                // No fsync needed: `started` is durable already, and after a power cut no leader process is left to identify.
                 self.save_and_notify(Durability::NotSynced);
                 crash::point("massgen-recorded");
             }
@@ -384,7 +384,7 @@ impl Worker {
         }
     }
 
-    /// Counts what is left. That nobody is, is the kernel's word; without it somebody is, whatever the look at /proc found:
+    /// Counts the processes that are left. Only the kernel can say that none is; otherwise at least one is, whatever the scan of /proc found:
     /// a process that was forked during the look, or one that has ended and is reaped in a moment.
     fn scan_remaining(&mut self) {
         self.stopping_since.get_or_insert_with(Instant::now);
@@ -656,7 +656,7 @@ impl Worker {
             self.drain_outputs().await;
             self.record_ending(gone, None);
         }
-        // Where the whole folder is gone, nobody will ever look for it.
+        // If the whole folder is gone, no process will ever look for it.
         while self.is_unsaved && self.folder.path().exists() {
             tokio::time::sleep(SAVE_RETRY_INTERVAL).await;
             self.save(Durability::Synced);
@@ -667,7 +667,7 @@ impl Worker {
     async fn drain_outputs(&mut self) {
         let outputs = std::mem::take(&mut self.outputs);
         let all = futures_util::future::join_all(outputs);
-        // Who holds the pipe still has nothing to say about this run's end.
+        // A descendant may keep the pipe open; its output does not affect the outcome, so do not wait for it.
         let _held = tokio::time::timeout(OUTPUT_DRAIN_TIMEOUT, all).await;
     }
 
@@ -703,7 +703,7 @@ impl Worker {
             warnings,
         });
         provenance::save_manifest(&self.folder, &self.record, &self.lock, &self.secrets);
-        // Who waits is told before the disk has it for good: a power cut in these milliseconds makes it `lost`, with its answer.
+        // Waiters are notified before the fsync. A power cut in between turns the run into `lost`; its answer survives.
         self.save_and_notify(Durability::NotSynced);
         if let (Err(error), false) = (self.folder.sync_ending(&self.lock), self.is_unsaved) {
             tracing::warn!(error = text::error_chain(&error), "the ending may not survive a power cut");
@@ -826,7 +826,7 @@ impl Worker {
     }
 }
 
-/// Whoever is gone needs no signal.
+/// A process that has ended needs no signal.
 fn signal_if_alive(mark: &ProcessIdentity, order: StopSignal) {
     let reached = group::send_signal(mark, order);
     tracing::debug!(pid = mark.pid, ?order, reached, "told");

@@ -55,7 +55,7 @@ pub struct GroupView {
     /// Of a group that is over: what to do next.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<&'static str>,
-    /// Set where nobody conducts the experiment any more.
+    /// Set if the experiment has no live driver any more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<ProblemView>,
 }

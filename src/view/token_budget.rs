@@ -1,5 +1,5 @@
 //! What of a run's agents, votes and words goes into a brief status, which has at most [`MAX_TOKENS`] tokens however large the run
-//! is; its label, in a list of runs that nobody named, and the text of a short answer come on top. Pure. It counts by a rule of thumb, since a real vocabulary is
+//! is; its label, in a list of runs that the call did not name, and the text of a short answer come on top. Pure. It counts by a rule of thumb, since a real vocabulary is
 //! larger than this whole program; tests hold the rule, and what comes of it, against a real one.
 
 use std::cmp::Reverse;

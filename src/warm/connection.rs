@@ -58,7 +58,7 @@ pub enum KeeperEvent {
         /// Whether processes are left that it started.
         left: bool,
     },
-    /// The keeper has gone: with nothing left below it, or because somebody ended it.
+    /// The keeper has gone: with nothing left below it, or because it was killed.
     Disconnected,
 }
 
@@ -243,7 +243,7 @@ impl KeeperConnection {
 
     /// Lets it go, with what may be left below it; without this word it would end that.
     pub fn release(self) {
-        // Where it has gone already, there is nobody to be told.
+        // If it has gone already, there is no receiver.
         let _gone = self.connection.stream.try_write(RELEASE_COMMAND);
     }
 }

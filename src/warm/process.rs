@@ -15,7 +15,7 @@ use crate::massgen::{environment, launch};
 use crate::registry::{Durability, StateFolder, write_atomic};
 use crate::secrets::{is_secret_name, read_env_file};
 
-/// For how long nobody may have asked before it ends itself.
+/// How long it waits for a request before it ends itself.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(600);
 /// The memory that has to be free, in bytes: MassGen takes 0.4 GB when it is imported, and runs want theirs.
 const MIN_AVAILABLE_BYTES: u64 = 2_000_000_000;
@@ -32,7 +32,7 @@ const STALE_AFTER: Duration = Duration::from_secs(3600);
 /// After this time it is tried again whether the import still asks for a variable that it cannot be given.
 const REFUSAL_TTL: Duration = Duration::from_secs(24 * 3600);
 
-/// The command that begins a warm process, which leads a session of its own and outlives whoever starts it.
+/// The command that begins a warm process, which leads a session of its own and outlives the process that starts it.
 #[derive(Debug)]
 pub struct SpawnSpec {
     /// MassGen's interpreter.
@@ -76,7 +76,7 @@ pub fn spawn_spec(
     if lock.try_lock().is_err() {
         return Ok(None);
     }
-    // One that another start has just cleared away keeps nobody out; the next start makes a new one.
+    // A lock file that another start has just removed excludes no process; the next start creates a new one.
     let inode = |meta: io::Result<Metadata>| meta.ok().map(|meta| meta.ino());
     if inode(lock.metadata()) != inode(cwd.join(&name).with_extension(LOCK_EXTENSION).metadata()) {
         return Ok(None);
@@ -218,10 +218,10 @@ fn remove_stale_files(folder: &Path) {
         if !is_old {
             continue;
         }
-        // The lock is kept over the removal, so that whoever opened its file before sees that it is gone.
+        // The lock is kept over the removal, so that a process which opened the file before sees that it is gone.
         let lock = File::open(path.with_extension(LOCK_EXTENSION)).ok();
         if lock.as_ref().is_none_or(|lock| lock.try_lock().is_ok()) {
-            // Whoever came first has removed it.
+            // Another process has removed it already.
             let _gone = std::fs::remove_file(path);
         }
     }

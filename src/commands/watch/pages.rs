@@ -1,4 +1,4 @@
-//! The pages that the screen has opened: each is written anew for as long as its run goes on and the screen is there, and a last
+//! The pages that the screen has opened: each is rewritten for as long as its run goes on and the screen is there, and a last
 //! time, as one that stays as it is, when either is over.
 
 use std::collections::HashMap;

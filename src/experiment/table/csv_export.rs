@@ -26,7 +26,7 @@ const CSV_HEADER: [&str; 16] = [
 ];
 
 impl ComparisonTable {
-    /// Comma-separated values, of the runs and not of their means: those are to be made anew from them. An empty cell is unknown.
+    /// Comma-separated values, of the runs and not of their means: those can be computed from them. An empty cell is unknown.
     pub fn to_csv(&self) -> String {
         let mut bytes = Vec::new();
         let mut writer = csv::Writer::from_writer(&mut bytes);

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::numbers::{amount, number_text, pluralize};
 use super::{Difference, Measure, Trial, bootstrap};
 
-/// Up to so many arms each is compared with each other one. With more there would be so many pairs that nobody reads them, and
+/// Up to so many arms each is compared with each other one. With more there would be too many pairs to read, and
 /// that some would differ by chance; each is then compared with the first one alone.
 pub(super) const MAX_ARMS_ALL_PAIRS: usize = 6;
 

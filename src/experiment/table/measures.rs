@@ -33,7 +33,7 @@ impl Trial {
         self.votes.values().copied().max().unwrap_or_default()
     }
 
-    /// The most votes less the next most, as a share of all; none where nobody voted.
+    /// The most votes less the next most, as a share of all; none without votes.
     pub fn margin(&self) -> Option<f64> {
         let mut counts: Vec<u32> = self.votes.values().copied().collect();
         counts.sort_unstable_by(|a, b| b.cmp(a));

@@ -19,11 +19,11 @@ pub(super) fn similar_names(name: &str, sources: ConfigPlaces<'_>) -> Vec<String
         .into_iter()
         .chain(examples)
         .chain(similar_reserved_name(wanted))
-        .map(|problem_with_retry| {
+        .map(|known| {
             (
-                similarity(wanted, &problem_with_retry)
-                    .max(similarity(file_stem(wanted), file_stem(&problem_with_retry))),
-                problem_with_retry,
+                similarity(wanted, &known)
+                    .max(similarity(file_stem(wanted), file_stem(&known))),
+                known,
             )
         })
         .filter(|(likeness, known)| *likeness > 0.0 && known != name.trim())

@@ -35,7 +35,7 @@ pub enum EditError {
         /// Those that it has.
         known: Vec<String>,
     },
-    /// It has a form that cannot be read or written anew without a doubt about what MassGen would make of it.
+    /// It has a form that cannot be read or rewritten without doubt about how MassGen would read it.
     #[error("the config has a form in which it cannot be edited safely")]
     Ambiguous,
 }

@@ -103,7 +103,7 @@ impl Metrics {
 fn read_needs(desk: &ReadContext<'_>, gaps: &mut Vec<String>) -> Option<Needs> {
     let name = "execution_metadata.yaml";
     let read = desk.files.head(&desk.attempt_path(name), MAX_METADATA_BYTES).ok();
-    let config = read.and_then(|disk_bytes| Tree::parse(&String::from_utf8_lossy(&disk_bytes)).ok()?.subtree("config"));
+    let config = read.and_then(|bytes| Tree::parse(&String::from_utf8_lossy(&bytes)).ok()?.subtree("config"));
     if config.is_none() {
         gaps.push(format!("{name} is not there or has no config, so that the models are not known"));
     }

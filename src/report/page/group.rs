@@ -19,7 +19,7 @@ const MAX_WINNERS: usize = 5;
 /// What stands in the place of an interval that cannot be told.
 const TOO_FEW: &str = "too few to tell";
 
-/// The page of a group. With `refresh`, the browser reads it anew every so often.
+/// The page of a group. With `refresh`, the browser reloads it at that interval.
 pub fn group_page(table: &ComparisonTable, refresh: Option<Duration>) -> String {
     let of = &table.comparison;
     let body = html! {

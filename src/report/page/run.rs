@@ -23,7 +23,7 @@ const MAX_REASON_CHARS: usize = 2_000;
 /// The most gaps that are told of.
 const MAX_GAPS: usize = 50;
 
-/// The page of a run. `answer` is the best that there is; with `refresh`, the browser reads the page anew every so often.
+/// The page of a run. `answer` is the best that there is; with `refresh`, the browser reloads the page at that interval.
 pub fn run_page(record: &RunRecord, story: &Timeline, answer: Option<&str>, refresh: Option<Duration>) -> String {
     let id = &record.spec.id;
     let (state, _) = state_label(&record.state);
@@ -210,7 +210,7 @@ fn details(story: &Timeline) -> Markup {
     }
 }
 
-/// The first cell of a row: when, and, for whoever rests the pointer on it, by which file.
+/// The first cell of a row: when, and, as a tooltip, the file that says so.
 fn time_cell(at: f64, source: &SourcePath) -> Markup {
     html! { td class="when" title=(source_path(source)) { (or_dash(drawable(at).map(format::seconds))) } }
 }

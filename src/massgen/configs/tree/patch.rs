@@ -236,7 +236,7 @@ fn set(entries: &mut Vec<MapEntry>, key: &str, change: &Value) -> Result<(), Edi
     let Node::Map(kept) = whole else { return Err(EditError::Ambiguous) };
     *entries = kept;
     if change.is_null() {
-        // Without its own value the key would have the merged one, not none.
+        // Deleting the key would expose the value inherited through `<<`.
         if merged.is_some() {
             return Err(EditError::Ambiguous);
         }
