@@ -1,5 +1,5 @@
-//! The process that conducts one experiment: starts its runs one after another as there is room and money, stops the rest where
-//! enough have succeeded or a stop is requested, and records why it ended. Each run has its supervisor, which goes on should this one die.
+//! The driver process of one experiment: starts its runs as slots and budget allow, stops the rest when
+//! enough have succeeded or a stop is requested, and records why it ended. Each run has its own supervisor, which outlives the driver.
 //! It speaks no protocol and signals no process.
 
 use std::collections::BTreeSet;
@@ -21,27 +21,27 @@ use crate::secrets::Secrets;
 use crate::supervisor::READY;
 use crate::watch::{Subscription, Watcher};
 
-/// How long a start is put off where the ledger says that it has to wait for others, and does not say how long.
+/// How long a start is delayed if the ledger says to wait and does not say how long.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
-/// How long a start is put off where the disk does not take it.
+/// How long a start is delayed if the disk write fails.
 const DISK_RETRY_DELAY: Duration = Duration::from_secs(10);
-/// How long a supervisor takes to go once its run is over; it is looked again after that.
+/// How long a supervisor takes to exit after its run ends; checked again after that.
 const SUPERVISOR_EXIT_WAIT: Duration = Duration::from_millis(50);
 /// How long the stop of a run may take, beyond its grace period, before it is left to its supervisor.
 const FORCE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The grace period of runs that are no longer wanted.
 const CANCEL_GRACE: Duration = Duration::from_secs(5);
 
-/// A conductor that could not begin or end its work.
+/// Why a driver could not begin or end its work.
 #[derive(Debug, thiserror::Error)]
 pub enum DriverError {
-    /// Another conductor has the experiment, or it is over.
+    /// Another driver has the experiment, or it has ended.
     #[error("`{}` has a conductor, or its experiment is over", .0.display())]
     Locked(PathBuf),
     /// The experiment could not be read or written.
     #[error("cannot keep the experiment")]
     Record(#[from] RegistryError),
-    /// The runs could not be looked at.
+    /// The runs could not be read.
     #[error("cannot look at the runs")]
     Fleet(#[from] FleetError),
     /// The operating system refused.
@@ -54,7 +54,7 @@ pub enum DriverError {
     },
 }
 
-/// The secrets that a conductor's log must not show.
+/// The secrets that a driver's log must not show.
 pub fn secrets(folder: &Path) -> Secrets {
     let plan = ExperimentFolder::from_path(folder).load().ok().map(|experiment| experiment.plan);
     let env_file = plan.and_then(|plan| plan.arms.into_iter().find_map(|arm| arm.spec.env_file));
@@ -62,7 +62,7 @@ pub fn secrets(folder: &Path) -> Secrets {
     known.or_else(|_| Secrets::from_environment(None)).unwrap_or_default()
 }
 
-/// Conducts the experiment in `folder` to its end. `me` is this program, to start supervisors with.
+/// Drives the experiment in `folder` to its end. `me` is this program, used to start supervisors.
 pub async fn drive(folder: &Path, me: &Path) -> Result<(), DriverError> {
     let failed = |operation| move |source| DriverError::Io { operation, source };
     let taken = || DriverError::Locked(folder.to_owned());
@@ -90,7 +90,7 @@ struct ExperimentDriver {
     ended: BTreeSet<RunId>,
     succeeded: usize,
     is_budget_short: bool,
-    /// A run is over whose supervisor has not gone yet.
+    /// A run has ended and its supervisor has not exited yet.
     is_supervisor_exiting: bool,
     /// No start before then.
     retry_at: Option<Instant>,
@@ -98,7 +98,7 @@ struct ExperimentDriver {
 
 impl ExperimentDriver {
     fn new(fleet: Fleet, state: StateFolder, mut experiment: Experiment, lock: RunLock) -> ExperimentDriver {
-        // A conductor before this one may have been killed between a start and its note of it.
+        // An earlier driver may have been killed between a start and its record.
         let begun = experiment.plan.runs.iter().map(|run| &run.id);
         let begun: Vec<RunId> = begun.filter(|id| state.run_folder(id).path().exists()).cloned().collect();
         let ExperimentProgress { started, .. } = &mut experiment.progress;
@@ -138,7 +138,7 @@ impl ExperimentDriver {
         }
     }
 
-    /// Looks at the runs that live.
+    /// Reads the live runs.
     async fn refresh_counts(&mut self) -> Result<ProgressCounts, DriverError> {
         self.is_supervisor_exiting = false;
         for id in self.live_runs() {
@@ -188,7 +188,7 @@ impl ExperimentDriver {
         plan.runs.iter().filter(|run| !started.contains(&run.id) && !refused.contains_key(&run.id))
     }
 
-    /// Starts the next run, or notes why it cannot be.
+    /// Starts the next run, or records why it cannot start.
     async fn start_next(&mut self) -> Result<(), DriverError> {
         let Some(planned) = self.pending_runs().next().cloned() else { return Ok(()) };
         let Some(start) = start_request(&self.experiment.plan, &planned, Some(self.budget_share(&planned))) else {
@@ -201,7 +201,7 @@ impl ExperimentDriver {
         Ok(self.experiment.folder.save(&self.experiment.progress, &self.lock)?)
     }
 
-    /// What is left is divided among the runs that can start beside this one.
+    /// The remaining budget is divided among the runs that can start together with this one.
     fn budget_share(&self, planned: &PlannedRun) -> BudgetShare {
         let plan = &self.experiment.plan;
         let room =

@@ -1,7 +1,7 @@
-//! Runs seen from outside: start one, look at some, wait for a change, ask for a stop. Any number of processes may do so at
-//! once on one state folder, and each may die at any time: nothing that matters is kept here.
-//! It signals no process and writes no record of a run that has a supervisor; of one that has lost it, the supervisor's room
-//! ends what is left.
+//! The client side of runs: start a run, read runs, wait for a change, request a stop. Several processes may do this at
+//! once on one state folder, and each may die at any time: this module keeps no essential state.
+//! It signals no process and writes no record of a run that has a supervisor. If the supervisor has died, the supervisor's
+//! recovery code ends what is left.
 
 mod answer_basis;
 mod compare;
@@ -52,68 +52,68 @@ pub use wait::{WaitResult, WaitUntil};
 use experiments::ExperimentPlans;
 use start::is_own;
 
-/// How many runs are shown where none are named.
+/// How many runs are shown if the caller names none.
 pub const LATEST_COUNT: usize = 20;
 
 /// All runs of a state folder.
 #[derive(Clone)]
 pub struct Fleet {
     state: StateFolder,
-    /// This program, to start supervisors with.
+    /// This program, used to start supervisors.
     program: PathBuf,
     watcher: Arc<OnceLock<Watcher>>,
-    /// What is masked in all that is read.
+    /// The secrets to mask in everything that is read.
     secrets: Secrets,
     /// The run that this process is part of.
     parent: Option<RunId>,
 }
 
-/// Which runs are meant.
+/// Which runs to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Selection {
-    /// These, in this order.
+    /// The named runs, in this order.
     Runs(Vec<RunId>),
-    /// All of a group, the newest first.
+    /// All runs of a group, the newest first.
     Group(String),
     /// The latest [`LATEST_COUNT`].
     Latest,
-    /// Those that wait or go on, the latest first; in the course of a wait also those that have ended in it.
+    /// The waiting and running runs, the latest first; a wait also includes runs that ended during it.
     Live {
-        /// Only those below this run.
+        /// Only the descendants of this run.
         below: Option<RunId>,
-        /// Only those that the client of this process asked for in this project.
+        /// Only runs that the client of this process requested in this project.
         own: Option<PathBuf>,
     },
 }
 
-/// What a look found.
+/// The result of one read.
 #[derive(Debug, Default)]
 pub struct Snapshot {
     /// The runs, in the order of the selection.
     pub runs: Vec<RunRecord>,
-    /// Those whose record cannot be read.
+    /// The runs with an unreadable record.
     pub unreadable: Vec<(RunId, RegistryError)>,
-    /// Of a group that is an experiment: how far it was, just before its runs were looked at. What it says is over is over there.
+    /// For an experiment: its progress, read just before its runs, so runs it reports as ended have ended.
     pub experiment: Option<ExperimentStatus>,
 }
 
 impl Snapshot {
-    /// Whether some run has its answer whole and has only to end.
+    /// Whether a run has its complete answer and only has to exit.
     fn is_ending(&self) -> bool {
         self.runs.iter().any(RunRecord::is_ending)
     }
 
-    /// Whether its experiment goes on and has a live driver.
+    /// Whether the experiment is running and has a live driver.
     fn has_live_driver(&self) -> bool {
         let conducted = self.experiment.as_ref().filter(|conducted| conducted.has_live_driver);
         conducted.is_some_and(|ExperimentStatus { experiment, .. }| experiment.progress.closed.is_none())
     }
 }
 
-/// How long a look waits for what is left of lost runs to be ended.
+/// How long a read waits for leftovers of lost runs to be ended.
 const FINALIZE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Something about runs went wrong.
+/// An operation on runs failed.
 #[derive(Debug, thiserror::Error)]
 pub enum FleetError {
     /// A record could not be read.
@@ -122,42 +122,42 @@ pub enum FleetError {
     /// A supervisor could not be started.
     #[error(transparent)]
     Launch(#[from] LaunchError),
-    /// The run may not be.
+    /// The run is not allowed.
     #[error(transparent)]
     Start(#[from] StartError),
     /// The message was not sent.
     #[error(transparent)]
     Steer(#[from] SteerError),
-    /// The conversation cannot go on.
+    /// The conversation cannot continue.
     #[error(transparent)]
     Continue(#[from] ContinueError),
     /// The experiment cannot begin.
     #[error(transparent)]
     Experiment(#[from] ExperimentError),
-    /// The answer cannot be built on.
+    /// The answer cannot be used as a basis.
     #[error(transparent)]
     Basis(#[from] BasisError),
     /// The run is not admitted.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// A look at the disk was broken off.
+    /// A read of the disk was interrupted.
     #[error("a look at the runs did not come to its end")]
     Interrupted(#[source] tokio::task::JoinError),
 }
 
 impl Fleet {
-    /// The fleet of a state folder, which knows no secrets. `me` is this program.
+    /// The fleet of a state folder, without secrets. `me` is this program.
     pub fn new(state: StateFolder, me: &Path) -> Fleet {
         Fleet { state, program: me.to_owned(), watcher: Arc::default(), secrets: Secrets::default(), parent: None }
     }
 
-    /// This fleet, with secrets that are masked in all that it reads of runs.
+    /// This fleet, with secrets to mask in everything it reads of runs.
     #[must_use]
     pub fn with_secrets(self, secrets: Secrets) -> Fleet {
         Fleet { secrets, ..self }
     }
 
-    /// The secrets that it knows.
+    /// The secrets to mask.
     pub fn secrets(&self) -> &Secrets {
         &self.secrets
     }
@@ -167,7 +167,7 @@ impl Fleet {
         &self.state
     }
 
-    /// This fleet, used from within a run: what it starts is part of that one.
+    /// This fleet, used from within a run: the runs it starts are children of that run.
     #[must_use]
     pub fn with_parent(self, parent: Option<RunId>) -> Fleet {
         Fleet { parent, ..self }
@@ -178,29 +178,29 @@ impl Fleet {
         self.parent.as_ref()
     }
 
-    /// The runs that wait or go on: for a process that is part of a run those below it.
+    /// The waiting and running runs; for a process that is part of a run, its descendants.
     pub fn live_selection(&self) -> Selection {
         Selection::Live { below: self.parent.clone(), own: None }
     }
 
-    /// The live runs that the client of this process asked for in `project` (empty without one), with what they started; for a
-    /// process that is part of a run all below it.
+    /// The live runs that the client of this process requested in `project` (empty without one), with their descendants; for a
+    /// process that is part of a run, all its descendants.
     pub fn own_live_selection(&self, project: &Path) -> Selection {
         Selection::Live { below: self.parent.clone(), own: self.parent.is_none().then(|| project.to_owned()) }
     }
 
-    /// The runs of today (UTC) together; none where the ledger cannot be read.
+    /// The totals of today's runs (UTC); `None` if the ledger cannot be read.
     pub async fn today(&self) -> Option<DailySummary> {
         let ledger = Ledger::new(&self.state);
         blocking(move || ledger.today()).await.ok()?.ok()
     }
 
-    /// How many runs wait before a queued one, and how many in all.
+    /// How many runs wait ahead of a queued one, and how many wait in total.
     pub fn queue_position(&self, id: &RunId) -> Option<(usize, usize)> {
         Ledger::new(&self.state).queue_position(id)
     }
 
-    /// A run as it is now. One whose supervisor has died is brought to its end first.
+    /// The current state of a run. If its supervisor has died, the run is ended first.
     pub async fn run_record(&self, id: &RunId) -> Result<RunRecord, FleetError> {
         let mut sight = self.snapshot(&Selection::Runs(vec![id.clone()])).await?;
         match (sight.runs.pop(), sight.unreadable.pop()) {
@@ -210,12 +210,12 @@ impl Fleet {
         }
     }
 
-    /// The runs of a selection as they are now. Of a list, every one must exist.
+    /// The current state of the selected runs. Every run of a list must exist.
     pub async fn snapshot(&self, selection: &Selection) -> Result<Snapshot, FleetError> {
         self.refresh(selection, &mut WaitCache::default()).await
     }
 
-    /// Asks for a stop and waits until the run is over, or until `patience` is or `given_up` resolves; the record says which.
+    /// Requests a stop and waits until the run ends, `patience` expires or `given_up` resolves; the record says which.
     pub async fn stop(
         &self,
         id: &RunId,
@@ -235,7 +235,7 @@ impl Fleet {
         Ok(waited.snapshot.runs.into_iter().next().unwrap_or(record))
     }
 
-    /// Looks at what can have changed since the last look of the same wait.
+    /// Reads what can have changed since the previous read of the same wait.
     async fn refresh(&self, selection: &Selection, memory: &mut WaitCache) -> Result<Snapshot, FleetError> {
         let (state, selection, known) = (self.state.clone(), selection.clone(), std::mem::take(memory));
         let (mut sight, orphans, known) = blocking(move || known.snapshot(&state, &selection)).await??;
@@ -248,7 +248,7 @@ impl Fleet {
         Ok(sight)
     }
 
-    /// Brings runs without a supervisor to their end, all at once; who takes longer is seen at a later look.
+    /// Ends runs without a supervisor, concurrently; a run that takes longer appears in a later read.
     async fn finalize_orphans(&self, orphans: Vec<RunId>) -> Vec<RunRecord> {
         let mut burials = JoinSet::new();
         for id in orphans {
@@ -286,26 +286,26 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     tokio::task::spawn_blocking(work).await.map_err(FleetError::Interrupted)
 }
 
-/// What a wait knows already: runs that have ended do not change, and those of other groups do not matter.
+/// What a wait already knows: ended runs do not change, and runs of other groups do not matter.
 #[derive(Default)]
 struct WaitCache {
-    /// Whether there will be another look.
+    /// Whether another read follows.
     is_reused: bool,
     ended: HashMap<RunId, RunRecord>,
     excluded: HashSet<RunId>,
-    /// Those that lived at an earlier look for live runs.
+    /// For live runs: the runs that were live at an earlier read.
     live: Vec<RunId>,
 }
 
 impl WaitCache {
-    /// A look, the runs in it that have no supervisor, and what is known after it.
+    /// One read, the runs in it that have no supervisor, and what is known after it.
     fn snapshot(
         mut self,
         state: &StateFolder,
         selection: &Selection,
     ) -> Result<(Snapshot, Vec<RunId>, WaitCache), FleetError> {
         let (is_alive, mut plans) = match selection {
-            // The conductor is looked for first: one that has gone by then has said why.
+            // Check the driver first: if it is gone by then, it has recorded why.
             Selection::Group(group) => {
                 (state.experiment(group).has_live_driver(), Some(ExperimentPlans::for_group(state, group)))
             }
@@ -318,7 +318,7 @@ impl WaitCache {
             Selection::Live { below, .. } => Ledger::new(state).live_runs(below.as_ref())?,
         };
         if matches!(selection, Selection::Live { .. }) {
-            // Who waits for the end of one that lived at an earlier look has to see it.
+            // A caller that waits for a run seen live earlier must see its end.
             ids.extend(std::mem::take(&mut self.live).into_iter().filter(|id| !ids.contains(id)).collect::<Vec<_>>());
             self.live.clone_from(&ids);
         }
@@ -356,7 +356,7 @@ impl WaitCache {
         plans: &mut Option<ExperimentPlans>,
     ) -> Result<RunRecord, RegistryError> {
         let planned = self.load(state, id).or_else(|error| planned_record(state, id, plans).ok_or(error));
-        // Between these two looks it may have been started.
+        // The run may have been started between these two reads.
         planned.or_else(|_| self.load(state, id))
     }
 
@@ -372,7 +372,7 @@ impl WaitCache {
     }
 }
 
-/// A run that has no folder, and that an experiment has planned.
+/// A run that an experiment has planned and that has no folder yet.
 fn planned_record(state: &StateFolder, id: &RunId, plans: &mut Option<ExperimentPlans>) -> Option<RunRecord> {
     if state.run_folder(id).path().exists() {
         return None;
@@ -390,7 +390,7 @@ impl Selection {
     }
 }
 
-/// The lock of a run that has not ended is free: its supervisor is gone, or has written the ending since.
+/// The lock of a run that has not ended is free: its supervisor has died, or has written the ending since.
 fn is_orphan(state: &StateFolder, run: &RunRecord) -> bool {
     let known = !matches!(run.state, RunState::Unknown(_));
     known && RunLock::try_take(&state.run_folder(&run.spec.id).lock()).is_ok_and(|lock| lock.is_some())

@@ -1,5 +1,5 @@
-//! The one book of a state folder (`ledger.json`): which runs wait, live and draw on which budget. It is written under a lock of
-//! its own, by any server or supervisor, and rebuilt from the run folders if it is missing; it decides and starts nothing.
+//! The ledger of a state folder (`ledger.json`): which runs wait, live and draw on which budget. Any server or supervisor writes it
+//! under a lock of its own. If it is missing, it is rebuilt from the run folders. It starts and stops no process.
 
 mod grant;
 mod state;
@@ -17,57 +17,57 @@ use self::state::{LedgerState, Phase};
 use crate::registry::{Durability, RegistryError, RunLock, StateFolder, write_atomic};
 use crate::run::{Cap, DailySummary, Exit, GlobalLimits, Lineage, Outcome, RunId, RunRecord, RunState, Spend, Usd};
 
-/// How long the same request from the same client means the run that it started.
+/// Within this time, the same request from the same client refers to the run that it started.
 pub const DEDUP_WINDOW: Duration = Duration::from_secs(60);
-/// The time over which starts are counted.
+/// The period over which starts are counted.
 const START_RATE_WINDOW: Duration = Duration::from_secs(60);
 
-/// The book of a state folder.
+/// The ledger of a state folder.
 #[derive(Debug, Clone)]
 pub struct Ledger {
     state: StateFolder,
 }
 
-/// A run that wants to be admitted.
+/// A request to admit a run.
 #[derive(Debug, Clone)]
 pub struct AdmissionRequest {
-    /// Its name.
+    /// The name of the run.
     pub id: RunId,
-    /// Who starts it.
+    /// Its parent run, if any, and the root of its tree.
     pub lineage: Lineage,
-    /// What the agent asks for.
+    /// What the agent requests.
     pub requested_cap: Cap,
     /// What the operator allows each run.
     pub max_cap: Cap,
-    /// What the operator allows all of them.
+    /// What the operator allows all runs together.
     pub global_limits: GlobalLimits,
-    /// The budget that it shares with the other runs of its experiment.
+    /// The share of an experiment's budget, if the run belongs to one.
     pub share: Option<BudgetShare>,
-    /// Which server starts it.
+    /// The server that starts it.
     pub server: String,
-    /// How the same request is known again.
+    /// Identifies a repetition of the request.
     pub identity: RequestIdentity,
 }
 
-/// How a request is known again.
+/// Identifies a repetition of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestIdentity {
-    /// SHA-256 of all that was asked for.
+    /// SHA-256 of the request.
     pub request_hash: String,
-    /// SHA-256 of that and of what it means now: the text of the config, the project, the operator's defaults.
+    /// SHA-256 of the request and of what it refers to at this time: the text of the config, the project, the operator's defaults.
     pub content_hash: String,
     /// SHA-256 of the key that the agent gave it.
     pub key_hash: Option<String>,
-    /// Who asks; the same request of the same client within [`DEDUP_WINDOW`] is the same, unless it is absent.
+    /// The client. The same request of the same client within [`DEDUP_WINDOW`] counts as a repetition; without a client, none does.
     pub client: Option<String>,
 }
 
-/// What is to become of an application.
+/// The decision on a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AdmissionDecision {
     /// The same request has started this run already.
     Duplicate(RunId),
-    /// It may be a run.
+    /// The run may be created.
     Granted {
         /// What it may spend.
         cap: Cap,
@@ -76,31 +76,31 @@ pub enum AdmissionDecision {
     },
 }
 
-/// What became of an application.
+/// The result of a request.
 #[derive(Debug)]
 pub enum Admission<T> {
     /// It was admitted.
     New {
-        /// What was made of it.
+        /// What `make` returned.
         made: T,
     },
     /// The same request has started this run already.
     Duplicate(RunId),
 }
 
-/// Whose turn it is.
+/// The result of claiming a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SlotClaim {
     /// The run may start.
     Claimed,
-    /// So many wait before it.
+    /// Other runs wait ahead of it.
     Waiting {
-        /// Runs ahead of it.
+        /// The number of runs ahead of it.
         ahead: usize,
     },
 }
 
-/// Why a run is not admitted, or what went wrong with the book.
+/// Why a run is not admitted, or why the ledger cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
     /// A file could not be read or written.
@@ -114,54 +114,54 @@ pub enum LedgerError {
     TooManyStarts {
         /// The limit.
         most: u32,
-        /// Seconds until there is room.
+        /// Seconds until another start is allowed.
         wait_s: u64,
     },
     /// The queue is full.
     #[error("{0} runs wait already, which is the most")]
     QueueFull(u32),
-    /// The tree has all the runs that it may have.
+    /// The tree has the maximum number of runs.
     #[error("{0} runs live below the first one already, which is the most")]
     TreeFull(u32),
     /// The run that wants to start another is being stopped.
     #[error("the run {0}, which asks for it, is at its end")]
     ParentStopping(RunId),
-    /// More was asked for than the operator allows a run.
+    /// The caller requested more than the operator allows a run.
     #[error("{asked} was asked for, and {most} is the most for a run")]
     AboveRunCap {
-        /// What was asked for.
+        /// The requested amount.
         asked: String,
-        /// The most there is.
+        /// The maximum.
         most: String,
     },
-    /// The book was written by a newer version of this program.
+    /// A newer version of this program wrote the ledger.
     #[error("`{}` is of version {version}, and this program knows {}", path.display(), state::FORMAT_VERSION)]
     NewerVersion {
-        /// The book.
+        /// The path of the ledger.
         path: PathBuf,
         /// Its version.
         version: u32,
     },
-    /// A budget has not that much left.
+    /// A budget has less left than requested.
     #[error("{pool} has {left} left, {asked} was asked for")]
     InsufficientBudget {
-        /// Which budget.
+        /// The budget.
         pool: BudgetPool,
-        /// What is left of it, with what live runs may still spend taken off.
+        /// What is left of it after subtracting what live runs may still spend.
         left: String,
-        /// What was asked for.
+        /// The requested amount.
         asked: String,
     },
 }
 
 impl Ledger {
-    /// The book of a state folder, which need not exist yet.
+    /// The ledger of a state folder, which need not exist yet.
     pub fn new(state: &StateFolder) -> Ledger {
         Ledger { state: state.clone() }
     }
 
-    /// Admits a run, or says why not. `make` puts it on disk while the book is locked, with the cap that it was granted and
-    /// whether it has to wait for a slot. It blocks while others write.
+    /// Admits a run or returns why not. `make` puts the run on disk while the ledger is locked; it gets the granted cap and whether
+    /// the run must wait for a slot. This blocks while other processes write.
     pub fn admit<T>(
         &self,
         application: &AdmissionRequest,
@@ -180,7 +180,7 @@ impl Ledger {
         Ok(Admission::New { made })
     }
 
-    /// What `admit` would say, and what it would grant, without admitting anything.
+    /// What `admit` would decide and grant, without admitting anything.
     pub fn preview(&self, application: &AdmissionRequest) -> Result<AdmissionDecision, LedgerError> {
         let _held = self.lock()?;
         let now = Timestamp::now();
@@ -208,7 +208,7 @@ impl Ledger {
         Ok(AdmissionDecision::Granted { cap, waits })
     }
 
-    /// Whether the run may start now; then it has its slot. `slots` is how many there are.
+    /// Claims a slot for the run, if it may start now. `slots` is the number of slots.
     pub fn try_claim_slot(&self, id: &RunId, slots: u32) -> Result<SlotClaim, LedgerError> {
         let _held = self.lock()?;
         let mut book = self.read_refreshed(Timestamp::now())?;
@@ -217,7 +217,7 @@ impl Ledger {
         Ok(turn)
     }
 
-    /// Books what an ended run has spent by itself and gives back the rest.
+    /// Records what an ended run has spent by itself and releases the rest of its reservation.
     pub fn settle(&self, id: &RunId, spent: Spend) -> Result<(), LedgerError> {
         let _held = self.lock()?;
         let mut book = self.read_refreshed(Timestamp::now())?;
@@ -226,26 +226,26 @@ impl Ledger {
         Ok(self.write(&book)?)
     }
 
-    /// What an experiment has spent, with what its live runs may still spend.
+    /// What an experiment has spent, plus what its live runs may still spend.
     pub fn experiment_charge(&self, experiment: &str) -> Result<Spend, LedgerError> {
         let spent = |id: &RunId| self.state.load(id).map(|record| record.spent).unwrap_or_default();
         Ok(self.read()?.experiment_charge(experiment, &spent))
     }
 
-    /// Which run a key has started, as SHA-256; of a key that is known.
+    /// The run that a key has started, if the key is known. `key` is a SHA-256.
     pub fn run_for_key(&self, key: &str) -> Result<Option<RunId>, LedgerError> {
         let began = |id: &RunId| self.state.load(id).is_ok_and(|record| !never_ran(&record));
         Ok(self.read()?.run_for_key(key).filter(began))
     }
 
-    /// The runs of today (UTC) together, those that were removed since with them. It takes no lock.
+    /// The totals of today's runs (UTC), including those removed since. It takes no lock.
     pub fn today(&self) -> Result<DailySummary, LedgerError> {
         let now = Timestamp::now();
         let spent = |id: &RunId| self.state.load(id).map(|record| record.spent).unwrap_or_default();
         Ok(self.read_refreshed(now)?.today(now, &spent, &|id| self.is_live(id)))
     }
 
-    /// The runs that wait or live, the latest first; with a run given, those below it alone.
+    /// The runs that wait or live, the latest first; with `below`, only those below that run.
     pub fn live_runs(&self, below: Option<&RunId>) -> Result<Vec<RunId>, LedgerError> {
         let book = self.read_refreshed(Timestamp::now())?;
         let is_meant = |id: &RunId| below.is_none_or(|above| book.is_descendant(id, above));
@@ -255,22 +255,22 @@ impl Ledger {
         Ok(live)
     }
 
-    /// The end of a run is in its record before it is in the book.
+    /// A run's record has its ending before the ledger does, so the record decides.
     fn is_live(&self, id: &RunId) -> bool {
         self.state.load(id).map_or(true, |record| record.state.ending().is_none())
     }
 
-    /// How many runs wait before this one, and how many wait in all; as far as the book is right without a look at the runs.
+    /// How many runs wait ahead of this one, and how many wait in total. It reads only the ledger, which may lag behind the runs.
     pub fn queue_position(&self, id: &RunId) -> Option<(usize, usize)> {
         self.read().ok()?.queue_position(id)
     }
 
-    /// The file, which changes whenever the book does.
+    /// The path of the file, which changes whenever the ledger does.
     pub fn path(&self) -> PathBuf {
         self.state.root().join("ledger.json")
     }
 
-    /// Whether there is room for one more, and whether it has to wait.
+    /// Checks whether one more run is allowed, and whether it must wait.
     fn check_capacity(
         &self,
         book: &mut LedgerState,
@@ -300,7 +300,7 @@ impl Ledger {
         Ok(waits)
     }
 
-    /// What each budget that the run draws on has left.
+    /// What is left of each budget that the run draws on.
     fn remaining_by_pool(
         &self,
         book: &LedgerState,
@@ -331,7 +331,7 @@ impl Ledger {
         pools
     }
 
-    /// The book as the runs are now: those that are over without having said so are found by their free lock.
+    /// The ledger updated to the runs' current state: a free lock shows that a run is over even if it did not say so.
     fn read_refreshed(&self, now: Timestamp) -> Result<LedgerState, LedgerError> {
         let mut book = self.read()?;
         for id in book.unfinished_runs() {
@@ -343,7 +343,7 @@ impl Ledger {
         Ok(book)
     }
 
-    /// What a run has spent that has no owner any more.
+    /// The spend of a run that no longer has an owner.
     fn final_spend(&self, id: &RunId) -> Option<Spend> {
         let folder = self.state.run_folder(id);
         match RunLock::try_take(&folder.lock()) {
@@ -371,8 +371,8 @@ impl Ledger {
         }
     }
 
-    /// What the run folders tell: who lives, which requests are known, what was spent on which day. What was spent by runs that
-    /// were forgotten since is not in it.
+    /// Rebuilds the ledger from the run folders: live runs, known requests, spend by day. It lacks the spend of runs that have been
+    /// removed.
     fn rebuild(&self) -> LedgerState {
         let ids = self.state.list().unwrap_or_default();
         let records = ids.iter().rev().filter_map(|id| self.state.load(id).ok()).collect::<Vec<RunRecord>>();
@@ -396,7 +396,7 @@ impl Ledger {
     }
 }
 
-/// Whether a run failed before MassGen ran: to ask for it again is no repetition.
+/// Whether a run failed before MassGen ran; requesting it again is not a repetition.
 fn never_ran(record: &RunRecord) -> bool {
     let ended = record.state.ending();
     ended.is_some_and(|end| end.exit == Exit::NeverStarted && matches!(end.outcome, Outcome::Failed(_)))

@@ -1,5 +1,5 @@
 //! massgen-mcp: an MCP server that lets agents start, follow, read and stop MassGen runs.
-//! This is the map; ARCHITECTURE.md is the guide. Each room knows those above it in this list and none below.
+//! This list is the order of the modules; ARCHITECTURE.md is the guide. Each module uses only those above it in this list.
 
 pub mod experiment;
 pub mod run;

@@ -1,4 +1,4 @@
-//! The command line: reads it, composes the rooms, tells errors to people. Nothing else is decided here.
+//! The command line: parses it, connects the modules, and reports errors to people. It decides nothing else.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -52,10 +52,10 @@ enum Command {
     },
 }
 
-/// The words for these.
+/// The names of the internal commands.
 const INTERNAL_COMMANDS: [&str; 3] = ["supervise", "conduct", "exec"];
 
-/// The parts that this program starts by itself, never a person: they know none of the flags.
+/// Commands that this program starts by itself, never a person: they accept none of the flags.
 #[derive(Parser)]
 #[command(name = "massgen-mcp")]
 enum InternalCommand {
@@ -82,7 +82,7 @@ enum InternalCommand {
     },
 }
 
-/// Flags without a command, which is how every client starts the server.
+/// Flags without a command; every client starts the server like this.
 #[derive(Parser)]
 #[command(name = "massgen-mcp")]
 struct FlagsOnly {
@@ -103,7 +103,7 @@ fn main() -> ExitCode {
         let SecretNameSettings { masked, shown } = settings.secret_name_rules.clone();
         SecretNameRules { masked, shown }.install();
     }
-    // Settings that cannot be used are told of in a moment, by a process that knows no more than its environment.
+    // A later step reports unusable settings; until then the process knows only its environment.
     let env_file = settings.as_ref().ok().and_then(|settings| settings.env_file.as_deref());
     let known = Secrets::from_environment(env_file).or_else(|_| Secrets::from_environment(None));
     let secrets = known.unwrap_or_default();
@@ -114,18 +114,18 @@ fn main() -> ExitCode {
     exit_code(run(command, settings, &secrets), &secrets)
 }
 
-/// The command line. With every flag known to every command it takes as long to build as all else that a server does before
-/// it answers: it is built where something else than flags was given, or something wrong.
+/// Parses the command line. Building the parser with every flag on every command takes as long as the rest of a server's start.
+/// So the full parser is built only for input other than valid flags.
 fn parse_args() -> Cli {
     let words = settings::join_switch_values(std::env::args_os());
     FlagsOnly::try_parse_from(&words)
         .map_or_else(|_| Cli::parse_from(&words), |FlagsOnly { flags }| Cli { flags, command: None })
 }
 
-/// How it ended, told where that went wrong.
+/// The exit code; an error is reported on standard error.
 fn exit_code(result: anyhow::Result<ExitCode>, secrets: &Secrets) -> ExitCode {
     result.unwrap_or_else(|error| {
-        // If no process reads it, there is no one to report to.
+        // If no process reads standard error, the report is lost.
         let _nobody = writeln!(secrets.mask_writer(std::io::stderr()), "massgen-mcp: {error:#}");
         ExitCode::FAILURE
     })
@@ -152,7 +152,7 @@ impl InternalCommand {
     }
 }
 
-/// One thread, this one: the parent-death signal of MassGen's process is bound to it.
+/// Runs on a single thread, this one: the parent-death signal of MassGen's process is bound to it.
 fn block_on_current_thread(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<ExitCode> {
     let runtime = Builder::new_current_thread().enable_all().build().context("cannot start a runtime")?;
     runtime.block_on(work).map(|()| ExitCode::SUCCESS)
@@ -178,7 +178,7 @@ fn run(command: Command, settings: Result<Settings, SettingsError>, secrets: &Se
         Command::Prune(how) => runtime.block_on(prune(&settings, me, how)),
         Command::Cli(_) | Command::Completions { .. } => Ok(ExitCode::FAILURE),
     };
-    // A read of standard input may still be pending, and must not hold the end of the process.
+    // A read of standard input may still be pending; it must not delay the end of the process.
     runtime.shutdown_background();
     code
 }
@@ -186,17 +186,17 @@ fn run(command: Command, settings: Result<Settings, SettingsError>, secrets: &Se
 async fn serve(settings: Settings, me: &Path, secrets: &Secrets) -> anyhow::Result<()> {
     let secrets = match settings.env_file.as_deref() {
         None => secrets.clone(),
-        // Read again, since one that cannot be read must be told of.
+        // Read the env file again, since an unreadable one must be reported.
         named => Secrets::from_environment(named)?,
     };
-    // A server that an agent of a run started belongs to that run, and to its state folder.
+    // A server that an agent of a run started belongs to that run and uses its state folder.
     let parent = supervisor::parent_run();
     let above = parent.as_ref().and_then(StateFolder::containing);
     let state = match &above {
         Some(state) => state.clone(),
         None => StateFolder::from_path(&settings.state_folder),
     };
-    // That keeps no server from serving: each call makes it, or says what is wrong with it.
+    // A failure does not prevent serving: each call tries to create the folder again, or reports the problem.
     if let Err(error) = state.create_root() {
         tracing::warn!(error = format!("{:#}", anyhow::Error::from(error)), "the state folder cannot be made");
     }
@@ -213,7 +213,7 @@ fn runtime() -> anyhow::Result<Runtime> {
     Builder::new_multi_thread().worker_threads(2).enable_all().build().context("cannot start a runtime")
 }
 
-/// This very program, also after its file was removed or replaced by another version.
+/// This program, even after its file was removed or replaced by another version.
 const SELF_EXE: &str = "/proc/self/exe";
 
 fn exec(supervisor: u32, program: &Path, args: &[OsString]) -> ExitCode {
@@ -229,8 +229,8 @@ fn log_to_stderr(secrets: &Secrets) {
     let asked = std::env::var("RUST_LOG").ok().filter(|asked| !asked.trim().is_empty());
     let asked = asked.and_then(|asked| asked.parse::<Targets>().ok());
     let filter = asked.unwrap_or_else(|| server::DEFAULT_LOG_FILTER.parse().unwrap_or_default());
-    // A line that cannot be written is lost. Told to complain of it, the library would panic where standard error is a file on
-    // a full disk, and the supervisor would end with the run that it owns.
+    // A line that cannot be written is lost. If the library reported that, it would panic when standard error is a file on a
+    // full disk, and the supervisor would end together with its run.
     let secrets = secrets.clone();
     let stderr = move || secrets.mask_writer(std::io::stderr());
     let lines = tracing_subscriber::fmt::layer().with_writer(stderr).with_ansi(false).log_internal_errors(false);

@@ -1,5 +1,5 @@
-//! All we know of MassGen: how it is found, launched and set up, what it writes and what that means.
-//! Reading is patient and stays inside the run's folder; nothing here signals a process or writes a run record.
+//! Everything this program knows about MassGen: how to find, start and set it up, which files it writes and what they mean. Readers
+//! tolerate damaged files and stay inside the run's folder. Nothing here signals a process or writes a run record.
 
 pub mod answers;
 pub mod basis;

@@ -1,5 +1,5 @@
-//! What an agent or a person is told when something cannot be done: a stable word, one sentence, and what to do next.
-//! It knows neither protocol nor terminal: the server and the commands show the same words, each in its way.
+//! A refusal for an agent or a person: a stable code, one sentence, and the next step. This module knows neither
+//! protocol nor terminal: the server and the commands show the same text, each in its own format.
 
 use crate::fleet::results::{InvalidPart, ReadError};
 use crate::fleet::{
@@ -15,7 +15,7 @@ use crate::rehearsal::ScriptError;
 use crate::run::{InvalidRunId, Problem};
 use crate::secrets::Secrets;
 
-/// A call, or a command, that was not done.
+/// Why a call or a command was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Refusal {
     code: &'static str,
@@ -23,15 +23,15 @@ pub(crate) struct Refusal {
     hint: String,
 }
 
-/// Where configs are.
+/// Where to find configs.
 const CONFIG_HINT: &str = "A config is a path relative to the project, a name in ~/.config/massgen/agents, or @examples/NAME; \
                      @rehearsal only practises: its answers are scripted";
-/// The longest message and the longest hint, in characters: what a caller gave may be of any length.
+/// The longest message and the longest hint, in characters: a caller's input may have any length.
 const MAX_TEXT_CHARS: usize = 1_000;
 const FIND_RUN_HINT: &str = "call check_status without arguments to see the latest runs and their run_id";
 
 impl Refusal {
-    /// A MassGen that cannot be imported.
+    /// The refusal if MassGen cannot be imported.
     pub(crate) fn broken_import(problem: Problem) -> Refusal {
         Refusal::new(broken_import::CODE, problem.message, problem.hint)
     }
@@ -45,58 +45,58 @@ impl Refusal {
         Refusal::new("internal_error", "massgen-mcp met a fault of its own in this call", hint)
     }
 
-    /// A number outside of what is allowed.
+    /// The refusal of a number outside the allowed range.
     pub(crate) fn out_of_range(field: &str, value: f64, least: f64, most: f64) -> Refusal {
-        // Digits by the hundred say no more than a power of ten.
+        // For a huge number, exponent notation says as much as hundreds of digits.
         let value = if value.abs() < 1e15 { value.to_string() } else { format!("{value:e}") };
         let message = format!("`{field}` is {value}, which is not between {least} and {most}");
         Refusal::new("out_of_range", message, format!("call again with `{field}` from {least} to {most}"))
     }
 
-    /// A secret in a field of a call; the variable is named, its value never.
+    /// The refusal of a call with a secret in a field. It names the variable, never the value.
     pub(crate) fn contains_secret(field: String, variable: &str) -> Refusal {
         let message = format!("`{field}` has a secret of the operator in it, the value of {variable}");
         let hint = "nothing was done with it; take it out and call again: MassGen gets its keys from the operator, never from you";
         Refusal::new("secret_in_arguments", message, hint)
     }
 
-    /// A group without any run.
+    /// The refusal of a group without runs.
     pub(crate) fn unknown_group(group: &str) -> Refusal {
         let hint = "call check_status without arguments to see the latest runs";
         Refusal::new("unknown_group", format!("no run has the group `{group}`"), hint)
     }
 
-    /// What needs a project folder where there is none, or none any more.
+    /// The refusal of a call that needs a project folder when there is none, or it no longer exists.
     pub(crate) fn no_project(why: &dyn std::error::Error) -> Refusal {
         let hint = "configs and question files are looked for in a project, and `context` hands it over: name its folder with \
                     --project or MASSGEN_MCP_PROJECT; without one, absolute paths, @examples/NAME, names in ~/.config/massgen/agents and @rehearsal work";
         Refusal::new("no_project", format!("there is no project: {why}"), hint)
     }
 
-    /// This refusal, with another one that may be the cause of it and what to do about that.
+    /// Adds another refusal as the possible cause, with its hint.
     #[must_use]
     pub(crate) fn with_cause(self, cause: &Refusal) -> Refusal {
         Refusal { message: format!("{}; {}", self.message, cause.message), hint: cause.hint.clone(), ..self }
     }
 
-    /// The same, of one of several things.
+    /// Adds the place, for one item of a list.
     #[must_use]
     pub(crate) fn with_location(self, place: &str) -> Refusal {
         Refusal { message: format!("{place}: {}", self.message), ..self }
     }
 
-    /// As it may be shown.
+    /// Masks secrets in the text.
     pub(crate) fn masked(self, secrets: &Secrets) -> Refusal {
         let clean = |text: &str| text::truncate(&text::replace_harmful(&secrets.mask(text)), MAX_TEXT_CHARS);
         Refusal { code: self.code, message: clean(&self.message), hint: clean(&self.hint) }
     }
 
-    /// All of it in one line, for a list of problems.
+    /// The whole refusal in one line, for a list of problems.
     pub(crate) fn to_single_line(&self) -> String {
         format!("{}: {} ({})", self.code, self.message, self.hint)
     }
 
-    /// The stable word.
+    /// The stable code.
     pub(crate) fn code(&self) -> &'static str {
         self.code
     }
@@ -111,13 +111,13 @@ impl Refusal {
         &self.message
     }
 
-    /// Whether it is only that there is nothing yet, of something that is known.
+    /// Whether the target is known but has no content yet.
     pub(crate) fn is_not_ready(&self) -> bool {
         self.code == "nothing_to_read"
     }
 
-    /// All of it for a model: code and message in the first line, the hint in the second. It is no JSON document, since some clients
-    /// take a text that parses as one for structured content.
+    /// The whole refusal for a model: code and message in the first line, the hint in the second. It is not a JSON
+    /// document, because some clients treat text that parses as JSON as structured content.
     pub(crate) fn to_text(&self) -> String {
         let message = self.message.split_whitespace().collect::<Vec<_>>().join(" ");
         format!("{}: {}.\n{}", self.code, message.trim_end_matches('.'), self.hint)
@@ -188,7 +188,7 @@ impl From<FleetError> for Refusal {
     }
 }
 
-/// Words that stop an agent from trying again: nothing that it can do changes these.
+/// The texts are meant to stop an agent from retrying: no action of the agent changes these conditions.
 impl From<StartError> for Refusal {
     fn from(error: StartError) -> Refusal {
         let message = error_chain(&error);
@@ -358,7 +358,7 @@ impl From<LedgerError> for Refusal {
     }
 }
 
-/// A MassGen that does not start, which no other call changes.
+/// The refusal if MassGen does not start; no other call changes that.
 impl From<ValidateError> for Refusal {
     fn from(error: ValidateError) -> Refusal {
         if let ValidateError::BrokenImport(problem) = error {
@@ -451,7 +451,8 @@ impl From<ProgramError> for Refusal {
     }
 }
 
-/// A file of ours that cannot be read, and where. The reader's own words are about types of Rust, which help no caller.
+/// The message for an unreadable file of ours, with the position. serde's own message is about Rust types, which does
+/// not help the caller.
 fn damaged_file_message(error: &dyn std::error::Error, source: &serde_json::Error) -> String {
     format!("{error} (line {}, column {})", source.line(), source.column())
 }

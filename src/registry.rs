@@ -1,5 +1,5 @@
-//! Run folders on disk: create, load, list, remove; the only room that writes run records.
-//! It knows formats, whole-file writes and locks; it never starts, signals or judges a process.
+//! Run folders on disk: creates, loads, lists and removes them. The only module that writes run records.
+//! It handles formats, whole-file writes and locks; it never starts, signals or evaluates a process.
 
 mod atomic_write;
 mod cache;
@@ -26,14 +26,14 @@ pub use experiments::{Experiment, ExperimentFolder};
 pub use lock::RunLock;
 pub use remove::{CHECK_PREFIX, FAILED_IMPORTS_FOLDER, Leftover, PruneLock, Removal, VALIDATION_CACHE_FOLDER};
 
-/// The end of MassGen's standard output, in a run's folder.
+/// The log of MassGen's standard output, in a run's folder.
 pub const STDOUT_LOG: &str = "stdout.log";
-/// The end of MassGen's standard error, in a run's folder.
+/// The log of MassGen's standard error, in a run's folder.
 pub const STDERR_LOG: &str = "stderr.log";
 
 /// The record, in a run's folder.
 pub const RECORD_FILE: &str = "run.json";
-/// What was asked for, in a run's folder.
+/// What the caller requested, in a run's folder.
 const SPEC_FILE: &str = "spec.json";
 /// The manifest, in a run's folder.
 pub const MANIFEST_FILE: &str = "manifest.json";
@@ -42,7 +42,7 @@ pub const BASIS_FOLDER: &str = "from";
 /// The version of the formats on disk that this program writes.
 pub const FORMAT_VERSION: u32 = format::VERSION;
 
-/// The name of a log's predecessor: logs are bounded, and a full one makes room for a new one.
+/// The name of a log's predecessor: logs have a maximum size, and a new log replaces a full one.
 pub fn rotated_log(log: &Path) -> PathBuf {
     log.with_extension("old.log")
 }
@@ -55,7 +55,7 @@ pub struct StateFolder {
     cache: Arc<RecordCache>,
 }
 
-/// The record of a run of which nothing has run yet.
+/// The record of a run that has not started.
 pub fn initial_record(spec: RunSpec) -> RunRecord {
     format::initial_record(spec)
 }
@@ -66,39 +66,39 @@ pub struct RunFolder {
     path: PathBuf,
 }
 
-/// What a run has in its folder from the beginning, beside its spec.
+/// The initial content of a run's folder, in addition to its spec.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct InitialFiles<'a> {
-    /// What was checked of a config file: its name in the folder, and its text.
+    /// The checked config file: its name in the folder, and its text.
     pub config: Option<(&'a str, &'a str)>,
-    /// A folder with the turns before it, which becomes its own.
+    /// A folder with the turns before this run; it moves into the run's folder.
     pub session: Option<&'a Path>,
-    /// A folder with the answer that it builds on, which becomes its own.
+    /// A folder with the answer that the run builds on; it moves into the run's folder.
     pub basis: Option<&'a Path>,
 }
 
-/// Something about a run record went wrong.
+/// An error with a run record.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
     /// The operating system refused.
     #[error("cannot {operation} `{}`", path.display())]
     Io {
-        /// What was tried.
+        /// The operation that failed.
         operation: &'static str,
-        /// On what.
+        /// The file or folder.
         path: PathBuf,
         /// Why it failed.
         source: io::Error,
     },
-    /// A record is not one that any version of ours writes.
+    /// No version of this program writes such a record.
     #[error("`{}` is not a run record", path.display())]
     Format {
         /// The file.
         path: PathBuf,
-        /// Where it departs.
+        /// Where it differs from the format.
         source: serde_json::Error,
     },
-    /// A newer version wrote it, and this one may not.
+    /// A newer version wrote it, so this version may not write it back.
     #[error("`{}` is in format {version}, which this version does not write", path.display())]
     NewerVersion {
         /// The file.
@@ -119,45 +119,45 @@ impl RegistryError {
 }
 
 impl StateFolder {
-    /// Opens the state folder, and makes it, for its owner alone, where it is missing.
+    /// Opens the state folder. If it is missing, creates it, accessible only to its owner.
     pub fn open(root: &Path) -> Result<StateFolder, RegistryError> {
         let folder = StateFolder::from_path(root);
         folder.create_root()?;
         Ok(folder)
     }
 
-    /// Makes it where it is missing: at the first use, or after it was removed.
+    /// Creates the folder if it is missing: at the first use, or after it was removed.
     pub fn create_root(&self) -> Result<(), RegistryError> {
         create_private_folder(&self.root)?;
         create_private_folder(&self.runs())
     }
 
-    /// The state folder that a run's folder lies in.
+    /// The state folder that contains a run's folder.
     pub fn containing(folder: &RunFolder) -> Option<StateFolder> {
         folder.path.parent()?.parent().map(StateFolder::from_path)
     }
 
-    /// The state folder at a path, whether it is there or not.
+    /// The state folder at a path, whether it exists or not.
     pub fn from_path(root: &Path) -> StateFolder {
         StateFolder { root: root.to_owned(), listing: Arc::default(), cache: Arc::default() }
     }
 
-    /// Where the state folder is.
+    /// The path of the state folder.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// The folder in which the runs' folders are.
+    /// The folder that contains the runs' folders.
     pub fn runs(&self) -> PathBuf {
         self.root.join("runs")
     }
 
-    /// Where a run's folder is, whether it exists or not.
+    /// The path of a run's folder, whether it exists or not.
     pub fn run_folder(&self, id: &RunId) -> RunFolder {
         RunFolder { path: self.runs().join(id.as_str()) }
     }
 
-    /// A name that no run has yet.
+    /// A new, unused name for a run.
     pub fn new_id(&self) -> Result<RunId, RegistryError> {
         loop {
             let mut bytes = [0; 5];
@@ -181,21 +181,21 @@ impl StateFolder {
             std::fs::rename(&draft.path, &folder.path).map_err(RegistryError::io("name", &folder.path))?;
             Ok(lock)
         });
-        // On a full disk, what is left of a refused start would take the little room that there is.
+        // On a full disk, the remains of a refused start would use up the little space that is left.
         let lock = named.inspect_err(|_| drop(std::fs::remove_dir_all(&draft.path)))?;
         atomic_write::sync_folder(&self.runs()).map_err(RegistryError::io("sync", &self.runs()))?;
         crash::point("folder-named");
         Ok((folder, lock))
     }
 
-    /// A folder for what a run is to have from its beginning; gone when dropped. What a crash leaves of it is a [`Leftover`].
+    /// Creates a folder for a new run's initial content; dropping it removes it. A crash leaves it as a [`Leftover`].
     pub fn create_staging_folder(&self) -> Result<TempDir, RegistryError> {
         let runs = self.runs();
         let prefix = format!("{}session-", remove::DRAFT_PREFIX);
         tempfile::Builder::new().prefix(&prefix).tempdir_in(&runs).map_err(RegistryError::io("make a folder in", &runs))
     }
 
-    /// A run's record by its name.
+    /// Loads the record of a run by name.
     pub fn load(&self, id: &RunId) -> Result<RunRecord, RegistryError> {
         let folder = self.run_folder(id);
         // Stat before reading, so that a concurrent rename invalidates the cache entry.
@@ -208,7 +208,7 @@ impl StateFolder {
         Ok(record)
     }
 
-    /// What was asked for, which is written once.
+    /// The run's spec, which is written only once.
     fn spec(&self, folder: &RunFolder, id: &RunId) -> Result<RunSpec, RegistryError> {
         let mark = FileStamp::of_path(&folder.spec()).ok_or_else(|| RegistryError::Unknown(id.clone()))?;
         if let Some(known) = self.cache.spec(id, mark) {
@@ -219,25 +219,25 @@ impl StateFolder {
         Ok(spec)
     }
 
-    /// The names of all runs, the newest first (by the time their spec was written, which is never rewritten).
+    /// The names of all runs, the newest first (by the time when their spec was written; a spec is never rewritten).
     pub fn list(&self) -> Result<Vec<RunId>, RegistryError> {
         self.latest(usize::MAX)
     }
 
-    /// The names of the latest runs, at most so many, the newest first.
+    /// The names of the latest runs, at most `most`, the newest first.
     pub fn latest(&self, most: usize) -> Result<Vec<RunId>, RegistryError> {
         self.listing.latest(&self.runs(), most).map_err(RegistryError::io("list", &self.runs()))
     }
 }
 
 impl RunFolder {
-    /// Takes a path for a run's folder, as a supervisor is told it.
+    /// Accepts a path as a run's folder, as a supervisor gets it on its command line.
     pub fn from_path(path: &Path) -> Result<RunFolder, InvalidRunId> {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         name.parse::<RunId>().map(|_| RunFolder { path: path.to_owned() })
     }
 
-    /// The folder.
+    /// The path of the folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -247,17 +247,17 @@ impl RunFolder {
         self.path.join("lock")
     }
 
-    /// `config.yaml`: the effective config, where one had to be written.
+    /// `config.yaml`: the effective config, if one had to be written.
     pub fn config(&self) -> PathBuf {
         self.path.join("config.yaml")
     }
 
-    /// `inbox`: where MassGen looks for messages while it runs.
+    /// `inbox`: MassGen reads messages from here while it runs.
     pub fn inbox(&self) -> PathBuf {
         self.path.join("inbox")
     }
 
-    /// `session`: the turns before this run, where it goes on with the conversation of another.
+    /// `session`: the turns before this run, if it continues another run's conversation.
     pub fn session(&self) -> PathBuf {
         self.path.join("session")
     }
@@ -272,37 +272,37 @@ impl RunFolder {
         self.path.join("bin")
     }
 
-    /// `work`: MassGen's working folder, unless the project is.
+    /// `work`: MassGen's working folder, unless the project serves as one.
     pub fn work(&self) -> PathBuf {
         self.path.join("work")
     }
 
-    /// `logs`: where MassGen puts its log folder.
+    /// `logs`: MassGen creates its log folder here.
     pub fn logs(&self) -> PathBuf {
         self.path.join("logs")
     }
 
-    /// `stdout.log`: the end of what MassGen printed.
+    /// `stdout.log`: the end of MassGen's standard output.
     pub fn stdout_log(&self) -> PathBuf {
         self.path.join(STDOUT_LOG)
     }
 
-    /// `stderr.log`: the end of what MassGen complained of.
+    /// `stderr.log`: the end of MassGen's standard error.
     pub fn stderr_log(&self) -> PathBuf {
         self.path.join(STDERR_LOG)
     }
 
-    /// `supervisor.log`: what the supervisor has to say about itself.
+    /// `supervisor.log`: the supervisor's own log.
     pub fn supervisor_log(&self) -> PathBuf {
         self.path.join("supervisor.log")
     }
 
-    /// `children`: a file for each run that this run started, by its name.
+    /// `children`: one file for each run that this run started, named after it.
     pub fn children(&self) -> PathBuf {
         self.path.join("children")
     }
 
-    /// Notes that this run started another, which wakes the watchers of its folder.
+    /// Records that this run started another, which wakes the watchers of its folder.
     pub fn record_child(&self, child: &RunId) -> Result<(), RegistryError> {
         create_private_folder(&self.children())?;
         let path = self.children().join(child.as_str());
@@ -315,12 +315,12 @@ impl RunFolder {
         entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
     }
 
-    /// `built_on`: a file for each run that builds on an answer of this one, by its name.
+    /// `built_on`: one file for each run that builds on an answer of this one, named after it.
     fn dependents_folder(&self) -> PathBuf {
         self.path.join("built_on")
     }
 
-    /// Notes that another run builds on an answer of this one. A run that was removed is not created again.
+    /// Records that another run builds on an answer of this one. It does not create a removed run again.
     pub fn record_dependent(&self, by: &RunId) -> Result<(), RegistryError> {
         use std::os::unix::fs::DirBuilderExt;
         let folder = self.dependents_folder();
@@ -335,7 +335,7 @@ impl RunFolder {
         std::fs::write(&path, b"").map_err(RegistryError::io("write", &path))
     }
 
-    /// The runs that build on an answer of this one, by name.
+    /// The names of the runs that build on an answer of this one.
     pub fn dependents(&self) -> Vec<RunId> {
         let entries = std::fs::read_dir(self.dependents_folder()).into_iter().flatten().flatten();
         let mut runs: Vec<RunId> = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
@@ -343,8 +343,8 @@ impl RunFolder {
         runs
     }
 
-    /// Puts a message into the inbox, and tells its file, which is there whole or not at all. Any process may do so at any
-    /// time: names are by the time, so that they are read in order, and none is taken twice.
+    /// Puts a message into the inbox and returns its file, which appears complete or not at all. Any process may do so at any
+    /// time: names contain the time, so MassGen reads them in order, and no name is used twice.
     pub fn put_message(&self, kind: &str, text: &str) -> Result<PathBuf, RegistryError> {
         create_private_folder(&self.inbox())?;
         let now = jiff::Timestamp::now().as_millisecond();
@@ -358,7 +358,7 @@ impl RunFolder {
         }
     }
 
-    /// How many messages of a kind wait in the inbox.
+    /// The number of unread messages of a kind in the inbox.
     pub fn pending_messages(&self, kind: &str) -> usize {
         let entries = std::fs::read_dir(self.inbox()).into_iter().flatten().flatten();
         let ending = format!("_{kind}.json");
@@ -370,9 +370,9 @@ impl RunFolder {
         self.path.file_name()?.to_str()?.parse().ok()
     }
 
-    /// Makes a new run's folder with all that it has from the beginning.
+    /// Creates a new run's folder with its initial content.
     fn create_files(&self, spec: &RunSpec, from: InitialFiles<'_>) -> Result<RunLock, RegistryError> {
-        // Before anything is written: a path in it may not be text.
+        // Encode before anything is written: a path in the spec may not be UTF-8.
         let encoded = format::spec_to_json(spec).map_err(RegistryError::io("encode", &self.spec()))?;
         create_private_folder(&self.path)?;
         crash::point("folder-made");
@@ -389,7 +389,7 @@ impl RunFolder {
         if let Some((name, text)) = from.config {
             self.write(&self.path.join(name), text.as_bytes(), Durability::NotSynced)?;
         }
-        // Its owner syncs the folder with the first record, before anything starts.
+        // The lock's owner syncs the folder with the first record, before anything starts.
         self.write(&self.spec(), &encoded, Durability::FileSynced)?;
         crash::point("spec-written");
         Ok(lock)
@@ -407,7 +407,7 @@ impl RunFolder {
         self.path.join("stop.json")
     }
 
-    /// The run as it is on disk now. Where there is no `run.json` yet, nothing of it has run yet.
+    /// The run as it is on disk now. Without a `run.json`, the run has not started.
     pub fn load(&self) -> Result<RunRecord, RegistryError> {
         self.load_run(self.load_spec()?)
     }
@@ -426,8 +426,8 @@ impl RunFolder {
         }
     }
 
-    /// Writes `run.json` whole. Only the holder of the run's lock may, which the handle proves. A record in a newer format is
-    /// never written back: what this version does not know would be lost.
+    /// Writes `run.json` whole. Only the holder of the run's lock may do so; the handle is the proof. A record in a newer format is
+    /// never written back: fields that this version does not know would be lost.
     pub fn save(&self, record: &RunRecord, _held: &RunLock, durability: Durability) -> Result<(), RegistryError> {
         if record.version > format::VERSION || matches!(record.state, RunState::Unknown(_)) {
             return Err(RegistryError::NewerVersion { path: self.run(), version: record.version });
@@ -436,7 +436,7 @@ impl RunFolder {
         self.write(&self.run(), &encoded, durability)
     }
 
-    /// Asks for a stop. The first request stands, unless a later one gives less time.
+    /// Requests a stop. The first request stays in force, unless a later one gives less time.
     pub fn request_stop(&self, ask: &StopRequest) -> Result<(), RegistryError> {
         let path = self.stop();
         let bytes = format::stop_to_json(ask).map_err(RegistryError::io("encode", &path))?;
@@ -449,27 +449,27 @@ impl RunFolder {
         }
     }
 
-    /// When the record was last written, by the file system's clock; `None` where nothing of the run has run yet.
+    /// When the record was last written, by the file system's clock; `None` if the run has not started.
     pub fn last_written(&self) -> Option<Timestamp> {
         let modified = std::fs::metadata(self.run()).and_then(|meta| meta.modified()).ok()?;
         Timestamp::try_from(modified).ok()
     }
 
-    /// `manifest.json`: what the run was and what it left, made at its end.
+    /// `manifest.json`: the description of the run and its results, written at its end.
     pub fn manifest(&self) -> PathBuf {
         self.path.join(MANIFEST_FILE)
     }
 
-    /// Writes the manifest whole, before the ending goes on record. Only the holder of the run's lock may, which the handle proves.
+    /// Writes the manifest whole, before the ending is recorded. Only the holder of the run's lock may do so; the handle is the proof.
     pub fn save_manifest(&self, text: &[u8], _held: &RunLock) -> Result<(), RegistryError> {
         self.write(&self.manifest(), text, Durability::NotSynced)
     }
 
-    /// Makes the ending and its manifest, which are written already, survive a power cut.
+    /// Syncs the ending and its manifest, which are already written, so that they survive a power cut.
     pub fn sync_ending(&self, _held: &RunLock) -> Result<(), RegistryError> {
         for file in [self.manifest(), self.run()] {
             match atomic_write::sync_file(&file) {
-                // There may be no manifest: a full disk, for one.
+                // There may be no manifest, for example after a full disk.
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(RegistryError::io("sync", &file)(error));
                 }
@@ -479,7 +479,7 @@ impl RunFolder {
         atomic_write::sync_folder(&self.path).map_err(RegistryError::io("sync", &self.path))
     }
 
-    /// The stop that was asked for, if any. A request that cannot be read is still one.
+    /// The stop that was requested, if any. An unreadable request still counts as one.
     pub fn stop_request(&self) -> Option<StopRequest> {
         self.read(&self.stop()).ok().map(|bytes| format::stop_from_json(&bytes))
     }

@@ -1,4 +1,4 @@
-//! Our words for a run: its name, what was asked, the states it passes through, its ending, its digest.
+//! The types of a run: its id, its request, its states, its ending, its digest.
 //! Pure: nothing here reads a clock, a file or a process, and nothing here knows a wire or disk format.
 
 mod convergence;
@@ -25,55 +25,55 @@ pub use state::{
     StopCause, StopReport, StopRequest, Survivor, Warning,
 };
 
-/// What was asked for: resolved, checked and never changed afterwards (`spec.json`).
+/// The request of a run: resolved, checked and never changed afterwards (`spec.json`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunSpec {
     /// The run's name, which is also its folder's.
     pub id: RunId,
-    /// When the run was asked for, by the wall clock.
+    /// When the run was requested, by the wall clock.
     pub created: Timestamp,
     /// The whole question, never empty.
     pub question: String,
-    /// What MassGen is to be configured with.
+    /// The configuration of MassGen.
     pub config: ConfigChoice,
-    /// The name by which list_configs lists it; none for another file, a rehearsal or an old run.
+    /// Its name in list_configs; `None` for another file, a rehearsal or an old run.
     pub listed_as: Option<String>,
-    /// A label that joins runs.
+    /// A label that groups runs.
     pub group: Option<String>,
     /// How long the run may take from the start of its process to its end.
     pub timeout: Duration,
     /// Whether agents vote.
     pub mode: Mode,
-    /// What the agents get of the project folder.
+    /// The agents' access to the project folder.
     pub context: Context,
-    /// The project folder: absolute; relative paths in a config are meant from here. Empty where the server has none.
+    /// The project folder, absolute: the base of relative paths in a config. Empty if the server has none.
     pub project: PathBuf,
     /// The MassGen program: an absolute path to an executable file.
     pub program: PathBuf,
     /// A JSON merge patch on the config.
     pub overrides: Option<serde_json::Value>,
-    /// What it may spend, and what runs below it may.
+    /// The budgets of the run and of its descendants.
     pub allowance: Allowance,
-    /// Which run started it.
+    /// The run that started it.
     pub lineage: Lineage,
-    /// Which conversation it goes on with.
+    /// The conversation it continues.
     pub continuation: Option<Continuation>,
-    /// Which answer of an earlier run it builds on.
+    /// The answer of an earlier run that it builds on.
     pub basis: Option<AnswerBasis>,
-    /// SHA-256 of what MassGen is configured with, before the question: equal for runs that can be compared.
+    /// SHA-256 of MassGen's configuration without the question: equal for comparable runs.
     pub config_hash: String,
-    /// Names and patterns (`CORP_*`) of environment variables that reach MassGen on top of the usual ones.
+    /// Names and patterns (`CORP_*`) of extra environment variables that are passed to MassGen.
     pub pass_env: Vec<String>,
     /// Whether MassGen may be forked from a process that has imported it already.
     pub warm: bool,
-    /// The operator's env file, whose variables reach MassGen; an absolute path.
+    /// The operator's env file, with variables for MassGen; an absolute path.
     pub env_file: Option<PathBuf>,
-    /// Who asked, and how the same request is known again.
+    /// The requester, and the data to recognize a repeated request.
     pub origin: Origin,
 }
 
 impl RunSpec {
-    /// A spec with nothing special in it.
+    /// A spec with default values.
     pub fn new(id: RunId, question: &str, config: ConfigChoice, project: PathBuf, program: PathBuf) -> RunSpec {
         RunSpec {
             created: Timestamp::now(),
@@ -102,7 +102,7 @@ impl RunSpec {
 }
 
 impl RunSpec {
-    /// The config as it is asked for: by its name in list_configs, or relative to the project where it is in there.
+    /// The config as a request names it: its name in list_configs, or its path, relative to the project if inside it.
     pub fn config_name(&self) -> String {
         match (&self.listed_as, &self.config) {
             (Some(name), _) => name.clone(),
@@ -117,12 +117,12 @@ impl RunSpec {
 pub enum ConfigChoice {
     /// A config file, by its absolute path.
     File(PathBuf),
-    /// The built-in rehearsal, by the name it was asked for (`@rehearsal…`).
+    /// The built-in rehearsal, by the requested name (`@rehearsal…`).
     Rehearsal(String),
 }
 
 impl ConfigChoice {
-    /// Its path, or its name: what names it again.
+    /// Its path or its name, usable in a new request.
     pub fn name(&self) -> String {
         match self {
             ConfigChoice::File(path) => path.to_string_lossy().into_owned(),
@@ -151,10 +151,10 @@ impl Mode {
     }
 }
 
-/// What the agents get of the project folder.
+/// The agents' access to the project folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Context {
-    /// Nothing: the run works in a folder of its own.
+    /// None: the run works in its own folder.
     #[default]
     None,
     /// They may read it.
@@ -174,73 +174,73 @@ impl Context {
     }
 }
 
-/// A run as it is on disk at one moment.
+/// A run as recorded on disk at one moment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunRecord {
-    /// What was asked.
+    /// The request.
     pub spec: RunSpec,
-    /// The format that the record was written in; a newer one than ours is shown but never written back.
+    /// The format of the record; a record in a newer format is shown but never written back.
     pub version: u32,
-    /// Counts the changes that a waiter wants to hear of; grows by one at each.
+    /// The number of notable changes; increases by one at each.
     pub seq: u64,
-    /// Where the run is.
+    /// The state of the run.
     pub state: RunState,
     /// The newest good digest of MassGen's status.json.
     pub digest: Option<Digest>,
-    /// The process that has MassGen's for a child, of a run that was started warm; it goes with the run.
+    /// The parent process of MassGen in a warm-started run; it ends with the run.
     pub keeper: Option<ProcessIdentity>,
-    /// Why it was not started warm, of a run that was started cold; none in records of version 0.1.
+    /// Why the run was started cold; `None` for warm starts and in records of version 0.1.
     pub cold_start_reason: Option<String>,
-    /// How long it waited for a warm process to import MassGen, where that took a second or more.
+    /// How long it waited for a warm process to import MassGen, if that took a second or more.
     pub import_wait: Option<Duration>,
-    /// What changed in the project while it could write there; none of other runs, and where the project has too many files.
+    /// The changes in the project while the run could write there; `None` for other runs, and if the project has too many files.
     pub changed_files: Option<ChangedFiles>,
-    /// The final answer of a run that goes on, once MassGen has written it whole: what is left for it to do is to end.
+    /// The final answer of a live run, once MassGen has written it completely: the run only has to exit.
     pub ready_answer: Option<AnswerSummary>,
-    /// When the supervisor started, where the start was seen.
+    /// When the supervisor started, if known.
     pub started: Option<Moment>,
     /// MassGen's log folder of this run, relative to the run's folder.
     pub log_dir: Option<PathBuf>,
-    /// What it has spent by itself, with every MassGen that its agents started without this program.
+    /// Its own spend, including every MassGen that its agents started without this program.
     pub spent: Spend,
-    /// What the runs below it have spent, all generations.
+    /// The spend of all its descendants.
     pub spent_by_descendants: Spend,
-    /// What was found out about it, while it gives no sign of life.
+    /// The findings about a run that shows no activity.
     pub quiet: Option<QuietPeriod>,
 }
 
-/// Files that changed while a run was at work.
+/// Files that changed during a run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ChangedFiles {
     /// Their names, relative to the project; the first 20.
     pub files: Vec<String>,
-    /// How many there are in all.
+    /// The total number.
     pub count: u64,
 }
 
 impl RunRecord {
-    /// What it and all below it have spent.
+    /// The spend of the run and all its descendants.
     pub fn total_spent(&self) -> Spend {
         self.spent + self.spent_by_descendants
     }
 
-    /// Whether its answer can be read and will not change: it has ended, or has only that left to do.
+    /// Whether its answer is readable and final: the run has ended, or only has to exit.
     pub fn is_answered(&self) -> bool {
         self.ready_answer.is_some() || self.state.ending().is_some()
     }
 
-    /// Whether its answer is whole and its process has still to end.
+    /// Whether its answer is complete and its process still has to exit.
     pub fn is_ending(&self) -> bool {
         self.ready_answer.is_some() && self.state.ending().is_none()
     }
 
-    /// Whether its answer won: presented by a run that went well (it is not partial then), after a vote where MassGen tells of
+    /// Whether its answer won: presented by a successful run (so not partial), after a vote if MassGen reports
     /// votes at all.
     pub fn has_winner(&self, is_partial: bool) -> bool {
         !is_partial && self.digest.as_ref().is_none_or(|digest| !digest.votes.is_empty())
     }
 
-    /// How long it has taken from its admission to a moment, or to its end; its time in the queue and its start included.
+    /// The time from its admission to a moment, or to its end; includes its time in the queue and its start.
     pub fn elapsed(&self, now: &Moment) -> Duration {
         let waited = |until: Timestamp| Duration::try_from(until.duration_since(self.spec.created)).unwrap_or_default();
         let ran = self.state.ending().map(|ending| ending.duration);
@@ -250,7 +250,7 @@ impl RunRecord {
         }
     }
 
-    /// Whether its experiment ended before it was this run's turn, or could not start it: its record was made of the plan and never
+    /// Whether its experiment ended before this run's turn, or could not start it: its record is made from the plan and never
     /// written. A run that was killed while it waited in the queue has a record of its own.
     pub fn is_never_started(&self) -> bool {
         let never = |ending: &Ending| ending.exit == Exit::NeverStarted;
@@ -258,14 +258,14 @@ impl RunRecord {
     }
 }
 
-/// One moment by two clocks: the wall clock may jump, the boot clock is worth nothing after a restart.
+/// One moment by two clocks: the wall clock may jump, and the boot clock is invalid after a reboot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Moment {
     /// By the wall clock.
     pub wall: Timestamp,
     /// Milliseconds since boot, the machine's sleep included.
     pub boot_ms: u64,
-    /// Which boot `boot_ms` belongs to.
+    /// The boot that `boot_ms` belongs to.
     pub boot_id: String,
 }
 

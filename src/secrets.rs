@@ -1,5 +1,6 @@
-//! Secrets, which must not be shown: values of environment variables whose names look like keys, of an `.env` file, and what
-//! else is named. It masks them in texts and streams, finds them in arguments, and never shows one, not even in `Debug`.
+//! Secrets that must not be shown: the values of environment variables with key-like names, the values of an `.env`
+//! file, and values added explicitly. This module masks them in texts and streams and finds them in arguments. It never
+//! shows one, not even in `Debug`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,82 +10,82 @@ use std::sync::{Arc, OnceLock};
 
 use aho_corasick::AhoCorasick;
 
-/// The shortest value that counts as a secret, in characters: shorter ones occur in any text.
+/// The shortest value that counts as a secret, in characters: shorter values occur by chance in any text.
 const MIN_SECRET_CHARS: usize = 8;
-/// A part of a variable's name that says that it holds a secret, alone or at the end of a longer one (`PGPASSWORD`).
+/// Parts of a variable name that mark a secret, as a whole word or at the end of a longer word (`PGPASSWORD`).
 const SECRET_SUFFIXES: [&str; 7] = ["TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "CREDENTIAL", "APIKEY"];
-/// Parts that say so alone: many a word ends like them.
+/// Parts that mark a secret only as a whole word, because many ordinary words end like them.
 const SECRET_WORDS: [&str; 7] = ["KEY", "AUTHKEY", "ACCESSKEY", "SECRETKEY", "PRIVATEKEY", "MASTERKEY", "SIGNINGKEY"];
-/// Names that have such a part and hold no secret: git's way to hand over settings, and limits.
+/// Names that contain such a part but hold no secret: git's way to pass settings, and token limits.
 const NON_SECRET_PATTERNS: [&str; 2] = ["GIT_CONFIG_KEY_*", "*MAX_TOKENS"];
-/// Where a server tells its supervisors which names the operator added, and which took out.
+/// The variable in which a server passes the operator's additional and excluded names to its supervisors.
 const MASK_ENV_VARIABLE: &str = "MASSGEN_MCP_MASK_ENV";
 const SHOW_ENV_VARIABLE: &str = "MASSGEN_MCP_SHOW_ENV";
-/// The key that the rehearsal's endpoint is shown, which is also a part of its name.
+/// The rehearsal endpoint's API key. It is also part of the rehearsal's name, so it must not be masked.
 const REHEARSAL_KEY: &str = "rehearsal";
-/// What a secret that was named without a variable is called.
+/// The display name of a secret that belongs to no variable.
 const UNNAMED_SECRET: &str = "a value of the config";
 
-/// Known secrets; none by default. Clones share them.
+/// Known secrets; empty by default. Clones share the data.
 #[derive(Clone, Default)]
 pub struct Secrets(Option<Arc<SecretIndex>>);
 
 struct SecretIndex {
-    /// Names and values, longer values first.
+    /// Names and values, with longer values first.
     entries: Vec<(String, String)>,
     automaton: AhoCorasick,
-    /// Bytes of the longest value.
+    /// The length of the longest value in bytes.
     max_len: usize,
 }
 
-/// An `.env` file that cannot be used. What is in it is not told.
+/// An `.env` file that cannot be used. Errors never include its content.
 #[derive(Debug, thiserror::Error)]
 pub enum EnvFileError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("cannot read the env file `{}`", path.display())]
     Unreadable {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
-    /// It has a line that is none of `NAME=value`.
+    /// A line of the file is not of the form `NAME=value`.
     #[error("`{}` is no env file: a line of it is not NAME=value", .0.display())]
     Malformed(PathBuf),
 }
 
-/// The variables of an `.env` file, in its order.
+/// The variables of an `.env` file, in file order.
 ///
 /// # Errors
 ///
-/// Where it cannot be read, or a line of it is no assignment.
+/// If the file cannot be read, or a line is not an assignment.
 pub fn read_env_file(path: &Path) -> Result<Vec<(String, String)>, EnvFileError> {
     let refused = |error| {
-        // The other kinds repeat the line.
+        // The other error kinds repeat the line.
         let dotenvy::Error::Io(source) = error else { return EnvFileError::Malformed(path.to_owned()) };
         EnvFileError::Unreadable { path: path.to_owned(), source }
     };
     dotenvy::from_path_iter(path).map_err(refused)?.collect::<Result<_, _>>().map_err(refused)
 }
 
-/// What the operator says about the names of variables; names, or beginnings of names with a star at the end.
+/// The operator's rules for variable names: names, or prefixes that end in `*`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SecretNameRules {
-    /// They hold secrets.
+    /// Variables that hold secrets.
     pub masked: Vec<String>,
-    /// They hold none, whatever their names look like.
+    /// Variables that hold no secrets, whatever their names look like.
     pub shown: Vec<String>,
 }
 
 static NAME_RULES: OnceLock<SecretNameRules> = OnceLock::new();
 
 impl SecretNameRules {
-    /// Makes this hold in this process. It must come before the first look at a name; a later one is ignored.
+    /// Installs the rules for this process. Call it before the first use of a rule; a later call has no effect.
     pub fn install(self) {
         let _holds_already = NAME_RULES.set(self);
     }
 
-    /// What holds in this process: what was said, else what the process that started it has said.
+    /// The rules of this process: those that were installed, otherwise those from the parent process.
     fn current() -> &'static SecretNameRules {
         let from = |variable| {
             let text = std::env::var(variable).unwrap_or_default();
@@ -93,7 +94,7 @@ impl SecretNameRules {
         NAME_RULES.get_or_init(|| SecretNameRules { masked: from(MASK_ENV_VARIABLE), shown: from(SHOW_ENV_VARIABLE) })
     }
 
-    /// Variables by which the same holds in a process that this one starts.
+    /// Variables that pass the rules to a child process.
     pub fn child_variables() -> [(&'static str, String); 2] {
         let held = SecretNameRules::current();
         [(MASK_ENV_VARIABLE, held.masked.join(":")), (SHOW_ENV_VARIABLE, held.shown.join(":"))]
@@ -151,11 +152,11 @@ fn matches_pattern(name: &str, pattern: &str) -> bool {
 }
 
 impl Secrets {
-    /// The secrets of this process's environment, and of an `.env` file where there is one.
+    /// The secrets of this process's environment and of the optional `.env` file.
     ///
     /// # Errors
     ///
-    /// Where the file cannot be used.
+    /// If the file cannot be used.
     pub fn from_environment(env_file: Option<&Path>) -> Result<Secrets, EnvFileError> {
         let from_file = env_file.map(self::read_env_file).transpose()?.unwrap_or_default();
         let own =
@@ -163,13 +164,14 @@ impl Secrets {
         Ok(Secrets::from_variables(own.chain(from_file)))
     }
 
-    /// The secrets among some variables.
+    /// The secrets in a list of variables.
     pub fn from_variables(variables: impl IntoIterator<Item = (String, String)>) -> Secrets {
         let keys = variables.into_iter().filter(|(name, value)| is_secret_name(name) && !is_existing_path(value));
         Secrets::default().extended(keys)
     }
 
-    /// These and the given values, such as literal keys of a config; values of less than eight characters are passed over.
+    /// These secrets and the given values, such as literal keys of a config. Values shorter than eight characters are
+    /// ignored.
     #[must_use]
     pub fn with_values(&self, values: impl IntoIterator<Item = String>) -> Secrets {
         self.extended(values.into_iter().map(|value| (UNNAMED_SECRET.to_owned(), value)))
@@ -188,7 +190,7 @@ impl Secrets {
         Secrets(Some(Arc::new(SecretIndex { entries: all, automaton: search, max_len: longest })))
     }
 
-    /// The text with a `*` in place of each character of a secret, so that every other character keeps its place.
+    /// Replaces each character of a secret with `*`, so that all other characters keep their offsets.
     pub fn mask<'a>(&self, text: &'a str) -> Cow<'a, str> {
         match self.mask_bytes(text.as_bytes()) {
             Cow::Borrowed(_) => Cow::Borrowed(text),
@@ -202,19 +204,19 @@ impl Secrets {
         if hidden.contains(&true) { Cow::Owned(replace_secret_bytes(bytes, &hidden)) } else { Cow::Borrowed(bytes) }
     }
 
-    /// The name of the variable whose value occurs in a text.
+    /// The name of the variable whose value occurs in the text.
     pub fn find_name(&self, text: &str) -> Option<&str> {
         let known = self.0.as_ref()?;
         let found = known.automaton.find(text)?;
         known.entries.get(found.pattern().as_usize()).map(|(name, _)| name.as_str())
     }
 
-    /// A mask for a text that comes in pieces.
+    /// A mask for a text that arrives in pieces.
     pub fn mask_stream(&self) -> MaskStream {
         MaskStream { secrets: self.clone(), buffered: Vec::new(), secret_bytes: Vec::new() }
     }
 
-    /// A mask in front of a log.
+    /// A masking writer for a log.
     pub fn mask_writer<W: Write>(&self, inner: W) -> MaskedWriter<W> {
         MaskedWriter { secrets: self.clone(), inner }
     }
@@ -227,7 +229,7 @@ impl fmt::Debug for Secrets {
 }
 
 impl SecretIndex {
-    /// Which bytes belong to a secret. Secrets may overlap.
+    /// Marks the bytes that belong to a secret. Secrets may overlap.
     fn secret_bytes(&self, bytes: &[u8]) -> Vec<bool> {
         let mut hidden = vec![false; bytes.len()];
         for found in self.automaton.find_overlapping_iter(bytes) {
@@ -236,7 +238,7 @@ impl SecretIndex {
         hidden
     }
 
-    /// From where on the bytes may be the beginning of a secret that goes on.
+    /// The offset from which the bytes may be the beginning of a secret.
     fn partial_match_start(&self, bytes: &[u8]) -> usize {
         let begins = |at: &usize| self.entries.iter().any(|(_, value)| value.as_bytes().starts_with(&bytes[*at..]));
         let first = bytes.len().saturating_sub(self.max_len.saturating_sub(1));
@@ -244,7 +246,7 @@ impl SecretIndex {
     }
 }
 
-/// As it is; quoted in JSON or in a log; and that quoted once more.
+/// The value itself, its escaped form as in JSON or a log, and that form escaped again.
 fn escaped_forms(value: &str) -> [String; 3] {
     let quoted = |text: &str| {
         let json = serde_json::Value::from(text).to_string();
@@ -254,13 +256,13 @@ fn escaped_forms(value: &str) -> [String; 3] {
     [value.to_owned(), once.clone(), quoted(&once)]
 }
 
-/// The path of something that is there is no secret, whatever its variable is called (GOOGLE_APPLICATION_CREDENTIALS).
+/// The path of an existing file is no secret, whatever its variable is called (GOOGLE_APPLICATION_CREDENTIALS).
 fn is_existing_path(value: &str) -> bool {
     let path = Path::new(value);
     path.is_absolute() && path.exists()
 }
 
-/// A `*` for each hidden character, whatever number of bytes it has.
+/// Writes one `*` per hidden character, regardless of its length in bytes.
 fn replace_secret_bytes(bytes: &[u8], hidden: &[bool]) -> Vec<u8> {
     let goes_on = |byte: u8| byte & 0b1100_0000 == 0b1000_0000;
     let pairs = bytes.iter().zip(hidden);
@@ -270,18 +272,18 @@ fn replace_secret_bytes(bytes: &[u8], hidden: &[bool]) -> Vec<u8> {
         .collect()
 }
 
-/// Masks a text that comes in pieces; a secret that pieces share is masked as well. What may be the beginning of a secret
-/// is held back until more is known, at most as much as the longest secret.
+/// Masks a text that arrives in pieces, including a secret that is split across pieces. A possible beginning of a
+/// secret is held back until more bytes arrive; at most the length of the longest secret is held back.
 #[derive(Debug)]
 pub struct MaskStream {
     secrets: Secrets,
     buffered: Vec<u8>,
-    /// Which of the held bytes belong to a secret already.
+    /// Marks the held bytes that are already known to belong to a secret.
     secret_bytes: Vec<bool>,
 }
 
 impl MaskStream {
-    /// Takes a piece and gives what is certain by now.
+    /// Adds a piece and returns the bytes that are certain so far.
     pub fn push<'a>(&mut self, bytes: &'a [u8]) -> Cow<'a, [u8]> {
         let Some(known) = &self.secrets.0 else { return Cow::Borrowed(bytes) };
         let nothing_held = self.buffered.is_empty();
@@ -299,14 +301,14 @@ impl MaskStream {
         Cow::Owned(certain)
     }
 
-    /// What was held back, at the end of the text.
+    /// The bytes that were held back, at the end of the text.
     pub fn finish(&mut self) -> Vec<u8> {
         let hidden = std::mem::take(&mut self.secret_bytes);
         replace_secret_bytes(&std::mem::take(&mut self.buffered), &hidden)
     }
 }
 
-/// Masks each write to a log by itself: a log writes whole lines.
+/// Masks each write separately: a log writes whole lines.
 #[derive(Debug)]
 pub struct MaskedWriter<W> {
     secrets: Secrets,
@@ -332,7 +334,7 @@ mod tests {
         Secrets::from_variables(values.iter().enumerate().map(|(n, value)| (format!("KEY_{n}"), (*value).to_owned())))
     }
 
-    /// What a stream gives of a text that comes in pieces of so many bytes.
+    /// The output of a stream for a text in pieces of `step` bytes.
     fn streamed(secrets: &Secrets, text: &str, step: usize) -> String {
         let mut mask = secrets.mask_stream();
         let mut out = Vec::new();

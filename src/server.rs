@@ -1,5 +1,5 @@
-//! The MCP server: the only room that knows rmcp. It takes calls, turns them into words of the rooms below, and gives
-//! answers and refusals back. It holds no state of a run, and standard output carries nothing but protocol.
+//! The MCP server: the only module that uses rmcp. It receives calls, converts them to the types of the modules below,
+//! and returns answers and refusals. It holds no run state. Standard output carries only protocol messages.
 
 mod answers;
 mod arguments;
@@ -57,11 +57,11 @@ use crate::massgen::text;
 use crate::refusal::Refusal;
 use crate::settings::{Retention, Settings};
 
-/// What is logged where nothing else was asked for. rmcp warns of every error that it answers: the client has it, and many ask for what
-/// was not offered to them, such as prompts.
+/// The default log filter. rmcp logs a warning for every error response. The client has that error already, and many
+/// clients ask for features that the server does not offer, such as prompts.
 pub const DEFAULT_LOG_FILTER: &str = "warn,rmcp::service=error";
 
-/// What a client may show its model once, before any tool is used. Some show the first line alone.
+/// Clients may show these instructions to their model once, before any tool is used. Some show only the first line.
 const INSTRUCTIONS: &str = "\
 MassGen asks several AI models one question (multi-agent ensemble, debate, vote, consensus, second opinion): run_massgen starts, check_status with wait_s waits, read_result reads.
 A run takes 1 to 45 minutes and costs money.
@@ -75,7 +75,7 @@ all, read_result {group} compares them.
 kill_run {run_id} stops a run, which cannot be undone; what it had is still readable. Runs go on when you or this server go away: check_status {} finds them again.
 A failed run says what went wrong in problem {code, message, hint}: do what the hint says.";
 
-/// What methods take whose parameters have no defaults.
+/// The parameters of the methods that have required parameters.
 const EXPECTED_PARAMS: [(&str, &str); 5] = [
     ("tools/call", "`name`, a string, and `arguments`, an object"),
     ("resources/read", "`uri`, a string"),
@@ -87,23 +87,23 @@ const EXPECTED_PARAMS: [(&str, &str); 5] = [
     ),
 ];
 
-/// The instructions for a server whose waits last at most so long.
+/// The instructions, with the operator's maximum wait.
 fn instructions(most_wait: Duration) -> String {
     INSTRUCTIONS.replace("wait_s: 45", &format!("wait_s: {}", most_wait.as_secs().min(45)))
 }
 
-/// A server that could not serve.
+/// Why the server could not serve.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    /// The client spoke something else before the session began, or did not listen.
+    /// The client sent something else before the session began, or did not read.
     #[error("no session came about")]
     Session(#[source] Box<ServerInitializeError>),
-    /// The session's task was broken off.
+    /// The session's task panicked or was aborted.
     #[error("the session was broken off")]
     TaskFailed(#[source] tokio::task::JoinError),
 }
 
-/// Serves one client on standard input and output until its input ends. Runs go on.
+/// Serves one client on standard input and output until its input ends. Runs continue after that.
 pub async fn serve(fleet: Fleet, settings: Settings) -> Result<(), ServerError> {
     let closing = CancellationToken::new();
     if !settings.read_only {
@@ -120,7 +120,7 @@ pub async fn serve(fleet: Fleet, settings: Settings) -> Result<(), ServerError> 
         .await
     {
         Ok(session) => session,
-        // Who has only looked, and left, has had what it wanted.
+        // A client may connect and leave without starting a session; that is no error.
         Err(ServerInitializeError::ConnectionClosed(_)) => return Ok(()),
         Err(error) => return Err(ServerError::Session(Box::new(error))),
     };
@@ -129,7 +129,8 @@ pub async fn serve(fleet: Fleet, settings: Settings) -> Result<(), ServerError> 
     Ok(())
 }
 
-/// Forgets old runs in the background; no call waits for it, and a server that ends meanwhile leaves the rest to the next.
+/// Removes old runs in the background. No call waits for it. If the server ends meanwhile, the next server removes the
+/// rest.
 async fn prune_in_background(fleet: Fleet, keep: Retention) {
     match fleet.prune_when_due(keep).await {
         Ok(None) => {}
@@ -147,7 +148,7 @@ async fn prune_in_background(fleet: Fleet, keep: Retention) {
 #[derive(Clone)]
 struct Server {
     context: ServerContext,
-    /// Made when it is first asked for, so that the greeting need not wait for it.
+    /// Built on first use, so that the response to `initialize` does not wait for it.
     tools: Arc<OnceLock<Vec<Tool>>>,
     subscriptions: Subscriptions,
 }
@@ -160,7 +161,8 @@ impl ServerHandler for Server {
             .with_instructions(instructions(self.context.settings.max_wait))
     }
 
-    /// Who says hello speaks the first era, which has neither tasks nor a way to ask for changes of a list: that we never send.
+    /// A client that sends `initialize` uses a version of the first era. That era has no tasks. The server never sends
+    /// list-changed notifications in it.
     async fn initialize(
         &self,
         request: InitializeRequestParams,
@@ -219,7 +221,7 @@ impl ServerHandler for Server {
         Ok(GetTaskResult::new(self.run_request(|desk| async move { desk.get_task(&request.task_id).await }).await?))
     }
 
-    /// A run asks its client for nothing, so that there is nothing to be told.
+    /// A run never asks its client for input, so the update itself is ignored.
     async fn update_task(
         &self,
         request: UpdateTaskParams,
@@ -306,7 +308,7 @@ impl ServerHandler for Server {
         self.run_request(listening).await
     }
 
-    /// rmcp takes a call whose parameters have another shape for a method that it does not know.
+    /// rmcp passes a known method with malformed parameters on as a custom request.
     async fn on_custom_request(
         &self,
         request: CustomRequest,
@@ -321,7 +323,7 @@ impl ServerHandler for Server {
 }
 
 impl Server {
-    /// Does what is no tool. Every request gets an answer, one that panics too.
+    /// Handles requests other than tool calls. Every request gets an answer, even if the handler panics.
     async fn run_request<T: Send + 'static, W>(&self, work: impl FnOnce(ServerContext) -> W) -> Result<T, ErrorData>
     where
         W: Future<Output = Result<T, Refusal>> + Send + 'static,
@@ -338,7 +340,8 @@ impl Server {
     }
 }
 
-/// A refusal as a protocol error, for what is no tool: rmcp tells each era in its own number that something is not there.
+/// Converts a refusal to a protocol error, for requests other than tool calls. rmcp picks the "not found" code of the
+/// request's era.
 fn protocol_error(refusal: Refusal) -> ErrorData {
     let error: fn(Cow<'static, str>, Option<serde_json::Value>) -> ErrorData = match refusal.code() {
         "bad_run_id" | "unknown_run" | "unknown_resource" => ErrorData::resource_not_found,
@@ -348,7 +351,7 @@ fn protocol_error(refusal: Refusal) -> ErrorData {
     error(format!("{}: {}", refusal.message(), refusal.hint()).into(), Some(refusal.into_json()))
 }
 
-/// An error of a resource names the resource, as the specification has it.
+/// Adds the URI to a resource error, as the specification requires.
 fn with_resource_uri(mut error: ErrorData, uri: String) -> ErrorData {
     if let Some(fields) = error.data.as_mut().and_then(serde_json::Value::as_object_mut) {
         fields.insert("uri".to_owned(), uri.into());
@@ -356,7 +359,7 @@ fn with_resource_uri(mut error: ErrorData, uri: String) -> ErrorData {
     error
 }
 
-/// Every call gets an answer, one that panics too: rmcp by itself would leave the client waiting for ever.
+/// Every call gets an answer, even if it panics: rmcp alone would leave the client waiting for ever.
 async fn run_tool_call(
     client: Client,
     call: impl Future<Output = Result<serde_json::Value, Refusal>> + Send + 'static,
@@ -371,8 +374,8 @@ async fn run_tool_call(
     }
 }
 
-/// A refusal is text alone: some clients hold structured content against the tool's output schema even when it is an error,
-/// and show their model a complaint about the schema instead.
+/// A refusal is text only. Some clients validate structured content against the output schema even for an error, and
+/// show their model the schema complaint instead.
 fn refusal_result(refusal: Refusal) -> CallToolResult {
     CallToolResult::error(vec![ContentBlock::text(refusal.to_text())])
 }

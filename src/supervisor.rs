@@ -1,6 +1,6 @@
-//! The process that owns one run: its lock, its process tree, its deadline, its ending. It outlives every server and
-//! takes orders only from the run's folder (`stop.json`) and from SIGTERM, which means the same.
-//! It speaks no protocol, and it never touches a process that is not of its run.
+//! The process that owns one run: its lock, its process tree, its deadline and its ending. It outlives every server. Orders
+//! reach it only through the run's folder (`stop.json`) and as SIGTERM, which also asks for a stop.
+//! It speaks no protocol and never touches a process of another run.
 
 mod ancestry;
 mod budget;
@@ -38,21 +38,21 @@ pub use ancestry::parent_run;
 pub use leader::exec_massgen;
 pub use lost::finalize_lost;
 
-/// What a supervisor writes to standard output once MassGen's process is on record, or is waited for; the process that started it reads no further.
+/// The supervisor prints this to standard output once MassGen's process is on record, or while the run waits for it. Its starter reads no further.
 pub const READY: &str = "ready";
 
-/// A supervisor that could not begin or end its work.
+/// A supervisor could not begin or end its work.
 #[derive(Debug, thiserror::Error)]
 pub enum SupervisorError {
-    /// The folder is none of a run.
+    /// The folder does not belong to a run.
     #[error("`{}` is not a run's folder", path.display())]
     NotARun {
-        /// What was given.
+        /// The given path.
         path: PathBuf,
-        /// Why it is none.
+        /// Why it is not a run's folder.
         source: InvalidRunId,
     },
-    /// Another supervisor has the run, or has had it.
+    /// Another supervisor owns the run, or has owned it.
     #[error("`{}` has a supervisor, or its run is over", .0.display())]
     AlreadySupervised(PathBuf),
     /// A record could not be read or written.
@@ -61,7 +61,7 @@ pub enum SupervisorError {
     /// The operating system refused.
     #[error("cannot {operation}")]
     Io {
-        /// What was tried.
+        /// The operation that failed.
         operation: &'static str,
         /// Why it failed.
         source: io::Error,
@@ -69,16 +69,16 @@ pub enum SupervisorError {
     /// The rehearsal endpoint could not be served.
     #[error("cannot serve the rehearsal model")]
     Rehearsal(#[from] rehearsal::RehearsalError),
-    /// The book of the state folder could not be kept.
+    /// The ledger could not be read or written.
     #[error("cannot keep the ledger")]
     Ledger(#[from] LedgerError),
-    /// The config cannot take the question up.
+    /// The question cannot be put into the config.
     #[error("cannot put the question into the config")]
     Config(#[from] configs::EditError),
     /// The operator's env file cannot be used.
     #[error("cannot use the env file")]
     EnvFile(#[from] EnvFileError),
-    /// The rehearsal's name has a mistake, which should have been refused before.
+    /// The rehearsal's name has an error, which the server should have refused before.
     #[error("cannot read the rehearsal's name")]
     Script(#[from] rehearsal::ScriptError),
 }
@@ -93,7 +93,7 @@ fn io_error(operation: &'static str) -> impl FnOnce(io::Error) -> SupervisorErro
 pub async fn supervise(folder: &Path, me: &Path) -> Result<(), SupervisorError> {
     let path = folder.to_owned();
     let folder = RunFolder::from_path(folder).map_err(|source| SupervisorError::NotARun { path, source })?;
-    // A process that leads a group already (started from a shell) cannot have a session of its own; it needs none then.
+    // setsid fails if the process already leads a group (started from a shell); it needs no session of its own then.
     let _leads_already = rustix::process::setsid();
     let own = rustix::process::getpid();
     rustix::process::set_child_subreaper(Some(own)).map_err(io::Error::from).map_err(io_error("become a subreaper"))?;
@@ -117,7 +117,7 @@ pub async fn supervise(folder: &Path, me: &Path) -> Result<(), SupervisorError> 
     Ok(())
 }
 
-/// Starts MassGen and stays with it to its end; gives the last record.
+/// Starts MassGen, supervises it to its end and returns the last record.
 async fn run_to_end(
     folder: &RunFolder,
     record: RunRecord,
@@ -139,7 +139,7 @@ async fn run_to_end(
     Ok(worker.run().await)
 }
 
-/// Resolves when a signal tells this process to end.
+/// Resolves when a signal asks this process to end.
 async fn shutdown_signal() {
     use tokio::signal::unix::{SignalKind, signal};
     let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
@@ -157,8 +157,8 @@ async fn shutdown_signal() {
     }
 }
 
-/// The secrets that a run's supervisor knows: those of its environment and of the env file that the run's spec names, where
-/// they can be read.
+/// The secrets that a run's supervisor knows: those of its environment and, if readable, those of the env file that the run's
+/// spec names.
 pub fn secrets(folder: &Path) -> Secrets {
     RunFolder::from_path(folder).map(|folder| known_secrets(&folder)).unwrap_or_default()
 }
@@ -169,8 +169,8 @@ fn known_secrets(folder: &RunFolder) -> Secrets {
     with_file.or_else(|_| Secrets::from_environment(None)).unwrap_or_default()
 }
 
-/// What keeps a rehearsal on this machine: the endpoint takes any key, so that the user's own is not sent there, and MassGen's
-/// look-ups of prices go to a closed port.
+/// Keeps a rehearsal on this machine: the endpoint takes any key, so the user's own key is not sent there, and MassGen's price
+/// look-ups go to a closed port.
 const OFFLINE_VARIABLES: [(&str, &str); 7] = [
     ("OPENAI_API_KEY", "rehearsal"),
     ("HTTPS_PROXY", "http://127.0.0.1:9"),
@@ -181,17 +181,17 @@ const OFFLINE_VARIABLES: [(&str, &str); 7] = [
     ("no_proxy", "127.0.0.1,localhost"),
 ];
 
-/// A run that is ready to start; a rehearsal is served for as long as this lives.
+/// A run that is ready to start. Its rehearsal endpoint is served until this is dropped.
 struct PreparedRun {
     launch: Launch,
-    /// Which model each agent uses.
+    /// The model of each agent.
     models: BTreeMap<String, String>,
-    /// Whose model that is.
+    /// The provider of each agent's model.
     providers: BTreeMap<String, String>,
-    /// Which variable has its key.
+    /// The variable that holds each agent's key.
     keys: BTreeMap<String, String>,
     _rehearsal: Option<Rehearsal>,
-    /// The conversation that it goes on with, where MassGen looks for it.
+    /// The conversation that the run continues, linked where MassGen looks for it.
     _session: Option<session::SessionLink>,
 }
 
@@ -218,7 +218,7 @@ async fn prepare(folder: &RunFolder, spec: &RunSpec) -> Result<PreparedRun, Supe
     })
 }
 
-/// What is to reach MassGen of our environment and of the env file; in a rehearsal no key at all.
+/// The variables that MassGen gets from our environment and from the env file; in a rehearsal no key at all.
 ///
 /// # Errors
 ///
@@ -230,13 +230,13 @@ pub fn environment(spec: &RunSpec) -> Result<Vec<(OsString, OsString)>, Supervis
         return Ok(env);
     }
     let file = spec.env_file.as_deref().map(secrets::read_env_file).transpose()?.unwrap_or_default();
-    // What the file names is meant to reach MassGen.
+    // The operator lists variables in the env file so that MassGen gets them.
     let mut wanted: Vec<String> = file.iter().map(|(name, _)| name).chain(&spec.pass_env).cloned().collect();
     wanted.push(format!("{}*", configs::SECRET_VARIABLE_PREFIX));
     Ok(environment::select(environment::merge(std::env::vars_os(), &file).into_iter(), &wanted))
 }
 
-/// What MassGen is to read: what the server checked and put into the run's folder, with the question in it.
+/// Prepares the config that MassGen reads: the one that the server checked and put into the run's folder, with the question added.
 async fn prepare_config(folder: &RunFolder, spec: &RunSpec) -> Result<PreparedConfig, SupervisorError> {
     let (checked, rehearsal) = match &spec.config {
         ConfigChoice::Rehearsal(name) => {
@@ -272,14 +272,14 @@ async fn prepare_config(folder: &RunFolder, spec: &RunSpec) -> Result<PreparedCo
     })
 }
 
-/// What the agents are asked: the question, with the answer of an earlier run where this one builds on one.
+/// The question for the agents, with the answer of an earlier run if this run builds on one.
 fn question_text(folder: &RunFolder, spec: &RunSpec) -> Result<String, SupervisorError> {
     let Some(from) = &spec.basis else { return Ok(spec.question.clone()) };
     let whole = basis::question_with_basis(&spec.question, &spec.id, from, &folder.basis(), &known_secrets(folder));
     whole.map_err(io_error("read the answer that it builds on"))
 }
 
-/// The config that the server put into the folder; under another ending where it could not be read, and MassGen is to say why.
+/// The config that the server put into the folder. It has the extension `json` if the server could not read it; MassGen then reports the error.
 fn checked_config(folder: &RunFolder) -> io::Result<(PathBuf, String)> {
     let path = folder.config();
     match std::fs::read_to_string(&path) {
@@ -291,13 +291,13 @@ fn checked_config(folder: &RunFolder) -> io::Result<(PathBuf, String)> {
     }
 }
 
-/// Which model each agent uses.
+/// The model of each agent.
 fn models(tree: &Tree) -> BTreeMap<String, String> {
     let agents = Needs::from_config(tree).agents;
     agents.into_iter().filter_map(|agent| Some((agent.id, agent.model?))).collect()
 }
 
-/// Whose model each agent uses.
+/// The provider of each agent's model.
 fn providers(tree: &Tree) -> BTreeMap<String, String> {
     let agents = Needs::from_config(tree).agents;
     agents.iter().filter_map(|agent| Some((agent.id.clone(), agent.provider()?.to_owned()))).collect()

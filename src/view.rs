@@ -1,5 +1,6 @@
-//! A record → what an agent sees of it. Pure, and bounded whatever MassGen wrote: a brief status has at most 120 tokens; one of two
-//! agents at most 300 bytes while nothing is wrong, and twice that with a problem in it. Absent means unknown or not applicable.
+//! Converts a run record to the view that an agent gets. Pure, and bounded whatever MassGen wrote: a brief status has
+//! at most 120 tokens. A brief status of two agents has at most 300 bytes without a problem, and twice that with one.
+//! An absent field is unknown or not applicable.
 
 mod awaited_models;
 mod configs;
@@ -34,21 +35,21 @@ const MAX_BRIEF_FILES: usize = 3;
 const MAX_BRIEF_MESSAGE_BYTES: usize = 160;
 /// The longest name of a provider, in bytes.
 const MAX_PROVIDER_BYTES: usize = 40;
-/// The longest sentence of a warning, in characters.
+/// The longest message of a warning, in characters.
 const MAX_WARNING_CHARS: usize = 300;
-/// How much of the question a full status repeats, in characters.
+/// How many characters of the question a full status repeats.
 const MAX_QUESTION_CHARS: usize = 200;
 
-/// A run, as check_status and run_massgen show it.
+/// A run as check_status and run_massgen show it.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct RunView {
-    /// The run's handle.
+    /// The run id.
     pub run_id: String,
-    /// Its label, in the list of the latest runs.
+    /// Its group label; in the list of the latest runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub group: Option<String>,
-    /// Its question, cut; in a list.
+    /// Its question, truncated; in a list.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub question: Option<String>,
@@ -56,7 +57,7 @@ pub struct RunView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub config: Option<String>,
-    /// Seconds since it was asked for; in the list of the latest runs.
+    /// Seconds since the request; in the list of the latest runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "u64")]
     pub age_s: Option<u64>,
@@ -68,7 +69,7 @@ pub struct RunView {
     pub phase: Option<String>,
     /// Seconds from the call that started it to now, or to the end.
     pub elapsed_s: u64,
-    /// What each agent is at.
+    /// The current activity of each agent.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub agents: BTreeMap<String, String>,
     /// Votes by answer label.
@@ -90,23 +91,23 @@ pub struct RunView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub budget: Option<String>,
-    /// Its place, and what it waits for.
+    /// Its place in the queue, and what it waits for.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub queue: Option<String>,
-    /// Messages of steer_run that MassGen has not taken up.
+    /// Messages of steer_run that MassGen has not read yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "u64")]
     pub messages_waiting: Option<usize>,
-    /// Messages that MassGen never took up before the run ended.
+    /// Messages that MassGen had not read when the run ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "u64")]
     pub never_delivered: Option<usize>,
-    /// Whose answer won and was presented.
+    /// The agent that gave the winning, presented answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub winner: Option<String>,
-    /// Whose answer read_result gives where none has won: the run was stopped, failed, or had no vote.
+    /// The agent that gave the answer of read_result if no answer has won: the run was stopped, failed, or had no vote.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub best: Option<String>,
@@ -114,7 +115,7 @@ pub struct RunView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "u64")]
     pub answer_chars: Option<u64>,
-    /// True: it can be read now; the run has only to end.
+    /// True: the answer can be read now; the run only has to exit.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "bool")]
     pub answer_ready: Option<bool>,
@@ -122,7 +123,7 @@ pub struct RunView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "bool")]
     pub partial: Option<bool>,
-    /// The answer itself, where it has at most 500 characters.
+    /// The answer itself, if it has at most 500 characters.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub answer: Option<String>,
@@ -130,15 +131,15 @@ pub struct RunView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub exit: Option<String>,
-    /// Why it was stopped.
+    /// Why the run was stopped.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub reason: Option<String>,
-    /// How long there was no sign of life.
+    /// Seconds without any activity.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "u64")]
     pub quiet_s: Option<u64>,
-    /// What it seems to do then.
+    /// What the run seems to do during that time.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub seems: Option<String>,
@@ -146,11 +147,11 @@ pub struct RunView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "ProblemView")]
     pub problem: Option<ProblemView>,
-    /// Files of the project that changed while it could write there.
+    /// Project files that changed while the run could write to the project.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Vec<String>")]
     pub changed: Option<Vec<String>>,
-    /// What it lacked, also where it succeeded.
+    /// What the run lacked, even if it succeeded.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "WarningView")]
     pub warning: Option<WarningView>,
@@ -158,27 +159,27 @@ pub struct RunView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
     pub cursor: Option<String>,
-    /// From run_massgen: what to do next, and how long its waits are.
+    /// From run_massgen: the next step, and how long waits are.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
     pub hint: Option<String>,
-    /// The same request had started this run before.
+    /// An earlier call with the same request started this run.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
     pub reused: Option<bool>,
-    /// From run_massgen: the keys of it that overrides change.
+    /// From run_massgen: the config keys that the overrides change.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(skip)]
     pub applied: Vec<String>,
-    /// From run_massgen: the conversation that it goes on with.
+    /// From run_massgen: the conversation that the run continues.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
     pub continues: Option<String>,
-    /// From run_massgen: the answer that it builds on.
+    /// From run_massgen: the answer that the run builds on.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
     pub from: Option<String>,
-    /// From run_massgen: what will go wrong or do nothing, as far as it is known before the start.
+    /// From run_massgen: what will fail or have no effect, as far as that is known before the start.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(skip)]
     pub warnings: Vec<WarningView>,
@@ -192,27 +193,27 @@ pub struct RunView {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[schemars(inline)]
 pub struct ProblemView {
-    /// A stable word.
+    /// A stable code.
     pub code: String,
     /// One sentence.
     pub message: String,
     /// What to do next.
     pub hint: String,
-    /// Whether the same again can help: now, later, no; absent when unknown.
+    /// Whether a retry of the same call can help: now, later, no; absent when unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub retry: Option<&'static str>,
-    /// Whose model it was about.
+    /// The provider of the model in question.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub provider: Option<String>,
 }
 
-/// Something that keeps no run from going on, such as tools that were missing.
+/// A problem that does not stop the run, such as missing tools.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[schemars(inline)]
 pub struct WarningView {
-    /// A stable word.
+    /// A stable code.
     pub code: String,
     /// One sentence.
     pub message: String,
@@ -220,7 +221,8 @@ pub struct WarningView {
     pub hint: String,
 }
 
-/// What only a full status shows. Its schema is left open: it would cost every client more than it tells.
+/// Fields that only a full status shows. The schema is left open: describing them would cost every client more tokens
+/// than it is worth.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Details {
     question: String,
@@ -230,12 +232,12 @@ pub struct Details {
     mode: &'static str,
     context: &'static str,
     timeout_s: u64,
-    /// The most that it and the runs below it may spend.
+    /// The most that the run and its nested runs may spend.
     #[serde(skip_serializing_if = "Option::is_none")]
     budget_usd: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_tokens: Option<u64>,
-    /// What it and the runs below it have spent.
+    /// What the run and its nested runs have spent.
     #[serde(skip_serializing_if = "Option::is_none")]
     tree_cost_usd: Option<f64>,
     tree_tokens: u64,
@@ -243,19 +245,19 @@ pub struct Details {
     parent: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     root: Option<String>,
-    /// The run before it in its conversation.
+    /// The previous run of the conversation.
     #[serde(skip_serializing_if = "Option::is_none")]
     continues: Option<String>,
-    /// Which turn of that it is.
+    /// The turn number in that conversation.
     #[serde(skip_serializing_if = "Option::is_none")]
     turn: Option<u32>,
-    /// Runs that it started.
+    /// Runs that this run started.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     children: Vec<String>,
-    /// The answer that it builds on.
+    /// The answer that this run builds on.
     #[serde(skip_serializing_if = "Option::is_none")]
     from: Option<AnswerBasisView>,
-    /// Runs that build on an answer of it.
+    /// Runs that build on an answer of this run.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     built_on_by: Vec<String>,
     created: String,
@@ -266,48 +268,48 @@ pub struct Details {
     /// warm: forked from a process that had imported MassGen; cold: not.
     #[serde(skip_serializing_if = "Option::is_none")]
     start: Option<&'static str>,
-    /// How long it waited for a warm process to import MassGen.
+    /// How long the run waited for a warm process to import MassGen.
     #[serde(skip_serializing_if = "Option::is_none")]
     import_s: Option<u64>,
-    /// Why it was not warm.
+    /// Why the start was not warm.
     #[serde(skip_serializing_if = "Option::is_none")]
     cold_because: Option<String>,
-    /// Shows the run to a person in a terminal.
+    /// The command that shows the run to a person in a terminal.
     #[serde(skip_serializing_if = "Option::is_none")]
     viewer: Option<String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     agents: BTreeMap<String, AgentView>,
-    /// All that it lacked, where that is more than one thing.
+    /// All that the run lacked, if that is more than one thing.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<WarningView>,
-    /// What was looked at while it is quiet.
+    /// The latest sample while the run is quiet.
     #[serde(skip_serializing_if = "Option::is_none")]
     looked_at: Option<QuietSampleView>,
 }
 
-/// The answer of an earlier run that a run builds on.
+/// The answer of an earlier run that this run builds on.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AnswerBasisView {
     run_id: String,
-    /// Its label; absent of a presented answer.
+    /// Its label; absent for a presented answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     answer: Option<String>,
     agent: String,
 }
 
-/// What the newest look at a quiet run saw.
+/// The latest sample of a quiet run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct QuietSampleView {
     ago_s: u64,
     processes: u32,
-    /// Of one processor, between the last two looks.
+    /// CPU use between the last two samples; 100 is one processor.
     cpu_percent: u32,
-    /// Of MassGen's own process: R, S, D, T.
+    /// The state of MassGen's own process: R, S, D, T.
     #[serde(skip_serializing_if = "Option::is_none")]
     state: Option<char>,
     /// Open outgoing connections.
     connections: Vec<String>,
-    /// Calls that have begun and not ended.
+    /// Tool calls that have started and not ended.
     tools: Vec<String>,
     live_children: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -328,31 +330,32 @@ pub struct AgentView {
     error: Option<String>,
 }
 
-/// How a stop went, as kill_run tells it.
+/// The result of a stop, as kill_run shows it.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct ReceiptView {
-    /// The run's handle.
+    /// The run id.
     pub run_id: String,
     /// killed when this stop ended it; another end when it came first; stopping when it is not over yet.
     pub state: String,
-    /// True: it had ended before this call, which did nothing.
+    /// True: the run had ended before this call, which did nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "bool")]
     pub already_ended: Option<bool>,
-    /// Seconds from the request to the last look.
+    /// Seconds from the request to the last check.
     pub took_s: f64,
     /// none, SIGINT, SIGTERM or SIGKILL: the strongest that was needed.
     pub force: &'static str,
-    /// Processes the run had.
+    /// Number of processes that the run had.
     pub processes: u32,
-    /// Processes that would not die; normally empty.
+    /// Processes that could not be killed; normally empty.
     pub survivors: Vec<String>,
-    /// What read_result can still give.
+    /// What read_result can still return.
     pub readable: String,
 }
 
-/// What run_massgen gives: a run as check_status shows it, or with dry_run what it would be. The schema names only what matters
-/// at a start and is left open for the rest, which every client would pay for twice.
+/// The answer of run_massgen: a run as check_status shows it, or the result of a dry run. The schema describes only the
+/// fields that matter at a start. It leaves the rest open, because every client would pay for the same descriptions
+/// twice.
 pub struct RunMassgenOutput;
 
 impl JsonSchema for RunMassgenOutput {
@@ -380,34 +383,34 @@ impl JsonSchema for RunMassgenOutput {
     }
 }
 
-/// How much of a run is shown.
+/// The level of detail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Detail {
-    /// What answers "how is it going".
+    /// The fields that show the progress of a run.
     #[default]
     Brief,
-    /// With paths, limits, per-agent numbers.
+    /// With paths, limits, and numbers per agent.
     Full,
 }
 
-/// What is known of a run beside its record.
+/// Facts about a run that are not in its record.
 #[derive(Debug, Clone, Copy)]
 pub struct RunExtras<'a> {
-    /// Its folder.
+    /// The run's folder.
     pub folder: &'a std::path::Path,
-    /// The runs that it started.
+    /// The runs that the run started.
     pub children: &'a [RunId],
-    /// The runs that build on an answer of it.
+    /// The runs that build on an answer of the run.
     pub dependents: &'a [RunId],
-    /// How many wait before it, and how many in all.
+    /// How many runs wait before it, and how many wait in all.
     pub queue_position: Option<(usize, usize)>,
-    /// How many messages of steer_run MassGen has not taken up.
+    /// How many messages of steer_run MassGen has not read yet.
     pub pending_messages: usize,
-    /// Of a run that waits for a model: each agent's.
+    /// The model of each agent; only while the run waits for a model.
     pub awaited_models: &'a BTreeMap<String, String>,
 }
 
-/// What an agent sees of a run at a moment.
+/// Builds the view of a run at a given time.
 pub fn run_view(record: &RunRecord, seen: &RunExtras<'_>, detail: Detail, now: &Moment) -> RunView {
     let digest = record.digest.as_ref();
     let ending = record.state.ending();
@@ -474,19 +477,19 @@ impl RunView {
         END_STATES.contains(&self.state.as_str())
     }
 
-    /// Whose answer there is.
+    /// The agent that gave the available answer.
     pub fn answer_agent(&self) -> Option<&str> {
         self.winner.as_deref().or(self.best.as_deref())
     }
 
-    /// With the run's label, for a list of runs that the call did not name.
+    /// Adds the run's group label, for a list of runs that the call did not name.
     #[must_use]
     pub fn with_group(self, record: &RunRecord) -> RunView {
         RunView { group: record.spec.group.as_deref().map(short_word), ..self }
     }
 }
 
-/// Which turn of which conversation a run is.
+/// The conversation that a run continues, and its turn number.
 pub fn continuation_text(before: &Continuation) -> String {
     format!(
         "turn {} of the conversation of {}; its config, mode and context hold where you name no others",
@@ -494,18 +497,18 @@ pub fn continuation_text(before: &Continuation) -> String {
     )
 }
 
-/// Which answer a run builds on.
+/// The answer that a run builds on.
 pub fn basis_text(from: &AnswerBasis) -> String {
     let answer = from.answer.as_deref().map_or_else(|| "the final answer".to_owned(), short_word);
     format!("{answer} of {}, by {}", from.run, short_word(&from.agent))
 }
 
-/// A stop that could not be asked for.
+/// The receipt if a stop could not be requested.
 pub fn failed_receipt(record: &RunRecord, why: &str) -> ReceiptView {
     ReceiptView { readable: format!("not stopped: {why}"), ..receipt(record) }
 }
 
-/// How the stop of a run went.
+/// The receipt of a stop.
 pub fn receipt(record: &RunRecord) -> ReceiptView {
     let ending = record.state.ending();
     let report = ending.and_then(|ending| ending.stop.as_ref());
@@ -523,7 +526,7 @@ pub fn receipt(record: &RunRecord) -> ReceiptView {
     }
 }
 
-/// A stop of a run that had ended before: nothing was done, and how an earlier stop went is not this one's to tell.
+/// The receipt if the run had ended before: this stop did nothing, and the receipt does not report an earlier stop.
 pub fn ended_receipt(record: &RunRecord) -> ReceiptView {
     let is_over = Some(record.state.ending().is_some()).filter(|over| *over);
     ReceiptView {
@@ -549,7 +552,7 @@ fn readable_parts(ending: Option<&Ending>) -> String {
     }
 }
 
-/// What an agent is at; of a run that has ended, what it had come to.
+/// The current activity of an agent; after the end of the run, its last status.
 fn agent_status(agent: &AgentDigest, is_over: bool) -> String {
     let with = |verb: &str, label: &Option<String>| match label {
         Some(label) => format!("{verb} {}", short_word(label)),
@@ -572,14 +575,14 @@ fn displayed_votes(all: &BTreeMap<String, u32>) -> BTreeMap<String, u32> {
     all.iter().map(|(label, count)| (short_word(label), *count)).collect()
 }
 
-/// A word of MassGen's, made harmless and cut to [`MAX_WORD_BYTES`] at a character boundary.
+/// A short text of MassGen, sanitized and truncated to [`MAX_WORD_BYTES`] at a character boundary.
 fn short_word(text: &str) -> String {
     let text = text::single_line(text, MAX_WORD_BYTES);
     let end = (0..=MAX_WORD_BYTES.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
     text[..end].to_owned()
 }
 
-/// The names of changed files, a few of them in a brief status, and how many more there are.
+/// The names of changed files and the number of omitted names; a brief status names only a few.
 fn changed_file_names(changed: &ChangedFiles, detail: Detail) -> Vec<String> {
     let named = match detail {
         Detail::Brief => changed.files.iter().take(MAX_BRIEF_FILES).map(|name| short_word(name)).collect::<Vec<_>>(),
@@ -604,7 +607,7 @@ fn stop_reason(state: &RunState) -> Option<String> {
     }
 }
 
-/// How much of the budget is spent, from four fifths on; in dollars where those come nearer to their limit than the tokens.
+/// The spent part of the budget, from 80 % on. It is in dollars if the dollars are closer to their limit than the tokens.
 fn budget_text(record: &RunRecord) -> Option<String> {
     let (cap, spent) = (record.spec.allowance.cap, record.total_spent());
     let used = cap.percent_used(spent);
@@ -617,7 +620,8 @@ fn budget_text(record: &RunRecord) -> Option<String> {
     (used >= 80).then(|| format!("{used} % of {most}"))
 }
 
-/// What was counted; of a run that nothing was counted of (its supervisor died, or it costs nothing), what MassGen says.
+/// The counted cost. If nothing was counted (the supervisor died, or the run costs nothing), the cost that MassGen
+/// reports.
 fn shown_cost(record: &RunRecord) -> Option<f64> {
     let counted = Some(record.spent.usd).filter(|usd| *usd > Usd(0)).map(Usd::as_f64);
     let told = record.digest.as_ref().and_then(|digest| digest.cost_usd);
@@ -628,7 +632,7 @@ fn queue_text((ahead, all): (usize, usize), slots: u32) -> String {
     format!("{ahead} ahead of it, {all} waiting for a slot ({slots} in all)")
 }
 
-/// A budget that was overrun says by how much.
+/// The problem of a run over its budget, with the amount of the overrun.
 fn over_budget_problem(record: &RunRecord) -> Problem {
     let (cap, spent) = (record.spec.allowance.cap, record.total_spent());
     if cap.percent_used(spent) < 100 {
@@ -654,7 +658,7 @@ fn over_budget_problem(record: &RunRecord) -> Problem {
     problem_with_retry("budget_spent", &format!("stopped at its budget: {told}"), &hint, Retry::No)
 }
 
-/// Whether MassGen is at work, so that it can be quiet.
+/// Whether MassGen is working; only then can it be quiet.
 fn is_active(state: &RunState) -> bool {
     match state {
         RunState::Starting { .. } | RunState::Running { .. } => true,
@@ -662,7 +666,7 @@ fn is_active(state: &RunState) -> bool {
     }
 }
 
-/// What a quiet run seems to do; of one that waits for models, whose and for how long.
+/// What a quiet run seems to do. If it waits for models, the text names their agents and the time.
 fn inferred_activity_text(quiet: &QuietPeriod, waiting: Option<&str>, now: &Moment) -> String {
     let seems = quiet.inferred_activity(now);
     let waiting = waiting.filter(|_| seems == InferredActivity::WaitingForModel);
@@ -722,12 +726,12 @@ fn convergence_problem(record: &RunRecord) -> Option<Problem> {
     record.digest.as_ref().and_then(|digest| digest.convergence_problem())
 }
 
-/// The hint of a live run's problem, for one that is over already.
+/// The hint for a problem of a live run, adapted to a run that has ended.
 fn hint_after_end(hint: &str) -> String {
     hint.replacen("kill_run, then run_massgen again", "run it again", 1)
 }
 
-/// More time would not help agents that answer again and again.
+/// More time would not help if the agents keep submitting new answers.
 fn timeout_problem(record: &RunRecord, timeout: Problem) -> Problem {
     match convergence_problem(record) {
         Some(found) => Problem {
@@ -739,20 +743,20 @@ fn timeout_problem(record: &RunRecord, timeout: Problem) -> Problem {
     }
 }
 
-/// A problem, as it is shown.
+/// Converts a problem to its view.
 pub fn problem_view(problem: Problem) -> ProblemView {
     let provider = problem.provider.map(|provider| truncate_words(&provider, MAX_PROVIDER_BYTES));
     let retry = problem.retry.map(retry_label);
     ProblemView { code: problem.code, message: problem.message, hint: problem.hint, retry, provider }
 }
 
-/// A warning in an answer, bounded whatever stands in a config or a log.
+/// Converts a warning to its view, with bounded length whatever a config or log contains.
 pub fn warning_view(warning: &Warning) -> WarningView {
     let bounded = |words: &str| text::truncate_sentence(words, MAX_WARNING_CHARS);
     WarningView { code: warning.code.clone(), message: bounded(&warning.message), hint: bounded(&warning.hint) }
 }
 
-/// The most important of some warnings. Where there are more and the others are not shown, its hint says so.
+/// The most important warning. If others are not shown, its hint says so.
 fn top_warning(all: &[Warning], detail: Detail) -> Option<WarningView> {
     let mut first = warnings::by_weight(all).first().map(|first| warning_view(first))?;
     match (all.len() - 1, detail) {
@@ -762,7 +766,8 @@ fn top_warning(all: &[Warning], detail: Detail) -> Option<WarningView> {
     Some(first)
 }
 
-/// At most so many bytes, cut between words, or at a character's border in a long word; where something was cut, the end says so.
+/// Truncates a text to a number of bytes, between words, or at a character boundary in a long word. A truncated text
+/// ends with a mark.
 fn truncate_words(text: &str, most: usize) -> String {
     if text.len() <= most {
         return text.to_owned();
@@ -848,7 +853,7 @@ fn details(record: &RunRecord, seen: &RunExtras<'_>) -> Details {
     }
 }
 
-/// The command with which a person watches the run in a terminal.
+/// The command that shows the run to a person in a terminal.
 fn viewer_command(program: &std::path::Path, log: &str) -> String {
     format!("{} viewer {}", text::shell_quote(&program.display().to_string()), text::shell_quote(log))
 }

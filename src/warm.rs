@@ -1,6 +1,6 @@
-//! MassGen kept warm: processes that have imported it (`warm/warm.py` is their program) and fork runs from there. This room finds
-//! them, asks them for a run, and says with what one is started. A state folder has them in `warm/`.
-//! It sends no signals and writes no record: a run that was started warm is its supervisor's like any other.
+//! Keeps MassGen warm: processes that have imported it (`warm/warm.py` is their program) fork runs. This module finds them,
+//! requests runs from them, and prepares the start of new ones. They belong to a state folder and have their files in its `warm/`.
+//! It sends no signals and writes no record: the supervisor owns a run that was started warm like any other.
 
 mod connection;
 mod process;
@@ -25,20 +25,20 @@ pub use process::{
 /// How often a waiter checks whether an import is done.
 pub const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// What the warm process runs, in MassGen's own interpreter.
+/// The program of a warm process, which runs in MassGen's own interpreter.
 const PYTHON_PROGRAM: &str = include_str!("warm/warm.py");
-/// The ending of the socket that a warm process listens on.
+/// The extension of the socket that a warm process listens on.
 const SOCKET_EXTENSION: &str = "sock";
-/// Of a folder of theirs: how many may be there at once, each for another MassGen or another environment.
+/// How many warm processes one state folder may have at once, each for a different MassGen or environment.
 const MAX_PROCESSES: usize = 3;
 
 /// Why a MassGen cannot be kept warm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unsupported {
-    /// It is run by something else, or cannot be read.
+    /// MassGen is started by something other than Python, or its program cannot be read.
     #[error("its program is no script of a Python that its first line names")]
     NotPython,
-    /// What was imported may be old at any time.
+    /// The source may change at any time, so an import may be out of date.
     #[error("it is an editable installation, whose source may change between two runs")]
     Editable,
 }
@@ -46,37 +46,37 @@ pub enum Unsupported {
 /// Why a run was not started warm.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ColdReason {
-    /// The operator does not want it.
+    /// The operator has disabled warm starts.
     #[error("the setting `warm` is off")]
     Disabled,
-    /// MassGen is none that could be kept.
+    /// This MassGen cannot be kept warm.
     #[error("MassGen cannot be kept warm: {0}")]
     Unsupported(#[from] Unsupported),
-    /// The run would see another import than the warm process has done.
+    /// A cold start would import something else than the warm process did.
     #[error("{0}")]
     Refused(String),
-    /// An answer takes hundredths of a second; this one took more than five.
+    /// No answer came within five seconds; one usually takes some hundredths of a second.
     #[error("the warm process did not answer within 5 s")]
     TimedOut,
-    /// It imported for longer than a run waits for that.
+    /// The import took longer than a run waits for it.
     #[error("the import in the warm process took more than 60 s")]
     ImportTimedOut,
-    /// A server that an agent of a run started begins none, since what it starts ends with that run.
+    /// A server that an agent of a run started starts no warm process, since it would end with that run.
     #[error("a nested run begins no warm process, and there is none for it")]
     Nested,
-    /// There is no room for another one.
+    /// The limit of warm processes is reached, or memory is short.
     #[error("less than 2 GB of memory are free, or three warm processes are there for other environments")]
     NoCapacity,
-    /// Requests to a warm process are text.
+    /// Requests to a warm process are UTF-8, and a value is not.
     #[error("a variable, an argument or a folder of the run is not UTF-8")]
     NotUtf8,
-    /// The import ended before it was done.
+    /// The warm process ended before its import was complete.
     #[error("the warm process ended at its import; its log is `{}`", .0.display())]
     ImportFailed(PathBuf),
     /// There is no process for this MassGen and environment.
     #[error("there is no warm process")]
     NoProcess,
-    /// The run is to be stopped before it had an answer.
+    /// A stop of the run was requested before an answer came.
     #[error("a stop was asked for meanwhile")]
     Stopped,
     /// The operating system refused.
@@ -90,22 +90,22 @@ impl From<io::Error> for ColdReason {
     }
 }
 
-/// An installed MassGen, as far as one process can stand for another: the same program, interpreter and packages, seen from the same
-/// namespaces of the kernel.
+/// An installed MassGen, with all that decides whether one process can replace another: the same program, interpreter and packages,
+/// in the same kernel namespaces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Installation {
     interpreter: PathBuf,
     program: PathBuf,
-    /// How the names of its processes begin.
+    /// The prefix of the names of its processes.
     name_prefix: String,
 }
 
 impl Installation {
-    /// Of a program, as it is installed now.
+    /// The installation of a program as it is now.
     ///
     /// # Errors
     ///
-    /// It is none that could be kept warm.
+    /// This MassGen cannot be kept warm.
     pub fn for_program(program: &Path) -> Result<Installation, Unsupported> {
         let interpreter = program::interpreter(program).ok_or(Unsupported::NotPython)?;
         let metadata = program::metadata(program);
@@ -119,7 +119,7 @@ impl Installation {
         Ok(Installation { interpreter, program: program.to_owned(), name_prefix: short_hash(&seen) })
     }
 
-    /// The folder that stands first in the PATH of what it starts.
+    /// The first folder in the PATH of processes that it starts.
     fn bin_folder(&self) -> PathBuf {
         program::scripts(&self.program)
     }
@@ -129,15 +129,15 @@ fn short_hash(text: &str) -> String {
     hex(&Sha256::digest(text.as_bytes())).chars().take(12).collect()
 }
 
-/// Variables of an environment, one by one.
+/// The variables of an environment.
 pub type Environment = Vec<(OsString, OsString)>;
 
-/// The folder of a state folder's warm processes, whether it is there or not.
+/// The folder for the warm processes of a state folder, whether it exists or not.
 pub fn warm_folder(state: &StateFolder) -> PathBuf {
     state.root().join("warm")
 }
 
-/// The sockets of one kind, or of all.
+/// The sockets of one installation, or of all.
 fn sockets(state: &StateFolder, kind: Option<&Installation>) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(warm_folder(state)).into_iter().flatten().flatten().map(|entry| entry.path());
     let is_wanted = |path: &PathBuf| {

@@ -1,6 +1,6 @@
-//! Waiting for a change in folders: by inotify; by looking twice a second where that is not to be had (instances or watches
+//! Waits for changes in folders: by inotify, or by polling twice a second if inotify is unavailable (instances or watches
 //! used up). A subscription learns that something may have changed, never what: its owner checks again.
-//! It never reads a file. A network file system tells nothing of what other machines change, see the README's limits.
+//! It never reads a file. A network file system does not report changes by other machines; see the README's limits.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -13,41 +13,41 @@ use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask, Watches};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// How often a seat without inotify is woken.
+/// How often a subscription without inotify is woken.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// The house's one watcher, shared by all that wait in this process.
+/// The single watcher of this process, shared by all its subscriptions.
 #[derive(Clone)]
 pub struct Watcher {
     state: Arc<Mutex<WatcherState>>,
 }
 
 struct WatcherState {
-    /// `None` where inotify is not to be had.
+    /// `None` if inotify is unavailable.
     watches: Option<Watches>,
     subscribers: HashMap<WatchDescriptor, Vec<Subscriber>>,
 }
 
-/// Rings at a seat, whatever has changed in a folder but one thing.
+/// Notifies a subscription of all changes in a folder, except those of one file.
 struct Subscriber {
     notify: Arc<Notify>,
     ignored_name: Option<&'static str>,
 }
 
-/// How many inotify instances this user may have, and how many watches; zero where the kernel does not tell.
+/// How many inotify instances and watches this user may have; zero if the kernel does not report it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InotifyLimits {
-    /// One for each process that waits.
+    /// Each waiting process uses one.
     pub instances: u64,
-    /// One for each folder that is waited at.
+    /// Each watched folder uses one.
     pub watches: u64,
 }
 
-/// Tries to have an inotify instance, and says what the user may have.
+/// Tries to create an inotify instance and returns the user's limits.
 ///
 /// # Errors
 ///
-/// Where there is none to be had, so that waits look twice a second.
+/// No instance is available, so waits poll twice a second.
 pub fn probe_inotify() -> std::io::Result<InotifyLimits> {
     Inotify::init()?;
     let most = |name: &str| {
@@ -57,15 +57,15 @@ pub fn probe_inotify() -> std::io::Result<InotifyLimits> {
     Ok(InotifyLimits { instances: most("max_user_instances"), watches: most("max_user_watches") })
 }
 
-/// A place to wait at. Folders are added to it; it is left by dropping it.
+/// Waits for changes in the folders added to it. Dropping it ends the subscription.
 pub struct Subscription {
     watcher: Watcher,
     notify: Arc<Notify>,
-    /// When to look next, for a seat at a folder that cannot be watched.
+    /// When to check next, for a folder that cannot be watched.
     next_poll: Option<Instant>,
 }
 
-/// What came of adding a folder.
+/// The result of adding a folder.
 enum AddResult {
     Added,
     AlreadyWatched,
@@ -73,7 +73,7 @@ enum AddResult {
 }
 
 impl Watcher {
-    /// A watcher; it needs a runtime, on which one task of it lives.
+    /// Starts a watcher. It needs a runtime, on which it spawns one task.
     pub fn start() -> Watcher {
         let inotify = Inotify::init().inspect_err(|error| tracing::warn!(%error, "no inotify: looking twice a second"));
         let watches = inotify.as_ref().ok().map(Inotify::watches);
@@ -93,7 +93,7 @@ impl Watcher {
         watcher
     }
 
-    /// A new seat, with no folder yet.
+    /// A new subscription without folders.
     pub fn subscribe(&self) -> Subscription {
         Subscription { watcher: self.clone(), notify: Arc::new(Notify::new()), next_poll: None }
     }
@@ -112,7 +112,7 @@ impl WatcherState {
         }
     }
 
-    /// Adds a folder for a seat.
+    /// Adds a folder to a subscription.
     fn add_watch(&mut self, folder: &Path, seat: &Arc<Notify>, deaf_to: Option<&'static str>) -> AddResult {
         let mask = WatchMask::MOVED_TO
             | WatchMask::CREATE
@@ -136,7 +136,7 @@ impl WatcherState {
         self.subscribers.retain(|folder, bells| {
             bells.retain(|known| !Arc::ptr_eq(&known.notify, seat));
             if bells.is_empty() {
-                // It fails only where the folder is gone already.
+                // It fails only if the folder no longer exists.
                 let _gone = watches.remove(folder.clone());
             }
             !bells.is_empty()
@@ -145,12 +145,12 @@ impl WatcherState {
 }
 
 impl Subscription {
-    /// Watches one more folder, and says whether it is new here. A folder that is not there (any more) is none to watch.
+    /// Watches one more folder; `true` if it is new to this subscription. A folder that does not exist is not watched.
     pub fn watch_folder(&mut self, folder: &Path) -> bool {
         self.watch_folder_except(folder, None)
     }
 
-    /// The same, except for one name in it: a file that the subscriber writes itself does not wake it.
+    /// The same, except for one file name in it: a file that the subscriber writes itself does not wake it.
     pub fn watch_folder_except(&mut self, folder: &Path, deaf_to: Option<&'static str>) -> bool {
         match lock_state(&self.watcher.state).add_watch(folder, &self.notify, deaf_to) {
             AddResult::Added => true,
@@ -173,7 +173,7 @@ impl Subscription {
                 () = tokio::time::sleep_until(next) => self.next_poll = Some(Instant::now() + POLL_INTERVAL),
             },
         }
-        // It may have rung again meanwhile; one look, which is still to come, is enough for both.
+        // Another notification may have arrived meanwhile; the caller's next check covers both.
         let _rung_again = self.notify.notified().now_or_never();
     }
 }

@@ -1,4 +1,4 @@
-//! Experiments seen from outside: begin one, go on with one that was left half-way, see the runs of it that have not begun, stop it.
+//! The client side of experiments: begin one, resume an interrupted one, list its runs that have not begun, stop it.
 //! Its driver starts the runs; this module never does.
 
 use std::path::{Path, PathBuf};
@@ -16,59 +16,59 @@ use crate::run::{Cap, Ending, Exit, Moment, Origin, Outcome, RunId, RunRecord, R
 /// The most runs of an experiment.
 pub const MAX_EXPERIMENT_RUNS: usize = 1_000;
 
-/// An experiment that is to begin.
+/// The request for an experiment.
 #[derive(Debug, Clone)]
 pub struct ExperimentRequest {
-    /// The label of its runs; one is made up where none is given.
+    /// The label of its runs; generated if none is given.
     pub group: Option<String>,
-    /// Its arms: how each is told from the others, and a start of it; the question of that does not matter.
+    /// Its arms: the name of each and a start for it; the question of that start is ignored.
     pub arms: Vec<(String, StartRequest)>,
-    /// What each arm is asked.
+    /// The question for each arm.
     pub questions: Vec<String>,
-    /// How many times each is asked; at least 1.
+    /// How many times each arm gets the question; at least 1.
     pub repeat: u32,
-    /// How many successes are enough.
+    /// The number of successes after which no more runs start.
     pub keep: Option<usize>,
-    /// What all runs together may spend.
+    /// The budget of all runs together.
     pub budget: Cap,
-    /// All that the agent asked for, in one text.
+    /// The agent's full request, in one text.
     pub request: String,
     /// The agent's key for the request.
     pub request_key: Option<String>,
-    /// Whether the same request of a moment ago may be another experiment.
+    /// Whether an identical recent request may begin a second experiment.
     pub fresh: bool,
 }
 
-/// An experiment that was begun, now or before.
+/// An experiment that was begun, now or earlier.
 #[derive(Debug)]
 pub struct StartedExperiment {
     /// The experiment.
     pub experiment: Experiment,
-    /// Whether the same request had begun it before.
+    /// Whether the same request had begun it earlier.
     pub is_reused: bool,
-    /// Whether it had been left half-way, and goes on now.
+    /// Whether it was interrupted and resumes now.
     pub is_resumed: bool,
 }
 
-/// An experiment, and who sees to it.
+/// An experiment and whether its driver is live.
 #[derive(Debug)]
 pub struct ExperimentStatus {
-    /// How far it is.
+    /// Its progress.
     pub experiment: Experiment,
-    /// Whether its conductor lives.
+    /// Whether its driver is live.
     pub has_live_driver: bool,
 }
 
-/// An experiment that was not begun.
+/// Why an experiment was not begun.
 #[derive(Debug, thiserror::Error)]
 pub enum ExperimentError {
-    /// Other runs have its label.
+    /// Other runs have this label.
     #[error("the group `{0}` is in use by other runs")]
     GroupTaken(String),
     /// The same key was given with another request.
     #[error("the request_key belongs to another request, which began {0}")]
     KeyReused(String),
-    /// The run waits for its turn, and cannot be touched by itself.
+    /// The run is planned and not started, so it cannot be changed separately.
     #[error("{run} waits for its turn in the experiment `{group}`")]
     RunIsPlanned {
         /// The run.
@@ -76,14 +76,14 @@ pub enum ExperimentError {
         /// Its group.
         group: String,
     },
-    /// A run is to be part of it that is not.
+    /// The request names a run as part of an experiment that it does not belong to.
     #[error("the group `{0}` is an experiment, which has its own runs")]
     GroupIsExperiment(String),
 }
 
 impl Fleet {
-    /// Begins an experiment, or goes on with it if the same request has begun it and it has no live driver any more. When this
-    /// returns, the plan is on disk and its conductor lives.
+    /// Begins an experiment, or resumes it if the same request began it and it has no live driver any more. When this
+    /// returns, the plan is on disk and its driver is live.
     pub async fn start_experiment(&self, begin: ExperimentRequest) -> Result<StartedExperiment, FleetError> {
         let keys = begin.arms.iter().enumerate().flat_map(|(arm, (_, start))| arm_keys(arm, start)).collect();
         let fleet = self.clone();
@@ -97,13 +97,13 @@ impl Fleet {
         Ok(StartedExperiment { experiment, is_reused, is_resumed })
     }
 
-    /// What an experiment has spent, with what its live runs may still spend.
+    /// The amount an experiment has spent, plus what its live runs may still spend.
     pub async fn experiment_charge(&self, experiment: &str) -> Result<Spend, FleetError> {
         let (ledger, experiment) = (Ledger::new(&self.state), experiment.to_owned());
         Ok(blocking(move || ledger.experiment_charge(&experiment)).await??)
     }
 
-    /// Lets the experiment of a group start nothing more, and says whether there was one to stop; its conductor stops what lives.
+    /// Prevents further starts in the experiment of a group, and returns whether there was one to stop; its driver stops live runs.
     /// An experiment without a driver is closed here.
     pub async fn stop_experiment(&self, selection: &Selection, ask: &StopRequest) -> Result<bool, FleetError> {
         let Selection::Group(group) = selection else { return Ok(false) };
@@ -123,8 +123,8 @@ impl Fleet {
         .await?
     }
 
-    /// The groups of the experiments that go on and that this process may stop together: for a process that is part of a run those that
-    /// this run began (those below them end with their runs). With the project `own`, only those that the client of this process asked for
+    /// The groups of the running experiments that this process may stop together: for a process that is part of a run, those that
+    /// this run began (those of its descendants end with their runs). With the project `own`, only those that its client requested
     /// there.
     pub async fn live_experiments(&self, own: Option<&Path>) -> Result<Vec<Selection>, FleetError> {
         let (state, parent, own) = (self.state.clone(), self.parent.clone(), own.map(Path::to_owned));
@@ -139,7 +139,7 @@ impl Fleet {
         Ok(found.into_iter().map(|known| Selection::Group(known.plan.group)).collect())
     }
 
-    /// Whether it is a run that its experiment has planned and not started.
+    /// Whether its experiment has planned this run and not started it.
     pub fn is_planned(&self, run: &RunRecord) -> bool {
         run.spec.origin.experiment.is_some() && !self.run_folder(&run.spec.id).path().exists()
     }
@@ -155,7 +155,7 @@ impl Fleet {
         known.map_or(Ok(()), |known| Err(ExperimentError::KeyReused(known.plan.group)))
     }
 
-    /// A run that is only planned has no folder in which a wish could be put.
+    /// A planned run has no folder to hold a request.
     pub(super) fn check_is_started(&self, run: &RunRecord) -> Result<(), ExperimentError> {
         if !self.is_planned(run) {
             return Ok(());
@@ -164,7 +164,7 @@ impl Fleet {
         Err(ExperimentError::RunIsPlanned { run: run.spec.id.clone(), group })
     }
 
-    /// The folder of the experiment, and its lock where a conductor is to be started.
+    /// The folder of the experiment, and its lock if a driver has to be started.
     fn create_or_resume(
         &self,
         begin: &ExperimentRequest,
@@ -181,7 +181,7 @@ impl Fleet {
         Ok((folder, Some(lock), false))
     }
 
-    /// The experiment that the same request has begun, if it has.
+    /// The experiment that the same request has begun, if any.
     fn find_duplicate(&self, begin: &ExperimentRequest) -> Result<Option<Experiment>, FleetError> {
         let (asked, key) = (hash(&[&begin.request]), begin.request_key.as_ref().map(|key| hash(&[key])));
         let all = self.state.list_experiments();
@@ -211,7 +211,7 @@ impl Fleet {
         Ok(all.into_iter().find(|known| key.is_none() && !begin.fresh && just_now(known)))
     }
 
-    /// What would keep every run of it from starting keeps it from beginning; what passes, its conductor waits for.
+    /// Problems that would keep every run from starting refuse the experiment; the driver waits for temporary ones.
     fn check_startable(&self, begin: &ExperimentRequest) -> Result<(), FleetError> {
         if let Some(group) = &begin.group
             && self
@@ -237,7 +237,7 @@ impl Fleet {
                     Err(error) => return Err(error.into()),
                 }
                 if self.parent.is_none() {
-                    // Without a run above, nothing depends on the question.
+                    // Without a parent run, nothing depends on the question.
                     break;
                 }
             }
@@ -300,7 +300,7 @@ fn is_transient(error: &LedgerError) -> bool {
     }
 }
 
-/// How the variables of a conductor begin that hold the keys of an arm's config.
+/// The name prefix of a driver's variables that hold the keys of an arm's config.
 fn arm_key_prefix(arm: usize) -> String {
     format!("MASSGEN_MCP_ARM_{}_", arm + 1)
 }
@@ -310,7 +310,7 @@ fn arm_keys(arm: usize, start: &StartRequest) -> Vec<(String, String)> {
     named.map(|(name, value)| (format!("{}{name}", arm_key_prefix(arm)), value.clone())).collect()
 }
 
-/// The keys of an arm's config, as its conductor was given them.
+/// The keys of an arm's config, as its driver received them.
 pub fn arm_keys_from_env(arm: usize) -> ConfigKeys {
     let prefix = arm_key_prefix(arm);
     let all =
@@ -335,7 +335,7 @@ impl ExperimentPlans {
         self.0.into_iter().next()
     }
 
-    /// The runs that were not started, in the order in which they would be.
+    /// The runs that were not started, in their planned order.
     pub(super) fn unstarted_runs(&self) -> impl Iterator<Item = &RunId> {
         self.0.iter().flat_map(|known| {
             let waits = |run: &&PlannedRun| !known.progress.started.contains(&run.id);
@@ -354,7 +354,7 @@ impl ExperimentPlans {
     }
 }
 
-/// Where a run is that was not started.
+/// The state of a run that was not started.
 fn unstarted_state(experiment: &Experiment, id: &RunId) -> RunState {
     let progress = &experiment.progress;
     let never = |outcome, wall| {
@@ -392,7 +392,7 @@ fn not_started_message(why: &CloseReason) -> String {
     format!("not started: {why}")
 }
 
-/// The start of a planned run, as its conductor asks for it.
+/// The start of a planned run, as its driver requests it.
 pub fn start_request(plan: &ExperimentPlan, planned: &PlannedRun, share: Option<BudgetShare>) -> Option<StartRequest> {
     let arm = plan.arms.get(planned.arm)?;
     let spec = plan.spec(planned)?;

@@ -1,4 +1,4 @@
-//! A log that is read as it grows, by its place in the file: what was shown is not read again, however long the log becomes.
+//! Reads a growing log by file offset: text that was shown is not read again, however long the log becomes.
 //! MassGen appends to its logs without an event, so a follower has to poll; the caller decides how often.
 
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use super::{Fleet, blocking};
 use crate::massgen::pages::TextStream;
 use crate::run::{RunId, RunRecord};
 
-/// The most bytes of one look.
+/// The most bytes of one read.
 const MAX_CHUNK_BYTES: u64 = 1 << 20;
 
 /// Follows one part of a run.
@@ -19,37 +19,37 @@ pub struct Follower {
     position: Option<FilePosition>,
 }
 
-/// How far a file was shown.
+/// The offset up to which a file was shown.
 struct FilePosition {
     path: PathBuf,
     offset: u64,
     stream: TextStream,
 }
 
-/// What a look at a growing log gave.
+/// The result of one read of a growing log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LogChunk {
     /// Some text, and there may be more already.
     Text(String),
-    /// Nothing new; the run goes on.
+    /// No new text; the run continues.
     NoChange,
-    /// The run is over and this was the last of it.
+    /// The run has ended and this was the last text.
     End(String),
 }
 
 impl Fleet {
-    /// Follows the log of a run ([`ResultPart::Log`]) or what an agent puts out ([`ResultPart::Agent`]), from its beginning.
+    /// Follows the log of a run ([`ResultPart::Log`]) or an agent's output ([`ResultPart::Agent`]), from its beginning.
     pub fn follow(&self, id: &RunId, part: ResultPart) -> Follower {
         Follower { fleet: self.clone(), id: id.clone(), part, position: None }
     }
 }
 
 impl Follower {
-    /// What was added since the last look.
+    /// The text added since the last read.
     ///
     /// # Errors
     ///
-    /// Where the run cannot be looked at, its log cannot be read, or it is over and has none.
+    /// If the run or its log cannot be read, or the run has ended without a log.
     pub async fn next_chunk(&mut self) -> Result<LogChunk, ReadError> {
         // Read the state before the file: if it says ended, the file is complete.
         let record = self.fleet.run_record(&self.id).await?;
@@ -84,7 +84,7 @@ fn read_next(
     let bytes = match shelf.read_from(&path, place.offset, MAX_CHUNK_BYTES).map_err(unreadable)? {
         Some(bytes) => bytes,
         None => {
-            // The file was started again.
+            // The file was truncated or replaced.
             place = begin();
             shelf.read_from(&path, 0, MAX_CHUNK_BYTES).map_err(unreadable)?.unwrap_or_default()
         }
@@ -99,7 +99,7 @@ fn read_next(
     Ok((Some(place), more))
 }
 
-/// What a run that is over left where it made no log: what it printed.
+/// The printed output of an ended run that wrote no log.
 fn read_printed(shelf: &RunReader, part: &ResultPart, fleet: &Fleet) -> Result<String, ReadError> {
     let mut bytes = Vec::new();
     let read = shelf.source(part, None)?.text.read_to_end(&mut bytes);

@@ -1,5 +1,5 @@
-//! Starting the owner of a run (its supervisor) or of an experiment (its conductor) on this machine. The lock goes along as its
-//! standard input, so that there is an owner at every moment; one word on its standard output says that it has begun.
+//! Starts the owner of a run (its supervisor) or of an experiment (its driver) on this machine. The owner inherits the lock as
+//! standard input, so the folder always has an owner; one word on its standard output reports that it is ready.
 
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -20,7 +20,7 @@ pub(super) struct OwnerProcess<'a> {
     pub(super) subcommand: &'static str,
     /// What it owns.
     pub(super) folder: &'a Path,
-    /// Where it says what it has to say about itself.
+    /// Its log file.
     pub(super) log: PathBuf,
 }
 
@@ -43,7 +43,7 @@ pub enum LaunchError {
     },
 }
 
-/// Starts an owner and waits until it has in hand what it owns.
+/// Starts an owner and waits until it is ready.
 ///
 /// `keys` go into its environment alone.
 pub(super) async fn launch(

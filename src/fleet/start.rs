@@ -1,5 +1,5 @@
-//! Starting a run: who asks for it, whether it may be, what it may spend; then its folder, its lock and its supervisor.
-//! Everything is decided while the ledger is locked, so that any number of servers together keep to what the operator set.
+//! Starts a run: checks the caller, the permission and the budget; then makes its folder, its lock and its supervisor.
+//! All decisions are made while the ledger is locked, so that several servers together keep the operator's limits.
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -22,24 +22,24 @@ use crate::run::{
 use crate::settings::{Settings, UnknownCost};
 use crate::supervisor::group;
 
-/// A run that is to be started.
+/// The request for a run.
 #[derive(Debug, Clone)]
 pub struct StartRequest {
-    /// What was asked for; its lineage and its cap are found at the start.
+    /// The requested spec; the start adds its lineage and its cap.
     pub spec: RunSpec,
-    /// What was checked of a config file: its name in the run's folder, and its text.
+    /// The checked config file: its name in the run's folder, and its text.
     pub config: Option<(&'static str, String)>,
-    /// Keys that stood in the config, by the variables by which they reach MassGen.
+    /// Keys that the config contained, by the variables that pass them to MassGen.
     pub keys: ConfigKeys,
-    /// What the agent wants it to spend at most.
+    /// The most that the agent wants it to spend.
     pub requested_cap: Cap,
     /// The operator's limits.
     pub limits: StartLimits,
-    /// All that the agent asked for, in one text: the same for the same request.
+    /// The agent's full request, in one text: identical requests have the same text.
     pub request: String,
     /// The agent's key for the request.
     pub request_key: Option<String>,
-    /// Whether the same request of a moment ago may be another run.
+    /// Whether an identical recent request may start a second run.
     pub fresh: bool,
     /// Its share of the budget of an experiment.
     pub share: Option<BudgetShare>,
@@ -55,25 +55,25 @@ impl std::fmt::Debug for ConfigKeys {
     }
 }
 
-/// What the operator allows, in the words of runs.
+/// The operator's limits, in the types of runs.
 #[derive(Debug, Clone)]
 pub struct StartLimits {
-    /// Each run.
+    /// The limits of each run.
     pub per_run: Allowance,
-    /// All of them.
+    /// The limits of all runs together.
     pub global: GlobalLimits,
 }
 
-/// A run that was started, now or before.
+/// A run that was started, now or earlier.
 #[derive(Debug)]
 pub struct StartedRun {
     /// The run.
     pub record: RunRecord,
-    /// Whether the same request had started it before.
+    /// Whether the same request had started it earlier.
     pub is_reused: bool,
 }
 
-/// A start that would go round in circles or too deep, or of a MassGen that does not start; trying again changes nothing.
+/// A permanent refusal: a recursive or too deep start, or a MassGen that does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// Too many generations.
@@ -82,7 +82,7 @@ pub enum StartError {
         /// The most.
         most: u32,
     },
-    /// An ancestor does the same.
+    /// An ancestor runs the same config and question.
     #[error("{ancestor}, which this run would be part of, has the same config and the same question")]
     SameAsAncestor {
         /// The ancestor.
@@ -125,11 +125,11 @@ impl From<&Settings> for StartLimits {
 }
 
 impl Fleet {
-    /// Starts a run, unless the same request has: when this returns, it is on disk, its supervisor lives, and it waits for its
-    /// turn, or MassGen's process is on record, or its ending is.
+    /// Starts a run, unless the same request did. When this returns, the run is on disk, its supervisor is live, and the run is
+    /// queued, or MassGen's process is recorded, or its ending is.
     pub async fn start(&self, start: StartRequest) -> Result<StartedRun, FleetError> {
         let (keys, spec) = (start.keys.0.clone(), start.spec.clone());
-        // Before the ledger is locked: a workspace may take its time to be copied.
+        // Done before the ledger is locked: copying a workspace may take long.
         let history = match &start.spec.continuation {
             Some(continued) => Some(self.stage_session(continued).await?),
             None => None,
@@ -153,7 +153,7 @@ impl Fleet {
         Ok(StartedRun { record: self.run_record(&id).await?, is_reused })
     }
 
-    /// What a start would be granted, without one.
+    /// What the ledger would grant a start, without starting.
     pub async fn preview_start(&self, start: StartRequest) -> Result<AdmissionDecision, FleetError> {
         let fleet = self.clone();
         let considered = blocking(move || {
@@ -184,8 +184,8 @@ impl Fleet {
         let furniture = InitialFiles { config, session: session.as_deref(), basis: from.as_deref() };
         let admission = Ledger::new(&self.state).admit(&application, |cap| {
             spec.allowance.cap = cap;
-            // A run of an experiment was planned long before its turn. The time is taken while the ledger is locked, so that runs
-            // appear in the order of their creation: a cursor counts on that.
+            // A run of an experiment is planned long before it starts. Take the time while the ledger is locked, so that runs
+            // appear in the order of their creation: a cursor relies on that order.
             spec.created = Timestamp::now();
             let made = self.state.create(&spec, furniture)?;
             if let Some(parent) = &spec.lineage.parent {
@@ -201,12 +201,12 @@ impl Fleet {
         Ok((application.id, admission))
     }
 
-    /// What the ledger is asked for, and the run's spec as far as it is known before the ledger has said yes.
+    /// The request to the ledger, and the parts of the run's spec that are known before the ledger grants it.
     pub(super) fn admission_request(&self, start: &StartRequest) -> Result<(AdmissionRequest, RunSpec), FleetError> {
         let mut spec = start.spec.clone();
         let mut rules = start.limits.global;
         spec.allowance = start.limits.per_run.clone();
-        // The runs of an experiment are those of the server that was asked for it.
+        // The runs of an experiment belong to the server that received the request.
         let known_or = |name: String, own: &str| if name.is_empty() { own.to_owned() } else { name };
         spec.origin = Origin {
             server: known_or(spec.origin.server, server_id()),
@@ -238,7 +238,7 @@ impl Fleet {
         Ok((application, spec))
     }
 
-    /// Makes the run one of its parent's: no limit of a server that an agent started goes beyond those of the tree that it is in.
+    /// Makes the run a child of its parent: a server that an agent started cannot exceed the limits of its tree.
     fn apply_parent_limits(&self, parent: &RunId, spec: &mut RunSpec) -> Result<(), FleetError> {
         let above = self.state.load(parent)?.spec;
         let own = &mut spec.allowance;
@@ -270,31 +270,31 @@ impl Fleet {
     }
 }
 
-/// What earlier runs of a config came to: medians of those that succeeded.
+/// The medians of earlier successful runs of a config.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Forecast {
-    /// How many there were.
+    /// The number of runs.
     pub runs: usize,
     /// Seconds from start to end.
     pub took_s: u64,
-    /// US dollars, where they are known.
+    /// US dollars, if known.
     pub cost_usd: Option<f64>,
     /// Input and output tokens.
     pub tokens: u64,
 }
 
-/// How many of the latest runs are looked at for a forecast.
+/// How many of the latest runs a forecast reads.
 const MAX_FORECAST_RUNS: usize = 300;
 
 impl Fleet {
-    /// What the latest runs of the same config came to; none where there were none.
+    /// The medians of the latest runs of the same config; `None` without such runs.
     pub async fn forecast(&self, config_hash: &str) -> Result<Option<Forecast>, FleetError> {
         let (state, hash) = (self.state.clone(), config_hash.to_owned());
         Ok(blocking(move || forecasts(&state, &[&hash])).await??.pop().flatten())
     }
 }
 
-/// What the latest runs of some configs came to, one by one.
+/// The results of the latest runs of some configs, one by one.
 pub(super) fn forecasts(state: &StateFolder, hashes: &[&str]) -> Result<Vec<Option<Forecast>>, RegistryError> {
     let ids = state.latest(MAX_FORECAST_RUNS)?;
     let records: Vec<RunRecord> = ids.iter().filter_map(|id| state.load(id).ok()).collect();
@@ -318,7 +318,7 @@ fn median(values: &mut [u64]) -> Option<u64> {
     values.get(values.len() / 2).copied()
 }
 
-/// What a request comes to now: a config or a question file that was changed makes another run of the same words.
+/// The fingerprint of a request: a changed config or question file makes the same words a different request.
 fn content_hash(spec: &RunSpec) -> String {
     hash(&[
         &spec.origin.request_hash,
@@ -330,7 +330,7 @@ fn content_hash(spec: &RunSpec) -> String {
     ])
 }
 
-/// SHA-256 of some texts, each told from the next.
+/// SHA-256 of several texts, with their boundaries.
 pub(super) fn hash(texts: &[&str]) -> String {
     let mut hash = Sha256::new();
     for text in texts {
@@ -340,20 +340,20 @@ pub(super) fn hash(texts: &[&str]) -> String {
     hex(&hash.finalize())
 }
 
-/// This process, told from a later one with the same pid.
+/// The identity of this process, distinct from a later one with the same pid.
 pub(super) fn server_id() -> &'static str {
     static SERVER: OnceLock<String> = OnceLock::new();
     SERVER.get_or_init(|| process_name(std::process::id()))
 }
 
-/// Whether the client of this process asked for it, in `project`, through this or an earlier server. Where the client is not known (in
-/// a container the server may be the first process), only this server's own runs are; so are those of an old record.
+/// Whether this process's client requested it in `project`, through this or an earlier server. If the client is unknown (in
+/// a container the server may be the first process), only this server's own runs match; this also holds for old records.
 pub(super) fn is_own(origin: &Origin, project: &Path) -> bool {
     let is_same_client = !client_id().is_empty() && origin.client == client_id();
     origin.server == server_id() || (is_same_client && origin.project == project)
 }
 
-/// Which process started this one: a client that starts its server again is the same client.
+/// The process that started this one: a client that restarts its server is the same client.
 pub(super) fn client_id() -> &'static str {
     static CLIENT: OnceLock<String> = OnceLock::new();
     CLIENT.get_or_init(|| process_name(std::os::unix::process::parent_id()))
@@ -382,7 +382,7 @@ mod tests {
             (origin("an earlier server", client, "/p"), true),
             (origin("an earlier server", client, "/q"), false),
             (origin("another server", "another client", "/p"), false),
-            // Of an unknown client, as in a container and in old records.
+            // The client is unknown, as in a container and in old records.
             (origin(server, "", "/p"), true),
             (origin("another server", "", "/p"), false),
         ] {

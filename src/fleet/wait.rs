@@ -1,5 +1,5 @@
-//! Waiting for runs to change: woken by file events, never by a poll of our own, and never longer than asked.
-//! Who stops listening undoes nothing. A wait for answers goes on while MassGen's process ends, so that its caller sees the end.
+//! Waits for runs to change. File events wake the wait; it does not poll, and it never exceeds the requested time.
+//! A cancelled wait changes nothing. A wait for answers continues while MassGen's process exits, so that its caller sees the end.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -11,41 +11,41 @@ use super::{Cursor, Fleet, FleetError, Selection, Snapshot, WaitCache};
 use crate::run::RunRecord;
 use crate::watch::Subscription;
 
-/// How long a wait for answers goes on after the answer, for MassGen's process to end: Python takes 2 to 6 s for that after a
+/// How long a wait for answers continues after the answer, for MassGen's process to exit: Python takes 2 to 6 s for that after a
 /// cold start.
 const EXIT_WAIT: Duration = Duration::from_secs(10);
 
 /// What a waiter waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum WaitUntil {
-    /// A change that is news in any of them.
+    /// A notable change in any of them.
     #[default]
     Change,
-    /// One of them to have its answer whole, or to end.
+    /// One of them has its complete answer, or has ended.
     AnyAnswered,
-    /// All of them to have their answers whole, or to have ended.
+    /// All of them have their complete answers, or have ended.
     AllAnswered,
-    /// All of them to have ended.
+    /// All of them have ended.
     AllEnded,
-    /// The next change that is news, of a run to come as well: that all have ended is no reason not to wait.
+    /// The next notable change, also of a future run: the wait continues even if all runs have ended.
     NextChange,
 }
 
-/// What a wait came to.
+/// The result of a wait.
 #[derive(Debug)]
 pub struct WaitResult {
-    /// The runs as they are now.
+    /// The current state of the runs.
     pub snapshot: Snapshot,
-    /// To be given back as `since`.
+    /// The cursor to pass back as `since`.
     pub cursor: Cursor,
-    /// Whether what was waited for has come about.
+    /// Whether the awaited condition is met.
     pub is_met: bool,
 }
 
 impl Fleet {
-    /// Waits until something has come about, at most `patience`, or until `given_up` resolves. With `since`, what happened
-    /// after that sight counts as well, so that no change is missed between two calls. A wait for answers that has come about
-    /// goes on for up to `EXIT_WAIT` of its patience while a run with its answer still has to end.
+    /// Waits until the condition is met, `patience` expires or `given_up` resolves. With `since`, changes after that cursor
+    /// count as well, so that no change is missed between two calls. When its condition is met, a wait for answers
+    /// continues for up to `EXIT_WAIT` of its patience while a run with its answer still has to exit.
     pub async fn wait(
         &self,
         selection: &Selection,
@@ -88,11 +88,11 @@ impl Fleet {
         }
     }
 
-    /// Sits down at every folder in which the selection can change; `true` where one of them is new to the seat.
+    /// Watches every folder in which the selection can change; `true` if one of them is new to the watch.
     fn subscribe(&self, seat: &mut Subscription, selection: &Selection, runs: &[RunRecord]) -> bool {
         let live = || runs.iter().filter(|run| run.state.ending().is_none());
         let folders = live().map(|run| self.run_folder(&run.spec.id).path().to_owned());
-        // Of a run that is only planned, the folder is to come, and its experiment may end before.
+        // The folder of a planned run does not exist yet, and its experiment may end before it does.
         let of_experiments = live().filter(|run| run.spec.origin.experiment.is_some());
         let mut experiments: BTreeSet<_> = of_experiments.filter_map(|run| run.spec.group.as_deref()).collect();
         if let Selection::Group(group) = selection {
@@ -107,14 +107,14 @@ impl Fleet {
 
 struct WaitCondition {
     until: WaitUntil,
-    /// What was seen before: as the client says, or at the beginning of the wait.
+    /// The state seen before: from the client's cursor, or from the beginning of the wait.
     baseline: Cursor,
-    /// Whether the client says so.
+    /// Whether the client gave the cursor.
     is_from_caller: bool,
 }
 
 impl WaitCondition {
-    /// Whether it goes on until those have ended that have their answers. One that is for any end is over at an end that its caller
+    /// Whether the wait continues until runs with answers have ended. A wait for any end finishes at an end that its caller
     /// has not seen.
     fn waits_for_exit(&self, runs: &[RunRecord]) -> bool {
         match self.until {
@@ -132,10 +132,10 @@ impl WaitCondition {
         let mut answered = sight.runs.iter().map(RunRecord::is_answered);
         match self.until {
             WaitUntil::NextChange => self.baseline != *cursor,
-            // An experiment is over once its conductor says why.
+            // An experiment has ended once its driver records why.
             _ if is_over => true,
             WaitUntil::Change => self.baseline != *cursor,
-            // Who has not said what they saw is told of what there is already; who has, only of what has come since.
+            // Without a cursor, report what exists already; with one, report only what is new.
             WaitUntil::AnyAnswered | WaitUntil::AllAnswered
                 if self.is_from_caller && self.baseline.has_same_endings(cursor) =>
             {

@@ -1,5 +1,5 @@
-//! Keeping MassGen warm: a start begins a warm process, where there is none for such runs and there is room for one, and is the
-//! first to be forked from it. What goes wrong with that is no trouble of the run's, which is started cold then.
+//! Keeps MassGen warm: a start begins a warm process if none exists for such runs and the limit allows one, and is the
+//! first run forked from it. A failure here does not fail the run: the run starts cold.
 
 use std::ffi::OsString;
 use std::io;
@@ -18,9 +18,9 @@ use crate::supervisor;
 use crate::warm::{self, ColdReason, Environment, Installation, SpawnSpec, WarmState};
 
 impl Fleet {
-    /// Begins a warm process for runs like this one, unless one is there that would take such a run.
+    /// Begins a warm process for runs like this one, unless one exists that accepts such a run.
     ///
-    /// A server that an agent of a run started begins none: whatever it starts ends with that run.
+    /// A server that an agent of a run started begins none: its processes end with that run.
     pub(super) async fn ensure_warm_process(&self, spec: &RunSpec) {
         if spec.warm
             && self.parent.is_none()
@@ -32,7 +32,7 @@ impl Fleet {
 }
 
 impl Fleet {
-    /// Begins a warm process for runs like this one, unless one is there, and waits until it takes runs.
+    /// Begins a warm process for runs like this one, unless one exists, and waits until it accepts runs.
     ///
     /// # Errors
     ///
@@ -61,7 +61,7 @@ impl Fleet {
         }
     }
 
-    /// Why runs like this one are started cold, although a warm process is there for them or was begun; none where that is not known.
+    /// Why runs like this one start cold although a warm process exists or was begun for them; `None` if unknown.
     pub async fn cold_reason(&self, spec: &RunSpec) -> Option<ColdReason> {
         let (kind, env) = (Installation::for_program(&spec.program).ok()?, shared_environment(spec).ok()?);
         if let Some(refused) = warm::recorded_refusal(&self.state, &kind, &env, &spec.project) {
@@ -75,12 +75,12 @@ impl Fleet {
 }
 
 impl Fleet {
-    /// What MassGen prints when a warm process runs it with these arguments in this folder; one that imports it yet is waited for. It
+    /// What MassGen prints when a warm process runs it with these arguments in this folder. Waits for a process that still imports;
     /// begins none.
     ///
     /// # Errors
     ///
-    /// Why MassGen has to be asked in the usual way.
+    /// Why MassGen has to be called in the usual way.
     pub async fn execute_warm(
         &self,
         spec: &RunSpec,
@@ -100,7 +100,7 @@ impl Fleet {
     }
 }
 
-/// Sees to a warm process for runs like this one, which may be importing yet; `Err` says why there is none.
+/// Ensures a warm process for runs like this one, which may still be importing; `Err` says why none exists.
 async fn begin_warm_process(state: StateFolder, spec: &RunSpec) -> io::Result<Result<(), ColdReason>> {
     let kind = match Installation::for_program(&spec.program) {
         Ok(kind) => kind,
@@ -133,7 +133,7 @@ fn spawn(begun: SpawnSpec) -> io::Result<()> {
     // It turns them into its log at once; see `main` of `warm.py`.
     command.stdin(begun.lock).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn()?;
-    // While this process lives it is the parent, and must not leave it a zombie.
+    // This process is the parent while it lives, so it must reap the warm process.
     tokio::spawn(async move { child.wait().await });
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! How much of the budgets that it draws on a run is granted. Pure.
+//! Computes how much a run is granted from the budgets that it draws on. Pure.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use crate::run::{Cap, RunId, Usd};
 /// A budget that runs draw on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BudgetPool {
-    /// What is left of the run that starts it.
+    /// What is left of the budget of the run that starts it.
     Parent(RunId),
     /// What one server may spend.
     Server,
@@ -18,22 +18,22 @@ pub enum BudgetPool {
     Experiment(Box<BudgetShare>),
 }
 
-/// What a run of an experiment may have of the budget for all of them.
+/// A run's share of its experiment's budget.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BudgetShare {
     /// The experiment, by its name in the ledger.
     pub experiment: String,
-    /// What all its runs together may spend.
+    /// What all runs of the experiment together may spend.
     pub budget: Cap,
-    /// Among how many runs that can start now what is left is to be divided; at least 1.
+    /// The number of runs that can start now and divide what is left; at least 1.
     pub divisor: u32,
-    /// What such a run is known to cost. With less it would be stopped half-way, and what it spent would be lost.
+    /// What such a run is known to cost. With less it would be stopped half-way, and its spend would be wasted.
     pub expected_usd: Option<Usd>,
 }
 
 impl BudgetPool {
-    /// What a run gets that asks for nothing. The runs of an experiment get what is left divided among those that can start now,
-    /// or twice of what one is known to cost where that is more; others no more than half, so that the first does not take all.
+    /// The share of a run that requests no amount. For an experiment, what is left is divided among the runs that can start now, or
+    /// the share is twice the known cost of a run if that is more. Otherwise it is half, so that the first run does not take all.
     fn default_share_usd(&self, left: Usd) -> Usd {
         match self {
             BudgetPool::Parent(_) | BudgetPool::Server | BudgetPool::Day => Usd(left.0 / 2),
@@ -51,8 +51,8 @@ impl BudgetPool {
         }
     }
 
-    /// Less than this is as good as nothing. A run of an experiment needs a quarter more than such a run is known to cost: with less,
-    /// one that costs just that much would be told to finish, and with no more than that be stopped at its end.
+    /// The minimum that is worth granting. A run of an experiment needs a quarter more than the known cost of such a run: with less,
+    /// a run of that cost would be asked to finish, and with exactly that cost it would be stopped at its end.
     fn min_usd(&self) -> Usd {
         match self {
             BudgetPool::Parent(_) | BudgetPool::Server | BudgetPool::Day => MIN_USD,
@@ -75,13 +75,13 @@ impl fmt::Display for BudgetPool {
     }
 }
 
-/// Less than this is as good as nothing: a cent.
+/// The minimum that is worth granting: a cent.
 const MIN_USD: Usd = Usd(10_000);
-/// The same in tokens.
+/// The same minimum in tokens.
 const MIN_TOKENS: u64 = 100;
 
-/// What a run may spend: what it asks for, where that is allowed and there; and where it asks for nothing, what it is allowed, but
-/// no more than its share of what is left.
+/// What a run may spend: the requested amount, if it is allowed and available. A run that requests no amount gets what it is
+/// allowed, limited to its share of what is left.
 pub(super) fn grant(asked: Cap, allowed: Cap, pools: &[(BudgetPool, Cap)]) -> Result<Cap, LedgerError> {
     let usd: Vec<Remaining<Usd>> = pools.iter().filter_map(|(pool, cap)| Some(remaining_usd(pool, cap.usd?))).collect();
     let tokens: Vec<Remaining<u64>> =
@@ -92,13 +92,13 @@ pub(super) fn grant(asked: Cap, allowed: Cap, pools: &[(BudgetPool, Cap)]) -> Re
     })
 }
 
-/// What a budget has left.
+/// What is left of a budget.
 struct Remaining<'a, T> {
     pool: &'a BudgetPool,
     amount: T,
-    /// What a run needs that asks for nothing.
+    /// The minimum for a run that requests no amount.
     min: T,
-    /// What it gets.
+    /// The share of such a run.
     default_share: T,
 }
 

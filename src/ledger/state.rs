@@ -1,5 +1,5 @@
-//! What the ledger holds, and what follows from it: who waits before whom, what is charged to which budget, which request is
-//! known. Pure: it looks at no run and no clock.
+//! The content of the ledger and the decisions based on it: the order of waiting runs, the charges to each budget, repeated
+//! requests. Pure: it reads no run folder and no clock.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -13,13 +13,13 @@ use crate::run::{Cap, DailySummary, Lineage, RunId, RunRecord, RunState, Spend, 
 
 /// How many days are kept.
 const MAX_DAYS: usize = 8;
-/// How many servers are kept whose budget is limited, the latest.
+/// How many servers with a limited budget are kept, the latest.
 const MAX_SERVERS: usize = 1000;
 /// How many experiments are kept, the latest.
 const MAX_EXPERIMENTS: usize = 1000;
 /// The version of the file.
 pub(super) const FORMAT_VERSION: u32 = 1;
-/// How many request keys are kept before those of forgotten runs are dropped.
+/// Above this number, request keys of forgotten runs are dropped.
 const MAX_KEYS: usize = 1000;
 
 #[derive(Serialize, Deserialize)]
@@ -27,26 +27,26 @@ pub(super) struct LedgerState {
     version: u32,
     next_ticket: u64,
     entries: Vec<LedgerEntry>,
-    /// Starts of the last minute.
+    /// The times of the starts in the last minute.
     starts: Vec<Timestamp>,
-    /// Millionths of a dollar by day, of trees that are over.
+    /// The spend of finished trees by day, in millionths of a dollar.
     days: BTreeMap<String, u64>,
-    /// What else is known of those days.
+    /// Other totals of those days.
     #[serde(default)]
     day_counts: BTreeMap<String, DayCount>,
-    /// The same by server, the newest last; of servers that have a budget.
+    /// The same spend by server, for servers that have a budget; the newest last.
     servers: Vec<(String, u64)>,
-    /// What the closed trees of an experiment have spent, in millionths of a dollar and in tokens, the newest last.
+    /// The spend of the finished trees of each experiment, in millionths of a dollar and in tokens; the newest last.
     #[serde(default)]
     experiments: Vec<(String, u64, u64)>,
     requests: Vec<RecentRequest>,
     keys: BTreeMap<String, KeyedRequest>,
-    /// Whether something in it has changed since it was read: an idle look must not wake those who wait for a change.
+    /// Whether the content has changed since it was read: a check without a change must not wake the watchers of the file.
     #[serde(skip)]
     pub(super) is_changed: bool,
 }
 
-/// A run that is not over, or belongs to a tree that is not.
+/// A run that is not over, or that belongs to an unfinished tree.
 #[derive(Serialize, Deserialize)]
 struct LedgerEntry {
     run: String,
@@ -62,7 +62,7 @@ struct LedgerEntry {
     budget_microusd: Option<u64>,
     #[serde(default)]
     max_tokens: Option<u64>,
-    /// What a run that is over has spent by itself.
+    /// The own spend of a run that is over.
     #[serde(default)]
     spent_microusd: u64,
     #[serde(default)]
@@ -71,7 +71,7 @@ struct LedgerEntry {
     is_unpriced: bool,
 }
 
-/// The runs of trees that were over on a day.
+/// The runs of trees that finished on a day.
 #[derive(Clone, Copy, Default, Serialize, Deserialize)]
 struct DayCount {
     runs: u64,
@@ -87,7 +87,7 @@ pub(super) enum Phase {
     Over,
 }
 
-/// Whose money a run spends, beside its parent's.
+/// The server and experiment that a run's spend is charged to, in addition to its parent.
 #[derive(Clone, Copy)]
 struct EntryOwner<'a> {
     server: &'a str,
@@ -109,7 +109,7 @@ struct KeyedRequest {
 }
 
 impl LedgerEntry {
-    /// What is kept for it while it is not over, for all below it too.
+    /// What is reserved for the run and all runs below it while it is not over.
     fn reserved(&self) -> Spend {
         Spend {
             usd: Usd(self.budget_microusd.unwrap_or_default()),
@@ -118,7 +118,7 @@ impl LedgerEntry {
         }
     }
 
-    /// What it has spent by itself.
+    /// The run's own spend.
     fn spent(&self, spent: &impl Fn(&RunId) -> Spend) -> Spend {
         if self.place == Phase::Over {
             let is_unpriced = self.is_unpriced;
@@ -137,7 +137,7 @@ impl LedgerState {
         Ok(serde_json::to_vec(self)?)
     }
 
-    /// What the records of all runs tell, the oldest first.
+    /// Builds the state from the records of all runs, the oldest first.
     pub(super) fn from_records(records: &[RunRecord]) -> LedgerState {
         let mut book = LedgerState::default();
         let live = records.iter().filter(|record| record.state.ending().is_none());
@@ -165,7 +165,7 @@ impl LedgerState {
         book
     }
 
-    /// The run that the same request has started, if it has.
+    /// The run that an identical request has started, if any.
     pub(super) fn find_duplicate(
         &mut self,
         request: &RequestIdentity,
@@ -193,7 +193,7 @@ impl LedgerState {
         Ok(runs.find(lives))
     }
 
-    /// Enters an admitted run.
+    /// Adds an admitted run.
     pub(super) fn add_run(&mut self, application: &AdmissionRequest, cap: Cap, place: Phase, now: Timestamp) {
         let AdmissionRequest { id, lineage, server, identity: request, share, .. } = application;
         let experiment = share.as_ref().map(|share| share.experiment.as_str());
@@ -226,7 +226,7 @@ impl LedgerState {
         });
     }
 
-    /// How long until another start is allowed.
+    /// The time until another start is allowed.
     pub(super) fn start_delay(&mut self, now: Timestamp, span: Duration, most: u32) -> Option<Duration> {
         self.starts.retain(|at| elapsed_since(*at, now).is_some_and(|age| age < span));
         let over = self.starts.len().checked_sub(most as usize)?;
@@ -253,7 +253,7 @@ impl LedgerState {
         self.entries.iter().filter(below).count()
     }
 
-    /// Gives the run its slot, if it is its turn. A run that is not in the ledger was forgotten by it and waits for no other.
+    /// Gives the run a slot if it is next. A run that the ledger has forgotten waits for no other.
     pub(super) fn try_claim_slot(&mut self, id: &RunId, slots: u32) -> SlotClaim {
         let Some(ahead) = self.runs_ahead(id) else { return SlotClaim::Claimed };
         if slots > 0 && self.live_root_count() + ahead >= slots as usize {
@@ -268,7 +268,7 @@ impl LedgerState {
         Some((self.runs_ahead(id)?, self.waiting_count()))
     }
 
-    /// How many wait before a run that waits.
+    /// The number of runs that wait ahead of a waiting run.
     fn runs_ahead(&self, id: &RunId) -> Option<usize> {
         let waiting = || self.entries.iter().filter(|entry| entry.place == Phase::Waiting);
         let ticket = waiting().find(|entry| entry.run == id.as_str())?.ticket;
@@ -284,7 +284,7 @@ impl LedgerState {
         }
     }
 
-    /// Books trees of which every run is over, and forgets their runs.
+    /// Records the spend of trees in which every run is over, and drops their entries.
     pub(super) fn settle_finished_trees(&mut self, now: Timestamp) {
         let open = |root: &str| self.entries.iter().any(|entry| entry.root == root && entry.place != Phase::Over);
         self.is_changed |= self.entries.iter().any(|entry| !open(&entry.root));
@@ -341,7 +341,7 @@ impl LedgerState {
         self.experiments.drain(..surplus);
     }
 
-    /// What the runs of an experiment have spent, and what is kept for those that live.
+    /// What the runs of an experiment have spent, plus what is reserved for live ones.
     pub(super) fn experiment_charge(&self, experiment: &str, spent: &impl Fn(&RunId) -> Spend) -> Spend {
         let before = self.experiments.iter().find(|(known, ..)| known == experiment);
         let (usd, tokens) = before.map(|(_, usd, tokens)| (*usd, *tokens)).unwrap_or_default();
@@ -355,7 +355,7 @@ impl LedgerState {
         self.keys.get(key).and_then(|keyed| keyed.run.parse().ok())
     }
 
-    /// What a run has spent by itself, and what is kept for the runs that it started.
+    /// What a run has spent by itself, plus the charges of the runs that it started.
     pub(super) fn parent_charge(&self, parent: &RunId, spent: &impl Fn(&RunId) -> Spend) -> Spend {
         spent(parent) + self.descendants_charge(parent.as_str(), spent)
     }
@@ -365,8 +365,8 @@ impl LedgerState {
         children.map(|child| self.entry_charge(child, spent)).sum()
     }
 
-    /// What is charged for a run: what it and all below it have spent, and while it is not over no less than they may. A run
-    /// that was stopped alone has left others that go on spending.
+    /// The charge for a run: what it and all runs below it have spent, and at least its reservation while it is not over. The runs
+    /// below a run that was stopped alone go on spending.
     fn entry_charge(&self, entry: &LedgerEntry, spent: &impl Fn(&RunId) -> Spend) -> Spend {
         let so_far = entry.spent(spent) + self.descendants_charge(&entry.run, spent);
         if entry.place == Phase::Over { so_far } else { so_far.component_max(entry.reserved()) }
@@ -387,8 +387,8 @@ impl LedgerState {
         Usd(before.saturating_add(kept.usd.0))
     }
 
-    /// The runs of the day (UTC): those of trees that were over on it, and all of trees that are not. Each counts for what it has
-    /// spent, and none for what it may. `lives` is asked of those that have not told the book that they are over.
+    /// The runs of the day (UTC): those of trees that finished on it, and those of unfinished trees. Each counts with its spend, not
+    /// with its reservation. `lives` is called for runs that are not over according to the ledger.
     pub(super) fn today(
         &self,
         now: Timestamp,
@@ -404,10 +404,10 @@ impl LedgerState {
         DailySummary { day, runs: count.runs + self.entries.len() as u64, live, spent: over + of_entries }
     }
 
-    /// Whether a run is below another one, by any number of generations.
+    /// Whether a run is a descendant of another run.
     pub(super) fn is_descendant(&self, run: &RunId, above: &RunId) -> bool {
         let parent_of = |run: &str| self.entries.iter().find(|entry| entry.run == run)?.parent.as_deref();
-        // A run is younger than its parent, so that this ends; a damaged book must not make it go round.
+        // A run is younger than its parent, so the walk ends; the limit prevents an endless loop in a damaged ledger.
         let mut parents = std::iter::successors(parent_of(run.as_str()), |run| parent_of(run));
         parents.by_ref().take(self.entries.len()).any(|parent| parent == above.as_str())
     }
@@ -435,12 +435,12 @@ impl Default for LedgerState {
     }
 }
 
-/// How long ago a moment was; none if it lies in the future because the clock was set back.
+/// The time since a moment; `None` if it lies in the future because the clock was set back.
 fn elapsed_since(at: Timestamp, now: Timestamp) -> Option<Duration> {
     Duration::try_from(now.duration_since(at)).ok()
 }
 
-/// The day of a moment, by UTC.
+/// The UTC day of a moment.
 fn utc_day(at: Timestamp) -> String {
     at.strftime("%Y-%m-%d").to_string()
 }

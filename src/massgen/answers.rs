@@ -1,5 +1,5 @@
-//! Which answers a run has left, and which of them is the best: the presented one, else the one that leads by votes,
-//! else the newest. An answer without any text is never the best. It finds files and never keeps a whole answer.
+//! Finds a run's answers and selects the best one: the presented answer, else the answer with the most votes, else the newest. An answer
+//! without text is never the best. This module never keeps a whole answer in memory.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::secrets::Secrets;
 pub struct Answer {
     /// The agent that gave it.
     pub agent: String,
-    /// Its label, such as `agent1.2`; a presented answer has none of its own.
+    /// Its label, such as `agent1.2`; a presented answer has no label.
     pub label: Option<String>,
     /// Its file, relative to the run's folder.
     pub path: PathBuf,
@@ -23,7 +23,7 @@ pub struct Answer {
     pub source: AnswerSource,
 }
 
-/// The best answer that there is by now.
+/// The best answer so far.
 pub fn best(files: &RunFiles, layout: &Layout, digest: Option<&Digest>) -> Option<Answer> {
     presented(files, layout, digest).or_else(|| leader(files, layout, digest))
 }
@@ -32,10 +32,10 @@ pub fn best(files: &RunFiles, layout: &Layout, digest: Option<&Digest>) -> Optio
 pub fn presented(files: &RunFiles, layout: &Layout, digest: Option<&Digest>) -> Option<Answer> {
     let winner = digest.and_then(|digest| digest.winner.as_deref());
     layout.final_folders(files).iter().find_map(|folder| {
-        // An agent may be called `final`: its own answers are in the same folder, each below its time.
+        // An agent may be called `final`. Its own answers are then in the same folder, each in a subfolder named by its time.
         let mut agents = files.folders(folder);
         agents.retain(|name| !is_timestamp(name));
-        // Normally there is one; the winner's goes first, should there be more.
+        // Normally there is only one; if there are more, the winner's comes first.
         agents.sort_by_key(|agent| Some(agent.as_str()) != winner);
         let mut answers = agents.into_iter().map(|agent| (folder.join(&agent).join("answer.txt"), agent));
         let (path, agent) = answers.find(|(path, _)| has_text(files, path))?;
@@ -43,8 +43,8 @@ pub fn presented(files: &RunFiles, layout: &Layout, digest: Option<&Digest>) -> 
     })
 }
 
-/// The presented answer of a run that has not ended, where it is whole: MassGen copies the attempt's to `turn_N/final` as its last
-/// deed with it, so both are there then, of one size.
+/// The presented answer of a run that has not ended, if it is complete. MassGen finally copies the attempt's answer to `turn_N/final`, so a
+/// complete answer exists in both places with the same size.
 pub fn complete(files: &RunFiles, layout: &Layout, digest: Option<&Digest>) -> Option<Answer> {
     let copy = presented(files, layout, digest)?;
     let within = copy.path.strip_prefix(layout.turn.join("final")).ok()?;
@@ -53,8 +53,8 @@ pub fn complete(files: &RunFiles, layout: &Layout, digest: Option<&Digest>) -> O
     (size(&copy.path) == Some(whole)).then_some(copy)
 }
 
-/// Whether there is anything to read in an answer. MassGen writes an empty file where an agent presents nothing
-/// (`orchestrator_collaborators/snapshot_manager.py`). A longer one than [`MAX_BLANK_CHECK_BYTES`] counts as having text.
+/// Whether an answer contains text. MassGen writes an empty file if an agent presents nothing
+/// (`orchestrator_collaborators/snapshot_manager.py`). An answer longer than [`MAX_BLANK_CHECK_BYTES`] counts as text.
 fn has_text(files: &RunFiles, path: &Path) -> bool {
     let head = files.has_file(path).then(|| files.head(path, MAX_BLANK_CHECK_BYTES + 1).ok()).flatten();
     head.is_some_and(|head| {
@@ -63,13 +63,13 @@ fn has_text(files: &RunFiles, path: &Path) -> bool {
     })
 }
 
-/// The most of an answer that is looked at for text, in bytes.
+/// How many bytes of an answer are checked for text.
 const MAX_BLANK_CHECK_BYTES: u64 = 64 << 10;
-/// The longest name of an agent that is remembered, in characters.
+/// The longest agent name that is kept, in characters.
 const MAX_NAME_CHARS: usize = 64;
 
-/// What is to be remembered of an answer; its length takes one pass over its file. The agent's name is a folder's, and made
-/// harmless here.
+/// The facts to record about an answer; measuring its length takes one pass over the file. The agent's name comes from a folder name and is
+/// sanitized here.
 pub fn summarize(files: &RunFiles, answer: &Answer, secrets: &Secrets) -> AnswerSummary {
     let count = files.open_file(&answer.path).and_then(|(file, _)| pages::count_chars(file));
     let agent = text::single_line(&secrets.mask(&answer.agent), MAX_NAME_CHARS);
@@ -83,7 +83,7 @@ pub fn candidates(files: &RunFiles, layout: &Layout, digest: Option<&Digest>) ->
         files.folders(&layout.attempt).into_iter().map(|agent| answers_of_agent(files, layout, agent)).collect();
     let known = digest.into_iter().flat_map(|digest| &digest.agents).map(|agent| agent.id.as_str());
     let answered = agents.iter().filter(|(_, given)| !given.is_empty()).map(|(agent, _)| agent.as_str());
-    // MassGen numbers agents by their sorted ids, whatever their order in the config (`coordination_tracker.py`).
+    // MassGen numbers agents by their sorted ids, not by their order in the config (`coordination_tracker.py`).
     let numbered: BTreeSet<&str> = known.chain(answered).collect();
     let mut found = Vec::new();
     for (agent, given) in &agents {
@@ -99,8 +99,8 @@ pub fn candidates(files: &RunFiles, layout: &Layout, digest: Option<&Digest>) ->
     found.into_iter().map(|(_, answer)| answer).collect()
 }
 
-/// The files of an agent's answers, relative to the attempt, with their times. Folders of other kinds are not answers of its own:
-/// `final/<agent>` is a presented one, and `final` may be an agent's name as well.
+/// The files of an agent's answers, relative to the attempt, with their times. Other folders do not hold the agent's own answers:
+/// `final/<agent>` holds a presented answer, and an agent may also be called `final`.
 fn answers_of_agent(files: &RunFiles, layout: &Layout, agent: String) -> (String, Vec<(PathBuf, String)>) {
     let stamps = files.folders(&layout.attempt.join(&agent)).into_iter().filter(|name| is_timestamp(name));
     let paths = stamps.map(|stamp| (Path::new(&agent).join(&stamp).join("answer.txt"), stamp));
@@ -108,7 +108,7 @@ fn answers_of_agent(files: &RunFiles, layout: &Layout, agent: String) -> (String
     (agent, given)
 }
 
-/// Those of a run under way that are whole: MassGen counts an answer once its workspace was saved with it.
+/// The complete answers of a live run: MassGen counts an answer after it has saved its workspace.
 pub fn counted(files: &RunFiles, layout: &Layout, digest: Option<&Digest>) -> Vec<Answer> {
     let agents = digest.map(|digest| digest.agents.as_slice()).unwrap_or_default();
     let mut left: BTreeMap<&str, u32> = agents.iter().map(|agent| (agent.id.as_str(), agent.answers)).collect();
@@ -126,7 +126,7 @@ fn leader(files: &RunFiles, layout: &Layout, digest: Option<&Digest>) -> Option<
     leading(files, candidates(files, layout, digest), digest)
 }
 
-/// The one of some answers, oldest first, that leads by votes; the newest without any.
+/// Of these answers (oldest first), the one with the most votes; without votes the newest.
 pub fn leading(files: &RunFiles, mut all: Vec<Answer>, digest: Option<&Digest>) -> Option<Answer> {
     all.retain(|answer| has_text(files, &answer.path));
     let place = |label: &str| all.iter().position(|answer| answer.label.as_deref() == Some(label));
@@ -136,7 +136,7 @@ pub fn leading(files: &RunFiles, mut all: Vec<Answer>, digest: Option<&Digest>) 
     leading.map(|place| all.swap_remove(place)).or_else(|| all.pop())
 }
 
-/// Labels by path, from snapshot_mappings.json, which MassGen writes when a run is saved; killed runs have none.
+/// Labels by path, from snapshot_mappings.json. MassGen writes it when it saves a run; killed runs have none.
 fn labels(files: &RunFiles, layout: &Layout) -> BTreeMap<PathBuf, String> {
     let bytes = files.head(&layout.attempt.join("snapshot_mappings.json"), 16 << 20).unwrap_or_default();
     let known: BTreeMap<String, serde_json::Value> = serde_json::from_slice(&bytes).unwrap_or_default();

@@ -1,6 +1,5 @@
-//! An answer of an earlier run that a new one builds on: what of it is put into the new run's folder, and how MassGen's agents
-//! are told of it. Its text is data: it stands between lines with the new run's name in them, which were unknown when
-//! it was written.
+//! An earlier run's answer as the basis of a new run: what is copied into the new run's folder, and how the question presents it to
+//! MassGen's agents. The text is data, so it is delimited by lines that contain the new run's name, which its author could not know.
 
 use std::io;
 use std::path::Path;
@@ -14,14 +13,14 @@ use crate::secrets::Secrets;
 
 /// The answer's file.
 const ANSWER_FILE: &str = "answer.txt";
-/// The most of an answer that every agent is shown with the question, in characters.
+/// How many characters of the answer every agent receives with the question.
 const MAX_ANSWER_CHARS: u64 = 40_000;
 
-/// Copies an answer, and the workspace that was saved with it, into a new folder.
+/// Copies an answer and the workspace saved with it into a new folder.
 ///
 /// # Errors
 ///
-/// Where there is too much of it, or it cannot be read or written.
+/// If the copy would be too large, or a file cannot be read or written.
 pub fn copy_basis(files: &RunFiles, answer: &Answer, into: &Path) -> Result<(), CopyError> {
     copy::create_folder(into)?;
     copy::file(files, &answer.path, &into.join(ANSWER_FILE))?;
@@ -32,12 +31,12 @@ pub fn copy_basis(files: &RunFiles, answer: &Answer, into: &Path) -> Result<(), 
     Ok(())
 }
 
-/// The question of a run as its agents are asked it, with the answer in `folder`. Secrets are masked in that, and harmful
-/// characters replaced.
+/// The question as the agents receive it, including the answer in `folder`. Secrets in the answer are masked and harmful characters
+/// replaced.
 ///
 /// # Errors
 ///
-/// Where the answer cannot be read.
+/// If the answer cannot be read.
 pub fn question_with_basis(
     asked: &str,
     run: &RunId,

@@ -1,6 +1,6 @@
-//! A MassGen that cannot be imported: known by the versions that are installed together, or because its import was seen to fail.
-//! Nothing is executed here. A failure that was seen is kept in a file named by the installation, so that it is looked up and not paid
-//! for by every start, and no longer holds as soon as a package is installed, updated or removed.
+//! Detects a MassGen that cannot be imported, from the installed package versions or from an earlier failed import. Nothing is executed
+//! here. An observed failure is kept in a file named after the installation, so that later starts do not repeat the import. It expires when
+//! a package is installed, updated or removed.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -11,26 +11,26 @@ use sha2::{Digest as _, Sha256};
 use super::{installation as program, pages, text};
 use crate::run::{Problem, Retry};
 
-/// The stable word for it.
+/// The stable problem code.
 pub const CODE: &str = "massgen_broken";
-/// What to do about it. No other call helps.
+/// What to do about it; no other call helps.
 pub const HINT: &str = "no retry helps: the person who configured this server has to run `massgen-mcp setup`, or, where mcp is named, `pip install 'mcp<2'` in \
                         MassGen's environment";
-/// The newest MassGen that is known not to start with mcp 2: it imports `streamablehttp_client`, which mcp 2 no longer has
+/// The newest MassGen that is known not to start with mcp 2: it imports `streamablehttp_client`, which mcp 2 removed
 /// (`massgen/mcp_tools/client.py`).
 const LAST_MCP_1_VERSION: [u32; 3] = [0, 1, 97];
-/// How an import fails for want of something in a package. Others, such as a missing library of the system or a full disk, can pass
-/// without another installation, and are not kept.
+/// Exceptions that show a missing part of a package. Other failures, such as a missing system library or a full disk, can pass without a
+/// new installation and are not kept.
 const PACKAGE_ERRORS: [&str; 3] = ["cannot import name", "No module named", "has no attribute"];
 /// The longest message, in characters.
 const MAX_MESSAGE_CHARS: usize = 300;
 
-/// Why an installed MassGen cannot be imported, as far as that is known without a try. `seen` is the folder of failures that were seen.
+/// Why an installed MassGen cannot be imported, as far as is known without trying. `seen` is the folder of observed failures.
 pub fn known_problem(program: &Path, seen: &Path) -> Option<Problem> {
     version_problem(program).or_else(|| recorded_failure(&failure_file(program, seen)?))
 }
 
-/// Why the packages that are installed together cannot work.
+/// Why the installed package versions cannot work together.
 pub fn version_problem(program: &Path) -> Option<Problem> {
     let (massgen, mcp) = (program::version(program)?, program::version_of_package(program, "mcp")?);
     let is_known = version_numbers(&massgen) <= LAST_MCP_1_VERSION.to_vec() && version_numbers(&mcp) >= vec![2];
@@ -38,7 +38,7 @@ pub fn version_problem(program: &Path) -> Option<Problem> {
         .then(|| import_problem(&format!("MassGen {massgen} does not start with mcp {mcp}: it needs an mcp below 2")))
 }
 
-/// The same problem with the version of the package that it is about.
+/// The same problem, with the version of the package that causes it.
 pub fn with_package_version(problem: Problem, program: &Path) -> Problem {
     let Some(package) = package_in(&problem.message) else { return problem };
     let version = program::version_of_package(program, package).map(|version| format!(" {version}"));
@@ -48,12 +48,12 @@ pub fn with_package_version(problem: Problem, program: &Path) -> Problem {
     Problem { message: text::truncate_sentence(&(about + message), MAX_MESSAGE_CHARS), ..problem }
 }
 
-/// Keeps a failure for as long as the same packages are installed. One that may pass by itself, or of a MassGen that runs from its
-/// source, is not kept.
+/// Records a failure; it stays valid while the same packages are installed. Failures that may pass, and failures of a MassGen that runs
+/// from source, are not recorded.
 ///
 /// # Errors
 ///
-/// The file cannot be written.
+/// If the file cannot be written.
 pub fn record_failure(problem: &Problem, program: &Path, seen: &Path) -> io::Result<()> {
     let is_lasting = PACKAGE_ERRORS.iter().any(|sign| problem.message.contains(sign));
     let is_editable = program::metadata(program).as_deref().is_some_and(program::is_editable);
@@ -65,7 +65,7 @@ pub fn record_failure(problem: &Problem, program: &Path, seen: &Path) -> io::Res
     Ok(())
 }
 
-/// Forgets a failure, once the same installation was seen to work.
+/// Deletes a recorded failure after the same installation has worked.
 pub fn clear_failure(program: &Path, seen: &Path) {
     if let Some(file) = failure_file(program, seen) {
         let _none_was_kept = std::fs::remove_file(file);
@@ -86,14 +86,14 @@ fn import_problem(message: &str) -> Problem {
     Problem { retry: Some(Retry::No), ..Problem::new(CODE, message, HINT) }
 }
 
-/// The package that an `ImportError` names: `mcp` in `… from 'mcp.client.streamable_http' (…)`.
+/// The package named in an `ImportError`: `mcp` in `… from 'mcp.client.streamable_http' (…)`.
 fn package_in(message: &str) -> Option<&str> {
     let starts = ["No module named '", " from partially initialized module '", " from '", "module '"];
     let module = starts.iter().find_map(|start| Some(message.split_once(start)?.1))?;
     module.split(['.', '\'']).next().filter(|package| !package.is_empty())
 }
 
-/// `2.3.0` → 2, 3, 0, as far as it is numbers.
+/// `2.3.0` → 2, 3, 0; stops at the first part that is not a number.
 fn version_numbers(version: &str) -> Vec<u32> {
     version.split('.').map_while(|part| part.parse().ok()).collect()
 }

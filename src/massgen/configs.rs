@@ -1,6 +1,6 @@
-//! Which config a run uses and what MassGen is given of it: resolves a name the way MassGen does, but once and by
-//! the project folder, and writes an effective copy where the original would mean something else in the run's own folder.
-//! It judges no content by itself: `policy` says what an untrusted author may not, `validate` what MassGen says, in its words.
+//! Which config a run uses and what MassGen receives: resolves a name as MassGen does, but only once and relative to the project folder,
+//! and writes an effective copy if the original would mean something else in the run's own folder. It does not judge content itself:
+//! `policy` defines what an untrusted author may not use, `validate` reports what MassGen says.
 
 mod catalogue;
 mod examples;
@@ -36,26 +36,26 @@ pub use self::warnings::{CONTEXT_UNUSED, FATAL_CODES, no_files_problem, warnings
 /// The largest config file, in bytes.
 const MAX_CONFIG_BYTES: u64 = 4 << 20;
 
-/// A config that cannot be had.
+/// Why a config is not available.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The named file is not there.
+    /// The named file does not exist.
     #[error("there is no config `{name}` (looked for {places})")]
     Missing {
-        /// As it was asked for.
+        /// The requested name.
         name: String,
-        /// Where it was looked for.
+        /// The places that were searched.
         places: String,
-        /// Names of configs like it.
+        /// Similar config names.
         similar: Vec<String>,
     },
-    /// None was named, and there is no default one.
+    /// No config was named and no default config exists.
     #[error("no config was given, and there is none of MassGen's default ones (looked for {places})")]
     NoDefault {
-        /// Where it was looked for.
+        /// The places that were searched.
         places: String,
     },
-    /// It is not a config file by its ending, its kind or its size.
+    /// The file's extension, type or size rules out a config.
     #[error("`{}` cannot be a config: {why}", path.display())]
     NotAConfig {
         /// The file.
@@ -68,7 +68,7 @@ pub enum ConfigError {
 /// Where configs are looked for.
 #[derive(Debug, Clone, Copy)]
 pub struct ConfigPlaces<'a> {
-    /// Relative names are meant from here; without it there is none.
+    /// The base of relative names; without it there is no project.
     pub project: Option<&'a Path>,
     /// The user's home folder, with `.config/massgen`.
     pub home: Option<&'a Path>,
@@ -76,8 +76,8 @@ pub struct ConfigPlaces<'a> {
     pub package: Option<&'a Path>,
 }
 
-/// Resolves what `massgen_config` of run_massgen names: a path, a `file://` address, `@examples/…`, a name in
-/// `~/.config/massgen/agents`, or nothing. Where there is none, names like it are looked for.
+/// Resolves the `massgen_config` of run_massgen: a path, a `file://` address, `@examples/…`, a name in `~/.config/massgen/agents`, or
+/// nothing. If it does not exist, the error suggests similar names.
 pub fn resolve(name: Option<&str>, sources: ConfigPlaces<'_>) -> Result<ConfigChoice, ConfigError> {
     locate(name, sources).map_err(|error| match error {
         ConfigError::Missing { name, places, similar } if similar.is_empty() => {
@@ -158,39 +158,38 @@ fn find_example(name: &str, example: &str, package: Option<&Path>) -> Result<Con
     found.ok_or_else(|| missing(examples.root().display().to_string(), examples.similar_names(example)))
 }
 
-/// What an effective config has to change.
+/// The changes for an effective config.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ConfigChanges<'a> {
-    /// A JSON merge patch on the config.
+    /// A JSON merge patch for the config.
     pub overrides: Option<&'a serde_json::Value>,
-    /// Set where MassGen will not run in the project: relative paths that name something there are made absolute.
+    /// Set if MassGen will not run in the project: relative paths to existing project files become absolute.
     pub project: Option<&'a Path>,
-    /// The question; a `prompt` of the config's own is replaced by it.
+    /// The question; it replaces a `prompt` in the config.
     pub prompt: Option<&'a str>,
-    /// The name of a session that MassGen is to restore.
+    /// The name of the session that MassGen restores.
     pub session: Option<&'a str>,
-    /// A folder that the agents may read, those of them that have files.
+    /// A folder that agents with file access may read.
     pub read: Option<&'a Path>,
-    /// The project, and what the agents may do there: `read` or `write`.
+    /// The project, and the agents' access to it: `read` or `write`.
     pub context: Option<(&'a Path, &'a str)>,
 }
 
-/// What MassGen is given to read.
+/// The config that MassGen reads.
 pub struct EffectiveConfig {
     /// The file's text.
     pub text: String,
-    /// The same as a tree; none of a config that this program cannot read.
+    /// The same as a tree; `None` if this program cannot parse the config.
     pub tree: Option<Tree>,
-    /// Keys that stood in the config, by the variables that stand there now.
+    /// Keys removed from the config, by the variables that replace them.
     pub secrets: Vec<ConfigSecret>,
-    /// Whether the text is JSON, which MassGen reads by the file's ending.
+    /// Whether the text is JSON; MassGen decides that by the file extension.
     pub is_json: bool,
 }
 
-/// The effective config of an original that was read from `path`. Where the original cannot be read, the question is put at its
-/// end, whatever that is: MassGen says better what is wrong with it, and should it read what we cannot, it has its question;
-/// without one it would wait for one for ever. It is an error where overrides were given then, and where a change cannot be
-/// made safely.
+/// The effective config of an original read from `path`. If the original cannot be parsed, the question is appended anyway: MassGen reports
+/// the fault better, and if MassGen can parse it after all, it must find a question or it would wait for one forever. Returns an error if
+/// overrides were given for such a config, or if a change cannot be made safely.
 pub fn effective_config(path: &Path, original: &str, changes: ConfigChanges<'_>) -> Result<EffectiveConfig, EditError> {
     let mut tree = match Tree::parse_file(path, original) {
         Ok(tree) => tree,
@@ -213,7 +212,7 @@ pub fn effective_config(path: &Path, original: &str, changes: ConfigChanges<'_>)
     if let Some(folder) = changes.read {
         tree.add_context_path(folder, "read")?;
     }
-    // As MassGen's own `--cwd-context` does it, which would have MassGen work in the project.
+    // Same effect as MassGen's own `--cwd-context`, which would make MassGen work in the project.
     if let Some((project, permission)) = changes.context {
         tree.add_context_path(project, permission)?;
     }
@@ -229,7 +228,7 @@ fn unparsed_config(path: &Path, original: &str, changes: ConfigChanges<'_>) -> E
 }
 
 impl Tree {
-    /// Makes relative paths that name something in the project absolute. Whether there were any.
+    /// Makes relative paths to existing project files absolute; true if any path changed.
     pub fn make_paths_absolute(&mut self, project: &Path) -> bool {
         self.rewrite_scalars(&mut |key, scalar| {
             let moved = is_path_key(key).then(|| path_in_project(&scalar.text, project));
@@ -237,14 +236,14 @@ impl Tree {
         })
     }
 
-    /// Gives all agents that have files another folder; what the config says of that folder itself does not hold then.
+    /// Gives all agents with file access another folder; it replaces the config's own entry for that folder.
     fn add_context_path(&mut self, folder: &Path, permission: &str) -> Result<(), EditError> {
         let is_other = |item: &Node| item.get("path").unwrap_or(item).text().map(Path::new) != Some(folder);
         let path = serde_json::json!({"path": folder.to_string_lossy(), "permission": permission});
         self.append(["orchestrator", "context_paths"], is_other, &path)
     }
 
-    /// Puts the question in, where MassGen looks for it when there is none on its command line.
+    /// Adds the question where MassGen looks for it if its command line has none.
     pub fn set_prompt(&mut self, prompt: &str) -> Result<(), EditError> {
         self.merge(&serde_json::json!({ "prompt": prompt }))
     }
@@ -255,13 +254,13 @@ impl Tree {
     }
 }
 
-/// Keys whose values are paths; of `cwd`, `snapshot_storage` and the like MassGen makes folders of its own.
+/// Keys with path values. `cwd`, `snapshot_storage` and the like are absent: MassGen creates folders for them.
 fn is_path_key(key: &str) -> bool {
     matches!(key, "path" | "context_paths" | "args" | "command" | "protected_paths")
         || ["_path", "_file", "_directory"].iter().any(|ending| key.ends_with(ending))
 }
 
-/// A bare word (`npx`, `python`) is a program or a flag, not a path, unless it begins like one.
+/// A bare word (`npx`, `python`) is a program or a flag, not a path, unless it begins like a path.
 fn path_in_project(text: &str, project: &Path) -> Option<String> {
     let looks_relative = text == "." || text == ".." || text.contains('/') || text.contains('.');
     let path = Path::new(text);

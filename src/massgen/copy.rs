@@ -1,5 +1,5 @@
-//! Copying what a run left into another run's folder: regular files and folders alone, within bounds, no matter which program wrote them.
-//! Links, pipes and devices stay behind; it never changes what it copies from.
+//! Copies files that a run left into another run's folder: only regular files and folders, within size limits, whichever program wrote
+//! them. Links, pipes and devices are skipped; the source is never changed.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -7,27 +7,27 @@ use std::path::{Path, PathBuf};
 
 use super::files::{EntryKind, FolderEntry, RunFiles};
 
-/// The most that a workspace may hold to be handed on, in bytes.
+/// The largest workspace that may be copied, in bytes.
 const MAX_BYTES: u64 = 256 << 20;
-/// The most files and folders of it.
+/// The most files and folders it may contain.
 const MAX_FILES: usize = 20_000;
-/// How deep its folders may lie in each other.
+/// The deepest folder nesting.
 const MAX_DEPTH: usize = 60;
 
-/// What a run left that cannot be copied.
+/// Why files of a run cannot be copied.
 #[derive(Debug, thiserror::Error)]
 pub enum CopyError {
-    /// There is too much of it.
+    /// The source is too large.
     #[error("the answer's workspace has more than {} MB, {MAX_FILES} files or {MAX_DEPTH} levels", MAX_BYTES >> 20)]
     TooLarge,
-    /// The operating system refused.
+    /// An operating system call failed.
     #[error("cannot {operation} `{}`", path.display())]
     Io {
-        /// What was tried.
+        /// The operation that failed.
         operation: &'static str,
-        /// On what.
+        /// The path it was applied to.
         path: PathBuf,
-        /// Why it failed.
+        /// The cause.
         source: io::Error,
     },
 }
@@ -37,16 +37,16 @@ pub(super) fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::
     move |source| CopyError::Io { operation, path, source }
 }
 
-/// Copies a folder with all that is in it.
+/// Copies a folder with all its contents.
 ///
 /// # Errors
 ///
-/// Where it is too large, or something of it cannot be read or written; what was copied by then stays.
+/// If it is too large, or a part of it cannot be read or written. Files copied before the error remain.
 pub fn folder(files: &RunFiles, from: &Path, to: &Path) -> Result<(), CopyError> {
     FolderCopy { files, bytes: 0, entries: 0 }.folder(from, to, 0)
 }
 
-/// Copies a file, which counts as a folder with nothing else in it.
+/// Copies a single file; the limits apply as for a folder with this one file.
 ///
 /// # Errors
 ///
@@ -67,7 +67,7 @@ pub(super) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CopyError> {
     std::fs::write(path, bytes).map_err(io_error("write", path))
 }
 
-/// A copy in the making. Links, pipes and devices stay behind.
+/// A copy in progress.
 struct FolderCopy<'a> {
     files: &'a RunFiles,
     bytes: u64,
@@ -98,7 +98,7 @@ impl FolderCopy<'_> {
         let (mut file, _) = self.files.open_file(from).map_err(read)?;
         let copied = std::fs::File::create(to).and_then(|mut copy| {
             io::copy(&mut file, &mut copy)?;
-            // Of the rights only whether it is a program matters.
+            // Of the permissions, only the executable bit is kept.
             let mode = file.metadata()?.permissions().mode() & 0o100 | 0o600;
             copy.set_permissions(std::fs::Permissions::from_mode(mode))
         });

@@ -1,31 +1,31 @@
-//! Whether commands of MassGen's agents can run in Docker containers from here. It opens a connection and says nothing over it; it
-//! starts no program.
+//! Whether commands of MassGen's agents can run in Docker containers on this machine. It opens a connection without sending data and starts
+//! no program.
 
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-/// How long a TCP address may take to accept a connection.
+/// The timeout for a TCP connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
-/// Where Docker's client for Python looks without `DOCKER_HOST`.
+/// The address that Docker's Python client uses without `DOCKER_HOST`.
 const DEFAULT_ADDRESS: &str = "unix:///var/run/docker.sock";
-/// The file by which MassGen knows that it is in a container itself (`filesystem_manager/_filesystem_manager.py`).
+/// The file by which MassGen detects that it runs in a container (`filesystem_manager/_filesystem_manager.py`).
 const CONTAINER_MARKER_FILE: &str = "/.dockerenv";
 
-/// What MassGen finds where a config asks for Docker.
+/// What MassGen finds if a config asks for Docker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DockerEngine {
-    /// This is a container: MassGen runs the commands in it and starts no other.
+    /// This is a container: MassGen runs the commands in it and starts no other container.
     InContainer,
-    /// An engine accepts connections, or its address is of a kind that cannot be tried cheaply.
+    /// An engine accepts connections, or its address is of a kind that cannot be checked cheaply.
     Reachable,
     /// Nothing accepts connections at this address.
     Unreachable(String),
 }
 
 impl DockerEngine {
-    /// Looks, for at most half a second. `host` is `DOCKER_HOST` as MassGen gets it.
+    /// Checks the engine, for at most half a second. `host` is `DOCKER_HOST` as MassGen receives it.
     pub fn find(host: Option<&str>) -> DockerEngine {
         if Path::new(CONTAINER_MARKER_FILE).exists() {
             return DockerEngine::InContainer;
@@ -43,7 +43,7 @@ impl DockerEngine {
     }
 }
 
-/// A name is not looked up, since that can take many seconds.
+/// Host names are not resolved, since that can take many seconds.
 fn accepts_tcp(place: &str) -> bool {
     let address: Option<SocketAddr> = place.replace("localhost", "127.0.0.1").parse().ok();
     address.is_none_or(|address| TcpStream::connect_timeout(&address, CONNECT_TIMEOUT).is_ok())

@@ -1,5 +1,5 @@
-//! Which environment variables reach MassGen: what any program needs, what MassGen and its model providers read, and
-//! what the operator names. Pure: it reads no environment and no file by itself, and nothing else of ours gets through.
+//! Which environment variables reach MassGen: those that any program needs, those that MassGen and its model providers read, and those that
+//! the operator names. No other variables of this server are passed on. Pure: it reads no environment and no file.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -7,7 +7,7 @@ use std::ffi::{OsStr, OsString};
 use super::configs::SECRET_VARIABLE_PREFIX;
 use crate::secrets::is_secret_name;
 
-/// What any program may need. A `*` stands for anything, at one end of a name.
+/// Variables that any program may need. A `*` at one end of a name matches any text.
 const BASE_VARIABLES: &[&str] = &[
     // The user and the system.
     "HOME",
@@ -38,7 +38,7 @@ const BASE_VARIABLES: &[&str] = &[
     "REQUESTS_CA_BUNDLE",
     "CURL_CA_BUNDLE",
     "NODE_EXTRA_CA_CERTS",
-    // Where npx and uvx, which start MCP servers, keep what they fetch.
+    // The caches of npx and uvx, which start MCP servers.
     "NPM_CONFIG_*",
     "npm_config_*",
     "UV_CACHE_DIR",
@@ -74,11 +74,11 @@ const PROVIDER_VARIABLES: &[&str] = &[
     "MASSGEN_*",
 ];
 
-/// Our own variables, which tell nothing to MassGen, but for those that a config's keys were moved to.
+/// This program's own variables, which MassGen does not need, except those that hold keys moved out of a config.
 pub const OWN_PREFIX: &str = "MASSGEN_MCP_";
 
-/// The variables for a run on real models: those that any program, MassGen and its providers need, and those that `extra`
-/// names, each a name or a pattern such as `CORP_*`.
+/// The variables for a run on real models: those that any program, MassGen and its providers need, and those that match `extra`. Each entry
+/// of `extra` is a name or a pattern such as `CORP_*`.
 pub fn select(all: impl Iterator<Item = (OsString, OsString)>, extra: &[String]) -> Vec<(OsString, OsString)> {
     let extra: Vec<&str> = extra.iter().map(String::as_str).collect();
     let wanted =
@@ -91,14 +91,14 @@ pub fn select(all: impl Iterator<Item = (OsString, OsString)>, extra: &[String])
     .collect()
 }
 
-/// The variables for a rehearsal: what any program needs, and nothing whose name looks like a key's.
+/// The variables for a rehearsal: those that any program needs, without names that look like a key.
 pub fn without_keys(all: impl Iterator<Item = (OsString, OsString)>) -> Vec<(OsString, OsString)> {
     all.filter(|(name, _)| name.to_str().is_some_and(|name| matches_any(name, BASE_VARIABLES) && !is_secret_name(name)))
         .collect()
 }
 
-/// The variables of this environment and of an env file: what the environment has, the file does not change, unless it is empty,
-/// as clients leave what a person did not fill in.
+/// The variables of this environment and of an env file. The environment takes precedence, unless its value is empty: clients pass an empty
+/// value for a field that a person did not fill in.
 pub fn merge(own: impl Iterator<Item = (OsString, OsString)>, file: &[(String, String)]) -> Vec<(OsString, OsString)> {
     let mut all: BTreeMap<OsString, OsString> = file.iter().map(|(name, value)| (name.into(), value.into())).collect();
     for (name, value) in own {
@@ -109,7 +109,7 @@ pub fn merge(own: impl Iterator<Item = (OsString, OsString)>, file: &[(String, S
     all.into_iter().collect()
 }
 
-/// Sets a variable, whether it is there or not.
+/// Sets a variable, replacing any existing value.
 pub fn set_variable(environment: &mut Vec<(OsString, OsString)>, name: &str, value: impl Into<OsString>) {
     environment.retain(|(known, _)| known != OsStr::new(name));
     environment.push((name.into(), value.into()));

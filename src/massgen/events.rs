@@ -1,32 +1,32 @@
-//! The end of events.jsonl (MassGen) → what it was at: the calls of tools that are still open, the last event, the last
-//! line of trouble. Pure and patient: a line that is no event is passed over. It never decides what a run comes to.
+//! Reads the end of events.jsonl (MassGen): the open tool calls, the last event, the last error. Pure and tolerant: a line that is not an
+//! event is skipped. It never decides the outcome of a run.
 
 use serde_json::Value;
 
 use super::text;
 use crate::secrets::Secrets;
 
-/// How much of the end of events.jsonl is worth reading, in bytes; whole answers stand in it.
+/// How many bytes to read from the end of events.jsonl; the file contains whole answers.
 pub const TAIL_BYTES: u64 = 256 << 10;
-/// The most open calls that are told.
+/// The most open calls to report.
 const MAX_TOOLS: usize = 8;
 /// The longest name of an agent and its tool, in characters.
 const MAX_NAME_CHARS: usize = 80;
-/// The longest line of trouble, in characters.
+/// The longest error line, in characters.
 const MAX_ERROR_CHARS: usize = 200;
 
-/// What MassGen was at when it last noted something.
+/// What MassGen was doing at its last event.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RecentActivity {
-    /// The calls of tools that have begun and not ended, as `AGENT_KEY: TOOL_MARKER`, the oldest first.
+    /// The tool calls that have started and not ended, as `AGENT: TOOL`, oldest first.
     pub open_tools: Vec<String>,
     /// The type of the last event.
     pub last_event: Option<String>,
-    /// The last thing that went wrong, among these events.
+    /// The last error among these events.
     pub last_error: Option<String>,
 }
 
-/// Reads the end of events.jsonl; its first line may be cut.
+/// Reads the end of events.jsonl; the first line may be incomplete.
 pub fn recent_activity(tail: &str, secrets: &Secrets) -> RecentActivity {
     let said = |text: &str, most| text::single_line(&secrets.mask(text), most);
     let mut open: Vec<(String, String)> = Vec::new();
@@ -38,7 +38,7 @@ pub fn recent_activity(tail: &str, secrets: &Secrets) -> RecentActivity {
         match kind {
             "tool_start" => open.push((id.to_owned(), said(&tool_label(&event), MAX_NAME_CHARS))),
             "tool_complete" => open.retain(|(known, _)| known != id),
-            // What an agent began in an earlier round is over or has been given up.
+            // Calls that the agent started in an earlier round have ended or were abandoned.
             "agent_restart" => open.retain(|(_, tool)| !is_tool_call_of(tool, &event)),
             _ => {}
         }
@@ -59,21 +59,21 @@ fn is_tool_call_of(tool: &str, event: &Value) -> bool {
     event["agent_id"].as_str().is_some_and(|agent| tool.split_once(": ").is_some_and(|(of, _)| of == agent))
 }
 
-/// What went wrong, by an event.
+/// The error that an event reports.
 fn error_text(event: &Value) -> Option<&str> {
     let data = &event["data"];
     let failed = data["is_error"] == true;
     shown_error(data).or_else(|| data["result"].as_str().filter(|_| failed))
 }
 
-/// MassGen shows errors of its models as text.
+/// MassGen shows model errors as text.
 pub(super) fn shown_error(data: &Value) -> Option<&str> {
     let mut told = [&data["content"], &data["message"]].into_iter().filter_map(Value::as_str);
     told.rfind(|text| text.trim_start().starts_with('❌'))
 }
 
-/// What the agent that spoke last said where MassGen waited for an answer or a vote; empty where it said and did nothing. `None` without
-/// such an event, or where the agent called tools: then there is no saying what its words were about.
+/// What the last active agent said where MassGen expected an answer or a vote; empty if it said and did nothing. `None` without such an
+/// event, or if the agent called tools: then it is unclear what its text refers to.
 pub fn last_agent_text(tail: &str, secrets: &Secrets) -> Option<String> {
     let events = tail.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let events: Vec<Value> = events.collect();
@@ -84,15 +84,15 @@ pub fn last_agent_text(tail: &str, secrets: &Secrets) -> Option<String> {
     Some(text::single_line(&secrets.mask(said), MAX_ERROR_CHARS))
 }
 
-/// Whether a model's words, or a call of a tool, are the last that an agent showed: the call to its model goes well until now.
+/// Whether the last content an agent showed is model text or a tool call: its model call is working so far.
 pub fn is_answering(tail: &str) -> bool {
     let events = tail.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let mut of_agents = events.filter(|event| event["agent_id"].is_string());
     of_agents.find_map(|event| model_call_success(&event)) == Some(true)
 }
 
-/// Whether an event is of a call to a model that goes well, or of one that failed; `None` where it is of neither. What MassGen
-/// says of itself begins with a symbol, such as `🔧 [MCP] Registered 3 tools`.
+/// Whether an event shows a working model call or a failed one; `None` if it shows neither. MassGen's own messages begin with a symbol,
+/// such as `🔧 [MCP] Registered 3 tools`.
 fn model_call_success(event: &Value) -> Option<bool> {
     let content = event["data"]["content"].as_str().unwrap_or_default();
     let is_notice = content.trim_start().starts_with(|first: char| !first.is_ascii() && !first.is_alphanumeric());
@@ -104,14 +104,14 @@ fn model_call_success(event: &Value) -> Option<bool> {
     }
 }
 
-/// What stands before the reproach that MassGen puts into an agent's text (`❌ Retry (1/3): …`); `None` of another event.
+/// The text before the retry message that MassGen inserts into an agent's text (`❌ Retry (1/3): …`); `None` for other events.
 fn text_before_retry_notice(event: &Value) -> Option<&str> {
     const REPROACHES: [&str; 2] = ["❌ Retry (", "❌ Agent failed to use workflow tools"];
     let content = event["data"]["content"].as_str().filter(|_| event["event_type"] == "text")?;
     REPROACHES.iter().find_map(|reproach| content.find(reproach)).map(|end| &content[..end])
 }
 
-/// What the event before a reproach says: the agent's words, or that there were none.
+/// The content of the event before a retry message: the agent's words, or that it said nothing.
 fn preceding_text(event: Option<&Value>) -> Option<&str> {
     let Some(event) = event else { return Some("") };
     match event["event_type"].as_str()? {

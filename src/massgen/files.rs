@@ -1,31 +1,30 @@
-//! Reading inside one run's folder and never outside it: links, `..` and absolute paths that lead out do not open,
-//! and only regular files are read, so that neither a pipe nor a device can hang a reader.
-//! This file never writes and never decides what a file means.
+//! Reads files inside one run's folder and never outside it: links, `..` and absolute paths that lead out cannot be opened, and only
+//! regular files are read, so neither a pipe nor a device can block a reader. This file never writes and does not interpret what it reads.
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
 
-/// One run's folder, as a root that cannot be left.
+/// One run's folder, as a root for reading.
 #[derive(Debug)]
 pub struct RunFiles {
     root: PathBuf,
     dir: Dir,
 }
 
-/// What a folder holds, one entry.
+/// An entry of a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FolderEntry {
     /// The name, with invalid UTF-8 replaced.
     pub name: String,
-    /// What it is; links are not followed.
+    /// Its kind; links are not followed.
     pub kind: EntryKind,
-    /// Bytes, for a file.
+    /// The size in bytes, for a file.
     pub size: u64,
 }
 
-/// What an entry is.
+/// The kind of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EntryKind {
     /// A regular file.
@@ -36,7 +35,7 @@ pub enum EntryKind {
     Other,
 }
 
-/// Tells one state of a file from another.
+/// Identifies a version of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileVersion {
     inode: u64,
@@ -52,12 +51,12 @@ impl RunFiles {
         Ok(RunFiles { root: root.to_owned(), dir })
     }
 
-    /// The absolute path of something inside, for people and agents to open by themselves.
+    /// The absolute path of an entry, which people and agents can open themselves.
     pub fn absolute(&self, path: &Path) -> PathBuf {
         self.root.join(path)
     }
 
-    /// Opens a regular file and tells its size in bytes.
+    /// Opens a regular file and returns its size in bytes.
     pub fn open_file(&self, path: &Path) -> io::Result<(std::fs::File, u64)> {
         let mut options = OpenOptions::new();
         // Opening a pipe would otherwise block until a process writes to it.
@@ -70,7 +69,7 @@ impl RunFiles {
         Ok((file.into_std(), meta.len()))
     }
 
-    /// Which state of a regular file this is; none where there is no such file.
+    /// The current version of a regular file; `None` if no such file exists.
     pub fn version(&self, path: &Path) -> Option<FileVersion> {
         use std::os::unix::fs::MetadataExt;
         let meta = self.open_file(path).ok()?.0.metadata().ok()?;
@@ -95,7 +94,7 @@ impl RunFiles {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    /// A whole file, or of a large one the first and the last `most` bytes, with invalid UTF-8 replaced.
+    /// A whole file, or the first and the last `most` bytes of a large one, with invalid UTF-8 replaced.
     pub fn head_and_tail(&self, path: &Path, most: u64) -> io::Result<String> {
         let (_, size) = self.open_file(path)?;
         if size <= 2 * most {
@@ -105,7 +104,7 @@ impl RunFiles {
         Ok(format!("{head}\n{}", self.tail(path, most)?))
     }
 
-    /// What a folder holds, sorted by name; nothing where there is no such folder.
+    /// The entries of a folder, sorted by name; empty if the folder does not exist.
     pub fn list(&self, path: &Path) -> Vec<FolderEntry> {
         let Ok(reading) = self.dir.read_dir(path) else { return Vec::new() };
         let mut entries: Vec<FolderEntry> =
@@ -114,22 +113,22 @@ impl RunFiles {
         entries
     }
 
-    /// The names of the folders in a folder, sorted.
+    /// The names of the subfolders of a folder, sorted.
     pub fn folders(&self, path: &Path) -> Vec<String> {
         let Ok(reading) = self.dir.read_dir(path) else { return Vec::new() };
-        // The folder tells what its entries are; each need not be asked.
+        // The listing includes each entry's kind, so no stat call is needed.
         let folders = reading.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
         let mut names: Vec<String> = folders.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
         names.sort();
         names
     }
 
-    /// Whether a folder is there.
+    /// Whether a folder exists.
     pub fn is_folder(&self, path: &Path) -> bool {
         self.dir.symlink_metadata(path).is_ok_and(|meta| meta.is_dir())
     }
 
-    /// Whether a regular file is there.
+    /// Whether a regular file exists.
     pub fn has_file(&self, path: &Path) -> bool {
         self.dir.symlink_metadata(path).is_ok_and(|meta| meta.is_file())
     }

@@ -1,5 +1,5 @@
-//! Which flags a MassGen knows, by its own `--help`: one that lacks a flag of ours would end every run at its start.
-//! It runs no agent and tells MassGen no key.
+//! Which flags an installed MassGen supports, from its `--help`: a missing flag would make every run fail at its start. It runs no agent
+//! and passes no key to MassGen.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -13,18 +13,18 @@ use super::environment;
 use super::launch::FLAGS;
 use super::text;
 
-/// How long MassGen may take; it imports for seconds, and for a minute on a loaded machine.
+/// The timeout for MassGen; its import takes seconds, and a minute on a loaded machine.
 const HELP_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// MassGen's flags could not be told.
+/// Why MassGen's flags could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum FlagsError {
-    /// The program, or the folder that it is asked in, could not be used.
+    /// The program or its working folder could not be used.
     #[error("cannot ask `{}` for its flags", program.display())]
     Execute {
         /// The program.
         program: PathBuf,
-        /// Why it failed.
+        /// The cause.
         source: io::Error,
     },
     /// It did not end in time.
@@ -38,16 +38,16 @@ pub enum FlagsError {
     Failed {
         /// The program.
         program: PathBuf,
-        /// The last line of what it complained of.
+        /// The last line of its error output.
         said: String,
     },
 }
 
-/// The flags of [`FLAGS`] that a MassGen does not know.
+/// The flags of [`FLAGS`] that a MassGen does not support.
 ///
 /// # Errors
 ///
-/// Where it does not say what it knows.
+/// If its `--help` cannot be read.
 pub async fn missing(program: &Path) -> Result<Vec<&'static str>, FlagsError> {
     let help = help(program).await?;
     let known: BTreeSet<&str> = help.split(|c: char| !(c.is_ascii_alphanumeric() || "-_".contains(c))).collect();
@@ -56,7 +56,7 @@ pub async fn missing(program: &Path) -> Result<Vec<&'static str>, FlagsError> {
 
 async fn help(program: &Path) -> Result<String, FlagsError> {
     let execute = |source| FlagsError::Execute { program: program.to_owned(), source };
-    // A program of many parts may leave files where it is started.
+    // MassGen's libraries may leave files in the working folder.
     let folder = tempfile::tempdir().map_err(execute)?;
     let mut command = Command::new(program);
     command.arg("--help").current_dir(folder.path()).stdin(Stdio::null()).kill_on_drop(true);

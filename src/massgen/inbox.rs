@@ -1,12 +1,12 @@
-//! Messages for the agents of a live run, as the runtime inbox of MassGen takes them up: files of JSON, read in the order
-//! of their names and deleted, around an agent's tool call; shown to the agents with their next tool results. Pure.
+//! Messages for the agents of a live run, in the format of MassGen's runtime inbox: JSON files that MassGen reads in name order and deletes
+//! around an agent's tool call. The agents receive them with their next tool results. Pure.
 
-/// What the file of a message to finish soon is called after.
+/// The kind, in the file name, of a message that asks the agents to finish soon.
 pub const BUDGET_KIND: &str = "budget";
-/// The prefix of the file of a message that a caller sent.
+/// The kind, in the file name, of a message from a caller.
 pub const STEER_KIND: &str = "steer";
 
-/// The text of a message's file. Without `agents` it is for all of them.
+/// The text of a message file. Without `agents`, the message is for all of them.
 pub fn message(content: &str, agents: &[String]) -> String {
     let mut message = serde_json::json!({"content": content, "source": "massgen-mcp"});
     // An empty list would reach no agent.

@@ -1,14 +1,14 @@
-//! An installed MassGen, by the path of its program: its version, package, interpreter and fingerprint. It reads files and never executes anything.
+//! An installed MassGen, located by its program's path: version, package, interpreter and fingerprint. It reads files and executes nothing.
 
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// What MassGen starts its tool servers with.
+/// The program by which MassGen starts its tool servers.
 pub(super) const FASTMCP: &str = "fastmcp";
 
-/// The folder of the installed `massgen` package, found through the interpreter that the program's first line names.
+/// The folder of the installed `massgen` package, found through the interpreter in the program's first line.
 pub fn package(program: &Path) -> Option<PathBuf> {
     site_packages(program)?.into_iter().map(|site| site.join("massgen")).find(|package| package.is_dir())
 }
@@ -18,7 +18,7 @@ pub fn version(program: &Path) -> Option<String> {
     metadata_folders(program).find_map(|folder| version_from_name(folder.file_name()?.to_str()?))
 }
 
-/// The version of a package that is installed beside MassGen.
+/// The version of a package in MassGen's environment.
 pub fn version_of_package(program: &Path, package: &str) -> Option<String> {
     metadata_folders(program).find_map(|folder| {
         let (name, version) = folder.file_stem()?.to_str()?.rsplit_once('-')?;
@@ -26,11 +26,11 @@ pub fn version_of_package(program: &Path, package: &str) -> Option<String> {
     })
 }
 
-/// Tells one installation from another: another one as soon as any package is installed, updated or removed.
+/// Identifies an installation; it changes as soon as any package is installed, updated or removed.
 ///
 /// # Errors
 ///
-/// Its files cannot be read, or it is no script of a Python.
+/// If its files cannot be read, or the program is not a Python script.
 pub fn installation_fingerprint(program: &Path) -> io::Result<String> {
     let python = interpreter(program).ok_or(io::ErrorKind::InvalidData)?;
     let marks = [Some(program.to_owned()), Some(python.clone()), metadata(program)];
@@ -38,7 +38,7 @@ pub fn installation_fingerprint(program: &Path) -> io::Result<String> {
     Ok(format!("{program:?}\0{python:?}\0{:?}\0{:?}", marks?, packages(program)))
 }
 
-/// Whether a file is the same as before: what an installation changes.
+/// The file attributes that an installation changes.
 fn file_fingerprint(path: &Path) -> io::Result<(u64, i64, i64, u64)> {
     path.metadata().map(|meta| (meta.ino(), meta.mtime(), meta.mtime_nsec(), meta.size()))
 }
@@ -47,21 +47,21 @@ fn version_from_name(name: &str) -> Option<String> {
     Some(name.strip_prefix("massgen-")?.strip_suffix(".dist-info")?.to_owned())
 }
 
-/// The folder with the metadata of the installed package, `massgen-*.dist-info`; every installation writes it again.
+/// The metadata folder of the installed package, `massgen-*.dist-info`; every installation rewrites it.
 pub fn metadata(program: &Path) -> Option<PathBuf> {
     metadata_folders(program)
         .find(|folder| folder.file_name().and_then(|name| version_from_name(name.to_str()?)).is_some())
 }
 
-/// Whether a package with this folder of metadata is run from its source, which may change without another installation
-/// (`direct_url.json`, PEP 610). An installation from an index has no such file.
+/// Whether the package with this metadata folder runs from its source, which may change without an installation
+/// (`direct_url.json`, PEP 610). A package installed from an index has no such file.
 pub fn is_editable(metadata: &Path) -> bool {
     let read = std::fs::read(metadata.join("direct_url.json")).ok();
     let origin: serde_json::Value = read.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
     origin["dir_info"]["editable"] == true
 }
 
-/// MassGen and all that is installed beside it, each by its name and version, in order.
+/// MassGen and all packages installed with it, each by name and version, sorted.
 pub fn packages(program: &Path) -> Vec<OsString> {
     let mut names: Vec<_> =
         metadata_folders(program).filter_map(|folder| Some(folder.file_name()?.to_owned())).collect();
@@ -69,11 +69,11 @@ pub fn packages(program: &Path) -> Vec<OsString> {
     names
 }
 
-/// The Python that a program is run by: an absolute path without arguments in its first line, or, where that would be too long, in
-/// the second, as pip and uv then write it.
+/// The Python that runs a program: an absolute path without arguments in the first line. If the path is too long for that, pip and uv write
+/// it in the second line.
 pub fn interpreter(program: &Path) -> Option<PathBuf> {
     let script = std::fs::File::open(program).ok()?;
-    // A compiled program may have no line end at all in its first megabytes.
+    // A compiled program may have no line end in its first megabytes.
     let mut lines = BufReader::new(std::io::Read::take(script, 4096)).lines().map_while(Result::ok);
     let first = lines.next()?;
     let named = match first.strip_prefix("#!")?.trim() {
@@ -83,28 +83,28 @@ pub fn interpreter(program: &Path) -> Option<PathBuf> {
     Some(PathBuf::from(named)).filter(|named| named.is_absolute() && !named.to_string_lossy().contains(' '))
 }
 
-/// The folders with the metadata of all installed packages.
+/// The metadata folders of all installed packages.
 fn metadata_folders(program: &Path) -> impl Iterator<Item = PathBuf> {
     let sites = site_packages(program).unwrap_or_default().into_iter();
     let all = sites.filter_map(|site| std::fs::read_dir(site).ok()).flatten().flatten().map(|entry| entry.path());
     all.filter(|path| path.extension().is_some_and(|ending| ending == "dist-info"))
 }
 
-/// The folder of the programs that were installed with MassGen, `fastmcp` among them. MassGen starts its tool servers by that bare
-/// name (`massgen/filesystem_manager/_filesystem_manager.py`), so this folder has to come first in a run's PATH. The program itself may
-/// be a link from another folder (`uv tool install`, pipx), or a script that was copied there.
+/// The folder of the programs installed with MassGen, including `fastmcp`. MassGen starts its tool servers by that bare name
+/// (`massgen/filesystem_manager/_filesystem_manager.py`), so this folder must come first in a run's PATH. The program itself may be a link
+/// from another folder (`uv tool install`, pipx), or a script copied there.
 pub fn scripts(program: &Path) -> PathBuf {
     let folders = script_folders(program);
     let found = folders.iter().find(|folder| executable(&folder.join(FASTMCP)).is_some());
     found.or(folders.first()).cloned().unwrap_or_else(|| PathBuf::from("/"))
 }
 
-/// Whether `fastmcp` is installed beside MassGen. Without it, no tool server of an agent starts.
+/// Whether `fastmcp` is installed with MassGen. Without it, no tool server of an agent starts.
 pub fn has_fastmcp(program: &Path) -> bool {
     executable(&scripts(program).join(FASTMCP)).is_some()
 }
 
-/// The folder of the script, all links resolved, and that of its interpreter. The interpreter's own links lead out of a virtual
+/// The folder of the script with all links resolved, and the folder of its interpreter. The interpreter's links lead out of a virtual
 /// environment, so they are not resolved.
 fn script_folders(program: &Path) -> Vec<PathBuf> {
     let script = program.canonicalize().unwrap_or_else(|_| program.to_owned());
@@ -112,8 +112,8 @@ fn script_folders(program: &Path) -> Vec<PathBuf> {
     both.filter_map(|file| file.parent().map(Path::to_owned)).collect()
 }
 
-/// Where packages may be, in the order in which Python looks: beside the script (a virtual environment, `pip install --user`,
-/// `/usr/local`), then beside the interpreter.
+/// The possible package folders, in Python's search order: relative to the script (a virtual environment, `pip install --user`,
+/// `/usr/local`), then relative to the interpreter.
 fn site_packages(program: &Path) -> Option<Vec<PathBuf>> {
     let python = interpreter(program)?;
     let prefixes = script_folders(program).into_iter().filter_map(|folder| folder.parent().map(Path::to_owned));
@@ -127,7 +127,7 @@ fn site_packages(program: &Path) -> Option<Vec<PathBuf>> {
     Some(seen)
 }
 
-/// The package folders of an interpreter in a `lib` folder. Debian calls its own `dist-packages`, some of them without a version.
+/// An interpreter's package folders below a `lib` folder. Debian names its own `dist-packages`, some of them without a version.
 fn libraries(lib: &Path, python: &Path) -> Vec<PathBuf> {
     let versioned = python.canonicalize().ok().and_then(|python| Some(python.file_name()?.to_str()?.to_owned()));
     let versioned = versioned.filter(|name| name.starts_with("python3."));

@@ -1,4 +1,4 @@
-//! How MassGen is started in the background: arguments, environment, working folder. It starts nothing.
+//! The command that starts MassGen in the background: arguments, environment, working folder. It starts nothing itself.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -15,26 +15,26 @@ pub struct Launch {
     pub program: PathBuf,
     /// Its arguments.
     pub args: Vec<OsString>,
-    /// Its whole environment: nothing is inherited.
+    /// Its complete environment: it inherits nothing.
     pub env: Vec<(OsString, OsString)>,
     /// Its working folder.
     pub cwd: PathBuf,
 }
 
-/// The folders of a run that MassGen is told of.
+/// The run's folders that MassGen receives.
 #[derive(Debug, Clone, Copy)]
 pub struct LaunchFolders<'a> {
-    /// The link to the program's folder, first in PATH: MassGen starts `fastmcp` by its bare name.
+    /// A link to the program's folder, first in PATH: MassGen starts `fastmcp` by its bare name.
     pub bin: &'a Path,
-    /// Where the log folder is made.
+    /// The parent of the log folder.
     pub logs: &'a Path,
     /// The run's own working folder.
     pub work: &'a Path,
-    /// Where messages for the agents are put.
+    /// Where messages for the agents are written.
     pub inbox: &'a Path,
 }
 
-/// Every flag that MassGen is started or asked with; `doctor` looks whether the installed one knows them.
+/// Every flag that this program passes to MassGen; `doctor` checks whether the installed version knows them.
 pub const FLAGS: &[&str] = &[
     "--automation",
     "--no-parse-at-references",
@@ -46,8 +46,8 @@ pub const FLAGS: &[&str] = &[
     "--json",
 ];
 
-/// The launch of a run with the config that MassGen is to read, which has the question in it: a command line is seen by
-/// every user of the machine. `environment` is what is to reach MassGen of ours.
+/// The launch of a run with the config that MassGen reads. The question is in the config, because every user of the machine can see a
+/// command line. `environment` contains the server's variables that reach MassGen.
 pub fn build_launch(
     spec: &RunSpec,
     folders: LaunchFolders<'_>,
@@ -68,13 +68,13 @@ pub fn build_launch(
     Launch { program: spec.program.clone(), args, env, cwd: folders.work.to_owned() }
 }
 
-/// PATH where the environment has none.
+/// PATH if the environment has none.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
-/// Where MassGen reads variables from, in its working folder.
+/// The file in its working folder from which MassGen reads variables.
 const ENV_FILE: &str = "configs/.env";
 
-/// The folder whose `configs/.env` a run reads: the project where the agents are to have it, else its own, which has none.
+/// The folder that provides `configs/.env`: the project if the agents may access it, else the run's own folder, which has no such file.
 pub fn env_folder<'a>(spec: &'a RunSpec, own: &'a Path) -> &'a Path {
     match spec.context {
         Context::None => own,
@@ -82,13 +82,13 @@ pub fn env_folder<'a>(spec: &'a RunSpec, own: &'a Path) -> &'a Path {
     }
 }
 
-/// Makes the project ready to be handed over to a run. MassGen always works in a folder of the run's own: two runs of one second never
-/// share a session, and nothing of MassGen's is left in the project. Its config names the project as a context path, and the variables
-/// of `configs/.env` are linked.
+/// Prepares a run's access to the project. MassGen always works in the run's own folder: two runs started in the same second never share a
+/// session, and MassGen leaves no files in the project. Its config names the project as a context path, and a link provides the variables
+/// of `configs/.env`.
 ///
 /// # Errors
 ///
-/// The project is gone, or the link cannot be made.
+/// If the project no longer exists, or the link cannot be created.
 pub fn prepare_project(spec: &RunSpec, work: &Path) -> io::Result<()> {
     if spec.context == Context::None {
         return Ok(());
@@ -104,38 +104,39 @@ pub fn prepare_project(spec: &RunSpec, work: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// A folder that a run needs and that is not there.
+/// A folder that a run needs does not exist.
 #[derive(Debug, thiserror::Error)]
 #[error("the folder `{}` is gone", .0.display())]
 pub struct MissingFolder(pub PathBuf);
 
-/// A variable of MassGen's environment that says what it is for by its value alone; see [`escape_prompt`].
+/// An environment variable for MassGen with a fixed value; see [`escape_prompt`].
 const DOLLAR_VARIABLE: &str = "MASSGEN_MCP_DOLLAR";
 
-/// The question as a config has to have it. MassGen puts the values of environment variables in place of `${NAME}` in all
-/// texts of a config, once; in a question that would hand any key to the author of the question. The dollar of each is made one that comes
-/// out of such a replacement itself, and what comes out is the question as it was.
+/// Escapes the question for a config. MassGen substitutes environment variables for `${NAME}` in all texts of a config, once. In a
+/// question, that would expose any key to the author of the question. Each such dollar sign becomes a reference that MassGen expands to a
+/// dollar sign, so the agents receive the original question.
 pub fn escape_prompt(question: &str) -> String {
     question.replace("${", &format!("${{{DOLLAR_VARIABLE}}}{{"))
 }
 
-/// The variable that says where the log folder is made; it is another for each run.
+/// The variable with the parent of the log folder; its value differs for each run.
 pub const LOG_BASE_VARIABLE: &str = "MASSGEN_LOG_BASE_DIR";
 
-/// How much the clients of OpenAI and Anthropic (openai 2.2.0, anthropic 2.14.0: `_utils/_logs.py`) log. With `info` they say when they
-/// wait for a retry; a provider may ask them for a minute, in which a run could otherwise time out without a word.
+/// The log level of the OpenAI and Anthropic clients (openai 2.2.0, anthropic 2.14.0: `_utils/_logs.py`). At `info` they log a wait before
+/// a retry. A provider may ask for a wait of a minute, in which a run could otherwise time out without any output.
 const CLIENT_LOG_VARIABLES: [&str; 2] = ["OPENAI_LOG", "ANTHROPIC_LOG"];
 
-/// What MassGen needs besides what reaches it of ours, the same for all runs of a program but for `bin`, which comes first in PATH.
+/// Variables that MassGen needs in addition to the server's. They are the same for all runs of a program, except `bin`, which comes first
+/// in PATH.
 pub fn with_required_variables(mut env: Vec<(OsString, OsString)>, bin: &Path) -> Vec<(OsString, OsString)> {
     let path = env.iter().find(|(name, _)| name == OsStr::new("PATH")).map(|(_, path)| path.clone());
     let mut first: OsString = bin.into();
     first.push(":");
-    // An empty entry would mean the working folder.
+    // An empty entry in PATH means the working folder.
     first.push(path.filter(|path| !path.is_empty()).unwrap_or_else(|| DEFAULT_PATH.into()));
     environment::set_variable(&mut env, "PATH", first);
     environment::set_variable(&mut env, "PYTHONUNBUFFERED", "1");
-    // Otherwise litellm fetches a price list at import and waits five seconds for it where there is no network.
+    // Otherwise litellm fetches a price list at import, which takes five seconds without a network.
     environment::set_variable(&mut env, "LITELLM_LOCAL_MODEL_COST_MAP", "True");
     for client in CLIENT_LOG_VARIABLES {
         if !env.iter().any(|(name, _)| name == OsStr::new(client)) {
@@ -146,8 +147,8 @@ pub fn with_required_variables(mut env: Vec<(OsString, OsString)>, bin: &Path) -
     env
 }
 
-/// MassGen's own timeout, a little before our deadline, so that it can still present what there is. Left alone where the
-/// config asks for less, and where the run is too short for the difference to matter.
+/// MassGen's own timeout, slightly before our deadline, so that MassGen can still present an answer. Unchanged if the config sets a shorter
+/// one, or if the run is too short for the difference to matter.
 fn orchestrator_timeout(deadline: Duration, own: Option<f64>) -> Option<u64> {
     const SHORTEST: Duration = Duration::from_secs(60);
     let reserve = (deadline / 10).clamp(Duration::from_secs(20), Duration::from_secs(60));

@@ -1,12 +1,11 @@
-//! Where MassGen keeps things: the log folder of a run, its newest turn and attempt, and what lies there.
-//! Every path is relative to the run's folder. It lists folders and trusts nothing that is printed;
-//! an agent's name is only ever compared with what a folder lists, never joined to a path.
+//! Where MassGen keeps its files: a run's log folder, its newest turn and attempt, and their contents. Every path is relative to the run's
+//! folder. It lists folders and trusts no printed path; an agent's name is only compared with folder names, never joined to a path.
 
 use std::path::{Path, PathBuf};
 
 use super::files::RunFiles;
 
-/// MassGen writes where MASSGEN_LOG_BASE_DIR points; 0.1.12 knows only its working folder.
+/// MassGen writes to the folder in MASSGEN_LOG_BASE_DIR; 0.1.12 supports only its working folder.
 const LOG_BASES: [&str; 2] = ["logs", "work/.massgen/massgen_logs"];
 
 /// The newest attempt of a run.
@@ -16,14 +15,14 @@ pub struct Layout {
     pub log: PathBuf,
     /// `…/turn_N`.
     pub turn: PathBuf,
-    /// `…/turn_N/attempt_M`; the turn itself where there are no attempts (0.1.12).
+    /// `…/turn_N/attempt_M`; the turn itself if it has no attempts (0.1.12).
     pub attempt: PathBuf,
 }
 
 impl Layout {
-    /// Looks for the newest turn and attempt in the run's log folder; `None` until MassGen has made one. `known` is the log
-    /// folder that the run announced itself by: another MassGen, started by an agent, inherits the place where such folders
-    /// are made, and its own must not be taken for this run's.
+    /// Finds the newest turn and attempt in the run's log folder; `None` until MassGen has created one. `known` is the log folder that the
+    /// run itself announced. A MassGen started by an agent inherits the parent of the log folders, and its log folder must not be mistaken
+    /// for the run's.
     pub fn find(files: &RunFiles, known: Option<&Path>) -> Option<Layout> {
         let log = find_log_folder(files, known)?;
         let turn = newest_numbered(files, &log, "turn_")?;
@@ -31,14 +30,14 @@ impl Layout {
         Some(Layout { log, turn, attempt })
     }
 
-    /// The newest attempts of the other MassGens that write into the run's folder: subagents, and whatever MassGen an agent
-    /// starts without this program. They inherit the place where log folders are made.
+    /// The newest attempts of other MassGen processes that write into the run's folder: subagents, and any MassGen that an agent starts
+    /// without this program. They inherit the parent of the log folders.
     pub fn find_others(files: &RunFiles, own: &Path) -> Vec<Layout> {
         let others = log_folders(files).filter(|log| log != own);
         others.filter_map(|log| Layout::find(files, Some(&log))).collect()
     }
 
-    /// The folders in which something new can appear, to be watched: each as far as it exists, those of others too.
+    /// The existing folders in which new files can appear, including those of other MassGen processes; they are watched.
     pub fn watched_folders(files: &RunFiles, known: Option<&Path>) -> Vec<PathBuf> {
         let mut folders: Vec<PathBuf> =
             LOG_BASES.iter().map(PathBuf::from).filter(|base| files.is_folder(base)).collect();
@@ -57,13 +56,13 @@ impl Layout {
         self.attempt.join("status.json")
     }
 
-    /// MassGen's own log of the newest attempt; 0.1.12 keeps it beside the attempts. Where a conversation goes on, MassGen begins
-    /// its log before it knows which turn it is, and writes on there.
+    /// MassGen's own log of the newest attempt; 0.1.12 keeps it next to the attempts. If a conversation continues, MassGen opens its log
+    /// before it knows the turn number, and keeps writing there.
     pub fn massgen_log(&self, files: &RunFiles) -> Option<PathBuf> {
         self.find_log_file(files, "massgen.log")
     }
 
-    /// MassGen's events, which lie where its own log does.
+    /// MassGen's events; the file is in the same folder as its own log.
     pub fn events(&self, files: &RunFiles) -> Option<PathBuf> {
         self.find_log_file(files, "events.jsonl")
     }
@@ -74,8 +73,8 @@ impl Layout {
         folders.into_iter().flatten().map(|folder| folder.join(name)).find(|place| files.has_file(place))
     }
 
-    /// The folders of final answers, the authoritative one first: `turn_N/final` is a copy made at the very end; where a
-    /// crash kept it from being made, an attempt's own, the newest attempt first.
+    /// The folders of final answers, the authoritative one first. `turn_N/final` is a copy that MassGen makes at the very end. If a crash
+    /// prevented it, the attempts' own folders follow, newest attempt first.
     pub fn final_folders(&self, files: &RunFiles) -> Vec<PathBuf> {
         let mut attempts = numbered_folders(files, &self.turn, "attempt_");
         attempts.reverse();
@@ -84,7 +83,7 @@ impl Layout {
     }
 }
 
-/// The first one by name, whose end is a timestamp, is the run's own: it makes one at its start, and others come later.
+/// The first folder by name, with a timestamp at its end, is the run's own: the run creates it at its start, and others come later.
 fn find_log_folder(files: &RunFiles, known: Option<&Path>) -> Option<PathBuf> {
     known.map(Path::to_owned).or_else(|| log_folders(files).next())
 }
@@ -96,7 +95,7 @@ fn log_folders(files: &RunFiles) -> impl Iterator<Item = PathBuf> {
     })
 }
 
-/// Whether a folder is named as MassGen names that of one answer or vote: `20261123_150001_000000`.
+/// Whether a folder name has MassGen's format for one answer or vote: `20261123_150001_000000`.
 pub fn is_timestamp(name: &str) -> bool {
     let parts: Vec<&str> = name.split('_').collect();
     let lengths = parts.iter().map(|part| part.len());
@@ -107,7 +106,7 @@ fn newest_numbered(files: &RunFiles, parent: &Path, prefix: &str) -> Option<Path
     numbered_folders(files, parent, prefix).pop()
 }
 
-/// The folders `<prefix>N`, by number (`turn_10` after `turn_9`).
+/// The folders `<prefix>N`, sorted by number (`turn_10` after `turn_9`).
 fn numbered_folders(files: &RunFiles, parent: &Path, prefix: &str) -> Vec<PathBuf> {
     let mut found: Vec<(u32, String)> = files
         .folders(parent)

@@ -1,32 +1,32 @@
-//! Names as people and models write them: the known name that one was probably meant to be, and `file://` addresses.
-//! It looks for nothing on disk.
+//! Names that people and models write: finds the known name that was probably meant, and reads `file://` addresses. It does not access the
+//! disk.
 
 use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 use strsim::{jaro_winkler, normalized_damerau_levenshtein};
 
-/// The longest name for which a similar one is looked for, in bytes.
+/// The longest name that is compared with known names, in bytes.
 const MAX_NAME_BYTES: usize = 200;
 
-/// The known name that is most like this one, where one is similar enough to be meant.
+/// The most similar known name, if it is similar enough.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let rated = known.into_iter().map(|known| (similarity(name, known), known));
     rated.filter(|(likeness, _)| *likeness > 0.0).max_by(|one, other| one.0.total_cmp(&other.0)).map(|(_, known)| known)
 }
 
-/// How similar two names are, from 0 (another name) to 1 (the same but for upper and lower case).
+/// How similar two names are, from 0 (unrelated) to 1 (equal except for case).
 pub fn similarity(name: &str, known: &str) -> f64 {
     if name.is_empty() || name.len() > MAX_NAME_BYTES || known.len() > MAX_NAME_BYTES {
         return 0.0;
     }
     let (name, known) = (name.to_lowercase(), known.to_lowercase());
     let (edits, beginning) = (normalized_damerau_levenshtein(&name, &known), jaro_winkler(&name, &known));
-    // Slips of the pen change few characters; who forgets the end of a name has its beginning.
+    // Typing errors change few characters; a name with a missing end still has the right beginning.
     if edits >= 0.7 || beginning >= 0.9 { edits.max(beginning) } else { 0.0 }
 }
 
-/// The path that a `file://` address of this machine names; anything else as it is.
+/// The path in a `file://` address of this machine; any other text unchanged.
 pub fn local_path(name: &str) -> Cow<'_, str> {
     let path = name.strip_prefix("file://localhost/").or_else(|| name.strip_prefix("file:///"));
     match path.map(|path| percent_decode_str(path).decode_utf8()) {

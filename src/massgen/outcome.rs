@@ -1,26 +1,26 @@
-//! The outcome of a run from evidence: what we did to it, how its process ended, whether a final answer exists, what was
-//! said. Pure. Neither the exit code nor status.json decides alone: MassGen exits 0 after total failures and 1, 2 or 120
-//! after successes, and writes `completed` before there is an answer.
+//! The outcome of a run from evidence: why this program stopped it (if it did), how its process ended, whether a final answer exists, and
+//! what it printed. Pure. Neither the exit code nor status.json decides alone: MassGen exits with 0 after total failures and with 1, 2 or
+//! 120 after successes, and writes `completed` before an answer exists.
 
 use super::reasons::{self, RunOutput};
 use crate::run::{AnswerSource, Digest, Exit, Finish, Outcome, Problem, Retry, StopCause};
 
-/// All that is known when MassGen's process has ended.
+/// Everything known after MassGen's process has ended.
 #[derive(Debug, Clone, Copy)]
 pub struct OutcomeEvidence<'a> {
-    /// What we did to it, if anything.
+    /// Why this program stopped it, if it did.
     pub stop_cause: Option<&'a StopCause>,
     /// How its process ended.
     pub exit: Exit,
-    /// How the best answer came to be the one, if there is one.
+    /// The source of the best answer, if one exists.
     pub answer: Option<AnswerSource>,
-    /// The newest good digest.
+    /// The newest valid digest.
     pub digest: Option<&'a Digest>,
     /// What it printed.
     pub output: RunOutput<'a>,
 }
 
-/// What the evidence comes to.
+/// Decides the outcome from the evidence.
 pub fn outcome(evidence: &OutcomeEvidence<'_>) -> Outcome {
     match evidence.stop_cause {
         Some(StopCause::Requested { reason }) => Outcome::Killed { reason: reason.clone(), problem: None },
@@ -50,7 +50,7 @@ fn failure(evidence: &OutcomeEvidence<'_>) -> Problem {
     let ended_well = evidence.exit == Exit::Code(0) || resumed_end;
     let exited_with_an_error = matches!(evidence.exit, Exit::Code(code) if code != 0);
     let own = || reasons::massgen_error(evidence.output.stdout).filter(|_| exited_with_an_error);
-    // Of a MassGen that came to say why it ends, a traceback is of something else.
+    // If MassGen itself reports why it ends, a traceback has another cause.
     let known = reasons::problem(evidence.output).filter(|known| known.code != "crashed" || own().is_none());
     known.or_else(own).unwrap_or_else(|| {
         let code = if ended_well { "agents_failed" } else { "crashed" };
@@ -60,8 +60,8 @@ fn failure(evidence: &OutcomeEvidence<'_>) -> Problem {
     })
 }
 
-/// What the time was spent in, where a larger limit would not have helped: calls to a model that failed and were retried, or that
-/// were not answered. With several agents only where none of them came any further.
+/// What used up the time, if a larger limit would not have helped: model calls that failed and were retried, or that got no response. With
+/// several agents, only if none of them made progress.
 fn timeout_problem(evidence: &OutcomeEvidence<'_>) -> Option<Box<Problem>> {
     let digest = evidence.digest.filter(|_| evidence.answer.is_none() && !evidence.output.is_answering)?;
     let is_silent = digest.tokens == Some(0) && !digest.agents.is_empty();
@@ -84,7 +84,7 @@ fn unanswered_call_problem(provider: Option<&str>) -> Problem {
     Problem { retry: Some(Retry::Later), provider: provider.map(str::to_owned), ..problem }
 }
 
-/// If no rule matches, the last lines say most.
+/// If no rule matches, the last lines are the best explanation.
 fn last_output(evidence: &OutcomeEvidence<'_>) -> String {
     let said = reasons::last_lines(evidence.output.stderr);
     said.map(|said| format!("; it said: {said}")).unwrap_or_default()
@@ -117,12 +117,12 @@ fn describe_exit(exit: Exit) -> String {
     }
 }
 
-/// Signals with which the kernel ends a faulty program: SIGILL, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGSYS.
+/// Signals by which a faulty program ends: SIGILL, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGSYS.
 fn is_crash(signal: i32) -> bool {
     matches!(signal_name(signal).as_str(), "SIGILL" | "SIGABRT" | "SIGBUS" | "SIGFPE" | "SIGSEGV" | "SIGSYS")
 }
 
-/// The exit code or the signal of MassGen's process, as it is told; `unknown` if no process saw it end.
+/// The exit code or signal of MassGen's process, for display; `unknown` if no process observed its end.
 pub fn exit_label(exit: Exit) -> Option<String> {
     match exit {
         Exit::Code(code) => Some(code.to_string()),
@@ -132,7 +132,7 @@ pub fn exit_label(exit: Exit) -> Option<String> {
     }
 }
 
-/// `SIGTERM` for 15; `signal N` where it has no common name.
+/// `SIGTERM` for 15; `signal N` if it has no common name.
 pub fn signal_name(signal: i32) -> String {
     use rustix::process::Signal;
     const NAMES: [(Signal, &str); 15] = [
@@ -191,7 +191,7 @@ mod tests {
         }
     }
 
-    /// The table of observed endings (MassGen): exit code, answer, finish_reason, standard error → outcome.
+    /// Observed endings of MassGen: exit code, answer, finish_reason, standard error → outcome.
     #[test]
     fn every_observed_ending_comes_out_right() {
         use AnswerSource::{Final, Partial};
@@ -307,7 +307,7 @@ mod tests {
         }
     }
 
-    /// Standard error, agents with answers and tokens each → the problem of a run that timed out without a final answer.
+    /// Standard error, answers and tokens of each agent → the problem of a run that timed out without a final answer.
     #[test]
     fn a_timeout_says_what_its_time_was_spent_in() {
         let code = |stderr: &str, agents: &[(u32, u64)]| {
@@ -340,7 +340,7 @@ mod tests {
         assert_eq!(code("Streaming error: Error code: 402", &[(0, 0)]), known("no_credit", Retry::No));
         assert_eq!(code("Traceback (most recent call last):", &[(0, 0)]), known("model_silent", Retry::Later));
         assert_eq!(code("", &[(0, 7)]), None);
-        // MassGen counts tokens at the end of a call.
+        // MassGen counts tokens when a call ends.
         assert_eq!(code("", &[(0, 0)]), known("model_silent", Retry::Later));
         assert_eq!(code("", &[]), None, "without agents nothing is known of calls");
     }

@@ -1,6 +1,6 @@
-//! A text as pages of characters: any reader, however large, in one pass and a fixed amount of memory.
-//! Pages put together are the whole text, character by character: what is not UTF-8 is shown as U+FFFD, each character of a
-//! known secret as `*`, each harmful one by a harmless stand-in. It never changes how many characters there are.
+//! A text as pages of characters: reads a source of any size in one pass with a fixed amount of memory. Concatenated pages are the whole
+//! text, character by character: invalid UTF-8 becomes U+FFFD, each character of a known secret becomes `*`, and each harmful character
+//! becomes a harmless stand-in. The number of characters never changes.
 
 use std::fmt::Write as _;
 use std::io::{self, Read};
@@ -13,28 +13,28 @@ use crate::secrets::{MaskStream, Secrets};
 /// One page of a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
-    /// The characters from the asked offset on.
+    /// The characters from the requested offset on.
     pub text: String,
-    /// Characters of the whole.
+    /// The number of characters of the whole text.
     pub total_chars: u64,
-    /// Where the next page begins; `None` at the end.
+    /// The offset of the next page; `None` at the end.
     pub next_offset: Option<u64>,
     /// How many characters of this page are stand-ins for harmful ones.
     pub replaced: u64,
-    /// SHA-256 of the whole, of its bytes as they are on disk, in lower-case hex.
+    /// SHA-256 of the whole file's bytes, in lower-case hex.
     pub sha256: String,
 }
 
-/// The most bytes of a page, in UTF-8: a script whose characters take three bytes takes more tokens as well.
+/// The largest page, in bytes of UTF-8: scripts with three bytes per character also take more tokens.
 const MAX_PAGE_BYTES: usize = 48 << 10;
 
-/// How much a page may hold.
+/// The limits of a page.
 pub struct PageLimit {
     /// The most characters.
     pub chars: u64,
-    /// What they may cost together. A page has at least one character, whatever it costs.
+    /// The total cost limit. A page has at least one character, whatever it costs.
     pub budget: u64,
-    /// What a character costs.
+    /// The cost of a character.
     pub cost: Box<dyn Fn(char) -> u64 + Send>,
 }
 
@@ -44,7 +44,7 @@ impl From<u64> for PageLimit {
     }
 }
 
-/// Reads all of `source` and keeps the characters from character `offset` on for which there is room.
+/// Reads all of `source` and keeps the characters from character `offset` on, up to the limit.
 pub fn read_page(source: impl Read, offset: u64, extent: impl Into<PageLimit>, secrets: &Secrets) -> io::Result<Page> {
     let PageLimit { chars, budget: room, cost } = extent.into();
     let end = offset.saturating_add(chars);
@@ -56,17 +56,17 @@ pub fn read_page(source: impl Read, offset: u64, extent: impl Into<PageLimit>, s
     Ok(Page { text: window.text, total_chars: window.seen, next_offset, replaced: window.replaced, sha256: hash })
 }
 
-/// How many characters `source` has.
+/// The number of characters in `source`.
 pub fn count_chars(source: impl Read) -> io::Result<u64> {
     let mut count = 0;
     stream_masked(source, &Secrets::default(), |text| count += text.chars().count() as u64)?;
     Ok(count)
 }
 
-/// The characters of a text as they are shown.
+/// The characters of a text as they are displayed.
 struct DisplayFilter {
     filter: HarmfulCharFilter,
-    /// A carriage return waits for what follows it.
+    /// A pending carriage return: the next character decides how it is shown.
     has_pending_cr: bool,
 }
 
@@ -79,7 +79,7 @@ impl DisplayFilter {
         if !window.is_outside(count + 1) {
             return text.chars().for_each(|c| self.push(c, &mut |c, harmless| window.push(c, harmless)));
         }
-        // Of what lies outside of the page only the number of characters matters, and the last two for what follows them.
+        // Outside the page, only the number of characters matters, and the last two as context for the next one.
         let waited = std::mem::replace(&mut self.has_pending_cr, text.ends_with('\r'));
         window.seen += count + u64::from(waited) - u64::from(self.has_pending_cr);
         let last: Vec<char> = text.chars().rev().take(2).collect();
@@ -88,7 +88,7 @@ impl DisplayFilter {
         });
     }
 
-    /// Hands on the character, and a carriage return that waited for it, each with whether it is harmless.
+    /// Emits a pending carriage return and the character, each with whether it is harmless.
     fn push(&mut self, c: char, put: &mut impl FnMut(char, bool)) {
         if std::mem::take(&mut self.has_pending_cr) {
             put('\r', c == '\n');
@@ -108,10 +108,10 @@ impl DisplayFilter {
     }
 }
 
-/// A text that comes in pieces and is shown at once: whole characters alone, secrets masked, each harmful one replaced.
+/// A text that arrives in pieces and is displayed immediately: only complete characters, secrets masked, harmful characters replaced.
 pub struct TextStream {
     mask: MaskStream,
-    /// The beginning of a character that the last piece cut.
+    /// The beginning of a character that the last piece cut off.
     partial_char: Vec<u8>,
     display: DisplayFilter,
 }
@@ -123,14 +123,14 @@ impl TextStream {
         TextStream { mask: secrets.mask_stream(), partial_char: Vec::new(), display: shown }
     }
 
-    /// Takes a piece and gives what is certain by now.
+    /// Adds a piece and returns the text that is final by now.
     pub fn push(&mut self, bytes: &[u8]) -> String {
         let masked = self.mask.push(bytes);
         self.partial_char.extend_from_slice(&masked);
         self.decode(false)
     }
 
-    /// What was held back, at the end of the text.
+    /// Returns the remaining text at the end.
     pub fn finish(&mut self) -> String {
         self.partial_char.extend(self.mask.finish());
         let mut text = self.decode(true);
@@ -162,7 +162,7 @@ struct PageWindow {
 }
 
 impl PageWindow {
-    /// Whether the next `count` characters are none of the page's.
+    /// Whether the next `count` characters are all outside the page.
     fn is_outside(&self, count: u64) -> bool {
         self.seen + count <= self.offset || self.seen >= self.end
     }
@@ -184,7 +184,7 @@ impl PageWindow {
     }
 }
 
-/// Feeds the decoded text, secrets masked, to `sink` piece by piece and gives the hash of the bytes.
+/// Decodes the text, masks secrets, passes it to `sink` piece by piece, and returns the hash of the bytes.
 fn stream_masked(mut source: impl Read, secrets: &Secrets, mut sink: impl FnMut(&str)) -> io::Result<String> {
     let mut hash = Sha256::new();
     let mut mask = secrets.mask_stream();
@@ -209,7 +209,7 @@ fn stream_masked(mut source: impl Read, secrets: &Secrets, mut sink: impl FnMut(
     }
 }
 
-/// Decodes as far as the bytes go and says how many were used; at the end a cut character is given up.
+/// Decodes all complete characters and returns how many bytes were used; at the end, an incomplete character becomes U+FFFD.
 fn decode(bytes: &[u8], end: bool, sink: &mut impl FnMut(&str)) -> usize {
     let mut used = 0;
     for chunk in bytes.utf8_chunks() {
@@ -239,7 +239,7 @@ pub fn hex(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    /// Gives one byte at a time, so that every character is cut.
+    /// Returns one byte at a time, so that every multi-byte character is cut.
     struct Drip<'a>(&'a [u8]);
 
     impl Read for Drip<'_> {

@@ -1,21 +1,21 @@
-//! Which models MassGen has a price for (`token_manager/token_manager.py`): those of LiteLLM's list and families of its own.
-//! Of all others it says that they cost 0, so that no budget in dollars holds them. It looks into the installed list; MassGen itself
-//! fetches the newest one.
+//! Which models MassGen has a price for (`token_manager/token_manager.py`): those in LiteLLM's list and in MassGen's own families. MassGen
+//! reports a cost of 0 for all other models, so no dollar budget limits them. This file reads the installed list; MassGen itself fetches
+//! the newest one.
 
 use std::path::Path;
 
-/// LiteLLM's list, beside the installed package.
+/// LiteLLM's list, relative to the package folder.
 const PRICE_LIST: &str = "litellm/model_prices_and_context_window_backup.json";
-/// How the names of models begin for which MassGen has prices of its own.
+/// The name prefixes of models with prices in MassGen itself.
 const PRICED_FAMILIES: [&str; 9] = ["gpt-3.5", "gpt-4", "gpt-5", "o1", "o3", "o4", "claude-", "gemini-", "grok-"];
 
-/// Tells models with a price from those without.
+/// Knows which models have a price.
 pub struct PricedModels {
     list: String,
 }
 
 impl PricedModels {
-    /// Those of an installed package; without one, or without a list beside it, only the families are known.
+    /// Reads the list of an installed package; without a package or a list, only the families are known.
     pub fn load(package: Option<&Path>) -> PricedModels {
         let list =
             package.and_then(Path::parent).and_then(|folder| std::fs::read_to_string(folder.join(PRICE_LIST)).ok());

@@ -1,5 +1,5 @@
-//! Finding MassGen: which program a run will execute. It looks at files and never executes anything; `setup` installs a MassGen, and
-//! `installation` reads what is installed.
+//! Finds the MassGen program that a run executes. It reads files and executes nothing; `setup` installs MassGen, and `installation` reads
+//! what is installed.
 
 use std::path::{Path, PathBuf};
 
@@ -10,16 +10,16 @@ pub use super::installation::{
     version_of_package,
 };
 
-/// No MassGen to be found, or not one that can be run.
+/// Why no usable MassGen was found.
 #[derive(Debug, thiserror::Error)]
 pub enum ProgramError {
-    /// The operator named one that is not an executable file.
+    /// The operator named a path that is not an executable file.
     #[error("`{}` is not an executable file", .0.display())]
     NotExecutable(PathBuf),
-    /// None anywhere.
+    /// No MassGen was found anywhere.
     #[error("no massgen found (looked in {places})")]
     Missing {
-        /// Where it was looked for, in order.
+        /// The places that were searched, in order.
         places: String,
     },
 }
@@ -27,18 +27,18 @@ pub enum ProgramError {
 /// Where to look for a MassGen.
 #[derive(Debug, Clone, Copy)]
 pub struct ProgramPlaces<'a> {
-    /// What the operator named (`--massgen` or MASSGEN_MCP_MASSGEN).
+    /// The path set by the operator (`--massgen` or MASSGEN_MCP_MASSGEN).
     pub named: Option<&'a Path>,
-    /// The project folder: its `.venv/bin/massgen` is what `uv run massgen` would run.
+    /// The project folder: `uv run massgen` would run its `.venv/bin/massgen`.
     pub project: Option<&'a Path>,
-    /// The virtual environment that `setup` makes.
+    /// The virtual environment that `setup` creates.
     pub own_venv: &'a Path,
-    /// The folder with failures of imports that were seen.
+    /// The folder of recorded import failures.
     pub failed_imports: &'a Path,
 }
 
-/// The MassGen to run: the named one, the project's, the one in PATH, the one from `setup`; an absolute path. One that is known not to
-/// start is passed over where there is another.
+/// The absolute path of the MassGen to run: the named one, else the project's, else the one in PATH, else the one from `setup`. A MassGen
+/// that is known not to start is skipped if another one exists.
 pub fn find(places: ProgramPlaces<'_>) -> Result<PathBuf, ProgramError> {
     if let Some(named) = places.named {
         let absolute = std::path::absolute(named).unwrap_or_else(|_| named.to_owned());
@@ -135,7 +135,7 @@ mod tests {
         }
     }
 
-    /// A script with the tools beside it, and the packages that it is installed with.
+    /// A script with its tools in the same folder, and the packages installed with it.
     fn installed(root: &Path, script: &str, head: &str, site: &str) {
         let (script, site) = (root.join(script), root.join(site));
         let folder = script.parent().expect("folder");
@@ -153,7 +153,7 @@ mod tests {
         std::os::unix::fs::symlink(to, root.join(from)).expect("linked");
     }
 
-    /// Where pip, pipx, uv and Debian put MassGen: name, script, first line, packages, links, the program that is named.
+    /// Where pip, pipx, uv and Debian install MassGen: name, script, first line, packages, links, the named program.
     #[test]
     fn every_way_of_installing_has_its_tools_and_packages_found() {
         type Row = (

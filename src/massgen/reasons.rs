@@ -1,6 +1,6 @@
-//! Why a run failed, from what MassGen and the shell around it printed: one class, one telling line, one next step.
-//! Pure. It reads standard error first (the question is echoed on standard output, where anybody can forge a line). The classes
-//! are one table (`classes`); the lines for `read_result` with part `errors` are in `lines`.
+//! Why a run failed, from the output of MassGen and of the process that starts it: one class, one significant line, one next step. Pure.
+//! Standard error is read first, because standard output echoes the question and can therefore contain forged lines. The classes are one
+//! table (`classes`); `lines` produces the lines for `read_result` with part `errors`.
 
 mod attribution;
 mod classes;
@@ -17,32 +17,32 @@ use crate::run::{Problem, Retry};
 
 /// The longest message, in characters.
 const MAX_MESSAGE_CHARS: usize = 400;
-/// The most that a message has of what an agent said, in characters.
+/// How many characters of an agent's text a message quotes.
 const MAX_AGENT_TEXT_CHARS: usize = 200;
-/// How many of the last lines are told where none of them is known.
+/// How many of the last lines are quoted if no class matches.
 const MAX_LAST_LINES: usize = 3;
 
-/// How our exec step begins its only line when MassGen could not be executed.
+/// The prefix of the only line that our exec step prints if it cannot execute MassGen.
 pub const CANNOT_EXECUTE_PREFIX: &str = "massgen-mcp: cannot execute";
 
-/// What there is to judge by.
+/// The output that is judged.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RunOutput<'a> {
     /// The end of standard error.
     pub stderr: &'a str,
     /// The end of standard output.
     pub stdout: &'a str,
-    /// The first error of a call to a model that status.json keeps.
+    /// The first model call error in status.json.
     pub model_error: Option<&'a str>,
-    /// What an agent said last where MassGen waited for an answer or a vote (`events::last_words`); empty where it said nothing.
+    /// The agent's last text where MassGen expected an answer or a vote (`events::last_agent_text`); empty if it said nothing.
     pub agent_text: Option<&'a str>,
-    /// Whether a model's words are the last that an agent showed (`events::is_answering`): no call has failed since.
+    /// Whether an agent's last content is model text (`events::is_answering`): no call has failed since.
     pub is_answering: bool,
-    /// Whose model the failing agents use, where that is known.
+    /// The model provider of the failing agents, if known.
     pub provider: Option<&'a str>,
 }
 
-/// The class of a failure, or `None` where nothing that is known was said.
+/// The class of a failure, or `None` if no known text matches.
 pub fn problem(words: RunOutput<'_>) -> Option<Problem> {
     let problem = classify(words, |class| class.scope != FailureScope::Retry)?;
     Some(match words.agent_text {
@@ -51,7 +51,7 @@ pub fn problem(words: RunOutput<'_>) -> Option<Problem> {
     })
 }
 
-/// What became of the calls to a model, for a run that was ended before it said so itself; `None` where they are not known to fail.
+/// What happened to the model calls of a run that was ended before it reported it; `None` if no failure is known.
 pub fn failed_call_problem(words: RunOutput<'_>) -> Option<Problem> {
     if words.is_answering {
         return None;
@@ -59,7 +59,7 @@ pub fn failed_call_problem(words: RunOutput<'_>) -> Option<Problem> {
     classify(words, |class| class.scope != FailureScope::MassGen)
 }
 
-/// What MassGen itself gives as the reason of its end, where that is of no class: `❌ DrawError: …` on standard output (`cli/entrypoint.py`).
+/// MassGen's own reason for its end, if no class matches: `❌ Error: …` on standard output (`cli/entrypoint.py`).
 pub fn massgen_error(stdout: &str) -> Option<Problem> {
     let clean = text::remove_harmful(stdout);
     let from_last = clean.rfind("❌ Error: ").map(|at| &clean[at..])?;
@@ -71,7 +71,7 @@ pub fn massgen_error(stdout: &str) -> Option<Problem> {
     ))
 }
 
-/// The last lines of standard error, as one; `None` where it said nothing.
+/// The last lines of standard error, joined; `None` if it is empty.
 pub fn last_lines(stderr: &str) -> Option<String> {
     let clean = text::remove_harmful(stderr);
     let mut last: Vec<&str> = clean.lines().rev().filter(|line| !line.trim().is_empty()).take(MAX_LAST_LINES).collect();
@@ -79,13 +79,13 @@ pub fn last_lines(stderr: &str) -> Option<String> {
     (!last.is_empty()).then(|| text::single_line(&last.join(" | "), MAX_MESSAGE_CHARS))
 }
 
-/// Whether MassGen said that its own clock ran out; status.json does not always get to say so.
+/// Whether MassGen reported its own timeout; status.json does not always record it.
 pub fn reports_timeout(stderr: &str) -> bool {
     stderr.contains("No answers available from any agents due to timeout")
 }
 
-/// Whether a run that goes on with a conversation came to its end: MassGen says so in its next to last words, which are those of
-/// a fault of its own, and exits with 1 however the turn went.
+/// Whether a run that continues a conversation finished: MassGen says so in its next to last line, which reports a bug of its own, and
+/// exits with 1 whatever the result of the turn.
 pub fn reports_resumed_end(stdout: &str) -> bool {
     stdout.contains("Session error: too many values to unpack")
 }
@@ -95,7 +95,7 @@ fn classify(words: RunOutput<'_>, of_interest: impl Fn(&FailureClass) -> bool) -
         OutputText::new(words.stderr, false),
         OutputText::new(words.model_error.unwrap_or_default(), true),
         OutputText::new(words.agent_text.filter(|said| is_claude_code_error(said)).unwrap_or_default(), true),
-        // MassGen puts a few errors on standard output; there only lines that it marks itself are heard.
+        // MassGen prints a few errors on standard output; only lines that MassGen marks count there.
         OutputText::new(&error_lines(words.stdout), false),
     ];
     let (class, message) = CLASSES.iter().filter(|class| of_interest(class)).find_map(|class| {
@@ -110,7 +110,7 @@ fn classify(words: RunOutput<'_>, of_interest: impl Fn(&FailureClass) -> bool) -
 struct OutputText {
     lines: Vec<String>,
     lower: Vec<String>,
-    /// Whether all of it is about calls to a model.
+    /// Whether the whole source is about model calls.
     is_call: bool,
 }
 
@@ -129,7 +129,7 @@ impl OutputText {
     }
 }
 
-/// The agents neither answered nor voted; what they said is all there is to tell, and it is not ours to judge.
+/// The agents neither answered nor voted; quote their words without judging them.
 fn no_response_problem(problem: Problem, said: &str, provider: Option<&str>) -> Problem {
     let provider = provider.map(str::to_owned);
     let said = text::single_line(said, MAX_AGENT_TEXT_CHARS);
@@ -141,7 +141,7 @@ fn no_response_problem(problem: Problem, said: &str, provider: Option<&str>) -> 
     Problem { message: format!("{}; an agent said last: {said}", problem.message), ..problem }
 }
 
-/// Whether these are the words of the Claude Code program (`claude_code`), which it gives in the place of its model's.
+/// Whether these words come from the Claude Code program (`claude_code`), which reports its errors as model text.
 fn is_claude_code_error(said: &str) -> bool {
     const FIRST: [&str; 5] =
         ["not logged in", "invalid api key", "credit balance is too low", "prompt is too long", "api error"];
@@ -155,7 +155,7 @@ fn error_lines(stdout: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// A sign of each class that is about a provider.
+/// One example line for each class about a provider.
 #[cfg(test)]
 pub(crate) fn provider_patterns() -> impl Iterator<Item = &'static str> {
     let classes = CLASSES.iter().filter(|class| class.scope != FailureScope::MassGen);
@@ -250,7 +250,7 @@ mod tests {
         let login = "Not logged in · Please run /login";
         assert_eq!(of(login), ("not_logged_in".to_owned(), login.to_owned()));
         assert_eq!(of("Credit balance is too low").0, "no_credit");
-        // A model may say anything.
+        // A model's text is arbitrary.
         let (code, message) = of("I was not logged in; api key not found, insufficient_quota");
         assert_eq!(code, "agents_failed");
         assert!(
@@ -300,7 +300,7 @@ mod tests {
         assert!(problem.code == "config_invalid" && problem.hint.contains("OPENAI_API_KEY"), "{problem:?}");
     }
 
-    /// What a client of an OpenAI-compatible provider prints → the class and whether a retry helps.
+    /// The output of an OpenAI-compatible provider's client → the class and whether a retry helps.
     #[test]
     fn providers_of_the_openai_wire_have_words_of_their_own() {
         const NO: Option<Retry> = Some(Retry::No);

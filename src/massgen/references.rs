@@ -1,17 +1,17 @@
-//! Files that a question names as `@notes.md`. MassGen replaces such a reference by the file only without `--no-parse-at-references`, and
-//! runs are started with it: a question could open any folder otherwise. It reads no file.
+//! Files that a question names as `@notes.md`. MassGen would replace such a reference with the file's content, so runs start with
+//! `--no-parse-at-references`: otherwise a question could open any folder. This file reads no referenced file.
 
 use crate::run::Problem;
 
-/// The most references that are named.
+/// The most references that a warning names.
 const MAX_NAMED_REFERENCES: usize = 3;
-/// Endings by which a name is that of a file, and not of a decorator, an account or a package.
+/// Extensions that mark a name as a file, not a decorator, an account or a package.
 const FILE_EXTENSIONS: [&str; 32] = [
     "c", "cc", "cpp", "css", "csv", "docx", "go", "h", "html", "ipynb", "java", "jpg", "js", "json", "log", "md",
     "pdf", "png", "py", "rs", "rst", "sh", "sql", "toml", "ts", "tsv", "tsx", "txt", "xlsx", "xml", "yaml", "yml",
 ];
 
-/// What to say of a question that refers to files in this way. `exists` tells whether there is a file or folder of that name.
+/// The warning about a question with such references. `exists` returns whether a file or folder of that name exists.
 pub fn warning(question: &str, exists: impl Fn(&str) -> bool) -> Option<Problem> {
     let mut found: Vec<String> = Vec::new();
     for name in references(question).filter(|name| looks_like_a_file(name) || exists(name)) {
@@ -25,8 +25,8 @@ pub fn warning(question: &str, exists: impl Fn(&str) -> bool) -> Option<Problem>
     (!found.is_empty()).then(|| Problem::new("reference_not_read", &message, hint))
 }
 
-/// The words that begin with an `@`, as MassGen takes them (`path_handling/prompt_parser.py`): not within a word, as in an
-/// address of e-mail, and not after a backslash.
+/// The words that begin with an `@`, as MassGen parses them (`path_handling/prompt_parser.py`): not inside a word, as in an e-mail address,
+/// and not after a backslash.
 fn references(question: &str) -> impl Iterator<Item = &str> {
     question.match_indices('@').filter_map(|(at, _)| {
         let before = question[..at].chars().next_back();

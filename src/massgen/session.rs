@@ -1,5 +1,5 @@
-//! A conversation as MassGen restores it: a folder for each turn, with what was asked, what was answered and what the
-//! winner's workspace held. It is made from what a run left, whatever MassGen itself kept, and it never changes that run.
+//! A conversation in MassGen's restore format: a folder for each turn with the question, the answer and the winner's workspace. It is made
+//! from the files of earlier runs, not from MassGen's own session files, and never changes those runs.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,29 +10,29 @@ use super::answers::Answer;
 use super::copy::{self, CopyError, create_folder, io_error, write_file};
 use super::files::RunFiles;
 
-/// The most of an answer that is handed on, in bytes: every agent reads it again.
+/// How many bytes of an answer are passed on: every agent reads it again.
 const MAX_ANSWER_BYTES: u64 = 1 << 20;
-/// Said before an answer that was not presented by a run that went well.
+/// The note before an answer that is not the final answer of a successful run.
 const PARTIAL_NOTICE: &str = "[This turn was cut short. Its best answer until then:]\n\n";
 
-/// Where MassGen looks for sessions, in its working folder.
+/// The folder in MassGen's working folder that contains sessions.
 const SESSIONS_FOLDER: &str = ".massgen/sessions";
 
-/// A turn that is over.
+/// A finished turn.
 #[derive(Debug, Clone, Copy)]
 pub struct SessionTurn<'a> {
-    /// Which one of its conversation, from 1 on.
+    /// Its number in the conversation, from 1.
     pub number: u32,
-    /// What was asked.
+    /// The question.
     pub question: &'a str,
     /// The best answer.
     pub answer: &'a Answer,
-    /// Whether that is less than a final answer of a run that went well.
+    /// Whether the answer is not the final answer of a successful run.
     pub is_partial: bool,
 }
 
-/// Writes a conversation into a new folder: the turns before the one given, from the `session` folder of its run, and it. Of the
-/// earlier ones the workspaces stay behind: MassGen gives its agents the latest, which has grown out of them.
+/// Writes a conversation into a new folder: the earlier turns from the `session` folder of the given turn's run, and the given turn.
+/// Workspaces of earlier turns are omitted: MassGen gives its agents the latest one, which has developed from them.
 pub fn write_session(files: &RunFiles, session: &Path, turn: &SessionTurn<'_>, into: &Path) -> Result<(), CopyError> {
     for number in 1..turn.number {
         let name = turn_folder_name(number);
@@ -62,13 +62,13 @@ fn turn_folder_name(number: u32) -> String {
     format!("turn_{number}")
 }
 
-/// A conversation where MassGen finds it: a link in its working folder, which is gone when this is dropped.
+/// A link to the conversation in MassGen's working folder; dropping this value removes the link.
 #[derive(Debug)]
 #[must_use = "the link is gone when this is dropped"]
 pub struct SessionLink(PathBuf);
 
 impl SessionLink {
-    /// Links the session folder into a working folder, by the name that the config has for it.
+    /// Links the session folder into a working folder, under the name in the config.
     pub fn create(working_folder: &Path, name: &str, session: &Path) -> io::Result<SessionLink> {
         let place = working_folder.join(SESSIONS_FOLDER);
         std::fs::create_dir_all(&place)?;
@@ -80,7 +80,7 @@ impl SessionLink {
 
 impl Drop for SessionLink {
     fn drop(&mut self) {
-        // Where it is gone already, nothing is left to do; and a link that leads nowhere does no harm.
+        // If the link is already gone, nothing remains to do; a dangling link does no harm.
         let _gone = std::fs::remove_file(&self.0);
     }
 }

@@ -1,6 +1,6 @@
-//! A pinned MassGen in a virtual environment of its own: python3 -m venv, uv from PyPI, massgen, compiled bytecode. Its packages have the
-//! versions that this program was tested with (`requirements.txt`, made by `scripts/lock`).
-//! It touches nothing outside that folder, and says at each step what it does; it never changes an existing MassGen.
+//! Installs a pinned MassGen in its own virtual environment: python3 -m venv, uv from PyPI, massgen, compiled bytecode. The package
+//! versions are those this program was tested with (`requirements.txt`, made by `scripts/lock`). It writes nothing outside that folder,
+//! announces each step, and never changes an existing MassGen.
 
 use std::fs::File;
 use std::io;
@@ -12,55 +12,55 @@ use tokio::process::Command;
 
 use super::{VERSION, broken_import};
 
-/// The uv that installs it.
+/// The uv version that installs it.
 const UV_REQUIREMENT: &str = "uv==0.13.9";
-/// The packages that are installed, with their versions.
+/// The packages to install, with their versions.
 const LOCKED_PACKAGES: &str = include_str!("requirements.txt");
-/// The oldest Python that it runs on.
+/// The oldest supported Python.
 const MIN_PYTHON: (u32, u32) = (3, 11);
 
-/// Which versions of MassGen's packages a set-up installs.
+/// Which versions of MassGen's packages to install.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PackageVersions {
-    /// Those that this program was tested with.
+    /// The versions that this program was tested with.
     Locked,
-    /// The newest that MassGen allows.
+    /// The newest versions that MassGen allows.
     Latest,
 }
 
-/// A set-up that did not come to its end.
+/// Why a set-up failed.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
-    /// There is no Python, or only older ones.
+    /// There is no Python, or only older versions.
     #[error("MassGen needs Python {}.{} or newer; {found}", MIN_PYTHON.0, MIN_PYTHON.1)]
     NoPython {
         /// What was found instead.
         found: String,
     },
-    /// A step ended with an error.
+    /// A step failed.
     #[error("`{step}` failed; its output is in `{}` and ends with: {last}", log.display())]
     Step {
         /// The command.
         step: String,
-        /// Where its output is.
+        /// The path of its output.
         log: PathBuf,
-        /// The last line of it.
+        /// The last line of its output.
         last: String,
     },
-    /// The operating system refused.
+    /// An operating system call failed.
     #[error("cannot {operation} `{}`", path.display())]
     Io {
-        /// What was tried.
+        /// The operation that failed.
         operation: &'static str,
-        /// On what.
+        /// The path it was applied to.
         path: PathBuf,
-        /// Why it failed.
+        /// The cause.
         source: io::Error,
     },
 }
 
 impl SetupError {
-    /// What a person does about it.
+    /// What a person can do about it.
     pub fn hint(&self) -> &'static str {
         match self {
             SetupError::NoPython { .. } => {
@@ -75,13 +75,13 @@ impl SetupError {
     }
 }
 
-/// Where the set-up environment is, in a state folder.
+/// The path of the set-up environment in a state folder.
 pub fn venv_folder(state: &Path) -> PathBuf {
     state.join(format!("massgen-{VERSION}"))
 }
 
-/// Sets MassGen up unless it is there already, and gives the program. `say` is told each step before it begins.
-/// Two set-ups at once wait for each other; one that was broken off is begun again, and a finished one stays as it is unless it cannot start.
+/// Sets up MassGen unless it is already set up, and returns the program. Calls `say` before each step. Concurrent set-ups wait for each
+/// other. An interrupted set-up starts over; a finished one is kept unless it cannot start.
 ///
 /// `seen` is the folder of failed imports.
 pub async fn setup(
@@ -150,7 +150,7 @@ async fn lock_setup(state: &Path, say: &mut impl FnMut(&str)) -> Result<File, Se
     locked.and_then(|locked| locked).map_err(io_error("lock", &path))
 }
 
-/// The first Python that is new enough: `python3`, then the versioned names.
+/// The first Python that is new enough: tries `python3`, then the versioned names.
 async fn find_python() -> Result<PathBuf, SetupError> {
     let mut found = Vec::new();
     for name in ["python3", "python3.13", "python3.12", "python3.11"] {
@@ -181,7 +181,7 @@ async fn run_step(program: &Path, args: &[&str], venv: &Path, log: &Path, forgiv
     command.args(args).env("VIRTUAL_ENV", venv).env_remove("PYTHONDONTWRITEBYTECODE").env_remove("PYTHONHOME");
     command.stdin(Stdio::null()).stdout(out).stderr(err).kill_on_drop(true);
     let ended = command.status().await.map_err(io_error("execute", program))?;
-    // A few files of MassGen's dependencies are templates that no Python compiles; the rest is compiled all the same.
+    // Some files of MassGen's dependencies are templates that Python cannot compile; all other files are compiled.
     if ended.success() || forgiving {
         return Ok(());
     }

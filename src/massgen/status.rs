@@ -1,6 +1,5 @@
-//! status.json (MassGen since 0.1.12) → `Digest`. Patient: a field of a wrong type, an unknown word or a missing
-//! branch gives less and never fails the rest; only a text that is no JSON at all gives nothing, and then the last
-//! good digest stays. It never takes a word of the file for the outcome of a run.
+//! status.json (MassGen since 0.1.12) → `Digest`. Tolerant: a field of a wrong type, an unknown word or a missing branch only omits that
+//! fact. If the text is not JSON, there is no digest and the last good one remains. The file alone never decides a run's outcome.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,7 +11,7 @@ use super::text;
 use crate::run::{AgentDigest, AgentState, Digest, Finish};
 use crate::secrets::Secrets;
 
-/// The most of status.json that is read, in bytes. It grows with every answer without bound; past this it is left alone.
+/// How many bytes of status.json are read. It grows with every answer without a limit; a larger file is ignored.
 pub const MAX_BYTES: u64 = 64 << 20;
 /// The longest error text that a digest keeps, in characters.
 const MAX_ERROR_CHARS: usize = 300;
@@ -21,7 +20,7 @@ const MAX_NAME_CHARS: usize = 64;
 /// The most agents that a digest keeps.
 const MAX_AGENTS: usize = 64;
 
-/// The text is not JSON: torn in the middle of a write (two threads of MassGen share one temporary file), or not there yet.
+/// The text is not JSON: read during a write (two threads of MassGen share one temporary file), or not written yet.
 #[derive(Debug, thiserror::Error)]
 #[error("status.json is torn")]
 pub struct InvalidStatus(#[source] serde_json::Error);
@@ -31,14 +30,14 @@ pub fn digest(bytes: &[u8]) -> Result<Digest, InvalidStatus> {
     masked_digest(bytes, &Secrets::default())
 }
 
-/// Reads one status.json; secrets in its texts come out masked.
+/// Reads one status.json and masks secrets in its texts.
 pub fn masked_digest(bytes: &[u8], secrets: &Secrets) -> Result<Digest, InvalidStatus> {
-    // Python writes NaN and Infinity, which are no JSON.
+    // Python writes NaN and Infinity, which are not valid JSON.
     let status = object(bytes).or_else(|_| object(&without_nan(bytes)));
     status.map(|status| status.into_digest(secrets)).map_err(InvalidStatus)
 }
 
-/// serde takes a list for a struct as well, field by field; here it is none.
+/// serde also accepts a list for a struct, field by field; this type rejects it.
 fn object(bytes: &[u8]) -> Result<StatusFile, serde_json::Error> {
     if bytes.trim_ascii_start().starts_with(b"[") {
         return Err(serde::de::Error::custom("a list where an object belongs"));
@@ -74,7 +73,7 @@ struct Coordination {
     phase: Lenient<String>,
 }
 
-/// How many, by label.
+/// Counts by label.
 type VoteCounts = BTreeMap<String, Lenient<u32>>;
 
 #[derive(Default, serde::Deserialize)]
@@ -169,7 +168,7 @@ impl StatusAgent {
         let state = self.status.0.as_deref().map(agent_state_from_word).unwrap_or_default();
         AgentDigest {
             id: clean_message(id, MAX_NAME_CHARS, secrets),
-            // MassGen says `restarting` of an agent in its first call, as soon as another one has answered.
+            // MassGen reports `restarting` for an agent in its first call as soon as another agent has answered.
             state: if state == AgentState::Restarting && answers == 0 { AgentState::Working } else { state },
             answers,
             label: self.latest_answer_label.into_name(secrets),
@@ -186,7 +185,7 @@ impl StatusAgent {
     }
 }
 
-/// `results.votes` keeps votes for answers that newer ones have replaced; those are left out.
+/// `results.votes` includes votes for answers that newer ones have replaced; they are omitted here.
 fn standing_votes(votes: VoteCounts, agents: &[AgentDigest], secrets: &Secrets) -> BTreeMap<String, u32> {
     let stands = |label: &str| agents.iter().any(|agent| agent.label.as_deref() == Some(label));
     let counted =
@@ -194,7 +193,7 @@ fn standing_votes(votes: VoteCounts, agents: &[AgentDigest], secrets: &Secrets) 
     counted.filter(|(label, count)| *count > 0 && stands(label)).collect()
 }
 
-/// What MassGen said, in one harmless line. A secret is masked before the cut, which could leave half of it.
+/// A text of MassGen as one sanitized line. Secrets are masked before the cut, because the cut could leave part of a secret.
 fn clean_message(text: &str, most: usize, secrets: &Secrets) -> String {
     text::single_line(&secrets.mask(text), most)
 }
@@ -207,7 +206,7 @@ fn token_count(value: &Lenient<f64>) -> Option<u64> {
     value.0.filter(|value| value.is_finite() && *value >= 0.0).map(|value| value as u64)
 }
 
-/// MassGen writes 0.0 for a model without a price, so that 0 means unknown.
+/// MassGen writes 0.0 for a model without a price, so 0 means unknown.
 fn known_cost(cost: &Lenient<f64>) -> Option<f64> {
     cost.0.filter(|cost| cost.is_finite() && *cost > 0.0)
 }
@@ -235,10 +234,10 @@ fn agent_state_from_word(word: &str) -> AgentState {
     }
 }
 
-/// A field that is taken where it has the expected type and is absent otherwise. A list is never the expected type.
+/// A field that is absent if it does not have the expected type. A list is never the expected type.
 struct Lenient<T>(Option<T>);
 
-/// A list, of which each entry is taken where it has the expected type.
+/// A list; entries without the expected type are omitted.
 struct LenientList<T>(Vec<Lenient<T>>);
 
 impl<T> Default for LenientList<T> {
@@ -274,7 +273,7 @@ impl Lenient<String> {
     }
 }
 
-/// The agents in the order of the file, which is the order of the config and numbers the labels.
+/// The agents in file order, which is the config's order and numbers the labels.
 #[derive(Default)]
 struct Agents(Vec<(String, StatusAgent)>);
 
@@ -302,7 +301,7 @@ impl<'de> Deserialize<'de> for Agents {
     }
 }
 
-/// The text with `NaN`, `Infinity` and `-Infinity` outside of strings turned into `null`.
+/// Replaces `NaN`, `Infinity` and `-Infinity` outside of strings with `null`.
 pub(super) fn without_nan(bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes.len());
     let (mut rest, mut quoted) = (bytes, false);

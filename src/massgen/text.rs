@@ -1,27 +1,27 @@
-//! Small work on texts that MassGen or its agents wrote: make them harmless to a terminal and to a reader, cut them at a
-//! character boundary. Pure; it never judges what a text says.
+//! Small functions for texts that MassGen or its agents wrote: sanitize them for a terminal and a reader, cut them at a character boundary.
+//! Pure; it does not interpret a text.
 
 use serde_json::Value;
 
-/// The text without terminal escapes, and without every character that [`HarmfulCharFilter`] replaces.
+/// The text without terminal escapes and without the characters that [`HarmfulCharFilter`] replaces.
 pub fn remove_harmful(text: &str) -> String {
     let mut filter = HarmfulCharFilter::mid_text();
     let stripped = anstream::adapter::strip_str(text).to_string();
     stripped.chars().filter(|c| *c != '\r' && filter.is_harmless(*c)).collect()
 }
 
-/// The text with one harmless character in the place of each one that [`HarmfulCharFilter`] replaces.
+/// The text with each character that [`HarmfulCharFilter`] replaces changed to one harmless character.
 pub fn replace_harmful(text: &str) -> String {
     let mut filter = HarmfulCharFilter::mid_text();
     text.chars().map(|c| if c != '\r' && filter.is_harmless(c) { c } else { replacement_char(c) }).collect()
 }
 
-/// A name in one line: [`replace_harmful`], and newline and tab are replaced as well.
+/// A name in one line: [`replace_harmful`], with newline and tab replaced too.
 pub fn safe_name(text: &str) -> String {
     replace_harmful(text).chars().map(|c| if c.is_control() { replacement_char(c) } else { c }).collect()
 }
 
-/// The value with every text in it, keys of objects too, as `clean` makes it.
+/// Applies `clean` to every text in the value, including object keys.
 pub fn map_texts(value: Value, clean: &impl Fn(&str) -> String) -> Value {
     match value {
         Value::String(text) => Value::String(clean(&text)),
@@ -33,13 +33,13 @@ pub fn map_texts(value: Value, clean: &impl Fn(&str) -> String) -> Value {
     }
 }
 
-/// Tells harmless characters from those that steer a terminal, turn the direction of writing or hide text. These are harmful:
+/// Detects characters that control a terminal, change the writing direction or hide text. These are harmful:
 ///
-/// - control characters other than newline and tab; a carriage return is left to the caller, since it depends on what follows;
-/// - marks of direction, and characters that show nothing: zero-width and format characters, fillers, tags;
+/// - control characters other than newline and tab; the caller handles a carriage return, since it depends on the next character;
+/// - direction marks, and invisible characters: zero-width and format characters, fillers, tags;
 /// - a byte order mark anywhere but at the beginning of a file;
-/// - a joiner (U+200C, U+200D) after a plain ASCII character, or a variation selector after nothing that is seen: joined
-///   emoji and the scripts that need joiners stay whole, and nothing can be spelt with many of them.
+/// - a joiner (U+200C, U+200D) after a plain ASCII character, or a variation selector without a visible character before it: joined emoji
+///   and the scripts that need joiners stay intact, and a sequence of them cannot encode hidden text.
 #[derive(Debug)]
 pub struct HarmfulCharFilter {
     previous: PreviousChar,
@@ -50,7 +50,7 @@ enum PreviousChar {
     FileStart,
     Ascii,
     Visible,
-    /// An emoji's selector, after which it may be joined to the next one.
+    /// After an emoji's selector; a joiner may follow.
     Selected,
     Invisible,
 }
@@ -61,12 +61,12 @@ impl HarmfulCharFilter {
         HarmfulCharFilter { previous: PreviousChar::FileStart }
     }
 
-    /// Anywhere else.
+    /// At any other place.
     pub fn mid_text() -> HarmfulCharFilter {
         HarmfulCharFilter { previous: PreviousChar::Invisible }
     }
 
-    /// Whether the next character of the text is harmless where it stands.
+    /// Whether the next character of the text is harmless at its place.
     pub fn is_harmless(&mut self, c: char) -> bool {
         let harmless = self.is_allowed(c);
         self.previous = if harmless { classify(c) } else { PreviousChar::Invisible };
@@ -107,7 +107,7 @@ fn is_invisible(c: char) -> bool {
     )
 }
 
-/// What stands in a harmful character's place: the picture of a control character, or U+FFFD.
+/// The replacement for a harmful character: the symbol of a control character, or U+FFFD.
 pub fn replacement_char(c: char) -> char {
     match u32::from(c) {
         control @ 0..=0x1f => char::from_u32(0x2400 + control).unwrap_or(char::REPLACEMENT_CHARACTER),
@@ -116,7 +116,7 @@ pub fn replacement_char(c: char) -> char {
     }
 }
 
-/// At most `most` characters of the text; where something was cut, the last one is `…`.
+/// At most `most` characters of the text; if it was cut, the last one is `…`.
 pub fn truncate(text: &str, most: usize) -> String {
     match text.char_indices().nth(most) {
         None => text.to_owned(),
@@ -124,16 +124,16 @@ pub fn truncate(text: &str, most: usize) -> String {
     }
 }
 
-/// The longest part of a word that a cut takes away with it, in bytes; a longer word is cut in the middle.
+/// The longest partial word that a cut removes, in bytes; a longer word is cut in the middle.
 const MAX_CUT_WORD_BYTES: usize = 24;
 
-/// The beginning of a text without the word that its cut went through; `is_between` where the cut is at the end of a word.
+/// The beginning of a text without the word that the cut split; `is_between` if the cut is at the end of a word.
 pub fn trim_cut_word(cut: &str, is_between: bool) -> &str {
     let before = cut.trim_end().rfind(' ').filter(|space| !is_between && cut.len() - space <= MAX_CUT_WORD_BYTES);
     cut[..before.unwrap_or(cut.len())].trim_end()
 }
 
-/// A sentence in one line of at most `most` characters, cut between words.
+/// A sentence as one line of at most `most` characters, cut between words.
 pub fn truncate_sentence(text: &str, most: usize) -> String {
     let whole = single_line(text, usize::MAX);
     match whole.char_indices().nth(most.saturating_sub(1)) {
@@ -144,19 +144,19 @@ pub fn truncate_sentence(text: &str, most: usize) -> String {
     }
 }
 
-/// One line of at most `most` characters: white space folded, then cut.
+/// One line of at most `most` characters: white space is collapsed, then the line is cut.
 pub fn single_line(text: &str, most: usize) -> String {
     truncate(&remove_harmful(text).split_whitespace().collect::<Vec<_>>().join(" "), most)
 }
 
-/// Whether the beginning of a file is that of something else than UTF-8 text: it has a NUL byte, or bytes that are no UTF-8, a
-/// character at its end that is cut excepted.
+/// Whether the beginning of a file shows that it is not UTF-8 text: it contains a NUL byte or invalid UTF-8. An incomplete character at its
+/// end is allowed.
 pub fn is_binary(head: &[u8]) -> bool {
     let is_text = std::str::from_utf8(head).map_or_else(|error| error.error_len().is_none(), |_| true);
     !is_text || head.contains(&0)
 }
 
-/// A word of a POSIX shell's command line: quoted where the shell would take a part of it for something else.
+/// A word of a POSIX shell command line, quoted if the shell would interpret a part of it.
 pub fn shell_quote(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=@%+,".contains(c);
     match text.chars().all(is_plain) && !text.is_empty() {
@@ -165,7 +165,7 @@ pub fn shell_quote(text: &str) -> String {
     }
 }
 
-/// The text of an error and of all its causes, in one line.
+/// The text of an error and all its causes, in one line.
 pub fn error_chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     single_line(&causes.map(ToString::to_string).collect::<Vec<_>>().join(": "), 500)

@@ -1,6 +1,6 @@
-//! What happened in a run, from the files that MassGen leaves in an attempt's folder: who answered when, who voted for whom,
-//! where time, tokens and money went. Each fact says which file it is from. Patient and bounded: what is missing, damaged or too
-//! much gives less, and a gap says so. It never judges a run.
+//! The events of a run, from the files in MassGen's attempt folder: who answered when, who voted for whom, and what took time, tokens and
+//! money. Each fact names its source file. Tolerant and bounded: missing, damaged or excess data is omitted and a gap reports it. It never
+//! judges a run.
 
 mod clock;
 mod events;
@@ -18,74 +18,74 @@ use super::layout::Layout;
 use crate::run::Digest;
 use crate::secrets::Secrets;
 
-/// The most facts of one kind; a run that has more is told from its beginning.
+/// The most facts of one kind; a longer list keeps the earliest.
 const MAX_EVENTS: usize = 5_000;
 
 /// A file of a run, relative to the run's folder.
 pub type SourcePath = PathBuf;
 
-/// A run's attempt, told from its files. Times are seconds from `start`.
+/// The timeline of a run's attempt. Times are seconds from `start`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Timeline {
     /// When MassGen began to coordinate, in seconds since 1970.
     pub start: Option<f64>,
-    /// When the last thing that is known happened, in seconds from `start`.
+    /// The time of the last known event, in seconds from `start`.
     pub end: f64,
-    /// The agents, in the order in which MassGen lists them, with what each spent.
+    /// The agents in MassGen's order, with what each one used.
     pub agents: Vec<AgentTotals>,
     /// Answers, oldest first.
     pub answers: Vec<AnswerEvent>,
-    /// Votes, oldest first; those that a newer answer made void too.
+    /// Votes, oldest first, including those that a newer answer made void.
     pub votes: Vec<VoteEvent>,
     /// Times at which an agent restarted because of another agent's answer.
     pub restarts: Vec<Restart>,
-    /// Rounds of agents, by agent and time.
+    /// Rounds of agents, sorted by agent and time.
     pub rounds: Vec<Round>,
-    /// Calls of tools, oldest first.
+    /// Tool calls, oldest first.
     pub tools: Vec<ToolCall>,
     /// The presentation of the final answer.
     pub presentation: Option<Presentation>,
-    /// What went wrong, oldest first.
+    /// Errors, oldest first.
     pub errors: Vec<ErrorEvent>,
-    /// What was not there or could not be read whole.
+    /// Data that is missing or could not be read completely.
     pub gaps: Vec<String>,
-    /// The folder that most of its files are in, relative to the run's folder.
+    /// The folder with most of the files, relative to the run's folder.
     pub attempt: PathBuf,
-    /// How long all agents together waited for their models; MassGen does not tell whose wait it was.
+    /// How long all agents together waited for their models; MassGen does not attribute this time to agents.
     pub model_waits: Option<ModelWaits>,
 }
 
-/// One agent of a story.
+/// One agent of a timeline.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct AgentTotals {
     /// Its id in the config.
     pub id: String,
-    /// The model that the config gives it.
+    /// Its model in the config.
     pub model: Option<String>,
-    /// Tokens that it was given.
+    /// Input tokens.
     pub input_tokens: u64,
-    /// Tokens that it wrote.
+    /// Output tokens.
     pub output_tokens: u64,
-    /// US dollars, where known.
+    /// The cost in US dollars, if known.
     pub cost_usd: Option<f64>,
-    /// Seconds in which it waited for its model, where MassGen tells it of this agent: of a lone one, or round by round.
+    /// Seconds of waiting for its model, if MassGen reports it for this agent: for a single agent, or per round.
     pub model_wait_s: Option<f64>,
-    /// Calls of its model, where MassGen tells them of this agent.
+    /// Its model calls, if MassGen reports them for this agent.
     pub model_calls: Option<u64>,
-    /// From which file these numbers are.
+    /// The source file of these numbers.
     pub source: SourcePath,
 }
 
 /// An answer.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct AnswerEvent {
-    /// When.
+    /// The time.
     pub time_s: f64,
-    /// By whom.
+    /// The agent.
     pub agent: String,
     /// Its label, such as `agent1.2`.
     pub label: String,
-    /// Its length.
+    /// Its length in characters.
     pub chars: u64,
     /// Its file.
     pub source: SourcePath,
@@ -94,144 +94,144 @@ pub struct AnswerEvent {
 /// A vote.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct VoteEvent {
-    /// When.
+    /// The time.
     pub time_s: f64,
-    /// Who voted.
+    /// The voter.
     pub voter: String,
-    /// For which agent.
+    /// The agent that the vote is for.
     pub agent: String,
-    /// For which answer, where that is told.
+    /// The answer that the vote is for, if known.
     pub label: Option<String>,
-    /// Why, in the voter's words.
+    /// The voter's reason.
     pub reason: String,
-    /// Whether it stood at the end: its voter cast none after it, and no agent answered after it, which voids all votes.
+    /// Whether it was valid at the end: the voter cast no later vote, and no agent answered later, which voids all votes.
     pub counted: bool,
-    /// From which file.
+    /// The source file.
     pub source: SourcePath,
 }
 
-/// A new beginning because of another's answer.
+/// A restart because of another agent's answer.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Restart {
-    /// When.
+    /// The time.
     pub time_s: f64,
-    /// Of whom.
+    /// The agent that restarted.
     pub agent: String,
-    /// Why, in MassGen's words.
+    /// MassGen's reason.
     pub reason: String,
-    /// From which file.
+    /// The source file.
     pub source: SourcePath,
 }
 
 /// A round of an agent.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Round {
-    /// Whose.
+    /// The agent.
     pub agent: String,
     /// Its number, from 0.
     pub number: u64,
     /// `initial_answer`, `voting`, `presentation`, …
     pub kind: String,
-    /// `answer`, `vote`, `presentation`, `restarted`, `error`, `timeout`; empty while it goes on.
+    /// `answer`, `vote`, `presentation`, `restarted`, `error`, `timeout`; empty while the round continues.
     pub outcome: String,
-    /// When it began.
+    /// The start.
     pub start: f64,
-    /// When it ended, or the end of the story.
+    /// The end, or the end of the timeline.
     pub end: f64,
-    /// Tokens given.
+    /// Input tokens.
     pub input_tokens: u64,
-    /// Tokens written.
+    /// Output tokens.
     pub output_tokens: u64,
-    /// US dollars, where known.
+    /// The cost in US dollars, if known.
     pub cost_usd: Option<f64>,
-    /// From which file.
+    /// The source file.
     pub source: SourcePath,
 }
 
-/// A call of a tool.
+/// A tool call.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ToolCall {
-    /// When it began.
+    /// The start.
     pub time_s: f64,
-    /// How long it took; none while it is open.
+    /// Its duration; `None` while it is open.
     pub duration_s: Option<f64>,
-    /// Whose.
+    /// The agent.
     pub agent: String,
-    /// Which tool.
+    /// The tool.
     pub tool: String,
-    /// Whether it failed, by MassGen's word or, of a shell command, by its result's own (`success: false`).
+    /// Whether it failed, according to MassGen or, for a shell command, according to its result (`success: false`).
     pub failed: bool,
-    /// What it said when it failed, in one line.
+    /// The error, in one line.
     pub error: Option<String>,
-    /// From which file.
+    /// The source file.
     pub source: SourcePath,
 }
 
 /// The presentation of the final answer.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Presentation {
-    /// By whom.
+    /// The presenting agent.
     pub agent: String,
-    /// When it began.
+    /// The start.
     pub start: f64,
-    /// When it ended, or the end of the story.
+    /// The end, or the end of the timeline.
     pub end: f64,
-    /// Whether the votes were even.
+    /// Whether the votes were tied.
     pub is_tie: bool,
-    /// From which file.
+    /// The source file.
     pub source: SourcePath,
 }
 
-/// Something that went wrong.
+/// An error.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ErrorEvent {
-    /// When.
+    /// The time.
     pub time_s: f64,
-    /// Whose, where it was an agent's.
+    /// The agent, if the error is an agent's.
     pub agent: Option<String>,
-    /// What, in one line of MassGen's words.
+    /// MassGen's message, in one line.
     pub message: String,
-    /// From which file.
+    /// The source file.
     pub source: SourcePath,
 }
 
-/// Calls of models.
+/// Model calls.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ModelWaits {
-    /// How many.
+    /// The number of calls.
     pub calls: u64,
-    /// Seconds from each call's start to its end, together; calls of several agents overlap.
+    /// The sum of all call durations in seconds; calls of several agents overlap.
     pub waited_s: f64,
-    /// The same by the number of the round, where that is told.
+    /// The same by round number, if known.
     pub rounds: Vec<RoundWaits>,
-    /// From which file.
+    /// The source file.
     pub source: SourcePath,
 }
 
-/// Calls of models in the rounds of one number, of all agents.
+/// Model calls of all agents in the rounds with one number.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct RoundWaits {
-    /// The number of the round, from 0.
+    /// The round number, from 0.
     pub number: u64,
-    /// How many calls.
+    /// The number of calls.
     pub calls: u64,
-    /// Seconds of them together.
+    /// The sum of their durations in seconds.
     pub waited_s: f64,
 }
 
-/// Votes that stand: each voter's newest, where no answer has come after it.
+/// The valid votes: each voter's newest, if no answer came after it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct StandingVotes {
-    /// How many, by the label of the answer, or its agent where that is not told.
+    /// The number of votes by answer label, or by agent if the label is unknown.
     pub votes: BTreeMap<String, u32>,
-    /// For what each agent's vote is.
+    /// Each agent's vote.
     pub by_agent: BTreeMap<String, String>,
-    /// How many votes were ever cast, void ones too.
+    /// The number of all votes, including void ones.
     pub cast_count: usize,
 }
 
-/// The votes that stand in a run's newest attempt, from the ballots alone (`vote.json`); none where MassGen left no ballots. Its own
-/// count (`results.votes` of status.json) has those in it that a newer answer made void, and `vote_cast` is an agent's first.
+/// The valid votes in a run's newest attempt, from the `vote.json` files alone; `None` if MassGen left none. MassGen's own count
+/// (`results.votes` of status.json) includes votes that a newer answer made void, and its `vote_cast` is an agent's first vote.
 pub fn standing_votes(
     files: &RunFiles,
     layout: &Layout,
@@ -242,8 +242,8 @@ pub fn standing_votes(
 }
 
 impl Timeline {
-    /// Reads the newest attempt of a run, live or over. `digest` gives the order of the agents where MassGen left no labels;
-    /// secrets come out masked.
+    /// Reads the newest attempt of a live or ended run. `digest` gives the order of the agents if MassGen left no labels; secrets are
+    /// masked.
     pub fn read(files: &RunFiles, layout: &Layout, digest: Option<&Digest>, secrets: &Secrets) -> Timeline {
         let desk = ReadContext::new(files, layout, secrets);
         let mut story = Timeline { attempt: layout.attempt.clone(), ..Timeline::default() };
@@ -261,7 +261,7 @@ impl Timeline {
         story
     }
 
-    /// Puts the facts of several files together: order, end, and which votes stood.
+    /// Combines the facts of several files: order, end, and valid votes.
     fn finalize(&mut self, seen: Option<f64>) {
         self.truncate();
         self.answers.sort_by(|a, b| a.time_s.total_cmp(&b.time_s));

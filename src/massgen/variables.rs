@@ -1,5 +1,5 @@
-//! Which environment variables a run would have: those that reach MassGen from the server, and those that MassGen reads from
-//! `.env` files by itself. It shows names; of values only what is no secret.
+//! Which environment variables a run would have: those that reach MassGen from the server, and those that MassGen itself reads from `.env`
+//! files. It exposes names, and only values that are not secret.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -9,7 +9,7 @@ use super::environment;
 use crate::run::Context;
 use crate::secrets;
 
-/// Where variables come from.
+/// The sources of variables.
 #[derive(Debug, Clone, Copy)]
 pub struct VariableSources<'a> {
     /// The user's home folder, with `.massgen/.env` and `.config/massgen/.env`.
@@ -18,16 +18,16 @@ pub struct VariableSources<'a> {
     pub env_file: Option<&'a Path>,
     /// Names and patterns of further variables that reach MassGen.
     pub pass_env: &'a [String],
-    /// The project folder, where there is one.
+    /// The project folder, if there is one.
     pub project: Option<&'a Path>,
-    /// What the agents get of it.
+    /// The agents' access to the project.
     pub context: Context,
     /// The installed package.
     pub package: Option<&'a Path>,
 }
 
 impl VariableSources<'_> {
-    /// The names of all variables that have a value.
+    /// The names of all variables with a value.
     pub fn names(self) -> BTreeSet<String> {
         let given = environment::select(self.passed_variables().into_iter(), self.pass_env);
         let given = given.into_iter().filter(|(_, value)| !value.is_empty());
@@ -41,7 +41,7 @@ impl VariableSources<'_> {
         given.chain(read).chain(all).collect()
     }
 
-    /// `DOCKER_HOST` as MassGen gets it.
+    /// `DOCKER_HOST` as MassGen receives it.
     pub fn docker_host(self) -> Option<String> {
         let mut given = self.passed_variables().into_iter();
         given.find(|(name, _)| name == "DOCKER_HOST").and_then(|(_, value)| value.into_string().ok())
@@ -56,8 +56,8 @@ impl VariableSources<'_> {
     }
 }
 
-/// The `.env` files that MassGen reads beside the user's (`cli/env.py`): `configs/.env` of its working folder, and the first
-/// one from its package upwards.
+/// The `.env` files that MassGen reads in addition to the user's (`cli/env.py`): `configs/.env` of its working folder, and the first one
+/// found from its package folder upwards.
 pub fn env_files(context: Context, package: Option<&Path>, project: Option<&Path>) -> Vec<PathBuf> {
     let of_folder = project.filter(|_| context != Context::None).map(|project| project.join("configs/.env"));
     let upwards = package.into_iter().flat_map(Path::ancestors).map(|folder| folder.join(".env"));

@@ -1,5 +1,5 @@
-//! The votes that stand while a run goes on. status.json names each agent's first vote and counts void ones, so the ballots are asked,
-//! as often as it shows another number of votes or answers, or other agents that have voted. It changes nothing of a digest but votes.
+//! The current valid votes of a live run. status.json names each agent's first vote and also counts void votes, so the `vote.json` files
+//! are read whenever status.json shows a new number of votes or answers, or new voters. In a digest, only the votes change.
 
 use std::path::PathBuf;
 
@@ -9,19 +9,19 @@ use super::timeline::{StandingVotes, standing_votes};
 use crate::run::{AgentState, Digest};
 use crate::secrets::Secrets;
 
-/// What the ballots said last.
+/// The result of the last read.
 #[derive(Debug, Default)]
 pub struct VotePoll {
     last_turnout: Option<Turnout>,
     standing_votes: Option<StandingVotes>,
 }
 
-/// In which attempt, how many votes were counted, how many answers each agent has given, and whether its vote is valid.
+/// The attempt, the number of counted votes, each agent's number of answers, and whether its vote is valid.
 type Turnout = (PathBuf, u32, Vec<(u32, bool)>);
 
 impl VotePoll {
-    /// Puts the votes that stand in the place of those that status.json tells, from the `vote.json` files of MassGen. Where
-    /// there are none, those of status.json stay.
+    /// Replaces the votes from status.json with the valid votes in MassGen's `vote.json` files. Without such files, the votes of
+    /// status.json stay.
     pub fn correct_votes(&mut self, digest: &mut Digest, files: &RunFiles, layout: &Layout, secrets: &Secrets) {
         if digest.votes_counted == 0 {
             return;
@@ -30,7 +30,7 @@ impl VotePoll {
         let turnout = (layout.attempt.clone(), digest.votes_counted, agents.collect());
         if self.last_turnout.as_ref() != Some(&turnout) {
             self.standing_votes = standing_votes(files, layout, Some(digest), secrets);
-            // A ballot may be on disk a moment after it was counted.
+            // A vote file may appear on disk a moment after MassGen counted the vote.
             let is_complete =
                 self.standing_votes.as_ref().is_some_and(|found| found.cast_count >= digest.votes_counted as usize);
             self.last_turnout = is_complete.then_some(turnout);
@@ -62,7 +62,7 @@ mod tests {
         let layout = Layout { log, turn, attempt };
         let files = RunFiles::open(root.path()).expect("open");
         let mut poll = VotePoll::default();
-        // What status.json says: the first vote, for ever.
+        // What status.json keeps reporting: the first vote.
         let mut seen = |counted: u32, answers: u32| {
             let vote = Some("agent2.1".to_owned());
             let agent = AgentDigest { id: "a".to_owned(), vote, answers, ..AgentDigest::default() };

@@ -1,27 +1,27 @@
-//! What a run lacked although it came to an answer, from massgen.log and status.json of MassGen: tool servers that did not connect,
-//! changes that were not applied to the project, commands that did not run in Docker, agents that failed while others went on. Pure; it
-//! never decides what a run comes to.
+//! Problems of a run that still produced an answer, from MassGen's massgen.log and status.json: tool servers that did not connect, changes
+//! not applied to the project, commands that did not run in Docker, agents that failed while others continued. Pure; it never decides the
+//! outcome of a run.
 
 use std::collections::BTreeMap;
 
 use super::text;
 use crate::run::{AgentState, Digest, Warning};
 
-/// How much of each end of massgen.log is looked at, in bytes; the log has MassGen's own lines and whole answers.
+/// How many bytes of each end of massgen.log are read; the log contains MassGen's own lines and whole answers.
 pub const MAX_LOG_BYTES: u64 = 1 << 20;
 /// The longest message, in characters.
 const MAX_MESSAGE_CHARS: usize = 300;
 /// The longest name, path or reason in a message, in characters.
 const MAX_PART_CHARS: usize = 120;
-/// How many servers or agents a message names.
+/// The most servers or agents that a message names.
 const MAX_NAMED: usize = 5;
 
-/// The code of changes that agents made in copies of the project alone.
+/// The code for changes that exist only in the agents' copies of the project.
 pub const NOT_APPLIED: &str = "changes_not_applied";
-/// The codes of all warnings, first those that put the answer itself in doubt.
+/// The codes of all warnings; those that make the answer itself doubtful come first.
 const BY_WEIGHT: [&str; 5] = ["agents_failed", NOT_APPLIED, "nothing_changed", "mcp_not_connected", "docker_not_used"];
 
-/// Some warnings, the most important first. Those of later versions, which are not known here, come last.
+/// Warnings by importance. Unknown codes, from later versions, come last.
 pub fn by_weight(warnings: &[Warning]) -> Vec<&Warning> {
     let weight = |warning: &&Warning| BY_WEIGHT.iter().position(|code| *code == warning.code).unwrap_or(usize::MAX);
     let mut sorted: Vec<&Warning> = warnings.iter().collect();
@@ -29,7 +29,7 @@ pub fn by_weight(warnings: &[Warning]) -> Vec<&Warning> {
     sorted
 }
 
-/// A run that could write in the project changed nothing there.
+/// A run with write access to the project changed nothing there.
 pub fn nothing_changed_warning() -> Warning {
     warning(
         "nothing_changed",
@@ -39,15 +39,14 @@ pub fn nothing_changed_warning() -> Warning {
     )
 }
 
-/// The warnings of a run; [`by_weight`] gives them their order.
+/// The warnings of a run; [`by_weight`] sorts them.
 pub fn warnings(log: &str, digest: Option<&Digest>) -> Vec<Warning> {
     let lines: Vec<LogLine<'_>> = log.lines().filter_map(LogLine::parse).collect();
     let all = [not_applied(&lines), not_connected(&lines), digest.and_then(failed_agents), not_in_docker(&lines)];
     all.into_iter().flatten().collect()
 }
 
-/// A line of MassGen's own: `20:53:57 | ERROR    | ImportFailed to connect to …`. What models say goes over several lines, or stands behind
-/// other words.
+/// MassGen's own line: `20:53:57 | ERROR    | Failed to connect to …`. Model text spans several lines, or follows other words.
 struct LogLine<'a> {
     is_error: bool,
     text: &'a str,
@@ -62,7 +61,7 @@ impl LogLine<'_> {
     }
 }
 
-/// `massgen/mcp_tools/client.py`, `_connect_server`: one line for each try.
+/// `massgen/mcp_tools/client.py`, `_connect_server`: one line per attempt.
 fn not_connected(lines: &[LogLine<'_>]) -> Option<Warning> {
     let mut servers: BTreeMap<&str, (u32, u32)> = BTreeMap::new();
     for line in lines {
@@ -88,9 +87,9 @@ fn not_connected(lines: &[LogLine<'_>]) -> Option<Warning> {
     ))
 }
 
-/// `massgen/orchestrator_collaborators`: `final_presentation_runner.py` puts the presenter into a copy of the project (`write_mode`), and
-/// `isolated_change_reviewer.py` applies what it changed there. What agents changed in earlier rounds is lost where the presenter does
-/// not change it again.
+/// `massgen/orchestrator_collaborators`: `final_presentation_runner.py` gives the presenter a copy of the project (`write_mode`), and
+/// `isolated_change_reviewer.py` applies the presenter's changes. Changes that agents made in earlier rounds are lost unless the presenter
+/// makes them again.
 fn not_applied(lines: &[LogLine<'_>]) -> Option<Warning> {
     const NOTHING: [&str; 4] = [
         "[Orchestrator] No isolated changes to review",
@@ -132,7 +131,7 @@ fn not_in_docker(lines: &[LogLine<'_>]) -> Option<Warning> {
     })
 }
 
-/// Agents that MassGen gave up, with the first error of a call to a model where it is theirs.
+/// Agents that MassGen abandoned, with the first model call error if it belongs to them.
 fn failed_agents(digest: &Digest) -> Option<Warning> {
     let failed: Vec<_> = digest.agents.iter().filter(|agent| agent.state == AgentState::Failed).collect();
     let ids = list_names(failed.iter().map(|agent| text::single_line(&agent.id, MAX_PART_CHARS)))?;
@@ -148,7 +147,7 @@ fn failed_agents(digest: &Digest) -> Option<Warning> {
     ))
 }
 
-/// Some names, and how many more there are; none where there is none.
+/// Some names and the number of further ones; `None` if the list is empty.
 fn list_names(names: impl Iterator<Item = String>) -> Option<String> {
     let names: Vec<String> = names.collect();
     let more = names.len().saturating_sub(MAX_NAMED);
@@ -170,7 +169,7 @@ mod tests {
     use super::*;
     use crate::run::AgentDigest;
 
-    /// Lines of real logs, MassGen.
+    /// Lines of real MassGen logs.
     const NOT_CONNECTED: &str = "20:53:57 | INFO     | MCP: Server failure recorded - {'server_name': 'nosuch', 'failure_count': 1}\n\
         20:53:57 | ERROR    | Failed to connect to nosuch: Failed to connect to nosuch | Details: {'exception_type': 'MCPConnectionError'}\n\
         20:54:01 | INFO     | MCP server 'command_line' connected successfully\n";

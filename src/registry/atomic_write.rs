@@ -1,4 +1,4 @@
-//! A file is written whole or not at all: a temporary file beside it, then a rename.
+//! Writes a file whole or not at all: a temporary file in the same folder, then a rename.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -7,17 +7,17 @@ use std::path::Path;
 /// What a write must survive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
-    /// A crash of this process: the old text or the new one, never a mixture. A power cut may lose the newest texts.
+    /// A crash of this process: the file has the old or the new text, never a mixture. A power cut may lose the newest text.
     NotSynced,
-    /// A power cut as well: file and folder are synced before this returns.
+    /// Also a power cut: file and folder are synced before the function returns.
     Synced,
-    /// A power cut as well, once something else in the folder has been synced: the file is.
+    /// Also a power cut, once something else in the folder has been synced: only the file itself is synced.
     FileSynced,
 }
 
 /// Replaces a file by `bytes`, readable by its owner alone.
 ///
-/// A crash can leave a temporary file beside it, and with [`Durability::NotSynced`] a power cut can bring an older text back.
+/// A crash can leave the temporary file. With [`Durability::NotSynced`] a power cut can restore an older text.
 pub fn write_atomic(path: &Path, bytes: &[u8], durability: Durability) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut draft = tempfile::Builder::new().prefix(".draft-").tempfile_in(folder)?;
@@ -32,7 +32,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8], durability: Durability) -> io::Re
     }
 }
 
-/// Makes a file unless there is one already (then `false`); synced, whole and readable by its owner alone.
+/// Creates a file, synced, whole and readable by its owner alone; `false` if it exists already.
 pub(super) fn create_atomic(path: &Path, bytes: &[u8]) -> io::Result<bool> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut draft = tempfile::Builder::new().prefix(".draft-").tempfile_in(folder)?;
@@ -45,12 +45,12 @@ pub(super) fn create_atomic(path: &Path, bytes: &[u8]) -> io::Result<bool> {
     }
 }
 
-/// Makes what is in a file survive a power cut.
+/// Syncs a file, so that its content survives a power cut.
 pub(super) fn sync_file(file: &Path) -> io::Result<()> {
     File::open(file)?.sync_data()
 }
 
-/// Makes the names in a folder survive a power cut.
+/// Syncs a folder, so that the names in it survive a power cut.
 pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }

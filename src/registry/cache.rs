@@ -1,6 +1,6 @@
-//! Cache of specs and settled records, validated by inode, size and change time of their files, which are only ever replaced whole. A file
-//! that changed a moment ago could be replaced by another with the same three values, so the record of a live run is cached only once
-//! it has settled.
+//! Cache of specs and settled records, validated by inode, size and change time of their files, which are only ever replaced whole. A
+//! recently changed file could be replaced by another one with the same three values, so the record of a live run is cached only
+//! after it has settled.
 
 use std::collections::HashMap;
 use std::fs::Metadata;
@@ -11,25 +11,25 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::run::{RunId, RunRecord, RunSpec};
 
-/// How many are kept; as many as one call can name.
+/// How many entries are kept; as many as one call can name.
 const MAX_ENTRIES: usize = 100;
-/// The longest question of a kept record, in bytes.
+/// The longest question of a cached record, in bytes.
 const MAX_QUESTION_BYTES: usize = 4 << 10;
 
-/// After this time no other file gets the same time of change: the kernel's clock for files ticks every 10 ms at the slowest.
+/// After this time no other file gets the same change time: the kernel updates its clock for files at least every 10 ms.
 const SETTLE_TIME: Duration = Duration::from_millis(50);
 
-/// Specs and records.
+/// The cached specs and records.
 #[derive(Debug, Default)]
 pub(super) struct RecordCache {
     specs: Mutex<CacheMap<RunSpec>>,
     records: Mutex<CacheMap<RunRecord>>,
 }
 
-/// Things by run, each with the mark of the file that it was read from.
+/// Entries by run, each with the stamp of the file that it was read from.
 type CacheMap<T> = HashMap<RunId, (FileStamp, T)>;
 
-/// Tells one file from another.
+/// Distinguishes one version of a file from another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FileStamp {
     inode: u64,
@@ -38,12 +38,12 @@ pub(super) struct FileStamp {
 }
 
 impl FileStamp {
-    /// The file that is at a path now.
+    /// The stamp of the file that is at a path now.
     pub(super) fn of_path(path: &Path) -> Option<FileStamp> {
         path.metadata().ok().map(|meta| FileStamp::from_metadata(&meta))
     }
 
-    /// Whole seconds are the time of a file system with coarse ones, on which nothing settles soon.
+    /// A time in whole seconds suggests a file system with coarse times, so such a file never counts as settled.
     fn has_settled(&self, now: SystemTime) -> bool {
         let (Ok(seconds), Ok(nanos @ 1..)) = (u64::try_from(self.changed_at.0), u32::try_from(self.changed_at.1))
         else {
@@ -58,24 +58,24 @@ impl FileStamp {
 }
 
 impl RecordCache {
-    /// The record of a run, where it was read from this very file.
+    /// The cached record of a run, if it was read from the file with this stamp.
     pub(super) fn record(&self, id: &RunId, mark: Option<FileStamp>) -> Option<RunRecord> {
         lookup(&self.records, id, mark?)
     }
 
-    /// Keeps a record that was read after its file was marked.
+    /// Caches a record that was read after its file's stamp was taken.
     pub(super) fn insert_record(&self, record: &RunRecord, mark: Option<FileStamp>) {
         if let Some(mark) = mark.filter(|mark| record.state.ending().is_some() || mark.has_settled(SystemTime::now())) {
             insert(&self.records, &record.spec, mark, record);
         }
     }
 
-    /// The spec of a run, where it was read from this very file.
+    /// The cached spec of a run, if it was read from the file with this stamp.
     pub(super) fn spec(&self, id: &RunId, mark: FileStamp) -> Option<RunSpec> {
         lookup(&self.specs, id, mark)
     }
 
-    /// Keeps a spec that was read after its file was marked.
+    /// Caches a spec that was read after its file's stamp was taken.
     pub(super) fn insert_spec(&self, spec: &RunSpec, mark: FileStamp) {
         insert(&self.specs, spec, mark, spec);
     }
@@ -96,7 +96,7 @@ fn insert<T: Clone>(kept: &Mutex<CacheMap<T>>, spec: &RunSpec, mark: FileStamp, 
     kept.insert(spec.id.clone(), (mark, known.clone()));
 }
 
-/// A panic in another holder leaves entries that are right by themselves.
+/// After a panic of another holder the map is still usable: each entry is correct by itself.
 fn lock_map<T>(kept: &Mutex<CacheMap<T>>) -> MutexGuard<'_, CacheMap<T>> {
     kept.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,5 +1,5 @@
-//! Experiments on disk: `experiments/<hash of the group's name>/`, with a plan that is written once, how far it has come, and a lock
-//! that its conductor holds. The only place that writes these; what the runs come to is in their own folders.
+//! Experiments on disk: `experiments/<hash of the group's name>/`, with a plan that is written once, the progress, and a lock that
+//! the driver holds. The only module that writes these; the results of the runs are in the runs' own folders.
 
 use std::fs::File;
 use std::io;
@@ -17,7 +17,7 @@ use super::{
 use crate::experiment::{ExperimentPlan, ExperimentProgress};
 use crate::run::StopRequest;
 
-/// How long an experiment is kept at least once it is over, though none of its runs is.
+/// The minimum time that an ended experiment is kept after all its runs are removed.
 const MIN_RETENTION: Duration = Duration::from_secs(3600);
 
 /// One experiment's folder.
@@ -26,14 +26,14 @@ pub struct ExperimentFolder {
     path: PathBuf,
 }
 
-/// An experiment as it is on disk at one moment.
+/// An experiment as it is on disk at this moment.
 #[derive(Debug, Clone)]
 pub struct Experiment {
-    /// Where.
+    /// Its folder.
     pub folder: ExperimentFolder,
-    /// What was asked for.
+    /// The plan that was requested.
     pub plan: ExperimentPlan,
-    /// How far it is.
+    /// The progress so far.
     pub progress: ExperimentProgress,
 }
 
@@ -42,7 +42,7 @@ impl StateFolder {
         self.root.join("experiments")
     }
 
-    /// Where the experiment of a group is, whether it exists or not. A name of a group is no name of a file.
+    /// The folder of a group's experiment, whether it exists or not. The name is hashed because it may not be a valid file name.
     pub fn experiment(&self, group: &str) -> ExperimentFolder {
         let hash = Sha256::digest(group.as_bytes());
         let name: String = hash[..8].iter().map(|byte| format!("{byte:02x}")).collect();
@@ -56,7 +56,7 @@ impl StateFolder {
         named.filter_map(|entry| ExperimentFolder { path: entry.path() }.load().ok()).collect()
     }
 
-    /// Those that have been over for a while, and of whose runs none is kept.
+    /// Experiments that ended some time ago and have no runs left.
     pub(super) fn expired_experiments(&self) -> Vec<PathBuf> {
         let is_old = |at: Timestamp| {
             Duration::try_from(Timestamp::now().duration_since(at)).is_ok_and(|age| age > MIN_RETENTION)
@@ -68,7 +68,7 @@ impl StateFolder {
         self.list_experiments().into_iter().filter(is_forgotten).map(|known| known.folder.path).collect()
     }
 
-    /// Keeps others from making an experiment, so that one can be looked for and made.
+    /// Locks the creation of experiments, so that a caller can look for one and create it without a race.
     pub fn lock_experiments(&self) -> Result<File, RegistryError> {
         create_private_folder(&self.experiments())?;
         let path = self.root.join("experiments.lock");
@@ -96,32 +96,32 @@ impl StateFolder {
 }
 
 impl ExperimentFolder {
-    /// Takes a path for an experiment's folder, as a conductor is told it.
+    /// Accepts a path as an experiment's folder, as a driver gets it on its command line.
     pub fn from_path(path: &Path) -> ExperimentFolder {
         ExperimentFolder { path: path.to_owned() }
     }
 
-    /// The folder.
+    /// The path of the folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The state folder that it lies in.
+    /// The state folder that contains it.
     pub fn state(&self) -> Option<StateFolder> {
         self.path.parent()?.parent().map(StateFolder::from_path)
     }
 
-    /// `lock`: held by the conductor for as long as it lives.
+    /// `lock`: held by the driver for as long as it lives.
     pub fn lock(&self) -> PathBuf {
         self.path.join("lock")
     }
 
-    /// `conductor.log`: what the conductor has to say about itself.
+    /// `conductor.log`: the driver's own log.
     pub fn log(&self) -> PathBuf {
         self.path.join("conductor.log")
     }
 
-    /// Whether its conductor lives.
+    /// Whether its driver is alive.
     pub fn has_live_driver(&self) -> bool {
         RunLock::try_take(&self.lock()).is_ok_and(|lock| lock.is_none())
     }
@@ -148,26 +148,26 @@ impl ExperimentFolder {
         }
     }
 
-    /// Writes how far it is. Only the holder of the lock may.
+    /// Writes the progress. Only the holder of the lock may do so.
     pub fn save(&self, progress: &ExperimentProgress, _held: &RunLock) -> Result<(), RegistryError> {
         const NAME: &str = "progress.json";
         let encoded = format::progress_to_json(progress);
         self.write(NAME, &encoded.map_err(RegistryError::io("encode", &self.path.join(NAME)))?)
     }
 
-    /// Asks for a stop of all its runs. The first request stands.
+    /// Requests a stop of all runs of the experiment. The first request stays in force.
     pub fn request_stop(&self, ask: &StopRequest) -> Result<(), RegistryError> {
         let path = self.path.join("stop.json");
         let bytes = format::stop_to_json(ask).map_err(RegistryError::io("encode", &path))?;
         atomic_write::create_atomic(&path, &bytes).map(drop).map_err(RegistryError::io("write", &path))
     }
 
-    /// The stop that was asked for, if any. A request that cannot be read is still one.
+    /// The stop that was requested, if any. An unreadable request still counts as one.
     pub fn stop_request(&self) -> Option<StopRequest> {
         std::fs::read(self.path.join("stop.json")).ok().map(|bytes| format::stop_from_json(&bytes))
     }
 
-    /// Writes a file for who wants it outside of this program, and tells its place.
+    /// Writes a file for use outside of this program and returns its path.
     pub fn export(&self, name: &str, bytes: &[u8]) -> Result<PathBuf, RegistryError> {
         self.write(name, bytes)?;
         Ok(self.path.join(name))

@@ -1,5 +1,5 @@
-//! The formats on disk, version 1: spec.json, run.json, stop.json. Types of their own, converted by hand at this border.
-//! They read the future as far as it goes: an unknown word becomes `Unknown` or is passed over, never an error.
+//! The formats on disk, version 1: spec.json, run.json, stop.json. They are types of their own, converted by hand in this module.
+//! They accept newer files: an unknown word becomes `Unknown` or is skipped, and never causes an error.
 
 mod allowance;
 mod ending;
@@ -152,7 +152,7 @@ fn default_grace_s() -> f64 {
     DEFAULT_GRACE.as_secs_f64()
 }
 
-/// The grace period where a request names none.
+/// The grace period if a request names none.
 const DEFAULT_GRACE: Duration = Duration::from_secs(5);
 /// The longest grace period.
 const MAX_GRACE: Duration = Duration::from_secs(60);
@@ -226,7 +226,7 @@ pub(super) fn spec_from_json(bytes: &[u8]) -> Result<RunSpec, serde_json::Error>
     })
 }
 
-/// A run whose folder exists and of which nothing has run yet.
+/// The project files that a run changed.
 #[derive(Serialize, Deserialize)]
 struct ChangedFile {
     files: Vec<String>,
@@ -335,8 +335,8 @@ pub(super) fn stop_to_json(ask: &StopRequest) -> io::Result<Vec<u8>> {
     to_json(&StopFile { version: VERSION, grace_s, reason: ask.reason.clone(), tree: ask.tree })
 }
 
-/// A request that cannot be read is still one, with the usual grace. A process that can write here can ask for no more than a tool
-/// call could.
+/// An unreadable request still counts as one, with the default grace. A process that can write this file gets no more than a
+/// tool call could request.
 pub(super) fn stop_from_json(bytes: &[u8]) -> StopRequest {
     match serde_json::from_slice::<StopFile>(bytes) {
         Ok(file) => StopRequest {
@@ -419,7 +419,7 @@ const AGENT_STATES: &[(&str, AgentState)] = &[
     ("unknown", AgentState::Unknown),
 ];
 
-/// The word for a value, from a table that holds every value.
+/// The label of a value, from a table that contains every value.
 fn to_label<T: PartialEq>(table: &[(&str, T)], value: T) -> String {
     table.iter().find(|(_, known)| *known == value).map(|(word, _)| (*word).to_owned()).unwrap_or_default()
 }
@@ -451,13 +451,13 @@ fn cause_from_label(word: Option<&str>, reason: Option<String>) -> StopCause {
     }
 }
 
-/// Seconds as a duration; what is negative or not a number is none, what is too much is the most.
+/// Seconds as a duration. A negative value or NaN becomes zero, a too large one the maximum.
 fn duration_from_secs(value: f64) -> Duration {
     let most = if value > 0.0 { Duration::MAX } else { Duration::ZERO };
     Duration::try_from_secs_f64(value).unwrap_or(most)
 }
 
-/// An error for what JSON cannot hold, such as a path that is not UTF-8: never an empty file.
+/// Returns an error for what JSON cannot hold, such as a path that is not UTF-8, so that no empty file is written.
 fn to_json(value: &impl Serialize) -> io::Result<Vec<u8>> {
     Ok(serde_json::to_vec_pretty(value)?)
 }

@@ -1,5 +1,5 @@
-//! Which runs there are, the newest first. When a run's spec was written is asked for once: it is never written again, and the
-//! folder tells by its inode that it is still the same. Which folders there are is asked for every time.
+//! Lists the runs, the newest first. The time of a run's spec is read only once: a spec is never rewritten, and the folder's
+//! inode shows that the folder is still the same. The list of folders is read every time.
 
 use std::collections::HashMap;
 use std::fs::DirEntry;
@@ -12,15 +12,15 @@ use std::time::SystemTime;
 use super::SPEC_FILE;
 use crate::run::RunId;
 
-/// What earlier listings of one folder found out.
+/// What earlier listings of a folder found.
 #[derive(Debug, Default)]
 pub(super) struct Listing(Mutex<KnownRuns>);
 
 #[derive(Debug, Default)]
 struct KnownRuns {
-    /// By the inodes of the runs' folders.
+    /// The runs by the inodes of their folders.
     runs: HashMap<u64, ListedRun>,
-    /// How many listings there were.
+    /// The number of listings so far.
     round: u64,
 }
 
@@ -28,14 +28,14 @@ struct KnownRuns {
 struct ListedRun {
     id: RunId,
     created: SystemTime,
-    /// In which listing it was last there.
+    /// The last listing that contained it.
     round: u64,
 }
 
 impl Listing {
-    /// The latest runs in a folder, at most so many.
+    /// The latest runs in a folder, at most `most`.
     pub(super) fn latest(&self, runs: &Path, most: usize) -> io::Result<Vec<RunId>> {
-        // A panic in another holder leaves entries that are right by themselves.
+        // After a panic of another holder the map is still usable: each entry is correct by itself.
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.refresh(runs)?;
         Ok(known.latest(most))

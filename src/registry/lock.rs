@@ -1,6 +1,6 @@
-//! A run's lock: held (flock) from the moment its folder appears until its owner ends, handed from the server that makes
-//! the folder to the supervisor as its standard input, so that there is no moment without a holder.
-//! Whoever holds it, and nobody else, writes the run's record. It carries no pid: the kernel is the witness.
+//! A run's lock (flock). It is held from the moment when the run's folder appears until its owner ends. The server that creates
+//! the folder hands it to the supervisor as standard input, so that it always has a holder.
+//! Only the holder writes the run's record. The lock file contains no pid: the kernel knows whether the lock is held.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -9,20 +9,20 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::process::Stdio;
 
-/// The proof of owning a run. Dropping it lets go, unless it was handed on.
+/// The proof of owning a run. Dropping it releases the lock, unless it was handed on.
 #[derive(Debug)]
 pub struct RunLock(File);
 
 impl RunLock {
-    /// Makes the lock file of a new run and takes it.
+    /// Creates and takes the lock file of a new run.
     pub fn create(path: &Path) -> io::Result<RunLock> {
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         file.lock()?;
         Ok(RunLock(file))
     }
 
-    /// Takes the lock of an existing run, or says that somebody holds it (`None`). The file is opened for reading, so that a
-    /// mere look does not seem to watchers as if a holder had closed it.
+    /// Takes the lock of an existing run; `None` if another process holds it. The file is opened for reading, so that watchers do
+    /// not mistake a mere check for a holder that closes the file.
     pub fn try_take(path: &Path) -> io::Result<Option<RunLock>> {
         let file = File::open(path)?;
         match file.try_lock() {
@@ -32,8 +32,8 @@ impl RunLock {
         }
     }
 
-    /// Keeps an ended run as it is while it is read: it cannot be removed meanwhile. Several may do so at once; `None` where
-    /// somebody owns it.
+    /// Shares the lock of an ended run, so that no process removes it while it is read. Several readers may share it; `None` if
+    /// another process owns the run.
     pub fn share(path: &Path) -> io::Result<Option<RunLock>> {
         let file = File::open(path)?;
         match file.try_lock_shared() {
@@ -43,13 +43,13 @@ impl RunLock {
         }
     }
 
-    /// The lock as a child's standard input: the child shares it, and holds it alone once this process lets go.
+    /// The lock as a child's standard input: the child shares it, and is its only holder once this process drops its handle.
     pub fn hand_on(self) -> Stdio {
         Stdio::from(self.0)
     }
 
-    /// The lock that was handed on to this process as standard input; taken anew where it was not (a supervisor started
-    /// by hand or by a batch system). `None`: somebody else holds it.
+    /// The lock that this process inherited as standard input. If it inherited none (a supervisor started by hand or by a batch
+    /// system), it takes the lock. `None` if another process holds it.
     pub fn inherited(path: &Path) -> io::Result<Option<RunLock>> {
         let stdin = File::from(io::stdin().as_fd().try_clone_to_owned()?);
         let (own, wanted) = (stdin.metadata()?, path.metadata()?);

@@ -1,5 +1,5 @@
-//! Removing what is no longer needed: runs that have ended, and what crashes left of runs that were never complete or are half removed.
-//! It follows no link, and touches no run whose lock is held, that has not ended, or that a newer version wrote.
+//! Removes what is no longer needed: ended runs, and the incomplete or half-removed runs that crashes left.
+//! It follows no link. It touches no run that has a held lock, has not ended, or was written by a newer version.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
@@ -13,51 +13,51 @@ use rustix::fs::{Mode, OFlags};
 use super::{RegistryError, RunFolder, RunLock, SPEC_FILE, StateFolder, format};
 use crate::run::{RunId, RunRecord};
 
-/// A folder in the making is called this and the run's name.
+/// While a run's folder is being created, its name is this prefix and the run's name.
 pub(super) const DRAFT_PREFIX: &str = ".new-";
-/// A folder on its way out is called this and the run's name.
+/// While a run's folder is being removed, its name is this prefix and the run's name.
 const REMOVED_PREFIX: &str = ".gone-";
-/// The file that says when the state folder was last pruned by a server.
+/// The modification time of this file shows when a server last pruned the state folder.
 const LAST_PRUNED_FILE: &str = "pruned";
-/// How old a draft is, at least, that is taken for left over: a start takes milliseconds.
+/// The minimum age at which a draft counts as left over; a start takes milliseconds.
 const MIN_DRAFT_AGE: Duration = Duration::from_secs(3600);
-/// The folder in the state folder with what MassGen said of configs.
+/// The folder in the state folder that keeps MassGen's verdicts on configs.
 pub const VALIDATION_CACHE_FOLDER: &str = "validated";
-/// The folder in the state folder with failed imports of MassGen.
+/// The folder in the state folder that keeps failed imports of MassGen.
 pub const FAILED_IMPORTS_FOLDER: &str = "broken";
 /// How long a verdict or a failed import is kept.
 const CACHE_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
-/// How folders begin in which a config is checked.
+/// The prefix of folders in which a config is checked.
 pub const CHECK_PREFIX: &str = ".check-";
 
-/// What became of the wish to remove a run.
+/// The result of a request to remove a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum Removal {
-    /// It is gone.
+    /// The run is removed.
     Removed,
     /// Another process had removed it already.
     AlreadyRemoved,
-    /// Its lock is held, it has not ended, or a newer version wrote it; it is as it was.
+    /// Its lock is held, it has not ended, or a newer version wrote it; it is unchanged.
     InUse,
 }
 
-/// What a crash left, such as a folder that no listing shows; or a run that has nothing in its spec.
+/// What a crash left, such as a folder that no listing shows; or a run that has an empty spec.
 #[derive(Debug)]
 pub struct Leftover {
     path: PathBuf,
-    /// Of a draft, which another process might use otherwise.
+    /// The lock of a draft, so that no other process uses it meanwhile.
     _held: Option<RunLock>,
 }
 
-/// The turn to prune a state folder. Dropping it lets the next one ask.
+/// The right to prune a state folder. Dropping it lets another process ask for it.
 #[derive(Debug)]
 pub struct PruneLock {
     _held: File,
 }
 
 impl StateFolder {
-    /// Removes a run that has ended. It vanishes at once from all listings; a crash in the middle leaves a [`Leftover`].
+    /// Removes an ended run. It disappears from all listings at once; a crash during the removal leaves a [`Leftover`].
     pub fn remove(&self, id: &RunId) -> Result<Removal, RegistryError> {
         let folder = self.run_folder(id);
         let _lock = match RunLock::try_take(&folder.lock()) {
@@ -66,7 +66,7 @@ impl StateFolder {
             Err(_) if !folder.path.exists() => return Ok(Removal::AlreadyRemoved),
             Err(source) => return Err(RegistryError::io("lock", &folder.lock())(source)),
         };
-        // Only what the record says now, under the lock, counts.
+        // Read the record under the lock: an earlier reading may be out of date.
         match self.load(id) {
             Ok(record) if is_removable(&record) => {}
             Ok(_) => return Ok(Removal::InUse),
@@ -79,8 +79,8 @@ impl StateFolder {
         Ok(Removal::Removed)
     }
 
-    /// What crashes left: folders on their way out, old drafts whose lock is free; kept verdicts on configs and failed
-    /// imports that are old; and experiments that are over and of whose runs none is left.
+    /// What crashes left: folders being removed, and old drafts that have a free lock. Also old verdicts on configs, old failed
+    /// imports, and ended experiments without runs.
     pub fn leftovers(&self) -> Result<Vec<Leftover>, RegistryError> {
         let entries = std::fs::read_dir(self.runs()).map_err(RegistryError::io("list", &self.runs()))?;
         let of_runs = entries.flatten().filter_map(|entry| Leftover::from_entry(&entry));
@@ -95,7 +95,7 @@ impl StateFolder {
             .collect())
     }
 
-    /// The turn to prune, unless another process has it or had it within `every`. It is taken by asking, however the pruning goes.
+    /// The right to prune, unless another process has it or had it within `every`. The request itself counts, whatever the pruning achieves.
     pub fn try_lock_pruning(&self, every: Duration) -> Result<Option<PruneLock>, RegistryError> {
         let path = self.root.join(LAST_PRUNED_FILE);
         let failed = |operation| RegistryError::io(operation, &path);
@@ -109,7 +109,7 @@ impl StateFolder {
         if !is_due(&mut file, every) {
             return Ok(None);
         }
-        // On a full disk this fails, and pruning is what it needs.
+        // A full disk makes this fail, and a full disk is a reason to prune.
         if let Err(error) = write_stamp(&mut file) {
             tracing::warn!(%error, "when runs were pruned could not be written down");
         }
@@ -118,7 +118,7 @@ impl StateFolder {
 }
 
 impl RunFolder {
-    /// The disk space that it takes, in bytes, as far as it can be seen.
+    /// The disk space that the run takes, in bytes, as far as it is visible.
     pub fn disk_bytes(&self) -> u64 {
         disk_space(&self.path)
     }
@@ -141,7 +141,7 @@ impl Leftover {
         }
     }
 
-    /// The disk space that it takes, in bytes.
+    /// The disk space that the leftover takes, in bytes.
     pub fn disk_bytes(&self) -> u64 {
         disk_space(&self.path)
     }
@@ -157,12 +157,12 @@ impl Leftover {
     }
 }
 
-/// Version 0.1.0 left such a folder for a run whose names were not UTF-8. Nothing was started for it, and it cannot be listed.
+/// Version 0.1.0 left such a folder for a run that had names which are not UTF-8. Nothing was started for it, and it cannot be listed.
 fn has_empty_spec(run: &Path) -> bool {
     run.join(SPEC_FILE).metadata().is_ok_and(|spec| spec.is_file() && spec.len() == 0)
 }
 
-/// A record in a newer format may mean by `ended` what this version does not know.
+/// Whether the entry was last modified longer ago than `than`.
 fn is_older(entry: &std::fs::DirEntry, than: Duration) -> bool {
     let changed = entry.metadata().and_then(|meta| meta.modified());
     changed.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > than))
@@ -173,7 +173,7 @@ fn entries_older_than(folder: &Path, age: Duration) -> impl Iterator<Item = Path
     entries.filter(move |entry| is_older(entry, age)).map(|entry| entry.path())
 }
 
-/// Drafts of whole-file writes, and folders in which a config was checked.
+/// Whether this is a draft of a whole-file write, or a folder in which a config was checked.
 fn is_temporary(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     name.starts_with(".draft-") || name.starts_with(CHECK_PREFIX)
@@ -186,7 +186,7 @@ fn is_removable(record: &RunRecord) -> bool {
 fn is_due(stamp: &mut File, every: Duration) -> bool {
     let mut text = String::new();
     let last: Option<jiff::Timestamp> = stamp.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
-    // A time that is still to come was written before the clock was set back.
+    // A time in the future was written before the clock was set back.
     last.is_none_or(|last| {
         Duration::try_from(jiff::Timestamp::now().duration_since(last)).map_or(true, |age| age >= every)
     })
@@ -199,7 +199,7 @@ fn write_stamp(file: &mut File) -> io::Result<()> {
     writeln!(file, "{}", jiff::Timestamp::now())
 }
 
-/// Of a folder and all in it, links as links.
+/// The size of a folder and all its content; links count as links.
 fn disk_space(path: &Path) -> u64 {
     let (mut bytes, mut folders) = (0, vec![path.to_owned()]);
     let mut count = |meta: &std::fs::Metadata| bytes += meta.blocks() * 512;
@@ -221,7 +221,7 @@ fn disk_space(path: &Path) -> u64 {
     bytes
 }
 
-/// Removes a file, or a folder with all in it, links as links. Some programs make folders that not even their owner may change.
+/// Removes a file, or a folder with all its content, without following links. Some programs make folders read-only even for their owner.
 fn remove_all(path: &Path) -> io::Result<()> {
     let removed = match std::fs::remove_dir_all(path) {
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => std::fs::remove_file(path),
@@ -234,7 +234,7 @@ fn remove_all(path: &Path) -> io::Result<()> {
     removed.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
 }
 
-/// Gives the owner back every right to a folder and the folders in it, as far as they are the owner's.
+/// Gives the owner all permissions on a folder and the folders in it, as far as the owner owns them.
 fn restore_permissions(path: &Path) {
     let mut folders = vec![path.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -247,7 +247,7 @@ fn restore_permissions(path: &Path) {
     }
 }
 
-/// The very folder that was opened is changed, and never what a link in its place leads to.
+/// Changes exactly the folder that was opened, never the target of a link that replaced it.
 fn restore_owner_permissions(folder: &Path) -> io::Result<()> {
     let opened = rustix::fs::open(folder, OFlags::PATH | OFlags::NOFOLLOW | OFlags::DIRECTORY, Mode::empty())?;
     let by_number = format!("/proc/self/fd/{}", opened.as_raw_fd());

@@ -1,5 +1,5 @@
-//! What a run may spend and how it belongs to others: amounts, caps, lineage. Pure arithmetic, in whole millionths of a dollar
-//! and whole tokens, so that sums are exact and comparisons mean what they say.
+//! The limits and the lineage of a run: amounts, caps, parents. Pure arithmetic, in whole millionths of a dollar
+//! and whole tokens, so that sums and comparisons are exact.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -34,7 +34,7 @@ impl fmt::Display for Usd {
     }
 }
 
-/// What was spent.
+/// The spend of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Spend {
     /// As far as MassGen, or the operator's price table, knows.
@@ -81,15 +81,15 @@ impl Sum for Spend {
 pub struct DailySummary {
     /// The day by UTC, such as `2026-11-27`.
     pub day: String,
-    /// Those that ended on it or go on, removed ones too.
+    /// The runs that ended on it or are live, including removed ones.
     pub runs: u64,
-    /// Those that go on or wait for their turn.
+    /// The live and queued runs.
     pub live: u64,
-    /// What all of them have spent.
+    /// The spend of all of them.
     pub spent: Spend,
 }
 
-/// The most that may be spent; nothing is no limit.
+/// The most that may be spent; an empty value is no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Cap {
     /// In dollars.
@@ -99,13 +99,13 @@ pub struct Cap {
 }
 
 impl Cap {
-    /// The stricter of both in each respect.
+    /// The stricter of both, for dollars and tokens separately.
     #[must_use]
     pub fn component_min(self, other: Cap) -> Cap {
         Cap { usd: min_of_some(self.usd, other.usd), tokens: min_of_some(self.tokens, other.tokens) }
     }
 
-    /// What is left of it after so much.
+    /// The rest of the cap after this spend.
     #[must_use]
     pub fn remaining(self, spent: Spend) -> Cap {
         Cap {
@@ -114,7 +114,7 @@ impl Cap {
         }
     }
 
-    /// How much of it is used, in hundredths; 0 where there is no limit.
+    /// The used percentage; 0 without a limit.
     pub fn percent_used(self, spent: Spend) -> u64 {
         let of = |spent: u64, most: u64| {
             let percent = u128::from(spent) * 100 / u128::from(most.max(1));
@@ -132,7 +132,7 @@ fn min_of_some<T: Ord>(a: Option<T>, b: Option<T>) -> Option<T> {
     }
 }
 
-/// What is done about tokens that MassGen has no price for.
+/// How tokens without a MassGen price are handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Unpriced {
     /// They are shown as unknown.
@@ -140,16 +140,16 @@ pub enum Unpriced {
     Warn,
     /// The run is stopped.
     Deny,
-    /// The operator's price table is asked.
+    /// The operator's price table is used.
     Estimate,
 }
 
 /// What a model costs by the operator's table, in millionths of a dollar for a million tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ModelPrice {
-    /// For what it reads.
+    /// The price of input.
     pub input: Usd,
-    /// For what it writes.
+    /// The price of output.
     pub output: Usd,
 }
 
@@ -162,10 +162,10 @@ impl ModelPrice {
     }
 }
 
-/// What the operator and the agent allow a run.
+/// The limits of a run, from the operator and the agent.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Allowance {
-    /// The most that it and all below it may spend.
+    /// The most that it and all its descendants may spend.
     pub cap: Cap,
     /// What is done about tokens without a price.
     pub unpriced: Unpriced,
@@ -179,7 +179,7 @@ pub struct Allowance {
     pub tree_runs: u32,
 }
 
-/// What the operator allows all runs of the state folder.
+/// The operator's limits for all runs of the state folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct GlobalLimits {
     /// Runs without a parent at once.
@@ -196,7 +196,7 @@ pub struct GlobalLimits {
     pub day_usd: Option<Usd>,
 }
 
-/// Who asked for a run, and how the same request is known again: hashes, never the agent's own words.
+/// The requester of a run, and the hashes that identify a repeated request; never the agent's own words.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Origin {
     /// Which server started it.
@@ -213,7 +213,7 @@ pub struct Origin {
     pub experiment: Option<String>,
 }
 
-/// Where a run stands among runs that start runs.
+/// The position of a run among its ancestors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lineage {
     /// The run whose agent started it.
@@ -231,11 +231,11 @@ impl Lineage {
     }
 }
 
-/// The conversation that a run goes on with. What it has to know of that is in its own folder: the run before it may be removed,
-/// or gone on with again.
+/// The conversation that a run continues. The run's own folder has all it needs: the previous run may be removed,
+/// or continued again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Continuation {
-    /// The run before it.
+    /// The previous run.
     pub run: RunId,
     /// Which turn this run is; 2 or more.
     pub turn: u32,

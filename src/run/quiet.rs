@@ -38,7 +38,7 @@ pub struct ActivityEvidence {
     pub leader_state: Option<char>,
     /// The open outgoing connections of its processes, as `ADDRESS:PORT`.
     pub connections: Vec<String>,
-    /// The calls of tools that have begun and not ended, as `AGENT_KEY: TOOL_MARKER`.
+    /// The calls of tools that have begun and not ended, as `AGENT: TOOL`.
     pub tools: Vec<String>,
     /// How many of the runs that it started are under way.
     pub runs: u32,

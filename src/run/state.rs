@@ -1,33 +1,33 @@
 //! The states of a run and its ending. A state carries the facts that exist in it and no others.
-//! Who ended a run, why, with what force and what MassGen meant are kept apart; none is folded into a number.
+//! The ending separates who ended a run, why, with what force and what MassGen meant; none is folded into a number.
 
 use std::time::Duration;
 
 use super::Moment;
 
-/// Where a run is.
+/// The state of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RunState {
-    /// Its supervisor lives and waits for a free slot.
+    /// Its supervisor is live and waits for a free slot.
     Queued,
-    /// Its supervisor lives; MassGen has not announced its log folder yet.
+    /// Its supervisor is live; MassGen has not announced its log folder yet.
     Starting {
-        /// MassGen's process, once there is one.
+        /// MassGen's process, once it exists.
         leader: Option<Leader>,
     },
-    /// MassGen has announced itself.
+    /// MassGen has announced its log folder.
     Running {
         /// MassGen's process.
         leader: Leader,
     },
-    /// A stop was asked for and is under way.
+    /// A stop was requested and is in progress.
     Stopping {
         /// MassGen's process.
         leader: Leader,
-        /// Who asked, and why.
+        /// The requester and the reason.
         cause: StopCause,
     },
-    /// It is over; no process of it is left but those that the ending names.
+    /// It has ended; none of its processes is left except those that the ending names.
     Ended(Ending),
     /// The record was written by a newer version, in a state that this one does not know.
     Unknown(String),
@@ -53,7 +53,7 @@ impl RunState {
         }
     }
 
-    /// Whether the run is over.
+    /// Whether the run has ended.
     pub fn ending(&self) -> Option<&Ending> {
         match self {
             RunState::Ended(ending) => Some(ending),
@@ -65,7 +65,7 @@ impl RunState {
         }
     }
 
-    /// MassGen's process, while the run goes on.
+    /// MassGen's process, while the run is live.
     pub fn leader(&self) -> Option<&Leader> {
         match self {
             RunState::Starting { leader } => leader.as_ref(),
@@ -75,14 +75,14 @@ impl RunState {
     }
 }
 
-/// A process that can be told from a later one with the same pid.
+/// The identity of a process, distinct from a later one with the same pid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProcessIdentity {
     /// The process id, in its own pid namespace.
     pub pid: u32,
     /// When it started, in clock ticks since boot (field 22 of /proc/PID/stat).
     pub start_ticks: u64,
-    /// Which boot the ticks belong to.
+    /// The boot that the ticks belong to.
     pub boot_id: String,
 }
 
@@ -92,23 +92,23 @@ pub type Leader = ProcessIdentity;
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ending {
-    /// What it comes to.
+    /// The outcome of the run.
     pub outcome: Outcome,
     /// How MassGen's process ended.
     pub exit: Exit,
-    /// When the ending was seen.
+    /// When the ending was observed.
     pub ended_at: Moment,
     /// From the start of the supervisor to the end.
     pub duration: Duration,
-    /// What there is to read.
+    /// The best answer.
     pub answer: Option<AnswerSummary>,
-    /// How the stop went, where one was asked for or something was left to sweep.
+    /// The result of the stop, if one was requested or leftover processes were ended.
     pub stop: Option<Box<StopReport>>,
-    /// What it lacked, what matters most first.
+    /// What it lacked, the most important first.
     pub warnings: Vec<Warning>,
 }
 
-/// What a run lacks, such as tools: known before its start, or seen in its course, whatever it comes to.
+/// Something a run lacks, such as tools: known before its start, or observed during it, whatever the outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning {
     /// A stable word to branch on, such as `mcp_not_connected`.
@@ -125,7 +125,7 @@ impl From<Problem> for Warning {
     }
 }
 
-/// What a run comes to, from evidence.
+/// The outcome of a run, from evidence.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
     /// Ended by itself with a final answer.
@@ -136,24 +136,24 @@ pub enum Outcome {
     TimedOut {
         /// Whether it was our deadline.
         ours: bool,
-        /// Set when the time was spent in calls to a model that failed or were not answered.
+        /// Set if the time was spent in calls to a model that failed or were not answered.
         problem: Option<Box<Problem>>,
     },
-    /// Ended by us for its cost.
+    /// Ended by the supervisor because of its cost.
     OverBudget,
-    /// Ended by a request, or by a signal that was not ours; then the problem says which.
+    /// Ended by a request, or by an external signal; then the problem names the signal.
     Killed {
-        /// The reason that was given with the request.
+        /// The reason given with the request.
         reason: Option<String>,
-        /// Set when the signal was not ours.
+        /// Set if the signal was external.
         problem: Option<Box<Problem>>,
     },
-    /// Its supervisor died; the ending was not seen.
+    /// Its supervisor died; the ending was not observed.
     Lost,
 }
 
 impl Outcome {
-    /// What went wrong, where something did.
+    /// The problem, if any.
     pub fn problem(&self) -> Option<&Problem> {
         match self {
             Outcome::Failed(problem) => Some(problem),
@@ -163,37 +163,37 @@ impl Outcome {
     }
 }
 
-/// What went wrong, for an agent: a stable word, one sentence, and what to do next.
+/// A problem, for an agent: a stable word, one sentence, and the next step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// A stable word to branch on, such as `api_key_missing`.
     pub code: String,
-    /// One sentence, with MassGen's own words where it had some.
+    /// One sentence, with MassGen's own message if it had one.
     pub message: String,
     /// What to do next.
     pub hint: String,
-    /// Whether the same once more can go well, where that is known.
+    /// Whether a retry can succeed, if known.
     pub retry: Option<Retry>,
-    /// Whose model it was about: an address, or the name of a backend.
+    /// The provider of the model: an address, or the name of a backend.
     pub provider: Option<String>,
 }
 
 impl Problem {
-    /// A problem of which no more is known.
+    /// A problem without further details.
     pub fn new(code: &str, message: &str, hint: &str) -> Problem {
         let (code, message, hint) = (code.to_owned(), message.to_owned(), hint.to_owned());
         Problem { code, message, hint, retry: None, provider: None }
     }
 }
 
-/// Whether the same run once more can go well.
+/// Whether a retry of the same run can succeed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retry {
-    /// At once.
+    /// Immediately.
     Now,
-    /// After a while.
+    /// After some time.
     Later,
-    /// Not before something is changed.
+    /// Only after a change.
     No,
 }
 
@@ -206,31 +206,31 @@ pub enum Exit {
     Signal(i32),
     /// It never ran.
     NeverStarted,
-    /// No process saw it end.
+    /// No process observed its end.
     Unknown,
 }
 
 /// The best answer that an ended run left.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AnswerSummary {
-    /// Which agent's it is.
+    /// The agent that wrote it.
     pub agent: String,
     /// Its length in characters.
     pub chars: u64,
-    /// How it came to be the one.
+    /// Why it was selected.
     pub source: AnswerSource,
 }
 
 impl RunState {
-    /// Whether such an answer of this run is less than a run that went well gives. What MassGen writes as final while it is
-    /// being stopped is the leading answer, which no agent presented; so a final answer is whole only of a run that succeeded.
+    /// Whether such an answer of this run is partial. What MassGen writes as final while it is
+    /// being stopped is the leading answer, which no agent presented; so a final answer is complete only in a run that succeeded.
     pub fn is_partial_answer(&self, source: AnswerSource) -> bool {
         let went_well = self.ending().is_none_or(|ending| ending.outcome == Outcome::Succeeded);
         source == AnswerSource::Partial || !went_well
     }
 }
 
-/// Why an answer is the one that is shown.
+/// Why an answer was selected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AnswerSource {
     /// MassGen wrote it as final.
@@ -239,10 +239,10 @@ pub enum AnswerSource {
     Partial,
 }
 
-/// A wish to stop a run (`stop.json` in its folder).
+/// A request to stop a run (`stop.json` in its folder).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StopRequest {
-    /// How long MassGen has after the polite signal.
+    /// How long MassGen has after the first signal.
     pub grace: Duration,
     /// Why, in the words of the caller.
     pub reason: Option<String>,
@@ -250,7 +250,7 @@ pub struct StopRequest {
     pub tree: bool,
 }
 
-/// Who wants a run stopped, and why.
+/// Who stops a run, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StopCause {
     /// A caller requested it.
@@ -264,28 +264,28 @@ pub enum StopCause {
     Budget,
 }
 
-/// How a stop went.
+/// The result of a stop.
 #[must_use = "a stop may leave survivors, which the caller must be told of"]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StopReport {
-    /// From the request (or the leader's own end) to the last look.
+    /// The time from the request (or the leader's own end) to the last check.
     pub duration: Duration,
     /// The strongest means that was needed.
     pub force: Force,
-    /// How many processes of the run were seen from the request on.
+    /// How many processes of the run were observed since the request.
     pub processes: u32,
-    /// Those that would not die, normally none.
+    /// The processes that survived, normally none.
     pub survivors: Vec<Survivor>,
 }
 
-/// The means of a stop, in the order in which they are used.
+/// The means of a stop, in order of use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Force {
-    /// Nothing had to be signalled.
+    /// No signal was needed.
     None,
     /// One SIGINT to the leader.
     Interrupt,
-    /// SIGTERM to the leader, its group and what it left behind.
+    /// SIGTERM to the leader, its group and its leftover processes.
     Terminate,
     /// SIGKILL to every process of the run.
     Kill,
@@ -294,8 +294,8 @@ pub enum Force {
 /// A process that outlived SIGKILL: it hangs in the kernel, or belongs to another user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Survivor {
-    /// Its process id; 0 of one that the kernel knows of and /proc does not show.
+    /// Its process id; 0 if /proc does not show the process.
     pub pid: u32,
-    /// Its name, as the kernel has it; `unseen` of such a one.
+    /// Its name from the kernel; `unseen` if /proc does not show the process.
     pub name: String,
 }

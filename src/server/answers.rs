@@ -14,26 +14,26 @@ use crate::view::RunView;
 use crate::view::group::GroupView;
 use crate::view::list::TodayView;
 
-/// What check_status gives.
+/// The answer of check_status.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct StatusView {
-    /// The runs asked about; the latest first where none were named. Of a group without those that are only planned and those whose
-    /// end was told before `since`, and of a large one only those at work.
+    /// The requested runs; without named runs, the latest first. A group omits runs that are only planned and runs
+    /// whose end was reported before `since`. A large group lists only its active runs.
     pub(super) runs: Vec<RunView>,
-    /// Of a group: all its runs together.
+    /// For a group: the totals of all its runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Map<String, Value>")]
     pub(super) group: Option<GroupView>,
-    /// Of the latest and of live runs: all of today (UTC) together.
+    /// For the latest or live runs: the totals of today (UTC).
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Map<String, Value>")]
     pub(super) today: Option<TodayView>,
     /// Pass it as since in the next call.
     pub(super) cursor: String,
-    /// Runs whose record is damaged; the operator has to look.
+    /// Runs with a damaged record; the operator has to inspect them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) unreadable: Vec<String>,
-    /// How many more runs there are than this client would show its model: ask for fewer at a time.
+    /// Number of runs left out because this client would cut the answer: ask for fewer at a time.
     #[serde(skip_serializing_if = "is_zero")]
     pub(super) left_out: usize,
     /// What to do next.
@@ -43,8 +43,8 @@ pub(super) struct StatusView {
 }
 
 impl StatusView {
-    /// Leaves out runs until the client shows the rest. A group counts its runs and tells each end once, so that those that go on are left
-    /// out first, and an end that is left out is told in the next answer.
+    /// Leaves out runs until the answer fits the client. A group counts its runs and reports each end once. So live
+    /// runs are left out first, and an end that is left out is reported in the next answer.
     pub(super) fn fit(&mut self, client: &Client, selection: &Selection, seen: &[RunRecord]) {
         let is_group = matches!(selection, Selection::Group(_));
         let ended = seen.iter().filter(|run| is_group && run.state.ending().is_some());
@@ -67,14 +67,14 @@ impl StatusView {
     }
 }
 
-/// What steer_run gives.
+/// The answer of steer_run.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct SteerOutcomeView {
     pub(super) run_id: String,
     /// Of the run, afterwards.
     pub(super) state: String,
     pub(super) delivered: bool,
-    /// Messages that wait, this one among them unless it is delivered.
+    /// Pending messages, including this one unless it is delivered.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "u64")]
     pub(super) messages_waiting: Option<usize>,
@@ -83,7 +83,7 @@ pub(super) struct SteerOutcomeView {
     pub(super) hint: Option<String>,
 }
 
-/// What read_result gives.
+/// The answer of read_result.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct PageView {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -101,7 +101,7 @@ pub(super) struct PageView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "u64")]
     pub(super) replaced: Option<u64>,
-    /// Characters of the whole.
+    /// Length of the whole text in characters.
     pub(super) total_chars: u64,
     /// Where the next page begins; absent at the end.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -109,15 +109,15 @@ pub(super) struct PageView {
     pub(super) next_offset: Option<u64>,
     /// Of the whole, as bytes on disk.
     pub(super) sha256: String,
-    /// The file of the whole.
+    /// The file with the whole text.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub(super) path: Option<String>,
-    /// Whose answer won.
+    /// The agent that gave the winning answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub(super) winner: Option<String>,
-    /// Whose answer it is where none has won.
+    /// The agent that gave this answer, if no answer has won.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub(super) best: Option<String>,
@@ -128,15 +128,15 @@ pub(super) struct PageView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "u64")]
     pub(super) elapsed_s: Option<u64>,
-    /// The answer's label, where it was not presented.
+    /// The answer's label, unless the answer was presented.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub(super) label: Option<String>,
     /// Whether the answer is only the best so far.
     pub(super) partial: bool,
-    /// What the text is.
+    /// What kind of text this is.
     pub(super) source: &'static str,
-    /// Last, so that a client that cuts an answer cuts this.
+    /// The last field, so that a client that cuts the answer cuts this text.
     pub(super) text: String,
 }
 

@@ -1,5 +1,6 @@
-//! Arguments as clients send them, fitted to the tool's own input schema: what is empty counts as not given, and a value of another type is
-//! taken where nothing is lost ("45" for 45, and 45 for "45"). The rest is refused in the words of JSON. It knows no tool.
+//! Converts the arguments of a client to the tool's input schema. An empty value counts as absent. A value of another
+//! type is converted if nothing is lost ("45" for 45, and 45 for "45"). Anything else is refused in JSON terms. This
+//! module knows no tool.
 
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
@@ -9,19 +10,19 @@ use super::tools;
 use crate::massgen::{names, text};
 use crate::refusal::Refusal;
 
-/// Parameters that had another name, which frameworks and Python reserve: tool, former name, name.
+/// Renamed parameters: tool, former name, current name. Frameworks and Python reserve the former names.
 const RENAMED_PARAMS: [(&str, &str, &str); 2] =
     [("run_massgen", "config", "massgen_config"), ("run_massgen", "from", "from_run")];
-/// Numbers of which 0 is a value of its own, and not the same as none.
+/// Numbers for which 0 is a real value and does not mean absent.
 const ZERO_IS_A_VALUE: [&str; 1] = ["grace_s"];
-/// The largest whole number that every JSON reader keeps.
+/// The largest integer that every JSON reader represents exactly.
 const MAX_SAFE_INTEGER: f64 = 9_007_199_254_740_991.0;
-/// The most digits of a fraction that a double keeps as they were written.
+/// The most decimal digits that a double preserves.
 const MAX_FRACTION_DIGITS: usize = 15;
-/// How much of a name or value of the caller's a refusal repeats, in characters.
+/// How many characters of a caller's name or value a refusal repeats.
 const MAX_SHOWN_CHARS: usize = 60;
 
-/// Reads the arguments of a call.
+/// Parses the arguments of a call.
 pub(super) fn parse_arguments<T: DeserializeOwned>(
     tool: &str,
     mut arguments: Map<String, Value>,
@@ -29,7 +30,8 @@ pub(super) fn parse_arguments<T: DeserializeOwned>(
     apply_renamed_params(tool, &mut arguments)?;
     let fitted = tools::input_schema(tool).map_or(Ok(arguments.clone()), |schema| coerce_object(arguments, schema, ""));
     let fitted = fitted.map_err(|misfit| misfit.into_refusal(tool))?;
-    // What passes the schema and is no value of ours has an error of its own type in Rust's words, which help no caller.
+    // A value may pass the schema and still be invalid for its type. serde's own message is about Rust types, which
+    // does not help the caller.
     serde_path_to_error::deserialize(Value::Object(fitted)).map_err(|error| {
         let message = format!(
             "`{}` has a value that {tool} does not take",
@@ -39,7 +41,7 @@ pub(super) fn parse_arguments<T: DeserializeOwned>(
     })
 }
 
-/// The refusal of a call with an argument that the wire could not read.
+/// The refusal of a call with an argument that the transport could not parse.
 pub(super) fn unreadable_refusal(tool: &str, UnparsableArgument { argument, fault }: &UnparsableArgument) -> Refusal {
     let name = text::single_line(argument, MAX_SHOWN_CHARS);
     let (message, hint) = match fault {
@@ -55,7 +57,7 @@ pub(super) fn unreadable_refusal(tool: &str, UnparsableArgument { argument, faul
     Refusal::new("invalid_arguments", message, hint)
 }
 
-/// Gives parameters with a former name the name that they have now.
+/// Replaces former parameter names with the current ones.
 fn apply_renamed_params(tool: &str, arguments: &mut Map<String, Value>) -> Result<(), Refusal> {
     for (_, former, name) in RENAMED_PARAMS.iter().filter(|(of, _, _)| *of == tool) {
         let of_fields = *name == "from_run";
@@ -71,7 +73,7 @@ fn apply_renamed_params(tool: &str, arguments: &mut Map<String, Value>) -> Resul
     Ok(())
 }
 
-/// Whether a value says as much as none at all. Clients with strict schemas have to send every parameter.
+/// Whether a value counts as absent. Clients with strict schemas have to send every parameter.
 fn is_absent(name: &str, value: &Value) -> bool {
     match value {
         Value::Null => true,
@@ -88,7 +90,7 @@ fn is_absent(name: &str, value: &Value) -> bool {
     }
 }
 
-/// A value that does not fit its place.
+/// Why a value does not fit its parameter.
 enum ArgumentError {
     UnknownField { inside: String, name: String, known: Vec<String> },
     MissingField { place: String },
@@ -118,7 +120,7 @@ fn coerce_object(given: Map<String, Value>, schema: &Value, inside: &str) -> Res
         }
     }
     match required.into_iter().find(|name| !fitted.contains_key(*name)) {
-        // An object with nothing in it is judged by what it stands in.
+        // The parent decides whether an empty object counts as absent.
         Some(name) if inside.is_empty() || !fitted.is_empty() => {
             Err(ArgumentError::MissingField { place: place(name) })
         }
@@ -126,12 +128,12 @@ fn coerce_object(given: Map<String, Value>, schema: &Value, inside: &str) -> Res
     }
 }
 
-/// Whether an object of known fields has none that says anything.
+/// Whether an object has only absent fields.
 fn is_empty_object(value: &Value) -> bool {
     value.as_object().is_some_and(|fields| fields.iter().all(|(name, value)| is_absent(name, value)))
 }
 
-/// The value as the type that its place has.
+/// Converts the value to the type that the schema requires at this place.
 fn coerce(value: Value, schema: &Value, place: &str) -> Result<Value, ArgumentError> {
     let kind = schema["type"].as_str().unwrap_or_default();
     let has_fields = schema.get("properties").is_some();
@@ -172,8 +174,8 @@ fn coerce_enum(value: Value, schema: &Value, place: &str, misfit: ArgumentError)
     }
 }
 
-/// A text, or the text of a whole number, a truth value or a fraction. A number such as 10.0 or 1e20 may have been written in several
-/// ways, so that its text is not known.
+/// Converts a string, an integer, a boolean or a fraction to text. A number such as 10.0 or 1e20 can be written in
+/// several ways, so its original text is unknown.
 fn as_text(value: Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text),
@@ -213,7 +215,7 @@ fn as_bool(value: &Value) -> Option<Value> {
     }
 }
 
-/// A list; the JSON text of one; or one item alone.
+/// Accepts a list, the JSON text of a list, or a single item.
 fn coerce_list(value: Value, items: &Value) -> Option<Vec<Value>> {
     let of_texts = items["type"] == "string";
     match value {
@@ -229,7 +231,8 @@ fn coerce_list(value: Value, items: &Value) -> Option<Vec<Value>> {
     }
 }
 
-/// An object, or the JSON text of one. Of free fields a list stands for several: `overrides` was a list of variants before `variants`.
+/// Accepts an object or its JSON text. A free-form object may also be a list: `overrides` was a list of variants before
+/// `variants` existed.
 fn coerce_map(value: Value) -> Option<Value> {
     match value {
         Value::Object(_) | Value::Array(_) => Some(value),
@@ -240,7 +243,7 @@ fn coerce_map(value: Value) -> Option<Value> {
     }
 }
 
-/// A text in place of an object of which one field alone is required means that field.
+/// If the schema requires only one field, a string in place of the object sets that field.
 fn wrap_single_field(value: Value, schema: &Value) -> Value {
     let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     match (value, &required[..]) {
@@ -260,7 +263,7 @@ fn type_description(kind: &str) -> &'static str {
     }
 }
 
-/// A value in a few words.
+/// A short form of a value.
 fn short_value(value: &Value) -> String {
     match value {
         Value::Null => "null".to_owned(),

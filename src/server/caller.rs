@@ -1,18 +1,18 @@
-//! Who calls a tool, and what its client can do.
+//! The caller of a tool, and what its client supports.
 
 use tokio_util::sync::CancellationToken;
 
 use super::client::Client;
 use super::progress::ProgressTarget;
 
-/// Who calls a tool.
+/// The caller of a tool.
 pub(super) struct Caller {
-    /// It no longer waits: that ends the waiting and undoes nothing.
+    /// Cancelled when the caller stops waiting: that ends the wait and undoes nothing.
     pub(super) cancelled: CancellationToken,
-    /// Where it wants to hear how its wait goes.
+    /// Where to send progress of a wait.
     pub(super) progress: Option<ProgressTarget>,
-    /// It takes a task in place of the answer to a start, and waits by asking for that.
+    /// The client accepts a task in place of the answer to a start, and polls that task.
     pub(super) accepts_task: bool,
-    /// What it can be shown.
+    /// What the client can show.
     pub(super) client: Client,
 }

@@ -1,5 +1,6 @@
-//! The client at the other end: what its version of the protocol knows of a result, and how much of one it shows its model. Clients
-//! cut what is longer, most of them in the middle and without a word, so that an answer has to fit. It knows no tool.
+//! The client of the session: which result fields its protocol version supports, and how much of a result it shows its
+//! model. Clients cut longer results, most of them in the middle and without a mark, so an answer has to fit. This
+//! module knows no tool.
 
 mod omitted;
 
@@ -15,16 +16,17 @@ use crate::massgen::pages::PageLimit;
 use crate::massgen::text;
 use crate::view::json;
 
-/// What an answer has besides a page's text, in what is measured. Where it is more, the page is read again.
+/// The estimated size of a page without its text, in the measured unit. If the actual size is larger, the page is read
+/// again.
 const PAGE_OVERHEAD: u64 = 700;
-/// Texts of fewer characters are never cut: ids, paths and hints are of use whole alone.
+/// Shorter texts are never cut: ids, paths and hints are useful only in full.
 const MIN_TRUNCATABLE_CHARS: usize = 500;
 
-/// What a client does with answers.
+/// How a client handles answers.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Client {
     display_limit: DisplayLimit,
-    /// Its version of the protocol knows structured content.
+    /// The protocol version supports structured content.
     is_structured: bool,
 }
 
@@ -36,39 +38,39 @@ struct DisplayLimit {
     max: u64,
 }
 
-/// What is shown of a result.
+/// Which part of a result a client shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ShownContent {
-    /// The answer as JSON, from its text or its structured content.
+    /// The answer as JSON, from the text or the structured content.
     AnswerJson,
-    /// The whole result as JSON, with all that it has: the text is escaped a second time.
+    /// The whole result as JSON: the text is escaped a second time.
     ResultJson,
 }
 
-/// What is counted.
+/// What a limit counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SizeUnit {
-    /// Units of UTF-16, the characters of JavaScript.
+    /// UTF-16 code units, as in JavaScript strings.
     Utf16Units,
-    /// Bytes of UTF-8.
+    /// UTF-8 bytes.
     Bytes,
 }
 
-/// Clients that show less than others, by the beginning of their name in `clientInfo`. Each limit is below the client's own, since it adds
-/// words round an answer.
+/// Clients with a low limit, by the prefix of their name in `clientInfo`. Each value is below the client's own limit,
+/// because the client adds text around an answer.
 const CLIENT_LIMITS: [(&str, DisplayLimit); 6] = [
     // Cuts the whole result to 8,000 characters.
     ("@cline/core", DisplayLimit { content: ShownContent::ResultJson, unit: SizeUnit::Utf16Units, max: 7_800 }),
-    // Cuts to 12,000 bytes for models that it does not know.
+    // Cuts to 12,000 bytes for unknown models.
     ("codex-mcp-client", DisplayLimit { content: ShownContent::AnswerJson, unit: SizeUnit::Bytes, max: 9_000 }),
     // Cuts to 16,000 bytes.
     ("fast-agent-mcp", DisplayLimit { content: ShownContent::AnswerJson, unit: SizeUnit::Bytes, max: 14_000 }),
-    // Saves more than 25,000 characters to a file, and shows 2,000 of them.
+    // Saves a result of more than 25,000 characters to a file, and shows 2,000 characters of it.
     (
         "qwen-cli-mcp-client",
         DisplayLimit { content: ShownContent::AnswerJson, unit: SizeUnit::Utf16Units, max: 24_000 },
     ),
-    // Refuses more than 25,000 tokens; a character of four bytes may be three tokens.
+    // Refuses more than 25,000 tokens; a four-byte character may take three tokens.
     ("claude-code", DisplayLimit { content: ShownContent::AnswerJson, unit: SizeUnit::Bytes, max: 32_000 }),
     // Cuts to 40,000 characters.
     (
@@ -78,20 +80,20 @@ const CLIENT_LIMITS: [(&str, DisplayLimit); 6] = [
 ];
 
 impl Client {
-    /// The sender of a request. The operator's limit holds where the client's own is higher or not known.
+    /// The sender of a request. The operator's limit applies if the client's own limit is higher or unknown.
     pub(super) fn from_context(context: &RequestContext<RoleServer>, page_chars: u32) -> Client {
         let about = context.client_info();
         Client::for_implementation(about.as_ref(), page_chars)
             .with_structured_content(protocol::supports_structured_content(context))
     }
 
-    /// One of which nothing is known.
+    /// An unknown client.
     #[cfg(test)]
     pub(super) fn unknown(page_chars: u32) -> Client {
         Client::for_implementation(None, page_chars)
     }
 
-    /// This client, as if it showed so much less: what is added to an answer afterwards has room then.
+    /// This client with a smaller limit, which leaves space for text that is added later.
     pub(super) fn with_reserve(self, room: u64) -> Client {
         Client {
             display_limit: DisplayLimit { max: self.display_limit.max.saturating_sub(room), ..self.display_limit },
@@ -111,19 +113,19 @@ impl Client {
         Client { is_structured, ..self }
     }
 
-    /// An answer as a result of a tool.
+    /// Converts an answer to a tool result.
     pub(super) fn call_result(&self, answer: Value) -> CallToolResult {
         let result = structured_result(answer);
         if self.is_structured { result } else { CallToolResult::success(result.content) }
     }
 
-    /// Shortens an answer until it fits, as long as there is something to take away.
+    /// Shortens an answer until it fits or `shorten` returns false.
     pub(super) fn fit<A: Serialize>(&self, answer: &mut A, mut shorten: impl FnMut(&mut A) -> bool) {
         while self.excess(answer) > 0 && shorten(answer) {}
     }
 
-    /// An answer whose longest texts are cut, marked at their ends, until it fits; then its longest lists, and its hint says how many
-    /// entries are left out, with the remedy.
+    /// Shortens an answer until it fits: first the longest texts, each with a mark at its end, then the longest lists.
+    /// The hint then states how many entries are left out, and the remedy.
     pub(super) fn fit_value(&self, mut answer: Value, remedy: &str) -> Value {
         self.fit(&mut answer, |answer| {
             let Some(text) = longest_text(answer) else { return false };
@@ -138,9 +140,9 @@ impl Client {
         answer
     }
 
-    /// By how much an answer is too long.
+    /// By how much an answer exceeds the limit.
     pub(super) fn excess(&self, answer: &impl Serialize) -> u64 {
-        // What cannot be written is refused when it is.
+        // A value that cannot be serialized is refused when it is sent.
         let text = json::to_json_text(answer).unwrap_or_default();
         let shown = match self.display_limit.content {
             ShownContent::AnswerJson => self.size(&text),
@@ -152,7 +154,7 @@ impl Client {
         shown.saturating_sub(self.display_limit.max)
     }
 
-    /// The extent of a page of so many characters, less so much room.
+    /// The page limit for a number of characters, minus a reserve.
     pub(super) fn page_limit(&self, chars: u64, less: u64) -> PageLimit {
         let room = self.display_limit.max.saturating_sub(PAGE_OVERHEAD + less);
         let client = *self;
@@ -166,7 +168,7 @@ impl Client {
         }
     }
 
-    /// What a character of a text comes to in what is shown.
+    /// The size of one character in the measured unit.
     fn char_size(&self, c: char) -> u64 {
         let once = self.escaped_size(c, 1);
         match self.display_limit.content {
@@ -175,7 +177,8 @@ impl Client {
         }
     }
 
-    /// A character that was written as JSON once or twice. A backslash and a quotation mark become two characters each time.
+    /// The size of a character after one or two rounds of JSON escaping. Each round doubles a backslash or a quotation
+    /// mark.
     fn escaped_size(&self, c: char, times: u32) -> u64 {
         match c {
             '"' | '\\' => 2_u64.pow(times),
@@ -196,7 +199,7 @@ fn longest_text(value: &mut Value) -> Option<&mut String> {
     }
 }
 
-/// An answer as text and structured content, which are the same.
+/// An answer as text and as equal structured content.
 pub(super) fn structured_result(answer: Value) -> CallToolResult {
     let text = json::to_json_text(&answer).unwrap_or_default();
     let mut result = CallToolResult::structured(answer);

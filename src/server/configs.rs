@@ -1,4 +1,5 @@
-//! list_configs: which configs run_massgen takes, those first that need nothing more. It starts nothing and asks MassGen nothing.
+//! list_configs: the configs that run_massgen accepts; configs that are ready to run come first. It starts nothing and
+//! does not call MassGen.
 
 use std::path::Path;
 
@@ -17,15 +18,15 @@ use crate::rehearsal::NAME as REHEARSAL;
 use crate::run::{ConfigChoice, Context, Problem};
 use crate::view::{self, ConfigView, ProblemView};
 
-/// The most configs of a page.
+/// The most configs on a page.
 const MAX_CONFIGS: usize = 50;
-/// A list of so many shows all that is known of each.
+/// A list of at most this many configs shows all details of each.
 const MAX_DETAILED_CONFIGS: usize = 3;
 
-/// What list_configs gives.
+/// The answer of list_configs.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct ConfigListView {
-    /// How many match the query.
+    /// Number of configs that match the query.
     matching: usize,
     total: usize,
     /// Where the next page begins; absent at the end.
@@ -36,7 +37,7 @@ pub(super) struct ConfigListView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
     problem: Option<ProblemView>,
-    /// Where nothing matches all of the query: how near the list comes to it, and what else to look for.
+    /// If no config matches the whole query: the closest match, and what else to search for.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
     hint: Option<String>,
@@ -86,19 +87,19 @@ impl ServerContext {
         }
     }
 
-    /// Why a start with this config would be refused by what the operator allows.
+    /// Why the operator's policy would refuse a start with this config.
     fn policy_violation(&self, path: &Path, package: Option<&Path>) -> Option<String> {
         self.read_config(path, None, package).err().map(|refusal| format!("refused: {}", refusal.message()))
     }
 
-    /// Why every start would be refused.
+    /// Why every start would be refused because of an `.env` file.
     fn env_file_problem(&self, package: Option<&Path>) -> Option<Problem> {
         let refusal = self.check_env_files(Context::None, package).err()?;
         Some(Problem::new(refusal.code(), refusal.message(), refusal.hint()))
     }
 }
 
-/// What to say where no config matches all of a query.
+/// The hint if no config matches the whole query.
 fn no_match_hint(near: Option<&Near>) -> String {
     let nowhere = |near: &Near| {
         let words: Vec<String> = near
@@ -118,7 +119,7 @@ fn no_match_hint(near: Option<&Near>) -> String {
     format!("{told}. Words with a meaning: {CONDITIONS}")
 }
 
-/// The built-in rehearsal, as a config among others.
+/// The list entry of the built-in rehearsal config.
 fn rehearsal_entry() -> ListedConfig {
     let agent = |id: &str| ConfiguredAgent {
         id: id.to_owned(),

@@ -1,4 +1,5 @@
-//! What every call needs: the runs, the settings, and how long this client waits; with the checks that several tools share.
+//! The shared context of all calls: the fleet, the settings and the client's wait limits, with the checks that several
+//! tools share.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -10,12 +11,12 @@ use crate::refusal::Refusal;
 use crate::run::RunId;
 use crate::settings::Settings;
 
-/// Answers calls for one client.
+/// Handles the calls of one client.
 #[derive(Clone)]
 pub(super) struct ServerContext {
     pub(super) fleet: Fleet,
     pub(super) settings: Settings,
-    /// The client's input has ended: all waits end.
+    /// Cancelled when the client's input has ended: all waits end.
     pub(super) closing: CancellationToken,
     /// How long the client waits for an answer.
     pub(super) wait_limits: WaitLimits,
@@ -27,7 +28,7 @@ pub(super) fn to_json(answer: impl Serialize) -> Result<Value, Refusal> {
     serde_json::to_value(answer).map_err(|_| Refusal::panicked())
 }
 
-/// A run id as a model may write it, with blanks around it.
+/// Parses a run id; a model may add whitespace around it.
 pub(super) fn parse_run_id(text: &str) -> Result<RunId, Refusal> {
     Ok(text.trim().parse::<RunId>()?)
 }

@@ -1,5 +1,5 @@
-//! What a start would be, without one: what would be refused, the effective config, limits, what MassGen says of it, what it
-//! will take. It starts nothing and enters nothing anywhere.
+//! A dry run of a start: possible refusals, the effective config, limits, MassGen's validation result and a forecast.
+//! It starts nothing and records nothing.
 
 use std::path::Path;
 use std::time::Instant;
@@ -18,13 +18,13 @@ use crate::run::{Cap, Problem};
 use crate::view::{self, WarningView};
 
 impl ServerContext {
-    /// What a start would be, without one: the effective config, limits, what MassGen says of it, what it will take.
+    /// Checks a start without doing it: the effective config, limits, MassGen's validation result and a forecast.
     pub(super) async fn dry_run(&self, start: StartRequest) -> Result<DryRun, Refusal> {
         let forecast = self.fleet.forecast(&start.spec.config_hash).await?;
         let forecast = forecast.map(|seen| {
             json!({"from_runs": seen.runs, "took_s": seen.took_s, "cost_usd": seen.cost_usd, "tokens": seen.tokens})
         });
-        // What the ledger would say is part of the answer, a no as well.
+        // A refusal by the ledger is part of the answer too.
         let (judged, refused) = match self.fleet.preview_start(start.clone()).await.map_err(Refusal::from) {
             Ok(judged) => (Some(judged), None),
             Err(refusal) => (None, Some(refusal)),
@@ -70,7 +70,7 @@ impl ServerContext {
         Ok(dry)
     }
 
-    /// The next call does not have to try it again.
+    /// Remembers the failure, so that the next call need not try the import again.
     fn cache_import_failure(&self, error: &ValidateError, program: &Path) {
         if let ValidateError::BrokenImport(problem) = error
             && let Err(error) = broken_import::record_failure(problem, program, &self.failed_imports_folder())
@@ -128,32 +128,32 @@ impl ServerContext {
     }
 }
 
-/// What a dry run tells.
+/// The answer of a dry run.
 #[derive(Debug, Serialize)]
 pub(super) struct DryRun {
     dry_run: bool,
-    /// Whether nothing speaks against a start.
+    /// Whether a start would succeed.
     ok: bool,
     config: String,
-    /// The keys that overrides change.
+    /// The keys that the overrides change.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     applied: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     continues: Option<String>,
-    /// What it would build on.
+    /// The answer that the run would build on.
     #[serde(skip_serializing_if = "Option::is_none")]
     from: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     agents: Vec<String>,
     problems: Vec<String>,
-    /// What run_massgen would say as well, and what MassGen says.
+    /// The warnings of run_massgen, and those of MassGen.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<WarningView>,
-    /// What else would happen.
+    /// Other effects of the start.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     notes: Vec<String>,
     limits: Value,
-    /// Medians of earlier runs of this very config.
+    /// Medians of earlier runs of the same config.
     #[serde(skip_serializing_if = "Option::is_none")]
     forecast: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -161,19 +161,19 @@ pub(super) struct DryRun {
 }
 
 impl DryRun {
-    /// Without warnings that are given elsewhere.
+    /// Removes the warnings that are reported elsewhere.
     pub(super) fn without_warnings(mut self, given: &[WarningView]) -> DryRun {
         self.warnings.retain(|warning| !given.contains(warning));
         self
     }
 }
 
-/// Whether a start only warns of what keeps a run from succeeding.
+/// Whether the warning says that the run cannot succeed; a start reports that only as a warning.
 pub(super) fn is_fatal(warning: &WarningView) -> bool {
     configs::FATAL_CODES.contains(&warning.code.as_str())
 }
 
-/// A finding with its place in the config.
+/// A finding with its path in the config.
 fn finding_with_path(finding: &configs::Finding) -> String {
     let place = Some(finding.location.as_str()).filter(|place| !place.is_empty());
     place.map(|place| format!("{place}: ")).unwrap_or_default() + &finding.message

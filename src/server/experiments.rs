@@ -1,5 +1,5 @@
-//! Many runs in one call: its arrays → the arms and questions of an experiment, each checked as a start of its own; and what the
-//! call is answered with. Nothing is started here, and of ten configs one bad one lets nothing start.
+//! Many runs in one call: converts the call's arrays to the arms and questions of an experiment, checks each arm like a
+//! single start, and builds the answer. It starts nothing; one invalid config out of ten refuses the whole call.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -21,17 +21,17 @@ use crate::run::Usd;
 use crate::view::group::{self, ExperimentInput, GroupView};
 use crate::view::{WarningView, list};
 
-/// The longest name of an arm, in characters.
+/// The longest label of an arm, in characters.
 const MAX_LABEL_CHARS: usize = 160;
-/// The most planned runs that an answer shows one by one.
+/// The most planned runs that an answer lists.
 const MAX_PLANNED_SHOWN: usize = 20;
-/// The longest variant that it shows, in characters.
+/// The longest variant that an answer shows, in characters.
 const MAX_VARIANT_CHARS: usize = 100;
 
-/// How an arm is called until its config is known.
+/// The label of an arm until its config is known.
 const DEFAULT_CONFIG_LABEL: &str = "the default config";
 
-/// What a call that begins an experiment is answered with.
+/// The answer to a call that starts an experiment.
 #[derive(Debug, Serialize)]
 pub(super) struct StartedExperimentView {
     group: String,
@@ -40,7 +40,7 @@ pub(super) struct StartedExperimentView {
     config: Option<String>,
     runs: usize,
     run_ids: Vec<String>,
-    /// Which run is of which config and question: of the first [`MAX_PLANNED_SHOWN`], in the order of `run_ids`.
+    /// The config and question of each run, in the order of `run_ids`; only the first [`MAX_PLANNED_SHOWN`].
     plan: Vec<PlannedRunView>,
     /// How many successes are enough.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -51,16 +51,16 @@ pub(super) struct StartedExperimentView {
     cursor: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     reused: Option<bool>,
-    /// It had been left half-way, and goes on.
+    /// The experiment was interrupted and continues.
     #[serde(skip_serializing_if = "Option::is_none")]
     resumed: Option<bool>,
-    /// What is known before the start of any of its configs and questions, once each.
+    /// Warnings about any config or question that are known before the start, each once.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<WarningView>,
-    /// After a wait: how it is.
+    /// After a wait: the status of the group.
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<GroupView>,
-    /// How long its waits are, where that is less than was asked for.
+    /// How long waits are, if that is less than requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<String>,
 }
@@ -70,16 +70,16 @@ pub(super) struct StartedExperimentView {
 struct PlannedRunView {
     run_id: String,
     config: String,
-    /// The overrides of it, where there are several.
+    /// Its overrides, if the call has several variants.
     #[serde(skip_serializing_if = "Option::is_none")]
     variant: Option<String>,
     question: String,
-    /// Which time it is, from 1, where each is asked several times.
+    /// Its repetition number, from 1, if the call repeats.
     #[serde(skip_serializing_if = "Option::is_none")]
     repeat: Option<u32>,
 }
 
-/// What it will take, by earlier runs of the same configs.
+/// The expected time and cost, based on earlier runs of the same configs.
 #[derive(Debug, Serialize)]
 struct ExperimentForecastView {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -88,7 +88,7 @@ struct ExperimentForecastView {
     cost_usd: Option<f64>,
 }
 
-/// What an experiment would be, without one.
+/// The answer of a dry run of an experiment.
 #[derive(Debug, Serialize)]
 struct ExperimentDryRun {
     dry_run: bool,
@@ -96,19 +96,19 @@ struct ExperimentDryRun {
     runs: usize,
     questions: usize,
     repeat: u32,
-    /// What all its runs may spend together.
+    /// The most that all its runs may spend together.
     #[serde(skip_serializing_if = "Option::is_none")]
     budget_usd: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_tokens: Option<u64>,
-    /// Of all arms and questions, once each.
+    /// Warnings about all arms and questions, each once.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<WarningView>,
-    /// Each arm, with what a dry run of it tells.
+    /// Each arm, with the result of its dry run.
     arms: Vec<Value>,
 }
 
-/// Whether a call asks for more than one run. One repetition is what a call without `repeat` asks for as well.
+/// Whether a call asks for more than one run. `repeat: 1` is the same as no `repeat`.
 pub(super) fn is_experiment(asked: &RunMassgen) -> bool {
     let RunMassgen { configs, questions, repeat, keep, overrides, .. } = asked;
     configs.is_some()
@@ -118,7 +118,7 @@ pub(super) fn is_experiment(asked: &RunMassgen) -> bool {
         || overrides.as_ref().is_some_and(Value::is_array)
 }
 
-/// Gives a call's `variants` the place that they had before they were a parameter: `overrides`, as a list.
+/// Moves `variants` to where they were before the parameter existed: a list in `overrides`.
 pub(super) fn normalize_variants(mut asked: RunMassgen) -> Result<RunMassgen, Refusal> {
     let Some(variants) = asked.variants.take() else { return Ok(asked) };
     if asked.overrides.is_some() {
@@ -155,7 +155,7 @@ impl ServerContext {
             plan: self.planned_runs(&begun.experiment.plan),
             keep: begun.experiment.plan.keep,
             forecast: experiment_forecast(&begun.experiment),
-            // The status counts the runs; check_status is the first to name those that have ended.
+            // The status only counts the runs. check_status is the first to report which have ended.
             cursor: Cursor::naming(&waited.snapshot.runs, |_| false).to_string(),
             reused: begun.is_reused.then_some(true),
             resumed: begun.is_resumed.then_some(true),
@@ -168,7 +168,7 @@ impl ServerContext {
         })
     }
 
-    /// Which run is of which config and question.
+    /// The config and question of each planned run.
     fn planned_runs(&self, plan: &ExperimentPlan) -> Vec<PlannedRunView> {
         let has_variants = plan.arms.iter().any(|arm| arm.spec.overrides != plan.arms[0].spec.overrides);
         let is_repeated = plan.runs.iter().any(|run| run.repeat > 1);
@@ -186,7 +186,7 @@ impl ServerContext {
         plan.runs.iter().take(MAX_PLANNED_SHOWN).filter_map(view).collect()
     }
 
-    /// Checks everything about an experiment that can be checked before the ledger is asked.
+    /// Checks everything about an experiment that can be checked before the ledger.
     async fn prepare_experiment(&self, asked: RunMassgen) -> Result<ExperimentRequest, Refusal> {
         check_no_contradictions(&asked)?;
         let request = request_text(&asked, &self.per_run_defaults());
@@ -201,7 +201,7 @@ impl ServerContext {
             if arms.iter().any(|(_, known)| is_same_start(known, &start)) {
                 return Err(duplicate_refusal(&label));
             }
-            // The call may name no config, or its whole path; the arm has the name that list_configs gives.
+            // The call may name no config or a full path. The arm uses the name that list_configs shows.
             arms.push((self::label(&start.spec.config_name(), &variant), start));
         }
         let repeat = u32::try_from(asked.repeat.unwrap_or(1)).unwrap_or(u32::MAX);
@@ -221,20 +221,20 @@ impl ServerContext {
     }
 
     async fn experiment_warnings(&self, begin: &ExperimentRequest) -> Result<Vec<WarningView>, Refusal> {
-        // The budget is that of all runs together.
+        // The budget applies to all runs together.
         let starts =
             begin.arms.iter().map(|(_, start)| StartRequest { requested_cap: begin.budget, ..start.clone() }).collect();
         self.start_warnings(starts, begin.questions.clone()).await
     }
 
     async fn dry_run_experiment(&self, begin: ExperimentRequest) -> Result<Value, Refusal> {
-        // What keeps an arm from succeeding stands there as a problem.
+        // The arm's own result already lists a fatal warning as a problem.
         let mut warnings = self.experiment_warnings(&begin).await?;
         warnings.retain(|warning| !is_fatal(warning));
         let runs = begin.arms.len() * begin.questions.len() * begin.repeat as usize;
         let (mut arms, mut ok) = (Vec::new(), true);
         for (label, mut start) in begin.arms {
-            // No run may spend more than all may together.
+            // Cap each run at the budget of the whole experiment.
             start.requested_cap = begin.budget;
             let told = to_json(self.dry_run(start).await?.without_warnings(&warnings))?;
             ok &= told["ok"] == true;
@@ -254,7 +254,7 @@ impl ServerContext {
     }
 }
 
-/// The runs of a group, seen together.
+/// The totals of a group's runs.
 pub(super) fn group_view(name: &str, sight: &Snapshot) -> GroupView {
     let experiment = sight.experiment.as_ref().map(|seen| ExperimentInput {
         plan: &seen.experiment.plan,
@@ -264,7 +264,7 @@ pub(super) fn group_view(name: &str, sight: &Snapshot) -> GroupView {
     group::group_view(name, &sight.runs, experiment, &clock::now())
 }
 
-/// What the arms of a call are, each as a call of its own for one run, with its variant in words.
+/// The arms of a call: one single-run call per arm, with the label of its variant.
 fn arm_requests(asked: &RunMassgen, questions: &[String]) -> Vec<(String, RunMassgen)> {
     let configs: Vec<Option<String>> = match &asked.configs {
         Some(configs) => configs.iter().cloned().map(Some).collect(),
@@ -293,7 +293,7 @@ fn arm_requests(asked: &RunMassgen, questions: &[String]) -> Vec<(String, RunMas
     pairs.map(|(config, variant)| (variant_of(variant), own(config, variant))).collect()
 }
 
-/// How an arm is told from the others.
+/// The label that distinguishes an arm from the others.
 fn label(config: &str, variant: &str) -> String {
     text::single_line(&format!("{config}{variant}"), MAX_LABEL_CHARS)
 }
@@ -333,7 +333,7 @@ fn duplicate_refusal(what: &str) -> Refusal {
     Refusal::new("arguments_conflict", message, "nothing was started: name it once; `repeat` asks for it several times")
 }
 
-/// Two configs may come to the same by their content or by what overrides make of them.
+/// Two configs may be equal in content, or become equal through the overrides.
 fn is_same_start(one: &StartRequest, other: &StartRequest) -> bool {
     one.spec.config_hash == other.spec.config_hash && one.spec.config == other.spec.config
 }
@@ -353,7 +353,7 @@ fn check_run_count(all: usize, keep: Option<usize>) -> Result<(), Refusal> {
     }
 }
 
-/// The first that is refused, by its place.
+/// Collects the results; the first refusal ends the check and names its index.
 fn check_each(list: &str, checked: impl Iterator<Item = Result<String, Refusal>>) -> Result<Vec<String>, Refusal> {
     checked.enumerate().map(|(n, one)| one.map_err(|refusal| refusal.with_location(&format!("{list}[{n}]")))).collect()
 }

@@ -1,15 +1,15 @@
-//! What an answer says beside its facts: what to do next, and how long its wait was. Pure.
+//! The hints of an answer: the next step, and how long the wait was. Pure.
 
 use crate::run::{RunId, RunRecord};
 
-/// How many runs a hint names.
+/// The most runs that a hint names.
 const MAX_NAMED_RUNS: usize = 3;
 
-/// Said where runs are left out that the client would not show.
+/// The hint if the client would cut the answer and runs are left out.
 pub(super) const LEFT_OUT_HINT: &str =
     "left_out: runs for which there is no room here; name them in run_ids, fewer at a time";
 
-/// How to get what an answer of a tool has no room for.
+/// How to get what does not fit into a tool's answer.
 pub(super) fn remaining_hint(tool: &str) -> &'static str {
     match tool {
         "check_status" => {
@@ -23,19 +23,20 @@ pub(super) fn remaining_hint(tool: &str) -> &'static str {
     }
 }
 
-/// Several hints as one; nothing where there is none.
+/// Joins several hints into one; `None` if there are none.
 pub(super) fn join_hints<const N: usize>(hints: [Option<String>; N]) -> Option<String> {
     let hints: Vec<String> = hints.into_iter().flatten().collect();
     (!hints.is_empty()).then(|| hints.join(". "))
 }
 
-/// Which runs have their answer and have only to end: there is nothing to wait for.
+/// Names the runs that have an answer and only have to exit: the caller need not wait for them.
 pub(super) fn ready_hint<'a>(runs: impl IntoIterator<Item = &'a RunRecord>) -> Option<String> {
     let ready = run_names(runs.into_iter().filter(|run| run.is_ending()).map(|run| &run.spec.id))?;
     Some(format!("answer ready: call read_result ({ready}); MassGen's process has only to end"))
 }
 
-/// A wait for any end that was over at once, since some runs had ended before: it would be again.
+/// Explains a wait for any end that returned at once because some runs had already ended: the same wait would return at
+/// once again.
 pub(super) fn already_ended_hint<'a>(runs: impl IntoIterator<Item = &'a RunRecord>) -> Option<String> {
     let runs: Vec<&RunRecord> = runs.into_iter().collect();
     let ended = runs.iter().filter(|run| run.state.ending().is_some());

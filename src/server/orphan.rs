@@ -1,5 +1,5 @@
-//! A server whose client died while another process holds the pipes open: its input never ends, and no request comes any more.
-//! It ends after a silence. A server whose parent lives may be silent for as long as it likes.
+//! Ends a server whose client died while another process holds the pipes open: its input never ends, and no request
+//! arrives. The server ends after an idle timeout. While its parent lives, a server may stay idle without limit.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,12 +10,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::pidfd::Pidfd;
 
-/// How long a server without its parent waits for a line from its client.
+/// How long a server whose parent has ended waits for a line from its client.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// Cancels `gone` once this process's parent has ended and `heard` was not notified for ten minutes since.
+/// Cancels `gone` if `heard` is not notified for ten minutes after this process's parent has ended.
 pub(super) fn exit_when_orphaned(heard: Arc<Notify>, gone: CancellationToken) {
-    // Opened now: later, the parent may be another process. One in another pid namespace has no number here and cannot be watched.
+    // Open the pidfd now: later, the pid may belong to another process. A parent in another pid namespace has no pid
+    // here and cannot be watched.
     let Some(parent) = getppid().and_then(|parent| Pidfd::open(parent).ok()) else { return };
     tokio::spawn(async move {
         parent.wait_for_exit().await;
@@ -27,10 +28,10 @@ pub(super) fn exit_when_orphaned(heard: Arc<Notify>, gone: CancellationToken) {
 
 #[cfg(not(debug_assertions))]
 fn idle_timeout() -> Duration {
-    SILENCE
+    IDLE_TIMEOUT
 }
 
-/// Tests do not wait for ten minutes: a debug build takes another time from the environment, in milliseconds.
+/// Tests do not wait ten minutes: a debug build reads another timeout from the environment, in milliseconds.
 #[cfg(debug_assertions)]
 fn idle_timeout() -> Duration {
     let given = std::env::var("MASSGEN_MCP_ORPHAN_SILENCE_MS").ok().and_then(|text| text.parse().ok());

@@ -1,5 +1,5 @@
-//! What check_status says of several runs: which are meant, which are shown one by one, what they come to together, and what happened
-//! in a wait that ended without the thing that was waited for. Everything has one size, however many runs there are.
+//! What check_status reports about several runs: the selection, the runs listed one by one, their totals, and what
+//! happened during a wait that ended without the expected event. The size is bounded, however many runs exist.
 
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ use crate::view::group::GroupView;
 use crate::view::list::TodayView;
 use crate::view::{Detail, RunView};
 
-/// The most runs that one call names.
+/// The most runs that one call may name.
 const MAX_RUNS: usize = 100;
-/// The most runs of a large group that are shown one by one.
+/// The most runs of a large group that are listed one by one.
 const MAX_ACTIVE_SHOWN: usize = 10;
 
 impl ServerContext {
-    /// Which runs a call is about: those it names, a group, all that go on, or the latest.
+    /// The runs that a call selects: named runs, a group, all live runs, or the latest.
     pub(super) fn selection(
         &self,
         run_id: Option<String>,
@@ -44,8 +44,8 @@ impl ServerContext {
         }
     }
 
-    /// The runs that are shown one by one. Of a group without those that are only planned and those whose end was told before, and of
-    /// a large one only those at work: all of them are counted in what the group comes to.
+    /// The runs that are listed one by one. A group omits planned runs and runs whose end was already reported; a large
+    /// group lists only its active runs. The group's totals count all runs.
     pub(super) fn run_views(
         &self,
         selection: &Selection,
@@ -73,12 +73,13 @@ impl ServerContext {
         }
     }
 
-    /// A run that is planned, or whose experiment was over before its turn; not one that could not be started.
+    /// Whether a run is planned, or its experiment ended before the run started. A run that failed to start is not
+    /// hidden.
     fn is_hidden(&self, run: &RunRecord) -> bool {
         self.fleet.is_planned(run) && run.state.ending().is_none_or(|ending| ending.outcome.problem().is_none())
     }
 
-    /// What the runs of a group come to; of a list that names none, what those of today do.
+    /// The totals: of the group's runs, or of today's runs if the call names none.
     pub(super) async fn totals(
         &self,
         selection: &Selection,
@@ -90,7 +91,7 @@ impl ServerContext {
             Selection::Group(name) => {
                 let mut group = group_view(name, sight);
                 if sight.runs.len() <= LATEST_COUNT {
-                    // Each run says it by itself.
+                    // Each listed run reports this itself.
                     group.latest.clear();
                 }
                 (Some(group), None)
@@ -99,7 +100,7 @@ impl ServerContext {
     }
 }
 
-/// The runs that a call names, each once.
+/// The runs that a call names, without duplicates.
 pub(super) fn named_selection(ids: &[String]) -> Result<Selection, Refusal> {
     if ids.len() > MAX_RUNS {
         let message = format!("`run_ids` has {} entries", ids.len());
@@ -119,8 +120,8 @@ fn is_active(run: &RunRecord) -> bool {
     run.state.ending().is_none() && run.state != RunState::Queued
 }
 
-/// Said after a wait in which the thing that was waited for did not happen: what is, and what to do. `has_news` says whether
-/// anything has happened since the caller looked before, where that is known.
+/// The hint after a wait whose event did not happen: the current state and the next step. `has_news` is whether
+/// anything changed since the caller's last look, if that is known.
 pub(super) fn no_event_hint(until: WaitUntil, runs: &[RunRecord], has_news: Option<bool>, wait: Duration) -> String {
     let over = runs.iter().filter(|run| run.state.ending().is_some()).count();
     let all = runs.len();

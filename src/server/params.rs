@@ -1,6 +1,6 @@
-//! What the tools take, after `arguments` has fitted it. Defaults and ranges are named in each field's description; ranges are checked
-//! where the call is done, and stand in no schema: a client that checks by it refuses in words that name no remedy. `{max_wait_s}` and
-//! the like in a description stand for the operator's limits.
+//! The parameters of the tools, as they are after `arguments` has converted them. Each field's description states its
+//! default and range. The call checks ranges; the schema omits them, because a client that validates a schema refuses
+//! without suggesting a fix. Placeholders such as `{max_wait_s}` in a description stand for the operator's limits.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use crate::fleet::WaitUntil;
 use crate::run::{Context, Mode};
 use crate::view::Detail;
 
-/// Takes `run_massgen`.
+/// Parameters of `run_massgen`.
 #[derive(Debug, Default, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct RunMassgen {
@@ -88,7 +88,7 @@ pub(super) struct AnswerReference {
     pub(super) answer: Option<String>,
 }
 
-/// Takes `steer_run`.
+/// Parameters of `steer_run`.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SteerRun {
@@ -104,7 +104,7 @@ pub(super) struct SteerRun {
     pub(super) wait_s: f64,
 }
 
-/// Takes `list_configs`.
+/// Parameters of `list_configs`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct ListConfigs {
@@ -122,7 +122,7 @@ impl Default for ListConfigs {
     }
 }
 
-/// Takes `check_status`.
+/// Parameters of `check_status`.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct CheckStatus {
@@ -148,7 +148,7 @@ pub(super) struct CheckStatus {
     pub(super) detail: DetailParam,
 }
 
-/// Takes `read_result`.
+/// Parameters of `read_result`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct ReadResult {
@@ -173,7 +173,7 @@ impl Default for ReadResult {
     }
 }
 
-/// Takes `kill_run`.
+/// Parameters of `kill_run`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct KillRun {

@@ -1,5 +1,6 @@
-//! Progress of a call that waits: for who gave a token, a line about the runs at each real change, and every five seconds
-//! without one. Its number is the seconds waited, which only grow; nothing is told once the call is over.
+//! Progress notifications of a waiting call: if the request has a progress token, a line about the runs at each real
+//! change and otherwise every five seconds. The progress number is the seconds waited, so it only grows. Nothing is
+//! sent after the call is over.
 
 use std::future::{Future, pending};
 use std::time::Duration;
@@ -15,19 +16,20 @@ use crate::fleet::{Cursor, Selection, WaitUntil};
 use crate::run::RunRecord;
 use crate::view::{Detail, summary};
 
-/// How long nothing is told where nothing happens; clients whose patience grows with progress wait for 30 seconds and more.
+/// The interval between notifications while nothing changes. Clients that extend their timeout on progress wait for 30
+/// seconds or more.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
-/// The least time between two tellings: changes that come faster are told together.
+/// The least time between two notifications: faster changes are combined.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Where a caller wants to hear how its wait goes.
+/// Where to send progress of a wait.
 pub(super) struct ProgressTarget {
     peer: Peer<RoleServer>,
     token: ProgressToken,
 }
 
 impl ProgressTarget {
-    /// What a request asks for; nothing where it gave no token.
+    /// The target of a request; `None` without a progress token.
     pub(super) fn from_context(context: &RequestContext<RoleServer>) -> Option<ProgressTarget> {
         let token = context.meta.get_progress_token()?;
         Some(ProgressTarget { peer: context.peer.clone(), token })
@@ -35,7 +37,7 @@ impl ProgressTarget {
 }
 
 impl ServerContext {
-    /// Waits, and tells the caller of the runs meanwhile. Without patience there is nothing to tell.
+    /// Waits, and reports the runs to the caller meanwhile. A wait of zero sends no progress.
     pub(super) async fn with_progress<T>(
         &self,
         progress: Option<ProgressTarget>,
@@ -78,7 +80,7 @@ impl<'a> ProgressReporter<'a> {
         }
     }
 
-    /// The runs when there is something to tell of them. Cancel-safe.
+    /// Returns the runs when there is something to report. Cancel-safe.
     async fn next_update(&mut self) -> Vec<RunRecord> {
         if let Some(last) = self.last_sent {
             tokio::time::sleep_until(last + MIN_INTERVAL).await;
@@ -90,7 +92,7 @@ impl<'a> ProgressReporter<'a> {
             .fleet
             .wait(self.selection, WaitUntil::NextChange, self.cursor.clone(), patience, pending())
             .await;
-        // The wait itself will say why.
+        // The wait itself will report the error.
         let Ok(waited) = waited else { return pending().await };
         self.cursor = Some(waited.cursor);
         waited.snapshot.runs
@@ -109,7 +111,7 @@ impl<'a> ProgressReporter<'a> {
                     tracing::debug!(%error, "progress could not be told");
                 }
             }
-            // The client has gone, and the call must end.
+            // The client is gone, and the call must end.
             () = self.context.closing.cancelled() => {}
         }
     }

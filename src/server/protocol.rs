@@ -1,5 +1,6 @@
-//! The two eras of the protocol: who says hello speaks the first, up to 2025-11-25; who sends its version with each request speaks
-//! the second, of 2026-07-28. What each may have is decided here and nowhere else; no session is remembered.
+//! The two eras of the protocol. A client that sends `initialize` uses the first era, up to 2025-11-25. A client that
+//! sends its version with each request uses the second era, 2026-07-28. Only this module decides what each era
+//! supports. No session state is kept.
 
 use std::borrow::Cow;
 
@@ -14,10 +15,10 @@ use serde_json::json;
 
 /// Methods that the first era does not have.
 const STATELESS_METHODS: [&str; 3] = [GetTaskMethod::VALUE, UpdateTaskMethod::VALUE, CancelTaskMethod::VALUE];
-/// Where a result of the second era says which server it is from.
+/// The key under which a result of the second era names its server.
 const SERVER_INFO_KEY: &str = "io.modelcontextprotocol/serverInfo";
 
-/// What the second era can have. Who may only look can take no task, since none is made.
+/// The capabilities of the second era. A read-only server starts no runs, so it offers no tasks.
 pub(super) fn capabilities(read_only: bool) -> ServerCapabilities {
     let all = ServerCapabilities::builder()
         .enable_tools()
@@ -28,8 +29,8 @@ pub(super) fn capabilities(read_only: bool) -> ServerCapabilities {
     if read_only { all.build() } else { all.enable_tasks().build() }
 }
 
-/// What a hello is answered in the first era. It has no tasks, and no way to ask for the changes of a list, which cost a watch; its
-/// earlier versions know neither titles nor that there is completion.
+/// The response to `initialize` in the first era. That era has no tasks. Its clients cannot ask for list changes, which
+/// need a watch, so these are not offered. Its earlier versions know neither titles nor the completion capability.
 pub(super) fn legacy_initialize_result(mut info: InitializeResult) -> InitializeResult {
     info.capabilities.extensions = None;
     if let Some(resources) = &mut info.capabilities.resources {
@@ -44,7 +45,7 @@ pub(super) fn legacy_initialize_result(mut info: InitializeResult) -> Initialize
     info
 }
 
-/// A tool with what a version knows of one.
+/// Removes the tool fields that the request's version does not know.
 pub(super) fn tool_for_version(context: &RequestContext<RoleServer>, mut tool: Tool) -> Tool {
     if is_older_than(context, &ProtocolVersion::V_2025_06_18) {
         (tool.title, tool.output_schema) = (None, None);
@@ -55,7 +56,7 @@ pub(super) fn tool_for_version(context: &RequestContext<RoleServer>, mut tool: T
     tool
 }
 
-/// Whether the sender's version of the protocol knows structured content.
+/// Whether the sender's protocol version supports structured content.
 pub(super) fn supports_structured_content(context: &RequestContext<RoleServer>) -> bool {
     !is_older_than(context, &ProtocolVersion::V_2025_06_18)
 }
@@ -64,13 +65,13 @@ fn is_older_than(context: &RequestContext<RoleServer>, version: &ProtocolVersion
     context.protocol_version().is_some_and(|spoken| spoken < *version)
 }
 
-/// Whether a request is of the second era: by its own word, and never by what was asked for in a hello.
+/// Whether a request is of the second era. Only the request's own version counts, never an earlier `initialize`.
 pub(super) fn is_stateless(context: &RequestContext<RoleServer>) -> bool {
     context.meta.protocol_version().is_some_and(|version| version.as_str() >= ProtocolVersion::V_2026_07_28.as_str())
 }
 
-/// A service that refuses what the era of a request does not have, before rmcp asks what the client can do, and says in each result
-/// of the second era whose it is.
+/// A service that refuses methods that the request's era does not have, before rmcp checks the client's capabilities.
+/// It adds the server's identity to each result of the second era.
 pub(super) struct ProtocolService<S>(pub(super) S);
 
 impl<S: Service<RoleServer>> Service<RoleServer> for ProtocolService<S> {

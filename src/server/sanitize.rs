@@ -1,5 +1,5 @@
-//! The border between runs and agents: a call with a secret in it does not get in, and no secret and no harmful character gets
-//! out in an answer, wherever in it. It knows no tool; pages, whose characters have their places, are made harmless before.
+//! The boundary between runs and agents: a call that contains a secret is refused, and every answer is masked and
+//! sanitized in all its fields. This module knows no tool. Pages have character offsets, so they are sanitized earlier.
 
 use serde_json::{Map, Value};
 
@@ -7,10 +7,10 @@ use crate::massgen::text;
 use crate::refusal::Refusal;
 use crate::secrets::Secrets;
 
-/// The field of an answer that is a page of a text.
+/// The field that holds the text of a page.
 const PAGE_FIELD: &str = "text";
 
-/// Refuses a call with a known secret in its arguments: it would go on record, and to the models.
+/// Refuses a call whose arguments contain a known secret: the secret would be recorded and sent to the models.
 pub(super) fn check_input(arguments: &Map<String, Value>, secrets: &Secrets) -> Result<(), Refusal> {
     let found = arguments.iter().find_map(|(name, value)| Some((name, find_secret(name, value, secrets)?)));
     found.map_or(Ok(()), |(field, variable)| {
@@ -23,13 +23,13 @@ fn find_secret<'a>(name: &str, value: &Value, secrets: &'a Secrets) -> Option<&'
         Value::String(text) => secrets.find_name(text),
         Value::Array(list) => list.iter().find_map(|inner| find_secret("", inner, secrets)),
         Value::Object(fields) => fields.iter().find_map(|(name, inner)| find_secret(name, inner, secrets)),
-        // A password may be all digits, and a client may take it for a number.
+        // A password may be all digits, and a client may send it as a number.
         Value::Number(number) => secrets.find_name(&number.to_string()),
         Value::Null | Value::Bool(_) => None,
     })
 }
 
-/// An answer as it may be shown.
+/// Makes an answer safe to show.
 pub(super) fn sanitize_output(answer: Value, secrets: &Secrets) -> Value {
     let Value::Object(fields) = answer else { return sanitize_value(answer, secrets) };
     let field = |(name, value): (String, Value)| match value.as_str().filter(|_| name == PAGE_FIELD) {
@@ -39,7 +39,7 @@ pub(super) fn sanitize_output(answer: Value, secrets: &Secrets) -> Value {
     Value::Object(fields.into_iter().map(field).collect())
 }
 
-/// A line that stands by itself, as it may be shown.
+/// Makes a single line safe to show.
 pub(super) fn sanitize_line(text: &str, secrets: &Secrets) -> String {
     text::replace_harmful(&secrets.mask(text))
 }

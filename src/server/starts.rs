@@ -1,5 +1,5 @@
-//! What comes before a start: the question, the config with its overrides, the limits of both.
-//! Nothing is started here, and nothing reaches a run that was not checked here.
+//! Prepares a start: the question, the config with its overrides, and the limits of both. This module starts nothing.
+//! Everything that reaches a run is checked here.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -28,26 +28,26 @@ const MAX_KEY_CHARS: usize = 200;
 const MIN_BUDGET_USD: f64 = 0.000_001;
 const MAX_BUDGET_USD: f64 = 1e9;
 
-/// What a run has where the call does not say otherwise.
+/// The limits of a run if the call does not set them.
 #[derive(Debug, Default)]
 pub(super) struct RequestDefaults {
     pub(super) timeout: Duration,
     pub(super) cap: Cap,
 }
 
-/// A config as it was checked.
+/// A checked config.
 struct CheckedConfig {
     choice: ConfigChoice,
     listed_as: Option<String>,
-    /// Of a file: what MassGen is to read, but for the question.
+    /// The config that MassGen reads, without the question; only for a config file.
     effective: Option<EffectiveConfig>,
-    /// With what MassGen needs besides.
+    /// The overrides, with the additions that MassGen needs.
     overrides: Option<Value>,
     hash: String,
 }
 
 impl ServerContext {
-    /// Checks everything about a start that can be checked before the ledger is asked.
+    /// Checks everything about a start that can be checked before the ledger.
     pub(super) async fn prepare_start(&self, asked: RunMassgen) -> Result<StartRequest, Refusal> {
         let request = request_text(&asked, &self.request_defaults());
         let from = self.resolve_basis(&asked).await?;
@@ -118,8 +118,8 @@ impl ServerContext {
         }
     }
 
-    /// What a run that goes on with a conversation takes over from the run before it, where the call does not say otherwise. It is
-    /// checked as if the call had said it.
+    /// What a continued run inherits from the run before it unless the call sets it. The inherited values are checked
+    /// like values of the call.
     async fn apply_continuation(&self, mut asked: RunMassgen) -> Result<(RunMassgen, Option<Continuation>), Refusal> {
         let Some(name) = &asked.continue_run else { return Ok((asked, None)) };
         let (before, continued) = self.fleet.resolve_continuation(&parse_run_id(name)?).await?;
@@ -133,8 +133,9 @@ impl ServerContext {
         Ok((asked, Some(continued)))
     }
 
-    /// The limits of a run whose call names none. A run that draws on a budget gets a share of what is left, which is no fixed amount: then
-    /// the call has another effect than one that names the operator's limit.
+    /// The limits of a run whose call names none. A run that draws on a shared budget gets a share of the rest, which
+    /// is no fixed amount. So a call without a budget is not the same request as a call that names the operator's
+    /// limit.
     fn request_defaults(&self) -> RequestDefaults {
         let spending = &self.settings.spending;
         let is_nested = self.fleet.parent().is_some();
@@ -144,19 +145,19 @@ impl ServerContext {
         RequestDefaults { cap, ..self.per_run_defaults() }
     }
 
-    /// The same of an experiment, whose budget is for all its runs.
+    /// The defaults of a run in an experiment, where the budget applies to all runs.
     pub(super) fn per_run_defaults(&self) -> RequestDefaults {
         RequestDefaults { timeout: self.settings.limits.timeout, cap: Cap::default() }
     }
 
-    /// The question of a call that asks only one.
+    /// Loads the question of a call that asks only one.
     pub(super) async fn load_question(&self, asked: &RunMassgen) -> Result<String, Refusal> {
         let (desk, asked) = (self.clone(), asked.clone());
         let question = tokio::task::spawn_blocking(move || desk.read_question(&asked)).await;
         question.map_err(|_| Refusal::panicked())?
     }
 
-    /// The answer that a run is to build on. A conversation that goes on has its own last answer.
+    /// The answer that a run builds on. A continued conversation uses its own last answer.
     async fn resolve_basis(&self, asked: &RunMassgen) -> Result<Option<AnswerBasis>, Refusal> {
         let Some(from) = &asked.from else { return Ok(None) };
         if asked.continue_run.is_some() {
@@ -169,7 +170,7 @@ impl ServerContext {
         Ok(Some(self.fleet.resolve_basis(&parse_run_id(&from.run_id)?, label).await?))
     }
 
-    /// The MassGen to start. One that is known not to start is refused before anything else.
+    /// The MassGen program. A program that is known to fail its import is refused first.
     fn program(&self) -> Result<PathBuf, Refusal> {
         let seen = self.failed_imports_folder();
         let program = program::find(self.program_places(&setup::venv_folder(&self.settings.state_folder), &seen))?;
@@ -177,7 +178,7 @@ impl ServerContext {
             .map_or(Ok(program), |problem| Err(Refusal::broken_import(problem)))
     }
 
-    /// The folder with failures of MassGen's import.
+    /// The folder that records failed imports of MassGen.
     pub(super) fn failed_imports_folder(&self) -> PathBuf {
         self.fleet.state().root().join(FAILED_IMPORTS_FOLDER)
     }
@@ -213,7 +214,7 @@ impl ServerContext {
                 ));
             }
         };
-        // What was given in the call has been looked at; a file has not.
+        // The arguments were already searched for secrets; a question file was not.
         if let Some(variable) = self.fleet.secrets().find_name(&question) {
             return Err(Refusal::contains_secret("question_file".to_owned(), variable));
         }
@@ -280,7 +281,7 @@ impl ServerContext {
         Ok(CheckedConfig { choice, listed_as, effective: Some(effective), overrides: completed, hash })
     }
 
-    /// Refuses to hand over a folder that is not there.
+    /// Refuses to give access to a project folder that does not exist.
     fn check_project(&self, context: Context) -> Result<(), Refusal> {
         if context == Context::None {
             return Ok(());
@@ -292,7 +293,7 @@ impl ServerContext {
         }
     }
 
-    /// A refusal, which may be only for want of a project.
+    /// Adds a missing project as the possible cause of a refusal.
     pub(super) fn explain_missing_project(&self, refusal: Refusal) -> Refusal {
         match &self.settings.project {
             Ok(project) if project.is_dir() => refusal,
@@ -305,7 +306,7 @@ impl ServerContext {
         ConfigPlaces { project: self.settings.project_folder(), home: self.settings.user_home.as_deref(), package }
     }
 
-    /// Where the variables of a run would come from.
+    /// The sources of a run's environment variables.
     pub(super) fn variable_sources<'a>(&'a self, context: Context, package: Option<&'a Path>) -> VariableSources<'a> {
         VariableSources {
             home: self.settings.user_home.as_deref(),
@@ -327,12 +328,12 @@ fn parse_budget(dollars: f64) -> Result<Usd, Refusal> {
     Usd::from_f64(asked).ok_or_else(|| Refusal::out_of_range("budget_usd", dollars, MIN_BUDGET_USD, MAX_BUDGET_USD))
 }
 
-/// What the agent asked for, in one text; how it waits for it and names it is no part of that.
+/// A text that identifies the request. It excludes `request_key`, `fresh`, `dry_run` and `wait_s`.
 pub(super) fn request_text(asked: &RunMassgen, defaults: &RequestDefaults) -> String {
     let mut told = serde_json::to_value(asked).unwrap_or_default();
     if let Some(told) = told.as_object_mut() {
-        // A parameter that is not used is as if it did not exist, so that a later version's request is the same still.
-        // So is one with its default; where a conversation goes on, mode and context default to those of the run before.
+        // Omit unused parameters, so that a later version computes the same text for the same request. Omit defaults
+        // for the same reason; a continued run takes the defaults of mode and context from the run before.
         let continues = asked.continue_run.is_some();
         told.retain(|name, value| {
             let is_default = match name.as_str() {
@@ -348,7 +349,7 @@ pub(super) fn request_text(asked: &RunMassgen, defaults: &RequestDefaults) -> St
             };
             !is_default && !value.is_null()
         });
-        // As `check_question` hands it on.
+        // Trim the question as `check_question` does.
         for name in ["question", "questions"] {
             told.get_mut(name).map(trim_questions);
         }
@@ -364,7 +365,7 @@ fn trim_questions(questions: &mut Value) {
     }
 }
 
-/// Overrides may take agents away, but not all of them.
+/// Refuses overrides that remove all agents.
 fn check_has_agents(config: &Tree) -> Result<(), Refusal> {
     if !Needs::from_config(config).agents.is_empty() {
         return Ok(());
@@ -387,7 +388,7 @@ pub(super) fn check_request_key(key: String) -> Result<String, Refusal> {
     ))
 }
 
-/// The config of a rehearsal, as its run will have it but for the address of its models.
+/// The rehearsal config as the run will use it, without the address of its models.
 fn rehearsal_config(name: &str) -> Result<Tree, Refusal> {
     Tree::parse(&rehearsal::config_yaml(name, "http://127.0.0.1:9/v1")?)
         .map_err(|error| invalid_config(Path::new(name), &error))
@@ -409,8 +410,8 @@ pub(super) fn check_group_name(group: String) -> Result<String, Refusal> {
     if good { Ok(group) } else { Err(refusal()) }
 }
 
-/// The question as MassGen gets it, without white space around it. MassGen would wait at a prompt for ever where the question is empty, and
-/// no argument can hold a NUL.
+/// The question without surrounding whitespace. An empty question is refused because MassGen would wait at a prompt for
+/// ever. A NUL is refused because no argument can contain it.
 pub(super) fn check_question(question: String) -> Result<String, Refusal> {
     let question = question.trim().to_owned();
     if question.is_empty() {

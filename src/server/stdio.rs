@@ -1,6 +1,7 @@
-//! The client's lines: rmcp's transport over standard input and output. It is ours because every request gets one answer:
-//! rmcp alone gives none to a line that it cannot read, and one to two requests of the same id; and because a client that is
-//! gone is to be told at once, while rmcp lets calls go on for five seconds. It knows nothing of tools.
+//! The client's lines: a transport for rmcp over standard input and output. rmcp's own transport does not answer a line
+//! that it cannot parse, and gives one answer to two requests with the same id; here every request gets one answer.
+//! rmcp also lets calls continue for five seconds after the client is gone; this transport ends their waits at once.
+//! This module knows no tools.
 
 mod lines;
 mod message;
@@ -32,42 +33,44 @@ pub(super) use self::unreadable::{ParseFault, UnparsableArgument};
 use super::wait_limits::WaitLimits;
 use crate::view::json;
 
-/// The longest line that is read, in bytes; the largest question, all in escapes, is less than half of it.
+/// The longest line that is read, in bytes. The largest question, fully escaped, takes less than half of it.
 const MAX_LINE_BYTES: usize = 16 << 20;
 
-/// How long answers may take after the end of input, when no call waits any more.
+/// How long answers may take after the end of input, once no call waits any more.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long after that end a write may wait for a client that does not read; so such a client's server ends within 5 s.
+/// How long after the end of input a write may wait for a client that does not read. So the server of such a client
+/// ends within 5 s.
 const UNREAD_WRITE_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// How many refusals may wait for a client that does not read them; then its further lines wait too.
+/// How many refusals may wait for a client that does not read them. At this number, further lines wait too.
 const MAX_PENDING_REFUSALS: usize = 10_000;
 
 /// A message that is being written.
 type PendingWrite = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
 
-/// The two ends of a client.
+/// The input and output of a client.
 pub(super) struct StdioTransport<R, W> {
     lines: LineReader<R>,
-    /// `None` once it is closed. Messages are written one after the other.
+    /// `None` once it is closed. The mutex makes writes sequential.
     writer: Arc<Mutex<Option<W>>>,
-    /// What is left of a batch.
+    /// The unread messages of a batch.
     batch: VecDeque<Vec<u8>>,
     /// Requests that have no answer yet.
     open_requests: HashSet<RequestId>,
-    /// A refusal that is being written; here, because `receive` may be dropped in the middle of it.
+    /// The refusal that is being written. It is a field because `receive` may be dropped during the write.
     current_refusal: Option<PendingWrite>,
-    /// Refusals that wait for that one.
+    /// Refusals that wait for the current one.
     pending_refusals: VecDeque<ServerJsonRpcMessage>,
     /// Notified of every line.
     line_received: Arc<Notify>,
     /// Learns from every call that the client cancels.
     wait_limits: WaitLimits,
-    /// Cancelled when the client is gone: its input has ended, it does not read our output, or it died and left the pipes open.
+    /// Cancelled when the client is gone: its input has ended, it does not read the output, or it died and left the
+    /// pipes open.
     disconnected: CancellationToken,
-    /// Cancelled a while after that: what cannot be written at once is never read.
+    /// Cancelled some time after `disconnected`: a write that still blocks then will never be read.
     write_abandoned: CancellationToken,
-    /// Set when the input has ended: until when what is open is to be answered.
+    /// Set when the input has ended: the deadline for the open answers.
     drain_deadline: Option<Instant>,
 }
 
@@ -92,7 +95,7 @@ where
         }
     }
 
-    /// This, with the learner of the client's patience.
+    /// Sets the wait limits that learn from cancelled calls.
     pub(super) fn with_wait_limits(self, patience: WaitLimits) -> StdioTransport<R, W> {
         StdioTransport { wait_limits: patience, ..self }
     }
@@ -114,7 +117,7 @@ where
         }
     }
 
-    /// The next line. Refusals are written meanwhile, since a client that does not read them may still end its input.
+    /// The next line. Refusals are written meanwhile, because a client that does not read them may still end its input.
     async fn next_line(&mut self) -> io::Result<Option<InputLine>> {
         loop {
             self.start_refusal();
@@ -129,7 +132,7 @@ where
         }
     }
 
-    /// Has the next refusal written, unless one is.
+    /// Starts writing the next refusal, unless one is being written.
     fn start_refusal(&mut self) {
         if self.current_refusal.is_none()
             && let Some(refusal) = self.pending_refusals.pop_front()
@@ -138,7 +141,7 @@ where
         }
     }
 
-    /// Writes a message; after the end of the input until `unread` is cancelled.
+    /// Writes a message. After the end of input, `unread` cancels the write.
     fn write_message(
         &mut self,
         message: ServerJsonRpcMessage,
@@ -155,7 +158,7 @@ where
         }
     }
 
-    /// The client is gone: by this time the remaining answers have to be written.
+    /// Handles the loss of the client; returns the deadline for the remaining answers.
     fn start_drain(&mut self) -> Instant {
         self.disconnected.cancel();
         let unread = self.write_abandoned.clone();
@@ -168,7 +171,7 @@ where
         })
     }
 
-    /// Writes the refusals that are left.
+    /// Writes the remaining refusals.
     async fn flush_refusals(&mut self) {
         self.start_refusal();
         while self.current_refusal.is_some() {
@@ -189,8 +192,8 @@ where
         None
     }
 
-    /// Requests, and the cancelling of one that is open. Nothing else a client says means anything to this server, and rmcp
-    /// breaks off a session that begins with it.
+    /// Accepts requests, and cancellations of open requests. The server uses no other client messages, and rmcp ends a
+    /// session that begins with one.
     fn accept(&mut self, message: ClientJsonRpcMessage) -> Option<ClientJsonRpcMessage> {
         let wanted = match &message {
             JsonRpcMessage::Request(request) => {
@@ -201,7 +204,7 @@ where
                 }
                 new
             }
-            // The client has given up that answer, and rmcp sends none.
+            // A cancelled request needs no answer, and rmcp sends none.
             JsonRpcMessage::Notification(told) => cancelled_request(&told.notification).is_some_and(|(id, reason)| {
                 self.wait_limits.record_cancelled(id, reason);
                 self.open_requests.remove(id)
@@ -231,8 +234,8 @@ where
         self.write_message(message)
     }
 
-    /// After the end of input rmcp handles nothing but answers, and some calls can only come to theirs while it handles more:
-    /// it is told of the end when all are given. It asks again after each.
+    /// After the end of input rmcp handles only answers, but some calls need it to handle more before they can finish.
+    /// So the end is reported to rmcp only when all answers are sent. rmcp calls this again after each answer.
     async fn receive(&mut self) -> Option<ClientJsonRpcMessage> {
         let gone = self.disconnected.clone();
         if self.drain_deadline.is_none() {
@@ -269,7 +272,7 @@ async fn write_line(writer: &Mutex<Option<impl AsyncWrite + Unpin>>, line: &[u8]
     writer.flush().await
 }
 
-/// Resolves when what is being written has been; never where nothing is.
+/// Resolves when the current write is done; never resolves if there is none.
 async fn finish_write(sending: &mut Option<PendingWrite>) -> io::Result<()> {
     match sending {
         None => std::future::pending().await,
@@ -281,7 +284,7 @@ async fn finish_write(sending: &mut Option<PendingWrite>) -> io::Result<()> {
     }
 }
 
-/// Which request a client cancels, and why.
+/// The request that a client cancels, and the reason.
 fn cancelled_request(notification: &ClientNotification) -> Option<(&RequestId, Option<&str>)> {
     if let ClientNotification::CancelledNotification(cancelled) = notification {
         Some((cancelled.params.request_id.as_ref()?, cancelled.params.reason.as_deref()))

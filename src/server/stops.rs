@@ -1,5 +1,6 @@
-//! kill_run: some runs, a group, or all that go on, and how each stop went. An experiment is stopped first, so that it starts nothing more
-//! meanwhile. The answer has one size: of many stops the first are told one by one, those that did not succeed before all others.
+//! kill_run: stops some runs, a group, or all live runs, and reports each result. An experiment is stopped first, so
+//! that it starts no more runs meanwhile. The answer is bounded: it lists the first receipts, with failed stops before
+//! the others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -27,20 +28,20 @@ use crate::view::{self, ReceiptView};
 const MAX_REASON_CHARS: usize = 200;
 /// The longest grace period.
 const MAX_GRACE_S: f64 = 60.0;
-/// What forcing a stop takes on top of the grace period, nested runs included.
+/// How long a forced stop takes after the grace period, nested runs included.
 const FORCE_TIMEOUT: Duration = Duration::from_secs(20);
-/// The most stops that are told one by one.
+/// The most receipts that an answer lists.
 const MAX_RECEIPTS: usize = 20;
 
-/// What kill_run gives.
+/// The answer of kill_run.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct KillView {
-    /// One for each run; of a large group for each that was at work, and of many for the first: as many as the client shows.
+    /// One receipt per run, as many as the client shows; a large group lists only runs that were active.
     receipts: Vec<ReceiptView>,
-    /// The other runs, by state.
+    /// The other runs, counted by state.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     others: BTreeMap<String, usize>,
-    /// Where a stop is still under way: how to see its end.
+    /// If a stop is still in progress: how to see its end.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     hint: Option<String>,
@@ -60,7 +61,7 @@ impl ServerContext {
         let deadline = Instant::now() + patience;
         let Caller { cancelled, progress, client, .. } = caller;
         let experiments = self.open_experiments(&selection).await?;
-        // First, so that a run which is started between these looks is in one of them.
+        // List planned runs first: a run that starts between the two queries is then in at least one of the lists.
         let planned = self.unstarted_runs(&experiments).await?;
         let before = self.fleet.snapshot(&selection).await?.runs;
         let had_ended = ended_runs(&before);
@@ -123,7 +124,8 @@ impl ServerContext {
         }
     }
 
-    /// The runs that go on, by their names: one that its conductor has stopped by now would be missing.
+    /// Names the live runs explicitly: a run that the experiment's driver has stopped meanwhile would otherwise be
+    /// missing.
     fn named_selection_of(&self, selection: &Selection, before: &[RunRecord]) -> Selection {
         match selection {
             Selection::Live { .. } => {
@@ -143,7 +145,7 @@ impl ServerContext {
         })
     }
 
-    /// The runs of experiments that are not started yet.
+    /// The runs of experiments that have not started yet.
     async fn unstarted_runs(&self, experiments: &[Selection]) -> Result<BTreeSet<RunId>, Refusal> {
         let mut planned = BTreeSet::new();
         for experiment in experiments {
@@ -153,7 +155,7 @@ impl ServerContext {
         Ok(planned)
     }
 
-    /// Asks the drivers of experiments to start nothing more; the experiments that had not ended.
+    /// Asks the drivers of experiments to start no more runs; returns the experiments that had not ended.
     async fn stop_experiments(&self, open: Vec<Selection>, ask: &StopRequest) -> Result<Vec<Selection>, Refusal> {
         let mut stopped = Vec::new();
         for experiment in open {
@@ -164,7 +166,8 @@ impl ServerContext {
         Ok(stopped)
     }
 
-    /// Waits until the drivers of experiments have recorded their end; the runs that were never started, and those that were.
+    /// Waits until the drivers of experiments have recorded the end; returns the runs that were never started, and
+    /// those that were.
     async fn wait_for_drivers(
         &self,
         experiments: &[Selection],
@@ -187,7 +190,7 @@ impl ServerContext {
         Ok(runs.into_iter().partition(|run| self.fleet.is_planned(run)))
     }
 
-    /// After a stop of all runs of this client: that other clients have live runs, and how to stop them.
+    /// After a stop of all runs of this client: reports live runs of other clients, and how to stop them.
     async fn other_clients_hint(&self, selection: &Selection) -> Result<Option<String>, Refusal> {
         if !matches!(selection, Selection::Live { own: Some(_), .. }) {
             return Ok(None);
@@ -221,14 +224,14 @@ impl ServerContext {
         }
     }
 
-    /// A run that was only planned will not be started any more.
+    /// The state after the stop. A run that was only planned will not be started.
     fn final_state(&self, run: &RunRecord) -> String {
         if self.fleet.is_planned(run) { "not_started".to_owned() } else { run.state.as_str().to_owned() }
     }
 }
 
-/// The runs that an experiment has started since `planned` was seen and that are not among those told: it starts runs until it sees
-/// the request, and stops those itself.
+/// The runs that an experiment has started since `planned` was read, except those in the answer already. The driver
+/// starts runs until it sees the stop request, and then stops those runs itself.
 fn runs_started_since<'a>(
     started: &'a [RunRecord],
     planned: &BTreeSet<RunId>,
@@ -238,12 +241,12 @@ fn runs_started_since<'a>(
     started.iter().filter(|run| planned.contains(&run.spec.id) && !is_told(run)).collect()
 }
 
-/// Those that are over by now.
+/// The runs that have ended.
 fn ended_runs(runs: &[RunRecord]) -> BTreeSet<RunId> {
     runs.iter().filter(|run| run.state.ending().is_some()).map(|run| run.spec.id.clone()).collect()
 }
 
-/// How the stop of a run went.
+/// The outcome of stopping a run.
 struct StopOutcome {
     has_ended: bool,
     receipt: ReceiptView,

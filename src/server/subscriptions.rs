@@ -1,5 +1,6 @@
-//! Subscriptions to resources, of both eras: a resource is compared with what it was whenever its runs have news, and only
-//! where it differs something is told. It never looks by the clock, and ends with the session.
+//! Resource subscriptions, for both eras. When the runs of a resource change, the server compares the content with the
+//! previous content, and notifies the client only if it differs. There is no polling. All subscriptions end with the
+//! session.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -19,34 +20,34 @@ use crate::fleet::{Cursor, Selection, WaitUntil};
 use crate::refusal::Refusal;
 use crate::run::{RunId, RunRecord};
 
-/// The most resources that one client is told of.
+/// The most subscriptions of one client.
 const MAX_SUBSCRIPTIONS: usize = 100;
 /// A wait starts again after this time; the value has no other effect.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(86_400);
 
-/// The least time between two tellings of one resource: changes that come faster are told together.
+/// The least time between two notifications about one resource: faster changes are combined.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What is watched.
+/// What a subscription watches.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum WatchTarget {
-    /// Which resources there are.
+    /// The list of resources.
     ResourceList,
-    /// One of them.
+    /// One resource.
     Resource(ResourceUri),
 }
 
-/// Who is told.
+/// The receiver of notifications.
 #[derive(Clone)]
 enum NotificationTarget {
     /// A client of the first era.
     LegacyPeer(Peer<RoleServer>),
-    /// One subscription of the second.
+    /// One subscription of the second era.
     Stream(SubscriptionSink),
 }
 
 impl NotificationTarget {
-    /// Says that something has changed; whether anybody is there to hear it.
+    /// Sends a change notification; `false` if the receiver is gone.
     async fn notify(&self, what: &WatchTarget) -> bool {
         match (self, what) {
             (NotificationTarget::LegacyPeer(peer), WatchTarget::ResourceList) => {
@@ -65,14 +66,14 @@ impl NotificationTarget {
     }
 }
 
-/// What a client of the first era has subscribed to.
+/// The subscriptions of a client of the first era.
 #[derive(Clone, Default)]
 pub(super) struct Subscriptions {
     by_uri: Arc<Mutex<HashMap<ResourceUri, CancellationToken>>>,
 }
 
 impl Subscriptions {
-    /// Tells a client of each change of a resource from now on. Twice is once.
+    /// Notifies a client of each later change of a resource. A second subscription to the same resource has no effect.
     pub(super) async fn subscribe(
         &self,
         desk: ServerContext,
@@ -80,7 +81,7 @@ impl Subscriptions {
         peer: Peer<RoleServer>,
     ) -> Result<(), Refusal> {
         let place: ResourceUri = uri.parse()?;
-        // What it is now is known before the client hears that it has subscribed.
+        // Read the content before the client gets the response, so that no later change is missed.
         let watch = ResourceMonitor::start(desk, WatchTarget::Resource(place.clone())).await?;
         if let Some(cancelled) = self.register(place)? {
             tokio::spawn(watch.notify_changes(NotificationTarget::LegacyPeer(peer), cancelled));
@@ -88,7 +89,7 @@ impl Subscriptions {
         Ok(())
     }
 
-    /// Tells of it no more. What was not subscribed to is left alone.
+    /// Ends a subscription. An unknown subscription is ignored.
     pub(super) fn unsubscribe(&self, uri: &str) -> Result<(), Refusal> {
         if let Some(cancelled) = self.lock().remove(&uri.parse()?) {
             cancelled.cancel();
@@ -110,13 +111,13 @@ impl Subscriptions {
         }
     }
 
-    /// A panic in another holder leaves the table whole: each change is a single step.
+    /// A panic in another holder leaves the map consistent, because each change is a single operation.
     fn lock(&self) -> MutexGuard<'_, HashMap<ResourceUri, CancellationToken>> {
         self.by_uri.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What of a filter of the second era is served: changes of the list, and resources of runs that there are.
+/// The supported part of a second-era filter: list changes, and resources of existing runs.
 pub(super) fn accepted_filter(desk: &ServerContext, requested: &SubscriptionFilter) -> SubscriptionFilter {
     let is_there = |uri: &&String| {
         let place = uri.parse::<ResourceUri>();
@@ -146,7 +147,7 @@ pub(super) async fn serve_listen(desk: &ServerContext, context: SubscriptionCont
     });
     let told = async {
         join_all(watches).await;
-        // A subscription in which nothing more can happen stays open: the client ends it.
+        // Even if nothing more can change, the subscription stays open until the client ends it.
         std::future::pending::<()>().await;
     };
     tokio::select! {
@@ -156,13 +157,13 @@ pub(super) async fn serve_listen(desk: &ServerContext, context: SubscriptionCont
     }
 }
 
-/// One resource, and what it was when it was last looked at.
+/// One resource, and its content when it was last read.
 struct ResourceMonitor {
     context: ServerContext,
     target: WatchTarget,
-    /// The runs in which it can change, as they were.
+    /// The last known state of the runs that the resource depends on.
     cursor: Cursor,
-    /// What it was itself; `None` where there was nothing.
+    /// The fingerprint of the content; `None` if the resource did not exist.
     fingerprint: Option<String>,
 }
 
@@ -173,13 +174,13 @@ impl ResourceMonitor {
         Ok(ResourceMonitor { cursor: Cursor::from_runs(&sight.runs), context: desk, target: what, fingerprint: seen })
     }
 
-    /// Tells of each change until it is cancelled, the client is gone, or the run is.
+    /// Sends each change until the subscription is cancelled, the client is gone, or the run is removed.
     async fn notify_changes(mut self, ear: NotificationTarget, cancelled: CancellationToken) {
         while self.wait_for_change(&cancelled).await {
             if !ear.notify(&self.target).await {
                 return;
             }
-            // A change in this time differs from what was seen, and is sent after it.
+            // A change during this pause differs from the last fingerprint, so it is sent after the pause.
             tokio::select! {
                 () = tokio::time::sleep(MIN_INTERVAL) => {}
                 () = self.context.wait_until_cancelled(cancelled.clone()) => return,
@@ -218,7 +219,7 @@ impl WatchTarget {
         }
     }
 
-    /// A word that is another whenever what a client would read is.
+    /// A value that changes whenever the content that a client would read changes.
     async fn fingerprint(&self, desk: &ServerContext, runs: &[RunRecord]) -> Option<String> {
         match self {
             WatchTarget::ResourceList => {

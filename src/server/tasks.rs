@@ -1,6 +1,6 @@
-//! Runs as tasks (extension `io.modelcontextprotocol/tasks`): a start is answered with a task by a client that can take one.
-//! The task is the run: its id is the run's, it is read from the run's folder, so that any server answers for it at any time.
-//! Nothing about tasks is kept anywhere, and none is made of a run that is not on disk.
+//! Runs as tasks (extension `io.modelcontextprotocol/tasks`): a client that supports tasks gets a task in answer to a
+//! start. The task is the run: it has the run's id and is read from the run's folder, so any server can answer for it
+//! at any time. No task data is stored, and a run gets a task only if it is on disk.
 
 use std::future::pending;
 use std::time::Duration;
@@ -16,18 +16,18 @@ use crate::refusal::Refusal;
 use crate::run::{Outcome, RunRecord, RunState, StopRequest};
 use crate::view::{Detail, summary};
 
-/// How often a client is asked to look, in milliseconds.
+/// The suggested poll interval, in milliseconds.
 const POLL_INTERVAL_MS: u64 = 5_000;
-/// What a cancelled run has to end politely.
+/// The grace period of a cancelled run.
 const CANCEL_GRACE: Duration = Duration::from_secs(5);
 
-/// Whether the sender of a request can take a task: it speaks the second era, and this very request says so.
+/// Whether the sender of a request supports tasks: the request is of the second era and declares the extension itself.
 pub(super) fn supports_tasks(context: &RequestContext<RoleServer>) -> bool {
     protocol::is_stateless(context) && context.client_capabilities().is_some_and(|client| client.supports_tasks())
 }
 
 impl ServerContext {
-    /// The task in place of the answer to a start; `None` where nothing was started.
+    /// The task in place of the answer to a start; `None` if no run was started.
     pub(super) async fn create_task(&self, answer: &CallToolResult) -> Option<CreateTaskResult> {
         let started = answer.structured_content.as_ref()?;
         let record = self.fleet.run_record(&parse_run_id(started.get("run_id")?.as_str()?).ok()?).await.ok()?;
@@ -37,23 +37,23 @@ impl ServerContext {
         let warnings =
             started["warnings"].as_array().into_iter().flatten().filter_map(|warning| warning["message"].as_str());
         let words = warnings.fold(words, |words, warning| format!("{words}; warning: {warning}"));
-        // It is begun as one at work: how it ended, if it has, is told with its result.
+        // The task starts as working. If the run has already ended, the outcome comes with the task's result.
         Some(CreateTaskResult::new(task.with_status_message(words)))
     }
 
-    /// A task as it is now, with the answer to the start where it is over.
+    /// The current state of a task, with the answer to the start if the run is over.
     pub(super) async fn get_task(&self, id: &str) -> Result<DetailedTask, Refusal> {
         let record = self.fleet.run_record(&parse_run_id(id)?).await?;
         Ok(DetailedTask::new(self.task(&record), self.task_payload(&record)?))
     }
 
-    /// That there is such a task.
+    /// Checks that the task exists.
     pub(super) async fn check_task(&self, id: &str) -> Result<(), Refusal> {
         self.fleet.run_record(&parse_run_id(id)?).await?;
         Ok(())
     }
 
-    /// Asks for the stop of the run. That it has ended is seen at a later look.
+    /// Requests a stop of the run. The caller sees the end in a later poll.
     pub(super) async fn cancel_task(&self, id: &str) -> Result<(), Refusal> {
         let ask = StopRequest { grace: CANCEL_GRACE, reason: Some("its task was cancelled".to_owned()), tree: true };
         self.fleet.stop(&parse_run_id(id)?, ask, Duration::ZERO, pending()).await?;
@@ -91,7 +91,8 @@ impl ServerContext {
         }
     }
 
-    /// What run_massgen would have answered, had it waited for the end: for a run that failed too it is no error, since the call was done.
+    /// The answer that run_massgen would have given after a wait for the end. A failed run is no error here either,
+    /// because the call itself succeeded.
     fn task_result(&self, record: &RunRecord) -> Result<JsonObject, Refusal> {
         let view = sanitize::sanitize_output(to_json(self.view(record, Detail::Brief))?, self.fleet.secrets());
         to_json(client::structured_result(view))?.as_object().cloned().ok_or_else(Refusal::panicked)

@@ -1,5 +1,6 @@
-//! The tool list: names, descriptions, schemas, annotations. Words for a model: each says what the tool is for, what comes
-//! back, and what to do next. Small, because every client pays for it in every conversation.
+//! The tool list: names, descriptions, schemas, annotations. The words are for a model: each description states the
+//! tool's purpose, its result and the next step. The list is small because every client sends it to its model in every
+//! conversation.
 
 use std::sync::{Arc, OnceLock};
 
@@ -15,25 +16,24 @@ use super::stops::KillView;
 use crate::settings::Settings;
 use crate::view::RunMassgenOutput;
 
-/// The tools that change something.
+/// The tools that change state.
 pub(super) const MUTATING_TOOLS: [&str; 3] = ["kill_run", "run_massgen", "steer_run"];
 
 /// All tools, sorted.
 const TOOL_NAMES: [&str; 6] = ["check_status", "kill_run", "list_configs", "read_result", "run_massgen", "steer_run"];
 
-/// The names of the tools of a server, which may be there for looking alone.
+/// The names of the tools that this server offers; a read-only server offers fewer.
 pub(super) fn tool_names(settings: &Settings) -> impl Iterator<Item = &'static str> {
     TOOL_NAMES.into_iter().filter(|name| !(settings.read_only && MUTATING_TOOLS.contains(name)))
 }
 
-/// The tools of those names, with the limits that the operator set. It takes longer than all else that a server does before it
-/// can answer.
+/// The offered tools, with the operator's limits filled in. This is the slowest part of the server's startup.
 pub(super) fn available_tools(settings: &Settings) -> Vec<Tool> {
     let offered = all_tools().into_iter().filter(|tool| tool_names(settings).any(|name| name == tool.name));
     offered.map(|tool| with_limits(tool, settings)).collect()
 }
 
-/// The tool with the operator's limits in the descriptions of its parameters.
+/// Fills the operator's limits into the parameter descriptions.
 fn with_limits(mut tool: Tool, settings: &Settings) -> Tool {
     let limits = [
         ("{max_wait_s}", settings.max_wait),
@@ -52,7 +52,7 @@ fn with_limits(mut tool: Tool, settings: &Settings) -> Tool {
     tool
 }
 
-/// What a tool takes, as a schema. That of each tool is made once.
+/// The input schema of a tool. The schemas are built once.
 pub(super) fn input_schema(tool: &str) -> Option<&'static Value> {
     static INPUTS: OnceLock<Vec<(String, Value)>> = OnceLock::new();
     let made = || {
@@ -62,8 +62,9 @@ pub(super) fn input_schema(tool: &str) -> Option<&'static Value> {
     inputs.iter().find(|(name, _)| name == tool).map(|(_, schema)| schema)
 }
 
-/// All tools, sorted by name; limits are names in braces. The first sentence of each says what to call it for, in the words by which
-/// one searches: clients with many tools show its first 160 characters, or find tools by a search over names and descriptions.
+/// All tools, sorted by name; limits are placeholders in braces. The first sentence of each description states the
+/// purpose, in words that people search for: clients with many tools show its first 160 characters, or search names and
+/// descriptions.
 pub(super) fn all_tools() -> Vec<Tool> {
     vec![
         new_tool::<CheckStatus, StatusView>(
@@ -132,8 +133,8 @@ fn new_tool<I: JsonSchema, O: JsonSchema>(
     Tool::new(name, description, input).with_title(title).with_raw_output_schema(output).with_annotations(annotations)
 }
 
-/// A schema without what only lengthens it for a model: titles, dialect, number formats, bounds of 0, and defaults that the
-/// description names already. Everything is inlined, since some clients do not follow references.
+/// A schema without the parts that only make it longer for a model: titles, dialect, number formats, minimums of 0, and
+/// defaults that the description names already. Everything is inlined, because some clients do not follow references.
 fn schema<T: JsonSchema>(settings: SchemaSettings) -> Arc<JsonObject> {
     let settings = settings.with(|settings| settings.inline_subschemas = true);
     let mut schema = settings.into_generator().into_root_schema_for::<T>().to_value();
@@ -141,7 +142,7 @@ fn schema<T: JsonSchema>(settings: SchemaSettings) -> Arc<JsonObject> {
     Arc::new(schema.as_object().cloned().unwrap_or_default())
 }
 
-/// Fields of answers whose names do not say enough.
+/// Output fields that keep their description, because the name alone is not clear.
 const DESCRIBED_FIELDS: [&str; 14] = [
     "state",
     "phase",
@@ -159,7 +160,7 @@ const DESCRIBED_FIELDS: [&str; 14] = [
     "config",
 ];
 
-/// An output schema with words only where they are needed: every client pays for each.
+/// An output schema with few descriptions: every client pays tokens for each.
 fn without_descriptions(schema: Arc<JsonObject>) -> Arc<JsonObject> {
     let mut whole = Value::Object(Arc::unwrap_or_clone(schema));
     remove_descriptions(&mut whole);
@@ -188,13 +189,14 @@ fn trim_schema(schema: &mut Value, root: bool) {
         object.remove(word);
     }
     if root {
-        // The type's own comment is for its programmer; the tool has a description.
+        // The type's doc comment is for programmers; the tool has its own description.
         object.remove("description");
     }
     if object.get("minimum") == Some(&Value::from(0)) {
         object.remove("minimum");
     }
-    // An unknown parameter is refused here, with the one that was probably meant; a client that checks names no remedy.
+    // The server refuses an unknown parameter itself and suggests the likely one; a client that validates would give no
+    // suggestion.
     if object.get("additionalProperties").is_some_and(Value::is_boolean) {
         object.remove("additionalProperties");
     }

@@ -1,5 +1,6 @@
-//! Which files a start may read, who may have written them, and what they may therefore hold. A file is opened once, and judged
-//! by what was opened: a link that is changed meanwhile changes nothing. It asks MassGen nothing and starts nothing.
+//! Which files a start may read, who may have written them, and what they may therefore contain. A file is opened once
+//! and judged by the open file, so a link that changes meanwhile has no effect. This module does not call MassGen and
+//! starts nothing.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -20,20 +21,20 @@ use crate::settings::Settings;
 
 /// The largest config, in bytes.
 const MAX_CONFIG_BYTES: u64 = 4 << 20;
-/// The largest question, in bytes: it goes into a config file, which MassGen repeats in every status.json.
+/// The largest question, in bytes: it goes into a config file, and MassGen repeats it in every status.json.
 pub(super) const MAX_QUESTION_BYTES: u64 = 1 << 20;
 
 /// Who may have written a config.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ConfigTrust {
-    /// The operator, or MassGen's authors.
+    /// The operator or MassGen's authors wrote it.
     Trusted,
-    /// An agent may have: it can write where this file is.
+    /// An agent may have written it: agents can write to its folder.
     AgentWritable,
 }
 
 impl ServerContext {
-    /// Reads a config that may be read, and holds it, with what is changed in it, against the operator's policy.
+    /// Reads an allowed config, and checks it with its overrides against the operator's policy.
     pub(super) fn read_config(
         &self,
         path: &Path,
@@ -76,14 +77,14 @@ impl ServerContext {
         self.check_tree(Some(&tree), "the config")
     }
 
-    /// Refuses overrides that bring in what an agent may not. What the config has already is nothing that they bring in.
+    /// Refuses overrides that add what an agent may not add. Values that the config has already are allowed.
     pub(super) fn check_overrides(&self, overrides: Option<&Value>, config: Option<&Tree>) -> Result<(), Refusal> {
         let news = overrides
             .map(|overrides| config.map_or_else(|| overrides.clone(), |config| config.effective_patch(overrides)));
         self.check_tree(overrides_tree(news.as_ref())?.as_ref(), "overrides")
     }
 
-    /// Refuses what an agent may not bring in.
+    /// Refuses a tree with content that an agent may not add.
     pub(super) fn check_tree(&self, tree: Option<&Tree>, whose: &str) -> Result<(), Refusal> {
         let Some(tree) = tree.filter(|_| !self.settings.trust.allow_commands) else { return Ok(()) };
         let project = self.settings.project_folder();
@@ -91,7 +92,7 @@ impl ServerContext {
         let found = found.or_else(|| {
             let leads_out =
                 |path: &Path| path.canonicalize().is_ok_and(|real| !is_readable_place(&real, &self.settings));
-            // Without a project, relative paths lead into the run's own folder.
+            // Without a project, relative paths are relative to the run's own folder.
             let all = project.map(|project| configs::paths_in_project(tree, project)).unwrap_or_default();
             let outside = all.into_iter().find(|(_, path)| leads_out(path));
             outside.map(|(key, _)| (key, "leads out of the project folder by a link"))
@@ -103,8 +104,8 @@ impl ServerContext {
         Err(Refusal::new("config_forbidden", message, hint))
     }
 
-    /// Refuses a start in which MassGen would read an `.env` file that an agent can write and that does more than bring in keys:
-    /// it could send the operator's keys elsewhere.
+    /// Refuses a start in which MassGen would read an `.env` file that an agent can write and that sets more than API
+    /// keys: other variables could send the operator's keys elsewhere.
     pub(super) fn check_env_files(&self, context: Context, package: Option<&Path>) -> Result<(), Refusal> {
         if self.settings.trust.allow_commands {
             return Ok(());
@@ -148,12 +149,12 @@ impl ServerContext {
             let outside = unreadable("it is outside of the folders that question files may come from".to_owned());
             return Err(self.explain_missing_project(outside));
         }
-        // Editors of Windows put a mark of the encoding there, which is no part of the question.
+        // Windows editors write a byte order mark there, which is not part of the question.
         Ok(opened.text.strip_prefix('\u{feff}').unwrap_or(&opened.text).to_owned())
     }
 }
 
-/// Overrides as a tree, with no key written in them.
+/// Overrides as a tree; literal API keys in them are refused.
 pub(super) fn overrides_tree(overrides: Option<&Value>) -> Result<Option<Tree>, Refusal> {
     if overrides.is_some_and(configs::is_too_deep) {
         return Err(overrides_refusal("they are nested too deep", "put less into one another"));
@@ -171,7 +172,8 @@ pub(super) fn overrides_tree(overrides: Option<&Value>) -> Result<Option<Tree>, 
     }
 }
 
-/// Refuses a key that MassGen would pass over, where another one was probably meant: the run would be paid for without it.
+/// Refuses a key that MassGen would ignore, if another key was probably meant: the run would cost money without the
+/// intended setting.
 pub(super) fn check_known_keys(overrides: &Value, config: Option<&Tree>) -> Result<(), Refusal> {
     let Some(unknown) = configs::unknown_key(overrides, config) else { return Ok(()) };
     let message = format!("`overrides` sets `{}`, which MassGen does not know and would pass over", unknown.key);
@@ -197,7 +199,7 @@ pub(super) fn invalid_overrides(error: &EditError) -> Refusal {
     overrides_refusal(&format!("the config has no agent `{}`", text::single_line(id, 80)), &hint)
 }
 
-/// What overrides are.
+/// Explains what overrides are.
 const OVERRIDES_HINT: &str = "give a JSON merge patch (RFC 7386) on the config, such as {\"orchestrator\": {\"max_new_answers_per_agent\": 1}}, \
                      with agents by their ids: {\"agents\": {\"agent_a\": {\"backend\": {\"model\": \"gpt-5\"}}}}";
 
@@ -205,13 +207,13 @@ fn overrides_refusal(why: &str, hint: &str) -> Refusal {
     Refusal::new("overrides_invalid", format!("`overrides` cannot be applied: {why}"), hint)
 }
 
-/// A text file, and where it really is.
+/// A text file, with its real path.
 struct TextFile {
     canonical_path: PathBuf,
     text: String,
 }
 
-/// Opens a file and reads it; a pipe or a device is none.
+/// Opens and reads a regular file; a pipe or a device is refused.
 fn read_text_file(path: &Path, most: u64) -> io::Result<TextFile> {
     let without_waiting = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     let mut file = File::options().read(true).custom_flags(without_waiting).open(path)?;
@@ -228,11 +230,11 @@ fn read_text_file(path: &Path, most: u64) -> io::Result<TextFile> {
     Ok(TextFile { canonical_path: real, text })
 }
 
-/// By the place of the file itself, links followed; none where configs may not come from.
+/// The trust in a file by its real path, with links resolved; `None` if configs may not come from there.
 fn config_trust(real: &Path, settings: &Settings, package: Option<&Path>) -> Option<ConfigTrust> {
     let is_in = |place: &Path| place.canonicalize().is_ok_and(|place| real.starts_with(place));
     let named = settings.trust.trusted_configs.iter().any(|place| is_in(place));
-    // A process that can write into MassGen's own package can do more than write configs.
+    // A process that can write into MassGen's own package can already do more than write configs.
     let of_massgen = package.is_some_and(|package| is_in(&package.join("configs")));
     let is_open = is_readable_place(real, settings);
     let of_user = settings.user_home.as_deref().is_some_and(|home| is_in(&home.join(".config/massgen")));
@@ -242,7 +244,7 @@ fn config_trust(real: &Path, settings: &Settings, package: Option<&Path>) -> Opt
     is_open.then_some(ConfigTrust::AgentWritable)
 }
 
-/// Whether a file, links followed, lies in the project or in another folder that the operator named.
+/// Whether a file, with links resolved, is in the project or in another folder that the operator allows.
 fn is_readable_place(real: &Path, settings: &Settings) -> bool {
     let folders = settings.trust.read_folders.iter().map(PathBuf::as_path).chain(settings.project_folder());
     folders.into_iter().any(|folder| real.starts_with(folder))

@@ -1,6 +1,6 @@
-//! How long a wait may be: what the operator allows, and what the client was seen to have patience for. A client that gives up a
-//! call after a fixed time cancels it then, so that its first such call tells how long the next ones may take. Nothing is kept
-//! beyond the session.
+//! How long a wait may be: the operator's limit, and the client's observed timeout. A client with a fixed call timeout
+//! cancels a call at that time, so the first cancelled call shows how long later waits may take. The data is kept only
+//! for the session.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,38 +9,38 @@ use std::time::Duration;
 use rmcp::model::RequestId;
 use tokio::time::Instant;
 
-/// A call that is cancelled sooner tells nothing: a person changed their mind, or the client shut down.
+/// A faster cancellation is no timeout: a person changed their mind, or the client shut down.
 const MIN_CANCEL_TIME: Duration = Duration::from_secs(1);
-/// How much of the time after which a client gave up its waits may take: the answer has to reach it before.
+/// The share of the client's timeout that a wait may use: the answer has to arrive before the timeout.
 const TIMEOUT_SHARE: f64 = 0.8;
 
-/// The patience of one client.
+/// The observed timeout of one client.
 #[derive(Debug, Clone, Default)]
 pub(super) struct WaitLimits(Arc<Mutex<OpenCalls>>);
 
 #[derive(Debug, Default)]
 struct OpenCalls {
-    /// Those that have no answer yet, with their starts.
+    /// The calls without an answer yet, with their start times.
     open: HashMap<RequestId, Instant>,
     learned: LearnedTimeout,
 }
 
-/// What the calls of a client tell of its patience.
+/// The observations about a client's timeout.
 #[derive(Debug, Clone, Copy, Default)]
 struct LearnedTimeout {
     /// The longest call that was answered without being cancelled.
     longest_answered: Duration,
-    /// The shortest call that was given up.
+    /// The shortest call that was cancelled.
     shortest_cancelled: Option<Duration>,
 }
 
-/// A call that is open until this is dropped.
+/// An open call; it ends when this is dropped.
 pub(super) struct OpenCall {
     wait_limits: WaitLimits,
     id: RequestId,
 }
 
-/// How long a wait lasts at most, and what to tell its caller where that is less than was asked for.
+/// The longest allowed wait, and what to report to the caller if that is less than requested.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct AllowedWait {
     pub(super) max: Duration,
@@ -48,14 +48,14 @@ pub(super) struct AllowedWait {
 }
 
 impl WaitLimits {
-    /// Takes note of a call that begins.
+    /// Records the start of a call.
     pub(super) fn start_call(&self, id: RequestId) -> OpenCall {
         self.lock().open.insert(id.clone(), Instant::now());
         OpenCall { wait_limits: self.clone(), id }
     }
 
-    /// Learns from a call that the client cancels. It is called before any later message of the client is read, so that the
-    /// next call's wait knows already.
+    /// Learns from a call that the client cancels. It runs before the client's next message is read, so the next call's
+    /// wait already uses the result.
     pub(super) fn record_cancelled(&self, id: &RequestId, reason: Option<&str>) {
         let mut calls = self.lock();
         if let Some(begun) = calls.open.remove(id) {
@@ -63,19 +63,19 @@ impl WaitLimits {
         }
     }
 
-    /// A wait of at most `asked`, which the operator allows up to `most`.
+    /// The allowed part of a wait of `asked`; the operator allows `most`.
     pub(super) fn allowed_wait(&self, asked: Duration, most: Duration) -> AllowedWait {
         self.lock().learned.allowed_wait(asked, most)
     }
 
-    /// A panic in another holder leaves the table whole: each change is a single step.
+    /// A panic in another holder leaves the table consistent, because each change is a single operation.
     fn lock(&self) -> MutexGuard<'_, OpenCalls> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for OpenCall {
-    /// The call is over; unless it was cancelled, the client had the patience for it.
+    /// The call is over. Unless it was cancelled, the client's timeout is longer than the call.
     fn drop(&mut self) {
         let mut calls = self.wait_limits.lock();
         if let Some(begun) = calls.open.remove(&self.id) {
@@ -85,9 +85,9 @@ impl Drop for OpenCall {
 }
 
 impl LearnedTimeout {
-    /// A call was cancelled. Where the client says why and speaks of no timeout, a person or a program has cancelled it
-    /// (`AbortError` is the Esc key in clients with the TypeScript SDK): that tells nothing.
-    /// Nor does a cancel after less time than the client has waited for another answer.
+    /// Records a cancelled call. If the client gives a reason that names no timeout, a person or a program cancelled
+    /// the call (`AbortError` is the Esc key in clients with the TypeScript SDK), so nothing is learned. Nothing is
+    /// learned either if the client has waited longer for another answer.
     fn record_cancel(&mut self, after: Duration, reason: Option<&str>) {
         let reason = reason.filter(|reason| !reason.trim().is_empty());
         if after >= MIN_CANCEL_TIME && after > self.longest_answered && reason.is_none_or(is_timeout) {
@@ -95,7 +95,8 @@ impl LearnedTimeout {
         }
     }
 
-    /// A call was answered that the client had waited for so long. One that it should have given up by then refutes what was learned.
+    /// Records an answered call and its duration. If the call took longer than the learned timeout, that timeout is
+    /// discarded.
     fn record_answer(&mut self, after: Duration) {
         self.longest_answered = self.longest_answered.max(after);
         self.shortest_cancelled = self.shortest_cancelled.filter(|given_up| self.longest_answered < *given_up);
@@ -120,7 +121,7 @@ impl LearnedTimeout {
     }
 }
 
-/// Whether a reason speaks of a timeout: `timed out after 5s` (Python SDK), `McpError: MCP error -32001: Request timed out`
+/// Whether a reason names a timeout: `timed out after 5s` (Python SDK), `McpError: MCP error -32001: Request timed out`
 /// (TypeScript SDK).
 fn is_timeout(reason: &str) -> bool {
     let reason = reason.to_lowercase();

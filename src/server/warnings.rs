@@ -1,5 +1,5 @@
-//! What is said before a start, without keeping it from starting: what the config lacks here or does nothing with, and references in
-//! a question that MassGen would not follow. It starts nothing and asks MassGen nothing.
+//! Warnings before a start, which do not prevent it: what the config lacks on this machine or sets without effect, and
+//! references in a question that MassGen would not follow. This module starts nothing and does not call MassGen.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -21,7 +21,7 @@ const MAX_NAMED_MODELS: usize = 3;
 const MAX_WARNINGS: usize = 10;
 
 impl ServerContext {
-    /// What to say of some starts and of the questions of all, each thing once.
+    /// The warnings about some starts and their questions, each once.
     pub(super) async fn start_warnings(
         &self,
         starts: Vec<StartRequest>,
@@ -41,7 +41,7 @@ impl ServerContext {
 
     fn find_problems(&self, starts: &[StartRequest], questions: &[String]) -> Vec<Problem> {
         let of_configs = starts.iter().flat_map(|start| self.config_problems(start));
-        // Who may read the project finds the file by its name in the question.
+        // An agent with access to the project can find a file by its name in the question.
         let is_alone = starts.iter().any(|start| start.spec.context == Context::None);
         let exists = |name: &str| self.settings.project_folder().is_some_and(|project| is_in_project(project, name));
         let of_questions = questions.iter().filter(|_| is_alone).filter_map(|asked| references::warning(asked, exists));
@@ -51,7 +51,7 @@ impl ServerContext {
     fn config_problems(&self, start: &StartRequest) -> Vec<Problem> {
         let Some(config) = effective_config(start) else { return Vec::new() };
         if let ConfigChoice::Rehearsal(_) = &start.spec.config {
-            // It lacks nothing but files.
+            // The config lacks only file access.
             return configs::no_files_problem(&config, start.spec.context).into_iter().collect();
         }
         let package = program::package(&start.spec.program);
@@ -70,7 +70,7 @@ impl ServerContext {
         found
     }
 
-    /// Which variables a run would have, by name.
+    /// The names of the variables that a run would have.
     pub(super) fn variable_names(&self, start: &StartRequest) -> BTreeSet<String> {
         let package = program::package(&start.spec.program);
         let mut variables = self.variable_sources(start.spec.context, package.as_deref()).names();
@@ -79,7 +79,8 @@ impl ServerContext {
     }
 }
 
-/// The config of a run as MassGen will read it, but for its question and the address of a rehearsal's models; none if it cannot be read.
+/// The config as MassGen will read it, without the question and the address of a rehearsal's models; `None` if it
+/// cannot be read.
 pub(super) fn effective_config(start: &StartRequest) -> Option<Tree> {
     let ConfigChoice::Rehearsal(name) = &start.spec.config else {
         let (name, text) = start.config.as_ref()?;
@@ -90,7 +91,8 @@ pub(super) fn effective_config(start: &StartRequest) -> Option<Tree> {
     Some(config)
 }
 
-/// A budget in dollars that a call or a person set and that cannot hold, since MassGen counts nothing for some models.
+/// A problem if a call or a person set a dollar budget that cannot be enforced, because MassGen counts no cost for some
+/// models.
 fn unpriced_budget_problem(
     budget: Usd,
     start: &StartRequest,
@@ -115,7 +117,7 @@ fn unpriced_budget_problem(
     })
 }
 
-/// Whether a name is that of a file or folder in the project.
+/// Whether a file or folder of this name exists in the project.
 fn is_in_project(project: &Path, name: &str) -> bool {
     let is_short = name.len() <= 255 && text::safe_name(name) == name;
     is_short && !name.contains("..") && project.join(name).starts_with(project) && project.join(name).exists()

@@ -1,5 +1,5 @@
-//! Which run this process belongs to, if any: told by process ancestry alone, since nothing else of ours gets through to an MCP
-//! server that an agent of MassGen starts. A supervisor that adopts whatever its run leaves behind is an ancestor for good.
+//! Finds the run that this process belongs to, if any. Process ancestry is the only evidence: nothing else of ours reaches an MCP
+//! server that an agent of MassGen starts. A supervisor adopts all orphans of its run, so it stays an ancestor.
 
 use std::path::{Path, PathBuf};
 
@@ -8,22 +8,22 @@ use procfs::process::{FDTarget, Process};
 use super::group;
 use crate::registry::{RunFolder, RunLock};
 
-/// How often the walk starts again if an ancestor ended during it; its children then have another parent.
+/// How often the walk starts again because an ancestor ended during it; the children of that ancestor then have another parent.
 const MAX_ATTEMPTS: usize = 100;
 
-/// The folder of the nearest run among this process's ancestors. An ancestor that looks like a supervisor counts only where it
-/// holds the lock file of the run that it names, and that lock is taken; one that looks like the keeper of a warm start, only where
-/// that run's record names it besides.
+/// The folder of the nearest run among this process's ancestors. An ancestor that looks like a supervisor counts only if it has
+/// the lock file of the run that it names open and that lock is held. An ancestor that looks like the keeper of a warm start counts
+/// only if that run's record also names it.
 pub fn parent_run() -> Option<RunFolder> {
     (0..MAX_ATTEMPTS).find_map(|_| walk_ancestors()).flatten()
 }
 
-/// None where an ancestor has ended meanwhile.
+/// `None` if an ancestor ended during the walk.
 fn walk_ancestors() -> Option<Option<RunFolder>> {
     let mut pid = std::process::id().cast_signed();
     loop {
         pid = Process::new(pid).ok()?.stat().ok()?.ppid;
-        // Zero is beyond what this process can see: another pid namespace.
+        // The parent pid is zero if the parent is in another pid namespace.
         if pid <= 1 {
             return Some(None);
         }
@@ -44,7 +44,7 @@ fn supervised_run(pid: i32) -> Option<RunFolder> {
     (holds && is_locked(&folder)).then_some(folder)
 }
 
-/// A keeper shows the command line of the warm process that it was forked from; which run it keeps, only its open file tells.
+/// A keeper shows the command line of the warm process that forked it; only its open file identifies the run.
 fn kept_run(pid: i32) -> Option<RunFolder> {
     let process = Process::new(pid).ok()?;
     let is_warm = |word: &String| Path::new(word).extension().is_some_and(|ending| ending == "py");

@@ -1,36 +1,36 @@
-//! What a run has spent and what follows from it: steer at four fifths of a budget, stop at all of it. Pure.
-//! An unknown cost is never taken for none.
+//! Computes what a run has spent and decides what follows: steer at 80 % of a budget, stop at 100 %. Pure.
+//! An unknown cost never counts as zero.
 
 use std::collections::BTreeMap;
 
 use crate::run::{AgentDigest, Allowance, Digest, Spend, Unpriced, Usd};
 
-/// From here on the agents are told to finish, in hundredths of the budget.
+/// From this share of the budget on, in percent, the agents are asked to finish.
 const STEER_PERCENT: u64 = 80;
 
-/// Reads costs for one run.
+/// Computes the costs of one run and compares them with its budget.
 #[derive(Debug, Clone, Default)]
 pub(super) struct BudgetPolicy {
     pub(super) allowance: Allowance,
-    /// Which model each agent uses.
+    /// The model of each agent.
     pub(super) models: BTreeMap<String, String>,
-    /// A rehearsal costs what it says, and otherwise nothing.
+    /// A rehearsal costs what its script reports, otherwise nothing.
     pub(super) is_rehearsal: bool,
 }
 
-/// What is to be done.
+/// What to do about the spend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum BudgetDecision {
     /// Nothing.
     Continue,
-    /// The agents are to finish.
+    /// Ask the agents to finish.
     Steer,
-    /// The run is to be stopped.
+    /// Stop the run.
     Stop,
 }
 
 impl BudgetPolicy {
-    /// What a run has spent by itself.
+    /// What the run itself has spent.
     pub(super) fn own_spend(&self, digest: &Digest) -> Spend {
         let of_agents: f64 = digest.agents.iter().filter_map(|agent| agent.cost_usd).sum();
         let known = Usd::from_f64(digest.cost_usd.unwrap_or_default().max(of_agents)).unwrap_or_default();
@@ -52,7 +52,7 @@ impl BudgetPolicy {
         (self.allowance.unpriced == Unpriced::Estimate).then(|| price.cost(input, output))
     }
 
-    /// What follows from so much.
+    /// What to do at this spend.
     pub(super) fn decide(&self, spent: Spend) -> BudgetDecision {
         let used = self.allowance.cap.percent_used(spent);
         let is_denied = spent.is_unpriced && self.allowance.unpriced == Unpriced::Deny;
@@ -65,7 +65,7 @@ impl BudgetPolicy {
     }
 }
 
-/// An agent that has answered has used its model, whether MassGen tells how many tokens it took or not.
+/// An agent that has answered has used its model, whether or not MassGen reports its tokens.
 fn is_unpriced(agent: &AgentDigest) -> bool {
     agent.cost_usd.is_none() && (agent.tokens.unwrap_or_default() > 0 || agent.answers > 0)
 }

@@ -1,5 +1,5 @@
-//! Which files of the project changed while a run that may write there was at work: their sizes and times before and after, no matter which program
-//! changed them. It reads no file, follows no link, leaves `.git` out, and gives up on a project of more than [`MAX_FILES`] files.
+//! Finds the project files that changed during a run that may write in the project. It compares sizes and times before and after, so it also
+//! counts changes by other programs. It reads no file, follows no link, skips `.git`, and gives up above [`MAX_FILES`] files.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -8,32 +8,32 @@ use std::path::{Path, PathBuf};
 use crate::massgen::text;
 use crate::run::ChangedFiles;
 
-/// The most files that are compared, which takes a fraction of a second.
+/// The most files that are compared; this takes a fraction of a second.
 const MAX_FILES: usize = 20_000;
 /// The most changed files that are named.
 const MAX_NAMED_FILES: usize = 20;
 /// The longest name of a changed file, in characters.
 const MAX_NAME_CHARS: usize = 200;
 
-/// Size, time of the last change in nanoseconds, and inode: another file may have been put in the place of the first.
+/// Size, time of the last change in nanoseconds, and inode: a new file may have replaced the old one.
 type FileMeta = (u64, i128, u64);
 
-/// The files of a folder at a moment.
+/// The files of a folder at one moment.
 #[derive(Debug)]
 pub(super) struct ProjectSnapshot(BTreeMap<PathBuf, FileMeta>);
 
 impl ProjectSnapshot {
-    /// Of a project but for the state folder, which may lie in it; none where there are too many.
+    /// Takes a snapshot of a project without the state folder, which may lie in it; `None` if there are too many files.
     pub(super) fn take(project: &Path, state: &Path) -> Option<ProjectSnapshot> {
         let mut files = ProjectSnapshot(BTreeMap::new());
         files.add_folder(project, Path::new(""), state).then_some(files)
     }
 
-    /// Whether there was room for all.
+    /// `false` if there are more than [`MAX_FILES`] files.
     fn add_folder(&mut self, folder: &Path, below: &Path, state: &Path) -> bool {
         std::fs::read_dir(folder).into_iter().flatten().flatten().all(|entry| {
             let (path, name) = (entry.path(), below.join(entry.file_name()));
-            // What goes away during the look is of neither moment.
+            // A file that disappears during the scan is in neither snapshot.
             let Ok(meta) = entry.metadata() else { return true };
             if meta.is_dir() {
                 return entry.file_name() == ".git" || path == state || self.add_folder(&path, &name, state);
@@ -44,7 +44,7 @@ impl ProjectSnapshot {
         })
     }
 
-    /// What has changed from this moment to a later one: changed and new files, and those that are gone.
+    /// The difference between this snapshot and a later one: changed, new and deleted files.
     pub(super) fn diff(&self, later: &ProjectSnapshot) -> ChangedFiles {
         let new_or_other = later.0.iter().filter(|(name, stamp)| self.0.get(*name) != Some(stamp));
         let gone = self.0.keys().filter(|name| !later.0.contains_key(*name));

@@ -1,6 +1,6 @@
-//! The processes of a run: who they are, how they are signalled, how they are reaped. The only file that knows signals.
-//! A signal goes through a pidfd to a process whose identity was proven while that pidfd was open; a number alone, from
-//! disk or from an older look, is never signalled.
+//! The processes of a run: identifies, signals and reaps them. The only file that knows signals.
+//! A signal goes through a pidfd to a process that was identified while that pidfd was open. A pid from disk or from an
+//! older scan is never signalled.
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;
@@ -13,7 +13,7 @@ use crate::clock;
 use crate::registry::{RunFolder, RunLock};
 use crate::run::{Exit, ProcessIdentity};
 
-/// What a process is told.
+/// The signals that stop a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopSignal {
     /// SIGINT: end politely.
@@ -24,16 +24,16 @@ pub enum StopSignal {
     Kill,
 }
 
-/// A process as one look at /proc saw it.
+/// A process as one scan of /proc saw it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProcessInfo {
-    /// Who it is.
+    /// Its identity.
     pub identity: ProcessIdentity,
-    /// Its parent's pid at the look.
+    /// Its parent's pid during the scan.
     pub parent_pid: u32,
-    /// Its process group at the look, where it is known.
+    /// Its process group during the scan, if known.
     pub process_group: Option<u32>,
-    /// Its name, as the kernel has it (15 bytes at most).
+    /// Its name as the kernel reports it (15 bytes at most).
     pub name: String,
 }
 
@@ -44,7 +44,7 @@ pub struct ProcessTree {
     pub own: Vec<ProcessInfo>,
     /// Supervisors of runs that this run started.
     pub nested_supervisors: Vec<ProcessInfo>,
-    /// All that those supervise.
+    /// All processes below those supervisors.
     pub nested_descendants: Vec<ProcessInfo>,
 }
 
@@ -55,7 +55,7 @@ impl ProcessTree {
     }
 }
 
-/// The mark of a process, to know it again; of one that has ended, too, as long as it has not been reaped.
+/// Identifies a process. This also works for a process that has ended but is not reaped.
 pub fn identify(pid: u32) -> Option<ProcessIdentity> {
     let stat = Process::new(pid.cast_signed()).ok()?.stat().ok()?;
     Some(ProcessIdentity { pid, start_ticks: stat.starttime, boot_id: clock::boot_id().to_owned() })
@@ -67,19 +67,19 @@ pub fn is_alive(mark: &ProcessIdentity) -> bool {
     stat.is_ok_and(|stat| !is_dead(&stat)) && self::identify(mark.pid).as_ref() == Some(mark)
 }
 
-/// Whether this process has no child, living or unreaped. For a subreaper this is the kernel's answer that no process is left below
-/// it, where a look at /proc could miss a process that was forked during the look.
+/// Whether this process has no child, living or unreaped. For a subreaper this is the kernel's proof that no process is left below
+/// it. A scan of /proc could miss a process that is forked during the scan.
 pub fn has_no_children() -> bool {
     let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     rustix::process::waitid(WaitId::All, look).is_err_and(|error| error == rustix::io::Errno::CHILD)
 }
 
-/// A process whose first thread has ended shows as a zombie as well, while others of its threads work on.
+/// A process looks like a zombie when its first thread has ended, even if other threads still run.
 fn is_dead(stat: &Stat) -> bool {
     matches!(stat.state, 'Z' | 'X' | 'x') && stat.num_threads <= 1
 }
 
-/// Sends an order to exactly this process; `false` where it is gone, or its pid belongs to another by now.
+/// Sends a signal to exactly this process; `false` if it is gone or its pid now belongs to another process.
 pub fn send_signal(mark: &ProcessIdentity, order: StopSignal) -> bool {
     open_pidfd(mark).is_some_and(|handle| signal_pidfd(&handle, order))
 }
@@ -93,14 +93,14 @@ fn signal_pidfd(handle: &OwnedFd, order: StopSignal) -> bool {
     rustix::process::pidfd_send_signal(handle, signal).is_ok()
 }
 
-/// A handle of exactly this process. Whatever becomes of the process and its pid, no other is ever reached through it.
+/// A handle of exactly this process. It never refers to another process, even if the pid is reused.
 pub(super) fn open_pidfd(mark: &ProcessIdentity) -> Option<OwnedFd> {
     let handle = rustix::process::pidfd_open(Pid::from_raw(mark.pid.cast_signed())?, PidfdFlags::empty()).ok()?;
-    // The handle is the older one: if the pid still is this process now, it was when the handle was opened.
+    // The pidfd was opened before this check: if the pid still belongs to the process now, it did when the pidfd was opened.
     (self::identify(mark.pid).as_ref() == Some(mark)).then_some(handle)
 }
 
-/// Every process below `root`, however it changed its session: as child subreaper, `root` inherits the orphans.
+/// Every process below `root`, including those that changed their session: as child subreaper, `root` adopts the orphans.
 pub fn process_tree(root: u32) -> ProcessTree {
     let everyone = list_processes();
     let mut family = ProcessTree::default();
@@ -126,11 +126,11 @@ pub fn process_tree(root: u32) -> ProcessTree {
     family
 }
 
-/// The kin of a run, wherever they live, for a run whose reaper is gone: those that are known, those that carry the run's mark (its
-/// `bin` folder as the first entry of PATH), and all below them. Only processes of the same user are seen.
+/// The processes of a run that has lost its reaper: the known ones, those with the run's mark (its `bin` folder as the first
+/// entry of PATH), and all descendants of both. Only processes of the same user are visible.
 pub fn marked_processes(bin: &Path, known: &[ProcessIdentity]) -> Vec<ProcessInfo> {
     let everyone = list_processes();
-    // Others may stand before it (a virtual environment, npx); of a nested run, its own stands before its parent's.
+    // Other entries may precede it (a virtual environment, npx). In a nested run, its own folder precedes its parent's.
     let is_ours = |member: &&ProcessInfo| {
         known.contains(&member.identity)
             || path_entries(member.identity.pid)
@@ -139,7 +139,7 @@ pub fn marked_processes(bin: &Path, known: &[ProcessIdentity]) -> Vec<ProcessInf
                 .is_some_and(|entry| entry == bin)
     };
     let mut found: Vec<ProcessInfo> = everyone.iter().filter(is_ours).cloned().collect();
-    // A process that dropped its environment is still known by its parent.
+    // A process that dropped its environment is found through its parent.
     let mut next = 0;
     while let Some(parent) = found.get(next).map(|member| member.identity.pid) {
         let known = |member: &&ProcessInfo| found.iter().any(|known| known.identity == member.identity);
@@ -161,7 +161,7 @@ fn path_entries(pid: u32) -> Vec<PathBuf> {
     std::env::split_paths(&path).collect()
 }
 
-/// The run that a process supervises: `supervise FOLDER` on its command line, and the lock of that folder held.
+/// The run that a process supervises: it has `supervise FOLDER` on its command line and holds the lock of that folder.
 fn supervised_run(pid: u32) -> Option<RunFolder> {
     let line = Process::new(pid.cast_signed()).ok()?.cmdline().ok()?;
     let folder = line.get(1).filter(|verb| *verb == "supervise").and(line.get(2))?;
@@ -188,7 +188,7 @@ fn list_processes() -> Vec<ProcessInfo> {
         .collect()
 }
 
-/// Reaps every child that has ended: a subreaper that did not would collect the dead of the whole run.
+/// Reaps every child that has ended. Otherwise this subreaper would collect the zombies of the whole run.
 pub fn reap() -> Vec<(u32, Exit)> {
     std::iter::from_fn(|| rustix::process::wait(WaitOptions::NOHANG).ok().flatten())
         .filter_map(|(pid, status)| Some((pid.as_raw_nonzero().get().unsigned_abs(), to_exit(status)?)))
@@ -199,17 +199,17 @@ fn to_exit(status: WaitStatus) -> Option<Exit> {
     status.exit_status().map(Exit::Code).or_else(|| status.terminating_signal().map(Exit::Signal))
 }
 
-/// Counts the processes that were ever seen, each once.
+/// Counts all processes ever seen, each once.
 #[derive(Debug, Default)]
 pub struct SeenProcesses(HashSet<(u32, u64)>);
 
 impl SeenProcesses {
-    /// Adds all of a family.
+    /// Adds all processes of a tree.
     pub fn add_tree(&mut self, family: &ProcessTree) {
         self.0.extend(family.all().map(|member| (member.identity.pid, member.identity.start_ticks)));
     }
 
-    /// How many there were.
+    /// The number of processes seen.
     pub fn count(&self) -> u32 {
         u32::try_from(self.0.len()).unwrap_or(u32::MAX)
     }
@@ -234,7 +234,7 @@ mod tests {
         assert!(!send_signal(&own, StopSignal::Kill), "gone");
     }
 
-    /// The race, forced open: the process ends between the proof of who it is and the signal.
+    /// Forces the race: the process ends between its identification and the signal.
     #[test]
     fn f11_a_process_that_ends_between_the_check_and_the_signal_takes_the_signal_with_it() {
         let mut child = Command::new("sh").args(["-c", "read line; exit 3"]).stdin(Stdio::piped()).spawn().expect("sh");
@@ -244,7 +244,7 @@ mod tests {
         while is_alive(&own) {
             std::thread::yield_now();
         }
-        // A zombie keeps its ending, whatever it is sent.
+        // A signal does not change the exit status of a zombie.
         signal_pidfd(&proven, StopSignal::Kill);
         send_signal(&own, StopSignal::Kill);
         assert_eq!(child.wait().expect("wait").code(), Some(3));

@@ -1,14 +1,14 @@
-//! What a supervisor needs of the kernel, tried out on this very process and taken back at once.
-//! It looks, and changes nothing that lasts.
+//! Checks the kernel features that a supervisor needs. It tries them on this process and undoes each at once.
+//! It makes no lasting change.
 
 use std::io;
 
 use rustix::process::{PidfdFlags, getpid, pidfd_open, set_child_subreaper};
 
-/// The oldest Linux that has all of it.
+/// The oldest Linux that has all these features.
 pub const MIN_LINUX: (u32, u32) = (5, 3);
 
-/// A feature that is not there.
+/// A missing kernel feature.
 #[derive(Debug, thiserror::Error)]
 #[error("the kernel does not let this process {what}")]
 pub struct MissingFeature {
@@ -16,7 +16,7 @@ pub struct MissingFeature {
     source: io::Error,
 }
 
-/// The release of the kernel, such as `6.1.0-13-amd64`, where it tells.
+/// The release of the kernel, such as `6.1.0-13-amd64`, if available.
 pub fn kernel_release() -> Option<String> {
     let told = std::fs::read_to_string("/proc/sys/kernel/osrelease").ok()?;
     Some(told.trim().to_owned())
@@ -32,7 +32,7 @@ pub fn parse_release(release: &str) -> Option<(u32, u32)> {
 ///
 /// # Errors
 ///
-/// The first of them that is not to be had.
+/// The first missing feature.
 pub fn check_features() -> Result<(), MissingFeature> {
     let missing = |what| move |error: rustix::io::Errno| MissingFeature { what, source: error.into() };
     pidfd_open(getpid(), PidfdFlags::empty()).map_err(missing("open a pidfd"))?;

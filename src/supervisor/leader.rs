@@ -1,5 +1,5 @@
-//! MassGen's own process: how it is started as leader of a session of its own that ends when its supervisor dies.
-//! The exec step stands between: it is this program again, which becomes MassGen without another process in between.
+//! Starts MassGen's own process as leader of its own session. It ends when its supervisor dies.
+//! The exec step is this program again: it prepares the process and then becomes MassGen, without another process in between.
 
 use std::convert::Infallible;
 use std::ffi::OsString;
@@ -26,35 +26,35 @@ use crate::run::{Leader, ProcessIdentity, RunSpec};
 use crate::secrets::Secrets;
 use crate::warm::{self, ColdReason, ForkTicket, Installation, WarmState};
 
-/// The exit code of an exec step that could not become MassGen.
+/// The exit code of an exec step that failed to become MassGen.
 const EXIT_NOT_EXECUTED: i32 = 127;
 
-/// How long an import may take: on a machine that is busy with ten of them, a cold start does not take less.
+/// How long an import may take. On a machine busy with ten imports, a cold start takes just as long.
 const IMPORT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// MassGen's process, just started, who has it for a child, and the tasks that keep what it prints.
+/// MassGen's newly started process, its reaper, and the tasks that copy its output.
 pub(super) struct StartedLeader {
     pub(super) leader: Leader,
     pub(super) reaper: Reaper,
     pub(super) outputs: Vec<JoinHandle<()>>,
 }
 
-/// A keeper that waits for the word to fork MassGen, and the ends of its outputs that are read.
+/// A keeper that waits for the command to fork MassGen, and the read ends of its outputs.
 pub(super) struct WarmStart {
     ticket: ForkTicket,
     /// The keeper's process.
     pub(super) keeper: ProcessIdentity,
-    /// How long it was waited for.
+    /// How long the run waited for it.
     pub(super) import_wait: Duration,
     outputs: [PipeReader; 2],
 }
 
-/// Asks for a warm start. One that imports MassGen yet is waited for, which takes no longer than an import of one's own; `waits` is
-/// called before that.
+/// Requests a warm start. If the warm process still imports MassGen, this waits, which takes no longer than an import of the
+/// run's own; it calls `waits` before waiting.
 ///
 /// # Errors
 ///
-/// Why the run has to be started cold: no warm process would do the same as a cold start. Nothing has begun then.
+/// Why the run needs a cold start: no warm process would behave like a cold start. Nothing has started yet.
 pub(super) async fn request_warm_start(
     launch: &Launch,
     folder: &RunFolder,
@@ -67,7 +67,7 @@ pub(super) async fn request_warm_start(
     }
     let kind = Installation::for_program(&launch.program)?;
     let (begun, mut waits) = (Instant::now(), Some(waits));
-    // The worker hears the same signals, and stops what is started then.
+    // The worker gets the same signals and stops whatever has started by then.
     let mut told = std::pin::pin!(super::shutdown_signal());
     let ((out, out_end), (err, err_end)) = (io::pipe()?, io::pipe()?);
     let ends = [OwnedFd::from(out_end), OwnedFd::from(err_end)];
@@ -97,7 +97,7 @@ pub(super) async fn request_warm_start(
     }
 }
 
-/// Why a run is started cold that no warm process takes: what the one for its environment said, or why there is none for it.
+/// Why no warm process takes the run: the reason given by the process for its environment, or why there is no such process.
 fn explain_cold_start(
     cold: ColdReason,
     launch: &Launch,
@@ -125,7 +125,7 @@ fn explain_cold_start(
 }
 
 impl WarmStart {
-    /// Has MassGen's process forked.
+    /// Forks MassGen's process.
     pub(super) async fn fork_leader(
         self,
         folder: &RunFolder,
@@ -142,8 +142,8 @@ impl WarmStart {
     }
 }
 
-/// Starts MassGen in the usual way. It must be called on the thread that lives as long as the supervisor: the parent-death
-/// signal belongs to the thread that forked.
+/// Starts MassGen cold. The caller must be a thread that lives as long as the supervisor: the parent-death signal is bound to
+/// the thread that forked.
 pub(super) fn start_cold(
     me: &Path,
     launch: &Launch,
@@ -155,26 +155,26 @@ pub(super) fn start_cold(
     command.arg0("massgen-mcp").arg("exec").arg(std::process::id().to_string()).arg(&launch.program).args(&launch.args);
     command.env_clear().envs(launch.env.iter().map(|(name, value)| (name, value))).current_dir(&launch.cwd);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    // What can fail for want of room comes first: once MassGen lives, it must not be taken for never started.
+    // Create the logs first, since a full disk may prevent it: once MassGen lives, the run must not count as never started.
     let (out, err) = (RotatingLog::create(folder.stdout_log())?, RotatingLog::create(folder.stderr_log())?);
     let mut child = command.spawn()?;
     let stdout = child.stdout.take().map(|pipe| output::drain(pipe, out, secrets, closing)).transpose()?;
     let stderr = child.stderr.take().map(|pipe| output::drain(pipe, err, secrets, closing)).transpose()?;
-    // The child is ours and not reaped, so that its pid is its own; without /proc nothing of this works. The handle is let go
-    // without a wait: the supervisor reaps all its children in one place.
+    // The child is not reaped yet, so its pid is not reused. Without /proc no run can be supervised. Dropping the handle without
+    // a wait is correct: the supervisor reaps all its children in one place.
     let leader = group::identify(child.id()).ok_or_else(|| io::Error::other("/proc does not show it"))?;
     let parent = Reaper::Supervisor(LeaderChild::new(&leader));
     Ok(StartedLeader { leader, reaper: parent, outputs: [stdout, stderr].into_iter().flatten().collect() })
 }
 
-/// The exec step: a new session, a signal at the supervisor's death, then MassGen in place of this program.
-/// It returns only where that failed.
+/// The exec step: creates a session, sets a signal for the supervisor's death, then replaces this program by MassGen.
+/// It returns only on failure.
 pub fn exec_massgen(supervisor: u32, program: &Path, args: &[OsString]) -> Result<Infallible, (i32, String)> {
     let refused =
         |error: io::Error| (EXIT_NOT_EXECUTED, format!("{CANNOT_EXECUTE_PREFIX} `{}`: {error}", program.display()));
     rustix::process::setsid().map_err(|error| refused(error.into()))?;
     rustix::process::set_parent_process_death_signal(Some(Signal::TERM)).map_err(|error| refused(error.into()))?;
-    // If the supervisor had died before the line above, no death signal would arrive any more.
+    // If the supervisor died before the line above, no death signal arrives.
     if rustix::process::getppid().map(Pid::as_raw_nonzero).map(|pid| pid.get().unsigned_abs()) != Some(supervisor) {
         return Err(refused(io::Error::other("its supervisor is gone")));
     }

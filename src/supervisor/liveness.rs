@@ -1,8 +1,8 @@
-//! When to look at a run that has gone quiet: first after ten seconds, then ever more seldom, once a minute in the end. Pure.
+//! Decides when to sample a quiet run: first after ten seconds, then less and less often, at last once a minute. Pure.
 //!
-//! The supervisor looks, not who reads: work shows only between two looks, the run's processes are below the supervisor alone,
-//! and a reader's answer must not wait for /proc. A run that gives signs of life is not looked at, so that the looks cost a
-//! wake-up every ten seconds then, and one a minute while it is quiet.
+//! The supervisor samples, not the reader: CPU use shows only between two samples, only the supervisor has the run's processes
+//! below it, and a reader's answer must not wait for /proc. A run that shows activity is not sampled. The check then costs one
+//! wake-up every ten seconds, and one a minute while the run is quiet.
 
 use std::time::Duration;
 
@@ -11,27 +11,27 @@ use tokio::time::Instant;
 use super::proc_sampler::CpuSample;
 use crate::run::Moment;
 
-/// How long a run is quiet before it is looked at.
+/// How long a run is quiet before its first sample.
 const FIRST_CHECK: Duration = Duration::from_secs(10);
-/// The second look, which is the first with something to compare with.
+/// The second sample, the first one that has an earlier sample to compare with.
 const SECOND_CHECK: Duration = Duration::from_secs(20);
-/// From here on one a minute.
+/// After that, one sample a minute.
 const CHECK_INTERVAL_S: u64 = 60;
 
-/// How much there is of what grows while a run does anything: events, output, logs; in bytes.
+/// The sizes, in bytes, of what grows while a run is active: events, output, logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct GrowthCounters(pub(super) [u64; 5]);
 
-/// The watch over one run.
+/// Monitors one run for activity.
 #[derive(Debug)]
 pub(super) struct LivenessMonitor {
     counters: GrowthCounters,
-    /// The last sign of life.
+    /// The last activity.
     pub(super) since: Moment,
     started: Instant,
-    /// When to look next.
+    /// When to sample next.
     pub(super) next_check: Instant,
-    /// The newest sample of this quiet.
+    /// The newest sample of the current quiet period.
     pub(super) last_sample: Option<CpuSample>,
 }
 
@@ -56,14 +56,14 @@ impl LivenessMonitor {
         lives
     }
 
-    /// A look was taken: the next one is due later.
+    /// Records a sample and schedules the next one.
     pub(super) fn record_sample(&mut self, sample: CpuSample) {
         self.last_sample = Some(sample);
         self.next_check = self.started + next_check_after(self.started.elapsed());
     }
 }
 
-/// When the next look is due in a quiet that has lasted so long.
+/// When the next sample is due after a quiet period of this length.
 fn next_check_after(quiet: Duration) -> Duration {
     match quiet.as_secs() {
         0..10 => FIRST_CHECK,

@@ -1,5 +1,5 @@
-//! A run whose supervisor died: what is left of it is ended, and the record says `lost`.
-//! The first process that finds it does this, holding the run's lock; only processes that are provably the run's are touched.
+//! Ends what is left of a run after its supervisor died, and records the run as `lost`.
+//! The first process that finds the run does this under the run's lock. It touches only processes that provably belong to the run.
 
 use std::time::{Duration, Instant};
 
@@ -17,27 +17,27 @@ use crate::run::{
 };
 use crate::secrets::Secrets;
 
-/// Between SIGTERM (which the kernel sent MassGen when its supervisor died) and SIGKILL to what is left.
+/// Time from SIGTERM (which the kernel sent MassGen when its supervisor died) to SIGKILL for the remaining processes.
 const TERMINATE_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long SIGKILL is given to be seen.
+/// How long to wait until SIGKILL takes effect.
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Ends what is left of a run whose supervisor is gone and writes its ending, unless another process owns the run (`None`).
-/// It blocks for up to seven seconds, normally for none.
+/// Ends what is left of a run that lost its supervisor and writes its ending; `None` if another process owns the run.
+/// It blocks for up to seven seconds; usually it does not block.
 pub fn finalize_lost(folder: &RunFolder, secrets: &Secrets) -> Result<Option<RunRecord>, RegistryError> {
     let path = folder.lock();
     let taken = RunLock::try_take(&path).map_err(|source| RegistryError::Io { operation: "lock", path, source })?;
     let Some(lock) = taken else { return Ok(None) };
-    // The supervisor may have written the ending and gone between the look and the lock.
+    // The supervisor may have written the ending and exited before the lock was taken.
     let mut record = folder.load()?;
     if matches!(record.state, RunState::Ended(_) | RunState::Unknown(_)) {
         return Ok(Some(record));
     }
-    // From here on nothing fails: what cannot be written is true all the same, and the next look tries again.
+    // From here on nothing fails: an ending that cannot be written is still true, and the next check tries again.
     let never_began = record.started.is_none();
     let report = stop_remaining(folder, &record);
     let answer = best_answer(folder, &record, secrets);
-    if record.spec.context == Context::Write {
+    if record.spec.context != Context::None {
         repository::forget_worktrees(&record.spec.project, folder.path());
     }
     let ending = lost_ending(&record, never_began, report, answer);
@@ -77,7 +77,7 @@ fn best_answer(folder: &RunFolder, record: &RunRecord, secrets: &Secrets) -> Opt
     Some(answers::summarize(&files, &answer, secrets))
 }
 
-/// All that carries the run's mark, the processes on record that still are the same, and what is below them.
+/// All processes with the run's mark, the recorded processes if their identity still matches, and all below them.
 fn remaining_processes(folder: &RunFolder, record: &RunRecord) -> Vec<ProcessInfo> {
     let known: Vec<_> = record.state.leader().into_iter().chain(&record.keeper).cloned().collect();
     group::marked_processes(&folder.bin(), &known)
@@ -100,7 +100,7 @@ fn stop_remaining(folder: &RunFolder, record: &RunRecord) -> StopReport {
     StopReport { duration: begun.elapsed(), force, processes, survivors: survivors.collect() }
 }
 
-/// Sends an order to all and looks until none is left or the time is up; gives those that are left.
+/// Sends a signal to all and scans until none is left or the time is up; returns those that are left.
 fn signal_until_gone(folder: &RunFolder, record: &RunRecord, order: StopSignal, wait: Duration) -> Vec<ProcessInfo> {
     let begun = Instant::now();
     loop {

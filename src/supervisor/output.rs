@@ -1,5 +1,5 @@
-//! What MassGen prints, kept within bounds and without known secrets: a file and its predecessor, at most twice two megabytes.
-//! The pipe is always drained, so that MassGen never waits for us and never dies of a closed pipe.
+//! Writes MassGen's output to logs of limited size and masks known secrets: a file and its predecessor, two megabytes each at most.
+//! It always drains the pipe, so MassGen never blocks on it and never dies of a closed pipe.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -16,14 +16,14 @@ use tokio::task::JoinHandle;
 use crate::registry::rotated_log;
 use crate::secrets::Secrets;
 
-/// At this size, in bytes, a file becomes the predecessor and a new one is begun.
+/// At this size, in bytes, a file becomes the predecessor and a new one starts.
 const ROTATE_AT_BYTES: u64 = 2 << 20;
 
-/// The last line that MassGen prints of a run with an answer, which is on disk then.
+/// The last line that MassGen prints in a run with an answer; the answer is on disk by then.
 const FINAL_LINE: &[u8] = b"\nFINAL_DIR: ";
 
-/// Copies a pipe into a log until its end, which may come long after the leader's if another process holds the pipe. `closing` is
-/// notified when MassGen seems to have printed its last line. Agents could print that line too, so it is only a reason to check.
+/// Copies a pipe into a log until its end, which may come long after the leader's if another process holds the pipe. It notifies
+/// `closing` when MassGen seems to have printed its last line. Agents could print that line too, so it is only a reason to check.
 pub(super) fn drain(
     source: impl Into<OwnedFd>,
     mut log: RotatingLog,
@@ -50,7 +50,7 @@ fn has_final_line(printed: &[u8]) -> bool {
     printed.starts_with(&FINAL_LINE[1..]) || printed.windows(FINAL_LINE.len()).any(|part| part == FINAL_LINE)
 }
 
-/// A file of what was printed.
+/// A log of MassGen's output with one predecessor.
 pub(super) struct RotatingLog {
     path: PathBuf,
     file: File,
@@ -64,7 +64,7 @@ impl RotatingLog {
         Ok(RotatingLog { path, file, size: 0, failed: false })
     }
 
-    /// A full disk loses output, never the run; it is said once.
+    /// On a full disk output is lost, never the run; this is logged once.
     fn append(&mut self, bytes: &[u8]) {
         if let Err(error) = self.write(bytes)
             && !self.failed

@@ -1,8 +1,8 @@
-//! How a run is brought to its end: a pure table of stages. It decides what to do next and never does it.
+//! How a run is stopped: a pure table of stages. It decides the next action and never carries it out.
 //!
-//! One SIGINT to the leader and a grace period; SIGTERM to the leader and its group and two seconds; SIGKILL until it is gone.
-//! When the leader is gone, by itself or by us, what it left behind gets SIGTERM and two seconds, then SIGKILL until a look
-//! finds no process. Runs that this run started are notified first, and get the time that their own stop takes.
+//! The leader gets one SIGINT and a grace period. Then the leader and its group get SIGTERM and two seconds, then SIGKILL until
+//! the leader is gone. However the leader ended, its remaining processes get SIGTERM and two seconds, then SIGKILL until a scan
+//! finds none. Nested runs are notified first and get the time that their own stop takes.
 
 use std::time::Duration;
 
@@ -10,31 +10,31 @@ use crate::run::{Exit, Force, StopCause};
 
 /// From SIGTERM to SIGKILL.
 const TERMINATE_TIMEOUT: Duration = Duration::from_secs(2);
-/// From one SIGKILL round to the next look.
+/// From one SIGKILL round to the next scan.
 const KILL_INTERVAL: Duration = Duration::from_millis(20);
-/// The most rounds of SIGKILL after the leader's end; what lives then is a survivor.
+/// The most rounds of SIGKILL after the leader's end; a process that still lives then is a survivor.
 const MAX_KILL_ROUNDS: u32 = 250;
-/// What a nested run's own stop may take on top of its grace.
+/// How long a nested run's own stop may take, in addition to its grace.
 const NESTED_STOP_TIMEOUT: Duration = Duration::from_secs(12);
 
-/// Where the run is on its way to the end.
+/// The stages of a run's end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum StopStage {
     /// The leader works.
     Working,
-    /// The leader was asked.
+    /// The leader got SIGINT.
     Interrupted(StopCause),
-    /// The leader was told.
+    /// The leader got SIGTERM.
     Terminated(StopCause),
-    /// The leader is being killed; so many rounds of SIGKILL so far.
+    /// The leader is being killed; the number counts the rounds of SIGKILL.
     Killing(StopCause, u32),
-    /// The leader has ended; what it left has not been scanned yet.
+    /// The leader has ended; its remaining processes have not been scanned yet.
     Scanning(LeaderExit),
-    /// What it left was told to end.
+    /// The remaining processes got SIGTERM.
     Sweeping(LeaderExit),
-    /// What it left is being killed; so many rounds so far.
+    /// The remaining processes are being killed; the number counts the rounds of SIGKILL.
     KillingRemaining(LeaderExit, u32),
-    /// No process is left, or none that SIGKILL ends.
+    /// No process is left, or only processes that SIGKILL does not end.
     Done(LeaderExit),
 }
 
@@ -45,34 +45,34 @@ pub(super) struct LeaderExit {
     pub(super) cause: Option<StopCause>,
     /// How its process ended.
     pub(super) exit: Exit,
-    /// The strongest means so far.
+    /// The strongest force used so far.
     pub(super) force: Force,
 }
 
-/// What happened.
+/// The events that move a run to its next stage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum StopEvent {
-    /// A stop is wanted.
+    /// A stop was requested.
     Stop {
-        /// By whom, and why.
+        /// Who requested it, and why.
         cause: StopCause,
-        /// How long the leader has after the polite signal.
+        /// How long the leader has after SIGINT.
         grace: Duration,
     },
     /// The leader's process was reaped.
     LeaderEnded(Exit),
-    /// A look after the leader's end found so many processes.
+    /// A scan after the leader's end found this many processes.
     Remaining {
         /// Of the run itself.
         own: usize,
-        /// Supervisors of nested runs, and what is below them.
+        /// Supervisors of nested runs, and all processes below them.
         nested: usize,
     },
     /// The timer that was set has run out.
     Timer,
 }
 
-/// What is to be done, in this order.
+/// An action for the supervisor to carry out; actions keep their order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum StopAction {
     /// SIGINT to the leader, once.
@@ -81,19 +81,19 @@ pub(super) enum StopAction {
     StopNested,
     /// SIGTERM to the leader and its process group.
     Terminate,
-    /// SIGKILL to every process of the run itself; nested runs end by their own supervisors.
+    /// SIGKILL to every process of the run itself; supervisors of nested runs end their own processes.
     KillOwn,
-    /// SIGTERM to all that is left.
+    /// SIGTERM to all remaining processes.
     TerminateRemaining,
-    /// SIGKILL to all that is left, nested runs too.
+    /// SIGKILL to all remaining processes, including nested runs.
     KillRemaining,
-    /// Count what is left and report it as [`StopEvent::Remaining`].
+    /// Count the remaining processes and report them as [`StopEvent::Remaining`].
     Scan,
-    /// Set the timer; an earlier one is forgotten.
+    /// Set the timer; it replaces an earlier one.
     SetTimer(Duration),
 }
 
-/// The next stage, and what to do on the way there.
+/// The next stage, and the actions that lead to it.
 pub(super) fn apply(stage: StopStage, event: StopEvent) -> (StopStage, Vec<StopAction>) {
     match (stage, event) {
         (StopStage::Working, StopEvent::Stop { cause, grace }) => (
@@ -107,7 +107,7 @@ pub(super) fn apply(stage: StopStage, event: StopEvent) -> (StopStage, Vec<StopA
         (StopStage::Killing(cause, rounds), StopEvent::Timer) if rounds < MAX_KILL_ROUNDS => {
             kill_own(cause, rounds + 1)
         }
-        // It hangs in the kernel: nothing more can be done, and the report names it.
+        // The process hangs in the kernel: nothing more can be done, and the stop report names it.
         (StopStage::Killing(cause, _), StopEvent::Timer) => {
             (StopStage::Done(LeaderExit { cause: Some(cause), exit: Exit::Unknown, force: Force::Kill }), vec![])
         }
@@ -133,8 +133,8 @@ pub(super) fn apply(stage: StopStage, event: StopEvent) -> (StopStage, Vec<StopA
             kill_remaining(gone, rounds + 1)
         }
         (StopStage::KillingRemaining(gone, _), StopEvent::Timer) => (StopStage::Done(gone), vec![]),
-        // A second wish to stop changes nothing: a second SIGINT would make MassGen leave without saving. A look that
-        // found a process waits for the timer. A timer or scan that comes late finds that its stage has passed.
+        // A second stop request changes nothing: a second SIGINT would make MassGen exit without saving. A scan that found
+        // a process waits for the timer. A late timer or scan belongs to a stage that has passed.
         (
             stage @ (StopStage::Interrupted(_) | StopStage::Terminated(_) | StopStage::Killing(..)),
             StopEvent::Stop { .. } | StopEvent::Remaining { .. },
@@ -205,7 +205,7 @@ mod tests {
         ]
     }
 
-    /// The way of a leader that ignores everything and leaves a stubborn rest.
+    /// A leader that ignores every signal and leaves processes that are hard to kill.
     #[test]
     fn a_stop_asks_waits_insists_and_looks() {
         let grace = Duration::from_secs(5);

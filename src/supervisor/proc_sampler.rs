@@ -1,5 +1,5 @@
-//! What /proc shows of a quiet run: how much it computes, which state its process is in, to whom its connections are open.
-//! It only looks: it touches no process, and reads nothing of what goes over a connection.
+//! Samples a quiet run in /proc: its CPU use, the state of its process, and the remote ends of its open connections.
+//! It only observes: it touches no process and reads no data of a connection.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
@@ -12,10 +12,10 @@ use tokio::time::Instant;
 use super::group::{ProcessInfo, ProcessTree};
 use crate::run::Leader;
 
-/// The most connections that are told.
+/// The most connections that are reported.
 const MAX_CONNECTIONS: usize = 8;
 
-/// The processor time of a run at a moment: what it had, and what its leader waited for one.
+/// A run's CPU time at one moment: the time it has used, and the time its leader has waited for a CPU.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct CpuSample {
     taken_at: Instant,
@@ -37,7 +37,7 @@ impl CpuSample {
         CpuSample { taken_at: Instant::now(), cpu_demand: had + queued }
     }
 
-    /// How much of one processor was wanted from an earlier sample to this, in hundredths.
+    /// How much of one CPU was wanted between an earlier sample and this one, in percent.
     pub(super) fn percent_since(&self, before: &CpuSample) -> u32 {
         let window = self.taken_at.duration_since(before.taken_at).as_secs_f64();
         let wanted = self.cpu_demand.saturating_sub(before.cpu_demand).as_secs_f64();
@@ -49,18 +49,18 @@ fn open_process(member: &ProcessInfo) -> Option<Process> {
     Process::new(member.identity.pid.cast_signed()).ok()
 }
 
-/// The state of a process, as the kernel has it.
+/// The state of a process as the kernel reports it.
 pub(super) fn process_state(leader: &Leader) -> Option<char> {
     Some(Process::new(leader.pid.cast_signed()).ok()?.stat().ok()?.state)
 }
 
-/// The outgoing TCP connections of the run's own processes that are open, or being opened; those from one of its processes to
-/// another are none.
+/// The outgoing TCP connections of the run's own processes that are open or being opened, without those between two of its
+/// processes.
 pub(super) fn connections(family: &ProcessTree) -> Vec<String> {
     let mut tables: BTreeMap<PathBuf, SocketTable> = BTreeMap::new();
     for process in family.own.iter().filter_map(open_process) {
         let sockets = socket_inodes(&process);
-        // Processes in one network see one table, which may be long.
+        // Processes in the same network namespace share one table, which may be long.
         let network = std::fs::read_link(format!("/proc/{}/ns/net", process.pid)).unwrap_or_default();
         if !sockets.is_empty() {
             tables.entry(network).or_insert_with(|| SocketTable::read(&process)).sockets.extend(sockets);
@@ -122,7 +122,7 @@ mod tests {
         let (_, family) = myself();
         let within = TcpListener::bind("127.0.0.1:0").expect("port");
         let _own = TcpStream::connect(within.local_addr().expect("address")).expect("connected");
-        // A connection whose other end has no owner: the listener is closed, and its backlog with it.
+        // A connection whose remote end has no owner: dropping the listener closes its backlog.
         let listener = TcpListener::bind("127.0.0.1:0").expect("port");
         let address = listener.local_addr().expect("address");
         assert!(!connections(&family).contains(&address.to_string()));

@@ -1,5 +1,5 @@
-//! Waiting for a free slot. The run's own supervisor waits, with the run's lock and environment, so that no server need be alive
-//! and no key is ever written down. It looks twice a second and takes no inotify instance: of those a user has few.
+//! Waits for a free slot. The run's own supervisor waits, with the run's lock and environment, so no server needs to be alive
+//! and no key is written to disk. It polls twice a second instead of using inotify, since a user has few inotify instances.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,17 +10,17 @@ use crate::provenance;
 use crate::registry::{Durability, RunFolder, RunLock};
 use crate::run::{Ending, Exit, Outcome, RunRecord, RunState};
 
-/// How often it looks.
+/// How often it polls.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
-/// How often it checks the runs ahead of it if the ledger has not changed: their supervisors may have died.
+/// After this many polls it checks the runs ahead even if the ledger has not changed: their supervisors may have died.
 const POLLS_PER_FULL_CHECK: u32 = 10;
 
-/// What a wait came to.
+/// The outcome of a wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum QueueOutcome {
     /// The run may start.
     Admitted,
-    /// It was stopped, and its ending is on record.
+    /// The run was stopped, and its ending is on record.
     Stopped,
 }
 
@@ -53,7 +53,7 @@ pub(super) async fn wait_for_slot(
             match ledger.try_claim_slot(&record.spec.id, slots) {
                 Ok(SlotClaim::Claimed) => return Ok(QueueOutcome::Admitted),
                 Ok(SlotClaim::Waiting { ahead: before }) => ahead = before,
-                // A full disk: nothing may start that is not in the book.
+                // The disk may be full: no run may start that is not in the ledger.
                 Err(error) => tracing::warn!(%error, "the ledger cannot be kept; the run waits on"),
             }
             seen = changed;

@@ -1,5 +1,5 @@
-//! Who has MassGen's process for a child and reaps what ends below: this supervisor itself, or, after a warm start, the keeper that
-//! the warm process forked. It reports which processes have ended and which are left; it sends no signals.
+//! The parent of MassGen's process, which reaps all processes below it: this supervisor itself, or, after a warm start, the keeper
+//! that the warm process forked. It reports which processes have ended and which are left; it sends no signals.
 
 use std::path::{Path, PathBuf};
 
@@ -8,22 +8,22 @@ use crate::pidfd::Pidfd;
 use crate::run::{Exit, ProcessIdentity};
 use crate::warm::{KeeperConnection, KeeperEvent};
 
-/// Who reaps the processes of a run.
+/// The process that reaps a run's processes.
 pub(super) enum Reaper {
-    /// This supervisor, as child subreaper. Until MassGen's process is started it has no child.
+    /// This supervisor, as child subreaper. It has no child until MassGen's process is started.
     Supervisor(Option<LeaderChild>),
-    /// The keeper of a warm start, which is one for all that is below it.
+    /// The keeper of a warm start, which is the subreaper of all processes below it.
     Keeper(KeeperReaper),
 }
 
-/// MassGen's process as a child of this supervisor. Its pidfd tells its end, which SIGCHLD alone might not.
+/// MassGen's process as a child of this supervisor. Its pidfd reports its end, which SIGCHLD alone might miss.
 pub(super) struct LeaderChild {
     pid: u32,
     pidfd: Pidfd,
 }
 
 impl LeaderChild {
-    /// None where no file descriptor is left; then SIGCHLD has to do.
+    /// `None` if no file descriptor is left; then SIGCHLD must do.
     pub(super) fn new(leader: &ProcessIdentity) -> Option<LeaderChild> {
         Some(LeaderChild { pid: leader.pid, pidfd: Pidfd::from_fd(group::open_pidfd(leader)?).ok()? })
     }
@@ -34,11 +34,11 @@ pub(super) struct KeeperReaper {
     connection: KeeperConnection,
     keeper: ProcessIdentity,
     leader: ProcessIdentity,
-    /// First in the PATH of all that MassGen starts; see [`group::marked_processes`].
+    /// The first entry in the PATH of all that MassGen starts; see [`group::marked_processes`].
     bin: PathBuf,
-    /// The leader's end, as the keeper told it.
+    /// The leader's exit as the keeper reported it.
     leader_exit: Option<Exit>,
-    /// Whether that was passed on.
+    /// Whether that exit was passed on.
     is_reported: bool,
     is_disconnected: bool,
 }
@@ -67,7 +67,7 @@ impl KeeperReaper {
             match news {
                 KeeperEvent::LeaderExited { exit, left } => {
                     self.leader_exit = Some(exit);
-                    // Where nothing is left, the keeper goes in a moment; the run is over when it has.
+                    // If no process is left, the keeper exits in a moment; the run is over when it has.
                     ended.extend(left.then_some((self.leader.pid, exit)));
                     self.is_reported = left;
                 }
@@ -82,7 +82,7 @@ impl KeeperReaper {
         ended
     }
 
-    /// It goes by itself when nothing is left below it, and not before the leader's end.
+    /// The keeper exits by itself once no process is left below it, and never before the leader.
     fn has_no_processes(&self) -> bool {
         self.is_disconnected && self.leader_exit.is_some()
     }
@@ -104,7 +104,7 @@ impl KeeperReaper {
 }
 
 impl Reaper {
-    /// Resolves when something below may have ended, whether or not this process gets a signal for it.
+    /// Resolves when a process below may have ended, whether or not this process gets a signal for it.
     pub(super) async fn wait_for_exits(&self) {
         match self {
             Reaper::Supervisor(None) => std::future::pending().await,
@@ -113,7 +113,7 @@ impl Reaper {
         }
     }
 
-    /// What has ended since the last time.
+    /// The processes that have ended since the last call.
     pub(super) fn reap(&mut self) -> Vec<(u32, Exit)> {
         match self {
             Reaper::Supervisor(child) => {
@@ -133,8 +133,8 @@ impl Reaper {
         }
     }
 
-    /// Whether no process is left, as the kernel reports it to this process or to the keeper. Where the keeper was ended, a look has
-    /// to do.
+    /// Whether no process is left, as the kernel reports it to this process or to the keeper. If the keeper was killed, a scan of
+    /// /proc decides.
     pub(super) fn has_no_processes(&self) -> bool {
         match self {
             Reaper::Supervisor(_) => group::has_no_children(),
@@ -144,7 +144,7 @@ impl Reaper {
         }
     }
 
-    /// The run is over: what it may have left, nested runs that are to live on, is not this supervisor's task any more.
+    /// Releases the keeper: the run is over, and nested runs that live on are not this supervisor's task.
     pub(super) fn release(self) {
         match self {
             Reaper::Supervisor(_) => {}

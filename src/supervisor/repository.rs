@@ -1,8 +1,8 @@
-//! What MassGen leaves in the Git repository of a project in which it may write: with `write_mode: auto`, its default, agents work in
-//! worktrees on branches `massgen/<8 hex digits>` and `presenter_<8 hex digits>`, and it adds a line to `info/exclude`. After the run
-//! they are removed, but for branches that hold changes which MassGen did not apply. Files of the project are never touched.
+//! Cleans up what MassGen leaves in the Git repository of a project in which it may write. With `write_mode: auto`, its default, agents use
+//! worktrees on branches `massgen/<8 hex digits>` and `presenter_<8 hex digits>`, and MassGen adds a line to `info/exclude`. The cleanup after
+//! the run keeps branches with changes that MassGen did not apply. It never touches files of the project.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -10,32 +10,36 @@ use std::process::{Command, Stdio};
 /// The line that MassGen adds to `info/exclude` (`_isolation_context_manager.py`, `_setup_scratch_in_worktree`).
 const EXCLUDED: &str = "/.massgen_scratch/\n";
 
-/// A repository as it was before a run.
+/// The state of a repository before a run.
 #[derive(Debug)]
 pub(super) struct Repository {
     project: PathBuf,
-    /// Git's own folder, which all worktrees share.
+    /// Git's own folder, shared by all worktrees.
     common: PathBuf,
-    /// The branches with names as MassGen gives them.
+    /// The branches that have names in MassGen's format.
     branches: BTreeSet<String>,
-    /// The text of `info/exclude`, if there was one.
+    /// The user's own branches `massgen/…` with their commits. MassGen deletes them when it starts (`cleanup_orphaned_branches`).
+    own: BTreeMap<String, String>,
+    /// The text of `info/exclude`, if the file exists.
     exclude: Option<String>,
 }
 
 impl Repository {
-    /// The repository that a project is in; none without one, and none without a `git` that accepts it.
+    /// The repository of a project; `None` if there is none or no `git` accepts it.
     pub(super) fn of(project: &Path) -> Option<Repository> {
         let common = git(project, ["rev-parse", "--path-format=absolute", "--git-common-dir"])?;
         let common = PathBuf::from(common.trim_end_matches('\n'));
         let exclude = std::fs::read_to_string(exclude_file(&common)).ok();
         let branches = branches(project).into_iter().map(|branch| branch.name).collect();
-        Some(Repository { project: project.to_owned(), common, branches, exclude })
+        let own = user_branches(project);
+        Some(Repository { project: project.to_owned(), common, branches, own, exclude })
     }
 
-    /// Removes what a run has left that is over: its worktree entries always; the rest only if the project `is_shared` with no other run, since
-    /// a branch does not tell whose it is. With `keeps_changes`, branches on which agents changed something stay: gives their names.
+    /// Removes what an ended run has left: always its worktree entries; the rest only if the project `is_shared` with no other run, since a
+    /// branch does not show its run. With `keeps_changes`, branches with changes of agents stay; this returns their names.
     pub(super) fn clean(&self, run: &Path, is_shared: bool, keeps_changes: bool) -> Vec<String> {
         remove_worktree_entries(&self.common, run);
+        self.restore_user_branches();
         if is_shared {
             return Vec::new();
         }
@@ -43,7 +47,7 @@ impl Repository {
         let left = branches(&self.project).into_iter().filter(is_left).map(|branch| branch.name);
         let (kept, left): (Vec<_>, Vec<_>) = left.partition(|branch| keeps_changes && self.has_changes(branch));
         for branch in &left {
-            // A Git that was killed while it wrote the branch has left its lock, with which the branch cannot be deleted.
+            // If Git was killed while it wrote the branch, its lock file is left, and the branch cannot be deleted.
             let _there_or_not = std::fs::remove_file(self.common.join(format!("refs/heads/{branch}.lock")));
         }
         if !left.is_empty() {
@@ -56,13 +60,21 @@ impl Repository {
         kept
     }
 
-    /// Whether agents committed something to a branch: MassGen's own first commit, `[BASELINE] …`, is a copy of the project.
+    /// Whether agents committed to a branch; MassGen's own first commit, `[BASELINE] …`, is only a copy of the project.
     fn has_changes(&self, branch: &str) -> bool {
         let subjects = git(&self.project, ["log", "--format=%s", &format!("HEAD..refs/heads/{branch}")]);
         subjects.is_none_or(|subjects| subjects.lines().any(|subject| !subject.starts_with("[BASELINE]")))
     }
 
-    /// Takes MassGen's line out of `info/exclude`, unless the file has other changes as well.
+    fn restore_user_branches(&self) {
+        let now = user_branches(&self.project);
+        for (name, commit) in self.own.iter().filter(|(name, _)| !now.contains_key(*name)) {
+            let restored = git(&self.project, ["branch", "--", name, commit]).is_some();
+            tracing::warn!(name, commit, restored, "MassGen deleted a branch of the user");
+        }
+    }
+
+    /// Removes MassGen's line from `info/exclude`, unless the file has other changes as well.
     fn restore_exclude(&self) {
         let path = exclude_file(&self.common);
         let before = self.exclude.as_deref().unwrap_or_default();
@@ -81,14 +93,14 @@ impl Repository {
     }
 }
 
-/// Removes the entries of worktrees that lie in a run's folder from the repository of its project. The worktrees' own files stay.
+/// Removes the entries of worktrees in a run's folder from the repository of its project. The worktrees' own files stay.
 pub(super) fn forget_worktrees(project: &Path, run: &Path) {
     if let Some(common) = git(project, ["rev-parse", "--path-format=absolute", "--git-common-dir"]) {
         remove_worktree_entries(Path::new(common.trim_end_matches('\n')), run);
     }
 }
 
-/// Each entry names the place of its worktree in a file `gitdir`. `git worktree remove` would delete what agents wrote there as well.
+/// The file `gitdir` of each entry names its worktree. `git worktree remove` would also delete what agents wrote there.
 fn remove_worktree_entries(common: &Path, run: &Path) {
     for entry in std::fs::read_dir(common.join("worktrees")).into_iter().flatten().flatten() {
         let place = std::fs::read_to_string(entry.path().join("gitdir")).unwrap_or_default();
@@ -110,7 +122,7 @@ struct Branch {
     is_checked_out: bool,
 }
 
-/// The branches with names as MassGen gives them.
+/// The branches that have names in MassGen's format.
 fn branches(project: &Path) -> Vec<Branch> {
     let format = "--format=%(if)%(worktreepath)%(then)used%(else)free%(end) %(refname:lstrip=2)";
     let listed = git(project, ["for-each-ref", format, "refs/heads/massgen/", "refs/heads/presenter_*"]);
@@ -121,13 +133,23 @@ fn branches(project: &Path) -> Vec<Branch> {
     listed.unwrap_or_default().lines().filter_map(branch).collect()
 }
 
-/// `massgen/` or `presenter_`, and then 8 hexadecimal digits.
+/// The branches below `massgen/` whose names are not as MassGen gives them, each with its commit.
+fn user_branches(project: &Path) -> BTreeMap<String, String> {
+    let listed = git(project, ["for-each-ref", "--format=%(objectname) %(refname:lstrip=2)", "refs/heads/massgen/"]);
+    let branch = |line: &str| {
+        let (commit, name) = line.split_once(' ')?;
+        (!is_massgens(name)).then(|| (name.to_owned(), commit.to_owned()))
+    };
+    listed.unwrap_or_default().lines().filter_map(branch).collect()
+}
+
+/// Whether a name is `massgen/` or `presenter_` and 8 hexadecimal digits.
 fn is_massgens(name: &str) -> bool {
     let digits = name.strip_prefix("massgen/").or_else(|| name.strip_prefix("presenter_"));
     digits.is_some_and(|digits| digits.len() == 8 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
-/// What a Git command prints; none if it fails. No program that the repository's config or hooks name is executed.
+/// The output of a Git command; `None` if it fails. Git executes no program that the repository's config or hooks name.
 fn git<I: IntoIterator<Item = A>, A: AsRef<OsStr>>(project: &Path, arguments: I) -> Option<String> {
     let mut git = Command::new("git");
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"GIT_")) {
@@ -147,7 +169,7 @@ mod tests {
     }
 
     impl Scene {
-        /// A repository with one commit and a hook that would tell of its execution, and the folder of a run beside it.
+        /// A repository with one commit and a hook that leaves a trace if executed, and the folder of a run next to it.
         fn new() -> Scene {
             let scene = Scene { root: tempfile::tempdir().expect("temp") };
             std::fs::create_dir_all(scene.project()).expect("made");
@@ -173,7 +195,7 @@ mod tests {
             self.git(&["for-each-ref", "--format=%(refname:short)", "refs/heads"]).lines().map(str::to_owned).collect()
         }
 
-        /// What MassGen does in a round that is interrupted, and in one that ended.
+        /// Does what MassGen does in an interrupted round and in a completed one.
         fn massgen_works(&self, folder: &Path) {
             let at = folder.join("work/.worktree/ctx_1");
             self.git(&["worktree", "add", "-q", "-b", "massgen/0123abcd", at.to_str().expect("UTF-8"), "HEAD"]);
@@ -199,6 +221,8 @@ mod tests {
         std::fs::write(&exclude, "# mine\n").expect("written");
         let before = scene.branches();
         let repository = Repository::of(&scene.project()).expect("a repository");
+        // As MassGen does when it starts.
+        scene.git(&["branch", "-q", "-D", "massgen/mine"]);
         scene.massgen_works(&scene.run());
         let hook = scene.project().join(".git/hooks/reference-transaction");
         std::fs::create_dir_all(hook.parent().expect("parent")).expect("made");

@@ -1,5 +1,5 @@
-//! What a run has spent so far: by itself, by the other MassGens that its agents started, by the runs below it. It only counts;
-//! what was once seen spent stays spent, whatever is shown or removed later.
+//! Tracks what a run has spent: its own spend, that of other MassGen processes that its agents started, and that of the runs below
+//! it. It only counts. A recorded spend never decreases, whatever is reported or removed later.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -15,16 +15,16 @@ use crate::run::{Digest, RunId, RunRecord, Spend};
 pub(super) struct SpendTracker {
     pub(super) policy: BudgetPolicy,
     own_spend: Spend,
-    /// By log folder, with the status.json that it was last read from.
+    /// By log folder: the version of the status.json last read, and the spend in it.
     other_massgens: BTreeMap<PathBuf, (Option<FileVersion>, Spend)>,
-    /// Of each run below, all generations, what it spent by itself.
+    /// The own spend of each run below, of all generations.
     descendants: BTreeMap<RunId, DescendantSpend>,
 }
 
 #[derive(Debug, Default)]
 struct DescendantSpend {
     spent: Spend,
-    /// It spends no more and starts no more.
+    /// The run spends no more and starts no more runs.
     is_final: bool,
 }
 
@@ -33,28 +33,28 @@ impl SpendTracker {
         SpendTracker { policy: meter, ..SpendTracker::default() }
     }
 
-    /// What was spent without the runs below.
+    /// The spend without the runs below.
     pub(super) fn spent(&self) -> Spend {
         self.own_spend + self.other_massgens.values().map(|(_, spent)| *spent).sum()
     }
 
-    /// What the runs below have spent.
+    /// The spend of the runs below.
     pub(super) fn spent_by_descendants(&self) -> Spend {
         self.descendants.values().map(|below| below.spent).sum()
     }
 
-    /// What follows from all that was spent.
+    /// The decision for the total spend.
     pub(super) fn decide(&self) -> BudgetDecision {
         self.policy.decide(self.spent() + self.spent_by_descendants())
     }
 
-    /// Counts what the run's own status tells.
+    /// Counts what the run's own status reports.
     pub(super) fn update_own(&mut self, digest: Option<&Digest>) {
         let now = digest.map(|digest| self.policy.own_spend(digest)).unwrap_or_default();
         self.own_spend = now.component_max(self.own_spend);
     }
 
-    /// Counts what the other MassGens in the run's folder say, each where its status.json has changed and is whole.
+    /// Counts what the other MassGen processes in the run's folder report, if their status.json has changed and is complete.
     pub(super) fn update_other_massgens(&mut self, files: &RunFiles, own: &Path) {
         for layout in Layout::find_others(files, own) {
             let (seen, before) = self.other_massgens.entry(layout.log.clone()).or_default();
@@ -63,14 +63,14 @@ impl SpendTracker {
                 continue;
             }
             let bytes = files.head(&layout.status(), status::MAX_BYTES);
-            // Torn, too large or not there yet: what it said before holds.
+            // The file is incomplete, too large or does not exist yet: the previous value stays valid.
             let Some(digest) = bytes.ok().and_then(|bytes| status::digest(&bytes).ok()) else { continue };
             *before = self.policy.own_spend(&digest).component_max(*before);
             *seen = stamp;
         }
     }
 
-    /// Counts the runs below, each for itself: one whose parent was stopped alone goes on spending.
+    /// Counts each run below separately: a run whose parent was stopped alone goes on spending.
     pub(super) fn update_descendants(&mut self, state: &StateFolder, folder: &RunFolder) {
         let mut next: Vec<RunId> = folder.child_runs();
         next.extend(self.descendants.keys().cloned());
@@ -88,7 +88,7 @@ impl SpendTracker {
         }
     }
 
-    /// The runs below of which more is to be expected.
+    /// The runs below that may still spend.
     pub(super) fn active_descendants(&self) -> impl Iterator<Item = &RunId> {
         self.descendants.iter().filter(|(_, below)| !below.is_final).map(|(id, _)| id)
     }

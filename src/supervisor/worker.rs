@@ -1,6 +1,6 @@
-//! The supervisor at work: waits for one event at a time, lets `plan` decide, does what it says, keeps the record.
-//! `next` only picks an event; what follows from it is in plain functions. Once MassGen lives, nothing that goes wrong with
-//! the record ends the work: a run is never left alone because a disk is full.
+//! The supervisor's main loop: it waits for one event at a time, lets `plan` decide, carries out the actions and keeps the record.
+//! `next` only picks an event; plain functions handle it. Once MassGen lives, an error with the record never ends the loop:
+//! the supervisor does not abandon a run because a disk is full.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -46,15 +46,15 @@ use crate::run::{
 use crate::secrets::Secrets;
 use crate::watch::{Subscription, Watcher};
 
-/// How long MassGen has after the polite signal when a signal to the supervisor or the deadline asks for the stop.
+/// How long MassGen has after SIGINT when a signal to the supervisor or the deadline causes the stop.
 const DEFAULT_GRACE: Duration = Duration::from_secs(5);
-/// How much of the end of an output a reason is looked for in, in bytes.
+/// How much of the end of an output is searched for a failure reason, in bytes.
 const REASON_TAIL_BYTES: u64 = 64 << 10;
-/// How long the last of what MassGen printed may take to arrive; another process may hold the pipe forever.
+/// How long to wait for the rest of MassGen's output; another process may hold the pipe forever.
 const OUTPUT_DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
-/// How often an ending that could not be written is written again.
+/// The interval between attempts to write an ending.
 const SAVE_RETRY_INTERVAL: Duration = Duration::from_secs(1);
-/// A shorter wait for an import is not worth a word.
+/// A shorter wait for an import is not reported.
 const MIN_REPORTED_IMPORT: Duration = Duration::from_secs(1);
 
 pub(super) struct Worker {
@@ -63,47 +63,47 @@ pub(super) struct Worker {
     record: RunRecord,
     lock: RunLock,
     stage: StopStage,
-    /// Whether runs that this run started are stopped with it.
+    /// Whether runs that this run started are stopped too.
     stops_nested: bool,
     deadline: Instant,
     timer: Option<Instant>,
     stopping_since: Option<Instant>,
     seen_processes: SeenProcesses,
-    /// What is left after the last look.
+    /// The processes left at the last scan.
     remaining: ProcessTree,
     /// Whether the kernel knew of a process that the scan of /proc did not find.
     has_unseen_process: bool,
-    /// Which status.json the digest is from.
+    /// The version of status.json that the digest is from.
     status_version: Option<FileVersion>,
     vote_poll: VotePoll,
     /// Whether the last write of the record failed.
     is_unsaved: bool,
     outputs: Vec<JoinHandle<()>>,
-    /// Told when MassGen seems to have said its last.
+    /// Notified when MassGen seems to have printed its last line.
     final_line: Arc<Notify>,
-    /// Who reaps what ends.
+    /// Reaps the run's processes.
     reaper: Reaper,
-    /// What is masked in all that comes from MassGen.
+    /// The secrets to mask in everything from MassGen.
     secrets: Secrets,
     state: StateFolder,
     spend_tracker: SpendTracker,
-    /// What follows from what was spent so far.
+    /// The decision for the spend so far.
     budget_decision: BudgetDecision,
-    /// The watch over signs of life.
+    /// Monitors the run for activity.
     liveness: LivenessMonitor,
-    /// Whose model each agent uses.
+    /// The provider of each agent's model.
     providers: BTreeMap<String, String>,
-    /// The project before the run, where it may write there.
+    /// The project before the run, if the run may write there.
     project_before: Option<ProjectSnapshot>,
-    /// The Git repository of the project before the run, where it may write there.
+    /// The Git repository of the project before the run, if the run may write there.
     repository: Option<Repository>,
-    /// Which variable has its key.
+    /// The variable that holds each agent's key.
     key_variables: BTreeMap<String, String>,
     signals: Signals,
     subscription: Subscription,
 }
 
-/// What the supervisor listens to. MassGen's own end is heard through its pidfd as well; SIGCHLD tells of orphans.
+/// The sources of events. MassGen's own end also shows through its pidfd; SIGCHLD reports orphans.
 struct Signals {
     child: Signal,
     terminate: Signal,
@@ -111,7 +111,7 @@ struct Signals {
     hang_up: Signal,
 }
 
-/// What wakes the supervisor.
+/// The events that wake the supervisor.
 enum WakeReason {
     ChildExited,
     TerminationSignal,
@@ -143,7 +143,7 @@ impl Signals {
 }
 
 impl Worker {
-    /// Takes the run over: from here on its record says that it is supervised.
+    /// Takes over the run and records that it is supervised.
     pub(super) fn new(
         folder: RunFolder,
         mut record: RunRecord,
@@ -153,7 +153,7 @@ impl Worker {
     ) -> Result<Worker, SupervisorError> {
         let files = RunFiles::open(folder.path()).map_err(io_error("open the run's folder"))?;
         let mut seat = Watcher::start().subscribe();
-        // What it writes itself is no news to it.
+        // The supervisor's own writes must not wake it.
         seat.watch_folder_except(folder.path(), Some(RECORD_FILE));
         let now = clock::now();
         record.started = Some(now.clone());
@@ -200,21 +200,21 @@ impl Worker {
         &self.record.spec
     }
 
-    /// Which model each agent uses, for the operator's price table.
+    /// Sets the model of each agent, for the operator's price table.
     pub(super) fn set_models(&mut self, models: BTreeMap<String, String>) {
         self.spend_tracker.policy.models = models;
     }
 
-    /// Whose model each agent uses and which variable has its key, for what is said of a failure.
+    /// Sets the provider and the key variable of each agent, for failure messages.
     pub(super) fn set_providers(&mut self, providers: BTreeMap<String, String>, keys: BTreeMap<String, String>) {
         (self.providers, self.key_variables) = (providers, keys);
     }
 
-    /// Starts MassGen and puts its process on record. A record that cannot be written now means that nothing is started.
+    /// Starts MassGen and records its process. If the record cannot be written now, nothing is started.
     pub(super) async fn start(&mut self, me: &Path, launch: &Launch) -> Result<(), SupervisorError> {
         crash::point("supervisor-began");
         self.project_before = self.project_files();
-        if self.spec().context == Context::Write {
+        if self.spec().context != Context::None {
             self.repository = Repository::of(&self.spec().project);
         }
         let warm =
@@ -247,7 +247,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Ends the run before it began.
+    /// Ends the run before MassGen has started.
     pub(super) fn fail_start(&mut self, error: &SupervisorError) {
         let (code, hint) = match error {
             SupervisorError::Config(_) => (
@@ -272,7 +272,7 @@ impl Worker {
         self.record_ending(&gone, Some(Outcome::Failed(problem)));
     }
 
-    /// Works until the run is over and its ending is on disk.
+    /// Runs until the run is over and its ending is on disk.
     pub(super) async fn run(mut self) -> RunRecord {
         self.refresh();
         loop {
@@ -321,14 +321,14 @@ impl Worker {
                 self.advance(StopEvent::LeaderEnded(exit));
             }
         }
-        // A child of ours that ended may have been the last one.
+        // The child that ended may have been the last one.
         if matches!(self.stage, StopStage::Sweeping(_)) {
             self.scan_remaining();
         }
     }
 
     fn stop(&mut self, cause: StopCause, grace: Duration) {
-        // It may have ended by itself in this very moment; then it was not stopped.
+        // If the leader has just ended by itself, it does not count as stopped.
         self.reap();
         if self.stage != StopStage::Working {
             return;
@@ -384,8 +384,8 @@ impl Worker {
         }
     }
 
-    /// Counts the processes that are left. Only the kernel can say that none is; otherwise at least one is, whatever the scan of /proc found:
-    /// a process that was forked during the look, or one that has ended and is reaped in a moment.
+    /// Counts the remaining processes. Only the kernel can prove that none is left. Without that proof at least one is, even if the scan of /proc
+    /// found none: it may have been forked during the scan, or it has ended and is reaped in a moment.
     fn scan_remaining(&mut self) {
         self.stopping_since.get_or_insert_with(Instant::now);
         let spared = !self.stops_nested && !self.reaper.process_tree().nested_supervisors.is_empty();
@@ -398,7 +398,7 @@ impl Worker {
         self.advance(StopEvent::Remaining { own, nested });
     }
 
-    /// A look at the family as the stop sees it: nested runs that are to live on are none of its business.
+    /// The process tree that a stop covers: it excludes nested runs that are to live on.
     fn process_tree(&mut self) -> ProcessTree {
         let mut family = self.reaper.process_tree();
         if !self.stops_nested {
@@ -413,7 +413,7 @@ impl Worker {
         self.process_tree().nested_supervisors.iter().for_each(|member| signal_if_alive(&member.identity, order));
     }
 
-    /// The leader and those of its own process group; servers in sessions of their own are left to close by themselves.
+    /// Sends SIGTERM to the leader and its process group; servers in their own sessions get time to close by themselves.
     fn terminate(&mut self, leader: Option<&Leader>) {
         let group = leader.map(|leader| leader.pid);
         let members = self.process_tree().own;
@@ -440,7 +440,7 @@ impl Worker {
         self.enforce_budget();
     }
 
-    /// MassGen takes seconds to end after its last word. Its answer may be read before, if it is whole.
+    /// MassGen takes seconds to end after its last line. If the answer is complete, it is made available before that.
     fn check_final_answer(&mut self) {
         self.refresh();
         let layout = Layout::find(&self.files, self.record.log_dir.as_deref());
@@ -453,7 +453,7 @@ impl Worker {
         }
     }
 
-    /// Takes note of signs of life. A quiet that ends is off the record at once, and news where there was trouble to tell.
+    /// Records activity. The end of a quiet period clears its entry in the record, and notifies waiters if it showed a problem.
     fn update_liveness(&mut self, layout: Option<&Layout>, known_otherwise: bool) {
         let signs = self.growth_counters(layout);
         let now = clock::now();
@@ -467,7 +467,7 @@ impl Worker {
         }
     }
 
-    /// The sizes of what grows while a run does anything. status.json is none of it: its time goes on in every case.
+    /// The sizes that grow while a run is active, without status.json: MassGen updates the time in it even when nothing happens.
     fn growth_counters(&self, layout: Option<&Layout>) -> GrowthCounters {
         let size = |path: &Path| self.files.open_file(path).map(|(_, size)| size).unwrap_or_default();
         let outputs = layout.map(|layout| self.files.list(&layout.attempt.join("agent_outputs"))).unwrap_or_default();
@@ -481,7 +481,7 @@ impl Worker {
         ])
     }
 
-    /// The run may have gone quiet: what it seems to do then goes on record, and is news where it becomes trouble.
+    /// If the run is quiet, records what it seems to do, and notifies waiters if that becomes a problem.
     fn check_liveness(&mut self) {
         let layout = Layout::find(&self.files, self.record.log_dir.as_deref());
         self.update_liveness(layout.as_ref(), false);
@@ -535,7 +535,7 @@ impl Worker {
         }
     }
 
-    /// Does what follows from what was spent; the record says already how much that is.
+    /// Carries out the budget decision; the record already has the spend.
     fn enforce_budget(&mut self) {
         if self.stage != StopStage::Working {
             return;
@@ -546,7 +546,7 @@ impl Worker {
         }
     }
 
-    /// What this run and all below it have spent by now: news where a threshold is passed, and then the agents are told to finish.
+    /// Updates the spend of this run and all runs below it. Passing a threshold notifies waiters, and the agents are then asked to finish.
     fn update_spend(&mut self) -> bool {
         self.spend_tracker.update_own(self.record.digest.as_ref());
         if let Some(own) = &self.record.log_dir {
@@ -564,7 +564,7 @@ impl Worker {
         passed
     }
 
-    /// MassGen shows it to each agent around its next tool call; an agent that calls none never sees it.
+    /// MassGen shows the message to each agent around its next tool call; an agent that calls no tool never sees it.
     fn send_budget_message(&mut self) {
         let used = self.record.spec.allowance.cap.percent_used(self.record.total_spent());
         let content = format!(
@@ -576,7 +576,7 @@ impl Worker {
         }
     }
 
-    /// Until none is new: one may have been made between a look and the watch of its parent.
+    /// Repeats until no folder is new: one may be created between the scan and the watch of its parent.
     fn watch_new_folders(&mut self) {
         loop {
             let own = Layout::watched_folders(&self.files, self.record.log_dir.as_deref());
@@ -592,7 +592,7 @@ impl Worker {
         }
     }
 
-    /// MassGen has made its log folder: the run is under way.
+    /// Records MassGen's log folder once it exists: the run is under way.
     fn record_log_dir(&mut self, layout: &Layout) -> bool {
         if self.record.log_dir.is_some() {
             return false;
@@ -604,7 +604,7 @@ impl Worker {
         true
     }
 
-    /// A new digest, where status.json has changed and is whole; the last good one stays otherwise.
+    /// A new digest if status.json has changed and is complete; otherwise the last good one stays.
     fn read_status(&mut self, layout: &Layout) -> Option<Digest> {
         let path = layout.status();
         let from = self.files.version(&path)?;
@@ -619,7 +619,7 @@ impl Worker {
         Some(digest)
     }
 
-    /// Takes the digest over; `true` where anything but the time has changed.
+    /// Stores the digest; `true` if anything but the time has changed.
     fn apply_digest(&mut self, digest: Option<Digest>, announced: bool) -> bool {
         let before = self.record.digest.as_ref();
         let news = announced || digest.as_ref().is_some_and(|digest| digest.is_notable_change(before));
@@ -641,7 +641,7 @@ impl Worker {
         self.save(durability);
     }
 
-    /// Writes the record, or remembers that it has to be written again.
+    /// Writes the record, or notes that it must be written again.
     fn save(&mut self, durability: Durability) {
         let saved = self.folder.save(&self.record, &self.lock, durability);
         if let (Err(error), false) = (&saved, self.is_unsaved) {
@@ -650,7 +650,7 @@ impl Worker {
         self.is_unsaved = saved.is_err();
     }
 
-    /// Writes the ending, again and again until it is on disk, or the run's folder is gone.
+    /// Writes the ending and retries until it is on disk or the run's folder is gone.
     async fn finish(&mut self, gone: &LeaderExit) {
         if self.record.state.ending().is_none() {
             self.drain_outputs().await;
@@ -663,7 +663,7 @@ impl Worker {
         }
     }
 
-    /// Waits for the rest of what MassGen printed.
+    /// Waits for the rest of MassGen's output.
     async fn drain_outputs(&mut self) {
         let outputs = std::mem::take(&mut self.outputs);
         let all = futures_util::future::join_all(outputs);
@@ -671,7 +671,7 @@ impl Worker {
         let _held = tokio::time::timeout(OUTPUT_DRAIN_TIMEOUT, all).await;
     }
 
-    /// All evidence is in: the ending goes on record.
+    /// Records the ending, once all evidence is complete.
     fn record_ending(&mut self, gone: &LeaderExit, known: Option<Outcome>) {
         let layout = Layout::find(&self.files, self.record.log_dir.as_deref());
         if let Some(layout) = &layout {
@@ -710,13 +710,13 @@ impl Worker {
         }
     }
 
-    /// The files of the project, of a run that may write there.
+    /// A snapshot of the project's files, if the run may write there.
     fn project_files(&self) -> Option<ProjectSnapshot> {
         let spec = self.spec();
         (spec.context == Context::Write).then(|| ProjectSnapshot::take(&spec.project, self.state.root())).flatten()
     }
 
-    /// A run that could write in the project and did not is no failure, and not what was asked for either.
+    /// A run that could write in the project but changed nothing has not failed; it gets a warning because the caller expected changes.
     fn warn_if_unchanged(&self, mut warnings: Vec<Warning>, outcome: &Outcome) -> Vec<Warning> {
         let is_nothing = self.record.changed_files.as_ref().is_some_and(|changed| changed.count == 0);
         if is_nothing && *outcome == Outcome::Succeeded && warnings.iter().all(|warning| warning.code != NOT_APPLIED) {
@@ -725,8 +725,8 @@ impl Worker {
         warnings
     }
 
-    /// Removes what MassGen left in the project's repository. Branches with changes that it did not apply stay, and the warning of that names
-    /// them; without such a branch there was nothing to apply.
+    /// Removes what MassGen left in the project's repository. Branches with changes that MassGen did not apply stay, and the warning names
+    /// them. Without such a branch there was nothing to apply, so the warning is dropped.
     fn with_clean_repository(&self, mut warnings: Vec<Warning>) -> Vec<Warning> {
         let Some(repository) = &self.repository else { return warnings };
         let is_shared = self.shares_project();
@@ -741,15 +741,15 @@ impl Worker {
         warnings
     }
 
-    /// Whether another live run may write in the same project; also if that is unknown.
+    /// Whether another live run may write in the same project; `true` if that is unknown.
     fn shares_project(&self) -> bool {
         let Ok(live) = Ledger::new(&self.state).live_runs(None) else { return true };
         let others = live.iter().filter(|id| **id != self.spec().id).filter_map(|id| self.state.load(id).ok());
         let mut specs = others.map(|record| record.spec);
-        specs.any(|spec| spec.context == Context::Write && spec.project == self.spec().project)
+        specs.any(|spec| spec.context != Context::None && spec.project == self.spec().project)
     }
 
-    /// What the run lacked, by MassGen's own log.
+    /// What the run lacked, according to MassGen's own log.
     fn warnings(&self, layout: &Layout) -> Vec<Warning> {
         let log = layout.massgen_log(&self.files);
         let log_path =
@@ -758,7 +758,7 @@ impl Worker {
         found.map(|found| Warning { message: self.secrets.mask(&found.message).into_owned(), ..found }).collect()
     }
 
-    /// A MassGen that could not be imported is remembered, so that no other run has to find that out.
+    /// Remembers a MassGen that could not be imported, so that no other run has to discover it.
     fn remember_broken_import(&self, outcome: Outcome) -> Outcome {
         let Outcome::Failed(problem) = outcome else { return outcome };
         if problem.code != broken_import::CODE || self.record.log_dir.is_some() {
@@ -798,7 +798,7 @@ impl Worker {
         outcome
     }
 
-    /// Whose model the failing agent uses; without a known agent, that of all where it is one.
+    /// The provider of the failing agent's model. If the agent is unknown: the provider of all agents, if they share one.
     fn provider(&self, failing: Option<&str>) -> Option<&str> {
         let of_agent = failing.and_then(|agent| self.providers.get(agent));
         let mut all = self.providers.values();
@@ -807,7 +807,7 @@ impl Worker {
         of_agent.or(of_all).map(String::as_str)
     }
 
-    /// How the stop went; none where none was asked for and nothing was left to sweep.
+    /// How the stop went; `None` if no stop was requested and no processes were left to end.
     fn stop_report(&self, gone: &LeaderExit) -> Option<StopReport> {
         let survivors = self
             .remaining

@@ -1,15 +1,15 @@
-//! Whose models a quiet run waits for: the agents that are at work, with their models, in a few words. Pure and bounded.
+//! The active agents of a quiet run and the models that they wait for, as a short text. Pure and bounded.
 
 use std::collections::BTreeMap;
 
 use super::short_word;
 use crate::run::{AgentState, Digest};
 
-/// How many agents are named.
+/// The most agents that are named.
 const MAX_NAMED: usize = 2;
 
-/// `agent_a (gpt-5), agent_b (gpt-5), 3 more`; nothing where no agent is known. Of a run without a digest yet, all agents of its
-/// config are at their first call.
+/// For example `agent_a (gpt-5), agent_b (gpt-5), 3 more`; `None` if no agent is known. Before the first digest, all
+/// agents of the config are in their first call.
 pub(super) fn awaited_agents(digest: Option<&Digest>, models: &BTreeMap<String, String>) -> Option<String> {
     let presenter = digest.filter(|digest| digest.phase.as_deref() == Some("presentation"));
     let presenter = presenter.and_then(|digest| digest.winner.clone());
@@ -30,7 +30,7 @@ pub(super) fn awaited_agents(digest: Option<&Digest>, models: &BTreeMap<String, 
     (!all.is_empty()).then(|| all.join(", "))
 }
 
-/// MassGen shows an agent as `answered` also while its model is asked for a vote.
+/// MassGen reports an agent as `answered` also while the agent's model is asked for a vote.
 fn is_active(state: AgentState) -> bool {
     match state {
         AgentState::Working

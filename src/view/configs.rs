@@ -1,4 +1,5 @@
-//! A listed config → what an agent sees of it: enough to choose one by. Pure, and bounded whatever is in the config.
+//! Converts a listed config to the view that an agent gets, with enough to choose a config. Pure, and bounded whatever
+//! the config contains.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -8,46 +9,46 @@ use crate::massgen::text;
 
 /// The most agents, and the most keys, that a listed config names.
 const MAX_NAMED: usize = 6;
-/// The longest name of an agent with its model, of a key and the like, in characters.
+/// The longest name, such as an agent with its model or a key, in characters.
 const MAX_NAME_CHARS: usize = 80;
-/// The longest description in a list, in characters; a short list has longer ones.
+/// The longest description, in characters: in a long list and in a short one.
 const MAX_DESCRIPTION_CHARS: [usize; 2] = [80, 160];
 
-/// A config, as list_configs shows it.
+/// A config as list_configs shows it.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct ConfigView {
     /// What run_massgen takes for it.
     pub config: String,
-    /// No key is missing, and nothing is known that keeps a run from succeeding.
+    /// No key is missing, and no problem is known that makes runs fail.
     pub ready: bool,
     /// Each as id: provider/model.
     pub agents: Vec<String>,
-    /// How many different ones.
+    /// Number of different providers.
     pub providers: usize,
-    /// API keys that are not there.
+    /// API keys that are not set.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub missing_keys: Vec<String>,
-    /// What nothing here looks at.
+    /// Requirements that the server does not check.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub needs: Vec<String>,
-    /// In a list of up to three: all keys that it needs.
+    /// In a list of up to three: all keys that the config needs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(skip)]
     pub keys: Vec<String>,
-    /// In a list of up to three: what it may execute.
+    /// In a list of up to three: what the config may execute.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(skip)]
     pub executes: Vec<String>,
-    /// Its first comment.
+    /// The first comment of the config.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub about: String,
-    /// Why no run of it can succeed.
+    /// Why a run of this config cannot succeed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub problem: Option<String>,
 }
 
-/// A config in a list; with all that is known of it where only a few are shown.
+/// Shows a config in a list; with all known details if the list is short.
 pub fn config_view(listed: &ListedConfig, is_one_of_few: bool) -> ConfigView {
     let needs = &listed.needs;
     let more = needs.agents.len().saturating_sub(MAX_NAMED);

@@ -1,5 +1,5 @@
-//! The runs of a group → what an agent sees of them together: how many are where, what was spent, when all will be over, what
-//! happened last. Pure, and of one size however many runs there are.
+//! Converts the runs of a group to the totals that an agent gets: runs by state, spend, estimated end, latest changes.
+//! Pure, and of bounded size for any number of runs.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -14,45 +14,45 @@ use crate::experiment::{CloseReason, ExperimentPlan, ExperimentProgress};
 use crate::massgen::text;
 use crate::run::{Exit, Moment, RunRecord, RunState, Spend, Usd};
 
-/// How many of the last changes are told.
+/// The most changes that are listed.
 const MAX_CHANGES: usize = 5;
-/// Said of a group that is over.
+/// The hint for a group that is over.
 const READ_HINT: &str =
     "all are over: read_result with this group compares them (table), part answers has the answers side by side";
 
-/// A group, as check_status shows it.
+/// A group as check_status shows it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct GroupView {
-    /// Its label.
+    /// The group label.
     pub group: String,
-    /// How many runs it has; of an experiment, planned ones too.
+    /// Number of runs; for an experiment, including planned ones.
     pub runs: usize,
-    /// How many are in which state; `not_started` are those that an experiment no longer starts.
+    /// Number of runs by state; `not_started` are runs that an experiment will no longer start.
     pub states: BTreeMap<String, usize>,
-    /// US dollars of all; absent when nothing is known.
+    /// US dollars of all runs; absent when unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cost_usd: Option<f64>,
     /// Some tokens have no price: `cost_usd` is too low.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cost_unknown: Option<bool>,
-    /// Input and output tokens of all.
+    /// Input and output tokens of all runs.
     pub tokens: u64,
-    /// What is spent of the experiment's budget.
+    /// The spent part of the experiment's budget.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub budget: Option<String>,
     /// How many successes are enough.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep: Option<usize>,
-    /// Seconds until all are over, if they go on as those that have ended.
+    /// Estimated seconds until all runs are over, based on the runs that have ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ends_in_s: Option<u64>,
-    /// Why an experiment starts no more runs.
+    /// Why the experiment starts no more runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub closed: Option<String>,
-    /// The last changes, the latest first; where not each run is shown beside it.
+    /// The latest changes, newest first; absent if each run is listed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub latest: Vec<ChangeView>,
-    /// Of a group that is over: what to do next.
+    /// For a group that is over: what to do next.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<&'static str>,
     /// Set if the experiment has no live driver any more.
@@ -60,27 +60,27 @@ pub struct GroupView {
     pub problem: Option<ProblemView>,
 }
 
-/// A run that began or ended.
+/// A run that started or ended.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ChangeView {
     run_id: String,
     state: String,
-    /// Seconds since then.
+    /// Seconds since the change.
     ago_s: u64,
 }
 
-/// What the records do not tell of an experiment.
+/// Facts about an experiment that are not in the run records.
 #[derive(Debug, Clone, Copy)]
 pub struct ExperimentInput<'a> {
-    /// What was planned.
+    /// The planned runs.
     pub plan: &'a ExperimentPlan,
-    /// How far it is.
+    /// The progress of the experiment.
     pub progress: &'a ExperimentProgress,
-    /// Whether its conductor lives.
+    /// Whether its driver is alive.
     pub has_live_driver: bool,
 }
 
-/// The group as it is now.
+/// Builds the view of a group at the current time.
 pub fn group_view(name: &str, runs: &[RunRecord], experiment: Option<ExperimentInput<'_>>, now: &Moment) -> GroupView {
     let spent: Spend = runs.iter().map(RunRecord::total_spent).sum();
     let mut states = BTreeMap::new();
@@ -108,12 +108,12 @@ pub fn group_view(name: &str, runs: &[RunRecord], experiment: Option<ExperimentI
     }
 }
 
-/// A run that an experiment never started has ended with no end of its own.
+/// A run that an experiment never started has no outcome of its own; its state is `not_started`.
 fn state_label(run: &RunRecord) -> String {
     if run.is_never_started() { "not_started".to_owned() } else { run.state.as_str().to_owned() }
 }
 
-/// What has no price is unknown, and never nothing.
+/// Spend without a price is shown as unknown, never as zero.
 fn budget_text(spent: Spend, most: Usd) -> String {
     match (spent.usd, spent.is_unpriced) {
         (Usd(0), true) => format!("unknown of {most}: the models have no price; max_tokens limits them"),

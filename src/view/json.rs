@@ -1,21 +1,21 @@
-//! How values are written as JSON: numbers as JavaScript's `JSON_MIME_TYPE.stringify` writes them, since clients compare a text with what they
-//! make of the structured content; and lines without characters at which some readers split them.
+//! JSON output. Numbers are written like JavaScript's `JSON.stringify`, because clients compare the text with the
+//! structured content that they serialize themselves. Lines contain no characters at which some readers split lines.
 
 use std::io::{self, Write};
 
 use serde::Serialize;
 use serde_json::ser::Formatter;
 
-/// Characters that end a line for readers that know more than `\n`: NEL, LINE SEPARATOR, PARAGRAPH SEPARATOR.
+/// Characters that some readers treat as line ends, besides `\n`: NEL, LINE SEPARATOR, PARAGRAPH SEPARATOR.
 const LINE_TERMINATORS: [char; 3] = ['\u{85}', '\u{2028}', '\u{2029}'];
 
-/// A value as a text.
+/// A value as JSON text.
 pub(crate) fn to_json_text(value: &impl Serialize) -> serde_json::Result<String> {
-    // Serializing gives UTF-8.
+    // Serializing always produces UTF-8.
     Ok(String::from_utf8(serialize_with_formatter(value, TextFormatter)?).unwrap_or_default())
 }
 
-/// A message as a line, with its end.
+/// A message as one line, with its line end.
 pub(crate) fn to_json_line(message: &impl Serialize) -> serde_json::Result<Vec<u8>> {
     let mut line = serialize_with_formatter(message, LineFormatter)?;
     line.push(b'\n');
@@ -54,7 +54,7 @@ impl Formatter for LineFormatter {
     }
 }
 
-/// A finite number by the rules of ECMAScript's `Number::toString`.
+/// Formats a finite number by the rules of ECMAScript's `Number::toString`.
 fn format_number(value: f64) -> String {
     match value.abs() {
         0.0 => "0".to_owned(),

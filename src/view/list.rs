@@ -1,5 +1,5 @@
-//! Runs in a list of the latest or live runs: what each was asked, of which config and how long ago, and the runs of a day together. Pure, and
-//! a line of a list is small: of a run that is over it has no agents and no votes.
+//! Runs in a list of the latest or live runs: question, config and age of each, and the totals of a day. Pure. List
+//! entries are small: an ended run has no agents and no votes.
 
 use std::collections::BTreeMap;
 
@@ -10,22 +10,22 @@ use super::RunView;
 use crate::massgen::text;
 use crate::run::{DailySummary, Moment, RunRecord, Usd};
 
-/// How much of a question is shown, in characters.
+/// How many characters of a question are shown.
 const MAX_QUESTION_CHARS: usize = 60;
 /// The longest name of a config, in characters.
 const MAX_CONFIG_CHARS: usize = 80;
 
-/// The runs of a day together.
+/// The totals of a day.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[schemars(inline)]
 pub struct TodayView {
-    /// With its time zone, UTC.
+    /// The day with its time zone, UTC.
     pub day: String,
-    /// Those that ended on it or go on, removed ones too.
+    /// Runs that ended on this day or are still live, including removed runs.
     pub runs: u64,
-    /// Those that go on or wait.
+    /// Live and queued runs.
     pub live: u64,
-    /// Input and output tokens of all.
+    /// Input and output tokens of all runs.
     pub tokens: u64,
     /// US dollars of all; absent when unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -51,7 +51,7 @@ impl From<DailySummary> for TodayView {
 }
 
 impl RunView {
-    /// With its question, which has no secrets in it any more, and its config.
+    /// Adds the question, in which secrets are masked already, and the config.
     #[must_use]
     pub fn with_request(self, record: &RunRecord, asked: &str) -> RunView {
         RunView {
@@ -61,7 +61,7 @@ impl RunView {
         }
     }
 
-    /// As it stands in the list of the latest runs.
+    /// The entry in the list of the latest runs.
     #[must_use]
     pub fn into_list_entry(self, record: &RunRecord, asked: &str, now: &Moment) -> RunView {
         let age = now.wall.duration_since(record.spec.created).as_secs();
@@ -74,12 +74,12 @@ impl RunView {
     }
 }
 
-/// A question as a list shows it. Secrets are masked before it is cut, since half a secret is not known for one.
+/// A question as a list shows it. Mask secrets before truncating, because a truncated secret is not recognized.
 pub fn short_question(asked: &str) -> String {
     text::single_line(asked, MAX_QUESTION_CHARS)
 }
 
-/// The name of a config as a list shows it.
+/// A config name as a list shows it.
 pub fn short_config(name: &str) -> String {
     text::single_line(name, MAX_CONFIG_CHARS)
 }

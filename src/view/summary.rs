@@ -1,4 +1,4 @@
-//! A run in words: one line for a person, or for a model that is shown no fields. Pure, harmless, and at most
+//! A run as one line of text, for a person or for a model that gets no structured fields. Pure, sanitized, and at most
 //! [`MAX_SUMMARY_CHARS`] characters whatever MassGen wrote.
 
 use super::RunView;
@@ -7,7 +7,7 @@ use crate::massgen::text;
 /// The longest line, in characters.
 pub const MAX_SUMMARY_CHARS: usize = 200;
 
-/// One run: its state and what matters in it.
+/// One run: its state and most important facts.
 pub fn run_summary(run: &RunView) -> String {
     let phase = run.phase.as_deref().map(|phase| format!(", {}", phase_text(phase))).unwrap_or_default();
     let mut parts = vec![format!("{}{phase}, {} s", run.state.replace('_', " "), run.elapsed_s)];
@@ -24,7 +24,7 @@ pub fn run_summary(run: &RunView) -> String {
     text::single_line(&parts.join("; "), MAX_SUMMARY_CHARS)
 }
 
-/// Several runs: how many are in each state; one alone as it is.
+/// Several runs: the number in each state. A single run gets its own summary.
 pub fn runs_summary(runs: &[RunView]) -> String {
     if let [run] = runs {
         return run_summary(run);

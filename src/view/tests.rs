@@ -1,4 +1,4 @@
-//! What an agent sees stays small and true for every status that MassGen was seen to write.
+//! The view stays small and correct for every status that MassGen is known to write.
 
 use std::path::Path;
 use std::time::Duration;
@@ -268,12 +268,12 @@ fn the_end_says_what_there_is() {
     assert!(brief(&ended(Outcome::Lost, Digest::default())).contains("supervisor_died"));
 }
 
-/// As many tokens as a model reads.
+/// The number of tokens that a model counts.
 fn tokens(text: &str) -> usize {
     tiktoken_rs::o200k_base_singleton().encode_ordinary(text).len()
 }
 
-/// Names as people, programs and other languages give them, some long.
+/// Names as people, programs and other languages use them, some of them long.
 fn names(count: usize) -> [Vec<String>; 6] {
     let name = |style: &str, n: usize| match style {
         "plain" => format!("agent_{n}"),
@@ -286,7 +286,7 @@ fn names(count: usize) -> [Vec<String>; 6] {
     ["plain", "long", "hash", "camel", "polish", "han"].map(|style| (0..count).map(|n| name(style, n)).collect())
 }
 
-/// A run of so many agents that are at everything there is, with votes for as many answers.
+/// A run with agents that cycle through all states, with votes for as many answers.
 fn crowd(ids: Vec<String>) -> Digest {
     use AgentState::*;
     let states = [Voted, Answered, Working, Thinking, Restarting, Failed, TimedOut, Unknown];
@@ -306,7 +306,7 @@ fn crowd(ids: Vec<String>) -> Digest {
     }
 }
 
-/// Everything that a run may lack, with long names in it.
+/// All warnings that a run may have, with long names.
 fn lacks() -> Vec<Warning> {
     let log = "20:53:57 | ERROR    | Failed to connect to workspace_tools: x\n20:53:57 | ERROR    | Failed to connect to the-very-long-name: x\n\
         20:53:57 | INFO     | MCP server 'workspace_tools' connected successfully\n\
@@ -351,7 +351,7 @@ fn what_a_run_lacked_is_told_although_it_succeeded_and_a_full_status_has_all() {
     );
 }
 
-/// The same run in every state, with all that can be said of it.
+/// The same run in every state, with every optional field.
 fn in_every_state(digest: Digest) -> Vec<RunRecord> {
     let answer = AnswerSummary { agent: String::new(), chars: 300_000, source: AnswerSource::Final };
     let ready = RunRecord { ready_answer: Some(answer), ..running(digest.clone()) };
@@ -394,7 +394,7 @@ fn in_every_state(digest: Digest) -> Vec<RunRecord> {
     records.push(ended(Outcome::TimedOut { ours: true, problem: None }, digest.clone()));
     records.push(ended(Outcome::TimedOut { ours: false, problem: None }, digest));
     for record in &mut records {
-        // Letters and digits in turn are the most tokens that an id can have.
+        // Alternating letters and digits give an id the most tokens.
         record.spec.id = "mg-0t8k1pw6".parse().expect("an id");
         (record.spec.allowance.cap.usd, record.spent.usd) = (Some(Usd(100_500_000)), Usd(123_456_789));
         let of_end = if let RunState::Ended(ending) = &mut record.state { ending.answer.as_mut() } else { None };
@@ -409,7 +409,7 @@ fn in_every_state(digest: Digest) -> Vec<RunRecord> {
     records
 }
 
-/// The brief status of a run, held against a real vocabulary.
+/// Checks the brief status of a run with a real vocabulary.
 fn is_small(record: &RunRecord) {
     for messages in [0, 12] {
         let view =

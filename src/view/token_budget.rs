@@ -1,6 +1,7 @@
-//! What of a run's agents, votes and words goes into a brief status, which has at most [`MAX_TOKENS`] tokens however large the run
-//! is; its label, in a list of runs that the call did not name, and the text of a short answer come on top. Pure. It counts by a rule of thumb, since a real vocabulary is
-//! larger than this whole program; tests hold the rule, and what comes of it, against a real one.
+//! Chooses the agents, votes and texts of a brief status, which has at most [`MAX_TOKENS`] tokens for a run of any
+//! size. The group label, in a list of runs that the call did not name, and the text of a short answer are not counted.
+//! Pure. Tokens are estimated by a rule of thumb, because a real vocabulary is larger than this whole program. Tests
+//! compare the estimate and its results with a real vocabulary.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -10,16 +11,17 @@ use crate::run::{AgentDigest, Digest};
 
 /// The most tokens of a brief status.
 pub(super) const MAX_TOKENS: usize = 120;
-/// By the rule of thumb, which may be wrong by a little.
+/// The budget for the estimate; the margin covers small errors of it.
 const TOKEN_BUDGET: usize = MAX_TOKENS - 3;
 /// The most agents that a brief status names.
 const MAX_AGENTS: usize = 8;
 /// The most answers whose votes a brief status names.
 const MAX_VOTED_ANSWERS: usize = 3;
-/// How much of a problem's message comes before all else that a run could do without, in tokens.
+/// How many tokens of a problem's message take precedence over optional fields.
 pub(super) const MIN_MESSAGE_TOKENS: usize = 32;
 
-/// What a run in trouble can do without where there is no room, what tells least first. A full status has it.
+/// Optional fields of a run with a problem, least important first. They are dropped if the budget is exceeded; a full
+/// status has them.
 const OPTIONAL_FIELDS: [fn(&mut RunView); 10] = [
     |view| view.changed = None,
     |view| view.warning = view.warning.take().filter(|_| view.problem.is_none()),
@@ -33,8 +35,8 @@ const OPTIONAL_FIELDS: [fn(&mut RunView); 10] = [
     |view| view.quiet_s = None,
 ];
 
-/// The view with as much of message, agents and votes as there is room for. Agents and votes that are left out are counted, but for
-/// agents of a run in trouble that is over, where they matter least, or whose message would have no room.
+/// Fits message, agents and votes of the view into the budget. Omitted agents and votes are counted. The agent count is
+/// omitted too if the run has a problem and has ended, where it matters least, or if the message would not fit.
 pub(super) fn fit_to_budget(mut view: RunView, digest: Option<&Digest>) -> RunView {
     if is_within_budget(&view) {
         return view;
@@ -51,7 +53,7 @@ pub(super) fn fit_to_budget(mut view: RunView, digest: Option<&Digest>) -> RunVi
             spare(&mut view);
         }
     }
-    // What the matter is tells more than what each agent is at.
+    // The message matters more than the activity of each agent.
     let counted = if json_tokens(&view) + first > TOKEN_BUDGET { BTreeMap::new() } else { counted };
     let room = TOKEN_BUDGET.saturating_sub(json_tokens(&view) + field_tokens(&counted));
     let message = truncate_tokens(&message, room);
@@ -67,7 +69,7 @@ pub(super) fn fit_to_budget(mut view: RunView, digest: Option<&Digest>) -> RunVi
     view
 }
 
-/// What the matter is: the problem's message, else the warning's.
+/// The main message: that of the problem, otherwise that of the warning.
 fn main_message(view: &mut RunView) -> Option<&mut String> {
     match (&mut view.problem, &mut view.warning) {
         (Some(problem), _) => Some(&mut problem.message),
@@ -76,7 +78,7 @@ fn main_message(view: &mut RunView) -> Option<&mut String> {
     }
 }
 
-/// Most runs are small, and are looked at often.
+/// A fast check for small views: most runs are small and are read often.
 fn is_within_budget(view: &RunView) -> bool {
     let messages =
         [view.problem.as_ref().map(|problem| &problem.message), view.warning.as_ref().map(|warning| &warning.message)];
@@ -85,21 +87,21 @@ fn is_within_budget(view: &RunView) -> bool {
     is_short && is_few && json_tokens(view) <= TOKEN_BUDGET
 }
 
-/// A field that may be empty, and is not there then.
+/// The tokens of a field that is absent if empty.
 fn field_tokens<V: serde::Serialize>(fields: &BTreeMap<String, V>) -> usize {
     if fields.is_empty() { 0 } else { FIELD_OVERHEAD + json_tokens(fields) }
 }
 
-/// The name of a field and what stands around it.
+/// The tokens of a field name and the punctuation around it.
 const FIELD_OVERHEAD: usize = 2;
 
-/// So many agents by name, and of the others how many are at what.
+/// The first `named` agents by id, and the others as counts by status.
 pub(super) fn agent_counts(all: &[AgentDigest], named: usize, is_over: bool) -> BTreeMap<String, String> {
     let (named, others) = all.split_at(named.min(all.len()));
     let mut shown = BTreeMap::new();
     for (place, agent) in named.iter().enumerate() {
         let id = short_word(&agent.id);
-        // Long names may begin alike.
+        // Truncated names may be equal.
         let id = if shown.contains_key(&id) { format!("{id}~{}", place + 1) } else { id };
         shown.insert(id, agent_status(agent, is_over));
     }
@@ -124,7 +126,7 @@ fn status_counts(agents: &[AgentDigest], is_over: bool) -> String {
     counts.join(", ")
 }
 
-/// The answers with the most votes, and how many votes the others have together.
+/// The answers with the most votes, and the sum of the other votes.
 fn top_votes(all: &BTreeMap<String, u32>) -> BTreeMap<String, u32> {
     let mut ranked: Vec<_> = all.iter().collect();
     ranked.sort_by_key(|(_, count)| Reverse(**count));
@@ -137,7 +139,7 @@ fn top_votes(all: &BTreeMap<String, u32>) -> BTreeMap<String, u32> {
     shown
 }
 
-/// The beginning of a text that has about so many tokens; where something was cut, the end says so.
+/// The beginning of a text, with about a given number of tokens. A truncated text ends with a mark.
 fn truncate_tokens(text: &str, most: usize) -> String {
     let mut bytes = MAX_BRIEF_MESSAGE_BYTES.min(text.len());
     while bytes > 0 && estimate_tokens(&truncate_words(text, bytes)) > most {
@@ -150,12 +152,12 @@ fn json_tokens(value: &impl serde::Serialize) -> usize {
     serde_json::to_string(value).map_or(MAX_TOKENS, |text| estimate_tokens(&text))
 }
 
-/// About how many tokens a text is to a model: in the tests' answers from 2 % too few to 16 % too many.
+/// Estimates the tokens of a text. In the tests, the estimate is between 2 % too low and 16 % too high.
 pub(super) fn estimate_tokens(text: &str) -> usize {
     let runs = text.as_bytes().chunk_by(|a, b| char_class(*a) == char_class(*b));
     let of_runs: usize =
         runs.map(|run| run.first().map_or(0, |first| class_tokens(char_class(*first), run.len()))).sum();
-    // A space belongs to the word behind it, and to no number.
+    // Tokenizers join a space to the word after it, but not to a number.
     of_runs + text.as_bytes().windows(2).filter(|pair| matches!(pair, [b' ', b'0'..=b'9'])).count()
 }
 
@@ -180,7 +182,7 @@ fn char_class(byte: u8) -> CharClass {
     }
 }
 
-/// Of a run of so many bytes. Up to twelve small letters are taken for a word of a language.
+/// The tokens of a run of bytes of one class. Up to twelve lowercase letters count as one natural-language word.
 fn class_tokens(kind: CharClass, bytes: usize) -> usize {
     match kind {
         CharClass::Lower if bytes <= 12 => bytes.div_ceil(8),

@@ -1,5 +1,5 @@
-//! What is said between a supervisor and a warm process: one request with the run's outputs, then lines of JSON. The same
-//! connection is the tie between supervisor and keeper for as long as the run lasts: whichever of them dies, the other knows.
+//! The protocol between a supervisor and a warm process: one request with the run's outputs, then lines of JSON. The same
+//! connection stays open between supervisor and keeper until the run ends, so each notices the death of the other.
 
 use std::fs::File;
 use std::io::{self, IoSlice};
@@ -20,20 +20,20 @@ use crate::massgen::launch::Launch;
 use crate::registry::StateFolder;
 use crate::run::Exit;
 
-/// How long a warm process may take to answer; a fork takes some hundredths of a second. After that a cold start is the better one.
+/// How long to wait for a warm process's answer; a fork takes some hundredths of a second. After that a cold start is faster.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a question may take to be answered once it is taken: `warm.py` ends the process that answers after so long.
+/// How long the answer to an accepted question may take: `warm.py` ends a process that takes longer.
 const EXECUTE_TIMEOUT: Duration = Duration::from_secs(60);
-/// The longest line that a keeper says, in bytes.
+/// The longest line from a keeper, in bytes.
 const MAX_LINE_BYTES: usize = 4096;
-/// What a supervisor says: begin, and that it needs the keeper no more.
+/// The supervisor's commands: fork, and release the keeper.
 const FORK_COMMAND: &[u8] = b"g";
 const RELEASE_COMMAND: &[u8] = b"d";
 
-/// Where MassGen's output goes: standard output and standard error.
+/// The pipes for MassGen's standard output and standard error.
 pub type Outputs = [OwnedFd; 2];
 
-/// A keeper that waits for the word to fork MassGen.
+/// A keeper that waits for the command to fork MassGen.
 #[derive(Debug)]
 pub struct ForkTicket {
     connection: Connection,
@@ -41,24 +41,24 @@ pub struct ForkTicket {
     pub keeper: u32,
 }
 
-/// The process that has MassGen's for a child, of a run that was started warm.
+/// The connection to the keeper: the parent of MassGen's process in a run that was started warm.
 #[derive(Debug)]
 pub struct KeeperConnection {
     connection: Connection,
     is_disconnected: bool,
 }
 
-/// What a keeper tells.
+/// The keeper's reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeeperEvent {
     /// MassGen's process was reaped.
     LeaderExited {
         /// How it ended.
         exit: Exit,
-        /// Whether processes are left that it started.
+        /// Whether processes that it started are left.
         left: bool,
     },
-    /// The keeper has gone: with nothing left below it, or because it was killed.
+    /// The keeper has exited: no process was left below it, or it was killed.
     Disconnected,
 }
 
@@ -66,8 +66,8 @@ pub enum KeeperEvent {
 ///
 /// # Errors
 ///
-/// Why the run has to be started cold: what the first of them answered, or [`ColdReason::NoProcess`] where there is none for this MassGen. Nothing
-/// has happened then.
+/// Why the run needs a cold start: the first answer, or [`ColdReason::NoProcess`] if there is no process for this MassGen. Nothing has
+/// started yet.
 pub async fn request_fork(
     state: &StateFolder,
     kind: &Installation,
@@ -87,11 +87,11 @@ pub async fn request_fork(
     Ok(ForkTicket { connection: link, keeper: answer })
 }
 
-/// Whether one of the warm processes of a kind would take a run with this environment.
+/// Whether a warm process of this installation would accept a run with this environment.
 ///
 /// # Errors
 ///
-/// Why none would; [`ColdReason::NoProcess`] where there is none.
+/// Why none would; [`ColdReason::NoProcess`] if there is none.
 pub async fn check_compatible(
     state: &StateFolder,
     kind: &Installation,
@@ -103,12 +103,12 @@ pub async fn check_compatible(
     first_accepted_reply(sockets, &request, None, |answer| (answer["fits"] == true).then_some(())).await.map(|_| ())
 }
 
-/// Has one of the warm processes of a kind run the program with these arguments, for what it prints and then ends with: a question,
-/// and no run. Gives its standard output.
+/// Makes a warm process of this installation execute the program with these arguments. This is for a question, not a run: the
+/// program prints an answer and exits. Returns its standard output.
 ///
 /// # Errors
 ///
-/// Why none answered; [`ColdReason::NoProcess`] where there is none.
+/// Why none answered; [`ColdReason::NoProcess`] if there is none.
 pub async fn execute(state: &StateFolder, kind: &Installation, launch: &Launch) -> Result<Vec<u8>, ColdReason> {
     let args = launch.args.iter().map(|arg| arg.to_str());
     let argv: Option<Vec<_>> = std::iter::once(launch.program.to_str()).chain(args).collect();
@@ -118,7 +118,7 @@ pub async fn execute(state: &StateFolder, kind: &Installation, launch: &Launch) 
     let outputs = [OwnedFd::from(out_end), OwnedFd::from(File::options().write(true).open("/dev/null")?)];
     let sockets = sockets_for(state, kind, &launch.env);
     first_accepted_reply(sockets, &request, Some(&outputs), |answer| (answer["asks"] == true).then_some(())).await?;
-    // The process that answers has the only other end.
+    // The answering process must have the only write ends, so that reading finds the end of the output.
     drop(outputs);
     let told = tokio::time::timeout(EXECUTE_TIMEOUT, read_all(out)).await.map_err(|_late| ColdReason::TimedOut)??;
     Ok(told)
@@ -131,14 +131,14 @@ async fn read_all(pipe: io::PipeReader) -> io::Result<Vec<u8>> {
     Ok(told)
 }
 
-/// The sockets of one kind; that of the process for this environment comes first.
+/// The sockets of one installation; the socket of the process for this environment comes first.
 fn sockets_for(state: &StateFolder, kind: &Installation, env: &Environment) -> Vec<PathBuf> {
     let (own, mut all) = (socket_path(state, kind, env), sockets(state, Some(kind)));
     all.sort_by_key(|socket| *socket != own);
     all
 }
 
-/// The first answer that is as wanted; else the first reason why there is none.
+/// The first accepted answer; otherwise the first reason for a cold start.
 async fn first_accepted_reply<T>(
     sockets: Vec<PathBuf>,
     request: &Value,
@@ -153,7 +153,7 @@ async fn first_accepted_reply<T>(
                 None => ColdReason::Refused(answer["cold"].as_str().unwrap_or("it gives no reason").to_owned()),
             },
             Ok(Err(error)) => {
-                // Nothing listens there any more.
+                // No process listens on this socket any more.
                 tracing::debug!(socket = %socket.display(), %error, "no warm process");
                 continue;
             }
@@ -164,12 +164,12 @@ async fn first_accepted_reply<T>(
     Err(cold.unwrap_or(ColdReason::NoProcess))
 }
 
-/// Of this process, which a cold start would inherit.
+/// The umask of this process, which a cold start would inherit.
 fn current_umask() -> Option<u32> {
     Process::myself().ok()?.status().ok()?.umask
 }
 
-/// Only what is text can be said; none where something is not.
+/// The environment as JSON; `None` if a value is not UTF-8.
 fn encode_environment(env: &Environment, cwd: &Path) -> Option<Value> {
     let pairs: Option<serde_json::Map<_, _>> =
         env.iter().map(|(name, value)| Some((name.to_str()?.to_owned(), value.to_str()?.into()))).collect();
@@ -200,11 +200,11 @@ fn send_with_outputs(stream: impl AsFd, bytes: &[u8], outputs: Option<&Outputs>)
 }
 
 impl ForkTicket {
-    /// Takes it up: MassGen's process is forked. Gives its pid and its start, in clock ticks since boot.
+    /// Tells the keeper to fork MassGen's process. Returns its pid and its start time, in clock ticks since boot.
     ///
     /// # Errors
     ///
-    /// The keeper went, or did not answer in time. If it has forked MassGen's process by then, it ends that once this is dropped.
+    /// The keeper exited or did not answer in time. If it has forked MassGen's process by then, it ends that process once this is dropped.
     pub async fn fork(mut self) -> io::Result<(KeeperConnection, u32, u64)> {
         let begun = async {
             self.connection.stream.write_all(FORK_COMMAND).await?;
@@ -218,14 +218,14 @@ impl ForkTicket {
 }
 
 impl KeeperConnection {
-    /// Resolves when there may be news; never after the keeper has gone. Nothing is lost where this is given up.
+    /// Resolves when there may be events, but never after the keeper has exited. Cancel-safe.
     pub async fn readable(&self) {
         if self.is_disconnected || self.connection.stream.readable().await.is_err() {
             std::future::pending::<()>().await;
         }
     }
 
-    /// All news until now.
+    /// All events until now.
     pub fn events(&mut self) -> Vec<KeeperEvent> {
         let was_gone = self.is_disconnected;
         self.is_disconnected = was_gone || self.connection.fill_buffer();
@@ -241,9 +241,9 @@ impl KeeperConnection {
         news
     }
 
-    /// Lets it go, with what may be left below it; without this word it would end that.
+    /// Releases the keeper and the processes left below it; without this command it would end them.
     pub fn release(self) {
-        // If it has gone already, there is no receiver.
+        // If the keeper has exited already, there is no receiver.
         let _gone = self.connection.stream.try_write(RELEASE_COMMAND);
     }
 }
@@ -271,7 +271,7 @@ impl Connection {
         }
     }
 
-    /// Takes in what has arrived; `true` at the end of it.
+    /// Reads what has arrived into the buffer; `true` at the end of the stream.
     fn fill_buffer(&mut self) -> bool {
         loop {
             match self.stream.try_read_buf(&mut self.buffer) {

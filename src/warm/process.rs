@@ -1,4 +1,4 @@
-//! With what a warm process is begun, whether there is room for one, and which are there. Who begins it starts the command.
+//! Lists warm processes, checks whether one more is allowed, and prepares the command that starts one. The caller runs the command.
 
 use std::ffi::OsString;
 use std::fs::{File, Metadata};
@@ -15,43 +15,43 @@ use crate::massgen::{environment, launch};
 use crate::registry::{Durability, StateFolder, write_atomic};
 use crate::secrets::{is_secret_name, read_env_file};
 
-/// How long it waits for a request before it ends itself.
+/// How long a warm process waits for a request before it exits.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(600);
-/// The memory that has to be free, in bytes: MassGen takes 0.4 GB when it is imported, and runs want theirs.
+/// The memory that must be available, in bytes: an imported MassGen takes 0.4 GB, and runs need more.
 const MIN_AVAILABLE_BYTES: u64 = 2_000_000_000;
-/// The ending of the file that a warm process holds a lock on.
+/// The extension of the file that a warm process locks.
 const LOCK_EXTENSION: &str = "lock";
-/// The ending of the file with what it says about itself.
+/// The extension of a warm process's log.
 const LOG_EXTENSION: &str = "log";
-/// The ending of the file that names a variable with which runs are refused; a process left it at its import.
+/// The extension of the file that names a variable which needs a cold start; a process writes it during its import.
 const REFUSAL_EXTENSION: &str = "cold";
-/// The variable with the names of those that are kept from a warm process; see `WatchTarget` in `warm.py`.
+/// The variable that lists the names of variables withheld from a warm process; see `WatchTarget` in `warm.py`.
 const WITHHELD_VARIABLE: &str = "MASSGEN_MCP_WITHHELD";
-/// After this time files of a process that has ended are removed.
+/// The age at which files of an ended process are removed.
 const STALE_AFTER: Duration = Duration::from_secs(3600);
-/// After this time it is tried again whether the import still asks for a variable that it cannot be given.
+/// The age at which a recorded refusal expires, so that another import is tried.
 const REFUSAL_TTL: Duration = Duration::from_secs(24 * 3600);
 
-/// The command that begins a warm process, which leads a session of its own and outlives the process that starts it.
+/// The command that starts a warm process, which leads its own session and outlives the process that starts it.
 #[derive(Debug)]
 pub struct SpawnSpec {
     /// MassGen's interpreter.
     pub program: PathBuf,
     /// Its arguments.
     pub args: Vec<OsString>,
-    /// Its whole environment: what a run gets, without keys and without what is of each run.
+    /// Its whole environment: that of a run, without keys and without variables that differ from run to run.
     pub env: Environment,
     /// Its working folder.
     pub cwd: PathBuf,
-    /// Its lock, to be its standard input.
+    /// Its lock, for use as its standard input.
     pub lock: File,
 }
 
-/// What a warm process of this kind is begun with, for runs with this environment in this working folder; none where there is one.
+/// Prepares the start of a warm process for runs with this environment in this working folder; `None` if one exists.
 ///
 /// # Errors
 ///
-/// Its folder or a file in it cannot be made.
+/// Its folder or a file in it cannot be created.
 pub fn spawn_spec(
     state: &StateFolder,
     kind: &Installation,
@@ -81,7 +81,7 @@ pub fn spawn_spec(
     if inode(lock.metadata()) != inode(cwd.join(&name).with_extension(LOCK_EXTENSION).metadata()) {
         return Ok(None);
     }
-    // Of one that was killed: they would be taken for those of the new one.
+    // A killed process leaves these files; they would be mistaken for files of the new one.
     for ending in [SOCKET_EXTENSION, REFUSAL_EXTENSION] {
         let _none = std::fs::remove_file(cwd.join(&name).with_extension(ending));
     }
@@ -90,33 +90,33 @@ pub fn spawn_spec(
     Ok(Some(SpawnSpec { program: kind.interpreter.clone(), args, env, cwd, lock }))
 }
 
-/// What the process for such runs is called.
+/// The name of the process for such runs.
 fn process_name(kind: &Installation, common: &Environment) -> String {
     format!("{}-{}", kind.name_prefix, short_hash(&format!("{common:?}")))
 }
 
-/// The socket of the process for such runs, whether it is there or not.
+/// The socket of the process for such runs, whether it exists or not.
 pub(super) fn socket_path(state: &StateFolder, kind: &Installation, env: &Environment) -> PathBuf {
     process_file(state, kind, env, SOCKET_EXTENSION)
 }
 
-/// A file of the process for such runs, by its ending.
+/// A file of the process for such runs, by its extension.
 fn process_file(state: &StateFolder, kind: &Installation, env: &Environment, ending: &str) -> PathBuf {
     warm_folder(state).join(process_name(kind, &shared_environment(env.clone(), kind))).with_extension(ending)
 }
 
-/// How far the process for runs with some environment has come.
+/// The state of the process for runs with a given environment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WarmState {
-    /// There is none.
+    /// There is no such process.
     Absent,
     /// It imports MassGen, which takes some seconds.
     Importing,
-    /// It takes runs.
+    /// It accepts runs.
     Ready,
 }
 
-/// How far the process for runs with this environment has come.
+/// The state of the process for runs with this environment.
 pub fn warm_state(state: &StateFolder, kind: &Installation, env: &Environment) -> WarmState {
     match is_locked(&process_file(state, kind, env, LOCK_EXTENSION)) {
         false => WarmState::Absent,
@@ -125,20 +125,20 @@ pub fn warm_state(state: &StateFolder, kind: &Installation, env: &Environment) -
     }
 }
 
-/// Why a process for such runs ended at its import, where that is known: a variable of the run that it was not given.
+/// Why a process for such runs ended during its import, if known: the import asked for a variable that was withheld from it.
 pub fn recorded_refusal(state: &StateFolder, kind: &Installation, env: &Environment, run: &Path) -> Option<ColdReason> {
     let variable = std::fs::read_to_string(process_file(state, kind, env, REFUSAL_EXTENSION)).ok()?;
     let is_reason = withheld_variables(env, run).contains(&variable);
     is_reason.then(|| ColdReason::Refused(format!("MassGen's import reads {variable}, which no warm process is given")))
 }
 
-/// The log of the last process for such runs, where it has said something.
+/// The log of the last process for such runs, if it is not empty.
 pub fn log_path(state: &StateFolder, kind: &Installation, env: &Environment) -> Option<PathBuf> {
     Some(process_file(state, kind, env, LOG_EXTENSION)).filter(|log| log.metadata().is_ok_and(|log| log.len() > 0))
 }
 
-/// The names of the variables that a run in this folder has and a warm process is not given: keys, and what MassGen reads from the
-/// project's `configs/.env`.
+/// The names of the variables that a run in this folder has and a warm process does not get: keys, and variables that MassGen reads
+/// from the project's `configs/.env`.
 fn withheld_variables(env: &Environment, run: &Path) -> Vec<String> {
     let of_project = read_env_file(&run.join("configs/.env")).unwrap_or_default().into_iter().map(|(name, _)| name);
     let names = env.iter().filter_map(|(name, _)| name.to_str());
@@ -151,7 +151,7 @@ fn is_locked(lock: &Path) -> bool {
     File::open(lock).is_ok_and(|file| file.try_lock_shared().is_err())
 }
 
-/// Keys reach runs alone. That the import does not ask for them, the program itself makes sure of.
+/// Removes keys, which only runs get. `warm.py` itself checks that the import does not ask for them.
 fn shared_environment(mut env: Environment, kind: &Installation) -> Environment {
     env.retain(|(name, _)| !is_run_specific(&name.to_string_lossy()));
     let path = env.iter().find(|(name, _)| name == "PATH").map(|(_, path)| path.clone()).unwrap_or_default();
@@ -166,12 +166,12 @@ fn is_run_specific(name: &str) -> bool {
     is_secret_name(name) || name.starts_with(environment::OWN_PREFIX) || name == launch::LOG_BASE_VARIABLE
 }
 
-/// Whether another one may be begun: few are there, and memory is.
+/// Whether another process may be started: the limit is not reached, and enough memory is available.
 pub fn has_capacity(state: &StateFolder) -> bool {
     live_processes(state).len() < MAX_PROCESSES && available_memory().is_none_or(|bytes| bytes >= MIN_AVAILABLE_BYTES)
 }
 
-/// The memory that is to be had without swapping, in bytes: of the machine, and of a container with less; unknown without /proc.
+/// The available memory without swapping, in bytes: that of the machine, or of its container if less; `None` without /proc.
 fn available_memory() -> Option<u64> {
     let machine = procfs::Current::current().ok().and_then(|memory: procfs::Meminfo| memory.mem_available)?;
     let of_group = |file: &str| {
@@ -182,7 +182,7 @@ fn available_memory() -> Option<u64> {
     Some(group.map_or(machine, |group| group.min(machine)))
 }
 
-/// The names of the warm processes of a state folder that live, whether they listen yet or not: each holds its lock.
+/// The names of the live warm processes of a state folder, whether they listen yet or not: each holds its lock.
 pub fn live_processes(state: &StateFolder) -> Vec<String> {
     let entries = std::fs::read_dir(warm_folder(state)).into_iter().flatten().flatten().map(|entry| entry.path());
     let locks = entries.filter(|path| path.extension().is_some_and(|ending| ending == LOCK_EXTENSION));
@@ -190,14 +190,14 @@ pub fn live_processes(state: &StateFolder) -> Vec<String> {
     held.filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned())).collect()
 }
 
-/// Has all of them end, those that import too; runs that were started warm go on. Gives the locks of those that lived: each is free
-/// once its process has ended.
+/// Makes all warm processes end, including those that still import; runs that were started warm go on. Returns the locks of the live
+/// ones: each lock becomes free when its process has ended.
 pub fn stop_all(state: &StateFolder) -> Vec<File> {
     let folder = warm_folder(state);
     let locks = live_processes(state).into_iter().filter_map(|name| {
         let name = folder.join(name);
         let lock = File::open(name.with_extension(LOCK_EXTENSION)).ok()?;
-        // A process whose lock file is not there ends; the connection makes one that waits for runs look at once.
+        // A process ends when its lock file is missing; the connection makes a process that waits for runs check at once.
         let _gone = std::fs::remove_file(name.with_extension(LOCK_EXTENSION));
         let _imports_yet = connect(&name.with_extension(SOCKET_EXTENSION));
         for ending in [SOCKET_EXTENSION, REFUSAL_EXTENSION] {
@@ -208,7 +208,7 @@ pub fn stop_all(state: &StateFolder) -> Vec<File> {
     locks.collect()
 }
 
-/// Removes what processes have left that ended long ago.
+/// Removes the files of processes that ended long ago.
 fn remove_stale_files(folder: &Path) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let (path, age) = (entry.path(), entry.metadata().and_then(|meta| meta.modified()).map(|at| at.elapsed()));
@@ -218,7 +218,7 @@ fn remove_stale_files(folder: &Path) {
         if !is_old {
             continue;
         }
-        // The lock is kept over the removal, so that a process which opened the file before sees that it is gone.
+        // The lock is held during the removal, so that a process which opened the file before notices that it is removed.
         let lock = File::open(path.with_extension(LOCK_EXTENSION)).ok();
         if lock.as_ref().is_none_or(|lock| lock.try_lock().is_ok()) {
             // Another process has removed it already.

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
-/// A socket's address may have some hundred bytes, fewer than a path; so its folder is opened, and named by its number.
+/// The address of a socket is limited to about a hundred bytes, less than a path; so this opens the folder and addresses it by descriptor.
 pub(super) fn connect(socket: &Path) -> io::Result<std::os::unix::net::UnixStream> {
     let (Some(folder), Some(name)) = (socket.parent(), socket.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());

@@ -243,6 +243,24 @@ async fn a_name_that_nearly_is_one_is_told_with_the_one_there_is() {
 }
 
 #[tokio::test]
+async fn overrides_that_take_every_agent_away_are_refused() {
+    let lab = Lab::fake();
+    lab.put("team.yaml", TEAM);
+    let client = lab.client().await;
+    let ids =
+        ["agent_a", "agent_b"].map(|id| (id.to_owned(), Value::Null)).into_iter().collect::<serde_json::Map<_, _>>();
+    for overrides in [json!({"agents": []}), json!({"agents": ids})] {
+        for config in ["team.yaml", "@rehearsal"] {
+            let asked = json!({"question": "q", "massgen_config": config, "overrides": overrides});
+            assert_eq!(client.refused("run_massgen", asked.clone()).await, "overrides_invalid", "{asked}");
+        }
+    }
+    let runs = std::fs::read_dir(lab.state().join("runs")).map(|runs| runs.flatten().count()).unwrap_or_default();
+    assert_eq!(runs, 0, "nothing was started");
+    client.close().await;
+}
+
+#[tokio::test]
 async fn a_question_file_with_a_mark_of_its_encoding_is_read_without_it() {
     let lab = Lab::fake();
     let file = lab.put("q.txt", "\u{feff}#!fake\nannounce\nfinal agent_a done");

@@ -101,6 +101,8 @@ fn branches(lab: &Lab) -> Vec<String> {
 async fn a_repository_is_as_it_was_but_for_the_changes_that_were_asked_for() {
     let lab = Lab::real().await;
     repository(&lab);
+    // A branch of the user's own: MassGen deletes all branches below `massgen/` when it starts.
+    git(&lab, &["branch", "massgen/mine"]);
     let exclude = lab.project().join(".git/info/exclude");
     let (before, excluded) = (branches(&lab), std::fs::read_to_string(&exclude).ok());
     let client = lab.client().await;

@@ -1,4 +1,4 @@
-//! Who waits for whom, and what is charged to which budget.
+//! The order of waiting runs, and the charges to each budget.
 
 use super::*;
 use crate::ledger::BudgetShare;
@@ -78,7 +78,7 @@ fn turns_go_by_the_order_of_coming() {
 fn a_nested_run_takes_no_slot_of_others_and_draws_on_its_parent() {
     let book = book(&[(1, None, 100, Phase::Live), (2, Some(1), 30, Phase::Live), (3, Some(1), 20, Phase::Over)]);
     assert_eq!((book.live_root_count(), book.live_descendant_count(&id(1))), (1, 1));
-    // 30 are kept for the live child, which has spent 5 of them, and nothing for the other.
+    // 30 are reserved for the live child, which has spent 5 of them; nothing is reserved for the other.
     let so_far = |run: &RunId| if *run == id(1) { spent(20) } else { spent(5) };
     assert_eq!(book.parent_charge(&id(1), &so_far).usd, Usd(20 + 30));
     assert_eq!(book.day_charge(now(), &so_far), Usd(100), "the tree's root stands for all of it");

@@ -1,5 +1,5 @@
-//! The configs that can be run from here: the project's, the user's and MassGen's examples, each with what it needs.
-//! A file that cannot be read is an entry with its problem; it follows no linked folder and goes no deeper than it says.
+//! The configs that can run from here: the project's, the user's and MassGen's examples, each with its requirements. An unreadable file is
+//! an entry with a problem. The search follows no linked folders and has a depth limit.
 
 use std::path::{Path, PathBuf};
 
@@ -9,13 +9,13 @@ use super::{ConfigError, ConfigPlaces, EditError, Examples, Needs, Tree, locate}
 use crate::massgen::text;
 use crate::run::ConfigChoice;
 
-/// How deep the project is searched: files in it are at depth 1.
+/// How deep the project is searched; files directly in it have depth 1.
 const MAX_DEPTH: usize = 3;
-/// How many names in the project are looked at, so that a huge tree costs no more than a moment.
+/// How many names in the project are checked, so that a huge tree costs only a moment.
 const MAX_NAMES: usize = 20_000;
-/// How many configs of the project are listed.
+/// The most configs of the project in the list.
 const MAX_PROJECT_CONFIGS: usize = 500;
-/// The largest file that is read for the list, in bytes.
+/// The largest file that the list reads, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
 /// The longest description, in characters.
 const MAX_DESCRIPTION_CHARS: usize = 200;
@@ -23,36 +23,35 @@ const MAX_DESCRIPTION_CHARS: usize = 200;
 /// A part of the list.
 #[derive(Debug)]
 pub struct Catalogue {
-    /// The configs of this page: those that are ready first; among them the project's, then the user's, the examples, and the
-    /// rehearsal.
+    /// The configs of this page. Ready configs come first; among them the project's, then the user's, the examples, and the rehearsal.
     pub configs: Vec<ListedConfig>,
-    /// How many there are in all.
+    /// The number of all configs.
     pub total: usize,
-    /// How many of them the query matches.
+    /// The number of configs that match the query.
     pub matching: usize,
-    /// How many this list has over all of its pages: those that match, else those that come nearest.
+    /// The length of the whole list: all configs that match, else the nearest ones.
     pub found: usize,
-    /// Where no config matches the query: how near those of the list come to it.
+    /// If no config matches the query: how near the listed configs come to it.
     pub near: Option<Near>,
 }
 
-/// What the caller of [`list_configs`] knows of configs.
+/// What the caller of [`list_configs`] knows about configs.
 pub struct ConfigFacts<'a> {
-    /// Whether a variable will be there for MassGen.
+    /// Whether MassGen will have a variable.
     pub has_variable: &'a dyn Fn(&str) -> bool,
-    /// Why a start with this file would be refused, if it would.
+    /// Why a start with this file would be refused, if so.
     pub refusal_reason: &'a dyn Fn(&Path) -> Option<String>,
-    /// Configs that are no files.
+    /// Configs that are not files.
     pub extra_configs: Vec<ListedConfig>,
 }
 
-/// The names of the project's and the user's files that may be configs; what is in them is not looked at.
+/// The names of the project's and the user's files that may be configs; their content is not read.
 pub(super) fn config_names(sources: ConfigPlaces<'_>) -> Vec<String> {
     project_files(sources).into_iter().chain(user_files(sources)).map(|found| found.name).collect()
 }
 
-/// The name that [`list_configs`] has for a file in the package, in the project or below the user's home folder; [`super::resolve`] gives
-/// this very file for it.
+/// The name in [`list_configs`] of a file in the package, in the project or below the user's home folder; [`super::resolve`] maps this name
+/// back to the same file.
 pub fn name_of(path: &Path, sources: ConfigPlaces<'_>) -> Option<String> {
     let is_example = sources.package.is_some_and(|package| path.starts_with(package.join("configs")));
     let examples = if is_example { example_files(sources) } else { Vec::new() };
@@ -62,8 +61,8 @@ pub fn name_of(path: &Path, sources: ConfigPlaces<'_>) -> Option<String> {
     example.or_else(in_project).or_else(of_user)
 }
 
-/// Lists the configs that match `query` (see [`super::CONDITIONS`]; every part of it must hold, and none match all), or else those that
-/// match most of it, from the `offset`th on and at most `limit`.
+/// Lists at most `limit` configs from `offset` on that match `query` (see [`super::CONDITIONS`]; every part must hold, and an empty query
+/// matches all). If none match, lists those that match most of it.
 pub fn list_configs(
     sources: ConfigPlaces<'_>,
     query: &str,
@@ -84,7 +83,7 @@ pub fn list_configs(
     Catalogue { configs, total, matching: seen.matching(), found, near }
 }
 
-/// A file that may be a config, with the name that leads to it.
+/// A possible config file and its name.
 struct ConfigFile {
     name: String,
     origin: ConfigOrigin,
@@ -145,7 +144,7 @@ fn user_files(sources: ConfigPlaces<'_>) -> Vec<ConfigFile> {
     default.into_iter().chain(files.files).filter_map(|path| user_file(path, home, sources)).collect()
 }
 
-/// By its bare name where that leads to it: a file of the same name in the project would come first.
+/// The bare name if it resolves to this file: a project file of the same name takes precedence.
 fn user_file(path: PathBuf, home: &Path, sources: ConfigPlaces<'_>) -> Option<ConfigFile> {
     let whole = format!("~/{}", path.strip_prefix(home).ok()?.to_str()?);
     let stem = path.file_stem()?.to_str()?.to_owned();
@@ -159,7 +158,7 @@ fn example_files(sources: ConfigPlaces<'_>) -> Vec<ConfigFile> {
     named.into_iter().map(|(name, path)| ConfigFile { name, origin: ConfigOrigin::Example, path }).collect()
 }
 
-/// The entry of a file; none where a file of the project is something else than a config.
+/// The entry of a file; `None` if a project file is not a config.
 fn list_file(found: ConfigFile, known: &ConfigFacts<'_>) -> Option<ListedConfig> {
     let ConfigFile { name, origin: source, path } = found;
     let (about, read) = match read_text(&path) {
@@ -175,7 +174,7 @@ fn list_file(found: ConfigFile, known: &ConfigFacts<'_>) -> Option<ListedConfig>
         Ok(needs) => (needs, None),
         Err(problem) => (Needs::default(), Some(problem)),
     };
-    // MassGen's own examples are trusted, and there are some hundred of them.
+    // MassGen's own examples are trusted, and there are several hundred.
     let refused = || if source == ConfigOrigin::Example { None } else { (known.refusal_reason)(&path) };
     let problem = unread.or_else(refused).or_else(|| known_failure(&needs));
     let missing = needs.missing(known.has_variable).into_iter().map(super::RequiredKey::name).collect();
@@ -190,7 +189,7 @@ fn list_file(found: ConfigFile, known: &ConfigFacts<'_>) -> Option<ListedConfig>
     })
 }
 
-/// What MassGen is known to fail at, missing keys aside.
+/// The first known fault at which MassGen fails, except missing keys.
 fn known_failure(needs: &Needs) -> Option<String> {
     let none = || needs.agents.is_empty().then(|| "it has no agents".to_owned());
     needs.problems(|_| true).into_iter().next().map(|problem| problem.message).or_else(none)
@@ -203,7 +202,7 @@ fn edit_error_message(error: &EditError) -> String {
 fn read_text(path: &Path) -> Result<String, String> {
     let problem = |why: &dyn std::fmt::Display| text::single_line(&why.to_string(), MAX_DESCRIPTION_CHARS);
     let meta = path.metadata().map_err(|error| problem(&error))?;
-    // A pipe would keep a reader waiting for ever.
+    // Opening a pipe would block the reader forever.
     if !meta.is_file() || meta.len() > MAX_BYTES {
         let why = ConfigError::NotAConfig { path: path.to_owned(), why: "too large, or no regular file".to_owned() };
         return Err(problem(&why));
@@ -211,7 +210,7 @@ fn read_text(path: &Path) -> Result<String, String> {
     std::fs::read_to_string(path).map_err(|error| problem(&error))
 }
 
-/// Whether `agents` or `agent` stands at the top, as far as a look at the lines tells.
+/// Whether `agents` or `agent` is a top-level key, judged by a scan of the lines.
 fn has_agents(text: &str) -> bool {
     let text = text.trim_start_matches('\u{feff}');
     let is_flow = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#') && *line != "---");
@@ -227,7 +226,7 @@ fn has_agents(text: &str) -> bool {
     })
 }
 
-/// The comment at the beginning, without how to call MassGen.
+/// The comment at the beginning, without instructions to call MassGen.
 fn leading_comment(text: &str) -> String {
     let lines = text.lines().map(str::trim).skip_while(|line| line.is_empty());
     let comment = lines.map_while(|line| line.strip_prefix('#')).map(|line| line.trim_matches(['#', '=', '-', ' ']));

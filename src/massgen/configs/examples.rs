@@ -1,9 +1,9 @@
-//! The examples that come with MassGen, by the names that people and its documents use for them. A name means what MassGen's
-//! own resolver takes for it (`cli/config_loading.py`, `resolve_config_path`), and what `--list-examples` prints is found as well.
+//! MassGen's example configs, by the names that people and its documents use. A name has the meaning that MassGen's own resolver gives it
+//! (`cli/config_loading.py`, `resolve_config_path`); names printed by `--list-examples` work too.
 
 use std::path::{Path, PathBuf};
 
-/// How many similar names an error suggests.
+/// The most similar names that an error suggests.
 const MAX_SUGGESTIONS: usize = 3;
 
 /// The example configs of a package, in the order in which MassGen searches them.
@@ -13,20 +13,20 @@ pub(super) struct Examples {
 }
 
 impl Examples {
-    /// Those of an installed `massgen` package; none where it has no `configs`.
+    /// The examples of an installed `massgen` package; empty if it has no `configs`.
     pub(super) fn in_package(package: &Path) -> Examples {
         let root = package.join("configs");
         let folders = search_order(&root, python_minor(package));
         Examples { files: folders.iter().flat_map(|folder| yaml_files(folder)).collect(), root }
     }
 
-    /// The folder that they are in.
+    /// The folder that contains them.
     pub(super) fn root(&self) -> &Path {
         &self.root
     }
 
-    /// The file that `@examples/NAME` means: the first one whose whole path contains the name, as in MassGen; where there is
-    /// none, the one that `massgen --list-examples` prints under this name, which MassGen itself does not find.
+    /// The file that `@examples/NAME` refers to: as in MassGen, the first one whose path contains the name; else the one that
+    /// `massgen --list-examples` prints under this name, which MassGen itself does not find.
     pub(super) fn find(&self, name: &str) -> Option<&Path> {
         if name.trim().is_empty() {
             return None;
@@ -37,7 +37,7 @@ impl Examples {
         found.or_else(|| self.files.iter().find(is_printed).map(PathBuf::as_path))
     }
 
-    /// Each file with the shortest name that no other file's path contains, so that it means this file on every machine.
+    /// Each file with the shortest name that occurs in no other file's path, so that the name refers to this file on every machine.
     pub(super) fn shortest_names(&self) -> Vec<(String, PathBuf)> {
         let named = |path: &PathBuf| Some((format!("@examples/{}", self.shortest_name(path)?), path.clone()));
         let mut named: Vec<_> = self.files.iter().filter_map(named).collect();
@@ -45,7 +45,7 @@ impl Examples {
         named
     }
 
-    /// The names of the examples that share the most words with a name, at most three.
+    /// The example names that share the most words with a name, at most three.
     pub(super) fn similar_names(&self, name: &str) -> Vec<String> {
         let asked = words(name);
         let shared = |name: &str| words(name).iter().filter(|word| asked.contains(word)).count();
@@ -68,7 +68,7 @@ impl Examples {
         self.files.iter().filter(contains).map(PathBuf::as_path)
     }
 
-    /// `basic/multi/two.yaml` is printed as `basic_multi_two`.
+    /// `--list-examples` prints `basic/multi/two.yaml` as `basic_multi_two`.
     fn printed_name(&self, path: &Path) -> Option<String> {
         Some(without_extension(&self.relative_path(path)).replace('/', "_")).filter(|name| !name.is_empty())
     }
@@ -98,14 +98,14 @@ fn subfolders(folder: &Path) -> Vec<PathBuf> {
     entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect()
 }
 
-/// The 11 of `…/lib/python3.11/site-packages/massgen`.
+/// The 11 in `…/lib/python3.11/site-packages/massgen`.
 fn python_minor(package: &Path) -> u32 {
     let names = package.components().rev().filter_map(|part| part.as_os_str().to_str());
     names.filter_map(|name| name.strip_prefix("python3.")?.parse().ok()).next().unwrap_or(11)
 }
 
-/// The folders in the order of Python's `Path.rglob`, which MassGen takes the first match of: within a folder that of the disk,
-/// and from one folder to the next another one in each of Python 3.11, 3.12 and 3.13.
+/// The folders in the order of Python's `Path.rglob`, of which MassGen takes the first match: within a folder, the order on disk; across
+/// folders, an order that differs between Python 3.11, 3.12 and 3.13.
 fn search_order(root: &Path, minor: u32) -> Vec<PathBuf> {
     let mut order = vec![root.to_owned()];
     match minor {

@@ -1,7 +1,7 @@
-//! The keys of a config that MassGen knows, by where they stand; a test holds the lists of MassGen's own against it. Of `ui` and
-//! `memory` there is none: nothing in them changes what a run in the background does.
+//! The config keys that MassGen knows, by place; a test compares them with MassGen's own lists. `ui` and `memory` are absent: nothing in
+//! them affects a background run.
 
-/// At the top.
+/// At the top level.
 pub(super) const TOP: [&str; 13] = [
     "agent",
     "agents",
@@ -173,7 +173,7 @@ pub(super) const AGENT: [&str; 15] = [
     "voting_threshold",
 ];
 
-/// In a backend: what stays in MassGen (`BASE_EXCLUDED_CONFIG_PARAMS`), and what its examples and providers know.
+/// In a backend: the parameters that stay in MassGen (`BASE_EXCLUDED_CONFIG_PARAMS`), and those in its examples and providers.
 pub(super) const BACKEND: [&str; 175] = [
     "agent_config",
     "agent_id",

@@ -1,23 +1,23 @@
-//! A config in a list: where it comes from, what it needs, and what keeps it from running.
+//! A config in a list: its origin, its requirements, and what prevents a run.
 
 use super::Needs;
 use crate::run::ConfigChoice;
 
-/// Whose a config is.
+/// The origin of a config.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConfigOrigin {
-    /// It lies in the project folder.
+    /// It is in the project folder.
     Project,
-    /// It lies in `~/.config/massgen`.
+    /// It is in `~/.config/massgen`.
     User,
     /// It comes with MassGen.
     Example,
-    /// It is no file: its models are scripted.
+    /// It is not a file: its models are scripted.
     Rehearsal,
 }
 
 impl ConfigOrigin {
-    /// The word for it: `project`, `user`, `example` or `rehearsal`.
+    /// The name of the origin: `project`, `user`, `example` or `rehearsal`.
     pub fn as_str(self) -> &'static str {
         match self {
             ConfigOrigin::Project => "project",
@@ -31,29 +31,29 @@ impl ConfigOrigin {
 /// A config that can be run.
 #[derive(Debug, Clone)]
 pub struct ListedConfig {
-    /// What `massgen_config` of run_massgen takes for it; [`super::resolve`] gives this very file.
+    /// The value for `massgen_config` of run_massgen; [`super::resolve`] maps it to this file.
     pub name: String,
-    /// Whose it is.
+    /// Its origin.
     pub origin: ConfigOrigin,
-    /// What that name stands for.
+    /// What the name refers to.
     pub choice: ConfigChoice,
-    /// What it needs; nothing where it could not be read.
+    /// Its requirements; empty if it could not be read.
     pub needs: Needs,
-    /// The keys that it needs and that are not there, each as [`super::needs::RequiredKey`].
+    /// The missing keys that it requires, each as [`super::needs::RequiredKey`].
     pub missing: Vec<String>,
     /// The comment at its beginning, in one line of at most 200 characters; may be empty.
     pub description: String,
-    /// Why no run of it can succeed: it cannot be read, a start refuses it, or MassGen is known to fail at it.
+    /// Why a run cannot succeed: the config is unreadable, a start refuses it, or MassGen is known to fail at it.
     pub problem: Option<String>,
 }
 
 impl ListedConfig {
-    /// Whether nothing is known that keeps a run of it from succeeding: no key is missing, and it has no problem.
+    /// Whether no known fault prevents a run: no key is missing, and there is no problem.
     pub fn is_ready(&self) -> bool {
         self.missing.is_empty() && self.problem.is_none()
     }
 
-    /// What comes first in a list: what is ready, then what is ready and needs something of which nothing is known here.
+    /// The sort order of a list: ready configs first, then ready ones with a requirement that cannot be checked here.
     pub(super) fn rank(&self) -> u8 {
         match (self.is_ready(), self.needs.unchecked_requirements().is_empty()) {
             (true, true) => 0,

@@ -1,64 +1,64 @@
-//! What a config needs and holds: agents with their models, keys in the environment, what it may execute, literal secrets.
-//! It reads no environment: which variables there are is for the caller to say.
+//! What a config requires and contains: agents with their models, keys in the environment, what it may execute, literal secrets. It reads
+//! no environment; the caller says which variables exist.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::policy::is_executing_backend;
 use super::tree::{Node, Scalar, Tree};
 
-/// How the variables are called that hold what stood as a key in a config; a number follows.
+/// The name prefix of the variables that replace literal keys of a config; a number follows.
 pub const SECRET_VARIABLE_PREFIX: &str = "MASSGEN_MCP_SECRET_";
 
-/// Backends that are agent programs of their own, with a login.
+/// Backends that are agent programs with their own login.
 pub(super) const CLIENTS: [&str; 5] = ["claude_code", "codex", "gemini_cli", "antigravity_cli", "copilot"];
-/// Backends that are servers of the user's.
+/// Backends that are servers run by the user.
 pub(super) const SERVERS: [&str; 4] = ["vllm", "sglang", "lmstudio", "inference"];
 
-/// What a config needs.
+/// What a config requires.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Needs {
-    /// The agents, in their order.
+    /// The agents, in config order.
     pub agents: Vec<ConfiguredAgent>,
     /// The environment variables, each once.
     pub keys: Vec<RequiredKey>,
-    /// What it may execute, in words: `mcp servers`, `commands`, `custom tools`, `docker`, `hooks`, `subagents`, `agent cli`.
+    /// What it may execute: `mcp servers`, `commands`, `custom tools`, `docker`, `hooks`, `subagents`, `agent cli`.
     pub executes: Vec<&'static str>,
-    /// What its agents can do by their backends' own tools: `web search`, `code execution`, `image generation`.
+    /// What its agents can do with their backends' own tools: `web search`, `code execution`, `image generation`.
     pub abilities: Vec<&'static str>,
-    /// The agents with a working folder (`cwd`) where `orchestrator` lacks `snapshot_storage` or `agent_temporary_workspace`:
-    /// MassGen's `--validate` accepts that, and its start refuses it (`cli/entrypoint.py`).
+    /// The agents with a working folder (`cwd`) if `orchestrator` lacks `snapshot_storage` or `agent_temporary_workspace`: MassGen's
+    /// `--validate` accepts that, but its start refuses it (`cli/entrypoint.py`).
     pub cwd_without_folders: Vec<String>,
-    /// The agents without a working folder (`cwd`), to which MassGen gives no files: neither context paths nor tools for them.
+    /// The agents without a working folder (`cwd`). MassGen gives them no files: neither context paths nor file tools.
     pub without_cwd: Vec<String>,
-    /// The agents with an `api_key` in a backend that MassGen cannot make then: `create_backend` hands the key over
-    /// twice (a `TypeError`), and `--validate` accepts it. The key belongs in the environment.
+    /// The agents with an `api_key` in a backend that MassGen then cannot create: `create_backend` passes the key twice (a `TypeError`),
+    /// and `--validate` accepts it. The key belongs in the environment.
     pub api_key_twice: Vec<String>,
 }
 
 /// An agent of a config.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfiguredAgent {
-    /// Its id; MassGen's own (`agent1`, …) where it has none.
+    /// Its id; MassGen's default (`agent1`, …) if it has none.
     pub id: String,
-    /// The backend's type, in lower case, where it is given or the model's name tells it.
+    /// The backend's type in lower case, if it is given or follows from the model's name.
     pub backend: Option<String>,
-    /// The model, as it is written.
+    /// The model, as written in the config.
     pub model: Option<String>,
-    /// Host and port of its `base_url`, where it has one that can be read.
+    /// Host and port of its `base_url`, if it has a readable one.
     pub address: Option<String>,
 }
 
 impl ConfiguredAgent {
-    /// Whose model it uses: the address where one is given, else the backend's type.
+    /// The provider of its model: the address if one is given, else the backend's type.
     pub fn provider(&self) -> Option<&str> {
         self.address.as_deref().or(self.backend.as_deref())
     }
 }
 
-/// An environment variable that must be set; one of several, where more than one will do.
+/// An environment variable that must be set; if several are listed, one of them is enough.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RequiredKey {
-    /// The names, the one that MassGen asks for in its messages first.
+    /// The names; the one in MassGen's messages comes first.
     pub any_of: Vec<String>,
 }
 
@@ -73,19 +73,19 @@ impl RequiredKey {
     }
 }
 
-/// A secret that stands in a config, and the variable that stands for it.
+/// A literal secret in a config, and the variable that replaces it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ConfigSecret {
     /// `MASSGEN_MCP_SECRET_1`, …
     pub variable: String,
-    /// The key that it stands under.
+    /// The key that contains it.
     pub key: String,
     /// The secret itself.
     pub value: String,
 }
 
 impl Needs {
-    /// Reads them from a config.
+    /// Reads the requirements from a config.
     pub fn from_config(config: &Tree) -> Needs {
         let root = &config.root;
         let found = configured_agents(root);
@@ -107,7 +107,7 @@ impl Needs {
         }
     }
 
-    /// The names of the variables that each agent's backend reads its key from.
+    /// For each agent, the names of the variables from which its backend reads its key.
     pub fn agent_key_variables(config: &Tree) -> BTreeMap<String, String> {
         let named = configured_agents(&config.root).into_iter().filter_map(|(agent, entry)| {
             let keys = backend_keys(agent.backend.as_deref(), entry.get("backend")?);
@@ -116,17 +116,17 @@ impl Needs {
         named.collect()
     }
 
-    /// The keys of which no variable is there.
+    /// The required keys without any existing variable.
     pub fn missing(&self, is_there: impl Fn(&str) -> bool) -> Vec<&RequiredKey> {
         self.keys.iter().filter(|key| !key.any_of.iter().any(|name| is_there(name))).collect()
     }
 
-    /// Whose models the agents use, each once: addresses, or types of backends.
+    /// The providers of the agents' models, each once: addresses or backend types.
     pub fn providers(&self) -> BTreeSet<&str> {
         self.agents.iter().filter_map(ConfiguredAgent::provider).collect()
     }
 
-    /// What its backends need besides keys and nothing here looks at: a command line client with a login, or a local server.
+    /// Requirements of its backends that are not keys and are not checked here: a command line client with a login, or a local server.
     pub fn unchecked_requirements(&self) -> BTreeSet<String> {
         let of_backend = |backend: &str| match backend {
             client if CLIENTS.contains(&client) => Some(format!("{client}, installed and logged in")),
@@ -142,7 +142,7 @@ impl Needs {
     }
 }
 
-/// The agents as `cli/backends.py` takes them: `agent` alone if it is there, else the list `agents`.
+/// The agents that `cli/backends.py` uses: only `agent` if it exists, else the list `agents`.
 pub(super) fn configured_agents(root: &Node) -> Vec<(ConfiguredAgent, &Node)> {
     let entries = root.get("agent").map(std::slice::from_ref);
     let entries = entries.or_else(|| root.get("agents").map(Node::items)).unwrap_or_default();
@@ -164,14 +164,14 @@ pub(super) fn configured_agents(root: &Node) -> Vec<(ConfiguredAgent, &Node)> {
     entries.iter().enumerate().map(|(place, entry)| (read((place, entry)), entry)).collect()
 }
 
-/// `https://user:key@host:port/v1` → `host:port`; nothing where it is none, or a variable stands in it.
+/// `https://user:key@host:port/v1` → `host:port`; `None` if it is not an address or contains a variable.
 fn host_and_port(url: &str) -> Option<&str> {
     let (_, rest) = url.split_once("://").filter(|_| !url.contains('$'))?;
     let place = rest.split(['/', '?', '#']).next()?;
     place.rsplit('@').next().filter(|place| !place.is_empty())
 }
 
-/// What `utils/__init__.py` has lists of models for, by how their names begin.
+/// The name prefixes of the models that `utils/__init__.py` lists.
 fn backend_of_model(model: &str) -> Option<&'static str> {
     let model = model.to_lowercase();
     let known = [
@@ -186,8 +186,8 @@ fn backend_of_model(model: &str) -> Option<&'static str> {
     known.into_iter().find(|(start, _)| model.starts_with(start)).map(|(_, backend)| backend)
 }
 
-/// The variables that a backend reads unless it has an `api_key` (`create_backend` in `cli/backends.py`). The agent CLIs may be
-/// logged in and the local servers take any key, so that neither needs one.
+/// The variables that a backend reads unless it has an `api_key` (`create_backend` in `cli/backends.py`). Agent CLIs may be logged in and
+/// local servers accept any key, so neither requires one.
 fn backend_keys(kind: Option<&str>, backend: &Node) -> Vec<RequiredKey> {
     let base_url = backend.get("base_url").and_then(Node::text).unwrap_or_default();
     let has_key = backend.get("api_key").is_some_and(Node::is_truthy);
@@ -224,7 +224,7 @@ fn backend_keys(kind: Option<&str>, backend: &Node) -> Vec<RequiredKey> {
     keys
 }
 
-/// By address, in MassGen's order; any other gets the key of OpenAI, from OpenAI's own client.
+/// Variables by address, in MassGen's order; for any other address, OpenAI's own client uses the OpenAI key.
 fn keys_for_address(base_url: &str) -> &'static [&'static str] {
     let known: [(&str, &[&str]); 13] = [
         ("cerebras.ai", &["CEREBRAS_API_KEY"]),
@@ -244,7 +244,7 @@ fn keys_for_address(base_url: &str) -> &'static [&'static str] {
     known.into_iter().find(|(part, _)| base_url.contains(part)).map_or(&["OPENAI_API_KEY"], |(_, key)| key)
 }
 
-/// AG2 has a list of model settings, wherever in the backend; each says whose it is (`api_type`).
+/// AG2 has a list of model settings anywhere in the backend; each entry names its provider (`api_type`).
 fn framework_keys(backend: &Node) -> Vec<RequiredKey> {
     fn look(node: &Node, keys: &mut Vec<RequiredKey>) {
         if node.get("model").is_some() && !node.get("api_key").is_some_and(Node::is_truthy) {
@@ -262,7 +262,7 @@ fn framework_keys(backend: &Node) -> Vec<RequiredKey> {
     keys
 }
 
-/// The names in `${NAME}`, anywhere but in prose; `${cwd}` is MassGen's own.
+/// The names in `${NAME}` anywhere except in prose; `${cwd}` is MassGen's own.
 fn variable_references(config: &Tree) -> Vec<RequiredKey> {
     let mut found = Vec::new();
     config.walk(&mut |trail, node| {
@@ -346,7 +346,7 @@ fn agents_with_api_key_twice(agents: &[(ConfiguredAgent, &Node)]) -> Vec<String>
     found.map(|(agent, _)| agent.id.clone()).collect()
 }
 
-/// The shortest text that counts as a secret, in bytes; local servers are given `EMPTY` and the like.
+/// The shortest text that counts as a secret, in bytes; local servers often have `EMPTY` or similar as a key.
 const MIN_SECRET_BYTES: usize = 6;
 
 impl Tree {
@@ -355,12 +355,12 @@ impl Tree {
         configured_agents(&self.root).into_iter().filter_map(|(_, entry)| entry.get("backend")).collect()
     }
 
-    /// The literal secrets: what stands under `api_key`, `…_token`, `password` and the like and is no `${VAR}`.
+    /// The literal secrets: values of `api_key`, `…_token`, `password` and the like that are not `${VAR}`.
     pub fn secrets(&self) -> Vec<ConfigSecret> {
         self.clone().replace_secrets()
     }
 
-    /// Replaces every literal secret by a reference to the variable that is to have its value (`${MASSGEN_MCP_SECRET_1}`, …).
+    /// Replaces every literal secret with a reference to the variable that will hold its value (`${MASSGEN_MCP_SECRET_1}`, …).
     pub fn replace_secrets(&mut self) -> Vec<ConfigSecret> {
         let mut found: Vec<ConfigSecret> = Vec::new();
         self.rewrite_scalars(&mut |key, scalar| {

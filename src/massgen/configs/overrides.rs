@@ -1,5 +1,5 @@
-//! What overrides say, as a JSON merge patch whose `agents` may be an object by id: the keys that they set, how deep they are, and keys
-//! that MassGen would pass over. Pure.
+//! Overrides as a JSON merge patch whose `agents` may be an object by id: which keys they set, how deep they are nested, and which of their
+//! keys MassGen would ignore. Pure.
 
 use serde_json::{Map, Value};
 
@@ -7,21 +7,21 @@ use super::keys::{AGENT, BACKEND, COORDINATION, ORCHESTRATOR, TIMEOUTS, TOP};
 use super::tree::{Node, Tree};
 use crate::massgen::{names, text};
 
-/// How deep overrides may be nested: a config may be deeper by what they are put into.
+/// The deepest nesting of overrides; the config that they are merged into adds further levels.
 const MAX_DEPTH: usize = 60;
-/// How many keys are listed.
+/// The most keys to list.
 const MAX_LISTED_KEYS: usize = 20;
 /// The longest key that is listed, in characters.
 const MAX_KEY_CHARS: usize = 120;
-/// How similar to a known parameter an unknown one of a backend must be to count as a typing error: providers have parameters of their own.
+/// How similar an unknown backend parameter must be to a known one to count as a typing error: providers have their own parameters.
 const TYPO_SIMILARITY: f64 = 0.95;
 
-/// A key that MassGen does not know at its place.
+/// A key that MassGen does not know at this place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnknownKey {
-    /// With all keys that lead to it.
+    /// The full path of the key.
     pub key: String,
-    /// The known key that was probably meant, in the same way.
+    /// The full path of the known key that was probably meant.
     pub near: String,
 }
 
@@ -44,8 +44,8 @@ pub fn changed_keys(overrides: &Value) -> Vec<String> {
     found
 }
 
-/// The folders that MassGen wants in `orchestrator` as soon as an agent has a `cwd`, as far as a config lacks them. They lie in the
-/// run's own folder.
+/// The `orchestrator` folders that MassGen requires as soon as an agent has a `cwd`, as far as a config lacks them. They are in the run's
+/// own folder.
 pub(super) fn missing_folders(config: &Tree) -> Map<String, Value> {
     let orchestrator = config.root.get("orchestrator");
     let folders = [("snapshot_storage", "snapshots"), ("agent_temporary_workspace", "temp")];
@@ -53,7 +53,7 @@ pub(super) fn missing_folders(config: &Tree) -> Map<String, Value> {
     missing.map(|(key, name)| (key.to_owned(), name.into())).collect()
 }
 
-/// Overrides with the folders that MassGen wants besides, if they give an agent of a config a `cwd`.
+/// Adds the folders that MassGen requires to the overrides, if these give an agent of a config a `cwd`.
 pub fn with_folders(overrides: &Value, config: &Tree) -> Value {
     let mut all = overrides.clone();
     let Some(fields) = all.as_object_mut() else { return all };
@@ -92,8 +92,8 @@ fn join_key(place: &str, key: &str) -> String {
     if place.is_empty() { key.to_owned() } else { format!("{place}.{key}") }
 }
 
-/// The first key that MassGen would pass over and that is like a known one, in overrides of a config. What the config has itself is
-/// known to its author, and what is like nothing may be known to another MassGen.
+/// The first key in overrides that MassGen would ignore and that resembles a known key. Keys already in the config are skipped, because its
+/// author knows them. A key that resembles no known key may be valid in another MassGen version.
 pub fn unknown_key(overrides: &Value, config: Option<&Tree>) -> Option<UnknownKey> {
     let root = config.map(|config| &config.root);
     let fields = overrides.as_object()?;
@@ -117,7 +117,7 @@ pub fn unknown_key(overrides: &Value, config: Option<&Tree>) -> Option<UnknownKe
         })
 }
 
-/// The agents of overrides, with their places and what the config has of them.
+/// The agents in the overrides, with their places and the matching parts of the config.
 fn agent_patches<'a>(
     fields: &'a Map<String, Value>,
     root: Option<&'a Node>,
@@ -168,7 +168,7 @@ fn unknown_key_in_section(
     })
 }
 
-/// What a path written as one key (`orchestrator.timeout`, `agents[0].id`) has to be in a merge patch. MassGen would pass over such a key.
+/// The merge patch form of a path written as one key (`orchestrator.timeout`, `agents[0].id`). MassGen would ignore such a key.
 fn nested_form(key: &str) -> Option<String> {
     let parts: Vec<&str> = key.split(['.', '[', ']']).filter(|part| !part.is_empty()).collect();
     (parts.len() > 1).then(|| {
@@ -186,7 +186,7 @@ fn new_unknown_key(place: &str, key: &str, near: &str) -> UnknownKey {
     }
 }
 
-/// Where a key belongs that is known by this very name.
+/// The place of a known key with exactly this name.
 fn known_location(key: &str) -> Option<String> {
     let places = [
         ("", &TOP[..]),

@@ -1,16 +1,16 @@
-//! What a config from an untrusted author may not bring in: commands to execute, reach beyond the project, addresses to
-//! which keys and texts would go. It looks at the config alone: it follows no symlink and asks no operator.
+//! What a config from an untrusted author may not use: commands to execute, access outside the project, addresses to which keys and texts
+//! would be sent. It checks only the config: it follows no symlink and asks no operator.
 
 use std::path::{Component, Path, PathBuf};
 
 use super::tree::{Node, NodePath, Tree};
 
-/// The first thing in a config that an untrusted author may not bring in.
+/// The first setting in a config that an untrusted author may not use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicyViolation {
     /// The keys that lead to it, such as `agents[0].backend.mcp_servers`.
     pub key: String,
-    /// Why it is forbidden, to go after the key: `… executes commands`.
+    /// Why it is forbidden, as the continuation of the key: `… executes commands`.
     pub reason: &'static str,
 }
 
@@ -22,14 +22,14 @@ const CUSTOM_ADDRESS: &str = "sends keys and texts to an address of its own";
 const READS_VARIABLE: &str = "takes in a variable of the environment that is not a backend's `api_key`";
 const FOLDER_NAME: &str = "is used as the name of a folder, and leads out of it";
 
-/// Finds what an untrusted author may not bring in, in a whole config or in overrides alone (whose `null` takes a guard away).
-/// What aliases and merge keys bring in is found where they bring it in.
+/// Finds a setting that an untrusted author may not use, in a whole config or in overrides alone (where `null` removes a guard). Values
+/// from aliases and merge keys are reported at the place where they are used.
 ///
-/// The list is of MassGen: what `backend/base.py`, `base_with_custom_tool_and_mcp.py`, `claude_code.py`, `codex.py`,
+/// The list covers what these parts of MassGen read: `backend/base.py`, `base_with_custom_tool_and_mcp.py`, `claude_code.py`, `codex.py`,
 /// `gemini_cli.py`, `antigravity_cli.py`, `copilot.py`, `lmstudio.py`, `azure_openai.py` and `_excluded_params.py`,
 /// `adapters/utils/ag2_utils.py`, `agent_config.py` (coordination), `cli/backends.py` (memory), `cli/config_loading.py` (`${VAR}`,
-/// paths), `filesystem_manager`, `subagent/manager.py`, `permissions` and `tool/_multimodal_tools/image_backends.py` read.
-/// Parameters that they do not know go to the provider's client as they are, hence the headers and addresses.
+/// paths), `filesystem_manager`, `subagent/manager.py`, `permissions` and `tool/_multimodal_tools/image_backends.py`. Parameters unknown to
+/// them go unchanged to the provider's client, so the list also has headers and addresses.
 pub fn find_violation(config: &Tree, project: Option<&Path>) -> Option<PolicyViolation> {
     let mut found = None;
     config.walk(&mut |trail, node| {
@@ -41,7 +41,7 @@ pub fn find_violation(config: &Tree, project: Option<&Path>) -> Option<PolicyVio
     found
 }
 
-/// The paths in a config that stay inside by their text, with the keys that lead to them: what is there may be a link.
+/// The paths in a config whose text stays inside the project, with the keys that lead to them; a link may still lead outside.
 pub fn paths_in_project(config: &Tree, project: &Path) -> Vec<(String, PathBuf)> {
     let mut found = Vec::new();
     config.walk(&mut |trail, node| {
@@ -78,7 +78,7 @@ fn violation_of_value(trail: &NodePath<'_>, node: &Node, project: Option<&Path>)
 }
 
 fn violation_of_key(key: &str, node: &Node) -> Option<&'static str> {
-    // Without a value a hook is taken away, and with one it executes something.
+    // Without a value, a hook is removed; with one, it executes something.
     if is_guard_key(key) || ((is_enabling_guard(key) || key == "hooks") && !node.is_truthy()) {
         return Some(CHANGES_GUARDS);
     }
@@ -91,7 +91,7 @@ fn violation_of_key(key: &str, node: &Node) -> Option<&'static str> {
     is_address_key(key).then_some(CUSTOM_ADDRESS)
 }
 
-/// Backends that are agents with tools of their own (all of them approve these by themselves), that build one from code, or
+/// Backends that are agents with their own tools (all of them approve tool use by themselves), that build an agent from code, or
 /// (`lmstudio`) that install and start a server.
 pub(super) fn is_executing_backend(backend: &str) -> bool {
     let known = ["claude_code", "codex", "gemini_cli", "antigravity_cli", "copilot", "ag2", "autogen", "lmstudio"];
@@ -128,7 +128,7 @@ fn is_executing_key(key: &str) -> bool {
     KEYS.contains(&key) || key.contains("mcp_server") || key.contains("docker")
 }
 
-/// Whatever their value: less of it can be more reach.
+/// Forbidden with any value: a smaller value can mean more access.
 fn is_guard_key(key: &str) -> bool {
     const KEYS: [&str; 11] = [
         "permissions",
@@ -168,7 +168,7 @@ fn is_address_key(key: &str) -> bool {
     KEYS.contains(&key) || ["_url", "_endpoint", "_host", "_uri", "_proxy"].iter().any(|ending| key.ends_with(ending))
 }
 
-/// MassGen puts these into paths as they are.
+/// MassGen inserts these values into paths unchanged.
 fn is_folder_name_key(key: &str) -> bool {
     matches!(key, "id" | "agent_id" | "instance_id" | "session_id" | "filesystem_session_id" | "session_name")
 }
@@ -192,11 +192,11 @@ fn is_path_key(key: &str) -> bool {
     KEYS.contains(&key) || ENDINGS.iter().any(|ending| key.ends_with(ending))
 }
 
-/// Whether a path stays in the project by its text. What is relative is meant from the project, or from a folder in it.
+/// Whether a path's text stays in the project. A relative path starts at the project, or at a folder in it.
 fn is_inside_project(key: &str, text: &str, project: Option<&Path>) -> bool {
     let text = text.replace("${cwd}", ".");
     let path = Path::new(&text);
-    // MassGen puts something behind `cwd`: of the project folder it makes a folder beside it.
+    // MassGen appends a suffix to `cwd`: from the project folder it makes a folder next to it.
     let whole_project = key == "cwd" && project.is_some_and(|project| path.components().eq(project.components()));
     let leaves_project = path.is_absolute() && !project.is_some_and(|project| path.starts_with(project));
     let goes_up = path.components().any(|part| part == Component::ParentDir);

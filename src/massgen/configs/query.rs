@@ -1,5 +1,5 @@
-//! What `query` of list_configs finds: words in what a config says of itself, and words that name what a caller needs (`ready`,
-//! `multi-provider`, `3 agents`, `web search`, `free`, `project` …), as they are usually written. Pure.
+//! What `query` of list_configs finds: words in a config's description of itself, and words for a caller's requirement (`ready`,
+//! `multi-provider`, `3 agents`, `web search`, `free`, `project` …), in their usual spellings. Pure.
 
 mod words;
 
@@ -11,62 +11,62 @@ use super::needs::{CLIENTS, SERVERS};
 pub const CONDITIONS: &str = "ready, multi-provider, 3 agents, web search, code execution, files, free, no key, cheap, local, project, \
                               user, example, rehearsal";
 
-/// Words in the names of small models.
+/// Words that occur in the names of small models.
 const SMALL: [&str; 6] = ["nano", "mini", "flash", "haiku", "lite", "free"];
-/// A text of fewer characters is looked for as a whole word: a longer one may be a part of one.
+/// A text shorter than this matches only a whole word; a longer one may match a part of a word.
 const LEAST_PART: usize = 3;
 
 /// A query: parts that should all hold.
 pub(super) struct ConfigQuery(Vec<QueryTerm>);
 
-/// A part of a query, in the caller's words and as what they mean.
+/// A part of a query: the caller's words and their meaning.
 #[derive(Debug, PartialEq, Eq)]
 struct QueryTerm {
     words: String,
     condition: Condition,
 }
 
-/// What a config has to be.
+/// A condition for a config.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Condition {
     Ready,
-    /// It has from so many to so many agents.
+    /// Its number of agents is in this range.
     Agents(usize, usize),
-    /// Its agents use the models of from so many to so many providers.
+    /// The number of providers of its models is in this range.
     Providers(usize, usize),
     From(ConfigOrigin),
-    /// One of the abilities that [`super::Needs`] names.
+    /// One of the abilities in [`super::Needs`].
     Able(&'static str),
-    /// No variable with a key has to be there.
+    /// It requires no variable with a key.
     NoKey,
-    /// No model of it costs money.
+    /// None of its models costs money.
     Free,
-    /// Each of its models is a small one.
+    /// All its models are small.
     Cheap,
-    /// Each of its models runs on this computer or in this network.
+    /// All its models run on this computer or in this network.
     Local,
     /// An agent has a working folder.
     Files,
-    /// The words stand in what it says of itself.
+    /// Its description of itself contains the words.
     Text,
 }
 
-/// Which parts of a query hold for some configs.
+/// Which parts of a query hold for a list of configs.
 pub(super) struct Found {
-    /// How many hold for each config.
+    /// The number of parts that hold for each config.
     counts: Vec<usize>,
     of: usize,
     nowhere: Vec<String>,
 }
 
-/// How near the configs of a list come to a query that none of them matches.
+/// How near the listed configs come to a query that none of them matches.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Near {
-    /// How many parts of the query hold for each of them.
+    /// The number of parts that hold for each of them.
     pub parts: usize,
     /// How many parts the query has.
     pub of: usize,
-    /// The parts that hold for no config at all.
+    /// The parts that hold for no config.
     pub nowhere: Vec<String>,
 }
 
@@ -75,7 +75,7 @@ impl ConfigQuery {
         ConfigQuery(parts(&query.to_lowercase()))
     }
 
-    /// Looks at each config.
+    /// Checks each config.
     pub(super) fn found(&self, configs: &[ListedConfig]) -> Found {
         let texts: Vec<Text> = configs.iter().map(Text::of).collect();
         let holds: Vec<Vec<bool>> = self.0.iter().map(|part| part.holds_for(configs, &texts)).collect();
@@ -89,12 +89,12 @@ impl ConfigQuery {
 }
 
 impl Found {
-    /// How many configs match the whole query.
+    /// The number of configs that match the whole query.
     pub(super) fn matching(&self) -> usize {
         self.counts.iter().filter(|count| **count == self.of).count()
     }
 
-    /// The configs that match it; where none does, those for which most of it holds, at least the half.
+    /// The configs that match it; if none do, those for which most of it holds, at least half.
     pub(super) fn best(&self, configs: Vec<ListedConfig>) -> (Vec<ListedConfig>, Option<Near>) {
         let most = self.counts.iter().copied().max().unwrap_or_default();
         if 2 * most < self.of {
@@ -139,7 +139,7 @@ impl Condition {
         }
     }
 
-    /// Whether a config may also say it of itself, so that its words count as the condition does.
+    /// Whether a config's description of itself may also contain this, so that a match of the words counts like the condition.
     fn is_text_too(self) -> bool {
         match self {
             Condition::Able(_) | Condition::Local | Condition::Files | Condition::Cheap | Condition::Text => true,
@@ -159,7 +159,7 @@ fn is_cheap(config: &ListedConfig) -> bool {
     config.origin == ConfigOrigin::Rehearsal || !config.needs.agents.is_empty() && models.into_iter().all(is_small)
 }
 
-/// What a config says of itself, in lower case; as it is, and without hyphens, since `gpt-5` is written `gpt5` as well.
+/// A config's description of itself in lower case, both unchanged and without hyphens, since `gpt-5` is also written `gpt5`.
 struct Text {
     whole: String,
     joined: String,

@@ -1,15 +1,15 @@
-//! The configs that a name was probably meant for which leads to none. It is asked only then, so that it may look around.
+//! Suggests configs for a name that does not exist. It is called only in that case, so it may search folders.
 
 use super::catalogue::config_names;
 use super::{ConfigPlaces, Examples};
 use crate::massgen::names::similarity;
 
-/// What a name with an `@` may begin with.
+/// The prefixes of a name with an `@`.
 const RESERVED_NAMES: [&str; 2] = ["@rehearsal", "@examples"];
-/// How many are named.
+/// The most suggestions.
 const MAX_SUGGESTIONS: usize = 3;
 
-/// The names of the configs most like this one, the best first.
+/// The most similar config names, best first.
 pub(super) fn similar_names(name: &str, sources: ConfigPlaces<'_>) -> Vec<String> {
     let wanted = name.trim().trim_start_matches("file://").replace('\\', "/");
     let wanted = wanted.trim_start_matches("./");
@@ -19,13 +19,7 @@ pub(super) fn similar_names(name: &str, sources: ConfigPlaces<'_>) -> Vec<String
         .into_iter()
         .chain(examples)
         .chain(similar_reserved_name(wanted))
-        .map(|known| {
-            (
-                similarity(wanted, &known)
-                    .max(similarity(file_stem(wanted), file_stem(&known))),
-                known,
-            )
-        })
+        .map(|known| (similarity(wanted, &known).max(similarity(file_stem(wanted), file_stem(&known))), known))
         .filter(|(likeness, known)| *likeness > 0.0 && known != name.trim())
         .collect();
     rated.sort_by(|one, other| other.0.total_cmp(&one.0).then_with(|| one.1.cmp(&other.1)));
@@ -33,7 +27,7 @@ pub(super) fn similar_names(name: &str, sources: ConfigPlaces<'_>) -> Vec<String
     rated.into_iter().map(|(_, name)| name).take(MAX_SUGGESTIONS).collect()
 }
 
-/// `@rehersal/hang` is `@rehearsal/hang`.
+/// `@rehersal/hang` means `@rehearsal/hang`.
 fn similar_reserved_name(wanted: &str) -> Option<String> {
     let (first, rest) = wanted.split_at(wanted.find('/').unwrap_or(wanted.len()));
     let first = if first.starts_with('@') { first.to_owned() } else { format!("@{first}") };
@@ -41,7 +35,7 @@ fn similar_reserved_name(wanted: &str) -> Option<String> {
     (near == RESERVED_NAMES[0] || rest.len() > 1).then(|| format!("{near}{rest}"))
 }
 
-/// The name of a file without its folders and its ending.
+/// A file name without folders and extension.
 fn file_stem(name: &str) -> &str {
     let file = name.rsplit('/').next().unwrap_or(name);
     file.rsplit_once('.').map_or(file, |(stem, _)| stem)

@@ -1,12 +1,12 @@
-//! Which agents of a config call tools of their own, by what MassGen gives tools for. Only those are shown a message of the
-//! runtime inbox: MassGen looks into it around the calls of such tools (`mcp_tools/hooks.py`), and neither `new_answer` and `vote`
-//! nor a provider's own tools are any. In doubt an agent counts as one with tools.
+//! Which agents of a config have tools, by the settings for which MassGen provides tools. Only these agents receive a message from the
+//! runtime inbox: MassGen reads it around calls of such tools (`mcp_tools/hooks.py`). `new_answer`, `vote` and a provider's own tools do
+//! not count. An uncertain case counts as an agent with tools.
 
 use super::needs::configured_agents;
 use super::policy::is_executing_backend;
 use super::tree::{Node, Tree};
 
-/// What providers do on their side, and what is no tool.
+/// Features that run at the provider, and settings that are not tools.
 const NON_TOOL_KEYS: [&str; 8] = [
     "enable_web_search",
     "enable_code_interpreter",
@@ -19,7 +19,7 @@ const NON_TOOL_KEYS: [&str; 8] = [
 ];
 
 impl Tree {
-    /// Every agent by its id, and whether it calls tools.
+    /// Every agent by its id, and whether it has tools.
     pub fn agents_tool_use(&self) -> Vec<(String, bool)> {
         let of_all = self.root.get("orchestrator").is_some_and(gives_tools_to_all);
         let is_cli = |kind: Option<&str>| kind.is_some_and(is_executing_backend);
@@ -29,7 +29,7 @@ impl Tree {
     }
 }
 
-/// A working folder, servers, tools of the config's own, or anything that is enabled.
+/// A working folder, servers, custom tools in the config, or any enabled tool.
 fn has_tools(backend: &Node) -> bool {
     backend.entries().iter().any(|entry| {
         let key = entry.key.text.as_str();
@@ -38,7 +38,7 @@ fn has_tools(backend: &Node) -> bool {
     })
 }
 
-/// Planning, memory, subagents, questions to each other, skills and checklists come as tools for every agent.
+/// Planning, memory, subagents, questions between agents, skills and checklists give every agent tools.
 fn gives_tools_to_all(orchestrator: &Node) -> bool {
     let coordination = orchestrator.get("coordination").map(Node::entries).unwrap_or_default();
     let of_coordination = coordination.iter().any(|entry| {

@@ -1,5 +1,5 @@
-//! A config as a tree that keeps what PyYAML looks at: each scalar's text and whether it was plain, tags, shared parts, merge keys.
-//! What it cannot keep is an error, never a silent change; comments and the layout are not kept. Pure.
+//! A config as a tree that keeps what matters to PyYAML: each scalar's text and whether it is plain, tags, shared parts, merge keys.
+//! Anything it cannot keep is an error, never a silent change; comments and layout are dropped. Pure.
 
 mod emit;
 mod patch;
@@ -13,34 +13,34 @@ use std::sync::Arc;
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Tag};
 use serde_json::Value;
 
-/// The largest config, in values, with every alias counted as what it stands for.
+/// The largest config, in values; each alias counts with all values that it refers to.
 const MAX_NODES: usize = 100_000;
-/// The deepest nesting, so that no walk over a tree exhausts the stack.
+/// The deepest nesting, so that no recursion over a tree exhausts the stack.
 const MAX_DEPTH: usize = 100;
 
-/// A config that cannot be edited.
+/// Why a config cannot be edited.
 #[derive(Debug, thiserror::Error)]
 pub enum EditError {
-    /// It is no YAML.
+    /// It is not YAML.
     #[error("the config is no YAML")]
     Scan(#[source] ScanError),
-    /// It is something else than a mapping.
+    /// It is not a mapping.
     #[error("the config is not a mapping of keys to values")]
     NotAMapping,
-    /// A change is for an agent that the config does not have.
+    /// A change names an agent that the config does not have.
     #[error("the config has no agent `{id}`")]
     NoSuchAgent {
         /// The id.
         id: String,
-        /// Those that it has.
+        /// The ids in the config.
         known: Vec<String>,
     },
-    /// It has a form that cannot be read or rewritten without doubt about how MassGen would read it.
+    /// Its form leaves doubt about how MassGen would read it.
     #[error("the config has a form in which it cannot be edited safely")]
     Ambiguous,
 }
 
-/// A config: a mapping, with all that is in it.
+/// A config: a mapping with all its contents.
 #[derive(Debug, Clone)]
 pub struct Tree {
     pub(super) root: Node,
@@ -52,7 +52,7 @@ pub(super) enum Node {
     Scalar(Scalar),
     List(Vec<Node>),
     Map(Vec<MapEntry>),
-    /// What has an anchor: its place and its aliases have the same one. It is never changed, only copied and replaced.
+    /// A value with an anchor, shared with its aliases. It is never modified, only copied and replaced.
     Shared(Arc<SharedNode>),
 }
 
@@ -63,7 +63,7 @@ pub(super) struct SharedNode {
     depth: usize,
 }
 
-/// A key with its value; the same key may come twice (PyYAML takes the last).
+/// A key with its value; the same key may occur twice (PyYAML takes the last).
 #[derive(Debug, Clone)]
 pub(super) struct MapEntry {
     pub(super) key: Scalar,
@@ -73,28 +73,28 @@ pub(super) struct MapEntry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Scalar {
     pub(super) text: String,
-    /// Without quotes, so that PyYAML may see a number, a truth value or nothing in it.
+    /// Without quotes, so PyYAML may read it as a number, a boolean or null.
     plain: bool,
-    /// `str` of `!!str`; others than [`SCALAR_TAGS`] are not accepted.
+    /// `str` of `!!str`; only [`SCALAR_TAGS`] are accepted.
     tag: Option<&'static str>,
 }
 
-/// The tags of scalars that are kept; those of collections say nothing and are dropped.
+/// The scalar tags that are kept; collection tags have no effect and are dropped.
 const SCALAR_TAGS: [&str; 5] = ["str", "int", "float", "bool", "null"];
 
-/// What PyYAML (YAML 1.1) sees in a scalar.
+/// How PyYAML (YAML 1.1) interprets a scalar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ScalarKind {
     Text,
     Null,
     /// The key `<<`.
     Merge,
-    /// A truth value, a number or a date; or a text that begins like a number, which is not decided here.
+    /// A boolean, a number or a date; or a text that begins like a number, which is not distinguished here.
     Other,
 }
 
 impl Scalar {
-    /// A text, whatever it looks like.
+    /// Always a text.
     pub(super) fn quoted(text: &str) -> Scalar {
         Scalar { text: text.to_owned(), plain: false, tag: None }
     }
@@ -107,7 +107,7 @@ impl Scalar {
         }
     }
 
-    /// Whether this is the key of that name: not known where it may be a number as well.
+    /// Whether this is the key of that name; unknown if it may be a number.
     fn is_key(&self, name: &str) -> Option<bool> {
         match self.kind() {
             ScalarKind::Text => Some(self.text == name),
@@ -119,7 +119,7 @@ impl Scalar {
 
 const NUMBER_STARTS: [char; 13] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', '+', '-', '.'];
 
-/// PyYAML's own resolvers (its `resolver.py`) look at the first character before all else, as this does.
+/// PyYAML's own resolvers (its `resolver.py`) also check the first character first.
 fn kind_of_plain(text: &str) -> ScalarKind {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => ScalarKind::Null,
@@ -132,7 +132,7 @@ fn kind_of_plain(text: &str) -> ScalarKind {
     }
 }
 
-/// Whether it is one of the (lower-case) words as PyYAML takes them: `yes`, `Yes` and `YES`.
+/// Whether it is one of the (lower-case) words in a form that PyYAML accepts: `yes`, `Yes` or `YES`.
 fn is_bool_word(text: &str, words: &[&str]) -> bool {
     let lower = text.to_ascii_lowercase();
     let (first, rest) = text.split_at(text.chars().next().map_or(0, char::len_utf8));
@@ -142,9 +142,9 @@ fn is_bool_word(text: &str, words: &[&str]) -> bool {
 }
 
 impl Tree {
-    /// Reads a YAML text, which JSON is as well.
+    /// Parses a YAML text; JSON is YAML too.
     pub fn parse(text: &str) -> Result<Tree, EditError> {
-        // Line ends to YAML 1.1, characters like others to YAML 1.2: the two would see different texts.
+        // YAML 1.1 treats these characters as line ends, YAML 1.2 does not, so the two would read different texts.
         let first = text.chars().next().map_or(0, char::len_utf8);
         if text.contains(['\u{85}', '\u{2028}', '\u{2029}']) || text[first..].contains('\u{feff}') {
             return Err(EditError::Ambiguous);
@@ -158,8 +158,8 @@ impl Tree {
         }
     }
 
-    /// Reads a config file's text as MassGen does: by the ending of its name as JSON (`1e5` is a number there, and a text in
-    /// YAML 1.1), else as YAML.
+    /// Parses a config file as MassGen does: as JSON if its extension says so (`1e5` is a number in JSON and a text in YAML 1.1), else as
+    /// YAML.
     pub fn parse_file(path: &Path, text: &str) -> Result<Tree, EditError> {
         let is_json = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("json"));
         if !is_json {
@@ -168,26 +168,26 @@ impl Tree {
         serde_json::from_str(text).map_err(|_| EditError::Ambiguous).and_then(|value| Tree::from_json(&value))
     }
 
-    /// The tree of a JSON object, of which YAML 1.1 reads the same values.
+    /// The tree of a JSON object, such that YAML 1.1 reads the same values from it.
     pub fn from_json(value: &Value) -> Result<Tree, EditError> {
         let root = Node::from_json(value);
         if matches!(root, Node::Map(_)) { Ok(Tree { root }) } else { Err(EditError::NotAMapping) }
     }
 
-    /// The mapping under a key, as a tree of its own.
+    /// The mapping under a key, as a separate tree.
     pub fn subtree(&self, key: &str) -> Option<Tree> {
         let root = self.root.get(key)?.resolved();
         matches!(root, Node::Map(_)).then(|| Tree { root: root.clone() })
     }
 
-    /// Calls `visit` for every value, with the keys that lead to it. What an alias or a merge key brings in is seen where it
-    /// is brought in, and of a key that comes twice both values are seen.
+    /// Calls `visit` for every value, with the keys that lead to it. Values from an alias or a merge key are visited where they are used;
+    /// for a duplicate key, both values are visited.
     pub(super) fn walk<'a>(&'a self, visit: &mut dyn FnMut(&NodePath<'a>, &'a Node)) {
         walk(&self.root, &mut NodePath::default(), visit);
     }
 }
 
-/// The keys and places that lead to a value.
+/// The keys and list positions that lead to a value.
 #[derive(Debug, Default)]
 pub(super) struct NodePath<'a> {
     steps: Vec<PathStep<'a>>,
@@ -213,7 +213,7 @@ impl<'a> NodePath<'a> {
         path
     }
 
-    /// The keys from the nearest outwards.
+    /// The keys, innermost first.
     pub(super) fn keys(&self) -> impl Iterator<Item = &'a str> {
         self.steps.iter().rev().filter_map(|step| match step {
             PathStep::Key(key) => Some(*key),
@@ -221,7 +221,7 @@ impl<'a> NodePath<'a> {
         })
     }
 
-    /// Whether the value stands under its key, and not in a list under it.
+    /// Whether the value is directly under its key, not in a list.
     pub(super) fn is_map_value(&self) -> bool {
         matches!(self.steps.last(), Some(PathStep::Key(_)))
     }
@@ -250,7 +250,7 @@ fn walk_inside<'a>(node: &'a Node, trail: &mut NodePath<'a>, visit: &mut dyn FnM
 }
 
 impl Node {
-    /// What stands here, behind an alias as well.
+    /// The node itself, or the node that an alias refers to.
     pub(super) fn resolved(&self) -> &Node {
         match self {
             Node::Shared(shared) => shared.node.resolved(),
@@ -270,7 +270,7 @@ impl Node {
         }
     }
 
-    /// The items of a list; none of anything else.
+    /// The items of a list; empty for any other node.
     pub(super) fn items(&self) -> &[Node] {
         match self.resolved() {
             Node::List(items) => items,
@@ -278,7 +278,7 @@ impl Node {
         }
     }
 
-    /// The entries of a mapping, merge keys among them; none of anything else.
+    /// The entries of a mapping, including merge keys; empty for any other node.
     pub(super) fn entries(&self) -> &[MapEntry] {
         match self.resolved() {
             Node::Map(entries) => entries,
@@ -286,7 +286,7 @@ impl Node {
         }
     }
 
-    /// Whether Python would take it for true: nothing, `false`, `0`, and empty texts, lists and mappings are not.
+    /// Whether Python treats it as true; null, `false`, `0`, and empty texts, lists and mappings are false.
     pub(super) fn is_truthy(&self) -> bool {
         match self.resolved() {
             Node::Scalar(scalar) => match scalar.kind() {
@@ -304,19 +304,19 @@ impl Node {
         }
     }
 
-    /// The value of a key: its own, the last one where it comes twice, else one that is merged in.
+    /// The value of a key: its own (the last one if duplicated), else a merged one.
     pub(super) fn get(&self, key: &str) -> Option<&Node> {
         let is_it = |entry: &&MapEntry| entry.key.is_key(key) == Some(true);
         self.entries().iter().rfind(is_it).map(|entry| &entry.value).or_else(|| self.get_merged(key))
     }
 
-    /// The value of a key that is merged in; of several merge keys the last counts, in a list of mappings the first.
+    /// The merged value of a key. Of several merge keys the last takes precedence; within a list of mappings, the first.
     fn get_merged(&self, key: &str) -> Option<&Node> {
         let merges = self.entries().iter().rev().filter(|entry| entry.key.kind() == ScalarKind::Merge);
         merges.flat_map(|entry| entry.value.merge_sources()).find_map(|part| part.get(key))
     }
 
-    /// The mappings that a merge key names: one, or a list of them.
+    /// The mappings of a merge key: one, or a list of them.
     fn merge_sources(&self) -> &[Node] {
         match self.resolved() {
             Node::List(items) => items,
@@ -343,7 +343,7 @@ impl Node {
     }
 }
 
-/// YAML 1.1 takes a number for a float only with a point in it, and an exponent only with its sign.
+/// YAML 1.1 reads a number as a float only if it has a point, and an exponent only if it has a sign.
 fn number_text(number: &serde_json::Number) -> String {
     let text = number.to_string();
     if number.is_i64() || number.is_u64() {
@@ -356,11 +356,11 @@ fn number_text(number: &serde_json::Number) -> String {
     format!("{digits}{point}{mark}{sign}{exponent}")
 }
 
-/// How much text may be read in all the attempts at one config, in bytes.
+/// The total number of bytes that all attempts to parse one config may read.
 const MAX_READ_BYTES: usize = 64 << 20;
 
-/// Reads a text, and again with a line moved to the right wherever only its indentation was in the way: inside brackets
-/// YAML 1.1 asks for none, and a `]` below the key that it closes is common. White space between tokens says nothing there.
+/// Parses a text, and retries with a line indented further if only its indentation prevents parsing: inside brackets YAML 1.1 requires no
+/// indentation, and a `]` directly below the key that it closes is common. There, white space between tokens has no meaning.
 fn parse_leniently(text: &str) -> Result<TreeBuilder, EditError> {
     let mut text = std::borrow::Cow::Borrowed(text);
     let mut spent = 0;
@@ -395,8 +395,8 @@ fn parse_strictly(text: &str) -> Result<TreeBuilder, EditError> {
     Ok(reader)
 }
 
-/// A block of text that ends with the file, without a line end: YAML 1.2 adds one, PyYAML does not. What the two make of
-/// nothing but blanks there is not worth knowing.
+/// A block scalar at the end of the file without a line end: YAML 1.2 adds one, PyYAML does not. A last line of only blanks is rejected,
+/// because the two parsers may differ.
 fn fix_unterminated_block(text: &mut String, last_line: &str) -> Result<(), EditError> {
     if last_line.trim().is_empty() {
         return Err(EditError::Ambiguous);
@@ -407,7 +407,7 @@ fn fix_unterminated_block(text: &mut String, last_line: &str) -> Result<(), Edit
     Ok(())
 }
 
-/// A value that is read, with what it takes.
+/// A parsed value and its size.
 struct BuiltNode {
     node: Node,
     size: usize,
@@ -420,7 +420,7 @@ impl BuiltNode {
     }
 }
 
-/// A collection that has begun.
+/// An open collection.
 struct OpenCollection {
     anchor: usize,
     size: usize,
@@ -449,7 +449,7 @@ impl TreeBuilder {
             Event::Scalar(text, style, anchor, tag) => {
                 let tag = tag.as_deref().map(scalar_tag).transpose()?;
                 let mut scalar = Scalar { text: text.into_owned(), plain: style == ScalarStyle::Plain, tag };
-                // A plain text over several lines with an empty one in it can only be a text.
+                // A plain scalar over several lines that contain an empty line can only be a text.
                 scalar.plain &= !(scalar.text.contains('\n') && scalar.kind() == ScalarKind::Text);
                 self.add_value(BuiltNode::scalar(scalar), anchor)
             }
@@ -492,7 +492,7 @@ impl TreeBuilder {
         self.add_value(BuiltNode { node, size, depth }, anchor)
     }
 
-    /// An alias of what has not ended would be a tree without an end.
+    /// An alias to an unfinished value would make the tree infinite.
     fn alias(&mut self, anchor: usize) -> Result<(), EditError> {
         let shared = self.anchors.get(&anchor).ok_or(EditError::Ambiguous)?;
         let (size, depth) = (shared.size, shared.depth);

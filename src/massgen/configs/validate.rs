@@ -1,5 +1,5 @@
-//! What MassGen itself says about a config (`massgen --validate FILE --json`), kept by content and version, and what it misses.
-//! It runs no agent and judges nothing that MassGen judges; its caller says where the cache is.
+//! What MassGen itself reports about a config (`massgen --validate FILE --json`), cached by content and version, and what it omits. It runs
+//! no agent and repeats no check of MassGen; the caller names the cache folder.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -15,14 +15,14 @@ use crate::massgen::reasons::{self, RunOutput};
 use crate::massgen::{broken_import, environment, text};
 use crate::run::Problem;
 
-/// How long MassGen may take; it imports for 8 s on an idle machine and for 50 s on a loaded one.
+/// The timeout for MassGen; its import takes 8 s on an idle machine and 50 s on a loaded one.
 const VALIDATE_TIMEOUT: Duration = Duration::from_secs(120);
-/// How many findings of each kind are kept.
+/// The most findings of each kind that are kept.
 const MAX_FINDINGS: usize = 10;
 /// The longest text of a finding, in characters.
 const MAX_TEXT_CHARS: usize = 300;
 
-/// A config that MassGen could not be asked about.
+/// Why MassGen could not check a config.
 #[derive(Debug, thiserror::Error)]
 pub enum ValidateError {
     /// The program could not be started, or its output could not be read.
@@ -30,7 +30,7 @@ pub enum ValidateError {
     Execute {
         /// The program.
         program: PathBuf,
-        /// Why it failed.
+        /// The cause.
         source: io::Error,
     },
     /// It did not end in time.
@@ -39,15 +39,15 @@ pub enum ValidateError {
         /// The program.
         program: PathBuf,
     },
-    /// It said something else than JSON.
+    /// Its output was not JSON.
     #[error("`{}` said something else than it should about the config: {said}", program.display())]
     InvalidOutput {
         /// The program.
         program: PathBuf,
-        /// What it printed, in one line: the end of standard error where standard output was empty.
+        /// Its output in one line: the end of standard error if standard output was empty.
         said: String,
     },
-    /// It cannot be imported.
+    /// MassGen cannot be imported.
     #[error("{}", .0.message)]
     BrokenImport(Box<Problem>),
     /// The config could not be read.
@@ -55,37 +55,37 @@ pub enum ValidateError {
     Read {
         /// The config.
         path: PathBuf,
-        /// Why it failed.
+        /// The cause.
         source: io::Error,
     },
 }
 
-/// Something about a config that should be otherwise.
+/// A fault in a config.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// What, in one line of at most 300 characters.
+    /// The fault, in one line of at most 300 characters.
     pub message: String,
-    /// Where in the config, such as `agents[0].backend`; may be empty.
+    /// Its place in the config, such as `agents[0].backend`; may be empty.
     pub location: String,
-    /// What to do about it.
+    /// How to fix it.
     pub suggestion: Option<String>,
 }
 
-/// What was found, the first ten of each kind.
+/// The findings, the first ten of each kind.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ValidationReport {
-    /// What keeps a run from starting.
+    /// Findings that prevent a start.
     pub errors: Vec<Finding>,
-    /// What does not.
+    /// Findings that do not prevent a start.
     pub warnings: Vec<Finding>,
-    /// How many errors there were in all.
+    /// The total number of errors.
     pub error_count: usize,
-    /// How many warnings there were in all.
+    /// The total number of warnings.
     pub warning_count: usize,
 }
 
 impl ValidationReport {
-    /// Whether there is nothing that keeps a run from starting.
+    /// Whether nothing prevents a start.
     pub fn is_valid(&self) -> bool {
         self.error_count == 0
     }
@@ -98,31 +98,31 @@ impl ValidationReport {
     }
 }
 
-/// What to ask whom about, and where the answers are kept.
+/// Which MassGen checks which config, and where the results are cached.
 #[derive(Debug, Clone, Copy)]
 pub struct ValidationRequest<'a> {
     /// MassGen.
     pub program: &'a Path,
-    /// Its version; without one nothing is kept.
+    /// Its version; without one, results are not cached.
     pub version: Option<&'a str>,
-    /// The config; its ending tells MassGen what it is.
+    /// The config; MassGen recognizes the format by the extension.
     pub config: &'a Path,
-    /// Where MassGen runs: relative paths in the config are meant from here.
+    /// MassGen's working folder: relative paths in the config start here.
     pub folder: &'a Path,
-    /// The folder of kept answers; it is made where it is missing.
+    /// The cache folder; it is created if missing.
     pub cache: &'a Path,
 }
 
 impl ValidationRequest<'_> {
-    /// What MassGen is asked with.
+    /// The arguments for MassGen.
     pub fn args(&self) -> Vec<OsString> {
         vec!["--validate".into(), self.config.into(), "--json".into()]
     }
 }
 
-/// What MassGen says about a config: what it said about the same text before, what `sooner` printed in answer to [`ValidationRequest::args`],
-/// or what MassGen answers when it is started for that, which takes its whole import. `sooner` gives none where it could not be had; it
-/// is asked only where it is needed. A cache that cannot be used is done without.
+/// What MassGen reports about a config: the cached result for the same text, else the output of `sooner` for [`ValidationRequest::args`],
+/// else the output of a new MassGen process, which takes a whole import. `sooner` is called only if needed and returns `None` if no such
+/// output is available. A cache that cannot be used is skipped.
 pub async fn validate(
     question: ValidationRequest<'_>,
     sooner: impl Future<Output = Option<Vec<u8>>>,
@@ -144,7 +144,7 @@ pub async fn validate(
     Ok(verdict)
 }
 
-/// The ending belongs to it: MassGen reads the same text as YAML or as JSON by it.
+/// The extension is part of the key: it decides whether MassGen reads the text as YAML or as JSON.
 fn cache_name(content: &[u8], version: &str, config: &Path) -> String {
     let ending = config.extension().map(|ending| ending.to_ascii_lowercase()).unwrap_or_default();
     let mut hash = Sha256::new();
@@ -160,7 +160,7 @@ fn read_cached(path: &Path) -> Option<ValidationReport> {
     parse_report(&serde_json::from_slice(&std::fs::read(path).ok()?).ok()?)
 }
 
-/// Written whole, for its owner alone: a message may quote the config.
+/// Written atomically and readable only by the owner: a message may quote the config.
 fn write_cached(path: &Path, verdict: &ValidationReport) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     let folder = path.parent().unwrap_or(Path::new("."));
@@ -211,7 +211,7 @@ async fn run_validate(question: ValidationRequest<'_>) -> Result<ValidationRepor
     })
 }
 
-/// The answer may have other lines around it (warnings of libraries); it is the object that says whether it is valid.
+/// Other lines (library warnings) may surround the result; the right object is the one that says whether the config is valid.
 fn parse_output(out: &str) -> Option<ValidationReport> {
     let starts = out.match_indices('{').map(|(at, _)| at).take(20);
     starts
@@ -250,7 +250,7 @@ fn parse_finding(value: &Value) -> Finding {
 mod tests {
     use super::*;
 
-    /// A stand-in that counts how often it was asked.
+    /// A stand-in that counts its calls.
     fn lab(script: &str) -> tempfile::TempDir {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().expect("temp");

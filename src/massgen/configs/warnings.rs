@@ -1,5 +1,5 @@
-//! What is known of a config before MassGen starts and goes wrong later, or silently does nothing: keys that are not there, what
-//! MassGen's start refuses, and questions to a person, which nothing answers in a background run. It looks only at the config and its arguments.
+//! Faults of a config that are known before MassGen starts and later fail or silently have no effect: missing keys, settings that MassGen
+//! refuses at its start, and questions to a person, which nobody answers in a background run. It reads only the config and its arguments.
 
 use serde_json::{Map, Value, json};
 
@@ -10,14 +10,14 @@ use crate::massgen::docker::DockerEngine;
 use crate::run::{Context, Problem};
 use crate::secrets::is_secret_name;
 
-/// The code of a project that is handed over to agents without files.
+/// The code for a project given to agents without file access.
 pub const CONTEXT_UNUSED: &str = "context_unused";
-/// The codes of [`Needs::problems`]: a start only warns of them, and no run of it is expected to succeed.
+/// The codes of [`Needs::problems`]: a start only warns of them, but such a run is not expected to succeed.
 pub const FATAL_CODES: [&str; 3] = ["api_key_missing", "variable_missing", "config_fails"];
 
 impl Needs {
-    /// What MassGen refuses or fails at, and its `--validate` does not look at: keys that are not there, an `api_key` that is
-    /// handed over twice, working folders without the two folders that their agents need as well.
+    /// Faults that MassGen refuses or fails at and that its `--validate` does not check: missing keys, an `api_key` that is passed twice,
+    /// working folders without the two folders that their agents also need.
     pub fn problems(&self, is_there: impl Fn(&str) -> bool) -> Vec<Problem> {
         let keys = self.missing(is_there).into_iter().map(missing_key_problem);
         let twice = self.api_key_twice.iter().map(|agent| {
@@ -48,7 +48,7 @@ fn missing_key_problem(key: &RequiredKey) -> Problem {
     Problem::new(code, &format!("{} is not set", key.name()), hint)
 }
 
-/// All that is to be said of a config before a start. `engine` is asked only where the config wants Docker.
+/// All warnings about a config before a start. `engine` is called only if the config needs Docker.
 pub fn warnings(
     config: &Tree,
     context: Context,
@@ -65,7 +65,7 @@ pub fn warnings(
     found
 }
 
-/// MassGen gives a folder to agents with a working folder alone, and lets only the presenter of the answer write there.
+/// MassGen gives a folder only to agents with a working folder, and only the presenter of the answer can write there.
 pub fn no_files_problem(config: &Tree, context: Context) -> Option<Problem> {
     let needs = Needs::from_config(config);
     let without = needs.without_cwd.as_slice();
@@ -92,7 +92,7 @@ pub fn no_files_problem(config: &Tree, context: Context) -> Option<Problem> {
     ))
 }
 
-/// A run that is to change files of the project with a config none of whose agents can: it would be paid for and change nothing.
+/// A run with write access to the project and a config without agents that can write: it would cost money and change nothing.
 pub fn without_writers(config: &Tree, context: Context) -> Option<Problem> {
     let needs = Needs::from_config(config);
     let is_certain = context == Context::Write && needs.without_cwd.len() == needs.agents.len();
@@ -101,10 +101,10 @@ pub fn without_writers(config: &Tree, context: Context) -> Option<Problem> {
     Some(Problem { hint, ..problem })
 }
 
-/// The longest overrides that a hint names, in bytes; they are of no use where they are cut.
+/// The longest overrides in a hint, in bytes; truncated overrides would be useless.
 const MAX_OVERRIDES_BYTES: usize = 240;
 
-/// Overrides that give agents a working folder each, and what MassGen wants with that; as many of them as there is room for.
+/// Overrides that give each agent a working folder, and the folders that MassGen then requires; as many agents as fit.
 fn cwd_overrides(config: &Tree, agents: &[String]) -> String {
     let backend = json!({"backend": {"cwd": "workspace"}});
     let folders = missing_folders(config);
@@ -127,7 +127,7 @@ fn cwd_overrides(config: &Tree, agents: &[String]) -> String {
     if named < agents.len() { format!("{text}, and so for each agent") } else { text }
 }
 
-/// MassGen passes over every question to a person in automation mode (`frontend/coordination_ui.py`).
+/// MassGen skips every question to a person in automation mode (`frontend/coordination_ui.py`).
 fn broadcast_problem(root: &Node) -> Option<Problem> {
     let coordination = root.get("orchestrator")?.get("coordination")?;
     let is_human = coordination.get("broadcast").and_then(Node::text) == Some("human");
@@ -137,7 +137,7 @@ fn broadcast_problem(root: &Node) -> Option<Problem> {
     is_human.then(|| Problem::new("broadcast_unanswered", message, hint))
 }
 
-/// Whether an agent's commands are to run in containers.
+/// Whether an agent runs commands in containers.
 fn wants_docker(config: &Tree) -> bool {
     let backends = config.backends();
     let is_on = |backend: &Node, key: &str| backend.get(key).is_some_and(Node::is_truthy);

@@ -1,5 +1,4 @@
-//! Whose failure it is: the agents, and for failures of credentials the variables of their keys, put before a problem's sentence.
-//! Pure.
+//! Names the source of a failure before a problem's sentence: the agents and, for failed credentials, the variables of their keys. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,13 +6,13 @@ use super::MAX_MESSAGE_CHARS;
 use crate::massgen::text;
 use crate::run::{AgentState, Digest, Problem};
 
-/// How many agents are named.
+/// The most agents to name.
 const MAX_NAMED_AGENTS: usize = 3;
-/// The longest name, in characters.
+/// The longest agent name, in characters.
 const MAX_NAME_CHARS: usize = 64;
 
-/// The problem of a run with the names of the agents that failed by it, as far as they are known: by status.json, and where it
-/// tells of none, all agents for a key that is missing or rejected. `keys` are the names of the variables, by agent.
+/// Adds the names of the failed agents to a run's problem, if known: from status.json or, if that names none, all agents for a missing or
+/// rejected key. `keys` are the variable names by agent.
 pub fn attribute_problem(problem: Problem, digest: Option<&Digest>, keys: &BTreeMap<String, String>) -> Problem {
     let is_of_key = matches!(problem.code.as_str(), "api_key_missing" | "api_key_rejected");
     if !is_of_key && problem.provider.is_none() {
@@ -36,7 +35,7 @@ pub fn attribute_problem(problem: Problem, digest: Option<&Digest>, keys: &BTree
     Problem { message: text::truncate_sentence(&message, MAX_MESSAGE_CHARS), ..problem }
 }
 
-/// The agents that MassGen gave up, else the one whose call failed first.
+/// The agents that MassGen abandoned, else the agent whose call failed first.
 fn failing_agents(digest: Option<&Digest>) -> Vec<String> {
     let Some(digest) = digest else { return Vec::new() };
     let given_up = digest.agents.iter().filter(|agent| agent.state == AgentState::Failed);

@@ -1,5 +1,5 @@
-//! The classes of failures as one table: which words of MassGen and of the model providers' clients show it, what to do
-//! next, and whether a retry helps. Pure. `docs/providers.md` has what it says of each provider, and a test holds it to that.
+//! The failure classes as one table: which texts of MassGen and of the model providers' clients indicate a class, what to do next, and
+//! whether a retry helps. Pure. `docs/providers.md` lists the same facts for each provider; a test compares the two.
 
 use crate::massgen::broken_import;
 use crate::run::Retry;
@@ -7,27 +7,27 @@ use crate::run::Retry;
 pub(super) struct FailureClass {
     pub(super) code: &'static str,
     pub(super) scope: FailureScope,
-    /// In lower case; one of them in a line decides.
+    /// Texts in lower case; a line that contains one of them indicates the class.
     pub(super) patterns: &'static [&'static str],
     pub(super) hint: &'static str,
-    /// Whether the same run once more can go well; `None` where it may or may not.
+    /// Whether a repetition of the same run can succeed; `None` if unknown.
     pub(super) retry: Option<Retry>,
 }
 
-/// What a failure is about, and so which lines show it.
+/// What a failure is about; this decides which lines can indicate it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FailureScope {
     /// MassGen itself, its config or its agents; any line.
     MassGen,
-    /// The credentials for a provider, before any call; any line.
+    /// The credentials for a provider before any call; any line.
     Credentials,
-    /// A call to a model; only lines about such a call, since agents' tools fail with the same words.
+    /// A model call; only lines about such a call, because agents' tools fail with the same words.
     Call,
-    /// A call to a model that will be tried again, and may succeed then: the reason of a run that ran out of time, of no other.
+    /// A model call that will be retried and may then succeed: it explains only a run that timed out.
     Retry,
 }
 
-/// Each begins or contains what MassGen prints about a call to a model, in lower case.
+/// Prefixes or parts of MassGen's messages about a model call, in lower case.
 const CALL_PATTERNS: &[&str] = &[
     "error code: ",
     "streaming error",
@@ -39,13 +39,13 @@ const CALL_PATTERNS: &[&str] = &[
     "retrying request to ",
 ];
 
-/// Whether a line, in lower case, is about a call to a model.
+/// Whether a line, in lower case, is about a model call.
 pub(super) fn is_model_call_line(line: &str) -> bool {
     CALL_PATTERNS.iter().any(|words| line.contains(words))
 }
 
-/// In the order in which they are tried: what explains most comes first. An account without credit is asked for before rates,
-/// since providers answer 429 for both; access (403) before a wrong model, since OpenAI calls both `model_not_found`.
+/// The order of checks: the class that explains most comes first. Missing credit comes before rate limits, since providers answer 429 for
+/// both; access (403) comes before a wrong model, since OpenAI calls both `model_not_found`.
 pub(super) const CLASSES: &[FailureClass] = &[
     FailureClass {
         code: "program_missing",
@@ -57,7 +57,7 @@ pub(super) const CLASSES: &[FailureClass] = &[
     FailureClass {
         code: broken_import::CODE,
         scope: FailureScope::MassGen,
-        // The line of MassGen's own script, in a traceback of its imports.
+        // The line of MassGen's own script in an import traceback.
         patterns: &["from massgen.cli import", "from massgen.cli.entrypoint import"],
         hint: broken_import::HINT,
         retry: Some(Retry::No),
@@ -209,7 +209,7 @@ pub(super) const CLASSES: &[FailureClass] = &[
         retry: Some(Retry::No),
     },
     FailureClass {
-        // Of a short prompt, too; the words about the context come behind.
+        // This also appears with a short prompt; the text about the context follows it.
         code: "model_error",
         scope: FailureScope::Call,
         patterns: &["max_completion_tokens' is too large", "max_tokens is too large", "'max_tokens' is too large"],
@@ -359,7 +359,7 @@ pub(super) const CLASSES: &[FailureClass] = &[
         retry: Some(Retry::Later),
     },
     FailureClass {
-        // The clients of OpenAI and Anthropic say no more, be it a refused connection, a name, a proxy or a certificate.
+        // The OpenAI and Anthropic clients report no details: it may be a refused connection, a DNS, proxy or certificate error.
         code: "model_unreachable",
         scope: FailureScope::Call,
         patterns: &["connection error"],
@@ -367,7 +367,7 @@ pub(super) const CLASSES: &[FailureClass] = &[
         retry: None,
     },
     FailureClass {
-        // Of the statuses below 500, those that say "not now".
+        // Statuses below 500 that mean "not now".
         code: "model_error",
         scope: FailureScope::Call,
         patterns: &["error code: 408", "error code: 409", "error code: 425", "error code: 498"],
@@ -396,7 +396,7 @@ pub(super) const CLASSES: &[FailureClass] = &[
         retry: Some(Retry::No),
     },
     FailureClass {
-        // What MassGen's Claude backend says of a prompt that is too long; it loses the provider's own words.
+        // MassGen's Claude backend prints this for a prompt that is too long; it loses the provider's own message.
         code: "context_too_long",
         scope: FailureScope::Call,
         patterns: &["compression recovery failed"],
@@ -404,7 +404,7 @@ pub(super) const CLASSES: &[FailureClass] = &[
         retry: Some(Retry::No),
     },
     FailureClass {
-        // While a client waits for its next try it does not say why.
+        // While a client waits for a retry, it does not log the reason.
         code: "model_busy",
         scope: FailureScope::Retry,
         patterns: &["[gemini] rate limit", "retrying request to "],

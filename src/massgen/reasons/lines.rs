@@ -1,5 +1,5 @@
-//! Lines of MassGen's logs that tell of errors: each once, with a count, in order; known harmless ones in one line at the end.
-//! Pure. A line counts by its level or its form, never because a word in it looks like an error.
+//! Error lines of MassGen's logs: each once with a count, in order; known harmless ones in one line at the end. Pure. A line counts by its
+//! level or its form, never because it contains a word that looks like an error.
 
 use super::text;
 
@@ -8,7 +8,7 @@ const MAX_LINE_CHARS: usize = 400;
 /// The longest example of a harmless line, in characters.
 const MAX_EXAMPLE_CHARS: usize = 80;
 
-/// In lower case: warnings of MassGen and its libraries that change nothing of a run.
+/// Warnings of MassGen and its libraries that do not affect a run, in lower case.
 const HARMLESS_PATTERNS: &[&str] = &[
     "list_subagents",
     "no messages or buffer content to compress",
@@ -21,16 +21,16 @@ const HARMLESS_PATTERNS: &[&str] = &[
     "deprecat",
 ];
 
-/// How a line without a level begins that tells of an error, in lower case.
+/// The prefixes of error lines without a level, in lower case.
 const ERROR_PREFIXES: &[&str] =
     &["❌", "error: ", "error reading", "fatal: ", "failed to ", "npm err", "usage: massgen"];
-/// What comes between this and the exception, the first line without an indent, is the code of MassGen.
+/// The lines between this one and the exception (the first line without an indent) are MassGen's code.
 const TRACEBACK_PREFIX: &str = "Traceback (";
-/// Names of levels, where a logger puts them among the first words of a line.
+/// Level names, which a logger puts among the first words of a line.
 const ERROR_LEVELS: [&str; 3] = ["ERROR", "CRITICAL", "FATAL"];
 const MAX_LEVEL_POSITION: usize = 4;
 
-/// The lines of several logs that tell of errors. A line of several logs has the largest of their counts.
+/// The error lines of several logs. A line that occurs in several logs has the largest of their counts.
 #[derive(Debug, Default)]
 pub struct ErrorLines {
     errors: LineCounts,
@@ -72,7 +72,7 @@ impl ErrorLines {
         if is_harmless { &mut self.harmless } else { &mut self.errors }.add(message);
     }
 
-    /// At most so many of them, and one line about those that are harmless.
+    /// At most this many of the lines, and one line about the harmless ones.
     pub fn into_lines(self, most: usize) -> Vec<String> {
         let counted = |(line, count): (String, u32)| if count > 1 { format!("{line} (×{count})") } else { line };
         let sum: u32 = self.harmless.0.iter().map(|(_, count)| count).sum();
@@ -111,7 +111,7 @@ fn split_log_line(line: &str) -> Option<(&str, &str)> {
     (stamp.len() < 30 && stamp.chars().all(is_time)).then(|| (level.trim_end(), message))
 }
 
-/// Whether a line without a level has the form of an error: a beginning that MassGen gives it, a Python exception, a level of another logger.
+/// Whether a line without a level has the form of an error: a known prefix of MassGen, a Python exception, or another logger's level.
 fn is_error_line(line: &str) -> bool {
     let line = line.trim_start();
     let first = line.split([':', ' ']).next().unwrap_or_default();

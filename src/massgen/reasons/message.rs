@@ -1,26 +1,26 @@
-//! The one sentence of a failure: of the lines that show it the telling one, without what MassGen puts around a provider's own words.
-//! Pure.
+//! The one sentence for a failure: selects the most informative of the matching lines and removes what MassGen adds around a provider's
+//! message. Pure.
 
 use super::MAX_MESSAGE_CHARS;
 use super::classes::FailureClass;
 use super::web_pages;
 use crate::massgen::{broken_import, text};
 
-/// Says what these lines say, the first of which shows the class.
+/// The message in these lines, of which the first shows the class.
 pub(super) fn failure_message(class: &FailureClass, lines: &[String]) -> String {
     let telling = informative_line(class, lines);
     let message = strip_logger_name(strip_log_prefix(&telling));
     let message = message.rsplit_once("triggering reactive compression: ").map_or(message, |(_, why)| why);
     let said = provider_message(message).or_else(|| web_pages::without_markup(message));
     let said = said.unwrap_or_else(|| message.to_owned());
-    // The Claude backend says why it compresses in a line of its own.
+    // The Claude backend gives the reason for its compression in a separate line.
     let why = if said.starts_with("Compression recovery failed") { "the context length is exceeded; " } else { "" };
     text::truncate_sentence(&format!("{why}{said}"), MAX_MESSAGE_CHARS)
 }
 
 fn informative_line(class: &FailureClass, lines: &[String]) -> String {
     match class.code {
-        // The headline is followed by what is wrong; a traceback ends with it.
+        // The reason follows the headline; a traceback has it at its end.
         "config_invalid" => lines.iter().take(6).cloned().collect::<Vec<_>>().join(" "),
         "crashed" | broken_import::CODE => {
             lines.iter().rfind(|line| !line.trim().is_empty()).cloned().unwrap_or_default()
@@ -34,21 +34,21 @@ fn strip_log_prefix(line: &str) -> &str {
     line.rsplit_once("| ").filter(|(stamp, _)| stamp.len() < 30).map_or(line, |(_, message)| message)
 }
 
-/// `[ERROR] orchestrator: message` and `[TIME_METRIC - openai._base_client:1618 - INFO] message` → `message`.
+/// `[ERROR] orchestrator: message` and `[TIME - openai._base_client:1618 - INFO] message` → `message`.
 fn strip_logger_name(line: &str) -> &str {
     let line =
         line.split_once("- INFO] ").filter(|(logger, _)| logger.starts_with('[')).map_or(line, |(_, message)| message);
     line.strip_prefix("[ERROR] ").and_then(|rest| rest.split_once(": ")).map_or(line, |(_, message)| message)
 }
 
-/// `… DrawError code: 402 - {'error': {'message': 'No credit', …}}` → `… DrawError code: 402: No credit`.
+/// `… Error code: 402 - {'error': {'message': 'No credit', …}}` → `… Error code: 402: No credit`.
 fn provider_message(line: &str) -> Option<String> {
     let (head, body) = line.split_once('{')?;
     let quoted = ["'message': ", "'error': "].iter().find_map(|name| quoted_text(body.split_once(name)?.1))?;
     Some(format!("{}: {quoted}", head.trim_end_matches([' ', '-', '.'])))
 }
 
-/// The text of Python's `repr`, up to its end or that of the line.
+/// The content of a Python `repr` text, up to its end or the end of the line.
 fn quoted_text(text: &str) -> Option<&str> {
     let quote = text.chars().next().filter(|first| ['\'', '"'].contains(first))?;
     let inner = &text[1..];

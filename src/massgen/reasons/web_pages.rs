@@ -1,11 +1,11 @@
-//! Web pages in place of a provider's error, as a proxy or a gateway sends them: MassGen prints them over several lines. Pure.
+//! Web pages that a proxy or gateway sends in place of a provider's error; MassGen prints them over several lines. Pure.
 
 use super::classes::is_model_call_line;
 
-/// The most of a page that is looked at, in bytes.
+/// How many bytes of a page are read.
 const MAX_PAGE_BYTES: usize = 2000;
 
-/// The lines of a text, where a page about a call to a model is one line.
+/// The lines of a text, with each page about a model call reduced to one line.
 pub(super) fn join_web_pages(text: &str) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for line in text.lines() {
@@ -34,7 +34,7 @@ fn is_web_page(line: &str) -> bool {
     is_model_call_line(&lower) && ["<html", "<!doctype"].iter().any(|start| lower.contains(start))
 }
 
-/// `14:29:55 | ERROR    | …`, or a line of another logger.
+/// `14:29:55 | ERROR    | …`, or another logger's line.
 fn is_log_line(line: &str) -> bool {
     line.starts_with('[') || line.split_once(" | ").is_some_and(|(stamp, _)| stamp.len() < 30)
 }

@@ -1,26 +1,26 @@
-//! One scale for the times of a run's files: seconds from the start of its coordination. MassGen writes some as seconds since
-//! 1970 and others by the local clock without a zone; how far those are apart is learnt from the run itself. Pure.
+//! One scale for the times in a run's files: seconds from the start of its coordination. MassGen writes some times as seconds since 1970
+//! and others in local time without a zone. The run itself shows the difference between the two. Pure.
 
 use jiff::civil::DateTime;
 use jiff::tz::Offset;
 
 use crate::massgen::layout::Layout;
 
-/// Zones are whole quarters of an hour apart.
+/// Time zone offsets are multiples of a quarter of an hour.
 const QUARTER_S: f64 = 900.0;
-/// No run is longer, in seconds; a time beyond is damage.
+/// The upper limit of a run's length in seconds; a later time is damaged data.
 const MAX_RUN_S: f64 = 1e8;
 
-/// Relates both kinds of times to the start.
+/// Converts both kinds of times to seconds from the start.
 pub(super) struct TimelineClock {
     start: Option<f64>,
-    /// What a local time is at the start, as if it were UTC.
+    /// The local time at the start, read as UTC.
     local_start: f64,
 }
 
 impl TimelineClock {
-    /// `start`: when MassGen began to coordinate, since 1970. `first`: the local time of the first event, which comes within
-    /// moments of it; the name of the log folder serves as well, but is some seconds older.
+    /// `start`: when MassGen began to coordinate, since 1970. `first`: the local time of the first event, which comes within moments of the
+    /// start. Without it, the log folder's name serves, which is some seconds older.
     pub(super) fn new(start: Option<f64>, first: Option<f64>, layout: &Layout) -> TimelineClock {
         let name = layout.log.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let seen = first.or_else(|| parse_timestamp(name.strip_prefix("log_")?));
@@ -33,12 +33,12 @@ impl TimelineClock {
         self.start
     }
 
-    /// Of seconds since 1970.
+    /// Converts seconds since 1970.
     pub(super) fn since_unix(&self, time: f64) -> f64 {
         clamp_seconds(time - self.start.unwrap_or(time))
     }
 
-    /// Of a local time, as [`parse_local`] and [`parse_timestamp`] read it.
+    /// Converts a local time from [`parse_local`] or [`parse_timestamp`].
     pub(super) fn since_local(&self, time: f64) -> f64 {
         clamp_seconds(time - self.local_start)
     }
@@ -48,12 +48,12 @@ fn clamp_seconds(seconds: f64) -> f64 {
     if seconds.is_nan() { 0.0 } else { seconds.clamp(0.0, MAX_RUN_S) }
 }
 
-/// `2026-11-23T14:38:07.554440`, as if it were UTC.
+/// Parses `2026-11-23T14:38:07.554440` as UTC.
 pub(super) fn parse_local(text: &str) -> Option<f64> {
     unix_seconds(text.parse().ok()?)
 }
 
-/// `20261123_143808_103921`, as if it were UTC.
+/// Parses `20261123_143808_103921` as UTC.
 pub(super) fn parse_timestamp(name: &str) -> Option<f64> {
     let (whole, micros) = name.rsplit_once('_')?;
     let whole = unix_seconds(DateTime::strptime("%Y%m%d_%H%M%S", whole).ok()?)?;

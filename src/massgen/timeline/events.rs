@@ -1,5 +1,5 @@
-//! What events.jsonl tells that no other file does, or tells of a live run: restarts, calls of tools, ignored votes, errors, the
-//! presentation. It is read once, line by line; a line that is no event is passed over.
+//! Facts that only events.jsonl contains, or that it alone contains during a run: restarts, tool calls, ignored votes, errors, the
+//! presentation. It is read once, line by line; a line that is not an event is skipped.
 
 use std::io::{BufRead, BufReader, Read};
 
@@ -12,12 +12,12 @@ use super::read_context::{ReadContext, amount};
 use super::{ErrorEvent, MAX_EVENTS, Presentation, Restart, SourcePath, Timeline, ToolCall, VoteEvent};
 use crate::massgen::events::shown_error;
 
-/// How much of events.jsonl is read, in bytes, from its beginning; whole answers stand in it.
+/// How many bytes of events.jsonl are read, from its beginning; the file contains whole answers.
 const MAX_EVENT_BYTES: u64 = 32 << 20;
-/// How near to each other the same trouble is when two files tell of it, in seconds.
+/// The largest distance in seconds at which reports of an error in two files count as the same error.
 const DUPLICATE_WINDOW_S: f64 = 2.0;
 
-/// An event. What it carries is parsed only where it matters: most events are pieces of text.
+/// An event. Its payload is parsed only if needed: most events are pieces of text.
 #[derive(Deserialize)]
 struct LogEvent {
     timestamp: String,
@@ -61,7 +61,7 @@ struct EventReader<'a> {
     timeline: &'a mut Timeline,
 }
 
-/// An event at hand: when, whose, and what it carries.
+/// The current event: time, agent and payload.
 struct ParsedEvent {
     time_s: f64,
     agent: String,
@@ -105,7 +105,7 @@ impl EventReader<'_> {
         push_bounded(&mut self.timeline.tools, call);
     }
 
-    /// Ends the oldest open call of this agent and tool: ids are not always given. One whose start was not noted is told as well.
+    /// Ends the oldest open call of this agent and tool, because ids are not always given. A call without a recorded start is included too.
     fn tool_complete(&mut self, fact: ParsedEvent) {
         let tool = self.context.name_of(&fact.data["tool_name"]);
         let error = failure_message(&fact.data).map(|error| self.context.clean_message(&error));
@@ -136,7 +136,7 @@ impl EventReader<'_> {
         self.timeline.presentation.iter_mut().for_each(|shown| shown.end = at);
     }
 
-    /// Texts of agents, among which MassGen mixes its own about ignored votes and errors.
+    /// Agents' texts, into which MassGen mixes its own messages about ignored votes and errors.
     fn handle_text(&mut self, fact: ParsedEvent) {
         if let Some(vote) = self.ignored_vote(&fact) {
             return push_bounded(&mut self.timeline.votes, vote);
@@ -151,7 +151,7 @@ impl EventReader<'_> {
         self.add_error(fact.time_s, "", &format!("MassGen's own timeout: {reason}"));
     }
 
-    /// Errors of models stand in status.json as well.
+    /// status.json also contains model errors.
     fn add_error(&mut self, at: f64, agent: &str, message: &str) {
         let agent = Some(agent.to_owned()).filter(|agent| !agent.is_empty());
         let message = self.context.clean_message(message);
@@ -183,7 +183,7 @@ impl EventReader<'_> {
     }
 }
 
-/// What a call said when it failed. A shell command that fails is a success to MassGen; its result says otherwise.
+/// The error of a call. MassGen treats a failed shell command as a success; only its result shows the failure.
 fn failure_message(data: &Value) -> Option<String> {
     let result = data["result"].as_str().unwrap_or_default();
     if data["is_error"] == true {
@@ -196,14 +196,14 @@ fn failure_message(data: &Value) -> Option<String> {
     Some(said.map_or_else(code, str::to_owned))
 }
 
-/// One more than is told, so that a gap can say so.
+/// One more than the limit, so that a gap can report the excess.
 fn push_bounded<T>(facts: &mut Vec<T>, fact: T) {
     if facts.len() <= MAX_EVENTS {
         facts.push(fact);
     }
 }
 
-/// The calls of tools as MassGen lists them when it ends by itself.
+/// The tool calls that MassGen lists if it ends by itself.
 fn add_final_tool_calls(desk: &ReadContext<'_>, clock: &TimelineClock, story: &mut Timeline) {
     let name = "metrics_events.json";
     let listed = desk.read_json(name, &mut story.gaps).unwrap_or_default();

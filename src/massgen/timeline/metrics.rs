@@ -1,5 +1,5 @@
-//! Tokens, money, rounds and waits, from metrics_summary.json, which MassGen writes when it ends by itself, else from status.json,
-//! which is there while it works and after a kill; models from execution_metadata.yaml. It reads no log.
+//! Tokens, cost, rounds and waits, from metrics_summary.json, which MassGen writes if it ends by itself, else from status.json, which
+//! exists during a run and after a kill. Models come from execution_metadata.yaml. No log is read.
 
 use serde_json::Value;
 
@@ -8,16 +8,16 @@ use super::read_context::{ReadContext, amount, count, known_cost};
 use super::{AgentTotals, ErrorEvent, ModelWaits, Round, RoundWaits, Timeline};
 use crate::massgen::configs::{Needs, Tree};
 
-/// The most agents that are told.
+/// The most agents to report.
 const MAX_AGENTS: usize = 200;
-/// How much of execution_metadata.yaml is read, in bytes; the question is in it.
+/// How many bytes of execution_metadata.yaml are read; it contains the question.
 const MAX_METADATA_BYTES: u64 = 2 << 20;
-/// The numbers, once MassGen has ended by itself.
+/// The metrics file, after MassGen has ended by itself.
 const SUMMARY_FILE: &str = "metrics_summary.json";
-/// The numbers while it works.
+/// The metrics file during the run.
 const STATUS_FILE: &str = "status.json";
 
-/// The files with numbers, as far as they are there.
+/// The metrics files that exist.
 pub(super) struct Metrics {
     summary: Value,
     status: Value,
@@ -31,7 +31,7 @@ impl Metrics {
         Metrics { summary, status, needs: read_needs(desk, gaps) }
     }
 
-    /// When MassGen began to coordinate: its own word, else the start of the first round.
+    /// When MassGen began to coordinate: its recorded time, else the start of the first round.
     pub(super) fn start(&self) -> Option<f64> {
         let rounds =
             object_entries(&self.summary["agents"]).flat_map(|(_, agent)| array_items(&agent["round_history"]));
@@ -39,7 +39,7 @@ impl Metrics {
         amount(&self.status["meta"]["start_time"]).or(first)
     }
 
-    /// When status.json was last written: MassGen was alive then.
+    /// When status.json was last written; MassGen was alive at that time.
     pub(super) fn last_updated(&self, clock: &TimelineClock) -> Option<f64> {
         amount(&self.status["meta"]["last_updated"]).map(|time| clock.since_unix(time))
     }
@@ -99,7 +99,7 @@ impl Metrics {
     }
 }
 
-/// The models by agent, as MassGen noted its config when it started.
+/// The models by agent, from the config that MassGen recorded at its start.
 fn read_needs(desk: &ReadContext<'_>, gaps: &mut Vec<String>) -> Option<Needs> {
     let name = "execution_metadata.yaml";
     let read = desk.files.head(&desk.attempt_path(name), MAX_METADATA_BYTES).ok();
@@ -126,8 +126,8 @@ fn parse_round(desk: &ReadContext<'_>, clock: &TimelineClock, id: &str, round: &
     })
 }
 
-/// The round that an agent is at, or was at when MassGen was stopped: none has ended since it began. Its number tells nothing:
-/// MassGen may count two rounds of an agent under one.
+/// An agent's current round, or its last one if MassGen was stopped: no round has ended since it began. Its number is not reliable: MassGen
+/// may count two rounds of an agent under one number.
 fn open_round(desk: &ReadContext<'_>, clock: &TimelineClock, id: &str, agent: &Value) -> Option<Round> {
     let timing = &agent["round_timing"];
     let number = timing["round_number"].as_u64()?;

@@ -1,4 +1,4 @@
-//! What the readers of a story have in common: the attempt's files, bounded, and words of theirs that are fit to be told. It knows no file's meaning.
+//! What the timeline readers share: bounded access to the attempt's files, and sanitized text. It does not interpret any file.
 
 use std::path::Path;
 
@@ -10,14 +10,14 @@ use crate::massgen::layout::Layout;
 use crate::massgen::{status, text};
 use crate::secrets::Secrets;
 
-/// The most of a JSON file that is read, in bytes.
+/// How many bytes of a JSON file are read.
 const MAX_JSON_BYTES: u64 = 16 << 20;
-/// The longest name of an agent, a label, a tool or a word of MassGen's, in characters.
+/// The longest agent name, label, tool name or MassGen keyword, in characters.
 const MAX_NAME_CHARS: usize = 64;
 /// The longest reason or message, in characters.
 const MAX_MESSAGE_CHARS: usize = 400;
 
-/// A run's newest attempt, to be read.
+/// A run's newest attempt, opened for reading.
 pub(super) struct ReadContext<'a> {
     pub(super) files: &'a RunFiles,
     pub(super) layout: &'a Layout,
@@ -34,50 +34,50 @@ impl<'a> ReadContext<'a> {
         self.layout.attempt.join(name)
     }
 
-    /// A JSON file of the attempt; a gap says why there is none.
+    /// A JSON file of the attempt; if it cannot be read, a gap gives the reason.
     pub(super) fn read_json(&self, name: &str, gaps: &mut Vec<String>) -> Option<Value> {
         let read = self.read_json_at(&self.attempt_path(name));
         read.map_err(|why| gaps.push(format!("{name} {why}"))).ok()
     }
 
-    /// A JSON file of the run, or what is the matter with it.
+    /// A JSON file of the run, or the reason why it cannot be read.
     pub(super) fn read_json_at(&self, path: &Path) -> Result<Value, &'static str> {
         let bytes = self.files.head(path, MAX_JSON_BYTES + 1).map_err(|_| "is not there")?;
         if bytes.len() as u64 > MAX_JSON_BYTES {
             return Err("is too large to be read");
         }
-        // Python writes NaN and Infinity, which are no JSON.
+        // Python writes NaN and Infinity, which are not valid JSON.
         let read = serde_json::from_slice(&bytes).or_else(|_| serde_json::from_slice(&status::without_nan(&bytes)));
         read.map_err(|_| "is damaged, or was being written")
     }
 
-    /// A name, in one harmless line.
+    /// A name, as one sanitized line.
     pub(super) fn clean_name(&self, name: &str) -> String {
         text::single_line(&self.secrets.mask(name), MAX_NAME_CHARS)
     }
 
-    /// The name that a field has; nothing where it has none.
+    /// The name in a field; empty if it has none.
     pub(super) fn name_of(&self, value: &Value) -> String {
         value.as_str().map(|word| self.clean_name(word)).unwrap_or_default()
     }
 
-    /// A reason or a message, in one harmless line. A secret is masked before the cut, which could leave half of it.
+    /// A reason or a message, as one sanitized line. Secrets are masked before the cut, because the cut could leave part of a secret.
     pub(super) fn clean_message(&self, text: &str) -> String {
         text::single_line(&self.secrets.mask(text), MAX_MESSAGE_CHARS)
     }
 }
 
-/// A number of things; 0 where there is none.
+/// A count; 0 if it is missing.
 pub(super) fn count(value: &Value) -> u64 {
     amount(value).unwrap_or_default() as u64
 }
 
-/// A number that is one and is not negative.
+/// A finite number that is not negative.
 pub(super) fn amount(value: &Value) -> Option<f64> {
     value.as_f64().filter(|number| number.is_finite() && *number >= 0.0)
 }
 
-/// Dollars. MassGen writes 0.0 for a model without a price, so that 0 means unknown.
+/// Dollars. MassGen writes 0.0 for a model without a price, so 0 means unknown.
 pub(super) fn known_cost(value: &Value) -> Option<f64> {
     amount(value).filter(|dollars| *dollars > 0.0)
 }

@@ -1,4 +1,4 @@
-//! Stories of captured log folders, and of damaged ones.
+//! Timelines of captured log folders, and of damaged ones.
 
 use std::path::Path;
 
@@ -24,7 +24,7 @@ fn story(root: &Path, log: &str) -> Timeline {
     Timeline::read(&files, &layout(log), None, &Secrets::default())
 }
 
-/// A run with only these files of its attempt.
+/// A run whose attempt contains only these files.
 fn with(files: &[(&str, &[u8])]) -> Timeline {
     let root = tempfile::tempdir().expect("temp");
     for (name, bytes) in files {
@@ -108,7 +108,7 @@ fn a_vote_that_massgen_dropped_as_too_late_counts_nowhere() {
         std::fs::create_dir_all(path.parent().expect("parent")).expect("mkdir");
         std::fs::write(path, text).expect("write");
     };
-    // Both came in at once: the answer first, and then a vote of one who had not seen it.
+    // Both arrived at the same time: the answer first, then a vote from an agent that had not seen it.
     let ballot = r#"{"voter_id": "b", "voted_for": "a", "voted_for_label": "agent1.1", "reason": "r",
         "available_options_labels": ["agent1.1", "agent2.1"]}"#;
     put("a/20261124_021011_000000/answer.txt", "one");
@@ -242,7 +242,7 @@ const NAMES: [&str; 5] = [
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Arbitrary bytes, and captured files with bytes of theirs replaced, never fail a reader.
+    /// Arbitrary bytes, and captured files with some bytes replaced, never make a reader fail.
     #[test]
     fn no_file_can_fail_a_story(bytes in proptest::collection::vec(any::<u8>(), 0..300), at in any::<usize>()) {
         let attempt = captured("tools").join(layout(TOOLS).attempt);

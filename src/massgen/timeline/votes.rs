@@ -1,5 +1,5 @@
-//! Answers and votes, from the folders that MassGen makes for each (`<agent>/<stamp>/answer.txt`, `vote.json`): they are there as
-//! soon as one is given, and stay when a run is killed. It reads no answer but for its length.
+//! Answers and votes, from the folders that MassGen creates for each one (`<agent>/<stamp>/answer.txt`, `vote.json`). They exist as soon as
+//! an answer or vote is given and remain after a kill. Answers are read only to measure their length.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::massgen::answers::{self, Answer};
 use crate::massgen::layout::is_timestamp;
 use crate::run::{AgentState, Digest};
 
-/// How much of an answer is counted, in bytes; a longer one is as long as its bytes.
+/// How many bytes of an answer are counted in characters; for a longer answer, the length is its size in bytes.
 const MAX_ANSWER_BYTES: u64 = 4 << 20;
 
 pub(super) fn add_answers_and_votes(
@@ -25,7 +25,7 @@ pub(super) fn add_answers_and_votes(
     story.answers = found.into_iter().take(MAX_EVENTS + 1).map(|answer| answer_event(desk, clock, answer)).collect();
 }
 
-/// All votes, those that came too late marked as not counted.
+/// All votes; those cast too late are marked as not counted.
 fn collect_votes(
     desk: &ReadContext<'_>,
     clock: &TimelineClock,
@@ -41,7 +41,7 @@ fn collect_votes(
     counted.collect()
 }
 
-/// An answer as voters are shown it.
+/// An answer as MassGen shows it to voters.
 struct ShownAnswer {
     time_s: f64,
     agent: String,
@@ -55,15 +55,15 @@ impl ShownAnswer {
     }
 }
 
-/// Whether the voter had not seen the newest answer of another agent by then. MassGen records such a vote where both came in at
-/// once, and drops it with all others a moment later (`reset_signal` in `orchestrator.py`).
+/// Whether the voter had not yet seen another agent's newest answer. MassGen records such a vote if both arrive at the same time, and drops
+/// it with all others a moment later (`reset_signal` in `orchestrator.py`).
 fn is_late(cast: &VoteEvent, saw: &[String], answers: &[ShownAnswer]) -> bool {
     let newest = answers.iter().rfind(|answer| answer.time_s <= cast.time_s);
     !saw.is_empty() && newest.is_some_and(|answer| answer.agent != cast.voter && !saw.contains(&answer.label))
 }
 
-/// Whether MassGen holds the agent's vote for valid. It may also do so for a vote of one that has not seen all, such as at the end
-/// of a round's time.
+/// Whether MassGen treats the agent's vote as valid. It can also accept a vote from an agent that has not seen all answers, for example at
+/// the end of a round's time.
 fn has_voted(digest: Option<&Digest>, voter: &str) -> bool {
     let mut agents = digest.into_iter().flat_map(|digest| &digest.agents);
     agents.any(|agent| agent.id == voter && agent.state == AgentState::Voted)
@@ -82,7 +82,7 @@ fn answer_event(desk: &ReadContext<'_>, clock: &TimelineClock, answer: Answer) -
     }
 }
 
-/// When the folder was made that a file is in.
+/// The creation time of the folder that contains a file.
 fn folder_time(clock: &TimelineClock, path: &Path) -> f64 {
     let folder = path.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
     folder.as_deref().and_then(parse_timestamp).map_or(0.0, |time| clock.since_local(time))
@@ -97,13 +97,13 @@ fn vote_files(desk: &ReadContext<'_>) -> Vec<SourcePath> {
     votes.take(MAX_EVENTS + 1).collect()
 }
 
-/// A vote, and the labels of the answers that its voter was shown.
+/// A vote, and the labels of the answers shown to its voter.
 struct VoteFile {
     vote: VoteEvent,
     shown_labels: Vec<String>,
 }
 
-/// A vote that cannot be read is passed over: who voted for whom is in it alone.
+/// An unreadable vote is skipped: no other file records who voted for whom.
 fn read_vote_file(desk: &ReadContext<'_>, clock: &TimelineClock, path: SourcePath) -> Option<VoteFile> {
     let vote = desk.read_json_at(&path).ok()?;
     let label = Some(desk.name_of(&vote["voted_for_label"])).filter(|label| !label.is_empty() && label != "unknown");
@@ -122,7 +122,7 @@ fn read_vote_file(desk: &ReadContext<'_>, clock: &TimelineClock, path: SourcePat
     Some(VoteFile { vote: cast, shown_labels: saw })
 }
 
-/// The votes that stand by now; none of a run without ballots.
+/// The currently valid votes; `None` if the run has no `vote.json` files.
 pub(super) fn standing_votes(desk: &ReadContext<'_>, digest: Option<&Digest>) -> Option<StandingVotes> {
     let clock = TimelineClock::new(None, None, desk.layout);
     let answers = answers::candidates(desk.files, desk.layout, digest);
@@ -138,7 +138,7 @@ pub(super) fn standing_votes(desk: &ReadContext<'_>, digest: Option<&Digest>) ->
     (standing.cast_count > 0).then_some(standing)
 }
 
-/// Marks the votes that stood at the end: the newest of each voter, of those that MassGen took, after the last answer.
+/// Marks the votes that were valid at the end: each voter's newest vote that MassGen accepted, if it came after the last answer.
 pub(super) fn mark_standing(votes: &mut [VoteEvent], answered: impl Iterator<Item = f64>) {
     let last_answer = answered.fold(f64::NEG_INFINITY, f64::max);
     let mut newest = BTreeMap::new();

@@ -1,5 +1,5 @@
-//! What a run may spend and has spent, and whose it is, as spec.json and run.json hold it: dollars as whole millionths.
-//! What an older version did not write reads as no limit, no parent, nothing spent.
+//! A run's limits, spend and lineage as spec.json and run.json hold them: dollars as whole millionths.
+//! Fields that an older version did not write read as no limit, no parent, nothing spent.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -131,7 +131,7 @@ impl From<&Lineage> for LineageFile {
 }
 
 impl LineageFile {
-    /// The lineage of the run `own`; one that names no run is none.
+    /// The lineage of the run `own`; one without a valid run name counts as none.
     pub(super) fn into_lineage(self, own: &RunId) -> Lineage {
         let known = |name: Option<String>| name.and_then(|name| name.parse().ok());
         match (known(self.parent), known(self.root)) {
@@ -148,7 +148,7 @@ impl From<&Continuation> for ContinuationFile {
 }
 
 impl ContinuationFile {
-    /// What names no run is none.
+    /// `None` if it has no valid run name.
     pub(super) fn into_continuation(self) -> Option<Continuation> {
         Some(Continuation { run: self.run.parse().ok()?, turn: self.turn })
     }
@@ -161,7 +161,7 @@ impl From<&AnswerBasis> for AnswerBasisFile {
 }
 
 impl AnswerBasisFile {
-    /// What names no run is none.
+    /// `None` if it has no valid run name.
     pub(super) fn into_answer_basis(self) -> Option<AnswerBasis> {
         Some(AnswerBasis { run: self.run.parse().ok()?, answer: self.answer, agent: self.agent })
     }

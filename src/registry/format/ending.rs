@@ -126,7 +126,7 @@ impl From<EndingFile> for Ending {
     }
 }
 
-/// An outcome that a newer version knows and this one does not is a failure that says so.
+/// An outcome that only a newer version knows becomes a failure that says so.
 fn outcome_from_label(word: &str, problem: Option<Problem>, reason: Option<String>) -> Outcome {
     match word {
         "succeeded" => Outcome::Succeeded,

@@ -1,5 +1,5 @@
-//! plan.json and progress.json, version 1: an experiment as it is on disk. An arm holds a spec.json; the text of its config lies
-//! beside, in a file of its own.
+//! plan.json and progress.json, version 1: an experiment as it is on disk. An arm holds a spec.json; the text of its config is in
+//! a separate file.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -41,7 +41,7 @@ struct PlanFile {
 struct ArmFile {
     label: String,
     spec: Box<RawValue>,
-    /// The config's name in a run's folder.
+    /// The name of the config in a run's folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     config: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -80,12 +80,12 @@ struct ClosedFile {
     at: jiff::Timestamp,
 }
 
-/// The file of an arm's config, in the experiment's folder.
+/// The name of an arm's config file in the experiment's folder.
 fn config_file_name(arm: usize) -> String {
     format!("config-{}", arm + 1)
 }
 
-/// The files of the arms' configs: their names, and their texts.
+/// The arms' config files: their names and texts.
 pub(in crate::registry) fn plan_configs(plan: &ExperimentPlan) -> impl Iterator<Item = (String, &str)> {
     let all = plan.arms.iter().enumerate();
     all.filter_map(|(place, arm)| Some((config_file_name(place), arm.config.as_ref()?.1.as_str())))
@@ -121,7 +121,7 @@ pub(in crate::registry) fn plan_to_json(plan: &ExperimentPlan) -> io::Result<Vec
     })
 }
 
-/// `text` reads the file of an arm's config.
+/// `text` reads an arm's config file.
 pub(in crate::registry) fn plan_from_json(
     bytes: &[u8],
     text: impl Fn(&str) -> io::Result<String>,

@@ -1,4 +1,4 @@
-//! Moments and process marks as run.json holds them.
+//! Moments and process identities as run.json holds them.
 
 use serde::{Deserialize, Serialize};
 

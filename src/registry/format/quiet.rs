@@ -1,4 +1,4 @@
-//! What was found out about a quiet run, as run.json holds it. What an older version did not write reads as not looked at.
+//! The observations of a quiet run as run.json holds them. Fields that an older version did not write read as not sampled.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! Every state reads back as itself, and the fixtures of every version stay readable for ever.
+//! Every state reads back as itself, and the fixtures of every version stay readable for good.
 
 use super::*;
 use crate::experiment::{Arm, CloseReason, ExperimentPlan, ExperimentProgress, PlannedRun};
@@ -177,7 +177,7 @@ fn every_state_reads_back_as_itself() {
 fn the_fixtures_of_version_1_stay_readable() {
     let spec = spec_from_json(include_bytes!("../../../tests/data/records/v1/spec.json")).expect("spec");
     let run = run_from_json(spec, include_bytes!("../../../tests/data/records/v1/run.json")).expect("run");
-    // It was written before there were budgets and warnings.
+    // An older version wrote it, without budgets and warnings.
     let mut known = record(ending(Outcome::Failed(problem()), Exit::Code(1)));
     if let RunState::Ended(ending) = &mut known.state {
         ending.warnings.clear();

@@ -1,4 +1,4 @@
-//! What arguments are read as, and how those that cannot be are refused.
+//! How arguments are read, and how unreadable ones are refused.
 
 use super::*;
 use crate::server::params::{CheckStatus, KillRun, RunMassgen, SteerRun};
@@ -7,7 +7,7 @@ fn taken<T: DeserializeOwned>(tool: &str, arguments: Value) -> Result<T, Refusal
     parse_arguments(tool, arguments.as_object().expect("object").clone())
 }
 
-/// What run_massgen understands, as one text.
+/// The arguments that run_massgen understands, as one text.
 fn run(arguments: Value) -> String {
     let asked: RunMassgen = taken("run_massgen", arguments.clone()).unwrap_or_else(|no| panic!("{arguments}: {no:?}"));
     serde_json::to_string(&asked).expect("JSON")
@@ -119,7 +119,8 @@ fn what_would_lose_something_is_refused_with_the_place_and_the_remedy() {
     assert!(long.message().len() < 200, "{} bytes", long.message().len());
 }
 
-/// Python code cannot name the first as an argument, and a framework takes the others for itself: the value would not arrive.
+/// Python code cannot pass the first as a keyword argument. Frameworks reserve the others, so their values would not
+/// arrive.
 #[test]
 fn no_parameter_has_a_name_that_python_or_a_framework_reserves() {
     const PYTHON: &[&str] = &[
@@ -157,7 +158,7 @@ fn no_parameter_has_a_name_that_python_or_a_framework_reserves() {
         "sanitize_inputs_outputs",
         // crewai 1.15.
         "security_context",
-        // Methods of pydantic models, which clients make of schemas.
+        // Methods of pydantic models, which clients generate from schemas.
         "json",
         "dict",
         "copy",

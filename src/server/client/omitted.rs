@@ -1,30 +1,31 @@
-//! What of an answer's lists goes where a client shows less than all of it, and the hint that says so. Pure; it knows no tool.
+//! Shortens the lists of an answer when a client shows less than all of it, and builds the hint that says so. Pure; it
+//! knows no tool.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-/// Objects whose fields are entries, such as one for each agent; those of any other have a meaning of their own.
+/// Objects whose fields are entries, such as one per agent. The fields of any other object have individual meanings.
 const MAP_FIELDS: [&str; 3] = ["agents", "votes", "others"];
 
-/// What was left out of an answer.
+/// The entries that were left out of an answer.
 pub(super) struct OmittedEntries<'a> {
-    /// How many entries, by the place of their list.
+    /// Number of entries by the path of their list.
     counts: BTreeMap<String, usize>,
-    /// The hint that the answer had before.
+    /// The original hint of the answer.
     hint: Option<String>,
-    /// How to get what was left out.
+    /// How to get the omitted entries.
     remedy: &'a str,
 }
 
 impl<'a> OmittedEntries<'a> {
-    /// Nothing yet, of this answer.
+    /// Starts with no omitted entries.
     pub(super) fn new(answer: &Value, remedy: &'a str) -> OmittedEntries<'a> {
         let hint = answer.get("hint").and_then(Value::as_str).map(str::to_owned);
         OmittedEntries { counts: BTreeMap::new(), hint, remedy }
     }
 
-    /// Takes a quarter of the entries from the longest list, from its end; whether there was one with more than one.
+    /// Removes a quarter of the entries from the end of the longest list; `false` if no list has more than one entry.
     pub(super) fn shorten(&mut self, answer: &mut Value) -> bool {
         let mut lists = Vec::new();
         collect_lists(answer, String::new(), &mut lists);
@@ -52,7 +53,7 @@ impl<'a> OmittedEntries<'a> {
     }
 }
 
-/// Keeps three quarters of so many entries, and at least one; how many are gone.
+/// Keeps three quarters of the entries, and at least one; returns how many are removed.
 fn truncate_quarter(count: usize, truncate: impl FnOnce(usize)) -> usize {
     let kept = (count * 3 / 4).max(1);
     truncate(kept);
@@ -81,7 +82,7 @@ fn collect_lists(value: &Value, place: String, lists: &mut Vec<(usize, String)>)
     }
 }
 
-/// A JSON pointer in words, without the places of entries: `/runs/0/details/agents` is `runs.details.agents`.
+/// A JSON pointer as a readable path, without list indexes: `/runs/0/details/agents` becomes `runs.details.agents`.
 fn path_label(place: &str) -> String {
     let parts = place.split('/').filter(|part| !part.is_empty() && !part.bytes().all(|byte| byte.is_ascii_digit()));
     parts.collect::<Vec<_>>().join(".")

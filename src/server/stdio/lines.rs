@@ -1,4 +1,4 @@
-//! Lines of bytes from a reader, none longer than allowed, whatever is sent.
+//! Reads lines of bytes up to a maximum length, whatever the client sends.
 
 use std::io;
 
@@ -9,9 +9,9 @@ use super::overlong::IdScan;
 /// One line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum InputLine {
-    /// With its line end, where it has one.
+    /// The line, with its line end if it has one.
     Complete(Vec<u8>),
-    /// It was longer than allowed, and is thrown away but for its id, as JSON.
+    /// The line was too long and is discarded; only its id is kept, as JSON.
     TooLong(Option<Vec<u8>>),
 }
 
@@ -20,7 +20,7 @@ pub(super) struct LineReader<R> {
     reader: BufReader<R>,
     max_bytes: usize,
     buffer: Vec<u8>,
-    /// Set while a line that is too long passes by.
+    /// Set while the rest of an overlong line is skipped.
     overlong_id: Option<IdScan>,
 }
 
@@ -29,7 +29,8 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
         LineReader { reader: BufReader::new(reader), max_bytes: most, buffer: Vec::new(), overlong_id: None }
     }
 
-    /// The next line; `None` at the end. The last one needs no line end. Cancel-safe: what was read of a line stays here.
+    /// The next line; `None` at the end. The last line needs no line end. Cancel-safe: a partly read line stays in this
+    /// reader.
     pub(super) async fn next_line(&mut self) -> io::Result<Option<InputLine>> {
         loop {
             let chunk = self.reader.fill_buf().await?;

@@ -1,5 +1,5 @@
-//! What a line is: a message, several, something that wants no answer, or something that has to be refused, under its id where
-//! one can be read. Pure.
+//! Classifies a line: a message, a batch, a message that needs no answer, or a line to refuse, under its id if that can
+//! be read. Pure.
 
 use rmcp::model::{
     ClientJsonRpcMessage, ClientRequest, CustomRequest, ErrorData, InitializeRequestParams, JsonRpcMessage,
@@ -9,10 +9,10 @@ use serde_json::value::RawValue;
 use super::parsed_line::ParsedLine;
 use super::{surrogates, unreadable};
 
-/// Some clients on Windows begin with it.
+/// Some clients on Windows send it first.
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
-/// Reads a line.
+/// Parses a line.
 pub(super) fn parse_line(line: &[u8]) -> ParsedLine {
     let line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line).trim_ascii();
     if line.is_empty() {
@@ -26,7 +26,7 @@ pub(super) fn parse_line(line: &[u8]) -> ParsedLine {
     }
 }
 
-/// Reads what is not a batch: a line, or a message of a batch.
+/// Parses a single message: a line that is no batch, or one message of a batch.
 pub(super) fn parse_message(text: &[u8]) -> ParsedLine {
     match serde_json::from_slice(text) {
         Ok(message) => check_initialize(message),
@@ -37,7 +37,7 @@ pub(super) fn parse_message(text: &[u8]) -> ParsedLine {
     }
 }
 
-/// rmcp takes a hello whose parameters have another shape for a method that it does not know.
+/// rmcp treats an `initialize` with malformed parameters as an unknown method.
 fn check_initialize(message: ClientJsonRpcMessage) -> ParsedLine {
     if let JsonRpcMessage::Request(request) = &message
         && let ClientRequest::CustomRequest(CustomRequest { method, params, .. }) = &request.request
@@ -45,7 +45,7 @@ fn check_initialize(message: ClientJsonRpcMessage) -> ParsedLine {
     {
         let params = params.clone().unwrap_or_else(|| serde_json::json!({}));
         let wrong = serde_path_to_error::deserialize::<_, InitializeRequestParams>(params).err();
-        // Other errors are told in the words of Rust.
+        // Other errors contain serde's messages about Rust types.
         let told = |error: serde_path_to_error::Error<serde_json::Error>| match error.inner().to_string() {
             missing if missing.starts_with("missing field") => format!(": {error}"),
             _ => format!(": `{}` has another form", error.path()),
@@ -57,7 +57,7 @@ fn check_initialize(message: ClientJsonRpcMessage) -> ParsedLine {
     ParsedLine::Message(Box::new(message))
 }
 
-/// The refusal of a line that was longer than allowed.
+/// The refusal of an overlong line.
 pub(super) fn line_too_long(most: usize, id: Option<&[u8]>) -> ParsedLine {
     let id = id.and_then(|id| serde_json::from_slice(id).ok());
     ParsedLine::Refused(ErrorData::invalid_request(format!("a line of more than {most} bytes"), None), id)
@@ -67,7 +67,7 @@ pub(super) fn line_too_long(most: usize, id: Option<&[u8]>) -> ParsedLine {
 mod tests {
     use super::*;
 
-    /// What a line comes to, in a word: its refusal's code and id, or what else it is.
+    /// The result of a line in short form: the code and id of its refusal, or its kind.
     fn word(line: &[u8]) -> String {
         match parse_line(line) {
             ParsedLine::Message(message) => match *message {

@@ -1,15 +1,15 @@
-//! The id of a message that is too long to be kept: found while its bytes pass by. Pure.
+//! Finds the id of a message that is too long to keep, while its bytes are skipped. Pure.
 
-/// The longest id that is found, in bytes of JSON.
+/// The longest id that can be found, in bytes of JSON.
 const MAX_ID_BYTES: usize = 300;
 
-/// Looks for the value of `id` in the outermost object of a JSON text.
+/// Searches for the value of `id` in the outermost object of a JSON text.
 #[derive(Debug, Default)]
 pub(super) struct IdScan {
     depth: usize,
     in_string: bool,
     escaped: bool,
-    /// The beginning of the name or value that is being read in the outermost object.
+    /// The beginning of the current name or value in the outermost object.
     token: Vec<u8>,
     is_id: bool,
     id: Option<Vec<u8>>,
@@ -22,7 +22,7 @@ impl IdScan {
             .for_each(|byte| if self.in_string { self.in_string_byte(*byte) } else { self.structural_byte(*byte) });
     }
 
-    /// The id as JSON, where there was one.
+    /// The id as JSON, if one was found.
     pub(super) fn into_id(self) -> Option<Vec<u8>> {
         self.id
     }

@@ -1,14 +1,14 @@
-//! What a line of the client turned out to be.
+//! The result of parsing a line of the client.
 
 use rmcp::model::{ClientJsonRpcMessage, ErrorData, RequestId};
 
-/// What was read.
+/// The kind of line.
 #[derive(Debug)]
 pub(super) enum ParsedLine {
     Message(Box<ClientJsonRpcMessage>),
-    /// The messages of a batch, each still to be read. Only the protocol of 2025-03-26 has them.
+    /// The messages of a batch, not parsed yet. Only the protocol of 2025-03-26 has batches.
     Batch(Vec<Vec<u8>>),
-    /// Nothing, or a notification or response that has no meaning here.
+    /// An empty line, or a notification or response that the server ignores.
     Ignored,
     Refused(ErrorData, Option<RequestId>),
 }

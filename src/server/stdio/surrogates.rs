@@ -1,10 +1,10 @@
-//! Halves of surrogate pairs in JSON. A JavaScript string that was cut inside an emoji has one, and `JSON_MIME_TYPE.stringify` writes it as an
-//! escape that no UTF-8 text can hold. Pure.
+//! Lone surrogates in JSON. A JavaScript string that was cut inside an emoji contains one, and `JSON.stringify` writes
+//! it as an escape that UTF-8 cannot represent. Pure.
 
-/// How many bytes `\uXXXX` has.
+/// The length of `\uXXXX` in bytes.
 const ESCAPE_LEN: usize = 6;
 
-/// The text with U+FFFD for each half of a pair that stands alone; `None` where all is paired.
+/// Replaces each lone surrogate with U+FFFD; `None` if all surrogates are paired.
 pub(super) fn replace_lone_surrogates(text: &[u8]) -> Option<Vec<u8>> {
     let mut repaired: Option<Vec<u8>> = None;
     let mut at = 0;
@@ -25,7 +25,7 @@ pub(super) fn replace_lone_surrogates(text: &[u8]) -> Option<Vec<u8>> {
     repaired
 }
 
-/// The UTF-16 unit of an escape at this place.
+/// The UTF-16 code unit of an escape at this position.
 fn utf16_unit(text: &[u8], at: usize) -> Option<u16> {
     let digits = text.get(at..at + ESCAPE_LEN)?.strip_prefix(br"\u")?;
     u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()

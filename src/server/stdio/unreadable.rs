@@ -1,6 +1,7 @@
-//! Lines that cannot be read: JSON can be right and yet be nested too deep, have a number that no double holds, or be no request. What is
-//! outside of the parameters is readable all the same, so that such a line is refused under its id and in plain words. A call of a
-//! tool whose arguments are at fault is let in without them, for its tool to refuse. Pure, and no text makes it recurse.
+//! Lines that cannot be parsed. Valid JSON may be nested too deeply, contain a number that no double can hold, or be no
+//! request. The envelope of such a message is still readable, so the line is refused under its id and in plain words. A
+//! tool call with unreadable arguments is passed on without them, and its tool refuses it. Pure, and no input makes it
+//! recurse.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -13,33 +14,33 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::parsed_line::ParsedLine;
 
-/// How many levels of objects and lists are read: `serde_json` refuses more, so that no text uses up the stack.
+/// How many levels of objects and lists are read: `serde_json` refuses more, so that no input overflows the stack.
 const MAX_DEPTH: usize = 127;
-/// How many of those are around the value of an argument: the message, its parameters, and the arguments.
+/// How many of those levels surround an argument's value: the message, its parameters, and the arguments.
 const ARGUMENT_DEPTH: usize = 3;
-/// What a request is.
+/// The required form of a request.
 const REQUEST_FORM: &str =
     "a request has `jsonrpc`, which is \"2.0\", an `id`, `method`, a string, and `params`, an object";
-/// The MCP specification allows no null; other ids have no place in an answer.
+/// The MCP specification does not allow null. Other kinds of ids cannot be sent in an answer.
 const ID_FORM: &str = "`id` must be a string or a whole number of at most 64 bits; the answer has no id, since this one cannot be repeated";
 
-/// Why a value cannot be read.
+/// Why a value cannot be parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::server) enum ParseFault {
-    /// It has more levels than this.
+    /// It has more than this number of levels.
     TooDeep(usize),
-    /// It has a number that no double holds.
+    /// It contains a number that no double can hold.
     NumberTooLarge,
 }
 
-/// In the extensions of a call: an argument that could not be read. The call has no arguments then.
+/// An extension of a call: the argument that could not be parsed. The call then has no arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::server) struct UnparsableArgument {
     pub(in crate::server) argument: String,
     pub(in crate::server) fault: ParseFault,
 }
 
-/// What to do about a line or a message that is no message of ours.
+/// Decides how to handle a line or message that does not parse as a message.
 pub(super) fn classify_unparsable(text: &[u8]) -> ParsedLine {
     match Envelope::parse(text) {
         Some(envelope) if envelope.is_notification() => ParsedLine::Ignored,
@@ -65,7 +66,7 @@ fn invalid_json_message(text: &[u8], error: &serde_json::Error) -> String {
     }
 }
 
-/// Why JSON is no message that can be read.
+/// Explains why JSON does not parse as a message.
 fn fault_message(text: &[u8], envelope: Option<&Envelope>) -> Cow<'static, str> {
     let has_bad_id = envelope.is_some_and(|envelope| envelope.id.is_some() && envelope.request_id().is_none());
     match std::str::from_utf8(text) {
@@ -79,7 +80,7 @@ fn fault_message(text: &[u8], envelope: Option<&Envelope>) -> Cow<'static, str> 
     }
 }
 
-/// What keeps a value from being read that has so many levels around it.
+/// The fault of a value that has `around` levels around it.
 fn find_fault(json: &str, around: usize) -> Option<ParseFault> {
     let most = MAX_DEPTH - around;
     match serde_json::from_str::<Value>(json) {
@@ -89,7 +90,7 @@ fn find_fault(json: &str, around: usize) -> Option<ParseFault> {
     }
 }
 
-/// How many levels of objects and lists a JSON text has.
+/// The number of levels of objects and lists in a JSON text.
 fn nesting_depth(json: &str) -> usize {
     let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
     for byte in json.bytes() {
@@ -106,10 +107,10 @@ fn nesting_depth(json: &str) -> usize {
     deepest
 }
 
-/// The parts of an object, each as its text.
+/// The fields of an object, each as its JSON text.
 type RawObject = BTreeMap<String, Box<RawValue>>;
 
-/// A call of a tool without its arguments, where one of them is what cannot be read.
+/// A tool call without its arguments, if one of them cannot be parsed.
 fn call_without_arguments(text: &[u8]) -> Option<ClientJsonRpcMessage> {
     let mut message: RawObject = serde_json::from_slice(text).ok()?;
     if message.get("method")?.get() != "\"tools/call\"" {
@@ -131,7 +132,7 @@ fn raw_object(text: &RawValue) -> Option<RawObject> {
     serde_json::from_str(text.get()).ok()
 }
 
-/// The outside of a message.
+/// The outer fields of a message.
 #[derive(Deserialize)]
 struct Envelope {
     #[serde(default, deserialize_with = "present_value")]
@@ -143,7 +144,7 @@ struct Envelope {
 
 impl Envelope {
     fn parse(text: &[u8]) -> Option<Envelope> {
-        // An array would be taken for the fields one after the other.
+        // serde would read an array as the fields in order.
         if text.starts_with(b"{") { serde_json::from_slice(text).ok() } else { None }
     }
 
@@ -159,7 +160,7 @@ impl Envelope {
     }
 }
 
-/// An id that is null is there, too.
+/// Distinguishes an id that is null from a missing id.
 fn present_value<'de, D: Deserializer<'de>>(id: D) -> Result<Option<Box<RawValue>>, D::Error> {
     Box::<RawValue>::deserialize(id).map(Some)
 }
@@ -177,7 +178,7 @@ mod tests {
         format!(r#"{{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{{"name":"x","arguments":{arguments}}}}}"#)
     }
 
-    /// The mark in the call that is made of a line.
+    /// The extension in the call that is parsed from a line.
     fn mark(line: &str) -> Option<UnparsableArgument> {
         let ParsedLine::Message(message) = message::parse_line(line.as_bytes()) else {
             panic!("{line:.200} is refused")

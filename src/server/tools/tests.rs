@@ -1,10 +1,10 @@
-//! What is held of the tool list: its size, its words, and that a search finds the tools.
+//! Checks of the tool list: its size, its wording, and that a search finds the tools.
 
 use bm25::{Document, Language, SearchEngineBuilder};
 
 use super::*;
 
-/// The tools of a server whose operator set nothing.
+/// The tools of a server with default settings.
 fn usual() -> Vec<Tool> {
     available_tools(&crate::settings::Flags::default().resolve().expect("defaults"))
 }
@@ -53,8 +53,8 @@ fn limits_are_those_that_the_operator_set() {
     assert_eq!(told(&own), ["check_status", "list_configs", "read_result"]);
 }
 
-/// A client that holds calls against a bound refuses in words that name no remedy; of several types in one schema, MassGen,
-/// llama-index and Gemini make nothing.
+/// A client that validates bounds refuses a call without suggesting a fix. MassGen, llama-index and Gemini do not
+/// support several types in one schema.
 #[test]
 fn input_schemas_have_no_bounds_and_one_type_each() {
     fn judge(schema: &Value, place: &str) {
@@ -81,7 +81,7 @@ fn schemas_are_plain() {
     }
 }
 
-/// What a person or a model looks for, and the tool that it should find first.
+/// Search queries of a person or a model, with the tool that should come first.
 const SEARCHES: [(&str, &str); 20] = [
     ("massgen", "run_massgen"),
     ("run several AI agents on a question", "run_massgen"),
@@ -105,7 +105,7 @@ const SEARCHES: [(&str, &str); 20] = [
     ("which API keys are missing", "list_configs"),
 ];
 
-/// Codex finds the tools of its known models by this crate, over names and descriptions.
+/// Codex searches names and descriptions with this crate to find the tools for the models that it knows.
 #[test]
 fn a_search_finds_the_right_tool_first() {
     let documents = all_tools().into_iter().map(|tool| {
@@ -134,7 +134,7 @@ fn the_first_160_characters_say_what_a_tool_is_for() {
     }
 }
 
-/// Scanners of tool lists take a word before a parenthesis for a call of a function.
+/// Scanners of tool lists take a word before a parenthesis for a function call.
 #[test]
 fn no_word_looks_like_code() {
     for text in texts(&serde_json::to_value(all_tools()).expect("JSON")) {

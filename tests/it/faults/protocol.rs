@@ -353,6 +353,20 @@ async fn f45_asking_for_what_was_not_offered_is_no_warning() {
 }
 
 #[tokio::test]
+async fn f42_parameters_of_another_form_are_invalid_and_no_unknown_method() {
+    let lab = Lab::fake();
+    let mut raw = Raw::start(lab.command());
+    raw.initialize("2025-11-25").await;
+    for method in ["resources/read", "resources/subscribe", "resources/unsubscribe", "completion/complete"] {
+        let (answer, _) = raw.ask(1, method, json!({"uri": 5, "name": 5, "ref": 5})).await;
+        assert_eq!(answer["error"]["code"], -32602, "{method}: {answer}");
+    }
+    let (answer, _) = raw.ask(2, "resources/read", json!({"uri": "massgen://runs/mg-00000000"})).await;
+    assert_eq!(answer["error"]["data"]["uri"], "massgen://runs/mg-00000000", "{answer}");
+    raw.end().await;
+}
+
+#[tokio::test]
 async fn f42_each_request_of_a_batch_is_answered() {
     let lab = Lab::fake();
     let mut raw = Raw::start(lab.command());

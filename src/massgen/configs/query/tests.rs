@@ -1,4 +1,4 @@
-//! Queries as an agent types them, on a small catalogue that has the kinds of MassGen's own examples.
+//! Queries as agents type them, on a small catalogue with the kinds of configs in MassGen's examples.
 
 use super::*;
 use crate::massgen::configs::{Needs, Tree};
@@ -58,7 +58,7 @@ fn catalogue() -> Vec<ListedConfig> {
     CONFIGS.iter().map(of).collect()
 }
 
-/// The last parts of the names of what is found.
+/// The last parts of the found names.
 fn found(query: &str) -> (Vec<String>, Option<Near>) {
     let (best, near) = ConfigQuery::parse(query).found(&catalogue()).best(catalogue());
     let last = |config: &ListedConfig| config.name.rsplit('/').next().unwrap_or_default().to_owned();

@@ -1,10 +1,10 @@
-//! The words of a query and what they mean: phrases in their usual spellings, with hyphens or without, and numbers of agents and
-//! providers. Pure; what is no phrase is text.
+//! The words of a query and their meanings: phrases in their usual spellings, with or without hyphens, and numbers of agents and providers.
+//! Pure; anything that is not a phrase is text.
 
 use super::{Condition, QueryTerm};
 use crate::massgen::configs::listed::ConfigOrigin;
 
-/// Words that say nothing of a config.
+/// Words without information about a config.
 const EMPTY: [&str; 34] = [
     "a",
     "an",
@@ -41,7 +41,7 @@ const EMPTY: [&str; 34] = [
     "which",
     "with",
 ];
-/// Words that every config would match, where they are no part of a phrase.
+/// Words that every config would match unless they are part of a phrase.
 const COMMON: [&str; 7] = ["agent", "agents", "massgen", "model", "models", "provider", "providers"];
 /// Words that are conditions.
 const PHRASES: &[(&str, Condition)] = &[
@@ -81,7 +81,7 @@ const PHRASES: &[(&str, Condition)] = &[
     ("rehearsal", Condition::From(ConfigOrigin::Rehearsal)),
     ("@rehearsal", Condition::From(ConfigOrigin::Rehearsal)),
 ];
-/// Words for more than one.
+/// Words that mean more than one.
 const SEVERAL: [&str; 12] = [
     "multi",
     "multiple",
@@ -96,7 +96,7 @@ const SEVERAL: [&str; 12] = [
     "2+",
     "distinct",
 ];
-/// Words for what several agents may have different ones of.
+/// Words for properties that may differ between agents.
 const PROVIDERS: [&str; 5] = ["provider", "vendor", "model", "llm", "company"];
 const NUMBERS: [&str; 11] = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"];
 
@@ -117,7 +117,7 @@ pub(super) fn parts(query: &str) -> Vec<QueryTerm> {
     parts
 }
 
-/// How many words at the beginning are one condition, and which. The longest counts.
+/// Finds the longest condition at the beginning: its number of words and its meaning.
 fn phrase(words: &[&str]) -> Option<(usize, Condition)> {
     // No phrase is longer.
     (1..=words.len().min(4)).rev().find_map(|taken| {

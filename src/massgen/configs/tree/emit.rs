@@ -1,16 +1,16 @@
-//! A tree as YAML text in block style: what was plain is written as it was, all else in double quotes.
-//! A text is given only once it was read again and says the same; where it does not, that is an error.
+//! A tree as YAML text in block style: plain scalars stay plain, all others are double-quoted. The text is parsed again before it is
+//! returned; a difference is an error.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{EditError, MapEntry, Node, Scalar, ScalarKind, SharedNode, Tree};
 
-/// The longest key, in characters: PyYAML reads none of more than 1024 without a question mark before it.
+/// The longest key, in characters: without a question mark before it, PyYAML rejects a key of more than 1024.
 const MAX_KEY_CHARS: usize = 1000;
 
 impl Tree {
-    /// The config as YAML text, from which PyYAML loads the same values as from the text that was read.
+    /// The config as YAML text; PyYAML loads the same values from it as from the original.
     pub fn to_yaml(&self) -> Result<String, EditError> {
         let mut writer = YamlWriter::default();
         writer.count(&self.root);
@@ -39,13 +39,13 @@ fn is_same_node(one: &Node, other: &Node) -> bool {
     }
 }
 
-/// A plain text may have got quotes where it is a text in any case.
+/// A plain scalar that is always a text may have gained quotes.
 fn is_same_scalar(one: &Scalar, other: &Scalar) -> bool {
     let as_plain = one.plain == other.plain || (one.kind() == ScalarKind::Text && other.kind() == ScalarKind::Text);
     one.text == other.text && one.tag == other.tag && as_plain
 }
 
-/// How often something shared is used, and under which name it was written.
+/// How often a shared value is used, and the anchor name it was written with.
 #[derive(Default)]
 struct SharedUse {
     count: usize,
@@ -76,7 +76,7 @@ impl YamlWriter {
         node.entries().iter().for_each(|entry| self.count(&entry.value));
     }
 
-    /// The entries of a mapping, each on a line that begins at `indent`; the first goes on a line that has begun, if there is one.
+    /// Writes the entries of a mapping, each on a line indented by `indent`; the first continues the current line if there is one.
     fn entries(&mut self, entries: &[MapEntry], indent: usize, mut begun: bool) -> Result<(), EditError> {
         for MapEntry { key, value } in entries {
             if !std::mem::take(&mut begun) {
@@ -93,7 +93,7 @@ impl YamlWriter {
         Ok(())
     }
 
-    /// A value, after its key or dash; what is inside it begins at `indent`.
+    /// Writes a value after its key or dash; its contents are indented by `indent`.
     fn value(&mut self, node: &Node, indent: usize, in_list: bool) -> Result<(), EditError> {
         let mut named = false;
         if let Node::Shared(shared) = node {
@@ -153,7 +153,7 @@ impl YamlWriter {
     }
 }
 
-/// A scalar's text as it is written; an empty plain one is empty.
+/// The written form of a scalar; an empty plain scalar is empty.
 fn scalar_text(scalar: &Scalar, first_on_line: bool) -> Result<String, EditError> {
     if scalar.plain && (scalar.text.is_empty() || can_be_plain(&scalar.text, first_on_line)) {
         return Ok(scalar.text.clone());
@@ -164,7 +164,7 @@ fn scalar_text(scalar: &Scalar, first_on_line: bool) -> Result<String, EditError
     Ok(quoted(&scalar.text))
 }
 
-/// Whether a text can stand without quotes in a block.
+/// Whether a text can be written without quotes in a block.
 fn can_be_plain(text: &str, first_on_line: bool) -> bool {
     let mut chars = text.chars();
     let (first, second) = (chars.next().unwrap_or(' '), chars.next());
@@ -176,7 +176,7 @@ fn can_be_plain(text: &str, first_on_line: bool) -> bool {
     !indicator && !breaks_off && !edges && !text.contains(must_be_escaped)
 }
 
-/// What PyYAML takes for a line end or refuses to read, and the mark at the beginning of a file.
+/// Characters that PyYAML treats as a line end or rejects, and the byte order mark.
 fn must_be_escaped(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}')
 }

@@ -1,5 +1,5 @@
-//! Changes of a tree: a JSON merge patch that reaches agents by their ids, and scalars replaced wherever they stand.
-//! What is shared is copied before it is changed, so that a change never reaches further than it was meant to.
+//! Changes to a tree: a JSON merge patch that addresses agents by id, and replacement of scalars anywhere. Shared parts are copied before a
+//! change, so that a change affects only its target.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,14 +8,14 @@ use serde_json::{Map, Value};
 
 use super::{EditError, MapEntry, Node, Scalar, ScalarKind, SharedNode, Tree, is_bool_word};
 
-/// The key of the only agent, which MassGen looks at first, and that of all of them.
+/// The key of a single agent, which MassGen checks first, and the key of the agent list.
 const AGENT_KEY: &str = "agent";
 const AGENTS_KEY: &str = "agents";
 
 impl Tree {
-    /// Applies a JSON merge patch (RFC 7386): `null` deletes a key, an object changes a mapping key by key, anything else
-    /// replaces. An object under `agents` changes each agent whose id is a key of it, and none of the others. A key that only a merge
-    /// key brings in cannot be deleted: that is [`EditError::Ambiguous`].
+    /// Applies a JSON merge patch (RFC 7386): `null` deletes a key, an object changes a mapping key by key, any other value replaces. An
+    /// object under `agents` changes only the agents whose ids are its keys. A key that comes only from a merge key cannot be deleted: that
+    /// is [`EditError::Ambiguous`].
     pub fn merge(&mut self, patch: &Value) -> Result<(), EditError> {
         let Value::Object(changes) = patch.clone() else { return Err(EditError::NotAMapping) };
         let has_list = !self.root.get(AGENTS_KEY).is_some_and(|agents| matches!(agents.resolved(), Node::Map(_)));
@@ -29,8 +29,8 @@ impl Tree {
         Ok(())
     }
 
-    /// The part of a merge patch that changes anything here. It is to be judged and not to be applied: agents stand in their places, and
-    /// something empty stands for what a list keeps.
+    /// The part of a merge patch that changes this config. It is for checks and must not be applied: agents are at their list positions,
+    /// and an empty value represents each unchanged list item.
     pub fn effective_patch(&self, patch: &Value) -> Value {
         let mut found = missing_changes(&self.root, patch);
         let agents =
@@ -49,8 +49,8 @@ impl Tree {
         found
     }
 
-    /// Adds an item at the end of the list that two keys lead to, and keeps of the others those that are to stay. What is no list
-    /// there is replaced, a mapping or list that is shared is copied first.
+    /// Appends an item to the list under two nested keys, and keeps the existing items that the filter accepts. A value that is not a list
+    /// is replaced; a shared mapping or list is copied first.
     pub(in super::super) fn append(
         &mut self,
         keys: [&str; 2],
@@ -70,7 +70,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Replaces scalars: `change` is given the nearest key and the scalar. Whether there was anything to replace.
+    /// Replaces scalars: `change` receives the nearest key and the scalar. Returns whether there was anything to replace.
     pub(in super::super) fn rewrite_scalars(
         &mut self,
         change: &mut dyn FnMut(&str, &Scalar) -> Option<Scalar>,
@@ -82,14 +82,14 @@ impl Tree {
     }
 }
 
-/// The agent of this id in a config.
+/// The agent with this id in a config.
 pub(in super::super) fn find_agent<'a>(root: &'a Node, id: &str) -> Option<&'a Node> {
     let alone = root.get(AGENT_KEY).map(std::slice::from_ref);
     let agents = alone.or_else(|| root.get(AGENTS_KEY).map(Node::items)).unwrap_or_default();
     agents.iter().enumerate().find(|(place, agent)| has_id(agent, *place, id)).map(|(_, agent)| agent)
 }
 
-/// Whether an agent has this id. MassGen calls one without any by its place: `agent1` and so on.
+/// Whether an agent has this id. MassGen names an agent without an id by its position: `agent1` and so on.
 fn has_id(agent: &Node, place: usize, id: &str) -> bool {
     id_of(agent, place) == id
 }
@@ -129,8 +129,8 @@ fn agent_changes_by_id(agent: &Node, place: usize, by_id: &Map<String, Value>) -
     change.map_or_else(|| Value::Object(Map::new()), |(_, change)| missing_changes(agent, change))
 }
 
-/// What is new in an agent that takes the place of the one with its id. One that loses a key is new as a whole: the key may have
-/// guarded what stays.
+/// The new parts of an agent that replaces the one with its id. If it loses a key, the whole agent counts as new: the key may have
+/// restricted the remaining ones.
 fn agent_changes(agents: &[Node], new: &Value) -> Value {
     let id = new.get("id").and_then(Value::as_str);
     let is_it = |(place, agent): &(usize, &Node)| id.is_some_and(|id| has_id(agent, *place, id));
@@ -138,7 +138,7 @@ fn agent_changes(agents: &[Node], new: &Value) -> Value {
     before.filter(|before| !removes_key(before, new)).map_or_else(|| new.clone(), |before| missing_changes(before, new))
 }
 
-/// Whether a mapping, or one in it, has a key that the value in its place has not.
+/// Whether a mapping, or a nested one, has a key that its replacement lacks.
 fn removes_key(before: &Node, new: &Value) -> bool {
     let Node::Map(_) = before.resolved() else { return false };
     let lost = |key: &str| match (before.get(key), new.get(key)) {
@@ -149,7 +149,7 @@ fn removes_key(before: &Node, new: &Value) -> bool {
     keys(before).into_iter().any(lost)
 }
 
-/// The keys of a mapping, those that are merged in among them.
+/// The keys of a mapping, including merged ones.
 fn keys(node: &Node) -> Vec<&str> {
     let of_entry = |entry: &MapEntry| entry.key.kind() != ScalarKind::Merge;
     let own = node.entries().iter().filter(|entry| of_entry(entry)).map(|entry| entry.key.text.as_str());
@@ -162,7 +162,7 @@ fn keys(node: &Node) -> Vec<&str> {
     own.chain(merged).collect()
 }
 
-/// What of a merge patch of this value is not there yet. Of a list, each new item is given whole.
+/// The part of a merge patch that this value does not contain yet. Each new list item is included as a whole.
 fn missing_changes(there: &Node, patch: &Value) -> Value {
     match (patch, there.resolved()) {
         (Value::Object(changes), Node::Map(_)) => {
@@ -185,7 +185,7 @@ fn missing_changes(there: &Node, patch: &Value) -> Value {
     }
 }
 
-/// Whether a value of a config is this one, as far as that is certain.
+/// Whether a config value certainly equals this one.
 fn is_same(node: &Node, value: &Value) -> bool {
     match (value, node.resolved()) {
         (Value::String(text), Node::Scalar(scalar)) => scalar.kind() == ScalarKind::Text && scalar.text == *text,
@@ -209,7 +209,7 @@ fn is_same(node: &Node, value: &Value) -> bool {
     }
 }
 
-/// The value of a key of a mapping's own, the last where it comes twice.
+/// The value of a mapping's own key; the last if it is duplicated.
 fn own_value_mut<'a>(node: &'a mut Node, key: &str) -> Option<&'a mut Node> {
     let Node::Map(entries) = node else { return None };
     entries.iter_mut().rev().find(|entry| entry.key.is_key(key) == Some(true)).map(|entry| &mut entry.value)
@@ -252,14 +252,14 @@ fn set(entries: &mut Vec<MapEntry>, key: &str, change: &Value) -> Result<(), Edi
     Ok(())
 }
 
-/// Rewrites with what is shared rewritten once for each key that it stands under, so that it stays shared.
+/// Rewrites each shared value once per key that contains it, so that it stays shared.
 struct Rewriter<'a> {
     change: &'a mut dyn FnMut(&str, &Scalar) -> Option<Scalar>,
     known: HashMap<(usize, String), Option<Node>>,
 }
 
 impl Rewriter<'_> {
-    /// The rewritten value, or `None` where nothing changes.
+    /// The rewritten value, or `None` if nothing changes.
     fn node(&mut self, key: &str, node: &Node) -> Option<Node> {
         match node {
             Node::Scalar(scalar) => (self.change)(key, scalar).map(Node::Scalar),
@@ -288,7 +288,7 @@ impl Rewriter<'_> {
     }
 
     fn shared(&mut self, key: &str, shared: &Arc<SharedNode>) -> Option<Node> {
-        // The entries of a mapping have keys of their own.
+        // The entries of a mapping have their own keys.
         let key = if matches!(shared.node, Node::Map(_)) { "" } else { key };
         let of_key = (Arc::as_ptr(shared).addr(), key.to_owned());
         if let Some(known) = self.known.get(&of_key) {
