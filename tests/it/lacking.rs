@@ -73,7 +73,7 @@ orchestrator:
     // It is on record, and people see it too.
     assert_eq!(lab.record(&id)["ending"]["warnings"].as_array().expect("recorded").len(), expected.len());
     let status = lab.command().into_std().args(["status", &id]).output().expect("ran");
-    assert!(String::from_utf8_lossy(&status.stdout).contains("code: mcp_not_connected"), "{status:?}");
+    assert!(String::from_utf8_lossy(&status.stdout).contains("code: agents_failed"), "{status:?}");
     client.close().await;
     lab.nobody_is_left().await;
 }
