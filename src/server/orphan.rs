@@ -27,7 +27,7 @@ pub(super) fn exit_when_orphaned(heard: Arc<Notify>, gone: CancellationToken) {
 
 #[cfg(not(debug_assertions))]
 fn idle_timeout() -> Duration {
-    SILENCE
+    IDLE_TIMEOUT
 }
 
 /// Tests do not wait for ten minutes: a debug build takes another time from the environment, in milliseconds.
