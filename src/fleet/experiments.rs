@@ -76,7 +76,7 @@ pub enum ExperimentError {
         /// Its group.
         group: String,
     },
-    /// The request names a run as part of an experiment that it does not belong to.
+    /// A single run was to get the label of an experiment, which has its own runs.
     #[error("the group `{0}` is an experiment, which has its own runs")]
     GroupIsExperiment(String),
 }
