@@ -54,13 +54,14 @@ impl StatusView {
             let Some(last) = checked.runs.len().checked_sub(1).filter(|last| *last > 0) else { return false };
             let goes_on = checked.runs.iter().rposition(|run| !ended.contains(&run.run_id));
             let gone = checked.runs.remove(goes_on.unwrap_or(last)).run_id;
+            // The hint counts as well, so it comes before the answer is measured again.
+            if checked.left_out == 0 {
+                checked.hint = hints::join_hints([checked.hint.take(), Some(hints::LEFT_OUT_HINT.to_owned())]);
+            }
             checked.left_out += 1;
             untold.extend(Some(gone).filter(|gone| ended.contains(gone)));
             true
         });
-        if self.left_out > 0 {
-            self.hint = hints::join_hints([self.hint.take(), Some(hints::LEFT_OUT_HINT.to_owned())]);
-        }
         if !untold.is_empty() {
             self.cursor = Cursor::naming(seen, |id| !untold.contains(id.as_str())).to_string();
         }
