@@ -8,10 +8,11 @@ use crate::fleet::{
 use crate::ledger::LedgerError;
 use crate::massgen::broken_import;
 use crate::massgen::configs::{ConfigError, ValidateError};
+use crate::massgen::names;
 use crate::massgen::program::ProgramError;
 use crate::massgen::text::{self, error_chain};
 use crate::registry::RegistryError;
-use crate::rehearsal::ScriptError;
+use crate::rehearsal::{self, ScriptError};
 use crate::run::{InvalidRunId, Problem};
 use crate::secrets::Secrets;
 
@@ -432,8 +433,13 @@ impl From<ConfigError> for Refusal {
 
 impl From<ScriptError> for Refusal {
     fn from(error: ScriptError) -> Refusal {
+        let near = match &error {
+            ScriptError::Unknown { directive } => names::nearest(directive, rehearsal::directive_words()),
+            ScriptError::NotRehearsal { .. } | ScriptError::Malformed { .. } | ScriptError::NoSuchAgent { .. } => None,
+        };
+        let near = near.map(|near| format!("did you mean `{near}`? ")).unwrap_or_default();
         let hint = "the rehearsal is @rehearsal, or @rehearsal/directive/directive with the directives that are named";
-        Refusal::new("rehearsal_invalid", error_chain(&error), hint)
+        Refusal::new("rehearsal_invalid", error_chain(&error), near + hint)
     }
 }
 

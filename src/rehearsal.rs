@@ -23,7 +23,7 @@ use std::{
 use tokio::{net::TcpListener, sync::watch};
 
 pub use config::{NAME, check_name, config_yaml, is_rehearsal};
-pub use script::{DIRECTIVES, Script, ScriptError};
+pub use script::{DIRECTIVES, Script, ScriptError, directive_words};
 
 /// Why the endpoint could not be opened.
 #[derive(Debug, thiserror::Error)]

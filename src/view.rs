@@ -231,7 +231,7 @@ pub struct Details {
     group: Option<String>,
     mode: &'static str,
     context: &'static str,
-    timeout_s: u64,
+    timeout_s: f64,
     /// The most that the run and its nested runs may spend.
     #[serde(skip_serializing_if = "Option::is_none")]
     budget_usd: Option<f64>,
@@ -823,7 +823,7 @@ fn details(record: &RunRecord, seen: &RunExtras<'_>) -> Details {
         group: spec.group.clone(),
         mode: spec.mode.as_str(),
         context: spec.context.as_str(),
-        timeout_s: spec.timeout.as_secs(),
+        timeout_s: spec.timeout.as_secs_f64(),
         budget_usd: spec.allowance.cap.usd.map(Usd::as_f64),
         max_tokens: spec.allowance.cap.tokens,
         tree_cost_usd: record.total_spent().known_usd().map(Usd::as_f64),

@@ -97,6 +97,17 @@ impl Fleet {
         Ok(StartedExperiment { experiment, is_reused, is_resumed })
     }
 
+    /// The group of the experiment that the request would give again, without starting anything; an error if the group or the key is
+    /// taken.
+    pub async fn preview_experiment(&self, begin: ExperimentRequest) -> Result<Option<String>, FleetError> {
+        let fleet = self.clone();
+        blocking(move || match fleet.find_duplicate(&begin)? {
+            Some(known) => Ok(Some(known.plan.group)),
+            None => fleet.check_group_is_free(&begin).map(|()| None),
+        })
+        .await?
+    }
+
     /// The amount an experiment has spent, plus what its live runs may still spend.
     pub async fn experiment_charge(&self, experiment: &str) -> Result<Spend, FleetError> {
         let (ledger, experiment) = (Ledger::new(&self.state), experiment.to_owned());
@@ -211,17 +222,19 @@ impl Fleet {
         Ok(all.into_iter().find(|known| key.is_none() && !begin.fresh && just_now(known)))
     }
 
+    /// Refuses a group that single runs have already.
+    fn check_group_is_free(&self, begin: &ExperimentRequest) -> Result<(), FleetError> {
+        let Some(group) = &begin.group else { return Ok(()) };
+        let has_group = |id: &RunId| self.state.load(id).is_ok_and(|run| run.spec.group.as_ref() == Some(group));
+        match self.state.list()?.iter().any(has_group) {
+            true => Err(ExperimentError::GroupTaken(group.clone()).into()),
+            false => Ok(()),
+        }
+    }
+
     /// Problems that would keep every run from starting refuse the experiment; the driver waits for temporary ones.
     fn check_startable(&self, begin: &ExperimentRequest) -> Result<(), FleetError> {
-        if let Some(group) = &begin.group
-            && self
-                .state
-                .list()?
-                .iter()
-                .any(|id| self.state.load(id).is_ok_and(|run| run.spec.group.as_ref() == Some(group)))
-        {
-            return Err(ExperimentError::GroupTaken(group.clone()).into());
-        }
+        self.check_group_is_free(begin)?;
         for (_, start) in &begin.arms {
             for question in &begin.questions {
                 let mut start = start.clone();

@@ -157,6 +157,7 @@ impl Fleet {
     pub async fn preview_start(&self, start: StartRequest) -> Result<AdmissionDecision, FleetError> {
         let fleet = self.clone();
         let considered = blocking(move || {
+            fleet.check_no_experiment_member(&start)?;
             let (application, _spec) = fleet.admission_request(&start)?;
             Ok::<_, FleetError>(Ledger::new(&fleet.state).preview(&application)?)
         });

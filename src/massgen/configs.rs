@@ -10,6 +10,7 @@ mod needs;
 mod overrides;
 mod policy;
 mod query;
+mod shape;
 mod suggestions;
 mod tools;
 mod tree;
@@ -26,12 +27,17 @@ use crate::run::ConfigChoice;
 pub use self::catalogue::{Catalogue, ConfigFacts, list_configs, name_of};
 pub use self::listed::{ConfigOrigin, ListedConfig};
 pub use self::needs::{ConfigSecret, ConfiguredAgent, Needs, RequiredKey, SECRET_VARIABLE_PREFIX};
-pub use self::overrides::{UnknownKey, changed_keys, is_too_deep, unknown_key, with_folders};
+pub use self::overrides::{
+    MAX_DEPTH as MAX_OVERRIDES_DEPTH, UnknownKey, changed_keys, is_too_deep, unknown_key, with_folders,
+};
 pub use self::policy::{PolicyViolation, find_violation, paths_in_project};
 pub use self::query::{CONDITIONS, Near};
+pub use self::shape::{MalformedSection, malformed_section};
 pub use self::tree::{EditError, Tree};
 pub use self::validate::{Finding, ValidateError, ValidationReport, ValidationRequest, validate};
-pub use self::warnings::{CONTEXT_UNUSED, FATAL_CODES, no_files_problem, warnings, without_writers};
+pub use self::warnings::{
+    CONTEXT_UNUSED, FATAL_CODES, ignored_keys_problem, no_files_problem, warnings, without_writers,
+};
 
 /// The largest config file, in bytes.
 const MAX_CONFIG_BYTES: u64 = 4 << 20;

@@ -28,6 +28,11 @@ pub const DIRECTIVES: &[&str] = &[
     "agents=N (config only)",
 ];
 
+/// The directives without their values.
+pub fn directive_words() -> impl Iterator<Item = &'static str> {
+    DIRECTIVES.iter().filter_map(|known| known.split(['=', ' ']).next())
+}
+
 const MAX_SECONDS: f64 = 86_400.0;
 const MAX_CHARS: usize = 2_000_000;
 const MAX_LABEL_CHARS: usize = 32;

@@ -5,7 +5,7 @@
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use super::stdio::{ParseFault, UnparsableArgument};
+use super::stdio::{self, ParseFault, UnparsableArgument};
 use super::tools;
 use crate::massgen::{names, text};
 use crate::refusal::Refusal;
@@ -17,6 +17,7 @@ const RENAMED_PARAMS: [(&str, &str, &str); 2] =
 const ZERO_IS_A_VALUE: [&str; 1] = ["grace_s"];
 /// The largest integer that every JSON reader represents exactly.
 const MAX_SAFE_INTEGER: f64 = 9_007_199_254_740_991.0;
+const INTEGER_RANGE: &str = "a whole number from 0 to 9007199254740991";
 /// The most decimal digits that a double preserves.
 const MAX_FRACTION_DIGITS: usize = 15;
 /// How many characters of a caller's name or value a refusal repeats.
@@ -96,6 +97,7 @@ enum ArgumentError {
     MissingField { place: String },
     WrongType { place: String, wanted: &'static str, given: String },
     InvalidValue { place: String, given: String, words: Vec<String> },
+    Unparsable(UnparsableArgument),
 }
 
 fn coerce_object(given: Map<String, Value>, schema: &Value, inside: &str) -> Result<Map<String, Value>, ArgumentError> {
@@ -110,7 +112,8 @@ fn coerce_object(given: Map<String, Value>, schema: &Value, inside: &str) -> Res
             let known = properties.keys().cloned().collect();
             return Err(ArgumentError::UnknownField { inside: inside.to_owned(), name, known });
         };
-        if !is_required && is_absent(&name, &value) {
+        let is_empty_text = value.as_str().is_some_and(|text| text.trim().is_empty());
+        if is_empty_text || !is_required && is_absent(&name, &value) {
             continue;
         }
         let value = coerce(value, own, &place(&name))?;
@@ -142,9 +145,13 @@ fn coerce(value: Value, schema: &Value, place: &str) -> Result<Value, ArgumentEr
         wanted: type_description(kind),
         given: short_value(&value),
     };
+    let nested = value.as_str().filter(|_| ["array", "object"].contains(&kind)).and_then(stdio::nesting_fault);
+    if let Some(fault) = nested {
+        return Err(ArgumentError::Unparsable(UnparsableArgument { argument: place.to_owned(), fault }));
+    }
     match kind {
         "string" => coerce_enum(value, schema, place, misfit),
-        "integer" => as_integer(&value).ok_or(misfit),
+        "integer" => as_integer(&value).ok_or_else(|| integer_error(&value, misfit)),
         "number" => into_number(value).ok_or(misfit),
         "boolean" => as_bool(&value).ok_or(misfit),
         "array" => {
@@ -197,6 +204,16 @@ fn as_integer(value: &Value) -> Option<Value> {
         Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => return None,
     };
     (number.fract() == 0.0 && (0.0..=MAX_SAFE_INTEGER).contains(&number)).then(|| Value::from(number as u64))
+}
+
+/// A whole number outside the range of all integers has the right type and the wrong size.
+fn integer_error(value: &Value, misfit: ArgumentError) -> ArgumentError {
+    let number = value.as_f64().or_else(|| value.as_str()?.trim().parse().ok());
+    let is_whole = number.is_some_and(|number| number.is_finite() && number.fract() == 0.0);
+    if is_whole && let ArgumentError::WrongType { place, given, .. } = misfit {
+        return ArgumentError::WrongType { place, wanted: INTEGER_RANGE, given };
+    }
+    misfit
 }
 
 fn into_number(value: Value) -> Option<Value> {
@@ -277,6 +294,7 @@ fn short_value(value: &Value) -> String {
 impl ArgumentError {
     fn into_refusal(self, tool: &str) -> Refusal {
         let (message, hint) = match self {
+            ArgumentError::Unparsable(argument) => return unreadable_refusal(tool, &argument),
             ArgumentError::UnknownField { inside, name, known } => {
                 let whole = if inside.is_empty() { tool } else { &inside };
                 let message = format!("{whole} has no parameter `{}`", text::single_line(&name, MAX_SHOWN_CHARS));

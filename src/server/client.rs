@@ -56,27 +56,23 @@ enum SizeUnit {
     Bytes,
 }
 
-/// Clients with a low limit, by the prefix of their name in `clientInfo`. Each value is below the client's own limit,
+/// Clients with a low limit, by a beginning of their name in `clientInfo`, in lower case: the editions of a program (command line, editor)
+/// have different names with the same limit. Each value is below the client's own limit,
 /// because the client adds text around an answer.
-const CLIENT_LIMITS: [(&str, DisplayLimit); 6] = [
+const CLIENT_LIMITS: [(&str, DisplayLimit); 7] = [
     // Cuts the whole result to 8,000 characters.
-    ("@cline/core", DisplayLimit { content: ShownContent::ResultJson, unit: SizeUnit::Utf16Units, max: 7_800 }),
+    ("@cline", DisplayLimit { content: ShownContent::ResultJson, unit: SizeUnit::Utf16Units, max: 7_800 }),
+    ("cline", DisplayLimit { content: ShownContent::ResultJson, unit: SizeUnit::Utf16Units, max: 7_800 }),
     // Cuts to 12,000 bytes for unknown models.
-    ("codex-mcp-client", DisplayLimit { content: ShownContent::AnswerJson, unit: SizeUnit::Bytes, max: 9_000 }),
+    ("codex", DisplayLimit { content: ShownContent::AnswerJson, unit: SizeUnit::Bytes, max: 9_000 }),
     // Cuts to 16,000 bytes.
-    ("fast-agent-mcp", DisplayLimit { content: ShownContent::AnswerJson, unit: SizeUnit::Bytes, max: 14_000 }),
+    ("fast-agent", DisplayLimit { content: ShownContent::AnswerJson, unit: SizeUnit::Bytes, max: 14_000 }),
     // Saves a result of more than 25,000 characters to a file, and shows 2,000 characters of it.
-    (
-        "qwen-cli-mcp-client",
-        DisplayLimit { content: ShownContent::AnswerJson, unit: SizeUnit::Utf16Units, max: 24_000 },
-    ),
+    ("qwen", DisplayLimit { content: ShownContent::AnswerJson, unit: SizeUnit::Utf16Units, max: 24_000 }),
     // Refuses more than 25,000 tokens; a four-byte character may take three tokens.
     ("claude-code", DisplayLimit { content: ShownContent::AnswerJson, unit: SizeUnit::Bytes, max: 32_000 }),
     // Cuts to 40,000 characters.
-    (
-        "gemini-cli-mcp-client",
-        DisplayLimit { content: ShownContent::AnswerJson, unit: SizeUnit::Utf16Units, max: 38_000 },
-    ),
+    ("gemini-cli", DisplayLimit { content: ShownContent::AnswerJson, unit: SizeUnit::Utf16Units, max: 38_000 }),
 ];
 
 impl Client {
@@ -104,7 +100,8 @@ impl Client {
     fn for_implementation(about: Option<&Implementation>, page_chars: u32) -> Client {
         let usual =
             DisplayLimit { content: ShownContent::AnswerJson, unit: SizeUnit::Utf16Units, max: page_chars.into() };
-        let known = CLIENT_LIMITS.iter().find(|(name, _)| about.is_some_and(|about| about.name.starts_with(name)));
+        let name = about.map(|about| about.name.to_lowercase()).unwrap_or_default();
+        let known = CLIENT_LIMITS.iter().find(|(beginning, _)| name.starts_with(beginning));
         let shows = known.map_or(usual, |(_, shows)| DisplayLimit { max: shows.max.min(usual.max), ..*shows });
         Client { display_limit: shows, is_structured: true }
     }
@@ -213,6 +210,17 @@ mod tests {
 
     fn client(name: &str) -> Client {
         Client::for_implementation(Some(&Implementation::new(name, "1")), 20_000)
+    }
+
+    #[test]
+    fn the_editions_of_a_client_have_its_limit() {
+        let max = |name: &str| client(name).display_limit.max;
+        for (one, other) in
+            [("@cline/core", "Cline"), ("codex-mcp-client", "codex_vscode"), ("fast-agent-mcp", "fast-agent")]
+        {
+            assert!(max(one) == max(other) && max(one) < 20_000, "{one}");
+        }
+        assert_eq!(max("another"), 20_000);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::context::ServerContext;
+use super::warnings::effective_config;
 use crate::fleet::StartRequest;
 use crate::ledger::AdmissionDecision;
 use crate::massgen::configs::{self, Needs, Tree, ValidateError, ValidationRequest};
@@ -63,7 +64,8 @@ impl ServerContext {
         dry.problems.extend(refused.map(|refusal| refusal.to_single_line()));
         dry.problems
             .extend(fatal.into_iter().map(|found| format!("{}: {} ({})", found.code, found.message, found.hint)));
-        if let Some((name, text)) = &start.config {
+        let config = start.config.clone().or_else(|| changed_rehearsal(&start));
+        if let Some((name, text)) = &config {
             self.validate(&mut dry, &start, name, text).await?;
         }
         dry.ok = dry.problems.is_empty();
@@ -168,6 +170,12 @@ impl DryRun {
     }
 }
 
+/// The config of a rehearsal with overrides; without overrides there is nothing to validate.
+fn changed_rehearsal(start: &StartRequest) -> Option<(&'static str, String)> {
+    start.spec.overrides.as_ref().filter(|_| start.config.is_none())?;
+    Some(("config.yaml", effective_config(start)?.to_yaml().ok()?))
+}
+
 /// Whether the warning says that the run cannot succeed; a start reports that only as a warning.
 pub(super) fn is_fatal(warning: &WarningView) -> bool {
     configs::FATAL_CODES.contains(&warning.code.as_str())
@@ -180,7 +188,7 @@ fn finding_with_path(finding: &configs::Finding) -> String {
 }
 
 fn limits_json(start: &StartRequest, cap: Cap) -> Value {
-    let mut limits = json!({"timeout_s": start.spec.timeout.as_secs(), "nested_depth": start.limits.per_run.depth});
+    let mut limits = json!({"timeout_s": start.spec.timeout.as_secs_f64(), "nested_depth": start.limits.per_run.depth});
     if let Some(usd) = cap.usd {
         limits["budget_usd"] = json!(usd.as_f64());
     }

@@ -101,6 +101,12 @@ struct ExperimentDryRun {
     budget_usd: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_tokens: Option<u64>,
+    /// Problems of the whole; each arm has its own.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    problems: Vec<String>,
+    /// Other effects of the start.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<String>,
     /// Warnings about all arms and questions, each once.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<WarningView>,
@@ -231,8 +237,15 @@ impl ServerContext {
         // The arm's own result already lists a fatal warning as a problem.
         let mut warnings = self.experiment_warnings(&begin).await?;
         warnings.retain(|warning| !is_fatal(warning));
+        let (problems, notes) = match self.fleet.preview_experiment(begin.clone()).await.map_err(Refusal::from) {
+            Ok(None) => (Vec::new(), Vec::new()),
+            Ok(Some(group)) => {
+                (Vec::new(), vec![format!("the same request has started group {group}, and would give it again")])
+            }
+            Err(refusal) => (vec![refusal.to_single_line()], Vec::new()),
+        };
         let runs = begin.arms.len() * begin.questions.len() * begin.repeat as usize;
-        let (mut arms, mut ok) = (Vec::new(), true);
+        let (mut arms, mut ok) = (Vec::new(), problems.is_empty());
         for (label, mut start) in begin.arms {
             // Cap each run at the budget of the whole experiment.
             start.requested_cap = begin.budget;
@@ -248,6 +261,8 @@ impl ServerContext {
             repeat: begin.repeat,
             budget_usd: begin.budget.usd.map(Usd::as_f64),
             max_tokens: begin.budget.tokens,
+            problems,
+            notes,
             warnings,
             arms,
         })

@@ -9,10 +9,12 @@ use sha2::{Digest as _, Sha256};
 
 use super::context::{ServerContext, check_range, parse_run_id};
 use super::params::RunMassgen;
-use super::trust::{MAX_QUESTION_BYTES, check_known_keys, invalid_config, invalid_overrides, overrides_tree};
+use super::trust::{
+    MAX_QUESTION_BYTES, check_effective_config, check_known_keys, invalid_config, invalid_overrides, overrides_tree,
+};
 use super::warnings::effective_config;
 use crate::fleet::{ConfigKeys, StartLimits, StartRequest};
-use crate::massgen::configs::{self, ConfigChanges, ConfigPlaces, EffectiveConfig, Needs, Tree};
+use crate::massgen::configs::{self, ConfigChanges, ConfigPlaces, EffectiveConfig, Tree};
 use crate::massgen::pages::hex;
 use crate::massgen::variables::VariableSources;
 use crate::massgen::{broken_import, launch, program, setup, text};
@@ -247,7 +249,7 @@ impl ServerContext {
                 check_known_keys(overrides, Some(&config))?;
                 completed = Some(configs::with_folders(overrides, &config));
                 completed.iter().try_for_each(|all| config.merge(all)).map_err(|error| invalid_overrides(&error))?;
-                check_has_agents(&config)?;
+                check_effective_config(&config)?;
             }
             let hash = hash(&format!("{name}\n{}", completed.as_ref().map(Value::to_string).unwrap_or_default()));
             let choice = ConfigChoice::Rehearsal(name.to_owned());
@@ -274,7 +276,7 @@ impl ServerContext {
             None => invalid_config(path, &error),
         })?;
         if overrides.is_some() {
-            Tree::parse(&effective.text).ok().as_ref().map_or(Ok(()), check_has_agents)?;
+            Tree::parse(&effective.text).ok().as_ref().map_or(Ok(()), check_effective_config)?;
         }
         let hash = hash(&effective.text);
         let listed_as = configs::name_of(path, self.config_places(package.as_deref()));
@@ -363,18 +365,6 @@ fn trim_questions(questions: &mut Value) {
         Value::Array(all) => all.iter_mut().for_each(trim_questions),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => {}
     }
-}
-
-/// Refuses overrides that remove all agents.
-fn check_has_agents(config: &Tree) -> Result<(), Refusal> {
-    if !Needs::from_config(config).agents.is_empty() {
-        return Ok(());
-    }
-    Err(Refusal::new(
-        "overrides_invalid",
-        "the overrides leave the config without an agent",
-        "nothing was started; keep one at least: an agent whose value is null is taken away",
-    ))
 }
 
 pub(super) fn check_request_key(key: String) -> Result<String, Refusal> {

@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::lines::{InputLine, LineReader};
 use self::parsed_line::ParsedLine;
-pub(super) use self::unreadable::{ParseFault, UnparsableArgument};
+pub(super) use self::unreadable::{ParseFault, UnparsableArgument, nesting_fault};
 use super::wait_limits::WaitLimits;
 use crate::view::json;
 

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::context::ServerContext;
-use crate::massgen::configs::{self, EditError, Tree};
+use crate::massgen::configs::{self, EditError, Needs, Tree};
 use crate::massgen::variables::env_files;
 use crate::massgen::{names, text};
 use crate::refusal::Refusal;
@@ -157,7 +157,11 @@ impl ServerContext {
 /// Overrides as a tree; literal API keys in them are refused.
 pub(super) fn overrides_tree(overrides: Option<&Value>) -> Result<Option<Tree>, Refusal> {
     if overrides.is_some_and(configs::is_too_deep) {
-        return Err(overrides_refusal("they are nested too deep", "put less into one another"));
+        let most = configs::MAX_OVERRIDES_DEPTH;
+        return Err(overrides_refusal(
+            &format!("they have more than {most} levels of objects and lists"),
+            &format!("call again with at most {most} levels"),
+        ));
     }
     let patch = overrides.map(Tree::from_json).transpose();
     let patch = patch.map_err(|_| overrides_refusal("an object is needed", OVERRIDES_HINT))?;
@@ -179,6 +183,24 @@ pub(super) fn check_known_keys(overrides: &Value, config: Option<&Tree>) -> Resu
     let message = format!("`overrides` sets `{}`, which MassGen does not know and would pass over", unknown.key);
     let hint = format!("did you mean `{}`? nothing was started; call again with that, or without it", unknown.near);
     Err(Refusal::new("overrides_invalid", message, hint))
+}
+
+/// Refuses overrides that leave the config without agents, or with a section that MassGen cannot read: MassGen would end
+/// at its start.
+pub(super) fn check_effective_config(config: &Tree) -> Result<(), Refusal> {
+    if let Some(found) = configs::malformed_section(config) {
+        let message = format!("`overrides` leave `{}` with a value that MassGen cannot read", found.key);
+        let hint = format!("nothing was started; `{}` must be {}", found.key, found.wanted);
+        return Err(Refusal::new("overrides_invalid", message, hint));
+    }
+    if Needs::from_config(config).agents.is_empty() {
+        return Err(Refusal::new(
+            "overrides_invalid",
+            "the overrides leave the config without an agent",
+            "nothing was started; keep one at least: an agent whose value is null is taken away",
+        ));
+    }
+    Ok(())
 }
 
 pub(super) fn invalid_config(path: &Path, error: &EditError) -> Refusal {

@@ -50,15 +50,17 @@ impl ServerContext {
 
     fn config_problems(&self, start: &StartRequest) -> Vec<Problem> {
         let Some(config) = effective_config(start) else { return Vec::new() };
+        let ignored = start.spec.overrides.as_ref().and_then(configs::ignored_keys_problem);
         if let ConfigChoice::Rehearsal(_) = &start.spec.config {
             // The config lacks only file access.
-            return configs::no_files_problem(&config, start.spec.context).into_iter().collect();
+            return configs::no_files_problem(&config, start.spec.context).into_iter().chain(ignored).collect();
         }
         let package = program::package(&start.spec.program);
         let (variables, origins) =
             (self.variable_names(start), self.variable_sources(start.spec.context, package.as_deref()));
         let engine = || DockerEngine::find(origins.docker_host().as_deref());
         let mut found = configs::warnings(&config, start.spec.context, |name| variables.contains(name), engine);
+        found.extend(ignored);
         let own = start.limits.per_run.cap.usd.filter(|_| self.settings.is_given("budget_usd"));
         found.extend(
             start

@@ -454,3 +454,13 @@ fn what_a_brief_status_leaves_out_is_counted_and_a_full_one_has_it() {
     let view = of(plain, Detail::Full);
     assert_eq!((view.agents.len(), view.votes.len()), (30, 30));
 }
+
+#[test]
+fn changed_files_stay_beside_a_long_warning() {
+    let agents = (0..5).map(|n| AgentDigest { id: format!("agent_{n}"), ..AgentDigest::default() }).collect();
+    let mut record = with_warnings(ended(Outcome::Succeeded, Digest { agents, ..Digest::default() }), lacks());
+    record.changed_files = Some(ChangedFiles { files: vec!["README.md".to_owned()], count: 1 });
+    let view = run_view(&record, &seen(), Detail::Brief, &moment(1));
+    assert!(view.warning.is_some(), "{view:?}");
+    assert_eq!(view.changed, Some(vec!["README.md".to_owned()]));
+}

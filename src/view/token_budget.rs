@@ -20,16 +20,19 @@ const MAX_VOTED_ANSWERS: usize = 3;
 /// How many tokens of a problem's message take precedence over optional fields.
 pub(super) const MIN_MESSAGE_TOKENS: usize = 32;
 
+/// The same for the warning of a run that has changed files of the project: these matter more.
+const MIN_WARNING_TOKENS: usize = 16;
+
 /// Optional fields of a run with a problem, least important first. They are dropped if the budget is exceeded; a full
 /// status has them.
 const OPTIONAL_FIELDS: [fn(&mut RunView); 10] = [
-    |view| view.changed = None,
     |view| view.warning = view.warning.take().filter(|_| view.problem.is_none()),
     |view| view.seems = None,
     |view| view.budget = None,
     |view| view.tokens = None,
     |view| view.problem.iter_mut().for_each(|problem| problem.provider = None),
     |view| view.phase = None,
+    |view| view.changed = None,
     |view| (view.winner, view.best) = (None, None),
     |view| (view.messages_waiting, view.never_delivered) = (None, None),
     |view| view.quiet_s = None,
@@ -47,7 +50,9 @@ pub(super) fn fit_to_budget(mut view: RunView, digest: Option<&Digest>) -> RunVi
     let message = taken.unwrap_or_default();
     let is_over = view.has_ended();
     let counted = if is_over { BTreeMap::new() } else { agent_counts(all, 0, is_over) };
-    let first = estimate_tokens(&message).min(MIN_MESSAGE_TOKENS) + field_tokens(&counted);
+    let has_changes = view.problem.is_none() && view.changed.is_some();
+    let least = if has_changes { MIN_WARNING_TOKENS } else { MIN_MESSAGE_TOKENS };
+    let first = estimate_tokens(&message).min(least) + field_tokens(&counted);
     for spare in OPTIONAL_FIELDS {
         if json_tokens(&view) + first > TOKEN_BUDGET {
             spare(&mut view);

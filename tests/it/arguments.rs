@@ -149,7 +149,7 @@ async fn overrides_that_cannot_be_say_why_and_what_would() {
             (json!([1]), "an object is needed"),
             (
                 (0..70).fold(json!(1), |inner, _| json!({"ui": inner})),
-                "`overrides` cannot be applied: they are nested too deep",
+                "`overrides` cannot be applied: they have more than 60 levels of objects and lists",
             ),
         ] {
             let asked = json!({"question": "q", "massgen_config": config, "overrides": overrides});
@@ -243,16 +243,26 @@ async fn a_name_that_nearly_is_one_is_told_with_the_one_there_is() {
 }
 
 #[tokio::test]
-async fn overrides_that_take_every_agent_away_are_refused() {
+async fn overrides_that_massgen_could_not_read_are_refused_before_the_start() {
     let lab = Lab::fake();
     lab.put("team.yaml", TEAM);
     let client = lab.client().await;
     let ids =
         ["agent_a", "agent_b"].map(|id| (id.to_owned(), Value::Null)).into_iter().collect::<serde_json::Map<_, _>>();
-    for overrides in [json!({"agents": []}), json!({"agents": ids})] {
+    for overrides in [
+        json!({"agents": []}),
+        json!({"agents": ids}),
+        json!({"orchestrator": 5}),
+        json!({"timeout_settings": [1]}),
+        json!({"agents": {"agent_a": {"backend": null}}}),
+        json!({"agents": {"agent_a": {"backend": "gpt-5"}}}),
+    ] {
         for config in ["team.yaml", "@rehearsal"] {
-            let asked = json!({"question": "q", "massgen_config": config, "overrides": overrides});
-            assert_eq!(client.refused("run_massgen", asked.clone()).await, "overrides_invalid", "{asked}");
+            for dry_run in [false, true] {
+                let asked =
+                    json!({"question": "q", "massgen_config": config, "overrides": overrides, "dry_run": dry_run});
+                assert_eq!(client.refused("run_massgen", asked.clone()).await, "overrides_invalid", "{asked}");
+            }
         }
     }
     let runs = std::fs::read_dir(lab.state().join("runs")).map(|runs| runs.flatten().count()).unwrap_or_default();
@@ -347,4 +357,45 @@ async fn overrides_may_set_every_key_that_real_massgen_knows() {
             assert_eq!(massgen_mcp::massgen::configs::unknown_key(&overrides, None), None, "{overrides}");
         }
     }
+}
+
+#[tokio::test]
+async fn keys_of_overrides_that_massgen_does_not_read_are_a_warning() {
+    let lab = Lab::fake();
+    lab.put("team.yaml", TEAM);
+    let client = lab.client().await;
+    for config in ["team.yaml", "@rehearsal"] {
+        let asked = json!({"question": "q", "massgen_config": config, "overrides": {"zzzzqq": 1, "ui": {"x": 1}}, "dry_run": true});
+        let dry = client.call("run_massgen", asked).await;
+        let warning =
+            dry["warnings"].as_array().and_then(|all| all.iter().find(|one| one["code"] == "overrides_ignored"));
+        let message = warning.and_then(|warning| warning["message"].as_str()).unwrap_or_default();
+        assert!(message.ends_with("does not read these keys of `overrides`: zzzzqq"), "{dry}");
+    }
+    client.close().await;
+}
+
+#[tokio::test]
+async fn a_number_out_of_range_and_a_text_nested_too_deep_name_the_range() {
+    let lab = Lab::fake();
+    let client = lab.client().await;
+    let deep = format!("{}1{}", "{\"a\":".repeat(1_000), "}".repeat(1_000));
+    let levels = (0..100).fold(json!(1), |inner, _| json!({"a": inner}));
+    for (tool, arguments, expected) in [
+        ("run_massgen", json!({"question": "q", "max_tokens": -1}), "a whole number from 0 to 9007199254740991"),
+        ("run_massgen", json!({"question": "q", "repeat": 1e30}), "a whole number from 0 to 9007199254740991"),
+        ("list_configs", json!({"limit": "-3"}), "a whole number from 0 to 9007199254740991"),
+        ("read_result", json!({"run_id": "mg-aaaaaaaa", "offset": -1}), "a whole number from 0 to 9007199254740991"),
+        ("run_massgen", json!({"question": "q", "overrides": deep}), "it may have 124 levels"),
+        ("run_massgen", json!({"question": "q", "overrides": levels}), "more than 60 levels of objects and lists"),
+        ("steer_run", json!({"run_id": "", "message": "m"}), "`run_id` is missing"),
+        ("steer_run", json!({"run_id": "mg-aaaaaaaa", "message": " "}), "`message` is missing"),
+        ("run_massgen", json!({"question": "q", "massgen_config": "@rehearsal/hagn"}), "did you mean `hang`?"),
+    ] {
+        let (is_refused, refusal) = client.ask(tool, arguments).await;
+        let refusal = refusal.to_string();
+        assert!(is_refused, "{refusal}");
+        assert!(refusal.contains(expected), "{expected}: {refusal}");
+    }
+    client.close().await;
 }

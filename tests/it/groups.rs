@@ -274,3 +274,34 @@ async fn a_run_that_waits_for_the_ledger_is_created_when_it_has_it() {
     client.close().await;
     lab.nobody_is_left().await;
 }
+
+#[tokio::test]
+async fn a_dry_run_says_that_a_group_is_taken() {
+    let lab = Lab::fake();
+    let client = lab.client().await;
+    let request = json!({"config": "@rehearsal", "question": script("final agent_a x"), "repeat": 2, "group": "g"});
+    let dry = |request: &Value, question: &str| {
+        let mut dry = request.clone();
+        (dry["dry_run"], dry["question"]) = (json!(true), json!(script(question)));
+        dry
+    };
+    let free = client.call("run_massgen", dry(&request, "final agent_a x")).await;
+    assert!(free["ok"] == true && free["problems"].is_null() && free["notes"].is_null(), "{free}");
+    client.call("run_massgen", request.clone()).await;
+    over(&client, "g", 2).await;
+    let same = client.call("run_massgen", dry(&request, "final agent_a x")).await;
+    assert!(same["ok"] == true && same["notes"][0].as_str().is_some_and(|note| note.contains("group g")), "{same}");
+    let other = client.call("run_massgen", dry(&request, "final agent_a y")).await;
+    assert!(
+        other["ok"] == false && other["problems"][0].as_str().is_some_and(|why| why.starts_with("group_taken")),
+        "{other}"
+    );
+    let alone = json!({"config": "@rehearsal", "question": "q", "group": "g", "dry_run": true});
+    let alone = client.call("run_massgen", alone).await;
+    assert!(
+        alone["ok"] == false && alone["problems"][0].as_str().is_some_and(|why| why.starts_with("group_taken")),
+        "{alone}"
+    );
+    client.close().await;
+    lab.nobody_is_left().await;
+}

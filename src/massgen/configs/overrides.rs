@@ -8,7 +8,7 @@ use super::tree::{Node, Tree};
 use crate::massgen::{names, text};
 
 /// The deepest nesting of overrides; the config that they are merged into adds further levels.
-const MAX_DEPTH: usize = 60;
+pub const MAX_DEPTH: usize = 60;
 /// The most keys to list.
 const MAX_LISTED_KEYS: usize = 20;
 /// The longest key that is listed, in characters.
@@ -115,6 +115,26 @@ pub fn unknown_key(overrides: &Value, config: Option<&Tree>) -> Option<UnknownKe
                 .into_iter()
                 .find_map(|(place, agent, own)| unknown_key_in_agent(agent, own, &place))
         })
+}
+
+/// The keys that overrides set and that MassGen 0.1.97 does not read at their place. Keys of a backend are not among them: MassGen passes
+/// them to the provider. Another MassGen version may read them.
+pub(super) fn ignored_keys(overrides: &Value) -> Vec<String> {
+    let Some(fields) = overrides.as_object() else { return Vec::new() };
+    let section = |pointer: &str| overrides.pointer(pointer).and_then(Value::as_object);
+    let agents = agent_patches(fields, None);
+    let sections = [
+        (String::new(), Some(fields), &TOP[..]),
+        ("orchestrator".to_owned(), section("/orchestrator"), &ORCHESTRATOR),
+        ("orchestrator.coordination".to_owned(), section("/orchestrator/coordination"), &COORDINATION),
+        ("timeout_settings".to_owned(), section("/timeout_settings"), &TIMEOUTS),
+    ];
+    let of_agents = agents.into_iter().map(|(place, agent, _)| (place, agent.as_object(), &AGENT[..]));
+    let ignored = sections.into_iter().chain(of_agents).flat_map(|(place, fields, known)| {
+        let set = fields.into_iter().flatten().filter(|(_, value)| !value.is_null());
+        set.filter(|(key, _)| !known.contains(&key.as_str())).map(move |(key, _)| join_key(&place, key))
+    });
+    ignored.take(MAX_LISTED_KEYS).map(|key| text::single_line(&key, MAX_KEY_CHARS)).collect()
 }
 
 /// The agents in the overrides, with their places and the matching parts of the config.
@@ -298,6 +318,14 @@ mod tests {
         let many: Map<String, Value> = (0..100).map(|n| (format!("key{n}"), json!(n))).collect();
         assert_eq!(changed_keys(&Value::Object(many)).len(), MAX_LISTED_KEYS);
         assert!(changed_keys(&json!({})).is_empty());
+    }
+
+    #[test]
+    fn keys_that_massgen_does_not_read_are_listed() {
+        let overrides = json!({"zzzzqq": 1, "gone": null, "ui": {"x": 1}, "orchestrator": {"qqqq": 1, "voting_sensitivity": "strict"},
+                               "agents": {"a": {"xyz": 1, "backend": {"own": 2}}}});
+        assert_eq!(ignored_keys(&overrides), ["zzzzqq", "orchestrator.qqqq", "agents.a.xyz"]);
+        assert!(ignored_keys(&json!({"agents": [{"id": "a", "backend": {}}]})).is_empty());
     }
 
     #[test]

@@ -13,6 +13,22 @@ pub const CONDITIONS: &str = "ready, multi-provider, 3 agents, web search, code 
 
 /// Words that occur in the names of small models.
 const SMALL: [&str; 6] = ["nano", "mini", "flash", "haiku", "lite", "free"];
+/// Words for the maker of a model. A description may compare a config with another provider's, so it does not count for them.
+const PROVIDER_NAMES: [&str; 13] = [
+    "anthropic",
+    "azure",
+    "cerebras",
+    "claude",
+    "deepseek",
+    "gemini",
+    "google",
+    "grok",
+    "groq",
+    "mistral",
+    "openai",
+    "openrouter",
+    "xai",
+];
 /// A text shorter than this matches only a whole word; a longer one may match a part of a word.
 const LEAST_PART: usize = 3;
 
@@ -163,6 +179,8 @@ fn is_cheap(config: &ListedConfig) -> bool {
 struct Text {
     whole: String,
     joined: String,
+    /// Only its name, agents and keys.
+    providers: String,
 }
 
 impl Text {
@@ -172,15 +190,20 @@ impl Text {
             [Some(agent.id.as_str()), agent.backend.as_deref(), agent.address.as_deref(), agent.model.as_deref()]
         });
         let keys = needs.keys.iter().flat_map(|key| &key.any_of).map(String::as_str);
-        let own = [config.name.as_str(), config.origin.as_str(), config.description.as_str()];
-        let words = own.into_iter().chain(agents.flatten()).chain(keys).chain(needs.executes.iter().copied());
-        let whole = words.collect::<Vec<_>>().join("\n").to_lowercase();
-        Text { joined: joined(&whole), whole }
+        let named = [config.name.as_str()].into_iter().chain(agents.flatten()).chain(keys);
+        let providers = named.collect::<Vec<_>>().join("\n").to_lowercase();
+        let rest =
+            [config.origin.as_str(), config.description.as_str()].into_iter().chain(needs.executes.iter().copied());
+        let whole = format!("{providers}\n{}", rest.collect::<Vec<_>>().join("\n").to_lowercase());
+        Text { joined: joined(&whole), whole, providers }
     }
 
     fn has(&self, part: &QueryTerm) -> bool {
         let word = part.words.as_str();
         let is_whole = |word: &str| self.whole.split(|c: char| !c.is_alphanumeric()).any(|one| one == word);
+        if PROVIDER_NAMES.contains(&word) {
+            return self.providers.contains(word);
+        }
         part.condition.is_text_too()
             && if word.chars().count() < LEAST_PART {
                 is_whole(word)

@@ -4,8 +4,9 @@
 use serde_json::{Map, Value, json};
 
 use super::needs::{Needs, RequiredKey};
-use super::overrides::missing_folders;
+use super::overrides::{ignored_keys, missing_folders};
 use super::tree::{Node, Tree};
+use crate::massgen::VERSION;
 use crate::massgen::docker::DockerEngine;
 use crate::run::{Context, Problem};
 use crate::secrets::is_secret_name;
@@ -90,6 +91,16 @@ pub fn no_files_problem(config: &Tree, context: Context) -> Option<Problem> {
         &message,
         &format!("give them one by overrides: {}", cwd_overrides(config, without)),
     ))
+}
+
+/// Overrides with keys that MassGen does not read: the run is paid for without the setting.
+pub fn ignored_keys_problem(overrides: &Value) -> Option<Problem> {
+    let keys = ignored_keys(overrides);
+    (!keys.is_empty()).then(|| {
+        let message = format!("MassGen {VERSION} does not read these keys of `overrides`: {}", keys.join(", "));
+        let hint = "they have no effect; leave them out, or write them where MassGen reads them";
+        Problem::new("overrides_ignored", &message, hint)
+    })
 }
 
 /// A run with write access to the project and a config without agents that can write: it would cost money and change nothing.

@@ -90,6 +90,12 @@ fn find_fault(json: &str, around: usize) -> Option<ParseFault> {
     }
 }
 
+/// The fault of a JSON text in an argument that is nested too deep to be parsed.
+pub(in crate::server) fn nesting_fault(json: &str) -> Option<ParseFault> {
+    let most = MAX_DEPTH - ARGUMENT_DEPTH;
+    (nesting_depth(json) > most).then_some(ParseFault::TooDeep(most))
+}
+
 /// The number of levels of objects and lists in a JSON text.
 fn nesting_depth(json: &str) -> usize {
     let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);

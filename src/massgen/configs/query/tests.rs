@@ -36,7 +36,11 @@ const CONFIGS: [(&str, &str, &str); 9] = [
         "",
         "agent: {id: a, backend: {type: gemini, model: gemini-2.5-pro, mcp_servers: {x: {command: y}}}}",
     ),
-    ("providers/local/lmstudio", "", "agent: {id: a, backend: {type: lmstudio, model: qwen}}"),
+    (
+        "providers/local/lmstudio",
+        "An OpenAI-compatible server",
+        "agent: {id: a, backend: {type: lmstudio, model: qwen}}",
+    ),
     (
         "basic/multi/two_qwen_vllm_sglang",
         "",
@@ -96,6 +100,7 @@ fn what_an_agent_types_finds_what_it_means() {
         ("local models", &["lmstudio", "two_qwen_vllm_sglang"]),
         ("research team, ready", &["research_team"]),
         ("gpt5 two agents", &["two_agents_gpt5", "research_team"]),
+        ("openai", &["single_gpt5nano", "three_agents_default", "two_agents_gpt5", "research_team", "docker_simple"]),
         ("anthropic and openai", &["research_team"]),
         ("files", &["docker_simple", "claude_code_single"]),
         ("examples lmstudio", &["lmstudio"]),
