@@ -15,7 +15,7 @@ use crate::experiment::{CloseReason, ExperimentProgress, NextStep, PlannedRun, P
 use crate::fleet::{Fleet, FleetError, StartError, start_request};
 use crate::ledger::{BudgetShare, LedgerError};
 use crate::massgen::text;
-use crate::registry::{Experiment, ExperimentFolder, RegistryError, RunLock, StateFolder};
+use crate::registry::{Experiment, ExperimentFolder, Owner, OwnerLock, RegistryError, StateFolder, probe_owner};
 use crate::run::{Outcome, Problem, Retry, RunId, StopRequest};
 use crate::secrets::Secrets;
 use crate::supervisor::READY;
@@ -70,7 +70,7 @@ pub async fn drive(folder: &Path, me: &Path) -> Result<(), DriverError> {
     let _leads_already = rustix::process::setsid();
     let folder_of = ExperimentFolder::from_path(folder);
     let lock =
-        RunLock::inherited(&folder_of.lock()).map_err(failed("take the experiment's lock"))?.ok_or_else(taken)?;
+        OwnerLock::inherited(&folder_of.lock()).map_err(failed("take the experiment's lock"))?.ok_or_else(taken)?;
     let experiment = folder_of.load()?;
     let state = folder_of.state().filter(|_| experiment.progress.closed.is_none()).ok_or_else(taken)?;
     let fleet = Fleet::new(state.clone(), me).with_secrets(secrets(folder)).with_parent(experiment.plan.parent.clone());
@@ -84,7 +84,7 @@ struct ExperimentDriver {
     fleet: Fleet,
     state: StateFolder,
     experiment: Experiment,
-    lock: RunLock,
+    lock: OwnerLock,
     subscription: Subscription,
     /// Runs that are known to have ended.
     ended: BTreeSet<RunId>,
@@ -97,7 +97,7 @@ struct ExperimentDriver {
 }
 
 impl ExperimentDriver {
-    fn new(fleet: Fleet, state: StateFolder, mut experiment: Experiment, lock: RunLock) -> ExperimentDriver {
+    fn new(fleet: Fleet, state: StateFolder, mut experiment: Experiment, lock: OwnerLock) -> ExperimentDriver {
         // An earlier driver may have been killed between a start and its record.
         let begun = experiment.plan.runs.iter().map(|run| &run.id);
         let begun: Vec<RunId> = begun.filter(|id| state.run_folder(id).path().exists()).cloned().collect();
@@ -174,7 +174,7 @@ impl ExperimentDriver {
 
     /// Whether its supervisor has not gone yet: what it did not spend is given back with its last step.
     fn is_locked(&self, id: &RunId) -> bool {
-        RunLock::try_take(&self.state.run_folder(id).lock()).is_ok_and(|lock| lock.is_none())
+        matches!(probe_owner(&self.state.run_folder(id).lock()), Owner::Held)
     }
 
     fn live_runs(&self) -> Vec<RunId> {

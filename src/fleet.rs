@@ -29,7 +29,7 @@ use tokio::task::JoinSet;
 
 use crate::ledger::{Ledger, LedgerError};
 use crate::massgen::text;
-use crate::registry::{RegistryError, RunFolder, RunLock, StateFolder};
+use crate::registry::{RegistryError, RunFolder, StateFolder, probe_owner};
 use crate::run::{DailySummary, RunId, RunRecord, RunState, StopRequest};
 use crate::secrets::Secrets;
 use crate::supervisor;
@@ -393,5 +393,5 @@ impl Selection {
 /// The lock of a run that has not ended is free: its supervisor has died, or has written the ending since.
 fn is_orphan(state: &StateFolder, run: &RunRecord) -> bool {
     let known = !matches!(run.state, RunState::Unknown(_));
-    known && RunLock::try_take(&state.run_folder(&run.spec.id).lock()).is_ok_and(|lock| lock.is_some())
+    known && probe_owner(&state.run_folder(&run.spec.id).lock()).is_free()
 }

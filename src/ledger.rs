@@ -14,7 +14,7 @@ use jiff::Timestamp;
 
 pub use self::grant::{BudgetPool, BudgetShare};
 use self::state::{LedgerState, Phase};
-use crate::registry::{Durability, RegistryError, RunLock, StateFolder, write_atomic};
+use crate::registry::{Durability, Owner, RegistryError, StateFolder, probe_owner, write_atomic};
 use crate::run::{Cap, DailySummary, Exit, GlobalLimits, Lineage, Outcome, RunId, RunRecord, RunState, Spend, Usd};
 
 /// Within this time, the same request from the same client refers to the run that it started.
@@ -346,11 +346,10 @@ impl Ledger {
     /// The spend of a run that no longer has an owner.
     fn final_spend(&self, id: &RunId) -> Option<Spend> {
         let folder = self.state.run_folder(id);
-        match RunLock::try_take(&folder.lock()) {
-            Ok(None) => None,
-            Ok(Some(_)) => Some(folder.load().map(|record| record.spent).unwrap_or_default()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Some(Spend::default()),
-            Err(_) => None,
+        match probe_owner(&folder.lock()) {
+            Owner::Free => Some(folder.load().map(|record| record.spent).unwrap_or_default()),
+            Owner::Unknown(error) if error.kind() == io::ErrorKind::NotFound => Some(Spend::default()),
+            Owner::Held | Owner::Unknown(_) => None,
         }
     }
 

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::massgen::files::RunFiles;
 use crate::massgen::text;
-use crate::registry::{RunFolder, RunLock};
+use crate::registry::{OwnerLock, RunFolder};
 use crate::run::RunRecord;
 use crate::secrets::Secrets;
 
@@ -247,7 +247,7 @@ impl Manifest {
 
 /// Makes the manifest of a run whose ending is about to go on record, and keeps it in the run's folder. Where that fails, the
 /// run has none; nothing else hangs on it.
-pub fn save_manifest(folder: &RunFolder, record: &RunRecord, held: &RunLock, secrets: &Secrets) {
+pub fn save_manifest(folder: &RunFolder, record: &RunRecord, held: &OwnerLock, secrets: &Secrets) {
     let files = match RunFiles::open(folder.path()) {
         Ok(files) => files,
         Err(error) => return tracing::warn!(%error, "the run's folder cannot be opened, and it has no manifest"),

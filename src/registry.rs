@@ -6,7 +6,7 @@ mod cache;
 mod experiments;
 mod format;
 mod listing;
-mod lock;
+mod owner;
 mod remove;
 
 use std::io;
@@ -23,7 +23,7 @@ use crate::run::{InvalidRunId, RunId, RunRecord, RunSpec, RunState, StopRequest}
 
 pub use atomic_write::{Durability, write_atomic};
 pub use experiments::{Experiment, ExperimentFolder};
-pub use lock::RunLock;
+pub use owner::{Owner, OwnerLock, OwnerProbe, probe_owner};
 pub use remove::{CHECK_PREFIX, FAILED_IMPORTS_FOLDER, Leftover, PruneLock, Removal, VALIDATION_CACHE_FOLDER};
 
 /// The log of MassGen's standard output, in a run's folder.
@@ -174,7 +174,7 @@ impl StateFolder {
     /// Puts a run on disk: its folder appears whole, with its spec synced and its lock held by the returned handle, or not
     /// at all. A crash before the rename leaves a folder whose name begins with a dot, which no listing shows.
     ///
-    pub fn create(&self, spec: &RunSpec, from: InitialFiles<'_>) -> Result<(RunFolder, RunLock), RegistryError> {
+    pub fn create(&self, spec: &RunSpec, from: InitialFiles<'_>) -> Result<(RunFolder, OwnerLock), RegistryError> {
         let draft = RunFolder { path: self.runs().join(format!("{}{}", remove::DRAFT_PREFIX, spec.id)) };
         let folder = self.run_folder(&spec.id);
         let named = draft.create_files(spec, from).and_then(|lock| {
@@ -371,7 +371,7 @@ impl RunFolder {
     }
 
     /// Creates a new run's folder with its initial content.
-    fn create_files(&self, spec: &RunSpec, from: InitialFiles<'_>) -> Result<RunLock, RegistryError> {
+    fn create_files(&self, spec: &RunSpec, from: InitialFiles<'_>) -> Result<OwnerLock, RegistryError> {
         // Encode before anything is written: a path in the spec may not be UTF-8.
         let encoded = format::spec_to_json(spec).map_err(RegistryError::io("encode", &self.spec()))?;
         create_private_folder(&self.path)?;
@@ -379,7 +379,7 @@ impl RunFolder {
         for part in [self.logs(), self.work()] {
             create_private_folder(&part)?;
         }
-        let lock = RunLock::create(&self.lock()).map_err(RegistryError::io("lock", &self.lock()))?;
+        let lock = OwnerLock::create(&self.lock()).map_err(RegistryError::io("lock", &self.lock()))?;
         crash::point("lock-taken");
         for (given, own) in [(from.session, self.session()), (from.basis, self.basis())] {
             if let Some(given) = given {
@@ -428,7 +428,7 @@ impl RunFolder {
 
     /// Writes `run.json` whole. Only the holder of the run's lock may do so; the handle is the proof. A record in a newer format is
     /// never written back: fields that this version does not know would be lost.
-    pub fn save(&self, record: &RunRecord, _held: &RunLock, durability: Durability) -> Result<(), RegistryError> {
+    pub fn save(&self, record: &RunRecord, _held: &OwnerLock, durability: Durability) -> Result<(), RegistryError> {
         if record.version > format::VERSION || matches!(record.state, RunState::Unknown(_)) {
             return Err(RegistryError::NewerVersion { path: self.run(), version: record.version });
         }
@@ -461,12 +461,12 @@ impl RunFolder {
     }
 
     /// Writes the manifest whole, before the ending is recorded. Only the holder of the run's lock may do so; the handle is the proof.
-    pub fn save_manifest(&self, text: &[u8], _held: &RunLock) -> Result<(), RegistryError> {
+    pub fn save_manifest(&self, text: &[u8], _held: &OwnerLock) -> Result<(), RegistryError> {
         self.write(&self.manifest(), text, Durability::NotSynced)
     }
 
     /// Syncs the ending and its manifest, which are already written, so that they survive a power cut.
-    pub fn sync_ending(&self, _held: &RunLock) -> Result<(), RegistryError> {
+    pub fn sync_ending(&self, _held: &OwnerLock) -> Result<(), RegistryError> {
         for file in [self.manifest(), self.run()] {
             match atomic_write::sync_file(&file) {
                 // There may be no manifest, for example after a full disk.

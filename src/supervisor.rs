@@ -29,7 +29,7 @@ use crate::massgen::configs::{self, ConfigChanges, Needs, Tree};
 use crate::massgen::environment;
 use crate::massgen::launch::{self, Launch, LaunchFolders};
 use crate::massgen::{basis, program, session, text};
-use crate::registry::{Durability, RegistryError, RunFolder, RunLock, StateFolder, write_atomic};
+use crate::registry::{Durability, OwnerLock, RegistryError, RunFolder, StateFolder, write_atomic};
 use crate::rehearsal::{self, Rehearsal};
 use crate::run::{ConfigChoice, Context, InvalidRunId, RunRecord, RunSpec};
 use crate::secrets::{self, EnvFileError, Secrets};
@@ -97,7 +97,7 @@ pub async fn supervise(folder: &Path, me: &Path) -> Result<(), SupervisorError> 
     let _leads_already = rustix::process::setsid();
     let own = rustix::process::getpid();
     rustix::process::set_child_subreaper(Some(own)).map_err(io::Error::from).map_err(io_error("become a subreaper"))?;
-    let lock = RunLock::inherited(&folder.lock()).map_err(io_error("take the run's lock"))?;
+    let lock = OwnerLock::inherited(&folder.lock()).map_err(io_error("take the run's lock"))?;
     let lock = lock.ok_or_else(|| SupervisorError::AlreadySupervised(folder.path().to_owned()))?;
     let mut record = folder.load()?;
     if record.started.is_some() {
@@ -121,7 +121,7 @@ pub async fn supervise(folder: &Path, me: &Path) -> Result<(), SupervisorError> 
 async fn run_to_end(
     folder: &RunFolder,
     record: RunRecord,
-    lock: RunLock,
+    lock: OwnerLock,
     state: &StateFolder,
     me: &Path,
 ) -> Result<RunRecord, SupervisorError> {

@@ -8,6 +8,7 @@ use super::output::{EXIT_CODES, print_line, print_sanitized};
 use crate::fleet::Fleet;
 use crate::massgen::text;
 use crate::refusal::Refusal;
+use crate::registry::Owner;
 use crate::run::{ConfigChoice, RunSpec};
 use crate::settings::Settings;
 use crate::warm::{self, ColdReason};
@@ -52,7 +53,7 @@ async fn stop_warm_processes(fleet: &Fleet) -> Result<ExitCode, Refusal> {
     let locks = warm::stop_all(fleet.state());
     for lock in &locks {
         let begun = Instant::now();
-        while lock.try_lock_shared().is_err() {
+        while matches!(lock.owner(), Owner::Held) {
             if begun.elapsed() > EXIT_TIMEOUT {
                 let hint = "end the process named `massgen-warm` by hand";
                 return Err(Refusal::new("not_ended", "a warm process goes on 30 s after it was asked to end", hint));

@@ -12,7 +12,7 @@ use crate::massgen::copy::CopyError;
 use crate::massgen::files::RunFiles;
 use crate::massgen::layout::Layout;
 use crate::massgen::{basis, text};
-use crate::registry::{BASIS_FOLDER, RegistryError, RunLock, StateFolder};
+use crate::registry::{BASIS_FOLDER, OwnerLock, RegistryError, StateFolder};
 use crate::run::{AnswerBasis, RunId, RunRecord};
 
 /// The longest name of an answer or an agent that is remembered, in characters.
@@ -85,7 +85,7 @@ impl Fleet {
 fn stage_files(state: &StateFolder, from: &AnswerBasis) -> Result<BasisFiles, FleetError> {
     let folder = state.run_folder(&from.run);
     // The shared lock keeps an ended run from being removed; a live one has an owner and is read again.
-    let _held = RunLock::share(&folder.lock());
+    let _held = OwnerLock::share(&folder.lock());
     let record = state.load(&from.run)?;
     let files = open_files(folder.path())?;
     let answer = find_answer(&files, &record, from.answer.as_deref())?;

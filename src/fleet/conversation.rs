@@ -12,7 +12,7 @@ use crate::massgen::copy::CopyError;
 use crate::massgen::files::RunFiles;
 use crate::massgen::layout::Layout;
 use crate::massgen::session::{self, SessionTurn};
-use crate::registry::{RegistryError, RunLock, StateFolder};
+use crate::registry::{OwnerLock, RegistryError, StateFolder};
 use crate::run::{Continuation, RunId, RunRecord, RunState};
 
 /// How long a supervisor may take to go after its run's end is on record.
@@ -111,11 +111,11 @@ pub(super) fn open_files(path: &Path) -> Result<RunFiles, RegistryError> {
 }
 
 /// Holds an ended run; its supervisor may still be on its way out.
-fn lock_ended_run(state: &StateFolder, run: &RunId) -> Result<RunLock, FleetError> {
+fn lock_ended_run(state: &StateFolder, run: &RunId) -> Result<OwnerLock, FleetError> {
     let path = state.run_folder(run).lock();
     let begun = Instant::now();
     loop {
-        match RunLock::share(&path) {
+        match OwnerLock::share(&path) {
             Ok(Some(lock)) => return Ok(lock),
             Ok(None) if begun.elapsed() < SUPERVISOR_EXIT_TIMEOUT => std::thread::sleep(POLL_INTERVAL),
             Ok(None) => return Err(ContinueError::NotEnded(run.clone()).into()),

@@ -10,7 +10,7 @@ use super::start::{client_id, forecasts, hash, is_own, server_id};
 use super::{ConfigKeys, Fleet, FleetError, Forecast, Selection, StartLimits, StartRequest, blocking, launcher};
 use crate::experiment::{Arm, CloseReason, ExperimentPlan, PlannedRun, RunGrid};
 use crate::ledger::{BudgetShare, DEDUP_WINDOW, Ledger, LedgerError};
-use crate::registry::{Experiment, ExperimentFolder, RegistryError, RunLock, StateFolder, initial_record};
+use crate::registry::{Experiment, ExperimentFolder, OwnerLock, RegistryError, StateFolder, initial_record};
 use crate::run::{Cap, Ending, Exit, Moment, Origin, Outcome, RunId, RunRecord, RunState, Spend, StopRequest, Usd};
 
 /// The most runs of an experiment.
@@ -124,7 +124,7 @@ impl Fleet {
                 return Ok(false);
             }
             folder.request_stop(&ask)?;
-            if let Ok(Some(lock)) = RunLock::try_take(&folder.lock()) {
+            if let Some(lock) = take_abandoned(&folder.load()?)? {
                 let mut progress = folder.load()?.progress;
                 progress.closed.get_or_insert_with(|| (CloseReason::Stopped { reason: ask.reason }, Timestamp::now()));
                 folder.save(&progress, &lock)?;
@@ -179,11 +179,10 @@ impl Fleet {
     fn create_or_resume(
         &self,
         begin: &ExperimentRequest,
-    ) -> Result<(ExperimentFolder, Option<RunLock>, bool), FleetError> {
+    ) -> Result<(ExperimentFolder, Option<OwnerLock>, bool), FleetError> {
         let _held = self.state.lock_experiments()?;
         if let Some(known) = self.find_duplicate(begin)? {
-            let is_open = known.progress.closed.is_none();
-            let lock = if is_open { RunLock::try_take(&known.folder.lock()).ok().flatten() } else { None };
+            let lock = take_abandoned(&known)?;
             return Ok((known.folder, lock, true));
         }
         self.check_startable(begin)?;
@@ -297,6 +296,18 @@ impl Fleet {
             group,
         })
     }
+}
+
+/// The lock of an open experiment that has lost its driver; `None` if it has a driver, if that is unknown, or if it is closed.
+fn take_abandoned(experiment: &Experiment) -> Result<Option<OwnerLock>, RegistryError> {
+    let (folder, path) = (&experiment.folder, experiment.folder.lock());
+    if experiment.progress.closed.is_some() || folder.has_live_driver() {
+        return Ok(None);
+    }
+    let taken = OwnerLock::try_take(&path).map_err(|source| RegistryError::Io { operation: "lock", path, source })?;
+    // The driver may have closed the experiment before its lock became free.
+    let is_closed = taken.is_some() && folder.load()?.progress.closed.is_some();
+    Ok(taken.filter(|_| !is_closed))
 }
 
 /// Whether waiting helps.

@@ -10,7 +10,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
 use crate::crash;
-use crate::registry::RunLock;
+use crate::registry::OwnerLock;
 use crate::secrets::SecretNameRules;
 use crate::supervisor::READY;
 
@@ -49,7 +49,7 @@ pub enum LaunchError {
 pub(super) async fn launch(
     me: &Path,
     owner: OwnerProcess<'_>,
-    lock: RunLock,
+    lock: OwnerLock,
     keys: Vec<(String, String)>,
 ) -> Result<(), LaunchError> {
     let not_started = |source| LaunchError::NotStarted { program: me.to_owned(), source };

@@ -14,7 +14,7 @@ use crate::ledger::{Admission, AdmissionDecision, AdmissionRequest, BudgetShare,
 use crate::massgen::broken_import;
 use crate::massgen::pages::hex;
 use crate::massgen::text::error_chain;
-use crate::registry::{FAILED_IMPORTS_FOLDER, InitialFiles, RegistryError, RunFolder, RunLock, StateFolder};
+use crate::registry::{FAILED_IMPORTS_FOLDER, InitialFiles, OwnerLock, RegistryError, RunFolder, StateFolder};
 use crate::run::{
     Allowance, Cap, GlobalLimits, Lineage, ModelPrice, Origin, Outcome, Problem, RunId, RunRecord, RunSpec, Unpriced,
     Usd,
@@ -169,7 +169,7 @@ impl Fleet {
         start: StartRequest,
         history: Option<SessionFiles>,
         basis: Option<BasisFiles>,
-    ) -> Result<(RunId, Admission<(RunFolder, RunLock)>), FleetError> {
+    ) -> Result<(RunId, Admission<(RunFolder, OwnerLock)>), FleetError> {
         if let Some(problem) =
             broken_import::known_problem(&start.spec.program, &self.state.root().join(FAILED_IMPORTS_FOLDER))
         {

@@ -131,7 +131,7 @@ fn spawn(begun: SpawnSpec) -> io::Result<()> {
     let mut command = Command::new(&begun.program);
     command.args(&begun.args).env_clear().envs(begun.env).current_dir(&begun.cwd);
     // It turns them into its log at once; see `main` of `warm.py`.
-    command.stdin(begun.lock).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.stdin(begun.lock.hand_on()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn()?;
     // This process is the parent while it lives, so it must reap the warm process.
     tokio::spawn(async move { child.wait().await });

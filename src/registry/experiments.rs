@@ -12,7 +12,8 @@ use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Durability, RegistryError, RunLock, StateFolder, atomic_write, create_private_folder, format, remove, write_atomic,
+    Durability, Owner, OwnerLock, RegistryError, StateFolder, atomic_write, create_private_folder, format, probe_owner,
+    remove, write_atomic,
 };
 use crate::experiment::{ExperimentPlan, ExperimentProgress};
 use crate::run::StopRequest;
@@ -78,7 +79,7 @@ impl StateFolder {
     }
 
     /// Puts an experiment on disk: its folder appears whole, with its lock held by the returned handle, or not at all.
-    pub fn create_experiment(&self, plan: &ExperimentPlan) -> Result<(ExperimentFolder, RunLock), RegistryError> {
+    pub fn create_experiment(&self, plan: &ExperimentPlan) -> Result<(ExperimentFolder, OwnerLock), RegistryError> {
         create_private_folder(&self.experiments())?;
         let folder = self.experiment(&plan.group);
         let name = folder.path.file_name().unwrap_or_default().to_string_lossy();
@@ -121,9 +122,14 @@ impl ExperimentFolder {
         self.path.join("conductor.log")
     }
 
-    /// Whether its driver is alive.
+    /// Whether its driver is alive, as far as known: a lock that cannot be examined counts as held, so that no experiment is called
+    /// interrupted by mistake.
     pub fn has_live_driver(&self) -> bool {
-        RunLock::try_take(&self.lock()).is_ok_and(|lock| lock.is_none())
+        match probe_owner(&self.lock()) {
+            Owner::Held => true,
+            Owner::Free => false,
+            Owner::Unknown(error) => error.kind() != io::ErrorKind::NotFound,
+        }
     }
 
     /// The experiment as it is now.
@@ -149,7 +155,7 @@ impl ExperimentFolder {
     }
 
     /// Writes the progress. Only the holder of the lock may do so.
-    pub fn save(&self, progress: &ExperimentProgress, _held: &RunLock) -> Result<(), RegistryError> {
+    pub fn save(&self, progress: &ExperimentProgress, _held: &OwnerLock) -> Result<(), RegistryError> {
         const NAME: &str = "progress.json";
         let encoded = format::progress_to_json(progress);
         self.write(NAME, &encoded.map_err(RegistryError::io("encode", &self.path.join(NAME)))?)
@@ -177,11 +183,11 @@ impl ExperimentFolder {
         self.path.join("plan.json")
     }
 
-    fn create_files(&self, plan: &ExperimentPlan) -> Result<RunLock, RegistryError> {
+    fn create_files(&self, plan: &ExperimentPlan) -> Result<OwnerLock, RegistryError> {
         let path = self.plan();
         let encoded = format::plan_to_json(plan).map_err(RegistryError::io("encode", &path))?;
         create_private_folder(&self.path)?;
-        let lock = RunLock::create(&self.lock()).map_err(RegistryError::io("lock", &self.lock()))?;
+        let lock = OwnerLock::create(&self.lock()).map_err(RegistryError::io("lock", &self.lock()))?;
         for (name, text) in format::plan_configs(plan) {
             self.write(&name, text.as_bytes())?;
         }

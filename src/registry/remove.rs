@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 
-use super::{RegistryError, RunFolder, RunLock, SPEC_FILE, StateFolder, format};
+use super::{OwnerLock, RegistryError, RunFolder, SPEC_FILE, StateFolder, format};
 use crate::run::{RunId, RunRecord};
 
 /// While a run's folder is being created, its name is this prefix and the run's name.
@@ -47,7 +47,7 @@ pub enum Removal {
 pub struct Leftover {
     path: PathBuf,
     /// The lock of a draft, so that no other process uses it meanwhile.
-    _held: Option<RunLock>,
+    _held: Option<OwnerLock>,
 }
 
 /// The right to prune a state folder. Dropping it lets another process ask for it.
@@ -60,7 +60,7 @@ impl StateFolder {
     /// Removes an ended run. It disappears from all listings at once; a crash during the removal leaves a [`Leftover`].
     pub fn remove(&self, id: &RunId) -> Result<Removal, RegistryError> {
         let folder = self.run_folder(id);
-        let _lock = match RunLock::try_take(&folder.lock()) {
+        let _lock = match OwnerLock::try_take(&folder.lock()) {
             Ok(Some(lock)) => lock,
             Ok(None) => return Ok(Removal::InUse),
             Err(_) if !folder.path.exists() => return Ok(Removal::AlreadyRemoved),
@@ -134,7 +134,7 @@ impl Leftover {
         if !(name.starts_with(DRAFT_PREFIX) || has_empty_spec(&path)) || !is_older(entry, MIN_DRAFT_AGE) {
             return None;
         }
-        match RunLock::try_take(&path.join("lock")) {
+        match OwnerLock::try_take(&path.join("lock")) {
             Ok(Some(lock)) => Some(Leftover { path, _held: Some(lock) }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Some(Leftover { path, _held: None }),
             Ok(None) | Err(_) => None,
@@ -267,7 +267,7 @@ mod tests {
     fn draft(state: &StateFolder, id: &str, hours: u64) -> PathBuf {
         let path = state.runs().join(format!("{DRAFT_PREFIX}{id}"));
         std::fs::create_dir(&path).expect("mkdir");
-        RunLock::create(&path.join("lock")).expect("lock");
+        OwnerLock::create(&path.join("lock")).expect("lock");
         let then = std::time::SystemTime::now() - Duration::from_secs(hours * 3600);
         File::open(&path).expect("folder").set_modified(then).expect("dated");
         path
@@ -278,7 +278,7 @@ mod tests {
         let (_folder, state) = state();
         let (held, young, old) = (draft(&state, "a", 2), draft(&state, "b", 0), draft(&state, "c", 2));
         std::fs::create_dir(state.runs().join(".gone-mg-00000000")).expect("mkdir");
-        let lock = RunLock::try_take(&held.join("lock")).expect("asked").expect("free");
+        let lock = OwnerLock::try_take(&held.join("lock")).expect("asked").expect("free");
         for leftover in state.leftovers().expect("listed") {
             leftover.remove().expect("cleared");
         }

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use procfs::process::{FDTarget, Process};
 
 use super::group;
-use crate::registry::{RunFolder, RunLock};
+use crate::registry::{RunFolder, probe_owner};
 
 /// How often the walk starts again because an ancestor ended during it; the children of that ancestor then have another parent.
 const MAX_ATTEMPTS: usize = 100;
 
 /// The folder of the nearest run among this process's ancestors. An ancestor that looks like a supervisor counts only if it has
-/// the lock file of the run that it names open and that lock is held. An ancestor that looks like the keeper of a warm start counts
+/// the lock file of the run that it names open and that lock is not free. An ancestor that looks like the keeper of a warm start counts
 /// only if that run's record also names it.
 pub fn parent_run() -> Option<RunFolder> {
     (0..MAX_ATTEMPTS).find_map(|_| walk_ancestors()).flatten()
@@ -56,7 +56,7 @@ fn kept_run(pid: i32) -> Option<RunFolder> {
 }
 
 fn is_locked(folder: &RunFolder) -> bool {
-    RunLock::try_take(&folder.lock()).is_ok_and(|lock| lock.is_none())
+    !probe_owner(&folder.lock()).is_free()
 }
 
 fn open_files(process: &Process) -> Vec<PathBuf> {

@@ -10,7 +10,7 @@ use procfs::process::{Process, Stat};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOptions, WaitStatus};
 
 use crate::clock;
-use crate::registry::{RunFolder, RunLock};
+use crate::registry::{RunFolder, probe_owner};
 use crate::run::{Exit, ProcessIdentity};
 
 /// The signals that stop a process.
@@ -166,7 +166,8 @@ fn supervised_run(pid: u32) -> Option<RunFolder> {
     let line = Process::new(pid.cast_signed()).ok()?.cmdline().ok()?;
     let folder = line.get(1).filter(|verb| *verb == "supervise").and(line.get(2))?;
     let folder = RunFolder::from_path(Path::new(folder)).ok()?;
-    RunLock::try_take(&folder.lock()).ok()?.is_none().then_some(folder)
+    // The process of a run with an unknown owner belongs to that run all the same.
+    (!probe_owner(&folder.lock()).is_free()).then_some(folder)
 }
 
 /// All living processes; zombies are left out.

@@ -11,7 +11,7 @@ use crate::massgen::files::RunFiles;
 use crate::massgen::layout::Layout;
 use crate::massgen::text;
 use crate::provenance;
-use crate::registry::{Durability, RegistryError, RunFolder, RunLock};
+use crate::registry::{Durability, OwnerLock, RegistryError, RunFolder};
 use crate::run::{
     AnswerSummary, Context, Ending, Exit, Force, Outcome, Problem, Retry, RunRecord, RunState, StopReport, Survivor,
 };
@@ -26,7 +26,7 @@ const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 /// It blocks for up to seven seconds; usually it does not block.
 pub fn finalize_lost(folder: &RunFolder, secrets: &Secrets) -> Result<Option<RunRecord>, RegistryError> {
     let path = folder.lock();
-    let taken = RunLock::try_take(&path).map_err(|source| RegistryError::Io { operation: "lock", path, source })?;
+    let taken = OwnerLock::try_take(&path).map_err(|source| RegistryError::Io { operation: "lock", path, source })?;
     let Some(lock) = taken else { return Ok(None) };
     // The supervisor may have written the ending and exited before the lock was taken.
     let mut record = folder.load()?;

@@ -7,7 +7,7 @@ use super::{SupervisorError, known_secrets, report_ready, shutdown_signal};
 use crate::clock;
 use crate::ledger::{Ledger, SlotClaim};
 use crate::provenance;
-use crate::registry::{Durability, RunFolder, RunLock};
+use crate::registry::{Durability, OwnerLock, RunFolder};
 use crate::run::{Ending, Exit, Outcome, RunRecord, RunState};
 
 /// How often it polls.
@@ -28,7 +28,7 @@ pub(super) enum QueueOutcome {
 pub(super) async fn wait_for_slot(
     folder: &RunFolder,
     record: &mut RunRecord,
-    lock: &RunLock,
+    lock: &OwnerLock,
     ledger: &Ledger,
 ) -> Result<QueueOutcome, SupervisorError> {
     let slots = record.spec.allowance.slots;
@@ -76,7 +76,7 @@ fn ledger_modified_at(ledger: &Ledger) -> Option<SystemTime> {
 fn record_stopped(
     folder: &RunFolder,
     record: &mut RunRecord,
-    lock: &RunLock,
+    lock: &OwnerLock,
     reason: Option<String>,
 ) -> Result<QueueOutcome, SupervisorError> {
     let outcome = Outcome::Killed { reason, problem: None };

@@ -36,7 +36,7 @@ use crate::massgen::warnings::NOT_APPLIED;
 use crate::massgen::{broken_import, events, inbox, status, text, warnings};
 use crate::provenance;
 use crate::registry::{
-    Durability, FAILED_IMPORTS_FOLDER, RECORD_FILE, RunFolder, RunLock, STDERR_LOG, STDOUT_LOG, StateFolder,
+    Durability, FAILED_IMPORTS_FOLDER, OwnerLock, RECORD_FILE, RunFolder, STDERR_LOG, STDOUT_LOG, StateFolder,
 };
 use crate::run::ActivityEvidence as Seen;
 use crate::run::{
@@ -61,7 +61,7 @@ pub(super) struct Worker {
     folder: RunFolder,
     files: RunFiles,
     record: RunRecord,
-    lock: RunLock,
+    lock: OwnerLock,
     stage: StopStage,
     /// Whether runs that this run started are stopped too.
     stops_nested: bool,
@@ -147,7 +147,7 @@ impl Worker {
     pub(super) fn new(
         folder: RunFolder,
         mut record: RunRecord,
-        lock: RunLock,
+        lock: OwnerLock,
         secrets: Secrets,
         state: StateFolder,
     ) -> Result<Worker, SupervisorError> {

@@ -1,9 +1,8 @@
 //! Lists warm processes, checks whether one more is allowed, and prepares the command that starts one. The caller runs the command.
 
 use std::ffi::OsString;
-use std::fs::{File, Metadata};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use super::{
     ColdReason, Environment, Installation, MAX_PROCESSES, PYTHON_PROGRAM, SOCKET_EXTENSION, short_hash, warm_folder,
 };
 use crate::massgen::{environment, launch};
-use crate::registry::{Durability, StateFolder, write_atomic};
+use crate::registry::{Durability, Owner, OwnerLock, OwnerProbe, StateFolder, probe_owner, write_atomic};
 use crate::secrets::{is_secret_name, read_env_file};
 
 /// How long a warm process waits for a request before it exits.
@@ -44,7 +43,7 @@ pub struct SpawnSpec {
     /// Its working folder.
     pub cwd: PathBuf,
     /// Its lock, for use as its standard input.
-    pub lock: File,
+    pub lock: OwnerLock,
 }
 
 /// Prepares the start of a warm process for runs with this environment in this working folder; `None` if one exists.
@@ -71,16 +70,9 @@ pub fn spawn_spec(
     let mut env = shared_environment(env, kind);
     let name = process_name(kind, &env);
     environment::set_variable(&mut env, WITHHELD_VARIABLE, withheld);
-    let lock = cwd.join(format!("{name}.{LOCK_EXTENSION}"));
-    let lock = File::options().create(true).append(true).mode(0o600).open(lock)?;
-    if lock.try_lock().is_err() {
+    let Some(lock) = OwnerLock::create_or_take(&cwd.join(format!("{name}.{LOCK_EXTENSION}")))? else {
         return Ok(None);
-    }
-    // A lock file that another start has just removed excludes no process; the next start creates a new one.
-    let inode = |meta: io::Result<Metadata>| meta.ok().map(|meta| meta.ino());
-    if inode(lock.metadata()) != inode(cwd.join(&name).with_extension(LOCK_EXTENSION).metadata()) {
-        return Ok(None);
-    }
+    };
     // A killed process leaves these files; they would be mistaken for files of the new one.
     for ending in [SOCKET_EXTENSION, REFUSAL_EXTENSION] {
         let _none = std::fs::remove_file(cwd.join(&name).with_extension(ending));
@@ -118,10 +110,10 @@ pub enum WarmState {
 
 /// The state of the process for runs with this environment.
 pub fn warm_state(state: &StateFolder, kind: &Installation, env: &Environment) -> WarmState {
-    match is_locked(&process_file(state, kind, env, LOCK_EXTENSION)) {
-        false => WarmState::Absent,
-        true if socket_path(state, kind, env).exists() => WarmState::Ready,
-        true => WarmState::Importing,
+    match probe_owner(&process_file(state, kind, env, LOCK_EXTENSION)) {
+        Owner::Free | Owner::Unknown(_) => WarmState::Absent,
+        Owner::Held if socket_path(state, kind, env).exists() => WarmState::Ready,
+        Owner::Held => WarmState::Importing,
     }
 }
 
@@ -145,10 +137,6 @@ fn withheld_variables(env: &Environment, run: &Path) -> Vec<String> {
     let keys =
         names.filter(|name| is_secret_name(name) && !name.starts_with(environment::OWN_PREFIX)).map(str::to_owned);
     keys.chain(of_project).collect()
-}
-
-fn is_locked(lock: &Path) -> bool {
-    File::open(lock).is_ok_and(|file| file.try_lock_shared().is_err())
 }
 
 /// Removes keys, which only runs get. `warm.py` itself checks that the import does not ask for them.
@@ -186,17 +174,17 @@ fn available_memory() -> Option<u64> {
 pub fn live_processes(state: &StateFolder) -> Vec<String> {
     let entries = std::fs::read_dir(warm_folder(state)).into_iter().flatten().flatten().map(|entry| entry.path());
     let locks = entries.filter(|path| path.extension().is_some_and(|ending| ending == LOCK_EXTENSION));
-    let held = locks.filter(|path| is_locked(path));
+    let held = locks.filter(|path| matches!(probe_owner(path), Owner::Held));
     held.filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned())).collect()
 }
 
 /// Makes all warm processes end, including those that still import; runs that were started warm go on. Returns the locks of the live
 /// ones: each lock becomes free when its process has ended.
-pub fn stop_all(state: &StateFolder) -> Vec<File> {
+pub fn stop_all(state: &StateFolder) -> Vec<OwnerProbe> {
     let folder = warm_folder(state);
     let locks = live_processes(state).into_iter().filter_map(|name| {
         let name = folder.join(name);
-        let lock = File::open(name.with_extension(LOCK_EXTENSION)).ok()?;
+        let lock = OwnerProbe::open(&name.with_extension(LOCK_EXTENSION)).ok()?;
         // A process ends when its lock file is missing; the connection makes a process that waits for runs check at once.
         let _gone = std::fs::remove_file(name.with_extension(LOCK_EXTENSION));
         let _imports_yet = connect(&name.with_extension(SOCKET_EXTENSION));
@@ -219,8 +207,12 @@ fn remove_stale_files(folder: &Path) {
             continue;
         }
         // The lock is held during the removal, so that a process which opened the file before notices that it is removed.
-        let lock = File::open(path.with_extension(LOCK_EXTENSION)).ok();
-        if lock.as_ref().is_none_or(|lock| lock.try_lock().is_ok()) {
+        let lock = OwnerLock::try_take(&path.with_extension(LOCK_EXTENSION));
+        let is_free = match &lock {
+            Ok(taken) => taken.is_some(),
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        };
+        if is_free {
             // Another process has removed it already.
             let _gone = std::fs::remove_file(path);
         }
@@ -229,6 +221,7 @@ fn remove_stale_files(folder: &Path) {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::time::SystemTime;
 
     use super::*;

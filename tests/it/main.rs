@@ -33,6 +33,7 @@ mod loop_on_massgen_warm;
 mod meta_agent;
 mod model;
 mod odd_answers;
+mod owners;
 mod pages;
 mod patience;
 mod people;

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use massgen_mcp::clock;
 use massgen_mcp::fleet::{Cursor, Fleet, Selection};
-use massgen_mcp::registry::{Durability, InitialFiles, RunFolder, RunLock, StateFolder};
+use massgen_mcp::registry::{Durability, InitialFiles, OwnerLock, RunFolder, StateFolder};
 use massgen_mcp::run::{
     ConfigChoice, Ending, Exit, Outcome, ProcessIdentity, RunId, RunRecord, RunSpec, RunState, StopCause, StopRequest,
 };
@@ -54,7 +54,7 @@ struct Actor {
     id: RunId,
     folder: RunFolder,
     record: RunRecord,
-    lock: Option<RunLock>,
+    lock: Option<OwnerLock>,
     asked: bool,
     model: Model,
 }

@@ -1,0 +1,78 @@
+//! Probes of an owner's lock do not disturb owners: an experiment is resumed while other processes look at its lock all the time.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+
+use massgen_mcp::registry::probe_owner;
+use serde_json::json;
+
+use crate::lab::{Lab, wait_until};
+
+/// How often the driver is killed and the experiment resumed.
+const ROUNDS: usize = 8;
+const PROBING_THREADS: usize = 8;
+
+/// Threads that probe a lock file until the storm ends.
+struct Storm {
+    is_over: Arc<AtomicBool>,
+    probes: Arc<AtomicUsize>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Storm {
+    fn new(lock: &Path) -> Storm {
+        let (is_over, probes) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let probe = || {
+            let (lock, is_over, probes) = (lock.to_owned(), Arc::clone(&is_over), Arc::clone(&probes));
+            std::thread::spawn(move || {
+                while !is_over.load(Ordering::Relaxed) {
+                    let _owner = probe_owner(&lock);
+                    probes.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        };
+        let threads = (0..PROBING_THREADS).map(|_| probe()).collect();
+        Storm { is_over, probes, threads }
+    }
+
+    /// Ends the storm; returns the number of probes.
+    fn end(self) -> usize {
+        self.is_over.store(true, Ordering::Relaxed);
+        self.threads.into_iter().for_each(|thread| thread.join().expect("joined"));
+        self.probes.load(Ordering::Relaxed)
+    }
+}
+
+fn experiment_lock(lab: &Lab) -> PathBuf {
+    let folders = std::fs::read_dir(lab.state().join("experiments")).expect("experiments");
+    folders.flatten().map(|entry| entry.path().join("lock")).find(|lock| lock.exists()).expect("lock")
+}
+
+#[tokio::test]
+async fn an_experiment_is_resumed_while_its_lock_is_probed() {
+    let lab = Lab::fake();
+    let client = lab.client().await;
+    let gate = lab.project().join("gate");
+    let question = format!("#!fake\nuntil {}\nfinal agent_a done", gate.display());
+    let request = json!({"config": "@rehearsal", "question": question, "repeat": 2, "group": "g", "request_key": "k"});
+    client.call("run_massgen", request.clone()).await;
+    let lock = experiment_lock(&lab);
+    let driver = || lab.processes().into_iter().find(|line| line.contains(" conduct "));
+    for round in 0..ROUNDS {
+        let line = driver().expect("driver");
+        let pid = line.split(' ').next().expect("pid");
+        assert!(std::process::Command::new("kill").args(["-KILL", pid]).status().expect("kill").success());
+        wait_until("the driver has ended and its lock is free", || driver().is_none() && probe_owner(&lock).is_free())
+            .await;
+        let storm = Storm::new(&lock);
+        let again = client.call("run_massgen", request.clone()).await;
+        assert!(storm.end() > 0, "the lock was probed");
+        assert_eq!(again["resumed"], true, "round {round}: {again}");
+    }
+    std::fs::write(&gate, "").expect("written");
+    wait_until("the experiment has ended", || driver().is_none()).await;
+    client.close().await;
+    lab.nobody_is_left().await;
+}
