@@ -146,7 +146,7 @@ pub enum FleetError {
 }
 
 impl Fleet {
-    /// The fleet of a state folder, without secrets. `me` is this program.
+    /// The fleet of a state folder, without secrets. `program` is this program.
     pub fn new(state: StateFolder, program: &Path) -> Fleet {
         Fleet { state, program: program.to_owned(), watcher: Arc::default(), secrets: Secrets::default(), parent: None }
     }
