@@ -1,4 +1,4 @@
-//! The commands for people: the only module that prints for them. It decides nothing about runs.
+//! The commands for people: the only module that prints for them. It makes no decisions about runs.
 
 mod cli;
 mod completions;
@@ -36,9 +36,9 @@ pub use completions::{Shell, completions};
 pub use prune::{PruneArgs, prune};
 pub use settings::settings;
 
-/// `massgen-mcp setup`: finds a MassGen, or puts one into the state folder, and says which.
+/// `massgen-mcp setup`: finds a MassGen, or installs one into the state folder, and prints its path.
 ///
-/// Its packages have the versions that massgen-mcp was tested with, or with `latest` the newest.
+/// The installed packages have the versions that massgen-mcp was tested with, or the newest with `latest`.
 pub async fn setup(settings: &Settings, latest: bool) -> ExitCode {
     let versions = if latest { PackageVersions::Latest } else { PackageVersions::Locked };
     match find_or_install_massgen(settings, versions).await {
@@ -51,13 +51,13 @@ pub async fn setup(settings: &Settings, latest: bool) -> ExitCode {
     }
 }
 
-/// `massgen-mcp demo`: the whole job through the real protocol, each call and its answer shown.
-pub async fn demo(settings: &Settings, me: &Path) -> ExitCode {
+/// `massgen-mcp demo`: all steps of a run through the real protocol; prints each call and its answer.
+pub async fn demo(settings: &Settings, program_path: &Path) -> ExitCode {
     let program = match find_or_install_massgen(settings, PackageVersions::Locked).await {
         Ok(program) => program,
         Err(error) => return error.report_and_exit_code(),
     };
-    match demo::run_demo(settings, me, &program).await {
+    match demo::run_demo(settings, program_path, &program).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             print_failure(&error, "run it again with RUST_LOG=debug to see more; `massgen-mcp setup` checks MassGen");
@@ -66,7 +66,7 @@ pub async fn demo(settings: &Settings, me: &Path) -> ExitCode {
     }
 }
 
-/// There is no MassGen, and none could be set up.
+/// No MassGen was found, and none could be installed.
 enum SetupFailure {
     NamedProgram(ProgramError),
     Setup(SetupError),
@@ -92,7 +92,7 @@ impl SetupFailure {
 
 async fn find_or_install_massgen(settings: &Settings, versions: PackageVersions) -> Result<PathBuf, SetupFailure> {
     let own_venv = setup::venv_folder(&settings.state_folder);
-    // An environment that a set-up has not finished is not one to use.
+    // A MassGen in our own venv may be the result of an unfinished set-up, so run the set-up, which completes it.
     match massgen_program(settings) {
         Ok(program) if !program.starts_with(&own_venv) => {
             match broken_import::known_problem(&program, &failed_imports(settings)) {
@@ -107,7 +107,7 @@ async fn find_or_install_massgen(settings: &Settings, versions: PackageVersions)
 }
 
 async fn install_massgen(settings: &Settings, versions: PackageVersions) -> Result<PathBuf, SetupFailure> {
-    let begun = std::time::Instant::now();
-    let print = |step: &str| print_line(format_args!("[{:>4} s] {step}", begun.elapsed().as_secs()));
+    let started_at = std::time::Instant::now();
+    let print = |step: &str| print_line(format_args!("[{:>4} s] {step}", started_at.elapsed().as_secs()));
     setup::setup(&settings.state_folder, &failed_imports(settings), versions, print).await.map_err(SetupFailure::Setup)
 }

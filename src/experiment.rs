@@ -1,4 +1,4 @@
-//! Our words for an experiment: many runs asked for at once, of several configs, variants and questions, some times over.
+//! The types of an experiment: one request for many runs, of several configs, variants and questions, with repeats.
 //! Pure: nothing here reads a clock, a file or a process.
 
 pub mod forecast;

@@ -62,22 +62,24 @@ pub fn secrets(folder: &Path) -> Secrets {
     known.or_else(|_| Secrets::from_environment(None)).unwrap_or_default()
 }
 
-/// Drives the experiment in `folder` to its end. `me` is this program, used to start supervisors.
-pub async fn drive(folder: &Path, me: &Path) -> Result<(), DriverError> {
-    let failed = |operation| move |source| DriverError::Io { operation, source };
-    let taken = || DriverError::Locked(folder.to_owned());
+/// Drives the experiment in `folder` to its end. `program` is this program, used to start supervisors.
+pub async fn drive(folder: &Path, program: &Path) -> Result<(), DriverError> {
+    let io_error = |operation| move |source| DriverError::Io { operation, source };
+    let locked = || DriverError::Locked(folder.to_owned());
     // A process that leads a group already (started from a shell) cannot have a session of its own; it needs none then.
-    let _leads_already = rustix::process::setsid();
-    let folder_of = ExperimentFolder::from_path(folder);
-    let lock =
-        OwnerLock::inherited(&folder_of.lock()).map_err(failed("take the experiment's lock"))?.ok_or_else(taken)?;
-    let experiment = folder_of.load()?;
-    let state = folder_of.state().filter(|_| experiment.progress.closed.is_none()).ok_or_else(taken)?;
-    let fleet = Fleet::new(state.clone(), me).with_secrets(secrets(folder)).with_parent(experiment.plan.parent.clone());
-    let mut conductor = ExperimentDriver::new(fleet, state, experiment, lock);
-    // The process that started this one reads no further and may have ended.
-    let _gone = writeln!(io::stdout(), "{READY}").and_then(|()| io::stdout().flush());
-    conductor.drive().await
+    let _session = rustix::process::setsid();
+    let experiment_folder = ExperimentFolder::from_path(folder);
+    let lock = OwnerLock::inherited(&experiment_folder.lock())
+        .map_err(io_error("take the experiment's lock"))?
+        .ok_or_else(locked)?;
+    let experiment = experiment_folder.load()?;
+    let state = experiment_folder.state().filter(|_| experiment.progress.closed.is_none()).ok_or_else(locked)?;
+    let fleet =
+        Fleet::new(state.clone(), program).with_secrets(secrets(folder)).with_parent(experiment.plan.parent.clone());
+    let mut driver = ExperimentDriver::new(fleet, state, experiment, lock);
+    // A failed write does not matter: the process that started this one may have ended.
+    let _written = writeln!(io::stdout(), "{READY}").and_then(|()| io::stdout().flush());
+    driver.drive().await
 }
 
 struct ExperimentDriver {
@@ -99,40 +101,40 @@ struct ExperimentDriver {
 impl ExperimentDriver {
     fn new(fleet: Fleet, state: StateFolder, mut experiment: Experiment, lock: OwnerLock) -> ExperimentDriver {
         // An earlier driver may have been killed between a start and its record.
-        let begun = experiment.plan.runs.iter().map(|run| &run.id);
-        let begun: Vec<RunId> = begun.filter(|id| state.run_folder(id).path().exists()).cloned().collect();
+        let on_disk = experiment.plan.runs.iter().map(|run| &run.id);
+        let on_disk: Vec<RunId> = on_disk.filter(|id| state.run_folder(id).path().exists()).cloned().collect();
         let ExperimentProgress { started, .. } = &mut experiment.progress;
-        let missing: Vec<RunId> = begun.into_iter().filter(|id| !started.contains(id)).collect();
+        let missing: Vec<RunId> = on_disk.into_iter().filter(|id| !started.contains(id)).collect();
         started.extend(missing);
-        let seat = Watcher::start().subscribe();
+        let subscription = Watcher::start().subscribe();
         let (ended, succeeded) = (BTreeSet::new(), 0);
-        let (is_short, is_one_leaving, put_off) = (false, false, None);
+        let (is_budget_short, is_supervisor_exiting, retry_at) = (false, false, None);
         ExperimentDriver {
             fleet,
             state,
             experiment,
             lock,
-            subscription: seat,
+            subscription,
             ended,
             succeeded,
-            is_budget_short: is_short,
-            is_supervisor_exiting: is_one_leaving,
-            retry_at: put_off,
+            is_budget_short,
+            is_supervisor_exiting,
+            retry_at,
         }
     }
 
     async fn drive(&mut self) -> Result<(), DriverError> {
         loop {
-            let tally = self.refresh_counts().await?;
-            let ask = self.experiment.folder.stop_request();
-            let tally = ProgressCounts { is_stop_requested: ask.is_some(), ..tally };
-            match next_step(tally, ask.as_ref().and_then(|ask| ask.reason.clone())) {
+            let counts = self.refresh_counts().await?;
+            let stop_request = self.experiment.folder.stop_request();
+            let counts = ProgressCounts { is_stop_requested: stop_request.is_some(), ..counts };
+            match next_step(counts, stop_request.as_ref().and_then(|stop_request| stop_request.reason.clone())) {
                 NextStep::Start => self.start_next().await?,
                 NextStep::Wait => self.wait_for_change().await,
-                NextStep::Close(why) => return self.close(why).await,
-                NextStep::CancelRemaining(why) => {
-                    self.cancel_remaining(&why, ask).await;
-                    return self.close(why).await;
+                NextStep::Close(reason) => return self.close(reason).await,
+                NextStep::CancelRemaining(reason) => {
+                    self.cancel_remaining(&reason, stop_request).await;
+                    return self.close(reason).await;
                 }
             }
         }
@@ -142,7 +144,7 @@ impl ExperimentDriver {
     async fn refresh_counts(&mut self) -> Result<ProgressCounts, DriverError> {
         self.is_supervisor_exiting = false;
         for id in self.live_runs() {
-            let over = match self.fleet.run_record(&id).await {
+            let success = match self.fleet.run_record(&id).await {
                 Ok(run) if run.state.ending().is_some() && self.is_locked(&id) => {
                     self.is_supervisor_exiting = true;
                     None
@@ -151,7 +153,7 @@ impl ExperimentDriver {
                 Err(FleetError::Registry(RegistryError::Unknown(_))) => Some(false),
                 Err(error) => return Err(error.into()),
             };
-            if let Some(has_succeeded) = over {
+            if let Some(has_succeeded) = success {
                 self.ended.insert(id);
                 self.succeeded += usize::from(has_succeeded);
                 self.is_budget_short = false;
@@ -159,20 +161,20 @@ impl ExperimentDriver {
         }
         let plan = &self.experiment.plan;
         let live = self.live_runs().len();
-        let is_put_off = self.retry_at.is_some_and(|until| until > Instant::now());
+        let is_delayed = self.retry_at.is_some_and(|until| until > Instant::now());
         let slots = if plan.parent.is_some() { plan.global_limits.tree_runs } else { plan.global_limits.slots };
         Ok(ProgressCounts {
             waiting: self.pending_runs().count(),
             live,
             succeeded: self.succeeded,
             keep: plan.keep,
-            max_live: if is_put_off { 0 } else { slots as usize },
+            max_live: if is_delayed { 0 } else { slots as usize },
             is_stop_requested: false,
             is_budget_short: self.is_budget_short,
         })
     }
 
-    /// Whether its supervisor has not gone yet: what it did not spend is given back with its last step.
+    /// Whether its supervisor is still live: the supervisor returns the unused budget as its last step.
     fn is_locked(&self, id: &RunId) -> bool {
         matches!(probe_owner(&self.state.run_folder(id).lock()), Owner::Held)
     }
@@ -183,9 +185,9 @@ impl ExperimentDriver {
     }
 
     fn pending_runs(&self) -> impl Iterator<Item = &PlannedRun> {
-        let ExperimentProgress { started, start_problems: refused, .. } = &self.experiment.progress;
+        let ExperimentProgress { started, start_problems, .. } = &self.experiment.progress;
         let plan = &self.experiment.plan;
-        plan.runs.iter().filter(|run| !started.contains(&run.id) && !refused.contains_key(&run.id))
+        plan.runs.iter().filter(|run| !started.contains(&run.id) && !start_problems.contains_key(&run.id))
     }
 
     /// Starts the next run, or records why it cannot start.
@@ -201,32 +203,32 @@ impl ExperimentDriver {
         Ok(self.experiment.folder.save(&self.experiment.progress, &self.lock)?)
     }
 
-    /// The remaining budget is divided among the runs that can start together with this one.
+    /// Divides the remaining budget among the runs that can start together with this one.
     fn budget_share(&self, planned: &PlannedRun) -> BudgetShare {
         let plan = &self.experiment.plan;
-        let room =
+        let free_slots =
             (plan.global_limits.slots as usize).saturating_sub(self.live_runs().len()).min(self.pending_runs().count());
         BudgetShare {
             experiment: plan.id.clone(),
             budget: plan.budget,
-            divisor: u32::try_from(room.max(1)).unwrap_or(u32::MAX),
+            divisor: u32::try_from(free_slots.max(1)).unwrap_or(u32::MAX),
             expected_usd: plan.arms.get(planned.arm).and_then(|arm| arm.expected_cost),
         }
     }
 
     fn record_refused(&mut self, id: RunId, error: FleetError) -> Result<(), DriverError> {
-        let put_off = |pause: Duration| Some(Instant::now() + pause);
+        let retry_after = |pause: Duration| Some(Instant::now() + pause);
         match error {
             FleetError::Ledger(LedgerError::TooManyStarts { wait_s, .. }) => {
-                self.retry_at = put_off(Duration::from_secs(wait_s))
+                self.retry_at = retry_after(Duration::from_secs(wait_s))
             }
             FleetError::Ledger(LedgerError::QueueFull(_) | LedgerError::TreeFull(1..)) => {
-                self.retry_at = put_off(RETRY_DELAY)
+                self.retry_at = retry_after(RETRY_DELAY)
             }
             FleetError::Ledger(LedgerError::InsufficientBudget { .. }) => self.is_budget_short = true,
             FleetError::Ledger(LedgerError::Registry(error)) | FleetError::Registry(error) => {
                 tracing::warn!(error = text::error_chain(&error), "a run could not be put on disk; it is tried again");
-                self.retry_at = put_off(DISK_RETRY_DELAY);
+                self.retry_at = retry_after(DISK_RETRY_DELAY);
             }
             // The run is on disk; the next process that looks at it finalizes it.
             FleetError::Launch(error) if self.state.run_folder(&id).path().exists() => {
@@ -259,29 +261,29 @@ impl ExperimentDriver {
             // Events before the watch was added are lost, so the caller checks once more.
             return;
         }
-        let leaves = self.is_supervisor_exiting.then(|| Instant::now() + SUPERVISOR_EXIT_WAIT);
-        let put_off = self.retry_at.filter(|until| *until > Instant::now()).into_iter().chain(leaves).min();
+        let exit_check_at = self.is_supervisor_exiting.then(|| Instant::now() + SUPERVISOR_EXIT_WAIT);
+        let wake_at = self.retry_at.filter(|until| *until > Instant::now()).into_iter().chain(exit_check_at).min();
         tokio::select! {
             () = self.subscription.changed() => {}
-            () = async { match put_off {
+            () = async { match wake_at {
                 Some(until) => sleep_until(until).await,
                 None => pending().await,
             } } => {}
         }
     }
 
-    async fn cancel_remaining(&self, why: &CloseReason, ask: Option<StopRequest>) {
-        let reason = match why {
+    async fn cancel_remaining(&self, close_reason: &CloseReason, stop_request: Option<StopRequest>) {
+        let reason = match close_reason {
             CloseReason::Stopped { reason } => reason.clone(),
             CloseReason::EnoughSucceeded => Some(format!("{} succeeded, which is enough", self.succeeded)),
             CloseReason::AllRun | CloseReason::BudgetExhausted => None,
         };
-        let ask = ask.unwrap_or(StopRequest { grace: CANCEL_GRACE, reason, tree: true });
+        let stop_request = stop_request.unwrap_or(StopRequest { grace: CANCEL_GRACE, reason, tree: true });
         let stops = self.live_runs().into_iter().map(|id| {
-            let ask = ask.clone();
+            let stop_request = stop_request.clone();
             async move {
-                let patience = ask.grace + FORCE_TIMEOUT;
-                if let Err(error) = self.fleet.stop(&id, ask, patience, pending()).await {
+                let timeout = stop_request.grace + FORCE_TIMEOUT;
+                if let Err(error) = self.fleet.stop(&id, stop_request, timeout, pending()).await {
                     tracing::warn!(run = %id, error = text::error_chain(&error), "a run could not be stopped");
                 }
             }
@@ -290,8 +292,8 @@ impl ExperimentDriver {
     }
 
     /// Records why it ended, and writes the comparison and the manifest for other programs.
-    async fn close(&mut self, why: CloseReason) -> Result<(), DriverError> {
-        self.experiment.progress.closed = Some((why, Timestamp::now()));
+    async fn close(&mut self, reason: CloseReason) -> Result<(), DriverError> {
+        self.experiment.progress.closed = Some((reason, Timestamp::now()));
         self.experiment.folder.save(&self.experiment.progress, &self.lock)?;
         if let Err(error) = self.fleet.export_comparison(&self.experiment.plan.group).await {
             tracing::warn!(error = text::error_chain(&error), "the table could not be written");

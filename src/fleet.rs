@@ -105,8 +105,8 @@ impl Snapshot {
 
     /// Whether the experiment is running and has a live driver.
     fn has_live_driver(&self) -> bool {
-        let conducted = self.experiment.as_ref().filter(|conducted| conducted.has_live_driver);
-        conducted.is_some_and(|ExperimentStatus { experiment, .. }| experiment.progress.closed.is_none())
+        let status = self.experiment.as_ref().filter(|status| status.has_live_driver);
+        status.is_some_and(|ExperimentStatus { experiment, .. }| experiment.progress.closed.is_none())
     }
 }
 
@@ -146,9 +146,9 @@ pub enum FleetError {
 }
 
 impl Fleet {
-    /// The fleet of a state folder, without secrets. `me` is this program.
-    pub fn new(state: StateFolder, me: &Path) -> Fleet {
-        Fleet { state, program: me.to_owned(), watcher: Arc::default(), secrets: Secrets::default(), parent: None }
+    /// The fleet of a state folder, without secrets. `program` is this program.
+    pub fn new(state: StateFolder, program: &Path) -> Fleet {
+        Fleet { state, program: program.to_owned(), watcher: Arc::default(), secrets: Secrets::default(), parent: None }
     }
 
     /// This fleet, with secrets to mask in everything it reads of runs.
@@ -202,8 +202,8 @@ impl Fleet {
 
     /// The current state of a run. If its supervisor has died, the run is ended first.
     pub async fn run_record(&self, id: &RunId) -> Result<RunRecord, FleetError> {
-        let mut sight = self.snapshot(&Selection::Runs(vec![id.clone()])).await?;
-        match (sight.runs.pop(), sight.unreadable.pop()) {
+        let mut snapshot = self.snapshot(&Selection::Runs(vec![id.clone()])).await?;
+        match (snapshot.runs.pop(), snapshot.unreadable.pop()) {
             (Some(run), _) => Ok(run),
             (None, Some((_, error))) => Err(error.into()),
             (None, None) => Err(RegistryError::Unknown(id.clone()).into()),
@@ -215,13 +215,13 @@ impl Fleet {
         self.refresh(selection, &mut WaitCache::default()).await
     }
 
-    /// Requests a stop and waits until the run ends, `patience` expires or `given_up` resolves; the record says which.
+    /// Requests a stop and waits until the run ends, `timeout` expires or `cancelled` resolves; the record says which.
     pub async fn stop(
         &self,
         id: &RunId,
-        ask: StopRequest,
-        patience: Duration,
-        given_up: impl Future<Output = ()>,
+        request: StopRequest,
+        timeout: Duration,
+        cancelled: impl Future<Output = ()>,
     ) -> Result<RunRecord, FleetError> {
         let record = self.run_record(id).await?;
         if record.state.ending().is_some() {
@@ -229,48 +229,49 @@ impl Fleet {
         }
         self.check_is_started(&record)?;
         let folder = self.state.run_folder(id);
-        blocking(move || folder.request_stop(&ask)).await??;
+        blocking(move || folder.request_stop(&request)).await??;
         let selection = Selection::Runs(vec![id.clone()]);
-        let waited = self.wait(&selection, WaitUntil::AllEnded, None, patience, given_up).await?;
+        let waited = self.wait(&selection, WaitUntil::AllEnded, None, timeout, cancelled).await?;
         Ok(waited.snapshot.runs.into_iter().next().unwrap_or(record))
     }
 
     /// Reads what can have changed since the previous read of the same wait.
-    async fn refresh(&self, selection: &Selection, memory: &mut WaitCache) -> Result<Snapshot, FleetError> {
-        let (state, selection, known) = (self.state.clone(), selection.clone(), std::mem::take(memory));
-        let (mut sight, orphans, known) = blocking(move || known.snapshot(&state, &selection)).await??;
-        *memory = known;
-        for buried in self.finalize_orphans(orphans).await {
-            if let Some(run) = sight.runs.iter_mut().find(|run| run.spec.id == buried.spec.id) {
-                *run = buried;
+    async fn refresh(&self, selection: &Selection, cache: &mut WaitCache) -> Result<Snapshot, FleetError> {
+        let (state, selection, cache_before) = (self.state.clone(), selection.clone(), std::mem::take(cache));
+        let (mut snapshot, orphans, cache_before) =
+            blocking(move || cache_before.snapshot(&state, &selection)).await??;
+        *cache = cache_before;
+        for finalized in self.finalize_orphans(orphans).await {
+            if let Some(run) = snapshot.runs.iter_mut().find(|run| run.spec.id == finalized.spec.id) {
+                *run = finalized;
             }
         }
-        Ok(sight)
+        Ok(snapshot)
     }
 
     /// Ends runs without a supervisor, concurrently; a run that takes longer appears in a later read.
     async fn finalize_orphans(&self, orphans: Vec<RunId>) -> Vec<RunRecord> {
-        let mut burials = JoinSet::new();
+        let mut tasks = JoinSet::new();
         for id in orphans {
             let (folder, secrets) = (self.run_folder(&id), self.secrets.clone());
-            burials.spawn_blocking(move || supervisor::finalize_lost(&folder, &secrets));
+            tasks.spawn_blocking(move || supervisor::finalize_lost(&folder, &secrets));
         }
-        let mut buried = Vec::new();
-        let patience = tokio::time::sleep(FINALIZE_TIMEOUT);
-        tokio::pin!(patience);
+        let mut finalized = Vec::new();
+        let timeout = tokio::time::sleep(FINALIZE_TIMEOUT);
+        tokio::pin!(timeout);
         loop {
             tokio::select! {
-                burial = burials.join_next() => match burial {
-                    Some(Ok(Ok(record))) => buried.extend(record),
+                result = tasks.join_next() => match result {
+                    Some(Ok(Ok(record))) => finalized.extend(record),
                     Some(Ok(Err(error))) => tracing::warn!(error = text::error_chain(&error), "a lost run could not be ended"),
                     Some(Err(error)) => tracing::error!(%error, "a burial was broken off"),
                     None => break,
                 },
-                () = &mut patience => break,
+                () = &mut timeout => break,
             }
         }
-        burials.detach_all();
-        buried
+        tasks.detach_all();
+        finalized
     }
 
     fn watcher(&self) -> &Watcher {
@@ -325,7 +326,7 @@ impl WaitCache {
         let listed: HashSet<&RunId> = ids.iter().collect();
         let planned = plans.iter().flat_map(ExperimentPlans::unstarted_runs).filter(|id| !listed.contains(id)).cloned();
         ids.extend(planned.collect::<Vec<_>>());
-        let mut sight = Snapshot::default();
+        let mut snapshot = Snapshot::default();
         let mut orphans = Vec::new();
         for id in ids.into_iter().filter(|id| !self.excluded.contains(id)).collect::<Vec<_>>() {
             match self.known_or_planned(state, &id, &mut plans) {
@@ -336,17 +337,19 @@ impl WaitCache {
                     if run.state.ending().is_none() && is_orphan(state, &run) {
                         orphans.push(id);
                     }
-                    sight.runs.push(run);
+                    snapshot.runs.push(run);
                 }
                 Err(error @ RegistryError::Unknown(_)) if matches!(selection, Selection::Runs(_)) => {
                     return Err(error.into());
                 }
-                Err(error) => sight.unreadable.push((id, error)),
+                Err(error) => snapshot.unreadable.push((id, error)),
             }
         }
-        let of_group = plans.filter(|_| matches!(selection, Selection::Group(_))).and_then(ExperimentPlans::into_first);
-        sight.experiment = of_group.map(|experiment| ExperimentStatus { experiment, has_live_driver: is_alive });
-        Ok((sight, orphans, self))
+        let group_experiment =
+            plans.filter(|_| matches!(selection, Selection::Group(_))).and_then(ExperimentPlans::into_first);
+        snapshot.experiment =
+            group_experiment.map(|experiment| ExperimentStatus { experiment, has_live_driver: is_alive });
+        Ok((snapshot, orphans, self))
     }
 
     fn known_or_planned(
@@ -355,9 +358,9 @@ impl WaitCache {
         id: &RunId,
         plans: &mut Option<ExperimentPlans>,
     ) -> Result<RunRecord, RegistryError> {
-        let planned = self.load(state, id).or_else(|error| planned_record(state, id, plans).ok_or(error));
+        let loaded = self.load(state, id).or_else(|error| planned_record(state, id, plans).ok_or(error));
         // The run may have been started between these two reads.
-        planned.or_else(|_| self.load(state, id))
+        loaded.or_else(|_| self.load(state, id))
     }
 
     fn load(&mut self, state: &StateFolder, id: &RunId) -> Result<RunRecord, RegistryError> {

@@ -1,5 +1,5 @@
-//! What a process inherits from its launcher and must not depend on: the signal mask, ignored signals, and a umask that takes
-//! permissions from the owner. Each of our processes resets them before anything else, so that its children inherit none of it.
+//! Resets the state that a process inherits from its launcher and must not depend on: the signal mask, ignored signals, and a umask
+//! that removes permissions of the owner. Each of our processes does this first, so that its children do not inherit it either.
 
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -16,45 +16,45 @@ use signal_hook::consts::FORBIDDEN;
 /// The highest signal number of Linux.
 const MAX_SIGNAL: i32 = 64;
 
-/// What an ignored SIGHUP means to this process.
+/// How an inherited ignored SIGHUP is handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SighupPolicy {
-    /// `nohup`: the user wants it to survive the terminal, so it stays ignored.
+    /// It stays ignored: with `nohup`, the user wants the process to outlive the terminal.
     KeepIgnored,
-    /// Nothing: this process has a session of its own.
+    /// It is reset: this process has its own session.
     Reset,
 }
 
 /// Resets the signal mask, the dispositions and the owner's bits of the umask.
 ///
 /// It must be called while the process has one thread. Only `exec` resets dispositions without unsafe code: if a signal is ignored,
-/// this process executes `me`, its own program, once, with the same process id, arguments and environment.
-pub fn reset(me: &Path, hang_up: SighupPolicy) {
+/// this process executes its own program again, once, with the same process id, arguments and environment.
+pub fn reset(program: &Path, sighup_policy: SighupPolicy) {
     umask(umask(Mode::empty()) & (Mode::RWXG | Mode::RWXO));
-    // Fails for no valid mask, and the empty one is valid.
-    let _valid = SigSet::empty().thread_set_mask();
+    // This cannot fail: the empty mask is valid.
+    let _result = SigSet::empty().thread_set_mask();
     let handled: Vec<_> = ignored_signals()
         .into_iter()
-        .filter(|signal| should_reset(*signal, hang_up) && install_noop_handler(*signal).is_ok())
+        .filter(|signal| should_reset(*signal, sighup_policy) && install_noop_handler(*signal).is_ok())
         .collect();
     let still_ignored = ignored_signals();
-    // One that is still ignored would also be after `exec`, which would never end.
+    // A signal that is still ignored would stay ignored after `exec`, and this process would execute itself forever.
     if !handled.is_empty() && !handled.iter().any(|signal| still_ignored.contains(signal)) {
         let mut arguments = std::env::args_os();
         let name = arguments.next().unwrap_or_default();
-        let _not_executed: io::Error = Command::new(me).arg0(name).args(arguments).exec();
+        let _not_executed: io::Error = Command::new(program).arg0(name).args(arguments).exec();
     }
-    // Its default is death; with a handler, a write beyond `ulimit -f` fails with EFBIG.
-    let _known = install_noop_handler(Signal::XFSZ.as_raw());
+    // The default of SIGXFSZ ends the process; with a handler, a write over the `ulimit -f` limit fails with EFBIG.
+    let _installed = install_noop_handler(Signal::XFSZ.as_raw());
 }
 
-/// Rust ignores SIGPIPE itself, and resets it in children.
-fn should_reset(signal: i32, hang_up: SighupPolicy) -> bool {
-    let is_kept = signal == Signal::HUP.as_raw() && hang_up == SighupPolicy::KeepIgnored;
+/// Whether an ignored signal must be reset. Rust ignores SIGPIPE itself, and resets it in children.
+fn should_reset(signal: i32, sighup_policy: SighupPolicy) -> bool {
+    let is_kept = signal == Signal::HUP.as_raw() && sighup_policy == SighupPolicy::KeepIgnored;
     signal != Signal::PIPE.as_raw() && !is_kept && !FORBIDDEN.contains(&signal)
 }
 
-/// A handler that does nothing, which `exec` replaces by the default.
+/// Installs a handler that does nothing; `exec` replaces it by the default.
 fn install_noop_handler(signal: i32) -> io::Result<()> {
     signal_hook::flag::register(signal, Arc::default()).map(drop)
 }

@@ -164,66 +164,63 @@ impl Ledger {
     /// the run must wait for a slot. This blocks while other processes write.
     pub fn admit<T>(
         &self,
-        application: &AdmissionRequest,
+        request: &AdmissionRequest,
         make: impl FnOnce(Cap) -> Result<T, RegistryError>,
     ) -> Result<Admission<T>, LedgerError> {
-        let _held = self.lock()?;
+        let _lock = self.lock()?;
         let now = Timestamp::now();
-        let mut book = self.read_refreshed(now)?;
-        let (cap, waits) = match self.decide(&mut book, application, now)? {
+        let mut ledger_state = self.read_refreshed(now)?;
+        let (cap, must_wait) = match self.decide(&mut ledger_state, request, now)? {
             AdmissionDecision::Duplicate(known) => return Ok(Admission::Duplicate(known)),
-            AdmissionDecision::Granted { cap, waits } => (cap, waits),
+            AdmissionDecision::Granted { cap, waits: must_wait } => (cap, must_wait),
         };
-        let made = make(cap)?;
-        book.add_run(application, cap, if waits { Phase::Waiting } else { Phase::Live }, now);
-        self.write(&book)?;
-        Ok(Admission::New { made })
+        let created = make(cap)?;
+        ledger_state.add_run(request, cap, if must_wait { Phase::Waiting } else { Phase::Live }, now);
+        self.write(&ledger_state)?;
+        Ok(Admission::New { made: created })
     }
 
     /// What `admit` would decide and grant, without admitting anything.
-    pub fn preview(&self, application: &AdmissionRequest) -> Result<AdmissionDecision, LedgerError> {
-        let _held = self.lock()?;
+    pub fn preview(&self, request: &AdmissionRequest) -> Result<AdmissionDecision, LedgerError> {
+        let _lock = self.lock()?;
         let now = Timestamp::now();
-        let mut book = self.read_refreshed(now)?;
-        self.decide(&mut book, application, now)
+        let mut ledger_state = self.read_refreshed(now)?;
+        self.decide(&mut ledger_state, request, now)
     }
 
     fn decide(
         &self,
-        book: &mut LedgerState,
-        application: &AdmissionRequest,
+        ledger_state: &mut LedgerState,
+        request: &AdmissionRequest,
         now: Timestamp,
     ) -> Result<AdmissionDecision, LedgerError> {
-        let began = |id: &RunId| self.state.load(id).is_ok_and(|record| !never_ran(&record));
-        let lives = |id: &RunId| self.state.load(id).is_ok_and(|record| record.state.ending().is_none());
-        if let Some(known) = book.find_duplicate(&application.identity, now, began, lives)? {
-            return Ok(AdmissionDecision::Duplicate(known));
+        let has_run = |id: &RunId| self.state.load(id).is_ok_and(|record| !never_ran(&record));
+        let is_live = |id: &RunId| self.state.load(id).is_ok_and(|record| record.state.ending().is_none());
+        if let Some(duplicate) = ledger_state.find_duplicate(&request.identity, now, has_run, is_live)? {
+            return Ok(AdmissionDecision::Duplicate(duplicate));
         }
-        let waits = self.check_capacity(book, application, now)?;
-        let cap = grant::grant(
-            application.requested_cap,
-            application.max_cap,
-            &self.remaining_by_pool(book, application, now),
-        )?;
-        Ok(AdmissionDecision::Granted { cap, waits })
+        let must_wait = self.check_capacity(ledger_state, request, now)?;
+        let cap =
+            grant::grant(request.requested_cap, request.max_cap, &self.remaining_by_pool(ledger_state, request, now))?;
+        Ok(AdmissionDecision::Granted { cap, waits: must_wait })
     }
 
     /// Claims a slot for the run, if it may start now. `slots` is the number of slots.
     pub fn try_claim_slot(&self, id: &RunId, slots: u32) -> Result<SlotClaim, LedgerError> {
-        let _held = self.lock()?;
-        let mut book = self.read_refreshed(Timestamp::now())?;
-        let turn = book.try_claim_slot(id, slots);
-        self.write(&book)?;
-        Ok(turn)
+        let _lock = self.lock()?;
+        let mut ledger_state = self.read_refreshed(Timestamp::now())?;
+        let claim = ledger_state.try_claim_slot(id, slots);
+        self.write(&ledger_state)?;
+        Ok(claim)
     }
 
     /// Records what an ended run has spent by itself and releases the rest of its reservation.
     pub fn settle(&self, id: &RunId, spent: Spend) -> Result<(), LedgerError> {
-        let _held = self.lock()?;
-        let mut book = self.read_refreshed(Timestamp::now())?;
-        book.settle(id, spent);
-        book.settle_finished_trees(Timestamp::now());
-        Ok(self.write(&book)?)
+        let _lock = self.lock()?;
+        let mut ledger_state = self.read_refreshed(Timestamp::now())?;
+        ledger_state.settle(id, spent);
+        ledger_state.settle_finished_trees(Timestamp::now());
+        Ok(self.write(&ledger_state)?)
     }
 
     /// What an experiment has spent, plus what its live runs may still spend.
@@ -234,8 +231,8 @@ impl Ledger {
 
     /// The run that a key has started, if the key is known. `key` is a SHA-256.
     pub fn run_for_key(&self, key: &str) -> Result<Option<RunId>, LedgerError> {
-        let began = |id: &RunId| self.state.load(id).is_ok_and(|record| !never_ran(&record));
-        Ok(self.read()?.run_for_key(key).filter(began))
+        let has_run = |id: &RunId| self.state.load(id).is_ok_and(|record| !never_ran(&record));
+        Ok(self.read()?.run_for_key(key).filter(has_run))
     }
 
     /// The totals of today's runs (UTC), including those removed since. It takes no lock.
@@ -246,11 +243,11 @@ impl Ledger {
     }
 
     /// The runs that wait or live, the latest first; with `below`, only those below that run.
-    pub fn live_runs(&self, below: Option<&RunId>) -> Result<Vec<RunId>, LedgerError> {
-        let book = self.read_refreshed(Timestamp::now())?;
-        let is_meant = |id: &RunId| below.is_none_or(|above| book.is_descendant(id, above));
-        let mut live = book.unfinished_runs();
-        live.retain(|id| is_meant(id) && self.is_live(id));
+    pub fn live_runs(&self, ancestor: Option<&RunId>) -> Result<Vec<RunId>, LedgerError> {
+        let ledger_state = self.read_refreshed(Timestamp::now())?;
+        let is_selected = |id: &RunId| ancestor.is_none_or(|ancestor| ledger_state.is_descendant(id, ancestor));
+        let mut live = ledger_state.unfinished_runs();
+        live.retain(|id| is_selected(id) && self.is_live(id));
         live.reverse();
         Ok(live)
     }
@@ -273,74 +270,77 @@ impl Ledger {
     /// Checks whether one more run is allowed, and whether it must wait.
     fn check_capacity(
         &self,
-        book: &mut LedgerState,
-        application: &AdmissionRequest,
+        ledger_state: &mut LedgerState,
+        request: &AdmissionRequest,
         now: Timestamp,
     ) -> Result<bool, LedgerError> {
-        let rules = &application.global_limits;
-        let wait = book.start_delay(now, START_RATE_WINDOW, rules.starts_per_minute);
+        let limits = &request.global_limits;
+        let wait = ledger_state.start_delay(now, START_RATE_WINDOW, limits.starts_per_minute);
         if let Some(wait) = wait {
-            return Err(LedgerError::TooManyStarts { most: rules.starts_per_minute, wait_s: wait.as_secs() + 1 });
+            return Err(LedgerError::TooManyStarts { most: limits.starts_per_minute, wait_s: wait.as_secs() + 1 });
         }
-        if let Some(parent) = &application.lineage.parent {
+        if let Some(parent) = &request.lineage.parent {
             let record = self.state.load(parent)?;
-            let is_at_work = matches!(record.state, RunState::Starting { .. } | RunState::Running { .. });
-            if !is_at_work || self.final_spend(parent).is_some() {
+            let is_starting_or_running = matches!(record.state, RunState::Starting { .. } | RunState::Running { .. });
+            if !is_starting_or_running || self.final_spend(parent).is_some() {
                 return Err(LedgerError::ParentStopping(parent.clone()));
             }
-            if book.live_descendant_count(&application.lineage.root) >= rules.tree_runs as usize {
-                return Err(LedgerError::TreeFull(rules.tree_runs));
+            if ledger_state.live_descendant_count(&request.lineage.root) >= limits.tree_runs as usize {
+                return Err(LedgerError::TreeFull(limits.tree_runs));
             }
             return Ok(false);
         }
-        let waits = book.waiting_count() > 0 || book.live_root_count() >= rules.slots as usize;
-        if waits && book.waiting_count() >= rules.queue as usize {
-            return Err(LedgerError::QueueFull(rules.queue));
+        let must_wait = ledger_state.waiting_count() > 0 || ledger_state.live_root_count() >= limits.slots as usize;
+        if must_wait && ledger_state.waiting_count() >= limits.queue as usize {
+            return Err(LedgerError::QueueFull(limits.queue));
         }
-        Ok(waits)
+        Ok(must_wait)
     }
 
     /// What is left of each budget that the run draws on.
     fn remaining_by_pool(
         &self,
-        book: &LedgerState,
-        application: &AdmissionRequest,
+        ledger_state: &LedgerState,
+        request: &AdmissionRequest,
         now: Timestamp,
     ) -> Vec<(BudgetPool, Cap)> {
         let spent = |id: &RunId| self.state.load(id).map(|record| record.spent).unwrap_or_default();
         let mut pools = Vec::new();
-        if let Some(share) = &application.share {
-            let left = share.budget.remaining(book.experiment_charge(&share.experiment, &spent));
+        if let Some(share) = &request.share {
+            let left = share.budget.remaining(ledger_state.experiment_charge(&share.experiment, &spent));
             pools.push((BudgetPool::Experiment(Box::new(share.clone())), left));
         }
-        if let Some(parent) = &application.lineage.parent {
+        if let Some(parent) = &request.lineage.parent {
             let cap = self.state.load(parent).map(|record| record.spec.allowance.cap).unwrap_or_default();
-            pools.push((BudgetPool::Parent(parent.clone()), cap.remaining(book.parent_charge(parent, &spent))));
+            pools.push((BudgetPool::Parent(parent.clone()), cap.remaining(ledger_state.parent_charge(parent, &spent))));
             return pools;
         }
-        let usd = |most: Option<Usd>, used: Usd| {
-            Cap { usd: most, tokens: None }.remaining(Spend { usd: used, ..Spend::default() })
+        let usd = |limit: Option<Usd>, used: Usd| {
+            Cap { usd: limit, tokens: None }.remaining(Spend { usd: used, ..Spend::default() })
         };
-        let rules = &application.global_limits;
-        if rules.server_usd.is_some() {
-            pools.push((BudgetPool::Server, usd(rules.server_usd, book.server_charge(&application.server, &spent))));
+        let limits = &request.global_limits;
+        if limits.server_usd.is_some() {
+            pools.push((
+                BudgetPool::Server,
+                usd(limits.server_usd, ledger_state.server_charge(&request.server, &spent)),
+            ));
         }
-        if rules.day_usd.is_some() {
-            pools.push((BudgetPool::Day, usd(rules.day_usd, book.day_charge(now, &spent))));
+        if limits.day_usd.is_some() {
+            pools.push((BudgetPool::Day, usd(limits.day_usd, ledger_state.day_charge(now, &spent))));
         }
         pools
     }
 
     /// The ledger updated to the runs' current state: a free lock shows that a run is over even if it did not say so.
     fn read_refreshed(&self, now: Timestamp) -> Result<LedgerState, LedgerError> {
-        let mut book = self.read()?;
-        for id in book.unfinished_runs() {
+        let mut ledger_state = self.read()?;
+        for id in ledger_state.unfinished_runs() {
             if let Some(spent) = self.final_spend(&id) {
-                book.settle(&id, spent);
+                ledger_state.settle(&id, spent);
             }
         }
-        book.settle_finished_trees(now);
-        Ok(book)
+        ledger_state.settle_finished_trees(now);
+        Ok(ledger_state)
     }
 
     /// The spend of a run that no longer has an owner.
@@ -361,8 +361,8 @@ impl Ledger {
             Err(source) => return Err(RegistryError::Io { operation: "read", path, source }.into()),
         };
         match LedgerState::from_json(&bytes) {
-            Ok(book) if book.version() <= state::FORMAT_VERSION => Ok(book),
-            Ok(book) => Err(LedgerError::NewerVersion { path, version: book.version() }),
+            Ok(ledger_state) if ledger_state.version() <= state::FORMAT_VERSION => Ok(ledger_state),
+            Ok(ledger_state) => Err(LedgerError::NewerVersion { path, version: ledger_state.version() }),
             Err(error) => {
                 tracing::warn!(%error, "the ledger is damaged; it is made anew from the runs");
                 Ok(self.rebuild())
@@ -378,19 +378,19 @@ impl Ledger {
         LedgerState::from_records(&records)
     }
 
-    fn write(&self, book: &LedgerState) -> Result<(), RegistryError> {
-        if !book.is_changed {
+    fn write(&self, ledger_state: &LedgerState) -> Result<(), RegistryError> {
+        if !ledger_state.is_changed {
             return Ok(());
         }
         let path = self.path();
-        let written = book.to_json().and_then(|bytes| write_atomic(&path, &bytes, Durability::NotSynced));
+        let written = ledger_state.to_json().and_then(|bytes| write_atomic(&path, &bytes, Durability::NotSynced));
         written.map_err(|source| RegistryError::Io { operation: "write", path, source })
     }
 
     fn lock(&self) -> Result<File, RegistryError> {
         let path = self.state.root().join("ledger.lock");
-        let open = File::options().create(true).truncate(false).write(true).mode(0o600).open(&path);
-        let locked = open.and_then(|file| file.lock().map(|()| file));
+        let lock_file = File::options().create(true).truncate(false).write(true).mode(0o600).open(&path);
+        let locked = lock_file.and_then(|file| file.lock().map(|()| file));
         locked.map_err(|source| RegistryError::Io { operation: "lock", path, source })
     }
 }

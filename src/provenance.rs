@@ -1,7 +1,7 @@
-//! What a run was and what it left, in one document: the manifest. The holder of the run's lock writes it once, at the run's
-//! end, before the end is on record; `check` holds it against what is there later.
-//! It proves that files are as they were, not who wrote them: a process that can change the run's folder can write a new manifest.
-//! Nothing here judges a run, and no link is followed.
+//! The manifest: one document with the inputs and outputs of a run. The holder of the run's lock writes it once, at the run's end,
+//! before the ending is recorded; `check` later compares it with the files.
+//! It proves that files are unchanged, not who wrote them: a process that can change the run's folder can write a new manifest.
+//! This module does not evaluate runs and follows no links.
 
 mod check;
 mod collect;
@@ -25,110 +25,110 @@ pub use group::GroupManifest;
 /// The version that this program writes.
 const MANIFEST_VERSION: u32 = 1;
 
-/// The manifest of a run, as it is on disk and as it is read. What a newer version adds is passed over, what an older one
-/// did not write is absent; paths are relative to the run's folder.
+/// The manifest of a run, in the format on disk. Fields that a newer version adds are ignored; fields that an older version did not
+/// write are absent. Paths are relative to the run's folder.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Manifest {
-    /// Of this format.
+    /// The version of this format.
     pub version: u32,
-    /// Whether it was made at the run's end; otherwise it says what was known at one moment and is not stored.
+    /// Whether it was built at the run's end; otherwise it describes a live run and is not stored.
     #[serde(rename = "final")]
     pub is_final: bool,
     /// The run.
     pub run_id: String,
-    /// The label that joins it with others.
+    /// The label of its group.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
-    /// Who made it.
+    /// The programs that produced the run.
     pub versions: ManifestVersions,
-    /// What MassGen was configured with.
+    /// The configuration of MassGen.
     pub config: ManifestConfig,
-    /// What was asked.
+    /// The question.
     pub question: ManifestQuestion,
-    /// The JSON merge patch on the config, secrets masked.
+    /// The JSON merge patch on the config, with secrets masked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub overrides: Option<Value>,
     /// `full` or `quick`.
     pub mode: String,
     /// `none`, `read` or `write`.
     pub context: String,
-    /// Which model each agent uses, by the effective config.
+    /// The model of each agent, from the effective config.
     pub models: BTreeMap<String, String>,
-    /// When it was asked for, RFC 3339 as all times here.
+    /// When it was requested; RFC 3339, like all times here.
     pub created: String,
-    /// When its supervisor began.
+    /// When its supervisor started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started: Option<String>,
-    /// When its end was seen.
+    /// When its end was observed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended: Option<String>,
-    /// Seconds between the two.
+    /// Seconds from start to end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub took_s: Option<f64>,
-    /// Its state's word.
+    /// The name of its state.
     pub state: String,
     /// MassGen's exit code or signal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit: Option<String>,
-    /// What it has spent by itself.
+    /// Its own spend.
     pub spent: ManifestCosts,
-    /// What the runs below it have spent, all generations.
+    /// The spend of all its descendants.
     pub spent_below: ManifestCosts,
-    /// Its best answer; absent as well where its path holds a secret.
+    /// Its best answer; also absent if its path contains a secret.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answer: Option<ManifestAnswer>,
-    /// The workspace that was saved with that answer; absent as well where its path holds a secret.
+    /// The workspace saved with that answer; also absent if its path contains a secret.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workspace: Option<ManifestWorkspace>,
-    /// Where it stands among other runs.
+    /// Its relation to other runs.
     pub lineage: ManifestLineage,
 }
 
-/// The programs that made a run.
+/// The programs that produced a run.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ManifestVersions {
     /// This program.
     pub massgen_mcp: String,
-    /// MassGen, where its installation tells.
+    /// The version of MassGen, if its installation provides it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub massgen: Option<String>,
     /// The format of the run's records.
     pub record: u32,
 }
 
-/// What MassGen was configured with.
+/// The configuration of MassGen.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ManifestConfig {
-    /// The config file that was asked for, or the rehearsal.
+    /// The requested config file or rehearsal.
     pub asked: String,
-    /// SHA-256 of what runs are compared by: the config with its overrides, before the question.
+    /// SHA-256 of the config with its overrides, without the question: equal for comparable runs.
     pub hash: String,
-    /// What MassGen read: the effective config, with the question in it.
+    /// The effective config that MassGen read, with the question.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<HashedFile>,
-    /// That file's text, secrets masked; absent of one that cannot be read as a config.
+    /// The text of that file, with secrets masked; absent if it cannot be parsed as a config.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
 }
 
-/// What was asked.
+/// The question of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ManifestQuestion {
     /// Its length in characters.
     pub chars: u64,
-    /// Of its UTF-8.
+    /// SHA-256 of its UTF-8 bytes.
     pub sha256: String,
 }
 
-/// What was spent.
+/// The spend of a run.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ManifestCosts {
-    /// US dollars, of which more may be unknown.
+    /// US dollars, without unpriced tokens.
     pub cost_usd: f64,
     /// Whether some tokens have no price.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -141,7 +141,7 @@ pub struct ManifestCosts {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ManifestAnswer {
-    /// Whose it is.
+    /// The agent that gave it.
     pub agent: String,
     /// Its length in characters.
     pub chars: u64,
@@ -150,56 +150,56 @@ pub struct ManifestAnswer {
     pub file: HashedFile,
 }
 
-/// A file, its bytes as they are on disk.
+/// A file and the hash of its bytes on disk.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HashedFile {
-    /// Where it is.
+    /// Its path.
     pub path: String,
-    /// Its size.
+    /// Its size, in bytes.
     pub bytes: u64,
-    /// Of its bytes, in lower-case hex.
+    /// SHA-256 of its bytes, in lower-case hex.
     pub sha256: String,
 }
 
-/// A workspace. Links, pipes and devices in it are none of its files.
+/// A workspace. Links, pipes and devices in it do not count as files.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ManifestWorkspace {
     /// Its folder.
     pub path: String,
-    /// Its files, by paths relative to it.
+    /// Its files, with paths relative to it.
     pub files: Vec<HashedFile>,
-    /// What is there and not among them, since there is too much of it or a secret is in its name.
+    /// The files that are not listed, because there are too many or their names contain secrets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub left_out: Option<OmittedFiles>,
 }
 
-/// What is not in a manifest.
+/// The files that a manifest leaves out.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct OmittedFiles {
-    /// Files; at least so many.
+    /// The number of files, or a lower bound of it.
     pub files: u64,
-    /// Their bytes.
+    /// Their size, in bytes.
     pub bytes: u64,
 }
 
-/// Where a run stands among others.
+/// The relation of a run to other runs.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ManifestLineage {
     /// The run whose agent started it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<String>,
-    /// The first of its ancestors; itself where it has none.
+    /// The first of its ancestors; the run itself if it has none.
     pub root: String,
-    /// 0 of a run without a parent.
+    /// 0 for a run without a parent.
     pub depth: u32,
-    /// The run before it in its conversation.
+    /// The previous run of its conversation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub continues: Option<String>,
-    /// Which turn of that it is.
+    /// The number of its turn in that conversation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub turn: Option<u32>,
     /// The answer that it builds on.
@@ -213,10 +213,10 @@ pub struct ManifestLineage {
 pub struct ManifestBasis {
     /// The earlier run.
     pub run_id: String,
-    /// The answer's label; absent of a presented one.
+    /// The answer's label; absent for a presented answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answer: Option<String>,
-    /// Whose it is.
+    /// The agent that gave it.
     pub agent: String,
     /// The run's own copy of it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -224,36 +224,36 @@ pub struct ManifestBasis {
 }
 
 impl Manifest {
-    /// What is known of a run now; final where it is over. What cannot be read of its folder is absent.
+    /// Builds the manifest of a run; final if it has ended. Files that cannot be read are absent.
     pub fn for_run(files: &RunFiles, record: &RunRecord, secrets: &Secrets) -> Manifest {
         collect::collect_manifest(files, record, secrets)
     }
 
-    /// Reads one, of whatever version.
+    /// Parses a manifest of any version.
     ///
     /// # Errors
     ///
-    /// Where it is no JSON, or a field has another type than every version gave it.
+    /// If it is not JSON, or a field does not have the type of any version.
     pub fn from_json(bytes: &[u8]) -> Result<Manifest, serde_json::Error> {
         serde_json::from_slice(bytes)
     }
 
-    /// As it is kept and shown.
+    /// The text that is stored and shown.
     pub fn to_json(&self) -> String {
-        // It holds no map with keys that are not text, so that it always serialises.
+        // This cannot fail: all keys of its maps are texts.
         serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
     }
 }
 
-/// Makes the manifest of a run whose ending is about to go on record, and keeps it in the run's folder. Where that fails, the
-/// run has none; nothing else hangs on it.
-pub fn save_manifest(folder: &RunFolder, record: &RunRecord, held: &OwnerLock, secrets: &Secrets) {
+/// Builds the manifest of a run before its ending is recorded, and stores it in the run's folder. If that fails, the run has no
+/// manifest; nothing else depends on it.
+pub fn save_manifest(folder: &RunFolder, record: &RunRecord, lock: &OwnerLock, secrets: &Secrets) {
     let files = match RunFiles::open(folder.path()) {
         Ok(files) => files,
         Err(error) => return tracing::warn!(%error, "the run's folder cannot be opened, and it has no manifest"),
     };
-    let made = Manifest::for_run(&files, record, secrets);
-    if let Err(error) = folder.save_manifest(made.to_json().as_bytes(), held) {
+    let manifest = Manifest::for_run(&files, record, secrets);
+    if let Err(error) = folder.save_manifest(manifest.to_json().as_bytes(), lock) {
         tracing::warn!(run = %record.spec.id, error = text::error_chain(&error), "the manifest could not be written");
     }
 }

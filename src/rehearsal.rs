@@ -1,9 +1,9 @@
 //! The rehearsal: a built-in scripted model behind an OpenAI-compatible endpoint, on loopback only.
 //!
-//! It lets real MassGen finish a run offline, without a key and at no cost, and lets a test or a doctor make things go wrong on
-//! purpose. What the model does is written in its name (see [`Script`]), so each agent of a config can have its own part.
-//! It knows MassGen's requests only as far as it must to answer them, it never leaves 127.0.0.1, and it never reads or writes a
-//! file or starts a process.
+//! With it, real MassGen can finish a run offline, without a key and at no cost, and tests can cause faults on purpose. The
+//! model's name contains its script (see [`Script`]), so each agent of a config can have its own script.
+//! It parses MassGen's requests only as far as necessary, listens only on 127.0.0.1, reads and writes no file, and starts no
+//! process.
 
 mod config;
 mod endpoint;
@@ -25,54 +25,54 @@ use tokio::{net::TcpListener, sync::watch};
 pub use config::{NAME, check_name, config_yaml, is_rehearsal};
 pub use script::{DIRECTIVES, Script, ScriptError, directive_words};
 
-/// Why the endpoint could not be opened.
+/// The endpoint could not be opened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RehearsalError {
-    /// No port of the loopback address was to be had.
+    /// No port of the loopback address could be bound.
     #[error("cannot listen on `127.0.0.1` for the rehearsal model")]
     Listen {
-        /// What the system said.
+        /// The cause.
         source: io::Error,
     },
 }
 
-/// An open endpoint. It serves until this is dropped; replies that are still being held back are then given up.
+/// An open endpoint. It serves until this is dropped; delayed replies are cancelled then.
 #[derive(Debug)]
 #[must_use = "the endpoint closes when this is dropped"]
 pub struct Rehearsal {
     address: SocketAddr,
     call_count: Arc<AtomicUsize>,
-    /// Dropping it is the sign to close: the listener, the idle connections and the replies that wait all watch it.
+    /// Dropping it closes the endpoint: the listener, the idle connections and the delayed replies watch it.
     _shutdown: watch::Sender<()>,
 }
 
 impl Rehearsal {
-    /// What a config's `base_url` has to say: `http://127.0.0.1:PORT/v1`.
+    /// The `base_url` for a config: `http://127.0.0.1:PORT/v1`.
     #[must_use]
     pub fn base_url(&self) -> String {
         format!("http://{}/v1", self.address)
     }
 
-    /// How many chat completions were asked for so far, the refused ones and the unanswered ones among them.
+    /// The number of requested chat completions so far, including refused and unanswered ones.
     #[must_use]
     pub fn call_count(&self) -> usize {
         self.call_count.load(Ordering::Relaxed)
     }
 }
 
-/// Opens the endpoint on a free port of 127.0.0.1. It is served by a task of the runtime that calls this.
+/// Opens the endpoint on a free port of 127.0.0.1. A task of the current runtime serves it.
 ///
 /// # Errors
 ///
-/// When no port can be bound.
+/// If no port can be bound.
 pub async fn serve() -> Result<Rehearsal, RehearsalError> {
     let listener =
         TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(|source| RehearsalError::Listen { source })?;
     let address = listener.local_addr().map_err(|source| RehearsalError::Listen { source })?;
-    let (open, closing) = watch::channel(());
+    let (shutdown, closing) = watch::channel(());
     let calls = Arc::new(AtomicUsize::new(0));
-    let stage = endpoint::EndpointState::new(Arc::clone(&calls), closing);
-    tokio::spawn(endpoint::serve_until_closed(listener, stage));
-    Ok(Rehearsal { address, call_count: calls, _shutdown: open })
+    let state = endpoint::EndpointState::new(Arc::clone(&calls), closing);
+    tokio::spawn(endpoint::serve_until_closed(listener, state));
+    Ok(Rehearsal { address, call_count: calls, _shutdown: shutdown })
 }

@@ -1,5 +1,5 @@
-//! Runs and experiments explained: a report for a model, a page for people.
-//! It draws what it is given; it looks at no run by itself.
+//! Reports about runs and experiments: text for a model, an HTML page for people.
+//! It formats the given data and reads no run.
 
 pub mod answer_diff;
 pub mod page;

@@ -28,7 +28,7 @@ pub use state::{
 /// The request of a run: resolved, checked and never changed afterwards (`spec.json`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunSpec {
-    /// The run's name, which is also its folder's.
+    /// The id of the run, which is also its folder's name.
     pub id: RunId,
     /// When the run was requested, by the wall clock.
     pub created: Timestamp,
@@ -240,7 +240,7 @@ impl RunRecord {
         !is_partial && self.digest.as_ref().is_none_or(|digest| !digest.votes.is_empty())
     }
 
-    /// The time from its admission to a moment, or to its end; includes its time in the queue and its start.
+    /// The time from its admission to `now`, or to its end; includes its time in the queue and its start.
     pub fn elapsed(&self, now: &Moment) -> Duration {
         let waited = |until: Timestamp| Duration::try_from(until.duration_since(self.spec.created)).unwrap_or_default();
         let ran = self.state.ending().map(|ending| ending.duration);
@@ -263,15 +263,15 @@ impl RunRecord {
 pub struct Moment {
     /// By the wall clock.
     pub wall: Timestamp,
-    /// Milliseconds since boot, the machine's sleep included.
+    /// Milliseconds since boot, including the time the machine was suspended.
     pub boot_ms: u64,
     /// The boot that `boot_ms` belongs to.
     pub boot_id: String,
 }
 
 impl Moment {
-    /// The time from here to `later`: by the boot clock when both saw the same boot, else by the wall clock,
-    /// and never negative.
+    /// The time from this moment to `later`: by the boot clock if both belong to the same boot, otherwise by the wall clock;
+    /// never negative.
     pub fn duration_until(&self, later: &Moment) -> Duration {
         if self.boot_id == later.boot_id {
             return Duration::from_millis(later.boot_ms.saturating_sub(self.boot_ms));

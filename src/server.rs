@@ -88,8 +88,8 @@ const EXPECTED_PARAMS: [(&str, &str); 5] = [
 ];
 
 /// The instructions, with the operator's maximum wait.
-fn instructions(most_wait: Duration) -> String {
-    INSTRUCTIONS.replace("wait_s: 45", &format!("wait_s: {}", most_wait.as_secs().min(45)))
+fn instructions(max_wait: Duration) -> String {
+    INSTRUCTIONS.replace("wait_s: 45", &format!("wait_s: {}", max_wait.as_secs().min(45)))
 }
 
 /// Why the server could not serve.
@@ -109,14 +109,14 @@ pub async fn serve(fleet: Fleet, settings: Settings) -> Result<(), ServerError> 
     if !settings.read_only {
         tokio::spawn(prune_in_background(fleet.clone(), settings.retention));
     }
-    let desk = ServerContext::new(fleet, settings, closing.clone());
-    let patience = desk.wait_limits.clone();
-    let server = Server { context: desk, tools: Arc::default(), subscriptions: Subscriptions::default() };
-    let heard = Arc::default();
-    orphan::exit_when_orphaned(Arc::clone(&heard), closing.clone());
+    let server_context = ServerContext::new(fleet, settings, closing.clone());
+    let wait_limits = server_context.wait_limits.clone();
+    let server = Server { context: server_context, tools: Arc::default(), subscriptions: Subscriptions::default() };
+    let input_received = Arc::default();
+    orphan::exit_when_orphaned(Arc::clone(&input_received), closing.clone());
     let (reader, writer) = rmcp::transport::io::stdio_pipes();
     let session = match ProtocolService(server)
-        .serve(StdioTransport::new(reader, writer, heard, closing).with_wait_limits(patience))
+        .serve(StdioTransport::new(reader, writer, input_received, closing).with_wait_limits(wait_limits))
         .await
     {
         Ok(session) => session,
@@ -124,8 +124,8 @@ pub async fn serve(fleet: Fleet, settings: Settings) -> Result<(), ServerError> 
         Err(ServerInitializeError::ConnectionClosed(_)) => return Ok(()),
         Err(error) => return Err(ServerError::Session(Box::new(error))),
     };
-    let why = session.waiting().await.map_err(ServerError::TaskFailed)?;
-    tracing::debug!(?why, "the session is over");
+    let quit_reason = session.waiting().await.map_err(ServerError::TaskFailed)?;
+    tracing::debug!(?quit_reason, "the session is over");
     Ok(())
 }
 
@@ -135,8 +135,14 @@ async fn prune_in_background(fleet: Fleet, keep: Retention) {
     match fleet.prune_when_due(keep).await {
         Ok(None) => {}
         Ok(Some(pruned)) => {
-            let (gone, freed) = (pruned.removed.len(), pruned.freed_bytes);
-            tracing::info!(gone, leftovers = pruned.leftovers, freed, kept = pruned.retained_count, "runs were pruned");
+            let (removed, freed) = (pruned.removed.len(), pruned.freed_bytes);
+            tracing::info!(
+                removed,
+                leftovers = pruned.leftovers,
+                freed,
+                kept = pruned.retained_count,
+                "runs were pruned"
+            );
             for (name, why) in pruned.failure_messages() {
                 tracing::warn!(name, why, "could not be pruned");
             }
@@ -155,9 +161,9 @@ struct Server {
 
 impl ServerHandler for Server {
     fn get_info(&self) -> ServerConfig {
-        let about = Implementation::new("massgen-mcp", env!("CARGO_PKG_VERSION")).with_title("MassGen");
+        let implementation = Implementation::new("massgen-mcp", env!("CARGO_PKG_VERSION")).with_title("MassGen");
         ServerConfig::new(protocol::capabilities(self.context.settings.read_only))
-            .with_server_info(about)
+            .with_server_info(implementation)
             .with_instructions(instructions(self.context.settings.max_wait))
     }
 
@@ -178,8 +184,8 @@ impl ServerHandler for Server {
         context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
         let tools = self.tools.get_or_init(|| tools::available_tools(&self.context.settings));
-        let known = tools.iter().map(|tool| protocol::tool_for_version(&context, tool.clone()));
-        Ok(ListToolsResult::with_all_items(known.collect()))
+        let tools_for_client = tools.iter().map(|tool| protocol::tool_for_version(&context, tool.clone()));
+        Ok(ListToolsResult::with_all_items(tools_for_client.collect()))
     }
 
     async fn call_tool(
@@ -187,27 +193,29 @@ impl ServerHandler for Server {
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        let mut known = tools::tool_names(&self.context.settings);
-        if !known.any(|name| name == request.name) {
-            let known: Vec<_> = tools::tool_names(&self.context.settings).collect();
+        let mut tool_names = tools::tool_names(&self.context.settings);
+        if !tool_names.any(|name| name == request.name) {
+            let tool_names: Vec<_> = tools::tool_names(&self.context.settings).collect();
             let name = text::single_line(&request.name, 80);
-            let message = format!("tool `{name}` not found; there are: {}", known.join(", "));
+            let message = format!("tool `{name}` not found; there are: {}", tool_names.join(", "));
             return Err(ErrorData::invalid_params(message, None));
         }
-        if let Some(unread) = context.extensions.get::<UnparsableArgument>() {
-            let refusal = arguments::unreadable_refusal(&request.name, unread);
+        if let Some(unparsable) = context.extensions.get::<UnparsableArgument>() {
+            let refusal = arguments::unreadable_refusal(&request.name, unparsable);
             return Ok(refusal_result(refusal.masked(self.context.fleet.secrets())).into());
         }
-        let desk = self.context.clone();
+        let server_context = self.context.clone();
         let arguments = request.arguments.unwrap_or_default();
-        let takes_task = request.name == "run_massgen" && tasks::supports_tasks(&context);
+        let accepts_task = request.name == "run_massgen" && tasks::supports_tasks(&context);
         let progress = ProgressTarget::from_context(&context);
-        let open = desk.wait_limits.start_call(context.id.clone());
-        let client = Client::from_context(&context, desk.settings.page_chars);
-        let caller = Caller { cancelled: context.ct, progress, accepts_task: takes_task, client };
-        let answer = run_tool_call(client, async move { desk.call_tool(&request.name, arguments, caller).await }).await;
-        drop(open);
-        if takes_task && let Some(task) = self.context.create_task(&answer).await {
+        let open_call = server_context.wait_limits.start_call(context.id.clone());
+        let client = Client::from_context(&context, server_context.settings.page_chars);
+        let caller = Caller { cancelled: context.ct, progress, accepts_task, client };
+        let answer =
+            run_tool_call(client, async move { server_context.call_tool(&request.name, arguments, caller).await })
+                .await;
+        drop(open_call);
+        if accepts_task && let Some(task) = self.context.create_task(&answer).await {
             return Ok(CallToolResponse::Task(task));
         }
         Ok(answer.into())
@@ -218,7 +226,9 @@ impl ServerHandler for Server {
         request: GetTaskParams,
         _context: RequestContext<RoleServer>,
     ) -> Result<GetTaskResult, ErrorData> {
-        Ok(GetTaskResult::new(self.run_request(|desk| async move { desk.get_task(&request.task_id).await }).await?))
+        Ok(GetTaskResult::new(
+            self.run_request(|server_context| async move { server_context.get_task(&request.task_id).await }).await?,
+        ))
     }
 
     /// A run never asks its client for input, so the update itself is ignored.
@@ -227,7 +237,7 @@ impl ServerHandler for Server {
         request: UpdateTaskParams,
         _context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
-        self.run_request(|desk| async move { desk.check_task(&request.task_id).await }).await
+        self.run_request(|server_context| async move { server_context.check_task(&request.task_id).await }).await
     }
 
     async fn cancel_task(
@@ -235,7 +245,7 @@ impl ServerHandler for Server {
         request: CancelTaskParams,
         _context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
-        self.run_request(|desk| async move { desk.cancel_task(&request.task_id).await }).await
+        self.run_request(|server_context| async move { server_context.cancel_task(&request.task_id).await }).await
     }
 
     async fn list_resources(
@@ -243,7 +253,7 @@ impl ServerHandler for Server {
         _page: Option<PaginatedRequestParams>,
         _context: RequestContext<RoleServer>,
     ) -> Result<ListResourcesResult, ErrorData> {
-        let listed = self.run_request(|desk| async move { desk.resources().await }).await?;
+        let listed = self.run_request(|server_context| async move { server_context.resources().await }).await?;
         Ok(ListResourcesResult::with_all_items(listed))
     }
 
@@ -262,8 +272,9 @@ impl ServerHandler for Server {
     ) -> Result<ReadResourceResponse, ErrorData> {
         let uri = request.uri.clone();
         let client = Client::from_context(&context, self.context.settings.page_chars);
-        let read = self
-            .run_request(move |desk| async move { desk.read_uri(&request.uri.parse::<ResourceUri>()?, client).await });
+        let read = self.run_request(move |server_context| async move {
+            server_context.read_uri(&request.uri.parse::<ResourceUri>()?, client).await
+        });
         Ok(read.await.map_err(|error| with_resource_uri(error, uri))?.into())
     }
 
@@ -272,7 +283,9 @@ impl ServerHandler for Server {
         request: CompleteRequestParams,
         _context: RequestContext<RoleServer>,
     ) -> Result<CompleteResult, ErrorData> {
-        Ok(CompleteResult::new(self.run_request(|desk| async move { desk.complete(request).await }).await?))
+        Ok(CompleteResult::new(
+            self.run_request(|server_context| async move { server_context.complete(request).await }).await?,
+        ))
     }
 
     async fn subscribe(
@@ -282,9 +295,10 @@ impl ServerHandler for Server {
     ) -> Result<(), ErrorData> {
         let subscriptions = self.subscriptions.clone();
         let uri = request.uri.clone();
-        let opened =
-            self.run_request(|desk| async move { subscriptions.subscribe(desk, &request.uri, context.peer).await });
-        opened.await.map_err(|error| with_resource_uri(error, uri))
+        let result = self.run_request(|server_context| async move {
+            subscriptions.subscribe(server_context, &request.uri, context.peer).await
+        });
+        result.await.map_err(|error| with_resource_uri(error, uri))
     }
 
     async fn unsubscribe(
@@ -293,7 +307,7 @@ impl ServerHandler for Server {
         _context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
         let subscriptions = self.subscriptions.clone();
-        self.run_request(|_desk| async move { subscriptions.unsubscribe(&request.uri) }).await
+        self.run_request(|_server_context| async move { subscriptions.unsubscribe(&request.uri) }).await
     }
 
     fn accepted_subscription_filter(&self, requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
@@ -301,11 +315,11 @@ impl ServerHandler for Server {
     }
 
     async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
-        let listening = |desk: ServerContext| async move {
-            subscriptions::serve_listen(&desk, context).await;
+        let serve_stream = |server_context: ServerContext| async move {
+            subscriptions::serve_listen(&server_context, context).await;
             Ok(())
         };
-        self.run_request(listening).await
+        self.run_request(serve_stream).await
     }
 
     /// rmcp passes a known method with malformed parameters on as a custom request.
@@ -314,8 +328,8 @@ impl ServerHandler for Server {
         request: CustomRequest,
         _context: RequestContext<RoleServer>,
     ) -> Result<CustomResult, ErrorData> {
-        if let Some((_, takes)) = EXPECTED_PARAMS.iter().find(|(method, _)| *method == request.method) {
-            return Err(ErrorData::invalid_params(format!("{} takes {takes}", request.method), None));
+        if let Some((_, expected)) = EXPECTED_PARAMS.iter().find(|(method, _)| *method == request.method) {
+            return Err(ErrorData::invalid_params(format!("{} takes {expected}", request.method), None));
         }
         let message = format!("there is no method `{}`", text::single_line(&request.method, 80));
         Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, message, None))

@@ -1,5 +1,5 @@
-//! What the operator set: flags, then variables, then the file, then defaults. Read once at the start, checked once, never
-//! changed by an agent. It enforces nothing.
+//! The operator's settings. Precedence: flag, environment variable, settings file, default. They are read and checked once at the
+//! start and never changed by an agent. This module enforces no setting.
 
 mod file;
 mod flags;
@@ -20,67 +20,67 @@ pub use self::flags::{Flags, join_switch_values};
 pub use self::reader::{EffectiveSetting, SettingSource};
 pub use self::table::{Setting, TABLE, markdown};
 
-/// How long a run may take where neither the agent nor the operator says.
+/// The default timeout of a run.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(1800);
-/// The longest an agent may ask for unless the operator sets another.
+/// The default of the longest timeout that an agent may request.
 pub const DEFAULT_MAX_TIMEOUT: Duration = Duration::from_secs(7200);
-/// The longest that a call may wait for a change unless the operator raises it: clients give up a call after 60 s.
+/// The default of the longest wait of a call: clients abort a call after 60 s.
 pub const DEFAULT_MAX_WAIT: Duration = Duration::from_secs(50);
-/// The longest that the operator may raise it to: one widespread client moves a call to the background after 120 s.
+/// The largest value of that setting: one widespread client moves a call to the background after 120 s.
 pub const MAX_CONFIGURABLE_WAIT: Duration = Duration::from_secs(110);
-/// The longest that the operator may let a run take, in seconds: a day.
+/// The longest timeout that the operator may set, in seconds: a day.
 const MAX_CONFIGURABLE_TIMEOUT_S: u32 = 86_400;
-/// The most tokens that a limit can be.
+/// The largest token limit.
 const MAX_CONFIGURABLE_TOKENS: u64 = 1_000_000_000_000;
 
 /// Checked settings.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The settings file that was read.
+    /// The settings file, if one was read.
     pub file: Option<PathBuf>,
     /// The state folder, absolute.
     pub state_folder: PathBuf,
-    /// The MassGen program that was named.
+    /// The MassGen program, if one is set.
     pub massgen: Option<PathBuf>,
     /// The project folder, absolute.
     pub project: Result<PathBuf, ProjectError>,
-    /// The user's home folder, where there is one.
+    /// The user's home folder, if one exists.
     pub user_home: Option<PathBuf>,
     /// The longest that a call may wait.
     pub max_wait: Duration,
-    /// The most characters of an answer that is a page or a list.
+    /// The most characters of an answer that contains a page or a list.
     pub page_chars: u32,
-    /// Whether only the tools that look are to be had.
+    /// Whether only the tools that read are offered.
     pub read_only: bool,
-    /// Whether runs may be forked from a process that has imported MassGen, and one is begun where memory allows.
+    /// Whether runs may be forked from a process that has imported MassGen, which is started if memory allows.
     pub warm: bool,
-    /// Of time and number.
+    /// The limits of time and number.
     pub limits: Limits,
-    /// Of money and tokens.
+    /// The limits of money and tokens.
     pub spending: SpendingLimits,
-    /// Which files configs may come from, and which may bring in commands.
+    /// Which files may be configs, and which configs may run commands.
     pub trust: Trust,
-    /// More environment variables that reach MassGen: names, or beginnings of names with a star at the end.
+    /// Extra environment variables that are passed to MassGen: names, or prefixes with a star at the end.
     pub pass_env: Vec<String>,
-    /// A .env file with keys for MassGen, links resolved.
+    /// A .env file with keys for MassGen, with links resolved.
     pub env_file: Option<PathBuf>,
-    /// More variables that hold secrets, and those that hold none.
+    /// Additions and exceptions to the names of variables with secrets.
     pub secret_name_rules: SecretNameSettings,
     /// Which ended runs are kept.
     pub retention: Retention,
     effective_settings: Vec<EffectiveSetting>,
 }
 
-/// Why there is no project folder: none was named, and the working folder cannot be one.
+/// Why no project folder exists: none is set, and the working folder cannot be one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ProjectError {
-    /// All files of the machine would be its files.
+    /// The whole file system would be the project.
     #[error("the working folder is `/`")]
     Root,
     /// It was removed, or cannot be read.
     #[error("the working folder is gone")]
     Deleted,
-    /// Neither records nor clients could name it.
+    /// Records and clients could not name it.
     #[error("the name of the working folder is not UTF-8")]
     NotUtf8,
 }
@@ -88,111 +88,110 @@ pub enum ProjectError {
 /// Limits of time and number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// How long a run may take where the agent does not say; at most `max_timeout`.
+    /// The timeout of a run if the agent requests none; at most `max_timeout`.
     pub timeout: Duration,
-    /// The longest that an agent may ask for; at most a day.
+    /// The longest timeout that an agent may request; at most a day.
     pub max_timeout: Duration,
-    /// Runs at once of all servers of the state folder, nested ones not counted; 1 to 1000.
+    /// Runs at once of all servers of the state folder, without nested runs; 1 to 1000.
     pub max_runs: u32,
-    /// Runs that wait for a free place; 0 to 10000.
+    /// Runs that may wait for a free slot; 0 to 10000.
     pub max_queue: u32,
-    /// How deep runs may be nested: with 0, a run starts none.
+    /// How deep runs may be nested; 0: a run cannot start runs.
     pub max_depth: u32,
-    /// Live runs below one that is not nested; 0 to 1000.
+    /// Live runs below a run that is not nested; 0 to 1000.
     pub max_tree_runs: u32,
-    /// Starts in a minute of all servers of the state folder; 1 to 10000.
+    /// Starts per minute of all servers of the state folder; 1 to 10000.
     pub starts_per_minute: u32,
 }
 
 /// Limits of money (USD, above 0, finite) and tokens; `None` is no limit.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SpendingLimits {
-    /// The most that a run and all below it may spend, and the default where the agent asks for none.
+    /// The most that a run and its descendants may spend, and the default if the agent requests no budget.
     pub budget_usd: Option<f64>,
-    /// The same in tokens.
+    /// The same limit in tokens.
     pub max_tokens: Option<u64>,
-    /// The most that all runs that one server starts may spend.
+    /// The most that all runs of one server may spend.
     pub server_budget_usd: Option<f64>,
     /// The most that all runs of the state folder may spend in a day (UTC).
     pub day_budget_usd: Option<f64>,
-    /// What a run comes to whose cost MassGen does not know.
+    /// How a run with a cost unknown to MassGen is handled.
     pub unknown_cost: UnknownCost,
-    /// What models cost, for estimates.
+    /// The prices of models, for estimates.
     pub prices: Prices,
 }
 
-/// What a run comes to whose cost MassGen does not know.
+/// How a run with a cost unknown to MassGen is handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum UnknownCost {
-    /// It goes on, with a warning.
+    /// It continues, with a warning.
     #[default]
     Warn,
-    /// It may not.
+    /// It is stopped.
     Deny,
-    /// Its cost is estimated from its tokens, by the setting `prices`.
+    /// Its cost is estimated from its tokens with the setting `prices`.
     Estimate,
 }
 
-/// What models cost, by their names.
+/// The prices of models, by model name.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Prices(BTreeMap<String, Price>);
 
-/// What a model costs, in USD per million tokens; finite, 0 or more.
+/// The price of a model, in USD per million tokens; finite, 0 or more.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Price {
-    /// Tokens that it is given.
+    /// Input tokens.
     pub input: f64,
-    /// Tokens that it makes.
+    /// Output tokens.
     pub output: f64,
 }
 
-/// Where configs and question files may come from, and which configs may bring in commands. All paths are absolute, with links
-/// resolved.
+/// The folders of configs and question files, and the configs that may run commands. All paths are absolute, with links resolved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trust {
-    /// More folders that configs and question files may come from.
+    /// Additional folders for configs and question files.
     pub read_folders: Vec<PathBuf>,
-    /// Files and folders whose configs may bring in commands, besides MassGen's examples and `~/.config/massgen`.
+    /// Files and folders whose configs may run commands, in addition to MassGen's examples and `~/.config/massgen`.
     pub trusted_configs: Vec<PathBuf>,
-    /// Whether any config may, and overrides too.
+    /// Whether all configs and overrides may run commands.
     pub allow_commands: bool,
 }
 
-/// Which environment variables hold secrets, besides what their names say: names, or beginnings of names with a star at the end.
+/// Environment variables that do or do not hold secrets, regardless of the built-in rules: names, or prefixes with a star.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecretNameSettings {
-    /// They do.
+    /// Variables with secrets.
     pub masked: Vec<String>,
-    /// They do not.
+    /// Variables without secrets.
     pub shown: Vec<String>,
 }
 
 /// Which ended runs are kept; `None` is no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Retention {
-    /// For how long after its end.
+    /// How long after its end a run is kept.
     pub keep_for: Option<Duration>,
-    /// How many, the latest.
+    /// The number of runs that are kept, the latest first.
     pub keep_runs: Option<usize>,
-    /// How much disk space the latest may take, in bytes.
+    /// The disk space for kept runs, the latest first, in bytes.
     pub keep_bytes: Option<u64>,
 }
 
-/// A setting that cannot be.
+/// An invalid setting.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
-    /// No home folder, and no state folder named.
+    /// No home folder exists, and no state folder is set.
     #[error("there is no home folder to keep state in: set --home or MASSGEN_MCP_HOME")]
     NoHome(#[source] etcetera::HomeDirError),
-    /// A record with it could not be written.
+    /// The path of the state folder is not UTF-8, so records could not name it.
     #[error("the name of the state folder `{}` is not UTF-8: set --home or MASSGEN_MCP_HOME", .0.display())]
     NotUtf8(PathBuf),
-    /// The settings file is not there or cannot be read.
+    /// The settings file does not exist or cannot be read.
     #[error("cannot read the settings file `{}`", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
     /// The settings file is not TOML.
@@ -200,47 +199,47 @@ pub enum SettingsError {
     NotToml {
         /// The file.
         path: PathBuf,
-        /// Where, from 1.
+        /// The line, from 1.
         line: usize,
-        /// What is wrong.
+        /// The cause.
         source: Box<toml::de::Error>,
     },
-    /// The settings file has a key that means nothing.
+    /// The settings file has an unknown key.
     #[error("`{}`, line {line}: there is no setting `{key}`", path.display())]
     UnknownKey {
         /// The file.
         path: PathBuf,
-        /// Where, from 1.
+        /// The line, from 1.
         line: usize,
         /// The key.
         key: String,
     },
-    /// A value that the setting cannot have.
+    /// An invalid value of a setting.
     #[error("{place}: `{value}` is not {wanted}")]
     InvalidValue {
-        /// Flag and variable, or file, line and key.
+        /// The place to correct: flag and variable, or file, line and key.
         place: String,
-        /// What was given.
+        /// The given value.
         value: String,
-        /// What it should be.
+        /// The expected value, in words.
         wanted: String,
     },
 }
 
 impl Flags {
-    /// Reads the settings file, if there is one, checks all that was given and fills in the defaults.
+    /// Reads the settings file if one exists, checks all given values and adds the defaults.
     pub fn resolve(self) -> Result<Settings, SettingsError> {
-        // Only relative paths need one.
-        let working = std::env::current_dir().ok();
+        // Only relative paths need the working folder.
+        let working_folder = std::env::current_dir().ok();
         let user_home = etcetera::home_dir().ok().filter(|home| home.to_str().is_some());
-        let file = self.file.read(working.as_deref(), user_home.as_deref())?;
+        let file = self.file.read(working_folder.as_deref(), user_home.as_deref())?;
         let mut given = match &file {
             Some((path, text)) => file::parse(path, text)?,
             None => BTreeMap::new(),
         };
         given.extend(self.given);
         Settings::from_reader(
-            SettingsReader::new(given, working, user_home.clone()),
+            SettingsReader::new(given, working_folder, user_home.clone()),
             file.map(|(path, _)| path),
             user_home,
         )
@@ -248,154 +247,157 @@ impl Flags {
 }
 
 impl Prices {
-    /// Every model with its price.
+    /// All models with their prices.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Price)> {
         self.0.iter().map(|(model, price)| (model.as_str(), *price))
     }
 }
 
 impl FileChoice {
-    /// The file's absolute path and its text. Only a usual file may be missing.
+    /// The file's absolute path and its text. Only the default file may be missing.
     fn read(
         self,
-        working: Option<&Path>,
+        working_folder: Option<&Path>,
         user_home: Option<&Path>,
     ) -> Result<Option<(PathBuf, String)>, SettingsError> {
-        let (path, must_be) = match self {
+        let (path, is_required) = match self {
             FileChoice::Absent => return Ok(None),
             FileChoice::Named(path) => {
-                (working.unwrap_or(Path::new("")).join(reader::expand_home(&path, user_home)), true)
+                (working_folder.unwrap_or(Path::new("")).join(reader::expand_home(&path, user_home)), true)
             }
             FileChoice::Default(path) => (path, false),
         };
         match std::fs::read_to_string(&path) {
             Ok(text) => Ok(Some((path, text))),
-            Err(error) if is_missing(&error) && !must_be => Ok(None),
+            Err(error) if is_missing(&error) && !is_required => Ok(None),
             Err(source) => Err(SettingsError::Unreadable { path, source }),
         }
     }
 }
 
-/// A user without a home folder may have a file, such as `/dev/null`, in its place.
+/// The home folder of some users is a file, such as `/dev/null`, so `NotADirectory` also means a missing file.
 fn is_missing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 impl Settings {
-    /// The project folder, where there is one.
+    /// The project folder, if one exists.
     pub fn project_folder(&self) -> Option<&Path> {
         self.project.as_deref().ok()
     }
 
-    /// Whether a person has given this setting a value: by a flag, a variable or the settings file.
+    /// Whether a setting has a value from a flag, a variable or the settings file.
     pub fn is_given(&self, key: &str) -> bool {
         self.effective_settings().iter().any(|known| known.key == key && known.source != SettingSource::Default)
     }
 
-    /// Every setting with its value and who gave it, in the order of [`TABLE`].
+    /// All settings with their values and sources, in the order of [`TABLE`].
     pub fn effective_settings(&self) -> &[EffectiveSetting] {
         &self.effective_settings
     }
 
     fn from_reader(
-        mut from: SettingsReader,
+        mut reader: SettingsReader,
         file: Option<PathBuf>,
         user_home: Option<PathBuf>,
     ) -> Result<Settings, SettingsError> {
-        let home = from.path("home", PathKind::Any)?.map_or_else(default_state_folder, Ok)?;
-        from.set_effective("home", home.display());
-        let massgen = from.path("massgen", PathKind::Any)?;
-        let project = from.path("project", PathKind::Folder)?.map_or_else(working_folder, Ok);
+        let home = reader.path("home", PathKind::Any)?.map_or_else(default_state_folder, Ok)?;
+        reader.set_effective("home", home.display());
+        let massgen = reader.path("massgen", PathKind::Any)?;
+        let project = reader.path("project", PathKind::Folder)?.map_or_else(working_folder, Ok);
         match &project {
-            Ok(project) => from.set_effective("project", project.display()),
-            Err(none) => from.set_effective("project", format!("none: {none}")),
+            Ok(project) => reader.set_effective("project", project.display()),
+            Err(none) => reader.set_effective("project", format!("none: {none}")),
         }
-        let most_wait = from.integer("max_wait_s", 0, MAX_CONFIGURABLE_WAIT.as_secs() as u32)?;
+        let max_wait_s = reader.integer("max_wait_s", 0, MAX_CONFIGURABLE_WAIT.as_secs() as u32)?;
         Ok(Settings {
             file,
             state_folder: home,
             massgen,
             project,
             user_home,
-            max_wait: Duration::from_secs(most_wait.into()),
-            page_chars: from.integer("page_chars", 2_000, 40_000)?,
-            warm: from.boolean("warm")?,
-            read_only: from.boolean("read_only")?,
-            limits: Limits::from_reader(&mut from)?,
-            spending: SpendingLimits::from_reader(&mut from)?,
-            trust: Trust::from_reader(&mut from)?,
-            pass_env: from.names("pass_env")?,
-            env_file: from.path("env_file", PathKind::File)?,
-            secret_name_rules: SecretNameSettings { masked: from.names("mask_env")?, shown: from.names("show_env")? },
-            retention: Retention::from_reader(&mut from)?,
-            effective_settings: from.into_effective(),
+            max_wait: Duration::from_secs(max_wait_s.into()),
+            page_chars: reader.integer("page_chars", 2_000, 40_000)?,
+            warm: reader.boolean("warm")?,
+            read_only: reader.boolean("read_only")?,
+            limits: Limits::from_reader(&mut reader)?,
+            spending: SpendingLimits::from_reader(&mut reader)?,
+            trust: Trust::from_reader(&mut reader)?,
+            pass_env: reader.names("pass_env")?,
+            env_file: reader.path("env_file", PathKind::File)?,
+            secret_name_rules: SecretNameSettings {
+                masked: reader.names("mask_env")?,
+                shown: reader.names("show_env")?,
+            },
+            retention: Retention::from_reader(&mut reader)?,
+            effective_settings: reader.into_effective(),
         })
     }
 }
 
 impl Limits {
-    fn from_reader(from: &mut SettingsReader) -> Result<Limits, SettingsError> {
-        let (timeout, max_timeout) = read_timeouts(from)?;
+    fn from_reader(reader: &mut SettingsReader) -> Result<Limits, SettingsError> {
+        let (timeout, max_timeout) = read_timeouts(reader)?;
         Ok(Limits {
             timeout: Duration::from_secs(timeout.into()),
             max_timeout: Duration::from_secs(max_timeout.into()),
-            max_runs: from.integer("max_runs", 1, 1000)?,
-            max_queue: from.integer("max_queue", 0, 10_000)?,
-            max_depth: from.integer("max_depth", 0, 16)?,
-            max_tree_runs: from.integer("max_tree_runs", 0, 1000)?,
-            starts_per_minute: from.integer("starts_per_minute", 1, 10_000)?,
+            max_runs: reader.integer("max_runs", 1, 1000)?,
+            max_queue: reader.integer("max_queue", 0, 10_000)?,
+            max_depth: reader.integer("max_depth", 0, 16)?,
+            max_tree_runs: reader.integer("max_tree_runs", 0, 1000)?,
+            starts_per_minute: reader.integer("starts_per_minute", 1, 10_000)?,
         })
     }
 }
 
-/// An operator who only lowers the most lowers the default as well.
-fn read_timeouts(from: &mut SettingsReader) -> Result<(u32, u32), SettingsError> {
-    let timeout = from.integer("timeout_s", 1, MAX_CONFIGURABLE_TIMEOUT_S)?;
-    let max = from.integer("max_timeout_s", 1, MAX_CONFIGURABLE_TIMEOUT_S)?;
-    if timeout > max && !from.is_default("timeout_s") {
-        return Err(from.invalid("timeout_s", format!("at most max_timeout_s, which is {max}")));
+/// Reads the default and the longest timeout; a lower maximum also lowers the default.
+fn read_timeouts(reader: &mut SettingsReader) -> Result<(u32, u32), SettingsError> {
+    let timeout = reader.integer("timeout_s", 1, MAX_CONFIGURABLE_TIMEOUT_S)?;
+    let max = reader.integer("max_timeout_s", 1, MAX_CONFIGURABLE_TIMEOUT_S)?;
+    if timeout > max && !reader.is_default("timeout_s") {
+        return Err(reader.invalid("timeout_s", format!("at most max_timeout_s, which is {max}")));
     }
     let timeout = timeout.min(max);
-    from.set_effective("timeout_s", timeout);
+    reader.set_effective("timeout_s", timeout);
     Ok((timeout, max))
 }
 
 impl SpendingLimits {
-    fn from_reader(from: &mut SettingsReader) -> Result<SpendingLimits, SettingsError> {
+    fn from_reader(reader: &mut SettingsReader) -> Result<SpendingLimits, SettingsError> {
         let words = [("warn", UnknownCost::Warn), ("deny", UnknownCost::Deny), ("estimate", UnknownCost::Estimate)];
         Ok(SpendingLimits {
-            budget_usd: from.amount("budget_usd", "USD")?,
-            max_tokens: from.count("max_tokens", MAX_CONFIGURABLE_TOKENS)?,
-            server_budget_usd: from.amount("server_budget_usd", "USD")?,
-            day_budget_usd: from.amount("day_budget_usd", "USD")?,
-            unknown_cost: from.choice("unknown_cost", &words)?,
-            prices: from.prices("prices"),
+            budget_usd: reader.amount("budget_usd", "USD")?,
+            max_tokens: reader.count("max_tokens", MAX_CONFIGURABLE_TOKENS)?,
+            server_budget_usd: reader.amount("server_budget_usd", "USD")?,
+            day_budget_usd: reader.amount("day_budget_usd", "USD")?,
+            unknown_cost: reader.choice("unknown_cost", &words)?,
+            prices: reader.prices("prices"),
         })
     }
 }
 
 impl Prices {
-    /// What a model costs, where the operator said.
+    /// The price of a model, if the operator set it.
     pub fn get(&self, model: &str) -> Option<Price> {
         self.0.get(model).copied()
     }
 }
 
 impl Trust {
-    fn from_reader(from: &mut SettingsReader) -> Result<Trust, SettingsError> {
+    fn from_reader(reader: &mut SettingsReader) -> Result<Trust, SettingsError> {
         Ok(Trust {
-            read_folders: from.paths("read_folders", PathKind::Folder)?,
-            trusted_configs: from.paths("trusted_configs", PathKind::FileOrFolder)?,
-            allow_commands: from.boolean("allow_commands")?,
+            read_folders: reader.paths("read_folders", PathKind::Folder)?,
+            trusted_configs: reader.paths("trusted_configs", PathKind::FileOrFolder)?,
+            allow_commands: reader.boolean("allow_commands")?,
         })
     }
 }
 
 impl Retention {
-    fn from_reader(from: &mut SettingsReader) -> Result<Retention, SettingsError> {
-        let days = from.count("keep_days", 36_500)?;
-        let runs = from.count("keep_runs", 1_000_000)?;
-        let gigabytes = from.amount("keep_gb", "GB")?;
+    fn from_reader(reader: &mut SettingsReader) -> Result<Retention, SettingsError> {
+        let days = reader.count("keep_days", 36_500)?;
+        let runs = reader.count("keep_runs", 1_000_000)?;
+        let gigabytes = reader.amount("keep_gb", "GB")?;
         Ok(Retention {
             keep_for: days.map(|days| Duration::from_secs(days * 86_400)),
             keep_runs: runs.and_then(|runs| usize::try_from(runs).ok()),
@@ -406,7 +408,7 @@ impl Retention {
 
 fn default_state_folder() -> Result<PathBuf, SettingsError> {
     let base = etcetera::base_strategy::Xdg::new().map_err(SettingsError::NoHome)?;
-    // XDG has a state folder on every system that this program runs on.
+    // XDG defines a state folder on every system that this program supports.
     let home = base.state_dir().unwrap_or_else(|| base.home_dir().join(".local/state")).join("massgen-mcp");
     if home.to_str().is_some() { Ok(home) } else { Err(SettingsError::NotUtf8(home)) }
 }
@@ -455,15 +457,16 @@ mod tests {
         assert_eq!(settings.spending.unknown_cost, UnknownCost::Warn);
         assert_eq!((settings.spending.max_tokens, settings.env_file), (None, None));
         let thirty_days = Duration::from_secs(30 * 86_400);
-        let kept = Retention { keep_for: Some(thirty_days), keep_runs: Some(1000), keep_bytes: Some(20_000_000_000) };
-        assert_eq!(settings.retention, kept);
+        let retention =
+            Retention { keep_for: Some(thirty_days), keep_runs: Some(1000), keep_bytes: Some(20_000_000_000) };
+        assert_eq!(settings.retention, retention);
     }
 
     #[test]
     fn every_setting_of_the_table_is_read_in_its_order() {
         let settings = flags(&[]).resolve().expect("good");
-        let read: Vec<_> = settings.effective_settings().iter().map(|effective| effective.key).collect();
-        assert_eq!(read, TABLE.iter().map(|setting| setting.key).collect::<Vec<_>>());
+        let keys: Vec<_> = settings.effective_settings().iter().map(|effective| effective.key).collect();
+        assert_eq!(keys, TABLE.iter().map(|setting| setting.key).collect::<Vec<_>>());
         for effective in settings.effective_settings() {
             assert!(!effective.value.is_empty(), "{}", effective.key);
         }
@@ -481,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_sets_everything_and_its_paths_are_meant_from_its_folder() {
+    fn a_file_can_set_everything_and_its_paths_are_relative_to_its_folder() {
         let text = "read_only = true\nbudget_usd = 2.5\nday_budget_usd = 'none'\nunknown_cost = 'estimate'\n\
                     read_folders = ['.']\npass_env = ['X_*']\nkeep_gb = 0.5\nkeep_days = 0\n[prices.m]\ninput = 1\noutput = 2";
         let (folder, settings) = with_file(text, &[]);
@@ -496,17 +499,17 @@ mod tests {
     }
 
     #[test]
-    fn a_named_file_must_be_there_and_a_usual_one_need_not() {
+    fn a_named_file_must_exist_and_the_default_file_may_be_missing() {
         let missing = PathBuf::from("/no/such/massgen-mcp.toml");
         let named = Flags { file: FileChoice::Named(missing.clone()), ..flags(&[]) }.resolve().expect_err("missing");
         assert_eq!(named.to_string(), "cannot read the settings file `/no/such/massgen-mcp.toml`");
-        for usual in [missing, "/dev/null/massgen-mcp.toml".into()] {
-            Flags { file: FileChoice::Default(usual), ..flags(&[]) }.resolve().expect("good");
+        for default_path in [missing, "/dev/null/massgen-mcp.toml".into()] {
+            Flags { file: FileChoice::Default(default_path), ..flags(&[]) }.resolve().expect("good");
         }
     }
 
     #[test]
-    fn a_lower_most_lowers_the_default_and_a_higher_timeout_is_refused() {
+    fn a_lower_maximum_lowers_the_default_and_a_higher_timeout_is_refused() {
         let lower = flags(&[("max_timeout_s", "600")]).resolve().expect("good");
         assert_eq!(lower.limits.timeout, Duration::from_secs(600));
         assert!(lower.effective_settings().iter().any(|e| e.key == "timeout_s" && e.value == "600"));
@@ -515,7 +518,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_refused_by_name() {
+    fn invalid_values_are_refused_with_their_variable() {
         for (key, text, variable) in [
             ("project", "/no/such/folder", "MASSGEN_MCP_PROJECT"),
             ("max_wait_s", "111", "MASSGEN_MCP_MAX_WAIT_S"),

@@ -411,17 +411,17 @@ pub struct RunExtras<'a> {
 }
 
 /// Builds the view of a run at a given time.
-pub fn run_view(record: &RunRecord, seen: &RunExtras<'_>, detail: Detail, now: &Moment) -> RunView {
+pub fn run_view(record: &RunRecord, extras: &RunExtras<'_>, detail: Detail, now: &Moment) -> RunView {
     let digest = record.digest.as_ref();
     let ending = record.state.ending();
     let ready = record.ready_answer.as_ref().filter(|_| ending.is_none());
     let answer = ending.and_then(|ending| ending.answer.as_ref()).or(ready);
     let quiet = record.quiet.as_ref().filter(|_| is_active(&record.state));
     let is_over = ending.is_some();
-    let messages = Some(seen.pending_messages).filter(|count| *count > 0);
+    let messages = Some(extras.pending_messages).filter(|count| *count > 0);
     let is_partial = |answer: &AnswerSummary| record.state.is_partial_answer(answer.source);
-    let of_winner = answer.filter(|answer| record.has_winner(is_partial(answer)));
-    let waiting = awaited_models::awaited_agents(digest, seen.awaited_models);
+    let winner_answer = answer.filter(|answer| record.has_winner(is_partial(answer)));
+    let waiting = awaited_models::awaited_agents(digest, extras.awaited_models);
     let view = RunView {
         run_id: record.spec.id.to_string(),
         group: None,
@@ -439,11 +439,11 @@ pub fn run_view(record: &RunRecord, seen: &RunExtras<'_>, detail: Detail, now: &
         cost_unknown: record.total_spent().is_unpriced.then_some(true),
         tokens: digest.and_then(|digest| digest.tokens).map(|tokens| tokens.max(record.spent.tokens)),
         budget: budget_text(record),
-        queue: seen.queue_position.map(|place| queue_text(place, record.spec.allowance.slots)),
+        queue: extras.queue_position.map(|position| queue_text(position, record.spec.allowance.slots)),
         messages_waiting: messages.filter(|_| !is_over),
         never_delivered: messages.filter(|_| is_over),
-        winner: of_winner.map(|answer| short_word(&answer.agent)),
-        best: answer.filter(|_| of_winner.is_none()).map(|answer| short_word(&answer.agent)),
+        winner: winner_answer.map(|answer| short_word(&answer.agent)),
+        best: answer.filter(|_| winner_answer.is_none()).map(|answer| short_word(&answer.agent)),
         answer_chars: answer.map(|answer| answer.chars),
         answer_ready: ready.map(|_| true),
         partial: answer.filter(|answer| is_partial(answer)).map(|_| true),
@@ -463,7 +463,7 @@ pub fn run_view(record: &RunRecord, seen: &RunExtras<'_>, detail: Detail, now: &
         from: None,
         warnings: Vec::new(),
         details: (detail == Detail::Full)
-            .then(|| Details { looked_at: quiet.map(|q| quiet_sample(q, now)), ..details(record, seen) }),
+            .then(|| Details { looked_at: quiet.map(|q| quiet_sample(q, now)), ..details(record, extras) }),
     };
     match detail {
         Detail::Brief => token_budget::fit_to_budget(view, digest),
@@ -504,8 +504,8 @@ pub fn basis_text(from: &AnswerBasis) -> String {
 }
 
 /// The receipt if a stop could not be requested.
-pub fn failed_receipt(record: &RunRecord, why: &str) -> ReceiptView {
-    ReceiptView { readable: format!("not stopped: {why}"), ..receipt(record) }
+pub fn failed_receipt(record: &RunRecord, reason: &str) -> ReceiptView {
+    ReceiptView { readable: format!("not stopped: {reason}"), ..receipt(record) }
 }
 
 /// The receipt of a stop.
@@ -528,7 +528,7 @@ pub fn receipt(record: &RunRecord) -> ReceiptView {
 
 /// The receipt if the run had ended before: this stop did nothing, and the receipt does not report an earlier stop.
 pub fn ended_receipt(record: &RunRecord) -> ReceiptView {
-    let is_over = Some(record.state.ending().is_some()).filter(|over| *over);
+    let is_over = Some(record.state.ending().is_some()).filter(|has_ended| *has_ended);
     ReceiptView {
         already_ended: is_over,
         took_s: 0.0,
@@ -554,7 +554,7 @@ fn readable_parts(ending: Option<&Ending>) -> String {
 
 /// The current activity of an agent; after the end of the run, its last status.
 fn agent_status(agent: &AgentDigest, is_over: bool) -> String {
-    let with = |verb: &str, label: &Option<String>| match label {
+    let with_label = |verb: &str, label: &Option<String>| match label {
         Some(label) => format!("{verb} {}", short_word(label)),
         None => verb.to_owned(),
     };
@@ -562,8 +562,8 @@ fn agent_status(agent: &AgentDigest, is_over: bool) -> String {
         AgentState::Working | AgentState::Thinking | AgentState::Restarting if is_over => "unfinished".to_owned(),
         AgentState::Working => "working".to_owned(),
         AgentState::Thinking => "thinking".to_owned(),
-        AgentState::Answered => with("answered", &agent.label),
-        AgentState::Voted => with("voted", &agent.vote),
+        AgentState::Answered => with_label("answered", &agent.label),
+        AgentState::Voted => with_label("voted", &agent.vote),
         AgentState::Restarting => "restarting".to_owned(),
         AgentState::Failed => "failed".to_owned(),
         AgentState::TimedOut => "timed out".to_owned(),
@@ -571,8 +571,8 @@ fn agent_status(agent: &AgentDigest, is_over: bool) -> String {
     }
 }
 
-fn displayed_votes(all: &BTreeMap<String, u32>) -> BTreeMap<String, u32> {
-    all.iter().map(|(label, count)| (short_word(label), *count)).collect()
+fn displayed_votes(votes: &BTreeMap<String, u32>) -> BTreeMap<String, u32> {
+    votes.iter().map(|(label, count)| (short_word(label), *count)).collect()
 }
 
 /// A short text of MassGen, sanitized and truncated to [`MAX_WORD_BYTES`] at a character boundary.
@@ -588,8 +588,8 @@ fn changed_file_names(changed: &ChangedFiles, detail: Detail) -> Vec<String> {
         Detail::Brief => changed.files.iter().take(MAX_BRIEF_FILES).map(|name| short_word(name)).collect::<Vec<_>>(),
         Detail::Full => changed.files.clone(),
     };
-    let more = changed.count.saturating_sub(named.len() as u64);
-    named.into_iter().chain((more > 0).then(|| format!("{more} more"))).collect()
+    let omitted = changed.count.saturating_sub(named.len() as u64);
+    named.into_iter().chain((omitted > 0).then(|| format!("{omitted} more"))).collect()
 }
 
 fn stop_reason(state: &RunState) -> Option<String> {
@@ -610,22 +610,22 @@ fn stop_reason(state: &RunState) -> Option<String> {
 /// The spent part of the budget, from 80 % on. It is in dollars if the dollars are closer to their limit than the tokens.
 fn budget_text(record: &RunRecord) -> Option<String> {
     let (cap, spent) = (record.spec.allowance.cap, record.total_spent());
-    let used = cap.percent_used(spent);
-    let by_usd = Cap { tokens: None, ..cap }.percent_used(spent) == used;
-    let most = match (cap.usd.filter(|_| by_usd), cap.tokens) {
+    let percent = cap.percent_used(spent);
+    let by_usd = Cap { tokens: None, ..cap }.percent_used(spent) == percent;
+    let cap_text = match (cap.usd.filter(|_| by_usd), cap.tokens) {
         (Some(usd), _) => usd.to_string(),
         (None, Some(tokens)) => format!("{tokens} tokens"),
         (None, None) => return None,
     };
-    (used >= 80).then(|| format!("{used} % of {most}"))
+    (percent >= 80).then(|| format!("{percent} % of {cap_text}"))
 }
 
 /// The counted cost. If nothing was counted (the supervisor died, or the run costs nothing), the cost that MassGen
 /// reports.
 fn shown_cost(record: &RunRecord) -> Option<f64> {
     let counted = Some(record.spent.usd).filter(|usd| *usd > Usd(0)).map(Usd::as_f64);
-    let told = record.digest.as_ref().and_then(|digest| digest.cost_usd);
-    counted.or_else(|| told.map(|cost| (cost * 1e6).round() / 1e6))
+    let reported = record.digest.as_ref().and_then(|digest| digest.cost_usd);
+    counted.or_else(|| reported.map(|cost| (cost * 1e6).round() / 1e6))
 }
 
 fn queue_text((ahead, all): (usize, usize), slots: u32) -> String {
@@ -643,19 +643,22 @@ fn over_budget_problem(record: &RunRecord) -> Problem {
             Retry::No,
         );
     }
-    let usd = cap.usd.filter(|most| spent.usd >= *most);
-    let (told, limit) = match (usd, cap.tokens) {
-        (Some(most), _) => (format!("{} of {most} (over by {})", spent.usd, Usd(spent.usd.0 - most.0)), "budget_usd"),
-        (None, most) => {
-            let most = most.unwrap_or_default();
-            let over = spent.tokens.saturating_sub(most);
-            (format!("{} of {most} tokens (over by {over})", spent.tokens), "max_tokens")
+    let usd = cap.usd.filter(|cap_tokens| spent.usd >= *cap_tokens);
+    let (message, limit) = match (usd, cap.tokens) {
+        (Some(cap_tokens), _) => {
+            (format!("{} of {cap_tokens} (over by {})", spent.usd, Usd(spent.usd.0 - cap_tokens.0)), "budget_usd")
+        }
+        (None, cap_tokens) => {
+            let cap_tokens = cap_tokens.unwrap_or_default();
+            let excess = spent.tokens.saturating_sub(cap_tokens);
+            (format!("{} of {cap_tokens} tokens (over by {excess})", spent.tokens), "max_tokens")
         }
     };
-    let circling = convergence_problem(record).map(|problem| hint_after_end(&problem.hint));
-    let larger = || format!("read_result has the best answer so far; for more, run it with a larger {limit}");
-    let hint = circling.unwrap_or_else(larger);
-    problem_with_retry("budget_spent", &format!("stopped at its budget: {told}"), &hint, Retry::No)
+    let convergence_hint = convergence_problem(record).map(|problem| hint_after_end(&problem.hint));
+    let larger_limit_hint =
+        || format!("read_result has the best answer so far; for more, run it with a larger {limit}");
+    let hint = convergence_hint.unwrap_or_else(larger_limit_hint);
+    problem_with_retry("budget_spent", &format!("stopped at its budget: {message}"), &hint, Retry::No)
 }
 
 /// Whether MassGen is working; only then can it be quiet.
@@ -668,14 +671,14 @@ fn is_active(state: &RunState) -> bool {
 
 /// What a quiet run seems to do. If it waits for models, the text names their agents and the time.
 fn inferred_activity_text(quiet: &QuietPeriod, waiting: Option<&str>, now: &Moment) -> String {
-    let seems = quiet.inferred_activity(now);
-    let waiting = waiting.filter(|_| seems == InferredActivity::WaitingForModel);
-    let who = waiting.map(|agents| format!(": {agents}, {} s", quiet.duration(now).as_secs()));
-    inferred_activity_label(seems).to_owned() + &who.unwrap_or_default()
+    let activity = quiet.inferred_activity(now);
+    let waiting = waiting.filter(|_| activity == InferredActivity::WaitingForModel);
+    let agents_text = waiting.map(|agents| format!(": {agents}, {} s", quiet.duration(now).as_secs()));
+    inferred_activity_label(activity).to_owned() + &agents_text.unwrap_or_default()
 }
 
-fn inferred_activity_label(seems: InferredActivity) -> &'static str {
-    match seems {
+fn inferred_activity_label(activity: InferredActivity) -> &'static str {
+    match activity {
         InferredActivity::Stopped => "stopped",
         InferredActivity::Working => "working",
         InferredActivity::WaitingForRuns => "waiting for runs",
@@ -695,17 +698,17 @@ fn retry_label(retry: Retry) -> &'static str {
 }
 
 fn quiet_sample(quiet: &QuietPeriod, now: &Moment) -> QuietSampleView {
-    let seen = quiet.evidence.clone();
+    let evidence = quiet.evidence.clone();
     QuietSampleView {
         ago_s: quiet.sampled_at.duration_until(now).as_secs(),
-        processes: seen.processes,
-        cpu_percent: seen.cpu_percent,
-        state: seen.leader_state,
-        connections: seen.connections,
-        tools: seen.tools,
-        live_children: seen.runs,
-        last_event: seen.last_event,
-        last_error: seen.last_error,
+        processes: evidence.processes,
+        cpu_percent: evidence.cpu_percent,
+        state: evidence.leader_state,
+        connections: evidence.connections,
+        tools: evidence.tools,
+        live_children: evidence.runs,
+        last_event: evidence.last_event,
+        last_error: evidence.last_error,
     }
 }
 
@@ -716,8 +719,8 @@ fn run_problem(
     now: &Moment,
 ) -> Option<Problem> {
     let Some(ending) = record.state.ending() else {
-        let trouble = quiet.and_then(|quiet| quiet.problem_with_agents(waiting, now));
-        return trouble.or_else(|| convergence_problem(record).filter(|_| record.ready_answer.is_none()));
+        let problem = quiet.and_then(|quiet| quiet.problem_with_agents(waiting, now));
+        return problem.or_else(|| convergence_problem(record).filter(|_| record.ready_answer.is_none()));
     };
     ending_problem(record, ending)
 }
@@ -734,10 +737,10 @@ fn hint_after_end(hint: &str) -> String {
 /// More time would not help if the agents keep submitting new answers.
 fn timeout_problem(record: &RunRecord, timeout: Problem) -> Problem {
     match convergence_problem(record) {
-        Some(found) => Problem {
-            message: format!("{}: {}", timeout.message, found.message),
-            hint: hint_after_end(&found.hint),
-            ..found
+        Some(problem) => Problem {
+            message: format!("{}: {}", timeout.message, problem.message),
+            hint: hint_after_end(&problem.hint),
+            ..problem
         },
         None => timeout,
     }
@@ -752,14 +755,14 @@ pub fn problem_view(problem: Problem) -> ProblemView {
 
 /// Converts a warning to its view, with bounded length whatever a config or log contains.
 pub fn warning_view(warning: &Warning) -> WarningView {
-    let bounded = |words: &str| text::truncate_sentence(words, MAX_WARNING_CHARS);
+    let bounded = |text: &str| text::truncate_sentence(text, MAX_WARNING_CHARS);
     WarningView { code: warning.code.clone(), message: bounded(&warning.message), hint: bounded(&warning.hint) }
 }
 
 /// The most important warning. If others are not shown, its hint says so.
-fn top_warning(all: &[Warning], detail: Detail) -> Option<WarningView> {
-    let mut first = warnings::by_weight(all).first().map(|first| warning_view(first))?;
-    match (all.len() - 1, detail) {
+fn top_warning(warnings: &[Warning], detail: Detail) -> Option<WarningView> {
+    let mut first = warnings::by_weight(warnings).first().map(|first| warning_view(first))?;
+    match (warnings.len() - 1, detail) {
         (0, _) | (_, Detail::Full) => {}
         (more, Detail::Brief) => first.hint = format!("{}; {more} more: detail full", first.hint),
     }
@@ -768,12 +771,12 @@ fn top_warning(all: &[Warning], detail: Detail) -> Option<WarningView> {
 
 /// Truncates a text to a number of bytes, between words, or at a character boundary in a long word. A truncated text
 /// ends with a mark.
-fn truncate_words(text: &str, most: usize) -> String {
-    if text.len() <= most {
+fn truncate_words(text: &str, max_bytes: usize) -> String {
+    if text.len() <= max_bytes {
         return text.to_owned();
     }
-    let room = most.saturating_sub('…'.len_utf8());
-    let end = (0..=room).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
+    let budget = max_bytes.saturating_sub('…'.len_utf8());
+    let end = (0..=budget).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
     format!("{}…", text::trim_cut_word(&text[..end], text[end..].starts_with(' ')))
 }
 
@@ -811,8 +814,8 @@ fn problem_with_retry(code: &str, message: &str, hint: &str, retry: Retry) -> Pr
     Problem { retry: Some(retry), ..Problem::new(code, message, hint) }
 }
 
-fn details(record: &RunRecord, seen: &RunExtras<'_>) -> Details {
-    let (spec, folder) = (&record.spec, seen.folder);
+fn details(record: &RunRecord, extras: &RunExtras<'_>) -> Details {
+    let (spec, folder) = (&record.spec, extras.folder);
     let agents =
         record.digest.iter().flat_map(|digest| &digest.agents).map(|agent| (agent.id.clone(), agent_view(agent)));
     let warnings = record.state.ending().map(|ending| warnings::by_weight(&ending.warnings));
@@ -832,13 +835,13 @@ fn details(record: &RunRecord, seen: &RunExtras<'_>) -> Details {
         root: spec.lineage.parent.as_ref().map(|_| spec.lineage.root.to_string()),
         continues: spec.continuation.as_ref().map(|before| before.run.to_string()),
         turn: spec.continuation.as_ref().map(|before| before.turn),
-        children: seen.children.iter().map(RunId::to_string).collect(),
-        from: spec.basis.as_ref().map(|from| AnswerBasisView {
-            run_id: from.run.to_string(),
-            answer: from.answer.clone(),
-            agent: from.agent.clone(),
+        children: extras.children.iter().map(RunId::to_string).collect(),
+        from: spec.basis.as_ref().map(|basis| AnswerBasisView {
+            run_id: basis.run.to_string(),
+            answer: basis.answer.clone(),
+            agent: basis.agent.clone(),
         }),
-        built_on_by: seen.dependents.iter().map(RunId::to_string).collect(),
+        built_on_by: extras.dependents.iter().map(RunId::to_string).collect(),
         created: spec.created.to_string(),
         folder: folder.display().to_string(),
         viewer: log_dir.as_ref().map(|log| viewer_command(&spec.program, log)),

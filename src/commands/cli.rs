@@ -1,4 +1,5 @@
-//! The subcommands for people and scripts, which do what the tools do, and how they end. `fleet` does the work; this module decides nothing about runs.
+//! The subcommands for people and scripts, which correspond to the tools, and their exit codes. `fleet` does the work; this module
+//! makes no decisions about runs.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -13,27 +14,27 @@ use crate::settings::{Settings, SettingsError};
 /// The subcommands for people and scripts.
 #[derive(Debug, clap::Subcommand)]
 pub enum CliCommand {
-    /// Check that everything is there: MassGen and its flags, keys, folders, the kernel; then run a rehearsal.
+    /// Check the installation: MassGen and its flags, keys, folders, the kernel; then run a rehearsal.
     Doctor(doctor::DoctorArgs),
-    /// List the latest runs, or those of a group.
+    /// List the latest runs, or the runs of a group.
     Runs(runs::RunsArgs),
-    /// Show all that is known of some runs.
+    /// Show all details of runs.
     Status(runs::StatusArgs),
-    /// Wait until runs are over, a line for each change; the exit code tells their outcome.
+    /// Wait until runs have ended, and print a line for each change; the exit code is their outcome.
     Wait(wait::WaitArgs),
-    /// Print the answer of a run, or another part of what it left.
+    /// Print the answer of a run, or another part of its result.
     Result(result::ResultArgs),
-    /// Write a page of a run or a group, for a browser: what happened when, what it cost, who voted for whom.
+    /// Write an HTML page about a run or a group: its timeline, its cost and its votes.
     Report(report::ReportArgs),
-    /// Check that what a run left is still what its manifest says.
+    /// Verify the files of a run against its manifest.
     Verify(verify::VerifyArgs),
-    /// Stop runs with every process that they started.
+    /// Stop runs with all processes that they started.
     Kill(kill::KillArgs),
-    /// Print the log of a run, and follow it.
+    /// Print or follow the log of a run.
     Logs(logs::LogsArgs),
-    /// Keep MassGen imported for the runs to come, before the first one; servers do the same with their first start.
+    /// Import MassGen now, so that the next runs start faster; a server does the same at its first start of a run.
     Warm(warm::WarmArgs),
-    /// Watch the runs in a live table: open them and their pages, steer and kill them by keys.
+    /// Watch runs in a live table; keys open, steer and kill them.
     Watch(watch::WatchArgs),
 }
 
@@ -41,12 +42,12 @@ impl CliCommand {
     /// Whether the output is JSON, for programs.
     pub fn wants_json(&self) -> bool {
         match self {
-            CliCommand::Doctor(how) => how.json,
-            CliCommand::Runs(how) => how.json,
-            CliCommand::Status(how) => how.json,
-            CliCommand::Wait(how) => how.json,
-            CliCommand::Result(how) => how.json,
-            CliCommand::Kill(how) => how.json,
+            CliCommand::Doctor(args) => args.json,
+            CliCommand::Runs(args) => args.json,
+            CliCommand::Status(args) => args.json,
+            CliCommand::Wait(args) => args.json,
+            CliCommand::Result(args) => args.json,
+            CliCommand::Kill(args) => args.json,
             CliCommand::Report(_)
             | CliCommand::Verify(_)
             | CliCommand::Logs(_)
@@ -55,37 +56,37 @@ impl CliCommand {
         }
     }
 
-    /// Whether the command draws on the whole screen, where a log line would be in the way.
+    /// Whether the command uses the full screen, so that log lines must not be printed.
     pub fn uses_full_screen(&self) -> bool {
         matches!(self, CliCommand::Watch(_))
     }
 
-    /// Runs the command. `me` is the path of this program.
-    pub async fn run(self, settings: Result<Settings, SettingsError>, me: &Path) -> ExitCode {
+    /// Runs the command. `program` is the path of this program.
+    pub async fn run(self, settings: Result<Settings, SettingsError>, program: &Path) -> ExitCode {
         let wants_json = self.wants_json();
-        let done = match settings {
-            Ok(settings) => self.run_checked(&settings, me).await,
+        let result = match settings {
+            Ok(settings) => self.run_checked(&settings, program).await,
             Err(error) => Err(invalid_settings(&error)),
         };
-        done.unwrap_or_else(|refusal| {
+        result.unwrap_or_else(|refusal| {
             print_error(refusal, wants_json);
             ExitCode::FAILURE
         })
     }
 
-    async fn run_checked(self, settings: &Settings, me: &Path) -> Result<ExitCode, Refusal> {
+    async fn run_checked(self, settings: &Settings, program: &Path) -> Result<ExitCode, Refusal> {
         match self {
-            CliCommand::Doctor(how) => Ok(doctor::doctor(settings, me, &how).await),
-            CliCommand::Runs(how) => runs::runs(&open_fleet(settings, me)?, &how).await,
-            CliCommand::Status(how) => runs::status(&open_fleet(settings, me)?, &how).await,
-            CliCommand::Wait(how) => wait::wait(&open_fleet(settings, me)?, settings.limits.timeout, &how).await,
-            CliCommand::Result(how) => result::result(&open_fleet(settings, me)?, &how).await,
-            CliCommand::Report(how) => report::report(&open_fleet(settings, me)?, &how).await,
-            CliCommand::Verify(how) => verify::verify(&open_fleet(settings, me)?, &how).await,
-            CliCommand::Kill(how) => kill::kill(&open_fleet(settings, me)?, &how).await,
-            CliCommand::Logs(how) => logs::logs(&open_fleet(settings, me)?, &how).await,
-            CliCommand::Warm(how) => warm::warm(settings, me, &how).await,
-            CliCommand::Watch(how) => watch::watch(open_fleet(settings, me)?, &how).await,
+            CliCommand::Doctor(args) => Ok(doctor::doctor(settings, program, &args).await),
+            CliCommand::Runs(args) => runs::runs(&open_fleet(settings, program)?, &args).await,
+            CliCommand::Status(args) => runs::status(&open_fleet(settings, program)?, &args).await,
+            CliCommand::Wait(args) => wait::wait(&open_fleet(settings, program)?, settings.limits.timeout, &args).await,
+            CliCommand::Result(args) => result::result(&open_fleet(settings, program)?, &args).await,
+            CliCommand::Report(args) => report::report(&open_fleet(settings, program)?, &args).await,
+            CliCommand::Verify(args) => verify::verify(&open_fleet(settings, program)?, &args).await,
+            CliCommand::Kill(args) => kill::kill(&open_fleet(settings, program)?, &args).await,
+            CliCommand::Logs(args) => logs::logs(&open_fleet(settings, program)?, &args).await,
+            CliCommand::Warm(args) => warm::warm(settings, program, &args).await,
+            CliCommand::Watch(args) => watch::watch(open_fleet(settings, program)?, &args).await,
         }
     }
 }

@@ -1,9 +1,9 @@
-//! `massgen-mcp completions`: what a shell needs to complete commands and flags, on standard output. It touches no file.
+//! `massgen-mcp completions`: prints the script with which a shell completes commands and flags. It writes no file.
 
 use std::io::Write;
 use std::process::ExitCode;
 
-/// A shell that completes.
+/// A supported shell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Shell {
     /// For ~/.local/share/bash-completion/completions/massgen-mcp.
@@ -14,20 +14,20 @@ pub enum Shell {
     Fish,
 }
 
-/// Prints the completions of a command line, but for what is hidden.
+/// Prints the completion script for a command line, without hidden subcommands.
 pub fn completions(shell: Shell, command: &clap::Command) -> ExitCode {
-    let shown = command.get_subcommands().filter(|inner| !inner.is_hide_set()).cloned();
+    let visible = command.get_subcommands().filter(|inner| !inner.is_hide_set()).cloned();
     let about = command.get_about().cloned().unwrap_or_default();
     let arguments = command.get_arguments().cloned();
-    let mut command = clap::Command::new("massgen-mcp").about(about).args(arguments).subcommands(shown);
-    let kind = match shell {
+    let mut command = clap::Command::new("massgen-mcp").about(about).args(arguments).subcommands(visible);
+    let target_shell = match shell {
         Shell::Bash => clap_complete::Shell::Bash,
         Shell::Zsh => clap_complete::Shell::Zsh,
         Shell::Fish => clap_complete::Shell::Fish,
     };
-    // Buffered first: the library would panic on a closed pipe.
+    // Generate into a buffer: the library would panic on a closed pipe.
     let mut script = Vec::new();
-    clap_complete::generate(kind, &mut command, "massgen-mcp", &mut script);
-    let _nobody = std::io::stdout().write_all(&script);
+    clap_complete::generate(target_shell, &mut command, "massgen-mcp", &mut script);
+    let _written = std::io::stdout().write_all(&script);
     ExitCode::SUCCESS
 }

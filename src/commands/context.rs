@@ -1,4 +1,4 @@
-//! What commands need of the settings: the runs of the state folder, the MassGen that a run would use, and the set-up of one.
+//! Opens what commands need from the settings: the runs of the state folder, and the MassGen that a run would use.
 
 use std::path::{Path, PathBuf};
 
@@ -11,23 +11,23 @@ use crate::secrets::Secrets;
 use crate::settings::Settings;
 
 /// The runs of the state folder, with the secrets that are masked in output.
-pub(super) fn open_fleet(settings: &Settings, me: &Path) -> Result<Fleet, Refusal> {
+pub(super) fn open_fleet(settings: &Settings, program: &Path) -> Result<Fleet, Refusal> {
     let secrets = Secrets::from_environment(settings.env_file.as_deref()).map_err(|error| {
         let hint = "correct env_file in the settings (`massgen-mcp settings` shows it), or leave it out";
         Refusal::new("env_file", text::error_chain(&error), hint)
     })?;
-    Ok(Fleet::new(StateFolder::open(&settings.state_folder)?, me).with_secrets(secrets))
+    Ok(Fleet::new(StateFolder::open(&settings.state_folder)?, program).with_secrets(secrets))
 }
 
 /// The MassGen that a run would use.
 pub(super) fn massgen_program(settings: &Settings) -> Result<PathBuf, ProgramError> {
     let own_venv = setup::venv_folder(&settings.state_folder);
-    let seen = failed_imports(settings);
+    let failed_imports = failed_imports(settings);
     let (named, project) = (settings.massgen.as_deref(), settings.project_folder());
-    program::find(ProgramPlaces { named, project, own_venv: &own_venv, failed_imports: &seen })
+    program::find(ProgramPlaces { named, project, own_venv: &own_venv, failed_imports: &failed_imports })
 }
 
-/// The folder with failures of MassGen's import.
+/// The folder that records failed imports of MassGen.
 pub(super) fn failed_imports(settings: &Settings) -> PathBuf {
     settings.state_folder.join(FAILED_IMPORTS_FOLDER)
 }

@@ -1,5 +1,5 @@
-//! The demo: a client of this very server, over the real protocol, that starts a run of real MassGen against the rehearsal
-//! model, waits for it, reads it, and stops another one. It needs no key and no network.
+//! The demo: a client of this program's server, over the real protocol. It starts a run of real MassGen with the rehearsal
+//! model, waits for it, reads its answer, and stops a second run. It needs no key and no network.
 
 use std::path::Path;
 use std::time::Instant;
@@ -15,41 +15,41 @@ use super::output::print_line;
 use crate::massgen::program;
 use crate::settings::Settings;
 
-/// A demo that did not go as it should.
+/// A demo that failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DemoError {
     /// The server did not start.
     #[error("the server did not start")]
     Spawn(#[source] std::io::Error),
-    /// The session did not come about.
+    /// The MCP session could not be initialized.
     #[error("the server did not answer as an MCP server does")]
     Session(#[source] Box<rmcp::service::ClientInitializeError>),
-    /// A call failed in the protocol.
+    /// A call failed with a protocol error.
     #[error("the call of {tool} was not answered")]
     Call {
         /// The tool.
         tool: &'static str,
-        /// Why.
+        /// The cause.
         source: Box<rmcp::ServiceError>,
     },
-    /// A call was answered with a refusal or with nothing usable.
+    /// The answer to a call is an error or is unusable.
     #[error("{tool} answered: {answer}")]
     Answer {
         /// The tool.
         tool: &'static str,
-        /// What it said.
+        /// The text of the answer.
         answer: String,
     },
-    /// The run came to another end.
+    /// The run did not succeed.
     #[error("the rehearsal ended as `{0}`")]
     Outcome(String),
 }
 
-/// Shows the whole job.
-pub(super) async fn run_demo(settings: &Settings, me: &Path, massgen: &Path) -> Result<(), DemoError> {
+/// Runs the demo.
+pub(super) async fn run_demo(settings: &Settings, program_path: &Path, massgen: &Path) -> Result<(), DemoError> {
     let version = program::version(massgen).unwrap_or_else(|| "(unknown version)".to_owned());
     print_line(format_args!("MassGen {version}, a scripted model on loopback: no key, no cost, no network.\n"));
-    let client = DemoClient::connect(settings, me, massgen).await?;
+    let client = DemoClient::connect(settings, program_path, massgen).await?;
     client.introduce().await?;
     print_line("\n--- a run, from start to answer ---");
     let (id, cursor) = client.start("What is 6 times 7, and why?", "@rehearsal/delay=0.3").await?;
@@ -73,9 +73,9 @@ struct DemoClient {
 }
 
 impl DemoClient {
-    async fn connect(settings: &Settings, me: &Path, massgen: &Path) -> Result<DemoClient, DemoError> {
-        let mut command = Command::new(me);
-        // Nothing is to be left of a demonstration, and a warm process stays for a while.
+    async fn connect(settings: &Settings, program_path: &Path, massgen: &Path) -> Result<DemoClient, DemoError> {
+        let mut command = Command::new(program_path);
+        // Without warm starts: a warm process would continue after the demo.
         command.arg("--home").arg(&settings.state_folder).arg("--massgen").arg(massgen).arg("--warm=false");
         if let Some(project) = settings.project_folder() {
             command.arg("--project").arg(project);
@@ -102,7 +102,7 @@ impl DemoClient {
         Ok(())
     }
 
-    /// Starts a run and gives its id and the cursor to wait from.
+    /// Starts a run; gives its id and the cursor for the next wait.
     async fn start(&self, question: &str, config: &str) -> Result<(String, Value), DemoError> {
         let answer =
             self.call("run_massgen", json!({"question": question, "massgen_config": config, "group": "demo"})).await?;
@@ -110,7 +110,7 @@ impl DemoClient {
         id.ok_or_else(|| DemoError::Answer { tool: "run_massgen", answer: answer.to_string() })
     }
 
-    /// Waits from change to change, as an agent would, and gives the state at the end.
+    /// Waits from change to change, as an agent would; gives the final state.
     async fn wait_for_end(&self, id: &str, mut since: Value) -> Result<String, DemoError> {
         loop {
             let answer = self.call("check_status", json!({"run_id": id, "wait_s": 45, "since": since})).await?;
@@ -141,8 +141,8 @@ impl DemoClient {
     async fn call_silently(&self, tool: &'static str, arguments: Value) -> Result<Value, DemoError> {
         print_line(format_args!("[{:>5.1} s] -> {tool} {arguments}", self.seconds()));
         let object = arguments.as_object().cloned().unwrap_or_else(Map::new);
-        let asked = self.session.call_tool(CallToolRequestParams::new(tool).with_arguments(object)).await;
-        let answer = asked.map_err(|source| DemoError::Call { tool, source: Box::new(source) })?;
+        let called = self.session.call_tool(CallToolRequestParams::new(tool).with_arguments(object)).await;
+        let answer = called.map_err(|source| DemoError::Call { tool, source: Box::new(source) })?;
         structured_content(tool, answer)
     }
 
@@ -155,8 +155,8 @@ impl DemoClient {
     }
 
     async fn close(self) {
-        // The server ends with its input; how the client's own task ended is of no interest any more.
-        let _ended = self.session.cancel().await;
+        // The server ends with its input; the result of the client's own task does not matter.
+        let _result = self.session.cancel().await;
     }
 }
 

@@ -1,5 +1,5 @@
-//! `massgen-mcp doctor`: proves the set-up, from the kernel to a rehearsal of real MassGen, a verdict for each check. It mends
-//! nothing, shows no value of any key, and leaves nothing but the rehearsal's run, which is forgotten as every run is.
+//! `massgen-mcp doctor`: checks the set-up, from the kernel to a rehearsal of real MassGen, with a verdict for each check. It fixes
+//! nothing and shows no key. It leaves only the rehearsal's run, which is pruned like any other.
 
 mod checks;
 mod rehearse;
@@ -17,14 +17,14 @@ use crate::refusal::Refusal;
 use crate::secrets::Secrets;
 use crate::settings::Settings;
 
-/// What to check.
+/// The options of the check.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXIT_CODES)]
 pub struct DoctorArgs {
-    /// Leave out the rehearsal, which takes 10 to 25 seconds.
+    /// Skip the rehearsal, which takes 10 to 25 seconds.
     #[arg(long)]
     no_rehearsal: bool,
-    /// Tell it as JSON: {"ok": …, "checks": [{"check", "verdict", "message", "hint"}]}.
+    /// Print JSON: {"ok": …, "checks": [{"check", "verdict", "message", "hint"}]}.
     #[arg(long)]
     pub(super) json: bool,
 }
@@ -32,7 +32,7 @@ pub struct DoctorArgs {
 const EXIT_CODES: &str = "Exit codes: 0 nothing keeps runs from working (there may be warnings); 1 there is a problem; 2 the command \
                      line is wrong.";
 
-/// What a check came to.
+/// The verdict of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum CheckStatus {
     Ok,
@@ -50,13 +50,13 @@ impl fmt::Display for CheckStatus {
     }
 }
 
-/// One check, done.
+/// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct CheckResult {
     name: &'static str,
     status: CheckStatus,
     message: String,
-    /// What to do about it; nothing where all is well.
+    /// What to do about it; empty if the check passed.
     hint: String,
 }
 
@@ -78,15 +78,15 @@ impl CheckResult {
     }
 
     fn as_json(&self) -> Value {
-        let mut told = json!({"check": self.name, "verdict": self.status.to_string(), "message": self.message});
+        let mut json = json!({"check": self.name, "verdict": self.status.to_string(), "message": self.message});
         if !self.hint.is_empty() {
-            told["hint"] = self.hint.as_str().into();
+            json["hint"] = self.hint.as_str().into();
         }
-        told
+        json
     }
 }
 
-/// Checks, and tells each verdict as soon as it is there.
+/// Collects the results, and prints each one immediately.
 struct CheckReporter {
     checks: Vec<CheckResult>,
     as_json: bool,
@@ -95,9 +95,9 @@ struct CheckReporter {
 
 impl CheckReporter {
     /// Announces a slow step, if the output is for a person.
-    fn announce(&self, what: &str) {
+    fn announce(&self, step: &str) {
         if !self.as_json {
-            print_to_stderr(format_args!("         … {what}"));
+            print_to_stderr(format_args!("         … {step}"));
         }
     }
 
@@ -111,8 +111,8 @@ impl CheckReporter {
         self.checks.push(check);
     }
 
-    fn count(&self, verdict: CheckStatus) -> usize {
-        self.checks.iter().filter(|check| check.status == verdict).count()
+    fn count(&self, status: CheckStatus) -> usize {
+        self.checks.iter().filter(|check| check.status == status).count()
     }
 
     fn finish(self) -> ExitCode {
@@ -131,11 +131,11 @@ impl CheckReporter {
     }
 }
 
-pub(super) async fn doctor(settings: &Settings, me: &Path, how: &DoctorArgs) -> ExitCode {
-    // The check of the env file reports one that cannot be read.
+pub(super) async fn doctor(settings: &Settings, program_path: &Path, args: &DoctorArgs) -> ExitCode {
+    // An unreadable env file is reported by the check of the keys.
     let secrets = Secrets::from_environment(settings.env_file.as_deref());
     let secrets = secrets.or_else(|_| Secrets::from_environment(None)).unwrap_or_default();
-    let mut report = CheckReporter { checks: Vec::new(), as_json: how.json, secrets };
+    let mut report = CheckReporter { checks: Vec::new(), as_json: args.json, secrets };
     report.add(checks::kernel());
     report.add(checks::inotify());
     report.add(checks::state_folder(settings));
@@ -146,14 +146,14 @@ pub(super) async fn doctor(settings: &Settings, me: &Path, how: &DoctorArgs) -> 
     report.add(program.1);
     let Some(program) = program.0 else { return report.finish() };
     report.add(checks::tools(&program));
-    let fleet = open_fleet(settings, me);
+    let fleet = open_fleet(settings, program_path);
     if let Ok(fleet) = &fleet {
         report.add(warm::check(fleet, settings, &program).await);
     }
     report.add(checks::default_config(settings, &program));
     report.announce("asking MassGen for its flags");
     report.add(checks::flags(settings, &program).await);
-    if !how.no_rehearsal && report.count(CheckStatus::Problem) == 0 {
+    if !args.no_rehearsal && report.count(CheckStatus::Problem) == 0 {
         report.announce("a rehearsal: real MassGen with a scripted model, offline, 10 to 25 s");
         let rehearsed = match fleet {
             Ok(fleet) => rehearse::rehearse(&fleet, settings, program, |line| report.announce(line)).await,

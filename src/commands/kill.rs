@@ -1,4 +1,4 @@
-//! `massgen-mcp kill`: asks for the stop of runs, waits until they are over, and reports how it went. It sends no signals.
+//! `massgen-mcp kill`: requests the stop of runs, waits until they have ended, and reports the result. It sends no signals.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::refusal::Refusal;
 use crate::run::{RunId, RunRecord, StopRequest};
 use crate::view::{self, ReceiptView};
 
-/// What to stop, and how.
+/// The runs to stop, and how.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Exit codes: 0 all of them are over; 1 one of them is not, or it could not be done; 2 the command line is wrong."
@@ -21,61 +21,61 @@ use crate::view::{self, ReceiptView};
 pub struct KillArgs {
     #[command(flatten)]
     selector: RunSelector,
-    /// Every run that goes on or waits (`massgen-mcp runs --live` lists them).
+    /// All running and waiting runs (`massgen-mcp runs --live` lists them).
     #[arg(long, group = "RunSelector")]
     all: bool,
-    /// How long MassGen has to close what it has open, in seconds, 0 to 60.
+    /// How long MassGen may take to exit by itself, in seconds, 0 to 60.
     #[arg(long, value_name = "SECONDS", default_value_t = 5.0)]
     grace_s: f64,
-    /// Why; it goes on record.
+    /// The reason; it is recorded with the run.
     #[arg(long)]
     reason: Option<String>,
-    /// Tell it as JSON: {"receipts": […], "others": {…}}, as kill_run does.
+    /// Print JSON: {"receipts": […], "others": {…}}, as kill_run does.
     #[arg(long)]
     pub(super) json: bool,
 }
 
 /// The longest grace period, in seconds.
 const MAX_GRACE_S: f64 = 60.0;
-/// What forcing a stop takes on top of the grace period, nested runs included.
+/// How long a forced stop may take after the grace period, including nested runs.
 const FORCE_TIMEOUT: Duration = Duration::from_secs(20);
 
-pub(super) async fn kill(fleet: &Fleet, how: &KillArgs) -> Result<ExitCode, Refusal> {
-    if !(0.0..=MAX_GRACE_S).contains(&how.grace_s) {
-        return Err(Refusal::out_of_range("grace-s", how.grace_s, 0.0, MAX_GRACE_S));
+pub(super) async fn kill(fleet: &Fleet, args: &KillArgs) -> Result<ExitCode, Refusal> {
+    if !(0.0..=MAX_GRACE_S).contains(&args.grace_s) {
+        return Err(Refusal::out_of_range("grace-s", args.grace_s, 0.0, MAX_GRACE_S));
     }
-    if let Some(variable) = how.reason.as_deref().and_then(|reason| fleet.secrets().find_name(reason)) {
+    if let Some(variable) = args.reason.as_deref().and_then(|reason| fleet.secrets().find_name(reason)) {
         return Err(Refusal::contains_secret("reason".to_owned(), variable));
     }
-    let selection = if how.all { fleet.live_selection() } else { how.selector.selection()? };
-    let grace = Duration::from_secs_f64(how.grace_s);
-    let ask = StopRequest { grace, reason: how.reason.clone(), tree: true };
-    let experiments = if how.all { fleet.live_experiments(None).await? } else { vec![selection.clone()] };
+    let selection = if args.all { fleet.live_selection() } else { args.selector.selection()? };
+    let grace = Duration::from_secs_f64(args.grace_s);
+    let request = StopRequest { grace, reason: args.reason.clone(), tree: true };
+    let experiments = if args.all { fleet.live_experiments(None).await? } else { vec![selection.clone()] };
     let mut stopping = Vec::new();
     for experiment in experiments {
-        if fleet.stop_experiment(&experiment, &ask).await? {
+        if fleet.stop_experiment(&experiment, &request).await? {
             stopping.push(experiment);
         }
     }
     let records = found_records(&selection, fleet.snapshot(&selection).await?)?;
     let (mut planned, records): (Vec<_>, Vec<_>) = records.into_iter().partition(|run| fleet.is_planned(run));
-    let stops = records.iter().map(|record| stop_run(fleet, &record.spec.id, grace, how.reason.clone()));
+    let stops = records.iter().map(|record| stop_run(fleet, &record.spec.id, grace, args.reason.clone()));
     let stopped = join_all(stops).await;
     for experiment in &stopping {
-        // It is over once its conductor says so.
+        // An experiment has ended once its driver has recorded it.
         let waited =
             fleet.wait(experiment, WaitUntil::AllEnded, None, grace + FORCE_TIMEOUT, std::future::pending()).await?;
-        if how.all {
+        if args.all {
             planned.extend(waited.snapshot.runs.into_iter().filter(|run| fleet.is_planned(run)));
         }
     }
     let receipts: Vec<_> = records.iter().zip(&stopped).map(|(record, stopped)| receipt(record, stopped)).collect();
-    if how.json {
-        let mut told = json!({"receipts": receipts});
+    if args.json {
+        let mut output = json!({"receipts": receipts});
         if !planned.is_empty() {
-            told["others"] = json!({"not_started": planned.len()});
+            output["others"] = json!({"not_started": planned.len()});
         }
-        print_json(told, fleet.secrets());
+        print_json(output, fleet.secrets());
     } else {
         receipts.iter().for_each(|receipt| print_sanitized(&receipt_line(receipt), fleet.secrets()));
         if receipts.is_empty() && planned.is_empty() {
@@ -89,15 +89,15 @@ pub(super) async fn kill(fleet: &Fleet, how: &KillArgs) -> Result<ExitCode, Refu
     Ok(if all_over { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Stops a run with all that it started, and waits for its end as long as that can take.
+/// Stops a run with all runs that it started, and waits for its end.
 pub(super) async fn stop_run(
     fleet: &Fleet,
     id: &RunId,
     grace: Duration,
     reason: Option<String>,
 ) -> Result<RunRecord, Refusal> {
-    let ask = StopRequest { grace, reason, tree: true };
-    Ok(fleet.stop(id, ask, grace + FORCE_TIMEOUT, std::future::pending()).await?)
+    let request = StopRequest { grace, reason, tree: true };
+    Ok(fleet.stop(id, request, grace + FORCE_TIMEOUT, std::future::pending()).await?)
 }
 
 fn receipt(before: &RunRecord, stopped: &Result<RunRecord, Refusal>) -> ReceiptView {
@@ -108,15 +108,15 @@ fn receipt(before: &RunRecord, stopped: &Result<RunRecord, Refusal>) -> ReceiptV
     }
 }
 
-/// How a stop went, in one line.
+/// The result of a stop, in one line.
 pub(super) fn receipt_line(receipt: &ReceiptView) -> String {
     let ReceiptView { run_id, state, already_ended, took_s, force, processes, survivors, readable } = receipt;
     if already_ended.is_some() {
         return format!("{run_id}  {state}  had already ended; {readable}");
     }
-    let left = match survivors.is_empty() {
+    let note = match survivors.is_empty() {
         true => String::new(),
         false => format!("; still there: {}", survivors.join(", ")),
     };
-    format!("{run_id}  {state}  {took_s:.1} s, {processes} processes, force: {force}{left}; {readable}")
+    format!("{run_id}  {state}  {took_s:.1} s, {processes} processes, force: {force}{note}; {readable}")
 }

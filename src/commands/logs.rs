@@ -1,4 +1,4 @@
-//! `massgen-mcp logs`: the log of a run, or what one agent puts out, and more of it as it comes.
+//! `massgen-mcp logs`: prints the log of a run or the output of one agent, and can follow it.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -11,28 +11,28 @@ use crate::fleet::results::ResultPart;
 use crate::fleet::{Fleet, LogChunk};
 use crate::refusal::Refusal;
 
-/// What to print.
+/// The log to print.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXIT_CODES)]
 pub struct LogsArgs {
     /// The run, by its run_id.
     #[arg(value_name = "RUN_ID")]
     run: String,
-    /// What this agent puts out, in place of MassGen's log.
+    /// Print this agent's output instead of MassGen's log.
     #[arg(long, value_name = "ID")]
     agent: Option<String>,
-    /// Go on until the run is over.
+    /// Continue until the run has ended.
     #[arg(long, short)]
     follow: bool,
 }
 
-/// How often a growing log is looked at: MassGen adds to it without a sign.
+/// How often a growing log is read: MassGen appends to it without an event.
 const POLL_INTERVAL: Duration = Duration::from_millis(300);
 
-pub(super) async fn logs(fleet: &Fleet, how: &LogsArgs) -> Result<ExitCode, Refusal> {
-    let id = parse_run_id(&how.run)?;
-    let part = how.agent.clone().map_or(ResultPart::Log, ResultPart::Agent);
-    if !how.follow {
+pub(super) async fn logs(fleet: &Fleet, args: &LogsArgs) -> Result<ExitCode, Refusal> {
+    let id = parse_run_id(&args.run)?;
+    let part = args.agent.clone().map_or(ResultPart::Log, ResultPart::Agent);
+    if !args.follow {
         result::print_part(fleet, &id, part).await?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -52,7 +52,7 @@ pub(super) async fn logs(fleet: &Fleet, how: &LogsArgs) -> Result<ExitCode, Refu
     }
 }
 
-/// Whether the output is still open.
+/// Prints a text; `false` if the output is closed.
 fn print_chunk(text: &str) -> bool {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_ok()

@@ -1,4 +1,4 @@
-//! Printing for people and scripts: lines and JSON on standard output, refusals on standard error, without secrets and control characters.
+//! Prints for people and scripts: lines and JSON on standard output, errors on standard error, without secrets and control characters.
 
 use std::fmt::Display;
 use std::io::Write;
@@ -14,35 +14,35 @@ use crate::view::json;
 pub(super) const EXIT_CODES: &str = "Exit codes: 0 done; 1 it could not be done (code, message and hint are on standard error); 2 the \
                                 command line is wrong.";
 
-/// One line on standard output.
+/// Prints one line on standard output.
 pub(super) fn print_line(line: impl Display) {
-    // A closed pipe means that the reader has gone.
+    // A closed pipe means that the reader has exited.
     let _closed = writeln!(std::io::stdout(), "{line}");
 }
 
-/// One line on standard error.
+/// Prints one line on standard error.
 pub(super) fn print_to_stderr(line: impl Display) {
     let _closed = writeln!(std::io::stderr(), "{line}");
 }
 
-/// A value as a line of JSON, without secrets and harmful characters.
+/// Prints a value as a line of JSON, without secrets and harmful characters.
 pub(super) fn print_json(value: impl serde::Serialize, secrets: &Secrets) {
     let value = serde_json::to_value(value).unwrap_or(Value::Null);
     let value = text::map_texts(value, &|text| text::replace_harmful(&secrets.mask(text)));
     print_line(json::to_json_text(&value).unwrap_or_default());
 }
 
-/// A line about a run, without secrets and harmful characters.
+/// Prints a line about a run, without secrets and harmful characters.
 pub(super) fn print_sanitized(line: &str, secrets: &Secrets) {
     print_line(text::replace_harmful(&secrets.mask(line)));
 }
 
-/// An error of the program itself, with a hint, on standard error.
+/// Prints an error of the program itself, with a hint, on standard error.
 pub(super) fn print_failure(error: &dyn std::error::Error, hint: &str) {
     print_to_stderr(format_args!("massgen-mcp: {}\nhint: {hint}", text::error_chain(error)));
 }
 
-/// Prints a refusal on standard error: as one line of JSON, or in words.
+/// Prints a refusal on standard error, as one line of JSON or as text.
 pub(super) fn print_error(refusal: Refusal, as_json: bool) {
     let refusal = with_command_hints(refusal).masked(&Secrets::from_environment(None).unwrap_or_default());
     let (code, message, hint) = (refusal.code(), refusal.message().to_owned(), refusal.hint().to_owned());
@@ -53,7 +53,7 @@ pub(super) fn print_error(refusal: Refusal, as_json: bool) {
     }
 }
 
-/// The hint of a refusal with commands in place of tools.
+/// Replaces hints that name tools by hints that name commands.
 fn with_command_hints(refusal: Refusal) -> Refusal {
     let hint = match (refusal.code(), refusal.hint()) {
         ("bad_run_id" | "unknown_run" | "unknown_group", _) => "`massgen-mcp runs` lists the latest runs",
@@ -70,16 +70,20 @@ mod tests {
     use crate::run::RunId;
 
     #[test]
-    fn hints_for_people_name_commands_and_the_words_stay() {
+    fn hints_for_people_name_commands_and_keep_code_and_message() {
         for refusal in [
             Refusal::from("nope".parse::<RunId>().expect_err("none")),
             Refusal::unknown_group("g"),
             Refusal::new("nothing_to_read", "no agent has answered yet", "wait with check_status and wait_s"),
         ] {
             let (code, message) = (refusal.code(), refusal.message().to_owned());
-            let told = with_command_hints(refusal);
-            assert_eq!((told.code(), told.message()), (code, message.as_str()));
-            assert!(told.hint().contains("`massgen-mcp ") && !told.hint().contains("check_status"), "{}", told.hint());
+            let replaced = with_command_hints(refusal);
+            assert_eq!((replaced.code(), replaced.message()), (code, message.as_str()));
+            assert!(
+                replaced.hint().contains("`massgen-mcp ") && !replaced.hint().contains("check_status"),
+                "{}",
+                replaced.hint()
+            );
         }
         let other = Refusal::new("state_folder", "m", "h");
         assert_eq!(with_command_hints(other.clone()), other);

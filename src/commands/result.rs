@@ -1,5 +1,5 @@
-//! `massgen-mcp result`: a part of what a run left, whole, on standard output. It shows text as the tools do: secrets masked,
-//! one harmless character in each harmful one's place.
+//! `massgen-mcp result`: prints a whole part of a run. It shows text as the tools do: secrets are masked, and each harmful
+//! character is replaced by a harmless one.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -14,7 +14,7 @@ use crate::fleet::results::{ReadError, ResultPart, StreamedPart};
 use crate::refusal::Refusal;
 use crate::run::RunId;
 
-/// What to print.
+/// The part to print.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXIT_CODES)]
 pub struct ResultArgs {
@@ -24,25 +24,25 @@ pub struct ResultArgs {
     /// answer, report, answers, files, file:PATH, log, agent:ID, errors or manifest.
     #[arg(long, default_value = "answer")]
     part: String,
-    /// Tell it as JSON, with whose answer it is and whether it is partial.
+    /// Print JSON, with the agent of the answer and whether it is partial.
     #[arg(long)]
     pub(super) json: bool,
 }
 
-pub(super) async fn result(fleet: &Fleet, how: &ResultArgs) -> Result<ExitCode, Refusal> {
-    let (id, part) = (parse_run_id(&how.run)?, how.part.parse::<ResultPart>()?);
-    if how.json {
-        return print_json_part(fleet, &id, part, &how.part).await;
+pub(super) async fn result(fleet: &Fleet, args: &ResultArgs) -> Result<ExitCode, Refusal> {
+    let (id, part) = (parse_run_id(&args.run)?, args.part.parse::<ResultPart>()?);
+    if args.json {
+        return print_json_part(fleet, &id, part, &args.part).await;
     }
     let is_answer = part == ResultPart::Answer;
-    let Some((state, poured)) = print_part(fleet, &id, part).await? else { return Ok(ExitCode::SUCCESS) };
-    if is_answer && poured.is_partial {
+    let Some((state, streamed)) = print_part(fleet, &id, part).await? else { return Ok(ExitCode::SUCCESS) };
+    if is_answer && streamed.is_partial {
         print_to_stderr(format_args!("note: this is only the best answer so far; the run is {state}"));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints a part whole; gives the run's state. Nothing if the pipe is closed.
+/// Prints a whole part; gives the run's state, or `None` if the pipe is closed.
 pub(super) async fn print_part(
     fleet: &Fleet,
     id: &RunId,
@@ -50,36 +50,36 @@ pub(super) async fn print_part(
 ) -> Result<Option<(String, StreamedPart)>, Refusal> {
     let out = TrailingNewlineWriter { newline: true };
     match fleet.stream_part(id, part, out).await {
-        Ok((record, poured)) => Ok(Some((record.state.as_str().to_owned(), poured))),
+        Ok((record, streamed)) => Ok(Some((record.state.as_str().to_owned(), streamed))),
         Err(ReadError::Unreadable { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
 
 async fn print_json_part(fleet: &Fleet, id: &RunId, part: ResultPart, name: &str) -> Result<ExitCode, Refusal> {
-    let kept = SharedBuffer::default();
-    let (record, poured) = fleet.stream_part(id, part, kept.clone()).await?;
-    let text = String::from_utf8(kept.take()).unwrap_or_default();
-    let mut told = json!({
+    let buffer = SharedBuffer::default();
+    let (record, streamed) = fleet.stream_part(id, part, buffer.clone()).await?;
+    let text = String::from_utf8(buffer.take()).unwrap_or_default();
+    let mut output = json!({
         "run_id": id.as_str(),
         "state": record.state.as_str().to_owned(),
         "part": name,
         "total_chars": text.chars().count(),
         "text": text,
-        "partial": poured.is_partial,
+        "partial": streamed.is_partial,
     });
-    let path = poured.path.map(|path| path.display().to_string());
-    let whose = if record.has_winner(poured.is_partial) { "winner" } else { "best" };
-    for (name, value) in [(whose, poured.winner), ("path", path)] {
+    let path = streamed.path.map(|path| path.display().to_string());
+    let agent_key = if record.has_winner(streamed.is_partial) { "winner" } else { "best" };
+    for (name, value) in [(agent_key, streamed.winner), ("path", path)] {
         if let Some(value) = value {
-            told[name] = value.into();
+            output[name] = value.into();
         }
     }
-    print_json(told, fleet.secrets());
+    print_json(output, fleet.secrets());
     Ok(ExitCode::SUCCESS)
 }
 
-/// Standard output, with a newline at the end of a text that has none.
+/// Writes to standard output, and ends the text with a newline if it has none.
 struct TrailingNewlineWriter {
     newline: bool,
 }
@@ -101,7 +101,7 @@ impl Write for TrailingNewlineWriter {
     }
 }
 
-/// Collects a text for its caller.
+/// A buffer that the caller can read after the writer was moved.
 #[derive(Clone, Default)]
 struct SharedBuffer(Arc<Mutex<Vec<u8>>>);
 

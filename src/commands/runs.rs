@@ -1,4 +1,4 @@
-//! `massgen-mcp runs` and `massgen-mcp status`: runs as they are now, for people in lines, for programs as the tools show them.
+//! `massgen-mcp runs` and `massgen-mcp status`: print the current state of runs, as text or as the JSON of the tools.
 
 use std::process::ExitCode;
 
@@ -14,44 +14,44 @@ use crate::run::RunRecord;
 use crate::view::list::TodayView;
 use crate::view::{Detail, RunView, json};
 
-/// Which runs to list.
+/// The runs to list.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXIT_CODES)]
 pub struct RunsArgs {
-    /// Only those with this label; otherwise the latest 20.
+    /// Only runs with this label; default: the latest 20.
     #[arg(long)]
     group: Option<String>,
-    /// Only those that go on or wait.
+    /// Only running and waiting runs.
     #[arg(long, conflicts_with = "group")]
     live: bool,
-    /// Tell it as JSON: {"runs": […], "today": {…}}, each as check_status shows it.
+    /// Print JSON: {"runs": […], "today": {…}}, each run as check_status shows it.
     #[arg(long)]
     pub(super) json: bool,
 }
 
-/// Of which runs to show everything.
+/// The runs to show with all details.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXIT_CODES)]
 pub struct StatusArgs {
     #[command(flatten)]
     selector: RunSelector,
-    /// Tell it as JSON: {"runs": […]}, each as check_status shows it with detail full.
+    /// Print JSON: {"runs": […]}, each run as check_status shows it with detail full.
     #[arg(long)]
     pub(super) json: bool,
 }
 
-pub(super) async fn runs(fleet: &Fleet, how: &RunsArgs) -> Result<ExitCode, Refusal> {
-    let all = if how.live { fleet.live_selection() } else { Selection::Latest };
-    let selection = how.group.clone().map_or(all, Selection::Group);
+pub(super) async fn runs(fleet: &Fleet, args: &RunsArgs) -> Result<ExitCode, Refusal> {
+    let default_selection = if args.live { fleet.live_selection() } else { Selection::Latest };
+    let selection = args.group.clone().map_or(default_selection, Selection::Group);
     let records = found_records(&selection, fleet.snapshot(&selection).await?)?;
     let runs: Vec<RunView> = records.iter().map(|record| list_view(fleet, record)).collect();
     let today = fleet.today().await.map(TodayView::from);
-    if how.json {
+    if args.json {
         print_json(json!({"runs": runs, "today": today}), fleet.secrets());
         return Ok(ExitCode::SUCCESS);
     }
     if runs.is_empty() {
-        print_line(if how.live { "no run goes on" } else { "no runs yet" });
+        print_line(if args.live { "no run goes on" } else { "no runs yet" });
     }
     for run in &runs {
         let label = run.group.as_ref().map(|group| format!("[{group}] ")).unwrap_or_default();
@@ -64,32 +64,32 @@ pub(super) async fn runs(fleet: &Fleet, how: &RunsArgs) -> Result<ExitCode, Refu
     Ok(ExitCode::SUCCESS)
 }
 
-/// A run as a list shows it.
+/// The view of a run in a list.
 fn list_view(fleet: &Fleet, record: &RunRecord) -> RunView {
-    let asked = fleet.secrets().mask(&record.spec.question);
-    view_of(fleet, record, Detail::Brief).into_list_entry(record, &asked, &clock::now())
+    let question = fleet.secrets().mask(&record.spec.question);
+    view_of(fleet, record, Detail::Brief).into_list_entry(record, &question, &clock::now())
 }
 
-/// The runs of the day in one line.
+/// The totals of the day, in one line.
 fn today_line(TodayView { day, runs, live, tokens, cost_usd, cost_unknown }: &TodayView) -> String {
-    let money = match (cost_usd, cost_unknown) {
+    let cost = match (cost_usd, cost_unknown) {
         (Some(usd), Some(true)) => format!("more than ${usd:.4}"),
         (Some(usd), _) => format!("${usd:.4}"),
         (None, _) => "cost unknown".to_owned(),
     };
-    format!("{day}: {runs} runs, {live} of them live; {money}, {tokens} tokens")
+    format!("{day}: {runs} runs, {live} of them live; {cost}, {tokens} tokens")
 }
 
-pub(super) async fn status(fleet: &Fleet, how: &StatusArgs) -> Result<ExitCode, Refusal> {
-    let selection = how.selector.selection()?;
+pub(super) async fn status(fleet: &Fleet, args: &StatusArgs) -> Result<ExitCode, Refusal> {
+    let selection = args.selector.selection()?;
     let records = found_records(&selection, fleet.snapshot(&selection).await?)?;
     let runs: Vec<_> = records.iter().map(|record| view_of(fleet, record, Detail::Full)).collect();
-    if how.json {
+    if args.json {
         print_json(json!({"runs": runs}), fleet.secrets());
         return Ok(ExitCode::SUCCESS);
     }
-    for (place, run) in runs.iter().enumerate() {
-        if place > 0 {
+    for (index, run) in runs.iter().enumerate() {
+        if index > 0 {
             print_line("");
         }
         for line in fact_lines(run) {
@@ -99,7 +99,7 @@ pub(super) async fn status(fleet: &Fleet, how: &StatusArgs) -> Result<ExitCode, 
     Ok(ExitCode::SUCCESS)
 }
 
-/// Everything about a run, a fact in each line.
+/// All facts about a run, one per line.
 pub(super) fn fact_lines(run: &RunView) -> Vec<String> {
     let Ok(Value::Object(mut facts)) = serde_json::to_value(run) else { return Vec::new() };
     let details = facts.shift_remove("details");
@@ -107,9 +107,9 @@ pub(super) fn fact_lines(run: &RunView) -> Vec<String> {
     for (name, value) in &facts {
         push_value_lines(name, value, 0, &mut lines);
     }
-    let more = details.as_ref().and_then(Value::as_object).into_iter().flatten();
-    for (name, value) in more.filter(|(name, value)| facts.get(*name) != Some(*value)) {
-        // What each agent is at was told above; here are its numbers.
+    let detail_fields = details.as_ref().and_then(Value::as_object).into_iter().flatten();
+    for (name, value) in detail_fields.filter(|(name, value)| facts.get(*name) != Some(*value)) {
+        // The lines above show the state of each agent; `numbers` are its counts.
         push_value_lines(if name == "agents" { "numbers" } else { name }, value, 0, &mut lines);
     }
     lines

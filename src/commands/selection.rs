@@ -1,11 +1,11 @@
-//! Which runs a command is for: the arguments that select them, and what to do if there are none or a record cannot be read.
+//! Selects the runs of a command: the arguments, and the handling of empty groups and unreadable records.
 
 use super::output::print_error;
 use crate::fleet::{Selection, Snapshot};
 use crate::refusal::Refusal;
 use crate::run::{RunId, RunRecord};
 
-/// The runs that a command is for.
+/// The runs that a command applies to.
 #[derive(Debug, Clone, clap::Args)]
 #[group(required = true, multiple = false)]
 pub(super) struct RunSelector {
@@ -36,17 +36,17 @@ pub(super) fn parse_run_id(text: &str) -> Result<RunId, Refusal> {
 
 /// The records of the selected runs. A group without runs is an error, and so is an unreadable record if no other run was found; further unreadable
 /// records are reported on standard error and skipped.
-pub(super) fn found_records(selection: &Selection, mut sight: Snapshot) -> Result<Vec<RunRecord>, Refusal> {
-    if sight.runs.is_empty()
-        && let Some((_, error)) = sight.unreadable.pop()
+pub(super) fn found_records(selection: &Selection, mut snapshot: Snapshot) -> Result<Vec<RunRecord>, Refusal> {
+    if snapshot.runs.is_empty()
+        && let Some((_, error)) = snapshot.unreadable.pop()
     {
         return Err(error.into());
     }
-    for (_, error) in sight.unreadable {
+    for (_, error) in snapshot.unreadable {
         print_error(error.into(), false);
     }
     match selection {
-        Selection::Group(group) if sight.runs.is_empty() => Err(Refusal::unknown_group(group)),
-        Selection::Group(_) | Selection::Runs(_) | Selection::Latest | Selection::Live { .. } => Ok(sight.runs),
+        Selection::Group(group) if snapshot.runs.is_empty() => Err(Refusal::unknown_group(group)),
+        Selection::Group(_) | Selection::Runs(_) | Selection::Latest | Selection::Live { .. } => Ok(snapshot.runs),
     }
 }

@@ -1,4 +1,4 @@
-//! `massgen-mcp settings`: every setting as it is in effect, and who gave it. It shows no secret, since no setting is one.
+//! `massgen-mcp settings`: prints the value and the source of each setting. No setting is a secret.
 
 use std::process::ExitCode;
 
@@ -11,14 +11,14 @@ pub fn settings(settings: &Settings) -> ExitCode {
         Some(path) => print_line(format_args!("settings file: {}\n", path.display())),
         None => print_line("settings file: none\n"),
     }
-    let all = settings.effective_settings();
-    let width = |text: fn(&crate::settings::EffectiveSetting) -> usize| all.iter().map(text).max().unwrap_or_default();
+    let rows = settings.effective_settings();
+    let width = |text: fn(&crate::settings::EffectiveSetting) -> usize| rows.iter().map(text).max().unwrap_or_default();
     let (keys, values) = (width(|row| row.key.len()), width(|row| row.value.chars().count()).min(MAX_COLUMN_CHARS));
-    for row in all {
+    for row in rows {
         print_line(format_args!("{:keys$}  {:values$}  {}", row.key, row.value, row.source.describe(row.key)));
     }
     ExitCode::SUCCESS
 }
 
-/// A longer value moves its own source only.
+/// The widest column; only the row of a longer value is wider.
 const MAX_COLUMN_CHARS: usize = 40;

@@ -23,7 +23,7 @@ pub(super) fn view_of(fleet: &Fleet, record: &RunRecord, detail: Detail) -> RunV
     view::run_view(record, &context, detail, &clock::now()).with_group(record)
 }
 
-/// The exit code for an outcome; none of them is one that shells or `clap` use by themselves.
+/// The exit code for an outcome, distinct from those that shells and `clap` use.
 pub(super) fn exit_code(outcome: &Outcome) -> u8 {
     match outcome {
         Outcome::Succeeded => 0,
@@ -37,11 +37,11 @@ pub(super) fn exit_code(outcome: &Outcome) -> u8 {
 
 /// The summary of a run in one line.
 pub(super) fn summary_line(run: &RunView) -> String {
-    let agents: Vec<_> = run.agents.iter().map(|(id, at)| format!("{id} {at}")).collect();
+    let agents: Vec<_> = run.agents.iter().map(|(id, state)| format!("{id} {state}")).collect();
     let votes: Vec<_> = run.votes.iter().map(|(label, count)| format!("{label} {count}")).collect();
     let answer = run.answer_chars.map(|chars| {
-        let kind = if run.partial == Some(true) { " (partial)" } else { "" };
-        format!("answer of {}{kind}, {chars} characters", run.answer_agent().unwrap_or("?"))
+        let suffix = if run.partial == Some(true) { " (partial)" } else { "" };
+        format!("answer of {}{suffix}, {chars} characters", run.answer_agent().unwrap_or("?"))
     });
     let parts = [
         run.queue.clone(),
@@ -54,8 +54,8 @@ pub(super) fn summary_line(run: &RunView) -> String {
         run.problem.as_ref().map(|problem| format!("{}: {}", problem.code, problem.message)),
         run.warning.as_ref().map(|warning| format!("{}: {}", warning.code, warning.message)),
     ];
-    let known: Vec<_> = parts.into_iter().flatten().collect();
-    format!("{}  {:<11}  {:>5} s  {}", run.run_id, run.state, run.elapsed_s, known.join("; ")).trim_end().to_owned()
+    let present: Vec<_> = parts.into_iter().flatten().collect();
+    format!("{}  {:<11}  {:>5} s  {}", run.run_id, run.state, run.elapsed_s, present.join("; ")).trim_end().to_owned()
 }
 
 /// The cost and tokens of a run, if either is known.
@@ -67,6 +67,6 @@ pub(super) fn cost_text(run: &RunView) -> Option<String> {
         (None, _) => None,
     };
     let tokens = run.tokens.map(|tokens| format!("{tokens} tokens"));
-    let both: Vec<_> = usd.into_iter().chain(tokens).collect();
-    (!both.is_empty()).then(|| both.join(", "))
+    let parts: Vec<_> = usd.into_iter().chain(tokens).collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
 }

@@ -1,4 +1,4 @@
-//! `massgen-mcp verify`: whether what a run left is still what its manifest says, a line for each thing.
+//! `massgen-mcp verify`: verifies the files of runs against their manifests, and prints a line for each file.
 
 use std::process::ExitCode;
 
@@ -8,32 +8,32 @@ use crate::provenance::{CheckFinding, ManifestCheck};
 use crate::refusal::Refusal;
 use crate::run::RunId;
 
-/// What `--help` says about exit codes.
+/// The exit codes, for `--help`.
 const EXIT_CODES: &str = "Exit codes: 0 all is as it was; 1 it could not be checked; 2 the command line is wrong; 3 something is not as it \
                      was; 4 the run has no manifest.";
-/// Something is not as it was.
+/// A file has changed.
 const EXIT_CHANGED: u8 = 3;
-/// There is nothing to hold it against.
+/// The run has no manifest.
 const EXIT_NO_MANIFEST: u8 = 4;
 
-/// What to check.
+/// The runs to verify.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXIT_CODES)]
 pub struct VerifyArgs {
-    /// A run, by its run_id, or all runs with a label, by that.
+    /// A run_id, or the label of a group.
     #[arg(value_name = "RUN_ID|GROUP")]
     target: String,
 }
 
-pub(super) async fn verify(fleet: &Fleet, how: &VerifyArgs) -> Result<ExitCode, Refusal> {
-    let code = match how.target.trim().parse::<RunId>() {
+pub(super) async fn verify(fleet: &Fleet, args: &VerifyArgs) -> Result<ExitCode, Refusal> {
+    let code = match args.target.trim().parse::<RunId>() {
         Ok(id) => print_verification(fleet, fleet.verify(&id).await)?,
-        Err(_) => verify_group(fleet, how.target.trim()).await?,
+        Err(_) => verify_group(fleet, args.target.trim()).await?,
     };
     Ok(ExitCode::from(code))
 }
 
-/// What is worse of its runs is what is found of the group.
+/// Verifies a group; the exit code is the worst of its runs.
 async fn verify_group(fleet: &Fleet, group: &str) -> Result<u8, Refusal> {
     let verified = fleet.verify_group(group).await?;
     if verified.runs.is_empty() && verified.checks.is_empty() {
@@ -57,10 +57,10 @@ fn print_verification(fleet: &Fleet, verified: Result<Verification, VerifyError>
     };
     let code = print_checks(fleet, &verified.checks);
     let left_out = verified.manifest.workspace.and_then(|workspace| workspace.left_out);
-    if let Some(left) = left_out {
+    if let Some(rest) = left_out {
         super::output::print_line(format_args!(
             "unknown  at least {} files, {} bytes: too many to be hashed",
-            left.files, left.bytes
+            rest.files, rest.bytes
         ));
     }
     Ok(code)
@@ -70,9 +70,9 @@ fn print_checks(fleet: &Fleet, checks: &[ManifestCheck]) -> u8 {
     for check in checks {
         print_sanitized(&check_line(check), fleet.secrets());
     }
-    let as_it_was =
+    let is_unchanged =
         checks.iter().all(|check| matches!(check.finding, CheckFinding::Unchanged | CheckFinding::NotRecorded));
-    if as_it_was { 0 } else { EXIT_CHANGED }
+    if is_unchanged { 0 } else { EXIT_CHANGED }
 }
 
 fn check_line(check: &ManifestCheck) -> String {

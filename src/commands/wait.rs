@@ -1,5 +1,5 @@
-//! `massgen-mcp wait`: sleeps until runs are over, as check_status does, and tells by its exit code how they ended. A client with
-//! a shell waits with it at no cost. It undoes nothing when it is broken off.
+//! `massgen-mcp wait`: waits until runs have ended, as check_status does, and exits with a code for their outcome. A client with a
+//! shell can wait with it without spending tokens. Interrupting it changes nothing.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -17,20 +17,20 @@ use crate::refusal::Refusal;
 use crate::run::{RunId, RunRecord};
 use crate::view::Detail;
 
-/// What to wait for.
+/// The runs to wait for.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXIT_CODES)]
 pub struct WaitArgs {
     #[command(flatten)]
     selector: RunSelector,
-    /// Until one of them is over; otherwise until all are.
+    /// Wait until one of the runs has ended; default: until all have.
     #[arg(long)]
     any: bool,
-    /// Give up after so many seconds, 1 to max_timeout_s; the runs go on.
-    // The setting of this name means nothing to a wait, and its flag is read and checked as it is everywhere.
+    /// Stop waiting after this many seconds, 1 to max_timeout_s; the runs continue.
+    // The flag of the setting with this name is reused: it is parsed and checked with the settings.
     #[arg(id = "timeout_s", long = "timeout-s", value_name = "SECONDS", value_parser = ValueParser::os_string())]
     timeout_s: Option<OsString>,
-    /// Tell each change as a line of JSON: the run as check_status shows it.
+    /// Print each change as a line of JSON: the run as check_status shows it.
     #[arg(long)]
     pub(super) json: bool,
 }
@@ -47,46 +47,46 @@ Exit codes, of several runs the largest:
   7    lost
   124  not over when --timeout-s had passed";
 
-/// Not over in time; what `timeout` of the coreutils says.
+/// The time expired; the same code as `timeout` of the coreutils.
 const EXIT_TIMED_OUT: u8 = 124;
-/// Longer than any run may take.
+/// A wait without a limit: longer than any run may take.
 const NO_TIMEOUT: Duration = Duration::from_secs(10 * 365 * 86_400);
 
-/// `timeout` is what was given by the flag.
-pub(super) async fn wait(fleet: &Fleet, timeout: Duration, how: &WaitArgs) -> Result<ExitCode, Refusal> {
-    let selection = how.selector.selection()?;
-    let deadline = Instant::now() + how.timeout_s.as_ref().map_or(NO_TIMEOUT, |_| timeout);
-    let mut told = HashMap::new();
+/// Waits for runs. `timeout` is the value of the flag, if it was given.
+pub(super) async fn wait(fleet: &Fleet, timeout: Duration, args: &WaitArgs) -> Result<ExitCode, Refusal> {
+    let selection = args.selector.selection()?;
+    let deadline = Instant::now() + args.timeout_s.as_ref().map_or(NO_TIMEOUT, |_| timeout);
+    let mut printed = HashMap::new();
     let mut records = found_records(&selection, fleet.snapshot(&selection).await?)?;
     loop {
-        print_changes(fleet, &records, &mut told, how.json);
-        if is_done(&records, how.any) {
+        print_changes(fleet, &records, &mut printed, args.json);
+        if is_done(&records, args.any) {
             return Ok(ExitCode::from(worst_exit_code(&records)));
         }
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
+        let remaining = deadline.saturating_duration_since(Instant::now());
+        if remaining.is_zero() {
             return Ok(ExitCode::from(EXIT_TIMED_OUT));
         }
-        records = next_change(fleet, &selection, &records, left).await?;
+        records = next_change(fleet, &selection, &records, remaining).await?;
     }
 }
 
-/// The runs after the next change that is news, or as they are when the time has passed.
+/// The runs after the next notable change, or after the timeout.
 async fn next_change(
     fleet: &Fleet,
     selection: &Selection,
     before: &[RunRecord],
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<Vec<RunRecord>, Refusal> {
     let seen = Some(Cursor::from_runs(before));
-    let waited = fleet.wait(selection, WaitUntil::Change, seen, patience, std::future::pending()).await?;
+    let waited = fleet.wait(selection, WaitUntil::Change, seen, timeout, std::future::pending()).await?;
     Ok(waited.snapshot.runs)
 }
 
-/// A line for each run that has changed since it was told of.
-fn print_changes(fleet: &Fleet, records: &[RunRecord], told: &mut HashMap<RunId, u64>, as_json: bool) {
+/// Prints a line for each run that has changed since it was last printed.
+fn print_changes(fleet: &Fleet, records: &[RunRecord], printed: &mut HashMap<RunId, u64>, as_json: bool) {
     for record in records {
-        if told.insert(record.spec.id.clone(), record.seq) == Some(record.seq) {
+        if printed.insert(record.spec.id.clone(), record.seq) == Some(record.seq) {
             continue;
         }
         let run = view_of(fleet, record, Detail::Brief);

@@ -1,4 +1,4 @@
-//! `massgen-mcp warm`: begins a warm process before the first run needs it, or ends all of them. It starts no run and ends none.
+//! `massgen-mcp warm`: starts a warm process before the first run needs it, or ends all warm processes. It starts and ends no run.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -13,32 +13,32 @@ use crate::run::{ConfigChoice, RunSpec};
 use crate::settings::Settings;
 use crate::warm::{self, ColdReason};
 
-/// What to do.
+/// The options.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXIT_CODES)]
 pub struct WarmArgs {
-    /// End all warm processes of the state folder; runs go on.
+    /// End all warm processes of the state folder; runs continue.
     #[arg(long, conflicts_with = "rehearsal")]
     stop: bool,
-    /// For rehearsals, whose environment is another than that of runs on real models.
+    /// Start one for rehearsals, which have a different environment than runs with real models.
     #[arg(long)]
     rehearsal: bool,
 }
 
-pub(super) async fn warm(settings: &Settings, me: &std::path::Path, how: &WarmArgs) -> Result<ExitCode, Refusal> {
-    let fleet = open_fleet(settings, me)?;
-    if how.stop {
+pub(super) async fn warm(settings: &Settings, program: &std::path::Path, args: &WarmArgs) -> Result<ExitCode, Refusal> {
+    let fleet = open_fleet(settings, program)?;
+    if args.stop {
         return stop_warm_processes(&fleet).await;
     }
     let config =
-        if how.rehearsal { ConfigChoice::Rehearsal("@rehearsal".to_owned()) } else { ConfigChoice::File("/".into()) };
+        if args.rehearsal { ConfigChoice::Rehearsal("@rehearsal".to_owned()) } else { ConfigChoice::File("/".into()) };
     let spec = RunSpec {
         pass_env: settings.pass_env.clone(),
         env_file: settings.env_file.clone(),
         ..RunSpec::new(fleet.state().new_id()?, "", config, std::path::PathBuf::new(), massgen_program(settings)?)
     };
-    let failed = |error: std::io::Error| Refusal::new("not_warm", text::error_chain(&error), LOGS_HINT);
-    let warm = fleet.warm_up(&spec).await.map_err(failed)?;
+    let not_warm = |error: std::io::Error| Refusal::new("not_warm", text::error_chain(&error), LOGS_HINT);
+    let warm = fleet.warm_up(&spec).await.map_err(not_warm)?;
     warm.map_err(|cold| Refusal::new("not_warm", cold.to_string(), cold_reason_hint(&cold)))?;
     let folder = warm::warm_folder(fleet.state());
     print_sanitized(
@@ -48,13 +48,13 @@ pub(super) async fn warm(settings: &Settings, me: &std::path::Path, how: &WarmAr
     Ok(ExitCode::SUCCESS)
 }
 
-/// Returns once they have ended, so that a call right after this one begins another.
+/// Ends the warm processes and waits for their exit, so that a call right after this one starts a new process.
 async fn stop_warm_processes(fleet: &Fleet) -> Result<ExitCode, Refusal> {
     let locks = warm::stop_all(fleet.state());
     for lock in &locks {
-        let begun = Instant::now();
+        let started_at = Instant::now();
         while matches!(lock.owner(), Owner::Held) {
-            if begun.elapsed() > EXIT_TIMEOUT {
+            if started_at.elapsed() > EXIT_TIMEOUT {
                 let hint = "end the process named `massgen-warm` by hand";
                 return Err(Refusal::new("not_ended", "a warm process goes on 30 s after it was asked to end", hint));
             }
@@ -88,5 +88,5 @@ fn cold_reason_hint(cold: &ColdReason) -> &'static str {
 
 const LOGS_HINT: &str = "read the newest log in the folder `warm` of the state folder; runs are started cold meanwhile";
 
-/// How long a process may take to end; one that imports looks once a second.
+/// How long a warm process may take to end; one that is importing checks for the request once a second.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(30);

@@ -1,5 +1,5 @@
-//! `massgen-mcp watch`: a live table of runs in a terminal, with keys to open, steer and kill them. It owns the screen while it
-//! runs and gives it back however it ends; the runs do not notice.
+//! `massgen-mcp watch`: a live table of runs in a terminal, with keys to open, steer and kill them. It restores the screen in every
+//! case when it ends; the runs are not affected.
 
 mod draw;
 mod pages;
@@ -28,30 +28,30 @@ use crate::refusal::Refusal;
 use crate::run::{RunId, RunRecord};
 use crate::view::{self, Detail};
 
-/// Which runs to watch.
+/// The runs to watch.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Needs a terminal. Keys: up and down choose, Enter opens, p opens its page in\n\
                         the browser and keeps it up to date, s steers, k kills, q leaves; the runs go on.\n\
                         Exit codes: 0 left; 1 it could not be done; 2 the command line is wrong.")]
 pub struct WatchArgs {
-    /// Only those with this label; otherwise the latest 20.
+    /// Only runs with this label; default: the latest 20.
     #[arg(long)]
     group: Option<String>,
 }
 
 /// How often tokens and times are redrawn and sampled.
 const TICK_INTERVAL: Duration = Duration::from_secs(1);
-/// The least time between two looks, however much happens.
+/// The shortest time between two reads of the runs.
 const MIN_REFRESH_INTERVAL: Duration = Duration::from_millis(100);
-/// How long a run that is killed by a key has to close what it has open.
+/// The grace period of a run that is killed by a key.
 const KILL_GRACE: Duration = Duration::from_secs(5);
-/// How much of an answer is shown, in characters.
+/// The most characters of an answer that are shown.
 const MAX_ANSWER_CHARS: u64 = 30_000;
 
-/// What the screen hears of.
+/// An event for the screen.
 enum ScreenEvent {
     Key(KeyPress),
-    /// The terminal has another size.
+    /// The terminal was resized.
     Resized,
     RunsChanged {
         rows: Vec<RunRow>,
@@ -67,12 +67,12 @@ enum ScreenEvent {
     InputClosed,
 }
 
-pub(super) async fn watch(fleet: Fleet, how: &WatchArgs) -> Result<ExitCode, Refusal> {
+pub(super) async fn watch(fleet: Fleet, args: &WatchArgs) -> Result<ExitCode, Refusal> {
     if !(std::io::stdin().is_terminal() && std::io::stdout().is_terminal()) {
         let hint = "run it in a terminal; elsewhere use `massgen-mcp runs --json`, or `massgen-mcp wait`";
         return Err(Refusal::new("no_terminal", "watch draws on a terminal, and this is none", hint));
     }
-    let selection = how.group.clone().map_or(Selection::Latest, Selection::Group);
+    let selection = args.group.clone().map_or(Selection::Latest, Selection::Group);
     found_records(&selection, fleet.snapshot(&selection).await?)?;
     let unusable = |error: std::io::Error| {
         let hint = "use `massgen-mcp runs --json`, or another terminal";
@@ -80,10 +80,10 @@ pub(super) async fn watch(fleet: Fleet, how: &WatchArgs) -> Result<ExitCode, Ref
     };
     let mut terminal = ratatui::try_init().map_err(unusable)?;
     let mut pages = OpenPages::default();
-    let shown = run_screen(&mut terminal, &fleet, selection, &mut pages).await;
+    let result = run_screen(&mut terminal, &fleet, selection, &mut pages).await;
     ratatui::restore();
     pages.close().await;
-    shown.map(|()| ExitCode::SUCCESS).map_err(unusable)
+    result.map(|()| ExitCode::SUCCESS).map_err(unusable)
 }
 
 async fn run_screen(
@@ -92,49 +92,49 @@ async fn run_screen(
     selection: Selection,
     pages: &mut OpenPages,
 ) -> std::io::Result<()> {
-    let (to, mut news) = mpsc::channel(16);
-    let keys = to.clone();
-    // A read of the terminal cannot be broken off; the thread ends with the process.
-    std::thread::spawn(move || forward_input(&keys));
-    tokio::spawn(watch_runs(fleet.clone(), selection, to.clone()));
+    let (sender, mut receiver) = mpsc::channel(16);
+    let key_sender = sender.clone();
+    // A read of the terminal cannot be cancelled; the thread ends with the process.
+    std::thread::spawn(move || forward_input(&key_sender));
+    tokio::spawn(watch_runs(fleet.clone(), selection, sender.clone()));
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hang_up = signal(SignalKind::hangup())?;
-    let mut board = ScreenState::default();
+    let mut screen = ScreenState::default();
     loop {
-        terminal.draw(|frame| draw::draw(frame, &board))?;
-        let heard = tokio::select! {
-            heard = news.recv() => heard.unwrap_or(ScreenEvent::InputClosed),
+        terminal.draw(|frame| draw::draw(frame, &screen))?;
+        let event = tokio::select! {
+            event = receiver.recv() => event.unwrap_or(ScreenEvent::InputClosed),
             _ = terminate.recv() => ScreenEvent::InputClosed,
             _ = hang_up.recv() => ScreenEvent::InputClosed,
         };
-        match heard {
-            ScreenEvent::Key(key) => match board.handle_key(key) {
+        match event {
+            ScreenEvent::Key(key) => match screen.handle_key(key) {
                 UiAction::Quit => return Ok(()),
-                UiAction::OpenPage(id) => pages.open(id, fleet, &to),
-                wish @ (UiAction::None | UiAction::OpenRun(_) | UiAction::Kill(_) | UiAction::Steer(_, _)) => {
-                    perform_action(wish, fleet, &to)
+                UiAction::OpenPage(id) => pages.open(id, fleet, &sender),
+                action @ (UiAction::None | UiAction::OpenRun(_) | UiAction::Kill(_) | UiAction::Steer(_, _)) => {
+                    perform_action(action, fleet, &sender)
                 }
             },
             ScreenEvent::Resized => terminal.autoresize()?,
-            ScreenEvent::RunsChanged { rows, tick } => board.update_rows(rows, tick),
-            ScreenEvent::RunOpened { id, lines } => board.show_details(&id, lines),
-            ScreenEvent::Note(note) => board.set_note(note),
+            ScreenEvent::RunsChanged { rows, tick } => screen.update_rows(rows, tick),
+            ScreenEvent::RunOpened { id, lines } => screen.show_details(&id, lines),
+            ScreenEvent::Note(note) => screen.set_note(note),
             ScreenEvent::InputClosed => return Ok(()),
         }
     }
 }
 
-/// Forwards key presses until the receiver or the terminal is gone.
-fn forward_input(to: &mpsc::Sender<ScreenEvent>) {
+/// Forwards key presses until the receiver or the terminal is closed.
+fn forward_input(sender: &mpsc::Sender<ScreenEvent>) {
     loop {
-        let heard = match event::read() {
+        let screen_event = match event::read() {
             Ok(Event::Key(key)) => key_of(key).map(ScreenEvent::Key),
             Ok(Event::Resize(_, _)) => Some(ScreenEvent::Resized),
             Ok(Event::FocusGained | Event::FocusLost | Event::Mouse(_) | Event::Paste(_)) => None,
             Err(_) => Some(ScreenEvent::InputClosed),
         };
-        let was_last = matches!(heard, Some(ScreenEvent::InputClosed));
-        if heard.is_some_and(|heard| to.blocking_send(heard).is_err()) || was_last {
+        let was_last = matches!(screen_event, Some(ScreenEvent::InputClosed));
+        if screen_event.is_some_and(|screen_event| sender.blocking_send(screen_event).is_err()) || was_last {
             return;
         }
     }
@@ -160,31 +160,31 @@ fn key_of(key: KeyEvent) -> Option<KeyPress> {
     })
 }
 
-/// Looks at the runs whenever something happens to them, and at every tick for what is no news: tokens and time.
-async fn watch_runs(fleet: Fleet, selection: Selection, to: mpsc::Sender<ScreenEvent>) {
-    let mut sampled = None::<Instant>;
+/// Reads the runs after each notable change, and at each tick for tokens and times.
+async fn watch_runs(fleet: Fleet, selection: Selection, sender: mpsc::Sender<ScreenEvent>) {
+    let mut sampled_at = None::<Instant>;
     loop {
-        let begun = Instant::now();
-        let looked = fleet.snapshot(&selection).await.map_err(Refusal::from);
-        let tick = sampled.is_none_or(|at| begun.duration_since(at) >= TICK_INTERVAL);
+        let read_at = Instant::now();
+        let snapshot = fleet.snapshot(&selection).await.map_err(Refusal::from);
+        let tick = sampled_at.is_none_or(|at| read_at.duration_since(at) >= TICK_INTERVAL);
         if tick {
-            sampled = Some(begun);
+            sampled_at = Some(read_at);
         }
-        let (news, records) = match looked {
-            Ok(sight) => {
-                let rows = sight.runs.iter().map(|record| run_row(&fleet, record)).collect();
-                (ScreenEvent::RunsChanged { rows, tick }, sight.runs)
+        let (event, records) = match snapshot {
+            Ok(snapshot) => {
+                let rows = snapshot.runs.iter().map(|record| run_row(&fleet, record)).collect();
+                (ScreenEvent::RunsChanged { rows, tick }, snapshot.runs)
             }
             Err(refusal) => (ScreenEvent::Note(refusal_text(&refusal, &fleet)), Vec::new()),
         };
-        if to.send(news).await.is_err() {
+        if sender.send(event).await.is_err() {
             return;
         }
         if records.iter().any(|record| record.state.ending().is_none()) {
             let since = Some(Cursor::from_runs(&records));
-            let left = TICK_INTERVAL.saturating_sub(begun.elapsed());
-            // What went wrong with it goes wrong with the next look as well, and is told there.
-            let _news = fleet.wait(&selection, WaitUntil::Change, since, left, to.closed()).await;
+            let remaining = TICK_INTERVAL.saturating_sub(read_at.elapsed());
+            // An error is ignored here: the next read fails in the same way and reports it.
+            let _result = fleet.wait(&selection, WaitUntil::Change, since, remaining, sender.closed()).await;
             tokio::time::sleep(MIN_REFRESH_INTERVAL).await;
         } else {
             tokio::time::sleep(TICK_INTERVAL).await;
@@ -197,11 +197,11 @@ fn run_row(fleet: &Fleet, record: &RunRecord) -> RunRow {
     RunRow::from_record(record, &run, |text| sanitize_line(text, fleet))
 }
 
-/// Does what a key asked for, beside the screen, which hears how it went.
-fn perform_action(wish: UiAction, fleet: &Fleet, to: &mpsc::Sender<ScreenEvent>) {
-    let (fleet, to) = (fleet.clone(), to.clone());
+/// Performs an action in a task of its own, which sends the result to the screen.
+fn perform_action(action: UiAction, fleet: &Fleet, sender: &mpsc::Sender<ScreenEvent>) {
+    let (fleet, sender) = (fleet.clone(), sender.clone());
     tokio::spawn(async move {
-        let news = match wish {
+        let event = match action {
             UiAction::None | UiAction::Quit | UiAction::OpenPage(_) => return,
             UiAction::OpenRun(id) => {
                 let lines =
@@ -213,16 +213,16 @@ fn perform_action(wish: UiAction, fleet: &Fleet, to: &mpsc::Sender<ScreenEvent>)
                 Err(refusal) => refusal_text(&refusal, &fleet),
             }),
             UiAction::Steer(id, message) => ScreenEvent::Note(match steer::steer(&fleet, &id, message).await {
-                Ok(said) => sanitize_line(&said, &fleet),
+                Ok(note) => sanitize_line(&note, &fleet),
                 Err(refusal) => refusal_text(&refusal, &fleet),
             }),
         };
-        // The screen may be gone by now.
-        let _nobody = to.send(news).await;
+        // The screen may be closed by now.
+        let _sent = sender.send(event).await;
     });
 }
 
-/// What is shown of an opened run: how it is, its answer, and everything else that is known.
+/// The lines for an opened run: its summary, its answer, and all details.
 async fn details_lines(fleet: &Fleet, id: &RunId) -> Result<Vec<String>, Refusal> {
     let record = fleet.run_record(id).await?;
     let run = view_of(fleet, &record, Detail::Full);
@@ -230,12 +230,12 @@ async fn details_lines(fleet: &Fleet, id: &RunId) -> Result<Vec<String>, Refusal
     lines.extend(run.problem.iter().map(|problem| format!("hint: {}", problem.hint)));
     lines.push(String::new());
     match fleet.read_page(id, ResultPart::Answer, 0, MAX_ANSWER_CHARS).await {
-        Ok((_, reading)) => {
-            let kind = if reading.is_partial { "the best answer so far" } else { "the answer" };
-            lines.push(format!("--- {kind}, of {} ---", reading.winner.as_deref().unwrap_or("?")));
-            lines.extend(reading.page.text.lines().map(str::to_owned));
-            if reading.page.next_offset.is_some() {
-                lines.push(format!("(of {} characters; all of it: massgen-mcp result {id})", reading.page.total_chars));
+        Ok((_, page)) => {
+            let title = if page.is_partial { "the best answer so far" } else { "the answer" };
+            lines.push(format!("--- {title}, of {} ---", page.winner.as_deref().unwrap_or("?")));
+            lines.extend(page.page.text.lines().map(str::to_owned));
+            if page.page.next_offset.is_some() {
+                lines.push(format!("(of {} characters; all of it: massgen-mcp result {id})", page.page.total_chars));
             }
         }
         Err(error) => lines.push(format!("--- {} ---", Refusal::from(error).message())),

@@ -1,42 +1,42 @@
-//! When an experiment will be over, as far as the runs that have ended tell. Pure: a guess from durations, told as one number,
-//! and taken back once it has passed; it never asks a clock, and nothing is decided by it.
+//! Estimates when an experiment will end, from the durations of ended runs. The estimate is one number, is withdrawn once it has
+//! passed, and affects no decision. Pure: it reads no clock.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
-/// The time until all runs are over, if each takes as long as those that `ended`, or as `prior` while none has: a waiting run the
-/// median of them, a live one the median of those that took longer than it has taken so far.
+/// The time until all runs have ended, if they take as long as the runs in `ended`, or as `prior` while none has ended. A waiting
+/// run is expected to take the median; a live run, the median of the durations longer than its elapsed time.
 ///
-/// `elapsed` is how long each live run has taken so far, `waiting` how many have still to start, and `max_live` how many may be
-/// live at the same time; 0 is no limit. Nothing where there is no duration to go by, or where a live run has taken longer than
-/// all that are known: any number would be a guess that was wrong before.
+/// `elapsed` is the time that each live run has taken so far, `waiting` the number of runs that have not started, and `max_live`
+/// the most runs that may be live at the same time; 0 is no limit. `None` if no duration is known, or if a live run has taken
+/// longer than all known durations: the previous estimate was wrong then.
 pub fn remaining_time(
     ended: &[Duration],
     prior: Option<Duration>,
     elapsed: &[Duration],
     waiting: usize,
-    at_once: usize,
+    max_live: usize,
 ) -> Option<Duration> {
     if elapsed.is_empty() && waiting == 0 {
         return Some(Duration::ZERO);
     }
     let typical = median(ended).or(prior)?;
     let known: Vec<Duration> = if ended.is_empty() { vec![typical] } else { ended.to_vec() };
-    let left = |elapsed: &Duration| {
+    let remaining = |elapsed: &Duration| {
         let longer: Vec<Duration> = known.iter().filter_map(|took| took.checked_sub(*elapsed)).collect();
-        median(&longer).filter(|left| !left.is_zero())
+        median(&longer).filter(|remaining| !remaining.is_zero())
     };
-    let live = elapsed.iter().map(left).collect::<Option<Vec<_>>>()?;
-    Some(schedule(live, typical, waiting, at_once))
+    let live = elapsed.iter().map(remaining).collect::<Option<Vec<_>>>()?;
+    Some(schedule(live, typical, waiting, max_live))
 }
 
-/// Each waiting run starts when the first slot is free; the last one to end is the end of all.
-fn schedule(mut live: Vec<Duration>, typical: Duration, waiting: usize, at_once: usize) -> Duration {
-    let most = live.len() + waiting;
-    let slots = if at_once == 0 { most } else { at_once.min(most) };
+/// Starts each waiting run when the first slot is free; gives the end of the last run.
+fn schedule(mut live: Vec<Duration>, typical: Duration, waiting: usize, max_live: usize) -> Duration {
+    let total = live.len() + waiting;
+    let slots = if max_live == 0 { total } else { max_live.min(total) };
     live.sort_unstable();
-    // Where more are live than may be, the first to end make no room.
+    // If more runs are live than allowed, the first to end free no slot.
     let surplus = live.len().saturating_sub(slots);
     let mut last = live.last().copied().unwrap_or_default();
     let mut free: BinaryHeap<_> = live.drain(surplus..).map(Reverse).collect();
@@ -91,10 +91,10 @@ mod tests {
             ("nothing takes no time", &[0], None, &[], 7, 1, Some(0)),
             ("far too many", &[u64::MAX], None, &[], 3, 1, Some(u64::MAX)),
         ];
-        for (case, ended, prior, live, waiting, at_once, wanted) in cases {
+        for (case, ended, prior, live, waiting, max_live, expected) in cases {
             let prior = prior.map(Duration::from_secs);
-            let told = remaining_time(&seconds(ended), prior, &seconds(live), *waiting, *at_once);
-            assert_eq!(told.map(|end| end.as_secs()), *wanted, "{case}");
+            let forecast = remaining_time(&seconds(ended), prior, &seconds(live), *waiting, *max_live);
+            assert_eq!(forecast.map(|end| end.as_secs()), *expected, "{case}");
         }
     }
 }

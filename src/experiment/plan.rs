@@ -1,5 +1,5 @@
-//! What an experiment is: its arms, its questions, every run that it may come to, and how far it has come. The plan is made once
-//! and never changed; only its conductor says how far it is.
+//! The plan of an experiment (its arms, questions and runs) and its progress. The plan is written once and never changed; only
+//! the experiment driver writes the progress.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,88 +8,88 @@ use jiff::Timestamp;
 
 use crate::run::{Cap, GlobalLimits, Problem, RunId, RunSpec, Usd};
 
-/// An experiment as it was asked for (`plan.json`).
+/// The request for an experiment (`plan.json`).
 #[derive(Debug, Clone, PartialEq)]
 pub struct ExperimentPlan {
-    /// Its name in the ledger; no other experiment ever has it.
+    /// Its id in the ledger; never reused.
     pub id: String,
-    /// The label of all its runs, which no other runs have.
+    /// The label of its runs; no other runs have it.
     pub group: String,
-    /// When it was asked for, by the wall clock.
+    /// When it was requested, by the wall clock.
     pub created: Timestamp,
-    /// What is compared: a config, with one variant of it where there are several.
+    /// The arms to compare: each is a config, with one of its variants if it has several.
     pub arms: Vec<Arm>,
-    /// What each arm is asked.
+    /// The questions for each arm.
     pub questions: Vec<String>,
-    /// Every run, in the order in which they start.
+    /// All runs, in starting order.
     pub runs: Vec<PlannedRun>,
-    /// What all of them together may spend.
+    /// The most that all runs together may spend.
     pub budget: Cap,
-    /// How many successes are enough.
+    /// The number of successes after which the experiment stops.
     pub keep: Option<usize>,
-    /// What the operator allowed all runs when it was asked for.
+    /// The operator's limits at the time of the request.
     pub global_limits: GlobalLimits,
-    /// SHA-256 of all that was asked for.
+    /// SHA-256 of the full request.
     pub request_hash: String,
-    /// SHA-256 of the agent's key for it.
+    /// SHA-256 of the agent's key for the request.
     pub key_hash: Option<String>,
-    /// Which client asked.
+    /// The client that requested it.
     pub client: String,
-    /// The run that the server which was asked is part of.
+    /// The run that contains the server which received the request.
     pub parent: Option<RunId>,
 }
 
 /// A config, with one variant of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Arm {
-    /// How it is told from the others.
+    /// Its label, distinct from those of the other arms.
     pub label: String,
-    /// What its runs have in common; the name and the question are each run's own.
+    /// The spec that its runs share; the id and the question are set for each run.
     pub spec: RunSpec,
-    /// What was checked of a config file: its name in a run's folder, and its text.
+    /// The checked config file: its name in a run's folder, and its text.
     pub config: Option<(String, String)>,
-    /// What earlier runs of the same config cost at the median.
+    /// The median cost of earlier runs of the same config.
     pub expected_cost: Option<Usd>,
-    /// How long they took at the median.
+    /// Their median duration.
     pub expected_duration: Option<Duration>,
 }
 
-/// A run that is to be.
+/// A planned run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlannedRun {
-    /// Its name from the beginning.
+    /// Its id, set when the plan is written.
     pub id: RunId,
-    /// Its arm, by its place.
+    /// The index of its arm.
     pub arm: usize,
-    /// Its question, by its place.
+    /// The index of its question.
     pub question: usize,
-    /// Which time it is that this arm is asked this, from 1.
+    /// The number of the repeat of this arm and question, from 1.
     pub repeat: u32,
 }
 
-/// How far an experiment has come (`progress.json`).
+/// The progress of an experiment (`progress.json`).
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ExperimentProgress {
-    /// The runs that were started; some may have been removed since.
+    /// The started runs; some may have been removed since.
     pub started: Vec<RunId>,
-    /// Those that could not be started, and why.
+    /// The runs that could not be started, with the problem.
     pub start_problems: BTreeMap<RunId, Problem>,
-    /// Why it is over, and since when.
+    /// Why and when it ended.
     pub closed: Option<(CloseReason, Timestamp)>,
 }
 
-/// Why an experiment starts nothing more.
+/// Why an experiment ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CloseReason {
-    /// Every run has had its turn.
+    /// All runs have ended or could not be started.
     AllRun,
-    /// As many have succeeded as were wanted.
+    /// The requested number of runs has succeeded.
     EnoughSucceeded,
-    /// The budget has not enough left for another run.
+    /// The rest of the budget is too small for another run.
     BudgetExhausted,
     /// A stop was requested.
     Stopped {
-        /// Why, in the words of the caller.
+        /// The caller's reason.
         reason: Option<String>,
     },
 }
@@ -106,16 +106,16 @@ impl ExperimentPlan {
         Some(spec)
     }
 
-    /// How long a run takes, by earlier runs of its configs.
+    /// The expected duration of a run, from earlier runs of its configs.
     pub fn expected_duration(&self) -> Option<Duration> {
         let mut known: Vec<Duration> = self.arms.iter().filter_map(|arm| arm.expected_duration).collect();
         known.sort_unstable();
         known.get(known.len() / 2).copied()
     }
 
-    /// What all of it would cost, by earlier runs; nothing where some config was never run.
+    /// The expected cost of all runs, from earlier runs; `None` if a config was never run.
     pub fn expected_cost(&self) -> Option<Usd> {
-        let of = |run: &PlannedRun| Some(self.arms.get(run.arm)?.expected_cost?.0);
-        self.runs.iter().map(of).sum::<Option<u64>>().map(Usd)
+        let cost = |run: &PlannedRun| Some(self.arms.get(run.arm)?.expected_cost?.0);
+        self.runs.iter().map(cost).sum::<Option<u64>>().map(Usd)
     }
 }

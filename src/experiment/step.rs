@@ -1,75 +1,76 @@
-//! What an experiment does next, decided from how far it is; and the order of its runs. Pure.
+//! Decides the next step of an experiment from its progress, and the order of its runs. Pure.
 
 use super::plan::CloseReason;
 
-/// How far an experiment is.
+/// The progress of an experiment, as counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ProgressCounts {
-    /// Runs that have not had their turn.
+    /// Runs that have not started.
     pub waiting: usize,
-    /// Runs that live.
+    /// Live runs.
     pub live: usize,
     /// Runs that succeeded.
     pub succeeded: usize,
-    /// How many successes are enough.
+    /// The number of successes after which the experiment stops.
     pub keep: Option<usize>,
-    /// How many may live at once.
+    /// The most runs that may be live at once.
     pub max_live: usize,
-    /// A stop was requested.
+    /// Whether a stop was requested.
     pub is_stop_requested: bool,
-    /// The budget had too little left for another run when it was last asked, and no run has ended since.
+    /// Whether the last start was refused because of the budget, and no run has ended since.
     pub is_budget_short: bool,
 }
 
-/// What to do next.
+/// The next step of an experiment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NextStep {
     /// Start the next run.
     Start,
-    /// Wait until something happens.
+    /// Wait for a change.
     Wait,
-    /// Stop what lives; it is over for this reason.
+    /// Stop the live runs and end the experiment for this reason.
     CancelRemaining(CloseReason),
-    /// It is over.
+    /// End the experiment.
     Close(CloseReason),
 }
 
-/// What to do next. What lives gives its money back when it ends, so that a short budget is no end while something lives.
-pub fn next_step(tally: ProgressCounts, reason: Option<String>) -> NextStep {
-    let is_enough = tally.keep.is_some_and(|keep| tally.succeeded >= keep);
-    match tally {
+/// Decides the next step. A live run returns its unused budget when it ends, so a short budget ends an experiment only if no run is
+/// live.
+pub fn next_step(counts: ProgressCounts, reason: Option<String>) -> NextStep {
+    let is_enough = counts.keep.is_some_and(|keep| counts.succeeded >= keep);
+    match counts {
         ProgressCounts { is_stop_requested: true, .. } => NextStep::CancelRemaining(CloseReason::Stopped { reason }),
-        _ if is_enough && (tally.live > 0 || tally.waiting > 0) => {
+        _ if is_enough && (counts.live > 0 || counts.waiting > 0) => {
             NextStep::CancelRemaining(CloseReason::EnoughSucceeded)
         }
         ProgressCounts { waiting: 0, live: 0, .. } => NextStep::Close(CloseReason::AllRun),
         ProgressCounts { is_budget_short: true, live: 0, .. } => NextStep::Close(CloseReason::BudgetExhausted),
         ProgressCounts { waiting: 0, .. } | ProgressCounts { is_budget_short: true, .. } => NextStep::Wait,
-        ProgressCounts { live, max_live: at_once, .. } if live >= at_once => NextStep::Wait,
+        ProgressCounts { live, max_live: limit, .. } if live >= limit => NextStep::Wait,
         ProgressCounts { .. } => NextStep::Start,
     }
 }
 
-/// The runs of arms by questions by repeats, as (arm, question, repeat). Each arm has had every question once before any has it
-/// again, so that an experiment which ends early has compared something.
+/// The runs of all arms, questions and repeats, as (arm, question, repeat). Each arm answers every question once before the first
+/// repeat, so that an experiment which ends early still compares something.
 #[derive(Debug, Clone, Copy)]
 pub struct RunGrid {
-    /// How many arms.
+    /// The number of arms.
     pub arms: usize,
-    /// How many questions.
+    /// The number of questions.
     pub questions: usize,
-    /// How many times each.
+    /// The number of repeats.
     pub repeat: u32,
 }
 
 impl RunGrid {
-    /// All of them, in the order in which they start.
+    /// All runs, in starting order.
     pub fn in_order(self) -> impl Iterator<Item = (usize, usize, u32)> {
-        let each = move |repeat| {
+        let one_repeat = move |repeat| {
             let of_question = move |question| (0..self.arms).map(move |arm| (arm, question, repeat));
             (0..self.questions).flat_map(of_question)
         };
-        (1..=self.repeat).flat_map(each)
+        (1..=self.repeat).flat_map(one_repeat)
     }
 }
 
@@ -78,40 +79,40 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_comes_next_follows_from_how_far_it_is() {
-        let begun = ProgressCounts { waiting: 3, live: 1, succeeded: 1, max_live: 2, ..ProgressCounts::default() };
+    fn the_next_step_follows_from_the_counts() {
+        let started = ProgressCounts { waiting: 3, live: 1, succeeded: 1, max_live: 2, ..ProgressCounts::default() };
         let stopped = || CloseReason::Stopped { reason: Some("r".to_owned()) };
         let table = [
-            ("there is room", begun, NextStep::Start),
-            ("no room", ProgressCounts { live: 2, ..begun }, NextStep::Wait),
-            ("all started", ProgressCounts { waiting: 0, ..begun }, NextStep::Wait),
-            ("all over", ProgressCounts { waiting: 0, live: 0, ..begun }, NextStep::Close(CloseReason::AllRun)),
+            ("there is room", started, NextStep::Start),
+            ("no room", ProgressCounts { live: 2, ..started }, NextStep::Wait),
+            ("all started", ProgressCounts { waiting: 0, ..started }, NextStep::Wait),
+            ("all over", ProgressCounts { waiting: 0, live: 0, ..started }, NextStep::Close(CloseReason::AllRun)),
             (
                 "enough, some live",
-                ProgressCounts { keep: Some(1), ..begun },
+                ProgressCounts { keep: Some(1), ..started },
                 NextStep::CancelRemaining(CloseReason::EnoughSucceeded),
             ),
             (
                 "enough, none lives",
-                ProgressCounts { keep: Some(1), live: 0, ..begun },
+                ProgressCounts { keep: Some(1), live: 0, ..started },
                 NextStep::CancelRemaining(CloseReason::EnoughSucceeded),
             ),
             (
                 "enough at the end",
-                ProgressCounts { keep: Some(1), live: 0, waiting: 0, ..begun },
+                ProgressCounts { keep: Some(1), live: 0, waiting: 0, ..started },
                 NextStep::Close(CloseReason::AllRun),
             ),
-            ("not enough", ProgressCounts { keep: Some(2), ..begun }, NextStep::Start),
-            ("short, some live", ProgressCounts { is_budget_short: true, ..begun }, NextStep::Wait),
+            ("not enough", ProgressCounts { keep: Some(2), ..started }, NextStep::Start),
+            ("short, some live", ProgressCounts { is_budget_short: true, ..started }, NextStep::Wait),
             (
                 "short, none lives",
-                ProgressCounts { is_budget_short: true, live: 0, ..begun },
+                ProgressCounts { is_budget_short: true, live: 0, ..started },
                 NextStep::Close(CloseReason::BudgetExhausted),
             ),
-            ("stopped", ProgressCounts { is_stop_requested: true, ..begun }, NextStep::CancelRemaining(stopped())),
+            ("stopped", ProgressCounts { is_stop_requested: true, ..started }, NextStep::CancelRemaining(stopped())),
         ];
-        for (what, tally, step) in table {
-            assert_eq!(next_step(tally, Some("r".to_owned())), step, "{what}");
+        for (case, counts, step) in table {
+            assert_eq!(next_step(counts, Some("r".to_owned())), step, "{case}");
         }
     }
 

@@ -1,7 +1,7 @@
-//! What the runs of a group come to beside each other: a row for each arm and question, means with their intervals, paired
-//! differences between arms. Pure; what is too few to tell is said to be, and nothing here is a number that is not finite.
-//! Seconds, dollars and tokens are means over the runs that ended, since a failure takes time and money as well; length,
-//! agreement, winners and margin over those that succeeded. Over several questions each question counts once, by its mean.
+//! The comparison of a group's runs: a row for each arm and question, means with intervals, paired differences between arms.
+//! Pure. It says if there are too few values for a result, and contains only finite numbers.
+//! Seconds, dollars and tokens are means over the ended runs, because failures take time and money as well; length, agreement,
+//! winners and margin are over the successful runs. Over several questions, each question counts once, by its mean.
 
 mod agreement;
 mod answers;
@@ -29,129 +29,129 @@ use crate::run::RunId;
 pub struct Trial {
     /// The run.
     pub run: RunId,
-    /// Which arm it is of.
+    /// The index of its arm.
     pub arm: usize,
-    /// Which question it answers.
+    /// The index of its question.
     pub question: usize,
-    /// Which repeat it is, from 1.
+    /// The number of the repeat, from 1.
     pub repeat: u32,
-    /// Where it is: the word of its state, or `not_started`.
+    /// The name of its state, or `not_started`.
     pub state: String,
-    /// Seconds from start to end, of one that has ended.
+    /// Seconds from start to end, if it has ended.
     pub took_s: Option<f64>,
-    /// US dollars, where all of it has a price.
+    /// US dollars, if all of its tokens have a price.
     pub cost_usd: Option<f64>,
     /// Input and output tokens.
     pub tokens: Option<u64>,
-    /// The final answer of one that succeeded.
+    /// The final answer, if it succeeded.
     pub answer: Option<String>,
-    /// Who gave it.
+    /// The agent that gave the final answer.
     pub winner: Option<String>,
     /// The winner's model.
     pub model: Option<String>,
-    /// Votes by answer label, of those that stood at the end.
+    /// The votes that were valid at the end, by answer label.
     pub votes: BTreeMap<String, u32>,
 }
 
-/// What is compared.
+/// The runs to compare.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Comparison {
     /// The group's name.
     pub group: String,
-    /// The arms: a config, with its variant where there are some.
+    /// The labels of the arms: a config, with its variant if it has several.
     pub arms: Vec<String>,
-    /// The questions, whole.
+    /// The full questions.
     pub questions: Vec<String>,
-    /// Every planned run. Of a table they are in order of arm, question and repeat.
+    /// All planned runs; in a table, sorted by arm, question and repeat.
     pub trials: Vec<Trial>,
 }
 
-/// What the runs come to.
+/// The result of a comparison.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ComparisonTable {
-    /// What was compared.
+    /// The compared runs.
     pub comparison: Comparison,
     /// A row for each arm and question that has a trial.
     pub rows: Vec<ComparisonRow>,
     /// Each arm over all questions.
     pub arms: Vec<ComparisonRow>,
-    /// How far arms agree, by pair of arms and question; with many arms, each with the first.
+    /// The agreement between arms, by pair of arms and question; with many arms, each with the first.
     pub arm_agreements: Vec<ArmAgreement>,
-    /// Each pair of arms, by measure, where they have a question in common; with many arms, each beside the first.
+    /// The differences of each pair of arms that share a question, by measure; with many arms, each against the first.
     pub differences: Vec<Difference>,
 }
 
 impl ComparisonTable {
-    /// The same whatever order the trials come in.
+    /// Compares the trials; their order does not matter.
     pub fn new(mut comparison: Comparison) -> ComparisonTable {
-        let place = |trial: &Trial| (trial.arm, trial.question, trial.repeat);
-        comparison.trials.sort_by(|a, b| place(a).cmp(&place(b)).then_with(|| a.run.cmp(&b.run)));
+        let key = |trial: &Trial| (trial.arm, trial.question, trial.repeat);
+        comparison.trials.sort_by(|a, b| key(a).cmp(&key(b)).then_with(|| a.run.cmp(&b.run)));
         let rows = rows::by_question(&comparison.trials);
         let arms = rows::by_arm(&comparison.trials, &rows);
-        let between = agreement::arm_agreements(comparison.arms.len(), &comparison.trials);
+        let arm_agreements = agreement::arm_agreements(comparison.arms.len(), &comparison.trials);
         let differences = differences::all_differences(comparison.arms.len(), &comparison.trials);
-        ComparisonTable { comparison, rows, arms, arm_agreements: between, differences }
+        ComparisonTable { comparison, rows, arms, arm_agreements, differences }
     }
 }
 
-/// An arm on one question, or on all.
+/// The results of an arm on one question, or on all questions.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ComparisonRow {
-    /// Which arm.
+    /// The index of the arm.
     pub arm: usize,
-    /// Which question; none where it is all.
+    /// The index of the question; `None` for all questions.
     pub question: Option<usize>,
     /// Planned runs.
     pub planned: usize,
-    /// Those that were started: neither `not_started` nor `queued`.
+    /// Started runs: neither `not_started` nor `queued`.
     pub started: usize,
-    /// Those that ended, well or not.
+    /// Ended runs, with any outcome.
     pub ended: usize,
-    /// Those that succeeded.
+    /// Successful runs.
     pub succeeded: usize,
     /// Seconds.
     pub took_s: Option<Mean>,
-    /// US dollars, of those runs whose cost is known whole.
+    /// US dollars, over the runs with a fully known cost.
     pub cost_usd: Option<Mean>,
-    /// Runs that ended and are missing in `cost_usd`, since some of what they spent has no price.
+    /// Ended runs that are missing in `cost_usd`, because some of their tokens have no price.
     pub unpriced: usize,
     /// Input and output tokens.
     pub tokens: Option<Mean>,
     /// Characters of the final answer.
     pub answer_chars: Option<Mean>,
-    /// How far repeats agree; none with fewer than two answers to one question.
+    /// The agreement of the repeats; `None` with fewer than two answers to each question.
     pub agreement: Option<Agreement>,
-    /// Who won how often, as a share of those that succeeded, by agent and model.
+    /// How often each agent and model won, as a share of the successful runs.
     pub winners: Vec<Winner>,
-    /// Votes for the winner's answer less those for the next, as a share of all votes. The winner's answer is the one with the
-    /// most votes: MassGen presents that one, and in a tie the margin is 0 either way.
+    /// The votes for the winner's answer minus those for the second, as a share of all votes. The winner's answer is the one with
+    /// the most votes: MassGen presents that one, and in a tie the margin is 0 in any case.
     pub margin: Option<Mean>,
 }
 
 /// A mean of measured values.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Mean {
-    /// How many values: runs, or questions where it is over several.
+    /// The number of values: runs, or questions if it is over several questions.
     pub n: usize,
     /// Their mean.
     pub mean: f64,
-    /// A bootstrap interval of 95 %; none where there are too few values to tell.
+    /// A bootstrap interval of 95 %; `None` if there are too few values.
     pub interval: Option<(f64, f64)>,
 }
 
-/// How far answers to the same question agree, over pairs of them: of repeats all pairs up to 14 answers, then 100, of neighbours
-/// first; of two arms each of the first 10 answers of one with each of the other.
+/// The agreement of answers to the same question, over pairs of answers. For repeats: all pairs of up to 14 answers; with more
+/// answers, 100 pairs, neighbours first. For two arms: each of the first 10 answers of one arm with each of the other's.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Agreement {
-    /// Pairs looked at.
+    /// The number of compared pairs.
     pub pairs: usize,
-    /// Share of pairs that are the same text but for case, blanks and punctuation at the ends.
+    /// The share of pairs with the same text, ignoring case, whitespace, and punctuation at the ends.
     pub same: f64,
-    /// Mean similarity of words, from 0 to 1.
+    /// The mean word similarity, from 0 to 1.
     pub similarity: f64,
 }
 
-/// How far two arms agree on a question.
+/// The agreement of two arms on a question.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ArmAgreement {
     /// The one arm.
@@ -160,7 +160,7 @@ pub struct ArmAgreement {
     pub b: usize,
     /// The question.
     pub question: usize,
-    /// Over pairs of an answer of the one and an answer of the other.
+    /// Over pairs of an answer of `a` and an answer of `b`.
     pub agreement: Agreement,
 }
 
@@ -169,16 +169,16 @@ pub struct ArmAgreement {
 pub struct Winner {
     /// The agent.
     pub agent: String,
-    /// Its model, where known.
+    /// Its model, if known.
     pub model: Option<String>,
-    /// Of the runs that succeeded.
+    /// The share of the successful runs.
     pub share: f64,
 }
 
-/// What is compared between arms.
+/// A measure that is compared between arms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Measure {
-    /// Share of runs that succeeded, of those that ended.
+    /// The share of successful runs among the ended runs.
     Succeeded,
     /// Seconds.
     Took,
@@ -190,19 +190,19 @@ pub enum Measure {
     AnswerChars,
 }
 
-/// How two arms differ on the same questions.
+/// The difference of two arms on the same questions.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Difference {
     /// The one arm.
     pub a: usize,
     /// The other.
     pub b: usize,
-    /// In what.
+    /// The measure.
     pub measure: Measure,
-    /// On how many questions both have a value.
+    /// The number of questions on which both arms have a value.
     pub pairs: usize,
-    /// The mean of `b` less `a`.
+    /// The mean of `b` minus `a`.
     pub mean: f64,
-    /// A bootstrap interval of 95 % over questions; none where there are too few to tell.
+    /// A bootstrap interval of 95 % over questions; `None` if there are too few questions.
     pub interval: Option<(f64, f64)>,
 }

@@ -1,5 +1,5 @@
-//! Building on an answer of an earlier run: which one is meant, and what the next run is given of it. The earlier run may be
-//! under way: an answer that MassGen has counted stays what it is. It is read, and only the name of the next run is noted there.
+//! Builds on an answer of an earlier run: finds the answer and copies it, with its workspace, for the next run. The earlier run
+//! may still be running: an answer that MassGen has counted does not change. This module only reads that run.
 
 use std::path::PathBuf;
 
@@ -15,51 +15,51 @@ use crate::massgen::{basis, text};
 use crate::registry::{BASIS_FOLDER, OwnerLock, RegistryError, StateFolder};
 use crate::run::{AnswerBasis, RunId, RunRecord};
 
-/// The longest name of an answer or an agent that is remembered, in characters.
+/// The longest recorded name of an answer or an agent, in characters.
 const MAX_NAME_CHARS: usize = 64;
-/// The most labels that a refusal names.
+/// The most labels that an error lists.
 const MAX_LABELS: usize = 20;
 
 /// An answer that cannot be built on.
 #[derive(Debug, thiserror::Error)]
 pub enum BasisError {
-    /// There is none.
+    /// The run has no answer.
     #[error("{0} has no answer")]
     NoAnswer(RunId),
-    /// There is none of that label.
+    /// The run has no answer with that label.
     #[error("{run} has no answer `{label}`; it has {there}")]
     Unknown {
         /// The run.
         run: RunId,
-        /// What was asked for.
+        /// The requested label.
         label: String,
-        /// What there is.
+        /// The labels of the existing answers.
         there: String,
     },
-    /// What belongs to it cannot be handed on.
+    /// The answer or its workspace cannot be copied.
     #[error("cannot hand on the answer of {run}")]
     Copy {
         /// The run.
         run: RunId,
-        /// Why not.
+        /// The cause.
         source: CopyError,
     },
 }
 
-/// What a run that builds on an answer has to be given; in a folder that is gone when this is dropped.
+/// The files for a run that builds on an answer, in a staging folder that is removed on drop.
 pub(super) struct BasisFiles {
     staging_folder: TempDir,
 }
 
 impl BasisFiles {
-    /// The folder with the answer, to be moved into the run's.
+    /// The folder with the answer, which is moved into the run's folder.
     pub(super) fn folder(&self) -> PathBuf {
         self.staging_folder.path().join(BASIS_FOLDER)
     }
 }
 
 impl Fleet {
-    /// The answer of a run that is to be built on: by its label, else the best one.
+    /// Finds the answer to build on: by its label, or the best one without a label.
     pub async fn resolve_basis(&self, id: &RunId, label: Option<String>) -> Result<AnswerBasis, FleetError> {
         let record = self.run_record(id).await?;
         let (root, secrets) = (self.run_folder(id), self.secrets.clone());
@@ -75,7 +75,7 @@ impl Fleet {
         .await?
     }
 
-    /// Collects what a run that builds on an answer is to have from its beginning.
+    /// Copies the files for a run that builds on an answer.
     pub(super) async fn stage_basis(&self, from: &AnswerBasis) -> Result<BasisFiles, FleetError> {
         let (state, from) = (self.state().clone(), from.clone());
         blocking(move || stage_files(&state, &from)).await?
@@ -84,8 +84,8 @@ impl Fleet {
 
 fn stage_files(state: &StateFolder, from: &AnswerBasis) -> Result<BasisFiles, FleetError> {
     let folder = state.run_folder(&from.run);
-    // The shared lock keeps an ended run from being removed; a live one has an owner and is read again.
-    let _held = OwnerLock::share(&folder.lock());
+    // The shared lock prevents the removal of an ended run. A live run is locked by its owner and cannot be removed.
+    let _lock = OwnerLock::share(&folder.lock());
     let record = state.load(&from.run)?;
     let files = open_files(folder.path())?;
     let answer = find_answer(&files, &record, from.answer.as_deref())?;
@@ -115,11 +115,11 @@ fn find_answer(files: &RunFiles, record: &RunRecord, label: Option<&str>) -> Res
 }
 
 fn find_by_label(mut all: Vec<Answer>, label: &str, run: &RunId) -> Result<Answer, BasisError> {
-    let shown = |answer: &Answer| answer.label.as_deref().map(|label| text::single_line(label, MAX_NAME_CHARS));
-    if let Some(place) = all.iter().position(|answer| shown(answer).as_deref() == Some(label)) {
-        return Ok(all.swap_remove(place));
+    let label_of = |answer: &Answer| answer.label.as_deref().map(|label| text::single_line(label, MAX_NAME_CHARS));
+    if let Some(index) = all.iter().position(|answer| label_of(answer).as_deref() == Some(label)) {
+        return Ok(all.swap_remove(index));
     }
-    let there: Vec<String> = all.iter().filter_map(shown).take(MAX_LABELS).collect();
-    let there = if there.is_empty() { "none by now".to_owned() } else { there.join(", ") };
-    Err(BasisError::Unknown { run: run.clone(), label: text::single_line(label, MAX_NAME_CHARS), there })
+    let labels: Vec<String> = all.iter().filter_map(label_of).take(MAX_LABELS).collect();
+    let labels = if labels.is_empty() { "none by now".to_owned() } else { labels.join(", ") };
+    Err(BasisError::Unknown { run: run.clone(), label: text::single_line(label, MAX_NAME_CHARS), there: labels })
 }

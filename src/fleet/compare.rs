@@ -1,5 +1,5 @@
-//! The runs of a group, side by side: which arm and which question each is of, and what it came to. What they come to together is
-//! the experiment room's to say.
+//! Collects the runs of a group for a comparison: the arm, the question and the result of each run. The module
+//! `experiment::table` computes the totals.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use crate::massgen::configs::{Needs, Tree};
 use crate::registry::{Experiment, RunFolder};
 use crate::run::{Exit, RunId, RunRecord, Usd};
 
-/// How much of an answer is compared, in bytes.
+/// The most bytes of an answer that are compared.
 const MAX_ANSWER_BYTES: u64 = 256 << 10;
 
 /// A comparison, and the files that hold it for other programs.
@@ -18,15 +18,15 @@ const MAX_ANSWER_BYTES: u64 = 256 << 10;
 pub struct ExportedComparison {
     /// The comparison.
     pub table: ComparisonTable,
-    /// `table.csv`, a line for each run; of a group that is no experiment there is no place for it.
+    /// `table.csv`, one line per run; `None` if the group is not an experiment and so has no folder.
     pub csv: Option<PathBuf>,
-    /// `table.json`, all of it.
+    /// `table.json`, the complete comparison.
     pub json: Option<PathBuf>,
 }
 
 impl Fleet {
-    /// What the runs of a group come to beside each other; none where no run has that label. Of an experiment it is left in the
-    /// experiment's folder as well.
+    /// Compares the runs of a group; `None` if no run has that label. For an experiment, the tables are also written to its
+    /// folder.
     pub async fn export_comparison(&self, group: &str) -> Result<Option<ExportedComparison>, FleetError> {
         let Some(comparison) = self.comparison(group).await? else { return Ok(None) };
         let folder = self.state.experiment(group);
@@ -46,22 +46,22 @@ impl Fleet {
         .await?
     }
 
-    /// The runs of a group, as they are now; none where no run has that label.
+    /// The current state of a group's runs, for a comparison; `None` if no run has that label.
     pub async fn comparison(&self, group: &str) -> Result<Option<Comparison>, FleetError> {
-        let sight = self.snapshot(&Selection::Group(group.to_owned())).await?;
-        if sight.runs.is_empty() && sight.experiment.is_none() {
+        let snapshot = self.snapshot(&Selection::Group(group.to_owned())).await?;
+        if snapshot.runs.is_empty() && snapshot.experiment.is_none() {
             return Ok(None);
         }
         let (fleet, group) = (self.clone(), group.to_owned());
-        let compared = blocking(move || {
+        let comparing = blocking(move || {
             let mut comparison = Comparison { group, ..Comparison::default() };
-            match &sight.experiment {
-                Some(seen) => fleet.add_planned_runs(&seen.experiment, &sight.runs, &mut comparison),
-                None => fleet.add_labelled_runs(&sight.runs, &mut comparison),
+            match &snapshot.experiment {
+                Some(status) => fleet.add_planned_runs(&status.experiment, &snapshot.runs, &mut comparison),
+                None => fleet.add_labelled_runs(&snapshot.runs, &mut comparison),
             }
             comparison
         });
-        Ok(Some(compared.await?))
+        Ok(Some(comparing.await?))
     }
 
     fn add_planned_runs(&self, experiment: &Experiment, runs: &[RunRecord], comparison: &mut Comparison) {
@@ -81,25 +81,25 @@ impl Fleet {
         }
     }
 
-    /// Runs that only a label joins: an arm is a config with its overrides, a repeat is the same of both once more.
+    /// Adds runs that share only a label. An arm is a config with its overrides; a repeat has the same arm and question.
     fn add_labelled_runs(&self, runs: &[RunRecord], comparison: &mut Comparison) {
         for run in runs.iter().rev() {
             let arm = index_of(&mut comparison.arms, arm_label(run));
             let question = index_of(&mut comparison.questions, run.spec.question.clone());
-            let before = comparison.trials.iter().filter(|trial| (trial.arm, trial.question) == (arm, question));
-            let repeat = before.count() as u32 + 1;
+            let earlier = comparison.trials.iter().filter(|trial| (trial.arm, trial.question) == (arm, question));
+            let repeat = earlier.count() as u32 + 1;
             comparison.trials.push(Trial { arm, question, repeat, ..self.trial(run) });
         }
     }
 
-    /// A run as it is compared; its arm and question are the caller's to say.
+    /// The comparison data of a run; the caller sets the arm and the question.
     fn trial(&self, run: &RunRecord) -> Trial {
         let ending = run.state.ending();
         let folder = self.run_folder(&run.spec.id);
         let succeeded = ending.filter(|_| run.state.as_str() == "succeeded");
         let winner = succeeded.and_then(|ending| ending.answer.as_ref()).map(|answer| answer.agent.clone());
         let began = ending.is_some_and(|ending| ending.exit != Exit::NeverStarted);
-        let shelf = began.then(|| RunReader::open(folder.path(), run.clone(), self.secrets.clone()).ok()).flatten();
+        let reader = began.then(|| RunReader::open(folder.path(), run.clone(), self.secrets.clone()).ok()).flatten();
         let spent = run.total_spent();
         Trial {
             state: if run.is_never_started() { "not_started".to_owned() } else { run.state.as_str().to_owned() },
@@ -107,15 +107,15 @@ impl Fleet {
             cost_usd: spent.known_usd().filter(|_| began && !spent.is_unpriced).map(Usd::as_f64),
             tokens: Some(spent.tokens).filter(|_| began),
             model: winner.as_deref().and_then(|winner| agent_model(&folder, winner)),
-            votes: shelf.as_ref().map(RunReader::votes).unwrap_or_default(),
-            answer: succeeded.and(shelf).and_then(|shelf| shelf.best_answer_text(MAX_ANSWER_BYTES)),
+            votes: reader.as_ref().map(RunReader::votes).unwrap_or_default(),
+            answer: succeeded.and(reader).and_then(|reader| reader.best_answer_text(MAX_ANSWER_BYTES)),
             winner,
             ..removed_trial(&run.spec.id)
         }
     }
 }
 
-/// A run of which nothing is left but its name.
+/// A run without a record: only its id is known.
 fn removed_trial(id: &RunId) -> Trial {
     Trial {
         run: id.clone(),
@@ -140,7 +140,7 @@ fn index_of(all: &mut Vec<String>, wanted: String) -> usize {
     })
 }
 
-/// How an arm is told from the others.
+/// The label of an arm: the config and its overrides.
 fn arm_label(run: &RunRecord) -> String {
     let config = run.spec.config_name();
     match &run.spec.overrides {

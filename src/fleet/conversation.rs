@@ -1,5 +1,5 @@
-//! Going on with the conversation of a run that has ended: whether that can be, and what the next run is given of it.
-//! The earlier run is read and never changed, so that several may go on from the same one, and it may be removed afterwards.
+//! Continues the conversation of an ended run: checks that this is possible and copies the turns for the next run.
+//! The earlier run is not changed, so several runs may continue the same one, and it may be removed afterwards.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -15,49 +15,49 @@ use crate::massgen::session::{self, SessionTurn};
 use crate::registry::{OwnerLock, RegistryError, StateFolder};
 use crate::run::{Continuation, RunId, RunRecord, RunState};
 
-/// How long a supervisor may take to go after its run's end is on record.
+/// How long a supervisor may take to exit after it has recorded the end of its run.
 const SUPERVISOR_EXIT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often it is looked whether it has.
+/// How often the lock of such a run is tried.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// The most turns of a conversation.
 const MAX_TURNS: u32 = 100;
 
-/// A conversation that cannot go on.
+/// A conversation that cannot continue.
 #[derive(Debug, thiserror::Error)]
 pub enum ContinueError {
-    /// The run is not over.
+    /// The run has not ended.
     #[error("{0} has not ended")]
     NotEnded(RunId),
-    /// There is nothing to go on with.
+    /// The run has no answer to continue from.
     #[error("{0} left no answer")]
     NoAnswer(RunId),
     /// The conversation has too many turns.
     #[error("the conversation of {0} has {MAX_TURNS} turns, which is the most")]
     TooLong(RunId),
-    /// What it left cannot be handed on.
+    /// The turns of the run cannot be copied.
     #[error("cannot hand on what {run} left")]
     Session {
         /// The run.
         run: RunId,
-        /// Why not.
+        /// The cause.
         source: CopyError,
     },
 }
 
-/// What a run has to be given to go on with another's conversation; in a folder that is gone when this is dropped.
+/// The files for a run that continues a conversation, in a staging folder that is removed on drop.
 pub(super) struct SessionFiles {
     staging_folder: TempDir,
 }
 
 impl SessionFiles {
-    /// The folder with the turns, to be moved into the run's.
+    /// The folder with the turns, which is moved into the run's folder.
     pub(super) fn session(&self) -> std::path::PathBuf {
         self.staging_folder.path().join("session")
     }
 }
 
 impl Fleet {
-    /// A run whose conversation is to go on, and which turn the next run will be.
+    /// Checks that a conversation can continue; gives the run's record and the number of the next turn.
     pub async fn resolve_continuation(&self, id: &RunId) -> Result<(RunRecord, Continuation), FleetError> {
         let record = self.run_record(id).await?;
         let Some(ending) = record.state.ending() else { return Err(ContinueError::NotEnded(id.clone()).into()) };
@@ -71,7 +71,7 @@ impl Fleet {
         Ok((record, Continuation { run: id.clone(), turn }))
     }
 
-    /// Collects what a run that goes on with a conversation is to have from its beginning.
+    /// Copies the turns for a run that continues a conversation.
     pub(super) async fn stage_session(&self, continued: &Continuation) -> Result<SessionFiles, FleetError> {
         let (state, run) = (self.state().clone(), continued.run.clone());
         blocking(move || stage_files(&state, &run)).await?
@@ -79,13 +79,13 @@ impl Fleet {
 }
 
 fn turn_number(record: &RunRecord) -> u32 {
-    record.spec.continuation.as_ref().map_or(1, |before| before.turn)
+    record.spec.continuation.as_ref().map_or(1, |continuation| continuation.turn)
 }
 
 fn stage_files(state: &StateFolder, run: &RunId) -> Result<SessionFiles, FleetError> {
     let folder = state.run_folder(run);
-    // The shared lock keeps it from being removed meanwhile.
-    let _held = lock_ended_run(state, run)?;
+    // The shared lock prevents the removal of the run during the copy.
+    let _lock = lock_ended_run(state, run)?;
     let record = state.load(run)?;
     let files = open_files(folder.path())?;
     let layout = Layout::find(&files, record.log_dir.as_deref());
@@ -99,10 +99,10 @@ fn stage_files(state: &StateFolder, run: &RunId) -> Result<SessionFiles, FleetEr
         answer: &answer,
         is_partial: record.state.is_partial_answer(answer.source),
     };
-    let history = SessionFiles { staging_folder: state.create_staging_folder()? };
-    let handed_on = session::write_session(&files, Path::new("session"), &turn, &history.session());
-    handed_on.map_err(|source| ContinueError::Session { run: run.clone(), source })?;
-    Ok(history)
+    let staged = SessionFiles { staging_folder: state.create_staging_folder()? };
+    let written = session::write_session(&files, Path::new("session"), &turn, &staged.session());
+    written.map_err(|source| ContinueError::Session { run: run.clone(), source })?;
+    Ok(staged)
 }
 
 pub(super) fn open_files(path: &Path) -> Result<RunFiles, RegistryError> {
@@ -110,14 +110,14 @@ pub(super) fn open_files(path: &Path) -> Result<RunFiles, RegistryError> {
     RunFiles::open(path).map_err(failed)
 }
 
-/// Holds an ended run; its supervisor may still be on its way out.
+/// Takes the shared lock of an ended run, and waits for a supervisor that is still exiting.
 fn lock_ended_run(state: &StateFolder, run: &RunId) -> Result<OwnerLock, FleetError> {
     let path = state.run_folder(run).lock();
-    let begun = Instant::now();
+    let started_at = Instant::now();
     loop {
         match OwnerLock::share(&path) {
             Ok(Some(lock)) => return Ok(lock),
-            Ok(None) if begun.elapsed() < SUPERVISOR_EXIT_TIMEOUT => std::thread::sleep(POLL_INTERVAL),
+            Ok(None) if started_at.elapsed() < SUPERVISOR_EXIT_TIMEOUT => std::thread::sleep(POLL_INTERVAL),
             Ok(None) => return Err(ContinueError::NotEnded(run.clone()).into()),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Err(RegistryError::Unknown(run.clone()).into());

@@ -54,56 +54,60 @@ impl Follower {
         // Read the state before the file: if it says ended, the file is complete.
         let record = self.fleet.run_record(&self.id).await?;
         let root = self.fleet.state.run_folder(&self.id).path().to_owned();
-        let (fleet, part, at) = (self.fleet.clone(), self.part.clone(), self.position.take());
-        let (at, more) = blocking(move || {
-            let shelf = RunReader::open(&root, record.clone(), fleet.secrets.clone())?;
-            read_next(&shelf, &record, &part, at, &fleet)
+        let (fleet, part, position) = (self.fleet.clone(), self.part.clone(), self.position.take());
+        let (position, chunk) = blocking(move || {
+            let reader = RunReader::open(&root, record.clone(), fleet.secrets.clone())?;
+            read_next(&reader, &record, &part, position, &fleet)
         })
         .await??;
-        self.position = at;
-        Ok(more)
+        self.position = position;
+        Ok(chunk)
     }
 }
 
 fn read_next(
-    shelf: &RunReader,
+    reader: &RunReader,
     record: &RunRecord,
     part: &ResultPart,
-    at: Option<FilePosition>,
+    previous: Option<FilePosition>,
     fleet: &Fleet,
 ) -> Result<(Option<FilePosition>, LogChunk), ReadError> {
     let is_over = record.state.ending().is_some();
-    let Some(path) = shelf.growing_file(part).or_else(|| at.as_ref().map(|place| place.path.clone())) else {
-        return Ok((None, if is_over { LogChunk::End(read_printed(shelf, part, fleet)?) } else { LogChunk::NoChange }));
+    let Some(path) = reader.growing_file(part).or_else(|| previous.as_ref().map(|position| position.path.clone()))
+    else {
+        return Ok((
+            None,
+            if is_over { LogChunk::End(read_printed(reader, part, fleet)?) } else { LogChunk::NoChange },
+        ));
     };
     // A new turn or attempt has a new log.
-    let same = at.filter(|place| place.path == path);
+    let same = previous.filter(|position| position.path == path);
     let begin = || FilePosition { path: path.clone(), offset: 0, stream: TextStream::new(&fleet.secrets) };
-    let mut place = same.unwrap_or_else(begin);
+    let mut position = same.unwrap_or_else(begin);
     let unreadable = |source| ReadError::Unreadable { path: path.clone(), source };
-    let bytes = match shelf.read_from(&path, place.offset, MAX_CHUNK_BYTES).map_err(unreadable)? {
+    let bytes = match reader.read_from(&path, position.offset, MAX_CHUNK_BYTES).map_err(unreadable)? {
         Some(bytes) => bytes,
         None => {
             // The file was truncated or replaced.
-            place = begin();
-            shelf.read_from(&path, 0, MAX_CHUNK_BYTES).map_err(unreadable)?.unwrap_or_default()
+            position = begin();
+            reader.read_from(&path, 0, MAX_CHUNK_BYTES).map_err(unreadable)?.unwrap_or_default()
         }
     };
-    place.offset += bytes.len() as u64;
-    let text = place.stream.push(&bytes);
-    let more = match (bytes.is_empty(), is_over) {
+    position.offset += bytes.len() as u64;
+    let text = position.stream.push(&bytes);
+    let chunk = match (bytes.is_empty(), is_over) {
         (false, _) => LogChunk::Text(text),
-        (true, true) => LogChunk::End(place.stream.finish()),
+        (true, true) => LogChunk::End(position.stream.finish()),
         (true, false) => LogChunk::NoChange,
     };
-    Ok((Some(place), more))
+    Ok((Some(position), chunk))
 }
 
 /// The printed output of an ended run that wrote no log.
-fn read_printed(shelf: &RunReader, part: &ResultPart, fleet: &Fleet) -> Result<String, ReadError> {
+fn read_printed(reader: &RunReader, part: &ResultPart, fleet: &Fleet) -> Result<String, ReadError> {
     let mut bytes = Vec::new();
-    let read = shelf.source(part, None)?.text.read_to_end(&mut bytes);
+    let read = reader.source(part, None)?.text.read_to_end(&mut bytes);
     read.map_err(|source| ReadError::Unreadable { path: PathBuf::new(), source })?;
-    let mut pour = TextStream::new(&fleet.secrets);
-    Ok(pour.push(&bytes) + &pour.finish())
+    let mut stream = TextStream::new(&fleet.secrets);
+    Ok(stream.push(&bytes) + &stream.finish())
 }

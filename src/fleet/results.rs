@@ -1,5 +1,5 @@
-//! The parts of a run that can be read, as pages, with secrets masked and harmful characters replaced. Nothing outside the run's
-//! folder is opened; what does not exist (yet) is a plain error that says what does.
+//! Reads the parts of a run as pages, with secrets masked and harmful characters replaced. No file outside the run's folder is
+//! opened, except the config for its keys. A missing part is an error that says what exists instead.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Cursor, Read, Seek, SeekFrom, Write};
@@ -22,39 +22,39 @@ use crate::report::answer_diff::{AnswerDiff, MAX_COMPARED_BYTES};
 use crate::run::{ConfigChoice, RunId, RunRecord};
 use crate::secrets::Secrets;
 
-/// The most files that a listing names.
+/// The most files in a listing.
 const MAX_FILES: usize = 1_000;
-/// The most folders that a listing looks into.
+/// The most folders that a listing reads.
 const MAX_FOLDERS: usize = 1_000;
-/// The most lines of trouble that `errors` tells.
+/// The most log lines in part `errors`.
 const MAX_ERRORS: usize = 200;
-/// How much of each log `errors` looks through, in bytes, from its end.
+/// How many bytes at the end of each log part `errors` reads.
 const MAX_LOG_BYTES: u64 = 4 << 20;
-/// How much of a file tells whether it is text, in bytes.
+/// How many bytes at the start of a file decide whether it is text.
 const BINARY_CHECK_BYTES: u64 = 8 << 10;
-/// What a report says of a run that left no log folder.
+/// The gap that a report shows for a run without a log folder.
 const NO_LOG_MESSAGE: &str = "MassGen left no log folder: it never ran, or has not begun";
 
-/// What is to be read.
+/// A part of a run that can be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ResultPart {
     /// The best answer.
     Answer,
-    /// Every answer that agents gave, labelled.
+    /// All answers of the agents, labelled.
     Answers,
-    /// What the winner's workspace holds.
+    /// The list of files in the winner's workspace.
     Files,
-    /// One file of it.
+    /// One file of the winner's workspace.
     File(String),
-    /// MassGen's log, or what it printed where it keeps none.
+    /// MassGen's log, or its printed output if it has no log.
     Log,
-    /// What one agent put out.
+    /// The output of one agent.
     Agent(String),
-    /// What went wrong, each line once.
+    /// The errors, each line once.
     Errors,
-    /// How it went and why, in short.
+    /// A short report: how the run went and why.
     Report,
-    /// What the run was and what it left; of a live run, what is known of it now.
+    /// The manifest: the run's inputs and outputs; for a live run, what is known now.
     Manifest,
 }
 
@@ -63,36 +63,36 @@ pub enum ResultPart {
 pub struct PartPage {
     /// The page.
     pub page: Page,
-    /// The file that it is from, where it is from one.
+    /// The file of the part, if it is a single file.
     pub path: Option<PathBuf>,
-    /// Whose answer it is.
+    /// The agent that gave the best answer.
     pub winner: Option<String>,
-    /// Its label, where it has one.
+    /// The label of that answer, if it has one.
     pub label: Option<String>,
-    /// Whether it is less than the final answer of a run that succeeded.
+    /// Whether the answer is not the final answer of a successful run.
     pub is_partial: bool,
 }
 
-/// Why there is nothing to read.
+/// A part that cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// The part is not there.
+    /// The part does not exist.
     #[error("{what}")]
     Missing {
         /// What is missing.
         what: String,
-        /// What there is instead.
+        /// What exists instead.
         instead: String,
     },
-    /// It is there and cannot be read.
+    /// The part exists and cannot be read.
     #[error("cannot read `{}`", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
-    /// It is there and is no text.
+    /// The file is not a text.
     #[error("`{}` is a binary file of {bytes} bytes", path.display())]
     Binary {
         /// The file.
@@ -100,12 +100,12 @@ pub enum ReadError {
         /// Its size.
         bytes: u64,
     },
-    /// The run could not be looked at.
+    /// The run could not be read.
     #[error(transparent)]
     Fleet(#[from] FleetError),
 }
 
-/// The text names no part.
+/// A text that is not the name of a part.
 #[derive(Debug, thiserror::Error)]
 #[error("`{0}` is no part of a result")]
 pub struct InvalidPart(pub String);
@@ -132,52 +132,52 @@ impl FromStr for ResultPart {
 }
 
 impl Fleet {
-    /// Reads a page of a part from character `offset` on; of a live run, what there is by now.
+    /// Reads a page of a part from character `offset` on; for a live run, from what exists now.
     pub async fn read_page(
         &self,
         id: &RunId,
         part: ResultPart,
         offset: u64,
-        extent: impl Into<PageLimit>,
+        limit: impl Into<PageLimit>,
     ) -> Result<(RunRecord, PartPage), ReadError> {
-        let extent = extent.into();
+        let limit = limit.into();
         let record = self.run_record(id).await?;
         let root = self.run_folder(id).path().to_owned();
         let (run, secrets) = (record.clone(), self.secrets.clone());
-        let reading = blocking(move || {
+        let page = blocking(move || {
             let secrets = secrets.with_values(config_key_values(&run));
-            RunReader::open(&root, run, secrets)?.read_page(&part, offset, extent)
+            RunReader::open(&root, run, secrets)?.read_page(&part, offset, limit)
         });
-        let reading = reading.await??;
-        Ok((record, reading))
+        let page = page.await??;
+        Ok((record, page))
     }
 }
 
-/// The keys that stand in the config that a run was started with. They reached MassGen by its environment, and what it printed
-/// since may have them. A config that was changed or removed since tells no more.
+/// The keys in the config that a run was started with. MassGen got them in its environment, so its output may contain them.
+/// If the config was changed or removed since then, the keys are unknown.
 pub(super) fn config_key_values(run: &RunRecord) -> Vec<String> {
     let ConfigChoice::File(path) = &run.spec.config else { return Vec::new() };
     let tree = std::fs::read_to_string(path).ok().and_then(|text| Tree::parse_file(path, &text).ok());
     tree.map(|tree| tree.secrets()).unwrap_or_default().into_iter().map(|secret| secret.value).collect()
 }
 
-/// A whole part that was poured out, and what is to be said of it.
+/// The facts about a part that was written as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamedPart {
-    /// The file that it is from, where it is from one.
+    /// The file of the part, if it is a single file.
     pub path: Option<PathBuf>,
-    /// Whose answer is the one.
+    /// The agent that gave the best answer.
     pub winner: Option<String>,
-    /// Whether that is less than the final answer of a run that succeeded.
+    /// Whether that answer is not the final answer of a successful run.
     pub is_partial: bool,
 }
 
 impl Fleet {
-    /// Writes a whole part, however large, as pages would show it; of a live run, what there is by now.
+    /// Writes a whole part of any size, with the text that pages would show; for a live run, what exists now.
     ///
     /// # Errors
     ///
-    /// Where there is no such part, or it cannot be read; what cannot be written is told as an unreadable file.
+    /// If the part does not exist or cannot be read. A failed write is reported as an unreadable file.
     pub async fn stream_part(
         &self,
         id: &RunId,
@@ -187,17 +187,17 @@ impl Fleet {
         let record = self.run_record(id).await?;
         let root = self.run_folder(id).path().to_owned();
         let (run, secrets) = (record.clone(), self.secrets.clone());
-        let poured = blocking(move || {
+        let streamed = blocking(move || {
             let secrets = secrets.with_values(config_key_values(&run));
             RunReader::open(&root, run, secrets)?.stream_part(&part, out)
         });
-        let poured = poured.await??;
-        Ok((record, poured))
+        let streamed = streamed.await??;
+        Ok((record, streamed))
     }
 }
 
 impl Fleet {
-    /// What happened in a run, as far as MassGen has noted it by now; secrets in its texts are masked.
+    /// The events of a run that MassGen has recorded so far, with secrets masked.
     pub async fn timeline(&self, id: &RunId) -> Result<Timeline, ReadError> {
         let record = self.run_record(id).await?;
         let root = self.run_folder(id).path().to_owned();
@@ -210,7 +210,7 @@ impl Fleet {
     }
 }
 
-/// A run's readable parts.
+/// Reads the parts of a run.
 pub(super) struct RunReader {
     root: PathBuf,
     files: Arc<RunFiles>,
@@ -219,19 +219,19 @@ pub(super) struct RunReader {
     secrets: Secrets,
 }
 
-/// A text to be paged, and what is to be said of it.
+/// The text of a part, and its file if it is a single file.
 pub(super) struct PartSource {
     pub(super) text: Box<dyn Read>,
     path: Option<PathBuf>,
 }
 
-/// A part of a text that is put together.
+/// A piece of a text that is joined from several.
 enum TextPiece {
     Text(String),
     File(PathBuf),
 }
 
-/// Pieces as one text, of which one is open at a time, however many there are.
+/// Reads pieces as one text; at most one file is open at a time.
 struct JoinedReader {
     files: Arc<RunFiles>,
     pieces: VecDeque<TextPiece>,
@@ -269,40 +269,34 @@ impl RunReader {
         Ok(RunReader { root: root.to_owned(), files: Arc::new(files), layout, run, secrets })
     }
 
-    pub(super) fn read_page(&self, part: &ResultPart, offset: u64, extent: PageLimit) -> Result<PartPage, ReadError> {
+    pub(super) fn read_page(&self, part: &ResultPart, offset: u64, limit: PageLimit) -> Result<PartPage, ReadError> {
         let answer = self.best_answer();
         let source = self.source(part, answer.as_ref())?;
         let path = source.path.clone();
         let unreadable = |error| ReadError::Unreadable { path: path.clone().unwrap_or_default(), source: error };
-        let page = pages::read_page(source.text, offset, extent, &self.secrets).map_err(unreadable)?;
-        let partial = answer.as_ref().is_some_and(|answer| self.run.state.is_partial_answer(answer.source));
+        let page = pages::read_page(source.text, offset, limit, &self.secrets).map_err(unreadable)?;
+        let is_partial = answer.as_ref().is_some_and(|answer| self.run.state.is_partial_answer(answer.source));
         let label = answer.as_ref().and_then(|answer| answer.label.as_deref()).map(text::safe_name);
-        Ok(PartPage {
-            page,
-            path,
-            winner: answer.map(|answer| text::safe_name(&answer.agent)),
-            label,
-            is_partial: partial,
-        })
+        Ok(PartPage { page, path, winner: answer.map(|answer| text::safe_name(&answer.agent)), label, is_partial })
     }
 
     fn stream_part(&self, part: &ResultPart, mut out: impl Write) -> Result<StreamedPart, ReadError> {
         let answer = self.best_answer();
         let PartSource { mut text, path } = self.source(part, answer.as_ref())?;
         let unreadable = |source| ReadError::Unreadable { path: path.clone().unwrap_or_default(), source };
-        let mut pour = TextStream::new(&self.secrets);
+        let mut stream = TextStream::new(&self.secrets);
         let mut buffer = vec![0; 64 << 10];
         loop {
             let read = text.read(&mut buffer).map_err(unreadable)?;
-            let piece = if read == 0 { pour.finish() } else { pour.push(&buffer[..read]) };
+            let piece = if read == 0 { stream.finish() } else { stream.push(&buffer[..read]) };
             out.write_all(piece.as_bytes()).map_err(unreadable)?;
             if read == 0 {
                 out.flush().map_err(unreadable)?;
                 break;
             }
         }
-        let partial = answer.as_ref().is_some_and(|answer| self.run.state.is_partial_answer(answer.source));
-        Ok(StreamedPart { winner: answer.map(|answer| text::safe_name(&answer.agent)), is_partial: partial, path })
+        let is_partial = answer.as_ref().is_some_and(|answer| self.run.state.is_partial_answer(answer.source));
+        Ok(StreamedPart { winner: answer.map(|answer| text::safe_name(&answer.agent)), is_partial, path })
     }
 
     /// The text of a part.
@@ -324,7 +318,7 @@ impl RunReader {
         answers::best(&self.files, self.layout.as_ref()?, self.run.digest.as_ref())
     }
 
-    /// The best answer, at most so many bytes of it.
+    /// The best answer, cut after `most` bytes.
     pub(super) fn best_answer_text(&self, most: u64) -> Option<String> {
         let (file, _) = self.files.open_file(&self.best_answer()?.path).ok()?;
         let mut bytes = Vec::new();
@@ -332,12 +326,12 @@ impl RunReader {
         Some(self.secrets.mask(&String::from_utf8_lossy(&bytes)).into_owned())
     }
 
-    /// The votes that stood at the end, by label; of a MassGen that leaves no ballots, those that it counted.
+    /// The votes that were valid at the end, by label; if MassGen recorded no single votes, its own count.
     pub(super) fn votes(&self) -> BTreeMap<String, u32> {
         let digest = self.run.digest.as_ref();
         let layout = self.layout.as_ref();
-        let stood = layout.and_then(|layout| timeline::standing_votes(&self.files, layout, digest, &self.secrets));
-        stood.map(|stood| stood.votes).or_else(|| Some(digest?.votes.clone())).unwrap_or_default()
+        let standing = layout.and_then(|layout| timeline::standing_votes(&self.files, layout, digest, &self.secrets));
+        standing.map(|standing| standing.votes).or_else(|| Some(digest?.votes.clone())).unwrap_or_default()
     }
 
     fn candidates(&self) -> Vec<Answer> {
@@ -354,13 +348,13 @@ impl RunReader {
     }
 
     fn file(&self, path: &Path) -> Result<PartSource, ReadError> {
-        let whole = self.files.absolute(path);
+        let absolute = self.files.absolute(path);
         let opened = self.files.open_file(path);
-        let (file, _) = opened.map_err(|source| ReadError::Unreadable { path: whole.clone(), source })?;
-        Ok(PartSource { text: Box::new(file), path: Some(whole) })
+        let (file, _) = opened.map_err(|source| ReadError::Unreadable { path: absolute.clone(), source })?;
+        Ok(PartSource { text: Box::new(file), path: Some(absolute) })
     }
 
-    /// A file that an agent made, which may be an image or an archive: its bytes as text would have no meaning.
+    /// Opens a file that an agent created; refuses a binary file, such as an image or an archive.
     fn text_file(&self, path: &Path) -> Result<PartSource, ReadError> {
         let head = self.files.head(path, BINARY_CHECK_BYTES).unwrap_or_default();
         if text::is_binary(&head) {
@@ -393,10 +387,10 @@ impl RunReader {
         }
     }
 
-    /// The workspace that was saved with an answer lies beside it.
+    /// The workspace that MassGen saved in the folder of an answer.
     fn workspace(&self, answer: Option<&Answer>) -> Result<PathBuf, ReadError> {
-        let beside = answer.and_then(|answer| answer.path.parent()).map(|folder| folder.join("workspace"));
-        beside.filter(|folder| self.files.is_folder(folder)).ok_or_else(|| ReadError::Missing {
+        let workspace = answer.and_then(|answer| answer.path.parent()).map(|folder| folder.join("workspace"));
+        workspace.filter(|folder| self.files.is_folder(folder)).ok_or_else(|| ReadError::Missing {
             what: "the winner has no workspace".to_owned(),
             instead: "only agents with a `cwd` in their config have one; the answer itself is part `answer`".to_owned(),
         })
@@ -404,10 +398,11 @@ impl RunReader {
 
     fn path_in_workspace(&self, answer: Option<&Answer>, path: &str) -> Result<PathBuf, ReadError> {
         let workspace = self.workspace(answer)?;
-        let plain = Path::new(path).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-        let whole = workspace.join(path);
-        if plain && self.files.has_file(&whole) {
-            return Ok(whole);
+        let is_plain =
+            Path::new(path).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+        let joined = workspace.join(path);
+        if is_plain && self.files.has_file(&joined) {
+            return Ok(joined);
         }
         Err(ReadError::Missing {
             what: format!("there is no file `{path}` in the winner's workspace"),
@@ -416,26 +411,26 @@ impl RunReader {
     }
 
     fn listing(&self, workspace: &Path) -> PartSource {
-        let (mut lines, mut open, mut looked) = (Vec::new(), vec![PathBuf::new()], 0);
+        let (mut lines, mut pending, mut folders_read) = (Vec::new(), vec![PathBuf::new()], 0);
         while lines.len() <= MAX_FILES
-            && looked < MAX_FOLDERS
-            && let Some(folder) = open.pop()
+            && folders_read < MAX_FOLDERS
+            && let Some(folder) = pending.pop()
         {
-            looked += 1;
+            folders_read += 1;
             for FolderEntry { name, kind, size } in self.files.list(&workspace.join(&folder)) {
                 match kind {
                     EntryKind::File => {
                         let path = text::safe_name(&folder.join(name).to_string_lossy());
                         lines.push(format!("{size:>10}  {path}"));
                     }
-                    EntryKind::Folder => open.push(folder.join(name)),
+                    EntryKind::Folder => pending.push(folder.join(name)),
                     EntryKind::Other => {}
                 }
             }
         }
-        if lines.len() > MAX_FILES || !open.is_empty() {
+        if lines.len() > MAX_FILES || !pending.is_empty() {
             lines.truncate(MAX_FILES);
-            lines.push(format!("(the first {} files, in {looked} folders; the rest is on disk)", lines.len()));
+            lines.push(format!("(the first {} files, in {folders_read} folders; the rest is on disk)", lines.len()));
         }
         let text = lines.join("\n");
         PartSource { text: Box::new(Cursor::new(text)), path: Some(self.files.absolute(workspace)) }
@@ -450,7 +445,7 @@ impl RunReader {
         ))
     }
 
-    /// The files of what MassGen printed, oldest first.
+    /// The files with MassGen's printed output, oldest first.
     fn output_logs(&self) -> Vec<PathBuf> {
         [STDOUT_LOG, STDERR_LOG].iter().map(Path::new).flat_map(|log| [rotated_log(log), log.to_owned()]).collect()
     }
@@ -458,24 +453,24 @@ impl RunReader {
     fn agent(&self, id: &str) -> Result<PartSource, ReadError> {
         match self.agent_file(id) {
             Ok(path) => self.file(&path),
-            Err(there) => Err(ReadError::Missing {
+            Err(entries) => Err(ReadError::Missing {
                 what: format!("there is no output of an agent `{id}`"),
-                instead: format!("there is output of: {}", entry_names(&there)),
+                instead: format!("there is output of: {}", entry_names(&entries)),
             }),
         }
     }
 
-    /// The file of what an agent put out, or what there is of others.
+    /// The output file of an agent, or the entries of the output folder if it has none.
     fn agent_file(&self, id: &str) -> Result<PathBuf, Vec<FolderEntry>> {
         let outputs = self.layout.as_ref().map(|layout| layout.attempt.join("agent_outputs")).unwrap_or_default();
         let wanted = format!("{id}.txt");
-        let there = self.files.list(&outputs);
-        // The name is compared with what the folder lists and never joined as it came.
-        let found = there.iter().find(|entry| entry.kind == EntryKind::File && entry.name == wanted);
-        found.map(|entry| outputs.join(&entry.name)).ok_or(there)
+        let entries = self.files.list(&outputs);
+        // Compare the requested name with the folder's entries; never join it to a path.
+        let found = entries.iter().find(|entry| entry.kind == EntryKind::File && entry.name == wanted);
+        found.map(|entry| outputs.join(&entry.name)).ok_or(entries)
     }
 
-    /// The file that a part comes from and that MassGen adds to while it works, where there is one by now.
+    /// The file of a part that MassGen appends to while it runs, if it exists yet.
     pub(super) fn growing_file(&self, part: &ResultPart) -> Option<PathBuf> {
         match part {
             ResultPart::Log => self.layout.as_ref()?.massgen_log(&self.files),
@@ -490,7 +485,7 @@ impl RunReader {
         }
     }
 
-    /// At most `most` bytes of a file from a place on; none where the file ends before that place.
+    /// At most `most` bytes of a file from `offset` on; `None` if the file is shorter than `offset`.
     pub(super) fn read_from(&self, path: &Path, offset: u64, most: u64) -> io::Result<Option<Vec<u8>>> {
         let (mut file, size) = self.files.open_file(path)?;
         if size < offset {
@@ -502,7 +497,7 @@ impl RunReader {
         Ok(Some(bytes))
     }
 
-    /// The one that was made at the run's end; before that, one that is made now.
+    /// The manifest written at the run's end; before that, one that is built now.
     fn manifest(&self) -> Result<PartSource, ReadError> {
         if self.run.state.ending().is_none() {
             let text = Manifest::for_run(&self.files, &self.run, &self.secrets).to_json();
@@ -533,8 +528,8 @@ impl RunReader {
         let logs = [rotated_log(Path::new(STDERR_LOG)), PathBuf::from(STDERR_LOG)].into_iter();
         let mut logged = reasons::ErrorLines::default();
         for log in logs.chain(self.layout.as_ref().and_then(|layout| layout.massgen_log(&self.files))) {
-            let said = self.files.tail(&log, MAX_LOG_BYTES).unwrap_or_default();
-            logged.add_log(&self.secrets.mask(whole_lines(&said)));
+            let tail = self.files.tail(&log, MAX_LOG_BYTES).unwrap_or_default();
+            logged.add_log(&self.secrets.mask(whole_lines(&tail)));
         }
         lines.extend(logged.into_lines(MAX_ERRORS));
         if lines.is_empty() {
@@ -543,29 +538,29 @@ impl RunReader {
         PartSource { text: Box::new(Cursor::new(lines.join("\n"))), path: None }
     }
 
-    /// Of a run of which MassGen left nothing, what its record says.
+    /// The timeline; without a log folder it has only a gap.
     fn timeline(&self) -> Timeline {
         let digest = self.run.digest.as_ref();
-        let story = self.layout.as_ref().map(|layout| Timeline::read(&self.files, layout, digest, &self.secrets));
-        story.unwrap_or_else(|| Timeline { gaps: vec![NO_LOG_MESSAGE.to_owned()], ..Timeline::default() })
+        let timeline = self.layout.as_ref().map(|layout| Timeline::read(&self.files, layout, digest, &self.secrets));
+        timeline.unwrap_or_else(|| Timeline { gaps: vec![NO_LOG_MESSAGE.to_owned()], ..Timeline::default() })
     }
 
     fn report(&self) -> PartSource {
-        let story = self.timeline();
+        let timeline = self.timeline();
         let mut record = self.run.clone();
-        // It is cut for the report, and half a secret would not be known for one.
+        // Mask before the report cuts the question: a secret that is cut would not be recognized.
         record.spec.question = self.secrets.mask(&record.spec.question).into_owned();
         let built_on_by = RunFolder::from_path(&self.root).map(|folder| folder.dependents()).unwrap_or_default();
-        let text = report::run::run_report(&record, &story, self.change().as_ref(), &built_on_by);
+        let text = report::run::run_report(&record, &timeline, self.winner_answer_diff().as_ref(), &built_on_by);
         PartSource { text: Box::new(Cursor::new(text)), path: None }
     }
 
-    /// What the agent whose answer was presented made of its own first one.
-    fn change(&self) -> Option<AnswerDiff> {
+    /// The difference between the first and the presented answer of the agent that won.
+    fn winner_answer_diff(&self) -> Option<AnswerDiff> {
         let last = answers::presented(&self.files, self.layout.as_ref()?, self.run.digest.as_ref())?;
         let first = self.candidates().into_iter().find(|answer| answer.agent == last.agent)?;
         let read = |path: &Path| {
-            // More than is compared, so that a secret at the cut is known for one.
+            // Read more than is compared, so that a secret at the cut is still recognized.
             let bytes = self.files.head(path, MAX_COMPARED_BYTES as u64 * 2).ok()?;
             Some(self.secrets.mask(&String::from_utf8_lossy(&bytes)).into_owned())
         };
@@ -575,7 +570,7 @@ impl RunReader {
     }
 }
 
-/// The end of a log without its first line where that may be cut: half a secret would not be known for one.
+/// The end of a log, without its first line if that may be cut: a secret that is cut would not be recognized.
 fn whole_lines(end: &str) -> &str {
     let is_cut = end.len() as u64 >= MAX_LOG_BYTES;
     end.split_once('\n').filter(|_| is_cut).map_or(end, |(_, rest)| rest)

@@ -156,12 +156,12 @@ impl Fleet {
     /// What the ledger would grant a start, without starting.
     pub async fn preview_start(&self, start: StartRequest) -> Result<AdmissionDecision, FleetError> {
         let fleet = self.clone();
-        let considered = blocking(move || {
+        let decision = blocking(move || {
             fleet.check_no_experiment_member(&start)?;
-            let (application, _spec) = fleet.admission_request(&start)?;
-            Ok::<_, FleetError>(Ledger::new(&fleet.state).preview(&application)?)
+            let (request, _spec) = fleet.admission_request(&start)?;
+            Ok::<_, FleetError>(Ledger::new(&fleet.state).preview(&request)?)
         });
-        considered.await?
+        decision.await?
     }
 
     fn admit(
@@ -178,17 +178,17 @@ impl Fleet {
         if start.share.is_none() && start.spec.origin.experiment.is_none() {
             self.check_no_experiment_member(&start)?;
         }
-        let (application, mut spec) = self.admission_request(&start)?;
+        let (request, mut spec) = self.admission_request(&start)?;
         let session = history.as_ref().map(SessionFiles::session);
         let config = start.config.as_ref().map(|(name, text)| (*name, text.as_str()));
         let from = basis.as_ref().map(BasisFiles::folder);
-        let furniture = InitialFiles { config, session: session.as_deref(), basis: from.as_deref() };
-        let admission = Ledger::new(&self.state).admit(&application, |cap| {
+        let initial_files = InitialFiles { config, session: session.as_deref(), basis: from.as_deref() };
+        let admission = Ledger::new(&self.state).admit(&request, |cap| {
             spec.allowance.cap = cap;
             // A run of an experiment is planned long before it starts. Take the time while the ledger is locked, so that runs
             // appear in the order of their creation: a cursor relies on that order.
             spec.created = Timestamp::now();
-            let made = self.state.create(&spec, furniture)?;
+            let made = self.state.create(&spec, initial_files)?;
             if let Some(parent) = &spec.lineage.parent {
                 self.state.run_folder(parent).record_child(&spec.id)?;
             }
@@ -199,7 +199,7 @@ impl Fleet {
             }
             Ok::<_, RegistryError>(made)
         })?;
-        Ok((application.id, admission))
+        Ok((request.id, admission))
     }
 
     /// The request to the ledger, and the parts of the run's spec that are known before the ledger grants it.
@@ -208,10 +208,10 @@ impl Fleet {
         let mut rules = start.limits.global;
         spec.allowance = start.limits.per_run.clone();
         // The runs of an experiment belong to the server that received the request.
-        let known_or = |name: String, own: &str| if name.is_empty() { own.to_owned() } else { name };
+        let or_own = |name: String, own: &str| if name.is_empty() { own.to_owned() } else { name };
         spec.origin = Origin {
-            server: known_or(spec.origin.server, server_id()),
-            client: known_or(spec.origin.client, client_id()),
+            server: or_own(spec.origin.server, server_id()),
+            client: or_own(spec.origin.client, client_id()),
             project: spec.project.clone(),
             request_hash: hash(&[&start.request]),
             key_hash: start.request_key.as_ref().map(|key| hash(&[key])),
@@ -221,7 +221,7 @@ impl Fleet {
             self.apply_parent_limits(parent, &mut spec)?;
             rules.tree_runs = spec.allowance.tree_runs;
         }
-        let application = AdmissionRequest {
+        let request = AdmissionRequest {
             id: spec.id.clone(),
             lineage: spec.lineage.clone(),
             requested_cap: start.requested_cap,
@@ -236,36 +236,37 @@ impl Fleet {
                 client: (!start.fresh).then(|| client_id().to_owned()),
             },
         };
-        Ok((application, spec))
+        Ok((request, spec))
     }
 
     /// Makes the run a child of its parent: a server that an agent started cannot exceed the limits of its tree.
     fn apply_parent_limits(&self, parent: &RunId, spec: &mut RunSpec) -> Result<(), FleetError> {
-        let above = self.state.load(parent)?.spec;
-        let own = &mut spec.allowance;
-        own.depth = own.depth.min(above.allowance.depth);
-        own.tree_runs = own.tree_runs.min(above.allowance.tree_runs);
-        own.cap = own.cap.component_min(above.allowance.cap);
-        (own.unpriced, own.prices) = (above.allowance.unpriced, above.allowance.prices);
-        let depth = above.lineage.depth + 1;
-        if depth > own.depth {
-            return Err(StartError::TooDeep { most: own.depth }.into());
+        let parent_spec = self.state.load(parent)?.spec;
+        let allowance = &mut spec.allowance;
+        allowance.depth = allowance.depth.min(parent_spec.allowance.depth);
+        allowance.tree_runs = allowance.tree_runs.min(parent_spec.allowance.tree_runs);
+        allowance.cap = allowance.cap.component_min(parent_spec.allowance.cap);
+        (allowance.unpriced, allowance.prices) = (parent_spec.allowance.unpriced, parent_spec.allowance.prices);
+        let depth = parent_spec.lineage.depth + 1;
+        if depth > allowance.depth {
+            return Err(StartError::TooDeep { most: allowance.depth }.into());
         }
-        let Origin { server, client, project, .. } = above.origin;
+        let Origin { server, client, project, .. } = parent_spec.origin;
         spec.origin = Origin { server, client, project, ..std::mem::take(&mut spec.origin) };
-        spec.lineage = Lineage { parent: Some(parent.clone()), root: above.lineage.root, depth };
+        spec.lineage = Lineage { parent: Some(parent.clone()), root: parent_spec.lineage.root, depth };
         self.check_not_repeated(parent, spec)
     }
 
     fn check_not_repeated(&self, parent: &RunId, spec: &RunSpec) -> Result<(), FleetError> {
         let mut next = Some(parent.clone());
         while let Some(ancestor) = next {
-            let above = self.state.load(&ancestor)?.spec;
-            let same_question = above.question.trim() == spec.question.trim() && above.basis == spec.basis;
-            if above.config_hash == spec.config_hash && same_question {
+            let ancestor_spec = self.state.load(&ancestor)?.spec;
+            let same_question =
+                ancestor_spec.question.trim() == spec.question.trim() && ancestor_spec.basis == spec.basis;
+            if ancestor_spec.config_hash == spec.config_hash && same_question {
                 return Err(StartError::SameAsAncestor { ancestor }.into());
             }
-            next = above.lineage.parent;
+            next = ancestor_spec.lineage.parent;
         }
         Ok(())
     }
@@ -299,19 +300,19 @@ impl Fleet {
 pub(super) fn forecasts(state: &StateFolder, hashes: &[&str]) -> Result<Vec<Option<Forecast>>, RegistryError> {
     let ids = state.latest(MAX_FORECAST_RUNS)?;
     let records: Vec<RunRecord> = ids.iter().filter_map(|id| state.load(id).ok()).collect();
-    let of = |hash: &&str| forecast_from(records.iter().filter(|record| record.spec.config_hash == **hash));
-    Ok(hashes.iter().map(of).collect())
+    let forecast = |hash: &&str| forecast_from(records.iter().filter(|record| record.spec.config_hash == **hash));
+    Ok(hashes.iter().map(forecast).collect())
 }
 
 fn forecast_from<'a>(records: impl Iterator<Item = &'a RunRecord>) -> Option<Forecast> {
     let ended = records.filter_map(|record| Some((record, record.state.ending()?)));
-    let good: Vec<_> = ended.filter(|(_, ending)| ending.outcome == Outcome::Succeeded).collect();
-    let mut times: Vec<u64> = good.iter().map(|(_, ending)| ending.duration.as_secs()).collect();
-    let mut tokens: Vec<u64> = good.iter().map(|(record, _)| record.total_spent().tokens).collect();
-    let priced = good.iter().filter(|(record, _)| !record.total_spent().is_unpriced);
+    let succeeded: Vec<_> = ended.filter(|(_, ending)| ending.outcome == Outcome::Succeeded).collect();
+    let mut times: Vec<u64> = succeeded.iter().map(|(_, ending)| ending.duration.as_secs()).collect();
+    let mut tokens: Vec<u64> = succeeded.iter().map(|(record, _)| record.total_spent().tokens).collect();
+    let priced = succeeded.iter().filter(|(record, _)| !record.total_spent().is_unpriced);
     let mut costs: Vec<u64> = priced.map(|(record, _)| record.total_spent().usd.0).collect();
     let cost_usd = median(&mut costs).map(|micro| Usd(micro).as_f64());
-    Some(Forecast { runs: good.len(), took_s: median(&mut times)?, cost_usd, tokens: median(&mut tokens)? })
+    Some(Forecast { runs: succeeded.len(), took_s: median(&mut times)?, cost_usd, tokens: median(&mut tokens)? })
 }
 
 fn median(values: &mut [u64]) -> Option<u64> {
@@ -361,8 +362,10 @@ pub(super) fn client_id() -> &'static str {
 }
 
 fn process_name(pid: u32) -> String {
-    let mark = group::identify(pid);
-    mark.map(|mark| format!("{} {} {}", mark.boot_id, mark.pid, mark.start_ticks)).unwrap_or_default()
+    let identity = group::identify(pid);
+    identity
+        .map(|identity| format!("{} {} {}", identity.boot_id, identity.pid, identity.start_ticks))
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -370,7 +373,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn own_are_the_runs_of_this_server_and_of_its_client_in_this_project() {
+    fn runs_of_this_server_and_of_its_client_in_this_project_are_own() {
         let origin = |server: &str, client: &str, project: &str| Origin {
             server: server.to_owned(),
             client: client.to_owned(),
@@ -378,7 +381,7 @@ mod tests {
             ..Origin::default()
         };
         let (server, client) = (server_id(), client_id());
-        for (origin, is_wanted) in [
+        for (origin, expected) in [
             (origin(server, client, "/p"), true),
             (origin("an earlier server", client, "/p"), true),
             (origin("an earlier server", client, "/q"), false),
@@ -387,7 +390,7 @@ mod tests {
             (origin(server, "", "/p"), true),
             (origin("another server", "", "/p"), false),
         ] {
-            assert_eq!(is_own(&origin, Path::new("/p")), is_wanted, "{origin:?}");
+            assert_eq!(is_own(&origin, Path::new("/p")), expected, "{origin:?}");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! A message to the agents of a live run, by way of MassGen's inbox in the run's folder. Like a wish to stop, it is a file of
-//! its own that any process may write; that MassGen has taken it up shows by its being gone. No record is written here.
+//! Sends a message to the agents of a live run through MassGen's inbox in the run's folder. Like a stop request, a message is a
+//! separate file that any process may write; MassGen removes the file when it reads it. No record is written here.
 
 use std::future::Future;
 use std::path::Path;
@@ -14,83 +14,83 @@ use crate::massgen::{inbox, text};
 use crate::registry::RunFolder;
 use crate::run::{RunId, RunRecord, RunState};
 
-/// The longest message, in characters: every agent reads it, with each restart again.
+/// The longest message, in characters: every agent reads it, and reads it again after each restart.
 pub const MAX_MESSAGE_CHARS: usize = 8_000;
-/// The most messages of a run that wait at once.
+/// The most messages of a run that wait at the same time.
 pub const MAX_PENDING_MESSAGES: usize = 50;
 
 /// A message for agents.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentMessage {
-    /// What it says.
+    /// Its text.
     pub content: String,
-    /// The agents that it is for, by id; an empty list means all.
+    /// The ids of the recipients; an empty list means all agents.
     pub agents: Vec<String>,
 }
 
 /// A message that was accepted.
 #[derive(Debug)]
 pub struct SteerOutcome {
-    /// The run, afterwards.
+    /// The run's record after the message was sent.
     pub record: RunRecord,
-    /// Whether MassGen has taken it up.
+    /// Whether MassGen has read it.
     pub is_delivered: bool,
-    /// How many messages wait, this one among them where it does.
+    /// How many messages wait, including this one if it was not read.
     pub pending: usize,
 }
 
 /// A message that was not sent.
 #[derive(Debug, thiserror::Error)]
 pub enum SteerError {
-    /// No agent would read it.
+    /// The run has ended or is being stopped, so no agent would read it.
     #[error("{0} has ended, or is being stopped: nothing was sent")]
     RunEnded(RunId),
-    /// The run ended before MassGen took the message up.
+    /// The run ended before MassGen read the message.
     #[error("{0} ended before MassGen took the message up: it was never delivered")]
     NeverDelivered(RunId),
-    /// No agent it is meant for calls tools.
+    /// None of the recipients calls tools.
     #[error(
         "{agents} of {run} call no tools, and MassGen shows a message only after a tool call: it would never be delivered"
     )]
     NoTools {
         /// The run.
         run: RunId,
-        /// Those whom it is for.
+        /// The recipients.
         agents: String,
     },
-    /// It is no message.
+    /// The text is not valid as a message.
     #[error("the message {0}")]
     InvalidMessage(String),
-    /// It has a secret in it, the value of this variable.
+    /// The message contains a secret, the value of this variable.
     #[error("the message has a secret in it, the value of {0}")]
     ContainsSecret(String),
-    /// Some agent that it is for is not one of the run's.
+    /// A recipient is not an agent of the run.
     #[error("{run} has no agent `{agent}`; it has {known}")]
     UnknownAgent {
         /// The run.
         run: RunId,
-        /// The name.
+        /// The unknown id.
         agent: String,
-        /// Those that it has.
+        /// The agents of the run.
         known: String,
-        /// The one that was probably meant.
+        /// The agent with the most similar id.
         near: Option<String>,
     },
-    /// Too many wait already.
+    /// Too many messages wait already.
     #[error("{MAX_PENDING_MESSAGES} messages to {0} wait already")]
     TooManyPending(RunId),
 }
 
 impl Fleet {
-    /// Sends a message to a live run and waits until MassGen has taken it up, at most `patience`, or until `given_up` resolves.
-    /// A run that waits in the queue, or has only begun, takes it up later. A message that a run did not take up before its end
-    /// is withdrawn, and was not sent.
+    /// Sends a message to a live run and waits until MassGen has read it, `timeout` expires or `cancelled` resolves.
+    /// A run that is queued or has just started reads it later. A message that was not read before the run's end is withdrawn
+    /// and reported as not delivered.
     pub async fn steer(
         &self,
         id: &RunId,
         message: AgentMessage,
-        patience: Duration,
-        given_up: impl Future<Output = ()>,
+        timeout: Duration,
+        cancelled: impl Future<Output = ()>,
     ) -> Result<SteerOutcome, FleetError> {
         check_message(&message.content)?;
         if let Some(variable) = self.secrets().find_name(&message.content) {
@@ -113,7 +113,7 @@ impl Fleet {
             )
         });
         let path = path.await??;
-        let record = self.wait_until_taken(id, &path, patience, given_up).await?;
+        let record = self.wait_until_taken(id, &path, timeout, cancelled).await?;
         let is_withdrawn = record.state.ending().is_some() && std::fs::remove_file(&path).is_ok();
         if is_withdrawn {
             return Err(SteerError::NeverDelivered(id.clone()).into());
@@ -122,34 +122,34 @@ impl Fleet {
         Ok(SteerOutcome { record, is_delivered: !path.exists(), pending: waiting })
     }
 
-    /// Waits until a message is gone, the run has ended, or the caller gives up; gives the run as it is then.
+    /// Waits until the message file is gone, the run has ended, or the wait times out or is cancelled; gives the run's record.
     async fn wait_until_taken(
         &self,
         id: &RunId,
         path: &Path,
-        patience: Duration,
-        given_up: impl Future<Output = ()>,
+        timeout: Duration,
+        cancelled: impl Future<Output = ()>,
     ) -> Result<RunRecord, FleetError> {
-        let deadline = Instant::now() + patience;
-        let mut given_up = std::pin::pin!(given_up);
-        let mut seat = self.watcher().subscribe();
+        let deadline = Instant::now() + timeout;
+        let mut cancelled = std::pin::pin!(cancelled);
+        let mut subscription = self.watcher().subscribe();
         let folder = self.run_folder(id);
-        seat.watch_folder(folder.path());
-        seat.watch_folder(&folder.inbox());
+        subscription.watch_folder(folder.path());
+        subscription.watch_folder(&folder.inbox());
         loop {
             let record = self.run_record(id).await?;
             if !path.exists() || record.state.ending().is_some() || Instant::now() >= deadline {
                 return Ok(record);
             }
             tokio::select! {
-                () = seat.changed() => {}
+                () = subscription.changed() => {}
                 () = tokio::time::sleep_until(deadline) => {}
-                () = &mut given_up => return Ok(record),
+                () = &mut cancelled => return Ok(record),
             }
         }
     }
 
-    /// How many messages to a run MassGen has not taken up.
+    /// How many messages to a run MassGen has not read.
     pub fn pending_messages(&self, id: &RunId) -> usize {
         self.run_folder(id).pending_messages(inbox::STEER_KIND)
     }
@@ -157,13 +157,13 @@ impl Fleet {
 
 fn check_message(content: &str) -> Result<(), SteerError> {
     let chars = content.chars().count();
-    let why = match () {
+    let problem = match () {
         () if content.trim().is_empty() => "is empty".to_owned(),
         () if content.contains('\0') => "has a NUL character in it".to_owned(),
         () if chars > MAX_MESSAGE_CHARS => format!("has {chars} characters, and {MAX_MESSAGE_CHARS} is the most"),
         () => return Ok(()),
     };
-    Err(SteerError::InvalidMessage(why))
+    Err(SteerError::InvalidMessage(problem))
 }
 
 fn is_over(state: &RunState) -> bool {
@@ -173,14 +173,14 @@ fn is_over(state: &RunState) -> bool {
     }
 }
 
-/// Agents are known by what MassGen has said of them, and until then by the config.
-fn check_agents_known(record: &RunRecord, folder: &RunFolder, wanted: &[String]) -> Result<(), SteerError> {
-    if wanted.is_empty() {
+/// Checks that each recipient is in MassGen's status or in the config.
+fn check_agents_known(record: &RunRecord, folder: &RunFolder, recipients: &[String]) -> Result<(), SteerError> {
+    if recipients.is_empty() {
         return Ok(());
     }
-    let told = record.digest.iter().flat_map(|digest| &digest.agents).map(|agent| agent.id.clone());
-    let known: Vec<String> = told.chain(configured_agents(folder).into_iter().map(|agent| agent.id)).collect();
-    let Some(agent) = wanted.iter().find(|agent| !known.contains(agent)) else { return Ok(()) };
+    let reported = record.digest.iter().flat_map(|digest| &digest.agents).map(|agent| agent.id.clone());
+    let known: Vec<String> = reported.chain(configured_agents(folder).into_iter().map(|agent| agent.id)).collect();
+    let Some(agent) = recipients.iter().find(|agent| !known.contains(agent)) else { return Ok(()) };
     let mut names = known.clone();
     names.sort();
     names.dedup();
@@ -190,20 +190,20 @@ fn check_agents_known(record: &RunRecord, folder: &RunFolder, wanted: &[String])
     Err(SteerError::UnknownAgent { run, agent, known: text::single_line(&names, 400), near })
 }
 
-/// MassGen takes a message up around a tool call, so that at least one agent it is meant for has to call tools. Of a config that is not there
-/// yet, or cannot be read, nothing is known.
-fn check_agents_call_tools(record: &RunRecord, folder: &RunFolder, wanted: &[String]) -> Result<(), SteerError> {
+/// MassGen reads messages only at tool calls, so at least one recipient must call tools. If the config does not exist yet or
+/// cannot be read, the message is allowed.
+fn check_agents_call_tools(record: &RunRecord, folder: &RunFolder, recipients: &[String]) -> Result<(), SteerError> {
     let all = config(folder).map(|config| config.agents_tool_use()).unwrap_or_default();
-    let is_meant = |id: &String| wanted.is_empty() || wanted.contains(id);
-    let meant: Vec<_> = all.iter().filter(|(id, _)| is_meant(id)).collect();
-    if meant.is_empty() || meant.iter().any(|(_, calls_tools)| *calls_tools) {
+    let is_recipient = |id: &String| recipients.is_empty() || recipients.contains(id);
+    let known_recipients: Vec<_> = all.iter().filter(|(id, _)| is_recipient(id)).collect();
+    if known_recipients.is_empty() || known_recipients.iter().any(|(_, calls_tools)| *calls_tools) {
         return Ok(());
     }
-    let names: Vec<&str> = meant.iter().map(|(id, _)| id.as_str()).collect();
+    let names: Vec<&str> = known_recipients.iter().map(|(id, _)| id.as_str()).collect();
     Err(SteerError::NoTools { run: record.spec.id.clone(), agents: text::single_line(&names.join(", "), 200) })
 }
 
-/// The agents of a run, by its config.
+/// The agents in a run's config.
 pub(super) fn configured_agents(folder: &RunFolder) -> Vec<ConfiguredAgent> {
     config(folder).map(|config| Needs::from_config(&config).agents).unwrap_or_default()
 }
@@ -221,7 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_has_something_to_say_and_an_end() {
+    fn empty_and_too_long_messages_are_refused() {
         for bad in ["", " \n\t", "a\0b", &"x".repeat(MAX_MESSAGE_CHARS + 1)] {
             assert!(check_message(bad).is_err(), "{bad:.20?}");
         }

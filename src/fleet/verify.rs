@@ -1,4 +1,4 @@
-//! Holding what a run left against the manifest that was made at its end. It reads and hashes; it changes nothing.
+//! Verifies the files of a run against the manifest that was written at its end. It reads and hashes; it changes nothing.
 
 use super::{Fleet, FleetError, Selection, blocking};
 use crate::massgen::files::RunFiles;
@@ -6,46 +6,46 @@ use crate::provenance::{self, GroupManifest, Manifest, ManifestCheck};
 use crate::registry::MANIFEST_FILE;
 use crate::run::{RunId, RunRecord};
 
-/// The largest manifest that is read, in bytes: some thousand files, a config, overrides.
+/// The most bytes of a manifest that are read: enough for some thousand files, a config and overrides.
 const MAX_MANIFEST_BYTES: u64 = 16 << 20;
 
-/// What was verified.
+/// The result of verifying a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Verification {
-    /// What the run's manifest says.
+    /// The run's manifest.
     pub manifest: Manifest,
-    /// How that compares with what is there.
+    /// Each comparison of the manifest with the files.
     pub checks: Vec<ManifestCheck>,
 }
 
 /// A run that cannot be verified.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
-    /// It is not over: its manifest is made at its end.
+    /// The run has not ended: its manifest is written at its end.
     #[error("{0} has not ended")]
     NotEnded(RunId),
-    /// It has none.
+    /// The run has no manifest.
     #[error("{0} has no manifest: it was ended by an older massgen-mcp, or the manifest could not be written")]
     NoManifest(RunId),
-    /// It is none.
+    /// The manifest cannot be parsed.
     #[error("the manifest of {run} cannot be read")]
     Damaged {
         /// The run.
         run: RunId,
-        /// Where it departs.
+        /// The cause.
         source: serde_json::Error,
     },
-    /// The run could not be looked at.
+    /// The run could not be read.
     #[error(transparent)]
     Fleet(#[from] FleetError),
 }
 
 impl Fleet {
-    /// Reads and hashes again what the manifest of an ended run names, and compares.
+    /// Reads and hashes the files that the manifest of an ended run names, and compares them with it.
     ///
     /// # Errors
     ///
-    /// Where there is no such run, it is not over, or it has no manifest that can be read.
+    /// If the run does not exist, has not ended, or has no readable manifest.
     pub async fn verify(&self, id: &RunId) -> Result<Verification, VerifyError> {
         let record = self.run_record(id).await?;
         if record.state.ending().is_none() {
@@ -56,32 +56,32 @@ impl Fleet {
     }
 }
 
-/// What was verified of a group.
+/// The result of verifying a group.
 #[derive(Debug)]
 pub struct GroupVerification {
-    /// Its own manifest held against those of its runs; empty of runs that only a label joins, which have none together.
+    /// The group's manifest compared with those of its runs; empty if the group is not an experiment and so has no manifest.
     pub checks: Vec<ManifestCheck>,
-    /// Each run that has ended and was started.
+    /// The result for each started run that has ended.
     pub runs: Vec<(RunId, Result<Verification, VerifyError>)>,
 }
 
 impl Fleet {
-    /// The manifest of a group as it is now; none where no run has that label.
+    /// Builds the manifest of a group from its current state; `None` if no run has that label.
     pub async fn group_manifest(&self, group: &str) -> Result<Option<GroupManifest>, FleetError> {
-        let sight = self.snapshot(&Selection::Group(group.to_owned())).await?;
-        if sight.runs.is_empty() && sight.experiment.is_none() {
+        let snapshot = self.snapshot(&Selection::Group(group.to_owned())).await?;
+        if snapshot.runs.is_empty() && snapshot.experiment.is_none() {
             return Ok(None);
         }
         let (state, group, secrets) = (self.state.clone(), group.to_owned(), self.secrets.clone());
-        let made = blocking(move || {
-            let seen = sight.experiment.as_ref().map(|seen| &seen.experiment);
-            let asked = seen.map(|experiment| (&experiment.plan, &experiment.progress));
-            GroupManifest::for_group(&group, &sight.runs, asked, &state, &secrets)
+        let manifest = blocking(move || {
+            let experiment = snapshot.experiment.as_ref().map(|experiment| &experiment.experiment);
+            let planned = experiment.map(|experiment| (&experiment.plan, &experiment.progress));
+            GroupManifest::for_group(&group, &snapshot.runs, planned, &state, &secrets)
         });
-        Ok(Some(made.await?))
+        Ok(Some(manifest.await?))
     }
 
-    /// Leaves the manifest of an experiment in its folder, once it is over.
+    /// Writes the manifest of a group to the experiment's folder.
     pub async fn save_group_manifest(&self, group: &str) -> Result<(), FleetError> {
         let Some(manifest) = self.group_manifest(group).await? else { return Ok(()) };
         let folder = self.state.experiment(group);
@@ -89,20 +89,20 @@ impl Fleet {
         Ok(())
     }
 
-    /// Holds what the runs of a group left against their manifests, and those against the group's.
+    /// Verifies the runs of a group against their manifests, and these manifests against the group's.
     ///
     /// # Errors
     ///
-    /// Where the runs could not be looked at; a run that cannot be verified is told of with the others.
+    /// If the runs cannot be read. A run that cannot be verified is part of the result.
     pub async fn verify_group(&self, group: &str) -> Result<GroupVerification, FleetError> {
-        let sight = self.snapshot(&Selection::Group(group.to_owned())).await?;
+        let snapshot = self.snapshot(&Selection::Group(group.to_owned())).await?;
         let (state, path) = (self.state.clone(), self.state.experiment(group).path().join(MANIFEST_FILE));
         let checks = blocking(move || {
-            let kept = std::fs::read(path).ok().and_then(|bytes| GroupManifest::from_json(&bytes).ok());
-            kept.map(|kept| provenance::check_group(&kept, &state)).unwrap_or_default()
+            let saved = std::fs::read(path).ok().and_then(|bytes| GroupManifest::from_json(&bytes).ok());
+            saved.map(|saved| provenance::check_group(&saved, &state)).unwrap_or_default()
         });
         let mut verified = GroupVerification { checks: checks.await?, runs: Vec::new() };
-        for run in sight.runs.iter().filter(|run| run.state.ending().is_some() && !run.is_never_started()) {
+        for run in snapshot.runs.iter().filter(|run| run.state.ending().is_some() && !run.is_never_started()) {
             verified.runs.push((run.spec.id.clone(), self.verify(&run.spec.id).await));
         }
         Ok(verified)

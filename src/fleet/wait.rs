@@ -43,65 +43,65 @@ pub struct WaitResult {
 }
 
 impl Fleet {
-    /// Waits until the condition is met, `patience` expires or `given_up` resolves. With `since`, changes after that cursor
+    /// Waits until the condition is met, `timeout` expires or `cancelled` resolves. With `since`, changes after that cursor
     /// count as well, so that no change is missed between two calls. When its condition is met, a wait for answers
-    /// continues for up to `EXIT_WAIT` of its patience while a run with its answer still has to exit.
+    /// continues for up to `EXIT_WAIT`, within its timeout, while a run with its answer still has to exit.
     pub async fn wait(
         &self,
         selection: &Selection,
         until: WaitUntil,
         since: Option<Cursor>,
-        patience: Duration,
-        given_up: impl Future<Output = ()>,
+        timeout: Duration,
+        cancelled: impl Future<Output = ()>,
     ) -> Result<WaitResult, FleetError> {
-        let deadline = Instant::now() + patience;
-        let mut given_up = std::pin::pin!(given_up);
-        let mut memory = WaitCache { is_reused: !patience.is_zero(), ..WaitCache::default() };
-        let mut sight = self.refresh(selection, &mut memory).await?;
-        let mut cursor = Cursor::from_runs(&sight.runs);
-        let wish =
+        let deadline = Instant::now() + timeout;
+        let mut cancelled = std::pin::pin!(cancelled);
+        let mut cache = WaitCache { is_reused: !timeout.is_zero(), ..WaitCache::default() };
+        let mut snapshot = self.refresh(selection, &mut cache).await?;
+        let mut cursor = Cursor::from_runs(&snapshot.runs);
+        let condition =
             WaitCondition { until, is_from_caller: since.is_some(), baseline: since.unwrap_or_else(|| cursor.clone()) };
-        let (mut seat, mut answered_at) = (None, None);
+        let (mut subscription, mut answered_at) = (None, None);
         loop {
-            let came_about = wish.is_met(&sight, &cursor);
-            let until = if came_about && !(sight.is_ending() && wish.waits_for_exit(&sight.runs)) {
+            let is_met = condition.is_met(&snapshot, &cursor);
+            let until = if is_met && !(snapshot.is_ending() && condition.waits_for_exit(&snapshot.runs)) {
                 Instant::now()
-            } else if came_about {
+            } else if is_met {
                 deadline.min(*answered_at.get_or_insert_with(Instant::now) + EXIT_WAIT)
             } else {
                 deadline
             };
             if Instant::now() >= until {
-                return Ok(WaitResult { snapshot: sight, cursor, is_met: came_about });
+                return Ok(WaitResult { snapshot, cursor, is_met });
             }
-            let seat = seat.get_or_insert_with(|| self.watcher().subscribe());
+            let subscription = subscription.get_or_insert_with(|| self.watcher().subscribe());
             // Events before the watch was added are lost, so check once more after subscribing.
-            if !self.subscribe(seat, selection, &sight.runs) {
+            if !self.subscribe(subscription, selection, &snapshot.runs) {
                 tokio::select! {
-                    () = seat.changed() => {}
+                    () = subscription.changed() => {}
                     () = tokio::time::sleep_until(until) => {}
-                    () = &mut given_up => return Ok(WaitResult { snapshot: sight, cursor, is_met: came_about }),
+                    () = &mut cancelled => return Ok(WaitResult { snapshot, cursor, is_met }),
                 }
             }
-            sight = self.refresh(selection, &mut memory).await?;
-            cursor = Cursor::from_runs(&sight.runs);
+            snapshot = self.refresh(selection, &mut cache).await?;
+            cursor = Cursor::from_runs(&snapshot.runs);
         }
     }
 
     /// Watches every folder in which the selection can change; `true` if one of them is new to the watch.
-    fn subscribe(&self, seat: &mut Subscription, selection: &Selection, runs: &[RunRecord]) -> bool {
+    fn subscribe(&self, subscription: &mut Subscription, selection: &Selection, runs: &[RunRecord]) -> bool {
         let live = || runs.iter().filter(|run| run.state.ending().is_none());
         let folders = live().map(|run| self.run_folder(&run.spec.id).path().to_owned());
         // The folder of a planned run does not exist yet, and its experiment may end before it does.
-        let of_experiments = live().filter(|run| run.spec.origin.experiment.is_some());
-        let mut experiments: BTreeSet<_> = of_experiments.filter_map(|run| run.spec.group.as_deref()).collect();
+        let in_experiments = live().filter(|run| run.spec.origin.experiment.is_some());
+        let mut experiments: BTreeSet<_> = in_experiments.filter_map(|run| run.spec.group.as_deref()).collect();
         if let Selection::Group(group) = selection {
             experiments.insert(group);
         }
         let may_grow = !matches!(selection, Selection::Runs(_)) || !experiments.is_empty();
         let all = may_grow.then(|| self.state().runs());
         let folders = folders.chain(experiments.iter().map(|group| self.state().experiment(group).path().to_owned()));
-        folders.chain(all).fold(false, |new, folder| seat.watch_folder(&folder) | new)
+        folders.chain(all).fold(false, |new, folder| subscription.watch_folder(&folder) | new)
     }
 }
 
@@ -127,9 +127,9 @@ impl WaitCondition {
         }
     }
 
-    fn is_met(&self, sight: &Snapshot, cursor: &Cursor) -> bool {
-        let is_over = !sight.has_live_driver() && sight.runs.iter().all(|run| run.state.ending().is_some());
-        let mut answered = sight.runs.iter().map(RunRecord::is_answered);
+    fn is_met(&self, snapshot: &Snapshot, cursor: &Cursor) -> bool {
+        let is_over = !snapshot.has_live_driver() && snapshot.runs.iter().all(|run| run.state.ending().is_some());
+        let mut answered = snapshot.runs.iter().map(RunRecord::is_answered);
         match self.until {
             WaitUntil::NextChange => self.baseline != *cursor,
             // An experiment has ended once its driver records why.
@@ -143,7 +143,7 @@ impl WaitCondition {
             }
             WaitUntil::AnyAnswered if self.is_from_caller => true,
             WaitUntil::AnyAnswered => answered.any(|answered| answered),
-            WaitUntil::AllAnswered => !sight.has_live_driver() && answered.all(|answered| answered),
+            WaitUntil::AllAnswered => !snapshot.has_live_driver() && answered.all(|answered| answered),
             WaitUntil::AllEnded => false,
         }
     }
@@ -158,17 +158,17 @@ mod tests {
     fn a_wait_for_any_end_is_not_held_up_by_a_run_with_its_answer() {
         let before = [run(1, true), run(2, false), run(3, false)];
         let after = [run(1, true), run(2, false), run(3, true)];
-        let wish = |until, told, seen: &[RunRecord]| WaitCondition {
+        let condition = |until, is_from_caller, seen: &[RunRecord]| WaitCondition {
             until,
-            is_from_caller: told,
+            is_from_caller,
             baseline: Cursor::from_runs(seen),
         };
-        let any = |told, seen: &[RunRecord], runs: &[RunRecord]| {
-            wish(WaitUntil::AnyAnswered, told, seen).waits_for_exit(runs)
+        let any = |is_from_caller, seen: &[RunRecord], runs: &[RunRecord]| {
+            condition(WaitUntil::AnyAnswered, is_from_caller, seen).waits_for_exit(runs)
         };
         assert!(any(true, &before, &before), "nothing else has ended since the caller looked");
         assert!(!any(true, &before, &after) && !any(false, &before, &before));
         assert!(any(false, &before, &before[1..]));
-        assert!(wish(WaitUntil::AllAnswered, false, &before).waits_for_exit(&after));
+        assert!(condition(WaitUntil::AllAnswered, false, &before).waits_for_exit(&after));
     }
 }

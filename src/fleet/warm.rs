@@ -1,5 +1,5 @@
-//! Keeps MassGen warm: a start begins a warm process if none exists for such runs and the limit allows one, and is the
-//! first run forked from it. A failure here does not fail the run: the run starts cold.
+//! Starts warm processes: the start of a run also starts a warm process if none exists for such runs and the limit allows one,
+//! and that run is the first one forked from it. A failure here does not fail the run: the run starts cold.
 
 use std::ffi::OsString;
 use std::io;
@@ -18,9 +18,9 @@ use crate::supervisor;
 use crate::warm::{self, ColdReason, Environment, Installation, SpawnSpec, WarmState};
 
 impl Fleet {
-    /// Begins a warm process for runs like this one, unless one exists that accepts such a run.
+    /// Starts a warm process for runs like this one, unless one exists that accepts such a run.
     ///
-    /// A server that an agent of a run started begins none: its processes end with that run.
+    /// A server inside a run starts none, because its processes end with that run.
     pub(super) async fn ensure_warm_process(&self, spec: &RunSpec) {
         if spec.warm
             && self.parent.is_none()
@@ -32,55 +32,56 @@ impl Fleet {
 }
 
 impl Fleet {
-    /// Begins a warm process for runs like this one, unless one exists, and waits until it accepts runs.
+    /// Starts a warm process for runs like this one, unless one exists, and waits until it accepts runs.
     ///
     /// # Errors
     ///
-    /// It cannot be started, or its files cannot be made.
+    /// If it cannot be started or its files cannot be created.
     pub async fn warm_up(&self, spec: &RunSpec) -> io::Result<Result<(), ColdReason>> {
         if let Err(cold) = begin_warm_process(self.state.clone(), spec).await? {
             return Ok(Err(cold));
         }
-        let kind = match Installation::for_program(&spec.program) {
-            Ok(kind) => kind,
-            Err(unfit) => return Ok(Err(unfit.into())),
+        let installation = match Installation::for_program(&spec.program) {
+            Ok(installation) => installation,
+            Err(unsupported) => return Ok(Err(unsupported.into())),
         };
         let (env, folder) = (shared_environment(spec)?, warm::warm_folder(&self.state));
         loop {
             // Read the progress before connecting: if the process dies in between, `None` is conclusive.
-            let progress = warm::warm_state(&self.state, &kind, &env);
-            let fits = warm::check_compatible(&self.state, &kind, &env, &folder).await;
-            if fits.is_ok() || progress == WarmState::Ready {
-                return Ok(fits);
+            let progress = warm::warm_state(&self.state, &installation, &env);
+            let compatible = warm::check_compatible(&self.state, &installation, &env, &folder).await;
+            if compatible.is_ok() || progress == WarmState::Ready {
+                return Ok(compatible);
             }
             if progress == WarmState::Absent {
-                let refused = warm::recorded_refusal(&self.state, &kind, &env, &folder);
+                let refused = warm::recorded_refusal(&self.state, &installation, &env, &folder);
                 return Ok(Err(refused.unwrap_or(ColdReason::ImportFailed(folder))));
             }
             tokio::time::sleep(warm::POLL_INTERVAL).await;
         }
     }
 
-    /// Why runs like this one start cold although a warm process exists or was begun for them; `None` if unknown.
+    /// Why runs like this one start cold although a warm process exists or was started for them; `None` if unknown.
     pub async fn cold_reason(&self, spec: &RunSpec) -> Option<ColdReason> {
-        let (kind, env) = (Installation::for_program(&spec.program).ok()?, shared_environment(spec).ok()?);
-        if let Some(refused) = warm::recorded_refusal(&self.state, &kind, &env, &spec.project) {
+        let (installation, env) = (Installation::for_program(&spec.program).ok()?, shared_environment(spec).ok()?);
+        if let Some(refused) = warm::recorded_refusal(&self.state, &installation, &env, &spec.project) {
             return Some(refused);
         }
-        // Without one of their own, the next run begins it.
-        let is_there = warm::warm_state(&self.state, &kind, &env) == WarmState::Ready;
-        let fits = warm::check_compatible(&self.state, &kind, &env, &warm::warm_folder(&self.state)).await;
-        fits.err().filter(|cold| is_there && matches!(cold, ColdReason::Refused(_)))
+        // If no warm process exists for these runs, the next run starts it, so there is nothing to report.
+        let is_ready = warm::warm_state(&self.state, &installation, &env) == WarmState::Ready;
+        let compatible =
+            warm::check_compatible(&self.state, &installation, &env, &warm::warm_folder(&self.state)).await;
+        compatible.err().filter(|cold| is_ready && matches!(cold, ColdReason::Refused(_)))
     }
 }
 
 impl Fleet {
-    /// What MassGen prints when a warm process runs it with these arguments in this folder. Waits for a process that still imports;
-    /// begins none.
+    /// The output of MassGen when a warm process runs it with these arguments in this folder. Waits for a process that is still
+    /// importing; starts none.
     ///
     /// # Errors
     ///
-    /// Why MassGen has to be called in the usual way.
+    /// The reason why the caller has to start MassGen cold.
     pub async fn execute_warm(
         &self,
         spec: &RunSpec,
@@ -90,56 +91,56 @@ impl Fleet {
         if !spec.warm {
             return Err(ColdReason::Disabled);
         }
-        let kind = Installation::for_program(&spec.program)?;
+        let installation = Installation::for_program(&spec.program)?;
         let env = shared_environment(spec)?;
         let launch = Launch { program: spec.program.clone(), args, env, cwd: folder.to_owned() };
-        while warm::warm_state(&self.state, &kind, &launch.env) == WarmState::Importing {
+        while warm::warm_state(&self.state, &installation, &launch.env) == WarmState::Importing {
             tokio::time::sleep(warm::POLL_INTERVAL).await;
         }
-        warm::execute(&self.state, &kind, &launch).await
+        warm::execute(&self.state, &installation, &launch).await
     }
 }
 
 /// Ensures a warm process for runs like this one, which may still be importing; `Err` says why none exists.
 async fn begin_warm_process(state: StateFolder, spec: &RunSpec) -> io::Result<Result<(), ColdReason>> {
-    let kind = match Installation::for_program(&spec.program) {
-        Ok(kind) => kind,
-        Err(unfit) => return Ok(Err(unfit.into())),
+    let installation = match Installation::for_program(&spec.program) {
+        Ok(installation) => installation,
+        Err(unsupported) => return Ok(Err(unsupported.into())),
     };
     let env = shared_environment(spec)?;
     let run = launch::env_folder(spec, &warm::warm_folder(&state)).to_owned();
-    if warm::warm_state(&state, &kind, &env) != WarmState::Absent
-        || warm::check_compatible(&state, &kind, &env, &run).await.is_ok()
+    if warm::warm_state(&state, &installation, &env) != WarmState::Absent
+        || warm::check_compatible(&state, &installation, &env, &run).await.is_ok()
     {
         return Ok(Ok(()));
     }
-    if let Some(refused) = warm::recorded_refusal(&state, &kind, &env, &run) {
+    if let Some(refused) = warm::recorded_refusal(&state, &installation, &env, &run) {
         return Ok(Err(refused));
     }
-    let begun = blocking(move || match warm::has_capacity(&state) {
-        true => warm::spawn_spec(&state, &kind, env, &run).map(Ok),
+    let spawn_spec = blocking(move || match warm::has_capacity(&state) {
+        true => warm::spawn_spec(&state, &installation, env, &run).map(Ok),
         false => Ok(Err(ColdReason::NoCapacity)),
     });
-    match begun.await.map_err(io::Error::other)?? {
-        Ok(Some(beginning)) => spawn(beginning).map(Ok),
+    match spawn_spec.await.map_err(io::Error::other)?? {
+        Ok(Some(spec)) => spawn(spec).map(Ok),
         Ok(None) => Ok(Ok(())),
         Err(cold) => Ok(Err(cold)),
     }
 }
 
-fn spawn(begun: SpawnSpec) -> io::Result<()> {
-    let mut command = Command::new(&begun.program);
-    command.args(&begun.args).env_clear().envs(begun.env).current_dir(&begun.cwd);
-    // It turns them into its log at once; see `main` of `warm.py`.
-    command.stdin(begun.lock.hand_on()).stdout(Stdio::piped()).stderr(Stdio::piped());
+fn spawn(spec: SpawnSpec) -> io::Result<()> {
+    let mut command = Command::new(&spec.program);
+    command.args(&spec.args).env_clear().envs(spec.env).current_dir(&spec.cwd);
+    // The process redirects its output to its log at once; see `main` of `warm.py`.
+    command.stdin(spec.lock.hand_on()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn()?;
     // This process is the parent while it lives, so it must reap the warm process.
     tokio::spawn(async move { child.wait().await });
     Ok(())
 }
 
-/// What a run like this one gets, but for what is of each run.
+/// The environment of runs like this one, without the variables that differ per run.
 fn shared_environment(spec: &RunSpec) -> io::Result<Environment> {
-    let reaches = supervisor::environment(spec).map_err(io::Error::other)?;
-    Ok(launch::with_required_variables(reaches, &program::scripts(&spec.program)))
+    let env = supervisor::environment(spec).map_err(io::Error::other)?;
+    Ok(launch::with_required_variables(env, &program::scripts(&spec.program)))
 }

@@ -38,8 +38,8 @@ impl BudgetPool {
         match self {
             BudgetPool::Parent(_) | BudgetPool::Server | BudgetPool::Day => Usd(left.0 / 2),
             BudgetPool::Experiment(share) => {
-                let ample = share.expected_usd.map_or(0, |expected| expected.0.saturating_mul(2));
-                Usd((left.0 / u64::from(share.divisor.max(1))).max(ample).min(left.0))
+                let double_expected = share.expected_usd.map_or(0, |expected| expected.0.saturating_mul(2));
+                Usd((left.0 / u64::from(share.divisor.max(1))).max(double_expected).min(left.0))
             }
         }
     }
@@ -82,13 +82,13 @@ const MIN_TOKENS: u64 = 100;
 
 /// What a run may spend: the requested amount, if it is allowed and available. A run that requests no amount gets what it is
 /// allowed, limited to its share of what is left.
-pub(super) fn grant(asked: Cap, allowed: Cap, pools: &[(BudgetPool, Cap)]) -> Result<Cap, LedgerError> {
+pub(super) fn grant(requested: Cap, allowed: Cap, pools: &[(BudgetPool, Cap)]) -> Result<Cap, LedgerError> {
     let usd: Vec<Remaining<Usd>> = pools.iter().filter_map(|(pool, cap)| Some(remaining_usd(pool, cap.usd?))).collect();
     let tokens: Vec<Remaining<u64>> =
         pools.iter().filter_map(|(pool, cap)| Some(remaining_tokens(pool, cap.tokens?))).collect();
     Ok(Cap {
-        usd: grant_amount(asked.usd, allowed.usd, &usd, Usd::to_string)?,
-        tokens: grant_amount(asked.tokens, allowed.tokens, &tokens, |count| format!("{count} tokens"))?,
+        usd: grant_amount(requested.usd, allowed.usd, &usd, Usd::to_string)?,
+        tokens: grant_amount(requested.tokens, allowed.tokens, &tokens, |count| format!("{count} tokens"))?,
     })
 }
 
@@ -111,22 +111,26 @@ fn remaining_tokens(pool: &BudgetPool, left: u64) -> Remaining<'_, u64> {
 }
 
 fn grant_amount<T: Copy + Ord>(
-    asked: Option<T>,
+    requested: Option<T>,
     allowed: Option<T>,
     pools: &[Remaining<'_, T>],
-    told: impl Fn(&T) -> String,
+    format_amount: impl Fn(&T) -> String,
 ) -> Result<Option<T>, LedgerError> {
-    if let (Some(asked), Some(most)) = (asked, allowed)
-        && asked > most
+    if let (Some(requested), Some(max)) = (requested, allowed)
+        && requested > max
     {
-        return Err(LedgerError::AboveRunCap { asked: told(&asked), most: told(&most) });
+        return Err(LedgerError::AboveRunCap { asked: format_amount(&requested), most: format_amount(&max) });
     }
-    if let Some(short) = pools.iter().find(|pool| asked.unwrap_or(pool.min) > pool.amount) {
-        let asked = asked.map_or_else(|| "some".to_owned(), |asked| told(&asked));
-        return Err(LedgerError::InsufficientBudget { pool: short.pool.clone(), left: told(&short.amount), asked });
+    if let Some(short_pool) = pools.iter().find(|pool| requested.unwrap_or(pool.min) > pool.amount) {
+        let requested = requested.map_or_else(|| "some".to_owned(), |requested| format_amount(&requested));
+        return Err(LedgerError::InsufficientBudget {
+            pool: short_pool.pool.clone(),
+            left: format_amount(&short_pool.amount),
+            asked: requested,
+        });
     }
     let share = pools.iter().map(|pool| pool.default_share).chain(allowed).min();
-    Ok(asked.or(share))
+    Ok(requested.or(share))
 }
 
 #[cfg(test)]
@@ -154,25 +158,24 @@ mod tests {
         assert_eq!(grant(Cap::default(), usd(5), &[(BudgetPool::Day, usd(100))]).expect("granted"), usd(5));
         assert_eq!(grant(Cap::default(), usd(5), &[(BudgetPool::Day, usd(4))]).expect("granted"), usd(2));
         assert_eq!(grant(Cap::default(), Cap::default(), &[]).expect("no limit"), Cap::default());
-        let nothing = grant(Cap::default(), usd(5), &[(BudgetPool::Server, usd(0))]);
-        assert!(matches!(nothing, Err(LedgerError::InsufficientBudget { pool: BudgetPool::Server, .. })));
+        let refused = grant(Cap::default(), usd(5), &[(BudgetPool::Server, usd(0))]);
+        assert!(matches!(refused, Err(LedgerError::InsufficientBudget { pool: BudgetPool::Server, .. })));
     }
 
     #[test]
     fn a_run_of_an_experiment_gets_its_share_or_what_it_is_known_to_need() {
-        let pool = |among, expected| {
-            let share =
-                BudgetShare { experiment: "e".to_owned(), budget: usd(10), divisor: among, expected_usd: expected };
+        let pool = |divisor, expected| {
+            let share = BudgetShare { experiment: "e".to_owned(), budget: usd(10), divisor, expected_usd: expected };
             move |left| vec![(BudgetPool::Experiment(Box::new(share.clone())), usd(left))]
         };
         let granted = |pools: &[(BudgetPool, Cap)]| grant(Cap::default(), usd(5), pools);
         assert_eq!(granted(&pool(5, None)(10)).expect("granted"), usd(2));
         assert_eq!(granted(&pool(1, None)(10)).expect("granted"), usd(5), "no more than a run is allowed");
-        let costs_two = Some(Usd(2_000_000));
-        assert_eq!(granted(&pool(5, costs_two)(10)).expect("granted"), usd(4), "room for one that costs more");
-        assert_eq!(granted(&pool(5, costs_two)(3)).expect("granted"), usd(3));
+        let expected_cost = Some(Usd(2_000_000));
+        assert_eq!(granted(&pool(5, expected_cost)(10)).expect("granted"), usd(4), "room for one that costs more");
+        assert_eq!(granted(&pool(5, expected_cost)(3)).expect("granted"), usd(3));
         for left in [1, 2] {
-            let refused = granted(&pool(5, costs_two)(left));
+            let refused = granted(&pool(5, expected_cost)(left));
             assert!(matches!(refused, Err(LedgerError::InsufficientBudget { .. })), "it would be cut short");
         }
     }

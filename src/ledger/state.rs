@@ -139,30 +139,30 @@ impl LedgerState {
 
     /// Builds the state from the records of all runs, the oldest first.
     pub(super) fn from_records(records: &[RunRecord]) -> LedgerState {
-        let mut book = LedgerState::default();
+        let mut state = LedgerState::default();
         let live = records.iter().filter(|record| record.state.ending().is_none());
         let live_trees: BTreeSet<&RunId> = live.map(|record| &record.spec.lineage.root).collect();
         for record in records {
             let spec = &record.spec;
             if let Some(key) = &spec.origin.key_hash {
-                let (asked, run) = (spec.origin.request_hash.clone(), spec.id.to_string());
-                book.keys.insert(key.clone(), KeyedRequest { asked, run });
+                let (request_hash, run) = (spec.origin.request_hash.clone(), spec.id.to_string());
+                state.keys.insert(key.clone(), KeyedRequest { asked: request_hash, run });
             }
             let ending = record.state.ending();
             if let Some(ending) = ending.filter(|_| !live_trees.contains(&spec.lineage.root)) {
-                book.add_to_day(ending.ended_at.wall, record.spent);
-                book.add_to_server(&spec.origin.server, record.spent.usd.0);
-                book.add_to_experiment(spec.origin.experiment.as_deref(), record.total_spent());
+                state.add_to_day(ending.ended_at.wall, record.spent);
+                state.add_to_server(&spec.origin.server, record.spent.usd.0);
+                state.add_to_experiment(spec.origin.experiment.as_deref(), record.total_spent());
                 continue;
             }
-            let place = if record.state == RunState::Queued { Phase::Waiting } else { Phase::Live };
-            let own = EntryOwner { server: &spec.origin.server, experiment: spec.origin.experiment.as_deref() };
-            book.push_entry(&spec.id, &spec.lineage, own, spec.allowance.cap, place);
+            let phase = if record.state == RunState::Queued { Phase::Waiting } else { Phase::Live };
+            let owner = EntryOwner { server: &spec.origin.server, experiment: spec.origin.experiment.as_deref() };
+            state.push_entry(&spec.id, &spec.lineage, owner, spec.allowance.cap, phase);
             if ending.is_some() {
-                book.settle(&spec.id, record.spent);
+                state.settle(&spec.id, record.spent);
             }
         }
-        book
+        state
     }
 
     /// The run that an identical request has started, if any.
@@ -170,34 +170,36 @@ impl LedgerState {
         &mut self,
         request: &RequestIdentity,
         now: Timestamp,
-        began: impl Fn(&RunId) -> bool,
-        lives: impl Fn(&RunId) -> bool,
+        has_run: impl Fn(&RunId) -> bool,
+        is_live: impl Fn(&RunId) -> bool,
     ) -> Result<Option<RunId>, LedgerError> {
         if self.keys.len() > MAX_KEYS {
-            self.keys.retain(|_, keyed| keyed.run.parse().is_ok_and(|id| began(&id)));
+            self.keys.retain(|_, keyed_run| keyed_run.run.parse().is_ok_and(|id| has_run(&id)));
         }
         if let Some(key) = &request.key_hash {
-            let keyed = self.keys.get(key);
-            let run = keyed.and_then(|keyed| keyed.run.parse::<RunId>().ok()).filter(|id| began(id));
-            return match (keyed, run) {
-                (Some(keyed), Some(run)) if keyed.asked != request.request_hash => Err(LedgerError::KeyReused(run)),
+            let keyed_run = self.keys.get(key);
+            let run = keyed_run.and_then(|keyed_run| keyed_run.run.parse::<RunId>().ok()).filter(|id| has_run(id));
+            return match (keyed_run, run) {
+                (Some(keyed_run), Some(run)) if keyed_run.asked != request.request_hash => {
+                    Err(LedgerError::KeyReused(run))
+                }
                 (_, run) => Ok(run),
             };
         }
-        let fresh = |asked: &RecentRequest| elapsed_since(asked.at, now).is_some_and(|age| age <= DEDUP_WINDOW);
-        self.requests.retain(fresh);
-        let same = |asked: &&RecentRequest| {
-            asked.content == request.content_hash && Some(&asked.client) == request.client.as_ref()
+        let is_recent = |recent: &RecentRequest| elapsed_since(recent.at, now).is_some_and(|age| age <= DEDUP_WINDOW);
+        self.requests.retain(is_recent);
+        let is_same = |recent: &&RecentRequest| {
+            recent.content == request.content_hash && Some(&recent.client) == request.client.as_ref()
         };
-        let mut runs = self.requests.iter().rev().filter(same).filter_map(|asked| asked.run.parse().ok());
-        Ok(runs.find(lives))
+        let mut runs = self.requests.iter().rev().filter(is_same).filter_map(|recent| recent.run.parse().ok());
+        Ok(runs.find(is_live))
     }
 
     /// Adds an admitted run.
-    pub(super) fn add_run(&mut self, application: &AdmissionRequest, cap: Cap, place: Phase, now: Timestamp) {
-        let AdmissionRequest { id, lineage, server, identity: request, share, .. } = application;
+    pub(super) fn add_run(&mut self, admission_request: &AdmissionRequest, cap: Cap, phase: Phase, now: Timestamp) {
+        let AdmissionRequest { id, lineage, server, identity: request, share, .. } = admission_request;
         let experiment = share.as_ref().map(|share| share.experiment.as_str());
-        self.push_entry(id, lineage, EntryOwner { server, experiment }, cap, place);
+        self.push_entry(id, lineage, EntryOwner { server, experiment }, cap, phase);
         self.starts.push(now);
         if let Some(key) = &request.key_hash {
             self.keys.insert(key.clone(), KeyedRequest { asked: request.request_hash.clone(), run: id.to_string() });
@@ -207,17 +209,17 @@ impl LedgerState {
         }
     }
 
-    fn push_entry(&mut self, id: &RunId, lineage: &Lineage, own: EntryOwner<'_>, cap: Cap, place: Phase) {
+    fn push_entry(&mut self, id: &RunId, lineage: &Lineage, owner: EntryOwner<'_>, cap: Cap, phase: Phase) {
         self.is_changed = true;
         self.next_ticket += 1;
         self.entries.push(LedgerEntry {
             run: id.to_string(),
             parent: lineage.parent.as_ref().map(RunId::to_string),
             root: lineage.root.to_string(),
-            server: own.server.to_owned(),
-            experiment: own.experiment.map(str::to_owned),
+            server: owner.server.to_owned(),
+            experiment: owner.experiment.map(str::to_owned),
             ticket: self.next_ticket,
-            place,
+            place: phase,
             budget_microusd: cap.usd.map(|usd| usd.0),
             max_tokens: cap.tokens,
             spent_microusd: 0,
@@ -227,11 +229,11 @@ impl LedgerState {
     }
 
     /// The time until another start is allowed.
-    pub(super) fn start_delay(&mut self, now: Timestamp, span: Duration, most: u32) -> Option<Duration> {
+    pub(super) fn start_delay(&mut self, now: Timestamp, span: Duration, max_starts: u32) -> Option<Duration> {
         self.starts.retain(|at| elapsed_since(*at, now).is_some_and(|age| age < span));
-        let over = self.starts.len().checked_sub(most as usize)?;
-        let in_the_way = self.starts.get(over).and_then(|at| elapsed_since(*at, now));
-        Some(in_the_way.map_or(span, |age| span.saturating_sub(age)))
+        let surplus = self.starts.len().checked_sub(max_starts as usize)?;
+        let blocking_age = self.starts.get(surplus).and_then(|at| elapsed_since(*at, now));
+        Some(blocking_age.map_or(span, |age| span.saturating_sub(age)))
     }
 
     pub(super) fn unfinished_runs(&self) -> Vec<RunId> {
@@ -248,16 +250,16 @@ impl LedgerState {
     }
 
     pub(super) fn live_descendant_count(&self, root: &RunId) -> usize {
-        let below =
+        let descendants =
             |entry: &&LedgerEntry| entry.root == root.as_str() && entry.parent.is_some() && entry.place != Phase::Over;
-        self.entries.iter().filter(below).count()
+        self.entries.iter().filter(descendants).count()
     }
 
     /// Gives the run a slot if it is next. A run that the ledger has forgotten waits for no other.
     pub(super) fn try_claim_slot(&mut self, id: &RunId, slots: u32) -> SlotClaim {
-        let Some(ahead) = self.runs_ahead(id) else { return SlotClaim::Claimed };
-        if slots > 0 && self.live_root_count() + ahead >= slots as usize {
-            return SlotClaim::Waiting { ahead };
+        let Some(runs_ahead) = self.runs_ahead(id) else { return SlotClaim::Claimed };
+        if slots > 0 && self.live_root_count() + runs_ahead >= slots as usize {
+            return SlotClaim::Waiting { ahead: runs_ahead };
         }
         self.is_changed = true;
         self.entries.iter_mut().filter(|entry| entry.run == id.as_str()).for_each(|entry| entry.place = Phase::Live);
@@ -286,20 +288,20 @@ impl LedgerState {
 
     /// Records the spend of trees in which every run is over, and drops their entries.
     pub(super) fn settle_finished_trees(&mut self, now: Timestamp) {
-        let open = |root: &str| self.entries.iter().any(|entry| entry.root == root && entry.place != Phase::Over);
-        self.is_changed |= self.entries.iter().any(|entry| !open(&entry.root));
+        let is_open = |root: &str| self.entries.iter().any(|entry| entry.root == root && entry.place != Phase::Over);
+        self.is_changed |= self.entries.iter().any(|entry| !is_open(&entry.root));
         let closed: Vec<String> =
-            self.entries.iter().map(|entry| entry.root.clone()).filter(|root| !open(root)).collect();
+            self.entries.iter().map(|entry| entry.root.clone()).filter(|root| !is_open(root)).collect();
         // Charge whole trees before dropping entries: the sum needs the children's entries.
         let ended = self.entries.iter().filter(|entry| closed.contains(&entry.root));
-        let of_experiments: Vec<_> = ended
+        let experiment_charges: Vec<_> = ended
             .filter_map(|entry| Some((entry.experiment.clone()?, self.entry_charge(entry, &|_| Spend::default()))))
             .collect();
-        of_experiments.iter().for_each(|(experiment, spent)| self.add_to_experiment(Some(experiment), *spent));
-        let (over, kept): (Vec<LedgerEntry>, Vec<LedgerEntry>) =
+        experiment_charges.iter().for_each(|(experiment, spent)| self.add_to_experiment(Some(experiment), *spent));
+        let (finished, remaining): (Vec<LedgerEntry>, Vec<LedgerEntry>) =
             std::mem::take(&mut self.entries).into_iter().partition(|entry| closed.contains(&entry.root));
-        self.entries = kept;
-        for entry in over {
+        self.entries = remaining;
+        for entry in finished {
             self.add_to_day(now, entry.spent(&|_| Spend::default()));
             self.add_to_server(&entry.server, entry.spent_microusd);
         }
@@ -324,8 +326,8 @@ impl LedgerState {
         if server.is_empty() {
             return;
         }
-        let place = self.servers.iter().position(|(known, _)| known == server);
-        let (_, before) = place.map(|place| self.servers.remove(place)).unwrap_or_default();
+        let index = self.servers.iter().position(|(known, _)| known == server);
+        let (_, before) = index.map(|index| self.servers.remove(index)).unwrap_or_default();
         self.servers.push((server.to_owned(), before.saturating_add(spent)));
         let surplus = self.servers.len().saturating_sub(MAX_SERVERS);
         self.servers.drain(..surplus);
@@ -333,8 +335,8 @@ impl LedgerState {
 
     fn add_to_experiment(&mut self, experiment: Option<&str>, spent: Spend) {
         let Some(experiment) = experiment else { return };
-        let place = self.experiments.iter().position(|(known, ..)| known == experiment);
-        let (_, usd, tokens) = place.map(|place| self.experiments.remove(place)).unwrap_or_default();
+        let index = self.experiments.iter().position(|(known, ..)| known == experiment);
+        let (_, usd, tokens) = index.map(|index| self.experiments.remove(index)).unwrap_or_default();
         let (usd, tokens) = (usd.saturating_add(spent.usd.0), tokens.saturating_add(spent.tokens));
         self.experiments.push((experiment.to_owned(), usd, tokens));
         let surplus = self.experiments.len().saturating_sub(MAX_EXPERIMENTS);
@@ -346,13 +348,13 @@ impl LedgerState {
         let before = self.experiments.iter().find(|(known, ..)| known == experiment);
         let (usd, tokens) = before.map(|(_, usd, tokens)| (*usd, *tokens)).unwrap_or_default();
         let live = self.entries.iter().filter(|entry| entry.experiment.as_deref() == Some(experiment));
-        let kept: Spend = live.map(|entry| self.entry_charge(entry, spent)).sum();
-        kept + Spend { usd: Usd(usd), tokens, is_unpriced: false }
+        let charged: Spend = live.map(|entry| self.entry_charge(entry, spent)).sum();
+        charged + Spend { usd: Usd(usd), tokens, is_unpriced: false }
     }
 
     /// The run that a key has started.
     pub(super) fn run_for_key(&self, key: &str) -> Option<RunId> {
-        self.keys.get(key).and_then(|keyed| keyed.run.parse().ok())
+        self.keys.get(key).and_then(|keyed_run| keyed_run.run.parse().ok())
     }
 
     /// What a run has spent by itself, plus the charges of the runs that it started.
@@ -368,23 +370,23 @@ impl LedgerState {
     /// The charge for a run: what it and all runs below it have spent, and at least its reservation while it is not over. The runs
     /// below a run that was stopped alone go on spending.
     fn entry_charge(&self, entry: &LedgerEntry, spent: &impl Fn(&RunId) -> Spend) -> Spend {
-        let so_far = entry.spent(spent) + self.descendants_charge(&entry.run, spent);
-        if entry.place == Phase::Over { so_far } else { so_far.component_max(entry.reserved()) }
+        let charge = entry.spent(spent) + self.descendants_charge(&entry.run, spent);
+        if entry.place == Phase::Over { charge } else { charge.component_max(entry.reserved()) }
     }
 
     pub(super) fn server_charge(&self, server: &str, spent: &impl Fn(&RunId) -> Spend) -> Usd {
         let before =
             self.servers.iter().find(|(known, _)| known == server).map(|(_, spent)| *spent).unwrap_or_default();
         let live = self.entries.iter().filter(|entry| entry.parent.is_none() && entry.server == server);
-        let kept: Spend = live.map(|entry| self.entry_charge(entry, spent)).sum();
-        Usd(before.saturating_add(kept.usd.0))
+        let charged: Spend = live.map(|entry| self.entry_charge(entry, spent)).sum();
+        Usd(before.saturating_add(charged.usd.0))
     }
 
     pub(super) fn day_charge(&self, now: Timestamp, spent: &impl Fn(&RunId) -> Spend) -> Usd {
         let before = self.days.get(&utc_day(now)).copied().unwrap_or_default();
         let live = self.entries.iter().filter(|entry| entry.parent.is_none());
-        let kept: Spend = live.map(|entry| self.entry_charge(entry, spent)).sum();
-        Usd(before.saturating_add(kept.usd.0))
+        let charged: Spend = live.map(|entry| self.entry_charge(entry, spent)).sum();
+        Usd(before.saturating_add(charged.usd.0))
     }
 
     /// The runs of the day (UTC): those of trees that finished on it, and those of unfinished trees. Each counts with its spend, not
@@ -393,23 +395,23 @@ impl LedgerState {
         &self,
         now: Timestamp,
         spent: &impl Fn(&RunId) -> Spend,
-        lives: &impl Fn(&RunId) -> bool,
+        is_live: &impl Fn(&RunId) -> bool,
     ) -> DailySummary {
         let day = utc_day(now);
         let count = self.day_counts.get(&day).copied().unwrap_or_default();
         let usd = Usd(self.days.get(&day).copied().unwrap_or_default());
-        let over = Spend { usd, tokens: count.tokens, is_unpriced: count.is_unpriced };
-        let of_entries: Spend = self.entries.iter().map(|entry| entry.spent(spent)).sum();
-        let live = self.unfinished_runs().iter().filter(|id| lives(id)).count() as u64;
-        DailySummary { day, runs: count.runs + self.entries.len() as u64, live, spent: over + of_entries }
+        let ended_spend = Spend { usd, tokens: count.tokens, is_unpriced: count.is_unpriced };
+        let live_spend: Spend = self.entries.iter().map(|entry| entry.spent(spent)).sum();
+        let live = self.unfinished_runs().iter().filter(|id| is_live(id)).count() as u64;
+        DailySummary { day, runs: count.runs + self.entries.len() as u64, live, spent: ended_spend + live_spend }
     }
 
     /// Whether a run is a descendant of another run.
-    pub(super) fn is_descendant(&self, run: &RunId, above: &RunId) -> bool {
+    pub(super) fn is_descendant(&self, run: &RunId, ancestor: &RunId) -> bool {
         let parent_of = |run: &str| self.entries.iter().find(|entry| entry.run == run)?.parent.as_deref();
         // A run is younger than its parent, so the walk ends; the limit prevents an endless loop in a damaged ledger.
         let mut parents = std::iter::successors(parent_of(run.as_str()), |run| parent_of(run));
-        parents.by_ref().take(self.entries.len()).any(|parent| parent == above.as_str())
+        parents.by_ref().take(self.entries.len()).any(|parent| parent == ancestor.as_str())
     }
 
     pub(super) fn version(&self) -> u32 {

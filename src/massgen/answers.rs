@@ -49,8 +49,8 @@ pub fn complete(files: &RunFiles, layout: &Layout, digest: Option<&Digest>) -> O
     let copy = presented(files, layout, digest)?;
     let within = copy.path.strip_prefix(layout.turn.join("final")).ok()?;
     let size = |path: &Path| files.open_file(path).ok().map(|(_, size)| size);
-    let whole = size(&layout.attempt.join("final").join(within))?;
-    (size(&copy.path) == Some(whole)).then_some(copy)
+    let complete_size = size(&layout.attempt.join("final").join(within))?;
+    (size(&copy.path) == Some(complete_size)).then_some(copy)
 }
 
 /// Whether an answer contains text. MassGen writes an empty file if an agent presents nothing
@@ -82,14 +82,15 @@ pub fn candidates(files: &RunFiles, layout: &Layout, digest: Option<&Digest>) ->
     let agents: Vec<_> =
         files.folders(&layout.attempt).into_iter().map(|agent| answers_of_agent(files, layout, agent)).collect();
     let known = digest.into_iter().flat_map(|digest| &digest.agents).map(|agent| agent.id.as_str());
-    let answered = agents.iter().filter(|(_, given)| !given.is_empty()).map(|(agent, _)| agent.as_str());
+    let answered =
+        agents.iter().filter(|(_, agent_answers)| !agent_answers.is_empty()).map(|(agent, _)| agent.as_str());
     // MassGen numbers agents by their sorted ids, not by their order in the config (`coordination_tracker.py`).
     let numbered: BTreeSet<&str> = known.chain(answered).collect();
     let mut found = Vec::new();
-    for (agent, given) in &agents {
-        let place = 1 + numbered.iter().position(|id| id == agent).unwrap_or_default();
-        for (number, (path, stamp)) in given.iter().enumerate() {
-            let label = labels.get(path).cloned().unwrap_or_else(|| format!("agent{place}.{}", number + 1));
+    for (agent, agent_answers) in &agents {
+        let agent_number = 1 + numbered.iter().position(|id| id == agent).unwrap_or_default();
+        for (number, (path, stamp)) in agent_answers.iter().enumerate() {
+            let label = labels.get(path).cloned().unwrap_or_else(|| format!("agent{agent_number}.{}", number + 1));
             let path = layout.attempt.join(path);
             let agent = agent.clone();
             found.push((stamp, Answer { agent, label: Some(label), path, source: AnswerSource::Partial }));
@@ -104,8 +105,8 @@ pub fn candidates(files: &RunFiles, layout: &Layout, digest: Option<&Digest>) ->
 fn answers_of_agent(files: &RunFiles, layout: &Layout, agent: String) -> (String, Vec<(PathBuf, String)>) {
     let stamps = files.folders(&layout.attempt.join(&agent)).into_iter().filter(|name| is_timestamp(name));
     let paths = stamps.map(|stamp| (Path::new(&agent).join(&stamp).join("answer.txt"), stamp));
-    let given = paths.filter(|(path, _)| files.has_file(&layout.attempt.join(path))).collect();
-    (agent, given)
+    let answers = paths.filter(|(path, _)| files.has_file(&layout.attempt.join(path))).collect();
+    (agent, answers)
 }
 
 /// The complete answers of a live run: MassGen counts an answer after it has saved its workspace.
@@ -127,13 +128,13 @@ fn leader(files: &RunFiles, layout: &Layout, digest: Option<&Digest>) -> Option<
 }
 
 /// Of these answers (oldest first), the one with the most votes; without votes the newest.
-pub fn leading(files: &RunFiles, mut all: Vec<Answer>, digest: Option<&Digest>) -> Option<Answer> {
-    all.retain(|answer| has_text(files, &answer.path));
-    let place = |label: &str| all.iter().position(|answer| answer.label.as_deref() == Some(label));
+pub fn leading(files: &RunFiles, mut answers: Vec<Answer>, digest: Option<&Digest>) -> Option<Answer> {
+    answers.retain(|answer| has_text(files, &answer.path));
+    let index = |label: &str| answers.iter().position(|answer| answer.label.as_deref() == Some(label));
     let votes = digest.into_iter().flat_map(|digest| &digest.votes);
-    let voted = votes.filter_map(|(label, votes)| Some((votes, place(label)?)));
-    let leading = voted.max_by_key(|(votes, _)| **votes).map(|(_, place)| place);
-    leading.map(|place| all.swap_remove(place)).or_else(|| all.pop())
+    let votes_by_index = votes.filter_map(|(label, votes)| Some((votes, index(label)?)));
+    let leading = votes_by_index.max_by_key(|(votes, _)| **votes).map(|(_, index)| index);
+    leading.map(|index| answers.swap_remove(index)).or_else(|| answers.pop())
 }
 
 /// Labels by path, from snapshot_mappings.json. MassGen writes it when it saves a run; killed runs have none.
@@ -197,7 +198,8 @@ mod tests {
         let mut digest = digest(&[]);
         assert_eq!(counted(&files, &layout, Some(&digest)), []);
         digest.agents[1].answers = 1;
-        let labels: Vec<_> = counted(&files, &layout, Some(&digest)).into_iter().filter_map(|one| one.label).collect();
+        let labels: Vec<_> =
+            counted(&files, &layout, Some(&digest)).into_iter().filter_map(|answer| answer.label).collect();
         assert_eq!(labels, ["agent1.1"]);
     }
 
@@ -226,22 +228,22 @@ mod tests {
         let layout = Layout::find(&files, None).expect("layout");
         let votes = digest(&[("agent1.2", 2), ("agent2.1", 1)]);
         let label = || best(&files, &layout, Some(&votes)).and_then(|answer| answer.label);
-        let put = |path: &str, text: &str| {
+        let write = |path: &str, text: &str| {
             let path = root.path().join(path);
             std::fs::create_dir_all(path.parent().expect("parent")).expect("mkdir");
             std::fs::write(path, text).expect("write");
         };
         assert_eq!(label().as_deref(), Some("agent1.2"));
-        for nothing in ["", blank, &" ".repeat(MAX_BLANK_CHECK_BYTES as usize)] {
-            put(&format!("{ATTEMPT}/a/20261123_150003_000000/answer.txt"), nothing);
+        for blank_text in ["", blank, &" ".repeat(MAX_BLANK_CHECK_BYTES as usize)] {
+            write(&format!("{ATTEMPT}/a/20261123_150003_000000/answer.txt"), blank_text);
             assert_eq!(label().as_deref(), Some("agent2.1"), "the most voted for of those with text");
-            for place in ["logs/log_1/turn_1/final/a/answer.txt", &format!("{ATTEMPT}/final/a/answer.txt")] {
-                put(place, nothing);
+            for path in ["logs/log_1/turn_1/final/a/answer.txt", &format!("{ATTEMPT}/final/a/answer.txt")] {
+                write(path, blank_text);
             }
             assert_eq!(label().as_deref(), Some("agent2.1"), "nothing was presented");
             assert_eq!(complete(&files, &layout, None), None);
         }
-        put("logs/log_1/turn_1/final/a/answer.txt", &format!("{}.", " ".repeat(MAX_BLANK_CHECK_BYTES as usize)));
+        write("logs/log_1/turn_1/final/a/answer.txt", &format!("{}.", " ".repeat(MAX_BLANK_CHECK_BYTES as usize)));
         assert_eq!(best(&files, &layout, None).expect("answer").source, AnswerSource::Final);
         let (_root, files) = run(&[(&format!("{ATTEMPT}/a/20261123_150001_000000/answer.txt"), blank)]);
         assert_eq!(best(&files, &layout, None), None);
@@ -251,9 +253,9 @@ mod tests {
     #[test]
     fn an_agent_may_have_the_name_of_any_folder_of_massgens() {
         for name in ["final", "agent_outputs", "workspace", "turn_1", "attempt_1", "answer", "logs"] {
-            let given = format!("{ATTEMPT}/{name}/20261123_150001_000000/answer.txt");
+            let earlier = format!("{ATTEMPT}/{name}/20261123_150001_000000/answer.txt");
             let newer = format!("{ATTEMPT}/{name}/20261123_150003_000000/answer.txt");
-            let mut all = vec![(given.as_str(), "one"), (newer.as_str(), "two")];
+            let mut all = vec![(earlier.as_str(), "one"), (newer.as_str(), "two")];
             let outputs = format!("{ATTEMPT}/agent_outputs/{name}.txt");
             all.push((&outputs, "out"));
             let (root, files) = run(&all);
@@ -264,13 +266,13 @@ mod tests {
             assert_eq!(found, [label(1), label(2)], "{name}");
             assert_eq!(presented(&files, &layout, None), None, "{name} has answered and presented nothing");
             assert_eq!(best(&files, &layout, None).map(|one| one.path), Some(PathBuf::from(&newer)), "{name}");
-            for place in ["final", "attempt_1/final"] {
-                let folder = root.path().join("logs/log_1/turn_1").join(place).join(name);
+            for parent in ["final", "attempt_1/final"] {
+                let folder = root.path().join("logs/log_1/turn_1").join(parent).join(name);
                 std::fs::create_dir_all(&folder).expect("mkdir");
                 std::fs::write(folder.join("answer.txt"), "end").expect("write");
             }
-            let shown = best(&files, &layout, None).expect("answer");
-            assert_eq!((shown.agent.as_str(), shown.source), (name, AnswerSource::Final));
+            let presented = best(&files, &layout, None).expect("answer");
+            assert_eq!((presented.agent.as_str(), presented.source), (name, AnswerSource::Final));
             assert_eq!(candidates(&files, &layout, None).len(), 2, "{name}");
         }
     }

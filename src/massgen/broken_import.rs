@@ -26,8 +26,8 @@ const PACKAGE_ERRORS: [&str; 3] = ["cannot import name", "No module named", "has
 const MAX_MESSAGE_CHARS: usize = 300;
 
 /// Why an installed MassGen cannot be imported, as far as is known without trying. `seen` is the folder of observed failures.
-pub fn known_problem(program: &Path, seen: &Path) -> Option<Problem> {
-    version_problem(program).or_else(|| recorded_failure(&failure_file(program, seen)?))
+pub fn known_problem(program: &Path, folder: &Path) -> Option<Problem> {
+    version_problem(program).or_else(|| recorded_failure(&failure_file(program, folder)?))
 }
 
 /// Why the installed package versions cannot work together.
@@ -42,10 +42,10 @@ pub fn version_problem(program: &Path) -> Option<Problem> {
 pub fn with_package_version(problem: Problem, program: &Path) -> Problem {
     let Some(package) = package_in(&problem.message) else { return problem };
     let version = program::version_of_package(program, package).map(|version| format!(" {version}"));
-    let about = format!("MassGen does not start with {package}{}: ", version.unwrap_or_default());
+    let prefix = format!("MassGen does not start with {package}{}: ", version.unwrap_or_default());
     let message = problem.message.split(" (/").next().unwrap_or_default();
-    let message = message.split_once("Error: ").map_or(message, |(_, said)| said);
-    Problem { message: text::truncate_sentence(&(about + message), MAX_MESSAGE_CHARS), ..problem }
+    let message = message.split_once("Error: ").map_or(message, |(_, detail)| detail);
+    Problem { message: text::truncate_sentence(&(prefix + message), MAX_MESSAGE_CHARS), ..problem }
 }
 
 /// Records a failure; it stays valid while the same packages are installed. Failures that may pass, and failures of a MassGen that runs
@@ -54,32 +54,32 @@ pub fn with_package_version(problem: Problem, program: &Path) -> Problem {
 /// # Errors
 ///
 /// If the file cannot be written.
-pub fn record_failure(problem: &Problem, program: &Path, seen: &Path) -> io::Result<()> {
-    let is_lasting = PACKAGE_ERRORS.iter().any(|sign| problem.message.contains(sign));
+pub fn record_failure(problem: &Problem, program: &Path, folder: &Path) -> io::Result<()> {
+    let is_permanent = PACKAGE_ERRORS.iter().any(|pattern| problem.message.contains(pattern));
     let is_editable = program::metadata(program).as_deref().is_some_and(program::is_editable);
-    let Some(file) = failure_file(program, seen).filter(|_| is_lasting && !is_editable) else { return Ok(()) };
-    std::fs::create_dir_all(seen)?;
-    let mut draft = tempfile::NamedTempFile::new_in(seen)?;
+    let Some(file) = failure_file(program, folder).filter(|_| is_permanent && !is_editable) else { return Ok(()) };
+    std::fs::create_dir_all(folder)?;
+    let mut draft = tempfile::NamedTempFile::new_in(folder)?;
     draft.write_all(json!({"message": problem.message}).to_string().as_bytes())?;
     draft.persist(file)?;
     Ok(())
 }
 
 /// Deletes a recorded failure after the same installation has worked.
-pub fn clear_failure(program: &Path, seen: &Path) {
-    if let Some(file) = failure_file(program, seen) {
-        let _none_was_kept = std::fs::remove_file(file);
+pub fn clear_failure(program: &Path, folder: &Path) {
+    if let Some(file) = failure_file(program, folder) {
+        let _result = std::fs::remove_file(file);
     }
 }
 
 fn recorded_failure(file: &Path) -> Option<Problem> {
-    let kept: Value = serde_json::from_slice(&std::fs::read(file).ok()?).ok()?;
-    Some(import_problem(&text::single_line(kept["message"].as_str()?, MAX_MESSAGE_CHARS)))
+    let record: Value = serde_json::from_slice(&std::fs::read(file).ok()?).ok()?;
+    Some(import_problem(&text::single_line(record["message"].as_str()?, MAX_MESSAGE_CHARS)))
 }
 
-fn failure_file(program: &Path, seen: &Path) -> Option<PathBuf> {
+fn failure_file(program: &Path, folder: &Path) -> Option<PathBuf> {
     let installation = program::installation_fingerprint(program).ok()?;
-    Some(seen.join(format!("{}.json", pages::hex(&Sha256::digest(installation.as_bytes())))))
+    Some(folder.join(format!("{}.json", pages::hex(&Sha256::digest(installation.as_bytes())))))
 }
 
 fn import_problem(message: &str) -> Problem {
@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn a_failure_names_the_package_and_its_version() {
         let (_root, program) = installed(&[&massgen(), "litellm-1.80.0"]);
-        for (said, expected) in [
+        for (message, expected) in [
             (
                 "ImportError: cannot import name 'a' from 'litellm.b' (/x/litellm/b.py)",
                 "MassGen does not start with litellm 1.80.0: cannot import name 'a' from 'litellm.b'",
@@ -157,30 +157,30 @@ mod tests {
             ("ModuleNotFoundError: No module named 'yaml'", "MassGen does not start with yaml: No module named 'yaml'"),
             ("ImportError: libGL.so.1: cannot open", "ImportError: libGL.so.1: cannot open"),
         ] {
-            assert_eq!(with_package_version(import_problem(said), &program).message, expected);
+            assert_eq!(with_package_version(import_problem(message), &program).message, expected);
         }
     }
 
     #[test]
     fn a_failure_is_kept_until_something_else_is_installed() {
         let (root, program) = installed(&[&massgen(), "mcp-1.0"]);
-        let seen = root.path().join("state/broken");
-        assert_eq!(known_problem(&program, &seen), None);
-        let passing = import_problem("ImportError: libGL.so.1: cannot open shared object file");
-        record_failure(&passing, &program, &seen).expect("done");
-        assert_eq!(known_problem(&program, &seen), None, "this may pass by itself");
-        let lasting = import_problem("ModuleNotFoundError: No module named 'yaml'");
-        record_failure(&lasting, &program, &seen).expect("kept");
-        assert_eq!(known_problem(&program, &seen), Some(lasting.clone()));
+        let folder = root.path().join("state/broken");
+        assert_eq!(known_problem(&program, &folder), None);
+        let temporary = import_problem("ImportError: libGL.so.1: cannot open shared object file");
+        record_failure(&temporary, &program, &folder).expect("done");
+        assert_eq!(known_problem(&program, &folder), None, "this may pass by itself");
+        let permanent = import_problem("ModuleNotFoundError: No module named 'yaml'");
+        record_failure(&permanent, &program, &folder).expect("kept");
+        assert_eq!(known_problem(&program, &folder), Some(permanent.clone()));
         let package = root.path().join("lib/python3.11/site-packages/pyyaml-6.0.dist-info");
         std::fs::create_dir(&package).expect("installed");
-        assert_eq!(known_problem(&program, &seen), None, "another installation");
+        assert_eq!(known_problem(&program, &folder), None, "another installation");
         std::fs::remove_dir(package).expect("removed");
-        clear_failure(&program, &seen);
-        assert_eq!(known_problem(&program, &seen), None);
+        clear_failure(&program, &folder);
+        assert_eq!(known_problem(&program, &folder), None);
         let origin = root.path().join(format!("lib/python3.11/site-packages/{}.dist-info/direct_url.json", massgen()));
         std::fs::write(origin, r#"{"dir_info": {"editable": true}}"#).expect("written");
-        record_failure(&lasting, &program, &seen).expect("done");
-        assert_eq!(known_problem(&program, &seen), None, "a source may change at any time");
+        record_failure(&permanent, &program, &folder).expect("done");
+        assert_eq!(known_problem(&program, &folder), None, "a source may change at any time");
     }
 }

@@ -96,8 +96,8 @@ pub fn resolve(name: Option<&str>, sources: ConfigPlaces<'_>) -> Result<ConfigCh
 fn locate(name: Option<&str>, sources: ConfigPlaces<'_>) -> Result<ConfigChoice, ConfigError> {
     let Some(name) = name.map(names::local_path) else {
         let in_project = sources.project.map(|project| project.join(".massgen/config.yaml"));
-        let places = in_project.into_iter().chain(sources.home.map(|home| home.join(".config/massgen/config.yaml")));
-        return first_file(places).map_err(|places| ConfigError::NoDefault { places }).and_then(check_file);
+        let paths = in_project.into_iter().chain(sources.home.map(|home| home.join(".config/massgen/config.yaml")));
+        return first_file(paths).map_err(|paths| ConfigError::NoDefault { places: paths }).and_then(check_file);
     };
     let name = &*name;
     if let Some(example) = name.strip_prefix("@examples/") {
@@ -111,7 +111,7 @@ fn locate(name: Option<&str>, sources: ConfigPlaces<'_>) -> Result<ConfigChoice,
     let agents = sources.home.map(|home| home.join(".config/massgen/agents"));
     let named = agents.into_iter().flat_map(|agents| [agents.join(name), with_extension(&agents, name)]);
     first_file(direct.into_iter().chain(named))
-        .map_err(|places| ConfigError::Missing { name: name.to_owned(), places, similar: Vec::new() })
+        .map_err(|paths| ConfigError::Missing { name: name.to_owned(), places: paths, similar: Vec::new() })
         .and_then(check_file)
 }
 
@@ -120,24 +120,24 @@ fn with_extension(folder: &Path, name: &str) -> PathBuf {
     folder.join(if has_one { name.to_owned() } else { format!("{name}.yaml") })
 }
 
-fn first_file(places: impl Iterator<Item = PathBuf>) -> Result<ConfigChoice, String> {
-    let mut looked = Vec::new();
-    for place in places {
-        if place.exists() {
-            return Ok(ConfigChoice::File(std::path::absolute(&place).unwrap_or(place)));
+fn first_file(paths: impl Iterator<Item = PathBuf>) -> Result<ConfigChoice, String> {
+    let mut searched = Vec::new();
+    for path in paths {
+        if path.exists() {
+            return Ok(ConfigChoice::File(std::path::absolute(&path).unwrap_or(path)));
         }
-        let place = place.display().to_string();
-        if !looked.contains(&place) {
-            looked.push(place);
+        let path = path.display().to_string();
+        if !searched.contains(&path) {
+            searched.push(path);
         }
     }
-    Err(looked.join(", "))
+    Err(searched.join(", "))
 }
 
 fn check_file(choice: ConfigChoice) -> Result<ConfigChoice, ConfigError> {
     let ConfigChoice::File(path) = &choice else { return Ok(choice) };
     let ending = path.extension().and_then(|ending| ending.to_str()).map(str::to_lowercase);
-    let why = match (path.metadata(), ending.as_deref()) {
+    let reason = match (path.metadata(), ending.as_deref()) {
         (Err(error), _) => error.to_string(),
         (Ok(meta), _) if !meta.is_file() => "it is not a regular file".to_owned(),
         (Ok(meta), _) if meta.len() > MAX_CONFIG_BYTES => {
@@ -146,7 +146,7 @@ fn check_file(choice: ConfigChoice) -> Result<ConfigChoice, ConfigError> {
         (Ok(_), Some("yaml" | "yml" | "json")) => return Ok(choice),
         (Ok(_), _) => "its name does not end in .yaml, .yml or .json".to_owned(),
     };
-    Err(ConfigError::NotAConfig { path: path.clone(), why })
+    Err(ConfigError::NotAConfig { path: path.clone(), why: reason })
 }
 
 fn expand_home(name: &str, home: Option<&Path>) -> PathBuf {
@@ -160,8 +160,8 @@ fn find_example(name: &str, example: &str, package: Option<&Path>) -> Result<Con
     let missing = |places: String, similar| ConfigError::Missing { name: name.to_owned(), places, similar };
     let package = package.ok_or_else(|| missing("the massgen package, which was not found".to_owned(), Vec::new()))?;
     let examples = Examples::in_package(package);
-    let found = examples.find(example).map(|path| ConfigChoice::File(path.to_owned()));
-    found.ok_or_else(|| missing(examples.root().display().to_string(), examples.similar_names(example)))
+    let choice = examples.find(example).map(|path| ConfigChoice::File(path.to_owned()));
+    choice.ok_or_else(|| missing(examples.root().display().to_string(), examples.similar_names(example)))
 }
 
 /// The changes for an effective config.
@@ -237,8 +237,8 @@ impl Tree {
     /// Makes relative paths to existing project files absolute; true if any path changed.
     pub fn make_paths_absolute(&mut self, project: &Path) -> bool {
         self.rewrite_scalars(&mut |key, scalar| {
-            let moved = is_path_key(key).then(|| path_in_project(&scalar.text, project));
-            moved.flatten().map(|path| Scalar::quoted(&path))
+            let absolute = is_path_key(key).then(|| path_in_project(&scalar.text, project));
+            absolute.flatten().map(|path| Scalar::quoted(&path))
         })
     }
 
@@ -271,8 +271,8 @@ fn path_in_project(text: &str, project: &Path) -> Option<String> {
     let looks_relative = text == "." || text == ".." || text.contains('/') || text.contains('.');
     let path = Path::new(text);
     let is_path = looks_relative && !text.starts_with(['-', '~', '$']) && path.is_relative() && !text.contains("://");
-    let whole = project.join(path);
-    (is_path && whole.exists()).then(|| whole.to_string_lossy().into_owned())
+    let absolute = project.join(path);
+    (is_path && absolute.exists()).then(|| absolute.to_string_lossy().into_owned())
 }
 
 #[cfg(test)]
@@ -302,16 +302,16 @@ mod tests {
     #[test]
     fn names_resolve_as_massgen_would_from_the_project() {
         let folder = project();
-        let of = |name| resolved(name, folder.path());
-        assert_eq!(of(Some("two.yaml")).expect("found"), Path::new("two.yaml"));
-        assert_eq!(of(None).expect("found"), Path::new(".massgen/config.yaml"));
-        assert_eq!(of(Some("mine")).expect("found"), Path::new("home/.config/massgen/agents/mine.yaml"));
-        let missing = of(Some("nope.yaml"));
+        let resolve = |name| resolved(name, folder.path());
+        assert_eq!(resolve(Some("two.yaml")).expect("found"), Path::new("two.yaml"));
+        assert_eq!(resolve(None).expect("found"), Path::new(".massgen/config.yaml"));
+        assert_eq!(resolve(Some("mine")).expect("found"), Path::new("home/.config/massgen/agents/mine.yaml"));
+        let missing = resolve(Some("nope.yaml"));
         let Err(ConfigError::Missing { places, .. }) = missing else { panic!("{missing:?}") };
         assert_eq!(places.matches("agents/nope.yaml").count(), 1, "each place is named once: {places}");
-        assert!(matches!(of(Some("docs")), Err(ConfigError::NotAConfig { .. })));
-        assert!(matches!(of(Some("server.py")), Err(ConfigError::NotAConfig { .. })));
-        assert!(matches!(of(Some("@examples/x")), Err(ConfigError::Missing { .. })));
+        assert!(matches!(resolve(Some("docs")), Err(ConfigError::NotAConfig { .. })));
+        assert!(matches!(resolve(Some("server.py")), Err(ConfigError::NotAConfig { .. })));
+        assert!(matches!(resolve(Some("@examples/x")), Err(ConfigError::Missing { .. })));
     }
 
     #[test]
@@ -342,15 +342,15 @@ mod tests {
 
     #[test]
     fn the_project_is_handed_over_once_with_what_was_asked_for() {
-        let given = |text: &str| {
+        let effective = |text: &str| {
             let changes = ConfigChanges { context: Some((Path::new("/p"), "write")), ..ConfigChanges::default() };
-            effective_config(Path::new("c.yaml"), text, changes).map(|made| made.text)
+            effective_config(Path::new("c.yaml"), text, changes).map(|yaml| yaml.text)
         };
         let paths = "orchestrator:\n  context_paths:\n    - path: /p/.\n      permission: read\n    - path: /q\n";
-        let made = given(paths).expect("YAML");
-        assert!(made.contains("/q") && !made.contains("read") && made.contains("\"write\""), "{made}");
-        assert!(given("agents: []\n").expect("YAML").contains("\"/p\""));
-        assert!(given("agents: [").is_err(), "a run without what it was to have is none");
+        let yaml = effective(paths).expect("YAML");
+        assert!(yaml.contains("/q") && !yaml.contains("read") && yaml.contains("\"write\""), "{yaml}");
+        assert!(effective("agents: []\n").expect("YAML").contains("\"/p\""));
+        assert!(effective("agents: [").is_err(), "a run without what it was to have is none");
     }
 
     #[test]
@@ -360,7 +360,7 @@ mod tests {
                     agents:\n  - id: a\n    backend:\n      cwd: docs/a.md\n      model: docs/a.md\n      mcp_servers:\n\
                     \x20       - {command: python, args: [server.py, -u, 'npx', '@x/y']}\n      fast: yes\n";
         let changes = ConfigChanges { project: Some(folder.path()), ..ConfigChanges::default() };
-        let made = effective_config(Path::new("two.yaml"), text, changes).expect("YAML").text;
+        let yaml = effective_config(Path::new("two.yaml"), text, changes).expect("YAML").text;
         let inside = |path: &str| format!("\"{}\"", folder.path().join(path).display());
         let expected = format!(
             "orchestrator:\n  context_paths:\n    - path: docs\n    - path: {}\n    - path: {}\nagents:\n  - id: a\n    \
@@ -370,52 +370,55 @@ mod tests {
             inside("."),
             inside("server.py")
         );
-        assert_eq!(made, expected, "and nothing else, the bare word `docs` least of all");
+        assert_eq!(yaml, expected, "and nothing else, the bare word `docs` least of all");
     }
 
     #[test]
     fn the_question_goes_in_as_prompt_whatever_the_config_is() {
-        let with = |name: &str, text: &str, prompt: &str| {
+        let with_prompt = |name: &str, text: &str, prompt: &str| {
             let changes = ConfigChanges { prompt: Some(prompt), ..ConfigChanges::default() };
             effective_config(Path::new(name), text, changes).map(|effective| effective.text)
         };
-        let made = with("a.yaml", "prompt: old\nagents: []", "a\n\"b\"").expect("YAML");
-        assert_eq!(made, "prompt: \"a\\n\\\"b\\\"\"\nagents: []\n");
-        let broken = with("a.yaml", "agents: [", "q").expect("MassGen says what is wrong with it");
+        let yaml = with_prompt("a.yaml", "prompt: old\nagents: []", "a\n\"b\"").expect("YAML");
+        assert_eq!(yaml, "prompt: \"a\\n\\\"b\\\"\"\nagents: []\n");
+        let broken = with_prompt("a.yaml", "agents: [", "q").expect("MassGen says what is wrong with it");
         assert_eq!(broken, "agents: [\n\"prompt\": \"q\"\n");
-        let json = with("a.json", "{\n\t\"agents\": []}", "q").expect("JSON");
+        let json = with_prompt("a.json", "{\n\t\"agents\": []}", "q").expect("JSON");
         assert_eq!(json, "\"agents\": []\n\"prompt\": \"q\"\n");
-        let odd = with("a.yaml", "agents: []", "a\u{7f}\u{85}\u{9b}\u{2028}\u{feff}ż🦀").expect("YAML");
-        assert!(!odd.contains(['\u{7f}', '\u{85}', '\u{9b}', '\u{2028}', '\u{feff}']), "{odd:?}");
+        let unusual = with_prompt("a.yaml", "agents: []", "a\u{7f}\u{85}\u{9b}\u{2028}\u{feff}ż🦀").expect("YAML");
+        assert!(!unusual.contains(['\u{7f}', '\u{85}', '\u{9b}', '\u{2028}', '\u{feff}']), "{unusual:?}");
     }
 
     #[test]
     fn a_session_goes_in_by_its_name_whatever_the_config_is() {
         let changes = ConfigChanges { session: Some("mg-00000000"), prompt: Some("q"), ..ConfigChanges::default() };
-        let with = |text: &str| effective_config(Path::new("a.yaml"), text, changes).expect("made").text;
+        let effective = |text: &str| effective_config(Path::new("a.yaml"), text, changes).expect("made").text;
         assert_eq!(
-            with("session_id: other\nagents: []"),
+            effective("session_id: other\nagents: []"),
             "session_id: \"mg-00000000\"\nagents: []\n\"prompt\": \"q\"\n"
         );
-        assert_eq!(with("agents: ["), "agents: [\n\"session_id\": \"mg-00000000\"\n\n\"prompt\": \"q\"\n");
+        assert_eq!(effective("agents: ["), "agents: [\n\"session_id\": \"mg-00000000\"\n\n\"prompt\": \"q\"\n");
     }
 
     #[test]
     fn a_folder_to_read_comes_behind_those_that_are_there() {
         let changes = ConfigChanges { read: Some(Path::new("/f")), ..ConfigChanges::default() };
-        let with = |text: &str| effective_config(Path::new("a.yaml"), text, changes).expect("made").text;
+        let effective = |text: &str| effective_config(Path::new("a.yaml"), text, changes).expect("made").text;
         let own = "\"path\": \"/f\"\n      \"permission\": \"read\"\n";
-        assert_eq!(with("agents: []\n"), format!("agents: []\n\"orchestrator\":\n  \"context_paths\":\n    - {own}"));
+        assert_eq!(
+            effective("agents: []\n"),
+            format!("agents: []\n\"orchestrator\":\n  \"context_paths\":\n    - {own}")
+        );
         let known = "orchestrator:\n  x: 1\n  context_paths:\n    - path: docs\n";
-        assert_eq!(with(known), format!("{known}    - {own}"));
-        for odd in [
+        assert_eq!(effective(known), format!("{known}    - {own}"));
+        for unusual in [
             "orchestrator: null\n",
             "orchestrator:\n  context_paths: null\n",
             "o: &o {context_paths: []}\norchestrator: *o\n",
         ] {
-            assert!(with(odd).contains("/f"), "{}", with(odd));
+            assert!(effective(unusual).contains("/f"), "{}", effective(unusual));
         }
-        assert_eq!(with("agents: ["), "agents: [", "MassGen says what is wrong with it");
+        assert_eq!(effective("agents: ["), "agents: [", "MassGen says what is wrong with it");
     }
 
     #[test]
@@ -428,8 +431,8 @@ mod tests {
 
     #[test]
     fn massgens_own_timeout_is_found() {
-        let of = |text: &str| Tree::parse(text).expect("YAML").own_timeout();
-        assert_eq!(of("timeout_settings:\n  orchestrator_timeout_seconds: 90\n"), Some(90.0));
-        assert_eq!(of("agents: []"), None);
+        let timeout_of = |text: &str| Tree::parse(text).expect("YAML").own_timeout();
+        assert_eq!(timeout_of("timeout_settings:\n  orchestrator_timeout_seconds: 90\n"), Some(90.0));
+        assert_eq!(timeout_of("agents: []"), None);
     }
 }

@@ -42,8 +42,8 @@ pub(super) fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::
 /// # Errors
 ///
 /// If it is too large, or a part of it cannot be read or written. Files copied before the error remain.
-pub fn folder(files: &RunFiles, from: &Path, to: &Path) -> Result<(), CopyError> {
-    FolderCopy { files, bytes: 0, entries: 0 }.folder(from, to, 0)
+pub fn folder(files: &RunFiles, source: &Path, target: &Path) -> Result<(), CopyError> {
+    FolderCopy { files, bytes: 0, entries: 0 }.folder(source, target, 0)
 }
 
 /// Copies a single file; the limits apply as for a folder with this one file.
@@ -51,12 +51,12 @@ pub fn folder(files: &RunFiles, from: &Path, to: &Path) -> Result<(), CopyError>
 /// # Errors
 ///
 /// As [`folder`].
-pub fn file(files: &RunFiles, from: &Path, to: &Path) -> Result<(), CopyError> {
-    let (_, size) = files.open_file(from).map_err(io_error("read", &files.absolute(from)))?;
+pub fn file(files: &RunFiles, source: &Path, target: &Path) -> Result<(), CopyError> {
+    let (_, size) = files.open_file(source).map_err(io_error("read", &files.absolute(source)))?;
     if size > MAX_BYTES {
         return Err(CopyError::TooLarge);
     }
-    FolderCopy { files, bytes: 0, entries: 0 }.file(from, to)
+    FolderCopy { files, bytes: 0, entries: 0 }.file(source, target)
 }
 
 pub(super) fn create_folder(folder: &Path) -> Result<(), CopyError> {
@@ -75,34 +75,34 @@ struct FolderCopy<'a> {
 }
 
 impl FolderCopy<'_> {
-    fn folder(&mut self, from: &Path, to: &Path, depth: usize) -> Result<(), CopyError> {
-        create_folder(to)?;
-        for FolderEntry { name, kind, size } in self.files.list(from) {
+    fn folder(&mut self, source: &Path, target: &Path, depth: usize) -> Result<(), CopyError> {
+        create_folder(target)?;
+        for FolderEntry { name, kind, size } in self.files.list(source) {
             self.entries += 1;
             self.bytes = self.bytes.saturating_add(size);
             if self.entries > MAX_FILES || self.bytes > MAX_BYTES || depth > MAX_DEPTH {
                 return Err(CopyError::TooLarge);
             }
-            let (from, to) = (from.join(&name), to.join(&name));
+            let (source, target) = (source.join(&name), target.join(&name));
             match kind {
-                EntryKind::File => self.file(&from, &to)?,
-                EntryKind::Folder => self.folder(&from, &to, depth + 1)?,
+                EntryKind::File => self.file(&source, &target)?,
+                EntryKind::Folder => self.folder(&source, &target, depth + 1)?,
                 EntryKind::Other => {}
             }
         }
         Ok(())
     }
 
-    fn file(&self, from: &Path, to: &Path) -> Result<(), CopyError> {
-        let read = io_error("read", &self.files.absolute(from));
-        let (mut file, _) = self.files.open_file(from).map_err(read)?;
-        let copied = std::fs::File::create(to).and_then(|mut copy| {
+    fn file(&self, source: &Path, target: &Path) -> Result<(), CopyError> {
+        let read = io_error("read", &self.files.absolute(source));
+        let (mut file, _) = self.files.open_file(source).map_err(read)?;
+        let copied = std::fs::File::create(target).and_then(|mut copy| {
             io::copy(&mut file, &mut copy)?;
             // Of the permissions, only the executable bit is kept.
             let mode = file.metadata()?.permissions().mode() & 0o100 | 0o600;
             copy.set_permissions(std::fs::Permissions::from_mode(mode))
         });
-        copied.map_err(io_error("copy to", to))
+        copied.map_err(io_error("copy to", target))
     }
 }
 
@@ -115,8 +115,8 @@ mod tests {
         let root = tempfile::tempdir().expect("temp");
         create_folder(&root.path().join("w").join("d/".repeat(MAX_DEPTH + 2))).expect("made");
         let files = RunFiles::open(root.path()).expect("open");
-        let into = tempfile::tempdir().expect("temp");
-        let refused = folder(&files, Path::new("w"), &into.path().join("w"));
+        let target = tempfile::tempdir().expect("temp");
+        let refused = folder(&files, Path::new("w"), &target.path().join("w"));
         assert!(matches!(refused, Err(CopyError::TooLarge)));
     }
 }

@@ -34,18 +34,18 @@ impl DockerEngine {
     }
 
     fn probe(address: &str) -> DockerEngine {
-        let accepts = match address.split_once("://") {
+        let is_listening = match address.split_once("://") {
             Some(("unix", path)) => UnixStream::connect(path).is_ok(),
-            Some(("tcp" | "http" | "https", place)) => accepts_tcp(place.trim_end_matches('/')),
+            Some(("tcp" | "http" | "https", host_and_port)) => accepts_tcp(host_and_port.trim_end_matches('/')),
             Some(_) | None => true,
         };
-        if accepts { DockerEngine::Reachable } else { DockerEngine::Unreachable(address.to_owned()) }
+        if is_listening { DockerEngine::Reachable } else { DockerEngine::Unreachable(address.to_owned()) }
     }
 }
 
 /// Host names are not resolved, since that can take many seconds.
-fn accepts_tcp(place: &str) -> bool {
-    let address: Option<SocketAddr> = place.replace("localhost", "127.0.0.1").parse().ok();
+fn accepts_tcp(host_and_port: &str) -> bool {
+    let address: Option<SocketAddr> = host_and_port.replace("localhost", "127.0.0.1").parse().ok();
     address.is_none_or(|address| TcpStream::connect_timeout(&address, CONNECT_TIMEOUT).is_ok())
 }
 

@@ -79,34 +79,42 @@ pub const OWN_PREFIX: &str = "MASSGEN_MCP_";
 
 /// The variables for a run on real models: those that any program, MassGen and its providers need, and those that match `extra`. Each entry
 /// of `extra` is a name or a pattern such as `CORP_*`.
-pub fn select(all: impl Iterator<Item = (OsString, OsString)>, extra: &[String]) -> Vec<(OsString, OsString)> {
+pub fn select(variables: impl Iterator<Item = (OsString, OsString)>, extra: &[String]) -> Vec<(OsString, OsString)> {
     let extra: Vec<&str> = extra.iter().map(String::as_str).collect();
     let wanted =
         |name: &str| [BASE_VARIABLES, PROVIDER_VARIABLES, &extra].iter().any(|patterns| matches_any(name, patterns));
-    all.filter(|(name, _)| {
-        name.to_str().is_some_and(|name| {
-            wanted(name) && (!name.starts_with(OWN_PREFIX) || name.starts_with(SECRET_VARIABLE_PREFIX))
+    variables
+        .filter(|(name, _)| {
+            name.to_str().is_some_and(|name| {
+                wanted(name) && (!name.starts_with(OWN_PREFIX) || name.starts_with(SECRET_VARIABLE_PREFIX))
+            })
         })
-    })
-    .collect()
+        .collect()
 }
 
 /// The variables for a rehearsal: those that any program needs, without names that look like a key.
-pub fn without_keys(all: impl Iterator<Item = (OsString, OsString)>) -> Vec<(OsString, OsString)> {
-    all.filter(|(name, _)| name.to_str().is_some_and(|name| matches_any(name, BASE_VARIABLES) && !is_secret_name(name)))
+pub fn without_keys(variables: impl Iterator<Item = (OsString, OsString)>) -> Vec<(OsString, OsString)> {
+    variables
+        .filter(|(name, _)| {
+            name.to_str().is_some_and(|name| matches_any(name, BASE_VARIABLES) && !is_secret_name(name))
+        })
         .collect()
 }
 
 /// The variables of this environment and of an env file. The environment takes precedence, unless its value is empty: clients pass an empty
 /// value for a field that a person did not fill in.
-pub fn merge(own: impl Iterator<Item = (OsString, OsString)>, file: &[(String, String)]) -> Vec<(OsString, OsString)> {
-    let mut all: BTreeMap<OsString, OsString> = file.iter().map(|(name, value)| (name.into(), value.into())).collect();
-    for (name, value) in own {
-        if !value.is_empty() || !all.contains_key(&name) {
-            all.insert(name, value);
+pub fn merge(
+    environment: impl Iterator<Item = (OsString, OsString)>,
+    file: &[(String, String)],
+) -> Vec<(OsString, OsString)> {
+    let mut merged: BTreeMap<OsString, OsString> =
+        file.iter().map(|(name, value)| (name.into(), value.into())).collect();
+    for (name, value) in environment {
+        if !value.is_empty() || !merged.contains_key(&name) {
+            merged.insert(name, value);
         }
     }
-    all.into_iter().collect()
+    merged.into_iter().collect()
 }
 
 /// Sets a variable, replacing any existing value.

@@ -28,22 +28,22 @@ pub struct RecentActivity {
 
 /// Reads the end of events.jsonl; the first line may be incomplete.
 pub fn recent_activity(tail: &str, secrets: &Secrets) -> RecentActivity {
-    let said = |text: &str, most| text::single_line(&secrets.mask(text), most);
+    let masked = |text: &str, max_chars| text::single_line(&secrets.mask(text), max_chars);
     let mut open: Vec<(String, String)> = Vec::new();
     let mut latest = RecentActivity::default();
     for event in tail.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
         let Some(kind) = event["event_type"].as_str() else { continue };
-        latest.last_event = Some(said(kind, MAX_NAME_CHARS));
+        latest.last_event = Some(masked(kind, MAX_NAME_CHARS));
         let id = event["data"]["tool_id"].as_str().unwrap_or_default();
         match kind {
-            "tool_start" => open.push((id.to_owned(), said(&tool_label(&event), MAX_NAME_CHARS))),
+            "tool_start" => open.push((id.to_owned(), masked(&tool_label(&event), MAX_NAME_CHARS))),
             "tool_complete" => open.retain(|(known, _)| known != id),
             // Calls that the agent started in an earlier round have ended or were abandoned.
             "agent_restart" => open.retain(|(_, tool)| !is_tool_call_of(tool, &event)),
             _ => {}
         }
         if let Some(error) = error_text(&event) {
-            latest.last_error = Some(said(error, MAX_ERROR_CHARS));
+            latest.last_error = Some(masked(error, MAX_ERROR_CHARS));
         }
     }
     latest.open_tools = open.into_iter().map(|(_, tool)| tool).take(MAX_TOOLS).collect();
@@ -51,12 +51,12 @@ pub fn recent_activity(tail: &str, secrets: &Secrets) -> RecentActivity {
 }
 
 fn tool_label(event: &Value) -> String {
-    let word = |value: &Value| value.as_str().unwrap_or("?").to_owned();
-    format!("{}: {}", word(&event["agent_id"]), word(&event["data"]["tool_name"]))
+    let text = |value: &Value| value.as_str().unwrap_or("?").to_owned();
+    format!("{}: {}", text(&event["agent_id"]), text(&event["data"]["tool_name"]))
 }
 
 fn is_tool_call_of(tool: &str, event: &Value) -> bool {
-    event["agent_id"].as_str().is_some_and(|agent| tool.split_once(": ").is_some_and(|(of, _)| of == agent))
+    event["agent_id"].as_str().is_some_and(|agent| tool.split_once(": ").is_some_and(|(caller, _)| caller == agent))
 }
 
 /// The error that an event reports.
@@ -68,8 +68,8 @@ fn error_text(event: &Value) -> Option<&str> {
 
 /// MassGen shows model errors as text.
 pub(super) fn shown_error(data: &Value) -> Option<&str> {
-    let mut told = [&data["content"], &data["message"]].into_iter().filter_map(Value::as_str);
-    told.rfind(|text| text.trim_start().starts_with('❌'))
+    let mut texts = [&data["content"], &data["message"]].into_iter().filter_map(Value::as_str);
+    texts.rfind(|text| text.trim_start().starts_with('❌'))
 }
 
 /// What the last active agent said where MassGen expected an answer or a vote; empty if it said and did nothing. `None` without such an
@@ -77,18 +77,18 @@ pub(super) fn shown_error(data: &Value) -> Option<&str> {
 pub fn last_agent_text(tail: &str, secrets: &Secrets) -> Option<String> {
     let events = tail.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let events: Vec<Value> = events.collect();
-    let (place, before) =
-        events.iter().enumerate().find_map(|(place, event)| Some((place, text_before_retry_notice(event)?)))?;
-    let mut earlier = events[place + 1..].iter().filter(|event| event["agent_id"] == events[place]["agent_id"]);
-    let said = if before.is_empty() { preceding_text(earlier.next())? } else { before };
-    Some(text::single_line(&secrets.mask(said), MAX_ERROR_CHARS))
+    let (index, before) =
+        events.iter().enumerate().find_map(|(index, event)| Some((index, text_before_retry_notice(event)?)))?;
+    let mut earlier = events[index + 1..].iter().filter(|event| event["agent_id"] == events[index]["agent_id"]);
+    let text = if before.is_empty() { preceding_text(earlier.next())? } else { before };
+    Some(text::single_line(&secrets.mask(text), MAX_ERROR_CHARS))
 }
 
 /// Whether the last content an agent showed is model text or a tool call: its model call is working so far.
 pub fn is_answering(tail: &str) -> bool {
     let events = tail.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let mut of_agents = events.filter(|event| event["agent_id"].is_string());
-    of_agents.find_map(|event| model_call_success(&event)) == Some(true)
+    let mut agent_events = events.filter(|event| event["agent_id"].is_string());
+    agent_events.find_map(|event| model_call_success(&event)) == Some(true)
 }
 
 /// Whether an event shows a working model call or a failed one; `None` if it shows neither. MassGen's own messages begin with a symbol,
@@ -108,7 +108,7 @@ fn model_call_success(event: &Value) -> Option<bool> {
 fn text_before_retry_notice(event: &Value) -> Option<&str> {
     const REPROACHES: [&str; 2] = ["❌ Retry (", "❌ Agent failed to use workflow tools"];
     let content = event["data"]["content"].as_str().filter(|_| event["event_type"] == "text")?;
-    REPROACHES.iter().find_map(|reproach| content.find(reproach)).map(|end| &content[..end])
+    REPROACHES.iter().find_map(|notice| content.find(notice)).map(|end| &content[..end])
 }
 
 /// The content of the event before a retry message: the agent's words, or that it said nothing.
@@ -146,10 +146,10 @@ mod tests {
         let other = r#"{"event_type": "tool_start", "agent_id": "b", "data": {"tool_id": "2", "tool_name": "t"}}"#;
         let end = r#"{"event_type": "tool_complete", "agent_id": "b", "data": {"tool_id": "2", "result": "Error: no", "is_error": true}}"#;
         let restart = r#"{"event_type": "agent_restart", "agent_id": "a", "data": {}}"#;
-        let seen = of(&["cut in the mid", start, other, end]);
-        assert_eq!(seen.open_tools, ["a: mcp__command_line__execute_command"]);
+        let activity = of(&["cut in the mid", start, other, end]);
+        assert_eq!(activity.open_tools, ["a: mcp__command_line__execute_command"]);
         assert_eq!(
-            (seen.last_event.as_deref(), seen.last_error.as_deref()),
+            (activity.last_event.as_deref(), activity.last_error.as_deref()),
             (Some("tool_complete"), Some("Error: no"))
         );
         assert!(of(&[start, restart]).open_tools.is_empty());
@@ -178,8 +178,8 @@ mod tests {
         let text = include_str!(
             "../../tests/data/logdir/success/massgen_logs/log_20261123_143807_483320/turn_1/attempt_1/events.jsonl"
         );
-        let seen = recent_activity(text, &Secrets::default());
-        assert!(seen.open_tools.is_empty() && seen.last_error.is_none(), "{seen:?}");
+        let activity = recent_activity(text, &Secrets::default());
+        assert!(activity.open_tools.is_empty() && activity.last_error.is_none(), "{activity:?}");
         let failed = r#"{"event_type": "text", "agent_id": "a", "data": {"content": "\n❌ Error: Error code: 500"}}"#;
         assert_eq!(of(&[failed]).last_error.as_deref(), Some("❌ Error: Error code: 500"));
     }

@@ -77,47 +77,47 @@ impl RunFiles {
     }
 
     /// The first `most` bytes of a file.
-    pub fn head(&self, path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    pub fn head(&self, path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
         let (file, size) = self.open_file(path)?;
-        let mut bytes = Vec::with_capacity(usize::try_from(size.min(most)).unwrap_or_default());
-        file.take(most).read_to_end(&mut bytes)?;
+        let mut bytes = Vec::with_capacity(usize::try_from(size.min(max_bytes)).unwrap_or_default());
+        file.take(max_bytes).read_to_end(&mut bytes)?;
         Ok(bytes)
     }
 
     /// The last `most` bytes of a file, with invalid UTF-8 replaced.
-    pub fn tail(&self, path: &Path, most: u64) -> io::Result<String> {
+    pub fn tail(&self, path: &Path, max_bytes: u64) -> io::Result<String> {
         use std::io::{Seek, SeekFrom};
         let (mut file, size) = self.open_file(path)?;
-        file.seek(SeekFrom::Start(size.saturating_sub(most)))?;
+        file.seek(SeekFrom::Start(size.saturating_sub(max_bytes)))?;
         let mut bytes = Vec::new();
-        file.take(most).read_to_end(&mut bytes)?;
+        file.take(max_bytes).read_to_end(&mut bytes)?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
     /// A whole file, or the first and the last `most` bytes of a large one, with invalid UTF-8 replaced.
-    pub fn head_and_tail(&self, path: &Path, most: u64) -> io::Result<String> {
+    pub fn head_and_tail(&self, path: &Path, max_bytes: u64) -> io::Result<String> {
         let (_, size) = self.open_file(path)?;
-        if size <= 2 * most {
-            return self.tail(path, 2 * most);
+        if size <= 2 * max_bytes {
+            return self.tail(path, 2 * max_bytes);
         }
-        let head = String::from_utf8_lossy(&self.head(path, most)?).into_owned();
-        Ok(format!("{head}\n{}", self.tail(path, most)?))
+        let head = String::from_utf8_lossy(&self.head(path, max_bytes)?).into_owned();
+        Ok(format!("{head}\n{}", self.tail(path, max_bytes)?))
     }
 
     /// The entries of a folder, sorted by name; empty if the folder does not exist.
     pub fn list(&self, path: &Path) -> Vec<FolderEntry> {
-        let Ok(reading) = self.dir.read_dir(path) else { return Vec::new() };
+        let Ok(dir_entries) = self.dir.read_dir(path) else { return Vec::new() };
         let mut entries: Vec<FolderEntry> =
-            reading.flatten().filter_map(|entry| FolderEntry::from_dir_entry(&entry)).collect();
+            dir_entries.flatten().filter_map(|entry| FolderEntry::from_dir_entry(&entry)).collect();
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         entries
     }
 
     /// The names of the subfolders of a folder, sorted.
     pub fn folders(&self, path: &Path) -> Vec<String> {
-        let Ok(reading) = self.dir.read_dir(path) else { return Vec::new() };
+        let Ok(entries) = self.dir.read_dir(path) else { return Vec::new() };
         // The listing includes each entry's kind, so no stat call is needed.
-        let folders = reading.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        let folders = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
         let mut names: Vec<String> = folders.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
         names.sort();
         names
@@ -160,22 +160,22 @@ mod tests {
         std::fs::write(root.path().join("own"), "mine").expect("write");
         std::os::unix::fs::symlink("own", root.path().join("inner")).expect("link");
 
-        let up = Path::new("..").join(outside.path().file_name().expect("name")).join("secret");
-        for path in [Path::new("door/secret"), up.as_path(), &outside.path().join("secret")] {
+        let parent_path = Path::new("..").join(outside.path().file_name().expect("name")).join("secret");
+        for path in [Path::new("door/secret"), parent_path.as_path(), &outside.path().join("secret")] {
             assert!(files.open_file(path).is_err(), "{path:?}");
         }
         assert!(files.list(Path::new("door")).is_empty());
         assert_eq!(files.head(Path::new("inner"), 9).expect("a link that stays inside"), b"mine");
-        for (most, expected) in [(1, "m\ne"), (2, "mine"), (9, "mine")] {
-            assert_eq!(files.head_and_tail(Path::new("own"), most).expect("read"), expected);
+        for (max_bytes, expected) in [(1, "m\ne"), (2, "mine"), (9, "mine")] {
+            assert_eq!(files.head_and_tail(Path::new("own"), max_bytes).expect("read"), expected);
         }
     }
 
     #[test]
     fn a_pipe_is_no_file_and_hangs_nobody() {
         let root = tempfile::tempdir().expect("temp");
-        let made = std::process::Command::new("mkfifo").arg(root.path().join("pipe")).status().expect("mkfifo");
-        assert!(made.success());
+        let status = std::process::Command::new("mkfifo").arg(root.path().join("pipe")).status().expect("mkfifo");
+        assert!(status.success());
         let files = RunFiles::open(root.path()).expect("open");
         assert!(files.open_file(Path::new("pipe")).is_err());
         assert!(files.open_file(Path::new(".")).is_err());

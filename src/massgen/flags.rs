@@ -62,13 +62,13 @@ async fn help(program: &Path) -> Result<String, FlagsError> {
     command.arg("--help").current_dir(folder.path()).stdin(Stdio::null()).kill_on_drop(true);
     command.env_clear().envs(environment::without_keys(std::env::vars_os()));
     command.env("LITELLM_LOCAL_MODEL_COST_MAP", "True");
-    let asked = tokio::time::timeout(HELP_TIMEOUT, command.output()).await;
-    let told = asked.map_err(|_| FlagsError::TimedOut { program: program.to_owned() })?.map_err(execute)?;
-    if told.status.success() {
-        return Ok(String::from_utf8_lossy(&told.stdout).into_owned());
+    let output = tokio::time::timeout(HELP_TIMEOUT, command.output()).await;
+    let finished = output.map_err(|_| FlagsError::TimedOut { program: program.to_owned() })?.map_err(execute)?;
+    if finished.status.success() {
+        return Ok(String::from_utf8_lossy(&finished.stdout).into_owned());
     }
-    let complaint = String::from_utf8_lossy(&told.stderr).into_owned();
-    let last = complaint.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
+    let stderr_text = String::from_utf8_lossy(&finished.stderr).into_owned();
+    let last = stderr_text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
     Err(FlagsError::Failed { program: program.to_owned(), said: text::single_line(last, 200) })
 }
 
@@ -87,8 +87,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_flag_that_only_begins_like_ours_is_not_ours() {
-        let all_but_one = FLAGS.iter().filter(|flag| **flag != "--quick").map(|flag| format!("[{flag}] ,"));
-        let (_folder, program) = program(&format!("echo '{}--quickly'", all_but_one.collect::<String>()));
+        let other_flags = FLAGS.iter().filter(|flag| **flag != "--quick").map(|flag| format!("[{flag}] ,"));
+        let (_folder, program) = program(&format!("echo '{}--quickly'", other_flags.collect::<String>()));
         assert_eq!(missing(&program).await.expect("told"), ["--quick"]);
     }
 

@@ -23,7 +23,7 @@ mod tests {
     #[test]
     fn a_message_for_all_names_nobody() {
         assert_eq!(message("a\n\"b\"", &[]), r#"{"content":"a\n\"b\"","source":"massgen-mcp"}"#);
-        let one = message("a", &["agent_b".to_owned()]);
-        assert_eq!(one, r#"{"content":"a","source":"massgen-mcp","target_agents":["agent_b"]}"#);
+        let addressed = message("a", &["agent_b".to_owned()]);
+        assert_eq!(addressed, r#"{"content":"a","source":"massgen-mcp","target_agents":["agent_b"]}"#);
     }
 }

@@ -33,9 +33,9 @@ pub fn version_of_package(program: &Path, package: &str) -> Option<String> {
 /// If its files cannot be read, or the program is not a Python script.
 pub fn installation_fingerprint(program: &Path) -> io::Result<String> {
     let python = interpreter(program).ok_or(io::ErrorKind::InvalidData)?;
-    let marks = [Some(program.to_owned()), Some(python.clone()), metadata(program)];
-    let marks: io::Result<Vec<_>> = marks.iter().flatten().map(|path| file_fingerprint(path)).collect();
-    Ok(format!("{program:?}\0{python:?}\0{:?}\0{:?}", marks?, packages(program)))
+    let fingerprints = [Some(program.to_owned()), Some(python.clone()), metadata(program)];
+    let fingerprints: io::Result<Vec<_>> = fingerprints.iter().flatten().map(|path| file_fingerprint(path)).collect();
+    Ok(format!("{program:?}\0{python:?}\0{:?}\0{:?}", fingerprints?, packages(program)))
 }
 
 /// The file attributes that an installation changes.
@@ -86,8 +86,8 @@ pub fn interpreter(program: &Path) -> Option<PathBuf> {
 /// The metadata folders of all installed packages.
 fn metadata_folders(program: &Path) -> impl Iterator<Item = PathBuf> {
     let sites = site_packages(program).unwrap_or_default().into_iter();
-    let all = sites.filter_map(|site| std::fs::read_dir(site).ok()).flatten().flatten().map(|entry| entry.path());
-    all.filter(|path| path.extension().is_some_and(|ending| ending == "dist-info"))
+    let entries = sites.filter_map(|site| std::fs::read_dir(site).ok()).flatten().flatten().map(|entry| entry.path());
+    entries.filter(|path| path.extension().is_some_and(|ending| ending == "dist-info"))
 }
 
 /// The folder of the programs installed with MassGen, including `fastmcp`. MassGen starts its tool servers by that bare name
@@ -108,8 +108,8 @@ pub fn has_fastmcp(program: &Path) -> bool {
 /// environment, so they are not resolved.
 fn script_folders(program: &Path) -> Vec<PathBuf> {
     let script = program.canonicalize().unwrap_or_else(|_| program.to_owned());
-    let both = [Some(script), interpreter(program)].into_iter().flatten();
-    both.filter_map(|file| file.parent().map(Path::to_owned)).collect()
+    let programs = [Some(script), interpreter(program)].into_iter().flatten();
+    programs.filter_map(|file| file.parent().map(Path::to_owned)).collect()
 }
 
 /// The possible package folders, in Python's search order: relative to the script (a virtual environment, `pip install --user`,
@@ -118,24 +118,25 @@ fn site_packages(program: &Path) -> Option<Vec<PathBuf>> {
     let python = interpreter(program)?;
     let prefixes = script_folders(program).into_iter().filter_map(|folder| folder.parent().map(Path::to_owned));
     let sites = prefixes.flat_map(|prefix| libraries(&prefix.join("lib"), &python));
-    let mut seen = Vec::new();
+    let mut unique = Vec::new();
     sites.filter(|site| site.is_dir()).for_each(|site| {
-        if !seen.contains(&site) {
-            seen.push(site);
+        if !unique.contains(&site) {
+            unique.push(site);
         }
     });
-    Some(seen)
+    Some(unique)
 }
 
 /// An interpreter's package folders below a `lib` folder. Debian names its own `dist-packages`, some of them without a version.
 fn libraries(lib: &Path, python: &Path) -> Vec<PathBuf> {
     let versioned = python.canonicalize().ok().and_then(|python| Some(python.file_name()?.to_str()?.to_owned()));
     let versioned = versioned.filter(|name| name.starts_with("python3."));
-    let is_ours = |name: &str| name == "python3" || versioned.as_deref().is_none_or(|versioned| name == versioned);
+    let is_matching = |name: &str| name == "python3" || versioned.as_deref().is_none_or(|versioned| name == versioned);
     let folders = std::fs::read_dir(lib).into_iter().flatten().flatten();
-    let ours = folders
-        .filter(|folder| folder.file_name().to_str().is_some_and(|name| name.starts_with("python") && is_ours(name)));
-    ours.flat_map(|folder| ["site-packages", "dist-packages"].map(|kind| folder.path().join(kind))).collect()
+    let matching = folders.filter(|folder| {
+        folder.file_name().to_str().is_some_and(|name| name.starts_with("python") && is_matching(name))
+    });
+    matching.flat_map(|folder| ["site-packages", "dist-packages"].map(|kind| folder.path().join(kind))).collect()
 }
 
 pub(super) fn executable(path: &Path) -> Option<PathBuf> {

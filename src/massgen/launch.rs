@@ -52,7 +52,7 @@ pub fn build_launch(
     spec: &RunSpec,
     folders: LaunchFolders<'_>,
     config: &Path,
-    own_timeout: Option<f64>,
+    config_timeout: Option<f64>,
     environment: Vec<(OsString, OsString)>,
 ) -> Launch {
     let mut args: Vec<OsString> = vec!["--automation".into(), "--no-parse-at-references".into()];
@@ -60,7 +60,7 @@ pub fn build_launch(
     if spec.mode == Mode::Quick {
         args.push("--quick".into());
     }
-    if let Some(seconds) = orchestrator_timeout(spec.timeout, own_timeout) {
+    if let Some(seconds) = orchestrator_timeout(spec.timeout, config_timeout) {
         args.extend(["--orchestrator-timeout".into(), seconds.to_string().into()]);
     }
     let mut env = with_required_variables(environment, folders.bin);
@@ -75,9 +75,9 @@ const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 const ENV_FILE: &str = "configs/.env";
 
 /// The folder that provides `configs/.env`: the project if the agents may access it, else the run's own folder, which has no such file.
-pub fn env_folder<'a>(spec: &'a RunSpec, own: &'a Path) -> &'a Path {
+pub fn env_folder<'a>(spec: &'a RunSpec, default_folder: &'a Path) -> &'a Path {
     match spec.context {
-        Context::None => own,
+        Context::None => default_folder,
         Context::Read | Context::Write => &spec.project,
     }
 }
@@ -149,11 +149,11 @@ pub fn with_required_variables(mut env: Vec<(OsString, OsString)>, bin: &Path) -
 
 /// MassGen's own timeout, slightly before our deadline, so that MassGen can still present an answer. Unchanged if the config sets a shorter
 /// one, or if the run is too short for the difference to matter.
-fn orchestrator_timeout(deadline: Duration, own: Option<f64>) -> Option<u64> {
+fn orchestrator_timeout(deadline: Duration, config_timeout: Option<f64>) -> Option<u64> {
     const SHORTEST: Duration = Duration::from_secs(60);
-    let reserve = (deadline / 10).clamp(Duration::from_secs(20), Duration::from_secs(60));
-    let ours = deadline.checked_sub(reserve).filter(|_| deadline >= SHORTEST)?;
-    own.is_none_or(|own| own > ours.as_secs_f64()).then_some(ours.as_secs())
+    let margin = (deadline / 10).clamp(Duration::from_secs(20), Duration::from_secs(60));
+    let timeout = deadline.checked_sub(margin).filter(|_| deadline >= SHORTEST)?;
+    config_timeout.is_none_or(|config_timeout| config_timeout > timeout.as_secs_f64()).then_some(timeout.as_secs())
 }
 
 #[cfg(test)]
@@ -211,8 +211,8 @@ mod tests {
     #[test]
     fn no_flag_is_used_that_is_not_listed() {
         for context in [Context::None, Context::Read, Context::Write] {
-            let all = args(&RunSpec { context, mode: Mode::Quick, ..spec() });
-            for flag in all.iter().filter(|arg| arg.starts_with("--")) {
+            let arguments = args(&RunSpec { context, mode: Mode::Quick, ..spec() });
+            for flag in arguments.iter().filter(|arg| arg.starts_with("--")) {
                 assert!(FLAGS.contains(&flag.as_str()), "{flag}");
             }
         }

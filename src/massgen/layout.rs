@@ -32,8 +32,8 @@ impl Layout {
 
     /// The newest attempts of other MassGen processes that write into the run's folder: subagents, and any MassGen that an agent starts
     /// without this program. They inherit the parent of the log folders.
-    pub fn find_others(files: &RunFiles, own: &Path) -> Vec<Layout> {
-        let others = log_folders(files).filter(|log| log != own);
+    pub fn find_others(files: &RunFiles, own_log: &Path) -> Vec<Layout> {
+        let others = log_folders(files).filter(|log| log != own_log);
         others.filter_map(|log| Layout::find(files, Some(&log))).collect()
     }
 
@@ -70,7 +70,7 @@ impl Layout {
     fn find_log_file(&self, files: &RunFiles, name: &str) -> Option<PathBuf> {
         let first = Some(self.log.join("turn_1/attempt_1")).filter(|first| *first != self.attempt);
         let folders = [Some(self.attempt.clone()), Some(self.turn.clone()), first];
-        folders.into_iter().flatten().map(|folder| folder.join(name)).find(|place| files.has_file(place))
+        folders.into_iter().flatten().map(|folder| folder.join(name)).find(|path| files.has_file(path))
     }
 
     /// The folders of final answers, the authoritative one first. `turn_N/final` is a copy that MassGen makes at the very end. If a crash

@@ -11,8 +11,8 @@ const MAX_NAME_BYTES: usize = 200;
 
 /// The most similar known name, if it is similar enough.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let rated = known.into_iter().map(|known| (similarity(name, known), known));
-    rated.filter(|(likeness, _)| *likeness > 0.0).max_by(|one, other| one.0.total_cmp(&other.0)).map(|(_, known)| known)
+    let scored = known.into_iter().map(|known| (similarity(name, known), known));
+    scored.filter(|(score, _)| *score > 0.0).max_by(|one, other| one.0.total_cmp(&other.0)).map(|(_, known)| known)
 }
 
 /// How similar two names are, from 0 (unrelated) to 1 (equal except for case).
@@ -21,9 +21,10 @@ pub fn similarity(name: &str, known: &str) -> f64 {
         return 0.0;
     }
     let (name, known) = (name.to_lowercase(), known.to_lowercase());
-    let (edits, beginning) = (normalized_damerau_levenshtein(&name, &known), jaro_winkler(&name, &known));
+    let (edit_similarity, prefix_similarity) =
+        (normalized_damerau_levenshtein(&name, &known), jaro_winkler(&name, &known));
     // Typing errors change few characters; a name with a missing end still has the right beginning.
-    if edits >= 0.7 || beginning >= 0.9 { edits.max(beginning) } else { 0.0 }
+    if edit_similarity >= 0.7 || prefix_similarity >= 0.9 { edit_similarity.max(prefix_similarity) } else { 0.0 }
 }
 
 /// The path in a `file://` address of this machine; any other text unchanged.
@@ -42,7 +43,7 @@ mod tests {
     #[test]
     fn the_name_that_was_meant_is_found_and_no_other() {
         let known = ["budget_usd", "max_tokens", "timeout_s", "wait_s", "question", "questions", "run_id", "run_ids"];
-        for (name, meant) in [
+        for (name, expected) in [
             ("budget", Some("budget_usd")),
             ("timeout", Some("timeout_s")),
             ("Wait_S", Some("wait_s")),
@@ -53,7 +54,7 @@ mod tests {
             ("x", None),
             ("", None),
         ] {
-            assert_eq!(nearest(name, known), meant, "{name}");
+            assert_eq!(nearest(name, known), expected, "{name}");
         }
         assert_eq!(nearest(&"run_id".repeat(2_000), known), None);
     }

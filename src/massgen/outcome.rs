@@ -46,13 +46,14 @@ fn unstopped_outcome(evidence: &OutcomeEvidence<'_>) -> Outcome {
 }
 
 fn failure(evidence: &OutcomeEvidence<'_>) -> Problem {
-    let resumed_end = evidence.exit == Exit::Code(1) && reasons::reports_resumed_end(evidence.output.stdout);
-    let ended_well = evidence.exit == Exit::Code(0) || resumed_end;
+    let is_resumed_end = evidence.exit == Exit::Code(1) && reasons::reports_resumed_end(evidence.output.stdout);
+    let ended_well = evidence.exit == Exit::Code(0) || is_resumed_end;
     let exited_with_an_error = matches!(evidence.exit, Exit::Code(code) if code != 0);
-    let own = || reasons::massgen_error(evidence.output.stdout).filter(|_| exited_with_an_error);
+    let massgen_error = || reasons::massgen_error(evidence.output.stdout).filter(|_| exited_with_an_error);
     // If MassGen itself reports why it ends, a traceback has another cause.
-    let known = reasons::problem(evidence.output).filter(|known| known.code != "crashed" || own().is_none());
-    known.or_else(own).unwrap_or_else(|| {
+    let problem =
+        reasons::problem(evidence.output).filter(|problem| problem.code != "crashed" || massgen_error().is_none());
+    problem.or_else(massgen_error).unwrap_or_else(|| {
         let code = if ended_well { "agents_failed" } else { "crashed" };
         let ended = format!("MassGen ended with {} and no final answer", describe_exit(evidence.exit));
         let hint = "see read_result with part `errors`, and part `log` for everything it printed";
@@ -86,8 +87,8 @@ fn unanswered_call_problem(provider: Option<&str>) -> Problem {
 
 /// If no rule matches, the last lines are the best explanation.
 fn last_output(evidence: &OutcomeEvidence<'_>) -> String {
-    let said = reasons::last_lines(evidence.output.stderr);
-    said.map(|said| format!("; it said: {said}")).unwrap_or_default()
+    let lines = reasons::last_lines(evidence.output.stderr);
+    lines.map(|lines| format!("; it said: {lines}")).unwrap_or_default()
 }
 
 fn crash_problem(signal: i32) -> Problem {
@@ -171,19 +172,14 @@ mod tests {
         stderr: &str,
     ) -> String {
         let digest = finish.map(|finish| Digest { finish_reason: Some(finish), ..Digest::default() });
-        let words = RunOutput { stderr, ..RunOutput::default() };
-        match outcome(&OutcomeEvidence {
-            stop_cause: stopped.as_ref(),
-            exit,
-            answer,
-            digest: digest.as_ref(),
-            output: words,
-        }) {
+        let output = RunOutput { stderr, ..RunOutput::default() };
+        match outcome(&OutcomeEvidence { stop_cause: stopped.as_ref(), exit, answer, digest: digest.as_ref(), output })
+        {
             Outcome::Succeeded => "succeeded".to_owned(),
             Outcome::Failed(problem) => format!("failed {}", problem.code),
             Outcome::TimedOut { ours, problem } => {
-                let who = if ours { "ours" } else { "massgen" };
-                format!("timed_out {who}{}", problem.map(|problem| format!(" {}", problem.code)).unwrap_or_default())
+                let side = if ours { "ours" } else { "massgen" };
+                format!("timed_out {side}{}", problem.map(|problem| format!(" {}", problem.code)).unwrap_or_default())
             }
             Outcome::OverBudget => "over_budget".to_owned(),
             Outcome::Killed { problem, .. } => format!("killed {}", problem.map(|p| p.code).unwrap_or_default()),
@@ -318,39 +314,43 @@ mod tests {
             };
             let tokens = Some(agents.iter().map(|(_, tokens)| tokens).sum());
             let digest = Digest { agents: agents.iter().map(agent).collect(), tokens, ..Digest::default() };
-            let words = RunOutput { stderr, provider: Some("p"), ..RunOutput::default() };
+            let output = RunOutput { stderr, provider: Some("p"), ..RunOutput::default() };
             let evidence = OutcomeEvidence {
                 stop_cause: Some(&StopCause::Deadline),
                 exit: Exit::Signal(15),
                 answer: None,
                 digest: Some(&digest),
-                output: words,
+                output,
             };
             outcome(&evidence).problem().map(|problem| (problem.code.clone(), problem.retry, problem.provider.clone()))
         };
-        let known = |code: &str, retry| Some((code.to_owned(), Some(retry), Some("p".to_owned())));
-        let limited = "Streaming error: Error code: 429 - slow down";
+        let classified = |code: &str, retry| Some((code.to_owned(), Some(retry), Some("p".to_owned())));
+        let rate_limited = "Streaming error: Error code: 429 - slow down";
         let waits =
             "[2026-11-26 20:53:18 - openai._base_client:1618 - INFO] Retrying request to /responses in 30.0 seconds";
-        assert_eq!(code(limited, &[(0, 0), (0, 0)]), known("rate_limited", Retry::Later));
-        assert_eq!(code(limited, &[(0, 900)]), known("rate_limited", Retry::Later), "the only agent went no further");
-        assert_eq!(code(limited, &[(0, 0), (0, 900)]), None, "the other agent was at work");
-        assert_eq!(code(limited, &[(1, 900)]), None, "there is an answer");
-        assert_eq!(code(waits, &[(0, 0)]), known("model_busy", Retry::Later));
-        assert_eq!(code("Streaming error: Error code: 402", &[(0, 0)]), known("no_credit", Retry::No));
-        assert_eq!(code("Traceback (most recent call last):", &[(0, 0)]), known("model_silent", Retry::Later));
+        assert_eq!(code(rate_limited, &[(0, 0), (0, 0)]), classified("rate_limited", Retry::Later));
+        assert_eq!(
+            code(rate_limited, &[(0, 900)]),
+            classified("rate_limited", Retry::Later),
+            "the only agent went no further"
+        );
+        assert_eq!(code(rate_limited, &[(0, 0), (0, 900)]), None, "the other agent was at work");
+        assert_eq!(code(rate_limited, &[(1, 900)]), None, "there is an answer");
+        assert_eq!(code(waits, &[(0, 0)]), classified("model_busy", Retry::Later));
+        assert_eq!(code("Streaming error: Error code: 402", &[(0, 0)]), classified("no_credit", Retry::No));
+        assert_eq!(code("Traceback (most recent call last):", &[(0, 0)]), classified("model_silent", Retry::Later));
         assert_eq!(code("", &[(0, 7)]), None);
         // MassGen counts tokens when a call ends.
-        assert_eq!(code("", &[(0, 0)]), known("model_silent", Retry::Later));
+        assert_eq!(code("", &[(0, 0)]), classified("model_silent", Retry::Later));
         assert_eq!(code("", &[]), None, "without agents nothing is known of calls");
     }
 
     #[test]
     fn a_resumed_turn_that_came_to_its_end_without_an_answer_did_not_crash() {
         let code = |stdout: &str| {
-            let words = RunOutput { stdout, ..RunOutput::default() };
+            let output = RunOutput { stdout, ..RunOutput::default() };
             let evidence =
-                OutcomeEvidence { stop_cause: None, exit: Exit::Code(1), answer: None, digest: None, output: words };
+                OutcomeEvidence { stop_cause: None, exit: Exit::Code(1), answer: None, digest: None, output };
             outcome(&evidence).problem().map(|problem| problem.code.clone()).expect("a problem")
         };
         assert_eq!(code("❌ Session error: too many values to unpack (expected 3)\n"), "agents_failed");
@@ -361,17 +361,17 @@ mod tests {
     #[test]
     fn what_massgen_gives_as_its_reason_comes_before_a_traceback_of_something_else() {
         let problem = |exit, stderr| {
-            let words = RunOutput { stdout: "❌ Error: the disk is full\n", stderr, ..RunOutput::default() };
-            let evidence = OutcomeEvidence { stop_cause: None, exit, answer: None, digest: None, output: words };
+            let output = RunOutput { stdout: "❌ Error: the disk is full\n", stderr, ..RunOutput::default() };
+            let evidence = OutcomeEvidence { stop_cause: None, exit, answer: None, digest: None, output };
             outcome(&evidence)
                 .problem()
                 .map(|problem| (problem.code.clone(), problem.message.clone()))
                 .expect("a problem")
         };
         let warnings = "jwt.py:10: DeprecationWarning: use joserfc\n  from authlib.jose import JsonWebKey";
-        let told = ("massgen_error".to_owned(), "❌ Error: the disk is full".to_owned());
-        assert_eq!(problem(Exit::Code(2), warnings), told);
-        assert_eq!(problem(Exit::Code(2), "Traceback (most recent call last):\nKeyError: 1"), told);
+        let expected = ("massgen_error".to_owned(), "❌ Error: the disk is full".to_owned());
+        assert_eq!(problem(Exit::Code(2), warnings), expected);
+        assert_eq!(problem(Exit::Code(2), "Traceback (most recent call last):\nKeyError: 1"), expected);
         assert_eq!(
             problem(Exit::Code(0), "").0,
             "agents_failed",
@@ -381,9 +381,9 @@ mod tests {
 
     #[test]
     fn what_we_did_comes_before_what_it_says() {
-        let asked = StopCause::Requested { reason: None };
+        let cause = StopCause::Requested { reason: None };
         let done = (Exit::Code(0), Some(AnswerSource::Final), Some(Finish::Completed));
-        assert_eq!(judge(Some(asked), done.0, done.1, done.2, ""), "killed ");
+        assert_eq!(judge(Some(cause), done.0, done.1, done.2, ""), "killed ");
         assert_eq!(judge(Some(StopCause::Deadline), Exit::Signal(9), None, None, ""), "timed_out ours");
         let answered = judge(Some(StopCause::Deadline), done.0, done.1, done.2, "Error code: 429");
         assert_eq!(answered, "timed_out ours", "an answer needs no excuse");

@@ -46,12 +46,12 @@ impl From<u64> for PageLimit {
 
 /// Reads all of `source` and keeps the characters from character `offset` on, up to the limit.
 pub fn read_page(source: impl Read, offset: u64, extent: impl Into<PageLimit>, secrets: &Secrets) -> io::Result<Page> {
-    let PageLimit { chars, budget: room, cost } = extent.into();
+    let PageLimit { chars, budget, cost } = extent.into();
     let end = offset.saturating_add(chars);
-    let mut window = PageWindow { offset, end, budget: room, cost, seen: 0, text: String::new(), replaced: 0 };
-    let mut shown = DisplayFilter { filter: HarmfulCharFilter::at_file_start(), has_pending_cr: false };
-    let hash = stream_masked(source, secrets, |text| shown.push_all(text, &mut window))?;
-    shown.finish(&mut |c, harmless| window.push(c, harmless));
+    let mut window = PageWindow { offset, end, budget, cost, seen: 0, text: String::new(), replaced: 0 };
+    let mut display = DisplayFilter { filter: HarmfulCharFilter::at_file_start(), has_pending_cr: false };
+    let hash = stream_masked(source, secrets, |text| display.push_all(text, &mut window))?;
+    display.finish(&mut |c, harmless| window.push(c, harmless));
     let next_offset = (window.seen > window.end).then_some(window.end);
     Ok(Page { text: window.text, total_chars: window.seen, next_offset, replaced: window.replaced, sha256: hash })
 }
@@ -89,21 +89,21 @@ impl DisplayFilter {
     }
 
     /// Emits a pending carriage return and the character, each with whether it is harmless.
-    fn push(&mut self, c: char, put: &mut impl FnMut(char, bool)) {
+    fn push(&mut self, c: char, emit: &mut impl FnMut(char, bool)) {
         if std::mem::take(&mut self.has_pending_cr) {
-            put('\r', c == '\n');
+            emit('\r', c == '\n');
         }
-        let harmless = self.filter.is_harmless(c);
+        let is_harmless = self.filter.is_harmless(c);
         if c == '\r' {
             self.has_pending_cr = true;
         } else {
-            put(c, harmless);
+            emit(c, is_harmless);
         }
     }
 
-    fn finish(&mut self, put: &mut impl FnMut(char, bool)) {
+    fn finish(&mut self, emit: &mut impl FnMut(char, bool)) {
         if std::mem::take(&mut self.has_pending_cr) {
-            put('\r', false);
+            emit('\r', false);
         }
     }
 }
@@ -119,8 +119,8 @@ pub struct TextStream {
 impl TextStream {
     /// At the beginning of a text.
     pub fn new(secrets: &Secrets) -> TextStream {
-        let shown = DisplayFilter { filter: HarmfulCharFilter::at_file_start(), has_pending_cr: false };
-        TextStream { mask: secrets.mask_stream(), partial_char: Vec::new(), display: shown }
+        let display = DisplayFilter { filter: HarmfulCharFilter::at_file_start(), has_pending_cr: false };
+        TextStream { mask: secrets.mask_stream(), partial_char: Vec::new(), display }
     }
 
     /// Adds a piece and returns the text that is final by now.
@@ -140,13 +140,13 @@ impl TextStream {
 
     fn decode(&mut self, end: bool) -> String {
         let mut out = String::new();
-        let shown = &mut self.display;
-        let used = decode(&self.partial_char, end, &mut |text: &str| {
+        let display = &mut self.display;
+        let used_bytes = decode(&self.partial_char, end, &mut |text: &str| {
             for c in text.chars() {
-                shown.push(c, &mut |c, harmless| out.push(if harmless { c } else { replacement_char(c) }));
+                display.push(c, &mut |c, harmless| out.push(if harmless { c } else { replacement_char(c) }));
             }
         });
-        self.partial_char.drain(..used);
+        self.partial_char.drain(..used_bytes);
         out
     }
 }
@@ -167,9 +167,9 @@ impl PageWindow {
         self.seen + count <= self.offset || self.seen >= self.end
     }
 
-    fn push(&mut self, c: char, harmless: bool) {
+    fn push(&mut self, c: char, is_harmless: bool) {
         if (self.offset..self.end).contains(&self.seen) {
-            let shown = if harmless { c } else { replacement_char(c) };
+            let shown = if is_harmless { c } else { replacement_char(c) };
             let cost = (self.cost)(shown);
             let is_full = cost > self.budget || self.text.len() + shown.len_utf8() > MAX_PAGE_BYTES;
             if is_full && !self.text.is_empty() {
@@ -177,7 +177,7 @@ impl PageWindow {
             } else {
                 self.budget = self.budget.saturating_sub(cost);
                 self.text.push(shown);
-                self.replaced += u64::from(!harmless);
+                self.replaced += u64::from(!is_harmless);
             }
         }
         self.seen += 1;
@@ -201,8 +201,8 @@ fn stream_masked(mut source: impl Read, secrets: &Secrets, mut sink: impl FnMut(
         if end {
             held.extend(mask.finish());
         }
-        let used = decode(&held, end, &mut sink);
-        held.drain(..used);
+        let used_bytes = decode(&held, end, &mut sink);
+        held.drain(..used_bytes);
         if end {
             return Ok(hex(&hash.finalize()));
         }
@@ -211,20 +211,20 @@ fn stream_masked(mut source: impl Read, secrets: &Secrets, mut sink: impl FnMut(
 
 /// Decodes all complete characters and returns how many bytes were used; at the end, an incomplete character becomes U+FFFD.
 fn decode(bytes: &[u8], end: bool, sink: &mut impl FnMut(&str)) -> usize {
-    let mut used = 0;
+    let mut used_bytes = 0;
     for chunk in bytes.utf8_chunks() {
         sink(chunk.valid());
-        used += chunk.valid().len();
+        used_bytes += chunk.valid().len();
         let rest = chunk.invalid();
-        let may_go_on =
-            used + rest.len() == bytes.len() && std::str::from_utf8(rest).is_err_and(|e| e.error_len().is_none());
-        if rest.is_empty() || (may_go_on && !end) {
+        let may_continue =
+            used_bytes + rest.len() == bytes.len() && std::str::from_utf8(rest).is_err_and(|e| e.error_len().is_none());
+        if rest.is_empty() || (may_continue && !end) {
             continue;
         }
         sink("\u{fffd}");
-        used += rest.len();
+        used_bytes += rest.len();
     }
-    used
+    used_bytes
 }
 
 /// Lower-case hexadecimal.
@@ -265,18 +265,18 @@ mod tests {
 
     #[test]
     fn pages_put_together_are_the_whole() {
-        let whole = "Zażółć gęślą jaźń — 🦀🦀 ok\n".repeat(7);
+        let full = "Zażółć gęślą jaźń — 🦀🦀 ok\n".repeat(7);
         for limit in [1, 2, 3, 7, 1000] {
-            assert_eq!(all_pages(whole.as_bytes(), limit), whole, "limit {limit}");
+            assert_eq!(all_pages(full.as_bytes(), limit), full, "limit {limit}");
         }
     }
 
     #[test]
     fn a_page_of_long_characters_is_shorter_and_nothing_is_missed() {
-        let whole = "漢字".repeat(40_000);
-        let first = read_page(whole.as_bytes(), 0, 30_000, &Secrets::default()).expect("reads");
+        let full = "漢字".repeat(40_000);
+        let first = read_page(full.as_bytes(), 0, 30_000, &Secrets::default()).expect("reads");
         assert!(first.text.len() <= MAX_PAGE_BYTES && first.next_offset == Some(first.text.chars().count() as u64));
-        assert_eq!(all_pages(whole.as_bytes(), 30_000), whole);
+        assert_eq!(all_pages(full.as_bytes(), 30_000), full);
     }
 
     #[test]
@@ -297,12 +297,12 @@ mod tests {
     #[test]
     fn a_page_begins_as_it_does_in_the_whole() {
         let text = "❤\u{fe0f}\u{200d}🔥\r\na\u{200d}é\u{200d}\u{fe0f}\u{fe0f}\u{200c}x\r";
-        let whole = read_page(text.as_bytes(), 0, 100, &Secrets::default()).expect("reads").text;
+        let full = read_page(text.as_bytes(), 0, 100, &Secrets::default()).expect("reads").text;
         for limit in 1..9 {
-            assert_eq!(all_pages(text.as_bytes(), limit), whole, "limit {limit}");
-            let offset = whole.chars().count() as u64 - limit;
+            assert_eq!(all_pages(text.as_bytes(), limit), full, "limit {limit}");
+            let offset = full.chars().count() as u64 - limit;
             let end = read_page(text.as_bytes(), offset, limit, &Secrets::default()).expect("reads").text;
-            assert!(whole.ends_with(&end), "{end:?} of {whole:?}");
+            assert!(full.ends_with(&end), "{end:?} of {full:?}");
         }
     }
 
@@ -311,13 +311,16 @@ mod tests {
         let text = "\u{feff}a\r\nb\rc\u{1b}[31m\u{202e}sk-12345678\u{200b}é\r";
         let secrets = Secrets::default().with_values(["sk-12345678".to_owned()]);
         let expected = "\u{feff}a\r\nb␍c␛[31m\u{fffd}***********\u{fffd}é␍";
-        let whole = read_page(Drip(text.as_bytes()), 0, 100, &secrets).expect("reads");
-        assert_eq!((whole.text.as_str(), whole.replaced), (expected, 5));
-        assert_eq!(whole.total_chars, count_chars(text.as_bytes()).expect("reads"));
-        for at in 0..whole.total_chars {
-            let one = read_page(text.as_bytes(), at, 1, &secrets).expect("reads");
-            assert!(expected.chars().nth(at as usize).is_some_and(|c| one.text == c.to_string()), "{at}: {one:?}");
-            assert_eq!(one.sha256, whole.sha256, "of the bytes on disk");
+        let full = read_page(Drip(text.as_bytes()), 0, 100, &secrets).expect("reads");
+        assert_eq!((full.text.as_str(), full.replaced), (expected, 5));
+        assert_eq!(full.total_chars, count_chars(text.as_bytes()).expect("reads"));
+        for at in 0..full.total_chars {
+            let single = read_page(text.as_bytes(), at, 1, &secrets).expect("reads");
+            assert!(
+                expected.chars().nth(at as usize).is_some_and(|c| single.text == c.to_string()),
+                "{at}: {single:?}"
+            );
+            assert_eq!(single.sha256, full.sha256, "of the bytes on disk");
         }
     }
 
@@ -325,11 +328,11 @@ mod tests {
     fn what_is_poured_is_what_pages_show() {
         let text = "\u{feff}a\r\nb\rc\u{1b}[31m\u{202e}sk-12345678\u{200b}é漢\r".as_bytes();
         let secrets = Secrets::default().with_values(["sk-12345678".to_owned()]);
-        let whole = read_page(text, 0, 1000, &secrets).expect("reads").text;
+        let full = read_page(text, 0, 1000, &secrets).expect("reads").text;
         for step in [1, 2, 5, 100] {
-            let mut pour = TextStream::new(&secrets);
-            let pieces: String = text.chunks(step).map(|piece| pour.push(piece)).collect();
-            assert_eq!(pieces + &pour.finish(), whole, "in pieces of {step}");
+            let mut stream = TextStream::new(&secrets);
+            let pieces: String = text.chunks(step).map(|piece| stream.push(piece)).collect();
+            assert_eq!(pieces + &stream.finish(), full, "in pieces of {step}");
         }
     }
 
@@ -338,8 +341,8 @@ mod tests {
         let page = read_page(&b"abc"[..], 1, 2, &Secrets::default()).expect("reads");
         assert_eq!((page.text.as_str(), page.total_chars, page.next_offset), ("bc", 3, None));
         assert_eq!(page.sha256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
-        let past = super::read_page(&b"abc"[..], 9, 2, &Secrets::default()).expect("reads");
-        assert_eq!((past.text.as_str(), past.next_offset), ("", None));
+        let beyond_end = super::read_page(&b"abc"[..], 9, 2, &Secrets::default()).expect("reads");
+        assert_eq!((beyond_end.text.as_str(), beyond_end.next_offset), ("", None));
         assert_eq!(super::read_page(&b""[..], 0, 2, &Secrets::default()).expect("reads").total_chars, 0);
     }
 }

@@ -26,8 +26,8 @@ impl PricedModels {
     pub fn has(&self, model: &str) -> bool {
         let name = model.rsplit('/').next().unwrap_or(model);
         let names = [model.to_owned(), format!("openrouter/{model}"), name.to_owned(), name.replace('.', "-")];
-        let lower = name.to_lowercase();
-        PRICED_FAMILIES.iter().any(|family| lower.starts_with(family))
+        let lower_name = name.to_lowercase();
+        PRICED_FAMILIES.iter().any(|family| lower_name.starts_with(family))
             || names.iter().any(|name| self.list.contains(&format!("\"{name}\": {{")))
     }
 }

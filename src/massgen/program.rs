@@ -44,15 +44,16 @@ pub fn find(places: ProgramPlaces<'_>) -> Result<PathBuf, ProgramError> {
         let absolute = std::path::absolute(named).unwrap_or_else(|_| named.to_owned());
         return executable(&absolute).ok_or(ProgramError::NotExecutable(absolute));
     }
-    let of_project = places.project.map(|project| project.join(".venv/bin/massgen"));
-    let own = places.own_venv.join("bin/massgen");
-    let all = [of_project.as_deref().and_then(executable), which::which("massgen").ok(), executable(&own)];
-    let works = |program: &&PathBuf| broken_import::known_problem(program, places.failed_imports).is_none();
-    let mut all = all.iter().flatten();
-    let found = all.clone().find(works).or_else(|| all.next()).cloned();
+    let project_program = places.project.map(|project| project.join(".venv/bin/massgen"));
+    let own_program = places.own_venv.join("bin/massgen");
+    let candidates =
+        [project_program.as_deref().and_then(executable), which::which("massgen").ok(), executable(&own_program)];
+    let is_working = |program: &&PathBuf| broken_import::known_problem(program, places.failed_imports).is_none();
+    let mut candidates = candidates.iter().flatten();
+    let found = candidates.clone().find(is_working).or_else(|| candidates.next()).cloned();
     found.ok_or_else(|| {
-        let of_project = of_project.iter().map(|path| format!("{}, ", path.display())).collect::<String>();
-        ProgramError::Missing { places: format!("{of_project}PATH, {}", own.display()) }
+        let project_program = project_program.iter().map(|path| format!("{}, ", path.display())).collect::<String>();
+        ProgramError::Missing { places: format!("{project_program}PATH, {}", own_program.display()) }
     })
 }
 
@@ -82,8 +83,8 @@ mod tests {
     fn a_named_program_is_the_one_or_an_error() {
         let folder = tempfile::tempdir().expect("temp");
         let program = venv(folder.path());
-        let (project, own_venv, seen) = (Some(folder.path()), folder.path(), folder.path());
-        let places = |named| ProgramPlaces { named, project, own_venv, failed_imports: seen };
+        let (project, own_venv, failed_imports) = (Some(folder.path()), folder.path(), folder.path());
+        let places = |named| ProgramPlaces { named, project, own_venv, failed_imports };
         assert_eq!(find(places(Some(&program))).expect("found"), program);
         let missing = folder.path().join("nope");
         assert!(matches!(find(places(Some(&missing))), Err(ProgramError::NotExecutable(_))));
@@ -123,7 +124,7 @@ mod tests {
     fn an_interpreter_is_named_in_the_first_line_or_behind_a_shell() {
         let folder = tempfile::tempdir().expect("temp");
         let program = folder.path().join("massgen");
-        for (text, wanted) in [
+        for (text, expected) in [
             ("#!/v/bin/python\nimport x\n", Some("/v/bin/python")),
             ("#!/bin/sh\n'''exec' \"/v/bin/python3\" \"$0\" \"$@\"\n' '''\nimport x\n", Some("/v/bin/python3")),
             ("#!/usr/bin/env python3\nimport x\n", None),
@@ -131,7 +132,7 @@ mod tests {
             ("no script", None),
         ] {
             std::fs::write(&program, text).expect("write");
-            assert_eq!(interpreter(&program).as_deref(), wanted.map(Path::new), "{text}");
+            assert_eq!(interpreter(&program).as_deref(), expected.map(Path::new), "{text}");
         }
     }
 

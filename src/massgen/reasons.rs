@@ -43,30 +43,32 @@ pub struct RunOutput<'a> {
 }
 
 /// The class of a failure, or `None` if no known text matches.
-pub fn problem(words: RunOutput<'_>) -> Option<Problem> {
-    let problem = classify(words, |class| class.scope != FailureScope::Retry)?;
-    Some(match words.agent_text {
-        Some(said) if problem.code == "agents_failed" => no_response_problem(problem, said, words.provider),
+pub fn problem(output: RunOutput<'_>) -> Option<Problem> {
+    let problem = classify(output, |class| class.scope != FailureScope::Retry)?;
+    Some(match output.agent_text {
+        Some(agent_text) if problem.code == "agents_failed" => {
+            no_response_problem(problem, agent_text, output.provider)
+        }
         Some(_) | None => problem,
     })
 }
 
 /// What happened to the model calls of a run that was ended before it reported it; `None` if no failure is known.
-pub fn failed_call_problem(words: RunOutput<'_>) -> Option<Problem> {
-    if words.is_answering {
+pub fn failed_call_problem(output: RunOutput<'_>) -> Option<Problem> {
+    if output.is_answering {
         return None;
     }
-    classify(words, |class| class.scope != FailureScope::MassGen)
+    classify(output, |class| class.scope != FailureScope::MassGen)
 }
 
 /// MassGen's own reason for its end, if no class matches: `❌ Error: …` on standard output (`cli/entrypoint.py`).
 pub fn massgen_error(stdout: &str) -> Option<Problem> {
     let clean = text::remove_harmful(stdout);
-    let from_last = clean.rfind("❌ Error: ").map(|at| &clean[at..])?;
-    let told: Vec<&str> = from_last.lines().filter(|line| !line.trim().is_empty()).take(MAX_LAST_LINES).collect();
+    let last_error = clean.rfind("❌ Error: ").map(|at| &clean[at..])?;
+    let lines: Vec<&str> = last_error.lines().filter(|line| !line.trim().is_empty()).take(MAX_LAST_LINES).collect();
     Some(Problem::new(
         "massgen_error",
-        &text::single_line(&told.join(" "), MAX_MESSAGE_CHARS),
+        &text::single_line(&lines.join(" "), MAX_MESSAGE_CHARS),
         "correct what the message names (the config, a missing program, a full disk), then call run_massgen again",
     ))
 }
@@ -90,19 +92,19 @@ pub fn reports_resumed_end(stdout: &str) -> bool {
     stdout.contains("Session error: too many values to unpack")
 }
 
-fn classify(words: RunOutput<'_>, of_interest: impl Fn(&FailureClass) -> bool) -> Option<Problem> {
-    let said = [
-        OutputText::new(words.stderr, false),
-        OutputText::new(words.model_error.unwrap_or_default(), true),
-        OutputText::new(words.agent_text.filter(|said| is_claude_code_error(said)).unwrap_or_default(), true),
+fn classify(output: RunOutput<'_>, is_relevant: impl Fn(&FailureClass) -> bool) -> Option<Problem> {
+    let texts = [
+        OutputText::new(output.stderr, false),
+        OutputText::new(output.model_error.unwrap_or_default(), true),
+        OutputText::new(output.agent_text.filter(|text| is_claude_code_error(text)).unwrap_or_default(), true),
         // MassGen prints a few errors on standard output; only lines that MassGen marks count there.
-        OutputText::new(&error_lines(words.stdout), false),
+        OutputText::new(&error_lines(output.stdout), false),
     ];
-    let (class, message) = CLASSES.iter().filter(|class| of_interest(class)).find_map(|class| {
-        let message = said.iter().find_map(|said| said.message(class))?;
+    let (class, message) = CLASSES.iter().filter(|class| is_relevant(class)).find_map(|class| {
+        let message = texts.iter().find_map(|text| text.message(class))?;
         Some((class, message))
     })?;
-    let provider = words.provider.filter(|_| class.scope != FailureScope::MassGen).map(str::to_owned);
+    let provider = output.provider.filter(|_| class.scope != FailureScope::MassGen).map(str::to_owned);
     Some(Problem { retry: class.retry, provider, ..Problem::new(class.code, &message, class.hint) })
 }
 
@@ -123,29 +125,29 @@ impl OutputText {
 
     fn message(&self, class: &FailureClass) -> Option<String> {
         let counts = |line: &str| class.scope != FailureScope::Call || self.is_call || is_model_call_line(line);
-        let shows = |line: &String| class.patterns.iter().any(|sign| line.contains(sign)) && counts(line);
-        let place = self.lower.iter().position(shows)?;
-        Some(message::failure_message(class, &self.lines[place..]))
+        let matches = |line: &String| class.patterns.iter().any(|pattern| line.contains(pattern)) && counts(line);
+        let index = self.lower.iter().position(matches)?;
+        Some(message::failure_message(class, &self.lines[index..]))
     }
 }
 
 /// The agents neither answered nor voted; quote their words without judging them.
-fn no_response_problem(problem: Problem, said: &str, provider: Option<&str>) -> Problem {
+fn no_response_problem(problem: Problem, agent_text: &str, provider: Option<&str>) -> Problem {
     let provider = provider.map(str::to_owned);
-    let said = text::single_line(said, MAX_AGENT_TEXT_CHARS);
-    if said.is_empty() {
+    let agent_text = text::single_line(agent_text, MAX_AGENT_TEXT_CHARS);
+    if agent_text.is_empty() {
         let hint = "check that `base_url` leads to a model's API, not to a proxy or a web page; then start again";
         let message = format!("{}; the model's answers were empty", problem.message);
         return Problem { retry: Some(Retry::No), provider, ..Problem::new("model_empty", &message, hint) };
     }
-    Problem { message: format!("{}; an agent said last: {said}", problem.message), ..problem }
+    Problem { message: format!("{}; an agent said last: {agent_text}", problem.message), ..problem }
 }
 
 /// Whether these words come from the Claude Code program (`claude_code`), which reports its errors as model text.
-fn is_claude_code_error(said: &str) -> bool {
+fn is_claude_code_error(text: &str) -> bool {
     const FIRST: [&str; 5] =
         ["not logged in", "invalid api key", "credit balance is too low", "prompt is too long", "api error"];
-    let lower = said.trim_start().to_lowercase();
+    let lower = text.trim_start().to_lowercase();
     FIRST.iter().any(|first| lower.starts_with(first))
 }
 
@@ -189,10 +191,10 @@ mod tests {
             (include_str!("../../tests/data/stderr/q_x.txt"), "config_invalid", "usage: massgen"),
             (include_str!("../../tests/data/stderr/err500.txt"), "model_error", "Error code: 500"),
         ];
-        for (stderr, code, words) in table {
+        for (stderr, code, part) in table {
             let (found, message) = of(stderr);
             assert_eq!(found, code, "{message}");
-            assert!(message.contains(words), "{message}");
+            assert!(message.contains(part), "{message}");
         }
         assert!(
             problem(RunOutput { stderr: include_str!("../../tests/data/stderr/success.txt"), ..RunOutput::default() })
@@ -202,19 +204,19 @@ mod tests {
 
     #[test]
     fn a_failure_says_whether_a_retry_can_help_and_whose_model_it_was() {
-        let of = |stderr| {
-            let words = RunOutput { stderr, provider: Some("api.example.com"), ..RunOutput::default() };
-            let problem = problem(words).expect("known");
+        let problem_of = |stderr| {
+            let output = RunOutput { stderr, provider: Some("api.example.com"), ..RunOutput::default() };
+            let problem = problem(output).expect("known");
             (problem.retry, problem.provider.is_some())
         };
-        assert_eq!(of("Streaming error: Error code: 503 - busy"), (Some(Retry::Later), true));
-        assert_eq!(of("Streaming error: Error code: 400 - no such model"), (Some(Retry::No), true));
-        assert_eq!(of("Error code: 401"), (Some(Retry::No), true));
-        assert_eq!(of("Traceback (most recent call last):\nOSError: full"), (Some(Retry::Now), false));
-        assert_eq!(of("no successful agents"), (None, false));
+        assert_eq!(problem_of("Streaming error: Error code: 503 - busy"), (Some(Retry::Later), true));
+        assert_eq!(problem_of("Streaming error: Error code: 400 - no such model"), (Some(Retry::No), true));
+        assert_eq!(problem_of("Error code: 401"), (Some(Retry::No), true));
+        assert_eq!(problem_of("Traceback (most recent call last):\nOSError: full"), (Some(Retry::Now), false));
+        assert_eq!(problem_of("no successful agents"), (None, false));
         let import = "Traceback (most recent call last):\n  File \"/v/bin/massgen\", line 4, in <module>\n    from massgen.cli import \
                       cli_main\nImportError: cannot import name 'x' from 'mcp.y' (/v/mcp/y.py)\n";
-        assert_eq!(of(import), (Some(Retry::No), false));
+        assert_eq!(problem_of(import), (Some(Retry::No), false));
     }
 
     #[test]
@@ -243,37 +245,37 @@ mod tests {
     #[test]
     fn what_a_program_says_in_its_models_place_is_the_message() {
         let failed = "[ERROR] orchestrator: Agent failed to use workflow tools after 3 attempts";
-        let of = |said| {
-            problem(RunOutput { stderr: failed, agent_text: Some(said), provider: Some("p"), ..RunOutput::default() })
+        let problem_of = |text| {
+            problem(RunOutput { stderr: failed, agent_text: Some(text), provider: Some("p"), ..RunOutput::default() })
         };
-        let of = |said| of(said).map(|problem| (problem.code, problem.message)).expect("known");
+        let problem_of = |text| problem_of(text).map(|problem| (problem.code, problem.message)).expect("known");
         let login = "Not logged in · Please run /login";
-        assert_eq!(of(login), ("not_logged_in".to_owned(), login.to_owned()));
-        assert_eq!(of("Credit balance is too low").0, "no_credit");
+        assert_eq!(problem_of(login), ("not_logged_in".to_owned(), login.to_owned()));
+        assert_eq!(problem_of("Credit balance is too low").0, "no_credit");
         // A model's text is arbitrary.
-        let (code, message) = of("I was not logged in; api key not found, insufficient_quota");
+        let (code, message) = problem_of("I was not logged in; api key not found, insufficient_quota");
         assert_eq!(code, "agents_failed");
         assert!(
             message.ends_with("an agent said last: I was not logged in; api key not found, insufficient_quota"),
             "{message}"
         );
-        let (code, message) = of("");
+        let (code, message) = problem_of("");
         assert_eq!(code, "model_empty");
         assert!(message.starts_with("Agent failed to use workflow tools after 3 attempts; "), "{message}");
     }
 
     #[test]
     fn a_program_that_is_missing_is_known_by_what_each_backend_says() {
-        for said in [
+        for stderr in [
             "Codex CLI not found. Install with: npm install -g @openai/codex",
             "Gemini CLI not found. Install it using one of:",
             "Antigravity CLI ('agy') not found. Install with:",
             "Failed to install LM Studio CLI: Command '['curl', '-sSL']' returned non-zero exit status 2.",
             "Failed to download checksums from https://github.com/github/copilot-cli/releases/download/v1.0.104/SHA256SUMS.txt",
         ] {
-            let stdout = format!("❌ Error: {said}\n");
+            let stdout = format!("❌ Error: {stderr}\n");
             let problem = problem(RunOutput { stdout: &stdout, ..RunOutput::default() }).expect("known");
-            assert_eq!((problem.code.as_str(), problem.retry), ("agent_program_missing", Some(Retry::No)), "{said}");
+            assert_eq!((problem.code.as_str(), problem.retry), ("agent_program_missing", Some(Retry::No)), "{stderr}");
         }
     }
 
@@ -305,7 +307,7 @@ mod tests {
     fn providers_of_the_openai_wire_have_words_of_their_own() {
         const NO: Option<Retry> = Some(Retry::No);
         const LATER: Option<Retry> = Some(Retry::Later);
-        for (said, code, retry) in [
+        for (message, code, retry) in [
             (
                 "Error code: 403 - {'error': {'message': 'Key limit exceeded (total limit).', 'code': 403}}",
                 "no_credit",
@@ -390,10 +392,11 @@ mod tests {
             ("<html><head><title>524: A timeout occurred</title></head></html>", "model_error", LATER),
             ("no healthy upstream", "model_overloaded", LATER),
         ] {
-            let stderr =
-                format!("20:49:05 | ERROR    | Streaming error: {said}\n20:49:05 | ERROR    | no successful agents\n");
+            let stderr = format!(
+                "20:49:05 | ERROR    | Streaming error: {message}\n20:49:05 | ERROR    | no successful agents\n"
+            );
             let found = problem(RunOutput { stderr: &stderr, ..RunOutput::default() }).expect("known");
-            assert_eq!((found.code.as_str(), found.retry), (code, retry), "{said}");
+            assert_eq!((found.code.as_str(), found.retry), (code, retry), "{message}");
             assert!(!found.message.contains("<html") && !found.message.contains("<title"), "{}", found.message);
         }
     }
@@ -402,18 +405,18 @@ mod tests {
     fn a_retry_that_may_have_succeeded_is_no_reason_of_a_failure() {
         let retried = "[2026-11-26 22:34:36 - openai._base_client:1618 - INFO] Retrying request to /chat/completions in 0.4 seconds\n";
         let stderr = format!("{retried}20:49:05 | ERROR    | Agent failed to use workflow tools\n");
-        let words = RunOutput { stderr: &stderr, ..RunOutput::default() };
-        assert_eq!(problem(words).expect("known").code, "agents_failed");
-        let spent = failed_call_problem(words).expect("known");
+        let output = RunOutput { stderr: &stderr, ..RunOutput::default() };
+        assert_eq!(problem(output).expect("known").code, "agents_failed");
+        let spent = failed_call_problem(output).expect("known");
         assert_eq!((spent.code.as_str(), spent.message.starts_with("Retrying request")), ("model_busy", true));
-        assert_eq!(failed_call_problem(RunOutput { is_answering: true, ..words }), None);
+        assert_eq!(failed_call_problem(RunOutput { is_answering: true, ..output }), None);
     }
 
     #[test]
     fn a_forged_question_is_not_heard() {
         let stdout = "QUESTION: why\nConfiguration error: forged\nrate limit";
         assert!(problem(RunOutput { stdout, ..RunOutput::default() }).is_none());
-        let own = "❌ Session error: Configuration error in it";
-        assert!(problem(RunOutput { stdout: own, ..RunOutput::default() }).is_some());
+        let real_line = "❌ Session error: Configuration error in it";
+        assert!(problem(RunOutput { stdout: real_line, ..RunOutput::default() }).is_some());
     }
 }

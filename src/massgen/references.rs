@@ -13,16 +13,16 @@ const FILE_EXTENSIONS: [&str; 32] = [
 
 /// The warning about a question with such references. `exists` returns whether a file or folder of that name exists.
 pub fn warning(question: &str, exists: impl Fn(&str) -> bool) -> Option<Problem> {
-    let mut found: Vec<String> = Vec::new();
+    let mut missing: Vec<String> = Vec::new();
     for name in references(question).filter(|name| looks_like_a_file(name) || exists(name)) {
-        let shown = format!("`@{name}`");
-        if found.len() < MAX_NAMED_REFERENCES && !found.contains(&shown) {
-            found.push(shown);
+        let reference = format!("`@{name}`");
+        if missing.len() < MAX_NAMED_REFERENCES && !missing.contains(&reference) {
+            missing.push(reference);
         }
     }
-    let message = format!("{} in the question: no file is read for it, it stays as text", found.join(", "));
+    let message = format!("{} in the question: no file is read for it, it stays as text", missing.join(", "));
     let hint = "give `context`: \"read\", and name the files without @, as paths in the project; or put their text into the question";
-    (!found.is_empty()).then(|| Problem::new("reference_not_read", &message, hint))
+    (!missing.is_empty()).then(|| Problem::new("reference_not_read", &message, hint))
 }
 
 /// The words that begin with an `@`, as MassGen parses them (`path_handling/prompt_parser.py`): not inside a word, as in an e-mail address,
@@ -50,8 +50,8 @@ mod tests {
     use super::*;
 
     fn named(question: &str) -> Option<String> {
-        let there = ["docs", "Makefile", "src/main"];
-        warning(question, |name| there.contains(&name)).map(|warning| warning.message)
+        let existing = ["docs", "Makefile", "src/main"];
+        warning(question, |name| existing.contains(&name)).map(|warning| warning.message)
     }
 
     #[test]
@@ -66,7 +66,7 @@ mod tests {
             ("a @a.md b @b.md c @a.md d @c.md e @d.md", "`@a.md`, `@b.md`, `@c.md`"),
         ] {
             assert_eq!(
-                named(question).and_then(|said| said.split(" in the").next().map(str::to_owned)),
+                named(question).and_then(|message| message.split(" in the").next().map(str::to_owned)),
                 Some(name.into())
             );
         }

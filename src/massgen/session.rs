@@ -33,27 +33,27 @@ pub struct SessionTurn<'a> {
 
 /// Writes a conversation into a new folder: the earlier turns from the `session` folder of the given turn's run, and the given turn.
 /// Workspaces of earlier turns are omitted: MassGen gives its agents the latest one, which has developed from them.
-pub fn write_session(files: &RunFiles, session: &Path, turn: &SessionTurn<'_>, into: &Path) -> Result<(), CopyError> {
+pub fn write_session(files: &RunFiles, session: &Path, turn: &SessionTurn<'_>, target: &Path) -> Result<(), CopyError> {
     for number in 1..turn.number {
         let name = turn_folder_name(number);
-        create_folder(&into.join(&name))?;
+        create_folder(&target.join(&name))?;
         for part in ["metadata.json", "answer.txt"] {
             let path = session.join(&name).join(part);
             let bytes = files.head(&path, MAX_ANSWER_BYTES).map_err(io_error("read", &files.absolute(&path)))?;
-            write_file(&into.join(&name).join(part), &bytes)?;
+            write_file(&target.join(&name).join(part), &bytes)?;
         }
     }
-    let own = into.join(turn_folder_name(turn.number));
-    create_folder(&own)?;
+    let turn_folder = target.join(turn_folder_name(turn.number));
+    create_folder(&turn_folder)?;
     let metadata = json!({"turn": turn.number, "task": turn.question, "winning_agent": turn.answer.agent});
-    write_file(&own.join("metadata.json"), metadata.to_string().as_bytes())?;
+    write_file(&turn_folder.join("metadata.json"), metadata.to_string().as_bytes())?;
     let path = &turn.answer.path;
     let answer = files.head(path, MAX_ANSWER_BYTES).map_err(io_error("read", &files.absolute(path)))?;
     let before = if turn.is_partial { PARTIAL_NOTICE } else { "" };
-    write_file(&own.join("answer.txt"), &[before.as_bytes(), &answer].concat())?;
+    write_file(&turn_folder.join("answer.txt"), &[before.as_bytes(), &answer].concat())?;
     let workspace = path.with_file_name("workspace");
     if files.is_folder(&workspace) {
-        copy::folder(files, &workspace, &own.join("workspace"))?;
+        copy::folder(files, &workspace, &turn_folder.join("workspace"))?;
     }
     Ok(())
 }
@@ -70,9 +70,9 @@ pub struct SessionLink(PathBuf);
 impl SessionLink {
     /// Links the session folder into a working folder, under the name in the config.
     pub fn create(working_folder: &Path, name: &str, session: &Path) -> io::Result<SessionLink> {
-        let place = working_folder.join(SESSIONS_FOLDER);
-        std::fs::create_dir_all(&place)?;
-        let link = place.join(name);
+        let folder = working_folder.join(SESSIONS_FOLDER);
+        std::fs::create_dir_all(&folder)?;
+        let link = folder.join(name);
         std::os::unix::fs::symlink(session, &link)?;
         Ok(SessionLink(link))
     }
@@ -81,7 +81,7 @@ impl SessionLink {
 impl Drop for SessionLink {
     fn drop(&mut self) {
         // If the link is already gone, nothing remains to do; a dangling link does no harm.
-        let _gone = std::fs::remove_file(&self.0);
+        let _removed = std::fs::remove_file(&self.0);
     }
 }
 
@@ -120,21 +120,21 @@ mod tests {
         let script = root.path().join("l/final/b/workspace/src/run.sh");
         std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).expect("set");
         std::os::unix::fs::symlink("/etc", root.path().join("l/final/b/workspace/etc")).expect("link");
-        let into = tempfile::tempdir().expect("temp");
+        let target = tempfile::tempdir().expect("temp");
         let answer = answer();
         let turn = SessionTurn { number: 2, question: "two?\n\"", answer: &answer, is_partial: true };
-        write_session(&files, Path::new("session"), &turn, into.path()).expect("handed on");
+        write_session(&files, Path::new("session"), &turn, target.path()).expect("handed on");
 
-        let read = |path: &str| std::fs::read_to_string(into.path().join(path)).expect("file");
+        let read = |path: &str| std::fs::read_to_string(target.path().join(path)).expect("file");
         assert_eq!(
             (read("turn_1/answer.txt"), read("turn_1/metadata.json")),
             ("one".into(), "{\"task\": \"one?\"}".into())
         );
-        assert!(!into.path().join("turn_1/workspace").exists());
+        assert!(!target.path().join("turn_1/workspace").exists());
         assert_eq!(read("turn_2/answer.txt"), format!("{PARTIAL_NOTICE}two"));
         let metadata: serde_json::Value = serde_json::from_str(&read("turn_2/metadata.json")).expect("JSON");
         assert_eq!((&metadata["task"], &metadata["winning_agent"]), (&json!("two?\n\""), &json!("b")));
-        let copy = into.path().join("turn_2/workspace");
+        let copy = target.path().join("turn_2/workspace");
         assert_eq!(copy.join("src/run.sh").metadata().expect("there").permissions().mode() & 0o777, 0o700);
         assert!(copy.join("etc").symlink_metadata().is_err(), "no link is followed or copied");
     }
@@ -142,10 +142,10 @@ mod tests {
     #[test]
     fn a_link_is_there_as_long_as_it_is_held() {
         let (work, session) = (tempfile::tempdir().expect("temp"), tempfile::tempdir().expect("temp"));
-        let place = work.path().join(".massgen/sessions/mg-00000000");
+        let link_path = work.path().join(".massgen/sessions/mg-00000000");
         let link = SessionLink::create(work.path(), "mg-00000000", session.path()).expect("made");
-        assert!(place.is_dir());
+        assert!(link_path.is_dir());
         drop(link);
-        assert!(place.symlink_metadata().is_err() && session.path().is_dir());
+        assert!(link_path.symlink_metadata().is_err() && session.path().is_dir());
     }
 }

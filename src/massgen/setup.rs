@@ -86,17 +86,17 @@ pub fn venv_folder(state: &Path) -> PathBuf {
 /// `seen` is the folder of failed imports.
 pub async fn setup(
     state: &Path,
-    seen: &Path,
+    failed_imports: &Path,
     versions: PackageVersions,
-    mut say: impl FnMut(&str),
+    mut report: impl FnMut(&str),
 ) -> Result<PathBuf, SetupError> {
     let venv = venv_folder(state);
     let (program, finished) = (venv.join("bin/massgen"), venv.join(".finished"));
     std::fs::create_dir_all(state).map_err(io_error("make the folder", state))?;
-    let _turn = lock_setup(state, &mut say).await?;
-    if finished.exists() && broken_import::known_problem(&program, seen).is_none() {
+    let _lock = lock_setup(state, &mut report).await?;
+    if finished.exists() && broken_import::known_problem(&program, failed_imports).is_none() {
         if versions == PackageVersions::Latest {
-            say(&format!("it is set up already; to install the newest packages, remove `{}` first", venv.display()));
+            report(&format!("it is set up already; to install the newest packages, remove `{}` first", venv.display()));
         }
         return Ok(program);
     }
@@ -106,7 +106,7 @@ pub async fn setup(
     if venv.exists() {
         std::fs::remove_dir_all(&venv).map_err(io_error("remove the unfinished", &venv))?;
     }
-    let own = venv.join("bin/python");
+    let venv_python = venv.join("bin/python");
     let package = format!("massgen=={VERSION}");
     let locked = state.join("setup.txt");
     std::fs::write(&locked, LOCKED_PACKAGES).map_err(io_error("write", &locked))?;
@@ -116,20 +116,24 @@ pub async fn setup(
     };
     let steps: [(String, PathBuf, Vec<&str>); 4] = [
         ("making a virtual environment".to_owned(), python, vec!["-m", "venv", path_arg(&venv)]),
-        ("fetching uv from PyPI".to_owned(), own.clone(), vec!["-m", "pip", "install", "--quiet", UV_REQUIREMENT]),
+        (
+            "fetching uv from PyPI".to_owned(),
+            venv_python.clone(),
+            vec!["-m", "pip", "install", "--quiet", UV_REQUIREMENT],
+        ),
         (
             format!("fetching {package} and what it needs (some 2 GB on disk)"),
-            own.clone(),
+            venv_python.clone(),
             [&["-m", "uv", "pip", "install", "--quiet"][..], &packages].concat(),
         ),
         (
             "compiling its bytecode (saves seconds at every start)".to_owned(),
-            own,
+            venv_python,
             vec!["-m", "compileall", "-q", "-j", "0", path_arg(&venv)],
         ),
     ];
-    for (number, (what, program, args)) in steps.iter().enumerate() {
-        say(&format!("step {} of {}: {what}", number + 1, steps.len()));
+    for (number, (description, program, args)) in steps.iter().enumerate() {
+        report(&format!("step {} of {}: {description}", number + 1, steps.len()));
         run_step(program, args, &venv, &log, number + 1 == steps.len()).await?;
     }
     File::create(&finished).map_err(io_error("write", &finished))?;
@@ -140,11 +144,11 @@ fn path_arg(path: &Path) -> &str {
     path.to_str().unwrap_or_default()
 }
 
-async fn lock_setup(state: &Path, say: &mut impl FnMut(&str)) -> Result<File, SetupError> {
+async fn lock_setup(state: &Path, report: &mut impl FnMut(&str)) -> Result<File, SetupError> {
     let path = state.join("setup.lock");
     let file = File::options().write(true).create(true).truncate(false).open(&path).map_err(io_error("open", &path))?;
     if file.try_lock().is_err() {
-        say("waiting for another set-up to end");
+        report("waiting for another set-up to end");
     }
     let locked = tokio::task::spawn_blocking(move || file.lock().map(|()| file)).await.map_err(io::Error::from);
     locked.and_then(|locked| locked).map_err(io_error("lock", &path))
@@ -152,29 +156,35 @@ async fn lock_setup(state: &Path, say: &mut impl FnMut(&str)) -> Result<File, Se
 
 /// The first Python that is new enough: tries `python3`, then the versioned names.
 async fn find_python() -> Result<PathBuf, SetupError> {
-    let mut found = Vec::new();
+    let mut tried = Vec::new();
     for name in ["python3", "python3.13", "python3.12", "python3.11"] {
         let Ok(path) = which::which(name) else { continue };
         match python_version(&path).await {
             Some(version) if version >= MIN_PYTHON => return Ok(path),
-            Some((major, minor)) => found.push(format!("{name} is {major}.{minor}")),
-            None => found.push(format!("{name} does not run")),
+            Some((major, minor)) => tried.push(format!("{name} is {major}.{minor}")),
+            None => tried.push(format!("{name} does not run")),
         }
     }
-    let found = if found.is_empty() { "no python3 is in PATH".to_owned() } else { found.join(", ") };
-    Err(SetupError::NoPython { found })
+    let tried = if tried.is_empty() { "no python3 is in PATH".to_owned() } else { tried.join(", ") };
+    Err(SetupError::NoPython { found: tried })
 }
 
 async fn python_version(python: &Path) -> Option<(u32, u32)> {
     let script = "import sys; print(*sys.version_info[:2])";
-    let asked = Command::new(python).args(["-c", script]).stdin(Stdio::null()).kill_on_drop(true).output();
-    let answer = tokio::time::timeout(Duration::from_secs(30), asked).await.ok()?.ok()?;
+    let output = Command::new(python).args(["-c", script]).stdin(Stdio::null()).kill_on_drop(true).output();
+    let answer = tokio::time::timeout(Duration::from_secs(30), output).await.ok()?.ok()?;
     let text = String::from_utf8(answer.stdout).ok()?;
     let (major, minor) = text.trim().split_once(' ')?;
     Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
-async fn run_step(program: &Path, args: &[&str], venv: &Path, log: &Path, forgiving: bool) -> Result<(), SetupError> {
+async fn run_step(
+    program: &Path,
+    args: &[&str],
+    venv: &Path,
+    log: &Path,
+    ignores_failure: bool,
+) -> Result<(), SetupError> {
     let out = File::options().append(true).open(log).map_err(io_error("open", log))?;
     let err = out.try_clone().map_err(io_error("open", log))?;
     let mut command = Command::new(program);
@@ -182,7 +192,7 @@ async fn run_step(program: &Path, args: &[&str], venv: &Path, log: &Path, forgiv
     command.stdin(Stdio::null()).stdout(out).stderr(err).kill_on_drop(true);
     let ended = command.status().await.map_err(io_error("execute", program))?;
     // Some files of MassGen's dependencies are templates that Python cannot compile; all other files are compiled.
-    if ended.success() || forgiving {
+    if ended.success() || ignores_failure {
         return Ok(());
     }
     let text = std::fs::read_to_string(log).unwrap_or_default();
@@ -203,10 +213,13 @@ mod tests {
     #[test]
     fn the_locked_packages_are_exact_versions_that_start_and_name_no_registry() {
         let lines: Vec<&str> = LOCKED_PACKAGES.lines().filter(|line| !line.starts_with('#')).collect();
-        let all: Vec<(&str, &str)> =
+        let packages: Vec<(&str, &str)> =
             lines.iter().map(|line| line.split_once("==").unwrap_or_else(|| panic!("{line}"))).collect();
-        assert!(all.contains(&("massgen", VERSION)) && all.len() > 200, "{}", all.len());
-        assert!(all.iter().any(|(name, version)| *name == "mcp" && version.starts_with("1.")), "MassGen needs mcp 1");
+        assert!(packages.contains(&("massgen", VERSION)) && packages.len() > 200, "{}", packages.len());
+        assert!(
+            packages.iter().any(|(name, version)| *name == "mcp" && version.starts_with("1.")),
+            "MassGen needs mcp 1"
+        );
         assert!(lines.iter().all(|line| !line.contains("://") && !line.contains('@') && !line.starts_with('-')));
     }
 }

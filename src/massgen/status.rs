@@ -132,7 +132,7 @@ impl StatusFile {
     fn into_digest(self, secrets: &Secrets) -> Digest {
         let agents = self.agents.0.unwrap_or_default().0;
         let first_error = agents.iter().find_map(|(id, agent)| Some((agent.first_error(secrets)?, id)));
-        let (first_error, of) =
+        let (first_error, first_error_agent) =
             first_error.map(|(error, id)| (error, clean_message(id, MAX_NAME_CHARS, secrets))).unzip();
         let agents: Vec<AgentDigest> = agents.into_iter().map(|(id, agent)| agent.into_digest(&id, secrets)).collect();
         let costs = self.costs.0.unwrap_or_default();
@@ -148,7 +148,7 @@ impl StatusFile {
             tokens: tokens.or_else(|| agents.iter().map(|agent| agent.tokens).sum()),
             finish_reason: self.finish_reason.0.as_deref().map(finish_from_word),
             first_error,
-            first_error_agent: of,
+            first_error_agent,
             agents,
         }
     }
@@ -157,8 +157,8 @@ impl StatusFile {
 impl StatusAgent {
     fn first_error(&self, secrets: &Secrets) -> Option<String> {
         let attempts = &self.reliability.0.as_ref()?.enforcement_attempts.0;
-        let of_api = |attempt: &&Attempt| attempt.reason.0.as_deref() == Some("api_error");
-        let attempt = attempts.iter().filter_map(|attempt| attempt.0.as_ref()).find(of_api)?;
+        let is_api_error = |attempt: &&Attempt| attempt.reason.0.as_deref() == Some("api_error");
+        let attempt = attempts.iter().filter_map(|attempt| attempt.0.as_ref()).find(is_api_error)?;
         attempt.error_message.0.as_deref().map(|message| clean_message(message, MAX_ERROR_CHARS, secrets))
     }
 
@@ -187,15 +187,15 @@ impl StatusAgent {
 
 /// `results.votes` includes votes for answers that newer ones have replaced; they are omitted here.
 fn standing_votes(votes: VoteCounts, agents: &[AgentDigest], secrets: &Secrets) -> BTreeMap<String, u32> {
-    let stands = |label: &str| agents.iter().any(|agent| agent.label.as_deref() == Some(label));
+    let is_current = |label: &str| agents.iter().any(|agent| agent.label.as_deref() == Some(label));
     let counted =
         votes.into_iter().filter_map(|(label, count)| Some((clean_message(&label, MAX_NAME_CHARS, secrets), count.0?)));
-    counted.filter(|(label, count)| *count > 0 && stands(label)).collect()
+    counted.filter(|(label, count)| *count > 0 && is_current(label)).collect()
 }
 
 /// A text of MassGen as one sanitized line. Secrets are masked before the cut, because the cut could leave part of a secret.
-fn clean_message(text: &str, most: usize, secrets: &Secrets) -> String {
-    text::single_line(&secrets.mask(text), most)
+fn clean_message(text: &str, max_chars: usize, secrets: &Secrets) -> String {
+    text::single_line(&secrets.mask(text), max_chars)
 }
 
 fn token_total(input: &Lenient<f64>, output: &Lenient<f64>) -> Option<u64> {
@@ -211,8 +211,8 @@ fn known_cost(cost: &Lenient<f64>) -> Option<f64> {
     cost.0.filter(|cost| cost.is_finite() && *cost > 0.0)
 }
 
-fn finish_from_word(word: &str) -> Finish {
-    match word {
+fn finish_from_word(text: &str) -> Finish {
+    match text {
         "in_progress" => Finish::InProgress,
         "completed" => Finish::Completed,
         "timeout" => Finish::Timeout,

@@ -68,9 +68,9 @@ impl HarmfulCharFilter {
 
     /// Whether the next character of the text is harmless at its place.
     pub fn is_harmless(&mut self, c: char) -> bool {
-        let harmless = self.is_allowed(c);
-        self.previous = if harmless { classify(c) } else { PreviousChar::Invisible };
-        harmless
+        let is_harmless = self.is_allowed(c);
+        self.previous = if is_harmless { classify(c) } else { PreviousChar::Invisible };
+        is_harmless
     }
 
     fn is_allowed(&self, c: char) -> bool {
@@ -117,10 +117,10 @@ pub fn replacement_char(c: char) -> char {
 }
 
 /// At most `most` characters of the text; if it was cut, the last one is `…`.
-pub fn truncate(text: &str, most: usize) -> String {
-    match text.char_indices().nth(most) {
+pub fn truncate(text: &str, max_chars: usize) -> String {
+    match text.char_indices().nth(max_chars) {
         None => text.to_owned(),
-        Some(_) => text.chars().take(most.saturating_sub(1)).chain(['…']).collect(),
+        Some(_) => text.chars().take(max_chars.saturating_sub(1)).chain(['…']).collect(),
     }
 }
 
@@ -134,19 +134,19 @@ pub fn trim_cut_word(cut: &str, is_between: bool) -> &str {
 }
 
 /// A sentence as one line of at most `most` characters, cut between words.
-pub fn truncate_sentence(text: &str, most: usize) -> String {
-    let whole = single_line(text, usize::MAX);
-    match whole.char_indices().nth(most.saturating_sub(1)) {
-        Some((end, _)) if whole.chars().nth(most).is_some() => {
-            format!("{}…", trim_cut_word(&whole[..end], whole[end..].starts_with(' ')))
+pub fn truncate_sentence(text: &str, max_chars: usize) -> String {
+    let line = single_line(text, usize::MAX);
+    match line.char_indices().nth(max_chars.saturating_sub(1)) {
+        Some((end, _)) if line.chars().nth(max_chars).is_some() => {
+            format!("{}…", trim_cut_word(&line[..end], line[end..].starts_with(' ')))
         }
-        Some(_) | None => whole,
+        Some(_) | None => line,
     }
 }
 
 /// One line of at most `most` characters: white space is collapsed, then the line is cut.
-pub fn single_line(text: &str, most: usize) -> String {
-    truncate(&remove_harmful(text).split_whitespace().collect::<Vec<_>>().join(" "), most)
+pub fn single_line(text: &str, max_chars: usize) -> String {
+    truncate(&remove_harmful(text).split_whitespace().collect::<Vec<_>>().join(" "), max_chars)
 }
 
 /// Whether the beginning of a file shows that it is not UTF-8 text: it contains a NUL byte or invalid UTF-8. An incomplete character at its
@@ -188,11 +188,11 @@ mod tests {
         assert_eq!(replace_harmful(bad), "a␛[2J␇␍␡\u{fffd}\u{fffd}\u{fffd}\u{fffd}\u{fffd}\u{fffd}z");
         assert_eq!(replace_harmful(&replace_harmful(bad)), replace_harmful(bad));
         assert_eq!(safe_name("a\n1  b\t\u{1b}"), "a␊1  b␉␛");
-        for fine in
+        for text in
             ["a\tb\n", "zażółć 漢字", "👩\u{200d}👩\u{200d}👧 ❤\u{fe0f}\u{200d}🔥 1\u{fe0f}\u{20e3}", "می\u{200c}خواهم"]
         {
-            assert_eq!(replace_harmful(fine), fine);
-            assert_eq!(remove_harmful(fine), fine);
+            assert_eq!(replace_harmful(text), text);
+            assert_eq!(remove_harmful(text), text);
         }
     }
 
@@ -212,8 +212,8 @@ mod tests {
             ["", "a b", "it's", "$HOME", "`id`", "a\"b", "~/x", "a;b", "x\ny", "*", "!", "\\", "é", "#", "-n", "''"]
         {
             let script = format!("printf %s x{}", shell_quote(word));
-            let said = std::process::Command::new("sh").args(["-c", &script]).output().expect("sh");
-            assert_eq!(String::from_utf8_lossy(&said.stdout), format!("x{word}"), "{script}");
+            let output = std::process::Command::new("sh").args(["-c", &script]).output().expect("sh");
+            assert_eq!(String::from_utf8_lossy(&output.stdout), format!("x{word}"), "{script}");
         }
     }
 

@@ -245,47 +245,52 @@ impl Timeline {
     /// Reads the newest attempt of a live or ended run. `digest` gives the order of the agents if MassGen left no labels; secrets are
     /// masked.
     pub fn read(files: &RunFiles, layout: &Layout, digest: Option<&Digest>, secrets: &Secrets) -> Timeline {
-        let desk = ReadContext::new(files, layout, secrets);
-        let mut story = Timeline { attempt: layout.attempt.clone(), ..Timeline::default() };
+        let context = ReadContext::new(files, layout, secrets);
+        let mut timeline = Timeline { attempt: layout.attempt.clone(), ..Timeline::default() };
         let attempts = files.folders(&layout.turn).iter().filter(|name| name.starts_with("attempt_")).count();
         if attempts > 1 {
-            story.gaps.push(format!("MassGen made {attempts} attempts, of which the last is told"));
+            timeline.gaps.push(format!("MassGen made {attempts} attempts, of which the last is told"));
         }
-        let numbers = metrics::Metrics::read(&desk, &mut story.gaps);
-        let clock = TimelineClock::new(numbers.start(), events::first_local_time(&desk), layout);
-        story.start = clock.start();
-        numbers.add_to_timeline(&desk, &clock, &mut story);
-        votes::add_answers_and_votes(&desk, &clock, digest, &mut story);
-        events::add_events(&desk, &clock, &mut story);
-        story.finalize(numbers.last_updated(&clock));
-        story
+        let numbers = metrics::Metrics::read(&context, &mut timeline.gaps);
+        let clock = TimelineClock::new(numbers.start(), events::first_local_time(&context), layout);
+        timeline.start = clock.start();
+        numbers.add_to_timeline(&context, &clock, &mut timeline);
+        votes::add_answers_and_votes(&context, &clock, digest, &mut timeline);
+        events::add_events(&context, &clock, &mut timeline);
+        timeline.finalize(numbers.last_updated(&clock));
+        timeline
     }
 
     /// Combines the facts of several files: order, end, and valid votes.
-    fn finalize(&mut self, seen: Option<f64>) {
+    fn finalize(&mut self, last_seen: Option<f64>) {
         self.truncate();
         self.answers.sort_by(|a, b| a.time_s.total_cmp(&b.time_s));
         self.votes.sort_by(|a, b| a.time_s.total_cmp(&b.time_s));
         self.errors.sort_by(|a, b| a.time_s.total_cmp(&b.time_s));
-        self.end = seen.into_iter().chain(self.times()).fold(self.end, f64::max);
+        self.end = last_seen.into_iter().chain(self.times()).fold(self.end, f64::max);
         let end = self.end;
-        let open = self.rounds.iter_mut().filter(|round| round.outcome.is_empty()).map(|round| &mut round.end);
-        let shown = self.presentation.iter_mut().map(|shown| &mut shown.end).filter(|to| **to == 0.0);
-        open.chain(shown).for_each(|to| *to = end);
+        let open_ends = self.rounds.iter_mut().filter(|round| round.outcome.is_empty()).map(|round| &mut round.end);
+        let presentation_end = self
+            .presentation
+            .iter_mut()
+            .map(|presentation_end| &mut presentation_end.end)
+            .filter(|end_time| **end_time == 0.0);
+        open_ends.chain(presentation_end).for_each(|end_time| *end_time = end);
         votes::mark_standing(&mut self.votes, self.answers.iter().map(|answer| answer.time_s));
     }
 
     fn times(&self) -> impl Iterator<Item = f64> {
-        let points = self.answers.iter().map(|answer| answer.time_s).chain(self.votes.iter().map(|vote| vote.time_s));
-        let troubles = self.errors.iter().map(|trouble| trouble.time_s);
+        let event_times =
+            self.answers.iter().map(|answer| answer.time_s).chain(self.votes.iter().map(|vote| vote.time_s));
+        let errors = self.errors.iter().map(|error| error.time_s);
         let calls = self.tools.iter().map(|call| call.time_s + call.duration_s.unwrap_or_default());
-        points.chain(troubles).chain(calls).chain(self.rounds.iter().map(|round| round.end))
+        event_times.chain(errors).chain(calls).chain(self.rounds.iter().map(|round| round.end))
     }
 
     fn truncate(&mut self) {
-        fn cut<T>(facts: &mut Vec<T>, what: &str, gaps: &mut Vec<String>) {
+        fn cut<T>(facts: &mut Vec<T>, noun: &str, gaps: &mut Vec<String>) {
             if facts.len() > MAX_EVENTS {
-                gaps.push(format!("of {} {what} the first {MAX_EVENTS} are told", facts.len()));
+                gaps.push(format!("of {} {noun} the first {MAX_EVENTS} are told", facts.len()));
                 facts.truncate(MAX_EVENTS);
             }
         }

@@ -29,22 +29,23 @@ pub struct VariableSources<'a> {
 impl VariableSources<'_> {
     /// The names of all variables with a value.
     pub fn names(self) -> BTreeSet<String> {
-        let given = environment::select(self.passed_variables().into_iter(), self.pass_env);
-        let given = given.into_iter().filter(|(_, value)| !value.is_empty());
-        let given = given.filter_map(|(name, _)| name.into_string().ok());
-        let of_user = [".massgen/.env", ".config/massgen/.env"];
-        let files = of_user.iter().filter_map(|file| Some(self.home?.join(file)));
+        let passed = environment::select(self.passed_variables().into_iter(), self.pass_env);
+        let passed = passed.into_iter().filter(|(_, value)| !value.is_empty());
+        let passed = passed.filter_map(|(name, _)| name.into_string().ok());
+        let user_files = [".massgen/.env", ".config/massgen/.env"];
+        let files = user_files.iter().filter_map(|file| Some(self.home?.join(file)));
         let files = files.chain(env_files(self.context, self.package, self.project));
         let read = files.filter_map(|file| secrets::read_env_file(&file).ok()).flatten();
         let read = read.filter(|(_, value)| !value.is_empty()).map(|(name, _)| name);
-        let all = self.operator_variables().into_iter().filter(|(_, value)| !value.is_empty()).map(|(name, _)| name);
-        given.chain(read).chain(all).collect()
+        let operator_names =
+            self.operator_variables().into_iter().filter(|(_, value)| !value.is_empty()).map(|(name, _)| name);
+        passed.chain(read).chain(operator_names).collect()
     }
 
     /// `DOCKER_HOST` as MassGen receives it.
     pub fn docker_host(self) -> Option<String> {
-        let mut given = self.passed_variables().into_iter();
-        given.find(|(name, _)| name == "DOCKER_HOST").and_then(|(_, value)| value.into_string().ok())
+        let mut passed = self.passed_variables().into_iter();
+        passed.find(|(name, _)| name == "DOCKER_HOST").and_then(|(_, value)| value.into_string().ok())
     }
 
     fn passed_variables(self) -> Vec<(OsString, OsString)> {
@@ -59,8 +60,8 @@ impl VariableSources<'_> {
 /// The `.env` files that MassGen reads in addition to the user's (`cli/env.py`): `configs/.env` of its working folder, and the first one
 /// found from its package folder upwards.
 pub fn env_files(context: Context, package: Option<&Path>, project: Option<&Path>) -> Vec<PathBuf> {
-    let of_folder = project.filter(|_| context != Context::None).map(|project| project.join("configs/.env"));
+    let folder_file = project.filter(|_| context != Context::None).map(|project| project.join("configs/.env"));
     let upwards = package.into_iter().flat_map(Path::ancestors).map(|folder| folder.join(".env"));
-    let of_package = upwards.into_iter().find(|file| file.is_file());
-    of_folder.into_iter().chain(of_package).filter_map(|file| file.canonicalize().ok()).collect()
+    let package_file = upwards.into_iter().find(|file| file.is_file());
+    folder_file.into_iter().chain(package_file).filter_map(|file| file.canonicalize().ok()).collect()
 }

@@ -27,13 +27,13 @@ impl VotePoll {
             return;
         }
         let agents = digest.agents.iter().map(|agent| (agent.answers, agent.state == AgentState::Voted));
-        let turnout = (layout.attempt.clone(), digest.votes_counted, agents.collect());
-        if self.last_turnout.as_ref() != Some(&turnout) {
+        let vote_state = (layout.attempt.clone(), digest.votes_counted, agents.collect());
+        if self.last_turnout.as_ref() != Some(&vote_state) {
             self.standing_votes = standing_votes(files, layout, Some(digest), secrets);
             // A vote file may appear on disk a moment after MassGen counted the vote.
             let is_complete =
                 self.standing_votes.as_ref().is_some_and(|found| found.cast_count >= digest.votes_counted as usize);
-            self.last_turnout = is_complete.then_some(turnout);
+            self.last_turnout = is_complete.then_some(vote_state);
         }
         if let Some(standing) = &self.standing_votes {
             digest.votes.clone_from(&standing.votes);
@@ -52,18 +52,18 @@ mod tests {
     #[test]
     fn a_vote_is_an_agents_newest_while_it_stands() {
         let root = tempfile::tempdir().expect("temp");
-        let put = |name: &str, text: &str| {
+        let write = |name: &str, text: &str| {
             let path = root.path().join("attempt").join(name);
             std::fs::create_dir_all(path.parent().expect("parent")).expect("mkdir");
             std::fs::write(path, text).expect("write");
         };
-        let ballot = |label: &str| format!(r#"{{"voter_id": "a", "voted_for": "b", "voted_for_label": "{label}"}}"#);
+        let vote_file = |label: &str| format!(r#"{{"voter_id": "a", "voted_for": "b", "voted_for_label": "{label}"}}"#);
         let [log, turn, attempt] = ["log_20261124_021009_622518", "turn_1", "attempt"].map(PathBuf::from);
         let layout = Layout { log, turn, attempt };
         let files = RunFiles::open(root.path()).expect("open");
         let mut poll = VotePoll::default();
         // What status.json keeps reporting: the first vote.
-        let mut seen = |counted: u32, answers: u32| {
+        let mut corrected = |counted: u32, answers: u32| {
             let vote = Some("agent2.1".to_owned());
             let agent = AgentDigest { id: "a".to_owned(), vote, answers, ..AgentDigest::default() };
             let votes = [("agent2.1".to_owned(), counted)].into();
@@ -71,14 +71,14 @@ mod tests {
             poll.correct_votes(&mut digest, &files, &layout, &Secrets::default());
             (digest.agents.remove(0).vote, digest.votes.into_keys().collect::<Vec<_>>())
         };
-        let told = |label: &str| (Some(label.to_owned()), vec![label.to_owned()]);
-        assert_eq!(seen(1, 1), told("agent2.1"), "without ballots there is nothing else to tell");
-        put("a/20261124_021011_000000/vote.json", &ballot("agent2.1"));
-        assert_eq!(seen(1, 1), told("agent2.1"));
-        put("b/20261124_021012_000000/answer.txt", "newer");
-        assert_eq!(seen(1, 2), (None, vec![]), "a newer answer makes it void");
-        assert_eq!(seen(2, 2), (None, vec![]), "its ballot is not on disk yet");
-        put("a/20261124_021013_000000/vote.json", &ballot("agent2.2"));
-        assert_eq!(seen(2, 2), told("agent2.2"));
+        let expected = |label: &str| (Some(label.to_owned()), vec![label.to_owned()]);
+        assert_eq!(corrected(1, 1), expected("agent2.1"), "without ballots there is nothing else to tell");
+        write("a/20261124_021011_000000/vote.json", &vote_file("agent2.1"));
+        assert_eq!(corrected(1, 1), expected("agent2.1"));
+        write("b/20261124_021012_000000/answer.txt", "newer");
+        assert_eq!(corrected(1, 2), (None, vec![]), "a newer answer makes it void");
+        assert_eq!(corrected(2, 2), (None, vec![]), "its ballot is not on disk yet");
+        write("a/20261124_021013_000000/vote.json", &vote_file("agent2.2"));
+        assert_eq!(corrected(2, 2), expected("agent2.2"));
     }
 }

@@ -23,9 +23,9 @@ const BY_WEIGHT: [&str; 5] = ["agents_failed", NOT_APPLIED, "nothing_changed", "
 
 /// Warnings by importance. Unknown codes, from later versions, come last.
 pub fn by_weight(warnings: &[Warning]) -> Vec<&Warning> {
-    let weight = |warning: &&Warning| BY_WEIGHT.iter().position(|code| *code == warning.code).unwrap_or(usize::MAX);
+    let rank = |warning: &&Warning| BY_WEIGHT.iter().position(|code| *code == warning.code).unwrap_or(usize::MAX);
     let mut sorted: Vec<&Warning> = warnings.iter().collect();
-    sorted.sort_by_key(weight);
+    sorted.sort_by_key(rank);
     sorted
 }
 
@@ -42,8 +42,8 @@ pub fn nothing_changed_warning() -> Warning {
 /// The warnings of a run; [`by_weight`] sorts them.
 pub fn warnings(log: &str, digest: Option<&Digest>) -> Vec<Warning> {
     let lines: Vec<LogLine<'_>> = log.lines().filter_map(LogLine::parse).collect();
-    let all = [not_applied(&lines), not_connected(&lines), digest.and_then(failed_agents), not_in_docker(&lines)];
-    all.into_iter().flatten().collect()
+    let found = [not_applied(&lines), not_connected(&lines), digest.and_then(failed_agents), not_in_docker(&lines)];
+    found.into_iter().flatten().collect()
 }
 
 /// MassGen's own line: `20:53:57 | ERROR    | Failed to connect to …`. Model text spans several lines, or follows other words.
@@ -75,14 +75,14 @@ fn not_connected(lines: &[LogLine<'_>]) -> Option<Warning> {
         }
     }
     let failed = servers.iter().filter(|(_, (failed, _))| *failed > 0);
-    let told = failed.map(|(server, (failed, connected))| {
+    let server_names = failed.map(|(server, (failed, connected))| {
         let name = text::single_line(server, MAX_PART_CHARS);
         if *connected == 0 { name } else { format!("{name} ({failed} of {} times)", failed + connected) }
     });
-    let told = list_names(told)?;
+    let server_names = list_names(server_names)?;
     Some(warning(
         "mcp_not_connected",
-        format!("MCP servers did not connect: {told}"),
+        format!("MCP servers did not connect: {server_names}"),
         "their tools were missing: see read_result part `errors`",
     ))
 }
@@ -102,8 +102,8 @@ fn not_applied(lines: &[LogLine<'_>]) -> Option<Warning> {
     let project = lines.get(start)?.text.rsplit_once("original removed from agent view: ")?.1;
     let after = lines.get(start..)?;
     let is_applied = after.iter().any(|line| line.text.starts_with("[Orchestrator] Applied isolated changes: "));
-    let is_nothing = after.iter().any(|line| NOTHING.iter().any(|sign| line.text.starts_with(sign)));
-    (is_nothing && !is_applied).then(|| {
+    let has_no_changes = after.iter().any(|line| NOTHING.iter().any(|pattern| line.text.starts_with(pattern)));
+    (has_no_changes && !is_applied).then(|| {
         warning(
             NOT_APPLIED,
             format!(
@@ -135,11 +135,11 @@ fn not_in_docker(lines: &[LogLine<'_>]) -> Option<Warning> {
 fn failed_agents(digest: &Digest) -> Option<Warning> {
     let failed: Vec<_> = digest.agents.iter().filter(|agent| agent.state == AgentState::Failed).collect();
     let ids = list_names(failed.iter().map(|agent| text::single_line(&agent.id, MAX_PART_CHARS)))?;
-    let of_model = digest.first_error.as_deref().filter(|_| {
+    let model_error = digest.first_error.as_deref().filter(|_| {
         digest.first_error_agent.as_deref().is_none_or(|agent| failed.iter().any(|failed| failed.id == agent))
     });
     let reason =
-        of_model.or_else(|| failed.iter().find_map(|agent| agent.error.as_deref())).unwrap_or("no reason given");
+        model_error.or_else(|| failed.iter().find_map(|agent| agent.error.as_deref())).unwrap_or("no reason given");
     Some(warning(
         "agents_failed",
         format!("failed while others went on: {ids}: {}", text::single_line(reason, MAX_PART_CHARS)),
@@ -150,10 +150,10 @@ fn failed_agents(digest: &Digest) -> Option<Warning> {
 /// Some names and the number of further ones; `None` if the list is empty.
 fn list_names(names: impl Iterator<Item = String>) -> Option<String> {
     let names: Vec<String> = names.collect();
-    let more = names.len().saturating_sub(MAX_NAMED);
-    let more = (more > 0).then(|| format!("{more} more"));
-    let told: Vec<String> = names.into_iter().take(MAX_NAMED).chain(more).collect();
-    (!told.is_empty()).then(|| told.join(", "))
+    let omitted = names.len().saturating_sub(MAX_NAMED);
+    let omitted = (omitted > 0).then(|| format!("{omitted} more"));
+    let shown: Vec<String> = names.into_iter().take(MAX_NAMED).chain(omitted).collect();
+    (!shown.is_empty()).then(|| shown.join(", "))
 }
 
 fn warning(code: &str, message: String, hint: &str) -> Warning {
@@ -193,9 +193,9 @@ mod tests {
 
     #[test]
     fn servers_that_did_not_connect_are_named() {
-        let told = of(&[NOT_CONNECTED], None);
-        assert_eq!(told.len(), 1);
-        assert!(told[0].0 == "mcp_not_connected" && told[0].1.ends_with(": nosuch"), "{told:?}");
+        let warnings = of(&[NOT_CONNECTED], None);
+        assert_eq!(warnings.len(), 1);
+        assert!(warnings[0].0 == "mcp_not_connected" && warnings[0].1.ends_with(": nosuch"), "{warnings:?}");
         let later = "20:54:09 | INFO     | MCP server 'nosuch' connected successfully\n";
         assert!(of(&[NOT_CONNECTED, later], None)[0].1.ends_with(": nosuch (1 of 2 times)"));
         let many: String = (0..9).map(|n| NOT_CONNECTED.replace("nosuch", &format!("s{n}"))).collect();
@@ -207,18 +207,18 @@ mod tests {
         assert_eq!(codes(&[ISOLATED, NOTHING]), ["changes_not_applied"]);
         assert_eq!(codes(&[ISOLATED, EMPTY]), ["changes_not_applied"]);
         assert!(of(&[ISOLATED, EMPTY], None)[0].1.contains("`/r`"));
-        for fine in [&[ISOLATED, APPLIED][..], &[ISOLATED, EMPTY, APPLIED], &[NOTHING], &[ISOLATED]] {
-            assert!(codes(fine).is_empty(), "{fine:?}");
+        for lines in [&[ISOLATED, APPLIED][..], &[ISOLATED, EMPTY, APPLIED], &[NOTHING], &[ISOLATED]] {
+            assert!(codes(lines).is_empty(), "{lines:?}");
         }
     }
 
     #[test]
     fn docker_that_was_not_used_is_told_and_what_a_model_says_is_not_heard() {
         assert_eq!(codes(&[IN_DOCKER]), ["docker_not_used"]);
-        let said = format!("Stream chunk: {NOT_CONNECTED}").replace("20:5", "x");
+        let line = format!("Stream chunk: {NOT_CONNECTED}").replace("20:5", "x");
         assert!(
             codes(&[
-                &said,
+                &line,
                 "Failed to connect to x: no\n",
                 "20:53:57 | INFO     | he said: Failed to connect to x: y\n"
             ])
@@ -236,15 +236,18 @@ mod tests {
         };
         let failed = agent("agent_b", AgentState::Failed, Some("Agent failed to use workflow tools after 3 attempts"));
         let agents = vec![agent("agent_a", AgentState::Voted, None), failed];
-        let own = Digest {
+        let digest = Digest {
             agents,
             first_error: Some("Error code: 500".to_owned()),
             first_error_agent: Some("agent_b".to_owned()),
             ..Digest::default()
         };
-        let told = of(&[], Some(&own));
-        assert!(told[0].0 == "agents_failed" && told[0].1.ends_with("agent_b: Error code: 500"), "{told:?}");
-        let other = Digest { first_error_agent: Some("agent_a".to_owned()), ..own };
+        let warnings = of(&[], Some(&digest));
+        assert!(
+            warnings[0].0 == "agents_failed" && warnings[0].1.ends_with("agent_b: Error code: 500"),
+            "{warnings:?}"
+        );
+        let other = Digest { first_error_agent: Some("agent_a".to_owned()), ..digest };
         assert!(of(&[], Some(&other))[0].1.ends_with("agent_b: Agent failed to use workflow tools after 3 attempts"));
     }
 

@@ -1,4 +1,4 @@
-//! Holding a manifest against what is there now: pure comparison of hashes, one finding for each thing that it names.
+//! Compares a manifest with the current files by their hashes; gives one finding for each entry of the manifest.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -8,33 +8,34 @@ use crate::massgen::files::RunFiles;
 use crate::registry::StateFolder;
 use crate::run::{RunId, RunRecord};
 
-/// What became of something since the manifest was made.
+/// The result of a comparison with the manifest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CheckFinding {
-    /// It is as it was.
+    /// It is unchanged.
     Unchanged,
-    /// It is another now.
+    /// It has changed.
     Changed,
-    /// It is gone, or cannot be read any more.
+    /// It does not exist or cannot be read.
     Missing,
-    /// It was not there.
+    /// It is new.
     Added,
-    /// The manifest says nothing of it.
+    /// The manifest does not list it.
     NotRecorded,
 }
 
 /// One finding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ManifestCheck {
-    /// What became of it.
+    /// The result.
     pub finding: CheckFinding,
-    /// What it is: `manifest` (of a run, in that of its group), `question`, `config hash`, `config`, `answer`, `basis` (the answer that the run builds on), `file`.
+    /// The kind of entry: `manifest` (of a run of the group), `question`, `config hash`, `config`, `answer`, `basis` (the answer that the run
+    /// builds on), `file`.
     pub subject: &'static str,
-    /// Where it is, relative to the run's folder or, of a file, to the workspace; empty where it is no file.
+    /// Its path, relative to the run's folder or, for `file`, to the workspace; empty if the entry is not a file.
     pub path: String,
 }
 
-/// Holds a manifest against the run's record and folder.
+/// Compares a manifest with the run's record and folder.
 pub fn check_run(manifest: &Manifest, files: &RunFiles, record: &RunRecord) -> Vec<ManifestCheck> {
     let spec = &record.spec;
     let mut checks = vec![
@@ -46,45 +47,46 @@ pub fn check_run(manifest: &Manifest, files: &RunFiles, record: &RunRecord) -> V
     let basis = manifest.lineage.from.as_ref().and_then(|from| from.file.as_ref());
     checks.extend(basis.map(|file| check_file(files, "basis", Path::new(""), file)));
     checks.extend(check_other_answer(manifest, files, record));
-    let beside = manifest.answer.as_ref().map(|answer| collect::workspace_path(&answer.file.path));
-    let none = ManifestWorkspace { path: beside.unwrap_or_default(), ..ManifestWorkspace::default() };
-    checks.extend(check_workspace(manifest.workspace.as_ref().unwrap_or(&none), files));
+    let workspace_path = manifest.answer.as_ref().map(|answer| collect::workspace_path(&answer.file.path));
+    let empty_workspace =
+        ManifestWorkspace { path: workspace_path.unwrap_or_default(), ..ManifestWorkspace::default() };
+    checks.extend(check_workspace(manifest.workspace.as_ref().unwrap_or(&empty_workspace), files));
     checks
 }
 
-/// Holds the manifest of a group against the manifests of its runs; what those say is each one's own to check.
+/// Compares the manifest of a group with the manifests of its runs, but not these with their runs.
 pub fn check_group(manifest: &GroupManifest, state: &StateFolder) -> Vec<ManifestCheck> {
     let named = manifest.runs.iter().filter_map(|run| Some((run.run_id.parse().ok()?, run.manifest_sha256.as_ref()?)));
-    let of_run = |(id, then): (RunId, &String)| {
-        let found = match hash::manifest_sha256(&state.run_folder(&id)) {
-            Some(now) if now == *then => CheckFinding::Unchanged,
+    let check = |(id, recorded): (RunId, &String)| {
+        let finding = match hash::manifest_sha256(&state.run_folder(&id)) {
+            Some(current) if current == *recorded => CheckFinding::Unchanged,
             Some(_) => CheckFinding::Changed,
             None => CheckFinding::Missing,
         };
-        ManifestCheck { finding: found, subject: "manifest", path: id.to_string() }
+        ManifestCheck { finding, subject: "manifest", path: id.to_string() }
     };
-    named.map(of_run).collect()
+    named.map(check).collect()
 }
 
-fn hash_check(what: &'static str, is_same: bool) -> ManifestCheck {
+fn hash_check(subject: &'static str, is_same: bool) -> ManifestCheck {
     ManifestCheck {
         finding: if is_same { CheckFinding::Unchanged } else { CheckFinding::Changed },
-        subject: what,
+        subject,
         path: String::new(),
     }
 }
 
-fn check_file(files: &RunFiles, what: &'static str, folder: &Path, fact: &HashedFile) -> ManifestCheck {
-    let path = Path::new(&fact.path);
-    let found = match hash::hash_file(files, &folder.join(path), path) {
-        Ok(now) if now == *fact => CheckFinding::Unchanged,
+fn check_file(files: &RunFiles, subject: &'static str, folder: &Path, recorded: &HashedFile) -> ManifestCheck {
+    let path = Path::new(&recorded.path);
+    let finding = match hash::hash_file(files, &folder.join(path), path) {
+        Ok(current) if current == *recorded => CheckFinding::Unchanged,
         Ok(_) => CheckFinding::Changed,
         Err(_) => CheckFinding::Missing,
     };
-    ManifestCheck { finding: found, subject: what, path: fact.path.clone() }
+    ManifestCheck { finding, subject, path: recorded.path.clone() }
 }
 
-/// An answer that would be read in the place of the one that the manifest names.
+/// Finds an answer that would now be read instead of the one in the manifest.
 fn check_other_answer(manifest: &Manifest, files: &RunFiles, record: &RunRecord) -> Option<ManifestCheck> {
     let path = collect::best_answer(files, record)?.path.to_string_lossy().into_owned();
     let known = manifest.answer.as_ref().map(|answer| answer.file.path.as_str());
@@ -99,12 +101,12 @@ fn check_workspace(workspace: &ManifestWorkspace, files: &RunFiles) -> Vec<Manif
     let mut checks: Vec<ManifestCheck> =
         workspace.files.iter().map(|file| check_file(files, "file", folder, file)).collect();
     let named: BTreeSet<&str> = workspace.files.iter().map(|file| file.path.as_str()).collect();
-    // If some were left out, they cannot be told from new ones.
-    let found = if workspace.left_out.is_some() { CheckFinding::NotRecorded } else { CheckFinding::Added };
-    let there =
+    // If some files were left out, they cannot be distinguished from new files.
+    let finding = if workspace.left_out.is_some() { CheckFinding::NotRecorded } else { CheckFinding::Added };
+    let current =
         collect::walk_folder(files, folder).files.into_iter().map(|(path, _)| path.to_string_lossy().into_owned());
-    checks.extend(there.filter(|path| !named.contains(path.as_str())).map(|path| ManifestCheck {
-        finding: found,
+    checks.extend(current.filter(|path| !named.contains(path.as_str())).map(|path| ManifestCheck {
+        finding,
         subject: "file",
         path,
     }));

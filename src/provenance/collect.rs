@@ -1,5 +1,5 @@
-//! Collecting what a manifest says, from a run's record and its folder. It reads with bounds and fails at nothing: what
-//! cannot be read is left out.
+//! Collects the contents of a manifest from a run's record and folder. Its reads are bounded, and it never fails: entries that
+//! cannot be read are left out.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,17 +20,17 @@ use crate::registry::{BASIS_FOLDER, FORMAT_VERSION};
 use crate::run::{ConfigChoice, RunId, RunRecord, RunSpec, Spend};
 use crate::secrets::Secrets;
 
-/// The most files of a workspace that a manifest names.
+/// The most files of a workspace that a manifest lists.
 const MAX_FILES: usize = 2_000;
-/// The most bytes of them that are hashed: a run's end waits for it.
+/// The most bytes of a workspace that are hashed: the end of a run waits for it.
 const MAX_HASHED_BYTES: u64 = 256 << 20;
-/// The most entries of a workspace that are looked at.
+/// The most entries of a workspace that are read.
 const MAX_ENTRIES: usize = 20_000;
-/// The largest effective config that is read, in bytes: a config and a question.
+/// The most bytes of an effective config that are read; it contains the question.
 const MAX_CONFIG_BYTES: u64 = 16 << 20;
-/// The most of its text that is repeated, in characters.
+/// The most characters of its text in the manifest.
 const MAX_CONFIG_CHARS: usize = 60_000;
-/// The names of an effective config.
+/// The possible names of an effective config.
 const CONFIG_FILE_NAMES: [&str; 2] = ["config.yaml", "config.json"];
 
 pub(super) fn collect_manifest(files: &RunFiles, record: &RunRecord, secrets: &Secrets) -> Manifest {
@@ -64,7 +64,7 @@ pub(super) fn collect_manifest(files: &RunFiles, record: &RunRecord, secrets: &S
     }
 }
 
-/// The answer that `read_result` gives.
+/// The answer that `read_result` returns.
 pub(super) fn best_answer(files: &RunFiles, record: &RunRecord) -> Option<answers::Answer> {
     let layout = Layout::find(files, record.log_dir.as_deref())?;
     answers::best(files, &layout, record.digest.as_ref())
@@ -83,7 +83,7 @@ pub(super) fn manifest_question(text: &str) -> ManifestQuestion {
 }
 
 fn manifest_config(files: &RunFiles, spec: &RunSpec, secrets: &Secrets) -> (ManifestConfig, BTreeMap<String, String>) {
-    let asked = match &spec.config {
+    let requested = match &spec.config {
         ConfigChoice::File(path) => path.to_string_lossy().into_owned(),
         ConfigChoice::Rehearsal(name) => name.clone(),
     };
@@ -95,19 +95,19 @@ fn manifest_config(files: &RunFiles, spec: &RunSpec, secrets: &Secrets) -> (Mani
     let tree = path.zip(text.as_deref()).and_then(|(path, text)| Tree::parse_file(path, text).ok());
     let models = tree.as_ref().map(|tree| agent_models(Needs::from_config(tree), secrets)).unwrap_or_default();
     let text = text.filter(|_| tree.is_some()).map(|text| text::truncate(&secrets.mask(&text), MAX_CONFIG_CHARS));
-    (ManifestConfig { asked, hash: spec.config_hash.clone(), file, text }, models)
+    (ManifestConfig { asked: requested, hash: spec.config_hash.clone(), file, text }, models)
 }
 
-/// Which model each agent of a config uses.
+/// The model of each agent of a config.
 pub(super) fn agent_models(needs: Needs, secrets: &Secrets) -> BTreeMap<String, String> {
-    let told = |word: String| secrets.mask(&word).into_owned();
-    needs.agents.into_iter().filter_map(|agent| Some((told(agent.id), told(agent.model?)))).collect()
+    let masked = |text: String| secrets.mask(&text).into_owned();
+    needs.agents.into_iter().filter_map(|agent| Some((masked(agent.id), masked(agent.model?)))).collect()
 }
 
-/// Overrides without keys: those that are known, and those that stand where a config has them.
+/// Masks the known secrets in overrides, and the values at the places of keys in a config.
 fn mask_overrides(overrides: &Value, secrets: &Secrets) -> Value {
-    let own = Tree::from_json(overrides).map(|tree| tree.secrets()).unwrap_or_default();
-    let secrets = secrets.with_values(own.into_iter().map(|secret| secret.value));
+    let embedded = Tree::from_json(overrides).map(|tree| tree.secrets()).unwrap_or_default();
+    let secrets = secrets.with_values(embedded.into_iter().map(|secret| secret.value));
     text::map_texts(overrides.clone(), &|text| secrets.mask(text).into_owned())
 }
 
@@ -123,7 +123,7 @@ fn manifest_answer(files: &RunFiles, answer: &answers::Answer, secrets: &Secrets
     Some(ManifestAnswer { agent: secrets.mask(&answer.agent).into_owned(), chars, file })
 }
 
-/// Whether a path holds no secret: agents name files, and a name that is told masked could not be found again.
+/// Whether a path contains no secret. Agents choose file names, and a masked name could not be opened again.
 fn contains_no_secret(path: &str, secrets: &Secrets) -> bool {
     secrets.find_name(path).is_none()
 }
@@ -133,8 +133,8 @@ fn manifest_lineage(files: &RunFiles, spec: &RunSpec) -> ManifestLineage {
         parent: spec.lineage.parent.as_ref().map(RunId::to_string),
         root: spec.lineage.root.to_string(),
         depth: spec.lineage.depth,
-        continues: spec.continuation.as_ref().map(|before| before.run.to_string()),
-        turn: spec.continuation.as_ref().map(|before| before.turn),
+        continues: spec.continuation.as_ref().map(|continuation| continuation.run.to_string()),
+        turn: spec.continuation.as_ref().map(|continuation| continuation.turn),
         from: spec.basis.as_ref().map(|from| manifest_basis(files, from)),
     }
 }
@@ -149,7 +149,7 @@ fn manifest_basis(files: &RunFiles, from: &crate::run::AnswerBasis) -> ManifestB
     }
 }
 
-/// The workspace that was saved with an answer lies beside it.
+/// The workspace that MassGen saved in the folder of an answer.
 pub(super) fn workspace_path(answer: impl AsRef<Path>) -> String {
     answer.as_ref().with_file_name("workspace").to_string_lossy().into_owned()
 }
@@ -159,15 +159,16 @@ fn manifest_workspace(files: &RunFiles, answer: &Path, secrets: &Secrets) -> Opt
     if !files.is_folder(&folder) || !contains_no_secret(&workspace_path(answer), secrets) {
         return None;
     }
-    let seen = walk_folder(files, &folder);
+    let walk = walk_folder(files, &folder);
     let mut hashed: Vec<HashedFile> = Vec::new();
-    let (mut left_out, mut room) = (OmittedFiles::default(), MAX_HASHED_BYTES);
-    for (path, size) in seen.files {
-        let fits = hashed.len() < MAX_FILES && size <= room && contains_no_secret(&path.to_string_lossy(), secrets);
+    let (mut left_out, mut remaining_bytes) = (OmittedFiles::default(), MAX_HASHED_BYTES);
+    for (path, size) in walk.files {
+        let fits =
+            hashed.len() < MAX_FILES && size <= remaining_bytes && contains_no_secret(&path.to_string_lossy(), secrets);
         match fits.then(|| hash::hash_file(files, &folder.join(&path), &path)) {
-            Some(Ok(fact)) => {
-                room = room.saturating_sub(fact.bytes);
-                hashed.push(fact);
+            Some(Ok(file)) => {
+                remaining_bytes = remaining_bytes.saturating_sub(file.bytes);
+                hashed.push(file);
             }
             // A non-UTF-8 name cannot be opened again by its lossy display form; skip it.
             Some(Err(_)) | None => {
@@ -176,33 +177,37 @@ fn manifest_workspace(files: &RunFiles, answer: &Path, secrets: &Secrets) -> Opt
             }
         }
     }
-    let is_whole = seen.is_complete && left_out.files == 0;
-    Some(ManifestWorkspace { path: workspace_path(answer), files: hashed, left_out: (!is_whole).then_some(left_out) })
+    let is_complete = walk.is_complete && left_out.files == 0;
+    Some(ManifestWorkspace {
+        path: workspace_path(answer),
+        files: hashed,
+        left_out: (!is_complete).then_some(left_out),
+    })
 }
 
-/// What a walk through a folder found.
+/// The result of walking a folder.
 pub(super) struct FolderWalk {
     /// Paths relative to the folder, with their sizes.
     pub(super) files: Vec<(PathBuf, u64)>,
-    /// Whether it came to its end.
+    /// Whether all entries were read.
     is_complete: bool,
 }
 
-/// The regular files below a folder, in the order of their paths.
+/// The regular files below a folder, sorted by path.
 pub(super) fn walk_folder(files: &RunFiles, folder: &Path) -> FolderWalk {
-    let (mut found, mut open, mut seen) = (Vec::new(), vec![PathBuf::new()], 0);
-    while seen < MAX_ENTRIES
-        && let Some(inner) = open.pop()
+    let (mut regular_files, mut pending, mut entries_read) = (Vec::new(), vec![PathBuf::new()], 0);
+    while entries_read < MAX_ENTRIES
+        && let Some(inner) = pending.pop()
     {
         for FolderEntry { name, kind, size } in files.list(&folder.join(&inner)) {
-            seen += 1;
+            entries_read += 1;
             match kind {
-                EntryKind::File => found.push((inner.join(name), size)),
-                EntryKind::Folder => open.push(inner.join(name)),
+                EntryKind::File => regular_files.push((inner.join(name), size)),
+                EntryKind::Folder => pending.push(inner.join(name)),
                 EntryKind::Other => {}
             }
         }
     }
-    found.sort();
-    FolderWalk { files: found, is_complete: open.is_empty() }
+    regular_files.sort();
+    FolderWalk { files: regular_files, is_complete: pending.is_empty() }
 }

@@ -1,5 +1,5 @@
-//! What a group of runs was, in one document: its arms and questions by their hashes, each run with the hash of its own manifest, what
-//! all of it cost. The driver of an experiment stores it at the end; an earlier request, or one for other runs, gets a new one.
+//! The manifest of a group of runs: the hashes of its arms and questions, each run with the hash of its manifest, and the total
+//! cost. The driver of an experiment stores it at the end; before that, and for other groups, it is built on request.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,46 +13,46 @@ use crate::registry::{MANIFEST_FILE, StateFolder};
 use crate::run::{RunId, RunRecord, Usd};
 use crate::secrets::Secrets;
 
-/// The manifest of a group. What a newer version adds is passed over.
+/// The manifest of a group. Fields that a newer version adds are ignored.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct GroupManifest {
-    /// Of this format.
+    /// The version of this format.
     pub version: u32,
-    /// Whether all its runs are over.
+    /// Whether all its runs have ended.
     #[serde(rename = "final")]
     pub is_final: bool,
     /// Its label.
     pub group: String,
-    /// Who made it.
+    /// The programs that produced the runs.
     pub versions: ManifestVersions,
-    /// Of an experiment: what was asked for.
+    /// The request, if the group is an experiment.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub experiment: Option<ManifestExperiment>,
-    /// Its runs; of an experiment, those that were not started too.
+    /// Its runs; for an experiment, including runs that were not started.
     pub runs: Vec<ManifestRun>,
-    /// What all of them spent, with all below them.
+    /// The spend of all runs and their descendants.
     pub costs: ManifestCosts,
 }
 
-/// What an experiment was asked for.
+/// The request for an experiment.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ManifestExperiment {
-    /// When it was asked for, RFC 3339.
+    /// When it was requested, RFC 3339.
     pub created: String,
-    /// When it was over.
+    /// When it ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub closed: Option<String>,
-    /// SHA-256 of all that was asked for.
+    /// SHA-256 of the full request.
     pub asked: String,
-    /// US dollars for all runs.
+    /// The budget of all runs, in US dollars.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub budget_usd: Option<f64>,
-    /// How many successes were enough.
+    /// The number of successes after which it stops.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep: Option<usize>,
-    /// The run whose agent asked for it.
+    /// The run whose agent requested it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<String>,
     /// Its arms.
@@ -65,11 +65,11 @@ pub struct ManifestExperiment {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ManifestArm {
-    /// How it is told from the others.
+    /// Its label.
     pub name: String,
-    /// SHA-256 of its config with its overrides, before the question.
+    /// SHA-256 of its config with its overrides, without the question.
     pub config_hash: String,
-    /// Which model each agent uses.
+    /// The model of each agent.
     pub models: BTreeMap<String, String>,
 }
 
@@ -79,30 +79,30 @@ pub struct ManifestArm {
 pub struct ManifestRun {
     /// The run.
     pub run_id: String,
-    /// Its state's word, or `not_started`.
+    /// The name of its state, or `not_started`.
     pub state: String,
-    /// Of an experiment: its arm, by its place from 0.
+    /// The index of its arm, from 0, if the group is an experiment.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub arm: Option<usize>,
-    /// Its question, likewise.
+    /// The index of its question, from 0, if the group is an experiment.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub question: Option<usize>,
-    /// Which time it is that this arm is asked this, from 1.
+    /// The number of the repeat of this arm and question, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repeat: Option<u32>,
-    /// When its supervisor began.
+    /// When its supervisor started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started: Option<String>,
-    /// When its end was seen, of one that was started.
+    /// When its end was observed, if it was started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended: Option<String>,
-    /// SHA-256 of its manifest.json, where it has one; the rest that is known of it stands there.
+    /// SHA-256 of its manifest.json, if it has one; further facts about the run are there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub manifest_sha256: Option<String>,
 }
 
 impl GroupManifest {
-    /// What is known of a group now.
+    /// Builds the manifest of a group from its current state.
     pub fn for_group(
         group: &str,
         runs: &[RunRecord],
@@ -113,7 +113,7 @@ impl GroupManifest {
         let spent = runs.iter().map(RunRecord::total_spent).sum();
         let plan = experiment.map(|(plan, _)| plan);
         let mut facts: Vec<ManifestRun> = runs.iter().map(|run| manifest_run(run, plan, state)).collect();
-        // In the order in which they were to start; of runs that only a label joins, in that in which they did.
+        // Planned runs are in planned order; runs that share only a label, in the order of their starts.
         facts.reverse();
         facts.sort_by_key(|fact| (fact.repeat, fact.question, fact.arm));
         GroupManifest {
@@ -127,18 +127,18 @@ impl GroupManifest {
         }
     }
 
-    /// Reads one, of whatever version.
+    /// Parses a manifest of any version.
     ///
     /// # Errors
     ///
-    /// Where it is no JSON, or a field has another type than every version gave it.
+    /// If it is not JSON, or a field does not have the type of any version.
     pub fn from_json(bytes: &[u8]) -> Result<GroupManifest, serde_json::Error> {
         serde_json::from_slice(bytes)
     }
 
-    /// As it is kept and shown.
+    /// The text that is stored and shown.
     pub fn to_json(&self) -> String {
-        // It holds no map with keys that are not text, so that it always serialises.
+        // This cannot fail: all keys of its maps are texts.
         serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
     }
 }
@@ -149,10 +149,10 @@ fn manifest_experiment(
     state: &StateFolder,
     secrets: &Secrets,
 ) -> ManifestExperiment {
-    let arm = |(place, arm): (usize, &Arm)| ManifestArm {
+    let arm = |(index, arm): (usize, &Arm)| ManifestArm {
         name: arm.label.clone(),
         config_hash: arm.spec.config_hash.clone(),
-        models: arm_models(place, plan, state, secrets),
+        models: arm_models(index, plan, state, secrets),
     };
     ManifestExperiment {
         created: plan.created.to_string(),
@@ -166,15 +166,16 @@ fn manifest_experiment(
     }
 }
 
-/// By the config that was checked; of a rehearsal, whose config its run makes, by the first manifest that a run of it has left.
-fn arm_models(place: usize, plan: &ExperimentPlan, state: &StateFolder, secrets: &Secrets) -> BTreeMap<String, String> {
-    let config = plan.arms.get(place).and_then(|arm| arm.config.as_ref());
+/// The models of an arm, from its checked config. A rehearsal's config is generated in its run, so the models come from the first
+/// manifest of its runs.
+fn arm_models(index: usize, plan: &ExperimentPlan, state: &StateFolder, secrets: &Secrets) -> BTreeMap<String, String> {
+    let config = plan.arms.get(index).and_then(|arm| arm.config.as_ref());
     let tree = config.and_then(|(name, text)| Tree::parse_file(Path::new(name), text).ok());
-    let own =
-        plan.runs.iter().filter(|run| run.arm == place).map(|run| state.run_folder(&run.id).path().join(MANIFEST_FILE));
-    let mut left = own.filter_map(|path| Manifest::from_json(&std::fs::read(path).ok()?).ok());
+    let manifest_paths =
+        plan.runs.iter().filter(|run| run.arm == index).map(|run| state.run_folder(&run.id).path().join(MANIFEST_FILE));
+    let mut manifests = manifest_paths.filter_map(|path| Manifest::from_json(&std::fs::read(path).ok()?).ok());
     let known = tree.map(|tree| collect::agent_models(Needs::from_config(&tree), secrets));
-    known.or_else(|| left.next().map(|manifest| manifest.models)).unwrap_or_default()
+    known.or_else(|| manifests.next().map(|manifest| manifest.models)).unwrap_or_default()
 }
 
 fn manifest_run(run: &RunRecord, plan: Option<&ExperimentPlan>, state: &StateFolder) -> ManifestRun {

@@ -1,4 +1,4 @@
-//! SHA-256 of texts and of files, as a stream; a file is opened only where it is a regular one and no link.
+//! SHA-256 of texts and files. Files are read as a stream; only regular files are opened, no links.
 
 use std::io::{self, Read};
 use std::path::Path;
@@ -14,7 +14,7 @@ pub(super) fn text_sha256(text: &str) -> String {
     hex(&Sha256::digest(text.as_bytes()))
 }
 
-/// What a file is, told under the path `shown`.
+/// Hashes a file; the result names it by the path `shown`.
 pub(super) fn hash_file(files: &RunFiles, path: &Path, shown: &Path) -> io::Result<HashedFile> {
     if !files.has_file(path) {
         return Err(io::ErrorKind::NotFound.into());
@@ -24,7 +24,7 @@ pub(super) fn hash_file(files: &RunFiles, path: &Path, shown: &Path) -> io::Resu
     Ok(HashedFile { path: shown.to_string_lossy().into_owned(), bytes, sha256 })
 }
 
-/// Of a run's manifest, where it has one.
+/// The hash of a run's manifest, if it has one.
 pub(super) fn manifest_sha256(folder: &RunFolder) -> Option<String> {
     let files = RunFiles::open(folder.path()).ok()?;
     Some(hash_file(&files, Path::new(MANIFEST_FILE), Path::new(MANIFEST_FILE)).ok()?.sha256)

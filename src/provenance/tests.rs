@@ -1,4 +1,4 @@
-//! A manifest names what a run left, tells every later change of it, and stays readable in every version.
+//! Tests that a manifest lists the files of a run, that every later change is found, and that every version can be parsed.
 
 use std::path::PathBuf;
 
@@ -51,7 +51,7 @@ fn record() -> RunRecord {
     }
 }
 
-/// A run's folder as a run leaves it.
+/// The folder of an ended run.
 fn folder() -> (tempfile::TempDir, RunFiles) {
     let root = tempfile::tempdir().expect("temp");
     for (path, text) in [
@@ -74,53 +74,54 @@ fn put(path: &std::path::Path, text: &str) {
 }
 
 fn differences(manifest: &Manifest, files: &RunFiles) -> Vec<(CheckFinding, &'static str, String)> {
-    let found =
+    let changed =
         check_run(manifest, files, &record()).into_iter().filter(|check| check.finding != CheckFinding::Unchanged);
-    found.map(|check| (check.finding, check.subject, check.path)).collect()
+    changed.map(|check| (check.finding, check.subject, check.path)).collect()
 }
 
 #[test]
-fn a_manifest_says_what_a_run_was_and_left() {
+fn a_manifest_has_the_inputs_and_outputs_of_a_run() {
     let (_root, files) = folder();
     let secrets = Secrets::default().with_values(["quiet-word".to_owned()]);
-    let made = Manifest::for_run(&files, &record(), &secrets);
-    let answer = made.answer.as_ref().expect("answer");
+    let manifest = Manifest::for_run(&files, &record(), &secrets);
+    let answer = manifest.answer.as_ref().expect("answer");
     assert_eq!((answer.agent.as_str(), answer.chars, answer.file.bytes), ("a", 2, 2));
     assert_eq!(answer.file.sha256, "73475cb40a568e8da8a045ced110137e159f890ac4da883b6b17dc651b3a8049");
-    let paths: Vec<_> = made.workspace.iter().flat_map(|workspace| &workspace.files).map(|file| &file.path).collect();
+    let paths: Vec<_> =
+        manifest.workspace.iter().flat_map(|workspace| &workspace.files).map(|file| &file.path).collect();
     assert_eq!(paths, ["b.txt", "sub/a.txt"], "no link is followed");
-    assert_eq!(made.models, [("a".to_owned(), "m".to_owned())].into());
-    assert_eq!((made.is_final, made.state.as_str(), made.exit.as_deref()), (true, "succeeded", Some("0")));
-    assert_eq!((made.took_s, made.spent.cost_usd, made.question.chars), (Some(1.5), 1.5, 12));
-    let text = made.to_json();
+    assert_eq!(manifest.models, [("a".to_owned(), "m".to_owned())].into());
+    assert_eq!((manifest.is_final, manifest.state.as_str(), manifest.exit.as_deref()), (true, "succeeded", Some("0")));
+    assert_eq!((manifest.took_s, manifest.spent.cost_usd, manifest.question.chars), (Some(1.5), 1.5, 12));
+    let text = manifest.to_json();
     assert!(!text.contains("quiet-word") && !text.contains("sk-0123"), "{text}");
-    assert_eq!(Manifest::from_json(text.as_bytes()).expect("reads"), made);
+    assert_eq!(Manifest::from_json(text.as_bytes()).expect("reads"), manifest);
 }
 
 #[test]
-fn what_has_a_secret_in_its_name_is_counted_and_not_named() {
+fn files_with_secrets_in_their_names_are_counted_and_not_listed() {
     let (root, files) = folder();
     put(&root.path().join(FINAL).join("workspace/quiet-word.txt"), "c");
-    let made = Manifest::for_run(&files, &record(), &Secrets::default().with_values(["quiet-word".to_owned()]));
-    let workspace = made.workspace.as_ref().expect("workspace");
+    let manifest = Manifest::for_run(&files, &record(), &Secrets::default().with_values(["quiet-word".to_owned()]));
+    let workspace = manifest.workspace.as_ref().expect("workspace");
     let paths: Vec<_> = workspace.files.iter().map(|file| file.path.as_str()).collect();
     assert_eq!((paths, workspace.left_out.as_ref().map(|left| left.files)), (vec!["b.txt", "sub/a.txt"], Some(1)));
-    let of_agent = Secrets::default().with_values(["final/a/answer".to_owned()]);
-    assert_eq!(Manifest::for_run(&files, &record(), &of_agent).answer, None);
-    assert_eq!(differences(&made, &files), [(CheckFinding::NotRecorded, "file", "quiet-word.txt".to_owned())]);
+    let agent_secrets = Secrets::default().with_values(["final/a/answer".to_owned()]);
+    assert_eq!(Manifest::for_run(&files, &record(), &agent_secrets).answer, None);
+    assert_eq!(differences(&manifest, &files), [(CheckFinding::NotRecorded, "file", "quiet-word.txt".to_owned())]);
 }
 
 #[test]
-fn every_change_is_told() {
+fn every_change_is_found() {
     let (root, files) = folder();
     let manifest = Manifest::for_run(&files, &record(), &Secrets::default());
     assert_eq!(differences(&manifest, &files), []);
-    let place = |path: &str| root.path().join(FINAL).join(path);
-    put(&place("answer.txt"), "43");
-    put(&place("workspace/c.txt"), "c");
-    std::fs::remove_file(place("workspace/b.txt")).expect("removed");
-    std::fs::remove_file(place("workspace/sub/a.txt")).expect("removed");
-    std::os::unix::fs::symlink("../c.txt", place("workspace/sub/a.txt")).expect("link");
+    let path_of = |path: &str| root.path().join(FINAL).join(path);
+    put(&path_of("answer.txt"), "43");
+    put(&path_of("workspace/c.txt"), "c");
+    std::fs::remove_file(path_of("workspace/b.txt")).expect("removed");
+    std::fs::remove_file(path_of("workspace/sub/a.txt")).expect("removed");
+    std::os::unix::fs::symlink("../c.txt", path_of("workspace/sub/a.txt")).expect("link");
     let expected = [
         (CheckFinding::Changed, "answer", format!("{FINAL}/answer.txt")),
         (CheckFinding::Missing, "file", "b.txt".to_owned()),
@@ -128,12 +129,12 @@ fn every_change_is_told() {
         (CheckFinding::Added, "file", "c.txt".to_owned()),
     ];
     assert_eq!(differences(&manifest, &files), expected);
-    let asked = Manifest { question: ManifestQuestion::default(), ..manifest };
-    assert!(differences(&asked, &files).contains(&(CheckFinding::Changed, "question", String::new())));
+    let changed_question = Manifest { question: ManifestQuestion::default(), ..manifest };
+    assert!(differences(&changed_question, &files).contains(&(CheckFinding::Changed, "question", String::new())));
 }
 
 #[test]
-fn another_answer_in_the_place_of_the_known_one_is_new() {
+fn another_best_answer_is_found_as_added() {
     let (root, files) = folder();
     let manifest = Manifest::for_run(&files, &record(), &Secrets::default());
     put(&root.path().join("logs/log_1/turn_2/final/a/answer.txt"), "43");
@@ -142,7 +143,7 @@ fn another_answer_in_the_place_of_the_known_one_is_new() {
 }
 
 #[test]
-fn a_workspace_without_end_is_told_as_far_as_it_goes() {
+fn a_huge_workspace_is_listed_up_to_the_limit() {
     let (root, files) = folder();
     for number in 0..2_001 {
         put(&root.path().join(FINAL).join(format!("workspace/many/{number:04}")), "");
@@ -150,12 +151,12 @@ fn a_workspace_without_end_is_told_as_far_as_it_goes() {
     let manifest = Manifest::for_run(&files, &record(), &Secrets::default());
     let workspace = manifest.workspace.as_ref().expect("workspace");
     assert_eq!((workspace.files.len(), &workspace.left_out), (2_000, &Some(OmittedFiles { files: 3, bytes: 1 })));
-    let found: Vec<_> = differences(&manifest, &files).into_iter().map(|(found, ..)| found).collect();
-    assert_eq!(found, [CheckFinding::NotRecorded; 3]);
+    let findings: Vec<_> = differences(&manifest, &files).into_iter().map(|(findings, ..)| findings).collect();
+    assert_eq!(findings, [CheckFinding::NotRecorded; 3]);
 }
 
 #[test]
-fn the_manifests_of_every_version_stay_readable() {
+fn the_manifests_of_every_version_can_be_read() {
     let known = Manifest::from_json(include_bytes!("../../tests/data/records/v1/manifest.json")).expect("reads");
     let path = PathBuf::from(FINAL).join("answer.txt").to_string_lossy().into_owned();
     assert_eq!((known.version, known.answer.expect("answer").file.path), (MANIFEST_VERSION, path));

@@ -1,11 +1,11 @@
-//! A rehearsal as a config: `@rehearsal[/directive]*` stands for a whole MassGen config whose models are scripted.
+//! Converts `@rehearsal[/directive]*` into a MassGen config with scripted models.
 //!
-//! A directive is for every agent, or for one when its letter stands before it (`b:status=500`). Pure: the YAML is text, and
-//! who writes it where is another room's affair.
+//! A directive applies to every agent, or to one agent with its letter as a prefix (`b:status=500`). Pure: it returns the YAML as
+//! text and writes no file.
 
 use super::script::{Script, ScriptError, malformed_directive, truncate_shown};
 
-/// What names the rehearsal; directives may follow.
+/// The name of the rehearsal; directives may follow.
 pub const NAME: &str = "@rehearsal";
 const AGENT_LETTERS: [char; 5] = ['a', 'b', 'c', 'd', 'e'];
 const DEFAULT_AGENTS: usize = 2;
@@ -16,20 +16,20 @@ pub fn is_rehearsal(config: &str) -> bool {
     config.strip_prefix(NAME).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// Checks the directives of `@rehearsal/...` without an endpoint, so that a typo is refused before anything starts.
+/// Checks the directives of `@rehearsal/...` without an endpoint, so that a typo is refused before a run starts.
 ///
 /// # Errors
 ///
-/// When the name is not the rehearsal's, or a directive is unknown, malformed or for an agent that is not there.
+/// If it is not the rehearsal's name, or a directive is unknown, malformed or for an agent that does not exist.
 pub fn check_name(name: &str) -> Result<(), ScriptError> {
     agent_scripts(name).map(|_| ())
 }
 
-/// The YAML of a MassGen config for `@rehearsal[/directive]*` against an endpoint: two agents, or `agents=N` of them.
+/// The YAML of a MassGen config for `@rehearsal[/directive]*` with this endpoint; two agents, or `agents=N`.
 ///
 /// # Errors
 ///
-/// As [`check_name`].
+/// The same as [`check_name`].
 pub fn config_yaml(name: &str, base_url: &str) -> Result<String, ScriptError> {
     let scripts = agent_scripts(name)?;
     let mut yaml =
@@ -43,7 +43,7 @@ pub fn config_yaml(name: &str, base_url: &str) -> Result<String, ScriptError> {
     Ok(yaml)
 }
 
-/// MassGen refuses an agent with a `cwd` unless the orchestrator has these two.
+/// MassGen refuses an agent with a `cwd` unless the orchestrator has these two keys.
 const ORCHESTRATOR_YAML: &str = "\
 orchestrator:
   snapshot_storage: snapshots
@@ -69,8 +69,8 @@ fn default_script(letter: char) -> Script {
 }
 
 fn agent_count(directives: &[&str]) -> Result<usize, ScriptError> {
-    let asked = directives.iter().rev().find_map(|directive| Some((directive, directive.strip_prefix("agents=")?)));
-    let Some((directive, value)) = asked else {
+    let found = directives.iter().rev().find_map(|directive| Some((directive, directive.strip_prefix("agents=")?)));
+    let Some((directive, value)) = found else {
         return Ok(DEFAULT_AGENTS);
     };
     let count = value.parse().ok().filter(|count| (1..=AGENT_LETTERS.len()).contains(count));
@@ -78,23 +78,23 @@ fn agent_count(directives: &[&str]) -> Result<usize, ScriptError> {
 }
 
 fn apply_directive(scripts: &mut [Script], directive: &str) -> Result<(), ScriptError> {
-    let Some((letter, own)) = split_agent_letter(directive) else {
+    let Some((letter, directive)) = split_agent_letter(directive) else {
         return scripts.iter_mut().try_for_each(|script| script.apply(directive));
     };
     let agents = scripts.len();
     let index = AGENT_LETTERS.iter().position(|known| *known == letter);
     match index.and_then(|index| scripts.get_mut(index)) {
-        Some(script) => script.apply(own),
+        Some(script) => script.apply(directive),
         None => Err(ScriptError::NoSuchAgent { directive: truncate_shown(directive), agents }),
     }
 }
 
-/// `b:hang` is `hang` for the agent with the letter b.
+/// Splits a directive for one agent: `b:hang` is `hang` for the agent with the letter b.
 fn split_agent_letter(directive: &str) -> Option<(char, &str)> {
-    let (letter, own) = directive.split_once(':')?;
+    let (letter, directive) = directive.split_once(':')?;
     let mut letters = letter.chars();
     let letter = letters.next().filter(char::is_ascii_lowercase)?;
-    letters.next().is_none().then_some((letter, own))
+    letters.next().is_none().then_some((letter, directive))
 }
 
 fn agent_yaml(letter: char, script: &Script, base_url: &str) -> String {
@@ -112,11 +112,11 @@ fn agent_yaml(letter: char, script: &Script, base_url: &str) -> String {
     yaml
 }
 
-/// What gives an agent a shell tool and nothing that must be fetched first.
+/// The keys that give an agent a shell tool without any download.
 ///
-/// MassGen adds a file server that `npx` downloads to every agent with a `cwd`, also under `exclude_file_operation_mcps` (which
-/// only spares us the workspace tools), unless a server of that name is there already. One without a `type` passes MassGen's
-/// validation, takes the place, and is left out when the servers are started.
+/// MassGen adds a file server, which `npx` downloads, to every agent with a `cwd`, even with `exclude_file_operation_mcps` (which
+/// only removes the workspace tools), unless a server with that name exists. A server without a `type` passes MassGen's
+/// validation, has that name, and is not started.
 fn shell_server_yaml(letter: char) -> String {
     format!(
         "      cwd: ws_{letter}
@@ -138,7 +138,7 @@ mod tests {
     const URL: &str = "http://127.0.0.1:8/v1";
 
     #[test]
-    fn the_rehearsal_is_known_by_its_name() {
+    fn the_rehearsal_is_recognized_by_its_name() {
         for name in ["@rehearsal", "@rehearsal/", "@rehearsal/hang", "@rehearsal/nonsense"] {
             assert!(is_rehearsal(name), "{name}");
         }
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn the_usual_config_is_two_agents_and_no_more() {
+    fn the_default_config_has_two_agents() {
         let expected = "\
 # A rehearsal: every model here is scripted and answers from this machine.
 agents:
@@ -169,14 +169,14 @@ agents:
     #[test]
     fn a_letter_gives_a_directive_to_one_agent() {
         let scripts = agent_scripts("@rehearsal/b:status=500/delay=1/agents=3/c:delay=2").unwrap();
-        let manners: Vec<Behavior> = scripts.iter().map(|script| script.behavior).collect();
+        let behaviors: Vec<Behavior> = scripts.iter().map(|script| script.behavior).collect();
         let delays: Vec<f64> = scripts.iter().map(|script| script.delay.as_secs_f64()).collect();
-        assert_eq!(manners, [Behavior::Cooperative, Behavior::HttpError(500), Behavior::Cooperative]);
+        assert_eq!(behaviors, [Behavior::Cooperative, Behavior::HttpError(500), Behavior::Cooperative]);
         assert_eq!(delays, [1.0, 1.0, 2.0]);
     }
 
     #[test]
-    fn a_command_brings_a_shell_for_its_agent_only() {
+    fn only_an_agent_with_a_command_gets_a_shell() {
         let yaml = config_yaml("@rehearsal/b:command=echo%20%24%7BHOME%7D", URL).unwrap();
         let (first, second) = yaml.split_once("agent_b").unwrap();
         assert!(!first.contains("cwd"), "{yaml}");

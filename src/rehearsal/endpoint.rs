@@ -1,7 +1,7 @@
-//! The endpoint itself: two routes, and the faults that a script can ask for.
+//! The HTTP endpoint: two routes, and the faults that a script can request.
 //!
-//! The only file of this room that knows axum. It holds no lock while it waits, and it gives up every wait when the endpoint
-//! closes, so that nothing of a rehearsal outlives its owner.
+//! The only file that uses axum. It holds no lock while it waits, and cancels every wait when the endpoint closes, so that no
+//! part of a rehearsal outlives its owner.
 
 use std::{
     collections::HashSet,
@@ -29,14 +29,14 @@ use super::{
     script::{Behavior, MODEL_PREFIX, Script},
 };
 
-/// MassGen sends every answer to every agent, and answers may be long.
+/// The largest request: MassGen sends every answer to every agent, and answers may be long.
 const MAX_BODY_BYTES: usize = 64 << 20;
 
-/// What the calls share.
+/// The state that the calls share.
 #[derive(Debug, Clone)]
 pub(super) struct EndpointState {
     call_count: Arc<AtomicUsize>,
-    /// The models that have asked for their command. MassGen restarts an agent's conversation, so a request alone can't tell.
+    /// The models that have called their command. A request does not show this, because MassGen restarts conversations.
     models_with_command: Arc<Mutex<HashSet<String>>>,
     closing: watch::Receiver<()>,
 }
@@ -55,32 +55,32 @@ impl EndpointState {
     }
 }
 
-/// Serves until the endpoint's owner lets go of it.
-pub(super) async fn serve_until_closed(listener: TcpListener, stage: EndpointState) {
-    let closed = wait_for_close(stage.closing.clone());
+/// Serves until the endpoint's owner drops it.
+pub(super) async fn serve_until_closed(listener: TcpListener, state: EndpointState) {
+    let closed = wait_for_close(state.closing.clone());
     let routes = Router::new()
         .route("/v1/chat/completions", post(chat_completions))
         .route("/v1/models", get(async || Json(openai::model_list(MODEL_PREFIX))))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .with_state(stage);
-    // axum's server retries whatever accepting a connection can fail with, so there is no error to tell anyone of.
+        .with_state(state);
+    // axum's server retries failed accepts, so it returns no error.
     let _served = axum::serve(listener, routes).with_graceful_shutdown(closed).await;
 }
 
 async fn wait_for_close(mut closing: watch::Receiver<()>) {
-    // Nothing is ever sent: the only news is that the sender is gone.
+    // No value is ever sent: the only event is that the sender was dropped.
     while closing.changed().await.is_ok() {}
 }
 
 async fn chat_completions(
-    State(stage): State<EndpointState>,
-    asked: Result<Json<ChatRequest>, JsonRejection>,
+    State(state): State<EndpointState>,
+    parsed: Result<Json<ChatRequest>, JsonRejection>,
 ) -> Response {
-    let number = stage.call_count.fetch_add(1, Ordering::Relaxed) + 1;
-    let closed = wait_for_close(stage.closing.clone());
+    let number = state.call_count.fetch_add(1, Ordering::Relaxed) + 1;
+    let closed = wait_for_close(state.closing.clone());
     let reply = async {
-        match asked {
-            Ok(Json(request)) => reply(&stage, request, number).await,
+        match parsed {
+            Ok(Json(request)) => reply(&state, request, number).await,
             Err(rejection) => error_response(rejection.status().as_u16(), &rejection.body_text()),
         }
     };
@@ -90,7 +90,7 @@ async fn chat_completions(
     }
 }
 
-async fn reply(stage: &EndpointState, request: ChatRequest, number: usize) -> Response {
+async fn reply(state: &EndpointState, request: ChatRequest, number: usize) -> Response {
     let script = match Script::parse(&request.model) {
         Ok(script) => script,
         Err(error) => return error_response(404, &error.to_string()),
@@ -103,15 +103,15 @@ async fn reply(stage: &EndpointState, request: ChatRequest, number: usize) -> Re
         Behavior::Hang => return std::future::pending().await,
         Behavior::Cooperative | Behavior::DropStream | Behavior::NeverVote | Behavior::TextOnly => {}
     }
-    let history = CallHistory { number, has_commanded: stage.has_commanded(&request.model) };
-    let line = model::plan_reply(&script, &request, history);
-    sleep(reply_delay(&script, line.kind)).await;
-    if line.kind == ReplyKind::Command {
-        stage.record_command(&request.model);
+    let history = CallHistory { number, has_commanded: state.has_commanded(&request.model) };
+    let planned = model::plan_reply(&script, &request, history);
+    sleep(reply_delay(&script, planned.kind)).await;
+    if planned.kind == ReplyKind::Command {
+        state.record_command(&request.model);
     }
-    let streams = request.wants_stream();
-    let reply = Reply { number, model: request.model, content: line.content, usage: script.usage };
-    respond(reply, streams, script.behavior == Behavior::DropStream)
+    let is_streamed = request.wants_stream();
+    let reply = Reply { number, model: request.model, content: planned.content, usage: script.usage };
+    respond(reply, is_streamed, script.behavior == Behavior::DropStream)
 }
 
 fn reply_delay(script: &Script, kind: ReplyKind) -> Duration {
@@ -123,11 +123,11 @@ fn reply_delay(script: &Script, kind: ReplyKind) -> Duration {
     }
 }
 
-fn respond(reply: Reply, streams: bool, drops: bool) -> Response {
-    match (streams, drops) {
+fn respond(reply: Reply, is_streamed: bool, is_truncated: bool) -> Response {
+    match (is_streamed, is_truncated) {
         (true, true) => Sse::new(truncated_stream(reply)).into_response(),
         (true, false) => Sse::new(complete_stream(reply)).into_response(),
-        // Without a stream there is no middle to stop in, so the reply ends before its body has begun.
+        // A reply without a stream has no middle, so it ends before its body begins.
         (false, true) => {
             axum::body::Body::from_stream(stream::iter([Err::<String, _>(stream_error())])).into_response()
         }
@@ -139,7 +139,7 @@ fn complete_stream(reply: Reply) -> impl Stream<Item = io::Result<Event>> + Send
     stream::iter(events(reply).chain([Ok(Event::default().data("[DONE]"))]))
 }
 
-/// The server throws away what it has not sent yet when a stream fails, so the beginning gets a moment to leave.
+/// The beginning of a stream, then an error. When a stream fails, the server drops unsent data, so the error comes 50 ms later.
 fn truncated_stream(reply: Reply) -> impl Stream<Item = io::Result<Event>> + Send + 'static {
     let failure = async {
         sleep(Duration::from_millis(50)).await;

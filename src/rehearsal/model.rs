@@ -1,7 +1,7 @@
-//! What the scripted model says to a request of MassGen's. Pure: the same part, request and history give the same reply.
+//! The replies of the scripted model to MassGen's requests. Pure: the same script, request and history give the same reply.
 //!
-//! MassGen shows its agents, in the last of its messages that has it, a block of the answers that exist, and offers the tools
-//! `new_answer` and `vote`. The final presentation has no such block and no `vote`; `new_answer` is offered there still.
+//! MassGen shows its agents a block with the existing answers (the last message that contains one counts) and offers the tools
+//! `new_answer` and `vote`. The request for the final presentation has no such block and no `vote`, but still offers `new_answer`.
 
 mod meta_agent;
 mod text;
@@ -19,23 +19,23 @@ const VOTE: &str = "vote";
 const SHELL_TOOL: &str = "execute_command";
 const COMMAND_CALL_ID_PREFIX: &str = "call_rehearsal_command_";
 
-/// What has to be known beside the request itself.
+/// The facts about earlier calls that a reply depends on.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct CallHistory {
-    /// The number of this call at the endpoint; makes every answer a new one.
+    /// The number of this call at the endpoint; makes every answer different.
     pub(super) number: usize,
-    /// Whether this agent has already asked for its command.
+    /// Whether this agent has already called its command.
     pub(super) has_commanded: bool,
 }
 
-/// What a reply is, which decides how long it is held back.
+/// A reply and its kind, which decides its delay.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct PlannedReply {
     pub(super) kind: ReplyKind,
     pub(super) content: ReplyContent,
 }
 
-/// The moments of a run at which the model is asked.
+/// The kinds of replies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ReplyKind {
     Command,
@@ -43,46 +43,46 @@ pub(super) enum ReplyKind {
     Vote,
     Presentation,
     TextOnly,
-    /// A call of our own tools, by the part of a meta-agent.
+    /// A call of our own tools by a meta-agent.
     MetaAgent,
 }
 
-/// Finds what to say.
+/// Decides the reply.
 pub(super) fn plan_reply(script: &Script, request: &ChatRequest, history: CallHistory) -> PlannedReply {
-    let scene = CoordinationState::from_request(request);
-    let kind = reply_kind(script, request, &scene, history);
-    if let Some(line) = meta_agent_reply(script, request, &scene, kind, history) {
-        return line;
+    let state = CoordinationState::from_request(request);
+    let kind = reply_kind(script, request, &state, history);
+    if let Some(reply) = meta_agent_reply(script, request, &state, kind, history) {
+        return reply;
     }
-    let speech = match kind {
+    let content = match kind {
         ReplyKind::Command => shell_call(script, request, history),
         ReplyKind::Answer => tool_call(
             history,
             NEW_ANSWER,
-            json!({"content": text::answer(script, &request.model, &scene.question, history.number)}),
+            json!({"content": text::answer(script, &request.model, &state.question, history.number)}),
         ),
         ReplyKind::Vote => tool_call(
             history,
             VOTE,
-            json!({"agent_id": scene.vote_target, "reason": text::vote_reason(script, &scene.vote_target)}),
+            json!({"agent_id": state.vote_target, "reason": text::vote_reason(script, &state.vote_target)}),
         ),
-        ReplyKind::Presentation => ReplyContent::Text(text::presentation(script, &request.model, &scene.question)),
-        ReplyKind::TextOnly | ReplyKind::MetaAgent => ReplyContent::Text(text::plain_text(script, &scene.question)),
+        ReplyKind::Presentation => ReplyContent::Text(text::presentation(script, &request.model, &state.question)),
+        ReplyKind::TextOnly | ReplyKind::MetaAgent => ReplyContent::Text(text::plain_text(script, &state.question)),
     };
-    PlannedReply { kind, content: speech }
+    PlannedReply { kind, content }
 }
 
-/// What the part of a meta-agent says in place of its answer and of its presentation, which repeats what it reported.
+/// The reply of a meta-agent in place of an answer or a presentation; the presentation repeats its report.
 fn meta_agent_reply(
     script: &Script,
     request: &ChatRequest,
-    scene: &CoordinationState,
+    state: &CoordinationState,
     kind: ReplyKind,
     history: CallHistory,
 ) -> Option<PlannedReply> {
     let config = script.meta_config.as_deref()?;
-    let speech = match kind {
-        ReplyKind::Answer if !scene.has_answers => match meta_agent::next_step(config, &scene.question, request)? {
+    let content = match kind {
+        ReplyKind::Answer if !state.has_answers => match meta_agent::next_step(config, &state.question, request)? {
             MetaAgentStep::Call { tool, arguments } => {
                 return Some(PlannedReply {
                     kind: ReplyKind::MetaAgent,
@@ -94,18 +94,18 @@ fn meta_agent_reply(
             }
         },
         ReplyKind::Presentation => {
-            ReplyContent::Text(scene.user_texts.iter().rev().find_map(|said| text::find_report(said))?.to_owned())
+            ReplyContent::Text(state.user_texts.iter().rev().find_map(|text| text::find_report(text))?.to_owned())
         }
         ReplyKind::Command | ReplyKind::Answer | ReplyKind::Vote | ReplyKind::TextOnly | ReplyKind::MetaAgent => {
             return None;
         }
     };
-    Some(PlannedReply { kind, content: speech })
+    Some(PlannedReply { kind, content })
 }
 
-fn reply_kind(script: &Script, request: &ChatRequest, scene: &CoordinationState, history: CallHistory) -> ReplyKind {
+fn reply_kind(script: &Script, request: &ChatRequest, state: &CoordinationState, history: CallHistory) -> ReplyKind {
     let may_vote = request.offers(VOTE);
-    let may_answer = request.offers(NEW_ANSWER) && (may_vote || scene.is_coordinating);
+    let may_answer = request.offers(NEW_ANSWER) && (may_vote || state.is_coordinating);
     match script.behavior {
         Behavior::TextOnly => return ReplyKind::TextOnly,
         Behavior::NeverVote if may_answer => return ReplyKind::Answer,
@@ -118,7 +118,7 @@ fn reply_kind(script: &Script, request: &ChatRequest, scene: &CoordinationState,
     let shell = script.command.is_some() && request.find_tool_by_suffix(SHELL_TOOL).is_some();
     if may_answer && shell && !history.has_commanded {
         ReplyKind::Command
-    } else if may_answer && (!scene.has_answers || !may_vote || is_after_command(request)) {
+    } else if may_answer && (!state.has_answers || !may_vote || is_after_command(request)) {
         ReplyKind::Answer
     } else if may_vote {
         ReplyKind::Vote
@@ -127,7 +127,7 @@ fn reply_kind(script: &Script, request: &ChatRequest, scene: &CoordinationState,
     }
 }
 
-/// Whether the conversation has just come back from the command that was asked for.
+/// Whether the last tool result is that of the command.
 fn is_after_command(request: &ChatRequest) -> bool {
     let last = request.messages.iter().rev().find(|message| message.role == "tool");
     let id = last.and_then(|message| message.tool_call_id.as_deref());
@@ -146,58 +146,58 @@ fn tool_call(history: CallHistory, tool: &str, arguments: serde_json::Value) -> 
     ReplyContent::ToolCall { id: format!("call_rehearsal_{}", history.number), tool: tool.to_owned(), arguments }
 }
 
-/// What a request says about the state of the run.
+/// The state of the run, from a request.
 struct CoordinationState {
     question: String,
-    /// All that the user's side has said.
+    /// The texts of all user messages.
     user_texts: Vec<String>,
-    /// There is a block of answers, so this is not the final presentation.
+    /// Whether a block of answers exists; if so, this is not the final presentation.
     is_coordinating: bool,
-    /// The block has an answer in it.
+    /// Whether the block contains an answer.
     has_answers: bool,
-    /// Whom to vote for. The lowest of those that have an answer, so that all agents agree.
+    /// The agent to vote for: the lowest number with an answer, so that all agents agree.
     vote_target: String,
 }
 
 impl CoordinationState {
     fn from_request(request: &ChatRequest) -> Self {
-        let said: Vec<String> =
-            request.messages.iter().filter(|said| said.role == "user").map(ChatMessage::text).collect();
-        let answering = said.iter().rev().find_map(|text| answers_block(text)).map(answering_agents);
-        let question = said.iter().rev().find_map(|text| question(text));
+        let texts: Vec<String> =
+            request.messages.iter().filter(|texts| texts.role == "user").map(ChatMessage::text).collect();
+        let agents = texts.iter().rev().find_map(|text| answers_block(text)).map(answering_agents);
+        let question = texts.iter().rev().find_map(|text| question(text));
         Self {
-            question: question.or(said.last().map(String::as_str)).unwrap_or_default().trim().to_owned(),
-            is_coordinating: answering.is_some(),
-            has_answers: answering.as_ref().is_some_and(|agents| !agents.is_empty()),
-            vote_target: choose_vote(&answering.unwrap_or_default(), &request.choices(VOTE, "agent_id")),
-            user_texts: said,
+            question: question.or(texts.last().map(String::as_str)).unwrap_or_default().trim().to_owned(),
+            is_coordinating: agents.is_some(),
+            has_answers: agents.as_ref().is_some_and(|agents| !agents.is_empty()),
+            vote_target: choose_vote(&agents.unwrap_or_default(), &request.choices(VOTE, "agent_id")),
+            user_texts: texts,
         }
     }
 }
 
 const QUESTION_END_MARK: &str = "<END OF ORIGINAL MESSAGE>";
 
-/// The question may hold anything, these marks too, so it ends at the last of them. No answer of ours holds one.
+/// Finds the question. It may contain these marks itself, so it ends at the last one. Answers of this model contain none.
 fn question(text: &str) -> Option<&str> {
     let (before, _) = text.rsplit_once(QUESTION_END_MARK)?;
     before.split_once("<ORIGINAL MESSAGE>").map(|(_, question)| question)
 }
 
-/// What stands in the block of answers, which follows the question.
+/// The content of the block of answers, which follows the question.
 fn answers_block(text: &str) -> Option<&str> {
     let after = text.rsplit_once(QUESTION_END_MARK).map_or(text, |(_, after)| after);
     let (_, block) = after.split_once("<CURRENT ANSWERS from the agents>")?;
     Some(block.split_once("<END OF CURRENT ANSWERS>").map_or(block, |(block, _)| block))
 }
 
-fn choose_vote(answering: &[u32], choices: &[&str]) -> String {
-    let names: Vec<String> = answering.iter().map(|number| format!("agent{number}")).collect();
+fn choose_vote(agents: &[u32], choices: &[&str]) -> String {
+    let names: Vec<String> = agents.iter().map(|number| format!("agent{number}")).collect();
     let allowed = |name: &&String| choices.is_empty() || choices.contains(&name.as_str());
     let chosen = names.iter().find(allowed).map(String::as_str);
     chosen.or(choices.first().copied()).unwrap_or("agent1").to_owned()
 }
 
-/// The numbers of the agents with an answer in a block, lowest first: an answer of agent 1 begins with `<agent1.2>`.
+/// The numbers of the agents with an answer in a block, the lowest first: an answer of agent 1 begins with, for example, `<agent1.2>`.
 fn answering_agents(block: &str) -> Vec<u32> {
     let label = |rest: &str| {
         let (label, _) = rest.split_once('>')?;

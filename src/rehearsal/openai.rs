@@ -1,14 +1,14 @@
-//! The shapes of the wire: as much of an OpenAI chat completion as MassGen sends and reads.
+//! The wire format: the part of OpenAI's chat completions that MassGen sends and reads.
 //!
-//! A request is read with patience: what is not needed here is skipped without being kept. A reply goes out as the events of a
-//! stream or as one object, and both are made from the same [`Reply`]. Nothing here decides anything.
+//! Requests are parsed leniently: unused fields are skipped. A reply is sent as the events of a stream or as one object; both are
+//! built from the same [`Reply`]. This module makes no decisions.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::script::ReportedUsage;
 
-/// What a client asks for.
+/// A request of a client.
 #[derive(Debug, Deserialize)]
 pub(super) struct ChatRequest {
     pub(super) model: String,
@@ -66,16 +66,16 @@ impl ChatRequest {
         self.tools().any(|function| function.name == tool)
     }
 
-    /// The full name of the first offered tool whose name ends so.
-    pub(super) fn find_tool_by_suffix(&self, end: &str) -> Option<&str> {
-        self.tools().map(|function| function.name.as_str()).find(|name| name.ends_with(end))
+    /// The full name of the first offered tool with this suffix.
+    pub(super) fn find_tool_by_suffix(&self, suffix: &str) -> Option<&str> {
+        self.tools().map(|function| function.name.as_str()).find(|name| name.ends_with(suffix))
     }
 
-    /// What a parameter of a tool may be, where the tool says so.
+    /// The allowed values of a tool's parameter, if the tool lists them.
     pub(super) fn choices(&self, tool: &str, parameter: &str) -> Vec<&str> {
         let function = self.tools().find(|function| function.name == tool);
-        let listed = function.and_then(|function| function.parameters["properties"][parameter]["enum"].as_array());
-        listed.into_iter().flatten().filter_map(Value::as_str).collect()
+        let values = function.and_then(|function| function.parameters["properties"][parameter]["enum"].as_array());
+        values.into_iter().flatten().filter_map(Value::as_str).collect()
     }
 
     fn tools(&self) -> impl Iterator<Item = &FunctionDefinition> {
@@ -93,14 +93,14 @@ impl ChatMessage {
     }
 }
 
-/// What the model says.
+/// The content of a reply.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum ReplyContent {
     Text(String),
     ToolCall { id: String, tool: String, arguments: Value },
 }
 
-/// A whole reply.
+/// A complete reply.
 #[derive(Debug)]
 pub(super) struct Reply {
     pub(super) number: usize,
@@ -109,7 +109,7 @@ pub(super) struct Reply {
     pub(super) usage: ReportedUsage,
 }
 
-/// How many characters one event of a stream carries.
+/// The most characters in one event of a stream.
 const MAX_CHUNK_CHARS: usize = 2_000;
 
 impl Reply {
@@ -181,27 +181,28 @@ impl Reply {
     }
 }
 
-/// A text in pieces of at most [`MAX_CHUNK_CHARS`] characters, made one at a time.
+/// Splits a text lazily into pieces of at most [`MAX_CHUNK_CHARS`] characters.
 fn split_chunks(text: String) -> impl Iterator<Item = String> + Send + 'static {
-    let mut at = 0;
+    let mut offset = 0;
     std::iter::from_fn(move || {
-        let rest = text.get(at..).filter(|rest| !rest.is_empty())?;
+        let rest = text.get(offset..).filter(|rest| !rest.is_empty())?;
         let length = rest.char_indices().nth(MAX_CHUNK_CHARS).map_or(rest.len(), |(length, _)| length);
-        at += length;
+        offset += length;
         Some(rest[..length].to_owned())
     })
 }
 
 fn usage_json(usage: ReportedUsage) -> Value {
     let total = u64::from(usage.input) + u64::from(usage.output);
-    let mut told = json!({"prompt_tokens": usage.input, "completion_tokens": usage.output, "total_tokens": total});
+    let mut usage_object =
+        json!({"prompt_tokens": usage.input, "completion_tokens": usage.output, "total_tokens": total});
     if let Some(cost) = usage.cost {
-        told["cost"] = json!(cost);
+        usage_object["cost"] = json!(cost);
     }
-    told
+    usage_object
 }
 
-/// The body of an HTTP error, as OpenAI words it.
+/// The body of an HTTP error in OpenAI's format.
 pub(super) fn error_body(status: u16, message: &str) -> Value {
     let kind = match status {
         401 => "authentication_error",
@@ -214,7 +215,7 @@ pub(super) fn error_body(status: u16, message: &str) -> Value {
     json!({"error": {"message": message, "type": kind, "param": null, "code": status.to_string()}})
 }
 
-/// The list of models: there is one, and its name is where a script begins.
+/// The list of models, with one model: the prefix of all scripts.
 pub(super) fn model_list(model: &str) -> Value {
     json!({"object": "list", "data": [{"id": model, "object": "model", "created": 0, "owned_by": "massgen-mcp"}]})
 }
@@ -223,13 +224,13 @@ pub(super) fn model_list(model: &str) -> Value {
 mod tests {
     use super::*;
 
-    fn reply(speech: ReplyContent) -> Reply {
+    fn reply(content: ReplyContent) -> Reply {
         let usage = ReportedUsage { input: 3, output: 4, cost: None };
-        Reply { number: 1, model: "rehearsal".into(), content: speech, usage }
+        Reply { number: 1, model: "rehearsal".into(), content, usage }
     }
 
     #[test]
-    fn a_request_is_read_with_patience() {
+    fn a_request_is_parsed_leniently() {
         let request: ChatRequest = serde_json::from_value(json!({
             "model": "rehearsal", "temperature": 1, "tools": [{"type": "function", "function": {"name": "mcp__x__execute_command"}}],
             "messages": [{"role": "assistant", "content": null, "tool_calls": []},
@@ -243,18 +244,19 @@ mod tests {
     }
 
     #[test]
-    fn a_streamed_text_is_the_text() {
+    fn a_streamed_text_is_complete() {
         let text = "wörter und ".repeat(1000);
         let chunks: Vec<Value> = reply(ReplyContent::Text(text.clone())).into_chunks().collect();
-        let told: String = chunks.iter().filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str()).collect();
-        assert_eq!(told, text);
+        let streamed: String =
+            chunks.iter().filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str()).collect();
+        assert_eq!(streamed, text);
         assert!(chunks.len() > 5);
         assert_eq!(chunks[chunks.len() - 2]["choices"][0]["finish_reason"], "stop");
         assert_eq!(chunks[chunks.len() - 1]["usage"]["total_tokens"], 7);
     }
 
     #[test]
-    fn a_streamed_call_is_the_call() {
+    fn a_streamed_tool_call_is_complete() {
         let arguments = json!({"content": "a \"b\" ".repeat(900)});
         let call = ReplyContent::ToolCall { id: "c1".into(), tool: "new_answer".into(), arguments: arguments.clone() };
         let whole = reply(call.clone()).to_completion();
@@ -262,15 +264,15 @@ mod tests {
         let function = |chunk: &Value| {
             chunk["choices"][0]["delta"]["tool_calls"][0]["function"]["arguments"].as_str().map(str::to_owned)
         };
-        let told: String = chunks.iter().filter_map(function).collect();
-        assert_eq!(serde_json::from_str::<Value>(&told).unwrap(), arguments);
+        let streamed: String = chunks.iter().filter_map(function).collect();
+        assert_eq!(serde_json::from_str::<Value>(&streamed).unwrap(), arguments);
         assert_eq!(chunks[0]["choices"][0]["delta"]["tool_calls"][0]["id"], "c1");
-        assert_eq!(whole["choices"][0]["message"]["tool_calls"][0]["function"]["arguments"], told);
+        assert_eq!(whole["choices"][0]["message"]["tool_calls"][0]["function"]["arguments"], streamed);
         assert_eq!(whole["choices"][0]["finish_reason"], "tool_calls");
     }
 
     #[test]
-    fn a_cost_is_told_only_when_it_is_set() {
+    fn a_cost_is_reported_only_if_it_is_set() {
         assert!(usage_json(ReportedUsage { input: 1, output: 1, cost: None }).get("cost").is_none());
         assert_eq!(usage_json(ReportedUsage { input: u32::MAX, output: 1, cost: Some(0.5) })["cost"], 0.5);
     }

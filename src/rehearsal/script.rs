@@ -1,7 +1,7 @@
-//! What a rehearsal model is told to do, read from its name: `rehearsal[/directive]*`.
+//! The script of a rehearsal model, parsed from the model's name: `rehearsal[/directive]*`.
 //!
-//! A model's name is the one thing that travels untouched from a config through MassGen to the endpoint, agent by agent. A
-//! script can be written back as a name (`Display`), in a form that needs no quoting in YAML. Pure: nothing here does anything.
+//! The model's name is the only value that MassGen passes unchanged from a config to the endpoint, for each agent. A script can
+//! be formatted as a name again (`Display`), which needs no quotes in YAML. Pure.
 
 use std::{fmt, time::Duration};
 
@@ -10,7 +10,7 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode
 /// The first segment of the model's name.
 pub(super) const MODEL_PREFIX: &str = "rehearsal";
 
-/// Every directive, as a person would write it.
+/// All directives, as a user writes them.
 pub const DIRECTIVES: &[&str] = &[
     "delay=SECONDS",
     "final-delay=SECONDS",
@@ -36,96 +36,96 @@ pub fn directive_words() -> impl Iterator<Item = &'static str> {
 const MAX_SECONDS: f64 = 86_400.0;
 const MAX_CHARS: usize = 2_000_000;
 const MAX_LABEL_CHARS: usize = 32;
-/// How much of a name an error repeats.
+/// The most characters of a name in an error.
 const MAX_SHOWN_CHARS: usize = 80;
 
-/// What the model is told to do. A directive that is given twice counts as it was given last.
+/// The behavior of a model. If a directive occurs twice, the last one applies.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Script {
-    /// Before each reply, an error as well.
+    /// The delay before each reply, including errors.
     pub(super) delay: Duration,
-    /// Only before the final presentation's reply, after `delay`.
+    /// An additional delay before the reply with the final presentation.
     pub(super) final_delay: Duration,
-    /// The exact size of each answer; the answer's own size when absent.
+    /// The exact length of each answer, in characters; `None` keeps its natural length.
     pub(super) chars: Option<usize>,
     pub(super) behavior: Behavior,
-    /// What the offered shell tool is asked to run before the first answer.
+    /// The command to run with the offered shell tool before the first answer.
     pub(super) command: Option<String>,
-    /// The config of the run that it has answer the question, where it is offered our tools.
+    /// The config of the run that a meta-agent starts to answer the question, if it is offered our tools.
     pub(super) meta_config: Option<String>,
     pub(super) usage: ReportedUsage,
-    /// How the agent signs its answers, which also tells agents with the same part apart.
+    /// The name in the agent's answers; also distinguishes agents with the same script.
     pub(super) label: Option<String>,
 }
 
-/// How the model behaves when it is asked.
+/// The reaction of the model to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Behavior {
-    /// Answers, votes once there is an answer, presents.
+    /// Answers, votes once an answer exists, and presents.
     Cooperative,
-    /// Answers with this HTTP error.
+    /// Replies with this HTTP error.
     HttpError(u16),
-    /// Accepts the call and never answers.
+    /// Accepts the call and never replies.
     Hang,
     /// Closes the stream in the middle of the reply.
     DropStream,
-    /// Gives a new answer again and again.
+    /// Always gives a new answer and never votes.
     NeverVote,
-    /// Talks and calls no tool.
+    /// Replies with text and calls no tool.
     TextOnly,
 }
 
-/// What each call reports to have used.
+/// The usage that each reply reports.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct ReportedUsage {
     pub(super) input: u32,
     pub(super) output: u32,
-    /// In dollars. MassGen believes a provider that names a cost, although it does not know the model.
+    /// US dollars. MassGen accepts a cost reported by the provider, although it does not know the model.
     pub(super) cost: Option<f64>,
 }
 
-/// Why a script was refused.
+/// An invalid script.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ScriptError {
-    /// The name's first segment is another one.
+    /// The first segment of the name is wrong.
     #[error("`{name}` does not name the rehearsal (`{expected}`, or `{expected}/directive...`)")]
     NotRehearsal {
         /// The name, cut if it is long.
         name: String,
-        /// What the first segment has to be.
+        /// The expected first segment.
         expected: &'static str,
     },
-    /// There is no such directive here.
+    /// The directive is unknown.
     #[error("unknown rehearsal directive `{directive}`; known: {}", DIRECTIVES.join(", "))]
     Unknown {
         /// The directive, cut if it is long.
         directive: String,
     },
-    /// The directive is known and its value is not understood.
+    /// The value of the directive is invalid.
     #[error("rehearsal directive `{directive}` wants {wants}; known: {}", DIRECTIVES.join(", "))]
     Malformed {
         /// The directive, cut if it is long.
         directive: String,
-        /// What its value has to be.
+        /// The expected value.
         wants: &'static str,
     },
-    /// The directive is meant for an agent that the config does not have.
+    /// The directive is for an agent that the config does not have.
     #[error("rehearsal directive `{directive}` is meant for an agent that is not there: the config has {agents}")]
     NoSuchAgent {
         /// The directive, cut if it is long.
         directive: String,
-        /// How many agents there are.
+        /// The number of agents.
         agents: usize,
     },
 }
 
 impl Script {
-    /// Reads a model's name.
+    /// Parses a model's name.
     ///
     /// # Errors
     ///
-    /// When the name is not `rehearsal[/directive]*`, or a directive is unknown or malformed.
+    /// If the name is not `rehearsal[/directive]*`, or a directive is unknown or malformed.
     pub fn parse(model: &str) -> Result<Self, ScriptError> {
         let mut segments = model.split('/');
         if segments.next() != Some(MODEL_PREFIX) {
@@ -136,7 +136,7 @@ impl Script {
         Ok(script)
     }
 
-    /// Takes one more directive.
+    /// Applies a directive.
     pub(super) fn apply(&mut self, directive: &str) -> Result<(), ScriptError> {
         let (word, value) = match directive.split_once('=') {
             Some((word, value)) => (word, Some(value)),
@@ -155,24 +155,28 @@ impl Script {
     }
 
     fn set_value(&mut self, directive: &str, word: &str, value: &str) -> Result<(), ScriptError> {
-        let or = |wants| move || malformed_directive(directive, wants);
+        let malformed = |wants| move || malformed_directive(directive, wants);
         match word {
-            "delay" => self.delay = parse_seconds(value).ok_or_else(or(SECONDS_FORM))?,
-            "final-delay" => self.final_delay = parse_seconds(value).ok_or_else(or(SECONDS_FORM))?,
-            "chars" => self.chars = Some(parse_chars(value).ok_or_else(or("a number from 1 to 2000000"))?),
+            "delay" => self.delay = parse_seconds(value).ok_or_else(malformed(SECONDS_FORM))?,
+            "final-delay" => self.final_delay = parse_seconds(value).ok_or_else(malformed(SECONDS_FORM))?,
+            "chars" => self.chars = Some(parse_chars(value).ok_or_else(malformed("a number from 1 to 2000000"))?),
             "status" => {
                 self.behavior =
-                    Behavior::HttpError(parse_status(value).ok_or_else(or("an HTTP error from 400 to 599"))?)
+                    Behavior::HttpError(parse_status(value).ok_or_else(malformed("an HTTP error from 400 to 599"))?)
             }
-            "command" => self.command = Some(percent_decode(value).ok_or_else(or("a percent-encoded command"))?),
-            "meta" => self.meta_config = Some(percent_decode(value).ok_or_else(or("a percent-encoded config"))?),
+            "command" => self.command = Some(percent_decode(value).ok_or_else(malformed("a percent-encoded command"))?),
+            "meta" => self.meta_config = Some(percent_decode(value).ok_or_else(malformed("a percent-encoded config"))?),
             "tokens" => {
-                (self.usage.input, self.usage.output) = parse_tokens(value).ok_or_else(or("two numbers, `IN,OUT`"))?;
+                (self.usage.input, self.usage.output) =
+                    parse_tokens(value).ok_or_else(malformed("two numbers, `IN,OUT`"))?;
             }
             "cost" => {
-                self.usage.cost = Some(parse_dollars(value).ok_or_else(or("dollars for each call, from 0 to 1000"))?)
+                self.usage.cost =
+                    Some(parse_dollars(value).ok_or_else(malformed("dollars for each call, from 0 to 1000"))?)
             }
-            "name" => self.label = Some(parse_label(value).ok_or_else(or("up to 32 letters, digits, `_` or `-`"))?),
+            "name" => {
+                self.label = Some(parse_label(value).ok_or_else(malformed("up to 32 letters, digits, `_` or `-`"))?)
+            }
             "hang" | "drop" | "never-vote" | "text-only" => return Err(malformed_directive(directive, "no value")),
             _ => {
                 return Err(ScriptError::Unknown { directive: truncate_shown(directive) });
@@ -206,7 +210,7 @@ impl Default for ReportedUsage {
 }
 
 impl fmt::Display for Script {
-    /// The model's name: parsing it gives this script again.
+    /// Formats the script as a model's name, which parses to the same script.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let encoded =
             |text: &Option<String>| text.as_ref().map(|text| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string());
@@ -232,9 +236,9 @@ impl fmt::Display for Script {
     }
 }
 
-/// A wait in seconds, where there is one.
-fn nonzero_seconds(wait: Duration) -> Option<f64> {
-    (!wait.is_zero()).then_some(wait.as_secs_f64())
+/// A delay in seconds; `None` if it is zero.
+fn nonzero_seconds(delay: Duration) -> Option<f64> {
+    (!delay.is_zero()).then_some(delay.as_secs_f64())
 }
 
 fn write_directive(f: &mut fmt::Formatter<'_>, word: &str, value: Option<impl fmt::Display>) -> fmt::Result {
@@ -245,7 +249,7 @@ pub(super) fn malformed_directive(directive: &str, wants: &'static str) -> Scrip
     ScriptError::Malformed { directive: truncate_shown(directive), wants }
 }
 
-/// The beginning of a text that may be long, for an error.
+/// The beginning of a text, for an error.
 pub(super) fn truncate_shown(text: &str) -> String {
     text.chars().take(MAX_SHOWN_CHARS).collect()
 }
@@ -287,8 +291,8 @@ fn parse_dollars(value: &str) -> Option<f64> {
 }
 
 fn parse_label(value: &str) -> Option<String> {
-    let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    ((1..=MAX_LABEL_CHARS).contains(&value.len()) && value.chars().all(fits)).then(|| value.to_owned())
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    ((1..=MAX_LABEL_CHARS).contains(&value.len()) && value.chars().all(is_allowed)).then(|| value.to_owned())
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! What became of a text: how much of it changed, and the changed lines that tell most. Pure; its cost is bounded by the size of
-//! what is compared and by time, and it shows no whole text. (The only similar user.)
+//! The difference between two texts: the amount of change and the longest changed lines. Pure. Its cost is bounded by the size of
+//! the texts and by time, and it contains no whole text. (The only user of the crate similar.)
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,35 +8,35 @@ use similar::{ChangeTag, TextDiff, TextDiffConfig};
 
 use crate::massgen::text;
 
-/// How much of each text is compared, in bytes.
+/// The most bytes of each text that are compared.
 pub const MAX_COMPARED_BYTES: usize = 256 << 10;
-/// How long each comparison may look for the smallest difference; then it takes a larger one.
+/// How long each comparison may search for the smallest difference; after that it accepts a larger one.
 const DIFF_TIMEOUT: Duration = Duration::from_millis(500);
-/// How many lines are kept of each side.
+/// The most lines of each side.
 const MAX_LINES: usize = 8;
-/// The longest line that is kept, in characters.
+/// The longest line, in characters.
 const MAX_LINE_CHARS: usize = 200;
 
 /// The difference between a first and a last text.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AnswerDiff {
-    /// Whose texts.
+    /// The agent that wrote the texts.
     pub agent: String,
     /// The file of the first, relative to the run's folder.
     pub first: PathBuf,
     /// The file of the last, relative to the run's folder.
     pub last: PathBuf,
-    /// Words of the last that the first has not.
+    /// The number of words that only the last text has.
     pub words_added: usize,
-    /// Words of the first that the last has not.
+    /// The number of words that only the first text has.
     pub words_removed: usize,
-    /// From 0, nothing in common, to 1, word for word the same.
+    /// The similarity by words, from 0 (nothing in common) to 1 (equal).
     pub similarity: f32,
-    /// The longest of the lines that only the last has.
+    /// The longest lines that only the last text has.
     pub lines_added: Vec<String>,
-    /// The longest of the lines that only the first has.
+    /// The longest lines that only the first text has.
     pub lines_removed: Vec<String>,
-    /// Whether the texts were longer than what was compared.
+    /// Whether a text was longer than the compared part.
     pub is_truncated: bool,
 }
 
@@ -44,7 +44,7 @@ impl AnswerDiff {
     /// Compares two texts of an agent.
     pub fn compare(agent: &str, first: (PathBuf, &str), last: (PathBuf, &str)) -> AnswerDiff {
         let ((first, old), (last, new)) = (first, last);
-        let is_cut = old.len() > MAX_COMPARED_BYTES || new.len() > MAX_COMPARED_BYTES;
+        let is_truncated = old.len() > MAX_COMPARED_BYTES || new.len() > MAX_COMPARED_BYTES;
         let (old, new) = (compared_part(old), compared_part(new));
         let before: Vec<&str> = old.split_whitespace().collect();
         let after: Vec<&str> = new.split_whitespace().collect();
@@ -59,7 +59,7 @@ impl AnswerDiff {
             similarity: words.ratio(),
             lines_added: longest_lines(lines_with_tag(&lines, ChangeTag::Insert)),
             lines_removed: longest_lines(lines_with_tag(&lines, ChangeTag::Delete)),
-            is_truncated: is_cut,
+            is_truncated,
         }
     }
 }
@@ -79,13 +79,13 @@ fn lines_with_tag<'a>(diff: &'a TextDiff<'_, '_, str>, tag: ChangeTag) -> impl I
     diff.iter_all_changes().filter(move |change| change.tag() == tag).map(|change| change.value())
 }
 
-/// The longest lines, in their order.
+/// The longest lines, in their original order.
 fn longest_lines<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<String> {
-    let mut found: Vec<(usize, &str)> = lines.map(str::trim).filter(|line| !line.is_empty()).enumerate().collect();
-    found.sort_by_key(|(_, line)| std::cmp::Reverse(line.len()));
-    found.truncate(MAX_LINES);
-    found.sort();
-    found.into_iter().map(|(_, line)| text::single_line(line, MAX_LINE_CHARS)).collect()
+    let mut numbered: Vec<(usize, &str)> = lines.map(str::trim).filter(|line| !line.is_empty()).enumerate().collect();
+    numbered.sort_by_key(|(_, line)| std::cmp::Reverse(line.len()));
+    numbered.truncate(MAX_LINES);
+    numbered.sort();
+    numbered.into_iter().map(|(_, line)| text::single_line(line, MAX_LINE_CHARS)).collect()
 }
 
 #[cfg(test)]
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn words_and_lines_are_told() {
+    fn words_and_lines_are_counted_and_listed() {
         let change = change("It is 42.\nI guess.\nEnd.\n", "It is 42, since 6 * 7 = 42.\nEnd.\n");
         assert_eq!((change.words_added, change.words_removed), (6, 2), "{change:?}");
         assert_eq!(change.lines_removed, ["It is 42.", "I guess."]);
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_is_the_same_and_the_longest_lines_come_first() {
+    fn equal_texts_are_similar_and_the_longest_lines_are_kept() {
         assert_eq!((change("a b\n", "a b\n").similarity, change("", "").similarity), (1.0, 1.0));
         let new: String = (1..=20).map(|n| format!("{}\n", "x".repeat(n * 20))).collect();
         let lines = change("", &new).lines_added;
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_is_compared_as_far_as_it_may_be() {
+    fn long_texts_are_compared_up_to_the_limit() {
         let long = "zażółć gęślą ".repeat(MAX_COMPARED_BYTES / 10);
         let change = change(&long, &format!("{long}!"));
         assert!(change.is_truncated && change.similarity == 1.0);

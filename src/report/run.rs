@@ -1,6 +1,6 @@
-//! One run told to a model that wants to know why it went as it did: plain text of at most 4 KB, the most important first, each fact
-//! with the file that it is from. Every list shows what matters most of it and says how much it leaves out; the larger the run,
-//! the shorter the lists. Pure: it draws what it is given and judges nothing.
+//! The report about one run for a model: plain text of at most 4 KB, the most important facts first, each with its source file.
+//! Every list shows its most important entries and says how many it leaves out; the larger the run, the shorter the lists.
+//! Pure: it formats the given data and does not evaluate it.
 
 mod heading;
 mod lists;
@@ -12,38 +12,41 @@ use crate::massgen::text;
 use crate::massgen::timeline::Timeline;
 use crate::run::{RunId, RunRecord, Usd};
 
-/// The most that a report has, in bytes.
+/// The longest report, in bytes.
 pub const MAX_BYTES: usize = 4_096;
-/// How many entries each list has at most; the first number with which the report is short enough counts.
+/// The tried maximum lengths of lists; the first one with which the report is short enough is used.
 const LIST_LENGTHS: [usize; 9] = [30, 20, 12, 8, 6, 4, 3, 2, 1];
 /// The longest name of a file, in characters.
 const MAX_PATH_CHARS: usize = 120;
-/// What stands at the end of a report that even the shortest lists do not make short enough.
+/// The last line of a report that is too long even with the shortest lists.
 const TRUNCATION_NOTE: &str = "(the rest is left out)\n";
 
-/// Tells a run. `changed` is what its winner made of its own first answer, where there are both; `built_on_by` are the runs that build
-/// on an answer of it.
-pub fn run_report(record: &RunRecord, story: &Timeline, changed: Option<&AnswerDiff>, built_on_by: &[RunId]) -> String {
-    let told = |most| {
-        Draft { record, timeline: story, answer_diff: changed, dependents: built_on_by, max_entries: most }.text()
-    };
-    let fits = LIST_LENGTHS.into_iter().map(told).find(|text| text.len() <= MAX_BYTES);
-    fits.unwrap_or_else(|| whole_lines(&told(1)))
+/// The report about a run. `answer_diff` compares the winner's first and final answers, if both exist; `dependents` are the runs
+/// that build on an answer of this run.
+pub fn run_report(
+    record: &RunRecord,
+    timeline: &Timeline,
+    answer_diff: Option<&AnswerDiff>,
+    dependents: &[RunId],
+) -> String {
+    let with_max_entries = |max_entries| Draft { record, timeline, answer_diff, dependents, max_entries }.text();
+    let short_enough = LIST_LENGTHS.into_iter().map(with_max_entries).find(|text| text.len() <= MAX_BYTES);
+    short_enough.unwrap_or_else(|| whole_lines(&with_max_entries(1)))
 }
 
-/// As many lines of a text as there is room for.
+/// The first lines of a text that fit, with a note.
 fn whole_lines(text: &str) -> String {
-    let mut room = MAX_BYTES - TRUNCATION_NOTE.len();
+    let mut remaining = MAX_BYTES - TRUNCATION_NOTE.len();
     let fits = |line: &&str| {
-        let left = room.checked_sub(line.len());
-        room = left.unwrap_or_default();
-        left.is_some()
+        let after_line = remaining.checked_sub(line.len());
+        remaining = after_line.unwrap_or_default();
+        after_line.is_some()
     };
     let lines: String = text.split_inclusive('\n').take_while(fits).collect();
     lines + TRUNCATION_NOTE
 }
 
-/// A report with lists of a certain length.
+/// A report with lists of at most `max_entries`.
 struct Draft<'a> {
     record: &'a RunRecord,
     timeline: &'a Timeline,
@@ -71,12 +74,12 @@ impl Draft<'_> {
         text::replace_harmful(&lines)
     }
 
-    /// The longest quotation, in characters.
-    fn quote(&self, words: &str) -> String {
-        text::truncate(words, (self.max_entries * 25).clamp(60, 300))
+    /// Cuts a quotation to a length that depends on the length of lists.
+    fn quote(&self, text: &str) -> String {
+        text::truncate(text, (self.max_entries * 25).clamp(60, 300))
     }
 
-    /// A file as the report names it: in the attempt's folder, else from the run's folder on.
+    /// The name of a file in the report: relative to the attempt's folder, or `./` and the path in the run's folder.
     fn file_name_text(&self, path: &Path) -> String {
         let name = match path.strip_prefix(&self.timeline.attempt) {
             Ok(inside) if !self.timeline.attempt.as_os_str().is_empty() => inside.display().to_string(),
@@ -85,18 +88,18 @@ impl Draft<'_> {
         text::truncate(&text::safe_name(&name), MAX_PATH_CHARS)
     }
 
-    /// A list under its title: the first entries, and how many are left out. Nothing where there are none.
+    /// A title with the first entries of a list and the number of omitted ones; empty if the list is empty.
     fn first_entries(&self, title: String, entries: impl ExactSizeIterator<Item = String>) -> Vec<String> {
         if entries.len() == 0 {
             return Vec::new();
         }
-        let more = entries.len().saturating_sub(self.max_entries);
+        let omitted = entries.len().saturating_sub(self.max_entries);
         let shown = entries.take(self.max_entries).map(|entry| format!("  {entry}"));
-        let rest = (more > 0).then(|| format!("  ({more} more are left out)"));
+        let rest = (omitted > 0).then(|| format!("  ({omitted} more are left out)"));
         std::iter::once(title).chain(shown).chain(rest).collect()
     }
 
-    /// A list in the order of time, of which the newest entries are shown.
+    /// A title with the newest entries of a list that is sorted by time.
     fn newest_entries(&self, title: String, entries: impl ExactSizeIterator<Item = String>) -> Vec<String> {
         let earlier = entries.len().saturating_sub(self.max_entries);
         let mut lines = self.first_entries(title, entries.skip(earlier));
@@ -108,19 +111,19 @@ impl Draft<'_> {
 }
 
 fn seconds_text(time: f64) -> String {
-    // The sum of nothing is -0.
+    // The sum of an empty iterator is -0.0.
     let time = time + 0.0;
     format!("{time:.1} s")
 }
 
-/// Where money is not known, nothing is said of it.
+/// The cost as text; empty if it is unknown.
 fn dollars_text(dollars: Option<f64>) -> String {
     dollars.and_then(Usd::from_f64).map(|usd| format!(", {usd}")).unwrap_or_default()
 }
 
 /// `1 call`, `2 calls`.
-fn pluralize(number: u64, thing: &str) -> String {
-    if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
+fn pluralize(number: u64, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
 #[cfg(test)]

@@ -1,20 +1,20 @@
-//! Agents that answer again and again and never vote. MassGen sets no limit to that by default, so that such a run goes on until
+//! Detects agents that answer repeatedly and never vote. MassGen does not limit this by default, so such a run continues until
 //! its timeout or its budget ends it. Pure.
 
 use super::{Digest, Problem, Retry};
 
-/// From so many answers of one agent on a run is taken for one that does not converge.
+/// A run counts as not converging from this number of answers of one agent.
 const MIN_NON_CONVERGING_ANSWERS: u32 = 10;
-/// What the agents do when MassGen presents an answer: no more answers come then.
+/// The phase in which MassGen presents an answer: agents give no further answers in it.
 const PRESENTATION_PHASE: &str = "presentation";
 
 impl Digest {
-    /// The problem of a run in which some agent has answered `MIN_NON_CONVERGING_ANSWERS` times and no answer is presented.
+    /// The problem of a run in which an agent has answered `MIN_NON_CONVERGING_ANSWERS` times and no answer is being presented.
     pub fn convergence_problem(&self) -> Option<Problem> {
         let is_presenting = self.phase.as_deref() == Some(PRESENTATION_PHASE);
-        let most = self.agents.iter().max_by_key(|agent| agent.answers)?;
-        (most.answers >= MIN_NON_CONVERGING_ANSWERS && !is_presenting).then(|| {
-            let message = format!("{} has answered {} times and no answer wins", most.id, most.answers);
+        let top_agent = self.agents.iter().max_by_key(|agent| agent.answers)?;
+        (top_agent.answers >= MIN_NON_CONVERGING_ANSWERS && !is_presenting).then(|| {
+            let message = format!("{} has answered {} times and no answer wins", top_agent.id, top_agent.answers);
             let hint = "kill_run, then run_massgen again with overrides \
                         {\"orchestrator\": {\"max_new_answers_per_agent\": 3}}";
             Problem { retry: Some(Retry::No), ..Problem::new("not_converging", &message, hint) }

@@ -1,5 +1,5 @@
-//! What is worth keeping of MassGen's status.json: small, bounded by the number of agents, in our own words.
-//! It says what MassGen wrote, never how the run ended: that is decided from evidence, elsewhere.
+//! The facts taken from MassGen's status.json, in types of our own; their size is bounded by the number of agents.
+//! They say what MassGen wrote, not how the run ended: `massgen::outcome` decides that from evidence.
 
 use std::collections::BTreeMap;
 
@@ -12,19 +12,19 @@ pub struct Digest {
     pub agents: Vec<AgentDigest>,
     /// Votes by answer label, for answers that still stand.
     pub votes: BTreeMap<String, u32>,
-    /// How many votes MassGen has counted, void ones too (the sum of `results.votes`). Not kept in a record.
+    /// How many votes MassGen has counted, including void ones (the sum of `results.votes`). Not stored in a record.
     pub votes_counted: u32,
     /// The agent whose answer is presented.
     pub winner: Option<String>,
-    /// US dollars so far; absent when MassGen has no price for a model that was used.
+    /// US dollars so far; `None` if MassGen has no price for a model that was used.
     pub cost_usd: Option<f64>,
     /// Input and output tokens of all agents so far.
     pub tokens: Option<u64>,
-    /// What `finish_reason` says, which is no proof of anything.
+    /// MassGen's `finish_reason`, which does not prove how the run ended.
     pub finish_reason: Option<Finish>,
-    /// The first error that MassGen noted of a call to a model.
+    /// The first error of a model call that MassGen recorded.
     pub first_error: Option<String>,
-    /// Which agent's call that was.
+    /// The agent that made that call.
     pub first_error_agent: Option<String>,
 }
 
@@ -33,64 +33,64 @@ pub struct Digest {
 pub struct AgentDigest {
     /// Its id in the config.
     pub id: String,
-    /// What it is at.
+    /// Its state.
     pub state: AgentState,
     /// How many answers it has given.
     pub answers: u32,
     /// Its newest answer, such as `agent1.2`.
     pub label: Option<String>,
-    /// The label that its vote is for, while it stands.
+    /// The label that it votes for, while the vote is valid.
     pub vote: Option<String>,
-    /// MassGen's own words for what went wrong.
+    /// MassGen's error message.
     pub error: Option<String>,
     /// Input and output tokens so far.
     pub tokens: Option<u64>,
-    /// Those of them that it wrote.
+    /// Output tokens so far.
     pub output_tokens: Option<u64>,
-    /// US dollars so far, where known.
+    /// US dollars so far, if known.
     pub cost_usd: Option<f64>,
 }
 
-/// What an agent is at, as far as `agents.*.status` tells.
+/// The state of an agent, from `agents.*.status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum AgentState {
     /// MassGen's `waiting`: working on a first answer.
     #[default]
     Working,
-    /// MassGen's `streaming`: has answered, thinks again.
+    /// MassGen's `streaming`: has answered and works on.
     Thinking,
     /// Has answered and waits for the others.
     Answered,
     /// Has voted.
     Voted,
-    /// Starts over because of a new answer of another.
+    /// Starts over because another agent gave a new answer.
     Restarting,
-    /// Out of the run by an error.
+    /// Left the run because of an error.
     Failed,
-    /// Out of the run by MassGen's clock.
+    /// Left the run because of MassGen's timeout.
     TimedOut,
-    /// A word this version does not know.
+    /// A value that this version does not know.
     Unknown,
 }
 
 /// MassGen's `finish_reason`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Finish {
-    /// Still at work, it thinks.
+    /// The run is in progress.
     InProgress,
     /// The final round began.
     Completed,
-    /// Its own clock ran out.
+    /// MassGen's timeout expired.
     Timeout,
     /// At least one agent failed.
     Error,
-    /// A word this version does not know.
+    /// A value that this version does not know.
     Unknown,
 }
 
 impl Digest {
-    /// Whether a waiter wants to hear of the step from `before` to this: a phase, an answer, a vote, a winner or an
-    /// error, never a mere tick of tokens or time.
+    /// Whether the change from `before` is notable: a phase, an answer, a vote, a winner or an error; tokens and time
+    /// alone are not.
     pub fn is_notable_change(&self, before: Option<&Digest>) -> bool {
         before.is_none_or(|before| self.notable_fields() != before.notable_fields())
     }
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_are_no_news_and_an_answer_is() {
+    fn tokens_are_not_notable_and_an_answer_is() {
         let before = Digest { agents: vec![agent("agent1.1", 5)], ..Digest::default() };
         let tick = Digest { agents: vec![agent("agent1.1", 9)], tokens: Some(9), ..Digest::default() };
         let answer = Digest { agents: vec![agent("agent1.2", 9)], ..Digest::default() };

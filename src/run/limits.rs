@@ -14,7 +14,7 @@ use super::RunId;
 pub struct Usd(pub u64);
 
 impl Usd {
-    /// An amount in dollars; none where it is negative or no number. Part of a millionth counts as a whole one.
+    /// Converts an amount in dollars, rounded up to a millionth; `None` if it is negative or not finite.
     pub fn from_f64(dollars: f64) -> Option<Usd> {
         (dollars.is_finite() && dollars >= 0.0).then(|| Usd((dollars * 1e6 - 1e-3).ceil().max(0.0) as u64))
     }
@@ -37,22 +37,22 @@ impl fmt::Display for Usd {
 /// The spend of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Spend {
-    /// As far as MassGen, or the operator's price table, knows.
+    /// The priced part: by MassGen, or by the operator's price table.
     pub usd: Usd,
     /// Input and output tokens.
     pub tokens: u64,
-    /// Whether some of the tokens have no price, so that the dollars are too few.
+    /// Whether some of the tokens have no price, so that `usd` is too low.
     pub is_unpriced: bool,
 }
 
 impl Spend {
-    /// The larger of both in each respect: what was spent does not come back.
+    /// The maximum of dollars and of tokens, separately: spend never decreases.
     #[must_use]
     pub fn component_max(self, before: Spend) -> Spend {
         Spend { usd: self.usd.max(before.usd), tokens: self.tokens.max(before.tokens), ..self }
     }
 
-    /// The dollars, where there are any or where it is known that there are none.
+    /// The dollars; `None` if they are 0 and some tokens have no price.
     pub fn known_usd(self) -> Option<Usd> {
         (self.usd > Usd(0) || !self.is_unpriced).then_some(self.usd)
     }
@@ -89,7 +89,7 @@ pub struct DailySummary {
     pub spent: Spend,
 }
 
-/// The most that may be spent; an empty value is no limit.
+/// The most that may be spent; `None` is no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Cap {
     /// In dollars.
@@ -109,19 +109,19 @@ impl Cap {
     #[must_use]
     pub fn remaining(self, spent: Spend) -> Cap {
         Cap {
-            usd: self.usd.map(|most| Usd(most.0.saturating_sub(spent.usd.0))),
-            tokens: self.tokens.map(|most| most.saturating_sub(spent.tokens)),
+            usd: self.usd.map(|limit| Usd(limit.0.saturating_sub(spent.usd.0))),
+            tokens: self.tokens.map(|limit| limit.saturating_sub(spent.tokens)),
         }
     }
 
     /// The used percentage; 0 without a limit.
     pub fn percent_used(self, spent: Spend) -> u64 {
-        let of = |spent: u64, most: u64| {
-            let percent = u128::from(spent) * 100 / u128::from(most.max(1));
+        let percent_of = |spent: u64, limit: u64| {
+            let percent = u128::from(spent) * 100 / u128::from(limit.max(1));
             u64::try_from(percent).unwrap_or(u64::MAX)
         };
-        let usd = self.usd.map_or(0, |most| of(spent.usd.0, most.0));
-        usd.max(self.tokens.map_or(0, |most| of(spent.tokens, most)))
+        let usd = self.usd.map_or(0, |limit| percent_of(spent.usd.0, limit.0));
+        usd.max(self.tokens.map_or(0, |limit| percent_of(spent.tokens, limit)))
     }
 }
 
@@ -144,7 +144,7 @@ pub enum Unpriced {
     Estimate,
 }
 
-/// What a model costs by the operator's table, in millionths of a dollar for a million tokens.
+/// The price of a model in the operator's table, per million tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ModelPrice {
     /// The price of input.
@@ -154,7 +154,7 @@ pub struct ModelPrice {
 }
 
 impl ModelPrice {
-    /// What so many tokens cost.
+    /// The cost of these tokens, rounded up to a millionth of a dollar.
     pub fn cost(self, input: u64, output: u64) -> Usd {
         let part = |tokens: u64, price: Usd| u128::from(tokens) * u128::from(price.0);
         let whole = (part(input, self.input) + part(output, self.output)).div_ceil(1_000_000);
@@ -167,15 +167,15 @@ impl ModelPrice {
 pub struct Allowance {
     /// The most that it and all its descendants may spend.
     pub cap: Cap,
-    /// What is done about tokens without a price.
+    /// How tokens without a price are handled.
     pub unpriced: Unpriced,
     /// The operator's prices by model.
     pub prices: BTreeMap<String, ModelPrice>,
-    /// How many runs without a parent may be under way at once; it waits for its turn until then. 0 is no limit.
+    /// How many runs without a parent may be live at once; further runs wait in the queue. 0 is no limit.
     pub slots: u32,
-    /// How deep runs below it may be nested, counted from the root.
+    /// The maximum depth of runs below it, counted from the root.
     pub depth: u32,
-    /// How many live runs there may be below its root.
+    /// The maximum number of live runs below its root.
     pub tree_runs: u32,
 }
 
@@ -190,26 +190,26 @@ pub struct GlobalLimits {
     pub tree_runs: u32,
     /// Starts in a minute.
     pub starts_per_minute: u32,
-    /// What all runs of one server may spend.
+    /// The most that all runs of one server may spend.
     pub server_usd: Option<Usd>,
-    /// What all runs may spend in a day (UTC).
+    /// The most that all runs may spend in a day (UTC).
     pub day_usd: Option<Usd>,
 }
 
 /// The requester of a run, and the hashes that identify a repeated request; never the agent's own words.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Origin {
-    /// Which server started it.
+    /// The server that started it.
     pub server: String,
-    /// Which process started that server (boot, pid and start time): a client that restarts its server stays the same. Empty if unknown.
+    /// The process that started that server (boot, pid and start time): a client that restarts its server stays the same. Empty if unknown.
     pub client: String,
-    /// The project of that server; a nested run has that of its root. Empty without a project.
+    /// The project of that server; a nested run has the project of its root. Empty without a project.
     pub project: PathBuf,
-    /// SHA-256 of all that the agent asked for.
+    /// SHA-256 of the agent's full request.
     pub request_hash: String,
-    /// SHA-256 of the key that the agent gave the request.
+    /// SHA-256 of the agent's key for the request.
     pub key_hash: Option<String>,
-    /// The experiment that it is a run of, by its name in the ledger.
+    /// The id, in the ledger, of the experiment that the run belongs to.
     pub experiment: Option<String>,
 }
 
@@ -218,14 +218,14 @@ pub struct Origin {
 pub struct Lineage {
     /// The run whose agent started it.
     pub parent: Option<RunId>,
-    /// The first of its ancestors; itself where it has none.
+    /// The first of its ancestors; the run itself if it has none.
     pub root: RunId,
-    /// 0 of a run without a parent.
+    /// 0 for a run without a parent.
     pub depth: u32,
 }
 
 impl Lineage {
-    /// Of a run that no other run started.
+    /// The lineage of a run that no other run started.
     pub fn new_root(id: &RunId) -> Lineage {
         Lineage { parent: None, root: id.clone(), depth: 0 }
     }
@@ -237,18 +237,18 @@ impl Lineage {
 pub struct Continuation {
     /// The previous run.
     pub run: RunId,
-    /// Which turn this run is; 2 or more.
+    /// The number of this run's turn; 2 or more.
     pub turn: u32,
 }
 
-/// The answer of an earlier run that a run builds on. The run has a copy of it in its own folder: the earlier one may be removed.
+/// The answer of an earlier run that a run builds on. The run has a copy of it in its own folder, so the earlier run may be removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AnswerBasis {
     /// The earlier run.
     pub run: RunId,
     /// The answer's label, such as `agent2.1`; a presented answer has none.
     pub answer: Option<String>,
-    /// Whose it is.
+    /// The agent that gave it.
     pub agent: String,
 }
 
@@ -257,17 +257,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn money_is_exact_and_reads_well() {
+    fn amounts_are_exact_and_short_in_text() {
         assert_eq!(Usd::from_f64(0.1), Some(Usd(100_000)));
         assert_eq!(Usd::from_f64(0.000_000_5), Some(Usd(1)), "what was spent is never rounded away");
         assert_eq!((Usd::from_f64(-1.0), Usd::from_f64(f64::NAN), Usd::from_f64(f64::INFINITY)), (None, None, None));
-        let told = [Usd(0), Usd(1_500_000), Usd(10_000_000), Usd(12_345)].map(|usd| usd.to_string());
-        assert_eq!(told, ["$0.00", "$1.50", "$10.00", "$0.012345"]);
+        let shown = [Usd(0), Usd(1_500_000), Usd(10_000_000), Usd(12_345)].map(|usd| usd.to_string());
+        assert_eq!(shown, ["$0.00", "$1.50", "$10.00", "$0.012345"]);
         assert_eq!(ModelPrice { input: Usd(2_000_000), output: Usd(10_000_000) }.cost(1_000, 100), Usd(3_000));
     }
 
     #[test]
-    fn the_stricter_cap_holds_and_nothing_falls_below_zero() {
+    fn the_stricter_cap_applies_and_no_rest_is_negative() {
         let (a, b) = (Cap { usd: Some(Usd(5)), tokens: None }, Cap { usd: Some(Usd(3)), tokens: Some(7) });
         assert_eq!(a.component_min(b), b);
         let spent = Spend { usd: Usd(4), tokens: 2, is_unpriced: false };

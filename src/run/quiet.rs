@@ -1,54 +1,54 @@
-//! A run that gives no sign of life: what the newest look at it found, and what that comes to. Pure.
-//! It says what a run seems to do, with the evidence, and never that it should be ended: the reader decides that.
+//! A run without activity: the latest evidence, and the activity inferred from it. Pure.
+//! It says what a run appears to do, with the evidence, and never that it should be ended: the reader decides that.
 
 use std::time::Duration;
 
 use super::{Moment, Problem, Retry};
 
-/// Without any sign of work for so long it is taken for wedged; a client that tries again pauses for less.
+/// A run without any sign of work counts as wedged after this time; pauses between retries are shorter.
 const WEDGED_AFTER: Duration = Duration::from_secs(60);
-/// A model that thinks may be silent for minutes; from here on it is worth a word.
+/// A wait for a model is reported after this time; a reasoning model may be silent for minutes.
 const SLOW_MODEL_AFTER: Duration = Duration::from_secs(120);
-/// The same of a tool, of which MassGen's own end most calls after 400 s.
+/// A wait for a tool is reported after this time; MassGen ends most tool calls after 400 s.
 const SLOW_TOOL_AFTER: Duration = Duration::from_secs(300);
-/// The same of a program that computes: MassGen was seen to need minutes for one long word.
+/// Computing is reported after this time; MassGen may need minutes of CPU time for one very long word.
 const SLOW_COMPUTE_AFTER: Duration = Duration::from_secs(300);
-/// So much of one processor is work; a MassGen that only waits takes less than a hundredth.
+/// The run counts as computing from this percentage of one processor; a MassGen that only waits uses less than 1 %.
 const BUSY_PERCENT: u32 = 20;
 
-/// What was found out about a quiet run.
+/// The findings about a run without activity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QuietPeriod {
-    /// Its last sign of life: output, an event, or a change in status.json that is more than the time.
+    /// Its last activity: output, an event, or a change in status.json other than of the time.
     pub since: Moment,
-    /// When it was looked at.
+    /// When the evidence was collected.
     pub sampled_at: Moment,
-    /// What was seen then.
+    /// The evidence.
     pub evidence: ActivityEvidence,
 }
 
-/// What a look at a quiet run saw.
+/// The evidence about a run without activity.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ActivityEvidence {
-    /// How many processes it has, those of its nested runs not counted.
+    /// The number of its processes, without those of its nested runs.
     pub processes: u32,
-    /// What its processes used of one processor since the look before, in hundredths; what they waited for one counts as well.
+    /// The CPU demand of its processes since the previous sample, in percent of one processor: time used and time waited for a CPU.
     pub cpu_percent: u32,
-    /// The state of MassGen's own process as the kernel has it: `R`, `S`, `D`, `T`, …
+    /// The state of MassGen's own process in the kernel: `R`, `S`, `D`, `T`, …
     pub leader_state: Option<char>,
     /// The open outgoing connections of its processes, as `ADDRESS:PORT`.
     pub connections: Vec<String>,
-    /// The calls of tools that have begun and not ended, as `AGENT: TOOL`.
+    /// The unfinished tool calls, as `AGENT: TOOL`.
     pub tools: Vec<String>,
-    /// How many of the runs that it started are under way.
+    /// The number of live runs that it started.
     pub runs: u32,
-    /// The last event that MassGen noted.
+    /// The last event that MassGen recorded.
     pub last_event: Option<String>,
-    /// The last line of trouble among its latest events.
+    /// The last error line among its latest events.
     pub last_error: Option<String>,
 }
 
-/// What a quiet run seems to do.
+/// What a run without activity appears to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InferredActivity {
     /// MassGen's process was stopped by a signal.
@@ -57,18 +57,18 @@ pub enum InferredActivity {
     Working,
     /// It waits for runs that it started.
     WaitingForRuns,
-    /// It waits for a tool to end.
+    /// It waits for a tool call to finish.
     WaitingInTool,
     /// It waits for an answer over a connection.
     WaitingForModel,
-    /// Nothing that could end the quiet was found.
+    /// It does not compute, and no tool, connection or nested run is open.
     Idle,
-    /// The same for so long that it will hardly go on.
+    /// As `Idle`, for so long that it will probably not continue.
     Wedged,
 }
 
 impl ActivityEvidence {
-    /// What explains most comes first.
+    /// The first matching explanation, the strongest first.
     fn inferred_activity(&self, quiet: Duration) -> InferredActivity {
         match self {
             ActivityEvidence { leader_state: Some('T' | 't'), .. } => InferredActivity::Stopped,
@@ -83,43 +83,43 @@ impl ActivityEvidence {
 }
 
 impl QuietPeriod {
-    /// How long it has been quiet at a moment.
+    /// How long it has been without activity at `now`.
     pub fn duration(&self, now: &Moment) -> Duration {
         self.since.duration_until(now)
     }
 
-    /// What it seems to do at a moment.
+    /// What it appears to do at `now`.
     pub fn inferred_activity(&self, now: &Moment) -> InferredActivity {
         self.evidence.inferred_activity(self.duration(now))
     }
 
-    /// What waiters are notified of; nothing while nothing is unusual.
+    /// The problem that waiters are notified of; `None` while the silence is usual for the activity.
     pub fn problem(&self, now: &Moment) -> Option<Problem> {
         self.problem_with_agents(None, now)
     }
 
-    /// The same, with the names of those who wait for a model.
+    /// The same problem, with the names of the agents that wait for a model.
     pub fn problem_with_agents(&self, agents: Option<&str>, now: &Moment) -> Option<Problem> {
         let quiet = self.duration(now);
-        let told = |code, what: &str, hint, retry| {
+        let problem_of = |code, what: &str, hint, retry| {
             let message = format!("no sign of life for {} s; {what}", quiet.as_secs());
             Some(Problem { retry: Some(retry), ..Problem::new(code, &message, hint) })
         };
         let connections = self.evidence.connections.join(", ");
         match self.inferred_activity(now) {
-            InferredActivity::Stopped => told(
+            InferredActivity::Stopped => problem_of(
                 "stopped",
                 "MassGen's process is stopped by a signal (SIGSTOP, or a debugger)",
                 "a person can let it go on with SIGCONT; or kill_run, then run_massgen again",
                 Retry::Now,
             ),
-            InferredActivity::Wedged => told(
+            InferredActivity::Wedged => problem_of(
                 "wedged",
                 &format!("it computes nothing, and no connection or tool is open{}", self.blocked_in_kernel_note()),
                 "see read_result with part `log` for what it did last; kill_run, then run_massgen again",
                 Retry::Now,
             ),
-            InferredActivity::WaitingForModel if quiet >= SLOW_MODEL_AFTER => told(
+            InferredActivity::WaitingForModel if quiet >= SLOW_MODEL_AFTER => problem_of(
                 "model_silent",
                 &format!(
                     "no answer from {connections}{}",
@@ -128,13 +128,13 @@ impl QuietPeriod {
                 "models that think are silent for minutes: wait on; after ten, kill_run, and start again later or with another model",
                 Retry::Later,
             ),
-            InferredActivity::WaitingInTool if quiet >= SLOW_TOOL_AFTER => told(
+            InferredActivity::WaitingInTool if quiet >= SLOW_TOOL_AFTER => problem_of(
                 "tool_silent",
                 &format!("it waits in {}", self.evidence.tools.join(", ")),
                 "wait on if such a call may take so long; else kill_run, and ask for less in the question",
                 Retry::No,
             ),
-            InferredActivity::Working if quiet >= SLOW_COMPUTE_AFTER => told(
+            InferredActivity::Working if quiet >= SLOW_COMPUTE_AFTER => problem_of(
                 "busy_silent",
                 &format!("it uses {} % of a processor", self.evidence.cpu_percent),
                 "a very long answer can keep MassGen busy for minutes: wait on, or kill_run and ask for less text",
@@ -149,8 +149,8 @@ impl QuietPeriod {
     }
 
     fn blocked_in_kernel_note(&self) -> &'static str {
-        let hangs = self.evidence.leader_state == Some('D');
-        if hangs { "; its process hangs in the kernel, over a disk or a network file system perhaps" } else { "" }
+        let is_blocked = self.evidence.leader_state == Some('D');
+        if is_blocked { "; its process hangs in the kernel, over a disk or a network file system perhaps" } else { "" }
     }
 }
 
@@ -162,36 +162,36 @@ mod tests {
         Moment { wall: jiff::Timestamp::UNIX_EPOCH, boot_ms: seconds * 1000, boot_id: "b".to_owned() }
     }
 
-    fn found(evidence: ActivityEvidence, seconds: u64) -> (InferredActivity, Option<String>) {
+    fn inferred(evidence: ActivityEvidence, seconds: u64) -> (InferredActivity, Option<String>) {
         let quiet = QuietPeriod { since: at(0), sampled_at: at(20), evidence };
         (quiet.inferred_activity(&at(seconds)), quiet.problem(&at(seconds)).map(|problem| problem.code))
     }
 
     #[test]
-    fn what_explains_most_comes_first_and_only_what_is_unusual_is_trouble() {
-        let nothing = ActivityEvidence { leader_state: Some('S'), cpu_percent: 1, ..ActivityEvidence::default() };
-        let connected = ActivityEvidence { connections: vec!["192.0.2.1:443".to_owned()], ..nothing.clone() };
+    fn the_strongest_explanation_wins_and_only_unusual_silence_is_a_problem() {
+        let inactive = ActivityEvidence { leader_state: Some('S'), cpu_percent: 1, ..ActivityEvidence::default() };
+        let connected = ActivityEvidence { connections: vec!["192.0.2.1:443".to_owned()], ..inactive.clone() };
         let in_tool = ActivityEvidence { tools: vec!["a: execute_command".to_owned()], ..connected.clone() };
         let nested = ActivityEvidence { runs: 1, ..in_tool.clone() };
         let busy = ActivityEvidence { cpu_percent: 20, ..nested.clone() };
         let stopped = ActivityEvidence { leader_state: Some('T'), ..busy.clone() };
         let table = [
-            (nothing, 59, InferredActivity::Idle, 60, InferredActivity::Wedged, "wedged"),
+            (inactive, 59, InferredActivity::Idle, 60, InferredActivity::Wedged, "wedged"),
             (connected, 119, InferredActivity::WaitingForModel, 120, InferredActivity::WaitingForModel, "model_silent"),
             (in_tool, 299, InferredActivity::WaitingInTool, 300, InferredActivity::WaitingInTool, "tool_silent"),
             (busy, 299, InferredActivity::Working, 300, InferredActivity::Working, "busy_silent"),
         ];
         for (evidence, before, then, after, later, code) in table {
-            assert_eq!(found(evidence.clone(), before), (then, None), "{code}");
-            assert_eq!(found(evidence, after), (later, Some(code.to_owned())));
+            assert_eq!(inferred(evidence.clone(), before), (then, None), "{code}");
+            assert_eq!(inferred(evidence, after), (later, Some(code.to_owned())));
         }
         assert_eq!(
-            found(nested, 100_000),
+            inferred(nested, 100_000),
             (InferredActivity::WaitingForRuns, None),
             "they have deadlines of their own"
         );
         assert_eq!(
-            found(stopped, 20),
+            inferred(stopped, 20),
             (InferredActivity::Stopped, Some("stopped".to_owned())),
             "that is no wait at all"
         );

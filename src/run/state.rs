@@ -108,7 +108,7 @@ pub struct Ending {
     pub warnings: Vec<Warning>,
 }
 
-/// Something a run lacks, such as tools: known before its start, or observed during it, whatever the outcome.
+/// Something a run lacks, such as tools: known before its start or observed during it; independent of the outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning {
     /// A stable word to branch on, such as `mcp_not_connected`.
@@ -130,7 +130,7 @@ impl From<Problem> for Warning {
 pub enum Outcome {
     /// Ended by itself with a final answer.
     Succeeded,
-    /// Ended without one, or could not be started.
+    /// Ended without a final answer, or could not be started.
     Failed(Problem),
     /// Our deadline (`ours`) or MassGen's own timeout.
     TimedOut {
@@ -222,11 +222,11 @@ pub struct AnswerSummary {
 }
 
 impl RunState {
-    /// Whether such an answer of this run is partial. What MassGen writes as final while it is
-    /// being stopped is the leading answer, which no agent presented; so a final answer is complete only in a run that succeeded.
+    /// Whether an answer of this run with this source is partial. While MassGen is being stopped, it writes the leading answer as
+    /// final, although no agent presented it; so a final answer is complete only if the run succeeded.
     pub fn is_partial_answer(&self, source: AnswerSource) -> bool {
-        let went_well = self.ending().is_none_or(|ending| ending.outcome == Outcome::Succeeded);
-        source == AnswerSource::Partial || !went_well
+        let is_successful = self.ending().is_none_or(|ending| ending.outcome == Outcome::Succeeded);
+        source == AnswerSource::Partial || !is_successful
     }
 }
 
@@ -244,7 +244,7 @@ pub enum AnswerSource {
 pub struct StopRequest {
     /// How long MassGen has after the first signal.
     pub grace: Duration,
-    /// Why, in the words of the caller.
+    /// The caller's reason.
     pub reason: Option<String>,
     /// Whether runs that this run started are stopped with it.
     pub tree: bool,
@@ -255,7 +255,7 @@ pub struct StopRequest {
 pub enum StopCause {
     /// A caller requested it.
     Requested {
-        /// Their reason.
+        /// The caller's reason.
         reason: Option<String>,
     },
     /// The deadline passed.

@@ -45,25 +45,25 @@ pub(super) struct StatusView {
 impl StatusView {
     /// Leaves out runs until the answer fits the client. A group counts its runs and reports each end once. So live
     /// runs are left out first, and an end that is left out is reported in the next answer.
-    pub(super) fn fit(&mut self, client: &Client, selection: &Selection, seen: &[RunRecord]) {
+    pub(super) fn fit(&mut self, client: &Client, selection: &Selection, records: &[RunRecord]) {
         let is_group = matches!(selection, Selection::Group(_));
-        let ended = seen.iter().filter(|run| is_group && run.state.ending().is_some());
+        let ended = records.iter().filter(|run| is_group && run.state.ending().is_some());
         let ended: BTreeSet<String> = ended.map(|run| run.spec.id.to_string()).collect();
-        let mut untold = BTreeSet::new();
+        let mut left_out = BTreeSet::new();
         client.fit(self, |checked| {
             let Some(last) = checked.runs.len().checked_sub(1).filter(|last| *last > 0) else { return false };
-            let goes_on = checked.runs.iter().rposition(|run| !ended.contains(&run.run_id));
-            let gone = checked.runs.remove(goes_on.unwrap_or(last)).run_id;
+            let live_index = checked.runs.iter().rposition(|run| !ended.contains(&run.run_id));
+            let removed = checked.runs.remove(live_index.unwrap_or(last)).run_id;
             // The hint counts as well, so it comes before the answer is measured again.
             if checked.left_out == 0 {
                 checked.hint = hints::join_hints([checked.hint.take(), Some(hints::LEFT_OUT_HINT.to_owned())]);
             }
             checked.left_out += 1;
-            untold.extend(Some(gone).filter(|gone| ended.contains(gone)));
+            left_out.extend(Some(removed).filter(|removed| ended.contains(removed)));
             true
         });
-        if !untold.is_empty() {
-            self.cursor = Cursor::naming(seen, |id| !untold.contains(id.as_str())).to_string();
+        if !left_out.is_empty() {
+            self.cursor = Cursor::naming(records, |id| !left_out.contains(id.as_str())).to_string();
         }
     }
 }

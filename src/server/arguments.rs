@@ -29,11 +29,12 @@ pub(super) fn parse_arguments<T: DeserializeOwned>(
     mut arguments: Map<String, Value>,
 ) -> Result<T, Refusal> {
     apply_renamed_params(tool, &mut arguments)?;
-    let fitted = tools::input_schema(tool).map_or(Ok(arguments.clone()), |schema| coerce_object(arguments, schema, ""));
-    let fitted = fitted.map_err(|misfit| misfit.into_refusal(tool))?;
+    let coerced =
+        tools::input_schema(tool).map_or(Ok(arguments.clone()), |schema| coerce_object(arguments, schema, ""));
+    let coerced = coerced.map_err(|error| error.into_refusal(tool))?;
     // A value may pass the schema and still be invalid for its type. serde's own message is about Rust types, which
     // does not help the caller.
-    serde_path_to_error::deserialize(Value::Object(fitted)).map_err(|error| {
+    serde_path_to_error::deserialize(Value::Object(coerced)).map_err(|error| {
         let message = format!(
             "`{}` has a value that {tool} does not take",
             text::single_line(&error.path().to_string(), MAX_SHOWN_CHARS)
@@ -60,13 +61,13 @@ pub(super) fn unreadable_refusal(tool: &str, UnparsableArgument { argument, faul
 
 /// Replaces former parameter names with the current ones.
 fn apply_renamed_params(tool: &str, arguments: &mut Map<String, Value>) -> Result<(), Refusal> {
-    for (_, former, name) in RENAMED_PARAMS.iter().filter(|(of, _, _)| *of == tool) {
-        let of_fields = *name == "from_run";
-        let says = |value: &Value| !(is_absent(name, value) || of_fields && is_empty_object(value));
-        let Some(value) = arguments.shift_remove(*former).filter(says) else { continue };
-        let given = arguments.get(*name).filter(|given| says(given));
+    for (_, old_name, name) in RENAMED_PARAMS.iter().filter(|(of_tool, _, _)| *of_tool == tool) {
+        let takes_object = *name == "from_run";
+        let is_given = |value: &Value| !(is_absent(name, value) || takes_object && is_empty_object(value));
+        let Some(value) = arguments.shift_remove(*old_name).filter(is_given) else { continue };
+        let given = arguments.get(*name).filter(|given| is_given(given));
         if given.is_some_and(|given| *given != value) {
-            let message = format!("`{former}` and `{name}` are the same parameter, and their values differ");
+            let message = format!("`{old_name}` and `{name}` are the same parameter, and their values differ");
             return Err(Refusal::new("arguments_conflict", message, format!("call again with `{name}` alone")));
         }
         arguments.insert((*name).to_owned(), value);
@@ -100,15 +101,19 @@ enum ArgumentError {
     Unparsable(UnparsableArgument),
 }
 
-fn coerce_object(given: Map<String, Value>, schema: &Value, inside: &str) -> Result<Map<String, Value>, ArgumentError> {
-    let none = Map::new();
-    let properties = schema["properties"].as_object().unwrap_or(&none);
+fn coerce_object(
+    arguments: Map<String, Value>,
+    schema: &Value,
+    inside: &str,
+) -> Result<Map<String, Value>, ArgumentError> {
+    let no_properties = Map::new();
+    let properties = schema["properties"].as_object().unwrap_or(&no_properties);
     let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    let place = |name: &str| if inside.is_empty() { name.to_owned() } else { format!("{inside}.{name}") };
-    let mut fitted = Map::new();
-    for (name, value) in given.into_iter().filter(|(_, value)| !value.is_null()) {
+    let path_of = |name: &str| if inside.is_empty() { name.to_owned() } else { format!("{inside}.{name}") };
+    let mut coerced = Map::new();
+    for (name, value) in arguments.into_iter().filter(|(_, value)| !value.is_null()) {
         let is_required = required.contains(&name.as_str());
-        let Some(own) = properties.get(&name) else {
+        let Some(property) = properties.get(&name) else {
             let known = properties.keys().cloned().collect();
             return Err(ArgumentError::UnknownField { inside: inside.to_owned(), name, known });
         };
@@ -116,18 +121,18 @@ fn coerce_object(given: Map<String, Value>, schema: &Value, inside: &str) -> Res
         if is_empty_text || !is_required && is_absent(&name, &value) {
             continue;
         }
-        let value = coerce(value, own, &place(&name))?;
-        let is_empty = is_absent(&name, &value) || (own.get("properties").is_some() && is_empty_object(&value));
+        let value = coerce(value, property, &path_of(&name))?;
+        let is_empty = is_absent(&name, &value) || (property.get("properties").is_some() && is_empty_object(&value));
         if is_required || !is_empty {
-            fitted.insert(name, value);
+            coerced.insert(name, value);
         }
     }
-    match required.into_iter().find(|name| !fitted.contains_key(*name)) {
+    match required.into_iter().find(|name| !coerced.contains_key(*name)) {
         // The parent decides whether an empty object counts as absent.
-        Some(name) if inside.is_empty() || !fitted.is_empty() => {
-            Err(ArgumentError::MissingField { place: place(name) })
+        Some(name) if inside.is_empty() || !coerced.is_empty() => {
+            Err(ArgumentError::MissingField { place: path_of(name) })
         }
-        Some(_) | None => Ok(fitted),
+        Some(_) | None => Ok(coerced),
     }
 }
 
@@ -137,46 +142,43 @@ fn is_empty_object(value: &Value) -> bool {
 }
 
 /// Converts the value to the type that the schema requires at this place.
-fn coerce(value: Value, schema: &Value, place: &str) -> Result<Value, ArgumentError> {
+fn coerce(value: Value, schema: &Value, path: &str) -> Result<Value, ArgumentError> {
     let kind = schema["type"].as_str().unwrap_or_default();
     let has_fields = schema.get("properties").is_some();
-    let misfit = ArgumentError::WrongType {
-        place: place.to_owned(),
-        wanted: type_description(kind),
-        given: short_value(&value),
-    };
+    let error =
+        ArgumentError::WrongType { place: path.to_owned(), wanted: type_description(kind), given: short_value(&value) };
     let nested = value.as_str().filter(|_| ["array", "object"].contains(&kind)).and_then(stdio::nesting_fault);
     if let Some(fault) = nested {
-        return Err(ArgumentError::Unparsable(UnparsableArgument { argument: place.to_owned(), fault }));
+        return Err(ArgumentError::Unparsable(UnparsableArgument { argument: path.to_owned(), fault }));
     }
     match kind {
-        "string" => coerce_enum(value, schema, place, misfit),
-        "integer" => as_integer(&value).ok_or_else(|| integer_error(&value, misfit)),
-        "number" => into_number(value).ok_or(misfit),
-        "boolean" => as_bool(&value).ok_or(misfit),
+        "string" => coerce_enum(value, schema, path, error),
+        "integer" => as_integer(&value).ok_or_else(|| integer_error(&value, error)),
+        "number" => into_number(value).ok_or(error),
+        "boolean" => as_bool(&value).ok_or(error),
         "array" => {
-            let items = coerce_list(value, &schema["items"]).ok_or(misfit)?.into_iter().enumerate();
-            let fitted = items.map(|(n, item)| coerce(item, &schema["items"], &format!("{place}[{n}]")));
-            fitted.collect::<Result<_, _>>().map(Value::Array)
+            let items = coerce_list(value, &schema["items"]).ok_or(error)?.into_iter().enumerate();
+            let coerced = items.map(|(n, item)| coerce(item, &schema["items"], &format!("{path}[{n}]")));
+            coerced.collect::<Result<_, _>>().map(Value::Array)
         }
         "object" => match coerce_map(wrap_single_field(value, schema)) {
-            Some(Value::Object(given)) if has_fields => coerce_object(given, schema, place).map(Value::Object),
+            Some(Value::Object(given)) if has_fields => coerce_object(given, schema, path).map(Value::Object),
             Some(free) if !has_fields => Ok(free),
-            Some(_) | None => Err(misfit),
+            Some(_) | None => Err(error),
         },
         _ => Ok(value),
     }
 }
 
-fn coerce_enum(value: Value, schema: &Value, place: &str, misfit: ArgumentError) -> Result<Value, ArgumentError> {
-    let text = as_text(value).ok_or(misfit)?;
-    let Some(words) = schema["enum"].as_array() else { return Ok(Value::String(text)) };
-    let words: Vec<&str> = words.iter().filter_map(Value::as_str).collect();
-    match words.iter().find(|word| **word == text.trim()) {
-        Some(word) => Ok(Value::from(*word)),
+fn coerce_enum(value: Value, schema: &Value, path: &str, error: ArgumentError) -> Result<Value, ArgumentError> {
+    let text = as_text(value).ok_or(error)?;
+    let Some(choices) = schema["enum"].as_array() else { return Ok(Value::String(text)) };
+    let choices: Vec<&str> = choices.iter().filter_map(Value::as_str).collect();
+    match choices.iter().find(|choice| **choice == text.trim()) {
+        Some(choice) => Ok(Value::from(*choice)),
         None => {
-            let words = words.into_iter().map(str::to_owned).collect();
-            Err(ArgumentError::InvalidValue { place: place.to_owned(), given: text, words })
+            let choices = choices.into_iter().map(str::to_owned).collect();
+            Err(ArgumentError::InvalidValue { place: path.to_owned(), given: text, words: choices })
         }
     }
 }
@@ -234,16 +236,16 @@ fn as_bool(value: &Value) -> Option<Value> {
 
 /// Accepts a list, the JSON text of a list, or a single item.
 fn coerce_list(value: Value, items: &Value) -> Option<Vec<Value>> {
-    let of_texts = items["type"] == "string";
+    let is_text_list = items["type"] == "string";
     match value {
         Value::Array(items) => Some(items),
         Value::String(text) => match serde_json::from_str(&text) {
             Ok(Value::Array(items)) => Some(items),
-            Ok(one @ Value::Object(_)) if !of_texts => Some(vec![one]),
-            Ok(_) | Err(_) => of_texts.then(|| vec![Value::String(text)]),
+            Ok(one @ Value::Object(_)) if !is_text_list => Some(vec![one]),
+            Ok(_) | Err(_) => is_text_list.then(|| vec![Value::String(text)]),
         },
-        Value::Object(_) if !of_texts => Some(vec![value]),
-        Value::Bool(_) | Value::Number(_) if of_texts => Some(vec![value]),
+        Value::Object(_) if !is_text_list => Some(vec![value]),
+        Value::Bool(_) | Value::Number(_) if is_text_list => Some(vec![value]),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => None,
     }
 }
@@ -296,10 +298,10 @@ impl ArgumentError {
         let (message, hint) = match self {
             ArgumentError::Unparsable(argument) => return unreadable_refusal(tool, &argument),
             ArgumentError::UnknownField { inside, name, known } => {
-                let whole = if inside.is_empty() { tool } else { &inside };
-                let message = format!("{whole} has no parameter `{}`", text::single_line(&name, MAX_SHOWN_CHARS));
+                let subject = if inside.is_empty() { tool } else { &inside };
+                let message = format!("{subject} has no parameter `{}`", text::single_line(&name, MAX_SHOWN_CHARS));
                 let hint = match names::nearest(&name, known.iter().map(String::as_str)) {
-                    Some(near) => format!("`{near}` is there: call {tool} again with that, or without it"),
+                    Some(similar) => format!("`{similar}` is there: call {tool} again with that, or without it"),
                     None => format!("call {tool} again without it; there are {}", known.join(", ")),
                 };
                 (message, hint)
@@ -312,10 +314,10 @@ impl ArgumentError {
                 (format!("`{place}` must be {wanted}, and it is {given}"), hint)
             }
             ArgumentError::InvalidValue { place, given, words } => {
-                let near = names::nearest(&given, words.iter().map(String::as_str));
-                let near = near.map(|word| format!("; did you mean {word}?")).unwrap_or_default();
+                let similar = names::nearest(&given, words.iter().map(String::as_str));
+                let similar = similar.map(|word| format!("; did you mean {word}?")).unwrap_or_default();
                 let message = format!("`{place}` has no value `{}`", text::single_line(&given, MAX_SHOWN_CHARS));
-                (message, format!("call {tool} again with one of {} as `{place}`{near}", words.join(", ")))
+                (message, format!("call {tool} again with one of {} as `{place}`{similar}", words.join(", ")))
             }
         };
         Refusal::new("invalid_arguments", message, hint)

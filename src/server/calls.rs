@@ -81,69 +81,71 @@ impl ServerContext {
         }
     }
 
-    async fn run_massgen(&self, asked: RunMassgen, caller: Caller) -> Result<Value, Refusal> {
-        let asked = experiments::normalize_variants(asked)?;
-        if experiments::is_experiment(&asked) {
-            return self.run_experiment(asked, caller).await;
+    async fn run_massgen(&self, request: RunMassgen, caller: Caller) -> Result<Value, Refusal> {
+        let request = experiments::normalize_variants(request)?;
+        if experiments::is_experiment(&request) {
+            return self.run_experiment(request, caller).await;
         }
-        let (wait, dry_run) = (self.allowed_wait(asked.wait_s)?, asked.dry_run);
-        let start = self.prepare_start(asked).await?;
+        let (wait, dry_run) = (self.allowed_wait(request.wait_s)?, request.dry_run);
+        let start = self.prepare_start(request).await?;
         if dry_run {
             return to_json(self.dry_run(start).await?);
         }
         let warnings = self.start_warnings(vec![start.clone()], vec![start.spec.question.clone()]).await?;
         let started = self.fleet.start(start).await?;
         let selection = Selection::Runs(vec![started.record.spec.id.clone()]);
-        let most = if caller.accepts_task { Duration::ZERO } else { wait.max };
-        let given_up = self.wait_until_cancelled(caller.cancelled);
-        let waiting = self.fleet.wait(&selection, WaitUntil::AllAnswered, None, most.max(EARLY_EXIT_WAIT), given_up);
-        let waited = self.with_progress(caller.progress, &selection, most, waiting).await?;
+        let max_wait = if caller.accepts_task { Duration::ZERO } else { wait.max };
+        let cancelled = self.wait_until_cancelled(caller.cancelled);
+        let waiting =
+            self.fleet.wait(&selection, WaitUntil::AllAnswered, None, max_wait.max(EARLY_EXIT_WAIT), cancelled);
+        let waited = self.with_progress(caller.progress, &selection, max_wait, waiting).await?;
         let run = waited.snapshot.runs.into_iter().next().unwrap_or(started.record);
-        let hint = hints::join_hints([hints::ready_hint([&run]), wait.note.filter(|_| !most.is_zero())]);
-        let (cursor, reused) = (Some(waited.cursor.to_string()), started.is_reused.then_some(true));
+        let hint = hints::join_hints([hints::ready_hint([&run]), wait.note.filter(|_| !max_wait.is_zero())]);
+        let (cursor, is_reused) = (Some(waited.cursor.to_string()), started.is_reused.then_some(true));
         let config = Some(run.spec.config_name());
         let applied = run.spec.overrides.as_ref().map(configs::changed_keys).unwrap_or_default();
         let continues = run.spec.continuation.as_ref().map(view::continuation_text);
-        let from = run.spec.basis.as_ref().map(view::basis_text);
+        let basis = run.spec.basis.as_ref().map(view::basis_text);
         let view = self.view_with_answer(&run, Detail::Brief);
-        to_json(RunView { cursor, reused, config, applied, continues, from, warnings, hint, ..view })
+        to_json(RunView { cursor, reused: is_reused, config, applied, continues, from: basis, warnings, hint, ..view })
     }
 
-    pub(super) async fn check_status(&self, asked: CheckStatus, caller: Caller) -> Result<StatusView, Refusal> {
-        let wait = self.allowed_wait(asked.wait_s)?;
-        let (until, detail) = (WaitUntil::from(asked.until), Detail::from(asked.detail));
-        let selection = self.selection(asked.run_id, asked.run_ids, asked.group, asked.live)?;
-        let since = asked.since.as_deref().map(Cursor::parse);
+    pub(super) async fn check_status(&self, request: CheckStatus, caller: Caller) -> Result<StatusView, Refusal> {
+        let wait = self.allowed_wait(request.wait_s)?;
+        let (until, detail) = (WaitUntil::from(request.until), Detail::from(request.detail));
+        let selection = self.selection(request.run_id, request.run_ids, request.group, request.live)?;
+        let since = request.since.as_deref().map(Cursor::parse);
         let is_first = since.is_none() && until == WaitUntil::AnyAnswered;
-        let AllowedWait { max: most, note } = wait;
-        let given_up = self.wait_until_cancelled(caller.cancelled);
-        let waiting = self.fleet.wait(&selection, until, since.clone(), most, given_up);
-        let waited = self.with_progress(caller.progress, &selection, most, waiting).await?;
-        let sight = self.check_found(&selection, waited.snapshot)?;
-        let whole_wait = !waited.is_met && !most.is_zero() && !self.closing.is_cancelled();
-        let has_news = since.as_ref().map(|since| *since != waited.cursor);
-        let still = whole_wait.then(|| overview::no_event_hint(until, &sight.runs, has_news, most));
-        let ready = hints::ready_hint(&sight.runs);
-        let before = if is_first && !most.is_zero() { hints::already_ended_hint(&sight.runs) } else { None };
-        let hint = hints::join_hints([ready, before, still, note]);
-        let runs = self.run_views(&selection, &sight.runs, since.as_ref(), detail);
-        let (group, today) = self.totals(&selection, &sight).await;
-        let unreadable = sight.unreadable.iter().map(|(id, _)| id.to_string()).collect();
+        let AllowedWait { max: max_wait, note } = wait;
+        let cancelled = self.wait_until_cancelled(caller.cancelled);
+        let waiting = self.fleet.wait(&selection, until, since.clone(), max_wait, cancelled);
+        let waited = self.with_progress(caller.progress, &selection, max_wait, waiting).await?;
+        let snapshot = self.check_found(&selection, waited.snapshot)?;
+        let has_timed_out = !waited.is_met && !max_wait.is_zero() && !self.closing.is_cancelled();
+        let has_changed = since.as_ref().map(|since| *since != waited.cursor);
+        let no_event_note =
+            has_timed_out.then(|| overview::no_event_hint(until, &snapshot.runs, has_changed, max_wait));
+        let ready = hints::ready_hint(&snapshot.runs);
+        let before = if is_first && !max_wait.is_zero() { hints::already_ended_hint(&snapshot.runs) } else { None };
+        let hint = hints::join_hints([ready, before, no_event_note, note]);
+        let runs = self.run_views(&selection, &snapshot.runs, since.as_ref(), detail);
+        let (group, today) = self.totals(&selection, &snapshot).await;
+        let unreadable = snapshot.unreadable.iter().map(|(id, _)| id.to_string()).collect();
         let cursor = waited.cursor.to_string();
         let mut checked = StatusView { runs, group, today, cursor, unreadable, left_out: 0, hint };
-        checked.fit(&caller.client, &selection, &sight.runs);
+        checked.fit(&caller.client, &selection, &snapshot.runs);
         Ok(checked)
     }
 
     /// Reads one page, with as much of the text as the client shows.
-    pub(super) async fn read_result(&self, mut asked: ReadResult, client: Client) -> Result<PageView, Refusal> {
-        if asked.limit == 0 {
+    pub(super) async fn read_result(&self, mut request: ReadResult, client: Client) -> Result<PageView, Refusal> {
+        if request.limit == 0 {
             return Err(Refusal::out_of_range("limit", 0.0, 1.0, MAX_PAGE_CHARS as f64));
         }
-        asked.limit = asked.limit.min(MAX_PAGE_CHARS);
+        request.limit = request.limit.min(MAX_PAGE_CHARS);
         let mut excess = 0;
         loop {
-            let page = self.read_page(&asked, client.page_limit(asked.limit, excess)).await?;
+            let page = self.read_page(&request, client.page_limit(request.limit, excess)).await?;
             // The size of the other fields is known only after reading the text.
             match client.excess(&page) {
                 more if more > 0 && page.text.chars().nth(1).is_some() => excess += more,
@@ -152,54 +154,54 @@ impl ServerContext {
         }
     }
 
-    async fn read_page(&self, asked: &ReadResult, extent: PageLimit) -> Result<PageView, Refusal> {
-        match (&asked.run_id, &asked.group) {
-            (Some(id), None) => self.read_run(parse_run_id(id)?, asked, extent).await,
-            (None, Some(group)) => self.read_group(group, asked, extent).await,
+    async fn read_page(&self, request: &ReadResult, page_limit: PageLimit) -> Result<PageView, Refusal> {
+        match (&request.run_id, &request.group) {
+            (Some(id), None) => self.read_run(parse_run_id(id)?, request, page_limit).await,
+            (None, Some(group)) => self.read_group(group, request, page_limit).await,
             (Some(_), Some(_)) | (None, None) => {
                 Err(Refusal::new("selection_unclear", "give exactly one of `run_id` and `group`", LIST_RUNS_HINT))
             }
         }
     }
 
-    async fn read_run(&self, id: RunId, asked: &ReadResult, extent: PageLimit) -> Result<PageView, Refusal> {
-        let name = asked.part.as_deref().unwrap_or("answer");
+    async fn read_run(&self, id: RunId, request: &ReadResult, page_limit: PageLimit) -> Result<PageView, Refusal> {
+        let name = request.part.as_deref().unwrap_or("answer");
         let part: ResultPart = name.parse()?;
-        let (record, reading) = self.fleet.read_page(&id, part, asked.offset, extent).await?;
+        let (record, page) = self.fleet.read_page(&id, part, request.offset, page_limit).await?;
         let run = self.view(&record, Detail::Brief);
-        let has_winner = record.has_winner(reading.is_partial);
+        let has_winner = record.has_winner(page.is_partial);
         Ok(PageView {
             run_id: Some(id.to_string()),
             group: None,
             state: Some(record.state.as_str().to_owned()),
             part: name.to_owned(),
-            replaced: Some(reading.page.replaced).filter(|count| *count > 0),
-            total_chars: reading.page.total_chars,
-            next_offset: reading.page.next_offset,
-            sha256: reading.page.sha256,
-            path: reading.path.map(|path| path.display().to_string()),
-            winner: reading.winner.clone().filter(|_| has_winner),
-            best: reading.winner.filter(|_| !has_winner),
+            replaced: Some(page.page.replaced).filter(|count| *count > 0),
+            total_chars: page.page.total_chars,
+            next_offset: page.page.next_offset,
+            sha256: page.page.sha256,
+            path: page.path.map(|path| path.display().to_string()),
+            winner: page.winner.clone().filter(|_| has_winner),
+            best: page.winner.filter(|_| !has_winner),
             votes: run.votes,
             elapsed_s: Some(run.elapsed_s),
-            label: reading.label,
-            partial: reading.is_partial,
+            label: page.label,
+            partial: page.is_partial,
             source: UNTRUSTED_NOTE,
-            text: reading.page.text,
+            text: page.page.text,
         })
     }
 
     /// Compares the runs of a group.
-    async fn read_group(&self, group: &str, asked: &ReadResult, extent: PageLimit) -> Result<PageView, Refusal> {
-        let name = asked.part.as_deref().unwrap_or("table");
-        let nobody = || Refusal::unknown_group(group);
-        let (told, path) = match name {
+    async fn read_group(&self, group: &str, request: &ReadResult, page_limit: PageLimit) -> Result<PageView, Refusal> {
+        let name = request.part.as_deref().unwrap_or("table");
+        let unknown_group = || Refusal::unknown_group(group);
+        let (text, path) = match name {
             "table" => {
-                let compared = self.fleet.export_comparison(group).await?.ok_or_else(nobody)?;
+                let compared = self.fleet.export_comparison(group).await?.ok_or_else(unknown_group)?;
                 (compared.table.to_text(), compared.json)
             }
-            "answers" => (self.fleet.export_comparison(group).await?.ok_or_else(nobody)?.table.answers(), None),
-            "manifest" => (self.fleet.group_manifest(group).await?.ok_or_else(nobody)?.to_json(), None),
+            "answers" => (self.fleet.export_comparison(group).await?.ok_or_else(unknown_group)?.table.answers(), None),
+            "manifest" => (self.fleet.group_manifest(group).await?.ok_or_else(unknown_group)?.to_json(), None),
             other => {
                 let message = format!("`{}` is no part of a group", text::single_line(other, 80));
                 let hint = "of a group there are table (the default: time, cost, success, agreement), answers (side by side by question) and \
@@ -209,7 +211,7 @@ impl ServerContext {
         };
         let secrets = self.fleet.secrets().clone();
         let page =
-            pages::read_page(told.as_bytes(), asked.offset, extent, &secrets).map_err(|_| Refusal::panicked())?;
+            pages::read_page(text.as_bytes(), request.offset, page_limit, &secrets).map_err(|_| Refusal::panicked())?;
         Ok(PageView {
             run_id: None,
             group: Some(text::single_line(group, 64)),
@@ -231,13 +233,13 @@ impl ServerContext {
         })
     }
 
-    async fn steer_run(&self, asked: SteerRun, caller: Caller) -> Result<SteerOutcomeView, Refusal> {
-        let (id, wait) = (parse_run_id(&asked.run_id)?, self.allowed_wait(asked.wait_s)?);
-        let message = AgentMessage { content: asked.message, agents: asked.agents };
+    async fn steer_run(&self, request: SteerRun, caller: Caller) -> Result<SteerOutcomeView, Refusal> {
+        let (id, wait) = (parse_run_id(&request.run_id)?, self.allowed_wait(request.wait_s)?);
+        let message = AgentMessage { content: request.message, agents: request.agents };
         let selection = Selection::Runs(vec![id.clone()]);
-        let AllowedWait { max: most, note } = wait;
-        let steering = self.fleet.steer(&id, message, most, self.wait_until_cancelled(caller.cancelled));
-        let steered = self.with_progress(caller.progress, &selection, most, steering).await?;
+        let AllowedWait { max: timeout, note } = wait;
+        let steering = self.fleet.steer(&id, message, timeout, self.wait_until_cancelled(caller.cancelled));
+        let steered = self.with_progress(caller.progress, &selection, timeout, steering).await?;
         Ok(SteerOutcomeView {
             run_id: id.to_string(),
             state: steered.record.state.as_str().to_owned(),
@@ -248,14 +250,14 @@ impl ServerContext {
     }
 
     /// Refuses a group without runs, and a single run whose record cannot be read.
-    pub(super) fn check_found(&self, selection: &Selection, mut sight: Snapshot) -> Result<Snapshot, Refusal> {
+    pub(super) fn check_found(&self, selection: &Selection, mut snapshot: Snapshot) -> Result<Snapshot, Refusal> {
         match selection {
-            Selection::Group(group) if sight.runs.is_empty() => Err(Refusal::unknown_group(group)),
-            Selection::Runs(_) if sight.runs.is_empty() => match sight.unreadable.pop() {
+            Selection::Group(group) if snapshot.runs.is_empty() => Err(Refusal::unknown_group(group)),
+            Selection::Runs(_) if snapshot.runs.is_empty() => match snapshot.unreadable.pop() {
                 Some((_, error)) => Err(error.into()),
-                None => Ok(sight),
+                None => Ok(snapshot),
             },
-            Selection::Runs(_) | Selection::Group(_) | Selection::Latest | Selection::Live { .. } => Ok(sight),
+            Selection::Runs(_) | Selection::Group(_) | Selection::Latest | Selection::Live { .. } => Ok(snapshot),
         }
     }
 
@@ -268,7 +270,7 @@ impl ServerContext {
         let (children, built_on_by) =
             if is_full { (folder.child_runs(), folder.dependents()) } else { (Vec::new(), Vec::new()) };
         let (children, built_on_by, models) = (&children, &built_on_by, &self.fleet.awaited_models(record));
-        let seen = view::RunExtras {
+        let extras = view::RunExtras {
             folder: folder.path(),
             children,
             dependents: built_on_by,
@@ -276,7 +278,7 @@ impl ServerContext {
             pending_messages: messages,
             awaited_models: models,
         };
-        view::run_view(record, &seen, detail, &clock::now())
+        view::run_view(record, &extras, detail, &clock::now())
     }
 
     /// Shows a run, with its answer if that is short.
@@ -286,10 +288,10 @@ impl ServerContext {
 
     /// The wait that is allowed for a number of seconds. A longer wait is shortened, and the answer says so.
     pub(super) fn allowed_wait(&self, seconds: f64) -> Result<AllowedWait, Refusal> {
-        let most = self.settings.max_wait;
-        let asked = check_range("wait_s", seconds, 0.0, f64::MAX)
-            .map_err(|_| Refusal::out_of_range("wait_s", seconds, 0.0, most.as_secs_f64()))?;
-        Ok(self.wait_limits.allowed_wait(Duration::try_from_secs_f64(asked).unwrap_or(Duration::MAX), most))
+        let max_wait = self.settings.max_wait;
+        let requested = check_range("wait_s", seconds, 0.0, f64::MAX)
+            .map_err(|_| Refusal::out_of_range("wait_s", seconds, 0.0, max_wait.as_secs_f64()))?;
+        Ok(self.wait_limits.allowed_wait(Duration::try_from_secs_f64(requested).unwrap_or(Duration::MAX), max_wait))
     }
 
     pub(super) async fn wait_until_cancelled(&self, cancelled: CancellationToken) {

@@ -78,8 +78,8 @@ const CLIENT_LIMITS: [(&str, DisplayLimit); 7] = [
 impl Client {
     /// The sender of a request. The operator's limit applies if the client's own limit is higher or unknown.
     pub(super) fn from_context(context: &RequestContext<RoleServer>, page_chars: u32) -> Client {
-        let about = context.client_info();
-        Client::for_implementation(about.as_ref(), page_chars)
+        let client_info = context.client_info();
+        Client::for_implementation(client_info.as_ref(), page_chars)
             .with_structured_content(protocol::supports_structured_content(context))
     }
 
@@ -90,20 +90,21 @@ impl Client {
     }
 
     /// This client with a smaller limit, which leaves space for text that is added later.
-    pub(super) fn with_reserve(self, room: u64) -> Client {
+    pub(super) fn with_reserve(self, reserve: u64) -> Client {
         Client {
-            display_limit: DisplayLimit { max: self.display_limit.max.saturating_sub(room), ..self.display_limit },
+            display_limit: DisplayLimit { max: self.display_limit.max.saturating_sub(reserve), ..self.display_limit },
             ..self
         }
     }
 
-    fn for_implementation(about: Option<&Implementation>, page_chars: u32) -> Client {
-        let usual =
+    fn for_implementation(implementation: Option<&Implementation>, page_chars: u32) -> Client {
+        let default_limit =
             DisplayLimit { content: ShownContent::AnswerJson, unit: SizeUnit::Utf16Units, max: page_chars.into() };
-        let name = about.map(|about| about.name.to_lowercase()).unwrap_or_default();
+        let name = implementation.map(|implementation| implementation.name.to_lowercase()).unwrap_or_default();
         let known = CLIENT_LIMITS.iter().find(|(beginning, _)| name.starts_with(beginning));
-        let shows = known.map_or(usual, |(_, shows)| DisplayLimit { max: shows.max.min(usual.max), ..*shows });
-        Client { display_limit: shows, is_structured: true }
+        let limit =
+            known.map_or(default_limit, |(_, limit)| DisplayLimit { max: limit.max.min(default_limit.max), ..*limit });
+        Client { display_limit: limit, is_structured: true }
     }
 
     fn with_structured_content(self, is_structured: bool) -> Client {
@@ -123,7 +124,7 @@ impl Client {
 
     /// Shortens an answer until it fits: first the longest texts, each with a mark at its end, then the longest lists.
     /// The hint then states how many entries are left out, and the remedy.
-    pub(super) fn fit_value(&self, mut answer: Value, remedy: &str) -> Value {
+    pub(super) fn fit_value(&self, mut answer: Value, hint: &str) -> Value {
         self.fit(&mut answer, |answer| {
             let Some(text) = longest_text(answer) else { return false };
             let chars = text.chars().count();
@@ -132,7 +133,7 @@ impl Client {
             }
             chars > MIN_TRUNCATABLE_CHARS
         });
-        let mut left_out = OmittedEntries::new(&answer, remedy);
+        let mut left_out = OmittedEntries::new(&answer, hint);
         self.fit(&mut answer, |answer| left_out.shorten(answer));
         answer
     }
@@ -141,21 +142,21 @@ impl Client {
     pub(super) fn excess(&self, answer: &impl Serialize) -> u64 {
         // A value that cannot be serialized is refused when it is sent.
         let text = json::to_json_text(answer).unwrap_or_default();
-        let shown = match self.display_limit.content {
+        let shown_chars = match self.display_limit.content {
             ShownContent::AnswerJson => self.size(&text),
             ShownContent::ResultJson => {
                 let content = if self.is_structured { self.size(&text) } else { 0 };
                 content + self.size(&json!({"content": [{"type": "text", "text": text}], "isError": false}).to_string())
             }
         };
-        shown.saturating_sub(self.display_limit.max)
+        shown_chars.saturating_sub(self.display_limit.max)
     }
 
     /// The page limit for a number of characters, minus a reserve.
-    pub(super) fn page_limit(&self, chars: u64, less: u64) -> PageLimit {
-        let room = self.display_limit.max.saturating_sub(PAGE_OVERHEAD + less);
+    pub(super) fn page_limit(&self, chars: u64, used: u64) -> PageLimit {
+        let budget = self.display_limit.max.saturating_sub(PAGE_OVERHEAD + used);
         let client = *self;
-        PageLimit { chars, budget: room, cost: Box::new(move |c| client.char_size(c)) }
+        PageLimit { chars, budget, cost: Box::new(move |c| client.char_size(c)) }
     }
 
     fn size(&self, text: &str) -> u64 {
@@ -167,10 +168,10 @@ impl Client {
 
     /// The size of one character in the measured unit.
     fn char_size(&self, c: char) -> u64 {
-        let once = self.escaped_size(c, 1);
+        let escaped_once = self.escaped_size(c, 1);
         match self.display_limit.content {
-            ShownContent::AnswerJson => once,
-            ShownContent::ResultJson => self.escaped_size(c, 2) + if self.is_structured { once } else { 0 },
+            ShownContent::AnswerJson => escaped_once,
+            ShownContent::ResultJson => self.escaped_size(c, 2) + if self.is_structured { escaped_once } else { 0 },
         }
     }
 
@@ -240,12 +241,12 @@ mod tests {
 
     #[test]
     fn the_lower_of_both_limits_holds() {
-        let most = |name: &str, page_chars| {
+        let max_chars = |name: &str, page_chars| {
             Client::for_implementation(Some(&Implementation::new(name, "1")), page_chars).display_limit.max
         };
-        assert_eq!((most("x", 20_000), most("codex-mcp-client", 20_000)), (20_000, 9_000));
+        assert_eq!((max_chars("x", 20_000), max_chars("codex-mcp-client", 20_000)), (20_000, 9_000));
         assert_eq!(
-            (most("x", 5_000), most("codex-mcp-client", 5_000), most("claude-code", 40_000)),
+            (max_chars("x", 5_000), max_chars("codex-mcp-client", 5_000), max_chars("claude-code", 40_000)),
             (5_000, 5_000, 32_000)
         );
     }
@@ -266,8 +267,8 @@ mod tests {
             Some(31),
             "three quarters, again and again"
         );
-        let one = json!({"a": "x".repeat(MIN_TRUNCATABLE_CHARS), "b": 1});
-        let tiny = Client::for_implementation(None, 100);
-        assert_eq!(tiny.fit_value(one.clone(), ""), one, "there is nothing to take away");
+        let answer = json!({"a": "x".repeat(MIN_TRUNCATABLE_CHARS), "b": 1});
+        let client = Client::for_implementation(None, 100);
+        assert_eq!(client.fit_value(answer.clone(), ""), answer, "there is nothing to take away");
     }
 }

@@ -45,45 +45,45 @@ pub(super) struct ConfigListView {
 }
 
 impl ServerContext {
-    pub(super) async fn list_configs(&self, asked: ListConfigs, client: Client) -> Result<ConfigListView, Refusal> {
-        if !(1..=MAX_CONFIGS).contains(&asked.limit) {
-            return Err(Refusal::out_of_range("limit", asked.limit as f64, 1.0, MAX_CONFIGS as f64));
+    pub(super) async fn list_configs(&self, request: ListConfigs, client: Client) -> Result<ConfigListView, Refusal> {
+        if !(1..=MAX_CONFIGS).contains(&request.limit) {
+            return Err(Refusal::out_of_range("limit", request.limit as f64, 1.0, MAX_CONFIGS as f64));
         }
-        let (desk, offset) = (self.clone(), asked.offset);
-        let listed = tokio::task::spawn_blocking(move || desk.config_list(&asked)).await;
+        let (context, offset) = (self.clone(), request.offset);
+        let listed = tokio::task::spawn_blocking(move || context.config_list(&request)).await;
         let mut listed = listed.map_err(|_| Refusal::panicked())?;
         client.fit(&mut listed, |listed| {
-            let kept = listed.configs.len().saturating_sub(1);
-            listed.configs.truncate(kept.max(1));
-            listed.next_offset = Some(offset + listed.configs.len()).filter(|_| kept > 0).or(listed.next_offset);
-            kept > 0
+            let remaining = listed.configs.len().saturating_sub(1);
+            listed.configs.truncate(remaining.max(1));
+            listed.next_offset = Some(offset + listed.configs.len()).filter(|_| remaining > 0).or(listed.next_offset);
+            remaining > 0
         });
         Ok(listed)
     }
 
-    fn config_list(&self, asked: &ListConfigs) -> ConfigListView {
+    fn config_list(&self, request: &ListConfigs) -> ConfigListView {
         let own_venv = setup::venv_folder(&self.settings.state_folder);
-        let seen = self.failed_imports_folder();
-        let program = program::find(self.program_places(&own_venv, &seen)).ok();
-        let problem = program.as_deref().and_then(|program| broken_import::known_problem(program, &seen));
+        let failed_imports = self.failed_imports_folder();
+        let program = program::find(self.program_places(&own_venv, &failed_imports)).ok();
+        let problem = program.as_deref().and_then(|program| broken_import::known_problem(program, &failed_imports));
         let package = program.as_deref().and_then(program::package);
         let variables = self.variable_sources(Context::None, package.as_deref()).names();
-        let known = ConfigFacts {
+        let facts = ConfigFacts {
             has_variable: &|name| variables.contains(name),
             refusal_reason: &|path| self.policy_violation(path, package.as_deref()),
             extra_configs: vec![rehearsal_entry()],
         };
-        let page = (asked.offset, asked.limit);
-        let found = configs::list_configs(self.config_places(package.as_deref()), &asked.query, page, known);
-        let end = asked.offset + found.configs.len();
-        let is_few = found.configs.len() <= MAX_DETAILED_CONFIGS;
+        let page = (request.offset, request.limit);
+        let listed = configs::list_configs(self.config_places(package.as_deref()), &request.query, page, facts);
+        let end = request.offset + listed.configs.len();
+        let is_detailed = listed.configs.len() <= MAX_DETAILED_CONFIGS;
         ConfigListView {
-            matching: found.matching,
-            total: found.total,
-            next_offset: (end < found.found).then_some(end),
+            matching: listed.matching,
+            total: listed.total,
+            next_offset: (end < listed.found).then_some(end),
             problem: problem.or_else(|| self.env_file_problem(package.as_deref())).map(view::problem_view),
-            hint: (found.matching == 0).then(|| no_match_hint(found.near.as_ref())),
-            configs: found.configs.iter().map(|config| view::config_view(config, is_few)).collect(),
+            hint: (listed.matching == 0).then(|| no_match_hint(listed.near.as_ref())),
+            configs: listed.configs.iter().map(|config| view::config_view(config, is_detailed)).collect(),
         }
     }
 
@@ -101,7 +101,7 @@ impl ServerContext {
 
 /// The hint if no config matches the whole query.
 fn no_match_hint(near: Option<&Near>) -> String {
-    let nowhere = |near: &Near| {
+    let unmatched_words = |near: &Near| {
         let words: Vec<String> = near
             .nowhere
             .iter()
@@ -110,13 +110,18 @@ fn no_match_hint(near: Option<&Near>) -> String {
             .collect();
         if words.is_empty() { String::new() } else { format!(", and none has {}", words.join(", ")) }
     };
-    let told = near.map_or_else(
+    let text = near.map_or_else(
         || "no config matches the query; ask with fewer or other words".to_owned(),
         |near| {
-            format!("no config matches all {} parts of the query{}; these match {}", near.of, nowhere(near), near.parts)
+            format!(
+                "no config matches all {} parts of the query{}; these match {}",
+                near.of,
+                unmatched_words(near),
+                near.parts
+            )
         },
     );
-    format!("{told}. Words with a meaning: {CONDITIONS}")
+    format!("{text}. Words with a meaning: {CONDITIONS}")
 }
 
 /// The list entry of the built-in rehearsal config.

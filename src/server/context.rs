@@ -33,6 +33,6 @@ pub(super) fn parse_run_id(text: &str) -> Result<RunId, Refusal> {
     Ok(text.trim().parse::<RunId>()?)
 }
 
-pub(super) fn check_range(field: &str, value: f64, least: f64, most: f64) -> Result<f64, Refusal> {
-    if (least..=most).contains(&value) { Ok(value) } else { Err(Refusal::out_of_range(field, value, least, most)) }
+pub(super) fn check_range(field: &str, value: f64, min: f64, max: f64) -> Result<f64, Refusal> {
+    if (min..=max).contains(&value) { Ok(value) } else { Err(Refusal::out_of_range(field, value, min, max)) }
 }

@@ -22,22 +22,22 @@ impl ServerContext {
     /// Checks a start without doing it: the effective config, limits, MassGen's validation result and a forecast.
     pub(super) async fn dry_run(&self, start: StartRequest) -> Result<DryRun, Refusal> {
         let forecast = self.fleet.forecast(&start.spec.config_hash).await?;
-        let forecast = forecast.map(|seen| {
-            json!({"from_runs": seen.runs, "took_s": seen.took_s, "cost_usd": seen.cost_usd, "tokens": seen.tokens})
+        let forecast = forecast.map(|forecast| {
+            json!({"from_runs": forecast.runs, "took_s": forecast.took_s, "cost_usd": forecast.cost_usd, "tokens": forecast.tokens})
         });
         // A refusal by the ledger is part of the answer too.
-        let (judged, refused) = match self.fleet.preview_start(start.clone()).await.map_err(Refusal::from) {
-            Ok(judged) => (Some(judged), None),
+        let (decision, refusal) = match self.fleet.preview_start(start.clone()).await.map_err(Refusal::from) {
+            Ok(decision) => (Some(decision), None),
             Err(refusal) => (None, Some(refusal)),
         };
-        let cap = match &judged {
+        let cap = match &decision {
             Some(AdmissionDecision::Granted { cap, .. }) => *cap,
             Some(AdmissionDecision::Duplicate(_)) | None => start.requested_cap.component_min(start.limits.per_run.cap),
         };
         let limits = limits_json(&start, cap);
-        let said = self.start_warnings(vec![start.clone()], vec![start.spec.question.clone()]).await?;
-        let (fatal, warnings) = said.into_iter().partition::<Vec<_>, _>(is_fatal);
-        let mut dry = DryRun {
+        let warnings = self.start_warnings(vec![start.clone()], vec![start.spec.question.clone()]).await?;
+        let (fatal, warnings) = warnings.into_iter().partition::<Vec<_>, _>(is_fatal);
+        let mut report = DryRun {
             dry_run: true,
             ok: true,
             config: start.spec.config_name(),
@@ -52,24 +52,25 @@ impl ServerContext {
             forecast,
             effective_config: None,
         };
-        match judged {
+        match decision {
             Some(AdmissionDecision::Duplicate(run)) => {
-                dry.notes.push(format!("the same request has started {run}, and would give it again"))
+                report.notes.push(format!("the same request has started {run}, and would give it again"))
             }
             Some(AdmissionDecision::Granted { waits: true, .. }) => {
-                dry.notes.push("it would wait in the queue".to_owned())
+                report.notes.push("it would wait in the queue".to_owned())
             }
             Some(AdmissionDecision::Granted { waits: false, .. }) | None => {}
         }
-        dry.problems.extend(refused.map(|refusal| refusal.to_single_line()));
-        dry.problems
-            .extend(fatal.into_iter().map(|found| format!("{}: {} ({})", found.code, found.message, found.hint)));
+        report.problems.extend(refusal.map(|refusal| refusal.to_single_line()));
+        report.problems.extend(
+            fatal.into_iter().map(|problem| format!("{}: {} ({})", problem.code, problem.message, problem.hint)),
+        );
         let config = start.config.clone().or_else(|| changed_rehearsal(&start));
         if let Some((name, text)) = &config {
-            self.validate(&mut dry, &start, name, text).await?;
+            self.validate(&mut report, &start, name, text).await?;
         }
-        dry.ok = dry.problems.is_empty();
-        Ok(dry)
+        report.ok = report.problems.is_empty();
+        Ok(report)
     }
 
     /// Remembers the failure, so that the next call need not try the import again.
@@ -81,43 +82,45 @@ impl ServerContext {
         }
     }
 
-    async fn validate(&self, dry: &mut DryRun, start: &StartRequest, name: &str, text: &str) -> Result<(), Refusal> {
-        let cannot =
+    async fn validate(&self, report: &mut DryRun, start: &StartRequest, name: &str, text: &str) -> Result<(), Refusal> {
+        let staging_error =
             |error: std::io::Error| Refusal::new("state_folder", format!("cannot check: {error}"), "tell the operator");
-        let place =
-            tempfile::Builder::new().prefix(CHECK_PREFIX).tempdir_in(self.fleet.state().root()).map_err(cannot)?;
-        let file = place.path().join(name);
-        std::fs::write(&file, text).map_err(cannot)?;
+        let staging_folder = tempfile::Builder::new()
+            .prefix(CHECK_PREFIX)
+            .tempdir_in(self.fleet.state().root())
+            .map_err(staging_error)?;
+        let file = staging_folder.path().join(name);
+        std::fs::write(&file, text).map_err(staging_error)?;
         let cache = self.fleet.state().root().join(VALIDATION_CACHE_FOLDER);
         let version = program::package(&start.spec.program).as_deref().and_then(program::version);
         let question = ValidationRequest {
             program: &start.spec.program,
             version: version.as_deref(),
             config: &file,
-            folder: place.path(),
+            folder: staging_folder.path(),
             cache: &cache,
         };
         let mut cold = None;
-        let sooner = async {
-            let told = self.fleet.execute_warm(&start.spec, question.args(), place.path()).await;
-            told.map_err(|why| cold = Some((why, Instant::now()))).ok()
+        let warm_output = async {
+            let output = self.fleet.execute_warm(&start.spec, question.args(), staging_folder.path()).await;
+            output.map_err(|reason| cold = Some((reason, Instant::now()))).ok()
         };
-        let verdict = configs::validate(question, sooner).await;
+        let verdict = configs::validate(question, warm_output).await;
         let verdict = verdict.inspect_err(|error| self.cache_import_failure(error, &start.spec.program))?;
-        dry.notes.extend(cold.map(|(why, since)| {
-            format!("MassGen was started to check the config, which took {} s: {why}", since.elapsed().as_secs())
+        report.notes.extend(cold.map(|(reason, since)| {
+            format!("MassGen was started to check the config, which took {} s: {reason}", since.elapsed().as_secs())
         }));
         let tree = Tree::parse_file(&file, text).ok();
         let needs = tree.as_ref().map(Needs::from_config).unwrap_or_default();
-        dry.problems.extend(verdict.errors.iter().map(|found| {
-            let fix = found.suggestion.as_deref().map(|fix| format!(" ({fix})")).unwrap_or_default();
-            format!("{}{fix}", finding_with_path(found))
+        report.problems.extend(verdict.errors.iter().map(|finding| {
+            let fix = finding.suggestion.as_deref().map(|fix| format!(" ({fix})")).unwrap_or_default();
+            format!("{}{fix}", finding_with_path(finding))
         }));
-        dry.warnings.extend(verdict.warnings.iter().map(|found| {
-            let hint = found.suggestion.as_deref().unwrap_or("see MassGen's documentation of the config");
-            view::warning_view(&Problem::new("massgen_warns", &finding_with_path(found), hint).into())
+        report.warnings.extend(verdict.warnings.iter().map(|finding| {
+            let hint = finding.suggestion.as_deref().unwrap_or("see MassGen's documentation of the config");
+            view::warning_view(&Problem::new("massgen_warns", &finding_with_path(finding), hint).into())
         }));
-        dry.agents = needs
+        report.agents = needs
             .agents
             .iter()
             .map(|agent| {
@@ -125,7 +128,7 @@ impl ServerContext {
             })
             .collect();
         // A config that cannot be parsed cannot be searched for secrets, so do not echo it.
-        dry.effective_config = tree.map(|_| text::truncate(text, 8_000));
+        report.effective_config = tree.map(|_| text::truncate(text, 8_000));
         Ok(())
     }
 }
@@ -164,8 +167,8 @@ pub(super) struct DryRun {
 
 impl DryRun {
     /// Removes the warnings that are reported elsewhere.
-    pub(super) fn without_warnings(mut self, given: &[WarningView]) -> DryRun {
-        self.warnings.retain(|warning| !given.contains(warning));
+    pub(super) fn without_warnings(mut self, known: &[WarningView]) -> DryRun {
+        self.warnings.retain(|warning| !known.contains(warning));
         self
     }
 }
@@ -183,8 +186,8 @@ pub(super) fn is_fatal(warning: &WarningView) -> bool {
 
 /// A finding with its path in the config.
 fn finding_with_path(finding: &configs::Finding) -> String {
-    let place = Some(finding.location.as_str()).filter(|place| !place.is_empty());
-    place.map(|place| format!("{place}: ")).unwrap_or_default() + &finding.message
+    let path = Some(finding.location.as_str()).filter(|path| !path.is_empty());
+    path.map(|path| format!("{path}: ")).unwrap_or_default() + &finding.message
 }
 
 fn limits_json(start: &StartRequest, cap: Cap) -> Value {

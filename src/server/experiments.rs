@@ -115,8 +115,8 @@ struct ExperimentDryRun {
 }
 
 /// Whether a call asks for more than one run. `repeat: 1` is the same as no `repeat`.
-pub(super) fn is_experiment(asked: &RunMassgen) -> bool {
-    let RunMassgen { configs, questions, repeat, keep, overrides, .. } = asked;
+pub(super) fn is_experiment(request: &RunMassgen) -> bool {
+    let RunMassgen { configs, questions, repeat, keep, overrides, .. } = request;
     configs.is_some()
         || questions.is_some()
         || repeat.is_some_and(|repeat| repeat != 1)
@@ -125,9 +125,9 @@ pub(super) fn is_experiment(asked: &RunMassgen) -> bool {
 }
 
 /// Moves `variants` to where they were before the parameter existed: a list in `overrides`.
-pub(super) fn normalize_variants(mut asked: RunMassgen) -> Result<RunMassgen, Refusal> {
-    let Some(variants) = asked.variants.take() else { return Ok(asked) };
-    if asked.overrides.is_some() {
+pub(super) fn normalize_variants(mut request: RunMassgen) -> Result<RunMassgen, Refusal> {
+    let Some(variants) = request.variants.take() else { return Ok(request) };
+    if request.overrides.is_some() {
         let message = "both `overrides` and `variants` were given";
         return Err(Refusal::new(
             "arguments_conflict",
@@ -135,42 +135,42 @@ pub(super) fn normalize_variants(mut asked: RunMassgen) -> Result<RunMassgen, Re
             "nothing was started: write into each variant what all have",
         ));
     }
-    Ok(RunMassgen { overrides: Some(Value::Array(variants)), ..asked })
+    Ok(RunMassgen { overrides: Some(Value::Array(variants)), ..request })
 }
 
 impl ServerContext {
-    pub(super) async fn run_experiment(&self, asked: RunMassgen, caller: Caller) -> Result<Value, Refusal> {
-        let (wait, dry_run) = (self.allowed_wait(asked.wait_s)?, asked.dry_run);
-        let begin = self.prepare_experiment(asked).await?;
+    pub(super) async fn run_experiment(&self, request: RunMassgen, caller: Caller) -> Result<Value, Refusal> {
+        let (wait, dry_run) = (self.allowed_wait(request.wait_s)?, request.dry_run);
+        let experiment_request = self.prepare_experiment(request).await?;
         if dry_run {
-            return self.dry_run_experiment(begin).await;
+            return self.dry_run_experiment(experiment_request).await;
         }
-        let warnings = self.experiment_warnings(&begin).await?;
-        let begun = self.fleet.start_experiment(begin).await?;
-        let selection = Selection::Group(begun.experiment.plan.group.clone());
-        let given_up = self.wait_until_cancelled(caller.cancelled);
-        let AllowedWait { max: most, note } = wait;
-        let waiting = self.fleet.wait(&selection, WaitUntil::AllEnded, None, most, given_up);
-        let waited = self.with_progress(caller.progress, &selection, most, waiting).await?;
-        let status = match most.is_zero() {
+        let warnings = self.experiment_warnings(&experiment_request).await?;
+        let started = self.fleet.start_experiment(experiment_request).await?;
+        let selection = Selection::Group(started.experiment.plan.group.clone());
+        let cancelled = self.wait_until_cancelled(caller.cancelled);
+        let AllowedWait { max: max_wait, note } = wait;
+        let waiting = self.fleet.wait(&selection, WaitUntil::AllEnded, None, max_wait, cancelled);
+        let waited = self.with_progress(caller.progress, &selection, max_wait, waiting).await?;
+        let status = match max_wait.is_zero() {
             true => None,
-            false => Some(group_view(&begun.experiment.plan.group, &waited.snapshot)),
+            false => Some(group_view(&started.experiment.plan.group, &waited.snapshot)),
         };
         to_json(StartedExperimentView {
-            config: common_config(&begun.experiment),
-            plan: self.planned_runs(&begun.experiment.plan),
-            keep: begun.experiment.plan.keep,
-            forecast: experiment_forecast(&begun.experiment),
+            config: common_config(&started.experiment),
+            plan: self.planned_runs(&started.experiment.plan),
+            keep: started.experiment.plan.keep,
+            forecast: experiment_forecast(&started.experiment),
             // The status only counts the runs. check_status is the first to report which have ended.
             cursor: Cursor::naming(&waited.snapshot.runs, |_| false).to_string(),
-            reused: begun.is_reused.then_some(true),
-            resumed: begun.is_resumed.then_some(true),
+            reused: started.is_reused.then_some(true),
+            resumed: started.is_resumed.then_some(true),
             warnings,
             status,
             hint: note,
-            run_ids: begun.experiment.plan.runs.iter().map(|run| run.id.to_string()).collect(),
-            runs: begun.experiment.plan.runs.len(),
-            group: begun.experiment.plan.group,
+            run_ids: started.experiment.plan.runs.iter().map(|run| run.id.to_string()).collect(),
+            runs: started.experiment.plan.runs.len(),
+            group: started.experiment.plan.group,
         })
     }
 
@@ -193,32 +193,32 @@ impl ServerContext {
     }
 
     /// Checks everything about an experiment that can be checked before the ledger.
-    async fn prepare_experiment(&self, asked: RunMassgen) -> Result<ExperimentRequest, Refusal> {
-        check_no_contradictions(&asked)?;
-        let request = request_text(&asked, &self.per_run_defaults());
-        let questions = match asked.questions.clone() {
+    async fn prepare_experiment(&self, params: RunMassgen) -> Result<ExperimentRequest, Refusal> {
+        check_no_contradictions(&params)?;
+        let request = request_text(&params, &self.per_run_defaults());
+        let questions = match params.questions.clone() {
             Some(questions) => check_each("questions", questions.into_iter().map(check_question))?,
-            None => vec![self.load_question(&asked).await?],
+            None => vec![self.load_question(&params).await?],
         };
         let mut arms: Vec<(String, StartRequest)> = Vec::new();
-        for (variant, own) in arm_requests(&asked, &questions) {
-            let label = label(own.config.as_deref().unwrap_or(DEFAULT_CONFIG_LABEL), &variant);
-            let start = self.prepare_start(own).await.map_err(|refusal| refusal.with_location(&label))?;
-            if arms.iter().any(|(_, known)| is_same_start(known, &start)) {
+        for (variant, arm_params) in arm_requests(&params, &questions) {
+            let label = label(arm_params.config.as_deref().unwrap_or(DEFAULT_CONFIG_LABEL), &variant);
+            let start = self.prepare_start(arm_params).await.map_err(|refusal| refusal.with_location(&label))?;
+            if arms.iter().any(|(_, earlier)| is_same_start(earlier, &start)) {
                 return Err(duplicate_refusal(&label));
             }
             // The call may name no config or a full path. The arm uses the name that list_configs shows.
             arms.push((self::label(&start.spec.config_name(), &variant), start));
         }
-        let repeat = u32::try_from(asked.repeat.unwrap_or(1)).unwrap_or(u32::MAX);
-        let all = arms.len().saturating_mul(questions.len()).saturating_mul(repeat as usize);
-        check_run_count(all, asked.keep)?;
+        let repeat = u32::try_from(params.repeat.unwrap_or(1)).unwrap_or(u32::MAX);
+        let run_count = arms.len().saturating_mul(questions.len()).saturating_mul(repeat as usize);
+        check_run_count(run_count, params.keep)?;
         Ok(ExperimentRequest {
-            group: asked.group.map(starts::check_group_name).transpose()?,
-            budget: starts::parse_cap(asked.budget_usd, asked.max_tokens)?,
-            keep: asked.keep,
-            request_key: asked.request_key.map(starts::check_request_key).transpose()?,
-            fresh: asked.fresh,
+            group: params.group.map(starts::check_group_name).transpose()?,
+            budget: starts::parse_cap(params.budget_usd, params.max_tokens)?,
+            keep: params.keep,
+            request_key: params.request_key.map(starts::check_request_key).transpose()?,
+            fresh: params.fresh,
             arms,
             questions,
             repeat,
@@ -226,41 +226,46 @@ impl ServerContext {
         })
     }
 
-    async fn experiment_warnings(&self, begin: &ExperimentRequest) -> Result<Vec<WarningView>, Refusal> {
+    async fn experiment_warnings(&self, experiment_request: &ExperimentRequest) -> Result<Vec<WarningView>, Refusal> {
         // The budget applies to all runs together.
-        let starts =
-            begin.arms.iter().map(|(_, start)| StartRequest { requested_cap: begin.budget, ..start.clone() }).collect();
-        self.start_warnings(starts, begin.questions.clone()).await
+        let starts = experiment_request
+            .arms
+            .iter()
+            .map(|(_, start)| StartRequest { requested_cap: experiment_request.budget, ..start.clone() })
+            .collect();
+        self.start_warnings(starts, experiment_request.questions.clone()).await
     }
 
-    async fn dry_run_experiment(&self, begin: ExperimentRequest) -> Result<Value, Refusal> {
+    async fn dry_run_experiment(&self, experiment_request: ExperimentRequest) -> Result<Value, Refusal> {
         // The arm's own result already lists a fatal warning as a problem.
-        let mut warnings = self.experiment_warnings(&begin).await?;
+        let mut warnings = self.experiment_warnings(&experiment_request).await?;
         warnings.retain(|warning| !is_fatal(warning));
-        let (problems, notes) = match self.fleet.preview_experiment(begin.clone()).await.map_err(Refusal::from) {
+        let preview = self.fleet.preview_experiment(experiment_request.clone()).await.map_err(Refusal::from);
+        let (problems, notes) = match preview {
             Ok(None) => (Vec::new(), Vec::new()),
             Ok(Some(group)) => {
                 (Vec::new(), vec![format!("the same request has started group {group}, and would give it again")])
             }
             Err(refusal) => (vec![refusal.to_single_line()], Vec::new()),
         };
-        let runs = begin.arms.len() * begin.questions.len() * begin.repeat as usize;
+        let runs =
+            experiment_request.arms.len() * experiment_request.questions.len() * experiment_request.repeat as usize;
         let (mut arms, mut ok) = (Vec::new(), problems.is_empty());
-        for (label, mut start) in begin.arms {
+        for (label, mut start) in experiment_request.arms {
             // Cap each run at the budget of the whole experiment.
-            start.requested_cap = begin.budget;
-            let told = to_json(self.dry_run(start).await?.without_warnings(&warnings))?;
-            ok &= told["ok"] == true;
-            arms.push(serde_json::json!({"arm": label, "dry_run": told}));
+            start.requested_cap = experiment_request.budget;
+            let output = to_json(self.dry_run(start).await?.without_warnings(&warnings))?;
+            ok &= output["ok"] == true;
+            arms.push(serde_json::json!({"arm": label, "dry_run": output}));
         }
         to_json(ExperimentDryRun {
             dry_run: true,
             ok,
             runs,
-            questions: begin.questions.len(),
-            repeat: begin.repeat,
-            budget_usd: begin.budget.usd.map(Usd::as_f64),
-            max_tokens: begin.budget.tokens,
+            questions: experiment_request.questions.len(),
+            repeat: experiment_request.repeat,
+            budget_usd: experiment_request.budget.usd.map(Usd::as_f64),
+            max_tokens: experiment_request.budget.tokens,
             problems,
             notes,
             warnings,
@@ -270,42 +275,42 @@ impl ServerContext {
 }
 
 /// The totals of a group's runs.
-pub(super) fn group_view(name: &str, sight: &Snapshot) -> GroupView {
-    let experiment = sight.experiment.as_ref().map(|seen| ExperimentInput {
-        plan: &seen.experiment.plan,
-        progress: &seen.experiment.progress,
-        has_live_driver: seen.has_live_driver,
+pub(super) fn group_view(name: &str, snapshot: &Snapshot) -> GroupView {
+    let experiment = snapshot.experiment.as_ref().map(|status| ExperimentInput {
+        plan: &status.experiment.plan,
+        progress: &status.experiment.progress,
+        has_live_driver: status.has_live_driver,
     });
-    group::group_view(name, &sight.runs, experiment, &clock::now())
+    group::group_view(name, &snapshot.runs, experiment, &clock::now())
 }
 
 /// The arms of a call: one single-run call per arm, with the label of its variant.
-fn arm_requests(asked: &RunMassgen, questions: &[String]) -> Vec<(String, RunMassgen)> {
-    let configs: Vec<Option<String>> = match &asked.configs {
+fn arm_requests(request: &RunMassgen, questions: &[String]) -> Vec<(String, RunMassgen)> {
+    let configs: Vec<Option<String>> = match &request.configs {
         Some(configs) => configs.iter().cloned().map(Some).collect(),
-        None => vec![asked.config.clone()],
+        None => vec![request.config.clone()],
     };
-    let variants: Vec<Option<Value>> = match &asked.overrides {
+    let variants: Vec<Option<Value>> = match &request.overrides {
         Some(Value::Array(variants)) => variants.iter().cloned().map(Some).collect(),
         one => vec![one.clone()],
     };
-    let own = |config: &Option<String>, overrides: &Option<Value>| RunMassgen {
+    let arm_params = |config: &Option<String>, overrides: &Option<Value>| RunMassgen {
         question: questions.first().cloned(),
         config: config.clone(),
         overrides: overrides.clone(),
-        mode: asked.mode,
-        context: asked.context,
-        timeout_s: asked.timeout_s,
-        from: asked.from.clone(),
+        mode: request.mode,
+        context: request.context,
+        timeout_s: request.timeout_s,
+        from: request.from.clone(),
         fresh: true,
         ..RunMassgen::default()
     };
     let variant_of = |overrides: &Option<Value>| {
-        let one_of_many = overrides.as_ref().filter(|_| variants.len() > 1);
-        one_of_many.map(|variant| format!(" with {variant}")).unwrap_or_default()
+        let chosen_variant = overrides.as_ref().filter(|_| variants.len() > 1);
+        chosen_variant.map(|variant| format!(" with {variant}")).unwrap_or_default()
     };
     let pairs = configs.iter().flat_map(|config| variants.iter().map(move |variant| (config, variant)));
-    pairs.map(|(config, variant)| (variant_of(variant), own(config, variant))).collect()
+    pairs.map(|(config, variant)| (variant_of(variant), arm_params(config, variant))).collect()
 }
 
 /// The label that distinguishes an arm from the others.
@@ -313,15 +318,15 @@ fn label(config: &str, variant: &str) -> String {
     text::single_line(&format!("{config}{variant}"), MAX_LABEL_CHARS)
 }
 
-fn check_no_contradictions(asked: &RunMassgen) -> Result<(), Refusal> {
-    let both = |one: &str, other: &str| {
+fn check_no_contradictions(request: &RunMassgen) -> Result<(), Refusal> {
+    let both_given = |one: &str, other: &str| {
         let message = format!("both `{one}` and `{other}` were given");
         Err(Refusal::new("arguments_conflict", message, "nothing was started: give one of them"))
     };
-    match asked {
-        RunMassgen { config: Some(_), configs: Some(_), .. } => both("massgen_config", "configs"),
-        RunMassgen { question: Some(_), questions: Some(_), .. } => both("question", "questions"),
-        RunMassgen { question_file: Some(_), questions: Some(_), .. } => both("question_file", "questions"),
+    match request {
+        RunMassgen { config: Some(_), configs: Some(_), .. } => both_given("massgen_config", "configs"),
+        RunMassgen { question: Some(_), questions: Some(_), .. } => both_given("question", "questions"),
+        RunMassgen { question_file: Some(_), questions: Some(_), .. } => both_given("question_file", "questions"),
         RunMassgen { continue_run: Some(_), .. } => {
             let message = "`continue_run` goes on with one conversation, and several runs were asked for";
             Err(Refusal::new(
@@ -330,21 +335,21 @@ fn check_no_contradictions(asked: &RunMassgen) -> Result<(), Refusal> {
                 "nothing was started: leave one or the other out; `from_run` gives one answer of that run to all of these",
             ))
         }
-        _ => check_no_duplicates(asked),
+        _ => check_no_duplicates(request),
     }
 }
 
 /// Refuses duplicates: a mistake, or a repetition that `repeat` must express to be counted.
-fn check_no_duplicates(asked: &RunMassgen) -> Result<(), Refusal> {
-    let texts = [asked.configs.as_deref(), asked.questions.as_deref()].into_iter().flatten();
-    let found = texts.flat_map(|list| {
-        list.iter().enumerate().filter(|(n, text)| list[..*n].iter().any(|one| one.trim() == text.trim()))
+fn check_no_duplicates(request: &RunMassgen) -> Result<(), Refusal> {
+    let texts = [request.configs.as_deref(), request.questions.as_deref()].into_iter().flatten();
+    let duplicate = texts.flat_map(|list| {
+        list.iter().enumerate().filter(|(n, text)| list[..*n].iter().any(|earlier| earlier.trim() == text.trim()))
     });
-    found.map(|(_, text)| text).next().map_or(Ok(()), |text| Err(duplicate_refusal(&text::single_line(text, 80))))
+    duplicate.map(|(_, text)| text).next().map_or(Ok(()), |text| Err(duplicate_refusal(&text::single_line(text, 80))))
 }
 
-fn duplicate_refusal(what: &str) -> Refusal {
-    let message = format!("`{what}` is there twice");
+fn duplicate_refusal(noun: &str) -> Refusal {
+    let message = format!("`{noun}` is there twice");
     Refusal::new("arguments_conflict", message, "nothing was started: name it once; `repeat` asks for it several times")
 }
 
@@ -353,9 +358,9 @@ fn is_same_start(one: &StartRequest, other: &StartRequest) -> bool {
     one.spec.config_hash == other.spec.config_hash && one.spec.config == other.spec.config
 }
 
-fn check_run_count(all: usize, keep: Option<usize>) -> Result<(), Refusal> {
-    if all > MAX_EXPERIMENT_RUNS {
-        let message = format!("these are {all} runs, and {MAX_EXPERIMENT_RUNS} is the most for one call");
+fn check_run_count(count: usize, keep: Option<usize>) -> Result<(), Refusal> {
+    if count > MAX_EXPERIMENT_RUNS {
+        let message = format!("these are {count} runs, and {MAX_EXPERIMENT_RUNS} is the most for one call");
         return Err(Refusal::new(
             "out_of_range",
             message,
@@ -363,14 +368,17 @@ fn check_run_count(all: usize, keep: Option<usize>) -> Result<(), Refusal> {
         ));
     }
     match keep {
-        Some(keep) if keep > all => Err(Refusal::out_of_range("keep", keep as f64, 1.0, all as f64)),
+        Some(keep) if keep > count => Err(Refusal::out_of_range("keep", keep as f64, 1.0, count as f64)),
         Some(_) | None => Ok(()),
     }
 }
 
 /// Collects the results; the first refusal ends the check and names its index.
 fn check_each(list: &str, checked: impl Iterator<Item = Result<String, Refusal>>) -> Result<Vec<String>, Refusal> {
-    checked.enumerate().map(|(n, one)| one.map_err(|refusal| refusal.with_location(&format!("{list}[{n}]")))).collect()
+    checked
+        .enumerate()
+        .map(|(n, result)| result.map_err(|refusal| refusal.with_location(&format!("{list}[{n}]"))))
+        .collect()
 }
 
 fn common_config(experiment: &Experiment) -> Option<String> {
@@ -381,7 +389,8 @@ fn common_config(experiment: &Experiment) -> Option<String> {
 
 fn experiment_forecast(experiment: &Experiment) -> Option<ExperimentForecastView> {
     let plan = &experiment.plan;
-    let ends = remaining_time(&[], plan.expected_duration(), &[], plan.runs.len(), plan.global_limits.slots as usize);
-    let (ends_in_s, cost_usd) = (ends.map(|left| left.as_secs()), plan.expected_cost().map(Usd::as_f64));
+    let duration =
+        remaining_time(&[], plan.expected_duration(), &[], plan.runs.len(), plan.global_limits.slots as usize);
+    let (ends_in_s, cost_usd) = (duration.map(|left| left.as_secs()), plan.expected_cost().map(Usd::as_f64));
     (ends_in_s.is_some() || cost_usd.is_some()).then_some(ExperimentForecastView { ends_in_s, cost_usd })
 }

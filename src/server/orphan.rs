@@ -14,15 +14,15 @@ use crate::pidfd::Pidfd;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Cancels `gone` if `heard` is not notified for ten minutes after this process's parent has ended.
-pub(super) fn exit_when_orphaned(heard: Arc<Notify>, gone: CancellationToken) {
+pub(super) fn exit_when_orphaned(input_received: Arc<Notify>, disconnected: CancellationToken) {
     // Open the pidfd now: later, the pid may belong to another process. A parent in another pid namespace has no pid
     // here and cannot be watched.
     let Some(parent) = getppid().and_then(|parent| Pidfd::open(parent).ok()) else { return };
     tokio::spawn(async move {
         parent.wait_for_exit().await;
-        while tokio::time::timeout(idle_timeout(), heard.notified()).await.is_ok() {}
+        while tokio::time::timeout(idle_timeout(), input_received.notified()).await.is_ok() {}
         tracing::info!("the parent process has ended and the client is silent");
-        gone.cancel();
+        disconnected.cancel();
     });
 }
 
@@ -34,6 +34,6 @@ fn idle_timeout() -> Duration {
 /// Tests do not wait ten minutes: a debug build reads another timeout from the environment, in milliseconds.
 #[cfg(debug_assertions)]
 fn idle_timeout() -> Duration {
-    let given = std::env::var("MASSGEN_MCP_ORPHAN_SILENCE_MS").ok().and_then(|text| text.parse().ok());
-    given.map_or(IDLE_TIMEOUT, Duration::from_millis)
+    let configured = std::env::var("MASSGEN_MCP_ORPHAN_SILENCE_MS").ok().and_then(|text| text.parse().ok());
+    configured.map_or(IDLE_TIMEOUT, Duration::from_millis)
 }

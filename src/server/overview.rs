@@ -54,21 +54,24 @@ impl ServerContext {
         detail: Detail,
     ) -> Vec<RunView> {
         let view = |run: &RunRecord| self.view(run, detail);
-        let asked = |run: &RunRecord| self.fleet.secrets().mask(&run.spec.question).into_owned();
+        let question_of = |run: &RunRecord| self.fleet.secrets().mask(&run.spec.question).into_owned();
         match selection {
             Selection::Runs(_) => runs.iter().map(|run| self.view_with_answer(run, detail)).collect(),
             Selection::Latest | Selection::Live { .. } => {
                 let now = clock::now();
-                runs.iter().take(LATEST_COUNT).map(|run| view(run).into_list_entry(run, &asked(run), &now)).collect()
+                runs.iter()
+                    .take(LATEST_COUNT)
+                    .map(|run| view(run).into_list_entry(run, &question_of(run), &now))
+                    .collect()
             }
             Selection::Group(_) if runs.len() > LATEST_COUNT => {
-                let at_work = runs.iter().filter(|run| is_active(run)).take(MAX_ACTIVE_SHOWN);
-                at_work.map(|run| view(run).with_request(run, &asked(run))).collect()
+                let active = runs.iter().filter(|run| is_active(run)).take(MAX_ACTIVE_SHOWN);
+                active.map(|run| view(run).with_request(run, &question_of(run))).collect()
             }
             Selection::Group(_) => {
-                let told = since.map(|since| since.had_ended(runs)).unwrap_or_default();
-                let news = runs.iter().filter(|run| !told.contains(&&run.spec.id) && !self.is_hidden(run));
-                news.map(|run| view(run).with_request(run, &asked(run))).collect()
+                let reported = since.map(|since| since.had_ended(runs)).unwrap_or_default();
+                let new_endings = runs.iter().filter(|run| !reported.contains(&&run.spec.id) && !self.is_hidden(run));
+                new_endings.map(|run| view(run).with_request(run, &question_of(run))).collect()
             }
         }
     }
@@ -83,14 +86,14 @@ impl ServerContext {
     pub(super) async fn totals(
         &self,
         selection: &Selection,
-        sight: &Snapshot,
+        snapshot: &Snapshot,
     ) -> (Option<GroupView>, Option<TodayView>) {
         match selection {
             Selection::Runs(_) => (None, None),
             Selection::Latest | Selection::Live { .. } => (None, self.fleet.today().await.map(TodayView::from)),
             Selection::Group(name) => {
-                let mut group = group_view(name, sight);
-                if sight.runs.len() <= LATEST_COUNT {
+                let mut group = group_view(name, snapshot);
+                if snapshot.runs.len() <= LATEST_COUNT {
                     // Each listed run reports this itself.
                     group.latest.clear();
                 }
@@ -111,8 +114,8 @@ pub(super) fn named_selection(ids: &[String]) -> Result<Selection, Refusal> {
         ));
     }
     let mut named: Vec<RunId> = ids.iter().map(|id| parse_run_id(id)).collect::<Result<_, _>>()?;
-    let mut seen = std::collections::HashSet::new();
-    named.retain(|id| seen.insert(id.clone()));
+    let mut unique = std::collections::HashSet::new();
+    named.retain(|id| unique.insert(id.clone()));
     Ok(Selection::Runs(named))
 }
 
@@ -122,21 +125,25 @@ fn is_active(run: &RunRecord) -> bool {
 
 /// The hint after a wait whose event did not happen: the current state and the next step. `has_news` is whether
 /// anything changed since the caller's last look, if that is known.
-pub(super) fn no_event_hint(until: WaitUntil, runs: &[RunRecord], has_news: Option<bool>, wait: Duration) -> String {
-    let over = runs.iter().filter(|run| run.state.ending().is_some()).count();
-    let all = runs.len();
-    let news = match has_news {
+pub(super) fn no_event_hint(until: WaitUntil, runs: &[RunRecord], has_changed: Option<bool>, wait: Duration) -> String {
+    let ended = runs.iter().filter(|run| run.state.ending().is_some()).count();
+    let total = runs.len();
+    let change_text = match has_changed {
         Some(true) => "; what else happened is in the answer",
         Some(false) => ", and nothing else happened",
         None => "",
     };
-    let happened = match until {
-        WaitUntil::AllAnswered | WaitUntil::AllEnded if all > 1 => format!("{over} of {all} runs are over{news}"),
-        WaitUntil::AnyAnswered if all > 1 => format!("no other run has ended, {over} of {all} are over{news}"),
-        WaitUntil::AllAnswered | WaitUntil::AllEnded | WaitUntil::AnyAnswered => format!("it goes on{news}"),
+    let event_text = match until {
+        WaitUntil::AllAnswered | WaitUntil::AllEnded if total > 1 => {
+            format!("{ended} of {total} runs are over{change_text}")
+        }
+        WaitUntil::AnyAnswered if total > 1 => {
+            format!("no other run has ended, {ended} of {total} are over{change_text}")
+        }
+        WaitUntil::AllAnswered | WaitUntil::AllEnded | WaitUntil::AnyAnswered => format!("it goes on{change_text}"),
         WaitUntil::Change | WaitUntil::NextChange => "nothing happened".to_owned(),
     };
-    format!("after {} s: {happened}; call again with since and wait_s to go on waiting", wait.as_secs())
+    format!("after {} s: {event_text}; call again with since and wait_s to go on waiting", wait.as_secs())
 }
 
 #[cfg(test)]
@@ -160,7 +167,7 @@ mod tests {
             ))
         };
         let (one, two, wait) = ([run(1)], [run(1), run(2)], Duration::from_secs(45));
-        for (until, runs, has_news, wanted) in [
+        for (until, runs, has_changed, expected) in [
             (WaitUntil::Change, &two[..], Some(false), "after 45 s: nothing happened; "),
             (
                 WaitUntil::AllAnswered,
@@ -182,8 +189,8 @@ mod tests {
                 "after 45 s: it goes on; what else happened is in the answer; call again",
             ),
         ] {
-            let told = no_event_hint(until, runs, has_news, wait);
-            assert!(told.starts_with(wanted) && told.ends_with("go on waiting"), "{told}");
+            let hint = no_event_hint(until, runs, has_changed, wait);
+            assert!(hint.starts_with(expected) && hint.ends_with("go on waiting"), "{hint}");
         }
     }
 }

@@ -246,8 +246,8 @@ pub(super) enum DetailParam {
 }
 
 impl From<ModeParam> for Mode {
-    fn from(word: ModeParam) -> Mode {
-        match word {
+    fn from(value: ModeParam) -> Mode {
+        match value {
             ModeParam::Full => Mode::Full,
             ModeParam::Quick => Mode::Quick,
         }
@@ -274,8 +274,8 @@ impl From<Context> for ContextParam {
 }
 
 impl From<ContextParam> for Context {
-    fn from(word: ContextParam) -> Context {
-        match word {
+    fn from(value: ContextParam) -> Context {
+        match value {
             ContextParam::None => Context::None,
             ContextParam::Read => Context::Read,
             ContextParam::Write => Context::Write,
@@ -284,8 +284,8 @@ impl From<ContextParam> for Context {
 }
 
 impl From<UntilParam> for WaitUntil {
-    fn from(word: UntilParam) -> WaitUntil {
-        match word {
+    fn from(value: UntilParam) -> WaitUntil {
+        match value {
             UntilParam::Change => WaitUntil::Change,
             UntilParam::AnyDone => WaitUntil::AnyAnswered,
             UntilParam::AllDone => WaitUntil::AllAnswered,
@@ -294,8 +294,8 @@ impl From<UntilParam> for WaitUntil {
 }
 
 impl From<DetailParam> for Detail {
-    fn from(word: DetailParam) -> Detail {
-        match word {
+    fn from(value: DetailParam) -> Detail {
+        match value {
             DetailParam::Brief => Detail::Brief,
             DetailParam::Full => Detail::Full,
         }

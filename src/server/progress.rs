@@ -42,18 +42,18 @@ impl ServerContext {
         &self,
         progress: Option<ProgressTarget>,
         selection: &Selection,
-        patience: Duration,
+        timeout: Duration,
         waiting: impl Future<Output = T>,
     ) -> T {
-        let Some(progress) = progress.filter(|_| !patience.is_zero()) else { return waiting.await };
+        let Some(progress) = progress.filter(|_| !timeout.is_zero()) else { return waiting.await };
         let mut waiting = std::pin::pin!(waiting);
-        let mut teller = ProgressReporter::new(self, progress, selection);
+        let mut reporter = ProgressReporter::new(self, progress, selection);
         loop {
             tokio::select! {
                 biased;
                 done = &mut waiting => return done,
                 // Awaited, not raced: a notification must be sent before the response.
-                runs = teller.next_update() => teller.send(&runs).await,
+                runs = reporter.next_update() => reporter.send(&runs).await,
             }
         }
     }
@@ -69,9 +69,9 @@ struct ProgressReporter<'a> {
 }
 
 impl<'a> ProgressReporter<'a> {
-    fn new(desk: &'a ServerContext, progress: ProgressTarget, selection: &'a Selection) -> ProgressReporter<'a> {
+    fn new(context: &'a ServerContext, progress: ProgressTarget, selection: &'a Selection) -> ProgressReporter<'a> {
         ProgressReporter {
-            context: desk,
+            context,
             target: progress,
             selection,
             started: Instant::now(),
@@ -85,12 +85,12 @@ impl<'a> ProgressReporter<'a> {
         if let Some(last) = self.last_sent {
             tokio::time::sleep_until(last + MIN_INTERVAL).await;
         }
-        let patience =
+        let timeout =
             (self.last_sent.unwrap_or(self.started) + KEEPALIVE_INTERVAL).saturating_duration_since(Instant::now());
         let waited = self
             .context
             .fleet
-            .wait(self.selection, WaitUntil::NextChange, self.cursor.clone(), patience, pending())
+            .wait(self.selection, WaitUntil::NextChange, self.cursor.clone(), timeout, pending())
             .await;
         // The wait itself will report the error.
         let Ok(waited) = waited else { return pending().await };
@@ -104,9 +104,9 @@ impl<'a> ProgressReporter<'a> {
         let views: Vec<_> = runs.iter().map(|run| self.context.view(run, Detail::Brief)).collect();
         let line = sanitize::sanitize_line(&summary::runs_summary(&views), self.context.fleet.secrets());
         let waited = (now.duration_since(self.started).as_secs_f64() * 10.0).round() / 10.0;
-        let told = ProgressNotificationParam::new(self.target.token.clone(), waited).with_message(line);
+        let params = ProgressNotificationParam::new(self.target.token.clone(), waited).with_message(line);
         tokio::select! {
-            sent = self.target.peer.notify_progress(told) => {
+            sent = self.target.peer.notify_progress(params) => {
                 if let Err(error) = sent {
                     tracing::debug!(%error, "progress could not be told");
                 }

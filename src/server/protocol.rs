@@ -20,13 +20,13 @@ const SERVER_INFO_KEY: &str = "io.modelcontextprotocol/serverInfo";
 
 /// The capabilities of the second era. A read-only server starts no runs, so it offers no tasks.
 pub(super) fn capabilities(read_only: bool) -> ServerCapabilities {
-    let all = ServerCapabilities::builder()
+    let capabilities = ServerCapabilities::builder()
         .enable_tools()
         .enable_completions()
         .enable_resources()
         .enable_resources_subscribe()
         .enable_resources_list_changed();
-    if read_only { all.build() } else { all.enable_tasks().build() }
+    if read_only { capabilities.build() } else { capabilities.enable_tasks().build() }
 }
 
 /// The response to `initialize` in the first era. That era has no tasks. Its clients cannot ask for list changes, which
@@ -62,7 +62,7 @@ pub(super) fn supports_structured_content(context: &RequestContext<RoleServer>) 
 }
 
 fn is_older_than(context: &RequestContext<RoleServer>, version: &ProtocolVersion) -> bool {
-    context.protocol_version().is_some_and(|spoken| spoken < *version)
+    context.protocol_version().is_some_and(|negotiated| negotiated < *version)
 }
 
 /// Whether a request is of the second era. Only the request's own version counts, never an earlier `initialize`.

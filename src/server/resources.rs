@@ -102,9 +102,9 @@ impl fmt::Display for ResourceUri {
 
 /// The templates of the run resources.
 pub(super) fn resource_templates() -> Vec<ResourceTemplate> {
-    let template = |(part, name, about): (&str, &str, &str)| {
+    let template = |(part, name, description): (&str, &str, &str)| {
         let uri = format!("{RUNS_URI}/{{run_id}}{part}");
-        ResourceTemplate::new(uri, name).with_description(about).with_mime_type(JSON_MIME_TYPE)
+        ResourceTemplate::new(uri, name).with_description(description).with_mime_type(JSON_MIME_TYPE)
     };
     RUN_RESOURCES.map(template).to_vec()
 }
@@ -117,20 +117,20 @@ impl ServerContext {
 
     /// The resources of some runs.
     pub(super) fn resources_of_runs(&self, runs: &[RunRecord]) -> Vec<Resource> {
-        let all = new_resource(
+        let list_resource = new_resource(
             &ResourceUri::RunList,
             "runs".to_owned(),
             "The latest runs and how they are going.".to_owned(),
         );
-        let mut listed = vec![all];
+        let mut listed = vec![list_resource];
         for run in runs {
             let id = &run.spec.id;
             let question = text::single_line(&self.fleet.secrets().mask(&run.spec.question), 80);
-            let about = format!("{}: {question}", run.state.as_str().to_owned());
-            listed.push(new_resource(&ResourceUri::Run(id.clone()), id.to_string(), about));
+            let description = format!("{}: {question}", run.state.as_str().to_owned());
+            listed.push(new_resource(&ResourceUri::Run(id.clone()), id.to_string(), description));
             if let Some(answer) = run.state.ending().and_then(|ending| ending.answer.as_ref()) {
-                let about = format!("{} characters, to: {question}", answer.chars);
-                listed.push(new_resource(&ResourceUri::Answer(id.clone()), format!("{id} answer"), about));
+                let description = format!("{} characters, to: {question}", answer.chars);
+                listed.push(new_resource(&ResourceUri::Answer(id.clone()), format!("{id} answer"), description));
             }
         }
         listed
@@ -138,8 +138,8 @@ impl ServerContext {
 
     /// Reads a resource, as much of it as the client shows, because the protocol has no pages for resources. A run
     /// without an answer yet is normal content, not an error.
-    pub(super) async fn read_uri(&self, place: &ResourceUri, client: Client) -> Result<ReadResourceResult, Refusal> {
-        let read = match place {
+    pub(super) async fn read_uri(&self, uri: &ResourceUri, client: Client) -> Result<ReadResourceResult, Refusal> {
+        let read = match uri {
             ResourceUri::RunList => self.latest_runs(client).await.map(|runs| fit_status(client, runs)),
             ResourceUri::Run(id) => {
                 to_json(self.view(&self.fleet.run_record(id).await?, Detail::Full)).map(|run| fit_status(client, run))
@@ -152,7 +152,7 @@ impl ServerContext {
             Err(refusal) if refusal.is_not_ready() => refusal.into_json().to_string(),
             Err(refusal) => return Err(refusal),
         };
-        let contents = ResourceContents::text(text, place.to_string()).with_mime_type(JSON_MIME_TYPE);
+        let contents = ResourceContents::text(text, uri.to_string()).with_mime_type(JSON_MIME_TYPE);
         Ok(ReadResourceResult::new(vec![contents]))
     }
 
@@ -171,16 +171,17 @@ impl ServerContext {
 
     /// If the client shows less than [`MAX_LOG_CHARS`], the beginning is dropped: the end of a log matters most.
     async fn read_log_end(&self, id: &RunId, client: Client) -> Result<Value, Refusal> {
-        let (_, reading) = self.fleet.read_page(id, ResultPart::Log, 0, 1).await?;
-        let mut begin = reading.page.total_chars.saturating_sub(MAX_LOG_CHARS);
-        let mut page = self.read_part_page(id, "log", (begin, MAX_LOG_CHARS), client).await?;
-        while let Some(next) = next_offset(&page).filter(|next| *next > begin) {
+        let (_, first_page) = self.fleet.read_page(id, ResultPart::Log, 0, 1).await?;
+        let mut offset = first_page.page.total_chars.saturating_sub(MAX_LOG_CHARS);
+        let mut page = self.read_part_page(id, "log", (offset, MAX_LOG_CHARS), client).await?;
+        while let Some(next) = next_offset(&page).filter(|next| *next > offset) {
             let total = page["total_chars"].as_u64().unwrap_or_default();
-            begin = begin.saturating_add(total.saturating_sub(next)).min(total.saturating_sub(1)).max(begin + 1);
-            page = self.read_part_page(id, "log", (begin, MAX_LOG_CHARS), client).await?;
+            offset = offset.saturating_add(total.saturating_sub(next)).min(total.saturating_sub(1)).max(offset + 1);
+            page = self.read_part_page(id, "log", (offset, MAX_LOG_CHARS), client).await?;
         }
-        if begin > 0 {
-            let hint = format!("this is its end, from character {begin} on; read_result with part log gives all of it");
+        if offset > 0 {
+            let hint =
+                format!("this is its end, from character {offset} on; read_result with part log gives all of it");
             page["hint"] = Value::from(hint);
         }
         Ok(page)
@@ -198,18 +199,19 @@ impl ServerContext {
     }
 
     /// The run ids that start with the typed prefix, newest first.
-    pub(super) async fn complete(&self, asked: CompleteRequestParams) -> Result<CompletionInfo, Refusal> {
-        let of_ours = matches!(&asked.r#ref, Reference::Resource(template) if template.uri.starts_with(RUNS_URI));
-        if !of_ours || asked.argument.name != "run_id" {
+    pub(super) async fn complete(&self, request: CompleteRequestParams) -> Result<CompletionInfo, Refusal> {
+        let is_run_template =
+            matches!(&request.r#ref, Reference::Resource(template) if template.uri.starts_with(RUNS_URI));
+        if !is_run_template || request.argument.name != "run_id" {
             return Ok(CompletionInfo::default());
         }
         let state = self.fleet.state().clone();
         let listed = tokio::task::spawn_blocking(move || state.list()).await.map_err(|_| Refusal::panicked())??;
-        let typed = asked.argument.value.trim();
-        let fitting: Vec<_> = listed.iter().map(RunId::as_str).filter(|id| id.starts_with(typed)).collect();
-        let values = fitting.iter().take(CompletionInfo::MAX_VALUES).map(ToString::to_string).collect();
-        let has_more = fitting.len() > CompletionInfo::MAX_VALUES;
-        CompletionInfo::with_pagination(values, u32::try_from(fitting.len()).ok(), has_more)
+        let prefix = request.argument.value.trim();
+        let matching: Vec<_> = listed.iter().map(RunId::as_str).filter(|id| id.starts_with(prefix)).collect();
+        let values = matching.iter().take(CompletionInfo::MAX_VALUES).map(ToString::to_string).collect();
+        let has_more = matching.len() > CompletionInfo::MAX_VALUES;
+        CompletionInfo::with_pagination(values, u32::try_from(matching.len()).ok(), has_more)
             .map_err(|_| Refusal::panicked())
     }
 }
@@ -223,8 +225,8 @@ fn next_offset(page: &Value) -> Option<u64> {
     page.get("next_offset").and_then(Value::as_u64)
 }
 
-fn new_resource(place: &ResourceUri, name: String, about: String) -> Resource {
-    Resource::new(place.to_string(), name).with_description(about).with_mime_type(JSON_MIME_TYPE)
+fn new_resource(uri: &ResourceUri, name: String, description: String) -> Resource {
+    Resource::new(uri.to_string(), name).with_description(description).with_mime_type(JSON_MIME_TYPE)
 }
 
 #[cfg(test)]

@@ -12,8 +12,8 @@ const PAGE_FIELD: &str = "text";
 
 /// Refuses a call whose arguments contain a known secret: the secret would be recorded and sent to the models.
 pub(super) fn check_input(arguments: &Map<String, Value>, secrets: &Secrets) -> Result<(), Refusal> {
-    let found = arguments.iter().find_map(|(name, value)| Some((name, find_secret(name, value, secrets)?)));
-    found.map_or(Ok(()), |(field, variable)| {
+    let secret = arguments.iter().find_map(|(name, value)| Some((name, find_secret(name, value, secrets)?)));
+    secret.map_or(Ok(()), |(field, variable)| {
         Err(Refusal::contains_secret(text::single_line(&secrets.mask(field), 40), variable))
     })
 }
@@ -21,8 +21,8 @@ pub(super) fn check_input(arguments: &Map<String, Value>, secrets: &Secrets) -> 
 fn find_secret<'a>(name: &str, value: &Value, secrets: &'a Secrets) -> Option<&'a str> {
     secrets.find_name(name).or_else(|| match value {
         Value::String(text) => secrets.find_name(text),
-        Value::Array(list) => list.iter().find_map(|inner| find_secret("", inner, secrets)),
-        Value::Object(fields) => fields.iter().find_map(|(name, inner)| find_secret(name, inner, secrets)),
+        Value::Array(list) => list.iter().find_map(|value| find_secret("", value, secrets)),
+        Value::Object(fields) => fields.iter().find_map(|(name, value)| find_secret(name, value, secrets)),
         // A password may be all digits, and a client may send it as a number.
         Value::Number(number) => secrets.find_name(&number.to_string()),
         Value::Null | Value::Bool(_) => None,

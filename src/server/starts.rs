@@ -50,32 +50,32 @@ struct CheckedConfig {
 
 impl ServerContext {
     /// Checks everything about a start that can be checked before the ledger.
-    pub(super) async fn prepare_start(&self, asked: RunMassgen) -> Result<StartRequest, Refusal> {
-        let request = request_text(&asked, &self.request_defaults());
-        let from = self.resolve_basis(&asked).await?;
-        let (asked, continues) = self.apply_continuation(asked).await?;
-        let desk = self.clone();
+    pub(super) async fn prepare_start(&self, params: RunMassgen) -> Result<StartRequest, Refusal> {
+        let request = request_text(&params, &self.request_defaults());
+        let basis = self.resolve_basis(&params).await?;
+        let (params, continues) = self.apply_continuation(params).await?;
+        let context = self.clone();
         let prepared =
-            tokio::task::spawn_blocking(move || desk.build_start_request(asked, continues, from, request)).await;
+            tokio::task::spawn_blocking(move || context.build_start_request(params, continues, basis, request)).await;
         prepared.map_err(|_| Refusal::panicked())?
     }
 
     fn build_start_request(
         &self,
-        asked: RunMassgen,
+        params: RunMassgen,
         continues: Option<Continuation>,
-        from: Option<AnswerBasis>,
+        basis: Option<AnswerBasis>,
         request: String,
     ) -> Result<StartRequest, Refusal> {
-        let question = self.read_question(&asked)?;
+        let question = self.read_question(&params)?;
         let program = self.program()?;
-        let context = asked.context.map(Context::from).unwrap_or_default();
+        let context = params.context.map(Context::from).unwrap_or_default();
         self.check_project(context)?;
-        let checked = self.check_config(asked.config.as_deref(), asked.overrides.as_ref(), &program, context)?;
+        let checked = self.check_config(params.config.as_deref(), params.overrides.as_ref(), &program, context)?;
         let spec = RunSpec {
-            group: asked.group.map(check_group_name).transpose()?,
-            timeout: self.check_timeout(asked.timeout_s)?,
-            mode: asked.mode.map(Mode::from).unwrap_or_default(),
+            group: params.group.map(check_group_name).transpose()?,
+            timeout: self.check_timeout(params.timeout_s)?,
+            mode: params.mode.map(Mode::from).unwrap_or_default(),
             context,
             pass_env: self.settings.pass_env.clone(),
             env_file: self.settings.env_file.clone(),
@@ -84,7 +84,7 @@ impl ServerContext {
             listed_as: checked.listed_as,
             config_hash: checked.hash,
             continuation: continues,
-            basis: from,
+            basis,
             ..RunSpec::new(
                 self.fleet.state().new_id()?,
                 &question,
@@ -101,17 +101,17 @@ impl ServerContext {
             }
             None => (None, ConfigKeys::default()),
         };
-        let asked_cap = parse_cap(asked.budget_usd, asked.max_tokens)?;
-        let request_key = asked.request_key.map(check_request_key).transpose()?;
+        let requested_cap = parse_cap(params.budget_usd, params.max_tokens)?;
+        let request_key = params.request_key.map(check_request_key).transpose()?;
         let start = StartRequest {
             spec,
             config,
             keys,
-            requested_cap: asked_cap,
+            requested_cap,
             limits: StartLimits::from(&self.settings),
             request,
             request_key,
-            fresh: asked.fresh,
+            fresh: params.fresh,
             share: None,
         };
         match effective_config(&start).and_then(|config| configs::without_writers(&config, context)) {
@@ -122,17 +122,17 @@ impl ServerContext {
 
     /// What a continued run inherits from the run before it unless the call sets it. The inherited values are checked
     /// like values of the call.
-    async fn apply_continuation(&self, mut asked: RunMassgen) -> Result<(RunMassgen, Option<Continuation>), Refusal> {
-        let Some(name) = &asked.continue_run else { return Ok((asked, None)) };
+    async fn apply_continuation(&self, mut request: RunMassgen) -> Result<(RunMassgen, Option<Continuation>), Refusal> {
+        let Some(name) = &request.continue_run else { return Ok((request, None)) };
         let (before, continued) = self.fleet.resolve_continuation(&parse_run_id(name)?).await?;
         let before = before.spec;
-        if asked.config.is_none() {
-            asked.overrides = asked.overrides.or(before.overrides);
-            asked.config = Some(before.config.name());
+        if request.config.is_none() {
+            request.overrides = request.overrides.or(before.overrides);
+            request.config = Some(before.config.name());
         }
-        asked.mode = asked.mode.or(Some(before.mode.into()));
-        asked.context = asked.context.or(Some(before.context.into()));
-        Ok((asked, Some(continued)))
+        request.mode = request.mode.or(Some(before.mode.into()));
+        request.context = request.context.or(Some(before.context.into()));
+        Ok((request, Some(continued)))
     }
 
     /// The limits of a run whose call names none. A run that draws on a shared budget gets a share of the rest, which
@@ -142,8 +142,8 @@ impl ServerContext {
         let spending = &self.settings.spending;
         let is_nested = self.fleet.parent().is_some();
         let has_pool = is_nested || spending.server_budget_usd.is_some() || spending.day_budget_usd.is_some();
-        let most = StartLimits::from(&self.settings).per_run.cap;
-        let cap = Cap { usd: most.usd.filter(|_| !has_pool), tokens: most.tokens.filter(|_| !is_nested) };
+        let max_cap = StartLimits::from(&self.settings).per_run.cap;
+        let cap = Cap { usd: max_cap.usd.filter(|_| !has_pool), tokens: max_cap.tokens.filter(|_| !is_nested) };
         RequestDefaults { cap, ..self.per_run_defaults() }
     }
 
@@ -153,30 +153,31 @@ impl ServerContext {
     }
 
     /// Loads the question of a call that asks only one.
-    pub(super) async fn load_question(&self, asked: &RunMassgen) -> Result<String, Refusal> {
-        let (desk, asked) = (self.clone(), asked.clone());
-        let question = tokio::task::spawn_blocking(move || desk.read_question(&asked)).await;
+    pub(super) async fn load_question(&self, request: &RunMassgen) -> Result<String, Refusal> {
+        let (context, request) = (self.clone(), request.clone());
+        let question = tokio::task::spawn_blocking(move || context.read_question(&request)).await;
         question.map_err(|_| Refusal::panicked())?
     }
 
     /// The answer that a run builds on. A continued conversation uses its own last answer.
-    async fn resolve_basis(&self, asked: &RunMassgen) -> Result<Option<AnswerBasis>, Refusal> {
-        let Some(from) = &asked.from else { return Ok(None) };
-        if asked.continue_run.is_some() {
+    async fn resolve_basis(&self, request: &RunMassgen) -> Result<Option<AnswerBasis>, Refusal> {
+        let Some(basis) = &request.from else { return Ok(None) };
+        if request.continue_run.is_some() {
             let message = "both `from_run` and `continue_run` were given";
             let hint = "give one: with continue_run the same agents go on with their conversation and its config; with from_run the \
                         agents of any config get one answer as material";
             return Err(Refusal::new("from_conflict", message, hint));
         }
-        let label = from.answer.as_deref().map(|label| label.trim().to_owned());
-        Ok(Some(self.fleet.resolve_basis(&parse_run_id(&from.run_id)?, label).await?))
+        let label = basis.answer.as_deref().map(|label| label.trim().to_owned());
+        Ok(Some(self.fleet.resolve_basis(&parse_run_id(&basis.run_id)?, label).await?))
     }
 
     /// The MassGen program. A program that is known to fail its import is refused first.
     fn program(&self) -> Result<PathBuf, Refusal> {
-        let seen = self.failed_imports_folder();
-        let program = program::find(self.program_places(&setup::venv_folder(&self.settings.state_folder), &seen))?;
-        broken_import::known_problem(&program, &seen)
+        let failed_imports = self.failed_imports_folder();
+        let program =
+            program::find(self.program_places(&setup::venv_folder(&self.settings.state_folder), &failed_imports))?;
+        broken_import::known_problem(&program, &failed_imports)
             .map_or(Ok(program), |problem| Err(Refusal::broken_import(problem)))
     }
 
@@ -185,14 +186,18 @@ impl ServerContext {
         self.fleet.state().root().join(FAILED_IMPORTS_FOLDER)
     }
 
-    pub(super) fn program_places<'a>(&'a self, own_venv: &'a Path, seen: &'a Path) -> program::ProgramPlaces<'a> {
+    pub(super) fn program_places<'a>(
+        &'a self,
+        own_venv: &'a Path,
+        failed_imports: &'a Path,
+    ) -> program::ProgramPlaces<'a> {
         let (named, project) = (self.settings.massgen.as_deref(), self.settings.project_folder());
-        program::ProgramPlaces { named, project, own_venv, failed_imports: seen }
+        program::ProgramPlaces { named, project, own_venv, failed_imports }
     }
 
-    fn check_timeout(&self, asked: Option<f64>) -> Result<Duration, Refusal> {
+    fn check_timeout(&self, requested: Option<f64>) -> Result<Duration, Refusal> {
         let limits = &self.settings.limits;
-        match asked {
+        match requested {
             Some(seconds) => {
                 Ok(Duration::from_secs_f64(check_range("timeout_s", seconds, 1.0, limits.max_timeout.as_secs_f64())?))
             }
@@ -200,8 +205,8 @@ impl ServerContext {
         }
     }
 
-    fn read_question(&self, asked: &RunMassgen) -> Result<String, Refusal> {
-        let question = match (&asked.question, &asked.question_file) {
+    fn read_question(&self, request: &RunMassgen) -> Result<String, Refusal> {
+        let question = match (&request.question, &request.question_file) {
             (Some(question), None) => question.clone(),
             (None, Some(file)) => self.read_question_file(file)?,
             (Some(_), Some(_)) => {
@@ -248,7 +253,10 @@ impl ServerContext {
                 self.check_overrides(Some(overrides), Some(&config))?;
                 check_known_keys(overrides, Some(&config))?;
                 completed = Some(configs::with_folders(overrides, &config));
-                completed.iter().try_for_each(|all| config.merge(all)).map_err(|error| invalid_overrides(&error))?;
+                completed
+                    .iter()
+                    .try_for_each(|patch| config.merge(patch))
+                    .map_err(|error| invalid_overrides(&error))?;
                 check_effective_config(&config)?;
             }
             let hash = hash(&format!("{name}\n{}", completed.as_ref().map(Value::to_string).unwrap_or_default()));
@@ -289,7 +297,7 @@ impl ServerContext {
             return Ok(());
         }
         match &self.settings.project {
-            Err(none) => Err(Refusal::no_project(none)),
+            Err(reason) => Err(Refusal::no_project(reason)),
             Ok(project) if !project.is_dir() => Err(Refusal::no_project(&launch::MissingFolder(project.clone()))),
             Ok(_) => Ok(()),
         }
@@ -300,7 +308,7 @@ impl ServerContext {
         match &self.settings.project {
             Ok(project) if project.is_dir() => refusal,
             Ok(project) => refusal.with_cause(&Refusal::no_project(&launch::MissingFolder(project.clone()))),
-            Err(none) => refusal.with_cause(&Refusal::no_project(none)),
+            Err(reason) => refusal.with_cause(&Refusal::no_project(reason)),
         }
     }
 
@@ -326,18 +334,19 @@ pub(super) fn parse_cap(dollars: Option<f64>, count: Option<u64>) -> Result<Cap,
 }
 
 fn parse_budget(dollars: f64) -> Result<Usd, Refusal> {
-    let asked = check_range("budget_usd", dollars, MIN_BUDGET_USD, MAX_BUDGET_USD)?;
-    Usd::from_f64(asked).ok_or_else(|| Refusal::out_of_range("budget_usd", dollars, MIN_BUDGET_USD, MAX_BUDGET_USD))
+    let budget_usd = check_range("budget_usd", dollars, MIN_BUDGET_USD, MAX_BUDGET_USD)?;
+    Usd::from_f64(budget_usd)
+        .ok_or_else(|| Refusal::out_of_range("budget_usd", dollars, MIN_BUDGET_USD, MAX_BUDGET_USD))
 }
 
 /// A text that identifies the request. It excludes `request_key`, `fresh`, `dry_run` and `wait_s`.
-pub(super) fn request_text(asked: &RunMassgen, defaults: &RequestDefaults) -> String {
-    let mut told = serde_json::to_value(asked).unwrap_or_default();
-    if let Some(told) = told.as_object_mut() {
+pub(super) fn request_text(request: &RunMassgen, defaults: &RequestDefaults) -> String {
+    let mut json = serde_json::to_value(request).unwrap_or_default();
+    if let Some(json) = json.as_object_mut() {
         // Omit unused parameters, so that a later version computes the same text for the same request. Omit defaults
         // for the same reason; a continued run takes the defaults of mode and context from the run before.
-        let continues = asked.continue_run.is_some();
-        told.retain(|name, value| {
+        let continues = request.continue_run.is_some();
+        json.retain(|name, value| {
             let is_default = match name.as_str() {
                 "mode" => !continues && value.as_str() == Some("full"),
                 "context" => !continues && value.as_str() == Some("none"),
@@ -353,10 +362,10 @@ pub(super) fn request_text(asked: &RunMassgen, defaults: &RequestDefaults) -> St
         });
         // Trim the question as `check_question` does.
         for name in ["question", "questions"] {
-            told.get_mut(name).map(trim_questions);
+            json.get_mut(name).map(trim_questions);
         }
     }
-    told.to_string()
+    json.to_string()
 }
 
 fn trim_questions(questions: &mut Value) {
@@ -389,7 +398,7 @@ fn hash(text: &str) -> String {
 }
 
 pub(super) fn check_group_name(group: String) -> Result<String, Refusal> {
-    let good = (1..=64).contains(&group.chars().count()) && text::safe_name(&group) == group;
+    let is_valid = (1..=64).contains(&group.chars().count()) && text::safe_name(&group) == group;
     let refusal = || {
         Refusal::new(
             "group_invalid",
@@ -397,7 +406,7 @@ pub(super) fn check_group_name(group: String) -> Result<String, Refusal> {
             "choose a short label",
         )
     };
-    if good { Ok(group) } else { Err(refusal()) }
+    if is_valid { Ok(group) } else { Err(refusal()) }
 }
 
 /// The question without surrounding whitespace. An empty question is refused because MassGen would wait at a prompt for

@@ -79,7 +79,12 @@ where
     R: AsyncRead + Send + Unpin,
     W: AsyncWrite + Send + Unpin + 'static,
 {
-    pub(super) fn new(reader: R, writer: W, heard: Arc<Notify>, gone: CancellationToken) -> StdioTransport<R, W> {
+    pub(super) fn new(
+        reader: R,
+        writer: W,
+        input_received: Arc<Notify>,
+        disconnected: CancellationToken,
+    ) -> StdioTransport<R, W> {
         StdioTransport {
             lines: LineReader::new(reader, MAX_LINE_BYTES),
             writer: Arc::new(Mutex::new(Some(writer))),
@@ -87,23 +92,23 @@ where
             open_requests: HashSet::new(),
             current_refusal: None,
             pending_refusals: VecDeque::new(),
-            line_received: heard,
+            line_received: input_received,
             wait_limits: WaitLimits::default(),
-            disconnected: gone,
+            disconnected,
             write_abandoned: CancellationToken::new(),
             drain_deadline: None,
         }
     }
 
     /// Sets the wait limits that learn from cancelled calls.
-    pub(super) fn with_wait_limits(self, patience: WaitLimits) -> StdioTransport<R, W> {
-        StdioTransport { wait_limits: patience, ..self }
+    pub(super) fn with_wait_limits(self, wait_limits: WaitLimits) -> StdioTransport<R, W> {
+        StdioTransport { wait_limits, ..self }
     }
 
     /// The next message for rmcp; `None` at the end. Cancel-safe.
     async fn next_message(&mut self) -> io::Result<Option<ClientJsonRpcMessage>> {
         loop {
-            let reading = match self.batch.pop_front() {
+            let parsed = match self.batch.pop_front() {
                 Some(part) => message::parse_message(&part),
                 None => match self.next_line().await? {
                     Some(InputLine::Complete(line)) => message::parse_line(&line),
@@ -111,7 +116,7 @@ where
                     None => return Ok(None),
                 },
             };
-            if let Some(message) = self.handle_line(reading) {
+            if let Some(message) = self.handle_line(parsed) {
                 return Ok(Some(message));
             }
         }
@@ -146,14 +151,14 @@ where
         &mut self,
         message: ServerJsonRpcMessage,
     ) -> impl Future<Output = io::Result<()>> + Send + 'static {
-        let (writer, gone, unread) =
+        let (writer, disconnected, write_abandoned) =
             (Arc::clone(&self.writer), self.disconnected.clone(), self.write_abandoned.clone());
         async move {
             let line = json::to_json_line(&message)?;
             tokio::select! {
                 biased;
-                sent = write_line(&writer, &line) => sent.inspect_err(|_| gone.cancel()),
-                () = unread.cancelled() => Err(io::ErrorKind::TimedOut.into()),
+                sent = write_line(&writer, &line) => sent.inspect_err(|_| disconnected.cancel()),
+                () = write_abandoned.cancelled() => Err(io::ErrorKind::TimedOut.into()),
             }
         }
     }
@@ -161,11 +166,11 @@ where
     /// Handles the loss of the client; returns the deadline for the remaining answers.
     fn start_drain(&mut self) -> Instant {
         self.disconnected.cancel();
-        let unread = self.write_abandoned.clone();
+        let write_abandoned = self.write_abandoned.clone();
         *self.drain_deadline.get_or_insert_with(|| {
             tokio::spawn(async move {
                 tokio::time::sleep(UNREAD_WRITE_TIMEOUT).await;
-                unread.cancel();
+                write_abandoned.cancel();
             });
             Instant::now() + DRAIN_TIMEOUT
         })
@@ -182,8 +187,8 @@ where
         }
     }
 
-    fn handle_line(&mut self, reading: ParsedLine) -> Option<ClientJsonRpcMessage> {
-        match reading {
+    fn handle_line(&mut self, parsed: ParsedLine) -> Option<ClientJsonRpcMessage> {
+        match parsed {
             ParsedLine::Message(message) => return self.accept(*message),
             ParsedLine::Batch(parts) => self.batch.extend(parts),
             ParsedLine::Ignored => {}
@@ -195,7 +200,7 @@ where
     /// Accepts requests, and cancellations of open requests. The server uses no other client messages, and rmcp ends a
     /// session that begins with one.
     fn accept(&mut self, message: ClientJsonRpcMessage) -> Option<ClientJsonRpcMessage> {
-        let wanted = match &message {
+        let expected = match &message {
             JsonRpcMessage::Request(request) => {
                 let new = self.open_requests.insert(request.id.clone());
                 if !new {
@@ -211,7 +216,7 @@ where
             }),
             JsonRpcMessage::Response(_) | JsonRpcMessage::Error(_) => false,
         };
-        wanted.then_some(message)
+        expected.then_some(message)
     }
 
     fn refuse(&mut self, error: ErrorData, id: Option<RequestId>) {
@@ -237,11 +242,11 @@ where
     /// After the end of input rmcp handles only answers, but some calls need it to handle more before they can finish.
     /// So the end is reported to rmcp only when all answers are sent. rmcp calls this again after each answer.
     async fn receive(&mut self) -> Option<ClientJsonRpcMessage> {
-        let gone = self.disconnected.clone();
+        let disconnected = self.disconnected.clone();
         if self.drain_deadline.is_none() {
             let received = tokio::select! {
                 next = self.next_message() => next.inspect_err(|error| tracing::warn!(%error, "the client cannot be talked to")),
-                () = gone.cancelled() => {
+                () = disconnected.cancelled() => {
                     self.start_drain();
                     return None;
                 }
@@ -250,10 +255,10 @@ where
                 return Some(message);
             }
         }
-        let over = self.start_drain();
+        let drained = self.start_drain();
         self.flush_refusals().await;
         if !self.open_requests.is_empty() {
-            tokio::time::sleep_until(over).await;
+            tokio::time::sleep_until(drained).await;
         }
         None
     }
@@ -309,13 +314,13 @@ mod tests {
 
     #[tokio::test]
     async fn the_end_of_input_is_told_and_not_before() {
-        let gone = CancellationToken::new();
+        let disconnected = CancellationToken::new();
         let request = &br#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#[..];
-        let mut wire = StdioTransport::new(request, tokio::io::sink(), Arc::default(), gone.clone());
+        let mut wire = StdioTransport::new(request, tokio::io::sink(), Arc::default(), disconnected.clone());
         assert!(wire.receive().await.is_some(), "a last line needs no line end");
-        assert!(!gone.is_cancelled());
+        assert!(!disconnected.is_cancelled());
         assert!(tokio::time::timeout(Duration::ZERO, wire.receive()).await.is_err(), "a request is open");
-        assert!(gone.is_cancelled(), "whoever waits is told at once");
+        assert!(disconnected.is_cancelled(), "whoever waits is told at once");
         let answer = ServerJsonRpcMessage::response(ServerResult::empty(()), RequestId::Number(1));
         wire.send(answer).await.expect("sent");
         assert!(wire.receive().await.is_none());
@@ -323,13 +328,13 @@ mod tests {
 
     #[tokio::test]
     async fn an_output_that_nobody_reads_is_told() {
-        let gone = CancellationToken::new();
+        let disconnected = CancellationToken::new();
         let (ours, theirs) = tokio::io::duplex(64);
         drop(theirs);
-        let mut wire = StdioTransport::new(tokio::io::empty(), ours, Arc::default(), gone.clone());
+        let mut wire = StdioTransport::new(tokio::io::empty(), ours, Arc::default(), disconnected.clone());
         let error =
             ErrorData::invalid_request("too long for a buffer of this size, and nobody is there to read it", None);
         wire.send(ServerJsonRpcMessage::error(error, None)).await.expect_err("nobody reads");
-        assert!(gone.is_cancelled());
+        assert!(disconnected.is_cancelled());
     }
 }

@@ -48,51 +48,53 @@ pub(super) struct KillView {
 }
 
 impl ServerContext {
-    pub(super) async fn kill_run(&self, asked: KillRun, caller: Caller) -> Result<KillView, Refusal> {
-        let grace = Duration::from_secs_f64(check_range("grace_s", asked.grace_s, 0.0, MAX_GRACE_S)?);
-        let selection = self.stop_selection(asked.run_id, asked.run_ids, asked.group, asked.all)?;
-        let ask = StopRequest {
+    pub(super) async fn kill_run(&self, request: KillRun, caller: Caller) -> Result<KillView, Refusal> {
+        let grace = Duration::from_secs_f64(check_range("grace_s", request.grace_s, 0.0, MAX_GRACE_S)?);
+        let selection = self.stop_selection(request.run_id, request.run_ids, request.group, request.all)?;
+        let stop_request = StopRequest {
             grace,
-            reason: asked.reason.map(|reason| text::single_line(&reason, MAX_REASON_CHARS)),
-            tree: asked.tree,
+            reason: request.reason.map(|reason| text::single_line(&reason, MAX_REASON_CHARS)),
+            tree: request.tree,
         };
-        let AllowedWait { max: patience, note } =
+        let AllowedWait { max: timeout, note } =
             self.wait_limits.allowed_wait(grace + FORCE_TIMEOUT, self.settings.max_wait);
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + timeout;
         let Caller { cancelled, progress, client, .. } = caller;
         let experiments = self.open_experiments(&selection).await?;
         // List planned runs first: a run that starts between the two queries is then in at least one of the lists.
         let planned = self.unstarted_runs(&experiments).await?;
         let before = self.fleet.snapshot(&selection).await?.runs;
         let had_ended = ended_runs(&before);
-        let experiments = self.stop_experiments(experiments, &ask).await?;
-        let told = self.named_selection_of(&selection, &before);
-        let sight = self.check_found(&told, self.fleet.snapshot(&told).await?)?;
-        let is_large = matches!(selection, Selection::Group(_)) && sight.runs.len() > LATEST_COUNT;
+        let experiments = self.stop_experiments(experiments, &stop_request).await?;
+        let named = self.named_selection_of(&selection, &before);
+        let snapshot = self.check_found(&named, self.fleet.snapshot(&named).await?)?;
+        let is_large = matches!(selection, Selection::Group(_)) && snapshot.runs.len() > LATEST_COUNT;
         let is_left_out =
             |run: &RunRecord| self.fleet.is_planned(run) || (is_large && had_ended.contains(&run.spec.id));
-        let (mut others, told): (Vec<_>, Vec<_>) = sight.runs.into_iter().partition(is_left_out);
+        let (mut others, named): (Vec<_>, Vec<_>) = snapshot.runs.into_iter().partition(is_left_out);
         let stopping = join_all(
-            told.iter().map(|run| self.stop_run(run, &ask, patience, had_ended.contains(&run.spec.id), &cancelled)),
+            named
+                .iter()
+                .map(|run| self.stop_run(run, &stop_request, timeout, had_ended.contains(&run.spec.id), &cancelled)),
         );
-        let mut stops = self.with_progress(progress, &selection, patience, stopping).await;
+        let mut stops = self.with_progress(progress, &selection, timeout, stopping).await;
         let left = deadline.saturating_duration_since(Instant::now());
         let (not_started, started) = self.wait_for_drivers(&experiments, left, &cancelled).await?;
-        let late = runs_started_since(&started, &planned, &told);
-        others.retain(|run| late.iter().all(|late| late.spec.id != run.spec.id));
-        stops.extend(late.into_iter().map(StopOutcome::from_record));
+        let late_runs = runs_started_since(&started, &planned, &named);
+        others.retain(|run| late_runs.iter().all(|late| late.spec.id != run.spec.id));
+        stops.extend(late_runs.into_iter().map(StopOutcome::from_record));
         if matches!(selection, Selection::Live { .. }) {
             others.extend(not_started);
         }
         stops.sort_by_key(|stop| stop.has_ended);
-        let is_under_way = stops.iter().any(|stop| stop.receipt.state == "stopping");
+        let is_stopping = stops.iter().any(|stop| stop.receipt.state == "stopping");
         let hint =
-            is_under_way.then(|| "a stop is still under way: call check_status with wait_s to see its end".to_owned());
-        let hint = hints::join_hints([hint, note.filter(|_| is_under_way), self.other_clients_hint(&selection).await?]);
-        let untold = stops.split_off(MAX_RECEIPTS.min(stops.len()));
+            is_stopping.then(|| "a stop is still under way: call check_status with wait_s to see its end".to_owned());
+        let hint = hints::join_hints([hint, note.filter(|_| is_stopping), self.other_clients_hint(&selection).await?]);
+        let omitted = stops.split_off(MAX_RECEIPTS.min(stops.len()));
         let mut counted = BTreeMap::new();
         let states =
-            untold.into_iter().map(|stop| stop.receipt.state).chain(others.iter().map(|run| self.final_state(run)));
+            omitted.into_iter().map(|stop| stop.receipt.state).chain(others.iter().map(|run| self.final_state(run)));
         states.for_each(|state| *counted.entry(state).or_insert(0) += 1);
         let receipts = stops.into_iter().map(|stop| stop.receipt).collect();
         let mut killed = KillView { receipts, others: counted, hint };
@@ -156,10 +158,14 @@ impl ServerContext {
     }
 
     /// Asks the drivers of experiments to start no more runs; returns the experiments that had not ended.
-    async fn stop_experiments(&self, open: Vec<Selection>, ask: &StopRequest) -> Result<Vec<Selection>, Refusal> {
+    async fn stop_experiments(
+        &self,
+        selections: Vec<Selection>,
+        stop_request: &StopRequest,
+    ) -> Result<Vec<Selection>, Refusal> {
         let mut stopped = Vec::new();
-        for experiment in open {
-            if self.fleet.stop_experiment(&experiment, ask).await? {
+        for experiment in selections {
+            if self.fleet.stop_experiment(&experiment, stop_request).await? {
                 stopped.push(experiment);
             }
         }
@@ -171,7 +177,7 @@ impl ServerContext {
     async fn wait_for_drivers(
         &self,
         experiments: &[Selection],
-        patience: Duration,
+        timeout: Duration,
         cancelled: &CancellationToken,
     ) -> Result<(Vec<RunRecord>, Vec<RunRecord>), Refusal> {
         let wait = |experiment| {
@@ -179,7 +185,7 @@ impl ServerContext {
                 experiment,
                 WaitUntil::AllEnded,
                 None,
-                patience,
+                timeout,
                 self.wait_until_cancelled(cancelled.clone()),
             )
         };
@@ -195,9 +201,11 @@ impl ServerContext {
         if !matches!(selection, Selection::Live { own: Some(_), .. }) {
             return Ok(None);
         }
-        let own: BTreeSet<_> = self.fleet.snapshot(selection).await?.runs.into_iter().map(|run| run.spec.id).collect();
-        let all = self.fleet.snapshot(&self.fleet.live_selection()).await?.runs;
-        let count = all.iter().filter(|run| run.state.ending().is_none() && !own.contains(&run.spec.id)).count();
+        let own_ids: BTreeSet<_> =
+            self.fleet.snapshot(selection).await?.runs.into_iter().map(|run| run.spec.id).collect();
+        let live_runs = self.fleet.snapshot(&self.fleet.live_selection()).await?.runs;
+        let count =
+            live_runs.iter().filter(|run| run.state.ending().is_none() && !own_ids.contains(&run.spec.id)).count();
         Ok((count > 0).then(|| {
             format!(
                 "live runs of other clients or projects go on: {count}; to stop them, name them in run_ids \
@@ -209,13 +217,13 @@ impl ServerContext {
     async fn stop_run(
         &self,
         run: &RunRecord,
-        ask: &StopRequest,
-        patience: Duration,
+        stop_request: &StopRequest,
+        timeout: Duration,
         had_ended: bool,
         cancelled: &CancellationToken,
     ) -> StopOutcome {
-        let given_up = self.wait_until_cancelled(cancelled.clone());
-        match self.fleet.stop(&run.spec.id, ask.clone(), patience, given_up).await {
+        let cancellation = self.wait_until_cancelled(cancelled.clone());
+        match self.fleet.stop(&run.spec.id, stop_request.clone(), timeout, cancellation).await {
             Ok(record) if had_ended => StopOutcome { has_ended: true, receipt: view::ended_receipt(&record) },
             Ok(record) => StopOutcome::from_record(&record),
             Err(error) => {
@@ -235,10 +243,10 @@ impl ServerContext {
 fn runs_started_since<'a>(
     started: &'a [RunRecord],
     planned: &BTreeSet<RunId>,
-    told: &[RunRecord],
+    reported: &[RunRecord],
 ) -> Vec<&'a RunRecord> {
-    let is_told = |run: &RunRecord| told.iter().any(|told| told.spec.id == run.spec.id);
-    started.iter().filter(|run| planned.contains(&run.spec.id) && !is_told(run)).collect()
+    let is_reported = |run: &RunRecord| reported.iter().any(|reported| reported.spec.id == run.spec.id);
+    started.iter().filter(|run| planned.contains(&run.spec.id) && !is_reported(run)).collect()
 }
 
 /// The runs that have ended.

@@ -48,19 +48,19 @@ enum NotificationTarget {
 
 impl NotificationTarget {
     /// Sends a change notification; `false` if the receiver is gone.
-    async fn notify(&self, what: &WatchTarget) -> bool {
-        match (self, what) {
+    async fn notify(&self, target: &WatchTarget) -> bool {
+        match (self, target) {
             (NotificationTarget::LegacyPeer(peer), WatchTarget::ResourceList) => {
                 peer.notify_resource_list_changed().await.is_ok()
             }
-            (NotificationTarget::LegacyPeer(peer), WatchTarget::Resource(place)) => {
-                peer.notify_resource_updated(ResourceUpdatedNotificationParam::new(place.to_string())).await.is_ok()
+            (NotificationTarget::LegacyPeer(peer), WatchTarget::Resource(uri)) => {
+                peer.notify_resource_updated(ResourceUpdatedNotificationParam::new(uri.to_string())).await.is_ok()
             }
             (NotificationTarget::Stream(sink), WatchTarget::ResourceList) => {
                 sink.notify_resource_list_changed().await.is_ok()
             }
-            (NotificationTarget::Stream(sink), WatchTarget::Resource(place)) => {
-                sink.notify_resource_updated(place.to_string()).await.is_ok()
+            (NotificationTarget::Stream(sink), WatchTarget::Resource(uri)) => {
+                sink.notify_resource_updated(uri.to_string()).await.is_ok()
             }
         }
     }
@@ -76,14 +76,14 @@ impl Subscriptions {
     /// Notifies a client of each later change of a resource. A second subscription to the same resource has no effect.
     pub(super) async fn subscribe(
         &self,
-        desk: ServerContext,
+        context: ServerContext,
         uri: &str,
         peer: Peer<RoleServer>,
     ) -> Result<(), Refusal> {
-        let place: ResourceUri = uri.parse()?;
+        let resource_uri: ResourceUri = uri.parse()?;
         // Read the content before the client gets the response, so that no later change is missed.
-        let watch = ResourceMonitor::start(desk, WatchTarget::Resource(place.clone())).await?;
-        if let Some(cancelled) = self.register(place)? {
+        let watch = ResourceMonitor::start(context, WatchTarget::Resource(resource_uri.clone())).await?;
+        if let Some(cancelled) = self.register(resource_uri)? {
             tokio::spawn(watch.notify_changes(NotificationTarget::LegacyPeer(peer), cancelled));
         }
         Ok(())
@@ -97,10 +97,10 @@ impl Subscriptions {
         Ok(())
     }
 
-    fn register(&self, place: ResourceUri) -> Result<Option<CancellationToken>, Refusal> {
-        let mut open = self.lock();
-        let full = open.len() >= MAX_SUBSCRIPTIONS;
-        match open.entry(place) {
+    fn register(&self, uri: ResourceUri) -> Result<Option<CancellationToken>, Refusal> {
+        let mut subscriptions = self.lock();
+        let full = subscriptions.len() >= MAX_SUBSCRIPTIONS;
+        match subscriptions.entry(uri) {
             Entry::Occupied(_) => Ok(None),
             Entry::Vacant(_) if full => Err(Refusal::new(
                 "too_many_subscriptions",
@@ -117,43 +117,45 @@ impl Subscriptions {
     }
 }
 
-/// The supported part of a second-era filter: list changes, and resources of existing runs.
-pub(super) fn accepted_filter(desk: &ServerContext, requested: &SubscriptionFilter) -> SubscriptionFilter {
-    let is_there = |uri: &&String| {
-        let place = uri.parse::<ResourceUri>();
-        place.is_ok_and(|place| place.run_id().is_none_or(|id| desk.fleet.state().run_folder(id).path().is_dir()))
+/// The supported part of a subscription filter: list changes, and resources of existing runs.
+pub(super) fn accepted_filter(context: &ServerContext, requested: &SubscriptionFilter) -> SubscriptionFilter {
+    let exists = |uri: &&String| {
+        let resource = uri.parse::<ResourceUri>();
+        resource.is_ok_and(|resource| {
+            resource.run_id().is_none_or(|id| context.fleet.state().run_folder(id).path().is_dir())
+        })
     };
     let mut accepted = SubscriptionFilter::new();
     accepted.resources_list_changed = requested.resources_list_changed;
     let uris = requested.resource_subscriptions.as_ref();
     accepted.resource_subscriptions =
-        uris.map(|uris| uris.iter().filter(is_there).take(MAX_SUBSCRIPTIONS).cloned().collect());
+        uris.map(|uris| uris.iter().filter(exists).take(MAX_SUBSCRIPTIONS).cloned().collect());
     accepted
 }
 
 /// Serves a subscription of the second era until it is cancelled or the client is gone.
-pub(super) async fn serve_listen(desk: &ServerContext, context: SubscriptionContext) {
+pub(super) async fn serve_listen(server_context: &ServerContext, context: SubscriptionContext) {
     let filter = context.accepted();
     let list = (filter.resources_list_changed == Some(true)).then_some(WatchTarget::ResourceList);
     let uris = filter.resource_subscriptions.iter().flatten();
-    let places = uris.filter_map(|uri| uri.parse().ok()).map(WatchTarget::Resource);
-    let ear = NotificationTarget::Stream(context.sink().clone());
+    let resources = uris.filter_map(|uri| uri.parse().ok()).map(WatchTarget::Resource);
+    let notifier = NotificationTarget::Stream(context.sink().clone());
     let cancelled = CancellationToken::new();
-    let watches = list.into_iter().chain(places).map(|what| async {
-        match ResourceMonitor::start(desk.clone(), what).await {
-            Ok(watch) => watch.notify_changes(ear.clone(), cancelled.clone()).await,
+    let watches = list.into_iter().chain(resources).map(|target| async {
+        match ResourceMonitor::start(server_context.clone(), target).await {
+            Ok(watch) => watch.notify_changes(notifier.clone(), cancelled.clone()).await,
             Err(refusal) => tracing::debug!(why = refusal.message(), "a resource cannot be watched"),
         }
     });
-    let told = async {
+    let notifying = async {
         join_all(watches).await;
         // Even if nothing more can change, the subscription stays open until the client ends it.
         std::future::pending::<()>().await;
     };
     tokio::select! {
-        () = told => {}
+        () = notifying => {}
         () = context.cancelled() => {}
-        () = desk.closing.cancelled() => {}
+        () = server_context.closing.cancelled() => {}
     }
 }
 
@@ -168,16 +170,16 @@ struct ResourceMonitor {
 }
 
 impl ResourceMonitor {
-    async fn start(desk: ServerContext, what: WatchTarget) -> Result<ResourceMonitor, Refusal> {
-        let sight = desk.fleet.snapshot(&what.selection()).await?;
-        let seen = what.fingerprint(&desk, &sight.runs).await;
-        Ok(ResourceMonitor { cursor: Cursor::from_runs(&sight.runs), context: desk, target: what, fingerprint: seen })
+    async fn start(context: ServerContext, target: WatchTarget) -> Result<ResourceMonitor, Refusal> {
+        let snapshot = context.fleet.snapshot(&target.selection()).await?;
+        let fingerprint = target.fingerprint(&context, &snapshot.runs).await;
+        Ok(ResourceMonitor { cursor: Cursor::from_runs(&snapshot.runs), context, target, fingerprint })
     }
 
     /// Sends each change until the subscription is cancelled, the client is gone, or the run is removed.
-    async fn notify_changes(mut self, ear: NotificationTarget, cancelled: CancellationToken) {
+    async fn notify_changes(mut self, notifier: NotificationTarget, cancelled: CancellationToken) {
         while self.wait_for_change(&cancelled).await {
-            if !ear.notify(&self.target).await {
+            if !notifier.notify(&self.target).await {
                 return;
             }
             // A change during this pause differs from the last fingerprint, so it is sent after the pause.
@@ -192,9 +194,9 @@ impl ResourceMonitor {
     async fn wait_for_change(&mut self, cancelled: &CancellationToken) -> bool {
         loop {
             let (selection, since) = (self.target.selection(), Some(self.cursor.clone()));
-            let given_up = self.context.wait_until_cancelled(cancelled.clone());
+            let cancellation = self.context.wait_until_cancelled(cancelled.clone());
             let Ok(waited) =
-                self.context.fleet.wait(&selection, WaitUntil::NextChange, since, WAIT_TIMEOUT, given_up).await
+                self.context.fleet.wait(&selection, WaitUntil::NextChange, since, WAIT_TIMEOUT, cancellation).await
             else {
                 return false;
             };
@@ -215,26 +217,26 @@ impl WatchTarget {
     fn selection(&self) -> Selection {
         match self {
             WatchTarget::ResourceList => Selection::Latest,
-            WatchTarget::Resource(place) => place.selection(),
+            WatchTarget::Resource(uri) => uri.selection(),
         }
     }
 
     /// A value that changes whenever the content that a client would read changes.
-    async fn fingerprint(&self, desk: &ServerContext, runs: &[RunRecord]) -> Option<String> {
+    async fn fingerprint(&self, context: &ServerContext, runs: &[RunRecord]) -> Option<String> {
         match self {
             WatchTarget::ResourceList => {
-                Some(desk.resources_of_runs(runs).iter().map(|resource| resource.uri.as_str()).collect())
+                Some(context.resources_of_runs(runs).iter().map(|resource| resource.uri.as_str()).collect())
             }
             WatchTarget::Resource(ResourceUri::RunList | ResourceUri::Run(_)) => {
                 Some(Cursor::from_runs(runs).to_string())
             }
-            WatchTarget::Resource(ResourceUri::Answer(id)) => text_fingerprint(desk, id, ResultPart::Answer).await,
-            WatchTarget::Resource(ResourceUri::Log(id)) => text_fingerprint(desk, id, ResultPart::Log).await,
+            WatchTarget::Resource(ResourceUri::Answer(id)) => text_fingerprint(context, id, ResultPart::Answer).await,
+            WatchTarget::Resource(ResourceUri::Log(id)) => text_fingerprint(context, id, ResultPart::Log).await,
         }
     }
 }
 
-async fn text_fingerprint(desk: &ServerContext, id: &RunId, part: ResultPart) -> Option<String> {
-    let (_, reading) = desk.fleet.read_page(id, part, 0, 1).await.ok()?;
-    Some(format!("{} {}", reading.page.sha256, reading.is_partial))
+async fn text_fingerprint(context: &ServerContext, id: &RunId, part: ResultPart) -> Option<String> {
+    let (_, page) = context.fleet.read_page(id, part, 0, 1).await.ok()?;
+    Some(format!("{} {}", page.page.sha256, page.is_partial))
 }

@@ -31,14 +31,15 @@ impl ServerContext {
     pub(super) async fn create_task(&self, answer: &CallToolResult) -> Option<CreateTaskResult> {
         let started = answer.structured_content.as_ref()?;
         let record = self.fleet.run_record(&parse_run_id(started.get("run_id")?.as_str()?).ok()?).await.ok()?;
-        let (task, reused) = (self.task(&record), started.get("reused").is_some());
-        let words = task.status_message.clone().unwrap_or_default();
-        let words = if reused { format!("the same request had started this run before: {words}") } else { words };
+        let (task, is_reused) = (self.task(&record), started.get("reused").is_some());
+        let message = task.status_message.clone().unwrap_or_default();
+        let message =
+            if is_reused { format!("the same request had started this run before: {message}") } else { message };
         let warnings =
             started["warnings"].as_array().into_iter().flatten().filter_map(|warning| warning["message"].as_str());
-        let words = warnings.fold(words, |words, warning| format!("{words}; warning: {warning}"));
+        let message = warnings.fold(message, |message, warning| format!("{message}; warning: {warning}"));
         // The task starts as working. If the run has already ended, the outcome comes with the task's result.
-        Some(CreateTaskResult::new(task.with_status_message(words)))
+        Some(CreateTaskResult::new(task.with_status_message(message)))
     }
 
     /// The current state of a task, with the answer to the start if the run is over.
@@ -55,21 +56,22 @@ impl ServerContext {
 
     /// Requests a stop of the run. The caller sees the end in a later poll.
     pub(super) async fn cancel_task(&self, id: &str) -> Result<(), Refusal> {
-        let ask = StopRequest { grace: CANCEL_GRACE, reason: Some("its task was cancelled".to_owned()), tree: true };
-        self.fleet.stop(&parse_run_id(id)?, ask, Duration::ZERO, pending()).await?;
+        let stop_request =
+            StopRequest { grace: CANCEL_GRACE, reason: Some("its task was cancelled".to_owned()), tree: true };
+        self.fleet.stop(&parse_run_id(id)?, stop_request, Duration::ZERO, pending()).await?;
         Ok(())
     }
 
     fn task(&self, record: &RunRecord) -> Task {
-        let words = summary::run_summary(&self.view(record, Detail::Brief));
-        let words = sanitize::sanitize_line(&words, self.fleet.secrets());
+        let message = summary::run_summary(&self.view(record, Detail::Brief));
+        let message = sanitize::sanitize_line(&message, self.fleet.secrets());
         let created = record.spec.created;
         let updated = match record.state.ending() {
             Some(ending) => ending.ended_at.wall,
             None => self.fleet.state().run_folder(&record.spec.id).last_written().unwrap_or(created),
         };
         Task::new(record.spec.id.to_string(), TaskStatus::Working, created.to_string(), updated.to_string())
-            .with_status_message(words)
+            .with_status_message(message)
             .with_poll_interval_ms(POLL_INTERVAL_MS)
     }
 

@@ -29,8 +29,8 @@ pub(super) fn tool_names(settings: &Settings) -> impl Iterator<Item = &'static s
 
 /// The offered tools, with the operator's limits filled in. This is the slowest part of the server's startup.
 pub(super) fn available_tools(settings: &Settings) -> Vec<Tool> {
-    let offered = all_tools().into_iter().filter(|tool| tool_names(settings).any(|name| name == tool.name));
-    offered.map(|tool| with_limits(tool, settings)).collect()
+    let tools = all_tools().into_iter().filter(|tool| tool_names(settings).any(|name| name == tool.name));
+    tools.map(|tool| with_limits(tool, settings)).collect()
 }
 
 /// Fills the operator's limits into the parameter descriptions.
@@ -43,10 +43,10 @@ fn with_limits(mut tool: Tool, settings: &Settings) -> Tool {
     let mut input = Value::Object(tool.input_schema.as_ref().clone());
     let properties = input["properties"].as_object_mut().into_iter().flat_map(|properties| properties.values_mut());
     for description in properties.filter_map(|property| property.get_mut("description")) {
-        let told = description.as_str().unwrap_or_default();
-        let told =
-            limits.iter().fold(told.to_owned(), |told, (name, limit)| told.replace(name, &limit.as_secs().to_string()));
-        *description = told.into();
+        let text = description.as_str().unwrap_or_default();
+        let text =
+            limits.iter().fold(text.to_owned(), |text, (name, limit)| text.replace(name, &limit.as_secs().to_string()));
+        *description = text.into();
     }
     tool.input_schema = Arc::new(input.as_object().cloned().unwrap_or_default());
     tool
@@ -55,10 +55,10 @@ fn with_limits(mut tool: Tool, settings: &Settings) -> Tool {
 /// The input schema of a tool. The schemas are built once.
 pub(super) fn input_schema(tool: &str) -> Option<&'static Value> {
     static INPUTS: OnceLock<Vec<(String, Value)>> = OnceLock::new();
-    let made = || {
+    let create = || {
         all_tools().into_iter().map(|tool| (tool.name.into_owned(), Value::Object(tool.input_schema.as_ref().clone())))
     };
-    let inputs = INPUTS.get_or_init(|| made().collect());
+    let inputs = INPUTS.get_or_init(|| create().collect());
     inputs.iter().find(|(name, _)| name == tool).map(|(_, schema)| schema)
 }
 
@@ -162,9 +162,9 @@ const DESCRIBED_FIELDS: [&str; 14] = [
 
 /// An output schema with few descriptions: every client pays tokens for each.
 fn without_descriptions(schema: Arc<JsonObject>) -> Arc<JsonObject> {
-    let mut whole = Value::Object(Arc::unwrap_or_clone(schema));
-    remove_descriptions(&mut whole);
-    Arc::new(whole.as_object().cloned().unwrap_or_default())
+    let mut value = Value::Object(Arc::unwrap_or_clone(schema));
+    remove_descriptions(&mut value);
+    Arc::new(value.as_object().cloned().unwrap_or_default())
 }
 
 fn remove_descriptions(schema: &mut Value) {
@@ -185,8 +185,8 @@ fn remove_descriptions(schema: &mut Value) {
 
 fn trim_schema(schema: &mut Value, root: bool) {
     let Value::Object(object) = schema else { return };
-    for word in ["$schema", "title", "format", "default"] {
-        object.remove(word);
+    for key in ["$schema", "title", "format", "default"] {
+        object.remove(key);
     }
     if root {
         // The type's doc comment is for programmers; the tool has its own description.
@@ -203,9 +203,9 @@ fn trim_schema(schema: &mut Value, root: bool) {
     if let Some(Value::Object(properties)) = object.get_mut("properties") {
         properties.values_mut().for_each(|property| trim_schema(property, false));
     }
-    for word in ["items", "additionalProperties"] {
-        if let Some(inner) = object.get_mut(word) {
-            trim_schema(inner, false);
+    for key in ["items", "additionalProperties"] {
+        if let Some(child) = object.get_mut(key) {
+            trim_schema(child, false);
         }
     }
 }

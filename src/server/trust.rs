@@ -41,18 +41,18 @@ impl ServerContext {
         overrides: Option<&Value>,
         package: Option<&Path>,
     ) -> Result<String, Refusal> {
-        let opened = read_text_file(path, MAX_CONFIG_BYTES).map_err(|why| {
-            let message = format!("cannot read `{}`: {why}", path.display());
+        let file = read_text_file(path, MAX_CONFIG_BYTES).map_err(|error| {
+            let message = format!("cannot read `{}`: {error}", path.display());
             Refusal::new("config_missing", message, "give a config that is a UTF-8 text file")
         })?;
-        let standing = config_trust(&opened.canonical_path, &self.settings, package).ok_or_else(|| {
+        let trust = config_trust(&file.canonical_path, &self.settings, package).ok_or_else(|| {
             let message = format!("`{}` is outside of the folders that configs may come from", path.display());
             let hint = "use a config of the project or @examples/NAME (list_configs); only the operator can allow more, by \
                         read_folders in the settings";
             self.explain_missing_project(Refusal::new("config_outside", message, hint))
         })?;
-        self.check_policy(path, &opened.text, overrides, standing)?;
-        Ok(opened.text)
+        self.check_policy(path, &file.text, overrides, trust)?;
+        Ok(file.text)
     }
 
     fn check_policy(
@@ -60,14 +60,14 @@ impl ServerContext {
         path: &Path,
         original: &str,
         overrides: Option<&Value>,
-        standing: ConfigTrust,
+        trust: ConfigTrust,
     ) -> Result<(), Refusal> {
         if self.settings.trust.allow_commands {
             return Ok(());
         }
         let read = Tree::parse_file(path, original);
         self.check_overrides(overrides, read.as_ref().ok())?;
-        if standing == ConfigTrust::Trusted {
+        if trust == ConfigTrust::Trusted {
             return Ok(());
         }
         let mut tree = read.map_err(|error| invalid_config(path, &error))?;
@@ -79,26 +79,26 @@ impl ServerContext {
 
     /// Refuses overrides that add what an agent may not add. Values that the config has already are allowed.
     pub(super) fn check_overrides(&self, overrides: Option<&Value>, config: Option<&Tree>) -> Result<(), Refusal> {
-        let news = overrides
+        let changes = overrides
             .map(|overrides| config.map_or_else(|| overrides.clone(), |config| config.effective_patch(overrides)));
-        self.check_tree(overrides_tree(news.as_ref())?.as_ref(), "overrides")
+        self.check_tree(overrides_tree(changes.as_ref())?.as_ref(), "overrides")
     }
 
     /// Refuses a tree with content that an agent may not add.
-    pub(super) fn check_tree(&self, tree: Option<&Tree>, whose: &str) -> Result<(), Refusal> {
+    pub(super) fn check_tree(&self, tree: Option<&Tree>, subject: &str) -> Result<(), Refusal> {
         let Some(tree) = tree.filter(|_| !self.settings.trust.allow_commands) else { return Ok(()) };
         let project = self.settings.project_folder();
-        let found = configs::find_violation(tree, project).map(|found| (found.key, found.reason));
-        let found = found.or_else(|| {
-            let leads_out =
-                |path: &Path| path.canonicalize().is_ok_and(|real| !is_readable_place(&real, &self.settings));
+        let violation = configs::find_violation(tree, project).map(|violation| (violation.key, violation.reason));
+        let violation = violation.or_else(|| {
+            let leaves_allowed_folders =
+                |path: &Path| path.canonicalize().is_ok_and(|canonical| !is_readable_place(&canonical, &self.settings));
             // Without a project, relative paths are relative to the run's own folder.
-            let all = project.map(|project| configs::paths_in_project(tree, project)).unwrap_or_default();
-            let outside = all.into_iter().find(|(_, path)| leads_out(path));
+            let paths = project.map(|project| configs::paths_in_project(tree, project)).unwrap_or_default();
+            let outside = paths.into_iter().find(|(_, path)| leaves_allowed_folders(path));
             outside.map(|(key, _)| (key, "leads out of the project folder by a link"))
         });
-        let Some((key, why)) = found else { return Ok(()) };
-        let message = format!("{whose} may not have `{key}`: {}", why);
+        let Some((key, reason)) = violation else { return Ok(()) };
+        let message = format!("{subject} may not have `{key}`: {}", reason);
         let hint = "leave it out or use another config (list_configs query ready); only the user can allow it: configs in \
                     ~/.config/massgen/agents are trusted, and so are folders in the setting trusted_configs; allow_commands allows all";
         Err(Refusal::new("config_forbidden", message, hint))
@@ -112,10 +112,10 @@ impl ServerContext {
         }
         let files = env_files(context, package, self.settings.project_folder());
         for file in files.into_iter().filter(|file| is_readable_place(file, &self.settings)) {
-            let trusted = self.settings.trust.trusted_configs.iter().any(|place| file.starts_with(place));
+            let trusted = self.settings.trust.trusted_configs.iter().any(|folder| file.starts_with(folder));
             let variables = secrets::read_env_file(&file).unwrap_or_default();
-            let stray = variables.iter().map(|(name, _)| name).find(|name| !secrets::is_secret_name(name));
-            if let Some(name) = stray.filter(|_| !trusted) {
+            let non_secret = variables.iter().map(|(name, _)| name).find(|name| !secrets::is_secret_name(name));
+            if let Some(name) = non_secret.filter(|_| !trusted) {
                 let message = format!(
                     "MassGen would read `{}`, and {} there is no key: an agent could have put it there",
                     file.display(),
@@ -133,8 +133,8 @@ impl ServerContext {
     pub(super) fn read_question_file(&self, name: &str) -> Result<String, Refusal> {
         let name = &*names::local_path(name);
         let path = &self.settings.project_folder().unwrap_or(Path::new("")).join(name);
-        let unreadable = |why: String| {
-            let message = format!("cannot read the question file `{}`: {why}", path.display());
+        let unreadable = |reason: String| {
+            let message = format!("cannot read the question file `{}`: {reason}", path.display());
             Refusal::new(
                 "question_file_unreadable",
                 message,
@@ -144,13 +144,13 @@ impl ServerContext {
         if path.is_relative() {
             return Err(self.explain_missing_project(unreadable("it is a relative path".to_owned())));
         }
-        let opened = read_text_file(path, MAX_QUESTION_BYTES).map_err(|why| unreadable(why.to_string()))?;
-        if !is_readable_place(&opened.canonical_path, &self.settings) {
+        let file = read_text_file(path, MAX_QUESTION_BYTES).map_err(|reason| unreadable(reason.to_string()))?;
+        if !is_readable_place(&file.canonical_path, &self.settings) {
             let outside = unreadable("it is outside of the folders that question files may come from".to_owned());
             return Err(self.explain_missing_project(outside));
         }
         // Windows editors write a byte order mark there, which is not part of the question.
-        Ok(opened.text.strip_prefix('\u{feff}').unwrap_or(&opened.text).to_owned())
+        Ok(file.text.strip_prefix('\u{feff}').unwrap_or(&file.text).to_owned())
     }
 }
 
@@ -212,11 +212,11 @@ pub(super) fn invalid_overrides(error: &EditError) -> Refusal {
     let EditError::NoSuchAgent { id, known } = error else {
         return overrides_refusal(&text::error_chain(error), OVERRIDES_HINT);
     };
-    let near = names::nearest(id, known.iter().map(String::as_str));
-    let near = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
+    let similar = names::nearest(id, known.iter().map(String::as_str));
+    let similar = similar.map(|similar| format!("; did you mean {similar}?")).unwrap_or_default();
     let hint = match known.is_empty() {
         true => "give `agents` as a list of whole agents: the config has none".to_owned(),
-        false => format!("its agents are {}{near}", text::single_line(&known.join(", "), 400)),
+        false => format!("its agents are {}{similar}", text::single_line(&known.join(", "), 400)),
     };
     overrides_refusal(&format!("the config has no agent `{}`", text::single_line(id, 80)), &hint)
 }
@@ -225,8 +225,8 @@ pub(super) fn invalid_overrides(error: &EditError) -> Refusal {
 const OVERRIDES_HINT: &str = "give a JSON merge patch (RFC 7386) on the config, such as {\"orchestrator\": {\"max_new_answers_per_agent\": 1}}, \
                      with agents by their ids: {\"agents\": {\"agent_a\": {\"backend\": {\"model\": \"gpt-5\"}}}}";
 
-fn overrides_refusal(why: &str, hint: &str) -> Refusal {
-    Refusal::new("overrides_invalid", format!("`overrides` cannot be applied: {why}"), hint)
+fn overrides_refusal(reason: &str, hint: &str) -> Refusal {
+    Refusal::new("overrides_invalid", format!("`overrides` cannot be applied: {reason}"), hint)
 }
 
 /// A text file, with its real path.
@@ -236,38 +236,38 @@ struct TextFile {
 }
 
 /// Opens and reads a regular file; a pipe or a device is refused.
-fn read_text_file(path: &Path, most: u64) -> io::Result<TextFile> {
+fn read_text_file(path: &Path, max_bytes: u64) -> io::Result<TextFile> {
     let without_waiting = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     let mut file = File::options().read(true).custom_flags(without_waiting).open(path)?;
     let meta = file.metadata()?;
     if !meta.is_file() {
         return Err(io::Error::other("it is not a regular file"));
     }
-    if meta.len() > most {
-        return Err(io::Error::other(format!("it has {} bytes, and {most} is the most", meta.len())));
+    if meta.len() > max_bytes {
+        return Err(io::Error::other(format!("it has {} bytes, and {max_bytes} is the most", meta.len())));
     }
-    let real = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+    let canonical_path = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
     let mut text = String::new();
     file.read_to_string(&mut text)?;
-    Ok(TextFile { canonical_path: real, text })
+    Ok(TextFile { canonical_path, text })
 }
 
 /// The trust in a file by its real path, with links resolved; `None` if configs may not come from there.
-fn config_trust(real: &Path, settings: &Settings, package: Option<&Path>) -> Option<ConfigTrust> {
-    let is_in = |place: &Path| place.canonicalize().is_ok_and(|place| real.starts_with(place));
-    let named = settings.trust.trusted_configs.iter().any(|place| is_in(place));
+fn config_trust(canonical: &Path, settings: &Settings, package: Option<&Path>) -> Option<ConfigTrust> {
+    let is_in = |path: &Path| path.canonicalize().is_ok_and(|path| canonical.starts_with(path));
+    let named = settings.trust.trusted_configs.iter().any(|path| is_in(path));
     // A process that can write into MassGen's own package can already do more than write configs.
-    let of_massgen = package.is_some_and(|package| is_in(&package.join("configs")));
-    let is_open = is_readable_place(real, settings);
-    let of_user = settings.user_home.as_deref().is_some_and(|home| is_in(&home.join(".config/massgen")));
-    if named || of_massgen || (of_user && !is_open) {
+    let is_example = package.is_some_and(|package| is_in(&package.join("configs")));
+    let is_open = is_readable_place(canonical, settings);
+    let is_user_file = settings.user_home.as_deref().is_some_and(|home| is_in(&home.join(".config/massgen")));
+    if named || is_example || (is_user_file && !is_open) {
         return Some(ConfigTrust::Trusted);
     }
     is_open.then_some(ConfigTrust::AgentWritable)
 }
 
 /// Whether a file, with links resolved, is in the project or in another folder that the operator allows.
-fn is_readable_place(real: &Path, settings: &Settings) -> bool {
+fn is_readable_place(canonical: &Path, settings: &Settings) -> bool {
     let folders = settings.trust.read_folders.iter().map(PathBuf::as_path).chain(settings.project_folder());
-    folders.into_iter().any(|folder| real.starts_with(folder))
+    folders.into_iter().any(|folder| canonical.starts_with(folder))
 }

@@ -58,14 +58,14 @@ impl WaitLimits {
     /// wait already uses the result.
     pub(super) fn record_cancelled(&self, id: &RequestId, reason: Option<&str>) {
         let mut calls = self.lock();
-        if let Some(begun) = calls.open.remove(id) {
-            calls.learned.record_cancel(begun.elapsed(), reason);
+        if let Some(started_at) = calls.open.remove(id) {
+            calls.learned.record_cancel(started_at.elapsed(), reason);
         }
     }
 
     /// The allowed part of a wait of `asked`; the operator allows `most`.
-    pub(super) fn allowed_wait(&self, asked: Duration, most: Duration) -> AllowedWait {
-        self.lock().learned.allowed_wait(asked, most)
+    pub(super) fn allowed_wait(&self, requested: Duration, max: Duration) -> AllowedWait {
+        self.lock().learned.allowed_wait(requested, max)
     }
 
     /// A panic in another holder leaves the table consistent, because each change is a single operation.
@@ -78,8 +78,8 @@ impl Drop for OpenCall {
     /// The call is over. Unless it was cancelled, the client's timeout is longer than the call.
     fn drop(&mut self) {
         let mut calls = self.wait_limits.lock();
-        if let Some(begun) = calls.open.remove(&self.id) {
-            calls.learned.record_answer(begun.elapsed());
+        if let Some(started_at) = calls.open.remove(&self.id) {
+            calls.learned.record_answer(started_at.elapsed());
         }
     }
 }
@@ -91,7 +91,7 @@ impl LearnedTimeout {
     fn record_cancel(&mut self, after: Duration, reason: Option<&str>) {
         let reason = reason.filter(|reason| !reason.trim().is_empty());
         if after >= MIN_CANCEL_TIME && after > self.longest_answered && reason.is_none_or(is_timeout) {
-            self.shortest_cancelled = Some(self.shortest_cancelled.map_or(after, |known| known.min(after)));
+            self.shortest_cancelled = Some(self.shortest_cancelled.map_or(after, |shortest| shortest.min(after)));
         }
     }
 
@@ -99,24 +99,24 @@ impl LearnedTimeout {
     /// discarded.
     fn record_answer(&mut self, after: Duration) {
         self.longest_answered = self.longest_answered.max(after);
-        self.shortest_cancelled = self.shortest_cancelled.filter(|given_up| self.longest_answered < *given_up);
+        self.shortest_cancelled = self.shortest_cancelled.filter(|cancelled| self.longest_answered < *cancelled);
     }
 
-    fn allowed_wait(&self, asked: Duration, most: Duration) -> AllowedWait {
+    fn allowed_wait(&self, requested: Duration, max: Duration) -> AllowedWait {
         match self.shortest_cancelled.map(|after| (after, after.mul_f64(TIMEOUT_SHARE))) {
-            Some((after, cut)) if asked > cut && cut < most => {
-                let (after, cut_s) = (after.as_secs_f64().round(), cut.as_secs_f64().round());
+            Some((after, allowed)) if requested > allowed && allowed < max => {
+                let (after, cut_s) = (after.as_secs_f64().round(), allowed.as_secs_f64().round());
                 let note = format!(
                     "this client gives up after {after} s: waits are cut to {cut_s} s; raise its timeout for tool calls to \
                      wait longer"
                 );
-                AllowedWait { max: cut, note: Some(note) }
+                AllowedWait { max: allowed, note: Some(note) }
             }
-            Some(_) | None if asked > most => {
-                let note = format!("waits are cut to {} s here (max_wait_s)", most.as_secs());
-                AllowedWait { max: most, note: Some(note) }
+            Some(_) | None if requested > max => {
+                let note = format!("waits are cut to {} s here (max_wait_s)", max.as_secs());
+                AllowedWait { max, note: Some(note) }
             }
-            Some(_) | None => AllowedWait { max: asked, note: None },
+            Some(_) | None => AllowedWait { max: requested, note: None },
         }
     }
 }
@@ -125,7 +125,7 @@ impl LearnedTimeout {
 /// (TypeScript SDK).
 fn is_timeout(reason: &str) -> bool {
     let reason = reason.to_lowercase();
-    ["timed out", "timeout", "time out", "deadline"].iter().any(|word| reason.contains(word))
+    ["timed out", "timeout", "time out", "deadline"].iter().any(|phrase| reason.contains(phrase))
 }
 
 #[cfg(test)]
@@ -143,9 +143,9 @@ mod tests {
         let mut learned = LearnedTimeout::default();
         assert_eq!(learned.allowed_wait(seconds(45), MOST), AllowedWait { max: seconds(45), note: None });
         learned.record_cancel(seconds(5), Some("timed out after 5s"));
-        let cut = learned.allowed_wait(seconds(45), MOST);
-        assert_eq!(cut.max, seconds(4));
-        let note = cut.note.expect("said");
+        let allowed = learned.allowed_wait(seconds(45), MOST);
+        assert_eq!(allowed.max, seconds(4));
+        let note = allowed.note.expect("said");
         assert!(note.starts_with("this client gives up after 5 s: waits are cut to 4 s; raise its timeout"), "{note}");
         assert_eq!(
             learned.allowed_wait(seconds(3), MOST),
@@ -188,23 +188,23 @@ mod tests {
 
     #[test]
     fn a_call_teaches_once_and_only_while_it_is_open() {
-        let (patience, id) = (WaitLimits::default(), RequestId::Number(1));
-        let open = patience.start_call(id.clone());
-        patience.record_cancelled(&id, None);
-        assert!(patience.lock().open.is_empty(), "its end is no answer");
+        let (limits, id) = (WaitLimits::default(), RequestId::Number(1));
+        let open = limits.start_call(id.clone());
+        limits.record_cancelled(&id, None);
+        assert!(limits.lock().open.is_empty(), "its end is no answer");
         drop(open);
-        assert_eq!(patience.lock().learned.longest_answered, Duration::ZERO);
-        drop(patience.start_call(id.clone()));
-        assert!(patience.lock().learned.longest_answered > Duration::ZERO);
-        patience.record_cancelled(&id, None);
-        assert_eq!(patience.lock().learned.shortest_cancelled, None);
+        assert_eq!(limits.lock().learned.longest_answered, Duration::ZERO);
+        drop(limits.start_call(id.clone()));
+        assert!(limits.lock().learned.longest_answered > Duration::ZERO);
+        limits.record_cancelled(&id, None);
+        assert_eq!(limits.lock().learned.shortest_cancelled, None);
     }
 
     #[test]
     fn a_wait_beyond_the_operators_maximum_is_cut() {
         let mut learned = LearnedTimeout::default();
-        let cut = learned.allowed_wait(seconds(300), MOST);
-        assert_eq!((cut.max, cut.note.expect("said").contains("max_wait_s")), (MOST, true));
+        let allowed = learned.allowed_wait(seconds(300), MOST);
+        assert_eq!((allowed.max, allowed.note.expect("said").contains("max_wait_s")), (MOST, true));
         learned.record_cancel(seconds(110), None);
         assert_eq!(learned.allowed_wait(seconds(300), MOST).max, MOST, "it has the patience for all that is allowed");
     }

@@ -27,10 +27,10 @@ impl ServerContext {
         starts: Vec<StartRequest>,
         questions: Vec<String>,
     ) -> Result<Vec<WarningView>, Refusal> {
-        let desk = self.clone();
-        let found = tokio::task::spawn_blocking(move || desk.find_problems(&starts, &questions)).await;
+        let context = self.clone();
+        let problems = tokio::task::spawn_blocking(move || context.find_problems(&starts, &questions)).await;
         let mut warnings: Vec<WarningView> = Vec::new();
-        for problem in found.map_err(|_| Refusal::panicked())? {
+        for problem in problems.map_err(|_| Refusal::panicked())? {
             let warning = view::warning_view(&problem.into());
             if warnings.len() < MAX_WARNINGS && !warnings.contains(&warning) {
                 warnings.push(warning);
@@ -40,12 +40,15 @@ impl ServerContext {
     }
 
     fn find_problems(&self, starts: &[StartRequest], questions: &[String]) -> Vec<Problem> {
-        let of_configs = starts.iter().flat_map(|start| self.config_problems(start));
+        let config_problems = starts.iter().flat_map(|start| self.config_problems(start));
         // An agent with access to the project can find a file by its name in the question.
-        let is_alone = starts.iter().any(|start| start.spec.context == Context::None);
+        let has_no_project_access = starts.iter().any(|start| start.spec.context == Context::None);
         let exists = |name: &str| self.settings.project_folder().is_some_and(|project| is_in_project(project, name));
-        let of_questions = questions.iter().filter(|_| is_alone).filter_map(|asked| references::warning(asked, exists));
-        of_configs.chain(of_questions).collect()
+        let question_problems = questions
+            .iter()
+            .filter(|_| has_no_project_access)
+            .filter_map(|question| references::warning(question, exists));
+        config_problems.chain(question_problems).collect()
     }
 
     fn config_problems(&self, start: &StartRequest) -> Vec<Problem> {
@@ -59,17 +62,17 @@ impl ServerContext {
         let (variables, origins) =
             (self.variable_names(start), self.variable_sources(start.spec.context, package.as_deref()));
         let engine = || DockerEngine::find(origins.docker_host().as_deref());
-        let mut found = configs::warnings(&config, start.spec.context, |name| variables.contains(name), engine);
-        found.extend(ignored);
-        let own = start.limits.per_run.cap.usd.filter(|_| self.settings.is_given("budget_usd"));
-        found.extend(
+        let mut problems = configs::warnings(&config, start.spec.context, |name| variables.contains(name), engine);
+        problems.extend(ignored);
+        let given_budget = start.limits.per_run.cap.usd.filter(|_| self.settings.is_given("budget_usd"));
+        problems.extend(
             start
                 .requested_cap
                 .usd
-                .or(own)
+                .or(given_budget)
                 .and_then(|usd| unpriced_budget_problem(usd, start, &config, package.as_deref())),
         );
-        found
+        problems
     }
 
     /// The names of the variables that a run would have.
@@ -101,15 +104,15 @@ fn unpriced_budget_problem(
     config: &Tree,
     package: Option<&Path>,
 ) -> Option<Problem> {
-    let (prices, own) = (PricedModels::load(package), &start.limits.per_run);
-    if start.requested_cap.tokens.or(own.cap.tokens).is_some() {
+    let (prices, allowance) = (PricedModels::load(package), &start.limits.per_run);
+    if start.requested_cap.tokens.or(allowance.cap.tokens).is_some() {
         return None;
     }
-    let is_estimated = |model: &str| own.unpriced == Unpriced::Estimate && own.prices.contains_key(model);
+    let is_estimated = |model: &str| allowance.unpriced == Unpriced::Estimate && allowance.prices.contains_key(model);
     let models: BTreeSet<String> =
         Needs::from_config(config).agents.into_iter().filter_map(|agent| agent.model).collect();
-    let blind = models.iter().filter(|model| !prices.has(model) && !is_estimated(model));
-    let named: Vec<String> = blind.take(MAX_NAMED_MODELS).map(|model| text::single_line(model, 60)).collect();
+    let unpriced = models.iter().filter(|model| !prices.has(model) && !is_estimated(model));
+    let named: Vec<String> = unpriced.take(MAX_NAMED_MODELS).map(|model| text::single_line(model, 60)).collect();
     (!named.is_empty()).then(|| {
         let message = format!(
             "MassGen knows no price for {}: what it costs is unknown, and a budget of {budget} does not stop it",

@@ -1,5 +1,5 @@
-//! The settings file: TOML into what was given, each value with its line. A key that is not in the table is an error.
-//! What a value may be is not judged here, but for `prices`, which only a file can hold.
+//! Parses the settings file: TOML into given values, each with its line. A key that is not in the table is an error.
+//! Values are not checked here, except `prices`, which only a file can contain.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -11,7 +11,7 @@ use toml::de::{DeInteger, DeTable, DeValue};
 use super::reader::{GivenSetting, RawSetting, SettingSource};
 use super::{Price, Prices, SettingsError, table};
 
-/// What a file gives.
+/// Parses a settings file.
 pub(super) fn parse(path: &Path, text: &str) -> Result<BTreeMap<&'static str, GivenSetting>, SettingsError> {
     let file = SettingsFile { path, text };
     let parsed = DeTable::parse(text).map_err(|error| file.not_toml(error))?;
@@ -34,8 +34,8 @@ fn raw_setting(value: &DeValue<'_>) -> RawSetting {
         DeValue::String(text) => RawSetting::Text(text.as_ref().into()),
         DeValue::Integer(number) => RawSetting::Scalar(to_decimal(number)),
         DeValue::Float(number) => RawSetting::Scalar(number.to_string()),
-        DeValue::Boolean(word) => RawSetting::Scalar(word.to_string()),
-        DeValue::Datetime(moment) => RawSetting::Unsupported(moment.to_string()),
+        DeValue::Boolean(boolean) => RawSetting::Scalar(boolean.to_string()),
+        DeValue::Datetime(datetime) => RawSetting::Unsupported(datetime.to_string()),
         DeValue::Array(values) => {
             let text = |value: &Spanned<DeValue<'_>>| value.get_ref().as_str().map(Into::into);
             let texts: Option<Vec<_>> = values.iter().map(text).collect();
@@ -48,12 +48,12 @@ fn raw_setting(value: &DeValue<'_>) -> RawSetting {
     }
 }
 
-/// As it would be written in tens, where it fits.
+/// The number in decimal, if it fits in 64 bits.
 fn to_decimal(number: &DeInteger<'_>) -> String {
     i64::from_str_radix(number.as_str(), number.radix()).map_or_else(|_| number.to_string(), |value| value.to_string())
 }
 
-/// A file, to say where in it something is.
+/// A file, to find the line of an error.
 struct SettingsFile<'a> {
     path: &'a Path,
     text: &'a str,
@@ -107,9 +107,9 @@ impl SettingsFile<'_> {
         number.ok_or_else(|| self.invalid(key, value, "USD per million tokens, 0 or more".to_owned()))
     }
 
-    fn invalid(&self, key: &str, value: &Spanned<DeValue<'_>>, wanted: String) -> SettingsError {
-        let place = format!("`{}`, line {}, {key}", self.path.display(), self.line(&value.span()));
-        SettingsError::InvalidValue { place, value: raw_setting(value.get_ref()).to_string(), wanted }
+    fn invalid(&self, key: &str, value: &Spanned<DeValue<'_>>, expected: String) -> SettingsError {
+        let index = format!("`{}`, line {}, {key}", self.path.display(), self.line(&value.span()));
+        SettingsError::InvalidValue { place: index, value: raw_setting(value.get_ref()).to_string(), wanted: expected }
     }
 }
 
@@ -123,23 +123,23 @@ mod tests {
 
     #[test]
     fn each_key_of_the_table_is_read_with_its_line() {
-        for (place, setting) in table::TABLE.iter().filter(|setting| setting.key != "prices").enumerate() {
-            let text = format!("{}{} = 0x10\n", "# a line\n".repeat(place), setting.key);
+        for (index, setting) in table::TABLE.iter().filter(|setting| setting.key != "prices").enumerate() {
+            let text = format!("{}{} = 0x10\n", "# a line\n".repeat(index), setting.key);
             let given = parse(Path::new("x.toml"), &text).expect("reads");
             assert_eq!(given[setting.key].raw, RawSetting::Scalar("16".to_owned()));
-            assert_eq!(given[setting.key].source, SettingSource::File { path: "x.toml".into(), line: place + 1 });
+            assert_eq!(given[setting.key].source, SettingSource::File { path: "x.toml".into(), line: index + 1 });
         }
     }
 
     #[test]
-    fn what_is_not_toml_or_not_known_is_refused_with_its_line() {
+    fn invalid_toml_and_unknown_keys_are_refused_with_their_line() {
         assert_eq!(refused("\nmax_runs = \n"), "`x.toml`, line 2: this is not TOML");
         assert_eq!(refused("max_runs = 1\nmax_run = 2"), "`x.toml`, line 2: there is no setting `max_run`");
         assert_eq!(refused("[limits]\nmax_runs = 1"), "`x.toml`, line 1: there is no setting `limits`");
     }
 
     #[test]
-    fn prices_are_whole_or_refused_by_name() {
+    fn prices_are_complete_or_refused_by_name() {
         let given = parse(Path::new("x.toml"), "[prices.\"gpt-5.1\"]\ninput = 1.25\noutput = 10").expect("reads");
         let expected = [("gpt-5.1".to_owned(), Price { input: 1.25, output: 10.0 })];
         assert_eq!(given["prices"].raw, RawSetting::Prices(Prices(expected.into())));

@@ -1,5 +1,5 @@
-//! The flags that every command knows, made from the table, and the variables beside them.
-//! It takes texts as they were given and judges none of them.
+//! The global flags, generated from the table of settings, and the corresponding environment variables.
+//! Values are taken as given; nothing is checked here.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -16,30 +16,30 @@ use super::table::{Setting, SettingForm, TABLE};
 const FILE_FLAG: &str = "settings";
 /// The settings file's variable.
 pub(super) const FILE_VARIABLE: &str = "MASSGEN_MCP_SETTINGS";
-/// Those that the short help shows too.
+/// The flags that the short help shows as well.
 const IN_SHORT_HELP: [&str; 4] = ["home", "massgen", "project", FILE_FLAG];
 
-/// What was given by flags, and by variables where [`Flags::with_environment`] has looked at them.
+/// The values given by flags and, after [`Flags::with_environment`], by variables.
 #[derive(Debug, Clone, Default)]
 pub struct Flags {
     pub(super) given: BTreeMap<&'static str, GivenSetting>,
     pub(super) file: FileChoice,
 }
 
-/// Which settings file is to be read.
+/// The settings file to read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) enum FileChoice {
-    /// None.
+    /// No file.
     #[default]
     Absent,
-    /// One that was named and must be there.
+    /// A named file, which must exist.
     Named(PathBuf),
-    /// The usual one, where it is there.
+    /// The default file, which may be missing.
     Default(PathBuf),
 }
 
 impl Flags {
-    /// Takes from the environment what no flag gives: variables, and the place of the usual settings file.
+    /// Adds the values of environment variables for settings without a flag, and the default settings file.
     #[must_use]
     pub fn with_environment(mut self) -> Flags {
         for setting in TABLE {
@@ -57,8 +57,8 @@ impl Flags {
     }
 }
 
-/// A variable of ours. Clients hand on what a person left empty as an empty variable, or as the name of the placeholder; either
-/// counts as not given.
+/// Reads a variable of ours. If a user leaves a field empty, clients pass an empty variable or the unexpanded placeholder; both
+/// count as not set.
 fn read_variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| is_set(value))
 }
@@ -68,7 +68,7 @@ fn is_set(value: &OsStr) -> bool {
     !text.trim().is_empty() && !text.contains("${")
 }
 
-/// Beside the user's other configs and deliberately not in the project, where agents may write.
+/// The default settings file, in the user's config folder and deliberately not in the project, where agents may write.
 fn default_file() -> Option<FileChoice> {
     let base = etcetera::base_strategy::Xdg::new().ok()?;
     Some(FileChoice::Default(base.config_dir().join("massgen-mcp/massgen-mcp.toml")))
@@ -93,8 +93,8 @@ impl clap::Args for Flags {
     }
 }
 
-/// A command line in which a switch has its value in the same word: `--warm false` becomes `--warm=false`. clap could take the next
-/// word for the value of a switch only where it took every word for one.
+/// Joins switches and their values: `--warm false` becomes `--warm=false`. Without this, clap would either reject such a value or
+/// take any following word as the value of a switch.
 pub fn join_switch_values(words: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let switches: Vec<String> =
         TABLE.iter().filter(|setting| setting.form() == SettingForm::Switch).filter_map(Setting::flag).collect();
@@ -181,14 +181,14 @@ mod tests {
         let known: Vec<_> = command.get_arguments().filter_map(Arg::get_long).collect();
         for setting in TABLE {
             let flag = setting.flag();
-            let is_there = flag.as_ref().is_some_and(|flag| known.contains(&flag.trim_start_matches('-')));
-            assert_eq!(is_there, setting.key != "prices", "{}", setting.key);
+            let is_flag = flag.as_ref().is_some_and(|flag| known.contains(&flag.trim_start_matches('-')));
+            assert_eq!(is_flag, setting.key != "prices", "{}", setting.key);
         }
         command.debug_assert();
     }
 
     #[test]
-    fn a_flag_counts_before_and_after_the_command() {
+    fn a_flag_is_accepted_before_and_after_the_command() {
         for line in [["massgen-mcp", "--keep-days", "3", "prune"], ["massgen-mcp", "prune", "--keep-days", "3"]] {
             let matches = command().try_get_matches_from(line).expect("parses");
             let flags = Flags::from_arg_matches(&matches).expect("flags");
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_left_empty_is_not_given() {
+    fn empty_values_and_placeholders_are_not_set() {
         for empty in ["", "  ", "${user_config.project}"] {
             assert!(!is_set(OsStr::new(empty)), "{empty:?}");
         }

@@ -1,5 +1,5 @@
-//! Turns given values with their sources into typed values: each kind of value is read in one way, whatever its source.
-//! It remembers each effective value with its source, and prefers nothing: which source counts is decided before.
+//! Converts given values into typed values; each type is parsed in the same way for all sources. It records each effective value
+//! with its source. The precedence of sources is applied before.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Prices, SettingsError, table};
 
-/// Who gave a value.
+/// The source of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SettingSource {
     /// A flag.
@@ -18,12 +18,12 @@ pub enum SettingSource {
     Variable,
     /// The settings file.
     File {
-        /// Which.
+        /// The file.
         path: PathBuf,
         /// Its line, from 1.
         line: usize,
     },
-    /// Not given by anyone: the default.
+    /// The default.
     Default,
 }
 
@@ -32,24 +32,24 @@ pub enum SettingSource {
 pub struct EffectiveSetting {
     /// The setting's key.
     pub key: &'static str,
-    /// Its value for people; never a secret, since no setting is one.
+    /// Its value as text; never a secret, because no setting is one.
     pub value: String,
-    /// Who gave it.
+    /// Its source.
     pub source: SettingSource,
 }
 
-/// A value as it was given.
+/// A given value before parsing.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum RawSetting {
-    /// A text: of a flag, of a variable, in quotes in the file.
+    /// A text: from a flag, a variable, or a string of the file.
     Text(OsString),
-    /// A number or a truth value of the file.
+    /// A number or a boolean of the file.
     Scalar(String),
-    /// A list of texts of the file.
+    /// A list of strings of the file.
     List(Vec<OsString>),
     /// The prices of the file.
     Prices(Prices),
-    /// Something that no setting can be, in words.
+    /// A description of a value of a type that no setting has.
     Unsupported(String),
 }
 
@@ -71,7 +71,7 @@ impl fmt::Display for RawSetting {
 }
 
 impl SettingSource {
-    /// The source in words, for a setting.
+    /// The name of the source, for a setting.
     pub fn describe(&self, key: &str) -> String {
         let setting = table::find(key);
         match self {
@@ -82,7 +82,7 @@ impl SettingSource {
         }
     }
 
-    /// Where to correct a value: one who gave a flag may mean the variable, and the other way round.
+    /// Where to correct a value; names both the flag and the variable, because either can replace the other.
     fn location(&self, key: &str) -> String {
         match self {
             SettingSource::Flag | SettingSource::Variable => {
@@ -94,7 +94,7 @@ impl SettingSource {
     }
 }
 
-/// Gives the values one by one.
+/// Reads the values one by one.
 pub(super) struct SettingsReader {
     given: BTreeMap<&'static str, GivenSetting>,
     working: Option<PathBuf>,
@@ -103,7 +103,7 @@ pub(super) struct SettingsReader {
 }
 
 impl SettingsReader {
-    /// A reader of what was given. Relative paths are meant from the file's folder, or from `working`, where it is there.
+    /// A reader of the given values. Relative paths are resolved from the file's folder, or from `working` if it exists.
     pub(super) fn new(
         given: BTreeMap<&'static str, GivenSetting>,
         working: Option<PathBuf>,
@@ -112,7 +112,7 @@ impl SettingsReader {
         SettingsReader { given, working, user_home, effective: Vec::new() }
     }
 
-    /// What was read, in that order.
+    /// The values in the order in which they were read.
     pub(super) fn into_effective(self) -> Vec<EffectiveSetting> {
         self.effective
     }
@@ -124,17 +124,17 @@ impl SettingsReader {
         Ok(self.record_parsed(key, given, value))
     }
 
-    pub(super) fn integer(&mut self, key: &'static str, least: u32, most: u32) -> Result<u32, SettingsError> {
+    pub(super) fn integer(&mut self, key: &'static str, min: u32, max: u32) -> Result<u32, SettingsError> {
         let given = self.given(key);
-        let value = given.text().and_then(|text| text.parse().ok()).filter(|number| (least..=most).contains(number));
-        let value = value.ok_or_else(|| given.invalid(key, format!("a whole number from {least} to {most}")))?;
+        let value = given.text().and_then(|text| text.parse().ok()).filter(|number| (min..=max).contains(number));
+        let value = value.ok_or_else(|| given.invalid(key, format!("a whole number from {min} to {max}")))?;
         Ok(self.record_parsed(key, given, value))
     }
 
     /// A whole number above 0, or no limit: `0` or `none`.
-    pub(super) fn count(&mut self, key: &'static str, most: u64) -> Result<Option<u64>, SettingsError> {
-        let wanted = format!("a whole number from 1 to {most}, 0 or none");
-        self.limit(key, &wanted, |text| text.parse().ok().filter(|number| *number <= most))
+    pub(super) fn count(&mut self, key: &'static str, max: u64) -> Result<Option<u64>, SettingsError> {
+        let expected = format!("a whole number from 1 to {max}, 0 or none");
+        self.limit(key, &expected, |text| text.parse().ok().filter(|number| *number <= max))
     }
 
     /// A number above 0, or no limit.
@@ -146,7 +146,7 @@ impl SettingsReader {
     fn limit<T: PartialEq + Default + fmt::Display>(
         &mut self,
         key: &'static str,
-        wanted: &str,
+        expected: &str,
         parse: impl Fn(&str) -> Option<T>,
     ) -> Result<Option<T>, SettingsError> {
         let given = self.given(key);
@@ -155,13 +155,13 @@ impl SettingsReader {
             Some(text) => parse(text),
             None => None,
         };
-        let value = value.ok_or_else(|| given.invalid(key, wanted))?;
+        let value = value.ok_or_else(|| given.invalid(key, expected))?;
         let value = (value != T::default()).then_some(value);
         self.record(key, &given.source, value.as_ref().map_or_else(|| "none".to_owned(), T::to_string));
         Ok(value)
     }
 
-    /// One of some words.
+    /// One of the given words.
     pub(super) fn choice<T: Copy>(
         &mut self,
         key: &'static str,
@@ -169,13 +169,13 @@ impl SettingsReader {
     ) -> Result<T, SettingsError> {
         let given = self.given(key);
         let found = words.iter().find(|(word, _)| given.text() == Some(word));
-        let all = || words.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(", ");
-        let (word, value) = found.ok_or_else(|| given.invalid(key, format!("one of {}", all())))?;
+        let choices = || words.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(", ");
+        let (word, value) = found.ok_or_else(|| given.invalid(key, format!("one of {}", choices())))?;
         self.record(key, &given.source, (*word).to_owned());
         Ok(*value)
     }
 
-    /// A path, absolute, where one was given; `kind` says what must be there.
+    /// An absolute path, if one was given; `kind` says what must exist there.
     pub(super) fn path(&mut self, key: &'static str, kind: PathKind) -> Result<Option<PathBuf>, SettingsError> {
         let given = self.given(key);
         if given.source == SettingSource::Default {
@@ -192,30 +192,30 @@ impl SettingsReader {
                 Err(kind.expected())
             }
         };
-        let path = path.map_err(|wanted| given.invalid(key, wanted))?;
+        let path = path.map_err(|expected| given.invalid(key, expected))?;
         self.record(key, &given.source, path.display().to_string());
         Ok(Some(path))
     }
 
-    /// Paths that are there, with links resolved.
+    /// Existing paths, with links resolved.
     pub(super) fn paths(&mut self, key: &'static str, kind: PathKind) -> Result<Vec<PathBuf>, SettingsError> {
         let given = self.given(key);
-        let listed = given.list().ok_or_else(|| given.invalid(key, "a list of paths"))?;
+        let items = given.list().ok_or_else(|| given.invalid(key, "a list of paths"))?;
         let mut paths = Vec::new();
-        for item in listed {
+        for item in items {
             let path = self.existing_path(&item, &given.source, kind);
-            paths.push(path.map_err(|wanted| given.invalid_item(key, &item, wanted))?);
+            paths.push(path.map_err(|expected| given.invalid_item(key, &item, expected))?);
         }
         self.record(key, &given.source, join_values(paths.iter().map(|path| path.display())));
         Ok(paths)
     }
 
-    /// Names of environment variables, or beginnings of names with a star.
+    /// Names of environment variables, or prefixes with a star.
     pub(super) fn names(&mut self, key: &'static str) -> Result<Vec<String>, SettingsError> {
         let given = self.given(key);
-        let listed = given.list().ok_or_else(|| given.invalid(key, "a list of names"))?;
+        let items = given.list().ok_or_else(|| given.invalid(key, "a list of names"))?;
         let mut names = Vec::new();
-        for item in listed {
+        for item in items {
             let name = item.to_str().filter(|name| is_name_pattern(name)).map(str::to_owned);
             names.push(name.ok_or_else(|| given.invalid_item(key, &item, "the name of a variable, or PREFIX_*"))?);
         }
@@ -236,21 +236,21 @@ impl SettingsReader {
         prices
     }
 
-    /// Replaces the effective value of what was read: it follows from others as well.
+    /// Replaces an effective value that also depends on other settings.
     pub(super) fn set_effective(&mut self, key: &str, value: impl fmt::Display) {
         if let Some(entry) = self.effective.iter_mut().find(|entry| entry.key == key) {
             entry.value = value.to_string();
         }
     }
 
-    /// Whether it is the default.
+    /// Whether the setting has its default.
     pub(super) fn is_default(&self, key: &str) -> bool {
         !self.given.contains_key(key)
     }
 
-    /// An error about a value that was read well and does not go with others.
-    pub(super) fn invalid(&self, key: &'static str, wanted: impl fmt::Display) -> SettingsError {
-        self.given(key).invalid(key, wanted)
+    /// An error about a valid value that conflicts with other settings.
+    pub(super) fn invalid(&self, key: &'static str, expected: impl fmt::Display) -> SettingsError {
+        self.given(key).invalid(key, expected)
     }
 
     fn given(&self, key: &'static str) -> GivenSetting {
@@ -270,7 +270,7 @@ impl SettingsReader {
         self.effective.push(EffectiveSetting { key, value, source: source.clone() });
     }
 
-    /// An absolute path to something of a kind, which records and answers can name; else what it should have been.
+    /// An absolute UTF-8 path to an existing entry of a kind; otherwise a description of the expected value.
     fn existing_path(&self, text: &OsStr, source: &SettingSource, kind: PathKind) -> Result<PathBuf, &'static str> {
         let path = self.resolve_path(text, source).ok_or(match self.working {
             Some(_) => kind.expected(),
@@ -280,21 +280,21 @@ impl SettingsReader {
         if path.to_str().is_some() { Ok(path) } else { Err("a path in UTF-8") }
     }
 
-    /// An absolute path: `~/` is the user's home folder, what is relative is meant from who gave it.
+    /// An absolute path: `~/` is the user's home folder; a relative path is resolved from its source.
     fn resolve_path(&self, text: &OsStr, source: &SettingSource) -> Option<PathBuf> {
         if text.is_empty() {
             return None;
         }
-        let of_file = match source {
+        let file_folder = match source {
             SettingSource::File { path, .. } => path.parent(),
             SettingSource::Flag | SettingSource::Variable | SettingSource::Default => None,
         };
-        let base = of_file.or(self.working.as_deref()).unwrap_or(Path::new(""));
+        let base = file_folder.or(self.working.as_deref()).unwrap_or(Path::new(""));
         std::path::absolute(base.join(expand_home(Path::new(text), self.user_home.as_deref()))).ok()
     }
 }
 
-/// A path with the user's home folder in place of its `~`.
+/// Replaces a leading `~` by the user's home folder.
 pub(super) fn expand_home(path: &Path, user_home: Option<&Path>) -> PathBuf {
     match (path.strip_prefix("~"), user_home) {
         (Ok(rest), Some(home)) => home.join(rest),
@@ -302,10 +302,10 @@ pub(super) fn expand_home(path: &Path, user_home: Option<&Path>) -> PathBuf {
     }
 }
 
-/// What a path must lead to.
+/// What must exist at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PathKind {
-    /// Anything, also nothing yet.
+    /// Anything, or nothing yet.
     Any,
     /// A folder.
     Folder,
@@ -336,7 +336,7 @@ impl PathKind {
 }
 
 impl GivenSetting {
-    /// A number or a word.
+    /// The text of a number or a word.
     fn text(&self) -> Option<&str> {
         match &self.raw {
             RawSetting::Text(text) => text.to_str().map(str::trim),
@@ -345,7 +345,7 @@ impl GivenSetting {
         }
     }
 
-    /// A list: of the file as it is, of a flag or a variable with colons between.
+    /// The items of a list: of the file, or of a flag or a variable with colons as separators.
     fn list(&self) -> Option<Vec<OsString>> {
         match (&self.raw, &self.source) {
             (RawSetting::List(items), _) => Some(items.clone()),
@@ -359,14 +359,14 @@ impl GivenSetting {
         }
     }
 
-    fn invalid(&self, key: &str, wanted: impl fmt::Display) -> SettingsError {
+    fn invalid(&self, key: &str, expected: impl fmt::Display) -> SettingsError {
         let (place, value) = (self.source.location(key), self.raw.to_string());
-        SettingsError::InvalidValue { place, value, wanted: wanted.to_string() }
+        SettingsError::InvalidValue { place, value, wanted: expected.to_string() }
     }
 
-    fn invalid_item(&self, key: &str, item: &OsStr, wanted: &str) -> SettingsError {
+    fn invalid_item(&self, key: &str, item: &OsStr, expected: &str) -> SettingsError {
         let (place, value) = (self.source.location(key), item.display().to_string());
-        SettingsError::InvalidValue { place, value, wanted: wanted.to_owned() }
+        SettingsError::InvalidValue { place, value, wanted: expected.to_owned() }
     }
 }
 
@@ -375,11 +375,11 @@ fn join_values(items: impl Iterator<Item = impl fmt::Display>) -> String {
     if items.is_empty() { "none".to_owned() } else { items.join(", ") }
 }
 
-/// A star alone is no beginning: it would let every variable through.
+/// Whether a text is a name or a prefix with a star. A star alone is refused, because it would match every variable.
 fn is_name_pattern(text: &str) -> bool {
     let name = text.strip_suffix('*').unwrap_or(text);
-    let good = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    name.starts_with(|c: char| good(c) && !c.is_ascii_digit()) && name.chars().all(good)
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    name.starts_with(|c: char| is_allowed(c) && !c.is_ascii_digit()) && name.chars().all(is_allowed)
 }
 
 #[cfg(test)]
@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_names_what_to_correct() {
+    fn an_error_names_the_place_to_correct() {
         let by_flag = flag("max_runs", "0").integer("max_runs", 1, 1000).expect_err("too few");
         assert_eq!(by_flag.to_string(), "--max-runs or MASSGEN_MCP_MAX_RUNS: `0` is not a whole number from 1 to 1000");
         let file = SettingSource::File { path: "/c/x.toml".into(), line: 3 };
@@ -419,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_are_meant_from_who_gave_them() {
+    fn paths_are_relative_to_their_source() {
         let file = SettingSource::File { path: "/c/x.toml".into(), line: 1 };
         for (text, source, path) in [
             ("a/b", SettingSource::Flag, "/cwd/a/b"),
@@ -440,8 +440,8 @@ mod tests {
     fn lists_have_colons_in_a_flag_and_brackets_in_the_file() {
         let folder = tempfile::tempdir().expect("temp");
         let path = folder.path().canonicalize().expect("path");
-        let two = format!("{}::/", path.display());
-        let read = flag("read_folders", &two).paths("read_folders", PathKind::Folder);
+        let list = format!("{}::/", path.display());
+        let read = flag("read_folders", &list).paths("read_folders", PathKind::Folder);
         assert_eq!(read.expect("good"), [path, "/".into()]);
         let file = SettingSource::File { path: "/c/x.toml".into(), line: 1 };
         assert!(
@@ -452,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn only_names_of_variables_are_passed_on() {
+    fn only_names_of_variables_are_accepted() {
         let good = flag("pass_env", "MY_KEY:AWS_*").names("pass_env");
         assert_eq!(good.expect("good"), ["MY_KEY", "AWS_*"]);
         for bad in ["*", "A*B", "A=B", "1A", "A,B", "é"] {
@@ -461,11 +461,12 @@ mod tests {
     }
 
     #[test]
-    fn what_was_read_is_remembered_with_its_source() {
+    fn effective_values_are_recorded_with_their_source() {
         let mut reader = flag("max_runs", "7");
         reader.integer("max_runs", 1, 9).expect("good");
         reader.boolean("read_only").expect("default");
-        let told: Vec<_> = reader.into_effective().into_iter().map(|e| (e.value, e.source.describe(e.key))).collect();
-        assert_eq!(told, [("7".into(), "--max-runs".to_owned()), ("false".into(), "default".to_owned())]);
+        let effective: Vec<_> =
+            reader.into_effective().into_iter().map(|e| (e.value, e.source.describe(e.key))).collect();
+        assert_eq!(effective, [("7".into(), "--max-runs".to_owned()), ("false".into(), "default".to_owned())]);
     }
 }

@@ -1,12 +1,12 @@
-//! The one table of all settings: what each is called, what it is by default, what it means. Flags, variables, the README's
-//! table and `massgen-mcp settings` come from here. It reads nothing and checks nothing.
+//! The table of all settings: their names, defaults and meanings. Flags, variables, the table in the README and
+//! `massgen-mcp settings` are generated from it. It reads nothing and checks nothing.
 
 /// One setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Setting {
-    /// Its name in the file; flag and variable are spelled after it.
+    /// Its name in the file; the names of its flag and its variable are derived from it.
     pub key: &'static str,
-    /// The default as it would be written; in words where it has to be looked for.
+    /// The default value; a description if the default has to be searched for.
     pub default: &'static str,
     /// What it means, in one line.
     pub meaning: &'static str,
@@ -18,21 +18,21 @@ pub struct Setting {
 pub(super) enum SettingForm {
     /// A value of this name.
     Value(&'static str),
-    /// A path that is looked for where it is not given: its default is words.
+    /// A path whose default is searched for, so the default is a description.
     Path(&'static str),
     /// On or off; the flag alone means on.
     Switch,
-    /// A table, in the file alone.
+    /// A table, only in the file.
     FileOnly,
 }
 
 impl Setting {
-    /// Its flag, where it has one.
+    /// Its flag, if it has one.
     pub fn flag(&self) -> Option<String> {
         (self.form != SettingForm::FileOnly).then(|| format!("--{}", self.key.replace('_', "-")))
     }
 
-    /// Its environment variable, where it has one.
+    /// Its environment variable, if it has one.
     pub fn variable(&self) -> Option<String> {
         (self.form != SettingForm::FileOnly).then(|| format!("MASSGEN_MCP_{}", self.key.to_uppercase()))
     }
@@ -42,7 +42,7 @@ impl Setting {
     }
 }
 
-/// The row of a key, if there is such a setting.
+/// The row of a key, if the setting exists.
 pub(super) fn find(key: &str) -> Option<&'static Setting> {
     TABLE.iter().find(|setting| setting.key == key)
 }
@@ -63,7 +63,7 @@ const fn setting(key: &'static str, form: SettingForm, default: &'static str, me
     Setting { key, default, meaning, form }
 }
 
-/// All settings, in the order in which they are shown.
+/// All settings, in the order of the output.
 pub const TABLE: &[Setting] = &[
     setting(
         "home",
@@ -212,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_spelled_after_the_key() {
+    fn names_are_derived_from_the_key() {
         let row = find("max_wait_s").expect("row");
         assert_eq!(row.flag().as_deref(), Some("--max-wait-s"));
         assert_eq!(row.variable().as_deref(), Some("MASSGEN_MCP_MAX_WAIT_S"));
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn every_key_is_there_once() {
+    fn every_key_is_unique() {
         let keys: std::collections::BTreeSet<_> = TABLE.iter().map(|row| row.key).collect();
         assert_eq!(keys.len(), TABLE.len());
     }

@@ -49,24 +49,24 @@ pub struct ConfigView {
 }
 
 /// Shows a config in a list; with all known details if the list is short.
-pub fn config_view(listed: &ListedConfig, is_one_of_few: bool) -> ConfigView {
+pub fn config_view(listed: &ListedConfig, is_detailed: bool) -> ConfigView {
     let needs = &listed.needs;
-    let more = needs.agents.len().saturating_sub(MAX_NAMED);
+    let omitted = needs.agents.len().saturating_sub(MAX_NAMED);
     let agents = needs.agents.iter().take(MAX_NAMED).map(agent_text);
-    let about_chars = MAX_DESCRIPTION_CHARS[usize::from(is_one_of_few)];
-    let few = |names: &mut dyn Iterator<Item = String>| {
-        if is_one_of_few { truncated_names(names) } else { Vec::new() }
+    let max_chars = MAX_DESCRIPTION_CHARS[usize::from(is_detailed)];
+    let first_names = |names: &mut dyn Iterator<Item = String>| {
+        if is_detailed { truncated_names(names) } else { Vec::new() }
     };
     ConfigView {
         config: text::single_line(&listed.name, 200),
         ready: listed.is_ready(),
-        agents: agents.chain((more > 0).then(|| format!("{more} more"))).collect(),
+        agents: agents.chain((omitted > 0).then(|| format!("{omitted} more"))).collect(),
         providers: needs.providers().len(),
         missing_keys: truncated_names(&mut listed.missing.iter().cloned()),
         needs: truncated_names(&mut needs.unchecked_requirements().into_iter()),
-        keys: few(&mut needs.keys.iter().map(|key| key.name())),
-        executes: few(&mut needs.executes.iter().map(ToString::to_string)),
-        about: text::single_line(&listed.description, about_chars),
+        keys: first_names(&mut needs.keys.iter().map(|key| key.name())),
+        executes: first_names(&mut needs.executes.iter().map(ToString::to_string)),
+        about: text::single_line(&listed.description, max_chars),
         problem: listed.problem.as_deref().map(|problem| text::single_line(problem, MAX_DESCRIPTION_CHARS[1])),
     }
 }

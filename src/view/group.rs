@@ -98,13 +98,13 @@ pub fn group_view(name: &str, runs: &[RunRecord], experiment: Option<ExperimentI
         cost_usd: spent.known_usd().filter(|usd| *usd > Usd(0)).map(Usd::as_f64),
         cost_unknown: spent.is_unpriced.then_some(true),
         tokens: spent.tokens,
-        budget: plan.and_then(|plan| plan.budget.usd).map(|most| budget_text(spent, most)),
+        budget: plan.and_then(|plan| plan.budget.usd).map(|cap| budget_text(spent, cap)),
         keep,
         ends_in_s: group_remaining_time(runs, plan, now).map(|left| left.as_secs_f64().ceil() as u64),
-        closed: closed.map(|(why, _)| close_label(why, keep)),
+        closed: closed.map(|(reason, _)| close_label(reason, keep)),
         latest: latest_changes(runs, now.wall),
         hint: is_over.then_some(READ_HINT),
-        problem: experiment.filter(|seen| closed.is_none() && !seen.has_live_driver).map(|_| no_driver_problem()),
+        problem: experiment.filter(|status| closed.is_none() && !status.has_live_driver).map(|_| no_driver_problem()),
     }
 }
 
@@ -114,17 +114,17 @@ fn state_label(run: &RunRecord) -> String {
 }
 
 /// Spend without a price is shown as unknown, never as zero.
-fn budget_text(spent: Spend, most: Usd) -> String {
+fn budget_text(spent: Spend, cap: Usd) -> String {
     match (spent.usd, spent.is_unpriced) {
-        (Usd(0), true) => format!("unknown of {most}: the models have no price; max_tokens limits them"),
-        (usd, true) => format!("more than {usd} of {most}: some models have no price; max_tokens limits them"),
-        (Usd(0), false) if spent.tokens == 0 => format!("nothing counted yet of {most}"),
-        (usd, false) => format!("{usd} of {most}"),
+        (Usd(0), true) => format!("unknown of {cap}: the models have no price; max_tokens limits them"),
+        (usd, true) => format!("more than {usd} of {cap}: some models have no price; max_tokens limits them"),
+        (Usd(0), false) if spent.tokens == 0 => format!("nothing counted yet of {cap}"),
+        (usd, false) => format!("{usd} of {cap}"),
     }
 }
 
-fn close_label(why: &CloseReason, keep: Option<usize>) -> String {
-    match why {
+fn close_label(close_reason: &CloseReason, keep: Option<usize>) -> String {
+    match close_reason {
         CloseReason::AllRun => "done: every run has had its turn".to_owned(),
         CloseReason::EnoughSucceeded => {
             format!("enough: {} succeeded (keep), the rest was stopped", keep.unwrap_or_default())
@@ -155,8 +155,8 @@ fn group_remaining_time(runs: &[RunRecord], plan: Option<&ExperimentPlan>, now: 
     let elapsed: Vec<Duration> =
         live.map(|run| run.started.as_ref().map(|started| started.duration_until(now)).unwrap_or_default()).collect();
     let waiting = runs.iter().filter(|run| run.state == RunState::Queued).count();
-    let wanted = plan.and_then(|plan| plan.keep).map(|keep| keep.saturating_sub(succeeded + elapsed.len()));
-    let waiting = wanted.map_or(waiting, |wanted| waiting.min(wanted));
+    let max_waiting = plan.and_then(|plan| plan.keep).map(|keep| keep.saturating_sub(succeeded + elapsed.len()));
+    let waiting = max_waiting.map_or(waiting, |max_waiting| waiting.min(max_waiting));
     let slots = runs.first().map_or(0, |run| run.spec.allowance.slots);
     if elapsed.is_empty() && waiting == 0 {
         return None;
@@ -172,12 +172,12 @@ fn latest_changes(runs: &[RunRecord], now: Timestamp) -> Vec<ChangeView> {
     };
     let mut changes: Vec<_> = runs.iter().filter_map(|run| Some((at(run)?, run))).collect();
     changes.sort_by_key(|(at, _)| Reverse(*at));
-    let told = |(at, run): (Timestamp, &RunRecord)| ChangeView {
+    let change = |(at, run): (Timestamp, &RunRecord)| ChangeView {
         run_id: run.spec.id.to_string(),
         state: run.state.as_str().to_owned(),
         ago_s: u64::try_from(now.duration_since(at).as_secs()).unwrap_or_default(),
     };
-    changes.into_iter().take(MAX_CHANGES).map(told).collect()
+    changes.into_iter().take(MAX_CHANGES).map(change).collect()
 }
 
 #[cfg(test)]
@@ -187,14 +187,14 @@ mod tests {
     #[test]
     fn what_has_no_price_is_unknown_and_never_nothing() {
         let spent = |usd, tokens, is_unpriced| Spend { usd: Usd(usd), tokens, is_unpriced };
-        for (spent, wanted) in [
+        for (spent, expected) in [
             (spent(0, 0, false), "nothing counted yet of $1.00"),
             (spent(0, 5, false), "$0.00 of $1.00"),
             (spent(500_000, 5, false), "$0.50 of $1.00"),
             (spent(0, 5, true), "unknown of $1.00: the models have no price; max_tokens limits them"),
             (spent(1, 5, true), "more than $0.000001 of $1.00: some models have no price; max_tokens limits them"),
         ] {
-            assert_eq!(budget_text(spent, Usd(1_000_000)), wanted);
+            assert_eq!(budget_text(spent, Usd(1_000_000)), expected);
         }
     }
 }

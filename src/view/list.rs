@@ -53,9 +53,9 @@ impl From<DailySummary> for TodayView {
 impl RunView {
     /// Adds the question, in which secrets are masked already, and the config.
     #[must_use]
-    pub fn with_request(self, record: &RunRecord, asked: &str) -> RunView {
+    pub fn with_request(self, record: &RunRecord, question: &str) -> RunView {
         RunView {
-            question: Some(short_question(asked)),
+            question: Some(short_question(question)),
             config: Some(short_config(&record.spec.config_name())),
             ..self
         }
@@ -63,9 +63,9 @@ impl RunView {
 
     /// The entry in the list of the latest runs.
     #[must_use]
-    pub fn into_list_entry(self, record: &RunRecord, asked: &str, now: &Moment) -> RunView {
+    pub fn into_list_entry(self, record: &RunRecord, question: &str, now: &Moment) -> RunView {
         let age = now.wall.duration_since(record.spec.created).as_secs();
-        let mut view = self.with_group(record).with_request(record, asked);
+        let mut view = self.with_group(record).with_request(record, question);
         view.age_s = Some(u64::try_from(age).unwrap_or_default());
         if record.state.ending().is_some() {
             (view.agents, view.votes) = (BTreeMap::new(), BTreeMap::new());
@@ -75,8 +75,8 @@ impl RunView {
 }
 
 /// A question as a list shows it. Mask secrets before truncating, because a truncated secret is not recognized.
-pub fn short_question(asked: &str) -> String {
-    text::single_line(asked, MAX_QUESTION_CHARS)
+pub fn short_question(question: &str) -> String {
+    text::single_line(question, MAX_QUESTION_CHARS)
 }
 
 /// A config name as a list shows it.

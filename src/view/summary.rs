@@ -17,7 +17,7 @@ pub fn run_summary(run: &RunView) -> String {
         None => parts.extend(run.answer_chars.map(|chars| answer_text(run, chars))),
     }
     if !run.has_ended() && run.problem.is_none() {
-        parts.extend(run.agents.iter().map(|(agent, doing)| format!("{agent} {doing}")));
+        parts.extend(run.agents.iter().map(|(agent, status)| format!("{agent} {status}")));
     }
     parts.extend(run.cost_usd.map(|cost| format!("${cost:.4}")));
     parts.extend(run.budget.as_ref().map(|budget| format!("budget {budget}")));

@@ -32,7 +32,7 @@ fn spec() -> RunSpec {
 
 static NO_MODELS: BTreeMap<String, String> = BTreeMap::new();
 
-fn seen() -> RunExtras<'static> {
+fn extras() -> RunExtras<'static> {
     RunExtras {
         folder: Path::new("/r"),
         children: &[],
@@ -84,7 +84,7 @@ fn ended(outcome: Outcome, digest: Digest) -> RunRecord {
 }
 
 fn brief(record: &RunRecord) -> String {
-    let view = run_view(record, &seen(), Detail::Brief, &moment(101_000));
+    let view = run_view(record, &extras(), Detail::Brief, &moment(101_000));
     serde_json::to_string(&view).expect("JSON")
 }
 
@@ -103,12 +103,12 @@ fn a_brief_status_of_every_sample_has_at_most_300_bytes() {
         let Ok(digest) = status::digest(&bytes) else { continue };
         read += 1;
         let timed_out = ended(Outcome::TimedOut { ours: true, problem: None }, digest.clone());
-        for (record, most) in
+        for (record, max_bytes) in
             [(running(digest.clone()), 300), (ended(Outcome::Succeeded, digest), 300), (timed_out, 600)]
         {
             let text = brief(&record);
-            let most = if text.contains(r#""problem""#) { 600 } else { most };
-            assert!(text.len() <= most, "{name}: {} bytes: {text}", text.len());
+            let max_bytes = if text.contains(r#""problem""#) { 600 } else { max_bytes };
+            assert!(text.len() <= max_bytes, "{name}: {} bytes: {text}", text.len());
         }
     }
     assert_eq!(read, 15, "all but the torn one");
@@ -132,7 +132,7 @@ fn long_names_that_begin_alike_stay_two_and_escapes_do_not_pass() {
     let long = "a".repeat(60);
     let agent = |id: String| AgentDigest { id, ..AgentDigest::default() };
     let agents = vec![agent(format!("{long}1")), agent(format!("{long}2")), agent("x\u{1b}[31m\u{202e}y".to_owned())];
-    let view = run_view(&running(Digest { agents, ..Digest::default() }), &seen(), Detail::Brief, &moment(1));
+    let view = run_view(&running(Digest { agents, ..Digest::default() }), &extras(), Detail::Brief, &moment(1));
     assert_eq!(view.agents.len(), 3);
     assert!(view.agents.contains_key("xy"), "{:?}", view.agents);
 }
@@ -170,7 +170,7 @@ fn a_quiet_run_stays_small_and_says_what_it_seems_to_do() {
                 quiet: Some(QuietPeriod { since, sampled_at: moment(1), evidence }),
                 ..running(digest.clone())
             };
-            let view = run_view(&record, &seen(), Detail::Brief, &moment(9_999_000));
+            let view = run_view(&record, &extras(), Detail::Brief, &moment(9_999_000));
             let text = serde_json::to_string(&view).expect("JSON");
             assert!(view.problem.is_some() && text.len() <= 600, "{name}: {} bytes: {text}", text.len());
         }
@@ -180,12 +180,12 @@ fn a_quiet_run_stays_small_and_says_what_it_seems_to_do() {
 #[test]
 fn who_waits_for_which_model_and_how_long_is_said_and_becomes_a_problem() {
     let models = [("agent_a", "gpt-5"), ("agent_b", "m")].map(|(id, model)| (id.to_owned(), model.to_owned())).into();
-    let seen = RunExtras { awaited_models: &models, ..seen() };
+    let extras = RunExtras { awaited_models: &models, ..extras() };
     let voted = AgentDigest { id: "agent_b".to_owned(), state: AgentState::Voted, ..AgentDigest::default() };
     let working = AgentDigest { id: "agent_a".to_owned(), ..AgentDigest::default() };
     let digest = Digest { agents: vec![working, voted], ..Digest::default() };
     let record = RunRecord { quiet: quiet(waiting()), ..running(digest) };
-    let at = |seconds: u64| run_view(&record, &seen, Detail::Brief, &moment(seconds * 1000));
+    let at = |seconds: u64| run_view(&record, &extras, Detail::Brief, &moment(seconds * 1000));
     assert_eq!(at(42).seems.as_deref(), Some("waiting for a model: agent_a (gpt-5), 42 s"));
     assert_eq!(at(119).problem, None);
     let problem = at(120).problem.expect("a problem");
@@ -199,12 +199,12 @@ fn agents_of_a_run_that_has_ended_are_at_work_no_more() {
     let agent = |(n, state): (usize, AgentState)| AgentDigest { id: format!("a{n}"), state, ..AgentDigest::default() };
     let states = [Working, Thinking, Restarting, Answered, Failed];
     let digest = Digest { agents: states.into_iter().enumerate().map(agent).collect(), ..Digest::default() };
-    let told = |record: &RunRecord| {
-        let view = run_view(record, &seen(), Detail::Brief, &moment(1));
+    let statuses = |record: &RunRecord| {
+        let view = run_view(record, &extras(), Detail::Brief, &moment(1));
         view.agents.into_values().collect::<Vec<_>>().join(", ")
     };
-    assert_eq!(told(&running(digest.clone())), "working, thinking, restarting, answered, failed");
-    assert_eq!(told(&ended(Outcome::Succeeded, digest)), "unfinished, unfinished, unfinished, answered, failed");
+    assert_eq!(statuses(&running(digest.clone())), "working, thinking, restarting, answered, failed");
+    assert_eq!(statuses(&ended(Outcome::Succeeded, digest)), "unfinished, unfinished, unfinished, answered, failed");
 }
 
 #[test]
@@ -218,11 +218,11 @@ fn a_text_is_cut_between_words() {
 #[test]
 fn what_was_looked_at_is_shown_in_full_and_only_of_a_run_at_work() {
     let record = RunRecord { quiet: quiet(waiting()), ..running(Digest::default()) };
-    let full = serde_json::to_value(run_view(&record, &seen(), Detail::Full, &moment(101_000))).expect("JSON");
-    let looked = &full["details"]["looked_at"];
-    assert_eq!((&looked["ago_s"], &looked["connections"][0]), (&41.into(), &"192.0.2.1:443".into()), "{full}");
-    let over = RunRecord { quiet: quiet(waiting()), ..ended(Outcome::Succeeded, Digest::default()) };
-    assert!(!brief(&over).contains("quiet_s"), "{}", brief(&over));
+    let full = serde_json::to_value(run_view(&record, &extras(), Detail::Full, &moment(101_000))).expect("JSON");
+    let sample = &full["details"]["looked_at"];
+    assert_eq!((&sample["ago_s"], &sample["connections"][0]), (&41.into(), &"192.0.2.1:443".into()), "{full}");
+    let ended_run = RunRecord { quiet: quiet(waiting()), ..ended(Outcome::Succeeded, Digest::default()) };
+    assert!(!brief(&ended_run).contains("quiet_s"), "{}", brief(&ended_run));
 }
 
 const SIGNS_OF_MASSGEN: [&str; 4] =
@@ -230,12 +230,12 @@ const SIGNS_OF_MASSGEN: [&str; 4] =
 
 #[test]
 fn every_failure_fits_whatever_was_said() {
-    for sign in SIGNS_OF_MASSGEN.into_iter().chain(reasons::provider_patterns()) {
-        let stderr = format!("Streaming error: {sign} {}", "ż".repeat(300));
+    for pattern in SIGNS_OF_MASSGEN.into_iter().chain(reasons::provider_patterns()) {
+        let stderr = format!("Streaming error: {pattern} {}", "ż".repeat(300));
         let provider = "p".repeat(300);
-        let words = reasons::RunOutput { stderr: &stderr, provider: Some(&provider), ..reasons::RunOutput::default() };
-        let text = brief(&ended(Outcome::Failed(reasons::problem(words).expect("known")), Digest::default()));
-        assert!(text.len() <= 600, "{sign}: {} bytes: {text}", text.len());
+        let output = reasons::RunOutput { stderr: &stderr, provider: Some(&provider), ..reasons::RunOutput::default() };
+        let text = brief(&ended(Outcome::Failed(reasons::problem(output).expect("known")), Digest::default()));
+        assert!(text.len() <= 600, "{pattern}: {} bytes: {text}", text.len());
     }
 }
 
@@ -331,23 +331,25 @@ fn with_warnings(mut record: RunRecord, warnings: Vec<Warning>) -> RunRecord {
 #[test]
 fn what_a_run_lacked_is_told_although_it_succeeded_and_a_full_status_has_all() {
     let record = with_warnings(ended(Outcome::Succeeded, Digest::default()), lacks());
-    let brief = run_view(&record, &seen(), Detail::Brief, &moment(1));
+    let brief = run_view(&record, &extras(), Detail::Brief, &moment(1));
     assert_eq!((brief.state.as_str(), brief.problem.as_ref()), ("succeeded", None));
     let warning = brief.warning.expect("warning");
     assert_eq!(warning.code, "agents_failed", "it is not hidden behind another");
     assert!(warning.hint.ends_with("; 3 more: detail full"), "{warning:?}");
-    let full = serde_json::to_value(run_view(&record, &seen(), Detail::Full, &moment(1))).expect("JSON");
-    let codes: Vec<_> = full["details"]["warnings"].as_array().expect("all").iter().map(|one| &one["code"]).collect();
+    let full = serde_json::to_value(run_view(&record, &extras(), Detail::Full, &moment(1))).expect("JSON");
+    let codes: Vec<_> =
+        full["details"]["warnings"].as_array().expect("all").iter().map(|warning| &warning["code"]).collect();
     assert_eq!(codes, ["agents_failed", "changes_not_applied", "mcp_not_connected", "docker_not_used"]);
     assert!(!full["warning"]["hint"].as_str().expect("hint").contains("detail full"), "all are there: {full}");
-    let one = with_warnings(ended(Outcome::Succeeded, Digest::default()), lacks().split_off(3));
-    let full = serde_json::to_value(run_view(&one, &seen(), Detail::Full, &moment(1))).expect("JSON");
+    let one_warning = with_warnings(ended(Outcome::Succeeded, Digest::default()), lacks().split_off(3));
+    let full = serde_json::to_value(run_view(&one_warning, &extras(), Detail::Full, &moment(1))).expect("JSON");
     assert_eq!((&full["warning"]["code"], full["details"].get("warnings")), (&"docker_not_used".into(), None));
     let failed = Outcome::Failed(Problem::new("crashed", &"m".repeat(1000), "do it again"));
-    let both = run_view(&with_warnings(ended(failed, Digest::default()), lacks()), &seen(), Detail::Brief, &moment(1));
+    let failed_view =
+        run_view(&with_warnings(ended(failed, Digest::default()), lacks()), &extras(), Detail::Brief, &moment(1));
     assert!(
-        both.problem.is_some() && both.warning.is_none(),
-        "where there is no room, the problem comes first: {both:?}"
+        failed_view.problem.is_some() && failed_view.warning.is_none(),
+        "where there is no room, the problem comes first: {failed_view:?}"
     );
 }
 
@@ -367,13 +369,13 @@ fn in_every_state(digest: Digest) -> Vec<RunRecord> {
     ] {
         records.push(RunRecord { quiet: quiet(evidence), ..running(digest.clone()) });
     }
-    for sign in SIGNS_OF_MASSGEN.into_iter().chain(reasons::provider_patterns()) {
+    for pattern in SIGNS_OF_MASSGEN.into_iter().chain(reasons::provider_patterns()) {
         let stderr = format!(
-            "Streaming error: {sign} - {{'error': {{'text': 'Incorrect API key provided: ********. You can find it at https://platform.example.com/keys', 'type': 'invalid_request_error', 'code': 'invalid_api_key'}}}}"
+            "Streaming error: {pattern} - {{'error': {{'text': 'Incorrect API key provided: ********. You can find it at https://platform.example.com/keys', 'type': 'invalid_request_error', 'code': 'invalid_api_key'}}}}"
         );
-        let words =
+        let output =
             reasons::RunOutput { stderr: &stderr, provider: Some("api.example.com"), ..reasons::RunOutput::default() };
-        let problem = reasons::problem(words).expect("known");
+        let problem = reasons::problem(output).expect("known");
         records.push(ended(Outcome::Failed(problem.clone()), digest.clone()));
         records.push(ended(Outcome::TimedOut { ours: true, problem: Some(Box::new(problem)) }, digest.clone()));
     }
@@ -397,8 +399,8 @@ fn in_every_state(digest: Digest) -> Vec<RunRecord> {
         // Alternating letters and digits give an id the most tokens.
         record.spec.id = "mg-0t8k1pw6".parse().expect("an id");
         (record.spec.allowance.cap.usd, record.spent.usd) = (Some(Usd(100_500_000)), Usd(123_456_789));
-        let of_end = if let RunState::Ended(ending) = &mut record.state { ending.answer.as_mut() } else { None };
-        for answer in record.ready_answer.iter_mut().chain(of_end) {
+        let ending_answer = if let RunState::Ended(ending) = &mut record.state { ending.answer.as_mut() } else { None };
+        for answer in record.ready_answer.iter_mut().chain(ending_answer) {
             answer.agent = record
                 .digest
                 .as_ref()
@@ -413,19 +415,22 @@ fn in_every_state(digest: Digest) -> Vec<RunRecord> {
 fn is_small(record: &RunRecord) {
     for messages in [0, 12] {
         let view =
-            run_view(record, &RunExtras { pending_messages: messages, ..seen() }, Detail::Brief, &moment(9_999_000));
+            run_view(record, &RunExtras { pending_messages: messages, ..extras() }, Detail::Brief, &moment(9_999_000));
         let text = serde_json::to_string(&view).expect("JSON");
-        let (real, guessed) = (tokens(&text), token_budget::estimate_tokens(&text));
-        assert!(real <= token_budget::MAX_TOKENS, "{real} tokens: {text}");
-        assert!(real * 97 <= guessed * 100 && guessed * 100 <= real * 117, "{real} tokens, not {guessed}: {text}");
-        let full = run_view(record, &seen(), Detail::Full, &moment(9_999_000));
+        let (counted, estimated) = (tokens(&text), token_budget::estimate_tokens(&text));
+        assert!(counted <= token_budget::MAX_TOKENS, "{counted} tokens: {text}");
+        assert!(
+            counted * 97 <= estimated * 100 && estimated * 100 <= counted * 117,
+            "{counted} tokens, not {estimated}: {text}"
+        );
+        let full = run_view(record, &extras(), Detail::Full, &moment(9_999_000));
         let message = |view: RunView| {
             let warning = view.warning.map(|warning| warning.message);
             view.problem.map(|problem| problem.message).or(warning).unwrap_or_default()
         };
-        let whole = message(full);
-        if token_budget::estimate_tokens(&whole) <= token_budget::MIN_MESSAGE_TOKENS {
-            assert_eq!(message(view), whole, "a short message is never cut: {text}");
+        let full_message = message(full);
+        if token_budget::estimate_tokens(&full_message) <= token_budget::MIN_MESSAGE_TOKENS {
+            assert_eq!(message(view), full_message, "a short message is never cut: {text}");
         }
     }
 }
@@ -444,14 +449,14 @@ fn a_brief_status_has_at_most_120_tokens_at_any_size_of_run() {
 #[test]
 fn what_a_brief_status_leaves_out_is_counted_and_a_full_one_has_it() {
     let [plain, long, ..] = names(30);
-    let of = |ids, detail| run_view(&running(crowd(ids)), &seen(), detail, &moment(101_000));
-    let view = of(plain.clone(), Detail::Brief);
+    let view_of = |ids, detail| run_view(&running(crowd(ids)), &extras(), detail, &moment(101_000));
+    let view = view_of(plain.clone(), Detail::Brief);
     assert_eq!(view.agents["agent_0"], "voted agent1.100");
     assert!(view.agents["others"].starts_with("4 answered, "), "{view:?}");
     assert_eq!((view.votes["agent30.129"], view.votes["others"]), (30, (1..=27).sum()));
-    let view = of(long, Detail::Brief);
+    let view = view_of(long, Detail::Brief);
     assert!(view.agents.keys().eq(["all"]) && view.agents["all"].starts_with("4 voted, 4 answered"), "{view:?}");
-    let view = of(plain, Detail::Full);
+    let view = view_of(plain, Detail::Full);
     assert_eq!((view.agents.len(), view.votes.len()), (30, 30));
 }
 
@@ -460,7 +465,7 @@ fn changed_files_stay_beside_a_long_warning() {
     let agents = (0..5).map(|n| AgentDigest { id: format!("agent_{n}"), ..AgentDigest::default() }).collect();
     let mut record = with_warnings(ended(Outcome::Succeeded, Digest { agents, ..Digest::default() }), lacks());
     record.changed_files = Some(ChangedFiles { files: vec!["README.md".to_owned()], count: 1 });
-    let view = run_view(&record, &seen(), Detail::Brief, &moment(1));
+    let view = run_view(&record, &extras(), Detail::Brief, &moment(1));
     assert!(view.warning.is_some(), "{view:?}");
     assert_eq!(view.changed, Some(vec!["README.md".to_owned()]));
 }

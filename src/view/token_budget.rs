@@ -44,32 +44,35 @@ pub(super) fn fit_to_budget(mut view: RunView, digest: Option<&Digest>) -> RunVi
     if is_within_budget(&view) {
         return view;
     }
-    let all = digest.map(|digest| digest.agents.as_slice()).unwrap_or_default();
+    let all_agents = digest.map(|digest| digest.agents.as_slice()).unwrap_or_default();
     (view.agents, view.votes) = (BTreeMap::new(), BTreeMap::new());
-    let taken = main_message(&mut view).map(std::mem::take);
-    let message = taken.unwrap_or_default();
+    let message_text = main_message(&mut view).map(std::mem::take);
+    let message = message_text.unwrap_or_default();
     let is_over = view.has_ended();
-    let counted = if is_over { BTreeMap::new() } else { agent_counts(all, 0, is_over) };
+    let counted = if is_over { BTreeMap::new() } else { agent_counts(all_agents, 0, is_over) };
     let has_changes = view.problem.is_none() && view.changed.is_some();
     let least = if has_changes { MIN_WARNING_TOKENS } else { MIN_MESSAGE_TOKENS };
     let first = estimate_tokens(&message).min(least) + field_tokens(&counted);
-    for spare in OPTIONAL_FIELDS {
+    for remove_field in OPTIONAL_FIELDS {
         if json_tokens(&view) + first > TOKEN_BUDGET {
-            spare(&mut view);
+            remove_field(&mut view);
         }
     }
     // The message matters more than the activity of each agent.
     let counted = if json_tokens(&view) + first > TOKEN_BUDGET { BTreeMap::new() } else { counted };
-    let room = TOKEN_BUDGET.saturating_sub(json_tokens(&view) + field_tokens(&counted));
-    let message = truncate_tokens(&message, room);
-    let room = room.saturating_sub(estimate_tokens(&message));
-    view.votes =
-        digest.map(|digest| top_votes(&digest.votes)).filter(|votes| field_tokens(votes) <= room).unwrap_or_default();
-    let most = (room + field_tokens(&counted)).saturating_sub(field_tokens(&view.votes));
-    let mut ways = (0..=all.len().min(MAX_AGENTS)).rev().map(|named| agent_counts(all, named, is_over));
-    view.agents = ways.find(|agents| field_tokens(agents) <= most).unwrap_or(counted);
-    if let Some(place) = main_message(&mut view) {
-        *place = message;
+    let remaining_tokens = TOKEN_BUDGET.saturating_sub(json_tokens(&view) + field_tokens(&counted));
+    let message = truncate_tokens(&message, remaining_tokens);
+    let remaining_tokens = remaining_tokens.saturating_sub(estimate_tokens(&message));
+    view.votes = digest
+        .map(|digest| top_votes(&digest.votes))
+        .filter(|votes| field_tokens(votes) <= remaining_tokens)
+        .unwrap_or_default();
+    let votes_budget = (remaining_tokens + field_tokens(&counted)).saturating_sub(field_tokens(&view.votes));
+    let mut candidates =
+        (0..=all_agents.len().min(MAX_AGENTS)).rev().map(|named| agent_counts(all_agents, named, is_over));
+    view.agents = candidates.find(|agents| field_tokens(agents) <= votes_budget).unwrap_or(counted);
+    if let Some(target) = main_message(&mut view) {
+        *target = message;
     }
     view
 }
@@ -101,13 +104,13 @@ fn field_tokens<V: serde::Serialize>(fields: &BTreeMap<String, V>) -> usize {
 const FIELD_OVERHEAD: usize = 2;
 
 /// The first `named` agents by id, and the others as counts by status.
-pub(super) fn agent_counts(all: &[AgentDigest], named: usize, is_over: bool) -> BTreeMap<String, String> {
-    let (named, others) = all.split_at(named.min(all.len()));
+pub(super) fn agent_counts(agents: &[AgentDigest], named: usize, is_over: bool) -> BTreeMap<String, String> {
+    let (named, others) = agents.split_at(named.min(agents.len()));
     let mut shown = BTreeMap::new();
-    for (place, agent) in named.iter().enumerate() {
+    for (index, agent) in named.iter().enumerate() {
         let id = short_word(&agent.id);
         // Truncated names may be equal.
-        let id = if shown.contains_key(&id) { format!("{id}~{}", place + 1) } else { id };
+        let id = if shown.contains_key(&id) { format!("{id}~{}", index + 1) } else { id };
         shown.insert(id, agent_status(agent, is_over));
     }
     if !others.is_empty() {
@@ -132,10 +135,10 @@ fn status_counts(agents: &[AgentDigest], is_over: bool) -> String {
 }
 
 /// The answers with the most votes, and the sum of the other votes.
-fn top_votes(all: &BTreeMap<String, u32>) -> BTreeMap<String, u32> {
-    let mut ranked: Vec<_> = all.iter().collect();
-    ranked.sort_by_key(|(_, count)| Reverse(**count));
-    let (named, others) = ranked.split_at(MAX_VOTED_ANSWERS.min(ranked.len()));
+fn top_votes(votes: &BTreeMap<String, u32>) -> BTreeMap<String, u32> {
+    let mut sorted: Vec<_> = votes.iter().collect();
+    sorted.sort_by_key(|(_, count)| Reverse(**count));
+    let (named, others) = sorted.split_at(MAX_VOTED_ANSWERS.min(sorted.len()));
     let mut shown: BTreeMap<String, u32> = named.iter().map(|(label, count)| (short_word(label), **count)).collect();
     if !others.is_empty() {
         let sum = others.iter().fold(0_u32, |sum, (_, count)| sum.saturating_add(**count));
@@ -145,9 +148,9 @@ fn top_votes(all: &BTreeMap<String, u32>) -> BTreeMap<String, u32> {
 }
 
 /// The beginning of a text, with about a given number of tokens. A truncated text ends with a mark.
-fn truncate_tokens(text: &str, most: usize) -> String {
+fn truncate_tokens(text: &str, max_tokens: usize) -> String {
     let mut bytes = MAX_BRIEF_MESSAGE_BYTES.min(text.len());
-    while bytes > 0 && estimate_tokens(&truncate_words(text, bytes)) > most {
+    while bytes > 0 && estimate_tokens(&truncate_words(text, bytes)) > max_tokens {
         bytes -= 1;
     }
     truncate_words(text, bytes)
@@ -160,10 +163,10 @@ fn json_tokens(value: &impl serde::Serialize) -> usize {
 /// Estimates the tokens of a text. In the tests, the estimate is between 2 % too low and 16 % too high.
 pub(super) fn estimate_tokens(text: &str) -> usize {
     let runs = text.as_bytes().chunk_by(|a, b| char_class(*a) == char_class(*b));
-    let of_runs: usize =
+    let run_tokens: usize =
         runs.map(|run| run.first().map_or(0, |first| class_tokens(char_class(*first), run.len()))).sum();
     // Tokenizers join a space to the word after it, but not to a number.
-    of_runs + text.as_bytes().windows(2).filter(|pair| matches!(pair, [b' ', b'0'..=b'9'])).count()
+    run_tokens + text.as_bytes().windows(2).filter(|pair| matches!(pair, [b' ', b'0'..=b'9'])).count()
 }
 
 #[derive(PartialEq, Eq)]

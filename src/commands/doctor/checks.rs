@@ -1,4 +1,4 @@
-//! The checks that only look: kernel, folders, settings, keys, MassGen and its flags. None of them changes anything.
+//! The checks that only read: kernel, folders, settings, keys, MassGen and its flags. They change no run and no setting.
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -19,7 +19,7 @@ use crate::settings::Settings;
 use crate::supervisor::kernel;
 use crate::watch;
 
-/// Runs leave logs of some megabytes each; below this there is room for few.
+/// Less free space gives a warning: each run leaves logs of some megabytes.
 const MIN_FREE_BYTES: u64 = 1_000_000_000;
 
 pub(super) fn kernel() -> CheckResult {
@@ -61,8 +61,8 @@ pub(super) fn state_folder(settings: &Settings) -> CheckResult {
     if let Err(error) = StateFolder::open(&settings.state_folder) {
         return CheckResult::from_refusal(name, &Refusal::from(error));
     }
-    let tried = tempfile::tempfile_in(&settings.state_folder).and_then(|mut file| file.write_all(&[0; 4096]));
-    if let Err(error) = tried {
+    let written = tempfile::tempfile_in(&settings.state_folder).and_then(|mut file| file.write_all(&[0; 4096]));
+    if let Err(error) = written {
         let hint = "make it yours and make room, or name another with --home";
         return CheckResult::problem(name, format!("cannot write in `{home}`: {error}"), hint);
     }
@@ -95,7 +95,7 @@ pub(super) fn project(settings: &Settings) -> CheckResult {
     }
 }
 
-/// A client may start its server with other variables than this shell has.
+/// A note for missing keys: a client may start its server with other variables than this shell has.
 const VARIABLES_NOTE: &str = "this shell's variables, env_file and the user's .env files are looked at; a client hands its server the \
                      variables that its own settings name";
 
@@ -115,7 +115,7 @@ pub(super) fn keys(settings: &Settings) -> CheckResult {
     CheckResult::ok("keys", format!("MassGen would have {}", keys.join(", ")))
 }
 
-/// Where the variables of a run come from that is given nothing of the project.
+/// The sources of variables for a run without access to the project.
 fn variable_sources<'a>(settings: &'a Settings, package: Option<&'a Path>) -> VariableSources<'a> {
     VariableSources {
         home: settings.user_home.as_deref(),
@@ -128,8 +128,8 @@ fn variable_sources<'a>(settings: &'a Settings, package: Option<&'a Path>) -> Va
 }
 
 pub(super) fn program(settings: &Settings) -> (Option<PathBuf>, CheckResult) {
-    let found = match massgen_program(settings) {
-        Ok(found) => found,
+    let program = match massgen_program(settings) {
+        Ok(program) => program,
         Err(error) => {
             let hint = match &error {
                 ProgramError::NotExecutable(_) => "correct --massgen or MASSGEN_MCP_MASSGEN, or leave it out",
@@ -138,21 +138,21 @@ pub(super) fn program(settings: &Settings) -> (Option<PathBuf>, CheckResult) {
             return (None, CheckResult::problem("MassGen", text::error_chain(&error), hint));
         }
     };
-    if let Some(problem) = broken_import::version_problem(&found) {
-        return (Some(found), CheckResult::problem("MassGen", problem.message, problem.hint));
+    if let Some(problem) = broken_import::version_problem(&program) {
+        return (Some(program), CheckResult::problem("MassGen", problem.message, problem.hint));
     }
-    let at = found.display();
-    let tried = massgen::VERSION;
-    let check = match program::version(&found) {
-        Some(version) if version == tried => CheckResult::ok("MassGen", format!("{version} at {at}")),
+    let path = program.display();
+    let tested = massgen::VERSION;
+    let check = match program::version(&program) {
+        Some(version) if version == tested => CheckResult::ok("MassGen", format!("{version} at {path}")),
         version => {
             let version = version.unwrap_or_else(|| "of unknown version".to_owned());
             let hint =
-                format!("{tried} is the version that was tried; `massgen-mcp setup` makes one where there is none");
-            CheckResult::warning("MassGen", format!("{version} at {at}"), hint)
+                format!("{tested} is the version that was tried; `massgen-mcp setup` makes one where there is none");
+            CheckResult::warning("MassGen", format!("{version} at {path}"), hint)
         }
     };
-    (Some(found), check)
+    (Some(program), check)
 }
 
 /// MassGen starts the tools of its agents by the bare name `fastmcp`.
@@ -181,32 +181,32 @@ pub(super) fn default_config(settings: &Settings, program: &Path) -> CheckResult
             return CheckResult::ok(name, "there is none; each run has to name its config, such as @examples/NAME");
         }
     };
-    let at = path.display();
+    let shown = path.display();
     let tree = std::fs::read_to_string(&path).ok().and_then(|text| Tree::parse_file(&path, &text).ok());
     let Some(tree) = tree else {
         return CheckResult::warning(
             name,
-            format!("`{at}` cannot be read as a config"),
+            format!("`{shown}` cannot be read as a config"),
             "mend it, or name another with each run",
         );
     };
-    let origins = variable_sources(settings, package.as_deref());
-    let there = origins.names();
-    let engine = || DockerEngine::find(origins.docker_host().as_deref());
-    let warnings = configs::warnings(&tree, Context::None, |variable| there.contains(variable), engine);
+    let variables = variable_sources(settings, package.as_deref());
+    let available = variables.names();
+    let engine = || DockerEngine::find(variables.docker_host().as_deref());
+    let warnings = configs::warnings(&tree, Context::None, |variable| available.contains(variable), engine);
     let messages: Vec<String> = warnings.iter().map(|warning| warning.message.clone()).collect();
     let Some(first) = warnings.into_iter().next() else {
-        return CheckResult::ok(name, format!("`{at}` has all of its keys"));
+        return CheckResult::ok(name, format!("`{shown}` has all of its keys"));
     };
     let hint = if first.code == "api_key_missing" { VARIABLES_NOTE.to_owned() } else { first.hint };
-    CheckResult::warning(name, format!("`{at}`: {}", messages.join("; ")), hint)
+    CheckResult::warning(name, format!("`{shown}`: {}", messages.join("; ")), hint)
 }
 
 pub(super) async fn flags(settings: &Settings, program: &Path) -> CheckResult {
     let hint = "use the MassGen that `massgen-mcp setup` makes, or look at its installation";
     match flags::missing(program).await {
         Ok(missing) if missing.is_empty() => {
-            // It starts: a failure that was seen before no longer holds.
+            // MassGen starts, so a recorded import failure is out of date.
             broken_import::clear_failure(program, &settings.state_folder.join(FAILED_IMPORTS_FOLDER));
             CheckResult::ok("flags", format!("MassGen knows all {} that it is started with", launch::FLAGS.len()))
         }

@@ -1,5 +1,5 @@
-//! The check that does: one run of real MassGen with the scripted model, as a server would start it, from start to answer.
-//! It costs nothing and needs no network; a run that does not come to its end is stopped.
+//! The rehearsal: one run of real MassGen with the scripted model, from start to answer, as a server would start it.
+//! It costs nothing and needs no network. A run that does not end in time is stopped.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::run::{Cap, ConfigChoice, Outcome, RunId, RunRecord, RunSpec, Unpriced
 use crate::settings::Settings;
 use crate::view::Detail;
 
-/// How long the rehearsal may take; far longer than it does on a machine with anything to spare.
+/// How long the rehearsal may take; it normally takes 10 to 25 s.
 const REHEARSAL_TIMEOUT: Duration = Duration::from_secs(180);
 const QUESTION: &str = "What is 6 times 7?";
 
@@ -23,16 +23,19 @@ pub(super) async fn rehearse(
     fleet: &Fleet,
     settings: &Settings,
     program: PathBuf,
-    say: impl Fn(&str),
+    report: impl Fn(&str),
 ) -> Result<CheckResult, Refusal> {
     let started = fleet.start(start_request(fleet.state().new_id()?, settings, program)).await?;
     let id = started.record.spec.id.clone();
-    let record = wait_for_end(fleet, started.record, say).await?;
+    let record = wait_for_end(fleet, started.record, report).await?;
     if record.state.ending().is_none() {
         let stopped = kill::stop_run(fleet, &id, Duration::ZERO, Some("the doctor gave up".to_owned())).await?;
-        let at = view_of(fleet, &record, Detail::Brief).state;
-        let last = view_of(fleet, &stopped, Detail::Brief).state;
-        let message = format!("{id} was still {at} after {} s; it is {last} now", REHEARSAL_TIMEOUT.as_secs());
+        let timed_out_state = view_of(fleet, &record, Detail::Brief).state;
+        let final_state = view_of(fleet, &stopped, Detail::Brief).state;
+        let message = format!(
+            "{id} was still {timed_out_state} after {} s; it is {final_state} now",
+            REHEARSAL_TIMEOUT.as_secs()
+        );
         return Ok(CheckResult::problem("rehearsal", message, inspect_hint(&id)));
     }
     Ok(check_record(fleet, &record))
@@ -40,7 +43,7 @@ pub(super) async fn rehearse(
 
 fn start_request(id: RunId, settings: &Settings, program: PathBuf) -> StartRequest {
     let mut limits = StartLimits::from(settings);
-    // What costs nothing is held against no budget.
+    // The rehearsal costs nothing, so no budget applies to it.
     (limits.per_run.cap, limits.per_run.unpriced) = (Cap::default(), Unpriced::Warn);
     (limits.global.server_usd, limits.global.day_usd) = (None, None);
     let config = ConfigChoice::Rehearsal("@rehearsal".to_owned());
@@ -62,15 +65,15 @@ fn start_request(id: RunId, settings: &Settings, program: PathBuf) -> StartReque
     }
 }
 
-/// The run at its end, or as it is when patience is; each change is told.
-async fn wait_for_end(fleet: &Fleet, mut record: RunRecord, say: impl Fn(&str)) -> Result<RunRecord, Refusal> {
+/// Waits for the end of the run, or for the timeout; reports each change through `say`.
+async fn wait_for_end(fleet: &Fleet, mut record: RunRecord, report: impl Fn(&str)) -> Result<RunRecord, Refusal> {
     let deadline = Instant::now() + REHEARSAL_TIMEOUT;
     let selection = Selection::Runs(vec![record.spec.id.clone()]);
     while record.state.ending().is_none() && Instant::now() < deadline {
-        say(&summary_line(&view_of(fleet, &record, Detail::Brief)));
+        report(&summary_line(&view_of(fleet, &record, Detail::Brief)));
         let since = Some(Cursor::from_runs(std::slice::from_ref(&record)));
-        let left = deadline.saturating_duration_since(Instant::now());
-        let waited = fleet.wait(&selection, WaitUntil::Change, since, left, std::future::pending()).await?;
+        let remaining = deadline.saturating_duration_since(Instant::now());
+        let waited = fleet.wait(&selection, WaitUntil::Change, since, remaining, std::future::pending()).await?;
         record = waited.snapshot.runs.into_iter().next().unwrap_or(record);
     }
     Ok(record)
@@ -83,8 +86,12 @@ fn check_record(fleet: &Fleet, record: &RunRecord) -> CheckResult {
     if succeeded && run.answer_chars.is_some_and(|chars| chars > 0) {
         return CheckResult::ok("rehearsal", format!("{id} succeeded in {} s with an answer", run.elapsed_s));
     }
-    let why = run.problem.map(|problem| format!(": {} ({}; {})", problem.message, problem.code, problem.hint));
-    CheckResult::problem("rehearsal", format!("{id} {}{}", run.state, why.unwrap_or_default()), inspect_hint(id))
+    let problem_text = run.problem.map(|problem| format!(": {} ({}; {})", problem.message, problem.code, problem.hint));
+    CheckResult::problem(
+        "rehearsal",
+        format!("{id} {}{}", run.state, problem_text.unwrap_or_default()),
+        inspect_hint(id),
+    )
 }
 
 fn inspect_hint(id: &RunId) -> String {

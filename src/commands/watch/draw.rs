@@ -1,4 +1,4 @@
-//! The screen of `watch`: a board → a frame. Pure; every text in it has been made harmless before.
+//! Draws the screen of `watch`: from the screen state to a frame. Pure; all texts were sanitized before.
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -8,11 +8,11 @@ use ratatui::widgets::{Block, Borders, Paragraph, Row as RunGrid, Table, TableSt
 
 use super::state::{Overlay, RunRow, ScreenState};
 
-/// The height of what is shown of the chosen run.
+/// The height of the details of the selected run.
 const DETAILS_HEIGHT: u16 = 8;
-/// From this width on there is room for votes and questions.
+/// The least width of a screen that shows votes and questions.
 const WIDE_SCREEN: u16 = 110;
-/// How many bars a trend has there, and elsewhere.
+/// The number of bars of a trend on wide and on narrow screens.
 const TREND_WIDTH: u16 = 20;
 const NARROW_TREND_WIDTH: u16 = 6;
 
@@ -21,11 +21,11 @@ struct Column {
     content: ColumnContent,
     name: &'static str,
     width: Constraint,
-    /// The least width of a screen that has it.
+    /// The least width of a screen that shows it.
     min_screen_width: u16,
 }
 
-/// What is in a column.
+/// The content of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ColumnContent {
     Run,
@@ -40,8 +40,8 @@ enum ColumnContent {
     Question,
 }
 
-const fn column(what: ColumnContent, name: &'static str, width: Constraint, from_width: u16) -> Column {
-    Column { content: what, name, width, min_screen_width: from_width }
+const fn column(content: ColumnContent, name: &'static str, width: Constraint, min_screen_width: u16) -> Column {
+    Column { content, name, width, min_screen_width }
 }
 
 const COLUMNS: &[Column] = &[
@@ -56,30 +56,30 @@ const COLUMNS: &[Column] = &[
     column(ColumnContent::Trend, "TREND", Constraint::Length(TREND_WIDTH), 60),
     column(ColumnContent::Question, "QUESTION", Constraint::Fill(2), WIDE_SCREEN),
 ];
-/// The bars of a trend, from nothing to the most.
+/// The bars of a trend, from zero to the maximum.
 const BAR_CHARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
 /// Draws the whole screen.
-pub(super) fn draw(frame: &mut Frame<'_>, board: &ScreenState) {
-    let about = if frame.area().height >= 2 * DETAILS_HEIGHT { DETAILS_HEIGHT } else { 0 };
-    let parts = [Constraint::Length(1), Constraint::Min(1), Constraint::Length(about), Constraint::Length(1)];
+pub(super) fn draw(frame: &mut Frame<'_>, screen: &ScreenState) {
+    let details_height = if frame.area().height >= 2 * DETAILS_HEIGHT { DETAILS_HEIGHT } else { 0 };
+    let parts = [Constraint::Length(1), Constraint::Min(1), Constraint::Length(details_height), Constraint::Length(1)];
     let [top, middle, below, bottom] = Layout::vertical(parts).areas(frame.area());
-    frame.render_widget(Line::from(summary(&board.rows)).style(Modifier::BOLD), top);
-    match &board.overlay {
+    frame.render_widget(Line::from(summary(&screen.rows)).style(Modifier::BOLD), top);
+    match &screen.overlay {
         Overlay::RunDetails { id, lines, top } => {
-            let whole = Rect { height: middle.height + below.height, ..middle };
-            draw_details(frame, whole, &format!(" {id} "), lines, *top);
+            let area = Rect { height: middle.height + below.height, ..middle };
+            draw_details(frame, area, &format!(" {id} "), lines, *top);
         }
         Overlay::None | Overlay::MessageInput { .. } | Overlay::ConfirmKill { .. } => {
-            draw_table(frame, middle, board);
-            if about > 0 {
-                let lines = board.selected_row().map(|(_, row)| run_facts(row)).unwrap_or_default();
+            draw_table(frame, middle, screen);
+            if details_height > 0 {
+                let lines = screen.selected_row().map(|(_, row)| run_facts(row)).unwrap_or_default();
                 let block = Block::new().borders(Borders::TOP);
                 frame.render_widget(Paragraph::new(lines).wrap(Wrap { trim: false }).block(block), below);
             }
         }
     }
-    frame.render_widget(footer(board, bottom.width), bottom);
+    frame.render_widget(footer(screen, bottom.width), bottom);
 }
 
 fn summary(rows: &[RunRow]) -> String {
@@ -88,8 +88,8 @@ fn summary(rows: &[RunRow]) -> String {
     format!("massgen-mcp: {} runs, {live} live, {} tokens", rows.len(), format_count(tokens))
 }
 
-fn draw_table(frame: &mut Frame<'_>, area: Rect, board: &ScreenState) {
-    if board.rows.is_empty() {
+fn draw_table(frame: &mut Frame<'_>, area: Rect, screen: &ScreenState) {
+    if screen.rows.is_empty() {
         frame.render_widget(Line::from("no runs yet; they appear here by themselves"), area);
         return;
     }
@@ -99,14 +99,15 @@ fn draw_table(frame: &mut Frame<'_>, area: Rect, board: &ScreenState) {
         if column.content == ColumnContent::Trend { Constraint::Length(trend) } else { column.width }
     };
     let widths: Vec<_> = columns.iter().map(width).collect();
-    let cells = board.rows.iter().map(|row| RunGrid::new(columns.iter().map(|column| cell(board, row, column, trend))));
+    let cells =
+        screen.rows.iter().map(|row| RunGrid::new(columns.iter().map(|column| cell(screen, row, column, trend))));
     let names = RunGrid::new(columns.iter().map(|column| column.name)).style(Modifier::DIM);
     let table = Table::new(cells, widths).header(names).row_highlight_style(Modifier::REVERSED).column_spacing(1);
-    let mut chosen = TableState::default().with_selected(board.selected_row().map(|(at, _)| at));
-    frame.render_stateful_widget(table, area, &mut chosen);
+    let mut selected = TableState::default().with_selected(screen.selected_row().map(|(index, _)| index));
+    frame.render_stateful_widget(table, area, &mut selected);
 }
 
-fn cell<'a>(board: &ScreenState, row: &'a RunRow, column: &Column, trend: u16) -> Span<'a> {
+fn cell<'a>(screen: &ScreenState, row: &'a RunRow, column: &Column, trend: u16) -> Span<'a> {
     match column.content {
         ColumnContent::Run => Span::raw(row.id.as_str()),
         ColumnContent::State => Span::styled(row.state.as_str(), state_style(&row.state)),
@@ -116,29 +117,29 @@ fn cell<'a>(board: &ScreenState, row: &'a RunRow, column: &Column, trend: u16) -
         ColumnContent::Votes => Span::raw(row.votes.as_str()),
         ColumnContent::Cost => Span::raw(row.cost.as_str()),
         ColumnContent::Tokens => Span::raw(row.tokens.map(format_count).unwrap_or_default()),
-        ColumnContent::Trend => Span::raw(sparkline(&trend_of(board, row), usize::from(trend))),
+        ColumnContent::Trend => Span::raw(sparkline(&trend_of(screen, row), usize::from(trend))),
         ColumnContent::Question => Span::raw(row.question.as_str()),
     }
 }
 
-/// A run that is over has none, unless it was seen at work.
-fn trend_of(board: &ScreenState, row: &RunRow) -> Vec<u64> {
-    let added = board.tokens_per_sample(&row.id);
+/// The trend of a run; empty for an ended run without samples from its live time.
+fn trend_of(screen: &ScreenState, row: &RunRow) -> Vec<u64> {
+    let added = screen.tokens_per_sample(&row.id);
     if row.has_ended && added.iter().all(|tokens| *tokens == 0) { Vec::new() } else { added }
 }
 
 fn state_style(state: &str) -> Style {
-    let colour = match state {
+    let color = match state {
         "running" | "starting" => Color::Cyan,
         "succeeded" => Color::Green,
         "queued" | "stopping" | "killed" => Color::Yellow,
         "failed" | "timed_out" | "over_budget" | "lost" => Color::Red,
         _ => Color::Reset,
     };
-    Style::new().fg(colour)
+    Style::new().fg(color)
 }
 
-/// What is known of the chosen run.
+/// The facts about the selected run.
 fn run_facts(row: &RunRow) -> Vec<Line<'_>> {
     let mut lines = vec![Line::from(row.question.as_str())];
     lines.extend((!row.agent_lines.is_empty()).then(|| Line::from(row.agent_lines.join(", "))));
@@ -148,33 +149,33 @@ fn run_facts(row: &RunRow) -> Vec<Line<'_>> {
 }
 
 fn draw_details(frame: &mut Frame<'_>, area: Rect, title: &str, lines: &[String], top: usize) {
-    // What is above the first line is not laid out: it may be a whole answer.
-    let rest: Vec<_> =
+    // Lay out only the visible lines: the text may be a whole answer.
+    let visible: Vec<_> =
         lines.iter().skip(top).take(usize::from(area.height)).map(|line| Line::from(line.as_str())).collect();
     let block = Block::new().borders(Borders::TOP).title(title);
-    frame.render_widget(Paragraph::new(rest).wrap(Wrap { trim: false }).block(block), area);
+    frame.render_widget(Paragraph::new(visible).wrap(Wrap { trim: false }).block(block), area);
 }
 
-fn footer(board: &ScreenState, width: u16) -> Line<'_> {
-    let text = match &board.overlay {
-        Overlay::None if !board.note.is_empty() => board.note.clone(),
+fn footer(screen: &ScreenState, width: u16) -> Line<'_> {
+    let text = match &screen.overlay {
+        Overlay::None if !screen.note.is_empty() => screen.note.clone(),
         Overlay::None => "↑↓ choose   Enter open   p page   s steer   k kill   q leave".to_owned(),
         Overlay::RunDetails { .. } => "↑↓ PgUp PgDn scroll   Esc back".to_owned(),
         Overlay::ConfirmKill { id } => format!("kill {id} with all that it started? y: yes, any other key: no"),
         Overlay::MessageInput { id, text } => {
-            let asked = format!("to {id} (Enter sends, Esc does not): ");
-            // The end of a long message is what is being written.
-            let room = usize::from(width).saturating_sub(asked.chars().count() + 1);
-            let hidden = text.chars().count().saturating_sub(room);
-            format!("{asked}{}█", text.chars().skip(hidden).collect::<String>())
+            let prompt = format!("to {id} (Enter sends, Esc does not): ");
+            // Show the end of a long message, where the user is typing.
+            let max_chars = usize::from(width).saturating_sub(prompt.chars().count() + 1);
+            let hidden = text.chars().count().saturating_sub(max_chars);
+            format!("{prompt}{}█", text.chars().skip(hidden).collect::<String>())
         }
     };
     let style =
-        if matches!(board.overlay, Overlay::ConfirmKill { .. }) { Style::new().fg(Color::Red) } else { Style::new() };
+        if matches!(screen.overlay, Overlay::ConfirmKill { .. }) { Style::new().fg(Color::Red) } else { Style::new() };
     Line::styled(text, style)
 }
 
-/// Minutes and seconds, or hours and minutes.
+/// Formats a time as minutes and seconds, or hours and minutes.
 fn format_time(seconds: u64) -> String {
     match seconds {
         0..3600 => format!("{}:{:02}", seconds / 60, seconds % 60),
@@ -182,7 +183,7 @@ fn format_time(seconds: u64) -> String {
     }
 }
 
-/// A number in at most five characters.
+/// Formats a number in at most five characters.
 fn format_count(count: u64) -> String {
     match count {
         0..1_000 => count.to_string(),
@@ -192,13 +193,13 @@ fn format_count(count: u64) -> String {
     }
 }
 
-/// The last `width` numbers as bars, by their own greatest.
+/// The last `width` numbers as bars, scaled to their maximum.
 fn sparkline(numbers: &[u64], width: usize) -> String {
     let last = &numbers[numbers.len().saturating_sub(width)..];
-    let most = last.iter().copied().max().unwrap_or_default();
-    let bar = |number: &u64| match most {
+    let max = last.iter().copied().max().unwrap_or_default();
+    let bar = |number: &u64| match max {
         0 => BAR_CHARS[0],
-        _ => BAR_CHARS[usize::try_from((number * 7).div_ceil(most)).unwrap_or_default().min(7)],
+        _ => BAR_CHARS[usize::try_from((number * 7).div_ceil(max)).unwrap_or_default().min(7)],
     };
     last.iter().map(bar).collect()
 }
@@ -229,25 +230,25 @@ mod tests {
         }
     }
 
-    fn board() -> ScreenState {
-        let mut board = ScreenState::default();
+    fn test_screen() -> ScreenState {
+        let mut screen = ScreenState::default();
         for tokens in [0, 0, 1_000, 8_000] {
-            board.update_rows(vec![row("mg-00000001", "running", tokens), row("mg-00000002", "succeeded", 500)], true);
+            screen.update_rows(vec![row("mg-00000001", "running", tokens), row("mg-00000002", "succeeded", 500)], true);
         }
-        board
+        screen
     }
 
-    fn screen(board: &ScreenState, width: u16, height: u16) -> Vec<String> {
+    fn rendered(screen: &ScreenState, width: u16, height: u16) -> Vec<String> {
         let mut terminal = Terminal::new(TestBackend::new(width, height)).expect("terminal");
-        terminal.draw(|frame| draw(frame, board)).expect("drawn");
+        terminal.draw(|frame| draw(frame, screen)).expect("drawn");
         let buffer = terminal.backend().buffer();
         let line = |y| (0..width).map(|x| buffer[(x, y)].symbol()).collect::<String>().trim_end().to_owned();
         (0..height).map(line).collect()
     }
 
     #[test]
-    fn a_wide_screen_shows_every_column_and_the_chosen_run_below() {
-        let lines = screen(&board(), 150, 20);
+    fn a_wide_screen_shows_every_column_and_the_selected_run() {
+        let lines = rendered(&test_screen(), 150, 20);
         assert_eq!(lines[0], "massgen-mcp: 2 runs, 1 live, 8.5k tokens");
         for name in ["RUN", "STATE", "PHASE", "TIME", "AGENTS", "VOTES", "COST", "TOKENS", "TREND", "QUESTION"] {
             assert!(lines[1].contains(name), "{name} in {}", lines[1]);
@@ -271,34 +272,34 @@ mod tests {
     }
 
     #[test]
-    fn a_narrow_or_low_screen_keeps_what_matters() {
-        let lines = screen(&board(), 80, 24);
+    fn a_narrow_or_low_screen_keeps_the_important_columns() {
+        let lines = rendered(&test_screen(), 80, 24);
         for text in ["mg-00000001", "running", "2:05", "$0.0123", "8.0k", "▁▂█"] {
             assert!(lines[2].contains(text), "{text} in {}", lines[2]);
         }
-        let low = screen(&board(), 80, 6);
+        let low = rendered(&test_screen(), 80, 6);
         assert!(low[3].starts_with("mg-00000002") && low[5].contains("Enter open"), "{low:#?}");
         for (width, height) in [(1, 1), (5, 3), (20, 2)] {
-            screen(&board(), width, height);
+            rendered(&test_screen(), width, height);
         }
     }
 
     #[test]
-    fn what_is_in_front_of_the_table_says_what_its_keys_do() {
-        let mut board = board();
-        assert_eq!(screen(&ScreenState::default(), 80, 24)[1], "no runs yet; they appear here by themselves");
-        board.handle_key(KeyPress::Char('k'));
-        assert!(screen(&board, 80, 24)[23].starts_with("kill mg-00000001 with all that it started?"));
-        board.handle_key(KeyPress::Escape);
-        board.handle_key(KeyPress::Char('s'));
-        "a longer message".repeat(9).chars().for_each(|c| drop(board.handle_key(KeyPress::Char(c))));
-        let foot = screen(&board, 80, 24).pop().expect("a line");
+    fn overlays_say_what_their_keys_do() {
+        let mut screen = test_screen();
+        assert_eq!(rendered(&ScreenState::default(), 80, 24)[1], "no runs yet; they appear here by themselves");
+        screen.handle_key(KeyPress::Char('k'));
+        assert!(rendered(&screen, 80, 24)[23].starts_with("kill mg-00000001 with all that it started?"));
+        screen.handle_key(KeyPress::Escape);
+        screen.handle_key(KeyPress::Char('s'));
+        "a longer message".repeat(9).chars().for_each(|c| drop(screen.handle_key(KeyPress::Char(c))));
+        let foot = rendered(&screen, 80, 24).pop().expect("a line");
         assert!(foot.starts_with("to mg-00000001 (Enter sends") && foot.ends_with("message█"), "{foot}");
-        board.handle_key(KeyPress::Escape);
-        let UiAction::OpenRun(id) = board.handle_key(KeyPress::Enter) else { panic!("a run is chosen") };
-        board.show_details(&id, (0..50).map(|number| format!("line {number}")).collect());
-        board.handle_key(KeyPress::PageDown);
-        let lines = screen(&board, 80, 24);
+        screen.handle_key(KeyPress::Escape);
+        let UiAction::OpenRun(id) = screen.handle_key(KeyPress::Enter) else { panic!("a run is chosen") };
+        screen.show_details(&id, (0..50).map(|number| format!("line {number}")).collect());
+        screen.handle_key(KeyPress::PageDown);
+        let lines = rendered(&screen, 80, 24);
         assert!(lines[1].contains("mg-00000001") && lines[2] == "line 10" && lines[22] == "line 30", "{lines:#?}");
     }
 

@@ -1,5 +1,5 @@
-//! The pages that the screen has opened: each is rewritten for as long as its run goes on and the screen is there, and a last
-//! time, as one that stays as it is, when either is over.
+//! The pages that the screen has opened: each is rewritten while its run is live and the screen is open, and once more, without
+//! the automatic reload, when either ends.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::fleet::{Fleet, Selection, WaitUntil};
 use crate::refusal::Refusal;
 use crate::run::RunId;
 
-/// How often the page of a run that goes on is written, and read by the browser.
+/// How often the page of a live run is rewritten, and reloaded by the browser.
 const REWRITE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The pages that are kept up to date.
@@ -24,36 +24,36 @@ pub(super) struct OpenPages {
 }
 
 impl OpenPages {
-    /// Opens the page of a run and keeps it up to date; the screen hears how that went.
-    pub(super) fn open(&mut self, id: RunId, fleet: &Fleet, to: &mpsc::Sender<ScreenEvent>) {
-        let task = self.tasks.spawn(keep_updated(fleet.clone(), id.clone(), to.clone()));
-        if let Some(before) = self.by_run.insert(id, task) {
-            before.abort();
+    /// Opens the page of a run and keeps it up to date; sends the result to the screen as a note.
+    pub(super) fn open(&mut self, id: RunId, fleet: &Fleet, sender: &mpsc::Sender<ScreenEvent>) {
+        let task = self.tasks.spawn(keep_updated(fleet.clone(), id.clone(), sender.clone()));
+        if let Some(previous) = self.by_run.insert(id, task) {
+            previous.abort();
         }
     }
 
-    /// Waits for the last writing of each, after the screen has gone.
+    /// Waits for the last write of each page, after the screen was closed.
     pub(super) async fn close(mut self) {
         while self.tasks.join_next().await.is_some() {}
     }
 }
 
-async fn keep_updated(fleet: Fleet, id: RunId, to: mpsc::Sender<ScreenEvent>) {
+async fn keep_updated(fleet: Fleet, id: RunId, sender: mpsc::Sender<ScreenEvent>) {
     let note = match write_and_open(&fleet, &id).await {
         Ok(note) => note,
         Err(refusal) => refusal_text(&refusal, &fleet),
     };
-    let _nobody = to.send(ScreenEvent::Note(note)).await;
+    let _sent = sender.send(ScreenEvent::Note(note)).await;
     let selection = Selection::Runs(vec![id.clone()]);
-    while !to.is_closed() {
-        // Whatever went wrong, the next look or the next writing may go well.
-        let _over_or_not = fleet.wait(&selection, WaitUntil::AllEnded, None, REWRITE_INTERVAL, to.closed()).await;
-        let refresh = (!to.is_closed()).then_some(REWRITE_INTERVAL);
+    while !sender.is_closed() {
+        // An error is ignored: the next wait or the next write may succeed.
+        let _result = fleet.wait(&selection, WaitUntil::AllEnded, None, REWRITE_INTERVAL, sender.closed()).await;
+        let refresh = (!sender.is_closed()).then_some(REWRITE_INTERVAL);
         match report::write_run_page(&fleet, &id, None, refresh).await {
             Ok((record, _)) if record.state.ending().is_some() => return,
             Ok(_) => {}
             Err(refusal) => {
-                let _nobody = to.send(ScreenEvent::Note(refusal_text(&refusal, &fleet))).await;
+                let _sent = sender.send(ScreenEvent::Note(refusal_text(&refusal, &fleet))).await;
                 return;
             }
         }

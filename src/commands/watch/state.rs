@@ -1,5 +1,5 @@
-//! What the screen of `watch` shows, and what keys do to it. Pure: it reads no run and no terminal, and does nothing by itself;
-//! what is to be done is a wish for its caller.
+//! The state of the screen of `watch`, and how keys change it. Pure: it reads no run and no terminal; an action that a key
+//! requests is returned to the caller.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -7,14 +7,14 @@ use crate::commands::summary::cost_text;
 use crate::run::{RunId, RunRecord};
 use crate::view::RunView;
 
-/// How many samples of a run's tokens are kept.
+/// The most samples of a run's tokens that are kept.
 const MAX_SAMPLES: usize = 32;
 /// How many lines a page key moves.
 const PAGE_LINES: usize = 10;
 /// The longest message to a run, in characters.
 const MAX_MESSAGE_CHARS: usize = 2_000;
 
-/// A run, in texts that are harmless in a terminal.
+/// The row of a run, in texts that are sanitized for a terminal.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct RunRow {
     pub(super) id: RunId,
@@ -22,20 +22,20 @@ pub(super) struct RunRow {
     pub(super) has_ended: bool,
     pub(super) phase: String,
     pub(super) elapsed_s: u64,
-    /// How many agents are at what.
+    /// The number of agents in each state.
     pub(super) agents: String,
-    /// What each agent is at.
+    /// The state of each agent.
     pub(super) agent_lines: Vec<String>,
     pub(super) votes: String,
     pub(super) cost: String,
     pub(super) cost_line: String,
     pub(super) tokens: Option<u64>,
     pub(super) question: String,
-    /// What went wrong, and what to do about it.
+    /// The problem and its hint.
     pub(super) problem: Vec<String>,
 }
 
-/// What is on the screen.
+/// The state of the screen.
 #[derive(Debug, Default)]
 pub(super) struct ScreenState {
     pub(super) rows: Vec<RunRow>,
@@ -45,21 +45,21 @@ pub(super) struct ScreenState {
     pub(super) note: String,
 }
 
-/// What is in front of the table.
+/// The overlay in front of the table.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) enum Overlay {
-    /// Nothing.
+    /// No overlay.
     #[default]
     None,
     /// An opened run.
     RunDetails { id: RunId, lines: Vec<String>, top: usize },
-    /// A message that is being written.
+    /// The input of a message.
     MessageInput { id: RunId, text: String },
-    /// The question whether to kill a run.
+    /// The confirmation before a run is killed.
     ConfirmKill { id: RunId },
 }
 
-/// A key that means something here.
+/// A key with a function on the screen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum KeyPress {
     Up,
@@ -74,28 +74,28 @@ pub(super) enum KeyPress {
     Char(char),
 }
 
-/// What a key asks for.
+/// The action that a key requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum UiAction {
     None,
     Quit,
     OpenRun(RunId),
-    /// Its page in the browser.
+    /// Open the run's page in the browser.
     OpenPage(RunId),
     Kill(RunId),
     Steer(RunId, String),
 }
 
 impl RunRow {
-    /// A row of a run; `clean` makes a text harmless.
+    /// The row of a run; `clean` sanitizes a text.
     pub(super) fn from_record(record: &RunRecord, run: &RunView, clean: impl Fn(&str) -> String) -> RunRow {
         let votes: Vec<_> = run.votes.iter().map(|(label, count)| format!("{label}:{count}")).collect();
-        let each = run.agents.iter().map(|(id, at)| clean(&format!("{id} {at}")));
+        let agent_lines = run.agents.iter().map(|(id, state)| clean(&format!("{id} {state}")));
         let question = record.spec.question.split_whitespace().take(100).collect::<Vec<_>>().join(" ");
         let label = run.group.as_ref().map(|group| format!("[{group}] ")).unwrap_or_default();
-        let told = |code: &str, message: &str, hint: &str| [format!("{code}: {message}"), format!("hint: {hint}")];
-        let problem = run.problem.iter().flat_map(|problem| told(&problem.code, &problem.message, &problem.hint));
-        let warning = run.warning.iter().flat_map(|warning| told(&warning.code, &warning.message, &warning.hint));
+        let lines_of = |code: &str, message: &str, hint: &str| [format!("{code}: {message}"), format!("hint: {hint}")];
+        let problem = run.problem.iter().flat_map(|problem| lines_of(&problem.code, &problem.message, &problem.hint));
+        let warning = run.warning.iter().flat_map(|warning| lines_of(&warning.code, &warning.message, &warning.hint));
         RunRow {
             id: record.spec.id.clone(),
             state: clean(&run.state),
@@ -103,7 +103,7 @@ impl RunRow {
             phase: clean(run.queue.as_deref().or(run.phase.as_deref()).unwrap_or_default()),
             elapsed_s: run.elapsed_s,
             agents: clean(&status_counts(&run.agents)),
-            agent_lines: each.collect(),
+            agent_lines: agent_lines.collect(),
             votes: clean(&votes.join(" ")),
             cost: run.cost_usd.map(|usd| format!("${usd:.4}")).unwrap_or_default(),
             cost_line: clean(&cost_text(run).unwrap_or_default()),
@@ -114,11 +114,11 @@ impl RunRow {
     }
 }
 
-/// `2 voted, 1 working`: the first word of what each is at, most frequent first.
+/// `2 voted, 1 working`: counts the first word of each agent's state, the most frequent first.
 fn status_counts(agents: &BTreeMap<String, String>) -> String {
     let mut counts = BTreeMap::new();
-    for at in agents.values() {
-        *counts.entry(at.split(' ').next().unwrap_or_default()).or_insert(0) += 1;
+    for state in agents.values() {
+        *counts.entry(state.split(' ').next().unwrap_or_default()).or_insert(0) += 1;
     }
     let mut counts: Vec<(&str, u32)> = counts.into_iter().collect();
     counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
@@ -126,7 +126,7 @@ fn status_counts(agents: &BTreeMap<String, String>) -> String {
 }
 
 impl ScreenState {
-    /// Takes what was seen; `tick` says that it is time for another sample.
+    /// Replaces the rows; with `tick`, also takes a sample of the tokens.
     pub(super) fn update_rows(&mut self, rows: Vec<RunRow>, tick: bool) {
         self.samples.retain(|id, _| rows.iter().any(|row| row.id == *id));
         for row in rows.iter().filter(|_| tick) {
@@ -142,12 +142,12 @@ impl ScreenState {
         }
     }
 
-    /// Shows an opened run, unless the person went on to something else.
+    /// Shows the lines of an opened run, unless the user has closed it.
     pub(super) fn show_details(&mut self, id: &RunId, lines: Vec<String>) {
-        if let Overlay::RunDetails { id: wanted, lines: shown, .. } = &mut self.overlay
-            && wanted == id
+        if let Overlay::RunDetails { id: open_id, lines: shown_lines, .. } = &mut self.overlay
+            && open_id == id
         {
-            *shown = lines;
+            *shown_lines = lines;
         }
     }
 
@@ -155,19 +155,19 @@ impl ScreenState {
         self.note = note;
     }
 
-    /// The row that is chosen.
+    /// The selected row.
     pub(super) fn selected_row(&self) -> Option<(usize, &RunRow)> {
         self.rows.iter().enumerate().find(|(_, row)| Some(&row.id) == self.selected.as_ref())
     }
 
-    /// How many tokens were added from sample to sample, the latest last.
+    /// The number of tokens added between samples, the latest last.
     pub(super) fn tokens_per_sample(&self, id: &RunId) -> Vec<u64> {
         let samples = self.samples.get(id).into_iter().flatten();
         let next = self.samples.get(id).into_iter().flatten().skip(1);
         samples.zip(next).map(|(before, after)| after.saturating_sub(*before)).collect()
     }
 
-    /// What a key does.
+    /// Handles a key.
     pub(super) fn handle_key(&mut self, key: KeyPress) -> UiAction {
         if key == KeyPress::Interrupt {
             return UiAction::Quit;
@@ -223,11 +223,11 @@ impl ScreenState {
         UiAction::OpenPage(id)
     }
 
-    /// Only a run that goes on can be steered or killed.
-    fn open_overlay(&mut self, front: impl Fn(RunId) -> Overlay) {
+    /// Opens an overlay for the selected run; only a live run can be steered or killed.
+    fn open_overlay(&mut self, overlay: impl Fn(RunId) -> Overlay) {
         match self.selected_row() {
             Some((_, row)) if row.has_ended => self.note = format!("{} is over", row.id),
-            Some((_, row)) => self.overlay = front(row.id.clone()),
+            Some((_, row)) => self.overlay = overlay(row.id.clone()),
             None => {}
         }
     }
@@ -254,14 +254,14 @@ impl ScreenState {
     }
 
     fn move_selection(&mut self, by: isize) {
-        let Some((at, _)) = self.selected_row() else { return };
+        let Some((state, _)) = self.selected_row() else { return };
         let last = self.rows.len().saturating_sub(1);
-        let wanted = at.saturating_add_signed(by).min(last);
-        self.selected = self.rows.get(wanted).map(|row| row.id.clone());
+        let target = state.saturating_add_signed(by).min(last);
+        self.selected = self.rows.get(target).map(|row| row.id.clone());
     }
 }
 
-/// An opened run after a key; the table again, where it was closed.
+/// The overlay of an opened run after a key; none if the key closes it.
 fn scrolled_details(id: RunId, lines: Vec<String>, top: usize, key: KeyPress) -> Overlay {
     let by: isize = match key {
         KeyPress::Up => -1,

@@ -1,4 +1,4 @@
-//! What the key for steering does. The table, the input line and the note that tells how it went are the screen's.
+//! The action of the steer key. The screen owns the table, the input line and the note with the result.
 
 use std::future::pending;
 use std::time::Duration;
@@ -7,10 +7,10 @@ use crate::fleet::{AgentMessage, Fleet};
 use crate::refusal::Refusal;
 use crate::run::RunId;
 
-/// How long MassGen may take to pick the message up before the note says that it waits.
+/// How long to wait for MassGen to read the message before the note says that it is pending.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Sends a message to the agents of a run, and says in one line what came of it.
+/// Sends a message to the agents of a run; gives the result in one line.
 pub(super) async fn steer(fleet: &Fleet, id: &RunId, message: String) -> Result<String, Refusal> {
     let message = AgentMessage { content: message, agents: Vec::new() };
     let steered = fleet.steer(id, message, DELIVERY_TIMEOUT, pending()).await?;

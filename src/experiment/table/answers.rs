@@ -1,5 +1,5 @@
-//! The final answers of a group: side by side by question, short in the table, and how far those of different arms agree. Each line
-//! of a run is indented, so that no answer passes for a heading; each answer is bounded and says where the whole of it is.
+//! The final answers of a group: all arms by question, short ones in the table, and the agreement between arms. Each line of an
+//! answer is indented, so that no answer looks like a heading; a cut answer says where the whole answer is.
 
 use super::numbers::{arm_key, cell_text, percent, pluralize, question_key};
 use super::text::{MAX_NAME_CHARS, question_line};
@@ -7,32 +7,36 @@ use super::{Agreement, ArmAgreement, ComparisonTable, Trial};
 
 /// The most characters of an answer in the table.
 const MAX_SHORT_ANSWER_CHARS: usize = 120;
-/// Of so many runs and no more the table has the answers.
+/// The table contains the answers only up to this number of runs.
 const MAX_RUNS_WITH_ANSWERS: usize = 20;
-/// The most characters of an answer beside others.
+/// The most characters of an answer in the list of answers.
 const MAX_ANSWER_CHARS: usize = 2_000;
-/// The most questions of a pair of arms on which the text says how far they agree, one by one.
+/// The most questions for which the agreement of a pair of arms is shown one by one.
 const MAX_QUESTIONS: usize = 20;
 
 const AGREEMENT_HEADING: &str = "Agreement between arms, as texts: the same but for case, blanks and punctuation at the ends, or the share of word pairs \
      that both have. Whether other words mean the same is for the reader to say.";
 
 impl ComparisonTable {
-    /// The final answers side by side: each question with the answers of all arms, and how far they agree.
+    /// The final answers: each question with the answers of all arms and their agreement.
     pub fn answers(&self) -> String {
-        let of = &self.comparison;
+        let comparison = &self.comparison;
         let mut lines =
-            vec![format!("Group {}: the final answers, by question.", cell_text(&of.group, MAX_NAME_CHARS))];
+            vec![format!("Group {}: the final answers, by question.", cell_text(&comparison.group, MAX_NAME_CHARS))];
         lines.extend(
-            of.arms.iter().enumerate().map(|(n, arm)| format!("{} = {}", arm_key(n), cell_text(arm, MAX_NAME_CHARS))),
+            comparison
+                .arms
+                .iter()
+                .enumerate()
+                .map(|(n, arm)| format!("{} = {}", arm_key(n), cell_text(arm, MAX_NAME_CHARS))),
         );
-        for (n, text) in of.questions.iter().enumerate() {
+        for (n, text) in comparison.questions.iter().enumerate() {
             lines.extend([String::new(), question_line(n, text)]);
-            let own = self.arm_agreements.iter().filter(|between| between.question == n);
+            let agreements = self.arm_agreements.iter().filter(|pair| pair.question == n);
             lines.extend(
-                own.map(|between| format!("{}: {}", pair_key(between.a, between.b), agreement_text(between.agreement))),
+                agreements.map(|pair| format!("{}: {}", pair_key(pair.a, pair.b), agreement_text(pair.agreement))),
             );
-            let mut trials: Vec<&Trial> = of.trials.iter().filter(|trial| trial.question == n).collect();
+            let mut trials: Vec<&Trial> = comparison.trials.iter().filter(|trial| trial.question == n).collect();
             trials.sort_by_key(|trial| (trial.repeat, trial.arm));
             lines.extend(trials.into_iter().flat_map(|trial| self.answer_lines(trial)));
         }
@@ -49,12 +53,12 @@ impl ComparisonTable {
                 cell_text(&trial.state, MAX_NAME_CHARS)
             )];
         };
-        let by = trial
+        let author = trial
             .winner
             .as_ref()
             .map(|winner| format!(" by {}", cell_text(winner, MAX_NAME_CHARS)))
             .unwrap_or_default();
-        let mut lines = vec![format!("{} {}{by}:", self.trial_key(trial), trial.run)];
+        let mut lines = vec![format!("{} {}{author}:", self.trial_key(trial), trial.run)];
         let end = answer.char_indices().nth(MAX_ANSWER_CHARS).map_or(answer.len(), |(end, _)| end);
         lines.extend(answer[..end].lines().map(|line| format!("    {line}")));
         if end < answer.len() {
@@ -67,7 +71,7 @@ impl ComparisonTable {
         lines
     }
 
-    /// Each answer in a line, of a group that is small.
+    /// Each answer in one line; empty for a large group.
     pub(super) fn short_answer_lines(&self) -> Vec<String> {
         let answered = || self.comparison.trials.iter().filter_map(|trial| Some((trial, trial.final_answer()?)));
         if self.comparison.trials.len() > MAX_RUNS_WITH_ANSWERS || answered().next().is_none() {
@@ -83,11 +87,12 @@ impl ComparisonTable {
                 cell_text(answer, MAX_SHORT_ANSWER_CHARS)
             )
         };
-        let head = format!("Answers, the first {MAX_SHORT_ANSWER_CHARS} characters of each (part answers has more):");
-        std::iter::once(head).chain(answered.into_iter().map(short)).collect()
+        let heading =
+            format!("Answers, the first {MAX_SHORT_ANSWER_CHARS} characters of each (part answers has more):");
+        std::iter::once(heading).chain(answered.into_iter().map(short)).collect()
     }
 
-    /// A line for each pair of arms that have answered the same question.
+    /// One line for each pair of arms that answered the same question.
     pub(super) fn agreement_lines(&self) -> Vec<String> {
         if self.arm_agreements.is_empty() {
             return Vec::new();
@@ -96,7 +101,7 @@ impl ComparisonTable {
         std::iter::once(AGREEMENT_HEADING.to_owned()).chain(pairs.map(pair_agreement_line)).collect()
     }
 
-    /// Which arm it is of and, where it is one of several, which repeat.
+    /// The key of the arm and, if there are repeats, the number of the repeat.
     fn trial_key(&self, trial: &Trial) -> String {
         let is_repeated = self.comparison.trials.iter().any(|other| other.repeat > 1);
         let repeat = if is_repeated { format!(" #{}", trial.repeat) } else { String::new() };
@@ -104,18 +109,22 @@ impl ComparisonTable {
     }
 }
 
-fn pair_agreement_line(of_pair: &[ArmAgreement]) -> String {
-    let same = of_pair.iter().filter(|between| between.agreement.same == 1.0).count();
-    let mut each: Vec<String> = of_pair
+fn pair_agreement_line(agreements: &[ArmAgreement]) -> String {
+    let same = agreements.iter().filter(|pair| pair.agreement.same == 1.0).count();
+    let mut questions: Vec<String> = agreements
         .iter()
         .take(MAX_QUESTIONS)
-        .map(|between| format!("{} {}", question_key(between.question), agreement_text(between.agreement)))
+        .map(|pair| format!("{} {}", question_key(pair.question), agreement_text(pair.agreement)))
         .collect();
-    if of_pair.len() > MAX_QUESTIONS {
-        each.push(format!("{} more", of_pair.len() - MAX_QUESTIONS));
+    if agreements.len() > MAX_QUESTIONS {
+        questions.push(format!("{} more", agreements.len() - MAX_QUESTIONS));
     }
-    let of = pluralize(of_pair.len(), "question");
-    format!("{}: the same on {same} of {of} ({})", pair_key(of_pair[0].a, of_pair[0].b), each.join(", "))
+    let question_count = pluralize(agreements.len(), "question");
+    format!(
+        "{}: the same on {same} of {question_count} ({})",
+        pair_key(agreements[0].a, agreements[0].b),
+        questions.join(", ")
+    )
 }
 
 fn pair_key(a: usize, b: usize) -> String {

@@ -1,15 +1,15 @@
-//! A mean and how far it can be trusted: the bootstrap by percentiles, which takes nothing for granted about how values are spread.
-//! The same values give the same interval, in whatever order they come; nothing here is random.
+//! A mean with its interval, by the percentile bootstrap, which assumes nothing about the distribution of the values.
+//! The same values give the same interval in any order: the resampling uses a fixed seed.
 
 use super::Mean;
 
-/// So many means are drawn, which differ little at the ends from one seed to the next.
+/// The number of resampled means; with this many, the ends of the interval hardly depend on the seed.
 const RESAMPLES: usize = 2000;
 
-/// From so many values on, so many of the drawn means lie outside at either end. By the letter it would be 50 of 2,000, which is
-/// too narrow for few values: of five such an interval misses the truth in one case of six, not of twenty. So the ends are taken
-/// where a t-interval has them, at the share Φ(-t·√(n/(n-1))) of means, rounded down (the expanded percentile interval of
-/// Hesterberg, 2015). Of four values that is less than one mean of 2,000: such few cannot tell.
+/// For each minimum number of values: how many resampled means lie outside the interval at either end. The plain percentile
+/// method takes 50 of 2,000, which is too narrow for few values: with five values, that interval misses the true mean in one case
+/// of six instead of twenty. So the ends are those of a t-interval, at the share Φ(-t·√(n/(n-1))) of means, rounded down (the
+/// expanded percentile interval of Hesterberg, 2015). For four values this is less than one mean of 2,000, so four are too few.
 const TAIL_COUNTS: [(usize, usize); 14] = [
     (MIN_SAMPLE_SIZE, 1),
     (6, 4),
@@ -27,45 +27,45 @@ const TAIL_COUNTS: [(usize, usize); 14] = [
     (400, 49),
 ];
 
-/// Below this no interval is told.
+/// The fewest values that get an interval.
 pub(super) const MIN_SAMPLE_SIZE: usize = 5;
 
-/// Any number would do, as long as it stays.
+/// An arbitrary constant.
 const SEED: u64 = 0x6d61_7373_6765_6e00;
 
-/// Of finite values; none where there is no value.
+/// The mean of finite values; `None` without values.
 pub(super) fn mean_with_interval(mut values: Vec<f64>) -> Option<Mean> {
     values.sort_unstable_by(f64::total_cmp);
     (!values.is_empty()).then(|| Mean { n: values.len(), mean: average(&values), interval: interval(&values) })
 }
 
-/// The mean by itself.
+/// The mean without an interval.
 pub(super) fn mean_value(mut values: Vec<f64>) -> Option<f64> {
     values.sort_unstable_by(f64::total_cmp);
     (!values.is_empty()).then(|| average(&values))
 }
 
-/// Of sorted values, since a sum of fractions depends on their order.
+/// The average of sorted values: a floating-point sum depends on the order.
 fn average(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
 fn interval(values: &[f64]) -> Option<(f64, f64)> {
-    let (_, outside) = TAIL_COUNTS.iter().rev().find(|(enough, _)| *enough <= values.len())?;
+    let (_, tail_count) = TAIL_COUNTS.iter().rev().find(|(min_count, _)| *min_count <= values.len())?;
     let mut means = resample_means(values);
-    let mut at = |place: usize| *means.select_nth_unstable_by(place, f64::total_cmp).1;
-    Some((at(*outside), at(RESAMPLES - 1 - outside)))
+    let mut mean_at = |index: usize| *means.select_nth_unstable_by(index, f64::total_cmp).1;
+    Some((mean_at(*tail_count), mean_at(RESAMPLES - 1 - tail_count)))
 }
 
-/// Means of as many values, each drawn from all of them.
+/// The means of samples of the same size, drawn with replacement.
 fn resample_means(values: &[f64]) -> Vec<f64> {
-    let mut dice = fastrand::Rng::with_seed(SEED);
-    let mut drawn = vec![0.0; values.len()];
-    let one = |_| {
-        drawn.fill_with(|| values[dice.usize(..values.len())]);
-        average(&drawn)
+    let mut rng = fastrand::Rng::with_seed(SEED);
+    let mut sample = vec![0.0; values.len()];
+    let resample = |_| {
+        sample.fill_with(|| values[rng.usize(..values.len())]);
+        average(&sample)
     };
-    (0..RESAMPLES).map(one).collect()
+    (0..RESAMPLES).map(resample).collect()
 }
 
 #[cfg(test)]
@@ -85,8 +85,8 @@ mod tests {
     }
 
     #[test]
-    fn the_interval_is_the_one_that_theory_gives() {
-        // Of 0..=100: the mean's standard error is 2.90, and 1.96 of them each way are 5.7.
+    fn the_interval_agrees_with_theory() {
+        // For 0..=100 the standard error of the mean is 2.90, and 1.96 of them are 5.7.
         let (low, high) =
             mean_with_interval((0..=100).map(f64::from).collect()).and_then(|mean| mean.interval).expect("interval");
         assert!((low - 44.3).abs() < 0.6 && (high - 55.7).abs() < 0.6, "{low} to {high}");
@@ -94,15 +94,15 @@ mod tests {
 
     #[test]
     fn few_values_have_wide_intervals() {
-        // Of 1..=5 a t-interval is 1.04 to 4.96; means of five of them reach that far in 1 case of 1,000.
+        // For 1..=5 the t-interval is 1.04 to 4.96; resampled means reach that far in 1 case of 1,000.
         let (low, high) =
             mean_with_interval((1..=5).map(f64::from).collect()).and_then(|mean| mean.interval).expect("interval");
         assert!((1.0..=1.4).contains(&low) && (4.6..=5.0).contains(&high), "{low} to {high}");
-        assert!(TAIL_COUNTS.is_sorted() && TAIL_COUNTS.iter().all(|(_, outside)| *outside < RESAMPLES / 40));
+        assert!(TAIL_COUNTS.is_sorted() && TAIL_COUNTS.iter().all(|(_, tail_count)| *tail_count < RESAMPLES / 40));
     }
 
     #[test]
-    fn the_order_of_values_says_nothing() {
+    fn the_order_of_values_does_not_matter() {
         let values = vec![0.1, 0.7, 0.2, 1e9, 0.3, 5.5];
         assert_eq!(mean_with_interval(values.iter().rev().copied().collect()), mean_with_interval(values));
     }

@@ -1,9 +1,9 @@
-//! A table's runs for a spreadsheet: a line of CSV for each, planned ones too. What others wrote is text there and never a formula.
+//! The runs of a table as CSV for a spreadsheet: one line per run, including planned runs. Texts of others are never formulas.
 
 use super::numbers::{arm_key, cell_text, question_key};
 use super::{ComparisonTable, Measure, Trial};
 
-/// The most characters of a cell of text: the whole question is in the JSON.
+/// The most characters of a text cell; the JSON has the whole question.
 const MAX_CELL_CHARS: usize = 500;
 
 const CSV_HEADER: [&str; 16] = [
@@ -26,12 +26,12 @@ const CSV_HEADER: [&str; 16] = [
 ];
 
 impl ComparisonTable {
-    /// Comma-separated values, of the runs and not of their means: those can be computed from them. An empty cell is unknown.
+    /// The runs as comma-separated values, without means, which can be computed from them. An empty cell is an unknown value.
     pub fn to_csv(&self) -> String {
         let mut bytes = Vec::new();
         let mut writer = csv::Writer::from_writer(&mut bytes);
         let lines = self.comparison.trials.iter().map(|trial| self.cells(trial));
-        // Memory is always written to, and each line has as many cells as the first.
+        // This cannot fail: writes to memory succeed, and each line has as many cells as the first.
         let written =
             std::iter::once(CSV_HEADER.map(str::to_owned)).chain(lines).try_for_each(|line| writer.write_record(line));
         debug_assert!(written.is_ok());
@@ -40,7 +40,7 @@ impl ComparisonTable {
     }
 
     fn cells(&self, trial: &Trial) -> [String; 16] {
-        let name = |list: &[String], at: usize| list.get(at).map_or(String::new(), |name| escape_formula(name));
+        let name = |list: &[String], index: usize| list.get(index).map_or(String::new(), |name| escape_formula(name));
         let number = |measure: Measure| measure.value(trial).map_or(String::new(), |value| value.to_string());
         let text = |text: &Option<String>| text.as_deref().map_or(String::new(), escape_formula);
         [
@@ -64,8 +64,8 @@ impl ComparisonTable {
     }
 }
 
-/// A text that a spreadsheet would run begins with an apostrophe, which says there that it is text. Tabs and line breaks, behind
-/// which some look for a formula as well, are blanks by then.
+/// Puts an apostrophe, which marks text in a spreadsheet, before a text that would be a formula. Tabs and line breaks, after which
+/// some spreadsheets also recognize a formula, have become blanks before.
 fn escape_formula(text: &str) -> String {
     let cell = cell_text(text, MAX_CELL_CHARS);
     if cell.starts_with(['=', '+', '-', '@', '＝', '＋', '－', '＠']) { format!("'{cell}") } else { cell }
@@ -76,8 +76,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_text_is_a_formula() {
-        for (text, wanted) in [
+    fn texts_are_never_formulas() {
+        for (text, expected) in [
             ("=1+1", "'=1+1"),
             ("+1", "'+1"),
             ("-1", "'-1"),
@@ -89,7 +89,7 @@ mod tests {
             ("1=1", "1=1"),
             ("plain", "plain"),
         ] {
-            assert_eq!(escape_formula(text), wanted);
+            assert_eq!(escape_formula(text), expected);
         }
     }
 }

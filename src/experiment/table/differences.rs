@@ -1,27 +1,27 @@
-//! How arms differ on the same questions, and the words for it. Runs of one question are alike in what the question asks for, so
-//! that arms are compared question by question; two arms that share few of them are not told apart.
+//! The differences between arms on the same questions, and their wording. Arms are compared question by question, because
+//! questions differ in difficulty; two arms that share few questions get no verdict.
 
 use std::collections::BTreeMap;
 
 use super::numbers::{amount, number_text, pluralize};
 use super::{Difference, Measure, Trial, bootstrap};
 
-/// Up to so many arms each is compared with each other one. With more there would be too many pairs to read, and
-/// that some would differ by chance; each is then compared with the first one alone.
+/// Up to this number of arms, each is compared with each other arm. With more arms there would be too many pairs to read, and some
+/// would differ by chance; each arm is then compared only with the first.
 pub(super) const MAX_ARMS_ALL_PAIRS: usize = 6;
 
-/// Which arms are compared, of so many.
+/// The pairs of arms that are compared.
 pub(super) fn compared_pairs(arms: usize) -> Vec<(usize, usize)> {
     let with_later = |a: usize| (a + 1..arms).map(move |b| (a, b));
-    let firsts = if arms > MAX_ARMS_ALL_PAIRS { 1 } else { arms };
-    (0..firsts).flat_map(with_later).collect()
+    let first_count = if arms > MAX_ARMS_ALL_PAIRS { 1 } else { arms };
+    (0..first_count).flat_map(with_later).collect()
 }
 
-/// By pair of arms, then by measure.
+/// All differences, by pair of arms, then by measure.
 pub(super) fn all_differences(arms: usize, trials: &[Trial]) -> Vec<Difference> {
     let means = Measure::ALL.map(|measure| (measure, by_question(trials, measure)));
-    let of_pair = |(a, b)| means.iter().filter_map(move |(measure, means)| difference(a, b, *measure, means));
-    compared_pairs(arms).into_iter().flat_map(of_pair).collect()
+    let pair_differences = |(a, b)| means.iter().filter_map(move |(measure, means)| difference(a, b, *measure, means));
+    compared_pairs(arms).into_iter().flat_map(pair_differences).collect()
 }
 
 /// The mean on each question, by arm.
@@ -39,33 +39,33 @@ fn by_question(trials: &[Trial], measure: Measure) -> QuestionMeans {
 }
 
 fn difference(a: usize, b: usize, measure: Measure, means: &QuestionMeans) -> Option<Difference> {
-    let (of_a, of_b) = (means.get(&a)?, means.get(&b)?);
-    let gaps = of_a.iter().filter_map(|(question, a)| Some(of_b.get(question)? - a)).collect();
-    let gap = bootstrap::mean_with_interval(gaps)?;
-    Some(Difference { a, b, measure, pairs: gap.n, mean: gap.mean, interval: gap.interval })
+    let (means_a, means_b) = (means.get(&a)?, means.get(&b)?);
+    let differences = means_a.iter().filter_map(|(question, a)| Some(means_b.get(question)? - a)).collect();
+    let mean = bootstrap::mean_with_interval(differences)?;
+    Some(Difference { a, b, measure, pairs: mean.n, mean: mean.mean, interval: mean.interval })
 }
 
 impl Difference {
-    /// What is to be said of `b` beside `a`: "takes 12.0 s more [8.0, 16.0]". That none was seen does not say that there is none.
+    /// The verdict on `b` compared with `a`: "takes 12.0 s more [8.0, 16.0]". "No difference seen" does not mean that none exists.
     pub fn verdict(&self) -> String {
-        let matter = self.measure.subject();
+        let subject = self.measure.subject();
         let Some((low, high)) = self.interval else {
-            return format!("too few to tell in {matter} ({})", pluralize(self.pairs, "question"));
+            return format!("too few to tell in {subject} ({})", pluralize(self.pairs, "question"));
         };
-        let ends = |low, high| format!("[{}, {}]", number_text(self.measure, low), number_text(self.measure, high));
-        let gap = amount(self.measure, self.mean.abs());
+        let range = |low, high| format!("[{}, {}]", number_text(self.measure, low), number_text(self.measure, high));
+        let size = amount(self.measure, self.mean.abs());
         if low > 0.0 {
-            format!("{} {gap} more {}", self.measure.verb(), ends(low, high))
+            format!("{} {size} more {}", self.measure.verb(), range(low, high))
         } else if high < 0.0 {
-            format!("{} {gap} less {}", self.measure.verb(), ends(-high, -low))
+            format!("{} {size} less {}", self.measure.verb(), range(-high, -low))
         } else {
-            format!("no difference seen in {matter} {}", ends(low, high))
+            format!("no difference seen in {subject} {}", range(low, high))
         }
     }
 }
 
 impl Measure {
-    /// What it is about.
+    /// The noun for the measure.
     pub(super) fn subject(self) -> &'static str {
         match self {
             Measure::Succeeded => "success",
@@ -92,9 +92,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_verdict_says_which_way_or_that_nobody_knows() {
-        let gap = |measure, mean, interval| Difference { a: 0, b: 1, measure, pairs: 5, mean, interval }.verdict();
-        for (measure, mean, interval, wanted) in [
+    fn a_verdict_names_the_direction_or_says_that_it_is_unknown() {
+        let verdict = |measure, mean, interval| Difference { a: 0, b: 1, measure, pairs: 5, mean, interval }.verdict();
+        for (measure, mean, interval, expected) in [
             (Measure::Took, 12.0, Some((8.0, 16.04)), "takes 12.0 s more [8.0, 16.0]"),
             (Measure::Took, -12.0, Some((-16.0, -8.0)), "takes 12.0 s less [8.0, 16.0]"),
             (Measure::Took, 0.4, Some((-3.0, 4.0)), "no difference seen in time [-3.0, 4.0]"),
@@ -106,7 +106,7 @@ mod tests {
             (Measure::Succeeded, 0.25, Some((0.1, 0.4)), "succeeds 25 points more [10, 40]"),
             (Measure::Succeeded, 0.25, None, "too few to tell in success (5 questions)"),
         ] {
-            assert_eq!(gap(measure, mean, interval), wanted);
+            assert_eq!(verdict(measure, mean, interval), expected);
         }
     }
 

@@ -1,5 +1,5 @@
-//! A table as JSON for other programs: types of its own, made by hand, so that what is in a file changes only on purpose. Units are
-//! in the names of fields, what is unknown is left out, and answers stay in their runs.
+//! A table as JSON for other programs. It has types of its own, converted by hand, so that the format changes only on purpose.
+//! Field names contain the units, unknown values are left out, and answers are not included.
 
 use std::collections::BTreeMap;
 
@@ -9,13 +9,13 @@ use serde_json::Value;
 use super::numbers::{arm_key, question_key};
 use super::{Agreement, ArmAgreement, ComparisonRow, ComparisonTable, Difference, Mean, Measure, Trial, Winner};
 
-/// Grows when a field goes, or means something else.
+/// Increases when a field is removed or changes its meaning.
 const FORMAT_VERSION: u32 = 1;
 
 impl ComparisonTable {
-    /// All of it, with the runs; nothing in it is null.
+    /// The complete table, with the runs; no value is null.
     pub fn to_json(&self) -> Value {
-        // These types have nothing in them that JSON has no word for.
+        // This cannot fail: JSON can represent all values of these types.
         serde_json::to_value(TableOut::from_table(self)).unwrap_or_default()
     }
 }
@@ -57,7 +57,7 @@ struct NameOut<'a> {
 
 impl NameOut<'_> {
     fn from_texts(texts: &[String], key: fn(usize) -> String) -> Vec<NameOut<'_>> {
-        texts.iter().enumerate().map(|(place, text)| NameOut { key: key(place), text }).collect()
+        texts.iter().enumerate().map(|(index, text)| NameOut { key: key(index), text }).collect()
     }
 }
 
@@ -111,7 +111,7 @@ impl RowOut<'_> {
 struct MeanOut {
     n: usize,
     mean: f64,
-    /// Low and high end.
+    /// The low and the high end.
     #[serde(skip_serializing_if = "Option::is_none")]
     interval_95: Option<(f64, f64)>,
 }
@@ -150,7 +150,7 @@ impl WinnerOut<'_> {
     }
 }
 
-/// How far the answers of two arms to a question agree.
+/// The agreement of two arms on a question.
 #[derive(Serialize)]
 struct ArmAgreementOut {
     arm: String,
@@ -161,12 +161,12 @@ struct ArmAgreementOut {
 }
 
 impl ArmAgreementOut {
-    fn from_arm_agreement(between: &ArmAgreement) -> ArmAgreementOut {
+    fn from_arm_agreement(agreement: &ArmAgreement) -> ArmAgreementOut {
         ArmAgreementOut {
-            arm: arm_key(between.b),
-            beside: arm_key(between.a),
-            question: question_key(between.question),
-            agreement: AgreementOut::from_agreement(between.agreement),
+            arm: arm_key(agreement.b),
+            beside: arm_key(agreement.a),
+            question: question_key(agreement.question),
+            agreement: AgreementOut::from_agreement(agreement.agreement),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What holds for tables of any runs, tried on many: counts add up, order says nothing, exports read back.
+//! Property tests of tables of random runs: counts add up, the order does not matter, exports can be parsed.
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::*;
 
-/// The same inputs every time.
+/// A runner with the same inputs every time.
 fn cases(number: u32) -> TestRunner {
     let config = Config { cases: number, failure_persistence: None, ..Config::default() };
     TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha))
@@ -16,14 +16,14 @@ fn any_trial() -> impl Strategy<Value = Trial> {
     let state = prop::sample::select(vec!["succeeded", "succeeded", "failed", "running", "not_started", "?"]);
     let text = prop_oneof!["[=+@-]?\\PC{0,8}", Just("a\r\nb,\"c\"\t".to_owned())];
     let number = prop_oneof![4 => 0.0..1e6_f64, 1 => any::<f64>()];
-    let place = (0..4_usize, 0..7_usize, 1..4_u32, any::<[u8; 5]>(), state);
+    let position = (0..4_usize, 0..7_usize, 1..4_u32, any::<[u8; 5]>(), state);
     let facts = (prop::option::of(number.clone()), prop::option::of(number), prop::option::of(any::<u64>()));
-    let told = (
+    let texts = (
         prop::option::of(text.clone()),
         prop::option::of(text),
         prop::collection::btree_map("[ab]", any::<u32>(), 0..3),
     );
-    (place, facts, told).prop_map(
+    (position, facts, texts).prop_map(
         |((arm, question, repeat, run, state), (took_s, cost_usd, tokens), (answer, winner, votes))| {
             let (run, state, model) = (RunId::from_bytes(run), state.to_owned(), winner.clone());
             Trial { run, arm, question, repeat, state, took_s, cost_usd, tokens, answer, winner, model, votes }
@@ -35,7 +35,7 @@ fn any_trials() -> impl Strategy<Value = Vec<Trial>> {
     prop::collection::vec(any_trial(), 0..40)
 }
 
-/// Some names are missing: what is known of a run without one is shown all the same.
+/// A table in which some names are missing: runs without a name must be shown as well.
 fn compared(trials: Vec<Trial>) -> ComparisonTable {
     let (arms, questions) =
         (vec!["=one".to_owned(), "two\n".to_owned(), "three".to_owned()], vec!["\"why\", he said".to_owned()]);
@@ -66,7 +66,7 @@ fn every_run_is_in_one_row_and_in_one_arm() {
 }
 
 #[test]
-fn the_order_of_runs_changes_nothing() {
+fn the_order_of_runs_does_not_matter() {
     let shuffled = any_trials().prop_flat_map(|trials| (Just(trials.clone()), Just(trials).prop_shuffle()));
     cases(30)
         .run(&shuffled, |(one, other)| {
@@ -79,35 +79,39 @@ fn the_order_of_runs_changes_nothing() {
 }
 
 #[test]
-fn means_and_intervals_lie_among_the_values() {
+fn means_and_intervals_lie_within_the_values() {
     let values = prop::collection::vec(prop_oneof![0.0..1e6_f64, Just(0.0), Just(1e20)], 1..60);
     cases(100)
         .run(&values, |values| {
             let mean = bootstrap::mean_with_interval(values.clone()).expect("mean");
             let (least, most) = values.iter().fold((f64::MAX, 0.0_f64), |(low, high), v| (low.min(*v), high.max(*v)));
-            let among = |value: f64| value >= least * (1.0 - 1e-9) && value <= most * (1.0 + 1e-9);
-            prop_assert!(among(mean.mean));
+            let is_within = |value: f64| value >= least * (1.0 - 1e-9) && value <= most * (1.0 + 1e-9);
+            prop_assert!(is_within(mean.mean));
             prop_assert_eq!(mean.interval.is_some(), values.len() >= bootstrap::MIN_SAMPLE_SIZE);
-            prop_assert!(mean.interval.is_none_or(|(low, high)| low <= high && among(low) && among(high)));
+            prop_assert!(mean.interval.is_none_or(|(low, high)| low <= high && is_within(low) && is_within(high)));
             Ok(())
         })
         .expect("holds");
 }
 
 #[test]
-fn agreement_is_a_share_and_what_is_the_same_is_alike() {
+fn agreement_is_a_share_and_equal_answers_are_similar() {
     cases(300)
         .run(&prop::collection::vec("[aB .,é漢\\n]{0,12}", 2..6), |answers| {
             let answers: Vec<&str> = answers.iter().map(String::as_str).collect();
-            let found = agreement::among_answers(&answers).expect("pairs");
-            prop_assert_eq!(found.pairs, answers.len() * (answers.len() - 1) / 2);
-            prop_assert!(0.0 <= found.same && found.same <= found.similarity + 1e-9 && found.similarity <= 1.0 + 1e-9);
+            let agreement = agreement::among_answers(&answers).expect("pairs");
+            prop_assert_eq!(agreement.pairs, answers.len() * (answers.len() - 1) / 2);
+            prop_assert!(
+                0.0 <= agreement.same
+                    && agreement.same <= agreement.similarity + 1e-9
+                    && agreement.similarity <= 1.0 + 1e-9
+            );
             Ok(())
         })
         .expect("holds");
 }
 
-/// Whether there is a null anywhere in it.
+/// Whether the value contains a null.
 fn has_null(value: &Value) -> bool {
     match value {
         Value::Null => true,
@@ -118,7 +122,7 @@ fn has_null(value: &Value) -> bool {
 }
 
 #[test]
-fn exports_read_back() {
+fn exports_can_be_parsed() {
     cases(60)
         .run(&any_trials(), |trials| {
             let table = compared(trials);

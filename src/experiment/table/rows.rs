@@ -1,5 +1,5 @@
-//! The rows of a table: what an arm comes to on one question, and on all of them. The trials come sorted by arm and question;
-//! which runs count for what is said in `table`.
+//! The rows of a table: the results of an arm on one question, and on all. The trials are sorted by arm and question; the
+//! comment of `table` says which runs count for which measure.
 
 use std::collections::BTreeMap;
 
@@ -20,22 +20,22 @@ pub(super) fn by_question(trials: &[Trial]) -> Vec<ComparisonRow> {
         .collect()
 }
 
-/// A row for each arm, on all its questions. How far answers agree is costly to find out, and is taken from the `rows`.
+/// A row for each arm, over all its questions. The agreement is expensive to compute, so it is taken from `rows`.
 pub(super) fn by_arm(trials: &[Trial], rows: &[ComparisonRow]) -> Vec<ComparisonRow> {
     let groups = trials.chunk_by(|a, b| a.arm == b.arm);
     groups
         .map(|trials| {
-            let own = rows.iter().filter(|row| row.arm == trials[0].arm);
-            let agreements: Vec<_> = own.filter_map(|row| row.agreement).collect();
+            let arm_rows = rows.iter().filter(|row| row.arm == trials[0].arm);
+            let agreements: Vec<_> = arm_rows.filter_map(|row| row.agreement).collect();
             ComparisonRow { agreement: agreement::mean_over_questions(&agreements), ..row(trials) }
         })
         .collect()
 }
 
-/// All but the question and the agreement, of trials of one arm.
+/// The row for trials of one arm, without the question and the agreement.
 fn row(trials: &[Trial]) -> ComparisonRow {
     let count = |counts: fn(&Trial) -> bool| trials.iter().filter(|trial| counts(trial)).count();
-    let of = |measure: Measure| mean(trials, |trial| measure.value(trial));
+    let mean_of = |measure: Measure| mean(trials, |trial| measure.value(trial));
     ComparisonRow {
         arm: trials[0].arm,
         question: None,
@@ -43,29 +43,29 @@ fn row(trials: &[Trial]) -> ComparisonRow {
         started: count(Trial::has_started),
         ended: count(Trial::has_ended),
         succeeded: count(Trial::has_succeeded),
-        took_s: of(Measure::Took),
-        cost_usd: of(Measure::Cost),
+        took_s: mean_of(Measure::Took),
+        cost_usd: mean_of(Measure::Cost),
         unpriced: count(|trial| trial.has_ended() && trial.tokens.is_some() && Measure::Cost.value(trial).is_none()),
-        tokens: of(Measure::Tokens),
-        answer_chars: of(Measure::AnswerChars),
+        tokens: mean_of(Measure::Tokens),
+        answer_chars: mean_of(Measure::AnswerChars),
         agreement: None,
         winners: winners(trials),
         margin: mean(trials, |trial| trial.margin().filter(|_| trial.has_succeeded())),
     }
 }
 
-/// The mean of the trials of one question; of several, the mean of their means. So an arm whose long runs were repeated more
-/// often than others seems no slower than it is, and what is said of arms fits their differences.
+/// The mean of the trials of one question; for several questions, the mean of their means. So an arm does not appear slower
+/// because its long runs were repeated more often, and the means of arms fit their differences.
 fn mean(trials: &[Trial], value: impl Fn(&Trial) -> Option<f64>) -> Option<Mean> {
-    let of_each = trials.chunk_by(|a, b| a.question == b.question);
-    let mut questions: Vec<Vec<f64>> = of_each.map(|trials| trials.iter().filter_map(&value).collect()).collect();
+    let groups = trials.chunk_by(|a, b| a.question == b.question);
+    let mut questions: Vec<Vec<f64>> = groups.map(|trials| trials.iter().filter_map(&value).collect()).collect();
     if let [only] = questions.as_mut_slice() {
         return bootstrap::mean_with_interval(std::mem::take(only));
     }
     bootstrap::mean_with_interval(questions.into_iter().filter_map(bootstrap::mean_value).collect())
 }
 
-/// Who won most comes first.
+/// The winners, the most frequent first.
 fn winners(trials: &[Trial]) -> Vec<Winner> {
     let succeeded: Vec<&Trial> = trials.iter().filter(|trial| trial.has_succeeded()).collect();
     let mut wins: BTreeMap<(&str, Option<&str>), usize> = BTreeMap::new();

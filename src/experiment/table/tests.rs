@@ -1,10 +1,10 @@
-//! Tables of hand-made runs whose truth is known.
+//! Tables of hand-made runs with known results.
 
 use serde_json::json;
 
 use super::*;
 
-/// One that succeeded, in the least there is to it.
+/// A minimal successful run.
 fn trial(arm: usize, question: usize, repeat: u32) -> Trial {
     let run = RunId::from_bytes([0, arm as u8, question as u8, (repeat >> 8) as u8, repeat as u8]);
     Trial {
@@ -37,7 +37,7 @@ fn voted(votes: &[u32], trial: Trial) -> Trial {
 }
 
 fn table(trials: Vec<Trial>) -> ComparisonTable {
-    let count = |of: fn(&Trial) -> usize| trials.iter().map(of).max().map_or(0, |last| last + 1);
+    let count = |index: fn(&Trial) -> usize| trials.iter().map(index).max().map_or(0, |last| last + 1);
     let arms = (0..count(|trial| trial.arm)).map(|n| format!("config {n}")).collect();
     let questions = (0..count(|trial| trial.question)).map(|n| format!("Question {n}?")).collect();
     ComparisonTable::new(Comparison { group: "g".to_owned(), arms, questions, trials })
@@ -48,7 +48,7 @@ fn mean(n: usize, mean: f64) -> Option<Mean> {
 }
 
 #[test]
-fn nothing_gives_an_empty_table() {
+fn no_runs_give_an_empty_table() {
     let table = table(vec![]);
     assert_eq!((table.rows.len(), table.arms.len(), table.differences.len()), (0, 0, 0));
     assert_eq!(table.to_text(), "Group g: 0 arms, 0 questions, 0 runs planned, 0 ended, 0 succeeded.\n");
@@ -57,7 +57,7 @@ fn nothing_gives_an_empty_table() {
 }
 
 #[test]
-fn one_run_is_told_as_it_is() {
+fn one_run_is_shown_with_its_values() {
     let table = table(vec![voted(&[3, 1], trial(0, 0, 1))]);
     let row = &table.rows[0];
     assert_eq!((row.planned, row.started, row.ended, row.succeeded, row.unpriced), (1, 1, 1, 1, 0));
@@ -68,7 +68,7 @@ fn one_run_is_told_as_it_is() {
 }
 
 #[test]
-fn failures_cost_and_say_nothing_about_answers() {
+fn failures_count_for_cost_and_not_for_answers() {
     let failed = |repeat| in_state("failed", took(f64::from(repeat), voted(&[2], trial(0, 0, repeat))));
     let row = &table(vec![failed(1), failed(2)]).rows[0];
     assert_eq!((row.planned, row.ended, row.succeeded), (2, 2, 0));
@@ -82,7 +82,7 @@ fn failures_cost_and_say_nothing_about_answers() {
 }
 
 #[test]
-fn what_has_not_ended_is_counted_and_not_measured() {
+fn unfinished_runs_are_counted_and_not_measured() {
     let states = ["not_started", "queued", "starting", "running", "stopping", "of the future", "succeeded", "lost"];
     let trials =
         states.iter().zip(1..).map(|(state, repeat)| in_state(state, took(f64::from(repeat), trial(0, 0, repeat))));
@@ -92,7 +92,7 @@ fn what_has_not_ended_is_counted_and_not_measured() {
 }
 
 #[test]
-fn a_cost_that_is_not_known_whole_is_left_out_and_told() {
+fn a_partly_unknown_cost_is_left_out_and_counted() {
     let unpriced = |repeat| Trial { cost_usd: None, ..trial(0, 0, repeat) };
     let table = table(vec![trial(0, 0, 1), unpriced(2), unpriced(3), in_state("running", unpriced(4))]);
     assert_eq!((table.rows[0].cost_usd, table.rows[0].unpriced), (mean(1, 0.01), 2));
@@ -100,17 +100,17 @@ fn a_cost_that_is_not_known_whole_is_left_out_and_told() {
 }
 
 #[test]
-fn what_is_no_number_is_no_value() {
-    for odd in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1.0, f64::MAX] {
-        let table = table(vec![Trial { cost_usd: Some(odd), took_s: Some(odd), ..trial(0, 0, 1) }]);
-        assert_eq!((table.rows[0].cost_usd, table.rows[0].took_s), (None, None), "{odd}");
+fn impossible_numbers_are_missing_values() {
+    for impossible in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1.0, f64::MAX] {
+        let table = table(vec![Trial { cost_usd: Some(impossible), took_s: Some(impossible), ..trial(0, 0, 1) }]);
+        assert_eq!((table.rows[0].cost_usd, table.rows[0].took_s), (None, None), "{impossible}");
         assert!(!table.to_csv().to_lowercase().contains("nan") && !table.to_csv().contains("inf"));
     }
 }
 
 #[test]
 fn margins_are_shares_of_all_votes() {
-    for (votes, wanted) in [
+    for (votes, expected) in [
         (&[][..], None),
         (&[0, 0], None),
         (&[2], Some(1.0)),
@@ -120,12 +120,12 @@ fn margins_are_shares_of_all_votes() {
         (&[u32::MAX, u32::MAX, 0], Some(0.0)),
     ] {
         let row = &table(vec![voted(votes, trial(0, 0, 1))]).rows[0];
-        assert_eq!(row.margin.map(|margin| margin.mean), wanted, "{votes:?}");
+        assert_eq!(row.margin.map(|margin| margin.mean), expected, "{votes:?}");
     }
 }
 
 #[test]
-fn winners_are_shares_of_what_succeeded_and_the_first_comes_first() {
+fn winners_are_shares_of_the_successes_and_sorted_by_wins() {
     let won = |repeat, agent: Option<&str>, model: Option<&str>| Trial {
         winner: agent.map(str::to_owned),
         model: model.map(str::to_owned),
@@ -158,7 +158,7 @@ fn an_arm_counts_each_question_once() {
 }
 
 #[test]
-fn answers_of_any_script_agree_where_they_are_the_same() {
+fn equal_answers_of_any_script_agree() {
     for text in ["zażółć gęślą jaźń", "漢字", "👩‍👩‍👧", ""] {
         let answered = |repeat| Trial { answer: Some(text.to_owned()), ..trial(0, 0, repeat) };
         let row = &table((1..=3).map(answered).collect()).rows[0];
@@ -167,7 +167,7 @@ fn answers_of_any_script_agree_where_they_are_the_same() {
     }
 }
 
-/// Two arms on so many questions, of which the second takes ten seconds more, give or take one.
+/// Two arms on `questions` questions; the second arm takes 9 to 11 seconds more.
 fn two_arms(questions: usize) -> Vec<Trial> {
     let pair = |question| {
         let base = 100.0 * question as f64;
@@ -178,11 +178,12 @@ fn two_arms(questions: usize) -> Vec<Trial> {
 }
 
 #[test]
-fn a_difference_is_seen_question_by_question() {
+fn a_difference_is_computed_question_by_question() {
     let table = table(two_arms(6));
-    let gap = table.differences.iter().find(|gap| gap.measure == Measure::Took).expect("difference");
-    assert_eq!((gap.a, gap.b, gap.pairs, gap.mean), (0, 1, 6, 10.0));
-    let (low, high) = gap.interval.expect("interval");
+    let difference =
+        table.differences.iter().find(|difference| difference.measure == Measure::Took).expect("difference");
+    assert_eq!((difference.a, difference.b, difference.pairs, difference.mean), (0, 1, 6, 10.0));
+    let (low, high) = difference.interval.expect("interval");
     assert!(
         (9.0..10.0).contains(&low) && (10.0..=11.0).contains(&high),
         "whatever lies between questions: {low} {high}"
@@ -194,32 +195,34 @@ fn a_difference_is_seen_question_by_question() {
 
 #[test]
 fn few_questions_are_too_few_to_tell() {
-    for (questions, told) in [(1, "1 question"), (4, "4 questions")] {
+    for (questions, count) in [(1, "1 question"), (4, "4 questions")] {
         let table = table(two_arms(questions));
-        assert!(table.differences.iter().all(|gap| gap.pairs == questions && gap.interval.is_none()));
-        assert!(table.to_text().ends_with(&format!("a2 beside a1: too few to tell ({told})\n")));
+        assert!(
+            table.differences.iter().all(|difference| difference.pairs == questions && difference.interval.is_none())
+        );
+        assert!(table.to_text().ends_with(&format!("a2 beside a1: too few to tell ({count})\n")));
     }
 }
 
 #[test]
-fn arms_without_a_question_in_common_are_not_told_apart() {
+fn arms_without_a_common_question_get_no_verdict() {
     let table = table(vec![trial(0, 0, 1), trial(1, 1, 1)]);
     assert_eq!(table.differences, []);
     assert!(table.to_text().ends_with("a2 beside a1: too few to tell (0 questions)\n"));
 }
 
 #[test]
-fn a_measure_that_is_known_of_none_is_said_to_be() {
+fn an_unknown_measure_is_reported_as_unknown() {
     let unpriced = two_arms(5).into_iter().map(|trial| Trial { cost_usd: None, ..trial });
     let text = table(unpriced.collect()).to_text();
     assert!(text.contains("; nothing known in cost; "), "{text}");
 }
 
 #[test]
-fn of_many_arms_each_is_set_beside_the_first() {
+fn many_arms_are_each_compared_with_the_first() {
     let table = table((0..20).flat_map(|arm| (0..5).map(move |question| trial(arm, question, 1))).collect());
     assert_eq!(table.differences.len(), 19 * Measure::ALL.len());
-    assert!(table.differences.iter().all(|gap| gap.a == 0));
+    assert!(table.differences.iter().all(|difference| difference.a == 0));
     assert!(table.to_text().contains("each is set beside the first alone"));
 }
 
@@ -240,8 +243,8 @@ fn answered(text: &str, trial: Trial) -> Trial {
     Trial { answer: Some(text.to_owned()), ..trial }
 }
 
-/// Two arms on three questions: the same but for its end, other words, and one that did not succeed.
-fn two_that_answered() -> ComparisonTable {
+/// Two arms on three questions: the same answer with other punctuation, different answers, and one failed run.
+fn two_answered_arms() -> ComparisonTable {
     table(vec![
         answered("4", trial(0, 0, 1)),
         answered("**4.**", trial(1, 0, 1)),
@@ -254,9 +257,9 @@ fn two_that_answered() -> ComparisonTable {
 
 #[test]
 fn arms_agree_question_by_question() {
-    let table = two_that_answered();
-    let told: Vec<_> = table.arm_agreements.iter().map(|b| (b.a, b.b, b.question, b.agreement.same)).collect();
-    assert_eq!(told, [(0, 1, 0, 1.0), (0, 1, 1, 0.0)], "nothing of a question that one of both did not answer");
+    let table = two_answered_arms();
+    let agreements: Vec<_> = table.arm_agreements.iter().map(|b| (b.a, b.b, b.question, b.agreement.same)).collect();
+    assert_eq!(agreements, [(0, 1, 0, 1.0), (0, 1, 1, 0.0)], "nothing of a question that one of both did not answer");
     let text = table.to_text();
     assert!(text.contains("\na1 and a2: the same on 1 of 2 questions (q1 the same, q2 0 % alike)\n"), "{text}");
     let json = table.to_json();
@@ -266,7 +269,7 @@ fn arms_agree_question_by_question() {
 }
 
 #[test]
-fn every_answer_of_one_arm_is_held_beside_every_one_of_the_other() {
+fn every_answer_of_one_arm_is_compared_with_every_answer_of_the_other() {
     let mut trials: Vec<_> = (1..=2).map(|repeat| answered("yes", trial(0, 0, repeat))).collect();
     trials.extend([answered("yes", trial(1, 0, 1)), answered("no", trial(1, 0, 2))]);
     let two = table(trials);
@@ -277,16 +280,16 @@ fn every_answer_of_one_arm_is_held_beside_every_one_of_the_other() {
 }
 
 #[test]
-fn a_small_table_has_the_answers_and_a_large_one_says_where_they_are() {
-    let text = two_that_answered().to_text();
+fn a_small_table_has_the_answers_and_a_large_one_has_none() {
+    let text = two_answered_arms().to_text();
     assert!(text.contains("\nq1 a1: 4\nq1 a2: **4.**\nq2 a1: 2\nq2 a2: 17 is one\nq3 a1: Yes / no maybe\n"), "{text}");
     let text = table((1..=21).map(|repeat| trial(0, 0, repeat)).collect()).to_text();
     assert!(!text.contains("Answers"), "{text}");
 }
 
 #[test]
-fn answers_stand_side_by_side_by_question() {
-    let text = two_that_answered().answers();
+fn answers_are_grouped_by_question() {
+    let text = two_answered_arms().answers();
     let run = |arm, question| trial(arm, question, 1).run.to_string();
     let answers = format!("a1 {} by agent_a:\n    4\na2 {} by agent_a:\n    **4.**\n", run(0, 0), run(1, 0));
     let of_first = format!("q1 = Question 0?\na1 and a2: the same\n{answers}");
@@ -296,7 +299,7 @@ fn answers_stand_side_by_side_by_question() {
 }
 
 #[test]
-fn a_long_answer_is_cut_and_says_where_it_is_whole() {
+fn a_long_answer_is_cut_with_a_pointer_to_the_whole() {
     let forged = format!("{}\na2 mg-zzzzzzzz by agent_b:", "ż".repeat(1_990));
     let table = table(vec![answered(&forged, trial(0, 0, 1)), answered(&"x".repeat(2_001), trial(0, 0, 2))]);
     let text = table.answers();

@@ -1,5 +1,5 @@
-//! A table as a model reads it: what was compared under short keys, a line for each row, what differs, what is too few to tell.
-//! Each line is bounded, whatever names and questions there are; how many there are is for the caller to page.
+//! A table as text for a model: short keys for arms and questions, a line for each row, the differences, or that there are too few
+//! values. Each line is bounded; the number of lines is not, so the caller pages the text.
 
 use super::bootstrap::MIN_SAMPLE_SIZE;
 use super::differences::{MAX_ARMS_ALL_PAIRS, compared_pairs};
@@ -10,14 +10,14 @@ use super::{Agreement, ComparisonRow, ComparisonTable, Difference, Mean, Measure
 pub(super) const MAX_NAME_CHARS: usize = 200;
 const MAX_QUESTION_CHARS: usize = 300;
 const MAX_WINNER_CHARS: usize = 40;
-/// The most winners of a row that are named.
+/// The most winners that a row names.
 const MAX_WINNERS: usize = 4;
 
 const TABLE_HEADER: &str = "arm | question | succeeded/ended/planned | time s | cost | tokens | answer characters | repeats agree | winners | \
     margin of votes";
 
 impl ComparisonTable {
-    /// Plain text for a model, a line for each thing.
+    /// The table as plain text for a model.
     pub fn to_text(&self) -> String {
         let mut lines = vec![self.heading()];
         lines.extend(
@@ -61,34 +61,35 @@ impl ComparisonTable {
         if pairs.is_empty() {
             return Vec::new();
         }
-        let few = if self.comparison.arms.len() > MAX_ARMS_ALL_PAIRS {
+        let note = if self.comparison.arms.len() > MAX_ARMS_ALL_PAIRS {
             " Of so many arms each is set beside the first alone."
         } else {
             ""
         };
-        let head = format!(
+        let heading = format!(
             "Differences, question by question; fewer than {MIN_SAMPLE_SIZE} questions that both have are too few to tell. By chance alone \
-             about 1 in 20 seems to differ.{few}"
+             about 1 in 20 seems to differ.{note}"
         );
-        std::iter::once(head).chain(pairs.into_iter().map(|(a, b)| self.pair_difference_line(a, b))).collect()
+        std::iter::once(heading).chain(pairs.into_iter().map(|(a, b)| self.pair_difference_line(a, b))).collect()
     }
 
     fn pair_difference_line(&self, a: usize, b: usize) -> String {
-        let own: Vec<_> = self.differences.iter().filter(|gap| (gap.a, gap.b) == (a, b)).collect();
-        let most = own.iter().map(|gap| gap.pairs).max().unwrap_or_default();
-        let verdict = if own.iter().all(|gap| gap.interval.is_none()) {
-            format!("too few to tell ({})", pluralize(most, "question"))
+        let differences: Vec<_> =
+            self.differences.iter().filter(|difference| (difference.a, difference.b) == (a, b)).collect();
+        let max_pairs = differences.iter().map(|difference| difference.pairs).max().unwrap_or_default();
+        let verdict = if differences.iter().all(|difference| difference.interval.is_none()) {
+            format!("too few to tell ({})", pluralize(max_pairs, "question"))
         } else {
-            let verdicts = Measure::ALL.map(|measure| measure_verdict(&own, measure));
+            let verdicts = Measure::ALL.map(|measure| measure_verdict(&differences, measure));
             verdicts.join("; ")
         };
         format!("{} beside {}: {verdict}", arm_key(b), arm_key(a))
     }
 }
 
-fn measure_verdict(of_pair: &[&Difference], measure: Measure) -> String {
-    let known = of_pair.iter().find(|gap| gap.measure == measure);
-    known.map_or_else(|| format!("nothing known in {}", measure.subject()), |gap| gap.verdict())
+fn measure_verdict(differences: &[&Difference], measure: Measure) -> String {
+    let known = differences.iter().find(|difference| difference.measure == measure);
+    known.map_or_else(|| format!("nothing known in {}", measure.subject()), |difference| difference.verdict())
 }
 
 fn legend() -> String {
@@ -141,11 +142,11 @@ fn winners_text(winners: &[Winner]) -> String {
         let model = winner.model.as_ref().map(|model| format!(" ({})", cell_text(model, MAX_WINNER_CHARS)));
         format!("{}{} {}", cell_text(&winner.agent, MAX_WINNER_CHARS), model.unwrap_or_default(), percent(winner.share))
     };
-    let mut told: Vec<String> = winners.iter().take(MAX_WINNERS).map(name).collect();
+    let mut names: Vec<String> = winners.iter().take(MAX_WINNERS).map(name).collect();
     if winners.len() > MAX_WINNERS {
-        told.push(format!("{} more", winners.len() - MAX_WINNERS));
+        names.push(format!("{} more", winners.len() - MAX_WINNERS));
     }
-    if told.is_empty() { "-".to_owned() } else { told.join(", ") }
+    if names.is_empty() { "-".to_owned() } else { names.join(", ") }
 }
 
 #[cfg(test)]
@@ -154,8 +155,8 @@ mod tests {
     use crate::experiment::table::numbers::{dollars, fixed_decimals};
 
     #[test]
-    fn numbers_have_as_many_digits_as_count() {
-        for (value, wanted) in [
+    fn numbers_have_significant_digits() {
+        for (value, expected) in [
             (0.0, "$0.00"),
             (-0.0, "$0.00"),
             (0.0123, "$0.01230"),
@@ -165,7 +166,7 @@ mod tests {
             (-1.5, "-$1.500"),
             (1e-12, "$0.000000000"),
         ] {
-            assert_eq!(dollars(value), wanted, "{value}");
+            assert_eq!(dollars(value), expected, "{value}");
         }
         let shown = [fixed_decimals(-0.04, 1), fixed_decimals(-0.06, 1), fixed_decimals(12.34, 1), percent(1.0 / 3.0)];
         assert_eq!(shown, ["0.0", "-0.1", "12.3", "33 %"]);
@@ -178,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn few_of_many_winners_are_named() {
+    fn a_row_names_at_most_four_winners() {
         let winner = |n: usize| Winner { agent: format!("agent{n}"), model: Some("m".to_owned()), share: 0.2 };
         let all: Vec<_> = (1..=5).map(winner).collect();
         assert_eq!(winners_text(&all[..1]), "agent1 (m) 20 %");

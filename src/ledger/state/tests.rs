@@ -15,11 +15,11 @@ fn now() -> Timestamp {
 fn application(n: u8, lineage: Lineage, request: RequestIdentity) -> AdmissionRequest {
     let rules =
         GlobalLimits { slots: 1, queue: 9, tree_runs: 9, starts_per_minute: 9, server_usd: None, day_usd: None };
-    let (asked, allowed) = (Cap::default(), Cap::default());
+    let (requested, allowed) = (Cap::default(), Cap::default());
     AdmissionRequest {
         id: id(n),
         lineage,
-        requested_cap: asked,
+        requested_cap: requested,
         max_cap: allowed,
         global_limits: rules,
         share: None,
@@ -37,17 +37,17 @@ fn request(content: &str, key: Option<&str>, client: Option<&str>) -> RequestIde
     }
 }
 
-fn book(runs: &[(u8, Option<u8>, u64, Phase)]) -> LedgerState {
-    let mut book = LedgerState::default();
-    for (n, parent, dollars, place) in runs {
+fn ledger(runs: &[(u8, Option<u8>, u64, Phase)]) -> LedgerState {
+    let mut ledger = LedgerState::default();
+    for (n, parent, dollars, phase) in runs {
         let lineage = match parent {
             Some(parent) => Lineage { parent: Some(id(*parent)), root: id(1), depth: 1 },
             None => Lineage::new_root(&id(*n)),
         };
         let cap = Cap { usd: Some(Usd(*dollars)), tokens: None };
-        book.add_run(&application(*n, lineage, request("x", None, None)), cap, *place, now());
+        ledger.add_run(&application(*n, lineage, request("x", None, None)), cap, *phase, now());
     }
-    book
+    ledger
 }
 
 fn spent(usd: u64) -> Spend {
@@ -56,88 +56,89 @@ fn spent(usd: u64) -> Spend {
 
 #[test]
 fn turns_go_by_the_order_of_coming() {
-    let mut book = book(&[(1, None, 0, Phase::Live), (2, None, 0, Phase::Waiting), (3, None, 0, Phase::Waiting)]);
+    let mut ledger = ledger(&[(1, None, 0, Phase::Live), (2, None, 0, Phase::Waiting), (3, None, 0, Phase::Waiting)]);
     assert_eq!(
-        (book.try_claim_slot(&id(2), 1), book.try_claim_slot(&id(3), 1)),
+        (ledger.try_claim_slot(&id(2), 1), ledger.try_claim_slot(&id(3), 1)),
         (SlotClaim::Waiting { ahead: 0 }, SlotClaim::Waiting { ahead: 1 })
     );
     assert_eq!(
-        book.try_claim_slot(&id(3), 2),
+        ledger.try_claim_slot(&id(3), 2),
         SlotClaim::Waiting { ahead: 1 },
         "one slot is free, and another comes first"
     );
-    book.settle(&id(1), spent(0));
+    ledger.settle(&id(1), spent(0));
     assert_eq!(
-        (book.try_claim_slot(&id(3), 1), book.try_claim_slot(&id(2), 1)),
+        (ledger.try_claim_slot(&id(3), 1), ledger.try_claim_slot(&id(2), 1)),
         (SlotClaim::Waiting { ahead: 1 }, SlotClaim::Claimed)
     );
-    assert_eq!(book.queue_position(&id(3)), Some((0, 1)));
+    assert_eq!(ledger.queue_position(&id(3)), Some((0, 1)));
 }
 
 #[test]
 fn a_nested_run_takes_no_slot_of_others_and_draws_on_its_parent() {
-    let book = book(&[(1, None, 100, Phase::Live), (2, Some(1), 30, Phase::Live), (3, Some(1), 20, Phase::Over)]);
-    assert_eq!((book.live_root_count(), book.live_descendant_count(&id(1))), (1, 1));
+    let ledger = ledger(&[(1, None, 100, Phase::Live), (2, Some(1), 30, Phase::Live), (3, Some(1), 20, Phase::Over)]);
+    assert_eq!((ledger.live_root_count(), ledger.live_descendant_count(&id(1))), (1, 1));
     // 30 are reserved for the live child, which has spent 5 of them; nothing is reserved for the other.
-    let so_far = |run: &RunId| if *run == id(1) { spent(20) } else { spent(5) };
-    assert_eq!(book.parent_charge(&id(1), &so_far).usd, Usd(20 + 30));
-    assert_eq!(book.day_charge(now(), &so_far), Usd(100), "the tree's root stands for all of it");
+    let spent_so_far = |run: &RunId| if *run == id(1) { spent(20) } else { spent(5) };
+    assert_eq!(ledger.parent_charge(&id(1), &spent_so_far).usd, Usd(20 + 30));
+    assert_eq!(ledger.day_charge(now(), &spent_so_far), Usd(100), "the tree's root stands for all of it");
 }
 
 #[test]
 fn what_was_not_spent_goes_back() {
-    let mut book = book(&[(1, None, 100, Phase::Live), (2, Some(1), 30, Phase::Live)]);
-    let nothing = |_: &RunId| Spend::default();
-    book.settle(&id(2), spent(4));
-    assert_eq!(book.parent_charge(&id(1), &nothing).usd, Usd(4));
-    book.settle(&id(1), spent(3));
-    book.settle_finished_trees(now());
-    assert_eq!((book.day_charge(now(), &nothing), book.server_charge("s", &nothing)), (Usd(7), Usd(7)));
+    let mut ledger = ledger(&[(1, None, 100, Phase::Live), (2, Some(1), 30, Phase::Live)]);
+    let no_spend = |_: &RunId| Spend::default();
+    ledger.settle(&id(2), spent(4));
+    assert_eq!(ledger.parent_charge(&id(1), &no_spend).usd, Usd(4));
+    ledger.settle(&id(1), spent(3));
+    ledger.settle_finished_trees(now());
+    assert_eq!((ledger.day_charge(now(), &no_spend), ledger.server_charge("s", &no_spend)), (Usd(7), Usd(7)));
     let tomorrow: Timestamp = "2026-11-24T15:00:00Z".parse().expect("time");
-    assert_eq!(book.day_charge(tomorrow, &nothing), Usd(0));
+    assert_eq!(ledger.day_charge(tomorrow, &no_spend), Usd(0));
 }
 
 #[test]
 fn what_goes_on_below_a_run_that_was_stopped_alone_is_charged_above_it() {
-    let mut book = LedgerState::default();
+    let mut ledger = LedgerState::default();
     let lineage = |parent: u8, depth| Lineage { parent: Some(id(parent)), root: id(1), depth };
     let all = [(1, Lineage::new_root(&id(1)), 100), (2, lineage(1, 1), 50), (3, lineage(2, 2), 25)];
     for (n, lineage, dollars) in all {
         let cap = Cap { usd: Some(Usd(dollars)), tokens: None };
-        book.add_run(&application(n, lineage, request("x", None, None)), cap, Phase::Live, now());
+        ledger.add_run(&application(n, lineage, request("x", None, None)), cap, Phase::Live, now());
     }
-    book.settle(&id(2), spent(4));
-    let so_far = |_: &RunId| spent(1);
-    assert_eq!(book.parent_charge(&id(1), &so_far).usd, Usd(1 + 4 + 25));
-    book.settle(&id(1), spent(1));
-    book.settle_finished_trees(now());
-    assert_eq!(book.day_charge(now(), &so_far), Usd(1 + 4 + 25), "the tree is open while anything of it lives");
-    book.settle(&id(3), spent(20));
-    book.settle_finished_trees(now());
-    assert_eq!((book.day_charge(now(), &so_far), book.server_charge("s", &so_far)), (Usd(25), Usd(25)));
+    ledger.settle(&id(2), spent(4));
+    let spent_so_far = |_: &RunId| spent(1);
+    assert_eq!(ledger.parent_charge(&id(1), &spent_so_far).usd, Usd(1 + 4 + 25));
+    ledger.settle(&id(1), spent(1));
+    ledger.settle_finished_trees(now());
+    assert_eq!(ledger.day_charge(now(), &spent_so_far), Usd(1 + 4 + 25), "the tree is open while anything of it lives");
+    ledger.settle(&id(3), spent(20));
+    ledger.settle_finished_trees(now());
+    assert_eq!((ledger.day_charge(now(), &spent_so_far), ledger.server_charge("s", &spent_so_far)), (Usd(25), Usd(25)));
 }
 
 #[test]
 fn the_same_request_is_the_same_run_for_a_minute_and_a_key_for_ever() {
-    let mut book = LedgerState::default();
-    let asked = request("q", None, Some("c"));
-    book.add_run(&application(1, Lineage::new_root(&id(1)), asked.clone()), Cap::default(), Phase::Live, now());
-    let known =
-        |book: &mut LedgerState, asked: &RequestIdentity, at| book.find_duplicate(asked, at, |_| true, |_| true);
-    assert_eq!(known(&mut book, &asked, now()).expect("known"), Some(id(1)));
-    assert_eq!(book.find_duplicate(&asked, now(), |_| true, |_| false).expect("it is over"), None);
+    let mut ledger = LedgerState::default();
+    let identity = request("q", None, Some("c"));
+    ledger.add_run(&application(1, Lineage::new_root(&id(1)), identity.clone()), Cap::default(), Phase::Live, now());
+    let duplicate_of = |ledger: &mut LedgerState, identity: &RequestIdentity, at| {
+        ledger.find_duplicate(identity, at, |_| true, |_| true)
+    };
+    assert_eq!(duplicate_of(&mut ledger, &identity, now()).expect("known"), Some(id(1)));
+    assert_eq!(ledger.find_duplicate(&identity, now(), |_| true, |_| false).expect("it is over"), None);
     let other = request("q", None, Some("d"));
-    assert_eq!(known(&mut book, &other, now()).expect("another client"), None);
+    assert_eq!(duplicate_of(&mut ledger, &other, now()).expect("another client"), None);
     let later: Timestamp = "2026-11-23T15:01:01Z".parse().expect("time");
-    assert_eq!(known(&mut book, &asked, later).expect("too late"), None);
+    assert_eq!(duplicate_of(&mut ledger, &identity, later).expect("too late"), None);
 
-    let keyed = request("q", Some("k"), None);
-    book.add_run(&application(2, Lineage::new_root(&id(2)), keyed.clone()), Cap::default(), Phase::Live, now());
-    book.settle(&id(2), spent(0));
-    assert_eq!(known(&mut book, &keyed, later).expect("for ever"), Some(id(2)));
-    assert!(matches!(known(&mut book, &request("r", Some("k"), None), later), Err(LedgerError::KeyReused(_))));
+    let with_key = request("q", Some("k"), None);
+    ledger.add_run(&application(2, Lineage::new_root(&id(2)), with_key.clone()), Cap::default(), Phase::Live, now());
+    ledger.settle(&id(2), spent(0));
+    assert_eq!(duplicate_of(&mut ledger, &with_key, later).expect("for ever"), Some(id(2)));
+    assert!(matches!(duplicate_of(&mut ledger, &request("r", Some("k"), None), later), Err(LedgerError::KeyReused(_))));
     assert_eq!(
-        book.find_duplicate(&keyed, later, |_| false, |_| false).expect("its run was forgotten, or never began"),
+        ledger.find_duplicate(&with_key, later, |_| false, |_| false).expect("its run was forgotten, or never began"),
         None
     );
 }
@@ -145,16 +146,16 @@ fn the_same_request_is_the_same_run_for_a_minute_and_a_key_for_ever() {
 #[test]
 fn starts_are_counted_by_the_minute() {
     let two = [(1, None, 0, Phase::Live), (2, None, 0, Phase::Live)];
-    let (mut book, mut other) = (book(&two), book(&two));
+    let (mut ledger, mut other) = (ledger(&two), ledger(&two));
     let minute = Duration::from_secs(60);
     let soon: Timestamp = "2026-11-23T15:00:20Z".parse().expect("time");
-    assert_eq!(book.start_delay(soon, minute, 3), None);
-    assert_eq!(book.start_delay(soon, minute, 2), Some(Duration::from_secs(40)));
-    assert_eq!(book.start_delay(soon, minute, 1), Some(Duration::from_secs(40)));
+    assert_eq!(ledger.start_delay(soon, minute, 3), None);
+    assert_eq!(ledger.start_delay(soon, minute, 2), Some(Duration::from_secs(40)));
+    assert_eq!(ledger.start_delay(soon, minute, 1), Some(Duration::from_secs(40)));
     let yesterday: Timestamp = "2026-11-22T15:00:00Z".parse().expect("time");
     assert_eq!(other.start_delay(yesterday, minute, 2), None, "somebody has set the clock back");
     let later: Timestamp = "2026-11-23T15:01:00Z".parse().expect("time");
-    assert_eq!(book.start_delay(later, minute, 2), None);
+    assert_eq!(ledger.start_delay(later, minute, 2), None);
 }
 
 #[test]
@@ -205,13 +206,13 @@ fn a_book_that_is_lost_is_made_anew_from_the_records() {
     };
     let live = RunState::Starting { leader: None };
     let records = [record(1, None, &ended, 7), record(2, None, &live, 1), record(3, Some(2), &ended, 60)];
-    let mut book = LedgerState::from_records(&records);
-    let so_far = |_: &RunId| spent(1);
-    assert_eq!(book.day_charge(now(), &so_far), Usd(7 + 1 + 60));
-    assert_eq!(book.server_charge("s", &so_far), Usd(7 + 1 + 60));
+    let mut ledger = LedgerState::from_records(&records);
+    let spent_so_far = |_: &RunId| spent(1);
+    assert_eq!(ledger.day_charge(now(), &spent_so_far), Usd(7 + 1 + 60));
+    assert_eq!(ledger.server_charge("s", &spent_so_far), Usd(7 + 1 + 60));
     let again = request("a", Some("k1"), None);
-    assert_eq!(book.find_duplicate(&again, now(), |_| true, |_| false).expect("known"), Some(id(1)));
-    assert_eq!(book.find_duplicate(&again, now(), |_| false, |_| false).expect("it never began"), None);
+    assert_eq!(ledger.find_duplicate(&again, now(), |_| true, |_| false).expect("known"), Some(id(1)));
+    assert_eq!(ledger.find_duplicate(&again, now(), |_| false, |_| false).expect("it never began"), None);
 }
 
 fn of_experiment(n: u8) -> AdmissionRequest {
@@ -222,55 +223,58 @@ fn of_experiment(n: u8) -> AdmissionRequest {
 
 #[test]
 fn an_experiment_is_charged_with_what_lives_and_keeps_what_was_spent() {
-    let mut book = LedgerState::default();
+    let mut ledger = LedgerState::default();
     let cap = |usd| Cap { usd: Some(Usd(usd)), tokens: None };
-    book.add_run(&of_experiment(1), cap(100), Phase::Live, now());
-    book.add_run(&of_experiment(2), cap(100), Phase::Live, now());
-    let below = Lineage { parent: Some(id(1)), root: id(1), depth: 1 };
-    book.add_run(&application(3, below, request("x", None, None)), cap(50), Phase::Live, now());
-    assert_eq!(book.experiment_charge("e", &|_| spent(0)).usd, Usd(200), "what live ones may spend");
-    book.settle(&id(3), spent(20));
-    book.settle(&id(1), spent(10));
-    book.settle_finished_trees(now());
-    assert_eq!(book.experiment_charge("e", &|_| spent(0)).usd, Usd(130), "with what was spent below");
-    assert_eq!(book.experiment_charge("other", &|_| spent(0)).usd, Usd(0));
-    let again = LedgerState::from_json(&book.to_json().expect("encoded")).expect("own book");
+    ledger.add_run(&of_experiment(1), cap(100), Phase::Live, now());
+    ledger.add_run(&of_experiment(2), cap(100), Phase::Live, now());
+    let lineage = Lineage { parent: Some(id(1)), root: id(1), depth: 1 };
+    ledger.add_run(&application(3, lineage, request("x", None, None)), cap(50), Phase::Live, now());
+    assert_eq!(ledger.experiment_charge("e", &|_| spent(0)).usd, Usd(200), "what live ones may spend");
+    ledger.settle(&id(3), spent(20));
+    ledger.settle(&id(1), spent(10));
+    ledger.settle_finished_trees(now());
+    assert_eq!(ledger.experiment_charge("e", &|_| spent(0)).usd, Usd(130), "with what was spent below");
+    assert_eq!(ledger.experiment_charge("other", &|_| spent(0)).usd, Usd(0));
+    let again = LedgerState::from_json(&ledger.to_json().expect("encoded")).expect("own book");
     assert_eq!(again.experiment_charge("e", &|_| spent(0)).usd, Usd(130));
 }
 
 #[test]
 fn a_day_has_what_is_over_and_what_goes_on() {
     let unpriced = |tokens| Spend { tokens, is_unpriced: true, ..Spend::default() };
-    let mut book = book(&[(1, None, 100, Phase::Live), (2, None, 30, Phase::Waiting), (3, None, 20, Phase::Live)]);
-    book.settle(&id(1), Spend { tokens: 7, ..spent(10) });
-    book.settle_finished_trees(now());
-    let again = LedgerState::from_json(&book.to_json().expect("encoded")).expect("own book");
-    let told = again.today(now(), &|_| Spend { tokens: 1, ..spent(2) }, &|_| true);
-    let of_all = Spend { usd: Usd(14), tokens: 9, is_unpriced: false };
-    let wanted = DailySummary { day: "2026-11-23".to_owned(), runs: 3, live: 2, spent: of_all };
-    assert_eq!(told, wanted, "what was spent, and not what may be");
-    book.settle(&id(3), unpriced(5));
-    book.settle_finished_trees(now());
-    let told = book.today(now(), &|_| Spend::default(), &|run| *run != id(2));
-    assert_eq!((told.runs, told.live, told.spent), (3, 0, Spend { tokens: 12, is_unpriced: true, ..spent(10) }));
+    let mut ledger = ledger(&[(1, None, 100, Phase::Live), (2, None, 30, Phase::Waiting), (3, None, 20, Phase::Live)]);
+    ledger.settle(&id(1), Spend { tokens: 7, ..spent(10) });
+    ledger.settle_finished_trees(now());
+    let again = LedgerState::from_json(&ledger.to_json().expect("encoded")).expect("own book");
+    let summary = again.today(now(), &|_| Spend { tokens: 1, ..spent(2) }, &|_| true);
+    let total = Spend { usd: Usd(14), tokens: 9, is_unpriced: false };
+    let expected = DailySummary { day: "2026-11-23".to_owned(), runs: 3, live: 2, spent: total };
+    assert_eq!(summary, expected, "what was spent, and not what may be");
+    ledger.settle(&id(3), unpriced(5));
+    ledger.settle_finished_trees(now());
+    let summary = ledger.today(now(), &|_| Spend::default(), &|run| *run != id(2));
+    assert_eq!(
+        (summary.runs, summary.live, summary.spent),
+        (3, 0, Spend { tokens: 12, is_unpriced: true, ..spent(10) })
+    );
     let tomorrow = "2026-11-24T00:00:00Z".parse().expect("time");
-    let told = book.today(tomorrow, &|_| Spend::default(), &|_| true);
-    assert_eq!((told.runs, told.live, told.spent), (1, 1, Spend::default()));
+    let summary = ledger.today(tomorrow, &|_| Spend::default(), &|_| true);
+    assert_eq!((summary.runs, summary.live, summary.spent), (1, 1, Spend::default()));
 }
 
 #[test]
 fn a_book_of_an_older_version_has_the_dollars_of_its_days() {
     let old = r#"{"version":1,"next_ticket":0,"entries":[],"starts":[],"days":{"2026-11-23":5},"servers":[],"requests":[],"keys":{}}"#;
-    let book = LedgerState::from_json(old.as_bytes()).expect("a book");
-    assert_eq!(book.today(now(), &|_| Spend::default(), &|_| true).spent, spent(5));
+    let ledger = LedgerState::from_json(old.as_bytes()).expect("a book");
+    assert_eq!(ledger.today(now(), &|_| Spend::default(), &|_| true).spent, spent(5));
 }
 
 #[test]
 fn a_run_is_below_all_that_it_came_of() {
-    let mut book = book(&[(1, None, 0, Phase::Live), (2, Some(1), 0, Phase::Over), (4, None, 0, Phase::Live)]);
+    let mut ledger = ledger(&[(1, None, 0, Phase::Live), (2, Some(1), 0, Phase::Over), (4, None, 0, Phase::Live)]);
     let lineage = Lineage { parent: Some(id(2)), root: id(1), depth: 2 };
-    book.add_run(&application(3, lineage, request("x", None, None)), Cap::default(), Phase::Live, now());
-    let below = |run, above| book.is_descendant(&id(run), &id(above));
-    assert!(below(2, 1) && below(3, 2) && below(3, 1));
-    assert!(!below(1, 1) && !below(1, 2) && !below(4, 1) && !below(9, 1));
+    ledger.add_run(&application(3, lineage, request("x", None, None)), Cap::default(), Phase::Live, now());
+    let is_below = |run, ancestor| ledger.is_descendant(&id(run), &id(ancestor));
+    assert!(is_below(2, 1) && is_below(3, 2) && is_below(3, 1));
+    assert!(!is_below(1, 1) && !is_below(1, 2) && !is_below(4, 1) && !is_below(9, 1));
 }

@@ -47,7 +47,7 @@ pub struct ConfigFacts<'a> {
 
 /// The names of the project's and the user's files that may be configs; their content is not read.
 pub(super) fn config_names(sources: ConfigPlaces<'_>) -> Vec<String> {
-    project_files(sources).into_iter().chain(user_files(sources)).map(|found| found.name).collect()
+    project_files(sources).into_iter().chain(user_files(sources)).map(|file| file.name).collect()
 }
 
 /// The name in [`list_configs`] of a file in the package, in the project or below the user's home folder; [`super::resolve`] maps this name
@@ -55,10 +55,10 @@ pub(super) fn config_names(sources: ConfigPlaces<'_>) -> Vec<String> {
 pub fn name_of(path: &Path, sources: ConfigPlaces<'_>) -> Option<String> {
     let is_example = sources.package.is_some_and(|package| path.starts_with(package.join("configs")));
     let examples = if is_example { example_files(sources) } else { Vec::new() };
-    let example = examples.into_iter().find(|found| found.path == path).map(|found| found.name);
+    let example = examples.into_iter().find(|file| file.path == path).map(|file| file.name);
     let in_project = || Some(path.strip_prefix(sources.project?).ok()?.to_str()?.to_owned());
-    let of_user = || Some(user_file(path.to_owned(), sources.home?, sources)?.name);
-    example.or_else(in_project).or_else(of_user)
+    let user_name = || Some(user_file(path.to_owned(), sources.home?, sources)?.name);
+    example.or_else(in_project).or_else(user_name)
 }
 
 /// Lists at most `limit` configs from `offset` on that match `query` (see [`super::CONDITIONS`]; every part must hold, and an empty query
@@ -67,20 +67,20 @@ pub fn list_configs(
     sources: ConfigPlaces<'_>,
     query: &str,
     (offset, limit): (usize, usize),
-    known: ConfigFacts<'_>,
+    facts: ConfigFacts<'_>,
 ) -> Catalogue {
     let mut files = project_files(sources);
     files.extend(user_files(sources));
     files.extend(example_files(sources));
-    let mut all: Vec<ListedConfig> = files.into_iter().filter_map(|found| list_file(found, &known)).collect();
-    all.extend(known.extra_configs);
-    all.sort_by_key(ListedConfig::rank);
-    let total = all.len();
-    let seen = ConfigQuery::parse(query).found(&all);
-    let (best, near) = seen.best(all);
+    let mut listed: Vec<ListedConfig> = files.into_iter().filter_map(|found| list_file(found, &facts)).collect();
+    listed.extend(facts.extra_configs);
+    listed.sort_by_key(ListedConfig::rank);
+    let total = listed.len();
+    let matches = ConfigQuery::parse(query).found(&listed);
+    let (best, nearest) = matches.best(listed);
     let found = best.len();
     let configs = best.into_iter().skip(offset).take(limit).collect();
-    Catalogue { configs, total, matching: seen.matching(), found, near }
+    Catalogue { configs, total, matching: matches.matching(), found, near: nearest }
 }
 
 /// A possible config file and its name.
@@ -146,10 +146,11 @@ fn user_files(sources: ConfigPlaces<'_>) -> Vec<ConfigFile> {
 
 /// The bare name if it resolves to this file: a project file of the same name takes precedence.
 fn user_file(path: PathBuf, home: &Path, sources: ConfigPlaces<'_>) -> Option<ConfigFile> {
-    let whole = format!("~/{}", path.strip_prefix(home).ok()?.to_str()?);
+    let home_path = format!("~/{}", path.strip_prefix(home).ok()?.to_str()?);
     let stem = path.file_stem()?.to_str()?.to_owned();
-    let leads = |name: &String| matches!(locate(Some(name), sources), Ok(ConfigChoice::File(file)) if file == path);
-    let name = [stem, whole].into_iter().find(leads)?;
+    let leads_here =
+        |name: &String| matches!(locate(Some(name), sources), Ok(ConfigChoice::File(file)) if file == path);
+    let name = [stem, home_path].into_iter().find(leads_here)?;
     Some(ConfigFile { name, origin: ConfigOrigin::User, path })
 }
 
@@ -159,9 +160,9 @@ fn example_files(sources: ConfigPlaces<'_>) -> Vec<ConfigFile> {
 }
 
 /// The entry of a file; `None` if a project file is not a config.
-fn list_file(found: ConfigFile, known: &ConfigFacts<'_>) -> Option<ListedConfig> {
-    let ConfigFile { name, origin: source, path } = found;
-    let (about, read) = match read_text(&path) {
+fn list_file(config_file: ConfigFile, facts: &ConfigFacts<'_>) -> Option<ListedConfig> {
+    let ConfigFile { name, origin: source, path } = config_file;
+    let (description, read) = match read_text(&path) {
         Ok(text) if source != ConfigOrigin::User && !has_agents(&text) => return None,
         Ok(text) => (
             leading_comment(&text),
@@ -170,29 +171,21 @@ fn list_file(found: ConfigFile, known: &ConfigFacts<'_>) -> Option<ListedConfig>
         Err(_) if source == ConfigOrigin::Project => return None,
         Err(problem) => (String::new(), Err(problem)),
     };
-    let (needs, unread) = match read {
+    let (needs, read_problem) = match read {
         Ok(needs) => (needs, None),
         Err(problem) => (Needs::default(), Some(problem)),
     };
     // MassGen's own examples are trusted, and there are several hundred.
-    let refused = || if source == ConfigOrigin::Example { None } else { (known.refusal_reason)(&path) };
-    let problem = unread.or_else(refused).or_else(|| known_failure(&needs));
-    let missing = needs.missing(known.has_variable).into_iter().map(super::RequiredKey::name).collect();
-    Some(ListedConfig {
-        name,
-        origin: source,
-        choice: ConfigChoice::File(path),
-        needs,
-        missing,
-        description: about,
-        problem,
-    })
+    let refusal_reason = || if source == ConfigOrigin::Example { None } else { (facts.refusal_reason)(&path) };
+    let problem = read_problem.or_else(refusal_reason).or_else(|| known_failure(&needs));
+    let missing = needs.missing(facts.has_variable).into_iter().map(super::RequiredKey::name).collect();
+    Some(ListedConfig { name, origin: source, choice: ConfigChoice::File(path), needs, missing, description, problem })
 }
 
 /// The first known fault at which MassGen fails, except missing keys.
 fn known_failure(needs: &Needs) -> Option<String> {
-    let none = || needs.agents.is_empty().then(|| "it has no agents".to_owned());
-    needs.problems(|_| true).into_iter().next().map(|problem| problem.message).or_else(none)
+    let no_agents = || needs.agents.is_empty().then(|| "it has no agents".to_owned());
+    needs.problems(|_| true).into_iter().next().map(|problem| problem.message).or_else(no_agents)
 }
 
 fn edit_error_message(error: &EditError) -> String {
@@ -200,12 +193,13 @@ fn edit_error_message(error: &EditError) -> String {
 }
 
 fn read_text(path: &Path) -> Result<String, String> {
-    let problem = |why: &dyn std::fmt::Display| text::single_line(&why.to_string(), MAX_DESCRIPTION_CHARS);
+    let problem = |error: &dyn std::fmt::Display| text::single_line(&error.to_string(), MAX_DESCRIPTION_CHARS);
     let meta = path.metadata().map_err(|error| problem(&error))?;
     // Opening a pipe would block the reader forever.
     if !meta.is_file() || meta.len() > MAX_BYTES {
-        let why = ConfigError::NotAConfig { path: path.to_owned(), why: "too large, or no regular file".to_owned() };
-        return Err(problem(&why));
+        let not_a_config =
+            ConfigError::NotAConfig { path: path.to_owned(), why: "too large, or no regular file".to_owned() };
+        return Err(problem(&not_a_config));
     }
     std::fs::read_to_string(path).map_err(|error| problem(&error))
 }
@@ -219,10 +213,10 @@ fn has_agents(text: &str) -> bool {
         text.lines().find(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#') && *line != "---");
     let indent = top.map_or(0, |line| line.len() - line.trim_start().len());
     text.lines().any(|line| {
-        let at_top = is_flow || line.len() - line.trim_start().len() == indent;
+        let is_top_level = is_flow || line.len() - line.trim_start().len() == indent;
         let key = line.trim_start_matches(['{', ' ', '\t']).trim_start_matches(['"', '\'']);
         let rest = key.strip_prefix("agents").or_else(|| key.strip_prefix("agent"));
-        at_top && rest.is_some_and(|rest| rest.trim_start_matches(['"', '\'']).trim_start().starts_with(':'))
+        is_top_level && rest.is_some_and(|rest| rest.trim_start_matches(['"', '\'']).trim_start().starts_with(':'))
     })
 }
 
@@ -275,17 +269,17 @@ mod tests {
         folder
     }
 
-    fn look(folder: &Path, query: &str, page: (usize, usize)) -> Catalogue {
+    fn list_page(folder: &Path, query: &str, page: (usize, usize)) -> Catalogue {
         let (project, home, package) = (folder.join("p"), folder.join("h"), folder.join("m"));
         let sources = ConfigPlaces { project: Some(&project), home: Some(&home), package: Some(&package) };
-        let known = ConfigFacts {
+        let facts = ConfigFacts {
             has_variable: &|name| name == "OPENAI_API_KEY",
             refusal_reason: &|path| {
                 path.ends_with("refused.yaml").then(|| "the config may not have `hooks`".to_owned())
             },
             extra_configs: Vec::new(),
         };
-        let listed = list_configs(sources, query, page, known);
+        let listed = list_configs(sources, query, page, facts);
         for config in &listed.configs {
             assert_eq!(resolve(Some(&config.name), sources).expect("resolves"), config.choice);
         }
@@ -299,7 +293,7 @@ mod tests {
     #[test]
     fn every_name_leads_to_its_file_and_what_is_ready_comes_first() {
         let folder = lab();
-        let listed = look(folder.path(), "", (0, 100));
+        let listed = list_page(folder.path(), "", (0, 100));
         let expected = [
             "two.yaml",
             ".massgen/config.yaml",
@@ -322,7 +316,7 @@ mod tests {
         let folder = lab();
         let (project, home, package) = (folder.path().join("p"), folder.path().join("h"), folder.path().join("m"));
         let sources = ConfigPlaces { project: Some(&project), home: Some(&home), package: Some(&package) };
-        for listed in look(folder.path(), "", (0, 100)).configs {
+        for listed in list_page(folder.path(), "", (0, 100)).configs {
             let ConfigChoice::File(path) = &listed.choice else { panic!("{listed:?}") };
             assert_eq!(name_of(path, sources), Some(listed.name));
         }
@@ -332,7 +326,7 @@ mod tests {
     #[test]
     fn an_entry_tells_what_it_needs_and_what_keeps_it_from_running() {
         let folder = lab();
-        let listed = look(folder.path(), "", (0, 5));
+        let listed = list_page(folder.path(), "", (0, 5));
         let [two, default, empty, broken, refused] = listed.configs.as_slice() else { panic!("five") };
         assert_eq!((two.description.as_str(), two.origin.as_str(), two.missing.len()), ("Two Minds", "project", 0));
         assert_eq!(two.needs.agents[0].model.as_deref(), Some("gpt-5"));
@@ -349,28 +343,28 @@ mod tests {
     #[test]
     fn a_query_and_a_page_choose() {
         let folder = lab();
-        assert_eq!(config_names(&look(folder.path(), "GPT two", (0, 9))), ["two.yaml"]);
-        assert_eq!(config_names(&look(folder.path(), "minds openai_api", (0, 9))), ["two.yaml"]);
-        assert_eq!(config_names(&look(folder.path(), "example grok", (0, 9))), ["@examples/a/one"]);
-        let page = look(folder.path(), "one", (1, 1));
+        assert_eq!(config_names(&list_page(folder.path(), "GPT two", (0, 9))), ["two.yaml"]);
+        assert_eq!(config_names(&list_page(folder.path(), "minds openai_api", (0, 9))), ["two.yaml"]);
+        assert_eq!(config_names(&list_page(folder.path(), "example grok", (0, 9))), ["@examples/a/one"]);
+        let page = list_page(folder.path(), "one", (1, 1));
         assert_eq!((config_names(&page), page.matching, page.total), (vec!["@examples/b/one.yaml"], 3, 11));
-        assert!(look(folder.path(), "nothing like it", (0, 9)).configs.is_empty());
+        assert!(list_page(folder.path(), "nothing like it", (0, 9)).configs.is_empty());
     }
 
     #[test]
     fn a_query_finds_by_what_is_needed() {
         let folder = lab();
-        assert_eq!(config_names(&look(folder.path(), "Ready", (0, 9))), ["two.yaml"]);
-        assert_eq!(config_names(&look(folder.path(), "ready project", (0, 9))), ["two.yaml"]);
-        let none = look(folder.path(), "ready example", (0, 2));
+        assert_eq!(config_names(&list_page(folder.path(), "Ready", (0, 9))), ["two.yaml"]);
+        assert_eq!(config_names(&list_page(folder.path(), "ready project", (0, 9))), ["two.yaml"]);
+        let none = list_page(folder.path(), "ready example", (0, 2));
         assert_eq!((none.matching, none.found, none.configs.len()), (0, 4, 2), "one of both holds for each");
         assert_eq!(none.near.map(|near| (near.parts, near.of)), Some((1, 2)));
-        assert!(look(folder.path(), "multi-provider", (0, 9)).configs.is_empty());
+        assert!(list_page(folder.path(), "multi-provider", (0, 9)).configs.is_empty());
         let text = "agents: [{backend: {type: openai, base_url: 'http://h:1/v'}}, {backend: {type: openai}}]\n";
         std::fs::write(folder.path().join("p/apart.yaml"), text).expect("write");
-        assert_eq!(config_names(&look(folder.path(), "ready multi-provider", (0, 9))), ["apart.yaml"]);
-        assert_eq!(config_names(&look(folder.path(), "h:1", (0, 9))), ["apart.yaml"]);
-        let own = look(folder.path(), "project", (0, 9));
+        assert_eq!(config_names(&list_page(folder.path(), "ready multi-provider", (0, 9))), ["apart.yaml"]);
+        assert_eq!(config_names(&list_page(folder.path(), "h:1", (0, 9))), ["apart.yaml"]);
+        let own = list_page(folder.path(), "project", (0, 9));
         assert!(
             own.configs.iter().all(|config| config.origin == ConfigOrigin::Project) && own.matching == 6,
             "{own:?}"

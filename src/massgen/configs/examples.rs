@@ -47,12 +47,12 @@ impl Examples {
 
     /// The example names that share the most words with a name, at most three.
     pub(super) fn similar_names(&self, name: &str) -> Vec<String> {
-        let asked = words(name);
-        let shared = |name: &str| words(name).iter().filter(|word| asked.contains(word)).count();
-        let mut rated: Vec<_> =
+        let wanted_words = words(name);
+        let shared = |name: &str| words(name).iter().filter(|word| wanted_words.contains(word)).count();
+        let mut scored: Vec<_> =
             self.shortest_names().into_iter().map(|(name, path)| (shared(&self.relative_path(&path)), name)).collect();
-        rated.sort_by(|one, other| other.0.cmp(&one.0).then(one.1.len().cmp(&other.1.len())));
-        let similar = rated.into_iter().filter(|(shared, _)| *shared > 0);
+        scored.sort_by(|one, other| other.0.cmp(&one.0).then(one.1.len().cmp(&other.1.len())));
+        let similar = scored.into_iter().filter(|(shared, _)| *shared > 0);
         similar.map(|(_, name)| name).take(MAX_SUGGESTIONS).collect()
     }
 
@@ -117,24 +117,24 @@ fn search_order(root: &Path, minor: u32) -> Vec<PathBuf> {
 }
 
 fn depth_first(folder: &Path, order: &mut Vec<PathBuf>) {
-    for below in subfolders(folder) {
-        order.push(below.clone());
-        depth_first(&below, order);
+    for subfolder in subfolders(folder) {
+        order.push(subfolder.clone());
+        depth_first(&subfolder, order);
     }
 }
 
 fn siblings_first(folder: &Path, order: &mut Vec<PathBuf>) {
-    let below = subfolders(folder);
-    order.extend(below.iter().cloned());
-    below.iter().for_each(|folder| siblings_first(folder, order));
+    let folders = subfolders(folder);
+    order.extend(folders.iter().cloned());
+    folders.iter().for_each(|folder| siblings_first(folder, order));
 }
 
 fn last_first(root: &Path, order: &mut Vec<PathBuf>) {
     let mut stack = vec![root.to_owned()];
     while let Some(folder) = stack.pop() {
-        let below = subfolders(&folder);
-        order.extend(below.iter().cloned());
-        stack.extend(below);
+        let folders = subfolders(&folder);
+        order.extend(folders.iter().cloned());
+        stack.extend(folders);
     }
 }
 
@@ -200,13 +200,13 @@ mod tests {
         let root = package.path().join("configs");
         let [first, second] = <[PathBuf; 2]>::try_from(subfolders(&root)).expect("two folders");
         let below = |folder: &PathBuf| subfolders(folder);
-        let of = |parts: &[&[PathBuf]]| [std::slice::from_ref(&root), parts.concat().as_slice()].concat();
+        let order = |parts: &[&[PathBuf]]| [std::slice::from_ref(&root), parts.concat().as_slice()].concat();
         let one = std::slice::from_ref;
-        let in_depth = of(&[one(&first), &below(&first), one(&second), &below(&second)]);
-        assert_eq!(search_order(&root, 11), in_depth);
-        let by_level = of(&[&[first.clone(), second.clone()], &below(&first), &below(&second)]);
+        let depth_first_order = order(&[one(&first), &below(&first), one(&second), &below(&second)]);
+        assert_eq!(search_order(&root, 11), depth_first_order);
+        let by_level = order(&[&[first.clone(), second.clone()], &below(&first), &below(&second)]);
         assert_eq!(search_order(&root, 12), by_level);
-        let backwards = of(&[&[first.clone(), second.clone()], &below(&second), &below(&first)]);
+        let backwards = order(&[&[first.clone(), second.clone()], &below(&second), &below(&first)]);
         assert_eq!(search_order(&root, 13), backwards);
         assert_eq!(python_minor(Path::new("/v/lib/python3.12/site-packages/massgen")), 12);
         assert_eq!(python_minor(Path::new("/src/massgen")), 11);

@@ -117,8 +117,8 @@ impl Needs {
     }
 
     /// The required keys without any existing variable.
-    pub fn missing(&self, is_there: impl Fn(&str) -> bool) -> Vec<&RequiredKey> {
-        self.keys.iter().filter(|key| !key.any_of.iter().any(|name| is_there(name))).collect()
+    pub fn missing(&self, is_set: impl Fn(&str) -> bool) -> Vec<&RequiredKey> {
+        self.keys.iter().filter(|key| !key.any_of.iter().any(|name| is_set(name))).collect()
     }
 
     /// The providers of the agents' models, each once: addresses or backend types.
@@ -128,12 +128,12 @@ impl Needs {
 
     /// Requirements of its backends that are not keys and are not checked here: a command line client with a login, or a local server.
     pub fn unchecked_requirements(&self) -> BTreeSet<String> {
-        let of_backend = |backend: &str| match backend {
+        let requirement = |backend: &str| match backend {
             client if CLIENTS.contains(&client) => Some(format!("{client}, installed and logged in")),
             server if SERVERS.contains(&server) => Some(format!("a {server} server")),
             _ => None,
         };
-        self.agents.iter().filter_map(|agent| of_backend(agent.backend.as_deref()?)).collect()
+        self.agents.iter().filter_map(|agent| requirement(agent.backend.as_deref()?)).collect()
     }
 
     /// The model of an agent.
@@ -147,7 +147,7 @@ pub(super) fn configured_agents(root: &Node) -> Vec<(ConfiguredAgent, &Node)> {
     let entries = root.get("agent").map(std::slice::from_ref);
     let entries = entries.or_else(|| root.get("agents").map(Node::items)).unwrap_or_default();
     let text = |node: Option<&Node>| node.and_then(Node::text).map(str::to_owned).filter(|text| !text.is_empty());
-    let read = |(place, entry): (usize, &Node)| {
+    let read = |(index, entry): (usize, &Node)| {
         let backend = entry.get("backend");
         let model = text(backend.and_then(|backend| backend.get("model")));
         let named = text(backend.and_then(|backend| backend.get("type"))).map(|name| name.to_lowercase());
@@ -155,20 +155,20 @@ pub(super) fn configured_agents(root: &Node) -> Vec<(ConfiguredAgent, &Node)> {
         let address = entry.get("backend").and_then(|backend| backend.get("base_url")).and_then(Node::text);
         let address = address.and_then(host_and_port).map(str::to_owned);
         ConfiguredAgent {
-            id: text(entry.get("id")).unwrap_or_else(|| format!("agent{}", place + 1)),
+            id: text(entry.get("id")).unwrap_or_else(|| format!("agent{}", index + 1)),
             backend,
             model,
             address,
         }
     };
-    entries.iter().enumerate().map(|(place, entry)| (read((place, entry)), entry)).collect()
+    entries.iter().enumerate().map(|(index, entry)| (read((index, entry)), entry)).collect()
 }
 
 /// `https://user:key@host:port/v1` → `host:port`; `None` if it is not an address or contains a variable.
 fn host_and_port(url: &str) -> Option<&str> {
     let (_, rest) = url.split_once("://").filter(|_| !url.contains('$'))?;
-    let place = rest.split(['/', '?', '#']).next()?;
-    place.rsplit('@').next().filter(|place| !place.is_empty())
+    let authority = rest.split(['/', '?', '#']).next()?;
+    authority.rsplit('@').next().filter(|authority| !authority.is_empty())
 }
 
 /// The name prefixes of the models that `utils/__init__.py` lists.
@@ -264,20 +264,23 @@ fn framework_keys(backend: &Node) -> Vec<RequiredKey> {
 
 /// The names in `${NAME}` anywhere except in prose; `${cwd}` is MassGen's own.
 fn variable_references(config: &Tree) -> Vec<RequiredKey> {
-    let mut found = Vec::new();
+    let mut references = Vec::new();
     config.walk(&mut |trail, node| {
         let is_prose =
             trail.keys().next().is_some_and(|key| matches!(key, "system_message" | "description" | "prompt"));
         let text = node.text().filter(|_| !is_prose).unwrap_or_default();
         let names = text.split("${").skip(1).filter_map(|rest| rest.split_once('}')).map(|(name, _)| name);
-        found.extend(names.filter(|name| is_variable(name)).map(|name| RequiredKey::new(&[name])));
+        references.extend(names.filter(|name| is_variable(name)).map(|name| RequiredKey::new(&[name])));
     });
-    found
+    references
 }
 
 fn is_variable(name: &str) -> bool {
-    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    name != "cwd" && !name.is_empty() && !name.starts_with(|c: char| c.is_ascii_digit()) && name.chars().all(word)
+    let is_name_char = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    name != "cwd"
+        && !name.is_empty()
+        && !name.starts_with(|c: char| c.is_ascii_digit())
+        && name.chars().all(is_name_char)
 }
 
 fn executes(config: &Tree, agents: &[(ConfiguredAgent, &Node)]) -> Vec<&'static str> {
@@ -329,20 +332,21 @@ fn has_cwd(entry: &Node) -> bool {
 
 fn agents_lacking_folders(root: &Node, agents: &[(ConfiguredAgent, &Node)]) -> Vec<String> {
     let orchestrator = root.get("orchestrator");
-    let has = |key: &str| orchestrator.is_some_and(|orchestrator| orchestrator.get(key).is_some());
-    if has("snapshot_storage") && has("agent_temporary_workspace") {
+    let has_key = |key: &str| orchestrator.is_some_and(|orchestrator| orchestrator.get(key).is_some());
+    if has_key("snapshot_storage") && has_key("agent_temporary_workspace") {
         return Vec::new();
     }
     agents.iter().filter(|(_, entry)| has_cwd(entry)).map(|(agent, _)| agent.id.clone()).collect()
 }
 
 fn agents_with_api_key_twice(agents: &[(ConfiguredAgent, &Node)]) -> Vec<String> {
-    let takes_it =
+    let accepting =
         ["azure_openai", "vllm", "sglang", "lmstudio", "claude_code", "codex", "gemini_cli", "antigravity_cli"];
     let frameworks = ["ag2", "autogen"];
     let has_key = |entry: &Node| entry.get("backend").is_some_and(|backend| backend.get("api_key").is_some());
-    let fails = |kind: &str| !takes_it.contains(&kind) && !frameworks.contains(&kind);
-    let found = agents.iter().filter(|(agent, entry)| has_key(entry) && agent.backend.as_deref().is_some_and(fails));
+    let is_affected = |kind: &str| !accepting.contains(&kind) && !frameworks.contains(&kind);
+    let found =
+        agents.iter().filter(|(agent, entry)| has_key(entry) && agent.backend.as_deref().is_some_and(is_affected));
     found.map(|(agent, _)| agent.id.clone()).collect()
 }
 
@@ -403,9 +407,9 @@ mod tests {
     #[test]
     fn agents_are_found_in_both_forms() {
         let found = needs("agents:\n- {id: a, backend: {type: OpenAI, model: gpt-5}}\n- backend: {model: claude-x}\n");
-        let said: Vec<_> =
+        let keys: Vec<_> =
             found.agents.iter().map(|a| (a.id.as_str(), a.backend.as_deref(), a.model.as_deref())).collect();
-        assert_eq!(said, [("a", Some("openai"), Some("gpt-5")), ("agent2", Some("claude"), Some("claude-x"))]);
+        assert_eq!(keys, [("a", Some("openai"), Some("gpt-5")), ("agent2", Some("claude"), Some("claude-x"))]);
         assert_eq!(found.model("agent2"), Some("claude-x"));
         assert_eq!(needs("agent: {id: x, backend: {type: vllm}}").agents.len(), 1);
     }
@@ -434,7 +438,8 @@ mod tests {
     #[test]
     fn a_key_is_missing_only_when_none_of_its_names_is_there() {
         let needs = needs("agents: [{backend: {type: gemini}}, {backend: {type: grok}}]");
-        let missing = |there: &'static str| needs.missing(|name| name == there).iter().map(|key| key.name()).collect();
+        let missing =
+            |set_name: &'static str| needs.missing(|name| name == set_name).iter().map(|key| key.name()).collect();
         let missing: Vec<Vec<String>> = vec![missing("GEMINI_API_KEY"), missing("XAI_API_KEY")];
         assert_eq!(missing, [vec!["XAI_API_KEY"], vec!["GOOGLE_API_KEY or GEMINI_API_KEY"]]);
     }
@@ -463,8 +468,8 @@ mod tests {
         let agents = "agents: [{id: a, backend: {cwd: w}}, {id: b, backend: {}}]\n";
         assert_eq!(needs(agents).cwd_without_folders, ["a"]);
         assert_eq!(needs(&format!("{agents}orchestrator: {{snapshot_storage: s}}")).cwd_without_folders, ["a"]);
-        let whole = format!("{agents}orchestrator: {{snapshot_storage: s, agent_temporary_workspace: t}}");
-        assert!(needs(&whole).cwd_without_folders.is_empty());
+        let complete = format!("{agents}orchestrator: {{snapshot_storage: s, agent_temporary_workspace: t}}");
+        assert!(needs(&complete).cwd_without_folders.is_empty());
     }
 
     #[test]

@@ -55,41 +55,41 @@ pub(super) fn missing_folders(config: &Tree) -> Map<String, Value> {
 
 /// Adds the folders that MassGen requires to the overrides, if these give an agent of a config a `cwd`.
 pub fn with_folders(overrides: &Value, config: &Tree) -> Value {
-    let mut all = overrides.clone();
-    let Some(fields) = all.as_object_mut() else { return all };
+    let mut patch = overrides.clone();
+    let Some(fields) = patch.as_object_mut() else { return patch };
     if !agent_patches(fields, Some(&config.root)).iter().any(|(_, agent, _)| gives_cwd(agent)) {
-        return all;
+        return patch;
     }
     let missing = missing_folders(config);
     if missing.is_empty() {
-        return all;
+        return patch;
     }
     if let Value::Object(orchestrator) = fields.entry("orchestrator").or_insert_with(|| Value::Object(Map::new())) {
         missing.into_iter().for_each(|(key, name)| {
             orchestrator.entry(key).or_insert(name);
         });
     }
-    all
+    patch
 }
 
 fn gives_cwd(agent: &Value) -> bool {
     agent.pointer("/backend/cwd").is_some_and(|cwd| !cwd.is_null())
 }
 
-fn collect_keys(value: &Value, place: &str, found: &mut Vec<String>) {
+fn collect_keys(value: &Value, path: &str, found: &mut Vec<String>) {
     let Some(fields) = value.as_object() else {
-        if found.len() < MAX_LISTED_KEYS && !place.is_empty() {
-            found.push(text::single_line(place, MAX_KEY_CHARS));
+        if found.len() < MAX_LISTED_KEYS && !path.is_empty() {
+            found.push(text::single_line(path, MAX_KEY_CHARS));
         }
         return;
     };
-    for (key, inner) in fields {
-        collect_keys(inner, &join_key(place, key), found);
+    for (key, child) in fields {
+        collect_keys(child, &join_key(path, key), found);
     }
 }
 
-fn join_key(place: &str, key: &str) -> String {
-    if place.is_empty() { key.to_owned() } else { format!("{place}.{key}") }
+fn join_key(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
 /// The first key in overrides that MassGen would ignore and that resembles a known key. Keys already in the config are skipped, because its
@@ -98,22 +98,22 @@ pub fn unknown_key(overrides: &Value, config: Option<&Tree>) -> Option<UnknownKe
     let root = config.map(|config| &config.root);
     let fields = overrides.as_object()?;
     let in_root = unknown_key_in_section(fields, root, "", &TOP);
-    let under = |keys: &[&str]| {
-        let there = keys.iter().try_fold(root?, |node, key| node.get(key));
-        Some(there).flatten()
+    let section_of = |keys: &[&str]| {
+        let existing = keys.iter().try_fold(root?, |node, key| node.get(key));
+        Some(existing).flatten()
     };
     let section = |pointer: &str| overrides.pointer(pointer).and_then(Value::as_object);
-    let of = |pointer: &str, keys: &[&str], known: &[&str]| {
-        section(pointer).and_then(|fields| unknown_key_in_section(fields, under(keys), &keys.join("."), known))
+    let in_section = |pointer: &str, keys: &[&str], known: &[&str]| {
+        section(pointer).and_then(|fields| unknown_key_in_section(fields, section_of(keys), &keys.join("."), known))
     };
     in_root
-        .or_else(|| of("/orchestrator", &["orchestrator"], &ORCHESTRATOR))
-        .or_else(|| of("/orchestrator/coordination", &["orchestrator", "coordination"], &COORDINATION))
-        .or_else(|| of("/timeout_settings", &["timeout_settings"], &TIMEOUTS))
+        .or_else(|| in_section("/orchestrator", &["orchestrator"], &ORCHESTRATOR))
+        .or_else(|| in_section("/orchestrator/coordination", &["orchestrator", "coordination"], &COORDINATION))
+        .or_else(|| in_section("/timeout_settings", &["timeout_settings"], &TIMEOUTS))
         .or_else(|| {
             agent_patches(fields, root)
                 .into_iter()
-                .find_map(|(place, agent, own)| unknown_key_in_agent(agent, own, &place))
+                .find_map(|(path, agent, existing_agent)| unknown_key_in_agent(agent, existing_agent, &path))
         })
 }
 
@@ -142,49 +142,54 @@ fn agent_patches<'a>(
     fields: &'a Map<String, Value>,
     root: Option<&'a Node>,
 ) -> Vec<(String, &'a Value, Option<&'a Node>)> {
-    let alone = fields.get("agent").map(|agent| ("agent".to_owned(), agent, root.and_then(|root| root.get("agent"))));
+    let single = fields.get("agent").map(|agent| ("agent".to_owned(), agent, root.and_then(|root| root.get("agent"))));
     let several: Vec<_> = match fields.get("agents") {
         Some(Value::Object(by_id)) => {
-            let own = |id: &str| root.and_then(|root| super::tree::find_agent(root, id));
-            by_id.iter().map(|(id, agent)| (format!("agents.{id}"), agent, own(id))).collect()
+            let existing = |id: &str| root.and_then(|root| super::tree::find_agent(root, id));
+            by_id.iter().map(|(id, agent)| (format!("agents.{id}"), agent, existing(id))).collect()
         }
         Some(Value::Array(list)) => {
-            list.iter().enumerate().map(|(place, agent)| (format!("agents[{place}]"), agent, None)).collect()
+            list.iter().enumerate().map(|(index, agent)| (format!("agents[{index}]"), agent, None)).collect()
         }
         Some(_) | None => Vec::new(),
     };
-    alone.into_iter().chain(several).collect()
+    single.into_iter().chain(several).collect()
 }
 
-fn unknown_key_in_agent(agent: &Value, own: Option<&Node>, place: &str) -> Option<UnknownKey> {
+fn unknown_key_in_agent(agent: &Value, existing: Option<&Node>, path: &str) -> Option<UnknownKey> {
     let fields = agent.as_object()?;
-    unknown_key_in_section(fields, own, place, &AGENT).or_else(|| {
+    unknown_key_in_section(fields, existing, path, &AGENT).or_else(|| {
         let backend = fields.get("backend")?.as_object()?;
-        let own = own.and_then(|own| own.get("backend"));
+        let existing = existing.and_then(|existing| existing.get("backend"));
         let key = backend.keys().find_map(|key| {
-            let is_known = BACKEND.contains(&key.as_str()) || own.is_some_and(|own| own.get(key).is_some());
-            let slip = || names::nearest(key, BACKEND).filter(|near| names::similarity(key, near) >= TYPO_SIMILARITY);
-            let near = nested_form(key).or_else(|| slip().map(|near| format!("{place}.backend.{near}")));
-            near.filter(|_| !is_known).map(|near| (key, near))
+            let is_known =
+                BACKEND.contains(&key.as_str()) || existing.is_some_and(|existing| existing.get(key).is_some());
+            let typo = || {
+                names::nearest(key, BACKEND).filter(|suggestion| names::similarity(key, suggestion) >= TYPO_SIMILARITY)
+            };
+            let suggestion =
+                nested_form(key).or_else(|| typo().map(|suggestion| format!("{path}.backend.{suggestion}")));
+            suggestion.filter(|_| !is_known).map(|suggestion| (key, suggestion))
         });
-        key.map(|(key, near)| new_unknown_key(&format!("{place}.backend"), key, &near))
+        key.map(|(key, suggestion)| new_unknown_key(&format!("{path}.backend"), key, &suggestion))
     })
 }
 
 fn unknown_key_in_section(
     fields: &Map<String, Value>,
-    own: Option<&Node>,
-    place: &str,
+    existing: Option<&Node>,
+    path: &str,
     known: &[&str],
 ) -> Option<UnknownKey> {
     fields.iter().find_map(|(key, _)| {
-        let is_known = known.contains(&key.as_str()) || own.is_some_and(|own| own.get(key).is_some());
+        let is_known = known.contains(&key.as_str()) || existing.is_some_and(|existing| existing.get(key).is_some());
         if is_known {
             return None;
         }
-        let near = nested_form(key).or_else(|| known_location(key));
-        let near = near.or_else(|| names::nearest(key, known.iter().copied()).map(|near| join_key(place, near)))?;
-        Some(new_unknown_key(place, key, &near))
+        let suggestion = nested_form(key).or_else(|| known_location(key));
+        let suggestion = suggestion
+            .or_else(|| names::nearest(key, known.iter().copied()).map(|suggestion| join_key(path, suggestion)))?;
+        Some(new_unknown_key(path, key, &suggestion))
     })
 }
 
@@ -194,21 +199,21 @@ fn nested_form(key: &str) -> Option<String> {
     (parts.len() > 1).then(|| {
         let part =
             |part: &&str| if part.bytes().all(|byte| byte.is_ascii_digit()) { "AGENT_ID" } else { *part }.to_owned();
-        let opened: String = parts.iter().map(|name| format!("{{\"{}\": ", part(name))).collect();
-        format!("{opened}...{}", "}".repeat(parts.len()))
+        let opening: String = parts.iter().map(|name| format!("{{\"{}\": ", part(name))).collect();
+        format!("{opening}...{}", "}".repeat(parts.len()))
     })
 }
 
-fn new_unknown_key(place: &str, key: &str, near: &str) -> UnknownKey {
+fn new_unknown_key(path: &str, key: &str, suggestion: &str) -> UnknownKey {
     UnknownKey {
-        key: text::single_line(&join_key(place, key), MAX_KEY_CHARS),
-        near: text::single_line(near, MAX_KEY_CHARS),
+        key: text::single_line(&join_key(path, key), MAX_KEY_CHARS),
+        near: text::single_line(suggestion, MAX_KEY_CHARS),
     }
 }
 
 /// The place of a known key with exactly this name.
 fn known_location(key: &str) -> Option<String> {
-    let places = [
+    let sections = [
         ("", &TOP[..]),
         ("orchestrator", &ORCHESTRATOR),
         ("orchestrator.coordination", &COORDINATION),
@@ -216,7 +221,7 @@ fn known_location(key: &str) -> Option<String> {
         ("agents.ID", &AGENT),
         ("agents.ID.backend", &BACKEND),
     ];
-    places.into_iter().find(|(_, known)| known.contains(&key)).map(|(place, _)| join_key(place, key))
+    sections.into_iter().find(|(_, known)| known.contains(&key)).map(|(path, _)| join_key(path, key))
 }
 
 #[cfg(test)]
@@ -232,14 +237,15 @@ mod tests {
         assert_eq!(completed(plain, cwd("a"))["orchestrator"], folders);
         let list = serde_json::json!({"agents": [{"id": "b", "backend": {"type": "vllm", "cwd": "ws"}}]});
         assert_eq!(completed(plain, list)["orchestrator"], folders);
-        let alone = serde_json::json!({"agent": {"backend": {"cwd": "ws"}}, "orchestrator": {"snapshot_storage": "s"}});
-        let all = completed("agent: {id: a, backend: {type: vllm}}", alone);
+        let single =
+            serde_json::json!({"agent": {"backend": {"cwd": "ws"}}, "orchestrator": {"snapshot_storage": "s"}});
+        let full = completed("agent: {id: a, backend: {type: vllm}}", single);
         assert_eq!(
-            (&all["orchestrator"]["snapshot_storage"], &all["orchestrator"]["agent_temporary_workspace"]),
+            (&full["orchestrator"]["snapshot_storage"], &full["orchestrator"]["agent_temporary_workspace"]),
             (&"s".into(), &"temp".into())
         );
-        let has = format!("{plain}\norchestrator: {{snapshot_storage: s, agent_temporary_workspace: t}}");
-        assert_eq!(completed(&has, cwd("a")), cwd("a"));
+        let with_folders = format!("{plain}\norchestrator: {{snapshot_storage: s, agent_temporary_workspace: t}}");
+        assert_eq!(completed(&with_folders, cwd("a")), cwd("a"));
         for other in [serde_json::json!({"agents": {"a": {"backend": {"cwd": null}}}}), serde_json::json!({"ui": {}})] {
             assert_eq!(completed(plain, other.clone()), other);
         }
@@ -301,12 +307,12 @@ mod tests {
         ] {
             assert_eq!(near(overrides.clone()).as_deref(), Some(expected), "{overrides}");
         }
-        for fine in [
+        for accepted in [
             json!({"own_key": 2, "something_new": {"x": 1}, "ui": {"anything": true}}),
             json!({"orchestrator": {"voting_sensitivity": "strict", "coordination": {"broadcast": false}}}),
             json!({"agents": {"a": {"system_message": "x", "backend": {"custom": 2, "top_a": 1, "max_output_tokens": 9}}}}),
         ] {
-            assert_eq!(near(fine.clone()), None, "{fine}");
+            assert_eq!(near(accepted.clone()), None, "{accepted}");
         }
     }
 

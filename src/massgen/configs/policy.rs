@@ -31,43 +31,43 @@ const FOLDER_NAME: &str = "is used as the name of a folder, and leads out of it"
 /// paths), `filesystem_manager`, `subagent/manager.py`, `permissions` and `tool/_multimodal_tools/image_backends.py`. Parameters unknown to
 /// them go unchanged to the provider's client, so the list also has headers and addresses.
 pub fn find_violation(config: &Tree, project: Option<&Path>) -> Option<PolicyViolation> {
-    let mut found = None;
-    config.walk(&mut |trail, node| {
-        if found.is_none() {
-            found = violation_of_value(trail, node, project)
-                .map(|why| PolicyViolation { key: trail.to_text(), reason: why });
+    let mut violation = None;
+    config.walk(&mut |path, node| {
+        if violation.is_none() {
+            violation =
+                violation_of_value(path, node, project).map(|reason| PolicyViolation { key: path.to_text(), reason });
         }
     });
-    found
+    violation
 }
 
 /// The paths in a config whose text stays inside the project, with the keys that lead to them; a link may still lead outside.
 pub fn paths_in_project(config: &Tree, project: &Path) -> Vec<(String, PathBuf)> {
-    let mut found = Vec::new();
-    config.walk(&mut |trail, node| {
-        if let (Some(key), Some(text)) = (trail.keys().next(), node.text())
+    let mut paths = Vec::new();
+    config.walk(&mut |path, node| {
+        if let (Some(key), Some(text)) = (path.keys().next(), node.text())
             && is_path_key(key)
         {
-            found.push((trail.to_text(), project.join(text.replace("${cwd}", "."))));
+            paths.push((path.to_text(), project.join(text.replace("${cwd}", "."))));
         }
     });
-    found
+    paths
 }
 
-fn violation_of_value(trail: &NodePath<'_>, node: &Node, project: Option<&Path>) -> Option<&'static str> {
-    let mut keys = trail.keys();
-    let (key, outer) = (keys.next()?, keys.next());
-    if trail.is_map_value()
-        && let Some(why) = violation_of_key(key, node)
+fn violation_of_value(path: &NodePath<'_>, node: &Node, project: Option<&Path>) -> Option<&'static str> {
+    let mut keys = path.keys();
+    let (key, parent_key) = (keys.next()?, keys.next());
+    if path.is_map_value()
+        && let Some(reason) = violation_of_key(key, node)
     {
-        return Some(why);
+        return Some(reason);
     }
     let text = node.text()?;
-    let is_backend = matches!((key, outer), ("type", Some("backend"))) || key.ends_with("backend");
+    let is_backend = matches!((key, parent_key), ("type", Some("backend"))) || key.ends_with("backend");
     if is_backend && is_executing_backend(text) {
         return Some(EXECUTING_BACKEND);
     }
-    let is_key_of_backend = matches!((key, outer), ("api_key", Some("backend")));
+    let is_key_of_backend = matches!((key, parent_key), ("api_key", Some("backend")));
     if !is_key_of_backend && text.replace("${cwd}", "").contains("${") {
         return Some(READS_VARIABLE);
     }
@@ -199,9 +199,9 @@ fn is_inside_project(key: &str, text: &str, project: Option<&Path>) -> bool {
     // MassGen appends a suffix to `cwd`: from the project folder it makes a folder next to it.
     let whole_project = key == "cwd" && project.is_some_and(|project| path.components().eq(project.components()));
     let leaves_project = path.is_absolute() && !project.is_some_and(|project| path.starts_with(project));
-    let goes_up = path.components().any(|part| part == Component::ParentDir);
-    let elsewhere = text.starts_with('~') || text.contains("://") || text.contains('\0');
-    !(elsewhere || goes_up || whole_project || leaves_project)
+    let has_parent_dir = path.components().any(|part| part == Component::ParentDir);
+    let is_elsewhere = text.starts_with('~') || text.contains("://") || text.contains('\0');
+    !(is_elsewhere || has_parent_dir || whole_project || leaves_project)
 }
 
 #[cfg(test)]
@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn each_kind_is_found_in_a_backend() {
-        for (entry, key, why) in [
+        for (entry, key, reason) in [
             ("mcp_servers: {x: {command: sh}}", "mcp_servers", EXECUTES_COMMANDS),
             ("mcp_server: {url: x}", "mcp_server", EXECUTES_COMMANDS),
             ("direct_mcp_servers: [x]", "direct_mcp_servers", EXECUTES_COMMANDS),
@@ -274,13 +274,13 @@ mod tests {
             ("filesystem_session_id: ../../x", "filesystem_session_id", FOLDER_NAME),
         ] {
             let text = format!("agents:\n- id: a\n  backend: {{{entry}}}\n");
-            assert_eq!(found(&text), Some((format!("agents[0].backend.{key}"), why)), "{entry}");
+            assert_eq!(found(&text), Some((format!("agents[0].backend.{key}"), reason)), "{entry}");
         }
     }
 
     #[test]
     fn the_rest_of_a_config_is_looked_at_as_well() {
-        for (text, key, why) in [
+        for (text, key, expected) in [
             ("hooks: {x: [y]}", "hooks", EXECUTES_COMMANDS),
             ("agent: {hooks: {x: [y]}}", "agent.hooks", EXECUTES_COMMANDS),
             ("orchestrator: {docker: {x: y}}", "orchestrator.docker", EXECUTES_COMMANDS),
@@ -304,7 +304,7 @@ mod tests {
             ("agents: [{id: ../../x}]", "agents[0].id", FOLDER_NAME),
         ] {
             let (place, reason) = found(text).unwrap_or_else(|| panic!("{text}"));
-            assert!(reason == why && (key.is_empty() || place == key), "{text}: {place} {reason}");
+            assert!(reason == expected && (key.is_empty() || place == key), "{text}: {place} {reason}");
         }
     }
 

@@ -94,12 +94,12 @@ impl ConfigQuery {
     /// Checks each config.
     pub(super) fn found(&self, configs: &[ListedConfig]) -> Found {
         let texts: Vec<Text> = configs.iter().map(Text::of).collect();
-        let holds: Vec<Vec<bool>> = self.0.iter().map(|part| part.holds_for(configs, &texts)).collect();
-        let nowhere = self.0.iter().zip(&holds).filter(|(_, holds)| !holds.contains(&true));
+        let matches: Vec<Vec<bool>> = self.0.iter().map(|part| part.holds_for(configs, &texts)).collect();
+        let unmatched = self.0.iter().zip(&matches).filter(|(_, matches)| !matches.contains(&true));
         Found {
-            counts: (0..configs.len()).map(|at| holds.iter().filter(|holds| holds[at]).count()).collect(),
+            counts: (0..configs.len()).map(|at| matches.iter().filter(|matches| matches[at]).count()).collect(),
             of: self.0.len(),
-            nowhere: nowhere.map(|(part, _)| part.words.clone()).collect(),
+            nowhere: unmatched.map(|(part, _)| part.words.clone()).collect(),
         }
     }
 }
@@ -112,20 +112,20 @@ impl Found {
 
     /// The configs that match it; if none do, those for which most of it holds, at least half.
     pub(super) fn best(&self, configs: Vec<ListedConfig>) -> (Vec<ListedConfig>, Option<Near>) {
-        let most = self.counts.iter().copied().max().unwrap_or_default();
-        if 2 * most < self.of {
+        let max_matches = self.counts.iter().copied().max().unwrap_or_default();
+        if 2 * max_matches < self.of {
             return (Vec::new(), None);
         }
         let counted = configs.into_iter().zip(&self.counts);
-        let best = counted.filter(|(_, count)| **count == most).map(|(config, _)| config).collect();
-        (best, (most < self.of).then(|| Near { parts: most, of: self.of, nowhere: self.nowhere.clone() }))
+        let best = counted.filter(|(_, count)| **count == max_matches).map(|(config, _)| config).collect();
+        (best, (max_matches < self.of).then(|| Near { parts: max_matches, of: self.of, nowhere: self.nowhere.clone() }))
     }
 }
 
 impl QueryTerm {
     fn holds_for(&self, configs: &[ListedConfig], texts: &[Text]) -> Vec<bool> {
-        let holds = |(config, text): (&ListedConfig, &Text)| self.condition.holds(config) || text.has(self);
-        configs.iter().zip(texts).map(holds).collect()
+        let matches = |(config, text): (&ListedConfig, &Text)| self.condition.holds(config) || text.has(self);
+        configs.iter().zip(texts).map(matches).collect()
     }
 }
 
@@ -200,7 +200,7 @@ impl Text {
 
     fn has(&self, part: &QueryTerm) -> bool {
         let word = part.words.as_str();
-        let is_whole = |word: &str| self.whole.split(|c: char| !c.is_alphanumeric()).any(|one| one == word);
+        let is_whole = |word: &str| self.whole.split(|c: char| !c.is_alphanumeric()).any(|other| other == word);
         if PROVIDER_NAMES.contains(&word) {
             return self.providers.contains(word);
         }
@@ -208,8 +208,8 @@ impl Text {
             && if word.chars().count() < LEAST_PART {
                 is_whole(word)
             } else {
-                let one = word.strip_suffix('s').filter(|one| one.len() >= LEAST_PART).unwrap_or(word);
-                self.whole.contains(one) || self.joined.contains(&joined(one))
+                let word = word.strip_suffix('s').filter(|word| word.len() >= LEAST_PART).unwrap_or(word);
+                self.whole.contains(word) || self.joined.contains(&joined(word))
             }
     }
 }

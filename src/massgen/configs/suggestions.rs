@@ -15,24 +15,24 @@ pub(super) fn similar_names(name: &str, sources: ConfigPlaces<'_>) -> Vec<String
     let wanted = wanted.trim_start_matches("./");
     let examples = sources.package.map(|package| Examples::in_package(package).shortest_names()).unwrap_or_default();
     let examples = examples.into_iter().map(|(name, _)| name);
-    let mut rated: Vec<(f64, String)> = config_names(sources)
+    let mut scored: Vec<(f64, String)> = config_names(sources)
         .into_iter()
         .chain(examples)
         .chain(similar_reserved_name(wanted))
         .map(|known| (similarity(wanted, &known).max(similarity(file_stem(wanted), file_stem(&known))), known))
-        .filter(|(likeness, known)| *likeness > 0.0 && known != name.trim())
+        .filter(|(similarity, known)| *similarity > 0.0 && known != name.trim())
         .collect();
-    rated.sort_by(|one, other| other.0.total_cmp(&one.0).then_with(|| one.1.cmp(&other.1)));
-    rated.dedup_by(|one, other| one.1 == other.1);
-    rated.into_iter().map(|(_, name)| name).take(MAX_SUGGESTIONS).collect()
+    scored.sort_by(|one, other| other.0.total_cmp(&one.0).then_with(|| one.1.cmp(&other.1)));
+    scored.dedup_by(|one, other| one.1 == other.1);
+    scored.into_iter().map(|(_, name)| name).take(MAX_SUGGESTIONS).collect()
 }
 
 /// `@rehersal/hang` means `@rehearsal/hang`.
 fn similar_reserved_name(wanted: &str) -> Option<String> {
     let (first, rest) = wanted.split_at(wanted.find('/').unwrap_or(wanted.len()));
     let first = if first.starts_with('@') { first.to_owned() } else { format!("@{first}") };
-    let near = crate::massgen::names::nearest(&first, RESERVED_NAMES)?;
-    (near == RESERVED_NAMES[0] || rest.len() > 1).then(|| format!("{near}{rest}"))
+    let nearest = crate::massgen::names::nearest(&first, RESERVED_NAMES)?;
+    (nearest == RESERVED_NAMES[0] || rest.len() > 1).then(|| format!("{nearest}{rest}"))
 }
 
 /// A file name without folders and extension.

@@ -21,11 +21,15 @@ const NON_TOOL_KEYS: [&str; 8] = [
 impl Tree {
     /// Every agent by its id, and whether it has tools.
     pub fn agents_tool_use(&self) -> Vec<(String, bool)> {
-        let of_all = self.root.get("orchestrator").is_some_and(gives_tools_to_all);
+        let all_have_tools = self.root.get("orchestrator").is_some_and(gives_tools_to_all);
         let is_cli = |kind: Option<&str>| kind.is_some_and(is_executing_backend);
-        let own = |entry: &Node| entry.get("backend").is_some_and(has_tools) || has_tools(entry);
+        let has_own_tools = |entry: &Node| entry.get("backend").is_some_and(has_tools) || has_tools(entry);
         let agents = configured_agents(&self.root).into_iter();
-        agents.map(|(agent, entry)| (agent.id, of_all || is_cli(agent.backend.as_deref()) || own(entry))).collect()
+        agents
+            .map(|(agent, entry)| {
+                (agent.id, all_have_tools || is_cli(agent.backend.as_deref()) || has_own_tools(entry))
+            })
+            .collect()
     }
 }
 
@@ -33,20 +37,21 @@ impl Tree {
 fn has_tools(backend: &Node) -> bool {
     backend.entries().iter().any(|entry| {
         let key = entry.key.text.as_str();
-        let gives = key == "cwd" || key.contains("mcp") || key.contains("custom_tools") || key.contains("tools_path");
-        (gives || is_enabled(key)) && entry.value.is_truthy()
+        let gives_tools =
+            key == "cwd" || key.contains("mcp") || key.contains("custom_tools") || key.contains("tools_path");
+        (gives_tools || is_enabled(key)) && entry.value.is_truthy()
     })
 }
 
 /// Planning, memory, subagents, questions between agents, skills and checklists give every agent tools.
 fn gives_tools_to_all(orchestrator: &Node) -> bool {
     let coordination = orchestrator.get("coordination").map(Node::entries).unwrap_or_default();
-    let of_coordination = coordination.iter().any(|entry| {
+    let in_coordination = coordination.iter().any(|entry| {
         let key = entry.key.text.as_str();
         (is_enabled(key) || matches!(key, "broadcast" | "use_skills")) && entry.value.is_truthy()
     });
     let sensitivity = orchestrator.get("voting_sensitivity").and_then(Node::text).unwrap_or_default();
-    of_coordination || sensitivity.starts_with("checklist")
+    in_coordination || sensitivity.starts_with("checklist")
 }
 
 fn is_enabled(key: &str) -> bool {

@@ -136,9 +136,9 @@ fn kind_of_plain(text: &str) -> ScalarKind {
 fn is_bool_word(text: &str, words: &[&str]) -> bool {
     let lower = text.to_ascii_lowercase();
     let (first, rest) = text.split_at(text.chars().next().map_or(0, char::len_utf8));
-    let in_one_case =
+    let has_uniform_case =
         rest == rest.to_ascii_lowercase() || (first == first.to_ascii_uppercase() && rest == rest.to_ascii_uppercase());
-    words.contains(&lower.as_str()) && in_one_case
+    words.contains(&lower.as_str()) && has_uniform_case
 }
 
 impl Tree {
@@ -227,25 +227,25 @@ impl<'a> NodePath<'a> {
     }
 }
 
-fn walk<'a>(node: &'a Node, trail: &mut NodePath<'a>, visit: &mut dyn FnMut(&NodePath<'a>, &'a Node)) {
-    visit(trail, node.resolved());
-    walk_inside(node, trail, visit);
+fn walk<'a>(node: &'a Node, path: &mut NodePath<'a>, visit: &mut dyn FnMut(&NodePath<'a>, &'a Node)) {
+    visit(path, node.resolved());
+    walk_inside(node, path, visit);
 }
 
-fn walk_inside<'a>(node: &'a Node, trail: &mut NodePath<'a>, visit: &mut dyn FnMut(&NodePath<'a>, &'a Node)) {
-    for (place, item) in node.items().iter().enumerate() {
-        trail.steps.push(PathStep::Index(place));
-        walk(item, trail, visit);
-        trail.steps.pop();
+fn walk_inside<'a>(node: &'a Node, path: &mut NodePath<'a>, visit: &mut dyn FnMut(&NodePath<'a>, &'a Node)) {
+    for (index, item) in node.items().iter().enumerate() {
+        path.steps.push(PathStep::Index(index));
+        walk(item, path, visit);
+        path.steps.pop();
     }
     for entry in node.entries() {
         if entry.key.kind() == ScalarKind::Merge {
-            entry.value.merge_sources().iter().for_each(|part| walk_inside(part, trail, visit));
+            entry.value.merge_sources().iter().for_each(|part| walk_inside(part, path, visit));
             continue;
         }
-        trail.steps.push(PathStep::Key(&entry.key.text));
-        walk(&entry.value, trail, visit);
-        trail.steps.pop();
+        path.steps.push(PathStep::Key(&entry.key.text));
+        walk(&entry.value, path, visit);
+        path.steps.pop();
     }
 }
 
@@ -306,8 +306,8 @@ impl Node {
 
     /// The value of a key: its own (the last one if duplicated), else a merged one.
     pub(super) fn get(&self, key: &str) -> Option<&Node> {
-        let is_it = |entry: &&MapEntry| entry.key.is_key(key) == Some(true);
-        self.entries().iter().rfind(is_it).map(|entry| &entry.value).or_else(|| self.get_merged(key))
+        let is_match = |entry: &&MapEntry| entry.key.is_key(key) == Some(true);
+        self.entries().iter().rfind(is_match).map(|entry| &entry.value).or_else(|| self.get_merged(key))
     }
 
     /// The merged value of a key. Of several merge keys the last takes precedence; within a list of mappings, the first.
@@ -350,10 +350,10 @@ fn number_text(number: &serde_json::Number) -> String {
         return text;
     }
     let (digits, exponent) = text.split_once(['e', 'E']).unwrap_or((&text, ""));
-    let point = if digits.contains('.') { "" } else { ".0" };
+    let point_suffix = if digits.contains('.') { "" } else { ".0" };
     let sign = if exponent.is_empty() || exponent.starts_with(['+', '-']) { "" } else { "+" };
-    let mark = if exponent.is_empty() { "" } else { "e" };
-    format!("{digits}{point}{mark}{sign}{exponent}")
+    let exponent_mark = if exponent.is_empty() { "" } else { "e" };
+    format!("{digits}{point_suffix}{exponent_mark}{sign}{exponent}")
 }
 
 /// The total number of bytes that all attempts to parse one config may read.
@@ -473,10 +473,10 @@ impl TreeBuilder {
             CollectionContent::List(_) => "seq",
             CollectionContent::Map { .. } => "map",
         };
-        let as_usual = tag.is_none_or(|tag| tag.is_yaml_core_schema() && tag.suffix == expected);
+        let is_default_tag = tag.is_none_or(|tag| tag.is_yaml_core_schema() && tag.suffix == expected);
         let is_key =
             matches!(self.open.last(), Some(OpenCollection { content: CollectionContent::Map { key: None, .. }, .. }));
-        if !as_usual || is_key || self.open.len() >= MAX_DEPTH {
+        if !is_default_tag || is_key || self.open.len() >= MAX_DEPTH {
             return Err(EditError::Ambiguous);
         }
         self.open.push(OpenCollection { anchor, size: 1, depth: 1, content });
@@ -594,8 +594,9 @@ mod tests {
     #[test]
     fn the_ending_of_its_name_says_how_a_file_is_read() {
         let text = "{\"a\": 1e5}";
-        let made = |name: &str| Tree::parse_file(Path::new(name), text).and_then(|tree| tree.to_yaml()).expect("read");
-        assert_eq!((made("c.JSON"), made("c.yaml")), ("\"a\": 100000.0\n".to_owned(), "\"a\": 1e5\n".to_owned()));
+        let parsed =
+            |name: &str| Tree::parse_file(Path::new(name), text).and_then(|tree| tree.to_yaml()).expect("read");
+        assert_eq!((parsed("c.JSON"), parsed("c.yaml")), ("\"a\": 100000.0\n".to_owned(), "\"a\": 1e5\n".to_owned()));
         assert!(matches!(Tree::parse_file(Path::new("c.json"), "a: 1"), Err(EditError::Ambiguous)));
     }
 
@@ -627,12 +628,12 @@ mod tests {
 
     #[test]
     fn what_would_grow_without_measure_is_refused() {
-        let mut bomb = "l0: &l0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+        let mut expanding = "l0: &l0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
         for level in 1..9 {
             let aliases = vec![format!("*l{}", level - 1); 10].join(", ");
-            bomb.push_str(&format!("l{level}: &l{level} [{aliases}]\n"));
+            expanding.push_str(&format!("l{level}: &l{level} [{aliases}]\n"));
         }
-        assert!(unsafe_form(&bomb));
+        assert!(unsafe_form(&expanding));
         let deep = format!("a: {}{}", "[".repeat(200), "]".repeat(200));
         assert!(Tree::parse(&deep).is_err());
         let chain: String = (1..200).map(|n| format!("k{n}: &k{n} {{a: *k{}}}\n", n - 1)).collect();
@@ -645,22 +646,26 @@ mod tests {
                     agents:\n- {<<: [*b, *m], id: 1, id: 2}\n- *b\n- {<<: *b, <<: *m}\n\"<<\": no\n";
         let tree = Tree::parse(text).expect("YAML");
         let agents = tree.root.get("agents").expect("agents").items();
-        let said = |agent: usize, key: &str| agents[agent].get(key).and_then(Node::text).unwrap_or_default().to_owned();
-        assert_eq!((said(0, "model"), said(0, "extra"), said(0, "id")), ("m".into(), "1".into(), "2".into()));
-        assert_eq!((said(1, "model"), said(2, "model"), said(2, "type")), ("m".into(), "n".into(), "x".into()));
+        let text_of =
+            |agent: usize, key: &str| agents[agent].get(key).and_then(Node::text).unwrap_or_default().to_owned();
+        assert_eq!((text_of(0, "model"), text_of(0, "extra"), text_of(0, "id")), ("m".into(), "1".into(), "2".into()));
+        assert_eq!(
+            (text_of(1, "model"), text_of(2, "model"), text_of(2, "type")),
+            ("m".into(), "n".into(), "x".into())
+        );
         assert_eq!(tree.root.get("<<").and_then(Node::text), Some("no"), "in quotes it is a key like any other");
     }
 
     #[test]
     fn a_walk_sees_every_value_and_names_its_place() {
         let tree = Tree::parse("b: &b {c: [1, {d: 2}]}\na:\n- {<<: *b, e: 3}\n").expect("YAML");
-        let mut seen = Vec::new();
-        tree.walk(&mut |trail, node| {
+        let mut visited = Vec::new();
+        tree.walk(&mut |path, node| {
             if let Some(text) = node.text() {
-                seen.push(format!("{}={text}", trail.to_text()));
+                visited.push(format!("{}={text}", path.to_text()));
             }
         });
-        assert_eq!(seen, ["b.c[0]=1", "b.c[1].d=2", "a[0].c[0]=1", "a[0].c[1].d=2", "a[0].e=3"]);
+        assert_eq!(visited, ["b.c[0]=1", "b.c[1].d=2", "a[0].c[0]=1", "a[0].c[1].d=2", "a[0].e=3"]);
     }
 
     #[test]

@@ -125,23 +125,24 @@ impl ValidationRequest<'_> {
 /// output is available. A cache that cannot be used is skipped.
 pub async fn validate(
     question: ValidationRequest<'_>,
-    sooner: impl Future<Output = Option<Vec<u8>>>,
+    warm_output: impl Future<Output = Option<Vec<u8>>>,
 ) -> Result<ValidationReport, ValidateError> {
     let read = |source| ValidateError::Read { path: question.config.to_owned(), source };
     let content = tokio::fs::read(question.config).await.map_err(read)?;
-    let kept = question.version.map(|version| question.cache.join(cache_name(&content, version, question.config)));
-    if let Some(verdict) = kept.as_deref().and_then(read_cached) {
-        return Ok(verdict);
+    let cache_path =
+        question.version.map(|version| question.cache.join(cache_name(&content, version, question.config)));
+    if let Some(report) = cache_path.as_deref().and_then(read_cached) {
+        return Ok(report);
     }
-    let told = sooner.await.and_then(|out| parse_output(&String::from_utf8_lossy(&out)));
-    let verdict = match told {
-        Some(verdict) => verdict,
+    let warm_report = warm_output.await.and_then(|out| parse_output(&String::from_utf8_lossy(&out)));
+    let report = match warm_report {
+        Some(report) => report,
         None => run_validate(question).await?,
     };
-    if let Some(kept) = kept {
-        let _done_without = write_cached(&kept, &verdict);
+    if let Some(cache_path) = cache_path {
+        let _cached = write_cached(&cache_path, &report);
     }
-    Ok(verdict)
+    Ok(report)
 }
 
 /// The extension is part of the key: it decides whether MassGen reads the text as YAML or as JSON.
@@ -161,27 +162,27 @@ fn read_cached(path: &Path) -> Option<ValidationReport> {
 }
 
 /// Written atomically and readable only by the owner: a message may quote the config.
-fn write_cached(path: &Path, verdict: &ValidationReport) -> io::Result<()> {
+fn write_cached(path: &Path, report: &ValidationReport) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     let folder = path.parent().unwrap_or(Path::new("."));
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let mut draft = tempfile::Builder::new().prefix(".draft-").tempfile_in(folder)?;
-    draft.write_all(report_to_json(verdict).to_string().as_bytes())?;
+    draft.write_all(report_to_json(report).to_string().as_bytes())?;
     draft.persist(path)?;
     Ok(())
 }
 
-fn report_to_json(verdict: &ValidationReport) -> Value {
+fn report_to_json(report: &ValidationReport) -> Value {
     let list = |findings: &[Finding]| -> Vec<Value> {
-        let one = |found: &Finding| json!({"message": found.message, "location": found.location, "suggestion": found.suggestion});
-        findings.iter().map(one).collect()
+        let finding_json = |found: &Finding| json!({"message": found.message, "location": found.location, "suggestion": found.suggestion});
+        findings.iter().map(finding_json).collect()
     };
     json!({
-        "valid": verdict.is_valid(),
-        "error_count": verdict.error_count,
-        "warning_count": verdict.warning_count,
-        "errors": list(&verdict.errors),
-        "warnings": list(&verdict.warnings),
+        "valid": report.is_valid(),
+        "error_count": report.error_count,
+        "warning_count": report.warning_count,
+        "errors": list(&report.errors),
+        "warnings": list(&report.warnings),
     })
 }
 
@@ -191,8 +192,8 @@ async fn run_validate(question: ValidationRequest<'_>) -> Result<ValidationRepor
     command.args(question.args()).current_dir(question.folder);
     command.env_clear().envs(environment::select(std::env::vars_os(), &[]));
     command.env("LITELLM_LOCAL_MODEL_COST_MAP", "True").stdin(Stdio::null()).kill_on_drop(true);
-    let asked = tokio::time::timeout(VALIDATE_TIMEOUT, command.output()).await;
-    let answer = asked.map_err(|_| ValidateError::TimedOut { program: program() })?;
+    let output = tokio::time::timeout(VALIDATE_TIMEOUT, command.output()).await;
+    let answer = output.map_err(|_| ValidateError::TimedOut { program: program() })?;
     let answer = answer.map_err(|source| ValidateError::Execute { program: program(), source })?;
     let out = String::from_utf8_lossy(&answer.stdout);
     parse_output(&out).ok_or_else(|| {
@@ -206,8 +207,8 @@ async fn run_validate(question: ValidationRequest<'_>) -> Result<ValidationRepor
             )));
         }
         let last = err.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("(nothing)");
-        let said = if out.trim().is_empty() { last } else { &out };
-        ValidateError::InvalidOutput { program: program(), said: text::single_line(said, MAX_TEXT_CHARS) }
+        let text = if out.trim().is_empty() { last } else { &out };
+        ValidateError::InvalidOutput { program: program(), said: text::single_line(text, MAX_TEXT_CHARS) }
     })
 }
 
@@ -224,26 +225,28 @@ fn parse_report(value: &Value) -> Option<ValidationReport> {
     let list = |key: &str| value.get(key).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let (errors, warnings) = (list("errors"), list("warnings"));
     let count = |key: &str, found: &[Value]| {
-        let said = value.get(key).and_then(Value::as_u64).and_then(|count| usize::try_from(count).ok());
-        said.unwrap_or_default().max(found.len())
+        let count_field = value.get(key).and_then(Value::as_u64).and_then(|count| usize::try_from(count).ok());
+        count_field.unwrap_or_default().max(found.len())
     };
-    let mut verdict = ValidationReport {
+    let mut report = ValidationReport {
         errors: errors.iter().take(MAX_FINDINGS).map(parse_finding).collect(),
         warnings: warnings.iter().take(MAX_FINDINGS).map(parse_finding).collect(),
         error_count: count("error_count", errors),
         warning_count: count("warning_count", warnings),
     };
-    if !valid && verdict.error_count == 0 {
+    if !valid && report.error_count == 0 {
         let message = "MassGen says that the config is not valid, and not why".to_owned();
-        verdict.add_error(Finding { message, location: String::new(), suggestion: None });
+        report.add_error(Finding { message, location: String::new(), suggestion: None });
     }
-    Some(verdict)
+    Some(report)
 }
 
 fn parse_finding(value: &Value) -> Finding {
-    let said = |key: &str| value.get(key).and_then(Value::as_str).map(|said| text::single_line(said, MAX_TEXT_CHARS));
-    let message = said("message").unwrap_or_else(|| text::single_line(&value.to_string(), MAX_TEXT_CHARS));
-    Finding { message, location: said("location").unwrap_or_default(), suggestion: said("suggestion") }
+    let text_field = |key: &str| {
+        value.get(key).and_then(Value::as_str).map(|text_field| text::single_line(text_field, MAX_TEXT_CHARS))
+    };
+    let message = text_field("message").unwrap_or_else(|| text::single_line(&value.to_string(), MAX_TEXT_CHARS));
+    Finding { message, location: text_field("location").unwrap_or_default(), suggestion: text_field("suggestion") }
 }
 
 #[cfg(test)]
@@ -283,8 +286,8 @@ mod tests {
         assert_eq!((first.is_valid(), first.warnings[0].message.as_str(), first.warning_count), (false, "\"odd\"", 1));
         assert_eq!(asked(folder.path(), Some("1")).await.expect("kept"), first);
         assert_eq!(times(folder.path()), 1);
-        let kept = std::fs::read_dir(folder.path().join("cache/v")).expect("cache").flatten().next().expect("kept");
-        assert_eq!(kept.metadata().expect("meta").permissions().mode() & 0o777, 0o600);
+        let cached = std::fs::read_dir(folder.path().join("cache/v")).expect("cache").flatten().next().expect("kept");
+        assert_eq!(cached.metadata().expect("meta").permissions().mode() & 0o777, 0o600);
         asked(folder.path(), Some("2")).await.expect("another version");
         std::fs::write(folder.path().join("c.yaml"), "agents: [1]\n").expect("write");
         asked(folder.path(), Some("2")).await.expect("another text");
@@ -321,9 +324,9 @@ mod tests {
     #[test]
     fn an_answer_is_read_with_patience_and_bounds() {
         let many: Vec<Value> = (0..50).map(|n| json!({"message": format!("{n} {}", "x".repeat(1000))})).collect();
-        let verdict = parse_report(&json!({"valid": false, "errors": many})).expect("verdict");
-        assert_eq!((verdict.errors.len(), verdict.error_count), (10, 50));
-        assert_eq!(verdict.errors[0].message.chars().count(), MAX_TEXT_CHARS);
+        let report = parse_report(&json!({"valid": false, "errors": many})).expect("verdict");
+        assert_eq!((report.errors.len(), report.error_count), (10, 50));
+        assert_eq!(report.errors[0].message.chars().count(), MAX_TEXT_CHARS);
         assert!(parse_report(&json!({"valid": true, "errors": null})).expect("verdict").is_valid());
         assert!(!parse_report(&json!({"valid": false})).expect("verdict").is_valid());
         assert_eq!(parse_report(&json!({"valid": "yes"})), None);
@@ -341,12 +344,12 @@ mod tests {
             folder: folder.path(),
             cache: &cache,
         };
-        let sooner = |said: &str| std::future::ready(Some(said.as_bytes().to_vec()));
-        let valid = validate(question, sooner("log\n{\"valid\": true}\n")).await.expect("answer");
+        let warm_output = |text: &str| std::future::ready(Some(text.as_bytes().to_vec()));
+        let valid = validate(question, warm_output("log\n{\"valid\": true}\n")).await.expect("answer");
         assert!(valid.is_valid() && times(folder.path()) == 0);
         assert_eq!(validate(question, std::future::pending()).await.expect("kept"), valid);
         std::fs::write(&config, "agents: [1]\n").expect("write");
-        assert_eq!(validate(question, sooner("Traceback")).await.expect("answer").error_count, 1);
+        assert_eq!(validate(question, warm_output("Traceback")).await.expect("answer").error_count, 1);
         assert_eq!(times(folder.path()), 1, "MassGen was started for it");
     }
 }

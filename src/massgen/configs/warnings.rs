@@ -19,9 +19,9 @@ pub const FATAL_CODES: [&str; 3] = ["api_key_missing", "variable_missing", "conf
 impl Needs {
     /// Faults that MassGen refuses or fails at and that its `--validate` does not check: missing keys, an `api_key` that is passed twice,
     /// working folders without the two folders that their agents also need.
-    pub fn problems(&self, is_there: impl Fn(&str) -> bool) -> Vec<Problem> {
-        let keys = self.missing(is_there).into_iter().map(missing_key_problem);
-        let twice = self.api_key_twice.iter().map(|agent| {
+    pub fn problems(&self, is_set: impl Fn(&str) -> bool) -> Vec<Problem> {
+        let keys = self.missing(is_set).into_iter().map(missing_key_problem);
+        let duplicates = self.api_key_twice.iter().map(|agent| {
             let message =
                 format!("agent `{agent}` has `api_key`, with which MassGen cannot make this backend (a TypeError)");
             Problem::new(
@@ -37,7 +37,7 @@ impl Needs {
             let hint = "add `snapshot_storage: snapshots` and `agent_temporary_workspace: temp_workspaces`";
             Problem::new("config_fails", &message, hint)
         });
-        keys.chain(twice).chain(folders).collect()
+        keys.chain(duplicates).chain(folders).collect()
     }
 }
 
@@ -53,28 +53,28 @@ fn missing_key_problem(key: &RequiredKey) -> Problem {
 pub fn warnings(
     config: &Tree,
     context: Context,
-    is_there: impl Fn(&str) -> bool,
+    is_set: impl Fn(&str) -> bool,
     engine: impl FnOnce() -> DockerEngine,
 ) -> Vec<Problem> {
     let needs = Needs::from_config(config);
-    let mut found = needs.problems(is_there);
-    found.extend(no_files_problem(config, context));
-    found.extend(broadcast_problem(&config.root));
+    let mut problems = needs.problems(is_set);
+    problems.extend(no_files_problem(config, context));
+    problems.extend(broadcast_problem(&config.root));
     if wants_docker(config) {
-        found.extend(docker_problem(engine()));
+        problems.extend(docker_problem(engine()));
     }
-    found
+    problems
 }
 
 /// MassGen gives a folder only to agents with a working folder, and only the presenter of the answer can write there.
 pub fn no_files_problem(config: &Tree, context: Context) -> Option<Problem> {
     let needs = Needs::from_config(config);
-    let without = needs.without_cwd.as_slice();
-    if context == Context::None || without.is_empty() {
+    let agents_without_cwd = needs.without_cwd.as_slice();
+    if context == Context::None || agents_without_cwd.is_empty() {
         return None;
     }
     let verb = if context == Context::Write { "read or change" } else { "read" };
-    let message = if without.len() == needs.agents.len() {
+    let message = if agents_without_cwd.len() == needs.agents.len() {
         format!(
             "`context: {}`: no agent has a `cwd`, and without one none can {verb} files of the project",
             context.as_str()
@@ -83,13 +83,13 @@ pub fn no_files_problem(config: &Tree, context: Context) -> Option<Problem> {
         format!(
             "`context: {}`: without a `cwd` these agents cannot {verb} files of the project: {}",
             context.as_str(),
-            without.join(", ")
+            agents_without_cwd.join(", ")
         )
     };
     Some(Problem::new(
         CONTEXT_UNUSED,
         &message,
-        &format!("give them one by overrides: {}", cwd_overrides(config, without)),
+        &format!("give them one by overrides: {}", cwd_overrides(config, agents_without_cwd)),
     ))
 }
 
@@ -120,21 +120,21 @@ fn cwd_overrides(config: &Tree, agents: &[String]) -> String {
     let backend = json!({"backend": {"cwd": "workspace"}});
     let folders = missing_folders(config);
     let overrides = |named: usize| {
-        let of_agents: Map<String, Value> =
+        let agent_patches: Map<String, Value> =
             agents.iter().take(named).map(|agent| (agent.clone(), backend.clone())).collect();
-        let mut all = Map::new();
+        let mut patch = Map::new();
         match config.root.get("agent") {
-            Some(_) => all.insert("agent".to_owned(), backend.clone()),
-            None => all.insert("agents".to_owned(), of_agents.into()),
+            Some(_) => patch.insert("agent".to_owned(), backend.clone()),
+            None => patch.insert("agents".to_owned(), agent_patches.into()),
         };
         if !folders.is_empty() {
-            all.insert("orchestrator".to_owned(), folders.clone().into());
+            patch.insert("orchestrator".to_owned(), folders.clone().into());
         }
-        Value::from(all).to_string()
+        Value::from(patch).to_string()
     };
-    let whole = (1..=agents.len()).rev().map(|named| (named, overrides(named)));
+    let candidates = (1..=agents.len()).rev().map(|named| (named, overrides(named)));
     let (named, text) =
-        whole.into_iter().find(|(_, text)| text.len() <= MAX_OVERRIDES_BYTES).unwrap_or((1, overrides(1)));
+        candidates.into_iter().find(|(_, text)| text.len() <= MAX_OVERRIDES_BYTES).unwrap_or((1, overrides(1)));
     if named < agents.len() { format!("{text}, and so for each agent") } else { text }
 }
 
@@ -180,8 +180,8 @@ mod tests {
 
     fn said(config: &str, keys: &[&str], engine: DockerEngine) -> Vec<(String, String)> {
         let tree = Tree::parse(config).expect("YAML");
-        let found = warnings(&tree, Context::None, |name| keys.contains(&name), || engine);
-        found.into_iter().map(|warning| (warning.code, warning.message)).collect()
+        let problems = warnings(&tree, Context::None, |name| keys.contains(&name), || engine);
+        problems.into_iter().map(|warning| (warning.code, warning.message)).collect()
     }
 
     fn codes(config: &str, keys: &[&str], engine: DockerEngine) -> Vec<String> {
@@ -209,26 +209,29 @@ mod tests {
 
     #[test]
     fn a_project_that_no_agent_can_use_is_told_with_the_overrides_that_help() {
-        let told = |config: &str, context| no_files_problem(&Tree::parse(config).expect("YAML"), context);
-        let none = "agents: [{id: a, backend: {type: vllm}}, {id: b, backend: {type: vllm}}]";
-        let found = told(none, Context::Write).expect("told");
+        let problem_of = |config: &str, context| no_files_problem(&Tree::parse(config).expect("YAML"), context);
+        let no_cwd = "agents: [{id: a, backend: {type: vllm}}, {id: b, backend: {type: vllm}}]";
+        let found = problem_of(no_cwd, Context::Write).expect("told");
         assert!(found.code == "context_unused" && found.message.contains("no agent has a `cwd`"), "{found:?}");
         let (_, overrides) = found.hint.split_once(": ").expect("overrides");
         let overrides: Value = serde_json::from_str(overrides).expect("JSON");
         assert_eq!(overrides["agents"]["b"], json!({"backend": {"cwd": "workspace"}}));
         assert_eq!(overrides["orchestrator"]["snapshot_storage"], "snapshots");
-        assert_eq!(told(none, Context::None), None);
-        let one = "agents: [{id: a, backend: {cwd: w}}, {id: b, backend: {}}]\n\
+        assert_eq!(problem_of(no_cwd, Context::None), None);
+        let one_cwd = "agents: [{id: a, backend: {cwd: w}}, {id: b, backend: {}}]\n\
                    orchestrator: {snapshot_storage: s, agent_temporary_workspace: t}";
-        let found = told(one, Context::Read).expect("told");
+        let found = problem_of(one_cwd, Context::Read).expect("told");
         assert!(found.message.ends_with("cannot read files of the project: b"), "{found:?}");
         assert!(!found.hint.contains("orchestrator") && !found.hint.contains("\"a\""), "{found:?}");
-        assert_eq!(told(&one.replace("backend: {}", "backend: {cwd: w}"), Context::Write), None);
+        assert_eq!(problem_of(&one_cwd.replace("backend: {}", "backend: {cwd: w}"), Context::Write), None);
         assert!(
-            told("agent: {id: x, backend: {}}", Context::Read).expect("told").hint.contains("{\"agent\":{\"backend\"")
+            problem_of("agent: {id: x, backend: {}}", Context::Read)
+                .expect("told")
+                .hint
+                .contains("{\"agent\":{\"backend\"")
         );
         let many: Vec<String> = (0..40).map(|n| format!("{{id: agent_{n}, backend: {{}}}}")).collect();
-        let hint = told(&format!("agents: [{}]", many.join(", ")), Context::Read).expect("told").hint;
+        let hint = problem_of(&format!("agents: [{}]", many.join(", ")), Context::Read).expect("told").hint;
         assert!(hint.len() < 300 && hint.ends_with("}}, and so for each agent"), "{hint}");
     }
 

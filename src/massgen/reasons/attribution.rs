@@ -22,9 +22,10 @@ pub fn attribute_problem(problem: Problem, digest: Option<&Digest>, keys: &BTree
     let agents = if failed.is_empty() && is_of_key { keys.keys().cloned().collect() } else { failed };
     let variables: BTreeSet<&str> =
         agents.iter().filter_map(|agent| keys.get(agent)).map(String::as_str).filter(|_| is_of_key).collect();
-    let more = agents.len().saturating_sub(MAX_NAMED_AGENTS);
-    let more = (more > 0).then(|| format!("{more} more"));
-    let names = agents.iter().take(MAX_NAMED_AGENTS).map(|agent| text::single_line(agent, MAX_NAME_CHARS)).chain(more);
+    let omitted = agents.len().saturating_sub(MAX_NAMED_AGENTS);
+    let omitted = (omitted > 0).then(|| format!("{omitted} more"));
+    let names =
+        agents.iter().take(MAX_NAMED_AGENTS).map(|agent| text::single_line(agent, MAX_NAME_CHARS)).chain(omitted);
     let names = names.collect::<Vec<_>>().join(", ");
     let variables = text::single_line(&variables.into_iter().collect::<Vec<_>>().join(", "), MAX_NAME_CHARS);
     let message = match (names.is_empty(), variables.is_empty()) {
@@ -38,9 +39,9 @@ pub fn attribute_problem(problem: Problem, digest: Option<&Digest>, keys: &BTree
 /// The agents that MassGen abandoned, else the agent whose call failed first.
 fn failing_agents(digest: Option<&Digest>) -> Vec<String> {
     let Some(digest) = digest else { return Vec::new() };
-    let given_up = digest.agents.iter().filter(|agent| agent.state == AgentState::Failed);
-    let given_up: Vec<String> = given_up.map(|agent| agent.id.clone()).collect();
-    if given_up.is_empty() { digest.first_error_agent.iter().cloned().collect() } else { given_up }
+    let failed = digest.agents.iter().filter(|agent| agent.state == AgentState::Failed);
+    let failed: Vec<String> = failed.map(|agent| agent.id.clone()).collect();
+    if failed.is_empty() { digest.first_error_agent.iter().cloned().collect() } else { failed }
 }
 
 #[cfg(test)]
@@ -53,7 +54,7 @@ mod tests {
         let keys: BTreeMap<String, String> = [("a", "OPENAI_API_KEY"), ("b", "OPENAI_API_KEY"), ("c", "XAI_API_KEY")]
             .map(|(id, key)| (id.into(), key.into()))
             .into();
-        let of = |code: &str, provider: Option<&str>, digest: Option<&Digest>| {
+        let attributed = |code: &str, provider: Option<&str>, digest: Option<&Digest>| {
             let problem = Problem { provider: provider.map(str::to_owned), ..Problem::new(code, "no", "h") };
             attribute_problem(problem, digest, &keys).message
         };
@@ -62,12 +63,12 @@ mod tests {
             agents: ids.iter().map(|id| agent(id, AgentState::Failed)).chain([agent("z", AgentState::Voted)]).collect(),
             ..Digest::default()
         };
-        assert_eq!(of("api_key_missing", None, None), "a, b, c (OPENAI_API_KEY, XAI_API_KEY): no");
-        assert_eq!(of("api_key_rejected", Some("p"), Some(&failed(&["a", "b"]))), "a, b (OPENAI_API_KEY): no");
-        assert_eq!(of("rate_limited", Some("p"), Some(&failed(&["a", "b", "c", "d"]))), "a, b, c, 1 more: no");
+        assert_eq!(attributed("api_key_missing", None, None), "a, b, c (OPENAI_API_KEY, XAI_API_KEY): no");
+        assert_eq!(attributed("api_key_rejected", Some("p"), Some(&failed(&["a", "b"]))), "a, b (OPENAI_API_KEY): no");
+        assert_eq!(attributed("rate_limited", Some("p"), Some(&failed(&["a", "b", "c", "d"]))), "a, b, c, 1 more: no");
         let first = Digest { first_error_agent: Some("c".to_owned()), ..Digest::default() };
-        assert_eq!(of("no_credit", Some("p"), Some(&first)), "c: no");
-        assert_eq!(of("no_credit", Some("p"), None), "no", "it is not known whose call it was");
-        assert_eq!(of("crashed", None, Some(&failed(&["a"]))), "no", "that is no agent's failure");
+        assert_eq!(attributed("no_credit", Some("p"), Some(&first)), "c: no");
+        assert_eq!(attributed("no_credit", Some("p"), None), "no", "it is not known whose call it was");
+        assert_eq!(attributed("crashed", None, Some(&failed(&["a"]))), "no", "that is no agent's failure");
     }
 }

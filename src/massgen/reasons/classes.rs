@@ -41,7 +41,7 @@ const CALL_PATTERNS: &[&str] = &[
 
 /// Whether a line, in lower case, is about a model call.
 pub(super) fn is_model_call_line(line: &str) -> bool {
-    CALL_PATTERNS.iter().any(|words| line.contains(words))
+    CALL_PATTERNS.iter().any(|pattern| line.contains(pattern))
 }
 
 /// The order of checks: the class that explains most comes first. Missing credit comes before rate limits, since providers answer 429 for

@@ -43,52 +43,52 @@ struct LineCounts(Vec<(String, u32)>);
 impl ErrorLines {
     /// Adds the lines of one log.
     pub fn add_log(&mut self, log: &str) {
-        let mut found = ErrorLines::default();
+        let mut counted = ErrorLines::default();
         // A line without a level belongs to the entry before it; MassGen logs whole prompts as one entry.
         let mut in_a_quiet_entry = false;
         let mut in_a_traceback = false;
         for line in text::remove_harmful(log).lines() {
             let ends_a_traceback = in_a_traceback && !line.is_empty() && !line.starts_with([' ', '+', '|']);
             in_a_traceback = line.starts_with(TRACEBACK_PREFIX) || (in_a_traceback && !ends_a_traceback);
-            let (tells, message) = match split_log_line(line) {
+            let (is_error, message) = match split_log_line(line) {
                 Some((level, message)) => {
                     in_a_quiet_entry = !matches!(level, "ERROR" | "CRITICAL" | "WARNING");
                     (!in_a_quiet_entry, message)
                 }
                 None => (!in_a_quiet_entry && (ends_a_traceback || (!in_a_traceback && is_error_line(line))), line),
             };
-            if tells {
-                found.add_message(message);
+            if is_error {
+                counted.add_message(message);
             }
         }
-        self.errors.merge(found.errors);
-        self.harmless.merge(found.harmless);
+        self.errors.merge(counted.errors);
+        self.harmless.merge(counted.harmless);
     }
 
     fn add_message(&mut self, message: &str) {
         let message = text::single_line(message, MAX_LINE_CHARS);
         let lower = message.to_lowercase();
-        let is_harmless = HARMLESS_PATTERNS.iter().any(|words| lower.contains(words));
+        let is_harmless = HARMLESS_PATTERNS.iter().any(|pattern| lower.contains(pattern));
         if is_harmless { &mut self.harmless } else { &mut self.errors }.add(message);
     }
 
     /// At most this many of the lines, and one line about the harmless ones.
-    pub fn into_lines(self, most: usize) -> Vec<String> {
+    pub fn into_lines(self, max_lines: usize) -> Vec<String> {
         let counted = |(line, count): (String, u32)| if count > 1 { format!("{line} (×{count})") } else { line };
-        let sum: u32 = self.harmless.0.iter().map(|(_, count)| count).sum();
+        let total: u32 = self.harmless.0.iter().map(|(_, count)| count).sum();
         let example = self.harmless.0.first().map(|(line, _)| text::truncate(line, MAX_EXAMPLE_CHARS));
-        let note = example.map(|line| format!("(left out as harmless: {sum}, such as `{line}`)"));
-        self.errors.0.into_iter().take(most).map(counted).chain(note).collect()
+        let note = example.map(|line| format!("(left out as harmless: {total}, such as `{line}`)"));
+        self.errors.0.into_iter().take(max_lines).map(counted).chain(note).collect()
     }
 }
 
 impl LineCounts {
     fn count_mut(&mut self, line: String) -> &mut u32 {
-        let place = self.0.iter().position(|(known, _)| *known == line).unwrap_or(self.0.len());
-        if place == self.0.len() {
+        let index = self.0.iter().position(|(known, _)| *known == line).unwrap_or(self.0.len());
+        if index == self.0.len() {
             self.0.push((line, 0));
         }
-        &mut self.0[place].1
+        &mut self.0[index].1
     }
 
     fn add(&mut self, line: String) {
@@ -97,8 +97,8 @@ impl LineCounts {
 
     fn merge(&mut self, other: LineCounts) {
         for (line, count) in other.0 {
-            let known = self.count_mut(line);
-            *known = count.max(*known);
+            let entry = self.count_mut(line);
+            *entry = count.max(*entry);
         }
     }
 }
@@ -117,11 +117,11 @@ fn is_error_line(line: &str) -> bool {
     let first = line.split([':', ' ']).next().unwrap_or_default();
     let is_exception = first.len() > "Error".len() && (first.ends_with("Error") || first.ends_with("Exception"));
     let lower = line.to_lowercase();
-    let begins = ERROR_PREFIXES.iter().any(|beginning| lower.starts_with(beginning));
+    let has_error_prefix = ERROR_PREFIXES.iter().any(|prefix| lower.starts_with(prefix));
     let mut words =
         line.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| word.contains(char::is_alphabetic));
     is_exception
-        || begins
+        || has_error_prefix
         || lower.contains(": error: ")
         || words.by_ref().take(MAX_LEVEL_POSITION).any(|word| ERROR_LEVELS.contains(&word))
 }
@@ -192,11 +192,12 @@ mod tests {
 
     #[test]
     fn harmless_lines_are_counted_in_one_line_at_the_end() {
-        let noise = "20:49:44 | WARNING  | [SubagentManager] Failed to parse registry for list_subagents\n".repeat(22);
+        let harmless =
+            "20:49:44 | WARNING  | [SubagentManager] Failed to parse registry for list_subagents\n".repeat(22);
         let error = "20:49:45 | ERROR    | Streaming error: Connection error.\n";
-        let told = of(&[&format!("{noise}{error}")]);
+        let lines = of(&[&format!("{harmless}{error}")]);
         assert_eq!(
-            told,
+            lines,
             [
                 "Streaming error: Connection error.",
                 "(left out as harmless: 22, such as `[SubagentManager] Failed to parse registry for list_subagents`)"

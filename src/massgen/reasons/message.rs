@@ -8,14 +8,14 @@ use crate::massgen::{broken_import, text};
 
 /// The message in these lines, of which the first shows the class.
 pub(super) fn failure_message(class: &FailureClass, lines: &[String]) -> String {
-    let telling = informative_line(class, lines);
-    let message = strip_logger_name(strip_log_prefix(&telling));
-    let message = message.rsplit_once("triggering reactive compression: ").map_or(message, |(_, why)| why);
-    let said = provider_message(message).or_else(|| web_pages::without_markup(message));
-    let said = said.unwrap_or_else(|| message.to_owned());
+    let informative = informative_line(class, lines);
+    let message = strip_logger_name(strip_log_prefix(&informative));
+    let message = message.rsplit_once("triggering reactive compression: ").map_or(message, |(_, cause)| cause);
+    let text = provider_message(message).or_else(|| web_pages::without_markup(message));
+    let text = text.unwrap_or_else(|| message.to_owned());
     // The Claude backend gives the reason for its compression in a separate line.
-    let why = if said.starts_with("Compression recovery failed") { "the context length is exceeded; " } else { "" };
-    text::truncate_sentence(&format!("{why}{said}"), MAX_MESSAGE_CHARS)
+    let prefix = if text.starts_with("Compression recovery failed") { "the context length is exceeded; " } else { "" };
+    text::truncate_sentence(&format!("{prefix}{text}"), MAX_MESSAGE_CHARS)
 }
 
 fn informative_line(class: &FailureClass, lines: &[String]) -> String {
@@ -51,10 +51,10 @@ fn provider_message(line: &str) -> Option<String> {
 /// The content of a Python `repr` text, up to its end or the end of the line.
 fn quoted_text(text: &str) -> Option<&str> {
     let quote = text.chars().next().filter(|first| ['\'', '"'].contains(first))?;
-    let inner = &text[1..];
-    let ends = |end: char| inner.find(&format!("{quote}{end}"));
-    let end = [ends(','), ends('}')].into_iter().flatten().min().unwrap_or(inner.len());
-    Some(&inner[..end]).filter(|inner| !inner.is_empty())
+    let content = &text[1..];
+    let end_of = |end: char| content.find(&format!("{quote}{end}"));
+    let end = [end_of(','), end_of('}')].into_iter().flatten().min().unwrap_or(content.len());
+    Some(&content[..end]).filter(|content| !content.is_empty())
 }
 
 #[cfg(test)]

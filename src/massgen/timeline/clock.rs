@@ -23,9 +23,11 @@ impl TimelineClock {
     /// start. Without it, the log folder's name serves, which is some seconds older.
     pub(super) fn new(start: Option<f64>, first: Option<f64>, layout: &Layout) -> TimelineClock {
         let name = layout.log.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let seen = first.or_else(|| parse_timestamp(name.strip_prefix("log_")?));
-        let Some(start) = start else { return TimelineClock { start: None, local_start: seen.unwrap_or_default() } };
-        let zone = seen.map_or(0.0, |seen| ((seen - start) / QUARTER_S).round() * QUARTER_S);
+        let first_time = first.or_else(|| parse_timestamp(name.strip_prefix("log_")?));
+        let Some(start) = start else {
+            return TimelineClock { start: None, local_start: first_time.unwrap_or_default() };
+        };
+        let zone = first_time.map_or(0.0, |first_time| ((first_time - start) / QUARTER_S).round() * QUARTER_S);
         TimelineClock { start: Some(start), local_start: start + zone }
     }
 
@@ -55,9 +57,9 @@ pub(super) fn parse_local(text: &str) -> Option<f64> {
 
 /// Parses `20261123_143808_103921` as UTC.
 pub(super) fn parse_timestamp(name: &str) -> Option<f64> {
-    let (whole, micros) = name.rsplit_once('_')?;
-    let whole = unix_seconds(DateTime::strptime("%Y%m%d_%H%M%S", whole).ok()?)?;
-    Some(whole + f64::from(micros.parse::<u32>().ok()?.min(999_999)) / 1e6)
+    let (seconds_part, micros) = name.rsplit_once('_')?;
+    let seconds_part = unix_seconds(DateTime::strptime("%Y%m%d_%H%M%S", seconds_part).ok()?)?;
+    Some(seconds_part + f64::from(micros.parse::<u32>().ok()?.min(999_999)) / 1e6)
 }
 
 fn unix_seconds(time: DateTime) -> Option<f64> {

@@ -28,29 +28,30 @@ struct LogEvent {
 }
 
 /// The local time of the first event.
-pub(super) fn first_local_time(desk: &ReadContext<'_>) -> Option<f64> {
-    let head = desk.files.head(&desk.layout.events(desk.files)?, 1 << 20).ok()?;
+pub(super) fn first_local_time(context: &ReadContext<'_>) -> Option<f64> {
+    let head = context.files.head(&context.layout.events(context.files)?, 1 << 20).ok()?;
     let first = head.split(|byte| *byte == b'\n').find_map(|line| serde_json::from_slice::<LogEvent>(line).ok())?;
     parse_local(&first.timestamp)
 }
 
-pub(super) fn add_events(desk: &ReadContext<'_>, clock: &TimelineClock, story: &mut Timeline) {
-    let opened = desk.layout.events(desk.files).and_then(|path| Some((desk.files.open_file(&path).ok()?, path)));
-    let Some(((file, size), source)) = opened else {
-        story.gaps.push("events.jsonl is not there, so that restarts and calls of tools are not known".to_owned());
-        return add_final_tool_calls(desk, clock, story);
+pub(super) fn add_events(context: &ReadContext<'_>, clock: &TimelineClock, timeline: &mut Timeline) {
+    let open_file =
+        context.layout.events(context.files).and_then(|path| Some((context.files.open_file(&path).ok()?, path)));
+    let Some(((file, size), source)) = open_file else {
+        timeline.gaps.push("events.jsonl is not there, so that restarts and calls of tools are not known".to_owned());
+        return add_final_tool_calls(context, clock, timeline);
     };
-    let mut scribe = EventReader { context: desk, clock, source, timeline: story };
+    let mut reader = EventReader { context, clock, source, timeline };
     let mut lines = BufReader::new(file.take(MAX_EVENT_BYTES));
     let mut line = Vec::new();
     while lines.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
         if let Ok(event) = serde_json::from_slice::<LogEvent>(&line) {
-            scribe.handle(&event);
+            reader.handle(&event);
         }
         line.clear();
     }
     if size > MAX_EVENT_BYTES {
-        story.gaps.push(format!("events.jsonl has {size} bytes, of which the first {MAX_EVENT_BYTES} were read"));
+        timeline.gaps.push(format!("events.jsonl has {size} bytes, of which the first {MAX_EVENT_BYTES} were read"));
     }
 }
 
@@ -111,8 +112,9 @@ impl EventReader<'_> {
         let error = failure_message(&fact.data).map(|error| self.context.clean_message(&error));
         let failed = error.is_some();
         let took = amount(&fact.data["elapsed_seconds"]);
-        let is_it = |call: &&mut ToolCall| call.duration_s.is_none() && call.agent == fact.agent && call.tool == tool;
-        if let Some(call) = self.timeline.tools.iter_mut().find(is_it) {
+        let is_match =
+            |call: &&mut ToolCall| call.duration_s.is_none() && call.agent == fact.agent && call.tool == tool;
+        if let Some(call) = self.timeline.tools.iter_mut().find(is_match) {
             call.duration_s = took.or(Some(fact.time_s - call.time_s));
             (call.failed, call.error) = (failed, error);
             return;
@@ -133,7 +135,7 @@ impl EventReader<'_> {
     }
 
     fn end_presentation(&mut self, at: f64) {
-        self.timeline.presentation.iter_mut().for_each(|shown| shown.end = at);
+        self.timeline.presentation.iter_mut().for_each(|presentation| presentation.end = at);
     }
 
     /// Agents' texts, into which MassGen mixes its own messages about ignored votes and errors.
@@ -155,10 +157,10 @@ impl EventReader<'_> {
     fn add_error(&mut self, at: f64, agent: &str, message: &str) {
         let agent = Some(agent.to_owned()).filter(|agent| !agent.is_empty());
         let message = self.context.clean_message(message);
-        let is_same = |known: &ErrorEvent| {
-            (known.time_s - at).abs() < DUPLICATE_WINDOW_S
-                && known.agent == agent
-                && (known.message == message || agent.is_none())
+        let is_same = |existing: &ErrorEvent| {
+            (existing.time_s - at).abs() < DUPLICATE_WINDOW_S
+                && existing.agent == agent
+                && (existing.message == message || agent.is_none())
         };
         if !self.timeline.errors.iter().any(is_same) {
             let source = self.source.clone();
@@ -189,11 +191,14 @@ fn failure_message(data: &Value) -> Option<String> {
     if data["is_error"] == true {
         return Some(result.to_owned());
     }
-    let own = serde_json::from_str::<Value>(result).ok().filter(|own| own["success"] == false)?;
-    let said =
-        [&own["stderr"], &own["error"]].into_iter().filter_map(Value::as_str).find(|said| !said.trim().is_empty());
-    let code = || own["exit_code"].as_i64().map_or("it says so".to_owned(), |code| format!("exit code {code}"));
-    Some(said.map_or_else(code, str::to_owned))
+    let result_json =
+        serde_json::from_str::<Value>(result).ok().filter(|result_json| result_json["success"] == false)?;
+    let message = [&result_json["stderr"], &result_json["error"]]
+        .into_iter()
+        .filter_map(Value::as_str)
+        .find(|message| !message.trim().is_empty());
+    let code = || result_json["exit_code"].as_i64().map_or("it says so".to_owned(), |code| format!("exit code {code}"));
+    Some(message.map_or_else(code, str::to_owned))
 }
 
 /// One more than the limit, so that a gap can report the excess.
@@ -204,18 +209,18 @@ fn push_bounded<T>(facts: &mut Vec<T>, fact: T) {
 }
 
 /// The tool calls that MassGen lists if it ends by itself.
-fn add_final_tool_calls(desk: &ReadContext<'_>, clock: &TimelineClock, story: &mut Timeline) {
+fn add_final_tool_calls(context: &ReadContext<'_>, clock: &TimelineClock, timeline: &mut Timeline) {
     let name = "metrics_events.json";
-    let listed = desk.read_json(name, &mut story.gaps).unwrap_or_default();
+    let listed = context.read_json(name, &mut timeline.gaps).unwrap_or_default();
     let calls = listed["tool_executions"].as_array().into_iter().flatten();
     let call = |call: &Value| ToolCall {
         time_s: amount(&call["start_time"]).map_or(0.0, |time| clock.since_unix(time)),
         duration_s: amount(&call["execution_time_ms"]).map(|ms| ms / 1e3),
-        agent: desk.name_of(&call["agent_id"]),
-        tool: desk.name_of(&call["tool_name"]),
+        agent: context.name_of(&call["agent_id"]),
+        tool: context.name_of(&call["tool_name"]),
         failed: call["success"] == false,
-        error: call["error_message"].as_str().map(|error| desk.clean_message(error)),
-        source: desk.attempt_path(name),
+        error: call["error_message"].as_str().map(|error| context.clean_message(error)),
+        source: context.attempt_path(name),
     };
-    story.tools = calls.take(MAX_EVENTS + 1).map(call).collect();
+    timeline.tools = calls.take(MAX_EVENTS + 1).map(call).collect();
 }

@@ -25,10 +25,10 @@ pub(super) struct Metrics {
 }
 
 impl Metrics {
-    pub(super) fn read(desk: &ReadContext<'_>, gaps: &mut Vec<String>) -> Metrics {
-        let summary = desk.read_json(SUMMARY_FILE, gaps).unwrap_or_default();
-        let status = desk.read_json(STATUS_FILE, gaps).unwrap_or_default();
-        Metrics { summary, status, needs: read_needs(desk, gaps) }
+    pub(super) fn read(context: &ReadContext<'_>, gaps: &mut Vec<String>) -> Metrics {
+        let summary = context.read_json(SUMMARY_FILE, gaps).unwrap_or_default();
+        let status = context.read_json(STATUS_FILE, gaps).unwrap_or_default();
+        Metrics { summary, status, needs: read_needs(context, gaps) }
     }
 
     /// When MassGen began to coordinate: its recorded time, else the start of the first round.
@@ -44,43 +44,43 @@ impl Metrics {
         amount(&self.status["meta"]["last_updated"]).map(|time| clock.since_unix(time))
     }
 
-    pub(super) fn add_to_timeline(&self, desk: &ReadContext<'_>, clock: &TimelineClock, story: &mut Timeline) {
-        let told = if self.summary["agents"].is_object() { &self.summary } else { &self.status };
-        let name = if std::ptr::eq(told, &self.summary) { SUMMARY_FILE } else { STATUS_FILE };
-        for (id, agent) in object_entries(&told["agents"]).take(MAX_AGENTS) {
-            story.agents.push(self.agent_totals(desk, id, agent, name));
-            story.rounds.extend(
-                array_items(&agent["round_history"]).filter_map(|round| parse_round(desk, clock, id, round, name)),
+    pub(super) fn add_to_timeline(&self, context: &ReadContext<'_>, clock: &TimelineClock, timeline: &mut Timeline) {
+        let source = if self.summary["agents"].is_object() { &self.summary } else { &self.status };
+        let name = if std::ptr::eq(source, &self.summary) { SUMMARY_FILE } else { STATUS_FILE };
+        for (id, agent) in object_entries(&source["agents"]).take(MAX_AGENTS) {
+            timeline.agents.push(self.agent_totals(context, id, agent, name));
+            timeline.rounds.extend(
+                array_items(&agent["round_history"]).filter_map(|round| parse_round(context, clock, id, round, name)),
             );
-            story.rounds.extend(open_round(desk, clock, id, agent));
+            timeline.rounds.extend(open_round(context, clock, id, agent));
         }
         for (id, agent) in object_entries(&self.status["agents"]).take(MAX_AGENTS) {
-            story.errors.extend(parse_errors(desk, clock, id, agent));
+            timeline.errors.extend(parse_errors(context, clock, id, agent));
         }
-        story.model_waits = self.model_waits(desk);
-        if let ([alone], Some(model)) = (&mut story.agents[..], &story.model_waits) {
-            (alone.model_calls, alone.model_wait_s) = (Some(model.calls), Some(model.waited_s));
+        timeline.model_waits = self.model_waits(context);
+        if let ([only_agent], Some(model)) = (&mut timeline.agents[..], &timeline.model_waits) {
+            (only_agent.model_calls, only_agent.model_wait_s) = (Some(model.calls), Some(model.waited_s));
         }
     }
 
-    fn agent_totals(&self, desk: &ReadContext<'_>, id: &str, agent: &Value, name: &str) -> AgentTotals {
+    fn agent_totals(&self, context: &ReadContext<'_>, id: &str, agent: &Value, name: &str) -> AgentTotals {
         let usage = &agent["token_usage"];
         let sum =
             |field: &str| array_items(&agent["round_history"]).filter_map(|round| amount(&round[field])).sum::<f64>();
         let (calls, waited) = (sum("api_calls_count") as u64, sum("api_time_ms") / 1e3);
         AgentTotals {
-            id: desk.clean_name(id),
-            model: self.needs.as_ref().and_then(|needs| needs.model(id)).map(|model| desk.clean_name(model)),
+            id: context.clean_name(id),
+            model: self.needs.as_ref().and_then(|needs| needs.model(id)).map(|model| context.clean_name(model)),
             input_tokens: count(&usage["input_tokens"]),
             output_tokens: count(&usage["output_tokens"]),
             cost_usd: known_cost(&usage["estimated_cost"]),
             model_wait_s: (calls > 0).then_some(waited),
             model_calls: (calls > 0).then_some(calls),
-            source: desk.attempt_path(name),
+            source: context.attempt_path(name),
         }
     }
 
-    fn model_waits(&self, desk: &ReadContext<'_>) -> Option<ModelWaits> {
+    fn model_waits(&self, context: &ReadContext<'_>) -> Option<ModelWaits> {
         let timing = &self.summary["api_timing"];
         let calls = Some(count(&timing["total_calls"])).filter(|calls| *calls > 0)?;
         let waited_s = |timing: &Value, field: &str| amount(&timing[field]).unwrap_or_default() / 1e3;
@@ -94,15 +94,15 @@ impl Metrics {
             calls,
             waited_s: waited_s(timing, "total_time_ms"),
             rounds,
-            source: desk.attempt_path(SUMMARY_FILE),
+            source: context.attempt_path(SUMMARY_FILE),
         })
     }
 }
 
 /// The models by agent, from the config that MassGen recorded at its start.
-fn read_needs(desk: &ReadContext<'_>, gaps: &mut Vec<String>) -> Option<Needs> {
+fn read_needs(context: &ReadContext<'_>, gaps: &mut Vec<String>) -> Option<Needs> {
     let name = "execution_metadata.yaml";
-    let read = desk.files.head(&desk.attempt_path(name), MAX_METADATA_BYTES).ok();
+    let read = context.files.head(&context.attempt_path(name), MAX_METADATA_BYTES).ok();
     let config = read.and_then(|bytes| Tree::parse(&String::from_utf8_lossy(&bytes)).ok()?.subtree("config"));
     if config.is_none() {
         gaps.push(format!("{name} is not there or has no config, so that the models are not known"));
@@ -110,55 +110,56 @@ fn read_needs(desk: &ReadContext<'_>, gaps: &mut Vec<String>) -> Option<Needs> {
     config.map(|config| Needs::from_config(&config))
 }
 
-fn parse_round(desk: &ReadContext<'_>, clock: &TimelineClock, id: &str, round: &Value, name: &str) -> Option<Round> {
-    let from = clock.since_unix(amount(&round["start_time"])?);
+fn parse_round(context: &ReadContext<'_>, clock: &TimelineClock, id: &str, round: &Value, name: &str) -> Option<Round> {
+    let start = clock.since_unix(amount(&round["start_time"])?);
     Some(Round {
-        agent: desk.clean_name(id),
+        agent: context.clean_name(id),
         number: count(&round["round_number"]),
-        kind: desk.name_of(&round["round_type"]),
-        outcome: desk.name_of(&round["outcome"]),
-        start: from,
-        end: amount(&round["end_time"]).map_or(from, |time| clock.since_unix(time).max(from)),
+        kind: context.name_of(&round["round_type"]),
+        outcome: context.name_of(&round["outcome"]),
+        start,
+        end: amount(&round["end_time"]).map_or(start, |time| clock.since_unix(time).max(start)),
         input_tokens: count(&round["input_tokens"]),
         output_tokens: count(&round["output_tokens"]),
         cost_usd: known_cost(&round["estimated_cost"]),
-        source: desk.attempt_path(name),
+        source: context.attempt_path(name),
     })
 }
 
 /// An agent's current round, or its last one if MassGen was stopped: no round has ended since it began. Its number is not reliable: MassGen
 /// may count two rounds of an agent under one number.
-fn open_round(desk: &ReadContext<'_>, clock: &TimelineClock, id: &str, agent: &Value) -> Option<Round> {
+fn open_round(context: &ReadContext<'_>, clock: &TimelineClock, id: &str, agent: &Value) -> Option<Round> {
     let timing = &agent["round_timing"];
     let number = timing["round_number"].as_u64()?;
-    let begun = amount(&timing["round_start_time"])?;
-    let mut ends = array_items(&agent["round_history"]).filter_map(|round| amount(&round["end_time"]));
-    let is_over = ends.any(|end| end >= begun);
+    let started_at = amount(&timing["round_start_time"])?;
+    let mut end_times = array_items(&agent["round_history"]).filter_map(|round| amount(&round["end_time"]));
+    let is_over = end_times.any(|end| end >= started_at);
     (!is_over).then(|| Round {
-        agent: desk.clean_name(id),
+        agent: context.clean_name(id),
         number,
-        start: clock.since_unix(begun),
-        source: desk.attempt_path(STATUS_FILE),
+        start: clock.since_unix(started_at),
+        source: context.attempt_path(STATUS_FILE),
         ..Round::default()
     })
 }
 
-fn parse_errors(desk: &ReadContext<'_>, clock: &TimelineClock, id: &str, agent: &Value) -> Vec<ErrorEvent> {
-    let told = |at: &Value, message: String| ErrorEvent {
+fn parse_errors(context: &ReadContext<'_>, clock: &TimelineClock, id: &str, agent: &Value) -> Vec<ErrorEvent> {
+    let error_event = |at: &Value, message: String| ErrorEvent {
         time_s: amount(at).map_or(0.0, |time| clock.since_unix(time)),
-        agent: Some(desk.clean_name(id)),
-        message: desk.clean_message(&message),
-        source: desk.attempt_path(STATUS_FILE),
+        agent: Some(context.clean_name(id)),
+        message: context.clean_message(&message),
+        source: context.attempt_path(STATUS_FILE),
     };
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let tries = array_items(&agent["reliability"]["enforcement_attempts"]).map(|attempt| {
+    let failed_attempts = array_items(&agent["reliability"]["enforcement_attempts"]).map(|attempt| {
         let (reason, message) = (text(&attempt["reason"]), text(&attempt["error_message"]));
         let is_of_api = reason == "api_error" || reason.is_empty();
-        told(&attempt["timestamp"], if is_of_api { message } else { format!("{reason}: {message}") })
+        error_event(&attempt["timestamp"], if is_of_api { message } else { format!("{reason}: {message}") })
     });
-    let own = &agent["error"];
-    let own = own["message"].as_str().map(|message| told(&own["timestamp"], message.to_owned()));
-    tries.take(super::MAX_EVENTS).chain(own).collect()
+    let agent_error = &agent["error"];
+    let agent_error =
+        agent_error["message"].as_str().map(|message| error_event(&agent_error["timestamp"], message.to_owned()));
+    failed_attempts.take(super::MAX_EVENTS).chain(agent_error).collect()
 }
 
 fn object_entries(value: &Value) -> impl Iterator<Item = (&String, &Value)> {

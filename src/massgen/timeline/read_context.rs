@@ -37,7 +37,7 @@ impl<'a> ReadContext<'a> {
     /// A JSON file of the attempt; if it cannot be read, a gap gives the reason.
     pub(super) fn read_json(&self, name: &str, gaps: &mut Vec<String>) -> Option<Value> {
         let read = self.read_json_at(&self.attempt_path(name));
-        read.map_err(|why| gaps.push(format!("{name} {why}"))).ok()
+        read.map_err(|reason| gaps.push(format!("{name} {reason}"))).ok()
     }
 
     /// A JSON file of the run, or the reason why it cannot be read.
@@ -58,7 +58,7 @@ impl<'a> ReadContext<'a> {
 
     /// The name in a field; empty if it has none.
     pub(super) fn name_of(&self, value: &Value) -> String {
-        value.as_str().map(|word| self.clean_name(word)).unwrap_or_default()
+        value.as_str().map(|name| self.clean_name(name)).unwrap_or_default()
     }
 
     /// A reason or a message, as one sanitized line. Secrets are masked before the cut, because the cut could leave part of a secret.

@@ -15,28 +15,29 @@ use crate::run::{AgentState, Digest};
 const MAX_ANSWER_BYTES: u64 = 4 << 20;
 
 pub(super) fn add_answers_and_votes(
-    desk: &ReadContext<'_>,
+    context: &ReadContext<'_>,
     clock: &TimelineClock,
     digest: Option<&Digest>,
-    story: &mut Timeline,
+    timeline: &mut Timeline,
 ) {
-    let found = answers::candidates(desk.files, desk.layout, digest);
-    story.votes = collect_votes(desk, clock, digest, &found);
-    story.answers = found.into_iter().take(MAX_EVENTS + 1).map(|answer| answer_event(desk, clock, answer)).collect();
+    let candidates = answers::candidates(context.files, context.layout, digest);
+    timeline.votes = collect_votes(context, clock, digest, &candidates);
+    timeline.answers =
+        candidates.into_iter().take(MAX_EVENTS + 1).map(|answer| answer_event(context, clock, answer)).collect();
 }
 
 /// All votes; those cast too late are marked as not counted.
 fn collect_votes(
-    desk: &ReadContext<'_>,
+    context: &ReadContext<'_>,
     clock: &TimelineClock,
     digest: Option<&Digest>,
     answers: &[Answer],
 ) -> Vec<VoteEvent> {
-    let answers: Vec<_> = answers.iter().map(|answer| ShownAnswer::new(desk, clock, answer)).collect();
-    let ballots = vote_files(desk).into_iter().filter_map(|path| read_vote_file(desk, clock, path));
-    let counted = ballots.map(|VoteFile { vote: cast, shown_labels: saw }| {
-        let is_late = is_late(&cast, &saw, &answers) && !has_voted(digest, &cast.voter);
-        VoteEvent { counted: !is_late, ..cast }
+    let answers: Vec<_> = answers.iter().map(|answer| ShownAnswer::new(context, clock, answer)).collect();
+    let vote_files = vote_files(context).into_iter().filter_map(|path| read_vote_file(context, clock, path));
+    let counted = vote_files.map(|VoteFile { vote, shown_labels }| {
+        let is_late = is_late(&vote, &shown_labels, &answers) && !has_voted(digest, &vote.voter);
+        VoteEvent { counted: !is_late, ..vote }
     });
     counted.collect()
 }
@@ -49,17 +50,18 @@ struct ShownAnswer {
 }
 
 impl ShownAnswer {
-    fn new(desk: &ReadContext<'_>, clock: &TimelineClock, answer: &Answer) -> ShownAnswer {
-        let label = desk.clean_name(answer.label.as_deref().unwrap_or_default());
-        ShownAnswer { time_s: folder_time(clock, &answer.path), agent: desk.clean_name(&answer.agent), label }
+    fn new(context: &ReadContext<'_>, clock: &TimelineClock, answer: &Answer) -> ShownAnswer {
+        let label = context.clean_name(answer.label.as_deref().unwrap_or_default());
+        ShownAnswer { time_s: folder_time(clock, &answer.path), agent: context.clean_name(&answer.agent), label }
     }
 }
 
 /// Whether the voter had not yet seen another agent's newest answer. MassGen records such a vote if both arrive at the same time, and drops
 /// it with all others a moment later (`reset_signal` in `orchestrator.py`).
-fn is_late(cast: &VoteEvent, saw: &[String], answers: &[ShownAnswer]) -> bool {
-    let newest = answers.iter().rfind(|answer| answer.time_s <= cast.time_s);
-    !saw.is_empty() && newest.is_some_and(|answer| answer.agent != cast.voter && !saw.contains(&answer.label))
+fn is_late(vote: &VoteEvent, shown_labels: &[String], answers: &[ShownAnswer]) -> bool {
+    let newest = answers.iter().rfind(|answer| answer.time_s <= vote.time_s);
+    !shown_labels.is_empty()
+        && newest.is_some_and(|answer| answer.agent != vote.voter && !shown_labels.contains(&answer.label))
 }
 
 /// Whether MassGen treats the agent's vote as valid. It can also accept a vote from an agent that has not seen all answers, for example at
@@ -69,15 +71,15 @@ fn has_voted(digest: Option<&Digest>, voter: &str) -> bool {
     agents.any(|agent| agent.id == voter && agent.state == AgentState::Voted)
 }
 
-fn answer_event(desk: &ReadContext<'_>, clock: &TimelineClock, answer: Answer) -> AnswerEvent {
-    let bytes = desk.files.head(&answer.path, MAX_ANSWER_BYTES).unwrap_or_default();
-    let whole = (bytes.len() as u64) < MAX_ANSWER_BYTES;
-    let size = || desk.files.version(&answer.path).map_or(0, |stamp| stamp.bytes);
+fn answer_event(context: &ReadContext<'_>, clock: &TimelineClock, answer: Answer) -> AnswerEvent {
+    let bytes = context.files.head(&answer.path, MAX_ANSWER_BYTES).unwrap_or_default();
+    let is_complete = (bytes.len() as u64) < MAX_ANSWER_BYTES;
+    let size = || context.files.version(&answer.path).map_or(0, |stamp| stamp.bytes);
     AnswerEvent {
         time_s: folder_time(clock, &answer.path),
-        agent: desk.clean_name(&answer.agent),
-        label: desk.clean_name(answer.label.as_deref().unwrap_or_default()),
-        chars: if whole { String::from_utf8_lossy(&bytes).chars().count() as u64 } else { size() },
+        agent: context.clean_name(&answer.agent),
+        label: context.clean_name(answer.label.as_deref().unwrap_or_default()),
+        chars: if is_complete { String::from_utf8_lossy(&bytes).chars().count() as u64 } else { size() },
         source: answer.path,
     }
 }
@@ -88,12 +90,12 @@ fn folder_time(clock: &TimelineClock, path: &Path) -> f64 {
     folder.as_deref().and_then(parse_timestamp).map_or(0.0, |time| clock.since_local(time))
 }
 
-fn vote_files(desk: &ReadContext<'_>) -> Vec<SourcePath> {
-    let attempt = &desk.layout.attempt;
-    let agents = desk.files.folders(attempt).into_iter().map(|agent| attempt.join(agent));
-    let stamps = |agent: &Path| desk.files.folders(agent).into_iter().filter(|name| is_timestamp(name));
+fn vote_files(context: &ReadContext<'_>) -> Vec<SourcePath> {
+    let attempt = &context.layout.attempt;
+    let agents = context.files.folders(attempt).into_iter().map(|agent| attempt.join(agent));
+    let stamps = |agent: &Path| context.files.folders(agent).into_iter().filter(|name| is_timestamp(name));
     let folders = agents.flat_map(|agent| stamps(&agent).map(|stamp| agent.join(stamp)).collect::<Vec<_>>());
-    let votes = folders.map(|folder| folder.join("vote.json")).filter(|path| desk.files.has_file(path));
+    let votes = folders.map(|folder| folder.join("vote.json")).filter(|path| context.files.has_file(path));
     votes.take(MAX_EVENTS + 1).collect()
 }
 
@@ -104,29 +106,29 @@ struct VoteFile {
 }
 
 /// An unreadable vote is skipped: no other file records who voted for whom.
-fn read_vote_file(desk: &ReadContext<'_>, clock: &TimelineClock, path: SourcePath) -> Option<VoteFile> {
-    let vote = desk.read_json_at(&path).ok()?;
-    let label = Some(desk.name_of(&vote["voted_for_label"])).filter(|label| !label.is_empty() && label != "unknown");
-    let voter = Some(desk.name_of(&vote["voter_id"])).filter(|voter| !voter.is_empty())?;
-    let shown = vote["available_options_labels"].as_array().into_iter().flatten();
-    let saw = shown.map(|label| desk.name_of(label)).collect();
-    let cast = VoteEvent {
+fn read_vote_file(context: &ReadContext<'_>, clock: &TimelineClock, path: SourcePath) -> Option<VoteFile> {
+    let vote = context.read_json_at(&path).ok()?;
+    let label = Some(context.name_of(&vote["voted_for_label"])).filter(|label| !label.is_empty() && label != "unknown");
+    let voter = Some(context.name_of(&vote["voter_id"])).filter(|voter| !voter.is_empty())?;
+    let labels = vote["available_options_labels"].as_array().into_iter().flatten();
+    let shown_labels = labels.map(|label| context.name_of(label)).collect();
+    let vote = VoteEvent {
         time_s: folder_time(clock, &path),
         voter,
-        agent: desk.name_of(&vote["voted_for"]),
+        agent: context.name_of(&vote["voted_for"]),
         label,
-        reason: desk.clean_message(vote["reason"].as_str().unwrap_or_default()),
+        reason: context.clean_message(vote["reason"].as_str().unwrap_or_default()),
         counted: true,
         source: path,
     };
-    Some(VoteFile { vote: cast, shown_labels: saw })
+    Some(VoteFile { vote, shown_labels })
 }
 
 /// The currently valid votes; `None` if the run has no `vote.json` files.
-pub(super) fn standing_votes(desk: &ReadContext<'_>, digest: Option<&Digest>) -> Option<StandingVotes> {
-    let clock = TimelineClock::new(None, None, desk.layout);
-    let answers = answers::candidates(desk.files, desk.layout, digest);
-    let mut votes = collect_votes(desk, &clock, digest, &answers);
+pub(super) fn standing_votes(context: &ReadContext<'_>, digest: Option<&Digest>) -> Option<StandingVotes> {
+    let clock = TimelineClock::new(None, None, context.layout);
+    let answers = answers::candidates(context.files, context.layout, digest);
+    let mut votes = collect_votes(context, &clock, digest, &answers);
     votes.sort_by(|a, b| a.time_s.total_cmp(&b.time_s));
     mark_standing(&mut votes, answers.iter().map(|answer| folder_time(&clock, &answer.path)));
     let mut standing = StandingVotes { cast_count: votes.len(), ..StandingVotes::default() };
@@ -142,10 +144,10 @@ pub(super) fn standing_votes(desk: &ReadContext<'_>, digest: Option<&Digest>) ->
 pub(super) fn mark_standing(votes: &mut [VoteEvent], answered: impl Iterator<Item = f64>) {
     let last_answer = answered.fold(f64::NEG_INFINITY, f64::max);
     let mut newest = BTreeMap::new();
-    for (place, vote) in votes.iter().enumerate() {
-        newest.insert(vote.voter.clone(), place);
+    for (index, vote) in votes.iter().enumerate() {
+        newest.insert(vote.voter.clone(), index);
     }
-    for (place, vote) in votes.iter_mut().enumerate() {
-        vote.counted &= vote.time_s >= last_answer && newest.get(&vote.voter) == Some(&place);
+    for (index, vote) in votes.iter_mut().enumerate() {
+        vote.counted &= vote.time_s >= last_answer && newest.get(&vote.voter) == Some(&index);
     }
 }

@@ -1,25 +1,25 @@
-//! What the scripted model's answers say: that this is a rehearsal, who speaks, and what was asked.
+//! The texts of the scripted model: they say that this is a rehearsal, and repeat the agent's name and the question.
 //!
-//! Sizes are exact where the script asks for one, and made of words with spaces between them: MassGen looks for secrets with a
-//! pattern that takes quadratic time on a long text without any.
+//! If the script sets a length, the text has exactly that length. It consists of short words, because MassGen searches for secrets
+//! with a pattern that takes quadratic time on a long text without spaces.
 
 use std::iter;
 
 use crate::rehearsal::script::Script;
 
-/// How much of the question an answer repeats.
+/// The most characters of the question in an answer.
 const MAX_QUESTION_CHARS: usize = 300;
-/// How much of the model's name an answer repeats.
+/// The most characters of the model's name in an answer.
 const MAX_NAME_CHARS: usize = 120;
 
 const FILLER: [&str; 12] =
     ["and", "so", "the", "scripted", "model", "keeps", "talking", "in", "plain", "short", "words", "here"];
 
-/// An answer for the other agents to see.
+/// An answer for the other agents.
 pub(super) fn answer(script: &Script, model: &str, question: &str, number: usize) -> String {
-    let who = display_name(script);
+    let name = display_name(script);
     let text = format!(
-        "This is a rehearsal: {who} is a scripted model, and nothing was paid for this answer.\n\n\
+        "This is a rehearsal: {name} is a scripted model, and nothing was paid for this answer.\n\n\
          Asked: {}\n\n\
          A real model would answer here. (model `{}`, call {number})",
         quote_start(question, MAX_QUESTION_CHARS),
@@ -28,11 +28,11 @@ pub(super) fn answer(script: &Script, model: &str, question: &str, number: usize
     pad_or_truncate(text, script.chars)
 }
 
-/// The answer that the run ends with.
+/// The final answer of the run.
 pub(super) fn presentation(script: &Script, model: &str, question: &str) -> String {
-    let who = display_name(script);
+    let name = display_name(script);
     let text = format!(
-        "The rehearsal worked: the agents answered, voted and chose {who} to present.\n\n\
+        "The rehearsal worked: the agents answered, voted and chose {name} to present.\n\n\
          Asked: {}\n\n\
          With real models in the config, their answer would stand here. (model `{}`)",
         quote_start(question, MAX_QUESTION_CHARS),
@@ -41,15 +41,15 @@ pub(super) fn presentation(script: &Script, model: &str, question: &str) -> Stri
     pad_or_truncate(text, script.chars)
 }
 
-/// Why the vote went where it went.
-pub(super) fn vote_reason(script: &Script, favourite: &str) -> String {
+/// The reason for a vote.
+pub(super) fn vote_reason(script: &Script, target: &str) -> String {
     format!(
-        "In a rehearsal {} always votes for the first answer there is, here that of {favourite}.",
+        "In a rehearsal {} always votes for the first answer there is, here that of {target}.",
         display_name(script)
     )
 }
 
-/// Talk without any tool.
+/// A reply without a tool call.
 pub(super) fn plain_text(script: &Script, question: &str) -> String {
     let text = format!(
         "{} only talks in this rehearsal. It was asked: {}",
@@ -62,14 +62,14 @@ pub(super) fn plain_text(script: &Script, question: &str) -> String {
 const REPORT_START: &str = "Report of run ";
 const REPORT_END: &str = "(end of the report)";
 
-/// What a meta-agent answers: which run it started, and all that it said.
+/// The answer of a meta-agent: the started run and its answer.
 pub(super) fn report(run_id: &str, text: &str) -> String {
     format!("{REPORT_START}{run_id}, of a MassGen team that was asked:\n\n{}\n\n{REPORT_END}", text.trim())
         .replace('<', "‹")
         .replace('>', "›")
 }
 
-/// The report in what an agent is shown later.
+/// Finds the report in a later message.
 pub(super) fn find_report(shown: &str) -> Option<&str> {
     let start = shown.rfind(REPORT_START)?;
     let end = start + shown[start..].find(REPORT_END)? + REPORT_END.len();
@@ -80,15 +80,15 @@ fn display_name(script: &Script) -> &str {
     script.label.as_deref().unwrap_or("this agent")
 }
 
-/// The beginning of a text, on one line, and without the marks of which MassGen's own messages are made.
-fn quote_start(text: &str, most: usize) -> String {
+/// The beginning of a text, in one line, without the angle brackets of MassGen's own marks.
+fn quote_start(text: &str, max_chars: usize) -> String {
     let mut words = String::new();
     for word in text.split_whitespace() {
         if !words.is_empty() {
             words.push(' ');
         }
         words.push_str(word);
-        if let Some((end, _)) = words.char_indices().nth(most) {
+        if let Some((end, _)) = words.char_indices().nth(max_chars) {
             words.truncate(end);
             words.push('…');
             break;
@@ -97,7 +97,7 @@ fn quote_start(text: &str, most: usize) -> String {
     words.replace('<', "‹").replace('>', "›")
 }
 
-/// The text, cut or filled up with words to exactly so many characters. It never ends in a space, which MassGen would strip.
+/// Cuts or pads a text to exactly `chars` characters. It never ends with a space, which MassGen would strip.
 fn pad_or_truncate(text: String, chars: Option<usize>) -> String {
     let Some(chars) = chars else { return text };
     let filler = FILLER.iter().cycle().flat_map(|word| iter::once(' ').chain(word.chars()));

@@ -1,9 +1,9 @@
-//! Every directive is read as written, refused where it is wrong, and written back as a name.
+//! Tests that directives are parsed, refused if invalid, and formatted as a name again.
 
 use super::*;
 
 #[test]
-fn a_bare_name_is_the_usual_part() {
+fn a_name_without_directives_is_the_default_script() {
     assert_eq!(Script::parse("rehearsal"), Ok(Script::default()));
 }
 
@@ -23,7 +23,7 @@ fn every_directive_is_read() {
 }
 
 #[test]
-fn manners_are_read_and_the_last_one_counts() {
+fn behaviors_are_parsed_and_the_last_one_applies() {
     let table = [
         ("rehearsal/hang", Behavior::Hang),
         ("rehearsal/drop", Behavior::DropStream),
@@ -31,13 +31,13 @@ fn manners_are_read_and_the_last_one_counts() {
         ("rehearsal/text-only", Behavior::TextOnly),
         ("rehearsal/hang/status=500", Behavior::HttpError(500)),
     ];
-    for (name, manner) in table {
-        assert_eq!(Script::parse(name).unwrap().behavior, manner, "{name}");
+    for (name, behavior) in table {
+        assert_eq!(Script::parse(name).unwrap().behavior, behavior, "{name}");
     }
 }
 
 #[test]
-fn a_script_survives_being_written_as_a_name() {
+fn a_script_can_be_formatted_and_parsed_again() {
     let names = [
         "rehearsal",
         "rehearsal/name=agent_b/delay=0.25/final-delay=10/chars=5/command=sleep%2030/tokens=0,4000000000/cost=0.000125/drop",
@@ -57,7 +57,7 @@ fn a_script_survives_being_written_as_a_name() {
 }
 
 #[test]
-fn what_is_not_understood_is_refused_by_name() {
+fn invalid_directives_are_refused_by_name() {
     let malformed = [
         "delay=",
         "delay",

@@ -1,6 +1,6 @@
-//! What all drawings have in common: axes, marks that differ in shape as well as in colour, words that show when a pointer rests
-//! on something. Drawn by plotters as SVG, the only kept library that needs neither a font nor a script and draws bars as well as
-//! points (charming wants a script, charts-rs brings its fonts, poloto knows lines only).
+//! The common parts of all drawings: axes, markers that differ in shape and in color, tooltips. Drawn by plotters as SVG: the only
+//! maintained library that needs neither a font nor a script and draws both bars and points (charming needs a script, charts-rs
+//! brings its fonts, poloto draws only lines).
 
 use std::io;
 
@@ -16,9 +16,9 @@ use plotters::style::{Color, IntoFont, TextStyle};
 
 use super::theme::{SERIES_COLORS, ThemeColor};
 
-/// How wide every drawing is, in its own units.
+/// The width of every drawing, in SVG units.
 pub(super) const WIDTH: u32 = 960;
-/// The height of the letters in one.
+/// The font size in drawings, in SVG units.
 const FONT_SIZE: i32 = 15;
 
 pub(super) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
@@ -26,7 +26,7 @@ pub(super) type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<Ran
 pub(super) type DrawError = DrawingAreaErrorKind<io::Error>;
 pub(super) type Point = (i32, i32);
 
-/// Words for a part of a drawing.
+/// A tooltip for an area of a drawing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Tooltip {
     pub(super) from: Point,
@@ -35,17 +35,17 @@ pub(super) struct Tooltip {
 }
 
 impl Tooltip {
-    /// Words for a mark.
-    pub(super) fn for_marker(at: Point, words: String) -> Tooltip {
-        Tooltip { from: (at.0 - 7, at.1 - 8), to: (at.0 + 7, at.1 + 8), text: words }
+    /// The tooltip of a marker.
+    pub(super) fn for_marker(at: Point, text: String) -> Tooltip {
+        Tooltip { from: (at.0 - 7, at.1 - 8), to: (at.0 + 7, at.1 + 8), text }
     }
 }
 
-/// A drawing with its title, which is also what is read out of it, and what stands below.
+/// A drawing with its title, which screen readers read, and a caption.
 pub(super) fn figure(
     title: &str,
     height: u32,
-    below: &Markup,
+    caption: &Markup,
     draw: impl FnOnce(&Area<'_>) -> Result<Vec<Tooltip>, DrawError>,
 ) -> Markup {
     let mut svg = String::new();
@@ -56,7 +56,7 @@ pub(super) fn figure(
                 Ok(tips) => div class="drawing" tabindex="0" { (figure_markup(title, height, &svg, &tips)) },
                 Err(_) => p class="note" { (title) ": this could not be drawn." },
             }
-            figcaption { (below) }
+            figcaption { (caption) }
         }
     }
 }
@@ -76,25 +76,25 @@ fn figure_markup(title: &str, height: u32, svg: &str, tips: &[Tooltip]) -> Marku
     }
 }
 
-/// What the library wrote, without the element around it. It escapes the texts that it writes.
+/// The content of the library's SVG, without the outer element. The library escapes the texts that it writes.
 fn svg_content(svg: &str) -> &str {
-    let begun = svg.split_once('>').map_or("", |(_, rest)| rest);
-    begun.rsplit_once("</svg>").map_or(begun, |(inside, _)| inside)
+    let content = svg.split_once('>').map_or("", |(_, rest)| rest);
+    content.rsplit_once("</svg>").map_or(content, |(inside, _)| inside)
 }
 
-/// What marks look like beside the words for them.
-pub(super) fn legend(of: &[(Marker, &str)]) -> Markup {
-    html! { ul class="legend" { @for (mark, words) in of { li { (symbol(|area| mark.draw(area, (12, 8)))) (words) } } } }
+/// A legend: each marker with its meaning.
+pub(super) fn legend(entries: &[(Marker, &str)]) -> Markup {
+    html! { ul class="legend" { @for (marker, label) in entries { li { (symbol(|area| marker.draw(area, (12, 8)))) (label) } } } }
 }
 
-/// A drawing of the size of a letter.
+/// A drawing of the size of a character.
 pub(super) fn symbol(draw: impl FnOnce(&Area<'_>) -> Result<(), DrawError>) -> Markup {
     let mut svg = String::new();
     let drawn = draw(&SVGBackend::with_string(&mut svg, (24, 16)).into_drawing_area());
     html! { @if drawn.is_ok() { svg viewBox="0 0 24 16" aria-hidden="true" { (PreEscaped(svg_content(&svg))) } } }
 }
 
-/// The form of a mark.
+/// The shape of a marker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum MarkerShape {
     Circle,
@@ -105,25 +105,25 @@ pub(super) enum MarkerShape {
     Tick,
 }
 
-/// A mark in a drawing.
+/// A marker in a drawing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Marker {
     pub(super) shape: MarkerShape,
     pub(super) color: ThemeColor,
-    /// Filled, or an outline.
+    /// Whether it is filled or an outline.
     pub(super) is_solid: bool,
 }
 
 impl Marker {
-    pub(super) const fn solid(shape: MarkerShape, ink: ThemeColor) -> Marker {
-        Marker { shape, color: ink, is_solid: true }
+    pub(super) const fn solid(shape: MarkerShape, color: ThemeColor) -> Marker {
+        Marker { shape, color, is_solid: true }
     }
 
-    pub(super) const fn outline(shape: MarkerShape, ink: ThemeColor) -> Marker {
-        Marker { shape, color: ink, is_solid: false }
+    pub(super) const fn outline(shape: MarkerShape, color: ThemeColor) -> Marker {
+        Marker { shape, color, is_solid: false }
     }
 
-    /// Of the n-th of several: told by its form as well as by its colour, and as often unlike the others as both allow.
+    /// The marker of the n-th series: series differ in shape and color, in as many combinations as possible.
     pub(super) fn for_series(number: usize) -> Marker {
         const SHAPES: [MarkerShape; 4] =
             [MarkerShape::Circle, MarkerShape::Triangle, MarkerShape::Square, MarkerShape::Diamond];
@@ -156,38 +156,44 @@ impl Marker {
     }
 }
 
-fn translate(by: Point, points: &[Point]) -> Vec<Point> {
-    points.iter().map(|(x, y)| (x + by.0, y + by.1)).collect()
+fn translate(offset: Point, points: &[Point]) -> Vec<Point> {
+    points.iter().map(|(x, y)| (x + offset.0, y + offset.1)).collect()
 }
 
 /// A filled rectangle.
-pub(super) fn draw_bar(area: &Area<'_>, from: Point, to: Point, ink: ThemeColor) -> Result<(), DrawError> {
-    area.draw(&Rectangle::new([from, to], ink.rgb().filled()))
+pub(super) fn draw_bar(area: &Area<'_>, from: Point, to: Point, color: ThemeColor) -> Result<(), DrawError> {
+    area.draw(&Rectangle::new([from, to], color.rgb().filled()))
 }
 
-/// A line through some places.
-pub(super) fn draw_line(area: &Area<'_>, places: Vec<Point>, ink: ThemeColor, width: u32) -> Result<(), DrawError> {
-    area.draw(&PathElement::new(places, ink.rgb().stroke_width(width)))
+/// A line through points.
+pub(super) fn draw_line(area: &Area<'_>, points: Vec<Point>, color: ThemeColor, width: u32) -> Result<(), DrawError> {
+    area.draw(&PathElement::new(points, color.rgb().stroke_width(width)))
 }
 
-/// A word that begins, or with `HPos::Right` ends, at a place, at half its height.
-pub(super) fn draw_text(area: &Area<'_>, text: &str, at: Point, side: HPos, ink: ThemeColor) -> Result<(), DrawError> {
-    area.draw(&Text::new(text.to_owned(), at, text_style(ink).pos(Pos::new(side, VPos::Center))))
+/// A text that starts at a point, or ends there with `HPos::Right`; it is vertically centered.
+pub(super) fn draw_text(
+    area: &Area<'_>,
+    text: &str,
+    at: Point,
+    side: HPos,
+    color: ThemeColor,
+) -> Result<(), DrawError> {
+    area.draw(&Text::new(text.to_owned(), at, text_style(color).pos(Pos::new(side, VPos::Center))))
 }
 
-fn text_style(ink: ThemeColor) -> TextStyle<'static> {
-    ("sans-serif", FONT_SIZE).into_font().color(&ink.rgb())
+fn text_style(color: ThemeColor) -> TextStyle<'static> {
+    ("sans-serif", FONT_SIZE).into_font().color(&color.rgb())
 }
 
-/// An axis from nothing to `end`.
+/// An axis from 0 to `end`.
 pub(super) struct Axis<'a> {
     pub(super) end: f64,
     pub(super) name: &'a str,
-    /// How its numbers read; an axis without them is not drawn.
+    /// The format of its numbers; an axis without it is not drawn.
     pub(super) tick_label: Option<fn(f64) -> String>,
 }
 
-/// How much room a drawing leaves on its left and its right.
+/// The left and right margins of a drawing.
 pub(super) struct Margins {
     pub(super) left: u32,
     pub(super) right: u32,
@@ -196,36 +202,36 @@ pub(super) struct Margins {
 /// Draws two axes.
 pub(super) fn draw_axes<'a, 'b>(
     area: &'a Area<'b>,
-    room: &Margins,
+    margins: &Margins,
     x: &Axis<'_>,
     y: &Axis<'_>,
 ) -> Result<Chart<'a, 'b>, DrawError> {
     let mut builder = ChartBuilder::on(area);
-    builder.margin_top(10).margin_right(room.right).x_label_area_size(44);
+    builder.margin_top(10).margin_right(margins.right).x_label_area_size(44);
     match y.tick_label {
-        Some(_) => builder.margin_left(4).y_label_area_size(room.left),
-        None => builder.margin_left(room.left),
+        Some(_) => builder.margin_left(4).y_label_area_size(margins.left),
+        None => builder.margin_left(margins.left),
     };
-    // An axis without length would have no numbers to put on it.
+    // An axis of length 0 would have no numbers.
     let end = |axis: &Axis<'_>| if axis.end > 0.0 { axis.end } else { 1.0 };
     let mut chart = builder.build_cartesian_2d(0.0..end(x), 0.0..end(y))?;
-    let (x_told, y_told) = (x.tick_label.unwrap_or(tick_number), y.tick_label.unwrap_or(tick_number));
-    let (x_words, y_words) = (|value: &f64| x_told(*value), |value: &f64| y_told(*value));
+    let (x_format, y_format) = (x.tick_label.unwrap_or(tick_number), y.tick_label.unwrap_or(tick_number));
+    let (x_formatter, y_formatter) = (|value: &f64| x_format(*value), |value: &f64| y_format(*value));
     let mut mesh = chart.configure_mesh();
     mesh.max_light_lines(0).bold_line_style(ThemeColor::Grid.rgb()).axis_style(ThemeColor::Grid.rgb());
     mesh.label_style(text_style(ThemeColor::Faint))
         .axis_desc_style(text_style(ThemeColor::Faint))
         .set_all_tick_mark_size(3);
-    mesh.x_labels(8).x_label_formatter(&x_words).x_desc(x.name);
+    mesh.x_labels(8).x_label_formatter(&x_formatter).x_desc(x.name);
     match y.tick_label {
-        Some(_) => mesh.y_labels(6).y_label_formatter(&y_words).y_desc(y.name),
+        Some(_) => mesh.y_labels(6).y_label_formatter(&y_formatter).y_desc(y.name),
         None => mesh.disable_y_mesh().disable_y_axis(),
     };
     mesh.draw()?;
     Ok(chart)
 }
 
-/// The unit in which so many seconds read well: its name, and its seconds.
+/// A suitable unit for a time: its name and its length in seconds.
 pub(super) fn time_unit(seconds: f64) -> (&'static str, f64) {
     match seconds {
         7_200.0.. => ("hours", 3_600.0),
@@ -234,10 +240,10 @@ pub(super) fn time_unit(seconds: f64) -> (&'static str, f64) {
     }
 }
 
-/// A number with no more digits than it needs.
+/// A number without trailing zeros.
 pub(super) fn tick_number(value: f64) -> String {
-    let told = format!("{value:.6}");
-    told.trim_end_matches('0').trim_end_matches('.').to_owned()
+    let text = format!("{value:.6}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 #[cfg(test)]
@@ -270,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mark_can_be_drawn() {
+    fn every_marker_can_be_drawn() {
         for shape in [
             MarkerShape::Circle,
             MarkerShape::Triangle,
@@ -279,8 +285,8 @@ mod tests {
             MarkerShape::Cross,
             MarkerShape::Tick,
         ] {
-            for mark in [Marker::solid(shape, ThemeColor::Answer), Marker::outline(shape, ThemeColor::Answer)] {
-                assert!(legend(&[(mark, "m")]).into_string().contains("#1D4FB3"), "{mark:?}");
+            for marker in [Marker::solid(shape, ThemeColor::Answer), Marker::outline(shape, ThemeColor::Answer)] {
+                assert!(legend(&[(marker, "m")]).into_string().contains("#1D4FB3"), "{marker:?}");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The page of a group: what its arms come to beside each other, in a table and in drawings. What is too few to tell is said to be.
+//! The page of a group: the comparison of its arms, in tables and drawings. It says if there are too few values for a result.
 
 use std::time::Duration;
 
@@ -9,33 +9,33 @@ use super::plots::{COST_METRIC, TIME_METRIC, TOKENS_METRIC, scatter_plot, strip_
 use super::{fact, html_page, preformatted, section, table};
 use crate::experiment::table::{Agreement, ComparisonRow, ComparisonTable, Difference, Mean, Measure, Winner, arm_key};
 
-/// The longest name of an arm, in characters: variants of one config differ at its end.
+/// The longest name of an arm, in characters: variants of one config differ at the end of their names.
 const MAX_ARM_CHARS: usize = 200;
 /// The longest question, in characters, and the most questions.
 const MAX_QUESTION_CHARS: usize = 2_000;
 const MAX_QUESTIONS: usize = 100;
-/// The most winners of a row that are named.
+/// The most winners that a row names.
 const MAX_WINNERS: usize = 5;
-/// What stands in the place of an interval that cannot be told.
+/// The text in place of an interval with too few values.
 const TOO_FEW: &str = "too few to tell";
 
 /// The page of a group. With `refresh`, the browser reloads it at that interval.
 pub fn group_page(table: &ComparisonTable, refresh: Option<Duration>) -> String {
-    let of = &table.comparison;
+    let comparison = &table.comparison;
     let body = html! {
         (head(table, refresh))
         (section("arms", "Arms, over all questions", rows(table, &table.arms)))
-        (section("plane", "Cost against time", scatter_plot(of)))
+        (section("plane", "Cost against time", scatter_plot(comparison)))
         (section("spread", "Each run", html! {
             p class="note" { "Every mark is a run; one that is not filled did not succeed. Where an arm has four or more, a box reaches from quartile to quartile, with the median in it." }
-            (strip_plot(of, &TIME_METRIC)) (strip_plot(of, &COST_METRIC)) (strip_plot(of, &TOKENS_METRIC))
+            (strip_plot(comparison, &TIME_METRIC)) (strip_plot(comparison, &COST_METRIC)) (strip_plot(comparison, &TOKENS_METRIC))
         }))
         (section("agreement", "Agreement between arms", agreements(table)))
         (section("differences", "Differences between arms", differences(table)))
         (section("rows", "Arms, question by question", rows(table, &table.rows)))
-        (section("questions", "Questions", questions(&of.questions)))
+        (section("questions", "Questions", questions(&comparison.questions)))
     };
-    html_page(&format!("group {}", short_name(&of.group, 60)), refresh, &body)
+    html_page(&format!("group {}", short_name(&comparison.group, 60)), refresh, &body)
 }
 
 fn head(table: &ComparisonTable, refresh: Option<Duration>) -> Markup {
@@ -46,8 +46,8 @@ fn head(table: &ComparisonTable, refresh: Option<Duration>) -> Markup {
     html! {
         header {
             h1 { "Group " (name_markup(&table.comparison.group)) }
-            @if let Some(every) = refresh {
-                p class="note" { "Some runs go on. This page is written and read again every " (every.as_secs().max(1)) " seconds." }
+            @if let Some(interval) = refresh {
+                p class="note" { "Some runs go on. This page is written and read again every " (interval.as_secs().max(1)) " seconds." }
             }
             dl {
                 (fact("Runs", Some(html! { (trials.len()) })))
@@ -61,7 +61,7 @@ fn head(table: &ComparisonTable, refresh: Option<Duration>) -> Markup {
     }
 }
 
-fn rows(of: &ComparisonTable, rows: &[ComparisonRow]) -> Markup {
+fn rows(comparison_table: &ComparisonTable, rows: &[ComparisonRow]) -> Markup {
     if rows.is_empty() {
         return html! { p class="note" { "There is no run yet." } };
     }
@@ -71,8 +71,8 @@ fn rows(of: &ComparisonTable, rows: &[ComparisonRow]) -> Markup {
     columns.extend(["#Succeeded", "#Time", "#Cost", "#Tokens", "#Characters", "Agreement", "Winners", "#Margin"]);
     table(&columns, rows, |row| {
         html! {
-            th scope="row" class="who" { (arm_name(of, row.arm)) }
-            @if by_question { td class="who" { (question_cell(of, row)) } }
+            th scope="row" class="who" { (arm_name(comparison_table, row.arm)) }
+            @if by_question { td class="who" { (question_cell(comparison_table, row)) } }
             td class="number" { (row.succeeded) " of " (row.planned) @if row.started < row.planned { small { (row.started) " started" } } }
             td class="number" { (mean_cell(row.took_s, format::seconds)) }
             td class="number" { (mean_cell(row.cost_usd, format::usd)) }
@@ -85,29 +85,34 @@ fn rows(of: &ComparisonTable, rows: &[ComparisonRow]) -> Markup {
     })
 }
 
-fn arm_name(of: &ComparisonTable, arm: usize) -> Markup {
-    html! { (arm_key(arm)) @if let Some(known) = of.comparison.arms.get(arm) { small { bdi { (short_name(known, MAX_ARM_CHARS)) } } } }
+fn arm_name(comparison_table: &ComparisonTable, arm: usize) -> Markup {
+    html! { (arm_key(arm)) @if let Some(label) = comparison_table.comparison.arms.get(arm) { small { bdi { (short_name(label, MAX_ARM_CHARS)) } } } }
 }
 
-fn question_cell(of: &ComparisonTable, row: &ComparisonRow) -> Markup {
+fn question_cell(comparison_table: &ComparisonTable, row: &ComparisonRow) -> Markup {
     match row.question {
         Some(number) => {
-            let text = of.comparison.questions.get(number).map(|text| short_name(text.trim(), 50)).unwrap_or_default();
+            let text = comparison_table
+                .comparison
+                .questions
+                .get(number)
+                .map(|text| short_name(text.trim(), 50))
+                .unwrap_or_default();
             html! { (number + 1) small { bdi { (text) } } }
         }
         None => html! { "all" },
     }
 }
 
-/// A mean with its interval, or why it has none.
-fn mean_cell(of: Option<Mean>, told: fn(f64) -> String) -> Markup {
-    match of {
+/// A mean with its interval, or with the reason why it has none.
+fn mean_cell(mean: Option<Mean>, format: fn(f64) -> String) -> Markup {
+    match mean {
         None => or_dash(None),
         Some(Mean { n, mean, interval }) => html! {
-            (told(mean))
+            (format(mean))
             small {
                 @match interval {
-                    Some((low, high)) => { span class="count" { (told(low)) } " to " span class="count" { (told(high)) } },
+                    Some((low, high)) => { span class="count" { (format(low)) } " to " span class="count" { (format(high)) } },
                     None => (TOO_FEW),
                 }
                 " " span class="count" { "(n = " (n) ")" }
@@ -116,8 +121,8 @@ fn mean_cell(of: Option<Mean>, told: fn(f64) -> String) -> Markup {
     }
 }
 
-fn agreement_cell(of: Option<Agreement>) -> Markup {
-    match of {
+fn agreement_cell(agreement: Option<Agreement>) -> Markup {
+    match agreement {
         None => or_dash(None),
         Some(Agreement { pairs, same, similarity }) => html! {
             (format::percent(same)) " the same"
@@ -126,42 +131,42 @@ fn agreement_cell(of: Option<Agreement>) -> Markup {
     }
 }
 
-fn winners_cell(all: &[Winner]) -> Markup {
+fn winners_cell(winners: &[Winner]) -> Markup {
     html! {
-        @if all.is_empty() { (or_dash(None)) }
-        @for winner in all.iter().take(MAX_WINNERS) {
+        @if winners.is_empty() { (or_dash(None)) }
+        @for winner in winners.iter().take(MAX_WINNERS) {
             div { (name_markup(&winner.agent)) " " (format::percent(winner.share))
                 @if let Some(model) = &winner.model { small { (name_markup(model)) } }
             }
         }
-        @if all.len() > MAX_WINNERS { small { "and " (all.len() - MAX_WINNERS) " more" } }
+        @if winners.len() > MAX_WINNERS { small { "and " (winners.len() - MAX_WINNERS) " more" } }
     }
 }
 
-fn agreements(of: &ComparisonTable) -> Markup {
-    if of.arm_agreements.is_empty() {
+fn agreements(comparison_table: &ComparisonTable) -> Markup {
+    if comparison_table.arm_agreements.is_empty() {
         return html! { p class="note" { "There are no two arms with answers to the same question." } };
     }
     html! {
         p class="note" { "How far the answers to a question are the same text, but for case, blanks and punctuation at the ends, and how many pairs of words they share." }
-        (table(&["First", "Second", "#Question", "Agreement"], &of.arm_agreements, |between| html! {
-            td class="who" { (arm_name(of, between.a)) }
-            td class="who" { (arm_name(of, between.b)) }
-            td class="number" { (between.question + 1) }
-            td { (agreement_cell(Some(between.agreement))) }
+        (table(&["First", "Second", "#Question", "Agreement"], &comparison_table.arm_agreements, |pair| html! {
+            td class="who" { (arm_name(comparison_table, pair.a)) }
+            td class="who" { (arm_name(comparison_table, pair.b)) }
+            td class="number" { (pair.question + 1) }
+            td { (agreement_cell(Some(pair.agreement))) }
         }))
     }
 }
 
-fn differences(of: &ComparisonTable) -> Markup {
-    if of.differences.is_empty() {
+fn differences(comparison_table: &ComparisonTable) -> Markup {
+    if comparison_table.differences.is_empty() {
         return html! { p class="note" { "There are no two arms with runs on the same question." } };
     }
     html! {
         p class="note" { "On the questions that both have answered: the second arm's mean less the first's, with an interval of 95 %." }
-        (table(&["First", "Second", "In", "#Difference", "#Interval", "#Questions", "What that says"], &of.differences, |difference| html! {
-            td class="who" { (arm_name(of, difference.a)) }
-            td class="who" { (arm_name(of, difference.b)) }
+        (table(&["First", "Second", "In", "#Difference", "#Interval", "#Questions", "What that says"], &comparison_table.differences, |difference| html! {
+            td class="who" { (arm_name(comparison_table, difference.a)) }
+            td class="who" { (arm_name(comparison_table, difference.b)) }
             td { (measure_format(difference.measure).0) }
             td class="number" { (signed_value(difference.mean, difference.measure)) }
             td class="number" {
@@ -176,7 +181,7 @@ fn differences(of: &ComparisonTable) -> Markup {
     }
 }
 
-/// A measure's name, and how its numbers read.
+/// A measure's name and the format of its numbers.
 fn measure_format(measure: Measure) -> (&'static str, fn(f64) -> String) {
     match measure {
         Measure::Succeeded => ("runs that succeeded", format::percent),
@@ -189,11 +194,11 @@ fn measure_format(measure: Measure) -> (&'static str, fn(f64) -> String) {
 
 fn signed_value(value: f64, measure: Measure) -> String {
     let sign = if value < 0.0 { "−" } else { "+" };
-    let (_, told) = measure_format(measure);
-    if value == 0.0 { told(0.0) } else { format!("{sign}{}", told(value.abs())) }
+    let (_, format) = measure_format(measure);
+    if value == 0.0 { format(0.0) } else { format!("{sign}{}", format(value.abs())) }
 }
 
-/// What a difference says, in words.
+/// The verdict on a difference, in words.
 fn verdict(difference: &Difference) -> &'static str {
     match difference.interval {
         None => TOO_FEW,
@@ -203,10 +208,10 @@ fn verdict(difference: &Difference) -> &'static str {
     }
 }
 
-fn questions(all: &[String]) -> Markup {
+fn questions(texts: &[String]) -> Markup {
     html! {
-        ol { @for text in all.iter().take(MAX_QUESTIONS) { li { (preformatted(text, MAX_QUESTION_CHARS, &html! { "the rest is not shown." })) } } }
-        (super::truncation_note("questions", all.len(), MAX_QUESTIONS))
+        ol { @for text in texts.iter().take(MAX_QUESTIONS) { li { (preformatted(text, MAX_QUESTION_CHARS, &html! { "the rest is not shown." })) } } }
+        (super::truncation_note("questions", texts.len(), MAX_QUESTIONS))
     }
 }
 
@@ -220,12 +225,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_few_is_said_in_words() {
-        let told = |interval| verdict(&difference(interval));
-        assert_eq!(told(None), "too few to tell");
-        assert_eq!(told(Some((0.1, 0.2))), "the second has more");
-        assert_eq!(told(Some((-0.2, -0.1))), "the second has less");
-        assert_eq!(told(Some((-0.1, 0.1))), "no difference that shows");
+    fn too_few_values_are_reported_in_words() {
+        let format = |interval| verdict(&difference(interval));
+        assert_eq!(format(None), "too few to tell");
+        assert_eq!(format(Some((0.1, 0.2))), "the second has more");
+        assert_eq!(format(Some((-0.2, -0.1))), "the second has less");
+        assert_eq!(format(Some((-0.1, 0.1))), "no difference that shows");
         let one = mean_cell(Some(Mean { n: 1, mean: 2.0, interval: None }), format::seconds).into_string();
         assert!(one.contains("2.0 s") && one.contains("too few to tell") && one.contains("(n = 1)"), "{one}");
         assert_eq!(
@@ -238,12 +243,12 @@ mod tests {
     fn an_empty_group_has_a_page_and_no_text_becomes_an_element() {
         assert!(group_page(&ComparisonTable::default(), None).contains("There is no run yet."));
         let bad = "</title><script>x</script>".to_owned();
-        let of =
+        let comparison =
             Comparison { group: bad.clone(), arms: vec![bad.clone()], questions: vec![bad.clone()], trials: vec![] };
         let winners = vec![Winner { agent: bad.clone(), model: Some(bad), share: f64::NAN }];
         let row = ComparisonRow { planned: 3, question: Some(9), winners, ..ComparisonRow::default() };
         let table = ComparisonTable {
-            comparison: of,
+            comparison,
             rows: vec![row.clone()],
             arms: vec![ComparisonRow { arm: 7, ..row }],
             arm_agreements: vec![ArmAgreement {

@@ -1,4 +1,4 @@
-//! The page of one run: how it is, its answer, what its agents did on a time axis, what they spent, and all of it in tables.
+//! The page of one run: its state, its answer, the actions of its agents on a time axis, their spend, and all details in tables.
 
 use std::time::Duration;
 
@@ -14,50 +14,50 @@ use crate::massgen::timeline::{
 };
 use crate::run::{ConfigChoice, Mode, Outcome, RunId, RunRecord, RunState};
 
-/// The longest question and answer, in characters.
+/// The longest question, in characters.
 const MAX_QUESTION_CHARS: usize = 20_000;
-/// The longest answer.
+/// The longest answer, in characters.
 pub const MAX_ANSWER_CHARS: usize = 200_000;
-/// The longest reason or message in a table.
+/// The longest reason or message in a table, in characters.
 const MAX_REASON_CHARS: usize = 2_000;
-/// The most gaps that are told of.
+/// The most gaps that are listed.
 const MAX_GAPS: usize = 50;
 
-/// The page of a run. `answer` is the best that there is; with `refresh`, the browser reloads the page at that interval.
-pub fn run_page(record: &RunRecord, story: &Timeline, answer: Option<&str>, refresh: Option<Duration>) -> String {
+/// The page of a run. `answer` is its best answer; with `refresh`, the browser reloads the page at that interval.
+pub fn run_page(record: &RunRecord, timeline: &Timeline, answer: Option<&str>, refresh: Option<Duration>) -> String {
     let id = &record.spec.id;
     let (state, _) = state_label(&record.state);
     let body = html! {
-        (head(record, story, refresh))
+        (head(record, timeline, refresh))
         (answer_section(record, answer))
-        (section("axis", "What happened", timeline_chart(story)))
+        (section("axis", "What happened", timeline_chart(timeline)))
         (section("spent", "What was spent", html! {
-            (agents(&story.agents))
-            (spending_chart(story, SpendingMetric::Cost))
-            (spending_chart(story, SpendingMetric::Tokens))
+            (agents(&timeline.agents))
+            (spending_chart(timeline, SpendingMetric::Cost))
+            (spending_chart(timeline, SpendingMetric::Tokens))
         }))
-        (details(story))
+        (details(timeline))
     };
     html_page(&format!("{id} {state}"), refresh, &body)
 }
 
-fn head(record: &RunRecord, story: &Timeline, refresh: Option<Duration>) -> Markup {
+fn head(record: &RunRecord, timeline: &Timeline, refresh: Option<Duration>) -> Markup {
     let spec = &record.spec;
-    let (word, look) = state_label(&record.state);
+    let (label, class_name) = state_label(&record.state);
     html! {
         header {
-            h1 { "Run " (spec.id.as_str()) " " span class={ "state " (look) } { (word) } }
-            @if let Some(every) = refresh {
-                p class="note" { "The run goes on. This page is written and read again every " (every.as_secs().max(1)) " seconds." }
+            h1 { "Run " (spec.id.as_str()) " " span class={ "state " (class_name) } { (label) } }
+            @if let Some(interval) = refresh {
+                p class="note" { "The run goes on. This page is written and read again every " (interval.as_secs().max(1)) " seconds." }
             }
             (problem_section(record))
-            (facts(record, story))
+            (facts(record, timeline))
         }
         (section("question", "Question", preformatted(&spec.question, MAX_QUESTION_CHARS, &html! { "all of it is in " code { "spec.json" } " of the run's folder." })))
     }
 }
 
-/// The word for a state, and how it looks.
+/// The label of a state and its CSS class.
 fn state_label(state: &RunState) -> (&str, &'static str) {
     match state {
         RunState::Queued => ("queued", ""),
@@ -103,11 +103,11 @@ fn problem_section(record: &RunRecord) -> Markup {
     }
 }
 
-fn facts(record: &RunRecord, story: &Timeline) -> Markup {
+fn facts(record: &RunRecord, timeline: &Timeline) -> Markup {
     let spec = &record.spec;
-    let run = |id: &RunId| html! { (id.as_str()) };
+    let run_markup = |id: &RunId| html! { (id.as_str()) };
     let tokens = record.total_spent().tokens;
-    let below = &spec.lineage;
+    let lineage = &spec.lineage;
     let mode = match spec.mode {
         Mode::Full => "answers and votes",
         Mode::Quick => "one answer each, no votes",
@@ -122,30 +122,30 @@ fn facts(record: &RunRecord, story: &Timeline) -> Markup {
             (fact("Took", record.state.ending().map(|ending| html! { (format::seconds(ending.duration.as_secs_f64())) })))
             (fact("Cost", Some(cost_markup(record))))
             (fact("Tokens", (tokens > 0).then(|| html! { (format::count(tokens)) })))
-            (fact("Winner", winner(record, story).map(name_markup)))
+            (fact("Winner", winner(record, timeline).map(name_markup)))
             (fact("Group", spec.group.as_deref().map(name_markup)))
-            (fact("Part of run", below.parent.as_ref().map(run)))
-            (fact("First of its tree", below.parent.as_ref().map(|_| run(&below.root))))
-            (fact("Builds on", spec.basis.as_ref().map(|from| html! { (name_markup(from.answer.as_deref().unwrap_or("the answer"))) " in " (run(&from.run)) })))
-            (fact("Goes on with", spec.continuation.as_ref().map(|before| html! { (run(&before.run)) ", turn " (before.turn) })))
+            (fact("Part of run", lineage.parent.as_ref().map(run_markup)))
+            (fact("First of its tree", lineage.parent.as_ref().map(|_| run_markup(&lineage.root))))
+            (fact("Builds on", spec.basis.as_ref().map(|from| html! { (name_markup(from.answer.as_deref().unwrap_or("the answer"))) " in " (run_markup(&from.run)) })))
+            (fact("Goes on with", spec.continuation.as_ref().map(|before| html! { (run_markup(&before.run)) ", turn " (before.turn) })))
         }
     }
 }
 
-/// A file of the project by its place in it.
+/// The config; a file of the project by its relative path.
 fn config_markup(record: &RunRecord) -> Markup {
     match &record.spec.config {
         ConfigChoice::File(path) => {
             let inside = path.strip_prefix(&record.spec.project).unwrap_or(path);
             name_markup(&inside.display().to_string())
         }
-        ConfigChoice::Rehearsal(asked) => name_markup(asked),
+        ConfigChoice::Rehearsal(name) => name_markup(name),
     }
 }
 
 fn timestamp_markup(at: Timestamp) -> Markup {
-    let told = at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string();
-    html! { time datetime=(at) { (told) } }
+    let text = at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string();
+    html! { time datetime=(at) { (text) } }
 }
 
 fn cost_markup(record: &RunRecord) -> Markup {
@@ -162,16 +162,16 @@ fn cost_markup(record: &RunRecord) -> Markup {
     }
 }
 
-fn winner<'a>(record: &'a RunRecord, story: &'a Timeline) -> Option<&'a str> {
+fn winner<'a>(record: &'a RunRecord, timeline: &'a Timeline) -> Option<&'a str> {
     let answer = record.state.ending().and_then(|ending| ending.answer.as_ref()).map(|answer| answer.agent.as_str());
-    let presented = story.presentation.as_ref().map(|last| last.agent.as_str());
+    let presented = timeline.presentation.as_ref().map(|last| last.agent.as_str());
     let announced = || record.digest.as_ref().and_then(|digest| digest.winner.as_deref());
     answer.or(presented).or_else(announced)
 }
 
 fn answer_section(record: &RunRecord, answer: Option<&str>) -> Markup {
-    let kept = record.state.ending().and_then(|ending| ending.answer.as_ref());
-    let is_partial = kept.is_none_or(|answer| record.state.is_partial_answer(answer.source));
+    let final_answer = record.state.ending().and_then(|ending| ending.answer.as_ref());
+    let is_partial = final_answer.is_none_or(|answer| record.state.is_partial_answer(answer.source));
     let heading = if is_partial { "The best answer so far" } else { "The answer" };
     let rest = html! { code { "massgen-mcp result " (record.spec.id.as_str()) } " prints all of it." };
     let body = match answer {
@@ -181,10 +181,10 @@ fn answer_section(record: &RunRecord, answer: Option<&str>) -> Markup {
     section("answer", heading, body)
 }
 
-fn agents(all: &[AgentTotals]) -> Markup {
+fn agents(totals: &[AgentTotals]) -> Markup {
     let columns =
         ["Agent", "Model", "#Tokens read", "#Tokens written", "#Cost", "#Calls of its model", "#Waited for it"];
-    table(&columns, all, |agent| {
+    table(&columns, totals, |agent| {
         html! {
             th scope="row" class="who" title=(source_path(&agent.source)) { (name_markup(&agent.id)) }
             td class="who" { (or_dash(agent.model.as_deref().map(|model| short_name(model, 60)))) }
@@ -197,20 +197,20 @@ fn agents(all: &[AgentTotals]) -> Markup {
     })
 }
 
-/// Everything in tables; what did not happen has none.
-fn details(story: &Timeline) -> Markup {
+/// All details in tables; empty tables are left out.
+fn details(timeline: &Timeline) -> Markup {
     html! {
-        @if !story.answers.is_empty() { (section("answers", "Answers", answers(&story.answers))) }
-        @if !story.votes.is_empty() { (section("votes", "Votes", votes(&story.votes))) }
-        @if !story.rounds.is_empty() { (section("rounds", "Rounds", rounds(&story.rounds))) }
-        @if !story.restarts.is_empty() { (section("restarts", "Restarts", restarts(story))) }
-        @if !story.tools.is_empty() { (section("tools", "Tools", tools(&story.tools))) }
-        @if !story.errors.is_empty() { (section("troubles", "Troubles", errors_table(&story.errors))) }
-        @if !story.gaps.is_empty() { (section("gaps", "What is not known", gaps(&story.gaps))) }
+        @if !timeline.answers.is_empty() { (section("answers", "Answers", answers(&timeline.answers))) }
+        @if !timeline.votes.is_empty() { (section("votes", "Votes", votes(&timeline.votes))) }
+        @if !timeline.rounds.is_empty() { (section("rounds", "Rounds", rounds(&timeline.rounds))) }
+        @if !timeline.restarts.is_empty() { (section("restarts", "Restarts", restarts(timeline))) }
+        @if !timeline.tools.is_empty() { (section("tools", "Tools", tools(&timeline.tools))) }
+        @if !timeline.errors.is_empty() { (section("troubles", "Troubles", errors_table(&timeline.errors))) }
+        @if !timeline.gaps.is_empty() { (section("gaps", "What is not known", gaps(&timeline.gaps))) }
     }
 }
 
-/// The first cell of a row: when, and, as a tooltip, the file that says so.
+/// The first cell of a row: the time, with the source file as a tooltip.
 fn time_cell(at: f64, source: &SourcePath) -> Markup {
     html! { td class="when" title=(source_path(source)) { (or_dash(drawable(at).map(format::seconds))) } }
 }
@@ -222,28 +222,28 @@ fn source_path(source: &SourcePath) -> String {
     }
 }
 
-fn answers(all: &[AnswerEvent]) -> Markup {
-    table(&["At", "Agent", "Answer", "#Characters"], all, |given| {
+fn answers(events: &[AnswerEvent]) -> Markup {
+    table(&["At", "Agent", "Answer", "#Characters"], events, |answer| {
         html! {
-            (time_cell(given.time_s, &given.source))
-            td class="who" { (name_markup(&given.agent)) }
-            td class="who" { (name_markup(&given.label)) }
-            td class="number" { (format::count(given.chars)) }
+            (time_cell(answer.time_s, &answer.source))
+            td class="who" { (name_markup(&answer.agent)) }
+            td class="who" { (name_markup(&answer.label)) }
+            td class="number" { (format::count(answer.chars)) }
         }
     })
 }
 
-fn votes(all: &[VoteEvent]) -> Markup {
-    table(&["At", "Voter", "For", "Reason"], all, |cast| {
+fn votes(events: &[VoteEvent]) -> Markup {
+    table(&["At", "Voter", "For", "Reason"], events, |vote| {
         html! {
-            (time_cell(cast.time_s, &cast.source))
-            td class="who" { (name_markup(&cast.voter)) }
+            (time_cell(vote.time_s, &vote.source))
+            td class="who" { (name_markup(&vote.voter)) }
             td class="who" {
-                (name_markup(cast.label.as_deref().unwrap_or(&cast.agent)))
-                @if cast.label.is_some() { small { (name_markup(&cast.agent)) } }
-                @if !cast.counted { small { "void: a newer answer came" } }
+                (name_markup(vote.label.as_deref().unwrap_or(&vote.agent)))
+                @if vote.label.is_some() { small { (name_markup(&vote.agent)) } }
+                @if !vote.counted { small { "void: a newer answer came" } }
             }
-            td class="text" { (plain_lines(&cast.reason)) }
+            td class="text" { (plain_lines(&vote.reason)) }
         }
     })
 }
@@ -252,9 +252,9 @@ fn plain_lines(text: &str) -> Markup {
     html! { span dir="auto" { (format::truncate_lines(text.trim(), MAX_REASON_CHARS)) @if text.chars().count() > MAX_REASON_CHARS { " …" } } }
 }
 
-fn rounds(all: &[Round]) -> Markup {
+fn rounds(entries: &[Round]) -> Markup {
     let columns = ["From", "#Took", "Agent", "#Round", "Kind", "Outcome", "#Tokens read", "#Tokens written", "#Cost"];
-    table(&columns, all, |round| {
+    table(&columns, entries, |round| {
         let outcome = if round.outcome.is_empty() { "goes on" } else { &round.outcome };
         let is_bad = matches!(outcome, "error" | "timeout");
         html! {
@@ -271,8 +271,8 @@ fn rounds(all: &[Round]) -> Markup {
     })
 }
 
-fn restarts(story: &Timeline) -> Markup {
-    table(&["At", "Agent", "Why"], &story.restarts, |restart| {
+fn restarts(timeline: &Timeline) -> Markup {
+    table(&["At", "Agent", "Why"], &timeline.restarts, |restart| {
         html! {
             (time_cell(restart.time_s, &restart.source))
             td class="who" { (name_markup(&restart.agent)) }
@@ -281,9 +281,9 @@ fn restarts(story: &Timeline) -> Markup {
     })
 }
 
-fn tools(all: &[ToolCall]) -> Markup {
-    table(&["At", "#Took", "Agent", "Tool", "Outcome"], all, |call| {
-        let (outcome, look) = match (call.failed, call.duration_s) {
+fn tools(calls: &[ToolCall]) -> Markup {
+    table(&["At", "#Took", "Agent", "Tool", "Outcome"], calls, |call| {
+        let (outcome, class_name) = match (call.failed, call.duration_s) {
             (true, _) => ("failed", Some("bad")),
             (false, Some(_)) => ("done", None),
             (false, None) => ("open", None),
@@ -293,25 +293,25 @@ fn tools(all: &[ToolCall]) -> Markup {
             td class="number" { (or_dash(call.duration_s.and_then(drawable).map(format::seconds))) }
             td class="who" { (name_markup(&call.agent)) }
             td class="who" { (name_markup(&call.tool)) }
-            td class=[look] { (outcome) }
+            td class=[class_name] { (outcome) }
         }
     })
 }
 
-fn errors_table(all: &[ErrorEvent]) -> Markup {
-    table(&["At", "Agent", "What"], all, |trouble| {
+fn errors_table(errors: &[ErrorEvent]) -> Markup {
+    table(&["At", "Agent", "What"], errors, |error| {
         html! {
-            (time_cell(trouble.time_s, &trouble.source))
-            td class="who" { (or_dash(trouble.agent.as_deref().map(|agent| short_name(agent, 60)))) }
-            td class="text" { (plain_lines(&trouble.message)) }
+            (time_cell(error.time_s, &error.source))
+            td class="who" { (or_dash(error.agent.as_deref().map(|agent| short_name(agent, 60)))) }
+            td class="text" { (plain_lines(&error.message)) }
         }
     })
 }
 
-fn gaps(all: &[String]) -> Markup {
+fn gaps(texts: &[String]) -> Markup {
     html! {
-        ul { @for gap in all.iter().take(MAX_GAPS) { li { (short_name(gap, MAX_REASON_CHARS)) } } }
-        (truncation_note("gaps", all.len(), MAX_GAPS))
+        ul { @for gap in texts.iter().take(MAX_GAPS) { li { (short_name(gap, MAX_REASON_CHARS)) } } }
+        (truncation_note("gaps", texts.len(), MAX_GAPS))
     }
 }
 
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_of_which_nothing_is_known_has_a_page() {
+    fn a_run_without_any_data_has_a_page() {
         let page = run_page(&record("Why?"), &Timeline::default(), None, None);
         for part in ["mg-00000001", "queued", "Why?", "team.yaml", "There is none yet", "Content-Security-Policy"] {
             assert!(page.contains(part), "{part}");
@@ -362,28 +362,28 @@ mod tests {
         let agent =
             AgentTotals { id: bad.into(), model: Some(bad.into()), source: bad.into(), ..AgentTotals::default() };
         let call = ToolCall { agent: bad.into(), tool: bad.into(), ..ToolCall::default() };
-        let trouble = ErrorEvent { agent: Some(bad.into()), message: bad.into(), ..ErrorEvent::default() };
-        let given = AnswerEvent { agent: bad.into(), label: bad.into(), ..AnswerEvent::default() };
-        let story = Timeline {
+        let error = ErrorEvent { agent: Some(bad.into()), message: bad.into(), ..ErrorEvent::default() };
+        let answer = AnswerEvent { agent: bad.into(), label: bad.into(), ..AnswerEvent::default() };
+        let timeline = Timeline {
             agents: vec![agent],
             votes: vec![vote],
             rounds: vec![round],
             tools: vec![call],
-            errors: vec![trouble],
-            answers: vec![given],
+            errors: vec![error],
+            answers: vec![answer],
             gaps: vec![bad.into()],
             ..Timeline::default()
         };
-        let page = run_page(&record(bad), &story, Some(bad), None);
+        let page = run_page(&record(bad), &timeline, Some(bad), None);
         assert_eq!(page.matches("<script").count() + page.matches("<img").count(), 0);
         assert_eq!((page.matches("</style>").count(), page.matches("<style>").count()), (1, 1));
         assert!(!page.contains(['\u{202e}', '\u{1b}']) && page.contains("&lt;script&gt;"));
     }
 
     #[test]
-    fn what_is_too_long_is_cut_and_said_to_be() {
-        let story = Timeline { tools: vec![ToolCall::default(); 10_000], ..Timeline::default() };
-        let page = run_page(&record("q"), &story, Some(&"ż".repeat(MAX_ANSWER_CHARS + 7)), None);
+    fn long_texts_and_tables_are_cut_with_a_note() {
+        let timeline = Timeline { tools: vec![ToolCall::default(); 10_000], ..Timeline::default() };
+        let page = run_page(&record("q"), &timeline, Some(&"ż".repeat(MAX_ANSWER_CHARS + 7)), None);
         assert!(page.contains("Of 10,000 rows the first 500 are shown."));
         assert!(page.contains("Cut after 200,000 of 200,007 characters"));
         assert!(page.len() < 2_000_000, "{}", page.len());

@@ -1,12 +1,12 @@
-//! Colours and style of a page, light and dark, on paper too. The drawing library writes a colour as a number; the style sheet
-//! finds that number and puts the theme's colour in its place, so that one drawing serves every theme.
+//! The colors and the style of a page, light, dark and for print. The drawing library writes a color as a number; the style sheet
+//! replaces that number by the theme's color, so that one drawing fits every theme.
 
 use std::fmt::Write;
 use std::sync::LazyLock;
 
 use plotters::style::RGBColor;
 
-/// What a drawn thing is, which decides its colour.
+/// The role of a drawn element, which decides its color.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ThemeColor {
     Text,
@@ -17,17 +17,17 @@ pub(super) enum ThemeColor {
     Voting,
     Presenting,
     Other,
-    /// Marks.
+    /// Markers.
     Answer,
     Vote,
     Restart,
     Tool,
     Error,
-    /// The lines and points of the n-th of several.
+    /// The lines and points of the n-th series.
     Series(usize),
 }
 
-/// Each colour for light and dark. The light ones differ from each other, since the style sheet knows a colour by its number.
+/// Each color in its light and dark variant. The light variants must differ, because the style sheet identifies a color by its number.
 const COLORS: [(u32, u32); 20] = [
     (0x1f2328, 0xe6e9ee),
     (0x656d76, 0x9aa4b0),
@@ -51,7 +51,7 @@ const COLORS: [(u32, u32); 20] = [
     (0x5b6b7c, 0xa9b8c8),
 ];
 
-/// How many colours there are for several of a kind; then they begin again.
+/// The number of series colors; after that they repeat.
 pub(super) const SERIES_COLORS: usize = 8;
 
 impl ThemeColor {
@@ -73,7 +73,7 @@ impl ThemeColor {
         }
     }
 
-    /// Its colour, as the drawing library takes it.
+    /// Its color, in the type of the drawing library.
     pub(super) fn rgb(self) -> RGBColor {
         let [_, red, green, blue] = COLORS[self.index()].0.to_be_bytes();
         RGBColor(red, green, blue)
@@ -87,10 +87,10 @@ pub(super) fn style_sheet() -> &'static str {
         let mut style = format!(
             ":root{{color-scheme:light dark;{light}}}\n@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}\n"
         );
-        for (place, (light, _)) in COLORS.iter().enumerate() {
-            let _never_fails = writeln!(
+        for (index, (light, _)) in COLORS.iter().enumerate() {
+            let _written = writeln!(
                 style,
-                "svg [fill=\"#{light:06X}\"]{{fill:var(--c{place})}} svg [stroke=\"#{light:06X}\"]{{stroke:var(--c{place})}}"
+                "svg [fill=\"#{light:06X}\"]{{fill:var(--c{index})}} svg [stroke=\"#{light:06X}\"]{{stroke:var(--c{index})}}"
             );
         }
         style + include_str!("style.css")
@@ -98,8 +98,8 @@ pub(super) fn style_sheet() -> &'static str {
     &STYLE
 }
 
-fn css_variables(of: impl Fn((u32, u32)) -> u32) -> String {
-    COLORS.iter().enumerate().map(|(place, colours)| format!("--c{place}:#{:06x};", of(*colours))).collect()
+fn css_variables(variant: impl Fn((u32, u32)) -> u32) -> String {
+    COLORS.iter().enumerate().map(|(index, colors)| format!("--c{index}:#{:06x};", variant(*colors))).collect()
 }
 
 #[cfg(test)]
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_two_things_have_one_colour() {
+    fn all_colors_are_different() {
         let light: std::collections::BTreeSet<_> = COLORS.iter().map(|(light, _)| light).collect();
         let dark: std::collections::BTreeSet<_> = COLORS.iter().map(|(_, dark)| dark).collect();
         assert_eq!((light.len(), dark.len()), (COLORS.len(), COLORS.len()));

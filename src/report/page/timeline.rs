@@ -1,5 +1,5 @@
-//! The time axis of a run: a lane for each agent, its rounds as bars, and marks for what happened. Of very many agents or marks
-//! it draws the first and says so.
+//! The time axis of a run: a lane for each agent, with bars for its rounds and markers for events. If there are too many agents or
+//! markers, it draws the first ones and says so.
 
 use maud::{Markup, html};
 use plotters::style::text_anchor::HPos;
@@ -11,12 +11,12 @@ use crate::massgen::timeline::{Round, Timeline};
 
 /// The most lanes.
 const MAX_LANES: usize = 40;
-/// The most bars and marks.
+/// The most bars and markers.
 const MAX_MARKERS: usize = 2_000;
-/// The height of a lane, and of a bar in it.
+/// The height of a lane and of a bar in it.
 const LANE_HEIGHT: u32 = 46;
 const BAR_HEIGHT: i32 = 22;
-/// The least width of a bar that has a word in it, for each letter of the word.
+/// The least width of a labelled bar, per letter of the label.
 const LETTER_WIDTH: i32 = 8;
 
 const ANSWER_MARKER: Marker = Marker::solid(MarkerShape::Circle, ThemeColor::Answer);
@@ -38,7 +38,7 @@ struct RoundBar {
     tooltip: String,
 }
 
-/// Something that happened at one moment.
+/// An event at one moment.
 #[derive(Debug, Clone, PartialEq)]
 struct TimelineMarker {
     lane: usize,
@@ -47,7 +47,7 @@ struct TimelineMarker {
     tooltip: String,
 }
 
-/// All that is drawn.
+/// The contents of the drawing.
 #[derive(Debug, Default, PartialEq)]
 struct TimelineChart {
     names: Vec<String>,
@@ -57,25 +57,27 @@ struct TimelineChart {
     omitted_markers: usize,
 }
 
-/// The time axis of a story.
-pub(super) fn timeline_chart(story: &Timeline) -> Markup {
-    let lanes = TimelineChart::from_timeline(story);
-    if lanes.bars.is_empty() && lanes.markers.is_empty() {
+/// The time axis of a run's timeline.
+pub(super) fn timeline_chart(timeline: &Timeline) -> Markup {
+    let chart_data = TimelineChart::from_timeline(timeline);
+    if chart_data.bars.is_empty() && chart_data.markers.is_empty() {
         return html! { p class="note" { "Nothing is known yet of what happened when." } };
     }
-    let height = u32::try_from(lanes.names.len()).unwrap_or_default() * LANE_HEIGHT + 60;
-    chart::figure("What the agents did, on a time axis", height, &lanes.legend_and_notes(), |area| lanes.draw(area))
+    let height = u32::try_from(chart_data.names.len()).unwrap_or_default() * LANE_HEIGHT + 60;
+    chart::figure("What the agents did, on a time axis", height, &chart_data.legend_and_notes(), |area| {
+        chart_data.draw(area)
+    })
 }
 
 impl TimelineChart {
-    fn from_timeline(story: &Timeline) -> TimelineChart {
-        let ids = agent_ids(story);
+    fn from_timeline(timeline: &Timeline) -> TimelineChart {
+        let ids = agent_ids(timeline);
         let mut lanes =
             TimelineChart { omitted_lanes: ids.len().saturating_sub(MAX_LANES), ..TimelineChart::default() };
         let shown = &ids[..ids.len().min(MAX_LANES)];
         lanes.names = shown.iter().map(|id| format::short_name(id, 18)).collect();
-        lanes.bars = round_bars(story, shown);
-        lanes.markers = timeline_markers(story, shown);
+        lanes.bars = round_bars(timeline, shown);
+        lanes.markers = timeline_markers(timeline, shown);
         if lanes.markers.iter().any(|event| event.lane == shown.len()) {
             lanes.names.push("the run".to_owned());
         }
@@ -92,24 +94,25 @@ impl TimelineChart {
 
     fn draw(&self, area: &Area<'_>) -> Result<Vec<Tooltip>, DrawError> {
         let end = self.end();
-        let (unit, per) = chart::time_unit(end);
-        let room = Margins { left: 150, right: 24 };
-        let x = Axis { end: end / per * 1.01, name: unit, tick_label: Some(chart::tick_number) };
+        let (unit, unit_size) = chart::time_unit(end);
+        let margins = Margins { left: 150, right: 24 };
+        let x = Axis { end: end / unit_size * 1.01, name: unit, tick_label: Some(chart::tick_number) };
         let chart =
-            chart::draw_axes(area, &room, &x, &Axis { end: self.names.len() as f64, name: "", tick_label: None })?;
-        let place = |lane: usize, at: f64| chart.backend_coord(&(at / per, (self.names.len() - lane) as f64 - 0.5));
+            chart::draw_axes(area, &margins, &x, &Axis { end: self.names.len() as f64, name: "", tick_label: None })?;
+        let position =
+            |lane: usize, at: f64| chart.backend_coord(&(at / unit_size, (self.names.len() - lane) as f64 - 0.5));
         self.draw_lanes(area, &chart)?;
         let mut tips = Vec::new();
         for bar in &self.bars {
-            tips.push(bar.draw(area, place(bar.lane, bar.start), place(bar.lane, bar.end))?);
+            tips.push(bar.draw(area, position(bar.lane, bar.start), position(bar.lane, bar.end))?);
         }
         for event in &self.markers {
-            tips.push(event.draw(area, place(event.lane, event.time_s))?);
+            tips.push(event.draw(area, position(event.lane, event.time_s))?);
         }
         Ok(tips)
     }
 
-    /// The names of the lanes, and lines between them.
+    /// Draws the names of the lanes and the lines between them.
     fn draw_lanes(&self, area: &Area<'_>, chart: &Chart<'_, '_>) -> Result<(), DrawError> {
         let width = chart.x_range().end;
         for (lane, name) in self.names.iter().enumerate() {
@@ -123,8 +126,8 @@ impl TimelineChart {
     }
 
     fn legend_and_notes(&self) -> Markup {
-        let bar = |ink, word: &str| {
-            let symbol = chart::symbol(|area| chart::draw_bar(area, (0, 2), (24, 14), ink));
+        let bar = |color, word: &str| {
+            let symbol = chart::symbol(|area| chart::draw_bar(area, (0, 2), (24, 14), color));
             html! { li { (symbol) (word) } }
         };
         let marks = [
@@ -137,10 +140,10 @@ impl TimelineChart {
             (ERROR_MARKER, "trouble"),
         ];
         let used: Vec<_> =
-            marks.into_iter().filter(|(mark, _)| self.markers.iter().any(|event| event.marker == *mark)).collect();
+            marks.into_iter().filter(|(marker, _)| self.markers.iter().any(|event| event.marker == *marker)).collect();
         html! {
             ul class="legend" {
-                @for (ink, word) in ROUND_KINDS { @if self.bars.iter().any(|bar| bar.color == *ink) { (bar(*ink, word)) } }
+                @for (color, word) in ROUND_KINDS { @if self.bars.iter().any(|bar| bar.color == *color) { (bar(*color, word)) } }
             }
             (chart::legend(&used))
             @if self.omitted_lanes > 0 { p class="note" { (format::count(self.omitted_lanes as u64)) " more agents are not drawn." } }
@@ -149,7 +152,7 @@ impl TimelineChart {
     }
 }
 
-/// The kinds of rounds that have a colour of their own.
+/// The kinds of rounds that have their own color.
 const ROUND_KINDS: &[(ThemeColor, &str)] = &[
     (ThemeColor::Answering, "answering"),
     (ThemeColor::Voting, "voting"),
@@ -166,30 +169,35 @@ fn round_kind(kind: &str) -> (ThemeColor, &'static str) {
     }
 }
 
-/// The agents that the story lists, and those that it tells of without.
-fn agent_ids(story: &Timeline) -> Vec<&str> {
+/// The listed agents, and agents that only events mention.
+fn agent_ids(timeline: &Timeline) -> Vec<&str> {
     let mut seen = std::collections::HashSet::new();
-    let listed = story.agents.iter().map(|agent| agent.id.as_str());
-    let told = story.rounds.iter().map(|round| round.agent.as_str());
-    let answered = story.answers.iter().map(|given| given.agent.as_str());
-    let voted = story.votes.iter().map(|cast| cast.voter.as_str());
-    listed.chain(told).chain(answered).chain(voted).filter(|id| seen.insert(*id)).collect()
+    let listed = timeline.agents.iter().map(|agent| agent.id.as_str());
+    let in_rounds = timeline.rounds.iter().map(|round| round.agent.as_str());
+    let answered = timeline.answers.iter().map(|answer| answer.agent.as_str());
+    let voted = timeline.votes.iter().map(|vote| vote.voter.as_str());
+    listed.chain(in_rounds).chain(answered).chain(voted).filter(|id| seen.insert(*id)).collect()
 }
 
-fn round_bars(story: &Timeline, ids: &[&str]) -> Vec<RoundBar> {
+fn round_bars(timeline: &Timeline, ids: &[&str]) -> Vec<RoundBar> {
     let round = |round: &Round| {
         let lane = ids.iter().position(|id| *id == round.agent)?;
         let (from, to) = (drawable(round.start)?, drawable(round.end)?);
-        let (ink, word) = round_kind(&round.kind);
-        Some(RoundBar { lane, start: from, end: to.max(from), color: ink, label: word, tooltip: round_text(round) })
+        let (color, word) = round_kind(&round.kind);
+        Some(RoundBar { lane, start: from, end: to.max(from), color, label: word, tooltip: round_text(round) })
     };
-    let mut bars: Vec<_> = story.rounds.iter().filter_map(round).collect();
-    if let Some(last) = &story.presentation
+    let mut bars: Vec<_> = timeline.rounds.iter().filter_map(round).collect();
+    if let Some(presentation) = &timeline.presentation
         && !bars.iter().any(|bar| bar.color == ThemeColor::Presenting)
-        && let (Some(from), Some(to)) = (drawable(last.start), drawable(last.end))
-        && let Some(lane) = ids.iter().position(|id| *id == last.agent)
+        && let (Some(from), Some(to)) = (drawable(presentation.start), drawable(presentation.end))
+        && let Some(lane) = ids.iter().position(|id| *id == presentation.agent)
     {
-        let tip = format!("{} presents: {} to {}", short_name(&last.agent), format::seconds(from), format::seconds(to));
+        let tip = format!(
+            "{} presents: {} to {}",
+            short_name(&presentation.agent),
+            format::seconds(from),
+            format::seconds(to)
+        );
         bars.push(RoundBar {
             lane,
             start: from,
@@ -217,23 +225,23 @@ fn round_text(round: &Round) -> String {
     )
 }
 
-/// Everything that happened at one moment, the most telling last, so that it lies above the rest.
-fn timeline_markers(story: &Timeline, ids: &[&str]) -> Vec<TimelineMarker> {
-    let event = |agent: &str, at: f64, mark: Marker, told: String| {
+/// The markers of all events; the most important ones come last, so that they are drawn on top.
+fn timeline_markers(timeline: &Timeline, ids: &[&str]) -> Vec<TimelineMarker> {
+    let event = |agent: &str, at: f64, marker: Marker, action: String| {
         let lane = ids.iter().position(|id| *id == agent)?;
         let at = drawable(at)?;
         Some(TimelineMarker {
             lane,
             time_s: at,
-            marker: mark,
-            tooltip: format!("{} {told}, at {}", short_name(agent), format::seconds(at)),
+            marker,
+            tooltip: format!("{} {action}, at {}", short_name(agent), format::seconds(at)),
         })
     };
-    let tools = story.tools.iter().filter_map(|call| {
-        let (mark, failed) = if call.failed { (FAILED_TOOL_MARKER, ", which failed") } else { (TOOL_MARKER, "") };
-        event(&call.agent, call.time_s, mark, format!("called {}{failed}", short_name(&call.tool)))
+    let tools = timeline.tools.iter().filter_map(|call| {
+        let (marker, failed) = if call.failed { (FAILED_TOOL_MARKER, ", which failed") } else { (TOOL_MARKER, "") };
+        event(&call.agent, call.time_s, marker, format!("called {}{failed}", short_name(&call.tool)))
     });
-    let restarts = story.restarts.iter().filter_map(|restart| {
+    let restarts = timeline.restarts.iter().filter_map(|restart| {
         event(
             &restart.agent,
             restart.time_s,
@@ -241,20 +249,20 @@ fn timeline_markers(story: &Timeline, ids: &[&str]) -> Vec<TimelineMarker> {
             format!("began anew: {}", format::short_name(&restart.reason, 200)),
         )
     });
-    let answers = story.answers.iter().filter_map(|given| {
-        let told = format!("answered {}, {} characters", short_name(&given.label), format::count(given.chars));
-        event(&given.agent, given.time_s, ANSWER_MARKER, told)
+    let answers = timeline.answers.iter().filter_map(|answer| {
+        let action = format!("answered {}, {} characters", short_name(&answer.label), format::count(answer.chars));
+        event(&answer.agent, answer.time_s, ANSWER_MARKER, action)
     });
-    let votes = story.votes.iter().filter_map(|cast| {
-        let (mark, void) = if cast.counted { (VOTE_MARKER, "") } else { (VOID_VOTE_MARKER, " (void)") };
-        let told = format!("voted for {}{void}", short_name(cast.label.as_deref().unwrap_or(&cast.agent)));
-        event(&cast.voter, cast.time_s, mark, told)
+    let votes = timeline.votes.iter().filter_map(|vote| {
+        let (marker, void) = if vote.counted { (VOTE_MARKER, "") } else { (VOID_VOTE_MARKER, " (void)") };
+        let action = format!("voted for {}{void}", short_name(vote.label.as_deref().unwrap_or(&vote.agent)));
+        event(&vote.voter, vote.time_s, marker, action)
     });
-    let troubles = story.errors.iter().filter_map(|trouble| {
-        let message = format::short_name(&trouble.message, 200);
-        let at = drawable(trouble.time_s)?;
-        // What was no agent's has a lane below them.
-        let lane = trouble.agent.as_ref().map_or(Some(ids.len()), |agent| ids.iter().position(|id| id == agent))?;
+    let errors = timeline.errors.iter().filter_map(|error| {
+        let message = format::short_name(&error.message, 200);
+        let at = drawable(error.time_s)?;
+        // Errors without an agent have a lane of their own below the agents.
+        let lane = error.agent.as_ref().map_or(Some(ids.len()), |agent| ids.iter().position(|id| id == agent))?;
         Some(TimelineMarker {
             lane,
             time_s: at,
@@ -262,7 +270,7 @@ fn timeline_markers(story: &Timeline, ids: &[&str]) -> Vec<TimelineMarker> {
             tooltip: format!("{message}, at {}", format::seconds(at)),
         })
     });
-    tools.chain(restarts).chain(answers).chain(votes).chain(troubles).collect()
+    tools.chain(restarts).chain(answers).chain(votes).chain(errors).collect()
 }
 
 fn short_name(name: &str) -> String {
@@ -273,7 +281,7 @@ impl RoundBar {
     fn draw(&self, area: &Area<'_>, from: (i32, i32), to: (i32, i32)) -> Result<Tooltip, DrawError> {
         let top = (from.0, from.1 - BAR_HEIGHT / 2 - 3);
         let bottom = (to.0.max(from.0 + 2), top.1 + BAR_HEIGHT);
-        // A line is left between two rounds.
+        // Leave a gap between two rounds.
         chart::draw_bar(area, top, (bottom.0 - 1, bottom.1), self.color)?;
         let length = i32::try_from(self.label.len()).unwrap_or_default();
         if bottom.0 - top.0 > (length + 2) * LETTER_WIDTH {
@@ -284,7 +292,7 @@ impl RoundBar {
 }
 
 impl TimelineMarker {
-    /// Tools are below the bar, what agents say to each other on it.
+    /// Draws the marker: tool calls below the bar, other events on it.
     fn draw(&self, area: &Area<'_>, at: (i32, i32)) -> Result<Tooltip, DrawError> {
         let below =
             if matches!(self.marker.color, ThemeColor::Tool) || self.marker == FAILED_TOOL_MARKER { 17 } else { 0 };
@@ -308,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_time_is_not_drawn() {
+    fn entries_without_a_valid_time_are_not_drawn() {
         let rounds = vec![round("a", f64::NAN, 5.0), round("a", 0.0, f64::INFINITY), round("b", 3.0, 1.0)];
         let answers = vec![AnswerEvent { time_s: f64::NAN, agent: "a".into(), ..AnswerEvent::default() }];
         let drawn = TimelineChart::from_timeline(&Timeline { rounds, answers, ..Timeline::default() });
@@ -317,15 +325,14 @@ mod tests {
     }
 
     #[test]
-    fn nothing_one_moment_and_no_time_at_all_can_be_drawn() {
+    fn an_empty_timeline_and_a_single_moment_can_be_drawn() {
         assert!(timeline_chart(&Timeline::default()).into_string().contains("Nothing is known yet"));
-        let told =
-            timeline_chart(&Timeline { rounds: vec![round("a", 0.0, 0.0)], ..Timeline::default() }).into_string();
-        assert!(told.contains("<svg") && !told.contains("NaN"), "{told}");
+        let svg = timeline_chart(&Timeline { rounds: vec![round("a", 0.0, 0.0)], ..Timeline::default() }).into_string();
+        assert!(svg.contains("<svg") && !svg.contains("NaN"), "{svg}");
     }
 
     #[test]
-    fn very_much_is_cut_and_said_to_be() {
+    fn many_agents_and_events_are_cut_with_a_note() {
         let agents: Vec<_> = (0..200).map(|number| agent(&format!("agent_{number}"))).collect();
         let call = |number: usize| ToolCall {
             time_s: number as f64,
@@ -333,20 +340,20 @@ mod tests {
             tool: "t".into(),
             ..ToolCall::default()
         };
-        let told = timeline_chart(&Timeline { agents, tools: (0..10_000).map(call).collect(), ..Timeline::default() })
+        let svg = timeline_chart(&Timeline { agents, tools: (0..10_000).map(call).collect(), ..Timeline::default() })
             .into_string();
-        assert!(told.contains("160 more agents") && told.contains("8,000 later rounds"), "{}", told.len());
-        assert!(told.len() < 1_500_000, "{}", told.len());
+        assert!(svg.contains("160 more agents") && svg.contains("8,000 later rounds"), "{}", svg.len());
+        assert!(svg.len() < 1_500_000, "{}", svg.len());
     }
 
     #[test]
-    fn the_presentation_and_troubles_of_nobody_have_their_place() {
+    fn the_presentation_and_errors_without_an_agent_are_drawn() {
         let presentation = Some(Presentation { agent: "a".into(), start: 1.0, end: 2.0, ..Presentation::default() });
-        let troubles = vec![ErrorEvent { time_s: 1.0, message: "m".into(), ..ErrorEvent::default() }];
+        let errors = vec![ErrorEvent { time_s: 1.0, message: "m".into(), ..ErrorEvent::default() }];
         let drawn = TimelineChart::from_timeline(&Timeline {
             agents: vec![agent("a")],
             presentation,
-            errors: troubles,
+            errors,
             ..Timeline::default()
         });
         assert_eq!((drawn.bars[0].color, drawn.markers[0].lane), (ThemeColor::Presenting, 1));

@@ -1,10 +1,10 @@
-//! The first lines of a report: what the run came to, what was asked, whose it is, who won, what it took in all.
+//! The first lines of a report: the outcome of the run, the request, its lineage, the winner and the totals.
 
 use super::{Draft, dollars_text, pluralize, seconds_text};
 use crate::massgen::text;
 use crate::run::{ConfigChoice, Ending, Exit, Mode, Moment, Outcome, Problem, RunId, RunState, Warning};
 
-/// The longest problem, in characters: its message is MassGen's at times.
+/// The longest problem, in characters: its message may be MassGen's.
 const MAX_PROBLEM_CHARS: usize = 400;
 /// The longest name of a config, in characters.
 const MAX_CONFIG_CHARS: usize = 120;
@@ -15,8 +15,8 @@ impl Draft<'_> {
         let first = format!("Run {}: {state} [./run.json]", self.record.spec.id);
         let lineage = [self.lineage_line(), self.dependents_line()];
         let optional = self.warnings().chain([self.problem(), Some(self.request_line())]).chain(lineage);
-        let happened = [self.reading_note(), self.winner_line(), self.totals_line(), self.unattributed_line()];
-        std::iter::once(first).chain(optional.chain(happened).flatten()).collect()
+        let facts = [self.reading_note(), self.winner_line(), self.totals_line(), self.unattributed_line()];
+        std::iter::once(first).chain(optional.chain(facts).flatten()).collect()
     }
 
     fn problem(&self) -> Option<String> {
@@ -26,8 +26,8 @@ impl Draft<'_> {
     }
 
     fn warnings(&self) -> impl Iterator<Item = Option<String>> {
-        let all = self.record.state.ending().into_iter().flat_map(|ending| &ending.warnings);
-        all.map(|Warning { code, message, hint }| {
+        let warnings = self.record.state.ending().into_iter().flat_map(|ending| &ending.warnings);
+        warnings.map(|Warning { code, message, hint }| {
             Some(format!("Warning: {}", text::single_line(&format!("{code}: {message} ({hint})"), MAX_PROBLEM_CHARS)))
         })
     }
@@ -51,47 +51,50 @@ impl Draft<'_> {
         let spec = &self.record.spec;
         let parent = spec.lineage.parent.as_ref();
         let parent = parent.map(|parent| format!("started by an agent of {parent}, depth {}", spec.lineage.depth));
-        let before =
-            spec.continuation.as_ref().map(|before| format!("goes on with {}, turn {}", before.run, before.turn));
+        let continuation = spec
+            .continuation
+            .as_ref()
+            .map(|continuation| format!("goes on with {}, turn {}", continuation.run, continuation.turn));
         let basis = spec.basis.as_ref().map(|from| {
             let answer = from.answer.as_deref().unwrap_or("the answer");
             format!("builds on {} of {} in {}", text::safe_name(answer), text::safe_name(&from.agent), from.run)
         });
-        let told: Vec<String> = parent.into_iter().chain(before).chain(basis).collect();
-        (!told.is_empty()).then(|| format!("Lineage: {} [./spec.json]", told.join("; ")))
+        let parts: Vec<String> = parent.into_iter().chain(continuation).chain(basis).collect();
+        (!parts.is_empty()).then(|| format!("Lineage: {} [./spec.json]", parts.join("; ")))
     }
 
     fn dependents_line(&self) -> Option<String> {
         let shown: Vec<&str> = self.dependents.iter().take(self.max_entries).map(RunId::as_str).collect();
-        let more = self.dependents.len() - shown.len();
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        (!shown.is_empty()).then(|| format!("Built on by: {}{more} [./built_on]", shown.join(", ")))
+        let rest = self.dependents.len() - shown.len();
+        let rest = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+        (!shown.is_empty()).then(|| format!("Built on by: {}{rest} [./built_on]", shown.join(", ")))
     }
 
     fn reading_note(&self) -> Option<String> {
         let attempt = &self.timeline.attempt;
         let start = self.timeline.start.and_then(|start| jiff::Timestamp::from_second(start as i64).ok());
         let start = start.map(|start| format!(" ({start})")).unwrap_or_default();
-        let place = text::safe_name(&attempt.display().to_string());
-        let told = format!("Files [in brackets] are in {place}, those with ./ in the run's folder.");
+        let attempt_folder = text::safe_name(&attempt.display().to_string());
+        let files = format!("Files [in brackets] are in {attempt_folder}, those with ./ in the run's folder.");
         let times = format!("Times are from the start of coordination{start}.");
-        (!attempt.as_os_str().is_empty()).then(|| format!("{told} {times}"))
+        (!attempt.as_os_str().is_empty()).then(|| format!("{files} {times}"))
     }
 
     fn winner_line(&self) -> Option<String> {
-        let shown = self.timeline.presentation.as_ref()?;
-        let stood = self.timeline.votes.iter().filter(|vote| vote.counted);
-        let (own, all) = stood.fold((0, 0), |(own, all), vote| (own + usize::from(vote.agent == shown.agent), all + 1));
-        let tie = if shown.is_tie { ", after a tie" } else { "" };
-        let (from, to) = (seconds_text(shown.start), seconds_text(shown.end));
-        let source = self.file_name_text(&shown.source);
+        let presentation = self.timeline.presentation.as_ref()?;
+        let counted = self.timeline.votes.iter().filter(|vote| vote.counted);
+        let (own, all) =
+            counted.fold((0, 0), |(own, all), vote| (own + usize::from(vote.agent == presentation.agent), all + 1));
+        let tie = if presentation.is_tie { ", after a tie" } else { "" };
+        let (from, to) = (seconds_text(presentation.start), seconds_text(presentation.end));
+        let source = self.file_name_text(&presentation.source);
         Some(format!(
             "Winner: {} with {own} of {all} votes{tie}; presented from {from} to {to} [{source}]",
-            shown.agent
+            presentation.agent
         ))
     }
 
-    /// What all agents took together. What is neither a model's nor a tool's time is MassGen's own.
+    /// The totals of all agents. Time that is neither a model's nor a tool's is MassGen's own.
     fn totals_line(&self) -> Option<String> {
         let agents = &self.timeline.agents;
         let source = self.file_name_text(&agents.first()?.source);
@@ -99,25 +102,25 @@ impl Draft<'_> {
         let output: u64 = agents.iter().map(|agent| agent.output_tokens).sum();
         let cost = agents.iter().filter_map(|agent| agent.cost_usd).reduce(|a, b| a + b);
         let cost = cost.map_or(", cost unknown".to_owned(), |cost| dollars_text(Some(cost)));
-        let below = self.record.spent_by_descendants.known_usd().filter(|usd| usd.0 > 0);
-        let below = below.map(|usd| format!(" (runs below it: {usd})")).unwrap_or_default();
+        let descendants = self.record.spent_by_descendants.known_usd().filter(|usd| usd.0 > 0);
+        let descendants = descendants.map(|usd| format!(" (runs below it: {usd})")).unwrap_or_default();
         let rounds: f64 = self.timeline.rounds.iter().map(|round| round.end - round.start).sum();
         let tools: f64 = self.timeline.tools.iter().filter_map(|call| call.duration_s).sum();
         let parts = self.timeline.model_waits.as_ref().map(|model| {
-            let rest = (rounds - model.waited_s - tools).max(0.0);
+            let other = (rounds - model.waited_s - tools).max(0.0);
             format!(
                 ": models {}, tools {}, neither {}",
                 seconds_text(model.waited_s),
                 seconds_text(tools),
-                seconds_text(rest)
+                seconds_text(other)
             )
         });
         let parts = parts.unwrap_or_default();
         let took = format!("rounds of all agents {}{parts}", seconds_text(rounds));
-        Some(format!("Totals: {input}+{output} tokens (in+out){cost}{below}; {took} [{source}]"))
+        Some(format!("Totals: {input}+{output} tokens (in+out){cost}{descendants}; {took} [{source}]"))
     }
 
-    /// The run's time that is no agent's: MassGen's start, and what it does after the last thing that it notes.
+    /// The time outside of coordination: MassGen's start, and the time after its last recorded event.
     fn unattributed_line(&self) -> Option<String> {
         let seconds_of = |at: &Moment| at.wall.as_microsecond() as f64 / 1e6;
         let start = self.timeline.start?;
@@ -125,8 +128,8 @@ impl Draft<'_> {
         let after = self.record.state.ending().map(|ending| seconds_of(&ending.ended_at) - start - self.timeline.end);
         let after = after.filter(|after| *after >= 0.0);
         let after = after.map(|after| format!(", {} from the last event to its end", seconds_text(after)));
-        let told = format!("Around it: {} from the run's start to coordination", seconds_text(before));
-        (before >= 0.0).then(|| format!("{told}{} [./run.json]", after.unwrap_or_default()))
+        let start_text = format!("Around it: {} from the run's start to coordination", seconds_text(before));
+        (before >= 0.0).then(|| format!("{start_text}{} [./run.json]", after.unwrap_or_default()))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Reports of captured runs, of a run that never ran, and of runs far too large.
+//! Tests with reports of captured runs, of a run that never ran, and of very large runs.
 
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ fn tools() -> Timeline {
 }
 
 #[test]
-fn a_captured_run_is_told_with_its_files() {
+fn the_report_of_a_captured_run_names_its_files() {
     let mut record = record(ended(Outcome::Succeeded, Exit::Code(0)));
     record.spec.lineage = Lineage { parent: Some("mg-2abcdefg".parse().expect("id")), ..record.spec.lineage };
     record.spec.continuation = Some(Continuation { run: "mg-3abcdefg".parse().expect("id"), turn: 2 });
@@ -62,18 +62,18 @@ fn a_captured_run_is_told_with_its_files() {
     record.spec.basis =
         Some(AnswerBasis { run: "mg-4abcdefg".parse().expect("id"), answer, agent: "agent_b".to_owned() });
     let change = AnswerDiff::compare("agent_a", ("f/a.txt".into(), "one two\n"), ("f/b.txt".into(), "one three\n"));
-    let (story, built_on_by) = (tools(), ["mg-5abcdefg", "mg-6abcdefg"].map(|id| id.parse().expect("id")));
+    let (timeline, dependents) = (tools(), ["mg-5abcdefg", "mg-6abcdefg"].map(|id| id.parse().expect("id")));
     let moment = |after: f64| {
-        let micros = ((story.start.expect("start") + after) * 1e6) as i64;
+        let micros = ((timeline.start.expect("start") + after) * 1e6) as i64;
         Moment { wall: jiff::Timestamp::from_microsecond(micros).expect("time"), boot_ms: 0, boot_id: String::new() }
     };
     record.started = Some(moment(-9.0));
     if let RunState::Ended(ending) = &mut record.state {
-        ending.ended_at = moment(story.end + 2.5);
+        ending.ended_at = moment(timeline.end + 2.5);
     }
-    let report = run_report(&record, &story, Some(&change), &built_on_by);
+    let report = run_report(&record, &timeline, Some(&change), &dependents);
     assert!(report.len() <= MAX_BYTES);
-    for told in [
+    for text in [
         "Run mg-7f3k2q9d: succeeded after 76.5 s, exit code 0 [./run.json]",
         "started by an agent of mg-2abcdefg, depth 0; goes on with mg-3abcdefg, turn 2; builds on agent2.1 of agent_b in \
          mg-4abcdefg [./spec.json]",
@@ -93,12 +93,12 @@ fn a_captured_run_is_told_with_its_files() {
         "  - one two",
         "  + one three",
     ] {
-        assert!(report.contains(told), "{told}\nis not in\n{report}");
+        assert!(report.contains(text), "{text}\nis not in\n{report}");
     }
 }
 
 #[test]
-fn what_a_run_lacked_is_in_its_report() {
+fn warnings_of_a_run_are_in_its_report() {
     let mut lacking = ended(Outcome::Succeeded, Exit::Code(0));
     if let RunState::Ended(ending) = &mut lacking {
         let warning =
@@ -112,59 +112,64 @@ fn what_a_run_lacked_is_in_its_report() {
 }
 
 #[test]
-fn a_run_that_never_ran_says_so() {
+fn the_report_of_a_run_that_never_ran_says_so() {
     let problem = Problem::new("program_missing", "there is no MassGen", "install it");
-    let story = Timeline { gaps: vec!["nothing was left".to_owned()], ..Timeline::default() };
-    let report = run_report(&record(ended(Outcome::Failed(problem), Exit::NeverStarted)), &story, None, &[]);
+    let timeline = Timeline { gaps: vec!["nothing was left".to_owned()], ..Timeline::default() };
+    let report = run_report(&record(ended(Outcome::Failed(problem), Exit::NeverStarted)), &timeline, None, &[]);
     assert!(report.contains("failed after 76.5 s, MassGen never ran"), "{report}");
     assert!(report.contains("Problem: program_missing: there is no MassGen (install it)"), "{report}");
     assert!(report.ends_with("Not known:\n  nothing was left\n"), "{report}");
     assert!(run_report(&record(RunState::Queued), &Timeline::default(), None, &[]).contains("waits for a free slot"));
 }
 
-/// A run of so many agents and rounds, each with names and words of these.
+/// The timeline of a run with this many agents and rounds; names and texts consist of `word`.
 fn large(agents: u64, rounds: u64, word: &str) -> Timeline {
     let name = |n: u64| format!("{n}{}", word.repeat(60));
     let source = std::path::PathBuf::from(name(0)).join("file.json");
-    let mut story = Timeline { attempt: name(0).into(), gaps: vec![word.repeat(400); 20], ..Timeline::default() };
+    let mut timeline = Timeline { attempt: name(0).into(), gaps: vec![word.repeat(400); 20], ..Timeline::default() };
     for n in 0..agents {
         let (agent, source) = (name(n), source.clone());
         let model = Some(name(n));
-        story.agents.push(AgentTotals { id: agent.clone(), model, source: source.clone(), ..AgentTotals::default() });
+        timeline.agents.push(AgentTotals {
+            id: agent.clone(),
+            model,
+            source: source.clone(),
+            ..AgentTotals::default()
+        });
         for number in 0..rounds {
-            let (agent, source, at, reason) = (agent.clone(), source.clone(), number as f64, word.repeat(400));
+            let (agent, source, time_s, reason) = (agent.clone(), source.clone(), number as f64, word.repeat(400));
             let (kind, outcome, message) = (name(1), name(2), format!("{n}{number}{reason}"));
             let round = Round {
                 agent: agent.clone(),
                 number,
                 kind,
                 outcome,
-                end: at,
+                end: time_s,
                 source: source.clone(),
                 ..Round::default()
             };
-            story.rounds.push(round);
-            story.answers.push(AnswerEvent {
+            timeline.rounds.push(round);
+            timeline.answers.push(AnswerEvent {
                 agent: agent.clone(),
                 label: name(n),
                 source: source.clone(),
                 ..AnswerEvent::default()
             });
-            story.votes.push(VoteEvent {
+            timeline.votes.push(VoteEvent {
                 voter: agent.clone(),
                 reason: reason.clone(),
                 source: source.clone(),
                 ..VoteEvent::default()
             });
-            story.restarts.push(Restart {
-                time_s: at,
+            timeline.restarts.push(Restart {
+                time_s,
                 agent: agent.clone(),
                 reason: reason.clone(),
                 source: source.clone(),
             });
             let error = Some(reason);
             let tool = format!("{number}{word}");
-            story.tools.push(ToolCall {
+            timeline.tools.push(ToolCall {
                 agent: agent.clone(),
                 tool,
                 failed: true,
@@ -172,22 +177,22 @@ fn large(agents: u64, rounds: u64, word: &str) -> Timeline {
                 source: source.clone(),
                 ..ToolCall::default()
             });
-            story.errors.push(ErrorEvent { time_s: at, agent: Some(agent), message, source });
+            timeline.errors.push(ErrorEvent { time_s, agent: Some(agent), message, source });
         }
     }
-    story
+    timeline
 }
 
 #[test]
-fn however_large_a_run_is_its_report_has_at_most_4_kb_and_says_what_it_leaves_out() {
+fn the_report_of_a_large_run_has_at_most_4_kb_and_says_that_it_leaves_out_entries() {
     for word in ["漢", "👩"] {
         let report = run_report(&record(RunState::Queued), &large(50, 100, word), None, &[]);
         assert!(report.len() <= MAX_BYTES && report.len() > MAX_BYTES / 2, "{} bytes", report.len());
         assert!(report.contains("left out"), "{report}");
     }
     let report = run_report(&record(RunState::Queued), &large(50, 100, "n"), None, &[]);
-    for told in ["Answers (5000):", "Votes (0 stood, 5000 void):", "Rounds (5000), the longest first"] {
-        assert!(report.contains(told), "{report}");
+    for text in ["Answers (5000):", "Votes (0 stood, 5000 void):", "Rounds (5000), the longest first"] {
+        assert!(report.contains(text), "{report}");
     }
     let report = run_report(&record(RunState::Queued), &large(2, 3, "a"), None, &[]);
     assert!(report.len() <= MAX_BYTES && report.contains("Errors (6)"), "{report}");

@@ -9,8 +9,9 @@ fn taken<T: DeserializeOwned>(tool: &str, arguments: Value) -> Result<T, Refusal
 
 /// The arguments that run_massgen understands, as one text.
 fn run(arguments: Value) -> String {
-    let asked: RunMassgen = taken("run_massgen", arguments.clone()).unwrap_or_else(|no| panic!("{arguments}: {no:?}"));
-    serde_json::to_string(&asked).expect("JSON")
+    let request: RunMassgen =
+        taken("run_massgen", arguments.clone()).unwrap_or_else(|no| panic!("{arguments}: {no:?}"));
+    serde_json::to_string(&request).expect("JSON")
 }
 
 fn refused(tool: &str, arguments: Value) -> Refusal {
@@ -25,14 +26,14 @@ fn refused(tool: &str, arguments: Value) -> Refusal {
 
 #[test]
 fn what_is_empty_counts_as_not_given() {
-    let nothing = run(json!({}));
+    let no_arguments = run(json!({}));
     for tool in tools::all_tools() {
         let properties = tool.input_schema["properties"].as_object().expect("properties").clone();
         for (name, empty) in properties.keys().flat_map(|name| {
             [json!(null), json!(""), json!(" \n"), json!([]), json!({}), json!([""])].map(|empty| (name.clone(), empty))
         }) {
             if tool.name == "run_massgen" {
-                assert_eq!(run(json!({name.clone(): empty.clone()})), nothing, "{name} {empty}");
+                assert_eq!(run(json!({name.clone(): empty.clone()})), no_arguments, "{name} {empty}");
             }
         }
     }
@@ -40,14 +41,14 @@ fn what_is_empty_counts_as_not_given() {
         "repeat": 0, "keep": 0.0, "timeout_s": 0, "budget_usd": 0, "max_tokens": "0", "wait_s": 0, "fresh": false,
         "from_run": {"run_id": "", "answer": ""}, "variants": [{}], "mode": "", "from": {"run_id": ""}, "config": "",
     });
-    assert_eq!(run(zeros), nothing);
+    assert_eq!(run(zeros), no_arguments);
     let kill: KillRun = taken("kill_run", json!({"run_id": "mg-00000000", "grace_s": 0})).expect("taken");
     assert_eq!(kill.grace_s, 0.0, "0 is no grace, and not the usual one");
 }
 
 #[test]
 fn what_loses_nothing_is_taken_for_the_type_that_was_meant() {
-    for (sent, meant) in [
+    for (sent, expected) in [
         (json!({"wait_s": "45"}), json!({"wait_s": 45.0})),
         (json!({"repeat": 10.0}), json!({"repeat": 10})),
         (json!({"max_tokens": " 5e3 "}), json!({"max_tokens": 5000})),
@@ -70,7 +71,7 @@ fn what_loses_nothing_is_taken_for_the_type_that_was_meant() {
         (json!({"questions": ["a", 7, 0.25, false]}), json!({"questions": ["a", "7", "0.25", "false"]})),
         (json!({"questions": 42, "configs": "[1]"}), json!({"questions": ["42"], "configs": ["1"]})),
     ] {
-        assert_eq!(run(sent.clone()), run(meant), "{sent}");
+        assert_eq!(run(sent.clone()), run(expected), "{sent}");
     }
 }
 
@@ -108,9 +109,9 @@ fn what_would_lose_something_is_refused_with_the_place_and_the_remedy() {
     ] {
         let refusal = refused(tool, sent.clone());
         assert!(refusal.message().contains(message), "{sent}: {}", refusal.message());
-        let told = format!("{} {}", refusal.message(), refusal.hint());
+        let text = format!("{} {}", refusal.message(), refusal.hint());
         for word in ["usize", "u64", "u32", "f64", "sequence", "invalid type", "expected", "struct", "variant `"] {
-            assert!(!told.contains(word), "{told}");
+            assert!(!text.contains(word), "{text}");
         }
     }
     assert!(refused("run_massgen", json!({"budget": 3})).hint().contains("`budget_usd`"));

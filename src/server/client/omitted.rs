@@ -30,52 +30,54 @@ impl<'a> OmittedEntries<'a> {
         let mut lists = Vec::new();
         collect_lists(answer, String::new(), &mut lists);
         let Some((_, queue_position)) = lists.into_iter().max() else { return false };
-        let gone = match answer.pointer_mut(&queue_position) {
-            Some(Value::Array(items)) => truncate_quarter(items.len(), |kept| items.truncate(kept)),
+        let removed = match answer.pointer_mut(&queue_position) {
+            Some(Value::Array(items)) => truncate_quarter(items.len(), |remaining| items.truncate(remaining)),
             Some(Value::Object(fields)) => {
                 let names: Vec<String> = fields.keys().cloned().collect();
-                truncate_quarter(names.len(), |kept| fields.retain(|name, _| names[..kept].contains(name)))
+                truncate_quarter(names.len(), |remaining| fields.retain(|name, _| names[..remaining].contains(name)))
             }
             Some(_) | None => return false,
         };
-        *self.counts.entry(path_label(&queue_position)).or_default() += gone;
+        *self.counts.entry(path_label(&queue_position)).or_default() += removed;
         self.write_hint(answer);
         true
     }
 
     fn write_hint(&self, answer: &mut Value) {
-        let counts: Vec<String> = self.counts.iter().map(|(place, count)| format!("{count} of {place}")).collect();
-        let told = format!("left out, since you would not be shown them: {}. {}", counts.join(", "), self.remedy);
-        let told = self.hint.as_ref().map_or_else(|| told.clone(), |hint| format!("{hint}. {told}"));
+        let counts: Vec<String> = self.counts.iter().map(|(path, count)| format!("{count} of {path}")).collect();
+        let omitted_text =
+            format!("left out, since you would not be shown them: {}. {}", counts.join(", "), self.remedy);
+        let omitted_text =
+            self.hint.as_ref().map_or_else(|| omitted_text.clone(), |hint| format!("{hint}. {omitted_text}"));
         if let Some(fields) = answer.as_object_mut() {
-            fields.insert("hint".to_owned(), told.into());
+            fields.insert("hint".to_owned(), omitted_text.into());
         }
     }
 }
 
 /// Keeps three quarters of the entries, and at least one; returns how many are removed.
 fn truncate_quarter(count: usize, truncate: impl FnOnce(usize)) -> usize {
-    let kept = (count * 3 / 4).max(1);
-    truncate(kept);
-    count - kept
+    let remaining = (count * 3 / 4).max(1);
+    truncate(remaining);
+    count - remaining
 }
 
 /// The lists of more than one entry, each with its length in bytes and its JSON pointer.
-fn collect_lists(value: &Value, place: String, lists: &mut Vec<(usize, String)>) {
-    let is_map = MAP_FIELDS.iter().any(|map| place.rsplit('/').next() == Some(*map));
+fn collect_lists(value: &Value, path: String, lists: &mut Vec<(usize, String)>) {
+    let is_map = MAP_FIELDS.iter().any(|map| path.rsplit('/').next() == Some(*map));
     let length = || value.to_string().len();
-    let inner = |name: &str| format!("{place}/{}", name.replace('~', "~0").replace('/', "~1"));
+    let child_path = |name: &str| format!("{path}/{}", name.replace('~', "~0").replace('/', "~1"));
     match value {
         Value::Array(items) => {
-            items.iter().enumerate().for_each(|(at, item)| collect_lists(item, inner(&at.to_string()), lists));
+            items.iter().enumerate().for_each(|(at, item)| collect_lists(item, child_path(&at.to_string()), lists));
             if items.len() > 1 {
-                lists.push((length(), place));
+                lists.push((length(), path));
             }
         }
         Value::Object(fields) => {
-            fields.iter().for_each(|(name, field)| collect_lists(field, inner(name), lists));
+            fields.iter().for_each(|(name, field)| collect_lists(field, child_path(name), lists));
             if is_map && fields.len() > 1 {
-                lists.push((length(), place));
+                lists.push((length(), path));
             }
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
@@ -83,8 +85,9 @@ fn collect_lists(value: &Value, place: String, lists: &mut Vec<(usize, String)>)
 }
 
 /// A JSON pointer as a readable path, without list indexes: `/runs/0/details/agents` becomes `runs.details.agents`.
-fn path_label(place: &str) -> String {
-    let parts = place.split('/').filter(|part| !part.is_empty() && !part.bytes().all(|byte| byte.is_ascii_digit()));
+fn path_label(path: &str) -> String {
+    let parts =
+        path.split('/').filter(|segment| !segment.is_empty() && !segment.bytes().all(|byte| byte.is_ascii_digit()));
     parts.collect::<Vec<_>>().join(".")
 }
 
@@ -106,10 +109,10 @@ mod tests {
         while answer.to_string().len() > 1_500 {
             assert!(left_out.shorten(&mut answer));
         }
-        let kept = answer["runs"][0]["details"]["agents"].as_object().expect("agents").len();
+        let remaining = answer["runs"][0]["details"]["agents"].as_object().expect("agents").len();
         let hint = format!(
             "call read_result. left out, since you would not be shown them: {} of runs.details.agents. Ask for less.",
-            40 - kept
+            40 - remaining
         );
         assert_eq!((&answer["hint"], &answer["cursor"]), (&json!(hint), &json!("1")), "{answer}");
         assert_eq!(answer["runs"][0]["state"], "failed", "what is no list stays: {answer}");

@@ -25,8 +25,8 @@ pub(super) struct LineReader<R> {
 }
 
 impl<R: AsyncRead + Unpin> LineReader<R> {
-    pub(super) fn new(reader: R, most: usize) -> LineReader<R> {
-        LineReader { reader: BufReader::new(reader), max_bytes: most, buffer: Vec::new(), overlong_id: None }
+    pub(super) fn new(reader: R, max_bytes: usize) -> LineReader<R> {
+        LineReader { reader: BufReader::new(reader), max_bytes, buffer: Vec::new(), overlong_id: None }
     }
 
     /// The next line; `None` at the end. The last line needs no line end. Cancel-safe: a partly read line stays in this
@@ -35,13 +35,13 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
         loop {
             let chunk = self.reader.fill_buf().await?;
             let end = chunk.iter().position(|byte| *byte == b'\n');
-            let taken = end.map_or(chunk.len(), |end| end + 1);
-            self.buffer.extend_from_slice(&chunk[..taken]);
+            let used = end.map_or(chunk.len(), |end| end + 1);
+            self.buffer.extend_from_slice(&chunk[..used]);
             if self.overlong_id.is_some() || self.buffer.len() > self.max_bytes {
                 self.overlong_id.get_or_insert_default().push(&std::mem::take(&mut self.buffer));
             }
-            self.reader.consume(taken);
-            if end.is_some() || taken == 0 {
+            self.reader.consume(used);
+            if end.is_some() || used == 0 {
                 return Ok(self.take_line());
             }
         }
@@ -63,10 +63,16 @@ mod tests {
     #[tokio::test]
     async fn lines_come_whole_or_are_too_long() {
         let mut lines = LineReader::new(&b"12345678\n\n123456789\n1\r\n12"[..], 9);
-        let whole = |text: &str| Some(InputLine::Complete(text.into()));
-        for expected in
-            [whole("12345678\n"), whole("\n"), Some(InputLine::TooLong(None)), whole("1\r\n"), whole("12"), None, None]
-        {
+        let complete = |text: &str| Some(InputLine::Complete(text.into()));
+        for expected in [
+            complete("12345678\n"),
+            complete("\n"),
+            Some(InputLine::TooLong(None)),
+            complete("1\r\n"),
+            complete("12"),
+            None,
+            None,
+        ] {
             assert_eq!(lines.next_line().await.expect("read"), expected);
         }
     }

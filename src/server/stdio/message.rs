@@ -44,23 +44,23 @@ fn check_initialize(message: ClientJsonRpcMessage) -> ParsedLine {
         && method == "initialize"
     {
         let params = params.clone().unwrap_or_else(|| serde_json::json!({}));
-        let wrong = serde_path_to_error::deserialize::<_, InitializeRequestParams>(params).err();
+        let error_text = serde_path_to_error::deserialize::<_, InitializeRequestParams>(params).err();
         // Other errors contain serde's messages about Rust types.
-        let told = |error: serde_path_to_error::Error<serde_json::Error>| match error.inner().to_string() {
+        let text_of = |error: serde_path_to_error::Error<serde_json::Error>| match error.inner().to_string() {
             missing if missing.starts_with("missing field") => format!(": {error}"),
             _ => format!(": `{}` has another form", error.path()),
         };
-        let wrong = wrong.map(told).unwrap_or_default();
-        let message = format!("initialize takes `protocolVersion`, `capabilities` and `clientInfo`{wrong}");
+        let error_text = error_text.map(text_of).unwrap_or_default();
+        let message = format!("initialize takes `protocolVersion`, `capabilities` and `clientInfo`{error_text}");
         return ParsedLine::Refused(ErrorData::invalid_params(message, None), Some(request.id.clone()));
     }
     ParsedLine::Message(Box::new(message))
 }
 
 /// The refusal of an overlong line.
-pub(super) fn line_too_long(most: usize, id: Option<&[u8]>) -> ParsedLine {
+pub(super) fn line_too_long(max_bytes: usize, id: Option<&[u8]>) -> ParsedLine {
     let id = id.and_then(|id| serde_json::from_slice(id).ok());
-    ParsedLine::Refused(ErrorData::invalid_request(format!("a line of more than {most} bytes"), None), id)
+    ParsedLine::Refused(ErrorData::invalid_request(format!("a line of more than {max_bytes} bytes"), None), id)
 }
 
 #[cfg(test)]

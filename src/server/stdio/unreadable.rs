@@ -68,10 +68,10 @@ fn invalid_json_message(text: &[u8], error: &serde_json::Error) -> String {
 
 /// Explains why JSON does not parse as a message.
 fn fault_message(text: &[u8], envelope: Option<&Envelope>) -> Cow<'static, str> {
-    let has_bad_id = envelope.is_some_and(|envelope| envelope.id.is_some() && envelope.request_id().is_none());
+    let has_invalid_id = envelope.is_some_and(|envelope| envelope.id.is_some() && envelope.request_id().is_none());
     match std::str::from_utf8(text) {
         Err(_) => Cow::Borrowed("the message is not UTF-8"),
-        Ok(_) if has_bad_id => Cow::Borrowed(ID_FORM),
+        Ok(_) if has_invalid_id => Cow::Borrowed(ID_FORM),
         Ok(text) => match find_fault(text, 0) {
             Some(ParseFault::TooDeep(most)) => format!("the message is nested more than {most} levels deep").into(),
             Some(ParseFault::NumberTooLarge) => Cow::Borrowed("the message has a number that is too large"),
@@ -82,9 +82,9 @@ fn fault_message(text: &[u8], envelope: Option<&Envelope>) -> Cow<'static, str> 
 
 /// The fault of a value that has `around` levels around it.
 fn find_fault(json: &str, around: usize) -> Option<ParseFault> {
-    let most = MAX_DEPTH - around;
+    let max_depth = MAX_DEPTH - around;
     match serde_json::from_str::<Value>(json) {
-        _ if nesting_depth(json) > most => Some(ParseFault::TooDeep(most)),
+        _ if nesting_depth(json) > max_depth => Some(ParseFault::TooDeep(max_depth)),
         Ok(_) => None,
         Err(_) => Some(ParseFault::NumberTooLarge),
     }

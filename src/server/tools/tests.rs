@@ -22,9 +22,9 @@ fn what_a_model_reads_is_small() {
     let bytes: usize = read.iter().map(String::len).sum();
     let vocabulary = tiktoken_rs::o200k_base().expect("it is part of the crate");
     let tokens: usize = read.iter().map(|text| vocabulary.encode_ordinary(text).len()).sum();
-    let all = serde_json::to_string(&tools).expect("JSON").len();
+    let size = serde_json::to_string(&tools).expect("JSON").len();
     assert!(bytes <= 6_600 && tokens <= 1_600, "{bytes} bytes, {tokens} tokens");
-    assert!(all <= 13_500, "{all} bytes");
+    assert!(size <= 13_500, "{size} bytes");
 }
 
 #[test]
@@ -34,50 +34,50 @@ fn the_list_is_the_one_that_was_agreed_on() {
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(&golden, &list).expect("write");
     }
-    let agreed = std::fs::read_to_string(&golden).expect("golden file");
-    assert!(list == agreed, "set UPDATE_GOLDEN=1 to agree on a new one, and say so in CHANGELOG.md");
+    let expected = std::fs::read_to_string(&golden).expect("golden file");
+    assert!(list == expected, "set UPDATE_GOLDEN=1 to agree on a new one, and say so in CHANGELOG.md");
 }
 
 #[test]
 fn limits_are_those_that_the_operator_set() {
-    let usual = crate::settings::Flags::default().resolve().expect("defaults");
-    let mut own = usual.clone();
-    own.limits.max_timeout = std::time::Duration::from_secs(40_000);
-    own.max_wait = std::time::Duration::from_secs(100);
-    let told = serde_json::to_string(&available_tools(&own)).expect("JSON");
-    assert!(told.contains("at most 40000") && told.contains("at most 100") && !told.contains("{max_"), "{told}");
-    let told =
+    let defaults = crate::settings::Flags::default().resolve().expect("defaults");
+    let mut changed = defaults.clone();
+    changed.limits.max_timeout = std::time::Duration::from_secs(40_000);
+    changed.max_wait = std::time::Duration::from_secs(100);
+    let json = serde_json::to_string(&available_tools(&changed)).expect("JSON");
+    assert!(json.contains("at most 40000") && json.contains("at most 100") && !json.contains("{max_"), "{json}");
+    let names_of =
         |settings: &Settings| available_tools(settings).iter().map(|tool| tool.name.to_string()).collect::<Vec<_>>();
-    assert_eq!(told(&own), TOOL_NAMES);
-    own.read_only = true;
-    assert_eq!(told(&own), ["check_status", "list_configs", "read_result"]);
+    assert_eq!(names_of(&changed), TOOL_NAMES);
+    changed.read_only = true;
+    assert_eq!(names_of(&changed), ["check_status", "list_configs", "read_result"]);
 }
 
 /// A client that validates bounds refuses a call without suggesting a fix. MassGen, llama-index and Gemini do not
 /// support several types in one schema.
 #[test]
 fn input_schemas_have_no_bounds_and_one_type_each() {
-    fn judge(schema: &Value, place: &str) {
+    fn check_schema(schema: &Value, path: &str) {
         let kind = schema["type"].as_str();
-        assert!(kind.is_some(), "{place} has no type: {schema}");
+        assert!(kind.is_some(), "{path} has no type: {schema}");
         for bound in
             ["minimum", "maximum", "exclusiveMinimum", "minItems", "maxItems", "minLength", "maxLength", "pattern"]
         {
-            assert!(schema.get(bound).is_none(), "{place} has {bound}");
+            assert!(schema.get(bound).is_none(), "{path} has {bound}");
         }
-        for (name, inner) in schema["properties"].as_object().into_iter().flatten() {
-            judge(inner, &format!("{place}.{name}"));
+        for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+            check_schema(property, &format!("{path}.{name}"));
         }
-        schema.get("items").into_iter().for_each(|items| judge(items, &format!("{place}[]")));
+        schema.get("items").into_iter().for_each(|items| check_schema(items, &format!("{path}[]")));
     }
-    all_tools().iter().for_each(|tool| judge(&Value::Object(tool.input_schema.as_ref().clone()), &tool.name));
+    all_tools().iter().for_each(|tool| check_schema(&Value::Object(tool.input_schema.as_ref().clone()), &tool.name));
 }
 
 #[test]
 fn schemas_are_plain() {
-    let all = serde_json::to_string(&all_tools()).expect("JSON");
+    let json = serde_json::to_string(&all_tools()).expect("JSON");
     for word in ["$ref", "$defs", "\"null\"", "anyOf", "oneOf"] {
-        assert!(!all.contains(word), "{word}");
+        assert!(!json.contains(word), "{word}");
     }
 }
 
@@ -115,10 +115,10 @@ fn a_search_finds_the_right_tool_first() {
     let engine = SearchEngineBuilder::<String>::with_documents(Language::English, documents).build();
     let missed: Vec<_> = SEARCHES
         .iter()
-        .filter_map(|(query, wanted)| {
-            let found = engine.search(query, 6);
-            let names: Vec<_> = found.iter().map(|found| (found.document.id.clone(), found.score)).collect();
-            (names.first().is_none_or(|(name, _)| name != wanted)).then(|| format!("{query}: {names:?}"))
+        .filter_map(|(query, expected)| {
+            let results = engine.search(query, 6);
+            let names: Vec<_> = results.iter().map(|result| (result.document.id.clone(), result.score)).collect();
+            (names.first().is_none_or(|(name, _)| name != expected)).then(|| format!("{query}: {names:?}"))
         })
         .collect();
     assert!(missed.is_empty(), "{missed:#?}");
@@ -129,8 +129,11 @@ fn a_search_finds_the_right_tool_first() {
 fn the_first_160_characters_say_what_a_tool_is_for() {
     for tool in all_tools() {
         let description = tool.description.unwrap_or_default();
-        let shown: String = description.chars().take(160).collect();
-        assert!(shown.contains("MassGen") || shown.contains("multi-agent") || shown.contains("run_massgen"), "{shown}");
+        let beginning: String = description.chars().take(160).collect();
+        assert!(
+            beginning.contains("MassGen") || beginning.contains("multi-agent") || beginning.contains("run_massgen"),
+            "{beginning}"
+        );
     }
 }
 

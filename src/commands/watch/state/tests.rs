@@ -1,4 +1,4 @@
-//! What keys do to the board, and what is kept between looks.
+//! Tests of the keys, and of what the screen keeps between updates.
 
 use super::*;
 use crate::run::ConfigChoice;
@@ -23,59 +23,59 @@ fn row(number: u32, state: &str, tokens: u64) -> RunRow {
     }
 }
 
-fn board() -> ScreenState {
-    let mut board = ScreenState::default();
-    board.update_rows(vec![row(1, "running", 5), row(2, "killed", 5), row(3, "running", 5)], true);
-    board
+fn test_screen() -> ScreenState {
+    let mut screen = ScreenState::default();
+    screen.update_rows(vec![row(1, "running", 5), row(2, "killed", 5), row(3, "running", 5)], true);
+    screen
 }
 
-fn chosen(board: &ScreenState) -> Option<usize> {
-    board.selected_row().map(|(at, _)| at)
-}
-
-#[test]
-fn the_choice_stays_with_its_run_and_within_the_list() {
-    let mut board = board();
-    assert_eq!(chosen(&board), Some(0));
-    board.handle_key(KeyPress::Up);
-    assert_eq!(chosen(&board), Some(0));
-    board.handle_key(KeyPress::Down);
-    board.update_rows(vec![row(4, "running", 0), row(1, "running", 0), row(2, "killed", 0)], true);
-    assert_eq!(chosen(&board), Some(2), "a new run came in above");
-    board.handle_key(KeyPress::PageDown);
-    assert_eq!(chosen(&board), Some(2));
-    board.update_rows(vec![row(4, "running", 0)], true);
-    assert_eq!(chosen(&board), Some(0), "the chosen one is gone");
-    board.update_rows(Vec::new(), true);
-    assert_eq!((chosen(&board), board.handle_key(KeyPress::Enter)), (None, UiAction::None));
+fn selected_index(screen: &ScreenState) -> Option<usize> {
+    screen.selected_row().map(|(index, _)| index)
 }
 
 #[test]
-fn a_kill_asks_first_and_only_of_a_run_that_goes_on() {
-    let mut board = board();
+fn the_selection_stays_with_its_run_and_within_the_list() {
+    let mut screen = test_screen();
+    assert_eq!(selected_index(&screen), Some(0));
+    screen.handle_key(KeyPress::Up);
+    assert_eq!(selected_index(&screen), Some(0));
+    screen.handle_key(KeyPress::Down);
+    screen.update_rows(vec![row(4, "running", 0), row(1, "running", 0), row(2, "killed", 0)], true);
+    assert_eq!(selected_index(&screen), Some(2), "a new run came in above");
+    screen.handle_key(KeyPress::PageDown);
+    assert_eq!(selected_index(&screen), Some(2));
+    screen.update_rows(vec![row(4, "running", 0)], true);
+    assert_eq!(selected_index(&screen), Some(0), "the chosen one is gone");
+    screen.update_rows(Vec::new(), true);
+    assert_eq!((selected_index(&screen), screen.handle_key(KeyPress::Enter)), (None, UiAction::None));
+}
+
+#[test]
+fn a_kill_needs_a_confirmation_and_a_live_run() {
+    let mut screen = test_screen();
     let first: RunId = "mg-00000001".parse().expect("id");
-    assert_eq!(board.handle_key(KeyPress::Char('k')), UiAction::None);
-    assert_eq!(board.handle_key(KeyPress::Enter), UiAction::None, "that is no yes");
-    board.handle_key(KeyPress::Char('k'));
-    assert_eq!(board.handle_key(KeyPress::Char('y')), UiAction::Kill(first));
-    board.handle_key(KeyPress::Down);
-    board.handle_key(KeyPress::Char('k'));
-    assert_eq!((board.handle_key(KeyPress::Char('y')), board.overlay.clone()), (UiAction::None, Overlay::None));
+    assert_eq!(screen.handle_key(KeyPress::Char('k')), UiAction::None);
+    assert_eq!(screen.handle_key(KeyPress::Enter), UiAction::None, "that is no yes");
+    screen.handle_key(KeyPress::Char('k'));
+    assert_eq!(screen.handle_key(KeyPress::Char('y')), UiAction::Kill(first));
+    screen.handle_key(KeyPress::Down);
+    screen.handle_key(KeyPress::Char('k'));
+    assert_eq!((screen.handle_key(KeyPress::Char('y')), screen.overlay.clone()), (UiAction::None, Overlay::None));
 }
 
 #[test]
 fn a_message_is_written_and_sent_or_not() {
-    let mut board = board();
+    let mut screen = test_screen();
     let first: RunId = "mg-00000001".parse().expect("id");
-    board.handle_key(KeyPress::Char('s'));
+    screen.handle_key(KeyPress::Char('s'));
     for key in [KeyPress::Char('q'), KeyPress::Char('x'), KeyPress::Backspace, KeyPress::Char('!')] {
-        assert_eq!(board.handle_key(key), UiAction::None);
+        assert_eq!(screen.handle_key(key), UiAction::None);
     }
-    assert_eq!(board.handle_key(KeyPress::Enter), UiAction::Steer(first, "q!".to_owned()));
+    assert_eq!(screen.handle_key(KeyPress::Enter), UiAction::Steer(first, "q!".to_owned()));
     for end in [KeyPress::Escape, KeyPress::Enter] {
-        board.handle_key(KeyPress::Char('s'));
+        screen.handle_key(KeyPress::Char('s'));
         assert_eq!(
-            (board.handle_key(end), board.overlay.clone()),
+            (screen.handle_key(end), screen.overlay.clone()),
             (UiAction::None, Overlay::None),
             "nothing was written"
         );
@@ -83,55 +83,55 @@ fn a_message_is_written_and_sent_or_not() {
 }
 
 #[test]
-fn an_opened_run_scrolls_and_what_comes_late_is_not_shown() {
-    let mut board = board();
-    let UiAction::OpenRun(id) = board.handle_key(KeyPress::Enter) else { panic!("opened") };
-    board.show_details(&id, vec!["a".to_owned(), "b".to_owned()]);
-    board.handle_key(KeyPress::PageDown);
-    assert!(matches!(&board.overlay, Overlay::RunDetails { top: 1, .. }), "{:?}", board.overlay);
-    board.handle_key(KeyPress::Char('q'));
-    board.show_details(&id, vec!["late".to_owned()]);
-    assert_eq!(board.overlay, Overlay::None);
-    assert_eq!(board.handle_key(KeyPress::Char('q')), UiAction::Quit);
+fn an_opened_run_scrolls_and_late_lines_are_not_shown() {
+    let mut screen = test_screen();
+    let UiAction::OpenRun(id) = screen.handle_key(KeyPress::Enter) else { panic!("opened") };
+    screen.show_details(&id, vec!["a".to_owned(), "b".to_owned()]);
+    screen.handle_key(KeyPress::PageDown);
+    assert!(matches!(&screen.overlay, Overlay::RunDetails { top: 1, .. }), "{:?}", screen.overlay);
+    screen.handle_key(KeyPress::Char('q'));
+    screen.show_details(&id, vec!["late".to_owned()]);
+    assert_eq!(screen.overlay, Overlay::None);
+    assert_eq!(screen.handle_key(KeyPress::Char('q')), UiAction::Quit);
 }
 
 #[test]
-fn the_page_of_the_chosen_run_is_asked_for_whether_it_goes_on_or_not() {
-    let mut board = board();
+fn the_page_of_the_selected_run_opens_whether_or_not_it_has_ended() {
+    let mut screen = test_screen();
     for number in [1, 2] {
         let id: RunId = format!("mg-0000000{number}").parse().expect("id");
         assert_eq!(
-            (board.handle_key(KeyPress::Char('p')), board.overlay.clone()),
+            (screen.handle_key(KeyPress::Char('p')), screen.overlay.clone()),
             (UiAction::OpenPage(id), Overlay::None)
         );
-        board.handle_key(KeyPress::Down);
+        screen.handle_key(KeyPress::Down);
     }
     assert_eq!(ScreenState::default().handle_key(KeyPress::Char('p')), UiAction::None);
 }
 
 #[test]
-fn from_everywhere_ctrl_c_leaves() {
+fn ctrl_c_quits_in_every_state() {
     for before in [KeyPress::Enter, KeyPress::Char('s'), KeyPress::Char('k'), KeyPress::Up] {
-        let mut board = board();
-        board.handle_key(before);
-        assert_eq!(board.handle_key(KeyPress::Interrupt), UiAction::Quit);
+        let mut screen = test_screen();
+        screen.handle_key(before);
+        assert_eq!(screen.handle_key(KeyPress::Interrupt), UiAction::Quit);
     }
 }
 
 #[test]
-fn samples_are_taken_at_ticks_and_kept_as_long_as_they_are_shown() {
-    let mut board = board();
+fn samples_are_taken_at_ticks_and_kept_while_the_run_is_listed() {
+    let mut screen = test_screen();
     let id: RunId = "mg-00000001".parse().expect("id");
-    board.update_rows(vec![row(1, "running", 9)], true);
-    board.update_rows(vec![row(1, "running", 90)], false);
-    board.update_rows(vec![row(1, "running", 19)], true);
-    assert_eq!(board.tokens_per_sample(&id), [4, 10]);
+    screen.update_rows(vec![row(1, "running", 9)], true);
+    screen.update_rows(vec![row(1, "running", 90)], false);
+    screen.update_rows(vec![row(1, "running", 19)], true);
+    assert_eq!(screen.tokens_per_sample(&id), [4, 10]);
     for tokens in 0..100 {
-        board.update_rows(vec![row(1, "running", tokens)], true);
+        screen.update_rows(vec![row(1, "running", tokens)], true);
     }
-    assert_eq!(board.tokens_per_sample(&id).len(), MAX_SAMPLES - 1);
-    board.update_rows(Vec::new(), true);
-    assert!(board.tokens_per_sample(&id).is_empty());
+    assert_eq!(screen.tokens_per_sample(&id).len(), MAX_SAMPLES - 1);
+    screen.update_rows(Vec::new(), true);
+    assert!(screen.tokens_per_sample(&id).is_empty());
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn a_row_is_made_of_clean_texts() {
         ready_answer: None,
         quiet: None,
     };
-    let seen = crate::view::RunExtras {
+    let extras = crate::view::RunExtras {
         folder: std::path::Path::new("/r"),
         children: &[],
         dependents: &[],
@@ -163,7 +163,7 @@ fn a_row_is_made_of_clean_texts() {
         pending_messages: 0,
         awaited_models: &std::collections::BTreeMap::new(),
     };
-    let mut run = crate::view::run_view(&record, &seen, crate::view::Detail::Brief, &crate::clock::now());
+    let mut run = crate::view::run_view(&record, &extras, crate::view::Detail::Brief, &crate::clock::now());
     run.agents.insert("a\u{202e}".to_owned(), "voted x".to_owned());
     run.agents.insert("b".to_owned(), "working".to_owned());
     run.agents.insert("c".to_owned(), "voted y".to_owned());

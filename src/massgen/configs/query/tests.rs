@@ -50,16 +50,16 @@ const CONFIGS: [(&str, &str, &str); 9] = [
 ];
 
 fn catalogue() -> Vec<ListedConfig> {
-    let of = |(name, about, text): &(&str, &str, &str)| ListedConfig {
+    let listed = |(name, description, text): &(&str, &str, &str)| ListedConfig {
         name: (*name).to_owned(),
         origin: ConfigOrigin::Example,
         choice: ConfigChoice::Rehearsal(String::new()),
         needs: Needs::from_config(&Tree::parse(text).expect("YAML")),
         missing: Vec::new(),
-        description: (*about).to_owned(),
+        description: (*description).to_owned(),
         problem: None,
     };
-    CONFIGS.iter().map(of).collect()
+    CONFIGS.iter().map(listed).collect()
 }
 
 /// The last parts of the found names.

@@ -106,13 +106,13 @@ pub(super) fn parts(query: &str) -> Vec<QueryTerm> {
     let words: Vec<&str> = words.filter(|word| !word.is_empty() && !EMPTY.contains(word)).collect();
     let (mut parts, mut rest) = (Vec::new(), words.as_slice());
     while let Some(first) = rest.first() {
-        let (taken, condition) = phrase(rest).unwrap_or((1, Condition::Text));
-        let words = if taken == 1 { (*first).to_owned() } else { rest[..taken].join(" ") };
+        let (word_count, condition) = phrase(rest).unwrap_or((1, Condition::Text));
+        let words = if word_count == 1 { (*first).to_owned() } else { rest[..word_count].join(" ") };
         let part = QueryTerm { words, condition };
         if !parts.contains(&part) && !COMMON.contains(&part.words.as_str()) {
             parts.push(part);
         }
-        rest = &rest[taken..];
+        rest = &rest[word_count..];
     }
     parts
 }
@@ -120,9 +120,10 @@ pub(super) fn parts(query: &str) -> Vec<QueryTerm> {
 /// Finds the longest condition at the beginning: its number of words and its meaning.
 fn phrase(words: &[&str]) -> Option<(usize, Condition)> {
     // No phrase is longer.
-    (1..=words.len().min(4)).rev().find_map(|taken| {
-        let spoken: Vec<String> = words[..taken].iter().flat_map(|word| word.split(['-', '_'])).map(singular).collect();
-        Some((taken, meaning(&spoken.iter().map(String::as_str).collect::<Vec<_>>())?))
+    (1..=words.len().min(4)).rev().find_map(|word_count| {
+        let singulars: Vec<String> =
+            words[..word_count].iter().flat_map(|word| word.split(['-', '_'])).map(singular).collect();
+        Some((word_count, meaning(&singulars.iter().map(String::as_str).collect::<Vec<_>>())?))
     })
 }
 
@@ -138,19 +139,19 @@ fn meaning(words: &[&str]) -> Option<Condition> {
     let known = || PHRASES.iter().find(|(phrase, _)| is(phrase)).map(|(_, condition)| *condition);
     let counted = || match words {
         ["single" | "solo", "agent"] => Some(Condition::Agents(1, 1)),
-        ["least", count, what] => of_what(what, number(count)?, usize::MAX),
-        [count, "different", what] => of_what(what, number(count)?, number(count)?),
-        [count, what] if number(count).is_some() => of_what(what, number(count)?, number(count)?),
-        [several, what] if SEVERAL.iter().any(|word| singular(word) == *several) => of_what(what, 2, usize::MAX),
+        ["least", count, noun] => of_what(noun, number(count)?, usize::MAX),
+        [count, "different", noun] => of_what(noun, number(count)?, number(count)?),
+        [count, noun] if number(count).is_some() => of_what(noun, number(count)?, number(count)?),
+        [several, noun] if SEVERAL.iter().any(|word| singular(word) == *several) => of_what(noun, 2, usize::MAX),
         _ => None,
     };
     known().or_else(counted)
 }
 
-fn of_what(what: &str, least: usize, most: usize) -> Option<Condition> {
-    match what {
-        "agent" => Some(Condition::Agents(least, most)),
-        what if PROVIDERS.contains(&what) => Some(Condition::Providers(least, most)),
+fn of_what(noun: &str, min: usize, max: usize) -> Option<Condition> {
+    match noun {
+        "agent" => Some(Condition::Agents(min, max)),
+        noun if PROVIDERS.contains(&noun) => Some(Condition::Providers(min, max)),
         _ => None,
     }
 }

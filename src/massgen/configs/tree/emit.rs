@@ -41,8 +41,9 @@ fn is_same_node(one: &Node, other: &Node) -> bool {
 
 /// A plain scalar that is always a text may have gained quotes.
 fn is_same_scalar(one: &Scalar, other: &Scalar) -> bool {
-    let as_plain = one.plain == other.plain || (one.kind() == ScalarKind::Text && other.kind() == ScalarKind::Text);
-    one.text == other.text && one.tag == other.tag && as_plain
+    let has_same_style =
+        one.plain == other.plain || (one.kind() == ScalarKind::Text && other.kind() == ScalarKind::Text);
+    one.text == other.text && one.tag == other.tag && has_same_style
 }
 
 /// How often a shared value is used, and the anchor name it was written with.
@@ -77,9 +78,9 @@ impl YamlWriter {
     }
 
     /// Writes the entries of a mapping, each on a line indented by `indent`; the first continues the current line if there is one.
-    fn entries(&mut self, entries: &[MapEntry], indent: usize, mut begun: bool) -> Result<(), EditError> {
+    fn entries(&mut self, entries: &[MapEntry], indent: usize, mut has_begun: bool) -> Result<(), EditError> {
         for MapEntry { key, value } in entries {
-            if !std::mem::take(&mut begun) {
+            if !std::mem::take(&mut has_begun) {
                 self.begin_line(indent);
             }
             let key = scalar_text(key, indent == 0)?;
@@ -171,9 +172,9 @@ fn can_be_plain(text: &str, first_on_line: bool) -> bool {
     let indicator = ",[]{}#&*!|>'\"%@`".contains(first)
         || ("-?:".contains(first) && second.is_none_or(char::is_whitespace))
         || (first_on_line && (text.starts_with("---") || text.starts_with("...")));
-    let breaks_off = text.ends_with(':') || [": ", ":\t", " #", "\t#"].iter().any(|mark| text.contains(mark));
+    let has_special_mark = text.ends_with(':') || [": ", ":\t", " #", "\t#"].iter().any(|mark| text.contains(mark));
     let edges = text.starts_with(char::is_whitespace) || text.ends_with(char::is_whitespace);
-    !indicator && !breaks_off && !edges && !text.contains(must_be_escaped)
+    !indicator && !has_special_mark && !edges && !text.contains(must_be_escaped)
 }
 
 /// Characters that PyYAML treats as a line end or rejects, and the byte order mark.
@@ -204,8 +205,8 @@ mod tests {
     use super::*;
 
     fn emitted(text: &str) -> String {
-        let made = Tree::parse(text).and_then(|tree| tree.to_yaml());
-        made.unwrap_or_else(|error| panic!("{text}: {error:?}"))
+        let emitted = Tree::parse(text).and_then(|tree| tree.to_yaml());
+        emitted.unwrap_or_else(|error| panic!("{text}: {error:?}"))
     }
 
     #[test]

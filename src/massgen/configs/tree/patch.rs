@@ -32,21 +32,22 @@ impl Tree {
     /// The part of a merge patch that changes this config. It is for checks and must not be applied: agents are at their list positions,
     /// and an empty value represents each unchanged list item.
     pub fn effective_patch(&self, patch: &Value) -> Value {
-        let mut found = missing_changes(&self.root, patch);
+        let mut changes = missing_changes(&self.root, patch);
         let agents =
             self.root.get(AGENTS_KEY).filter(|agents| matches!(agents.resolved(), Node::List(_))).map(Node::items);
         match (patch.get(AGENTS_KEY), self.root.get(AGENT_KEY), agents) {
-            (Some(Value::Object(by_id)), Some(alone), _) => found[AGENT_KEY] = agent_changes_by_id(alone, 0, by_id),
+            (Some(Value::Object(by_id)), Some(alone), _) => changes[AGENT_KEY] = agent_changes_by_id(alone, 0, by_id),
             (Some(Value::Object(by_id)), None, Some(agents)) => {
-                let each = agents.iter().enumerate().map(|(place, agent)| agent_changes_by_id(agent, place, by_id));
-                found[AGENTS_KEY] = each.collect();
+                let agent_patches =
+                    agents.iter().enumerate().map(|(index, agent)| agent_changes_by_id(agent, index, by_id));
+                changes[AGENTS_KEY] = agent_patches.collect();
             }
             (Some(Value::Array(new)), _, Some(agents)) => {
-                found[AGENTS_KEY] = new.iter().map(|new| agent_changes(agents, new)).collect();
+                changes[AGENTS_KEY] = new.iter().map(|new| agent_changes(agents, new)).collect();
             }
             (_, _, _) => {}
         }
-        found
+        changes
     }
 
     /// Appends an item to the list under two nested keys, and keeps the existing items that the filter accepts. A value that is not a list
@@ -54,19 +55,19 @@ impl Tree {
     pub(in super::super) fn append(
         &mut self,
         keys: [&str; 2],
-        stays: impl Fn(&Node) -> bool,
+        is_kept: impl Fn(&Node) -> bool,
         item: &Value,
     ) -> Result<(), EditError> {
         let [outer, inner] = keys;
         let list = self.root.get(outer).and_then(|node| node.get(inner));
         let mut items = list.map(|list| list.items().to_vec()).unwrap_or_default();
-        items.retain(stays);
+        items.retain(is_kept);
         items.push(Node::from_json(item));
         self.merge(&serde_json::json!({ outer: { inner: [] } }))?;
-        let place = own_value_mut(&mut self.root, outer)
+        let list = own_value_mut(&mut self.root, outer)
             .and_then(|node| own_value_mut(node, inner))
             .ok_or(EditError::Ambiguous)?;
-        *place = Node::List(items);
+        *list = Node::List(items);
         Ok(())
     }
 
@@ -84,48 +85,48 @@ impl Tree {
 
 /// The agent with this id in a config.
 pub(in super::super) fn find_agent<'a>(root: &'a Node, id: &str) -> Option<&'a Node> {
-    let alone = root.get(AGENT_KEY).map(std::slice::from_ref);
-    let agents = alone.or_else(|| root.get(AGENTS_KEY).map(Node::items)).unwrap_or_default();
-    agents.iter().enumerate().find(|(place, agent)| has_id(agent, *place, id)).map(|(_, agent)| agent)
+    let single = root.get(AGENT_KEY).map(std::slice::from_ref);
+    let agents = single.or_else(|| root.get(AGENTS_KEY).map(Node::items)).unwrap_or_default();
+    agents.iter().enumerate().find(|(index, agent)| has_id(agent, *index, id)).map(|(_, agent)| agent)
 }
 
 /// Whether an agent has this id. MassGen names an agent without an id by its position: `agent1` and so on.
-fn has_id(agent: &Node, place: usize, id: &str) -> bool {
-    id_of(agent, place) == id
+fn has_id(agent: &Node, index: usize, id: &str) -> bool {
+    id_of(agent, index) == id
 }
 
-fn id_of(agent: &Node, place: usize) -> String {
-    let own = agent.get("id").and_then(Node::text).filter(|id| !id.is_empty());
-    own.map_or_else(|| format!("agent{}", place + 1), str::to_owned)
+fn id_of(agent: &Node, index: usize) -> String {
+    let explicit_id = agent.get("id").and_then(Node::text).filter(|id| !id.is_empty());
+    explicit_id.map_or_else(|| format!("agent{}", index + 1), str::to_owned)
 }
 
 fn patch_agent(root: &mut Node, id: &str, change: &Value) -> Result<(), EditError> {
-    let no_such = |agents: &[Node]| EditError::NoSuchAgent {
+    let no_such_agent = |agents: &[Node]| EditError::NoSuchAgent {
         id: id.to_owned(),
-        known: agents.iter().enumerate().map(|(place, agent)| id_of(agent, place)).collect(),
+        known: agents.iter().enumerate().map(|(index, agent)| id_of(agent, index)).collect(),
     };
-    if let Some(alone) = own_value_mut(root, AGENT_KEY) {
-        if !has_id(alone, 0, id) {
-            return Err(no_such(std::slice::from_ref(alone)));
+    if let Some(single) = own_value_mut(root, AGENT_KEY) {
+        if !has_id(single, 0, id) {
+            return Err(no_such_agent(std::slice::from_ref(single)));
         }
-        *alone = patched(Some(alone), change)?;
+        *single = patched(Some(single), change)?;
         return Ok(());
     }
-    let Some(list) = own_value_mut(root, AGENTS_KEY) else { return Err(no_such(&[])) };
+    let Some(list) = own_value_mut(root, AGENTS_KEY) else { return Err(no_such_agent(&[])) };
     let mut agents = list.items().to_vec();
-    let found = agents.iter().enumerate().position(|(place, agent)| has_id(agent, place, id));
-    let place = found.ok_or_else(|| no_such(&agents))?;
+    let found = agents.iter().enumerate().position(|(index, agent)| has_id(agent, index, id));
+    let index = found.ok_or_else(|| no_such_agent(&agents))?;
     if change.is_null() {
-        agents.remove(place);
+        agents.remove(index);
     } else {
-        agents[place] = patched(agents.get(place), change)?;
+        agents[index] = patched(agents.get(index), change)?;
     }
     *list = Node::List(agents);
     Ok(())
 }
 
-fn agent_changes_by_id(agent: &Node, place: usize, by_id: &Map<String, Value>) -> Value {
-    let change = by_id.iter().find(|(id, _)| has_id(agent, place, id));
+fn agent_changes_by_id(agent: &Node, index: usize, by_id: &Map<String, Value>) -> Value {
+    let change = by_id.iter().find(|(id, _)| has_id(agent, index, id));
     change.map_or_else(|| Value::Object(Map::new()), |(_, change)| missing_changes(agent, change))
 }
 
@@ -133,8 +134,8 @@ fn agent_changes_by_id(agent: &Node, place: usize, by_id: &Map<String, Value>) -
 /// restricted the remaining ones.
 fn agent_changes(agents: &[Node], new: &Value) -> Value {
     let id = new.get("id").and_then(Value::as_str);
-    let is_it = |(place, agent): &(usize, &Node)| id.is_some_and(|id| has_id(agent, *place, id));
-    let before = agents.iter().enumerate().find(is_it).map(|(_, before)| before);
+    let is_match = |(index, agent): &(usize, &Node)| id.is_some_and(|id| has_id(agent, *index, id));
+    let before = agents.iter().enumerate().find(is_match).map(|(_, before)| before);
     before.filter(|before| !removes_key(before, new)).map_or_else(|| new.clone(), |before| missing_changes(before, new))
 }
 
@@ -151,35 +152,36 @@ fn removes_key(before: &Node, new: &Value) -> bool {
 
 /// The keys of a mapping, including merged ones.
 fn keys(node: &Node) -> Vec<&str> {
-    let of_entry = |entry: &MapEntry| entry.key.kind() != ScalarKind::Merge;
-    let own = node.entries().iter().filter(|entry| of_entry(entry)).map(|entry| entry.key.text.as_str());
+    let is_own_key = |entry: &MapEntry| entry.key.kind() != ScalarKind::Merge;
+    let own_keys = node.entries().iter().filter(|entry| is_own_key(entry)).map(|entry| entry.key.text.as_str());
     let merged = node
         .entries()
         .iter()
-        .filter(|entry| !of_entry(entry))
+        .filter(|entry| !is_own_key(entry))
         .flat_map(|entry| entry.value.merge_sources())
         .flat_map(keys);
-    own.chain(merged).collect()
+    own_keys.chain(merged).collect()
 }
 
 /// The part of a merge patch that this value does not contain yet. Each new list item is included as a whole.
-fn missing_changes(there: &Node, patch: &Value) -> Value {
-    match (patch, there.resolved()) {
+fn missing_changes(existing: &Node, patch: &Value) -> Value {
+    match (patch, existing.resolved()) {
         (Value::Object(changes), Node::Map(_)) => {
-            let news_of = |(key, change): (&String, &Value)| match there.get(key) {
+            let change_of = |(key, change): (&String, &Value)| match existing.get(key) {
                 None => (!change.is_null()).then(|| (key.clone(), change.clone())),
-                Some(own) if is_same(own, change) => None,
-                Some(own) => {
-                    let news = missing_changes(own, change);
-                    let is_none = matches!(own.resolved(), Node::Map(_)) && news == Value::Object(Map::new());
-                    (!is_none).then(|| (key.clone(), news))
+                Some(current) if is_same(current, change) => None,
+                Some(current) => {
+                    let missing = missing_changes(current, change);
+                    let is_unchanged =
+                        matches!(current.resolved(), Node::Map(_)) && missing == Value::Object(Map::new());
+                    (!is_unchanged).then(|| (key.clone(), missing))
                 }
             };
-            changes.iter().filter_map(news_of).collect()
+            changes.iter().filter_map(change_of).collect()
         }
-        (Value::Array(items), Node::List(own)) => {
-            let is_there = |item: &Value| own.iter().any(|own| is_same(own, item));
-            items.iter().map(|item| if is_there(item) { Value::Null } else { item.clone() }).collect()
+        (Value::Array(items), Node::List(current)) => {
+            let exists = |item: &Value| current.iter().any(|current| is_same(current, item));
+            items.iter().map(|item| if exists(item) { Value::Null } else { item.clone() }).collect()
         }
         (_, Node::Scalar(_) | Node::List(_) | Node::Map(_) | Node::Shared(_)) => patch.clone(),
     }
@@ -197,13 +199,13 @@ fn is_same(node: &Node, value: &Value) -> bool {
         (Value::Number(number), Node::Scalar(scalar)) => {
             scalar.kind() == ScalarKind::Other && scalar.text == number.to_string()
         }
-        (Value::Array(items), Node::List(own)) => {
-            items.len() == own.len() && own.iter().zip(items).all(|(own, item)| is_same(own, item))
+        (Value::Array(items), Node::List(current)) => {
+            items.len() == current.len() && current.iter().zip(items).all(|(current, item)| is_same(current, item))
         }
         (Value::Object(fields), Node::Map(entries)) => {
             entries.len() == fields.len()
                 && entries.iter().all(|entry| entry.key.kind() == ScalarKind::Text)
-                && fields.iter().all(|(key, value)| node.get(key).is_some_and(|own| is_same(own, value)))
+                && fields.iter().all(|(key, value)| node.get(key).is_some_and(|current| is_same(current, value)))
         }
         (_, Node::Scalar(_) | Node::List(_) | Node::Map(_) | Node::Shared(_)) => false,
     }
@@ -225,16 +227,16 @@ fn patched(target: Option<&Node>, patch: &Value) -> Result<Node, EditError> {
 }
 
 fn set(entries: &mut Vec<MapEntry>, key: &str, change: &Value) -> Result<(), EditError> {
-    let mut own = Vec::new();
-    for (place, entry) in entries.iter().enumerate() {
+    let mut own_indexes = Vec::new();
+    for (index, entry) in entries.iter().enumerate() {
         if entry.key.is_key(key).ok_or(EditError::Ambiguous)? {
-            own.push(place);
+            own_indexes.push(index);
         }
     }
-    let whole = Node::Map(std::mem::take(entries));
-    let merged = whole.get_merged(key).cloned();
-    let Node::Map(kept) = whole else { return Err(EditError::Ambiguous) };
-    *entries = kept;
+    let map = Node::Map(std::mem::take(entries));
+    let merged = map.get_merged(key).cloned();
+    let Node::Map(own_entries) = map else { return Err(EditError::Ambiguous) };
+    *entries = own_entries;
     if change.is_null() {
         // Deleting the key would expose the value inherited through `<<`.
         if merged.is_some() {
@@ -243,9 +245,9 @@ fn set(entries: &mut Vec<MapEntry>, key: &str, change: &Value) -> Result<(), Edi
         entries.retain(|entry| entry.key.is_key(key) != Some(true));
         return Ok(());
     }
-    let current = own.last().and_then(|place| entries.get(*place)).map(|entry| entry.value.clone()).or(merged);
+    let current = own_indexes.last().and_then(|index| entries.get(*index)).map(|entry| entry.value.clone()).or(merged);
     let value = patched(current.as_ref(), change)?;
-    match own.last().and_then(|place| entries.get_mut(*place)) {
+    match own_indexes.last().and_then(|index| entries.get_mut(*index)) {
         Some(entry) => entry.value = value,
         None => entries.push(MapEntry { key: Scalar::quoted(key), value }),
     }
@@ -266,17 +268,17 @@ impl Rewriter<'_> {
             Node::List(items) => {
                 let new: Vec<Option<Node>> = items.iter().map(|item| self.node(key, item)).collect();
                 let any = new.iter().any(Option::is_some);
-                let whole = new.into_iter().zip(items).map(|(new, old)| new.unwrap_or_else(|| old.clone()));
-                any.then(|| Node::List(whole.collect()))
+                let patched = new.into_iter().zip(items).map(|(new, original)| new.unwrap_or_else(|| original.clone()));
+                any.then(|| Node::List(patched.collect()))
             }
             Node::Map(entries) => {
                 let new: Vec<Option<Node>> = entries.iter().map(|entry| self.entry(key, entry)).collect();
                 let any = new.iter().any(Option::is_some);
-                let whole = new.into_iter().zip(entries).map(|(new, old)| MapEntry {
-                    key: old.key.clone(),
-                    value: new.unwrap_or_else(|| old.value.clone()),
+                let patched = new.into_iter().zip(entries).map(|(new, original)| MapEntry {
+                    key: original.key.clone(),
+                    value: new.unwrap_or_else(|| original.value.clone()),
                 });
-                any.then(|| Node::Map(whole.collect()))
+                any.then(|| Node::Map(patched.collect()))
             }
             Node::Shared(shared) => self.shared(key, shared),
         }
@@ -290,13 +292,13 @@ impl Rewriter<'_> {
     fn shared(&mut self, key: &str, shared: &Arc<SharedNode>) -> Option<Node> {
         // The entries of a mapping have their own keys.
         let key = if matches!(shared.node, Node::Map(_)) { "" } else { key };
-        let of_key = (Arc::as_ptr(shared).addr(), key.to_owned());
-        if let Some(known) = self.known.get(&of_key) {
-            return known.clone();
+        let cache_key = (Arc::as_ptr(shared).addr(), key.to_owned());
+        if let Some(cached) = self.known.get(&cache_key) {
+            return cached.clone();
         }
         let (size, depth) = (shared.size, shared.depth);
         let new = self.node(key, &shared.node).map(|node| Node::Shared(Arc::new(SharedNode { node, size, depth })));
-        self.known.insert(of_key, new.clone());
+        self.known.insert(cache_key, new.clone());
         new
     }
 }
@@ -326,9 +328,9 @@ mod tests {
             (json!({"e": null}), json!({"a": 1}), json!({"e": null, "a": 1})),
             (json!({}), json!({"a": {"bb": {"ccc": null}}}), json!({"a": {"bb": {}}})),
         ] {
-            let made = merged(&original.to_string(), patch.clone()).expect("merged");
-            let wanted = Tree::from_json(&expected).and_then(|tree| tree.to_yaml()).expect("JSON");
-            assert_eq!(made, wanted, "{original} + {patch}");
+            let yaml = merged(&original.to_string(), patch.clone()).expect("merged");
+            let expected = Tree::from_json(&expected).and_then(|tree| tree.to_yaml()).expect("JSON");
+            assert_eq!(yaml, expected, "{original} + {patch}");
         }
         assert!(matches!(merged("a: 1", json!([1])), Err(EditError::NotAMapping)));
     }
@@ -344,22 +346,22 @@ mod tests {
     #[test]
     fn one_agent_is_reached_by_its_id() {
         let config = "agents:\n- id: a\n  backend: {model: m, base_url: u}\n- &b\n  id: b\n  backend: {model: n}\n- {backend: {}}\nother: *b\n";
-        let made =
+        let yaml =
             merged(config, json!({"agents": {"b": {"backend": {"cwd": "ws", "model": null}}, "agent3": {"id": "c"}}}));
         let expected = "agents:\n  - id: a\n    backend:\n      model: m\n      base_url: u\n  - id: b\n    backend:\n      \"cwd\": \"ws\"\n  \
                         - backend: {}\n    \"id\": \"c\"\nother:\n  id: b\n  backend:\n    model: n\n";
-        assert_eq!(made.expect("merged"), expected);
-        let without = merged("agents: [{id: a}, {id: b}]", json!({"agents": {"a": null}}));
-        assert_eq!(without.expect("merged"), "agents:\n  - id: b\n");
-        let alone =
+        assert_eq!(yaml.expect("merged"), expected);
+        let removed = merged("agents: [{id: a}, {id: b}]", json!({"agents": {"a": null}}));
+        assert_eq!(removed.expect("merged"), "agents:\n  - id: b\n");
+        let single =
             merged("agent: {id: solo, backend: {model: m}}", json!({"agents": {"solo": {"backend": {"model": "n"}}}}));
-        assert_eq!(alone.expect("merged"), "agent:\n  id: solo\n  backend:\n    model: \"n\"\n");
-        for (config, there) in
+        assert_eq!(single.expect("merged"), "agent:\n  id: solo\n  backend:\n    model: \"n\"\n");
+        for (config, known_ids) in
             [("agents: [{id: a}, {}]", vec!["a", "agent2"]), ("agent: {id: solo}", vec!["solo"]), ("ui: {}", vec![])]
         {
             let missing = merged(config, json!({"agents": {"x": {}}}));
             assert!(
-                matches!(missing, Err(EditError::NoSuchAgent { id, known }) if id == "x" && known == there),
+                matches!(missing, Err(EditError::NoSuchAgent { id, known }) if id == "x" && known == known_ids),
                 "{config}"
             );
         }
@@ -369,14 +371,14 @@ mod tests {
     fn only_what_changes_is_news() {
         let config = "agents:\n- id: a\n  backend: {type: openai, base_url: u, fast: yes, n: 1, args: [x, y]}\n- id: b\n  hooks: {x: 1}\nui: {a: 1}\n";
         let tree = Tree::parse(config).expect("YAML");
-        let whole = json!([
+        let full = json!([
             {"id": "b", "hooks": {"x": 1}},
             {"id": "a", "backend": {"type": "openai", "base_url": "u", "fast": true, "n": 1, "args": ["x", "z"], "model": "m"}},
         ]);
         let expected = json!({"agents": [{}, {"backend": {"args": [null, "z"], "model": "m"}}]});
-        assert_eq!(tree.effective_patch(&json!({"agents": whole})), expected);
-        let less = json!({"agents": [{"id": "b", "y": 1}, {"id": "new"}]});
-        assert_eq!(tree.effective_patch(&less), less, "what guarded the agent is gone");
+        assert_eq!(tree.effective_patch(&json!({"agents": full})), expected);
+        let reduced = json!({"agents": [{"id": "b", "y": 1}, {"id": "new"}]});
+        assert_eq!(tree.effective_patch(&reduced), reduced, "what guarded the agent is gone");
         let by_id = json!({"agents": {"b": {"hooks": {"x": 1}, "y": 2}}, "ui": {"a": 1}, "gone": null});
         assert_eq!(tree.effective_patch(&by_id), json!({"agents": [{}, {"y": 2}]}));
         for change in
@@ -387,19 +389,19 @@ mod tests {
                 change.to_string().replace("\"id\":\"a\",", "")
             );
         }
-        let alone = Tree::parse("agent: {id: solo, backend: {base_url: u}}").expect("YAML");
+        let single = Tree::parse("agent: {id: solo, backend: {base_url: u}}").expect("YAML");
         let change = json!({"agents": {"solo": {"backend": {"base_url": "u", "cwd": "w"}}}});
-        assert_eq!(alone.effective_patch(&change)["agent"], json!({"backend": {"cwd": "w"}}));
+        assert_eq!(single.effective_patch(&change)["agent"], json!({"backend": {"cwd": "w"}}));
     }
 
     #[test]
     fn a_change_behind_an_alias_stays_there() {
         let text = "a: &x {m: 1, n: {o: 2}}\nb: *x\nc: {<<: *x, p: 3}\n";
-        let made = merged(text, json!({"b": {"n": {"o": 9}}, "c": {"n": {"q": 4}}})).expect("merged");
+        let yaml = merged(text, json!({"b": {"n": {"o": 9}}, "c": {"n": {"q": 4}}})).expect("merged");
         let expected = "a: &a1\n  m: 1\n  n:\n    o: 2\nb:\n  m: 1\n  n:\n    o: 9\nc:\n  <<: *a1\n  p: 3\n  \"n\":\n    o: 2\n    \"q\": 4\n";
-        assert_eq!(made, expected);
-        let of_anchor = merged(text, json!({"a": {"m": 7}})).expect("merged");
-        assert!(of_anchor.contains("b: &a1\n  m: 1\n"), "the alias keeps the old value: {of_anchor}");
+        assert_eq!(yaml, expected);
+        let at_anchor = merged(text, json!({"a": {"m": 7}})).expect("merged");
+        assert!(at_anchor.contains("b: &a1\n  m: 1\n"), "the alias keeps the old value: {at_anchor}");
     }
 
     #[test]
