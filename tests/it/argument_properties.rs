@@ -159,7 +159,7 @@ fn call(tool: &Value, run: &str) -> BoxedStrategy<Value> {
 }
 
 #[tokio::test]
-async fn every_call_made_of_the_schemas_is_answered_soon_and_in_the_form_that_they_say() {
+async fn calls_generated_from_the_schemas_get_valid_answers_in_time() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let run = client.start(fake("announce\nfinal agent_a done")).await;

@@ -31,7 +31,7 @@ fn empty(schema: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn the_whole_loop_passes_with_every_optional_parameter_sent_empty() {
+async fn every_tool_accepts_empty_optional_parameters() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let call = async |tool: &str, given: Value| client.call(tool, strict(tool, given)).await;
@@ -57,7 +57,7 @@ async fn the_whole_loop_passes_with_every_optional_parameter_sent_empty() {
 }
 
 #[tokio::test]
-async fn the_answer_names_the_config_that_was_taken() {
+async fn the_answer_names_the_config_used() {
     let lab = Lab::fake();
     let default = lab.home().join(".config/massgen/config.yaml");
     std::fs::create_dir_all(default.parent().expect("parent")).expect("mkdir");
@@ -108,7 +108,7 @@ const TEAM: &str = "agents:\n- id: agent_a\n  backend: {type: openai, model: m, 
                     backend: {type: openai, model: n}\n";
 
 #[tokio::test]
-async fn overrides_reach_one_agent_by_its_id_and_the_answer_tells_what_was_applied() {
+async fn overrides_select_an_agent_by_id_and_the_answer_lists_applied_keys() {
     let lab = Lab::fake();
     lab.put("team.yaml", TEAM);
     let client = lab.client().await;
@@ -135,7 +135,7 @@ async fn overrides_reach_one_agent_by_its_id_and_the_answer_tells_what_was_appli
 }
 
 #[tokio::test]
-async fn overrides_that_cannot_be_say_why_and_what_would() {
+async fn invalid_overrides_are_refused_with_a_suggestion() {
     let lab = Lab::fake();
     lab.put("team.yaml", TEAM);
     let client = lab.client().await;
@@ -164,7 +164,7 @@ async fn overrides_that_cannot_be_say_why_and_what_would() {
 }
 
 #[tokio::test]
-async fn what_overrides_leave_as_it_is_is_not_refused_by_the_policy() {
+async fn the_policy_checks_only_values_that_overrides_change() {
     let lab = Lab::fake();
     let trusted = lab.put("trusted/team.yaml", &TEAM.replace("model: n", "model: n, exclude_tools: [x]"));
     let mut command = lab.command();
@@ -210,7 +210,7 @@ async fn what_overrides_leave_as_it_is_is_not_refused_by_the_policy() {
 }
 
 #[tokio::test]
-async fn a_name_that_nearly_is_one_is_told_with_the_one_there_is() {
+async fn a_misspelled_name_is_refused_with_a_suggestion() {
     let lab = Lab::fake();
     lab.put("configs/team.yaml", TEAM);
     let client = lab.client().await;
@@ -243,7 +243,7 @@ async fn a_name_that_nearly_is_one_is_told_with_the_one_there_is() {
 }
 
 #[tokio::test]
-async fn overrides_that_take_every_agent_away_are_refused() {
+async fn overrides_that_remove_every_agent_are_refused() {
     let lab = Lab::fake();
     lab.put("team.yaml", TEAM);
     let client = lab.client().await;
@@ -261,7 +261,7 @@ async fn overrides_that_take_every_agent_away_are_refused() {
 }
 
 #[tokio::test]
-async fn a_question_file_with_a_mark_of_its_encoding_is_read_without_it() {
+async fn a_byte_order_mark_is_removed_from_a_question_file() {
     let lab = Lab::fake();
     let file = lab.put("q.txt", "\u{feff}#!fake\nannounce\nfinal agent_a done");
     let client = lab.client().await;
@@ -276,7 +276,7 @@ async fn a_question_file_with_a_mark_of_its_encoding_is_read_without_it() {
 }
 
 #[tokio::test]
-async fn a_budget_out_of_range_says_the_range() {
+async fn a_budget_out_of_range_is_refused_with_the_range() {
     let lab = Lab::fake();
     let client = lab.client().await;
     for budget in [json!(-1), json!(2e9), json!(1e300), json!("1e10")] {
@@ -291,7 +291,7 @@ async fn a_budget_out_of_range_says_the_range() {
 }
 
 #[tokio::test]
-async fn only_variables_that_hold_secrets_are_masked_and_the_operator_says_which() {
+async fn only_secret_variables_are_masked_and_the_operator_can_change_which() {
     let lab = Lab::fake();
     let mut command = lab.command();
     command.env("GIT_CONFIG_KEY_0", "safe.directory").env("KEYCLOAK_URL", "http://localhost:8080");

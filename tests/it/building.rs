@@ -32,7 +32,7 @@ fn read(path: &Path) -> String {
 }
 
 #[tokio::test]
-async fn a_run_has_a_copy_of_the_answer_and_the_tree_is_walked_both_ways() {
+async fn a_run_keeps_a_copy_of_the_answer_and_both_runs_name_each_other() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let first = ended(&client).await;
@@ -85,7 +85,7 @@ async fn a_run_has_a_copy_of_the_answer_and_the_tree_is_walked_both_ways() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_built_on_is_refused_before_anything_starts() {
+async fn an_unusable_earlier_answer_is_refused_before_a_start() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let first = ended(&client).await;
@@ -130,7 +130,7 @@ async fn what_cannot_be_built_on_is_refused_before_anything_starts() {
 }
 
 #[tokio::test]
-async fn of_a_live_run_an_answer_counts_once_massgen_has_counted_it() {
+async fn an_answer_of_a_live_run_is_usable_after_massgen_counted_it() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let status =

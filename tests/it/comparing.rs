@@ -37,7 +37,7 @@ fn count(group: &Value, state: &str) -> u64 {
 }
 
 #[tokio::test]
-async fn two_configs_three_questions_two_repeats_on_massgen() {
+async fn real_massgen_compares_two_configs_on_three_questions_twice() {
     let lab = Lab::real().await.warm();
     let first = client(&lab).await;
     let asked = json!({"configs": ARMS, "questions": QUESTIONS, "repeat": 2, "group": "trial", "budget_usd": 5});

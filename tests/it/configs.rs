@@ -53,7 +53,7 @@ fn examples(folder: &Path, found: &mut Vec<PathBuf>) {
 }
 
 #[tokio::test]
-async fn every_example_of_massgen_is_written_as_what_it_was() {
+async fn every_massgen_example_keeps_its_values_when_rewritten() {
     let lab = Lab::real().await;
     let mut found = Vec::new();
     examples(&program::package(lab.massgen()).expect("package").join("configs"), &mut found);
@@ -73,7 +73,7 @@ const ODD: &str = "b: &b {t: yes, n: 0755, m: 1:30, d: 2025-01-01, f: 1e5, g: 1.
     folded: >-\n  a\n  b\n\n  c\nkept: |+\n  a\n   b\n\n\nmany\n  words : x\nquoted: \"\\u2028\\x85\\t\\\\ \\\" \\e\"\nlong: a\n  b\n\n  c # d\n";
 
 #[tokio::test]
-async fn odd_values_keep_what_yaml_1_1_sees_in_them() {
+async fn odd_values_keep_their_yaml_1_1_meaning() {
     let lab = Lab::real().await;
     let odd = ODD.replace("many\n  words : x\n", "");
     let mut pairs = Vec::new();
@@ -146,7 +146,7 @@ fn forms(inside: &Path) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_name_of_an_example_means_the_file_that_massgen_takes() {
+async fn an_example_name_resolves_to_the_same_file_as_in_massgen() {
     let lab = Lab::real().await;
     let package = program::package(lab.massgen()).expect("package");
     let (root, project) = (package.join("configs"), lab.project());

@@ -35,7 +35,7 @@ fn after(id: &str, script: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_conversation_goes_on_without_the_earlier_runs_being_changed_or_needed() {
+async fn continuing_a_conversation_neither_changes_nor_needs_earlier_runs() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let told = lab.project().join("told");
@@ -84,7 +84,7 @@ async fn a_conversation_goes_on_without_the_earlier_runs_being_changed_or_needed
 }
 
 #[tokio::test]
-async fn two_conversations_may_go_on_from_one_run_at_once() {
+async fn two_conversations_can_continue_from_one_run_at_once() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let first = client.start(fake("announce\nfinal agent_a the first answer")).await;
@@ -106,7 +106,7 @@ async fn two_conversations_may_go_on_from_one_run_at_once() {
 }
 
 #[tokio::test]
-async fn a_turn_that_was_cut_short_says_so_and_one_without_an_answer_is_none() {
+async fn a_killed_turn_can_be_continued_and_a_turn_without_an_answer_cannot() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let told = lab.project().join("told");
@@ -132,7 +132,7 @@ async fn a_turn_that_was_cut_short_says_so_and_one_without_an_answer_is_none() {
 }
 
 #[tokio::test]
-async fn in_the_project_folder_a_conversation_leaves_no_link() {
+async fn a_conversation_leaves_no_link_in_the_project() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let mut first = fake("announce\nfinal agent_a the first answer");
@@ -152,7 +152,7 @@ async fn in_the_project_folder_a_conversation_leaves_no_link() {
 }
 
 #[tokio::test]
-async fn real_massgen_knows_in_its_second_turn_of_the_first() {
+async fn real_massgen_remembers_the_first_turn_in_the_second() {
     let lab = Lab::real().await.warm();
     let client = lab.client().await;
     let first = json!({"question": "Call me Zebulon. What is 6*7?", "config": "@rehearsal/agents=2"});

@@ -61,7 +61,7 @@ fn copy(from: &Path, old: &str, new: &str) {
 }
 
 #[tokio::test]
-async fn what_a_look_reads_does_not_grow_with_the_runs_on_disk() {
+async fn bytes_read_per_status_call_do_not_grow_with_the_runs_on_disk() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let id = client.start(json!({"question": "q", "config": "@rehearsal"})).await;
@@ -87,7 +87,7 @@ async fn what_a_look_reads_does_not_grow_with_the_runs_on_disk() {
 }
 
 #[tokio::test]
-async fn the_size_of_a_status_is_no_matter_of_the_servers() {
+async fn bytes_read_per_status_call_do_not_grow_with_status_json() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let go = lab.project().join("go");

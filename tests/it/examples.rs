@@ -9,7 +9,7 @@ fn example(path: &str) -> PathBuf {
 }
 
 #[tokio::test]
-async fn the_client_does_the_loop_on_real_massgen() {
+async fn the_example_client_completes_a_run_of_real_massgen() {
     let lab = Lab::real().await;
     let client = Path::new(PROGRAM).with_file_name("examples").join("client");
     let mut command = tokio::process::Command::new(client);
@@ -27,7 +27,7 @@ async fn the_client_does_the_loop_on_real_massgen() {
 }
 
 #[tokio::test]
-async fn massgen_accepts_the_meta_agents_config() {
+async fn massgen_accepts_the_meta_agent_config() {
     let lab = Lab::real().await;
     let mut command = tokio::process::Command::new(lab.massgen());
     lab.surroundings(&mut command);
@@ -39,7 +39,7 @@ async fn massgen_accepts_the_meta_agents_config() {
 }
 
 #[test]
-fn the_snippets_of_clients_that_are_not_driven_are_well_formed() {
+fn snippets_of_untested_clients_are_well_formed() {
     for name in ["claude-desktop.json", "cursor.json", "vscode.json"] {
         let text = std::fs::read_to_string(example("clients").join(name)).expect("snippet");
         let config: serde_json::Value = serde_json::from_str(&text).expect("JSON");
@@ -69,7 +69,7 @@ fn with_snippets(document: &str) -> String {
 }
 
 #[test]
-fn the_snippets_that_are_documented_are_those_that_clients_are_driven_with() {
+fn documented_snippets_are_those_of_the_client_tests() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/clients.md");
     let document = std::fs::read_to_string(&path).expect("document");
     let wanted = with_snippets(&document);
@@ -86,7 +86,7 @@ fn the_snippets_that_are_documented_are_those_that_clients_are_driven_with() {
 }
 
 #[test]
-fn every_client_that_is_driven_has_its_snippet_in_the_docs_and_its_pins() {
+fn every_tested_client_has_a_documented_snippet_and_pinned_versions() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients");
     let read =
         |path: PathBuf| std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -107,7 +107,7 @@ fn every_client_that_is_driven_has_its_snippet_in_the_docs_and_its_pins() {
 }
 
 #[test]
-fn the_settings_file_is_accepted_whole_and_names_every_setting() {
+fn the_example_settings_file_is_accepted_and_names_every_setting() {
     let lab = Lab::fake();
     let usual = lab.home().join(".config/massgen-mcp/massgen-mcp.toml");
     std::fs::create_dir_all(usual.parent().expect("folder")).expect("mkdir");

@@ -60,13 +60,13 @@ async fn a_bad_config_is_config_invalid_in_massgens_own_words() {
 }
 
 #[tokio::test]
-async fn a_config_that_is_no_yaml_is_config_invalid_too() {
+async fn a_config_that_is_not_yaml_is_config_invalid() {
     let run = problem_of("agents:\n  - a\n   b: [", None).await;
     assert_eq!(run["problem"]["code"], "config_invalid", "{run}");
 }
 
 #[tokio::test]
-async fn a_model_that_refuses_the_key_or_fails_is_told_apart() {
+async fn a_refused_key_and_a_failing_model_have_different_codes() {
     let lab = Lab::real().await.warm();
     let client = lab.client().await;
     for (status, code, retry) in [("401", "api_key_rejected", "no"), ("500", "model_error", "later")] {
@@ -92,7 +92,7 @@ async fn one_failing_agent_does_not_fail_the_run() {
 }
 
 #[tokio::test]
-async fn agents_that_never_agree_are_ended_by_massgens_own_clock_with_an_answer() {
+async fn agents_that_never_agree_end_with_an_answer_at_massgens_own_timeout() {
     let lab = Lab::real().await.warm();
     let rehearsal = massgen_mcp::rehearsal::serve().await.expect("endpoint");
     let config =
@@ -134,7 +134,7 @@ fn program(backend: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_claude_code_that_is_not_logged_in_says_so_in_its_own_line() {
+async fn a_claude_code_without_login_is_reported_in_its_own_words() {
     let lab = Lab::real().await.warm();
     lab.put("config.yaml", &program("claude_code"));
     let (run, errors) = ended(&lab, "config.yaml").await;
@@ -145,7 +145,7 @@ async fn a_claude_code_that_is_not_logged_in_says_so_in_its_own_line() {
 }
 
 #[tokio::test]
-async fn an_agent_whose_program_is_not_installed_says_which() {
+async fn a_missing_agent_program_is_named() {
     let lab = Lab::real().await.warm();
     lab.put("config.yaml", &program("codex"));
     let (run, _) = ended(&lab, "config.yaml").await;
@@ -154,7 +154,7 @@ async fn an_agent_whose_program_is_not_installed_says_which() {
 }
 
 #[tokio::test]
-async fn massgens_own_last_error_is_the_problem_and_not_the_warnings_before_it() {
+async fn the_problem_is_massgens_last_error_and_not_an_earlier_warning() {
     let lab = Lab::scripted(
         "echo 'jwt.py:10: DeprecationWarning: use joserfc' >&2\necho '  from authlib.jose import JsonWebKey' >&2\n\
          echo '❌ Error: the snapshot folder cannot be made'\nexit 2",
@@ -167,7 +167,7 @@ async fn massgens_own_last_error_is_the_problem_and_not_the_warnings_before_it()
 }
 
 #[tokio::test]
-async fn errors_are_told_without_words_that_look_like_them_and_without_noise() {
+async fn the_errors_part_omits_lookalike_words_and_noise() {
     let noise = "20:49:44 | WARNING  | [SubagentManager] Failed to parse registry for list_subagents";
     let lab = Lab::scripted(&format!(
         "exec >&2\nfor i in $(seq 22); do echo '{noise}'; done\necho 'error_count: 0'\necho 'validated: 0 errors'\n\

@@ -19,7 +19,7 @@ fn waiting_for(lab: &Lab, gate: &str, mark: &str) -> Value {
 }
 
 #[tokio::test]
-async fn queued_runs_start_in_order_when_a_slot_is_free_with_no_server_alive() {
+async fn queued_runs_start_in_order_without_a_server() {
     let lab = Lab::fake();
     let limits = [("MAX_RUNS", "1"), ("MAX_QUEUE", "2")];
     let first = client_with(&lab, &limits).await;
@@ -45,7 +45,7 @@ async fn queued_runs_start_in_order_when_a_slot_is_free_with_no_server_alive() {
 }
 
 #[tokio::test]
-async fn a_queued_run_can_be_killed_and_one_whose_supervisor_dies_holds_nobody_up() {
+async fn a_queued_run_can_be_killed_and_a_dead_supervisor_does_not_block_the_queue() {
     let lab = Lab::fake();
     let client = client_with(&lab, &[("MAX_RUNS", "1")]).await;
     let mut ids = Vec::new();
@@ -70,7 +70,7 @@ async fn a_queued_run_can_be_killed_and_one_whose_supervisor_dies_holds_nobody_u
 }
 
 #[tokio::test]
-async fn ten_servers_make_one_run_of_one_request() {
+async fn ten_servers_make_one_run_from_one_request() {
     let lab = Lab::fake();
     let mut clients = Vec::new();
     for _ in 0..10 {
@@ -100,7 +100,7 @@ async fn ten_servers_make_one_run_of_one_request() {
 }
 
 #[tokio::test]
-async fn a_default_that_is_spelled_out_makes_no_other_request() {
+async fn an_explicit_default_is_the_same_request() {
     let lab = Lab::fake();
     let client = client_with(&lab, &[("BUDGET_USD", "2"), ("MAX_TOKENS", "1000")]).await;
     let whole = waiting_for(&lab, "gate", "a");
@@ -135,7 +135,7 @@ async fn a_default_that_is_spelled_out_makes_no_other_request() {
 
 /// Of a budget that several runs draw on, a call gets a share, and one that names the limit of a run gets that.
 #[tokio::test]
-async fn a_budget_that_is_spelled_out_is_another_request_where_runs_share_one() {
+async fn an_explicit_budget_is_another_request_under_a_shared_budget() {
     let lab = Lab::fake();
     let client = client_with(&lab, &[("BUDGET_USD", "2"), ("DAY_BUDGET_USD", "10")]).await;
     let whole = waiting_for(&lab, "gate", "a");
@@ -150,7 +150,7 @@ async fn a_budget_that_is_spelled_out_is_another_request_where_runs_share_one() 
 }
 
 #[tokio::test]
-async fn the_agents_get_a_question_without_the_space_around_it() {
+async fn the_agents_get_the_question_trimmed() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let file = lab.project().join("asked");
@@ -169,7 +169,7 @@ async fn the_agents_get_a_question_without_the_space_around_it() {
 }
 
 #[tokio::test]
-async fn what_an_agent_can_write_may_not_bring_in_commands() {
+async fn configs_that_an_agent_can_write_may_not_run_commands() {
     let lab = Lab::fake();
     let base = "agents:\n  - id: a\n    backend:\n      type: openai\n      model: m\n";
     lab.put("plain.yaml", base);
@@ -230,7 +230,7 @@ async fn what_an_agent_can_write_may_not_bring_in_commands() {
 }
 
 #[tokio::test]
-async fn keys_that_stand_in_a_config_are_in_no_file_of_the_run() {
+async fn literal_keys_of_a_config_are_in_no_file_of_the_run() {
     let lab = Lab::fake();
     lab.put("keyed.yaml", "agents: []\napi_key: sk-canary-1234567\n");
     let client = lab.client().await;
@@ -256,7 +256,7 @@ async fn keys_that_stand_in_a_config_are_in_no_file_of_the_run() {
 }
 
 #[tokio::test]
-async fn a_read_only_server_looks_and_does_nothing() {
+async fn a_read_only_server_shows_runs_and_changes_nothing() {
     let lab = Lab::fake();
     let full = lab.client().await;
     let id = full.start(fake("announce\nfinal agent_a done")).await;
@@ -272,7 +272,7 @@ async fn a_read_only_server_looks_and_does_nothing() {
 }
 
 #[tokio::test]
-async fn agents_may_ask_for_less_than_the_operator_set_and_never_for_more() {
+async fn agents_can_lower_the_operators_limits_but_not_raise_them() {
     let lab = Lab::fake();
     let client = client_with(&lab, &[("BUDGET_USD", "2"), ("MAX_TOKENS", "1000"), ("MAX_TIMEOUT_S", "60")]).await;
     for (more, code) in [
@@ -315,7 +315,7 @@ async fn real_massgen_is_stopped_at_its_budget_and_keeps_its_answer() {
 }
 
 #[tokio::test]
-async fn a_dry_run_tells_what_massgen_says_and_configs_are_found() {
+async fn a_dry_run_reports_massgens_validation_and_configs_are_listed() {
     let lab = Lab::real().await;
     lab.put("two.yaml", "agents:\n  - id: a\n    backend: {type: openai, model: gpt-4o-mini}\n");
     lab.put("bad.yaml", "agents:\n  - id: a\n    backend: {type: no-such-backend, model: m}\n");

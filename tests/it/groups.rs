@@ -76,7 +76,7 @@ fn texts_of(list: &Value) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn variants_and_repeats_are_told_apart_and_a_large_group_in_bounds() {
+async fn variants_and_repeats_are_distinguished_and_a_large_group_is_bounded() {
     let lab = Lab::fake();
     put_configs(&lab);
     let client = lab.client().await;
@@ -94,7 +94,7 @@ async fn variants_and_repeats_are_told_apart_and_a_large_group_in_bounds() {
 }
 
 #[tokio::test]
-async fn an_end_is_told_once_and_then_counted() {
+async fn an_ended_run_is_shown_once_and_then_counted() {
     let lab = Lab::fake();
     put_configs(&lab);
     let client = lab.client().await;
@@ -154,7 +154,7 @@ async fn answers_of_a_group_are_side_by_side() {
 }
 
 #[tokio::test]
-async fn the_money_of_models_without_a_price_is_unknown() {
+async fn the_cost_of_models_without_a_price_is_unknown() {
     let lab = Lab::fake();
     put_configs(&lab);
     let client = lab.client().await;
@@ -175,7 +175,7 @@ async fn the_money_of_models_without_a_price_is_unknown() {
 }
 
 #[tokio::test]
-async fn a_group_that_is_taken_says_that_nothing_can_be_added_to_it() {
+async fn adding_a_run_to_an_existing_group_is_refused_with_a_hint() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let question = script("final agent_a x");
@@ -195,7 +195,7 @@ async fn a_group_that_is_taken_says_that_nothing_can_be_added_to_it() {
 
 /// A client that shows little: what does not fit into one answer is in the next.
 #[tokio::test]
-async fn each_end_is_named_once_however_little_a_client_shows() {
+async fn each_ended_run_is_named_once_to_a_client_with_a_small_limit() {
     let lab = Lab::fake();
     put_configs(&lab);
     let mut command = lab.command();
@@ -250,7 +250,7 @@ async fn configs_have_the_names_that_list_configs_gives() {
 
 /// A cursor counts on that order.
 #[tokio::test]
-async fn a_run_that_waits_for_the_ledger_is_created_when_it_has_it() {
+async fn a_run_that_waits_for_the_ledger_lock_is_created_after_it() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let asked = |script_of: &str| json!({"config": "@rehearsal", "question": script(script_of), "group": "g"});

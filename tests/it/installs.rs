@@ -75,7 +75,7 @@ async fn real_massgen_behind_a_chain_of_links_has_its_tools() {
 }
 
 #[tokio::test]
-async fn the_doctor_warns_where_the_tools_are_not_beside_the_interpreter() {
+async fn the_doctor_warns_when_tools_are_not_next_to_the_interpreter() {
     let lab = Lab::real().await;
     let venv = layered(&lab);
     let lab = lab.named(venv.join("bin/massgen"));
@@ -133,7 +133,7 @@ async fn real_massgen_that_cannot_be_imported_fails_once_and_is_refused_afterwar
 }
 
 #[tokio::test]
-async fn a_dry_run_of_real_massgen_that_cannot_be_imported_says_so() {
+async fn a_dry_run_reports_that_real_massgen_cannot_be_imported() {
     let lab = Lab::real().await;
     let real = packages(lab.massgen());
     let venv = layered(&lab);
@@ -152,7 +152,7 @@ async fn a_dry_run_of_real_massgen_that_cannot_be_imported_says_so() {
 }
 
 #[tokio::test]
-async fn versions_that_do_not_work_together_are_refused_without_a_try() {
+async fn incompatible_versions_are_refused_without_a_start() {
     let lab = Lab::fake();
     let venv = lab.project().join("venv");
     let tried = venv.join("tried");

@@ -26,7 +26,7 @@ fn codes(run: &Value) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_connect_and_an_agent_that_fails_are_told_although_the_run_succeeds() {
+async fn a_successful_run_reports_an_unconnected_server_and_a_failed_agent() {
     let lab = Lab::real().await;
     let served = rehearsal::serve().await.expect("served");
     let mode = if Path::new(IN_CONTAINER).exists() { "docker" } else { "local" };
@@ -98,7 +98,7 @@ fn branches(lab: &Lab) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_repository_is_as_it_was_but_for_the_changes_that_were_asked_for() {
+async fn a_repository_has_only_the_requested_changes() {
     let lab = Lab::real().await;
     repository(&lab);
     // A branch of the user's own: MassGen deletes all branches below `massgen/` when it starts.
@@ -129,7 +129,7 @@ async fn a_repository_is_as_it_was_but_for_the_changes_that_were_asked_for() {
 }
 
 #[tokio::test]
-async fn changes_that_massgen_does_not_apply_to_the_project_are_told() {
+async fn changes_that_massgen_does_not_apply_are_reported() {
     let lab = Lab::real().await;
     repository(&lab);
     let client = lab.client().await;
@@ -151,7 +151,7 @@ async fn changes_that_massgen_does_not_apply_to_the_project_are_told() {
 }
 
 #[tokio::test]
-async fn a_run_that_lacks_nothing_has_no_warning_and_one_in_docker_that_ran_locally_has() {
+async fn a_complete_run_has_no_warning_and_a_docker_run_executed_locally_has_one() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let local = "log 20:53:57 | INFO     | [FilesystemManager] Already running inside Docker container - switching to local execution \

@@ -88,7 +88,7 @@ async fn setting<'a>(shell: &'a [String; 4], look: &str, left: &str) -> [&'a str
 }
 
 #[tokio::test]
-async fn no_process_of_ours_keeps_the_signals_that_its_launcher_blocked_or_ignored() {
+async fn no_process_keeps_signals_blocked_or_ignored_by_the_launcher() {
     for launcher in [BLOCKS, IGNORES, BACKGROUND] {
         let left = signals(&seen_under(launcher, &["cat", "/proc/self/status"]).await);
         assert_ne!(left, (0, 0), "{launcher:?} leaves nothing");
@@ -113,7 +113,7 @@ async fn no_process_of_ours_keeps_the_signals_that_its_launcher_blocked_or_ignor
 }
 
 #[tokio::test]
-async fn a_server_whose_launcher_ignores_sigterm_ends_by_it() {
+async fn sigterm_ends_a_server_whose_launcher_ignores_it() {
     let lab = Lab::fake();
     let client = lab.client_of(under(&lab, IGNORES)).await;
     let ended = std::process::Command::new("kill").args(["-TERM", &client.pid.to_string()]).status().expect("kill");
@@ -131,7 +131,7 @@ if __name__ == '__main__':
 ";
 
 #[tokio::test]
-async fn cold_and_warm_runs_have_the_same_signals_whatever_the_launcher_left() {
+async fn cold_and_warm_runs_have_the_same_signals_under_any_launcher() {
     let mut seen = Vec::new();
     for launcher in [&["env"][..], BLOCKS, IGNORES, BACKGROUND] {
         for warm in [false, true] {
@@ -164,7 +164,7 @@ async fn cold_and_warm_runs_have_the_same_signals_whatever_the_launcher_left() {
 
 /// What blocked SIGCHLD and SIGTERM cost before: a run that never ended, and a kill that took ten seconds and SIGKILL.
 #[tokio::test]
-async fn real_massgen_ends_and_is_stopped_whatever_its_launcher_left() {
+async fn real_massgen_ends_and_can_be_stopped_under_any_launcher() {
     let lab = Lab::real().await;
     let launcher = ["env", "--block-signal=CHLD,TERM,INT", "--ignore-signal=QUIT,HUP"];
     let client = lab.client_of(under(&lab, &launcher)).await;

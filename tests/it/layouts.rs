@@ -25,7 +25,7 @@ fn tree(listing: &str, to: &Path) -> tempfile::TempDir {
 }
 
 #[test]
-fn the_captured_success_has_its_answers() {
+fn the_answers_of_the_captured_success_are_found() {
     let root = tempfile::tempdir().expect("temp");
     let copied = std::process::Command::new("cp")
         .arg("-r")
@@ -45,7 +45,7 @@ fn the_captured_success_has_its_answers() {
 }
 
 #[test]
-fn the_tree_of_0_1_12_after_a_restart_is_read() {
+fn a_tree_of_0_1_12_with_a_restart_is_read() {
     let root = tree("logdir/tree_v0.1.12_restart_attempt2.txt", Path::new("work"));
     let files = RunFiles::open(root.path()).expect("open");
     let layout = Layout::find(&files, None).expect("layout");
@@ -87,7 +87,7 @@ fn line(digest: &Digest) -> String {
 }
 
 #[test]
-fn every_sample_of_a_status_gives_its_digest() {
+fn every_status_sample_gives_its_digest() {
     let won = |tokens| {
         format!(
             "presentation; agent_a Voted agent1.2 agent1.2, agent_b Voted agent2.1 agent1.2; {{\"agent1.2\": 2}}; agent_a; {tokens}; Some(Completed)"
@@ -117,7 +117,7 @@ fn every_sample_of_a_status_gives_its_digest() {
 }
 
 #[test]
-fn a_torn_status_is_no_digest_and_the_reason_of_a_failure_is_kept() {
+fn a_torn_status_gives_no_digest_and_a_failed_one_keeps_its_reason() {
     assert!(sample("torn_invalid_json.json").is_err(), "the last good one stays");
     let failed = sample("error_all_agents.json").expect("JSON");
     assert!(failed.first_error.expect("error").contains("stub says 500"));

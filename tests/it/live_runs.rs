@@ -26,7 +26,7 @@ fn ids(list: &Value) -> Vec<&str> {
 
 /// "How much have I spent today, and on what? What is still running? Stop everything that is."
 #[tokio::test]
-async fn the_day_is_told_and_all_that_goes_on_is_stopped_in_three_calls() {
+async fn three_calls_read_the_day_totals_and_stop_all_live_runs() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let done = client.start(fake(&format!("announce\n{SPENT}\nfinal agent_a x"))).await;
@@ -65,7 +65,7 @@ async fn the_day_is_told_and_all_that_goes_on_is_stopped_in_three_calls() {
 }
 
 #[tokio::test]
-async fn all_are_stopped_with_what_an_experiment_would_start_next_and_whoever_started_them() {
+async fn kill_all_of_another_server_stops_an_experiment_and_its_planned_runs() {
     let lab = Lab::fake();
     let mut command = lab.command();
     command.args(["--max-runs", "2"]);
@@ -92,7 +92,7 @@ async fn all_are_stopped_with_what_an_experiment_would_start_next_and_whoever_st
 }
 
 #[tokio::test]
-async fn kill_all_leaves_the_runs_of_other_clients_alone_and_says_so() {
+async fn kill_all_spares_the_runs_of_other_clients_and_says_so() {
     let lab = Lab::fake();
     let other = lab.client_of(under_a_shell(&lab.command())).await;
     let foreign = forever(&other, "print foreign").await;
@@ -113,7 +113,7 @@ async fn kill_all_leaves_the_runs_of_other_clients_alone_and_says_so() {
 }
 
 #[tokio::test]
-async fn kill_all_leaves_the_runs_of_the_same_client_in_another_project_alone() {
+async fn kill_all_spares_the_runs_of_the_same_client_in_another_project() {
     let lab = Lab::fake();
     let elsewhere = lab.state().join("elsewhere");
     std::fs::create_dir_all(&elsewhere).expect("mkdir");
@@ -132,7 +132,7 @@ async fn kill_all_leaves_the_runs_of_the_same_client_in_another_project_alone() 
 
 /// The conductor is held up in the start of its second run while kill_run looks at what there is to stop.
 #[tokio::test]
-async fn a_run_that_starts_while_all_are_stopped_has_a_receipt() {
+async fn a_run_that_starts_during_kill_all_has_a_receipt() {
     let lab = Lab::fake();
     let mut command = lab.command();
     command.args(["--max-runs", "1"]);
@@ -209,7 +209,7 @@ fn with_variables_of(server: &Command, mut command: Command) -> Command {
 }
 
 #[tokio::test]
-async fn receipts_of_many_stops_are_bounded_and_the_rest_is_counted() {
+async fn receipts_of_many_stops_are_bounded_and_the_others_are_counted() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let asked = json!({"config": "@rehearsal", "question": script("forever"), "repeat": 23, "group": "g"});
@@ -229,7 +229,7 @@ async fn receipts_of_many_stops_are_bounded_and_the_rest_is_counted() {
 }
 
 #[tokio::test]
-async fn an_agent_of_a_run_stops_all_that_is_below_that_run_and_nothing_else() {
+async fn kill_all_by_an_agent_of_a_run_stops_only_the_runs_below_it() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let beside = forever(&client, "print beside").await;
@@ -263,7 +263,7 @@ async fn an_agent_of_a_run_stops_all_that_is_below_that_run_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_wait_for_those_that_go_on_sees_the_one_that_ends() {
+async fn a_wait_for_all_live_runs_shows_the_run_that_ends() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let gate = lab.project().join("gate");
@@ -283,7 +283,7 @@ async fn a_wait_for_those_that_go_on_sees_the_one_that_ends() {
 }
 
 #[tokio::test]
-async fn a_day_has_the_runs_that_were_removed_since() {
+async fn day_totals_include_removed_runs() {
     let lab = Lab::fake();
     let client = lab.client().await;
     for _ in 0..2 {
@@ -306,7 +306,7 @@ async fn a_day_has_the_runs_that_were_removed_since() {
 }
 
 #[tokio::test]
-async fn who_names_runs_and_means_all_is_asked_which() {
+async fn naming_runs_together_with_all_is_refused() {
     let lab = Lab::fake();
     let client = lab.client().await;
     for (tool, asked) in [
@@ -323,7 +323,7 @@ async fn who_names_runs_and_means_all_is_asked_which() {
 }
 
 #[tokio::test]
-async fn people_stop_all_as_agents_do() {
+async fn the_kill_command_stops_all_live_runs() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let id = forever(&client, "print one").await;

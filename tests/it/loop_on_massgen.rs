@@ -61,7 +61,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 #[tokio::test]
-async fn a_kill_ends_a_shell_command_deep_inside() {
+async fn a_kill_ends_a_nested_shell_command() {
     let lab = Lab::real_in(module_path!()).await;
     let client = lab.client().await;
     let id = client.start(json!({"question": "run it", "config": "@rehearsal/command=sleep%20300"})).await;
@@ -82,7 +82,7 @@ async fn a_kill_ends_a_shell_command_deep_inside() {
 }
 
 #[tokio::test]
-async fn a_run_outlives_its_server_and_another_one_knows_its_end() {
+async fn a_run_outlives_its_server_and_another_server_reports_its_end() {
     let lab = Lab::real_in(module_path!()).await;
     let first = lab.client().await;
     let id = first.start(json!({"question": "Who is there?", "config": "@rehearsal/delay=1"})).await;
@@ -101,7 +101,7 @@ async fn a_run_outlives_its_server_and_another_one_knows_its_end() {
 }
 
 #[tokio::test]
-async fn an_end_nobody_watched_is_known_afterwards() {
+async fn an_end_without_a_server_is_reported_by_the_next_server() {
     let lab = Lab::real_in(module_path!()).await;
     let first = lab.client().await;
     let id = first.start(json!({"question": "q", "config": "@rehearsal", "mode": "quick"})).await;
@@ -115,7 +115,7 @@ async fn an_end_nobody_watched_is_known_afterwards() {
 }
 
 #[tokio::test]
-async fn a_kill_in_the_presentation_keeps_the_best_answer_as_partial() {
+async fn a_kill_during_the_presentation_keeps_the_best_answer_as_partial() {
     let lab = Lab::real_in(module_path!()).await;
     let client = lab.client().await;
     let id = client.start(json!({"question": "q", "config": "@rehearsal/final-delay=600"})).await;
@@ -133,7 +133,7 @@ async fn a_kill_in_the_presentation_keeps_the_best_answer_as_partial() {
 }
 
 #[tokio::test]
-async fn the_deadline_holds_without_any_server() {
+async fn the_deadline_holds_without_a_server() {
     let lab = Lab::real_in(module_path!()).await;
     let client = lab.client().await;
     let id = client.start(json!({"question": "q", "config": "@rehearsal/hang", "timeout_s": 12})).await;
@@ -146,7 +146,7 @@ async fn the_deadline_holds_without_any_server() {
 }
 
 #[tokio::test]
-async fn a_long_question_comes_by_file_and_a_relative_context_path_means_the_project() {
+async fn questions_are_read_from_files_and_context_paths_from_the_project() {
     let lab = Lab::real_in(module_path!()).await;
     lab.put("question.txt", &format!("first words ${{HOME}} {}", "and more ".repeat(20_000)));
     lab.put("material/notes.md", "notes");

@@ -51,7 +51,7 @@ async fn full(client: &Client, id: &str) -> Value {
 }
 
 #[tokio::test]
-async fn massgen_has_massgen_answer_and_reports_it() {
+async fn a_massgen_agent_starts_massgen_and_reports_its_answer() {
     let lab = Lab::real().await;
     let rehearsal = massgen_mcp::rehearsal::serve().await.expect("endpoint");
     // Each call of the lead costs so much, and of its team so much.
@@ -85,7 +85,7 @@ async fn massgen_has_massgen_answer_and_reports_it() {
 
 /// The nested server gets six variables of MassGen's MCP client, without the `LANG` that the outer one has.
 #[tokio::test]
-async fn a_nested_run_is_warm_although_its_server_has_fewer_variables() {
+async fn a_nested_run_is_warm_with_fewer_variables() {
     let lab = Lab::real().await.with_warm_starts();
     let rehearsal = massgen_mcp::rehearsal::serve().await.expect("endpoint");
     lab.put("lead.yaml", &config(&lab, &rehearsal.base_url(), "rehearsal/name=lead/meta=%40rehearsal"));
@@ -106,7 +106,7 @@ async fn a_nested_run_is_warm_although_its_server_has_fewer_variables() {
 }
 
 #[tokio::test]
-async fn a_lead_that_waits_for_a_team_that_hangs_says_so_and_both_end_together() {
+async fn a_lead_reports_waiting_for_a_hanging_team_and_both_end_together() {
     let lab = Lab::real().await;
     let rehearsal = massgen_mcp::rehearsal::serve().await.expect("endpoint");
     let model = "rehearsal/name=lead/meta=%40rehearsal%2Fhang";

@@ -23,7 +23,7 @@ async fn page(client: &Client, arguments: Value) -> String {
 }
 
 #[tokio::test]
-async fn a_vote_that_came_too_late_is_counted_by_no_view() {
+async fn a_late_vote_is_counted_in_no_view() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let (seen, go) = (lab.project().join("seen"), lab.project().join("go"));
@@ -82,7 +82,7 @@ async fn an_empty_answer_is_not_the_best() {
 }
 
 #[tokio::test]
-async fn an_agent_called_as_a_folder_of_massgens_loses_nothing() {
+async fn an_agent_named_like_a_folder_of_massgen_loses_nothing() {
     let lab = Lab::fake();
     let client = lab.client().await;
     for name in ["final", "agent_outputs", "workspace", "turn_1", "attempt_1", "answer"] {
@@ -119,7 +119,7 @@ async fn an_agent_called_as_a_folder_of_massgens_loses_nothing() {
 }
 
 #[tokio::test]
-async fn labels_are_those_of_massgen_whatever_the_order_of_the_agents() {
+async fn labels_match_massgen_in_any_order_of_agents() {
     let lab = Lab::fake();
     let client = lab.client().await;
     // As MassGen lists them: in the order of the config. It numbers them by their sorted ids.
@@ -136,7 +136,7 @@ async fn labels_are_those_of_massgen_whatever_the_order_of_the_agents() {
 }
 
 #[tokio::test]
-async fn a_binary_file_is_said_to_be_one() {
+async fn a_binary_file_is_refused_as_binary_file() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let raw = |name: &str, text: &str| format!("raw {}", json!(format!("workspace {name} {text}")));
@@ -157,7 +157,7 @@ async fn a_binary_file_is_said_to_be_one() {
 }
 
 #[tokio::test]
-async fn the_viewers_command_is_for_a_shell() {
+async fn the_viewer_command_is_quoted_for_a_shell() {
     let lab = Lab::fake();
     let state = lab.project().join("it's $HOME/a \"state\"");
     std::fs::create_dir_all(&state).expect("mkdir");

@@ -230,7 +230,7 @@ fn foreign(document: &str) -> usize {
 }
 
 #[test]
-fn nothing_that_a_run_says_becomes_part_of_its_page() {
+fn text_of_a_run_is_never_markup_in_its_page() {
     let all = PAYLOADS.concat();
     let problem = Problem::new("agents_failed", &all, &all);
     let page = run_page(&record(&all, Outcome::Failed(problem)), &story(&all), Some(&all), None);
@@ -243,7 +243,7 @@ fn nothing_that_a_run_says_becomes_part_of_its_page() {
 }
 
 #[test]
-fn the_browser_would_show_it_if_something_did() {
+fn the_browser_shows_injected_markup_in_an_unescaped_page() {
     let page = run_page(&record("Why?", Outcome::Succeeded), &story(""), Some("MARK"), None);
     for payload in &PAYLOADS[..3] {
         let broken = page.replacen("MARK", payload, 1);
@@ -333,7 +333,7 @@ fn beyond(page: &str) -> [String; 2] {
 }
 
 #[test]
-fn long_names_leave_every_column_in_sight() {
+fn every_column_stays_visible_with_long_names() {
     let long = format!("@rehearsal/chars=400/cost=0.03/tokens=200,20{}", "/b:delay=1".repeat(9));
     let mut table = table(&long);
     let mean = Some(Mean { n: 12, mean: 12_345.6, interval: Some((11_234.5, 13_456.7)) });
@@ -349,7 +349,7 @@ fn long_names_leave_every_column_in_sight() {
 }
 
 #[test]
-fn variants_of_one_config_are_told_apart() {
+fn variants_of_one_config_are_distinguished() {
     let mut table = table("");
     let variant = |most: usize| {
         format!(r#"configs/team-of-three.yaml with {{"orchestrator":{{"max_new_answers_per_agent":{most}}}}}"#)
@@ -363,7 +363,7 @@ fn variants_of_one_config_are_told_apart() {
 }
 
 #[test]
-fn nothing_that_a_group_is_called_becomes_part_of_its_page() {
+fn names_in_a_group_are_never_markup_in_its_page() {
     let all = PAYLOADS.concat();
     let seen = document(&unguarded(&group_page(&table(&all), None)));
     assert!(title(&seen).starts_with("group nightly&lt;script&gt;"), "{}", title(&seen));

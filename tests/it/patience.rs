@@ -71,7 +71,7 @@ impl Impatient {
 }
 
 #[tokio::test]
-async fn a_client_that_gave_up_a_wait_gets_shorter_ones_that_say_so() {
+async fn after_a_client_timeout_waits_are_shorter_and_say_so() {
     for is_modern in [false, true] {
         let lab = Lab::fake();
         let mut client = Impatient::of(&lab, is_modern).await;
@@ -99,7 +99,7 @@ async fn a_client_that_gave_up_a_wait_gets_shorter_ones_that_say_so() {
 }
 
 #[tokio::test]
-async fn a_kill_that_takes_longer_than_the_clients_patience_is_answered_and_goes_on() {
+async fn a_kill_longer_than_the_client_timeout_is_answered_and_continues() {
     let lab = Lab::fake();
     let mut client = Impatient::of(&lab, false).await;
     let deaf = client.call("run_massgen", fake("ignore\nannounce\nforever")).await["run_id"].clone();
@@ -115,7 +115,7 @@ async fn a_kill_that_takes_longer_than_the_clients_patience_is_answered_and_goes
 }
 
 #[tokio::test]
-async fn what_a_person_breaks_off_teaches_nothing() {
+async fn a_cancel_by_the_user_does_not_shorten_waits() {
     let lab = Lab::fake();
     let mut client = Impatient::of(&lab, false).await;
     client.give_up(Duration::from_millis(100), None).await;
@@ -128,7 +128,7 @@ async fn what_a_person_breaks_off_teaches_nothing() {
 }
 
 #[tokio::test]
-async fn a_wait_beyond_the_maximum_is_cut_and_a_negative_one_refused() {
+async fn a_wait_above_the_maximum_is_shortened_and_a_negative_one_refused() {
     let lab = Lab::fake();
     let mut command = lab.command();
     command.args(["--max-wait-s", "1"]);

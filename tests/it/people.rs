@@ -57,7 +57,7 @@ async fn started(client: &Client, script: &str, group: &str) -> String {
 }
 
 #[tokio::test]
-async fn runs_are_shown_to_people_and_programs_and_steer_no_terminal() {
+async fn runs_are_printed_as_text_and_json_without_terminal_escapes() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let nasty = json!("final agent_a an \u{1b}[2Janswer\u{202e}");
@@ -96,7 +96,7 @@ async fn runs_are_shown_to_people_and_programs_and_steer_no_terminal() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_done_is_told_with_code_and_hint() {
+async fn a_refused_command_prints_code_and_hint() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let bare = ended(&client, "announce\nexit 1", "g").await;
@@ -167,7 +167,7 @@ async fn a_wait_ends_with_the_outcome() {
 }
 
 #[tokio::test]
-async fn a_wait_tells_each_change_in_a_line_as_it_comes() {
+async fn a_wait_prints_a_line_for_each_change() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let gate = lab.project().join("gate");
@@ -189,7 +189,7 @@ async fn a_wait_tells_each_change_in_a_line_as_it_comes() {
 }
 
 #[tokio::test]
-async fn a_kill_says_how_it_went_and_a_partial_answer_is_told_as_one() {
+async fn a_kill_prints_its_receipt_and_a_partial_answer_is_marked() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let one = started(&client, "announce\nanswer agent_a so far\nforever", "two").await;
@@ -249,7 +249,7 @@ async fn a_log_is_followed_to_the_end_of_its_run() {
 }
 
 #[test]
-fn shells_complete_what_there_is_and_nothing_else() {
+fn shell_completions_offer_only_public_commands() {
     let lab = Lab::fake();
     for shell in ["bash", "zsh", "fish"] {
         let script = said(&lab, &["completions", shell]);
@@ -324,7 +324,7 @@ async fn the_doctor_names_what_is_wrong() {
 }
 
 #[tokio::test]
-async fn in_watch_a_run_is_opened_and_killed_by_keys() {
+async fn keys_in_watch_open_and_kill_a_run() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let costs = r#"{"total_estimated_cost": 0.5, "total_input_tokens": 1200, "total_output_tokens": 34}"#;
@@ -356,7 +356,7 @@ async fn in_watch_a_run_is_opened_and_killed_by_keys() {
 }
 
 #[tokio::test]
-async fn in_watch_a_page_is_opened_by_a_key_and_kept_up_to_date() {
+async fn a_key_in_watch_opens_a_page_that_is_kept_up_to_date() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let gate = lab.project().join("gate");
@@ -390,7 +390,7 @@ async fn in_watch_a_page_is_opened_by_a_key_and_kept_up_to_date() {
 }
 
 #[tokio::test]
-async fn watch_gives_the_terminal_back_when_it_is_told_to_end() {
+async fn watch_restores_the_terminal_on_a_signal() {
     let lab = Lab::fake();
     let screen = screen::Screen::of(&command(&lab, &["watch"]), 80, 24);
     screen.shows(&["no runs yet"]).await;

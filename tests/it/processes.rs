@@ -8,7 +8,7 @@ use crate::lab::Lab;
 const ANNOUNCE: &str = "mkdir -p \"$MASSGEN_LOG_BASE_DIR/log_20260101_000000_000000/turn_1/attempt_1\"";
 
 #[tokio::test]
-async fn another_massgen_inside_is_not_taken_for_the_run() {
+async fn a_nested_massgen_is_not_mistaken_for_the_run() {
     let lab = Lab::scripted(
         "cd \"$MASSGEN_LOG_BASE_DIR\"; for log in log_2_own log_3_other; do mkdir -p $log/turn_1/final/$log; \
          printf $log > $log/turn_1/final/$log/answer.txt; done",

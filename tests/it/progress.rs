@@ -35,7 +35,7 @@ fn answered(times: u32) -> String {
 }
 
 #[tokio::test]
-async fn a_wait_tells_of_each_change_and_of_nothing_else() {
+async fn a_wait_sends_progress_at_each_change_only() {
     let lab = Lab::fake();
     let (go, stop) = (lab.project().join("go"), lab.project().join("stop"));
     let script = format!(
@@ -79,7 +79,7 @@ async fn a_wait_tells_of_each_change_and_of_nothing_else() {
 }
 
 #[tokio::test]
-async fn an_idle_wait_says_so_after_five_seconds_in_either_era() {
+async fn an_idle_wait_sends_progress_after_five_seconds_in_both_protocols() {
     let lab = Lab::fake();
     let arguments = |run: &str| json!({"run_id": run, "wait_s": 50, "until": "all_done"});
     let client = lab.client().await;
@@ -123,7 +123,7 @@ const RESTLESS: &str = r#"
     done"#;
 
 #[tokio::test]
-async fn many_changes_are_told_together() {
+async fn frequent_changes_are_reported_together() {
     let lab = Lab::scripted(RESTLESS);
     let mut raw = Raw::session(&lab).await;
     // A start that waits tells of its run as well.

@@ -22,7 +22,7 @@ async fn manifest(client: &Client, id: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_manifest_tells_what_a_run_left_and_verify_what_has_changed_since() {
+async fn a_manifest_lists_the_files_of_a_run_and_verify_finds_changes() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let script = "announce\nworkspace notes.txt by hand\nfinal agent_a the answer\nexit 1";
@@ -59,7 +59,7 @@ async fn a_manifest_tells_what_a_run_left_and_verify_what_has_changed_since() {
 }
 
 #[tokio::test]
-async fn every_end_has_a_manifest_and_a_live_run_says_what_is_known() {
+async fn every_ending_has_a_manifest_and_a_live_run_has_a_preliminary_one() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let id = client.start(fake("announce\nanswer agent_a so far\nforever")).await;
@@ -86,7 +86,7 @@ async fn every_end_has_a_manifest_and_a_live_run_says_what_is_known() {
 }
 
 #[tokio::test]
-async fn of_real_massgen_the_answer_and_its_workspace_are_in_the_manifest() {
+async fn the_manifest_of_real_massgen_has_the_answer_and_its_workspace() {
     let lab = Lab::real().await.warm();
     let client = lab.client().await;
     let config = "@rehearsal/agents=1/command=echo%20by%20hand%20%3Enote.txt";

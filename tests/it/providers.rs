@@ -128,7 +128,7 @@ fn tables() -> String {
 }
 
 #[test]
-fn the_table_in_the_documentation_is_what_the_captured_words_come_to() {
+fn the_documented_table_matches_the_captured_output() {
     let path = root().join("docs/providers.md");
     let text = std::fs::read_to_string(&path).expect("document");
     let (before, rest) = text.split_once("<!-- tables -->\n").expect("the beginning of the tables");
@@ -242,7 +242,7 @@ async fn told(lab: &Lab, client: &Client, provider: &str, fault: &str, stub: &st
 }
 
 #[tokio::test]
-async fn real_massgen_says_of_each_provider_and_fault_what_the_table_says() {
+async fn real_massgen_matches_the_table_for_each_provider_and_fault() {
     let lab = Lab::real().await;
     let (stub, calls) = stub::serve().await;
     let [usual, refused, no_tls] = ["bad_key", "refused", "no_tls"].map(|fault| client(&lab, fault, &stub));

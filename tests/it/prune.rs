@@ -37,7 +37,7 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn ended_runs_go_by_the_rule_and_a_dry_run_touches_nothing() {
+async fn prune_removes_ended_runs_by_rule_and_a_dry_run_removes_none() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let ids = three_ended(&lab, &client).await;
@@ -59,7 +59,7 @@ async fn ended_runs_go_by_the_rule_and_a_dry_run_touches_nothing() {
 }
 
 #[tokio::test]
-async fn by_size_the_oldest_go_and_the_latest_stays() {
+async fn a_size_limit_removes_the_oldest_runs_and_keeps_the_latest() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let ids = three_ended(&lab, &client).await;
@@ -74,7 +74,7 @@ async fn by_size_the_oldest_go_and_the_latest_stays() {
 }
 
 #[tokio::test]
-async fn a_live_run_and_one_of_a_newer_version_never_go() {
+async fn live_runs_and_runs_of_a_newer_version_are_never_removed() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let live = client.start(fake("announce\nforever")).await;
@@ -114,7 +114,7 @@ async fn three_ended_beside(client: &Client) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_run_that_lost_its_supervisor_ends_first_and_goes_by_the_rule_then() {
+async fn a_run_without_supervisor_is_ended_first_and_then_removed_by_rule() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let id = client.start(fake("announce\nforever")).await;
@@ -130,7 +130,7 @@ async fn a_run_that_lost_its_supervisor_ends_first_and_goes_by_the_rule_then() {
 }
 
 #[tokio::test]
-async fn a_server_prunes_by_itself_once_an_hour_and_not_when_it_may_only_look() {
+async fn a_server_prunes_hourly_unless_it_is_read_only() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let ids = three_ended(&lab, &client).await;

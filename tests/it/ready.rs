@@ -8,7 +8,7 @@ use crate::lab::{Lab, fake, wait_until};
 const SCRIPT: &str = "announce\nfinal agent_a forty-two\nprint FINAL_DIR: turn_1/attempt_1/final\nuntil @/go\nexit 0";
 
 #[tokio::test]
-async fn a_waiter_gets_the_answer_of_a_run_that_has_only_to_end() {
+async fn a_waiter_gets_a_ready_answer_before_the_process_ends() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let script = SCRIPT.replace('@', lab.project().to_str().expect("UTF-8"));
@@ -42,7 +42,7 @@ async fn a_waiter_gets_the_answer_of_a_run_that_has_only_to_end() {
 const ENDING: &str = "announce\nfinal agent_a forty-two\nprint FINAL_DIR: turn_1/attempt_1/final\nsleep 1\nexit 0";
 
 #[tokio::test]
-async fn a_wait_for_the_answer_goes_on_to_the_end_of_the_run() {
+async fn a_wait_for_the_answer_continues_to_the_end_of_the_run() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let mut asked = fake(ENDING);
@@ -61,7 +61,7 @@ async fn a_wait_for_the_answer_goes_on_to_the_end_of_the_run() {
 }
 
 #[tokio::test]
-async fn a_wait_for_any_end_that_had_come_says_how_to_wait_for_the_next() {
+async fn a_wait_for_any_end_after_an_end_says_how_to_wait_for_the_next() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let over = client.start(fake("announce\nfinal agent_a done")).await;
@@ -77,7 +77,7 @@ async fn a_wait_for_any_end_that_had_come_says_how_to_wait_for_the_next() {
 }
 
 #[tokio::test]
-async fn a_line_alone_makes_no_answer_and_a_kill_after_it_is_a_kill() {
+async fn a_printed_line_is_not_an_answer_and_a_kill_after_it_is_a_kill() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let script = SCRIPT.replace("final agent_a forty-two\n", "").replace('@', lab.project().to_str().expect("UTF-8"));

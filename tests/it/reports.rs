@@ -27,7 +27,7 @@ fn assert_told(text: &str, all: &[&str]) {
 }
 
 #[tokio::test]
-async fn a_real_run_is_explained() {
+async fn the_report_explains_a_real_run() {
     let lab = Lab::real().await.warm();
     let client = lab.client().await;
     let config = "@rehearsal/tokens=120,30/cost=0.02/b:delay=1/b:command=ls%20nowhere";
@@ -72,7 +72,7 @@ async fn a_real_run_is_explained() {
 }
 
 #[tokio::test]
-async fn a_vote_that_a_newer_answer_made_void_is_told_no_more() {
+async fn a_vote_invalidated_by_a_newer_answer_is_not_counted() {
     let lab = Lab::real().await.warm();
     let client = lab.client().await;
     // Two have voted when the third answers, and vote again: MassGen counts five votes of three agents.
@@ -84,7 +84,7 @@ async fn a_vote_that_a_newer_answer_made_void_is_told_no_more() {
 }
 
 #[tokio::test]
-async fn a_real_run_that_was_killed_is_explained_as_far_as_it_went() {
+async fn the_report_explains_a_killed_real_run_up_to_its_kill() {
     let lab = Lab::real().await.warm();
     let client = lab.client().await;
     let id = client.start(json!({"question": "q", "config": "@rehearsal/b:hang"})).await;
@@ -99,7 +99,7 @@ async fn a_real_run_that_was_killed_is_explained_as_far_as_it_went() {
 }
 
 #[tokio::test]
-async fn a_run_of_which_nothing_is_left_is_explained_by_its_record() {
+async fn the_report_of_a_run_without_files_uses_its_record() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let id = client.start(fake("exit 3")).await;

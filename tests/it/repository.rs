@@ -68,7 +68,7 @@ fn documents_name_recipes_that_exist() {
 }
 
 #[test]
-fn the_groups_of_nextest_name_modules_that_exist() {
+fn nextest_groups_name_modules_that_exist() {
     let (settings, modules) = (read(".config/nextest.toml"), read("tests/it/main.rs"));
     for group in settings.split("test(/^(").skip(1).filter_map(|rest| rest.split_once(")::/)")) {
         for module in group.0.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).filter(|name| !name.is_empty())
@@ -125,7 +125,7 @@ fn documents_name_the_oldest_rust_that_cargo_accepts() {
 }
 
 #[test]
-fn the_changelog_has_its_form_and_the_version_of_the_package() {
+fn the_changelog_is_well_formed_and_has_the_package_version() {
     let text = read("CHANGELOG.md");
     let sections: Vec<&str> = text.split("\n## ").skip(1).collect();
     let titles: Vec<&str> = sections.iter().map(|section| section.lines().next().unwrap_or_default()).collect();
@@ -143,7 +143,7 @@ fn the_changelog_has_its_form_and_the_version_of_the_package() {
 }
 
 #[test]
-fn the_repository_is_the_one_that_the_registry_is_told() {
+fn the_registry_manifest_names_this_repository() {
     let server: serde_json::Value = serde_json::from_str(&read("server.json")).expect("JSON");
     let name = server["name"].as_str().and_then(|name| name.strip_prefix("io.github.")).expect("a name on GitHub");
     assert_eq!(env!("CARGO_PKG_REPOSITORY"), format!("https://github.com/{name}"));

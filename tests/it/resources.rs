@@ -95,7 +95,7 @@ fn gate(lab: &Lab, name: &str) -> (PathBuf, String) {
 }
 
 #[tokio::test]
-async fn runs_are_listed_read_and_completed_in_both_eras() {
+async fn runs_are_listed_read_and_completed_in_both_protocols() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let long = "answer and answer ".repeat(4_000);
@@ -159,7 +159,7 @@ async fn runs_are_listed_read_and_completed_in_both_eras() {
 }
 
 #[tokio::test]
-async fn what_a_run_says_is_harmless_and_without_secrets_as_a_resource_too() {
+async fn text_of_a_run_is_sanitized_and_masked_in_a_resource() {
     let lab = Lab::fake();
     lab.put("team.yaml", "agents: []\n");
     let script = lab.put(
@@ -185,7 +185,7 @@ async fn what_a_run_says_is_harmless_and_without_secrets_as_a_resource_too() {
 }
 
 #[tokio::test]
-async fn who_subscribes_is_told_when_something_has_happened_and_only_then() {
+async fn a_subscriber_is_notified_only_of_changes() {
     for is_modern in [false, true] {
         let lab = Lab::fake();
         let ((go, until_go), (stop, until_stop)) = (gate(&lab, "go"), gate(&lab, "stop"));
@@ -264,7 +264,7 @@ const RESTLESS: &str = r#"
     n=5000; change; sleep 300"#;
 
 #[tokio::test]
-async fn updates_of_a_resource_are_told_once_a_second_and_the_last_is_not_lost() {
+async fn resource_updates_are_sent_once_a_second_and_the_last_is_not_lost() {
     let gate = tempfile::tempdir().expect("temp");
     let lab = Lab::scripted(&RESTLESS.replace('@', gate.path().to_str().expect("UTF-8")));
     let starter = lab.client().await;
@@ -319,7 +319,7 @@ async fn unsubscribed(reader: &mut Reader, uris: &[&str]) {
 }
 
 #[tokio::test]
-async fn a_subscription_has_one_end_and_asks_for_what_there_is() {
+async fn a_subscription_accepts_existing_resources_and_is_answered_at_its_end() {
     let lab = Lab::fake();
     let mut reader = Reader::of(&lab, true).await;
     let uris = json!(["massgen://runs", "massgen://runs/mg-00000000", "file:///etc", "massgen://soul"]);
@@ -351,7 +351,7 @@ async fn a_subscription_has_one_end_and_asks_for_what_there_is() {
 }
 
 #[tokio::test]
-async fn each_era_is_told_what_it_can_have() {
+async fn each_protocol_gets_its_own_capabilities() {
     let lab = Lab::fake();
     let mut old = Raw::start(lab.command());
     let hello = old.initialize("2025-11-25").await;

@@ -276,7 +276,7 @@ fn with(mut arguments: Value, more: Value) -> Value {
 }
 
 #[test]
-fn what_is_wrong_is_found() {
+fn the_schema_check_finds_invalid_messages() {
     for version in VERSIONS {
         let schema = Schema::of(version);
         for (name, value) in [
@@ -291,7 +291,7 @@ fn what_is_wrong_is_found() {
 }
 
 #[tokio::test]
-async fn every_message_is_as_the_schema_of_its_version_has_it() {
+async fn every_message_matches_the_schema_of_its_version() {
     for version in VERSIONS {
         let lab = Lab::fake();
         let mut session = Session::begin(&lab, version, json!({})).await;
@@ -304,7 +304,7 @@ async fn every_message_is_as_the_schema_of_its_version_has_it() {
 }
 
 #[tokio::test]
-async fn every_message_about_tasks_is_as_their_schema_has_it() {
+async fn every_task_message_matches_the_task_schema() {
     let lab = Lab::fake();
     let mut session = Session::begin(&lab, "2026-07-28", json!({TASKS: {}})).await;
     session.drive(&lab).await;

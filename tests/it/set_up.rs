@@ -38,20 +38,20 @@ fn setup_in(world: &Path, path: &str) -> Command {
 }
 
 #[test]
-fn without_python_it_says_what_to_install() {
+fn setup_without_python_says_what_to_install() {
     let said = refused(&[]);
     assert!(said.contains("MassGen needs Python 3.11") && said.contains("no python3 is in PATH"), "{said}");
     assert!(said.contains("hint: ") && said.contains("apt-get install python3"), "{said}");
 }
 
 #[test]
-fn a_python_that_is_too_old_is_named() {
+fn setup_names_a_python_that_is_too_old() {
     let said = refused(&[("python3", "echo 3 9")]);
     assert!(said.contains("python3 is 3.9"), "{said}");
 }
 
 #[test]
-fn a_python_without_venv_leads_to_its_package() {
+fn setup_names_the_package_that_adds_venv() {
     let said =
         refused(&[("python3", "case \"$1\" in -c) echo 3 11;; *) echo 'No module named venv' >&2; exit 1;; esac")]);
     assert!(said.contains("No module named venv") && said.contains("apt-get install python3-venv"), "{said}");
@@ -69,7 +69,7 @@ END
 chmod +x "$3/bin/python""#;
 
 #[test]
-fn the_versions_that_were_tested_are_installed_unless_the_newest_are_asked_for() {
+fn tested_versions_are_installed_unless_the_newest_are_requested() {
     for latest in [false, true] {
         let world = tempfile::tempdir().expect("temp");
         put_program(&world.path().join("python3"), NOTES);
@@ -102,7 +102,7 @@ fn a_named_massgen_that_does_not_run_is_not_replaced() {
 }
 
 #[tokio::test]
-async fn options_that_were_left_empty_count_as_not_given() {
+async fn empty_options_count_as_absent() {
     let lab = Lab::fake();
     let mut command = lab.command();
     command

@@ -31,7 +31,7 @@ fn line<'a>(told: &'a str, key: &str) -> Vec<&'a str> {
 }
 
 #[test]
-fn a_flag_comes_before_a_variable_and_a_variable_before_the_file() {
+fn a_flag_overrides_a_variable_and_a_variable_overrides_the_file() {
     let lab = Lab::fake();
     let file = lab.put("here.toml", "max_runs = 1\nmax_queue = 1\nmax_depth = 1\n");
     let file = file.to_str().expect("UTF-8");
@@ -47,7 +47,7 @@ fn a_flag_comes_before_a_variable_and_a_variable_before_the_file() {
 }
 
 #[test]
-fn the_usual_file_is_not_looked_for_in_the_project() {
+fn the_default_settings_file_is_not_read_from_the_project() {
     let lab = Lab::fake();
     for name in ["massgen-mcp.toml", ".massgen/massgen-mcp.toml", ".config/massgen-mcp/massgen-mcp.toml"] {
         lab.put(name, "keep_days = 999\n");
@@ -58,7 +58,7 @@ fn the_usual_file_is_not_looked_for_in_the_project() {
 }
 
 #[test]
-fn what_cannot_be_is_told_with_its_place() {
+fn an_invalid_setting_is_refused_with_its_source() {
     let lab = Lab::fake();
     let file = lab.put("bad.toml", "max_runs = 1\nmax_rums = 2\n").display().to_string();
     for (flags, variables, said) in [
@@ -73,7 +73,7 @@ fn what_cannot_be_is_told_with_its_place() {
 }
 
 #[tokio::test]
-async fn the_operator_sets_how_long_a_run_may_take() {
+async fn the_operator_limits_the_duration_of_a_run() {
     let lab = Lab::fake();
     let mut command = lab.command();
     command.args(["--max-timeout-s", "60"]);

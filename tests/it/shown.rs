@@ -87,7 +87,7 @@ fn long_texts() -> Vec<(&'static str, String)> {
 }
 
 #[tokio::test]
-async fn a_long_answer_is_whole_whatever_the_client_cuts() {
+async fn the_pages_of_a_long_answer_are_complete_for_every_client() {
     let lab = Lab::fake();
     let client = lab.client().await;
     for (what, whole) in long_texts() {
@@ -124,7 +124,7 @@ async fn a_long_answer_is_whole_whatever_the_client_cuts() {
 }
 
 #[tokio::test]
-async fn lists_are_as_long_as_the_client_shows() {
+async fn lists_fit_the_client_limit() {
     let lab = Lab::fake();
     let long = "x".repeat(300);
     let team = |count: usize| -> String {
@@ -184,7 +184,7 @@ async fn a_large_run(client: &Client) -> String {
 
 /// The largest answers of every tool: each has to be whole where the client cuts, and says what is left out.
 #[tokio::test]
-async fn every_answer_fits_what_the_client_shows() {
+async fn every_answer_fits_the_client_limit() {
     let lab = Lab::fake();
     let agents: String = (0..60)
         .map(|n| format!("  - id: agent_{n}\n    backend: {{type: openai, model: \"gpt-{}\"}}\n", "x".repeat(300)))
@@ -259,7 +259,7 @@ async fn every_answer_fits_what_the_client_shows() {
 }
 
 #[tokio::test]
-async fn the_operator_sets_how_long_a_page_is() {
+async fn the_operator_sets_the_length_of_a_page() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let id = client.start(fake(&format!("announce\nfinal agent_a {}", "x".repeat(50_000)))).await;
@@ -283,7 +283,7 @@ async fn the_operator_sets_how_long_a_page_is() {
 }
 
 #[tokio::test]
-async fn numbers_are_written_as_javascript_writes_them() {
+async fn numbers_are_formatted_as_in_javascript() {
     let lab = Lab::fake();
     let mut raw = Raw::session(&lab).await;
     let mut arguments = fake("announce");

@@ -26,7 +26,7 @@ fn dry(config: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_dry_run_asks_the_warm_massgen_and_one_that_cannot_says_so() {
+async fn a_dry_run_uses_the_warm_process_and_says_if_there_is_none() {
     let lab = Lab::python(VALIDATES).await.warm();
     let cold = lab.home().join("cold");
     let cold = || std::fs::read_to_string(&cold).map(|starts| starts.len()).unwrap_or_default();
@@ -49,7 +49,7 @@ async fn a_dry_run_asks_the_warm_massgen_and_one_that_cannot_says_so() {
 }
 
 #[tokio::test]
-async fn limits_of_a_dry_run_are_those_that_will_hold() {
+async fn a_dry_run_shows_the_limits_of_the_run() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let many = json!({"questions": ["a", "b"], "configs": ["@rehearsal", "@rehearsal/delay=1"], "budget_usd": 1,
@@ -99,7 +99,7 @@ async fn helping(client: &Client, mut asked: Value) -> Value {
 }
 
 #[tokio::test]
-async fn a_run_that_may_write_says_what_it_changed_and_leaves_nothing_else() {
+async fn a_run_with_write_access_reports_its_changes_and_leaves_nothing_else() {
     let lab = Lab::fake();
     lab.put("c.yaml", CONFIG);
     lab.put("README.md", "old");
@@ -134,7 +134,7 @@ async fn a_run_that_may_write_says_what_it_changed_and_leaves_nothing_else() {
 }
 
 #[tokio::test]
-async fn variables_of_the_project_reach_a_run_that_has_it_and_no_other() {
+async fn variables_of_the_project_reach_only_runs_with_the_project_as_context() {
     let lab = Lab::python(
         "import os, sys, dotenv\nif __name__ == '__main__':\n    dotenv.load_dotenv(os.path.join('configs', '.env'))\n    \
          print('value', os.environ.get('OF_PROJECT'))\n",
@@ -173,7 +173,7 @@ async fn real_massgen_leaves_nothing_in_a_project_that_no_agent_changes() {
 }
 
 #[tokio::test]
-async fn an_import_that_was_waited_for_is_told_of_a_warm_start() {
+async fn a_warm_start_reports_the_import_it_waited_for() {
     let go = "until = os.path.join(os.path.expanduser('~'), 'go')";
     let script = format!(
         "import os, sys, time, dotenv\n{go}\nif __name__ != '__main__':\n    while not os.path.exists(until):\n        \
@@ -196,7 +196,7 @@ async fn an_import_that_was_waited_for_is_told_of_a_warm_start() {
 }
 
 #[tokio::test]
-async fn a_conversation_that_goes_on_says_so_and_from_is_told_from_it() {
+async fn a_continued_conversation_is_announced_and_from_with_it_is_refused() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let first = client.start(fake("announce\nfinal agent_a one")).await;
@@ -228,7 +228,7 @@ fn names(listed: &Value) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn configs_are_found_by_what_is_needed_and_told_in_few_words() {
+async fn configs_are_found_by_requirement_and_listed_briefly() {
     let lab = Lab::real().await;
     let one = "agents:\n  - {id: a, backend: {type: chatcompletion, model: m, base_url: 'http://one:1/v1'}}\n";
     let two = "  - {id: b, backend: {type: chatcompletion, model: n, base_url: 'http://two:2/v1'}}\n";

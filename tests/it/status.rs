@@ -34,7 +34,7 @@ fn status(answers: u32, votes: &Value) -> String {
 }
 
 #[tokio::test]
-async fn the_seconds_of_a_run_count_from_its_admission() {
+async fn elapsed_s_counts_from_the_admission_of_a_run() {
     let lab = Lab::fake();
     let mut command = lab.command();
     command.env("MASSGEN_MCP_MAX_RUNS", "1");
@@ -50,7 +50,7 @@ async fn the_seconds_of_a_run_count_from_its_admission() {
 }
 
 #[tokio::test]
-async fn only_a_presented_answer_of_a_run_with_votes_is_a_winners() {
+async fn only_a_presented_answer_of_a_run_with_votes_has_a_winner() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let voted = json!({"agent1.1": 2});
@@ -77,7 +77,7 @@ async fn only_a_presented_answer_of_a_run_with_votes_is_a_winners() {
 }
 
 #[tokio::test]
-async fn a_long_answer_is_in_no_status_and_a_short_one_is_masked() {
+async fn a_status_omits_a_long_answer_and_masks_a_short_one() {
     let lab = Lab::fake();
     lab.put("team.yaml", "agents: []\n");
     let mut command = lab.command();
@@ -99,7 +99,7 @@ async fn a_long_answer_is_in_no_status_and_a_short_one_is_masked() {
 }
 
 #[tokio::test]
-async fn an_agent_that_answers_again_and_again_is_a_problem_with_the_override_that_ends_it() {
+async fn an_agent_that_keeps_answering_is_a_problem_with_the_override_to_use() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let script = format!("announce\n{}\nforever", status(334, &json!({})));
@@ -142,7 +142,7 @@ async fn a_second_kill_says_that_the_run_had_already_ended() {
 }
 
 #[tokio::test]
-async fn a_missing_key_is_told_with_its_agents_its_variable_and_who_can_set_it() {
+async fn a_missing_key_is_reported_with_agents_variable_and_who_can_set_it() {
     let failed = "14:29:55 | ERROR    | Streaming error: The api_key client option must be set";
     let lab = Lab::scripted(&format!("echo '{failed}' >&2; exit 0"));
     let agents = ["one", "two"].map(|id| format!("- {{id: {id}, backend: {{type: openai, model: gpt-5}}}}\n"));
@@ -160,7 +160,7 @@ async fn a_missing_key_is_told_with_its_agents_its_variable_and_who_can_set_it()
 }
 
 #[tokio::test]
-async fn a_budget_that_nothing_counts_for_is_told_before_the_start() {
+async fn a_budget_for_models_without_a_price_is_a_warning_before_the_start() {
     let lab = Lab::fake();
     let agent = |model: &str| {
         format!(

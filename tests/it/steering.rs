@@ -22,7 +22,7 @@ fn gate(lab: &Lab, name: &str) -> (PathBuf, String) {
 }
 
 #[tokio::test]
-async fn messages_wait_in_order_and_are_delivered_when_they_are_taken() {
+async fn messages_wait_in_order_and_count_as_delivered_when_read() {
     let lab = Lab::fake();
     let clients = [lab.client().await, lab.client().await];
     let (open, until) = gate(&lab, "gate");
@@ -64,7 +64,7 @@ async fn messages_wait_in_order_and_are_delivered_when_they_are_taken() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_said_is_refused_and_leaves_nothing() {
+async fn an_invalid_message_is_refused_and_leaves_no_file() {
     let lab = Lab::fake();
     let mut command = lab.command();
     command.env("MASSGEN_MCP_MAX_RUNS", "1").env("OPENAI_API_KEY", "sk-canary-0123456789");
@@ -103,7 +103,7 @@ async fn what_cannot_be_said_is_refused_and_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn a_message_that_a_run_did_not_take_up_before_its_end_is_withdrawn() {
+async fn a_message_that_was_not_read_before_the_end_is_withdrawn() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let (open, until) = gate(&lab, "gate");
@@ -134,7 +134,7 @@ async fn a_message_to_agents_without_tools_is_refused_at_once() {
 }
 
 #[tokio::test]
-async fn a_run_that_ended_with_a_message_waiting_says_that_it_was_never_delivered() {
+async fn an_ended_run_reports_a_message_that_was_never_delivered() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let (open, until) = gate(&lab, "gate");

@@ -42,7 +42,7 @@ fn code(answer: &Value) -> i64 {
 }
 
 #[tokio::test]
-async fn a_task_is_told_by_any_server_and_outlives_the_one_that_made_it() {
+async fn any_server_reports_a_task_and_it_outlives_the_server_that_created_it() {
     let lab = Lab::fake();
     let (question, go) = gated(&lab);
     let mut first = Raw::start(lab.command());
@@ -108,7 +108,7 @@ async fn a_cancelled_task_is_a_killed_run() {
 }
 
 #[tokio::test]
-async fn a_run_that_failed_is_a_task_that_was_completed() {
+async fn a_failed_run_is_a_completed_task() {
     let lab = Lab::fake();
     let mut raw = Raw::start(lab.command());
     let made = raw.ask(1, "tools/call", start(fake("announce\nexit 3"))).await.0["result"].take();
@@ -123,7 +123,7 @@ async fn a_run_that_failed_is_a_task_that_was_completed() {
 }
 
 #[tokio::test]
-async fn a_task_says_what_is_known_before_its_start() {
+async fn a_task_reports_warnings_before_its_start() {
     let lab = Lab::fake();
     lab.put("one.yaml", "agents: [{id: a, backend: {type: openai}}]\n");
     let mut raw = Raw::start(lab.command());
@@ -136,7 +136,7 @@ async fn a_task_says_what_is_known_before_its_start() {
 }
 
 #[tokio::test]
-async fn what_starts_nothing_is_no_task() {
+async fn a_call_that_starts_nothing_creates_no_task() {
     let lab = Lab::fake();
     let mut raw = Raw::start(lab.command());
     for (id, arguments) in [
@@ -160,7 +160,7 @@ async fn what_starts_nothing_is_no_task() {
 }
 
 #[tokio::test]
-async fn tasks_are_offered_to_who_can_take_them() {
+async fn tasks_are_offered_to_clients_that_declare_support() {
     let lab = Lab::fake();
     let extension = |answer: &Value| answer["result"]["capabilities"]["extensions"].clone();
     let tasks = json!({"io.modelcontextprotocol/tasks": {}});

@@ -87,7 +87,7 @@ async fn three_configs_on_one_question() {
 
 /// "How is that run going that I asked for this morning?" Its id is in no context any more.
 #[tokio::test]
-async fn a_run_of_which_nothing_is_remembered() {
+async fn a_run_is_found_again_without_its_id() {
     let lab = Lab::fake();
     let mut agent = Agent::of(&lab).await;
     let first = lab.client().await;
@@ -107,7 +107,7 @@ async fn a_run_of_which_nothing_is_remembered() {
 
 /// "Stop everything of that experiment, and give me what there is by now."
 #[tokio::test]
-async fn a_group_is_stopped_and_what_it_has_is_read() {
+async fn a_group_is_stopped_and_its_results_are_read() {
     let lab = Lab::fake();
     let mut agent = Agent::of(&lab).await;
     for number in 0..2 {
@@ -148,7 +148,7 @@ async fn a_config_is_found_and_checked() {
 
 /// "Run it, but spend no more than half a dollar."
 #[tokio::test]
-async fn a_budget_is_kept_and_what_it_bought_is_read() {
+async fn a_budget_ends_a_run_and_its_best_answer_is_read() {
     let lab = Lab::fake();
     let mut agent = Agent::of(&lab).await;
     let costs = r#"status {"costs": {"total_estimated_cost": 0.6, "total_input_tokens": 9}, "agents": {}}"#;
@@ -163,7 +163,7 @@ async fn a_budget_is_kept_and_what_it_bought_is_read() {
 
 /// "Run MassGen on this." The first try has a mistake in it; its answer says how to mend it.
 #[tokio::test]
-async fn a_mistake_is_mended_at_the_second_try() {
+async fn an_invalid_call_is_corrected_on_the_second_try() {
     let lab = Lab::fake();
     let mut agent = Agent::of(&lab).await;
     let mut asked = fake("announce\nfinal agent_a at last");
@@ -179,7 +179,7 @@ async fn a_mistake_is_mended_at_the_second_try() {
 
 /// "Have it write the whole report, and save it." Its 100,000 characters come in as few pages as clients can show.
 #[tokio::test]
-async fn a_long_answer_is_read_whole() {
+async fn a_long_answer_is_read_completely() {
     let lab = Lab::fake();
     let mut agent = Agent::of(&lab).await;
     let report = "0123456789".repeat(10_000);
@@ -197,7 +197,7 @@ async fn a_long_answer_is_read_whole() {
 
 /// "What files did the winner make? Show me the program."
 #[tokio::test]
-async fn a_file_of_the_winner_is_shown() {
+async fn a_file_of_the_winner_is_read() {
     let lab = Lab::fake();
     let mut agent = Agent::of(&lab).await;
     let id = agent.client.start(fake("announce\nworkspace main.py print(42)\nfinal agent_a see main.py")).await;
@@ -211,7 +211,7 @@ async fn a_file_of_the_winner_is_shown() {
 
 /// "Tell them to mind the costs. And when they are done, ask what they would do with twice the money."
 #[tokio::test]
-async fn a_change_of_mind_and_a_question_more() {
+async fn a_run_is_steered_and_then_continued() {
     let lab = Lab::fake();
     let mut agent = Agent::of(&lab).await;
     let taken = lab.project().join("taken");

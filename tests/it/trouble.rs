@@ -25,7 +25,7 @@ async fn end_all(client: &Client, ids: &[String]) {
 }
 
 #[tokio::test]
-async fn a_quiet_run_says_what_it_seems_to_do() {
+async fn a_quiet_run_reports_its_apparent_state() {
     let lab = Lab::fake();
     let hanging = TcpListener::bind("127.0.0.1:0").expect("port");
     let address = hanging.local_addr().expect("address");
@@ -66,7 +66,7 @@ async fn a_quiet_run_says_what_it_seems_to_do() {
 }
 
 #[tokio::test]
-async fn trouble_is_news_and_so_is_its_end() {
+async fn the_end_of_a_problem_wakes_waiters() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let gate = lab.project().join("gate");

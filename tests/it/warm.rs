@@ -73,7 +73,7 @@ async fn run_with(lab: &Lab, client: &Client, text: &str, mut arguments: Value) 
 }
 
 #[tokio::test]
-async fn a_program_cannot_tell_a_warm_start_from_a_cold_one() {
+async fn a_program_cannot_distinguish_a_warm_start_from_a_cold_one() {
     let lab = Lab::python(STAND_IN).await;
     let client = lab.client().await;
     let mut cold = Vec::new();
@@ -150,7 +150,7 @@ async fn cold_because(client: &Client, id: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_key_that_an_import_asks_for_makes_its_runs_cold_and_is_not_imported_for_again() {
+async fn an_import_that_reads_a_key_makes_runs_cold_and_is_not_repeated() {
     let imports = "if __name__ != '__main__':\n    open(os.path.expanduser('~/imports'), 'a').write('i')\n";
     let asks = STAND_IN.replace("CORP_MODE", "CORP_API_KEY");
     let (before, after) = asks.split_once("AT_IMPORT").expect("the place");
@@ -186,7 +186,7 @@ async fn a_key_that_an_import_asks_for_makes_its_runs_cold_and_is_not_imported_f
 }
 
 #[tokio::test]
-async fn the_doctor_finds_no_fault_with_a_process_for_another_environment() {
+async fn the_doctor_accepts_a_warm_process_for_another_environment() {
     let lab = Lab::python(STAND_IN).await.warm();
     let mut doctor = lab.command();
     doctor.args(["doctor", "--no-rehearsal"]);
@@ -214,7 +214,7 @@ async fn a_cold_start_says_why() {
 }
 
 #[tokio::test]
-async fn a_warm_process_ends_with_its_state_folder() {
+async fn a_warm_process_ends_when_its_state_folder_is_removed() {
     let endless = "if __name__ != '__main__':\n    threading.Event().wait()\n";
     for (script, imports) in
         [(STAND_IN.to_owned(), false), (STAND_IN.replace("def main", &format!("{endless}def main")), true)]
@@ -234,7 +234,7 @@ async fn a_warm_process_ends_with_its_state_folder() {
 }
 
 #[tokio::test]
-async fn stopping_returns_when_all_have_ended_and_another_can_begin_at_once() {
+async fn warm_stop_returns_after_all_processes_ended_and_another_can_start() {
     let lab = Lab::python(STAND_IN).await.warm();
     for _ in 0..5 {
         let before = warm_process(&lab).await;
@@ -247,7 +247,7 @@ async fn stopping_returns_when_all_have_ended_and_another_can_begin_at_once() {
 }
 
 #[tokio::test]
-async fn files_of_variables_are_read_for_each_run() {
+async fn env_files_are_read_for_each_run() {
     let lab = Lab::python(STAND_IN).await;
     let file = lab.home().join("keys.env");
     std::fs::write(&file, "FROM_HOME=before\n").expect("written");
@@ -288,7 +288,7 @@ async fn waiting(lab: &Lab, client: &Client) -> String {
 }
 
 #[tokio::test]
-async fn f53_runs_go_on_without_the_warm_process_and_the_next_begins_another() {
+async fn f53_runs_survive_the_warm_process_and_the_next_run_starts_another() {
     let lab = Lab::python(STAND_IN).await.warm();
     let client = lab.client().await;
     let id = waiting(&lab, &client).await;
@@ -305,7 +305,7 @@ async fn f53_runs_go_on_without_the_warm_process_and_the_next_begins_another() {
 }
 
 #[tokio::test]
-async fn f54_a_run_whose_keeper_is_killed_ends_whole_and_says_that_nobody_saw_it() {
+async fn f54_a_run_whose_keeper_is_killed_ends_completely_with_exit_unknown() {
     let lab = Lab::python(STAND_IN).await.warm();
     let client = lab.client().await;
     let id = waiting(&lab, &client).await;
@@ -334,7 +334,7 @@ async fn f55_a_warm_process_that_does_not_answer_makes_runs_cold() {
 }
 
 #[tokio::test]
-async fn f56_an_import_that_fails_makes_runs_cold_which_say_why() {
+async fn f56_a_failed_import_makes_runs_cold_with_the_reason() {
     let lab = Lab::python("import no_such_module").await;
     let failed = lab.command().arg("warm").output().await.expect("ran");
     let said = String::from_utf8(failed.stderr).expect("UTF-8");
@@ -350,7 +350,7 @@ async fn f56_an_import_that_fails_makes_runs_cold_which_say_why() {
 }
 
 #[tokio::test]
-async fn a_supervisor_that_waits_for_an_import_hears_that_it_is_to_end() {
+async fn a_supervisor_that_waits_for_an_import_obeys_a_stop() {
     let lab =
         Lab::python(&format!("if __name__ != '__main__':\n    import threading; threading.Event().wait()\n{STAND_IN}"))
             .await;
@@ -370,7 +370,7 @@ async fn a_supervisor_that_waits_for_an_import_hears_that_it_is_to_end() {
 }
 
 #[tokio::test]
-async fn a_changed_program_is_imported_anew() {
+async fn a_changed_program_is_imported_again() {
     let lab = Lab::python(STAND_IN).await.warm();
     let client = lab.client().await;
     let text = std::fs::read_to_string(lab.massgen()).expect("script");
@@ -383,7 +383,7 @@ async fn a_changed_program_is_imported_anew() {
 }
 
 #[tokio::test]
-async fn people_begin_it_and_end_it_and_an_idle_one_ends_by_itself() {
+async fn the_warm_command_starts_and_stops_a_process_and_an_idle_one_ends() {
     let lab = Lab::python(STAND_IN).await.warm();
     let pid = warm_process(&lab).await;
     lab.warm_up(&["--rehearsal"]);

@@ -135,7 +135,7 @@ const MATRIX: &[(Variables, &str, usize)] = &[
 ];
 
 #[tokio::test]
-async fn in_every_environment_the_second_run_of_massgen_is_warm() {
+async fn the_second_run_of_real_massgen_is_warm_in_every_environment() {
     let rehearsal = massgen_mcp::rehearsal::serve().await.expect("endpoint");
     let config = massgen_mcp::rehearsal::config_yaml("@rehearsal/agents=1", &rehearsal.base_url()).expect("config");
     let lab = Lab::real().await;

@@ -42,7 +42,7 @@ fn codes(answer: &Value) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn all_missing_keys_are_said_at_the_start_and_the_run_is_started() {
+async fn missing_keys_are_warnings_at_the_start_and_the_run_starts() {
     let lab = Lab::fake();
     lab.put("two.yaml", TWO);
     let client = lab.client_of(server(&lab, &[])).await;
@@ -64,7 +64,7 @@ async fn all_missing_keys_are_said_at_the_start_and_the_run_is_started() {
 }
 
 #[tokio::test]
-async fn a_key_from_anywhere_that_massgen_reads_is_there() {
+async fn a_key_from_any_source_that_massgen_reads_is_found() {
     for (place, context) in
         [("home/.massgen/.env", "none"), ("home/.config/massgen/.env", "none"), ("project/configs/.env", "read")]
     {
@@ -90,7 +90,7 @@ async fn a_key_from_anywhere_that_massgen_reads_is_there() {
 }
 
 #[tokio::test]
-async fn what_does_nothing_in_the_background_is_said() {
+async fn settings_without_effect_in_the_background_are_warnings() {
     let lab = Lab::fake();
     let commands = "enable_mcp_command_line: true, command_line_execution_mode: docker, cwd: w";
     lab.put("odd.yaml", &format!(
@@ -121,7 +121,7 @@ async fn what_does_nothing_in_the_background_is_said() {
 }
 
 #[tokio::test]
-async fn an_experiment_says_each_thing_once() {
+async fn an_experiment_reports_each_warning_once() {
     let lab = Lab::fake();
     lab.put("one.yaml", "agents: [{id: a, backend: {type: openai}}]\n");
     lab.put("two.yaml", TWO);
@@ -138,7 +138,7 @@ async fn an_experiment_says_each_thing_once() {
 }
 
 #[tokio::test]
-async fn a_dry_run_tells_each_thing_once() {
+async fn a_dry_run_reports_each_warning_once() {
     // It asks MassGen whether the config is valid, which here says nothing against any.
     let lab = Lab::scripted(
         r#"echo '{"valid": true, "warning_count": 1, "warnings": [{"message": "old key", "location": "ui"}]}'"#,

@@ -8,7 +8,7 @@ use crate::raw::{Raw, request};
 
 /// Who holds the ends of the pipes here is not the server's parent: a shell is, which dies.
 #[tokio::test]
-async fn a_server_whose_parent_is_gone_ends_after_a_silence_and_not_before() {
+async fn a_server_without_its_parent_ends_after_a_silence_and_not_before() {
     let started = |lab: &Lab| {
         let shell = shell("exec 3<&0; \"$@\" <&3 3<&- & wait; true");
         let mut command = under(lab, &shell.each_ref().map(String::as_str));
@@ -33,7 +33,7 @@ async fn a_server_whose_parent_is_gone_ends_after_a_silence_and_not_before() {
 
 /// Asked for far more than pipes hold, in answers and in refusals.
 #[tokio::test]
-async fn a_client_that_ends_its_input_and_never_reads_ends_the_server() {
+async fn a_client_that_closes_stdin_and_never_reads_ends_the_server() {
     let list = request(9, "tools/list", json!({}));
     let asked = |id: u32| format!("{}\n", request(id, "tools/list", json!({})));
     let answers: String = (10..400).map(asked).collect();

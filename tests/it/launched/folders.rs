@@ -48,7 +48,7 @@ async fn has_no_project(lab: &Lab, client: &Client, why: &str) {
 }
 
 #[tokio::test]
-async fn the_root_folder_is_no_project_unless_it_is_named() {
+async fn the_root_folder_is_a_project_only_if_it_is_named() {
     let lab = Lab::fake();
     let client = lab.client_of(without_project(&lab, Path::new("/"))).await;
     has_no_project(&lab, &client, "the working folder is `/`").await;
@@ -75,7 +75,7 @@ async fn the_root_folder_is_no_project_unless_it_is_named() {
 const REMOVES: &str = "rmdir \"$PWD\"";
 
 #[tokio::test]
-async fn a_working_folder_that_is_gone_keeps_no_server_from_serving() {
+async fn a_server_works_in_a_removed_working_folder() {
     let lab = Lab::fake();
     let shell = shell(REMOVES);
     let launcher = shell.each_ref().map(String::as_str);
@@ -113,7 +113,7 @@ async fn a_working_folder_that_is_gone_keeps_no_server_from_serving() {
 }
 
 #[tokio::test]
-async fn a_folder_that_is_removed_after_the_start_is_named_by_what_needs_it() {
+async fn a_call_that_needs_a_removed_folder_names_it() {
     let lab = Lab::fake();
     let working = lab.home().join("working");
     std::fs::create_dir(&working).expect("made");
@@ -184,7 +184,7 @@ async fn a_name_that_is_not_utf8_is_refused_before_anything_is_written() {
 }
 
 #[tokio::test]
-async fn a_server_whose_state_folder_cannot_be_made_serves_and_says_how_to_name_another() {
+async fn a_server_without_a_state_folder_says_how_to_name_another() {
     let lab = Lab::fake();
     let mut command = Command::new(PROGRAM);
     lab.surroundings(&mut command);
@@ -210,7 +210,7 @@ async fn a_server_whose_state_folder_cannot_be_made_serves_and_says_how_to_name_
 }
 
 #[tokio::test]
-async fn a_state_folder_that_is_removed_in_mid_session_is_made_again() {
+async fn a_state_folder_that_is_removed_during_a_session_is_created_again() {
     let lab = Lab::fake();
     let client = lab.client().await;
     succeeds(&lab, &client).await;

@@ -64,7 +64,7 @@ fn modes(folder: &Path) -> Vec<(PathBuf, u32)> {
 }
 
 #[tokio::test]
-async fn no_umask_opens_a_run_to_others_or_closes_it_to_its_owner() {
+async fn under_any_umask_only_the_owner_can_read_a_run() {
     for (umask, massgens) in [("0777", "0077"), ("0000", "0000"), ("0027", "0027")] {
         let (lab, shell) =
             (Lab::scripted("umask; mkdir \"$MASSGEN_LOG_BASE_DIR/log_1\""), shell(&format!("umask {umask}")));
