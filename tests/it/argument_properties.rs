@@ -1,5 +1,5 @@
-//! Calls made of the tools' own input schemas, as they ask for and spoiled: each has a result of its output schema, or a refusal with
-//! code, message and hint, and soon.
+//! Calls generated from the tools' input schemas, valid and damaged. Each call gets, within a time limit, a result that matches the
+//! output schema, or a refusal with code, message and hint.
 
 use std::time::{Duration, Instant};
 
@@ -12,9 +12,9 @@ use serde_json::{Map, Value, json};
 use crate::lab::{Lab, fake};
 
 const CALLS: usize = 2_000;
-/// What a call may take beyond what it asked for.
+/// The time that a call may take in addition to its `wait_s`.
 const SOON: Duration = Duration::from_secs(2);
-/// What errors of Rust's libraries say of values.
+/// Words that serde and other Rust libraries use in errors. No refusal may contain them.
 const RUST: [&str; 19] = [
     "usize",
     "u64",
@@ -36,16 +36,16 @@ const RUST: [&str; 19] = [
     "untagged",
     "did not match any",
 ];
-/// How many calls may take longer, on a machine with other things to do.
+/// The number of calls that may take longer, for a machine under load.
 const MOST_LATE: usize = CALLS / 50;
 
-/// The same calls every time.
+/// A fixed seed: every run of the test makes the same calls.
 fn runner() -> TestRunner {
     let config = Config { failure_persistence: None, ..Config::default() };
     TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha))
 }
 
-/// A value of the type of a schema, of which some mean something to the tools.
+/// A value of the schema's type. Some of the values are meaningful to the tools.
 fn valid(name: &str, schema: &Value, run: &str) -> BoxedStrategy<Value> {
     let texts = [
         "q",
@@ -72,7 +72,7 @@ fn valid(name: &str, schema: &Value, run: &str) -> BoxedStrategy<Value> {
             None => text().boxed(),
         },
         Some("integer") => select(vec![json!(0), json!(1), json!(2), json!(7), json!(40_000), json!(u64::MAX)]).boxed(),
-        // No call waits for long.
+        // Short waits keep the test fast.
         Some("number") if name == "wait_s" => select(vec![json!(0), json!(0.01), json!(0.05)]).boxed(),
         Some("number") => select(vec![json!(0), json!(0.5), json!(1), json!(60), json!(1e9), json!(1e300)]).boxed(),
         Some("boolean") => any::<bool>().prop_map(Value::from).boxed(),
@@ -94,7 +94,7 @@ fn valid(name: &str, schema: &Value, run: &str) -> BoxedStrategy<Value> {
     }
 }
 
-/// Some of the properties, each with a value of its type.
+/// A random subset of the properties, each with a value of its type.
 fn fields(properties: &Map<String, Value>, run: &str) -> BoxedStrategy<Map<String, Value>> {
     let each: Vec<_> = properties
         .iter()
@@ -106,7 +106,7 @@ fn fields(properties: &Map<String, Value>, run: &str) -> BoxedStrategy<Map<Strin
     each.prop_map(|fields| fields.into_iter().flatten().collect()).boxed()
 }
 
-/// What clients and models make of a value, or something else altogether.
+/// The value as a careless client or model would send it, or an unrelated value.
 fn spoiled(value: Value, way: u8) -> Value {
     match way {
         0 => json!(value.to_string()),
@@ -128,7 +128,7 @@ fn spoiled(value: Value, way: u8) -> Value {
     }
 }
 
-/// A call of a tool: what is given, and whether a name or a value of it is spoiled.
+/// The arguments of one call. In some of them a name or a value is damaged.
 fn call(tool: &Value, run: &str) -> BoxedStrategy<Value> {
     let damage = prop::option::of((any::<prop::sample::Index>(), 0..20_u8));
     let properties = tool["inputSchema"]["properties"].as_object().expect("properties").clone();
@@ -172,7 +172,7 @@ async fn calls_generated_from_the_schemas_get_valid_answers_in_time() {
         let (tool, call) = &tools[number % tools.len()];
         let arguments = call.new_tree(&mut runner).expect("made").current();
         let begun = Instant::now();
-        // It panics where there is no answer, or one of another form than it should have.
+        // `ask` panics if the server does not answer or if the answer does not match the schema.
         let (is_refused, answer) = client.ask(tool.as_str().expect("name"), arguments.clone()).await;
         if begun.elapsed()
             > SOON + Duration::from_secs_f64(arguments["wait_s"].as_f64().unwrap_or_default().clamp(0.0, 50.0))

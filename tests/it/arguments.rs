@@ -1,11 +1,11 @@
-//! Arguments as clients and models send them: everything empty, names that were advertised before, overrides by agent, names that nearly
-//! are one. What is taken of them is in `src/server/arguments.rs`.
+//! Arguments as clients and models send them: empty values, former parameter names, overrides by agent, misspelled names.
+//! `src/server/arguments.rs` normalizes them.
 
 use serde_json::{Value, json};
 
 use crate::lab::{Client, Lab, fake};
 
-/// A tool's arguments as a client with strict schemas sends them: every optional property, empty by its type.
+/// A tool's arguments as a client with strict schemas sends them: every optional property, with the empty value of its type.
 fn strict(tool: &str, given: Value) -> Value {
     let tools: Value = serde_json::from_str(include_str!("../data/tools.json")).expect("JSON");
     let tool = tools.as_array().expect("list").iter().find(|listed| listed["name"] == tool).expect("listed");
@@ -97,7 +97,7 @@ async fn the_answer_names_the_config_used() {
     lab.nobody_is_left().await;
 }
 
-/// The message and hint of a call that is refused with this code.
+/// Makes a call that must be refused with this code; returns message and hint.
 async fn told(client: &Client, code: &str, arguments: Value) -> String {
     let (refused, answer) = client.ask("run_massgen", arguments.clone()).await;
     assert!(refused && answer["code"] == code, "{arguments}: {answer}");
@@ -122,7 +122,7 @@ async fn overrides_select_an_agent_by_id_and_the_answer_lists_applied_keys() {
     let effective = std::fs::read_to_string(folder.join("config.yaml")).expect("config.yaml");
     assert!(effective.contains("model: m\n") && effective.contains("base_url"), "agent_a is as it was: {effective}");
     assert!(effective.contains("model: \"other\"") && !effective.contains("model: n\n"), "{effective}");
-    // A rehearsal has agents as well, and the text of the object is as good as the object.
+    // A rehearsal has agents too, and the server accepts the object as JSON text.
     (asked["config"], asked["overrides"]) = (json!("@rehearsal"), json!(patch.to_string()));
     let run = client.call("run_massgen", asked).await;
     assert_eq!((&run["state"], &run["applied"]), (&json!("succeeded"), &applied), "{run}");
@@ -196,7 +196,7 @@ async fn the_policy_checks_only_values_that_overrides_change() {
             json!({"agents": {"agent_a": {"backend": {"mcp_servers": [{"command": "sh"}]}}}}),
             "agents[0].backend.mcp_servers",
         ),
-        // It lacks `model` of the agent in whose place it comes.
+        // This list replaces agent_a without its `model`, so it changes the agent.
         (
             json!({"agents": [{"id": "agent_a", "backend": {"type": "openai", "base_url": "http://127.0.0.1:9/v1"}}]}),
             "agents[0].backend.base_url",
@@ -298,7 +298,7 @@ async fn only_secret_variables_are_masked_and_the_operator_can_change_which() {
     command.env("LAB_LOGIN", "canary-login").env("LAB_PUBLIC_KEY", "no-canary-at-all");
     command.args(["--pass-env", "LAB_*", "--mask-env", "LAB_LOGIN", "--show-env", "LAB_PUBLIC_KEY"]);
     let client = lab.client_of(command).await;
-    // A rehearsal gets no variable of these, a config does.
+    // A rehearsal gets none of these variables, so the test uses a config.
     lab.put("team.yaml", TEAM);
     let question = "#!fake\nannounce\nprint safe.directory http://localhost:8080 no-canary-at-all\nenvironment\nfinal agent_a done";
     let asked = json!({"question": question, "massgen_config": "team.yaml", "wait_s": 50});
@@ -313,7 +313,7 @@ async fn only_secret_variables_are_masked_and_the_operator_can_change_which() {
     lab.nobody_is_left().await;
 }
 
-/// Prints the keys that MassGen says it knows.
+/// Prints the config keys that MassGen declares as valid.
 const KEYS: &str = r#"
 import json
 from massgen.agent_config import AgentConfig, CoordinationConfig, TimeoutConfig

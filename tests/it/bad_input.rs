@@ -1,4 +1,4 @@
-//! Bad input: each an error result with code, message and hint; nothing is started and nothing is lost.
+//! Bad input: each invalid call gets an error result with code, message and hint. Nothing is started and nothing is lost.
 
 use serde_json::json;
 

@@ -1,5 +1,5 @@
-//! Runs that build on an answer of an earlier one: what they are given of it, what is refused, and that the tree of runs can be
-//! walked both ways; with the stand-in, and on real MassGen.
+//! Runs that build on an answer of an earlier run: what the new run gets, what the server refuses, and that each of both runs names
+//! the other. With the stand-in and on real MassGen.
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::lab::{Client, Lab, fake};
 
-/// Where the stand-in puts a run's first answer of agent_a.
+/// The folder in which the stand-in saves the first answer of agent_a.
 const FIRST: &str = "logs/log_20260101_000000_000000/turn_1/attempt_1/agent_a/20260101_000000_000001";
 
 fn on(from: &Value, script: &str) -> Value {
@@ -19,7 +19,7 @@ async fn details(client: &Client, id: &str) -> Value {
     client.call("check_status", json!({"run_id": id, "detail": "full"})).await["runs"][0]["details"].take()
 }
 
-/// An ended run with two answers and a presented one.
+/// An ended run with two answers and a presented answer.
 async fn ended(client: &Client) -> String {
     let script = "announce\nanswer agent_a the first\nanswer agent_b the second\nworkspace notes.txt by hand\nfinal agent_a the last";
     let id = client.start(fake(script)).await;
@@ -172,7 +172,7 @@ async fn real_massgen_shows_its_agents_the_earlier_answer_and_its_files() {
     let first = client.start(first).await;
     assert_eq!(client.end(&first).await["state"], "succeeded");
     let from = json!({"run_id": first, "answer": "agent1.1"});
-    // One agent with files, which reads what was saved with the answer; then one without any.
+    // First an agent with a workspace, which reads the file saved with the answer; then an agent without one.
     let folder = lab.run_folder(&first).with_file_name("*").join("from/workspace/note.txt");
     let command = format!("cp {} copy.txt", folder.display());
     for config in [config(&command), "@rehearsal/agents=1".to_owned()] {
@@ -183,7 +183,7 @@ async fn real_massgen_shows_its_agents_the_earlier_answer_and_its_files() {
         let page = client.call("read_result", json!({"run_id": next})).await;
         let context = Path::new(page["path"].as_str().expect("path")).with_file_name("context.txt");
         let answer = read(&lab.run_folder(&next).join("from/answer.txt"));
-        // The context is JSON, in which the answer's line ends are written otherwise.
+        // The context is JSON, where line ends of the answer are escaped. So compare line by line.
         let told = read(&context);
         let lines = answer.lines().filter(|line| !line.contains('`')).chain(["begin of the earlier answer"]);
         assert!(lines.into_iter().all(|line| told.contains(line)), "{told}");

@@ -1,5 +1,5 @@
-//! A real experiment: real MassGen against the rehearsal model, whose answers, costs and speed are scripted, so that what the table
-//! has to say is known. The server is killed half-way; another experiment has enough, a third no money left.
+//! An experiment with real MassGen and the rehearsal model. Answers, costs and delays are scripted, so the expected table is known.
+//! The server is killed half-way. A second experiment stops at `keep`, a third at its budget.
 
 use std::time::Instant;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::lab::{Client, Lab, PATIENCE, wait_until};
 
-/// Short answers by two cheap agents, and long ones by two dear ones. The first agent answers first, and has the votes.
+/// Short answers by two cheap agents, and long answers by two expensive agents. The first agent answers first and gets the votes.
 const ARMS: [&str; 2] = [
     "@rehearsal/chars=200/cost=0.01/tokens=100,10/b:delay=1",
     "@rehearsal/chars=400/cost=0.03/tokens=200,20/b:delay=1",
@@ -76,10 +76,10 @@ async fn the_table_tells_the_truth(lab: &Lab, client: &Client, begun: &Value) {
         assert_eq!(row["margin_share"]["mean"], json!(1.0), "{row}");
     }
     for run in table["runs"].as_array().expect("runs") {
-        // MassGen's own count has the first agent's vote twice, which the answer of the second had made void.
+        // Only votes for the latest answers count: MassGen's own status also counts the vote that the second answer invalidated.
         assert_eq!(run["votes"], json!({"agent1.1": 2}), "{run}");
     }
-    // What the arms cost is what MassGen counted run by run.
+    // The cost of an arm is the sum of the costs that MassGen reported for its runs.
     for (arm, key) in ["a1", "a2"].iter().enumerate() {
         let ids: Vec<&Value> = begun["run_ids"].as_array().expect("ids").iter().skip(arm).step_by(2).collect();
         let mut sum = 0.0;
@@ -106,7 +106,7 @@ async fn enough_is_enough(client: &Client) {
     assert_eq!(group["runs"], 6);
 }
 
-/// The experiment before is how it is known what a run costs.
+/// The cost of a run is taken from the previous experiment.
 async fn a_budget_runs_out_in_the_middle(client: &Client, before: &Value) {
     let spent = before["cost_usd"].as_f64().expect("cost");
     let budget = spent / 5.0;

@@ -1,5 +1,4 @@
-//! What is written of a config is what PyYAML, which MassGen reads it with, takes for the same: held against the real one.
-//! It starts no run.
+//! A rewritten config has the same values for PyYAML, with which MassGen reads it. The tests use the real PyYAML and start no run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -12,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::lab::Lab;
 
-/// Reads pairs of texts and says which of them do not load as the same values, types and all.
+/// Loads pairs of texts and prints the names of those that differ in a value or a type.
 const COMPARE: &str = r#"
 import json, sys, yaml
 def typed(value):
@@ -86,12 +85,12 @@ async fn odd_values_keep_their_yaml_1_1_meaning() {
         "null": null, "1": true, "<<": {"a": 1}, "empty": [{}, []],
     });
     let written = Tree::from_json(&values).and_then(|tree| tree.to_yaml()).expect("written");
-    // JSON with its own numbers is read by Python's json in the same process.
+    // Python's json reads the original in the same process.
     pairs.push(("values".to_owned(), as_yaml(&values), written));
     assert_eq!(different(&lab, &pairs).await, Vec::<String>::new());
 }
 
-/// JSON as YAML 1.1 with every number in a form that only it can be: through a tag.
+/// JSON as YAML 1.1 in which a tag fixes the type of every number.
 fn as_yaml(value: &Value) -> String {
     match value {
         Value::Number(number) if number.is_f64() => format!("!!float \"{number}\""),
@@ -110,7 +109,7 @@ fn as_yaml(value: &Value) -> String {
     }
 }
 
-/// Says for each name which file MassGen's own resolver takes for it.
+/// Prints the file to which MassGen's own resolver resolves each name.
 const RESOLVE: &str = r#"
 import json, sys
 from massgen.cli.config_loading import resolve_config_path
@@ -123,7 +122,7 @@ names = json.load(open(sys.argv[1]))
 print("\n" + json.dumps({name: resolved(name) for name in names}))
 "#;
 
-/// The files that MassGen takes for names of examples.
+/// The files to which MassGen resolves the names of examples.
 async fn resolved_by_massgen(lab: &Lab, names: &BTreeSet<String>) -> BTreeMap<String, Option<PathBuf>> {
     let input = lab.put("names.json", &serde_json::to_string(names).expect("JSON"));
     let mut command = tokio::process::Command::new(lab.massgen().with_file_name("python"));
@@ -135,7 +134,7 @@ async fn resolved_by_massgen(lab: &Lab, names: &BTreeSet<String>) -> BTreeMap<St
     answer.and_then(Result::ok).unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(&output.stderr)))
 }
 
-/// The forms in which an example is named: file and stem, parts of the path, and what `--list-examples` prints.
+/// The accepted forms of an example's name: file name, stem, parts of the path, and the output of `--list-examples`.
 fn forms(inside: &Path) -> Vec<String> {
     let path = inside.to_str().expect("UTF-8");
     let bare = path.strip_suffix(".yaml").expect("YAML");

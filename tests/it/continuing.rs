@@ -1,5 +1,5 @@
-//! Runs that go on with the conversation of an earlier one: what they are given of it, and that the earlier one is left as it
-//! is; with the stand-in, and on real MassGen.
+//! Runs that continue the conversation of an earlier run: what the new run gets, and that the earlier run stays unchanged.
+//! With the stand-in and on real MassGen.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::lab::{Client, Lab, fake, wait_until};
 
-/// Every file below a folder, with its size and the time of its last change.
+/// Every file below a folder, with its size and modification time.
 fn state_of(folder: &Path) -> BTreeMap<PathBuf, (u64, SystemTime)> {
     let mut found = BTreeMap::new();
     for entry in std::fs::read_dir(folder).expect("folder").flatten() {
@@ -68,7 +68,7 @@ async fn continuing_a_conversation_neither_changes_nor_needs_earlier_runs() {
     assert!(page["path"].as_str().is_some_and(|path| path.contains("turn_2")), "{page}");
     assert_eq!(state_of(&lab.run_folder(&first)), before, "the earlier run is as it was");
     let link = lab.run_folder(&second).join("work/.massgen/sessions").join(&second);
-    // The supervisor takes it away once the end is on record.
+    // The supervisor removes the link after the ending is on record.
     wait_until("the link is gone", || !link.exists()).await;
 
     std::fs::remove_dir_all(lab.run_folder(&first)).expect("removed");
@@ -177,7 +177,7 @@ async fn real_massgen_remembers_the_first_turn_in_the_second() {
     assert!(log["path"].as_str().is_some_and(|path| path.ends_with("massgen.log")), "{log}");
     assert_eq!(state_of(&lab.run_folder(&first)), before, "the earlier run is as it was");
 
-    // Nobody answers in the third turn: MassGen exits with the same code and the same last words.
+    // No agent answers in the third turn: MassGen exits with the same code and the same last output.
     let third = json!({"question": "And now?", "continue_run": second, "config": "@rehearsal/status=500"});
     let third = client.start(third).await;
     let run = client.end(&third).await;

@@ -1,5 +1,5 @@
-//! What a look costs, in things that can be counted: what the server reads, whatever there is on disk beside what was asked
-//! about. How long it takes is for `benches/wire`; a test that measures time fails where others are at work.
+//! The cost of a status call in countable units: read calls and bytes of the server, independent of other runs on disk.
+//! `benches/wire` measures times; a test of times would fail on a machine under load.
 
 use std::path::Path;
 
@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 
 use crate::lab::{Client, Lab};
 
-/// How often the same is asked.
+/// Identical calls per round.
 const CALLS: u64 = 20;
-/// How often that is counted.
+/// Rounds per measurement.
 const ROUNDS: usize = 3;
-/// How many runs are on disk beside the first.
+/// Runs on disk in addition to the first.
 const OTHERS: u16 = 120;
 
-/// What a process has read so far, by the kernel's count.
+/// The read calls and bytes of a process, as the kernel counts them.
 #[derive(Debug, Clone, Copy)]
 struct Read {
     calls: u64,
@@ -30,7 +30,7 @@ fn read_so_far(pid: u32) -> Read {
     Read { calls: number("syscr:"), bytes: number("rchar:") }
 }
 
-/// What the server reads for the same call, again and again: the least of some rounds, since it may have other things to do meanwhile.
+/// What the server reads for repeated identical calls: the minimum over some rounds, because the server may do other work meanwhile.
 async fn reads(client: &Client, asked: Value) -> Read {
     let mut least = round(client, &asked).await;
     for _ in 1..ROUNDS {
@@ -50,7 +50,7 @@ async fn round(client: &Client, asked: &Value) -> Read {
     Read { calls: after.calls - before.calls, bytes: after.bytes - before.bytes }
 }
 
-/// The run's folder again, under another name of eight digits.
+/// Copies a run's folder to another name of eight digits.
 fn copy(from: &Path, old: &str, new: &str) {
     let to = from.with_file_name(new);
     std::fs::create_dir(&to).expect("made");
@@ -71,7 +71,7 @@ async fn bytes_read_per_status_call_do_not_grow_with_the_runs_on_disk() {
         copy(&lab.run_folder(&id), &id, &format!("mg-{number:08}"));
     }
     let among_many = reads(&client, json!({"run_id": id})).await;
-    // A read of an input in which nothing is yet counts as well.
+    // A read of an empty input counts too, so allow two more per call.
     assert!(among_many.calls <= alone.calls + 2 * CALLS, "{alone:?}, {among_many:?}");
     assert!(among_many.bytes <= alone.bytes + 1_000, "{alone:?}, {among_many:?}");
 

@@ -1,4 +1,4 @@
-//! The examples work: the client does its loop, MassGen accepts the meta-agent's config, the snippets are well-formed.
+//! The examples work: the client completes a run, MassGen accepts the meta-agent's config, the snippets are well-formed.
 
 use std::path::{Path, PathBuf};
 
@@ -48,7 +48,7 @@ fn snippets_of_untested_clients_are_well_formed() {
     }
 }
 
-/// A document with each snippet that it names quoted as the file has it.
+/// The document with each quoted snippet replaced by the content of the file that it names.
 fn with_snippets(document: &str) -> String {
     const MARK: &str = "<!-- file: ";
     let mut parts = document.split(MARK);
@@ -124,7 +124,7 @@ fn the_example_settings_file_is_accepted_and_names_every_setting() {
     assert!(ended.status.success(), "{told}");
     assert!(told.starts_with(&format!("settings file: {}", usual.display())), "{told}");
     assert!(told.contains("massgen-mcp.toml, line "), "{told}");
-    // What it leaves commented out would be accepted too.
+    // The settings that are commented out must be valid too.
     let text = std::fs::read_to_string(&usual).expect("text");
     let all: Vec<_> = text.lines().map(|line| line.strip_prefix("#: ").unwrap_or(line)).collect();
     std::fs::write(&usual, all.join("\n")).expect("written");
@@ -134,6 +134,6 @@ fn the_example_settings_file_is_accepted_and_names_every_setting() {
     std::fs::write(lab.home().join("massgen/keys.env"), "").expect("written");
     let told = String::from_utf8(settings().stdout).expect("UTF-8");
     let from_file = told.lines().filter(|line| line.contains("massgen-mcp.toml, line ")).count();
-    // Home, project and MassGen's program come by flag.
+    // The lab gives home, project and MassGen's program by flag.
     assert_eq!(from_file, massgen_mcp::settings::TABLE.len() - 3, "{told}");
 }

@@ -1,10 +1,10 @@
-//! Failures of real MassGen, each with its class: it exits 0 in most of them.
+//! Failures of real MassGen, each with its class. MassGen exits with 0 in most of them.
 
 use serde_json::json;
 
 use crate::lab::Lab;
 
-/// A config of two agents that call this address.
+/// A config with two agents that call this address.
 fn agents_at(base_url: &str) -> String {
     let agent = |id| {
         format!("  - id: {id}\n    backend: {{type: chatcompletion, model: rehearsal, base_url: \"{base_url}\"}}\n")
@@ -109,7 +109,7 @@ async fn agents_that_never_agree_end_with_an_answer_at_massgens_own_timeout() {
     lab.nobody_is_left().await;
 }
 
-/// How a run ends that needs no key and no stub, and what its errors are.
+/// The full status and the errors part of an ended run that needs neither key nor stub.
 async fn ended(lab: &Lab, config: &str) -> (serde_json::Value, String) {
     let mut command = lab.command();
     command.env("HTTPS_PROXY", "http://127.0.0.1:9").env("NO_PROXY", "127.0.0.1");
@@ -125,7 +125,7 @@ async fn ended(lab: &Lab, config: &str) -> (serde_json::Value, String) {
     (run, errors["text"].as_str().expect("text").to_owned())
 }
 
-/// An agent whose model is a program; MassGen wants folders for it.
+/// An agent whose model is a program. MassGen requires folders for it.
 fn program(backend: &str) -> String {
     format!(
         "agents:\n  - id: a\n    backend: {{type: {backend}, model: m, cwd: w}}\n\

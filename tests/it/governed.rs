@@ -1,5 +1,5 @@
-//! What the operator sets is kept to: slots and queue, one run for one request, policy, dry runs, configs, read-only servers; and
-//! real MassGen stopped at its budget.
+//! The operator's limits hold: slots and queue, one run for identical requests, policy, dry runs, configs, read-only servers.
+//! Real MassGen is stopped at its budget.
 
 use serde_json::{Value, json};
 
@@ -76,7 +76,7 @@ async fn ten_servers_make_one_run_from_one_request() {
     for _ in 0..10 {
         clients.push(lab.client().await);
     }
-    // By its key, and by being the same request of the same client.
+    // Identical by `request_key`, and by equal arguments of the same client.
     for asked in [json!({"request_key": "mine"}), json!({})] {
         let mut whole = waiting_for(&lab, "gate", if asked.get("request_key").is_some() { "a" } else { "b" });
         asked.as_object().expect("object").iter().for_each(|(name, value)| whole[name] = value.clone());
@@ -133,7 +133,7 @@ async fn an_explicit_default_is_the_same_request() {
     lab.nobody_is_left().await;
 }
 
-/// Of a budget that several runs draw on, a call gets a share, and one that names the limit of a run gets that.
+/// Under a shared budget a call without `budget_usd` gets a share; a call with `budget_usd` gets that amount.
 #[tokio::test]
 async fn an_explicit_budget_is_another_request_under_a_shared_budget() {
     let lab = Lab::fake();
@@ -247,7 +247,7 @@ async fn literal_keys_of_a_config_are_in_no_file_of_the_run() {
     assert!(effective.contains("${MASSGEN_MCP_SECRET_1}"), "{effective}");
     let printed = std::fs::read_to_string(folder.join("stdout.log")).expect("stdout.log");
     assert!(printed.contains("MASSGEN_MCP_SECRET_1=****"), "MassGen has it: {printed}");
-    // What gets into a file past us is masked when it is read.
+    // A secret that reaches a file without passing the supervisor is masked when the file is read.
     std::fs::write(folder.join("stdout.log"), "it printed sk-canary-1234567\n").expect("written");
     let page = client.call("read_result", json!({"run_id": id, "part": "log"})).await;
     assert!(!page.to_string().contains("canary"), "{page}");
@@ -302,7 +302,7 @@ async fn agents_can_lower_the_operators_limits_but_not_raise_them() {
 async fn real_massgen_is_stopped_at_its_budget_and_keeps_its_answer() {
     let lab = Lab::real().await;
     let client = lab.client().await;
-    // Two agents that answer without end, each call of which costs 0.3.
+    // Two agents answer without end; each call costs 0.3.
     let asked = json!({"question": "q", "config": "@rehearsal/never-vote/delay=0.5/cost=0.3", "budget_usd": 1});
     let id = client.start(asked).await;
     let run = client.end(&id).await;

@@ -1,5 +1,5 @@
-//! What an agent is told of a group: which run is which, each end once, what happened in a wait, what the configs come to beside each
-//! other. The stand-in plays MassGen.
+//! What an agent learns about a group: the identity of each run, each ending once, the events during a wait, and the comparison of
+//! the configs. With the stand-in.
 
 use serde_json::{Value, json};
 
@@ -23,7 +23,7 @@ fn texts(runs: &Value, field: &str) -> Vec<String> {
     runs.map(|run| run[field].as_str().unwrap_or_else(|| panic!("{field} in {run}")).to_owned()).collect()
 }
 
-/// Waits until so many runs of a group are over, and gives the answer that shows it.
+/// Waits until this number of runs of a group are over; returns the answer that shows it.
 async fn over(client: &Client, group: &str, many: u64) -> Value {
     let mut since = Value::Null;
     loop {
@@ -102,7 +102,7 @@ async fn an_ended_run_is_shown_once_and_then_counted() {
     let held = script(&format!("until {}\nfinal agent_a late", gate.display()));
     let asked = json!({"config": "team.yaml", "questions": [script("final agent_a soon"), held], "group": "g"});
     let begun = client.call("run_massgen", asked).await;
-    // A run that is only planned is not shown.
+    // A planned run is not listed, so wait until it has started.
     client.until(begun["run_ids"][1].as_str().expect("id"), |run| run["state"] == "running").await;
     let first = over(&client, "g", 1).await;
     assert_eq!(first["runs"].as_array().map(Vec::len), Some(2), "without since all are shown: {first}");
@@ -193,7 +193,7 @@ async fn adding_a_run_to_an_existing_group_is_refused_with_a_hint() {
     lab.nobody_is_left().await;
 }
 
-/// A client that shows little: what does not fit into one answer is in the next.
+/// A client with a small limit: endings that do not fit into one answer are in the next.
 #[tokio::test]
 async fn each_ended_run_is_named_once_to_a_client_with_a_small_limit() {
     let lab = Lab::fake();
@@ -248,7 +248,7 @@ async fn configs_have_the_names_that_list_configs_gives() {
     lab.nobody_is_left().await;
 }
 
-/// A cursor counts on that order.
+/// A cursor depends on that order.
 #[tokio::test]
 async fn a_run_that_waits_for_the_ledger_lock_is_created_after_it() {
     let lab = Lab::fake();

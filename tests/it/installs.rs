@@ -1,5 +1,5 @@
-//! MassGen as people install it: behind links, as `uv tool install` and pipx leave it, and one that cannot be imported. The installed
-//! MassGen is the real one, seen through links and a folder of packages before its own; nothing is installed.
+//! Installations of MassGen: behind links, as `uv tool install` and pipx create them, and one that cannot be imported. Each is the real
+//! MassGen behind links, with a folder of packages in front of its own; the tests install nothing.
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -9,19 +9,19 @@ use serde_json::{Value, json};
 
 use crate::lab::Lab;
 
-/// Writes a program.
+/// Writes an executable file.
 fn put_program(path: &Path, text: &str) {
     std::fs::create_dir_all(path.parent().expect("folder")).expect("mkdir");
     std::fs::write(path, text).expect("written");
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("chmod");
 }
 
-/// The folder of the packages that a program is installed with.
+/// The `site-packages` folder that a program is installed in.
 fn packages(program: &Path) -> PathBuf {
     program::package(program).expect("package").parent().expect("folder").to_owned()
 }
 
-/// A virtual environment whose packages come before those of the real MassGen, with MassGen's script.
+/// A virtual environment with MassGen's script. Its packages take precedence over those of the real MassGen.
 fn layered(lab: &Lab) -> PathBuf {
     let real = lab.massgen().canonicalize().expect("MassGen");
     let python = program::interpreter(&real).expect("interpreter");
@@ -39,7 +39,7 @@ fn layered(lab: &Lab) -> PathBuf {
     venv
 }
 
-/// An mcp 2, as far as MassGen cares: the real one without the function that mcp 2 no longer has.
+/// Imitates mcp 2 for MassGen: the real mcp package without the function that mcp 2 removed.
 fn put_mcp_2(venv: &Path, real: &Path) {
     let python = std::fs::read_dir(venv.join("lib")).expect("lib").flatten().next().expect("python").path();
     let site = python.join("site-packages");
@@ -98,7 +98,7 @@ async fn real_massgen_that_cannot_be_imported_fails_once_and_is_refused_afterwar
     put_mcp_2(&venv, &real);
     let lab = lab.named(venv.join("bin/massgen"));
     let client = lab.client().await;
-    // The metadata of MassGen is not where its version would be looked for, so that nothing is known before the first try.
+    // MassGen's metadata is not where the server looks for its version, so the first start is not refused.
     let asked = json!({"question": "q", "config": "@rehearsal"});
     let id = client.start(asked.clone()).await;
     let run = client.end(&id).await;
@@ -122,7 +122,7 @@ async fn real_massgen_that_cannot_be_imported_fails_once_and_is_refused_afterwar
     assert_eq!(listed["problem"]["code"], "massgen_broken", "{listed}");
     assert_eq!(std::fs::read_dir(lab.state().join("runs")).expect("runs").count(), tried, "no other run was begun");
 
-    // Another installation is tried again.
+    // After a change of the installation the server tries again.
     let site = venv.join("lib").join(real.parent().expect("python").file_name().expect("name")).join("site-packages");
     std::fs::rename(site.join("mcp-2.3.0.dist-info"), site.join("mcp-1.30.0.dist-info")).expect("renamed");
     std::fs::remove_dir_all(site.join("mcp")).expect("removed");

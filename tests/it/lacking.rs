@@ -1,5 +1,5 @@
-//! What a run lacked although it succeeded: tool servers that did not connect, agents that failed, changes that were not applied, Docker
-//! that was not used. Real MassGen, with the rehearsal's models.
+//! Warnings of successful runs: tool servers that did not connect, agents that failed, changes that were not applied, Docker that was
+//! not used. Real MassGen with the rehearsal models.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,14 +9,14 @@ use serde_json::{Value, json};
 
 use crate::lab::{Client, Lab, fake, wait_until};
 
-/// Where MassGen looks whether it runs in a container.
+/// The file by which MassGen detects that it runs in a container.
 const IN_CONTAINER: &str = "/.dockerenv";
 
 async fn full(client: &Client, id: &str) -> Value {
     client.call("check_status", json!({"run_id": id, "detail": "full"})).await["runs"][0].take()
 }
 
-/// All codes of warnings in a full status.
+/// The codes of all warnings in a full status.
 fn codes(run: &Value) -> Vec<&str> {
     let all = run["details"]["warnings"].as_array().into_iter().flatten().map(|warning| &warning["code"]);
     let mut codes: Vec<&str> = all.chain([&run["warning"]["code"]]).filter_map(Value::as_str).collect();
@@ -70,7 +70,7 @@ orchestrator:
     let message = failed["message"].as_str().expect("message");
     assert!(message.contains("agent_b") && message.contains("500"), "{failed}");
 
-    // It is on record, and people see it too.
+    // The warnings are on record, and the `status` command shows them.
     assert_eq!(lab.record(&id)["ending"]["warnings"].as_array().expect("recorded").len(), expected.len());
     let status = lab.command().into_std().args(["status", &id]).output().expect("ran");
     assert!(String::from_utf8_lossy(&status.stdout).contains("code: agents_failed"), "{status:?}");
@@ -78,7 +78,7 @@ orchestrator:
     lab.nobody_is_left().await;
 }
 
-/// Makes the project a repository with one commit.
+/// Makes the project a Git repository with one commit.
 fn repository(lab: &Lab) {
     lab.put("a.txt", "one\n");
     for arguments in [&["init", "-q"][..], &["add", "a.txt"], &["commit", "-qm", "first"]] {

@@ -1,5 +1,5 @@
-//! However it is launched: what a launcher leaves behind of signals, streams, limits, folders and parents. Each test first shows
-//! that the launcher does what the test needs of it.
+//! The program under unusual launchers: signals, streams, limits, folders and parent processes. Each test first checks that the
+//! launcher really has the effect under test.
 
 mod clients;
 mod folders;
@@ -12,15 +12,15 @@ use tokio::process::Command;
 
 use crate::lab::{Client, Lab, fake};
 
-/// Launchers that end by executing what follows them.
+/// Launchers: commands that execute the command line appended to them.
 const BLOCKS: &[&str] = &["env", "--block-signal=CHLD,TERM,INT,HUP,USR1"];
 const IGNORES: &[&str] = &["env", "--ignore-signal=CHLD,TERM,INT,QUIT,HUP,USR1,PIPE,TSTP"];
-/// What a shell gives to the background jobs of a script.
+/// The signal state that a shell gives to background jobs of a script.
 const BACKGROUND: &[&str] = &["sh", "-c", "trap '' INT QUIT; exec \"$@\"", "sh"];
-/// SIGHUP, as `nohup` ignores it, and SIGPIPE, which Rust programs ignore.
+/// SIGHUP, which `nohup` ignores, and SIGPIPE, which Rust programs ignore.
 const HUP: u64 = 1;
 const PIPE: u64 = 1 << 12;
-/// 32 and 33, which glibc keeps for its threads and lets no program change.
+/// Signals 32 and 33: glibc reserves them for its threads and no program can change them.
 const OF_GLIBC: u64 = 0b11 << 31;
 
 /// This lab's server, started by a launcher.
@@ -41,7 +41,7 @@ fn after(launcher: &[&str], command: &Command) -> Command {
     launched
 }
 
-/// What a program prints that such a launcher starts.
+/// The output of a program that the launcher starts.
 async fn seen_under(launcher: &[&str], program: &[&str]) -> String {
     let mut command = Command::new(program[0]);
     command.args(&program[1..]);
@@ -75,12 +75,12 @@ async fn succeeds(lab: &Lab, client: &Client) {
     assert_eq!(lab.record(&id)["state"], "ended");
 }
 
-/// A shell that makes a setting and executes what follows it.
+/// A shell that makes a setting and executes the command line appended to it.
 fn shell(setting: &str) -> [String; 4] {
     ["sh", "-c", &format!("{setting}; exec \"$@\""), "sh"].map(str::to_owned)
 }
 
-/// A shell's setting, shown to hold, as a launcher.
+/// The shell as a launcher, after a check that its setting has an effect.
 async fn setting<'a>(shell: &'a [String; 4], look: &str, left: &str) -> [&'a str; 4] {
     let launcher = shell.each_ref().map(String::as_str);
     assert_eq!(seen_under(&launcher, &["sh", "-c", look]).await.trim(), left, "{launcher:?}");
@@ -99,7 +99,7 @@ async fn no_process_keeps_signals_blocked_or_ignored_by_the_launcher() {
         let all = signals_of(&lab);
         assert_eq!(all.len(), 3, "server, supervisor and stand-in: {all:?}");
         for (line, (blocked, ignored)) in all {
-            // Who was started by `nohup` stays so; what owns a run has a session of its own.
+            // A server keeps SIGHUP ignored, as under `nohup`. A supervisor has its own session and does not need that.
             let kept = if line.contains("massgen-mcp --home") { PIPE | (left.1 & HUP) } else { PIPE };
             assert_eq!((blocked, ignored), (0, kept), "{launcher:?}: {line}");
         }
@@ -121,7 +121,7 @@ async fn sigterm_ends_a_server_whose_launcher_ignores_it() {
     lab.nobody_is_left().await;
 }
 
-/// A stand-in that tells its dispositions, in Python.
+/// A stand-in in Python that prints its signal dispositions.
 const TELL_SIGNALS: &str = "
 import signal
 if __name__ == '__main__':
@@ -162,7 +162,7 @@ async fn cold_and_warm_runs_have_the_same_signals_under_any_launcher() {
     }
 }
 
-/// What blocked SIGCHLD and SIGTERM cost before: a run that never ended, and a kill that took ten seconds and SIGKILL.
+/// With SIGCHLD blocked a run used to never end; with SIGTERM blocked a kill used to take ten seconds and SIGKILL.
 #[tokio::test]
 async fn real_massgen_ends_and_can_be_stopped_under_any_launcher() {
     let lab = Lab::real().await;

@@ -1,4 +1,4 @@
-//! Log folders as MassGen wrote them (the tested version and 0.1.12): the right answers are found in each.
+//! Log folders written by MassGen (the tested version and 0.1.12): the program finds the right answers in each.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ fn data(path: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(path)
 }
 
-/// Makes a run folder with the tree of a listing, each file with a word in it.
+/// Creates a run folder with the files of a listing; each file has a short content.
 fn tree(listing: &str, to: &Path) -> tempfile::TempDir {
     let root = tempfile::tempdir().expect("temp");
     let text = std::fs::read_to_string(data(listing)).expect("listing");
@@ -59,7 +59,7 @@ fn sample(name: &str) -> Result<Digest, status::InvalidStatus> {
     status::digest(&std::fs::read(data("status").join(name)).expect("sample"))
 }
 
-/// One line for a digest: phase; agents; votes; winner; tokens; finish.
+/// A digest as one line: phase; agents; votes; winner; tokens; finish.
 fn line(digest: &Digest) -> String {
     let agents: Vec<String> = digest
         .agents

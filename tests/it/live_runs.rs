@@ -1,5 +1,4 @@
-//! All runs at once: the list of the latest, those that go on, what the day came to, and one stop for all of them. The stand-in plays
-//! MassGen.
+//! Calls for all runs: the list of the latest, the live runs, the totals of the day, and a stop of all live runs. With the stand-in.
 
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -10,10 +9,10 @@ fn script(lines: &str) -> String {
     format!("#!fake\nannounce\n{lines}")
 }
 
-/// What a run has spent by its status.
+/// A status with costs.
 const SPENT: &str = r#"status {"costs": {"total_estimated_cost": 0.25, "total_input_tokens": 5, "total_output_tokens": 5}, "agents": {"agent_a": {"status": "answered", "token_usage": {"input_tokens": 5, "output_tokens": 5, "estimated_cost": 0.25}}}}"#;
 
-/// A run that goes on, by its id.
+/// Starts a run that does not end by itself; returns its id.
 async fn forever(client: &Client, more: &str) -> String {
     let id = client.start(json!({"question": script(&format!("{more}\nforever")), "config": "@rehearsal"})).await;
     client.until(&id, |run| run["state"] == "running").await;
@@ -130,7 +129,7 @@ async fn kill_all_spares_the_runs_of_the_same_client_in_another_project() {
     lab.nobody_is_left().await;
 }
 
-/// The conductor is held up in the start of its second run while kill_run looks at what there is to stop.
+/// The experiment driver is in the middle of starting its second run while kill_run lists the runs to stop.
 #[tokio::test]
 async fn a_run_that_starts_during_kill_all_has_a_receipt() {
     let lab = Lab::fake();
@@ -180,7 +179,7 @@ fn stop_is_asked(lab: &Lab) -> bool {
     experiments.into_iter().any(|entry| entry.path().join("stop.json").exists())
 }
 
-/// The lab's server for another project.
+/// The lab's server, with another project.
 fn in_project(lab: &Lab, folder: &std::path::Path) -> Command {
     let server = lab.command();
     let own = lab.project();
@@ -190,7 +189,7 @@ fn in_project(lab: &Lab, folder: &std::path::Path) -> Command {
     with_variables_of(&server, command)
 }
 
-/// The same server with a shell as its parent process, as if another client had started it.
+/// The same server with a shell as its parent process, as another client would start it.
 fn under_a_shell(server: &Command) -> Command {
     let mut command = Command::new("sh");
     let (program, arguments) = (server.as_std().get_program(), server.as_std().get_args());
@@ -275,7 +274,7 @@ async fn a_wait_for_all_live_runs_shows_the_run_that_ends() {
     let opened = async { std::fs::write(&gate, "").expect("written") };
     let (seen, ()) = tokio::join!(waiting, opened);
     let ended = seen["runs"].as_array().expect("runs").iter().find(|run| run["run_id"] == id.as_str());
-    // The run may have ended before the look that the wait begins with; then it waits for the other one.
+    // The run may have ended before the wait took its first snapshot; then the wait is for the other run.
     assert!(ended.is_none_or(|run| run["state"] == "succeeded" || run["answer_ready"] == true), "{seen}");
     client.call("kill_run", json!({"run_ids": [held, id], "grace_s": 0})).await;
     client.close().await;

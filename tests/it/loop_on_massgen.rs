@@ -1,4 +1,4 @@
-//! The whole loop on real MassGen, offline: start, follow, read, stop.
+//! The basic calls on real MassGen, offline: start, wait, read, stop.
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -123,10 +123,10 @@ async fn a_kill_during_the_presentation_keeps_the_best_answer_as_partial() {
     client.call("kill_run", json!({"run_id": id, "grace_s": 0})).await;
     let run = client.end(&id).await;
     assert_eq!((&run["state"], &run["partial"]), (&json!("killed"), &json!(true)), "status.json says completed: {run}");
-    // Told to stop, MassGen writes the answer that led as the final one, if it has come as far as asking the model.
+    // On a stop MassGen saves the leading answer as the final one, if it has already called the model for the presentation.
     let page = client.call("read_result", json!({"run_id": id})).await;
     assert_eq!(page["partial"], true, "{page}");
-    // The presentation never comes, and an agent may have been asked twice before its answer.
+    // The presentation never completes, and an agent may call the model twice before its answer.
     assert!(page["text"].as_str().is_some_and(|text| text.starts_with("This is a rehearsal")), "{page}");
     client.close().await;
     lab.nobody_is_left().await;

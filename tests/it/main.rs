@@ -1,5 +1,5 @@
-//! Tests of the whole program from outside: real processes, real signals, the real protocol and, where it says so, the real
-//! MassGen. They wait for conditions and never for time, reach nothing beyond loopback, and leave nothing behind.
+//! Tests of the whole program from outside: real processes, real signals, the real protocol and, where stated, the real MassGen.
+//! They wait for conditions and never for time, use no network except loopback, and leave no process or file.
 
 #![expect(
     clippy::duplicate_mod,

@@ -1,5 +1,5 @@
-//! A real meta-agent: real MassGen, configured as examples/meta_agent.yaml shows it, starts a nested real MassGen through this
-//! server over its own MCP client, waits for it, reads its answer and reports it; offline, its model being the rehearsal.
+//! A real meta-agent: real MassGen with examples/meta_agent.yaml starts a nested real MassGen through this server and its own MCP
+//! client, waits for it, reads its answer and reports it. Offline, with the rehearsal model.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::lab::{Client, Lab, PATIENCE, PROGRAM, is_over};
 
-/// The example, with nothing changed but which model there is and where the server is.
+/// The example config; only the model and the paths of the server are replaced.
 fn config(lab: &Lab, base_url: &str, model: &str) -> String {
     let example = include_str!("../../examples/meta_agent.yaml");
     let massgen = lab.massgen().to_str().expect("UTF-8");
@@ -25,13 +25,13 @@ fn config(lab: &Lab, base_url: &str, model: &str) -> String {
 
 async fn client(lab: &Lab) -> Client {
     let mut command = lab.command();
-    // The example names the key, so that it has to be there.
+    // The example names this key, so it must be set.
     command.env("OPENAI_API_KEY", "no-key-at-all");
     offline(&mut command);
     lab.client_of(command).await
 }
 
-/// MassGen looks for prices, and that must not leave this machine.
+/// Keeps MassGen's requests for price lists on this machine.
 fn offline(command: &mut tokio::process::Command) {
     let closed = "http://127.0.0.1:9";
     for (name, value) in [("HTTP_PROXY", closed), ("HTTPS_PROXY", closed), ("NO_PROXY", "127.0.0.1,localhost")] {
@@ -54,7 +54,7 @@ async fn full(client: &Client, id: &str) -> Value {
 async fn a_massgen_agent_starts_massgen_and_reports_its_answer() {
     let lab = Lab::real().await;
     let rehearsal = massgen_mcp::rehearsal::serve().await.expect("endpoint");
-    // Each call of the lead costs so much, and of its team so much.
+    // `cost=` is the price of each call of the lead; the encoded one is that of its team.
     let model = "rehearsal/name=lead/cost=0.01/meta=%40rehearsal%2Fcost%3D0.02";
     let (client, id) = client_of_lead(&lab, &rehearsal.base_url(), model).await;
     let run = client.end(&id).await;
@@ -68,14 +68,14 @@ async fn a_massgen_agent_starts_massgen_and_reports_its_answer() {
     assert_eq!((&nested["state"], &nested["details"]["parent"]), (&json!("succeeded"), &json!(id)), "{nested}");
     assert_eq!(nested["details"]["group"], "lead", "{nested}");
 
-    // What it reports is what the nested run said, whole, and which run that was.
+    // The lead reports the complete answer of the nested run, with its run id.
     let said = client.call("read_result", json!({"run_id": child})).await["text"].as_str().expect("text").to_owned();
     let reported = client.call("read_result", json!({"run_id": id})).await;
     let text = reported["text"].as_str().expect("text");
     assert!(said.contains("Which colour is best?") && text.contains(&child), "{said}\n{reported}");
     assert!(text.contains(said.trim()), "{said}\n{reported}");
 
-    // The tree has spent what both have.
+    // The cost of the tree is the sum of both costs.
     let (own, below) = (run["cost_usd"].as_f64().expect("cost"), nested["cost_usd"].as_f64().expect("cost"));
     let tree = details["tree_cost_usd"].as_f64().expect("cost");
     assert!(own > 0.0 && below > 0.0 && (tree - own - below).abs() < 1e-6, "{tree} is {own} and {below}");
@@ -83,7 +83,7 @@ async fn a_massgen_agent_starts_massgen_and_reports_its_answer() {
     lab.nobody_is_left().await;
 }
 
-/// The nested server gets six variables of MassGen's MCP client, without the `LANG` that the outer one has.
+/// MassGen's MCP client passes six variables to the nested server, without the `LANG` that the outer server has.
 #[tokio::test]
 async fn a_nested_run_is_warm_with_fewer_variables() {
     let lab = Lab::real().await.with_warm_starts();
@@ -111,7 +111,7 @@ async fn a_lead_reports_waiting_for_a_hanging_team_and_both_end_together() {
     let rehearsal = massgen_mcp::rehearsal::serve().await.expect("endpoint");
     let model = "rehearsal/name=lead/meta=%40rehearsal%2Fhang";
     let (client, id) = client_of_lead(&lab, &rehearsal.base_url(), model).await;
-    // It looks again every 45 seconds, and is quiet in between.
+    // The lead checks its team every 45 seconds and is quiet in between.
     let begun = Instant::now();
     let waiting = loop {
         let run = full(&client, &id).await;

@@ -16,15 +16,15 @@ use crate::lab::{Dice, PATIENCE};
 const SEQUENCES: u64 = 10_000;
 const STEPS: usize = 12;
 
-/// The model: what a look must call each run.
+/// The model: the state that a snapshot must show for a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Model {
-    /// On disk, owned by the server that starts it.
+    /// On disk and owned by the server that starts it.
     Made,
     Starting,
     Running,
     Stopping,
-    /// Its owner died; the next look will call it this.
+    /// The owner died; the next snapshot shows this state.
     Orphan(&'static str),
     Ended(&'static str),
     Pruned,
@@ -49,7 +49,7 @@ impl Model {
     }
 }
 
-/// A run, its scripted owner, and what the model says of it.
+/// A run, its scripted owner, and its state in the model.
 struct Actor {
     id: RunId,
     folder: RunFolder,
@@ -85,7 +85,7 @@ impl Actor {
         self.model = model;
     }
 
-    /// One step of the owner, as far as it has one.
+    /// One step of the owner, if a step is left.
     fn advance(&mut self, dice: &mut Dice) {
         match self.model {
             Model::Made => {
@@ -150,8 +150,8 @@ impl Actor {
     }
 }
 
-/// A look by a server that has just been started holds no memory of any other. What is left of lost runs may be ended by a
-/// later look: where another test of this process forks, the child shares every lock for a moment.
+/// Takes a snapshot with a new server, which has no memory of earlier ones, and compares it with the model. It retries while orphaned
+/// runs are not finalized: when another test of this process forks, the child holds every lock for a moment.
 async fn look(state: &StateFolder, actors: &mut [Actor], trace: &str) -> Cursor {
     let begun = Instant::now();
     loop {
@@ -177,7 +177,7 @@ async fn look(state: &StateFolder, actors: &mut [Actor], trace: &str) -> Cursor 
 
 #[tokio::test]
 async fn f50_random_sequences_agree_with_the_model() {
-    // In memory, where there is such a place: each record is synced, and ten thousand sequences are many records.
+    // In memory if possible: each record is synced, and ten thousand sequences write many records.
     let memory = Path::new("/dev/shm");
     let place = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
     for seed in 0..SEQUENCES {
@@ -202,7 +202,7 @@ async fn f50_random_sequences_agree_with_the_model() {
                 _ => drop(look(&state, &mut actors, &trace).await),
             }
         }
-        // A wait is a look that is held against the last one: another server sees the same where nothing has happened.
+        // A wait compares a snapshot with the last one: without a change another server must get the same cursor.
         let seen = look(&state, &mut actors, &trace).await;
         assert_eq!(look(&state, &mut actors, &trace).await, seen, "{trace}");
         if let Some(actor) = actors.iter_mut().find(|actor| actor.lock.is_some()) {

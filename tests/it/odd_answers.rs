@@ -1,12 +1,12 @@
-//! Answers, votes and files that are easily taken for something else: empty ones, late ones, binary ones, and those of agents that
-//! are called as MassGen's own folders are. By the stand-in, through the whole program.
+//! Answers, votes and files that are easy to misread: empty answers, late votes, binary files, and those of agents that are named like
+//! MassGen's own folders. With the stand-in.
 
 use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::lab::{Client, Lab, PROGRAM, fake};
 
-/// A status with two agents, of which the second has voted, as MassGen counts it.
+/// A status with two agents and a vote of the second, in MassGen's format.
 fn status(voter: &str) -> String {
     let agents = json!({
         "agent_a": {"status": "answered", "answer_count": 2, "latest_answer_label": "agent1.2"},
@@ -27,7 +27,7 @@ async fn a_late_vote_is_counted_in_no_view() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let (seen, go) = (lab.project().join("seen"), lab.project().join("go"));
-    // The answer and the vote came in at once: MassGen recorded the vote, and dropped it with all others a moment later.
+    // An answer and a vote arrived together: MassGen recorded the vote, and then dropped all votes because of the answer.
     let ballot = json!({"voter_id": "agent_b", "voted_for": "agent_a", "voted_for_label": "agent1.1", "reason": "best",
         "available_options_labels": ["agent1.1", "agent2.1"]});
     let script = format!(
@@ -122,7 +122,7 @@ async fn an_agent_named_like_a_folder_of_massgen_loses_nothing() {
 async fn labels_match_massgen_in_any_order_of_agents() {
     let lab = Lab::fake();
     let client = lab.client().await;
-    // As MassGen lists them: in the order of the config. It numbers them by their sorted ids.
+    // MassGen lists agents in the order of the config and numbers them in the order of their ids.
     let agents = r#"{"zoe": {"status": "answered", "answer_count": 1, "latest_answer_label": "agent2.1"},
         "adam": {"status": "answered", "answer_count": 1, "latest_answer_label": "agent1.1"}}"#;
     let status =

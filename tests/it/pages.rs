@@ -1,4 +1,4 @@
-//! The pages for people, as a real browser sees them: what they show, and that nothing that a run says becomes part of them.
+//! The HTML pages in a real browser: what they show, and that no text of a run becomes markup.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ use tempfile::TempDir;
 
 use crate::lab::{Lab, fake, wait_until};
 
-/// What a page becomes in Chromium: the document after every script that may run has run, written as HTML.
+/// The page in Chromium: the document as HTML, after all permitted scripts have run.
 fn document(page: &str) -> String {
     let folder = tempfile::tempdir().expect("temp");
     let file = folder.path().join("page.html");
@@ -34,7 +34,7 @@ fn document_of(file: &Path) -> String {
     seen(file, 1060)
 }
 
-/// In a window of so many pixels.
+/// The document in a window of this width in pixels.
 fn seen(file: &Path, width: u32) -> String {
     let profile = tempfile::tempdir().expect("temp");
     let mut chromium = chromium(&profile);
@@ -49,7 +49,7 @@ fn seen(file: &Path, width: u32) -> String {
     document
 }
 
-/// A browser that reaches nothing and keeps nothing.
+/// A browser without network access, which stores nothing.
 fn chromium(profile: &TempDir) -> Command {
     let mut command = Command::new("chromium");
     command.args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]);
@@ -104,7 +104,7 @@ fn record(question: &str, outcome: Outcome) -> RunRecord {
     }
 }
 
-/// A story of two agents; what they say, and what they are called, ends with `say`.
+/// A timeline of two agents. All texts and names end with `say`.
 fn story(say: &str) -> Timeline {
     let source = SourcePath::from("attempt_1/status.json");
     let (one, two) = (format!("agent_a{say}"), format!("agent_b{say}"));
@@ -201,7 +201,7 @@ fn the_page_of_a_run_shows_what_happened() {
     }
 }
 
-/// What would change the title, or put an element into the document, if a page took it for more than text.
+/// Texts that would change the title or add an element if a page did not escape them.
 const PAYLOADS: &[&str] = &[
     "<script>document.title='taken'</script>",
     "<img src=x onerror=\"document.title='taken'\">",
@@ -213,18 +213,18 @@ const PAYLOADS: &[&str] = &[
     "{{7*7}}<![CDATA[<script>document.title='taken'</script>]]><!--",
 ];
 
-/// A page without the rule that forbids scripts.
+/// The page without the content security policy that forbids scripts.
 fn unguarded(page: &str) -> String {
     let guard = page.find("<meta http-equiv=\"Content-Security-Policy\"").expect("the rule");
     let end = guard + page[guard..].find('>').expect("its end") + 1;
     format!("{}{}", &page[..guard], &page[end..])
 }
 
-/// The number of elements of these kinds, and of attributes that would run something.
+/// The number of elements that no page contains, plus the number of attributes that run scripts.
 fn foreign(document: &str) -> usize {
     let elements = ["<script", "<img", "<iframe", "<base", "<a ", "<!--"].iter();
     let elements: usize = elements.map(|name| document.matches(name).count()).sum();
-    // In a text, or in an attribute's value, quotes are escaped and no tag is begun.
+    // In escaped text and attribute values `<` and quotes do not occur, so each match is a real tag.
     let tags = document.split('<').skip(1).filter_map(|rest| rest.split('>').next());
     elements + tags.filter(|tag| [" onload=\"", " onerror=\"", " onfocus=\""].iter().any(|on| tag.contains(on))).count()
 }
@@ -319,7 +319,7 @@ fn the_page_of_a_group_compares_its_arms() {
     assert_eq!(seen.matches("role=\"img\"").count(), 4, "cost against time, and three measures");
 }
 
-/// By how many pixels the widest table of a page is wider than its place, on a screen, and on paper of A4 within its margins.
+/// The overflow of the widest table in pixels: on a screen, and on A4 paper within its margins.
 fn beyond(page: &str) -> [String; 2] {
     let measure = "<script>document.title=Math.max(...[...document.querySelectorAll('.scroll')].map(e=>e.scrollWidth-e.clientWidth))</script></body>";
     let screen = unguarded(page).replace("</body>", measure);
@@ -376,7 +376,7 @@ fn report(lab: &Lab, path: &Path, arguments: &[&str]) -> Output {
     command.env("PATH", path).output().expect("ran")
 }
 
-/// A folder with an `xdg-open` that keeps what it was given, in `opened` beside it.
+/// A folder with an `xdg-open` that writes its argument to the file `opened` in the same folder.
 pub(crate) fn opener(lab: &Lab) -> PathBuf {
     let folder = lab.project().join("openers");
     let script = "#!/bin/sh\nprintf %s \"$1\" > \"${0%/*}/draft\" && mv \"${0%/*}/draft\" \"${0%/*}/opened\"\n";

@@ -1,4 +1,4 @@
-//! How long calls wait: what a client gave up once cuts its next waits, what is asked for beyond the maximum is cut, and each such
+//! The duration of waits: after a client timeout the server shortens the next waits, and it limits waits to the maximum. Each such
 //! answer says so.
 
 use std::time::Duration;
@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use crate::lab::{Lab, fake};
 use crate::raw::{Raw, modern, request};
 
-/// After how long the clients of these tests give up a call; the shortest that teaches anything is a second.
+/// The call timeout of the clients of these tests. The server ignores timeouts below one second.
 const GIVES_UP_AFTER: Duration = Duration::from_secs(6);
 
-/// A client of one of the eras, with a run that goes on for ever.
+/// A client with a call timeout, for one of the two protocols, and a run that does not end by itself.
 struct Impatient {
     raw: Raw,
     is_modern: bool,
@@ -39,14 +39,14 @@ impl Impatient {
         self.raw.say(&request(self.id, "tools/call", call)).await;
     }
 
-    /// What a call is answered with.
+    /// The structured content of a call's answer.
     async fn call(&mut self, tool: &str, arguments: Value) -> Value {
         self.ask(tool, arguments).await;
         let (answer, _) = self.raw.answer(self.id).await;
         answer["result"]["structuredContent"].clone()
     }
 
-    /// A long wait that the client gives up.
+    /// A long wait that the client cancels.
     async fn give_up(&mut self, after: Duration, reason: Option<&str>) {
         let wait = self.wait();
         self.ask("check_status", wait).await;
@@ -81,7 +81,7 @@ async fn after_a_client_timeout_waits_are_shorter_and_say_so() {
         let seen = seen.expect("the wait is cut");
         let hint = seen["hint"].as_str().unwrap_or_default();
         assert!(hint.contains("this client gives up after") && hint.contains("raise its timeout"), "{seen}");
-        // So are those of the other tools.
+        // Waits of the other tools are shortened too.
         let question = "#!fake\nannounce\nforever";
         let start = json!({"question": question, "config": "@rehearsal", "wait_s": 45, "fresh": true});
         let started = client.call("run_massgen", start).await;

@@ -1,4 +1,4 @@
-//! The commands for people, as processes: what they print, as text and as JSON, and how they end.
+//! The commands for people, as processes: their output as text and as JSON, and their exit codes.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Output, Stdio};
@@ -9,7 +9,7 @@ use crate::lab::{Client, Lab, fake, tooled, wait_until};
 
 mod screen;
 
-/// This program with flags of the lab and what follows them.
+/// This program with the lab's flags and these arguments.
 fn command(lab: &Lab, arguments: &[&str]) -> Command {
     let mut command = lab.command().into_std();
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -28,7 +28,7 @@ fn aside(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).expect("UTF-8")
 }
 
-/// What a command that must succeed prints.
+/// The output of a command that must succeed.
 fn said(lab: &Lab, arguments: &[&str]) -> String {
     let output = run(lab, arguments);
     assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", aside(&output));
@@ -43,7 +43,7 @@ fn code(lab: &Lab, arguments: &[&str]) -> i32 {
     run(lab, arguments).status.code().expect("a code")
 }
 
-/// A run of the stand-in, in a group, that is over.
+/// Runs the stand-in in a group to its end; returns the run id.
 async fn ended(client: &Client, script: &str, group: &str) -> String {
     let id = started(client, script, group).await;
     client.end(&id).await;
@@ -211,7 +211,7 @@ async fn a_kill_prints_its_receipt_and_a_partial_answer_is_marked() {
     lab.nobody_is_left().await;
 }
 
-/// Reads what a process prints until it has said so much.
+/// Reads the output of a process until it contains this text.
 fn read_until(child: &mut Child, wanted: &str) -> String {
     let (mut said, mut byte) = (Vec::new(), [0]);
     let out = child.stdout.as_mut().expect("stdout");

@@ -1,10 +1,10 @@
-//! Runs, servers and supervisors side by side, with a shell script in MassGen's place: nothing of a run outlives its end.
+//! Several runs, servers and supervisors, with a shell script instead of MassGen. No process of a run outlives the run.
 
 use serde_json::json;
 
 use crate::lab::Lab;
 
-/// Announces itself as MassGen does.
+/// Creates the log folder as MassGen does.
 const ANNOUNCE: &str = "mkdir -p \"$MASSGEN_LOG_BASE_DIR/log_20260101_000000_000000/turn_1/attempt_1\"";
 
 #[tokio::test]

@@ -1,4 +1,5 @@
-//! Progress of calls that wait: told to who gave a token, at each change and rarely else, and never after the answer.
+//! Progress notifications of waiting calls: sent to clients that gave a token, at each change and rarely otherwise, never after the
+//! answer.
 
 use serde_json::{Value, json};
 
@@ -9,7 +10,7 @@ fn call(tool: &str, arguments: Value) -> Value {
     json!({"name": tool, "arguments": arguments, "_meta": {"progressToken": "a token"}})
 }
 
-/// Whether each number is larger than the one before by at least so much.
+/// Whether each progress value exceeds the previous one by at least `least`.
 fn grows(told: &[Value], least: f64) -> bool {
     let numbers: Vec<f64> = told.iter().map(|one| one["params"]["progress"].as_f64().expect("a number")).collect();
     numbers.windows(2).all(|pair| pair[1] > pair[0] && pair[1] - pair[0] >= least)
@@ -26,7 +27,7 @@ fn good(told: &[Value]) {
     assert!(grows(told, 0.0), "{told:?}");
 }
 
-/// The state of a status.json in which an agent has answered so many times, in words that would harm a terminal.
+/// A status.json in which an agent has this number of answers, with text that contains terminal escapes.
 fn answered(times: u32) -> String {
     let long = "x".repeat(500);
     let agent = json!({"status": "answered", "answer_count": times, "latest_answer_label": format!("agent1.{times}")});
@@ -47,7 +48,7 @@ async fn a_wait_sends_progress_at_each_change_only() {
     );
     let mut raw = Raw::session(&lab).await;
     let run = raw.start_run(fake(&script)).await;
-    // Until the first status is known, without a token: nothing but the answer is heard.
+    // Calls without a token, until the first status is known: no notification precedes the answer.
     let mut since = json!("");
     loop {
         let wait = json!({"run_id": run, "wait_s": 50, "since": since});
@@ -98,7 +99,7 @@ async fn an_idle_wait_sends_progress_after_five_seconds_in_both_protocols() {
         assert!(told["params"]["progress"].as_f64() >= Some(4.9), "nothing has happened: {told}");
     }
     let kill = json!({"run_id": run, "grace_s": 0});
-    // Of the answers of two calls, either may be the first.
+    // The answers of the two calls can arrive in either order.
     old.call(2, "kill_run", kill).await;
     let mut ids = Vec::new();
     while ids.len() < 2 {
@@ -112,7 +113,7 @@ async fn an_idle_wait_sends_progress_after_five_seconds_in_both_protocols() {
     lab.nobody_is_left().await;
 }
 
-/// A run that changes as fast as it can.
+/// A run that changes its status continuously.
 const RESTLESS: &str = r#"
     folder="$MASSGEN_LOG_BASE_DIR/log_1/turn_1/attempt_1"; mkdir -p "$folder"; n=0
     while :; do
@@ -126,7 +127,7 @@ const RESTLESS: &str = r#"
 async fn frequent_changes_are_reported_together() {
     let lab = Lab::scripted(RESTLESS);
     let mut raw = Raw::session(&lab).await;
-    // A start that waits tells of its run as well.
+    // A start with `wait_s` sends progress too.
     let start = json!({"question": "q", "config": "@rehearsal", "wait_s": 4});
     let (answer, told) = raw.ask(1, "tools/call", call("run_massgen", start)).await;
     good(&told);
@@ -136,7 +137,7 @@ async fn frequent_changes_are_reported_together() {
     let (_, told) = raw.ask(2, "tools/call", call("check_status", wait)).await;
     good(&told);
     assert!(told.len() > 1 && grows(&told, 0.9), "{told:?}");
-    // A call that does not wait has nothing to tell.
+    // A call that does not wait sends no progress.
     assert_eq!(raw.ask(3, "tools/call", call("check_status", json!({}))).await.1, Vec::<Value>::new());
     good(&raw.ask(4, "tools/call", call("kill_run", json!({"run_id": run, "grace_s": 1}))).await.1);
     raw.end().await;

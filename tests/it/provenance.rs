@@ -1,4 +1,4 @@
-//! What a run was and left, in its manifest, and whether it is still so; with the stand-in, and on real MassGen.
+//! The manifest of a run and its verification. With the stand-in and on real MassGen.
 
 use std::process::{Command, Stdio};
 
@@ -8,7 +8,7 @@ use crate::lab::{Client, Lab, fake};
 
 const ANSWER: &str = "logs/log_20260101_000000_000000/turn_1/final/agent_a/answer.txt";
 
-/// The exit code of `verify`, and its lines.
+/// The exit code and the output of `verify`.
 fn verify(lab: &Lab, id: &str) -> (i32, String) {
     let mut command: Command = lab.command().into_std();
     let output = command.args(["verify", id]).stdin(Stdio::null()).stderr(Stdio::piped()).output().expect("ran");

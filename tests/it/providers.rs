@@ -1,6 +1,6 @@
-//! Providers × faults: what a run says when a model's provider fails. Captured words of real MassGen for every cell, the table in
-//! `docs/providers.md` made of them, and real MassGen against a stub that speaks each provider's wire, warm, for all cells that end
-//! within seconds.
+//! Providers × faults: the problem of a run whose model provider fails. Every cell has captured output of real MassGen, from which the
+//! table in `docs/providers.md` is generated. Cells that end within seconds also run on real, warm MassGen against a stub with each
+//! provider's wire format.
 
 mod stub;
 
@@ -19,7 +19,7 @@ use crate::lab::{Client, Lab};
 
 const PROVIDERS: [&str; 6] = ["openai", "claude", "gemini", "grok", "chatcompletion", "azure_openai"];
 
-/// In the order of the table.
+/// The faults, in the order of the table.
 pub(super) const FAULTS: [&str; 19] = [
     "bad_key",
     "no_credit",
@@ -42,7 +42,7 @@ pub(super) const FAULTS: [&str; 19] = [
     "told_to_wait",
 ];
 
-/// What the faults are, for people.
+/// The description of a fault in the table.
 fn described(fault: &str) -> &'static str {
     match fault {
         "bad_key" => "the key is refused",
@@ -72,7 +72,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// What real MassGen printed for a cell, captured from the same stub.
+/// The output of real MassGen for a cell, captured with the same stub.
 fn captured(provider: &str, fault: &str) -> String {
     let file = root().join("tests/data/providers").join(format!("{provider}.txt"));
     let text = std::fs::read_to_string(file).expect("captured");
@@ -80,7 +80,7 @@ fn captured(provider: &str, fault: &str) -> String {
     section.unwrap_or_else(|| panic!("{provider} has no {fault}")).to_owned()
 }
 
-/// The problem of a run of one agent that left these words.
+/// The problem of a run with one agent and this output.
 fn problem_of(words: &str) -> Problem {
     let (events, stderr): (Vec<&str>, Vec<&str>) = words.lines().partition(|line| line.starts_with('{'));
     let agents = events::last_agent_text(&events.join("\n"), &Secrets::default());
@@ -92,7 +92,7 @@ fn problem_of(words: &str) -> Problem {
     outcome(&evidence).problem().expect("a problem").clone()
 }
 
-/// The code and the retry that each cell must have.
+/// The expected code and retry of a cell.
 fn wanted(provider: &str, fault: &str) -> Problem {
     problem_of(&captured(provider, fault))
 }
@@ -141,7 +141,7 @@ fn the_documented_table_matches_the_captured_output() {
     }
 }
 
-/// What must never be said, whatever the table has become.
+/// Advice that must not appear, whatever the captured output is.
 #[test]
 fn no_cell_gives_wrong_advice() {
     for provider in PROVIDERS {
@@ -176,8 +176,8 @@ fn no_cell_gives_wrong_advice() {
     }
 }
 
-/// Cells that real MassGen takes minutes for: its Gemini backend tries five times, with pauses of up to a minute, three times over.
-/// And the certificate: the stub has none.
+/// Whether CI runs the cell on real MassGen. It skips cells that take minutes (the Gemini backend makes three rounds of five tries with
+/// pauses of up to a minute) and the certificate fault (the stub has no certificate).
 fn is_for_ci(provider: &str, fault: &str) -> bool {
     let takes_minutes =
         provider == "gemini" && matches!(fault, "tokens_per_minute" | "rate_limit" | "quota" | "overloaded_503");
@@ -207,7 +207,7 @@ fn address(fault: &str, stub: &str) -> String {
     }
 }
 
-/// A server whose environment leads to the stub where a config cannot.
+/// A server with environment variables that lead to the stub, for providers whose address no config can set.
 async fn client(lab: &Lab, fault: &str, stub: &str) -> Client {
     let base = address(fault, stub);
     let mut command = lab.command();
@@ -221,10 +221,10 @@ async fn client(lab: &Lab, fault: &str, stub: &str) -> Client {
     lab.client_of(command).await
 }
 
-/// How many runs at once.
+/// The number of concurrent runs.
 const TOGETHER: usize = 12;
 
-/// Runs a cell; what is wrong with what it comes to.
+/// Runs a cell; returns the difference from the expected problem, if any.
 async fn told(lab: &Lab, client: &Client, provider: &str, fault: &str, stub: &str) -> Option<String> {
     let name = format!("{provider}-{fault}.yaml");
     lab.put(&name, &config(provider, fault, stub));

@@ -1,4 +1,4 @@
-//! Forgetting runs, from outside: what the rule says goes, a live run never does, and servers do it by themselves.
+//! Pruning: runs are removed by the rule, live runs never, and servers prune automatically.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::lab::{Client, Lab, fake, wait_until};
 
-/// Runs `massgen-mcp prune --json`; whether it was a success, and what it told.
+/// Runs `massgen-mcp prune --json`; returns whether it succeeded, and its output.
 fn prune(lab: &Lab, flags: &[&str]) -> (bool, Value) {
     let mut command = lab.command().into_std();
     let ended = command.args(["prune", "--json"]).args(flags).output().expect("ran");
@@ -81,13 +81,13 @@ async fn live_runs_and_runs_of_a_newer_version_are_never_removed() {
     client.until(&live, |run| run["state"] == "running").await;
     let ids = three_ended_beside(&client).await;
     let newer = lab.run_folder(&ids[0]).join("run.json");
-    // A supervisor lives for a moment after its run's end.
+    // A supervisor lives for a moment after the end of its run.
     wait_until("it is the last supervisor", || lab.processes().iter().filter(is_supervisor).count() == 1).await;
     let text = std::fs::read_to_string(&newer).expect("record").replacen("\"version\": 1", "\"version\": 9", 1);
     std::fs::write(&newer, &text).expect("written");
     let damaged = lab.run_folder(&ids[1]).join("run.json");
     std::fs::write(&damaged, "{").expect("written");
-    // The latest of those that ended, which the rule lets stay, is the third.
+    // The rule keeps the latest ended run, which is the third.
     let (good, told) = prune(&lab, &["--keep-runs", "1"]);
     assert!(!good && removed(&told).is_empty(), "{told}");
     assert_eq!(told["failed"][0]["name"], ids[1].as_str(), "{told}");

@@ -1,10 +1,11 @@
-//! The answer before the end: it is told of and can be read while MassGen's process still ends, and the state stays truthful.
+//! An answer before the end of the run: it is announced and readable while MassGen's process is still ending, and the state stays
+//! correct.
 
 use serde_json::json;
 
 use crate::lab::{Lab, fake, wait_until};
 
-/// Presents an answer, says its last line, and ends only when it may.
+/// Presents an answer, prints the last line of MassGen, and ends only after the test permits it.
 const SCRIPT: &str = "announce\nfinal agent_a forty-two\nprint FINAL_DIR: turn_1/attempt_1/final\nuntil @/go\nexit 0";
 
 #[tokio::test]
@@ -24,7 +25,7 @@ async fn a_waiter_gets_a_ready_answer_before_the_process_ends() {
     let page = client.call("read_result", json!({"run_id": id})).await;
     assert_eq!((&page["text"], &page["partial"]), (&json!("forty-two"), &json!(false)), "{page}");
 
-    // Who has seen that waits for the end.
+    // With a cursor that includes the answer, a wait lasts until the end.
     let seen = client.call("check_status", json!({"run_id": id})).await;
     let end = client.call(
         "check_status",
@@ -38,7 +39,7 @@ async fn a_waiter_gets_a_ready_answer_before_the_process_ends() {
     lab.nobody_is_left().await;
 }
 
-/// What MassGen's process still does once it has said its last line.
+/// A process that takes a second to end after its last line.
 const ENDING: &str = "announce\nfinal agent_a forty-two\nprint FINAL_DIR: turn_1/attempt_1/final\nsleep 1\nexit 0";
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! A run explained (`read_result`, part `report`): what it says of real runs is what happened in them.
+//! The report of a run (`read_result`, part `report`) is correct for real runs.
 
 use serde_json::json;
 
@@ -13,7 +13,7 @@ async fn report(client: &Client, id: &str) -> String {
     text
 }
 
-/// The number that stands before some words.
+/// The number in front of these words.
 fn number_before(text: &str, words: &str) -> f64 {
     let (before, _) = text.split_once(words).unwrap_or_else(|| panic!("{words} in {text}"));
     let digits = before.rsplit(|c: char| !(c.is_ascii_digit() || c == '.')).next().unwrap_or_default();
@@ -42,7 +42,7 @@ async fn the_report_explains_a_real_run() {
         &text,
         &[
             "succeeded after ",
-            // check_status has one vote more at times: MassGen counts those that a new answer made void.
+            // check_status can show one vote more: MassGen also counts votes that a new answer invalidated.
             "Winner: agent_a with 2 of 2 votes; presented from ",
             "[events.jsonl]",
             "[metrics_summary.json]",
@@ -75,7 +75,7 @@ async fn the_report_explains_a_real_run() {
 async fn a_vote_invalidated_by_a_newer_answer_is_not_counted() {
     let lab = Lab::real().await.warm();
     let client = lab.client().await;
-    // Two have voted when the third answers, and vote again: MassGen counts five votes of three agents.
+    // Two agents have voted when the third answers, and vote again: MassGen counts five votes of three agents.
     let id = client.start(json!({"question": "q", "config": "@rehearsal/agents=3/c:delay=4"})).await;
     let run = client.end(&id).await;
     assert_eq!(run["votes"], json!({"agent1.1": 3}), "{run}");

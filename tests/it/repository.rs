@@ -1,12 +1,11 @@
-//! Rules for the files that contributors start with: documents name files and commands that exist, versions agree, and the changelog
-//! has its form.
+//! Rules for documents of the repository: they name files and commands that exist, versions agree, and the changelog is well-formed.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use massgen_mcp::massgen::VERSION;
 
-/// Documents that describe the repository as it is. CHANGELOG.md and BENCHMARKS.md describe what was.
+/// Documents that describe the current repository. CHANGELOG.md and BENCHMARKS.md describe the past.
 const DOCUMENTS: [&str; 9] = [
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
@@ -32,7 +31,7 @@ fn read(file: impl AsRef<Path>) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// What stands between backticks on one line.
+/// The texts between backticks on one line.
 fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.lines().flat_map(|line| line.split('`').skip(1).step_by(2))
 }
@@ -78,7 +77,7 @@ fn nextest_groups_name_modules_that_exist() {
     }
 }
 
-/// All files below a folder, without fixtures and what Python leaves beside its sources.
+/// All files below a folder, without fixtures and Python's caches.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).expect("folder").flatten() {

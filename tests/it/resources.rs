@@ -1,4 +1,4 @@
-//! Runs as resources: what is listed, read and completed, and who is told when something has happened, in both eras.
+//! Runs as resources: lists, reads, completion and notifications of changes, in both protocols.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::lab::{Lab, fake};
 use crate::raw::{Raw, modern, request};
 
-/// A client of one of the eras.
+/// A client of one of the two protocols.
 struct Reader {
     raw: Raw,
     is_modern: bool,
@@ -27,14 +27,14 @@ impl Reader {
         if self.is_modern { modern("2026-07-28", json!({}), params) } else { params }
     }
 
-    /// The answer, and the notifications that came before it.
+    /// The answer, and the notifications before it.
     async fn ask(&mut self, method: &str, params: Value) -> (Value, Vec<Value>) {
         self.id += 1;
         let params = self.params(params);
         self.raw.ask(self.id, method, params).await
     }
 
-    /// What a resource says.
+    /// The content of a resource.
     async fn read(&mut self, uri: &str) -> Value {
         let (answer, _) = self.ask("resources/read", json!({"uri": uri})).await;
         let contents = answer["result"]["contents"].as_array().unwrap_or_else(|| panic!("{answer}"));
@@ -45,7 +45,7 @@ impl Reader {
         serde_json::from_str(text).expect("JSON")
     }
 
-    /// Subscribes to a resource; of the second era with the changes of the list.
+    /// Subscribes to resources; in the stateless protocol also to changes of the list.
     async fn subscribe(&mut self, id: u32, uris: &[&str]) {
         if self.is_modern {
             let wanted = json!({"resourceSubscriptions": uris, "resourcesListChanged": true});
@@ -62,13 +62,13 @@ impl Reader {
         }
     }
 
-    /// What was told up to now: a request that follows is answered after it.
+    /// The notifications up to now: the answer to a new request arrives after them.
     async fn told(&mut self) -> Vec<String> {
         let (_, told) = self.ask("tools/list", json!({})).await;
         told.iter().map(word).collect()
     }
 
-    /// Listens until something has been told.
+    /// Reads notifications until this one arrives.
     async fn until_told(&mut self, wanted: &str) -> Vec<String> {
         let mut told = Vec::new();
         while !told.iter().any(|one| one == wanted) {
@@ -78,7 +78,7 @@ impl Reader {
     }
 }
 
-/// What a notification tells: a changed resource, or the list.
+/// The subject of a notification: the URI of a changed resource, or the list.
 fn word(told: &Value) -> String {
     match told["method"].as_str() {
         Some("notifications/resources/updated") => told["params"]["uri"].as_str().expect("uri").to_owned(),
@@ -87,7 +87,7 @@ fn word(told: &Value) -> String {
     }
 }
 
-/// A file in the project, and the command that waits for it.
+/// A file in the project, and the script command that waits for it.
 fn gate(lab: &Lab, name: &str) -> (PathBuf, String) {
     let file = lab.project().join(name);
     let wait = format!("until {}", file.display());
@@ -129,7 +129,7 @@ async fn runs_are_listed_read_and_completed_in_both_protocols() {
         let log = reader.read(&of(&done, "/log")).await;
         assert_eq!(log["text"].as_str().map(|text| text.chars().count()), Some(8_000), "{log}");
         assert!(log.get("next_offset").is_none() && log["hint"].as_str().is_some_and(|hint| hint.contains("part log")));
-        // That there is none yet is what is to be read.
+        // Without an answer the resource says so.
         let none = reader.read(&of(&idle, "/answer")).await;
         assert_eq!(none["code"], "nothing_to_read", "{none}");
 
@@ -200,10 +200,10 @@ async fn a_subscriber_is_notified_only_of_changes() {
         let [this, answer] = ["", "/answer"].map(|part| format!("massgen://runs/{run}{part}"));
         reader.subscribe(1, &["massgen://runs", &this, &answer]).await;
         if !is_modern {
-            // Twice is once.
+            // A repeated subscription has no effect.
             reader.subscribe(1, &[&this]).await;
         }
-        // An idle run, and looks at it by both, tell nobody anything.
+        // An idle run causes no notification, not even when both clients read it.
         let before = reader.read(&this).await["agents"].take();
         starter.call("check_status", json!({"run_id": run, "wait_s": 1})).await;
         assert_eq!((reader.told().await, before), (Vec::<String>::new(), Value::Null));
@@ -227,7 +227,7 @@ async fn a_subscriber_is_notified_only_of_changes() {
         }
         reader.raw.child.kill().await.expect("killed");
 
-        // Another run changes the list of runs, and nothing else that is subscribed to.
+        // Another run changes the list of runs, but no other subscribed resource.
         let mut reader = Reader::of(&lab, is_modern).await;
         reader.subscribe(1, &["massgen://runs", &this, &answer]).await;
         let other = starter.start(fake("announce\nforever")).await;
@@ -252,7 +252,7 @@ async fn a_subscriber_is_notified_only_of_changes() {
     }
 }
 
-/// A run that changes as fast as it can until a file is there; then once more.
+/// A run that changes its status continuously until a file exists, and then once more.
 const RESTLESS: &str = r#"
     folder="$MASSGEN_LOG_BASE_DIR/log_1/turn_1/attempt_1"; mkdir -p "$folder"; n=0
     change() {
@@ -329,12 +329,12 @@ async fn a_subscription_accepts_existing_resources_and_is_answered_at_its_end() 
     let told = reader.raw.hear().await;
     assert_eq!(told["params"]["notifications"], json!({"resourceSubscriptions": ["massgen://runs"]}), "{told}");
     assert_eq!(told["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"], 7, "{told}");
-    // Its id is taken as long as it is open.
+    // The id of an open subscription cannot be used again.
     let (answer, _) = reader.raw.ask(7, "subscriptions/listen", params).await;
     assert_eq!(answer["error"]["code"], -32600, "{answer}");
     let (answer, _) = reader.ask("resources/subscribe", json!({"uri": "massgen://runs"})).await;
     assert_eq!(answer["error"]["code"], -32601, "that is of the first era: {answer}");
-    // When the client's input ends, it is answered at once.
+    // The subscription is answered as soon as the client closes its end.
     let rest = reader.raw.rest().await;
     assert_eq!((rest.len(), &rest[0]["id"]), (1, &json!(7)), "{rest:?}");
     assert!(rest[0].get("result").is_some(), "{rest:?}");

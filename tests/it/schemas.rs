@@ -1,5 +1,5 @@
-//! Sessions of every version of the protocol, with and without tasks: each message of the server is held against the official
-//! schema of its version.
+//! Sessions of every protocol version, with and without tasks: each message of the server is checked against the official schema of
+//! its version.
 
 use jsonschema::Validator;
 use serde_json::{Value, json};
@@ -10,10 +10,10 @@ use crate::raw::{Raw, modern, request};
 const VERSIONS: [&str; 5] = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25", "2026-07-28"];
 const TASKS: &str = "io.modelcontextprotocol/tasks";
 
-/// The schema of a version.
+/// The schema of a protocol version.
 struct Schema {
     whole: Value,
-    /// Where it keeps its definitions.
+    /// The key of its definitions.
     definitions: &'static str,
 }
 
@@ -38,7 +38,7 @@ impl Schema {
         assert!(wrong.is_empty(), "{value} is no {names:?}: {wrong:?}");
     }
 
-    /// What is wrong with a value, by the first of these names that is defined: versions call some things otherwise.
+    /// The schema errors of a value. The first of these definitions that exists applies, because names differ between versions.
     fn wrong(&self, names: &[&str], value: &Value) -> Vec<String> {
         let name = names.iter().find(|name| self.whole[self.definitions].get(name).is_some());
         let name = name.unwrap_or_else(|| panic!("none of {names:?} is defined"));
@@ -49,7 +49,7 @@ impl Schema {
     }
 }
 
-/// What a method is answered, by the names of the schemas.
+/// The schema definition for the result of a method.
 fn result_of(method: &str) -> &'static str {
     match method {
         "initialize" => "InitializeResult",
@@ -69,16 +69,16 @@ fn result_of(method: &str) -> &'static str {
     }
 }
 
-/// A session whose messages are held against the schema.
+/// A session whose messages are checked against the schema.
 struct Session {
     raw: Raw,
     version: &'static str,
     schema: Schema,
     tasks: Schema,
-    /// The capabilities that each request of the second era declares.
+    /// The extensions that each request of the stateless protocol declares.
     extensions: Value,
     last: u32,
-    /// Methods of notifications that came.
+    /// The methods of the received notifications.
     told: Vec<String>,
 }
 
@@ -107,7 +107,7 @@ impl Session {
         if self.is_second() { modern(self.version, self.extensions.clone(), params) } else { params }
     }
 
-    /// Asks; the answer's result, or its error.
+    /// Sends a request; returns the result or the error of the answer.
     async fn ask(&mut self, method: &str, mut params: Value) -> Value {
         self.last += 1;
         params = self.params(params);
@@ -120,7 +120,7 @@ impl Session {
         if answer.get("error").is_some() { answer["error"].clone() } else { answer["result"].clone() }
     }
 
-    /// A notification.
+    /// Checks and records a notification.
     fn hear(&mut self, message: &Value) {
         self.schema.check(&["ServerNotification"], message);
         self.schema.check(&["JSONRPCNotification"], message);
@@ -143,7 +143,7 @@ impl Session {
         }
     }
 
-    /// Calls a tool; its answer, from the form that this version has.
+    /// Calls a tool; returns its answer, whatever the form of results in this version.
     async fn call(&mut self, tool: &str, arguments: Value) -> Value {
         let result = self.ask("tools/call", json!({"name": tool, "arguments": arguments})).await;
         if result["resultType"] == "task" {
@@ -164,7 +164,7 @@ impl Session {
         answer
     }
 
-    /// Every method that this version has, and every tool.
+    /// Uses every method of this version, and every tool.
     async fn drive(&mut self, lab: &Lab) {
         let tools = self.ask("tools/list", json!({})).await;
         for tool in tools["tools"].as_array().expect("tools") {
@@ -178,7 +178,7 @@ impl Session {
         }
         let run = self.drive_tools(lab).await;
         self.drive_resources(&run).await;
-        // What there is not.
+        // Methods that the server does not have.
         for (method, params) in [
             ("prompts/list", json!({})),
             ("logging/setLevel", json!({"level": "debug"})),
@@ -248,7 +248,7 @@ impl Session {
         self.until_told("notifications/resources/updated").await;
     }
 
-    /// Starts a run, and hears of it.
+    /// Starts a run and waits for a notification with this method.
     async fn until_told(&mut self, method: &str) {
         self.call("run_massgen", with(fake("announce\nfinal agent_a 43"), json!({"fresh": true}))).await;
         while !self.told.iter().any(|told| told == method) {
@@ -257,7 +257,7 @@ impl Session {
         }
     }
 
-    /// Ends the session, and holds what was left to be said against the schema.
+    /// Ends the session and checks the remaining messages against the schema.
     async fn end(self) {
         let Session { raw, schema, .. } = self;
         for message in raw.rest().await {

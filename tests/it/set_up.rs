@@ -1,5 +1,5 @@
-//! `massgen-mcp setup` where it cannot work: a clear error that says what to install. That it works where it can is seen by
-//! every test on real MassGen, which is set up by the same code.
+//! `massgen-mcp setup` on machines where it cannot work: a clear error that says what to install. Every test on real MassGen covers
+//! the successful case, because the same code sets it up.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -9,7 +9,7 @@ use massgen_mcp::massgen::VERSION;
 
 use crate::lab::{Lab, PROGRAM};
 
-/// Runs `setup` with nothing but these programs in PATH; what it says on standard error.
+/// Runs `setup` with only these programs in PATH; returns its standard error.
 fn refused(programs: &[(&str, &str)]) -> String {
     let world = tempfile::tempdir().expect("temp");
     for (name, script) in programs {
@@ -26,7 +26,7 @@ fn put_program(path: &Path, script: &str) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("chmod");
 }
 
-/// `setup` in a folder of its own, with its state folder there.
+/// `setup` with its state folder and home below a folder.
 fn setup_in(world: &Path, path: &str) -> Command {
     let mut command = Command::new(PROGRAM);
     command.arg("setup").arg("--home").arg(world.join("state")).env("PATH", path).env("HOME", world);
@@ -57,7 +57,7 @@ fn setup_names_the_package_that_adds_venv() {
     assert!(said.contains("No module named venv") && said.contains("apt-get install python3-venv"), "{said}");
 }
 
-/// A Python that makes environments whose own Python only notes what it is asked for, and keeps the list of packages.
+/// A Python whose virtual environments have a Python that only records its arguments and the list of packages.
 const NOTES: &str = r#"case "$1" in -c) echo 3 11; exit;; esac
 mkdir -p "$3/bin"
 cat > "$3/bin/python" <<'END'

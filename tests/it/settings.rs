@@ -1,5 +1,5 @@
-//! Settings from outside: which of flag, variable and file counts, and what a bad one is told. What each may be is tested in
-//! the room itself.
+//! Settings from outside: the precedence of flag, variable and file, and the errors for invalid values. Unit tests of the `settings`
+//! module cover the permitted values.
 
 use std::process::Output;
 
@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::lab::{Lab, fake};
 
-/// Runs `massgen-mcp settings` with flags and variables beside those of the lab.
+/// Runs `massgen-mcp settings` with flags and variables in addition to those of the lab.
 fn settings(lab: &Lab, flags: &[&str], variables: &[(&str, &str)]) -> Output {
     let mut command = lab.command().into_std();
     command.args(flags).arg("settings").envs(variables.iter().copied());

@@ -1,5 +1,5 @@
-//! What clients show their models of long answers: each client's own cutting rule is applied to what the server sends, and the pages
-//! still make up the whole.
+//! Long answers in clients that truncate: the test applies each client's own truncation to the server's answers, and the pages are
+//! still complete.
 
 use massgen_mcp::massgen::pages::hex;
 use serde_json::{Value, json};
@@ -8,10 +8,10 @@ use sha2::{Digest as _, Sha256};
 use crate::lab::{Client, Lab, fake};
 use crate::raw::Raw;
 
-/// A client: its name, its version of the protocol, and what its model sees of a result.
+/// A client: its name, its protocol version, and the function from a result to what its model sees.
 type Shown = (&'static str, &'static str, fn(&Value) -> Value);
 
-/// As measured with the clients themselves.
+/// The limits as measured with the clients themselves.
 const CLIENTS: [Shown; 7] = [
     ("@cline/core", "2024-11-05", |result| answer_in(&parsed(&middle_cut(&result.to_string(), 8_000, units)))),
     ("codex-mcp-client", "2025-06-18", |result| parsed(&middle_cut(&content(result).to_string(), 12_000, str::len))),
@@ -37,7 +37,7 @@ fn units(text: &str) -> usize {
     text.encode_utf16().count()
 }
 
-/// The beginning and the end, where a text is longer than a client shows.
+/// Truncates the middle of a text that is longer than the client's limit.
 fn middle_cut(text: &str, most: usize, length: fn(&str) -> usize) -> String {
     if length(text) <= most {
         return text.to_owned();
@@ -59,7 +59,7 @@ fn content(result: &Value) -> &Value {
     &result["structuredContent"]
 }
 
-/// The answer in a whole result that is shown as JSON.
+/// The answer in a result that the client shows completely, as JSON.
 fn answer_in(result: &Value) -> Value {
     assert!(result.get("structuredContent").is_none(), "everything twice: {result}");
     parsed(text(result))
@@ -70,13 +70,13 @@ fn sorted(value: &Value) -> Value {
     json!(fields)
 }
 
-/// Calls a tool as a client, and gives what its model is shown.
+/// Calls a tool; returns what the client's model sees.
 async fn seen(raw: &mut Raw, show: fn(&Value) -> Value, tool: &str, arguments: Value) -> Value {
     let (answer, _) = raw.ask(1, "tools/call", json!({"name": tool, "arguments": arguments})).await;
     show(&answer["result"])
 }
 
-/// Texts that grow in different ways when they are written as JSON, each of 90,000 characters.
+/// Texts of 90,000 characters whose JSON forms have very different lengths.
 fn long_texts() -> Vec<(&'static str, String)> {
     let of = |pattern: &str| pattern.chars().cycle().take(90_000).collect::<String>();
     vec![
@@ -97,7 +97,7 @@ async fn the_pages_of_a_long_answer_are_complete_for_every_client() {
         for (name, version, show) in CLIENTS {
             let mut raw = Raw::start(lab.command());
             raw.initialize_as(name, version, json!({})).await;
-            // A model that asks for more gets no more than it would be shown.
+            // A model that requests a longer page gets no more than its client shows.
             for limit in if what == "prose" { vec![None, Some(40_000)] } else { vec![None] } {
                 let (mut read, mut offset, mut pages) = (String::new(), json!(0), 0);
                 while !offset.is_null() {
@@ -167,7 +167,7 @@ async fn lists_fit_the_client_limit() {
     lab.nobody_is_left().await;
 }
 
-/// A run of fifty agents that failed, each with a long reason.
+/// A run with fifty failed agents, each with a long reason.
 async fn a_large_run(client: &Client) -> String {
     let agent = |n: usize| {
         (format!("the_very_careful_agent_{n}"), json!({"status": "error", "error": {"message": "e".repeat(400)}}))
@@ -182,7 +182,7 @@ async fn a_large_run(client: &Client) -> String {
     id
 }
 
-/// The largest answers of every tool: each has to be whole where the client cuts, and says what is left out.
+/// The largest answers of every tool: each must fit the client's limit and say what it leaves out.
 #[tokio::test]
 async fn every_answer_fits_the_client_limit() {
     let lab = Lab::fake();
@@ -192,10 +192,10 @@ async fn every_answer_fits_the_client_limit() {
     lab.put("team.yaml", &format!("agents:\n{agents}"));
     let client = lab.client().await;
     let large = a_large_run(&client).await;
-    // Those with the least room, in each form and unit.
+    // The clients with the smallest limits, one for each form and unit.
     for (number, (name, version, show)) in [CLIENTS[0], CLIENTS[1], CLIENTS[2]].into_iter().enumerate() {
         let mut command = lab.command();
-        // Of many planned runs few are started.
+        // Many runs are planned, but only two start.
         command.env("MASSGEN_MCP_MAX_RUNS", "2");
         let mut raw = Raw::start(command);
         raw.initialize_as(name, version, json!({})).await;
@@ -231,7 +231,7 @@ async fn every_answer_fits_the_client_limit() {
         for (tool, arguments, left_out) in calls {
             let shown = seen(&mut raw, show, tool, arguments.clone()).await;
             assert!(shown.is_object(), "{name}: {tool} {arguments:.300} is cut");
-            // The smallest room has to leave something out.
+            // Under the smallest limit something must be left out.
             assert!(
                 name != "@cline/core" || shown.to_string().contains(left_out),
                 "{name}: {tool} {arguments:.300}: {shown}"

@@ -1,4 +1,4 @@
-//! What is said of a start before it and after it: dry runs, what happens to the project, conversations, and which configs are ready.
+//! Information before and after a start: dry runs, changes to the project, conversations, and which configs are ready.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::lab::{Client, Lab, fake, is_over, wait_until};
 
-/// In MassGen's place: notes each cold start, and says of every config that it is valid.
+/// A stand-in that records each cold start and reports every config as valid.
 const VALIDATES: &str = r#"import builtins, os, sys, dotenv
 if __name__ != "__main__":
     builtins.is_warm = True
@@ -64,7 +64,7 @@ async fn a_dry_run_shows_the_limits_of_the_run() {
     client.close().await;
 }
 
-/// Every file and folder below a folder.
+/// All files and folders below a folder.
 fn all_in(folder: &Path) -> BTreeSet<PathBuf> {
     let entries = std::fs::read_dir(folder).expect("folder").flatten().map(|entry| entry.path());
     entries
@@ -84,7 +84,7 @@ async fn written(client: &Client, script: &str, more: Value) -> (Value, Value) {
     (start, run)
 }
 
-/// A start that is to write in the project and cannot is refused: the overrides with which it can.
+/// A start with `context: write` that cannot write is refused; returns the suggested overrides.
 async fn helping(client: &Client, mut asked: Value) -> Value {
     asked["context"] = json!("write");
     asked["question"] = json!("q");
@@ -241,7 +241,7 @@ async fn configs_are_found_by_requirement_and_listed_briefly() {
     let client = lab.client_of(command).await;
     let list = async |query: &str| client.call("list_configs", json!({"query": query})).await;
 
-    // Task 9 of the agents' tasks: one call.
+    // An agent needs one call for this.
     let found = list("ready multi-provider project").await;
     let first = &found["configs"][0];
     assert_eq!((names(&found), &first["providers"]), (vec!["good/two.yaml"], &json!(2)), "{found}");

@@ -1,4 +1,4 @@
-//! What a status says is true: since when it counts, whose answer there is, what agents are at, what a stop did.
+//! A status is correct: elapsed time, author of the answer, activity of agents, result of a stop.
 
 use std::time::{Duration, Instant};
 
@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 
 use crate::lab::{Client, Lab, PATIENCE, fake};
 
-/// A run's brief status.
+/// The brief status of a run.
 async fn brief(client: &Client, id: &str) -> Value {
     client.call("check_status", json!({"run_id": id})).await["runs"][0].take()
 }
 
-/// Looks at a run again and again until its brief status is as it should be; that time passes is no change to wait for.
+/// Polls the brief status of a run until it is as expected. A wait does not help, because elapsed time alone is not a change.
 async fn becomes(client: &Client, id: &str, good: impl Fn(&Value) -> bool) -> Value {
     let begun = Instant::now();
     loop {
@@ -24,7 +24,7 @@ async fn becomes(client: &Client, id: &str, good: impl Fn(&Value) -> bool) -> Va
     }
 }
 
-/// A status.json in which agent_a has answered so many times and agent_b is at its first call.
+/// A status.json in which agent_a has this number of answers and agent_b is in its first call.
 fn status(answers: u32, votes: &Value) -> String {
     let first =
         json!({"status": "answered", "answer_count": answers, "latest_answer_label": format!("agent1.{answers}")});
@@ -181,7 +181,7 @@ async fn a_budget_for_models_without_a_price_is_a_warning_before_the_start() {
         assert!(blind.iter().all(|told| told["hint"].to_string().contains("max_tokens")), "{started}");
     }
     client.close().await;
-    // A budget from the settings is one as well; tokens are counted whatever a model costs.
+    // A budget from the settings counts too. A token limit works without prices.
     for (flags, asked_tokens, is_told) in [
         (&["--budget-usd", "1"][..], Value::Null, true),
         (&["--budget-usd", "1"], json!(1000), false),

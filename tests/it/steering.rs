@@ -1,4 +1,4 @@
-//! Messages to the agents of live runs: accepted, delivered, refused, withdrawn; with the stand-in, and on real MassGen.
+//! Messages to the agents of live runs: accepted, delivered, refused, withdrawn. With the stand-in and on real MassGen.
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ fn waiting(lab: &Lab, id: &str) -> usize {
     std::fs::read_dir(lab.run_folder(id).join("inbox")).into_iter().flatten().count()
 }
 
-/// A script that goes on as soon as there is such a file.
+/// A file in the project, and the script command that waits for it.
 fn gate(lab: &Lab, name: &str) -> (PathBuf, String) {
     let file = lab.project().join(name);
     (file.clone(), format!("until {}", file.display()))
@@ -149,8 +149,8 @@ async fn an_ended_run_reports_a_message_that_was_never_delivered() {
     lab.nobody_is_left().await;
 }
 
-/// Starts runs until the command of one's agent runs. On a loaded machine MassGen does not wait long enough for its own shell
-/// server, and goes on without one.
+/// Starts runs until an agent executes its command. Under load MassGen does not wait long enough for its own shell server and continues
+/// without it.
 async fn in_a_command(lab: &Lab, client: &Client, config: &str, command: &str) -> String {
     for _ in 0..5 {
         let id = client.start(json!({"question": "run it", "config": config, "fresh": true})).await;
@@ -168,7 +168,7 @@ async fn real_massgen_shows_a_message_to_an_agent_after_its_tool_call() {
     let lab = Lab::real().await.warm();
     let client = lab.client().await;
     let (open, _) = gate(&lab, "gate");
-    // The agent's command ends when the message is there.
+    // The agent's command ends as soon as the message exists.
     let command = format!("until%20test%20-e%20{}%3B%20do%20sleep%200.1%3B%20done", open.display());
     let config = format!("@rehearsal/agents=1/command={}", command.replace('/', "%2F"));
     let id = in_a_command(&lab, &client, &config, "until test -e").await;

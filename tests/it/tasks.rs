@@ -1,4 +1,4 @@
-//! Runs as tasks: made for who asks, told from the run's folder by any server, ended by it.
+//! Runs as tasks: created for clients that request them; any server can report and cancel them from the run's folder.
 
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CancelTaskParams, ClientCapabilities, ClientConfig, GetTaskParams,
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::lab::{Lab, fake};
 use crate::raw::{Raw, modern};
 
-/// Parameters of a client that takes tasks.
+/// Parameters of a client that supports tasks.
 fn taker(params: Value) -> Value {
     modern("2026-07-28", json!({"io.modelcontextprotocol/tasks": {}}), params)
 }
@@ -20,7 +20,7 @@ fn start(arguments: Value) -> Value {
     taker(json!({"name": "run_massgen", "arguments": arguments}))
 }
 
-/// A run that waits for a file in the project.
+/// The arguments of a run that waits for a file in the project, and the file.
 fn gated(lab: &Lab) -> (Value, std::path::PathBuf) {
     let go = lab.project().join("go");
     (fake(&format!("announce\nuntil {}\nfinal agent_a done", go.display())), go)
@@ -30,7 +30,7 @@ async fn get(raw: &mut Raw, id: u32, task: &Value) -> Value {
     raw.ask(id, "tasks/get", taker(json!({"taskId": task}))).await.0["result"].take()
 }
 
-/// Waits for the end of a run by check_status.
+/// Waits with check_status for the end of a run.
 async fn end(raw: &mut Raw, id: u32, run: &Value) -> Value {
     let arguments = json!({"run_id": run, "wait_s": 50, "until": "all_done"});
     let call = taker(json!({"name": "check_status", "arguments": arguments}));
@@ -46,7 +46,7 @@ async fn any_server_reports_a_task_and_it_outlives_the_server_that_created_it() 
     let lab = Lab::fake();
     let (question, go) = gated(&lab);
     let mut first = Raw::start(lab.command());
-    // A client that takes a task is not kept waiting for the end.
+    // For a client with tasks the call does not wait for the end.
     let mut arguments = question.clone();
     arguments["wait_s"] = json!(50);
     let made = first.ask(1, "tools/call", start(arguments)).await.0["result"].take();
@@ -61,7 +61,7 @@ async fn any_server_reports_a_task_and_it_outlives_the_server_that_created_it() 
     let mut second = Raw::start(lab.command());
     let seen = get(&mut second, 1, &task).await;
     assert_eq!((&seen["status"], &seen["createdAt"]), (&json!("working"), &made["createdAt"]), "{seen}");
-    // The same request is the same task, and says so.
+    // An identical request returns the same task and says so.
     let again = first.ask(2, "tools/call", start(question)).await.0["result"].take();
     assert_eq!(again["taskId"], task);
     assert!(again["statusMessage"].as_str().is_some_and(|words| words.starts_with("the same request")), "{again}");
@@ -95,7 +95,7 @@ async fn a_cancelled_task_is_a_killed_run() {
     let over = get(&mut first, 3, &task).await;
     assert_eq!(over["status"], "cancelled", "{over}");
     assert!(over["statusMessage"].as_str().is_some_and(|words| words.starts_with("killed")), "{over}");
-    // What is over stays as it is, and nothing can be told to it.
+    // Requests to an ended task do not change it.
     let responses = json!({"taskId": task, "inputResponses": {}});
     for (id, method, params) in [(4, "tasks/cancel", json!({"taskId": task})), (5, "tasks/update", responses)] {
         let ack = first.ask(id, method, taker(params)).await.0;
@@ -210,7 +210,7 @@ async fn a_library_client_follows_a_task_to_its_end() {
         panic!("no task");
     };
     let run = made.task.task_id;
-    // The task is looked at whenever its resource has changed, and not by the clock.
+    // The client reads the task when its resource changes, not at intervals.
     let filter = SubscriptionFilter::builder().resource_subscription(format!("massgen://runs/{run}")).build();
     let mut changes = client.listen(filter).await.expect("listens");
     std::fs::write(&go, "").expect("written");

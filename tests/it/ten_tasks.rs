@@ -1,12 +1,12 @@
-//! Ten tasks that a user would give an agent, each as the calls that an agent has to make for it, with a bound on their number and
-//! on the bytes that it has to read. What would cost a call more, an answer that leaves something out or sends the agent the wrong
-//! way, breaks a bound here, and the transcript is shown. Runs are the stand-in's.
+//! Ten tasks that a user would give an agent, each as the calls that an agent makes for it, with limits on their number and on the
+//! bytes of the answers. An answer that omits information or misleads the agent costs another call and exceeds a limit; the failure
+//! then shows the transcript. With the stand-in.
 
 use serde_json::{Value, json};
 
 use crate::lab::{Client, Lab, fake, tooled};
 
-/// An agent at work on a task.
+/// An agent with its calls and bytes so far.
 struct Agent {
     client: Client,
     calls: usize,
@@ -28,7 +28,7 @@ impl Agent {
         answer
     }
 
-    /// Starts a run as the instructions say, and waits for its end with the cursor of the start.
+    /// Starts a run as the server's instructions say and waits for its end with the cursor of the start.
     async fn run(&mut self, asked: Value) -> Value {
         let started = self.call("run_massgen", asked).await;
         let wait = json!({"run_id": started["run_id"], "wait_s": 45, "until": "any_done", "since": started["cursor"]});
@@ -36,7 +36,7 @@ impl Agent {
         seen["runs"][0].take()
     }
 
-    /// The task is done: with no more calls, and no more to read, than this.
+    /// Checks that the task took at most this number of calls and bytes.
     async fn done(self, calls: usize, bytes: usize, lab: &Lab) {
         assert!(self.calls <= calls, "{} calls, {calls} should do\n{}", self.calls, self.transcript);
         assert!(self.bytes <= bytes, "{} bytes, {bytes} should do\n{}", self.bytes, self.transcript);
@@ -49,7 +49,7 @@ fn shortened(text: &str) -> String {
     text.chars().take(900).collect()
 }
 
-/// A run that holds still until a file appears, so that a task can be done in its midst.
+/// A script that waits for a file after its first answer, so that a task can use the live run.
 fn live(lab: &Lab, then: &str) -> String {
     format!("announce\nanswer agent_a so far\nuntil {}\n{then}", lab.project().join("gate").display())
 }
@@ -85,7 +85,7 @@ async fn three_configs_on_one_question() {
     agent.done(7, 2_500, &lab).await;
 }
 
-/// "How is that run going that I asked for this morning?" Its id is in no context any more.
+/// "How is that run going that I asked for this morning?" The agent no longer knows its id.
 #[tokio::test]
 async fn a_run_is_found_again_without_its_id() {
     let lab = Lab::fake();
@@ -161,7 +161,7 @@ async fn a_budget_ends_a_run_and_its_best_answer_is_read() {
     agent.done(3, 1_700, &lab).await;
 }
 
-/// "Run MassGen on this." The first try has a mistake in it; its answer says how to mend it.
+/// "Run MassGen on this." The first call is invalid; its refusal says how to correct it.
 #[tokio::test]
 async fn an_invalid_call_is_corrected_on_the_second_try() {
     let lab = Lab::fake();
@@ -177,7 +177,7 @@ async fn an_invalid_call_is_corrected_on_the_second_try() {
     agent.done(4, 1_300, &lab).await;
 }
 
-/// "Have it write the whole report, and save it." Its 100,000 characters come in as few pages as clients can show.
+/// "Have it write the whole report, and save it." Its 100,000 characters need as few pages as the client's limit permits.
 #[tokio::test]
 async fn a_long_answer_is_read_completely() {
     let lab = Lab::fake();

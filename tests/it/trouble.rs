@@ -1,5 +1,5 @@
-//! Evidence about trouble: what a quiet run seems to do, with what was looked at, of the stand-in's faults and of real MassGen;
-//! and nothing is ended for being quiet.
+//! Diagnosis of quiet runs: the apparent state and its evidence, for faults of the stand-in and for real MassGen. No run is ended
+//! because it is quiet.
 
 use std::net::TcpListener;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::lab::{Client, Lab, fake};
 
-/// Waits until a run seems to do this; its full status.
+/// Waits until `seems` of a run begins with this text; returns the full status.
 async fn seeming(client: &Client, id: &str, seems: &str) -> Value {
     let is = |run: &Value| run["seems"].as_str().is_some_and(|told| told.starts_with(seems));
     client.until(id, is).await;
@@ -74,7 +74,7 @@ async fn the_end_of_a_problem_wakes_waiters() {
     let id = client.start(fake(&format!("announce\nuntil {}\n{status}\nforever", gate.display()))).await;
     client.until(&id, |run| run["problem"]["code"] == "wedged").await;
     let seq = lab.record(&id)["seq"].clone();
-    // More tokens alone would be no news.
+    // More tokens alone are not a change; the end of the problem is.
     std::fs::write(gate, "").expect("written");
     let well = client.until(&id, |run| run.get("problem").is_none()).await;
     assert_eq!((well.get("quiet_s"), &well["tokens"]), (None, &json!(10)), "{well}");

@@ -1,5 +1,5 @@
-//! Warm starts: what the warm process itself does. That runs started warm are like any others is tested where the others are: the
-//! modules whose names end in `_warm` are the same tests, compiled a second time.
+//! Warm starts: the behaviour of the warm process itself. Modules whose names end in `_warm` check that warm runs behave like cold
+//! ones: they are the tests of cold runs, compiled a second time.
 
 use std::os::unix::process::ExitStatusExt;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::lab::{Client, Lab, wait_until};
 
-/// A stand-in that does what its question says, in Python, and has read a variable when it was imported.
+/// A stand-in that executes its question as Python code and reads a variable at its import.
 const STAND_IN: &str = "
 import os, subprocess, sys, threading, time
 import dotenv, yaml
@@ -25,7 +25,7 @@ if __name__ == '__main__':
 
 const WAIT_FOR_GO: &str = "while not os.path.exists(GO):\n    time.sleep(0.02)\n";
 
-/// Ways to behave and to end, and ways to see in which world a program is.
+/// Programs with different outputs and endings, and programs that print their environment.
 const WAYS: [&str; 20] = [
     "print('out'); print('err', file=sys.stderr)",
     "sys.stdout.write('no end of line')",
@@ -49,7 +49,7 @@ const WAYS: [&str; 20] = [
     "print(*(f'{n}={v}' for n, v in sorted(os.environ.items()) if n not in ('PATH', 'MASSGEN_LOG_BASE_DIR')), sep='\\n')",
 ];
 
-/// What is left of a run: how it ended, and what it said, but for what is of each run.
+/// The exit and the logs of a run, without its own id.
 fn left_by(lab: &Lab, id: &str, run: &Value) -> [String; 3] {
     let said = |name: &str| std::fs::read_to_string(lab.run_folder(id).join(name)).expect("log").replace(id, "RUN");
     [run["exit"].to_string(), said("stdout.log"), said("stderr.log")]
@@ -60,7 +60,7 @@ async fn start(client: &Client, id: &str) -> String {
     seen["runs"][0]["details"]["start"].as_str().expect("a start").to_owned()
 }
 
-/// Runs a text of Python to its end; how it was started, and what is left of it.
+/// Runs Python code to its end; returns how it was started, its exit and its logs.
 async fn run(lab: &Lab, client: &Client, text: &str) -> (String, [String; 3]) {
     run_with(lab, client, text, json!({"config": "@rehearsal"})).await
 }
@@ -92,11 +92,11 @@ async fn a_program_cannot_distinguish_a_warm_start_from_a_cold_one() {
 }
 
 const CONFIG: &str = "agents:\n  - id: a\n    backend: {type: chatcompletion, model: m}\n";
-/// Backwards: keys as they are would be masked.
+/// Prints the values reversed, because keys would be masked.
 const TELL: &str =
     "print(AT_IMPORT, *((os.environ.get(name) or '')[::-1] for name in ('CORP_MODE', 'OPENAI_API_KEY', 'OTHER')))";
 
-/// A server with some variables, which may reach MassGen.
+/// A server with these variables, which are passed to MassGen.
 async fn client_with(lab: &Lab, variables: &[(&str, &str)]) -> Client {
     let mut command = lab.command();
     command.args(["--pass-env", "CORP_MODE:CORP_API_KEY:OTHER"]).envs(variables.iter().copied());
@@ -123,12 +123,12 @@ async fn no_variable_leaks_from_the_warm_process_or_from_run_to_run() {
         async move { wait_until("so many keep it warm", || lab.warm_processes().len() == count).await }
     };
     only(2).await;
-    // Another key, and a variable that no import asked for: the same process will do.
+    // Another key and a variable that the import did not read: the same warm process is used.
     let two = client_with(&lab, &[("CORP_MODE", "x"), ("OPENAI_API_KEY", "key-of-two"), ("OTHER", "o")]).await;
     assert_eq!(told(&lab, &two, TELL).await, warm("x x owt-fo-yek o"));
     assert_eq!(told(&lab, &one, TELL).await, warm("x x eno-fo-yek"));
     only(2).await;
-    // What the import read is another: another process.
+    // A different value of a variable that the import read: another warm process.
     let three = client_with(&lab, &[("CORP_MODE", "y"), ("OPENAI_API_KEY", "key-of-three")]).await;
     assert_eq!(told(&lab, &three, TELL).await, warm("y y eerht-fo-yek"));
     only(3).await;
@@ -143,7 +143,7 @@ async fn no_variable_leaks_from_the_warm_process_or_from_run_to_run() {
     lab.nobody_is_left().await;
 }
 
-/// Why a run was started cold.
+/// The reason of a cold start.
 async fn cold_because(client: &Client, id: &str) -> String {
     let seen = client.call("check_status", json!({"run_id": id, "detail": "full"})).await;
     seen["runs"][0]["details"]["cold_because"].as_str().unwrap_or_else(|| panic!("{seen}")).to_owned()
@@ -154,7 +154,7 @@ async fn an_import_that_reads_a_key_makes_runs_cold_and_is_not_repeated() {
     let imports = "if __name__ != '__main__':\n    open(os.path.expanduser('~/imports'), 'a').write('i')\n";
     let asks = STAND_IN.replace("CORP_MODE", "CORP_API_KEY");
     let (before, after) = asks.split_once("AT_IMPORT").expect("the place");
-    // The rest of the import would never end: a refused run does not wait for it.
+    // The import would never end, so this checks that the run does not wait for it.
     let endless = "if __name__ != '__main__':\n    threading.Event().wait()\n";
     let script = format!("{before}{imports}AT_IMPORT{after}");
     let script = script.replace(
@@ -204,7 +204,7 @@ async fn a_cold_start_says_why() {
     client.end(&id).await;
     assert_eq!(cold_because(&client, &id).await, "the setting `warm` is off");
     client.close().await;
-    // A program that is no script of Python cannot be kept.
+    // Only a Python script can be kept warm.
     let lab = Lab::fake().with_warm_starts();
     let client = lab.client().await;
     let id = client.start(crate::lab::fake("exit 0")).await;
@@ -271,12 +271,12 @@ fn signal(pid: &str, signal: &str) {
 
 /// The pid of the one warm process.
 async fn warm_process(lab: &Lab) -> String {
-    // A keeper has the same name for an instant, before it has one of its own.
+    // A keeper has the same name for an instant, before it sets its own.
     wait_until("there is one", || lab.warm_processes().len() == 1).await;
     lab.warm_processes()[0].split(' ').next().expect("pid").to_owned()
 }
 
-/// A run that waits for a file, with a grandchild in a session of its own.
+/// Starts a run that waits for a file, with a grandchild in its own session.
 async fn waiting(lab: &Lab, client: &Client) -> String {
     let go = lab.project().join("go");
     let stray = "subprocess.Popen(['sleep', '300'], start_new_session=True)";
@@ -327,7 +327,7 @@ async fn f55_a_warm_process_that_does_not_answer_makes_runs_cold() {
     let (start, [exit, ..]) = run(&lab, &client, "sys.exit(3)").await;
     assert_eq!((start.as_str(), exit.as_str()), ("cold", "\"3\""));
     signal(&pid, "-CONT");
-    // What it was asked in vain starts nothing, now that it hears it.
+    // The request that timed out starts nothing after the process continues.
     assert_eq!(run(&lab, &client, "sys.exit(3)").await.0, "warm");
     client.close().await;
     lab.nobody_is_left().await;
@@ -363,7 +363,7 @@ async fn a_supervisor_that_waits_for_an_import_obeys_a_stop() {
     lab.signal_supervisor("-TERM");
     let run = client.end(&id).await;
     assert_eq!(run["state"], "killed", "{run}");
-    // Where nobody ends it, the wait for an import lasts a minute.
+    // Without a stop the wait for an import lasts a minute.
     assert!(run["elapsed_s"].as_u64().is_some_and(|seconds| seconds < 60), "{run}");
     client.close().await;
     lab.nobody_is_left().await;
@@ -391,7 +391,7 @@ async fn the_warm_command_starts_and_stops_a_process_and_an_idle_one_ends() {
     lab.warm_up(&["--stop"]);
     wait_until("it has ended", || lab.warm_processes().is_empty()).await;
 
-    // The same program, as it lies there, with less patience.
+    // The warm process's own program, with a shorter idle time.
     let folder = lab.state().join("warm");
     let script = std::fs::read_dir(&folder).expect("folder").flatten().map(|entry| entry.path());
     let script = script.into_iter().find(|path| path.extension().is_some_and(|e| e == "py")).expect("the program");

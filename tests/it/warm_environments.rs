@@ -1,5 +1,5 @@
-//! Warm starts under the environments that clients give: what a run sees is what its own interpreter would see, on a stand-in and on
-//! real MassGen, whose second run is warm in each of them or says why not.
+//! Warm starts under the environments of clients. A warm run sees what its own interpreter would see, with a stand-in and on real
+//! MassGen. The second run of real MassGen is warm in each environment or gives the reason.
 
 use serde_json::{Value, json};
 
@@ -10,12 +10,12 @@ type Variables = &'static [(&'static str, &'static str)];
 
 const SIX: Variables = &[("LOGNAME", "u"), ("SHELL", "/bin/sh"), ("TERM", "xterm"), ("USER", "u")];
 
-/// What an interpreter makes of its environment.
+/// Prints the environment, the encodings, the locale and the time zone of an interpreter.
 const SEE: &str = "import locale, time\nprint(*(f'{n}={v}' for n, v in sorted(os.environ.items()) if n not in ('PATH', 'MASSGEN_LOG_BASE_DIR')), \
      sep='\\n')\nprint(locale.setlocale(locale.LC_CTYPE), sys.getfilesystemencoding(), locale.getpreferredencoding(False).lower(), time.tzname, \
      [(s.encoding, s.errors) for s in (sys.stdin, sys.stdout, sys.stderr)])";
 
-/// A program that does what its question says.
+/// A stand-in that executes its question as Python code.
 const STAND_IN: &str = "
 import gettext, os, sys
 import dotenv, yaml
@@ -29,7 +29,7 @@ if __name__ == '__main__':
     main()
 ";
 
-/// Runs a question; how it was started, why it was not warm, and what it said.
+/// Runs a question; returns the kind of start, the reason of a cold start, and the output.
 async fn run(lab: &Lab, client: &Client, arguments: Value) -> (String, String, String) {
     let id = client.start(arguments).await;
     client.end(&id).await;
@@ -72,12 +72,12 @@ async fn a_run_sees_what_its_own_interpreter_would_see() {
         let (start, because, said) = see(&lab, variables).await;
         assert_eq!((start.as_str(), because.as_str(), said), ("warm", "", cold), "{variables:?}");
     }
-    // All of one encoding share a process, whatever their locale is called; the other one is of Tokyo.
+    // Runs with the same encoding share a process, whatever the name of their locale. The second process has another time zone.
     assert_eq!(lab.warm_processes().len(), 2, "{:?}", lab.warm_processes());
     lab.nobody_is_left().await;
 }
 
-/// A run of real MassGen: how it was started, why it was not warm, its answer, and the kinds of its events in order.
+/// A run of real MassGen: the kind of start, the reason of a cold start, its answer, and the kinds of its events in order.
 #[derive(Debug, PartialEq)]
 struct Seen {
     start: String,
@@ -108,7 +108,7 @@ async fn seen(lab: &Lab, client: &Client, context: &str) -> Seen {
     Seen { start, because, answer, events: events.lines().map(kind).collect() }
 }
 
-/// What every run here has: a key that is none, and no way to the price lists that MassGen looks for.
+/// Variables of every run here: an invalid key, and a closed proxy for MassGen's requests for price lists.
 const OFFLINE: Variables = &[
     ("OPENAI_API_KEY", "no-key-at-all"),
     ("HTTP_PROXY", "http://127.0.0.1:9"),
@@ -119,15 +119,15 @@ const OFFLINE: Variables = &[
     ("no_proxy", "127.0.0.1,localhost"),
 ];
 
-/// What clients give, what it may read of the project, and how many warm processes there are after it.
+/// The client's variables, the `context` of the run, and the number of warm processes afterwards.
 const MATRIX: &[(Variables, &str, usize)] = &[
     (SIX, "none", 1),
     (&[], "none", 1),
     (&[("LANG", "C")], "none", 1),
     (&[("LANG", "xx_XX.UTF-8")], "none", 1),
-    // It does not reach MassGen.
+    // This variable does not reach MassGen.
     (&[("PYTHONUTF8", "1")], "none", 1),
-    // With `configs/.env` there.
+    // `configs/.env` exists in the project.
     (SIX, "read", 1),
     (&[("LC_ALL", "POSIX")], "none", 1),
     (&[("TZ", "Asia/Tokyo")], "none", 2),

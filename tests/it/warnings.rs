@@ -1,5 +1,5 @@
-//! What is said before a start: each warning once, in the answer of run_massgen, in a dry run and of an experiment, and no false
-//! alarm. By the stand-in.
+//! Warnings before a start: each appears once, in the answer of run_massgen, in a dry run and for an experiment; no false alarm.
+//! With the stand-in.
 
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -10,7 +10,7 @@ const QUESTION: &str = "#!fake\nannounce\nfinal agent_a x";
 const TWO: &str = "agents: [{id: a, backend: {type: openai}}, {id: b, backend: {type: gemini}}]\n";
 const KEYS: [&str; 4] = ["OPENAI_API_KEY", "GEMINI_API_KEY", "GOOGLE_API_KEY", "ANTHROPIC_API_KEY"];
 
-/// A server that has only these keys.
+/// A server with only these keys in its environment.
 fn server(lab: &Lab, keys: &[(&str, &str)]) -> Command {
     let mut command = lab.command();
     KEYS.iter().for_each(|name| {
@@ -20,7 +20,7 @@ fn server(lab: &Lab, keys: &[(&str, &str)]) -> Command {
     command
 }
 
-/// The codes and messages of an answer's warnings; each must say what to do.
+/// The codes and messages of an answer's warnings. Each must have a hint.
 fn said(answer: &Value) -> Vec<(String, String)> {
     let all = answer["warnings"].as_array().cloned().unwrap_or_default();
     let text = |warning: &Value, field: &str| {
@@ -139,7 +139,7 @@ async fn an_experiment_reports_each_warning_once() {
 
 #[tokio::test]
 async fn a_dry_run_reports_each_warning_once() {
-    // It asks MassGen whether the config is valid, which here says nothing against any.
+    // A dry run asks MassGen to validate the config; this MassGen accepts every config.
     let lab = Lab::scripted(
         r#"echo '{"valid": true, "warning_count": 1, "warnings": [{"message": "old key", "location": "ui"}]}'"#,
     );

@@ -1,4 +1,4 @@
-//! Clients that are gone, or read nothing, while the pipes stay open.
+//! Clients that are gone or read nothing while their pipes stay open.
 
 use serde_json::json;
 
@@ -6,7 +6,7 @@ use super::{shell, under};
 use crate::lab::{Lab, fake};
 use crate::raw::{Raw, request};
 
-/// Who holds the ends of the pipes here is not the server's parent: a shell is, which dies.
+/// The test holds the ends of the pipes, but the server's parent is a shell, which the test kills.
 #[tokio::test]
 async fn a_server_without_its_parent_ends_after_a_silence_and_not_before() {
     let started = |lab: &Lab| {
@@ -24,14 +24,14 @@ async fn a_server_without_its_parent_ends_after_a_silence_and_not_before() {
     orphan.child.kill().await.expect("the shell is gone");
     orphan.lives().await;
     orphaned.nobody_is_left().await;
-    // Until here its pipes were open.
+    // Its pipes were open until now.
     drop(orphan);
     other.lives().await;
     other.child.kill().await.expect("the shell is gone");
     kept.nobody_is_left().await;
 }
 
-/// Asked for far more than pipes hold, in answers and in refusals.
+/// The requests cause far more output than pipes hold, in answers and in refusals.
 #[tokio::test]
 async fn a_client_that_closes_stdin_and_never_reads_ends_the_server() {
     let list = request(9, "tools/list", json!({}));

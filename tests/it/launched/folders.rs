@@ -1,4 +1,4 @@
-//! Working folders, projects and state folders that are not there, cannot be written or cannot be named.
+//! Working folders, projects and state folders that do not exist, are not writable or have a name that is not UTF-8.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -12,7 +12,7 @@ use tokio::process::Command;
 use super::{after, shell, succeeds, under};
 use crate::lab::{Client, Lab, PROGRAM, fake};
 
-/// A server that is given no project, in a working folder.
+/// A server without a project setting, in a working folder.
 fn without_project(lab: &Lab, working: &Path) -> Command {
     let mut command = Command::new(PROGRAM);
     command.arg("--home").arg(lab.state()).current_dir(working).stderr(Stdio::null());
@@ -23,7 +23,7 @@ fn without_project(lab: &Lab, working: &Path) -> Command {
 
 const CONFIG: &str = "agents:\n  - id: a\n    backend: {type: chatcompletion, model: m}\n";
 
-/// Refused, in words that lead to a project; what needs none is served.
+/// Calls that need a project are refused with a hint on how to name one; other calls work.
 async fn has_no_project(lab: &Lab, client: &Client, why: &str) {
     let relative = |path: PathBuf| path.strip_prefix("/").expect("absolute").to_str().expect("UTF-8").to_owned();
     let (config, question) = (relative(lab.put("c.yaml", CONFIG)), relative(lab.put("q.txt", "a question")));
@@ -71,7 +71,7 @@ async fn the_root_folder_is_a_project_only_if_it_is_named() {
     lab.nobody_is_left().await;
 }
 
-/// A shell that removes its working folder.
+/// A shell command that removes its working folder.
 const REMOVES: &str = "rmdir \"$PWD\"";
 
 #[tokio::test]
@@ -174,7 +174,7 @@ async fn a_name_that_is_not_utf8_is_refused_before_anything_is_written() {
     for folder in [&odd, &lab.state()] {
         assert_eq!(std::fs::read_dir(folder).expect("listed").count(), 0, "{}", folder.display());
     }
-    // The folder that it happens to be started in, and a home that it is not told to use, are no reason to refuse.
+    // Names that are not UTF-8 do not matter for the working folder and for a home folder that the server does not use.
     let mut command = without_project(&lab, &odd);
     command.env("HOME", &odd);
     let client = lab.client_of(command).await;
@@ -188,7 +188,7 @@ async fn a_server_without_a_state_folder_says_how_to_name_another() {
     let lab = Lab::fake();
     let mut command = Command::new(PROGRAM);
     lab.surroundings(&mut command);
-    // A folder in a file cannot be made, not even by root.
+    // Not even root can create a folder inside a file.
     command.env("HOME", lab.put("file", "")).env_remove("MASSGEN_MCP_HOME").env_remove("XDG_STATE_HOME");
     command.stderr(Stdio::null());
     let client = lab.client_of(command).await;

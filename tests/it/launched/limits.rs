@@ -28,7 +28,8 @@ async fn runs_succeed_with_odd_streams_and_limits() {
     }
 }
 
-/// No input is the end of input, and no output is an output without a reader: the server ends, and no file of ours becomes a stream.
+/// A closed stdin counts as end of input, a closed stdout as a stream without reader. The server ends, and none of its files becomes a
+/// standard stream.
 #[tokio::test]
 async fn a_server_without_input_or_output_ends() {
     for (how, look) in [
@@ -52,7 +53,7 @@ async fn a_server_without_input_or_output_ends() {
     }
 }
 
-/// The modes of all that a run has left, its folder first.
+/// The modes of a run's folder and of everything below it, the folder first.
 fn modes(folder: &Path) -> Vec<(PathBuf, u32)> {
     let meta = folder.symlink_metadata().expect("meta");
     let mut found = vec![(folder.to_owned(), meta.mode() & 0o777)];
@@ -82,7 +83,7 @@ async fn under_any_umask_only_the_owner_can_read_a_run() {
     }
 }
 
-/// A warm run has the umask of its own launcher, not that of the launcher of the process that it was forked from.
+/// A warm run has the umask of its own launcher, not that of the warm process's launcher.
 #[tokio::test]
 async fn a_warm_run_has_the_umask_of_its_own_launcher() {
     let lab = Lab::python("import os\nif __name__ == '__main__':\n    print(oct(os.umask(0)))\n").await.warm();
@@ -99,7 +100,7 @@ async fn a_warm_run_has_the_umask_of_its_own_launcher() {
     lab.nobody_is_left().await;
 }
 
-/// A write beyond `ulimit -f` is an error: SIGXFSZ would end the server, and a supervisor with its run.
+/// A write above `ulimit -f` is an error. SIGXFSZ would end the server, and a supervisor with its run.
 #[tokio::test]
 async fn a_limit_on_file_sizes_ends_neither_server_nor_run() {
     let (lab, shell) = (Lab::fake(), shell("ulimit -f 0"));
