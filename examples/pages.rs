@@ -1,5 +1,5 @@
-//! The pages for people, of a run and of a group that never were: `cargo run --example pages -- FOLDER` writes them there.
-//! `scripts/pictures` makes the pictures in docs/ of them.
+//! Example HTML pages of an invented run and an invented group: `cargo run --example pages -- FOLDER` writes them to the folder.
+//! `scripts/pictures` makes the pictures in docs/ from them.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -77,7 +77,7 @@ fn record() -> anyhow::Result<RunRecord> {
     })
 }
 
-/// Each round: whose, its kind, its outcome, from when to when, tokens read and written, dollars.
+/// A round: agent, kind, outcome, start and end in seconds, tokens read and written, cost in dollars.
 type Told = (&'static str, &'static str, &'static str, f64, f64, u64, u64, f64);
 const ROUNDS: &[Told] = &[
     ("agent_a", "initial_answer", "answer", 0.0, 61.0, 14_200, 2_900, 0.0521),
@@ -227,7 +227,7 @@ fn tools(source: &SourcePath) -> Vec<ToolCall> {
     all
 }
 
-/// How each arm does on average: seconds, dollars, tokens.
+/// The averages of each arm: seconds, dollars, tokens.
 const ARMS: [(&str, f64, f64, f64); 3] = [
     ("team.yaml", 310.0, 0.41, 168_000.0),
     ("team.yaml, without votes", 170.0, 0.24, 96_000.0),
@@ -258,7 +258,7 @@ fn table() -> anyhow::Result<ComparisonTable> {
     Ok(ComparisonTable::new(of))
 }
 
-/// Repeats of a question are answered alike, and not the same.
+/// The answers to repeats of a question are similar but not equal.
 fn answer(question: usize, repeat: u32) -> String {
     let words =
         ["The queue keeps the order in which runs came", "No run waits longer than the oldest", "Nothing is lost"];
@@ -268,7 +268,7 @@ fn answer(question: usize, repeat: u32) -> String {
 
 fn trial(arm: usize, question: usize, repeat: u32) -> anyhow::Result<Trial> {
     let place = arm * 24 + question * 4 + repeat as usize;
-    // Numbers that look as if they were measured, the same whenever this runs.
+    // Plausible numbers, equal in every run of this program.
     let luck = |salt: usize| 0.72 + ((place * 37 + salt * 61 + place * place * 13) % 56) as f64 / 100.0;
     let (_, took, cost, tokens) = ARMS[arm];
     let succeeded = place % 11 != 7;

@@ -1,4 +1,4 @@
-//! An agent that works with MassGen, as its wallet sees it: which tools it is shown, what it writes to call them, what it reads.
+//! The token cost of an agent that uses MassGen: the tool descriptions, its calls, and the answers that it reads.
 
 use std::collections::BTreeMap;
 use std::process::Stdio;
@@ -11,7 +11,7 @@ use rmcp::transport::TokioChildProcess;
 use serde_json::{Value, json};
 use tiktoken_rs::o200k_base_singleton;
 
-/// The parts of a run's life.
+/// The phases of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
     Tools,
@@ -31,25 +31,25 @@ impl Phase {
     }
 }
 
-/// What a part has cost.
+/// The cost of a phase.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Cost {
     pub(crate) calls: usize,
     /// Tokens that the model wrote: a tool's name and its arguments.
     pub(crate) written: usize,
-    /// Tokens that it read.
+    /// Tokens that the model read.
     pub(crate) read: usize,
     pub(crate) bytes_read: usize,
     /// Tokens of the largest answer.
     pub(crate) largest: usize,
 }
 
-/// What a run's life has cost.
+/// The cost of a run by phase.
 #[derive(Debug, Default)]
 pub(crate) struct Bill(pub(crate) BTreeMap<Phase, Cost>);
 
 impl Bill {
-    /// A tool that is offered: what a model reads of it.
+    /// Adds the description of an offered tool, which the model reads.
     pub(crate) fn tool(&mut self, name: &str, description: &str, input: &Value) {
         for text in [name, description, &input.to_string()] {
             self.reads(Phase::Tools, text);
@@ -86,7 +86,7 @@ fn tokens(text: &str) -> usize {
     o200k_base_singleton().encode_ordinary(text).len()
 }
 
-/// A session with an MCP server, of which everything is written onto a bill.
+/// A session with an MCP server that records the cost of everything.
 pub(crate) struct Session {
     session: RunningService<RoleClient, ()>,
     pub(crate) pid: Option<u32>,
@@ -106,7 +106,7 @@ impl Session {
         Ok(session)
     }
 
-    /// A call that must be done, and its answer, which the model reads as text.
+    /// A call that must succeed; returns its answer, which the model reads as text.
     pub(crate) async fn call(&mut self, phase: Phase, tool: &str, arguments: Value) -> anyhow::Result<Value> {
         let object = arguments.as_object().cloned().context("arguments")?;
         let call = CallToolRequestParams::new(tool.to_owned()).with_arguments(object);

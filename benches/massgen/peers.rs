@@ -1,6 +1,6 @@
-//! The same run four times: by this server, by a FastMCP server over MassGen's own shell manager, and by a plain shell tool, once with
-//! looks at status.json in between and once in a single call that blocks until all is over. Who cannot wait looks every
-//! [`LOOK_EVERY`]; that is patient, since an agent that may not sleep looks at once again.
+//! The same run in four ways: with this server, with a FastMCP server around MassGen's own shell manager, and with a plain shell tool
+//! that either polls status.json or blocks until the run is over. Ways without a wait poll every [`POLL_INTERVAL`], which is generous
+//! to them: an agent that cannot sleep polls again immediately.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -12,14 +12,14 @@ use serde_json::{Value, json};
 use crate::agent::{Bill, Phase, Session};
 use crate::world::{Place, World};
 
-/// How long those that cannot wait pause between two looks.
+/// The pause between two polls of the ways without a wait.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(10);
-/// Far longer than any run here takes.
+/// Much longer than any run here takes.
 const PATIENCE: Duration = Duration::from_secs(300);
-/// What a shell tool says of itself where it says little.
+/// A short description of a shell tool.
 const SHELL: &str = "Run a command in a bash shell and return what it prints.";
 
-/// With this server: start, wait, read.
+/// The run with this server: start, wait, read.
 pub(crate) async fn this_server(world: &World<'_>, question: &str) -> anyhow::Result<Bill> {
     let mut agent = Session::with(world.server(false)).await?;
     let started = agent.call(Phase::Start, "run_massgen", json!({"question": question, "config": "team.yaml"})).await?;
@@ -38,7 +38,7 @@ pub(crate) async fn this_server(world: &World<'_>, question: &str) -> anyhow::Re
     agent.end().await
 }
 
-/// With a server as a user would write it in an hour.
+/// The run with a server that a user could write in an hour.
 pub(crate) async fn fastmcp(world: &World<'_>, place: &Place, question: &str) -> anyhow::Result<Bill> {
     let mut command = world.command(&place.python()?);
     command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers/fastmcp_server.py"));
@@ -59,7 +59,7 @@ pub(crate) async fn fastmcp(world: &World<'_>, place: &Place, question: &str) ->
     agent.end().await
 }
 
-/// With a shell tool, MassGen in the background, and `cat`.
+/// The run with a shell tool, MassGen in the background, and `cat`.
 pub(crate) async fn looking_shell(world: &World<'_>, question: &str) -> anyhow::Result<Bill> {
     let mut agent = Shell::new(world);
     let run = format!("massgen --automation --config team.yaml {} > out.log 2>&1 &", quoted(question));
@@ -79,7 +79,7 @@ pub(crate) async fn looking_shell(world: &World<'_>, question: &str) -> anyhow::
     Ok(agent.bill)
 }
 
-/// With a shell tool that may block for as long as MassGen takes.
+/// The run with a shell tool that blocks until MassGen ends.
 pub(crate) async fn blocking_shell(world: &World<'_>, question: &str) -> anyhow::Result<Bill> {
     let mut agent = Shell::new(world);
     let said =
@@ -93,7 +93,7 @@ fn quoted(question: &str) -> String {
     format!("'{question}'")
 }
 
-/// A shell tool, which does one command in a shell of its own, as most do.
+/// A shell tool that executes each command in a new shell, as most do.
 struct Shell<'a> {
     world: &'a World<'a>,
     bill: Bill,
@@ -108,7 +108,7 @@ impl<'a> Shell<'a> {
         Shell { world, bill }
     }
 
-    /// What the command printed.
+    /// Executes a command; returns its output.
     async fn does(&mut self, phase: Phase, command: &str) -> anyhow::Result<String> {
         let mut shell = tokio::process::Command::from(self.world.command(Path::new("/bin/bash")));
         shell.args(["-c", &format!("{{ {command}\n}} 2>&1")]).stdin(Stdio::null());

@@ -1,5 +1,5 @@
-//! What the kernel knows of the processes of a world, which are known by its folder: it stands in their command line or in their
-//! environment, or they work in it.
+//! CPU time and memory of the processes of a workspace. A process belongs to it if the folder is in its command line or environment,
+//! or is its working folder.
 
 use std::collections::HashMap;
 use std::fs::{read, read_link, read_to_string};
@@ -13,31 +13,31 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// How often a process's time on the processor is read: what it has in its last moments is missed.
+/// The interval between two samples of CPU time. What a process uses after its last sample is lost.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// Memory is summed up at every so manieth look. That takes the kernel long where processes share much, and slows them down: it is
-/// done in a round of its own, whose times do not count.
+/// The number of CPU samples per memory sample. Reading memory is slow for the kernel when processes share much, and slows the
+/// processes down. So memory is sampled in a separate round, whose times are not used.
 const MEMORY_EVERY: usize = 5;
 
-/// What is watched.
+/// The quantity to sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Of {
-    /// Time on the processor.
+    /// CPU time.
     Time,
     /// Memory.
     Memory,
 }
 
-/// What processes took while somebody watched.
+/// The resources that the processes used while they were sampled.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Taken {
-    /// Seconds on a processor.
+    /// CPU time in seconds.
     pub(crate) cpu_s: f64,
-    /// The most memory of all at once, in MiB; what several share is counted once.
+    /// The highest sum of all processes' memory, in MiB. Shared memory counts once.
     pub(crate) memory_mib: f64,
 }
 
-/// Watches the processes of a world, but for one that is not of its runs.
+/// Samples the processes of a workspace, except one that belongs to no run.
 pub(crate) struct Watch {
     over: Arc<AtomicBool>,
     watcher: JoinHandle<Taken>,
@@ -63,7 +63,7 @@ fn watch(root: &Path, but: Option<u32>, of: Of, over: &AtomicBool) -> Taken {
     for look in 0_usize.. {
         let pids: Vec<u32> = everyone().filter(|pid| Some(*pid) != but).collect();
         known.retain(|pid, _| pids.contains(pid));
-        // One that is not of it may become so, by `exec` or by going into its folder.
+        // A process can join later, by `exec` or by a change of its working folder.
         let mut of_it = |pid: &u32| {
             let is = known.entry(*pid).or_default();
             *is = *is || is_of(*pid, root);
@@ -72,7 +72,7 @@ fn watch(root: &Path, but: Option<u32>, of: Of, over: &AtomicBool) -> Taken {
         let own: Vec<u32> = pids.into_iter().filter(|pid| of_it(pid)).collect();
         for pid in &own {
             let now = cpu_s(*pid).unwrap_or_default();
-            // What is there when the watch begins has a past that does not count.
+            // CPU time from before the first sample does not count.
             let first = if look == 0 { now } else { 0.0 };
             let (_, last) = spent.entry(*pid).or_insert((first, now));
             *last = last.max(now);
@@ -104,7 +104,7 @@ fn is_of(pid: u32, root: &Path) -> bool {
     names("cmdline") || names("environ") || works_in()
 }
 
-/// Time on a processor, of its ended children as well where it has waited for them.
+/// CPU time of a process and of its reaped children, in seconds.
 fn cpu_s(pid: u32) -> anyhow::Result<f64> {
     let stat = read_to_string(format!("/proc/{pid}/stat"))?;
     let (_, rest) = stat.rsplit_once(") ").context("stat")?;
@@ -112,7 +112,7 @@ fn cpu_s(pid: u32) -> anyhow::Result<f64> {
     Ok(ticks.sum::<f64>() / procfs::ticks_per_second() as f64)
 }
 
-/// Its memory, of what it shares its part.
+/// Memory of a process in MiB; of shared memory its proportional share.
 fn share_mib(pid: u32) -> anyhow::Result<f64> {
     let rollup = read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
     let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:")).context("Pss")?;
@@ -120,10 +120,10 @@ fn share_mib(pid: u32) -> anyhow::Result<f64> {
     Ok(kib / 1024.0)
 }
 
-/// Ends every process of a world.
+/// Kills every process of a workspace.
 pub(crate) fn end_all_of(root: &Path) {
     let mut left: Vec<u32> = everyone().filter(|pid| is_of(*pid, root)).collect();
-    // They may start others while they are ended.
+    // Processes can start others meanwhile, so repeat.
     for _ in 0..10 {
         for pid in left.iter().filter_map(|pid| Pid::from_raw(i32::try_from(*pid).ok()?)) {
             let _gone = kill_process(pid, Signal::KILL);

@@ -1,5 +1,5 @@
-//! What a whole run of two agents takes, from the call until it is over: MassGen started by hand, through this server cold, and
-//! warm; one, and several at once. The ways take turns. A server that says nothing of warm starts has none, and is not asked.
+//! The cost of a run of two agents, from the call to its end: MassGen started by hand, by this server cold, and by this server warm;
+//! one run, and several at once. The ways alternate. A server version without warm starts is measured cold only.
 
 use std::time::{Duration, Instant};
 
@@ -12,9 +12,9 @@ use crate::processes::{Of, Taken, Watch};
 use crate::world::{Place, World};
 
 const QUESTION: &str = "What is 6*7?";
-/// How many at once.
+/// The number of concurrent runs.
 const MANY: usize = 10;
-/// How often one alone.
+/// The number of measurements of a single run.
 const TIMES: usize = 3;
 
 /// One of the ways to start a run.
@@ -35,9 +35,9 @@ impl Way {
     }
 }
 
-/// What some runs at once came to.
+/// The measurements of concurrent runs.
 struct Round {
-    /// Seconds until each was over, and until its answer was there.
+    /// Seconds until each run was over, and until its answer was readable.
     over: Vec<f64>,
     answered: Vec<f64>,
     taken: Taken,
@@ -50,7 +50,7 @@ pub(crate) async fn measure(place: &Place, quick: bool) -> anyhow::Result<()> {
     }
     let mut cold_agent = Session::with(cold.server(false)).await?;
     let mut warm_agent = Session::with(warm.server(true)).await?;
-    // What is on disk but not in memory yet is nobody's fault.
+    // One run before the measurement fills the page cache.
     by_hand(&hand, 1, Of::Time).await?;
     let is_warm = is_warm(&mut warm_agent).await?;
     for (at_once, times) in [(1, if quick { 1 } else { TIMES }), (MANY, 1)].into_iter().take(if quick { 1 } else { 2 })
@@ -73,7 +73,7 @@ pub(crate) async fn measure(place: &Place, quick: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether runs start warm, once the first of them has been seen.
+/// Whether the server starts runs warm. The first run may still be cold.
 async fn is_warm(agent: &mut Session) -> anyhow::Result<bool> {
     for _ in 0..3 {
         let id = start(agent, "Is it warm?").await?;
@@ -139,7 +139,7 @@ async fn by_server(world: &World<'_>, agent: &mut Session, at_once: usize, of: O
         since = seen["cursor"].take();
     }
     let taken = watch.end()?;
-    // Those that are over may have a process left for an instant, which is not to be in the next round.
+    // Processes of ended runs can live for a moment and must not count in the next round.
     tokio::time::sleep(Duration::from_millis(500)).await;
     Ok(Round { over, answered, taken })
 }

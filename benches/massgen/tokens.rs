@@ -1,4 +1,4 @@
-//! What a run costs an agent from first to last, by which tools it has: the list of them, the start, the waits, the answer.
+//! The tokens that a run costs an agent with different tools: the tool list, the start, the waits, the answer.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ use crate::world::{Place, World};
 
 const QUESTION: &str = "Which of two sorting algorithms should a small embedded device use, and why?";
 
-/// A run by name, the parts of its agents, and MassGen's own settings for it.
+/// A kind of run: its name, the rehearsal's directives, and MassGen's own settings.
 struct Scenario {
     name: &'static str,
     rehearsal: &'static str,
@@ -36,7 +36,7 @@ pub(crate) async fn measure(place: &Place, quick: bool) -> anyhow::Result<()> {
             world.config(scenario.rehearsal, scenario.more)?;
         }
         let [a, b, c, d] = &worlds;
-        // All at once: what is counted does not depend on what else the machine does, but for one look more or less.
+        // Concurrent, because load changes a token count by at most one poll.
         let bills = tokio::try_join!(
             this_server(a, QUESTION),
             fastmcp(b, place, QUESTION),

@@ -1,4 +1,5 @@
-//! How long check_status takes, of one run and of the latest, by how many runs there are: asked in turns with a bare server.
+//! The duration of check_status for one run and for the latest runs, by the number of runs. Calls to this server and to the bare server
+//! alternate.
 
 use serde_json::{Value, json};
 
@@ -28,7 +29,7 @@ fn in_turns(field: &Field<'_>, arguments: &Value, times: usize, figure: Figure) 
     for round in 0..times + 20 {
         let took = server.call("check_status", arguments)?.1;
         let bare_took = bare.call("constant", &json!({}))?.1;
-        // The first ones of a process are those of its start.
+        // The first calls of a process include its warm-up.
         if round >= 20 {
             own.push(ms(took));
             least.push(ms(bare_took));

@@ -1,5 +1,5 @@
-//! A state folder with runs in it, as many as are wanted, ended or alive, all of them the scripted stand-in's. What is left of
-//! it in the end, whatever happened, is ended and removed.
+//! A state folder with any number of ended and live runs of the stand-in. Its processes and files are removed at the end, also after
+//! an error.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,21 +15,21 @@ use crate::client::Client;
 use crate::process;
 use crate::programs::Programs;
 
-/// Far longer than anything here should take.
+/// Much longer than anything here should take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-/// The config of every run, which the stand-in does not look at.
+/// The config of every run. The stand-in does not use it.
 const CONFIG: &str = "agents:\n  - id: agent_a\n    backend: {type: openai, model: gpt-5-mini}\n";
-/// A key that opens nothing, since the config needs one.
+/// An invalid key, because the config requires one.
 const NO_KEY: &str = "opens-no-door";
-/// A status.json as MassGen writes it.
+/// A real status.json of MassGen.
 const STATUS: &str = include_str!("../../tests/data/status/complete_with_tools_workspaces.json");
 
 pub(crate) struct Field<'a> {
     root: TempDir,
     programs: &'a Programs,
-    /// The names of ended runs, the first of which was real, and whose copies the others are.
+    /// Ids of ended runs. The first run was executed; the others are copies of it.
     ended: Vec<String>,
-    /// The names of live ones.
+    /// Ids of live runs.
     live: Vec<String>,
 }
 
@@ -68,24 +68,24 @@ impl<'a> Field<'a> {
         Client::start(command)
     }
 
-    /// The least that there can be, with a client.
+    /// A new bare server with a client.
     pub(crate) fn bare(&self) -> anyhow::Result<Client> {
         Client::start(self.at_home(&self.programs.bare))
     }
 
-    /// A start of a run that does what the script says, one command per line.
+    /// The arguments of a run of this script, one command per line.
     pub(crate) fn asked(&self, script: &str) -> anyhow::Result<Value> {
         let path = self.put("script", script)?;
         Ok(json!({"question": format!("#!fake\ndo {}", path.display()), "config": "team.yaml", "fresh": true}))
     }
 
-    /// The commands of a stand-in that works like the rest and says what a real one has said.
+    /// The script commands of a stand-in with a real status.
     pub(crate) fn working() -> anyhow::Result<String> {
         let status: Value = serde_json::from_str(STATUS)?;
         Ok(format!("announce\nanswer agent_a an answer\nstatus {status}\n"))
     }
 
-    /// Sees to it that so many ended runs are on disk.
+    /// Adds ended runs until this number is on disk.
     pub(crate) fn fill(&mut self, wanted: usize) -> anyhow::Result<()> {
         if self.ended.is_empty() {
             let mut server = self.server()?;
@@ -105,7 +105,7 @@ impl<'a> Field<'a> {
         Ok(())
     }
 
-    /// Sees to it that so many runs live and do nothing.
+    /// Starts idle runs until this number is live.
     pub(crate) fn live(&mut self, wanted: usize) -> anyhow::Result<()> {
         let asked = self.asked(&format!("{}forever\n", Field::working()?))?;
         self.start_all(wanted, &asked)
@@ -123,7 +123,7 @@ impl<'a> Field<'a> {
         server.end()
     }
 
-    /// Ends the live runs.
+    /// Kills the live runs.
     pub(crate) fn end_all(&mut self) -> anyhow::Result<()> {
         let mut server = self.server()?;
         for id in self.live.drain(..) {
@@ -140,7 +140,7 @@ impl<'a> Field<'a> {
         &self.live[self.live.len() / 2]
     }
 
-    /// The supervisors of the live runs.
+    /// The pids of the live runs' supervisors.
     pub(crate) fn supervisors(&self) -> Vec<u32> {
         self.live.iter().filter_map(|id| self.supervisor(id).ok()).collect()
     }
@@ -150,7 +150,7 @@ impl<'a> Field<'a> {
         Ok(process::naming(&line).first().context("a supervisor")?.0)
     }
 
-    /// The stand-in of a run.
+    /// The pid of a run's stand-in.
     pub(crate) fn massgen(&self, id: &str) -> anyhow::Result<Pid> {
         let folder = self.run_folder(id).display().to_string();
         let found = process::naming(&folder).into_iter().find(|(_, line)| line.contains("--automation"));
@@ -161,12 +161,12 @@ impl<'a> Field<'a> {
         self.root.path().join("state/runs").join(id)
     }
 
-    /// The folder that a run's status.json is in.
+    /// The folder of a run's status.json.
     pub(crate) fn attempt(&self, id: &str) -> PathBuf {
         self.run_folder(id).join("logs/log_20260101_000000_000000/turn_1/attempt_1")
     }
 
-    /// Nothing is left.
+    /// Waits until no process is left; an error after the timeout.
     pub(crate) fn close(self) -> anyhow::Result<()> {
         let mark = self.mark();
         let begun = Instant::now();
@@ -185,7 +185,7 @@ impl<'a> Field<'a> {
 }
 
 impl Drop for Field<'_> {
-    /// What broke off must not leave its runs behind.
+    /// Leaves no run behind, also after an error.
     fn drop(&mut self) {
         let mark = self.mark();
         for pid in process::naming(&mark).iter().filter_map(|(pid, _)| Pid::from_raw(pid.cast_signed())) {
@@ -198,7 +198,7 @@ pub(crate) fn named(run: &Value) -> anyhow::Result<String> {
     Ok(run["run_id"].as_str().context("run_id")?.to_owned())
 }
 
-/// Waits until a run has said something that is worth telling.
+/// Waits until a run has reported its agents; returns the cursor.
 pub(crate) fn is_under_way(server: &mut Client, id: &str) -> anyhow::Result<String> {
     let mut asked = json!({"run_id": id});
     loop {
@@ -213,7 +213,7 @@ pub(crate) fn is_under_way(server: &mut Client, id: &str) -> anyhow::Result<Stri
     }
 }
 
-/// A run's folder under another name.
+/// Copies a run's folder and replaces its id in all files.
 fn copied(from: &Path, to: &Path, (old, new): (&str, &str)) -> anyhow::Result<()> {
     std::fs::create_dir(to)?;
     for entry in std::fs::read_dir(from)? {

@@ -1,4 +1,4 @@
-//! What it takes to have a server, and to start a run.
+//! The cost of a server and of a start.
 
 use std::time::Instant;
 
@@ -13,7 +13,7 @@ const SERVERS: usize = 40;
 const CALLS: usize = 50;
 const STARTS: usize = 30;
 
-/// From before the process is made until it has answered `initialize`.
+/// The time from before the start of the process to the answer to `initialize`.
 pub(crate) fn ready(field: &Field<'_>) -> anyhow::Result<()> {
     let (mut own, mut least) = (Vec::new(), Vec::new());
     for _ in 0..SERVERS {
@@ -26,7 +26,7 @@ pub(crate) fn ready(field: &Field<'_>) -> anyhow::Result<()> {
     Figure::new("ready", "ms").wanted(5.0).tell(&own, &least)
 }
 
-/// After the first answer, and after some calls.
+/// Memory after the first answer, and after some calls.
 pub(crate) fn memory(field: &Field<'_>) -> anyhow::Result<()> {
     let (mut fresh, mut fresh_bare, mut used, mut used_bare) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..SERVERS / 4 {
@@ -46,7 +46,7 @@ pub(crate) fn memory(field: &Field<'_>) -> anyhow::Result<()> {
     Figure::new("resident after calls", "MiB").at("calls", CALLS).tell(&used, &used_bare)
 }
 
-/// What the disk takes to have a small file for good, which a start asks for three times and more: file and folder.
+/// The time to sync a small file and its folder to disk. A start does this at least three times.
 pub(crate) fn disk(field: &Field<'_>) -> anyhow::Result<()> {
     let mut took = Vec::new();
     for _ in 0..STARTS {
@@ -60,7 +60,7 @@ pub(crate) fn disk(field: &Field<'_>) -> anyhow::Result<()> {
     Figure::new("a small file synced to the disk", "ms").tell(&took, &[])
 }
 
-/// run_massgen, until it is answered: the run is on disk, its supervisor lives, and MassGen's process as well.
+/// The duration of run_massgen. At its answer the run is on disk, and its supervisor and MassGen's process are running.
 pub(crate) fn start(field: &Field<'_>) -> anyhow::Result<()> {
     let mut server = field.server()?;
     let asked = field.asked(&format!("{}forever\n", Field::working()?))?;

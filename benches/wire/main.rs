@@ -1,7 +1,7 @@
-//! The server as a client sees it, over standard input and output: `cargo bench --bench wire` prints one JSON object per line,
-//! with the name of what was measured, its unit, how often, the median and the 99th percentile, what is wanted (`target`) and,
-//! where it can be, the median of a bare server asked in turns with this one (`bare`) and the ratio of both.
-//! It needs nothing but the build, reaches nothing beyond this machine, and leaves no process and no file behind.
+//! The server from the client's side, over stdio: `cargo bench --bench wire` prints one JSON object per line with the name of the
+//! measurement, its unit, the number of samples, the median, the 99th percentile, the upper limit for the median (`target`) and, if
+//! applicable, the median of a bare server measured alternately (`bare`) and the ratio of both.
+//! It needs only the build, uses no network, and leaves no process or file.
 
 mod calls;
 mod client;
@@ -20,13 +20,13 @@ use anyhow::Context;
 use self::field::Field;
 use self::programs::Programs;
 
-/// How many ended runs are on disk, one measuring after the other.
+/// The numbers of ended runs on disk, one per measurement.
 const ON_DISK: [usize; 4] = [1, 10, 100, 1_000];
-/// How many runs live, one measuring after the other.
+/// The numbers of live runs, one per measurement.
 const LIVE: [usize; 3] = [1, 10, 50];
 
 fn main() -> anyhow::Result<ExitCode> {
-    // `cargo test --benches` starts it as well, without this flag, and wants no numbers.
+    // `cargo test --benches` starts this program without the flag; it needs no measurements.
     if !std::env::args().any(|arg| arg == "--bench") {
         return Ok(ExitCode::SUCCESS);
     }

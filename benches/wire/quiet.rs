@@ -1,4 +1,4 @@
-//! What servers and supervisors cost while nothing happens, and while much does that is no news.
+//! The cost of idle servers and supervisors, and of those with frequent changes that wake no waiter.
 
 use std::time::{Duration, Instant};
 
@@ -9,15 +9,15 @@ use crate::figures::Figure;
 use crate::life::mib;
 use crate::process;
 
-/// How long nothing happens. A supervisor looks at a quiet run for the first time after ten seconds.
+/// The duration of an idle measurement. A supervisor examines a quiet run for the first time after ten seconds.
 const IDLE: Duration = Duration::from_secs(5);
-/// How long much happens.
+/// The duration of a measurement with frequent changes.
 const WORK: Duration = Duration::from_secs(10);
 const BUSY_RUNS: usize = 50;
-/// By then what was begun is done.
+/// The time after which pending work is done.
 const SETTLED: Duration = Duration::from_secs(1);
 
-/// A server that was asked something, with all runs on disk and none that lives.
+/// A server after one call, with all runs on disk and no live run.
 pub(crate) fn server_alone(field: &Field<'_>) -> anyhow::Result<()> {
     let mut server = field.server()?;
     server.call("check_status", &json!({}))?;
@@ -26,13 +26,13 @@ pub(crate) fn server_alone(field: &Field<'_>) -> anyhow::Result<()> {
     Figure::new("wake-ups of a server in 5 s", "times").wanted(0.0).tell(&woken, &[])
 }
 
-/// Supervisors of runs that have just come to do nothing.
+/// Supervisors of runs that have just become idle.
 pub(crate) fn supervisors_alone(field: &Field<'_>) -> anyhow::Result<()> {
     let woken = woken(&field.supervisors())?;
     Figure::new("wake-ups of a supervisor in 5 s", "times").at("live", woken.len()).wanted(0.0).tell(&woken, &[])
 }
 
-/// A client that waits for runs that do nothing, and the memory of their supervisors.
+/// A client that waits for idle runs, and the memory of their supervisors.
 pub(crate) fn supervisors(field: &Field<'_>) -> anyhow::Result<()> {
     let mut server = field.server()?;
     server.ask("check_status", &json!({"wait_s": 30, "until": "all_done"}))?;
@@ -47,7 +47,7 @@ pub(crate) fn supervisors(field: &Field<'_>) -> anyhow::Result<()> {
     server.end()
 }
 
-/// How often each process has woken up while nothing happened.
+/// The number of wake-ups of each process in an idle period.
 fn woken(pids: &[u32]) -> anyhow::Result<Vec<f64>> {
     std::thread::sleep(SETTLED);
     let before = all(pids, process::sleeps)?;
@@ -59,7 +59,7 @@ fn all(pids: &[u32], what: fn(u32) -> anyhow::Result<f64>) -> anyhow::Result<Vec
     pids.iter().map(|pid| what(*pid)).collect()
 }
 
-/// Runs that write status.json anew every two seconds, as MassGen does, and a client that waits for their end.
+/// Runs that rewrite status.json every two seconds, as MassGen does, and a client that waits for their end.
 pub(crate) fn busy(field: &mut Field<'_>) -> anyhow::Result<()> {
     let mut script = Field::working()?;
     let statuses = script.lines().last().unwrap_or_default().to_owned();
@@ -85,7 +85,7 @@ pub(crate) fn busy(field: &mut Field<'_>) -> anyhow::Result<()> {
         .tell(&[own + supervisors], &[])
 }
 
-/// The same status some time later: its times and tokens have gone on.
+/// The same status some time later, with a longer time and more tokens.
 fn later(command: &str, seconds: u64) -> anyhow::Result<String> {
     let mut status: Value = serde_json::from_str(command.trim_start_matches("status "))?;
     status["meta"]["elapsed_seconds"] = json!(seconds);

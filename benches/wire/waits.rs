@@ -1,4 +1,4 @@
-//! How soon a waiter hears of what has happened, and what a large status.json costs whom.
+//! The latency from an event to the answer of a waiting call, and the cost of a large status.json.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -15,10 +15,10 @@ use crate::process;
 const CHANGES: usize = 50;
 const ENDS: usize = 20;
 const LARGE: usize = 2 << 20;
-/// By then a call that was sent waits at its folders; that it does cannot be seen from here.
+/// The time after which a sent call is waiting. The client cannot observe that.
 const SETTLED: Duration = Duration::from_millis(30);
 
-/// A new status.json is renamed into its place → the waiting check_status is answered.
+/// The time from the rename of a new status.json to the answer of the waiting check_status.
 pub(crate) fn file_change(field: &Field<'_>) -> anyhow::Result<()> {
     let mut server = field.server()?;
     let (id, mut since) = a_run(field, &mut server)?;
@@ -33,7 +33,7 @@ pub(crate) fn file_change(field: &Field<'_>) -> anyhow::Result<()> {
     Figure::new("file change to waiter", "ms").wanted(20.0).tell(&took, &[])
 }
 
-/// MassGen's process is killed → the waiting check_status is answered.
+/// The time from the kill of MassGen's process to the answer of the waiting check_status.
 pub(crate) fn process_end(field: &Field<'_>) -> anyhow::Result<()> {
     let mut server = field.server()?;
     let mut took = Vec::new();
@@ -52,7 +52,7 @@ pub(crate) fn process_end(field: &Field<'_>) -> anyhow::Result<()> {
     Figure::new("process end to waiter", "ms").wanted(10.0).tell(&took, &[])
 }
 
-/// The supervisor digests a large status.json, once for each change; the server reads nothing of it.
+/// The supervisor reads a large status.json once per change; the server never reads it.
 pub(crate) fn large_status(field: &Field<'_>) -> anyhow::Result<()> {
     let mut server = field.server()?;
     let (id, mut since) = a_run(field, &mut server)?;
@@ -77,7 +77,7 @@ pub(crate) fn large_status(field: &Field<'_>) -> anyhow::Result<()> {
     over(server, &id)
 }
 
-/// Something else has changed beside it: it is not read again.
+/// A change of another file does not make the supervisor read status.json again.
 fn unchanged(field: &Field<'_>, supervisor: u32, id: &str) -> anyhow::Result<()> {
     let mut read = Vec::new();
     for number in 0..10 {
@@ -89,7 +89,7 @@ fn unchanged(field: &Field<'_>, supervisor: u32, id: &str) -> anyhow::Result<()>
     Figure::new("what the supervisor reads while that is unchanged", "bytes").wanted(65_536.0).tell(&read, &[])
 }
 
-/// How long a call takes at the median, and how much the server reads for it.
+/// The median duration of a call in milliseconds, and the bytes that the server reads for it.
 fn calls(server: &mut Client, asked: &Value) -> anyhow::Result<(f64, f64)> {
     let before = process::read(server.pid())?;
     let mut took = Vec::new();
@@ -100,7 +100,7 @@ fn calls(server: &mut Client, asked: &Value) -> anyhow::Result<(f64, f64)> {
     Ok((took[100], (process::read(server.pid())? - before) / 200.0))
 }
 
-/// A live run that has said something, and what was seen of it.
+/// Starts a run that reports its agents; returns its id and the cursor.
 fn a_run(field: &Field<'_>, server: &mut Client) -> anyhow::Result<(String, String)> {
     let asked = field.asked(&format!("{}forever\n", Field::working()?))?;
     let id = named(&server.call("run_massgen", &asked)?.0)?;
@@ -122,18 +122,18 @@ fn change(
     Ok((answer, at - changed))
 }
 
-/// Puts a file into its place whole; the moment before.
+/// Replaces a file atomically; returns the time before the rename.
 fn put(path: &Path, text: &str) -> anyhow::Result<Instant> {
     let draft = path.with_extension("tmp");
     std::fs::write(&draft, text)?;
-    // What is still to be written to the disk would be in the way of what is measured.
+    // Writeback to the disk would disturb the measurement.
     std::thread::sleep(Duration::from_millis(5));
     let now = Instant::now();
     std::fs::rename(draft, path)?;
     Ok(now)
 }
 
-/// A status.json with news in it, of at least so many bytes.
+/// A status.json with a new answer, of at least this number of bytes.
 fn status(number: usize, bytes: usize) -> String {
     let round = json!({"round": 1, "agent": "agent_a", "tool": "read_file", "seconds": 0.25, "words": "of some length, as they are"});
     let rounds: Vec<&Value> = std::iter::repeat_n(&round, bytes / 110).collect();

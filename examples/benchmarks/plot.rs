@@ -1,4 +1,4 @@
-//! How long check_status takes, by the number of runs: two drawings side by side, of ended runs on disk and of live ones.
+//! The duration of check_status by the number of runs: two plots side by side, for ended runs on disk and for live runs.
 
 use std::error::Error;
 
@@ -13,16 +13,16 @@ use serde_json::Value;
 
 const SIZE: (u32, u32) = (960, 400);
 const FONT: &str = "sans-serif";
-/// Differ in lightness too, for who does not tell the colours apart.
+/// Colours that also differ in lightness, for colour-blind readers.
 const INKS: [RGBColor; 3] = [RGBColor(0, 68, 136), RGBColor(187, 85, 102), RGBColor(120, 120, 120)];
 
-/// The numbers of runs that are named below.
+/// The numbers of runs with a label on the axis.
 const MEASURED: [f64; 5] = [1.0, 10.0, 50.0, 100.0, 1_000.0];
 
-/// One line: its name, and its points by the number of runs.
+/// A line of the plot: its name, and its points by the number of runs.
 type Line = (String, Vec<(f64, f64)>);
 
-/// The drawing, as SVG.
+/// The plot as SVG.
 pub(crate) fn growth(lines: &[Value]) -> anyhow::Result<String> {
     let mut svg = String::new();
     let drawn = draw(

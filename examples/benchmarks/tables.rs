@@ -1,4 +1,4 @@
-//! Measurements → tables. Pure: the same lines give the same text, and what was not measured has no row.
+//! Measurements → tables. Pure: the same lines give the same text. A table has no row for a missing measurement.
 
 use std::fmt::Write;
 
@@ -111,10 +111,10 @@ fn starts(lines: &[Value]) -> String {
     text
 }
 
-/// What every line has; what else it has are the circumstances.
+/// The fields of every line. All other fields are circumstances.
 const KNOWN: [&str; 8] = ["name", "unit", "n", "median", "p99", "target", "bare", "ratio"];
 
-/// Whether a line is of the plot: a time, by how many runs there are.
+/// Whether a line belongs to the plot: a duration by the number of runs.
 fn grows(line: &Value) -> bool {
     line["unit"] == "ms" && (line.get("on_disk").is_some() || line.get("live").is_some())
 }
@@ -199,7 +199,7 @@ fn growth(lines: &[Value]) -> String {
     text
 }
 
-/// criterion, as it writes for programs: `test digest/3KB ... bench: 1,234 ns/iter (+/- 56)`.
+/// The table of criterion's results, from its output for programs: `test digest/3KB ... bench: 1,234 ns/iter (+/- 56)`.
 fn alone(printed: &str) -> String {
     let mut text = String::from(
         "\n## What is computed\n\nBy one process alone (criterion).\n\n| | µs | ± |\n| --- | --: | --: |\n",
@@ -234,7 +234,7 @@ fn shown(value: &Value) -> String {
     value.as_f64().map(plain).unwrap_or_default()
 }
 
-/// Three digits are all that such a number is good for; whole numbers stay.
+/// A number with three significant digits; integers stay unchanged.
 fn plain(number: f64) -> String {
     if number == number.trunc() {
         return format!("{number:.0}");

@@ -1,41 +1,41 @@
-//! A scripted stand-in for MassGen: the same arguments, files and output, in milliseconds, and every way of behaving badly.
-//! The script is the question: after a first line `#!fake`, one command per line. Any other question is answered at once.
-//! It is for faults and speed; what MassGen really does is tested on MassGen.
+//! A scripted stand-in for MassGen: the same arguments, files and output in milliseconds, and every kind of fault.
+//! The question is the script: after a first line `#!fake`, one command per line. Any other question is answered immediately.
+//! It is for faults and speed; other tests use the real MassGen.
 //!
 //! ```text
 //! announce                 make log_…/turn_1/attempt_1 and print LOG_DIR and STATUS
-//! status JSON              write status.json whole        raw-status TEXT   write it in place, as it is
-//! subagent JSON            another MassGen, which inherits the place of the log folder, writes this status
-//! big-status MB            write a status.json of so many megabytes
+//! status JSON              replace status.json atomically raw-status TEXT   write status.json in place, unchanged
+//! subagent JSON            write this status as another MassGen that inherited the log folder
+//! big-status MB            write a status.json of this size in megabytes
 //! answer AGENT TEXT        an answer of an agent          final AGENT TEXT  a presented answer
 //! print TEXT, complain TEXT, flood LINES                  to standard output, standard error, both
 //! sleep SECONDS            until FILE: wait for a file    touch FILE
-//! ignore                   SIGINT and SIGTERM             count FILE        a line there for each SIGINT, and go on
-//! child                    a child that sleeps            stray             a grandchild in a session of its own, an orphan
+//! ignore                   ignore SIGINT and SIGTERM      count FILE        add a line to FILE at each SIGINT and continue
+//! child                    a child that sleeps            stray             an orphaned grandchild in its own session
 //! hold                     a stray that keeps standard output open          storm   strays that fork without pause
-//! mark FILE                a line there, to count starts
-//! deaf                     a stray that SIGINT and SIGTERM do not end
-//! headless FILE            its first thread ends while another lives, which makes FILE then
-//! headless-child FILE      the same of a child in a session of its own
-//! lock FILE                locked as long as this process lives, or one that it starts from here on
+//! mark FILE                add a line to FILE, to count starts
+//! deaf                     a stray that ignores SIGINT and SIGTERM
+//! headless FILE            end the first thread while another lives, which then creates FILE
+//! headless-child FILE      the same in a child with its own session
+//! lock FILE                hold a lock on FILE in this process and in every process that it starts from now on
 //! remove-logs              delete the log folder
 //! environment              print every variable
-//! do FILE                  the commands that stand in a file
-//! raw JSON                 do another command, which a JSON string holds with any character in it
-//! log TEXT                 a line in massgen.log         agent-log AGENT TEXT   what an agent put out
+//! do FILE                  run the commands in a file
+//! raw JSON                 run the command in a JSON string, which can contain any character
+//! log TEXT                 a line in massgen.log         agent-log AGENT TEXT   the output of an agent
 //! file PATH TEXT           a file in the attempt's folder
 //! workspace NAME TEXT      a file in the winner's workspace (agent_a's)
-//! nest FILE JSON           an agent's MCP server of ours: calls run_massgen with JSON, adds the answer to FILE as a line;
-//!                          a refusal as a JSON string
-//! nest-for-ever FILE JSON  again and again
-//! nest-call FILE TOOL JSON the same with another tool of it
-//! take FILE                wait for a message in the inbox, take the oldest, and add it to FILE as a line
-//! asked FILE               the whole question, into FILE
-//! recall FILE              the conversation that is to be restored, into FILE: what each turn's folder holds
-//! burn                     compute for ever              connect ADDRESS   open a TCP connection and keep it
+//! nest FILE JSON           start massgen-mcp as an agent's MCP server, call run_massgen with JSON, add the answer to FILE as a
+//!                          line; a refusal as a JSON string
+//! nest-for-ever FILE JSON  repeat `nest` without end
+//! nest-call FILE TOOL JSON `nest` with another tool
+//! take FILE                wait for a message in the inbox, remove the oldest, add it to FILE as a line
+//! asked FILE               write the complete question to FILE
+//! recall FILE              write the conversation to restore to FILE: the files of each turn's folder
+//! burn                     use a core without end        connect ADDRESS   open a TCP connection and keep it
 //! event JSON               a line in events.jsonl
-//! A line that begins with `[` ends the script: what follows is an answer of an earlier run.
-//! exit CODE, die SIGNAL (with a core dump, if it makes one), stop (SIGSTOP), forever
+//! A line that begins with `[` ends the script: an answer of an earlier run follows.
+//! exit CODE, die SIGNAL (with a core dump if the signal causes one), stop (SIGSTOP), forever
 //! ```
 
 use std::fs::File;
@@ -49,16 +49,16 @@ use rustix::process::{Resource, Rlimit, Signal, getpid, getrlimit, kill_process,
 use rustix::thread::{SecureComputingMode, set_secure_computing_mode};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// How long what only has to be alive sleeps, in seconds.
+/// The sleep of processes that only have to be alive, in seconds.
 const LONG: &str = "300";
-/// The script of a process that no polite word ends.
+/// The script of a process that ignores SIGINT and SIGTERM.
 const DEAF: &str = "trap '' INT TERM; exec sleep 300";
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().collect();
     match args.get(1).map(String::as_str) {
-        // It finds as much in every config as is told of one.
+        // More and longer findings than the server shows.
         Some("--validate") => {
             let finding = |n| {
                 format!(
@@ -89,7 +89,7 @@ async fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// The question stands in the config, in which MassGen puts environment variables in their places.
+/// The question from the config. Like MassGen, it expands environment variables.
 fn prompt(args: &[String]) -> Option<String> {
     let question = configured(args, "prompt")?;
     let mut parts = question.split("${");
@@ -100,19 +100,19 @@ fn prompt(args: &[String]) -> Option<String> {
     }))
 }
 
-/// What follows a flag.
+/// The value of a flag.
 fn given<'a>(args: &'a [String], flag: &str) -> Option<&'a String> {
     args.iter().skip_while(|arg| *arg != flag).nth(1)
 }
 
-/// A text that was put into the config.
+/// The value of a text key in the config.
 fn configured(args: &[String], key: &str) -> Option<String> {
     let text = std::fs::read_to_string(given(args, "--config")?).ok()?;
     let start = format!("\"{key}\": ");
     serde_json::from_str(text.lines().find_map(|line| line.strip_prefix(&start))?).ok()
 }
 
-/// What an agent of MassGen's does with a server of ours: started with six variables, and none of ours among them.
+/// Calls massgen-mcp as an agent of MassGen does: the server gets six variables, none of massgen-mcp's own.
 fn nest(rest: &str) {
     let (file, arguments) = rest.split_once(' ').expect("nest FILE JSON");
     nest_call(file, "run_massgen", arguments);
@@ -150,10 +150,10 @@ fn nest_call(file: &str, tool: &str, arguments: &str) {
 struct Fake {
     logs: PathBuf,
     answers: u32,
-    /// A locked file; what it starts has it as standard input.
+    /// A locked file. Processes that the stand-in starts inherit it as standard input.
     lock: Option<File>,
     inbox: PathBuf,
-    /// The conversation that goes on.
+    /// The folder of the conversation to continue.
     session: Option<PathBuf>,
     turn: usize,
     question: String,
@@ -327,7 +327,7 @@ impl Fake {
     }
 }
 
-/// What a folder holds, in order; nothing where there is none.
+/// The entries of a folder, sorted; empty if the folder does not exist.
 fn listed(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
@@ -367,7 +367,7 @@ async fn until(file: &Path) {
     }
 }
 
-/// Whoever listens to a signal does not die of it.
+/// A process with a signal handler does not die of the signal.
 fn ignore() {
     for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
         std::mem::forget(signal(kind).expect("listening"));
@@ -404,21 +404,21 @@ fn spawn(command: &mut Command) {
     drop(command.spawn().expect("spawned"));
 }
 
-/// Leaves a sleeper in a session of its own and ends, so that the sleeper is an orphan.
+/// Starts a sleeping process in a new session and ends, so that the process is an orphan.
 fn stray() -> ExitCode {
     setsid().expect("a session of its own");
     spawn(Command::new("sleep").arg(LONG));
     ExitCode::SUCCESS
 }
 
-/// Forks once more, in yet another session, and ends; for ever.
+/// Starts a copy of itself in a new session and ends, without end.
 fn storm() -> ExitCode {
     setsid().expect("a session of its own");
     spawn(&mut myself("--storm"));
     ExitCode::SUCCESS
 }
 
-/// Ends this thread, the first, and no other: the process shows as a zombie, and lives.
+/// Ends only the first thread: the process looks like a zombie but is alive.
 fn headless(file: PathBuf) -> ! {
     std::thread::spawn(move || {
         while !std::fs::read_to_string("/proc/self/stat").expect("read").contains(") Z ") {
@@ -428,7 +428,7 @@ fn headless(file: PathBuf) -> ! {
         std::thread::sleep(Duration::from_secs(LONG.parse().expect("seconds")));
         exit(0)
     });
-    // The kernel ends a thread in this mode as soon as it does anything but read and write.
+    // In this mode the kernel ends the thread at any system call except read and write.
     set_secure_computing_mode(SecureComputingMode::Strict).expect("strict");
     loop {
         std::thread::park();
@@ -450,7 +450,7 @@ fn die(name: &str) {
     };
     kill_process(getpid(), signal).expect("sent");
     if signal == Signal::SEGV {
-        // Rust's own handler, which looks for stack overflows, takes the first.
+        // Rust's stack overflow handler consumes the first signal.
         kill_process(getpid(), signal).expect("sent");
     }
 }
