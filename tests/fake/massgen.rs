@@ -101,13 +101,13 @@ fn prompt(args: &[String]) -> Option<String> {
 }
 
 /// The value of a flag.
-fn given<'a>(args: &'a [String], flag: &str) -> Option<&'a String> {
+fn flag_value<'a>(args: &'a [String], flag: &str) -> Option<&'a String> {
     args.iter().skip_while(|arg| *arg != flag).nth(1)
 }
 
 /// The value of a text key in the config.
 fn configured(args: &[String], key: &str) -> Option<String> {
-    let text = std::fs::read_to_string(given(args, "--config")?).ok()?;
+    let text = std::fs::read_to_string(flag_value(args, "--config")?).ok()?;
     let start = format!("\"{key}\": ");
     serde_json::from_str(text.lines().find_map(|line| line.strip_prefix(&start))?).ok()
 }
@@ -121,10 +121,10 @@ fn nest(rest: &str) {
 fn nest_call(file: &str, tool: &str, arguments: &str) {
     let own = std::env::current_exe().expect("own path");
     let server = own.ancestors().nth(2).expect("target folder").join("massgen-mcp");
-    let kept = ["HOME", "LOGNAME", "PATH", "SHELL", "TERM", "USER"];
-    let kept = kept.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
+    let passed = ["HOME", "LOGNAME", "PATH", "SHELL", "TERM", "USER"];
+    let passed = passed.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
     let mut command = Command::new(server);
-    command.arg("--massgen").arg(&own).args(["--starts-per-minute", "10000"]).env_clear().envs(kept);
+    command.arg("--massgen").arg(&own).args(["--starts-per-minute", "10000"]).env_clear().envs(passed);
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("a server");
     let mut input = child.stdin.take().expect("input");
@@ -165,7 +165,7 @@ impl Fake {
         let session = configured(args, "session_id").map(|name| Path::new(".massgen/sessions").join(name));
         let turn = 1 + session.as_ref().map_or(0, |session| listed(session).len());
         let logs = base.join("log_20260101_000000_000000");
-        let inbox = given(args, "--inbox-dir").map(PathBuf::from).unwrap_or_default();
+        let inbox = flag_value(args, "--inbox-dir").map(PathBuf::from).unwrap_or_default();
         Fake { logs, answers: 0, lock: None, inbox, session, turn, question: question.to_owned() }
     }
 
@@ -186,18 +186,18 @@ impl Fake {
     }
 
     fn recall(&self, file: &Path) {
-        let mut told = String::new();
+        let mut text = String::new();
         let mut folders = vec![self.session.clone().expect("a session to restore")];
         while let Some(folder) = folders.pop() {
             for path in listed(&folder).into_iter().rev() {
                 if path.is_dir() {
                     folders.push(path);
                 } else {
-                    told += &format!("{}: {}\n", path.display(), std::fs::read_to_string(&path).expect("read"));
+                    text += &format!("{}: {}\n", path.display(), std::fs::read_to_string(&path).expect("read"));
                 }
             }
         }
-        put(file, told.as_bytes());
+        put(file, text.as_bytes());
     }
 
     fn attempt(&self) -> PathBuf {
@@ -208,11 +208,11 @@ impl Fake {
         let lines = script.lines().map(str::trim).take_while(|line| !line.starts_with('['));
         for line in lines.filter(|line| !line.is_empty()) {
             let (command, rest) = line.split_once(' ').unwrap_or((line, ""));
-            self.obey(command, rest).await;
+            self.run_command(command, rest).await;
         }
     }
 
-    async fn obey(&mut self, command: &str, rest: &str) {
+    async fn run_command(&mut self, command: &str, rest: &str) {
         match command {
             "announce" => self.announce(),
             "status" => self.status(rest.as_bytes()),
@@ -252,12 +252,12 @@ impl Fake {
             "ignore" => ignore(),
             "count" => count(PathBuf::from(rest)),
             "child" => self.spawn(quiet(Command::new("sleep").arg(LONG))),
-            "stray" => self.spawn(quiet(&mut myself("--stray"))),
-            "hold" => self.spawn(&mut myself("--stray")),
-            "storm" => self.spawn(quiet(&mut myself("--storm"))),
+            "stray" => self.spawn(quiet(&mut own_program("--stray"))),
+            "hold" => self.spawn(&mut own_program("--stray")),
+            "storm" => self.spawn(quiet(&mut own_program("--storm"))),
             "deaf" => self.spawn(quiet(Command::new("setsid").args(["--fork", "sh", "-c", DEAF]))),
             "headless" => headless(PathBuf::from(rest)),
-            "headless-child" => self.spawn(quiet(myself("--headless").arg(rest))),
+            "headless-child" => self.spawn(quiet(own_program("--headless").arg(rest))),
             "lock" => self.lock = Some(locked(Path::new(rest))),
             "environment" => {
                 std::env::vars().for_each(|(name, value)| say(&mut std::io::stdout(), &format!("{name}={value}")))
@@ -266,7 +266,7 @@ impl Fake {
             "raw" => {
                 let raw: String = serde_json::from_str(rest).expect("a JSON string");
                 let (command, rest) = raw.split_once(' ').unwrap_or((&raw, ""));
-                Box::pin(self.obey(command, rest)).await;
+                Box::pin(self.run_command(command, rest)).await;
             }
             "log" => put(&self.attempt().join("massgen.log"), format!("{rest}\n").as_bytes()),
             "agent-log" => {
@@ -390,7 +390,7 @@ fn locked(path: &Path) -> File {
     file
 }
 
-fn myself(role: &str) -> Command {
+fn own_program(role: &str) -> Command {
     let mut command = Command::new("/proc/self/exe");
     command.arg0("massgen").arg(role);
     command
@@ -414,7 +414,7 @@ fn stray() -> ExitCode {
 /// Starts a copy of itself in a new session and ends, without end.
 fn storm() -> ExitCode {
     setsid().expect("a session of its own");
-    spawn(&mut myself("--storm"));
+    spawn(&mut own_program("--storm"));
     ExitCode::SUCCESS
 }
 

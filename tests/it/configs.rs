@@ -33,8 +33,8 @@ async fn different(lab: &Lab, pairs: &[(String, String, String)]) -> Vec<String>
     let mut command = tokio::process::Command::new(python);
     command.args(["-c", COMPARE]).arg(input).stdin(Stdio::null()).kill_on_drop(true);
     let output = command.output().await.expect("python");
-    let said = String::from_utf8(output.stdout).expect("UTF-8");
-    let mut names: Vec<String> = said.lines().map(str::to_owned).collect();
+    let printed = String::from_utf8(output.stdout).expect("UTF-8");
+    let mut names: Vec<String> = printed.lines().map(str::to_owned).collect();
     let end = names.pop();
     assert_eq!(end.as_deref(), Some("compared"), "{}", String::from_utf8_lossy(&output.stderr));
     names
@@ -129,8 +129,8 @@ async fn resolved_by_massgen(lab: &Lab, names: &BTreeSet<String>) -> BTreeMap<St
     lab.surroundings(&mut command);
     command.env("LITELLM_LOCAL_MODEL_COST_MAP", "True").args(["-c", RESOLVE]).arg(input);
     let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await.expect("python");
-    let said = String::from_utf8(output.stdout).expect("UTF-8");
-    let answer = said.lines().last().map(serde_json::from_str);
+    let printed = String::from_utf8(output.stdout).expect("UTF-8");
+    let answer = printed.lines().last().map(serde_json::from_str);
     answer.and_then(Result::ok).unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(&output.stderr)))
 }
 

@@ -31,20 +31,20 @@ fn read_so_far(pid: u32) -> Read {
 }
 
 /// What the server reads for repeated identical calls: the minimum over some rounds, because the server may do other work meanwhile.
-async fn reads(client: &Client, asked: Value) -> Read {
-    let mut least = round(client, &asked).await;
+async fn measure(client: &Client, arguments: Value) -> Read {
+    let mut minimum = measure_round(client, &arguments).await;
     for _ in 1..ROUNDS {
-        let again = round(client, &asked).await;
-        least = Read { calls: least.calls.min(again.calls), bytes: least.bytes.min(again.bytes) };
+        let next = measure_round(client, &arguments).await;
+        minimum = Read { calls: minimum.calls.min(next.calls), bytes: minimum.bytes.min(next.bytes) };
     }
-    least
+    minimum
 }
 
-async fn round(client: &Client, asked: &Value) -> Read {
-    client.call("check_status", asked.clone()).await;
+async fn measure_round(client: &Client, arguments: &Value) -> Read {
+    client.call("check_status", arguments.clone()).await;
     let before = read_so_far(client.pid);
     for _ in 0..CALLS {
-        client.call("check_status", asked.clone()).await;
+        client.call("check_status", arguments.clone()).await;
     }
     let after = read_so_far(client.pid);
     Read { calls: after.calls - before.calls, bytes: after.bytes - before.bytes }
@@ -66,23 +66,23 @@ async fn bytes_read_per_status_call_do_not_grow_with_the_runs_on_disk() {
     let client = lab.client().await;
     let id = client.start(json!({"question": "q", "config": "@rehearsal"})).await;
     client.end(&id).await;
-    let alone = reads(&client, json!({"run_id": id})).await;
+    let alone = measure(&client, json!({"run_id": id})).await;
     for number in 0..OTHERS {
         copy(&lab.run_folder(&id), &id, &format!("mg-{number:08}"));
     }
-    let among_many = reads(&client, json!({"run_id": id})).await;
+    let among_many = measure(&client, json!({"run_id": id})).await;
     // A read of an empty input counts too, so allow two more per call.
     assert!(among_many.calls <= alone.calls + 2 * CALLS, "{alone:?}, {among_many:?}");
     assert!(among_many.bytes <= alone.bytes + 1_000, "{alone:?}, {among_many:?}");
 
-    let newcomer = lab.client().await;
+    let new_client = lab.client().await;
     let record = std::fs::metadata(lab.run_folder(&id).join("run.json")).expect("there").len();
-    let before = read_so_far(newcomer.pid);
-    let seen = newcomer.call("check_status", json!({})).await;
-    let after = read_so_far(newcomer.pid);
-    assert_eq!(seen["runs"].as_array().map(Vec::len), Some(20));
+    let before = read_so_far(new_client.pid);
+    let status = new_client.call("check_status", json!({})).await;
+    let after = read_so_far(new_client.pid);
+    assert_eq!(status["runs"].as_array().map(Vec::len), Some(20));
     assert!(after.bytes - before.bytes < 30 * 2 * record, "only those are read that are shown: {before:?}, {after:?}");
-    newcomer.close().await;
+    new_client.close().await;
     client.close().await;
 }
 
@@ -95,11 +95,11 @@ async fn bytes_read_per_status_call_do_not_grow_with_status_json() {
     let script = format!("#!fake\nannounce\n{small}\nuntil {}\nbig-status 2\nforever", go.display());
     let id = client.start(json!({"question": script, "config": "@rehearsal"})).await;
     client.until(&id, |run| !run["agents"].is_null()).await;
-    let by_small = reads(&client, json!({"run_id": id})).await;
+    let with_small = measure(&client, json!({"run_id": id})).await;
     std::fs::write(&go, "").expect("written");
     client.until(&id, |run| run["agents"]["agent_a"] == "answered agent1.1").await;
-    let by_large = reads(&client, json!({"run_id": id})).await;
-    assert!(by_large.bytes <= by_small.bytes + CALLS * 500, "{by_small:?}, {by_large:?}");
+    let with_large = measure(&client, json!({"run_id": id})).await;
+    assert!(with_large.bytes <= with_small.bytes + CALLS * 500, "{with_small:?}, {with_large:?}");
     client.call("kill_run", json!({"run_id": id, "grace_s": 0})).await;
     client.close().await;
     lab.nobody_is_left().await;

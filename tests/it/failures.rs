@@ -150,7 +150,7 @@ async fn a_missing_agent_program_is_named() {
     lab.put("config.yaml", &program("codex"));
     let (run, _) = ended(&lab, "config.yaml").await;
     assert_eq!((&run["exit"], &run["problem"]["code"]), (&json!("2"), &json!("agent_program_missing")), "{run}");
-    assert!(run["problem"]["message"].as_str().is_some_and(|said| said.contains("Codex CLI not found")), "{run}");
+    assert!(run["problem"]["message"].as_str().is_some_and(|message| message.contains("Codex CLI not found")), "{run}");
 }
 
 #[tokio::test]

@@ -81,8 +81,8 @@ async fn the_doctor_warns_when_tools_are_not_next_to_the_interpreter() {
     let lab = lab.named(venv.join("bin/massgen"));
     let checked = |lab: &Lab| {
         let output = lab.command().into_std().args(["doctor", "--json", "--no-rehearsal"]).output().expect("ran");
-        let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-        let checks = told["checks"].as_array().expect("list").iter();
+        let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let checks = report["checks"].as_array().expect("list").iter();
         checks.filter(|check| check["check"] == "tools").map(|check| check["verdict"].clone()).collect::<Vec<_>>()
     };
     assert_eq!(checked(&lab), ["warning"]);
@@ -99,8 +99,8 @@ async fn real_massgen_that_cannot_be_imported_fails_once_and_is_refused_afterwar
     let lab = lab.named(venv.join("bin/massgen"));
     let client = lab.client().await;
     // MassGen's metadata is not where the server looks for its version, so the first start is not refused.
-    let asked = json!({"question": "q", "config": "@rehearsal"});
-    let id = client.start(asked.clone()).await;
+    let arguments = json!({"question": "q", "config": "@rehearsal"});
+    let id = client.start(arguments.clone()).await;
     let run = client.end(&id).await;
     let problem = &run["problem"];
     assert_eq!((&problem["code"], &problem["retry"]), (&json!("massgen_broken"), &json!("no")), "{run}");
@@ -126,7 +126,7 @@ async fn real_massgen_that_cannot_be_imported_fails_once_and_is_refused_afterwar
     let site = venv.join("lib").join(real.parent().expect("python").file_name().expect("name")).join("site-packages");
     std::fs::rename(site.join("mcp-2.3.0.dist-info"), site.join("mcp-1.30.0.dist-info")).expect("renamed");
     std::fs::remove_dir_all(site.join("mcp")).expect("removed");
-    let id = client.start(asked).await;
+    let id = client.start(arguments).await;
     assert_eq!(client.end(&id).await["state"], "succeeded");
     client.close().await;
     lab.nobody_is_left().await;
@@ -144,8 +144,8 @@ async fn a_dry_run_reports_that_real_massgen_cannot_be_imported() {
         "agents:\n  - id: a\n    backend: {type: chatcompletion, model: m, base_url: 'http://127.0.0.1:9'}\n",
     );
     let client = lab.client().await;
-    let asked = json!({"question": "q", "config": "c.yaml", "dry_run": true});
-    assert_eq!(client.refused("run_massgen", asked).await, "massgen_broken");
+    let arguments = json!({"question": "q", "config": "c.yaml", "dry_run": true});
+    assert_eq!(client.refused("run_massgen", arguments).await, "massgen_broken");
     let listed = client.call("list_configs", json!({})).await;
     assert_eq!(listed["problem"]["code"], "massgen_broken", "it is not tried again: {listed}");
     client.close().await;
@@ -171,9 +171,9 @@ async fn incompatible_versions_are_refused_without_a_start() {
     client.close().await;
 
     let setup = lab.command().into_std().arg("setup").stderr(std::process::Stdio::piped()).output().expect("ran");
-    let said = String::from_utf8_lossy(&setup.stderr).into_owned();
-    assert!(!setup.status.success() && said.contains("mcp 2.3.0") && said.contains("--massgen"), "{said}");
+    let output = String::from_utf8_lossy(&setup.stderr).into_owned();
+    assert!(!setup.status.success() && output.contains("mcp 2.3.0") && output.contains("--massgen"), "{output}");
     let doctor = lab.command().into_std().args(["doctor", "--no-rehearsal"]).output().expect("ran");
-    let said = String::from_utf8_lossy(&doctor.stdout).into_owned();
-    assert!(said.contains("problem  MassGen: ") && said.contains("mcp<2"), "{said}");
+    let output = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    assert!(output.contains("problem  MassGen: ") && output.contains("mcp<2"), "{output}");
 }

@@ -135,8 +135,8 @@ async fn changes_that_massgen_does_not_apply_are_reported() {
     let client = lab.client().await;
     let config = "@rehearsal/agents=1/command=echo%20two%20%3E.worktree%2Fctx_1%2Fb.txt";
     let overrides = json!({"orchestrator": {"coordination": {"write_mode": "auto"}}});
-    let asked = json!({"question": "q", "config": config, "context": "write", "overrides": overrides});
-    let id = client.start(asked).await;
+    let arguments = json!({"question": "q", "config": config, "context": "write", "overrides": overrides});
+    let id = client.start(arguments).await;
     let run = client.end(&id).await;
     assert!(!lab.project().join("b.txt").exists(), "MassGen applied it, which is what this is about");
     assert_eq!((&run["state"], &run["warning"]["code"]), (&json!("succeeded"), &json!("changes_not_applied")), "{run}");

@@ -24,11 +24,11 @@ const PIPE: u64 = 1 << 12;
 const OF_GLIBC: u64 = 0b11 << 31;
 
 /// This lab's server, started by a launcher.
-fn under(lab: &Lab, launcher: &[&str]) -> Command {
-    after(launcher, &lab.command())
+fn server_under(lab: &Lab, launcher: &[&str]) -> Command {
+    with_launcher(launcher, &lab.command())
 }
 
-fn after(launcher: &[&str], command: &Command) -> Command {
+fn with_launcher(launcher: &[&str], command: &Command) -> Command {
     let command = command.as_std();
     let mut launched = Command::new(launcher[0]);
     launched.args(&launcher[1..]).arg(command.get_program()).args(command.get_args()).stderr(Stdio::null());
@@ -42,11 +42,11 @@ fn after(launcher: &[&str], command: &Command) -> Command {
 }
 
 /// The output of a program that the launcher starts.
-async fn seen_under(launcher: &[&str], program: &[&str]) -> String {
+async fn output_under(launcher: &[&str], program: &[&str]) -> String {
     let mut command = Command::new(program[0]);
     command.args(&program[1..]);
-    let seen = after(launcher, &command).output().await.expect("started");
-    String::from_utf8_lossy(&seen.stdout).into_owned()
+    let output = with_launcher(launcher, &command).output().await.expect("started");
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// The signals that a process blocks and ignores, from the text of its `/proc/PID/status`.
@@ -81,27 +81,27 @@ fn shell(setting: &str) -> [String; 4] {
 }
 
 /// The shell as a launcher, after a check that its setting has an effect.
-async fn setting<'a>(shell: &'a [String; 4], look: &str, left: &str) -> [&'a str; 4] {
+async fn setting<'a>(shell: &'a [String; 4], check: &str, left: &str) -> [&'a str; 4] {
     let launcher = shell.each_ref().map(String::as_str);
-    assert_eq!(seen_under(&launcher, &["sh", "-c", look]).await.trim(), left, "{launcher:?}");
+    assert_eq!(output_under(&launcher, &["sh", "-c", check]).await.trim(), left, "{launcher:?}");
     launcher
 }
 
 #[tokio::test]
 async fn no_process_keeps_signals_blocked_or_ignored_by_the_launcher() {
     for launcher in [BLOCKS, IGNORES, BACKGROUND] {
-        let left = signals(&seen_under(launcher, &["cat", "/proc/self/status"]).await);
+        let left = signals(&output_under(launcher, &["cat", "/proc/self/status"]).await);
         assert_ne!(left, (0, 0), "{launcher:?} leaves nothing");
         let lab = Lab::fake();
-        let client = lab.client_of(under(&lab, launcher)).await;
+        let client = lab.client_of(server_under(&lab, launcher)).await;
         let id = client.start(fake("announce\nforever")).await;
         client.until(&id, |run| run["state"] == "running").await;
         let all = signals_of(&lab);
         assert_eq!(all.len(), 3, "server, supervisor and stand-in: {all:?}");
         for (line, (blocked, ignored)) in all {
             // A server keeps SIGHUP ignored, as under `nohup`. A supervisor has its own session and does not need that.
-            let kept = if line.contains("massgen-mcp --home") { PIPE | (left.1 & HUP) } else { PIPE };
-            assert_eq!((blocked, ignored), (0, kept), "{launcher:?}: {line}");
+            let expected = if line.contains("massgen-mcp --home") { PIPE | (left.1 & HUP) } else { PIPE };
+            assert_eq!((blocked, ignored), (0, expected), "{launcher:?}: {line}");
         }
         client.call("kill_run", json!({"run_id": id, "grace_s": 5})).await;
         let run = client.end(&id).await;
@@ -115,14 +115,14 @@ async fn no_process_keeps_signals_blocked_or_ignored_by_the_launcher() {
 #[tokio::test]
 async fn sigterm_ends_a_server_whose_launcher_ignores_it() {
     let lab = Lab::fake();
-    let client = lab.client_of(under(&lab, IGNORES)).await;
+    let client = lab.client_of(server_under(&lab, IGNORES)).await;
     let ended = std::process::Command::new("kill").args(["-TERM", &client.pid.to_string()]).status().expect("kill");
     assert!(ended.success());
     lab.nobody_is_left().await;
 }
 
 /// A stand-in in Python that prints its signal dispositions.
-const TELL_SIGNALS: &str = "
+const PRINT_SIGNALS: &str = "
 import signal
 if __name__ == '__main__':
     for number in sorted(signal.valid_signals()):
@@ -132,14 +132,14 @@ if __name__ == '__main__':
 
 #[tokio::test]
 async fn cold_and_warm_runs_have_the_same_signals_under_any_launcher() {
-    let mut seen = Vec::new();
+    let mut results = Vec::new();
     for launcher in [&["env"][..], BLOCKS, IGNORES, BACKGROUND] {
         for warm in [false, true] {
-            let lab = Lab::python(TELL_SIGNALS).await;
-            let mut command = under(&lab, launcher);
+            let lab = Lab::python(PRINT_SIGNALS).await;
+            let mut command = server_under(&lab, launcher);
             command.env("MASSGEN_MCP_WARM", warm.to_string());
             if warm {
-                let mut warm_up = under(&lab, launcher);
+                let mut warm_up = server_under(&lab, launcher);
                 warm_up.args(["warm", "--rehearsal"]).env("MASSGEN_MCP_WARM", "true").stdout(Stdio::null());
                 assert!(warm_up.status().await.expect("ran").success());
             }
@@ -149,16 +149,16 @@ async fn cold_and_warm_runs_have_the_same_signals_under_any_launcher() {
             let run = client.call("check_status", json!({"run_id": id, "detail": "full"})).await;
             let start = if warm { "warm" } else { "cold" };
             assert_eq!(run["runs"][0]["details"]["start"], start, "{launcher:?}");
-            let told = std::fs::read_to_string(lab.run_folder(&id).join("stdout.log")).expect("log");
-            let hang_up = told.lines().next().unwrap_or_default();
+            let output = std::fs::read_to_string(lab.run_folder(&id).join("stdout.log")).expect("log");
+            let hang_up = output.lines().next().unwrap_or_default();
             assert!(hang_up.contains("SIG_DFL"), "{hang_up}");
-            seen.push((format!("{launcher:?} {start}"), told));
+            results.push((format!("{launcher:?} {start}"), output));
             client.close().await;
             lab.nobody_is_left().await;
         }
     }
-    for (launch, told) in &seen {
-        assert_eq!(*told, seen[0].1, "{launch}");
+    for (launch, output) in &results {
+        assert_eq!(*output, results[0].1, "{launch}");
     }
 }
 
@@ -167,7 +167,7 @@ async fn cold_and_warm_runs_have_the_same_signals_under_any_launcher() {
 async fn real_massgen_ends_and_can_be_stopped_under_any_launcher() {
     let lab = Lab::real().await;
     let launcher = ["env", "--block-signal=CHLD,TERM,INT", "--ignore-signal=QUIT,HUP"];
-    let client = lab.client_of(under(&lab, &launcher)).await;
+    let client = lab.client_of(server_under(&lab, &launcher)).await;
     let id = client.start(json!({"question": "q", "config": "@rehearsal"})).await;
     assert_eq!(client.end(&id).await["state"], "succeeded");
     let id = client.start(json!({"question": "q", "config": "@rehearsal/hang"})).await;

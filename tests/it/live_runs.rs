@@ -13,8 +13,8 @@ fn script(lines: &str) -> String {
 const SPENT: &str = r#"status {"costs": {"total_estimated_cost": 0.25, "total_input_tokens": 5, "total_output_tokens": 5}, "agents": {"agent_a": {"status": "answered", "token_usage": {"input_tokens": 5, "output_tokens": 5, "estimated_cost": 0.25}}}}"#;
 
 /// Starts a run that does not end by itself; returns its id.
-async fn forever(client: &Client, more: &str) -> String {
-    let id = client.start(json!({"question": script(&format!("{more}\nforever")), "config": "@rehearsal"})).await;
+async fn forever(client: &Client, commands: &str) -> String {
+    let id = client.start(json!({"question": script(&format!("{commands}\nforever")), "config": "@rehearsal"})).await;
     client.until(&id, |run| run["state"] == "running").await;
     id
 }
@@ -32,8 +32,8 @@ async fn three_calls_read_the_day_totals_and_stop_all_live_runs() {
     client.end(&done).await;
     let live = [forever(&client, "print one").await, forever(&client, "print two").await];
 
-    let seen = client.call("check_status", json!({})).await;
-    let (run, today) = (&seen["runs"][2], &seen["today"]);
+    let status = client.call("check_status", json!({})).await;
+    let (run, today) = (&status["runs"][2], &status["today"]);
     assert_eq!(
         (&run["run_id"], &run["config"], &run["state"]),
         (&json!(done), &json!("@rehearsal"), &json!("succeeded"))
@@ -50,15 +50,15 @@ async fn three_calls_read_the_day_totals_and_stop_all_live_runs() {
         "{today}"
     );
 
-    let seen = client.call("check_status", json!({"live": true})).await;
-    assert_eq!(ids(&seen["runs"]), [live[1].as_str(), &live[0]], "the latest first: {seen}");
+    let status = client.call("check_status", json!({"live": true})).await;
+    assert_eq!(ids(&status["runs"]), [live[1].as_str(), &live[0]], "the latest first: {status}");
     let killed = client.call("kill_run", json!({"all": true, "grace_s": 0, "reason": "that is all"})).await;
     let receipts = killed["receipts"].as_array().expect("receipts");
     assert!(receipts.len() == 2 && receipts.iter().all(|receipt| receipt["state"] == "killed"), "{killed}");
-    let seen = client.call("check_status", json!({"live": true})).await;
-    assert_eq!((&seen["runs"], &seen["today"]["live"]), (&json!([]), &json!(0)), "{seen}");
-    let again = client.call("kill_run", json!({"all": true})).await;
-    assert_eq!(again, json!({"receipts": []}), "nothing is left to stop");
+    let status = client.call("check_status", json!({"live": true})).await;
+    assert_eq!((&status["runs"], &status["today"]["live"]), (&json!([]), &json!(0)), "{status}");
+    let repeated = client.call("kill_run", json!({"all": true})).await;
+    assert_eq!(repeated, json!({"receipts": []}), "nothing is left to stop");
     client.close().await;
     lab.nobody_is_left().await;
 }
@@ -69,22 +69,22 @@ async fn kill_all_of_another_server_stops_an_experiment_and_its_planned_runs() {
     let mut command = lab.command();
     command.args(["--max-runs", "2"]);
     let client = lab.client_of(command).await;
-    let asked = json!({"config": "@rehearsal", "question": script("forever"), "repeat": 20, "group": "many"});
-    client.call("run_massgen", asked).await;
+    let arguments = json!({"config": "@rehearsal", "question": script("forever"), "repeat": 20, "group": "many"});
+    client.call("run_massgen", arguments).await;
     let other = lab.client().await;
-    let begun = || std::fs::read_dir(lab.state().join("runs")).expect("runs").flatten().count() >= 2;
-    wait_until("two have begun", begun).await;
+    let two_started = || std::fs::read_dir(lab.state().join("runs")).expect("runs").flatten().count() >= 2;
+    wait_until("two have begun", two_started).await;
     let killed = other.call("kill_run", json!({"all": true, "grace_s": 0})).await;
     let receipts = killed["receipts"].as_array().expect("receipts");
     assert!(!receipts.is_empty() && receipts.iter().all(|receipt| receipt["state"] == "killed"), "{killed}");
     assert!(killed["others"]["not_started"].as_u64() >= Some(17), "{killed}");
-    let mut seen = other.call("check_status", json!({"group": "many"})).await;
+    let mut status = other.call("check_status", json!({"group": "many"})).await;
     assert!(
-        seen["runs"].as_array().is_some_and(|runs| runs.len() <= 3),
-        "of those that never began none is shown: {seen}"
+        status["runs"].as_array().is_some_and(|runs| runs.len() <= 3),
+        "of those that never began none is shown: {status}"
     );
-    let group = seen["group"].take();
-    assert!(group["closed"].as_str().is_some_and(|why| why.starts_with("stopped")), "{group}");
+    let group = status["group"].take();
+    assert!(group["closed"].as_str().is_some_and(|reason| reason.starts_with("stopped")), "{group}");
     other.close().await;
     client.close().await;
     lab.nobody_is_left().await;
@@ -138,24 +138,24 @@ async fn a_run_that_starts_during_kill_all_has_a_receipt() {
     let client = lab.client_of(command).await;
     let gate = lab.project().join("gate");
     let first = script(&format!("until {}\nfinal agent_a done", gate.display()));
-    let asked = json!({"config": "@rehearsal", "questions": [first, script("forever")], "group": "g"});
-    let begun = client.call("run_massgen", asked).await;
-    let [first, second] = [0, 1].map(|place| begun["run_ids"][place].as_str().expect("id").to_owned());
+    let arguments = json!({"config": "@rehearsal", "questions": [first, script("forever")], "group": "g"});
+    let started = client.call("run_massgen", arguments).await;
+    let [first, second] = [0, 1].map(|index| started["run_ids"][index].as_str().expect("id").to_owned());
     client.until(&first, |run| run["state"] == "running").await;
-    let conductor = pid_of(&lab, " conduct ").expect("conductor");
-    signal("-STOP", &conductor);
+    let driver = pid_of(&lab, " conduct ").expect("conductor");
+    signal("-STOP", &driver);
     std::fs::write(&gate, "").expect("written");
     wait_until("the first run is over", || pid_of(&lab, " supervise ").is_none()).await;
 
     let ledger = lab.state().join("ledger.lock");
-    let held = std::fs::File::open(&ledger).expect("ledger.lock");
-    held.lock().expect("locked");
-    signal("-CONT", &conductor);
-    wait_until("the conductor waits for the ledger", || has_open(conductor.parse().expect("pid"), &ledger)).await;
+    let lock = std::fs::File::open(&ledger).expect("ledger.lock");
+    lock.lock().expect("locked");
+    signal("-CONT", &driver);
+    wait_until("the conductor waits for the ledger", || has_open(driver.parse().expect("pid"), &ledger)).await;
     let killing = client.call("kill_run", json!({"all": true, "grace_s": 0}));
     let released = async {
-        wait_until("the experiment is to stop", || stop_is_asked(&lab)).await;
-        drop(held);
+        wait_until("the experiment is to stop", || stop_is_requested(&lab)).await;
+        drop(lock);
     };
     let (killed, ()) = tokio::join!(killing, released);
     assert_eq!(ids(&killed["receipts"]), [second.as_str()], "{killed}");
@@ -164,9 +164,9 @@ async fn a_run_that_starts_during_kill_all_has_a_receipt() {
     lab.nobody_is_left().await;
 }
 
-fn pid_of(lab: &Lab, word: &str) -> Option<String> {
+fn pid_of(lab: &Lab, part: &str) -> Option<String> {
     let processes = lab.processes();
-    let line = processes.iter().find(|line| line.contains(word))?;
+    let line = processes.iter().find(|line| line.contains(part))?;
     line.split(' ').next().map(str::to_owned)
 }
 
@@ -174,7 +174,7 @@ fn signal(name: &str, pid: &str) {
     assert!(std::process::Command::new("kill").args([name, pid]).status().expect("kill").success());
 }
 
-fn stop_is_asked(lab: &Lab) -> bool {
+fn stop_is_requested(lab: &Lab) -> bool {
     let experiments = std::fs::read_dir(lab.state().join("experiments")).into_iter().flatten().flatten();
     experiments.into_iter().any(|entry| entry.path().join("stop.json").exists())
 }
@@ -183,7 +183,8 @@ fn stop_is_asked(lab: &Lab) -> bool {
 fn in_project(lab: &Lab, folder: &std::path::Path) -> Command {
     let server = lab.command();
     let own = lab.project();
-    let arguments = server.as_std().get_args().map(|one| if one == own { folder.as_os_str() } else { one });
+    let arguments =
+        server.as_std().get_args().map(|argument| if argument == own { folder.as_os_str() } else { argument });
     let mut command = Command::new(server.as_std().get_program());
     command.args(arguments).stderr(std::process::Stdio::null());
     with_variables_of(&server, command)
@@ -211,12 +212,12 @@ fn with_variables_of(server: &Command, mut command: Command) -> Command {
 async fn receipts_of_many_stops_are_bounded_and_the_others_are_counted() {
     let lab = Lab::fake();
     let client = lab.client().await;
-    let asked = json!({"config": "@rehearsal", "question": script("forever"), "repeat": 23, "group": "g"});
-    client.call("run_massgen", asked).await;
-    let running = |seen: &Value| seen["group"]["states"]["running"] == 23;
-    let mut seen = client.call("check_status", json!({"group": "g"})).await;
-    while !running(&seen) {
-        seen = client.call("check_status", json!({"group": "g", "wait_s": 40, "since": seen["cursor"]})).await;
+    let arguments = json!({"config": "@rehearsal", "question": script("forever"), "repeat": 23, "group": "g"});
+    client.call("run_massgen", arguments).await;
+    let running = |status: &Value| status["group"]["states"]["running"] == 23;
+    let mut status = client.call("check_status", json!({"group": "g"})).await;
+    while !running(&status) {
+        status = client.call("check_status", json!({"group": "g", "wait_s": 40, "since": status["cursor"]})).await;
     }
     let live = client.call("check_status", json!({"live": true})).await;
     assert_eq!((live["runs"].as_array().map(Vec::len), &live["today"]["live"]), (Some(20), &json!(23)), "{live}");
@@ -231,19 +232,19 @@ async fn receipts_of_many_stops_are_bounded_and_the_others_are_counted() {
 async fn kill_all_by_an_agent_of_a_run_stops_only_the_runs_below_it() {
     let lab = Lab::fake();
     let client = lab.client().await;
-    let beside = forever(&client, "print beside").await;
-    let (told, gate) = (lab.project().join("told"), lab.project().join("gate"));
-    let file = told.display();
+    let sibling = forever(&client, "print beside").await;
+    let (answers, gate) = (lab.project().join("told"), lab.project().join("gate"));
+    let file = answers.display();
     let nested = json!({"config": "@rehearsal", "question": script("print below\nforever")});
     let outer = format!(
         "nest {file} {nested}\nuntil {}\nnest-call {file} check_status {{\"live\": true}}\nnest-call {file} kill_run {{\"all\": true, \"grace_s\": 0}}\nfinal agent_a done",
         gate.display()
     );
     let id = client.start(json!({"question": script(&outer), "config": "@rehearsal"})).await;
-    let lines = || std::fs::read_to_string(&told).unwrap_or_default().lines().count();
+    let lines = || std::fs::read_to_string(&answers).unwrap_or_default().lines().count();
     wait_until("the agent has started one", || lines() == 1).await;
     let line = |n: usize| {
-        let text = std::fs::read_to_string(&told).expect("told");
+        let text = std::fs::read_to_string(&answers).expect("told");
         serde_json::from_str::<Value>(text.lines().nth(n).expect("a line")).expect("JSON")
     };
     let below = line(0)["run_id"].as_str().expect("id").to_owned();
@@ -254,9 +255,9 @@ async fn kill_all_by_an_agent_of_a_run_stops_only_the_runs_below_it() {
     assert_eq!(ids(&line(1)["runs"]), [below.as_str()]);
     assert_eq!(ids(&line(2)["receipts"]), [below.as_str()]);
     assert_eq!(client.end(&below).await["state"], "killed");
-    let seen = client.call("check_status", json!({"live": true})).await;
-    assert_eq!(ids(&seen["runs"]), [beside.as_str()]);
-    client.call("kill_run", json!({"run_id": beside, "grace_s": 0})).await;
+    let status = client.call("check_status", json!({"live": true})).await;
+    assert_eq!(ids(&status["runs"]), [sibling.as_str()]);
+    client.call("kill_run", json!({"run_id": sibling, "grace_s": 0})).await;
     client.close().await;
     lab.nobody_is_left().await;
 }
@@ -266,17 +267,17 @@ async fn a_wait_for_all_live_runs_shows_the_run_that_ends() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let gate = lab.project().join("gate");
-    let held = forever(&client, "print held").await;
+    let other = forever(&client, "print held").await;
     let question = script(&format!("until {}\nfinal agent_a done", gate.display()));
     let id = client.start(json!({"question": question, "config": "@rehearsal"})).await;
     client.until(&id, |run| run["state"] == "running").await;
     let waiting = client.call("check_status", json!({"live": true, "until": "any_done", "wait_s": 45}));
     let opened = async { std::fs::write(&gate, "").expect("written") };
-    let (seen, ()) = tokio::join!(waiting, opened);
-    let ended = seen["runs"].as_array().expect("runs").iter().find(|run| run["run_id"] == id.as_str());
+    let (status, ()) = tokio::join!(waiting, opened);
+    let ended = status["runs"].as_array().expect("runs").iter().find(|run| run["run_id"] == id.as_str());
     // The run may have ended before the wait took its first snapshot; then the wait is for the other run.
-    assert!(ended.is_none_or(|run| run["state"] == "succeeded" || run["answer_ready"] == true), "{seen}");
-    client.call("kill_run", json!({"run_ids": [held, id], "grace_s": 0})).await;
+    assert!(ended.is_none_or(|run| run["state"] == "succeeded" || run["answer_ready"] == true), "{status}");
+    client.call("kill_run", json!({"run_ids": [other, id], "grace_s": 0})).await;
     client.close().await;
     lab.nobody_is_left().await;
 }
@@ -286,19 +287,19 @@ async fn day_totals_include_removed_runs() {
     let lab = Lab::fake();
     let client = lab.client().await;
     for _ in 0..2 {
-        let mut asked = fake(&format!("announce\n{SPENT}\nfinal agent_a x"));
-        asked["fresh"] = json!(true);
-        let id = client.start(asked).await;
+        let mut arguments = fake(&format!("announce\n{SPENT}\nfinal agent_a x"));
+        arguments["fresh"] = json!(true);
+        let id = client.start(arguments).await;
         client.end(&id).await;
     }
     lab.only_servers_are_left().await;
     let pruned = lab.command().args(["prune", "--keep-runs", "1"]).output().await.expect("ran");
     assert!(pruned.status.success());
-    let seen = client.call("check_status", json!({})).await;
+    let status = client.call("check_status", json!({})).await;
     assert_eq!(
-        (ids(&seen["runs"]).len(), &seen["today"]["runs"], &seen["today"]["cost_usd"]),
+        (ids(&status["runs"]).len(), &status["today"]["runs"], &status["today"]["cost_usd"]),
         (1, &json!(2), &json!(0.5)),
-        "{seen}"
+        "{status}"
     );
     client.close().await;
     lab.nobody_is_left().await;
@@ -308,14 +309,14 @@ async fn day_totals_include_removed_runs() {
 async fn naming_runs_together_with_all_is_refused() {
     let lab = Lab::fake();
     let client = lab.client().await;
-    for (tool, asked) in [
+    for (tool, arguments) in [
         ("check_status", json!({"live": true, "group": "g"})),
         ("check_status", json!({"live": true, "run_id": "mg-00000000"})),
         ("kill_run", json!({})),
         ("kill_run", json!({"all": true, "group": "g"})),
         ("kill_run", json!({"run_id": "mg-00000000", "run_ids": ["mg-00000001"]})),
     ] {
-        assert_eq!(client.refused(tool, asked.clone()).await, "selection_unclear", "{asked}");
+        assert_eq!(client.refused(tool, arguments.clone()).await, "selection_unclear", "{arguments}");
     }
     assert_eq!(client.refused("kill_run", json!({"run_ids": ["mg-00000000"]})).await, "unknown_run");
     client.close().await;
@@ -326,18 +327,18 @@ async fn the_kill_command_stops_all_live_runs() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let id = forever(&client, "print one").await;
-    let said = |arguments: &'static [&'static str]| {
+    let printed = |arguments: &'static [&'static str]| {
         let mut command = lab.command();
         async move { String::from_utf8(command.args(arguments).output().await.expect("ran").stdout).expect("UTF-8") }
     };
-    let listed = said(&["runs", "--live"]).await;
+    let listed = printed(&["runs", "--live"]).await;
     assert!(
         listed.contains(&id) && listed.contains("@rehearsal: #!fake") && listed.contains("1 of them live"),
         "{listed}"
     );
-    assert!(said(&["kill", "--all", "--grace-s", "0"]).await.starts_with(&id));
-    assert_eq!(said(&["kill", "--all"]).await, "no run goes on\n");
-    assert!(said(&["runs", "--live"]).await.starts_with("no run goes on\n"));
+    assert!(printed(&["kill", "--all", "--grace-s", "0"]).await.starts_with(&id));
+    assert_eq!(printed(&["kill", "--all"]).await, "no run goes on\n");
+    assert!(printed(&["runs", "--live"]).await.starts_with("no run goes on\n"));
     client.close().await;
     lab.nobody_is_left().await;
 }

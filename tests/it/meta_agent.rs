@@ -69,11 +69,12 @@ async fn a_massgen_agent_starts_massgen_and_reports_its_answer() {
     assert_eq!(nested["details"]["group"], "lead", "{nested}");
 
     // The lead reports the complete answer of the nested run, with its run id.
-    let said = client.call("read_result", json!({"run_id": child})).await["text"].as_str().expect("text").to_owned();
+    let nested_answer =
+        client.call("read_result", json!({"run_id": child})).await["text"].as_str().expect("text").to_owned();
     let reported = client.call("read_result", json!({"run_id": id})).await;
     let text = reported["text"].as_str().expect("text");
-    assert!(said.contains("Which colour is best?") && text.contains(&child), "{said}\n{reported}");
-    assert!(text.contains(said.trim()), "{said}\n{reported}");
+    assert!(nested_answer.contains("Which colour is best?") && text.contains(&child), "{nested_answer}\n{reported}");
+    assert!(text.contains(nested_answer.trim()), "{nested_answer}\n{reported}");
 
     // The cost of the tree is the sum of both costs.
     let (own, below) = (run["cost_usd"].as_f64().expect("cost"), nested["cost_usd"].as_f64().expect("cost"));
@@ -112,19 +113,19 @@ async fn a_lead_reports_waiting_for_a_hanging_team_and_both_end_together() {
     let model = "rehearsal/name=lead/meta=%40rehearsal%2Fhang";
     let (client, id) = client_of_lead(&lab, &rehearsal.base_url(), model).await;
     // The lead checks its team every 45 seconds and is quiet in between.
-    let begun = Instant::now();
+    let started = Instant::now();
     let waiting = loop {
         let run = full(&client, &id).await;
         if run["seems"] == "waiting for runs" {
             break run;
         }
-        assert!(!is_over(&run) && begun.elapsed() < PATIENCE, "{run}");
+        assert!(!is_over(&run) && started.elapsed() < PATIENCE, "{run}");
         tokio::time::sleep(Duration::from_secs(1)).await;
     };
-    let looked = &waiting["details"]["looked_at"];
-    let called = looked["tools"][0].as_str().unwrap_or_default();
+    let evidence = &waiting["details"]["looked_at"];
+    let called = evidence["tools"][0].as_str().unwrap_or_default();
     assert!(called.starts_with("lead: ") && called.ends_with("check_status"), "{waiting}");
-    assert_eq!(looked["live_children"], 1, "{waiting}");
+    assert_eq!(evidence["live_children"], 1, "{waiting}");
     let child = waiting["details"]["children"][0].as_str().expect("run_id").to_owned();
     client
         .until(&child, |run| run["seems"].as_str().is_some_and(|seems| seems.starts_with("waiting for a model")))

@@ -26,15 +26,15 @@ async fn page(client: &Client, arguments: Value) -> String {
 async fn a_late_vote_is_counted_in_no_view() {
     let lab = Lab::fake();
     let client = lab.client().await;
-    let (seen, go) = (lab.project().join("seen"), lab.project().join("go"));
+    let (seen_file, go) = (lab.project().join("seen"), lab.project().join("go"));
     // An answer and a vote arrived together: MassGen recorded the vote, and then dropped all votes because of the answer.
-    let ballot = json!({"voter_id": "agent_b", "voted_for": "agent_a", "voted_for_label": "agent1.1", "reason": "best",
+    let vote = json!({"voter_id": "agent_b", "voted_for": "agent_a", "voted_for_label": "agent1.1", "reason": "best",
         "available_options_labels": ["agent1.1", "agent2.1"]});
     let script = format!(
         "announce\nanswer agent_a one\nanswer agent_b two\nanswer agent_a newer\n\
-         file agent_b/20260101_000000_000004/vote.json {ballot}\nstatus {}\ntouch {}\nuntil {}\nstatus {}\nfinal agent_a end",
+         file agent_b/20260101_000000_000004/vote.json {vote}\nstatus {}\ntouch {}\nuntil {}\nstatus {}\nfinal agent_a end",
         status("answered"),
-        seen.display(),
+        seen_file.display(),
         go.display(),
         status("answered"),
     );
@@ -42,7 +42,7 @@ async fn a_late_vote_is_counted_in_no_view() {
     arguments["group"] = "late".into();
     let id = client.start(arguments).await;
     let live = client.until(&id, |run| run["phase"] == "enforcement").await;
-    assert!(seen.exists() && live.get("votes").is_none(), "{live}");
+    assert!(seen_file.exists() && live.get("votes").is_none(), "{live}");
     let full = client.call("check_status", json!({"run_id": id, "detail": "full"})).await;
     assert!(full["runs"][0].get("votes").is_none(), "{full}");
     std::fs::write(go, "").expect("go");
@@ -54,8 +54,8 @@ async fn a_late_vote_is_counted_in_no_view() {
     let has_row = table.lines().any(|line| line.starts_with("a1 | q1") && line.ends_with("100 % | -"));
     assert!(has_row, "there is no margin of votes: {table}");
     let file = lab.project().join("page.html");
-    let made = lab.command().into_std().args(["report", &id, "--out"]).arg(&file).status().expect("ran");
-    assert!(made.success());
+    let exit = lab.command().into_std().args(["report", &id, "--out"]).arg(&file).status().expect("ran");
+    assert!(exit.success());
     let html = std::fs::read_to_string(file).expect("page");
     assert!(html.contains("void"), "the page shows that it was cast, and that it was void");
     client.close().await;
@@ -86,14 +86,14 @@ async fn an_agent_named_like_a_folder_of_massgen_loses_nothing() {
     let lab = Lab::fake();
     let client = lab.client().await;
     for name in ["final", "agent_outputs", "workspace", "turn_1", "attempt_1", "answer"] {
-        let ballot = json!({"voter_id": name, "voted_for": name, "voted_for_label": "agent1.1", "reason": "mine"});
+        let vote = json!({"voter_id": name, "voted_for": name, "voted_for_label": "agent1.1", "reason": "mine"});
         let agents = json!({name: {"status": "voted", "answer_count": 1, "latest_answer_label": "agent1.1"}});
         let status = json!({"agents": agents, "results": {"votes": {"agent1.1": 1}}});
-        let given = format!(
-            "announce\nanswer {name} mine\nfile {name}/20260101_000000_000002/vote.json {ballot}\n\
+        let script = format!(
+            "announce\nanswer {name} mine\nfile {name}/20260101_000000_000002/vote.json {vote}\n\
              agent-log {name} out of {name}\nstatus {status}"
         );
-        let id = client.start(fake(&given)).await;
+        let id = client.start(fake(&script)).await;
         let end = client.end(&id).await;
         assert_eq!((&end["state"], &end["best"]), (&"failed".into(), &name.into()), "it presented nothing: {end}");
         assert_eq!(end["votes"], json!({"agent1.1": 1}), "{end}");
@@ -104,7 +104,7 @@ async fn an_agent_named_like_a_folder_of_massgen_loses_nothing() {
         );
         let all = page(&client, json!({"run_id": id, "part": "answers"})).await;
         assert!(all.contains(&format!("agent1.1 ({name})")), "{all}");
-        let id = client.start(fake(&format!("{given}\nfinal {name} the end"))).await;
+        let id = client.start(fake(&format!("{script}\nfinal {name} the end"))).await;
         let end = client.end(&id).await;
         assert_eq!((&end["state"], &end["winner"]), (&"succeeded".into(), &name.into()), "{end}");
         assert_eq!(page(&client, json!({"run_id": id})).await, "the end");
@@ -173,11 +173,11 @@ async fn the_viewer_command_is_quoted_for_a_shell() {
     let full = client.call("check_status", json!({"run_id": id, "detail": "full"})).await;
     let details = &full["runs"][0]["details"];
     let (viewer, log) = (details["viewer"].as_str().expect("viewer"), details["log_dir"].as_str().expect("log_dir"));
-    let words =
+    let output =
         std::process::Command::new("sh").args(["-c", &format!("printf '%s\\n' {viewer}")]).output().expect("sh");
-    let said = String::from_utf8(words.stdout).expect("UTF-8");
+    let printed = String::from_utf8(output.stdout).expect("UTF-8");
     let massgen = lab.massgen().display().to_string();
-    assert_eq!(said.lines().collect::<Vec<_>>(), [massgen.as_str(), "viewer", log], "{viewer}");
+    assert_eq!(printed.lines().collect::<Vec<_>>(), [massgen.as_str(), "viewer", log], "{viewer}");
     assert!(log.contains("it's $HOME"), "{log}");
     client.close().await;
     lab.nobody_is_left().await;

@@ -20,23 +20,23 @@ fn run(lab: &Lab, arguments: &[&str]) -> Output {
     command(lab, arguments).output().expect("ran")
 }
 
-fn out(output: &Output) -> String {
+fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).expect("UTF-8")
 }
 
-fn aside(output: &Output) -> String {
+fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).expect("UTF-8")
 }
 
 /// The output of a command that must succeed.
-fn said(lab: &Lab, arguments: &[&str]) -> String {
+fn stdout_of(lab: &Lab, arguments: &[&str]) -> String {
     let output = run(lab, arguments);
-    assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", aside(&output));
-    out(&output)
+    assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", stderr(&output));
+    stdout(&output)
 }
 
-fn said_json(lab: &Lab, arguments: &[&str]) -> Value {
-    serde_json::from_str(&said(lab, arguments)).expect("JSON")
+fn json_of(lab: &Lab, arguments: &[&str]) -> Value {
+    serde_json::from_str(&stdout_of(lab, arguments)).expect("JSON")
 }
 
 fn code(lab: &Lab, arguments: &[&str]) -> i32 {
@@ -51,46 +51,46 @@ async fn ended(client: &Client, script: &str, group: &str) -> String {
 }
 
 async fn started(client: &Client, script: &str, group: &str) -> String {
-    let mut asked = fake(script);
-    asked["group"] = json!(group);
-    client.start(asked).await
+    let mut arguments = fake(script);
+    arguments["group"] = json!(group);
+    client.start(arguments).await
 }
 
 #[tokio::test]
 async fn runs_are_printed_as_text_and_json_without_terminal_escapes() {
     let lab = Lab::fake();
     let client = lab.client().await;
-    let nasty = json!("final agent_a an \u{1b}[2Janswer\u{202e}");
-    let good = ended(&client, &format!("announce\nlog \u{1b}]0;title\u{7}here\nraw {nasty}"), "g1").await;
-    let bad = ended(&client, "announce\nexit 1", "g2").await;
+    let escapes = json!("final agent_a an \u{1b}[2Janswer\u{202e}");
+    let succeeded = ended(&client, &format!("announce\nlog \u{1b}]0;title\u{7}here\nraw {escapes}"), "g1").await;
+    let failed = ended(&client, "announce\nexit 1", "g2").await;
 
-    let listed = said(&lab, &["runs"]);
-    assert!(listed.find(&bad) < listed.find(&good) && listed.contains("[g1] "), "the newest first: {listed}");
+    let listed = stdout_of(&lab, &["runs"]);
+    assert!(listed.find(&failed) < listed.find(&succeeded) && listed.contains("[g1] "), "the newest first: {listed}");
     assert!(!listed.contains('\u{1b}'), "{listed:?}");
-    assert!(!said(&lab, &["runs", "--group", "g1"]).contains(&bad));
-    let mut told = said_json(&lab, &["runs", "--json"]);
+    assert!(!stdout_of(&lab, &["runs", "--group", "g1"]).contains(&failed));
+    let mut report = json_of(&lab, &["runs", "--json"]);
     let mut checked = client.call("check_status", json!({})).await;
-    for listed in [&mut told, &mut checked] {
+    for listed in [&mut report, &mut checked] {
         let runs = listed["runs"].as_array_mut().expect("runs").iter_mut();
         assert!(runs.map(|run| run["age_s"].take()).all(|age| age.is_u64()), "which grows");
     }
-    assert_eq!((&told["runs"], &told["today"]), (&checked["runs"], &checked["today"]), "as the tool shows them");
+    assert_eq!((&report["runs"], &report["today"]), (&checked["runs"], &checked["today"]), "as the tool shows them");
     assert!(listed.contains("2 runs, 0 of them live"), "{listed}");
 
-    let status = said(&lab, &["status", &good, &bad]);
+    let status = stdout_of(&lab, &["status", &succeeded, &failed]);
     for fact in ["state: succeeded", "winner: agent_a", "config: @rehearsal", "problem:", "  hint: "] {
         assert!(status.lines().any(|line| line.starts_with(fact)), "{fact} in {status}");
     }
-    let full = client.call("check_status", json!({"run_ids": [good, bad], "detail": "full"})).await;
-    let told = said_json(&lab, &["status", &good, &bad, "--json"]);
-    assert_eq!(told["runs"][0]["details"], full["runs"][0]["details"]);
+    let full = client.call("check_status", json!({"run_ids": [succeeded, failed], "detail": "full"})).await;
+    let report = json_of(&lab, &["status", &succeeded, &failed, "--json"]);
+    assert_eq!(report["runs"][0]["details"], full["runs"][0]["details"]);
 
-    assert_eq!(said(&lab, &["result", &good]), "an ␛[2Janswer\u{fffd}\n");
-    let told = said_json(&lab, &["result", &good, "--json"]);
-    assert_eq!((&told["text"], &told["partial"]), (&json!("an ␛[2Janswer\u{fffd}"), &json!(false)), "{told}");
-    assert_eq!((&told["winner"], &told["state"]), (&json!("agent_a"), &json!("succeeded")));
-    assert_eq!(said(&lab, &["logs", &good]), "␛]0;title␇here\n");
-    assert!(said(&lab, &["result", &bad, "--part", "errors"]).contains(": "));
+    assert_eq!(stdout_of(&lab, &["result", &succeeded]), "an ␛[2Janswer\u{fffd}\n");
+    let report = json_of(&lab, &["result", &succeeded, "--json"]);
+    assert_eq!((&report["text"], &report["partial"]), (&json!("an ␛[2Janswer\u{fffd}"), &json!(false)), "{report}");
+    assert_eq!((&report["winner"], &report["state"]), (&json!("agent_a"), &json!("succeeded")));
+    assert_eq!(stdout_of(&lab, &["logs", &succeeded]), "␛]0;title␇here\n");
+    assert!(stdout_of(&lab, &["result", &failed, "--part", "errors"]).contains(": "));
     client.close().await;
     lab.nobody_is_left().await;
 }
@@ -101,7 +101,7 @@ async fn a_refused_command_prints_code_and_hint() {
     let client = lab.client().await;
     let bare = ended(&client, "announce\nexit 1", "g").await;
     client.close().await;
-    for (arguments, word) in [
+    for (arguments, expected_code) in [
         (&["status", "mg-00000000"][..], "unknown_run"),
         (&["wait", "nonsense"], "bad_run_id"),
         (&["kill", "--group", "none"], "unknown_group"),
@@ -113,22 +113,22 @@ async fn a_refused_command_prints_code_and_hint() {
         (&["status", "mg-00000000", "--home", "Cargo.toml"], "state_folder"),
     ] {
         let in_words = run(&lab, arguments);
-        assert_eq!((in_words.status.code(), out(&in_words).as_str()), (Some(1), ""), "{arguments:?}");
-        let told = aside(&in_words);
-        let lines: Vec<_> = told.lines().collect();
-        assert!(lines.len() == 2 && lines[0].ends_with(&format!("({word})")), "{told}");
-        assert!(lines[1].starts_with("hint: ") && !lines[1].contains("check_status"), "{told}");
+        assert_eq!((in_words.status.code(), stdout(&in_words).as_str()), (Some(1), ""), "{arguments:?}");
+        let report = stderr(&in_words);
+        let lines: Vec<_> = report.lines().collect();
+        assert!(lines.len() == 2 && lines[0].ends_with(&format!("({expected_code})")), "{report}");
+        assert!(lines[1].starts_with("hint: ") && !lines[1].contains("check_status"), "{report}");
         let as_json = run(&lab, &[arguments, &["--json"]].concat());
-        let told: Value = serde_json::from_str(&aside(&as_json)).expect("JSON");
-        assert_eq!((as_json.status.code(), &told["code"]), (Some(1), &json!(word)), "{told}");
-        assert!(told["message"].is_string() && told["hint"].is_string(), "{told}");
+        let report: Value = serde_json::from_str(&stderr(&as_json)).expect("JSON");
+        assert_eq!((as_json.status.code(), &report["code"]), (Some(1), &json!(expected_code)), "{report}");
+        assert!(report["message"].is_string() && report["hint"].is_string(), "{report}");
     }
     for arguments in [&["watch"][..], &["logs", "nonsense"]] {
         let output = run(&lab, arguments);
-        assert_eq!((output.status.code(), out(&output).as_str()), (Some(1), ""), "{arguments:?}");
-        assert!(aside(&output).contains("\nhint: "), "{}", aside(&output));
+        assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(1), ""), "{arguments:?}");
+        assert!(stderr(&output).contains("\nhint: "), "{}", stderr(&output));
     }
-    assert!(aside(&run(&lab, &["watch"])).contains("(no_terminal)"));
+    assert!(stderr(&run(&lab, &["watch"])).contains("(no_terminal)"));
     assert_eq!(code(&lab, &["wait"]), 2, "of nothing");
     lab.nobody_is_left().await;
 }
@@ -137,25 +137,25 @@ async fn a_refused_command_prints_code_and_hint() {
 async fn a_wait_ends_with_the_outcome() {
     let lab = Lab::fake();
     let client = lab.client().await;
-    let good = ended(&client, "announce\nfinal agent_a done", "all").await;
-    let bad = ended(&client, "announce\nexit 1", "all").await;
-    let mut asked = fake("announce\nforever");
-    asked["timeout_s"] = json!(1);
-    let late = client.start(asked).await;
+    let succeeded = ended(&client, "announce\nfinal agent_a done", "all").await;
+    let failed = ended(&client, "announce\nexit 1", "all").await;
+    let mut arguments = fake("announce\nforever");
+    arguments["timeout_s"] = json!(1);
+    let late = client.start(arguments).await;
     let killed = started(&client, "announce\nforever", "all").await;
-    assert_eq!(code(&lab, &["wait", &good]), 0);
-    assert_eq!(code(&lab, &["wait", &bad]), 3);
+    assert_eq!(code(&lab, &["wait", &succeeded]), 0);
+    assert_eq!(code(&lab, &["wait", &failed]), 3);
     assert_eq!(code(&lab, &["wait", &late]), 4);
     assert_eq!(code(&lab, &["wait", &killed, "--timeout-s", "1"]), 124);
-    assert_eq!(code(&lab, &["wait", &killed, &good, "--any"]), 0);
+    assert_eq!(code(&lab, &["wait", &killed, &succeeded, "--any"]), 0);
     client.call("kill_run", json!({"run_id": killed, "grace_s": 0})).await;
     assert_eq!(code(&lab, &["wait", "--group", "all"]), 6, "the largest");
 
     let costs = r#"{"total_estimated_cost": 9, "total_input_tokens": 1, "total_output_tokens": 0}"#;
-    let mut asked = fake(&format!("announce\nstatus {{\"costs\": {costs}, \"agents\": {{}}}}\nforever"));
-    asked["budget_usd"] = json!(1);
-    let dear = client.start(asked).await;
-    assert_eq!(code(&lab, &["wait", &dear]), 5);
+    let mut arguments = fake(&format!("announce\nstatus {{\"costs\": {costs}, \"agents\": {{}}}}\nforever"));
+    arguments["budget_usd"] = json!(1);
+    let expensive = client.start(arguments).await;
+    assert_eq!(code(&lab, &["wait", &expensive]), 5);
     let lost = client.start(fake("announce\nforever")).await;
     client.until(&lost, |run| run["state"] == "running").await;
     let is_supervisor = |line: &&String| line.contains(" supervise ");
@@ -192,34 +192,34 @@ async fn a_wait_prints_a_line_for_each_change() {
 async fn a_kill_prints_its_receipt_and_a_partial_answer_is_marked() {
     let lab = Lab::fake();
     let client = lab.client().await;
-    let one = started(&client, "announce\nanswer agent_a so far\nforever", "two").await;
-    let two = started(&client, "announce\nignore\nforever", "two").await;
-    for id in [&one, &two] {
+    let first = started(&client, "announce\nanswer agent_a so far\nforever", "two").await;
+    let second = started(&client, "announce\nignore\nforever", "two").await;
+    for id in [&first, &second] {
         client.until(id, |run| run["state"] == "running").await;
     }
-    let told = said_json(&lab, &["kill", "--group", "two", "--grace-s", "0.2", "--reason", "enough", "--json"]);
-    let receipts = told["receipts"].as_array().expect("list");
-    assert!(receipts.len() == 2 && receipts.iter().all(|receipt| receipt["state"] == "killed"), "{told}");
-    assert_eq!(lab.record(&two)["ending"]["outcome"], "killed");
-    assert!(said(&lab, &["status", &two]).contains("reason: enough"));
-    let again = said(&lab, &["kill", &one]);
-    assert!(again.starts_with(&format!("{one}  killed  ")), "{again}");
-    let read = run(&lab, &["result", &one]);
-    assert_eq!((out(&read).as_str(), read.status.code()), ("so far\n", Some(0)));
-    assert!(aside(&read).contains("only the best answer so far"), "{}", aside(&read));
+    let report = json_of(&lab, &["kill", "--group", "two", "--grace-s", "0.2", "--reason", "enough", "--json"]);
+    let receipts = report["receipts"].as_array().expect("list");
+    assert!(receipts.len() == 2 && receipts.iter().all(|receipt| receipt["state"] == "killed"), "{report}");
+    assert_eq!(lab.record(&second)["ending"]["outcome"], "killed");
+    assert!(stdout_of(&lab, &["status", &second]).contains("reason: enough"));
+    let repeated = stdout_of(&lab, &["kill", &first]);
+    assert!(repeated.starts_with(&format!("{first}  killed  ")), "{repeated}");
+    let read = run(&lab, &["result", &first]);
+    assert_eq!((stdout(&read).as_str(), read.status.code()), ("so far\n", Some(0)));
+    assert!(stderr(&read).contains("only the best answer so far"), "{}", stderr(&read));
     client.close().await;
     lab.nobody_is_left().await;
 }
 
 /// Reads the output of a process until it contains this text.
-fn read_until(child: &mut Child, wanted: &str) -> String {
-    let (mut said, mut byte) = (Vec::new(), [0]);
-    let out = child.stdout.as_mut().expect("stdout");
-    while !String::from_utf8_lossy(&said).ends_with(wanted) {
-        assert_eq!(out.read(&mut byte).expect("read"), 1, "{}", String::from_utf8_lossy(&said));
-        said.push(byte[0]);
+fn read_until(child: &mut Child, expected: &str) -> String {
+    let (mut printed, mut byte) = (Vec::new(), [0]);
+    let stream = child.stdout.as_mut().expect("stdout");
+    while !String::from_utf8_lossy(&printed).ends_with(expected) {
+        assert_eq!(stream.read(&mut byte).expect("read"), 1, "{}", String::from_utf8_lossy(&printed));
+        printed.push(byte[0]);
     }
-    String::from_utf8(said).expect("UTF-8")
+    String::from_utf8(printed).expect("UTF-8")
 }
 
 #[tokio::test]
@@ -239,11 +239,11 @@ async fn a_log_is_followed_to_the_end_of_its_run() {
     std::io::Write::write_all(&mut file, b" a line\n").expect("written");
     std::fs::write(&gate, "").expect("written");
     let rest = following.wait_with_output().expect("ended");
-    assert_eq!((out(&rest).as_str(), rest.status.code()), (" a line\n", Some(0)));
+    assert_eq!((stdout(&rest).as_str(), rest.status.code()), (" a line\n", Some(0)));
 
-    let silent = client.start(fake("announce\nprint only this\nfinal agent_a done")).await;
-    client.end(&silent).await;
-    assert!(said(&lab, &["logs", &silent, "-f"]).contains("only this"), "without a log, what it printed");
+    let without_log = client.start(fake("announce\nprint only this\nfinal agent_a done")).await;
+    client.end(&without_log).await;
+    assert!(stdout_of(&lab, &["logs", &without_log, "-f"]).contains("only this"), "without a log, what it printed");
     client.close().await;
     lab.nobody_is_left().await;
 }
@@ -252,14 +252,14 @@ async fn a_log_is_followed_to_the_end_of_its_run() {
 fn shell_completions_offer_only_public_commands() {
     let lab = Lab::fake();
     for shell in ["bash", "zsh", "fish"] {
-        let script = said(&lab, &["completions", shell]);
+        let script = stdout_of(&lab, &["completions", shell]);
         for word in ["doctor", "watch", "--timeout-s", "--follow"] {
             let word = if shell == "fish" { word.trim_start_matches("--") } else { word };
             assert!(script.contains(word), "{word} in {shell}");
         }
         assert!(!script.contains("supervise"), "a command that nobody types, in {shell}");
     }
-    let script = said(&lab, &["completions", "bash"]);
+    let script = stdout_of(&lab, &["completions", "bash"]);
     let file = lab.put("completions.bash", &script);
     let ask = format!(
         "source {}; COMP_WORDS=(massgen-mcp wat); COMP_CWORD=1; _massgen__mcp massgen-mcp wat massgen-mcp; \
@@ -267,13 +267,13 @@ fn shell_completions_offer_only_public_commands() {
         file.display()
     );
     let completed = Command::new("bash").args(["-c", &ask]).output().expect("bash");
-    assert_eq!(out(&completed), "watch\n", "{}", aside(&completed));
+    assert_eq!(stdout(&completed), "watch\n", "{}", stderr(&completed));
     assert_eq!(code(&lab, &["completions", "cmd"]), 2);
 }
 
-fn verdict<'a>(told: &'a Value, check: &str) -> (&'a str, &'a str) {
-    let checks = told["checks"].as_array().expect("list");
-    let found = checks.iter().find(|found| found["check"] == check).unwrap_or_else(|| panic!("{check} in {told}"));
+fn check_result<'a>(report: &'a Value, check: &str) -> (&'a str, &'a str) {
+    let checks = report["checks"].as_array().expect("list");
+    let found = checks.iter().find(|found| found["check"] == check).unwrap_or_else(|| panic!("{check} in {report}"));
     (found["verdict"].as_str().expect("verdict"), found["message"].as_str().expect("message"))
 }
 
@@ -282,14 +282,14 @@ async fn the_doctor_rehearses_with_real_massgen() {
     let lab = Lab::real().await;
     let mut command = command(&lab, &["doctor", "--json"]);
     let output = command.env("SOME_API_KEY", "canary-of-a-key").output().expect("ran");
-    let text = out(&output);
-    let told: Value = serde_json::from_str(&text).expect("JSON");
-    assert_eq!((output.status.code(), &told["ok"]), (Some(0), &json!(true)), "{told}");
+    let text = stdout(&output);
+    let report: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!((output.status.code(), &report["ok"]), (Some(0), &json!(true)), "{report}");
     for check in ["kernel", "state folder", "settings", "MassGen", "tools", "flags", "rehearsal"] {
-        assert_ne!(verdict(&told, check).0, "problem", "{told}");
+        assert_ne!(check_result(&report, check).0, "problem", "{report}");
     }
-    assert!(verdict(&told, "rehearsal").1.contains(" succeeded in "), "{told}");
-    assert!(verdict(&told, "keys").1.contains("SOME_API_KEY") && !text.contains("canary-of-a-key"), "{told}");
+    assert!(check_result(&report, "rehearsal").1.contains(" succeeded in "), "{report}");
+    assert!(check_result(&report, "keys").1.contains("SOME_API_KEY") && !text.contains("canary-of-a-key"), "{report}");
     lab.nobody_is_left().await;
 }
 
@@ -297,7 +297,7 @@ async fn the_doctor_rehearses_with_real_massgen() {
 async fn the_doctor_names_what_is_wrong() {
     let lab = Lab::scripted("echo --config --automation; exit 0");
     let output = run(&lab, &["doctor"]);
-    let text = out(&output);
+    let text = stdout(&output);
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.lines().any(|line| line.starts_with("problem  flags: ") && line.contains("--inbox-dir")), "{text}");
     assert!(!text.contains("rehearsal: "), "not with such a MassGen: {text}");
@@ -305,20 +305,20 @@ async fn the_doctor_names_what_is_wrong() {
     let lab = Lab::scripted("echo no module >&2; exit 1");
     lab.put(".massgen/config.yaml", "agents:\n  - id: a\n    backend: {type: openai, model: gpt-5}\n");
     let output = run(&lab, &["doctor", "--json", "--no-rehearsal"]);
-    let told: Value = serde_json::from_str(&out(&output)).expect("JSON");
-    assert_eq!((output.status.code(), &told["ok"]), (Some(1), &json!(false)));
-    assert_eq!(aside(&output), "", "programs are told nothing beside");
-    assert!(verdict(&told, "flags").1.contains("no module"), "{told}");
-    assert_eq!(verdict(&told, "tools").0, "warning", "{told}");
-    assert_eq!(verdict(&told, "default config").0, "warning");
-    assert!(verdict(&told, "default config").1.contains("OPENAI_API_KEY"), "{told}");
+    let report: Value = serde_json::from_str(&stdout(&output)).expect("JSON");
+    assert_eq!((output.status.code(), &report["ok"]), (Some(1), &json!(false)));
+    assert_eq!(stderr(&output), "", "programs are told nothing beside");
+    assert!(check_result(&report, "flags").1.contains("no module"), "{report}");
+    assert_eq!(check_result(&report, "tools").0, "warning", "{report}");
+    assert_eq!(check_result(&report, "default config").0, "warning");
+    assert!(check_result(&report, "default config").1.contains("OPENAI_API_KEY"), "{report}");
 
     let output = run(&lab, &["doctor", "--json", "--massgen", "/no/such/massgen"]);
-    let told: Value = serde_json::from_str(&out(&output)).expect("JSON");
-    assert_eq!((output.status.code(), verdict(&told, "MassGen").0), (Some(1), "problem"));
+    let report: Value = serde_json::from_str(&stdout(&output)).expect("JSON");
+    assert_eq!((output.status.code(), check_result(&report, "MassGen").0), (Some(1), "problem"));
 
     let output = run(&lab, &["doctor", "--no-rehearsal", "--home", "/proc/nowhere"]);
-    let text = out(&output);
+    let text = stdout(&output);
     assert!(text.lines().any(|line| line.starts_with("problem  state folder: ")), "{text}");
     assert_eq!(output.status.code(), Some(1));
 }
@@ -332,24 +332,24 @@ async fn keys_in_watch_open_and_kill_a_run() {
         format!("announce\nanswer agent_a so \u{1b}[2J far\nstatus {{\"costs\": {costs}, \"agents\": {{}}}}\nforever");
     let id = client.start(tooled(&script)).await;
     client.until(&id, |run| run["tokens"] == 1234).await;
-    let screen = screen::Screen::of(&command(&lab, &["watch"]), 130, 24);
-    screen.shows(&[&id, "running", "1.2k", "$0.5000", "Enter open"]).await;
-    screen.types("\r");
-    screen.shows(&["--- the best answer so far, of agent_a ---", "so ␛[2J far", "--- details ---"]).await;
-    screen.types("q");
-    screen.shows(&["s steer"]).await;
-    screen.types("sgo on");
-    screen.shows(&["Enter sends", "go on"]).await;
-    screen.types("\u{1b}");
-    screen.shows(&["k kill"]).await;
-    screen.types("smind the cost\r");
-    screen.shows(&["has the message", "1 waiting"]).await;
-    screen.types("ky");
-    screen.shows(&["killed", "force:"]).await;
+    let screen = screen::Screen::start(&command(&lab, &["watch"]), 130, 24);
+    screen.wait_for(&[&id, "running", "1.2k", "$0.5000", "Enter open"]).await;
+    screen.type_keys("\r");
+    screen.wait_for(&["--- the best answer so far, of agent_a ---", "so ␛[2J far", "--- details ---"]).await;
+    screen.type_keys("q");
+    screen.wait_for(&["s steer"]).await;
+    screen.type_keys("sgo on");
+    screen.wait_for(&["Enter sends", "go on"]).await;
+    screen.type_keys("\u{1b}");
+    screen.wait_for(&["k kill"]).await;
+    screen.type_keys("smind the cost\r");
+    screen.wait_for(&["has the message", "1 waiting"]).await;
+    screen.type_keys("ky");
+    screen.wait_for(&["killed", "force:"]).await;
     assert_eq!(lab.record(&id)["ending"]["outcome"], "killed");
     let later = client.start(fake("announce\nfinal agent_a done")).await;
-    screen.shows(&[&later, "succeeded", "2 runs, 0 live"]).await;
-    screen.types("q");
+    screen.wait_for(&[&later, "succeeded", "2 runs, 0 live"]).await;
+    screen.type_keys("q");
     assert_eq!(screen.ended().await, Some(0));
     client.close().await;
     lab.nobody_is_left().await;
@@ -360,28 +360,28 @@ async fn a_key_in_watch_opens_a_page_that_is_kept_up_to_date() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let gate = lab.project().join("gate");
-    let begun = format!("announce\nanswer agent_a so far\nuntil {}\nfinal agent_a all of it", gate.display());
-    let (id, other) = (client.start(fake(&begun)).await, client.start(fake("announce\nforever")).await);
+    let script = format!("announce\nanswer agent_a so far\nuntil {}\nfinal agent_a all of it", gate.display());
+    let (id, other) = (client.start(fake(&script)).await, client.start(fake("announce\nforever")).await);
     for id in [&id, &other] {
         client.until(id, |run| run["state"] == "running").await;
     }
     let openers = crate::pages::opener(&lab);
     let path = std::env::join_paths([openers.clone(), "/bin".into(), "/usr/bin".into()]).expect("a PATH");
     let mut watch = command(&lab, &["watch"]);
-    let screen = screen::Screen::of(watch.env("PATH", path), 150, 24);
+    let screen = screen::Screen::start(watch.env("PATH", path), 150, 24);
     let page = |id: &str| std::fs::read_to_string(lab.run_folder(id).join("report.html")).unwrap_or_default();
     let refreshes = |id: &str| page(id).contains("http-equiv=\"refresh\"");
-    screen.shows(&[&id, &other, "p page"]).await;
-    screen.types("p");
-    screen.shows(&[&format!("the page of {other} is open: ")]).await;
+    screen.wait_for(&[&id, &other, "p page"]).await;
+    screen.type_keys("p");
+    screen.wait_for(&[&format!("the page of {other} is open: ")]).await;
     wait_until("it is opened", || openers.join("opened").exists()).await;
     assert!(refreshes(&other), "the browser reads it again and again");
-    screen.types("\u{1b}[Bp");
-    screen.shows(&[&format!("the page of {id} is open: ")]).await;
+    screen.type_keys("\u{1b}[Bp");
+    screen.wait_for(&[&format!("the page of {id} is open: ")]).await;
     assert!(refreshes(&id) && page(&id).contains("so far"));
     std::fs::write(&gate, "").expect("written");
     wait_until("the page is of a run that is over", || page(&id).contains("all of it") && !refreshes(&id)).await;
-    screen.types("q");
+    screen.type_keys("q");
     assert_eq!(screen.ended().await, Some(0));
     assert!(!refreshes(&other), "nobody writes it anew any more");
     client.call("kill_run", json!({"run_id": other})).await;
@@ -392,12 +392,12 @@ async fn a_key_in_watch_opens_a_page_that_is_kept_up_to_date() {
 #[tokio::test]
 async fn watch_restores_the_terminal_on_a_signal() {
     let lab = Lab::fake();
-    let screen = screen::Screen::of(&command(&lab, &["watch"]), 80, 24);
-    screen.shows(&["no runs yet"]).await;
+    let screen = screen::Screen::start(&command(&lab, &["watch"]), 80, 24);
+    screen.wait_for(&["no runs yet"]).await;
     screen.signal("-TERM");
     assert_eq!(screen.ended().await, Some(0));
-    let again = screen::Screen::of(&command(&lab, &["watch"]), 80, 24);
-    again.shows(&["no runs yet"]).await;
-    again.types("\u{3}");
-    assert_eq!(again.ended().await, Some(0));
+    let second = screen::Screen::start(&command(&lab, &["watch"]), 80, 24);
+    second.wait_for(&["no runs yet"]).await;
+    second.type_keys("\u{3}");
+    assert_eq!(second.ended().await, Some(0));
 }

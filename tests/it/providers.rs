@@ -43,7 +43,7 @@ pub(super) const FAULTS: [&str; 19] = [
 ];
 
 /// The description of a fault in the table.
-fn described(fault: &str) -> &'static str {
+fn description(fault: &str) -> &'static str {
     match fault {
         "bad_key" => "the key is refused",
         "no_credit" => "no credit: status 402",
@@ -81,19 +81,19 @@ fn captured(provider: &str, fault: &str) -> String {
 }
 
 /// The problem of a run with one agent and this output.
-fn problem_of(words: &str) -> Problem {
-    let (events, stderr): (Vec<&str>, Vec<&str>) = words.lines().partition(|line| line.starts_with('{'));
+fn problem_of(text: &str) -> Problem {
+    let (events, stderr): (Vec<&str>, Vec<&str>) = text.lines().partition(|line| line.starts_with('{'));
     let agents = events::last_agent_text(&events.join("\n"), &Secrets::default());
     let digest = Digest { agents: vec![AgentDigest::default()], tokens: Some(0), ..Digest::default() };
     let stderr = stderr.join("\n");
-    let words = RunOutput { stderr: &stderr, agent_text: agents.as_deref(), ..RunOutput::default() };
+    let text = RunOutput { stderr: &stderr, agent_text: agents.as_deref(), ..RunOutput::default() };
     let evidence =
-        OutcomeEvidence { stop_cause: None, exit: Exit::Code(0), answer: None, digest: Some(&digest), output: words };
+        OutcomeEvidence { stop_cause: None, exit: Exit::Code(0), answer: None, digest: Some(&digest), output: text };
     outcome(&evidence).problem().expect("a problem").clone()
 }
 
 /// The expected code and retry of a cell.
-fn wanted(provider: &str, fault: &str) -> Problem {
+fn expected(provider: &str, fault: &str) -> Problem {
     problem_of(&captured(provider, fault))
 }
 
@@ -111,9 +111,9 @@ fn tables() -> String {
     let mut text = format!("| fault | {} |\n|{}\n", PROVIDERS.join(" | "), " --- |".repeat(PROVIDERS.len() + 1));
     let mut codes: Vec<Problem> = Vec::new();
     for fault in FAULTS {
-        let row = PROVIDERS.map(|provider| wanted(provider, fault));
+        let row = PROVIDERS.map(|provider| expected(provider, fault));
         let cells: Vec<String> = row.iter().map(|problem| format!("`{}`", problem.code)).collect();
-        writeln!(text, "| {} | {} |", described(fault), cells.join(" | ")).expect("written");
+        writeln!(text, "| {} | {} |", description(fault), cells.join(" | ")).expect("written");
         for problem in row {
             if !codes.iter().any(|known| (&known.code, &known.hint) == (&problem.code, &problem.hint)) {
                 codes.push(problem);
@@ -146,7 +146,7 @@ fn the_documented_table_matches_the_captured_output() {
 fn no_cell_gives_wrong_advice() {
     for provider in PROVIDERS {
         for fault in FAULTS {
-            let problem = wanted(provider, fault);
+            let problem = expected(provider, fault);
             let cell = format!("{provider} × {fault}: {problem:?}");
             assert!(!matches!(problem.code.as_str(), "agents_failed" | "crashed" | "massgen_timeout"), "{cell}");
             let fails_again = !matches!(
@@ -225,37 +225,37 @@ async fn client(lab: &Lab, fault: &str, stub: &str) -> Client {
 const TOGETHER: usize = 12;
 
 /// Runs a cell; returns the difference from the expected problem, if any.
-async fn told(lab: &Lab, client: &Client, provider: &str, fault: &str, stub: &str) -> Option<String> {
+async fn check_cell(lab: &Lab, client: &Client, provider: &str, fault: &str, stub: &str) -> Option<String> {
     let name = format!("{provider}-{fault}.yaml");
     lab.put(&name, &config(provider, fault, stub));
     let id = client.start(json!({"question": "What is 6*7?", "config": name})).await;
     let run = client.end(&id).await;
-    let (wanted, problem) = (wanted(provider, fault), &run["problem"]);
+    let (expected, problem) = (expected(provider, fault), &run["problem"]);
     let of_timeout = matches!(fault, "silence" | "told_to_wait");
     let full = client.call("check_status", json!({"run_id": id, "detail": "full"})).await;
-    let retry = if wanted.retry.is_some() { json!(retry_word(wanted.retry)) } else { Value::Null };
-    let good = problem["code"] == wanted.code.as_str()
+    let retry = if expected.retry.is_some() { json!(retry_word(expected.retry)) } else { Value::Null };
+    let matches = problem["code"] == expected.code.as_str()
         && problem["retry"] == retry
         && full["runs"][0]["problem"]["provider"].as_str().is_some_and(|provider| !provider.is_empty())
         && run["state"] == if of_timeout { "timed_out" } else { "failed" };
-    (!good).then(|| format!("{provider} × {fault}: {run}, not {}", wanted.code))
+    (!matches).then(|| format!("{provider} × {fault}: {run}, not {}", expected.code))
 }
 
 #[tokio::test]
 async fn real_massgen_matches_the_table_for_each_provider_and_fault() {
     let lab = Lab::real().await;
     let (stub, calls) = stub::serve().await;
-    let [usual, refused, no_tls] = ["bad_key", "refused", "no_tls"].map(|fault| client(&lab, fault, &stub));
-    let (usual, refused, no_tls) = (usual.await, refused.await, no_tls.await);
+    let [default, refused, no_tls] = ["bad_key", "refused", "no_tls"].map(|fault| client(&lab, fault, &stub));
+    let (default, refused, no_tls) = (default.await, refused.await, no_tls.await);
     let cells = PROVIDERS.iter().flat_map(|provider| FAULTS.map(|fault| (*provider, fault)));
     let cells: Vec<_> = cells.filter(|(provider, fault)| is_for_ci(provider, fault)).collect();
     let runs = cells.iter().map(|(provider, fault)| {
         let client = match *fault {
             "refused" => &refused,
             "no_tls" => &no_tls,
-            _ => &usual,
+            _ => &default,
         };
-        told(&lab, client, provider, fault, &stub)
+        check_cell(&lab, client, provider, fault, &stub)
     });
     let wrong: Vec<String> =
         stream::iter(runs).buffer_unordered(TOGETHER).filter_map(|wrong| async { wrong }).collect().await;
@@ -265,7 +265,7 @@ async fn real_massgen_matches_the_table_for_each_provider_and_fault() {
         let is_heard = !matches!(fault, "refused" | "no_tls");
         assert_eq!(count > 0, is_heard, "{provider} × {fault} reached the stub {count} times");
     }
-    for client in [usual, refused, no_tls] {
+    for client in [default, refused, no_tls] {
         client.close().await;
     }
     lab.nobody_is_left().await;

@@ -13,8 +13,8 @@ fn prune(lab: &Lab, flags: &[&str]) -> (bool, Value) {
     (ended.status.success(), serde_json::from_slice(&ended.stdout).expect("JSON"))
 }
 
-fn removed(told: &Value) -> Vec<&str> {
-    told["removed"].as_array().expect("list").iter().map(|run| run["run_id"].as_str().expect("id")).collect()
+fn removed(report: &Value) -> Vec<&str> {
+    report["removed"].as_array().expect("list").iter().map(|run| run["run_id"].as_str().expect("id")).collect()
 }
 
 /// Three ended runs, the oldest first.
@@ -45,14 +45,14 @@ async fn prune_removes_ended_runs_by_rule_and_a_dry_run_removes_none() {
     std::fs::create_dir(runs.join(".gone-mg-00000000")).expect("mkdir");
     let before = names(&runs);
 
-    let (good, told) = prune(&lab, &["--keep-runs", "1", "--dry-run"]);
-    assert!(good && told["dry_run"] == true && told["leftovers"] == 1, "{told}");
-    assert_eq!((removed(&told), &told["kept"]), (vec![ids[0].as_str(), &ids[1]], &1.into()));
+    let (succeeded, report) = prune(&lab, &["--keep-runs", "1", "--dry-run"]);
+    assert!(succeeded && report["dry_run"] == true && report["leftovers"] == 1, "{report}");
+    assert_eq!((removed(&report), &report["kept"]), (vec![ids[0].as_str(), &ids[1]], &1.into()));
     assert_eq!(names(&runs), before);
 
-    let (good, told) = prune(&lab, &["--keep-runs", "1"]);
-    assert!(good && told["freed_bytes"].as_u64() > Some(0), "{told}");
-    assert_eq!((removed(&told), &told["removed"][0]["why"]), (vec![ids[0].as_str(), &ids[1]], &"keep_runs".into()));
+    let (succeeded, report) = prune(&lab, &["--keep-runs", "1"]);
+    assert!(succeeded && report["freed_bytes"].as_u64() > Some(0), "{report}");
+    assert_eq!((removed(&report), &report["removed"][0]["why"]), (vec![ids[0].as_str(), &ids[1]], &"keep_runs".into()));
     assert_eq!(names(&runs), [ids[2].clone()]);
     assert_eq!(client.refused("check_status", serde_json::json!({"run_id": ids[0]})).await, "unknown_run");
     client.close().await;
@@ -65,9 +65,9 @@ async fn a_size_limit_removes_the_oldest_runs_and_keeps_the_latest() {
     let ids = three_ended(&lab, &client).await;
     let outside = lab.put("outside", "not of any run");
     std::os::unix::fs::symlink(lab.project(), lab.run_folder(&ids[0]).join("work/link")).expect("link");
-    let (good, told) = prune(&lab, &["--keep-gb", "0.000000001"]);
-    assert!(good, "{told}");
-    assert_eq!((removed(&told), &told["removed"][0]["why"]), (vec![ids[0].as_str(), &ids[1]], &"keep_gb".into()));
+    let (succeeded, report) = prune(&lab, &["--keep-gb", "0.000000001"]);
+    assert!(succeeded, "{report}");
+    assert_eq!((removed(&report), &report["removed"][0]["why"]), (vec![ids[0].as_str(), &ids[1]], &"keep_gb".into()));
     assert!(outside.is_file(), "a link is not followed");
     assert_eq!(names(&lab.state().join("runs")), [ids[2].clone()]);
     client.close().await;
@@ -88,9 +88,9 @@ async fn live_runs_and_runs_of_a_newer_version_are_never_removed() {
     let damaged = lab.run_folder(&ids[1]).join("run.json");
     std::fs::write(&damaged, "{").expect("written");
     // The rule keeps the latest ended run, which is the third.
-    let (good, told) = prune(&lab, &["--keep-runs", "1"]);
-    assert!(!good && removed(&told).is_empty(), "{told}");
-    assert_eq!(told["failed"][0]["name"], ids[1].as_str(), "{told}");
+    let (succeeded, report) = prune(&lab, &["--keep-runs", "1"]);
+    assert!(!succeeded && removed(&report).is_empty(), "{report}");
+    assert_eq!(report["failed"][0]["name"], ids[1].as_str(), "{report}");
     let all: std::collections::BTreeSet<_> = ids.iter().chain([&live]).cloned().collect();
     assert_eq!(names(&lab.state().join("runs")), all.into_iter().collect::<Vec<_>>());
     assert_eq!(std::fs::read_to_string(&newer).expect("record"), text);
@@ -122,10 +122,10 @@ async fn a_run_without_supervisor_is_ended_first_and_then_removed_by_rule() {
     client.close().await;
     lab.kill_supervisor();
     lab.nobody_is_left().await;
-    let (_, told) = prune(&lab, &["--keep-runs", "1", "--dry-run"]);
-    assert_eq!((lab.record(&id)["state"].as_str(), &told["kept"]), (Some("running"), &0.into()));
-    let (good, told) = prune(&lab, &["--keep-runs", "1"]);
-    assert!(good && told["kept"] == 1, "{told}");
+    let (_, report) = prune(&lab, &["--keep-runs", "1", "--dry-run"]);
+    assert_eq!((lab.record(&id)["state"].as_str(), &report["kept"]), (Some("running"), &0.into()));
+    let (succeeded, report) = prune(&lab, &["--keep-runs", "1"]);
+    assert!(succeeded && report["kept"] == 1, "{report}");
     assert_eq!(lab.record(&id)["ending"]["outcome"], "lost");
 }
 

@@ -57,15 +57,15 @@ impl Raw {
 
     /// The answer to a request, and the notifications before it.
     pub(crate) async fn answer(&mut self, id: u32) -> (Value, Vec<Value>) {
-        let mut told = Vec::new();
+        let mut notifications = Vec::new();
         loop {
             let message = self.hear().await;
             if message.get("id").is_none() {
-                told.push(message);
+                notifications.push(message);
                 continue;
             }
             assert_eq!(message["id"], id, "{message}");
-            return (message, told);
+            return (message, notifications);
         }
     }
 

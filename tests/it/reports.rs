@@ -14,15 +14,15 @@ async fn report(client: &Client, id: &str) -> String {
 }
 
 /// The number in front of these words.
-fn number_before(text: &str, words: &str) -> f64 {
-    let (before, _) = text.split_once(words).unwrap_or_else(|| panic!("{words} in {text}"));
+fn number_before(text: &str, following: &str) -> f64 {
+    let (before, _) = text.split_once(following).unwrap_or_else(|| panic!("{following} in {text}"));
     let digits = before.rsplit(|c: char| !(c.is_ascii_digit() || c == '.')).next().unwrap_or_default();
-    digits.parse().unwrap_or_else(|_| panic!("a number before {words} in {text}"))
+    digits.parse().unwrap_or_else(|_| panic!("a number before {following} in {text}"))
 }
 
-fn assert_told(text: &str, all: &[&str]) {
-    for told in all {
-        assert!(text.contains(told), "{told}\nis not in\n{text}");
+fn assert_contains(text: &str, all: &[&str]) {
+    for part in all {
+        assert!(text.contains(part), "{part}\nis not in\n{text}");
     }
 }
 
@@ -33,12 +33,12 @@ async fn the_report_explains_a_real_run() {
     let config = "@rehearsal/tokens=120,30/cost=0.02/b:delay=1/b:command=ls%20nowhere";
     let id = client.start(json!({"question": "Who is there?", "config": config})).await;
     let live = report(&client, &id).await;
-    assert_told(&live, &["Asked: \"Who is there?\" of config @rehearsal/tokens=120,30", "[./spec.json]"]);
+    assert_contains(&live, &["Asked: \"Who is there?\" of config @rehearsal/tokens=120,30", "[./spec.json]"]);
     let run = client.end(&id).await;
     assert_eq!((&run["state"], &run["winner"]), (&json!("succeeded"), &json!("agent_a")), "{run}");
 
     let text = report(&client, &id).await;
-    assert_told(
+    assert_contains(
         &text,
         &[
             "succeeded after ",
@@ -92,8 +92,8 @@ async fn the_report_explains_a_killed_real_run_up_to_its_kill() {
     client.call("kill_run", json!({"run_id": id, "grace_s": 0, "reason": "enough"})).await;
     client.end(&id).await;
     let text = report(&client, &id).await;
-    assert_told(&text, &["killed (enough) after ", "agent1.1 by agent_a", "agent_b round 0 from ", "not over"]);
-    assert_told(&text, &["[status.json]", "Not known:", "metrics_summary.json is not there"]);
+    assert_contains(&text, &["killed (enough) after ", "agent1.1 by agent_a", "agent_b round 0 from ", "not over"]);
+    assert_contains(&text, &["[status.json]", "Not known:", "metrics_summary.json is not there"]);
     client.close().await;
     lab.nobody_is_left().await;
 }
@@ -105,7 +105,7 @@ async fn the_report_of_a_run_without_files_uses_its_record() {
     let id = client.start(fake("exit 3")).await;
     client.end(&id).await;
     let text = report(&client, &id).await;
-    assert_told(&text, &["failed after ", "Problem: ", "Not known:"]);
+    assert_contains(&text, &["failed after ", "Problem: ", "Not known:"]);
     client.close().await;
     lab.nobody_is_left().await;
 }

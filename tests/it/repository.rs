@@ -118,8 +118,8 @@ fn documents_name_the_tested_version_of_massgen() {
 #[test]
 fn documents_name_the_oldest_rust_that_cargo_accepts() {
     for document in ["README.md", "CONTRIBUTING.md"] {
-        let wanted = format!("Rust {} or newer", env!("CARGO_PKG_RUST_VERSION"));
-        assert!(read(document).contains(&wanted), "{document}: {wanted}");
+        let expected = format!("Rust {} or newer", env!("CARGO_PKG_RUST_VERSION"));
+        assert!(read(document).contains(&expected), "{document}: {expected}");
     }
 }
 

@@ -12,13 +12,13 @@ const TASKS: &str = "io.modelcontextprotocol/tasks";
 
 /// The schema of a protocol version.
 struct Schema {
-    whole: Value,
+    document: Value,
     /// The key of its definitions.
     definitions: &'static str,
 }
 
 impl Schema {
-    fn of(version: &str) -> Schema {
+    fn new(version: &str) -> Schema {
         let text = match version {
             "2024-11-05" => include_str!("../data/mcp/2024-11-05.json"),
             "2025-03-26" => include_str!("../data/mcp/2025-03-26.json"),
@@ -28,9 +28,9 @@ impl Schema {
             "tasks" => include_str!("../data/mcp/tasks.json"),
             other => panic!("no schema of {other}"),
         };
-        let whole: Value = serde_json::from_str(text).expect("JSON");
-        let definitions = if whole.get("$defs").is_some() { "$defs" } else { "definitions" };
-        Schema { whole, definitions }
+        let document: Value = serde_json::from_str(text).expect("JSON");
+        let definitions = if document.get("$defs").is_some() { "$defs" } else { "definitions" };
+        Schema { document, definitions }
     }
 
     fn check(&self, names: &[&str], value: &Value) {
@@ -40,9 +40,9 @@ impl Schema {
 
     /// The schema errors of a value. The first of these definitions that exists applies, because names differ between versions.
     fn wrong(&self, names: &[&str], value: &Value) -> Vec<String> {
-        let name = names.iter().find(|name| self.whole[self.definitions].get(name).is_some());
+        let name = names.iter().find(|name| self.document[self.definitions].get(name).is_some());
         let name = name.unwrap_or_else(|| panic!("none of {names:?} is defined"));
-        let mut schema = self.whole.clone();
+        let mut schema = self.document.clone();
         schema["allOf"] = json!([{"$ref": format!("#/{}/{name}", self.definitions)}]);
         let validator: Validator = jsonschema::validator_for(&schema).expect("a schema");
         validator.iter_errors(value).map(|error| format!("{}: {error}", error.instance_path())).collect()
@@ -79,15 +79,15 @@ struct Session {
     extensions: Value,
     last: u32,
     /// The methods of the received notifications.
-    told: Vec<String>,
+    received: Vec<String>,
 }
 
 impl Session {
-    async fn begin(lab: &Lab, version: &'static str, extensions: Value) -> Session {
+    async fn start(lab: &Lab, version: &'static str, extensions: Value) -> Session {
         let raw = Raw::start(lab.command());
-        let (schema, tasks) = (Schema::of(version), Schema::of("tasks"));
-        let mut session = Session { raw, version, schema, tasks, extensions, last: 0, told: Vec::new() };
-        if session.is_second() {
+        let (schema, tasks) = (Schema::new(version), Schema::new("tasks"));
+        let mut session = Session { raw, version, schema, tasks, extensions, last: 0, received: Vec::new() };
+        if session.is_stateless() {
             session.ask("server/discover", json!({})).await;
         } else {
             let hello = session.raw.initialize(version).await;
@@ -99,12 +99,12 @@ impl Session {
         session
     }
 
-    fn is_second(&self) -> bool {
+    fn is_stateless(&self) -> bool {
         self.version >= "2026-07-28"
     }
 
     fn params(&self, params: Value) -> Value {
-        if self.is_second() { modern(self.version, self.extensions.clone(), params) } else { params }
+        if self.is_stateless() { modern(self.version, self.extensions.clone(), params) } else { params }
     }
 
     /// Sends a request; returns the result or the error of the answer.
@@ -114,8 +114,8 @@ impl Session {
         if method == "tools/call" {
             params["_meta"]["progressToken"] = json!(self.last);
         }
-        let (answer, told) = self.raw.ask(self.last, method, params).await;
-        told.iter().for_each(|message| self.hear(message));
+        let (answer, notifications) = self.raw.ask(self.last, method, params).await;
+        notifications.iter().for_each(|message| self.hear(message));
         self.check(method, &answer);
         if answer.get("error").is_some() { answer["error"].clone() } else { answer["result"].clone() }
     }
@@ -124,7 +124,7 @@ impl Session {
     fn hear(&mut self, message: &Value) {
         self.schema.check(&["ServerNotification"], message);
         self.schema.check(&["JSONRPCNotification"], message);
-        self.told.push(message["method"].as_str().expect("method").to_owned());
+        self.received.push(message["method"].as_str().expect("method").to_owned());
     }
 
     fn check(&self, method: &str, answer: &Value) {
@@ -137,7 +137,7 @@ impl Session {
             None if result["resultType"] == "task" => self.tasks.check(&["CreateTaskResult"], result),
             None => self.schema.check(&[result_of(method)], result),
         }
-        if self.is_second() {
+        if self.is_stateless() {
             let about = &result["_meta"]["io.modelcontextprotocol/serverInfo"];
             assert_eq!(about["name"], "massgen-mcp", "{method}: {result}");
         }
@@ -189,7 +189,7 @@ impl Session {
             let error = self.ask(method, params).await;
             assert!(error["code"].is_i64(), "{method}: {error}");
         }
-        if !self.is_second() {
+        if !self.is_stateless() {
             self.ask("ping", json!({})).await;
         }
     }
@@ -207,9 +207,9 @@ impl Session {
         for part in ["answer", "report", "answers", "log", "manifest"] {
             self.call("read_result", json!({"run_id": run, "part": part})).await;
         }
-        let many = json!({"questions": ["#!fake\nannounce\nfinal agent_a 1", "#!fake\nannounce\nfinal agent_a 2"],
+        let arguments = json!({"questions": ["#!fake\nannounce\nfinal agent_a 1", "#!fake\nannounce\nfinal agent_a 2"],
             "configs": ["@rehearsal"], "group": format!("group {}", self.version), "fresh": true});
-        let group = self.call("run_massgen", many).await["group"].take();
+        let group = self.call("run_massgen", arguments).await["group"].take();
         let group = if group.is_object() { group["name"].clone() } else { group };
         self.call("check_status", json!({"group": group, "wait_s": 50, "until": "all_done"})).await;
         self.call("read_result", json!({"group": group})).await;
@@ -233,25 +233,25 @@ impl Session {
         let template = json!({"type": "ref/resource", "uri": "massgen://runs/{run_id}"});
         self.ask("completion/complete", json!({"ref": template, "argument": {"name": "run_id", "value": "mg-"}})).await;
         let runs = json!({"uri": "massgen://runs"});
-        if !self.is_second() {
+        if !self.is_stateless() {
             self.ask("resources/subscribe", runs.clone()).await;
-            self.until_told("notifications/resources/updated").await;
+            self.until_notified("notifications/resources/updated").await;
             self.ask("resources/unsubscribe", runs).await;
             return;
         }
-        let wanted =
+        let filter =
             json!({"notifications": {"resourceSubscriptions": ["massgen://runs"], "resourcesListChanged": true}});
-        let params = self.params(wanted);
+        let params = self.params(filter);
         self.raw.say(&request(9_999, "subscriptions/listen", params)).await;
         let acknowledged = self.raw.hear().await;
         self.hear(&acknowledged);
-        self.until_told("notifications/resources/updated").await;
+        self.until_notified("notifications/resources/updated").await;
     }
 
     /// Starts a run and waits for a notification with this method.
-    async fn until_told(&mut self, method: &str) {
+    async fn until_notified(&mut self, method: &str) {
         self.call("run_massgen", with(fake("announce\nfinal agent_a 43"), json!({"fresh": true}))).await;
-        while !self.told.iter().any(|told| told == method) {
+        while !self.received.iter().any(|received| received == method) {
             let message = self.raw.hear().await;
             self.hear(&message);
         }
@@ -278,7 +278,7 @@ fn with(mut arguments: Value, more: Value) -> Value {
 #[test]
 fn the_schema_check_finds_invalid_messages() {
     for version in VERSIONS {
-        let schema = Schema::of(version);
+        let schema = Schema::new(version);
         for (name, value) in [
             ("CallToolResult", json!({"content": [{"type": "text"}], "resultType": "complete"})),
             ("ListToolsResult", json!({"tools": [{"name": "x"}], "resultType": "complete"})),
@@ -287,16 +287,16 @@ fn the_schema_check_finds_invalid_messages() {
             assert!(!schema.wrong(&[name], &value).is_empty(), "{version}: {name}");
         }
     }
-    assert!(!Schema::of("tasks").wrong(&["CreateTaskResult"], &json!({"resultType": "task"})).is_empty());
+    assert!(!Schema::new("tasks").wrong(&["CreateTaskResult"], &json!({"resultType": "task"})).is_empty());
 }
 
 #[tokio::test]
 async fn every_message_matches_the_schema_of_its_version() {
     for version in VERSIONS {
         let lab = Lab::fake();
-        let mut session = Session::begin(&lab, version, json!({})).await;
+        let mut session = Session::start(&lab, version, json!({})).await;
         session.drive(&lab).await;
-        assert!(session.told.iter().any(|told| told == "notifications/progress"), "{:?}", session.told);
+        assert!(session.received.iter().any(|received| received == "notifications/progress"), "{:?}", session.received);
         session.end().await;
         lab.only_servers_are_left().await;
         lab.nobody_is_left().await;
@@ -306,7 +306,7 @@ async fn every_message_matches_the_schema_of_its_version() {
 #[tokio::test]
 async fn every_task_message_matches_the_task_schema() {
     let lab = Lab::fake();
-    let mut session = Session::begin(&lab, "2026-07-28", json!({TASKS: {}})).await;
+    let mut session = Session::start(&lab, "2026-07-28", json!({TASKS: {}})).await;
     session.drive(&lab).await;
     for (script, expected) in [
         ("announce\nfinal agent_a 44", "completed"),
@@ -321,9 +321,9 @@ async fn every_task_message_matches_the_task_schema() {
             session.ask("tasks/cancel", task.clone()).await;
         }
         session.call("check_status", json!({"run_id": run, "wait_s": 50, "until": "all_done"})).await;
-        let over = session.ask("tasks/get", task).await;
-        assert_eq!(over["status"], expected, "{over}");
-        if let Some(result) = over.get("result") {
+        let ended = session.ask("tasks/get", task).await;
+        assert_eq!(ended["status"], expected, "{ended}");
+        if let Some(result) = ended.get("result") {
             session.schema.check(&["CallToolResult"], result);
             assert_eq!(result["isError"], false, "the call was done, however the run ended: {result}");
         }

@@ -39,22 +39,22 @@ fn setup_in(world: &Path, path: &str) -> Command {
 
 #[test]
 fn setup_without_python_says_what_to_install() {
-    let said = refused(&[]);
-    assert!(said.contains("MassGen needs Python 3.11") && said.contains("no python3 is in PATH"), "{said}");
-    assert!(said.contains("hint: ") && said.contains("apt-get install python3"), "{said}");
+    let stderr = refused(&[]);
+    assert!(stderr.contains("MassGen needs Python 3.11") && stderr.contains("no python3 is in PATH"), "{stderr}");
+    assert!(stderr.contains("hint: ") && stderr.contains("apt-get install python3"), "{stderr}");
 }
 
 #[test]
 fn setup_names_a_python_that_is_too_old() {
-    let said = refused(&[("python3", "echo 3 9")]);
-    assert!(said.contains("python3 is 3.9"), "{said}");
+    let stderr = refused(&[("python3", "echo 3 9")]);
+    assert!(stderr.contains("python3 is 3.9"), "{stderr}");
 }
 
 #[test]
 fn setup_names_the_package_that_adds_venv() {
-    let said =
+    let stderr =
         refused(&[("python3", "case \"$1\" in -c) echo 3 11;; *) echo 'No module named venv' >&2; exit 1;; esac")]);
-    assert!(said.contains("No module named venv") && said.contains("apt-get install python3-venv"), "{said}");
+    assert!(stderr.contains("No module named venv") && stderr.contains("apt-get install python3-venv"), "{stderr}");
 }
 
 /// A Python whose virtual environments have a Python that only records its arguments and the list of packages.
@@ -77,15 +77,15 @@ fn tested_versions_are_installed_unless_the_newest_are_requested() {
         let ended = command.args(latest.then_some("--latest")).output().expect("ran");
         assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
         let bin = world.path().join(format!("state/massgen-{VERSION}/bin"));
-        let asked = std::fs::read_to_string(bin.join("asked")).expect("asked");
-        assert!(asked.contains("-m pip install --quiet uv=="), "{asked}");
-        assert_eq!(asked.contains(&format!("--upgrade massgen=={VERSION}")), latest, "{asked}");
+        let recorded = std::fs::read_to_string(bin.join("asked")).expect("asked");
+        assert!(recorded.contains("-m pip install --quiet uv=="), "{recorded}");
+        assert_eq!(recorded.contains(&format!("--upgrade massgen=={VERSION}")), latest, "{recorded}");
         let packages = std::fs::read_to_string(bin.join("packages")).unwrap_or_default();
         assert_eq!(packages.contains(&format!("\nmassgen=={VERSION}\n")) && packages.contains("\nmcp==1."), !latest);
-        let again =
+        let setup_again =
             || setup_in(world.path(), &format!("{}:/usr/bin:/bin", world.path().display())).output().expect("ran");
         let times = || std::fs::read_to_string(bin.join("asked")).expect("asked").lines().count();
-        assert!(again().status.success() && times() == asked.lines().count(), "a finished one stays as it is");
+        assert!(setup_again().status.success() && times() == recorded.lines().count(), "a finished one stays as it is");
     }
 }
 
@@ -96,8 +96,11 @@ fn a_named_massgen_that_does_not_run_is_not_replaced() {
         Command::new(PROGRAM).args(["setup", "--massgen", "/no/such/massgen", "--home"]).arg(world.path()).output();
     let ended = ended.expect("ran");
     assert!(!ended.status.success());
-    let said = String::from_utf8(ended.stderr).expect("UTF-8");
-    assert!(said.contains("`/no/such/massgen` is not an executable file") && said.contains("--massgen"), "{said}");
+    let stderr = String::from_utf8(ended.stderr).expect("UTF-8");
+    assert!(
+        stderr.contains("`/no/such/massgen` is not an executable file") && stderr.contains("--massgen"),
+        "{stderr}"
+    );
     assert_eq!(std::fs::read_dir(world.path()).expect("list").count(), 0, "nothing was set up");
 }
 

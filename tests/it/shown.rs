@@ -38,13 +38,13 @@ fn units(text: &str) -> usize {
 }
 
 /// Truncates the middle of a text that is longer than the client's limit.
-fn middle_cut(text: &str, most: usize, length: fn(&str) -> usize) -> String {
-    if length(text) <= most {
+fn middle_cut(text: &str, limit: usize, length: fn(&str) -> usize) -> String {
+    if length(text) <= limit {
         return text.to_owned();
     }
     let chars: Vec<char> = text.chars().collect();
     let text = |chars: &[char]| chars.iter().collect::<String>();
-    format!("{}[... truncated ...]{}", text(&chars[..most / 8]), text(&chars[chars.len() - most / 8..]))
+    format!("{}[... truncated ...]{}", text(&chars[..limit / 8]), text(&chars[chars.len() - limit / 8..]))
 }
 
 fn parsed(shown: &str) -> Value {
@@ -71,18 +71,18 @@ fn sorted(value: &Value) -> Value {
 }
 
 /// Calls a tool; returns what the client's model sees.
-async fn seen(raw: &mut Raw, show: fn(&Value) -> Value, tool: &str, arguments: Value) -> Value {
+async fn shown_answer(raw: &mut Raw, show: fn(&Value) -> Value, tool: &str, arguments: Value) -> Value {
     let (answer, _) = raw.ask(1, "tools/call", json!({"name": tool, "arguments": arguments})).await;
     show(&answer["result"])
 }
 
 /// Texts of 90,000 characters whose JSON forms have very different lengths.
 fn long_texts() -> Vec<(&'static str, String)> {
-    let of = |pattern: &str| pattern.chars().cycle().take(90_000).collect::<String>();
+    let repeated = |pattern: &str| pattern.chars().cycle().take(90_000).collect::<String>();
     vec![
-        ("prose", of("The quick brown fox jumps over the lazy dog. ")),
-        ("quotes and lines", of("\"a\\b\"\n\t{\"k\": \"v\"}\r\n")),
-        ("emoji and Chinese", of("🦀漢字é🎉 ")),
+        ("prose", repeated("The quick brown fox jumps over the lazy dog. ")),
+        ("quotes and lines", repeated("\"a\\b\"\n\t{\"k\": \"v\"}\r\n")),
+        ("emoji and Chinese", repeated("🦀漢字é🎉 ")),
     ]
 }
 
@@ -90,31 +90,38 @@ fn long_texts() -> Vec<(&'static str, String)> {
 async fn the_pages_of_a_long_answer_are_complete_for_every_client() {
     let lab = Lab::fake();
     let client = lab.client().await;
-    for (what, whole) in long_texts() {
-        let script = format!("announce\nraw {}", json!(format!("final agent_a {whole}")));
+    for (kind, answer_text) in long_texts() {
+        let script = format!("announce\nraw {}", json!(format!("final agent_a {answer_text}")));
         let id = client.start(fake(&script)).await;
-        assert_eq!(client.end(&id).await["state"], "succeeded", "{what}");
+        assert_eq!(client.end(&id).await["state"], "succeeded", "{kind}");
         for (name, version, show) in CLIENTS {
             let mut raw = Raw::start(lab.command());
             raw.initialize_as(name, version, json!({})).await;
             // A model that requests a longer page gets no more than its client shows.
-            for limit in if what == "prose" { vec![None, Some(40_000)] } else { vec![None] } {
+            for limit in if kind == "prose" { vec![None, Some(40_000)] } else { vec![None] } {
                 let (mut read, mut offset, mut pages) = (String::new(), json!(0), 0);
                 while !offset.is_null() {
-                    let page =
-                        seen(&mut raw, show, "read_result", json!({"run_id": id, "offset": offset, "limit": limit}))
-                            .await;
+                    let page = shown_answer(
+                        &mut raw,
+                        show,
+                        "read_result",
+                        json!({"run_id": id, "offset": offset, "limit": limit}),
+                    )
+                    .await;
                     read.push_str(page["text"].as_str().expect("text"));
                     let fields: Vec<_> = page.as_object().expect("page").keys().map(String::as_str).collect();
                     assert!(name == "fast-agent-mcp" || fields.last() == Some(&"text"), "{name}: {fields:?}");
                     offset = page["next_offset"].clone();
                     pages += 1;
                 }
-                assert!(read == whole, "{what}, {name}: {} characters came", read.chars().count());
-                assert!(pages > 2 && pages < 80, "{what}, {name}: {pages} pages");
+                assert!(read == answer_text, "{kind}, {name}: {} characters came", read.chars().count());
+                assert!(pages > 2 && pages < 80, "{kind}, {name}: {pages} pages");
                 let hash = hex(&Sha256::digest(&read));
-                let told = seen(&mut raw, show, "read_result", json!({"run_id": id, "limit": 1})).await;
-                assert_eq!((&told["sha256"], &told["text"]), (&json!(hash), &json!(whole.chars().next())));
+                let first_page = shown_answer(&mut raw, show, "read_result", json!({"run_id": id, "limit": 1})).await;
+                assert_eq!(
+                    (&first_page["sha256"], &first_page["text"]),
+                    (&json!(hash), &json!(answer_text.chars().next()))
+                );
             }
             raw.end().await;
         }
@@ -148,7 +155,8 @@ async fn lists_fit_the_client_limit() {
         let (mut listed, mut offset) = (Vec::new(), json!(0));
         while !offset.is_null() {
             let page =
-                seen(&mut raw, show, "list_configs", json!({"query": "team-", "limit": 50, "offset": offset})).await;
+                shown_answer(&mut raw, show, "list_configs", json!({"query": "team-", "limit": 50, "offset": offset}))
+                    .await;
             let names = page["configs"].as_array().expect("configs").iter();
             listed.extend(
                 names.map(|config| config["config"].as_str().or(config["name"].as_str()).expect("name").to_owned()),
@@ -158,9 +166,9 @@ async fn lists_fit_the_client_limit() {
         let all = listed.len();
         listed.dedup();
         assert_eq!((all, listed.len()), (60, 60), "{name}");
-        let status = seen(&mut raw, show, "check_status", json!({"run_ids": ids, "detail": "full"})).await;
-        let shown = status["runs"].as_array().expect("runs").len();
-        assert_eq!(shown as u64 + status["left_out"].as_u64().unwrap_or_default(), 50, "{name}");
+        let status = shown_answer(&mut raw, show, "check_status", json!({"run_ids": ids, "detail": "full"})).await;
+        let listed = status["runs"].as_array().expect("runs").len();
+        assert_eq!(listed as u64 + status["left_out"].as_u64().unwrap_or_default(), 50, "{name}");
         raw.end().await;
     }
     client.close().await;
@@ -200,7 +208,7 @@ async fn every_answer_fits_the_client_limit() {
         let mut raw = Raw::start(command);
         raw.initialize_as(name, version, json!({})).await;
         let group = format!("group-{number}");
-        let many: Vec<String> =
+        let questions: Vec<String> =
             (0..40).map(|n| format!("#!fake\nannounce\nforever\n{n} {}", "q".repeat(300))).collect();
         let variants: Vec<Value> = (0..20).map(|n| json!({"ui": {"n": n, "text": "v".repeat(200)}})).collect();
         let calls = [
@@ -218,7 +226,7 @@ async fn every_answer_fits_the_client_limit() {
             ),
             (
                 "run_massgen",
-                json!({"config": "@rehearsal", "questions": many, "repeat": 10, "group": group, "budget_usd": 1}),
+                json!({"config": "@rehearsal", "questions": questions, "repeat": 10, "group": group, "budget_usd": 1}),
                 "of run_ids",
             ),
             ("check_status", json!({"group": group, "detail": "full"}), ""),
@@ -229,7 +237,7 @@ async fn every_answer_fits_the_client_limit() {
             ("list_configs", json!({"limit": 50}), ""),
         ];
         for (tool, arguments, left_out) in calls {
-            let shown = seen(&mut raw, show, tool, arguments.clone()).await;
+            let shown = shown_answer(&mut raw, show, tool, arguments.clone()).await;
             assert!(shown.is_object(), "{name}: {tool} {arguments:.300} is cut");
             // Under the smallest limit something must be left out.
             assert!(
@@ -264,7 +272,7 @@ async fn the_operator_sets_the_length_of_a_page() {
     let client = lab.client().await;
     let id = client.start(fake(&format!("announce\nfinal agent_a {}", "x".repeat(50_000)))).await;
     client.end(&id).await;
-    for (name, page_chars, least, most) in [
+    for (name, page_chars, min, max) in [
         ("another", "5000", 4_000, 5_000),
         ("another", "40000", 38_000, 40_000),
         ("codex-mcp-client", "40000", 8_000, 9_000),
@@ -275,7 +283,7 @@ async fn the_operator_sets_the_length_of_a_page() {
         raw.initialize_as(name, "2025-11-25", json!({})).await;
         let (answer, _) = raw.ask(1, "tools/call", json!({"name": "read_result", "arguments": {"run_id": id}})).await;
         let length = text(&answer["result"]).len();
-        assert!((least..=most).contains(&length), "{name} at {page_chars}: {length}");
+        assert!((min..=max).contains(&length), "{name} at {page_chars}: {length}");
         raw.end().await;
     }
     client.close().await;

@@ -33,17 +33,17 @@ async fn a_dry_run_uses_the_warm_process_and_says_if_there_is_none() {
     let before = cold();
     lab.put("c.yaml", CONFIG);
     let client = lab.client().await;
-    let told = client.call("run_massgen", dry("c.yaml")).await;
-    assert!(told["ok"] == true && told["notes"].is_null(), "{told}");
-    assert_eq!(told["warnings"][0]["code"], "massgen_warns", "it is the program's own answer: {told}");
+    let report = client.call("run_massgen", dry("c.yaml")).await;
+    assert!(report["ok"] == true && report["notes"].is_null(), "{report}");
+    assert_eq!(report["warnings"][0]["code"], "massgen_warns", "it is the program's own answer: {report}");
     assert_eq!(cold(), before, "nothing was imported for it");
 
     lab.warm_up(&["--stop"]);
     lab.put("other.yaml", &format!("{CONFIG}ui: {{}}\n"));
-    let told = client.call("run_massgen", dry("other.yaml")).await;
+    let report = client.call("run_massgen", dry("other.yaml")).await;
     assert_eq!(cold(), before + 1);
-    let note = told["notes"][0].as_str().unwrap_or_default();
-    assert!(note.contains("there is no warm process"), "{told}");
+    let note = report["notes"][0].as_str().unwrap_or_default();
+    assert!(note.contains("there is no warm process"), "{report}");
     client.close().await;
     lab.nobody_is_left().await;
 }
@@ -52,14 +52,14 @@ async fn a_dry_run_uses_the_warm_process_and_says_if_there_is_none() {
 async fn a_dry_run_shows_the_limits_of_the_run() {
     let lab = Lab::fake();
     let client = lab.client().await;
-    let many = json!({"questions": ["a", "b"], "configs": ["@rehearsal", "@rehearsal/delay=1"], "budget_usd": 1,
+    let arguments = json!({"questions": ["a", "b"], "configs": ["@rehearsal", "@rehearsal/delay=1"], "budget_usd": 1,
         "max_tokens": 5000, "dry_run": true});
-    let told = client.call("run_massgen", many).await;
-    assert_eq!((told["budget_usd"].as_f64(), told["max_tokens"].as_u64()), (Some(1.0), Some(5000)), "{told}");
-    for arm in told["arms"].as_array().expect("arms") {
+    let report = client.call("run_massgen", arguments).await;
+    assert_eq!((report["budget_usd"].as_f64(), report["max_tokens"].as_u64()), (Some(1.0), Some(5000)), "{report}");
+    for arm in report["arms"].as_array().expect("arms") {
         let limits = &arm["dry_run"]["limits"];
-        assert_eq!((limits["budget_usd"].as_f64(), limits["max_tokens"].as_u64()), (Some(1.0), Some(5000)), "{told}");
-        assert!(arm["dry_run"]["forecast"].is_null(), "nothing is known: {told}");
+        assert_eq!((limits["budget_usd"].as_f64(), limits["max_tokens"].as_u64()), (Some(1.0), Some(5000)), "{report}");
+        assert!(arm["dry_run"]["forecast"].is_null(), "nothing is known: {report}");
     }
     client.close().await;
 }
@@ -72,27 +72,27 @@ fn all_in(folder: &Path) -> BTreeSet<PathBuf> {
         .collect()
 }
 
-async fn written(client: &Client, script: &str, more: Value) -> (Value, Value) {
-    let mut asked = fake(script);
-    let asked_fields = asked.as_object_mut().expect("object");
+async fn run_with_write_access(client: &Client, script: &str, more: Value) -> (Value, Value) {
+    let mut arguments = fake(script);
+    let fields = arguments.as_object_mut().expect("object");
     let with_cwd = json!({"agents": {"a": {"backend": {"cwd": "workspace"}}}});
     let write = json!({"context": "write", "config": "c.yaml", "overrides": with_cwd});
-    asked_fields.extend(write.as_object().cloned().unwrap_or_default());
-    asked_fields.extend(more.as_object().cloned().unwrap_or_default());
-    let start = client.call("run_massgen", asked).await;
+    fields.extend(write.as_object().cloned().unwrap_or_default());
+    fields.extend(more.as_object().cloned().unwrap_or_default());
+    let start = client.call("run_massgen", arguments).await;
     let run = client.until(start["run_id"].as_str().expect("run_id"), is_over).await;
     (start, run)
 }
 
 /// A start with `context: write` that cannot write is refused; returns the suggested overrides.
-async fn helping(client: &Client, mut asked: Value) -> Value {
-    asked["context"] = json!("write");
-    asked["question"] = json!("q");
-    let (refused, told) = client.ask("run_massgen", asked.clone()).await;
-    assert_eq!((refused, &told["code"]), (true, &json!("context_unused")), "{told}");
-    asked["dry_run"] = json!(true);
-    assert_eq!(client.refused("run_massgen", asked).await, "context_unused");
-    let hint = told["hint"].as_str().expect("hint");
+async fn suggested_overrides(client: &Client, mut arguments: Value) -> Value {
+    arguments["context"] = json!("write");
+    arguments["question"] = json!("q");
+    let (refused, refusal) = client.ask("run_massgen", arguments.clone()).await;
+    assert_eq!((refused, &refusal["code"]), (true, &json!("context_unused")), "{refusal}");
+    arguments["dry_run"] = json!(true);
+    assert_eq!(client.refused("run_massgen", arguments).await, "context_unused");
+    let hint = refusal["hint"].as_str().expect("hint");
     let (_, overrides) = hint.split_once("overrides: ").expect("overrides");
     let (overrides, _) = overrides.split_once("; or").expect("an end");
     serde_json::from_str(overrides).expect("JSON")
@@ -107,9 +107,10 @@ async fn a_run_with_write_access_reports_its_changes_and_leaves_nothing_else() {
     let client = lab.client().await;
     let before = all_in(&lab.project());
 
-    let overrides = json!({"overrides": helping(&client, json!({"config": "c.yaml"})).await});
+    let overrides = json!({"overrides": suggested_overrides(&client, json!({"config": "c.yaml"})).await});
     assert_eq!(overrides["overrides"]["agents"]["a"]["backend"]["cwd"], "workspace");
-    let (start, run) = written(&client, "announce\nworkspace notes.txt x\nfinal agent_a done", overrides).await;
+    let (start, run) =
+        run_with_write_access(&client, "announce\nworkspace notes.txt x\nfinal agent_a done", overrides).await;
     assert_eq!(start["warnings"].as_array().map(Vec::len), None, "{start}");
     assert_eq!((&run["state"], &run["changed"]), (&json!("succeeded"), &json!([])), "{run}");
     assert_eq!(run["warning"]["code"], "nothing_changed", "{run}");
@@ -118,16 +119,17 @@ async fn a_run_with_write_access_reports_its_changes_and_leaves_nothing_else() {
     let (readme, new) = (lab.project().join("README.md"), lab.project().join("docs/new.md"));
     std::fs::create_dir(lab.project().join("docs")).expect("made");
     let script = format!("announce\nasked {}\ntouch {}\nfinal agent_a done", readme.display(), new.display());
-    let (_, run) = written(&client, &script, json!({})).await;
+    let (_, run) = run_with_write_access(&client, &script, json!({})).await;
     assert_eq!((&run["changed"], &run["warning"]), (&json!(["README.md", "docs/new.md"]), &Value::Null), "{run}");
     let many: Vec<String> = (0..30).map(|n| format!("touch {}/f{n:02}", lab.project().display())).collect();
-    let (_, run) = written(&client, &format!("announce\n{}\nfinal agent_a done", many.join("\n")), json!({})).await;
+    let (_, run) =
+        run_with_write_access(&client, &format!("announce\n{}\nfinal agent_a done", many.join("\n")), json!({})).await;
     assert_eq!(run["changed"], json!(["f00", "f01", "f02", "27 more"]), "{run}");
     let full = json!({"run_id": run["run_id"], "detail": "full"});
     let full = client.call("check_status", full).await;
     assert_eq!(full["runs"][0]["changed"].as_array().map(Vec::len), Some(21), "{full}");
 
-    let (_, run) = written(&client, &script, json!({"context": "read"})).await;
+    let (_, run) = run_with_write_access(&client, &script, json!({"context": "read"})).await;
     assert_eq!(run["changed"], Value::Null, "only of runs that may write");
     client.close().await;
     lab.nobody_is_left().await;
@@ -145,8 +147,8 @@ async fn variables_of_the_project_reach_only_runs_with_the_project_as_context() 
     for (context, expected) in [("read", "value here\n"), ("none", "value None\n")] {
         let id = client.start(json!({"question": "q", "config": "@rehearsal", "context": context})).await;
         client.end(&id).await;
-        let said = std::fs::read_to_string(lab.run_folder(&id).join("stdout.log")).expect("stdout");
-        assert_eq!(said, expected, "{context}");
+        let output = std::fs::read_to_string(lab.run_folder(&id).join("stdout.log")).expect("stdout");
+        assert_eq!(output, expected, "{context}");
     }
     client.close().await;
     lab.nobody_is_left().await;
@@ -157,9 +159,9 @@ async fn real_massgen_leaves_nothing_in_a_project_that_no_agent_changes() {
     let lab = Lab::real().await;
     let readme = lab.put("README.md", "old\n");
     let client = lab.client().await;
-    let mut asked = json!({"question": "q", "config": "@rehearsal/agents=1", "context": "write", "mode": "quick"});
-    asked["overrides"] = helping(&client, json!({"config": "@rehearsal/agents=1"})).await;
-    let start = client.call("run_massgen", asked).await;
+    let mut arguments = json!({"question": "q", "config": "@rehearsal/agents=1", "context": "write", "mode": "quick"});
+    arguments["overrides"] = suggested_overrides(&client, json!({"config": "@rehearsal/agents=1"})).await;
+    let start = client.call("run_massgen", arguments).await;
     assert!(start["warnings"].is_null(), "{start}");
     let run = client.until(start["run_id"].as_str().expect("run_id"), is_over).await;
     assert_eq!((&run["state"], &run["warning"]["code"]), (&json!("succeeded"), &json!("changes_not_applied")), "{run}");
@@ -183,12 +185,12 @@ async fn a_warm_start_reports_the_import_it_waited_for() {
     let client = lab.client().await;
     let id = client.start(json!({"question": "q", "config": "@rehearsal"})).await;
     wait_until("the import goes on", || lab.warm_processes().len() == 1).await;
-    let began = std::time::Instant::now();
-    wait_until("it is an import worth a word", || began.elapsed().as_millis() > 1100).await;
+    let started = std::time::Instant::now();
+    wait_until("it is an import worth a word", || started.elapsed().as_millis() > 1100).await;
     std::fs::write(lab.home().join("go"), "").expect("written");
     client.end(&id).await;
-    let shown = client.call("check_status", json!({"run_id": id, "detail": "full"})).await;
-    let details = &shown["runs"][0]["details"];
+    let status = client.call("check_status", json!({"run_id": id, "detail": "full"})).await;
+    let details = &status["runs"][0]["details"];
     assert!(details["start"] == "warm" && details["import_s"].as_u64() >= Some(1), "{details}");
     client.close().await;
     lab.warm_up(&["--stop"]);
@@ -201,11 +203,11 @@ async fn a_continued_conversation_is_announced_and_from_with_it_is_refused() {
     let client = lab.client().await;
     let first = client.start(fake("announce\nfinal agent_a one")).await;
     client.end(&first).await;
-    let again = json!({"question": "#!fake\nannounce\nfinal agent_a two", "continue_run": first});
-    let answer = client.call("run_massgen", again).await;
-    let told = answer["continues"].as_str().expect("said");
+    let arguments = json!({"question": "#!fake\nannounce\nfinal agent_a two", "continue_run": first});
+    let answer = client.call("run_massgen", arguments).await;
+    let announcement = answer["continues"].as_str().expect("said");
     assert!(
-        told.starts_with(&format!("turn 2 of the conversation of {first};")) && told.contains("config"),
+        announcement.starts_with(&format!("turn 2 of the conversation of {first};")) && announcement.contains("config"),
         "{answer}"
     );
     client.end(answer["run_id"].as_str().expect("run_id")).await;
@@ -255,8 +257,8 @@ async fn configs_are_found_by_requirement_and_listed_briefly() {
     let entry =
         |name: &str| own["configs"].as_array().expect("configs").iter().find(|one| one["config"] == name).cloned();
     assert_eq!(own["matching"], 4, "{own}");
-    let (keyless, away) = (entry("keyless.yaml").expect("listed"), entry("away.yaml").expect("listed"));
-    assert!(keyless["ready"] == false && keyless["missing_keys"].is_array(), "{own}");
+    let (without_key, away) = (entry("keyless.yaml").expect("listed"), entry("away.yaml").expect("listed"));
+    assert!(without_key["ready"] == false && without_key["missing_keys"].is_array(), "{own}");
     let problem = away["problem"].as_str().unwrap_or_default();
     assert!(away["ready"] == false && problem.starts_with("refused: "), "{own}");
     let (_, refusal) = client.ask("run_massgen", json!({"question": "q", "config": "away.yaml"})).await;

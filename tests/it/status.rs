@@ -12,14 +12,14 @@ async fn brief(client: &Client, id: &str) -> Value {
 }
 
 /// Polls the brief status of a run until it is as expected. A wait does not help, because elapsed time alone is not a change.
-async fn becomes(client: &Client, id: &str, good: impl Fn(&Value) -> bool) -> Value {
-    let begun = Instant::now();
+async fn poll_until(client: &Client, id: &str, is_expected: impl Fn(&Value) -> bool) -> Value {
+    let started = Instant::now();
     loop {
         let run = brief(client, id).await;
-        if good(&run) {
+        if is_expected(&run) {
             return run;
         }
-        assert!(begun.elapsed() < PATIENCE, "{run}");
+        assert!(started.elapsed() < PATIENCE, "{run}");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
@@ -41,7 +41,7 @@ async fn elapsed_s_counts_from_the_admission_of_a_run() {
     let client = lab.client_of(command).await;
     let first = client.start(fake("announce\nforever")).await;
     let queued = client.start(fake("announce\nfinal agent_a done")).await;
-    becomes(&client, &queued, |run| run["state"] == "queued" && run["elapsed_s"].as_u64() >= Some(2)).await;
+    poll_until(&client, &queued, |run| run["state"] == "queued" && run["elapsed_s"].as_u64() >= Some(2)).await;
     client.call("kill_run", json!({"run_id": first, "grace_s": 0})).await;
     let run = client.end(&queued).await;
     assert!(run["elapsed_s"].as_u64() >= Some(2), "they do not begin again: {run}");
@@ -103,23 +103,23 @@ async fn an_agent_that_keeps_answering_is_a_problem_with_the_override_to_use() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let script = format!("announce\n{}\nforever", status(334, &json!({})));
-    let mut asked = fake(&script);
-    asked["timeout_s"] = json!(3);
-    let id = client.start(asked).await;
+    let mut arguments = fake(&script);
+    arguments["timeout_s"] = json!(3);
+    let id = client.start(arguments).await;
     let run = client.until(&id, |run| run.get("problem").is_some()).await;
-    let told = |run: &Value| {
+    let check_problem = |run: &Value| {
         let problem = &run["problem"];
         assert_eq!(problem["code"], "not_converging", "{run}");
-        assert!(problem["message"].as_str().is_some_and(|words| words.contains("334 times")), "{run}");
+        assert!(problem["message"].as_str().is_some_and(|text| text.contains("334 times")), "{run}");
         assert!(
             problem["hint"].as_str().is_some_and(|hint| hint.contains("\"max_new_answers_per_agent\": 3")),
             "{run}"
         );
     };
-    told(&run);
+    check_problem(&run);
     let run = client.end(&id).await;
     assert_eq!(run["state"], "timed_out", "{run}");
-    told(&run);
+    check_problem(&run);
     client.close().await;
     lab.nobody_is_left().await;
 }
@@ -170,19 +170,19 @@ async fn a_budget_for_models_without_a_price_is_a_warning_before_the_start() {
     lab.put("blind.yaml", &agent("my-own"));
     lab.put("known.yaml", &agent("gpt-5-mini"));
     let client = lab.client().await;
-    for (config, budget, is_told) in
+    for (config, budget, is_warned) in
         [("blind.yaml", json!(1), true), ("known.yaml", json!(1), false), ("blind.yaml", Value::Null, false)]
     {
-        let asked = json!({"question": "q", "config": config, "budget_usd": budget});
-        let started = client.call("run_massgen", asked).await;
+        let arguments = json!({"question": "q", "config": config, "budget_usd": budget});
+        let started = client.call("run_massgen", arguments).await;
         let warnings = started["warnings"].as_array().cloned().unwrap_or_default();
-        let blind: Vec<_> = warnings.iter().filter(|warning| warning["code"] == "budget_blind").collect();
-        assert_eq!(blind.len(), usize::from(is_told), "{started}");
-        assert!(blind.iter().all(|told| told["hint"].to_string().contains("max_tokens")), "{started}");
+        let budget_warnings: Vec<_> = warnings.iter().filter(|warning| warning["code"] == "budget_blind").collect();
+        assert_eq!(budget_warnings.len(), usize::from(is_warned), "{started}");
+        assert!(budget_warnings.iter().all(|warning| warning["hint"].to_string().contains("max_tokens")), "{started}");
     }
     client.close().await;
     // A budget from the settings counts too. A token limit works without prices.
-    for (flags, asked_tokens, is_told) in [
+    for (flags, max_tokens, is_warned) in [
         (&["--budget-usd", "1"][..], Value::Null, true),
         (&["--budget-usd", "1"], json!(1000), false),
         (&["--budget-usd", "1", "--max-tokens", "1000"], Value::Null, false),
@@ -190,10 +190,10 @@ async fn a_budget_for_models_without_a_price_is_a_warning_before_the_start() {
         let mut command = lab.command();
         command.args(flags);
         let client = lab.client_of(command).await;
-        let asked = json!({"question": "q", "config": "blind.yaml", "max_tokens": asked_tokens, "fresh": true});
-        let started = client.call("run_massgen", asked).await;
+        let arguments = json!({"question": "q", "config": "blind.yaml", "max_tokens": max_tokens, "fresh": true});
+        let started = client.call("run_massgen", arguments).await;
         let is_blind = |warning: &Value| warning["code"] == "budget_blind";
-        assert_eq!(started["warnings"].as_array().is_some_and(|all| all.iter().any(is_blind)), is_told, "{started}");
+        assert_eq!(started["warnings"].as_array().is_some_and(|all| all.iter().any(is_blind)), is_warned, "{started}");
         client.close().await;
     }
     lab.only_servers_are_left().await;

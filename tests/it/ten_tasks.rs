@@ -15,25 +15,25 @@ struct Agent {
 }
 
 impl Agent {
-    async fn of(lab: &Lab) -> Agent {
+    async fn new(lab: &Lab) -> Agent {
         Agent { client: lab.client().await, calls: 0, bytes: 0, transcript: String::new() }
     }
 
     async fn call(&mut self, tool: &str, arguments: Value) -> Value {
         let (_, answer) = self.client.ask(tool, arguments.clone()).await;
-        let (asked, told) = (arguments.to_string(), answer.to_string());
-        self.transcript += &format!("-> {tool} {}\n<- {}\n", shortened(&asked), shortened(&told));
+        let (sent, received) = (arguments.to_string(), answer.to_string());
+        self.transcript += &format!("-> {tool} {}\n<- {}\n", shortened(&sent), shortened(&received));
         self.calls += 1;
-        self.bytes += told.len();
+        self.bytes += received.len();
         answer
     }
 
     /// Starts a run as the server's instructions say and waits for its end with the cursor of the start.
-    async fn run(&mut self, asked: Value) -> Value {
-        let started = self.call("run_massgen", asked).await;
+    async fn run(&mut self, arguments: Value) -> Value {
+        let started = self.call("run_massgen", arguments).await;
         let wait = json!({"run_id": started["run_id"], "wait_s": 45, "until": "any_done", "since": started["cursor"]});
-        let mut seen = self.call("check_status", wait).await;
-        seen["runs"][0].take()
+        let mut status = self.call("check_status", wait).await;
+        status["runs"][0].take()
     }
 
     /// Checks that the task took at most this number of calls and bytes.
@@ -58,7 +58,7 @@ fn live(lab: &Lab, then: &str) -> String {
 #[tokio::test]
 async fn one_question() {
     let lab = Lab::fake();
-    let mut agent = Agent::of(&lab).await;
+    let mut agent = Agent::new(&lab).await;
     let run = agent.run(fake("announce\nfinal agent_a the first design")).await;
     assert_eq!(run["state"], "succeeded");
     let page = agent.call("read_result", json!({"run_id": run["run_id"]})).await;
@@ -70,11 +70,11 @@ async fn one_question() {
 #[tokio::test]
 async fn three_configs_on_one_question() {
     let lab = Lab::fake();
-    let mut agent = Agent::of(&lab).await;
+    let mut agent = Agent::new(&lab).await;
     for config in ["@rehearsal/agents=1", "@rehearsal/agents=2", "@rehearsal/agents=3"] {
-        let mut asked = fake("announce\nfinal agent_a an answer");
-        (asked["config"], asked["group"]) = (json!(config), json!("compare"));
-        agent.call("run_massgen", asked).await;
+        let mut arguments = fake("announce\nfinal agent_a an answer");
+        (arguments["config"], arguments["group"]) = (json!(config), json!("compare"));
+        agent.call("run_massgen", arguments).await;
     }
     let all = agent.call("check_status", json!({"group": "compare", "until": "all_done", "wait_s": 45})).await;
     let runs = all["runs"].as_array().expect("runs").clone();
@@ -89,18 +89,18 @@ async fn three_configs_on_one_question() {
 #[tokio::test]
 async fn a_run_is_found_again_without_its_id() {
     let lab = Lab::fake();
-    let mut agent = Agent::of(&lab).await;
+    let mut agent = Agent::new(&lab).await;
     let first = lab.client().await;
-    let mut asked = fake(&live(&lab, "final agent_a done"));
-    asked["group"] = json!("morning");
-    let id = first.start(asked).await;
+    let mut arguments = fake(&live(&lab, "final agent_a done"));
+    arguments["group"] = json!("morning");
+    let id = first.start(arguments).await;
     first.until(&id, |run| run["state"] == "running").await;
     first.kill_server().await;
-    let seen = agent.call("check_status", json!({})).await;
-    let run = &seen["runs"][0];
+    let status = agent.call("check_status", json!({})).await;
+    let run = &status["runs"][0];
     assert_eq!((&run["run_id"], &run["group"], &run["state"]), (&json!(id), &json!("morning"), &json!("running")));
     std::fs::write(lab.project().join("gate"), "").expect("written");
-    let wait = json!({"run_id": id, "wait_s": 45, "until": "any_done", "since": seen["cursor"]});
+    let wait = json!({"run_id": id, "wait_s": 45, "until": "any_done", "since": status["cursor"]});
     assert_eq!(agent.call("check_status", wait).await["runs"][0]["state"], "succeeded");
     agent.done(2, 700, &lab).await;
 }
@@ -109,11 +109,11 @@ async fn a_run_is_found_again_without_its_id() {
 #[tokio::test]
 async fn a_group_is_stopped_and_its_results_are_read() {
     let lab = Lab::fake();
-    let mut agent = Agent::of(&lab).await;
+    let mut agent = Agent::new(&lab).await;
     for number in 0..2 {
-        let mut asked = fake(&format!("announce\nanswer agent_a best of {number}\nforever"));
-        asked["group"] = json!("experiment");
-        let id = agent.client.start(asked).await;
+        let mut arguments = fake(&format!("announce\nanswer agent_a best of {number}\nforever"));
+        arguments["group"] = json!("experiment");
+        let id = agent.client.start(arguments).await;
         agent.client.until(&id, |run| run["state"] == "running").await;
     }
     let killed = agent.call("kill_run", json!({"group": "experiment", "grace_s": 0})).await;
@@ -133,7 +133,7 @@ async fn a_config_is_found_and_checked() {
         "configs/research.yaml",
         "# Research with one model.\nagents:\n  - id: a\n    backend: {type: openai, model: gpt-5-mini}\n",
     );
-    let mut agent = Agent::of(&lab).await;
+    let mut agent = Agent::new(&lab).await;
     let found = agent.call("list_configs", json!({"query": "research", "limit": 3})).await;
     let config = &found["configs"][0];
     assert_eq!(
@@ -150,11 +150,11 @@ async fn a_config_is_found_and_checked() {
 #[tokio::test]
 async fn a_budget_ends_a_run_and_its_best_answer_is_read() {
     let lab = Lab::fake();
-    let mut agent = Agent::of(&lab).await;
+    let mut agent = Agent::new(&lab).await;
     let costs = r#"status {"costs": {"total_estimated_cost": 0.6, "total_input_tokens": 9}, "agents": {}}"#;
-    let mut asked = fake(&format!("announce\nanswer agent_a what half a dollar buys\n{costs}\nforever"));
-    asked["budget_usd"] = json!(0.5);
-    let run = agent.run(asked).await;
+    let mut arguments = fake(&format!("announce\nanswer agent_a what half a dollar buys\n{costs}\nforever"));
+    arguments["budget_usd"] = json!(0.5);
+    let run = agent.run(arguments).await;
     assert_eq!((&run["state"], &run["problem"]["code"]), (&json!("over_budget"), &json!("budget_spent")), "{run}");
     let page = agent.call("read_result", json!({"run_id": run["run_id"]})).await;
     assert_eq!(page["text"], "what half a dollar buys");
@@ -165,13 +165,13 @@ async fn a_budget_ends_a_run_and_its_best_answer_is_read() {
 #[tokio::test]
 async fn an_invalid_call_is_corrected_on_the_second_try() {
     let lab = Lab::fake();
-    let mut agent = Agent::of(&lab).await;
-    let mut asked = fake("announce\nfinal agent_a at last");
-    asked["timeout_s"] = json!(100_000);
-    let refused = agent.call("run_massgen", asked.clone()).await;
+    let mut agent = Agent::new(&lab).await;
+    let mut arguments = fake("announce\nfinal agent_a at last");
+    arguments["timeout_s"] = json!(100_000);
+    let refused = agent.call("run_massgen", arguments.clone()).await;
     assert!(refused["hint"].as_str().is_some_and(|hint| hint.contains("`timeout_s` from 1 to 7200")), "{refused}");
-    asked["timeout_s"] = json!(7_200);
-    let run = agent.run(asked).await;
+    arguments["timeout_s"] = json!(7_200);
+    let run = agent.run(arguments).await;
     let page = agent.call("read_result", json!({"run_id": run["run_id"]})).await;
     assert_eq!(page["text"], "at last");
     agent.done(4, 1_300, &lab).await;
@@ -181,7 +181,7 @@ async fn an_invalid_call_is_corrected_on_the_second_try() {
 #[tokio::test]
 async fn a_long_answer_is_read_completely() {
     let lab = Lab::fake();
-    let mut agent = Agent::of(&lab).await;
+    let mut agent = Agent::new(&lab).await;
     let report = "0123456789".repeat(10_000);
     let run = agent.run(fake(&format!("announce\nfinal agent_a {report}"))).await;
     assert_eq!(run["answer_chars"], 100_000);
@@ -199,7 +199,7 @@ async fn a_long_answer_is_read_completely() {
 #[tokio::test]
 async fn a_file_of_the_winner_is_read() {
     let lab = Lab::fake();
-    let mut agent = Agent::of(&lab).await;
+    let mut agent = Agent::new(&lab).await;
     let id = agent.client.start(fake("announce\nworkspace main.py print(42)\nfinal agent_a see main.py")).await;
     agent.client.end(&id).await;
     let files = agent.call("read_result", json!({"run_id": id, "part": "files"})).await;
@@ -213,14 +213,15 @@ async fn a_file_of_the_winner_is_read() {
 #[tokio::test]
 async fn a_run_is_steered_and_then_continued() {
     let lab = Lab::fake();
-    let mut agent = Agent::of(&lab).await;
-    let taken = lab.project().join("taken");
-    let id = agent.client.start(tooled(&format!("announce\ntake {}\nfinal agent_a minded", taken.display()))).await;
-    let told = agent.call("steer_run", json!({"run_id": id, "message": "Mind the costs.", "wait_s": 45})).await;
-    assert_eq!(told["delivered"], true, "{told}");
+    let mut agent = Agent::new(&lab).await;
+    let messages_file = lab.project().join("taken");
+    let id =
+        agent.client.start(tooled(&format!("announce\ntake {}\nfinal agent_a minded", messages_file.display()))).await;
+    let steered = agent.call("steer_run", json!({"run_id": id, "message": "Mind the costs.", "wait_s": 45})).await;
+    assert_eq!(steered["delivered"], true, "{steered}");
     agent.client.end(&id).await;
-    let more = json!({"question": "#!fake\nannounce\nfinal agent_a twice", "continue_run": id});
-    let run = agent.run(more).await;
+    let arguments = json!({"question": "#!fake\nannounce\nfinal agent_a twice", "continue_run": id});
+    let run = agent.run(arguments).await;
     let page = agent.call("read_result", json!({"run_id": run["run_id"]})).await;
     assert_eq!(page["text"], "twice");
     agent.done(4, 1_300, &lab).await;

@@ -26,7 +26,7 @@ if __name__ == '__main__':
 const WAIT_FOR_GO: &str = "while not os.path.exists(GO):\n    time.sleep(0.02)\n";
 
 /// Programs with different outputs and endings, and programs that print their environment.
-const WAYS: [&str; 20] = [
+const PROGRAMS: [&str; 20] = [
     "print('out'); print('err', file=sys.stderr)",
     "sys.stdout.write('no end of line')",
     "sys.exit(3)",
@@ -50,14 +50,14 @@ const WAYS: [&str; 20] = [
 ];
 
 /// The exit and the logs of a run, without its own id.
-fn left_by(lab: &Lab, id: &str, run: &Value) -> [String; 3] {
-    let said = |name: &str| std::fs::read_to_string(lab.run_folder(id).join(name)).expect("log").replace(id, "RUN");
-    [run["exit"].to_string(), said("stdout.log"), said("stderr.log")]
+fn outcome_of(lab: &Lab, id: &str, run: &Value) -> [String; 3] {
+    let log = |name: &str| std::fs::read_to_string(lab.run_folder(id).join(name)).expect("log").replace(id, "RUN");
+    [run["exit"].to_string(), log("stdout.log"), log("stderr.log")]
 }
 
 async fn start(client: &Client, id: &str) -> String {
-    let seen = client.call("check_status", json!({"run_id": id, "detail": "full"})).await;
-    seen["runs"][0]["details"]["start"].as_str().expect("a start").to_owned()
+    let status = client.call("check_status", json!({"run_id": id, "detail": "full"})).await;
+    status["runs"][0]["details"]["start"].as_str().expect("a start").to_owned()
 }
 
 /// Runs Python code to its end; returns how it was started, its exit and its logs.
@@ -69,7 +69,7 @@ async fn run_with(lab: &Lab, client: &Client, text: &str, mut arguments: Value) 
     (arguments["question"], arguments["fresh"]) = (text.into(), true.into());
     let id = client.start(arguments).await;
     let ended = client.end(&id).await;
-    (start(client, &id).await, left_by(lab, &id, &ended))
+    (start(client, &id).await, outcome_of(lab, &id, &ended))
 }
 
 #[tokio::test]
@@ -77,15 +77,15 @@ async fn a_program_cannot_distinguish_a_warm_start_from_a_cold_one() {
     let lab = Lab::python(STAND_IN).await;
     let client = lab.client().await;
     let mut cold = Vec::new();
-    for way in WAYS {
-        cold.push(run(&lab, &client, way).await);
+    for program in PROGRAMS {
+        cold.push(run(&lab, &client, program).await);
     }
     client.close().await;
     let lab = lab.warm();
     let client = lab.client().await;
-    for (way, (start, left)) in WAYS.iter().zip(cold) {
+    for (program, (start, left)) in PROGRAMS.iter().zip(cold) {
         assert_eq!(start, "cold");
-        assert_eq!(run(&lab, &client, way).await, ("warm".to_owned(), left), "{way}");
+        assert_eq!(run(&lab, &client, program).await, ("warm".to_owned(), left), "{program}");
     }
     client.close().await;
     lab.nobody_is_left().await;
@@ -93,7 +93,7 @@ async fn a_program_cannot_distinguish_a_warm_start_from_a_cold_one() {
 
 const CONFIG: &str = "agents:\n  - id: a\n    backend: {type: chatcompletion, model: m}\n";
 /// Prints the values reversed, because keys would be masked.
-const TELL: &str =
+const PRINT: &str =
     "print(AT_IMPORT, *((os.environ.get(name) or '')[::-1] for name in ('CORP_MODE', 'OPENAI_API_KEY', 'OTHER')))";
 
 /// A server with these variables, which are passed to MassGen.
@@ -103,50 +103,50 @@ async fn client_with(lab: &Lab, variables: &[(&str, &str)]) -> Client {
     lab.client_of(command).await
 }
 
-async fn told(lab: &Lab, client: &Client, text: &str) -> (String, String) {
-    let (start, [_, told, _]) = run_with(lab, client, text, json!({"config": "c.yaml"})).await;
-    (start, told.trim_end().to_owned())
+async fn printed(lab: &Lab, client: &Client, text: &str) -> (String, String) {
+    let (start, [_, output, _]) = run_with(lab, client, text, json!({"config": "c.yaml"})).await;
+    (start, output.trim_end().to_owned())
 }
 
-fn warm(told: &str) -> (String, String) {
-    ("warm".to_owned(), told.to_owned())
+fn warm(output: &str) -> (String, String) {
+    ("warm".to_owned(), output.to_owned())
 }
 
 #[tokio::test]
 async fn no_variable_leaks_from_the_warm_process_or_from_run_to_run() {
     let lab = Lab::python(STAND_IN).await.warm();
     lab.put("c.yaml", CONFIG);
-    let one = client_with(&lab, &[("CORP_MODE", "x"), ("OPENAI_API_KEY", "key-of-one")]).await;
-    assert_eq!(told(&lab, &one, TELL).await, warm("x x eno-fo-yek"));
+    let first = client_with(&lab, &[("CORP_MODE", "x"), ("OPENAI_API_KEY", "key-of-one")]).await;
+    assert_eq!(printed(&lab, &first, PRINT).await, warm("x x eno-fo-yek"));
     let only = |count: usize| {
         let lab = &lab;
         async move { wait_until("so many keep it warm", || lab.warm_processes().len() == count).await }
     };
     only(2).await;
     // Another key and a variable that the import did not read: the same warm process is used.
-    let two = client_with(&lab, &[("CORP_MODE", "x"), ("OPENAI_API_KEY", "key-of-two"), ("OTHER", "o")]).await;
-    assert_eq!(told(&lab, &two, TELL).await, warm("x x owt-fo-yek o"));
-    assert_eq!(told(&lab, &one, TELL).await, warm("x x eno-fo-yek"));
+    let second = client_with(&lab, &[("CORP_MODE", "x"), ("OPENAI_API_KEY", "key-of-two"), ("OTHER", "o")]).await;
+    assert_eq!(printed(&lab, &second, PRINT).await, warm("x x owt-fo-yek o"));
+    assert_eq!(printed(&lab, &first, PRINT).await, warm("x x eno-fo-yek"));
     only(2).await;
     // A different value of a variable that the import read: another warm process.
-    let three = client_with(&lab, &[("CORP_MODE", "y"), ("OPENAI_API_KEY", "key-of-three")]).await;
-    assert_eq!(told(&lab, &three, TELL).await, warm("y y eerht-fo-yek"));
+    let third = client_with(&lab, &[("CORP_MODE", "y"), ("OPENAI_API_KEY", "key-of-three")]).await;
+    assert_eq!(printed(&lab, &third, PRINT).await, warm("y y eerht-fo-yek"));
     only(3).await;
     for line in lab.warm_processes() {
         let pid = line.split(' ').next().expect("pid");
         let environment = std::fs::read_to_string(format!("/proc/{pid}/environ")).expect("environment");
         assert!(!environment.contains("key-of"), "{environment}");
     }
-    for client in [one, two, three] {
+    for client in [first, second, third] {
         client.close().await;
     }
     lab.nobody_is_left().await;
 }
 
 /// The reason of a cold start.
-async fn cold_because(client: &Client, id: &str) -> String {
-    let seen = client.call("check_status", json!({"run_id": id, "detail": "full"})).await;
-    seen["runs"][0]["details"]["cold_because"].as_str().unwrap_or_else(|| panic!("{seen}")).to_owned()
+async fn cold_reason(client: &Client, id: &str) -> String {
+    let status = client.call("check_status", json!({"run_id": id, "detail": "full"})).await;
+    status["runs"][0]["details"]["cold_because"].as_str().unwrap_or_else(|| panic!("{status}")).to_owned()
 }
 
 #[tokio::test]
@@ -167,20 +167,20 @@ async fn an_import_that_reads_a_key_makes_runs_cold_and_is_not_repeated() {
         let client = client_with(&lab, &[("CORP_API_KEY", key)]).await;
         let id = client.start(json!({"question": "print(AT_IMPORT[::-1])", "config": "c.yaml", "fresh": true})).await;
         client.end(&id).await;
-        let because = cold_because(&client, &id).await;
+        let because = cold_reason(&client, &id).await;
         assert_eq!(because, "MassGen's import reads CORP_API_KEY, which no warm process is given");
         let log = std::fs::read_to_string(lab.run_folder(&id).join("supervisor.log")).expect("log");
         assert!(log.contains(&because), "{log}");
-        let said = std::fs::read_to_string(lab.run_folder(&id).join("stdout.log")).expect("log");
-        assert_eq!(said.trim_end(), key.chars().rev().collect::<String>());
+        let output = std::fs::read_to_string(lab.run_folder(&id).join("stdout.log")).expect("log");
+        assert_eq!(output.trim_end(), key.chars().rev().collect::<String>());
         client.close().await;
     }
     let imports = std::fs::read_to_string(lab.home().join("imports")).expect("imports");
     assert_eq!(imports, "i", "a refusal is remembered");
     let mut command = lab.command();
     command.args(["--pass-env", "CORP_API_KEY", "doctor", "--no-rehearsal"]).env("CORP_API_KEY", "key-of-three");
-    let said = String::from_utf8(command.output().await.expect("ran").stdout).expect("UTF-8");
-    let line = said.lines().find(|line| line.contains("warm starts")).unwrap_or_else(|| panic!("{said}"));
+    let output = String::from_utf8(command.output().await.expect("ran").stdout).expect("UTF-8");
+    let line = output.lines().find(|line| line.contains("warm starts")).unwrap_or_else(|| panic!("{output}"));
     assert!(line.starts_with("warning") && line.contains("MassGen's import reads CORP_API_KEY"), "{line}");
     lab.nobody_is_left().await;
 }
@@ -190,8 +190,8 @@ async fn the_doctor_accepts_a_warm_process_for_another_environment() {
     let lab = Lab::python(STAND_IN).await.warm();
     let mut doctor = lab.command();
     doctor.args(["doctor", "--no-rehearsal"]);
-    let said = String::from_utf8(doctor.output().await.expect("ran").stdout).expect("UTF-8");
-    let line = said.lines().find(|line| line.contains("warm starts")).unwrap_or_else(|| panic!("{said}"));
+    let output = String::from_utf8(doctor.output().await.expect("ran").stdout).expect("UTF-8");
+    let line = output.lines().find(|line| line.contains("warm starts")).unwrap_or_else(|| panic!("{output}"));
     assert!(line.starts_with("ok") && line.ends_with("warm processes: 1"), "{line}");
 }
 
@@ -202,14 +202,14 @@ async fn a_cold_start_says_why() {
     let client = lab.client().await;
     let id = client.start(json!({"question": "print(1)", "config": "c.yaml"})).await;
     client.end(&id).await;
-    assert_eq!(cold_because(&client, &id).await, "the setting `warm` is off");
+    assert_eq!(cold_reason(&client, &id).await, "the setting `warm` is off");
     client.close().await;
     // Only a Python script can be kept warm.
     let lab = Lab::fake().with_warm_starts();
     let client = lab.client().await;
     let id = client.start(crate::lab::fake("exit 0")).await;
     client.end(&id).await;
-    assert!(cold_because(&client, &id).await.starts_with("MassGen cannot be kept warm: "));
+    assert!(cold_reason(&client, &id).await.starts_with("MassGen cannot be kept warm: "));
     client.close().await;
 }
 
@@ -257,10 +257,10 @@ async fn env_files_are_read_for_each_run() {
     let text = "print(os.environ.get('FROM_HOME'), os.environ.get('OF_PROJECT'))";
     let there = json!({"config": "@rehearsal", "context": "read"});
     std::fs::write(&file, "FROM_HOME=after\n").expect("written");
-    let (start, [_, said, _]) = run_with(&lab, &client, text, there).await;
-    assert_eq!((start.as_str(), said.as_str()), ("warm", "after here\n"));
-    let (_, [_, said, _]) = run(&lab, &client, text).await;
-    assert_eq!(said, "after None\n", "a run in a folder of its own has nothing of the project");
+    let (start, [_, output, _]) = run_with(&lab, &client, text, there).await;
+    assert_eq!((start.as_str(), output.as_str()), ("warm", "after here\n"));
+    let (_, [_, output, _]) = run(&lab, &client, text).await;
+    assert_eq!(output, "after None\n", "a run in a folder of its own has nothing of the project");
     client.close().await;
     lab.nobody_is_left().await;
 }
@@ -277,13 +277,13 @@ async fn warm_process(lab: &Lab) -> String {
 }
 
 /// Starts a run that waits for a file, with a grandchild in its own session.
-async fn waiting(lab: &Lab, client: &Client) -> String {
+async fn start_waiting_run(lab: &Lab, client: &Client) -> String {
     let go = lab.project().join("go");
     let stray = "subprocess.Popen(['sleep', '300'], start_new_session=True)";
     let text = format!("GO = {go:?}\nstray = {stray}\nprint('ready')\n{WAIT_FOR_GO}stray.kill()");
     let id = client.start(json!({"question": text, "config": "@rehearsal"})).await;
     let stdout = lab.run_folder(&id).join("stdout.log");
-    wait_until("it is at work", || std::fs::read_to_string(&stdout).is_ok_and(|said| said.contains("ready"))).await;
+    wait_until("it is at work", || std::fs::read_to_string(&stdout).is_ok_and(|output| output.contains("ready"))).await;
     id
 }
 
@@ -291,7 +291,7 @@ async fn waiting(lab: &Lab, client: &Client) -> String {
 async fn f53_runs_survive_the_warm_process_and_the_next_run_starts_another() {
     let lab = Lab::python(STAND_IN).await.warm();
     let client = lab.client().await;
-    let id = waiting(&lab, &client).await;
+    let id = start_waiting_run(&lab, &client).await;
     let first = warm_process(&lab).await;
     signal(&first, "-KILL");
     wait_until("it is gone", || lab.warm_processes().is_empty()).await;
@@ -308,7 +308,7 @@ async fn f53_runs_survive_the_warm_process_and_the_next_run_starts_another() {
 async fn f54_a_run_whose_keeper_is_killed_ends_completely_with_exit_unknown() {
     let lab = Lab::python(STAND_IN).await.warm();
     let client = lab.client().await;
-    let id = waiting(&lab, &client).await;
+    let id = start_waiting_run(&lab, &client).await;
     let keeper = lab.record(&id)["keeper"]["pid"].to_string();
     signal(&keeper, "-KILL");
     let run = client.end(&id).await;
@@ -337,14 +337,14 @@ async fn f55_a_warm_process_that_does_not_answer_makes_runs_cold() {
 async fn f56_a_failed_import_makes_runs_cold_with_the_reason() {
     let lab = Lab::python("import no_such_module").await;
     let failed = lab.command().arg("warm").output().await.expect("ran");
-    let said = String::from_utf8(failed.stderr).expect("UTF-8");
-    assert!(failed.status.code() == Some(1) && said.contains("not_warm"), "{said}");
+    let output = String::from_utf8(failed.stderr).expect("UTF-8");
+    assert!(failed.status.code() == Some(1) && output.contains("not_warm"), "{output}");
     let mut command = lab.command();
     command.env("MASSGEN_MCP_WARM", "true");
     let client = lab.client_of(command).await;
-    let (start, [exit, _, said]) = run(&lab, &client, "print(1)").await;
+    let (start, [exit, _, output]) = run(&lab, &client, "print(1)").await;
     assert_eq!((start.as_str(), exit.as_str()), ("cold", "\"1\""));
-    assert!(said.contains("no_such_module"), "{said}");
+    assert!(output.contains("no_such_module"), "{output}");
     client.close().await;
     lab.nobody_is_left().await;
 }
@@ -375,8 +375,8 @@ async fn a_changed_program_is_imported_again() {
     let client = lab.client().await;
     let text = std::fs::read_to_string(lab.massgen()).expect("script");
     std::fs::write(lab.massgen(), text.replace("AT_IMPORT = ", "AT_IMPORT = 'new' # ")).expect("written");
-    let (start, [_, said, _]) = run(&lab, &client, "print(AT_IMPORT)").await;
-    assert_eq!((start.as_str(), said.as_str()), ("warm", "new\n"));
+    let (start, [_, output, _]) = run(&lab, &client, "print(AT_IMPORT)").await;
+    assert_eq!((start.as_str(), output.as_str()), ("warm", "new\n"));
     wait_until("both are there", || lab.warm_processes().len() == 2).await;
     client.close().await;
     lab.nobody_is_left().await;

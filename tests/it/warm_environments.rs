@@ -33,18 +33,18 @@ if __name__ == '__main__':
 async fn run(lab: &Lab, client: &Client, arguments: Value) -> (String, String, String) {
     let id = client.start(arguments).await;
     client.end(&id).await;
-    let seen = client.call("check_status", json!({"run_id": id, "detail": "full"})).await;
-    let details = &seen["runs"][0]["details"];
-    let word = |name: &str| details[name].as_str().unwrap_or_default().to_owned();
-    let said = std::fs::read_to_string(lab.run_folder(&id).join("stdout.log")).expect("log");
-    (word("start"), word("cold_because"), said.replace(&id, "RUN"))
+    let status = client.call("check_status", json!({"run_id": id, "detail": "full"})).await;
+    let details = &status["runs"][0]["details"];
+    let detail = |name: &str| details[name].as_str().unwrap_or_default().to_owned();
+    let output = std::fs::read_to_string(lab.run_folder(&id).join("stdout.log")).expect("log");
+    (detail("start"), detail("cold_because"), output.replace(&id, "RUN"))
 }
 
-async fn see(lab: &Lab, variables: &[(&str, &str)]) -> (String, String, String) {
+async fn environment_of(lab: &Lab, variables: &[(&str, &str)]) -> (String, String, String) {
     let client = lab.client_of(lab.command_with(variables)).await;
-    let seen = run(lab, &client, json!({"question": SEE, "config": "@rehearsal", "fresh": true})).await;
+    let status = run(lab, &client, json!({"question": SEE, "config": "@rehearsal", "fresh": true})).await;
     client.close().await;
-    seen
+    status
 }
 
 const UTF_8: &[Variables] = &[
@@ -65,12 +65,12 @@ async fn a_run_sees_what_its_own_interpreter_would_see() {
     let all = [UTF_8, others].concat();
     let mut cold = Vec::new();
     for variables in &all {
-        cold.push(see(&lab, variables).await.2);
+        cold.push(environment_of(&lab, variables).await.2);
     }
     let lab = lab.with_warm_starts();
     for (variables, cold) in all.iter().zip(cold) {
-        let (start, because, said) = see(&lab, variables).await;
-        assert_eq!((start.as_str(), because.as_str(), said), ("warm", "", cold), "{variables:?}");
+        let (start, because, output) = environment_of(&lab, variables).await;
+        assert_eq!((start.as_str(), because.as_str(), output), ("warm", "", cold), "{variables:?}");
     }
     // Runs with the same encoding share a process, whatever the name of their locale. The second process has another time zone.
     assert_eq!(lab.warm_processes().len(), 2, "{:?}", lab.warm_processes());
@@ -86,16 +86,16 @@ struct Seen {
     events: Vec<String>,
 }
 
-async fn seen(lab: &Lab, client: &Client, context: &str) -> Seen {
+async fn observe(lab: &Lab, client: &Client, context: &str) -> Seen {
     let question = json!({"question": "What is 6*7?", "config": "c.yaml", "context": context, "fresh": true});
     let (id, start, because) = {
         let id = client.start(question).await;
         let ended = client.end(&id).await;
         assert_eq!(ended["state"], "succeeded", "{ended}");
-        let seen = client.call("check_status", json!({"run_id": id, "detail": "full"})).await;
-        let details = &seen["runs"][0]["details"];
-        let word = |name: &str| details[name].as_str().unwrap_or_default().to_owned();
-        (id, word("start"), word("cold_because"))
+        let status = client.call("check_status", json!({"run_id": id, "detail": "full"})).await;
+        let details = &status["runs"][0]["details"];
+        let detail = |name: &str| details[name].as_str().unwrap_or_default().to_owned();
+        (id, detail("start"), detail("cold_because"))
     };
     let answer = client.call("read_result", json!({"run_id": id})).await["text"].as_str().expect("text").to_owned();
     let logs =
@@ -142,7 +142,7 @@ async fn the_second_run_of_real_massgen_is_warm_in_every_environment() {
     lab.put("c.yaml", &config);
     lab.put("configs/.env", "SOME_API_KEY=of-the-project\n");
     let client = lab.client_of(lab.command_with(&[OFFLINE, SIX].concat())).await;
-    let cold = seen(&lab, &client, "none").await;
+    let cold = observe(&lab, &client, "none").await;
     assert_eq!((cold.start.as_str(), cold.because.as_str()), ("cold", "the setting `warm` is off"));
     client.close().await;
 
@@ -153,7 +153,7 @@ async fn the_second_run_of_real_massgen_is_warm_in_every_environment() {
         assert_eq!(lab.warm_processes().len(), *processes, "{variables:?}");
     }
     let client = lab.client_of(lab.command_with(&[OFFLINE, &[("TZ", "Europe/Paris")]].concat())).await;
-    let fourth = seen(&lab, &client, "none").await;
+    let fourth = observe(&lab, &client, "none").await;
     assert_eq!(fourth.start, "cold");
     assert!(fourth.because.ends_with("three warm processes are there for other environments"), "{}", fourth.because);
     client.close().await;
@@ -164,7 +164,7 @@ async fn the_second_run_of_real_massgen_is_warm_in_every_environment() {
 async fn twice(lab: &Lab, variables: &[(&str, &str)], context: &str, warm: &Seen) {
     let client = lab.client_of(lab.command_with(variables)).await;
     for number in 1..=2 {
-        assert_eq!(seen(lab, &client, context).await, *warm, "run {number} with {variables:?}");
+        assert_eq!(observe(lab, &client, context).await, *warm, "run {number} with {variables:?}");
     }
     client.close().await;
 }

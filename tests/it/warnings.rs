@@ -21,7 +21,7 @@ fn server(lab: &Lab, keys: &[(&str, &str)]) -> Command {
 }
 
 /// The codes and messages of an answer's warnings. Each must have a hint.
-fn said(answer: &Value) -> Vec<(String, String)> {
+fn warnings_of(answer: &Value) -> Vec<(String, String)> {
     let all = answer["warnings"].as_array().cloned().unwrap_or_default();
     let text = |warning: &Value, field: &str| {
         warning[field]
@@ -30,15 +30,15 @@ fn said(answer: &Value) -> Vec<(String, String)> {
             .unwrap_or_else(|| panic!("{field} in {warning}"))
             .to_owned()
     };
-    let told = |warning: &Value| {
+    let code_and_message = |warning: &Value| {
         text(warning, "hint");
         (text(warning, "code"), text(warning, "message"))
     };
-    all.iter().map(told).collect()
+    all.iter().map(code_and_message).collect()
 }
 
 fn codes(answer: &Value) -> Vec<String> {
-    said(answer).into_iter().map(|(code, _)| code).collect()
+    warnings_of(answer).into_iter().map(|(code, _)| code).collect()
 }
 
 #[tokio::test]
@@ -46,11 +46,11 @@ async fn missing_keys_are_warnings_at_the_start_and_the_run_starts() {
     let lab = Lab::fake();
     lab.put("two.yaml", TWO);
     let client = lab.client_of(server(&lab, &[])).await;
-    let asked = json!({"question": QUESTION, "config": "two.yaml"});
-    let answer = client.call("run_massgen", asked.clone()).await;
+    let arguments = json!({"question": QUESTION, "config": "two.yaml"});
+    let answer = client.call("run_massgen", arguments.clone()).await;
     let expected = ["GOOGLE_API_KEY or GEMINI_API_KEY is not set", "OPENAI_API_KEY is not set"];
     let expected = expected.map(|message| ("api_key_missing".to_owned(), message.to_owned()));
-    assert_eq!(said(&answer), expected);
+    assert_eq!(warnings_of(&answer), expected);
     let id = answer["run_id"].as_str().expect("started");
     assert_eq!(client.end(id).await["state"], "succeeded");
     let listed = client.call("list_configs", json!({"query": "two"})).await;
@@ -65,24 +65,24 @@ async fn missing_keys_are_warnings_at_the_start_and_the_run_starts() {
 
 #[tokio::test]
 async fn a_key_from_any_source_that_massgen_reads_is_found() {
-    for (place, context) in
+    for (path, context) in
         [("home/.massgen/.env", "none"), ("home/.config/massgen/.env", "none"), ("project/configs/.env", "read")]
     {
         let lab = Lab::fake();
         lab.put("two.yaml", TWO);
-        let file = lab.home().parent().expect("root").join(place);
+        let file = lab.home().parent().expect("root").join(path);
         std::fs::create_dir_all(file.parent().expect("folder")).expect("mkdir");
         std::fs::write(&file, "OPENAI_API_KEY=sk-canary-of-a-test\nANTHROPIC_API_KEY=\n").expect("written");
         let client = lab.client_of(server(&lab, &[("GEMINI_API_KEY", "canary-of-a-test")])).await;
-        let asked = json!({"question": QUESTION, "config": "two.yaml", "context": context});
-        let answer = client.call("run_massgen", asked).await;
+        let arguments = json!({"question": QUESTION, "config": "two.yaml", "context": context});
+        let answer = client.call("run_massgen", arguments).await;
         let without_files = if context == "none" { vec![] } else { vec!["context_unused"] };
-        assert_eq!(codes(&answer), without_files, "{place}");
+        assert_eq!(codes(&answer), without_files, "{path}");
         client.end(answer["run_id"].as_str().expect("run_id")).await;
         let claude = json!({"agents": [{"id": "a", "backend": {"type": "claude"}}]});
-        let asked = json!({"question": QUESTION, "config": "two.yaml", "overrides": claude, "context": context});
-        let answer = client.call("run_massgen", asked).await;
-        assert_eq!(codes(&answer)[0], "api_key_missing", "an empty value is no key: {place}");
+        let arguments = json!({"question": QUESTION, "config": "two.yaml", "overrides": claude, "context": context});
+        let answer = client.call("run_massgen", arguments).await;
+        assert_eq!(codes(&answer)[0], "api_key_missing", "an empty value is no key: {path}");
         client.end(answer["run_id"].as_str().expect("run_id")).await;
         client.close().await;
         lab.nobody_is_left().await;
@@ -99,10 +99,10 @@ async fn settings_without_effect_in_the_background_are_warnings() {
     ));
     lab.put("notes.md", "notes");
     let client = lab.client_of(server(&lab, &[("DOCKER_HOST", "unix:///nowhere/docker.sock")])).await;
-    let ask = async |question: &str, more: Value| {
-        let mut asked = json!({"question": format!("{QUESTION}\nprint {question}"), "config": "odd.yaml"});
-        asked.as_object_mut().expect("object").extend(more.as_object().cloned().unwrap_or_default());
-        let answer = client.call("run_massgen", asked).await;
+    let ask = async |question: &str, extra: Value| {
+        let mut arguments = json!({"question": format!("{QUESTION}\nprint {question}"), "config": "odd.yaml"});
+        arguments.as_object_mut().expect("object").extend(extra.as_object().cloned().unwrap_or_default());
+        let answer = client.call("run_massgen", arguments).await;
         client.end(answer["run_id"].as_str().expect("run_id")).await;
         codes(&answer)
     };
@@ -127,11 +127,11 @@ async fn an_experiment_reports_each_warning_once() {
     lab.put("two.yaml", TWO);
     let client = lab.client_of(server(&lab, &[])).await;
     let questions = [format!("{QUESTION}\nprint @a.md"), format!("{QUESTION}\nprint two"), format!("{QUESTION}\n ")];
-    let asked = json!({"questions": questions, "configs": ["one.yaml", "two.yaml"], "repeat": 2, "group": "many"});
+    let arguments = json!({"questions": questions, "configs": ["one.yaml", "two.yaml"], "repeat": 2, "group": "many"});
     let expected = ["api_key_missing", "api_key_missing", "reference_not_read"];
-    let begun = client.call("run_massgen", asked).await;
-    assert_eq!(begun["runs"], 12);
-    assert_eq!(codes(&begun), expected, "{begun}");
+    let started = client.call("run_massgen", arguments).await;
+    assert_eq!(started["runs"], 12);
+    assert_eq!(codes(&started), expected, "{started}");
     client.call("kill_run", json!({"group": "many"})).await;
     client.close().await;
     lab.nobody_is_left().await;
@@ -146,15 +146,15 @@ async fn a_dry_run_reports_each_warning_once() {
     lab.put("two.yaml", TWO);
     lab.put("one.yaml", "agents: [{id: a, backend: {type: openai}}]\n");
     let client = lab.client_of(server(&lab, &[])).await;
-    let asked = json!({"question": "@notes.md", "config": "two.yaml", "dry_run": true});
-    let dry = client.call("run_massgen", asked).await;
+    let arguments = json!({"question": "@notes.md", "config": "two.yaml", "dry_run": true});
+    let dry = client.call("run_massgen", arguments).await;
     assert_eq!(codes(&dry), ["reference_not_read", "massgen_warns"], "{dry}");
-    assert!(dry["ok"] == false && said(&dry)[1].1 == "ui: old key", "{dry}");
+    assert!(dry["ok"] == false && warnings_of(&dry)[1].1 == "ui: old key", "{dry}");
     let problems = dry["problems"].as_array().expect("problems");
     let is_key = |problem: &Value| problem.as_str().is_some_and(|text| text.starts_with("api_key_missing: "));
     assert!(problems.len() == 2 && problems.iter().all(is_key), "each is told once: {dry}");
-    let asked = json!({"questions": ["q", "@notes.md"], "configs": ["one.yaml", "two.yaml"], "dry_run": true});
-    let dry = client.call("run_massgen", asked).await;
+    let arguments = json!({"questions": ["q", "@notes.md"], "configs": ["one.yaml", "two.yaml"], "dry_run": true});
+    let dry = client.call("run_massgen", arguments).await;
     assert_eq!(codes(&dry), ["reference_not_read"], "{dry}");
     for arm in dry["arms"].as_array().expect("arms") {
         assert_eq!(codes(&arm["dry_run"]), ["massgen_warns"], "{arm}");

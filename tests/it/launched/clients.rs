@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{shell, under};
+use super::{server_under, shell};
 use crate::lab::{Lab, fake};
 use crate::raw::{Raw, request};
 
@@ -11,24 +11,24 @@ use crate::raw::{Raw, request};
 async fn a_server_without_its_parent_ends_after_a_silence_and_not_before() {
     let started = |lab: &Lab| {
         let shell = shell("exec 3<&0; \"$@\" <&3 3<&- & wait; true");
-        let mut command = under(lab, &shell.each_ref().map(String::as_str));
+        let mut command = server_under(lab, &shell.each_ref().map(String::as_str));
         command.env("MASSGEN_MCP_ORPHAN_SILENCE_MS", "3000");
         Raw::start(command)
     };
-    let (orphaned, kept) = (Lab::fake(), Lab::fake());
-    let (mut orphan, mut other) = (started(&orphaned), started(&kept));
+    let (orphan_lab, other_lab) = (Lab::fake(), Lab::fake());
+    let (mut orphan, mut other) = (started(&orphan_lab), started(&other_lab));
     for server in [&mut orphan, &mut other] {
         server.initialize("2025-11-25").await;
         server.lives().await;
     }
     orphan.child.kill().await.expect("the shell is gone");
     orphan.lives().await;
-    orphaned.nobody_is_left().await;
+    orphan_lab.nobody_is_left().await;
     // Its pipes were open until now.
     drop(orphan);
     other.lives().await;
     other.child.kill().await.expect("the shell is gone");
-    kept.nobody_is_left().await;
+    other_lab.nobody_is_left().await;
 }
 
 /// The requests cause far more output than pipes hold, in answers and in refusals.

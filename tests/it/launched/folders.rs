@@ -9,7 +9,7 @@ use std::process::Stdio;
 use serde_json::json;
 use tokio::process::Command;
 
-use super::{after, shell, succeeds, under};
+use super::{server_under, shell, succeeds, with_launcher};
 use crate::lab::{Client, Lab, PROGRAM, fake};
 
 /// A server without a project setting, in a working folder.
@@ -24,7 +24,7 @@ fn without_project(lab: &Lab, working: &Path) -> Command {
 const CONFIG: &str = "agents:\n  - id: a\n    backend: {type: chatcompletion, model: m}\n";
 
 /// Calls that need a project are refused with a hint on how to name one; other calls work.
-async fn has_no_project(lab: &Lab, client: &Client, why: &str) {
+async fn has_no_project(lab: &Lab, client: &Client, reason: &str) {
     let relative = |path: PathBuf| path.strip_prefix("/").expect("absolute").to_str().expect("UTF-8").to_owned();
     let (config, question) = (relative(lab.put("c.yaml", CONFIG)), relative(lab.put("q.txt", "a question")));
     for (arguments, code) in [
@@ -38,8 +38,8 @@ async fn has_no_project(lab: &Lab, client: &Client, why: &str) {
     ] {
         let (is_refused, answer) = client.ask("run_massgen", arguments.clone()).await;
         assert!(is_refused && answer["code"] == code, "{arguments}: {answer}");
-        let said = |field: &str, word: &str| answer[field].as_str().is_some_and(|text| text.contains(word));
-        assert!(said("message", why) && said("hint", "--project"), "{answer}");
+        let contains = |field: &str, expected: &str| answer[field].as_str().is_some_and(|text| text.contains(expected));
+        assert!(contains("message", reason) && contains("hint", "--project"), "{answer}");
     }
     let listed = client.call("list_configs", json!({})).await;
     let configs = listed["configs"].as_array().expect("a list");
@@ -54,9 +54,9 @@ async fn the_root_folder_is_a_project_only_if_it_is_named() {
     has_no_project(&lab, &client, "the working folder is `/`").await;
     client.close().await;
     let mut doctor = without_project(&lab, Path::new("/"));
-    let told = doctor.args(["doctor", "--no-rehearsal", "--json"]).output().await.expect("ran");
-    let told: serde_json::Value = serde_json::from_slice(&told.stdout).expect("JSON");
-    let checks = told["checks"].as_array().expect("checks");
+    let report = doctor.args(["doctor", "--no-rehearsal", "--json"]).output().await.expect("ran");
+    let report: serde_json::Value = serde_json::from_slice(&report.stdout).expect("JSON");
+    let checks = report["checks"].as_array().expect("checks");
     let project = checks.iter().find(|check| check["check"] == "project").expect("checked");
     assert_eq!(project["verdict"], "warning");
     assert!(project["hint"].as_str().is_some_and(|hint| hint.contains("--project")), "{project}");
@@ -84,7 +84,7 @@ async fn a_server_works_in_a_removed_working_folder() {
         std::fs::create_dir(&folder).expect("made");
         folder
     };
-    let (folder, mut gone) = (working(), under(&lab, &launcher));
+    let (folder, mut gone) = (working(), server_under(&lab, &launcher));
     gone.current_dir(&folder);
     let client = lab.client_of(gone).await;
     assert!(!folder.exists(), "the launcher has removed it");
@@ -98,17 +98,17 @@ async fn a_server_works_in_a_removed_working_folder() {
     client.close().await;
 
     let folder = working();
-    let mut gone = after(&launcher, &without_project(&lab, &folder));
+    let mut gone = with_launcher(&launcher, &without_project(&lab, &folder));
     gone.current_dir(&folder);
     let client = lab.client_of(gone).await;
     has_no_project(&lab, &client, "the working folder is gone").await;
     client.close().await;
 
     let folder = working();
-    let mut relative = after(&launcher, Command::new(PROGRAM).args(["--home", "state", "settings"]));
+    let mut relative = with_launcher(&launcher, Command::new(PROGRAM).args(["--home", "state", "settings"]));
     let refused = relative.current_dir(&folder).stderr(Stdio::piped()).output().await.expect("ran");
-    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(!refused.status.success() && said.contains("an absolute path"), "{said}");
+    let output = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && output.contains("an absolute path"), "{output}");
     lab.nobody_is_left().await;
 }
 
@@ -145,38 +145,38 @@ async fn a_call_that_needs_a_removed_folder_names_it() {
 #[tokio::test]
 async fn a_name_that_is_not_utf8_is_refused_before_anything_is_written() {
     let lab = Lab::fake();
-    let odd = lab.home().join(OsStr::from_bytes(b"caf\xe9"));
-    std::fs::create_dir(&odd).expect("made");
-    let given = |flag: &str| {
+    let not_utf8 = lab.home().join(OsStr::from_bytes(b"caf\xe9"));
+    std::fs::create_dir(&not_utf8).expect("made");
+    let with_flag = |flag: &str| {
         let mut command = lab.command();
-        command.arg(flag).arg(&odd);
+        command.arg(flag).arg(&not_utf8);
         command
     };
-    let homeless = || {
+    let without_home = || {
         let mut command = Command::new(PROGRAM);
         lab.surroundings(&mut command);
-        command.env("HOME", &odd).env_remove("MASSGEN_MCP_HOME").env_remove("XDG_STATE_HOME");
+        command.env("HOME", &not_utf8).env_remove("MASSGEN_MCP_HOME").env_remove("XDG_STATE_HOME");
         command
     };
     let plain = || {
         let mut command = Command::new(PROGRAM);
         lab.surroundings(&mut command);
-        command.env_remove("MASSGEN_MCP_PROJECT").arg("--project").arg(&odd);
+        command.env_remove("MASSGEN_MCP_PROJECT").arg("--project").arg(&not_utf8);
         command
     };
     for (mut command, names) in
-        [(given("--read-folders"), "--read-folders"), (homeless(), "--home"), (plain(), "--project")]
+        [(with_flag("--read-folders"), "--read-folders"), (without_home(), "--home"), (plain(), "--project")]
     {
         let refused = command.stdin(Stdio::null()).stderr(Stdio::piped()).output().await.expect("ran");
-        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-        assert!(!refused.status.success() && said.contains("UTF-8") && said.contains(names), "{said}");
+        let output = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(!refused.status.success() && output.contains("UTF-8") && output.contains(names), "{output}");
     }
-    for folder in [&odd, &lab.state()] {
+    for folder in [&not_utf8, &lab.state()] {
         assert_eq!(std::fs::read_dir(folder).expect("listed").count(), 0, "{}", folder.display());
     }
     // Names that are not UTF-8 do not matter for the working folder and for a home folder that the server does not use.
-    let mut command = without_project(&lab, &odd);
-    command.env("HOME", &odd);
+    let mut command = without_project(&lab, &not_utf8);
+    command.env("HOME", &not_utf8);
     let client = lab.client_of(command).await;
     has_no_project(&lab, &client, "not UTF-8").await;
     client.close().await;

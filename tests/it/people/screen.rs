@@ -14,13 +14,13 @@ use crate::lab::{PATIENCE, wait_until};
 /// A terminal in which a program runs.
 pub(super) struct Screen {
     keys: File,
-    seen: Arc<Mutex<vt100::Parser>>,
+    terminal: Arc<Mutex<vt100::Parser>>,
     child: Mutex<Child>,
 }
 
 impl Screen {
     /// Starts a command in a terminal of this size. Redirections of the command are ignored.
-    pub(super) fn of(command: &Command, columns: u16, lines: u16) -> Screen {
+    pub(super) fn start(command: &Command, columns: u16, lines: u16) -> Screen {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a terminal");
         grantpt(&master).expect("granted");
         unlockpt(&master).expect("unlocked");
@@ -41,8 +41,8 @@ impl Screen {
         let end = || slave.try_clone().expect("another handle");
         let child = inside.stdin(end()).stdout(end()).stderr(end()).spawn().expect("starts");
         let keys = File::from(master);
-        let seen = Arc::new(Mutex::new(vt100::Parser::new(lines, columns, 0)));
-        let (mut drawn, screen) = (keys.try_clone().expect("another handle"), seen.clone());
+        let terminal = Arc::new(Mutex::new(vt100::Parser::new(lines, columns, 0)));
+        let (mut drawn, screen) = (keys.try_clone().expect("another handle"), terminal.clone());
         std::thread::spawn(move || {
             let mut buffer = [0; 4096];
             // The read fails as soon as no process has the other end open.
@@ -50,23 +50,23 @@ impl Screen {
                 screen.lock().expect("whole").process(&buffer[..read]);
             }
         });
-        Screen { keys, seen, child: Mutex::new(child) }
+        Screen { keys, terminal, child: Mutex::new(child) }
     }
 
-    pub(super) fn types(&self, keys: &str) {
+    pub(super) fn type_keys(&self, keys: &str) {
         (&self.keys).write_all(keys.as_bytes()).expect("typed");
     }
 
     /// Waits until the screen shows all of these texts at the same time.
-    pub(super) async fn shows(&self, texts: &[&str]) {
-        let seen = || self.seen.lock().expect("whole").screen().contents();
-        let begun = std::time::Instant::now();
+    pub(super) async fn wait_for(&self, texts: &[&str]) {
+        let contents = || self.terminal.lock().expect("whole").screen().contents();
+        let started = std::time::Instant::now();
         loop {
-            let now = seen();
+            let now = contents();
             if texts.iter().all(|text| now.contains(text)) {
                 return;
             }
-            assert!(begun.elapsed() < PATIENCE, "{texts:?} in\n{now}");
+            assert!(started.elapsed() < PATIENCE, "{texts:?} in\n{now}");
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     }
@@ -80,11 +80,11 @@ impl Screen {
     pub(super) async fn ended(&self) -> Option<i32> {
         let has_ended = || self.child.lock().expect("whole").try_wait().expect("status").is_some();
         wait_until("the program ends", has_ended).await;
-        let is_back = || {
-            let seen = self.seen.lock().expect("whole");
-            !seen.screen().alternate_screen() && !seen.screen().hide_cursor()
+        let is_restored = || {
+            let terminal = self.terminal.lock().expect("whole");
+            !terminal.screen().alternate_screen() && !terminal.screen().hide_cursor()
         };
-        wait_until("the terminal is given back", is_back).await;
+        wait_until("the terminal is given back", is_restored).await;
         self.child.lock().expect("whole").wait().expect("status").code()
     }
 }

@@ -28,8 +28,8 @@ pub(super) async fn serve() -> (String, Calls) {
 
 /// The model name that selects this fault. It does not contain the fault's name, because providers repeat model names in their errors.
 pub(super) fn model(fault: &str) -> String {
-    let place = FAULTS.iter().position(|known| *known == fault).expect("a fault");
-    format!("stub-{place:02}")
+    let index = FAULTS.iter().position(|known| *known == fault).expect("a fault");
+    format!("stub-{index:02}")
 }
 
 async fn answer(mut connection: TcpStream, calls: Calls) -> Option<()> {
