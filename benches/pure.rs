@@ -38,15 +38,15 @@ fn grown(status: &[u8], bytes: usize) -> Vec<u8> {
         if text.len() >= bytes {
             return text;
         }
-        more(&mut grown, &status);
+        repeat_items(&mut grown, &status);
     }
 }
 
-fn more(grown: &mut Value, by: &Value) {
+fn repeat_items(grown: &mut Value, by: &Value) {
     match (grown, by) {
         (Value::Array(list), Value::Array(same)) => list.extend(same.iter().cloned()),
         (Value::Object(object), Value::Object(same)) => {
-            object.iter_mut().for_each(|(key, inner)| same.get(key).into_iter().for_each(|by| more(inner, by)));
+            object.iter_mut().for_each(|(key, inner)| same.get(key).into_iter().for_each(|by| repeat_items(inner, by)));
         }
         (_, _) => {}
     }

@@ -21,7 +21,7 @@ pub(crate) enum Phase {
 }
 
 impl Phase {
-    pub(crate) fn word(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Phase::Tools => "tools",
             Phase::Start => "start",
@@ -46,13 +46,13 @@ pub(crate) struct Cost {
 
 /// The cost of a run by phase.
 #[derive(Debug, Default)]
-pub(crate) struct Bill(pub(crate) BTreeMap<Phase, Cost>);
+pub(crate) struct PhaseCosts(pub(crate) BTreeMap<Phase, Cost>);
 
-impl Bill {
+impl PhaseCosts {
     /// Adds the description of an offered tool, which the model reads.
     pub(crate) fn tool(&mut self, name: &str, description: &str, input: &Value) {
         for text in [name, description, &input.to_string()] {
-            self.reads(Phase::Tools, text);
+            self.add_read(Phase::Tools, text);
         }
     }
 
@@ -60,10 +60,10 @@ impl Bill {
         let cost = self.0.entry(phase).or_default();
         cost.calls += 1;
         cost.written += tokens(tool) + tokens(&arguments.to_string());
-        self.reads(phase, answer);
+        self.add_read(phase, answer);
     }
 
-    fn reads(&mut self, phase: Phase, text: &str) {
+    fn add_read(&mut self, phase: Phase, text: &str) {
         let cost = self.0.entry(phase).or_default();
         let read = tokens(text);
         cost.read += read;
@@ -90,7 +90,7 @@ fn tokens(text: &str) -> usize {
 pub(crate) struct Session {
     session: RunningService<RoleClient, ()>,
     pub(crate) pid: Option<u32>,
-    pub(crate) bill: Bill,
+    pub(crate) costs: PhaseCosts,
 }
 
 impl Session {
@@ -98,10 +98,10 @@ impl Session {
         let server = TokioChildProcess::builder(tokio::process::Command::from(server)).stderr(Stdio::null());
         let (server, _) = server.spawn()?;
         let pid = server.id();
-        let mut session = Session { session: ().serve(server).await?, pid, bill: Bill::default() };
+        let mut session = Session { session: ().serve(server).await?, pid, costs: PhaseCosts::default() };
         for tool in session.session.list_all_tools().await? {
             let description = tool.description.as_deref().unwrap_or_default();
-            session.bill.tool(&tool.name, description, &json!(tool.input_schema));
+            session.costs.tool(&tool.name, description, &json!(tool.input_schema));
         }
         Ok(session)
     }
@@ -113,12 +113,12 @@ impl Session {
         let answer = self.session.call_tool(call).await?;
         let text = answer.content.first().and_then(|content| content.as_text()).context("text")?;
         ensure!(answer.is_error != Some(true), "{tool} {arguments}: {}", text.text);
-        self.bill.call(phase, tool, &arguments, &text.text);
+        self.costs.call(phase, tool, &arguments, &text.text);
         Ok(serde_json::from_str(&text.text)?)
     }
 
-    pub(crate) async fn end(self) -> anyhow::Result<Bill> {
+    pub(crate) async fn end(self) -> anyhow::Result<PhaseCosts> {
         self.session.cancel().await?;
-        Ok(self.bill)
+        Ok(self.costs)
     }
 }

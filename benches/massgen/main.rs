@@ -9,11 +9,11 @@ mod peers;
 mod processes;
 mod starts;
 mod tokens;
-mod world;
+mod workspace;
 
 use anyhow::Context;
 
-use self::world::Place;
+use self::workspace::Programs;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -23,12 +23,12 @@ async fn main() -> anyhow::Result<()> {
     if !has("--bench") {
         return Ok(());
     }
-    let (place, quick) = (Place::find()?, has("--quick"));
+    let (programs, quick) = (Programs::find()?, has("--quick"));
     if has("tokens") || !has("starts") {
-        tokens::measure(&place, quick).await.context("tokens")?;
+        tokens::measure(&programs, quick).await.context("tokens")?;
     }
     if has("starts") || !has("tokens") {
-        starts::measure(&place, quick).await.context("starts")?;
+        starts::measure(&programs, quick).await.context("starts")?;
     }
     Ok(())
 }

@@ -23,13 +23,13 @@ impl Client {
         let about = json!({"name": "wire", "version": "1"});
         let hello = json!({"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": about});
         let hello = request(0, "initialize", &hello);
-        let begun = Instant::now();
+        let started = Instant::now();
         let mut child = command.spawn().context("the server does not start")?;
         let (input, output) = (child.stdin.take().context("input")?, child.stdout.take().context("output")?);
         let mut client = Client { child, input, output: BufReader::new(output), requests: 0, ready: Duration::ZERO };
         client.input.write_all(hello.as_bytes())?;
         client.line()?;
-        client.ready = begun.elapsed();
+        client.ready = started.elapsed();
         client.input.write_all(b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}\n")?;
         Ok(client)
     }
@@ -40,18 +40,18 @@ impl Client {
 
     /// A call that must succeed; returns its answer and duration.
     pub(crate) fn call(&mut self, tool: &str, arguments: &Value) -> anyhow::Result<(Value, Duration)> {
-        let asked = self.ask(tool, arguments)?;
+        let sent = self.ask(tool, arguments)?;
         let (answer, at) = self.answer()?;
-        Ok((answer, at - asked))
+        Ok((answer, at - sent))
     }
 
     /// Sends a call; returns the time before the write.
     pub(crate) fn ask(&mut self, tool: &str, arguments: &Value) -> anyhow::Result<Instant> {
         self.requests += 1;
         let line = request(self.requests, "tools/call", &json!({"name": tool, "arguments": arguments}));
-        let begun = Instant::now();
+        let started = Instant::now();
         self.input.write_all(line.as_bytes())?;
-        Ok(begun)
+        Ok(started)
     }
 
     /// The answer to the pending call, and its time of arrival.

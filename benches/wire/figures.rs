@@ -19,7 +19,7 @@ impl Figure {
     }
 
     /// Sets the upper limit for the median.
-    pub(crate) fn wanted(self, target: f64) -> Figure {
+    pub(crate) fn target(self, target: f64) -> Figure {
         Figure { target: Some(target), ..self }
     }
 
@@ -30,7 +30,7 @@ impl Figure {
     }
 
     /// Prints the samples' statistics, with those of the bare server.
-    pub(crate) fn tell(self, own: &[f64], bare: &[f64]) -> anyhow::Result<()> {
+    pub(crate) fn print(self, own: &[f64], bare: &[f64]) -> anyhow::Result<()> {
         let median = percentile(own, 50);
         let mut line = Map::from_iter([("name".to_owned(), json!(self.name)), ("unit".to_owned(), json!(self.unit))]);
         line.extend(self.at);
@@ -59,8 +59,8 @@ pub(crate) fn ms(time: Duration) -> f64 {
 fn percentile(samples: &[f64], percent: usize) -> f64 {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);
-    let place = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
-    sorted.get(place).copied().unwrap_or(f64::NAN)
+    let index = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
+    sorted.get(index).copied().unwrap_or(f64::NAN)
 }
 
 fn rounded(number: f64) -> Value {

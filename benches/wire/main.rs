@@ -5,20 +5,20 @@
 
 mod calls;
 mod client;
-mod field;
 mod figures;
-mod life;
+mod idle;
 mod process;
 mod programs;
-mod quiet;
+mod startup;
+mod testbed;
 mod waits;
 
 use std::process::ExitCode;
 
 use anyhow::Context;
 
-use self::field::Field;
 use self::programs::Programs;
+use self::testbed::Testbed;
 
 /// The numbers of ended runs on disk, one per measurement.
 const ON_DISK: [usize; 4] = [1, 10, 100, 1_000];
@@ -31,30 +31,30 @@ fn main() -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let programs = Programs::build()?;
-    let mut field = Field::new(&programs)?;
+    let mut testbed = Testbed::new(&programs)?;
     for on_disk in ON_DISK {
-        field.fill(on_disk).context("ended runs")?;
-        calls::among_ended(&field, on_disk)?;
+        testbed.fill(on_disk).context("ended runs")?;
+        calls::among_ended(&testbed, on_disk)?;
     }
-    life::ready(&field)?;
-    life::memory(&field)?;
-    life::disk(&field)?;
-    life::start(&field)?;
-    waits::file_change(&field)?;
-    waits::process_end(&field)?;
-    waits::large_status(&field)?;
-    quiet::server_alone(&field)?;
-    field.live(LIVE[1])?;
-    quiet::supervisors_alone(&field)?;
-    field.end_all()?;
+    startup::ready(&testbed)?;
+    startup::memory(&testbed)?;
+    startup::disk(&testbed)?;
+    startup::start(&testbed)?;
+    waits::file_change(&testbed)?;
+    waits::process_end(&testbed)?;
+    waits::large_status(&testbed)?;
+    idle::server_alone(&testbed)?;
+    testbed.live(LIVE[1])?;
+    idle::supervisors_alone(&testbed)?;
+    testbed.end_all()?;
     for live in LIVE {
-        field.live(live).context("live runs")?;
-        calls::among_live(&field, live)?;
+        testbed.live(live).context("live runs")?;
+        calls::among_live(&testbed, live)?;
     }
-    quiet::supervisors(&field)?;
-    field.end_all()?;
-    quiet::busy(&mut field)?;
-    field.end_all()?;
-    field.close()?;
+    idle::supervisors(&testbed)?;
+    testbed.end_all()?;
+    idle::busy(&mut testbed)?;
+    testbed.end_all()?;
+    testbed.close()?;
     Ok(ExitCode::SUCCESS)
 }

@@ -43,9 +43,9 @@ fn field(text: &str, name: &str) -> anyhow::Result<f64> {
 }
 
 /// The pids and command lines of processes whose command line contains this text.
-pub(crate) fn naming(mark: &str) -> Vec<(u32, String)> {
+pub(crate) fn with_command_line(text: &str) -> Vec<(u32, String)> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     let lines = pids.filter_map(|pid| Some((pid, read_to_string(format!("/proc/{pid}/cmdline")).ok()?)));
-    lines.map(|(pid, line)| (pid, line.replace('\0', " "))).filter(|(_, line)| line.contains(mark)).collect()
+    lines.map(|(pid, line)| (pid, line.replace('\0', " "))).filter(|(_, line)| line.contains(text)).collect()
 }

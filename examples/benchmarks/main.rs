@@ -20,7 +20,7 @@ fn main() -> anyhow::Result<()> {
     let project = Path::new(env!("CARGO_MANIFEST_DIR"));
     let document = project.join("BENCHMARKS.md");
     let before = std::fs::read_to_string(&document).unwrap_or_default();
-    let found = kept(&before).unwrap_or("\nNothing yet.\n\n");
+    let found = found_text(&before).unwrap_or("\nNothing yet.\n\n");
     let (facts, pure) = (read("facts.tsv")?, read("pure.txt")?);
     let text = tables::document(&facts, &wire, &massgen, &pure, &format!("{}{found}{}", MARKS.0, MARKS.1));
     std::fs::write(&document, text)?;
@@ -34,7 +34,7 @@ fn lines(text: &str) -> anyhow::Result<Vec<Value>> {
     objects.map(|line| serde_json::from_str(line).with_context(|| line.to_owned())).collect()
 }
 
-fn kept(document: &str) -> Option<&str> {
+fn found_text(document: &str) -> Option<&str> {
     let (_, rest) = document.split_once(MARKS.0)?;
     rest.split_once(MARKS.1).map(|(found, _)| found)
 }

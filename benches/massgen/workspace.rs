@@ -14,13 +14,13 @@ use tempfile::TempDir;
 use crate::processes;
 
 /// The programs to measure.
-pub(crate) struct Place {
+pub(crate) struct Programs {
     pub(crate) server: PathBuf,
     pub(crate) massgen: PathBuf,
 }
 
-impl Place {
-    pub(crate) fn find() -> anyhow::Result<Place> {
+impl Programs {
+    pub(crate) fn find() -> anyhow::Result<Programs> {
         let named = std::env::var_os("MASSGEN_MCP_MASSGEN").map(PathBuf::from);
         let xdg = || std::env::var_os("XDG_STATE_HOME").map(|state| PathBuf::from(state).join("massgen-mcp"));
         let user = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state/massgen-mcp"));
@@ -30,7 +30,7 @@ impl Place {
         let (named, project) = (named.as_deref(), Some(Path::new(env!("CARGO_MANIFEST_DIR"))));
         let massgen = program::find(ProgramPlaces { named, project, own_venv: &own_venv, failed_imports: &seen })
             .context("`cargo run --release -- setup` installs MassGen")?;
-        Ok(Place { server: PathBuf::from(env!("CARGO_BIN_EXE_massgen-mcp")), massgen })
+        Ok(Programs { server: PathBuf::from(env!("CARGO_BIN_EXE_massgen-mcp")), massgen })
     }
 
     /// The interpreter in the first line of MassGen's program.
@@ -42,19 +42,19 @@ impl Place {
 }
 
 /// The workspace of one way to run MassGen.
-pub(crate) struct World<'a> {
+pub(crate) struct Workspace<'a> {
     root: TempDir,
-    place: &'a Place,
+    programs: &'a Programs,
     model: Rehearsal,
 }
 
-impl<'a> World<'a> {
-    pub(crate) async fn new(place: &'a Place) -> anyhow::Result<World<'a>> {
+impl<'a> Workspace<'a> {
+    pub(crate) async fn new(programs: &'a Programs) -> anyhow::Result<Workspace<'a>> {
         let root = tempfile::tempdir()?;
         for folder in ["state", "project", "home"] {
             std::fs::create_dir(root.path().join(folder))?;
         }
-        Ok(World { root, place, model: rehearsal::serve().await? })
+        Ok(Workspace { root, programs, model: rehearsal::serve().await? })
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -66,18 +66,18 @@ impl<'a> World<'a> {
     }
 
     /// Writes a config with the agents of a rehearsal, followed by further settings of MassGen.
-    pub(crate) fn config(&self, rehearsal: &str, more: &str) -> anyhow::Result<()> {
+    pub(crate) fn config(&self, rehearsal: &str, settings: &str) -> anyhow::Result<()> {
         let yaml = rehearsal::config_yaml(rehearsal, &self.model.base_url())?;
-        Ok(std::fs::write(self.project().join("team.yaml"), yaml + more)?)
+        Ok(std::fs::write(self.project().join("team.yaml"), yaml + settings)?)
     }
 
     /// A command with the environment of this workspace.
     pub(crate) fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
-        let own = self.place.massgen.parent().unwrap_or(Path::new("/"));
+        let own = self.programs.massgen.parent().unwrap_or(Path::new("/"));
         let path = std::env::var("PATH").unwrap_or_default();
         command.env_clear().env("HOME", self.root.path().join("home")).env("PATH", format!("{}:{path}", own.display()));
-        command.env("OPENAI_API_KEY", "rehearsal").env("MASSGEN", &self.place.massgen).env("LANG", "C.UTF-8");
+        command.env("OPENAI_API_KEY", "rehearsal").env("MASSGEN", &self.programs.massgen).env("LANG", "C.UTF-8");
         // The server sets this for its runs too: without it litellm requests prices from the network.
         command.env("LITELLM_LOCAL_MODEL_COST_MAP", "True").env("PYTHONUNBUFFERED", "1");
         // Each run of MassGen requests prices too. A closed port refuses immediately; name resolution can take seconds.
@@ -91,25 +91,25 @@ impl<'a> World<'a> {
 
     /// This server. A version without warm starts ignores `warm`.
     pub(crate) fn server(&self, warm: bool) -> Command {
-        let mut command = self.command(&self.place.server);
+        let mut command = self.command(&self.programs.server);
         command.arg("--home").arg(self.root.path().join("state")).arg("--project").arg(self.project());
-        command.arg("--massgen").arg(&self.place.massgen).args(["--max-runs", "100", "--starts-per-minute", "1000"]);
+        command.arg("--massgen").arg(&self.programs.massgen).args(["--max-runs", "100", "--starts-per-minute", "1000"]);
         command.env("MASSGEN_MCP_TRUSTED_CONFIGS", self.project()).env("MASSGEN_MCP_WARM", warm.to_string());
         command
     }
 
     /// MassGen itself, with the command line from its automation guide.
     pub(crate) fn massgen(&self, question: &str) -> Command {
-        let mut command = self.command(&self.place.massgen);
+        let mut command = self.command(&self.programs.massgen);
         command.args(["--automation", "--no-parse-at-references", "--config", "team.yaml", "--", question]);
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command
     }
 }
 
-impl Drop for World<'_> {
+impl Drop for Workspace<'_> {
     /// Leaves no run behind, also after an error.
     fn drop(&mut self) {
-        processes::end_all_of(self.root.path());
+        processes::kill_all(self.root.path());
     }
 }
