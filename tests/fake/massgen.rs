@@ -82,7 +82,7 @@ async fn main() -> ExitCode {
         }
         Some(_) | None => {}
     }
-    let question = prompt(&args).expect("a question, without which MassGen would wait for one for ever");
+    let question = prompt(&args).expect("a question; without one MassGen would wait for input");
     let mut fake = Fake::new(&args, &question);
     let script = question.strip_prefix("#!fake").unwrap_or("\nannounce\nfinal agent_a a fake answer\n");
     fake.all(script).await;
@@ -218,7 +218,7 @@ impl Fake {
             "status" => self.status(rest.as_bytes()),
             "raw-status" => put(&self.attempt().join("status.json"), rest.as_bytes()),
             "subagent" => {
-                let base = PathBuf::from(std::env::var_os("MASSGEN_LOG_BASE_DIR").expect("a place for logs"));
+                let base = PathBuf::from(std::env::var_os("MASSGEN_LOG_BASE_DIR").expect("a folder for logs"));
                 put(&base.join("log_99991231_subagent/turn_1/attempt_1/status.json"), rest.as_bytes());
             }
             "big-status" => self.big_status(rest),
@@ -355,7 +355,7 @@ fn say(stream: &mut impl Write, line: &str) {
 
 fn flood(lines: &str) {
     for number in 0..lines.parse::<u64>().expect("lines") {
-        let line = format!("line {number} of a flood, which nobody will ever want to read in full");
+        let line = format!("line {number} of a flood, with some filler at its end to make it longer");
         say(&mut std::io::stdout(), &line);
         say(&mut std::io::stderr(), &line);
     }

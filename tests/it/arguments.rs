@@ -69,7 +69,7 @@ async fn the_answer_names_the_config_used() {
     let go = lab.project().join("go");
     let question = format!("#!fake\nannounce\nuntil {}\nfinal agent_a done", go.display());
     let first = client.call("run_massgen", json!({"question": question})).await;
-    assert_eq!(first["config"], "~/.config/massgen/config.yaml", "nobody named one: {first}");
+    assert_eq!(first["config"], "~/.config/massgen/config.yaml", "no config is named: {first}");
     let again = client.call("run_massgen", json!({"question": question})).await;
     assert_eq!((&again["reused"], &again["config"]), (&json!(true), &first["config"]), "{again}");
     let address = format!("file://{}", named.display());
@@ -120,7 +120,7 @@ async fn overrides_select_an_agent_by_id_and_the_answer_lists_applied_keys() {
     assert_eq!((&run["state"], &run["applied"]), (&json!("succeeded"), &applied), "{run}");
     let folder = lab.run_folder(run["run_id"].as_str().expect("run_id"));
     let effective = std::fs::read_to_string(folder.join("config.yaml")).expect("config.yaml");
-    assert!(effective.contains("model: m\n") && effective.contains("base_url"), "agent_a is as it was: {effective}");
+    assert!(effective.contains("model: m\n") && effective.contains("base_url"), "agent_a is unchanged: {effective}");
     assert!(effective.contains("model: \"other\"") && !effective.contains("model: n\n"), "{effective}");
     // A rehearsal has agents too, and the server accepts the object as JSON text.
     (arguments["config"], arguments["overrides"]) = (json!("@rehearsal"), json!(patch.to_string()));

@@ -76,12 +76,12 @@ async fn a_run_keeps_a_copy_of_the_answer_and_both_runs_name_each_other() {
     let known = &manifest["lineage"]["from"];
     assert_eq!((&known["answer"], &known["file"]["bytes"]), (&json!("agent2.1"), &json!(10)), "{manifest}");
     std::fs::remove_dir_all(lab.run_folder(&first)).expect("removed");
-    assert_eq!(details(&client, &third).await["from"]["run_id"], json!(first), "as it was known");
+    assert_eq!(details(&client, &third).await["from"]["run_id"], json!(first), "the run keeps what it knew");
     assert_eq!(client.refused("run_massgen", from_answer(&json!({"run_id": first}), "announce")).await, "unknown_run");
     let fourth =
         client.call("run_massgen", from_answer(&json!({"run_id": second}), "announce\nfinal agent_a best")).await;
     assert_eq!(fourth["state"], "succeeded", "{fourth}");
-    assert!(!lab.run_folder(&first).exists(), "nothing of a removed run is made anew");
+    assert!(!lab.run_folder(&first).exists(), "a removed run is not created again");
     client.close().await;
     lab.nobody_is_left().await;
 }
@@ -112,7 +112,7 @@ async fn an_unusable_earlier_answer_is_refused_before_a_start() {
     let workspace = lab.run_folder(&first).join(FIRST).join("workspace");
     std::fs::create_dir(&workspace).expect("made");
     let huge = std::fs::File::create(workspace.join("huge")).expect("made");
-    huge.set_len(300 << 20).expect("a file of holes");
+    huge.set_len(300 << 20).expect("a sparse file");
     let label = json!({"run_id": first, "answer": "agent1.1"});
     assert_eq!(ask(label.clone()).await.1["code"], "cannot_build_on");
     std::fs::remove_file(workspace.join("huge")).expect("removed");
@@ -151,7 +151,7 @@ async fn an_answer_of_a_live_run_is_usable_after_massgen_counted_it() {
     let one = client.call("run_massgen", ask(&best)).await;
     let other = client.call("run_massgen", ask(&from)).await;
     assert_eq!(client.call("run_massgen", ask(&from)).await["reused"], true);
-    assert_ne!(one["run_id"], other["run_id"], "the same question on another answer is another request");
+    assert_ne!(one["run_id"], other["run_id"], "the same question with another answer is a different request");
     for run in [&one, &other] {
         let folder = lab.run_folder(run["run_id"].as_str().expect("run_id"));
         assert_eq!(read(&folder.join("from/answer.txt")), "the first");

@@ -72,7 +72,7 @@ async fn runs_are_printed_as_text_and_json_without_terminal_escapes() {
     let mut checked = client.call("check_status", json!({})).await;
     for listed in [&mut report, &mut checked] {
         let runs = listed["runs"].as_array_mut().expect("runs").iter_mut();
-        assert!(runs.map(|run| run["age_s"].take()).all(|age| age.is_u64()), "which grows");
+        assert!(runs.map(|run| run["age_s"].take()).all(|age| age.is_u64()), "age_s grows, so it is not compared");
     }
     assert_eq!((&report["runs"], &report["today"]), (&checked["runs"], &checked["today"]), "as the tool shows them");
     assert!(listed.contains("2 runs, 0 of them live"), "{listed}");
@@ -159,7 +159,7 @@ async fn a_wait_ends_with_the_outcome() {
     let lost = client.start(fake("announce\nforever")).await;
     client.until(&lost, |run| run["state"] == "running").await;
     let is_supervisor = |line: &&String| line.contains(" supervise ");
-    wait_until("it is the last supervisor", || lab.processes().iter().filter(is_supervisor).count() == 1).await;
+    wait_until("no other supervisor is running", || lab.processes().iter().filter(is_supervisor).count() == 1).await;
     lab.kill_supervisor();
     assert_eq!(code(&lab, &["wait", &lost]), 7);
     client.close().await;
@@ -243,7 +243,10 @@ async fn a_log_is_followed_to_the_end_of_its_run() {
 
     let without_log = client.start(fake("announce\nprint only this\nfinal agent_a done")).await;
     client.end(&without_log).await;
-    assert!(stdout_of(&lab, &["logs", &without_log, "-f"]).contains("only this"), "without a log, what it printed");
+    assert!(
+        stdout_of(&lab, &["logs", &without_log, "-f"]).contains("only this"),
+        "without a log the output is printed"
+    );
     client.close().await;
     lab.nobody_is_left().await;
 }
@@ -257,7 +260,7 @@ fn shell_completions_offer_only_public_commands() {
             let word = if shell == "fish" { word.trim_start_matches("--") } else { word };
             assert!(script.contains(word), "{word} in {shell}");
         }
-        assert!(!script.contains("supervise"), "a command that nobody types, in {shell}");
+        assert!(!script.contains("supervise"), "an internal command, in {shell}");
     }
     let script = stdout_of(&lab, &["completions", "bash"]);
     let file = lab.put("completions.bash", &script);
@@ -300,14 +303,14 @@ async fn the_doctor_names_what_is_wrong() {
     let text = stdout(&output);
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.lines().any(|line| line.starts_with("problem  flags: ") && line.contains("--inbox-dir")), "{text}");
-    assert!(!text.contains("rehearsal: "), "not with such a MassGen: {text}");
+    assert!(!text.contains("rehearsal: "), "no rehearsal with this MassGen: {text}");
 
     let lab = Lab::scripted("echo no module >&2; exit 1");
     lab.put(".massgen/config.yaml", "agents:\n  - id: a\n    backend: {type: openai, model: gpt-5}\n");
     let output = run(&lab, &["doctor", "--json", "--no-rehearsal"]);
     let report: Value = serde_json::from_str(&stdout(&output)).expect("JSON");
     assert_eq!((output.status.code(), &report["ok"]), (Some(1), &json!(false)));
-    assert_eq!(stderr(&output), "", "programs are told nothing beside");
+    assert_eq!(stderr(&output), "", "with --json standard error is empty");
     assert!(check_result(&report, "flags").1.contains("no module"), "{report}");
     assert_eq!(check_result(&report, "tools").0, "warning", "{report}");
     assert_eq!(check_result(&report, "default config").0, "warning");
@@ -374,16 +377,16 @@ async fn a_key_in_watch_opens_a_page_that_is_kept_up_to_date() {
     screen.wait_for(&[&id, &other, "p page"]).await;
     screen.type_keys("p");
     screen.wait_for(&[&format!("the page of {other} is open: ")]).await;
-    wait_until("it is opened", || openers.join("opened").exists()).await;
-    assert!(refreshes(&other), "the browser reads it again and again");
+    wait_until("the page is opened", || openers.join("opened").exists()).await;
+    assert!(refreshes(&other), "the browser reloads the page");
     screen.type_keys("\u{1b}[Bp");
     screen.wait_for(&[&format!("the page of {id} is open: ")]).await;
     assert!(refreshes(&id) && page(&id).contains("so far"));
     std::fs::write(&gate, "").expect("written");
-    wait_until("the page is of a run that is over", || page(&id).contains("all of it") && !refreshes(&id)).await;
+    wait_until("the page shows the ended run", || page(&id).contains("all of it") && !refreshes(&id)).await;
     screen.type_keys("q");
     assert_eq!(screen.ended().await, Some(0));
-    assert!(!refreshes(&other), "nobody writes it anew any more");
+    assert!(!refreshes(&other), "the page is no longer rewritten");
     client.call("kill_run", json!({"run_id": other})).await;
     client.close().await;
     lab.nobody_is_left().await;

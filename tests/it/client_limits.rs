@@ -48,7 +48,7 @@ fn middle_cut(text: &str, limit: usize, length: fn(&str) -> usize) -> String {
 }
 
 fn parsed(shown: &str) -> Value {
-    serde_json::from_str(shown).unwrap_or_else(|error| panic!("the client cut it: {error}: {shown:.300}"))
+    serde_json::from_str(shown).unwrap_or_else(|error| panic!("the client truncated the answer: {error}: {shown:.300}"))
 }
 
 fn text(result: &Value) -> &str {
@@ -61,7 +61,7 @@ fn content(result: &Value) -> &Value {
 
 /// The answer in a result that the client shows completely, as JSON.
 fn answer_in(result: &Value) -> Value {
-    assert!(result.get("structuredContent").is_none(), "everything twice: {result}");
+    assert!(result.get("structuredContent").is_none(), "the answer is in the result twice: {result}");
     parsed(text(result))
 }
 
@@ -114,7 +114,7 @@ async fn the_pages_of_a_long_answer_are_complete_for_every_client() {
                     offset = page["next_offset"].clone();
                     pages += 1;
                 }
-                assert!(read == answer_text, "{kind}, {name}: {} characters came", read.chars().count());
+                assert!(read == answer_text, "{kind}, {name}: {} characters arrived", read.chars().count());
                 assert!(pages > 2 && pages < 80, "{kind}, {name}: {pages} pages");
                 let hash = hex(&Sha256::digest(&read));
                 let first_page = shown_answer(&mut raw, show, "read_result", json!({"run_id": id, "limit": 1})).await;
@@ -238,7 +238,7 @@ async fn every_answer_fits_the_client_limit() {
         ];
         for (tool, arguments, left_out) in calls {
             let shown = shown_answer(&mut raw, show, tool, arguments.clone()).await;
-            assert!(shown.is_object(), "{name}: {tool} {arguments:.300} is cut");
+            assert!(shown.is_object(), "{name}: the answer to {tool} {arguments:.300} is truncated");
             // Under the smallest limit something must be left out.
             assert!(
                 name != "@cline/core" || shown.to_string().contains(left_out),

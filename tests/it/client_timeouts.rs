@@ -78,7 +78,7 @@ async fn after_a_client_timeout_waits_are_shorter_and_say_so() {
         client.time_out(CLIENT_TIMEOUT, Some("timed out after 6s")).await;
         let wait = client.wait();
         let status = tokio::time::timeout(Duration::from_secs(30), client.call("check_status", wait)).await;
-        let status = status.expect("the wait is cut");
+        let status = status.expect("the wait is shortened");
         let hint = status["hint"].as_str().unwrap_or_default();
         assert!(hint.contains("this client gives up after") && hint.contains("raise its timeout"), "{status}");
         // Waits of the other tools are shortened too.

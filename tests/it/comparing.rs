@@ -113,7 +113,7 @@ async fn check_stop_at_budget(client: &Client, previous: &Value) {
     let arguments = json!({"configs": ARMS, "questions": QUESTIONS, "budget_usd": budget, "group": "dear"});
     let started = client.call("run_massgen", arguments).await;
     let forecast = started["forecast"]["cost_usd"].as_f64().expect("forecast");
-    assert!((2.0 * forecast - spent).abs() < spent / 2.0, "{forecast} foreseen for half of what cost {spent} before");
+    assert!((2.0 * forecast - spent).abs() < spent / 2.0, "forecast {forecast} for half of the runs that cost {spent}");
     let group = wait_until_closed(client, "dear").await;
     assert!(group["closed"].as_str().is_some_and(|reason| reason.starts_with("spent")), "{group}");
     assert!(count(&group, "succeeded") >= 1 && count(&group, "not_started") >= 1, "{group}");

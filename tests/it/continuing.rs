@@ -50,7 +50,7 @@ async fn continuing_a_conversation_neither_changes_nor_needs_earlier_runs() {
     let second = client.start(continuation(&first, &format!("{recall}final agent_a the second answer\nexit 1"))).await;
     let run = client.end(&second).await;
     assert_eq!((&run["state"], &run["exit"]), (&json!("succeeded"), &json!("1")), "{run}");
-    let text = std::fs::read_to_string(&recall_file).expect("told");
+    let text = std::fs::read_to_string(&recall_file).expect("recall file");
     for part in
         ["turn_1/answer.txt: the first answer", "final agent_a the first answer", "turn_1/workspace/notes.txt: by hand"]
     {
@@ -66,7 +66,7 @@ async fn continuing_a_conversation_neither_changes_nor_needs_earlier_runs() {
     let page = client.call("read_result", json!({"run_id": second})).await;
     assert_eq!(page["text"], "the second answer");
     assert!(page["path"].as_str().is_some_and(|path| path.contains("turn_2")), "{page}");
-    assert_eq!(state_of(&lab.run_folder(&first)), before, "the earlier run is as it was");
+    assert_eq!(state_of(&lab.run_folder(&first)), before, "the earlier run is unchanged");
     let link = lab.run_folder(&second).join("work/.massgen/sessions").join(&second);
     // The supervisor removes the link after the ending is on record.
     wait_until("the link is gone", || !link.exists()).await;
@@ -74,7 +74,7 @@ async fn continuing_a_conversation_neither_changes_nor_needs_earlier_runs() {
     std::fs::remove_dir_all(lab.run_folder(&first)).expect("removed");
     let third = client.start(continuation(&second, &format!("{recall}final agent_a the third answer"))).await;
     assert_eq!(client.end(&third).await["state"], "succeeded");
-    let text = std::fs::read_to_string(&recall_file).expect("told");
+    let text = std::fs::read_to_string(&recall_file).expect("recall file");
     for part in ["turn_1/answer.txt: the first answer", "turn_2/answer.txt: the second answer"] {
         assert!(text.contains(part), "{part} in {text}");
     }
@@ -100,7 +100,7 @@ async fn two_conversations_can_continue_from_one_run_at_once() {
     let mut continued = same;
     continued["continue_run"] = json!(first);
     let continued = client.call("run_massgen", continued).await;
-    assert_ne!(plain["run_id"], continued["run_id"], "the same question in a conversation is another request");
+    assert_ne!(plain["run_id"], continued["run_id"], "the same question in a conversation is a different request");
     client.call("kill_run", json!({"group": "g", "grace_s": 0})).await;
     client.close().await;
     lab.nobody_is_left().await;
@@ -124,7 +124,7 @@ async fn a_killed_turn_can_be_continued_and_a_turn_without_an_answer_cannot() {
         .call("run_massgen", continuation(&id, &format!("recall {}\nannounce\nexit 3", recall_file.display())))
         .await;
     assert_eq!(next["state"], "failed", "{next}");
-    let text = std::fs::read_to_string(&recall_file).expect("told");
+    let text = std::fs::read_to_string(&recall_file).expect("recall file");
     assert!(text.contains("cut short") && text.contains("half an answer"), "{text}");
     let empty = next["run_id"].as_str().expect("run_id");
     assert_eq!(client.refused("run_massgen", continuation(empty, "announce")).await, "nothing_to_continue");
@@ -149,8 +149,8 @@ async fn a_conversation_leaves_no_link_in_the_project() {
         .await;
     assert_eq!(client.end(&second).await["state"], "succeeded");
     lab.only_servers_are_left().await;
-    assert_eq!(details(&full(&client, &second).await)["context"], "write", "as it was before");
-    assert!(std::fs::read_to_string(&recall_file).expect("told").contains("the first answer"));
+    assert_eq!(details(&full(&client, &second).await)["context"], "write", "the context of the earlier turn is kept");
+    assert!(std::fs::read_to_string(&recall_file).expect("recall file").contains("the first answer"));
     assert!(!lab.project().join(".massgen").exists());
     client.close().await;
     lab.nobody_is_left().await;
@@ -175,12 +175,12 @@ async fn real_massgen_remembers_the_first_turn_in_the_second() {
     let texts: Vec<String> = state_of(&agents)
         .into_keys()
         .filter(|file| file.ends_with("context.txt") && !file.to_string_lossy().contains("/final/"))
-        .map(|file| std::fs::read_to_string(file).expect("what an agent was told"))
+        .map(|file| std::fs::read_to_string(file).expect("a file of an agent"))
         .collect();
     assert!(!texts.is_empty() && texts.iter().all(|texts| texts.contains("Zebulon")), "{}", agents.display());
     let log = client.call("read_result", json!({"run_id": second, "part": "log", "limit": 10})).await;
     assert!(log["path"].as_str().is_some_and(|path| path.ends_with("massgen.log")), "{log}");
-    assert_eq!(state_of(&lab.run_folder(&first)), before, "the earlier run is as it was");
+    assert_eq!(state_of(&lab.run_folder(&first)), before, "the earlier run is unchanged");
 
     // No agent answers in the third turn: MassGen exits with the same code and the same last output.
     let third = json!({"question": "And now?", "continue_run": second, "config": "@rehearsal/status=500"});

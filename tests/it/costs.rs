@@ -81,7 +81,7 @@ async fn bytes_read_per_status_call_do_not_grow_with_the_runs_on_disk() {
     let status = new_client.call("check_status", json!({})).await;
     let after = read_so_far(new_client.pid);
     assert_eq!(status["runs"].as_array().map(Vec::len), Some(20));
-    assert!(after.bytes - before.bytes < 30 * 2 * record, "only those are read that are shown: {before:?}, {after:?}");
+    assert!(after.bytes - before.bytes < 30 * 2 * record, "only listed runs are read: {before:?}, {after:?}");
     new_client.close().await;
     client.close().await;
 }

@@ -56,7 +56,7 @@ async fn a_queued_run_can_be_killed_and_a_dead_supervisor_does_not_block_the_que
     let killed = client.call("kill_run", json!({"run_id": ids[1]})).await;
     assert_eq!((&killed["receipts"][0]["state"], &killed["receipts"][0]["processes"]), (&json!("killed"), &json!(0)));
     let supervises =
-        |id: &str| lab.processes().into_iter().find(|line| line.trim_end().ends_with(id)).expect("it waits");
+        |id: &str| lab.processes().into_iter().find(|line| line.trim_end().ends_with(id)).expect("the run waits");
     let pid = supervises(&ids[2]).split(' ').next().expect("pid").to_owned();
     assert!(std::process::Command::new("kill").args(["-KILL", &pid]).status().expect("kill").success());
     for n in ["1", "4"] {
@@ -87,7 +87,11 @@ async fn ten_servers_make_one_run_from_one_request() {
         let mut fresh = arguments.clone();
         fresh["fresh"] = json!(true);
         let another = clients[0].call("run_massgen", fresh).await;
-        assert_eq!(another.get("reused").is_some(), extra.get("request_key").is_some(), "a key means its run for ever");
+        assert_eq!(
+            another.get("reused").is_some(),
+            extra.get("request_key").is_some(),
+            "a request key always selects the same run"
+        );
     }
     std::fs::write(lab.project().join("gate"), "").expect("written");
     let mut other = waiting_for(&lab, "gate", "another question");
@@ -246,7 +250,7 @@ async fn literal_keys_of_a_config_are_in_no_file_of_the_run() {
     let effective = std::fs::read_to_string(folder.join("config.yaml")).expect("config.yaml");
     assert!(effective.contains("${MASSGEN_MCP_SECRET_1}"), "{effective}");
     let printed = std::fs::read_to_string(folder.join("stdout.log")).expect("stdout.log");
-    assert!(printed.contains("MASSGEN_MCP_SECRET_1=****"), "MassGen has it: {printed}");
+    assert!(printed.contains("MASSGEN_MCP_SECRET_1=****"), "MassGen gets the key: {printed}");
     // A secret that reaches a file without passing the supervisor is masked when the file is read.
     std::fs::write(folder.join("stdout.log"), "it printed sk-canary-1234567\n").expect("written");
     let page = client.call("read_result", json!({"run_id": id, "part": "log"})).await;

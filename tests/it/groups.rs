@@ -110,7 +110,7 @@ async fn an_ended_run_is_shown_once_and_then_counted() {
     client.until(started["run_ids"][1].as_str().expect("id"), |run| run["state"] == "running").await;
     let first = wait_for_ended(&client, "g", 1).await;
     assert_eq!(first["runs"].as_array().map(Vec::len), Some(2), "without since all are shown: {first}");
-    assert!(first["group"].get("latest").is_none(), "no end twice: {first}");
+    assert!(first["group"].get("latest").is_none(), "the group does not repeat the ending: {first}");
     assert!(texts(&first["runs"], "question").iter().any(|question| question.contains("soon")), "{first}");
     assert_eq!(texts(&first["runs"], "config"), ["team.yaml"; 2]);
 
@@ -220,7 +220,7 @@ async fn each_ended_run_is_named_once_to_a_client_with_a_small_limit() {
     named.sort();
     let mut all = texts_of(&started["run_ids"]);
     all.sort();
-    assert_eq!(named, all, "each once");
+    assert_eq!(named, all, "each ending once");
     let none = client.call("check_status", json!({"group": "g", "since": since})).await;
     assert_eq!(none["runs"], json!([]), "{none}");
     client.close().await;

@@ -120,7 +120,7 @@ async fn real_massgen_that_cannot_be_imported_fails_once_and_is_refused_afterwar
     assert_eq!(client.refused("run_massgen", dry).await, "massgen_broken");
     let listed = client.call("list_configs", json!({})).await;
     assert_eq!(listed["problem"]["code"], "massgen_broken", "{listed}");
-    assert_eq!(std::fs::read_dir(lab.state().join("runs")).expect("runs").count(), tried, "no other run was begun");
+    assert_eq!(std::fs::read_dir(lab.state().join("runs")).expect("runs").count(), tried, "no other run was created");
 
     // After a change of the installation the server tries again.
     let site = venv.join("lib").join(real.parent().expect("python").file_name().expect("name")).join("site-packages");
@@ -147,7 +147,7 @@ async fn a_dry_run_reports_that_real_massgen_cannot_be_imported() {
     let arguments = json!({"question": "q", "config": "c.yaml", "dry_run": true});
     assert_eq!(client.refused("run_massgen", arguments).await, "massgen_broken");
     let listed = client.call("list_configs", json!({})).await;
-    assert_eq!(listed["problem"]["code"], "massgen_broken", "it is not tried again: {listed}");
+    assert_eq!(listed["problem"]["code"], "massgen_broken", "no second run was started: {listed}");
     client.close().await;
 }
 

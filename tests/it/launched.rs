@@ -91,7 +91,7 @@ async fn setting<'a>(shell: &'a [String; 4], check: &str, left: &str) -> [&'a st
 async fn no_process_keeps_signals_blocked_or_ignored_by_the_launcher() {
     for launcher in [BLOCKS, IGNORES, BACKGROUND] {
         let left = signals(&output_under(launcher, &["cat", "/proc/self/status"]).await);
-        assert_ne!(left, (0, 0), "{launcher:?} leaves nothing");
+        assert_ne!(left, (0, 0), "{launcher:?} has no effect");
         let lab = Lab::fake();
         let client = lab.client_of(server_under(&lab, launcher)).await;
         let id = client.start(fake("announce\nforever")).await;
@@ -105,7 +105,11 @@ async fn no_process_keeps_signals_blocked_or_ignored_by_the_launcher() {
         }
         client.call("kill_run", json!({"run_id": id, "grace_s": 5})).await;
         let run = client.end(&id).await;
-        assert_eq!((&run["state"], &run["exit"]), (&json!("killed"), &json!("SIGINT")), "the first signal did: {run}");
+        assert_eq!(
+            (&run["state"], &run["exit"]),
+            (&json!("killed"), &json!("SIGINT")),
+            "the first signal ended the run: {run}"
+        );
         succeeds(&lab, &client).await;
         client.close().await;
         lab.nobody_is_left().await;

@@ -52,7 +52,7 @@ fn a_tree_of_0_1_12_with_a_restart_is_read() {
     assert!(layout.attempt.ends_with("turn_1/attempt_2"));
     let best = answers::best(&files, &layout, None).expect("answer");
     assert!(best.path.ends_with("turn_1/final/agent_a/answer.txt"));
-    assert_eq!(answers::candidates(&files, &layout, None).len(), 2, "of the newest attempt alone");
+    assert_eq!(answers::candidates(&files, &layout, None).len(), 2, "only the newest attempt counts");
 }
 
 fn sample(name: &str) -> Result<Digest, status::InvalidStatus> {
@@ -118,7 +118,7 @@ fn every_status_sample_gives_its_digest() {
 
 #[test]
 fn a_torn_status_gives_no_digest_and_a_failed_one_keeps_its_reason() {
-    assert!(sample("torn_invalid_json.json").is_err(), "the last good one stays");
+    assert!(sample("torn_invalid_json.json").is_err(), "the last valid digest stays");
     let failed = sample("error_all_agents.json").expect("JSON");
     assert!(failed.first_error.expect("error").contains("stub says 500"));
     let unreachable = sample("failed_run_still_in_progress.json").expect("JSON");

@@ -73,7 +73,7 @@ async fn kill_all_of_another_server_stops_an_experiment_and_its_planned_runs() {
     client.call("run_massgen", arguments).await;
     let other = lab.client().await;
     let two_started = || std::fs::read_dir(lab.state().join("runs")).expect("runs").flatten().count() >= 2;
-    wait_until("two have begun", two_started).await;
+    wait_until("two runs have started", two_started).await;
     let killed = other.call("kill_run", json!({"all": true, "grace_s": 0})).await;
     let receipts = killed["receipts"].as_array().expect("receipts");
     assert!(!receipts.is_empty() && receipts.iter().all(|receipt| receipt["state"] == "killed"), "{killed}");
@@ -81,7 +81,7 @@ async fn kill_all_of_another_server_stops_an_experiment_and_its_planned_runs() {
     let mut status = other.call("check_status", json!({"group": "many"})).await;
     assert!(
         status["runs"].as_array().is_some_and(|runs| runs.len() <= 3),
-        "of those that never began none is shown: {status}"
+        "runs that never started are not listed: {status}"
     );
     let group = status["group"].take();
     assert!(group["closed"].as_str().is_some_and(|reason| reason.starts_with("stopped")), "{group}");
@@ -142,7 +142,7 @@ async fn a_run_that_starts_during_kill_all_has_a_receipt() {
     let started = client.call("run_massgen", arguments).await;
     let [first, second] = [0, 1].map(|index| started["run_ids"][index].as_str().expect("id").to_owned());
     client.until(&first, |run| run["state"] == "running").await;
-    let driver = pid_of(&lab, " conduct ").expect("conductor");
+    let driver = pid_of(&lab, " conduct ").expect("experiment driver");
     signal("-STOP", &driver);
     std::fs::write(&gate, "").expect("written");
     wait_until("the first run is over", || pid_of(&lab, " supervise ").is_none()).await;
@@ -151,10 +151,10 @@ async fn a_run_that_starts_during_kill_all_has_a_receipt() {
     let lock = std::fs::File::open(&ledger).expect("ledger.lock");
     lock.lock().expect("locked");
     signal("-CONT", &driver);
-    wait_until("the conductor waits for the ledger", || has_open(driver.parse().expect("pid"), &ledger)).await;
+    wait_until("the experiment driver waits for the ledger", || has_open(driver.parse().expect("pid"), &ledger)).await;
     let killing = client.call("kill_run", json!({"all": true, "grace_s": 0}));
     let released = async {
-        wait_until("the experiment is to stop", || stop_is_requested(&lab)).await;
+        wait_until("the stop of the experiment is requested", || stop_is_requested(&lab)).await;
         drop(lock);
     };
     let (killed, ()) = tokio::join!(killing, released);
@@ -242,7 +242,7 @@ async fn kill_all_by_an_agent_of_a_run_stops_only_the_runs_below_it() {
     );
     let id = client.start(json!({"question": script(&outer), "config": "@rehearsal"})).await;
     let lines = || std::fs::read_to_string(&answers).unwrap_or_default().lines().count();
-    wait_until("the agent has started one", || lines() == 1).await;
+    wait_until("the agent has started a run", || lines() == 1).await;
     let line = |n: usize| {
         let text = std::fs::read_to_string(&answers).expect("told");
         serde_json::from_str::<Value>(text.lines().nth(n).expect("a line")).expect("JSON")
@@ -251,7 +251,7 @@ async fn kill_all_by_an_agent_of_a_run_stops_only_the_runs_below_it() {
     client.until(&below, |run| run["state"] == "running").await;
     std::fs::write(&gate, "").expect("written");
     let run = client.end(&id).await;
-    assert_eq!(run["state"], "succeeded", "it has not stopped itself: {run}");
+    assert_eq!(run["state"], "succeeded", "the run has not stopped itself: {run}");
     assert_eq!(ids(&line(1)["runs"]), [below.as_str()]);
     assert_eq!(ids(&line(2)["receipts"]), [below.as_str()]);
     assert_eq!(client.end(&below).await["state"], "killed");

@@ -14,7 +14,7 @@ async fn a_run_is_started_followed_and_read_to_the_byte() {
         .await;
     let id = run["run_id"].as_str().expect("run_id");
     assert!(matches!(run["state"].as_str(), Some("starting" | "running")), "{run}");
-    assert!(lab.run_folder(id).join("spec.json").is_file(), "the run is on disk when it is answered");
+    assert!(lab.run_folder(id).join("spec.json").is_file(), "the run is on disk at the answer");
 
     client.call("check_status", json!({"group": "g", "wait_s": 50, "until": "any_done"})).await;
     let run = client.until(id, is_over).await;
@@ -38,7 +38,7 @@ async fn a_run_is_started_followed_and_read_to_the_byte() {
     let full = client.call("check_status", json!({"run_id": id, "detail": "full"})).await;
     assert_eq!(full["runs"][0]["details"]["group"], "g");
     let again = client.call("kill_run", json!({"run_id": id})).await;
-    assert_eq!(again["receipts"][0]["state"], "succeeded", "what has ended is left as it is");
+    assert_eq!(again["receipts"][0]["state"], "succeeded", "an ended run stays unchanged");
     client.close().await;
     lab.nobody_is_left().await;
 }
@@ -74,7 +74,7 @@ async fn a_kill_ends_a_nested_shell_command() {
     assert_eq!((&receipt["state"], &receipt["survivors"]), (&json!("killed"), &json!([])), "{receipt}");
     assert!(receipt["processes"].as_u64() >= Some(4), "{receipt}");
     let left: Vec<_> = lab.processes().into_iter().filter(|line| !line.contains("massgen-mcp")).collect();
-    assert!(left.is_empty(), "nothing of it is alive when kill_run answers: {left:?}");
+    assert!(left.is_empty(), "processes of the run are alive after kill_run: {left:?}");
     let run = client.end(&id).await;
     assert_eq!((&run["state"], &run["reason"]), (&json!("killed"), &json!("enough")));
     client.close().await;
@@ -138,7 +138,7 @@ async fn the_deadline_holds_without_a_server() {
     let client = lab.client().await;
     let id = client.start(json!({"question": "q", "config": "@rehearsal/hang", "timeout_s": 12})).await;
     client.kill_server().await;
-    wait_until("the supervisor ends it", || lab.record(&id)["state"] == "ended").await;
+    wait_until("the supervisor ends the run", || lab.record(&id)["state"] == "ended").await;
     let client = lab.client().await;
     assert_eq!(client.end(&id).await["state"], "timed_out");
     client.close().await;

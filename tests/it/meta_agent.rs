@@ -18,7 +18,7 @@ fn config(lab: &Lab, base_url: &str, model: &str) -> String {
         ("args: [] ".to_owned(), format!("args: [\"--massgen\", \"{massgen}\"] ")),
     ];
     changes.iter().fold(example.to_owned(), |text, (from, to)| {
-        assert_eq!(text.matches(from.as_str()).count(), 1, "`{from}` stands in the example once");
+        assert_eq!(text.matches(from.as_str()).count(), 1, "the example contains `{from}` once");
         text.replace(from.as_str(), to)
     })
 }
@@ -101,7 +101,7 @@ async fn a_nested_run_is_warm_with_fewer_variables() {
     for details in [&details, &nested["details"]] {
         assert_eq!((&details["start"], &details["cold_because"]), (&json!("warm"), &Value::Null), "{details}");
     }
-    assert_eq!(lab.warm_processes().len(), 1, "the nested server began none");
+    assert_eq!(lab.warm_processes().len(), 1, "the nested server started no warm process");
     client.close().await;
     lab.nobody_is_left().await;
 }

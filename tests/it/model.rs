@@ -156,7 +156,7 @@ async fn check_snapshot(state: &StateFolder, actors: &mut [Actor], trace: &str) 
     let started = Instant::now();
     loop {
         let fleet = Fleet::new(state.clone(), Path::new("/bin/false"));
-        let snapshot = fleet.snapshot(&Selection::Latest).await.expect("looked");
+        let snapshot = fleet.snapshot(&Selection::Latest).await.expect("a snapshot");
         assert!(snapshot.unreadable.is_empty(), "{trace}");
         let listed = actors.iter().filter(|actor| actor.model != Model::Pruned).count();
         assert_eq!(snapshot.runs.len(), listed, "{trace}");

@@ -52,12 +52,12 @@ async fn a_late_vote_is_counted_in_no_view() {
     assert!(report.contains("Votes (0 stood, 1 void):"), "{report}");
     let table = page(&client, json!({"group": "late"})).await;
     let has_row = table.lines().any(|line| line.starts_with("a1 | q1") && line.ends_with("100 % | -"));
-    assert!(has_row, "there is no margin of votes: {table}");
+    assert!(has_row, "no votes, so no margin: {table}");
     let file = lab.project().join("page.html");
     let exit = lab.command().into_std().args(["report", &id, "--out"]).arg(&file).status().expect("ran");
     assert!(exit.success());
     let html = std::fs::read_to_string(file).expect("page");
-    assert!(html.contains("void"), "the page shows that it was cast, and that it was void");
+    assert!(html.contains("void"), "the page shows the vote as cast and as void");
     client.close().await;
     lab.nobody_is_left().await;
 }
@@ -95,7 +95,7 @@ async fn an_agent_named_like_a_folder_of_massgen_loses_nothing() {
         );
         let id = client.start(fake(&script)).await;
         let end = client.end(&id).await;
-        assert_eq!((&end["state"], &end["best"]), (&"failed".into(), &name.into()), "it presented nothing: {end}");
+        assert_eq!((&end["state"], &end["best"]), (&"failed".into(), &name.into()), "no answer was presented: {end}");
         assert_eq!(end["votes"], json!({"agent1.1": 1}), "{end}");
         assert_eq!(page(&client, json!({"run_id": id})).await, "mine");
         assert_eq!(

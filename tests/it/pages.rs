@@ -43,7 +43,7 @@ fn render(file: &Path, width: u32) -> String {
         .arg("--dump-dom")
         .arg(format!("file://{}", file.display()))
         .output();
-    let output = output.expect("`chromium` is there (apt-get install chromium)");
+    let output = output.expect("`chromium` is needed (apt-get install chromium)");
     let document = String::from_utf8(output.stdout).expect("UTF-8");
     assert!(document.contains("</html>"), "{document}{}", String::from_utf8_lossy(&output.stderr));
     document
@@ -221,7 +221,7 @@ const PAYLOADS: &[&str] = &[
 
 /// The page without the content security policy that forbids scripts.
 fn without_policy(page: &str) -> String {
-    let guard = page.find("<meta http-equiv=\"Content-Security-Policy\"").expect("the rule");
+    let guard = page.find("<meta http-equiv=\"Content-Security-Policy\"").expect("the policy");
     let end = guard + page[guard..].find('>').expect("its end") + 1;
     format!("{}{}", &page[..guard], &page[end..])
 }
@@ -243,7 +243,10 @@ fn text_of_a_run_is_never_markup_in_its_page() {
     for page in [&page, &without_policy(&page)] {
         let rendered = document(page);
         assert_eq!((title(&rendered), injected_elements(&rendered)), ("mg-00000001 failed · massgen-mcp", 0));
-        assert!(rendered.contains("&lt;script&gt;document.title='taken'&lt;/script&gt;"), "it is shown as it is");
+        assert!(
+            rendered.contains("&lt;script&gt;document.title='taken'&lt;/script&gt;"),
+            "the payload is shown as text"
+        );
         assert_eq!(rendered.matches("<meta").count(), page.matches("<meta").count());
     }
 }
@@ -255,7 +258,7 @@ fn the_browser_shows_injected_markup_in_an_unescaped_page() {
         let broken = page.replacen("MARK", payload, 1);
         assert_eq!(title(&document(&without_policy(&broken))), "taken", "{payload}");
         let guarded = document(&broken);
-        assert_eq!(title(&guarded), "mg-00000001 succeeded · massgen-mcp", "the rule alone protects as well");
+        assert_eq!(title(&guarded), "mg-00000001 succeeded · massgen-mcp", "the policy alone protects too");
         assert!(injected_elements(&guarded) > 0, "{payload}");
     }
 }
@@ -363,7 +366,7 @@ fn variants_of_one_config_are_distinguished() {
     table.comparison.arms = [1, 2].map(variant).to_vec();
     let rendered = document(&group_page(&table, None));
     for n in [1, 2] {
-        assert!(rendered.contains(&format!("max_new_answers_per_agent\":{n}}}}}</bdi>")), "whole in the tables");
+        assert!(rendered.contains(&format!("max_new_answers_per_agent\":{n}}}}}</bdi>")), "complete in the tables");
         assert_eq!(rendered.matches(&format!("a{n} configs/team-of-three…")).count(), 4, "in each drawing");
     }
 }
@@ -411,7 +414,7 @@ async fn the_command_writes_a_page_and_opens_it() {
     assert_eq!((done.status.code(), stdout.trim_end()), (Some(0), page.to_str().expect("UTF-8")), "{stderr}");
     assert_eq!(page.metadata().expect("written").permissions().mode() & 0o777, 0o600);
     let opened = path.join("opened");
-    wait_until("it is opened", || opened.exists()).await;
+    wait_until("the page is opened", || opened.exists()).await;
     assert_eq!(std::fs::read_to_string(&opened).expect("kept"), stdout.trim_end());
     let rendered = document_of(&page);
     assert_eq!(title(&rendered), format!("{id} succeeded · massgen-mcp"));

@@ -30,7 +30,7 @@ async fn any_done_waits_for_another_end_when_the_cursor_is_given() {
     let status = client.call("check_status", json!({"group": "g", "wait_s": 50, "until": "any_done"})).await;
     let arguments = json!({"group": "g", "wait_s": 1, "until": "any_done", "since": status["cursor"]});
     let waited = client.call("check_status", arguments).await;
-    assert!(waited["hint"].as_str().is_some(), "no other has ended: {waited}");
+    assert!(waited["hint"].as_str().is_some(), "no other run has ended: {waited}");
     let arguments = json!({"group": "g", "wait_s": 50, "until": "any_done", "since": waited["cursor"]});
     let (woken, _) =
         tokio::join!(client.call("check_status", arguments), client.call("kill_run", json!({"run_id": long})));

@@ -102,7 +102,7 @@ async fn an_idle_wait_sends_progress_after_five_seconds_in_both_protocols() {
     for raw in [&mut old, &mut new] {
         let notification = raw.hear().await;
         check_progress(std::slice::from_ref(&notification));
-        assert!(notification["params"]["progress"].as_f64() >= Some(4.9), "nothing has happened: {notification}");
+        assert!(notification["params"]["progress"].as_f64() >= Some(4.9), "too early for an idle wait: {notification}");
     }
     let kill = json!({"run_id": run, "grace_s": 0});
     // The answers of the two calls can arrive in either order.

@@ -64,7 +64,7 @@ fn description(fault: &str) -> &'static str {
         "not_json" => "a web page in place of an answer",
         "silence" => "no answer until the timeout",
         "told_to_wait" => "429 with `retry-after` until the timeout",
-        other => panic!("{other} is described nowhere"),
+        other => panic!("{other} has no description"),
     }
 }
 

@@ -82,7 +82,7 @@ async fn live_runs_and_runs_of_a_newer_version_are_never_removed() {
     let ids = three_ended_beside(&client).await;
     let newer = lab.run_folder(&ids[0]).join("run.json");
     // A supervisor lives for a moment after the end of its run.
-    wait_until("it is the last supervisor", || lab.processes().iter().filter(is_supervisor).count() == 1).await;
+    wait_until("no other supervisor is running", || lab.processes().iter().filter(is_supervisor).count() == 1).await;
     let text = std::fs::read_to_string(&newer).expect("record").replacen("\"version\": 1", "\"version\": 9", 1);
     std::fs::write(&newer, &text).expect("written");
     let damaged = lab.run_folder(&ids[1]).join("run.json");
@@ -148,9 +148,9 @@ async fn a_server_prunes_hourly_unless_it_is_read_only() {
 
     std::fs::remove_file(&stamp).expect("removed");
     server(&["--read-only"]).await.close().await;
-    assert!(!stamp.exists() && names(&runs).len() == 3, "a server that only looks removes nothing");
+    assert!(!stamp.exists() && names(&runs).len() == 3, "a read-only server removes nothing");
 
     let client = server(&[]).await;
-    wait_until("two are gone", || names(&runs) == [ids[2].clone()]).await;
+    wait_until("two runs are removed", || names(&runs) == [ids[2].clone()]).await;
     client.close().await;
 }

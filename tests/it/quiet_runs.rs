@@ -78,7 +78,7 @@ async fn the_end_of_a_problem_wakes_waiters() {
     std::fs::write(gate, "").expect("written");
     let well = client.until(&id, |run| run.get("problem").is_none()).await;
     assert_eq!((well.get("quiet_s"), &well["tokens"]), (None, &json!(10)), "{well}");
-    assert!(lab.record(&id)["seq"].as_u64() > seq.as_u64(), "who waits for a change is told");
+    assert!(lab.record(&id)["seq"].as_u64() > seq.as_u64(), "a waiter is woken");
     end_all(&client, &[id]).await;
     client.close().await;
     lab.nobody_is_left().await;

@@ -87,9 +87,10 @@ async fn a_printed_line_is_not_an_answer_and_a_kill_after_it_is_a_kill() {
     let script = SCRIPT.replace("final agent_a forty-two\n", "").replace('@', lab.project().to_str().expect("UTF-8"));
     let fake_run = client.start(fake(&script)).await;
     let log = lab.run_folder(&fake_run).join("stdout.log");
-    wait_until("it was said", || std::fs::read_to_string(&log).is_ok_and(|log| log.contains("FINAL_DIR"))).await;
+    wait_until("the line is printed", || std::fs::read_to_string(&log).is_ok_and(|log| log.contains("FINAL_DIR")))
+        .await;
     let run = client.until(&fake_run, |run| run["state"] == "running").await;
-    assert!(run.get("answer_ready").is_none(), "whoever prints that is not believed: {run}");
+    assert!(run.get("answer_ready").is_none(), "the printed line alone is no evidence: {run}");
     client.call("kill_run", json!({"run_id": fake_run, "grace_s": 0})).await;
 
     let script = SCRIPT.replace('@', lab.project().to_str().expect("UTF-8"));

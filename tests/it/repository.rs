@@ -137,7 +137,7 @@ fn the_changelog_is_well_formed_and_has_the_package_version() {
             .into_iter()
             .filter(|kind| kinds.contains(kind))
             .collect();
-        assert_eq!(kinds, in_order, "{title}: each kind once, in this order");
+        assert_eq!(kinds, in_order, "{title}: each section once, in this order");
     }
 }
 

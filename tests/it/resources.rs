@@ -245,7 +245,7 @@ async fn a_subscriber_is_notified_only_of_changes() {
         let third = starter.start(fake("announce\nforever")).await;
         starter.until(&third, |run| run["state"] == "running").await;
         starter.call("kill_run", json!({"run_id": third, "grace_s": 0})).await;
-        assert_eq!(reader.notifications().await, Vec::<String>::new(), "nobody is subscribed any more");
+        assert_eq!(reader.notifications().await, Vec::<String>::new(), "no subscription is left");
         reader.raw.end().await;
         starter.close().await;
         lab.nobody_is_left().await;
@@ -314,7 +314,7 @@ async fn unsubscribed(reader: &mut Reader, uris: &[&str]) {
     }
     for uri in uris {
         let (answer, _) = reader.ask("resources/unsubscribe", json!({"uri": uri})).await;
-        assert_eq!(answer["result"], json!({}), "what was not subscribed to is left alone: {answer}");
+        assert_eq!(answer["result"], json!({}), "unsubscribing without a subscription succeeds: {answer}");
     }
 }
 
@@ -333,7 +333,7 @@ async fn a_subscription_accepts_existing_resources_and_is_answered_at_its_end() 
     let (answer, _) = reader.raw.ask(7, "subscriptions/listen", params).await;
     assert_eq!(answer["error"]["code"], -32600, "{answer}");
     let (answer, _) = reader.ask("resources/subscribe", json!({"uri": "massgen://runs"})).await;
-    assert_eq!(answer["error"]["code"], -32601, "that is of the first era: {answer}");
+    assert_eq!(answer["error"]["code"], -32601, "the method belongs to the legacy protocol: {answer}");
     // The subscription is answered as soon as the client closes its end.
     let rest = reader.raw.rest().await;
     assert_eq!((rest.len(), &rest[0]["id"]), (1, &json!(7)), "{rest:?}");
@@ -345,7 +345,7 @@ async fn a_subscription_accepts_existing_resources_and_is_answered_at_its_end() 
         assert_eq!(answer["error"]["code"], -32002, "{answer}");
     }
     let (answer, _) = old.ask("subscriptions/listen", json!({"notifications": {}})).await;
-    assert_eq!(answer["error"]["code"], -32601, "that is of the second era: {answer}");
+    assert_eq!(answer["error"]["code"], -32601, "the method belongs to the stateless protocol: {answer}");
     old.raw.end().await;
     lab.nobody_is_left().await;
 }

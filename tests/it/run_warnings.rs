@@ -138,7 +138,7 @@ async fn changes_that_massgen_does_not_apply_are_reported() {
     let arguments = json!({"question": "q", "config": config, "context": "write", "overrides": overrides});
     let id = client.start(arguments).await;
     let run = client.end(&id).await;
-    assert!(!lab.project().join("b.txt").exists(), "MassGen applied it, which is what this is about");
+    assert!(!lab.project().join("b.txt").exists(), "MassGen did not apply the change");
     assert_eq!((&run["state"], &run["warning"]["code"]), (&json!("succeeded"), &json!("changes_not_applied")), "{run}");
     let run = full(&client, &id).await;
     let message = run["warning"]["message"].as_str().expect("message");

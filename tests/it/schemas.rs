@@ -35,7 +35,7 @@ impl Schema {
 
     fn check(&self, names: &[&str], value: &Value) {
         let wrong = self.wrong(names, value);
-        assert!(wrong.is_empty(), "{value} is no {names:?}: {wrong:?}");
+        assert!(wrong.is_empty(), "{value} is not a valid {names:?}: {wrong:?}");
     }
 
     /// The schema errors of a value. The first of these definitions that exists applies, because names differ between versions.
@@ -65,7 +65,7 @@ fn result_of(method: &str) -> &'static str {
         "tasks/get" => "GetTaskResult",
         "tasks/update" => "UpdateTaskResult",
         "tasks/cancel" => "CancelTaskResult",
-        other => panic!("what does {other} give?"),
+        other => panic!("{other} has no known result"),
     }
 }
 
@@ -325,7 +325,7 @@ async fn every_task_message_matches_the_task_schema() {
         assert_eq!(ended["status"], expected, "{ended}");
         if let Some(result) = ended.get("result") {
             session.schema.check(&["CallToolResult"], result);
-            assert_eq!(result["isError"], false, "the call was done, however the run ended: {result}");
+            assert_eq!(result["isError"], false, "the call succeeded, whatever the outcome of the run: {result}");
         }
     }
     assert_eq!(session.ask("tasks/get", json!({"taskId": "mg-00000000"})).await["code"], -32602);

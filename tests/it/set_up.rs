@@ -85,7 +85,10 @@ fn tested_versions_are_installed_unless_the_newest_are_requested() {
         let setup_again =
             || setup_in(world.path(), &format!("{}:/usr/bin:/bin", world.path().display())).output().expect("ran");
         let times = || std::fs::read_to_string(bin.join("asked")).expect("asked").lines().count();
-        assert!(setup_again().status.success() && times() == recorded.lines().count(), "a finished one stays as it is");
+        assert!(
+            setup_again().status.success() && times() == recorded.lines().count(),
+            "a finished installation stays unchanged"
+        );
     }
 }
 

@@ -35,8 +35,8 @@ async fn a_dry_run_uses_the_warm_process_and_says_if_there_is_none() {
     let client = lab.client().await;
     let report = client.call("run_massgen", dry("c.yaml")).await;
     assert!(report["ok"] == true && report["notes"].is_null(), "{report}");
-    assert_eq!(report["warnings"][0]["code"], "massgen_warns", "it is the program's own answer: {report}");
-    assert_eq!(cold(), before, "nothing was imported for it");
+    assert_eq!(report["warnings"][0]["code"], "massgen_warns", "the warning is MassGen's own: {report}");
+    assert_eq!(cold(), before, "MassGen was not started cold");
 
     lab.warm_up(&["--stop"]);
     lab.put("other.yaml", &format!("{CONFIG}ui: {{}}\n"));
@@ -59,7 +59,7 @@ async fn a_dry_run_shows_the_limits_of_the_run() {
     for arm in report["arms"].as_array().expect("arms") {
         let limits = &arm["dry_run"]["limits"];
         assert_eq!((limits["budget_usd"].as_f64(), limits["max_tokens"].as_u64()), (Some(1.0), Some(5000)), "{report}");
-        assert!(arm["dry_run"]["forecast"].is_null(), "nothing is known: {report}");
+        assert!(arm["dry_run"]["forecast"].is_null(), "no data for a forecast: {report}");
     }
     client.close().await;
 }
@@ -130,7 +130,7 @@ async fn a_run_with_write_access_reports_its_changes_and_leaves_nothing_else() {
     assert_eq!(full["runs"][0]["changed"].as_array().map(Vec::len), Some(21), "{full}");
 
     let (_, run) = run_with_write_access(&client, &script, json!({"context": "read"})).await;
-    assert_eq!(run["changed"], Value::Null, "only of runs that may write");
+    assert_eq!(run["changed"], Value::Null, "only runs with write access report changes");
     client.close().await;
     lab.nobody_is_left().await;
 }
@@ -184,9 +184,9 @@ async fn a_warm_start_reports_the_import_it_waited_for() {
     let lab = Lab::python(&script).await.with_warm_starts();
     let client = lab.client().await;
     let id = client.start(json!({"question": "q", "config": "@rehearsal"})).await;
-    wait_until("the import goes on", || lab.warm_processes().len() == 1).await;
+    wait_until("the import is running", || lab.warm_processes().len() == 1).await;
     let started = std::time::Instant::now();
-    wait_until("it is an import worth a word", || started.elapsed().as_millis() > 1100).await;
+    wait_until("the import takes long enough to be reported", || started.elapsed().as_millis() > 1100).await;
     std::fs::write(lab.home().join("go"), "").expect("written");
     client.end(&id).await;
     let status = client.call("check_status", json!({"run_id": id, "detail": "full"})).await;
@@ -205,7 +205,7 @@ async fn a_continued_conversation_is_announced_and_from_with_it_is_refused() {
     client.end(&first).await;
     let arguments = json!({"question": "#!fake\nannounce\nfinal agent_a two", "continue_run": first});
     let answer = client.call("run_massgen", arguments).await;
-    let announcement = answer["continues"].as_str().expect("said");
+    let announcement = answer["continues"].as_str().expect("an announcement");
     assert!(
         announcement.starts_with(&format!("turn 2 of the conversation of {first};")) && announcement.contains("config"),
         "{answer}"
@@ -251,7 +251,7 @@ async fn configs_are_found_by_requirement_and_listed_briefly() {
     assert!(first["ready"] == true && first["keys"] == json!(["OPENAI_API_KEY"]), "{found}");
 
     let all = list("").await;
-    assert_eq!(names(&all)[..2], ["good/one.yaml", "good/two.yaml"], "what is ready comes first: {all}");
+    assert_eq!(names(&all)[..2], ["good/one.yaml", "good/two.yaml"], "ready configs come first: {all}");
     assert!(all.to_string().len() < 4_000, "{} bytes: {all}", all.to_string().len());
     let own = list("project").await;
     let entry =
@@ -262,7 +262,7 @@ async fn configs_are_found_by_requirement_and_listed_briefly() {
     let problem = away["problem"].as_str().unwrap_or_default();
     assert!(away["ready"] == false && problem.starts_with("refused: "), "{own}");
     let (_, refusal) = client.ask("run_massgen", json!({"question": "q", "config": "away.yaml"})).await;
-    assert_eq!(refusal["code"], "config_forbidden", "the list shows what a start says");
+    assert_eq!(refusal["code"], "config_forbidden", "the list agrees with a start");
     assert!(refusal["hint"].as_str().is_some_and(|hint| hint.contains("~/.config/massgen/agents")), "{refusal}");
 
     assert_eq!(names(&list("rehearsal").await), ["@rehearsal"]);

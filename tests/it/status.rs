@@ -44,7 +44,7 @@ async fn elapsed_s_counts_from_the_admission_of_a_run() {
     poll_until(&client, &queued, |run| run["state"] == "queued" && run["elapsed_s"].as_u64() >= Some(2)).await;
     client.call("kill_run", json!({"run_id": first, "grace_s": 0})).await;
     let run = client.end(&queued).await;
-    assert!(run["elapsed_s"].as_u64() >= Some(2), "they do not begin again: {run}");
+    assert!(run["elapsed_s"].as_u64() >= Some(2), "the time does not restart: {run}");
     client.close().await;
     lab.nobody_is_left().await;
 }
@@ -68,7 +68,7 @@ async fn only_a_presented_answer_of_a_run_with_votes_has_a_winner() {
     let script = format!("announce\n{}\nanswer agent_a so far\nforever", status(1, &voted));
     let id = client.start(fake(&script)).await;
     let run = client.until(&id, |run| run["agents"].get("agent_b").is_some()).await;
-    assert_eq!(run["agents"]["agent_b"], "working", "it is in its first call: {run}");
+    assert_eq!(run["agents"]["agent_b"], "working", "agent_b is in its first call: {run}");
     client.call("kill_run", json!({"run_id": id, "grace_s": 0})).await;
     let run = brief(&client, &id).await;
     assert_eq!((&run["best"], run.get("winner"), &run["answer"]), (&json!("agent_a"), None, &json!("so far")), "{run}");
@@ -136,7 +136,11 @@ async fn a_second_kill_says_that_the_run_had_already_ended() {
     assert_ne!(first["force"], "none", "{first}");
     let second = client.call("kill_run", kill).await["receipts"][0].take();
     assert_eq!((&second["state"], &second["already_ended"]), (&json!("killed"), &json!(true)), "{second}");
-    assert_eq!((&second["force"], &second["processes"]), (&json!("none"), &json!(0)), "nothing was done: {second}");
+    assert_eq!(
+        (&second["force"], &second["processes"]),
+        (&json!("none"), &json!(0)),
+        "the second kill did nothing: {second}"
+    );
     client.close().await;
     lab.nobody_is_left().await;
 }

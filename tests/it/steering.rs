@@ -45,7 +45,7 @@ async fn messages_wait_in_order_and_count_as_delivered_when_read() {
     let sent = clients[1].call("steer_run", arguments).await;
     assert_eq!(sent["delivered"], true, "{sent}");
     assert!(sent.get("messages_waiting").is_none() && sent.get("hint").is_none(), "{sent}");
-    wait_until("all are taken", || lines(&messages_file).len() == 4).await;
+    wait_until("all messages are read", || lines(&messages_file).len() == 4).await;
     let lines = lines(&messages_file);
     for (number, line) in lines[..3].iter().enumerate() {
         assert_eq!(line["content"], format!("message {number}\n\"\u{017c}\""), "in the order in which they were sent");
@@ -110,7 +110,7 @@ async fn a_message_that_was_not_read_before_the_end_is_withdrawn() {
     let id = client.start(tooled(&format!("announce\n{until}\nfinal agent_a done"))).await;
     let refused = client.refused("steer_run", json!({"run_id": id, "message": "wait", "wait_s": 50}));
     let end = async {
-        wait_until("the message is there", || waiting(&lab, &id) == 1).await;
+        wait_until("the message is in the inbox", || waiting(&lab, &id) == 1).await;
         std::fs::write(open, "").expect("written");
     };
     let (code, ()) = tokio::time::timeout(PATIENCE, async { tokio::join!(refused, end) }).await.expect("in time");
@@ -160,7 +160,7 @@ async fn start_until_command(lab: &Lab, client: &Client, config: &str, command: 
             return id;
         }
     }
-    panic!("MassGen never got to the command");
+    panic!("MassGen never executed the command");
 }
 
 #[tokio::test]
@@ -178,9 +178,9 @@ async fn real_massgen_shows_a_message_to_an_agent_after_its_tool_call() {
     std::fs::write(open, "").expect("written");
     let run = client.end(&id).await;
     assert_eq!(run["state"], "succeeded", "{run}");
-    assert!(run.get("messages_waiting").is_none(), "it was taken up: {run}");
+    assert!(run.get("messages_waiting").is_none(), "the message was read: {run}");
     let page = client.call("read_result", json!({"run_id": id, "part": "agent:agent_a"})).await;
-    assert!(page["text"].as_str().is_some_and(|text| text.contains(message)), "the agent was shown it: {page}");
+    assert!(page["text"].as_str().is_some_and(|text| text.contains(message)), "the agent saw the message: {page}");
     client.close().await;
     lab.nobody_is_left().await;
 }

@@ -54,7 +54,7 @@ async fn any_server_reports_a_task_and_it_outlives_the_server_that_created_it() 
     assert_eq!((&created["pollIntervalMs"], &created["ttlMs"]), (&json!(5000), &Value::Null), "{created}");
     let task = created["taskId"].clone();
     let run = task.as_str().expect("an id");
-    assert!(lab.run_folder(run).join("run.json").is_file(), "it is on disk before it is told of");
+    assert!(lab.run_folder(run).join("run.json").is_file(), "the run is on disk before the answer");
     let message = created["statusMessage"].as_str().expect("words");
     assert!(message.contains('s') && message.chars().count() <= 200, "{message}");
 
@@ -115,7 +115,7 @@ async fn a_failed_run_is_a_completed_task() {
     let lab = Lab::fake();
     let mut raw = Raw::start(lab.command());
     let created = raw.ask(1, "tools/call", start(fake("announce\nexit 3"))).await.0["result"].take();
-    assert_eq!(created["status"], "working", "how it ended is told with its result: {created}");
+    assert_eq!(created["status"], "working", "the result reports the outcome: {created}");
     assert_eq!(end(&mut raw, 2, &created["taskId"]).await["state"], "failed");
     let ended = get(&mut raw, 3, &created["taskId"]).await;
     assert_eq!(ended["status"], "completed", "{ended}");
@@ -218,13 +218,13 @@ async fn a_library_client_follows_a_task_to_its_end() {
     let mut changes = client.listen(filter).await.expect("listens");
     std::fs::write(&go, "").expect("written");
     loop {
-        let task = client.get_task(GetTaskParams::new(run.as_str())).await.expect("told").task;
+        let task = client.get_task(GetTaskParams::new(run.as_str())).await.expect("a task").task;
         if let TaskPayload::Completed { result } = task.payload {
             assert_eq!(result["structuredContent"]["state"], "succeeded");
             break;
         }
         assert_eq!(task.task.status, TaskStatus::Working);
-        let change = changes.next().await.expect("told").expect("still open");
+        let change = changes.next().await.expect("a notification").expect("still open");
         assert!(matches!(change, ServerNotification::ResourceUpdatedNotification(_)), "{change:?}");
     }
     drop(changes);

@@ -38,8 +38,8 @@ impl Agent {
 
     /// Checks that the task took at most this number of calls and bytes.
     async fn done(self, calls: usize, bytes: usize, lab: &Lab) {
-        assert!(self.calls <= calls, "{} calls, {calls} should do\n{}", self.calls, self.transcript);
-        assert!(self.bytes <= bytes, "{} bytes, {bytes} should do\n{}", self.bytes, self.transcript);
+        assert!(self.calls <= calls, "{} calls, at most {calls} expected\n{}", self.calls, self.transcript);
+        assert!(self.bytes <= bytes, "{} bytes, at most {bytes} expected\n{}", self.bytes, self.transcript);
         self.client.close().await;
         lab.nobody_is_left().await;
     }

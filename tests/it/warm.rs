@@ -120,7 +120,7 @@ async fn no_variable_leaks_from_the_warm_process_or_from_run_to_run() {
     assert_eq!(printed(&lab, &first, PRINT).await, warm("x x eno-fo-yek"));
     let only = |count: usize| {
         let lab = &lab;
-        async move { wait_until("so many keep it warm", || lab.warm_processes().len() == count).await }
+        async move { wait_until("the number of warm processes", || lab.warm_processes().len() == count).await }
     };
     only(2).await;
     // Another key and a variable that the import did not read: the same warm process is used.
@@ -229,7 +229,7 @@ async fn a_warm_process_ends_when_its_state_folder_is_removed() {
         }
         warm_process(&lab).await;
         std::fs::remove_dir_all(lab.state()).expect("removed");
-        wait_until("it has ended", || lab.warm_processes().is_empty()).await;
+        wait_until("the warm process has ended", || lab.warm_processes().is_empty()).await;
     }
 }
 
@@ -260,7 +260,7 @@ async fn env_files_are_read_for_each_run() {
     let (start, [_, output, _]) = run_with(&lab, &client, text, there).await;
     assert_eq!((start.as_str(), output.as_str()), ("warm", "after here\n"));
     let (_, [_, output, _]) = run(&lab, &client, text).await;
-    assert_eq!(output, "after None\n", "a run in a folder of its own has nothing of the project");
+    assert_eq!(output, "after None\n", "a run outside the project has none of its variables");
     client.close().await;
     lab.nobody_is_left().await;
 }
@@ -272,7 +272,7 @@ fn signal(pid: &str, signal: &str) {
 /// The pid of the one warm process.
 async fn warm_process(lab: &Lab) -> String {
     // A keeper has the same name for an instant, before it sets its own.
-    wait_until("there is one", || lab.warm_processes().len() == 1).await;
+    wait_until("one warm process is running", || lab.warm_processes().len() == 1).await;
     lab.warm_processes()[0].split(' ').next().expect("pid").to_owned()
 }
 
@@ -283,7 +283,8 @@ async fn start_waiting_run(lab: &Lab, client: &Client) -> String {
     let text = format!("GO = {go:?}\nstray = {stray}\nprint('ready')\n{WAIT_FOR_GO}stray.kill()");
     let id = client.start(json!({"question": text, "config": "@rehearsal"})).await;
     let stdout = lab.run_folder(&id).join("stdout.log");
-    wait_until("it is at work", || std::fs::read_to_string(&stdout).is_ok_and(|output| output.contains("ready"))).await;
+    wait_until("the run is working", || std::fs::read_to_string(&stdout).is_ok_and(|output| output.contains("ready")))
+        .await;
     id
 }
 
@@ -294,7 +295,7 @@ async fn f53_runs_survive_the_warm_process_and_the_next_run_starts_another() {
     let id = start_waiting_run(&lab, &client).await;
     let first = warm_process(&lab).await;
     signal(&first, "-KILL");
-    wait_until("it is gone", || lab.warm_processes().is_empty()).await;
+    wait_until("the process is gone", || lab.warm_processes().is_empty()).await;
     lab.put("go", "");
     assert_eq!(client.end(&id).await["exit"], "0");
     assert_eq!(start(&client, &id).await, "warm");
@@ -359,7 +360,7 @@ async fn a_supervisor_that_waits_for_an_import_obeys_a_stop() {
     let client = lab.client_of(command).await;
     let id = client.start(json!({"question": "time.sleep(300)", "config": "@rehearsal"})).await;
     let waits = || lab.processes().iter().any(|line| line.contains(" supervise ")) && lab.warm_processes().len() == 1;
-    wait_until("it waits for an import without end", waits).await;
+    wait_until("the supervisor waits for an endless import", waits).await;
     lab.signal_supervisor("-TERM");
     let run = client.end(&id).await;
     assert_eq!(run["state"], "killed", "{run}");
@@ -377,7 +378,7 @@ async fn a_changed_program_is_imported_again() {
     std::fs::write(lab.massgen(), text.replace("AT_IMPORT = ", "AT_IMPORT = 'new' # ")).expect("written");
     let (start, [_, output, _]) = run(&lab, &client, "print(AT_IMPORT)").await;
     assert_eq!((start.as_str(), output.as_str()), ("warm", "new\n"));
-    wait_until("both are there", || lab.warm_processes().len() == 2).await;
+    wait_until("both processes are running", || lab.warm_processes().len() == 2).await;
     client.close().await;
     lab.nobody_is_left().await;
 }
@@ -387,9 +388,9 @@ async fn the_warm_command_starts_and_stops_a_process_and_an_idle_one_ends() {
     let lab = Lab::python(STAND_IN).await.warm();
     let pid = warm_process(&lab).await;
     lab.warm_up(&["--rehearsal"]);
-    assert_eq!(warm_process(&lab).await, pid, "one is enough");
+    assert_eq!(warm_process(&lab).await, pid, "the existing process is kept");
     lab.warm_up(&["--stop"]);
-    wait_until("it has ended", || lab.warm_processes().is_empty()).await;
+    wait_until("the warm process has ended", || lab.warm_processes().is_empty()).await;
 
     // The warm process's own program, with a shorter idle time.
     let folder = lab.state().join("warm");

@@ -57,7 +57,7 @@ async fn missing_keys_are_warnings_at_the_start_and_the_run_starts() {
     assert_eq!(
         listed["configs"][0]["missing_keys"].as_array().expect("keys").len(),
         2,
-        "the same are listed: {listed}"
+        "the list shows the same keys: {listed}"
     );
     client.close().await;
     lab.nobody_is_left().await;
@@ -82,7 +82,7 @@ async fn a_key_from_any_source_that_massgen_reads_is_found() {
         let claude = json!({"agents": [{"id": "a", "backend": {"type": "claude"}}]});
         let arguments = json!({"question": QUESTION, "config": "two.yaml", "overrides": claude, "context": context});
         let answer = client.call("run_massgen", arguments).await;
-        assert_eq!(codes(&answer)[0], "api_key_missing", "an empty value is no key: {path}");
+        assert_eq!(codes(&answer)[0], "api_key_missing", "an empty value is not a key: {path}");
         client.end(answer["run_id"].as_str().expect("run_id")).await;
         client.close().await;
         lab.nobody_is_left().await;
@@ -108,7 +108,11 @@ async fn settings_without_effect_in_the_background_are_warnings() {
     };
     let docker = if std::path::Path::new("/.dockerenv").exists() { "docker_runs_local" } else { "docker_unreachable" };
     assert_eq!(ask("what is in @notes.md?", json!({})).await, ["broadcast_unanswered", docker, "reference_not_read"]);
-    assert_eq!(ask("@notes.md", json!({"context": "read"})).await, ["broadcast_unanswered", docker], "it can be read");
+    assert_eq!(
+        ask("@notes.md", json!({"context": "read"})).await,
+        ["broadcast_unanswered", docker],
+        "the run can read the file"
+    );
     let quiet = json!({
         "orchestrator": {"coordination": {"broadcast": "agents"}},
         "agents": [{"id": "a", "backend": {"type": "vllm"}}],
@@ -152,7 +156,7 @@ async fn a_dry_run_reports_each_warning_once() {
     assert!(dry["ok"] == false && warnings_of(&dry)[1].1 == "ui: old key", "{dry}");
     let problems = dry["problems"].as_array().expect("problems");
     let is_key = |problem: &Value| problem.as_str().is_some_and(|text| text.starts_with("api_key_missing: "));
-    assert!(problems.len() == 2 && problems.iter().all(is_key), "each is told once: {dry}");
+    assert!(problems.len() == 2 && problems.iter().all(is_key), "each problem appears once: {dry}");
     let arguments = json!({"questions": ["q", "@notes.md"], "configs": ["one.yaml", "two.yaml"], "dry_run": true});
     let dry = client.call("run_massgen", arguments).await;
     assert_eq!(codes(&dry), ["reference_not_read"], "{dry}");

@@ -84,7 +84,7 @@ impl Screen {
             let terminal = self.terminal.lock().expect("whole");
             !terminal.screen().alternate_screen() && !terminal.screen().hide_cursor()
         };
-        wait_until("the terminal is given back", is_restored).await;
+        wait_until("the terminal is restored", is_restored).await;
         self.child.lock().expect("whole").wait().expect("status").code()
     }
 }

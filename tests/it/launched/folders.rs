@@ -87,7 +87,7 @@ async fn a_server_works_in_a_removed_working_folder() {
     let (folder, mut gone) = (working(), server_under(&lab, &launcher));
     gone.current_dir(&folder);
     let client = lab.client_of(gone).await;
-    assert!(!folder.exists(), "the launcher has removed it");
+    assert!(!folder.exists(), "the launcher has removed the folder");
     lab.put("c.yaml", CONFIG);
     for (config, context) in [("@rehearsal", "none"), ("c.yaml", "read")] {
         let mut arguments = fake("announce\nfinal agent_a done");

@@ -74,9 +74,9 @@ async fn under_any_umask_only_the_owner_can_read_a_run() {
         let id = client.start(json!({"question": "q", "config": "@rehearsal"})).await;
         client.end(&id).await;
         let output = std::fs::read_to_string(lab.run_folder(&id).join("stdout.log")).expect("log");
-        assert_eq!(output.trim(), massgens, "the owner's own bits alone are given back");
+        assert_eq!(output.trim(), massgens, "only the owner's bits are restored");
         let all = modes(&lab.run_folder(&id));
-        assert_eq!(all[0].1, 0o700, "{umask}: no other user reaches what is below");
+        assert_eq!(all[0].1, 0o700, "{umask}: other users cannot enter the folder");
         assert!(all.len() > 8 && all.iter().all(|(_, mode)| mode & 0o600 == 0o600), "{umask}: {all:?}");
         client.close().await;
         lab.nobody_is_left().await;
@@ -117,7 +117,7 @@ async fn a_limit_on_file_sizes_ends_neither_server_nor_run() {
     let run = client.end(&id).await;
     assert_eq!((&run["state"], &run["exit"]), (&json!("succeeded"), &json!("0")), "{run}");
     let size = lab.run_folder(&id).join("stdout.log").metadata().expect("log").len();
-    assert_eq!(size, 200 * 512, "the limit was met");
+    assert_eq!(size, 200 * 512, "the log stops at the limit");
     client.close().await;
     lab.nobody_is_left().await;
 }
