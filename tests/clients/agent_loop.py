@@ -1,4 +1,4 @@
-"""What the scripted model does with the server, and what it must have been shown for that: start, wait, read, refusals, kill."""
+"""The script of the model: its calls to the server (start, wait, read, refusals, kill), and checks of what the client showed it."""
 
 import hashlib
 import json
@@ -6,25 +6,25 @@ import re
 
 from scripted_model import Call
 
-# The parameter of run_massgen that names the config.
+# The parameter of run_massgen for the config.
 CONFIG = "massgen_config"
-# A client with a short timeout gets as many short waits instead of one long.
+# A client with a short timeout gets several short waits instead of one long wait.
 MOST_WAITS = 60
 OVER = ("succeeded", "failed", "timed_out", "over_budget", "killed", "lost")
 
 
 class Checks:
-    """The steps of a script in order, each with what was wrong, or None."""
+    """The steps of a script in order, each with its failure or None."""
 
     def __init__(self):
         self.steps: dict[str, str | None] = {}
-        # Of the answer: the characters of its first page, and that page as the client showed it.
+        # The length of the answer's first page, and that page as the client showed it.
         self.page_chars, self.page = 0, ""
-        # The run that goes on when the client is killed.
+        # The run that continues when the client is killed.
         self.run_id = ""
 
     def hold(self, step, holds, shown):
-        """A step passes when all that must hold of it does; what the model was shown is kept otherwise."""
+        """Records a check of a step. The first failed check of a step stores what the model was shown."""
         known = self.steps.get(step)
         self.steps[step] = known if known or holds else f"the model was shown: {abridged(shown)}"
 
@@ -38,7 +38,7 @@ def abridged(text):
 
 
 def objects(text):
-    """Every JSON object in a text, also in strings inside of JSON: clients wrap, fence and escape results."""
+    """Every JSON object in a text, also in strings inside JSON: clients wrap, fence and escape results."""
     decoder, at = json.JSONDecoder(), 0
     while start := re.compile(r"[\[{]").search(text, at):
         try:
@@ -60,12 +60,12 @@ def inside(value):
 
 
 def fact(text, key, default=None):
-    """The first value of a key in what the model was shown."""
+    """The first value of a key in a text that the model was shown."""
     return next((found[key] for found in objects(text or "") if key in found), default)
 
 
 def page_in(text):
-    """The page of an answer in what the model was shown; an empty one where the client cut it."""
+    """The page of an answer in a text that the model was shown; empty if the client truncated it."""
     return next((found for found in objects(text or "") if "total_chars" in found), {})
 
 
@@ -74,8 +74,8 @@ NO_RUN = Call("read_result", {"run_id": "mg-00000000"})
 
 
 def whole_loop(checks, answering, chars, refusals):
-    """Everything that an agent does. `answering` is a question that the stand-in for MassGen takes for its script, `chars` is the
-    length of the answer, `refusals` are the texts with which the server refuses NO_CONFIG and NO_RUN."""
+    """All calls of an agent. `answering` is a question that contains the script of the stand-in for MassGen, `chars` is the length of
+    the answer, `refusals` are the server's refusals of NO_CONFIG and NO_RUN."""
     shown = yield Call("list_configs", {"query": "rehearsal"})
     checks.hold("list", "@rehearsal" in (shown or ""), shown)
 
@@ -92,7 +92,7 @@ def whole_loop(checks, answering, chars, refusals):
 
     for call, refusal in zip((NO_CONFIG, NO_RUN), refusals):
         shown = yield call
-        # Clients escape and wrap it; the words stay.
+        # Clients escape and wrap the text, so compare words.
         checks.hold("refusal", " ".join(words(refusal)) in " ".join(words(shown)), shown)
 
     yield from kill(checks)
@@ -102,8 +102,8 @@ def whole_loop(checks, answering, chars, refusals):
 
 
 def wait(run_id, cursor, states, checks):
-    """Waits as the descriptions say, until the run is in one of the states. A client may give up one wait: then the server knows
-    how long its waits may be."""
+    """Waits as the tool descriptions say, until the run is in one of the states. A client may time out once: then the server knows
+    the client's timeout."""
     given_up, until = 0, "any_done" if states == OVER else "change"
     for _ in range(MOST_WAITS):
         since = {"since": cursor} if cursor else {}
@@ -117,7 +117,7 @@ def wait(run_id, cursor, states, checks):
 
 
 def read(checks, run_id, chars):
-    """Reads the answer in pages, as large as the server makes them, and puts it together."""
+    """Reads all pages of the answer, with the server's page length, and joins them."""
     text, offset, shown = "", 0, None
     while isinstance(offset, int):
         shown = yield Call("read_result", {"run_id": run_id, "offset": offset})
@@ -141,12 +141,12 @@ def kill(checks):
 
 
 def words(text):
-    """The words of a text, without what JSON in JSON makes of the ends of lines."""
+    """The words of a text, without escaped line ends of nested JSON."""
     return re.findall(r"[\w-]+", re.sub(r"\\+[nrt]", " ", text or ""))
 
 
 def wait_for_ever(checks):
-    """Starts a run that never ends and waits for it: the client is killed meanwhile."""
+    """Starts a run that never ends and waits for it; the client is killed meanwhile."""
     shown = yield Call("run_massgen", {"question": "#!fake\nannounce\nforever", CONFIG: "@rehearsal/hang"})
     checks.run_id = fact(shown, "run_id", "")
     if not checks.run_id:

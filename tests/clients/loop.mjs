@@ -1,6 +1,6 @@
-// The whole job through a TypeScript SDK: list the tools, run, wait, read in pages, stop; and a refusal that says what to do.
-// node loop.mjs SDK SERVER TOOLS: "v1" speaks 2025-11-25, "v2" finds out that it can speak 2026-07-28; SERVER is a JSON file with
-// command, args and env; TOOLS one with the tools there have to be. It never uses a network.
+// All calls through a TypeScript SDK: list the tools, run, wait, read pages, stop, and a refusal.
+// node loop.mjs SDK SERVER TOOLS: "v1" uses protocol 2025-11-25, "v2" negotiates 2026-07-28; SERVER is a JSON file with command, args
+// and env; TOOLS is a JSON file with the expected tools. It never uses a network.
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
@@ -9,7 +9,7 @@ const [sdk, serverFile, toolsFile] = process.argv.slice(2);
 const server = JSON.parse(readFileSync(serverFile, "utf8"));
 const agreed = JSON.parse(readFileSync(toolsFile, "utf8")).map((tool) => tool.name);
 const ABOUT = { name: "massgen-mcp-clients", version: "1" };
-// A loaded machine is slow; the server itself answers each wait within 50 s.
+// Far above the server's longest wait of 50 s, for machines under load.
 const PATIENCE = { timeout: 240_000, onprogress: () => {} };
 
 async function connected() {

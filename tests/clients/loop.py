@@ -1,7 +1,7 @@
-"""The whole job through the Python SDK: list the tools, run, wait, read in pages, stop; and a refusal that says what to do.
+"""All calls through the Python SDK: list the tools, run, wait, read pages, stop, and a refusal.
 
-python loop.py SERVER TOOLS, with the `mcp` of that Python: 1.x speaks 2025-11-25, 2.x finds out that it can speak 2026-07-28.
-SERVER is a JSON file with command, args and env; TOOLS one with the tools there have to be. It never uses a network.
+python loop.py SERVER TOOLS uses the `mcp` of that Python: 1.x uses protocol 2025-11-25, 2.x negotiates 2026-07-28.
+SERVER is a JSON file with command, args and env; TOOLS is a JSON file with the expected tools. It never uses a network.
 """
 
 import asyncio
@@ -15,17 +15,17 @@ from pathlib import Path
 import mcp
 from mcp import StdioServerParameters
 
-# A loaded machine is slow; the server itself answers each wait within 50 s.
+# Far above the server's longest wait of 50 s, for machines under load.
 PATIENCE_S = 240
 
 
 async def watch(progress, total=None, message=None):
-    """Takes progress, so that the server is asked for it."""
+    """Receives progress. With a callback the SDK requests progress from the server."""
 
 
 @asynccontextmanager
 async def connected(server):
-    """A function that calls a tool, and one that lists them, in the words of 1.x or of 2.x."""
+    """A function that calls a tool and one that lists the tools, with the API of 1.x or 2.x."""
     if hasattr(mcp, "Client"):
         async with mcp.Client(server, read_timeout_seconds=PATIENCE_S) as client:
             assert client.protocol_version == "2026-07-28", client.protocol_version
@@ -40,7 +40,7 @@ async def connected(server):
 
 
 async def call(ask, name, **args):
-    """A call that succeeds. Its text and its structured content each say all of it."""
+    """A call that must succeed. Its text and its structured content must be equal."""
     answer = (await ask(name, args)).model_dump(by_alias=True)
     text = answer["content"][0]["text"]
     assert not answer["isError"], f"{name}: {text}"
@@ -49,7 +49,7 @@ async def call(ask, name, **args):
 
 
 async def until(ask, run_id, since, wanted):
-    """Waits as an agent does, with the last cursor, until the run is in the state that is wanted."""
+    """Waits like an agent, with the last cursor, until the run is in the wanted state."""
     while True:
         seen = await call(ask, "check_status", run_id=run_id, wait_s=45, since=since)
         run = seen["runs"][0]
