@@ -9,7 +9,7 @@ from scripted_model import Call
 # The parameter of run_massgen for the config.
 CONFIG = "massgen_config"
 # A client with a short timeout gets several short waits instead of one long wait.
-MOST_WAITS = 60
+MAX_WAITS = 60
 OVER = ("succeeded", "failed", "timed_out", "over_budget", "killed", "lost")
 
 
@@ -26,13 +26,13 @@ class Checks:
     def hold(self, step, holds, shown):
         """Records a check of a step. The first failed check of a step stores what the model was shown."""
         known = self.steps.get(step)
-        self.steps[step] = known if known or holds else f"the model was shown: {abridged(shown)}"
+        self.steps[step] = known if known or holds else f"the model was shown: {shortened(shown)}"
 
     def failed(self):
         return {step: why for step, why in self.steps.items() if why}
 
 
-def abridged(text):
+def shortened(text):
     text = " ".join((text or "nothing").split())
     return text if len(text) <= 600 else f"{text[:450]} […] {text[-150:]}"
 
@@ -59,12 +59,12 @@ def inside(value):
         yield from objects(value)
 
 
-def fact(text, key, default=None):
+def value_of(text, key, default=None):
     """The first value of a key in a text that the model was shown."""
     return next((found[key] for found in objects(text or "") if key in found), default)
 
 
-def page_in(text):
+def page_of(text):
     """The page of an answer in a text that the model was shown; empty if the client truncated it."""
     return next((found for found in objects(text or "") if "total_chars" in found), {})
 
@@ -73,20 +73,20 @@ NO_CONFIG = Call("run_massgen", {"question": "What is 2+2?", CONFIG: "no-such.ya
 NO_RUN = Call("read_result", {"run_id": "mg-00000000"})
 
 
-def whole_loop(checks, answering, chars, refusals):
-    """All calls of an agent. `answering` is a question that contains the script of the stand-in for MassGen, `chars` is the length of
+def all_calls(checks, script_question, chars, refusals):
+    """All calls of an agent. `script_question` is the question that contains the script of the stand-in, `chars` is the length of
     the answer, `refusals` are the server's refusals of NO_CONFIG and NO_RUN."""
     shown = yield Call("list_configs", {"query": "rehearsal"})
     checks.hold("list", "@rehearsal" in (shown or ""), shown)
 
-    shown = yield Call("run_massgen", {"question": answering, CONFIG: f"@rehearsal/chars={chars}"})
-    run_id = fact(shown, "run_id", "")
+    shown = yield Call("run_massgen", {"question": script_question, CONFIG: f"@rehearsal/chars={chars}"})
+    run_id = value_of(shown, "run_id", "")
     checks.hold("start", run_id.startswith("mg-"), shown)
     if not run_id:
         return "No run was started."
 
-    shown = yield from wait(run_id, fact(shown, "cursor"), OVER, checks)
-    checks.hold("wait", fact(shown, "state") == "succeeded", shown)
+    shown = yield from wait(run_id, value_of(shown, "cursor"), OVER, checks)
+    checks.hold("wait", value_of(shown, "state") == "succeeded", shown)
 
     yield from read(checks, run_id, chars)
 
@@ -104,15 +104,15 @@ def whole_loop(checks, answering, chars, refusals):
 def wait(run_id, cursor, states, checks):
     """Waits as the tool descriptions say, until the run is in one of the states. A client may time out once: then the server knows
     the client's timeout."""
-    given_up, until = 0, "any_done" if states == OVER else "change"
-    for _ in range(MOST_WAITS):
+    timed_out_waits, until = 0, "any_done" if states == OVER else "change"
+    for _ in range(MAX_WAITS):
         since = {"since": cursor} if cursor else {}
         shown = yield Call("check_status", {"run_id": run_id, "wait_s": 45, "until": until, **since})
-        given_up += fact(shown, "runs") is None
-        cursor = fact(shown, "cursor", cursor)
-        if fact(shown, "state") in states:
+        timed_out_waits += value_of(shown, "runs") is None
+        cursor = value_of(shown, "cursor", cursor)
+        if value_of(shown, "state") in states:
             break
-    checks.hold("wait", given_up <= 1, f"{given_up} waits were given up")
+    checks.hold("wait", timed_out_waits <= 1, f"{timed_out_waits} waits were given up")
     return shown
 
 
@@ -121,23 +121,23 @@ def read(checks, run_id, chars):
     text, offset, shown = "", 0, None
     while isinstance(offset, int):
         shown = yield Call("read_result", {"run_id": run_id, "offset": offset})
-        page = page_in(shown)
+        page = page_of(shown)
         text += page.get("text", "")
         checks.page_chars, checks.page = checks.page_chars or len(text), checks.page or shown or ""
         next_offset = page.get("next_offset")
         offset = next_offset if next_offset is None or next_offset > offset else None
-    is_whole = hashlib.sha256(text.encode()).hexdigest() == page_in(shown).get("sha256")
+    is_whole = hashlib.sha256(text.encode()).hexdigest() == page_of(shown).get("sha256")
     checks.hold("read", is_whole and len(text) == chars, shown)
 
 
 def kill(checks):
     shown = yield Call("run_massgen", {"question": "#!fake\nannounce\nforever", CONFIG: "@rehearsal/hang"})
-    run_id = fact(shown, "run_id", "")
-    if fact(shown, "state") != "running":
-        shown = yield from wait(run_id, fact(shown, "cursor"), ("running", *OVER), checks)
-    checks.hold("kill", fact(shown, "state") == "running", shown)
+    run_id = value_of(shown, "run_id", "")
+    if value_of(shown, "state") != "running":
+        shown = yield from wait(run_id, value_of(shown, "cursor"), ("running", *OVER), checks)
+    checks.hold("kill", value_of(shown, "state") == "running", shown)
     shown = yield Call("kill_run", {"run_id": run_id, "grace_s": 1, "reason": "enough seen"})
-    checks.hold("kill", fact(shown, "state") == "killed" and fact(shown, "survivors") == [], shown)
+    checks.hold("kill", value_of(shown, "state") == "killed" and value_of(shown, "survivors") == [], shown)
 
 
 def words(text):
@@ -145,12 +145,12 @@ def words(text):
     return re.findall(r"[\w-]+", re.sub(r"\\+[nrt]", " ", text or ""))
 
 
-def wait_for_ever(checks):
+def wait_without_end(checks):
     """Starts a run that never ends and waits for it; the client is killed meanwhile."""
     shown = yield Call("run_massgen", {"question": "#!fake\nannounce\nforever", CONFIG: "@rehearsal/hang"})
-    checks.run_id = fact(shown, "run_id", "")
+    checks.run_id = value_of(shown, "run_id", "")
     if not checks.run_id:
         return "No run was started."
-    for _ in range(MOST_WAITS):
+    for _ in range(MAX_WAITS):
         yield Call("check_status", {"run_id": checks.run_id, "wait_s": 45, "until": "all_done"})
     return "All done."

@@ -20,7 +20,7 @@ import agent_loop
 import install
 import shown
 from scripted_model import Model
-from world import PATIENCE_S, World, end, parent, wait_until
+from world import TIMEOUT_S, World, end, parent, wait_until
 
 SOURCES = Path(__file__).parents[2]
 SNIPPETS = SOURCES / "examples/clients"
@@ -55,29 +55,29 @@ class Driver:
         with World(self.programs, self.massgen, self.chars) as world:
             self.world = world
             try:
-                return self.killed() if self.setting == "killed" else self.looped()
+                return self.killed() if self.setting == "killed" else self.run_all_calls()
             except (OSError, subprocess.SubprocessError) as error:
                 return Outcome(self.client, self.setting, failed={"run": str(error)})
 
-    def looped(self):
+    def run_all_calls(self):
         """All calls, until the client ends by itself."""
         truth = self.world.session()
         # With its default settings such a client times out in its first wait, and must not time out again.
         pause_s = self.client.get("gives_up_s", 0) * (2 if self.setting == "default" else 1)
         pause = f"sleep {pause_s + 2}\n" if pause_s else ""
-        answering = f"#!fake\nannounce\n{pause}do {self.world.root}/long-answer"
-        script = agent_loop.whole_loop(self.checks, answering, self.chars, truth.refusals)
+        script_question = f"#!fake\nannounce\n{pause}do {self.world.root}/long-answer"
+        script = agent_loop.all_calls(self.checks, script_question, self.chars, truth.refusals)
         with Model(script, sends_all=self.setting == "strict") as model:
-            begun = time.monotonic()
+            started = time.monotonic()
             client = self.start(model.url)
             try:
-                client.wait(PATIENCE_S)
+                client.wait(TIMEOUT_S)
             except subprocess.TimeoutExpired:
-                self.checks.hold("end", False, f"the client was still there after {PATIENCE_S} s")
+                self.checks.hold("end", False, f"the client was still there after {TIMEOUT_S} s")
                 self.end_client(client)
-            seconds = time.monotonic() - begun
-            self.checks.hold("loop", model.is_over, self.last_words(client))
-            self.checks.hold("end", client.returncode == 0, self.last_words(client))
+            seconds = time.monotonic() - started
+            self.checks.hold("loop", model.is_over, self.diagnosis(client))
+            self.checks.hold("end", client.returncode == 0, self.diagnosis(client))
         left = self.world.left(self.client.get("leaves"))
         self.checks.hold("end", not left, f"these processes were left: {left}")
         self.keep_log(model)
@@ -85,21 +85,21 @@ class Driver:
 
     def killed(self):
         """Kills the client while its model waits for a run: the server must end and the run must continue."""
-        script = agent_loop.wait_for_ever(self.checks)
+        script = agent_loop.wait_without_end(self.checks)
         with Model(script) as model:
-            begun = time.monotonic()
+            started = time.monotonic()
             client = self.start(model.url)
-            waits = wait_until(lambda: len(model.replies) > 1 or client.poll() is not None, PATIENCE_S)
+            waits = wait_until(lambda: len(model.replies) > 1 or client.poll() is not None, TIMEOUT_S)
             is_waiting = waits and self.checks.run_id and client.poll() is None
-            self.checks.hold("start", is_waiting, self.last_words(client))
+            self.checks.hold("start", is_waiting, self.diagnosis(client))
             if is_waiting:
-                self.look_after_the_kill(client)
+                self.check_after_kill(client)
         left = self.world.left(self.client.get("leaves"))
         self.checks.hold("end", not left, f"these processes were left: {left}")
         self.keep_log(model)
-        return Outcome(self.client, self.setting, time.monotonic() - begun, self.checks.failed())
+        return Outcome(self.client, self.setting, time.monotonic() - started, self.checks.failed())
 
-    def look_after_the_kill(self, client):
+    def check_after_kill(self, client):
         wait_until(lambda: self.state() == "running", 60)
         self.end_client(client)
         gone = wait_until(lambda: not self.world.servers(), 20)
@@ -109,7 +109,7 @@ class Driver:
         self.checks.hold("kill", self.state() == "killed", self.state())
 
     def state(self):
-        return agent_loop.fact(self.world.ask("status", self.checks.run_id, "--json"), "state")
+        return agent_loop.value_of(self.world.ask("status", self.checks.run_id, "--json"), "state")
 
     def start(self, url):
         """Configures the client with its snippet and starts it, with standard output and error in a file."""
@@ -123,7 +123,7 @@ class Driver:
         with self.log.open("wb") as log:
             run = {"cwd": self.world.project, "env": environment, "stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
             for command in self.client.get("setup", []):
-                subprocess.run([filled(word, known) for word in command], check=True, timeout=PATIENCE_S, **run)
+                subprocess.run([filled(word, known) for word in command], check=True, timeout=TIMEOUT_S, **run)
             command = self.client["run"]
             if self.setting == "default":
                 command = self.client.get("default_run", command)
@@ -153,7 +153,7 @@ class Driver:
             end(pid)
         client.wait()
 
-    def last_words(self, client):
+    def diagnosis(self, client):
         text = self.log.read_text(errors="replace")
         return f"exit code {client.poll()}, {text[-1500:]}"
 
@@ -197,12 +197,12 @@ def main():
     named = programs.clients or [name for name, client in known.items() if programs.all or client.get("ci")]
     chosen = [known[name] for name in named]
     for client in chosen:
-        begun = time.monotonic()
+        started = time.monotonic()
         client["path"] = install.install(client, programs.tools)
         if client["path"] is None:
             print(f"\n!! {client['name']}: SKIPPED: it needs Python {client['python']}\n", file=sys.stderr)
             continue
-        print(f"{client['name']} {client['version']}: installed ({time.monotonic() - begun:.1f} s)", flush=True)
+        print(f"{client['name']} {client['version']}: installed ({time.monotonic() - started:.1f} s)", flush=True)
 
     drivers = [
         Driver(client, setting, programs, real)

@@ -90,8 +90,8 @@ class Chat:
     def read(body):
         offered = [tool["function"] for tool in body.get("tools") or []]
         tools = {tool["name"]: Tool(tool["name"], tool.get("description", ""), tool.get("parameters", {})) for tool in offered}
-        said = [message for message in body["messages"] if message["role"] == "tool"]
-        return Request(tools, {message["tool_call_id"]: text_of(message["content"]) for message in said}, body)
+        tool_messages = [message for message in body["messages"] if message["role"] == "tool"]
+        return Request(tools, {message["tool_call_id"]: text_of(message["content"]) for message in tool_messages}, body)
 
     @staticmethod
     def write(reply, body, streams):
@@ -159,10 +159,10 @@ class Responses:
         }
         if not streams:
             return whole
-        begun = {**whole, "status": "in_progress", "output": [], "usage": None}
+        started = {**whole, "status": "in_progress", "output": [], "usage": None}
         empty = {"message": {"content": []}, "function_call": {"arguments": ""}}.get(item["type"], {})
         events = [
-            {"type": "response.created", "response": begun},
+            {"type": "response.created", "response": started},
             {"type": "response.output_item.added", "output_index": 0, "item": {**item, **empty, "status": "in_progress"}},
             *cls.deltas(item),
             {"type": "response.output_item.done", "output_index": 0, "item": item},

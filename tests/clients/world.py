@@ -11,7 +11,7 @@ from pathlib import Path
 
 import agent_loop
 
-PATIENCE_S = 240
+TIMEOUT_S = 240
 # Quotes, backslashes and characters of all UTF-8 lengths, because clients escape them in different ways.
 ALPHABET = 'plain words, "quoted" ones, a back\\slash, é, 漢, 😀; '
 
@@ -48,9 +48,9 @@ class World:
 
     def environment(self, path, more):
         """The variables that a login shell would give the client, without those of this process."""
-        own = {"HOME": str(self.home), "LANG": "C.UTF-8", "TERM": "xterm", "SHELL": "/bin/sh", "OPENAI_API_KEY": "test-key"}
+        variables = {"HOME": str(self.home), "LANG": "C.UTF-8", "TERM": "xterm", "SHELL": "/bin/sh", "OPENAI_API_KEY": "test-key"}
         paths = [str(self.bin), *map(str, path), "/usr/local/bin", "/usr/bin", "/bin"]
-        return {**own, "PATH": ":".join(paths), **more}
+        return {**variables, "PATH": ":".join(paths), **more}
 
     def processes(self):
         """Every process with this folder in its environment: the client and all processes that it started, orphans too."""
