@@ -217,7 +217,7 @@ fn computed(printed: &str) -> String {
 fn distinct(lines: &[Value], key: &str) -> Vec<String> {
     let mut values: Vec<String> = Vec::new();
     for value in lines.iter().filter_map(|line| line[key].as_str()) {
-        if !values.iter().any(|value| value == value) {
+        if !values.iter().any(|known| known == value) {
             values.push(value.to_owned());
         }
     }
