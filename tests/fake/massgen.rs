@@ -50,9 +50,9 @@ use rustix::thread::{SecureComputingMode, set_secure_computing_mode};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// The sleep of processes that only have to be alive, in seconds.
-const LONG: &str = "300";
+const SLEEP_S: &str = "300";
 /// The script of a process that ignores SIGINT and SIGTERM.
-const DEAF: &str = "trap '' INT TERM; exec sleep 300";
+const IGNORE_SIGNALS_SCRIPT: &str = "trap '' INT TERM; exec sleep 300";
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -68,30 +68,30 @@ async fn main() -> ExitCode {
                 )
             };
             let findings: Vec<String> = (0..20).map(finding).collect();
-            say(
+            write_line(
                 &mut std::io::stdout(),
                 &format!(r#"{{"valid": true, "errors": [], "warnings": [{}]}}"#, findings.join(", ")),
             );
             return ExitCode::SUCCESS;
         }
-        Some("--stray") => return stray(),
-        Some("--storm") => return storm(),
+        Some("--stray") => return leave_orphan(),
+        Some("--storm") => return fork_storm(),
         Some("--headless") => {
             setsid().expect("a session of its own");
-            headless(args.get(2).cloned().unwrap_or_default().into())
+            end_first_thread(args.get(2).cloned().unwrap_or_default().into())
         }
         Some(_) | None => {}
     }
     let question = prompt(&args).expect("a question; without one MassGen would wait for input");
     let mut fake = Fake::new(&args, &question);
     let script = question.strip_prefix("#!fake").unwrap_or("\nannounce\nfinal agent_a a fake answer\n");
-    fake.all(script).await;
+    fake.run_script(script).await;
     ExitCode::SUCCESS
 }
 
 /// The question from the config. Like MassGen, it expands environment variables.
 fn prompt(args: &[String]) -> Option<String> {
-    let question = configured(args, "prompt")?;
+    let question = config_value(args, "prompt")?;
     let mut parts = question.split("${");
     let first = parts.next().unwrap_or_default().to_owned();
     Some(parts.fold(first, |text, part| match part.split_once('}') {
@@ -106,7 +106,7 @@ fn flag_value<'a>(args: &'a [String], flag: &str) -> Option<&'a String> {
 }
 
 /// The value of a text key in the config.
-fn configured(args: &[String], key: &str) -> Option<String> {
+fn config_value(args: &[String], key: &str) -> Option<String> {
     let text = std::fs::read_to_string(flag_value(args, "--config")?).ok()?;
     let start = format!("\"{key}\": ");
     serde_json::from_str(text.lines().find_map(|line| line.strip_prefix(&start))?).ok()
@@ -162,8 +162,8 @@ struct Fake {
 impl Fake {
     fn new(args: &[String], question: &str) -> Fake {
         let base = std::env::var_os("MASSGEN_LOG_BASE_DIR").map(PathBuf::from).unwrap_or_default();
-        let session = configured(args, "session_id").map(|name| Path::new(".massgen/sessions").join(name));
-        let turn = 1 + session.as_ref().map_or(0, |session| listed(session).len());
+        let session = config_value(args, "session_id").map(|name| Path::new(".massgen/sessions").join(name));
+        let turn = 1 + session.as_ref().map_or(0, |session| sorted_entries(session).len());
         let logs = base.join("log_20260101_000000_000000");
         let inbox = flag_value(args, "--inbox-dir").map(PathBuf::from).unwrap_or_default();
         Fake { logs, answers: 0, lock: None, inbox, session, turn, question: question.to_owned() }
@@ -175,11 +175,13 @@ impl Fake {
 
     async fn take(&self, file: &Path) {
         loop {
-            if let Some(path) = listed(&self.inbox).into_iter().find(|path| path.to_string_lossy().ends_with(".json")) {
+            if let Some(path) =
+                sorted_entries(&self.inbox).into_iter().find(|path| path.to_string_lossy().ends_with(".json"))
+            {
                 let text = std::fs::read_to_string(&path).expect("read");
                 std::fs::remove_file(&path).expect("taken");
                 let mut file = File::options().create(true).append(true).open(file).expect("open");
-                return say(&mut file, &text);
+                return write_line(&mut file, &text);
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -189,7 +191,7 @@ impl Fake {
         let mut text = String::new();
         let mut folders = vec![self.session.clone().expect("a session to restore")];
         while let Some(folder) = folders.pop() {
-            for path in listed(&folder).into_iter().rev() {
+            for path in sorted_entries(&folder).into_iter().rev() {
                 if path.is_dir() {
                     folders.push(path);
                 } else {
@@ -197,14 +199,14 @@ impl Fake {
                 }
             }
         }
-        put(file, text.as_bytes());
+        write_file(file, text.as_bytes());
     }
 
     fn attempt(&self) -> PathBuf {
         self.turn().join("attempt_1")
     }
 
-    async fn all(&mut self, script: &str) {
+    async fn run_script(&mut self, script: &str) {
         let lines = script.lines().map(str::trim).take_while(|line| !line.starts_with('['));
         for line in lines.filter(|line| !line.is_empty()) {
             let (command, rest) = line.split_once(' ').unwrap_or((line, ""));
@@ -216,17 +218,17 @@ impl Fake {
         match command {
             "announce" => self.announce(),
             "status" => self.status(rest.as_bytes()),
-            "raw-status" => put(&self.attempt().join("status.json"), rest.as_bytes()),
+            "raw-status" => write_file(&self.attempt().join("status.json"), rest.as_bytes()),
             "subagent" => {
                 let base = PathBuf::from(std::env::var_os("MASSGEN_LOG_BASE_DIR").expect("a folder for logs"));
-                put(&base.join("log_99991231_subagent/turn_1/attempt_1/status.json"), rest.as_bytes());
+                write_file(&base.join("log_99991231_subagent/turn_1/attempt_1/status.json"), rest.as_bytes());
             }
             "big-status" => self.big_status(rest),
             "answer" => self.answer(rest),
             "final" => self.present(rest),
-            "print" => say(&mut std::io::stdout(), rest),
-            "complain" => say(&mut std::io::stderr(), rest),
-            "flood" => flood(rest),
+            "print" => write_line(&mut std::io::stdout(), rest),
+            "complain" => write_line(&mut std::io::stderr(), rest),
+            "flood" => print_flood(rest),
             "sleep" => tokio::time::sleep(Duration::from_secs_f64(rest.parse().expect("seconds"))).await,
             "forever" => std::future::pending().await,
             "burn" => loop {
@@ -234,9 +236,9 @@ impl Fake {
             },
             "connect" => std::mem::forget(std::net::TcpStream::connect(rest).expect("connected")),
             "event" => append(&self.attempt().join("events.jsonl"), rest),
-            "until" => until(Path::new(rest)).await,
-            "touch" => put(Path::new(rest), b""),
-            "mark" => mark(Path::new(rest)),
+            "until" => wait_for_file(Path::new(rest)).await,
+            "touch" => write_file(Path::new(rest), b""),
+            "mark" => append_pid(Path::new(rest)),
             "nest" => nest(rest),
             "nest-call" => {
                 let (file, call) = rest.split_once(' ').expect("nest-call FILE TOOL JSON");
@@ -247,57 +249,58 @@ impl Fake {
                 nest(rest);
             },
             "take" => self.take(Path::new(rest)).await,
-            "asked" => put(Path::new(rest), self.question.as_bytes()),
+            "asked" => write_file(Path::new(rest), self.question.as_bytes()),
             "recall" => self.recall(Path::new(rest)),
-            "ignore" => ignore(),
-            "count" => count(PathBuf::from(rest)),
-            "child" => self.spawn(quiet(Command::new("sleep").arg(LONG))),
-            "stray" => self.spawn(quiet(&mut own_program("--stray"))),
+            "ignore" => ignore_signals(),
+            "count" => count_interrupts(PathBuf::from(rest)),
+            "child" => self.spawn(without_output(Command::new("sleep").arg(SLEEP_S))),
+            "stray" => self.spawn(without_output(&mut own_program("--stray"))),
             "hold" => self.spawn(&mut own_program("--stray")),
-            "storm" => self.spawn(quiet(&mut own_program("--storm"))),
-            "deaf" => self.spawn(quiet(Command::new("setsid").args(["--fork", "sh", "-c", DEAF]))),
-            "headless" => headless(PathBuf::from(rest)),
-            "headless-child" => self.spawn(quiet(own_program("--headless").arg(rest))),
-            "lock" => self.lock = Some(locked(Path::new(rest))),
-            "environment" => {
-                std::env::vars().for_each(|(name, value)| say(&mut std::io::stdout(), &format!("{name}={value}")))
+            "storm" => self.spawn(without_output(&mut own_program("--storm"))),
+            "deaf" => {
+                self.spawn(without_output(Command::new("setsid").args(["--fork", "sh", "-c", IGNORE_SIGNALS_SCRIPT])))
             }
-            "do" => Box::pin(self.all(&std::fs::read_to_string(rest).expect("a script"))).await,
+            "headless" => end_first_thread(PathBuf::from(rest)),
+            "headless-child" => self.spawn(without_output(own_program("--headless").arg(rest))),
+            "lock" => self.lock = Some(lock_file(Path::new(rest))),
+            "environment" => std::env::vars()
+                .for_each(|(name, value)| write_line(&mut std::io::stdout(), &format!("{name}={value}"))),
+            "do" => Box::pin(self.run_script(&std::fs::read_to_string(rest).expect("a script"))).await,
             "raw" => {
                 let raw: String = serde_json::from_str(rest).expect("a JSON string");
                 let (command, rest) = raw.split_once(' ').unwrap_or((&raw, ""));
                 Box::pin(self.run_command(command, rest)).await;
             }
-            "log" => put(&self.attempt().join("massgen.log"), format!("{rest}\n").as_bytes()),
+            "log" => write_file(&self.attempt().join("massgen.log"), format!("{rest}\n").as_bytes()),
             "agent-log" => {
                 let (agent, text) = rest.split_once(' ').expect("agent and text");
-                put(&self.attempt().join(format!("agent_outputs/{agent}.txt")), text.as_bytes());
+                write_file(&self.attempt().join(format!("agent_outputs/{agent}.txt")), text.as_bytes());
             }
             "file" => {
                 let (path, text) = rest.split_once(' ').expect("path and text");
-                put(&self.attempt().join(path), text.as_bytes());
+                write_file(&self.attempt().join(path), text.as_bytes());
             }
             "workspace" => {
                 let (name, text) = rest.split_once(' ').expect("name and text");
-                put(&self.turn().join("final/agent_a/workspace").join(name), text.as_bytes());
+                write_file(&self.turn().join("final/agent_a/workspace").join(name), text.as_bytes());
             }
             "remove-logs" => std::fs::remove_dir_all(&self.logs).expect("removed"),
             "exit" => exit(rest.parse().expect("code")),
-            "die" => die(rest),
-            "stop" => die("STOP"),
+            "die" => kill_self(rest),
+            "stop" => kill_self("STOP"),
             other => panic!("no such command: {other}"),
         }
     }
 
     fn announce(&self) {
         std::fs::create_dir_all(self.attempt()).expect("made");
-        say(&mut std::io::stdout(), &format!("LOG_DIR: {}", self.logs.display()));
-        say(&mut std::io::stdout(), &format!("STATUS: {}", self.attempt().join("status.json").display()));
+        write_line(&mut std::io::stdout(), &format!("LOG_DIR: {}", self.logs.display()));
+        write_line(&mut std::io::stdout(), &format!("STATUS: {}", self.attempt().join("status.json").display()));
     }
 
     fn status(&self, bytes: &[u8]) {
         let draft = self.attempt().join("status.json.tmp");
-        put(&draft, bytes);
+        write_file(&draft, bytes);
         std::fs::rename(draft, self.attempt().join("status.json")).expect("renamed");
     }
 
@@ -311,7 +314,7 @@ impl Fake {
         let (agent, text) = rest.split_once(' ').expect("agent and text");
         self.answers += 1;
         let stamp = format!("20260101_000000_{:06}", self.answers);
-        put(&self.attempt().join(agent).join(stamp).join("answer.txt"), text.as_bytes());
+        write_file(&self.attempt().join(agent).join(stamp).join("answer.txt"), text.as_bytes());
     }
 
     fn spawn(&self, command: &mut Command) {
@@ -322,69 +325,69 @@ impl Fake {
     fn present(&self, rest: &str) {
         let (agent, text) = rest.split_once(' ').unwrap_or((rest, ""));
         for folder in [self.attempt(), self.turn()] {
-            put(&folder.join("final").join(agent).join("answer.txt"), text.as_bytes());
+            write_file(&folder.join("final").join(agent).join("answer.txt"), text.as_bytes());
         }
     }
 }
 
 /// The entries of a folder, sorted; empty if the folder does not exist.
-fn listed(folder: &Path) -> Vec<PathBuf> {
+fn sorted_entries(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
     paths.sort();
     paths
 }
 
-fn mark(path: &Path) {
+fn append_pid(path: &Path) {
     append(path, &std::process::id().to_string());
 }
 
 fn append(path: &Path, line: &str) {
     let mut file = std::fs::File::options().create(true).append(true).open(path).expect("open");
-    say(&mut file, line);
+    write_line(&mut file, line);
 }
 
-fn put(path: &Path, bytes: &[u8]) {
+fn write_file(path: &Path, bytes: &[u8]) {
     std::fs::create_dir_all(path.parent().expect("parent")).expect("made");
     std::fs::write(path, bytes).expect("written");
 }
 
-fn say(stream: &mut impl Write, line: &str) {
+fn write_line(stream: &mut impl Write, line: &str) {
     writeln!(stream, "{line}").and_then(|()| stream.flush()).expect("written");
 }
 
-fn flood(lines: &str) {
+fn print_flood(lines: &str) {
     for number in 0..lines.parse::<u64>().expect("lines") {
         let line = format!("line {number} of a flood, with some filler at its end to make it longer");
-        say(&mut std::io::stdout(), &line);
-        say(&mut std::io::stderr(), &line);
+        write_line(&mut std::io::stdout(), &line);
+        write_line(&mut std::io::stderr(), &line);
     }
 }
 
-async fn until(file: &Path) {
+async fn wait_for_file(file: &Path) {
     while !file.exists() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
 /// A process with a signal handler does not die of the signal.
-fn ignore() {
+fn ignore_signals() {
     for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
         std::mem::forget(signal(kind).expect("listening"));
     }
 }
 
-fn count(file: PathBuf) {
+fn count_interrupts(file: PathBuf) {
     let mut interrupts = signal(SignalKind::interrupt()).expect("listening");
     tokio::spawn(async move {
         while interrupts.recv().await.is_some() {
             let mut log = std::fs::File::options().create(true).append(true).open(&file).expect("open");
-            say(&mut log, "SIGINT");
+            write_line(&mut log, "SIGINT");
         }
     });
 }
 
-fn locked(path: &Path) -> File {
+fn lock_file(path: &Path) -> File {
     let file = File::create(path).expect("made");
     file.lock().expect("locked");
     file
@@ -396,7 +399,7 @@ fn own_program(role: &str) -> Command {
     command
 }
 
-fn quiet(command: &mut Command) -> &mut Command {
+fn without_output(command: &mut Command) -> &mut Command {
     command.stdout(Stdio::null()).stderr(Stdio::null())
 }
 
@@ -405,27 +408,27 @@ fn spawn(command: &mut Command) {
 }
 
 /// Starts a sleeping process in a new session and ends, so that the process is an orphan.
-fn stray() -> ExitCode {
+fn leave_orphan() -> ExitCode {
     setsid().expect("a session of its own");
-    spawn(Command::new("sleep").arg(LONG));
+    spawn(Command::new("sleep").arg(SLEEP_S));
     ExitCode::SUCCESS
 }
 
 /// Starts a copy of itself in a new session and ends, without end.
-fn storm() -> ExitCode {
+fn fork_storm() -> ExitCode {
     setsid().expect("a session of its own");
     spawn(&mut own_program("--storm"));
     ExitCode::SUCCESS
 }
 
 /// Ends only the first thread: the process looks like a zombie but is alive.
-fn headless(file: PathBuf) -> ! {
+fn end_first_thread(file: PathBuf) -> ! {
     std::thread::spawn(move || {
         while !std::fs::read_to_string("/proc/self/stat").expect("read").contains(") Z ") {
             std::thread::yield_now();
         }
-        put(&file, b"");
-        std::thread::sleep(Duration::from_secs(LONG.parse().expect("seconds")));
+        write_file(&file, b"");
+        std::thread::sleep(Duration::from_secs(SLEEP_S.parse().expect("seconds")));
         exit(0)
     });
     // In this mode the kernel ends the thread at any system call except read and write.
@@ -435,7 +438,7 @@ fn headless(file: PathBuf) -> ! {
     }
 }
 
-fn die(name: &str) {
+fn kill_self(name: &str) {
     let limit = getrlimit(Resource::Core);
     setrlimit(Resource::Core, Rlimit { current: limit.maximum, ..limit }).expect("as much as is allowed");
     let signal = match name {

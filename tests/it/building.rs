@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::lab::{Client, Lab, fake};
 
 /// The folder in which the stand-in saves the first answer of agent_a.
-const FIRST: &str = "logs/log_20260101_000000_000000/turn_1/attempt_1/agent_a/20260101_000000_000001";
+const FIRST_ANSWER: &str = "logs/log_20260101_000000_000000/turn_1/attempt_1/agent_a/20260101_000000_000001";
 
 fn from_answer(from: &Value, script: &str) -> Value {
     json!({"question": format!("#!fake\n{script}"), "config": "@rehearsal", "from": from, "wait_s": 50})
@@ -20,7 +20,7 @@ async fn details(client: &Client, id: &str) -> Value {
 }
 
 /// An ended run with two answers and a presented answer.
-async fn ended(client: &Client) -> String {
+async fn ended_run(client: &Client) -> String {
     let script = "announce\nanswer agent_a the first\nanswer agent_b the second\nworkspace notes.txt by hand\nfinal agent_a the last";
     let id = client.start(fake(script)).await;
     client.end(&id).await;
@@ -35,7 +35,7 @@ fn read(path: &Path) -> String {
 async fn a_run_keeps_a_copy_of_the_answer_and_both_runs_name_each_other() {
     let lab = Lab::fake();
     let client = lab.client().await;
-    let first = ended(&client).await;
+    let first = ended_run(&client).await;
     let question_file = lab.project().join("asked");
     let script = format!("announce\nasked {}\nfinal agent_a better", question_file.display());
     let run = client.call("run_massgen", from_answer(&json!({"run_id": first}), &script)).await;
@@ -90,7 +90,7 @@ async fn a_run_keeps_a_copy_of_the_answer_and_both_runs_name_each_other() {
 async fn an_unusable_earlier_answer_is_refused_before_a_start() {
     let lab = Lab::fake();
     let client = lab.client().await;
-    let first = ended(&client).await;
+    let first = ended_run(&client).await;
     let ask = |from: Value| client.ask("run_massgen", from_answer(&from, "announce"));
     let (refused, refusal) = ask(json!({"run_id": first, "answer": "agent3.1"})).await;
     assert!(refused && refusal["code"] == "unknown_answer", "{refusal}");
@@ -109,7 +109,7 @@ async fn an_unusable_earlier_answer_is_refused_before_a_start() {
     let dry = client.call("run_massgen", dry).await;
     assert_eq!(dry["from"], format!("agent2.1 of {first}, by agent_b"), "{dry}");
 
-    let workspace = lab.run_folder(&first).join(FIRST).join("workspace");
+    let workspace = lab.run_folder(&first).join(FIRST_ANSWER).join("workspace");
     std::fs::create_dir(&workspace).expect("made");
     let huge = std::fs::File::create(workspace.join("huge")).expect("made");
     huge.set_len(300 << 20).expect("a sparse file");

@@ -39,18 +39,18 @@ fn json_of(lab: &Lab, arguments: &[&str]) -> Value {
     serde_json::from_str(&stdout_of(lab, arguments)).expect("JSON")
 }
 
-fn code(lab: &Lab, arguments: &[&str]) -> i32 {
+fn exit_code(lab: &Lab, arguments: &[&str]) -> i32 {
     run(lab, arguments).status.code().expect("a code")
 }
 
 /// Runs the stand-in in a group to its end; returns the run id.
-async fn ended(client: &Client, script: &str, group: &str) -> String {
-    let id = started(client, script, group).await;
+async fn run_to_end(client: &Client, script: &str, group: &str) -> String {
+    let id = start_run(client, script, group).await;
     client.end(&id).await;
     id
 }
 
-async fn started(client: &Client, script: &str, group: &str) -> String {
+async fn start_run(client: &Client, script: &str, group: &str) -> String {
     let mut arguments = fake(script);
     arguments["group"] = json!(group);
     client.start(arguments).await
@@ -61,8 +61,8 @@ async fn runs_are_printed_as_text_and_json_without_terminal_escapes() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let escapes = json!("final agent_a an \u{1b}[2Janswer\u{202e}");
-    let succeeded = ended(&client, &format!("announce\nlog \u{1b}]0;title\u{7}here\nraw {escapes}"), "g1").await;
-    let failed = ended(&client, "announce\nexit 1", "g2").await;
+    let succeeded = run_to_end(&client, &format!("announce\nlog \u{1b}]0;title\u{7}here\nraw {escapes}"), "g1").await;
+    let failed = run_to_end(&client, "announce\nexit 1", "g2").await;
 
     let listed = stdout_of(&lab, &["runs"]);
     assert!(listed.find(&failed) < listed.find(&succeeded) && listed.contains("[g1] "), "the newest first: {listed}");
@@ -99,7 +99,7 @@ async fn runs_are_printed_as_text_and_json_without_terminal_escapes() {
 async fn a_refused_command_prints_code_and_hint() {
     let lab = Lab::fake();
     let client = lab.client().await;
-    let bare = ended(&client, "announce\nexit 1", "g").await;
+    let bare = run_to_end(&client, "announce\nexit 1", "g").await;
     client.close().await;
     for (arguments, expected_code) in [
         (&["status", "mg-00000000"][..], "unknown_run"),
@@ -129,7 +129,7 @@ async fn a_refused_command_prints_code_and_hint() {
         assert!(stderr(&output).contains("\nhint: "), "{}", stderr(&output));
     }
     assert!(stderr(&run(&lab, &["watch"])).contains("(no_terminal)"));
-    assert_eq!(code(&lab, &["wait"]), 2, "of nothing");
+    assert_eq!(exit_code(&lab, &["wait"]), 2, "of nothing");
     lab.nobody_is_left().await;
 }
 
@@ -137,31 +137,31 @@ async fn a_refused_command_prints_code_and_hint() {
 async fn a_wait_ends_with_the_outcome() {
     let lab = Lab::fake();
     let client = lab.client().await;
-    let succeeded = ended(&client, "announce\nfinal agent_a done", "all").await;
-    let failed = ended(&client, "announce\nexit 1", "all").await;
+    let succeeded = run_to_end(&client, "announce\nfinal agent_a done", "all").await;
+    let failed = run_to_end(&client, "announce\nexit 1", "all").await;
     let mut arguments = fake("announce\nforever");
     arguments["timeout_s"] = json!(1);
     let late = client.start(arguments).await;
-    let killed = started(&client, "announce\nforever", "all").await;
-    assert_eq!(code(&lab, &["wait", &succeeded]), 0);
-    assert_eq!(code(&lab, &["wait", &failed]), 3);
-    assert_eq!(code(&lab, &["wait", &late]), 4);
-    assert_eq!(code(&lab, &["wait", &killed, "--timeout-s", "1"]), 124);
-    assert_eq!(code(&lab, &["wait", &killed, &succeeded, "--any"]), 0);
+    let killed = start_run(&client, "announce\nforever", "all").await;
+    assert_eq!(exit_code(&lab, &["wait", &succeeded]), 0);
+    assert_eq!(exit_code(&lab, &["wait", &failed]), 3);
+    assert_eq!(exit_code(&lab, &["wait", &late]), 4);
+    assert_eq!(exit_code(&lab, &["wait", &killed, "--timeout-s", "1"]), 124);
+    assert_eq!(exit_code(&lab, &["wait", &killed, &succeeded, "--any"]), 0);
     client.call("kill_run", json!({"run_id": killed, "grace_s": 0})).await;
-    assert_eq!(code(&lab, &["wait", "--group", "all"]), 6, "the largest");
+    assert_eq!(exit_code(&lab, &["wait", "--group", "all"]), 6, "the largest");
 
     let costs = r#"{"total_estimated_cost": 9, "total_input_tokens": 1, "total_output_tokens": 0}"#;
     let mut arguments = fake(&format!("announce\nstatus {{\"costs\": {costs}, \"agents\": {{}}}}\nforever"));
     arguments["budget_usd"] = json!(1);
     let expensive = client.start(arguments).await;
-    assert_eq!(code(&lab, &["wait", &expensive]), 5);
+    assert_eq!(exit_code(&lab, &["wait", &expensive]), 5);
     let lost = client.start(fake("announce\nforever")).await;
     client.until(&lost, |run| run["state"] == "running").await;
     let is_supervisor = |line: &&String| line.contains(" supervise ");
     wait_until("no other supervisor is running", || lab.processes().iter().filter(is_supervisor).count() == 1).await;
     lab.kill_supervisor();
-    assert_eq!(code(&lab, &["wait", &lost]), 7);
+    assert_eq!(exit_code(&lab, &["wait", &lost]), 7);
     client.close().await;
     lab.nobody_is_left().await;
 }
@@ -192,8 +192,8 @@ async fn a_wait_prints_a_line_for_each_change() {
 async fn a_kill_prints_its_receipt_and_a_partial_answer_is_marked() {
     let lab = Lab::fake();
     let client = lab.client().await;
-    let first = started(&client, "announce\nanswer agent_a so far\nforever", "two").await;
-    let second = started(&client, "announce\nignore\nforever", "two").await;
+    let first = start_run(&client, "announce\nanswer agent_a so far\nforever", "two").await;
+    let second = start_run(&client, "announce\nignore\nforever", "two").await;
     for id in [&first, &second] {
         client.until(id, |run| run["state"] == "running").await;
     }
@@ -271,7 +271,7 @@ fn shell_completions_offer_only_public_commands() {
     );
     let completed = Command::new("bash").args(["-c", &ask]).output().expect("bash");
     assert_eq!(stdout(&completed), "watch\n", "{}", stderr(&completed));
-    assert_eq!(code(&lab, &["completions", "cmd"]), 2);
+    assert_eq!(exit_code(&lab, &["completions", "cmd"]), 2);
 }
 
 fn check_result<'a>(report: &'a Value, check: &str) -> (&'a str, &'a str) {

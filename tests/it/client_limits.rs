@@ -9,36 +9,40 @@ use crate::lab::{Client, Lab, fake};
 use crate::raw::Raw;
 
 /// A client: its name, its protocol version, and the function from a result to what its model sees.
-type Shown = (&'static str, &'static str, fn(&Value) -> Value);
+type ClientView = (&'static str, &'static str, fn(&Value) -> Value);
 
 /// The limits as measured with the clients themselves.
-const CLIENTS: [Shown; 7] = [
-    ("@cline/core", "2024-11-05", |result| answer_in(&parsed(&middle_cut(&result.to_string(), 8_000, units)))),
-    ("codex-mcp-client", "2025-06-18", |result| parsed(&middle_cut(&content(result).to_string(), 12_000, str::len))),
+const CLIENTS: [ClientView; 7] = [
+    ("@cline/core", "2024-11-05", |result| {
+        answer_of_result(&parse(&truncate_middle(&result.to_string(), 8_000, utf16_len)))
+    }),
+    ("codex-mcp-client", "2025-06-18", |result| {
+        parse(&truncate_middle(&content(result).to_string(), 12_000, str::len))
+    }),
     ("fast-agent-mcp", "2025-11-25", |result| {
-        parsed(&middle_cut(&sorted(content(result)).to_string(), 16_000, str::len))
+        parse(&truncate_middle(&sorted(content(result)).to_string(), 16_000, str::len))
     }),
     ("qwen-cli-mcp-client-massgen", "2025-11-25", |result| {
         let (text, content) = (text(result), content(result).to_string());
         let all = if text == content { text.to_owned() } else { format!("{text}\n{content}") };
-        parsed(if units(&all) > 25_000 { &all[..2_000] } else { &all })
+        parse(if utf16_len(&all) > 25_000 { &all[..2_000] } else { &all })
     }),
     ("claude-code", "2025-11-25", |result| {
         let content = content(result).to_string();
         let tokens = tiktoken_rs::o200k_base_singleton().encode_ordinary(&content).len();
         assert!(tokens <= 25_000, "{tokens} tokens are refused");
-        parsed(&content)
+        parse(&content)
     }),
-    ("gemini-cli-mcp-client", "2025-06-18", |result| parsed(&middle_cut(text(result), 40_000, units))),
-    ("another", "2025-11-25", |result| parsed(&middle_cut(text(result), 20_000, units))),
+    ("gemini-cli-mcp-client", "2025-06-18", |result| parse(&truncate_middle(text(result), 40_000, utf16_len))),
+    ("another", "2025-11-25", |result| parse(&truncate_middle(text(result), 20_000, utf16_len))),
 ];
 
-fn units(text: &str) -> usize {
+fn utf16_len(text: &str) -> usize {
     text.encode_utf16().count()
 }
 
 /// Truncates the middle of a text that is longer than the client's limit.
-fn middle_cut(text: &str, limit: usize, length: fn(&str) -> usize) -> String {
+fn truncate_middle(text: &str, limit: usize, length: fn(&str) -> usize) -> String {
     if length(text) <= limit {
         return text.to_owned();
     }
@@ -47,7 +51,7 @@ fn middle_cut(text: &str, limit: usize, length: fn(&str) -> usize) -> String {
     format!("{}[... truncated ...]{}", text(&chars[..limit / 8]), text(&chars[chars.len() - limit / 8..]))
 }
 
-fn parsed(shown: &str) -> Value {
+fn parse(shown: &str) -> Value {
     serde_json::from_str(shown).unwrap_or_else(|error| panic!("the client truncated the answer: {error}: {shown:.300}"))
 }
 
@@ -60,9 +64,9 @@ fn content(result: &Value) -> &Value {
 }
 
 /// The answer in a result that the client shows completely, as JSON.
-fn answer_in(result: &Value) -> Value {
+fn answer_of_result(result: &Value) -> Value {
     assert!(result.get("structuredContent").is_none(), "the answer is in the result twice: {result}");
-    parsed(text(result))
+    parse(text(result))
 }
 
 fn sorted(value: &Value) -> Value {
@@ -248,9 +252,9 @@ async fn every_answer_fits_the_client_limit() {
         for part in ["", "/answer", "/log"] {
             let uri = format!("massgen://runs/{large}{part}");
             let (answer, _) = raw.ask(1, "resources/read", json!({"uri": uri})).await;
-            let length = units(&answer["result"].to_string());
+            let length = utf16_len(&answer["result"].to_string());
             assert!(name != "@cline/core" || length <= 8_000, "{uri}: {length}");
-            let read = parsed(answer["result"]["contents"][0]["text"].as_str().expect("text"));
+            let read = parse(answer["result"]["contents"][0]["text"].as_str().expect("text"));
             assert!(
                 name != "@cline/core" || read["hint"].as_str().is_some_and(|hint| hint.contains("read_result")),
                 "{read}"
@@ -298,7 +302,7 @@ async fn numbers_are_formatted_as_in_javascript() {
     arguments["dry_run"] = json!(true);
     raw.call(1, "run_massgen", arguments).await;
     let line = raw.line().await;
-    let answer = parsed(&line);
+    let answer = parse(&line);
     assert_eq!(answer["result"]["structuredContent"]["limits"]["budget_usd"].to_string(), "10", "{line}");
     assert!(!line.contains("10.0"), "{line}");
     assert_eq!(text(&answer["result"]), content(&answer["result"]).to_string());

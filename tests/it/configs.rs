@@ -27,7 +27,7 @@ print("compared")
 "#;
 
 /// The names of the pairs that PyYAML loads differently.
-async fn different(lab: &Lab, pairs: &[(String, String, String)]) -> Vec<String> {
+async fn differing_pairs(lab: &Lab, pairs: &[(String, String, String)]) -> Vec<String> {
     let input = lab.put("pairs.json", &serde_json::to_string(pairs).expect("JSON"));
     let python = lab.massgen().with_file_name("python");
     let mut command = tokio::process::Command::new(python);
@@ -64,17 +64,17 @@ async fn every_massgen_example_keeps_its_values_when_rewritten() {
         let written = written.unwrap_or_else(|error| panic!("{}: {error:?}", path.display()));
         pairs.push((path.display().to_string(), original, written));
     }
-    assert_eq!(different(&lab, &pairs).await, Vec::<String>::new());
+    assert_eq!(differing_pairs(&lab, &pairs).await, Vec::<String>::new());
 }
 
-const ODD: &str = "b: &b {t: yes, n: 0755, m: 1:30, d: 2025-01-01, f: 1e5, g: 1.0e+5, x: 0x1F, u: 1_000, e: , s: '', z: ~}\n\
+const ODD_VALUES: &str = "b: &b {t: yes, n: 0755, m: 1:30, d: 2025-01-01, f: 1e5, g: 1.0e+5, x: 0x1F, u: 1_000, e: , s: '', z: ~}\n\
     yes: 1\n2025: x\n\"on\": off\nl: [&s a b, *s, {<<: *b, t: No}, {<<: [{q: 1}, *b], q: 2}]\nv: !!str 12\nw: !!float 3\n\
     folded: >-\n  a\n  b\n\n  c\nkept: |+\n  a\n   b\n\n\nmany\n  words : x\nquoted: \"\\u2028\\x85\\t\\\\ \\\" \\e\"\nlong: a\n  b\n\n  c # d\n";
 
 #[tokio::test]
 async fn odd_values_keep_their_yaml_1_1_meaning() {
     let lab = Lab::real().await;
-    let odd = ODD.replace("many\n  words : x\n", "");
+    let odd = ODD_VALUES.replace("many\n  words : x\n", "");
     let mut pairs = Vec::new();
     let written = Tree::parse(&odd).and_then(|tree| tree.to_yaml()).expect("written");
     pairs.push(("odd".to_owned(), odd, written));
@@ -87,7 +87,7 @@ async fn odd_values_keep_their_yaml_1_1_meaning() {
     let written = Tree::from_json(&values).and_then(|tree| tree.to_yaml()).expect("written");
     // Python's json reads the original in the same process.
     pairs.push(("values".to_owned(), as_yaml(&values), written));
-    assert_eq!(different(&lab, &pairs).await, Vec::<String>::new());
+    assert_eq!(differing_pairs(&lab, &pairs).await, Vec::<String>::new());
 }
 
 /// JSON as YAML 1.1 in which a tag fixes the type of every number.
@@ -135,7 +135,7 @@ async fn resolved_by_massgen(lab: &Lab, names: &BTreeSet<String>) -> BTreeMap<St
 }
 
 /// The accepted forms of an example's name: file name, stem, parts of the path, and the output of `--list-examples`.
-fn forms(inside: &Path) -> Vec<String> {
+fn name_forms(inside: &Path) -> Vec<String> {
     let path = inside.to_str().expect("UTF-8");
     let bare = path.strip_suffix(".yaml").expect("YAML");
     let parts = inside.iter().map(|part| part.to_str().expect("UTF-8").to_owned());
@@ -152,7 +152,7 @@ async fn an_example_name_resolves_to_the_same_file_as_in_massgen() {
     let mut found = Vec::new();
     examples(&root, &mut found);
     let inside = |path: &PathBuf| path.strip_prefix(&root).expect("inside").to_owned();
-    let mut names: BTreeSet<String> = found.iter().flat_map(|path| forms(&inside(path))).collect();
+    let mut names: BTreeSet<String> = found.iter().flat_map(|path| name_forms(&inside(path))).collect();
     names.extend(
         ["configs/meta/massgen_runs_massgen.yaml", "massgen", "gpt", "three", "basic_multi"].map(str::to_owned),
     );
@@ -168,7 +168,7 @@ async fn an_example_name_resolves_to_the_same_file_as_in_massgen() {
     }
     assert!(resolved["configs/meta/massgen_runs_massgen.yaml"].is_some(), "the automation guide's own command");
     for path in found {
-        let printed = forms(&inside(&path)).into_iter().rev().nth(1).expect("printed");
+        let printed = name_forms(&inside(&path)).into_iter().rev().nth(1).expect("printed");
         assert_eq!(resolved[&printed], None, "MassGen does not find what it prints");
         assert_eq!(ours(&printed), Some(path), "@examples/{printed}");
     }

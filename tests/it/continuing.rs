@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 use crate::lab::{Client, Lab, fake, wait_until};
 
 /// Every file below a folder, with its size and modification time.
-fn state_of(folder: &Path) -> BTreeMap<PathBuf, (u64, SystemTime)> {
+fn file_states(folder: &Path) -> BTreeMap<PathBuf, (u64, SystemTime)> {
     let mut found = BTreeMap::new();
     for entry in std::fs::read_dir(folder).expect("folder").flatten() {
         let (path, meta) = (entry.path(), entry.path().symlink_metadata().expect("meta"));
         if meta.is_dir() {
-            found.extend(state_of(&path));
+            found.extend(file_states(&path));
         }
         found.insert(path, (meta.len(), meta.modified().expect("time")));
     }
@@ -26,7 +26,7 @@ fn details(answer: &Value) -> &Value {
     &answer["runs"][0]["details"]
 }
 
-async fn full(client: &Client, id: &str) -> Value {
+async fn full_status(client: &Client, id: &str) -> Value {
     client.call("check_status", json!({"run_id": id, "detail": "full"})).await
 }
 
@@ -44,7 +44,7 @@ async fn continuing_a_conversation_neither_changes_nor_needs_earlier_runs() {
         "config": "@rehearsal", "mode": "quick", "wait_s": 50});
     let first = client.start(first).await;
     client.end(&first).await;
-    let before = state_of(&lab.run_folder(&first));
+    let before = file_states(&lab.run_folder(&first));
 
     // MassGen exits with 1 after each resumed turn.
     let second = client.start(continuation(&first, &format!("{recall}final agent_a the second answer\nexit 1"))).await;
@@ -56,7 +56,7 @@ async fn continuing_a_conversation_neither_changes_nor_needs_earlier_runs() {
     {
         assert!(text.contains(part), "{part} in {text}");
     }
-    let status = full(&client, &second).await;
+    let status = full_status(&client, &second).await;
     let status = details(&status);
     assert_eq!(
         (&status["continues"], &status["turn"], &status["mode"]),
@@ -66,7 +66,7 @@ async fn continuing_a_conversation_neither_changes_nor_needs_earlier_runs() {
     let page = client.call("read_result", json!({"run_id": second})).await;
     assert_eq!(page["text"], "the second answer");
     assert!(page["path"].as_str().is_some_and(|path| path.contains("turn_2")), "{page}");
-    assert_eq!(state_of(&lab.run_folder(&first)), before, "the earlier run is unchanged");
+    assert_eq!(file_states(&lab.run_folder(&first)), before, "the earlier run is unchanged");
     let link = lab.run_folder(&second).join("work/.massgen/sessions").join(&second);
     // The supervisor removes the link after the ending is on record.
     wait_until("the link is gone", || !link.exists()).await;
@@ -78,7 +78,7 @@ async fn continuing_a_conversation_neither_changes_nor_needs_earlier_runs() {
     for part in ["turn_1/answer.txt: the first answer", "turn_2/answer.txt: the second answer"] {
         assert!(text.contains(part), "{part} in {text}");
     }
-    assert_eq!(details(&full(&client, &third).await)["turn"], 3);
+    assert_eq!(details(&full_status(&client, &third).await)["turn"], 3);
     client.close().await;
     lab.nobody_is_left().await;
 }
@@ -149,7 +149,11 @@ async fn a_conversation_leaves_no_link_in_the_project() {
         .await;
     assert_eq!(client.end(&second).await["state"], "succeeded");
     lab.only_servers_are_left().await;
-    assert_eq!(details(&full(&client, &second).await)["context"], "write", "the context of the earlier turn is kept");
+    assert_eq!(
+        details(&full_status(&client, &second).await)["context"],
+        "write",
+        "the context of the earlier turn is kept"
+    );
     assert!(std::fs::read_to_string(&recall_file).expect("recall file").contains("the first answer"));
     assert!(!lab.project().join(".massgen").exists());
     client.close().await;
@@ -163,7 +167,7 @@ async fn real_massgen_remembers_the_first_turn_in_the_second() {
     let first = json!({"question": "Call me Zebulon. What is 6*7?", "config": "@rehearsal/agents=2"});
     let first = client.start(first).await;
     client.end(&first).await;
-    let before = state_of(&lab.run_folder(&first));
+    let before = file_states(&lab.run_folder(&first));
     let second = client.start(json!({"question": "And what is my name?", "continue_run": first})).await;
     let run = client.end(&second).await;
     assert_eq!((&run["state"], &run["exit"]), (&json!("succeeded"), &json!("1")), "{run}");
@@ -172,7 +176,7 @@ async fn real_massgen_remembers_the_first_turn_in_the_second() {
     let path = PathBuf::from(page["path"].as_str().expect("path"));
     assert!(path.to_string_lossy().contains("turn_2"), "{page}");
     let agents = path.ancestors().nth(3).expect("turn").join("attempt_1");
-    let texts: Vec<String> = state_of(&agents)
+    let texts: Vec<String> = file_states(&agents)
         .into_keys()
         .filter(|file| file.ends_with("context.txt") && !file.to_string_lossy().contains("/final/"))
         .map(|file| std::fs::read_to_string(file).expect("a file of an agent"))
@@ -180,7 +184,7 @@ async fn real_massgen_remembers_the_first_turn_in_the_second() {
     assert!(!texts.is_empty() && texts.iter().all(|texts| texts.contains("Zebulon")), "{}", agents.display());
     let log = client.call("read_result", json!({"run_id": second, "part": "log", "limit": 10})).await;
     assert!(log["path"].as_str().is_some_and(|path| path.ends_with("massgen.log")), "{log}");
-    assert_eq!(state_of(&lab.run_folder(&first)), before, "the earlier run is unchanged");
+    assert_eq!(file_states(&lab.run_folder(&first)), before, "the earlier run is unchanged");
 
     // No agent answers in the third turn: MassGen exits with the same code and the same last output.
     let third = json!({"question": "And now?", "continue_run": second, "config": "@rehearsal/status=500"});

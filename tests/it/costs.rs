@@ -12,46 +12,46 @@ const CALLS: u64 = 20;
 /// Rounds per measurement.
 const ROUNDS: usize = 3;
 /// Runs on disk in addition to the first.
-const OTHERS: u16 = 120;
+const OTHER_RUNS: u16 = 120;
 
 /// The read calls and bytes of a process, as the kernel counts them.
 #[derive(Debug, Clone, Copy)]
-struct Read {
+struct ReadCounters {
     calls: u64,
     bytes: u64,
 }
 
-fn read_so_far(pid: u32) -> Read {
+fn read_counters(pid: u32) -> ReadCounters {
     let io = std::fs::read_to_string(format!("/proc/{pid}/io")).expect("io");
     let number = |name: &str| {
         let rest = io.lines().find_map(|line| line.strip_prefix(name)).expect("a count");
         rest.trim().parse().expect("a number")
     };
-    Read { calls: number("syscr:"), bytes: number("rchar:") }
+    ReadCounters { calls: number("syscr:"), bytes: number("rchar:") }
 }
 
 /// What the server reads for repeated identical calls: the minimum over some rounds, because the server may do other work meanwhile.
-async fn measure(client: &Client, arguments: Value) -> Read {
+async fn measure(client: &Client, arguments: Value) -> ReadCounters {
     let mut minimum = measure_round(client, &arguments).await;
     for _ in 1..ROUNDS {
         let next = measure_round(client, &arguments).await;
-        minimum = Read { calls: minimum.calls.min(next.calls), bytes: minimum.bytes.min(next.bytes) };
+        minimum = ReadCounters { calls: minimum.calls.min(next.calls), bytes: minimum.bytes.min(next.bytes) };
     }
     minimum
 }
 
-async fn measure_round(client: &Client, arguments: &Value) -> Read {
+async fn measure_round(client: &Client, arguments: &Value) -> ReadCounters {
     client.call("check_status", arguments.clone()).await;
-    let before = read_so_far(client.pid);
+    let before = read_counters(client.pid);
     for _ in 0..CALLS {
         client.call("check_status", arguments.clone()).await;
     }
-    let after = read_so_far(client.pid);
-    Read { calls: after.calls - before.calls, bytes: after.bytes - before.bytes }
+    let after = read_counters(client.pid);
+    ReadCounters { calls: after.calls - before.calls, bytes: after.bytes - before.bytes }
 }
 
 /// Copies a run's folder to another name of eight digits.
-fn copy(from: &Path, old: &str, new: &str) {
+fn copy_run(from: &Path, old: &str, new: &str) {
     let to = from.with_file_name(new);
     std::fs::create_dir(&to).expect("made");
     for name in ["spec.json", "run.json", "lock"] {
@@ -67,8 +67,8 @@ async fn bytes_read_per_status_call_do_not_grow_with_the_runs_on_disk() {
     let id = client.start(json!({"question": "q", "config": "@rehearsal"})).await;
     client.end(&id).await;
     let alone = measure(&client, json!({"run_id": id})).await;
-    for number in 0..OTHERS {
-        copy(&lab.run_folder(&id), &id, &format!("mg-{number:08}"));
+    for number in 0..OTHER_RUNS {
+        copy_run(&lab.run_folder(&id), &id, &format!("mg-{number:08}"));
     }
     let among_many = measure(&client, json!({"run_id": id})).await;
     // A read of an empty input counts too, so allow two more per call.
@@ -77,9 +77,9 @@ async fn bytes_read_per_status_call_do_not_grow_with_the_runs_on_disk() {
 
     let new_client = lab.client().await;
     let record = std::fs::metadata(lab.run_folder(&id).join("run.json")).expect("there").len();
-    let before = read_so_far(new_client.pid);
+    let before = read_counters(new_client.pid);
     let status = new_client.call("check_status", json!({})).await;
-    let after = read_so_far(new_client.pid);
+    let after = read_counters(new_client.pid);
     assert_eq!(status["runs"].as_array().map(Vec::len), Some(20));
     assert!(after.bytes - before.bytes < 30 * 2 * record, "only listed runs are read: {before:?}, {after:?}");
     new_client.close().await;

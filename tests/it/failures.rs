@@ -110,7 +110,7 @@ async fn agents_that_never_agree_end_with_an_answer_at_massgens_own_timeout() {
 }
 
 /// The full status and the errors part of an ended run that needs neither key nor stub.
-async fn ended(lab: &Lab, config: &str) -> (serde_json::Value, String) {
+async fn ended_run(lab: &Lab, config: &str) -> (serde_json::Value, String) {
     let mut command = lab.command();
     command.env("HTTPS_PROXY", "http://127.0.0.1:9").env("NO_PROXY", "127.0.0.1");
     for name in ["ANTHROPIC_API_KEY", "CLAUDE_CODE_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN"] {
@@ -126,7 +126,7 @@ async fn ended(lab: &Lab, config: &str) -> (serde_json::Value, String) {
 }
 
 /// An agent whose model is a program. MassGen requires folders for it.
-fn program(backend: &str) -> String {
+fn program_config(backend: &str) -> String {
     format!(
         "agents:\n  - id: a\n    backend: {{type: {backend}, model: m, cwd: w}}\n\
          orchestrator: {{snapshot_storage: s, agent_temporary_workspace: t}}\n"
@@ -136,8 +136,8 @@ fn program(backend: &str) -> String {
 #[tokio::test]
 async fn a_claude_code_without_login_is_reported_in_its_own_words() {
     let lab = Lab::real().await.warm();
-    lab.put("config.yaml", &program("claude_code"));
-    let (run, errors) = ended(&lab, "config.yaml").await;
+    lab.put("config.yaml", &program_config("claude_code"));
+    let (run, errors) = ended_run(&lab, "config.yaml").await;
     assert_eq!((&run["state"], &run["problem"]["code"]), (&json!("failed"), &json!("not_logged_in")), "{run}");
     assert_eq!(run["problem"]["message"], "Not logged in · Please run /login", "{run}");
     assert_eq!(run["problem"]["retry"], "no", "{run}");
@@ -147,8 +147,8 @@ async fn a_claude_code_without_login_is_reported_in_its_own_words() {
 #[tokio::test]
 async fn a_missing_agent_program_is_named() {
     let lab = Lab::real().await.warm();
-    lab.put("config.yaml", &program("codex"));
-    let (run, _) = ended(&lab, "config.yaml").await;
+    lab.put("config.yaml", &program_config("codex"));
+    let (run, _) = ended_run(&lab, "config.yaml").await;
     assert_eq!((&run["exit"], &run["problem"]["code"]), (&json!("2"), &json!("agent_program_missing")), "{run}");
     assert!(run["problem"]["message"].as_str().is_some_and(|message| message.contains("Codex CLI not found")), "{run}");
 }
@@ -159,7 +159,7 @@ async fn the_problem_is_massgens_last_error_and_not_an_earlier_warning() {
         "echo 'jwt.py:10: DeprecationWarning: use joserfc' >&2\necho '  from authlib.jose import JsonWebKey' >&2\n\
          echo '❌ Error: the snapshot folder cannot be made'\nexit 2",
     );
-    let (run, errors) = ended(&lab, "@rehearsal").await;
+    let (run, errors) = ended_run(&lab, "@rehearsal").await;
     let problem = &run["problem"];
     assert_eq!((&run["exit"], &problem["code"]), (&json!("2"), &json!("massgen_error")), "{run}");
     assert_eq!(problem["message"], "❌ Error: the snapshot folder cannot be made", "{run}");
@@ -175,7 +175,7 @@ async fn the_errors_part_omits_lookalike_words_and_noise() {
          echo '20:49:46 | ERROR    | Streaming error: Connection error.'\n\
          echo '20:49:46 | ERROR    | [ERROR] orchestrator: no successful agents'",
     ));
-    let (run, errors) = ended(&lab, "@rehearsal").await;
+    let (run, errors) = ended_run(&lab, "@rehearsal").await;
     assert_eq!(run["problem"]["code"], "model_unreachable", "{run}");
     let lines: Vec<&str> = errors.lines().skip(1).collect();
     assert_eq!(

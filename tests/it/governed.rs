@@ -13,7 +13,7 @@ async fn client_with(lab: &Lab, settings: &[(&str, &str)]) -> Client {
     lab.client_of(command).await
 }
 
-fn waiting_for(lab: &Lab, gate: &str, label: &str) -> Value {
+fn waiting_run(lab: &Lab, gate: &str, label: &str) -> Value {
     let (gate, starts) = (lab.project().join(gate), lab.project().join("starts"));
     fake(&format!("mark {}\nannounce\nuntil {}\nfinal agent_a {label}", starts.display(), gate.display()))
 }
@@ -25,9 +25,9 @@ async fn queued_runs_start_in_order_without_a_server() {
     let first = client_with(&lab, &limits).await;
     let mut ids = Vec::new();
     for n in ["1", "2", "3"] {
-        ids.push(first.start(waiting_for(&lab, n, n)).await);
+        ids.push(first.start(waiting_run(&lab, n, n)).await);
     }
-    assert_eq!(first.refused("run_massgen", waiting_for(&lab, "4", "4")).await, "queue_full");
+    assert_eq!(first.refused("run_massgen", waiting_run(&lab, "4", "4")).await, "queue_full");
     let last = first.until(&ids[2], |run| run["state"] == "queued").await;
     assert_eq!(last["queue"], "1 ahead of it, 2 waiting for a slot (1 in all)", "{last}");
     first.kill_server().await;
@@ -50,7 +50,7 @@ async fn a_queued_run_can_be_killed_and_a_dead_supervisor_does_not_block_the_que
     let client = client_with(&lab, &[("MAX_RUNS", "1")]).await;
     let mut ids = Vec::new();
     for n in ["1", "2", "3", "4"] {
-        ids.push(client.start(waiting_for(&lab, n, n)).await);
+        ids.push(client.start(waiting_run(&lab, n, n)).await);
     }
     client.until(&ids[3], |run| run["state"] == "queued").await;
     let killed = client.call("kill_run", json!({"run_id": ids[1]})).await;
@@ -78,7 +78,7 @@ async fn ten_servers_make_one_run_from_one_request() {
     }
     // Identical by `request_key`, and by equal arguments of the same client.
     for extra in [json!({"request_key": "mine"}), json!({})] {
-        let mut arguments = waiting_for(&lab, "gate", if extra.get("request_key").is_some() { "a" } else { "b" });
+        let mut arguments = waiting_run(&lab, "gate", if extra.get("request_key").is_some() { "a" } else { "b" });
         extra.as_object().expect("object").iter().for_each(|(name, value)| arguments[name] = value.clone());
         let starts = clients.iter().map(|client| client.call("run_massgen", arguments.clone()));
         let answers = futures_util::future::join_all(starts).await;
@@ -94,7 +94,7 @@ async fn ten_servers_make_one_run_from_one_request() {
         );
     }
     std::fs::write(lab.project().join("gate"), "").expect("written");
-    let mut other = waiting_for(&lab, "gate", "another question");
+    let mut other = waiting_run(&lab, "gate", "another question");
     other["request_key"] = json!("mine");
     assert_eq!(clients[3].refused("run_massgen", other).await, "request_key_taken");
     for client in clients {
@@ -107,7 +107,7 @@ async fn ten_servers_make_one_run_from_one_request() {
 async fn an_explicit_default_is_the_same_request() {
     let lab = Lab::fake();
     let client = client_with(&lab, &[("BUDGET_USD", "2"), ("MAX_TOKENS", "1000")]).await;
-    let request = waiting_for(&lab, "gate", "a");
+    let request = waiting_run(&lab, "gate", "a");
     let first = client.start(request.clone()).await;
     let question = format!("{}\n  ", request["question"].as_str().expect("question"));
     for (name, value) in [
@@ -142,7 +142,7 @@ async fn an_explicit_default_is_the_same_request() {
 async fn an_explicit_budget_is_another_request_under_a_shared_budget() {
     let lab = Lab::fake();
     let client = client_with(&lab, &[("BUDGET_USD", "2"), ("DAY_BUDGET_USD", "10")]).await;
-    let request = waiting_for(&lab, "gate", "a");
+    let request = waiting_run(&lab, "gate", "a");
     client.start(request.clone()).await;
     let mut explicit = request;
     explicit["budget_usd"] = json!(2);

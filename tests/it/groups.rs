@@ -18,7 +18,7 @@ fn script(lines: &str) -> String {
     format!("#!fake\nannounce\n{lines}")
 }
 
-fn texts(runs: &Value, field: &str) -> Vec<String> {
+fn fields_of(runs: &Value, field: &str) -> Vec<String> {
     let runs = runs.as_array().expect("runs").iter();
     runs.map(|run| run[field].as_str().unwrap_or_else(|| panic!("{field} in {run}")).to_owned()).collect()
 }
@@ -49,9 +49,9 @@ async fn two_configs_are_compared_on_three_questions_in_three_calls() {
     let arguments = json!({"configs": CONFIGS, "questions": questions, "budget_usd": 1, "group": "trial"});
     let started = client.call("run_massgen", arguments).await;
     let plan = &started["plan"];
-    assert_eq!(texts(plan, "run_id"), texts_of(&started["run_ids"]), "in the same order: {started}");
+    assert_eq!(fields_of(plan, "run_id"), strings_of(&started["run_ids"]), "in the same order: {started}");
     let configs: Vec<&str> = CONFIGS.into_iter().cycle().take(6).collect();
-    assert_eq!(texts(plan, "config"), configs);
+    assert_eq!(fields_of(plan, "config"), configs);
     assert!(plan[2]["question"].as_str().is_some_and(|question| question.contains("final agent_a 2")), "{plan}");
     assert!(plan[0].get("repeat").is_none() && plan[0].get("variant").is_none(), "{plan}");
 
@@ -71,7 +71,7 @@ async fn two_configs_are_compared_on_three_questions_in_three_calls() {
     lab.nobody_is_left().await;
 }
 
-fn texts_of(list: &Value) -> Vec<String> {
+fn strings_of(list: &Value) -> Vec<String> {
     list.as_array().expect("list").iter().map(|text| text.as_str().expect("text").to_owned()).collect()
 }
 
@@ -111,12 +111,12 @@ async fn an_ended_run_is_shown_once_and_then_counted() {
     let first = wait_for_ended(&client, "g", 1).await;
     assert_eq!(first["runs"].as_array().map(Vec::len), Some(2), "without since all are shown: {first}");
     assert!(first["group"].get("latest").is_none(), "the group does not repeat the ending: {first}");
-    assert!(texts(&first["runs"], "question").iter().any(|question| question.contains("soon")), "{first}");
-    assert_eq!(texts(&first["runs"], "config"), ["team.yaml"; 2]);
+    assert!(fields_of(&first["runs"], "question").iter().any(|question| question.contains("soon")), "{first}");
+    assert_eq!(fields_of(&first["runs"], "config"), ["team.yaml"; 2]);
 
     let arguments = json!({"group": "g", "until": "all_done", "since": first["cursor"], "wait_s": 1});
     let waited = client.call("check_status", arguments.clone()).await;
-    assert_eq!(texts(&waited["runs"], "run_id"), [started["run_ids"][1].as_str().expect("id")], "{waited}");
+    assert_eq!(fields_of(&waited["runs"], "run_id"), [started["run_ids"][1].as_str().expect("id")], "{waited}");
     assert_eq!(waited["group"]["states"]["succeeded"], 1, "{waited}");
     let hint = waited["hint"].as_str().expect("hint");
     assert!(hint.contains("1 of 2 runs are over") && hint.contains("since"), "{hint}");
@@ -125,7 +125,7 @@ async fn an_ended_run_is_shown_once_and_then_counted() {
     let last = wait_for_ended(&client, "g", 2).await;
     let arguments = json!({"group": "g", "since": waited["cursor"]});
     let update = client.call("check_status", arguments).await;
-    assert_eq!(texts(&update["runs"], "run_id"), [started["run_ids"][1].as_str().expect("id")], "{update}");
+    assert_eq!(fields_of(&update["runs"], "run_id"), [started["run_ids"][1].as_str().expect("id")], "{update}");
     let none = client.call("check_status", json!({"group": "g", "since": last["cursor"]})).await;
     assert_eq!((&none["runs"], &none["group"]["states"]), (&json!([]), &json!({"succeeded": 2})), "{none}");
     client.close().await;
@@ -145,7 +145,7 @@ async fn answers_of_a_group_are_side_by_side() {
     assert_eq!(started["status"]["states"], json!({"succeeded": 4}), "{started}");
     let page = client.call("read_result", json!({"group": "g", "part": "answers"})).await;
     let text = page["text"].as_str().expect("text");
-    let ids = texts_of(&started["run_ids"]);
+    let ids = strings_of(&started["run_ids"]);
     let expected = format!(
         "a1 and a2: the same\na1 {} by agent_a:\n    Forty-two.\na2 {} by agent_a:\n    Forty-two.\n",
         ids[0], ids[1]
@@ -218,7 +218,7 @@ async fn each_ended_run_is_named_once_to_a_client_with_a_small_limit() {
         since = status["cursor"].clone();
     }
     named.sort();
-    let mut all = texts_of(&started["run_ids"]);
+    let mut all = strings_of(&started["run_ids"]);
     all.sort();
     assert_eq!(named, all, "each ending once");
     let none = client.call("check_status", json!({"group": "g", "since": since})).await;
@@ -238,9 +238,9 @@ async fn configs_have_the_names_that_list_configs_gives() {
     let path = lab.project().join("team.yaml");
     let arguments = json!({"configs": [path, own], "question": script("final agent_a x"), "group": "g"});
     let started = client.call("run_massgen", arguments).await;
-    assert_eq!(texts(&started["plan"], "config"), ["team.yaml", "mine"], "{started}");
+    assert_eq!(fields_of(&started["plan"], "config"), ["team.yaml", "mine"], "{started}");
     let status = wait_for_ended(&client, "g", 2).await;
-    let mut names = texts(&status["runs"], "config");
+    let mut names = fields_of(&status["runs"], "config");
     names.sort();
     assert_eq!(names, ["mine", "team.yaml"], "{status}");
     let page = client.call("read_result", json!({"group": "g"})).await;

@@ -17,19 +17,19 @@ fn put_program(path: &Path, text: &str) {
 }
 
 /// The `site-packages` folder that a program is installed in.
-fn packages(program: &Path) -> PathBuf {
+fn site_packages(program: &Path) -> PathBuf {
     program::package(program).expect("package").parent().expect("folder").to_owned()
 }
 
 /// A virtual environment with MassGen's script. Its packages take precedence over those of the real MassGen.
-fn layered(lab: &Lab) -> PathBuf {
+fn layered_venv(lab: &Lab) -> PathBuf {
     let real = lab.massgen().canonicalize().expect("MassGen");
     let python = program::interpreter(&real).expect("interpreter");
     let venv = lab.project().join("layered");
-    let site = venv.join("lib").join(packages(&real).parent().expect("python").file_name().expect("name"));
+    let site = venv.join("lib").join(site_packages(&real).parent().expect("python").file_name().expect("name"));
     let site = site.join("site-packages");
     std::fs::create_dir_all(&site).expect("mkdir");
-    std::fs::write(site.join("real.pth"), packages(&real).to_str().expect("UTF-8")).expect("written");
+    std::fs::write(site.join("real.pth"), site_packages(&real).to_str().expect("UTF-8")).expect("written");
     let settings = python.parent().and_then(Path::parent).expect("environment").join("pyvenv.cfg");
     std::fs::copy(settings, venv.join("pyvenv.cfg")).expect("copied");
     let script = std::fs::read_to_string(&real).expect("script");
@@ -77,7 +77,7 @@ async fn real_massgen_behind_a_chain_of_links_has_its_tools() {
 #[tokio::test]
 async fn the_doctor_warns_when_tools_are_not_next_to_the_interpreter() {
     let lab = Lab::real().await;
-    let venv = layered(&lab);
+    let venv = layered_venv(&lab);
     let lab = lab.named(venv.join("bin/massgen"));
     let checked = |lab: &Lab| {
         let output = lab.command().into_std().args(["doctor", "--json", "--no-rehearsal"]).output().expect("ran");
@@ -93,8 +93,8 @@ async fn the_doctor_warns_when_tools_are_not_next_to_the_interpreter() {
 #[tokio::test]
 async fn real_massgen_that_cannot_be_imported_fails_once_and_is_refused_afterwards() {
     let lab = Lab::real().await;
-    let real = packages(lab.massgen());
-    let venv = layered(&lab);
+    let real = site_packages(lab.massgen());
+    let venv = layered_venv(&lab);
     put_mcp_2(&venv, &real);
     let lab = lab.named(venv.join("bin/massgen"));
     let client = lab.client().await;
@@ -135,8 +135,8 @@ async fn real_massgen_that_cannot_be_imported_fails_once_and_is_refused_afterwar
 #[tokio::test]
 async fn a_dry_run_reports_that_real_massgen_cannot_be_imported() {
     let lab = Lab::real().await;
-    let real = packages(lab.massgen());
-    let venv = layered(&lab);
+    let real = site_packages(lab.massgen());
+    let venv = layered_venv(&lab);
     put_mcp_2(&venv, &real);
     let lab = lab.named(venv.join("bin/massgen"));
     lab.put(

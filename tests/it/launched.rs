@@ -13,15 +13,15 @@ use tokio::process::Command;
 use crate::lab::{Client, Lab, fake};
 
 /// Launchers: commands that execute the command line appended to them.
-const BLOCKS: &[&str] = &["env", "--block-signal=CHLD,TERM,INT,HUP,USR1"];
-const IGNORES: &[&str] = &["env", "--ignore-signal=CHLD,TERM,INT,QUIT,HUP,USR1,PIPE,TSTP"];
+const BLOCKING: &[&str] = &["env", "--block-signal=CHLD,TERM,INT,HUP,USR1"];
+const IGNORING: &[&str] = &["env", "--ignore-signal=CHLD,TERM,INT,QUIT,HUP,USR1,PIPE,TSTP"];
 /// The signal state that a shell gives to background jobs of a script.
 const BACKGROUND: &[&str] = &["sh", "-c", "trap '' INT QUIT; exec \"$@\"", "sh"];
 /// SIGHUP, which `nohup` ignores, and SIGPIPE, which Rust programs ignore.
 const HUP: u64 = 1;
 const PIPE: u64 = 1 << 12;
 /// Signals 32 and 33: glibc reserves them for its threads and no program can change them.
-const OF_GLIBC: u64 = 0b11 << 31;
+const GLIBC_SIGNALS: u64 = 0b11 << 31;
 
 /// This lab's server, started by a launcher.
 fn server_under(lab: &Lab, launcher: &[&str]) -> Command {
@@ -54,7 +54,7 @@ fn signals(status: &str) -> (u64, u64) {
     let set = |key: &str| {
         let line =
             status.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_else(|| panic!("{key} in {status}"));
-        u64::from_str_radix(line.trim(), 16).expect("hexadecimal") & !OF_GLIBC
+        u64::from_str_radix(line.trim(), 16).expect("hexadecimal") & !GLIBC_SIGNALS
     };
     (set("SigBlk:"), set("SigIgn:"))
 }
@@ -68,7 +68,7 @@ fn signals_of(lab: &Lab) -> Vec<(String, (u64, u64))> {
     lab.processes().into_iter().filter_map(of).collect()
 }
 
-async fn succeeds(lab: &Lab, client: &Client) {
+async fn check_run_succeeds(lab: &Lab, client: &Client) {
     let id = client.start(fake("announce\nfinal agent_a done")).await;
     let run = client.end(&id).await;
     assert_eq!((&run["state"], &run["exit"]), (&json!("succeeded"), &json!("0")), "{run}");
@@ -81,7 +81,7 @@ fn shell(setting: &str) -> [String; 4] {
 }
 
 /// The shell as a launcher, after a check that its setting has an effect.
-async fn setting<'a>(shell: &'a [String; 4], check: &str, left: &str) -> [&'a str; 4] {
+async fn checked_launcher<'a>(shell: &'a [String; 4], check: &str, left: &str) -> [&'a str; 4] {
     let launcher = shell.each_ref().map(String::as_str);
     assert_eq!(output_under(&launcher, &["sh", "-c", check]).await.trim(), left, "{launcher:?}");
     launcher
@@ -89,7 +89,7 @@ async fn setting<'a>(shell: &'a [String; 4], check: &str, left: &str) -> [&'a st
 
 #[tokio::test]
 async fn no_process_keeps_signals_blocked_or_ignored_by_the_launcher() {
-    for launcher in [BLOCKS, IGNORES, BACKGROUND] {
+    for launcher in [BLOCKING, IGNORING, BACKGROUND] {
         let left = signals(&output_under(launcher, &["cat", "/proc/self/status"]).await);
         assert_ne!(left, (0, 0), "{launcher:?} has no effect");
         let lab = Lab::fake();
@@ -110,7 +110,7 @@ async fn no_process_keeps_signals_blocked_or_ignored_by_the_launcher() {
             (&json!("killed"), &json!("SIGINT")),
             "the first signal ended the run: {run}"
         );
-        succeeds(&lab, &client).await;
+        check_run_succeeds(&lab, &client).await;
         client.close().await;
         lab.nobody_is_left().await;
     }
@@ -119,7 +119,7 @@ async fn no_process_keeps_signals_blocked_or_ignored_by_the_launcher() {
 #[tokio::test]
 async fn sigterm_ends_a_server_whose_launcher_ignores_it() {
     let lab = Lab::fake();
-    let client = lab.client_of(server_under(&lab, IGNORES)).await;
+    let client = lab.client_of(server_under(&lab, IGNORING)).await;
     let ended = std::process::Command::new("kill").args(["-TERM", &client.pid.to_string()]).status().expect("kill");
     assert!(ended.success());
     lab.nobody_is_left().await;
@@ -137,7 +137,7 @@ if __name__ == '__main__':
 #[tokio::test]
 async fn cold_and_warm_runs_have_the_same_signals_under_any_launcher() {
     let mut results = Vec::new();
-    for launcher in [&["env"][..], BLOCKS, IGNORES, BACKGROUND] {
+    for launcher in [&["env"][..], BLOCKING, IGNORING, BACKGROUND] {
         for warm in [false, true] {
             let lab = Lab::python(PRINT_SIGNALS).await;
             let mut command = server_under(&lab, launcher);

@@ -8,14 +8,14 @@ use massgen_mcp::massgen::layout::Layout;
 use massgen_mcp::massgen::status;
 use massgen_mcp::run::{AgentState, AnswerSource, Digest, Finish};
 
-fn data(path: &str) -> std::path::PathBuf {
+fn data_path(path: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(path)
 }
 
 /// Creates a run folder with the files of a listing; each file has a short content.
-fn tree(listing: &str, to: &Path) -> tempfile::TempDir {
+fn create_tree(listing: &str, to: &Path) -> tempfile::TempDir {
     let root = tempfile::tempdir().expect("temp");
-    let text = std::fs::read_to_string(data(listing)).expect("listing");
+    let text = std::fs::read_to_string(data_path(listing)).expect("listing");
     for line in text.lines().filter(|line| line.ends_with(".txt") || line.ends_with(".json")) {
         let path = root.path().join(to).join(line.trim_start_matches("./"));
         std::fs::create_dir_all(path.parent().expect("parent")).expect("mkdir");
@@ -29,7 +29,7 @@ fn the_answers_of_the_captured_success_are_found() {
     let root = tempfile::tempdir().expect("temp");
     let copied = std::process::Command::new("cp")
         .arg("-r")
-        .arg(data("logdir/success/massgen_logs"))
+        .arg(data_path("logdir/success/massgen_logs"))
         .arg(root.path().join("logs"))
         .status();
     assert!(copied.expect("cp").success());
@@ -46,7 +46,7 @@ fn the_answers_of_the_captured_success_are_found() {
 
 #[test]
 fn a_tree_of_0_1_12_with_a_restart_is_read() {
-    let root = tree("logdir/tree_v0.1.12_restart_attempt2.txt", Path::new("work"));
+    let root = create_tree("logdir/tree_v0.1.12_restart_attempt2.txt", Path::new("work"));
     let files = RunFiles::open(root.path()).expect("open");
     let layout = Layout::find(&files, None).expect("layout");
     assert!(layout.attempt.ends_with("turn_1/attempt_2"));
@@ -56,11 +56,11 @@ fn a_tree_of_0_1_12_with_a_restart_is_read() {
 }
 
 fn sample(name: &str) -> Result<Digest, status::InvalidStatus> {
-    status::digest(&std::fs::read(data("status").join(name)).expect("sample"))
+    status::digest(&std::fs::read(data_path("status").join(name)).expect("sample"))
 }
 
 /// A digest as one line: phase; agents; votes; winner; tokens; finish.
-fn line(digest: &Digest) -> String {
+fn summary(digest: &Digest) -> String {
     let agents: Vec<String> = digest
         .agents
         .iter()
@@ -111,9 +111,9 @@ fn every_status_sample_gives_its_digest() {
         ("v0.1.12_complete.json", "presentation; agent_a Voted agent1.2 agent1.2, agent_b Voted agent2.1 agent1.2; {\"agent1.2\": 2}; agent_a; -; None".into()),
     ];
     for (name, expected) in &table {
-        assert_eq!(line(&sample(name).expect("JSON")), *expected, "{name}");
+        assert_eq!(summary(&sample(name).expect("JSON")), *expected, "{name}");
     }
-    assert_eq!(table.len() + 1, std::fs::read_dir(data("status")).expect("samples").count());
+    assert_eq!(table.len() + 1, std::fs::read_dir(data_path("status")).expect("samples").count());
 }
 
 #[test]

@@ -13,7 +13,7 @@ fn script(lines: &str) -> String {
 const SPENT: &str = r#"status {"costs": {"total_estimated_cost": 0.25, "total_input_tokens": 5, "total_output_tokens": 5}, "agents": {"agent_a": {"status": "answered", "token_usage": {"input_tokens": 5, "output_tokens": 5, "estimated_cost": 0.25}}}}"#;
 
 /// Starts a run that does not end by itself; returns its id.
-async fn forever(client: &Client, commands: &str) -> String {
+async fn start_endless(client: &Client, commands: &str) -> String {
     let id = client.start(json!({"question": script(&format!("{commands}\nforever")), "config": "@rehearsal"})).await;
     client.until(&id, |run| run["state"] == "running").await;
     id
@@ -30,7 +30,7 @@ async fn three_calls_read_the_day_totals_and_stop_all_live_runs() {
     let client = lab.client().await;
     let done = client.start(fake(&format!("announce\n{SPENT}\nfinal agent_a x"))).await;
     client.end(&done).await;
-    let live = [forever(&client, "print one").await, forever(&client, "print two").await];
+    let live = [start_endless(&client, "print one").await, start_endless(&client, "print two").await];
 
     let status = client.call("check_status", json!({})).await;
     let (run, today) = (&status["runs"][2], &status["today"]);
@@ -94,8 +94,8 @@ async fn kill_all_of_another_server_stops_an_experiment_and_its_planned_runs() {
 async fn kill_all_spares_the_runs_of_other_clients_and_says_so() {
     let lab = Lab::fake();
     let other = lab.client_of(under_a_shell(&lab.command())).await;
-    let foreign = forever(&other, "print foreign").await;
-    let own = forever(&lab.client().await, "print own").await;
+    let foreign = start_endless(&other, "print foreign").await;
+    let own = start_endless(&lab.client().await, "print own").await;
     // The client has started its server again.
     let client = lab.client().await;
     let killed = client.call("kill_run", json!({"all": true, "grace_s": 0})).await;
@@ -116,10 +116,10 @@ async fn kill_all_spares_the_runs_of_the_same_client_in_another_project() {
     let lab = Lab::fake();
     let elsewhere = lab.state().join("elsewhere");
     std::fs::create_dir_all(&elsewhere).expect("mkdir");
-    let other = lab.client_of(in_project(&lab, &elsewhere)).await;
-    let foreign = forever(&other, "print foreign").await;
+    let other = lab.client_of(server_in_project(&lab, &elsewhere)).await;
+    let foreign = start_endless(&other, "print foreign").await;
     let client = lab.client().await;
-    let own = forever(&client, "print own").await;
+    let own = start_endless(&client, "print own").await;
     let killed = client.call("kill_run", json!({"all": true, "grace_s": 0})).await;
     assert_eq!(ids(&killed["receipts"]), [own.as_str()], "{killed}");
     let killed = other.call("kill_run", json!({"all": true, "grace_s": 0})).await;
@@ -143,14 +143,14 @@ async fn a_run_that_starts_during_kill_all_has_a_receipt() {
     let [first, second] = [0, 1].map(|index| started["run_ids"][index].as_str().expect("id").to_owned());
     client.until(&first, |run| run["state"] == "running").await;
     let driver = pid_of(&lab, " conduct ").expect("experiment driver");
-    signal("-STOP", &driver);
+    send_signal("-STOP", &driver);
     std::fs::write(&gate, "").expect("written");
     wait_until("the first run is over", || pid_of(&lab, " supervise ").is_none()).await;
 
     let ledger = lab.state().join("ledger.lock");
     let lock = std::fs::File::open(&ledger).expect("ledger.lock");
     lock.lock().expect("locked");
-    signal("-CONT", &driver);
+    send_signal("-CONT", &driver);
     wait_until("the experiment driver waits for the ledger", || has_open(driver.parse().expect("pid"), &ledger)).await;
     let killing = client.call("kill_run", json!({"all": true, "grace_s": 0}));
     let released = async {
@@ -170,7 +170,7 @@ fn pid_of(lab: &Lab, part: &str) -> Option<String> {
     line.split(' ').next().map(str::to_owned)
 }
 
-fn signal(name: &str, pid: &str) {
+fn send_signal(name: &str, pid: &str) {
     assert!(std::process::Command::new("kill").args([name, pid]).status().expect("kill").success());
 }
 
@@ -180,7 +180,7 @@ fn stop_is_requested(lab: &Lab) -> bool {
 }
 
 /// The lab's server, with another project.
-fn in_project(lab: &Lab, folder: &std::path::Path) -> Command {
+fn server_in_project(lab: &Lab, folder: &std::path::Path) -> Command {
     let server = lab.command();
     let own = lab.project();
     let arguments =
@@ -232,7 +232,7 @@ async fn receipts_of_many_stops_are_bounded_and_the_others_are_counted() {
 async fn kill_all_by_an_agent_of_a_run_stops_only_the_runs_below_it() {
     let lab = Lab::fake();
     let client = lab.client().await;
-    let sibling = forever(&client, "print beside").await;
+    let sibling = start_endless(&client, "print beside").await;
     let (answers, gate) = (lab.project().join("told"), lab.project().join("gate"));
     let file = answers.display();
     let nested = json!({"config": "@rehearsal", "question": script("print below\nforever")});
@@ -267,7 +267,7 @@ async fn a_wait_for_all_live_runs_shows_the_run_that_ends() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let gate = lab.project().join("gate");
-    let other = forever(&client, "print held").await;
+    let other = start_endless(&client, "print held").await;
     let question = script(&format!("until {}\nfinal agent_a done", gate.display()));
     let id = client.start(json!({"question": question, "config": "@rehearsal"})).await;
     client.until(&id, |run| run["state"] == "running").await;
@@ -326,7 +326,7 @@ async fn naming_runs_together_with_all_is_refused() {
 async fn the_kill_command_stops_all_live_runs() {
     let lab = Lab::fake();
     let client = lab.client().await;
-    let id = forever(&client, "print one").await;
+    let id = start_endless(&client, "print one").await;
     let printed = |arguments: &'static [&'static str]| {
         let mut command = lab.command();
         async move { String::from_utf8(command.args(arguments).output().await.expect("ran").stdout).expect("UTF-8") }

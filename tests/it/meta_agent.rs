@@ -27,12 +27,12 @@ async fn client(lab: &Lab) -> Client {
     let mut command = lab.command();
     // The example names this key, so it must be set.
     command.env("OPENAI_API_KEY", "no-key-at-all");
-    offline(&mut command);
+    block_network(&mut command);
     lab.client_of(command).await
 }
 
 /// Keeps MassGen's requests for price lists on this machine.
-fn offline(command: &mut tokio::process::Command) {
+fn block_network(command: &mut tokio::process::Command) {
     let closed = "http://127.0.0.1:9";
     for (name, value) in [("HTTP_PROXY", closed), ("HTTPS_PROXY", closed), ("NO_PROXY", "127.0.0.1,localhost")] {
         command.env(name, value).env(name.to_lowercase(), value);
@@ -46,7 +46,7 @@ async fn client_of_lead(lab: &Lab, base_url: &str, model: &str) -> (Client, Stri
     (client, id)
 }
 
-async fn full(client: &Client, id: &str) -> Value {
+async fn full_status(client: &Client, id: &str) -> Value {
     client.call("check_status", json!({"run_id": id, "detail": "full"})).await["runs"][0].take()
 }
 
@@ -60,11 +60,11 @@ async fn a_massgen_agent_starts_massgen_and_reports_its_answer() {
     let run = client.end(&id).await;
     assert_eq!(run["state"], "succeeded", "{run}");
 
-    let details = full(&client, &id).await["details"].take();
+    let details = full_status(&client, &id).await["details"].take();
     let children = details["children"].as_array().cloned().unwrap_or_default();
     assert_eq!(children.len(), 1, "{details}");
     let child = children[0].as_str().expect("run_id").to_owned();
-    let nested = full(&client, &child).await;
+    let nested = full_status(&client, &child).await;
     assert_eq!((&nested["state"], &nested["details"]["parent"]), (&json!("succeeded"), &json!(id)), "{nested}");
     assert_eq!(nested["details"]["group"], "lead", "{nested}");
 
@@ -91,13 +91,13 @@ async fn a_nested_run_is_warm_with_fewer_variables() {
     let rehearsal = massgen_mcp::rehearsal::serve().await.expect("endpoint");
     lab.put("lead.yaml", &config(&lab, &rehearsal.base_url(), "rehearsal/name=lead/meta=%40rehearsal"));
     let mut command = lab.command_with(&[("LANG", "C.UTF-8"), ("OPENAI_API_KEY", "no-key-at-all")]);
-    offline(&mut command);
+    block_network(&mut command);
     let client = lab.client_of(command).await;
     let id = client.start(json!({"question": "Which colour is best?", "config": "lead.yaml"})).await;
     let run = client.end(&id).await;
     assert_eq!(run["state"], "succeeded", "{run}");
-    let details = full(&client, &id).await["details"].take();
-    let nested = full(&client, details["children"][0].as_str().expect("a child")).await;
+    let details = full_status(&client, &id).await["details"].take();
+    let nested = full_status(&client, details["children"][0].as_str().expect("a child")).await;
     for details in [&details, &nested["details"]] {
         assert_eq!((&details["start"], &details["cold_because"]), (&json!("warm"), &Value::Null), "{details}");
     }
@@ -115,7 +115,7 @@ async fn a_lead_reports_waiting_for_a_hanging_team_and_both_end_together() {
     // The lead checks its team every 45 seconds and is quiet in between.
     let started = Instant::now();
     let waiting = loop {
-        let run = full(&client, &id).await;
+        let run = full_status(&client, &id).await;
         if run["seems"] == "waiting for runs" {
             break run;
         }

@@ -31,7 +31,7 @@ fn check_progress(notifications: &[Value]) {
 }
 
 /// A status.json in which an agent has this number of answers, with text that contains terminal escapes.
-fn answered(times: u32) -> String {
+fn status_with_answers(times: u32) -> String {
     let long = "x".repeat(500);
     let agent = json!({"status": "answered", "answer_count": times, "latest_answer_label": format!("agent1.{times}")});
     let other = json!({"status": "answered", "answer_count": times, "latest_answer_label": format!("a\u{1b}[2J\u{202e}{long}")});
@@ -44,9 +44,9 @@ async fn a_wait_sends_progress_at_each_change_only() {
     let (go, stop) = (lab.project().join("go"), lab.project().join("stop"));
     let script = format!(
         "announce\n{}\nuntil {}\n{}\nuntil {}\nfinal agent_a done",
-        answered(1),
+        status_with_answers(1),
         go.display(),
-        answered(2),
+        status_with_answers(2),
         stop.display()
     );
     let mut raw = Raw::session(&lab).await;
@@ -120,7 +120,7 @@ async fn an_idle_wait_sends_progress_after_five_seconds_in_both_protocols() {
 }
 
 /// A run that changes its status continuously.
-const RESTLESS: &str = r#"
+const CHANGING_SCRIPT: &str = r#"
     folder="$MASSGEN_LOG_BASE_DIR/log_1/turn_1/attempt_1"; mkdir -p "$folder"; n=0
     while :; do
         n=$((n + 1))
@@ -131,7 +131,7 @@ const RESTLESS: &str = r#"
 
 #[tokio::test]
 async fn frequent_changes_are_reported_together() {
-    let lab = Lab::scripted(RESTLESS);
+    let lab = Lab::scripted(CHANGING_SCRIPT);
     let mut raw = Raw::session(&lab).await;
     // A start with `wait_s` sends progress too.
     let start = json!({"question": "q", "config": "@rehearsal", "wait_s": 4});

@@ -73,7 +73,7 @@ fn root() -> &'static Path {
 }
 
 /// The output of real MassGen for a cell, captured with the same stub.
-fn captured(provider: &str, fault: &str) -> String {
+fn captured_output(provider: &str, fault: &str) -> String {
     let file = root().join("tests/data/providers").join(format!("{provider}.txt"));
     let text = std::fs::read_to_string(file).expect("captured");
     let section = text.split("\n=== ").find_map(|section| section.strip_prefix(&format!("{fault}\n")));
@@ -94,10 +94,10 @@ fn problem_of(text: &str) -> Problem {
 
 /// The expected code and retry of a cell.
 fn expected(provider: &str, fault: &str) -> Problem {
-    problem_of(&captured(provider, fault))
+    problem_of(&captured_output(provider, fault))
 }
 
-fn retry_word(retry: Option<Retry>) -> &'static str {
+fn retry_label(retry: Option<Retry>) -> &'static str {
     match retry {
         Some(Retry::Now) => "now",
         Some(Retry::Later) => "later",
@@ -122,7 +122,7 @@ fn tables() -> String {
     }
     text.push_str("\n| code | does a retry help? | what to do next |\n| --- | --- | --- |\n");
     for problem in codes {
-        writeln!(text, "| `{}` | {} | {} |", problem.code, retry_word(problem.retry), problem.hint).expect("written");
+        writeln!(text, "| `{}` | {} | {} |", problem.code, retry_label(problem.retry), problem.hint).expect("written");
     }
     text
 }
@@ -178,7 +178,7 @@ fn no_cell_gives_wrong_advice() {
 
 /// Whether CI runs the cell on real MassGen. It skips cells that take minutes (the Gemini backend makes three rounds of five tries with
 /// pauses of up to a minute) and the certificate fault (the stub has no certificate).
-fn is_for_ci(provider: &str, fault: &str) -> bool {
+fn runs_in_ci(provider: &str, fault: &str) -> bool {
     let takes_minutes =
         provider == "gemini" && matches!(fault, "tokens_per_minute" | "rate_limit" | "quota" | "overloaded_503");
     !takes_minutes && fault != "bad_certificate"
@@ -222,7 +222,7 @@ async fn client(lab: &Lab, fault: &str, stub: &str) -> Client {
 }
 
 /// The number of concurrent runs.
-const TOGETHER: usize = 12;
+const CONCURRENT_RUNS: usize = 12;
 
 /// Runs a cell; returns the difference from the expected problem, if any.
 async fn check_cell(lab: &Lab, client: &Client, provider: &str, fault: &str, stub: &str) -> Option<String> {
@@ -233,7 +233,7 @@ async fn check_cell(lab: &Lab, client: &Client, provider: &str, fault: &str, stu
     let (expected, problem) = (expected(provider, fault), &run["problem"]);
     let of_timeout = matches!(fault, "silence" | "told_to_wait");
     let full = client.call("check_status", json!({"run_id": id, "detail": "full"})).await;
-    let retry = if expected.retry.is_some() { json!(retry_word(expected.retry)) } else { Value::Null };
+    let retry = if expected.retry.is_some() { json!(retry_label(expected.retry)) } else { Value::Null };
     let matches = problem["code"] == expected.code.as_str()
         && problem["retry"] == retry
         && full["runs"][0]["problem"]["provider"].as_str().is_some_and(|provider| !provider.is_empty())
@@ -248,7 +248,7 @@ async fn real_massgen_matches_the_table_for_each_provider_and_fault() {
     let [default, refused, no_tls] = ["bad_key", "refused", "no_tls"].map(|fault| client(&lab, fault, &stub));
     let (default, refused, no_tls) = (default.await, refused.await, no_tls.await);
     let cells = PROVIDERS.iter().flat_map(|provider| FAULTS.map(|fault| (*provider, fault)));
-    let cells: Vec<_> = cells.filter(|(provider, fault)| is_for_ci(provider, fault)).collect();
+    let cells: Vec<_> = cells.filter(|(provider, fault)| runs_in_ci(provider, fault)).collect();
     let runs = cells.iter().map(|(provider, fault)| {
         let client = match *fault {
             "refused" => &refused,
@@ -258,7 +258,7 @@ async fn real_massgen_matches_the_table_for_each_provider_and_fault() {
         check_cell(&lab, client, provider, fault, &stub)
     });
     let wrong: Vec<String> =
-        stream::iter(runs).buffer_unordered(TOGETHER).filter_map(|wrong| async { wrong }).collect().await;
+        stream::iter(runs).buffer_unordered(CONCURRENT_RUNS).filter_map(|wrong| async { wrong }).collect().await;
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     for (provider, fault) in cells {
         let count = calls.lock().expect("counts").get(&(provider.to_owned(), fault)).copied().unwrap_or_default();

@@ -17,7 +17,7 @@ async fn wait_for_seems(client: &Client, id: &str, seems: &str) -> Value {
     full
 }
 
-async fn end_all(client: &Client, ids: &[String]) {
+async fn kill_all(client: &Client, ids: &[String]) {
     for id in ids {
         let receipt = client.call("kill_run", json!({"run_id": id, "grace_s": 0})).await;
         assert_eq!(receipt["receipts"][0]["state"], "killed", "{receipt}");
@@ -60,7 +60,7 @@ async fn a_quiet_run_reports_its_apparent_state() {
     assert_eq!((&stopped["problem"]["code"], &stopped["problem"]["retry"]), (&json!("stopped"), &json!("now")));
     let wedged = wait_for_seems(&client, &ids[5], "wedged").await;
     assert_eq!((&wedged["problem"]["code"], wedged["quiet_s"].as_u64() >= Some(60)), (&json!("wedged"), true));
-    end_all(&client, &ids).await;
+    kill_all(&client, &ids).await;
     client.close().await;
     lab.nobody_is_left().await;
 }
@@ -79,7 +79,7 @@ async fn the_end_of_a_problem_wakes_waiters() {
     let well = client.until(&id, |run| run.get("problem").is_none()).await;
     assert_eq!((well.get("quiet_s"), &well["tokens"]), (None, &json!(10)), "{well}");
     assert!(lab.record(&id)["seq"].as_u64() > seq.as_u64(), "a waiter is woken");
-    end_all(&client, &[id]).await;
+    kill_all(&client, &[id]).await;
     client.close().await;
     lab.nobody_is_left().await;
 }
@@ -93,7 +93,7 @@ async fn real_massgen_waits_for_a_model_that_hangs() {
     let evidence = &model["details"]["looked_at"];
     assert!(evidence["connections"][0].as_str().is_some_and(|address| address.starts_with("127.0.0.1:")), "{model}");
     assert!(evidence["cpu_percent"].as_u64() < Some(20), "{model}");
-    end_all(&client, &[id]).await;
+    kill_all(&client, &[id]).await;
     client.close().await;
     lab.nobody_is_left().await;
 }

@@ -88,7 +88,7 @@ fn subject(received: &Value) -> String {
 }
 
 /// A file in the project, and the script command that waits for it.
-fn gate(lab: &Lab, name: &str) -> (PathBuf, String) {
+fn wait_file(lab: &Lab, name: &str) -> (PathBuf, String) {
     let file = lab.project().join(name);
     let wait = format!("until {}", file.display());
     (file, wait)
@@ -188,7 +188,7 @@ async fn text_of_a_run_is_sanitized_and_masked_in_a_resource() {
 async fn a_subscriber_is_notified_only_of_changes() {
     for is_modern in [false, true] {
         let lab = Lab::fake();
-        let ((go, until_go), (stop, until_stop)) = (gate(&lab, "go"), gate(&lab, "stop"));
+        let ((go, until_go), (stop, until_stop)) = (wait_file(&lab, "go"), wait_file(&lab, "stop"));
         let status =
             json!({"agents": {"a": {"status": "answered", "answer_count": 1, "latest_answer_label": "agent1.1"}}});
         let starter = lab.client().await;
@@ -241,7 +241,7 @@ async fn a_subscriber_is_notified_only_of_changes() {
 
         let mut reader = Reader::new(&lab, is_modern).await;
         reader.subscribe(1, &["massgen://runs", &this]).await;
-        unsubscribed(&mut reader, &["massgen://runs", &this, &answer]).await;
+        unsubscribe(&mut reader, &["massgen://runs", &this, &answer]).await;
         let third = starter.start(fake("announce\nforever")).await;
         starter.until(&third, |run| run["state"] == "running").await;
         starter.call("kill_run", json!({"run_id": third, "grace_s": 0})).await;
@@ -253,7 +253,7 @@ async fn a_subscriber_is_notified_only_of_changes() {
 }
 
 /// A run that changes its status continuously until a file exists, and then once more.
-const RESTLESS: &str = r#"
+const CHANGING_SCRIPT: &str = r#"
     folder="$MASSGEN_LOG_BASE_DIR/log_1/turn_1/attempt_1"; mkdir -p "$folder"; n=0
     change() {
         n=$((n + 1))
@@ -266,7 +266,7 @@ const RESTLESS: &str = r#"
 #[tokio::test]
 async fn resource_updates_are_sent_once_a_second_and_the_last_is_not_lost() {
     let gate = tempfile::tempdir().expect("temp");
-    let lab = Lab::scripted(&RESTLESS.replace('@', gate.path().to_str().expect("UTF-8")));
+    let lab = Lab::scripted(&CHANGING_SCRIPT.replace('@', gate.path().to_str().expect("UTF-8")));
     let starter = lab.client().await;
     let run = starter.start(json!({"question": "q", "config": "@rehearsal"})).await;
     starter.until(&run, |run| run["agents"].get("a").is_some()).await;
@@ -306,7 +306,7 @@ async fn resource_updates_are_sent_once_a_second_and_the_last_is_not_lost() {
     lab.nobody_is_left().await;
 }
 
-async fn unsubscribed(reader: &mut Reader, uris: &[&str]) {
+async fn unsubscribe(reader: &mut Reader, uris: &[&str]) {
     if reader.is_modern {
         let params = json!({"requestId": 1});
         reader.raw.say(&json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params})).await;

@@ -12,7 +12,7 @@ use crate::lab::{Client, Lab, fake, wait_until};
 /// The file by which MassGen detects that it runs in a container.
 const IN_CONTAINER: &str = "/.dockerenv";
 
-async fn full(client: &Client, id: &str) -> Value {
+async fn full_status(client: &Client, id: &str) -> Value {
     client.call("check_status", json!({"run_id": id, "detail": "full"})).await["runs"][0].take()
 }
 
@@ -60,7 +60,7 @@ orchestrator:
     let run = client.end(&id).await;
     assert_eq!((&run["state"], &run["warning"]["code"]), (&json!("succeeded"), &json!("agents_failed")), "{run}");
     assert!(run["warning"]["hint"].as_str().is_some_and(|hint| !hint.is_empty()), "{run}");
-    let run = full(&client, &id).await;
+    let run = full_status(&client, &id).await;
     let mut expected = vec!["agents_failed", "mcp_not_connected"];
     expected.extend((mode == "docker").then_some("docker_not_used"));
     expected.sort_unstable();
@@ -79,7 +79,7 @@ orchestrator:
 }
 
 /// Makes the project a Git repository with one commit.
-fn repository(lab: &Lab) {
+fn create_repository(lab: &Lab) {
     lab.put("a.txt", "one\n");
     for arguments in [&["init", "-q"][..], &["add", "a.txt"], &["commit", "-qm", "first"]] {
         let mut git = Command::new("git");
@@ -100,7 +100,7 @@ fn branches(lab: &Lab) -> Vec<String> {
 #[tokio::test]
 async fn a_repository_has_only_the_requested_changes() {
     let lab = Lab::real().await;
-    repository(&lab);
+    create_repository(&lab);
     // A branch of the user's own: MassGen deletes all branches below `massgen/` when it starts.
     git(&lab, &["branch", "massgen/mine"]);
     let exclude = lab.project().join(".git/info/exclude");
@@ -131,7 +131,7 @@ async fn a_repository_has_only_the_requested_changes() {
 #[tokio::test]
 async fn changes_that_massgen_does_not_apply_are_reported() {
     let lab = Lab::real().await;
-    repository(&lab);
+    create_repository(&lab);
     let client = lab.client().await;
     let config = "@rehearsal/agents=1/command=echo%20two%20%3E.worktree%2Fctx_1%2Fb.txt";
     let overrides = json!({"orchestrator": {"coordination": {"write_mode": "auto"}}});
@@ -140,7 +140,7 @@ async fn changes_that_massgen_does_not_apply_are_reported() {
     let run = client.end(&id).await;
     assert!(!lab.project().join("b.txt").exists(), "MassGen did not apply the change");
     assert_eq!((&run["state"], &run["warning"]["code"]), (&json!("succeeded"), &json!("changes_not_applied")), "{run}");
-    let run = full(&client, &id).await;
+    let run = full_status(&client, &id).await;
     let message = run["warning"]["message"].as_str().expect("message");
     assert!(message.contains(lab.project().file_name().and_then(|name| name.to_str()).expect("name")), "{run}");
     let kept = branches(&lab).into_iter().filter(|name| name.contains('/') || name.contains('_')).collect::<Vec<_>>();

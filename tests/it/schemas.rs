@@ -34,12 +34,12 @@ impl Schema {
     }
 
     fn check(&self, names: &[&str], value: &Value) {
-        let wrong = self.wrong(names, value);
+        let wrong = self.errors_of(names, value);
         assert!(wrong.is_empty(), "{value} is not a valid {names:?}: {wrong:?}");
     }
 
     /// The schema errors of a value. The first of these definitions that exists applies, because names differ between versions.
-    fn wrong(&self, names: &[&str], value: &Value) -> Vec<String> {
+    fn errors_of(&self, names: &[&str], value: &Value) -> Vec<String> {
         let name = names.iter().find(|name| self.document[self.definitions].get(name).is_some());
         let name = name.unwrap_or_else(|| panic!("none of {names:?} is defined"));
         let mut schema = self.document.clone();
@@ -197,8 +197,9 @@ impl Session {
     async fn drive_tools(&mut self, lab: &Lab) -> String {
         let listed = self.call("list_configs", json!({"query": "", "limit": 2})).await;
         assert!(listed["total"].is_u64(), "{listed}");
-        self.call("run_massgen", with(fake("announce"), json!({"dry_run": true}))).await;
-        let started = self.call("run_massgen", with(fake("announce\nfinal agent_a 42"), json!({"wait_s": 50}))).await;
+        self.call("run_massgen", extended(fake("announce"), json!({"dry_run": true}))).await;
+        let started =
+            self.call("run_massgen", extended(fake("announce\nfinal agent_a 42"), json!({"wait_s": 50}))).await;
         let run = started["run_id"].as_str().expect("run_id").to_owned();
         let ended = self.call("check_status", json!({"run_id": run, "wait_s": 50, "until": "all_done"})).await;
         assert_eq!(ended["runs"][0]["state"], "succeeded", "{ended}");
@@ -250,7 +251,7 @@ impl Session {
 
     /// Starts a run and waits for a notification with this method.
     async fn until_notified(&mut self, method: &str) {
-        self.call("run_massgen", with(fake("announce\nfinal agent_a 43"), json!({"fresh": true}))).await;
+        self.call("run_massgen", extended(fake("announce\nfinal agent_a 43"), json!({"fresh": true}))).await;
         while !self.received.iter().any(|received| received == method) {
             let message = self.raw.hear().await;
             self.hear(&message);
@@ -269,7 +270,7 @@ impl Session {
     }
 }
 
-fn with(mut arguments: Value, more: Value) -> Value {
+fn extended(mut arguments: Value, more: Value) -> Value {
     let fields = arguments.as_object_mut().expect("object");
     fields.extend(more.as_object().expect("object").clone());
     arguments
@@ -284,10 +285,10 @@ fn the_schema_check_finds_invalid_messages() {
             ("ListToolsResult", json!({"tools": [{"name": "x"}], "resultType": "complete"})),
             ("ServerNotification", json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": {}})),
         ] {
-            assert!(!schema.wrong(&[name], &value).is_empty(), "{version}: {name}");
+            assert!(!schema.errors_of(&[name], &value).is_empty(), "{version}: {name}");
         }
     }
-    assert!(!Schema::new("tasks").wrong(&["CreateTaskResult"], &json!({"resultType": "task"})).is_empty());
+    assert!(!Schema::new("tasks").errors_of(&["CreateTaskResult"], &json!({"resultType": "task"})).is_empty());
 }
 
 #[tokio::test]

@@ -10,14 +10,14 @@ use massgen_mcp::massgen::VERSION;
 use crate::lab::{Lab, PROGRAM};
 
 /// Runs `setup` with only these programs in PATH; returns its standard error.
-fn refused(programs: &[(&str, &str)]) -> String {
-    let world = tempfile::tempdir().expect("temp");
+fn setup_error(programs: &[(&str, &str)]) -> String {
+    let folder = tempfile::tempdir().expect("temp");
     for (name, script) in programs {
-        put_program(&world.path().join(name), script);
+        put_program(&folder.path().join(name), script);
     }
-    let ended = setup_in(world.path(), &world.path().to_string_lossy()).output().expect("ran");
+    let ended = setup_in(folder.path(), &folder.path().to_string_lossy()).output().expect("ran");
     assert!(!ended.status.success());
-    assert!(!world.path().join(format!("state/massgen-{VERSION}/.finished")).exists());
+    assert!(!folder.path().join(format!("state/massgen-{VERSION}/.finished")).exists());
     String::from_utf8(ended.stderr).expect("UTF-8")
 }
 
@@ -27,38 +27,38 @@ fn put_program(path: &Path, script: &str) {
 }
 
 /// `setup` with its state folder and home below a folder.
-fn setup_in(world: &Path, path: &str) -> Command {
+fn setup_in(folder: &Path, path: &str) -> Command {
     let mut command = Command::new(PROGRAM);
-    command.arg("setup").arg("--home").arg(world.join("state")).env("PATH", path).env("HOME", world);
+    command.arg("setup").arg("--home").arg(folder.join("state")).env("PATH", path).env("HOME", folder);
     for name in ["MASSGEN_MCP_MASSGEN", "MASSGEN_MCP_HOME", "MASSGEN_MCP_PROJECT"] {
         command.env_remove(name);
     }
-    command.current_dir(world);
+    command.current_dir(folder);
     command
 }
 
 #[test]
 fn setup_without_python_says_what_to_install() {
-    let stderr = refused(&[]);
+    let stderr = setup_error(&[]);
     assert!(stderr.contains("MassGen needs Python 3.11") && stderr.contains("no python3 is in PATH"), "{stderr}");
     assert!(stderr.contains("hint: ") && stderr.contains("apt-get install python3"), "{stderr}");
 }
 
 #[test]
 fn setup_names_a_python_that_is_too_old() {
-    let stderr = refused(&[("python3", "echo 3 9")]);
+    let stderr = setup_error(&[("python3", "echo 3 9")]);
     assert!(stderr.contains("python3 is 3.9"), "{stderr}");
 }
 
 #[test]
 fn setup_names_the_package_that_adds_venv() {
     let stderr =
-        refused(&[("python3", "case \"$1\" in -c) echo 3 11;; *) echo 'No module named venv' >&2; exit 1;; esac")]);
+        setup_error(&[("python3", "case \"$1\" in -c) echo 3 11;; *) echo 'No module named venv' >&2; exit 1;; esac")]);
     assert!(stderr.contains("No module named venv") && stderr.contains("apt-get install python3-venv"), "{stderr}");
 }
 
 /// A Python whose virtual environments have a Python that only records its arguments and the list of packages.
-const NOTES: &str = r#"case "$1" in -c) echo 3 11; exit;; esac
+const RECORDING_PYTHON: &str = r#"case "$1" in -c) echo 3 11; exit;; esac
 mkdir -p "$3/bin"
 cat > "$3/bin/python" <<'END'
 #!/bin/sh
@@ -71,19 +71,19 @@ chmod +x "$3/bin/python""#;
 #[test]
 fn tested_versions_are_installed_unless_the_newest_are_requested() {
     for latest in [false, true] {
-        let world = tempfile::tempdir().expect("temp");
-        put_program(&world.path().join("python3"), NOTES);
-        let mut command = setup_in(world.path(), &format!("{}:/usr/bin:/bin", world.path().display()));
+        let folder = tempfile::tempdir().expect("temp");
+        put_program(&folder.path().join("python3"), RECORDING_PYTHON);
+        let mut command = setup_in(folder.path(), &format!("{}:/usr/bin:/bin", folder.path().display()));
         let ended = command.args(latest.then_some("--latest")).output().expect("ran");
         assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
-        let bin = world.path().join(format!("state/massgen-{VERSION}/bin"));
+        let bin = folder.path().join(format!("state/massgen-{VERSION}/bin"));
         let recorded = std::fs::read_to_string(bin.join("asked")).expect("asked");
         assert!(recorded.contains("-m pip install --quiet uv=="), "{recorded}");
         assert_eq!(recorded.contains(&format!("--upgrade massgen=={VERSION}")), latest, "{recorded}");
         let packages = std::fs::read_to_string(bin.join("packages")).unwrap_or_default();
         assert_eq!(packages.contains(&format!("\nmassgen=={VERSION}\n")) && packages.contains("\nmcp==1."), !latest);
         let setup_again =
-            || setup_in(world.path(), &format!("{}:/usr/bin:/bin", world.path().display())).output().expect("ran");
+            || setup_in(folder.path(), &format!("{}:/usr/bin:/bin", folder.path().display())).output().expect("ran");
         let times = || std::fs::read_to_string(bin.join("asked")).expect("asked").lines().count();
         assert!(
             setup_again().status.success() && times() == recorded.lines().count(),
@@ -94,9 +94,9 @@ fn tested_versions_are_installed_unless_the_newest_are_requested() {
 
 #[test]
 fn a_named_massgen_that_does_not_run_is_not_replaced() {
-    let world = tempfile::tempdir().expect("temp");
+    let folder = tempfile::tempdir().expect("temp");
     let ended =
-        Command::new(PROGRAM).args(["setup", "--massgen", "/no/such/massgen", "--home"]).arg(world.path()).output();
+        Command::new(PROGRAM).args(["setup", "--massgen", "/no/such/massgen", "--home"]).arg(folder.path()).output();
     let ended = ended.expect("ran");
     assert!(!ended.status.success());
     let stderr = String::from_utf8(ended.stderr).expect("UTF-8");
@@ -104,7 +104,7 @@ fn a_named_massgen_that_does_not_run_is_not_replaced() {
         stderr.contains("`/no/such/massgen` is not an executable file") && stderr.contains("--massgen"),
         "{stderr}"
     );
-    assert_eq!(std::fs::read_dir(world.path()).expect("list").count(), 0, "nothing was set up");
+    assert_eq!(std::fs::read_dir(folder.path()).expect("list").count(), 0, "nothing was set up");
 }
 
 #[tokio::test]

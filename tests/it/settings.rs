@@ -20,7 +20,7 @@ fn output_of(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).expect("UTF-8")
 }
 
-fn refused(output: &Output) -> String {
+fn refusal_of(output: &Output) -> String {
     assert!(!output.status.success());
     String::from_utf8(output.stderr.clone()).expect("UTF-8")
 }
@@ -67,7 +67,7 @@ fn an_invalid_setting_is_refused_with_its_source() {
         (&["--budget-usd", "lots"], &[], "--budget-usd or MASSGEN_MCP_BUDGET_USD: `lots` is not a number of USD"),
         (&[], &[("MASSGEN_MCP_KEEP_DAYS", "-1")], "--keep-days or MASSGEN_MCP_KEEP_DAYS: `-1` is not a whole number"),
     ] {
-        let refused = refused(&settings(&lab, flags, variables));
+        let refused = refusal_of(&settings(&lab, flags, variables));
         assert!(refused.contains(expected), "{refused}");
     }
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::lab::{Client, Lab, fake, is_over, wait_until};
 
 /// A stand-in that records each cold start and reports every config as valid.
-const VALIDATES: &str = r#"import builtins, os, sys, dotenv
+const VALIDATING_STAND_IN: &str = r#"import builtins, os, sys, dotenv
 if __name__ != "__main__":
     builtins.is_warm = True
 elif not hasattr(builtins, "is_warm"):
@@ -21,26 +21,26 @@ if __name__ == "__main__":
 
 const CONFIG: &str = "agents: [{id: a, backend: {type: vllm, model: m}}]\n";
 
-fn dry(config: &str) -> Value {
+fn dry_run_of(config: &str) -> Value {
     json!({"question": "q", "config": config, "dry_run": true})
 }
 
 #[tokio::test]
 async fn a_dry_run_uses_the_warm_process_and_says_if_there_is_none() {
-    let lab = Lab::python(VALIDATES).await.warm();
+    let lab = Lab::python(VALIDATING_STAND_IN).await.warm();
     let cold = lab.home().join("cold");
     let cold = || std::fs::read_to_string(&cold).map(|starts| starts.len()).unwrap_or_default();
     let before = cold();
     lab.put("c.yaml", CONFIG);
     let client = lab.client().await;
-    let report = client.call("run_massgen", dry("c.yaml")).await;
+    let report = client.call("run_massgen", dry_run_of("c.yaml")).await;
     assert!(report["ok"] == true && report["notes"].is_null(), "{report}");
     assert_eq!(report["warnings"][0]["code"], "massgen_warns", "the warning is MassGen's own: {report}");
     assert_eq!(cold(), before, "MassGen was not started cold");
 
     lab.warm_up(&["--stop"]);
     lab.put("other.yaml", &format!("{CONFIG}ui: {{}}\n"));
-    let report = client.call("run_massgen", dry("other.yaml")).await;
+    let report = client.call("run_massgen", dry_run_of("other.yaml")).await;
     assert_eq!(cold(), before + 1);
     let note = report["notes"][0].as_str().unwrap_or_default();
     assert!(note.contains("there is no warm process"), "{report}");
@@ -65,10 +65,10 @@ async fn a_dry_run_shows_the_limits_of_the_run() {
 }
 
 /// All files and folders below a folder.
-fn all_in(folder: &Path) -> BTreeSet<PathBuf> {
+fn all_paths(folder: &Path) -> BTreeSet<PathBuf> {
     let entries = std::fs::read_dir(folder).expect("folder").flatten().map(|entry| entry.path());
     entries
-        .flat_map(|path| if path.is_dir() { all_in(&path) } else { BTreeSet::new() }.into_iter().chain([path]))
+        .flat_map(|path| if path.is_dir() { all_paths(&path) } else { BTreeSet::new() }.into_iter().chain([path]))
         .collect()
 }
 
@@ -105,7 +105,7 @@ async fn a_run_with_write_access_reports_its_changes_and_leaves_nothing_else() {
     lab.put("README.md", "old");
     lab.put(".massgen/config.yaml", CONFIG);
     let client = lab.client().await;
-    let before = all_in(&lab.project());
+    let before = all_paths(&lab.project());
 
     let overrides = json!({"overrides": suggested_overrides(&client, json!({"config": "c.yaml"})).await});
     assert_eq!(overrides["overrides"]["agents"]["a"]["backend"]["cwd"], "workspace");
@@ -114,7 +114,7 @@ async fn a_run_with_write_access_reports_its_changes_and_leaves_nothing_else() {
     assert_eq!(start["warnings"].as_array().map(Vec::len), None, "{start}");
     assert_eq!((&run["state"], &run["changed"]), (&json!("succeeded"), &json!([])), "{run}");
     assert_eq!(run["warning"]["code"], "nothing_changed", "{run}");
-    assert_eq!(all_in(&lab.project()), before, "nothing is left in the project");
+    assert_eq!(all_paths(&lab.project()), before, "nothing is left in the project");
 
     let (readme, new) = (lab.project().join("README.md"), lab.project().join("docs/new.md"));
     std::fs::create_dir(lab.project().join("docs")).expect("made");
@@ -169,7 +169,7 @@ async fn real_massgen_leaves_nothing_in_a_project_that_no_agent_changes() {
         std::fs::read_to_string(lab.run_folder(run["run_id"].as_str().expect("run_id")).join("config.yaml"));
     let effective = effective.expect("config.yaml");
     assert!(effective.contains(lab.project().to_str().expect("UTF-8")) && effective.contains("write"), "{effective}");
-    assert_eq!(all_in(&lab.project()), BTreeSet::from([readme]));
+    assert_eq!(all_paths(&lab.project()), BTreeSet::from([readme]));
     client.close().await;
     lab.nobody_is_left().await;
 }
@@ -225,7 +225,7 @@ async fn a_continued_conversation_is_announced_and_from_with_it_is_refused() {
     lab.nobody_is_left().await;
 }
 
-fn names(listed: &Value) -> Vec<&str> {
+fn config_names(listed: &Value) -> Vec<&str> {
     listed["configs"].as_array().expect("configs").iter().filter_map(|config| config["config"].as_str()).collect()
 }
 
@@ -246,12 +246,12 @@ async fn configs_are_found_by_requirement_and_listed_briefly() {
     // An agent needs one call for this.
     let found = list("ready multi-provider project").await;
     let first = &found["configs"][0];
-    assert_eq!((names(&found), &first["providers"]), (vec!["good/two.yaml"], &json!(2)), "{found}");
+    assert_eq!((config_names(&found), &first["providers"]), (vec!["good/two.yaml"], &json!(2)), "{found}");
     assert_eq!(first["agents"], json!(["a: one:1/m", "b: two:2/n"]), "{found}");
     assert!(first["ready"] == true && first["keys"] == json!(["OPENAI_API_KEY"]), "{found}");
 
     let all = list("").await;
-    assert_eq!(names(&all)[..2], ["good/one.yaml", "good/two.yaml"], "ready configs come first: {all}");
+    assert_eq!(config_names(&all)[..2], ["good/one.yaml", "good/two.yaml"], "ready configs come first: {all}");
     assert!(all.to_string().len() < 4_000, "{} bytes: {all}", all.to_string().len());
     let own = list("project").await;
     let entry =
@@ -265,7 +265,7 @@ async fn configs_are_found_by_requirement_and_listed_briefly() {
     assert_eq!(refusal["code"], "config_forbidden", "the list agrees with a start");
     assert!(refusal["hint"].as_str().is_some_and(|hint| hint.contains("~/.config/massgen/agents")), "{refusal}");
 
-    assert_eq!(names(&list("rehearsal").await), ["@rehearsal"]);
+    assert_eq!(config_names(&list("rehearsal").await), ["@rehearsal"]);
     let none = list("no-such-word").await;
     assert!(none["hint"].as_str().is_some_and(|hint| hint.contains("multi-provider")), "{none}");
     client.close().await;

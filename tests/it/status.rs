@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::lab::{Client, Lab, PATIENCE, fake};
 
 /// The brief status of a run.
-async fn brief(client: &Client, id: &str) -> Value {
+async fn brief_status(client: &Client, id: &str) -> Value {
     client.call("check_status", json!({"run_id": id})).await["runs"][0].take()
 }
 
@@ -15,7 +15,7 @@ async fn brief(client: &Client, id: &str) -> Value {
 async fn poll_until(client: &Client, id: &str, is_expected: impl Fn(&Value) -> bool) -> Value {
     let started = Instant::now();
     loop {
-        let run = brief(client, id).await;
+        let run = brief_status(client, id).await;
         if is_expected(&run) {
             return run;
         }
@@ -58,7 +58,7 @@ async fn only_a_presented_answer_of_a_run_with_votes_has_a_winner() {
         let script = format!("announce\n{}\nfinal agent_a forty-two", status(1, votes));
         let id = client.start(fake(&script)).await;
         client.end(&id).await;
-        let run = brief(&client, &id).await;
+        let run = brief_status(&client, &id).await;
         assert_eq!((&run[field], run.get(other), run.get("exit")), (&json!("agent_a"), None, None), "{run}");
         assert_eq!((&run["answer"], &run["agents"]["agent_b"]), (&json!("forty-two"), &json!("unfinished")), "{run}");
         let page = client.call("read_result", json!({"run_id": id})).await;
@@ -70,7 +70,7 @@ async fn only_a_presented_answer_of_a_run_with_votes_has_a_winner() {
     let run = client.until(&id, |run| run["agents"].get("agent_b").is_some()).await;
     assert_eq!(run["agents"]["agent_b"], "working", "agent_b is in its first call: {run}");
     client.call("kill_run", json!({"run_id": id, "grace_s": 0})).await;
-    let run = brief(&client, &id).await;
+    let run = brief_status(&client, &id).await;
     assert_eq!((&run["best"], run.get("winner"), &run["answer"]), (&json!("agent_a"), None, &json!("so far")), "{run}");
     client.close().await;
     lab.nobody_is_left().await;
@@ -89,7 +89,7 @@ async fn a_status_omits_a_long_answer_and_masks_a_short_one() {
         let question = format!("#!fake\ndo {}", script.display());
         let id = client.start(json!({"question": question, "config": "team.yaml"})).await;
         client.end(&id).await;
-        let run = brief(&client, &id).await;
+        let run = brief_status(&client, &id).await;
         assert_eq!((&run["state"], &run["answer"]), (&json!("succeeded"), &answer), "{run}");
         let listed = client.call("check_status", json!({})).await;
         assert_eq!(listed["runs"][0].get("answer"), None, "a list of runs stays small");
@@ -154,7 +154,7 @@ async fn a_missing_key_is_reported_with_agents_variable_and_who_can_set_it() {
     let client = lab.client().await;
     let id = client.start(json!({"question": "q", "config": "team.yaml"})).await;
     client.end(&id).await;
-    let problem = brief(&client, &id).await["problem"].take();
+    let problem = brief_status(&client, &id).await["problem"].take();
     let message = problem["message"].as_str().unwrap_or_default();
     assert!(message.starts_with("one, two (OPENAI_API_KEY): "), "{problem}");
     let hint = problem["hint"].as_str().unwrap_or_default();

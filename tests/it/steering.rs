@@ -11,12 +11,12 @@ fn lines(file: &Path) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
-fn waiting(lab: &Lab, id: &str) -> usize {
+fn waiting_messages(lab: &Lab, id: &str) -> usize {
     std::fs::read_dir(lab.run_folder(id).join("inbox")).into_iter().flatten().count()
 }
 
 /// A file in the project, and the script command that waits for it.
-fn gate(lab: &Lab, name: &str) -> (PathBuf, String) {
+fn wait_file(lab: &Lab, name: &str) -> (PathBuf, String) {
     let file = lab.project().join(name);
     (file.clone(), format!("until {}", file.display()))
 }
@@ -25,7 +25,7 @@ fn gate(lab: &Lab, name: &str) -> (PathBuf, String) {
 async fn messages_wait_in_order_and_count_as_delivered_when_read() {
     let lab = Lab::fake();
     let clients = [lab.client().await, lab.client().await];
-    let (open, until) = gate(&lab, "gate");
+    let (open, until) = wait_file(&lab, "gate");
     let messages_file = lab.project().join("taken");
     let take = format!("take {}\n", messages_file.display());
     let id = clients[0].start(tooled(&format!("announce\n{until}\n{}forever", take.repeat(4)))).await;
@@ -84,18 +84,21 @@ async fn an_invalid_message_is_refused_and_leaves_no_file() {
     ] {
         assert_eq!(client.refused("steer_run", arguments.clone()).await, code, "{arguments}");
     }
-    assert_eq!(waiting(&lab, &id), 0);
+    assert_eq!(waiting_messages(&lab, &id), 0);
 
     let queued = client.start(fake("announce\nfinal agent_a later")).await;
     client.until(&queued, |run| run["state"] == "queued").await;
     let sent = client.call("steer_run", json!({"run_id": queued, "message": "for later"})).await;
-    assert_eq!((&sent["state"], &sent["delivered"], waiting(&lab, &queued)), (&json!("queued"), &json!(false), 1));
+    assert_eq!(
+        (&sent["state"], &sent["delivered"], waiting_messages(&lab, &queued)),
+        (&json!("queued"), &json!(false), 1)
+    );
 
     for number in 0..50 {
         client.call("steer_run", arguments(&format!("message {number}"))).await;
     }
     assert_eq!(client.refused("steer_run", arguments("one more")).await, "too_many_messages");
-    assert_eq!(waiting(&lab, &id), 50);
+    assert_eq!(waiting_messages(&lab, &id), 50);
     client.call("kill_run", json!({"run_id": id, "grace_s": 0})).await;
     client.end(&queued).await;
     client.close().await;
@@ -106,15 +109,15 @@ async fn an_invalid_message_is_refused_and_leaves_no_file() {
 async fn a_message_that_was_not_read_before_the_end_is_withdrawn() {
     let lab = Lab::fake();
     let client = lab.client().await;
-    let (open, until) = gate(&lab, "gate");
+    let (open, until) = wait_file(&lab, "gate");
     let id = client.start(tooled(&format!("announce\n{until}\nfinal agent_a done"))).await;
     let refused = client.refused("steer_run", json!({"run_id": id, "message": "wait", "wait_s": 50}));
     let end = async {
-        wait_until("the message is in the inbox", || waiting(&lab, &id) == 1).await;
+        wait_until("the message is in the inbox", || waiting_messages(&lab, &id) == 1).await;
         std::fs::write(open, "").expect("written");
     };
     let (code, ()) = tokio::time::timeout(PATIENCE, async { tokio::join!(refused, end) }).await.expect("in time");
-    assert_eq!((code.as_str(), waiting(&lab, &id)), ("never_delivered", 0));
+    assert_eq!((code.as_str(), waiting_messages(&lab, &id)), ("never_delivered", 0));
     client.close().await;
     lab.nobody_is_left().await;
 }
@@ -127,7 +130,7 @@ async fn a_message_to_agents_without_tools_is_refused_at_once() {
     client.until(&id, |run| run["state"] == "running").await;
     let arguments = json!({"run_id": id, "message": "in French, please", "wait_s": 50});
     assert_eq!(client.refused("steer_run", arguments).await, "agents_without_tools");
-    assert_eq!(waiting(&lab, &id), 0, "nothing was sent");
+    assert_eq!(waiting_messages(&lab, &id), 0, "nothing was sent");
     client.call("kill_run", json!({"run_id": id, "grace_s": 0})).await;
     client.close().await;
     lab.nobody_is_left().await;
@@ -137,7 +140,7 @@ async fn a_message_to_agents_without_tools_is_refused_at_once() {
 async fn an_ended_run_reports_a_message_that_was_never_delivered() {
     let lab = Lab::fake();
     let client = lab.client().await;
-    let (open, until) = gate(&lab, "gate");
+    let (open, until) = wait_file(&lab, "gate");
     let id = client.start(tooled(&format!("announce\n{until}\nfinal agent_a done"))).await;
     client.until(&id, |run| run["state"] == "running").await;
     let sent = client.call("steer_run", json!({"run_id": id, "message": "m"})).await;
@@ -167,7 +170,7 @@ async fn start_until_command(lab: &Lab, client: &Client, config: &str, command: 
 async fn real_massgen_shows_a_message_to_an_agent_after_its_tool_call() {
     let lab = Lab::real().await.warm();
     let client = lab.client().await;
-    let (open, _) = gate(&lab, "gate");
+    let (open, _) = wait_file(&lab, "gate");
     // The agent's command ends as soon as the message exists.
     let command = format!("until%20test%20-e%20{}%3B%20do%20sleep%200.1%3B%20done", open.display());
     let config = format!("@rehearsal/agents=1/command={}", command.replace('/', "%2F"));

@@ -21,30 +21,30 @@ fn start(arguments: Value) -> Value {
 }
 
 /// The arguments of a run that waits for a file in the project, and the file.
-fn gated(lab: &Lab) -> (Value, std::path::PathBuf) {
+fn gated_run(lab: &Lab) -> (Value, std::path::PathBuf) {
     let go = lab.project().join("go");
     (fake(&format!("announce\nuntil {}\nfinal agent_a done", go.display())), go)
 }
 
-async fn get(raw: &mut Raw, id: u32, task: &Value) -> Value {
+async fn get_task(raw: &mut Raw, id: u32, task: &Value) -> Value {
     raw.ask(id, "tasks/get", with_tasks(json!({"taskId": task}))).await.0["result"].take()
 }
 
 /// Waits with check_status for the end of a run.
-async fn end(raw: &mut Raw, id: u32, run: &Value) -> Value {
+async fn wait_for_end(raw: &mut Raw, id: u32, run: &Value) -> Value {
     let arguments = json!({"run_id": run, "wait_s": 50, "until": "all_done"});
     let call = with_tasks(json!({"name": "check_status", "arguments": arguments}));
     raw.ask(id, "tools/call", call).await.0["result"]["structuredContent"]["runs"][0].take()
 }
 
-fn code(answer: &Value) -> i64 {
+fn error_code(answer: &Value) -> i64 {
     answer["error"]["code"].as_i64().unwrap_or_else(|| panic!("{answer}"))
 }
 
 #[tokio::test]
 async fn any_server_reports_a_task_and_it_outlives_the_server_that_created_it() {
     let lab = Lab::fake();
-    let (question, go) = gated(&lab);
+    let (question, go) = gated_run(&lab);
     let mut first = Raw::start(lab.command());
     // For a client with tasks the call does not wait for the end.
     let mut arguments = question.clone();
@@ -59,7 +59,7 @@ async fn any_server_reports_a_task_and_it_outlives_the_server_that_created_it() 
     assert!(message.contains('s') && message.chars().count() <= 200, "{message}");
 
     let mut second = Raw::start(lab.command());
-    let status = get(&mut second, 1, &task).await;
+    let status = get_task(&mut second, 1, &task).await;
     assert_eq!((&status["status"], &status["createdAt"]), (&json!("working"), &created["createdAt"]), "{status}");
     // An identical request returns the same task and says so.
     let repeated = first.ask(2, "tools/call", start(question)).await.0["result"].take();
@@ -71,10 +71,10 @@ async fn any_server_reports_a_task_and_it_outlives_the_server_that_created_it() 
 
     first.child.kill().await.expect("killed");
     std::fs::write(&go, "").expect("written");
-    assert_eq!(end(&mut second, 2, &task).await["state"], "succeeded");
+    assert_eq!(wait_for_end(&mut second, 2, &task).await["state"], "succeeded");
     let mut third = Raw::start(lab.command());
     for raw in [&mut second, &mut third] {
-        let ended = get(raw, 3, &task).await;
+        let ended = get_task(raw, 3, &task).await;
         assert_eq!((&ended["status"], &ended["resultType"]), (&json!("completed"), &json!("complete")), "{ended}");
         assert_eq!(ended["result"]["structuredContent"]["state"], "succeeded", "{ended}");
         assert_eq!((&ended["result"]["isError"], &ended["taskId"]), (&json!(false), &task));
@@ -94,8 +94,8 @@ async fn a_cancelled_task_is_a_killed_run() {
     let mut second = Raw::start(lab.command());
     let ack = second.ask(1, "tasks/cancel", with_tasks(json!({"taskId": task}))).await.0["result"].take();
     assert_eq!(ack["resultType"], "complete", "{ack}");
-    assert_eq!(end(&mut second, 2, &task).await["state"], "killed");
-    let ended = get(&mut first, 3, &task).await;
+    assert_eq!(wait_for_end(&mut second, 2, &task).await["state"], "killed");
+    let ended = get_task(&mut first, 3, &task).await;
     assert_eq!(ended["status"], "cancelled", "{ended}");
     assert!(ended["statusMessage"].as_str().is_some_and(|message| message.starts_with("killed")), "{ended}");
     // Requests to an ended task do not change it.
@@ -104,7 +104,7 @@ async fn a_cancelled_task_is_a_killed_run() {
         let ack = first.ask(id, method, with_tasks(params)).await.0;
         assert_eq!(ack["result"]["resultType"], "complete", "{ack}");
     }
-    assert_eq!(get(&mut first, 6, &task).await, ended);
+    assert_eq!(get_task(&mut first, 6, &task).await, ended);
     first.end().await;
     second.end().await;
     lab.nobody_is_left().await;
@@ -116,8 +116,8 @@ async fn a_failed_run_is_a_completed_task() {
     let mut raw = Raw::start(lab.command());
     let created = raw.ask(1, "tools/call", start(fake("announce\nexit 3"))).await.0["result"].take();
     assert_eq!(created["status"], "working", "the result reports the outcome: {created}");
-    assert_eq!(end(&mut raw, 2, &created["taskId"]).await["state"], "failed");
-    let ended = get(&mut raw, 3, &created["taskId"]).await;
+    assert_eq!(wait_for_end(&mut raw, 2, &created["taskId"]).await["state"], "failed");
+    let ended = get_task(&mut raw, 3, &created["taskId"]).await;
     assert_eq!(ended["status"], "completed", "{ended}");
     let problem = &ended["result"]["structuredContent"]["problem"];
     assert!(problem["hint"].as_str().is_some_and(|hint| !hint.is_empty()), "{ended}");
@@ -155,9 +155,9 @@ async fn a_call_that_starts_nothing_creates_no_task() {
     assert_eq!(listing["result"]["structuredContent"]["runs"], json!([]), "{listing}");
     for (id, task) in [(5, "mg-00000000"), (6, "../../x"), (7, "")] {
         let answer = raw.ask(id, "tasks/get", with_tasks(json!({"taskId": task}))).await.0;
-        assert_eq!(code(&answer), -32602, "{answer}");
+        assert_eq!(error_code(&answer), -32602, "{answer}");
     }
-    assert_eq!(code(&raw.ask(8, "tasks/list", with_tasks(json!({}))).await.0), -32601);
+    assert_eq!(error_code(&raw.ask(8, "tasks/list", with_tasks(json!({}))).await.0), -32601);
     raw.end().await;
     lab.nobody_is_left().await;
 }
@@ -170,19 +170,19 @@ async fn tasks_are_offered_to_clients_that_declare_support() {
     let mut raw = Raw::start(lab.command());
     assert_eq!(extension(&raw.ask(1, "server/discover", with_tasks(json!({}))).await.0), tasks);
     let undeclared = modern("2026-07-28", json!({}), json!({"taskId": "mg-00000000"}));
-    assert_eq!(code(&raw.ask(2, "tasks/get", undeclared).await.0), -32021);
+    assert_eq!(error_code(&raw.ask(2, "tasks/get", undeclared).await.0), -32021);
     raw.end().await;
 
     let mut old = Raw::start(lab.command());
     let hello = old.initialize_with("2025-11-25", json!({"extensions": tasks})).await;
     assert_eq!(extension(&hello), Value::Null, "{hello}");
-    assert_eq!(code(&old.ask(1, "tasks/get", json!({"taskId": "mg-00000000"})).await.0), -32601);
+    assert_eq!(error_code(&old.ask(1, "tasks/get", json!({"taskId": "mg-00000000"})).await.0), -32601);
     old.end().await;
 
     let mut older = Raw::session(&lab).await;
     for (id, method) in (1..).zip(["tasks/get", "tasks/cancel", "tasks/update", "tasks/list", "tasks/result"]) {
         let params = json!({"taskId": "mg-00000000", "inputResponses": {}});
-        assert_eq!(code(&older.ask(id, method, params).await.0), -32601, "{method}");
+        assert_eq!(error_code(&older.ask(id, method, params).await.0), -32601, "{method}");
     }
     older.end().await;
 
@@ -191,7 +191,10 @@ async fn tasks_are_offered_to_clients_that_declare_support() {
     let mut reader = Raw::start(command);
     let found = reader.ask(1, "server/discover", with_tasks(json!({}))).await.0;
     assert_eq!(extension(&found), Value::Null, "{found}");
-    assert_eq!(code(&reader.ask(2, "tasks/cancel", with_tasks(json!({"taskId": "mg-00000000"}))).await.0), -32601);
+    assert_eq!(
+        error_code(&reader.ask(2, "tasks/cancel", with_tasks(json!({"taskId": "mg-00000000"}))).await.0),
+        -32601
+    );
     reader.end().await;
     lab.nobody_is_left().await;
 }
@@ -199,7 +202,7 @@ async fn tasks_are_offered_to_clients_that_declare_support() {
 #[tokio::test]
 async fn a_library_client_follows_a_task_to_its_end() {
     let lab = Lab::fake();
-    let (question, go) = gated(&lab);
+    let (question, go) = gated_run(&lab);
     let config =
         ClientConfig::new(ClientCapabilities::builder().enable_tasks().build(), Implementation::new("it", "1"));
     let mode = ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] };

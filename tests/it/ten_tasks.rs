@@ -37,7 +37,7 @@ impl Agent {
     }
 
     /// Checks that the task took at most this number of calls and bytes.
-    async fn done(self, calls: usize, bytes: usize, lab: &Lab) {
+    async fn check_limits(self, calls: usize, bytes: usize, lab: &Lab) {
         assert!(self.calls <= calls, "{} calls, at most {calls} expected\n{}", self.calls, self.transcript);
         assert!(self.bytes <= bytes, "{} bytes, at most {bytes} expected\n{}", self.bytes, self.transcript);
         self.client.close().await;
@@ -50,7 +50,7 @@ fn shortened(text: &str) -> String {
 }
 
 /// A script that waits for a file after its first answer, so that a task can use the live run.
-fn live(lab: &Lab, then: &str) -> String {
+fn live_script(lab: &Lab, then: &str) -> String {
     format!("announce\nanswer agent_a so far\nuntil {}\n{then}", lab.project().join("gate").display())
 }
 
@@ -63,7 +63,7 @@ async fn one_question() {
     assert_eq!(run["state"], "succeeded");
     let page = agent.call("read_result", json!({"run_id": run["run_id"]})).await;
     assert_eq!((&page["text"], &page["partial"]), (&json!("the first design"), &json!(false)));
-    agent.done(3, 1_000, &lab).await;
+    agent.check_limits(3, 1_000, &lab).await;
 }
 
 /// "Compare these three configs on this question and tell me which won."
@@ -82,7 +82,7 @@ async fn three_configs_on_one_question() {
     for run in runs {
         agent.call("read_result", json!({"run_id": run["run_id"]})).await;
     }
-    agent.done(7, 2_500, &lab).await;
+    agent.check_limits(7, 2_500, &lab).await;
 }
 
 /// "How is that run going that I asked for this morning?" The agent no longer knows its id.
@@ -91,7 +91,7 @@ async fn a_run_is_found_again_without_its_id() {
     let lab = Lab::fake();
     let mut agent = Agent::new(&lab).await;
     let first = lab.client().await;
-    let mut arguments = fake(&live(&lab, "final agent_a done"));
+    let mut arguments = fake(&live_script(&lab, "final agent_a done"));
     arguments["group"] = json!("morning");
     let id = first.start(arguments).await;
     first.until(&id, |run| run["state"] == "running").await;
@@ -102,7 +102,7 @@ async fn a_run_is_found_again_without_its_id() {
     std::fs::write(lab.project().join("gate"), "").expect("written");
     let wait = json!({"run_id": id, "wait_s": 45, "until": "any_done", "since": status["cursor"]});
     assert_eq!(agent.call("check_status", wait).await["runs"][0]["state"], "succeeded");
-    agent.done(2, 700, &lab).await;
+    agent.check_limits(2, 700, &lab).await;
 }
 
 /// "Stop everything of that experiment, and give me what there is by now."
@@ -122,7 +122,7 @@ async fn a_group_is_stopped_and_its_results_are_read() {
         let page = agent.call("read_result", json!({"run_id": receipt["run_id"]})).await;
         assert!(page["partial"] == true && page["text"].as_str().is_some_and(|text| text.starts_with("best of")));
     }
-    agent.done(3, 1_600, &lab).await;
+    agent.check_limits(3, 1_600, &lab).await;
 }
 
 /// "Is there a config for research here that I can run? Check it before it costs anything."
@@ -143,7 +143,7 @@ async fn a_config_is_found_and_checked() {
     let dry = agent.call("run_massgen", json!({"question": "q", "config": config["config"], "dry_run": true})).await;
     assert!(dry["ok"] == false && dry["problems"].to_string().contains("OPENAI_API_KEY"), "{dry}");
     assert!(dry["limits"]["budget_usd"].is_number(), "{dry}");
-    agent.done(2, 3_500, &lab).await;
+    agent.check_limits(2, 3_500, &lab).await;
 }
 
 /// "Run it, but spend no more than half a dollar."
@@ -158,7 +158,7 @@ async fn a_budget_ends_a_run_and_its_best_answer_is_read() {
     assert_eq!((&run["state"], &run["problem"]["code"]), (&json!("over_budget"), &json!("budget_spent")), "{run}");
     let page = agent.call("read_result", json!({"run_id": run["run_id"]})).await;
     assert_eq!(page["text"], "what half a dollar buys");
-    agent.done(3, 1_700, &lab).await;
+    agent.check_limits(3, 1_700, &lab).await;
 }
 
 /// "Run MassGen on this." The first call is invalid; its refusal says how to correct it.
@@ -174,7 +174,7 @@ async fn an_invalid_call_is_corrected_on_the_second_try() {
     let run = agent.run(arguments).await;
     let page = agent.call("read_result", json!({"run_id": run["run_id"]})).await;
     assert_eq!(page["text"], "at last");
-    agent.done(4, 1_300, &lab).await;
+    agent.check_limits(4, 1_300, &lab).await;
 }
 
 /// "Have it write the whole report, and save it." Its 100,000 characters need as few pages as the client's limit permits.
@@ -192,7 +192,7 @@ async fn a_long_answer_is_read_completely() {
         offset = page["next_offset"].as_u64();
     }
     assert_eq!(text, report);
-    agent.done(8, 104_500, &lab).await;
+    agent.check_limits(8, 104_500, &lab).await;
 }
 
 /// "What files did the winner make? Show me the program."
@@ -206,7 +206,7 @@ async fn a_file_of_the_winner_is_read() {
     assert!(files["text"].as_str().is_some_and(|text| text.contains("main.py")), "{files}");
     let file = agent.call("read_result", json!({"run_id": id, "part": "file:main.py"})).await;
     assert_eq!(file["text"], "print(42)");
-    agent.done(2, 900, &lab).await;
+    agent.check_limits(2, 900, &lab).await;
 }
 
 /// "Tell them to mind the costs. And when they are done, ask what they would do with twice the money."
@@ -224,5 +224,5 @@ async fn a_run_is_steered_and_then_continued() {
     let run = agent.run(arguments).await;
     let page = agent.call("read_result", json!({"run_id": run["run_id"]})).await;
     assert_eq!(page["text"], "twice");
-    agent.done(4, 1_300, &lab).await;
+    agent.check_limits(4, 1_300, &lab).await;
 }

@@ -93,7 +93,7 @@ async fn a_program_cannot_distinguish_a_warm_start_from_a_cold_one() {
 
 const CONFIG: &str = "agents:\n  - id: a\n    backend: {type: chatcompletion, model: m}\n";
 /// Prints the values reversed, because keys would be masked.
-const PRINT: &str =
+const PRINT_VARIABLES: &str =
     "print(AT_IMPORT, *((os.environ.get(name) or '')[::-1] for name in ('CORP_MODE', 'OPENAI_API_KEY', 'OTHER')))";
 
 /// A server with these variables, which are passed to MassGen.
@@ -103,12 +103,12 @@ async fn client_with(lab: &Lab, variables: &[(&str, &str)]) -> Client {
     lab.client_of(command).await
 }
 
-async fn printed(lab: &Lab, client: &Client, text: &str) -> (String, String) {
+async fn output_of(lab: &Lab, client: &Client, text: &str) -> (String, String) {
     let (start, [_, output, _]) = run_with(lab, client, text, json!({"config": "c.yaml"})).await;
     (start, output.trim_end().to_owned())
 }
 
-fn warm(output: &str) -> (String, String) {
+fn warm_output(output: &str) -> (String, String) {
     ("warm".to_owned(), output.to_owned())
 }
 
@@ -117,7 +117,7 @@ async fn no_variable_leaks_from_the_warm_process_or_from_run_to_run() {
     let lab = Lab::python(STAND_IN).await.warm();
     lab.put("c.yaml", CONFIG);
     let first = client_with(&lab, &[("CORP_MODE", "x"), ("OPENAI_API_KEY", "key-of-one")]).await;
-    assert_eq!(printed(&lab, &first, PRINT).await, warm("x x eno-fo-yek"));
+    assert_eq!(output_of(&lab, &first, PRINT_VARIABLES).await, warm_output("x x eno-fo-yek"));
     let only = |count: usize| {
         let lab = &lab;
         async move { wait_until("the number of warm processes", || lab.warm_processes().len() == count).await }
@@ -125,12 +125,12 @@ async fn no_variable_leaks_from_the_warm_process_or_from_run_to_run() {
     only(2).await;
     // Another key and a variable that the import did not read: the same warm process is used.
     let second = client_with(&lab, &[("CORP_MODE", "x"), ("OPENAI_API_KEY", "key-of-two"), ("OTHER", "o")]).await;
-    assert_eq!(printed(&lab, &second, PRINT).await, warm("x x owt-fo-yek o"));
-    assert_eq!(printed(&lab, &first, PRINT).await, warm("x x eno-fo-yek"));
+    assert_eq!(output_of(&lab, &second, PRINT_VARIABLES).await, warm_output("x x owt-fo-yek o"));
+    assert_eq!(output_of(&lab, &first, PRINT_VARIABLES).await, warm_output("x x eno-fo-yek"));
     only(2).await;
     // A different value of a variable that the import read: another warm process.
     let third = client_with(&lab, &[("CORP_MODE", "y"), ("OPENAI_API_KEY", "key-of-three")]).await;
-    assert_eq!(printed(&lab, &third, PRINT).await, warm("y y eerht-fo-yek"));
+    assert_eq!(output_of(&lab, &third, PRINT_VARIABLES).await, warm_output("y y eerht-fo-yek"));
     only(3).await;
     for line in lab.warm_processes() {
         let pid = line.split(' ').next().expect("pid");
@@ -265,7 +265,7 @@ async fn env_files_are_read_for_each_run() {
     lab.nobody_is_left().await;
 }
 
-fn signal(pid: &str, signal: &str) {
+fn send_signal(pid: &str, signal: &str) {
     assert!(std::process::Command::new("kill").args([signal, pid]).status().expect("kill").success());
 }
 
@@ -294,7 +294,7 @@ async fn f53_runs_survive_the_warm_process_and_the_next_run_starts_another() {
     let client = lab.client().await;
     let id = start_waiting_run(&lab, &client).await;
     let first = warm_process(&lab).await;
-    signal(&first, "-KILL");
+    send_signal(&first, "-KILL");
     wait_until("the process is gone", || lab.warm_processes().is_empty()).await;
     lab.put("go", "");
     assert_eq!(client.end(&id).await["exit"], "0");
@@ -311,7 +311,7 @@ async fn f54_a_run_whose_keeper_is_killed_ends_completely_with_exit_unknown() {
     let client = lab.client().await;
     let id = start_waiting_run(&lab, &client).await;
     let keeper = lab.record(&id)["keeper"]["pid"].to_string();
-    signal(&keeper, "-KILL");
+    send_signal(&keeper, "-KILL");
     let run = client.end(&id).await;
     assert_eq!((&run["state"], &run["exit"]), (&json!("lost"), &json!("unknown")), "{run}");
     lab.only_servers_are_left().await;
@@ -324,10 +324,10 @@ async fn f55_a_warm_process_that_does_not_answer_makes_runs_cold() {
     let lab = Lab::python(STAND_IN).await.warm();
     let client = lab.client().await;
     let pid = warm_process(&lab).await;
-    signal(&pid, "-STOP");
+    send_signal(&pid, "-STOP");
     let (start, [exit, ..]) = run(&lab, &client, "sys.exit(3)").await;
     assert_eq!((start.as_str(), exit.as_str()), ("cold", "\"3\""));
-    signal(&pid, "-CONT");
+    send_signal(&pid, "-CONT");
     // The request that timed out starts nothing after the process continues.
     assert_eq!(run(&lab, &client, "sys.exit(3)").await.0, "warm");
     client.close().await;

@@ -8,10 +8,10 @@ use crate::lab::{Client, Lab};
 /// Variables with their values.
 type Variables = &'static [(&'static str, &'static str)];
 
-const SIX: Variables = &[("LOGNAME", "u"), ("SHELL", "/bin/sh"), ("TERM", "xterm"), ("USER", "u")];
+const CLIENT_VARIABLES: Variables = &[("LOGNAME", "u"), ("SHELL", "/bin/sh"), ("TERM", "xterm"), ("USER", "u")];
 
 /// Prints the environment, the encodings, the locale and the time zone of an interpreter.
-const SEE: &str = "import locale, time\nprint(*(f'{n}={v}' for n, v in sorted(os.environ.items()) if n not in ('PATH', 'MASSGEN_LOG_BASE_DIR')), \
+const PRINT_ENVIRONMENT: &str = "import locale, time\nprint(*(f'{n}={v}' for n, v in sorted(os.environ.items()) if n not in ('PATH', 'MASSGEN_LOG_BASE_DIR')), \
      sep='\\n')\nprint(locale.setlocale(locale.LC_CTYPE), sys.getfilesystemencoding(), locale.getpreferredencoding(False).lower(), time.tzname, \
      [(s.encoding, s.errors) for s in (sys.stdin, sys.stdout, sys.stderr)])";
 
@@ -42,13 +42,13 @@ async fn run(lab: &Lab, client: &Client, arguments: Value) -> (String, String, S
 
 async fn environment_of(lab: &Lab, variables: &[(&str, &str)]) -> (String, String, String) {
     let client = lab.client_of(lab.command_with(variables)).await;
-    let status = run(lab, &client, json!({"question": SEE, "config": "@rehearsal", "fresh": true})).await;
+    let status = run(lab, &client, json!({"question": PRINT_ENVIRONMENT, "config": "@rehearsal", "fresh": true})).await;
     client.close().await;
     status
 }
 
-const UTF_8: &[Variables] = &[
-    SIX,
+const UTF_8_LOCALES: &[Variables] = &[
+    CLIENT_VARIABLES,
     &[],
     &[("LANG", "C")],
     &[("LANG", "C.UTF-8")],
@@ -62,7 +62,7 @@ const UTF_8: &[Variables] = &[
 async fn a_run_sees_what_its_own_interpreter_would_see() {
     let lab = Lab::python(STAND_IN).await;
     let others: &[Variables] = &[&[("LC_ALL", "POSIX")], &[("TZ", "Asia/Tokyo")]];
-    let all = [UTF_8, others].concat();
+    let all = [UTF_8_LOCALES, others].concat();
     let mut cold = Vec::new();
     for variables in &all {
         cold.push(environment_of(&lab, variables).await.2);
@@ -79,14 +79,14 @@ async fn a_run_sees_what_its_own_interpreter_would_see() {
 
 /// A run of real MassGen: the kind of start, the reason of a cold start, its answer, and the kinds of its events in order.
 #[derive(Debug, PartialEq)]
-struct Seen {
+struct Observation {
     start: String,
     because: String,
     answer: String,
     events: Vec<String>,
 }
 
-async fn observe(lab: &Lab, client: &Client, context: &str) -> Seen {
+async fn observe(lab: &Lab, client: &Client, context: &str) -> Observation {
     let question = json!({"question": "What is 6*7?", "config": "c.yaml", "context": context, "fresh": true});
     let (id, start, because) = {
         let id = client.start(question).await;
@@ -105,7 +105,7 @@ async fn observe(lab: &Lab, client: &Client, context: &str) -> Seen {
         let event: Value = serde_json::from_str(line).expect("JSON");
         format!("{} {}", event["event_type"], event["agent_id"])
     };
-    Seen { start, because, answer, events: events.lines().map(kind).collect() }
+    Observation { start, because, answer, events: events.lines().map(kind).collect() }
 }
 
 /// Variables of every run here: an invalid key, and a closed proxy for MassGen's requests for price lists.
@@ -121,14 +121,14 @@ const OFFLINE: Variables = &[
 
 /// The client's variables, the `context` of the run, and the number of warm processes afterwards.
 const MATRIX: &[(Variables, &str, usize)] = &[
-    (SIX, "none", 1),
+    (CLIENT_VARIABLES, "none", 1),
     (&[], "none", 1),
     (&[("LANG", "C")], "none", 1),
     (&[("LANG", "xx_XX.UTF-8")], "none", 1),
     // This variable does not reach MassGen.
     (&[("PYTHONUTF8", "1")], "none", 1),
     // `configs/.env` exists in the project.
-    (SIX, "read", 1),
+    (CLIENT_VARIABLES, "read", 1),
     (&[("LC_ALL", "POSIX")], "none", 1),
     (&[("TZ", "Asia/Tokyo")], "none", 2),
     (&[("ALL_PROXY", "http://127.0.0.1:9")], "none", 3),
@@ -141,15 +141,15 @@ async fn the_second_run_of_real_massgen_is_warm_in_every_environment() {
     let lab = Lab::real().await;
     lab.put("c.yaml", &config);
     lab.put("configs/.env", "SOME_API_KEY=of-the-project\n");
-    let client = lab.client_of(lab.command_with(&[OFFLINE, SIX].concat())).await;
+    let client = lab.client_of(lab.command_with(&[OFFLINE, CLIENT_VARIABLES].concat())).await;
     let cold = observe(&lab, &client, "none").await;
     assert_eq!((cold.start.as_str(), cold.because.as_str()), ("cold", "the setting `warm` is off"));
     client.close().await;
 
     let lab = lab.with_warm_starts();
-    let warm = Seen { start: "warm".to_owned(), because: String::new(), ..cold };
+    let warm = Observation { start: "warm".to_owned(), because: String::new(), ..cold };
     for (variables, context, processes) in MATRIX {
-        twice(&lab, &[OFFLINE, variables].concat(), context, &warm).await;
+        run_twice(&lab, &[OFFLINE, variables].concat(), context, &warm).await;
         assert_eq!(lab.warm_processes().len(), *processes, "{variables:?}");
     }
     let client = lab.client_of(lab.command_with(&[OFFLINE, &[("TZ", "Europe/Paris")]].concat())).await;
@@ -161,7 +161,7 @@ async fn the_second_run_of_real_massgen_is_warm_in_every_environment() {
     lab.nobody_is_left().await;
 }
 
-async fn twice(lab: &Lab, variables: &[(&str, &str)], context: &str, warm: &Seen) {
+async fn run_twice(lab: &Lab, variables: &[(&str, &str)], context: &str, warm: &Observation) {
     let client = lab.client_of(lab.command_with(variables)).await;
     for number in 1..=2 {
         assert_eq!(observe(lab, &client, context).await, *warm, "run {number} with {variables:?}");

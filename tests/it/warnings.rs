@@ -7,11 +7,11 @@ use tokio::process::Command;
 use crate::lab::Lab;
 
 const QUESTION: &str = "#!fake\nannounce\nfinal agent_a x";
-const TWO: &str = "agents: [{id: a, backend: {type: openai}}, {id: b, backend: {type: gemini}}]\n";
+const TWO_AGENTS: &str = "agents: [{id: a, backend: {type: openai}}, {id: b, backend: {type: gemini}}]\n";
 const KEYS: [&str; 4] = ["OPENAI_API_KEY", "GEMINI_API_KEY", "GOOGLE_API_KEY", "ANTHROPIC_API_KEY"];
 
 /// A server with only these keys in its environment.
-fn server(lab: &Lab, keys: &[(&str, &str)]) -> Command {
+fn server_with_keys(lab: &Lab, keys: &[(&str, &str)]) -> Command {
     let mut command = lab.command();
     KEYS.iter().for_each(|name| {
         command.env_remove(name);
@@ -44,8 +44,8 @@ fn codes(answer: &Value) -> Vec<String> {
 #[tokio::test]
 async fn missing_keys_are_warnings_at_the_start_and_the_run_starts() {
     let lab = Lab::fake();
-    lab.put("two.yaml", TWO);
-    let client = lab.client_of(server(&lab, &[])).await;
+    lab.put("two.yaml", TWO_AGENTS);
+    let client = lab.client_of(server_with_keys(&lab, &[])).await;
     let arguments = json!({"question": QUESTION, "config": "two.yaml"});
     let answer = client.call("run_massgen", arguments.clone()).await;
     let expected = ["GOOGLE_API_KEY or GEMINI_API_KEY is not set", "OPENAI_API_KEY is not set"];
@@ -69,11 +69,11 @@ async fn a_key_from_any_source_that_massgen_reads_is_found() {
         [("home/.massgen/.env", "none"), ("home/.config/massgen/.env", "none"), ("project/configs/.env", "read")]
     {
         let lab = Lab::fake();
-        lab.put("two.yaml", TWO);
+        lab.put("two.yaml", TWO_AGENTS);
         let file = lab.home().parent().expect("root").join(path);
         std::fs::create_dir_all(file.parent().expect("folder")).expect("mkdir");
         std::fs::write(&file, "OPENAI_API_KEY=sk-canary-of-a-test\nANTHROPIC_API_KEY=\n").expect("written");
-        let client = lab.client_of(server(&lab, &[("GEMINI_API_KEY", "canary-of-a-test")])).await;
+        let client = lab.client_of(server_with_keys(&lab, &[("GEMINI_API_KEY", "canary-of-a-test")])).await;
         let arguments = json!({"question": QUESTION, "config": "two.yaml", "context": context});
         let answer = client.call("run_massgen", arguments).await;
         let without_files = if context == "none" { vec![] } else { vec!["context_unused"] };
@@ -98,7 +98,7 @@ async fn settings_without_effect_in_the_background_are_warnings() {
          snapshot_storage: s, agent_temporary_workspace: t}}\n"
     ));
     lab.put("notes.md", "notes");
-    let client = lab.client_of(server(&lab, &[("DOCKER_HOST", "unix:///nowhere/docker.sock")])).await;
+    let client = lab.client_of(server_with_keys(&lab, &[("DOCKER_HOST", "unix:///nowhere/docker.sock")])).await;
     let ask = async |question: &str, extra: Value| {
         let mut arguments = json!({"question": format!("{QUESTION}\nprint {question}"), "config": "odd.yaml"});
         arguments.as_object_mut().expect("object").extend(extra.as_object().cloned().unwrap_or_default());
@@ -128,8 +128,8 @@ async fn settings_without_effect_in_the_background_are_warnings() {
 async fn an_experiment_reports_each_warning_once() {
     let lab = Lab::fake();
     lab.put("one.yaml", "agents: [{id: a, backend: {type: openai}}]\n");
-    lab.put("two.yaml", TWO);
-    let client = lab.client_of(server(&lab, &[])).await;
+    lab.put("two.yaml", TWO_AGENTS);
+    let client = lab.client_of(server_with_keys(&lab, &[])).await;
     let questions = [format!("{QUESTION}\nprint @a.md"), format!("{QUESTION}\nprint two"), format!("{QUESTION}\n ")];
     let arguments = json!({"questions": questions, "configs": ["one.yaml", "two.yaml"], "repeat": 2, "group": "many"});
     let expected = ["api_key_missing", "api_key_missing", "reference_not_read"];
@@ -147,9 +147,9 @@ async fn a_dry_run_reports_each_warning_once() {
     let lab = Lab::scripted(
         r#"echo '{"valid": true, "warning_count": 1, "warnings": [{"message": "old key", "location": "ui"}]}'"#,
     );
-    lab.put("two.yaml", TWO);
+    lab.put("two.yaml", TWO_AGENTS);
     lab.put("one.yaml", "agents: [{id: a, backend: {type: openai}}]\n");
-    let client = lab.client_of(server(&lab, &[])).await;
+    let client = lab.client_of(server_with_keys(&lab, &[])).await;
     let arguments = json!({"question": "@notes.md", "config": "two.yaml", "dry_run": true});
     let dry = client.call("run_massgen", arguments).await;
     assert_eq!(codes(&dry), ["reference_not_read", "massgen_warns"], "{dry}");

@@ -9,7 +9,7 @@ use std::process::Stdio;
 use serde_json::json;
 use tokio::process::Command;
 
-use super::{server_under, shell, succeeds, with_launcher};
+use super::{check_run_succeeds, server_under, shell, with_launcher};
 use crate::lab::{Client, Lab, PROGRAM, fake};
 
 /// A server without a project setting, in a working folder.
@@ -24,7 +24,7 @@ fn without_project(lab: &Lab, working: &Path) -> Command {
 const CONFIG: &str = "agents:\n  - id: a\n    backend: {type: chatcompletion, model: m}\n";
 
 /// Calls that need a project are refused with a hint on how to name one; other calls work.
-async fn has_no_project(lab: &Lab, client: &Client, reason: &str) {
+async fn check_without_project(lab: &Lab, client: &Client, reason: &str) {
     let relative = |path: PathBuf| path.strip_prefix("/").expect("absolute").to_str().expect("UTF-8").to_owned();
     let (config, question) = (relative(lab.put("c.yaml", CONFIG)), relative(lab.put("q.txt", "a question")));
     for (arguments, code) in [
@@ -44,14 +44,14 @@ async fn has_no_project(lab: &Lab, client: &Client, reason: &str) {
     let listed = client.call("list_configs", json!({})).await;
     let configs = listed["configs"].as_array().expect("a list");
     assert!(configs.iter().all(|config| config["source"] != "project"), "{listed}");
-    succeeds(lab, client).await;
+    check_run_succeeds(lab, client).await;
 }
 
 #[tokio::test]
 async fn the_root_folder_is_a_project_only_if_it_is_named() {
     let lab = Lab::fake();
     let client = lab.client_of(without_project(&lab, Path::new("/"))).await;
-    has_no_project(&lab, &client, "the working folder is `/`").await;
+    check_without_project(&lab, &client, "the working folder is `/`").await;
     client.close().await;
     let mut doctor = without_project(&lab, Path::new("/"));
     let report = doctor.args(["doctor", "--no-rehearsal", "--json"]).output().await.expect("ran");
@@ -72,12 +72,12 @@ async fn the_root_folder_is_a_project_only_if_it_is_named() {
 }
 
 /// A shell command that removes its working folder.
-const REMOVES: &str = "rmdir \"$PWD\"";
+const REMOVE_WORKING_FOLDER: &str = "rmdir \"$PWD\"";
 
 #[tokio::test]
 async fn a_server_works_in_a_removed_working_folder() {
     let lab = Lab::fake();
-    let shell = shell(REMOVES);
+    let shell = shell(REMOVE_WORKING_FOLDER);
     let launcher = shell.each_ref().map(String::as_str);
     let working = || {
         let folder = lab.home().join("working");
@@ -101,7 +101,7 @@ async fn a_server_works_in_a_removed_working_folder() {
     let mut gone = with_launcher(&launcher, &without_project(&lab, &folder));
     gone.current_dir(&folder);
     let client = lab.client_of(gone).await;
-    has_no_project(&lab, &client, "the working folder is gone").await;
+    check_without_project(&lab, &client, "the working folder is gone").await;
     client.close().await;
 
     let folder = working();
@@ -137,7 +137,7 @@ async fn a_call_that_needs_a_removed_folder_names_it() {
     assert!(is_refused && answer["code"] == "no_project" && says_which(&answer["message"]), "{answer}");
     let (is_refused, answer) = client.ask("run_massgen", json!({"question": "q", "config": "team.yaml"})).await;
     assert!(is_refused && answer["code"] == "config_missing" && says_which(&answer["message"]), "{answer}");
-    succeeds(&lab, &client).await;
+    check_run_succeeds(&lab, &client).await;
     client.close().await;
     lab.nobody_is_left().await;
 }
@@ -178,7 +178,7 @@ async fn a_name_that_is_not_utf8_is_refused_before_anything_is_written() {
     let mut command = without_project(&lab, &not_utf8);
     command.env("HOME", &not_utf8);
     let client = lab.client_of(command).await;
-    has_no_project(&lab, &client, "not UTF-8").await;
+    check_without_project(&lab, &client, "not UTF-8").await;
     client.close().await;
     lab.nobody_is_left().await;
 }
@@ -213,14 +213,14 @@ async fn a_server_without_a_state_folder_says_how_to_name_another() {
 async fn a_state_folder_that_is_removed_during_a_session_is_created_again() {
     let lab = Lab::fake();
     let client = lab.client().await;
-    succeeds(&lab, &client).await;
+    check_run_succeeds(&lab, &client).await;
     lab.only_servers_are_left().await;
     std::fs::remove_dir_all(lab.state()).expect("removed");
     assert_eq!(client.call("check_status", json!({})).await["runs"], json!([]));
-    succeeds(&lab, &client).await;
+    check_run_succeeds(&lab, &client).await;
     lab.only_servers_are_left().await;
     std::fs::remove_dir_all(lab.state()).expect("removed");
-    succeeds(&lab, &client).await;
+    check_run_succeeds(&lab, &client).await;
     assert_eq!(lab.state().metadata().expect("made").mode() & 0o777, 0o700);
     client.close().await;
     lab.nobody_is_left().await;

@@ -7,7 +7,7 @@ use std::process::Stdio;
 use serde_json::json;
 use tokio::process::Command;
 
-use super::{server_under, setting, shell, succeeds, with_launcher};
+use super::{check_run_succeeds, checked_launcher, server_under, shell, with_launcher};
 use crate::lab::{Lab, PATIENCE, fake};
 
 #[tokio::test]
@@ -20,9 +20,9 @@ async fn runs_succeed_with_odd_streams_and_limits() {
         ("ulimit -n 24", "ulimit -n", "24"),
     ] {
         let (lab, shell) = (Lab::fake(), shell(setup));
-        let launcher = setting(&shell, check, left).await;
+        let launcher = checked_launcher(&shell, check, left).await;
         let client = lab.client_of(server_under(&lab, &launcher)).await;
-        succeeds(&lab, &client).await;
+        check_run_succeeds(&lab, &client).await;
         client.close().await;
         lab.nobody_is_left().await;
     }
@@ -69,7 +69,7 @@ async fn under_any_umask_only_the_owner_can_read_a_run() {
     for (umask, massgens) in [("0777", "0077"), ("0000", "0000"), ("0027", "0027")] {
         let (lab, shell) =
             (Lab::scripted("umask; mkdir \"$MASSGEN_LOG_BASE_DIR/log_1\""), shell(&format!("umask {umask}")));
-        let launcher = setting(&shell, "umask", umask).await;
+        let launcher = checked_launcher(&shell, "umask", umask).await;
         let client = lab.client_of(server_under(&lab, &launcher)).await;
         let id = client.start(json!({"question": "q", "config": "@rehearsal"})).await;
         client.end(&id).await;
@@ -88,7 +88,7 @@ async fn under_any_umask_only_the_owner_can_read_a_run() {
 async fn a_warm_run_has_the_umask_of_its_own_launcher() {
     let lab = Lab::python("import os\nif __name__ == '__main__':\n    print(oct(os.umask(0)))\n").await.warm();
     let shell = shell("umask 0007");
-    let launcher = setting(&shell, "umask", "0007").await;
+    let launcher = checked_launcher(&shell, "umask", "0007").await;
     let client = lab.client_of(server_under(&lab, &launcher)).await;
     let id = client.start(json!({"question": "q", "config": "@rehearsal"})).await;
     client.end(&id).await;
@@ -104,14 +104,14 @@ async fn a_warm_run_has_the_umask_of_its_own_launcher() {
 #[tokio::test]
 async fn a_limit_on_file_sizes_ends_neither_server_nor_run() {
     let (lab, shell) = (Lab::fake(), shell("ulimit -f 0"));
-    let launcher = setting(&shell, "ulimit -f", "0").await;
+    let launcher = checked_launcher(&shell, "ulimit -f", "0").await;
     let client = lab.client_of(server_under(&lab, &launcher)).await;
     assert_eq!(client.refused("run_massgen", fake("announce")).await, "state_folder");
     assert_eq!(client.call("check_status", json!({})).await["runs"], json!([]));
     client.close().await;
 
     let (lab, shell) = (Lab::fake(), self::shell("ulimit -f 200"));
-    let launcher = setting(&shell, "ulimit -f", "200").await;
+    let launcher = checked_launcher(&shell, "ulimit -f", "200").await;
     let client = lab.client_of(server_under(&lab, &launcher)).await;
     let id = client.start(fake("announce\nflood 20000\nfinal agent_a done")).await;
     let run = client.end(&id).await;

@@ -46,7 +46,7 @@ async fn answer(mut connection: TcpStream, calls: Calls) -> Option<()> {
         "not_json" => {
             send(&mut connection, 200, "text/html", "", "<html><body>Welcome to the proxy</body></html>").await
         }
-        "stream_cut" => connection.write_all(cut_stream(&provider).as_bytes()).await.ok(),
+        "stream_cut" => connection.write_all(truncated_stream(&provider).as_bytes()).await.ok(),
         _ => fail(&mut connection, &provider, fault).await,
     }
 }
@@ -92,7 +92,7 @@ async fn send(connection: &mut TcpStream, status: u64, kind: &str, headers: &str
 }
 
 /// The start of a valid streamed answer without its end.
-fn cut_stream(provider: &str) -> String {
+fn truncated_stream(provider: &str) -> String {
     let event = match provider {
         "openai" | "grok" => {
             "event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"delta\":\"Hel\"}\n\n"
