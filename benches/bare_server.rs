@@ -1,5 +1,5 @@
-//! The least that a server on this machine can cost: rmcp's own transport and one tool that always says the same. It is what
-//! `benches/wire.rs` holds the real server against, and it is never installed.
+//! The baseline of `benches/wire`: the smallest possible server, with rmcp's own transport and one tool with a constant answer.
+//! It is never installed.
 
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ErrorData, ListToolsResult, PaginatedRequestParams,

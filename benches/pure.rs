@@ -1,5 +1,5 @@
-//! What is computed alone: status.json → digest, record → what an agent reads, text → page. Numbers of one process without any
-//! other, by criterion: `cargo bench --bench pure`.
+//! Pure computations in one process, measured with criterion: status.json → digest, record → view, text → page.
+//! `cargo bench --bench pure`.
 
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use massgen_mcp::secrets::Secrets;
 use massgen_mcp::view::{self, Detail, RunExtras};
 use serde_json::Value;
 
-/// Real files of MassGen, the smallest and the largest, and one that goes on growing as the largest did.
+/// Real status files of MassGen, from small to large, and the largest one repeated to 2 MB.
 fn samples() -> [(&'static str, Vec<u8>); 4] {
     let read = |name: &str| {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/status");
@@ -29,7 +29,7 @@ fn samples() -> [(&'static str, Vec<u8>); 4] {
     ]
 }
 
-/// A status.json that has grown to so many bytes: its lists are as they are, some times over.
+/// Enlarges a status.json to this number of bytes by repeating the items of its lists.
 fn grown(status: &[u8], bytes: usize) -> Vec<u8> {
     let status: Value = serde_json::from_slice(status).expect("JSON");
     let mut grown = status.clone();
@@ -38,15 +38,15 @@ fn grown(status: &[u8], bytes: usize) -> Vec<u8> {
         if text.len() >= bytes {
             return text;
         }
-        more(&mut grown, &status);
+        repeat_items(&mut grown, &status);
     }
 }
 
-fn more(grown: &mut Value, by: &Value) {
+fn repeat_items(grown: &mut Value, by: &Value) {
     match (grown, by) {
         (Value::Array(list), Value::Array(same)) => list.extend(same.iter().cloned()),
         (Value::Object(object), Value::Object(same)) => {
-            object.iter_mut().for_each(|(key, inner)| same.get(key).into_iter().for_each(|by| more(inner, by)));
+            object.iter_mut().for_each(|(key, inner)| same.get(key).into_iter().for_each(|by| repeat_items(inner, by)));
         }
         (_, _) => {}
     }

@@ -1,7 +1,7 @@
-//! The loop as a program of your own would do it with rmcp: start, wait, read, and stop what is no longer needed.
+//! A client program with rmcp: start a run, wait, read the result, and stop a run that is no longer needed.
 //!
 //! `cargo run --example client -- "a question" [config]` against the `massgen-mcp` in PATH, or the one in `MASSGEN_MCP`.
-//! Without a config it practises with the rehearsal: real MassGen, scripted model, no key.
+//! Without a config it uses the rehearsal: real MassGen, scripted model, no key.
 
 use std::io::Write;
 
@@ -47,7 +47,7 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A call and its answer; a refusal is an error with its hint.
+/// Calls a tool and returns its answer. A refusal is an error that contains the hint.
 async fn call(session: &RunningService<RoleClient, ()>, tool: &'static str, arguments: Value) -> anyhow::Result<Value> {
     let arguments = arguments.as_object().cloned().unwrap_or_default();
     let answer = session.call_tool(CallToolRequestParams::new(tool).with_arguments(arguments)).await?;

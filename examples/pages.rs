@@ -1,5 +1,5 @@
-//! The pages for people, of a run and of a group that never were: `cargo run --example pages -- FOLDER` writes them there.
-//! `scripts/pictures` makes the pictures in docs/ of them.
+//! Example HTML pages of an invented run and an invented group: `cargo run --example pages -- FOLDER` writes them to the folder.
+//! `scripts/pictures` makes the pictures in docs/ from them.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -28,7 +28,7 @@ rather drop the slowest ten tests than add a runner, and we did not find a way t
 
 fn main() -> anyhow::Result<()> {
     let folder = PathBuf::from(std::env::args().nth(1).context("give a folder")?);
-    std::fs::write(folder.join("run.html"), run_page(&record()?, &story(), Some(ANSWER), None))?;
+    std::fs::write(folder.join("run.html"), run_page(&record()?, &timeline(), Some(ANSWER), None))?;
     std::fs::write(folder.join("group.html"), group_page(&table()?, None))?;
     Ok(())
 }
@@ -77,9 +77,9 @@ fn record() -> anyhow::Result<RunRecord> {
     })
 }
 
-/// Each round: whose, its kind, its outcome, from when to when, tokens read and written, dollars.
-type Told = (&'static str, &'static str, &'static str, f64, f64, u64, u64, f64);
-const ROUNDS: &[Told] = &[
+/// A round: agent, kind, outcome, start and end in seconds, tokens read and written, cost in dollars.
+type RoundRow = (&'static str, &'static str, &'static str, f64, f64, u64, u64, f64);
+const ROUNDS: &[RoundRow] = &[
     ("agent_a", "initial_answer", "answer", 0.0, 61.0, 14_200, 2_900, 0.0521),
     ("agent_b", "initial_answer", "restarted", 0.0, 62.0, 9_800, 1_100, 0.0288),
     ("agent_b", "initial_answer", "answer", 62.0, 148.0, 31_400, 3_800, 0.0913),
@@ -92,18 +92,18 @@ const ROUNDS: &[Told] = &[
     ("agent_b", "presentation", "presentation", 227.0, 301.0, 21_000, 2_300, 0.0639),
 ];
 
-fn story() -> Timeline {
+fn timeline() -> Timeline {
     let source = SourcePath::from("logs/log_1/turn_1/attempt_1/metrics_summary.json");
-    let round = |(place, told): (usize, &Told)| Round {
-        agent: told.0.to_owned(),
-        number: ROUNDS[..place].iter().filter(|other| other.0 == told.0).count() as u64,
-        kind: told.1.to_owned(),
-        outcome: told.2.to_owned(),
-        start: told.3,
-        end: told.4,
-        input_tokens: told.5,
-        output_tokens: told.6,
-        cost_usd: Some(told.7),
+    let round = |(index, row): (usize, &RoundRow)| Round {
+        agent: row.0.to_owned(),
+        number: ROUNDS[..index].iter().filter(|other| other.0 == row.0).count() as u64,
+        kind: row.1.to_owned(),
+        outcome: row.2.to_owned(),
+        start: row.3,
+        end: row.4,
+        input_tokens: row.5,
+        output_tokens: row.6,
+        cost_usd: Some(row.7),
         source: source.clone(),
     };
     Timeline {
@@ -154,15 +154,15 @@ fn story() -> Timeline {
 }
 
 fn agent((id, model): (&str, &str)) -> AgentTotals {
-    let mine = || ROUNDS.iter().filter(|round| round.0 == id);
+    let rounds = || ROUNDS.iter().filter(|round| round.0 == id);
     AgentTotals {
         id: id.to_owned(),
         model: Some(model.to_owned()),
-        input_tokens: mine().map(|round| round.5).sum(),
-        output_tokens: mine().map(|round| round.6).sum(),
-        cost_usd: Some(mine().map(|round| round.7).sum()),
-        model_wait_s: Some(mine().map(|round| (round.4 - round.3) * 0.7).sum()),
-        model_calls: Some(mine().count() as u64 * 3),
+        input_tokens: rounds().map(|round| round.5).sum(),
+        output_tokens: rounds().map(|round| round.6).sum(),
+        cost_usd: Some(rounds().map(|round| round.7).sum()),
+        model_wait_s: Some(rounds().map(|round| (round.4 - round.3) * 0.7).sum()),
+        model_calls: Some(rounds().count() as u64 * 3),
         source: SourcePath::from("logs/log_1/turn_1/attempt_1/status.json"),
     }
 }
@@ -227,7 +227,7 @@ fn tools(source: &SourcePath) -> Vec<ToolCall> {
     all
 }
 
-/// How each arm does on average: seconds, dollars, tokens.
+/// The averages of each arm: seconds, dollars, tokens.
 const ARMS: [(&str, f64, f64, f64); 3] = [
     ("team.yaml", 310.0, 0.41, 168_000.0),
     ("team.yaml, without votes", 170.0, 0.24, 96_000.0),
@@ -249,42 +249,42 @@ fn table() -> anyhow::Result<ComparisonTable> {
     }) {
         trials.push(trial(arm, question, repeat)?);
     }
-    let of = Comparison {
+    let comparison = Comparison {
         group: "tests-2026-05".to_owned(),
         arms: ARMS.map(|arm| arm.0.to_owned()).to_vec(),
         questions: questions.map(str::to_owned).to_vec(),
         trials,
     };
-    Ok(ComparisonTable::new(of))
+    Ok(ComparisonTable::new(comparison))
 }
 
-/// Repeats of a question are answered alike, and not the same.
+/// The answers to repeats of a question are similar but not equal.
 fn answer(question: usize, repeat: u32) -> String {
-    let words =
+    let sentences =
         ["The queue keeps the order in which runs came", "No run waits longer than the oldest", "Nothing is lost"];
-    let more = "and each slot is given to the first that waits ".repeat(repeat as usize * 12);
-    format!("{} {more}", words[question % words.len()])
+    let filler = "and each slot is given to the first that waits ".repeat(repeat as usize * 12);
+    format!("{} {filler}", sentences[question % sentences.len()])
 }
 
 fn trial(arm: usize, question: usize, repeat: u32) -> anyhow::Result<Trial> {
-    let place = arm * 24 + question * 4 + repeat as usize;
-    // Numbers that look as if they were measured, the same whenever this runs.
-    let luck = |salt: usize| 0.72 + ((place * 37 + salt * 61 + place * place * 13) % 56) as f64 / 100.0;
+    let index = arm * 24 + question * 4 + repeat as usize;
+    // Plausible numbers, equal in every run of this program.
+    let factor = |seed: usize| 0.72 + ((index * 37 + seed * 61 + index * index * 13) % 56) as f64 / 100.0;
     let (_, took, cost, tokens) = ARMS[arm];
-    let succeeded = place % 11 != 7;
-    let (agent, model) = if place % 4 == 1 { ("agent_a", "gpt-5") } else { ("agent_b", "claude-sonnet-4-5") };
+    let succeeded = index % 11 != 7;
+    let (agent, model) = if index % 4 == 1 { ("agent_a", "gpt-5") } else { ("agent_b", "claude-sonnet-4-5") };
     Ok(Trial {
-        run: format!("mg-000000{:02}", place).parse()?,
+        run: format!("mg-000000{:02}", index).parse()?,
         arm,
         question,
         repeat,
         state: if succeeded { "succeeded" } else { "timed_out" }.to_owned(),
-        took_s: Some(took * luck(1)),
-        cost_usd: Some(cost * luck(2)),
-        tokens: Some((tokens * luck(3)) as u64),
+        took_s: Some(took * factor(1)),
+        cost_usd: Some(cost * factor(2)),
+        tokens: Some((tokens * factor(3)) as u64),
         answer: succeeded.then(|| answer(question, repeat)),
         winner: succeeded.then(|| agent.to_owned()),
         model: succeeded.then(|| model.to_owned()),
-        votes: [("agent2.1".to_owned(), 2), ("agent1.1".to_owned(), u32::from(place.is_multiple_of(3)))].into(),
+        votes: [("agent2.1".to_owned(), 2), ("agent1.1".to_owned(), u32::from(index.is_multiple_of(3)))].into(),
     })
 }

@@ -1,9 +1,9 @@
-//! A soak: a thousand runs, fifty at a time, with a random kill or the end of a server every second.
+//! A soak test: a thousand runs, fifty at a time, with a random kill of a run or a server every second.
 //!
-//! `cargo run --release --example soak [-- RUNS_URI [AT_A_TIME]]` prints at the end how many runs were lost, how many answers were
-//! wrong, how many processes are left, and what a server that lived through it all holds of descriptors and memory.
-//! This one program plays every part (server, supervisor, exec step, MassGen's stand-in), by its first argument, so that it is
-//! the library as it is that is soaked. It reaches nothing beyond this machine and leaves nothing behind.
+//! `cargo run --release --example soak [-- RUNS [AT_A_TIME]]` prints the numbers of lost runs, wrong answers and remaining processes,
+//! and the file descriptors and memory of a server that lived through the whole test.
+//! This program has all roles (server, supervisor, exec step, MassGen's stand-in), selected by its first argument, so it tests the
+//! library itself. It uses no network and leaves no process or file.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -23,7 +23,7 @@ use rmcp::service::{Peer, RoleClient, RunningService};
 use rmcp::transport::TokioChildProcess;
 use serde_json::{Value, json};
 
-/// This very program.
+/// The path of this program.
 const ME: &str = "/proc/self/exe";
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -39,9 +39,9 @@ fn main() -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn number(args: &[OsString], place: usize, usual: usize) -> anyhow::Result<usize> {
-    let given = args.get(place).map(|text| text.to_string_lossy().parse().context("give numbers: RUNS AT_A_TIME"));
-    given.unwrap_or(Ok(usual))
+fn number(args: &[OsString], index: usize, default: usize) -> anyhow::Result<usize> {
+    let argument = args.get(index).map(|text| text.to_string_lossy().parse().context("give numbers: RUNS AT_A_TIME"));
+    argument.unwrap_or(Ok(default))
 }
 
 fn runtime(one_thread: bool) -> std::io::Result<tokio::runtime::Runtime> {
@@ -56,7 +56,7 @@ fn runtime(one_thread: bool) -> std::io::Result<tokio::runtime::Runtime> {
 async fn serve(home: &Path, massgen: &Path) -> anyhow::Result<()> {
     let mut settings = Flags::default().resolve()?;
     settings.massgen = Some(massgen.to_owned());
-    // The pace of the soak is the client's; the queue and its limits have tests of their own.
+    // The client sets the pace of the soak test; other tests cover the queue and its limits.
     (settings.limits.max_runs, settings.limits.starts_per_minute) = (1000, 10_000);
     let fleet = Fleet::new(StateFolder::open(home)?, Path::new(ME));
     server::serve(fleet, settings).await?;
@@ -65,11 +65,11 @@ async fn serve(home: &Path, massgen: &Path) -> anyhow::Result<()> {
 
 fn become_massgen(args: &[OsString]) -> anyhow::Result<ExitCode> {
     let pid = args[2].to_string_lossy().parse()?;
-    let Err((_, why)) = supervisor::exec_massgen(pid, Path::new(&args[3]), &args[4..]);
-    bail!(why)
+    let Err((_, error)) = supervisor::exec_massgen(pid, Path::new(&args[3]), &args[4..]);
+    bail!(error)
 }
 
-/// MassGen's part: announces itself, works for a while, answers; some leave a stray behind, some never end by themselves.
+/// The stand-in for MassGen: creates its log folder, works for a while, answers. Some runs leave an orphan, some never end by themselves.
 fn stand_in(args: &[OsString]) -> anyhow::Result<()> {
     let config = std::fs::read_to_string(args.get(4).context("a config")?)?;
     let question = config.lines().find_map(|line| line.strip_prefix("\"prompt\": ")).context("a question")?;
@@ -100,7 +100,7 @@ fn answer(question: &str) -> String {
     format!("the answer to {question}\n").repeat(1 + question.len() % 50)
 }
 
-/// What a soak has seen.
+/// The counters of a soak test.
 #[derive(Default)]
 struct Tally {
     started: usize,
@@ -113,59 +113,63 @@ struct Tally {
 
 async fn soak(runs: usize, at_a_time: usize) -> anyhow::Result<ExitCode> {
     let root = tempfile::tempdir()?;
-    let witness = Client::connect(root.path()).await?;
+    let observer = Client::connect(root.path()).await?;
     let mut worker = Client::connect(root.path()).await?;
-    // What a server holds is known once it has been at work for a while.
+    // The footprint of a server is stable only after some work.
     let mut before = None;
     let (mut tally, mut live, mut dice) = (Tally::default(), HashMap::new(), Dice(0x5eed));
-    let mut trouble = Instant::now();
+    let mut last_fault = Instant::now();
     let mut kills = tokio::task::JoinSet::new();
     while tally.started < runs || !live.is_empty() {
-        // A few at a time, so that trouble comes when it is due.
+        // Only a few starts per round, so that kills happen on time.
         for _ in 0..at_a_time.saturating_sub(live.len()).min(5).min(runs - tally.started) {
             let question = format!("question number {}", tally.started);
             let run = worker.call("run_massgen", json!({"question": question, "config": "@rehearsal"})).await?;
             live.insert(run["run_id"].as_str().context("run_id")?.to_owned(), question);
             tally.started += 1;
         }
-        if trouble.elapsed() >= Duration::from_secs(1) {
-            trouble = Instant::now();
+        if last_fault.elapsed() >= Duration::from_secs(1) {
+            last_fault = Instant::now();
             if dice.roll(2) == 0 {
                 worker.kill().await?;
                 worker = Client::connect(root.path()).await?;
                 tally.restarts += 1;
             } else if let Some(id) = live.keys().nth(dice.roll(live.len())).cloned() {
-                let witness = witness.peer();
-                kills.spawn(async move { call(&witness, "kill_run", json!({"run_id": id, "grace_s": 0})).await });
+                let observer = observer.peer();
+                kills.spawn(async move { call(&observer, "kill_run", json!({"run_id": id, "grace_s": 0})).await });
                 tally.kills += 1;
             }
         }
-        harvest(&witness, &mut live, &mut tally).await?;
+        check_ended_runs(&observer, &mut live, &mut tally).await?;
         let a_tenth = tally.ended.values().sum::<usize>() * 10 >= runs;
         if let (None, true, Some(id)) = (before, a_tenth, live.keys().next()) {
-            // The first real wait brings the watcher, which stays.
-            witness.call("check_status", json!({"run_id": id, "wait_s": 0.05, "until": "all_done"})).await?;
-            before = Some(witness.footprint()?);
+            // The first real wait opens the file watcher, which stays open.
+            observer.call("check_status", json!({"run_id": id, "wait_s": 0.05, "until": "all_done"})).await?;
+            before = Some(observer.footprint()?);
         }
     }
     while let Some(killed) = kills.join_next().await {
         killed??;
     }
-    let (before, after) = (before.context("no run has ended")?, witness.footprint()?);
-    witness.close().await?;
+    let (before, after) = (before.context("no run has ended")?, observer.footprint()?);
+    observer.close().await?;
     worker.close().await?;
     let left = left_processes(root.path())?;
     report(&tally, left, before, after)
 }
 
-/// Waits for an end, and holds each ended run's answer against what it must be.
-async fn harvest(witness: &Client, live: &mut HashMap<String, String>, tally: &mut Tally) -> anyhow::Result<()> {
+/// Waits for an end and compares the answer of each ended run with the expected one.
+async fn check_ended_runs(
+    observer: &Client,
+    live: &mut HashMap<String, String>,
+    tally: &mut Tally,
+) -> anyhow::Result<()> {
     let ids: Vec<_> = live.keys().cloned().collect();
     if ids.is_empty() {
         return Ok(());
     }
-    let seen = witness.call("check_status", json!({"run_ids": ids, "wait_s": 0.5, "until": "any_done"})).await?;
-    for run in seen["runs"].as_array().context("runs")? {
+    let status = observer.call("check_status", json!({"run_ids": ids, "wait_s": 0.5, "until": "any_done"})).await?;
+    for run in status["runs"].as_array().context("runs")? {
         let state = run["state"].as_str().context("state")?.to_owned();
         if matches!(state.as_str(), "starting" | "running" | "stopping") {
             continue;
@@ -174,7 +178,7 @@ async fn harvest(witness: &Client, live: &mut HashMap<String, String>, tally: &m
         let question = live.remove(id).context("a run that was asked about")?;
         match state.as_str() {
             "succeeded" => {
-                let page = witness.call("read_result", json!({"run_id": id})).await?;
+                let page = observer.call("read_result", json!({"run_id": id})).await?;
                 tally.wrong += usize::from(page["text"] != answer(&question));
             }
             "killed" => {}
@@ -182,13 +186,13 @@ async fn harvest(witness: &Client, live: &mut HashMap<String, String>, tally: &m
         }
         *tally.ended.entry(state).or_default() += 1;
     }
-    // Some work for ever: they are there to be killed, and are, once nothing else is left.
+    // Some runs never end by themselves; when only those are left, kill them.
     let forever = |question: &&String| {
         question.rsplit(' ').next().and_then(|n| n.parse::<u64>().ok()).is_some_and(|n| n.is_multiple_of(11))
     };
     if live.values().all(|question| forever(&question)) {
         for id in live.keys() {
-            witness.call("kill_run", json!({"run_id": id, "grace_s": 0})).await?;
+            observer.call("kill_run", json!({"run_id": id, "grace_s": 0})).await?;
         }
     }
     Ok(())
@@ -207,11 +211,11 @@ fn report(tally: &Tally, left: usize, before: Footprint, after: Footprint) -> an
         "resident memory    {} KiB after a tenth, {} KiB at the end",
         before.resident_kib, after.resident_kib
     )?;
-    // A page or two more is the allocator's; what grew with every run would be far more.
+    // Allow some growth for the allocator. A leak in every run would be much larger.
     let steady = after.descriptors <= before.descriptors && after.resident_kib <= before.resident_kib * 5 / 4;
-    let good = tally.lost == 0 && tally.wrong == 0 && left == 0 && steady;
-    writeln!(out, "{}", if good { "good" } else { "NOT GOOD" })?;
-    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let passed = tally.lost == 0 && tally.wrong == 0 && left == 0 && steady;
+    writeln!(out, "{}", if passed { "good" } else { "NOT GOOD" })?;
+    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Processes whose environment or command line names the soak's folder.
@@ -220,20 +224,20 @@ fn left_processes(root: &Path) -> anyhow::Result<usize> {
     let names = |pid: &str, part: &str| {
         std::fs::read(format!("/proc/{pid}/{part}")).is_ok_and(|text| String::from_utf8_lossy(&text).contains(mark))
     };
-    let begun = Instant::now();
+    let started = Instant::now();
     loop {
         let pids = std::fs::read_dir("/proc")?.flatten().filter_map(|entry| entry.file_name().into_string().ok());
         let left = pids.filter(|pid| pid.parse::<u32>().is_ok_and(|pid| pid != std::process::id()));
         let left = left.filter(|pid| names(pid, "cmdline") || names(pid, "environ")).count();
-        // Servers that were just told to end get a moment.
-        if left == 0 || begun.elapsed() > Duration::from_secs(10) {
+        // Servers that have just been stopped need a moment.
+        if left == 0 || started.elapsed() > Duration::from_secs(10) {
             return Ok(left);
         }
         std::thread::sleep(Duration::from_millis(50));
     }
 }
 
-/// What a process holds.
+/// The resources that a process holds.
 #[derive(Clone, Copy)]
 struct Footprint {
     descriptors: usize,
@@ -291,7 +295,7 @@ async fn call(server: &Peer<RoleClient>, tool: &'static str, arguments: Value) -
     answer.structured_content.context("structured")
 }
 
-/// Numbers that are the same in every soak.
+/// A random number generator with a fixed sequence.
 struct Dice(u64);
 
 impl Dice {

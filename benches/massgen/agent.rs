@@ -1,4 +1,4 @@
-//! An agent that works with MassGen, as its wallet sees it: which tools it is shown, what it writes to call them, what it reads.
+//! The token cost of an agent that uses MassGen: the tool descriptions, its calls, and the answers that it reads.
 
 use std::collections::BTreeMap;
 use std::process::Stdio;
@@ -11,7 +11,7 @@ use rmcp::transport::TokioChildProcess;
 use serde_json::{Value, json};
 use tiktoken_rs::o200k_base_singleton;
 
-/// The parts of a run's life.
+/// The phases of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
     Tools,
@@ -21,7 +21,7 @@ pub(crate) enum Phase {
 }
 
 impl Phase {
-    pub(crate) fn word(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Phase::Tools => "tools",
             Phase::Start => "start",
@@ -31,28 +31,28 @@ impl Phase {
     }
 }
 
-/// What a part has cost.
+/// The cost of a phase.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Cost {
     pub(crate) calls: usize,
     /// Tokens that the model wrote: a tool's name and its arguments.
     pub(crate) written: usize,
-    /// Tokens that it read.
+    /// Tokens that the model read.
     pub(crate) read: usize,
     pub(crate) bytes_read: usize,
     /// Tokens of the largest answer.
     pub(crate) largest: usize,
 }
 
-/// What a run's life has cost.
+/// The cost of a run by phase.
 #[derive(Debug, Default)]
-pub(crate) struct Bill(pub(crate) BTreeMap<Phase, Cost>);
+pub(crate) struct PhaseCosts(pub(crate) BTreeMap<Phase, Cost>);
 
-impl Bill {
-    /// A tool that is offered: what a model reads of it.
+impl PhaseCosts {
+    /// Adds the description of an offered tool, which the model reads.
     pub(crate) fn tool(&mut self, name: &str, description: &str, input: &Value) {
         for text in [name, description, &input.to_string()] {
-            self.reads(Phase::Tools, text);
+            self.add_read(Phase::Tools, text);
         }
     }
 
@@ -60,10 +60,10 @@ impl Bill {
         let cost = self.0.entry(phase).or_default();
         cost.calls += 1;
         cost.written += tokens(tool) + tokens(&arguments.to_string());
-        self.reads(phase, answer);
+        self.add_read(phase, answer);
     }
 
-    fn reads(&mut self, phase: Phase, text: &str) {
+    fn add_read(&mut self, phase: Phase, text: &str) {
         let cost = self.0.entry(phase).or_default();
         let read = tokens(text);
         cost.read += read;
@@ -86,11 +86,11 @@ fn tokens(text: &str) -> usize {
     o200k_base_singleton().encode_ordinary(text).len()
 }
 
-/// A session with an MCP server, of which everything is written onto a bill.
+/// A session with an MCP server that records the cost of everything.
 pub(crate) struct Session {
     session: RunningService<RoleClient, ()>,
     pub(crate) pid: Option<u32>,
-    pub(crate) bill: Bill,
+    pub(crate) costs: PhaseCosts,
 }
 
 impl Session {
@@ -98,27 +98,27 @@ impl Session {
         let server = TokioChildProcess::builder(tokio::process::Command::from(server)).stderr(Stdio::null());
         let (server, _) = server.spawn()?;
         let pid = server.id();
-        let mut session = Session { session: ().serve(server).await?, pid, bill: Bill::default() };
+        let mut session = Session { session: ().serve(server).await?, pid, costs: PhaseCosts::default() };
         for tool in session.session.list_all_tools().await? {
             let description = tool.description.as_deref().unwrap_or_default();
-            session.bill.tool(&tool.name, description, &json!(tool.input_schema));
+            session.costs.tool(&tool.name, description, &json!(tool.input_schema));
         }
         Ok(session)
     }
 
-    /// A call that must be done, and its answer, which the model reads as text.
+    /// A call that must succeed; returns its answer, which the model reads as text.
     pub(crate) async fn call(&mut self, phase: Phase, tool: &str, arguments: Value) -> anyhow::Result<Value> {
         let object = arguments.as_object().cloned().context("arguments")?;
         let call = CallToolRequestParams::new(tool.to_owned()).with_arguments(object);
         let answer = self.session.call_tool(call).await?;
         let text = answer.content.first().and_then(|content| content.as_text()).context("text")?;
         ensure!(answer.is_error != Some(true), "{tool} {arguments}: {}", text.text);
-        self.bill.call(phase, tool, &arguments, &text.text);
+        self.costs.call(phase, tool, &arguments, &text.text);
         Ok(serde_json::from_str(&text.text)?)
     }
 
-    pub(crate) async fn end(self) -> anyhow::Result<Bill> {
+    pub(crate) async fn end(self) -> anyhow::Result<PhaseCosts> {
         self.session.cancel().await?;
-        Ok(self.bill)
+        Ok(self.costs)
     }
 }

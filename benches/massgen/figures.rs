@@ -1,11 +1,11 @@
-//! What was measured → the lines that are printed. It knows nothing of what was measured.
+//! Samples → printed lines. This module does not know what was measured.
 
 use std::io::Write;
 
 use serde_json::{Map, Value, json};
 
-/// Prints a line: what was measured, in which unit, under which circumstances, and the samples' median and most.
-pub(crate) fn tell(name: &str, unit: &str, at: Value, samples: &[f64]) -> anyhow::Result<()> {
+/// Prints a line: name, unit and circumstances of a measurement, median and maximum of its samples.
+pub(crate) fn print_figure(name: &str, unit: &str, at: Value, samples: &[f64]) -> anyhow::Result<()> {
     let mut line = Map::from_iter([("name".to_owned(), json!(name)), ("unit".to_owned(), json!(unit))]);
     line.extend(at.as_object().cloned().unwrap_or_default());
     let mut sorted = samples.to_vec();
@@ -17,9 +17,9 @@ pub(crate) fn tell(name: &str, unit: &str, at: Value, samples: &[f64]) -> anyhow
     Ok(())
 }
 
-/// Of an even number of samples, what lies between the two in the middle.
+/// The median; for an even number of samples the mean of the two in the middle.
 fn median(sorted: &[f64]) -> f64 {
-    let middle = |place: usize| sorted.get(place).copied().unwrap_or(f64::NAN);
+    let middle = |index: usize| sorted.get(index).copied().unwrap_or(f64::NAN);
     (middle(sorted.len().saturating_sub(1) / 2) + middle(sorted.len() / 2)) / 2.0
 }
 

@@ -1,5 +1,5 @@
-"""What is built in an hour without massgen-mcp: a FastMCP server whose tools hand on what MassGen's own BackgroundShellManager
-and status.json say. benches/massgen measures it beside the real one. It needs fastmcp, which is in MassGen's own environment."""
+"""An alternative that takes an hour to build: a FastMCP server whose tools return the output of MassGen's own
+BackgroundShellManager and status.json. benches/massgen compares it with the real server. fastmcp is in MassGen's environment."""
 
 import json
 import os

@@ -1,5 +1,4 @@
-//! A client at the other end of a server's pipes: a line out, a line back, and the time between. It reads an answer only after
-//! the clock has stopped.
+//! A minimal client that measures the time between a request line and its answer line. It parses the answer after the measurement.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -8,13 +7,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 
-/// A session with a server that was started for it.
+/// A session with a server process of its own.
 pub(crate) struct Client {
     child: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
     requests: u64,
-    /// From before it was started until it had answered `initialize`.
+    /// The time from before the start of the process to the answer to `initialize`.
     pub(crate) ready: Duration,
 }
 
@@ -24,13 +23,13 @@ impl Client {
         let about = json!({"name": "wire", "version": "1"});
         let hello = json!({"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": about});
         let hello = request(0, "initialize", &hello);
-        let begun = Instant::now();
+        let started = Instant::now();
         let mut child = command.spawn().context("the server does not start")?;
         let (input, output) = (child.stdin.take().context("input")?, child.stdout.take().context("output")?);
         let mut client = Client { child, input, output: BufReader::new(output), requests: 0, ready: Duration::ZERO };
         client.input.write_all(hello.as_bytes())?;
         client.line()?;
-        client.ready = begun.elapsed();
+        client.ready = started.elapsed();
         client.input.write_all(b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}\n")?;
         Ok(client)
     }
@@ -39,23 +38,23 @@ impl Client {
         self.child.id()
     }
 
-    /// A call that must be done, and how long its answer took.
+    /// A call that must succeed; returns its answer and duration.
     pub(crate) fn call(&mut self, tool: &str, arguments: &Value) -> anyhow::Result<(Value, Duration)> {
-        let asked = self.ask(tool, arguments)?;
+        let sent = self.ask(tool, arguments)?;
         let (answer, at) = self.answer()?;
-        Ok((answer, at - asked))
+        Ok((answer, at - sent))
     }
 
-    /// Sends a call; the moment before.
+    /// Sends a call; returns the time before the write.
     pub(crate) fn ask(&mut self, tool: &str, arguments: &Value) -> anyhow::Result<Instant> {
         self.requests += 1;
         let line = request(self.requests, "tools/call", &json!({"name": tool, "arguments": arguments}));
-        let begun = Instant::now();
+        let started = Instant::now();
         self.input.write_all(line.as_bytes())?;
-        Ok(begun)
+        Ok(started)
     }
 
-    /// The answer to the one call that is open, and when it was there.
+    /// The answer to the pending call, and its time of arrival.
     pub(crate) fn answer(&mut self) -> anyhow::Result<(Value, Instant)> {
         let line = self.line()?;
         let at = Instant::now();
@@ -70,7 +69,7 @@ impl Client {
         Ok(line)
     }
 
-    /// Ends its input, and waits for its end.
+    /// Closes the server's input and waits for the end of the process.
     pub(crate) fn end(self) -> anyhow::Result<()> {
         let Client { mut child, input, output, .. } = self;
         drop(input);

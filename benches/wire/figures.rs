@@ -1,11 +1,11 @@
-//! Samples → the lines that are printed. It knows nothing of what was measured.
+//! Samples → printed lines. This module does not know what was measured.
 
 use std::io::Write;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-/// What is measured, how, and what is wanted.
+/// A measured quantity, with unit, target and circumstances.
 pub(crate) struct Figure {
     name: &'static str,
     unit: &'static str,
@@ -18,19 +18,19 @@ impl Figure {
         Figure { name, unit, target: None, at: Map::new() }
     }
 
-    /// The most that the median is to be.
-    pub(crate) fn wanted(self, target: f64) -> Figure {
+    /// Sets the upper limit for the median.
+    pub(crate) fn target(self, target: f64) -> Figure {
         Figure { target: Some(target), ..self }
     }
 
-    /// Under which circumstances.
+    /// Adds a circumstance of the measurement.
     pub(crate) fn at(mut self, what: &str, number: usize) -> Figure {
         self.at.insert(what.to_owned(), number.into());
         self
     }
 
-    /// Prints what was measured, with what a bare server came to meanwhile.
-    pub(crate) fn tell(self, own: &[f64], bare: &[f64]) -> anyhow::Result<()> {
+    /// Prints the samples' statistics, with those of the bare server.
+    pub(crate) fn print(self, own: &[f64], bare: &[f64]) -> anyhow::Result<()> {
         let median = percentile(own, 50);
         let mut line = Map::from_iter([("name".to_owned(), json!(self.name)), ("unit".to_owned(), json!(self.unit))]);
         line.extend(self.at);
@@ -50,17 +50,17 @@ impl Figure {
     }
 }
 
-/// In milliseconds.
+/// A duration in milliseconds.
 pub(crate) fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-/// The smallest sample that so many percent of all are not above.
+/// The smallest sample that is not exceeded by this percentage of all samples.
 fn percentile(samples: &[f64], percent: usize) -> f64 {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);
-    let place = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
-    sorted.get(place).copied().unwrap_or(f64::NAN)
+    let index = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
+    sorted.get(index).copied().unwrap_or(f64::NAN)
 }
 
 fn rounded(number: f64) -> Value {

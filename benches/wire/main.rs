@@ -1,60 +1,60 @@
-//! The server as a client sees it, over standard input and output: `cargo bench --bench wire` prints one JSON object per line,
-//! with the name of what was measured, its unit, how often, the median and the 99th percentile, what is wanted (`target`) and,
-//! where it can be, the median of a bare server asked in turns with this one (`bare`) and the ratio of both.
-//! It needs nothing but the build, reaches nothing beyond this machine, and leaves no process and no file behind.
+//! The server from the client's side, over stdio: `cargo bench --bench wire` prints one JSON object per line with the name of the
+//! measurement, its unit, the number of samples, the median, the 99th percentile, the upper limit for the median (`target`) and, if
+//! applicable, the median of a bare server measured alternately (`bare`) and the ratio of both.
+//! It needs only the build, uses no network, and leaves no process or file.
 
 mod calls;
 mod client;
-mod field;
 mod figures;
-mod life;
+mod idle;
 mod process;
 mod programs;
-mod quiet;
+mod startup;
+mod testbed;
 mod waits;
 
 use std::process::ExitCode;
 
 use anyhow::Context;
 
-use self::field::Field;
 use self::programs::Programs;
+use self::testbed::Testbed;
 
-/// How many ended runs are on disk, one measuring after the other.
+/// The numbers of ended runs on disk, one per measurement.
 const ON_DISK: [usize; 4] = [1, 10, 100, 1_000];
-/// How many runs live, one measuring after the other.
+/// The numbers of live runs, one per measurement.
 const LIVE: [usize; 3] = [1, 10, 50];
 
 fn main() -> anyhow::Result<ExitCode> {
-    // `cargo test --benches` starts it as well, without this flag, and wants no numbers.
+    // `cargo test --benches` starts this program without the flag; it needs no measurements.
     if !std::env::args().any(|arg| arg == "--bench") {
         return Ok(ExitCode::SUCCESS);
     }
     let programs = Programs::build()?;
-    let mut field = Field::new(&programs)?;
+    let mut testbed = Testbed::new(&programs)?;
     for on_disk in ON_DISK {
-        field.fill(on_disk).context("ended runs")?;
-        calls::among_ended(&field, on_disk)?;
+        testbed.fill(on_disk).context("ended runs")?;
+        calls::among_ended(&testbed, on_disk)?;
     }
-    life::ready(&field)?;
-    life::memory(&field)?;
-    life::disk(&field)?;
-    life::start(&field)?;
-    waits::file_change(&field)?;
-    waits::process_end(&field)?;
-    waits::large_status(&field)?;
-    quiet::server_alone(&field)?;
-    field.live(LIVE[1])?;
-    quiet::supervisors_alone(&field)?;
-    field.end_all()?;
+    startup::ready(&testbed)?;
+    startup::memory(&testbed)?;
+    startup::disk(&testbed)?;
+    startup::start(&testbed)?;
+    waits::file_change(&testbed)?;
+    waits::process_end(&testbed)?;
+    waits::large_status(&testbed)?;
+    idle::server_alone(&testbed)?;
+    testbed.live(LIVE[1])?;
+    idle::supervisors_alone(&testbed)?;
+    testbed.end_all()?;
     for live in LIVE {
-        field.live(live).context("live runs")?;
-        calls::among_live(&field, live)?;
+        testbed.live(live).context("live runs")?;
+        calls::among_live(&testbed, live)?;
     }
-    quiet::supervisors(&field)?;
-    field.end_all()?;
-    quiet::busy(&mut field)?;
-    field.end_all()?;
-    field.close()?;
+    idle::supervisors(&testbed)?;
+    testbed.end_all()?;
+    idle::busy(&mut testbed)?;
+    testbed.end_all()?;
+    testbed.close()?;
     Ok(ExitCode::SUCCESS)
 }

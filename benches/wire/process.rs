@@ -1,4 +1,4 @@
-//! What the kernel knows of a process: its memory, the time that it had on a processor, how often it woke up, what it has read.
+//! Kernel counters of a process: memory, CPU time, wake-ups and bytes read.
 
 use std::fs::read_to_string;
 
@@ -9,25 +9,25 @@ pub(crate) fn resident(pid: u32) -> anyhow::Result<f64> {
     field(&read_to_string(format!("/proc/{pid}/status"))?, "VmRSS:")
 }
 
-/// Memory that no other process shares, in KiB.
+/// Memory that is not shared with other processes, in KiB.
 pub(crate) fn private(pid: u32) -> anyhow::Result<f64> {
     let rollup = read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
     Ok(field(&rollup, "Private_Clean:")? + field(&rollup, "Private_Dirty:")?)
 }
 
-/// Time on a processor of all its threads, in milliseconds.
+/// CPU time of all threads, in milliseconds.
 pub(crate) fn busy(pid: u32) -> anyhow::Result<f64> {
     let of_thread = |stat: String| stat.split(' ').next().and_then(|ns| ns.parse::<f64>().ok()).unwrap_or_default();
     Ok(threads(pid, "schedstat")?.map(of_thread).sum::<f64>() / 1e6)
 }
 
-/// How often its threads have gone to sleep, and so have woken up.
+/// The number of voluntary context switches of all threads, which is the number of wake-ups.
 pub(crate) fn sleeps(pid: u32) -> anyhow::Result<f64> {
     let of_thread = |status: String| field(&status, "voluntary_ctxt_switches:").unwrap_or_default();
     Ok(threads(pid, "status")?.map(of_thread).sum())
 }
 
-/// Bytes that it has read by system calls.
+/// Bytes that the process has read with system calls.
 pub(crate) fn read(pid: u32) -> anyhow::Result<f64> {
     field(&read_to_string(format!("/proc/{pid}/io"))?, "rchar:")
 }
@@ -42,10 +42,10 @@ fn field(text: &str, name: &str) -> anyhow::Result<f64> {
     Ok(rest.split_whitespace().next().context(name.to_owned())?.parse()?)
 }
 
-/// Processes whose command line has a mark in it, with that line.
-pub(crate) fn naming(mark: &str) -> Vec<(u32, String)> {
+/// The pids and command lines of processes whose command line contains this text.
+pub(crate) fn with_command_line(text: &str) -> Vec<(u32, String)> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     let lines = pids.filter_map(|pid| Some((pid, read_to_string(format!("/proc/{pid}/cmdline")).ok()?)));
-    lines.map(|(pid, line)| (pid, line.replace('\0', " "))).filter(|(_, line)| line.contains(mark)).collect()
+    lines.map(|(pid, line)| (pid, line.replace('\0', " "))).filter(|(_, line)| line.contains(text)).collect()
 }

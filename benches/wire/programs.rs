@@ -1,12 +1,12 @@
-//! The programs that are measured, and the stand-in for MassGen: found where cargo puts them, built first by the very profile that
-//! this program was built by.
+//! The programs to measure and the stand-in for MassGen, in cargo's target folder. They are built first, with the same profile as this
+//! program.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, ensure};
 
-/// Where they are.
+/// The paths of the programs.
 pub(crate) struct Programs {
     pub(crate) server: PathBuf,
     pub(crate) bare: PathBuf,
@@ -14,7 +14,7 @@ pub(crate) struct Programs {
 }
 
 impl Programs {
-    /// cargo builds the server along with a bench, but no examples.
+    /// Builds the examples; cargo builds only the server together with a bench.
     pub(crate) fn build() -> anyhow::Result<Programs> {
         let server = PathBuf::from(env!("CARGO_BIN_EXE_massgen-mcp"));
         let folder = server.parent().context("the folder of a build")?;

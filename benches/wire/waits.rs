@@ -1,4 +1,4 @@
-//! How soon a waiter hears of what has happened, and what a large status.json costs whom.
+//! The latency from an event to the answer of a waiting call, and the cost of a large status.json.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -8,108 +8,109 @@ use rustix::process::{Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::client::Client;
-use crate::field::{Field, is_under_way, named};
 use crate::figures::{Figure, ms};
 use crate::process;
+use crate::testbed::{Testbed, run_id, wait_for_agents};
 
 const CHANGES: usize = 50;
 const ENDS: usize = 20;
 const LARGE: usize = 2 << 20;
-/// By then a call that was sent waits at its folders; that it does cannot be seen from here.
+/// The time after which a sent call is waiting. The client cannot observe that.
 const SETTLED: Duration = Duration::from_millis(30);
 
-/// A new status.json is renamed into its place → the waiting check_status is answered.
-pub(crate) fn file_change(field: &Field<'_>) -> anyhow::Result<()> {
-    let mut server = field.server()?;
-    let (id, mut since) = a_run(field, &mut server)?;
-    let mut took = Vec::new();
+/// The time from the rename of a new status.json to the answer of the waiting check_status.
+pub(crate) fn file_change(testbed: &Testbed<'_>) -> anyhow::Result<()> {
+    let mut server = testbed.server()?;
+    let (id, mut since) = start_run(testbed, &mut server)?;
+    let mut durations = Vec::new();
     for number in 0..CHANGES {
         let status = status(number, 0);
-        let (answer, time) = change(field, &mut server, &id, &since, &status)?;
+        let (answer, time) = change(testbed, &mut server, &id, &since, &status)?;
         since = answer["cursor"].as_str().context("cursor")?.to_owned();
-        took.push(ms(time));
+        durations.push(ms(time));
     }
-    over(server, &id)?;
-    Figure::new("file change to waiter", "ms").wanted(20.0).tell(&took, &[])
+    stop_run(server, &id)?;
+    Figure::new("file change to waiter", "ms").target(20.0).print(&durations, &[])
 }
 
-/// MassGen's process is killed → the waiting check_status is answered.
-pub(crate) fn process_end(field: &Field<'_>) -> anyhow::Result<()> {
-    let mut server = field.server()?;
-    let mut took = Vec::new();
+/// The time from the kill of MassGen's process to the answer of the waiting check_status.
+pub(crate) fn process_end(testbed: &Testbed<'_>) -> anyhow::Result<()> {
+    let mut server = testbed.server()?;
+    let mut durations = Vec::new();
     for _ in 0..ENDS {
-        let (id, _) = a_run(field, &mut server)?;
-        let massgen = field.massgen(&id)?;
+        let (id, _) = start_run(testbed, &mut server)?;
+        let massgen = testbed.massgen(&id)?;
         server.ask("check_status", &json!({"run_id": id, "wait_s": 20, "until": "all_done"}))?;
         std::thread::sleep(SETTLED);
         let ended = Instant::now();
         kill_process(massgen, Signal::KILL)?;
         let (answer, at) = server.answer()?;
         ensure!(answer["runs"][0]["state"] == "killed", "{answer}");
-        took.push(ms(at - ended));
+        durations.push(ms(at - ended));
     }
     server.end()?;
-    Figure::new("process end to waiter", "ms").wanted(10.0).tell(&took, &[])
+    Figure::new("process end to waiter", "ms").target(10.0).print(&durations, &[])
 }
 
-/// The supervisor digests a large status.json, once for each change; the server reads nothing of it.
-pub(crate) fn large_status(field: &Field<'_>) -> anyhow::Result<()> {
-    let mut server = field.server()?;
-    let (id, mut since) = a_run(field, &mut server)?;
-    let (supervisor, asked) = (field.supervisor(&id)?, json!({"run_id": id}));
-    let small = calls(&mut server, &asked)?;
+/// The supervisor reads a large status.json once per change; the server never reads it.
+pub(crate) fn large_status(testbed: &Testbed<'_>) -> anyhow::Result<()> {
+    let mut server = testbed.server()?;
+    let (id, mut since) = start_run(testbed, &mut server)?;
+    let (supervisor, arguments) = (testbed.supervisor(&id)?, json!({"run_id": id}));
+    let small = calls(&mut server, &arguments)?;
     let (mut digesting, mut waiting) = (Vec::new(), Vec::new());
     for number in 0..CHANGES / 2 {
         let status = status(number, LARGE);
         let before = process::busy(supervisor)?;
-        let (answer, time) = change(field, &mut server, &id, &since, &status)?;
+        let (answer, time) = change(testbed, &mut server, &id, &since, &status)?;
         since = answer["cursor"].as_str().context("cursor")?.to_owned();
         std::thread::sleep(SETTLED);
         digesting.push(process::busy(supervisor)? - before);
         waiting.push(ms(time));
     }
-    Figure::new("supervisor's work for a status.json of 2 MB", "ms").wanted(15.0).tell(&digesting, &[])?;
-    Figure::new("file change to waiter, status.json of 2 MB", "ms").tell(&waiting, &[])?;
-    unchanged(field, supervisor, &id)?;
-    let large = calls(&mut server, &asked)?;
-    Figure::new("check_status with a status.json of 2 MB, by one of 11 KB", "times").tell(&[large.0 / small.0], &[])?;
-    Figure::new("what check_status reads with a status.json of 2 MB", "bytes").tell(&[large.1], &[])?;
-    over(server, &id)
+    Figure::new("supervisor's work for a status.json of 2 MB", "ms").target(15.0).print(&digesting, &[])?;
+    Figure::new("file change to waiter, status.json of 2 MB", "ms").print(&waiting, &[])?;
+    unchanged(testbed, supervisor, &id)?;
+    let large = calls(&mut server, &arguments)?;
+    Figure::new("check_status with a status.json of 2 MB, by one of 11 KB", "times")
+        .print(&[large.0 / small.0], &[])?;
+    Figure::new("what check_status reads with a status.json of 2 MB", "bytes").print(&[large.1], &[])?;
+    stop_run(server, &id)
 }
 
-/// Something else has changed beside it: it is not read again.
-fn unchanged(field: &Field<'_>, supervisor: u32, id: &str) -> anyhow::Result<()> {
+/// A change of another file does not make the supervisor read status.json again.
+fn unchanged(testbed: &Testbed<'_>, supervisor: u32, id: &str) -> anyhow::Result<()> {
     let mut read = Vec::new();
     for number in 0..10 {
         let before = process::read(supervisor)?;
-        put(&field.attempt(id).join(format!("other-{number}.json")), "{}")?;
+        put(&testbed.attempt(id).join(format!("other-{number}.json")), "{}")?;
         std::thread::sleep(SETTLED);
         read.push(process::read(supervisor)? - before);
     }
-    Figure::new("what the supervisor reads while that is unchanged", "bytes").wanted(65_536.0).tell(&read, &[])
+    Figure::new("what the supervisor reads while that is unchanged", "bytes").target(65_536.0).print(&read, &[])
 }
 
-/// How long a call takes at the median, and how much the server reads for it.
-fn calls(server: &mut Client, asked: &Value) -> anyhow::Result<(f64, f64)> {
+/// The median duration of a call in milliseconds, and the bytes that the server reads for it.
+fn calls(server: &mut Client, arguments: &Value) -> anyhow::Result<(f64, f64)> {
     let before = process::read(server.pid())?;
-    let mut took = Vec::new();
+    let mut durations = Vec::new();
     for _ in 0..200 {
-        took.push(ms(server.call("check_status", asked)?.1));
+        durations.push(ms(server.call("check_status", arguments)?.1));
     }
-    took.sort_by(f64::total_cmp);
-    Ok((took[100], (process::read(server.pid())? - before) / 200.0))
+    durations.sort_by(f64::total_cmp);
+    Ok((durations[100], (process::read(server.pid())? - before) / 200.0))
 }
 
-/// A live run that has said something, and what was seen of it.
-fn a_run(field: &Field<'_>, server: &mut Client) -> anyhow::Result<(String, String)> {
-    let asked = field.asked(&format!("{}forever\n", Field::working()?))?;
-    let id = named(&server.call("run_massgen", &asked)?.0)?;
-    let since = is_under_way(server, &id)?;
+/// Starts a run that reports its agents; returns its id and the cursor.
+fn start_run(testbed: &Testbed<'_>, server: &mut Client) -> anyhow::Result<(String, String)> {
+    let arguments = testbed.arguments(&format!("{}forever\n", Testbed::working()?))?;
+    let id = run_id(&server.call("run_massgen", &arguments)?.0)?;
+    let since = wait_for_agents(server, &id)?;
     Ok((id, since))
 }
 
 fn change(
-    field: &Field<'_>,
+    testbed: &Testbed<'_>,
     server: &mut Client,
     id: &str,
     since: &str,
@@ -117,23 +118,23 @@ fn change(
 ) -> anyhow::Result<(Value, Duration)> {
     server.ask("check_status", &json!({"run_id": id, "wait_s": 20, "since": since}))?;
     std::thread::sleep(SETTLED);
-    let changed = put(&field.attempt(id).join("status.json"), status)?;
+    let changed = put(&testbed.attempt(id).join("status.json"), status)?;
     let (answer, at) = server.answer()?;
     Ok((answer, at - changed))
 }
 
-/// Puts a file into its place whole; the moment before.
+/// Replaces a file atomically; returns the time before the rename.
 fn put(path: &Path, text: &str) -> anyhow::Result<Instant> {
     let draft = path.with_extension("tmp");
     std::fs::write(&draft, text)?;
-    // What is still to be written to the disk would be in the way of what is measured.
+    // Writeback to the disk would disturb the measurement.
     std::thread::sleep(Duration::from_millis(5));
     let now = Instant::now();
     std::fs::rename(draft, path)?;
     Ok(now)
 }
 
-/// A status.json with news in it, of at least so many bytes.
+/// A status.json with a new answer, of at least this number of bytes.
 fn status(number: usize, bytes: usize) -> String {
     let round = json!({"round": 1, "agent": "agent_a", "tool": "read_file", "seconds": 0.25, "words": "of some length, as they are"});
     let rounds: Vec<&Value> = std::iter::repeat_n(&round, bytes / 110).collect();
@@ -143,7 +144,7 @@ fn status(number: usize, bytes: usize) -> String {
     json!({"coordination": {"phase": "initial_answer"}, "agents": {"agent_a": agent}}).to_string()
 }
 
-fn over(mut server: Client, id: &str) -> anyhow::Result<()> {
+fn stop_run(mut server: Client, id: &str) -> anyhow::Result<()> {
     server.call("kill_run", &json!({"run_id": id, "grace_s": 0}))?;
     server.end()
 }

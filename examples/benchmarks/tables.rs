@@ -1,4 +1,4 @@
-//! Measurements → tables. Pure: the same lines give the same text, and what was not measured has no row.
+//! Measurements → tables. Pure: the same lines give the same text. A table has no row for a missing measurement.
 
 use std::fmt::Write;
 
@@ -22,7 +22,7 @@ pub(crate) fn document(facts: &str, wire: &[Value], massgen: &[Value], pure: &st
     text += &starts(massgen);
     text += &server(wire);
     text += &growth(wire);
-    text += &alone(pure);
+    text += &computed(pure);
     text += &format!("\n## What was found\n\n{found}\n");
     text
 }
@@ -39,8 +39,8 @@ MassGen does, which few shell tools allow for minutes. The list of tools is paid
 fn tokens(lines: &[Value]) -> String {
     let mut text = String::from(TOKENS);
     for scenario in distinct(lines, "scenario") {
-        let of = |who: &str, phase: &str| {
-            let is = |line: &&Value| line["scenario"] == scenario && line["who"] == who && line["phase"] == phase;
+        let line_of = |client: &str, phase: &str| {
+            let is = |line: &&Value| line["scenario"] == scenario && line["who"] == client && line["phase"] == phase;
             lines.iter().find(is).cloned().unwrap_or_default()
         };
         let _written = writeln!(
@@ -48,23 +48,24 @@ fn tokens(lines: &[Value]) -> String {
             "\n**{scenario}**\n\n| by | list of tools | start | waits (calls) | largest look | answer | a run, without the list | all | × | bytes read |\n\
              | --- | --: | --: | --: | --: | --: | --: | --: | --: | --: |"
         );
-        let run = |who: &str| number(&of(who, "total")["median"]) - number(&of(who, "tools")["median"]);
-        for who in distinct(lines, "who") {
-            let (wait, total) = (of(&who, "wait"), of(&who, "total"));
+        let run =
+            |client: &str| number(&line_of(client, "total")["median"]) - number(&line_of(client, "tools")["median"]);
+        for client in distinct(lines, "who") {
+            let (wait, total) = (line_of(&client, "wait"), line_of(&client, "total"));
             let _written = writeln!(
                 text,
-                "| {who} | {} | {} | {} ({}) | {} | {} | {} ({:.1} ×) | {} | {:.1} | {} |",
-                shown(&of(&who, "tools")["median"]),
-                shown(&of(&who, "start")["median"]),
-                shown(&wait["median"]),
-                shown(&wait["calls"]),
-                shown(&wait["largest"]),
-                shown(&of(&who, "result")["median"]),
-                plain(run(&who)),
-                run(&who) / run("massgen-mcp"),
-                shown(&total["median"]),
+                "| {client} | {} | {} | {} ({}) | {} | {} | {} ({:.1} ×) | {} | {:.1} | {} |",
+                cell(&line_of(&client, "tools")["median"]),
+                cell(&line_of(&client, "start")["median"]),
+                cell(&wait["median"]),
+                cell(&wait["calls"]),
+                cell(&wait["largest"]),
+                cell(&line_of(&client, "result")["median"]),
+                plain(run(&client)),
+                run(&client) / run("massgen-mcp"),
+                cell(&total["median"]),
                 number(&total["ratio"]),
-                shown(&total["bytes_read"]),
+                cell(&total["bytes_read"]),
             );
         }
     }
@@ -84,9 +85,9 @@ server cold, and warm (a child of a process that has imported MassGen already). 
 
 fn starts(lines: &[Value]) -> String {
     let mut text = String::from(STARTS);
-    let of = |name: &str, at_once: &Value, way: &Value| {
+    let line_of = |name: &str, at_once: &Value, way: &Value| {
         let is = |line: &&Value| {
-            line["name"].as_str().and_then(|told| told.strip_prefix("run of two agents: ")) == Some(name)
+            line["name"].as_str().and_then(|text| text.strip_prefix("run of two agents: ")) == Some(name)
                 && line["at_once"] == *at_once
                 && line["way"] == *way
         };
@@ -94,16 +95,16 @@ fn starts(lines: &[Value]) -> String {
     };
     for line in lines.iter().filter(|line| line["name"] == "run of two agents: all are over") {
         let (at_once, way) = (&line["at_once"], &line["way"]);
-        let by_hand = of("all are over", at_once, &Value::from("by hand"));
+        let by_hand = line_of("all are over", at_once, &Value::from("by hand"));
         let _written = writeln!(
             text,
             "| {at_once} | {} | {} | {} | {} | {} | {} | {:.2} | {} |",
             way.as_str().unwrap_or_default(),
-            shown(&line["median"]),
-            shown(&of("one is over", at_once, way)["median"]),
-            shown(&of("its answer is there", at_once, way)["median"]),
-            shown(&of("processor", at_once, way)["median"]),
-            shown(&of("memory at most", at_once, way)["median"]),
+            cell(&line["median"]),
+            cell(&line_of("one is over", at_once, way)["median"]),
+            cell(&line_of("its answer is there", at_once, way)["median"]),
+            cell(&line_of("processor", at_once, way)["median"]),
+            cell(&line_of("memory at most", at_once, way)["median"]),
             number(&line["median"]) / number(&by_hand["median"]),
             line["n"],
         );
@@ -111,10 +112,10 @@ fn starts(lines: &[Value]) -> String {
     text
 }
 
-/// What every line has; what else it has are the circumstances.
+/// The fields of every line. All other fields are circumstances.
 const KNOWN: [&str; 8] = ["name", "unit", "n", "median", "p99", "target", "bare", "ratio"];
 
-/// Whether a line is of the plot: a time, by how many runs there are.
+/// Whether a line belongs to the plot: a duration by the number of runs.
 fn grows(line: &Value) -> bool {
     line["unit"] == "ms" && (line.get("on_disk").is_some() || line.get("live").is_some())
 }
@@ -132,26 +133,26 @@ with this one. *Wanted* is the most that the median was to be.
 fn server(lines: &[Value]) -> String {
     let mut text = String::from(SERVER);
     for line in lines.iter().filter(|line| !grows(line)) {
-        let under = line.as_object().into_iter().flatten().filter(|(word, _)| !KNOWN.contains(&word.as_str()));
-        let under = under.map(|(word, number)| format!(", {number} {}", word.replace('_', " ")));
+        let circumstances = line.as_object().into_iter().flatten().filter(|(key, _)| !KNOWN.contains(&key.as_str()));
+        let circumstances = circumstances.map(|(key, number)| format!(", {number} {}", key.replace('_', " ")));
         let _written = writeln!(
             text,
             "| {}{} | {} | {} | {} | {} | {} | {} | {} |",
             line["name"].as_str().unwrap_or_default(),
-            under.collect::<String>(),
+            circumstances.collect::<String>(),
             line["unit"].as_str().unwrap_or_default(),
-            shown(&line["median"]),
-            shown(&line["p99"]),
-            shown(&line["bare"]),
-            shown(&line["ratio"]),
-            wanted(line),
+            cell(&line["median"]),
+            cell(&line["p99"]),
+            cell(&line["bare"]),
+            cell(&line["ratio"]),
+            target(line),
             line["n"],
         );
     }
     text
 }
 
-fn wanted(line: &Value) -> String {
+fn target(line: &Value) -> String {
     match line["target"].as_f64() {
         Some(target) if number(&line["median"]) <= target => format!("{} ✓", plain(target)),
         Some(target) => format!("{} ✗", plain(target)),
@@ -173,34 +174,31 @@ By the number of ended runs on disk, and by the number of live ones. The latest 
 fn growth(lines: &[Value]) -> String {
     let mut text = String::from(GROWTH);
     let mut rows = Vec::new();
-    for (place, word) in ["on_disk", "live"].into_iter().enumerate() {
+    for (index, key) in ["on_disk", "live"].into_iter().enumerate() {
         rows.extend(
-            lines
-                .iter()
-                .filter(|line| line.get(word).is_some() && line["unit"] == "ms")
-                .map(|line| (place, word, line)),
+            lines.iter().filter(|line| line.get(key).is_some() && line["unit"] == "ms").map(|line| (index, key, line)),
         );
     }
-    rows.sort_by_key(|(place, _, line)| (*place, line["name"].to_string()));
-    for (_, word, line) in rows {
+    rows.sort_by_key(|(index, _, line)| (*index, line["name"].to_string()));
+    for (_, key, line) in rows {
         let _written = writeln!(
             text,
             "| {} | {} {} | {} | {} | {} | {} | {} |",
             line["name"].as_str().unwrap_or_default(),
-            line[word],
-            word.replace('_', " "),
-            shown(&line["median"]),
-            shown(&line["p99"]),
-            shown(&line["ratio"]),
-            wanted(line),
+            line[key],
+            key.replace('_', " "),
+            cell(&line["median"]),
+            cell(&line["p99"]),
+            cell(&line["ratio"]),
+            target(line),
             line["n"],
         );
     }
     text
 }
 
-/// criterion, as it writes for programs: `test digest/3KB ... bench: 1,234 ns/iter (+/- 56)`.
-fn alone(printed: &str) -> String {
+/// The table of criterion's results, from its output for programs: `test digest/3KB ... bench: 1,234 ns/iter (+/- 56)`.
+fn computed(printed: &str) -> String {
     let mut text = String::from(
         "\n## What is computed\n\nBy one process alone (criterion).\n\n| | µs | ± |\n| --- | --: | --: |\n",
     );
@@ -217,24 +215,24 @@ fn alone(printed: &str) -> String {
 }
 
 fn distinct(lines: &[Value], key: &str) -> Vec<String> {
-    let mut seen: Vec<String> = Vec::new();
-    for word in lines.iter().filter_map(|line| line[key].as_str()) {
-        if !seen.iter().any(|known| known == word) {
-            seen.push(word.to_owned());
+    let mut values: Vec<String> = Vec::new();
+    for value in lines.iter().filter_map(|line| line[key].as_str()) {
+        if !values.iter().any(|known| known == value) {
+            values.push(value.to_owned());
         }
     }
-    seen
+    values
 }
 
 fn number(value: &Value) -> f64 {
     value.as_f64().unwrap_or(f64::NAN)
 }
 
-fn shown(value: &Value) -> String {
+fn cell(value: &Value) -> String {
     value.as_f64().map(plain).unwrap_or_default()
 }
 
-/// Three digits are all that such a number is good for; whole numbers stay.
+/// A number with three significant digits; integers stay unchanged.
 fn plain(number: f64) -> String {
     if number == number.trunc() {
         return format!("{number:.0}");

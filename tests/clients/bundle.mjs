@@ -1,5 +1,5 @@
-// How a client starts an unpacked bundle, by the bundle format's own library: node bundle.mjs FOLDER SETTINGS prints command, args
-// and env as JSON. SETTINGS is what a person gave, as JSON; what was not given stays as its placeholder, as in real clients.
+// Prints, as JSON, the command, args and env with which a client starts an unpacked bundle, from the bundle format's own library:
+// node bundle.mjs FOLDER SETTINGS. SETTINGS is the user's input as JSON. As in real clients, placeholders without input stay.
 import { readFileSync } from "node:fs";
 import { join, sep } from "node:path";
 import { getMcpConfigForManifest } from "@anthropic-ai/mcpb";

@@ -1,11 +1,10 @@
 #!/usr/bin/env python3
-"""Drives real clients with a scripted model through the whole loop, and holds what the model was shown against what the server
-said.
+"""Drives real clients with a scripted model through all calls, and compares what the model was shown with the server's own output.
 
 drive.py --server FILE --massgen FILE --stand-in FILE --tools FOLDER [--all | CLIENT ...]
 
-Needs the pinned `uv` beside its Python, and npm. With --all, every client is driven, with the real MassGen, and the table in
-docs/clients.md is written from what came of it.
+Needs the pinned `uv` next to its Python, and npm. With --all, it drives every client with the real MassGen and writes the table in
+docs/clients.md from the results.
 """
 
 import argparse
@@ -21,7 +20,7 @@ import agent_loop
 import install
 import shown
 from scripted_model import Model
-from world import PATIENCE_S, World, end, parent, wait_until
+from world import TIMEOUT_S, World, end, parent, wait_until
 
 SOURCES = Path(__file__).parents[2]
 SNIPPETS = SOURCES / "examples/clients"
@@ -29,7 +28,7 @@ SNIPPETS = SOURCES / "examples/clients"
 
 @dataclass
 class Outcome:
-    """What came of a client in one setting: a failed step with the reason for each, and what its model was shown."""
+    """The result of a client in one setting: the failed steps with their reasons, and what its model was shown."""
 
     client: dict
     setting: str
@@ -44,7 +43,7 @@ class Outcome:
 
 
 class Driver:
-    """Drives one client in one setting, in a world of its own."""
+    """Drives one client in one setting, in its own environment."""
 
     def __init__(self, client, setting, programs, real):
         self.client, self.setting, self.programs = client, setting, programs
@@ -56,51 +55,51 @@ class Driver:
         with World(self.programs, self.massgen, self.chars) as world:
             self.world = world
             try:
-                return self.killed() if self.setting == "killed" else self.looped()
+                return self.killed() if self.setting == "killed" else self.run_all_calls()
             except (OSError, subprocess.SubprocessError) as error:
                 return Outcome(self.client, self.setting, failed={"run": str(error)})
 
-    def looped(self):
-        """The whole loop, until the client ends by itself."""
+    def run_all_calls(self):
+        """All calls, until the client ends by itself."""
         truth = self.world.session()
-        # By default such a client gives up its first wait, and must not give up the second.
+        # With its default settings such a client times out in its first wait, and must not time out again.
         pause_s = self.client.get("gives_up_s", 0) * (2 if self.setting == "default" else 1)
         pause = f"sleep {pause_s + 2}\n" if pause_s else ""
-        answering = f"#!fake\nannounce\n{pause}do {self.world.root}/long-answer"
-        script = agent_loop.whole_loop(self.checks, answering, self.chars, truth.refusals)
+        script_question = f"#!fake\nannounce\n{pause}do {self.world.root}/long-answer"
+        script = agent_loop.all_calls(self.checks, script_question, self.chars, truth.refusals)
         with Model(script, sends_all=self.setting == "strict") as model:
-            begun = time.monotonic()
+            started = time.monotonic()
             client = self.start(model.url)
             try:
-                client.wait(PATIENCE_S)
+                client.wait(TIMEOUT_S)
             except subprocess.TimeoutExpired:
-                self.checks.hold("end", False, f"the client was still there after {PATIENCE_S} s")
+                self.checks.hold("end", False, f"the client was still there after {TIMEOUT_S} s")
                 self.end_client(client)
-            seconds = time.monotonic() - begun
-            self.checks.hold("loop", model.is_over, self.last_words(client))
-            self.checks.hold("end", client.returncode == 0, self.last_words(client))
+            seconds = time.monotonic() - started
+            self.checks.hold("loop", model.is_over, self.diagnosis(client))
+            self.checks.hold("end", client.returncode == 0, self.diagnosis(client))
         left = self.world.left(self.client.get("leaves"))
         self.checks.hold("end", not left, f"these processes were left: {left}")
         self.keep_log(model)
         return Outcome(self.client, self.setting, seconds, self.checks.failed(), shown.what(model, truth, self.checks))
 
     def killed(self):
-        """The client is killed while its model waits for a run: the server goes, the run goes on."""
-        script = agent_loop.wait_for_ever(self.checks)
+        """Kills the client while its model waits for a run: the server must end and the run must continue."""
+        script = agent_loop.wait_without_end(self.checks)
         with Model(script) as model:
-            begun = time.monotonic()
+            started = time.monotonic()
             client = self.start(model.url)
-            waits = wait_until(lambda: len(model.replies) > 1 or client.poll() is not None, PATIENCE_S)
+            waits = wait_until(lambda: len(model.replies) > 1 or client.poll() is not None, TIMEOUT_S)
             is_waiting = waits and self.checks.run_id and client.poll() is None
-            self.checks.hold("start", is_waiting, self.last_words(client))
+            self.checks.hold("start", is_waiting, self.diagnosis(client))
             if is_waiting:
-                self.look_after_the_kill(client)
+                self.check_after_kill(client)
         left = self.world.left(self.client.get("leaves"))
         self.checks.hold("end", not left, f"these processes were left: {left}")
         self.keep_log(model)
-        return Outcome(self.client, self.setting, time.monotonic() - begun, self.checks.failed())
+        return Outcome(self.client, self.setting, time.monotonic() - started, self.checks.failed())
 
-    def look_after_the_kill(self, client):
+    def check_after_kill(self, client):
         wait_until(lambda: self.state() == "running", 60)
         self.end_client(client)
         gone = wait_until(lambda: not self.world.servers(), 20)
@@ -110,10 +109,10 @@ class Driver:
         self.checks.hold("kill", self.state() == "killed", self.state())
 
     def state(self):
-        return agent_loop.fact(self.world.ask("status", self.checks.run_id, "--json"), "state")
+        return agent_loop.value_of(self.world.ask("status", self.checks.run_id, "--json"), "state")
 
     def start(self, url):
-        """Configures the client by its snippet, and starts it with standard output and error in a file."""
+        """Configures the client with its snippet and starts it, with standard output and error in a file."""
         known = {"${URL}": url, "${HOME}": str(self.world.home)}
         more = {name: filled(value, known) for name, value in self.client.get("env", {}).items()}
         environment = self.world.environment(self.client["path"], more)
@@ -124,14 +123,14 @@ class Driver:
         with self.log.open("wb") as log:
             run = {"cwd": self.world.project, "env": environment, "stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
             for command in self.client.get("setup", []):
-                subprocess.run([filled(word, known) for word in command], check=True, timeout=PATIENCE_S, **run)
+                subprocess.run([filled(word, known) for word in command], check=True, timeout=TIMEOUT_S, **run)
             command = self.client["run"]
             if self.setting == "default":
                 command = self.client.get("default_run", command)
             return subprocess.Popen([filled(word, known) for word in command], start_new_session=True, **run)
 
     def config(self, known):
-        """The snippet as a user would fill it in, with what points the client at the model."""
+        """The snippet as a user would fill it in, with the settings that point the client at the model."""
         snippet = (SNIPPETS / self.client["snippet"]).read_text().replace("/path/to/project", str(self.world.project))
         for old, new in self.client.get(self.setting, []):
             if old not in snippet:
@@ -143,7 +142,7 @@ class Driver:
         return model + snippet
 
     def end_client(self, client):
-        """Kills the client with all its processes but the server and what that started."""
+        """Kills the client and its processes, except the server and the server's processes."""
         servers = set(self.world.servers())
         pids, known = [client.pid], {}
         for pid in self.world.processes():
@@ -154,12 +153,12 @@ class Driver:
             end(pid)
         client.wait()
 
-    def last_words(self, client):
+    def diagnosis(self, client):
         text = self.log.read_text(errors="replace")
         return f"exit code {client.poll()}, {text[-1500:]}"
 
     def keep_log(self, model):
-        """For a person who looks into a failure."""
+        """Keeps the client's output and the model's requests for the diagnosis of a failure."""
         logs = self.programs.tools / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         name = f"{self.client['id']}-{self.setting}"
@@ -176,7 +175,7 @@ def filled(text, known):
 
 
 def settings(client, everything):
-    """In which settings a client is driven, with whether it has the real MassGen."""
+    """The settings to drive a client in, each with whether it uses the real MassGen."""
     real = everything or client.get("real", False)
     yield "documented", real
     if "default" in client or "default_run" in client:
@@ -198,12 +197,12 @@ def main():
     named = programs.clients or [name for name, client in known.items() if programs.all or client.get("ci")]
     chosen = [known[name] for name in named]
     for client in chosen:
-        begun = time.monotonic()
+        started = time.monotonic()
         client["path"] = install.install(client, programs.tools)
         if client["path"] is None:
             print(f"\n!! {client['name']}: SKIPPED: it needs Python {client['python']}\n", file=sys.stderr)
             continue
-        print(f"{client['name']} {client['version']}: installed ({time.monotonic() - begun:.1f} s)", flush=True)
+        print(f"{client['name']} {client['version']}: installed ({time.monotonic() - started:.1f} s)", flush=True)
 
     drivers = [
         Driver(client, setting, programs, real)
@@ -226,7 +225,7 @@ def main():
 
 
 def expects_failure(outcome):
-    """By default some clients refuse the calls; what they need is documented, and `refuses_by_default` says why."""
+    """Whether a failure is expected: some clients refuse the calls by default; `refuses_by_default` says why."""
     return outcome.setting == "default" and "refuses_by_default" in outcome.client
 
 

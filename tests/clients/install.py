@@ -1,4 +1,4 @@
-"""Installs a client with its pins, once for each set of pins. Nothing of it is used by the server."""
+"""Installs a client with its pinned packages, once for each set of pins. The server uses none of them."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ MACHINES = {"x86_64": "x64", "aarch64": "arm64"}
 
 
 def clients():
-    """The table of clients, each with its version from the pins."""
+    """The clients of clients.toml, each with its version from the pins."""
     table = tomllib.loads((HERE / "clients.toml").read_text())
     return {name: {"id": name, "version": version(name, client), **client} for name, client in table.items()}
 
@@ -33,7 +33,7 @@ def version(name, client):
 
 
 def install(client, tools):
-    """The folders for the client's PATH; none where the machine has no Python that is new enough for it."""
+    """Installs a client; returns the folders for its PATH, or None if no installed Python is new enough for it."""
     if "python" in client and subprocess.run([*UV, "python", "find", client["python"]], capture_output=True, check=False).returncode:
         return None
     folder = tools / client["id"]
@@ -55,7 +55,7 @@ def npm(client, folder, tools):
     for name in ("package.json", "package-lock.json"):
         shutil.copy(HERE / "npm" / client["id"] / name, folder)
     scripts = [] if client.get("install_script") else ["--ignore-scripts"]
-    # `npm ci` would want the packages for every other machine in the lock, and not every registry has all of them.
+    # `npm ci` would need the packages for all platforms in the lock, and not every registry has all of them.
     run = {"check": True, "stdout": subprocess.DEVNULL}
     subprocess.run(["npm", "install", "--no-save", *quiet, *scripts], cwd=folder, **run)
     if "node" in client and not (tools / "node").exists():
@@ -66,7 +66,7 @@ def npm(client, folder, tools):
 def pip(client, folder, tools):
     python = client.get("python", sys.executable)
     subprocess.run([*UV, "venv", "--quiet", "--allow-existing", "--python", python, folder], check=True)
-    # A package may ask for a later patch release of Python than the machine has.
+    # A package may require a later patch release of Python than the installed one.
     version = ["--python-version", f"{python}.99"] if "python" in client else []
     pinned = pins(client["id"], client)
     subprocess.run([*UV, "pip", "sync", "--quiet", "--python", folder / "bin/python", *version, pinned], check=True)

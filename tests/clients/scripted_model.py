@@ -1,8 +1,8 @@
 """A model provider on loopback whose model follows a script, so that real clients can be driven offline.
 
-It speaks OpenAI chat completions and responses, Anthropic messages and Gemini generateContent, streamed and whole. The script is
-a generator: it yields the calls of tools one after another, and gets what the client showed its model of each result. What the
-generator returns is the last message of the turn.
+It implements OpenAI chat completions and responses, Anthropic messages and Gemini generateContent, with and without streaming. The
+script is a generator: it yields tool calls one by one and receives the results as the client shows them to its model. The return
+value of the generator is the last message of the turn.
 """
 
 import json
@@ -17,7 +17,7 @@ TOOLS = ("check_status", "kill_run", "list_configs", "read_result", "run_massgen
 
 @dataclass(frozen=True)
 class Call:
-    """A call of a tool of the server, by the server's name for it."""
+    """A call of a tool, by the server's name of the tool."""
 
     tool: str
     args: dict
@@ -30,7 +30,7 @@ class Say:
 
 @dataclass(frozen=True)
 class Function:
-    """A call on the wire, under the client's name. Ids tell calls of the script from searches for tools."""
+    """A call on the wire, by the client's name of the tool. The id distinguishes calls of the script from searches for tools."""
 
     id: str
     name: str
@@ -40,7 +40,7 @@ class Function:
 
 @dataclass(frozen=True)
 class Search:
-    """The provider's own search for tools, where a client defers them (OpenAI's `tool_search`)."""
+    """The provider's own search for tools, for clients that defer tools (OpenAI's `tool_search`)."""
 
     query: str
 
@@ -55,7 +55,7 @@ class Tool:
 
 @dataclass
 class Request:
-    """What a client asked: tools under its names, and the results of our calls by their ids."""
+    """A client's request: its tools by the client's names, and the results of the script's calls by their ids."""
 
     tools: dict[str, Tool]
     results: dict[str, str]
@@ -64,13 +64,13 @@ class Request:
     has_searched: bool = False
 
     def find(self, name):
-        """The client's tool for one of the server's: the same name, or the name after a prefix."""
+        """The client's tool for a tool of the server: the same name, or the name with a prefix."""
         ends = re.compile(rf"(.*[^A-Za-z0-9])?{name}$")
         return next((tool for tool in self.tools.values() if ends.match(tool.name)), None)
 
 
 def text_of(content):
-    """The text of a result in any of the wires' forms."""
+    """The text of a result, in the form of any provider."""
     if isinstance(content, str):
         return content
     if isinstance(content, list):
@@ -90,8 +90,8 @@ class Chat:
     def read(body):
         offered = [tool["function"] for tool in body.get("tools") or []]
         tools = {tool["name"]: Tool(tool["name"], tool.get("description", ""), tool.get("parameters", {})) for tool in offered}
-        said = [message for message in body["messages"] if message["role"] == "tool"]
-        return Request(tools, {message["tool_call_id"]: text_of(message["content"]) for message in said}, body)
+        tool_messages = [message for message in body["messages"] if message["role"] == "tool"]
+        return Request(tools, {message["tool_call_id"]: text_of(message["content"]) for message in tool_messages}, body)
 
     @staticmethod
     def write(reply, body, streams):
@@ -159,10 +159,10 @@ class Responses:
         }
         if not streams:
             return whole
-        begun = {**whole, "status": "in_progress", "output": [], "usage": None}
+        started = {**whole, "status": "in_progress", "output": [], "usage": None}
         empty = {"message": {"content": []}, "function_call": {"arguments": ""}}.get(item["type"], {})
         events = [
-            {"type": "response.created", "response": begun},
+            {"type": "response.created", "response": started},
             {"type": "response.output_item.added", "output_index": 0, "item": {**item, **empty, "status": "in_progress"}},
             *cls.deltas(item),
             {"type": "response.output_item.done", "output_index": 0, "item": item},
@@ -236,7 +236,7 @@ class Gemini:
         }
         parts = [part for content in body["contents"] for part in content.get("parts") or []]
         answers = [part["functionResponse"] for part in parts if "functionResponse" in part]
-        # Results come in the order of the calls; not every client keeps ids.
+        # Match results by the order of the calls, because not every client keeps ids.
         results = {call_id(number): Gemini.text(answer["response"]) for number, answer in enumerate(answers)}
         return Request(tools, results, body)
 
@@ -261,10 +261,10 @@ def call_id(number):
 
 
 class Model:
-    """The provider: `with Model(script) as model`, then a client that is pointed at `model.url`.
+    """The provider: `with Model(script) as model`, with a client that uses `model.url`.
 
-    With `sends_all`, each call has every property that the offered schema has, empty where the script gives none: so do models
-    whose provider makes schemas strict.
+    With `sends_all`, each call has every property of the offered schema, empty if the script gives no value: models with strict
+    schemas do the same.
     """
 
     def __init__(self, script, sends_all=False):
@@ -287,13 +287,13 @@ class Model:
         self.http.server_close()
 
     def answer(self, request):
-        """The reply. A request that is repeated gets the same one again."""
+        """The reply. A repeated request gets the same reply."""
         with self.lock:
             self.requests.append(request)
             wrap = deferring(request)
             if request.find(TOOLS[0]) is None:
                 can_find = request.can_search and not request.has_searched
-                # A request without our tools is for a title or a summary.
+                # A request without the server's tools is for a title or a summary.
                 return Search("massgen run check status read result kill list configs") if can_find else Say("ok")
             if wrap and not any(name.startswith("search_") for name in request.results):
                 names = [tool.name for tool in request.tools.values() if any(tool.name.endswith(name) for name in TOOLS)]
@@ -321,7 +321,7 @@ class Model:
 
 
 def deferring(request):
-    """Adds the tools that a client names only in its messages, to be called through its `tool_call`."""
+    """Adds the tools that a client names only in its messages and calls through its `tool_call`."""
     if not {"tool_search", "tool_call"} <= request.tools.keys():
         return False
     named = set(re.findall(r"mcp__\w+", json.dumps(request.body.get("messages"))))

@@ -1,4 +1,4 @@
-"""What a client shows its model, in words for the table of docs/clients.md, and that table."""
+"""Describes what a client shows its model, for the table in docs/clients.md, and writes that table."""
 
 import json
 
@@ -9,7 +9,7 @@ HEAD = ["client", "as documented", "by default", "killed", "tool name", "schemas
 
 
 def what(model, truth, checks):
-    """The facts of a table row."""
+    """The values of a table row."""
     first = next((request for request in model.requests if request.can_search or request.find("run_massgen")), None)
     offers = [request for request in model.requests if request.find("run_massgen")]
     if not offers:
@@ -27,7 +27,7 @@ def what(model, truth, checks):
 
 
 def schemas(tools, truth):
-    """How the schemas differ from the server's, by keyword."""
+    """The difference between the client's and the server's schemas, by keyword."""
     if not any(tool.schema for tool in tools.values()):
         return "after a search"
     gone, new = set(), set()
@@ -44,7 +44,7 @@ def schemas(tools, truth):
 
 
 def keywords(schema, place=""):
-    """The place of every keyword and property."""
+    """The paths of all keywords and properties."""
     found = set()
     if isinstance(schema, dict):
         for key, value in schema.items():
@@ -56,12 +56,12 @@ def keywords(schema, place=""):
 
 
 def outermost(places):
-    """The last words of those places that are in none of the others."""
+    """The last components of the paths that have no parent in the set."""
     return {place.rsplit("/", 1)[-1] for place in places if place.rsplit("/", 1)[0] not in places}
 
 
 def instructions(request, truth):
-    """How many of the instructions' lines stand anywhere in a request."""
+    """Which part of the server's instructions a request contains."""
     text = " ".join(agent_loop.words(json.dumps(request.body, ensure_ascii=False)))
     lines = [" ".join(agent_loop.words(line)) for line in truth.instructions.splitlines()]
     seen = [line in text for line in lines if line]
@@ -71,7 +71,7 @@ def instructions(request, truth):
 
 
 def result(page):
-    """The form in which the model sees a result."""
+    """The form of a result that the model sees."""
     times = sum("sha256" in found for found in agent_loop.objects(page))
     twice = ", twice" if times > 1 else ""
     try:
@@ -84,7 +84,7 @@ def result(page):
 
 
 def write_table(document, outcomes):
-    """Puts the table between its marks."""
+    """Writes the table between its markers."""
     by_client = {}
     for outcome in outcomes:
         by_client.setdefault(outcome.client["id"], {})[outcome.setting] = outcome

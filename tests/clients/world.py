@@ -1,4 +1,4 @@
-"""What surrounds one client: a home folder, a project, the server on the PATH, and a look at which processes are left."""
+"""The environment of one client: a home folder, a project, the server in PATH, and a check for remaining processes."""
 
 import json
 import os
@@ -11,13 +11,13 @@ from pathlib import Path
 
 import agent_loop
 
-PATIENCE_S = 240
-# Quotes, backslashes and characters of every length in UTF-8, which clients escape in different ways.
+TIMEOUT_S = 240
+# Quotes, backslashes and characters of all UTF-8 lengths, because clients escape them in different ways.
 ALPHABET = 'plain words, "quoted" ones, a back\\slash, é, 漢, 😀; '
 
 
 class World:
-    """Made for one client, and removed with every process in it."""
+    """Created for one client, and removed together with all its processes."""
 
     def __init__(self, programs, massgen, chars):
         self.programs = programs
@@ -47,13 +47,13 @@ class World:
         (self.home / path).write_text(text)
 
     def environment(self, path, more):
-        """What a login shell would give the client, and no more of ours."""
-        own = {"HOME": str(self.home), "LANG": "C.UTF-8", "TERM": "xterm", "SHELL": "/bin/sh", "OPENAI_API_KEY": "test-key"}
+        """The variables that a login shell would give the client, without those of this process."""
+        variables = {"HOME": str(self.home), "LANG": "C.UTF-8", "TERM": "xterm", "SHELL": "/bin/sh", "OPENAI_API_KEY": "test-key"}
         paths = [str(self.bin), *map(str, path), "/usr/local/bin", "/usr/bin", "/bin"]
-        return {**own, "PATH": ":".join(paths), **more}
+        return {**variables, "PATH": ":".join(paths), **more}
 
     def processes(self):
-        """Every process that has this world in its environment: the client and all that it started, orphans too."""
+        """Every process with this folder in its environment: the client and all processes that it started, orphans too."""
         found = {}
         for folder in Path("/proc").glob("[0-9]*"):
             try:
@@ -65,13 +65,13 @@ class World:
         return {pid: command for pid, command in found.items() if command}
 
     def servers(self):
-        """The servers that a client started; supervisors and warm processes are the same program with a command."""
+        """The servers that a client started. Supervisors and warm processes are the same program with a subcommand."""
         started = {pid: command.split(" ") for pid, command in self.processes().items()}
         is_server = lambda words: words[0].endswith("massgen-mcp") and (len(words) == 1 or words[1] == "--project")
         return [pid for pid, words in started.items() if is_server(words)]
 
     def left(self, expected=None):
-        """Processes that are left once MassGen is not kept warm any more, but for those that the client leaves on purpose."""
+        """Processes that remain after the warm process has stopped, except those that the client leaves on purpose."""
         subprocess.run([self.programs.server, "--home", self.root / "state", "warm", "--stop"], capture_output=True, check=False)
         wait_until(lambda: not self.unexpected(expected), 20)
         return self.unexpected(expected)
@@ -81,12 +81,12 @@ class World:
         return {pid: command for pid, command in self.processes().items() if pid not in hub and parent(pid) not in hub}
 
     def ask(self, *arguments):
-        """A command of the server's for people, on this world's runs."""
+        """The output of a command of massgen-mcp on the runs of this environment."""
         command = [self.programs.server, "--home", self.root / "state", *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=False, env=self.environment([], {})).stdout
 
     def session(self):
-        """What the server itself says, without any client: tools, instructions, and how it refuses."""
+        """The server's own output, without a client: tools, instructions and refusals."""
         calls = [agent_loop.NO_CONFIG, agent_loop.NO_RUN]
         about = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
         lines = [
@@ -108,7 +108,7 @@ class World:
 
 
 class Truth:
-    """The server's own words, to hold what a model is shown against."""
+    """The server's own output, to compare with what a model is shown."""
 
     def __init__(self, instructions, tools, refusals):
         self.instructions, self.tools, self.refusals = instructions, tools, refusals

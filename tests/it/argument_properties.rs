@@ -1,5 +1,5 @@
-//! Calls made of the tools' own input schemas, as they ask for and spoiled: each has a result of its output schema, or a refusal with
-//! code, message and hint, and soon.
+//! Calls generated from the tools' input schemas, valid and damaged. Each call gets, within a time limit, a result that matches the
+//! output schema, or a refusal with code, message and hint.
 
 use std::time::{Duration, Instant};
 
@@ -12,10 +12,10 @@ use serde_json::{Map, Value, json};
 use crate::lab::{Lab, fake};
 
 const CALLS: usize = 2_000;
-/// What a call may take beyond what it asked for.
-const SOON: Duration = Duration::from_secs(2);
-/// What errors of Rust's libraries say of values.
-const RUST: [&str; 19] = [
+/// The time that a call may take in addition to its `wait_s`.
+const TIME_LIMIT: Duration = Duration::from_secs(2);
+/// Words that serde and other Rust libraries use in errors. No refusal may contain them.
+const RUST_ERROR_WORDS: [&str; 19] = [
     "usize",
     "u64",
     "u32",
@@ -36,16 +36,16 @@ const RUST: [&str; 19] = [
     "untagged",
     "did not match any",
 ];
-/// How many calls may take longer, on a machine with other things to do.
-const MOST_LATE: usize = CALLS / 50;
+/// The number of calls that may take longer, for a machine under load.
+const MAX_LATE: usize = CALLS / 50;
 
-/// The same calls every time.
+/// A fixed seed: every run of the test makes the same calls.
 fn runner() -> TestRunner {
     let config = Config { failure_persistence: None, ..Config::default() };
     TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha))
 }
 
-/// A value of the type of a schema, of which some mean something to the tools.
+/// A value of the schema's type. Some of the values are meaningful to the tools.
 fn valid(name: &str, schema: &Value, run: &str) -> BoxedStrategy<Value> {
     let texts = [
         "q",
@@ -72,7 +72,7 @@ fn valid(name: &str, schema: &Value, run: &str) -> BoxedStrategy<Value> {
             None => text().boxed(),
         },
         Some("integer") => select(vec![json!(0), json!(1), json!(2), json!(7), json!(40_000), json!(u64::MAX)]).boxed(),
-        // No call waits for long.
+        // Short waits keep the test fast.
         Some("number") if name == "wait_s" => select(vec![json!(0), json!(0.01), json!(0.05)]).boxed(),
         Some("number") => select(vec![json!(0), json!(0.5), json!(1), json!(60), json!(1e9), json!(1e300)]).boxed(),
         Some("boolean") => any::<bool>().prop_map(Value::from).boxed(),
@@ -94,7 +94,7 @@ fn valid(name: &str, schema: &Value, run: &str) -> BoxedStrategy<Value> {
     }
 }
 
-/// Some of the properties, each with a value of its type.
+/// A random subset of the properties, each with a value of its type.
 fn fields(properties: &Map<String, Value>, run: &str) -> BoxedStrategy<Map<String, Value>> {
     let each: Vec<_> = properties
         .iter()
@@ -106,9 +106,9 @@ fn fields(properties: &Map<String, Value>, run: &str) -> BoxedStrategy<Map<Strin
     each.prop_map(|fields| fields.into_iter().flatten().collect()).boxed()
 }
 
-/// What clients and models make of a value, or something else altogether.
-fn spoiled(value: Value, way: u8) -> Value {
-    match way {
+/// The value as a careless client or model would send it, or an unrelated value.
+fn damaged(value: Value, kind: u8) -> Value {
+    match kind {
         0 => json!(value.to_string()),
         1 => json!([value]),
         2 => json!({"value": value}),
@@ -128,38 +128,38 @@ fn spoiled(value: Value, way: u8) -> Value {
     }
 }
 
-/// A call of a tool: what is given, and whether a name or a value of it is spoiled.
+/// The arguments of one call. In some of them a name or a value is damaged.
 fn call(tool: &Value, run: &str) -> BoxedStrategy<Value> {
     let damage = prop::option::of((any::<prop::sample::Index>(), 0..20_u8));
     let properties = tool["inputSchema"]["properties"].as_object().expect("properties").clone();
-    let given = fields(&properties, run);
-    let finished = (given, damage, 0..10_u8).prop_map(|(mut given, damage, start)| {
-        if let Some((place, way)) = damage.filter(|_| !given.is_empty()) {
-            let name = given.keys().nth(place.index(given.len())).expect("there").clone();
-            let value = given.remove(&name).unwrap_or_default();
-            match way {
-                16.. => given.insert(format!("{name}x").repeat(usize::from(way - 15)), value),
-                _ => given.insert(name, spoiled(value, way)),
+    let arguments = fields(&properties, run);
+    let finished = (arguments, damage, 0..10_u8).prop_map(|(mut arguments, damage, start)| {
+        if let Some((index, kind)) = damage.filter(|_| !arguments.is_empty()) {
+            let name = arguments.keys().nth(index.index(arguments.len())).expect("there").clone();
+            let value = arguments.remove(&name).unwrap_or_default();
+            match kind {
+                16.. => arguments.insert(format!("{name}x").repeat(usize::from(kind - 15)), value),
+                _ => arguments.insert(name, damaged(value, kind)),
             };
         }
-        (given, start)
+        (arguments, start)
     });
     let starts = tool["name"] == "run_massgen";
     finished
-        .prop_map(move |(mut given, start)| {
+        .prop_map(move |(mut arguments, start)| {
             let is_many = ["configs", "questions", "variants", "repeat", "keep", "overrides"]
                 .iter()
-                .any(|name| given.contains_key(*name));
+                .any(|name| arguments.contains_key(*name));
             if starts && (start > 0 || is_many) {
-                given.insert("dry_run".to_owned(), json!(true));
+                arguments.insert("dry_run".to_owned(), json!(true));
             }
-            Value::Object(given)
+            Value::Object(arguments)
         })
         .boxed()
 }
 
 #[tokio::test]
-async fn every_call_made_of_the_schemas_is_answered_soon_and_in_the_form_that_they_say() {
+async fn calls_generated_from_the_schemas_get_valid_answers_in_time() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let run = client.start(fake("announce\nfinal agent_a done")).await;
@@ -171,27 +171,27 @@ async fn every_call_made_of_the_schemas_is_answered_soon_and_in_the_form_that_th
     for number in 0..CALLS {
         let (tool, call) = &tools[number % tools.len()];
         let arguments = call.new_tree(&mut runner).expect("made").current();
-        let begun = Instant::now();
-        // It panics where there is no answer, or one of another form than it should have.
+        let started = Instant::now();
+        // `ask` panics if the server does not answer or if the answer does not match the schema.
         let (is_refused, answer) = client.ask(tool.as_str().expect("name"), arguments.clone()).await;
-        if begun.elapsed()
-            > SOON + Duration::from_secs_f64(arguments["wait_s"].as_f64().unwrap_or_default().clamp(0.0, 50.0))
+        if started.elapsed()
+            > TIME_LIMIT + Duration::from_secs_f64(arguments["wait_s"].as_f64().unwrap_or_default().clamp(0.0, 50.0))
         {
-            late.push(format!("{tool} {arguments} took {:?}", begun.elapsed()));
+            late.push(format!("{tool} {arguments} took {:?}", started.elapsed()));
         }
         done += usize::from(!is_refused);
         if is_refused {
             assert_ne!(answer["code"], "internal_error", "{tool} {arguments}: {answer}");
             for part in ["code", "message", "hint"] {
-                let told = answer[part].as_str().unwrap_or_default();
-                assert!(!told.is_empty() && told.len() < 2_000, "{part} of {tool} {arguments}: {answer}");
+                let text = answer[part].as_str().unwrap_or_default();
+                assert!(!text.is_empty() && text.len() < 2_000, "{part} of {tool} {arguments}: {answer}");
             }
-            let told = format!("{} {}", answer["message"], answer["hint"]);
-            let word = RUST.iter().find(|word| told.contains(**word));
+            let text = format!("{} {}", answer["message"], answer["hint"]);
+            let word = RUST_ERROR_WORDS.iter().find(|word| text.contains(**word));
             assert_eq!(word, None, "{tool} {arguments}: {answer}");
         }
     }
-    assert!(late.len() <= MOST_LATE, "{} late: {:?}", late.len(), &late[..late.len().min(5)]);
+    assert!(late.len() <= MAX_LATE, "{} late: {:?}", late.len(), &late[..late.len().min(5)]);
     assert!(done > CALLS / 10, "only {done} of {CALLS} calls were done");
     client.close().await;
     lab.nobody_is_left().await;

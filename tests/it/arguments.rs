@@ -1,16 +1,16 @@
-//! Arguments as clients and models send them: everything empty, names that were advertised before, overrides by agent, names that nearly
-//! are one. What is taken of them is in `src/server/arguments.rs`.
+//! Arguments as clients and models send them: empty values, former parameter names, overrides by agent, misspelled names.
+//! `src/server/arguments.rs` normalizes them.
 
 use serde_json::{Value, json};
 
 use crate::lab::{Client, Lab, fake};
 
-/// A tool's arguments as a client with strict schemas sends them: every optional property, empty by its type.
-fn strict(tool: &str, given: Value) -> Value {
+/// A tool's arguments as a client with strict schemas sends them: every optional property, with the empty value of its type.
+fn strict(tool: &str, arguments: Value) -> Value {
     let tools: Value = serde_json::from_str(include_str!("../data/tools.json")).expect("JSON");
     let tool = tools.as_array().expect("list").iter().find(|listed| listed["name"] == tool).expect("listed");
     let mut sent = empty(&tool["inputSchema"]);
-    for (name, value) in given.as_object().expect("object") {
+    for (name, value) in arguments.as_object().expect("object") {
         sent[name] = value.clone();
     }
     sent
@@ -31,10 +31,10 @@ fn empty(schema: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn the_whole_loop_passes_with_every_optional_parameter_sent_empty() {
+async fn every_tool_accepts_empty_optional_parameters() {
     let lab = Lab::fake();
     let client = lab.client().await;
-    let call = async |tool: &str, given: Value| client.call(tool, strict(tool, given)).await;
+    let call = async |tool: &str, arguments: Value| client.call(tool, strict(tool, arguments)).await;
     let listed = call("list_configs", json!({})).await;
     assert!(listed["configs"].is_array(), "{listed}");
     let script = |script: &str| json!({"question": format!("#!fake\n{script}"), "massgen_config": "@rehearsal"});
@@ -57,7 +57,7 @@ async fn the_whole_loop_passes_with_every_optional_parameter_sent_empty() {
 }
 
 #[tokio::test]
-async fn the_answer_names_the_config_that_was_taken() {
+async fn the_answer_names_the_config_used() {
     let lab = Lab::fake();
     let default = lab.home().join(".config/massgen/config.yaml");
     std::fs::create_dir_all(default.parent().expect("parent")).expect("mkdir");
@@ -69,7 +69,7 @@ async fn the_answer_names_the_config_that_was_taken() {
     let go = lab.project().join("go");
     let question = format!("#!fake\nannounce\nuntil {}\nfinal agent_a done", go.display());
     let first = client.call("run_massgen", json!({"question": question})).await;
-    assert_eq!(first["config"], "~/.config/massgen/config.yaml", "nobody named one: {first}");
+    assert_eq!(first["config"], "~/.config/massgen/config.yaml", "no config is named: {first}");
     let again = client.call("run_massgen", json!({"question": question})).await;
     assert_eq!((&again["reused"], &again["config"]), (&json!(true), &first["config"]), "{again}");
     let address = format!("file://{}", named.display());
@@ -77,10 +77,10 @@ async fn the_answer_names_the_config_that_was_taken() {
     for (parameter, config) in
         [("massgen_config", "team.yaml"), ("config", "./team.yaml"), ("massgen_config", &address)]
     {
-        let asked = json!({"question": question, parameter: config, "fresh": true});
-        let run = client.call("run_massgen", asked).await;
-        let taken = run["config"].as_str().expect("config");
-        assert!(run["state"] == "queued" && taken.ends_with("team.yaml"), "{config}: {run}");
+        let arguments = json!({"question": question, parameter: config, "fresh": true});
+        let run = client.call("run_massgen", arguments).await;
+        let config_used = run["config"].as_str().expect("config");
+        assert!(run["state"] == "queued" && config_used.ends_with("team.yaml"), "{config}: {run}");
         queued.push(run["run_id"].clone());
     }
     let several =
@@ -97,8 +97,8 @@ async fn the_answer_names_the_config_that_was_taken() {
     lab.nobody_is_left().await;
 }
 
-/// The message and hint of a call that is refused with this code.
-async fn told(client: &Client, code: &str, arguments: Value) -> String {
+/// Makes a call that must be refused with this code; returns message and hint.
+async fn refusal_text(client: &Client, code: &str, arguments: Value) -> String {
     let (refused, answer) = client.ask("run_massgen", arguments.clone()).await;
     assert!(refused && answer["code"] == code, "{arguments}: {answer}");
     format!("{} {}", answer["message"].as_str().unwrap_or_default(), answer["hint"].as_str().unwrap_or_default())
@@ -108,34 +108,34 @@ const TEAM: &str = "agents:\n- id: agent_a\n  backend: {type: openai, model: m, 
                     backend: {type: openai, model: n}\n";
 
 #[tokio::test]
-async fn overrides_reach_one_agent_by_its_id_and_the_answer_tells_what_was_applied() {
+async fn overrides_select_an_agent_by_id_and_the_answer_lists_applied_keys() {
     let lab = Lab::fake();
     lab.put("team.yaml", TEAM);
     let client = lab.client().await;
     let patch = json!({"agents": {"agent_b": {"backend": {"model": "other"}}}, "orchestrator": {"max_new_answers_per_agent": 1}});
-    let mut asked = fake("announce\nfinal agent_a done");
-    (asked["config"], asked["overrides"], asked["wait_s"]) = (json!("team.yaml"), patch.clone(), json!(50));
-    let run = client.call("run_massgen", asked.clone()).await;
+    let mut arguments = fake("announce\nfinal agent_a done");
+    (arguments["config"], arguments["overrides"], arguments["wait_s"]) = (json!("team.yaml"), patch.clone(), json!(50));
+    let run = client.call("run_massgen", arguments.clone()).await;
     let applied = json!(["agents.agent_b.backend.model", "orchestrator.max_new_answers_per_agent"]);
     assert_eq!((&run["state"], &run["applied"]), (&json!("succeeded"), &applied), "{run}");
     let folder = lab.run_folder(run["run_id"].as_str().expect("run_id"));
     let effective = std::fs::read_to_string(folder.join("config.yaml")).expect("config.yaml");
-    assert!(effective.contains("model: m\n") && effective.contains("base_url"), "agent_a is as it was: {effective}");
+    assert!(effective.contains("model: m\n") && effective.contains("base_url"), "agent_a is unchanged: {effective}");
     assert!(effective.contains("model: \"other\"") && !effective.contains("model: n\n"), "{effective}");
-    // A rehearsal has agents as well, and the text of the object is as good as the object.
-    (asked["config"], asked["overrides"]) = (json!("@rehearsal"), json!(patch.to_string()));
-    let run = client.call("run_massgen", asked).await;
+    // A rehearsal has agents too, and the server accepts the object as JSON text.
+    (arguments["config"], arguments["overrides"]) = (json!("@rehearsal"), json!(patch.to_string()));
+    let run = client.call("run_massgen", arguments).await;
     assert_eq!((&run["state"], &run["applied"]), (&json!("succeeded"), &applied), "{run}");
-    let begun = json!({"question": "#!fake\nannounce\nfinal agent_a done", "config": "team.yaml", "wait_s": 50,
+    let arguments = json!({"question": "#!fake\nannounce\nfinal agent_a done", "config": "team.yaml", "wait_s": 50,
                        "variants": [{}, {"agents": {"agent_a": {"backend": {"model": "x"}}}}]});
-    let begun = client.call("run_massgen", begun).await;
-    assert_eq!(begun["runs"], 2, "{begun}");
+    let started = client.call("run_massgen", arguments).await;
+    assert_eq!(started["runs"], 2, "{started}");
     client.close().await;
     lab.nobody_is_left().await;
 }
 
 #[tokio::test]
-async fn overrides_that_cannot_be_say_why_and_what_would() {
+async fn invalid_overrides_are_refused_with_a_suggestion() {
     let lab = Lab::fake();
     lab.put("team.yaml", TEAM);
     let client = lab.client().await;
@@ -152,9 +152,9 @@ async fn overrides_that_cannot_be_say_why_and_what_would() {
                 "`overrides` cannot be applied: they have more than 60 levels of objects and lists",
             ),
         ] {
-            let asked = json!({"question": "q", "massgen_config": config, "overrides": overrides});
-            let told = told(&client, "overrides_invalid", asked).await;
-            assert!(told.contains(expected), "{config} {overrides}: {told}");
+            let arguments = json!({"question": "q", "massgen_config": config, "overrides": overrides});
+            let text = refusal_text(&client, "overrides_invalid", arguments).await;
+            assert!(text.contains(expected), "{config} {overrides}: {text}");
         }
     }
     let both = json!({"question": "q", "overrides": {"ui": {}}, "variants": [{"ui": {"a": 1}}]});
@@ -164,7 +164,7 @@ async fn overrides_that_cannot_be_say_why_and_what_would() {
 }
 
 #[tokio::test]
-async fn what_overrides_leave_as_it_is_is_not_refused_by_the_policy() {
+async fn the_policy_checks_only_values_that_overrides_change() {
     let lab = Lab::fake();
     let trusted = lab.put("trusted/team.yaml", &TEAM.replace("model: n", "model: n, exclude_tools: [x]"));
     let mut command = lab.command();
@@ -177,12 +177,12 @@ async fn what_overrides_leave_as_it_is_is_not_refused_by_the_policy() {
         ]})
     };
     let question = "#!fake\nannounce\nfinal agent_a done";
-    let asked =
+    let arguments =
         |overrides: Value| json!({"question": question, "massgen_config": "trusted/team.yaml", "overrides": overrides});
-    let run = client.call("run_massgen", asked(agents("new", "http://127.0.0.1:9/v1"))).await;
+    let run = client.call("run_massgen", arguments(agents("new", "http://127.0.0.1:9/v1"))).await;
     assert_eq!(run["applied"], json!(["agents"]), "{run}");
     let same = json!({"agents": {"agent_a": {"backend": {"base_url": "http://127.0.0.1:9/v1", "temperature": 0.1}}}});
-    let other = client.start(asked(same)).await;
+    let other = client.start(arguments(same)).await;
     for id in [run["run_id"].as_str().expect("run_id"), &other] {
         assert_eq!(client.end(id).await["state"], "succeeded");
     }
@@ -196,43 +196,44 @@ async fn what_overrides_leave_as_it_is_is_not_refused_by_the_policy() {
             json!({"agents": {"agent_a": {"backend": {"mcp_servers": [{"command": "sh"}]}}}}),
             "agents[0].backend.mcp_servers",
         ),
-        // It lacks `model` of the agent in whose place it comes.
+        // This list replaces agent_a without its `model`, so it changes the agent.
         (
             json!({"agents": [{"id": "agent_a", "backend": {"type": "openai", "base_url": "http://127.0.0.1:9/v1"}}]}),
             "agents[0].backend.base_url",
         ),
     ] {
-        let told = told(&client, "config_forbidden", asked(overrides.clone())).await;
-        assert!(told.contains(key), "{overrides}: {told}");
+        let text = refusal_text(&client, "config_forbidden", arguments(overrides.clone())).await;
+        assert!(text.contains(key), "{overrides}: {text}");
     }
     client.close().await;
     lab.nobody_is_left().await;
 }
 
 #[tokio::test]
-async fn a_name_that_nearly_is_one_is_told_with_the_one_there_is() {
+async fn a_misspelled_name_is_refused_with_a_suggestion() {
     let lab = Lab::fake();
     lab.put("configs/team.yaml", TEAM);
     let client = lab.client().await;
-    for (config, near) in [
+    for (config, suggestion) in [
         ("configs/team.yml", "configs/team.yaml"),
         ("configs\\team.yaml", "configs/team.yaml"),
         ("team.yaml", "configs/team.yaml"),
         ("file://configs/team.yaml", "configs/team.yaml"),
         ("@rehersal", "@rehearsal"),
     ] {
-        for asked in [json!({"massgen_config": config}), json!({"configs": [config, "@rehearsal"]})] {
-            let mut asked = asked;
-            asked["question"] = json!("q");
-            let told = told(&client, "config_missing", asked).await;
+        for arguments in [json!({"massgen_config": config}), json!({"configs": [config, "@rehearsal"]})] {
+            let mut arguments = arguments;
+            arguments["question"] = json!("q");
+            let text = refusal_text(&client, "config_missing", arguments).await;
             assert!(
-                told.contains(&format!("did you mean {near}")) && told.contains("list_configs"),
-                "{config}: {told}"
+                text.contains(&format!("did you mean {suggestion}")) && text.contains("list_configs"),
+                "{config}: {text}"
             );
         }
     }
-    let told = told(&client, "config_missing", json!({"question": "q", "massgen_config": "wholly-other.yaml"})).await;
-    assert!(told.contains("list_configs") && told.contains("~/.config/massgen/agents"), "{told}");
+    let text =
+        refusal_text(&client, "config_missing", json!({"question": "q", "massgen_config": "wholly-other.yaml"})).await;
+    assert!(text.contains("list_configs") && text.contains("~/.config/massgen/agents"), "{text}");
     let id = client.start(fake("announce\nforever")).await;
     client.until(&id, |run| run["state"] == "running").await;
     let (_, refusal) = client.ask("steer_run", json!({"run_id": id, "message": "m", "agents": ["agent-a"]})).await;
@@ -271,13 +272,13 @@ async fn overrides_that_massgen_could_not_read_are_refused_before_the_start() {
 }
 
 #[tokio::test]
-async fn a_question_file_with_a_mark_of_its_encoding_is_read_without_it() {
+async fn a_byte_order_mark_is_removed_from_a_question_file() {
     let lab = Lab::fake();
     let file = lab.put("q.txt", "\u{feff}#!fake\nannounce\nfinal agent_a done");
     let client = lab.client().await;
     for name in ["q.txt".to_owned(), format!("file://{}", file.display())] {
-        let asked = json!({"question_file": name, "massgen_config": "@rehearsal", "wait_s": 50, "fresh": true});
-        let run = client.call("run_massgen", asked).await;
+        let arguments = json!({"question_file": name, "massgen_config": "@rehearsal", "wait_s": 50, "fresh": true});
+        let run = client.call("run_massgen", arguments).await;
         assert_eq!(run["state"], "succeeded", "{name}: {run}");
         assert_eq!(client.call("read_result", json!({"run_id": run["run_id"]})).await["text"], "done");
     }
@@ -286,44 +287,44 @@ async fn a_question_file_with_a_mark_of_its_encoding_is_read_without_it() {
 }
 
 #[tokio::test]
-async fn a_budget_out_of_range_says_the_range() {
+async fn a_budget_out_of_range_is_refused_with_the_range() {
     let lab = Lab::fake();
     let client = lab.client().await;
     for budget in [json!(-1), json!(2e9), json!(1e300), json!("1e10")] {
-        let asked = json!({"question": "q", "massgen_config": "@rehearsal", "budget_usd": budget});
-        let told = told(&client, "out_of_range", asked).await;
-        assert!(told.contains("between 0.000001 and 1000000000") && told.len() < 300, "{budget}: {told}");
+        let arguments = json!({"question": "q", "massgen_config": "@rehearsal", "budget_usd": budget});
+        let text = refusal_text(&client, "out_of_range", arguments).await;
+        assert!(text.contains("between 0.000001 and 1000000000") && text.len() < 300, "{budget}: {text}");
     }
-    let asked = json!({"question": "q", "massgen_config": "@rehearsal", "budget_usd": 1e9});
-    assert_eq!(client.refused("run_massgen", asked).await, "budget_not_allowed");
+    let arguments = json!({"question": "q", "massgen_config": "@rehearsal", "budget_usd": 1e9});
+    assert_eq!(client.refused("run_massgen", arguments).await, "budget_not_allowed");
     client.close().await;
     lab.nobody_is_left().await;
 }
 
 #[tokio::test]
-async fn only_variables_that_hold_secrets_are_masked_and_the_operator_says_which() {
+async fn only_secret_variables_are_masked_and_the_operator_can_change_which() {
     let lab = Lab::fake();
     let mut command = lab.command();
     command.env("GIT_CONFIG_KEY_0", "safe.directory").env("KEYCLOAK_URL", "http://localhost:8080");
     command.env("LAB_LOGIN", "canary-login").env("LAB_PUBLIC_KEY", "no-canary-at-all");
     command.args(["--pass-env", "LAB_*", "--mask-env", "LAB_LOGIN", "--show-env", "LAB_PUBLIC_KEY"]);
     let client = lab.client_of(command).await;
-    // A rehearsal gets no variable of these, a config does.
+    // A rehearsal gets none of these variables, so the test uses a config.
     lab.put("team.yaml", TEAM);
     let question = "#!fake\nannounce\nprint safe.directory http://localhost:8080 no-canary-at-all\nenvironment\nfinal agent_a done";
-    let asked = json!({"question": question, "massgen_config": "team.yaml", "wait_s": 50});
-    let run = client.call("run_massgen", asked).await;
+    let arguments = json!({"question": question, "massgen_config": "team.yaml", "wait_s": 50});
+    let run = client.call("run_massgen", arguments).await;
     assert_eq!(run["state"], "succeeded", "{run}");
     let log = lab.run_folder(run["run_id"].as_str().expect("run_id")).join("stdout.log");
     let log = std::fs::read_to_string(log).expect("stdout.log");
     assert!(log.contains("LAB_LOGIN=************") && log.contains("LAB_PUBLIC_KEY=no-canary-at-all"), "{log}");
-    let told = told(&client, "secret_in_arguments", json!({"question": "is it canary-login?"})).await;
-    assert!(told.contains("LAB_LOGIN") && !told.contains("canary"), "{told}");
+    let text = refusal_text(&client, "secret_in_arguments", json!({"question": "is it canary-login?"})).await;
+    assert!(text.contains("LAB_LOGIN") && !text.contains("canary"), "{text}");
     client.close().await;
     lab.nobody_is_left().await;
 }
 
-/// Prints the keys that MassGen says it knows.
+/// Prints the config keys that MassGen declares as valid.
 const KEYS: &str = r#"
 import json
 from massgen.agent_config import AgentConfig, CoordinationConfig, TimeoutConfig
@@ -343,9 +344,9 @@ async fn overrides_may_set_every_key_that_real_massgen_knows() {
     lab.surroundings(&mut command);
     command.env("LITELLM_LOCAL_MODEL_COST_MAP", "True").args(["-c", KEYS]);
     let output = command.stdin(std::process::Stdio::null()).kill_on_drop(true).output().await.expect("python");
-    let said = String::from_utf8(output.stdout).expect("UTF-8");
-    let known: Value = serde_json::from_str(said.lines().last().unwrap_or_default()).expect("JSON");
-    let place = |section: &str, key: &str| match section {
+    let output = String::from_utf8(output.stdout).expect("UTF-8");
+    let known: Value = serde_json::from_str(output.lines().last().unwrap_or_default()).expect("JSON");
+    let overrides_for = |section: &str, key: &str| match section {
         "orchestrator" => json!({"orchestrator": {key: 1}}),
         "coordination" => json!({"orchestrator": {"coordination": {key: 1}}}),
         "timeouts" => json!({"timeout_settings": {key: 1}}),
@@ -353,7 +354,7 @@ async fn overrides_may_set_every_key_that_real_massgen_knows() {
     };
     for (section, keys) in known.as_object().expect("object") {
         for key in keys.as_array().expect("list").iter().filter_map(Value::as_str) {
-            let overrides = place(section, key);
+            let overrides = overrides_for(section, key);
             assert_eq!(massgen_mcp::massgen::configs::unknown_key(&overrides, None), None, "{overrides}");
         }
     }

@@ -1,11 +1,11 @@
-//! Bad input: each an error result with code, message and hint; nothing is started and nothing is lost.
+//! Bad input: each invalid call gets an error result with code, message and hint. Nothing is started and nothing is lost.
 
 use serde_json::json;
 
 use crate::lab::Lab;
 
 #[tokio::test]
-async fn every_mistake_has_its_word_and_starts_nothing() {
+async fn every_invalid_call_has_its_error_code_and_starts_nothing() {
     let lab = Lab::scripted("exit 0");
     lab.put("empty.txt", " \n");
     lab.put("latin1.txt", "x");
@@ -64,7 +64,7 @@ async fn every_mistake_has_its_word_and_starts_nothing() {
 }
 
 #[tokio::test]
-async fn a_part_that_leads_outside_is_not_there() {
+async fn a_part_outside_the_run_is_not_found() {
     let lab = Lab::scripted(
         "folder=\"$MASSGEN_LOG_BASE_DIR/log_1/turn_1\"; mkdir -p \"$folder/final/a/workspace\"; cd \"$folder/final/a\"; \
          printf answer > answer.txt; printf inside > workspace/in.txt; ln -s /etc/passwd workspace/out.txt",

@@ -1,5 +1,5 @@
-//! A real experiment: real MassGen against the rehearsal model, whose answers, costs and speed are scripted, so that what the table
-//! has to say is known. The server is killed half-way; another experiment has enough, a third no money left.
+//! An experiment with real MassGen and the rehearsal model. Answers, costs and delays are scripted, so the expected table is known.
+//! The server is killed half-way. A second experiment stops at `keep`, a third at its budget.
 
 use std::time::Instant;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::lab::{Client, Lab, PATIENCE, wait_until};
 
-/// Short answers by two cheap agents, and long ones by two dear ones. The first agent answers first, and has the votes.
+/// Short answers by two cheap agents, and long answers by two expensive agents. The first agent answers first and gets the votes.
 const ARMS: [&str; 2] = [
     "@rehearsal/chars=200/cost=0.01/tokens=100,10/b:delay=1",
     "@rehearsal/chars=400/cost=0.03/tokens=200,20/b:delay=1",
@@ -20,15 +20,15 @@ async fn client(lab: &Lab) -> Client {
     lab.client_of(command).await
 }
 
-async fn closed(client: &Client, group: &str) -> Value {
-    let begun = Instant::now();
+async fn wait_until_closed(client: &Client, group: &str) -> Value {
+    let started = Instant::now();
     loop {
-        let asked = json!({"group": group, "wait_s": 40, "until": "all_done"});
-        let mut answer = client.call("check_status", asked).await;
+        let arguments = json!({"group": group, "wait_s": 40, "until": "all_done"});
+        let mut answer = client.call("check_status", arguments).await;
         if answer["group"]["closed"].is_string() {
             return answer["group"].take();
         }
-        assert!(begun.elapsed() < PATIENCE, "{answer}");
+        assert!(started.elapsed() < PATIENCE, "{answer}");
     }
 }
 
@@ -37,22 +37,22 @@ fn count(group: &Value, state: &str) -> u64 {
 }
 
 #[tokio::test]
-async fn two_configs_three_questions_two_repeats_on_massgen() {
+async fn real_massgen_compares_two_configs_on_three_questions_twice() {
     let lab = Lab::real().await.warm();
     let first = client(&lab).await;
-    let asked = json!({"configs": ARMS, "questions": QUESTIONS, "repeat": 2, "group": "trial", "budget_usd": 5});
-    let begun = first.call("run_massgen", asked).await;
-    assert_eq!(begun["runs"], 12, "{begun}");
-    let over = || std::fs::read_dir(lab.state().join("runs")).expect("runs").flatten().filter(is_over).count();
-    wait_until("some are over", || over() >= 3).await;
+    let arguments = json!({"configs": ARMS, "questions": QUESTIONS, "repeat": 2, "group": "trial", "budget_usd": 5});
+    let started = first.call("run_massgen", arguments).await;
+    assert_eq!(started["runs"], 12, "{started}");
+    let ended = || std::fs::read_dir(lab.state().join("runs")).expect("runs").flatten().filter(is_over).count();
+    wait_until("some are over", || ended() >= 3).await;
     first.kill_server().await;
 
     let client = client(&lab).await;
-    let group = closed(&client, "trial").await;
+    let group = wait_until_closed(&client, "trial").await;
     assert_eq!(group["states"], json!({"succeeded": 12}), "{group}");
-    the_table_tells_the_truth(&lab, &client, &begun).await;
-    enough_is_enough(&client).await;
-    a_budget_runs_out_in_the_middle(&client, &group).await;
+    check_table(&lab, &client, &started).await;
+    check_stop_at_keep(&client).await;
+    check_stop_at_budget(&client, &group).await;
     client.close().await;
     lab.nobody_is_left().await;
 }
@@ -61,7 +61,7 @@ fn is_over(run: &std::fs::DirEntry) -> bool {
     std::fs::read_to_string(run.path().join("run.json")).is_ok_and(|text| text.contains("\"state\": \"ended\""))
 }
 
-async fn the_table_tells_the_truth(lab: &Lab, client: &Client, begun: &Value) {
+async fn check_table(lab: &Lab, client: &Client, started: &Value) {
     let page = client.call("read_result", json!({"group": "trial"})).await;
     let path = page["path"].as_str().expect("path");
     let table: Value = serde_json::from_slice(&std::fs::read(path).expect("file")).expect("JSON");
@@ -76,46 +76,46 @@ async fn the_table_tells_the_truth(lab: &Lab, client: &Client, begun: &Value) {
         assert_eq!(row["margin_share"]["mean"], json!(1.0), "{row}");
     }
     for run in table["runs"].as_array().expect("runs") {
-        // MassGen's own count has the first agent's vote twice, which the answer of the second had made void.
+        // Only votes for the latest answers count: MassGen's own status also counts the vote that the second answer invalidated.
         assert_eq!(run["votes"], json!({"agent1.1": 2}), "{run}");
     }
-    // What the arms cost is what MassGen counted run by run.
+    // The cost of an arm is the sum of the costs that MassGen reported for its runs.
     for (arm, key) in ["a1", "a2"].iter().enumerate() {
-        let ids: Vec<&Value> = begun["run_ids"].as_array().expect("ids").iter().skip(arm).step_by(2).collect();
+        let ids: Vec<&Value> = started["run_ids"].as_array().expect("ids").iter().skip(arm).step_by(2).collect();
         let mut sum = 0.0;
         for id in &ids {
             let record = lab.record(id.as_str().expect("id"));
             sum += record["spent"]["microusd"].as_f64().expect("spent") / 1e6;
         }
-        let told =
+        let arm_row =
             table["over_all_questions"].as_array().expect("arms").iter().find(|row| row["arm"] == *key).expect("arm");
-        let mean = told["cost_usd"]["mean"].as_f64().expect("mean");
-        assert!((mean - sum / 6.0).abs() < 1e-9, "{mean} of {told}, {sum} in all");
+        let mean = arm_row["cost_usd"]["mean"].as_f64().expect("mean");
+        assert!((mean - sum / 6.0).abs() < 1e-9, "{mean} of {arm_row}, {sum} in all");
     }
     let csv = std::fs::read_to_string(path.replace("table.json", "table.csv")).expect("CSV");
     assert_eq!(csv.lines().count(), 13, "{csv}");
     assert!(page["text"].as_str().is_some_and(|text| text.contains("too few to tell (3 questions)")), "{page}");
 }
 
-async fn enough_is_enough(client: &Client) {
-    let asked = json!({"configs": ARMS, "questions": QUESTIONS, "keep": 2, "group": "enough"});
-    client.call("run_massgen", asked).await;
-    let group = closed(client, "enough").await;
-    assert!(group["closed"].as_str().is_some_and(|why| why.starts_with("enough")), "{group}");
+async fn check_stop_at_keep(client: &Client) {
+    let arguments = json!({"configs": ARMS, "questions": QUESTIONS, "keep": 2, "group": "enough"});
+    client.call("run_massgen", arguments).await;
+    let group = wait_until_closed(client, "enough").await;
+    assert!(group["closed"].as_str().is_some_and(|reason| reason.starts_with("enough")), "{group}");
     assert!(count(&group, "succeeded") >= 2 && count(&group, "not_started") >= 1, "{group}");
     assert_eq!(group["runs"], 6);
 }
 
-/// The experiment before is how it is known what a run costs.
-async fn a_budget_runs_out_in_the_middle(client: &Client, before: &Value) {
-    let spent = before["cost_usd"].as_f64().expect("cost");
+/// The cost of a run is taken from the previous experiment.
+async fn check_stop_at_budget(client: &Client, previous: &Value) {
+    let spent = previous["cost_usd"].as_f64().expect("cost");
     let budget = spent / 5.0;
-    let asked = json!({"configs": ARMS, "questions": QUESTIONS, "budget_usd": budget, "group": "dear"});
-    let begun = client.call("run_massgen", asked).await;
-    let forecast = begun["forecast"]["cost_usd"].as_f64().expect("forecast");
-    assert!((2.0 * forecast - spent).abs() < spent / 2.0, "{forecast} foreseen for half of what cost {spent} before");
-    let group = closed(client, "dear").await;
-    assert!(group["closed"].as_str().is_some_and(|why| why.starts_with("spent")), "{group}");
+    let arguments = json!({"configs": ARMS, "questions": QUESTIONS, "budget_usd": budget, "group": "dear"});
+    let started = client.call("run_massgen", arguments).await;
+    let forecast = started["forecast"]["cost_usd"].as_f64().expect("forecast");
+    assert!((2.0 * forecast - spent).abs() < spent / 2.0, "forecast {forecast} for half of the runs that cost {spent}");
+    let group = wait_until_closed(client, "dear").await;
+    assert!(group["closed"].as_str().is_some_and(|reason| reason.starts_with("spent")), "{group}");
     assert!(count(&group, "succeeded") >= 1 && count(&group, "not_started") >= 1, "{group}");
     assert!(group["cost_usd"].as_f64().is_some_and(|cost| cost <= budget * 1.1), "{budget} for {group}");
 }

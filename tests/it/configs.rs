@@ -1,5 +1,4 @@
-//! What is written of a config is what PyYAML, which MassGen reads it with, takes for the same: held against the real one.
-//! It starts no run.
+//! A rewritten config has the same values for PyYAML, with which MassGen reads it. The tests use the real PyYAML and start no run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -12,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::lab::Lab;
 
-/// Reads pairs of texts and says which of them do not load as the same values, types and all.
+/// Loads pairs of texts and prints the names of those that differ in a value or a type.
 const COMPARE: &str = r#"
 import json, sys, yaml
 def typed(value):
@@ -28,14 +27,14 @@ print("compared")
 "#;
 
 /// The names of the pairs that PyYAML loads differently.
-async fn different(lab: &Lab, pairs: &[(String, String, String)]) -> Vec<String> {
+async fn differing_pairs(lab: &Lab, pairs: &[(String, String, String)]) -> Vec<String> {
     let input = lab.put("pairs.json", &serde_json::to_string(pairs).expect("JSON"));
     let python = lab.massgen().with_file_name("python");
     let mut command = tokio::process::Command::new(python);
     command.args(["-c", COMPARE]).arg(input).stdin(Stdio::null()).kill_on_drop(true);
     let output = command.output().await.expect("python");
-    let said = String::from_utf8(output.stdout).expect("UTF-8");
-    let mut names: Vec<String> = said.lines().map(str::to_owned).collect();
+    let printed = String::from_utf8(output.stdout).expect("UTF-8");
+    let mut names: Vec<String> = printed.lines().map(str::to_owned).collect();
     let end = names.pop();
     assert_eq!(end.as_deref(), Some("compared"), "{}", String::from_utf8_lossy(&output.stderr));
     names
@@ -53,7 +52,7 @@ fn examples(folder: &Path, found: &mut Vec<PathBuf>) {
 }
 
 #[tokio::test]
-async fn every_example_of_massgen_is_written_as_what_it_was() {
+async fn every_massgen_example_keeps_its_values_when_rewritten() {
     let lab = Lab::real().await;
     let mut found = Vec::new();
     examples(&program::package(lab.massgen()).expect("package").join("configs"), &mut found);
@@ -65,17 +64,17 @@ async fn every_example_of_massgen_is_written_as_what_it_was() {
         let written = written.unwrap_or_else(|error| panic!("{}: {error:?}", path.display()));
         pairs.push((path.display().to_string(), original, written));
     }
-    assert_eq!(different(&lab, &pairs).await, Vec::<String>::new());
+    assert_eq!(differing_pairs(&lab, &pairs).await, Vec::<String>::new());
 }
 
-const ODD: &str = "b: &b {t: yes, n: 0755, m: 1:30, d: 2025-01-01, f: 1e5, g: 1.0e+5, x: 0x1F, u: 1_000, e: , s: '', z: ~}\n\
+const ODD_VALUES: &str = "b: &b {t: yes, n: 0755, m: 1:30, d: 2025-01-01, f: 1e5, g: 1.0e+5, x: 0x1F, u: 1_000, e: , s: '', z: ~}\n\
     yes: 1\n2025: x\n\"on\": off\nl: [&s a b, *s, {<<: *b, t: No}, {<<: [{q: 1}, *b], q: 2}]\nv: !!str 12\nw: !!float 3\n\
     folded: >-\n  a\n  b\n\n  c\nkept: |+\n  a\n   b\n\n\nmany\n  words : x\nquoted: \"\\u2028\\x85\\t\\\\ \\\" \\e\"\nlong: a\n  b\n\n  c # d\n";
 
 #[tokio::test]
-async fn odd_values_keep_what_yaml_1_1_sees_in_them() {
+async fn odd_values_keep_their_yaml_1_1_meaning() {
     let lab = Lab::real().await;
-    let odd = ODD.replace("many\n  words : x\n", "");
+    let odd = ODD_VALUES.replace("many\n  words : x\n", "");
     let mut pairs = Vec::new();
     let written = Tree::parse(&odd).and_then(|tree| tree.to_yaml()).expect("written");
     pairs.push(("odd".to_owned(), odd, written));
@@ -86,12 +85,12 @@ async fn odd_values_keep_what_yaml_1_1_sees_in_them() {
         "null": null, "1": true, "<<": {"a": 1}, "empty": [{}, []],
     });
     let written = Tree::from_json(&values).and_then(|tree| tree.to_yaml()).expect("written");
-    // JSON with its own numbers is read by Python's json in the same process.
+    // Python's json reads the original in the same process.
     pairs.push(("values".to_owned(), as_yaml(&values), written));
-    assert_eq!(different(&lab, &pairs).await, Vec::<String>::new());
+    assert_eq!(differing_pairs(&lab, &pairs).await, Vec::<String>::new());
 }
 
-/// JSON as YAML 1.1 with every number in a form that only it can be: through a tag.
+/// JSON as YAML 1.1 in which a tag fixes the type of every number.
 fn as_yaml(value: &Value) -> String {
     match value {
         Value::Number(number) if number.is_f64() => format!("!!float \"{number}\""),
@@ -110,7 +109,7 @@ fn as_yaml(value: &Value) -> String {
     }
 }
 
-/// Says for each name which file MassGen's own resolver takes for it.
+/// Prints the file to which MassGen's own resolver resolves each name.
 const RESOLVE: &str = r#"
 import json, sys
 from massgen.cli.config_loading import resolve_config_path
@@ -123,20 +122,20 @@ names = json.load(open(sys.argv[1]))
 print("\n" + json.dumps({name: resolved(name) for name in names}))
 "#;
 
-/// The files that MassGen takes for names of examples.
+/// The files to which MassGen resolves the names of examples.
 async fn resolved_by_massgen(lab: &Lab, names: &BTreeSet<String>) -> BTreeMap<String, Option<PathBuf>> {
     let input = lab.put("names.json", &serde_json::to_string(names).expect("JSON"));
     let mut command = tokio::process::Command::new(lab.massgen().with_file_name("python"));
     lab.surroundings(&mut command);
     command.env("LITELLM_LOCAL_MODEL_COST_MAP", "True").args(["-c", RESOLVE]).arg(input);
     let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await.expect("python");
-    let said = String::from_utf8(output.stdout).expect("UTF-8");
-    let answer = said.lines().last().map(serde_json::from_str);
+    let printed = String::from_utf8(output.stdout).expect("UTF-8");
+    let answer = printed.lines().last().map(serde_json::from_str);
     answer.and_then(Result::ok).unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(&output.stderr)))
 }
 
-/// The forms in which an example is named: file and stem, parts of the path, and what `--list-examples` prints.
-fn forms(inside: &Path) -> Vec<String> {
+/// The accepted forms of an example's name: file name, stem, parts of the path, and the output of `--list-examples`.
+fn name_forms(inside: &Path) -> Vec<String> {
     let path = inside.to_str().expect("UTF-8");
     let bare = path.strip_suffix(".yaml").expect("YAML");
     let parts = inside.iter().map(|part| part.to_str().expect("UTF-8").to_owned());
@@ -146,14 +145,14 @@ fn forms(inside: &Path) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_name_of_an_example_means_the_file_that_massgen_takes() {
+async fn an_example_name_resolves_to_the_same_file_as_in_massgen() {
     let lab = Lab::real().await;
     let package = program::package(lab.massgen()).expect("package");
     let (root, project) = (package.join("configs"), lab.project());
     let mut found = Vec::new();
     examples(&root, &mut found);
     let inside = |path: &PathBuf| path.strip_prefix(&root).expect("inside").to_owned();
-    let mut names: BTreeSet<String> = found.iter().flat_map(|path| forms(&inside(path))).collect();
+    let mut names: BTreeSet<String> = found.iter().flat_map(|path| name_forms(&inside(path))).collect();
     names.extend(
         ["configs/meta/massgen_runs_massgen.yaml", "massgen", "gpt", "three", "basic_multi"].map(str::to_owned),
     );
@@ -169,7 +168,7 @@ async fn a_name_of_an_example_means_the_file_that_massgen_takes() {
     }
     assert!(resolved["configs/meta/massgen_runs_massgen.yaml"].is_some(), "the automation guide's own command");
     for path in found {
-        let printed = forms(&inside(&path)).into_iter().rev().nth(1).expect("printed");
+        let printed = name_forms(&inside(&path)).into_iter().rev().nth(1).expect("printed");
         assert_eq!(resolved[&printed], None, "MassGen does not find what it prints");
         assert_eq!(ours(&printed), Some(path), "@examples/{printed}");
     }

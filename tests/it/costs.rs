@@ -1,5 +1,5 @@
-//! What a look costs, in things that can be counted: what the server reads, whatever there is on disk beside what was asked
-//! about. How long it takes is for `benches/wire`; a test that measures time fails where others are at work.
+//! The cost of a status call in countable units: read calls and bytes of the server, independent of other runs on disk.
+//! `benches/wire` measures times; a test of times would fail on a machine under load.
 
 use std::path::Path;
 
@@ -7,51 +7,51 @@ use serde_json::{Value, json};
 
 use crate::lab::{Client, Lab};
 
-/// How often the same is asked.
+/// Identical calls per round.
 const CALLS: u64 = 20;
-/// How often that is counted.
+/// Rounds per measurement.
 const ROUNDS: usize = 3;
-/// How many runs are on disk beside the first.
-const OTHERS: u16 = 120;
+/// Runs on disk in addition to the first.
+const OTHER_RUNS: u16 = 120;
 
-/// What a process has read so far, by the kernel's count.
+/// The read calls and bytes of a process, as the kernel counts them.
 #[derive(Debug, Clone, Copy)]
-struct Read {
+struct ReadCounters {
     calls: u64,
     bytes: u64,
 }
 
-fn read_so_far(pid: u32) -> Read {
+fn read_counters(pid: u32) -> ReadCounters {
     let io = std::fs::read_to_string(format!("/proc/{pid}/io")).expect("io");
     let number = |name: &str| {
         let rest = io.lines().find_map(|line| line.strip_prefix(name)).expect("a count");
         rest.trim().parse().expect("a number")
     };
-    Read { calls: number("syscr:"), bytes: number("rchar:") }
+    ReadCounters { calls: number("syscr:"), bytes: number("rchar:") }
 }
 
-/// What the server reads for the same call, again and again: the least of some rounds, since it may have other things to do meanwhile.
-async fn reads(client: &Client, asked: Value) -> Read {
-    let mut least = round(client, &asked).await;
+/// What the server reads for repeated identical calls: the minimum over some rounds, because the server may do other work meanwhile.
+async fn measure(client: &Client, arguments: Value) -> ReadCounters {
+    let mut minimum = measure_round(client, &arguments).await;
     for _ in 1..ROUNDS {
-        let again = round(client, &asked).await;
-        least = Read { calls: least.calls.min(again.calls), bytes: least.bytes.min(again.bytes) };
+        let next = measure_round(client, &arguments).await;
+        minimum = ReadCounters { calls: minimum.calls.min(next.calls), bytes: minimum.bytes.min(next.bytes) };
     }
-    least
+    minimum
 }
 
-async fn round(client: &Client, asked: &Value) -> Read {
-    client.call("check_status", asked.clone()).await;
-    let before = read_so_far(client.pid);
+async fn measure_round(client: &Client, arguments: &Value) -> ReadCounters {
+    client.call("check_status", arguments.clone()).await;
+    let before = read_counters(client.pid);
     for _ in 0..CALLS {
-        client.call("check_status", asked.clone()).await;
+        client.call("check_status", arguments.clone()).await;
     }
-    let after = read_so_far(client.pid);
-    Read { calls: after.calls - before.calls, bytes: after.bytes - before.bytes }
+    let after = read_counters(client.pid);
+    ReadCounters { calls: after.calls - before.calls, bytes: after.bytes - before.bytes }
 }
 
-/// The run's folder again, under another name of eight digits.
-fn copy(from: &Path, old: &str, new: &str) {
+/// Copies a run's folder to another name of eight digits.
+fn copy_run(from: &Path, old: &str, new: &str) {
     let to = from.with_file_name(new);
     std::fs::create_dir(&to).expect("made");
     for name in ["spec.json", "run.json", "lock"] {
@@ -61,33 +61,33 @@ fn copy(from: &Path, old: &str, new: &str) {
 }
 
 #[tokio::test]
-async fn what_a_look_reads_does_not_grow_with_the_runs_on_disk() {
+async fn bytes_read_per_status_call_do_not_grow_with_the_runs_on_disk() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let id = client.start(json!({"question": "q", "config": "@rehearsal"})).await;
     client.end(&id).await;
-    let alone = reads(&client, json!({"run_id": id})).await;
-    for number in 0..OTHERS {
-        copy(&lab.run_folder(&id), &id, &format!("mg-{number:08}"));
+    let alone = measure(&client, json!({"run_id": id})).await;
+    for number in 0..OTHER_RUNS {
+        copy_run(&lab.run_folder(&id), &id, &format!("mg-{number:08}"));
     }
-    let among_many = reads(&client, json!({"run_id": id})).await;
-    // A read of an input in which nothing is yet counts as well.
+    let among_many = measure(&client, json!({"run_id": id})).await;
+    // A read of an empty input counts too, so allow two more per call.
     assert!(among_many.calls <= alone.calls + 2 * CALLS, "{alone:?}, {among_many:?}");
     assert!(among_many.bytes <= alone.bytes + 1_000, "{alone:?}, {among_many:?}");
 
-    let newcomer = lab.client().await;
+    let new_client = lab.client().await;
     let record = std::fs::metadata(lab.run_folder(&id).join("run.json")).expect("there").len();
-    let before = read_so_far(newcomer.pid);
-    let seen = newcomer.call("check_status", json!({})).await;
-    let after = read_so_far(newcomer.pid);
-    assert_eq!(seen["runs"].as_array().map(Vec::len), Some(20));
-    assert!(after.bytes - before.bytes < 30 * 2 * record, "only those are read that are shown: {before:?}, {after:?}");
-    newcomer.close().await;
+    let before = read_counters(new_client.pid);
+    let status = new_client.call("check_status", json!({})).await;
+    let after = read_counters(new_client.pid);
+    assert_eq!(status["runs"].as_array().map(Vec::len), Some(20));
+    assert!(after.bytes - before.bytes < 30 * 2 * record, "only listed runs are read: {before:?}, {after:?}");
+    new_client.close().await;
     client.close().await;
 }
 
 #[tokio::test]
-async fn the_size_of_a_status_is_no_matter_of_the_servers() {
+async fn bytes_read_per_status_call_do_not_grow_with_status_json() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let go = lab.project().join("go");
@@ -95,11 +95,11 @@ async fn the_size_of_a_status_is_no_matter_of_the_servers() {
     let script = format!("#!fake\nannounce\n{small}\nuntil {}\nbig-status 2\nforever", go.display());
     let id = client.start(json!({"question": script, "config": "@rehearsal"})).await;
     client.until(&id, |run| !run["agents"].is_null()).await;
-    let by_small = reads(&client, json!({"run_id": id})).await;
+    let with_small = measure(&client, json!({"run_id": id})).await;
     std::fs::write(&go, "").expect("written");
     client.until(&id, |run| run["agents"]["agent_a"] == "answered agent1.1").await;
-    let by_large = reads(&client, json!({"run_id": id})).await;
-    assert!(by_large.bytes <= by_small.bytes + CALLS * 500, "{by_small:?}, {by_large:?}");
+    let with_large = measure(&client, json!({"run_id": id})).await;
+    assert!(with_large.bytes <= with_small.bytes + CALLS * 500, "{with_small:?}, {with_large:?}");
     client.call("kill_run", json!({"run_id": id, "grace_s": 0})).await;
     client.close().await;
     lab.nobody_is_left().await;

@@ -1,4 +1,4 @@
-//! The examples work: the client does its loop, MassGen accepts the meta-agent's config, the snippets are well-formed.
+//! The examples work: the client completes a run, MassGen accepts the meta-agent's config, the snippets are well-formed.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ fn example(path: &str) -> PathBuf {
 }
 
 #[tokio::test]
-async fn the_client_does_the_loop_on_real_massgen() {
+async fn the_example_client_completes_a_run_of_real_massgen() {
     let lab = Lab::real().await;
     let client = Path::new(PROGRAM).with_file_name("examples").join("client");
     let mut command = tokio::process::Command::new(client);
@@ -20,26 +20,26 @@ async fn the_client_does_the_loop_on_real_massgen() {
         .output()
         .await
         .expect("the example, which a whole `cargo test` builds");
-    let (answer, said) = (String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
-    assert!(ended.status.success(), "{said}");
-    assert!(answer.contains("How many?") && said.contains("\"succeeded\""), "{answer} {said}");
+    let (answer, stderr) = (String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
+    assert!(ended.status.success(), "{stderr}");
+    assert!(answer.contains("How many?") && stderr.contains("\"succeeded\""), "{answer} {stderr}");
     lab.nobody_is_left().await;
 }
 
 #[tokio::test]
-async fn massgen_accepts_the_meta_agents_config() {
+async fn massgen_accepts_the_meta_agent_config() {
     let lab = Lab::real().await;
     let mut command = tokio::process::Command::new(lab.massgen());
     lab.surroundings(&mut command);
     command.arg("--validate").arg(example("meta_agent.yaml")).args(["--strict", "--json"]).current_dir(lab.project());
     command.env("LITELLM_LOCAL_MODEL_COST_MAP", "True").stdin(std::process::Stdio::null());
     let ended = command.output().await.expect("ran");
-    let said: serde_json::Value = serde_json::from_slice(&ended.stdout).expect("JSON");
-    assert_eq!((&said["valid"], &said["warning_count"]), (&true.into(), &0.into()), "{said}");
+    let report: serde_json::Value = serde_json::from_slice(&ended.stdout).expect("JSON");
+    assert_eq!((&report["valid"], &report["warning_count"]), (&true.into(), &0.into()), "{report}");
 }
 
 #[test]
-fn the_snippets_of_clients_that_are_not_driven_are_well_formed() {
+fn snippets_of_untested_clients_are_well_formed() {
     for name in ["claude-desktop.json", "cursor.json", "vscode.json"] {
         let text = std::fs::read_to_string(example("clients").join(name)).expect("snippet");
         let config: serde_json::Value = serde_json::from_str(&text).expect("JSON");
@@ -48,11 +48,11 @@ fn the_snippets_of_clients_that_are_not_driven_are_well_formed() {
     }
 }
 
-/// A document with each snippet that it names quoted as the file has it.
+/// The document with each quoted snippet replaced by the content of the file that it names.
 fn with_snippets(document: &str) -> String {
     const MARK: &str = "<!-- file: ";
     let mut parts = document.split(MARK);
-    let mut whole = parts.next().unwrap_or_default().to_owned();
+    let mut result = parts.next().unwrap_or_default().to_owned();
     for part in parts {
         let (name, rest) = part.split_once(" -->\n").expect("the end of the mark");
         let text = std::fs::read_to_string(example("clients").join(name)).expect("snippet");
@@ -63,30 +63,30 @@ fn with_snippets(document: &str) -> String {
         };
         let after =
             rest.strip_prefix("```").and_then(|quote| quote.split_once("\n```\n")).map_or(rest, |(_, after)| after);
-        whole += &format!("{MARK}{name} -->\n```{language}\n{text}```\n{after}");
+        result += &format!("{MARK}{name} -->\n```{language}\n{text}```\n{after}");
     }
-    whole
+    result
 }
 
 #[test]
-fn the_snippets_that_are_documented_are_those_that_clients_are_driven_with() {
+fn documented_snippets_are_those_of_the_client_tests() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/clients.md");
     let document = std::fs::read_to_string(&path).expect("document");
-    let wanted = with_snippets(&document);
+    let expected = with_snippets(&document);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(&path, &wanted).expect("written");
+        std::fs::write(&path, &expected).expect("written");
     } else {
-        assert_eq!(document, wanted, "UPDATE_GOLDEN=1 rewrites it");
+        assert_eq!(document, expected, "UPDATE_GOLDEN=1 rewrites it");
     }
     for file in std::fs::read_dir(example("clients")).expect("folder").flatten() {
         let name = file.file_name().into_string().expect("UTF-8");
         let (quote, link) = (format!("<!-- file: {name} -->"), format!("(../examples/clients/{name})"));
-        assert!(wanted.contains(&quote) || wanted.contains(&link), "docs/clients.md does not show {name}");
+        assert!(expected.contains(&quote) || expected.contains(&link), "docs/clients.md does not show {name}");
     }
 }
 
 #[test]
-fn every_client_that_is_driven_has_its_snippet_in_the_docs_and_its_pins() {
+fn every_tested_client_has_a_documented_snippet_and_pinned_versions() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients");
     let read =
         |path: PathBuf| std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -107,11 +107,11 @@ fn every_client_that_is_driven_has_its_snippet_in_the_docs_and_its_pins() {
 }
 
 #[test]
-fn the_settings_file_is_accepted_whole_and_names_every_setting() {
+fn the_example_settings_file_is_accepted_and_names_every_setting() {
     let lab = Lab::fake();
-    let usual = lab.home().join(".config/massgen-mcp/massgen-mcp.toml");
-    std::fs::create_dir_all(usual.parent().expect("folder")).expect("mkdir");
-    std::fs::copy(example("massgen-mcp.toml"), &usual).expect("copied");
+    let settings_file = lab.home().join(".config/massgen-mcp/massgen-mcp.toml");
+    std::fs::create_dir_all(settings_file.parent().expect("folder")).expect("mkdir");
+    std::fs::copy(example("massgen-mcp.toml"), &settings_file).expect("copied");
     let settings = || {
         let mut command = lab.command().into_std();
         for name in ["STARTS_PER_MINUTE", "MAX_RUNS", "TRUSTED_CONFIGS", "WARM"] {
@@ -120,20 +120,20 @@ fn the_settings_file_is_accepted_whole_and_names_every_setting() {
         command.arg("settings").output().expect("ran")
     };
     let ended = settings();
-    let told = String::from_utf8(ended.stdout).expect("UTF-8");
-    assert!(ended.status.success(), "{told}");
-    assert!(told.starts_with(&format!("settings file: {}", usual.display())), "{told}");
-    assert!(told.contains("massgen-mcp.toml, line "), "{told}");
-    // What it leaves commented out would be accepted too.
-    let text = std::fs::read_to_string(&usual).expect("text");
+    let output = String::from_utf8(ended.stdout).expect("UTF-8");
+    assert!(ended.status.success(), "{output}");
+    assert!(output.starts_with(&format!("settings file: {}", settings_file.display())), "{output}");
+    assert!(output.contains("massgen-mcp.toml, line "), "{output}");
+    // The settings that are commented out must be valid too.
+    let text = std::fs::read_to_string(&settings_file).expect("text");
     let all: Vec<_> = text.lines().map(|line| line.strip_prefix("#: ").unwrap_or(line)).collect();
-    std::fs::write(&usual, all.join("\n")).expect("written");
+    std::fs::write(&settings_file, all.join("\n")).expect("written");
     for folder in ["papers", "massgen"] {
         std::fs::create_dir(lab.home().join(folder)).expect("mkdir");
     }
     std::fs::write(lab.home().join("massgen/keys.env"), "").expect("written");
-    let told = String::from_utf8(settings().stdout).expect("UTF-8");
-    let from_file = told.lines().filter(|line| line.contains("massgen-mcp.toml, line ")).count();
-    // Home, project and MassGen's program come by flag.
-    assert_eq!(from_file, massgen_mcp::settings::TABLE.len() - 3, "{told}");
+    let output = String::from_utf8(settings().stdout).expect("UTF-8");
+    let from_file = output.lines().filter(|line| line.contains("massgen-mcp.toml, line ")).count();
+    // The lab gives home, project and MassGen's program by flag.
+    assert_eq!(from_file, massgen_mcp::settings::TABLE.len() - 3, "{output}");
 }

@@ -1,10 +1,10 @@
-//! Failures of real MassGen, each with its class: it exits 0 in most of them.
+//! Failures of real MassGen, each with its class. MassGen exits with 0 in most of them.
 
 use serde_json::json;
 
 use crate::lab::Lab;
 
-/// A config of two agents that call this address.
+/// A config with two agents that call this address.
 fn agents_at(base_url: &str) -> String {
     let agent = |id| {
         format!("  - id: {id}\n    backend: {{type: chatcompletion, model: rehearsal, base_url: \"{base_url}\"}}\n")
@@ -60,13 +60,13 @@ async fn a_bad_config_is_config_invalid_in_massgens_own_words() {
 }
 
 #[tokio::test]
-async fn a_config_that_is_no_yaml_is_config_invalid_too() {
+async fn a_config_that_is_not_yaml_is_config_invalid() {
     let run = problem_of("agents:\n  - a\n   b: [", None).await;
     assert_eq!(run["problem"]["code"], "config_invalid", "{run}");
 }
 
 #[tokio::test]
-async fn a_model_that_refuses_the_key_or_fails_is_told_apart() {
+async fn a_refused_key_and_a_failing_model_have_different_codes() {
     let lab = Lab::real().await.warm();
     let client = lab.client().await;
     for (status, code, retry) in [("401", "api_key_rejected", "no"), ("500", "model_error", "later")] {
@@ -92,7 +92,7 @@ async fn one_failing_agent_does_not_fail_the_run() {
 }
 
 #[tokio::test]
-async fn agents_that_never_agree_are_ended_by_massgens_own_clock_with_an_answer() {
+async fn agents_that_never_agree_end_with_an_answer_at_massgens_own_timeout() {
     let lab = Lab::real().await.warm();
     let rehearsal = massgen_mcp::rehearsal::serve().await.expect("endpoint");
     let config =
@@ -109,8 +109,8 @@ async fn agents_that_never_agree_are_ended_by_massgens_own_clock_with_an_answer(
     lab.nobody_is_left().await;
 }
 
-/// How a run ends that needs no key and no stub, and what its errors are.
-async fn ended(lab: &Lab, config: &str) -> (serde_json::Value, String) {
+/// The full status and the errors part of an ended run that needs neither key nor stub.
+async fn ended_run(lab: &Lab, config: &str) -> (serde_json::Value, String) {
     let mut command = lab.command();
     command.env("HTTPS_PROXY", "http://127.0.0.1:9").env("NO_PROXY", "127.0.0.1");
     for name in ["ANTHROPIC_API_KEY", "CLAUDE_CODE_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN"] {
@@ -125,8 +125,8 @@ async fn ended(lab: &Lab, config: &str) -> (serde_json::Value, String) {
     (run, errors["text"].as_str().expect("text").to_owned())
 }
 
-/// An agent whose model is a program; MassGen wants folders for it.
-fn program(backend: &str) -> String {
+/// An agent whose model is a program. MassGen requires folders for it.
+fn program_config(backend: &str) -> String {
     format!(
         "agents:\n  - id: a\n    backend: {{type: {backend}, model: m, cwd: w}}\n\
          orchestrator: {{snapshot_storage: s, agent_temporary_workspace: t}}\n"
@@ -134,10 +134,10 @@ fn program(backend: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_claude_code_that_is_not_logged_in_says_so_in_its_own_line() {
+async fn a_claude_code_without_login_is_reported_in_its_own_words() {
     let lab = Lab::real().await.warm();
-    lab.put("config.yaml", &program("claude_code"));
-    let (run, errors) = ended(&lab, "config.yaml").await;
+    lab.put("config.yaml", &program_config("claude_code"));
+    let (run, errors) = ended_run(&lab, "config.yaml").await;
     assert_eq!((&run["state"], &run["problem"]["code"]), (&json!("failed"), &json!("not_logged_in")), "{run}");
     assert_eq!(run["problem"]["message"], "Not logged in · Please run /login", "{run}");
     assert_eq!(run["problem"]["retry"], "no", "{run}");
@@ -145,21 +145,21 @@ async fn a_claude_code_that_is_not_logged_in_says_so_in_its_own_line() {
 }
 
 #[tokio::test]
-async fn an_agent_whose_program_is_not_installed_says_which() {
+async fn a_missing_agent_program_is_named() {
     let lab = Lab::real().await.warm();
-    lab.put("config.yaml", &program("codex"));
-    let (run, _) = ended(&lab, "config.yaml").await;
+    lab.put("config.yaml", &program_config("codex"));
+    let (run, _) = ended_run(&lab, "config.yaml").await;
     assert_eq!((&run["exit"], &run["problem"]["code"]), (&json!("2"), &json!("agent_program_missing")), "{run}");
-    assert!(run["problem"]["message"].as_str().is_some_and(|said| said.contains("Codex CLI not found")), "{run}");
+    assert!(run["problem"]["message"].as_str().is_some_and(|message| message.contains("Codex CLI not found")), "{run}");
 }
 
 #[tokio::test]
-async fn massgens_own_last_error_is_the_problem_and_not_the_warnings_before_it() {
+async fn the_problem_is_massgens_last_error_and_not_an_earlier_warning() {
     let lab = Lab::scripted(
         "echo 'jwt.py:10: DeprecationWarning: use joserfc' >&2\necho '  from authlib.jose import JsonWebKey' >&2\n\
          echo '❌ Error: the snapshot folder cannot be made'\nexit 2",
     );
-    let (run, errors) = ended(&lab, "@rehearsal").await;
+    let (run, errors) = ended_run(&lab, "@rehearsal").await;
     let problem = &run["problem"];
     assert_eq!((&run["exit"], &problem["code"]), (&json!("2"), &json!("massgen_error")), "{run}");
     assert_eq!(problem["message"], "❌ Error: the snapshot folder cannot be made", "{run}");
@@ -167,7 +167,7 @@ async fn massgens_own_last_error_is_the_problem_and_not_the_warnings_before_it()
 }
 
 #[tokio::test]
-async fn errors_are_told_without_words_that_look_like_them_and_without_noise() {
+async fn the_errors_part_omits_lookalike_words_and_noise() {
     let noise = "20:49:44 | WARNING  | [SubagentManager] Failed to parse registry for list_subagents";
     let lab = Lab::scripted(&format!(
         "exec >&2\nfor i in $(seq 22); do echo '{noise}'; done\necho 'error_count: 0'\necho 'validated: 0 errors'\n\
@@ -175,7 +175,7 @@ async fn errors_are_told_without_words_that_look_like_them_and_without_noise() {
          echo '20:49:46 | ERROR    | Streaming error: Connection error.'\n\
          echo '20:49:46 | ERROR    | [ERROR] orchestrator: no successful agents'",
     ));
-    let (run, errors) = ended(&lab, "@rehearsal").await;
+    let (run, errors) = ended_run(&lab, "@rehearsal").await;
     assert_eq!(run["problem"]["code"], "model_unreachable", "{run}");
     let lines: Vec<&str> = errors.lines().skip(1).collect();
     assert_eq!(

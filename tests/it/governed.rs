@@ -1,5 +1,5 @@
-//! What the operator sets is kept to: slots and queue, one run for one request, policy, dry runs, configs, read-only servers; and
-//! real MassGen stopped at its budget.
+//! The operator's limits hold: slots and queue, one run for identical requests, policy, dry runs, configs, read-only servers.
+//! Real MassGen is stopped at its budget.
 
 use serde_json::{Value, json};
 
@@ -13,31 +13,31 @@ async fn client_with(lab: &Lab, settings: &[(&str, &str)]) -> Client {
     lab.client_of(command).await
 }
 
-fn waiting_for(lab: &Lab, gate: &str, mark: &str) -> Value {
+fn waiting_run(lab: &Lab, gate: &str, label: &str) -> Value {
     let (gate, starts) = (lab.project().join(gate), lab.project().join("starts"));
-    fake(&format!("mark {}\nannounce\nuntil {}\nfinal agent_a {mark}", starts.display(), gate.display()))
+    fake(&format!("mark {}\nannounce\nuntil {}\nfinal agent_a {label}", starts.display(), gate.display()))
 }
 
 #[tokio::test]
-async fn queued_runs_start_in_order_when_a_slot_is_free_with_no_server_alive() {
+async fn queued_runs_start_in_order_without_a_server() {
     let lab = Lab::fake();
     let limits = [("MAX_RUNS", "1"), ("MAX_QUEUE", "2")];
     let first = client_with(&lab, &limits).await;
     let mut ids = Vec::new();
     for n in ["1", "2", "3"] {
-        ids.push(first.start(waiting_for(&lab, n, n)).await);
+        ids.push(first.start(waiting_run(&lab, n, n)).await);
     }
-    assert_eq!(first.refused("run_massgen", waiting_for(&lab, "4", "4")).await, "queue_full");
+    assert_eq!(first.refused("run_massgen", waiting_run(&lab, "4", "4")).await, "queue_full");
     let last = first.until(&ids[2], |run| run["state"] == "queued").await;
     assert_eq!(last["queue"], "1 ahead of it, 2 waiting for a slot (1 in all)", "{last}");
     first.kill_server().await;
 
     let started = || std::fs::read_to_string(lab.project().join("starts")).unwrap_or_default().lines().count();
     let second = client_with(&lab, &limits).await;
-    for (place, id) in ids.iter().enumerate() {
+    for (index, id) in ids.iter().enumerate() {
         second.until(id, |run| run["state"] == "running").await;
-        assert_eq!(started(), place + 1);
-        std::fs::write(lab.project().join((place + 1).to_string()), "").expect("written");
+        assert_eq!(started(), index + 1);
+        std::fs::write(lab.project().join((index + 1).to_string()), "").expect("written");
         assert_eq!(second.end(id).await["state"], "succeeded");
     }
     second.close().await;
@@ -45,18 +45,18 @@ async fn queued_runs_start_in_order_when_a_slot_is_free_with_no_server_alive() {
 }
 
 #[tokio::test]
-async fn a_queued_run_can_be_killed_and_one_whose_supervisor_dies_holds_nobody_up() {
+async fn a_queued_run_can_be_killed_and_a_dead_supervisor_does_not_block_the_queue() {
     let lab = Lab::fake();
     let client = client_with(&lab, &[("MAX_RUNS", "1")]).await;
     let mut ids = Vec::new();
     for n in ["1", "2", "3", "4"] {
-        ids.push(client.start(waiting_for(&lab, n, n)).await);
+        ids.push(client.start(waiting_run(&lab, n, n)).await);
     }
     client.until(&ids[3], |run| run["state"] == "queued").await;
     let killed = client.call("kill_run", json!({"run_id": ids[1]})).await;
     assert_eq!((&killed["receipts"][0]["state"], &killed["receipts"][0]["processes"]), (&json!("killed"), &json!(0)));
     let supervises =
-        |id: &str| lab.processes().into_iter().find(|line| line.trim_end().ends_with(id)).expect("it waits");
+        |id: &str| lab.processes().into_iter().find(|line| line.trim_end().ends_with(id)).expect("the run waits");
     let pid = supervises(&ids[2]).split(' ').next().expect("pid").to_owned();
     assert!(std::process::Command::new("kill").args(["-KILL", &pid]).status().expect("kill").success());
     for n in ["1", "4"] {
@@ -70,27 +70,31 @@ async fn a_queued_run_can_be_killed_and_one_whose_supervisor_dies_holds_nobody_u
 }
 
 #[tokio::test]
-async fn ten_servers_make_one_run_of_one_request() {
+async fn ten_servers_make_one_run_from_one_request() {
     let lab = Lab::fake();
     let mut clients = Vec::new();
     for _ in 0..10 {
         clients.push(lab.client().await);
     }
-    // By its key, and by being the same request of the same client.
-    for asked in [json!({"request_key": "mine"}), json!({})] {
-        let mut whole = waiting_for(&lab, "gate", if asked.get("request_key").is_some() { "a" } else { "b" });
-        asked.as_object().expect("object").iter().for_each(|(name, value)| whole[name] = value.clone());
-        let starts = clients.iter().map(|client| client.call("run_massgen", whole.clone()));
+    // Identical by `request_key`, and by equal arguments of the same client.
+    for extra in [json!({"request_key": "mine"}), json!({})] {
+        let mut arguments = waiting_run(&lab, "gate", if extra.get("request_key").is_some() { "a" } else { "b" });
+        extra.as_object().expect("object").iter().for_each(|(name, value)| arguments[name] = value.clone());
+        let starts = clients.iter().map(|client| client.call("run_massgen", arguments.clone()));
         let answers = futures_util::future::join_all(starts).await;
         let ids: std::collections::BTreeSet<_> = answers.iter().filter_map(|run| run["run_id"].as_str()).collect();
         assert_eq!((ids.len(), answers.iter().filter(|run| run["reused"] == true).count()), (1, 9), "{answers:?}");
-        let mut fresh = whole.clone();
+        let mut fresh = arguments.clone();
         fresh["fresh"] = json!(true);
         let another = clients[0].call("run_massgen", fresh).await;
-        assert_eq!(another.get("reused").is_some(), asked.get("request_key").is_some(), "a key means its run for ever");
+        assert_eq!(
+            another.get("reused").is_some(),
+            extra.get("request_key").is_some(),
+            "a request key always selects the same run"
+        );
     }
     std::fs::write(lab.project().join("gate"), "").expect("written");
-    let mut other = waiting_for(&lab, "gate", "another question");
+    let mut other = waiting_run(&lab, "gate", "another question");
     other["request_key"] = json!("mine");
     assert_eq!(clients[3].refused("run_massgen", other).await, "request_key_taken");
     for client in clients {
@@ -100,12 +104,12 @@ async fn ten_servers_make_one_run_of_one_request() {
 }
 
 #[tokio::test]
-async fn a_default_that_is_spelled_out_makes_no_other_request() {
+async fn an_explicit_default_is_the_same_request() {
     let lab = Lab::fake();
     let client = client_with(&lab, &[("BUDGET_USD", "2"), ("MAX_TOKENS", "1000")]).await;
-    let whole = waiting_for(&lab, "gate", "a");
-    let first = client.start(whole.clone()).await;
-    let question = format!("{}\n  ", whole["question"].as_str().expect("question"));
+    let request = waiting_run(&lab, "gate", "a");
+    let first = client.start(request.clone()).await;
+    let question = format!("{}\n  ", request["question"].as_str().expect("question"));
     for (name, value) in [
         ("mode", json!("full")),
         ("context", json!("none")),
@@ -118,13 +122,13 @@ async fn a_default_that_is_spelled_out_makes_no_other_request() {
         ("overrides", json!({})),
         ("question", json!(question)),
     ] {
-        let mut spelled = whole.clone();
-        spelled[name] = value;
-        let again = client.call("run_massgen", spelled).await;
-        assert_eq!((&again["run_id"], &again["reused"]), (&json!(first), &json!(true)), "{name}: {again}");
+        let mut explicit = request.clone();
+        explicit[name] = value;
+        let repeated = client.call("run_massgen", explicit).await;
+        assert_eq!((&repeated["run_id"], &repeated["reused"]), (&json!(first), &json!(true)), "{name}: {repeated}");
     }
     for (name, value) in [("timeout_s", json!(60)), ("budget_usd", json!(1)), ("max_tokens", json!(999))] {
-        let mut other = whole.clone();
+        let mut other = request.clone();
         other[name] = value;
         assert!(client.call("run_massgen", other).await.get("reused").is_none(), "{name}");
     }
@@ -133,16 +137,16 @@ async fn a_default_that_is_spelled_out_makes_no_other_request() {
     lab.nobody_is_left().await;
 }
 
-/// Of a budget that several runs draw on, a call gets a share, and one that names the limit of a run gets that.
+/// Under a shared budget a call without `budget_usd` gets a share; a call with `budget_usd` gets that amount.
 #[tokio::test]
-async fn a_budget_that_is_spelled_out_is_another_request_where_runs_share_one() {
+async fn an_explicit_budget_is_another_request_under_a_shared_budget() {
     let lab = Lab::fake();
     let client = client_with(&lab, &[("BUDGET_USD", "2"), ("DAY_BUDGET_USD", "10")]).await;
-    let whole = waiting_for(&lab, "gate", "a");
-    client.start(whole.clone()).await;
-    let mut spelled = whole;
-    spelled["budget_usd"] = json!(2);
-    let other = client.call("run_massgen", spelled).await;
+    let request = waiting_run(&lab, "gate", "a");
+    client.start(request.clone()).await;
+    let mut explicit = request;
+    explicit["budget_usd"] = json!(2);
+    let other = client.call("run_massgen", explicit).await;
     assert!(other.get("reused").is_none() && other["run_id"].is_string(), "{other}");
     std::fs::write(lab.project().join("gate"), "").expect("written");
     client.close().await;
@@ -150,7 +154,7 @@ async fn a_budget_that_is_spelled_out_is_another_request_where_runs_share_one() 
 }
 
 #[tokio::test]
-async fn the_agents_get_a_question_without_the_space_around_it() {
+async fn the_agents_get_the_question_trimmed() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let file = lab.project().join("asked");
@@ -169,7 +173,7 @@ async fn the_agents_get_a_question_without_the_space_around_it() {
 }
 
 #[tokio::test]
-async fn what_an_agent_can_write_may_not_bring_in_commands() {
+async fn configs_that_an_agent_can_write_may_not_run_commands() {
     let lab = Lab::fake();
     let base = "agents:\n  - id: a\n    backend:\n      type: openai\n      model: m\n";
     lab.put("plain.yaml", base);
@@ -182,10 +186,10 @@ async fn what_an_agent_can_write_may_not_bring_in_commands() {
     let trusted = lab.project().join("trusted");
     let client = client_with(&lab, &[("TRUSTED_CONFIGS", trusted.to_str().expect("UTF-8"))]).await;
 
-    let told = |asked: Value| {
+    let outcome = |arguments: Value| {
         let client = &client;
         async move {
-            let (refused, answer) = client.ask("run_massgen", asked).await;
+            let (refused, answer) = client.ask("run_massgen", arguments).await;
             let code = if refused { answer["code"].as_str().unwrap_or_default() } else { "done" };
             (code.to_owned(), answer["message"].as_str().unwrap_or_default().to_owned())
         }
@@ -193,30 +197,30 @@ async fn what_an_agent_can_write_may_not_bring_in_commands() {
     for (config, key) in
         [("tools.yaml", "agents[0].backend.mcp_servers"), ("reach.yaml", "orchestrator.context_paths[0].path")]
     {
-        let (code, message) = told(json!({"question": "q", "config": config})).await;
+        let (code, message) = outcome(json!({"question": "q", "config": config})).await;
         assert!(code == "config_forbidden" && message.contains(key), "{config}: {code} {message}");
     }
     for config in ["link.yaml", outside.to_str().expect("UTF-8")] {
-        assert_eq!(told(json!({"question": "q", "config": config})).await.0, "config_outside", "{config}");
+        assert_eq!(outcome(json!({"question": "q", "config": config})).await.0, "config_outside", "{config}");
     }
     std::os::unix::fs::symlink("/", lab.project().join("all")).expect("link");
     lab.put("through.yaml", &format!("{base}orchestrator:\n  context_paths:\n    - {{path: all, permission: read}}\n"));
-    assert_eq!(told(json!({"question": "q", "config": "through.yaml"})).await.0, "config_forbidden");
+    assert_eq!(outcome(json!({"question": "q", "config": "through.yaml"})).await.0, "config_forbidden");
     lab.put("configs/.env", "OPENAI_BASE_URL=https://elsewhere.example\n");
     let env_file = json!({"question": "q", "config": "plain.yaml", "context": "read"});
-    let (code, message) = told(env_file).await;
+    let (code, message) = outcome(env_file).await;
     assert!(code == "env_file_forbidden" && message.contains("OPENAI_BASE_URL"), "{code} {message}");
     let question_file = json!({"question_file": outside, "config": "plain.yaml"});
-    assert_eq!(told(question_file).await.0, "question_file_unreadable");
+    assert_eq!(outcome(question_file).await.0, "question_file_unreadable");
     let patch = json!({"agents": [{"id": "a", "backend": {"type": "openai", "model": "m", "hooks": {"x": []}}}]});
     for config in ["plain.yaml", "trusted/tools.yaml", "@rehearsal"] {
-        let (code, message) = told(json!({"question": "q", "config": config, "overrides": patch})).await;
+        let (code, message) = outcome(json!({"question": "q", "config": config, "overrides": patch})).await;
         assert!(
             code == "config_forbidden" && message.contains("agents[0].backend.hooks"),
             "{config}: {code} {message}"
         );
     }
-    assert_eq!(told(json!({"question": "q", "config": "trusted/tools.yaml", "wait_s": 50})).await.0, "done");
+    assert_eq!(outcome(json!({"question": "q", "config": "trusted/tools.yaml", "wait_s": 50})).await.0, "done");
     let patch = json!({"agents": [{"id": "b", "backend": {"type": "openai", "model": "n"}}], "ui": {"display": "yes"}});
     let run = client
         .call("run_massgen", json!({"question": "q", "config": "plain.yaml", "overrides": patch, "wait_s": 50}))
@@ -230,7 +234,7 @@ async fn what_an_agent_can_write_may_not_bring_in_commands() {
 }
 
 #[tokio::test]
-async fn keys_that_stand_in_a_config_are_in_no_file_of_the_run() {
+async fn literal_keys_of_a_config_are_in_no_file_of_the_run() {
     let lab = Lab::fake();
     lab.put("keyed.yaml", "agents: []\napi_key: sk-canary-1234567\n");
     let client = lab.client().await;
@@ -246,8 +250,8 @@ async fn keys_that_stand_in_a_config_are_in_no_file_of_the_run() {
     let effective = std::fs::read_to_string(folder.join("config.yaml")).expect("config.yaml");
     assert!(effective.contains("${MASSGEN_MCP_SECRET_1}"), "{effective}");
     let printed = std::fs::read_to_string(folder.join("stdout.log")).expect("stdout.log");
-    assert!(printed.contains("MASSGEN_MCP_SECRET_1=****"), "MassGen has it: {printed}");
-    // What gets into a file past us is masked when it is read.
+    assert!(printed.contains("MASSGEN_MCP_SECRET_1=****"), "MassGen gets the key: {printed}");
+    // A secret that reaches a file without passing the supervisor is masked when the file is read.
     std::fs::write(folder.join("stdout.log"), "it printed sk-canary-1234567\n").expect("written");
     let page = client.call("read_result", json!({"run_id": id, "part": "log"})).await;
     assert!(!page.to_string().contains("canary"), "{page}");
@@ -256,7 +260,7 @@ async fn keys_that_stand_in_a_config_are_in_no_file_of_the_run() {
 }
 
 #[tokio::test]
-async fn a_read_only_server_looks_and_does_nothing() {
+async fn a_read_only_server_shows_runs_and_changes_nothing() {
     let lab = Lab::fake();
     let full = lab.client().await;
     let id = full.start(fake("announce\nfinal agent_a done")).await;
@@ -272,28 +276,28 @@ async fn a_read_only_server_looks_and_does_nothing() {
 }
 
 #[tokio::test]
-async fn agents_may_ask_for_less_than_the_operator_set_and_never_for_more() {
+async fn agents_can_lower_the_operators_limits_but_not_raise_them() {
     let lab = Lab::fake();
     let client = client_with(&lab, &[("BUDGET_USD", "2"), ("MAX_TOKENS", "1000"), ("MAX_TIMEOUT_S", "60")]).await;
-    for (more, code) in [
+    for (limits, code) in [
         (json!({"budget_usd": 2.5}), "budget_not_allowed"),
         (json!({"max_tokens": 1001}), "budget_not_allowed"),
         (json!({"timeout_s": 61}), "out_of_range"),
         (json!({"budget_usd": -1}), "out_of_range"),
     ] {
-        let mut asked = fake("announce\nfinal agent_a done");
-        more.as_object().expect("object").iter().for_each(|(name, value)| asked[name] = value.clone());
-        assert_eq!(client.refused("run_massgen", asked).await, code, "{more}");
+        let mut arguments = fake("announce\nfinal agent_a done");
+        limits.as_object().expect("object").iter().for_each(|(name, value)| arguments[name] = value.clone());
+        assert_eq!(client.refused("run_massgen", arguments).await, code, "{limits}");
     }
-    let mut asked = fake("announce\nfinal agent_a done");
-    (asked["budget_usd"], asked["wait_s"]) = (json!(0.5), json!(50));
-    let id = client.start(asked).await;
+    let mut arguments = fake("announce\nfinal agent_a done");
+    (arguments["budget_usd"], arguments["wait_s"]) = (json!(0.5), json!(50));
+    let id = client.start(arguments).await;
     let details =
         client.call("check_status", json!({"run_id": id, "detail": "full"})).await["runs"][0]["details"].take();
     assert_eq!((&details["budget_usd"], &details["max_tokens"]), (&json!(0.5), &json!(1000)));
-    let many = client_with(&lab, &[("STARTS_PER_MINUTE", "1")]).await;
-    assert_eq!(many.refused("run_massgen", fake("announce\nfinal agent_a another")).await, "too_many_starts");
-    many.close().await;
+    let limited = client_with(&lab, &[("STARTS_PER_MINUTE", "1")]).await;
+    assert_eq!(limited.refused("run_massgen", fake("announce\nfinal agent_a another")).await, "too_many_starts");
+    limited.close().await;
     client.close().await;
     lab.nobody_is_left().await;
 }
@@ -302,9 +306,9 @@ async fn agents_may_ask_for_less_than_the_operator_set_and_never_for_more() {
 async fn real_massgen_is_stopped_at_its_budget_and_keeps_its_answer() {
     let lab = Lab::real().await;
     let client = lab.client().await;
-    // Two agents that answer without end, each call of which costs 0.3.
-    let asked = json!({"question": "q", "config": "@rehearsal/never-vote/delay=0.5/cost=0.3", "budget_usd": 1});
-    let id = client.start(asked).await;
+    // Two agents answer without end; each call costs 0.3.
+    let arguments = json!({"question": "q", "config": "@rehearsal/never-vote/delay=0.5/cost=0.3", "budget_usd": 1});
+    let id = client.start(arguments).await;
     let run = client.end(&id).await;
     assert_eq!((&run["state"], &run["problem"]["code"]), (&json!("over_budget"), &json!("budget_spent")), "{run}");
     assert!(run["cost_usd"].as_f64() >= Some(1.0), "{run}");
@@ -315,7 +319,7 @@ async fn real_massgen_is_stopped_at_its_budget_and_keeps_its_answer() {
 }
 
 #[tokio::test]
-async fn a_dry_run_tells_what_massgen_says_and_configs_are_found() {
+async fn a_dry_run_reports_massgens_validation_and_configs_are_listed() {
     let lab = Lab::real().await;
     lab.put("two.yaml", "agents:\n  - id: a\n    backend: {type: openai, model: gpt-4o-mini}\n");
     lab.put("bad.yaml", "agents:\n  - id: a\n    backend: {type: no-such-backend, model: m}\n");
@@ -324,8 +328,8 @@ async fn a_dry_run_tells_what_massgen_says_and_configs_are_found() {
     let problems = dry["problems"].to_string();
     assert!(dry["ok"] == false && problems.contains("OPENAI_API_KEY"), "{dry}");
     assert!(dry["effective_config"].as_str().is_some_and(|text| text.contains("gpt-4o-mini")), "{dry}");
-    let bad = client.call("run_massgen", json!({"question": "q", "config": "bad.yaml", "dry_run": true})).await;
-    assert!(bad["ok"] == false && bad["problems"].to_string().contains("no-such-backend"), "{bad}");
+    let invalid = client.call("run_massgen", json!({"question": "q", "config": "bad.yaml", "dry_run": true})).await;
+    assert!(invalid["ok"] == false && invalid["problems"].to_string().contains("no-such-backend"), "{invalid}");
     let rehearsal = client.call("run_massgen", json!({"question": "q", "config": "@rehearsal", "dry_run": true})).await;
     assert_eq!(rehearsal["ok"], true, "{rehearsal}");
     let found = client.call("list_configs", json!({"query": "two.yaml"})).await;

@@ -1,5 +1,5 @@
-//! MassGen as people install it: behind links, as `uv tool install` and pipx leave it, and one that cannot be imported. The installed
-//! MassGen is the real one, seen through links and a folder of packages before its own; nothing is installed.
+//! Installations of MassGen: behind links, as `uv tool install` and pipx create them, and one that cannot be imported. Each is the real
+//! MassGen behind links, with a folder of packages in front of its own; the tests install nothing.
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -9,27 +9,27 @@ use serde_json::{Value, json};
 
 use crate::lab::Lab;
 
-/// Writes a program.
+/// Writes an executable file.
 fn put_program(path: &Path, text: &str) {
     std::fs::create_dir_all(path.parent().expect("folder")).expect("mkdir");
     std::fs::write(path, text).expect("written");
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("chmod");
 }
 
-/// The folder of the packages that a program is installed with.
-fn packages(program: &Path) -> PathBuf {
+/// The `site-packages` folder that a program is installed in.
+fn site_packages(program: &Path) -> PathBuf {
     program::package(program).expect("package").parent().expect("folder").to_owned()
 }
 
-/// A virtual environment whose packages come before those of the real MassGen, with MassGen's script.
-fn layered(lab: &Lab) -> PathBuf {
+/// A virtual environment with MassGen's script. Its packages take precedence over those of the real MassGen.
+fn layered_venv(lab: &Lab) -> PathBuf {
     let real = lab.massgen().canonicalize().expect("MassGen");
     let python = program::interpreter(&real).expect("interpreter");
     let venv = lab.project().join("layered");
-    let site = venv.join("lib").join(packages(&real).parent().expect("python").file_name().expect("name"));
+    let site = venv.join("lib").join(site_packages(&real).parent().expect("python").file_name().expect("name"));
     let site = site.join("site-packages");
     std::fs::create_dir_all(&site).expect("mkdir");
-    std::fs::write(site.join("real.pth"), packages(&real).to_str().expect("UTF-8")).expect("written");
+    std::fs::write(site.join("real.pth"), site_packages(&real).to_str().expect("UTF-8")).expect("written");
     let settings = python.parent().and_then(Path::parent).expect("environment").join("pyvenv.cfg");
     std::fs::copy(settings, venv.join("pyvenv.cfg")).expect("copied");
     let script = std::fs::read_to_string(&real).expect("script");
@@ -39,7 +39,7 @@ fn layered(lab: &Lab) -> PathBuf {
     venv
 }
 
-/// An mcp 2, as far as MassGen cares: the real one without the function that mcp 2 no longer has.
+/// Imitates mcp 2 for MassGen: the real mcp package without the function that mcp 2 removed.
 fn put_mcp_2(venv: &Path, real: &Path) {
     let python = std::fs::read_dir(venv.join("lib")).expect("lib").flatten().next().expect("python").path();
     let site = python.join("site-packages");
@@ -75,14 +75,14 @@ async fn real_massgen_behind_a_chain_of_links_has_its_tools() {
 }
 
 #[tokio::test]
-async fn the_doctor_warns_where_the_tools_are_not_beside_the_interpreter() {
+async fn the_doctor_warns_when_tools_are_not_next_to_the_interpreter() {
     let lab = Lab::real().await;
-    let venv = layered(&lab);
+    let venv = layered_venv(&lab);
     let lab = lab.named(venv.join("bin/massgen"));
     let checked = |lab: &Lab| {
         let output = lab.command().into_std().args(["doctor", "--json", "--no-rehearsal"]).output().expect("ran");
-        let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-        let checks = told["checks"].as_array().expect("list").iter();
+        let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let checks = report["checks"].as_array().expect("list").iter();
         checks.filter(|check| check["check"] == "tools").map(|check| check["verdict"].clone()).collect::<Vec<_>>()
     };
     assert_eq!(checked(&lab), ["warning"]);
@@ -93,14 +93,14 @@ async fn the_doctor_warns_where_the_tools_are_not_beside_the_interpreter() {
 #[tokio::test]
 async fn real_massgen_that_cannot_be_imported_fails_once_and_is_refused_afterwards() {
     let lab = Lab::real().await;
-    let real = packages(lab.massgen());
-    let venv = layered(&lab);
+    let real = site_packages(lab.massgen());
+    let venv = layered_venv(&lab);
     put_mcp_2(&venv, &real);
     let lab = lab.named(venv.join("bin/massgen"));
     let client = lab.client().await;
-    // The metadata of MassGen is not where its version would be looked for, so that nothing is known before the first try.
-    let asked = json!({"question": "q", "config": "@rehearsal"});
-    let id = client.start(asked.clone()).await;
+    // MassGen's metadata is not where the server looks for its version, so the first start is not refused.
+    let arguments = json!({"question": "q", "config": "@rehearsal"});
+    let id = client.start(arguments.clone()).await;
     let run = client.end(&id).await;
     let problem = &run["problem"];
     assert_eq!((&problem["code"], &problem["retry"]), (&json!("massgen_broken"), &json!("no")), "{run}");
@@ -120,23 +120,23 @@ async fn real_massgen_that_cannot_be_imported_fails_once_and_is_refused_afterwar
     assert_eq!(client.refused("run_massgen", dry).await, "massgen_broken");
     let listed = client.call("list_configs", json!({})).await;
     assert_eq!(listed["problem"]["code"], "massgen_broken", "{listed}");
-    assert_eq!(std::fs::read_dir(lab.state().join("runs")).expect("runs").count(), tried, "no other run was begun");
+    assert_eq!(std::fs::read_dir(lab.state().join("runs")).expect("runs").count(), tried, "no other run was created");
 
-    // Another installation is tried again.
+    // After a change of the installation the server tries again.
     let site = venv.join("lib").join(real.parent().expect("python").file_name().expect("name")).join("site-packages");
     std::fs::rename(site.join("mcp-2.3.0.dist-info"), site.join("mcp-1.30.0.dist-info")).expect("renamed");
     std::fs::remove_dir_all(site.join("mcp")).expect("removed");
-    let id = client.start(asked).await;
+    let id = client.start(arguments).await;
     assert_eq!(client.end(&id).await["state"], "succeeded");
     client.close().await;
     lab.nobody_is_left().await;
 }
 
 #[tokio::test]
-async fn a_dry_run_of_real_massgen_that_cannot_be_imported_says_so() {
+async fn a_dry_run_reports_that_real_massgen_cannot_be_imported() {
     let lab = Lab::real().await;
-    let real = packages(lab.massgen());
-    let venv = layered(&lab);
+    let real = site_packages(lab.massgen());
+    let venv = layered_venv(&lab);
     put_mcp_2(&venv, &real);
     let lab = lab.named(venv.join("bin/massgen"));
     lab.put(
@@ -144,15 +144,15 @@ async fn a_dry_run_of_real_massgen_that_cannot_be_imported_says_so() {
         "agents:\n  - id: a\n    backend: {type: chatcompletion, model: m, base_url: 'http://127.0.0.1:9'}\n",
     );
     let client = lab.client().await;
-    let asked = json!({"question": "q", "config": "c.yaml", "dry_run": true});
-    assert_eq!(client.refused("run_massgen", asked).await, "massgen_broken");
+    let arguments = json!({"question": "q", "config": "c.yaml", "dry_run": true});
+    assert_eq!(client.refused("run_massgen", arguments).await, "massgen_broken");
     let listed = client.call("list_configs", json!({})).await;
-    assert_eq!(listed["problem"]["code"], "massgen_broken", "it is not tried again: {listed}");
+    assert_eq!(listed["problem"]["code"], "massgen_broken", "no second run was started: {listed}");
     client.close().await;
 }
 
 #[tokio::test]
-async fn versions_that_do_not_work_together_are_refused_without_a_try() {
+async fn incompatible_versions_are_refused_without_a_start() {
     let lab = Lab::fake();
     let venv = lab.project().join("venv");
     let tried = venv.join("tried");
@@ -171,9 +171,9 @@ async fn versions_that_do_not_work_together_are_refused_without_a_try() {
     client.close().await;
 
     let setup = lab.command().into_std().arg("setup").stderr(std::process::Stdio::piped()).output().expect("ran");
-    let said = String::from_utf8_lossy(&setup.stderr).into_owned();
-    assert!(!setup.status.success() && said.contains("mcp 2.3.0") && said.contains("--massgen"), "{said}");
+    let output = String::from_utf8_lossy(&setup.stderr).into_owned();
+    assert!(!setup.status.success() && output.contains("mcp 2.3.0") && output.contains("--massgen"), "{output}");
     let doctor = lab.command().into_std().args(["doctor", "--no-rehearsal"]).output().expect("ran");
-    let said = String::from_utf8_lossy(&doctor.stdout).into_owned();
-    assert!(said.contains("problem  MassGen: ") && said.contains("mcp<2"), "{said}");
+    let output = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    assert!(output.contains("problem  MassGen: ") && output.contains("mcp<2"), "{output}");
 }

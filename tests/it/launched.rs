@@ -1,5 +1,5 @@
-//! However it is launched: what a launcher leaves behind of signals, streams, limits, folders and parents. Each test first shows
-//! that the launcher does what the test needs of it.
+//! The program under unusual launchers: signals, streams, limits, folders and parent processes. Each test first checks that the
+//! launcher really has the effect under test.
 
 mod clients;
 mod folders;
@@ -12,23 +12,23 @@ use tokio::process::Command;
 
 use crate::lab::{Client, Lab, fake};
 
-/// Launchers that end by executing what follows them.
-const BLOCKS: &[&str] = &["env", "--block-signal=CHLD,TERM,INT,HUP,USR1"];
-const IGNORES: &[&str] = &["env", "--ignore-signal=CHLD,TERM,INT,QUIT,HUP,USR1,PIPE,TSTP"];
-/// What a shell gives to the background jobs of a script.
+/// Launchers: commands that execute the command line appended to them.
+const BLOCKING: &[&str] = &["env", "--block-signal=CHLD,TERM,INT,HUP,USR1"];
+const IGNORING: &[&str] = &["env", "--ignore-signal=CHLD,TERM,INT,QUIT,HUP,USR1,PIPE,TSTP"];
+/// The signal state that a shell gives to background jobs of a script.
 const BACKGROUND: &[&str] = &["sh", "-c", "trap '' INT QUIT; exec \"$@\"", "sh"];
-/// SIGHUP, as `nohup` ignores it, and SIGPIPE, which Rust programs ignore.
+/// SIGHUP, which `nohup` ignores, and SIGPIPE, which Rust programs ignore.
 const HUP: u64 = 1;
 const PIPE: u64 = 1 << 12;
-/// 32 and 33, which glibc keeps for its threads and lets no program change.
-const OF_GLIBC: u64 = 0b11 << 31;
+/// Signals 32 and 33: glibc reserves them for its threads and no program can change them.
+const GLIBC_SIGNALS: u64 = 0b11 << 31;
 
 /// This lab's server, started by a launcher.
-fn under(lab: &Lab, launcher: &[&str]) -> Command {
-    after(launcher, &lab.command())
+fn server_under(lab: &Lab, launcher: &[&str]) -> Command {
+    with_launcher(launcher, &lab.command())
 }
 
-fn after(launcher: &[&str], command: &Command) -> Command {
+fn with_launcher(launcher: &[&str], command: &Command) -> Command {
     let command = command.as_std();
     let mut launched = Command::new(launcher[0]);
     launched.args(&launcher[1..]).arg(command.get_program()).args(command.get_args()).stderr(Stdio::null());
@@ -41,12 +41,12 @@ fn after(launcher: &[&str], command: &Command) -> Command {
     launched
 }
 
-/// What a program prints that such a launcher starts.
-async fn seen_under(launcher: &[&str], program: &[&str]) -> String {
+/// The output of a program that the launcher starts.
+async fn output_under(launcher: &[&str], program: &[&str]) -> String {
     let mut command = Command::new(program[0]);
     command.args(&program[1..]);
-    let seen = after(launcher, &command).output().await.expect("started");
-    String::from_utf8_lossy(&seen.stdout).into_owned()
+    let output = with_launcher(launcher, &command).output().await.expect("started");
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// The signals that a process blocks and ignores, from the text of its `/proc/PID/status`.
@@ -54,7 +54,7 @@ fn signals(status: &str) -> (u64, u64) {
     let set = |key: &str| {
         let line =
             status.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_else(|| panic!("{key} in {status}"));
-        u64::from_str_radix(line.trim(), 16).expect("hexadecimal") & !OF_GLIBC
+        u64::from_str_radix(line.trim(), 16).expect("hexadecimal") & !GLIBC_SIGNALS
     };
     (set("SigBlk:"), set("SigIgn:"))
 }
@@ -68,61 +68,65 @@ fn signals_of(lab: &Lab) -> Vec<(String, (u64, u64))> {
     lab.processes().into_iter().filter_map(of).collect()
 }
 
-async fn succeeds(lab: &Lab, client: &Client) {
+async fn check_run_succeeds(lab: &Lab, client: &Client) {
     let id = client.start(fake("announce\nfinal agent_a done")).await;
     let run = client.end(&id).await;
     assert_eq!((&run["state"], &run["exit"]), (&json!("succeeded"), &json!("0")), "{run}");
     assert_eq!(lab.record(&id)["state"], "ended");
 }
 
-/// A shell that makes a setting and executes what follows it.
+/// A shell that makes a setting and executes the command line appended to it.
 fn shell(setting: &str) -> [String; 4] {
     ["sh", "-c", &format!("{setting}; exec \"$@\""), "sh"].map(str::to_owned)
 }
 
-/// A shell's setting, shown to hold, as a launcher.
-async fn setting<'a>(shell: &'a [String; 4], look: &str, left: &str) -> [&'a str; 4] {
+/// The shell as a launcher, after a check that its setting has an effect.
+async fn checked_launcher<'a>(shell: &'a [String; 4], check: &str, left: &str) -> [&'a str; 4] {
     let launcher = shell.each_ref().map(String::as_str);
-    assert_eq!(seen_under(&launcher, &["sh", "-c", look]).await.trim(), left, "{launcher:?}");
+    assert_eq!(output_under(&launcher, &["sh", "-c", check]).await.trim(), left, "{launcher:?}");
     launcher
 }
 
 #[tokio::test]
-async fn no_process_of_ours_keeps_the_signals_that_its_launcher_blocked_or_ignored() {
-    for launcher in [BLOCKS, IGNORES, BACKGROUND] {
-        let left = signals(&seen_under(launcher, &["cat", "/proc/self/status"]).await);
-        assert_ne!(left, (0, 0), "{launcher:?} leaves nothing");
+async fn no_process_keeps_signals_blocked_or_ignored_by_the_launcher() {
+    for launcher in [BLOCKING, IGNORING, BACKGROUND] {
+        let left = signals(&output_under(launcher, &["cat", "/proc/self/status"]).await);
+        assert_ne!(left, (0, 0), "{launcher:?} has no effect");
         let lab = Lab::fake();
-        let client = lab.client_of(under(&lab, launcher)).await;
+        let client = lab.client_of(server_under(&lab, launcher)).await;
         let id = client.start(fake("announce\nforever")).await;
         client.until(&id, |run| run["state"] == "running").await;
         let all = signals_of(&lab);
         assert_eq!(all.len(), 3, "server, supervisor and stand-in: {all:?}");
         for (line, (blocked, ignored)) in all {
-            // Who was started by `nohup` stays so; what owns a run has a session of its own.
-            let kept = if line.contains("massgen-mcp --home") { PIPE | (left.1 & HUP) } else { PIPE };
-            assert_eq!((blocked, ignored), (0, kept), "{launcher:?}: {line}");
+            // A server keeps SIGHUP ignored, as under `nohup`. A supervisor has its own session and does not need that.
+            let expected = if line.contains("massgen-mcp --home") { PIPE | (left.1 & HUP) } else { PIPE };
+            assert_eq!((blocked, ignored), (0, expected), "{launcher:?}: {line}");
         }
         client.call("kill_run", json!({"run_id": id, "grace_s": 5})).await;
         let run = client.end(&id).await;
-        assert_eq!((&run["state"], &run["exit"]), (&json!("killed"), &json!("SIGINT")), "the first signal did: {run}");
-        succeeds(&lab, &client).await;
+        assert_eq!(
+            (&run["state"], &run["exit"]),
+            (&json!("killed"), &json!("SIGINT")),
+            "the first signal ended the run: {run}"
+        );
+        check_run_succeeds(&lab, &client).await;
         client.close().await;
         lab.nobody_is_left().await;
     }
 }
 
 #[tokio::test]
-async fn a_server_whose_launcher_ignores_sigterm_ends_by_it() {
+async fn sigterm_ends_a_server_whose_launcher_ignores_it() {
     let lab = Lab::fake();
-    let client = lab.client_of(under(&lab, IGNORES)).await;
+    let client = lab.client_of(server_under(&lab, IGNORING)).await;
     let ended = std::process::Command::new("kill").args(["-TERM", &client.pid.to_string()]).status().expect("kill");
     assert!(ended.success());
     lab.nobody_is_left().await;
 }
 
-/// A stand-in that tells its dispositions, in Python.
-const TELL_SIGNALS: &str = "
+/// A stand-in in Python that prints its signal dispositions.
+const PRINT_SIGNALS: &str = "
 import signal
 if __name__ == '__main__':
     for number in sorted(signal.valid_signals()):
@@ -131,15 +135,15 @@ if __name__ == '__main__':
 ";
 
 #[tokio::test]
-async fn cold_and_warm_runs_have_the_same_signals_whatever_the_launcher_left() {
-    let mut seen = Vec::new();
-    for launcher in [&["env"][..], BLOCKS, IGNORES, BACKGROUND] {
+async fn cold_and_warm_runs_have_the_same_signals_under_any_launcher() {
+    let mut results = Vec::new();
+    for launcher in [&["env"][..], BLOCKING, IGNORING, BACKGROUND] {
         for warm in [false, true] {
-            let lab = Lab::python(TELL_SIGNALS).await;
-            let mut command = under(&lab, launcher);
+            let lab = Lab::python(PRINT_SIGNALS).await;
+            let mut command = server_under(&lab, launcher);
             command.env("MASSGEN_MCP_WARM", warm.to_string());
             if warm {
-                let mut warm_up = under(&lab, launcher);
+                let mut warm_up = server_under(&lab, launcher);
                 warm_up.args(["warm", "--rehearsal"]).env("MASSGEN_MCP_WARM", "true").stdout(Stdio::null());
                 assert!(warm_up.status().await.expect("ran").success());
             }
@@ -149,25 +153,25 @@ async fn cold_and_warm_runs_have_the_same_signals_whatever_the_launcher_left() {
             let run = client.call("check_status", json!({"run_id": id, "detail": "full"})).await;
             let start = if warm { "warm" } else { "cold" };
             assert_eq!(run["runs"][0]["details"]["start"], start, "{launcher:?}");
-            let told = std::fs::read_to_string(lab.run_folder(&id).join("stdout.log")).expect("log");
-            let hang_up = told.lines().next().unwrap_or_default();
+            let output = std::fs::read_to_string(lab.run_folder(&id).join("stdout.log")).expect("log");
+            let hang_up = output.lines().next().unwrap_or_default();
             assert!(hang_up.contains("SIG_DFL"), "{hang_up}");
-            seen.push((format!("{launcher:?} {start}"), told));
+            results.push((format!("{launcher:?} {start}"), output));
             client.close().await;
             lab.nobody_is_left().await;
         }
     }
-    for (launch, told) in &seen {
-        assert_eq!(*told, seen[0].1, "{launch}");
+    for (launch, output) in &results {
+        assert_eq!(*output, results[0].1, "{launch}");
     }
 }
 
-/// What blocked SIGCHLD and SIGTERM cost before: a run that never ended, and a kill that took ten seconds and SIGKILL.
+/// With SIGCHLD blocked a run used to never end; with SIGTERM blocked a kill used to take ten seconds and SIGKILL.
 #[tokio::test]
-async fn real_massgen_ends_and_is_stopped_whatever_its_launcher_left() {
+async fn real_massgen_ends_and_can_be_stopped_under_any_launcher() {
     let lab = Lab::real().await;
     let launcher = ["env", "--block-signal=CHLD,TERM,INT", "--ignore-signal=QUIT,HUP"];
-    let client = lab.client_of(under(&lab, &launcher)).await;
+    let client = lab.client_of(server_under(&lab, &launcher)).await;
     let id = client.start(json!({"question": "q", "config": "@rehearsal"})).await;
     assert_eq!(client.end(&id).await["state"], "succeeded");
     let id = client.start(json!({"question": "q", "config": "@rehearsal/hang"})).await;

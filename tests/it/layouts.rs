@@ -1,4 +1,4 @@
-//! Log folders as MassGen wrote them (the tested version and 0.1.12): the right answers are found in each.
+//! Log folders written by MassGen (the tested version and 0.1.12): the program finds the right answers in each.
 
 use std::path::Path;
 
@@ -8,14 +8,14 @@ use massgen_mcp::massgen::layout::Layout;
 use massgen_mcp::massgen::status;
 use massgen_mcp::run::{AgentState, AnswerSource, Digest, Finish};
 
-fn data(path: &str) -> std::path::PathBuf {
+fn data_path(path: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(path)
 }
 
-/// Makes a run folder with the tree of a listing, each file with a word in it.
-fn tree(listing: &str, to: &Path) -> tempfile::TempDir {
+/// Creates a run folder with the files of a listing; each file has a short content.
+fn create_tree(listing: &str, to: &Path) -> tempfile::TempDir {
     let root = tempfile::tempdir().expect("temp");
-    let text = std::fs::read_to_string(data(listing)).expect("listing");
+    let text = std::fs::read_to_string(data_path(listing)).expect("listing");
     for line in text.lines().filter(|line| line.ends_with(".txt") || line.ends_with(".json")) {
         let path = root.path().join(to).join(line.trim_start_matches("./"));
         std::fs::create_dir_all(path.parent().expect("parent")).expect("mkdir");
@@ -25,11 +25,11 @@ fn tree(listing: &str, to: &Path) -> tempfile::TempDir {
 }
 
 #[test]
-fn the_captured_success_has_its_answers() {
+fn the_answers_of_the_captured_success_are_found() {
     let root = tempfile::tempdir().expect("temp");
     let copied = std::process::Command::new("cp")
         .arg("-r")
-        .arg(data("logdir/success/massgen_logs"))
+        .arg(data_path("logdir/success/massgen_logs"))
         .arg(root.path().join("logs"))
         .status();
     assert!(copied.expect("cp").success());
@@ -45,22 +45,22 @@ fn the_captured_success_has_its_answers() {
 }
 
 #[test]
-fn the_tree_of_0_1_12_after_a_restart_is_read() {
-    let root = tree("logdir/tree_v0.1.12_restart_attempt2.txt", Path::new("work"));
+fn a_tree_of_0_1_12_with_a_restart_is_read() {
+    let root = create_tree("logdir/tree_v0.1.12_restart_attempt2.txt", Path::new("work"));
     let files = RunFiles::open(root.path()).expect("open");
     let layout = Layout::find(&files, None).expect("layout");
     assert!(layout.attempt.ends_with("turn_1/attempt_2"));
     let best = answers::best(&files, &layout, None).expect("answer");
     assert!(best.path.ends_with("turn_1/final/agent_a/answer.txt"));
-    assert_eq!(answers::candidates(&files, &layout, None).len(), 2, "of the newest attempt alone");
+    assert_eq!(answers::candidates(&files, &layout, None).len(), 2, "only the newest attempt counts");
 }
 
 fn sample(name: &str) -> Result<Digest, status::InvalidStatus> {
-    status::digest(&std::fs::read(data("status").join(name)).expect("sample"))
+    status::digest(&std::fs::read(data_path("status").join(name)).expect("sample"))
 }
 
-/// One line for a digest: phase; agents; votes; winner; tokens; finish.
-fn line(digest: &Digest) -> String {
+/// A digest as one line: phase; agents; votes; winner; tokens; finish.
+fn summary(digest: &Digest) -> String {
     let agents: Vec<String> = digest
         .agents
         .iter()
@@ -87,7 +87,7 @@ fn line(digest: &Digest) -> String {
 }
 
 #[test]
-fn every_sample_of_a_status_gives_its_digest() {
+fn every_status_sample_gives_its_digest() {
     let won = |tokens| {
         format!(
             "presentation; agent_a Voted agent1.2 agent1.2, agent_b Voted agent2.1 agent1.2; {{\"agent1.2\": 2}}; agent_a; {tokens}; Some(Completed)"
@@ -111,14 +111,14 @@ fn every_sample_of_a_status_gives_its_digest() {
         ("v0.1.12_complete.json", "presentation; agent_a Voted agent1.2 agent1.2, agent_b Voted agent2.1 agent1.2; {\"agent1.2\": 2}; agent_a; -; None".into()),
     ];
     for (name, expected) in &table {
-        assert_eq!(line(&sample(name).expect("JSON")), *expected, "{name}");
+        assert_eq!(summary(&sample(name).expect("JSON")), *expected, "{name}");
     }
-    assert_eq!(table.len() + 1, std::fs::read_dir(data("status")).expect("samples").count());
+    assert_eq!(table.len() + 1, std::fs::read_dir(data_path("status")).expect("samples").count());
 }
 
 #[test]
-fn a_torn_status_is_no_digest_and_the_reason_of_a_failure_is_kept() {
-    assert!(sample("torn_invalid_json.json").is_err(), "the last good one stays");
+fn a_torn_status_gives_no_digest_and_a_failed_one_keeps_its_reason() {
+    assert!(sample("torn_invalid_json.json").is_err(), "the last valid digest stays");
     let failed = sample("error_all_agents.json").expect("JSON");
     assert!(failed.first_error.expect("error").contains("stub says 500"));
     let unreachable = sample("failed_run_still_in_progress.json").expect("JSON");

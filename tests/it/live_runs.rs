@@ -1,5 +1,4 @@
-//! All runs at once: the list of the latest, those that go on, what the day came to, and one stop for all of them. The stand-in plays
-//! MassGen.
+//! Calls for all runs: the list of the latest, the live runs, the totals of the day, and a stop of all live runs. With the stand-in.
 
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -10,12 +9,12 @@ fn script(lines: &str) -> String {
     format!("#!fake\nannounce\n{lines}")
 }
 
-/// What a run has spent by its status.
+/// A status with costs.
 const SPENT: &str = r#"status {"costs": {"total_estimated_cost": 0.25, "total_input_tokens": 5, "total_output_tokens": 5}, "agents": {"agent_a": {"status": "answered", "token_usage": {"input_tokens": 5, "output_tokens": 5, "estimated_cost": 0.25}}}}"#;
 
-/// A run that goes on, by its id.
-async fn forever(client: &Client, more: &str) -> String {
-    let id = client.start(json!({"question": script(&format!("{more}\nforever")), "config": "@rehearsal"})).await;
+/// Starts a run that does not end by itself; returns its id.
+async fn start_endless(client: &Client, commands: &str) -> String {
+    let id = client.start(json!({"question": script(&format!("{commands}\nforever")), "config": "@rehearsal"})).await;
     client.until(&id, |run| run["state"] == "running").await;
     id
 }
@@ -26,15 +25,15 @@ fn ids(list: &Value) -> Vec<&str> {
 
 /// "How much have I spent today, and on what? What is still running? Stop everything that is."
 #[tokio::test]
-async fn the_day_is_told_and_all_that_goes_on_is_stopped_in_three_calls() {
+async fn three_calls_read_the_day_totals_and_stop_all_live_runs() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let done = client.start(fake(&format!("announce\n{SPENT}\nfinal agent_a x"))).await;
     client.end(&done).await;
-    let live = [forever(&client, "print one").await, forever(&client, "print two").await];
+    let live = [start_endless(&client, "print one").await, start_endless(&client, "print two").await];
 
-    let seen = client.call("check_status", json!({})).await;
-    let (run, today) = (&seen["runs"][2], &seen["today"]);
+    let status = client.call("check_status", json!({})).await;
+    let (run, today) = (&status["runs"][2], &status["today"]);
     assert_eq!(
         (&run["run_id"], &run["config"], &run["state"]),
         (&json!(done), &json!("@rehearsal"), &json!("succeeded"))
@@ -51,52 +50,52 @@ async fn the_day_is_told_and_all_that_goes_on_is_stopped_in_three_calls() {
         "{today}"
     );
 
-    let seen = client.call("check_status", json!({"live": true})).await;
-    assert_eq!(ids(&seen["runs"]), [live[1].as_str(), &live[0]], "the latest first: {seen}");
+    let status = client.call("check_status", json!({"live": true})).await;
+    assert_eq!(ids(&status["runs"]), [live[1].as_str(), &live[0]], "the latest first: {status}");
     let killed = client.call("kill_run", json!({"all": true, "grace_s": 0, "reason": "that is all"})).await;
     let receipts = killed["receipts"].as_array().expect("receipts");
     assert!(receipts.len() == 2 && receipts.iter().all(|receipt| receipt["state"] == "killed"), "{killed}");
-    let seen = client.call("check_status", json!({"live": true})).await;
-    assert_eq!((&seen["runs"], &seen["today"]["live"]), (&json!([]), &json!(0)), "{seen}");
-    let again = client.call("kill_run", json!({"all": true})).await;
-    assert_eq!(again, json!({"receipts": []}), "nothing is left to stop");
+    let status = client.call("check_status", json!({"live": true})).await;
+    assert_eq!((&status["runs"], &status["today"]["live"]), (&json!([]), &json!(0)), "{status}");
+    let repeated = client.call("kill_run", json!({"all": true})).await;
+    assert_eq!(repeated, json!({"receipts": []}), "nothing is left to stop");
     client.close().await;
     lab.nobody_is_left().await;
 }
 
 #[tokio::test]
-async fn all_are_stopped_with_what_an_experiment_would_start_next_and_whoever_started_them() {
+async fn kill_all_of_another_server_stops_an_experiment_and_its_planned_runs() {
     let lab = Lab::fake();
     let mut command = lab.command();
     command.args(["--max-runs", "2"]);
     let client = lab.client_of(command).await;
-    let asked = json!({"config": "@rehearsal", "question": script("forever"), "repeat": 20, "group": "many"});
-    client.call("run_massgen", asked).await;
+    let arguments = json!({"config": "@rehearsal", "question": script("forever"), "repeat": 20, "group": "many"});
+    client.call("run_massgen", arguments).await;
     let other = lab.client().await;
-    let begun = || std::fs::read_dir(lab.state().join("runs")).expect("runs").flatten().count() >= 2;
-    wait_until("two have begun", begun).await;
+    let two_started = || std::fs::read_dir(lab.state().join("runs")).expect("runs").flatten().count() >= 2;
+    wait_until("two runs have started", two_started).await;
     let killed = other.call("kill_run", json!({"all": true, "grace_s": 0})).await;
     let receipts = killed["receipts"].as_array().expect("receipts");
     assert!(!receipts.is_empty() && receipts.iter().all(|receipt| receipt["state"] == "killed"), "{killed}");
     assert!(killed["others"]["not_started"].as_u64() >= Some(17), "{killed}");
-    let mut seen = other.call("check_status", json!({"group": "many"})).await;
+    let mut status = other.call("check_status", json!({"group": "many"})).await;
     assert!(
-        seen["runs"].as_array().is_some_and(|runs| runs.len() <= 3),
-        "of those that never began none is shown: {seen}"
+        status["runs"].as_array().is_some_and(|runs| runs.len() <= 3),
+        "runs that never started are not listed: {status}"
     );
-    let group = seen["group"].take();
-    assert!(group["closed"].as_str().is_some_and(|why| why.starts_with("stopped")), "{group}");
+    let group = status["group"].take();
+    assert!(group["closed"].as_str().is_some_and(|reason| reason.starts_with("stopped")), "{group}");
     other.close().await;
     client.close().await;
     lab.nobody_is_left().await;
 }
 
 #[tokio::test]
-async fn kill_all_leaves_the_runs_of_other_clients_alone_and_says_so() {
+async fn kill_all_spares_the_runs_of_other_clients_and_says_so() {
     let lab = Lab::fake();
     let other = lab.client_of(under_a_shell(&lab.command())).await;
-    let foreign = forever(&other, "print foreign").await;
-    let own = forever(&lab.client().await, "print own").await;
+    let foreign = start_endless(&other, "print foreign").await;
+    let own = start_endless(&lab.client().await, "print own").await;
     // The client has started its server again.
     let client = lab.client().await;
     let killed = client.call("kill_run", json!({"all": true, "grace_s": 0})).await;
@@ -113,14 +112,14 @@ async fn kill_all_leaves_the_runs_of_other_clients_alone_and_says_so() {
 }
 
 #[tokio::test]
-async fn kill_all_leaves_the_runs_of_the_same_client_in_another_project_alone() {
+async fn kill_all_spares_the_runs_of_the_same_client_in_another_project() {
     let lab = Lab::fake();
     let elsewhere = lab.state().join("elsewhere");
     std::fs::create_dir_all(&elsewhere).expect("mkdir");
-    let other = lab.client_of(in_project(&lab, &elsewhere)).await;
-    let foreign = forever(&other, "print foreign").await;
+    let other = lab.client_of(server_in_project(&lab, &elsewhere)).await;
+    let foreign = start_endless(&other, "print foreign").await;
     let client = lab.client().await;
-    let own = forever(&client, "print own").await;
+    let own = start_endless(&client, "print own").await;
     let killed = client.call("kill_run", json!({"all": true, "grace_s": 0})).await;
     assert_eq!(ids(&killed["receipts"]), [own.as_str()], "{killed}");
     let killed = other.call("kill_run", json!({"all": true, "grace_s": 0})).await;
@@ -130,33 +129,33 @@ async fn kill_all_leaves_the_runs_of_the_same_client_in_another_project_alone() 
     lab.nobody_is_left().await;
 }
 
-/// The conductor is held up in the start of its second run while kill_run looks at what there is to stop.
+/// The experiment driver is in the middle of starting its second run while kill_run lists the runs to stop.
 #[tokio::test]
-async fn a_run_that_starts_while_all_are_stopped_has_a_receipt() {
+async fn a_run_that_starts_during_kill_all_has_a_receipt() {
     let lab = Lab::fake();
     let mut command = lab.command();
     command.args(["--max-runs", "1"]);
     let client = lab.client_of(command).await;
     let gate = lab.project().join("gate");
     let first = script(&format!("until {}\nfinal agent_a done", gate.display()));
-    let asked = json!({"config": "@rehearsal", "questions": [first, script("forever")], "group": "g"});
-    let begun = client.call("run_massgen", asked).await;
-    let [first, second] = [0, 1].map(|place| begun["run_ids"][place].as_str().expect("id").to_owned());
+    let arguments = json!({"config": "@rehearsal", "questions": [first, script("forever")], "group": "g"});
+    let started = client.call("run_massgen", arguments).await;
+    let [first, second] = [0, 1].map(|index| started["run_ids"][index].as_str().expect("id").to_owned());
     client.until(&first, |run| run["state"] == "running").await;
-    let conductor = pid_of(&lab, " conduct ").expect("conductor");
-    signal("-STOP", &conductor);
+    let driver = pid_of(&lab, " conduct ").expect("experiment driver");
+    send_signal("-STOP", &driver);
     std::fs::write(&gate, "").expect("written");
     wait_until("the first run is over", || pid_of(&lab, " supervise ").is_none()).await;
 
     let ledger = lab.state().join("ledger.lock");
-    let held = std::fs::File::open(&ledger).expect("ledger.lock");
-    held.lock().expect("locked");
-    signal("-CONT", &conductor);
-    wait_until("the conductor waits for the ledger", || has_open(conductor.parse().expect("pid"), &ledger)).await;
+    let lock = std::fs::File::open(&ledger).expect("ledger.lock");
+    lock.lock().expect("locked");
+    send_signal("-CONT", &driver);
+    wait_until("the experiment driver waits for the ledger", || has_open(driver.parse().expect("pid"), &ledger)).await;
     let killing = client.call("kill_run", json!({"all": true, "grace_s": 0}));
     let released = async {
-        wait_until("the experiment is to stop", || stop_is_asked(&lab)).await;
-        drop(held);
+        wait_until("the stop of the experiment is requested", || stop_is_requested(&lab)).await;
+        drop(lock);
     };
     let (killed, ()) = tokio::join!(killing, released);
     assert_eq!(ids(&killed["receipts"]), [second.as_str()], "{killed}");
@@ -165,32 +164,33 @@ async fn a_run_that_starts_while_all_are_stopped_has_a_receipt() {
     lab.nobody_is_left().await;
 }
 
-fn pid_of(lab: &Lab, word: &str) -> Option<String> {
+fn pid_of(lab: &Lab, part: &str) -> Option<String> {
     let processes = lab.processes();
-    let line = processes.iter().find(|line| line.contains(word))?;
+    let line = processes.iter().find(|line| line.contains(part))?;
     line.split(' ').next().map(str::to_owned)
 }
 
-fn signal(name: &str, pid: &str) {
+fn send_signal(name: &str, pid: &str) {
     assert!(std::process::Command::new("kill").args([name, pid]).status().expect("kill").success());
 }
 
-fn stop_is_asked(lab: &Lab) -> bool {
+fn stop_is_requested(lab: &Lab) -> bool {
     let experiments = std::fs::read_dir(lab.state().join("experiments")).into_iter().flatten().flatten();
     experiments.into_iter().any(|entry| entry.path().join("stop.json").exists())
 }
 
-/// The lab's server for another project.
-fn in_project(lab: &Lab, folder: &std::path::Path) -> Command {
+/// The lab's server, with another project.
+fn server_in_project(lab: &Lab, folder: &std::path::Path) -> Command {
     let server = lab.command();
     let own = lab.project();
-    let arguments = server.as_std().get_args().map(|one| if one == own { folder.as_os_str() } else { one });
+    let arguments =
+        server.as_std().get_args().map(|argument| if argument == own { folder.as_os_str() } else { argument });
     let mut command = Command::new(server.as_std().get_program());
     command.args(arguments).stderr(std::process::Stdio::null());
     with_variables_of(&server, command)
 }
 
-/// The same server with a shell as its parent process, as if another client had started it.
+/// The same server with a shell as its parent process, as another client would start it.
 fn under_a_shell(server: &Command) -> Command {
     let mut command = Command::new("sh");
     let (program, arguments) = (server.as_std().get_program(), server.as_std().get_args());
@@ -209,15 +209,15 @@ fn with_variables_of(server: &Command, mut command: Command) -> Command {
 }
 
 #[tokio::test]
-async fn receipts_of_many_stops_are_bounded_and_the_rest_is_counted() {
+async fn receipts_of_many_stops_are_bounded_and_the_others_are_counted() {
     let lab = Lab::fake();
     let client = lab.client().await;
-    let asked = json!({"config": "@rehearsal", "question": script("forever"), "repeat": 23, "group": "g"});
-    client.call("run_massgen", asked).await;
-    let running = |seen: &Value| seen["group"]["states"]["running"] == 23;
-    let mut seen = client.call("check_status", json!({"group": "g"})).await;
-    while !running(&seen) {
-        seen = client.call("check_status", json!({"group": "g", "wait_s": 40, "since": seen["cursor"]})).await;
+    let arguments = json!({"config": "@rehearsal", "question": script("forever"), "repeat": 23, "group": "g"});
+    client.call("run_massgen", arguments).await;
+    let running = |status: &Value| status["group"]["states"]["running"] == 23;
+    let mut status = client.call("check_status", json!({"group": "g"})).await;
+    while !running(&status) {
+        status = client.call("check_status", json!({"group": "g", "wait_s": 40, "since": status["cursor"]})).await;
     }
     let live = client.call("check_status", json!({"live": true})).await;
     assert_eq!((live["runs"].as_array().map(Vec::len), &live["today"]["live"]), (Some(20), &json!(23)), "{live}");
@@ -229,116 +229,116 @@ async fn receipts_of_many_stops_are_bounded_and_the_rest_is_counted() {
 }
 
 #[tokio::test]
-async fn an_agent_of_a_run_stops_all_that_is_below_that_run_and_nothing_else() {
+async fn kill_all_by_an_agent_of_a_run_stops_only_the_runs_below_it() {
     let lab = Lab::fake();
     let client = lab.client().await;
-    let beside = forever(&client, "print beside").await;
-    let (told, gate) = (lab.project().join("told"), lab.project().join("gate"));
-    let file = told.display();
+    let sibling = start_endless(&client, "print beside").await;
+    let (answers, gate) = (lab.project().join("told"), lab.project().join("gate"));
+    let file = answers.display();
     let nested = json!({"config": "@rehearsal", "question": script("print below\nforever")});
     let outer = format!(
         "nest {file} {nested}\nuntil {}\nnest-call {file} check_status {{\"live\": true}}\nnest-call {file} kill_run {{\"all\": true, \"grace_s\": 0}}\nfinal agent_a done",
         gate.display()
     );
     let id = client.start(json!({"question": script(&outer), "config": "@rehearsal"})).await;
-    let lines = || std::fs::read_to_string(&told).unwrap_or_default().lines().count();
-    wait_until("the agent has started one", || lines() == 1).await;
+    let lines = || std::fs::read_to_string(&answers).unwrap_or_default().lines().count();
+    wait_until("the agent has started a run", || lines() == 1).await;
     let line = |n: usize| {
-        let text = std::fs::read_to_string(&told).expect("told");
+        let text = std::fs::read_to_string(&answers).expect("told");
         serde_json::from_str::<Value>(text.lines().nth(n).expect("a line")).expect("JSON")
     };
     let below = line(0)["run_id"].as_str().expect("id").to_owned();
     client.until(&below, |run| run["state"] == "running").await;
     std::fs::write(&gate, "").expect("written");
     let run = client.end(&id).await;
-    assert_eq!(run["state"], "succeeded", "it has not stopped itself: {run}");
+    assert_eq!(run["state"], "succeeded", "the run has not stopped itself: {run}");
     assert_eq!(ids(&line(1)["runs"]), [below.as_str()]);
     assert_eq!(ids(&line(2)["receipts"]), [below.as_str()]);
     assert_eq!(client.end(&below).await["state"], "killed");
-    let seen = client.call("check_status", json!({"live": true})).await;
-    assert_eq!(ids(&seen["runs"]), [beside.as_str()]);
-    client.call("kill_run", json!({"run_id": beside, "grace_s": 0})).await;
+    let status = client.call("check_status", json!({"live": true})).await;
+    assert_eq!(ids(&status["runs"]), [sibling.as_str()]);
+    client.call("kill_run", json!({"run_id": sibling, "grace_s": 0})).await;
     client.close().await;
     lab.nobody_is_left().await;
 }
 
 #[tokio::test]
-async fn a_wait_for_those_that_go_on_sees_the_one_that_ends() {
+async fn a_wait_for_all_live_runs_shows_the_run_that_ends() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let gate = lab.project().join("gate");
-    let held = forever(&client, "print held").await;
+    let other = start_endless(&client, "print held").await;
     let question = script(&format!("until {}\nfinal agent_a done", gate.display()));
     let id = client.start(json!({"question": question, "config": "@rehearsal"})).await;
     client.until(&id, |run| run["state"] == "running").await;
     let waiting = client.call("check_status", json!({"live": true, "until": "any_done", "wait_s": 45}));
     let opened = async { std::fs::write(&gate, "").expect("written") };
-    let (seen, ()) = tokio::join!(waiting, opened);
-    let ended = seen["runs"].as_array().expect("runs").iter().find(|run| run["run_id"] == id.as_str());
-    // The run may have ended before the look that the wait begins with; then it waits for the other one.
-    assert!(ended.is_none_or(|run| run["state"] == "succeeded" || run["answer_ready"] == true), "{seen}");
-    client.call("kill_run", json!({"run_ids": [held, id], "grace_s": 0})).await;
+    let (status, ()) = tokio::join!(waiting, opened);
+    let ended = status["runs"].as_array().expect("runs").iter().find(|run| run["run_id"] == id.as_str());
+    // The run may have ended before the wait took its first snapshot; then the wait is for the other run.
+    assert!(ended.is_none_or(|run| run["state"] == "succeeded" || run["answer_ready"] == true), "{status}");
+    client.call("kill_run", json!({"run_ids": [other, id], "grace_s": 0})).await;
     client.close().await;
     lab.nobody_is_left().await;
 }
 
 #[tokio::test]
-async fn a_day_has_the_runs_that_were_removed_since() {
+async fn day_totals_include_removed_runs() {
     let lab = Lab::fake();
     let client = lab.client().await;
     for _ in 0..2 {
-        let mut asked = fake(&format!("announce\n{SPENT}\nfinal agent_a x"));
-        asked["fresh"] = json!(true);
-        let id = client.start(asked).await;
+        let mut arguments = fake(&format!("announce\n{SPENT}\nfinal agent_a x"));
+        arguments["fresh"] = json!(true);
+        let id = client.start(arguments).await;
         client.end(&id).await;
     }
     lab.only_servers_are_left().await;
     let pruned = lab.command().args(["prune", "--keep-runs", "1"]).output().await.expect("ran");
     assert!(pruned.status.success());
-    let seen = client.call("check_status", json!({})).await;
+    let status = client.call("check_status", json!({})).await;
     assert_eq!(
-        (ids(&seen["runs"]).len(), &seen["today"]["runs"], &seen["today"]["cost_usd"]),
+        (ids(&status["runs"]).len(), &status["today"]["runs"], &status["today"]["cost_usd"]),
         (1, &json!(2), &json!(0.5)),
-        "{seen}"
+        "{status}"
     );
     client.close().await;
     lab.nobody_is_left().await;
 }
 
 #[tokio::test]
-async fn who_names_runs_and_means_all_is_asked_which() {
+async fn naming_runs_together_with_all_is_refused() {
     let lab = Lab::fake();
     let client = lab.client().await;
-    for (tool, asked) in [
+    for (tool, arguments) in [
         ("check_status", json!({"live": true, "group": "g"})),
         ("check_status", json!({"live": true, "run_id": "mg-00000000"})),
         ("kill_run", json!({})),
         ("kill_run", json!({"all": true, "group": "g"})),
         ("kill_run", json!({"run_id": "mg-00000000", "run_ids": ["mg-00000001"]})),
     ] {
-        assert_eq!(client.refused(tool, asked.clone()).await, "selection_unclear", "{asked}");
+        assert_eq!(client.refused(tool, arguments.clone()).await, "selection_unclear", "{arguments}");
     }
     assert_eq!(client.refused("kill_run", json!({"run_ids": ["mg-00000000"]})).await, "unknown_run");
     client.close().await;
 }
 
 #[tokio::test]
-async fn people_stop_all_as_agents_do() {
+async fn the_kill_command_stops_all_live_runs() {
     let lab = Lab::fake();
     let client = lab.client().await;
-    let id = forever(&client, "print one").await;
-    let said = |arguments: &'static [&'static str]| {
+    let id = start_endless(&client, "print one").await;
+    let printed = |arguments: &'static [&'static str]| {
         let mut command = lab.command();
         async move { String::from_utf8(command.args(arguments).output().await.expect("ran").stdout).expect("UTF-8") }
     };
-    let listed = said(&["runs", "--live"]).await;
+    let listed = printed(&["runs", "--live"]).await;
     assert!(
         listed.contains(&id) && listed.contains("@rehearsal: #!fake") && listed.contains("1 of them live"),
         "{listed}"
     );
-    assert!(said(&["kill", "--all", "--grace-s", "0"]).await.starts_with(&id));
-    assert_eq!(said(&["kill", "--all"]).await, "no run goes on\n");
-    assert!(said(&["runs", "--live"]).await.starts_with("no run goes on\n"));
+    assert!(printed(&["kill", "--all", "--grace-s", "0"]).await.starts_with(&id));
+    assert_eq!(printed(&["kill", "--all"]).await, "no run goes on\n");
+    assert!(printed(&["runs", "--live"]).await.starts_with("no run goes on\n"));
     client.close().await;
     lab.nobody_is_left().await;
 }

@@ -1,4 +1,4 @@
-//! The whole loop on real MassGen, offline: start, follow, read, stop.
+//! The basic calls on real MassGen, offline: start, wait, read, stop.
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -14,7 +14,7 @@ async fn a_run_is_started_followed_and_read_to_the_byte() {
         .await;
     let id = run["run_id"].as_str().expect("run_id");
     assert!(matches!(run["state"].as_str(), Some("starting" | "running")), "{run}");
-    assert!(lab.run_folder(id).join("spec.json").is_file(), "the run is on disk when it is answered");
+    assert!(lab.run_folder(id).join("spec.json").is_file(), "the run is on disk at the answer");
 
     client.call("check_status", json!({"group": "g", "wait_s": 50, "until": "any_done"})).await;
     let run = client.until(id, is_over).await;
@@ -38,7 +38,7 @@ async fn a_run_is_started_followed_and_read_to_the_byte() {
     let full = client.call("check_status", json!({"run_id": id, "detail": "full"})).await;
     assert_eq!(full["runs"][0]["details"]["group"], "g");
     let again = client.call("kill_run", json!({"run_id": id})).await;
-    assert_eq!(again["receipts"][0]["state"], "succeeded", "what has ended is left as it is");
+    assert_eq!(again["receipts"][0]["state"], "succeeded", "an ended run stays unchanged");
     client.close().await;
     lab.nobody_is_left().await;
 }
@@ -61,7 +61,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 #[tokio::test]
-async fn a_kill_ends_a_shell_command_deep_inside() {
+async fn a_kill_ends_a_nested_shell_command() {
     let lab = Lab::real_in(module_path!()).await;
     let client = lab.client().await;
     let id = client.start(json!({"question": "run it", "config": "@rehearsal/command=sleep%20300"})).await;
@@ -74,7 +74,7 @@ async fn a_kill_ends_a_shell_command_deep_inside() {
     assert_eq!((&receipt["state"], &receipt["survivors"]), (&json!("killed"), &json!([])), "{receipt}");
     assert!(receipt["processes"].as_u64() >= Some(4), "{receipt}");
     let left: Vec<_> = lab.processes().into_iter().filter(|line| !line.contains("massgen-mcp")).collect();
-    assert!(left.is_empty(), "nothing of it is alive when kill_run answers: {left:?}");
+    assert!(left.is_empty(), "processes of the run are alive after kill_run: {left:?}");
     let run = client.end(&id).await;
     assert_eq!((&run["state"], &run["reason"]), (&json!("killed"), &json!("enough")));
     client.close().await;
@@ -82,7 +82,7 @@ async fn a_kill_ends_a_shell_command_deep_inside() {
 }
 
 #[tokio::test]
-async fn a_run_outlives_its_server_and_another_one_knows_its_end() {
+async fn a_run_outlives_its_server_and_another_server_reports_its_end() {
     let lab = Lab::real_in(module_path!()).await;
     let first = lab.client().await;
     let id = first.start(json!({"question": "Who is there?", "config": "@rehearsal/delay=1"})).await;
@@ -101,7 +101,7 @@ async fn a_run_outlives_its_server_and_another_one_knows_its_end() {
 }
 
 #[tokio::test]
-async fn an_end_nobody_watched_is_known_afterwards() {
+async fn an_end_without_a_server_is_reported_by_the_next_server() {
     let lab = Lab::real_in(module_path!()).await;
     let first = lab.client().await;
     let id = first.start(json!({"question": "q", "config": "@rehearsal", "mode": "quick"})).await;
@@ -115,7 +115,7 @@ async fn an_end_nobody_watched_is_known_afterwards() {
 }
 
 #[tokio::test]
-async fn a_kill_in_the_presentation_keeps_the_best_answer_as_partial() {
+async fn a_kill_during_the_presentation_keeps_the_best_answer_as_partial() {
     let lab = Lab::real_in(module_path!()).await;
     let client = lab.client().await;
     let id = client.start(json!({"question": "q", "config": "@rehearsal/final-delay=600"})).await;
@@ -123,22 +123,22 @@ async fn a_kill_in_the_presentation_keeps_the_best_answer_as_partial() {
     client.call("kill_run", json!({"run_id": id, "grace_s": 0})).await;
     let run = client.end(&id).await;
     assert_eq!((&run["state"], &run["partial"]), (&json!("killed"), &json!(true)), "status.json says completed: {run}");
-    // Told to stop, MassGen writes the answer that led as the final one, if it has come as far as asking the model.
+    // On a stop MassGen saves the leading answer as the final one, if it has already called the model for the presentation.
     let page = client.call("read_result", json!({"run_id": id})).await;
     assert_eq!(page["partial"], true, "{page}");
-    // The presentation never comes, and an agent may have been asked twice before its answer.
+    // The presentation never completes, and an agent may call the model twice before its answer.
     assert!(page["text"].as_str().is_some_and(|text| text.starts_with("This is a rehearsal")), "{page}");
     client.close().await;
     lab.nobody_is_left().await;
 }
 
 #[tokio::test]
-async fn the_deadline_holds_without_any_server() {
+async fn the_deadline_holds_without_a_server() {
     let lab = Lab::real_in(module_path!()).await;
     let client = lab.client().await;
     let id = client.start(json!({"question": "q", "config": "@rehearsal/hang", "timeout_s": 12})).await;
     client.kill_server().await;
-    wait_until("the supervisor ends it", || lab.record(&id)["state"] == "ended").await;
+    wait_until("the supervisor ends the run", || lab.record(&id)["state"] == "ended").await;
     let client = lab.client().await;
     assert_eq!(client.end(&id).await["state"], "timed_out");
     client.close().await;
@@ -146,7 +146,7 @@ async fn the_deadline_holds_without_any_server() {
 }
 
 #[tokio::test]
-async fn a_long_question_comes_by_file_and_a_relative_context_path_means_the_project() {
+async fn questions_are_read_from_files_and_context_paths_from_the_project() {
     let lab = Lab::real_in(module_path!()).await;
     lab.put("question.txt", &format!("first words ${{HOME}} {}", "and more ".repeat(20_000)));
     lab.put("material/notes.md", "notes");

@@ -1,5 +1,5 @@
-//! Tests of the whole program from outside: real processes, real signals, the real protocol and, where it says so, the real
-//! MassGen. They wait for conditions and never for time, reach nothing beyond loopback, and leave nothing behind.
+//! Tests of the whole program from outside: real processes, real signals, the real protocol and, where stated, the real MassGen.
+//! They wait for conditions and never for time, use no network except loopback, and leave no process or file.
 
 #![expect(
     clippy::duplicate_mod,
@@ -11,6 +11,9 @@ mod argument_properties;
 mod arguments;
 mod bad_input;
 mod building;
+mod cli;
+mod client_limits;
+mod client_timeouts;
 mod comparing;
 mod configs;
 mod continuing;
@@ -23,7 +26,6 @@ mod governed;
 mod groups;
 mod installs;
 mod lab;
-mod lacking;
 mod launched;
 mod layouts;
 mod live_runs;
@@ -35,29 +37,27 @@ mod model;
 mod odd_answers;
 mod owners;
 mod pages;
-mod patience;
-mod people;
 mod processes;
 mod progress;
 mod properties;
 mod provenance;
 mod providers;
 mod prune;
+mod quiet_runs;
 mod raw;
-mod ready;
+mod ready_answers;
 mod reports;
 mod repository;
 mod resources;
+mod run_warnings;
 mod schemas;
 mod set_up;
 mod settings;
-mod shown;
 mod starts;
 mod status;
 mod steering;
 mod tasks;
 mod ten_tasks;
-mod trouble;
 mod warm;
 mod warm_environments;
 mod warnings;

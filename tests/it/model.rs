@@ -16,51 +16,51 @@ use crate::lab::{Dice, PATIENCE};
 const SEQUENCES: u64 = 10_000;
 const STEPS: usize = 12;
 
-/// The model: what a look must call each run.
+/// The model: the state that a snapshot must show for a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Model {
-    /// On disk, owned by the server that starts it.
+    /// On disk and owned by the server that starts it.
     Made,
     Starting,
     Running,
     Stopping,
-    /// Its owner died; the next look will call it this.
+    /// The owner died; the next snapshot shows this state.
     Orphan(&'static str),
     Ended(&'static str),
     Pruned,
 }
 
 impl Model {
-    fn after_a_look(self) -> Model {
+    fn after_snapshot(self) -> Model {
         match self {
-            Model::Orphan(word) => Model::Ended(word),
+            Model::Orphan(name) => Model::Ended(name),
             Model::Made | Model::Starting | Model::Running | Model::Stopping | Model::Ended(_) | Model::Pruned => self,
         }
     }
 
-    fn word(self) -> Option<&'static str> {
+    fn state_name(self) -> Option<&'static str> {
         match self {
             Model::Made | Model::Starting => Some("starting"),
             Model::Running => Some("running"),
             Model::Stopping => Some("stopping"),
-            Model::Orphan(word) | Model::Ended(word) => Some(word),
+            Model::Orphan(name) | Model::Ended(name) => Some(name),
             Model::Pruned => None,
         }
     }
 }
 
-/// A run, its scripted owner, and what the model says of it.
+/// A run, its scripted owner, and its state in the model.
 struct Actor {
     id: RunId,
     folder: RunFolder,
     record: RunRecord,
     lock: Option<OwnerLock>,
-    asked: bool,
+    stop_requested: bool,
     model: Model,
 }
 
 /// A process that does not exist.
-fn nobody() -> ProcessIdentity {
+fn absent_process() -> ProcessIdentity {
     ProcessIdentity { pid: 4_000_000, start_ticks: 1, boot_id: clock::boot_id().to_owned() }
 }
 
@@ -74,7 +74,7 @@ impl Actor {
         let id = state.new_id().expect("id");
         let (folder, lock) = state.create(&spec(id.clone()), InitialFiles::default()).expect("created");
         let record = folder.load().expect("loads");
-        Actor { id, folder, record, lock: Some(lock), asked: false, model: Model::Made }
+        Actor { id, folder, record, lock: Some(lock), stop_requested: false, model: Model::Made }
     }
 
     fn save(&mut self, state: RunState, model: Model) {
@@ -85,32 +85,32 @@ impl Actor {
         self.model = model;
     }
 
-    /// One step of the owner, as far as it has one.
+    /// One step of the owner, if a step is left.
     fn advance(&mut self, dice: &mut Dice) {
         match self.model {
             Model::Made => {
                 self.record.started = Some(clock::now());
                 self.save(RunState::Starting { leader: None }, Model::Starting);
             }
-            Model::Starting | Model::Running if self.asked && self.folder.stop_request().is_some() => {
+            Model::Starting | Model::Running if self.stop_requested && self.folder.stop_request().is_some() => {
                 let cause = StopCause::Requested { reason: None };
-                self.save(RunState::Stopping { leader: nobody(), cause }, Model::Stopping);
+                self.save(RunState::Stopping { leader: absent_process(), cause }, Model::Stopping);
             }
-            Model::Starting => self.save(RunState::Running { leader: nobody() }, Model::Running),
+            Model::Starting => self.save(RunState::Running { leader: absent_process() }, Model::Running),
             Model::Running => {
-                let (outcome, word) = match dice.roll(3) {
+                let (outcome, name) = match dice.roll(3) {
                     0 => (Outcome::Succeeded, "succeeded"),
                     1 => (Outcome::TimedOut { ours: true, problem: None }, "timed_out"),
                     _ => (Outcome::OverBudget, "over_budget"),
                 };
-                self.end(outcome, word);
+                self.end(outcome, name);
             }
             Model::Stopping => self.end(Outcome::Killed { reason: None, problem: None }, "killed"),
             Model::Orphan(_) | Model::Ended(_) | Model::Pruned => {}
         }
     }
 
-    fn end(&mut self, outcome: Outcome, word: &'static str) {
+    fn end(&mut self, outcome: Outcome, name: &'static str) {
         let took = std::time::Duration::ZERO;
         let ending = Ending {
             outcome,
@@ -121,7 +121,7 @@ impl Actor {
             stop: None,
             warnings: Vec::new(),
         };
-        self.save(RunState::Ended(ending), Model::Ended(word));
+        self.save(RunState::Ended(ending), Model::Ended(name));
         self.lock = None;
     }
 
@@ -134,11 +134,11 @@ impl Actor {
         self.lock = None;
     }
 
-    fn ask_stop(&mut self) {
+    fn request_stop_from_owner(&mut self) {
         if self.model != Model::Pruned {
-            let ask = StopRequest { grace: std::time::Duration::ZERO, reason: None, tree: true };
-            self.folder.request_stop(&ask).expect("asked");
-            self.asked = true;
+            let request = StopRequest { grace: std::time::Duration::ZERO, reason: None, tree: true };
+            self.folder.request_stop(&request).expect("asked");
+            self.stop_requested = true;
         }
     }
 
@@ -150,38 +150,39 @@ impl Actor {
     }
 }
 
-/// A look by a server that has just been started holds no memory of any other. What is left of lost runs may be ended by a
-/// later look: where another test of this process forks, the child shares every lock for a moment.
-async fn look(state: &StateFolder, actors: &mut [Actor], trace: &str) -> Cursor {
-    let begun = Instant::now();
+/// Takes a snapshot with a new server, which has no memory of earlier ones, and compares it with the model. It retries while orphaned
+/// runs are not finalized: when another test of this process forks, the child holds every lock for a moment.
+async fn check_snapshot(state: &StateFolder, actors: &mut [Actor], trace: &str) -> Cursor {
+    let started = Instant::now();
     loop {
         let fleet = Fleet::new(state.clone(), Path::new("/bin/false"));
-        let sight = fleet.snapshot(&Selection::Latest).await.expect("looked");
-        assert!(sight.unreadable.is_empty(), "{trace}");
+        let snapshot = fleet.snapshot(&Selection::Latest).await.expect("a snapshot");
+        assert!(snapshot.unreadable.is_empty(), "{trace}");
         let listed = actors.iter().filter(|actor| actor.model != Model::Pruned).count();
-        assert_eq!(sight.runs.len(), listed, "{trace}");
-        let word =
-            |id: &RunId| sight.runs.iter().find(|run| run.spec.id == *id).map(|run| run.state.as_str().to_owned());
-        let unburied =
-            |actor: &Actor| matches!(actor.model, Model::Orphan(_)) && word(&actor.id).as_deref() != actor.model.word();
-        if actors.iter().any(unburied) && begun.elapsed() < PATIENCE {
+        assert_eq!(snapshot.runs.len(), listed, "{trace}");
+        let shown_state =
+            |id: &RunId| snapshot.runs.iter().find(|run| run.spec.id == *id).map(|run| run.state.as_str().to_owned());
+        let not_finalized = |actor: &Actor| {
+            matches!(actor.model, Model::Orphan(_)) && shown_state(&actor.id).as_deref() != actor.model.state_name()
+        };
+        if actors.iter().any(not_finalized) && started.elapsed() < PATIENCE {
             continue;
         }
         for actor in actors {
-            assert_eq!(word(&actor.id).as_deref(), actor.model.word(), "{trace}");
-            actor.model = actor.model.after_a_look();
+            assert_eq!(shown_state(&actor.id).as_deref(), actor.model.state_name(), "{trace}");
+            actor.model = actor.model.after_snapshot();
         }
-        return Cursor::from_runs(&sight.runs);
+        return Cursor::from_runs(&snapshot.runs);
     }
 }
 
 #[tokio::test]
 async fn f50_random_sequences_agree_with_the_model() {
-    // In memory, where there is such a place: each record is synced, and ten thousand sequences are many records.
+    // In memory if possible: each record is synced, and ten thousand sequences write many records.
     let memory = Path::new("/dev/shm");
-    let place = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+    let base = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
     for seed in 0..SEQUENCES {
-        let root = tempfile::tempdir_in(&place).expect("temp");
+        let root = tempfile::tempdir_in(&base).expect("temp");
         let state = StateFolder::open(root.path()).expect("state");
         let mut dice = Dice::new(seed);
         let mut actors: Vec<Actor> = Vec::new();
@@ -196,18 +197,18 @@ async fn f50_random_sequences_agree_with_the_model() {
             }
             match (step, actors.get_mut(which)) {
                 (2..=9, Some(actor)) => actor.advance(&mut dice),
-                (10, Some(actor)) => actor.ask_stop(),
+                (10, Some(actor)) => actor.request_stop_from_owner(),
                 (11, Some(actor)) => actor.crash(),
                 (12, Some(actor)) => actor.prune(),
-                _ => drop(look(&state, &mut actors, &trace).await),
+                _ => drop(check_snapshot(&state, &mut actors, &trace).await),
             }
         }
-        // A wait is a look that is held against the last one: another server sees the same where nothing has happened.
-        let seen = look(&state, &mut actors, &trace).await;
-        assert_eq!(look(&state, &mut actors, &trace).await, seen, "{trace}");
+        // A wait compares a snapshot with the last one: without a change another server must get the same cursor.
+        let cursor = check_snapshot(&state, &mut actors, &trace).await;
+        assert_eq!(check_snapshot(&state, &mut actors, &trace).await, cursor, "{trace}");
         if let Some(actor) = actors.iter_mut().find(|actor| actor.lock.is_some()) {
             actor.advance(&mut dice);
-            assert_ne!(look(&state, &mut actors, &trace).await, seen, "{trace}");
+            assert_ne!(check_snapshot(&state, &mut actors, &trace).await, cursor, "{trace}");
         }
     }
 }

@@ -1,12 +1,12 @@
-//! Answers, votes and files that are easily taken for something else: empty ones, late ones, binary ones, and those of agents that
-//! are called as MassGen's own folders are. By the stand-in, through the whole program.
+//! Answers, votes and files that are easy to misread: empty answers, late votes, binary files, and those of agents that are named like
+//! MassGen's own folders. With the stand-in.
 
 use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::lab::{Client, Lab, PROGRAM, fake};
 
-/// A status with two agents, of which the second has voted, as MassGen counts it.
+/// A status with two agents and a vote of the second, in MassGen's format.
 fn status(voter: &str) -> String {
     let agents = json!({
         "agent_a": {"status": "answered", "answer_count": 2, "latest_answer_label": "agent1.2"},
@@ -23,18 +23,18 @@ async fn page(client: &Client, arguments: Value) -> String {
 }
 
 #[tokio::test]
-async fn a_vote_that_came_too_late_is_counted_by_no_view() {
+async fn a_late_vote_is_counted_in_no_view() {
     let lab = Lab::fake();
     let client = lab.client().await;
-    let (seen, go) = (lab.project().join("seen"), lab.project().join("go"));
-    // The answer and the vote came in at once: MassGen recorded the vote, and dropped it with all others a moment later.
-    let ballot = json!({"voter_id": "agent_b", "voted_for": "agent_a", "voted_for_label": "agent1.1", "reason": "best",
+    let (seen_file, go) = (lab.project().join("seen"), lab.project().join("go"));
+    // An answer and a vote arrived together: MassGen recorded the vote, and then dropped all votes because of the answer.
+    let vote = json!({"voter_id": "agent_b", "voted_for": "agent_a", "voted_for_label": "agent1.1", "reason": "best",
         "available_options_labels": ["agent1.1", "agent2.1"]});
     let script = format!(
         "announce\nanswer agent_a one\nanswer agent_b two\nanswer agent_a newer\n\
-         file agent_b/20260101_000000_000004/vote.json {ballot}\nstatus {}\ntouch {}\nuntil {}\nstatus {}\nfinal agent_a end",
+         file agent_b/20260101_000000_000004/vote.json {vote}\nstatus {}\ntouch {}\nuntil {}\nstatus {}\nfinal agent_a end",
         status("answered"),
-        seen.display(),
+        seen_file.display(),
         go.display(),
         status("answered"),
     );
@@ -42,7 +42,7 @@ async fn a_vote_that_came_too_late_is_counted_by_no_view() {
     arguments["group"] = "late".into();
     let id = client.start(arguments).await;
     let live = client.until(&id, |run| run["phase"] == "enforcement").await;
-    assert!(seen.exists() && live.get("votes").is_none(), "{live}");
+    assert!(seen_file.exists() && live.get("votes").is_none(), "{live}");
     let full = client.call("check_status", json!({"run_id": id, "detail": "full"})).await;
     assert!(full["runs"][0].get("votes").is_none(), "{full}");
     std::fs::write(go, "").expect("go");
@@ -52,12 +52,12 @@ async fn a_vote_that_came_too_late_is_counted_by_no_view() {
     assert!(report.contains("Votes (0 stood, 1 void):"), "{report}");
     let table = page(&client, json!({"group": "late"})).await;
     let has_row = table.lines().any(|line| line.starts_with("a1 | q1") && line.ends_with("100 % | -"));
-    assert!(has_row, "there is no margin of votes: {table}");
+    assert!(has_row, "no votes, so no margin: {table}");
     let file = lab.project().join("page.html");
-    let made = lab.command().into_std().args(["report", &id, "--out"]).arg(&file).status().expect("ran");
-    assert!(made.success());
+    let exit = lab.command().into_std().args(["report", &id, "--out"]).arg(&file).status().expect("ran");
+    assert!(exit.success());
     let html = std::fs::read_to_string(file).expect("page");
-    assert!(html.contains("void"), "the page shows that it was cast, and that it was void");
+    assert!(html.contains("void"), "the page shows the vote as cast and as void");
     client.close().await;
     lab.nobody_is_left().await;
 }
@@ -82,20 +82,20 @@ async fn an_empty_answer_is_not_the_best() {
 }
 
 #[tokio::test]
-async fn an_agent_called_as_a_folder_of_massgens_loses_nothing() {
+async fn an_agent_named_like_a_folder_of_massgen_loses_nothing() {
     let lab = Lab::fake();
     let client = lab.client().await;
     for name in ["final", "agent_outputs", "workspace", "turn_1", "attempt_1", "answer"] {
-        let ballot = json!({"voter_id": name, "voted_for": name, "voted_for_label": "agent1.1", "reason": "mine"});
+        let vote = json!({"voter_id": name, "voted_for": name, "voted_for_label": "agent1.1", "reason": "mine"});
         let agents = json!({name: {"status": "voted", "answer_count": 1, "latest_answer_label": "agent1.1"}});
         let status = json!({"agents": agents, "results": {"votes": {"agent1.1": 1}}});
-        let given = format!(
-            "announce\nanswer {name} mine\nfile {name}/20260101_000000_000002/vote.json {ballot}\n\
+        let script = format!(
+            "announce\nanswer {name} mine\nfile {name}/20260101_000000_000002/vote.json {vote}\n\
              agent-log {name} out of {name}\nstatus {status}"
         );
-        let id = client.start(fake(&given)).await;
+        let id = client.start(fake(&script)).await;
         let end = client.end(&id).await;
-        assert_eq!((&end["state"], &end["best"]), (&"failed".into(), &name.into()), "it presented nothing: {end}");
+        assert_eq!((&end["state"], &end["best"]), (&"failed".into(), &name.into()), "no answer was presented: {end}");
         assert_eq!(end["votes"], json!({"agent1.1": 1}), "{end}");
         assert_eq!(page(&client, json!({"run_id": id})).await, "mine");
         assert_eq!(
@@ -104,7 +104,7 @@ async fn an_agent_called_as_a_folder_of_massgens_loses_nothing() {
         );
         let all = page(&client, json!({"run_id": id, "part": "answers"})).await;
         assert!(all.contains(&format!("agent1.1 ({name})")), "{all}");
-        let id = client.start(fake(&format!("{given}\nfinal {name} the end"))).await;
+        let id = client.start(fake(&format!("{script}\nfinal {name} the end"))).await;
         let end = client.end(&id).await;
         assert_eq!((&end["state"], &end["winner"]), (&"succeeded".into(), &name.into()), "{end}");
         assert_eq!(page(&client, json!({"run_id": id})).await, "the end");
@@ -119,10 +119,10 @@ async fn an_agent_called_as_a_folder_of_massgens_loses_nothing() {
 }
 
 #[tokio::test]
-async fn labels_are_those_of_massgen_whatever_the_order_of_the_agents() {
+async fn labels_match_massgen_in_any_order_of_agents() {
     let lab = Lab::fake();
     let client = lab.client().await;
-    // As MassGen lists them: in the order of the config. It numbers them by their sorted ids.
+    // MassGen lists agents in the order of the config and numbers them in the order of their ids.
     let agents = r#"{"zoe": {"status": "answered", "answer_count": 1, "latest_answer_label": "agent2.1"},
         "adam": {"status": "answered", "answer_count": 1, "latest_answer_label": "agent1.1"}}"#;
     let status =
@@ -136,7 +136,7 @@ async fn labels_are_those_of_massgen_whatever_the_order_of_the_agents() {
 }
 
 #[tokio::test]
-async fn a_binary_file_is_said_to_be_one() {
+async fn a_binary_file_is_refused_as_binary_file() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let raw = |name: &str, text: &str| format!("raw {}", json!(format!("workspace {name} {text}")));
@@ -157,7 +157,7 @@ async fn a_binary_file_is_said_to_be_one() {
 }
 
 #[tokio::test]
-async fn the_viewers_command_is_for_a_shell() {
+async fn the_viewer_command_is_quoted_for_a_shell() {
     let lab = Lab::fake();
     let state = lab.project().join("it's $HOME/a \"state\"");
     std::fs::create_dir_all(&state).expect("mkdir");
@@ -173,11 +173,11 @@ async fn the_viewers_command_is_for_a_shell() {
     let full = client.call("check_status", json!({"run_id": id, "detail": "full"})).await;
     let details = &full["runs"][0]["details"];
     let (viewer, log) = (details["viewer"].as_str().expect("viewer"), details["log_dir"].as_str().expect("log_dir"));
-    let words =
+    let output =
         std::process::Command::new("sh").args(["-c", &format!("printf '%s\\n' {viewer}")]).output().expect("sh");
-    let said = String::from_utf8(words.stdout).expect("UTF-8");
+    let printed = String::from_utf8(output.stdout).expect("UTF-8");
     let massgen = lab.massgen().display().to_string();
-    assert_eq!(said.lines().collect::<Vec<_>>(), [massgen.as_str(), "viewer", log], "{viewer}");
+    assert_eq!(printed.lines().collect::<Vec<_>>(), [massgen.as_str(), "viewer", log], "{viewer}");
     assert!(log.contains("it's $HOME"), "{log}");
     client.close().await;
     lab.nobody_is_left().await;

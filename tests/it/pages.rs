@@ -1,4 +1,4 @@
-//! The pages for people, as a real browser sees them: what they show, and that nothing that a run says becomes part of them.
+//! The HTML pages in a real browser: what they show, and that no text of a run becomes markup.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ use tempfile::TempDir;
 
 use crate::lab::{Lab, fake, wait_until};
 
-/// What a page becomes in Chromium: the document after every script that may run has run, written as HTML.
+/// The page in Chromium: the document as HTML, after all permitted scripts have run.
 fn document(page: &str) -> String {
     let folder = tempfile::tempdir().expect("temp");
     let file = folder.path().join("page.html");
@@ -31,11 +31,11 @@ fn document(page: &str) -> String {
 }
 
 fn document_of(file: &Path) -> String {
-    seen(file, 1060)
+    render(file, 1060)
 }
 
-/// In a window of so many pixels.
-fn seen(file: &Path, width: u32) -> String {
+/// The document in a window of this width in pixels.
+fn render(file: &Path, width: u32) -> String {
     let profile = tempfile::tempdir().expect("temp");
     let mut chromium = chromium(&profile);
     let output = chromium
@@ -43,13 +43,13 @@ fn seen(file: &Path, width: u32) -> String {
         .arg("--dump-dom")
         .arg(format!("file://{}", file.display()))
         .output();
-    let output = output.expect("`chromium` is there (apt-get install chromium)");
+    let output = output.expect("`chromium` is needed (apt-get install chromium)");
     let document = String::from_utf8(output.stdout).expect("UTF-8");
     assert!(document.contains("</html>"), "{document}{}", String::from_utf8_lossy(&output.stderr));
     document
 }
 
-/// A browser that reaches nothing and keeps nothing.
+/// A browser without network access, which stores nothing.
 fn chromium(profile: &TempDir) -> Command {
     let mut command = Command::new("chromium");
     command.args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]);
@@ -104,16 +104,16 @@ fn record(question: &str, outcome: Outcome) -> RunRecord {
     }
 }
 
-/// A story of two agents; what they say, and what they are called, ends with `say`.
-fn story(say: &str) -> Timeline {
+/// A timeline of two agents. All texts and names end with `say`.
+fn timeline(suffix: &str) -> Timeline {
     let source = SourcePath::from("attempt_1/status.json");
-    let (one, two) = (format!("agent_a{say}"), format!("agent_b{say}"));
+    let (first, second) = (format!("agent_a{suffix}"), format!("agent_b{suffix}"));
     let agent =
-        |id: &String| AgentTotals { id: id.clone(), model: Some(format!("model{say}")), ..AgentTotals::default() };
+        |id: &String| AgentTotals { id: id.clone(), model: Some(format!("model{suffix}")), ..AgentTotals::default() };
     let round = |agent: &String, kind: &str, outcome: &str, from: f64, to: f64| Round {
         agent: agent.clone(),
         kind: kind.to_owned(),
-        outcome: format!("{outcome}{say}"),
+        outcome: format!("{outcome}{suffix}"),
         start: from,
         end: to,
         output_tokens: 1_234,
@@ -123,56 +123,62 @@ fn story(say: &str) -> Timeline {
     };
     let vote = VoteEvent {
         time_s: 61.0,
-        voter: two.clone(),
-        agent: one.clone(),
-        label: Some(format!("agent1.1{say}")),
-        reason: format!("It names both costs.{say}"),
+        voter: second.clone(),
+        agent: first.clone(),
+        label: Some(format!("agent1.1{suffix}")),
+        reason: format!("It names both costs.{suffix}"),
         counted: true,
         source: source.clone(),
     };
     let call = ToolCall {
         time_s: 9.0,
         duration_s: Some(2.0),
-        agent: one.clone(),
-        tool: format!("read_file{say}"),
+        agent: first.clone(),
+        tool: format!("read_file{suffix}"),
         ..ToolCall::default()
     };
     Timeline {
         start: Some(100.0),
         end: 75.0,
-        agents: [&one, &two].map(agent).to_vec(),
+        agents: [&first, &second].map(agent).to_vec(),
         answers: vec![AnswerEvent {
             time_s: 30.0,
-            agent: one.clone(),
-            label: format!("agent1.1{say}"),
+            agent: first.clone(),
+            label: format!("agent1.1{suffix}"),
             chars: 4_321,
             source: source.clone(),
         }],
         votes: vec![vote.clone(), VoteEvent { time_s: 12.0, counted: false, ..vote }],
         restarts: vec![Restart {
             time_s: 31.0,
-            agent: two.clone(),
-            reason: format!("a newer answer{say}"),
+            agent: second.clone(),
+            reason: format!("a newer answer{suffix}"),
             source: source.clone(),
         }],
         rounds: vec![
-            round(&one, "initial_answer", "answer", 0.0, 30.0),
-            round(&two, "initial_answer", "restarted", 0.0, 31.0),
-            round(&two, "voting", "vote", 31.0, 61.0),
+            round(&first, "initial_answer", "answer", 0.0, 30.0),
+            round(&second, "initial_answer", "restarted", 0.0, 31.0),
+            round(&second, "voting", "vote", 31.0, 61.0),
         ],
         tools: vec![call.clone(), ToolCall { failed: true, ..call }],
-        presentation: Some(Presentation { agent: one, start: 62.0, end: 75.0, is_tie: false, source: source.clone() }),
-        errors: vec![ErrorEvent { time_s: 40.0, agent: None, message: format!("HTTP 529{say}"), source }],
-        gaps: vec![format!("no events{say}")],
+        presentation: Some(Presentation {
+            agent: first,
+            start: 62.0,
+            end: 75.0,
+            is_tie: false,
+            source: source.clone(),
+        }),
+        errors: vec![ErrorEvent { time_s: 40.0, agent: None, message: format!("HTTP 529{suffix}"), source }],
+        gaps: vec![format!("no events{suffix}")],
         ..Timeline::default()
     }
 }
 
 #[test]
 fn the_page_of_a_run_shows_what_happened() {
-    let page = run_page(&record("Why so slow?", Outcome::Succeeded), &story(""), Some("Because.\nIt waits."), None);
-    let seen = document(&page);
-    assert_eq!(title(&seen), "mg-00000001 succeeded · massgen-mcp");
+    let page = run_page(&record("Why so slow?", Outcome::Succeeded), &timeline(""), Some("Because.\nIt waits."), None);
+    let rendered = document(&page);
+    assert_eq!(title(&rendered), "mg-00000001 succeeded · massgen-mcp");
     for text in [
         "Why so slow?",
         "Because.\nIt waits.",
@@ -192,16 +198,16 @@ fn the_page_of_a_run_shows_what_happened() {
         "presenting",
         "agent_b, round 0 (voting): 31.0 s to 1 min 01 s; vote; 1,234 tokens",
     ] {
-        assert!(seen.contains(text), "{text}");
+        assert!(rendered.contains(text), "{text}");
     }
-    assert_eq!(seen.matches("role=\"img\"").count(), 3, "an axis, costs, tokens");
-    assert!(!seen.contains("NaN") && !seen.contains("<script"));
+    assert_eq!(rendered.matches("role=\"img\"").count(), 3, "an axis, costs, tokens");
+    assert!(!rendered.contains("NaN") && !rendered.contains("<script"));
     for outside in ["http://", "https://", "src=", "@import", "url("] {
         assert!(!page.contains(outside), "the page is the only file: {outside}");
     }
 }
 
-/// What would change the title, or put an element into the document, if a page took it for more than text.
+/// Texts that would change the title or add an element if a page did not escape them.
 const PAYLOADS: &[&str] = &[
     "<script>document.title='taken'</script>",
     "<img src=x onerror=\"document.title='taken'\">",
@@ -213,48 +219,51 @@ const PAYLOADS: &[&str] = &[
     "{{7*7}}<![CDATA[<script>document.title='taken'</script>]]><!--",
 ];
 
-/// A page without the rule that forbids scripts.
-fn unguarded(page: &str) -> String {
-    let guard = page.find("<meta http-equiv=\"Content-Security-Policy\"").expect("the rule");
+/// The page without the content security policy that forbids scripts.
+fn without_policy(page: &str) -> String {
+    let guard = page.find("<meta http-equiv=\"Content-Security-Policy\"").expect("the policy");
     let end = guard + page[guard..].find('>').expect("its end") + 1;
     format!("{}{}", &page[..guard], &page[end..])
 }
 
-/// The number of elements of these kinds, and of attributes that would run something.
-fn foreign(document: &str) -> usize {
+/// The number of elements that no page contains, plus the number of attributes that run scripts.
+fn injected_elements(document: &str) -> usize {
     let elements = ["<script", "<img", "<iframe", "<base", "<a ", "<!--"].iter();
     let elements: usize = elements.map(|name| document.matches(name).count()).sum();
-    // In a text, or in an attribute's value, quotes are escaped and no tag is begun.
+    // In escaped text and attribute values `<` and quotes do not occur, so each match is a real tag.
     let tags = document.split('<').skip(1).filter_map(|rest| rest.split('>').next());
     elements + tags.filter(|tag| [" onload=\"", " onerror=\"", " onfocus=\""].iter().any(|on| tag.contains(on))).count()
 }
 
 #[test]
-fn nothing_that_a_run_says_becomes_part_of_its_page() {
+fn text_of_a_run_is_never_markup_in_its_page() {
     let all = PAYLOADS.concat();
     let problem = Problem::new("agents_failed", &all, &all);
-    let page = run_page(&record(&all, Outcome::Failed(problem)), &story(&all), Some(&all), None);
-    for page in [&page, &unguarded(&page)] {
-        let seen = document(page);
-        assert_eq!((title(&seen), foreign(&seen)), ("mg-00000001 failed · massgen-mcp", 0));
-        assert!(seen.contains("&lt;script&gt;document.title='taken'&lt;/script&gt;"), "it is shown as it is");
-        assert_eq!(seen.matches("<meta").count(), page.matches("<meta").count());
+    let page = run_page(&record(&all, Outcome::Failed(problem)), &timeline(&all), Some(&all), None);
+    for page in [&page, &without_policy(&page)] {
+        let rendered = document(page);
+        assert_eq!((title(&rendered), injected_elements(&rendered)), ("mg-00000001 failed · massgen-mcp", 0));
+        assert!(
+            rendered.contains("&lt;script&gt;document.title='taken'&lt;/script&gt;"),
+            "the payload is shown as text"
+        );
+        assert_eq!(rendered.matches("<meta").count(), page.matches("<meta").count());
     }
 }
 
 #[test]
-fn the_browser_would_show_it_if_something_did() {
-    let page = run_page(&record("Why?", Outcome::Succeeded), &story(""), Some("MARK"), None);
+fn the_browser_shows_injected_markup_in_an_unescaped_page() {
+    let page = run_page(&record("Why?", Outcome::Succeeded), &timeline(""), Some("MARK"), None);
     for payload in &PAYLOADS[..3] {
         let broken = page.replacen("MARK", payload, 1);
-        assert_eq!(title(&document(&unguarded(&broken))), "taken", "{payload}");
+        assert_eq!(title(&document(&without_policy(&broken))), "taken", "{payload}");
         let guarded = document(&broken);
-        assert_eq!(title(&guarded), "mg-00000001 succeeded · massgen-mcp", "the rule alone protects as well");
-        assert!(foreign(&guarded) > 0, "{payload}");
+        assert_eq!(title(&guarded), "mg-00000001 succeeded · massgen-mcp", "the policy alone protects too");
+        assert!(injected_elements(&guarded) > 0, "{payload}");
     }
 }
 
-fn table(say: &str) -> ComparisonTable {
+fn table(suffix: &str) -> ComparisonTable {
     let trial = |(arm, repeat): (usize, u32)| Trial {
         run: format!("mg-000000{arm}{repeat}").parse().expect("id"),
         arm,
@@ -270,7 +279,7 @@ fn table(say: &str) -> ComparisonTable {
         votes: std::collections::BTreeMap::new(),
     };
     let trials = (0..2).flat_map(|arm| (1..=5).map(move |repeat| (arm, repeat))).map(trial).collect();
-    let name = |text: &str| format!("{text}{say}");
+    let name = |text: &str| format!("{text}{suffix}");
     let winners = vec![Winner { agent: name("agent_a"), model: Some(name("model")), share: 0.75 }];
     let cost_usd = Some(Mean { n: 5, mean: 0.06, interval: Some((0.03, 0.09)) });
     let row = ComparisonRow { planned: 5, started: 5, succeeded: 4, cost_usd, winners, ..ComparisonRow::default() };
@@ -296,8 +305,8 @@ fn table(say: &str) -> ComparisonTable {
 
 #[test]
 fn the_page_of_a_group_compares_its_arms() {
-    let seen = document(&group_page(&table(""), Some(Duration::from_secs(5))));
-    assert_eq!(title(&seen), "group nightly · massgen-mcp");
+    let rendered = document(&group_page(&table(""), Some(Duration::from_secs(5))));
+    assert_eq!(title(&rendered), "group nightly · massgen-mcp");
     for text in [
         "team.yaml",
         "solo.yaml",
@@ -314,26 +323,26 @@ fn the_page_of_a_group_compares_its_arms() {
         "mg-00000015 (a2 solo.yaml, question 1, repeat 5, succeeded): $0.1000",
         "http-equiv=\"refresh\" content=\"5\"",
     ] {
-        assert!(seen.contains(text), "{text}");
+        assert!(rendered.contains(text), "{text}");
     }
-    assert_eq!(seen.matches("role=\"img\"").count(), 4, "cost against time, and three measures");
+    assert_eq!(rendered.matches("role=\"img\"").count(), 4, "cost against time, and three measures");
 }
 
-/// By how many pixels the widest table of a page is wider than its place, on a screen, and on paper of A4 within its margins.
-fn beyond(page: &str) -> [String; 2] {
+/// The overflow of the widest table in pixels: on a screen, and on A4 paper within its margins.
+fn overflow(page: &str) -> [String; 2] {
     let measure = "<script>document.title=Math.max(...[...document.querySelectorAll('.scroll')].map(e=>e.scrollWidth-e.clientWidth))</script></body>";
-    let screen = unguarded(page).replace("</body>", measure);
+    let screen = without_policy(page).replace("</body>", measure);
     let paper = screen.replace("@media print{", "@media all{");
     [(screen, 1060), (paper, 690)].map(|(page, width)| {
         let folder = tempfile::tempdir().expect("temp");
         let file = folder.path().join("page.html");
         std::fs::write(&file, page).expect("written");
-        title(&seen(&file, width)).to_owned()
+        title(&render(&file, width)).to_owned()
     })
 }
 
 #[test]
-fn long_names_leave_every_column_in_sight() {
+fn every_column_stays_visible_with_long_names() {
     let long = format!("@rehearsal/chars=400/cost=0.03/tokens=200,20{}", "/b:delay=1".repeat(9));
     let mut table = table(&long);
     let mean = Some(Mean { n: 12, mean: 12_345.6, interval: Some((11_234.5, 13_456.7)) });
@@ -341,33 +350,33 @@ fn long_names_leave_every_column_in_sight() {
         (row.took_s, row.tokens, row.answer_chars, row.margin) = (mean, mean, mean, row.cost_usd);
         row.agreement = Some(Agreement { pairs: 12, same: 0.5, similarity: 0.75 });
     }
-    assert_eq!(beyond(&group_page(&table, None)), ["0", "0"]);
-    let mut story = story(&long);
-    story.rounds.iter_mut().for_each(|round| round.outcome = "restarted".to_owned());
-    let page = run_page(&record("Why?", Outcome::Succeeded), &story, None, None);
-    assert_eq!(beyond(&page), ["0", "0"]);
+    assert_eq!(overflow(&group_page(&table, None)), ["0", "0"]);
+    let mut timeline = timeline(&long);
+    timeline.rounds.iter_mut().for_each(|round| round.outcome = "restarted".to_owned());
+    let page = run_page(&record("Why?", Outcome::Succeeded), &timeline, None, None);
+    assert_eq!(overflow(&page), ["0", "0"]);
 }
 
 #[test]
-fn variants_of_one_config_are_told_apart() {
+fn variants_of_one_config_are_distinguished() {
     let mut table = table("");
-    let variant = |most: usize| {
-        format!(r#"configs/team-of-three.yaml with {{"orchestrator":{{"max_new_answers_per_agent":{most}}}}}"#)
+    let variant = |limit: usize| {
+        format!(r#"configs/team-of-three.yaml with {{"orchestrator":{{"max_new_answers_per_agent":{limit}}}}}"#)
     };
     table.comparison.arms = [1, 2].map(variant).to_vec();
-    let seen = document(&group_page(&table, None));
+    let rendered = document(&group_page(&table, None));
     for n in [1, 2] {
-        assert!(seen.contains(&format!("max_new_answers_per_agent\":{n}}}}}</bdi>")), "whole in the tables");
-        assert_eq!(seen.matches(&format!("a{n} configs/team-of-three…")).count(), 4, "in each drawing");
+        assert!(rendered.contains(&format!("max_new_answers_per_agent\":{n}}}}}</bdi>")), "complete in the tables");
+        assert_eq!(rendered.matches(&format!("a{n} configs/team-of-three…")).count(), 4, "in each drawing");
     }
 }
 
 #[test]
-fn nothing_that_a_group_is_called_becomes_part_of_its_page() {
+fn names_in_a_group_are_never_markup_in_its_page() {
     let all = PAYLOADS.concat();
-    let seen = document(&unguarded(&group_page(&table(&all), None)));
-    assert!(title(&seen).starts_with("group nightly&lt;script&gt;"), "{}", title(&seen));
-    assert_eq!(foreign(&seen), 0);
+    let rendered = document(&without_policy(&group_page(&table(&all), None)));
+    assert!(title(&rendered).starts_with("group nightly&lt;script&gt;"), "{}", title(&rendered));
+    assert_eq!(injected_elements(&rendered), 0);
 }
 
 fn report(lab: &Lab, path: &Path, arguments: &[&str]) -> Output {
@@ -376,7 +385,7 @@ fn report(lab: &Lab, path: &Path, arguments: &[&str]) -> Output {
     command.env("PATH", path).output().expect("ran")
 }
 
-/// A folder with an `xdg-open` that keeps what it was given, in `opened` beside it.
+/// A folder with an `xdg-open` that writes its argument to the file `opened` in the same folder.
 pub(crate) fn opener(lab: &Lab) -> PathBuf {
     let folder = lab.project().join("openers");
     let script = "#!/bin/sh\nprintf %s \"$1\" > \"${0%/*}/draft\" && mv \"${0%/*}/draft\" \"${0%/*}/opened\"\n";
@@ -392,25 +401,28 @@ pub(crate) fn opener(lab: &Lab) -> PathBuf {
 async fn the_command_writes_a_page_and_opens_it() {
     let lab = Lab::fake();
     let client = lab.client().await;
-    let mut asked = fake("announce\nfinal agent_a so <script>document.title='taken'</script> much");
-    asked["group"] = json!("nightly");
-    let id = client.start(asked).await;
+    let mut arguments = fake("announce\nfinal agent_a so <script>document.title='taken'</script> much");
+    arguments["group"] = json!("nightly");
+    let id = client.start(arguments).await;
     client.end(&id).await;
     client.close().await;
 
     let path = opener(&lab);
     let done = report(&lab, &path, &[&id, "--open"]);
-    let (said, aside) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    let (stdout, stderr) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
     let page = lab.run_folder(&id).join("report.html");
-    assert_eq!((done.status.code(), said.trim_end()), (Some(0), page.to_str().expect("UTF-8")), "{aside}");
+    assert_eq!((done.status.code(), stdout.trim_end()), (Some(0), page.to_str().expect("UTF-8")), "{stderr}");
     assert_eq!(page.metadata().expect("written").permissions().mode() & 0o777, 0o600);
     let opened = path.join("opened");
-    wait_until("it is opened", || opened.exists()).await;
-    assert_eq!(std::fs::read_to_string(&opened).expect("kept"), said.trim_end());
-    let seen = document_of(&page);
-    assert_eq!(title(&seen), format!("{id} succeeded · massgen-mcp"));
-    assert!(seen.contains("so &lt;script&gt;document.title='taken'&lt;/script&gt; much") && seen.contains("agent_a"));
-    assert_eq!(foreign(&seen), 0);
+    wait_until("the page is opened", || opened.exists()).await;
+    assert_eq!(std::fs::read_to_string(&opened).expect("kept"), stdout.trim_end());
+    let rendered = document_of(&page);
+    assert_eq!(title(&rendered), format!("{id} succeeded · massgen-mcp"));
+    assert!(
+        rendered.contains("so &lt;script&gt;document.title='taken'&lt;/script&gt; much")
+            && rendered.contains("agent_a")
+    );
+    assert_eq!(injected_elements(&rendered), 0);
 
     let elsewhere = lab.project().join("page.html");
     let out = elsewhere.to_str().expect("UTF-8");
@@ -424,9 +436,9 @@ async fn the_command_writes_a_page_and_opens_it() {
         (&["nowhere"], "unknown_group"),
     ] {
         let refused = report(&lab, &nothing, arguments);
-        let aside = String::from_utf8_lossy(&refused.stderr).into_owned();
-        assert_eq!(refused.status.code(), Some(1), "{arguments:?}: {aside}");
-        assert!(aside.contains(&format!("({code})")) && aside.contains("hint: "), "{aside}");
+        let stderr = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(1), "{arguments:?}: {stderr}");
+        assert!(stderr.contains(&format!("({code})")) && stderr.contains("hint: "), "{stderr}");
     }
     lab.nobody_is_left().await;
 }

@@ -1,6 +1,6 @@
-//! Providers × faults: what a run says when a model's provider fails. Captured words of real MassGen for every cell, the table in
-//! `docs/providers.md` made of them, and real MassGen against a stub that speaks each provider's wire, warm, for all cells that end
-//! within seconds.
+//! Providers × faults: the problem of a run whose model provider fails. Every cell has captured output of real MassGen, from which the
+//! table in `docs/providers.md` is generated. Cells that end within seconds also run on real, warm MassGen against a stub with each
+//! provider's wire format.
 
 mod stub;
 
@@ -19,7 +19,7 @@ use crate::lab::{Client, Lab};
 
 const PROVIDERS: [&str; 6] = ["openai", "claude", "gemini", "grok", "chatcompletion", "azure_openai"];
 
-/// In the order of the table.
+/// The faults, in the order of the table.
 pub(super) const FAULTS: [&str; 19] = [
     "bad_key",
     "no_credit",
@@ -42,8 +42,8 @@ pub(super) const FAULTS: [&str; 19] = [
     "told_to_wait",
 ];
 
-/// What the faults are, for people.
-fn described(fault: &str) -> &'static str {
+/// The description of a fault in the table.
+fn description(fault: &str) -> &'static str {
     match fault {
         "bad_key" => "the key is refused",
         "no_credit" => "no credit: status 402",
@@ -64,7 +64,7 @@ fn described(fault: &str) -> &'static str {
         "not_json" => "a web page in place of an answer",
         "silence" => "no answer until the timeout",
         "told_to_wait" => "429 with `retry-after` until the timeout",
-        other => panic!("{other} is described nowhere"),
+        other => panic!("{other} has no description"),
     }
 }
 
@@ -72,32 +72,32 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// What real MassGen printed for a cell, captured from the same stub.
-fn captured(provider: &str, fault: &str) -> String {
+/// The output of real MassGen for a cell, captured with the same stub.
+fn captured_output(provider: &str, fault: &str) -> String {
     let file = root().join("tests/data/providers").join(format!("{provider}.txt"));
     let text = std::fs::read_to_string(file).expect("captured");
     let section = text.split("\n=== ").find_map(|section| section.strip_prefix(&format!("{fault}\n")));
     section.unwrap_or_else(|| panic!("{provider} has no {fault}")).to_owned()
 }
 
-/// The problem of a run of one agent that left these words.
-fn problem_of(words: &str) -> Problem {
-    let (events, stderr): (Vec<&str>, Vec<&str>) = words.lines().partition(|line| line.starts_with('{'));
+/// The problem of a run with one agent and this output.
+fn problem_of(text: &str) -> Problem {
+    let (events, stderr): (Vec<&str>, Vec<&str>) = text.lines().partition(|line| line.starts_with('{'));
     let agents = events::last_agent_text(&events.join("\n"), &Secrets::default());
     let digest = Digest { agents: vec![AgentDigest::default()], tokens: Some(0), ..Digest::default() };
     let stderr = stderr.join("\n");
-    let words = RunOutput { stderr: &stderr, agent_text: agents.as_deref(), ..RunOutput::default() };
+    let text = RunOutput { stderr: &stderr, agent_text: agents.as_deref(), ..RunOutput::default() };
     let evidence =
-        OutcomeEvidence { stop_cause: None, exit: Exit::Code(0), answer: None, digest: Some(&digest), output: words };
+        OutcomeEvidence { stop_cause: None, exit: Exit::Code(0), answer: None, digest: Some(&digest), output: text };
     outcome(&evidence).problem().expect("a problem").clone()
 }
 
-/// The code and the retry that each cell must have.
-fn wanted(provider: &str, fault: &str) -> Problem {
-    problem_of(&captured(provider, fault))
+/// The expected code and retry of a cell.
+fn expected(provider: &str, fault: &str) -> Problem {
+    problem_of(&captured_output(provider, fault))
 }
 
-fn retry_word(retry: Option<Retry>) -> &'static str {
+fn retry_label(retry: Option<Retry>) -> &'static str {
     match retry {
         Some(Retry::Now) => "now",
         Some(Retry::Later) => "later",
@@ -111,9 +111,9 @@ fn tables() -> String {
     let mut text = format!("| fault | {} |\n|{}\n", PROVIDERS.join(" | "), " --- |".repeat(PROVIDERS.len() + 1));
     let mut codes: Vec<Problem> = Vec::new();
     for fault in FAULTS {
-        let row = PROVIDERS.map(|provider| wanted(provider, fault));
+        let row = PROVIDERS.map(|provider| expected(provider, fault));
         let cells: Vec<String> = row.iter().map(|problem| format!("`{}`", problem.code)).collect();
-        writeln!(text, "| {} | {} |", described(fault), cells.join(" | ")).expect("written");
+        writeln!(text, "| {} | {} |", description(fault), cells.join(" | ")).expect("written");
         for problem in row {
             if !codes.iter().any(|known| (&known.code, &known.hint) == (&problem.code, &problem.hint)) {
                 codes.push(problem);
@@ -122,13 +122,13 @@ fn tables() -> String {
     }
     text.push_str("\n| code | does a retry help? | what to do next |\n| --- | --- | --- |\n");
     for problem in codes {
-        writeln!(text, "| `{}` | {} | {} |", problem.code, retry_word(problem.retry), problem.hint).expect("written");
+        writeln!(text, "| `{}` | {} | {} |", problem.code, retry_label(problem.retry), problem.hint).expect("written");
     }
     text
 }
 
 #[test]
-fn the_table_in_the_documentation_is_what_the_captured_words_come_to() {
+fn the_documented_table_matches_the_captured_output() {
     let path = root().join("docs/providers.md");
     let text = std::fs::read_to_string(&path).expect("document");
     let (before, rest) = text.split_once("<!-- tables -->\n").expect("the beginning of the tables");
@@ -141,12 +141,12 @@ fn the_table_in_the_documentation_is_what_the_captured_words_come_to() {
     }
 }
 
-/// What must never be said, whatever the table has become.
+/// Advice that must not appear, whatever the captured output is.
 #[test]
 fn no_cell_gives_wrong_advice() {
     for provider in PROVIDERS {
         for fault in FAULTS {
-            let problem = wanted(provider, fault);
+            let problem = expected(provider, fault);
             let cell = format!("{provider} × {fault}: {problem:?}");
             assert!(!matches!(problem.code.as_str(), "agents_failed" | "crashed" | "massgen_timeout"), "{cell}");
             let fails_again = !matches!(
@@ -176,9 +176,9 @@ fn no_cell_gives_wrong_advice() {
     }
 }
 
-/// Cells that real MassGen takes minutes for: its Gemini backend tries five times, with pauses of up to a minute, three times over.
-/// And the certificate: the stub has none.
-fn is_for_ci(provider: &str, fault: &str) -> bool {
+/// Whether CI runs the cell on real MassGen. It skips cells that take minutes (the Gemini backend makes three rounds of five tries with
+/// pauses of up to a minute) and the certificate fault (the stub has no certificate).
+fn runs_in_ci(provider: &str, fault: &str) -> bool {
     let takes_minutes =
         provider == "gemini" && matches!(fault, "tokens_per_minute" | "rate_limit" | "quota" | "overloaded_503");
     !takes_minutes && fault != "bad_certificate"
@@ -207,7 +207,7 @@ fn address(fault: &str, stub: &str) -> String {
     }
 }
 
-/// A server whose environment leads to the stub where a config cannot.
+/// A server with environment variables that lead to the stub, for providers whose address no config can set.
 async fn client(lab: &Lab, fault: &str, stub: &str) -> Client {
     let base = address(fault, stub);
     let mut command = lab.command();
@@ -221,51 +221,51 @@ async fn client(lab: &Lab, fault: &str, stub: &str) -> Client {
     lab.client_of(command).await
 }
 
-/// How many runs at once.
-const TOGETHER: usize = 12;
+/// The number of concurrent runs.
+const CONCURRENT_RUNS: usize = 12;
 
-/// Runs a cell; what is wrong with what it comes to.
-async fn told(lab: &Lab, client: &Client, provider: &str, fault: &str, stub: &str) -> Option<String> {
+/// Runs a cell; returns the difference from the expected problem, if any.
+async fn check_cell(lab: &Lab, client: &Client, provider: &str, fault: &str, stub: &str) -> Option<String> {
     let name = format!("{provider}-{fault}.yaml");
     lab.put(&name, &config(provider, fault, stub));
     let id = client.start(json!({"question": "What is 6*7?", "config": name})).await;
     let run = client.end(&id).await;
-    let (wanted, problem) = (wanted(provider, fault), &run["problem"]);
+    let (expected, problem) = (expected(provider, fault), &run["problem"]);
     let of_timeout = matches!(fault, "silence" | "told_to_wait");
     let full = client.call("check_status", json!({"run_id": id, "detail": "full"})).await;
-    let retry = if wanted.retry.is_some() { json!(retry_word(wanted.retry)) } else { Value::Null };
-    let good = problem["code"] == wanted.code.as_str()
+    let retry = if expected.retry.is_some() { json!(retry_label(expected.retry)) } else { Value::Null };
+    let matches = problem["code"] == expected.code.as_str()
         && problem["retry"] == retry
         && full["runs"][0]["problem"]["provider"].as_str().is_some_and(|provider| !provider.is_empty())
         && run["state"] == if of_timeout { "timed_out" } else { "failed" };
-    (!good).then(|| format!("{provider} × {fault}: {run}, not {}", wanted.code))
+    (!matches).then(|| format!("{provider} × {fault}: {run}, not {}", expected.code))
 }
 
 #[tokio::test]
-async fn real_massgen_says_of_each_provider_and_fault_what_the_table_says() {
+async fn real_massgen_matches_the_table_for_each_provider_and_fault() {
     let lab = Lab::real().await;
     let (stub, calls) = stub::serve().await;
-    let [usual, refused, no_tls] = ["bad_key", "refused", "no_tls"].map(|fault| client(&lab, fault, &stub));
-    let (usual, refused, no_tls) = (usual.await, refused.await, no_tls.await);
+    let [default, refused, no_tls] = ["bad_key", "refused", "no_tls"].map(|fault| client(&lab, fault, &stub));
+    let (default, refused, no_tls) = (default.await, refused.await, no_tls.await);
     let cells = PROVIDERS.iter().flat_map(|provider| FAULTS.map(|fault| (*provider, fault)));
-    let cells: Vec<_> = cells.filter(|(provider, fault)| is_for_ci(provider, fault)).collect();
+    let cells: Vec<_> = cells.filter(|(provider, fault)| runs_in_ci(provider, fault)).collect();
     let runs = cells.iter().map(|(provider, fault)| {
         let client = match *fault {
             "refused" => &refused,
             "no_tls" => &no_tls,
-            _ => &usual,
+            _ => &default,
         };
-        told(&lab, client, provider, fault, &stub)
+        check_cell(&lab, client, provider, fault, &stub)
     });
     let wrong: Vec<String> =
-        stream::iter(runs).buffer_unordered(TOGETHER).filter_map(|wrong| async { wrong }).collect().await;
+        stream::iter(runs).buffer_unordered(CONCURRENT_RUNS).filter_map(|wrong| async { wrong }).collect().await;
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     for (provider, fault) in cells {
         let count = calls.lock().expect("counts").get(&(provider.to_owned(), fault)).copied().unwrap_or_default();
         let is_heard = !matches!(fault, "refused" | "no_tls");
         assert_eq!(count > 0, is_heard, "{provider} × {fault} reached the stub {count} times");
     }
-    for client in [usual, refused, no_tls] {
+    for client in [default, refused, no_tls] {
         client.close().await;
     }
     lab.nobody_is_left().await;

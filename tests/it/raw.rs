@@ -1,4 +1,4 @@
-//! A session by raw lines, for what no well-behaved client would send or see.
+//! A session of raw lines, for messages that no correct client sends or shows.
 
 use std::process::{ExitStatus, Stdio};
 
@@ -8,7 +8,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use crate::lab::{Lab, PATIENCE};
 
-/// A server and the ends of its pipes.
+/// A server and our ends of its pipes.
 pub(crate) struct Raw {
     pub(crate) child: Child,
     input: ChildStdin,
@@ -23,14 +23,14 @@ impl Raw {
         Raw { child, input, output: BufReader::new(output).lines() }
     }
 
-    /// A session of the first era.
+    /// A session of the legacy protocol.
     pub(crate) async fn session(lab: &Lab) -> Raw {
         let mut raw = Raw::start(lab.command());
         raw.initialize("2025-11-25").await;
         raw
     }
 
-    /// Sends bytes as they are.
+    /// Sends raw bytes.
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.input.write_all(bytes.as_ref()).await.expect("written");
     }
@@ -43,33 +43,33 @@ impl Raw {
         serde_json::from_str(&self.line().await).expect("nothing but JSON on standard output")
     }
 
-    /// The server's next line, as it is.
+    /// The server's next line, unparsed.
     pub(crate) async fn line(&mut self) -> String {
         let line = tokio::time::timeout(PATIENCE, self.output.next_line()).await.expect("in time").expect("read");
         line.expect("a line")
     }
 
-    /// Asks, and gives the answer with the notifications that came before it. No other answer may.
+    /// Sends a request; returns its answer and the notifications before it. Panics at an answer to another request.
     pub(crate) async fn ask(&mut self, id: u32, method: &str, params: Value) -> (Value, Vec<Value>) {
         self.say(&request(id, method, params)).await;
         self.answer(id).await
     }
 
-    /// The answer to a request, with the notifications that came before it.
+    /// The answer to a request, and the notifications before it.
     pub(crate) async fn answer(&mut self, id: u32) -> (Value, Vec<Value>) {
-        let mut told = Vec::new();
+        let mut notifications = Vec::new();
         loop {
             let message = self.hear().await;
             if message.get("id").is_none() {
-                told.push(message);
+                notifications.push(message);
                 continue;
             }
             assert_eq!(message["id"], id, "{message}");
-            return (message, told);
+            return (message, notifications);
         }
     }
 
-    /// Says hello in the words of a version, and gives the answer.
+    /// Sends `initialize` with this protocol version; returns the answer.
     pub(crate) async fn initialize(&mut self, version: &str) -> Value {
         self.initialize_with(version, json!({})).await
     }
@@ -78,7 +78,7 @@ impl Raw {
         self.initialize_as("raw", version, capabilities).await
     }
 
-    /// Says hello as the client of that name.
+    /// Sends `initialize` with this client name.
     pub(crate) async fn initialize_as(&mut self, name: &str, version: &str, capabilities: Value) -> Value {
         let client = json!({"name": name, "version": "1"});
         let params = json!({"protocolVersion": version, "capabilities": capabilities, "clientInfo": client});
@@ -93,25 +93,25 @@ impl Raw {
         self.say(&json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params})).await;
     }
 
-    /// Starts a run; its id.
+    /// Starts a run; returns its id.
     pub(crate) async fn start_run(&mut self, arguments: Value) -> String {
         self.call(1_000_000, "run_massgen", arguments).await;
         let started = self.hear().await;
         started["result"]["structuredContent"]["run_id"].as_str().unwrap_or_else(|| panic!("{started}")).to_owned()
     }
 
-    /// The server lives: a request that follows is the next to be answered.
+    /// Checks that the server responds: the next message must be the answer to a ping.
     pub(crate) async fn lives(&mut self) {
         self.say(&json!({"jsonrpc": "2.0", "id": "alive?", "method": "ping"})).await;
         assert_eq!(self.hear().await["id"], "alive?");
     }
 
-    /// Ends the input. The server must have nothing more to say, and end well.
+    /// Closes the input. The server must send nothing more and exit with success.
     pub(crate) async fn end(self) {
         assert_eq!(self.rest().await, Vec::<Value>::new());
     }
 
-    /// Ends the input; what the server still says before it ends.
+    /// Closes the input; returns the messages that the server sends before it ends.
     pub(crate) async fn rest(self) -> Vec<Value> {
         let Raw { mut child, input, output } = self;
         drop(input);
@@ -122,7 +122,7 @@ impl Raw {
         rest.lines().map(|line| serde_json::from_str(line).expect("nothing but JSON on standard output")).collect()
     }
 
-    /// Ends the input and reads nothing, but keeps the output open until the server has ended.
+    /// Closes the input and reads nothing, but keeps the output open until the server has ended.
     pub(crate) async fn end_unread(self) -> ExitStatus {
         let Raw { mut child, input, output } = self;
         drop(input);
@@ -131,13 +131,13 @@ impl Raw {
         status
     }
 
-    /// Reads no more, and tells the server so.
+    /// Closes the reading end of the server's output.
     pub(crate) fn deafen(self) -> (Child, ChildStdin) {
         (self.child, self.input)
     }
 }
 
-/// Parameters in the manner of the second era.
+/// Parameters with the metadata of the stateless protocol (2026-07-28).
 pub(crate) fn modern(version: &str, extensions: Value, mut params: Value) -> Value {
     params["_meta"] = json!({
         "io.modelcontextprotocol/protocolVersion": version,

@@ -1,4 +1,4 @@
-//! A run explained (`read_result`, part `report`): what it says of real runs is what happened in them.
+//! The report of a run (`read_result`, part `report`) is correct for real runs.
 
 use serde_json::json;
 
@@ -13,36 +13,36 @@ async fn report(client: &Client, id: &str) -> String {
     text
 }
 
-/// The number that stands before some words.
-fn number_before(text: &str, words: &str) -> f64 {
-    let (before, _) = text.split_once(words).unwrap_or_else(|| panic!("{words} in {text}"));
+/// The number in front of these words.
+fn number_before(text: &str, following: &str) -> f64 {
+    let (before, _) = text.split_once(following).unwrap_or_else(|| panic!("{following} in {text}"));
     let digits = before.rsplit(|c: char| !(c.is_ascii_digit() || c == '.')).next().unwrap_or_default();
-    digits.parse().unwrap_or_else(|_| panic!("a number before {words} in {text}"))
+    digits.parse().unwrap_or_else(|_| panic!("a number before {following} in {text}"))
 }
 
-fn assert_told(text: &str, all: &[&str]) {
-    for told in all {
-        assert!(text.contains(told), "{told}\nis not in\n{text}");
+fn assert_contains(text: &str, all: &[&str]) {
+    for part in all {
+        assert!(text.contains(part), "{part}\nis not in\n{text}");
     }
 }
 
 #[tokio::test]
-async fn a_real_run_is_explained() {
+async fn the_report_explains_a_real_run() {
     let lab = Lab::real().await.warm();
     let client = lab.client().await;
     let config = "@rehearsal/tokens=120,30/cost=0.02/b:delay=1/b:command=ls%20nowhere";
     let id = client.start(json!({"question": "Who is there?", "config": config})).await;
     let live = report(&client, &id).await;
-    assert_told(&live, &["Asked: \"Who is there?\" of config @rehearsal/tokens=120,30", "[./spec.json]"]);
+    assert_contains(&live, &["Asked: \"Who is there?\" of config @rehearsal/tokens=120,30", "[./spec.json]"]);
     let run = client.end(&id).await;
     assert_eq!((&run["state"], &run["winner"]), (&json!("succeeded"), &json!("agent_a")), "{run}");
 
     let text = report(&client, &id).await;
-    assert_told(
+    assert_contains(
         &text,
         &[
             "succeeded after ",
-            // check_status has one vote more at times: MassGen counts those that a new answer made void.
+            // check_status can show one vote more: MassGen also counts votes that a new answer invalidated.
             "Winner: agent_a with 2 of 2 votes; presented from ",
             "[events.jsonl]",
             "[metrics_summary.json]",
@@ -72,10 +72,10 @@ async fn a_real_run_is_explained() {
 }
 
 #[tokio::test]
-async fn a_vote_that_a_newer_answer_made_void_is_told_no_more() {
+async fn a_vote_invalidated_by_a_newer_answer_is_not_counted() {
     let lab = Lab::real().await.warm();
     let client = lab.client().await;
-    // Two have voted when the third answers, and vote again: MassGen counts five votes of three agents.
+    // Two agents have voted when the third answers, and vote again: MassGen counts five votes of three agents.
     let id = client.start(json!({"question": "q", "config": "@rehearsal/agents=3/c:delay=4"})).await;
     let run = client.end(&id).await;
     assert_eq!(run["votes"], json!({"agent1.1": 3}), "{run}");
@@ -84,7 +84,7 @@ async fn a_vote_that_a_newer_answer_made_void_is_told_no_more() {
 }
 
 #[tokio::test]
-async fn a_real_run_that_was_killed_is_explained_as_far_as_it_went() {
+async fn the_report_explains_a_killed_real_run_up_to_its_kill() {
     let lab = Lab::real().await.warm();
     let client = lab.client().await;
     let id = client.start(json!({"question": "q", "config": "@rehearsal/b:hang"})).await;
@@ -92,20 +92,20 @@ async fn a_real_run_that_was_killed_is_explained_as_far_as_it_went() {
     client.call("kill_run", json!({"run_id": id, "grace_s": 0, "reason": "enough"})).await;
     client.end(&id).await;
     let text = report(&client, &id).await;
-    assert_told(&text, &["killed (enough) after ", "agent1.1 by agent_a", "agent_b round 0 from ", "not over"]);
-    assert_told(&text, &["[status.json]", "Not known:", "metrics_summary.json is not there"]);
+    assert_contains(&text, &["killed (enough) after ", "agent1.1 by agent_a", "agent_b round 0 from ", "not over"]);
+    assert_contains(&text, &["[status.json]", "Not known:", "metrics_summary.json is not there"]);
     client.close().await;
     lab.nobody_is_left().await;
 }
 
 #[tokio::test]
-async fn a_run_of_which_nothing_is_left_is_explained_by_its_record() {
+async fn the_report_of_a_run_without_files_uses_its_record() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let id = client.start(fake("exit 3")).await;
     client.end(&id).await;
     let text = report(&client, &id).await;
-    assert_told(&text, &["failed after ", "Problem: ", "Not known:"]);
+    assert_contains(&text, &["failed after ", "Problem: ", "Not known:"]);
     client.close().await;
     lab.nobody_is_left().await;
 }

@@ -1,12 +1,11 @@
-//! Rules for the files that contributors start with: documents name files and commands that exist, versions agree, and the changelog
-//! has its form.
+//! Rules for documents of the repository: they name files and commands that exist, versions agree, and the changelog is well-formed.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use massgen_mcp::massgen::VERSION;
 
-/// Documents that describe the repository as it is. CHANGELOG.md and BENCHMARKS.md describe what was.
+/// Documents that describe the current repository. CHANGELOG.md and BENCHMARKS.md describe the past.
 const DOCUMENTS: [&str; 9] = [
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
@@ -32,7 +31,7 @@ fn read(file: impl AsRef<Path>) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// What stands between backticks on one line.
+/// The texts between backticks on one line.
 fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.lines().flat_map(|line| line.split('`').skip(1).step_by(2))
 }
@@ -68,7 +67,7 @@ fn documents_name_recipes_that_exist() {
 }
 
 #[test]
-fn the_groups_of_nextest_name_modules_that_exist() {
+fn nextest_groups_name_modules_that_exist() {
     let (settings, modules) = (read(".config/nextest.toml"), read("tests/it/main.rs"));
     for group in settings.split("test(/^(").skip(1).filter_map(|rest| rest.split_once(")::/)")) {
         for module in group.0.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).filter(|name| !name.is_empty())
@@ -78,7 +77,7 @@ fn the_groups_of_nextest_name_modules_that_exist() {
     }
 }
 
-/// All files below a folder, without fixtures and what Python leaves beside its sources.
+/// All files below a folder, without fixtures and Python's caches.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).expect("folder").flatten() {
@@ -119,13 +118,13 @@ fn documents_name_the_tested_version_of_massgen() {
 #[test]
 fn documents_name_the_oldest_rust_that_cargo_accepts() {
     for document in ["README.md", "CONTRIBUTING.md"] {
-        let wanted = format!("Rust {} or newer", env!("CARGO_PKG_RUST_VERSION"));
-        assert!(read(document).contains(&wanted), "{document}: {wanted}");
+        let expected = format!("Rust {} or newer", env!("CARGO_PKG_RUST_VERSION"));
+        assert!(read(document).contains(&expected), "{document}: {expected}");
     }
 }
 
 #[test]
-fn the_changelog_has_its_form_and_the_version_of_the_package() {
+fn the_changelog_is_well_formed_and_has_the_package_version() {
     let text = read("CHANGELOG.md");
     let sections: Vec<&str> = text.split("\n## ").skip(1).collect();
     let titles: Vec<&str> = sections.iter().map(|section| section.lines().next().unwrap_or_default()).collect();
@@ -138,12 +137,12 @@ fn the_changelog_has_its_form_and_the_version_of_the_package() {
             .into_iter()
             .filter(|kind| kinds.contains(kind))
             .collect();
-        assert_eq!(kinds, in_order, "{title}: each kind once, in this order");
+        assert_eq!(kinds, in_order, "{title}: each section once, in this order");
     }
 }
 
 #[test]
-fn the_repository_is_the_one_that_the_registry_is_told() {
+fn the_registry_manifest_names_this_repository() {
     let server: serde_json::Value = serde_json::from_str(&read("server.json")).expect("JSON");
     let name = server["name"].as_str().and_then(|name| name.strip_prefix("io.github.")).expect("a name on GitHub");
     assert_eq!(env!("CARGO_PKG_REPOSITORY"), format!("https://github.com/{name}"));

@@ -1,5 +1,5 @@
-//! Sessions of every version of the protocol, with and without tasks: each message of the server is held against the official
-//! schema of its version.
+//! Sessions of every protocol version, with and without tasks: each message of the server is checked against the official schema of
+//! its version.
 
 use jsonschema::Validator;
 use serde_json::{Value, json};
@@ -10,15 +10,15 @@ use crate::raw::{Raw, modern, request};
 const VERSIONS: [&str; 5] = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25", "2026-07-28"];
 const TASKS: &str = "io.modelcontextprotocol/tasks";
 
-/// The schema of a version.
+/// The schema of a protocol version.
 struct Schema {
-    whole: Value,
-    /// Where it keeps its definitions.
+    document: Value,
+    /// The key of its definitions.
     definitions: &'static str,
 }
 
 impl Schema {
-    fn of(version: &str) -> Schema {
+    fn new(version: &str) -> Schema {
         let text = match version {
             "2024-11-05" => include_str!("../data/mcp/2024-11-05.json"),
             "2025-03-26" => include_str!("../data/mcp/2025-03-26.json"),
@@ -28,28 +28,28 @@ impl Schema {
             "tasks" => include_str!("../data/mcp/tasks.json"),
             other => panic!("no schema of {other}"),
         };
-        let whole: Value = serde_json::from_str(text).expect("JSON");
-        let definitions = if whole.get("$defs").is_some() { "$defs" } else { "definitions" };
-        Schema { whole, definitions }
+        let document: Value = serde_json::from_str(text).expect("JSON");
+        let definitions = if document.get("$defs").is_some() { "$defs" } else { "definitions" };
+        Schema { document, definitions }
     }
 
     fn check(&self, names: &[&str], value: &Value) {
-        let wrong = self.wrong(names, value);
-        assert!(wrong.is_empty(), "{value} is no {names:?}: {wrong:?}");
+        let wrong = self.errors_of(names, value);
+        assert!(wrong.is_empty(), "{value} is not a valid {names:?}: {wrong:?}");
     }
 
-    /// What is wrong with a value, by the first of these names that is defined: versions call some things otherwise.
-    fn wrong(&self, names: &[&str], value: &Value) -> Vec<String> {
-        let name = names.iter().find(|name| self.whole[self.definitions].get(name).is_some());
+    /// The schema errors of a value. The first of these definitions that exists applies, because names differ between versions.
+    fn errors_of(&self, names: &[&str], value: &Value) -> Vec<String> {
+        let name = names.iter().find(|name| self.document[self.definitions].get(name).is_some());
         let name = name.unwrap_or_else(|| panic!("none of {names:?} is defined"));
-        let mut schema = self.whole.clone();
+        let mut schema = self.document.clone();
         schema["allOf"] = json!([{"$ref": format!("#/{}/{name}", self.definitions)}]);
         let validator: Validator = jsonschema::validator_for(&schema).expect("a schema");
         validator.iter_errors(value).map(|error| format!("{}: {error}", error.instance_path())).collect()
     }
 }
 
-/// What a method is answered, by the names of the schemas.
+/// The schema definition for the result of a method.
 fn result_of(method: &str) -> &'static str {
     match method {
         "initialize" => "InitializeResult",
@@ -65,29 +65,29 @@ fn result_of(method: &str) -> &'static str {
         "tasks/get" => "GetTaskResult",
         "tasks/update" => "UpdateTaskResult",
         "tasks/cancel" => "CancelTaskResult",
-        other => panic!("what does {other} give?"),
+        other => panic!("{other} has no known result"),
     }
 }
 
-/// A session whose messages are held against the schema.
+/// A session whose messages are checked against the schema.
 struct Session {
     raw: Raw,
     version: &'static str,
     schema: Schema,
     tasks: Schema,
-    /// The capabilities that each request of the second era declares.
+    /// The extensions that each request of the stateless protocol declares.
     extensions: Value,
     last: u32,
-    /// Methods of notifications that came.
-    told: Vec<String>,
+    /// The methods of the received notifications.
+    received: Vec<String>,
 }
 
 impl Session {
-    async fn begin(lab: &Lab, version: &'static str, extensions: Value) -> Session {
+    async fn start(lab: &Lab, version: &'static str, extensions: Value) -> Session {
         let raw = Raw::start(lab.command());
-        let (schema, tasks) = (Schema::of(version), Schema::of("tasks"));
-        let mut session = Session { raw, version, schema, tasks, extensions, last: 0, told: Vec::new() };
-        if session.is_second() {
+        let (schema, tasks) = (Schema::new(version), Schema::new("tasks"));
+        let mut session = Session { raw, version, schema, tasks, extensions, last: 0, received: Vec::new() };
+        if session.is_stateless() {
             session.ask("server/discover", json!({})).await;
         } else {
             let hello = session.raw.initialize(version).await;
@@ -99,32 +99,32 @@ impl Session {
         session
     }
 
-    fn is_second(&self) -> bool {
+    fn is_stateless(&self) -> bool {
         self.version >= "2026-07-28"
     }
 
     fn params(&self, params: Value) -> Value {
-        if self.is_second() { modern(self.version, self.extensions.clone(), params) } else { params }
+        if self.is_stateless() { modern(self.version, self.extensions.clone(), params) } else { params }
     }
 
-    /// Asks; the answer's result, or its error.
+    /// Sends a request; returns the result or the error of the answer.
     async fn ask(&mut self, method: &str, mut params: Value) -> Value {
         self.last += 1;
         params = self.params(params);
         if method == "tools/call" {
             params["_meta"]["progressToken"] = json!(self.last);
         }
-        let (answer, told) = self.raw.ask(self.last, method, params).await;
-        told.iter().for_each(|message| self.hear(message));
+        let (answer, notifications) = self.raw.ask(self.last, method, params).await;
+        notifications.iter().for_each(|message| self.hear(message));
         self.check(method, &answer);
         if answer.get("error").is_some() { answer["error"].clone() } else { answer["result"].clone() }
     }
 
-    /// A notification.
+    /// Checks and records a notification.
     fn hear(&mut self, message: &Value) {
         self.schema.check(&["ServerNotification"], message);
         self.schema.check(&["JSONRPCNotification"], message);
-        self.told.push(message["method"].as_str().expect("method").to_owned());
+        self.received.push(message["method"].as_str().expect("method").to_owned());
     }
 
     fn check(&self, method: &str, answer: &Value) {
@@ -137,13 +137,13 @@ impl Session {
             None if result["resultType"] == "task" => self.tasks.check(&["CreateTaskResult"], result),
             None => self.schema.check(&[result_of(method)], result),
         }
-        if self.is_second() {
+        if self.is_stateless() {
             let about = &result["_meta"]["io.modelcontextprotocol/serverInfo"];
             assert_eq!(about["name"], "massgen-mcp", "{method}: {result}");
         }
     }
 
-    /// Calls a tool; its answer, from the form that this version has.
+    /// Calls a tool; returns its answer, whatever the form of results in this version.
     async fn call(&mut self, tool: &str, arguments: Value) -> Value {
         let result = self.ask("tools/call", json!({"name": tool, "arguments": arguments})).await;
         if result["resultType"] == "task" {
@@ -164,7 +164,7 @@ impl Session {
         answer
     }
 
-    /// Every method that this version has, and every tool.
+    /// Uses every method of this version, and every tool.
     async fn drive(&mut self, lab: &Lab) {
         let tools = self.ask("tools/list", json!({})).await;
         for tool in tools["tools"].as_array().expect("tools") {
@@ -178,7 +178,7 @@ impl Session {
         }
         let run = self.drive_tools(lab).await;
         self.drive_resources(&run).await;
-        // What there is not.
+        // Methods that the server does not have.
         for (method, params) in [
             ("prompts/list", json!({})),
             ("logging/setLevel", json!({"level": "debug"})),
@@ -189,7 +189,7 @@ impl Session {
             let error = self.ask(method, params).await;
             assert!(error["code"].is_i64(), "{method}: {error}");
         }
-        if !self.is_second() {
+        if !self.is_stateless() {
             self.ask("ping", json!({})).await;
         }
     }
@@ -197,8 +197,9 @@ impl Session {
     async fn drive_tools(&mut self, lab: &Lab) -> String {
         let listed = self.call("list_configs", json!({"query": "", "limit": 2})).await;
         assert!(listed["total"].is_u64(), "{listed}");
-        self.call("run_massgen", with(fake("announce"), json!({"dry_run": true}))).await;
-        let started = self.call("run_massgen", with(fake("announce\nfinal agent_a 42"), json!({"wait_s": 50}))).await;
+        self.call("run_massgen", extended(fake("announce"), json!({"dry_run": true}))).await;
+        let started =
+            self.call("run_massgen", extended(fake("announce\nfinal agent_a 42"), json!({"wait_s": 50}))).await;
         let run = started["run_id"].as_str().expect("run_id").to_owned();
         let ended = self.call("check_status", json!({"run_id": run, "wait_s": 50, "until": "all_done"})).await;
         assert_eq!(ended["runs"][0]["state"], "succeeded", "{ended}");
@@ -207,9 +208,9 @@ impl Session {
         for part in ["answer", "report", "answers", "log", "manifest"] {
             self.call("read_result", json!({"run_id": run, "part": part})).await;
         }
-        let many = json!({"questions": ["#!fake\nannounce\nfinal agent_a 1", "#!fake\nannounce\nfinal agent_a 2"],
+        let arguments = json!({"questions": ["#!fake\nannounce\nfinal agent_a 1", "#!fake\nannounce\nfinal agent_a 2"],
             "configs": ["@rehearsal"], "group": format!("group {}", self.version), "fresh": true});
-        let group = self.call("run_massgen", many).await["group"].take();
+        let group = self.call("run_massgen", arguments).await["group"].take();
         let group = if group.is_object() { group["name"].clone() } else { group };
         self.call("check_status", json!({"group": group, "wait_s": 50, "until": "all_done"})).await;
         self.call("read_result", json!({"group": group})).await;
@@ -233,31 +234,31 @@ impl Session {
         let template = json!({"type": "ref/resource", "uri": "massgen://runs/{run_id}"});
         self.ask("completion/complete", json!({"ref": template, "argument": {"name": "run_id", "value": "mg-"}})).await;
         let runs = json!({"uri": "massgen://runs"});
-        if !self.is_second() {
+        if !self.is_stateless() {
             self.ask("resources/subscribe", runs.clone()).await;
-            self.until_told("notifications/resources/updated").await;
+            self.until_notified("notifications/resources/updated").await;
             self.ask("resources/unsubscribe", runs).await;
             return;
         }
-        let wanted =
+        let filter =
             json!({"notifications": {"resourceSubscriptions": ["massgen://runs"], "resourcesListChanged": true}});
-        let params = self.params(wanted);
+        let params = self.params(filter);
         self.raw.say(&request(9_999, "subscriptions/listen", params)).await;
         let acknowledged = self.raw.hear().await;
         self.hear(&acknowledged);
-        self.until_told("notifications/resources/updated").await;
+        self.until_notified("notifications/resources/updated").await;
     }
 
-    /// Starts a run, and hears of it.
-    async fn until_told(&mut self, method: &str) {
-        self.call("run_massgen", with(fake("announce\nfinal agent_a 43"), json!({"fresh": true}))).await;
-        while !self.told.iter().any(|told| told == method) {
+    /// Starts a run and waits for a notification with this method.
+    async fn until_notified(&mut self, method: &str) {
+        self.call("run_massgen", extended(fake("announce\nfinal agent_a 43"), json!({"fresh": true}))).await;
+        while !self.received.iter().any(|received| received == method) {
             let message = self.raw.hear().await;
             self.hear(&message);
         }
     }
 
-    /// Ends the session, and holds what was left to be said against the schema.
+    /// Ends the session and checks the remaining messages against the schema.
     async fn end(self) {
         let Session { raw, schema, .. } = self;
         for message in raw.rest().await {
@@ -269,34 +270,34 @@ impl Session {
     }
 }
 
-fn with(mut arguments: Value, more: Value) -> Value {
+fn extended(mut arguments: Value, more: Value) -> Value {
     let fields = arguments.as_object_mut().expect("object");
     fields.extend(more.as_object().expect("object").clone());
     arguments
 }
 
 #[test]
-fn what_is_wrong_is_found() {
+fn the_schema_check_finds_invalid_messages() {
     for version in VERSIONS {
-        let schema = Schema::of(version);
+        let schema = Schema::new(version);
         for (name, value) in [
             ("CallToolResult", json!({"content": [{"type": "text"}], "resultType": "complete"})),
             ("ListToolsResult", json!({"tools": [{"name": "x"}], "resultType": "complete"})),
             ("ServerNotification", json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": {}})),
         ] {
-            assert!(!schema.wrong(&[name], &value).is_empty(), "{version}: {name}");
+            assert!(!schema.errors_of(&[name], &value).is_empty(), "{version}: {name}");
         }
     }
-    assert!(!Schema::of("tasks").wrong(&["CreateTaskResult"], &json!({"resultType": "task"})).is_empty());
+    assert!(!Schema::new("tasks").errors_of(&["CreateTaskResult"], &json!({"resultType": "task"})).is_empty());
 }
 
 #[tokio::test]
-async fn every_message_is_as_the_schema_of_its_version_has_it() {
+async fn every_message_matches_the_schema_of_its_version() {
     for version in VERSIONS {
         let lab = Lab::fake();
-        let mut session = Session::begin(&lab, version, json!({})).await;
+        let mut session = Session::start(&lab, version, json!({})).await;
         session.drive(&lab).await;
-        assert!(session.told.iter().any(|told| told == "notifications/progress"), "{:?}", session.told);
+        assert!(session.received.iter().any(|received| received == "notifications/progress"), "{:?}", session.received);
         session.end().await;
         lab.only_servers_are_left().await;
         lab.nobody_is_left().await;
@@ -304,9 +305,9 @@ async fn every_message_is_as_the_schema_of_its_version_has_it() {
 }
 
 #[tokio::test]
-async fn every_message_about_tasks_is_as_their_schema_has_it() {
+async fn every_task_message_matches_the_task_schema() {
     let lab = Lab::fake();
-    let mut session = Session::begin(&lab, "2026-07-28", json!({TASKS: {}})).await;
+    let mut session = Session::start(&lab, "2026-07-28", json!({TASKS: {}})).await;
     session.drive(&lab).await;
     for (script, expected) in [
         ("announce\nfinal agent_a 44", "completed"),
@@ -321,11 +322,11 @@ async fn every_message_about_tasks_is_as_their_schema_has_it() {
             session.ask("tasks/cancel", task.clone()).await;
         }
         session.call("check_status", json!({"run_id": run, "wait_s": 50, "until": "all_done"})).await;
-        let over = session.ask("tasks/get", task).await;
-        assert_eq!(over["status"], expected, "{over}");
-        if let Some(result) = over.get("result") {
+        let ended = session.ask("tasks/get", task).await;
+        assert_eq!(ended["status"], expected, "{ended}");
+        if let Some(result) = ended.get("result") {
             session.schema.check(&["CallToolResult"], result);
-            assert_eq!(result["isError"], false, "the call was done, however the run ended: {result}");
+            assert_eq!(result["isError"], false, "the call succeeded, whatever the outcome of the run: {result}");
         }
     }
     assert_eq!(session.ask("tasks/get", json!({"taskId": "mg-00000000"})).await["code"], -32602);

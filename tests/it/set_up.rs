@@ -1,5 +1,5 @@
-//! `massgen-mcp setup` where it cannot work: a clear error that says what to install. That it works where it can is seen by
-//! every test on real MassGen, which is set up by the same code.
+//! `massgen-mcp setup` on machines where it cannot work: a clear error that says what to install. Every test on real MassGen covers
+//! the successful case, because the same code sets it up.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -9,15 +9,15 @@ use massgen_mcp::massgen::VERSION;
 
 use crate::lab::{Lab, PROGRAM};
 
-/// Runs `setup` with nothing but these programs in PATH; what it says on standard error.
-fn refused(programs: &[(&str, &str)]) -> String {
-    let world = tempfile::tempdir().expect("temp");
+/// Runs `setup` with only these programs in PATH; returns its standard error.
+fn setup_error(programs: &[(&str, &str)]) -> String {
+    let folder = tempfile::tempdir().expect("temp");
     for (name, script) in programs {
-        put_program(&world.path().join(name), script);
+        put_program(&folder.path().join(name), script);
     }
-    let ended = setup_in(world.path(), &world.path().to_string_lossy()).output().expect("ran");
+    let ended = setup_in(folder.path(), &folder.path().to_string_lossy()).output().expect("ran");
     assert!(!ended.status.success());
-    assert!(!world.path().join(format!("state/massgen-{VERSION}/.finished")).exists());
+    assert!(!folder.path().join(format!("state/massgen-{VERSION}/.finished")).exists());
     String::from_utf8(ended.stderr).expect("UTF-8")
 }
 
@@ -26,39 +26,39 @@ fn put_program(path: &Path, script: &str) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("chmod");
 }
 
-/// `setup` in a folder of its own, with its state folder there.
-fn setup_in(world: &Path, path: &str) -> Command {
+/// `setup` with its state folder and home below a folder.
+fn setup_in(folder: &Path, path: &str) -> Command {
     let mut command = Command::new(PROGRAM);
-    command.arg("setup").arg("--home").arg(world.join("state")).env("PATH", path).env("HOME", world);
+    command.arg("setup").arg("--home").arg(folder.join("state")).env("PATH", path).env("HOME", folder);
     for name in ["MASSGEN_MCP_MASSGEN", "MASSGEN_MCP_HOME", "MASSGEN_MCP_PROJECT"] {
         command.env_remove(name);
     }
-    command.current_dir(world);
+    command.current_dir(folder);
     command
 }
 
 #[test]
-fn without_python_it_says_what_to_install() {
-    let said = refused(&[]);
-    assert!(said.contains("MassGen needs Python 3.11") && said.contains("no python3 is in PATH"), "{said}");
-    assert!(said.contains("hint: ") && said.contains("apt-get install python3"), "{said}");
+fn setup_without_python_says_what_to_install() {
+    let stderr = setup_error(&[]);
+    assert!(stderr.contains("MassGen needs Python 3.11") && stderr.contains("no python3 is in PATH"), "{stderr}");
+    assert!(stderr.contains("hint: ") && stderr.contains("apt-get install python3"), "{stderr}");
 }
 
 #[test]
-fn a_python_that_is_too_old_is_named() {
-    let said = refused(&[("python3", "echo 3 9")]);
-    assert!(said.contains("python3 is 3.9"), "{said}");
+fn setup_names_a_python_that_is_too_old() {
+    let stderr = setup_error(&[("python3", "echo 3 9")]);
+    assert!(stderr.contains("python3 is 3.9"), "{stderr}");
 }
 
 #[test]
-fn a_python_without_venv_leads_to_its_package() {
-    let said =
-        refused(&[("python3", "case \"$1\" in -c) echo 3 11;; *) echo 'No module named venv' >&2; exit 1;; esac")]);
-    assert!(said.contains("No module named venv") && said.contains("apt-get install python3-venv"), "{said}");
+fn setup_names_the_package_that_adds_venv() {
+    let stderr =
+        setup_error(&[("python3", "case \"$1\" in -c) echo 3 11;; *) echo 'No module named venv' >&2; exit 1;; esac")]);
+    assert!(stderr.contains("No module named venv") && stderr.contains("apt-get install python3-venv"), "{stderr}");
 }
 
-/// A Python that makes environments whose own Python only notes what it is asked for, and keeps the list of packages.
-const NOTES: &str = r#"case "$1" in -c) echo 3 11; exit;; esac
+/// A Python whose virtual environments have a Python that only records its arguments and the list of packages.
+const RECORDING_PYTHON: &str = r#"case "$1" in -c) echo 3 11; exit;; esac
 mkdir -p "$3/bin"
 cat > "$3/bin/python" <<'END'
 #!/bin/sh
@@ -69,40 +69,46 @@ END
 chmod +x "$3/bin/python""#;
 
 #[test]
-fn the_versions_that_were_tested_are_installed_unless_the_newest_are_asked_for() {
+fn tested_versions_are_installed_unless_the_newest_are_requested() {
     for latest in [false, true] {
-        let world = tempfile::tempdir().expect("temp");
-        put_program(&world.path().join("python3"), NOTES);
-        let mut command = setup_in(world.path(), &format!("{}:/usr/bin:/bin", world.path().display()));
+        let folder = tempfile::tempdir().expect("temp");
+        put_program(&folder.path().join("python3"), RECORDING_PYTHON);
+        let mut command = setup_in(folder.path(), &format!("{}:/usr/bin:/bin", folder.path().display()));
         let ended = command.args(latest.then_some("--latest")).output().expect("ran");
         assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
-        let bin = world.path().join(format!("state/massgen-{VERSION}/bin"));
-        let asked = std::fs::read_to_string(bin.join("asked")).expect("asked");
-        assert!(asked.contains("-m pip install --quiet uv=="), "{asked}");
-        assert_eq!(asked.contains(&format!("--upgrade massgen=={VERSION}")), latest, "{asked}");
+        let bin = folder.path().join(format!("state/massgen-{VERSION}/bin"));
+        let recorded = std::fs::read_to_string(bin.join("asked")).expect("asked");
+        assert!(recorded.contains("-m pip install --quiet uv=="), "{recorded}");
+        assert_eq!(recorded.contains(&format!("--upgrade massgen=={VERSION}")), latest, "{recorded}");
         let packages = std::fs::read_to_string(bin.join("packages")).unwrap_or_default();
         assert_eq!(packages.contains(&format!("\nmassgen=={VERSION}\n")) && packages.contains("\nmcp==1."), !latest);
-        let again =
-            || setup_in(world.path(), &format!("{}:/usr/bin:/bin", world.path().display())).output().expect("ran");
+        let setup_again =
+            || setup_in(folder.path(), &format!("{}:/usr/bin:/bin", folder.path().display())).output().expect("ran");
         let times = || std::fs::read_to_string(bin.join("asked")).expect("asked").lines().count();
-        assert!(again().status.success() && times() == asked.lines().count(), "a finished one stays as it is");
+        assert!(
+            setup_again().status.success() && times() == recorded.lines().count(),
+            "a finished installation stays unchanged"
+        );
     }
 }
 
 #[test]
 fn a_named_massgen_that_does_not_run_is_not_replaced() {
-    let world = tempfile::tempdir().expect("temp");
+    let folder = tempfile::tempdir().expect("temp");
     let ended =
-        Command::new(PROGRAM).args(["setup", "--massgen", "/no/such/massgen", "--home"]).arg(world.path()).output();
+        Command::new(PROGRAM).args(["setup", "--massgen", "/no/such/massgen", "--home"]).arg(folder.path()).output();
     let ended = ended.expect("ran");
     assert!(!ended.status.success());
-    let said = String::from_utf8(ended.stderr).expect("UTF-8");
-    assert!(said.contains("`/no/such/massgen` is not an executable file") && said.contains("--massgen"), "{said}");
-    assert_eq!(std::fs::read_dir(world.path()).expect("list").count(), 0, "nothing was set up");
+    let stderr = String::from_utf8(ended.stderr).expect("UTF-8");
+    assert!(
+        stderr.contains("`/no/such/massgen` is not an executable file") && stderr.contains("--massgen"),
+        "{stderr}"
+    );
+    assert_eq!(std::fs::read_dir(folder.path()).expect("list").count(), 0, "nothing was set up");
 }
 
 #[tokio::test]
-async fn options_that_were_left_empty_count_as_not_given() {
+async fn empty_options_count_as_absent() {
     let lab = Lab::fake();
     let mut command = lab.command();
     command

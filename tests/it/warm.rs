@@ -1,5 +1,5 @@
-//! Warm starts: what the warm process itself does. That runs started warm are like any others is tested where the others are: the
-//! modules whose names end in `_warm` are the same tests, compiled a second time.
+//! Warm starts: the behaviour of the warm process itself. Modules whose names end in `_warm` check that warm runs behave like cold
+//! ones: they are the tests of cold runs, compiled a second time.
 
 use std::os::unix::process::ExitStatusExt;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::lab::{Client, Lab, wait_until};
 
-/// A stand-in that does what its question says, in Python, and has read a variable when it was imported.
+/// A stand-in that executes its question as Python code and reads a variable at its import.
 const STAND_IN: &str = "
 import os, subprocess, sys, threading, time
 import dotenv, yaml
@@ -25,8 +25,8 @@ if __name__ == '__main__':
 
 const WAIT_FOR_GO: &str = "while not os.path.exists(GO):\n    time.sleep(0.02)\n";
 
-/// Ways to behave and to end, and ways to see in which world a program is.
-const WAYS: [&str; 20] = [
+/// Programs with different outputs and endings, and programs that print their environment.
+const PROGRAMS: [&str; 20] = [
     "print('out'); print('err', file=sys.stderr)",
     "sys.stdout.write('no end of line')",
     "sys.exit(3)",
@@ -49,18 +49,18 @@ const WAYS: [&str; 20] = [
     "print(*(f'{n}={v}' for n, v in sorted(os.environ.items()) if n not in ('PATH', 'MASSGEN_LOG_BASE_DIR')), sep='\\n')",
 ];
 
-/// What is left of a run: how it ended, and what it said, but for what is of each run.
-fn left_by(lab: &Lab, id: &str, run: &Value) -> [String; 3] {
-    let said = |name: &str| std::fs::read_to_string(lab.run_folder(id).join(name)).expect("log").replace(id, "RUN");
-    [run["exit"].to_string(), said("stdout.log"), said("stderr.log")]
+/// The exit and the logs of a run, without its own id.
+fn outcome_of(lab: &Lab, id: &str, run: &Value) -> [String; 3] {
+    let log = |name: &str| std::fs::read_to_string(lab.run_folder(id).join(name)).expect("log").replace(id, "RUN");
+    [run["exit"].to_string(), log("stdout.log"), log("stderr.log")]
 }
 
 async fn start(client: &Client, id: &str) -> String {
-    let seen = client.call("check_status", json!({"run_id": id, "detail": "full"})).await;
-    seen["runs"][0]["details"]["start"].as_str().expect("a start").to_owned()
+    let status = client.call("check_status", json!({"run_id": id, "detail": "full"})).await;
+    status["runs"][0]["details"]["start"].as_str().expect("a start").to_owned()
 }
 
-/// Runs a text of Python to its end; how it was started, and what is left of it.
+/// Runs Python code to its end; returns how it was started, its exit and its logs.
 async fn run(lab: &Lab, client: &Client, text: &str) -> (String, [String; 3]) {
     run_with(lab, client, text, json!({"config": "@rehearsal"})).await
 }
@@ -69,92 +69,92 @@ async fn run_with(lab: &Lab, client: &Client, text: &str, mut arguments: Value) 
     (arguments["question"], arguments["fresh"]) = (text.into(), true.into());
     let id = client.start(arguments).await;
     let ended = client.end(&id).await;
-    (start(client, &id).await, left_by(lab, &id, &ended))
+    (start(client, &id).await, outcome_of(lab, &id, &ended))
 }
 
 #[tokio::test]
-async fn a_program_cannot_tell_a_warm_start_from_a_cold_one() {
+async fn a_program_cannot_distinguish_a_warm_start_from_a_cold_one() {
     let lab = Lab::python(STAND_IN).await;
     let client = lab.client().await;
     let mut cold = Vec::new();
-    for way in WAYS {
-        cold.push(run(&lab, &client, way).await);
+    for program in PROGRAMS {
+        cold.push(run(&lab, &client, program).await);
     }
     client.close().await;
     let lab = lab.warm();
     let client = lab.client().await;
-    for (way, (start, left)) in WAYS.iter().zip(cold) {
+    for (program, (start, left)) in PROGRAMS.iter().zip(cold) {
         assert_eq!(start, "cold");
-        assert_eq!(run(&lab, &client, way).await, ("warm".to_owned(), left), "{way}");
+        assert_eq!(run(&lab, &client, program).await, ("warm".to_owned(), left), "{program}");
     }
     client.close().await;
     lab.nobody_is_left().await;
 }
 
 const CONFIG: &str = "agents:\n  - id: a\n    backend: {type: chatcompletion, model: m}\n";
-/// Backwards: keys as they are would be masked.
-const TELL: &str =
+/// Prints the values reversed, because keys would be masked.
+const PRINT_VARIABLES: &str =
     "print(AT_IMPORT, *((os.environ.get(name) or '')[::-1] for name in ('CORP_MODE', 'OPENAI_API_KEY', 'OTHER')))";
 
-/// A server with some variables, which may reach MassGen.
+/// A server with these variables, which are passed to MassGen.
 async fn client_with(lab: &Lab, variables: &[(&str, &str)]) -> Client {
     let mut command = lab.command();
     command.args(["--pass-env", "CORP_MODE:CORP_API_KEY:OTHER"]).envs(variables.iter().copied());
     lab.client_of(command).await
 }
 
-async fn told(lab: &Lab, client: &Client, text: &str) -> (String, String) {
-    let (start, [_, told, _]) = run_with(lab, client, text, json!({"config": "c.yaml"})).await;
-    (start, told.trim_end().to_owned())
+async fn output_of(lab: &Lab, client: &Client, text: &str) -> (String, String) {
+    let (start, [_, output, _]) = run_with(lab, client, text, json!({"config": "c.yaml"})).await;
+    (start, output.trim_end().to_owned())
 }
 
-fn warm(told: &str) -> (String, String) {
-    ("warm".to_owned(), told.to_owned())
+fn warm_output(output: &str) -> (String, String) {
+    ("warm".to_owned(), output.to_owned())
 }
 
 #[tokio::test]
 async fn no_variable_leaks_from_the_warm_process_or_from_run_to_run() {
     let lab = Lab::python(STAND_IN).await.warm();
     lab.put("c.yaml", CONFIG);
-    let one = client_with(&lab, &[("CORP_MODE", "x"), ("OPENAI_API_KEY", "key-of-one")]).await;
-    assert_eq!(told(&lab, &one, TELL).await, warm("x x eno-fo-yek"));
+    let first = client_with(&lab, &[("CORP_MODE", "x"), ("OPENAI_API_KEY", "key-of-one")]).await;
+    assert_eq!(output_of(&lab, &first, PRINT_VARIABLES).await, warm_output("x x eno-fo-yek"));
     let only = |count: usize| {
         let lab = &lab;
-        async move { wait_until("so many keep it warm", || lab.warm_processes().len() == count).await }
+        async move { wait_until("the number of warm processes", || lab.warm_processes().len() == count).await }
     };
     only(2).await;
-    // Another key, and a variable that no import asked for: the same process will do.
-    let two = client_with(&lab, &[("CORP_MODE", "x"), ("OPENAI_API_KEY", "key-of-two"), ("OTHER", "o")]).await;
-    assert_eq!(told(&lab, &two, TELL).await, warm("x x owt-fo-yek o"));
-    assert_eq!(told(&lab, &one, TELL).await, warm("x x eno-fo-yek"));
+    // Another key and a variable that the import did not read: the same warm process is used.
+    let second = client_with(&lab, &[("CORP_MODE", "x"), ("OPENAI_API_KEY", "key-of-two"), ("OTHER", "o")]).await;
+    assert_eq!(output_of(&lab, &second, PRINT_VARIABLES).await, warm_output("x x owt-fo-yek o"));
+    assert_eq!(output_of(&lab, &first, PRINT_VARIABLES).await, warm_output("x x eno-fo-yek"));
     only(2).await;
-    // What the import read is another: another process.
-    let three = client_with(&lab, &[("CORP_MODE", "y"), ("OPENAI_API_KEY", "key-of-three")]).await;
-    assert_eq!(told(&lab, &three, TELL).await, warm("y y eerht-fo-yek"));
+    // A different value of a variable that the import read: another warm process.
+    let third = client_with(&lab, &[("CORP_MODE", "y"), ("OPENAI_API_KEY", "key-of-three")]).await;
+    assert_eq!(output_of(&lab, &third, PRINT_VARIABLES).await, warm_output("y y eerht-fo-yek"));
     only(3).await;
     for line in lab.warm_processes() {
         let pid = line.split(' ').next().expect("pid");
         let environment = std::fs::read_to_string(format!("/proc/{pid}/environ")).expect("environment");
         assert!(!environment.contains("key-of"), "{environment}");
     }
-    for client in [one, two, three] {
+    for client in [first, second, third] {
         client.close().await;
     }
     lab.nobody_is_left().await;
 }
 
-/// Why a run was started cold.
-async fn cold_because(client: &Client, id: &str) -> String {
-    let seen = client.call("check_status", json!({"run_id": id, "detail": "full"})).await;
-    seen["runs"][0]["details"]["cold_because"].as_str().unwrap_or_else(|| panic!("{seen}")).to_owned()
+/// The reason of a cold start.
+async fn cold_reason(client: &Client, id: &str) -> String {
+    let status = client.call("check_status", json!({"run_id": id, "detail": "full"})).await;
+    status["runs"][0]["details"]["cold_because"].as_str().unwrap_or_else(|| panic!("{status}")).to_owned()
 }
 
 #[tokio::test]
-async fn a_key_that_an_import_asks_for_makes_its_runs_cold_and_is_not_imported_for_again() {
+async fn an_import_that_reads_a_key_makes_runs_cold_and_is_not_repeated() {
     let imports = "if __name__ != '__main__':\n    open(os.path.expanduser('~/imports'), 'a').write('i')\n";
     let asks = STAND_IN.replace("CORP_MODE", "CORP_API_KEY");
     let (before, after) = asks.split_once("AT_IMPORT").expect("the place");
-    // The rest of the import would never end: a refused run does not wait for it.
+    // The import would never end, so this checks that the run does not wait for it.
     let endless = "if __name__ != '__main__':\n    threading.Event().wait()\n";
     let script = format!("{before}{imports}AT_IMPORT{after}");
     let script = script.replace(
@@ -167,31 +167,31 @@ async fn a_key_that_an_import_asks_for_makes_its_runs_cold_and_is_not_imported_f
         let client = client_with(&lab, &[("CORP_API_KEY", key)]).await;
         let id = client.start(json!({"question": "print(AT_IMPORT[::-1])", "config": "c.yaml", "fresh": true})).await;
         client.end(&id).await;
-        let because = cold_because(&client, &id).await;
+        let because = cold_reason(&client, &id).await;
         assert_eq!(because, "MassGen's import reads CORP_API_KEY, which no warm process is given");
         let log = std::fs::read_to_string(lab.run_folder(&id).join("supervisor.log")).expect("log");
         assert!(log.contains(&because), "{log}");
-        let said = std::fs::read_to_string(lab.run_folder(&id).join("stdout.log")).expect("log");
-        assert_eq!(said.trim_end(), key.chars().rev().collect::<String>());
+        let output = std::fs::read_to_string(lab.run_folder(&id).join("stdout.log")).expect("log");
+        assert_eq!(output.trim_end(), key.chars().rev().collect::<String>());
         client.close().await;
     }
     let imports = std::fs::read_to_string(lab.home().join("imports")).expect("imports");
     assert_eq!(imports, "i", "a refusal is remembered");
     let mut command = lab.command();
     command.args(["--pass-env", "CORP_API_KEY", "doctor", "--no-rehearsal"]).env("CORP_API_KEY", "key-of-three");
-    let said = String::from_utf8(command.output().await.expect("ran").stdout).expect("UTF-8");
-    let line = said.lines().find(|line| line.contains("warm starts")).unwrap_or_else(|| panic!("{said}"));
+    let output = String::from_utf8(command.output().await.expect("ran").stdout).expect("UTF-8");
+    let line = output.lines().find(|line| line.contains("warm starts")).unwrap_or_else(|| panic!("{output}"));
     assert!(line.starts_with("warning") && line.contains("MassGen's import reads CORP_API_KEY"), "{line}");
     lab.nobody_is_left().await;
 }
 
 #[tokio::test]
-async fn the_doctor_finds_no_fault_with_a_process_for_another_environment() {
+async fn the_doctor_accepts_a_warm_process_for_another_environment() {
     let lab = Lab::python(STAND_IN).await.warm();
     let mut doctor = lab.command();
     doctor.args(["doctor", "--no-rehearsal"]);
-    let said = String::from_utf8(doctor.output().await.expect("ran").stdout).expect("UTF-8");
-    let line = said.lines().find(|line| line.contains("warm starts")).unwrap_or_else(|| panic!("{said}"));
+    let output = String::from_utf8(doctor.output().await.expect("ran").stdout).expect("UTF-8");
+    let line = output.lines().find(|line| line.contains("warm starts")).unwrap_or_else(|| panic!("{output}"));
     assert!(line.starts_with("ok") && line.ends_with("warm processes: 1"), "{line}");
 }
 
@@ -202,19 +202,19 @@ async fn a_cold_start_says_why() {
     let client = lab.client().await;
     let id = client.start(json!({"question": "print(1)", "config": "c.yaml"})).await;
     client.end(&id).await;
-    assert_eq!(cold_because(&client, &id).await, "the setting `warm` is off");
+    assert_eq!(cold_reason(&client, &id).await, "the setting `warm` is off");
     client.close().await;
-    // A program that is no script of Python cannot be kept.
+    // Only a Python script can be kept warm.
     let lab = Lab::fake().with_warm_starts();
     let client = lab.client().await;
     let id = client.start(crate::lab::fake("exit 0")).await;
     client.end(&id).await;
-    assert!(cold_because(&client, &id).await.starts_with("MassGen cannot be kept warm: "));
+    assert!(cold_reason(&client, &id).await.starts_with("MassGen cannot be kept warm: "));
     client.close().await;
 }
 
 #[tokio::test]
-async fn a_warm_process_ends_with_its_state_folder() {
+async fn a_warm_process_ends_when_its_state_folder_is_removed() {
     let endless = "if __name__ != '__main__':\n    threading.Event().wait()\n";
     for (script, imports) in
         [(STAND_IN.to_owned(), false), (STAND_IN.replace("def main", &format!("{endless}def main")), true)]
@@ -229,12 +229,12 @@ async fn a_warm_process_ends_with_its_state_folder() {
         }
         warm_process(&lab).await;
         std::fs::remove_dir_all(lab.state()).expect("removed");
-        wait_until("it has ended", || lab.warm_processes().is_empty()).await;
+        wait_until("the warm process has ended", || lab.warm_processes().is_empty()).await;
     }
 }
 
 #[tokio::test]
-async fn stopping_returns_when_all_have_ended_and_another_can_begin_at_once() {
+async fn warm_stop_returns_after_all_processes_ended_and_another_can_start() {
     let lab = Lab::python(STAND_IN).await.warm();
     for _ in 0..5 {
         let before = warm_process(&lab).await;
@@ -247,7 +247,7 @@ async fn stopping_returns_when_all_have_ended_and_another_can_begin_at_once() {
 }
 
 #[tokio::test]
-async fn files_of_variables_are_read_for_each_run() {
+async fn env_files_are_read_for_each_run() {
     let lab = Lab::python(STAND_IN).await;
     let file = lab.home().join("keys.env");
     std::fs::write(&file, "FROM_HOME=before\n").expect("written");
@@ -257,44 +257,45 @@ async fn files_of_variables_are_read_for_each_run() {
     let text = "print(os.environ.get('FROM_HOME'), os.environ.get('OF_PROJECT'))";
     let there = json!({"config": "@rehearsal", "context": "read"});
     std::fs::write(&file, "FROM_HOME=after\n").expect("written");
-    let (start, [_, said, _]) = run_with(&lab, &client, text, there).await;
-    assert_eq!((start.as_str(), said.as_str()), ("warm", "after here\n"));
-    let (_, [_, said, _]) = run(&lab, &client, text).await;
-    assert_eq!(said, "after None\n", "a run in a folder of its own has nothing of the project");
+    let (start, [_, output, _]) = run_with(&lab, &client, text, there).await;
+    assert_eq!((start.as_str(), output.as_str()), ("warm", "after here\n"));
+    let (_, [_, output, _]) = run(&lab, &client, text).await;
+    assert_eq!(output, "after None\n", "a run outside the project has none of its variables");
     client.close().await;
     lab.nobody_is_left().await;
 }
 
-fn signal(pid: &str, signal: &str) {
+fn send_signal(pid: &str, signal: &str) {
     assert!(std::process::Command::new("kill").args([signal, pid]).status().expect("kill").success());
 }
 
 /// The pid of the one warm process.
 async fn warm_process(lab: &Lab) -> String {
-    // A keeper has the same name for an instant, before it has one of its own.
-    wait_until("there is one", || lab.warm_processes().len() == 1).await;
+    // A keeper has the same name for an instant, before it sets its own.
+    wait_until("one warm process is running", || lab.warm_processes().len() == 1).await;
     lab.warm_processes()[0].split(' ').next().expect("pid").to_owned()
 }
 
-/// A run that waits for a file, with a grandchild in a session of its own.
-async fn waiting(lab: &Lab, client: &Client) -> String {
+/// Starts a run that waits for a file, with a grandchild in its own session.
+async fn start_waiting_run(lab: &Lab, client: &Client) -> String {
     let go = lab.project().join("go");
     let stray = "subprocess.Popen(['sleep', '300'], start_new_session=True)";
     let text = format!("GO = {go:?}\nstray = {stray}\nprint('ready')\n{WAIT_FOR_GO}stray.kill()");
     let id = client.start(json!({"question": text, "config": "@rehearsal"})).await;
     let stdout = lab.run_folder(&id).join("stdout.log");
-    wait_until("it is at work", || std::fs::read_to_string(&stdout).is_ok_and(|said| said.contains("ready"))).await;
+    wait_until("the run is working", || std::fs::read_to_string(&stdout).is_ok_and(|output| output.contains("ready")))
+        .await;
     id
 }
 
 #[tokio::test]
-async fn f53_runs_go_on_without_the_warm_process_and_the_next_begins_another() {
+async fn f53_runs_survive_the_warm_process_and_the_next_run_starts_another() {
     let lab = Lab::python(STAND_IN).await.warm();
     let client = lab.client().await;
-    let id = waiting(&lab, &client).await;
+    let id = start_waiting_run(&lab, &client).await;
     let first = warm_process(&lab).await;
-    signal(&first, "-KILL");
-    wait_until("it is gone", || lab.warm_processes().is_empty()).await;
+    send_signal(&first, "-KILL");
+    wait_until("the process is gone", || lab.warm_processes().is_empty()).await;
     lab.put("go", "");
     assert_eq!(client.end(&id).await["exit"], "0");
     assert_eq!(start(&client, &id).await, "warm");
@@ -305,12 +306,12 @@ async fn f53_runs_go_on_without_the_warm_process_and_the_next_begins_another() {
 }
 
 #[tokio::test]
-async fn f54_a_run_whose_keeper_is_killed_ends_whole_and_says_that_nobody_saw_it() {
+async fn f54_a_run_whose_keeper_is_killed_ends_completely_with_exit_unknown() {
     let lab = Lab::python(STAND_IN).await.warm();
     let client = lab.client().await;
-    let id = waiting(&lab, &client).await;
+    let id = start_waiting_run(&lab, &client).await;
     let keeper = lab.record(&id)["keeper"]["pid"].to_string();
-    signal(&keeper, "-KILL");
+    send_signal(&keeper, "-KILL");
     let run = client.end(&id).await;
     assert_eq!((&run["state"], &run["exit"]), (&json!("lost"), &json!("unknown")), "{run}");
     lab.only_servers_are_left().await;
@@ -323,34 +324,34 @@ async fn f55_a_warm_process_that_does_not_answer_makes_runs_cold() {
     let lab = Lab::python(STAND_IN).await.warm();
     let client = lab.client().await;
     let pid = warm_process(&lab).await;
-    signal(&pid, "-STOP");
+    send_signal(&pid, "-STOP");
     let (start, [exit, ..]) = run(&lab, &client, "sys.exit(3)").await;
     assert_eq!((start.as_str(), exit.as_str()), ("cold", "\"3\""));
-    signal(&pid, "-CONT");
-    // What it was asked in vain starts nothing, now that it hears it.
+    send_signal(&pid, "-CONT");
+    // The request that timed out starts nothing after the process continues.
     assert_eq!(run(&lab, &client, "sys.exit(3)").await.0, "warm");
     client.close().await;
     lab.nobody_is_left().await;
 }
 
 #[tokio::test]
-async fn f56_an_import_that_fails_makes_runs_cold_which_say_why() {
+async fn f56_a_failed_import_makes_runs_cold_with_the_reason() {
     let lab = Lab::python("import no_such_module").await;
     let failed = lab.command().arg("warm").output().await.expect("ran");
-    let said = String::from_utf8(failed.stderr).expect("UTF-8");
-    assert!(failed.status.code() == Some(1) && said.contains("not_warm"), "{said}");
+    let output = String::from_utf8(failed.stderr).expect("UTF-8");
+    assert!(failed.status.code() == Some(1) && output.contains("not_warm"), "{output}");
     let mut command = lab.command();
     command.env("MASSGEN_MCP_WARM", "true");
     let client = lab.client_of(command).await;
-    let (start, [exit, _, said]) = run(&lab, &client, "print(1)").await;
+    let (start, [exit, _, output]) = run(&lab, &client, "print(1)").await;
     assert_eq!((start.as_str(), exit.as_str()), ("cold", "\"1\""));
-    assert!(said.contains("no_such_module"), "{said}");
+    assert!(output.contains("no_such_module"), "{output}");
     client.close().await;
     lab.nobody_is_left().await;
 }
 
 #[tokio::test]
-async fn a_supervisor_that_waits_for_an_import_hears_that_it_is_to_end() {
+async fn a_supervisor_that_waits_for_an_import_obeys_a_stop() {
     let lab =
         Lab::python(&format!("if __name__ != '__main__':\n    import threading; threading.Event().wait()\n{STAND_IN}"))
             .await;
@@ -359,39 +360,39 @@ async fn a_supervisor_that_waits_for_an_import_hears_that_it_is_to_end() {
     let client = lab.client_of(command).await;
     let id = client.start(json!({"question": "time.sleep(300)", "config": "@rehearsal"})).await;
     let waits = || lab.processes().iter().any(|line| line.contains(" supervise ")) && lab.warm_processes().len() == 1;
-    wait_until("it waits for an import without end", waits).await;
+    wait_until("the supervisor waits for an endless import", waits).await;
     lab.signal_supervisor("-TERM");
     let run = client.end(&id).await;
     assert_eq!(run["state"], "killed", "{run}");
-    // Where nobody ends it, the wait for an import lasts a minute.
+    // Without a stop the wait for an import lasts a minute.
     assert!(run["elapsed_s"].as_u64().is_some_and(|seconds| seconds < 60), "{run}");
     client.close().await;
     lab.nobody_is_left().await;
 }
 
 #[tokio::test]
-async fn a_changed_program_is_imported_anew() {
+async fn a_changed_program_is_imported_again() {
     let lab = Lab::python(STAND_IN).await.warm();
     let client = lab.client().await;
     let text = std::fs::read_to_string(lab.massgen()).expect("script");
     std::fs::write(lab.massgen(), text.replace("AT_IMPORT = ", "AT_IMPORT = 'new' # ")).expect("written");
-    let (start, [_, said, _]) = run(&lab, &client, "print(AT_IMPORT)").await;
-    assert_eq!((start.as_str(), said.as_str()), ("warm", "new\n"));
-    wait_until("both are there", || lab.warm_processes().len() == 2).await;
+    let (start, [_, output, _]) = run(&lab, &client, "print(AT_IMPORT)").await;
+    assert_eq!((start.as_str(), output.as_str()), ("warm", "new\n"));
+    wait_until("both processes are running", || lab.warm_processes().len() == 2).await;
     client.close().await;
     lab.nobody_is_left().await;
 }
 
 #[tokio::test]
-async fn people_begin_it_and_end_it_and_an_idle_one_ends_by_itself() {
+async fn the_warm_command_starts_and_stops_a_process_and_an_idle_one_ends() {
     let lab = Lab::python(STAND_IN).await.warm();
     let pid = warm_process(&lab).await;
     lab.warm_up(&["--rehearsal"]);
-    assert_eq!(warm_process(&lab).await, pid, "one is enough");
+    assert_eq!(warm_process(&lab).await, pid, "the existing process is kept");
     lab.warm_up(&["--stop"]);
-    wait_until("it has ended", || lab.warm_processes().is_empty()).await;
+    wait_until("the warm process has ended", || lab.warm_processes().is_empty()).await;
 
-    // The same program, as it lies there, with less patience.
+    // The warm process's own program, with a shorter idle time.
     let folder = lab.state().join("warm");
     let script = std::fs::read_dir(&folder).expect("folder").flatten().map(|entry| entry.path());
     let script = script.into_iter().find(|path| path.extension().is_some_and(|e| e == "py")).expect("the program");

@@ -1,5 +1,5 @@
-//! What is said before a start: each warning once, in the answer of run_massgen, in a dry run and of an experiment, and no false
-//! alarm. By the stand-in.
+//! Warnings before a start: each appears once, in the answer of run_massgen, in a dry run and for an experiment; no false alarm.
+//! With the stand-in.
 
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -7,11 +7,11 @@ use tokio::process::Command;
 use crate::lab::Lab;
 
 const QUESTION: &str = "#!fake\nannounce\nfinal agent_a x";
-const TWO: &str = "agents: [{id: a, backend: {type: openai}}, {id: b, backend: {type: gemini}}]\n";
+const TWO_AGENTS: &str = "agents: [{id: a, backend: {type: openai}}, {id: b, backend: {type: gemini}}]\n";
 const KEYS: [&str; 4] = ["OPENAI_API_KEY", "GEMINI_API_KEY", "GOOGLE_API_KEY", "ANTHROPIC_API_KEY"];
 
-/// A server that has only these keys.
-fn server(lab: &Lab, keys: &[(&str, &str)]) -> Command {
+/// A server with only these keys in its environment.
+fn server_with_keys(lab: &Lab, keys: &[(&str, &str)]) -> Command {
     let mut command = lab.command();
     KEYS.iter().for_each(|name| {
         command.env_remove(name);
@@ -20,8 +20,8 @@ fn server(lab: &Lab, keys: &[(&str, &str)]) -> Command {
     command
 }
 
-/// The codes and messages of an answer's warnings; each must say what to do.
-fn said(answer: &Value) -> Vec<(String, String)> {
+/// The codes and messages of an answer's warnings. Each must have a hint.
+fn warnings_of(answer: &Value) -> Vec<(String, String)> {
     let all = answer["warnings"].as_array().cloned().unwrap_or_default();
     let text = |warning: &Value, field: &str| {
         warning[field]
@@ -30,59 +30,59 @@ fn said(answer: &Value) -> Vec<(String, String)> {
             .unwrap_or_else(|| panic!("{field} in {warning}"))
             .to_owned()
     };
-    let told = |warning: &Value| {
+    let code_and_message = |warning: &Value| {
         text(warning, "hint");
         (text(warning, "code"), text(warning, "message"))
     };
-    all.iter().map(told).collect()
+    all.iter().map(code_and_message).collect()
 }
 
 fn codes(answer: &Value) -> Vec<String> {
-    said(answer).into_iter().map(|(code, _)| code).collect()
+    warnings_of(answer).into_iter().map(|(code, _)| code).collect()
 }
 
 #[tokio::test]
-async fn all_missing_keys_are_said_at_the_start_and_the_run_is_started() {
+async fn missing_keys_are_warnings_at_the_start_and_the_run_starts() {
     let lab = Lab::fake();
-    lab.put("two.yaml", TWO);
-    let client = lab.client_of(server(&lab, &[])).await;
-    let asked = json!({"question": QUESTION, "config": "two.yaml"});
-    let answer = client.call("run_massgen", asked.clone()).await;
+    lab.put("two.yaml", TWO_AGENTS);
+    let client = lab.client_of(server_with_keys(&lab, &[])).await;
+    let arguments = json!({"question": QUESTION, "config": "two.yaml"});
+    let answer = client.call("run_massgen", arguments.clone()).await;
     let expected = ["GOOGLE_API_KEY or GEMINI_API_KEY is not set", "OPENAI_API_KEY is not set"];
     let expected = expected.map(|message| ("api_key_missing".to_owned(), message.to_owned()));
-    assert_eq!(said(&answer), expected);
+    assert_eq!(warnings_of(&answer), expected);
     let id = answer["run_id"].as_str().expect("started");
     assert_eq!(client.end(id).await["state"], "succeeded");
     let listed = client.call("list_configs", json!({"query": "two"})).await;
     assert_eq!(
         listed["configs"][0]["missing_keys"].as_array().expect("keys").len(),
         2,
-        "the same are listed: {listed}"
+        "the list shows the same keys: {listed}"
     );
     client.close().await;
     lab.nobody_is_left().await;
 }
 
 #[tokio::test]
-async fn a_key_from_anywhere_that_massgen_reads_is_there() {
-    for (place, context) in
+async fn a_key_from_any_source_that_massgen_reads_is_found() {
+    for (path, context) in
         [("home/.massgen/.env", "none"), ("home/.config/massgen/.env", "none"), ("project/configs/.env", "read")]
     {
         let lab = Lab::fake();
-        lab.put("two.yaml", TWO);
-        let file = lab.home().parent().expect("root").join(place);
+        lab.put("two.yaml", TWO_AGENTS);
+        let file = lab.home().parent().expect("root").join(path);
         std::fs::create_dir_all(file.parent().expect("folder")).expect("mkdir");
         std::fs::write(&file, "OPENAI_API_KEY=sk-canary-of-a-test\nANTHROPIC_API_KEY=\n").expect("written");
-        let client = lab.client_of(server(&lab, &[("GEMINI_API_KEY", "canary-of-a-test")])).await;
-        let asked = json!({"question": QUESTION, "config": "two.yaml", "context": context});
-        let answer = client.call("run_massgen", asked).await;
+        let client = lab.client_of(server_with_keys(&lab, &[("GEMINI_API_KEY", "canary-of-a-test")])).await;
+        let arguments = json!({"question": QUESTION, "config": "two.yaml", "context": context});
+        let answer = client.call("run_massgen", arguments).await;
         let without_files = if context == "none" { vec![] } else { vec!["context_unused"] };
-        assert_eq!(codes(&answer), without_files, "{place}");
+        assert_eq!(codes(&answer), without_files, "{path}");
         client.end(answer["run_id"].as_str().expect("run_id")).await;
         let claude = json!({"agents": [{"id": "a", "backend": {"type": "claude"}}]});
-        let asked = json!({"question": QUESTION, "config": "two.yaml", "overrides": claude, "context": context});
-        let answer = client.call("run_massgen", asked).await;
-        assert_eq!(codes(&answer)[0], "api_key_missing", "an empty value is no key: {place}");
+        let arguments = json!({"question": QUESTION, "config": "two.yaml", "overrides": claude, "context": context});
+        let answer = client.call("run_massgen", arguments).await;
+        assert_eq!(codes(&answer)[0], "api_key_missing", "an empty value is not a key: {path}");
         client.end(answer["run_id"].as_str().expect("run_id")).await;
         client.close().await;
         lab.nobody_is_left().await;
@@ -90,7 +90,7 @@ async fn a_key_from_anywhere_that_massgen_reads_is_there() {
 }
 
 #[tokio::test]
-async fn what_does_nothing_in_the_background_is_said() {
+async fn settings_without_effect_in_the_background_are_warnings() {
     let lab = Lab::fake();
     let commands = "enable_mcp_command_line: true, command_line_execution_mode: docker, cwd: w";
     lab.put("odd.yaml", &format!(
@@ -98,17 +98,21 @@ async fn what_does_nothing_in_the_background_is_said() {
          snapshot_storage: s, agent_temporary_workspace: t}}\n"
     ));
     lab.put("notes.md", "notes");
-    let client = lab.client_of(server(&lab, &[("DOCKER_HOST", "unix:///nowhere/docker.sock")])).await;
-    let ask = async |question: &str, more: Value| {
-        let mut asked = json!({"question": format!("{QUESTION}\nprint {question}"), "config": "odd.yaml"});
-        asked.as_object_mut().expect("object").extend(more.as_object().cloned().unwrap_or_default());
-        let answer = client.call("run_massgen", asked).await;
+    let client = lab.client_of(server_with_keys(&lab, &[("DOCKER_HOST", "unix:///nowhere/docker.sock")])).await;
+    let ask = async |question: &str, extra: Value| {
+        let mut arguments = json!({"question": format!("{QUESTION}\nprint {question}"), "config": "odd.yaml"});
+        arguments.as_object_mut().expect("object").extend(extra.as_object().cloned().unwrap_or_default());
+        let answer = client.call("run_massgen", arguments).await;
         client.end(answer["run_id"].as_str().expect("run_id")).await;
         codes(&answer)
     };
     let docker = if std::path::Path::new("/.dockerenv").exists() { "docker_runs_local" } else { "docker_unreachable" };
     assert_eq!(ask("what is in @notes.md?", json!({})).await, ["broadcast_unanswered", docker, "reference_not_read"]);
-    assert_eq!(ask("@notes.md", json!({"context": "read"})).await, ["broadcast_unanswered", docker], "it can be read");
+    assert_eq!(
+        ask("@notes.md", json!({"context": "read"})).await,
+        ["broadcast_unanswered", docker],
+        "the run can read the file"
+    );
     let quiet = json!({
         "orchestrator": {"coordination": {"broadcast": "agents"}},
         "agents": [{"id": "a", "backend": {"type": "vllm"}}],
@@ -121,40 +125,40 @@ async fn what_does_nothing_in_the_background_is_said() {
 }
 
 #[tokio::test]
-async fn an_experiment_says_each_thing_once() {
+async fn an_experiment_reports_each_warning_once() {
     let lab = Lab::fake();
     lab.put("one.yaml", "agents: [{id: a, backend: {type: openai}}]\n");
-    lab.put("two.yaml", TWO);
-    let client = lab.client_of(server(&lab, &[])).await;
+    lab.put("two.yaml", TWO_AGENTS);
+    let client = lab.client_of(server_with_keys(&lab, &[])).await;
     let questions = [format!("{QUESTION}\nprint @a.md"), format!("{QUESTION}\nprint two"), format!("{QUESTION}\n ")];
-    let asked = json!({"questions": questions, "configs": ["one.yaml", "two.yaml"], "repeat": 2, "group": "many"});
+    let arguments = json!({"questions": questions, "configs": ["one.yaml", "two.yaml"], "repeat": 2, "group": "many"});
     let expected = ["api_key_missing", "api_key_missing", "reference_not_read"];
-    let begun = client.call("run_massgen", asked).await;
-    assert_eq!(begun["runs"], 12);
-    assert_eq!(codes(&begun), expected, "{begun}");
+    let started = client.call("run_massgen", arguments).await;
+    assert_eq!(started["runs"], 12);
+    assert_eq!(codes(&started), expected, "{started}");
     client.call("kill_run", json!({"group": "many"})).await;
     client.close().await;
     lab.nobody_is_left().await;
 }
 
 #[tokio::test]
-async fn a_dry_run_tells_each_thing_once() {
-    // It asks MassGen whether the config is valid, which here says nothing against any.
+async fn a_dry_run_reports_each_warning_once() {
+    // A dry run asks MassGen to validate the config; this MassGen accepts every config.
     let lab = Lab::scripted(
         r#"echo '{"valid": true, "warning_count": 1, "warnings": [{"message": "old key", "location": "ui"}]}'"#,
     );
-    lab.put("two.yaml", TWO);
+    lab.put("two.yaml", TWO_AGENTS);
     lab.put("one.yaml", "agents: [{id: a, backend: {type: openai}}]\n");
-    let client = lab.client_of(server(&lab, &[])).await;
-    let asked = json!({"question": "@notes.md", "config": "two.yaml", "dry_run": true});
-    let dry = client.call("run_massgen", asked).await;
+    let client = lab.client_of(server_with_keys(&lab, &[])).await;
+    let arguments = json!({"question": "@notes.md", "config": "two.yaml", "dry_run": true});
+    let dry = client.call("run_massgen", arguments).await;
     assert_eq!(codes(&dry), ["reference_not_read", "massgen_warns"], "{dry}");
-    assert!(dry["ok"] == false && said(&dry)[1].1 == "ui: old key", "{dry}");
+    assert!(dry["ok"] == false && warnings_of(&dry)[1].1 == "ui: old key", "{dry}");
     let problems = dry["problems"].as_array().expect("problems");
     let is_key = |problem: &Value| problem.as_str().is_some_and(|text| text.starts_with("api_key_missing: "));
-    assert!(problems.len() == 2 && problems.iter().all(is_key), "each is told once: {dry}");
-    let asked = json!({"questions": ["q", "@notes.md"], "configs": ["one.yaml", "two.yaml"], "dry_run": true});
-    let dry = client.call("run_massgen", asked).await;
+    assert!(problems.len() == 2 && problems.iter().all(is_key), "each problem appears once: {dry}");
+    let arguments = json!({"questions": ["q", "@notes.md"], "configs": ["one.yaml", "two.yaml"], "dry_run": true});
+    let dry = client.call("run_massgen", arguments).await;
     assert_eq!(codes(&dry), ["reference_not_read"], "{dry}");
     for arm in dry["arms"].as_array().expect("arms") {
         assert_eq!(codes(&arm["dry_run"]), ["massgen_warns"], "{arm}");

@@ -1,39 +1,39 @@
-//! Clients that are gone, or read nothing, while the pipes stay open.
+//! Clients that are gone or read nothing while their pipes stay open.
 
 use serde_json::json;
 
-use super::{shell, under};
+use super::{server_under, shell};
 use crate::lab::{Lab, fake};
 use crate::raw::{Raw, request};
 
-/// Who holds the ends of the pipes here is not the server's parent: a shell is, which dies.
+/// The test holds the ends of the pipes, but the server's parent is a shell, which the test kills.
 #[tokio::test]
-async fn a_server_whose_parent_is_gone_ends_after_a_silence_and_not_before() {
+async fn a_server_without_its_parent_ends_after_a_silence_and_not_before() {
     let started = |lab: &Lab| {
         let shell = shell("exec 3<&0; \"$@\" <&3 3<&- & wait; true");
-        let mut command = under(lab, &shell.each_ref().map(String::as_str));
+        let mut command = server_under(lab, &shell.each_ref().map(String::as_str));
         command.env("MASSGEN_MCP_ORPHAN_SILENCE_MS", "3000");
         Raw::start(command)
     };
-    let (orphaned, kept) = (Lab::fake(), Lab::fake());
-    let (mut orphan, mut other) = (started(&orphaned), started(&kept));
+    let (orphan_lab, other_lab) = (Lab::fake(), Lab::fake());
+    let (mut orphan, mut other) = (started(&orphan_lab), started(&other_lab));
     for server in [&mut orphan, &mut other] {
         server.initialize("2025-11-25").await;
         server.lives().await;
     }
     orphan.child.kill().await.expect("the shell is gone");
     orphan.lives().await;
-    orphaned.nobody_is_left().await;
-    // Until here its pipes were open.
+    orphan_lab.nobody_is_left().await;
+    // Its pipes were open until now.
     drop(orphan);
     other.lives().await;
     other.child.kill().await.expect("the shell is gone");
-    kept.nobody_is_left().await;
+    other_lab.nobody_is_left().await;
 }
 
-/// Asked for far more than pipes hold, in answers and in refusals.
+/// The requests cause far more output than pipes hold, in answers and in refusals.
 #[tokio::test]
-async fn a_client_that_ends_its_input_and_never_reads_ends_the_server() {
+async fn a_client_that_closes_stdin_and_never_reads_ends_the_server() {
     let list = request(9, "tools/list", json!({}));
     let asked = |id: u32| format!("{}\n", request(id, "tools/list", json!({})));
     let answers: String = (10..400).map(asked).collect();

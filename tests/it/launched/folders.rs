@@ -1,4 +1,4 @@
-//! Working folders, projects and state folders that are not there, cannot be written or cannot be named.
+//! Working folders, projects and state folders that do not exist, are not writable or have a name that is not UTF-8.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -9,10 +9,10 @@ use std::process::Stdio;
 use serde_json::json;
 use tokio::process::Command;
 
-use super::{after, shell, succeeds, under};
+use super::{check_run_succeeds, server_under, shell, with_launcher};
 use crate::lab::{Client, Lab, PROGRAM, fake};
 
-/// A server that is given no project, in a working folder.
+/// A server without a project setting, in a working folder.
 fn without_project(lab: &Lab, working: &Path) -> Command {
     let mut command = Command::new(PROGRAM);
     command.arg("--home").arg(lab.state()).current_dir(working).stderr(Stdio::null());
@@ -23,8 +23,8 @@ fn without_project(lab: &Lab, working: &Path) -> Command {
 
 const CONFIG: &str = "agents:\n  - id: a\n    backend: {type: chatcompletion, model: m}\n";
 
-/// Refused, in words that lead to a project; what needs none is served.
-async fn has_no_project(lab: &Lab, client: &Client, why: &str) {
+/// Calls that need a project are refused with a hint on how to name one; other calls work.
+async fn check_without_project(lab: &Lab, client: &Client, reason: &str) {
     let relative = |path: PathBuf| path.strip_prefix("/").expect("absolute").to_str().expect("UTF-8").to_owned();
     let (config, question) = (relative(lab.put("c.yaml", CONFIG)), relative(lab.put("q.txt", "a question")));
     for (arguments, code) in [
@@ -38,25 +38,25 @@ async fn has_no_project(lab: &Lab, client: &Client, why: &str) {
     ] {
         let (is_refused, answer) = client.ask("run_massgen", arguments.clone()).await;
         assert!(is_refused && answer["code"] == code, "{arguments}: {answer}");
-        let said = |field: &str, word: &str| answer[field].as_str().is_some_and(|text| text.contains(word));
-        assert!(said("message", why) && said("hint", "--project"), "{answer}");
+        let contains = |field: &str, expected: &str| answer[field].as_str().is_some_and(|text| text.contains(expected));
+        assert!(contains("message", reason) && contains("hint", "--project"), "{answer}");
     }
     let listed = client.call("list_configs", json!({})).await;
     let configs = listed["configs"].as_array().expect("a list");
     assert!(configs.iter().all(|config| config["source"] != "project"), "{listed}");
-    succeeds(lab, client).await;
+    check_run_succeeds(lab, client).await;
 }
 
 #[tokio::test]
-async fn the_root_folder_is_no_project_unless_it_is_named() {
+async fn the_root_folder_is_a_project_only_if_it_is_named() {
     let lab = Lab::fake();
     let client = lab.client_of(without_project(&lab, Path::new("/"))).await;
-    has_no_project(&lab, &client, "the working folder is `/`").await;
+    check_without_project(&lab, &client, "the working folder is `/`").await;
     client.close().await;
     let mut doctor = without_project(&lab, Path::new("/"));
-    let told = doctor.args(["doctor", "--no-rehearsal", "--json"]).output().await.expect("ran");
-    let told: serde_json::Value = serde_json::from_slice(&told.stdout).expect("JSON");
-    let checks = told["checks"].as_array().expect("checks");
+    let report = doctor.args(["doctor", "--no-rehearsal", "--json"]).output().await.expect("ran");
+    let report: serde_json::Value = serde_json::from_slice(&report.stdout).expect("JSON");
+    let checks = report["checks"].as_array().expect("checks");
     let project = checks.iter().find(|check| check["check"] == "project").expect("checked");
     assert_eq!(project["verdict"], "warning");
     assert!(project["hint"].as_str().is_some_and(|hint| hint.contains("--project")), "{project}");
@@ -71,23 +71,23 @@ async fn the_root_folder_is_no_project_unless_it_is_named() {
     lab.nobody_is_left().await;
 }
 
-/// A shell that removes its working folder.
-const REMOVES: &str = "rmdir \"$PWD\"";
+/// A shell command that removes its working folder.
+const REMOVE_WORKING_FOLDER: &str = "rmdir \"$PWD\"";
 
 #[tokio::test]
-async fn a_working_folder_that_is_gone_keeps_no_server_from_serving() {
+async fn a_server_works_in_a_removed_working_folder() {
     let lab = Lab::fake();
-    let shell = shell(REMOVES);
+    let shell = shell(REMOVE_WORKING_FOLDER);
     let launcher = shell.each_ref().map(String::as_str);
     let working = || {
         let folder = lab.home().join("working");
         std::fs::create_dir(&folder).expect("made");
         folder
     };
-    let (folder, mut gone) = (working(), under(&lab, &launcher));
+    let (folder, mut gone) = (working(), server_under(&lab, &launcher));
     gone.current_dir(&folder);
     let client = lab.client_of(gone).await;
-    assert!(!folder.exists(), "the launcher has removed it");
+    assert!(!folder.exists(), "the launcher has removed the folder");
     lab.put("c.yaml", CONFIG);
     for (config, context) in [("@rehearsal", "none"), ("c.yaml", "read")] {
         let mut arguments = fake("announce\nfinal agent_a done");
@@ -98,22 +98,22 @@ async fn a_working_folder_that_is_gone_keeps_no_server_from_serving() {
     client.close().await;
 
     let folder = working();
-    let mut gone = after(&launcher, &without_project(&lab, &folder));
+    let mut gone = with_launcher(&launcher, &without_project(&lab, &folder));
     gone.current_dir(&folder);
     let client = lab.client_of(gone).await;
-    has_no_project(&lab, &client, "the working folder is gone").await;
+    check_without_project(&lab, &client, "the working folder is gone").await;
     client.close().await;
 
     let folder = working();
-    let mut relative = after(&launcher, Command::new(PROGRAM).args(["--home", "state", "settings"]));
+    let mut relative = with_launcher(&launcher, Command::new(PROGRAM).args(["--home", "state", "settings"]));
     let refused = relative.current_dir(&folder).stderr(Stdio::piped()).output().await.expect("ran");
-    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(!refused.status.success() && said.contains("an absolute path"), "{said}");
+    let output = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && output.contains("an absolute path"), "{output}");
     lab.nobody_is_left().await;
 }
 
 #[tokio::test]
-async fn a_folder_that_is_removed_after_the_start_is_named_by_what_needs_it() {
+async fn a_call_that_needs_a_removed_folder_names_it() {
     let lab = Lab::fake();
     let working = lab.home().join("working");
     std::fs::create_dir(&working).expect("made");
@@ -137,7 +137,7 @@ async fn a_folder_that_is_removed_after_the_start_is_named_by_what_needs_it() {
     assert!(is_refused && answer["code"] == "no_project" && says_which(&answer["message"]), "{answer}");
     let (is_refused, answer) = client.ask("run_massgen", json!({"question": "q", "config": "team.yaml"})).await;
     assert!(is_refused && answer["code"] == "config_missing" && says_which(&answer["message"]), "{answer}");
-    succeeds(&lab, &client).await;
+    check_run_succeeds(&lab, &client).await;
     client.close().await;
     lab.nobody_is_left().await;
 }
@@ -145,50 +145,50 @@ async fn a_folder_that_is_removed_after_the_start_is_named_by_what_needs_it() {
 #[tokio::test]
 async fn a_name_that_is_not_utf8_is_refused_before_anything_is_written() {
     let lab = Lab::fake();
-    let odd = lab.home().join(OsStr::from_bytes(b"caf\xe9"));
-    std::fs::create_dir(&odd).expect("made");
-    let given = |flag: &str| {
+    let not_utf8 = lab.home().join(OsStr::from_bytes(b"caf\xe9"));
+    std::fs::create_dir(&not_utf8).expect("made");
+    let with_flag = |flag: &str| {
         let mut command = lab.command();
-        command.arg(flag).arg(&odd);
+        command.arg(flag).arg(&not_utf8);
         command
     };
-    let homeless = || {
+    let without_home = || {
         let mut command = Command::new(PROGRAM);
         lab.surroundings(&mut command);
-        command.env("HOME", &odd).env_remove("MASSGEN_MCP_HOME").env_remove("XDG_STATE_HOME");
+        command.env("HOME", &not_utf8).env_remove("MASSGEN_MCP_HOME").env_remove("XDG_STATE_HOME");
         command
     };
     let plain = || {
         let mut command = Command::new(PROGRAM);
         lab.surroundings(&mut command);
-        command.env_remove("MASSGEN_MCP_PROJECT").arg("--project").arg(&odd);
+        command.env_remove("MASSGEN_MCP_PROJECT").arg("--project").arg(&not_utf8);
         command
     };
     for (mut command, names) in
-        [(given("--read-folders"), "--read-folders"), (homeless(), "--home"), (plain(), "--project")]
+        [(with_flag("--read-folders"), "--read-folders"), (without_home(), "--home"), (plain(), "--project")]
     {
         let refused = command.stdin(Stdio::null()).stderr(Stdio::piped()).output().await.expect("ran");
-        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-        assert!(!refused.status.success() && said.contains("UTF-8") && said.contains(names), "{said}");
+        let output = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(!refused.status.success() && output.contains("UTF-8") && output.contains(names), "{output}");
     }
-    for folder in [&odd, &lab.state()] {
+    for folder in [&not_utf8, &lab.state()] {
         assert_eq!(std::fs::read_dir(folder).expect("listed").count(), 0, "{}", folder.display());
     }
-    // The folder that it happens to be started in, and a home that it is not told to use, are no reason to refuse.
-    let mut command = without_project(&lab, &odd);
-    command.env("HOME", &odd);
+    // Names that are not UTF-8 do not matter for the working folder and for a home folder that the server does not use.
+    let mut command = without_project(&lab, &not_utf8);
+    command.env("HOME", &not_utf8);
     let client = lab.client_of(command).await;
-    has_no_project(&lab, &client, "not UTF-8").await;
+    check_without_project(&lab, &client, "not UTF-8").await;
     client.close().await;
     lab.nobody_is_left().await;
 }
 
 #[tokio::test]
-async fn a_server_whose_state_folder_cannot_be_made_serves_and_says_how_to_name_another() {
+async fn a_server_without_a_state_folder_says_how_to_name_another() {
     let lab = Lab::fake();
     let mut command = Command::new(PROGRAM);
     lab.surroundings(&mut command);
-    // A folder in a file cannot be made, not even by root.
+    // Not even root can create a folder inside a file.
     command.env("HOME", lab.put("file", "")).env_remove("MASSGEN_MCP_HOME").env_remove("XDG_STATE_HOME");
     command.stderr(Stdio::null());
     let client = lab.client_of(command).await;
@@ -210,17 +210,17 @@ async fn a_server_whose_state_folder_cannot_be_made_serves_and_says_how_to_name_
 }
 
 #[tokio::test]
-async fn a_state_folder_that_is_removed_in_mid_session_is_made_again() {
+async fn a_state_folder_that_is_removed_during_a_session_is_created_again() {
     let lab = Lab::fake();
     let client = lab.client().await;
-    succeeds(&lab, &client).await;
+    check_run_succeeds(&lab, &client).await;
     lab.only_servers_are_left().await;
     std::fs::remove_dir_all(lab.state()).expect("removed");
     assert_eq!(client.call("check_status", json!({})).await["runs"], json!([]));
-    succeeds(&lab, &client).await;
+    check_run_succeeds(&lab, &client).await;
     lab.only_servers_are_left().await;
     std::fs::remove_dir_all(lab.state()).expect("removed");
-    succeeds(&lab, &client).await;
+    check_run_succeeds(&lab, &client).await;
     assert_eq!(lab.state().metadata().expect("made").mode() & 0o777, 0o700);
     client.close().await;
     lab.nobody_is_left().await;

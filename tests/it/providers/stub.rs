@@ -1,5 +1,5 @@
-//! A stand-in for model providers: it answers each call with the fault that the model's name stands for, in the provider's own words
-//! (`tests/data/providers/bodies.json`), and counts the calls. By hand, since half of the faults are no HTTP.
+//! A stub of the model providers. The model's name selects the fault; the stub answers with the provider's own response
+//! (`tests/data/providers/bodies.json`) and counts the calls. It uses no HTTP library, because half of the faults are invalid HTTP.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -10,10 +10,10 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::FAULTS;
 
-/// How many calls there were, by provider and fault.
+/// The number of calls by provider and fault.
 pub(super) type Calls = Arc<Mutex<BTreeMap<(String, &'static str), u32>>>;
 
-/// Serves as long as the test's runtime lives; its address, and what it counts.
+/// Serves until the test's runtime ends; returns the address and the counters.
 pub(super) async fn serve() -> (String, Calls) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
     let (address, calls) = (listener.local_addr().expect("address").to_string(), Calls::default());
@@ -26,10 +26,10 @@ pub(super) async fn serve() -> (String, Calls) {
     (address, calls)
 }
 
-/// The name of a model that gets this fault. It says nothing of the fault, since providers repeat it in their words.
+/// The model name that selects this fault. It does not contain the fault's name, because providers repeat model names in their errors.
 pub(super) fn model(fault: &str) -> String {
-    let place = FAULTS.iter().position(|known| *known == fault).expect("a fault");
-    format!("stub-{place:02}")
+    let index = FAULTS.iter().position(|known| *known == fault).expect("a fault");
+    format!("stub-{index:02}")
 }
 
 async fn answer(mut connection: TcpStream, calls: Calls) -> Option<()> {
@@ -46,7 +46,7 @@ async fn answer(mut connection: TcpStream, calls: Calls) -> Option<()> {
         "not_json" => {
             send(&mut connection, 200, "text/html", "", "<html><body>Welcome to the proxy</body></html>").await
         }
-        "stream_cut" => connection.write_all(cut_stream(&provider).as_bytes()).await.ok(),
+        "stream_cut" => connection.write_all(truncated_stream(&provider).as_bytes()).await.ok(),
         _ => fail(&mut connection, &provider, fault).await,
     }
 }
@@ -91,8 +91,8 @@ async fn send(connection: &mut TcpStream, status: u64, kind: &str, headers: &str
     connection.shutdown().await.ok()
 }
 
-/// The beginning of a good answer, whose end never comes.
-fn cut_stream(provider: &str) -> String {
+/// The start of a valid streamed answer without its end.
+fn truncated_stream(provider: &str) -> String {
     let event = match provider {
         "openai" | "grok" => {
             "event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"delta\":\"Hel\"}\n\n"

@@ -1,5 +1,5 @@
-//! A state folder with runs in it, as many as are wanted, ended or alive, all of them the scripted stand-in's. What is left of
-//! it in the end, whatever happened, is ended and removed.
+//! A state folder with any number of ended and live runs of the stand-in. Its processes and files are removed at the end, also after
+//! an error.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,33 +15,33 @@ use crate::client::Client;
 use crate::process;
 use crate::programs::Programs;
 
-/// Far longer than anything here should take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-/// The config of every run, which the stand-in does not look at.
+/// Much longer than anything here should take.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
+/// The config of every run. The stand-in does not use it.
 const CONFIG: &str = "agents:\n  - id: agent_a\n    backend: {type: openai, model: gpt-5-mini}\n";
-/// A key that opens nothing, since the config needs one.
+/// An invalid key, because the config requires one.
 const NO_KEY: &str = "opens-no-door";
-/// A status.json as MassGen writes it.
+/// A real status.json of MassGen.
 const STATUS: &str = include_str!("../../tests/data/status/complete_with_tools_workspaces.json");
 
-pub(crate) struct Field<'a> {
+pub(crate) struct Testbed<'a> {
     root: TempDir,
     programs: &'a Programs,
-    /// The names of ended runs, the first of which was real, and whose copies the others are.
+    /// Ids of ended runs. The first run was executed; the others are copies of it.
     ended: Vec<String>,
-    /// The names of live ones.
+    /// Ids of live runs.
     live: Vec<String>,
 }
 
-impl<'a> Field<'a> {
-    pub(crate) fn new(programs: &'a Programs) -> anyhow::Result<Field<'a>> {
+impl<'a> Testbed<'a> {
+    pub(crate) fn new(programs: &'a Programs) -> anyhow::Result<Testbed<'a>> {
         let root = tempfile::tempdir()?;
         for folder in ["state", "project", "home"] {
             std::fs::create_dir(root.path().join(folder))?;
         }
-        let field = Field { root, programs, ended: Vec::new(), live: Vec::new() };
-        field.put("team.yaml", CONFIG)?;
-        Ok(field)
+        let testbed = Testbed { root, programs, ended: Vec::new(), live: Vec::new() };
+        testbed.put("team.yaml", CONFIG)?;
+        Ok(testbed)
     }
 
     /// Puts a file into the project.
@@ -51,79 +51,79 @@ impl<'a> Field<'a> {
         Ok(path)
     }
 
-    fn at_home(&self, program: &Path) -> Command {
+    fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
-        let kept = ["PATH", "LANG"].into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
-        command.env_clear().envs(kept).env("HOME", self.root.path().join("home"));
+        let passed = ["PATH", "LANG"].into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
+        command.env_clear().envs(passed).env("HOME", self.root.path().join("home"));
         command.env("OPENAI_API_KEY", NO_KEY);
         command
     }
 
     /// A new server with a client.
     pub(crate) fn server(&self) -> anyhow::Result<Client> {
-        let mut command = self.at_home(&self.programs.server);
+        let mut command = self.command(&self.programs.server);
         command.arg("--home").arg(self.root.path().join("state"));
         command.arg("--project").arg(self.root.path().join("project")).arg("--massgen").arg(&self.programs.fake);
         command.args(["--max-runs", "1000", "--starts-per-minute", "10000"]);
         Client::start(command)
     }
 
-    /// The least that there can be, with a client.
+    /// A new bare server with a client.
     pub(crate) fn bare(&self) -> anyhow::Result<Client> {
-        Client::start(self.at_home(&self.programs.bare))
+        Client::start(self.command(&self.programs.bare))
     }
 
-    /// A start of a run that does what the script says, one command per line.
-    pub(crate) fn asked(&self, script: &str) -> anyhow::Result<Value> {
+    /// The arguments of a run of this script, one command per line.
+    pub(crate) fn arguments(&self, script: &str) -> anyhow::Result<Value> {
         let path = self.put("script", script)?;
         Ok(json!({"question": format!("#!fake\ndo {}", path.display()), "config": "team.yaml", "fresh": true}))
     }
 
-    /// The commands of a stand-in that works like the rest and says what a real one has said.
+    /// The script commands of a stand-in with a real status.
     pub(crate) fn working() -> anyhow::Result<String> {
         let status: Value = serde_json::from_str(STATUS)?;
         Ok(format!("announce\nanswer agent_a an answer\nstatus {status}\n"))
     }
 
-    /// Sees to it that so many ended runs are on disk.
-    pub(crate) fn fill(&mut self, wanted: usize) -> anyhow::Result<()> {
+    /// Adds ended runs until this number is on disk.
+    pub(crate) fn fill(&mut self, count: usize) -> anyhow::Result<()> {
         if self.ended.is_empty() {
             let mut server = self.server()?;
-            let mut asked = self.asked(&format!("{}final agent_a the answer\n", Field::working()?))?;
-            asked["wait_s"] = json!(20);
-            let (run, _) = server.call("run_massgen", &asked)?;
+            let mut arguments = self.arguments(&format!("{}final agent_a the answer\n", Testbed::working()?))?;
+            arguments["wait_s"] = json!(20);
+            let (run, _) = server.call("run_massgen", &arguments)?;
             ensure!(run["state"] == "succeeded", "{run}");
-            self.ended.push(named(&run)?);
+            self.ended.push(run_id(&run)?);
             server.end()?;
         }
-        for number in self.ended.len()..wanted {
+        for number in self.ended.len()..count {
             let number = u16::try_from(number)?.to_be_bytes();
             let copy = RunId::from_bytes([0, 0, 0, number[0], number[1]]).to_string();
-            copied(&self.run_folder(&self.ended[0]), &self.run_folder(&copy), (&self.ended[0], &copy))?;
+            copy_run(&self.run_folder(&self.ended[0]), &self.run_folder(&copy), (&self.ended[0], &copy))?;
             self.ended.push(copy);
         }
         Ok(())
     }
 
-    /// Sees to it that so many runs live and do nothing.
-    pub(crate) fn live(&mut self, wanted: usize) -> anyhow::Result<()> {
-        let asked = self.asked(&format!("{}forever\n", Field::working()?))?;
-        self.start_all(wanted, &asked)
+    /// Starts idle runs until this number is live.
+    pub(crate) fn live(&mut self, count: usize) -> anyhow::Result<()> {
+        let arguments = self.arguments(&format!("{}forever\n", Testbed::working()?))?;
+        self.start_all(count, &arguments)
     }
 
-    pub(crate) fn start_all(&mut self, wanted: usize, asked: &Value) -> anyhow::Result<()> {
+    pub(crate) fn start_all(&mut self, count: usize, arguments: &Value) -> anyhow::Result<()> {
         let mut server = self.server()?;
-        while self.live.len() < wanted {
-            let (run, _) = server.call("run_massgen", asked)?;
-            self.live.push(named(&run)?);
+        while self.live.len() < count {
+            let (run, _) = server.call("run_massgen", arguments)?;
+            self.live.push(run_id(&run)?);
         }
         for id in &self.live {
-            is_under_way(&mut server, id)?;
+            wait_for_agents(&mut server, id)?;
         }
         server.end()
     }
 
-    /// Ends the live runs.
+    /// Kills the live runs.
     pub(crate) fn end_all(&mut self) -> anyhow::Result<()> {
         let mut server = self.server()?;
         for id in self.live.drain(..) {
@@ -140,20 +140,20 @@ impl<'a> Field<'a> {
         &self.live[self.live.len() / 2]
     }
 
-    /// The supervisors of the live runs.
+    /// The pids of the live runs' supervisors.
     pub(crate) fn supervisors(&self) -> Vec<u32> {
         self.live.iter().filter_map(|id| self.supervisor(id).ok()).collect()
     }
 
     pub(crate) fn supervisor(&self, id: &str) -> anyhow::Result<u32> {
         let line = format!("supervise {}", self.run_folder(id).display());
-        Ok(process::naming(&line).first().context("a supervisor")?.0)
+        Ok(process::with_command_line(&line).first().context("a supervisor")?.0)
     }
 
-    /// The stand-in of a run.
+    /// The pid of a run's stand-in.
     pub(crate) fn massgen(&self, id: &str) -> anyhow::Result<Pid> {
         let folder = self.run_folder(id).display().to_string();
-        let found = process::naming(&folder).into_iter().find(|(_, line)| line.contains("--automation"));
+        let found = process::with_command_line(&folder).into_iter().find(|(_, line)| line.contains("--automation"));
         Pid::from_raw(found.context("a stand-in")?.0.cast_signed()).context("a pid")
     }
 
@@ -161,18 +161,18 @@ impl<'a> Field<'a> {
         self.root.path().join("state/runs").join(id)
     }
 
-    /// The folder that a run's status.json is in.
+    /// The folder of a run's status.json.
     pub(crate) fn attempt(&self, id: &str) -> PathBuf {
         self.run_folder(id).join("logs/log_20260101_000000_000000/turn_1/attempt_1")
     }
 
-    /// Nothing is left.
+    /// Waits until no process is left; an error after the timeout.
     pub(crate) fn close(self) -> anyhow::Result<()> {
         let mark = self.mark();
-        let begun = Instant::now();
-        while !process::naming(&mark).is_empty() {
-            if begun.elapsed() > PATIENCE {
-                bail!("left behind: {:?}", process::naming(&mark));
+        let started = Instant::now();
+        while !process::with_command_line(&mark).is_empty() {
+            if started.elapsed() > TIMEOUT {
+                bail!("left behind: {:?}", process::with_command_line(&mark));
             }
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -184,37 +184,37 @@ impl<'a> Field<'a> {
     }
 }
 
-impl Drop for Field<'_> {
-    /// What broke off must not leave its runs behind.
+impl Drop for Testbed<'_> {
+    /// Leaves no run behind, also after an error.
     fn drop(&mut self) {
         let mark = self.mark();
-        for pid in process::naming(&mark).iter().filter_map(|(pid, _)| Pid::from_raw(pid.cast_signed())) {
+        for pid in process::with_command_line(&mark).iter().filter_map(|(pid, _)| Pid::from_raw(pid.cast_signed())) {
             let _gone = kill_process(pid, Signal::KILL);
         }
     }
 }
 
-pub(crate) fn named(run: &Value) -> anyhow::Result<String> {
+pub(crate) fn run_id(run: &Value) -> anyhow::Result<String> {
     Ok(run["run_id"].as_str().context("run_id")?.to_owned())
 }
 
-/// Waits until a run has said something that is worth telling.
-pub(crate) fn is_under_way(server: &mut Client, id: &str) -> anyhow::Result<String> {
-    let mut asked = json!({"run_id": id});
+/// Waits until a run has reported its agents; returns the cursor.
+pub(crate) fn wait_for_agents(server: &mut Client, id: &str) -> anyhow::Result<String> {
+    let mut arguments = json!({"run_id": id});
     loop {
-        let (seen, _) = server.call("check_status", &asked)?;
-        let run = &seen["runs"][0];
+        let (status, _) = server.call("check_status", &arguments)?;
+        let run = &status["runs"][0];
         ensure!(run["state"] == "starting" || run["state"] == "running", "{run}");
-        let cursor = &seen["cursor"];
+        let cursor = &status["cursor"];
         if !run["agents"].is_null() {
             return Ok(cursor.as_str().context("cursor")?.to_owned());
         }
-        asked = json!({"run_id": id, "wait_s": 20, "since": cursor});
+        arguments = json!({"run_id": id, "wait_s": 20, "since": cursor});
     }
 }
 
-/// A run's folder under another name.
-fn copied(from: &Path, to: &Path, (old, new): (&str, &str)) -> anyhow::Result<()> {
+/// Copies a run's folder and replaces its id in all files.
+fn copy_run(from: &Path, to: &Path, (old, new): (&str, &str)) -> anyhow::Result<()> {
     std::fs::create_dir(to)?;
     for entry in std::fs::read_dir(from)? {
         let entry = entry?;
@@ -222,7 +222,7 @@ fn copied(from: &Path, to: &Path, (old, new): (&str, &str)) -> anyhow::Result<()
         if entry.file_type()?.is_symlink() {
             std::os::unix::fs::symlink(std::fs::read_link(path)?, copy)?;
         } else if entry.file_type()?.is_dir() {
-            copied(&path, &copy, (old, new))?;
+            copy_run(&path, &copy, (old, new))?;
         } else {
             std::fs::write(copy, std::fs::read_to_string(path)?.replace(old, new))?;
         }

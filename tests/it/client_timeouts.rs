@@ -1,4 +1,4 @@
-//! How long calls wait: what a client gave up once cuts its next waits, what is asked for beyond the maximum is cut, and each such
+//! The duration of waits: after a client timeout the server shortens the next waits, and it limits waits to the maximum. Each such
 //! answer says so.
 
 use std::time::Duration;
@@ -8,19 +8,19 @@ use serde_json::{Value, json};
 use crate::lab::{Lab, fake};
 use crate::raw::{Raw, modern, request};
 
-/// After how long the clients of these tests give up a call; the shortest that teaches anything is a second.
-const GIVES_UP_AFTER: Duration = Duration::from_secs(6);
+/// The call timeout of the clients of these tests. The server ignores timeouts below one second.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(6);
 
-/// A client of one of the eras, with a run that goes on for ever.
-struct Impatient {
+/// A client with a call timeout, for one of the two protocols, and a run that does not end by itself.
+struct ClientWithTimeout {
     raw: Raw,
     is_modern: bool,
     run: String,
     id: u32,
 }
 
-impl Impatient {
-    async fn of(lab: &Lab, is_modern: bool) -> Impatient {
+impl ClientWithTimeout {
+    async fn new(lab: &Lab, is_modern: bool) -> ClientWithTimeout {
         let starter = lab.client().await;
         let run = starter.start(fake("announce\nforever")).await;
         starter.until(&run, |run| run["state"] == "running").await;
@@ -29,27 +29,27 @@ impl Impatient {
         if !is_modern {
             raw.initialize("2025-11-25").await;
         }
-        Impatient { raw, is_modern, run, id: 0 }
+        ClientWithTimeout { raw, is_modern, run, id: 0 }
     }
 
-    async fn ask(&mut self, tool: &str, arguments: Value) {
+    async fn send(&mut self, tool: &str, arguments: Value) {
         self.id += 1;
         let call = json!({"name": tool, "arguments": arguments});
         let call = if self.is_modern { modern("2026-07-28", json!({}), call) } else { call };
         self.raw.say(&request(self.id, "tools/call", call)).await;
     }
 
-    /// What a call is answered with.
+    /// The structured content of a call's answer.
     async fn call(&mut self, tool: &str, arguments: Value) -> Value {
-        self.ask(tool, arguments).await;
+        self.send(tool, arguments).await;
         let (answer, _) = self.raw.answer(self.id).await;
         answer["result"]["structuredContent"].clone()
     }
 
-    /// A long wait that the client gives up.
-    async fn give_up(&mut self, after: Duration, reason: Option<&str>) {
+    /// A long wait that the client cancels.
+    async fn time_out(&mut self, after: Duration, reason: Option<&str>) {
         let wait = self.wait();
-        self.ask("check_status", wait).await;
+        self.send("check_status", wait).await;
         tokio::time::sleep(after).await;
         let mut params = json!({"requestId": self.id});
         if let Some(reason) = reason {
@@ -71,17 +71,17 @@ impl Impatient {
 }
 
 #[tokio::test]
-async fn a_client_that_gave_up_a_wait_gets_shorter_ones_that_say_so() {
+async fn after_a_client_timeout_waits_are_shorter_and_say_so() {
     for is_modern in [false, true] {
         let lab = Lab::fake();
-        let mut client = Impatient::of(&lab, is_modern).await;
-        client.give_up(GIVES_UP_AFTER, Some("timed out after 6s")).await;
+        let mut client = ClientWithTimeout::new(&lab, is_modern).await;
+        client.time_out(CLIENT_TIMEOUT, Some("timed out after 6s")).await;
         let wait = client.wait();
-        let seen = tokio::time::timeout(Duration::from_secs(30), client.call("check_status", wait)).await;
-        let seen = seen.expect("the wait is cut");
-        let hint = seen["hint"].as_str().unwrap_or_default();
-        assert!(hint.contains("this client gives up after") && hint.contains("raise its timeout"), "{seen}");
-        // So are those of the other tools.
+        let status = tokio::time::timeout(Duration::from_secs(30), client.call("check_status", wait)).await;
+        let status = status.expect("the wait is shortened");
+        let hint = status["hint"].as_str().unwrap_or_default();
+        assert!(hint.contains("this client gives up after") && hint.contains("raise its timeout"), "{status}");
+        // Waits of the other tools are shortened too.
         let question = "#!fake\nannounce\nforever";
         let start = json!({"question": question, "config": "@rehearsal", "wait_s": 45, "fresh": true});
         let started = client.call("run_massgen", start).await;
@@ -99,44 +99,44 @@ async fn a_client_that_gave_up_a_wait_gets_shorter_ones_that_say_so() {
 }
 
 #[tokio::test]
-async fn a_kill_that_takes_longer_than_the_clients_patience_is_answered_and_goes_on() {
+async fn a_kill_longer_than_the_client_timeout_is_answered_and_continues() {
     let lab = Lab::fake();
-    let mut client = Impatient::of(&lab, false).await;
-    let deaf = client.call("run_massgen", fake("ignore\nannounce\nforever")).await["run_id"].clone();
-    let until = json!({"run_id": deaf, "wait_s": 1});
+    let mut client = ClientWithTimeout::new(&lab, false).await;
+    let slow = client.call("run_massgen", fake("ignore\nannounce\nforever")).await["run_id"].clone();
+    let until = json!({"run_id": slow, "wait_s": 1});
     while client.call("check_status", until.clone()).await["runs"][0]["state"] != "running" {}
-    client.give_up(GIVES_UP_AFTER, None).await;
-    let killed = client.call("kill_run", json!({"run_id": deaf, "grace_s": 60})).await;
+    client.time_out(CLIENT_TIMEOUT, None).await;
+    let killed = client.call("kill_run", json!({"run_id": slow, "grace_s": 60})).await;
     assert_eq!(killed["receipts"][0]["state"], "stopping", "{killed}");
     let hint = killed["hint"].as_str().unwrap_or_default();
     assert!(hint.contains("still under way") && hint.contains("gives up after"), "{killed}");
-    client.call("kill_run", json!({"run_id": deaf, "grace_s": 0})).await;
+    client.call("kill_run", json!({"run_id": slow, "grace_s": 0})).await;
     client.end(&lab).await;
 }
 
 #[tokio::test]
-async fn what_a_person_breaks_off_teaches_nothing() {
+async fn a_cancel_by_the_user_does_not_shorten_waits() {
     let lab = Lab::fake();
-    let mut client = Impatient::of(&lab, false).await;
-    client.give_up(Duration::from_millis(100), None).await;
-    client.give_up(GIVES_UP_AFTER, Some("AbortError: This operation was aborted")).await;
+    let mut client = ClientWithTimeout::new(&lab, false).await;
+    client.time_out(Duration::from_millis(100), None).await;
+    client.time_out(CLIENT_TIMEOUT, Some("AbortError: This operation was aborted")).await;
     let run = client.run.clone();
-    let seen = client.call("check_status", json!({"run_id": run, "wait_s": 3, "until": "all_done"})).await;
-    let hint = seen["hint"].as_str().unwrap_or_default();
-    assert!(hint.contains("after 3 s") && !hint.contains("gives up"), "{seen}");
+    let status = client.call("check_status", json!({"run_id": run, "wait_s": 3, "until": "all_done"})).await;
+    let hint = status["hint"].as_str().unwrap_or_default();
+    assert!(hint.contains("after 3 s") && !hint.contains("gives up"), "{status}");
     client.end(&lab).await;
 }
 
 #[tokio::test]
-async fn a_wait_beyond_the_maximum_is_cut_and_a_negative_one_refused() {
+async fn a_wait_above_the_maximum_is_shortened_and_a_negative_one_refused() {
     let lab = Lab::fake();
     let mut command = lab.command();
     command.args(["--max-wait-s", "1"]);
     let client = lab.client_of(command).await;
     let id = client.start(fake("announce\nforever")).await;
-    let seen = client.call("check_status", json!({"run_id": id, "wait_s": 45, "until": "all_done"})).await;
-    let hint = seen["hint"].as_str().unwrap_or_default();
-    assert!(hint.contains("cut to 1 s") && hint.contains("max_wait_s"), "{seen}");
+    let status = client.call("check_status", json!({"run_id": id, "wait_s": 45, "until": "all_done"})).await;
+    let hint = status["hint"].as_str().unwrap_or_default();
+    assert!(hint.contains("cut to 1 s") && hint.contains("max_wait_s"), "{status}");
     assert_eq!(client.refused("check_status", json!({"run_id": id, "wait_s": -1})).await, "out_of_range");
     client.call("kill_run", json!({"run_id": id, "grace_s": 0})).await;
     client.close().await;

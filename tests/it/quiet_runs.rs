@@ -1,5 +1,5 @@
-//! Evidence about trouble: what a quiet run seems to do, with what was looked at, of the stand-in's faults and of real MassGen;
-//! and nothing is ended for being quiet.
+//! Diagnosis of quiet runs: the apparent state and its evidence, for faults of the stand-in and for real MassGen. No run is ended
+//! because it is quiet.
 
 use std::net::TcpListener;
 
@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use crate::lab::{Client, Lab, fake};
 
-/// Waits until a run seems to do this; its full status.
-async fn seeming(client: &Client, id: &str, seems: &str) -> Value {
-    let is = |run: &Value| run["seems"].as_str().is_some_and(|told| told.starts_with(seems));
+/// Waits until `seems` of a run begins with this text; returns the full status.
+async fn wait_for_seems(client: &Client, id: &str, seems: &str) -> Value {
+    let is = |run: &Value| run["seems"].as_str().is_some_and(|state| state.starts_with(seems));
     client.until(id, is).await;
     let full = client.call("check_status", json!({"run_id": id, "detail": "full"})).await["runs"][0].take();
     assert!(full["state"] == "running" && is(&full), "{full}");
@@ -17,7 +17,7 @@ async fn seeming(client: &Client, id: &str, seems: &str) -> Value {
     full
 }
 
-async fn end_all(client: &Client, ids: &[String]) {
+async fn kill_all(client: &Client, ids: &[String]) {
     for id in ids {
         let receipt = client.call("kill_run", json!({"run_id": id, "grace_s": 0})).await;
         assert_eq!(receipt["receipts"][0]["state"], "killed", "{receipt}");
@@ -25,7 +25,7 @@ async fn end_all(client: &Client, ids: &[String]) {
 }
 
 #[tokio::test]
-async fn a_quiet_run_says_what_it_seems_to_do() {
+async fn a_quiet_run_reports_its_apparent_state() {
     let lab = Lab::fake();
     let hanging = TcpListener::bind("127.0.0.1:0").expect("port");
     let address = hanging.local_addr().expect("address");
@@ -45,28 +45,28 @@ async fn a_quiet_run_says_what_it_seems_to_do() {
     for script in &scripts {
         ids.push(client.start(fake(script)).await);
     }
-    let working = seeming(&client, &ids[0], "working").await;
+    let working = wait_for_seems(&client, &ids[0], "working").await;
     assert!(working["details"]["looked_at"]["cpu_percent"].as_u64() >= Some(20), "{working}");
-    let model = seeming(&client, &ids[1], "waiting for a model").await;
+    let model = wait_for_seems(&client, &ids[1], "waiting for a model").await;
     assert_eq!(model["details"]["looked_at"]["connections"], json!([address.to_string()]), "{model}");
     assert!(model.get("problem").is_none(), "a silent model is nothing unusual yet: {model}");
-    let tool = seeming(&client, &ids[2], "waiting in a tool").await;
-    let looked = &tool["details"]["looked_at"];
-    assert_eq!(looked["tools"], json!(["agent_a: mcp__command_line__execute_command"]), "{tool}");
-    assert_eq!((&looked["processes"], &looked["last_event"]), (&json!(2), &json!("tool_start")), "{tool}");
-    let runs = seeming(&client, &ids[3], "waiting for runs").await;
+    let tool = wait_for_seems(&client, &ids[2], "waiting in a tool").await;
+    let evidence = &tool["details"]["looked_at"];
+    assert_eq!(evidence["tools"], json!(["agent_a: mcp__command_line__execute_command"]), "{tool}");
+    assert_eq!((&evidence["processes"], &evidence["last_event"]), (&json!(2), &json!("tool_start")), "{tool}");
+    let runs = wait_for_seems(&client, &ids[3], "waiting for runs").await;
     assert_eq!(runs["details"]["looked_at"]["live_children"], 1, "{runs}");
-    let stopped = seeming(&client, &ids[4], "stopped").await;
+    let stopped = wait_for_seems(&client, &ids[4], "stopped").await;
     assert_eq!((&stopped["problem"]["code"], &stopped["problem"]["retry"]), (&json!("stopped"), &json!("now")));
-    let wedged = seeming(&client, &ids[5], "wedged").await;
+    let wedged = wait_for_seems(&client, &ids[5], "wedged").await;
     assert_eq!((&wedged["problem"]["code"], wedged["quiet_s"].as_u64() >= Some(60)), (&json!("wedged"), true));
-    end_all(&client, &ids).await;
+    kill_all(&client, &ids).await;
     client.close().await;
     lab.nobody_is_left().await;
 }
 
 #[tokio::test]
-async fn trouble_is_news_and_so_is_its_end() {
+async fn the_end_of_a_problem_wakes_waiters() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let gate = lab.project().join("gate");
@@ -74,12 +74,12 @@ async fn trouble_is_news_and_so_is_its_end() {
     let id = client.start(fake(&format!("announce\nuntil {}\n{status}\nforever", gate.display()))).await;
     client.until(&id, |run| run["problem"]["code"] == "wedged").await;
     let seq = lab.record(&id)["seq"].clone();
-    // More tokens alone would be no news.
+    // More tokens alone are not a change; the end of the problem is.
     std::fs::write(gate, "").expect("written");
     let well = client.until(&id, |run| run.get("problem").is_none()).await;
     assert_eq!((well.get("quiet_s"), &well["tokens"]), (None, &json!(10)), "{well}");
-    assert!(lab.record(&id)["seq"].as_u64() > seq.as_u64(), "who waits for a change is told");
-    end_all(&client, &[id]).await;
+    assert!(lab.record(&id)["seq"].as_u64() > seq.as_u64(), "a waiter is woken");
+    kill_all(&client, &[id]).await;
     client.close().await;
     lab.nobody_is_left().await;
 }
@@ -89,11 +89,11 @@ async fn real_massgen_waits_for_a_model_that_hangs() {
     let lab = Lab::real().await;
     let client = lab.client().await;
     let id = client.start(json!({"question": "q", "config": "@rehearsal/hang"})).await;
-    let model = seeming(&client, &id, "waiting for a model: agent_a (rehearsal/").await;
-    let looked = &model["details"]["looked_at"];
-    assert!(looked["connections"][0].as_str().is_some_and(|to| to.starts_with("127.0.0.1:")), "{model}");
-    assert!(looked["cpu_percent"].as_u64() < Some(20), "{model}");
-    end_all(&client, &[id]).await;
+    let model = wait_for_seems(&client, &id, "waiting for a model: agent_a (rehearsal/").await;
+    let evidence = &model["details"]["looked_at"];
+    assert!(evidence["connections"][0].as_str().is_some_and(|address| address.starts_with("127.0.0.1:")), "{model}");
+    assert!(evidence["cpu_percent"].as_u64() < Some(20), "{model}");
+    kill_all(&client, &[id]).await;
     client.close().await;
     lab.nobody_is_left().await;
 }

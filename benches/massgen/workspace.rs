@@ -1,5 +1,5 @@
-//! A world of its own for a measuring: a state folder, a project and a home, a model that is scripted and answers from this
-//! program, and nobody's keys. What is left in the end, whatever happened, is ended and removed.
+//! An isolated workspace for a measurement: a state folder, a project, a home folder, and a scripted model in this process, without any
+//! keys. Its processes and files are removed at the end, also after an error.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -13,14 +13,14 @@ use tempfile::TempDir;
 
 use crate::processes;
 
-/// The programs that are measured.
-pub(crate) struct Place {
+/// The programs to measure.
+pub(crate) struct Programs {
     pub(crate) server: PathBuf,
     pub(crate) massgen: PathBuf,
 }
 
-impl Place {
-    pub(crate) fn find() -> anyhow::Result<Place> {
+impl Programs {
+    pub(crate) fn find() -> anyhow::Result<Programs> {
         let named = std::env::var_os("MASSGEN_MCP_MASSGEN").map(PathBuf::from);
         let xdg = || std::env::var_os("XDG_STATE_HOME").map(|state| PathBuf::from(state).join("massgen-mcp"));
         let user = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state/massgen-mcp"));
@@ -30,10 +30,10 @@ impl Place {
         let (named, project) = (named.as_deref(), Some(Path::new(env!("CARGO_MANIFEST_DIR"))));
         let massgen = program::find(ProgramPlaces { named, project, own_venv: &own_venv, failed_imports: &seen })
             .context("`cargo run --release -- setup` installs MassGen")?;
-        Ok(Place { server: PathBuf::from(env!("CARGO_BIN_EXE_massgen-mcp")), massgen })
+        Ok(Programs { server: PathBuf::from(env!("CARGO_BIN_EXE_massgen-mcp")), massgen })
     }
 
-    /// The interpreter that MassGen's program names in its first line.
+    /// The interpreter in the first line of MassGen's program.
     pub(crate) fn python(&self) -> anyhow::Result<PathBuf> {
         let program = std::fs::read_to_string(&self.massgen)?;
         let line = program.lines().next().and_then(|line| line.strip_prefix("#!"));
@@ -41,20 +41,20 @@ impl Place {
     }
 }
 
-/// Where one way of running MassGen is measured.
-pub(crate) struct World<'a> {
+/// The workspace of one way to run MassGen.
+pub(crate) struct Workspace<'a> {
     root: TempDir,
-    place: &'a Place,
+    programs: &'a Programs,
     model: Rehearsal,
 }
 
-impl<'a> World<'a> {
-    pub(crate) async fn new(place: &'a Place) -> anyhow::Result<World<'a>> {
+impl<'a> Workspace<'a> {
+    pub(crate) async fn new(programs: &'a Programs) -> anyhow::Result<Workspace<'a>> {
         let root = tempfile::tempdir()?;
         for folder in ["state", "project", "home"] {
             std::fs::create_dir(root.path().join(folder))?;
         }
-        Ok(World { root, place, model: rehearsal::serve().await? })
+        Ok(Workspace { root, programs, model: rehearsal::serve().await? })
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -65,22 +65,22 @@ impl<'a> World<'a> {
         self.root.path().join("project")
     }
 
-    /// A config file whose agents play a rehearsal's parts, with more of MassGen's settings behind it.
-    pub(crate) fn config(&self, rehearsal: &str, more: &str) -> anyhow::Result<()> {
+    /// Writes a config with the agents of a rehearsal, followed by further settings of MassGen.
+    pub(crate) fn config(&self, rehearsal: &str, settings: &str) -> anyhow::Result<()> {
         let yaml = rehearsal::config_yaml(rehearsal, &self.model.base_url())?;
-        Ok(std::fs::write(self.project().join("team.yaml"), yaml + more)?)
+        Ok(std::fs::write(self.project().join("team.yaml"), yaml + settings)?)
     }
 
-    /// A program with this world around it.
+    /// A command with the environment of this workspace.
     pub(crate) fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
-        let own = self.place.massgen.parent().unwrap_or(Path::new("/"));
+        let own = self.programs.massgen.parent().unwrap_or(Path::new("/"));
         let path = std::env::var("PATH").unwrap_or_default();
         command.env_clear().env("HOME", self.root.path().join("home")).env("PATH", format!("{}:{path}", own.display()));
-        command.env("OPENAI_API_KEY", "rehearsal").env("MASSGEN", &self.place.massgen).env("LANG", "C.UTF-8");
-        // As the server has it for its runs: without it litellm asks the network for prices first.
+        command.env("OPENAI_API_KEY", "rehearsal").env("MASSGEN", &self.programs.massgen).env("LANG", "C.UTF-8");
+        // The server sets this for its runs too: without it litellm requests prices from the network.
         command.env("LITELLM_LOCAL_MODEL_COST_MAP", "True").env("PYTHONUNBUFFERED", "1");
-        // MassGen asks the network for prices too, run by run; a closed port says no at once, where a name may take seconds.
+        // Each run of MassGen requests prices too. A closed port refuses immediately; name resolution can take seconds.
         for proxy in ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"] {
             command.env(proxy, "http://127.0.0.1:9");
         }
@@ -89,27 +89,27 @@ impl<'a> World<'a> {
         command
     }
 
-    /// This server; a version that knows of no warm starts takes no notice of `warm`.
+    /// This server. A version without warm starts ignores `warm`.
     pub(crate) fn server(&self, warm: bool) -> Command {
-        let mut command = self.command(&self.place.server);
+        let mut command = self.command(&self.programs.server);
         command.arg("--home").arg(self.root.path().join("state")).arg("--project").arg(self.project());
-        command.arg("--massgen").arg(&self.place.massgen).args(["--max-runs", "100", "--starts-per-minute", "1000"]);
+        command.arg("--massgen").arg(&self.programs.massgen).args(["--max-runs", "100", "--starts-per-minute", "1000"]);
         command.env("MASSGEN_MCP_TRUSTED_CONFIGS", self.project()).env("MASSGEN_MCP_WARM", warm.to_string());
         command
     }
 
-    /// MassGen itself, as its guide for automation starts it.
+    /// MassGen itself, with the command line from its automation guide.
     pub(crate) fn massgen(&self, question: &str) -> Command {
-        let mut command = self.command(&self.place.massgen);
+        let mut command = self.command(&self.programs.massgen);
         command.args(["--automation", "--no-parse-at-references", "--config", "team.yaml", "--", question]);
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command
     }
 }
 
-impl Drop for World<'_> {
-    /// What failed must not leave its runs behind.
+impl Drop for Workspace<'_> {
+    /// Leaves no run behind, also after an error.
     fn drop(&mut self) {
-        processes::end_all_of(self.root.path());
+        processes::kill_all(self.root.path());
     }
 }

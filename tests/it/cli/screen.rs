@@ -1,4 +1,4 @@
-//! A program in a terminal of its own: what it draws, as a person would see it, and keys for it.
+//! A program in its own terminal: reads the screen and sends keys.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -11,16 +11,16 @@ use rustix::termios::{Winsize, tcsetwinsize};
 
 use crate::lab::{PATIENCE, wait_until};
 
-/// A terminal with a program in it.
+/// A terminal in which a program runs.
 pub(super) struct Screen {
     keys: File,
-    seen: Arc<Mutex<vt100::Parser>>,
+    terminal: Arc<Mutex<vt100::Parser>>,
     child: Mutex<Child>,
 }
 
 impl Screen {
-    /// Starts a command, but for its pipes, in a terminal of so many columns and lines.
-    pub(super) fn of(command: &Command, columns: u16, lines: u16) -> Screen {
+    /// Starts a command in a terminal of this size. Redirections of the command are ignored.
+    pub(super) fn start(command: &Command, columns: u16, lines: u16) -> Screen {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a terminal");
         grantpt(&master).expect("granted");
         unlockpt(&master).expect("unlocked");
@@ -28,7 +28,7 @@ impl Screen {
         let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
         let slave = File::from(rustix::fs::open(name, flags, Mode::empty()).expect("its other end"));
         tcsetwinsize(&slave, Winsize { ws_row: lines, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }).expect("its size");
-        // In a session of its own, so that its size is this terminal's and not that of whoever runs the tests.
+        // In its own session, so that the program sees the size of this terminal and not of the terminal that runs the tests.
         let mut inside = Command::new("setsid");
         inside.arg("--ctty").arg(command.get_program()).args(command.get_args());
         for (name, value) in command.get_envs() {
@@ -41,32 +41,32 @@ impl Screen {
         let end = || slave.try_clone().expect("another handle");
         let child = inside.stdin(end()).stdout(end()).stderr(end()).spawn().expect("starts");
         let keys = File::from(master);
-        let seen = Arc::new(Mutex::new(vt100::Parser::new(lines, columns, 0)));
-        let (mut drawn, screen) = (keys.try_clone().expect("another handle"), seen.clone());
+        let terminal = Arc::new(Mutex::new(vt100::Parser::new(lines, columns, 0)));
+        let (mut drawn, screen) = (keys.try_clone().expect("another handle"), terminal.clone());
         std::thread::spawn(move || {
             let mut buffer = [0; 4096];
-            // It ends with an error when nobody has the other end any more.
+            // The read fails as soon as no process has the other end open.
             while let Ok(read @ 1..) = drawn.read(&mut buffer) {
                 screen.lock().expect("whole").process(&buffer[..read]);
             }
         });
-        Screen { keys, seen, child: Mutex::new(child) }
+        Screen { keys, terminal, child: Mutex::new(child) }
     }
 
-    pub(super) fn types(&self, keys: &str) {
+    pub(super) fn type_keys(&self, keys: &str) {
         (&self.keys).write_all(keys.as_bytes()).expect("typed");
     }
 
-    /// Waits until all of these are to be seen at once.
-    pub(super) async fn shows(&self, texts: &[&str]) {
-        let seen = || self.seen.lock().expect("whole").screen().contents();
-        let begun = std::time::Instant::now();
+    /// Waits until the screen shows all of these texts at the same time.
+    pub(super) async fn wait_for(&self, texts: &[&str]) {
+        let contents = || self.terminal.lock().expect("whole").screen().contents();
+        let started = std::time::Instant::now();
         loop {
-            let now = seen();
+            let now = contents();
             if texts.iter().all(|text| now.contains(text)) {
                 return;
             }
-            assert!(begun.elapsed() < PATIENCE, "{texts:?} in\n{now}");
+            assert!(started.elapsed() < PATIENCE, "{texts:?} in\n{now}");
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     }
@@ -76,22 +76,22 @@ impl Screen {
         assert!(Command::new("kill").args([signal, &pid]).status().expect("kill").success());
     }
 
-    /// Waits for the program's end; the terminal must be as it was.
+    /// Waits for the end of the program. The terminal must be restored.
     pub(super) async fn ended(&self) -> Option<i32> {
         let has_ended = || self.child.lock().expect("whole").try_wait().expect("status").is_some();
         wait_until("the program ends", has_ended).await;
-        let is_back = || {
-            let seen = self.seen.lock().expect("whole");
-            !seen.screen().alternate_screen() && !seen.screen().hide_cursor()
+        let is_restored = || {
+            let terminal = self.terminal.lock().expect("whole");
+            !terminal.screen().alternate_screen() && !terminal.screen().hide_cursor()
         };
-        wait_until("the terminal is given back", is_back).await;
+        wait_until("the terminal is restored", is_restored).await;
         self.child.lock().expect("whole").wait().expect("status").code()
     }
 }
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        // Of a test that failed.
+        // A failed test leaves the program running.
         let mut child = self.child.lock().expect("whole");
         let _gone = child.kill().and_then(|()| child.wait());
     }

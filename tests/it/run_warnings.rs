@@ -1,5 +1,5 @@
-//! What a run lacked although it succeeded: tool servers that did not connect, agents that failed, changes that were not applied, Docker
-//! that was not used. Real MassGen, with the rehearsal's models.
+//! Warnings of successful runs: tool servers that did not connect, agents that failed, changes that were not applied, Docker that was
+//! not used. Real MassGen with the rehearsal models.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,14 +9,14 @@ use serde_json::{Value, json};
 
 use crate::lab::{Client, Lab, fake, wait_until};
 
-/// Where MassGen looks whether it runs in a container.
+/// The file by which MassGen detects that it runs in a container.
 const IN_CONTAINER: &str = "/.dockerenv";
 
-async fn full(client: &Client, id: &str) -> Value {
+async fn full_status(client: &Client, id: &str) -> Value {
     client.call("check_status", json!({"run_id": id, "detail": "full"})).await["runs"][0].take()
 }
 
-/// All codes of warnings in a full status.
+/// The codes of all warnings in a full status.
 fn codes(run: &Value) -> Vec<&str> {
     let all = run["details"]["warnings"].as_array().into_iter().flatten().map(|warning| &warning["code"]);
     let mut codes: Vec<&str> = all.chain([&run["warning"]["code"]]).filter_map(Value::as_str).collect();
@@ -26,7 +26,7 @@ fn codes(run: &Value) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_connect_and_an_agent_that_fails_are_told_although_the_run_succeeds() {
+async fn a_successful_run_reports_an_unconnected_server_and_a_failed_agent() {
     let lab = Lab::real().await;
     let served = rehearsal::serve().await.expect("served");
     let mode = if Path::new(IN_CONTAINER).exists() { "docker" } else { "local" };
@@ -60,7 +60,7 @@ orchestrator:
     let run = client.end(&id).await;
     assert_eq!((&run["state"], &run["warning"]["code"]), (&json!("succeeded"), &json!("agents_failed")), "{run}");
     assert!(run["warning"]["hint"].as_str().is_some_and(|hint| !hint.is_empty()), "{run}");
-    let run = full(&client, &id).await;
+    let run = full_status(&client, &id).await;
     let mut expected = vec!["agents_failed", "mcp_not_connected"];
     expected.extend((mode == "docker").then_some("docker_not_used"));
     expected.sort_unstable();
@@ -70,7 +70,7 @@ orchestrator:
     let message = failed["message"].as_str().expect("message");
     assert!(message.contains("agent_b") && message.contains("500"), "{failed}");
 
-    // It is on record, and people see it too.
+    // The warnings are on record, and the `status` command shows them.
     assert_eq!(lab.record(&id)["ending"]["warnings"].as_array().expect("recorded").len(), expected.len());
     let status = lab.command().into_std().args(["status", &id]).output().expect("ran");
     assert!(String::from_utf8_lossy(&status.stdout).contains("code: agents_failed"), "{status:?}");
@@ -78,8 +78,8 @@ orchestrator:
     lab.nobody_is_left().await;
 }
 
-/// Makes the project a repository with one commit.
-fn repository(lab: &Lab) {
+/// Makes the project a Git repository with one commit.
+fn create_repository(lab: &Lab) {
     lab.put("a.txt", "one\n");
     for arguments in [&["init", "-q"][..], &["add", "a.txt"], &["commit", "-qm", "first"]] {
         let mut git = Command::new("git");
@@ -98,9 +98,9 @@ fn branches(lab: &Lab) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_repository_is_as_it_was_but_for_the_changes_that_were_asked_for() {
+async fn a_repository_has_only_the_requested_changes() {
     let lab = Lab::real().await;
-    repository(&lab);
+    create_repository(&lab);
     // A branch of the user's own: MassGen deletes all branches below `massgen/` when it starts.
     git(&lab, &["branch", "massgen/mine"]);
     let exclude = lab.project().join(".git/info/exclude");
@@ -129,18 +129,18 @@ async fn a_repository_is_as_it_was_but_for_the_changes_that_were_asked_for() {
 }
 
 #[tokio::test]
-async fn changes_that_massgen_does_not_apply_to_the_project_are_told() {
+async fn changes_that_massgen_does_not_apply_are_reported() {
     let lab = Lab::real().await;
-    repository(&lab);
+    create_repository(&lab);
     let client = lab.client().await;
     let config = "@rehearsal/agents=1/command=echo%20two%20%3E.worktree%2Fctx_1%2Fb.txt";
     let overrides = json!({"orchestrator": {"coordination": {"write_mode": "auto"}}});
-    let asked = json!({"question": "q", "config": config, "context": "write", "overrides": overrides});
-    let id = client.start(asked).await;
+    let arguments = json!({"question": "q", "config": config, "context": "write", "overrides": overrides});
+    let id = client.start(arguments).await;
     let run = client.end(&id).await;
-    assert!(!lab.project().join("b.txt").exists(), "MassGen applied it, which is what this is about");
+    assert!(!lab.project().join("b.txt").exists(), "MassGen did not apply the change");
     assert_eq!((&run["state"], &run["warning"]["code"]), (&json!("succeeded"), &json!("changes_not_applied")), "{run}");
-    let run = full(&client, &id).await;
+    let run = full_status(&client, &id).await;
     let message = run["warning"]["message"].as_str().expect("message");
     assert!(message.contains(lab.project().file_name().and_then(|name| name.to_str()).expect("name")), "{run}");
     let kept = branches(&lab).into_iter().filter(|name| name.contains('/') || name.contains('_')).collect::<Vec<_>>();
@@ -151,7 +151,7 @@ async fn changes_that_massgen_does_not_apply_to_the_project_are_told() {
 }
 
 #[tokio::test]
-async fn a_run_that_lacks_nothing_has_no_warning_and_one_in_docker_that_ran_locally_has() {
+async fn a_complete_run_has_no_warning_and_a_docker_run_executed_locally_has_one() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let local = "log 20:53:57 | INFO     | [FilesystemManager] Already running inside Docker container - switching to local execution \
