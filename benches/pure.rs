@@ -79,6 +79,7 @@ fn view(criterion: &mut Criterion) {
         queue_position: None,
         pending_messages: 0,
         awaited_models: &models,
+        wording: |step| step.words(&[]),
     };
     let mut group = criterion.benchmark_group("view");
     for (name, detail) in [("brief", Detail::Brief), ("full", Detail::Full)] {

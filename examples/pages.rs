@@ -28,7 +28,10 @@ rather drop the slowest ten tests than add a runner, and we did not find a way t
 
 fn main() -> anyhow::Result<()> {
     let folder = PathBuf::from(std::env::args().nth(1).context("give a folder")?);
-    std::fs::write(folder.join("run.html"), run_page(&record()?, &timeline(), Some(ANSWER), None))?;
+    std::fs::write(
+        folder.join("run.html"),
+        run_page(&record()?, &timeline(), Some(ANSWER), None, massgen_mcp::server::agent_words),
+    )?;
     std::fs::write(folder.join("group.html"), group_page(&table()?, None))?;
     Ok(())
 }

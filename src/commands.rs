@@ -7,6 +7,7 @@ mod demo;
 mod doctor;
 mod kill;
 mod logs;
+mod next_steps;
 mod output;
 mod prune;
 mod report;

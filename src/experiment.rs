@@ -2,9 +2,9 @@
 //! Pure: nothing here reads a clock, a file or a process.
 
 pub mod forecast;
+mod next_action;
 mod plan;
-mod step;
 pub mod table;
 
+pub use next_action::{NextAction, ProgressCounts, RunGrid, next_action};
 pub use plan::{Arm, CloseReason, ExperimentPlan, ExperimentProgress, PlannedRun};
-pub use step::{NextStep, ProgressCounts, RunGrid, next_step};

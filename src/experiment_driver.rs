@@ -11,12 +11,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep_until};
 
-use crate::experiment::{CloseReason, ExperimentProgress, NextStep, PlannedRun, ProgressCounts, next_step};
+use crate::experiment::{CloseReason, ExperimentProgress, NextAction, PlannedRun, ProgressCounts, next_action};
 use crate::fleet::{Fleet, FleetError, StartError, start_request};
 use crate::ledger::{BudgetShare, LedgerError};
 use crate::massgen::text;
 use crate::registry::{Experiment, ExperimentFolder, Owner, OwnerLock, RegistryError, StateFolder, probe_owner};
-use crate::run::{Outcome, Problem, Retry, RunId, StopRequest};
+use crate::run::{Outcome, Problem, Retry, RunId, Step, StopRequest};
 use crate::secrets::Secrets;
 use crate::supervisor::READY;
 use crate::watch::{Subscription, Watcher};
@@ -128,11 +128,11 @@ impl ExperimentDriver {
             let counts = self.refresh_counts().await?;
             let stop_request = self.experiment.folder.stop_request();
             let counts = ProgressCounts { is_stop_requested: stop_request.is_some(), ..counts };
-            match next_step(counts, stop_request.as_ref().and_then(|stop_request| stop_request.reason.clone())) {
-                NextStep::Start => self.start_next().await?,
-                NextStep::Wait => self.wait_for_change().await,
-                NextStep::Close(reason) => return self.close(reason).await,
-                NextStep::CancelRemaining(reason) => {
+            match next_action(counts, stop_request.as_ref().and_then(|stop_request| stop_request.reason.clone())) {
+                NextAction::Start => self.start_next().await?,
+                NextAction::Wait => self.wait_for_change().await,
+                NextAction::Close(reason) => return self.close(reason).await,
+                NextAction::CancelRemaining(reason) => {
                     self.cancel_remaining(&reason, stop_request).await;
                     return self.close(reason).await;
                 }
@@ -310,6 +310,6 @@ fn start_problem(error: &FleetError) -> Problem {
     if let FleetError::Start(StartError::BrokenImport(problem)) = error {
         return (**problem).clone();
     }
-    let hint = "the other runs of the experiment are not touched by it; start it alone with run_massgen to see more";
+    let hint = Step::StartAlone;
     Problem { retry: Some(Retry::No), ..Problem::new("not_started", &text::error_chain(error), hint) }
 }

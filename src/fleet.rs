@@ -30,7 +30,7 @@ use tokio::task::JoinSet;
 use crate::ledger::{Ledger, LedgerError};
 use crate::massgen::text;
 use crate::registry::{RegistryError, RunFolder, StateFolder, probe_owner};
-use crate::run::{DailySummary, RunId, RunRecord, RunState, StopRequest};
+use crate::run::{DailySummary, RunId, RunRecord, RunState, StopRequest, Wording};
 use crate::secrets::Secrets;
 use crate::supervisor;
 use crate::watch::Watcher;
@@ -66,6 +66,8 @@ pub struct Fleet {
     secrets: Secrets,
     /// The run that this process is part of.
     parent: Option<RunId>,
+    /// The words for next steps in the texts that are read.
+    wording: Wording,
 }
 
 /// Which runs to read.
@@ -148,13 +150,26 @@ pub enum FleetError {
 impl Fleet {
     /// The fleet of a state folder, without secrets. `program` is this program.
     pub fn new(state: StateFolder, program: &Path) -> Fleet {
-        Fleet { state, program: program.to_owned(), watcher: Arc::default(), secrets: Secrets::default(), parent: None }
+        Fleet {
+            state,
+            program: program.to_owned(),
+            watcher: Arc::default(),
+            secrets: Secrets::default(),
+            parent: None,
+            wording: |step| step.words(&[]),
+        }
     }
 
     /// This fleet, with secrets to mask in everything it reads of runs.
     #[must_use]
     pub fn with_secrets(self, secrets: Secrets) -> Fleet {
         Fleet { secrets, ..self }
+    }
+
+    /// This fleet, with the words of its reader for next steps; without them, steps have only the words for every reader.
+    #[must_use]
+    pub fn with_wording(self, wording: Wording) -> Fleet {
+        Fleet { wording, ..self }
     }
 
     /// The secrets to mask.

@@ -1,5 +1,5 @@
 //! A refusal for an agent or a person: a stable code, one sentence, and the next step. This module knows neither
-//! protocol nor terminal: the server and the commands show the same text, each in its own format.
+//! protocol nor terminal: the server and the commands show it, each in its own words and format.
 
 use crate::fleet::results::{InvalidPart, ReadError};
 use crate::fleet::{
@@ -13,7 +13,7 @@ use crate::massgen::program::ProgramError;
 use crate::massgen::text::{self, error_chain};
 use crate::registry::RegistryError;
 use crate::rehearsal::{self, ScriptError};
-use crate::run::{InvalidRunId, Problem};
+use crate::run::{InvalidRunId, NextStep, Problem, Step, Wording};
 use crate::secrets::Secrets;
 
 /// Why a call or a command was refused.
@@ -21,29 +21,24 @@ use crate::secrets::Secrets;
 pub(crate) struct Refusal {
     code: &'static str,
     message: String,
-    hint: String,
+    next: NextStep,
 }
 
-/// Where to find configs.
-const CONFIG_HINT: &str = "A config is a path relative to the project, a name in ~/.config/massgen/agents, or @examples/NAME; \
-                     @rehearsal only practises: its answers are scripted";
 /// The longest message and the longest hint, in characters: a caller's input may have any length.
 const MAX_TEXT_CHARS: usize = 1_000;
-const FIND_RUN_HINT: &str = "call check_status without arguments to see the latest runs and their run_id";
 
 impl Refusal {
     /// The refusal if MassGen cannot be imported.
     pub(crate) fn broken_import(problem: Problem) -> Refusal {
-        Refusal::new(broken_import::CODE, problem.message, problem.hint)
+        Refusal::new(broken_import::CODE, problem.message, problem.next)
     }
 
-    pub(crate) fn new(code: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Refusal {
-        Refusal { code, message: message.into(), hint: hint.into() }
+    pub(crate) fn new(code: &'static str, message: impl Into<String>, next: impl Into<NextStep>) -> Refusal {
+        Refusal { code, message: message.into(), next: next.into() }
     }
 
     pub(crate) fn panicked() -> Refusal {
-        let hint = "runs are not touched by it; call check_status to see them, and tell the operator to look at the server's log";
-        Refusal::new("internal_error", "massgen-mcp met a fault of its own in this call", hint)
+        Refusal::new("internal_error", "massgen-mcp met a fault of its own in this call", Step::ReportFault)
     }
 
     /// The refusal of a number outside the allowed range.
@@ -63,8 +58,7 @@ impl Refusal {
 
     /// The refusal of a group without runs.
     pub(crate) fn unknown_group(group: &str) -> Refusal {
-        let hint = "call check_status without arguments to see the latest runs";
-        Refusal::new("unknown_group", format!("no run has the group `{group}`"), hint)
+        Refusal::new("unknown_group", format!("no run has the group `{group}`"), Step::ListRuns)
     }
 
     /// The refusal of a call that needs a project folder when there is none, or it no longer exists.
@@ -77,7 +71,7 @@ impl Refusal {
     /// Adds another refusal as the possible cause, with its hint.
     #[must_use]
     pub(crate) fn with_cause(self, cause: &Refusal) -> Refusal {
-        Refusal { message: format!("{}; {}", self.message, cause.message), hint: cause.hint.clone(), ..self }
+        Refusal { message: format!("{}; {}", self.message, cause.message), next: cause.next.clone(), ..self }
     }
 
     /// Adds the place, for one item of a list.
@@ -89,12 +83,12 @@ impl Refusal {
     /// Masks secrets in the text.
     pub(crate) fn masked(self, secrets: &Secrets) -> Refusal {
         let clean = |text: &str| text::truncate(&text::replace_harmful(&secrets.mask(text)), MAX_TEXT_CHARS);
-        Refusal { code: self.code, message: clean(&self.message), hint: clean(&self.hint) }
+        Refusal { code: self.code, message: clean(&self.message), next: self.next.map_detail(clean) }
     }
 
     /// The whole refusal in one line, for a list of problems.
-    pub(crate) fn to_single_line(&self) -> String {
-        format!("{}: {} ({})", self.code, self.message, self.hint)
+    pub(crate) fn to_single_line(&self, wording: Wording) -> String {
+        format!("{}: {} ({})", self.code, self.message, self.hint(wording))
     }
 
     /// The stable code.
@@ -102,9 +96,14 @@ impl Refusal {
         self.code
     }
 
+    /// What to do next, in the words of a reader.
+    pub(crate) fn hint(&self, wording: Wording) -> String {
+        wording(&self.next)
+    }
+
     /// What to do next.
-    pub(crate) fn hint(&self) -> &str {
-        &self.hint
+    pub(crate) fn next(&self) -> &NextStep {
+        &self.next
     }
 
     /// What is wrong, in one sentence.
@@ -119,20 +118,20 @@ impl Refusal {
 
     /// The whole refusal for a model: code and message in the first line, the hint in the second. It is not a JSON
     /// document, because some clients treat text that parses as JSON as structured content.
-    pub(crate) fn to_text(&self) -> String {
+    pub(crate) fn to_text(&self, wording: Wording) -> String {
         let message = self.message.split_whitespace().collect::<Vec<_>>().join(" ");
-        format!("{}: {}.\n{}", self.code, message.trim_end_matches('.'), self.hint)
+        format!("{}: {}.\n{}", self.code, message.trim_end_matches('.'), self.hint(wording))
     }
 
-    pub(crate) fn into_json(self) -> serde_json::Value {
-        serde_json::json!({"code": self.code, "message": self.message, "hint": self.hint})
+    pub(crate) fn to_json(&self, wording: Wording) -> serde_json::Value {
+        serde_json::json!({"code": self.code, "message": self.message, "hint": self.hint(wording)})
     }
 }
 
 impl From<InvalidRunId> for Refusal {
     fn from(error: InvalidRunId) -> Refusal {
         let message = format!("`{}` is not a run id; they look like mg-7f3k2q9d", text::single_line(&error.0, 80));
-        Refusal::new("bad_run_id", message, FIND_RUN_HINT)
+        Refusal::new("bad_run_id", message, Step::FindRun)
     }
 }
 
@@ -148,7 +147,7 @@ impl From<InvalidPart> for Refusal {
 impl From<RegistryError> for Refusal {
     fn from(error: RegistryError) -> Refusal {
         match &error {
-            RegistryError::Unknown(_) => Refusal::new("unknown_run", error_chain(&error), FIND_RUN_HINT),
+            RegistryError::Unknown(_) => Refusal::new("unknown_run", error_chain(&error), Step::FindRun),
             RegistryError::Io { .. } => {
                 let hint = "the state folder must be writable and have room: the operator makes it so, or names another with \
                             --home or MASSGEN_MCP_HOME; then call again";
@@ -158,11 +157,9 @@ impl From<RegistryError> for Refusal {
                 let hint = "a newer massgen-mcp wrote it; the operator has to update this one to change that run";
                 Refusal::new("newer_record", error_chain(&error), hint)
             }
-            RegistryError::Format { source, .. } => Refusal::new(
-                "unreadable_record",
-                damaged_file_message(&error, source),
-                "the record is damaged; other runs are not: see check_status without arguments",
-            ),
+            RegistryError::Format { source, .. } => {
+                Refusal::new("unreadable_record", damaged_file_message(&error, source), Step::ListOtherRuns)
+            }
         }
     }
 }
@@ -172,11 +169,7 @@ impl From<FleetError> for Refusal {
         match error {
             FleetError::Registry(error) => error.into(),
             FleetError::Launch(error @ (LaunchError::NotStarted { .. } | LaunchError::ExitedEarly { .. })) => {
-                Refusal::new(
-                    "start_failed",
-                    error_chain(&error),
-                    "nothing was spent; call run_massgen again, and tell the operator if it repeats",
-                )
+                Refusal::new("start_failed", error_chain(&error), Step::RetryStart)
             }
             FleetError::Start(error) => error.into(),
             FleetError::Steer(error) => error.into(),
@@ -212,150 +205,111 @@ impl From<StartError> for Refusal {
 impl From<SteerError> for Refusal {
     fn from(error: SteerError) -> Refusal {
         let message = error_chain(&error);
-        let (code, hint) = match error {
+        let (code, next): (_, NextStep) = match error {
             SteerError::ContainsSecret(variable) => return Refusal::contains_secret("message".to_owned(), &variable),
-            SteerError::RunEnded(_) => (
-                "run_over",
-                "nobody reads it any more: see read_result; to say something to its agents all the same, call run_massgen with \
-                 continue_run set to this run and the message as its question",
-            ),
-            SteerError::NeverDelivered(_) => (
-                "never_delivered",
-                "its agents never saw it: see read_result; to say it all the same, call run_massgen with continue_run set to this \
-                 run and the message as its question",
-            ),
-            SteerError::NoTools { .. } => (
-                "agents_without_tools",
-                "nothing was sent: kill_run it and start again with the instruction in the question; or wait for its end, then \
-                 call run_massgen with continue_run set to this run and the instruction as its question",
-            ),
+            SteerError::RunEnded(_) => ("run_over", Step::ContinueEndedRun.into()),
+            SteerError::NeverDelivered(_) => ("never_delivered", Step::ContinueWithMessage.into()),
+            SteerError::NoTools { .. } => ("agents_without_tools", Step::RestartWithInstruction.into()),
             SteerError::InvalidMessage(_) => {
-                ("message_invalid", "say in a few sentences what the agents are to know or to do")
+                ("message_invalid", "say in a few sentences what the agents are to know or to do".into())
             }
             SteerError::UnknownAgent { near: Some(near), .. } => {
                 let hint = format!("did you mean {near}? call again with that, or leave `agents` out to reach all");
                 return Refusal::new("unknown_agent", message, hint);
             }
-            SteerError::UnknownAgent { near: None, .. } => (
-                "unknown_agent",
-                "name agents as check_status does, or leave `agents` out to reach all; a run that has just begun may not have \
-                 named them yet",
-            ),
-            SteerError::TooManyPending(_) => (
-                "too_many_messages",
-                "its agents take none up, perhaps because they call no tools: wait for the end with check_status, or kill_run it",
-            ),
+            SteerError::UnknownAgent { near: None, .. } => ("unknown_agent", Step::NameAgents.into()),
+            SteerError::TooManyPending(_) => ("too_many_messages", Step::WaitOrStop.into()),
         };
-        Refusal::new(code, message, hint)
+        Refusal::new(code, message, next)
     }
 }
 
 impl From<ContinueError> for Refusal {
     fn from(error: ContinueError) -> Refusal {
         let message = error_chain(&error);
-        let (code, hint) = match error {
-            ContinueError::NotEnded(_) => (
-                "run_not_over",
-                "wait for its end with check_status (wait_s, until any_done), then call again; steer_run reaches it now, and `from_run` \
-                 builds on its best answer so far",
-            ),
-            ContinueError::NoAnswer(_) => {
-                ("nothing_to_continue", "call run_massgen without continue_run, with the whole question")
+        let (code, next): (_, NextStep) = match error {
+            ContinueError::NotEnded(_) => ("run_not_over", Step::WaitForEnd.into()),
+            ContinueError::NoAnswer(_) => ("nothing_to_continue", Step::AskWholeQuestion.into()),
+            ContinueError::TooLong(_) | ContinueError::Session { .. } => {
+                ("cannot_continue", Step::BuildOnAnswer.into())
             }
-            ContinueError::TooLong(_) | ContinueError::Session { .. } => (
-                "cannot_continue",
-                "call run_massgen with `from_run` set to this run in place of continue_run: its answer is material for other agents, \
-                 and a conversation of their own begins",
-            ),
         };
-        Refusal::new(code, message, hint)
+        Refusal::new(code, message, next)
     }
 }
 
 impl From<ExperimentError> for Refusal {
     fn from(error: ExperimentError) -> Refusal {
         let message = error_chain(&error);
-        let (code, hint) = match error {
+        let (code, next): (_, NextStep) = match error {
             ExperimentError::GroupTaken(_) => (
                 "group_taken",
-                "nothing was started: no runs can be added to those of another call; choose a new group, or leave it out and get one; \
-                 check_status with the group shows the runs that it has",
+                Step::ChooseGroup.into(),
             ),
             ExperimentError::GroupIsExperiment(_) => (
                 "group_taken",
-                "nothing was started: no run can be added to it; choose a new group for this run, or leave it out; check_status \
-                 with the group shows the runs that it has",
+                Step::ChooseGroupForRun.into(),
             ),
             ExperimentError::RunIsPlanned { .. } => (
                 "not_started",
-                "wait for its turn with check_status; kill_run with the group stops the whole experiment",
+                Step::WaitForPlannedRun.into(),
             ),
             ExperimentError::KeyReused(_) => (
                 "request_key_taken",
-                "nothing was started: repeat the first request exactly to get what it began, or choose another request_key",
+                "nothing was started: repeat the first request exactly to get what it began, or choose another request_key".into(),
             ),
         };
-        Refusal::new(code, message, hint)
+        Refusal::new(code, message, next)
     }
 }
 
 impl From<BasisError> for Refusal {
     fn from(error: BasisError) -> Refusal {
         let message = error_chain(&error);
-        let (code, hint) = match error {
-            BasisError::NoAnswer(_) => (
-                "nothing_to_build_on",
-                "of a live run wait with check_status until an agent has answered; else call run_massgen without `from_run`",
-            ),
-            BasisError::Unknown { .. } => (
-                "unknown_answer",
-                "name one of these, or leave `answer` out for the best; read_result part answers shows them",
-            ),
-            BasisError::Copy { .. } => (
-                "cannot_build_on",
-                "call run_massgen without `from_run`, and say in the question what matters of the answer (read_result has it); \
-                 continue_run goes on with a whole conversation that has ended",
-            ),
+        let (code, next): (_, NextStep) = match error {
+            BasisError::NoAnswer(_) => ("nothing_to_build_on", Step::WaitToBuildOn.into()),
+            BasisError::Unknown { .. } => ("unknown_answer", Step::NameAnswer.into()),
+            BasisError::Copy { .. } => ("cannot_build_on", Step::QuoteAnswer.into()),
         };
-        Refusal::new(code, message, hint)
+        Refusal::new(code, message, next)
     }
 }
 
 impl From<LedgerError> for Refusal {
     fn from(error: LedgerError) -> Refusal {
         let message = error_chain(&error);
-        let (code, hint) = match error {
+        let (code, next): (_, NextStep) = match error {
             LedgerError::Registry(error) => return error.into(),
             LedgerError::KeyReused(_) => (
                 "request_key_taken",
-                "repeat the first request exactly to get its run, or choose another request_key for this one",
+                "repeat the first request exactly to get its run, or choose another request_key for this one".into(),
             ),
             LedgerError::TooManyStarts { .. } => {
-                ("too_many_starts", "wait that long before the next start; check_status with wait_s is a good way to")
+                ("too_many_starts", Step::WaitBeforeStart.into())
             }
             LedgerError::QueueFull(_) => {
-                ("queue_full", "wait with check_status until some runs have ended, or stop some with kill_run")
+                ("queue_full", Step::WaitForQueue.into())
             }
             LedgerError::TreeFull(0) => {
-                ("tree_full", "this is final: runs may not start others here. Answer by yourself with what you have")
+                ("tree_full", "this is final: runs may not start others here. Answer by yourself with what you have".into())
             }
-            LedgerError::NewerVersion { .. } => ("newer_record", "the operator has to update this massgen-mcp"),
+            LedgerError::NewerVersion { .. } => ("newer_record", "the operator has to update this massgen-mcp".into()),
             LedgerError::TreeFull(_) => {
-                ("tree_full", "wait with check_status until one of your runs has ended, then start this one")
+                ("tree_full", Step::WaitForOwnRun.into())
             }
             LedgerError::ParentStopping(_) => {
-                ("parent_ending", "this is final: the run that you are part of is being stopped. Give your answer now")
+                ("parent_ending", "this is final: the run that you are part of is being stopped. Give your answer now".into())
             }
             LedgerError::AboveRunCap { .. } => {
-                ("budget_not_allowed", "ask for no more than that, or for nothing; only the operator can raise it")
+                ("budget_not_allowed", "ask for no more than that, or for nothing; only the operator can raise it".into())
             }
             LedgerError::InsufficientBudget { .. } => (
                 "budget_exhausted",
                 "ask for no more than what is left; what live runs do not spend comes back when they end. If nothing is left, \
-                 do not try again: work with what you have",
+                 do not try again: work with what you have".into(),
             ),
         };
-        Refusal::new(code, message, hint)
+        Refusal::new(code, message, next)
     }
 }
 
@@ -414,15 +368,12 @@ impl From<ConfigError> for Refusal {
         let message = error_chain(&error);
         match error {
             ConfigError::Missing { similar, .. } if !similar.is_empty() => {
-                let hint = format!("did you mean {}? list_configs finds others. {CONFIG_HINT}", similar.join(", "));
-                Refusal::new("config_missing", message, hint)
+                let similar = format!("did you mean {}? ", similar.join(", "));
+                Refusal::new("config_missing", message, Step::FindConfig.with(similar))
             }
-            ConfigError::Missing { .. } => {
-                Refusal::new("config_missing", message, format!("find one with list_configs. {CONFIG_HINT}"))
-            }
+            ConfigError::Missing { .. } => Refusal::new("config_missing", message, Step::FindConfig),
             ConfigError::NoDefault { .. } => {
-                let hint = format!("give `massgen_config`; list_configs finds some. {CONFIG_HINT}");
-                Refusal::new("config_missing", message, hint)
+                Refusal::new("config_missing", message, Step::FindConfig.with("give `massgen_config`; "))
             }
             ConfigError::NotAConfig { .. } => {
                 Refusal::new("config_unsuitable", message, "give a MassGen config: a YAML or JSON file")

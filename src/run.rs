@@ -5,6 +5,7 @@ mod convergence;
 mod digest;
 mod id;
 mod limits;
+mod next_step;
 mod quiet;
 mod state;
 
@@ -19,6 +20,7 @@ pub use limits::{
     Allowance, AnswerBasis, Cap, Continuation, DailySummary, GlobalLimits, Lineage, ModelPrice, Origin, Spend,
     Unpriced, Usd,
 };
+pub use next_step::{NextStep, Step, Wording};
 pub use quiet::{ActivityEvidence, InferredActivity, QuietPeriod};
 pub use state::{
     AnswerSource, AnswerSummary, Ending, Exit, Force, Leader, Outcome, Problem, ProcessIdentity, Retry, RunState,

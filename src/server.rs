@@ -11,6 +11,7 @@ mod context;
 mod dry_run;
 mod experiments;
 mod hints;
+mod next_steps;
 mod orphan;
 mod overview;
 mod params;
@@ -47,6 +48,7 @@ use tokio_util::sync::CancellationToken;
 use self::caller::Caller;
 use self::client::Client;
 use self::context::ServerContext;
+pub use self::next_steps::agent_words;
 use self::progress::ProgressTarget;
 use self::protocol::ProtocolService;
 use self::resources::ResourceUri;
@@ -362,7 +364,7 @@ fn protocol_error(refusal: Refusal) -> ErrorData {
         "too_many_subscriptions" => ErrorData::invalid_request,
         _ => ErrorData::internal_error,
     };
-    error(format!("{}: {}", refusal.message(), refusal.hint()).into(), Some(refusal.into_json()))
+    error(format!("{}: {}", refusal.message(), refusal.hint(agent_words)).into(), Some(refusal.to_json(agent_words)))
 }
 
 /// Adds the URI to a resource error, as the specification requires.
@@ -391,7 +393,7 @@ async fn run_tool_call(
 /// A refusal is text only. Some clients validate structured content against the output schema even for an error, and
 /// show their model the schema complaint instead.
 fn refusal_result(refusal: Refusal) -> CallToolResult {
-    CallToolResult::error(vec![ContentBlock::text(refusal.to_text())])
+    CallToolResult::error(vec![ContentBlock::text(refusal.to_text(agent_words))])
 }
 
 #[cfg(test)]

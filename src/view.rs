@@ -19,8 +19,8 @@ use crate::massgen::outcome::exit_label;
 use crate::massgen::{text, warnings};
 use crate::run::{
     AgentDigest, AgentState, AnswerBasis, AnswerSummary, Cap, ChangedFiles, Continuation, Ending, Force,
-    InferredActivity, Moment, Outcome, Problem, QuietPeriod, Retry, RunId, RunRecord, RunState, StopCause, Usd,
-    Warning,
+    InferredActivity, Moment, NextStep, Outcome, Problem, QuietPeriod, Retry, RunId, RunRecord, RunState, Step,
+    StopCause, Usd, Warning, Wording,
 };
 
 pub use configs::{ConfigView, config_view};
@@ -371,7 +371,7 @@ impl JsonSchema for RunMassgenOutput {
                 "state": {"type": "string"},
                 "config": {"type": "string", "description": "The config that was taken."},
                 "applied": {"type": "array", "items": {"type": "string"}, "description": "Keys that overrides change."},
-                "cursor": {"type": "string", "description": "For check_status."},
+                "cursor": {"type": "string", "description": "For since."},
                 "reused": {"type": "boolean", "description": "The same request had started this run before."},
                 "warnings": {
                     "type": "array",
@@ -408,6 +408,8 @@ pub struct RunExtras<'a> {
     pub pending_messages: usize,
     /// The model of each agent; only while the run waits for a model.
     pub awaited_models: &'a BTreeMap<String, String>,
+    /// The words for next steps.
+    pub wording: Wording,
 }
 
 /// Builds the view of a run at a given time.
@@ -452,9 +454,10 @@ pub fn run_view(record: &RunRecord, extras: &RunExtras<'_>, detail: Detail, now:
         reason: stop_reason(&record.state),
         quiet_s: quiet.map(|quiet| quiet.duration(now).as_secs()),
         seems: quiet.map(|quiet| inferred_activity_text(quiet, waiting.as_deref(), now)),
-        problem: run_problem(record, quiet, waiting.as_deref(), now).map(problem_view),
+        problem: run_problem(record, quiet, waiting.as_deref(), now)
+            .map(|problem| problem_view(problem, extras.wording)),
         changed: record.changed_files.as_ref().map(|changed| changed_file_names(changed, detail)),
-        warning: ending.and_then(|ending| top_warning(&ending.warnings, detail)),
+        warning: ending.and_then(|ending| top_warning(&ending.warnings, detail, extras.wording)),
         cursor: None,
         hint: None,
         reused: None,
@@ -541,7 +544,7 @@ pub fn ended_receipt(record: &RunRecord) -> ReceiptView {
 
 fn readable_parts(ending: Option<&Ending>) -> String {
     match ending {
-        None => "the stop is still under way; call kill_run or check_status again".to_owned(),
+        None => "the stop is still under way; look again".to_owned(),
         Some(ending) => match &ending.answer {
             Some(answer) if ending.outcome == Outcome::Succeeded => {
                 format!("the final answer, {} characters", answer.chars)
@@ -639,7 +642,7 @@ fn over_budget_problem(record: &RunRecord) -> Problem {
         return problem_with_retry(
             "cost_unknown",
             "it was stopped because MassGen has no price for a model of it, and this server allows none without",
-            "use a config whose models have prices; only the person who configured this server can allow others (unknown_cost)",
+            Step::UseOtherModels,
             Retry::No,
         );
     }
@@ -654,11 +657,9 @@ fn over_budget_problem(record: &RunRecord) -> Problem {
             (format!("{} of {cap_tokens} tokens (over by {excess})", spent.tokens), "max_tokens")
         }
     };
-    let convergence_hint = convergence_problem(record).map(|problem| hint_after_end(&problem.hint));
-    let larger_limit_hint =
-        || format!("read_result has the best answer so far; for more, run it with a larger {limit}");
-    let hint = convergence_hint.unwrap_or_else(larger_limit_hint);
-    problem_with_retry("budget_spent", &format!("stopped at its budget: {message}"), &hint, Retry::No)
+    let convergence_step = convergence_problem(record).map(|problem| step_after_end(&problem.next));
+    let next = convergence_step.unwrap_or_else(|| Step::RaiseLimit.with(limit));
+    problem_with_retry("budget_spent", &format!("stopped at its budget: {message}"), next, Retry::No)
 }
 
 /// Whether MassGen is working; only then can it be quiet.
@@ -729,9 +730,10 @@ fn convergence_problem(record: &RunRecord) -> Option<Problem> {
     record.digest.as_ref().and_then(|digest| digest.convergence_problem())
 }
 
-/// The hint for a problem of a live run, adapted to a run that has ended.
-fn hint_after_end(hint: &str) -> String {
-    hint.replacen("kill_run, then run_massgen again", "run it again", 1)
+/// The step for a problem of a live run, once the run has ended.
+fn step_after_end(next: &NextStep) -> NextStep {
+    let is_limit = next.step() == Step::StopAndLimitAnswers;
+    if is_limit { Step::LimitAnswers.with(next.detail()) } else { next.clone() }
 }
 
 /// More time would not help if the agents keep submitting new answers.
@@ -739,7 +741,7 @@ fn timeout_problem(record: &RunRecord, timeout: Problem) -> Problem {
     match convergence_problem(record) {
         Some(problem) => Problem {
             message: format!("{}: {}", timeout.message, problem.message),
-            hint: hint_after_end(&problem.hint),
+            next: step_after_end(&problem.next),
             ..problem
         },
         None => timeout,
@@ -747,21 +749,25 @@ fn timeout_problem(record: &RunRecord, timeout: Problem) -> Problem {
 }
 
 /// Converts a problem to its view.
-pub fn problem_view(problem: Problem) -> ProblemView {
+pub fn problem_view(problem: Problem, wording: Wording) -> ProblemView {
     let provider = problem.provider.map(|provider| truncate_words(&provider, MAX_PROVIDER_BYTES));
     let retry = problem.retry.map(retry_label);
-    ProblemView { code: problem.code, message: problem.message, hint: problem.hint, retry, provider }
+    ProblemView { code: problem.code, message: problem.message, hint: wording(&problem.next), retry, provider }
 }
 
 /// Converts a warning to its view, with bounded length whatever a config or log contains.
-pub fn warning_view(warning: &Warning) -> WarningView {
+pub fn warning_view(warning: &Warning, wording: Wording) -> WarningView {
     let bounded = |text: &str| text::truncate_sentence(text, MAX_WARNING_CHARS);
-    WarningView { code: warning.code.clone(), message: bounded(&warning.message), hint: bounded(&warning.hint) }
+    WarningView {
+        code: warning.code.clone(),
+        message: bounded(&warning.message),
+        hint: bounded(&wording(&warning.next)),
+    }
 }
 
 /// The most important warning. If others are not shown, its hint says so.
-fn top_warning(warnings: &[Warning], detail: Detail) -> Option<WarningView> {
-    let mut first = warnings::by_weight(warnings).first().map(|first| warning_view(first))?;
+fn top_warning(warnings: &[Warning], detail: Detail, wording: Wording) -> Option<WarningView> {
+    let mut first = warnings::by_weight(warnings).first().map(|first| warning_view(first, wording))?;
     match (warnings.len() - 1, detail) {
         (0, _) | (_, Detail::Full) => {}
         (more, Detail::Brief) => first.hint = format!("{}; {more} more: detail full", first.hint),
@@ -785,33 +791,34 @@ fn ending_problem(record: &RunRecord, ending: &Ending) -> Option<Problem> {
         Outcome::Lost => problem_with_retry(
             "supervisor_died",
             "the run's supervisor was killed; its end was not seen",
-            "read_result gives the best answer so far; start it again with run_massgen",
+            Step::RestartAfterLoss,
             Retry::Now,
         ),
         Outcome::TimedOut { problem: Some(problem), .. } => problem.as_ref().clone(),
         Outcome::TimedOut { ours: true, problem: None } => {
-            let hint = "read_result gives the best answer so far, if any; for more time start it again with a larger timeout_s";
+            let next = Step::RaiseTimeout;
             timeout_problem(
                 record,
-                problem_with_retry("timeout_s_reached", "it was stopped at its timeout_s", hint, Retry::No),
+                problem_with_retry("timeout_s_reached", "it was stopped at its timeout_s", next, Retry::No),
             )
         }
         Outcome::TimedOut { ours: false, problem: None } => {
-            let hint =
-                "read_result gives what it presented, if anything; raise timeout_s, or timeout_settings in the config";
+            let next = Step::RaiseMassgenTimeout;
             timeout_problem(
                 record,
-                problem_with_retry("massgen_timeout", "MassGen's own timeout ended it", hint, Retry::No),
+                problem_with_retry("massgen_timeout", "MassGen's own timeout ended it", next, Retry::No),
             )
         }
         Outcome::OverBudget => over_budget_problem(record),
         Outcome::Succeeded | Outcome::Failed(_) | Outcome::Killed { .. } => ending.outcome.problem()?.clone(),
     };
-    Some(problem)
+    // The caller may have caused what MassGen reports about the config.
+    let is_callers = problem.next.step() == Step::AskConfigAuthor && record.spec.overrides.is_some();
+    Some(if is_callers { Problem { next: Step::CorrectOverrides.into(), ..problem } } else { problem })
 }
 
-fn problem_with_retry(code: &str, message: &str, hint: &str, retry: Retry) -> Problem {
-    Problem { retry: Some(retry), ..Problem::new(code, message, hint) }
+fn problem_with_retry(code: &str, message: &str, next: impl Into<NextStep>, retry: Retry) -> Problem {
+    Problem { retry: Some(retry), ..Problem::new(code, message, next) }
 }
 
 fn details(record: &RunRecord, extras: &RunExtras<'_>) -> Details {
@@ -851,7 +858,12 @@ fn details(record: &RunRecord, extras: &RunExtras<'_>) -> Details {
         import_s: record.import_wait.map(|time| time.as_secs()),
         cold_because: record.cold_start_reason.clone(),
         agents: agents.collect(),
-        warnings: warnings.filter(|all| all.len() > 1).into_iter().flatten().map(warning_view).collect(),
+        warnings: warnings
+            .filter(|all| all.len() > 1)
+            .into_iter()
+            .flatten()
+            .map(|warning| warning_view(warning, extras.wording))
+            .collect(),
         looked_at: None,
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::next_steps::person_words;
 use crate::fleet::Fleet;
 use crate::massgen::program::{self, ProgramError, ProgramPlaces};
 use crate::massgen::{setup, text};
@@ -16,7 +17,7 @@ pub(super) fn open_fleet(settings: &Settings, program: &Path) -> Result<Fleet, R
         let hint = "correct env_file in the settings (`massgen-mcp settings` shows it), or leave it out";
         Refusal::new("env_file", text::error_chain(&error), hint)
     })?;
-    Ok(Fleet::new(StateFolder::open(&settings.state_folder)?, program).with_secrets(secrets))
+    Ok(Fleet::new(StateFolder::open(&settings.state_folder)?, program).with_secrets(secrets).with_wording(person_words))
 }
 
 /// The MassGen that a run would use.

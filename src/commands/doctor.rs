@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 
 use super::context::open_fleet;
+use super::next_steps::person_words;
 use super::output::{print_json, print_sanitized, print_to_stderr};
 use crate::refusal::Refusal;
 use crate::secrets::Secrets;
@@ -74,7 +75,7 @@ impl CheckResult {
     }
 
     fn from_refusal(name: &'static str, refusal: &Refusal) -> CheckResult {
-        CheckResult::problem(name, format!("{} ({})", refusal.message(), refusal.code()), refusal.hint())
+        CheckResult::problem(name, format!("{} ({})", refusal.message(), refusal.code()), refusal.hint(person_words))
     }
 
     fn as_json(&self) -> Value {

@@ -5,6 +5,7 @@ use std::io::Write;
 
 use serde_json::Value;
 
+use super::next_steps::person_words;
 use crate::massgen::text;
 use crate::refusal::Refusal;
 use crate::secrets::Secrets;
@@ -44,24 +45,13 @@ pub(super) fn print_failure(error: &dyn std::error::Error, hint: &str) {
 
 /// Prints a refusal on standard error, as one line of JSON or as text.
 pub(super) fn print_error(refusal: Refusal, as_json: bool) {
-    let refusal = with_command_hints(refusal).masked(&Secrets::from_environment(None).unwrap_or_default());
-    let (code, message, hint) = (refusal.code(), refusal.message().to_owned(), refusal.hint().to_owned());
+    let refusal = refusal.masked(&Secrets::from_environment(None).unwrap_or_default());
+    let (code, message, hint) = (refusal.code(), refusal.message().to_owned(), refusal.hint(person_words));
     if as_json {
-        print_to_stderr(refusal.into_json());
+        print_to_stderr(refusal.to_json(person_words));
     } else {
         print_to_stderr(format_args!("massgen-mcp: {message} ({code})\nhint: {hint}"));
     }
-}
-
-/// Replaces hints that name tools by hints that name commands.
-fn with_command_hints(refusal: Refusal) -> Refusal {
-    let hint = match (refusal.code(), refusal.hint()) {
-        ("bad_run_id" | "unknown_run" | "unknown_group", _) => "`massgen-mcp runs` lists the latest runs",
-        ("unreadable_record", _) => "the record is damaged; other runs are not: see `massgen-mcp runs`",
-        ("nothing_to_read", hint) if hint.contains("check_status") => "wait with `massgen-mcp wait`, then read again",
-        (_, _) => return refusal,
-    };
-    Refusal::new(refusal.code(), refusal.message().to_owned(), hint)
 }
 
 #[cfg(test)]
@@ -70,22 +60,10 @@ mod tests {
     use crate::run::RunId;
 
     #[test]
-    fn hints_for_people_name_commands_and_keep_code_and_message() {
-        for refusal in [
-            Refusal::from("nope".parse::<RunId>().expect_err("none")),
-            Refusal::unknown_group("g"),
-            Refusal::new("nothing_to_read", "no agent has answered yet", "wait with check_status and wait_s"),
-        ] {
-            let (code, message) = (refusal.code(), refusal.message().to_owned());
-            let replaced = with_command_hints(refusal);
-            assert_eq!((replaced.code(), replaced.message()), (code, message.as_str()));
-            assert!(
-                replaced.hint().contains("`massgen-mcp ") && !replaced.hint().contains("check_status"),
-                "{}",
-                replaced.hint()
-            );
+    fn hints_for_people_name_commands() {
+        for refusal in [Refusal::from("nope".parse::<RunId>().expect_err("none")), Refusal::unknown_group("g")] {
+            let hint = refusal.hint(person_words);
+            assert!(hint.contains("`massgen-mcp ") && !hint.contains("check_status"), "{hint}");
         }
-        let other = Refusal::new("state_folder", "m", "h");
-        assert_eq!(with_command_hints(other.clone()), other);
     }
 }

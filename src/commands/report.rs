@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use super::next_steps::person_words;
 use super::output::{EXIT_CODES, print_sanitized};
 use crate::fleet::Fleet;
 use crate::fleet::results::ResultPart;
@@ -55,7 +56,7 @@ pub(super) async fn write_run_page(
     let answer = fleet.read_page(id, ResultPart::Answer, 0, page::MAX_ANSWER_CHARS as u64 + 1).await;
     let answer = answer.ok().map(|(_, page)| page.page.text);
     let refresh = refresh.filter(|_| record.state.ending().is_none());
-    let html = page::run_page(&record, &timeline, answer.as_deref(), refresh);
+    let html = page::run_page(&record, &timeline, answer.as_deref(), refresh, person_words);
     let path = out.map_or_else(|| fleet.state().run_folder(id).path().join("report.html"), Path::to_owned);
     let path = write_page(path, fleet.secrets().mask(&html).into_owned()).await?;
     Ok((record, path))

@@ -1,5 +1,6 @@
 //! A run for a terminal: its view, its summary in one line, and the exit code of its outcome.
 
+use super::next_steps::person_words;
 use crate::clock;
 use crate::fleet::Fleet;
 use crate::run::{Outcome, RunRecord, RunState};
@@ -19,6 +20,7 @@ pub(super) fn view_of(fleet: &Fleet, record: &RunRecord, detail: Detail) -> RunV
         queue_position: queue,
         pending_messages: messages,
         awaited_models: models,
+        wording: person_words,
     };
     view::run_view(record, &context, detail, &clock::now()).with_group(record)
 }

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use self::pages::OpenPages;
 use self::state::{KeyPress, RunRow, ScreenState, UiAction};
+use super::next_steps::person_words;
 use super::selection::found_records;
 use super::summary::{summary_line, view_of};
 use super::{kill, runs};
@@ -247,7 +248,7 @@ async fn details_lines(fleet: &Fleet, id: &RunId) -> Result<Vec<String>, Refusal
 }
 
 fn refusal_text(refusal: &Refusal, fleet: &Fleet) -> String {
-    sanitize_line(&format!("{} ({}); {}", refusal.message(), refusal.code(), refusal.hint()), fleet)
+    sanitize_line(&format!("{} ({}); {}", refusal.message(), refusal.code(), refusal.hint(person_words)), fleet)
 }
 
 /// A text for one line of the screen.

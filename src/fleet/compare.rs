@@ -99,7 +99,9 @@ impl Fleet {
         let succeeded = ending.filter(|_| run.state.as_str() == "succeeded");
         let winner = succeeded.and_then(|ending| ending.answer.as_ref()).map(|answer| answer.agent.clone());
         let began = ending.is_some_and(|ending| ending.exit != Exit::NeverStarted);
-        let reader = began.then(|| RunReader::open(folder.path(), run.clone(), self.secrets.clone()).ok()).flatten();
+        let reader = began
+            .then(|| RunReader::open(folder.path(), run.clone(), self.secrets.clone(), self.wording).ok())
+            .flatten();
         let spent = run.total_spent();
         Trial {
             state: if run.is_never_started() { "not_started".to_owned() } else { run.state.as_str().to_owned() },

@@ -56,7 +56,7 @@ impl Follower {
         let root = self.fleet.state.run_folder(&self.id).path().to_owned();
         let (fleet, part, position) = (self.fleet.clone(), self.part.clone(), self.position.take());
         let (position, chunk) = blocking(move || {
-            let reader = RunReader::open(&root, record.clone(), fleet.secrets.clone())?;
+            let reader = RunReader::open(&root, record.clone(), fleet.secrets.clone(), fleet.wording)?;
             read_next(&reader, &record, &part, position, &fleet)
         })
         .await??;

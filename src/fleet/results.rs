@@ -19,7 +19,7 @@ use crate::provenance::Manifest;
 use crate::registry::{MANIFEST_FILE, RunFolder, STDERR_LOG, STDOUT_LOG, rotated_log};
 use crate::report;
 use crate::report::answer_diff::{AnswerDiff, MAX_COMPARED_BYTES};
-use crate::run::{ConfigChoice, RunId, RunRecord};
+use crate::run::{ConfigChoice, NextStep, RunId, RunRecord, Step, Wording};
 use crate::secrets::Secrets;
 
 /// The most files in a listing.
@@ -82,7 +82,7 @@ pub enum ReadError {
         /// What is missing.
         what: String,
         /// What exists instead.
-        instead: String,
+        instead: NextStep,
     },
     /// The part exists and cannot be read.
     #[error("cannot read `{}`", path.display())]
@@ -143,10 +143,10 @@ impl Fleet {
         let limit = limit.into();
         let record = self.run_record(id).await?;
         let root = self.run_folder(id).path().to_owned();
-        let (run, secrets) = (record.clone(), self.secrets.clone());
+        let (run, secrets, wording) = (record.clone(), self.secrets.clone(), self.wording);
         let page = blocking(move || {
             let secrets = secrets.with_values(config_key_values(&run));
-            RunReader::open(&root, run, secrets)?.read_page(&part, offset, limit)
+            RunReader::open(&root, run, secrets, wording)?.read_page(&part, offset, limit)
         });
         let page = page.await??;
         Ok((record, page))
@@ -186,10 +186,10 @@ impl Fleet {
     ) -> Result<(RunRecord, StreamedPart), ReadError> {
         let record = self.run_record(id).await?;
         let root = self.run_folder(id).path().to_owned();
-        let (run, secrets) = (record.clone(), self.secrets.clone());
+        let (run, secrets, wording) = (record.clone(), self.secrets.clone(), self.wording);
         let streamed = blocking(move || {
             let secrets = secrets.with_values(config_key_values(&run));
-            RunReader::open(&root, run, secrets)?.stream_part(&part, out)
+            RunReader::open(&root, run, secrets, wording)?.stream_part(&part, out)
         });
         let streamed = streamed.await??;
         Ok((record, streamed))
@@ -201,10 +201,10 @@ impl Fleet {
     pub async fn timeline(&self, id: &RunId) -> Result<Timeline, ReadError> {
         let record = self.run_record(id).await?;
         let root = self.run_folder(id).path().to_owned();
-        let secrets = self.secrets.clone();
+        let (secrets, wording) = (self.secrets.clone(), self.wording);
         blocking(move || {
             let secrets = secrets.with_values(config_key_values(&record));
-            Ok(RunReader::open(&root, record, secrets)?.timeline())
+            Ok(RunReader::open(&root, record, secrets, wording)?.timeline())
         })
         .await?
     }
@@ -217,6 +217,8 @@ pub(super) struct RunReader {
     layout: Option<Layout>,
     run: RunRecord,
     secrets: Secrets,
+    /// The words for next steps in reports and lists of errors.
+    wording: Wording,
 }
 
 /// The text of a part, and its file if it is a single file.
@@ -255,18 +257,21 @@ impl Read for JoinedReader {
 }
 
 impl RunReader {
-    pub(super) fn open(root: &Path, run: RunRecord, secrets: Secrets) -> Result<RunReader, ReadError> {
+    pub(super) fn open(
+        root: &Path,
+        run: RunRecord,
+        secrets: Secrets,
+        wording: Wording,
+    ) -> Result<RunReader, ReadError> {
         if run.spec.origin.experiment.is_some() && !root.exists() {
             return Err(ReadError::Missing {
                 what: "the run was not started, so that there is nothing of it".to_owned(),
-                instead:
-                    "check_status says whether it still waits for its turn; part `table` of its group shows the others"
-                        .to_owned(),
+                instead: Step::WaitForItsTurn.into(),
             });
         }
         let files = RunFiles::open(root).map_err(|source| ReadError::Unreadable { path: root.to_owned(), source })?;
         let layout = Layout::find(&files, run.log_dir.as_deref());
-        Ok(RunReader { root: root.to_owned(), files: Arc::new(files), layout, run, secrets })
+        Ok(RunReader { root: root.to_owned(), files: Arc::new(files), layout, run, secrets, wording })
     }
 
     pub(super) fn read_page(&self, part: &ResultPart, offset: u64, limit: PageLimit) -> Result<PartPage, ReadError> {
@@ -341,10 +346,10 @@ impl RunReader {
 
     fn no_answer(&self) -> ReadError {
         let (what, instead) = match self.run.state.ending() {
-            Some(_) => ("the run ended without any answer", "see part `errors` for why, or part `log`"),
-            None => ("no agent has answered yet", "wait with check_status and wait_s, then read again"),
+            Some(_) => ("the run ended without any answer", NextStep::from("see part `errors` for why, or part `log`")),
+            None => ("no agent has answered yet", Step::WaitForAnswer.into()),
         };
-        ReadError::Missing { what: what.to_owned(), instead: instead.to_owned() }
+        ReadError::Missing { what: what.to_owned(), instead }
     }
 
     fn file(&self, path: &Path) -> Result<PartSource, ReadError> {
@@ -392,7 +397,7 @@ impl RunReader {
         let workspace = answer.and_then(|answer| answer.path.parent()).map(|folder| folder.join("workspace"));
         workspace.filter(|folder| self.files.is_folder(folder)).ok_or_else(|| ReadError::Missing {
             what: "the winner has no workspace".to_owned(),
-            instead: "only agents with a `cwd` in their config have one; the answer itself is part `answer`".to_owned(),
+            instead: "only agents with a `cwd` in their config have one; the answer itself is part `answer`".into(),
         })
     }
 
@@ -406,7 +411,7 @@ impl RunReader {
         }
         Err(ReadError::Missing {
             what: format!("there is no file `{path}` in the winner's workspace"),
-            instead: "part `files` lists what there is; paths are relative to the workspace".to_owned(),
+            instead: "part `files` lists what there is; paths are relative to the workspace".into(),
         })
     }
 
@@ -455,7 +460,7 @@ impl RunReader {
             Ok(path) => self.file(&path),
             Err(entries) => Err(ReadError::Missing {
                 what: format!("there is no output of an agent `{id}`"),
-                instead: format!("there is output of: {}", entry_names(&entries)),
+                instead: format!("there is output of: {}", entry_names(&entries)).into(),
             }),
         }
     }
@@ -509,8 +514,7 @@ impl RunReader {
         Err(ReadError::Missing {
             what: "the run has no manifest: it was ended by an older massgen-mcp, or it could not be written"
                 .to_owned(),
-            instead: "check_status with detail full shows what is on record; runs that end from now on have one"
-                .to_owned(),
+            instead: Step::ReadStatus.into(),
         })
     }
 
@@ -521,7 +525,7 @@ impl RunReader {
             .ending()
             .and_then(|ending| ending.outcome.problem())
             .into_iter()
-            .map(|problem| format!("{}: {} ({})", problem.code, problem.message, problem.hint))
+            .map(|problem| format!("{}: {} ({})", problem.code, problem.message, (self.wording)(&problem.next)))
             .collect();
         let first = self.run.digest.as_ref().and_then(|digest| digest.first_error.clone());
         lines.extend(first.map(|error| format!("first error of a model call: {error}")));
@@ -551,7 +555,8 @@ impl RunReader {
         // Mask before the report cuts the question: a secret that is cut would not be recognized.
         record.spec.question = self.secrets.mask(&record.spec.question).into_owned();
         let built_on_by = RunFolder::from_path(&self.root).map(|folder| folder.dependents()).unwrap_or_default();
-        let text = report::run::run_report(&record, &timeline, self.winner_answer_diff().as_ref(), &built_on_by);
+        let text =
+            report::run::run_report(&record, &timeline, self.winner_answer_diff().as_ref(), &built_on_by, self.wording);
         PartSource { text: Box::new(Cursor::new(text)), path: None }
     }
 

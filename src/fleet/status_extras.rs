@@ -18,7 +18,8 @@ impl Fleet {
         let ended = record.state.ending().and_then(|ending| ending.answer.as_ref());
         ended.or(record.ready_answer.as_ref()).filter(|answer| answer.chars <= MAX_SHORT_ANSWER_CHARS)?;
         let secrets = self.secrets.with_values(config_key_values(record));
-        let reader = RunReader::open(self.run_folder(&record.spec.id).path(), record.clone(), secrets).ok()?;
+        let reader =
+            RunReader::open(self.run_folder(&record.spec.id).path(), record.clone(), secrets, self.wording).ok()?;
         let read = reader.read_page(&ResultPart::Answer, 0, MAX_SHORT_ANSWER_CHARS.into()).ok()?;
         read.page.next_offset.is_none().then_some(read.page.text)
     }

@@ -9,13 +9,10 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::{installation as program, pages, text};
-use crate::run::{Problem, Retry};
+use crate::run::{Problem, Retry, Step};
 
 /// The stable problem code.
 pub const CODE: &str = "massgen_broken";
-/// What to do about it; no other call helps.
-pub const HINT: &str = "no retry helps: the person who configured this server has to run `massgen-mcp setup`, or, where mcp is named, `pip install 'mcp<2'` in \
-                        MassGen's environment";
 /// The newest MassGen that is known not to start with mcp 2: it imports `streamablehttp_client`, which mcp 2 removed
 /// (`massgen/mcp_tools/client.py`).
 const LAST_MCP_1_VERSION: [u32; 3] = [0, 1, 97];
@@ -83,7 +80,7 @@ fn failure_file(program: &Path, folder: &Path) -> Option<PathBuf> {
 }
 
 fn import_problem(message: &str) -> Problem {
-    Problem { retry: Some(Retry::No), ..Problem::new(CODE, message, HINT) }
+    Problem { retry: Some(Retry::No), ..Problem::new(CODE, message, Step::RepairMassgen) }
 }
 
 /// The package named in an `ImportError`: `mcp` in `… from 'mcp.client.streamable_http' (…)`.
@@ -140,7 +137,7 @@ mod tests {
             if let Some(problem) = found {
                 assert_eq!((problem.code.as_str(), problem.retry), (CODE, Some(Retry::No)));
                 assert!(problem.message.contains(massgen) && problem.message.contains(mcp), "{}", problem.message);
-                assert!(problem.hint.contains("mcp<2") && problem.hint.contains("massgen-mcp setup"));
+                assert!(problem.next.step() == Step::RepairMassgen);
             }
         }
         assert_eq!(version_problem(&installed(&[&massgen()]).1), None);

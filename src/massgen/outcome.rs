@@ -3,7 +3,7 @@
 //! 120 after successes, and writes `completed` before an answer exists.
 
 use super::reasons::{self, RunOutput};
-use crate::run::{AnswerSource, Digest, Exit, Finish, Outcome, Problem, Retry, StopCause};
+use crate::run::{AnswerSource, Digest, Exit, Finish, Outcome, Problem, Retry, Step, StopCause};
 
 /// Everything known after MassGen's process has ended.
 #[derive(Debug, Clone, Copy)]
@@ -56,7 +56,7 @@ fn failure(evidence: &OutcomeEvidence<'_>) -> Problem {
     problem.or_else(massgen_error).unwrap_or_else(|| {
         let code = if ended_well { "agents_failed" } else { "crashed" };
         let ended = format!("MassGen ended with {} and no final answer", describe_exit(evidence.exit));
-        let hint = "see read_result with part `errors`, and part `log` for everything it printed";
+        let hint = Step::ReadErrorsAndLog;
         Problem::new(code, &(ended + &last_output(evidence)), hint)
     })
 }
@@ -77,11 +77,8 @@ fn timeout_problem(evidence: &OutcomeEvidence<'_>) -> Option<Box<Problem>> {
 }
 
 fn unanswered_call_problem(provider: Option<&str>) -> Problem {
-    let problem = Problem::new(
-        "model_silent",
-        "its time ran out before any call to a model was answered",
-        "call run_massgen again later or with another model; a larger timeout_s helps only if the model is just slow",
-    );
+    let problem =
+        Problem::new("model_silent", "its time ran out before any call to a model was answered", Step::RetryOtherModel);
     Problem { retry: Some(Retry::Later), provider: provider.map(str::to_owned), ..problem }
 }
 
@@ -92,11 +89,7 @@ fn last_output(evidence: &OutcomeEvidence<'_>) -> String {
 }
 
 fn crash_problem(signal: i32) -> Problem {
-    let problem = Problem::new(
-        "crashed",
-        &format!("MassGen was ended by {}", signal_name(signal)),
-        "run it again once; if it repeats, it is a fault of MassGen or of a library under it",
-    );
+    let problem = Problem::new("crashed", &format!("MassGen was ended by {}", signal_name(signal)), Step::RetryOnce);
     Problem { retry: Some(Retry::Now), ..problem }
 }
 
@@ -104,7 +97,7 @@ fn foreign_signal_problem(signal: i32) -> Problem {
     let problem = Problem::new(
         "killed_from_outside",
         &format!("MassGen was ended by {}, which massgen-mcp did not send", signal_name(signal)),
-        "somebody or the system (out of memory, perhaps) ended it; read_result gives the best answer so far",
+        Step::ReadBestAfterSignal,
     );
     Problem { retry: Some(Retry::Now), ..problem }
 }

@@ -13,7 +13,7 @@ pub use lines::ErrorLines;
 
 use self::classes::{CLASSES, FailureClass, FailureScope, is_model_call_line};
 use super::text;
-use crate::run::{Problem, Retry};
+use crate::run::{Problem, Retry, Step};
 
 /// The longest message, in characters.
 const MAX_MESSAGE_CHARS: usize = 400;
@@ -69,7 +69,7 @@ pub fn massgen_error(stdout: &str) -> Option<Problem> {
     Some(Problem::new(
         "massgen_error",
         &text::single_line(&lines.join(" "), MAX_MESSAGE_CHARS),
-        "correct what the message names (the config, a missing program, a full disk), then call run_massgen again",
+        Step::CorrectNamedCause,
     ))
 }
 
@@ -105,7 +105,7 @@ fn classify(output: RunOutput<'_>, is_relevant: impl Fn(&FailureClass) -> bool) 
         Some((class, message))
     })?;
     let provider = output.provider.filter(|_| class.scope != FailureScope::MassGen).map(str::to_owned);
-    Some(Problem { retry: class.retry, provider, ..Problem::new(class.code, &message, class.hint) })
+    Some(Problem { retry: class.retry, provider, ..Problem::new(class.code, &message, class.next) })
 }
 
 /// The text of one source.
@@ -136,9 +136,12 @@ fn no_response_problem(problem: Problem, agent_text: &str, provider: Option<&str
     let provider = provider.map(str::to_owned);
     let agent_text = text::single_line(agent_text, MAX_AGENT_TEXT_CHARS);
     if agent_text.is_empty() {
-        let hint = "check that `base_url` leads to a model's API, not to a proxy or a web page; then start again";
         let message = format!("{}; the model's answers were empty", problem.message);
-        return Problem { retry: Some(Retry::No), provider, ..Problem::new("model_empty", &message, hint) };
+        return Problem {
+            retry: Some(Retry::No),
+            provider,
+            ..Problem::new("model_empty", &message, Step::CorrectModelAddress)
+        };
     }
     Problem { message: format!("{}; an agent said last: {agent_text}", problem.message), ..problem }
 }
@@ -299,7 +302,7 @@ mod tests {
     fn a_key_that_is_handed_over_twice_has_a_hint_of_its_own() {
         let stdout = "❌ Error: ChatCompletionsBackend() got multiple values for keyword argument 'api_key'";
         let problem = problem(RunOutput { stdout, ..RunOutput::default() }).expect("known");
-        assert!(problem.code == "config_invalid" && problem.hint.contains("OPENAI_API_KEY"), "{problem:?}");
+        assert!(problem.code == "config_invalid" && problem.next.step() == Step::RemoveApiKey, "{problem:?}");
     }
 
     /// The output of an OpenAI-compatible provider's client → the class and whether a retry helps.

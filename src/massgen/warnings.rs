@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::text;
-use crate::run::{AgentState, Digest, Warning};
+use crate::run::{AgentState, Digest, Step, Warning};
 
 /// How many bytes of each end of massgen.log are read; the log contains MassGen's own lines and whole answers.
 pub const MAX_LOG_BYTES: u64 = 1 << 20;
@@ -34,8 +34,7 @@ pub fn nothing_changed_warning() -> Warning {
     warning(
         "nothing_changed",
         "no file of the project was changed, although the run could write there".to_owned(),
-        "only the winner's final presentation writes: ask for the changes by file names, and give every agent a `cwd`; read_result \
-         part `files` shows what is in its workspace",
+        Step::NameFilesToChange,
     )
 }
 
@@ -80,11 +79,7 @@ fn not_connected(lines: &[LogLine<'_>]) -> Option<Warning> {
         if *connected == 0 { name } else { format!("{name} ({failed} of {} times)", failed + connected) }
     });
     let server_names = list_names(server_names)?;
-    Some(warning(
-        "mcp_not_connected",
-        format!("MCP servers did not connect: {server_names}"),
-        "their tools were missing: see read_result part `errors`",
-    ))
+    Some(warning("mcp_not_connected", format!("MCP servers did not connect: {server_names}"), Step::ReadErrorsOfTools))
 }
 
 /// `massgen/orchestrator_collaborators`: `final_presentation_runner.py` gives the presenter a copy of the project (`write_mode`), and
@@ -110,7 +105,7 @@ fn not_applied(lines: &[LogLine<'_>]) -> Option<Warning> {
                 "no files were applied to `{}`: the agents worked in copies (write_mode)",
                 text::single_line(project, MAX_PART_CHARS)
             ),
-            "for direct writes set orchestrator.coordination.write_mode to legacy",
+            Step::WriteDirectly,
         )
     })
 }
@@ -126,7 +121,7 @@ fn not_in_docker(lines: &[LogLine<'_>]) -> Option<Warning> {
         warning(
             "docker_not_used",
             "agents' commands ran without Docker: MassGen runs in a container itself".to_owned(),
-            "run massgen-mcp outside of a container, or set command_line_execution_mode to local",
+            Step::RunOutsideContainer,
         )
     })
 }
@@ -143,7 +138,7 @@ fn failed_agents(digest: &Digest) -> Option<Warning> {
     Some(warning(
         "agents_failed",
         format!("failed while others went on: {ids}: {}", text::single_line(reason, MAX_PART_CHARS)),
-        "the answer is of the others; read_result part `errors` has each error",
+        Step::ReadErrorsOfOthers,
     ))
 }
 
@@ -156,12 +151,8 @@ fn list_names(names: impl Iterator<Item = String>) -> Option<String> {
     (!shown.is_empty()).then(|| shown.join(", "))
 }
 
-fn warning(code: &str, message: String, hint: &str) -> Warning {
-    Warning {
-        code: code.to_owned(),
-        message: text::truncate_sentence(&message, MAX_MESSAGE_CHARS),
-        hint: hint.to_owned(),
-    }
+fn warning(code: &str, message: String, next: Step) -> Warning {
+    Warning { code: code.to_owned(), message: text::truncate_sentence(&message, MAX_MESSAGE_CHARS), next: next.into() }
 }
 
 #[cfg(test)]
@@ -257,7 +248,7 @@ mod tests {
         let failed = AgentDigest { id: "agent_b".to_owned(), state: AgentState::Failed, ..AgentDigest::default() };
         let digest = Digest { agents: vec![failed], ..Digest::default() };
         let mut all = warnings(&[&long, IN_DOCKER, ISOLATED, NOTHING].concat(), Some(&digest));
-        all.insert(0, warning("of_a_later_version", "x".to_owned(), "y"));
+        all.insert(0, warning("of_a_later_version", "x".to_owned(), Step::ReadErrorsOfTools));
         all.push(nothing_changed_warning());
         let codes: Vec<&str> = by_weight(&all).iter().map(|warning| warning.code.as_str()).collect();
         assert_eq!((&codes[..5], codes[5]), (&BY_WEIGHT[..], "of_a_later_version"));

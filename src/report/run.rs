@@ -10,7 +10,7 @@ use std::path::Path;
 use super::answer_diff::AnswerDiff;
 use crate::massgen::text;
 use crate::massgen::timeline::Timeline;
-use crate::run::{RunId, RunRecord, Usd};
+use crate::run::{RunId, RunRecord, Usd, Wording};
 
 /// The longest report, in bytes.
 pub const MAX_BYTES: usize = 4_096;
@@ -28,8 +28,10 @@ pub fn run_report(
     timeline: &Timeline,
     answer_diff: Option<&AnswerDiff>,
     dependents: &[RunId],
+    wording: Wording,
 ) -> String {
-    let with_max_entries = |max_entries| Draft { record, timeline, answer_diff, dependents, max_entries }.text();
+    let with_max_entries =
+        |max_entries| Draft { record, timeline, answer_diff, dependents, max_entries, wording }.text();
     let short_enough = LIST_LENGTHS.into_iter().map(with_max_entries).find(|text| text.len() <= MAX_BYTES);
     short_enough.unwrap_or_else(|| whole_lines(&with_max_entries(1)))
 }
@@ -53,6 +55,8 @@ struct Draft<'a> {
     answer_diff: Option<&'a AnswerDiff>,
     dependents: &'a [RunId],
     max_entries: usize,
+    /// The words for next steps.
+    wording: Wording,
 }
 
 impl Draft<'_> {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Moment, Problem, Retry};
+use super::{Moment, Problem, Retry, Step};
 
 /// A run without any sign of work counts as wedged after this time; pauses between retries are shorter.
 const WEDGED_AFTER: Duration = Duration::from_secs(60);
@@ -110,13 +110,13 @@ impl QuietPeriod {
             InferredActivity::Stopped => problem_of(
                 "stopped",
                 "MassGen's process is stopped by a signal (SIGSTOP, or a debugger)",
-                "a person can let it go on with SIGCONT; or kill_run, then run_massgen again",
+                Step::ContinueOrRestart,
                 Retry::Now,
             ),
             InferredActivity::Wedged => problem_of(
                 "wedged",
                 &format!("it computes nothing, and no connection or tool is open{}", self.blocked_in_kernel_note()),
-                "see read_result with part `log` for what it did last; kill_run, then run_massgen again",
+                Step::ReadLogAndRestart,
                 Retry::Now,
             ),
             InferredActivity::WaitingForModel if quiet >= SLOW_MODEL_AFTER => problem_of(
@@ -125,19 +125,19 @@ impl QuietPeriod {
                     "no answer from {connections}{}",
                     agents.map(|agents| format!(" to {agents}")).unwrap_or_default()
                 ),
-                "models that think are silent for minutes: wait on; after ten, kill_run, and start again later or with another model",
+                Step::WaitForModel,
                 Retry::Later,
             ),
             InferredActivity::WaitingInTool if quiet >= SLOW_TOOL_AFTER => problem_of(
                 "tool_silent",
                 &format!("it waits in {}", self.evidence.tools.join(", ")),
-                "wait on if such a call may take so long; else kill_run, and ask for less in the question",
+                Step::WaitForTool,
                 Retry::No,
             ),
             InferredActivity::Working if quiet >= SLOW_COMPUTE_AFTER => problem_of(
                 "busy_silent",
                 &format!("it uses {} % of a processor", self.evidence.cpu_percent),
-                "a very long answer can keep MassGen busy for minutes: wait on, or kill_run and ask for less text",
+                Step::WaitForText,
                 Retry::No,
             ),
             InferredActivity::WaitingForModel

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::Moment;
+use super::{Moment, NextStep};
 
 /// The state of a run.
 #[derive(Debug, Clone, PartialEq)]
@@ -116,12 +116,12 @@ pub struct Warning {
     /// One sentence.
     pub message: String,
     /// What to do next.
-    pub hint: String,
+    pub next: NextStep,
 }
 
 impl From<Problem> for Warning {
-    fn from(Problem { code, message, hint, .. }: Problem) -> Warning {
-        Warning { code, message, hint }
+    fn from(Problem { code, message, next, .. }: Problem) -> Warning {
+        Warning { code, message, next }
     }
 }
 
@@ -171,7 +171,7 @@ pub struct Problem {
     /// One sentence, with MassGen's own message if it had one.
     pub message: String,
     /// What to do next.
-    pub hint: String,
+    pub next: NextStep,
     /// Whether a retry can succeed, if known.
     pub retry: Option<Retry>,
     /// The provider of the model: an address, or the name of a backend.
@@ -180,9 +180,8 @@ pub struct Problem {
 
 impl Problem {
     /// A problem without further details.
-    pub fn new(code: &str, message: &str, hint: &str) -> Problem {
-        let (code, message, hint) = (code.to_owned(), message.to_owned(), hint.to_owned());
-        Problem { code, message, hint, retry: None, provider: None }
+    pub fn new(code: &str, message: &str, next: impl Into<NextStep>) -> Problem {
+        Problem { code: code.to_owned(), message: message.to_owned(), next: next.into(), retry: None, provider: None }
     }
 }
 

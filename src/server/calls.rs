@@ -13,6 +13,7 @@ use super::caller::Caller;
 use super::client::Client;
 use super::context::{LIST_RUNS_HINT, ServerContext, check_range, parse_run_id, to_json};
 use super::hints;
+use super::next_steps::agent_words;
 use super::params::{CheckStatus, ReadResult, RunMassgen, SteerRun};
 use super::sanitize;
 use super::wait_limits::{AllowedWait, WaitLimits};
@@ -277,6 +278,7 @@ impl ServerContext {
             queue_position: queue,
             pending_messages: messages,
             awaited_models: models,
+            wording: agent_words,
         };
         view::run_view(record, &extras, detail, &clock::now())
     }

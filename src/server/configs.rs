@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::client::Client;
 use super::context::ServerContext;
+use super::next_steps::agent_words;
 use super::params::ListConfigs;
 use crate::massgen::configs::{
     self, CONDITIONS, ConfigFacts, ConfigOrigin, ConfiguredAgent, ListedConfig, Near, Needs,
@@ -81,7 +82,9 @@ impl ServerContext {
             matching: listed.matching,
             total: listed.total,
             next_offset: (end < listed.found).then_some(end),
-            problem: problem.or_else(|| self.env_file_problem(package.as_deref())).map(view::problem_view),
+            problem: problem
+                .or_else(|| self.env_file_problem(package.as_deref()))
+                .map(|problem| view::problem_view(problem, agent_words)),
             hint: (listed.matching == 0).then(|| no_match_hint(listed.near.as_ref())),
             configs: listed.configs.iter().map(|config| view::config_view(config, is_detailed)).collect(),
         }
@@ -95,7 +98,7 @@ impl ServerContext {
     /// Why every start would be refused because of an `.env` file.
     fn env_file_problem(&self, package: Option<&Path>) -> Option<Problem> {
         let refusal = self.check_env_files(Context::None, package).err()?;
-        Some(Problem::new(refusal.code(), refusal.message(), refusal.hint()))
+        Some(Problem::new(refusal.code(), refusal.message(), refusal.next().clone()))
     }
 }
 

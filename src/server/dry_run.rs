@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::context::ServerContext;
+use super::next_steps::agent_words;
 use super::warnings::effective_config;
 use crate::fleet::StartRequest;
 use crate::ledger::AdmissionDecision;
@@ -61,7 +62,7 @@ impl ServerContext {
             }
             Some(AdmissionDecision::Granted { waits: false, .. }) | None => {}
         }
-        report.problems.extend(refusal.map(|refusal| refusal.to_single_line()));
+        report.problems.extend(refusal.map(|refusal| refusal.to_single_line(agent_words)));
         report.problems.extend(
             fatal.into_iter().map(|problem| format!("{}: {} ({})", problem.code, problem.message, problem.hint)),
         );
@@ -118,7 +119,7 @@ impl ServerContext {
         }));
         report.warnings.extend(verdict.warnings.iter().map(|finding| {
             let hint = finding.suggestion.as_deref().unwrap_or("see MassGen's documentation of the config");
-            view::warning_view(&Problem::new("massgen_warns", &finding_with_path(finding), hint).into())
+            view::warning_view(&Problem::new("massgen_warns", &finding_with_path(finding), hint).into(), agent_words)
         }));
         report.agents = needs
             .agents

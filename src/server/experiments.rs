@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::caller::Caller;
 use super::context::{ServerContext, to_json};
 use super::dry_run::is_fatal;
+use super::next_steps::agent_words;
 use super::params::RunMassgen;
 use super::starts::{self, check_question, request_text};
 use super::wait_limits::AllowedWait;
@@ -246,7 +247,7 @@ impl ServerContext {
             Ok(Some(group)) => {
                 (Vec::new(), vec![format!("the same request has started group {group}, and would give it again")])
             }
-            Err(refusal) => (vec![refusal.to_single_line()], Vec::new()),
+            Err(refusal) => (vec![refusal.to_single_line(agent_words)], Vec::new()),
         };
         let runs =
             experiment_request.arms.len() * experiment_request.questions.len() * experiment_request.repeat as usize;
@@ -281,7 +282,7 @@ pub(super) fn group_view(name: &str, snapshot: &Snapshot) -> GroupView {
         progress: &status.experiment.progress,
         has_live_driver: status.has_live_driver,
     });
-    group::group_view(name, &snapshot.runs, experiment, &clock::now())
+    group::group_view(name, &snapshot.runs, experiment, &clock::now(), agent_words)
 }
 
 /// The arms of a call: one single-run call per arm, with the label of its variant.

@@ -14,6 +14,7 @@ use super::caller::Caller;
 use super::client::Client;
 use super::context::{ServerContext, to_json};
 use super::hints;
+use super::next_steps::agent_words;
 use super::params::{CheckStatus, ReadResult};
 use crate::fleet::Selection;
 use crate::fleet::results::ResultPart;
@@ -149,7 +150,7 @@ impl ServerContext {
         };
         let text = match self.sanitize(read) {
             Ok(value) => json::to_json_text(&value).map_err(|_| Refusal::panicked())?,
-            Err(refusal) if refusal.is_not_ready() => refusal.into_json().to_string(),
+            Err(refusal) if refusal.is_not_ready() => refusal.to_json(agent_words).to_string(),
             Err(refusal) => return Err(refusal),
         };
         let contents = ResourceContents::text(text, uri.to_string()).with_mime_type(JSON_MIME_TYPE);

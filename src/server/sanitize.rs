@@ -69,7 +69,8 @@ mod tests {
         for bad in
             [json!({"q": "is canary-one good?"}), json!({"q": {"canary-one": 1}}), json!({"q": [["canary-one"]]})]
         {
-            let refusal = admitted(bad).expect_err("refused").into_json().to_string();
+            let refusal =
+                admitted(bad).expect_err("refused").to_json(crate::server::next_steps::agent_words).to_string();
             assert!(refusal.contains("secret_in_arguments") && refusal.contains("A_KEY"), "{refusal}");
             assert!(!refusal.contains("canary-one"), "{refusal}");
         }

@@ -115,7 +115,7 @@ impl ServerContext {
             share: None,
         };
         match effective_config(&start).and_then(|config| configs::without_writers(&config, context)) {
-            Some(problem) => Err(Refusal::new(configs::CONTEXT_UNUSED, problem.message, problem.hint)),
+            Some(problem) => Err(Refusal::new(configs::CONTEXT_UNUSED, problem.message, problem.next)),
             None => Ok(start),
         }
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::context::ServerContext;
+use super::next_steps::agent_words;
 use crate::fleet::StartRequest;
 use crate::massgen::configs::{self, Needs, Tree};
 use crate::massgen::docker::DockerEngine;
@@ -31,7 +32,7 @@ impl ServerContext {
         let problems = tokio::task::spawn_blocking(move || context.find_problems(&starts, &questions)).await;
         let mut warnings: Vec<WarningView> = Vec::new();
         for problem in problems.map_err(|_| Refusal::panicked())? {
-            let warning = view::warning_view(&problem.into());
+            let warning = view::warning_view(&problem.into(), agent_words);
             if warnings.len() < MAX_WARNINGS && !warnings.contains(&warning) {
                 warnings.push(warning);
             }

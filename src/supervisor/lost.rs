@@ -13,7 +13,8 @@ use crate::massgen::text;
 use crate::provenance;
 use crate::registry::{Durability, OwnerLock, RegistryError, RunFolder};
 use crate::run::{
-    AnswerSummary, Context, Ending, Exit, Force, Outcome, Problem, Retry, RunRecord, RunState, StopReport, Survivor,
+    AnswerSummary, Context, Ending, Exit, Force, Outcome, Problem, Retry, RunRecord, RunState, Step, StopReport,
+    Survivor,
 };
 use crate::secrets::Secrets;
 
@@ -62,11 +63,8 @@ fn lost_ending(record: &RunRecord, never_began: bool, report: StopReport, answer
 }
 
 fn interrupted_problem() -> Problem {
-    let problem = Problem::new(
-        "start_interrupted",
-        "the start was broken off before MassGen ran",
-        "nothing was run and nothing was spent; call run_massgen again",
-    );
+    let problem =
+        Problem::new("start_interrupted", "the start was broken off before MassGen ran", Step::StartInterrupted);
     Problem { retry: Some(Retry::Now), ..problem }
 }
 

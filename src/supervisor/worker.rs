@@ -41,7 +41,7 @@ use crate::registry::{
 use crate::run::ActivityEvidence as Seen;
 use crate::run::{
     ConfigChoice, Context, Digest, Ending, Exit, Force, Leader, Outcome, Problem, ProcessIdentity, QuietPeriod, Retry,
-    RunRecord, RunSpec, RunState, StopCause, StopReport, Survivor, Warning,
+    RunRecord, RunSpec, RunState, Step, StopCause, StopReport, Survivor, Warning,
 };
 use crate::secrets::Secrets;
 use crate::watch::{Subscription, Watcher};
@@ -250,10 +250,7 @@ impl Worker {
     /// Ends the run before MassGen has started.
     pub(super) fn fail_start(&mut self, error: &SupervisorError) {
         let (code, hint) = match error {
-            SupervisorError::Config(_) => (
-                "config_invalid",
-                "correct the config, then call run_massgen again: what a run needs could not be added to it",
-            ),
+            SupervisorError::Config(_) => ("config_invalid", Step::CorrectConfig),
             SupervisorError::NotARun { .. }
             | SupervisorError::AlreadySupervised(_)
             | SupervisorError::Record(_)
@@ -261,9 +258,7 @@ impl Worker {
             | SupervisorError::Rehearsal(_)
             | SupervisorError::EnvFile(_)
             | SupervisorError::Ledger(_)
-            | SupervisorError::Script(_) => {
-                ("start_failed", "mend what is named, then call run_massgen again; nothing was spent")
-            }
+            | SupervisorError::Script(_) => ("start_failed", Step::MendAndStart),
         };
         let message = self.secrets.mask(&text::error_chain(error)).into_owned();
         let problem = Problem { retry: Some(Retry::No), ..Problem::new(code, &message, hint) };
@@ -736,7 +731,7 @@ impl Worker {
         if kept.is_empty() {
             warnings.remove(at);
         } else if let Some(warning) = warnings.get_mut(at) {
-            warning.hint = format!("{}; the changes are in these branches: {}", warning.hint, kept.join(", "));
+            warning.next = Step::MergeBranches.with(kept.join(", "));
         }
         warnings
     }

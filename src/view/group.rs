@@ -12,14 +12,10 @@ use super::ProblemView;
 use crate::experiment::forecast::remaining_time;
 use crate::experiment::{CloseReason, ExperimentPlan, ExperimentProgress};
 use crate::massgen::text;
-use crate::run::{Exit, Moment, RunRecord, RunState, Spend, Usd};
+use crate::run::{Exit, Moment, RunRecord, RunState, Spend, Step, Usd, Wording};
 
 /// The most changes that are listed.
 const MAX_CHANGES: usize = 5;
-/// The hint for a group that is over.
-const READ_HINT: &str =
-    "all are over: read_result with this group compares them (table), part answers has the answers side by side";
-
 /// A group as check_status shows it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct GroupView {
@@ -54,7 +50,7 @@ pub struct GroupView {
     pub latest: Vec<ChangeView>,
     /// For a group that is over: what to do next.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub hint: Option<&'static str>,
+    pub hint: Option<String>,
     /// Set if the experiment has no live driver any more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<ProblemView>,
@@ -81,7 +77,13 @@ pub struct ExperimentInput<'a> {
 }
 
 /// Builds the view of a group at the current time.
-pub fn group_view(name: &str, runs: &[RunRecord], experiment: Option<ExperimentInput<'_>>, now: &Moment) -> GroupView {
+pub fn group_view(
+    name: &str,
+    runs: &[RunRecord],
+    experiment: Option<ExperimentInput<'_>>,
+    now: &Moment,
+    wording: Wording,
+) -> GroupView {
     let spent: Spend = runs.iter().map(RunRecord::total_spent).sum();
     let mut states = BTreeMap::new();
     for run in runs {
@@ -103,8 +105,10 @@ pub fn group_view(name: &str, runs: &[RunRecord], experiment: Option<ExperimentI
         ends_in_s: group_remaining_time(runs, plan, now).map(|left| left.as_secs_f64().ceil() as u64),
         closed: closed.map(|(reason, _)| close_label(reason, keep)),
         latest: latest_changes(runs, now.wall),
-        hint: is_over.then_some(READ_HINT),
-        problem: experiment.filter(|status| closed.is_none() && !status.has_live_driver).map(|_| no_driver_problem()),
+        hint: is_over.then(|| wording(&Step::CompareGroup.into())),
+        problem: experiment
+            .filter(|status| closed.is_none() && !status.has_live_driver)
+            .map(|_| no_driver_problem(wording)),
     }
 }
 
@@ -135,13 +139,11 @@ fn close_label(close_reason: &CloseReason, keep: Option<usize>) -> String {
     }
 }
 
-fn no_driver_problem() -> ProblemView {
+fn no_driver_problem(wording: Wording) -> ProblemView {
     ProblemView {
         code: "conductor_died".to_owned(),
         message: "the process that starts its runs was killed; nothing more is started".to_owned(),
-        hint:
-            "call run_massgen with the same arguments and request_key again to go on; kill_run with the group ends it"
-                .to_owned(),
+        hint: wording(&Step::ResumeOrStopGroup.into()),
         retry: Some("now"),
         provider: None,
     }

@@ -51,5 +51,5 @@ fn phase_text(phase: &str) -> &str {
 
 fn answer_text(run: &RunView, chars: u64) -> String {
     let kind = if run.partial == Some(true) { "best so far" } else { "answer" };
-    format!("{kind} of {}: {chars} characters, see read_result", run.answer_agent().unwrap_or("an agent"))
+    format!("{kind} of {}: {chars} characters", run.answer_agent().unwrap_or("an agent"))
 }

@@ -40,6 +40,7 @@ fn extras() -> RunExtras<'static> {
         queue_position: None,
         pending_messages: 0,
         awaited_models: &NO_MODELS,
+        wording: crate::server::agent_words,
     }
 }
 

@@ -2,6 +2,7 @@
 //! that say what they are for, documents that match the code.
 
 mod dependencies;
+mod tool_names;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -64,7 +65,7 @@ fn modules_use_only_what_the_table_allows() {
     let table = module_table();
     for path in sources(&root().join("src")) {
         let module = top_module(&path);
-        if matches!(module.as_str(), "main" | "lib") {
+        if matches!(module.as_str(), "main" | "lib") || path.ends_with("tests.rs") {
             continue;
         }
         let allowed = table.get(&module).unwrap_or_else(|| panic!("{module} is not in the table of ARCHITECTURE.md"));
@@ -76,6 +77,29 @@ fn modules_use_only_what_the_table_allows() {
     }
     let unknown: Vec<_> = table.keys().filter(|name| !root().join(format!("src/{name}.rs")).exists()).collect();
     assert!(unknown.is_empty(), "in the table, but no modules: {unknown:?}");
+}
+
+/// Lower modules give a typed next step. The rehearsal's model plays an agent and calls tools.
+#[test]
+fn only_the_server_and_the_commands_name_tools() {
+    let may_name = |module: &dependencies::Module| {
+        module.first().is_none_or(|top| ["server", "commands"].contains(&top.as_str()))
+            || module.join("/") == "rehearsal/model/meta_agent"
+    };
+    for (module, text) in library().into_iter().filter(|(module, _)| !may_name(module)) {
+        let named = tool_names::literals_with_tools(&text);
+        assert!(named.is_empty(), "{} names tools: {named:#?}", module.join("/"));
+    }
+}
+
+#[test]
+fn a_tool_is_found_in_literals_and_macros_and_not_in_tests_and_docs() {
+    let found = |text: &str| tool_names::literals_with_tools(text).len();
+    assert_eq!(found("const A: &str = \"call kill_run\"; fn f() { g(format!(\"see \\\"read_result\\\" {}\", 1)) }"), 2);
+    assert_eq!(
+        found("/// As check_status.\nfn run_massgen() {} #[cfg(test)] mod tests { const B: &str = \"kill_run\"; }"),
+        0
+    );
 }
 
 #[test]

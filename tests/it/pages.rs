@@ -17,6 +17,7 @@ use massgen_mcp::run::{
     AnswerSource, AnswerSummary, ConfigChoice, Ending, Exit, Moment, Outcome, Problem, RunRecord, RunSpec, RunState,
     Spend, Usd,
 };
+use massgen_mcp::server::agent_words;
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -176,7 +177,13 @@ fn timeline(suffix: &str) -> Timeline {
 
 #[test]
 fn the_page_of_a_run_shows_what_happened() {
-    let page = run_page(&record("Why so slow?", Outcome::Succeeded), &timeline(""), Some("Because.\nIt waits."), None);
+    let page = run_page(
+        &record("Why so slow?", Outcome::Succeeded),
+        &timeline(""),
+        Some("Because.\nIt waits."),
+        None,
+        agent_words,
+    );
     let rendered = document(&page);
     assert_eq!(title(&rendered), "mg-00000001 succeeded · massgen-mcp");
     for text in [
@@ -238,8 +245,8 @@ fn injected_elements(document: &str) -> usize {
 #[test]
 fn text_of_a_run_is_never_markup_in_its_page() {
     let all = PAYLOADS.concat();
-    let problem = Problem::new("agents_failed", &all, &all);
-    let page = run_page(&record(&all, Outcome::Failed(problem)), &timeline(&all), Some(&all), None);
+    let problem = Problem::new("agents_failed", &all, all.as_str());
+    let page = run_page(&record(&all, Outcome::Failed(problem)), &timeline(&all), Some(&all), None, agent_words);
     for page in [&page, &without_policy(&page)] {
         let rendered = document(page);
         assert_eq!((title(&rendered), injected_elements(&rendered)), ("mg-00000001 failed · massgen-mcp", 0));
@@ -253,7 +260,7 @@ fn text_of_a_run_is_never_markup_in_its_page() {
 
 #[test]
 fn the_browser_shows_injected_markup_in_an_unescaped_page() {
-    let page = run_page(&record("Why?", Outcome::Succeeded), &timeline(""), Some("MARK"), None);
+    let page = run_page(&record("Why?", Outcome::Succeeded), &timeline(""), Some("MARK"), None, agent_words);
     for payload in &PAYLOADS[..3] {
         let broken = page.replacen("MARK", payload, 1);
         assert_eq!(title(&document(&without_policy(&broken))), "taken", "{payload}");
@@ -353,7 +360,7 @@ fn every_column_stays_visible_with_long_names() {
     assert_eq!(overflow(&group_page(&table, None)), ["0", "0"]);
     let mut timeline = timeline(&long);
     timeline.rounds.iter_mut().for_each(|round| round.outcome = "restarted".to_owned());
-    let page = run_page(&record("Why?", Outcome::Succeeded), &timeline, None, None);
+    let page = run_page(&record("Why?", Outcome::Succeeded), &timeline, None, None, agent_words);
     assert_eq!(overflow(&page), ["0", "0"]);
 }
 

@@ -13,6 +13,7 @@ use massgen_mcp::massgen::outcome::{OutcomeEvidence, outcome};
 use massgen_mcp::massgen::reasons::RunOutput;
 use massgen_mcp::run::{AgentDigest, Digest, Exit, Problem, Retry};
 use massgen_mcp::secrets::Secrets;
+use massgen_mcp::server::agent_words;
 use serde_json::{Value, json};
 
 use crate::lab::{Client, Lab};
@@ -115,14 +116,15 @@ fn tables() -> String {
         let cells: Vec<String> = row.iter().map(|problem| format!("`{}`", problem.code)).collect();
         writeln!(text, "| {} | {} |", description(fault), cells.join(" | ")).expect("written");
         for problem in row {
-            if !codes.iter().any(|known| (&known.code, &known.hint) == (&problem.code, &problem.hint)) {
+            if !codes.iter().any(|known| (&known.code, &known.next) == (&problem.code, &problem.next)) {
                 codes.push(problem);
             }
         }
     }
     text.push_str("\n| code | does a retry help? | what to do next |\n| --- | --- | --- |\n");
     for problem in codes {
-        writeln!(text, "| `{}` | {} | {} |", problem.code, retry_label(problem.retry), problem.hint).expect("written");
+        writeln!(text, "| `{}` | {} | {} |", problem.code, retry_label(problem.retry), agent_words(&problem.next))
+            .expect("written");
     }
     text
 }
@@ -163,9 +165,9 @@ fn no_cell_gives_wrong_advice() {
             );
             assert!(!(fails_again && problem.retry == Some(Retry::Later)), "{cell}");
             let of_the_account = matches!(fault, "bad_key" | "no_credit" | "no_credit_in_words" | "quota");
-            assert!(!(of_the_account && problem.hint.contains("model's name")), "{cell}");
+            assert!(!(of_the_account && agent_words(&problem.next).contains("model's name")), "{cell}");
             let of_the_model = matches!(fault, "unknown_model" | "no_access" | "context_too_long");
-            assert!(!of_the_model || problem.hint.contains("model"), "{cell}");
+            assert!(!of_the_model || agent_words(&problem.next).contains("model"), "{cell}");
             let is_telling = fault != "context_too_long"
                 || problem.message.contains("context")
                 || problem.message.contains("maximum");

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::CheckResult;
 use crate::commands::context::massgen_program;
+use crate::commands::next_steps::person_words;
 use crate::massgen::configs::{self, ConfigPlaces, Tree};
 use crate::massgen::docker::DockerEngine;
 use crate::massgen::program::{self, ProgramError};
@@ -90,7 +91,7 @@ pub(super) fn project(settings: &Settings) -> CheckResult {
         Ok(project) => CheckResult::ok("project", format!("`{}`", project.display())),
         Err(none) => {
             let refusal = Refusal::no_project(none);
-            CheckResult::warning("project", refusal.message(), refusal.hint())
+            CheckResult::warning("project", refusal.message(), refusal.hint(person_words))
         }
     }
 }
@@ -139,7 +140,7 @@ pub(super) fn program(settings: &Settings) -> (Option<PathBuf>, CheckResult) {
         }
     };
     if let Some(problem) = broken_import::version_problem(&program) {
-        return (Some(program), CheckResult::problem("MassGen", problem.message, problem.hint));
+        return (Some(program), CheckResult::problem("MassGen", problem.message, person_words(&problem.next)));
     }
     let path = program.display();
     let tested = massgen::VERSION;
@@ -198,7 +199,7 @@ pub(super) fn default_config(settings: &Settings, program: &Path) -> CheckResult
     let Some(first) = warnings.into_iter().next() else {
         return CheckResult::ok(name, format!("`{shown}` has all of its keys"));
     };
-    let hint = if first.code == "api_key_missing" { VARIABLES_NOTE.to_owned() } else { first.hint };
+    let hint = if first.code == "api_key_missing" { VARIABLES_NOTE.to_owned() } else { person_words(&first.next) };
     CheckResult::warning(name, format!("`{shown}`: {}", messages.join("; ")), hint)
 }
 

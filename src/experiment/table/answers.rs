@@ -64,7 +64,7 @@ impl ComparisonTable {
         if end < answer.len() {
             let chars = answer.chars().count();
             lines.push(format!(
-                "(cut at {MAX_ANSWER_CHARS} of {chars} characters: read_result with run_id {} has all)",
+                "(cut at {MAX_ANSWER_CHARS} of {chars} characters: the answer of {} has all)",
                 trial.run
             ));
         }

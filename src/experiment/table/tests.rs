@@ -306,10 +306,7 @@ fn a_long_answer_is_cut_with_a_pointer_to_the_whole() {
     assert!(text.lines().all(|line| !line.starts_with("a2 ")), "an answer is no heading: {text}");
     let second = trial(0, 0, 2).run;
     assert!(text.contains(&format!("\na1 #2 {second} by agent_a:\n")), "{text}");
-    assert!(
-        text.contains(&format!("cut at 2000 of 2001 characters: read_result with run_id {second} has all")),
-        "{text}"
-    );
+    assert!(text.contains(&format!("cut at 2000 of 2001 characters: the answer of {second} has all")), "{text}");
 }
 
 #[test]

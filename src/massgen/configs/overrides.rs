@@ -117,7 +117,7 @@ pub fn unknown_key(overrides: &Value, config: Option<&Tree>) -> Option<UnknownKe
         })
 }
 
-/// The keys that overrides set and that MassGen 0.1.97 does not read at their place. Keys of a backend are not among them: MassGen passes
+/// The keys that overrides set and that MassGen does not read at their place. Keys of a backend are not among them: MassGen passes
 /// them to the provider. Another MassGen version may read them.
 pub(super) fn ignored_keys(overrides: &Value) -> Vec<String> {
     let Some(fields) = overrides.as_object() else { return Vec::new() };

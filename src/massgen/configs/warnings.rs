@@ -8,7 +8,7 @@ use super::overrides::{ignored_keys, missing_folders};
 use super::tree::{Node, Tree};
 use crate::massgen::VERSION;
 use crate::massgen::docker::DockerEngine;
-use crate::run::{Context, Problem};
+use crate::run::{Context, Problem, Step};
 use crate::secrets::is_secret_name;
 
 /// The code for a project given to agents without file access.
@@ -44,8 +44,7 @@ impl Needs {
 fn missing_key_problem(key: &RequiredKey) -> Problem {
     let is_key = key.any_of.iter().any(|name| is_secret_name(name));
     let code = if is_key { "api_key_missing" } else { "variable_missing" };
-    let hint = "the person who configured this server has to set it in the server's environment, its env_file or ~/.massgen/.env; list_configs shows configs \
-                with all their keys";
+    let hint = Step::SetVariable;
     Problem::new(code, &format!("{} is not set", key.name()), hint)
 }
 
@@ -89,7 +88,7 @@ pub fn no_files_problem(config: &Tree, context: Context) -> Option<Problem> {
     Some(Problem::new(
         CONTEXT_UNUSED,
         &message,
-        &format!("give them one by overrides: {}", cwd_overrides(config, agents_without_cwd)),
+        format!("give them one by overrides: {}", cwd_overrides(config, agents_without_cwd)),
     ))
 }
 
@@ -108,8 +107,8 @@ pub fn without_writers(config: &Tree, context: Context) -> Option<Problem> {
     let needs = Needs::from_config(config);
     let is_certain = context == Context::Write && needs.without_cwd.len() == needs.agents.len();
     let problem = no_files_problem(config, context).filter(|_| is_certain)?;
-    let hint = format!("nothing was started; {}; or use another `context`", problem.hint);
-    Some(Problem { hint, ..problem })
+    let next = problem.next.map_detail(|advice| format!("nothing was started; {advice}; or use another `context`"));
+    Some(Problem { next, ..problem })
 }
 
 /// The longest overrides in a hint, in bytes; truncated overrides would be useless.
@@ -143,8 +142,7 @@ fn broadcast_problem(root: &Node) -> Option<Problem> {
     let coordination = root.get("orchestrator")?.get("coordination")?;
     let is_human = coordination.get("broadcast").and_then(Node::text) == Some("human");
     let message = "`broadcast: human`: agents may ask a person, and in a background run there is none to answer";
-    let hint =
-        "set orchestrator.coordination.broadcast to \"agents\" or false by overrides; steer_run reaches the agents";
+    let hint = Step::DisableBroadcast;
     is_human.then(|| Problem::new("broadcast_unanswered", message, hint))
 }
 
@@ -213,7 +211,7 @@ mod tests {
         let no_cwd = "agents: [{id: a, backend: {type: vllm}}, {id: b, backend: {type: vllm}}]";
         let found = problem_of(no_cwd, Context::Write).expect("told");
         assert!(found.code == "context_unused" && found.message.contains("no agent has a `cwd`"), "{found:?}");
-        let (_, overrides) = found.hint.split_once(": ").expect("overrides");
+        let (_, overrides) = found.next.detail().split_once(": ").expect("overrides");
         let overrides: Value = serde_json::from_str(overrides).expect("JSON");
         assert_eq!(overrides["agents"]["b"], json!({"backend": {"cwd": "workspace"}}));
         assert_eq!(overrides["orchestrator"]["snapshot_storage"], "snapshots");
@@ -222,16 +220,18 @@ mod tests {
                    orchestrator: {snapshot_storage: s, agent_temporary_workspace: t}";
         let found = problem_of(one_cwd, Context::Read).expect("told");
         assert!(found.message.ends_with("cannot read files of the project: b"), "{found:?}");
-        assert!(!found.hint.contains("orchestrator") && !found.hint.contains("\"a\""), "{found:?}");
+        assert!(!found.next.detail().contains("orchestrator") && !found.next.detail().contains("\"a\""), "{found:?}");
         assert_eq!(problem_of(&one_cwd.replace("backend: {}", "backend: {cwd: w}"), Context::Write), None);
         assert!(
             problem_of("agent: {id: x, backend: {}}", Context::Read)
                 .expect("told")
-                .hint
+                .next
+                .detail()
                 .contains("{\"agent\":{\"backend\"")
         );
         let many: Vec<String> = (0..40).map(|n| format!("{{id: agent_{n}, backend: {{}}}}")).collect();
-        let hint = problem_of(&format!("agents: [{}]", many.join(", ")), Context::Read).expect("told").hint;
+        let hint = problem_of(&format!("agents: [{}]", many.join(", ")), Context::Read).expect("told").next;
+        let hint = hint.detail();
         assert!(hint.len() < 300 && hint.ends_with("}}, and so for each agent"), "{hint}");
     }
 

@@ -2,14 +2,14 @@
 //! whether a retry helps. Pure. `docs/providers.md` lists the same facts for each provider; a test compares the two.
 
 use crate::massgen::broken_import;
-use crate::run::Retry;
+use crate::run::{Retry, Step};
 
 pub(super) struct FailureClass {
     pub(super) code: &'static str,
     pub(super) scope: FailureScope,
     /// Texts in lower case; a line that contains one of them indicates the class.
     pub(super) patterns: &'static [&'static str],
-    pub(super) hint: &'static str,
+    pub(super) next: Step,
     /// Whether a repetition of the same run can succeed; `None` if unknown.
     pub(super) retry: Option<Retry>,
 }
@@ -51,7 +51,7 @@ pub(super) const CLASSES: &[FailureClass] = &[
         code: "program_missing",
         scope: FailureScope::MassGen,
         patterns: &["massgen-mcp: cannot execute"],
-        hint: "the person who configured this server has to run `massgen-mcp setup`, or to point --massgen at a working massgen",
+        next: Step::InstallMassgen,
         retry: Some(Retry::No),
     },
     FailureClass {
@@ -59,7 +59,7 @@ pub(super) const CLASSES: &[FailureClass] = &[
         scope: FailureScope::MassGen,
         // The line of MassGen's own script in an import traceback.
         patterns: &["from massgen.cli import", "from massgen.cli.entrypoint import"],
-        hint: broken_import::HINT,
+        next: Step::RepairMassgen,
         retry: Some(Retry::No),
     },
     FailureClass {
@@ -74,28 +74,28 @@ pub(super) const CLASSES: &[FailureClass] = &[
             "no api key",
             "could not resolve authentication method",
         ],
-        hint: "the person who configured this server has to put the key into its `env` or into ~/.massgen/.env; or use a config of which no key is missing (list_configs)",
+        next: Step::SetKey,
         retry: Some(Retry::No),
     },
     FailureClass {
         code: "not_logged_in",
         scope: FailureScope::Credentials,
         patterns: &["not logged in", "please run /login", "not authenticated"],
-        hint: "the person who configured this server has to log in to that program once here, or to put its API key into `env` of this server",
+        next: Step::LogIn,
         retry: Some(Retry::No),
     },
     FailureClass {
         code: "agent_program_missing",
         scope: FailureScope::MassGen,
         patterns: &["cli not found", "cli ('agy') not found", "failed to install lm studio", "copilot-cli/releases"],
-        hint: "the person who configured this server has to install the program that the message names; or use another backend",
+        next: Step::InstallAgentProgram,
         retry: Some(Retry::No),
     },
     FailureClass {
         code: "config_invalid",
         scope: FailureScope::MassGen,
         patterns: &["got multiple values for keyword argument 'api_key'"],
-        hint: "take `api_key` out of that backend in the config: MassGen reads the key from the backend's variable, such as OPENAI_API_KEY",
+        next: Step::RemoveApiKey,
         retry: Some(Retry::No),
     },
     FailureClass {
@@ -109,14 +109,14 @@ pub(super) const CLASSES: &[FailureClass] = &[
             "context paths not found",
             "got multiple values for keyword argument",
         ],
-        hint: "the config's author has to correct it as the message says; then call run_massgen again",
+        next: Step::AskConfigAuthor,
         retry: Some(Retry::No),
     },
     FailureClass {
         code: "conversation_lost",
         scope: FailureScope::MassGen,
         patterns: &["session error: session"],
-        hint: "start a new run without continue_run, and say in its question what matters of the earlier one",
+        next: Step::StartNewConversation,
         retry: Some(Retry::No),
     },
     FailureClass {
@@ -151,7 +151,7 @@ pub(super) const CLASSES: &[FailureClass] = &[
             "limit: 0, model",
             "arrearage",
         ],
-        hint: "the provider's account has no credit, billing or budget left: the person who configured this server has to add it, or use another provider",
+        next: Step::AddCredit,
         retry: Some(Retry::No),
     },
     FailureClass {
@@ -170,7 +170,7 @@ pub(super) const CLASSES: &[FailureClass] = &[
             "usage limits",
             "monthly spending limit",
         ],
-        hint: "the account's quota of this period is used up: wait until it is renewed, have it raised, or use another model",
+        next: Step::WaitForQuota,
         retry: Some(Retry::No),
     },
     FailureClass {
@@ -191,7 +191,7 @@ pub(super) const CLASSES: &[FailureClass] = &[
             "invalid subscription key",
             "reported as leaked",
         ],
-        hint: "the provider refused the API key; the person who configured this server has to correct it before another run",
+        next: Step::CorrectKey,
         retry: Some(Retry::No),
     },
     FailureClass {
@@ -205,7 +205,7 @@ pub(super) const CLASSES: &[FailureClass] = &[
             "error code: 413",
             "tools: 413 ",
         ],
-        hint: "one request exceeds the account's tokens per minute: shorten question and context, or have the limit raised",
+        next: Step::ShortenRequest,
         retry: Some(Retry::No),
     },
     FailureClass {
@@ -213,7 +213,7 @@ pub(super) const CLASSES: &[FailureClass] = &[
         code: "model_error",
         scope: FailureScope::Call,
         patterns: &["max_completion_tokens' is too large", "max_tokens is too large", "'max_tokens' is too large"],
-        hint: "set a smaller max_tokens (max_completion_tokens) in the config, as the message says",
+        next: Step::LowerMaxTokens,
         retry: Some(Retry::No),
     },
     FailureClass {
@@ -236,7 +236,7 @@ pub(super) const CLASSES: &[FailureClass] = &[
             "exceed context limit",
             "context is too long",
         ],
-        hint: "the prompt is too long for the model: shorten question and files, or use a model with a larger context",
+        next: Step::ShortenPrompt,
         retry: Some(Retry::No),
     },
     FailureClass {
@@ -250,7 +250,7 @@ pub(super) const CLASSES: &[FailureClass] = &[
             "rate_limit_e",
             "too many requests",
         ],
-        hint: "the provider limits requests: call run_massgen again in some minutes; if it repeats, use fewer agents",
+        next: Step::WaitForRateLimit,
         retry: Some(Retry::Later),
     },
     FailureClass {
@@ -267,7 +267,7 @@ pub(super) const CLASSES: &[FailureClass] = &[
             "permission_denied",
             "not supported for the api use",
         ],
-        hint: "the account may not use this model: the person who configured this server has to enable what the message names, or use another model",
+        next: Step::EnableModel,
         retry: Some(Retry::No),
     },
     FailureClass {
@@ -290,7 +290,7 @@ pub(super) const CLASSES: &[FailureClass] = &[
             "no endpoints found",
             "decommissioned",
         ],
-        hint: "correct the model's name (or base_url) in the config, or use a model that the account has",
+        next: Step::CorrectModel,
         retry: Some(Retry::No),
     },
     FailureClass {
@@ -307,7 +307,7 @@ pub(super) const CLASSES: &[FailureClass] = &[
             "overloaded",
             "at capacity",
         ],
-        hint: "the provider is overloaded: call run_massgen again later, or with another model",
+        next: Step::WaitForProvider,
         retry: Some(Retry::Later),
     },
     FailureClass {
@@ -320,7 +320,7 @@ pub(super) const CLASSES: &[FailureClass] = &[
             "[ssl:",
             "sslerror",
         ],
-        hint: "the secure connection failed: correct http/https in base_url, or give the proxy's certificate in SSL_CERT_FILE",
+        next: Step::CorrectTls,
         retry: Some(Retry::No),
     },
     FailureClass {
@@ -333,14 +333,14 @@ pub(super) const CLASSES: &[FailureClass] = &[
             "transferencodingerror",
             "connection reset",
         ],
-        hint: "the connection broke while the model answered: call run_massgen again; if it repeats, check the proxy in between",
+        next: Step::RetryCutStream,
         retry: Some(Retry::Later),
     },
     FailureClass {
         code: "not_an_api",
         scope: FailureScope::Call,
         patterns: &["failed to parse response as json", "expecting value: line", "jsondecodeerror"],
-        hint: "no model's API answers there (a proxy or login page?): correct base_url or the proxy, then start again",
+        next: Step::CorrectAddress,
         retry: Some(Retry::No),
     },
     FailureClass {
@@ -355,7 +355,7 @@ pub(super) const CLASSES: &[FailureClass] = &[
             "server disconnected",
             "request timed out",
         ],
-        hint: "check `base_url` in the config and the network of this machine, then call run_massgen again",
+        next: Step::CheckNetwork,
         retry: Some(Retry::Later),
     },
     FailureClass {
@@ -363,7 +363,7 @@ pub(super) const CLASSES: &[FailureClass] = &[
         code: "model_unreachable",
         scope: FailureScope::Call,
         patterns: &["connection error"],
-        hint: "check `base_url`, proxy, certificates (SSL_CERT_FILE) and network, then call run_massgen again",
+        next: Step::CheckNetworkAndProxy,
         retry: None,
     },
     FailureClass {
@@ -371,7 +371,7 @@ pub(super) const CLASSES: &[FailureClass] = &[
         code: "model_error",
         scope: FailureScope::Call,
         patterns: &["error code: 408", "error code: 409", "error code: 425", "error code: 498"],
-        hint: "the model provider could not answer now; call run_massgen again in some minutes",
+        next: Step::RetrySoon,
         retry: Some(Retry::Later),
     },
     FailureClass {
@@ -385,14 +385,14 @@ pub(super) const CLASSES: &[FailureClass] = &[
             "gateway time-out",
             "a timeout occurred",
         ],
-        hint: "the model provider answered with an error; call run_massgen again later, or with another model",
+        next: Step::RetryAfterProviderError,
         retry: Some(Retry::Later),
     },
     FailureClass {
         code: "model_error",
         scope: FailureScope::Call,
         patterns: &["error code: 4", "tools: 4"],
-        hint: "the provider refused the request: correct the model's settings as the message says, or use another model",
+        next: Step::CorrectModelSettings,
         retry: Some(Retry::No),
     },
     FailureClass {
@@ -400,7 +400,7 @@ pub(super) const CLASSES: &[FailureClass] = &[
         code: "context_too_long",
         scope: FailureScope::Call,
         patterns: &["compression recovery failed"],
-        hint: "the prompt is too long for the model or the account's rate limit: shorten question and files, or use another model",
+        next: Step::ShortenOrChangeModel,
         retry: Some(Retry::No),
     },
     FailureClass {
@@ -408,21 +408,21 @@ pub(super) const CLASSES: &[FailureClass] = &[
         code: "model_busy",
         scope: FailureScope::Retry,
         patterns: &["[gemini] rate limit", "retrying request to "],
-        hint: "the provider limits requests or is overloaded: call run_massgen again later, or with another model",
+        next: Step::WaitForLimitOrLoad,
         retry: Some(Retry::Later),
     },
     FailureClass {
         code: "crashed",
         scope: FailureScope::MassGen,
         patterns: &["traceback (most recent call last)"],
-        hint: "see read_result with part `errors`; run it again once, and if it repeats it is a fault of MassGen or of the config",
+        next: Step::ReadErrorsRetryOnce,
         retry: Some(Retry::Now),
     },
     FailureClass {
         code: "agents_failed",
         scope: FailureScope::MassGen,
         patterns: &["no successful agents", "no answers available", "failed to use workflow tools", "streaming error"],
-        hint: "see read_result with part `errors` for what each agent met, then change the config or the question",
+        next: Step::ReadErrorsOfAgents,
         retry: None,
     },
 ];

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::moment::MomentFile;
 use super::{duration_from_secs, from_label, to_label};
 use crate::run::{
-    AnswerSource, AnswerSummary, Ending, Exit, Force, Outcome, Problem, Retry, StopReport, Survivor, Warning,
+    AnswerSource, AnswerSummary, Ending, Exit, Force, NextStep, Outcome, Problem, Retry, Step, StopReport, Survivor,
+    Warning,
 };
 
 #[derive(Serialize, Deserialize)]
@@ -35,14 +36,27 @@ pub(super) struct EndingFile {
 struct WarningFile {
     code: String,
     message: String,
+    #[serde(flatten)]
+    next: NextStepFile,
+}
+
+/// The next step: its label, and the fact that belongs to it. Versions up to 0.2.0 wrote the words of an agent, `hint`, and require the field.
+#[derive(Serialize, Deserialize)]
+struct NextStepFile {
+    #[serde(default)]
     hint: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    next_detail: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct ProblemFile {
     code: String,
     message: String,
-    hint: String,
+    #[serde(flatten)]
+    next: NextStepFile,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     retry: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -139,7 +153,7 @@ fn outcome_from_label(word: &str, problem: Option<Problem>, reason: Option<Strin
             Problem::new(
                 "unknown_outcome",
                 &format!("the run ended as `{other}`, which this version does not know"),
-                "read the answer with read_result; update massgen-mcp to see more",
+                Step::UpdateForMore,
             )
         })),
     }
@@ -150,7 +164,7 @@ impl From<&Problem> for ProblemFile {
         ProblemFile {
             code: problem.code.clone(),
             message: problem.message.clone(),
-            hint: problem.hint.clone(),
+            next: NextStepFile::from(&problem.next),
             retry: problem.retry.map(|retry| to_label(RETRY_LABELS, retry)),
             provider: problem.provider.clone(),
         }
@@ -160,20 +174,41 @@ impl From<&Problem> for ProblemFile {
 impl From<ProblemFile> for Problem {
     fn from(file: ProblemFile) -> Problem {
         let retry = file.retry.and_then(|word| from_label(RETRY_LABELS, &word));
-        Problem { code: file.code, message: file.message, hint: file.hint, retry, provider: file.provider }
+        Problem { code: file.code, message: file.message, next: file.next.into(), retry, provider: file.provider }
     }
 }
 
 impl From<&Warning> for WarningFile {
     fn from(warning: &Warning) -> WarningFile {
-        let Warning { code, message, hint } = warning.clone();
-        WarningFile { code, message, hint }
+        let Warning { code, message, next } = warning;
+        WarningFile { code: code.clone(), message: message.clone(), next: next.into() }
     }
 }
 
 impl From<WarningFile> for Warning {
-    fn from(WarningFile { code, message, hint }: WarningFile) -> Warning {
-        Warning { code, message, hint }
+    fn from(WarningFile { code, message, next }: WarningFile) -> Warning {
+        Warning { code, message, next: next.into() }
+    }
+}
+
+impl From<&NextStep> for NextStepFile {
+    fn from(next: &NextStep) -> NextStepFile {
+        let detail = next.detail().to_owned();
+        if next.step() == Step::Advice {
+            return NextStepFile { hint: detail, next: None, next_detail: None };
+        }
+        NextStepFile {
+            hint: String::new(),
+            next: Some(next.step().label().to_owned()),
+            next_detail: Some(detail).filter(|detail| !detail.is_empty()),
+        }
+    }
+}
+
+impl From<NextStepFile> for NextStep {
+    fn from(file: NextStepFile) -> NextStep {
+        let step = file.next.as_deref().and_then(Step::from_label);
+        step.map_or_else(|| file.hint.into(), |step| step.with(file.next_detail.unwrap_or_default()))
     }
 }
 

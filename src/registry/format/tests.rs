@@ -4,8 +4,8 @@ use super::*;
 use crate::experiment::{Arm, CloseReason, ExperimentPlan, ExperimentProgress, PlannedRun};
 use crate::run::{
     ActivityEvidence, Allowance, AnswerBasis, AnswerSource, AnswerSummary, Cap, Continuation, Ending, Exit, Force,
-    GlobalLimits, Lineage, ModelPrice, Moment, Origin, Outcome, Problem, ProcessIdentity, QuietPeriod, Retry,
-    StopReport, Survivor, Unpriced, Usd, Warning,
+    GlobalLimits, Lineage, ModelPrice, Moment, NextStep, Origin, Outcome, Problem, ProcessIdentity, QuietPeriod, Retry,
+    Step, StopReport, Survivor, Unpriced, Usd, Warning,
 };
 
 fn plain() -> RunSpec {
@@ -89,7 +89,8 @@ fn ending(outcome: Outcome, exit: Exit) -> RunState {
     }));
     let answer = AnswerSummary { agent: "a".to_owned(), chars: 12, source: AnswerSource::Partial };
     let took = Duration::from_secs(3);
-    let warnings = vec![Warning { code: "w".to_owned(), message: "m".to_owned(), hint: "h".to_owned() }];
+    let warnings =
+        vec![Warning { code: "w".to_owned(), message: "m".to_owned(), next: Step::ReadErrorsOfTools.into() }];
     RunState::Ended(Ending { outcome, exit, ended_at: moment(), duration: took, answer: Some(answer), stop, warnings })
 }
 
@@ -300,4 +301,23 @@ fn what_cannot_be_encoded_is_an_error_and_no_empty_file() {
     let state = crate::registry::StateFolder::open(root.path()).expect("state");
     state.create(&spec, crate::registry::InitialFiles::default()).expect_err("refused");
     assert_eq!(std::fs::read_dir(state.runs()).expect("listed").count(), 0, "nothing was written");
+}
+
+#[test]
+fn the_disk_has_the_label_of_a_step_and_old_words_are_still_read() {
+    let states = |next: NextStep| {
+        let problem = Problem { next, ..Problem::new("crashed", "m", "x") };
+        let json = serde_json::to_value(ending::ProblemFile::from(&problem)).expect("JSON");
+        let read: ending::ProblemFile = serde_json::from_value(json.clone()).expect("a problem");
+        assert_eq!(Problem::from(read), problem);
+        json
+    };
+    let recorded = states(Step::MergeBranches.with("a, b"));
+    assert_eq!(recorded["next"], "merge_branches");
+    assert_eq!((&recorded["next_detail"], &recorded["hint"]), (&"a, b".into(), &"".into()));
+    let old = states(NextStep::from("call it again"));
+    assert_eq!((&old["hint"], old.get("next")), (&"call it again".into(), None), "as version 0.2.0 wrote it");
+    let newer = serde_json::json!({"code": "c", "message": "m", "hint": "", "next": "of_a_newer_version"});
+    let newer: ending::ProblemFile = serde_json::from_value(newer).expect("a problem");
+    assert_eq!(Problem::from(newer).next, NextStep::from(""));
 }

@@ -12,7 +12,7 @@ use super::{fact, html_page, preformatted, section, table, truncation_note};
 use crate::massgen::timeline::{
     AgentTotals, AnswerEvent, ErrorEvent, Round, SourcePath, Timeline, ToolCall, VoteEvent,
 };
-use crate::run::{ConfigChoice, Mode, Outcome, RunId, RunRecord, RunState};
+use crate::run::{ConfigChoice, Mode, Outcome, RunId, RunRecord, RunState, Wording};
 
 /// The longest question, in characters.
 const MAX_QUESTION_CHARS: usize = 20_000;
@@ -24,11 +24,17 @@ const MAX_REASON_CHARS: usize = 2_000;
 const MAX_GAPS: usize = 50;
 
 /// The page of a run. `answer` is its best answer; with `refresh`, the browser reloads the page at that interval.
-pub fn run_page(record: &RunRecord, timeline: &Timeline, answer: Option<&str>, refresh: Option<Duration>) -> String {
+pub fn run_page(
+    record: &RunRecord,
+    timeline: &Timeline,
+    answer: Option<&str>,
+    refresh: Option<Duration>,
+    wording: Wording,
+) -> String {
     let id = &record.spec.id;
     let (state, _) = state_label(&record.state);
     let body = html! {
-        (head(record, timeline, refresh))
+        (head(record, timeline, refresh, wording))
         (answer_section(record, answer))
         (section("axis", "What happened", timeline_chart(timeline)))
         (section("spent", "What was spent", html! {
@@ -41,7 +47,7 @@ pub fn run_page(record: &RunRecord, timeline: &Timeline, answer: Option<&str>, r
     html_page(&format!("{id} {state}"), refresh, &body)
 }
 
-fn head(record: &RunRecord, timeline: &Timeline, refresh: Option<Duration>) -> Markup {
+fn head(record: &RunRecord, timeline: &Timeline, refresh: Option<Duration>, wording: Wording) -> Markup {
     let spec = &record.spec;
     let (label, class_name) = state_label(&record.state);
     html! {
@@ -50,7 +56,7 @@ fn head(record: &RunRecord, timeline: &Timeline, refresh: Option<Duration>) -> M
             @if let Some(interval) = refresh {
                 p class="note" { "The run goes on. This page is written and read again every " (interval.as_secs().max(1)) " seconds." }
             }
-            (problem_section(record))
+            (problem_section(record, wording))
             (facts(record, timeline))
         }
         (section("question", "Question", preformatted(&spec.question, MAX_QUESTION_CHARS, &html! { "all of it is in " code { "spec.json" } " of the run's folder." })))
@@ -76,7 +82,7 @@ fn state_label(state: &RunState) -> (&str, &'static str) {
     }
 }
 
-fn problem_section(record: &RunRecord) -> Markup {
+fn problem_section(record: &RunRecord, wording: Wording) -> Markup {
     let outcome = record.state.ending().map(|ending| &ending.outcome);
     let warnings = record.state.ending().into_iter().flat_map(|ending| &ending.warnings);
     let reason = match outcome {
@@ -90,13 +96,13 @@ fn problem_section(record: &RunRecord) -> Markup {
         @if let Some(problem) = outcome.and_then(Outcome::problem) {
             div class="problem" {
                 p { strong { (short_name(&problem.code, MAX_REASON_CHARS)) } ": " (short_name(&problem.message, MAX_REASON_CHARS)) }
-                p class="note" { (short_name(&problem.hint, MAX_REASON_CHARS)) }
+                p class="note" { (short_name(&wording(&problem.next), MAX_REASON_CHARS)) }
             }
         }
         @for warning in warnings {
             div class="problem" {
                 p { strong { (short_name(&warning.code, MAX_REASON_CHARS)) } ": " (short_name(&warning.message, MAX_REASON_CHARS)) }
-                p class="note" { (short_name(&warning.hint, MAX_REASON_CHARS)) }
+                p class="note" { (short_name(&wording(&warning.next), MAX_REASON_CHARS)) }
             }
         }
         @if let Some(reason) = reason { div class="problem" { p { "Stopped: " (short_name(reason, MAX_REASON_CHARS)) } } }
@@ -345,12 +351,13 @@ mod tests {
 
     #[test]
     fn a_run_without_any_data_has_a_page() {
-        let page = run_page(&record("Why?"), &Timeline::default(), None, None);
+        let page = run_page(&record("Why?"), &Timeline::default(), None, None, |step| step.words(&[]));
         for part in ["mg-00000001", "queued", "Why?", "team.yaml", "There is none yet", "Content-Security-Policy"] {
             assert!(page.contains(part), "{part}");
         }
         assert!(!page.contains("http-equiv=\"refresh\"") && !page.contains("NaN"), "it is read once");
-        let live = run_page(&record("Why?"), &Timeline::default(), None, Some(Duration::from_secs(3)));
+        let live =
+            run_page(&record("Why?"), &Timeline::default(), None, Some(Duration::from_secs(3)), |step| step.words(&[]));
         assert!(live.contains("http-equiv=\"refresh\" content=\"3\""));
     }
 
@@ -374,7 +381,7 @@ mod tests {
             gaps: vec![bad.into()],
             ..Timeline::default()
         };
-        let page = run_page(&record(bad), &timeline, Some(bad), None);
+        let page = run_page(&record(bad), &timeline, Some(bad), None, |step| step.words(&[]));
         assert_eq!(page.matches("<script").count() + page.matches("<img").count(), 0);
         assert_eq!((page.matches("</style>").count(), page.matches("<style>").count()), (1, 1));
         assert!(!page.contains(['\u{202e}', '\u{1b}']) && page.contains("&lt;script&gt;"));
@@ -383,7 +390,8 @@ mod tests {
     #[test]
     fn long_texts_and_tables_are_cut_with_a_note() {
         let timeline = Timeline { tools: vec![ToolCall::default(); 10_000], ..Timeline::default() };
-        let page = run_page(&record("q"), &timeline, Some(&"ż".repeat(MAX_ANSWER_CHARS + 7)), None);
+        let page =
+            run_page(&record("q"), &timeline, Some(&"ż".repeat(MAX_ANSWER_CHARS + 7)), None, |step| step.words(&[]));
         assert!(page.contains("Of 10,000 rows the first 500 are shown."));
         assert!(page.contains("Cut after 200,000 of 200,007 characters"));
         assert!(page.len() < 2_000_000, "{}", page.len());

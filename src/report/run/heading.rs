@@ -21,13 +21,15 @@ impl Draft<'_> {
 
     fn problem(&self) -> Option<String> {
         let problem = self.record.state.ending()?.outcome.problem()?;
-        let Problem { code, message, hint, .. } = problem;
+        let Problem { code, message, next, .. } = problem;
+        let hint = (self.wording)(next);
         Some(format!("Problem: {}", text::single_line(&format!("{code}: {message} ({hint})"), MAX_PROBLEM_CHARS)))
     }
 
     fn warnings(&self) -> impl Iterator<Item = Option<String>> {
         let warnings = self.record.state.ending().into_iter().flat_map(|ending| &ending.warnings);
-        warnings.map(|Warning { code, message, hint }| {
+        warnings.map(|Warning { code, message, next }| {
+            let hint = (self.wording)(next);
             Some(format!("Warning: {}", text::single_line(&format!("{code}: {message} ({hint})"), MAX_PROBLEM_CHARS)))
         })
     }

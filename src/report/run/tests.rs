@@ -71,7 +71,7 @@ fn the_report_of_a_captured_run_names_its_files() {
     if let RunState::Ended(ending) = &mut record.state {
         ending.ended_at = moment(timeline.end + 2.5);
     }
-    let report = run_report(&record, &timeline, Some(&change), &dependents);
+    let report = run_report(&record, &timeline, Some(&change), &dependents, |step| step.words(&[]));
     assert!(report.len() <= MAX_BYTES);
     for text in [
         "Run mg-7f3k2q9d: succeeded after 76.5 s, exit code 0 [./run.json]",
@@ -102,10 +102,10 @@ fn warnings_of_a_run_are_in_its_report() {
     let mut lacking = ended(Outcome::Succeeded, Exit::Code(0));
     if let RunState::Ended(ending) = &mut lacking {
         let warning =
-            |code: &str| Warning { code: code.to_owned(), message: "no tools".to_owned(), hint: "see".to_owned() };
+            |code: &str| Warning { code: code.to_owned(), message: "no tools".to_owned(), next: "see".into() };
         ending.warnings = vec![warning("first"), warning("second")];
     }
-    let report = run_report(&record(lacking), &Timeline::default(), None, &[]);
+    let report = run_report(&record(lacking), &Timeline::default(), None, &[], |step| step.words(&[]));
     for line in ["Warning: first: no tools (see)", "Warning: second: no tools (see)"] {
         assert!(report.contains(line), "{report}");
     }
@@ -115,11 +115,17 @@ fn warnings_of_a_run_are_in_its_report() {
 fn the_report_of_a_run_that_never_ran_says_so() {
     let problem = Problem::new("program_missing", "there is no MassGen", "install it");
     let timeline = Timeline { gaps: vec!["nothing was left".to_owned()], ..Timeline::default() };
-    let report = run_report(&record(ended(Outcome::Failed(problem), Exit::NeverStarted)), &timeline, None, &[]);
+    let report =
+        run_report(&record(ended(Outcome::Failed(problem), Exit::NeverStarted)), &timeline, None, &[], |step| {
+            step.words(&[])
+        });
     assert!(report.contains("failed after 76.5 s, MassGen never ran"), "{report}");
     assert!(report.contains("Problem: program_missing: there is no MassGen (install it)"), "{report}");
     assert!(report.ends_with("Not known:\n  nothing was left\n"), "{report}");
-    assert!(run_report(&record(RunState::Queued), &Timeline::default(), None, &[]).contains("waits for a free slot"));
+    assert!(
+        run_report(&record(RunState::Queued), &Timeline::default(), None, &[], |step| step.words(&[]))
+            .contains("waits for a free slot")
+    );
 }
 
 /// The timeline of a run with this many agents and rounds; names and texts consist of `word`.
@@ -186,14 +192,14 @@ fn large(agents: u64, rounds: u64, word: &str) -> Timeline {
 #[test]
 fn the_report_of_a_large_run_has_at_most_4_kb_and_says_that_it_leaves_out_entries() {
     for word in ["漢", "👩"] {
-        let report = run_report(&record(RunState::Queued), &large(50, 100, word), None, &[]);
+        let report = run_report(&record(RunState::Queued), &large(50, 100, word), None, &[], |step| step.words(&[]));
         assert!(report.len() <= MAX_BYTES && report.len() > MAX_BYTES / 2, "{} bytes", report.len());
         assert!(report.contains("left out"), "{report}");
     }
-    let report = run_report(&record(RunState::Queued), &large(50, 100, "n"), None, &[]);
+    let report = run_report(&record(RunState::Queued), &large(50, 100, "n"), None, &[], |step| step.words(&[]));
     for text in ["Answers (5000):", "Votes (0 stood, 5000 void):", "Rounds (5000), the longest first"] {
         assert!(report.contains(text), "{report}");
     }
-    let report = run_report(&record(RunState::Queued), &large(2, 3, "a"), None, &[]);
+    let report = run_report(&record(RunState::Queued), &large(2, 3, "a"), None, &[], |step| step.words(&[]));
     assert!(report.len() <= MAX_BYTES && report.contains("Errors (6)"), "{report}");
 }

@@ -1,6 +1,7 @@
 //! How arguments are read, and how unreadable ones are refused.
 
 use super::*;
+use crate::server::next_steps::agent_words;
 use crate::server::params::{CheckStatus, KillRun, RunMassgen, SteerRun};
 
 fn taken<T: DeserializeOwned>(tool: &str, arguments: Value) -> Result<T, Refusal> {
@@ -109,13 +110,13 @@ fn what_would_lose_something_is_refused_with_the_place_and_the_remedy() {
     ] {
         let refusal = refused(tool, sent.clone());
         assert!(refusal.message().contains(message), "{sent}: {}", refusal.message());
-        let text = format!("{} {}", refusal.message(), refusal.hint());
+        let text = format!("{} {}", refusal.message(), refusal.hint(agent_words));
         for word in ["usize", "u64", "u32", "f64", "sequence", "invalid type", "expected", "struct", "variant `"] {
             assert!(!text.contains(word), "{text}");
         }
     }
-    assert!(refused("run_massgen", json!({"budget": 3})).hint().contains("`budget_usd`"));
-    assert!(refused("check_status", json!({"until": "any-done"})).hint().contains("did you mean any_done"));
+    assert!(refused("run_massgen", json!({"budget": 3})).hint(agent_words).contains("`budget_usd`"));
+    assert!(refused("check_status", json!({"until": "any-done"})).hint(agent_words).contains("did you mean any_done"));
     let long = refused("kill_run", json!({"x".repeat(10_000): 1}));
     assert!(long.message().len() < 200, "{} bytes", long.message().len());
 }

@@ -133,11 +133,29 @@ impl Source {
     }
 }
 
-fn is_test(attributes: &[syn::Attribute]) -> bool {
+/// Whether an item is compiled only for tests.
+pub(super) fn is_test(attributes: &[syn::Attribute]) -> bool {
     attributes.iter().any(|attribute| {
         attribute.path().is_ident("cfg")
             && matches!(&attribute.meta, syn::Meta::List(list) if list.tokens.to_string() == "test")
     })
+}
+
+/// The attributes of an item that can be compiled only for tests.
+#[expect(clippy::wildcard_enum_match_arm, reason = "an enum of syn that grows")]
+pub(super) fn item_attributes(item: &syn::Item) -> &[syn::Attribute] {
+    match item {
+        syn::Item::Const(item) => &item.attrs,
+        syn::Item::Enum(item) => &item.attrs,
+        syn::Item::Fn(item) => &item.attrs,
+        syn::Item::Static(item) => &item.attrs,
+        syn::Item::Struct(item) => &item.attrs,
+        syn::Item::Trait(item) => &item.attrs,
+        syn::Item::Type(item) => &item.attrs,
+        syn::Item::Mod(item) => &item.attrs,
+        syn::Item::Impl(item) => &item.attrs,
+        _ => &[],
+    }
 }
 
 impl<'ast> Visit<'ast> for Source {
@@ -146,19 +164,17 @@ impl<'ast> Visit<'ast> for Source {
         reason = "an enum of syn that grows; other items define nothing that is imported"
     )]
     fn visit_item(&mut self, item: &'ast syn::Item) {
-        let (attributes, name) = match item {
-            syn::Item::Const(item) => (&item.attrs, Some(&item.ident)),
-            syn::Item::Enum(item) => (&item.attrs, Some(&item.ident)),
-            syn::Item::Fn(item) => (&item.attrs, Some(&item.sig.ident)),
-            syn::Item::Static(item) => (&item.attrs, Some(&item.ident)),
-            syn::Item::Struct(item) => (&item.attrs, Some(&item.ident)),
-            syn::Item::Trait(item) => (&item.attrs, Some(&item.ident)),
-            syn::Item::Type(item) => (&item.attrs, Some(&item.ident)),
-            syn::Item::Mod(item) => (&item.attrs, None),
-            syn::Item::Impl(item) => (&item.attrs, None),
-            _ => return visit::visit_item(self, item),
+        let name = match item {
+            syn::Item::Const(item) => Some(&item.ident),
+            syn::Item::Enum(item) => Some(&item.ident),
+            syn::Item::Fn(item) => Some(&item.sig.ident),
+            syn::Item::Static(item) => Some(&item.ident),
+            syn::Item::Struct(item) => Some(&item.ident),
+            syn::Item::Trait(item) => Some(&item.ident),
+            syn::Item::Type(item) => Some(&item.ident),
+            _ => None,
         };
-        if is_test(attributes) {
+        if is_test(item_attributes(item)) {
             return;
         }
         self.defined.extend(name.map(ToString::to_string));

@@ -162,6 +162,7 @@ fn a_row_is_made_of_clean_texts() {
         queue_position: None,
         pending_messages: 0,
         awaited_models: &std::collections::BTreeMap::new(),
+        wording: crate::commands::next_steps::person_words,
     };
     let mut run = crate::view::run_view(&record, &extras, crate::view::Detail::Brief, &crate::clock::now());
     run.agents.insert("a\u{202e}".to_owned(), "voted x".to_owned());

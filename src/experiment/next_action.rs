@@ -23,7 +23,7 @@ pub struct ProgressCounts {
 
 /// The next step of an experiment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NextStep {
+pub enum NextAction {
     /// Start the next run.
     Start,
     /// Wait for a change.
@@ -36,18 +36,18 @@ pub enum NextStep {
 
 /// Decides the next step. A live run returns its unused budget when it ends, so a short budget ends an experiment only if no run is
 /// live.
-pub fn next_step(counts: ProgressCounts, reason: Option<String>) -> NextStep {
+pub fn next_action(counts: ProgressCounts, reason: Option<String>) -> NextAction {
     let is_enough = counts.keep.is_some_and(|keep| counts.succeeded >= keep);
     match counts {
-        ProgressCounts { is_stop_requested: true, .. } => NextStep::CancelRemaining(CloseReason::Stopped { reason }),
+        ProgressCounts { is_stop_requested: true, .. } => NextAction::CancelRemaining(CloseReason::Stopped { reason }),
         _ if is_enough && (counts.live > 0 || counts.waiting > 0) => {
-            NextStep::CancelRemaining(CloseReason::EnoughSucceeded)
+            NextAction::CancelRemaining(CloseReason::EnoughSucceeded)
         }
-        ProgressCounts { waiting: 0, live: 0, .. } => NextStep::Close(CloseReason::AllRun),
-        ProgressCounts { is_budget_short: true, live: 0, .. } => NextStep::Close(CloseReason::BudgetExhausted),
-        ProgressCounts { waiting: 0, .. } | ProgressCounts { is_budget_short: true, .. } => NextStep::Wait,
-        ProgressCounts { live, max_live: limit, .. } if live >= limit => NextStep::Wait,
-        ProgressCounts { .. } => NextStep::Start,
+        ProgressCounts { waiting: 0, live: 0, .. } => NextAction::Close(CloseReason::AllRun),
+        ProgressCounts { is_budget_short: true, live: 0, .. } => NextAction::Close(CloseReason::BudgetExhausted),
+        ProgressCounts { waiting: 0, .. } | ProgressCounts { is_budget_short: true, .. } => NextAction::Wait,
+        ProgressCounts { live, max_live: limit, .. } if live >= limit => NextAction::Wait,
+        ProgressCounts { .. } => NextAction::Start,
     }
 }
 
@@ -83,36 +83,36 @@ mod tests {
         let started = ProgressCounts { waiting: 3, live: 1, succeeded: 1, max_live: 2, ..ProgressCounts::default() };
         let stopped = || CloseReason::Stopped { reason: Some("r".to_owned()) };
         let table = [
-            ("there is room", started, NextStep::Start),
-            ("no room", ProgressCounts { live: 2, ..started }, NextStep::Wait),
-            ("all started", ProgressCounts { waiting: 0, ..started }, NextStep::Wait),
-            ("all over", ProgressCounts { waiting: 0, live: 0, ..started }, NextStep::Close(CloseReason::AllRun)),
+            ("there is room", started, NextAction::Start),
+            ("no room", ProgressCounts { live: 2, ..started }, NextAction::Wait),
+            ("all started", ProgressCounts { waiting: 0, ..started }, NextAction::Wait),
+            ("all over", ProgressCounts { waiting: 0, live: 0, ..started }, NextAction::Close(CloseReason::AllRun)),
             (
                 "enough, some live",
                 ProgressCounts { keep: Some(1), ..started },
-                NextStep::CancelRemaining(CloseReason::EnoughSucceeded),
+                NextAction::CancelRemaining(CloseReason::EnoughSucceeded),
             ),
             (
                 "enough, none lives",
                 ProgressCounts { keep: Some(1), live: 0, ..started },
-                NextStep::CancelRemaining(CloseReason::EnoughSucceeded),
+                NextAction::CancelRemaining(CloseReason::EnoughSucceeded),
             ),
             (
                 "enough at the end",
                 ProgressCounts { keep: Some(1), live: 0, waiting: 0, ..started },
-                NextStep::Close(CloseReason::AllRun),
+                NextAction::Close(CloseReason::AllRun),
             ),
-            ("not enough", ProgressCounts { keep: Some(2), ..started }, NextStep::Start),
-            ("short, some live", ProgressCounts { is_budget_short: true, ..started }, NextStep::Wait),
+            ("not enough", ProgressCounts { keep: Some(2), ..started }, NextAction::Start),
+            ("short, some live", ProgressCounts { is_budget_short: true, ..started }, NextAction::Wait),
             (
                 "short, none lives",
                 ProgressCounts { is_budget_short: true, live: 0, ..started },
-                NextStep::Close(CloseReason::BudgetExhausted),
+                NextAction::Close(CloseReason::BudgetExhausted),
             ),
-            ("stopped", ProgressCounts { is_stop_requested: true, ..started }, NextStep::CancelRemaining(stopped())),
+            ("stopped", ProgressCounts { is_stop_requested: true, ..started }, NextAction::CancelRemaining(stopped())),
         ];
         for (case, counts, step) in table {
-            assert_eq!(next_step(counts, Some("r".to_owned())), step, "{case}");
+            assert_eq!(next_action(counts, Some("r".to_owned())), step, "{case}");
         }
     }
 
