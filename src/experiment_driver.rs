@@ -47,7 +47,7 @@ pub enum DriverError {
     /// The operating system refused.
     #[error("cannot {operation}")]
     Io {
-        /// What was tried.
+        /// The operation that failed.
         operation: &'static str,
         /// Why it failed.
         source: io::Error,
@@ -236,7 +236,7 @@ impl ExperimentDriver {
                 self.experiment.progress.started.push(id);
                 self.experiment.folder.save(&self.experiment.progress, &self.lock)?;
             }
-            // A permanent error: record the run as refused and go on with the rest.
+            // A permanent error: record the run as refused and continue with the rest.
             error @ (FleetError::Launch(_)
             | FleetError::Start(_)
             | FleetError::Steer(_)

@@ -287,7 +287,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     tokio::task::spawn_blocking(work).await.map_err(FleetError::Interrupted)
 }
 
-/// What a wait already knows: ended runs do not change, and runs of other groups do not matter.
+/// The results that the reads of one wait share: ended runs do not change, and runs of other groups are skipped.
 #[derive(Default)]
 struct WaitCache {
     /// Whether another read follows.
@@ -299,14 +299,14 @@ struct WaitCache {
 }
 
 impl WaitCache {
-    /// One read, the runs in it that have no supervisor, and what is known after it.
+    /// Reads once; gives the snapshot, the runs in it without a supervisor, and the cache for the next read.
     fn snapshot(
         mut self,
         state: &StateFolder,
         selection: &Selection,
     ) -> Result<(Snapshot, Vec<RunId>, WaitCache), FleetError> {
         let (is_alive, mut plans) = match selection {
-            // Check the driver first: if it is gone by then, it has recorded why.
+            // Check the driver before the plan: a driver that has exited has recorded why.
             Selection::Group(group) => {
                 (state.experiment(group).has_live_driver(), Some(ExperimentPlans::for_group(state, group)))
             }

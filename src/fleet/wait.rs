@@ -15,7 +15,7 @@ use crate::watch::Subscription;
 /// cold start.
 const EXIT_WAIT: Duration = Duration::from_secs(10);
 
-/// What a waiter waits for.
+/// The condition of a wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum WaitUntil {
     /// A notable change in any of them.
@@ -135,7 +135,7 @@ impl WaitCondition {
             // An experiment has ended once its driver records why.
             _ if is_over => true,
             WaitUntil::Change => self.baseline != *cursor,
-            // Without a cursor, report what exists already; with one, report only what is new.
+            // Without a cursor, existing answers count as well; with one, only new answers count.
             WaitUntil::AnyAnswered | WaitUntil::AllAnswered
                 if self.is_from_caller && self.baseline.has_same_endings(cursor) =>
             {
