@@ -1,7 +1,7 @@
 //! The client side of runs: start a run, read runs, wait for a change, request a stop. Several processes may do this at
 //! once on one state folder, and each may die at any time: this module keeps no essential state.
 //! It signals no process and writes no record of a run that has a supervisor. If the supervisor has died, the supervisor's
-//! recovery code ends what is left.
+//! recovery code ends the remaining processes.
 
 mod answer_basis;
 mod compare;

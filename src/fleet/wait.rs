@@ -120,8 +120,8 @@ impl WaitCondition {
         match self.until {
             WaitUntil::AllAnswered => true,
             WaitUntil::AnyAnswered => {
-                let seen = if self.is_from_caller { self.baseline.had_ended(runs) } else { Vec::new() };
-                !runs.iter().any(|run| run.state.ending().is_some() && !seen.contains(&&run.spec.id))
+                let ended_before = if self.is_from_caller { self.baseline.had_ended(runs) } else { Vec::new() };
+                !runs.iter().any(|run| run.state.ending().is_some() && !ended_before.contains(&&run.spec.id))
             }
             WaitUntil::Change | WaitUntil::AllEnded | WaitUntil::NextChange => false,
         }
