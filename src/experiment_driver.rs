@@ -47,7 +47,7 @@ pub enum DriverError {
     /// The operating system refused.
     #[error("cannot {operation}")]
     Io {
-        /// What was tried.
+        /// The operation that failed.
         operation: &'static str,
         /// Why it failed.
         source: io::Error,
@@ -236,7 +236,7 @@ impl ExperimentDriver {
                 self.experiment.progress.started.push(id);
                 self.experiment.folder.save(&self.experiment.progress, &self.lock)?;
             }
-            // A permanent error: record the run as refused and go on with the rest.
+            // A permanent error: record the run as refused and continue with the rest.
             error @ (FleetError::Launch(_)
             | FleetError::Start(_)
             | FleetError::Steer(_)
@@ -255,8 +255,10 @@ impl ExperimentDriver {
     /// Waits until something may have changed.
     async fn wait_for_change(&mut self) {
         let live = self.live_runs().into_iter().map(|id| self.state.run_folder(&id).path().to_owned());
-        let own = self.experiment.folder.path().to_owned();
-        let is_new = live.chain([own]).fold(false, |is_new, folder| self.subscription.watch_folder(&folder) | is_new);
+        let experiment_folder = self.experiment.folder.path().to_owned();
+        let is_new = live
+            .chain([experiment_folder])
+            .fold(false, |is_new, folder| self.subscription.watch_folder(&folder) | is_new);
         if is_new {
             // Events before the watch was added are lost, so the caller checks once more.
             return;

@@ -1,7 +1,7 @@
 //! The client side of runs: start a run, read runs, wait for a change, request a stop. Several processes may do this at
 //! once on one state folder, and each may die at any time: this module keeps no essential state.
 //! It signals no process and writes no record of a run that has a supervisor. If the supervisor has died, the supervisor's
-//! recovery code ends what is left.
+//! recovery code ends the remaining processes.
 
 mod answer_basis;
 mod compare;
@@ -302,7 +302,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     tokio::task::spawn_blocking(work).await.map_err(FleetError::Interrupted)
 }
 
-/// What a wait already knows: ended runs do not change, and runs of other groups do not matter.
+/// The results that the reads of one wait share: ended runs do not change, and runs of other groups are skipped.
 #[derive(Default)]
 struct WaitCache {
     /// Whether another read follows.
@@ -314,14 +314,14 @@ struct WaitCache {
 }
 
 impl WaitCache {
-    /// One read, the runs in it that have no supervisor, and what is known after it.
+    /// Reads once; gives the snapshot, the runs in it without a supervisor, and the cache for the next read.
     fn snapshot(
         mut self,
         state: &StateFolder,
         selection: &Selection,
     ) -> Result<(Snapshot, Vec<RunId>, WaitCache), FleetError> {
         let (is_alive, mut plans) = match selection {
-            // Check the driver first: if it is gone by then, it has recorded why.
+            // Check the driver before the plan: a driver that has exited has recorded why.
             Selection::Group(group) => {
                 (state.experiment(group).has_live_driver(), Some(ExperimentPlans::for_group(state, group)))
             }

@@ -255,8 +255,8 @@ impl RunRecord {
     /// Whether its experiment ended before this run's turn, or could not start it: its record is made from the plan and never
     /// written. A run that was killed while it waited in the queue has a record of its own.
     pub fn is_never_started(&self) -> bool {
-        let never = |ending: &Ending| ending.exit == Exit::NeverStarted;
-        self.seq == 0 && self.spec.origin.experiment.is_some() && self.state.ending().is_some_and(never)
+        let is_unstarted = |ending: &Ending| ending.exit == Exit::NeverStarted;
+        self.seq == 0 && self.spec.origin.experiment.is_some() && self.state.ending().is_some_and(is_unstarted)
     }
 }
 

@@ -95,8 +95,8 @@ async fn write_page(path: PathBuf, page: String) -> Result<PathBuf, Refusal> {
 pub(super) async fn open_in_browser(path: PathBuf) -> Result<(), Refusal> {
     let path_text = path.display().to_string();
     // This blocks for a moment to detect that the opener fails.
-    let opened = tokio::task::spawn_blocking(move || open::that_detached(path)).await;
-    match opened {
+    let result = tokio::task::spawn_blocking(move || open::that_detached(path)).await;
+    match result {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(open_refusal(&path_text, &error)),
         Err(error) => Err(open_refusal(&path_text, &error)),

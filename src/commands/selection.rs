@@ -22,9 +22,9 @@ impl RunSelector {
         match &self.group {
             Some(group) => Ok(Selection::Group(group.clone())),
             None => {
-                let mut seen = std::collections::HashSet::new();
+                let mut unique = std::collections::HashSet::new();
                 let ids = self.runs.iter().map(|text| parse_run_id(text)).collect::<Result<Vec<_>, _>>()?;
-                Ok(Selection::Runs(ids.into_iter().filter(|id| seen.insert(id.clone())).collect()))
+                Ok(Selection::Runs(ids.into_iter().filter(|id| unique.insert(id.clone())).collect()))
             }
         }
     }

@@ -78,8 +78,8 @@ async fn next_change(
     before: &[RunRecord],
     timeout: Duration,
 ) -> Result<Vec<RunRecord>, Refusal> {
-    let seen = Some(Cursor::from_runs(before));
-    let waited = fleet.wait(selection, WaitUntil::Change, seen, timeout, std::future::pending()).await?;
+    let since = Some(Cursor::from_runs(before));
+    let waited = fleet.wait(selection, WaitUntil::Change, since, timeout, std::future::pending()).await?;
     Ok(waited.snapshot.runs)
 }
 

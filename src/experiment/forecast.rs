@@ -53,8 +53,8 @@ fn schedule(mut live: Vec<Duration>, typical: Duration, waiting: usize, max_live
 fn median(durations: &[Duration]) -> Option<Duration> {
     let mut sorted = durations.to_vec();
     sorted.sort_unstable();
-    let (below, above) = (sorted.get(sorted.len().checked_sub(1)? / 2)?, sorted.get(sorted.len() / 2)?);
-    Some(*below + (*above - *below) / 2)
+    let (lower, upper) = (sorted.get(sorted.len().checked_sub(1)? / 2)?, sorted.get(sorted.len() / 2)?);
+    Some(*lower + (*upper - *lower) / 2)
 }
 
 #[cfg(test)]

@@ -76,25 +76,25 @@ impl Fleet {
     }
 
     /// Copies the files for a run that builds on an answer.
-    pub(super) async fn stage_basis(&self, from: &AnswerBasis) -> Result<BasisFiles, FleetError> {
-        let (state, from) = (self.state().clone(), from.clone());
-        blocking(move || stage_files(&state, &from)).await?
+    pub(super) async fn stage_basis(&self, basis: &AnswerBasis) -> Result<BasisFiles, FleetError> {
+        let (state, basis) = (self.state().clone(), basis.clone());
+        blocking(move || stage_files(&state, &basis)).await?
     }
 }
 
-fn stage_files(state: &StateFolder, from: &AnswerBasis) -> Result<BasisFiles, FleetError> {
-    let folder = state.run_folder(&from.run);
+fn stage_files(state: &StateFolder, answer_basis: &AnswerBasis) -> Result<BasisFiles, FleetError> {
+    let folder = state.run_folder(&answer_basis.run);
     // The shared lock prevents the removal of an ended run. A live run is locked by its owner and cannot be removed.
     let _lock = OwnerLock::share(&folder.lock());
-    let record = state.load(&from.run)?;
+    let record = state.load(&answer_basis.run)?;
     let files = open_files(folder.path())?;
-    let answer = find_answer(&files, &record, from.answer.as_deref())?;
+    let answer = find_answer(&files, &record, answer_basis.answer.as_deref())?;
     let basis = BasisFiles { staging_folder: state.create_staging_folder()? };
     let copied = basis::copy_basis(&files, &answer, &basis.folder());
     if !folder.path().exists() {
-        return Err(RegistryError::Unknown(from.run.clone()).into());
+        return Err(RegistryError::Unknown(answer_basis.run.clone()).into());
     }
-    copied.map_err(|source| BasisError::Copy { run: from.run.clone(), source })?;
+    copied.map_err(|source| BasisError::Copy { run: answer_basis.run.clone(), source })?;
     Ok(basis)
 }
 
@@ -103,23 +103,23 @@ fn find_answer(files: &RunFiles, record: &RunRecord, label: Option<&str>) -> Res
     let layout = Layout::find(files, record.log_dir.as_deref());
     let layout = layout.ok_or_else(|| BasisError::NoAnswer(run.clone()))?;
     let is_over = record.state.ending().is_some();
-    let all = match is_over {
+    let answers = match is_over {
         true => answers::candidates(files, &layout, digest),
         false => answers::counted(files, &layout, digest),
     };
     match label {
-        Some(label) => find_by_label(all, label, run),
+        Some(label) => find_by_label(answers, label, run),
         None if is_over => answers::best(files, &layout, digest).ok_or_else(|| BasisError::NoAnswer(run.clone())),
-        None => answers::leading(files, all, digest).ok_or_else(|| BasisError::NoAnswer(run.clone())),
+        None => answers::leading(files, answers, digest).ok_or_else(|| BasisError::NoAnswer(run.clone())),
     }
 }
 
-fn find_by_label(mut all: Vec<Answer>, label: &str, run: &RunId) -> Result<Answer, BasisError> {
+fn find_by_label(mut answers: Vec<Answer>, label: &str, run: &RunId) -> Result<Answer, BasisError> {
     let label_of = |answer: &Answer| answer.label.as_deref().map(|label| text::single_line(label, MAX_NAME_CHARS));
-    if let Some(index) = all.iter().position(|answer| label_of(answer).as_deref() == Some(label)) {
-        return Ok(all.swap_remove(index));
+    if let Some(index) = answers.iter().position(|answer| label_of(answer).as_deref() == Some(label)) {
+        return Ok(answers.swap_remove(index));
     }
-    let labels: Vec<String> = all.iter().filter_map(label_of).take(MAX_LABELS).collect();
+    let labels: Vec<String> = answers.iter().filter_map(label_of).take(MAX_LABELS).collect();
     let labels = if labels.is_empty() { "none by now".to_owned() } else { labels.join(", ") };
     Err(BasisError::Unknown { run: run.clone(), label: text::single_line(label, MAX_NAME_CHARS), there: labels })
 }

@@ -98,16 +98,16 @@ impl Fleet {
         let folder = self.run_folder(&run.spec.id);
         let succeeded = ending.filter(|_| run.state.as_str() == "succeeded");
         let winner = succeeded.and_then(|ending| ending.answer.as_ref()).map(|answer| answer.agent.clone());
-        let began = ending.is_some_and(|ending| ending.exit != Exit::NeverStarted);
-        let reader = began
+        let has_run = ending.is_some_and(|ending| ending.exit != Exit::NeverStarted);
+        let reader = has_run
             .then(|| RunReader::open(folder.path(), run.clone(), self.secrets.clone(), self.wording).ok())
             .flatten();
         let spent = run.total_spent();
         Trial {
             state: if run.is_never_started() { "not_started".to_owned() } else { run.state.as_str().to_owned() },
-            took_s: ending.filter(|_| began).map(|ending| ending.duration.as_secs_f64()),
-            cost_usd: spent.known_usd().filter(|_| began && !spent.is_unpriced).map(Usd::as_f64),
-            tokens: Some(spent.tokens).filter(|_| began),
+            took_s: ending.filter(|_| has_run).map(|ending| ending.duration.as_secs_f64()),
+            cost_usd: spent.known_usd().filter(|_| has_run && !spent.is_unpriced).map(Usd::as_f64),
+            tokens: Some(spent.tokens).filter(|_| has_run),
             model: winner.as_deref().and_then(|winner| agent_model(&folder, winner)),
             votes: reader.as_ref().map(RunReader::votes).unwrap_or_default(),
             answer: succeeded.and(reader).and_then(|reader| reader.best_answer_text(MAX_ANSWER_BYTES)),
@@ -135,10 +135,10 @@ fn removed_trial(id: &RunId) -> Trial {
     }
 }
 
-fn index_of(all: &mut Vec<String>, wanted: String) -> usize {
-    all.iter().position(|known| *known == wanted).unwrap_or_else(|| {
-        all.push(wanted);
-        all.len() - 1
+fn index_of(labels: &mut Vec<String>, label: String) -> usize {
+    labels.iter().position(|known| *known == label).unwrap_or_else(|| {
+        labels.push(label);
+        labels.len() - 1
     })
 }
 

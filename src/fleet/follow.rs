@@ -81,15 +81,15 @@ fn read_next(
         ));
     };
     // A new turn or attempt has a new log.
-    let same = previous.filter(|position| position.path == path);
-    let begin = || FilePosition { path: path.clone(), offset: 0, stream: TextStream::new(&fleet.secrets) };
-    let mut position = same.unwrap_or_else(begin);
+    let current = previous.filter(|position| position.path == path);
+    let new_position = || FilePosition { path: path.clone(), offset: 0, stream: TextStream::new(&fleet.secrets) };
+    let mut position = current.unwrap_or_else(new_position);
     let unreadable = |source| ReadError::Unreadable { path: path.clone(), source };
     let bytes = match reader.read_from(&path, position.offset, MAX_CHUNK_BYTES).map_err(unreadable)? {
         Some(bytes) => bytes,
         None => {
             // The file was truncated or replaced.
-            position = begin();
+            position = new_position();
             reader.read_from(&path, 0, MAX_CHUNK_BYTES).map_err(unreadable)?.unwrap_or_default()
         }
     };

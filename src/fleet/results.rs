@@ -324,10 +324,10 @@ impl RunReader {
     }
 
     /// The best answer, cut after `most` bytes.
-    pub(super) fn best_answer_text(&self, most: u64) -> Option<String> {
+    pub(super) fn best_answer_text(&self, max_bytes: u64) -> Option<String> {
         let (file, _) = self.files.open_file(&self.best_answer()?.path).ok()?;
         let mut bytes = Vec::new();
-        file.take(most).read_to_end(&mut bytes).ok()?;
+        file.take(max_bytes).read_to_end(&mut bytes).ok()?;
         Some(self.secrets.mask(&String::from_utf8_lossy(&bytes)).into_owned())
     }
 
@@ -468,10 +468,10 @@ impl RunReader {
     /// The output file of an agent, or the entries of the output folder if it has none.
     fn agent_file(&self, id: &str) -> Result<PathBuf, Vec<FolderEntry>> {
         let outputs = self.layout.as_ref().map(|layout| layout.attempt.join("agent_outputs")).unwrap_or_default();
-        let wanted = format!("{id}.txt");
+        let file_name = format!("{id}.txt");
         let entries = self.files.list(&outputs);
         // Compare the requested name with the folder's entries; never join it to a path.
-        let found = entries.iter().find(|entry| entry.kind == EntryKind::File && entry.name == wanted);
+        let found = entries.iter().find(|entry| entry.kind == EntryKind::File && entry.name == file_name);
         found.map(|entry| outputs.join(&entry.name)).ok_or(entries)
     }
 
@@ -491,14 +491,14 @@ impl RunReader {
     }
 
     /// At most `most` bytes of a file from `offset` on; `None` if the file is shorter than `offset`.
-    pub(super) fn read_from(&self, path: &Path, offset: u64, most: u64) -> io::Result<Option<Vec<u8>>> {
+    pub(super) fn read_from(&self, path: &Path, offset: u64, max_bytes: u64) -> io::Result<Option<Vec<u8>>> {
         let (mut file, size) = self.files.open_file(path)?;
         if size < offset {
             return Ok(None);
         }
         file.seek(SeekFrom::Start(offset))?;
         let mut bytes = Vec::new();
-        file.take(most).read_to_end(&mut bytes)?;
+        file.take(max_bytes).read_to_end(&mut bytes)?;
         Ok(Some(bytes))
     }
 

@@ -135,7 +135,7 @@ impl Fleet {
             None => None,
         };
         let basis = match &start.spec.basis {
-            Some(from) => Some(self.stage_basis(from).await?),
+            Some(basis) => Some(self.stage_basis(basis).await?),
             None => None,
         };
         let fleet = self.clone();
@@ -181,8 +181,8 @@ impl Fleet {
         let (request, mut spec) = self.admission_request(&start)?;
         let session = history.as_ref().map(SessionFiles::session);
         let config = start.config.as_ref().map(|(name, text)| (*name, text.as_str()));
-        let from = basis.as_ref().map(BasisFiles::folder);
-        let initial_files = InitialFiles { config, session: session.as_deref(), basis: from.as_deref() };
+        let basis_folder = basis.as_ref().map(BasisFiles::folder);
+        let initial_files = InitialFiles { config, session: session.as_deref(), basis: basis_folder.as_deref() };
         let admission = Ledger::new(&self.state).admit(&request, |cap| {
             spec.allowance.cap = cap;
             // A run of an experiment is planned long before it starts. Take the time while the ledger is locked, so that runs
@@ -192,10 +192,10 @@ impl Fleet {
             if let Some(parent) = &spec.lineage.parent {
                 self.state.run_folder(parent).record_child(&spec.id)?;
             }
-            if let Some(from) = &spec.basis
-                && let Err(error) = self.state.run_folder(&from.run).record_dependent(&spec.id)
+            if let Some(answer_basis) = &spec.basis
+                && let Err(error) = self.state.run_folder(&answer_basis.run).record_dependent(&spec.id)
             {
-                tracing::warn!(run = %from.run, error = error_chain(&error), "that it was built on could not be noted");
+                tracing::warn!(run = %answer_basis.run, error = error_chain(&error), "that it was built on could not be noted");
             }
             Ok::<_, RegistryError>(made)
         })?;
@@ -205,7 +205,7 @@ impl Fleet {
     /// The request to the ledger, and the parts of the run's spec that are known before the ledger grants it.
     pub(super) fn admission_request(&self, start: &StartRequest) -> Result<(AdmissionRequest, RunSpec), FleetError> {
         let mut spec = start.spec.clone();
-        let mut rules = start.limits.global;
+        let mut global_limits = start.limits.global;
         spec.allowance = start.limits.per_run.clone();
         // The runs of an experiment belong to the server that received the request.
         let or_own = |name: String, own: &str| if name.is_empty() { own.to_owned() } else { name };
@@ -219,14 +219,14 @@ impl Fleet {
         };
         if let Some(parent) = &self.parent {
             self.apply_parent_limits(parent, &mut spec)?;
-            rules.tree_runs = spec.allowance.tree_runs;
+            global_limits.tree_runs = spec.allowance.tree_runs;
         }
         let request = AdmissionRequest {
             id: spec.id.clone(),
             lineage: spec.lineage.clone(),
             requested_cap: start.requested_cap,
             max_cap: spec.allowance.cap,
-            global_limits: rules,
+            global_limits,
             share: start.share.clone(),
             server: spec.origin.server.clone(),
             identity: RequestIdentity {

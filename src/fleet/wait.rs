@@ -15,7 +15,7 @@ use crate::watch::Subscription;
 /// cold start.
 const EXIT_WAIT: Duration = Duration::from_secs(10);
 
-/// What a waiter waits for.
+/// The condition of a wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum WaitUntil {
     /// A notable change in any of them.
@@ -120,8 +120,8 @@ impl WaitCondition {
         match self.until {
             WaitUntil::AllAnswered => true,
             WaitUntil::AnyAnswered => {
-                let seen = if self.is_from_caller { self.baseline.had_ended(runs) } else { Vec::new() };
-                !runs.iter().any(|run| run.state.ending().is_some() && !seen.contains(&&run.spec.id))
+                let ended_before = if self.is_from_caller { self.baseline.had_ended(runs) } else { Vec::new() };
+                !runs.iter().any(|run| run.state.ending().is_some() && !ended_before.contains(&&run.spec.id))
             }
             WaitUntil::Change | WaitUntil::AllEnded | WaitUntil::NextChange => false,
         }
@@ -135,7 +135,7 @@ impl WaitCondition {
             // An experiment has ended once its driver records why.
             _ if is_over => true,
             WaitUntil::Change => self.baseline != *cursor,
-            // Without a cursor, report what exists already; with one, report only what is new.
+            // Without a cursor, existing answers count as well; with one, only new answers count.
             WaitUntil::AnyAnswered | WaitUntil::AllAnswered
                 if self.is_from_caller && self.baseline.has_same_endings(cursor) =>
             {

@@ -54,8 +54,8 @@ impl Fleet {
                 return Ok(compatible);
             }
             if progress == WarmState::Absent {
-                let refused = warm::recorded_refusal(&self.state, &installation, &env, &folder);
-                return Ok(Err(refused.unwrap_or(ColdReason::ImportFailed(folder))));
+                let reason = warm::recorded_refusal(&self.state, &installation, &env, &folder);
+                return Ok(Err(reason.unwrap_or(ColdReason::ImportFailed(folder))));
             }
             tokio::time::sleep(warm::POLL_INTERVAL).await;
         }
@@ -64,8 +64,8 @@ impl Fleet {
     /// Why runs like this one start cold although a warm process exists or was started for them; `None` if unknown.
     pub async fn cold_reason(&self, spec: &RunSpec) -> Option<ColdReason> {
         let (installation, env) = (Installation::for_program(&spec.program).ok()?, shared_environment(spec).ok()?);
-        if let Some(refused) = warm::recorded_refusal(&self.state, &installation, &env, &spec.project) {
-            return Some(refused);
+        if let Some(reason) = warm::recorded_refusal(&self.state, &installation, &env, &spec.project) {
+            return Some(reason);
         }
         // If no warm process exists for these runs, the next run starts it, so there is nothing to report.
         let is_ready = warm::warm_state(&self.state, &installation, &env) == WarmState::Ready;
@@ -114,8 +114,8 @@ async fn begin_warm_process(state: StateFolder, spec: &RunSpec) -> io::Result<Re
     {
         return Ok(Ok(()));
     }
-    if let Some(refused) = warm::recorded_refusal(&state, &installation, &env, &run) {
-        return Ok(Err(refused));
+    if let Some(reason) = warm::recorded_refusal(&state, &installation, &env, &run) {
+        return Ok(Err(reason));
     }
     let spawn_spec = blocking(move || match warm::has_capacity(&state) {
         true => warm::spawn_spec(&state, &installation, env, &run).map(Ok),

@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_gets_it_or_a_no() {
+    fn a_requested_amount_is_granted_or_refused() {
         let day = |left| vec![(BudgetPool::Day, usd(left))];
         assert_eq!(grant(usd(3), usd(5), &day(3)).expect("granted"), usd(3));
         assert!(matches!(grant(usd(6), usd(5), &day(9)), Err(LedgerError::AboveRunCap { .. })));
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_ask_gets_what_is_allowed_but_leaves_half_to_others() {
+    fn without_a_request_the_grant_leaves_half_to_others() {
         assert_eq!(grant(Cap::default(), usd(5), &[(BudgetPool::Day, usd(100))]).expect("granted"), usd(5));
         assert_eq!(grant(Cap::default(), usd(5), &[(BudgetPool::Day, usd(4))]).expect("granted"), usd(2));
         assert_eq!(grant(Cap::default(), Cap::default(), &[]).expect("no limit"), Cap::default());
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_of_an_experiment_gets_its_share_or_what_it_is_known_to_need() {
+    fn a_run_of_an_experiment_gets_its_share_or_its_expected_cost() {
         let pool = |divisor, expected| {
             let share = BudgetShare { experiment: "e".to_owned(), budget: usd(10), divisor, expected_usd: expected };
             move |left| vec![(BudgetPool::Experiment(Box::new(share.clone())), usd(left))]

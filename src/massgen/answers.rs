@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_labelled_as_massgen_does_oldest_first() {
+    fn answers_have_massgens_labels_the_oldest_first() {
         let (_root, files) = two_agents();
         let layout = Layout::find(&files, None).expect("layout");
         let all = candidates(&files, &layout, Some(&digest(&[])));
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_run_under_way_only_what_massgen_has_counted_is_whole() {
+    fn in_a_live_run_only_counted_answers_are_complete() {
         let (_root, files) = two_agents();
         let layout = Layout::find(&files, None).expect("layout");
         let mut digest = digest(&[]);
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_presentation_votes_lead_then_age() {
+    fn without_a_presentation_votes_decide_and_then_age() {
         let (_root, files) = two_agents();
         let layout = Layout::find(&files, None).expect("layout");
         let by_votes = best(&files, &layout, Some(&digest(&[("agent1.1", 1)]))).expect("answer");
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_may_have_the_name_of_any_folder_of_massgens() {
+    fn an_agent_may_have_the_name_of_a_massgen_folder() {
         for name in ["final", "agent_outputs", "workspace", "turn_1", "attempt_1", "answer", "logs"] {
             let earlier = format!("{ATTEMPT}/{name}/20261123_150001_000000/answer.txt");
             let newer = format!("{ATTEMPT}/{name}/20261123_150003_000000/answer.txt");

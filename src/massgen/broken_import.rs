@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_that_cannot_work_together_are_known() {
+    fn incompatible_versions_are_known() {
         let [major, minor, patch] = LAST_MCP_1_VERSION;
         let (last, next) = (format!("{major}.{minor}.{patch}"), format!("{major}.{minor}.{}", patch + 1));
         let (last, next) = (last.as_str(), next.as_str());

@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn names_resolve_as_massgen_would_from_the_project() {
+    fn names_resolve_as_in_massgen_from_the_project() {
         let folder = project();
         let resolve = |name| resolved(name, folder.path());
         assert_eq!(resolve(Some("two.yaml")).expect("found"), Path::new("two.yaml"));
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn names_like_one_that_is_not_there_are_suggested() {
+    fn similar_names_are_suggested_for_a_missing_one() {
         let folder = project();
         let suggested = |name: &str| match resolved(Some(name), folder.path()) {
             Err(ConfigError::Missing { similar, .. }) => similar,
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn the_project_is_handed_over_once_with_what_was_asked_for() {
+    fn the_project_is_added_once_with_the_requested_access() {
         let effective = |text: &str| {
             let changes = ConfigChanges { context: Some((Path::new("/p"), "write")), ..ConfigChanges::default() };
             effective_config(Path::new("c.yaml"), text, changes).map(|yaml| yaml.text)
@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn relative_paths_keep_meaning_the_project() {
+    fn relative_paths_stay_relative_to_the_project() {
         let folder = project();
         let text = "orchestrator:\n  context_paths:\n    - path: docs\n    - path: ./docs/a.md\n    - path: .  # all\n\
                     agents:\n  - id: a\n    backend:\n      cwd: docs/a.md\n      model: docs/a.md\n      mcp_servers:\n\
@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn the_question_goes_in_as_prompt_whatever_the_config_is() {
+    fn the_question_is_added_as_prompt_to_any_config() {
         let with_prompt = |name: &str, text: &str, prompt: &str| {
             let changes = ConfigChanges { prompt: Some(prompt), ..ConfigChanges::default() };
             effective_config(Path::new(name), text, changes).map(|effective| effective.text)
@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_goes_in_by_its_name_whatever_the_config_is() {
+    fn a_session_id_is_added_to_any_config() {
         let changes = ConfigChanges { session: Some("mg-00000000"), prompt: Some("q"), ..ConfigChanges::default() };
         let effective = |text: &str| effective_config(Path::new("a.yaml"), text, changes).expect("made").text;
         assert_eq!(
@@ -401,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_to_read_comes_behind_those_that_are_there() {
+    fn a_context_folder_is_added_after_the_existing_ones() {
         let changes = ConfigChanges { read: Some(Path::new("/f")), ..ConfigChanges::default() };
         let effective = |text: &str| effective_config(Path::new("a.yaml"), text, changes).expect("made").text;
         let own = "\"path\": \"/f\"\n      \"permission\": \"read\"\n";
@@ -422,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn overrides_need_a_config_that_can_be_read() {
+    fn overrides_need_a_parsable_config() {
         let patch = serde_json::json!({"ui": {"display": "simple"}});
         let changes = ConfigChanges { overrides: Some(&patch), ..ConfigChanges::default() };
         assert!(effective_config(Path::new("a.yaml"), "agents: [", changes).is_err());

@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_without_end_is_refused() {
+    fn a_too_deep_folder_is_refused() {
         let root = tempfile::tempdir().expect("temp");
         create_folder(&root.path().join("w").join("d/".repeat(MAX_DEPTH + 2))).expect("made");
         let files = RunFiles::open(root.path()).expect("open");

@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_engine_is_what_accepts_connections() {
+    fn an_engine_is_reachable_if_it_accepts_connections() {
         let folder = tempfile::tempdir().expect("temp");
         let path = folder.path().join("docker.sock");
         let unix = format!("unix://{}", path.display());

@@ -156,7 +156,7 @@ mod tests {
     ];
 
     #[test]
-    fn what_nobody_named_does_not_reach_massgen() {
+    fn unlisted_variables_are_not_passed_to_massgen() {
         let found = names(select(variables(&ALL), &[]));
         assert_eq!(
             found,

@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_answers_while_its_words_are_the_last_that_an_agent_showed() {
+    fn a_model_is_answering_if_its_text_is_the_last_agent_event() {
         let text =
             |content: &str| format!(r#"{{"event_type": "text", "agent_id": "a", "data": {{"content": "{content}"}}}}"#);
         let status = r#"{"event_type": "status", "agent_id": null, "data": {"message": "tick"}}"#;
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_agent_said_in_the_place_of_a_call_is_its_last_words() {
+    fn a_text_in_place_of_a_tool_call_is_the_last_agent_text() {
         let event = |kind: &str, data: &str| format!(r#"{{"event_type": "{kind}", "agent_id": "a", "data": {data}}}"#);
         let text = |content: &str| event("text", &format!(r#"{{"content": "{content}"}}"#));
         let words = |lines: &[String]| last_agent_text(&lines.join("\n"), &Secrets::default());
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn the_captured_events_leave_nothing_open() {
+    fn the_captured_events_have_no_open_tool_call() {
         let text = include_str!(
             "../../tests/data/logdir/success/massgen_logs/log_20261123_143807_483320/turn_1/attempt_1/events.jsonl"
         );

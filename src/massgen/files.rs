@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_outside_opens() {
+    fn paths_outside_the_root_cannot_be_opened() {
         let outside = tempfile::tempdir().expect("temp");
         std::fs::write(outside.path().join("secret"), "s").expect("write");
         let root = tempfile::tempdir().expect("temp");
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pipe_is_no_file_and_hangs_nobody() {
+    fn a_pipe_is_not_a_file_and_does_not_block() {
         let root = tempfile::tempdir().expect("temp");
         let status = std::process::Command::new("mkfifo").arg(root.path().join("pipe")).status().expect("mkfifo");
         assert!(status.success());

@@ -67,8 +67,8 @@ async fn help(program: &Path) -> Result<String, FlagsError> {
     if finished.status.success() {
         return Ok(String::from_utf8_lossy(&finished.stdout).into_owned());
     }
-    let stderr_text = String::from_utf8_lossy(&finished.stderr).into_owned();
-    let last = stderr_text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
+    let stderr = String::from_utf8_lossy(&finished.stderr).into_owned();
+    let last = stderr.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
     Err(FlagsError::Failed { program: program.to_owned(), said: text::single_line(last, 200) })
 }
 
@@ -86,14 +86,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_flag_that_only_begins_like_ours_is_not_ours() {
+    async fn a_flag_with_the_same_prefix_does_not_count() {
         let other_flags = FLAGS.iter().filter(|flag| **flag != "--quick").map(|flag| format!("[{flag}] ,"));
         let (_folder, program) = program(&format!("echo '{}--quickly'", other_flags.collect::<String>()));
         assert_eq!(missing(&program).await.expect("told"), ["--quick"]);
     }
 
     #[tokio::test]
-    async fn one_that_does_not_run_is_told_with_its_last_words() {
+    async fn a_failed_program_is_reported_with_its_last_line() {
         let (_folder, program) = program("echo first >&2; echo no module >&2; exit 1");
         let error = missing(&program).await.expect_err("failed");
         assert!(error.to_string().ends_with("failed: no module"), "{error}");

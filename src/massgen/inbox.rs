@@ -21,7 +21,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_for_all_names_nobody() {
+    fn a_message_for_all_agents_lists_none() {
         assert_eq!(message("a\n\"b\"", &[]), r#"{"content":"a\n\"b\"","source":"massgen-mcp"}"#);
         let addressed = message("a", &["agent_b".to_owned()]);
         assert_eq!(addressed, r#"{"content":"a","source":"massgen-mcp","target_agents":["agent_b"]}"#);

@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn no_flag_is_used_that_is_not_listed() {
+    fn every_used_flag_is_listed() {
         for context in [Context::None, Context::Read, Context::Write] {
             let arguments = args(&RunSpec { context, mode: Mode::Quick, ..spec() });
             for flag in arguments.iter().filter(|arg| arg.starts_with("--")) {
@@ -219,14 +219,14 @@ mod tests {
     }
 
     #[test]
-    fn no_variable_is_named_by_a_question() {
+    fn a_question_sets_no_variable() {
         assert_eq!(escape_prompt("a ${KEY} $b {c}"), "a ${MASSGEN_MCP_DOLLAR}{KEY} $b {c}");
         assert_eq!(escape_prompt("$${${x}"), "$${MASSGEN_MCP_DOLLAR}{${MASSGEN_MCP_DOLLAR}{x}");
         assert!(launched(&spec()).env.contains(&("MASSGEN_MCP_DOLLAR".into(), "$".into())));
     }
 
     #[test]
-    fn the_project_is_never_the_working_folder_and_lends_its_variables() {
+    fn the_project_is_not_the_working_folder_and_its_variables_are_read() {
         let (project, work) = (tempfile::tempdir().expect("temp"), tempfile::tempdir().expect("temp"));
         std::fs::create_dir(project.path().join("configs")).expect("made");
         std::fs::write(project.path().join(ENV_FILE), "A=1\n").expect("written");
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_is_whole_and_the_mode_is_told() {
+    fn the_environment_is_complete_and_the_mode_is_passed() {
         let spec = RunSpec { context: Context::Read, mode: Mode::Quick, ..spec() };
         let launch = launched(&spec);
         assert_eq!(launch.cwd, Path::new("/r/work"));
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn massgens_own_timeout_comes_before_ours_and_never_raises_the_configs() {
+    fn massgens_timeout_is_shorter_than_ours_and_never_longer_than_the_configs() {
         assert_eq!(orchestrator_timeout(Duration::from_secs(30), None), None);
         assert_eq!(orchestrator_timeout(Duration::from_secs(100), None), Some(80));
         assert_eq!(orchestrator_timeout(Duration::from_secs(7200), Some(1800.0)), None);

@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_turn_and_attempt_of_the_runs_own_log_count() {
+    fn the_newest_turn_and_attempt_of_the_runs_log_are_used() {
         let (_root, files) = tree(&[
             "logs/log_20261123_150000_000001/turn_1/attempt_1",
             "logs/log_20261123_150000_000001/turn_10/attempt_2",
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn the_log_of_a_later_turn_is_where_massgen_began_it() {
+    fn the_log_of_a_later_turn_is_in_the_first_turns_folder() {
         let (root, files) = tree(&["logs/log_1/turn_1/attempt_1", "logs/log_1/turn_2/attempt_1"]);
         let log = "logs/log_1/turn_1/attempt_1/massgen.log";
         std::fs::write(root.path().join(log), "").expect("write");
@@ -156,14 +156,14 @@ mod tests {
     }
 
     #[test]
-    fn without_attempts_the_turn_serves() {
+    fn without_attempts_the_turn_folder_is_used() {
         let (_root, files) = tree(&["work/.massgen/massgen_logs/log_1/turn_1"]);
         let layout = Layout::find(&files, None).expect("found");
         assert_eq!(layout.attempt, layout.turn);
     }
 
     #[test]
-    fn nothing_yet_is_nothing() {
+    fn an_empty_folder_has_no_layout() {
         let (_root, files) = tree(&["logs"]);
         assert_eq!(Layout::find(&files, None), None);
         assert_eq!(Layout::watched_folders(&files, None), [Path::new("logs")]);

@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_name_that_was_meant_is_found_and_no_other() {
+    fn the_most_similar_name_is_found_if_similar_enough() {
         let known = ["budget_usd", "max_tokens", "timeout_s", "wait_s", "question", "questions", "run_id", "run_ids"];
         for (name, expected) in [
             ("budget", Some("budget_usd")),
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_of_a_file_is_its_path() {
+    fn a_file_url_is_its_path() {
         for (name, path) in [
             ("file:///a/team%20one.yaml", "/a/team one.yaml"),
             ("file://localhost/a.yaml", "/a.yaml"),

@@ -182,7 +182,7 @@ mod tests {
 
     /// Observed endings of MassGen: exit code, answer, finish_reason, standard error → outcome.
     #[test]
-    fn every_observed_ending_comes_out_right() {
+    fn every_observed_ending_has_the_right_outcome() {
         use AnswerSource::{Final, Partial};
         use Finish::{Completed, Error, InProgress, Timeout};
         type Row = (&'static str, Exit, Option<AnswerSource>, Option<Finish>, &'static str, &'static str);
@@ -298,7 +298,7 @@ mod tests {
 
     /// Standard error, answers and tokens of each agent → the problem of a run that timed out without a final answer.
     #[test]
-    fn a_timeout_says_what_its_time_was_spent_in() {
+    fn a_timeout_names_the_failed_calls_that_took_its_time() {
         let code = |stderr: &str, agents: &[(u32, u64)]| {
             let agent = |(answers, tokens): &(u32, u64)| AgentDigest {
                 answers: *answers,
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn a_resumed_turn_that_came_to_its_end_without_an_answer_did_not_crash() {
+    fn a_resumed_turn_that_ended_without_an_answer_did_not_crash() {
         let code = |stdout: &str| {
             let output = RunOutput { stdout, ..RunOutput::default() };
             let evidence =
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn what_massgen_gives_as_its_reason_comes_before_a_traceback_of_something_else() {
+    fn massgens_error_takes_precedence_over_an_unrelated_traceback() {
         let problem = |exit, stderr| {
             let output = RunOutput { stdout: "❌ Error: the disk is full\n", stderr, ..RunOutput::default() };
             let evidence = OutcomeEvidence { stop_cause: None, exit, answer: None, digest: None, output };
@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn what_we_did_comes_before_what_it_says() {
+    fn our_stop_takes_precedence_over_massgens_output() {
         let cause = StopCause::Requested { reason: None };
         let done = (Exit::Code(0), Some(AnswerSource::Final), Some(Finish::Completed));
         assert_eq!(judge(Some(cause), done.0, done.1, done.2, ""), "killed ");

@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_put_together_are_the_whole() {
+    fn joined_pages_are_the_whole_text() {
         let full = "Zażółć gęślą jaźń — 🦀🦀 ok\n".repeat(7);
         for limit in [1, 2, 3, 7, 1000] {
             assert_eq!(all_pages(full.as_bytes(), limit), full, "limit {limit}");
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_of_long_characters_is_shorter_and_nothing_is_missed() {
+    fn a_page_of_long_characters_is_shorter_and_skips_nothing() {
         let full = "漢字".repeat(40_000);
         let first = read_page(full.as_bytes(), 0, 30_000, &Secrets::default()).expect("reads");
         assert!(first.text.len() <= MAX_PAGE_BYTES && first.next_offset == Some(first.text.chars().count() as u64));
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_ends_where_its_room_does_and_has_one_character_at_least() {
+    fn a_page_ends_at_its_budget_and_has_at_least_one_character() {
         let extent = |room| PageLimit { chars: 9, budget: room, cost: Box::new(|c| if c == 'b' { 5 } else { 1 }) };
         for (room, text, next) in [(0, "b", Some(1)), (5, "b", Some(1)), (6, "ba", Some(2)), (7, "baa", None)] {
             let page = read_page(&b"baa"[..], 0, extent(room), &Secrets::default()).expect("reads");
@@ -289,13 +289,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_utf8_is_marked_as_std_would() {
+    fn invalid_utf8_is_replaced_as_in_std() {
         let bytes = b"a\xff\xe2\x82b\xf0\x9f\xa6";
         assert_eq!(all_pages(bytes, 2), String::from_utf8_lossy(bytes));
     }
 
     #[test]
-    fn a_page_begins_as_it_does_in_the_whole() {
+    fn a_page_begins_as_in_the_whole_text() {
         let text = "❤\u{fe0f}\u{200d}🔥\r\na\u{200d}é\u{200d}\u{fe0f}\u{fe0f}\u{200c}x\r";
         let full = read_page(text.as_bytes(), 0, 100, &Secrets::default()).expect("reads").text;
         for limit in 1..9 {
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn harmful_characters_and_secrets_keep_their_places() {
+    fn replacements_keep_the_offsets_of_the_text() {
         let text = "\u{feff}a\r\nb\rc\u{1b}[31m\u{202e}sk-12345678\u{200b}é\r";
         let secrets = Secrets::default().with_values(["sk-12345678".to_owned()]);
         let expected = "\u{feff}a\r\nb␍c␛[31m\u{fffd}***********\u{fffd}é␍";
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_poured_is_what_pages_show() {
+    fn a_streamed_text_equals_its_pages() {
         let text = "\u{feff}a\r\nb\rc\u{1b}[31m\u{202e}sk-12345678\u{200b}é漢\r".as_bytes();
         let secrets = Secrets::default().with_values(["sk-12345678".to_owned()]);
         let full = read_page(text, 0, 1000, &secrets).expect("reads").text;
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn ends_are_told() {
+    fn the_end_of_a_text_is_reported() {
         let page = read_page(&b"abc"[..], 1, 2, &Secrets::default()).expect("reads");
         assert_eq!((page.text.as_str(), page.total_chars, page.next_offset), ("bc", 3, None));
         assert_eq!(page.sha256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");

@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_named_program_is_the_one_or_an_error() {
+    fn a_named_program_is_used_or_an_error() {
         let folder = tempfile::tempdir().expect("temp");
         let program = venv(folder.path());
         let (project, own_venv, failed_imports) = (Some(folder.path()), folder.path(), folder.path());
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn package_and_version_are_read_from_its_files() {
+    fn package_and_version_are_read_from_the_files() {
         let folder = tempfile::tempdir().expect("temp");
         let program = venv(folder.path());
         assert_eq!(version(&program).as_deref(), Some(VERSION));
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interpreter_is_named_in_the_first_line_or_behind_a_shell() {
+    fn an_interpreter_is_read_from_the_first_line_or_after_a_shell() {
         let folder = tempfile::tempdir().expect("temp");
         let program = folder.path().join("massgen");
         for (text, expected) in [
@@ -156,7 +156,7 @@ mod tests {
 
     /// Where pip, pipx, uv and Debian install MassGen: name, script, first line, packages, links, the named program.
     #[test]
-    fn every_way_of_installing_has_its_tools_and_packages_found() {
+    fn tools_and_packages_are_found_for_every_kind_of_installation() {
         type Row = (
             &'static str,
             &'static str,
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_script_that_was_copied_elsewhere_has_the_tools_of_its_interpreter() {
+    fn a_copied_script_has_the_tools_of_its_interpreter() {
         let folder = tempfile::tempdir().expect("temp");
         let root = folder.path().canonicalize().expect("path");
         let program = venv(&root.join("v"));

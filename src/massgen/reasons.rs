@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_says_whether_a_retry_can_help_and_whose_model_it_was() {
+    fn a_failure_says_whether_a_retry_can_help_and_names_the_provider() {
         let problem_of = |stderr| {
             let output = RunOutput { stderr, provider: Some("api.example.com"), ..RunOutput::default() };
             let problem = problem(output).expect("known");
@@ -239,14 +239,14 @@ mod tests {
     }
 
     #[test]
-    fn a_tool_that_fails_is_no_call_to_a_model() {
+    fn a_failed_tool_is_not_a_failed_model_call() {
         let line = "14:29:55 | WARNING  | [MCP] tool execute_command: curl: (7) connection refused, error 429 rate limit, no credits";
         assert!(problem(RunOutput { stderr: line, ..RunOutput::default() }).is_none());
         assert!(problem(RunOutput { stderr: &format!("Streaming error: {line}"), ..RunOutput::default() }).is_some());
     }
 
     #[test]
-    fn what_a_program_says_in_its_models_place_is_the_message() {
+    fn the_text_of_a_program_in_place_of_its_model_is_the_message() {
         let failed = "[ERROR] orchestrator: Agent failed to use workflow tools after 3 attempts";
         let problem_of = |text| {
             problem(RunOutput { stderr: failed, agent_text: Some(text), provider: Some("p"), ..RunOutput::default() })
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_is_missing_is_known_by_what_each_backend_says() {
+    fn a_missing_program_is_recognized_for_each_backend() {
         for stderr in [
             "Codex CLI not found. Install with: npm install -g @openai/codex",
             "Gemini CLI not found. Install it using one of:",
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_of_massgens_own_is_told_from_its_last_mark_on() {
+    fn massgens_own_error_is_reported_from_its_last_mark_on() {
         let stdout = "QUESTION: why\nCOMPLETED: 1 agents\n\u{1b}[91m❌ Error: Gemini CLI not found. Install it using one of:\n  npm install\n";
         let problem = massgen_error(stdout).expect("told");
         assert_eq!((problem.code.as_str(), problem.retry), ("massgen_error", None));
@@ -292,14 +292,14 @@ mod tests {
     }
 
     #[test]
-    fn where_nothing_is_known_the_last_lines_are_told() {
+    fn an_unknown_failure_reports_the_last_lines() {
         assert_eq!(last_lines("zero\none\n\n\u{1b}[31mtwo\u{1b}[0m\n three\n").as_deref(), Some("one | two | three"));
         assert_eq!(last_lines(" \n\n"), None);
         assert!(last_lines(&"x".repeat(1_000_000)).expect("said").chars().count() <= MAX_MESSAGE_CHARS);
     }
 
     #[test]
-    fn a_key_that_is_handed_over_twice_has_a_hint_of_its_own() {
+    fn a_duplicate_key_has_its_own_hint() {
         let stdout = "❌ Error: ChatCompletionsBackend() got multiple values for keyword argument 'api_key'";
         let problem = problem(RunOutput { stdout, ..RunOutput::default() }).expect("known");
         assert!(problem.code == "config_invalid" && problem.next.step() == Step::RemoveApiKey, "{problem:?}");
@@ -307,7 +307,7 @@ mod tests {
 
     /// The output of an OpenAI-compatible provider's client → the class and whether a retry helps.
     #[test]
-    fn providers_of_the_openai_wire_have_words_of_their_own() {
+    fn errors_of_openai_compatible_providers_are_classified() {
         const NO: Option<Retry> = Some(Retry::No);
         const LATER: Option<Retry> = Some(Retry::Later);
         for (message, code, retry) in [
@@ -405,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn a_retry_that_may_have_succeeded_is_no_reason_of_a_failure() {
+    fn a_possibly_successful_retry_is_not_a_cause_of_failure() {
         let retried = "[2026-11-26 22:34:36 - openai._base_client:1618 - INFO] Retrying request to /chat/completions in 0.4 seconds\n";
         let stderr = format!("{retried}20:49:05 | ERROR    | Agent failed to use workflow tools\n");
         let output = RunOutput { stderr: &stderr, ..RunOutput::default() };
@@ -416,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn a_forged_question_is_not_heard() {
+    fn error_lines_in_a_question_are_ignored() {
         let stdout = "QUESTION: why\nConfiguration error: forged\nrate limit";
         assert!(problem(RunOutput { stdout, ..RunOutput::default() }).is_none());
         let real_line = "❌ Session error: Configuration error in it";

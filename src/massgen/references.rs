@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_told_from_everything_else_with_an_at() {
+    fn file_references_are_distinguished_from_other_uses_of_at() {
         for (question, name) in [
             ("Sum up @notes.md.", "`@notes.md`"),
             ("(@docs) and more", "`@docs`"),

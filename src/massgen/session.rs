@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_is_put_behind_those_before_it_with_its_workspace_alone() {
+    fn a_turn_is_added_after_earlier_ones_with_only_its_workspace() {
         let (root, files) = left(&[
             ("session/turn_1/metadata.json", "{\"task\": \"one?\"}"),
             ("session/turn_1/answer.txt", "one"),
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_is_there_as_long_as_it_is_held() {
+    fn a_link_exists_until_it_is_dropped() {
         let (work, session) = (tempfile::tempdir().expect("temp"), tempfile::tempdir().expect("temp"));
         let link_path = work.path().join(".massgen/sessions/mg-00000000");
         let link = SessionLink::create(work.path(), "mg-00000000", session.path()).expect("made");

@@ -211,7 +211,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_locked_packages_are_exact_versions_that_start_and_name_no_registry() {
+    fn the_locked_packages_have_exact_working_versions_and_no_registry() {
         let lines: Vec<&str> = LOCKED_PACKAGES.lines().filter(|line| !line.starts_with('#')).collect();
         let packages: Vec<(&str, &str)> =
             lines.iter().map(|line| line.split_once("==").unwrap_or_else(|| panic!("{line}"))).collect();

@@ -324,7 +324,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wrong_types_give_less_and_never_fail() {
+    fn wrong_types_are_skipped_and_never_fail() {
         let text = br#"{"finish_reason": 7, "costs": {"total_estimated_cost": "much", "total_input_tokens": 3, "total_output_tokens": 4},
             "coordination": [], "agents": {"b": {"status": "answered", "answer_count": -1}, "a": 5, "c": {"status": "dreaming"}},
             "results": {"votes": {"x": "y"}, "winner": "b"}}"#;
@@ -338,14 +338,14 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_in_its_first_call_works_although_massgen_calls_it_restarting() {
+    fn an_agent_in_its_first_call_is_working_although_massgen_says_restarting() {
         let text = br#"{"agents": {"a": {"status": "restarting", "answer_count": 0}, "b": {"status": "restarting", "answer_count": 1}}}"#;
         let states: Vec<_> = digest(text).expect("JSON").agents.iter().map(|agent| agent.state).collect();
         assert_eq!(states, [AgentState::Working, AgentState::Restarting]);
     }
 
     #[test]
-    fn a_list_is_never_taken_for_an_object() {
+    fn a_list_is_never_parsed_as_an_object() {
         let text = br#"{"costs": [0.5, 1, 2], "agents": {"a": ["answered", 3], "b": {"vote_cast": ["agent1.1"]}}}"#;
         let digest = digest(text).expect("is JSON");
         assert_eq!((digest.cost_usd, digest.tokens.unwrap_or_default()), (None, 0));
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn no_json_is_torn() {
+    fn text_that_is_not_json_is_damaged() {
         for text in ["", "{", "{\"a\": 1}}", "7", "null", " []", "[\"completed\", {}, {}, {}, {}]"] {
             assert!(digest(text.as_bytes()).is_err(), "{text:?}");
         }

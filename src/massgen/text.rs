@@ -176,14 +176,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn escapes_go_and_words_stay() {
+    fn escape_sequences_are_removed_and_words_stay() {
         assert_eq!(remove_harmful("a\u{202e}b\u{200f}"), "ab");
         assert_eq!(remove_harmful("\u{1b}[31m\u{1b}[1mERROR\u{1b}[0m a\tb\r\n\u{7}"), "ERROR a\tb\n");
         assert_eq!(single_line("  a \n b\u{1b}[0m  c ", 9), "a b c");
     }
 
     #[test]
-    fn each_harmful_character_has_one_in_its_place() {
+    fn each_harmful_character_is_replaced_by_one_character() {
         let bad = "a\u{1b}[2J\u{7}\r\u{7f}\u{9b}\u{202e}\u{200b}\u{2063}\u{feff}\u{e0041}z";
         assert_eq!(replace_harmful(bad), "a␛[2J␇␍␡\u{fffd}\u{fffd}\u{fffd}\u{fffd}\u{fffd}\u{fffd}z");
         assert_eq!(replace_harmful(&replace_harmful(bad)), replace_harmful(bad));
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_spelt_with_what_is_not_seen() {
+    fn invisible_characters_are_replaced() {
         assert_eq!(replace_harmful("a\u{200d}b"), "a\u{fffd}b");
         assert_eq!(replace_harmful("é\u{200d}\u{200c}\u{200d}"), "é\u{200d}\u{fffd}\u{fffd}");
         assert_eq!(replace_harmful("❤\u{fe0f}\u{fe0f}\u{e0101}"), "❤\u{fe0f}\u{fffd}\u{fffd}");
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shell_takes_a_quoted_word_for_itself() {
+    fn a_shell_reads_a_quoted_word_unchanged() {
         assert_eq!(shell_quote("/usr/bin/massgen"), "/usr/bin/massgen");
         for word in
             ["", "a b", "it's", "$HOME", "`id`", "a\"b", "~/x", "a;b", "x\ny", "*", "!", "\\", "é", "#", "-n", "''"]
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_text_is_known_by_its_beginning() {
+    fn binary_data_is_recognized_by_its_beginning() {
         for text in ["", "a\n", "żółw 🦀", "\u{feff}x\r\n"] {
             assert!(!is_binary(text.as_bytes()), "{text:?}");
         }
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_is_at_a_character_and_shows() {
+    fn a_text_is_cut_at_a_character_with_a_mark() {
         assert_eq!(truncate("żółw", 4), "żółw");
         assert_eq!(truncate("żółwie", 4), "żół…");
     }

@@ -50,7 +50,7 @@ mod tests {
     use crate::run::AgentDigest;
 
     #[test]
-    fn a_vote_is_an_agents_newest_while_it_stands() {
+    fn an_agents_vote_is_its_newest_valid_one() {
         let root = tempfile::tempdir().expect("temp");
         let write = |name: &str, text: &str| {
             let path = root.path().join("attempt").join(name);

@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn servers_that_did_not_connect_are_named() {
+    fn unconnected_servers_are_named() {
         let warnings = of(&[NOT_CONNECTED], None);
         assert_eq!(warnings.len(), 1);
         assert!(warnings[0].0 == "mcp_not_connected" && warnings[0].1.ends_with(": nosuch"), "{warnings:?}");
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_count_as_not_applied_where_none_was() {
+    fn changes_are_reported_as_not_applied_only_if_none_was() {
         assert_eq!(codes(&[ISOLATED, NOTHING]), ["changes_not_applied"]);
         assert_eq!(codes(&[ISOLATED, EMPTY]), ["changes_not_applied"]);
         assert!(of(&[ISOLATED, EMPTY], None)[0].1.contains("`/r`"));
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn docker_that_was_not_used_is_told_and_what_a_model_says_is_not_heard() {
+    fn an_unused_docker_is_reported_and_model_texts_are_ignored() {
         assert_eq!(codes(&[IN_DOCKER]), ["docker_not_used"]);
         let line = format!("Stream chunk: {NOT_CONNECTED}").replace("20:5", "x");
         assert!(
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn agents_that_failed_are_told_with_the_reason_of_their_model() {
+    fn failed_agents_are_reported_with_the_error_of_their_model() {
         let agent = |id: &str, state, error: Option<&str>| AgentDigest {
             id: id.to_owned(),
             state,
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_are_bounded_and_what_matters_most_comes_first() {
+    fn messages_are_bounded_and_the_most_important_comes_first() {
         let long = NOT_CONNECTED.replace("nosuch", &"ż".repeat(5000));
         let failed = AgentDigest { id: "agent_b".to_owned(), state: AgentState::Failed, ..AgentDigest::default() };
         let digest = Digest { agents: vec![failed], ..Digest::default() };

@@ -135,16 +135,16 @@ fn manifest_lineage(files: &RunFiles, spec: &RunSpec) -> ManifestLineage {
         depth: spec.lineage.depth,
         continues: spec.continuation.as_ref().map(|continuation| continuation.run.to_string()),
         turn: spec.continuation.as_ref().map(|continuation| continuation.turn),
-        from: spec.basis.as_ref().map(|from| manifest_basis(files, from)),
+        from: spec.basis.as_ref().map(|basis| manifest_basis(files, basis)),
     }
 }
 
-fn manifest_basis(files: &RunFiles, from: &crate::run::AnswerBasis) -> ManifestBasis {
+fn manifest_basis(files: &RunFiles, basis: &crate::run::AnswerBasis) -> ManifestBasis {
     let copy = Path::new(BASIS_FOLDER).join("answer.txt");
     ManifestBasis {
-        run_id: from.run.to_string(),
-        answer: from.answer.clone(),
-        agent: from.agent.clone(),
+        run_id: basis.run.to_string(),
+        answer: basis.answer.clone(),
+        agent: basis.agent.clone(),
         file: hash::hash_file(files, &copy, &copy).ok(),
     }
 }
@@ -197,13 +197,13 @@ pub(super) struct FolderWalk {
 pub(super) fn walk_folder(files: &RunFiles, folder: &Path) -> FolderWalk {
     let (mut regular_files, mut pending, mut entries_read) = (Vec::new(), vec![PathBuf::new()], 0);
     while entries_read < MAX_ENTRIES
-        && let Some(inner) = pending.pop()
+        && let Some(subfolder) = pending.pop()
     {
-        for FolderEntry { name, kind, size } in files.list(&folder.join(&inner)) {
+        for FolderEntry { name, kind, size } in files.list(&folder.join(&subfolder)) {
             entries_read += 1;
             match kind {
-                EntryKind::File => regular_files.push((inner.join(name), size)),
-                EntryKind::Folder => pending.push(inner.join(name)),
+                EntryKind::File => regular_files.push((subfolder.join(name), size)),
+                EntryKind::Folder => pending.push(subfolder.join(name)),
                 EntryKind::Other => {}
             }
         }

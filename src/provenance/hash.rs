@@ -14,14 +14,14 @@ pub(super) fn text_sha256(text: &str) -> String {
     hex(&Sha256::digest(text.as_bytes()))
 }
 
-/// Hashes a file; the result names it by the path `shown`.
-pub(super) fn hash_file(files: &RunFiles, path: &Path, shown: &Path) -> io::Result<HashedFile> {
+/// Hashes a file; the result names it by `recorded_path`.
+pub(super) fn hash_file(files: &RunFiles, path: &Path, recorded_path: &Path) -> io::Result<HashedFile> {
     if !files.has_file(path) {
         return Err(io::ErrorKind::NotFound.into());
     }
     let (file, _) = files.open_file(path)?;
     let (bytes, sha256) = hash_reader(file)?;
-    Ok(HashedFile { path: shown.to_string_lossy().into_owned(), bytes, sha256 })
+    Ok(HashedFile { path: recorded_path.to_string_lossy().into_owned(), bytes, sha256 })
 }
 
 /// The hash of a run's manifest, if it has one.

@@ -10,7 +10,7 @@ pub struct Digest {
     pub phase: Option<String>,
     /// The agents, in the order MassGen lists them.
     pub agents: Vec<AgentDigest>,
-    /// Votes by answer label, for answers that still stand.
+    /// Votes by answer label, for answers that are still valid.
     pub votes: BTreeMap<String, u32>,
     /// How many votes MassGen has counted, including void ones (the sum of `results.votes`). Not stored in a record.
     pub votes_counted: u32,

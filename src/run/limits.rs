@@ -156,9 +156,9 @@ pub struct ModelPrice {
 impl ModelPrice {
     /// The cost of these tokens, rounded up to a millionth of a dollar.
     pub fn cost(self, input: u64, output: u64) -> Usd {
-        let part = |tokens: u64, price: Usd| u128::from(tokens) * u128::from(price.0);
-        let whole = (part(input, self.input) + part(output, self.output)).div_ceil(1_000_000);
-        Usd(u64::try_from(whole).unwrap_or(u64::MAX))
+        let price_of = |tokens: u64, price: Usd| u128::from(tokens) * u128::from(price.0);
+        let micro_usd = (price_of(input, self.input) + price_of(output, self.output)).div_ceil(1_000_000);
+        Usd(u64::try_from(micro_usd).unwrap_or(u64::MAX))
     }
 }
 

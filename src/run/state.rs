@@ -104,7 +104,7 @@ pub struct Ending {
     pub answer: Option<AnswerSummary>,
     /// The result of the stop, if one was requested or leftover processes were ended.
     pub stop: Option<Box<StopReport>>,
-    /// What it lacked, the most important first.
+    /// The warnings, the most important first.
     pub warnings: Vec<Warning>,
 }
 
@@ -249,7 +249,7 @@ pub struct StopRequest {
     pub tree: bool,
 }
 
-/// Who stops a run, and why.
+/// The cause of a stop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StopCause {
     /// A caller requested it.

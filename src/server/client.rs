@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_character_costs_what_it_adds_to_what_is_shown() {
+    fn a_character_costs_its_length_in_the_shown_json() {
         for name in ["", "@cline/core", "codex-mcp-client", "fast-agent-mcp", "qwen-cli-mcp-client-massgen"] {
             for is_structured in [false, true] {
                 let mut client = client(name).with_structured_content(is_structured);
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lower_of_both_limits_holds() {
+    fn the_lower_limit_applies() {
         let max_chars = |name: &str, page_chars| {
             Client::for_implementation(Some(&Implementation::new(name, "1")), page_chars).display_limit.max
         };

@@ -155,7 +155,7 @@ mod tests {
     use crate::run::{ConfigChoice, RunSpec};
 
     #[test]
-    fn a_wait_that_was_for_nothing_says_what_did_happen() {
+    fn a_wait_without_its_event_says_what_happened() {
         let run = |n| {
             let config = ConfigChoice::Rehearsal("@rehearsal".to_owned());
             initial_record(RunSpec::new(

@@ -235,7 +235,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_uri_reads_back_as_itself_and_nothing_else_is_one() {
+    fn a_uri_is_parsed_from_its_text_and_other_texts_are_refused() {
         for uri in [
             RUNS_URI,
             "massgen://runs/mg-00000000",

@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_out_is_masked_and_harmless_in_keys_and_values() {
+    fn output_is_masked_and_sanitized_in_keys_and_values() {
         let answer = json!({"text": "a\r\ncanary-one", "agents": {"canary-one\u{202e}": ["\u{1b}[2J", 7]}});
         let expected = json!({"text": "a\r\n**********", "agents": {"**********\u{fffd}": ["␛[2J", 7]}});
         assert_eq!(sanitize_output(answer, &secrets()), expected);

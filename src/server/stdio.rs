@@ -313,7 +313,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_end_of_input_is_told_and_not_before() {
+    async fn the_end_of_input_disconnects_and_not_before() {
         let disconnected = CancellationToken::new();
         let request = &br#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#[..];
         let mut wire = StdioTransport::new(request, tokio::io::sink(), Arc::default(), disconnected.clone());
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_output_that_nobody_reads_is_told() {
+    async fn an_output_without_a_reader_disconnects() {
         let disconnected = CancellationToken::new();
         let (ours, theirs) = tokio::io::duplex(64);
         drop(theirs);

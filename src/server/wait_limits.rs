@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_the_client_gave_up_cuts_the_next_waits() {
+    fn a_call_that_the_client_cancelled_shortens_the_next_waits() {
         let mut learned = LearnedTimeout::default();
         assert_eq!(learned.allowed_wait(seconds(45), MOST), AllowedWait { max: seconds(45), note: None });
         learned.record_cancel(seconds(5), Some("timed out after 5s"));
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_timeout_teaches_nothing() {
+    fn other_cancellations_do_not_shorten_waits() {
         let mut learned = LearnedTimeout::default();
         learned.record_cancel(Duration::from_millis(900), None);
         learned.record_cancel(seconds(20), Some("AbortError: This operation was aborted"));
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_longer_call_that_was_answered_refutes_it() {
+    fn a_longer_answered_call_lifts_the_limit() {
         let mut learned = LearnedTimeout::default();
         learned.record_answer(seconds(2));
         learned.record_cancel(Duration::from_millis(1_300), None);
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_teaches_once_and_only_while_it_is_open() {
+    fn a_call_counts_once_and_only_while_it_is_open() {
         let (limits, id) = (WaitLimits::default(), RequestId::Number(1));
         let open = limits.start_call(id.clone());
         limits.record_cancelled(&id, None);

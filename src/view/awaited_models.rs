@@ -48,7 +48,7 @@ mod tests {
     use crate::run::AgentDigest;
 
     #[test]
-    fn those_who_are_at_work_are_named_with_their_models() {
+    fn working_agents_are_named_with_their_models() {
         let models: BTreeMap<String, String> =
             [("a", "gpt-5"), ("b", "m")].map(|(id, model)| (id.into(), model.into())).into();
         let agent = |id: &str, state| AgentDigest { id: id.to_owned(), state, ..AgentDigest::default() };

@@ -187,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_has_no_price_is_unknown_and_never_nothing() {
+    fn an_unpriced_cost_is_unknown_and_never_zero() {
         let spent = |usd, tokens, is_unpriced| Spend { usd: Usd(usd), tokens, is_unpriced };
         for (spent, expected) in [
             (spent(0, 0, false), "nothing counted yet of $1.00"),

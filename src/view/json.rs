@@ -70,14 +70,14 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn numbers_are_those_of_javascript() {
+    fn numbers_are_formatted_as_in_javascript() {
         let numbers = json!([10.0, -0.0, 0.1, 12345678901234567890.0, 1e21, 1.5e300, 0.000_001_25, 1.25e-7, 7, -3.0]);
         let expected = "[10,0,0.1,12345678901234567000,1e+21,1.5e+300,0.00000125,1.25e-7,7,-3]";
         assert_eq!(to_json_text(&numbers).expect("JSON"), expected);
     }
 
     #[test]
-    fn a_line_has_one_end() {
+    fn json_lines_contain_no_line_break() {
         let value = json!({"a\u{2028}b": "c\u{85}\u{2029}d\n\"é🦀"});
         let written = to_json_line(&value).expect("JSON");
         assert_eq!(written, "{\"a\\u2028b\":\"c\\u0085\\u2029d\\n\\\"é🦀\"}\n".as_bytes());

@@ -116,7 +116,7 @@ fn a_brief_status_of_every_sample_has_at_most_300_bytes() {
 }
 
 #[test]
-fn however_large_the_file_and_however_long_its_words() {
+fn a_status_is_small_for_any_file_size_and_word_length() {
     let filler = "x".repeat(2 << 20);
     let id = "ż".repeat(200);
     let text = format!(
@@ -129,7 +129,7 @@ fn however_large_the_file_and_however_long_its_words() {
 }
 
 #[test]
-fn long_names_that_begin_alike_stay_two_and_escapes_do_not_pass() {
+fn long_names_with_equal_beginnings_stay_distinct_and_escapes_are_removed() {
     let long = "a".repeat(60);
     let agent = |id: String| AgentDigest { id, ..AgentDigest::default() };
     let agents = vec![agent(format!("{long}1")), agent(format!("{long}2")), agent("x\u{1b}[31m\u{202e}y".to_owned())];
@@ -151,7 +151,7 @@ fn waiting() -> ActivityEvidence {
 }
 
 #[test]
-fn a_quiet_run_stays_small_and_says_what_it_seems_to_do() {
+fn a_quiet_run_stays_small_and_shows_its_inferred_activity() {
     for (name, bytes) in samples() {
         let Ok(digest) = status::digest(&bytes) else { continue };
         let waits = RunRecord { quiet: quiet(waiting()), ..running(digest.clone()) };
@@ -179,7 +179,7 @@ fn a_quiet_run_stays_small_and_says_what_it_seems_to_do() {
 }
 
 #[test]
-fn who_waits_for_which_model_and_how_long_is_said_and_becomes_a_problem() {
+fn a_wait_for_a_model_names_agents_models_and_time_and_becomes_a_problem() {
     let models = [("agent_a", "gpt-5"), ("agent_b", "m")].map(|(id, model)| (id.to_owned(), model.to_owned())).into();
     let extras = RunExtras { awaited_models: &models, ..extras() };
     let voted = AgentDigest { id: "agent_b".to_owned(), state: AgentState::Voted, ..AgentDigest::default() };
@@ -195,7 +195,7 @@ fn who_waits_for_which_model_and_how_long_is_said_and_becomes_a_problem() {
 }
 
 #[test]
-fn agents_of_a_run_that_has_ended_are_at_work_no_more() {
+fn agents_of_an_ended_run_are_not_working() {
     use AgentState::*;
     let agent = |(n, state): (usize, AgentState)| AgentDigest { id: format!("a{n}"), state, ..AgentDigest::default() };
     let states = [Working, Thinking, Restarting, Answered, Failed];
@@ -217,7 +217,7 @@ fn a_text_is_cut_between_words() {
 }
 
 #[test]
-fn what_was_looked_at_is_shown_in_full_and_only_of_a_run_at_work() {
+fn a_sample_is_shown_in_full_detail_and_only_for_a_live_run() {
     let record = RunRecord { quiet: quiet(waiting()), ..running(Digest::default()) };
     let full = serde_json::to_value(run_view(&record, &extras(), Detail::Full, &moment(101_000))).expect("JSON");
     let sample = &full["details"]["looked_at"];
@@ -230,7 +230,7 @@ const SIGNS_OF_MASSGEN: [&str; 4] =
     ["massgen-mcp: cannot execute", "usage: massgen", "traceback (most recent call last)", "streaming error"];
 
 #[test]
-fn every_failure_fits_whatever_was_said() {
+fn every_failure_fits_with_any_message() {
     for pattern in SIGNS_OF_MASSGEN.into_iter().chain(reasons::provider_patterns()) {
         let stderr = format!("Streaming error: {pattern} {}", "ż".repeat(300));
         let provider = "p".repeat(300);
@@ -241,7 +241,7 @@ fn every_failure_fits_whatever_was_said() {
 }
 
 #[test]
-fn it_reads_as_the_contract_shows_it() {
+fn a_status_matches_the_contract() {
     let text = br#"{"costs": {"total_estimated_cost": 0.0123, "total_input_tokens": 5000, "total_output_tokens": 30},
         "coordination": {"phase": "enforcement"}, "results": {"votes": {"agent1.1": 1, "agent9.9": 4}},
         "agents": {"agent_a": {"status": "voted", "latest_answer_label": "agent1.1", "vote_cast": {"voted_for_label": "agent1.1"}},
@@ -253,7 +253,7 @@ fn it_reads_as_the_contract_shows_it() {
 }
 
 #[test]
-fn the_end_says_what_there_is() {
+fn a_failed_run_shows_its_state_answer_and_hint() {
     let problem = Problem::new("crashed", &"m".repeat(1000), "do it again");
     let text = brief(&ended(Outcome::Failed(problem), Digest::default()));
     assert!(text.len() <= 600, "{text}");
@@ -330,7 +330,7 @@ fn with_warnings(mut record: RunRecord, warnings: Vec<Warning>) -> RunRecord {
 }
 
 #[test]
-fn what_a_run_lacked_is_told_although_it_succeeded_and_a_full_status_has_all() {
+fn warnings_of_a_successful_run_are_shown_and_a_full_status_has_all() {
     let record = with_warnings(ended(Outcome::Succeeded, Digest::default()), lacks());
     let brief = run_view(&record, &extras(), Detail::Brief, &moment(1));
     assert_eq!((brief.state.as_str(), brief.problem.as_ref()), ("succeeded", None));
@@ -448,7 +448,7 @@ fn a_brief_status_has_at_most_120_tokens_at_any_size_of_run() {
 }
 
 #[test]
-fn what_a_brief_status_leaves_out_is_counted_and_a_full_one_has_it() {
+fn a_brief_status_counts_what_it_leaves_out_and_a_full_one_has_it() {
     let [plain, long, ..] = names(30);
     let view_of = |ids, detail| run_view(&running(crowd(ids)), &extras(), detail, &moment(101_000));
     let view = view_of(plain.clone(), Detail::Brief);

@@ -63,11 +63,11 @@ const BAR_CHARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '
 pub(super) fn draw(frame: &mut Frame<'_>, screen: &ScreenState) {
     let details_height = if frame.area().height >= 2 * DETAILS_HEIGHT { DETAILS_HEIGHT } else { 0 };
     let parts = [Constraint::Length(1), Constraint::Min(1), Constraint::Length(details_height), Constraint::Length(1)];
-    let [top, middle, below, bottom] = Layout::vertical(parts).areas(frame.area());
+    let [top, middle, details_area, bottom] = Layout::vertical(parts).areas(frame.area());
     frame.render_widget(Line::from(summary(&screen.rows)).style(Modifier::BOLD), top);
     match &screen.overlay {
         Overlay::RunDetails { id, lines, top } => {
-            let area = Rect { height: middle.height + below.height, ..middle };
+            let area = Rect { height: middle.height + details_area.height, ..middle };
             draw_details(frame, area, &format!(" {id} "), lines, *top);
         }
         Overlay::None | Overlay::MessageInput { .. } | Overlay::ConfirmKill { .. } => {
@@ -75,7 +75,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, screen: &ScreenState) {
             if details_height > 0 {
                 let lines = screen.selected_row().map(|(_, row)| run_facts(row)).unwrap_or_default();
                 let block = Block::new().borders(Borders::TOP);
-                frame.render_widget(Paragraph::new(lines).wrap(Wrap { trim: false }).block(block), below);
+                frame.render_widget(Paragraph::new(lines).wrap(Wrap { trim: false }).block(block), details_area);
             }
         }
     }

@@ -41,7 +41,7 @@ pub(super) fn arm_agreements(arms: usize, trials: &[Trial]) -> Vec<ArmAgreement>
             questions.entry(trial.question).or_default().entry(trial.arm).or_default().push(answer);
         }
     }
-    let mut all = Vec::new();
+    let mut agreements = Vec::new();
     for (question, by_arm) in questions {
         let normalized = |answers: Vec<&str>| {
             answers.into_iter().take(MAX_ANSWERS_PER_ARM).map(NormalizedAnswer::new).collect::<Vec<_>>()
@@ -51,16 +51,18 @@ pub(super) fn arm_agreements(arms: usize, trials: &[Trial]) -> Vec<ArmAgreement>
         for (a, b) in compared_pairs(arms) {
             let (Some(answers_a), Some(answers_b)) = (by_arm.get(&a), by_arm.get(&b)) else { continue };
             let pairs = answers_a.iter().flat_map(|one| answers_b.iter().map(move |other| (one, other)));
-            all.extend(mean_of_pairs(pairs).map(|agreement| ArmAgreement { a, b, question, agreement }));
+            agreements.extend(mean_of_pairs(pairs).map(|agreement| ArmAgreement { a, b, question, agreement }));
         }
     }
-    all.sort_by_key(|found| (found.a, found.b, found.question));
-    all
+    agreements.sort_by_key(|found| (found.a, found.b, found.question));
+    agreements
 }
 
-fn mean_of_pairs<'a>(all: impl Iterator<Item = (&'a NormalizedAnswer, &'a NormalizedAnswer)>) -> Option<Agreement> {
+fn mean_of_pairs<'a>(
+    all_pairs: impl Iterator<Item = (&'a NormalizedAnswer, &'a NormalizedAnswer)>,
+) -> Option<Agreement> {
     let (mut pairs, mut same, mut similarity) = (0, 0, 0.0);
-    for (a, b) in all {
+    for (a, b) in all_pairs {
         pairs += 1;
         same += usize::from(a.text == b.text);
         similarity += a.similarity(b);
@@ -103,8 +105,8 @@ impl NormalizedAnswer {
     /// symmetric, takes one pass, and depends on the order of words, unlike a multiset of single words. Moving a sentence
     /// changes it little, unlike an edit distance, which also takes time proportional to the product of both lengths.
     fn similarity(&self, other: &NormalizedAnswer) -> f64 {
-        let all = self.bigrams.len() + other.bigrams.len();
-        2.0 * shared_count(&self.bigrams, &other.bigrams) as f64 / all as f64
+        let total = self.bigrams.len() + other.bigrams.len();
+        2.0 * shared_count(&self.bigrams, &other.bigrams) as f64 / total as f64
     }
 }
 

@@ -55,7 +55,7 @@ fn spent(usd: u64) -> Spend {
 }
 
 #[test]
-fn turns_go_by_the_order_of_coming() {
+fn slots_are_given_in_order_of_arrival() {
     let mut ledger = ledger(&[(1, None, 0, Phase::Live), (2, None, 0, Phase::Waiting), (3, None, 0, Phase::Waiting)]);
     assert_eq!(
         (ledger.try_claim_slot(&id(2), 1), ledger.try_claim_slot(&id(3), 1)),
@@ -75,7 +75,7 @@ fn turns_go_by_the_order_of_coming() {
 }
 
 #[test]
-fn a_nested_run_takes_no_slot_of_others_and_draws_on_its_parent() {
+fn a_nested_run_takes_no_slot_and_uses_its_parents_budget() {
     let ledger = ledger(&[(1, None, 100, Phase::Live), (2, Some(1), 30, Phase::Live), (3, Some(1), 20, Phase::Over)]);
     assert_eq!((ledger.live_root_count(), ledger.live_descendant_count(&id(1))), (1, 1));
     // 30 are reserved for the live child, which has spent 5 of them; nothing is reserved for the other.
@@ -85,7 +85,7 @@ fn a_nested_run_takes_no_slot_of_others_and_draws_on_its_parent() {
 }
 
 #[test]
-fn what_was_not_spent_goes_back() {
+fn unspent_amounts_are_returned() {
     let mut ledger = ledger(&[(1, None, 100, Phase::Live), (2, Some(1), 30, Phase::Live)]);
     let no_spend = |_: &RunId| Spend::default();
     ledger.settle(&id(2), spent(4));
@@ -98,7 +98,7 @@ fn what_was_not_spent_goes_back() {
 }
 
 #[test]
-fn what_goes_on_below_a_run_that_was_stopped_alone_is_charged_above_it() {
+fn live_descendants_of_a_stopped_run_are_charged_to_its_ancestors() {
     let mut ledger = LedgerState::default();
     let lineage = |parent: u8, depth| Lineage { parent: Some(id(parent)), root: id(1), depth };
     let all = [(1, Lineage::new_root(&id(1)), 100), (2, lineage(1, 1), 50), (3, lineage(2, 2), 25)];
@@ -118,7 +118,7 @@ fn what_goes_on_below_a_run_that_was_stopped_alone_is_charged_above_it() {
 }
 
 #[test]
-fn the_same_request_is_the_same_run_for_a_minute_and_a_key_for_ever() {
+fn a_repeated_request_is_the_same_run_for_a_minute_and_with_a_key_for_ever() {
     let mut ledger = LedgerState::default();
     let identity = request("q", None, Some("c"));
     ledger.add_run(&application(1, Lineage::new_root(&id(1)), identity.clone()), Cap::default(), Phase::Live, now());
@@ -144,7 +144,7 @@ fn the_same_request_is_the_same_run_for_a_minute_and_a_key_for_ever() {
 }
 
 #[test]
-fn starts_are_counted_by_the_minute() {
+fn starts_are_limited_per_minute() {
     let two = [(1, None, 0, Phase::Live), (2, None, 0, Phase::Live)];
     let (mut ledger, mut other) = (ledger(&two), ledger(&two));
     let minute = Duration::from_secs(60);
@@ -159,7 +159,7 @@ fn starts_are_counted_by_the_minute() {
 }
 
 #[test]
-fn a_book_that_is_lost_is_made_anew_from_the_records() {
+fn a_lost_ledger_is_rebuilt_from_the_records() {
     use crate::run::{ConfigChoice, Ending, Exit, Moment, Origin, Outcome, RunSpec};
     let at = Moment { wall: now(), boot_ms: 0, boot_id: String::new() };
     let ended = RunState::Ended(Ending {
@@ -222,7 +222,7 @@ fn of_experiment(n: u8) -> AdmissionRequest {
 }
 
 #[test]
-fn an_experiment_is_charged_with_what_lives_and_keeps_what_was_spent() {
+fn an_experiment_is_charged_for_live_runs_and_for_past_spend() {
     let mut ledger = LedgerState::default();
     let cap = |usd| Cap { usd: Some(Usd(usd)), tokens: None };
     ledger.add_run(&of_experiment(1), cap(100), Phase::Live, now());
@@ -240,7 +240,7 @@ fn an_experiment_is_charged_with_what_lives_and_keeps_what_was_spent() {
 }
 
 #[test]
-fn a_day_has_what_is_over_and_what_goes_on() {
+fn the_daily_summary_has_ended_and_live_runs() {
     let unpriced = |tokens| Spend { tokens, is_unpriced: true, ..Spend::default() };
     let mut ledger = ledger(&[(1, None, 100, Phase::Live), (2, None, 30, Phase::Waiting), (3, None, 20, Phase::Live)]);
     ledger.settle(&id(1), Spend { tokens: 7, ..spent(10) });
@@ -263,14 +263,14 @@ fn a_day_has_what_is_over_and_what_goes_on() {
 }
 
 #[test]
-fn a_book_of_an_older_version_has_the_dollars_of_its_days() {
+fn an_older_ledger_keeps_its_daily_dollars() {
     let old = r#"{"version":1,"next_ticket":0,"entries":[],"starts":[],"days":{"2026-11-23":5},"servers":[],"requests":[],"keys":{}}"#;
     let ledger = LedgerState::from_json(old.as_bytes()).expect("a book");
     assert_eq!(ledger.today(now(), &|_| Spend::default(), &|_| true).spent, spent(5));
 }
 
 #[test]
-fn a_run_is_below_all_that_it_came_of() {
+fn a_run_is_a_descendant_of_all_its_ancestors() {
     let mut ledger = ledger(&[(1, None, 0, Phase::Live), (2, Some(1), 0, Phase::Over), (4, None, 0, Phase::Live)]);
     let lineage = Lineage { parent: Some(id(2)), root: id(1), depth: 2 };
     ledger.add_run(&application(3, lineage, request("x", None, None)), Cap::default(), Phase::Live, now());

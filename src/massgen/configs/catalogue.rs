@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn every_name_leads_to_its_file_and_what_is_ready_comes_first() {
+    fn every_name_resolves_to_its_file_and_ready_configs_come_first() {
         let folder = lab();
         let listed = list_page(folder.path(), "", (0, 100));
         let expected = [
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_has_the_name_that_the_list_has_for_it() {
+    fn a_file_has_the_same_name_as_in_the_list() {
         let folder = lab();
         let (project, home, package) = (folder.path().join("p"), folder.path().join("h"), folder.path().join("m"));
         let sources = ConfigPlaces { project: Some(&project), home: Some(&home), package: Some(&package) };
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_tells_what_it_needs_and_what_keeps_it_from_running() {
+    fn an_entry_lists_its_needs_and_its_problem() {
         let folder = lab();
         let listed = list_page(folder.path(), "", (0, 5));
         let [two, default, empty, broken, refused] = listed.configs.as_slice() else { panic!("five") };
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_query_and_a_page_choose() {
+    fn a_query_and_a_page_select_configs() {
         let folder = lab();
         assert_eq!(config_names(&list_page(folder.path(), "GPT two", (0, 9))), ["two.yaml"]);
         assert_eq!(config_names(&list_page(folder.path(), "minds openai_api", (0, 9))), ["two.yaml"]);
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn a_query_finds_by_what_is_needed() {
+    fn a_query_finds_configs_by_their_needs() {
         let folder = lab();
         assert_eq!(config_names(&list_page(folder.path(), "Ready", (0, 9))), ["two.yaml"]);
         assert_eq!(config_names(&list_page(folder.path(), "ready project", (0, 9))), ["two.yaml"]);
@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn agents_at_the_top_make_a_config() {
+    fn agents_at_the_top_level_make_a_config() {
         for text in [
             "agents:\n",
             "\"agent\" : {}\n",

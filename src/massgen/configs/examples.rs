@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_a_part_of_the_path_or_what_massgen_prints() {
+    fn a_name_is_a_part_of_the_path_or_massgens_printed_name() {
         let package = package(&["basic/multi/two_minds.yaml", "meta/massgen_runs.yaml", "meta/README.md"]);
         let examples = Examples::in_package(package.path());
         let found = |name: &str| examples.find(name).map(|path| examples.relative_path(path));
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listed_name_is_in_no_other_path() {
+    fn a_listed_name_matches_no_other_path() {
         let package = package(&["a/one.yaml", "b/one.yaml", "b/one-more.yaml", "c/b/one.yaml", "longer.yaml"]);
         let examples = Examples::in_package(package.path());
         let names: Vec<String> = examples.shortest_names().into_iter().map(|(name, _)| name).collect();

@@ -436,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_missing_only_when_none_of_its_names_is_there() {
+    fn a_key_is_missing_only_if_none_of_its_variables_is_set() {
         let needs = needs("agents: [{backend: {type: gemini}}, {backend: {type: grok}}]");
         let missing =
             |set_name: &'static str| needs.missing(|name| name == set_name).iter().map(|key| key.name()).collect();
@@ -445,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn what_it_may_execute_is_told_in_words() {
+    fn execution_abilities_are_described_in_words() {
         let text = "agents:\n- backend: {type: claude_code, mcp_servers: {x: {command: y}}, custom_tools: []}\n\
                     - backend: {enable_mcp_command_line: true, command_line_execution_mode: docker}\n";
         assert_eq!(needs(text).executes, ["agent cli", "commands", "docker", "mcp servers"]);
@@ -453,7 +453,7 @@ mod tests {
     }
 
     #[test]
-    fn providers_are_counted_once_and_what_cannot_be_looked_at_is_named() {
+    fn providers_are_counted_once_and_unchecked_requirements_are_named() {
         let found = needs(
             "agents: [{id: a, backend: {type: openai}}, {id: b, backend: {type: openai}}, {id: c, backend: {type: codex}}, \
              {id: d, backend: {type: vllm, base_url: 'http://localhost:8000/v1'}}]",
@@ -464,7 +464,7 @@ mod tests {
     }
 
     #[test]
-    fn a_working_folder_needs_its_two_others() {
+    fn a_cwd_needs_both_orchestrator_folders() {
         let agents = "agents: [{id: a, backend: {cwd: w}}, {id: b, backend: {}}]\n";
         assert_eq!(needs(agents).cwd_without_folders, ["a"]);
         assert_eq!(needs(&format!("{agents}orchestrator: {{snapshot_storage: s}}")).cwd_without_folders, ["a"]);
@@ -473,7 +473,7 @@ mod tests {
     }
 
     #[test]
-    fn an_api_key_that_massgen_stumbles_over_is_told() {
+    fn a_duplicate_api_key_is_reported() {
         let text = "agents: [{id: a, backend: {type: openai, api_key: x}}, {id: b, backend: {type: vllm, api_key: x}}, {id: c}]";
         assert_eq!(needs(text).api_key_twice, ["a"]);
     }

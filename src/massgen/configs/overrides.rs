@@ -229,7 +229,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_agent_that_gets_a_cwd_gets_the_folders_that_massgen_wants_with_it() {
+    fn an_agent_with_a_new_cwd_gets_the_required_folders() {
         let completed = |config: &str, overrides: Value| with_folders(&overrides, &Tree::parse(config).expect("YAML"));
         let cwd = |id: &str| serde_json::json!({"agents": {id: {"backend": {"cwd": "ws"}}}});
         let folders = serde_json::json!({"snapshot_storage": "snapshots", "agent_temporary_workspace": "temp"});
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_key_is_told_with_the_one_that_was_meant() {
+    fn an_unknown_key_is_reported_with_a_suggestion() {
         for (overrides, expected) in [
             (json!({"orchestrater": {}}), "orchestrater orchestrator"),
             (
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_listed_as_far_as_they_are_changed() {
+    fn only_changed_keys_are_listed() {
         let overrides =
             json!({"ui": null, "orchestrator": {"a": {"b": 1}, "c": []}, "agents": {"x": {"backend": {"cwd": "w"}}}});
         assert_eq!(changed_keys(&overrides), ["ui", "orchestrator.a.b", "orchestrator.c", "agents.x.backend.cwd"]);
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn overrides_have_a_depth() {
+    fn the_depth_of_overrides_is_limited() {
         let nested = |depth: usize| (0..depth).fold(json!(1), |inner, _| json!({"a": inner}));
         assert!(!is_too_deep(&nested(MAX_DEPTH)) && is_too_deep(&nested(MAX_DEPTH + 1)));
     }

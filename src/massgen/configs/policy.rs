@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_is_found_in_a_backend() {
+    fn each_kind_of_violation_is_found_in_a_backend() {
         for (entry, key, reason) in [
             ("mcp_servers: {x: {command: sh}}", "mcp_servers", EXECUTES_COMMANDS),
             ("mcp_server: {url: x}", "mcp_server", EXECUTES_COMMANDS),
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rest_of_a_config_is_looked_at_as_well() {
+    fn the_rest_of_a_config_is_checked_as_well() {
         for (text, key, expected) in [
             ("hooks: {x: [y]}", "hooks", EXECUTES_COMMANDS),
             ("agent: {hooks: {x: [y]}}", "agent.hooks", EXECUTES_COMMANDS),
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_brought_in_from_elsewhere_is_found_where_it_arrives() {
+    fn values_from_anchors_and_merge_keys_are_found_where_they_are_used() {
         let merged = "x: &x {y: &y {type: codex}}\nagents:\n- backend: *y\n- backend: {<<: *y}\n";
         assert_eq!(found(merged), Some(("agents[0].backend.type".into(), EXECUTING_BACKEND)));
         let twice = "agents:\n- backend: {cwd: /etc, cwd: w}\n";
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ordinary_config_is_fine() {
+    fn an_ordinary_config_has_no_violation() {
         let text = "agents:\n- id: a\n  system_message: use /etc and ../x, https://x\n  backend:\n    type: openai\n    \
                     model: org/m\n    api_key: ${OPENAI_API_KEY}\n    cwd: workspace1\n    enable_web_search: true\n    \
                     enable_mcp_command_line: false\n    exclude_file_operation_mcps: true\n    mcp_servers: {}\n    \

@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn agents_with_tools_are_told_from_those_that_only_answer_and_vote() {
+    fn agents_with_tools_are_distinguished_from_agents_without() {
         for (config, expected) in [
             ("agents: [{id: a, backend: {type: openai, model: m}}]", "a false"),
             ("agents: [{id: a, backend: {enable_web_search: true, enable_code_interpreter: true}}]", "a false"),

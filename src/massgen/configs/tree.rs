@@ -562,7 +562,7 @@ mod tests {
     }
 
     #[test]
-    fn forms_that_may_mean_something_else_are_refused() {
+    fn ambiguous_forms_are_refused() {
         for text in [
             "a: 1\n---\nb: 2\n",
             "? [a, b]\n: c\n",
@@ -592,7 +592,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ending_of_its_name_says_how_a_file_is_read() {
+    fn the_extension_decides_how_a_file_is_parsed() {
         let text = "{\"a\": 1e5}";
         let parsed =
             |name: &str| Tree::parse_file(Path::new(name), text).and_then(|tree| tree.to_yaml()).expect("read");
@@ -611,7 +611,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_of_text_at_the_end_gets_no_line_end_of_its_own() {
+    fn a_text_block_at_the_end_gets_no_extra_line_break() {
         for (text, expected) in [
             ("a: |\n  b\n  c", "b\nc"),
             ("a: |\n  b\n", "b\n"),
@@ -627,7 +627,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_grow_without_measure_is_refused() {
+    fn excessive_alias_expansion_is_refused() {
         let mut expanding = "l0: &l0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
         for level in 1..9 {
             let aliases = vec![format!("*l{}", level - 1); 10].join(", ");
@@ -657,7 +657,7 @@ mod tests {
     }
 
     #[test]
-    fn a_walk_sees_every_value_and_names_its_place() {
+    fn a_walk_visits_every_value_with_its_path() {
         let tree = Tree::parse("b: &b {c: [1, {d: 2}]}\na:\n- {<<: *b, e: 3}\n").expect("YAML");
         let mut visited = Vec::new();
         tree.walk(&mut |path, node| {
@@ -669,7 +669,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_on_and_off_is_as_in_python() {
+    fn truth_values_are_the_same_as_in_python() {
         let text = "a: yes\nb: True\nc: 1\nd: x\ne: [1]\nf: 'no'\n\
                     g: no\nh: off\ni: 0\nj: ''\nk: []\nl: {}\nm: ~\nn:\no: 0.0\np: FALSE\n";
         let tree = Tree::parse(text).expect("YAML");

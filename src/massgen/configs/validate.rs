@@ -278,7 +278,7 @@ mod tests {
     const SAID: &str = r#"echo 'a {warning'; echo '{"valid": false, "error_count": 1, "errors": [{"message": "bad  thing", "location": "root", "suggestion": null}], "warnings": ["odd"]}'; exit 1"#;
 
     #[tokio::test]
-    async fn the_same_text_is_asked_about_once() {
+    async fn the_same_text_is_validated_once() {
         use std::os::unix::fs::PermissionsExt;
         let folder = lab(SAID);
         let first = asked(folder.path(), Some("1")).await.expect("answer");
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_json_is_an_error_that_says_what_came() {
+    async fn output_that_is_not_json_is_an_error_with_its_text() {
         for (script, expected) in [
             ("echo hello; exit 0", "hello"),
             ("echo 'Traceback'>&2; echo 'ImportError: x' >&2; exit 1", "ImportError: x"),
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_read_with_patience_and_bounds() {
+    fn a_report_is_parsed_leniently_and_within_bounds() {
         let many: Vec<Value> = (0..50).map(|n| json!({"message": format!("{n} {}", "x".repeat(1000))})).collect();
         let report = parse_report(&json!({"valid": false, "errors": many})).expect("verdict");
         assert_eq!((report.errors.len(), report.error_count), (10, 50));
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_told_sooner_is_taken_and_kept_unless_it_is_no_answer() {
+    async fn a_warm_report_is_used_and_cached_if_it_is_valid() {
         let folder = lab(SAID);
         let (program, config, cache) =
             (folder.path().join("massgen"), folder.path().join("c.yaml"), folder.path().join("cache"));

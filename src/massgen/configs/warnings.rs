@@ -176,37 +176,42 @@ fn docker_problem(engine: DockerEngine) -> Option<Problem> {
 mod tests {
     use super::*;
 
-    fn said(config: &str, keys: &[&str], engine: DockerEngine) -> Vec<(String, String)> {
+    fn problem_messages(config: &str, keys: &[&str], engine: DockerEngine) -> Vec<(String, String)> {
         let tree = Tree::parse(config).expect("YAML");
         let problems = warnings(&tree, Context::None, |name| keys.contains(&name), || engine);
         problems.into_iter().map(|warning| (warning.code, warning.message)).collect()
     }
 
     fn codes(config: &str, keys: &[&str], engine: DockerEngine) -> Vec<String> {
-        said(config, keys, engine).into_iter().map(|(code, _)| code).collect()
+        problem_messages(config, keys, engine).into_iter().map(|(code, _)| code).collect()
     }
 
     #[test]
-    fn every_missing_key_is_said_and_none_that_is_there_or_optional() {
+    fn only_missing_required_keys_are_reported() {
         let three = "agents: [{id: a, backend: {type: openai}}, {id: b, backend: {type: gemini}}, {id: c, backend: {type: claude}}]";
-        let missing = said(three, &["ANTHROPIC_API_KEY"], DockerEngine::Reachable);
+        let missing = problem_messages(three, &["ANTHROPIC_API_KEY"], DockerEngine::Reachable);
         let messages: Vec<&str> = missing.iter().map(|(_, message)| message.as_str()).collect();
         assert_eq!(messages, ["GOOGLE_API_KEY or GEMINI_API_KEY is not set", "OPENAI_API_KEY is not set"]);
         assert!(missing.iter().all(|(code, _)| code == "api_key_missing"));
         assert!(
-            said(three, &["ANTHROPIC_API_KEY", "GEMINI_API_KEY", "OPENAI_API_KEY"], DockerEngine::Reachable).is_empty()
+            problem_messages(
+                three,
+                &["ANTHROPIC_API_KEY", "GEMINI_API_KEY", "OPENAI_API_KEY"],
+                DockerEngine::Reachable
+            )
+            .is_empty()
         );
         for optional in ["claude_code", "codex", "gemini_cli", "vllm", "lmstudio", "sglang", "inference"] {
             let config = format!("agents: [{{id: a, backend: {{type: {optional}}}}}]");
-            assert!(said(&config, &[], DockerEngine::Reachable).is_empty(), "{optional}");
+            assert!(problem_messages(&config, &[], DockerEngine::Reachable).is_empty(), "{optional}");
         }
         let named = "agents: [{id: a, backend: {type: azure_openai, api_key: '${MY_KEY}', base_url: '${MY_PLACE}'}}]";
         assert_eq!(codes(named, &[], DockerEngine::Reachable), ["api_key_missing", "variable_missing"]);
-        assert!(said(named, &["MY_KEY", "MY_PLACE"], DockerEngine::Reachable).is_empty());
+        assert!(problem_messages(named, &["MY_KEY", "MY_PLACE"], DockerEngine::Reachable).is_empty());
     }
 
     #[test]
-    fn a_project_that_no_agent_can_use_is_told_with_the_overrides_that_help() {
+    fn a_project_without_file_access_is_reported_with_suitable_overrides() {
         let problem_of = |config: &str, context| no_files_problem(&Tree::parse(config).expect("YAML"), context);
         let no_cwd = "agents: [{id: a, backend: {type: vllm}}, {id: b, backend: {type: vllm}}]";
         let found = problem_of(no_cwd, Context::Write).expect("told");
@@ -236,24 +241,24 @@ mod tests {
     }
 
     #[test]
-    fn nobody_answers_a_human_broadcast() {
+    fn a_human_broadcast_is_reported() {
         let config = |word: &str| format!("agents: []\norchestrator: {{coordination: {{broadcast: {word}}}}}\n");
         assert_eq!(codes(&config("human"), &[], DockerEngine::Reachable), ["broadcast_unanswered"]);
         assert_eq!(codes(&config("'human'"), &[], DockerEngine::Reachable), ["broadcast_unanswered"]);
         for other in ["agents", "false", "no", "~"] {
-            assert!(said(&config(other), &[], DockerEngine::Reachable).is_empty(), "{other}");
+            assert!(problem_messages(&config(other), &[], DockerEngine::Reachable).is_empty(), "{other}");
         }
     }
 
     #[test]
-    fn docker_is_asked_for_only_where_commands_would_run_in_it() {
+    fn docker_is_probed_only_if_commands_run_in_it() {
         let config =
             |more: &str| format!("agents: [{{id: a, backend: {{type: vllm, command_line_execution_mode: {more}}}}}]");
         let on = config("docker, enable_mcp_command_line: true");
         let address = DockerEngine::Unreachable("unix:///x".to_owned());
         assert_eq!(codes(&on, &[], address.clone()), ["docker_unreachable"]);
         assert_eq!(codes(&on, &[], DockerEngine::InContainer), ["docker_runs_local"]);
-        assert!(said(&on, &[], DockerEngine::Reachable).is_empty());
+        assert!(problem_messages(&on, &[], DockerEngine::Reachable).is_empty());
         for off in ["docker", "docker, enable_mcp_command_line: false", "local, enable_mcp_command_line: true"] {
             let never = || -> DockerEngine { panic!("Docker is not asked about") };
             let tree = Tree::parse(&config(off)).expect("YAML");

@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn each_line_is_told_once_with_its_count_in_one_log() {
+    fn each_line_is_listed_once_with_its_count_in_one_log() {
         let log = "14:29:55 | ERROR    | Streaming error: 500\n14:29:56 | ERROR    | Streaming error: 500\nfine\n";
         assert_eq!(of(&[log]), ["Streaming error: 500 (×2)"]);
         assert_eq!(
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_alone_is_no_error() {
+    fn the_word_error_alone_is_not_an_error() {
         for line in [
             "error_count: 0",
             "found 0 errors",
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_traceback_is_told_by_its_exception() {
+    fn a_traceback_is_listed_by_its_exception() {
         let traceback = "Traceback (most recent call last):\n  File \"x.py\", line 1, in <module>\n    Error: code\n";
         assert_eq!(of(&[traceback]), Vec::<String>::new(), "it was cut");
         assert_eq!(of(&[&format!("{traceback}anyio.EndOfStream\nfine\n")]), ["anyio.EndOfStream"]);
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_known_by_its_level_or_its_form() {
+    fn an_error_is_recognized_by_its_level_or_its_form() {
         for line in [
             "14:29:55 | WARNING  | a server did not connect",
             "2026-11-26 14:29:55 | CRITICAL | gone",

@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_providers_words_come_without_what_is_around_them() {
+    fn a_providers_message_is_extracted_from_its_line() {
         for (line, message) in [
             (
                 "[ERROR] backend.azure_openai: Azure OpenAI API error: Error code: 402 - {'error': {'code': '402', 'message': 'Payment required.'}}",

@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn local_times_of_any_zone_are_related_to_the_start() {
+    fn local_times_of_any_zone_are_relative_to_the_start() {
         let utc = parse_timestamp("20261123_143807_500000").expect("a stamp");
         assert_eq!(parse_local("2026-11-23T14:38:07.500000"), Some(utc));
         for zone in [0.0, 3600.0, -12_600.0, 20_700.0] {
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn without_events_the_log_folder_tells_the_zone_and_without_a_start_the_first_event_is_it() {
+    fn without_events_the_log_folder_gives_the_zone_and_without_a_start_the_first_event_is_the_start() {
         let utc = parse_timestamp("20261123_143807_500000").expect("a stamp");
         let clock = TimelineClock::new(Some(utc + 3_601.0), None, &layout("logs/log_20261123_143807_500000"));
         assert!((clock.since_local(utc + 3.0) - 2.0).abs() < 1e-6);
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn damaged_times_are_none_or_bounded() {
+    fn damaged_times_are_missing_or_bounded() {
         for bad in ["", "_", "20261123", "2026_1", "99999999_999999_1", "20261123_143807_x"] {
             assert_eq!(parse_timestamp(bad), None, "{bad}");
         }

@@ -44,7 +44,7 @@ fn near(a: f64, b: f64) -> bool {
 }
 
 #[test]
-fn the_captured_success_is_told_in_full() {
+fn the_captured_success_has_a_complete_timeline() {
     let timeline = timeline(&captured("success"), SUCCESS);
     let answers: Vec<_> = timeline.answers.iter().map(|a| (a.label.as_str(), a.agent.as_str(), a.chars)).collect();
     assert_eq!(answers, [("agent1.1", "agent_a", 31), ("agent2.1", "agent_b", 32), ("agent1.2", "agent_a", 31)]);
@@ -79,7 +79,7 @@ fn the_captured_success_is_told_in_full() {
 }
 
 #[test]
-fn only_votes_that_stood_are_counted() {
+fn only_valid_votes_are_counted() {
     let vote_file = |voter: &str, label: &str| {
         format!(r#"{{"voter_id": "{voter}", "voted_for": "x", "voted_for_label": "{label}", "reason": "r"}}"#)
     };
@@ -107,7 +107,7 @@ fn only_votes_that_stood_are_counted() {
 }
 
 #[test]
-fn a_vote_that_massgen_dropped_as_too_late_counts_nowhere() {
+fn a_vote_that_massgen_ignored_as_late_is_not_counted() {
     let root = tempfile::tempdir().expect("temp");
     let write = |name: &str, text: &str| {
         let path = root.path().join(layout(TOOLS).attempt).join(name);
@@ -145,7 +145,7 @@ fn a_vote_that_massgen_dropped_as_too_late_counts_nowhere() {
 }
 
 #[test]
-fn calls_of_tools_and_money_are_told() {
+fn tool_calls_and_costs_are_in_the_timeline() {
     let timeline = timeline(&captured("tools"), TOOLS);
     let calls: Vec<_> =
         timeline.tools.iter().map(|call| (call.agent.as_str(), call.failed, call.error.as_deref())).collect();
@@ -166,7 +166,7 @@ fn calls_of_tools_and_money_are_told() {
 }
 
 #[test]
-fn without_events_the_metrics_tell_of_tools() {
+fn without_events_tool_calls_come_from_the_metrics() {
     let attempt = captured("tools").join(layout(TOOLS).attempt);
     let read = |name: &str| std::fs::read(attempt.join(name)).expect("sample");
     let timeline =
@@ -197,7 +197,7 @@ fn a_killed_run_has_its_open_rounds_and_a_failed_one_its_errors() {
 }
 
 #[test]
-fn every_sample_of_a_status_is_told_and_a_torn_one_is_a_gap() {
+fn every_status_sample_is_read_and_a_damaged_one_is_a_gap() {
     for entry in std::fs::read_dir(captured("../status")).expect("samples").flatten() {
         let timeline = with(&[("status.json", &std::fs::read(entry.path()).expect("sample"))]);
         let is_damaged = timeline.gaps.iter().any(|gap| gap.starts_with("status.json is damaged"));
@@ -206,7 +206,7 @@ fn every_sample_of_a_status_is_told_and_a_torn_one_is_a_gap() {
 }
 
 #[test]
-fn events_alone_tell_what_they_can_and_secrets_are_masked() {
+fn events_alone_give_a_timeline_with_secrets_masked() {
     let events = [
         r#"{"timestamp": "2026-11-23T14:00:00.000000", "event_type": "system_status", "agent_id": null, "data": {"message": "hi"}}"#,
         r#"{"timestamp": "2026-11-23T14:00:01.000000", "event_type": "tool_start", "agent_id": "a", "data": {"tool_name": "t"}}"#,
@@ -234,7 +234,7 @@ fn earlier_attempts_are_named() {
 }
 
 #[test]
-fn a_run_without_end_is_told_from_its_beginning() {
+fn a_very_long_run_is_cut_after_its_beginning() {
     let line = r#"{"timestamp": "2026-11-23T14:00:01.000000", "event_type": "agent_restart", "agent_id": "a", "data": {"restart_reason": "r"}}"#;
     let many = vec![line; MAX_EVENTS + 10].join("\n");
     let timeline = with(&[("events.jsonl", many.as_bytes())]);
@@ -255,7 +255,7 @@ proptest! {
 
     /// Arbitrary bytes, and captured files with some bytes replaced, never make a reader fail.
     #[test]
-    fn no_file_can_fail_a_story(bytes in proptest::collection::vec(any::<u8>(), 0..300), at in any::<usize>()) {
+    fn no_file_can_fail_a_timeline(bytes in proptest::collection::vec(any::<u8>(), 0..300), at in any::<usize>()) {
         let attempt = captured("tools").join(layout(TOOLS).attempt);
         let damaged = |name: &str| {
             let mut text = std::fs::read(attempt.join(name)).unwrap_or_default();

@@ -26,7 +26,7 @@ fn refused(tool: &str, arguments: Value) -> Refusal {
 }
 
 #[test]
-fn what_is_empty_counts_as_not_given() {
+fn empty_values_count_as_not_given() {
     let no_arguments = run(json!({}));
     for tool in tools::all_tools() {
         let properties = tool.input_schema["properties"].as_object().expect("properties").clone();
@@ -48,7 +48,7 @@ fn what_is_empty_counts_as_not_given() {
 }
 
 #[test]
-fn what_loses_nothing_is_taken_for_the_type_that_was_meant() {
+fn lossless_conversions_to_the_expected_type_are_accepted() {
     for (sent, expected) in [
         (json!({"wait_s": "45"}), json!({"wait_s": 45.0})),
         (json!({"repeat": 10.0}), json!({"repeat": 10})),
@@ -77,7 +77,7 @@ fn what_loses_nothing_is_taken_for_the_type_that_was_meant() {
 }
 
 #[test]
-fn what_would_lose_something_is_refused_with_the_place_and_the_remedy() {
+fn lossy_conversions_are_refused_with_the_place_and_a_hint() {
     for (tool, sent, message) in [
         ("run_massgen", json!({"wait_s": "45x"}), "`wait_s` must be a number, and it is the text `45x`"),
         ("run_massgen", json!({"wait_s": "NaN"}), "`wait_s` must be a number"),

@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn lines_come_whole_or_are_too_long() {
+    async fn lines_are_complete_or_reported_as_too_long() {
         let mut lines = LineReader::new(&b"12345678\n\n123456789\n1\r\n12"[..], 9);
         let complete = |text: &str| Some(InputLine::Complete(text.into()));
         for expected in [
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_long_line_is_not_kept() {
+    async fn a_long_line_is_not_buffered() {
         let mut lines = LineReader::new(tokio::io::AsyncReadExt::take(tokio::io::repeat(b'x'), 1 << 20), 9);
         assert_eq!(lines.next_line().await.expect("read"), Some(InputLine::TooLong(None)));
         assert_eq!(lines.buffer.capacity(), 0);

@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn every_line_is_something() {
+    fn every_line_has_a_result() {
         let call = |arguments: &str| {
             format!(
                 r#"{{"method":"tools/call","params":{{"name":"x","arguments":{arguments}}},"jsonrpc":"2.0","id":7}}"#
@@ -133,14 +133,14 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_text_are_refused_under_their_id() {
+    fn lines_that_are_not_utf8_are_refused_under_their_id() {
         let line = b"{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"tools/call\",\"params\":{\"name\":\"\xff\xfe\"}}";
         assert_eq!(word(line), "-32600 7");
         assert_eq!(word(b"\xff\xfe\x00"), "-32700");
     }
 
     #[test]
-    fn a_batch_within_a_batch_is_no_message() {
+    fn a_nested_batch_is_refused() {
         assert!(matches!(parse_message(br#"[7, "ping"]"#), ParsedLine::Refused(_, None)));
     }
 }

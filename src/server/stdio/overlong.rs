@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_found_wherever_it_stands() {
+    fn an_id_is_found_at_any_position() {
         for (text, expected) in [
             (r#"{"jsonrpc":"2.0","id":7,"method":"x","params":{"id":8,"y":["a,b",{"id":9}]}}"#, Some("7")),
             (

@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_halves_that_stand_alone_are_replaced() {
+    fn only_lone_surrogates_are_replaced() {
         for (text, expected) in [
             (r#""a\ud83e\udd80b""#, None),
             (r#""a\\ud83eb""#, None),

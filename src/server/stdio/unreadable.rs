@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_is_let_in_without_the_argument_that_cannot_be_read() {
+    fn a_call_is_accepted_without_its_unparsable_argument() {
         assert_eq!(mark(&call(&format!(r#"{{"a":1,"deep":{}}}"#, nested(124)))), None, "the deepest that is read");
         for (arguments, argument, fault) in [
             (format!(r#"{{"a":1e4,"deep":{}}}"#, nested(125)), "deep", ParseFault::TooDeep(124)),
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn levels_in_texts_do_not_count() {
+    fn brackets_in_strings_do_not_count_as_levels() {
         for (json, expected) in
             [("1", 0), (r#""[[[""#, 0), (r#"["\"[[",{"a":"\\"},[[]]]"#, 3), ("[[]]", 2), (r#"{"a":{"b":[]}}"#, 3)]
         {
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_is_told_in_plain_words() {
+    fn refusals_are_in_plain_words() {
         for (line, expected) in [
             ("{", "not JSON: the line ends too early"),
             ("GET / HTTP/1.1", "not JSON: byte 1 does not fit"),

@@ -10,7 +10,7 @@ fn usual() -> Vec<Tool> {
 }
 
 #[test]
-fn what_a_model_reads_is_small() {
+fn the_tool_list_is_small() {
     let tools = usual();
     let read: Vec<String> = tools
         .iter()
@@ -28,7 +28,7 @@ fn what_a_model_reads_is_small() {
 }
 
 #[test]
-fn the_list_is_the_one_that_was_agreed_on() {
+fn the_tool_list_matches_the_golden_file() {
     let list = serde_json::to_string_pretty(&usual()).expect("JSON") + "\n";
     let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tools.json");
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
@@ -39,7 +39,7 @@ fn the_list_is_the_one_that_was_agreed_on() {
 }
 
 #[test]
-fn limits_are_those_that_the_operator_set() {
+fn limits_in_descriptions_are_those_of_the_settings() {
     let defaults = crate::settings::Flags::default().resolve().expect("defaults");
     let mut changed = defaults.clone();
     changed.limits.max_timeout = std::time::Duration::from_secs(40_000);

@@ -70,7 +70,7 @@ fn found(query: &str) -> (Vec<String>, Option<Near>) {
 }
 
 #[test]
-fn what_an_agent_types_finds_what_it_means() {
+fn typical_queries_find_the_expected_configs() {
     const MIXED: &[&str] = &["three_agents_default", "research_team", "two_qwen_vllm_sglang"];
     for (query, expected) in [
         ("multi-provider", MIXED),
@@ -112,7 +112,7 @@ fn what_an_agent_types_finds_what_it_means() {
 }
 
 #[test]
-fn where_nothing_matches_all_of_a_query_what_matches_most_is_found() {
+fn without_a_full_match_the_best_partial_matches_are_found() {
     let (names, near) = found("research team with web search and a submarine");
     assert_eq!(names, ["research_team"]);
     assert_eq!(near, Some(Near { parts: 3, of: 4, nowhere: vec!["submarine".to_owned()] }));

@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_stays_plain_and_the_rest_is_quoted() {
+    fn plain_scalars_stay_plain_and_others_are_quoted() {
         for (text, expected) in [
             ("a: yes # c\nb: 0755\nc: 1:30\nd:\ne: ~\nf: 1e5\n", "a: yes\nb: 0755\nc: 1:30\nd:\ne: ~\nf: 1e5\n"),
             ("a: 'yes'\nb: \"x\\ny\"\n", "a: \"yes\"\nb: \"x\\ny\"\n"),

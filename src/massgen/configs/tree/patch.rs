@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn the_examples_of_the_rfc_hold() {
+    fn the_examples_of_the_rfc_give_the_expected_results() {
         for (original, patch, expected) in [
             (json!({"a": "b"}), json!({"a": "c"}), json!({"a": "c"})),
             (json!({"a": "b"}), json!({"b": "c"}), json!({"a": "b", "b": "c"})),
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_changes_is_news() {
+    fn the_effective_patch_has_only_real_changes() {
         let config = "agents:\n- id: a\n  backend: {type: openai, base_url: u, fast: yes, n: 1, args: [x, y]}\n- id: b\n  hooks: {x: 1}\nui: {a: 1}\n";
         let tree = Tree::parse(config).expect("YAML");
         let full = json!([
@@ -395,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_behind_an_alias_stays_there() {
+    fn a_change_of_an_alias_does_not_change_its_anchor() {
         let text = "a: &x {m: 1, n: {o: 2}}\nb: *x\nc: {<<: *x, p: 3}\n";
         let yaml = merged(text, json!({"b": {"n": {"o": 9}}, "c": {"n": {"q": 4}}})).expect("merged");
         let expected = "a: &a1\n  m: 1\n  n:\n    o: 2\nb:\n  m: 1\n  n:\n    o: 9\nc:\n  <<: *a1\n  p: 3\n  \"n\":\n    o: 2\n    \"q\": 4\n";
@@ -405,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_a_merge_key_brings_cannot_be_deleted() {
+    fn a_key_from_a_merge_key_cannot_be_deleted() {
         let text = "a: &x {m: 1}\nb: {<<: *x, n: 2}\nc: {<<: *x, m: 3}\n";
         assert!(matches!(merged(text, json!({"b": {"m": null}})), Err(EditError::Ambiguous)));
         assert!(matches!(merged(text, json!({"c": {"m": null}})), Err(EditError::Ambiguous)));
@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_may_be_a_number_is_not_guessed() {
+    fn ambiguous_keys_are_refused_and_the_last_duplicate_counts() {
         assert!(matches!(merged("1x: {a: 1}\n", json!({"1x": {"b": 2}})), Err(EditError::Ambiguous)));
         assert_eq!(merged("yes: 1\n", json!({"yes": 2})).expect("merged"), "yes: 1\n\"yes\": 2\n");
         let twice = merged("a: 1\na: 2\n", json!({"a": 3})).expect("merged");
@@ -421,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shared_stays_shared_when_it_is_rewritten() {
+    fn shared_nodes_stay_shared_after_a_rewrite() {
         let mut tree = Tree::parse("l: &l [x, y]\npath: *l\nargs: *l\nargs2: {args: *l}\n").expect("YAML");
         let any =
             tree.rewrite_scalars(&mut |key, scalar| (key == "args" && scalar.text == "x").then(|| Scalar::quoted("z")));
