@@ -66,6 +66,10 @@ call TOOL ARGUMENTS="{}":
 clients *NAMES:
     scripts/clients {{NAMES}}
 
+# Mutation tests of the pure core, or only of these files of it (docs/mutants.md): just mutants src/supervisor/plan.rs
+mutants *FILES:
+    scripts/mutants {{FILES}}
+
 # Benchmarks: wire (the server over its pipes), pure (what is computed) or massgen (whole runs).
 bench NAME="pure":
     cargo bench --locked --bench '{{NAME}}'

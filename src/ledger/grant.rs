@@ -179,4 +179,50 @@ mod tests {
             assert!(matches!(refused, Err(LedgerError::InsufficientBudget { .. })), "it would be cut short");
         }
     }
+
+    #[test]
+    fn a_request_for_exactly_the_limit_or_the_rest_is_granted() {
+        assert_eq!(grant(usd(5), usd(5), &[(BudgetPool::Day, usd(5))]).expect("granted"), usd(5));
+        let refused = grant(Cap { usd: Some(Usd(5_000_001)), tokens: None }, usd(5), &[]).expect_err("refused");
+        assert_eq!(refused.to_string(), "$5.000001 was asked for, and $5.00 is the most for a run");
+    }
+
+    /// The budget, what is left of its tokens, and the share of a run that requests no amount.
+    #[test]
+    fn a_run_that_requests_no_tokens_gets_its_share_of_what_is_left() {
+        let experiment = |divisor| {
+            let share = BudgetShare { experiment: "e".to_owned(), budget: usd(1), divisor, expected_usd: None };
+            BudgetPool::Experiment(Box::new(share))
+        };
+        for (pool, left, expected) in [
+            (BudgetPool::Parent(RunId::from_bytes([0; 5])), 1_001, Some(500)),
+            (BudgetPool::Server, 1_001, Some(500)),
+            (BudgetPool::Day, MIN_TOKENS, Some(50)),
+            (BudgetPool::Day, MIN_TOKENS - 1, None),
+            (experiment(4), 1_001, Some(250)),
+            (experiment(1), 1_001, Some(1_001)),
+            (experiment(0), 1_001, Some(1_001)),
+        ] {
+            let cap = Cap { usd: None, tokens: Some(left) };
+            let granted = grant(Cap::default(), Cap::default(), &[(pool.clone(), cap)]);
+            assert_eq!(granted.ok().and_then(|cap| cap.tokens), expected, "{left} tokens left of {pool}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_the_budget() {
+        let share = BudgetShare { experiment: "e".to_owned(), budget: usd(1), divisor: 1, expected_usd: None };
+        for (pool, expected) in [
+            (
+                BudgetPool::Parent(RunId::from_bytes([0; 5])),
+                "the budget of mg-00000000, which starts it, has $1.00 left",
+            ),
+            (BudgetPool::Server, "the budget of this server has $1.00 left"),
+            (BudgetPool::Day, "the budget of this day has $1.00 left"),
+            (BudgetPool::Experiment(Box::new(share)), "the budget of the experiment has $1.00 left"),
+        ] {
+            let refused = grant(usd(2), Cap::default(), &[(pool, usd(1))]).expect_err("refused").to_string();
+            assert_eq!(refused, format!("{expected}, $2.00 was asked for"));
+        }
+    }
 }

@@ -382,4 +382,97 @@ mod tests {
         assert_eq!(answered, "timed_out ours", "an answer needs no excuse");
         assert_eq!(judge(Some(StopCause::Budget), Exit::Signal(15), None, None, ""), "over_budget");
     }
+
+    #[test]
+    fn exit_codes_and_signals_have_labels() {
+        for (exit, expected) in [
+            (Exit::Code(0), Some("0")),
+            (Exit::Code(120), Some("120")),
+            (Exit::Signal(1), Some("SIGHUP")),
+            (Exit::Signal(2), Some("SIGINT")),
+            (Exit::Signal(9), Some("SIGKILL")),
+            (Exit::Signal(15), Some("SIGTERM")),
+            (Exit::Signal(64), Some("signal 64")),
+            (Exit::NeverStarted, None),
+            (Exit::Unknown, Some("unknown")),
+        ] {
+            assert_eq!(exit_label(exit).as_deref(), expected, "{exit:?}");
+        }
+    }
+
+    /// How the process ended and the end of its standard error → code, message and retry of the problem.
+    #[test]
+    fn a_failure_without_a_known_reason_says_how_massgen_ended() {
+        let problem = |exit, stderr| {
+            let output = RunOutput { stderr, ..RunOutput::default() };
+            let evidence = OutcomeEvidence { stop_cause: None, exit, answer: None, digest: None, output };
+            let problem = outcome(&evidence).problem().cloned().expect("a problem");
+            (problem.code, problem.message, problem.retry)
+        };
+        for (exit, stderr, code, message, retry) in [
+            (Exit::Code(0), "", "agents_failed", "MassGen ended with exit code 0 and no final answer", None),
+            (
+                Exit::Code(3),
+                "one\n\ntwo\n",
+                "crashed",
+                "MassGen ended with exit code 3 and no final answer; it said: one | two",
+                None,
+            ),
+            (Exit::NeverStarted, "", "crashed", "MassGen ended with no process started and no final answer", None),
+            (Exit::Signal(4), "", "crashed", "MassGen was ended by SIGILL", Some(Retry::Now)),
+            (Exit::Signal(6), "", "crashed", "MassGen was ended by SIGABRT", Some(Retry::Now)),
+            (
+                Exit::Signal(9),
+                "",
+                "killed_from_outside",
+                "MassGen was ended by SIGKILL, which massgen-mcp did not send",
+                Some(Retry::Now),
+            ),
+        ] {
+            assert_eq!(problem(exit, stderr), (code.to_owned(), message.to_owned(), retry), "{exit:?}");
+        }
+    }
+
+    /// Exit code, standard output and standard error → code. The exit code tells an error line from one that an agent wrote.
+    #[test]
+    fn a_known_reason_comes_before_the_error_line_of_massgen() {
+        let line = "❌ Error: the disk is full\n";
+        let resumed = "❌ Session error: too many values to unpack (expected 3)\n";
+        for (code, stdout, stderr, expected) in [
+            (1, line, "Streaming error: Error code: 401", "api_key_rejected"),
+            (1, line, "Traceback (most recent call last):\nKeyError: 1", "massgen_error"),
+            (1, "", "Traceback (most recent call last):\nKeyError: 1", "crashed"),
+            (0, line, "Streaming error: Error code: 401", "api_key_rejected"),
+            (0, resumed, "", "agents_failed"),
+            (2, resumed, "", "crashed"),
+        ] {
+            let output = RunOutput { stdout, stderr, ..RunOutput::default() };
+            let exit = Exit::Code(code);
+            let evidence = OutcomeEvidence { stop_cause: None, exit, answer: None, digest: None, output };
+            let found = outcome(&evidence).problem().map(|problem| problem.code.clone());
+            assert_eq!(found.as_deref(), Some(expected), "exit code {code}, {stdout:?}, {stderr:?}");
+        }
+    }
+
+    /// The only agent has used no tokens; an answer, or one in progress, shows that its time was not lost in failed calls.
+    #[test]
+    fn a_timeout_has_no_problem_if_there_is_an_answer_or_one_in_progress() {
+        let digest = Digest { tokens: Some(0), agents: vec![AgentDigest::default()], ..Digest::default() };
+        let message = |answer, is_answering| {
+            let stderr = "Streaming error: Error code: 429 - slow down";
+            let output = RunOutput { stderr, is_answering, ..RunOutput::default() };
+            let stop_cause = Some(&StopCause::Deadline);
+            let evidence =
+                OutcomeEvidence { stop_cause, exit: Exit::Signal(15), answer, digest: Some(&digest), output };
+            outcome(&evidence).problem().map(|problem| problem.message.clone())
+        };
+        let told = message(None, false).expect("a problem");
+        assert!(told.starts_with("its time was spent in retries of a call to a model: "), "{told}");
+        assert!(told.ends_with("Error code: 429 - slow down"), "{told}");
+        for (answer, is_answering) in
+            [(Some(AnswerSource::Partial), false), (None, true), (Some(AnswerSource::Partial), true)]
+        {
+            assert_eq!(message(answer, is_answering), None, "{answer:?}, answering: {is_answering}");
+        }
+    }
 }

@@ -345,4 +345,42 @@ mod tests {
         assert_eq!((beyond_end.text.as_str(), beyond_end.next_offset), ("", None));
         assert_eq!(super::read_page(&b""[..], 0, 2, &Secrets::default()).expect("reads").total_chars, 0);
     }
+
+    #[test]
+    fn a_page_is_full_when_the_next_character_exceeds_the_most_bytes() {
+        let three_bytes = MAX_PAGE_BYTES / 3 + 9;
+        for (text, bytes) in [
+            ("a".repeat(MAX_PAGE_BYTES), MAX_PAGE_BYTES),
+            ("a".repeat(MAX_PAGE_BYTES + 9), MAX_PAGE_BYTES),
+            ("漢".repeat(three_bytes), MAX_PAGE_BYTES),
+            ("a".to_owned() + &"漢".repeat(three_bytes), MAX_PAGE_BYTES - 2),
+        ] {
+            let page = read_page(text.as_bytes(), 0, u64::MAX, &Secrets::default()).expect("reads");
+            assert_eq!(page.text.len(), bytes);
+            let shown = page.text.chars().count() as u64;
+            assert_eq!(page.next_offset, (shown < page.total_chars).then_some(shown));
+        }
+    }
+
+    /// Each read fails with the next error; after that, the text can be read.
+    struct Faulty<'a>(Vec<io::ErrorKind>, &'a [u8]);
+
+    impl Read for Faulty<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.0.pop().map_or_else(|| self.1.read(buffer), |kind| Err(kind.into()))
+        }
+    }
+
+    #[test]
+    fn an_interrupted_read_is_repeated_and_any_other_error_is_returned() {
+        use io::ErrorKind::{Interrupted, PermissionDenied};
+        for (errors, expected) in [
+            (vec![Interrupted, Interrupted], Ok(3)),
+            (vec![PermissionDenied], Err(PermissionDenied)),
+            (vec![PermissionDenied, Interrupted], Err(PermissionDenied)),
+        ] {
+            let read = count_chars(Faulty(errors, b"abc")).map_err(|error| error.kind());
+            assert_eq!(read, expected);
+        }
+    }
 }

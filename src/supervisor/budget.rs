@@ -121,4 +121,37 @@ mod tests {
             BudgetPolicy { allowance: Allowance { unpriced: Unpriced::Deny, ..meter.allowance.clone() }, ..meter };
         assert_eq!(denied.decide(spent(0, 1)), BudgetDecision::Stop);
     }
+
+    /// Cost and tokens of a status that names no agent → whether its tokens have no price.
+    #[test]
+    fn tokens_of_a_status_without_agents_have_no_price_unless_it_has_a_cost() {
+        for (cost_usd, tokens, expected) in [
+            (None, Some(1), true),
+            (None, Some(0), false),
+            (None, None, false),
+            (Some(0.5), Some(1), false),
+            (Some(0.5), None, false),
+        ] {
+            let spend = meter(Unpriced::Warn).own_spend(&Digest { cost_usd, tokens, ..Digest::default() });
+            assert_eq!(spend.is_unpriced, expected, "{cost_usd:?}, {tokens:?}");
+        }
+    }
+
+    /// Cost, tokens and answers of the only agent → whether its tokens have no price.
+    #[test]
+    fn an_agent_that_used_its_model_without_a_cost_has_no_price() {
+        for (cost_usd, tokens, answers, expected) in [
+            (None, Some(1), 0, true),
+            (None, None, 1, true),
+            (None, Some(0), 1, true),
+            (None, Some(0), 0, false),
+            (None, None, 0, false),
+            (Some(0.0), Some(1), 1, false),
+        ] {
+            let agent = AgentDigest { cost_usd, tokens, answers, ..AgentDigest::default() };
+            let digest = Digest { tokens, agents: vec![agent], ..Digest::default() };
+            let spend = meter(Unpriced::Warn).own_spend(&digest);
+            assert_eq!(spend.is_unpriced, expected, "{cost_usd:?}, {tokens:?}, {answers} answers");
+        }
+    }
 }

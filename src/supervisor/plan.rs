@@ -270,4 +270,56 @@ mod tests {
         let (_, actions) = apply(StopStage::Scanning(gone(Force::None)), StopEvent::Remaining { own: 0, nested: 1 });
         assert_eq!(actions, [StopAction::TerminateRemaining, StopAction::SetTimer(NESTED_STOP_TIMEOUT)]);
     }
+
+    #[test]
+    fn own_processes_get_the_short_time_to_end() {
+        let (stage, actions) =
+            apply(StopStage::Scanning(gone(Force::None)), StopEvent::Remaining { own: 1, nested: 0 });
+        assert_eq!(stage, StopStage::Sweeping(gone(Force::Terminate)));
+        assert_eq!(actions, [StopAction::TerminateRemaining, StopAction::SetTimer(TERMINATE_TIMEOUT)]);
+    }
+
+    #[test]
+    fn the_exit_of_the_leader_keeps_the_cause_and_the_force_used_until_then() {
+        for (stage, cause, force) in [
+            (StopStage::Working, None, Force::None),
+            (StopStage::Interrupted(asked()), Some(asked()), Force::Interrupt),
+            (StopStage::Terminated(asked()), Some(asked()), Force::Terminate),
+            (StopStage::Killing(asked(), 1), Some(asked()), Force::Kill),
+        ] {
+            let exit = Exit::Code(1);
+            let expected = StopStage::Scanning(LeaderExit { cause, exit, force });
+            assert_eq!(apply(stage, StopEvent::LeaderEnded(exit)), (expected, vec![StopAction::Scan]));
+        }
+    }
+
+    #[test]
+    fn a_scan_that_finds_processes_only_of_one_kind_is_not_the_end() {
+        for (own, nested) in [(1, 0), (0, 1)] {
+            for stage in
+                [StopStage::Sweeping(gone(Force::Terminate)), StopStage::KillingRemaining(gone(Force::Kill), 2)]
+            {
+                assert_eq!(apply(stage.clone(), StopEvent::Remaining { own, nested }), (stage, vec![]));
+            }
+        }
+    }
+
+    /// The timer runs out again and again; the leader, or one of the remaining processes, never ends.
+    #[test]
+    fn the_rounds_of_sigkill_are_limited() {
+        let first = [StopStage::Terminated(asked()), StopStage::Sweeping(gone(Force::Terminate))];
+        for (mut stage, kill) in first.into_iter().zip([StopAction::KillOwn, StopAction::KillRemaining]) {
+            let mut rounds = 0;
+            for _ in 0..=MAX_KILL_ROUNDS {
+                let (next, actions) = apply(stage, StopEvent::Timer);
+                stage = next;
+                if actions.contains(&kill) {
+                    assert!(actions.contains(&StopAction::SetTimer(KILL_INTERVAL)), "otherwise nothing follows");
+                    rounds += 1;
+                }
+            }
+            assert_eq!(rounds, MAX_KILL_ROUNDS, "{kill:?}");
+            assert!(matches!(stage, StopStage::Done(_)), "{stage:?}");
+        }
+    }
 }

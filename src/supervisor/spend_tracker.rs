@@ -101,8 +101,11 @@ fn is_final(record: &RunRecord) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use crate::run::{AgentDigest, Usd};
+    use crate::registry::{Durability, InitialFiles, OwnerLock};
+    use crate::run::{AgentDigest, ConfigChoice, Ending, Exit, Moment, Outcome, RunSpec, RunState, Usd};
 
     fn costs(usd: f64) -> Digest {
         let agent = AgentDigest { id: "a".to_owned(), cost_usd: Some(usd), tokens: Some(1), ..AgentDigest::default() };
@@ -133,5 +136,72 @@ mod tests {
         std::fs::remove_dir_all(root.path().join("logs")).expect("removed");
         purse.update_other_massgens(&files, Path::new("logs/log_1"));
         assert_eq!(purse.spent().usd, Usd(750_000));
+    }
+
+    fn id(n: u8) -> RunId {
+        RunId::from_bytes([0, 0, 0, 0, n])
+    }
+
+    fn create_run(state: &StateFolder, n: u8) -> (RunFolder, OwnerLock) {
+        let config = ConfigChoice::Rehearsal("@rehearsal".to_owned());
+        let spec = RunSpec::new(id(n), "q", config, "/p".into(), "/m".into());
+        state.create(&spec, InitialFiles::default()).expect("created")
+    }
+
+    fn save(state: &StateFolder, (folder, lock): &(RunFolder, OwnerLock), run: RunState, usd: u64) {
+        let mut record = state.load(&folder.id().expect("a name")).expect("loaded");
+        (record.state, record.spent) = (run, Spend { usd: Usd(usd), ..Spend::default() });
+        record.seq += 1;
+        folder.save(&record, lock, Durability::NotSynced).expect("saved");
+    }
+
+    fn ended() -> RunState {
+        RunState::Ended(Ending {
+            outcome: Outcome::Succeeded,
+            exit: Exit::Code(0),
+            ended_at: Moment { wall: jiff::Timestamp::UNIX_EPOCH, boot_ms: 0, boot_id: String::new() },
+            duration: Duration::ZERO,
+            answer: None,
+            stop: None,
+            warnings: Vec::new(),
+        })
+    }
+
+    #[test]
+    fn runs_below_are_counted_through_all_generations_until_they_end() {
+        let root = tempfile::tempdir().expect("temp");
+        let state = StateFolder::open(root.path()).expect("opened");
+        let [top, child, grandchild] = [1, 2, 3].map(|n| create_run(&state, n));
+        top.0.record_child(&id(2)).expect("recorded");
+        child.0.record_child(&id(3)).expect("recorded");
+        save(&state, &child, RunState::Starting { leader: None }, 5);
+        save(&state, &grandchild, RunState::Starting { leader: None }, 7);
+
+        let mut tracker = SpendTracker::default();
+        let mut update = || {
+            tracker.update_descendants(&state, &top.0);
+            let active: Vec<RunId> = tracker.active_descendants().cloned().collect();
+            (tracker.spent_by_descendants().usd, active)
+        };
+        assert_eq!(update(), (Usd(12), vec![id(2), id(3)]));
+        save(&state, &child, ended(), 6);
+        assert_eq!(update(), (Usd(13), vec![id(3)]), "the run below the one that ended goes on");
+        save(&state, &grandchild, RunState::Starting { leader: None }, 1);
+        assert_eq!(update(), (Usd(13), vec![id(3)]), "no spend decreases");
+        std::fs::remove_dir_all(child.0.path()).expect("removed");
+        save(&state, &grandchild, ended(), 8);
+        assert_eq!(update(), (Usd(14), vec![]), "a removed run stays counted");
+    }
+
+    #[test]
+    fn a_circle_of_runs_is_counted_once() {
+        let root = tempfile::tempdir().expect("temp");
+        let state = StateFolder::open(root.path()).expect("opened");
+        let run = create_run(&state, 1);
+        run.0.record_child(&id(1)).expect("recorded");
+        save(&state, &run, RunState::Starting { leader: None }, 5);
+        let mut tracker = SpendTracker::default();
+        tracker.update_descendants(&state, &run.0);
+        assert_eq!(tracker.spent_by_descendants().usd, Usd(5));
     }
 }

@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use massgen_mcp::massgen::VERSION;
 
 /// Documents that describe the current repository. CHANGELOG.md and BENCHMARKS.md describe the past.
-const DOCUMENTS: [&str; 9] = [
+const DOCUMENTS: [&str; 10] = [
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
     "README.md",
     "docs/clients.md",
     "docs/extending.md",
     "docs/meta-agents.md",
+    "docs/mutants.md",
     "docs/providers.md",
     "tests/FAULTS.md",
     ".github/pull_request_template.md",

@@ -158,54 +158,58 @@ fn starts_are_limited_per_minute() {
     assert_eq!(ledger.start_delay(later, minute, 2), None);
 }
 
-#[test]
-fn a_lost_ledger_is_rebuilt_from_the_records() {
-    use crate::run::{ConfigChoice, Ending, Exit, Moment, Origin, Outcome, RunSpec};
-    let at = Moment { wall: now(), boot_ms: 0, boot_id: String::new() };
-    let ended = RunState::Ended(Ending {
+fn ended() -> RunState {
+    use crate::run::{Ending, Exit, Moment, Outcome};
+    RunState::Ended(Ending {
         outcome: Outcome::Succeeded,
         exit: Exit::Code(0),
-        ended_at: at,
+        ended_at: Moment { wall: now(), boot_ms: 0, boot_id: String::new() },
         duration: Duration::ZERO,
         answer: None,
         stop: None,
         warnings: Vec::new(),
-    });
-    let record = |n: u8, parent: Option<u8>, state: &RunState, usd| {
-        let config = ConfigChoice::Rehearsal("@rehearsal".to_owned());
-        let mut spec = RunSpec::new(id(n), "q", config, "/p".into(), "/m".into());
-        spec.origin = Origin {
-            server: "s".to_owned(),
-            client: "c".to_owned(),
-            project: "/p".into(),
-            request_hash: "a".to_owned(),
-            key_hash: Some(format!("k{n}")),
-            experiment: None,
-        };
-        spec.allowance.cap.usd = Some(Usd(50));
-        if let Some(parent) = parent {
-            spec.lineage = Lineage { parent: Some(id(parent)), root: id(parent), depth: 1 };
-        }
-        RunRecord {
-            spec,
-            version: 1,
-            seq: 1,
-            state: state.clone(),
-            digest: None,
-            started: None,
-            log_dir: None,
-            spent: spent(usd),
-            spent_by_descendants: Spend::default(),
-            keeper: None,
-            cold_start_reason: None,
-            import_wait: None,
-            changed_files: None,
-            ready_answer: None,
-            quiet: None,
-        }
+    })
+}
+
+fn record(n: u8, parent: Option<u8>, state: &RunState, usd: u64) -> RunRecord {
+    use crate::run::{ConfigChoice, Origin, RunSpec};
+    let config = ConfigChoice::Rehearsal("@rehearsal".to_owned());
+    let mut spec = RunSpec::new(id(n), "q", config, "/p".into(), "/m".into());
+    spec.origin = Origin {
+        server: "s".to_owned(),
+        client: "c".to_owned(),
+        project: "/p".into(),
+        request_hash: "a".to_owned(),
+        key_hash: Some(format!("k{n}")),
+        experiment: None,
     };
+    spec.allowance.cap.usd = Some(Usd(50));
+    if let Some(parent) = parent {
+        spec.lineage = Lineage { parent: Some(id(parent)), root: id(parent), depth: 1 };
+    }
+    RunRecord {
+        spec,
+        version: 1,
+        seq: 1,
+        state: state.clone(),
+        digest: None,
+        started: None,
+        log_dir: None,
+        spent: spent(usd),
+        spent_by_descendants: Spend::default(),
+        keeper: None,
+        cold_start_reason: None,
+        import_wait: None,
+        changed_files: None,
+        ready_answer: None,
+        quiet: None,
+    }
+}
+
+#[test]
+fn a_lost_ledger_is_rebuilt_from_the_records() {
     let live = RunState::Starting { leader: None };
-    let records = [record(1, None, &ended, 7), record(2, None, &live, 1), record(3, Some(2), &ended, 60)];
+    let records = [record(1, None, &ended(), 7), record(2, None, &live, 1), record(3, Some(2), &ended(), 60)];
     let mut ledger = LedgerState::from_records(&records);
     let spent_so_far = |_: &RunId| spent(1);
     assert_eq!(ledger.day_charge(now(), &spent_so_far), Usd(7 + 1 + 60));
@@ -277,4 +281,135 @@ fn a_run_is_a_descendant_of_all_its_ancestors() {
     let is_below = |run, ancestor| ledger.is_descendant(&id(run), &id(ancestor));
     assert!(is_below(2, 1) && is_below(3, 2) && is_below(3, 1));
     assert!(!is_below(1, 1) && !is_below(1, 2) && !is_below(4, 1) && !is_below(9, 1));
+}
+
+#[test]
+fn a_rebuilt_ledger_knows_which_runs_wait() {
+    let starting = RunState::Starting { leader: None };
+    let states = [(1, RunState::Queued), (2, starting.clone()), (3, starting)];
+    let ledger = LedgerState::from_records(&states.map(|(n, state)| record(n, None, &state, 0)));
+    assert_eq!((ledger.waiting_count(), ledger.live_root_count()), (1, 2));
+}
+
+#[test]
+fn each_waiting_run_has_its_own_position() {
+    let ledger = ledger(&[
+        (1, None, 0, Phase::Live),
+        (2, None, 0, Phase::Waiting),
+        (3, None, 0, Phase::Waiting),
+        (4, None, 0, Phase::Waiting),
+    ]);
+    let positions = [1, 2, 3, 4].map(|n| ledger.queue_position(&id(n)));
+    assert_eq!(positions, [None, Some((0, 3)), Some((1, 3)), Some((2, 3))]);
+    assert_eq!(LedgerState::default().waiting_count(), 0);
+}
+
+#[test]
+fn only_unfinished_runs_below_the_root_count_as_its_descendants() {
+    let ledger = ledger(&[
+        (1, None, 0, Phase::Live),
+        (2, Some(1), 0, Phase::Live),
+        (3, Some(1), 0, Phase::Waiting),
+        (4, Some(1), 0, Phase::Over),
+        (5, None, 0, Phase::Live),
+    ]);
+    assert_eq!([1, 2, 5].map(|root| ledger.live_descendant_count(&id(root))), [2, 0, 0]);
+}
+
+#[test]
+fn without_a_limit_of_slots_every_run_gets_one() {
+    let mut ledger = ledger(&[(1, None, 0, Phase::Live), (2, None, 0, Phase::Waiting), (3, None, 0, Phase::Waiting)]);
+    assert_eq!(ledger.try_claim_slot(&id(3), 0), SlotClaim::Claimed);
+    assert_eq!((ledger.live_root_count(), ledger.waiting_count()), (2, 1));
+}
+
+/// The file is written only after a change, because each write wakes its watchers.
+#[test]
+fn only_a_change_marks_the_ledger_for_writing() {
+    let read_again = |ledger: &LedgerState| LedgerState::from_json(&ledger.to_json().expect("encoded")).expect("own");
+    let mut ledger = read_again(&ledger(&[(1, None, 9, Phase::Live), (2, None, 9, Phase::Waiting)]));
+    ledger.settle_finished_trees(now());
+    assert!(!ledger.is_changed, "every tree has a run that is not over");
+    assert_eq!(ledger.try_claim_slot(&id(2), 1), SlotClaim::Waiting { ahead: 0 });
+    ledger.settle(&id(9), spent(1));
+    assert!(!ledger.is_changed, "the run waits on, and the other is unknown");
+
+    ledger.settle(&id(1), spent(1));
+    assert!(ledger.is_changed, "a run is over");
+    let mut ledger = read_again(&ledger);
+    ledger.settle(&id(1), spent(2));
+    assert!(!ledger.is_changed, "its spend was recorded before");
+    ledger.settle_finished_trees(now());
+    assert!(ledger.is_changed, "its tree is dropped");
+    let mut ledger = read_again(&ledger);
+    assert_eq!(ledger.try_claim_slot(&id(2), 1), SlotClaim::Claimed);
+    assert!(ledger.is_changed, "a run has left the queue");
+}
+
+#[test]
+fn above_their_limit_request_keys_of_forgotten_runs_are_dropped() {
+    let keyed = |n: usize| {
+        let [high, low] = u16::try_from(n).expect("small").to_be_bytes();
+        (format!("k{n}"), RunId::from_bytes([0, 0, 0, high, low]))
+    };
+    let forgotten = keyed(0).1;
+    let mut ledger = LedgerState::default();
+    let mut dropped_after = |count: usize| {
+        for (key, run) in (0..count).map(keyed) {
+            ledger.keys.insert(key, KeyedRequest { asked: String::new(), run: run.to_string() });
+        }
+        let request = request("x", None, None);
+        let found = ledger.find_duplicate(&request, now(), |run| *run != forgotten, |_| true);
+        assert_eq!(found.expect("no key"), None);
+        (ledger.run_for_key("k0").is_none(), ledger.keys.len())
+    };
+    assert_eq!(dropped_after(MAX_KEYS), (false, MAX_KEYS));
+    assert_eq!(dropped_after(MAX_KEYS + 1), (true, MAX_KEYS));
+}
+
+#[test]
+fn the_oldest_day_is_dropped_for_a_ninth() {
+    let noon = |day: usize| format!("2026-11-{day:02}T12:00:00Z").parse::<Timestamp>().expect("time");
+    let nothing = |_: &RunId| Spend::default();
+    let mut ledger = LedgerState::default();
+    for day in 1..=MAX_DAYS {
+        ledger.add_to_day(noon(day), spent(5));
+    }
+    let totals = |ledger: &LedgerState, day| {
+        let today = ledger.today(noon(day), &nothing, &|_| true);
+        (today.runs, today.spent.usd)
+    };
+    assert_eq!((totals(&ledger, 1), totals(&ledger, MAX_DAYS)), ((1, Usd(5)), (1, Usd(5))), "eight days are kept");
+    ledger.add_to_day(noon(MAX_DAYS + 1), spent(5));
+    assert_eq!((totals(&ledger, 1), totals(&ledger, 2)), ((0, Usd(0)), (1, Usd(5))), "the second is the oldest now");
+    assert_eq!((ledger.days.len(), ledger.day_counts.len()), (MAX_DAYS, MAX_DAYS));
+}
+
+#[test]
+fn each_experiment_has_its_own_total() {
+    let total = |usd, tokens| Spend { usd: Usd(usd), tokens, is_unpriced: false };
+    let mut ledger = LedgerState::default();
+    for (experiment, spent) in [("e", total(1, 10)), ("f", total(2, 20)), ("e", total(4, 40))] {
+        ledger.add_to_experiment(Some(experiment), spent);
+    }
+    ledger.add_to_experiment(None, total(8, 80));
+    let charges = ["e", "f", "g"].map(|experiment| ledger.experiment_charge(experiment, &|_| Spend::default()));
+    assert_eq!(charges, [total(5, 50), total(2, 20), total(0, 0)]);
+}
+
+#[test]
+fn a_key_leads_to_the_run_that_it_started() {
+    let mut ledger = LedgerState::default();
+    let keyed = application(2, Lineage::new_root(&id(2)), request("q", Some("k"), None));
+    ledger.add_run(&keyed, Cap::default(), Phase::Live, now());
+    assert_eq!((ledger.run_for_key("k"), ledger.run_for_key("other")), (Some(id(2)), None));
+}
+
+#[test]
+fn the_version_is_the_one_in_the_file() {
+    let mut newer = serde_json::to_value(LedgerState::default()).expect("encoded");
+    assert_eq!(newer["version"], FORMAT_VERSION);
+    newer["version"] = (FORMAT_VERSION + 1).into();
+    let read = LedgerState::from_json(newer.to_string().as_bytes()).expect("the same fields");
+    assert_eq!(read.version(), FORMAT_VERSION + 1);
 }

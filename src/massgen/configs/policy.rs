@@ -329,4 +329,78 @@ mod tests {
                     ui: {display_type: simple}\ntimeout_settings: {orchestrator_timeout_seconds: 60}\n";
         assert_eq!(found(text), None);
     }
+
+    #[test]
+    fn a_path_stays_inside_the_project_or_not() {
+        let project = Some(Path::new("/home/u/project"));
+        for (key, text, project, expected) in [
+            ("path", "src/x", project, true),
+            ("path", "..src/x..", project, true),
+            ("path", "src/../x", project, false),
+            ("path", "a~b", project, true),
+            ("path", "~", project, false),
+            ("path", "a:/b", project, true),
+            ("path", "s3://b", project, false),
+            ("path", "a\0b", project, false),
+            ("path", "${cwd}/x", project, true),
+            ("path", "${cwd}/../x", project, false),
+            ("path", "/home/u/project", project, true),
+            ("path", "/home/u/project/x", project, true),
+            ("path", "/home/u/project2", project, false),
+            ("path", "/home/u/project", None, false),
+            ("path", "x", None, true),
+            ("cwd", "/home/u/project", project, false),
+            ("cwd", "/home/u/project/x", project, true),
+            ("cwd", "x", None, true),
+        ] {
+            assert_eq!(is_inside_project(key, text, project), expected, "{key}: {text:?} in {project:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_becomes_a_folder_has_no_path_in_it() {
+        for (name, expected) in [
+            ("a.b", None),
+            ("..a", None),
+            ("..", Some(FOLDER_NAME)),
+            ("a/b", Some(FOLDER_NAME)),
+            ("a\\b", Some(FOLDER_NAME)),
+        ] {
+            let reason = found(&format!("agents: [{{id: '{name}'}}]")).map(|(_, reason)| reason);
+            assert_eq!(reason, expected, "{name}");
+        }
+    }
+
+    /// An entry of a config → the reason why it is forbidden.
+    #[test]
+    fn a_guard_may_be_switched_on_and_not_off() {
+        for (entry, expected) in [
+            ("exclude_file_operation_mcps: true", None),
+            ("exclude_file_operation_mcps: false", Some(CHANGES_GUARDS)),
+            ("enforce_read_before_delete: false", Some(CHANGES_GUARDS)),
+            ("use_mcpwrapped_for_tool_filtering: null", Some(CHANGES_GUARDS)),
+            ("sandbox: true", Some(CHANGES_GUARDS)),
+            ("hooks: null", Some(CHANGES_GUARDS)),
+            ("hooks: {x: y}", Some(EXECUTES_COMMANDS)),
+            ("other: false", None),
+            ("url: null", None),
+            ("url: x", Some(CUSTOM_ADDRESS)),
+        ] {
+            assert_eq!(found(entry).map(|(_, reason)| reason), expected, "{entry}");
+        }
+    }
+
+    #[test]
+    fn the_paths_of_a_config_have_their_keys() {
+        let text = "agents:\n- id: a\n  backend: {cwd: '${cwd}/w', model: m, context_paths: [{path: src}]}\n\
+                    orchestrator: {snapshot_storage: /p/s, timeout: 5}\n";
+        let tree = Tree::parse(text).expect("a config");
+        let paths = paths_in_project(&tree, Path::new("/p"));
+        let expected = [
+            ("agents[0].backend.cwd", "/p/w"),
+            ("agents[0].backend.context_paths[0].path", "/p/src"),
+            ("orchestrator.snapshot_storage", "/p/s"),
+        ];
+        assert_eq!(paths, expected.map(|(key, path)| (key.to_owned(), PathBuf::from(path))));
+    }
 }
