@@ -219,6 +219,27 @@ impl Lab {
         others.filter_map(|pid| described(pid, &mark)).collect()
     }
 
+    /// Makes a command, and every process that it starts, crash at a point of `src/crash.rs`. [`Lab::crashed`] asserts that it did.
+    pub(crate) fn crash_at(&self, command: &mut Command, point: &str) {
+        command.env("MASSGEN_MCP_CRASH_AT", point).env("MASSGEN_MCP_CRASH_MARKER", self.crash_marker());
+    }
+
+    fn crash_marker(&self) -> PathBuf {
+        self.root.path().join("crashes")
+    }
+
+    /// Waits until some process has crashed at this point and all that did are gone, and gives their pids.
+    pub(crate) async fn crashed(&self, point: &str) -> Vec<u32> {
+        let crashes = || -> Vec<u32> {
+            let marker = std::fs::read_to_string(self.crash_marker()).unwrap_or_default();
+            let lines = marker.lines().filter_map(|line| line.split_once(' '));
+            lines.filter(|(name, _)| *name == point).map(|(_, pid)| pid.parse().expect("pid")).collect()
+        };
+        let is_over = || !crashes().is_empty() && !crashes().into_iter().any(is_alive);
+        wait_until(&format!("a process crashes at {point}"), is_over).await;
+        crashes()
+    }
+
     /// Sends a signal to the one supervisor of this lab.
     pub(crate) fn signal_supervisor(&self, signal: &str) {
         let processes = self.processes();
@@ -406,6 +427,12 @@ pub(crate) async fn wait_until(what: &str, condition: impl Fn() -> bool) {
 fn everyone() -> impl Iterator<Item = u32> {
     let entries = std::fs::read_dir("/proc").expect("/proc").flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// Whether a process exists and is not a zombie: the kernel has released the locks of a zombie.
+fn is_alive(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, state)| !state.starts_with(['Z', 'X']))
 }
 
 fn is_warm_process(pid: u32) -> bool {

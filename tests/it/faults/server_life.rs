@@ -3,40 +3,95 @@
 use serde_json::json;
 
 use crate::lab::{Client, Dice, Lab, fake, wait_until};
+use crate::raw::{Raw, request};
 
-/// A run is started at most once per request, none is lost, and nothing runs that no folder knows, wherever the start was
-/// broken off.
+/// The points of a start at which the server is the process that crashes. At the others it is the supervisor.
+const SERVER_POINTS: usize = 5;
+
+/// Wherever a start is interrupted, the run is started at most once per request key, it is listed from the moment its folder has its
+/// name, and no process runs without a folder.
 #[tokio::test]
 async fn f14_a_start_killed_at_every_step_is_recovered() {
-    for point in massgen_mcp::crash::POINTS {
+    for (place, point) in massgen_mcp::crash::POINTS.into_iter().enumerate() {
         let lab = Lab::fake_in(module_path!()).await;
         let starts = lab.project().join("starts");
+        let mut asked = fake(&format!("mark {}\nannounce\nforever", starts.display()));
+        asked["request_key"] = json!("key");
         let mut command = lab.command();
-        command.env("MASSGEN_MCP_CRASH_AT", point);
-        let doomed = lab.client_of(command).await;
-        doomed.broken_off("run_massgen", fake(&format!("mark {}\nannounce\nforever", starts.display()))).await;
+        lab.crash_at(&mut command, point);
+        let server = lab.client_of(command).await;
+        let pid = server.pid;
+        server.broken_off("run_massgen", asked.clone()).await;
+        let crashed = lab.crashed(point).await;
+        assert_eq!((crashed.len(), crashed == [pid]), (1, place < SERVER_POINTS), "{point}: {crashed:?}, server {pid}");
 
         let client = lab.client().await;
         let seen = client.call("check_status", json!({})).await;
-        let runs = seen["runs"].as_array().expect("runs");
-        assert!(runs.len() <= 1, "{point}: {seen}");
-        for run in runs {
-            let id = run["run_id"].as_str().expect("run_id");
+        let listed: Vec<&str> = seen["runs"].as_array().expect("runs").iter().filter_map(|run| run["run_id"].as_str()).collect();
+        let is_named = !["folder-made", "lock-taken", "spec-written"].contains(&point);
+        assert_eq!(listed.len(), usize::from(is_named), "{point}: {seen}");
+        // A supervisor whose server died goes on; one that died may have started MassGen.
+        let may_have_started = ["supervisor-started", "massgen-started", "massgen-recorded"].contains(&point);
+        let again = client.call("run_massgen", asked).await["run_id"].take();
+        assert!(!may_have_started || again == listed[0], "{point}: the key starts a second run: {again} {seen}");
+        for id in listed.into_iter().chain(again.as_str()) {
             client.call("kill_run", json!({"run_id": id, "grace_s": 0})).await;
             let run = client.end(id).await;
-            let good = matches!(run["state"].as_str(), Some("killed" | "lost" | "failed"));
-            assert!(good && run["exit"] != "0", "{point}: {run}");
+            let is_expected = matches!(run["state"].as_str(), Some("killed" | "lost" | "failed"));
+            assert!(is_expected && run["exit"] != "0", "{point}: {run}");
         }
         lab.only_servers_are_left().await;
         let started = std::fs::read_to_string(&starts).unwrap_or_default().lines().count();
         assert!(started <= 1, "{point}: {started} starts");
 
         let id = client.start(fake("announce\nfinal agent_a again")).await;
-        assert_eq!(client.end(&id).await["state"], "succeeded", "{point}: the next start is not hindered");
+        assert_eq!(client.end(&id).await["state"], "succeeded", "{point}: the next start succeeds");
         client.close().await;
         lab.nobody_is_left().await;
     }
 }
+
+/// The server is killed after MassGen has started: once before the client gets the reply, which a full pipe holds back, and once
+/// after. The same request then returns the same run.
+#[tokio::test]
+async fn f14_a_server_killed_before_or_after_its_reply_leaves_one_run() {
+    for is_replied in [false, true] {
+        let lab = Lab::fake_in(module_path!()).await;
+        let starts = lab.project().join("starts");
+        let mut asked = fake(&format!("announce\nmark {}\nforever", starts.display()));
+        asked["request_key"] = json!("key");
+        let count = || std::fs::read_to_string(&starts).unwrap_or_default().lines().count();
+        let mut server = Raw::session(&lab).await;
+        if is_replied {
+            server.start_run(asked.clone()).await;
+        } else {
+            for id in 1..=TOOL_LISTS {
+                server.say(&request(id, "tools/list", json!({}))).await;
+            }
+            server.call(0, "run_massgen", asked.clone()).await;
+        }
+        wait_until("MassGen runs", || count() == 1).await;
+        let first = if is_replied { 0 } else { server.line().await.len() };
+        assert!(is_replied || (TOOL_LISTS as usize - 1) * first > PIPE_BYTES, "{first} bytes leave room for the reply");
+        server.child.kill().await.expect("killed");
+
+        let client = lab.client().await;
+        let again = client.call("run_massgen", asked).await;
+        assert_eq!(again["reused"], true, "{again}");
+        let id = again["run_id"].as_str().expect("run_id");
+        let run = client.until(id, |run| run["state"] == "running").await;
+        assert_eq!(client.call("check_status", json!({})).await["runs"].as_array().map(Vec::len), Some(1), "{run}");
+        client.call("kill_run", json!({"run_id": id, "grace_s": 0})).await;
+        assert_eq!((&client.end(id).await["state"], count()), (&json!("killed"), 1));
+        client.close().await;
+        lab.nobody_is_left().await;
+    }
+}
+
+/// How many lists of tools the client requests and does not read.
+const TOOL_LISTS: u32 = 20;
+/// How much a pipe holds.
+const PIPE_BYTES: usize = 64 << 10;
 
 #[tokio::test]
 async fn f16_a_client_that_is_gone_ends_the_server_and_no_run() {
