@@ -228,16 +228,18 @@ impl Lab {
         self.root.path().join("crashes")
     }
 
-    /// Waits until some process has crashed at this point and all that did are gone, and gives their pids.
-    pub(crate) async fn crashed(&self, point: &str) -> Vec<u32> {
+    /// Waits until as many processes have crashed at this point and are gone, and gives their pids.
+    pub(crate) async fn crashed(&self, point: &str, count: usize) -> Vec<u32> {
         let crashes = || -> Vec<u32> {
             let marker = std::fs::read_to_string(self.crash_marker()).unwrap_or_default();
             let lines = marker.lines().filter_map(|line| line.split_once(' '));
             lines.filter(|(name, _)| *name == point).map(|(_, pid)| pid.parse().expect("pid")).collect()
         };
-        let is_over = || !crashes().is_empty() && !crashes().into_iter().any(is_alive);
-        wait_until(&format!("a process crashes at {point}"), is_over).await;
-        crashes()
+        let is_over = || crashes().len() >= count && !crashes().into_iter().any(is_alive);
+        wait_until(&format!("{count} processes crash at {point}"), is_over).await;
+        let pids = crashes();
+        assert_eq!(pids.len(), count, "processes that crashed at {point}");
+        pids
     }
 
     /// Sends a signal to the one supervisor of this lab.
