@@ -491,6 +491,15 @@ impl Dice {
     }
 }
 
+/// How many folders a process watches.
+pub(crate) fn watches(pid: u32) -> usize {
+    let infos = std::fs::read_dir(format!("/proc/{pid}/fdinfo")).expect("fdinfo").flatten();
+    infos
+        .filter_map(|info| std::fs::read_to_string(info.path()).ok())
+        .map(|info| info.matches("inotify wd:").count())
+        .sum()
+}
+
 /// Whether a process has this file open.
 pub(crate) fn has_open(pid: u32, file: &Path) -> bool {
     let open = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();

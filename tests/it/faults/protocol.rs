@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::lab::{Lab, fake, is_over, wait_until};
+use crate::lab::{Lab, fake, is_over, wait_until, watches};
 use crate::raw::{Raw, ended, modern, request};
 
 /// A run that does nothing until it is stopped.
@@ -29,15 +29,6 @@ async fn words(raw: &mut Raw, count: usize) -> Vec<String> {
     }
     words.sort();
     words
-}
-
-/// How many folders a process watches.
-fn watches(pid: u32) -> usize {
-    let infos = std::fs::read_dir(format!("/proc/{pid}/fdinfo")).expect("fdinfo").flatten();
-    infos
-        .filter_map(|info| std::fs::read_to_string(info.path()).ok())
-        .map(|info| info.matches("inotify wd:").count())
-        .sum()
 }
 
 fn entries(pid: u32, part: &str) -> usize {
