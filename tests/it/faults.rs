@@ -3,6 +3,7 @@
 mod content;
 mod files;
 mod identity;
+mod ledger;
 mod money;
 mod process_life;
 mod protocol;

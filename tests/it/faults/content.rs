@@ -211,6 +211,39 @@ async fn f48_an_env_file_reaches_massgen_and_its_secrets_no_record_and_no_page()
     lab.nobody_is_left().await;
 }
 
+#[tokio::test]
+async fn f48_a_literal_secret_of_a_config_reaches_massgen_as_a_variable_and_is_in_no_file() {
+    let lab = Lab::fake();
+    let (client, log) = knowing_client(&lab).await;
+    let backend = format!("{{type: openai, model: m, api_key: '{KEY}'}}");
+    lab.put("literal.yaml", &format!("agents:\n  - id: agent_a\n    backend: {backend}\n"));
+    let script = lab.put("script.txt", "announce\nenvironment\nfinal agent_a done");
+    let asked = json!({"question": format!("#!fake\ndo {}", script.display()), "config": "literal.yaml"});
+    let mut dry = asked.clone();
+    dry["dry_run"] = json!(true);
+    let mut answers = vec![client.ask("run_massgen", dry).await.1, client.call("list_configs", json!({})).await];
+    let started = client.call("run_massgen", asked).await;
+    let id = started["run_id"].as_str().expect("run_id");
+    assert_eq!(client.end(id).await["state"], "succeeded");
+    answers.push(started.clone());
+    answers.extend(all_answers(&client, id).await);
+    answers.push(client.call("read_result", json!({"run_id": id, "part": "manifest"})).await);
+    let answers = Value::from(answers).to_string();
+    assert!(!answers.contains(SIGN), "{answers}");
+    let folder = lab.run_folder(id);
+    for (path, text) in own_files(&folder) {
+        assert!(!text.contains(SIGN), "{}: {text}", path.display());
+    }
+    let config = std::fs::read_to_string(folder.join("config.yaml")).expect("config");
+    assert!(config.contains("api_key: \"${MASSGEN_MCP_SECRET_1}\""), "{config}");
+    let printed = std::fs::read_to_string(folder.join("stdout.log")).expect("stdout.log");
+    let masked = format!("MASSGEN_MCP_SECRET_1={}\n", "*".repeat(KEY.chars().count()));
+    assert!(printed.contains(&masked), "{printed}");
+    client.close().await;
+    assert!(!std::fs::read_to_string(log).expect("log").contains(SIGN), "the server's own log");
+    lab.nobody_is_left().await;
+}
+
 // F49 -----------------------------------------------------------------------------------------------------------------
 
 /// Clears a screen, sets a title, overwrites a line, turns the direction, hides text.

@@ -1,32 +1,47 @@
 //! Identity and clocks: F21 to F24. That durations survive a jump of the wall clock (F23) is tested where they are computed,
 //! in `src/run.rs`.
 
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 
 use crate::lab::{Lab, fake, is_over, wait_until};
 
-/// A stranger with a child of its own.
-struct Stranger(Child);
+/// A process that belongs to no run, with a child of its own.
+struct Stranger {
+    process: Child,
+    child: String,
+}
 
 impl Stranger {
-    fn start() -> Stranger {
-        Stranger(Command::new("sh").args(["-c", "sleep 300 & wait"]).spawn().expect("started"))
+    async fn start() -> Stranger {
+        let process = Command::new("sh").args(["-c", "sleep 300 & wait"]).spawn().expect("started");
+        let children = format!("/proc/{0}/task/{0}/children", process.id());
+        let child = || std::fs::read_to_string(&children).unwrap_or_default().trim().to_owned();
+        wait_until("the stranger has a child", || !child().is_empty()).await;
+        Stranger { child: child(), process }
+    }
+
+    fn pid(&self) -> u32 {
+        self.process.id()
     }
 
     fn lives(&mut self) -> bool {
-        self.0.try_wait().expect("asked").is_none()
+        self.process.try_wait().expect("asked").is_none()
+    }
+
+    fn child_lives(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child)).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, state)| !state.starts_with(['Z', 'X']))
     }
 }
 
 impl Drop for Stranger {
     fn drop(&mut self) {
-        let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.0.id())).unwrap_or_default();
-        for pid in children.split_whitespace().map(str::to_owned).chain([self.0.id().to_string()]) {
-            let _gone = Command::new("kill").args(["-KILL", &pid]).status();
+        for pid in [&self.child, &self.pid().to_string()] {
+            let _gone = Command::new("kill").args(["-KILL", pid]).stderr(Stdio::null()).status();
         }
-        let _reaped = self.0.wait();
+        let _reaped = self.process.wait();
     }
 }
 
@@ -55,12 +70,13 @@ async fn a_stranger_survives(leader: impl Fn(u32) -> Value) {
     let id = client.start(fake("announce\nfinal agent_a done")).await;
     client.end(&id).await;
     lab.only_servers_are_left().await;
-    let mut stranger = Stranger::start();
-    rewind(&lab, &id, &leader(stranger.0.id()));
+    let mut stranger = Stranger::start().await;
+    rewind(&lab, &id, &leader(stranger.pid()));
     client.until(&id, |run| run["state"] == "lost").await;
     let killed = client.call("kill_run", json!({"run_id": id})).await;
     assert_eq!(killed["receipts"][0]["state"], "lost", "{killed}");
-    assert!(stranger.lives(), "a stranger was signalled");
+    lab.only_servers_are_left().await;
+    assert!(stranger.lives() && stranger.child_lives(), "a process of no run, or its child, was signalled");
     client.close().await;
 }
 
@@ -81,8 +97,8 @@ async fn f21_the_same_process_is_known_again_and_ended() {
     let id = client.start(fake("announce\nfinal agent_a done")).await;
     client.end(&id).await;
     lab.only_servers_are_left().await;
-    let mut massgen = Stranger::start();
-    let pid = massgen.0.id();
+    let mut massgen = Stranger::start().await;
+    let pid = massgen.pid();
     rewind(&lab, &id, &json!({"pid": pid, "start_ticks": start_ticks(pid), "boot_id": boot_id()}));
     client.call("check_status", json!({"run_id": id})).await;
     wait_until("what is provably the run's is ended", || {

@@ -165,25 +165,40 @@ async fn f36_of_ten_starts_at_once_against_a_budget_for_three_exactly_three_are_
     lab.nobody_is_left().await;
 }
 
+/// What the ledger reserves for runs, in millionths of a dollar.
+fn reserved(lab: &Lab) -> Vec<u64> {
+    let text = std::fs::read_to_string(lab.state().join("ledger.json")).unwrap_or_else(|_| "{}".to_owned());
+    let ledger: Value = serde_json::from_str(&text).expect("JSON");
+    let entries = ledger["entries"].as_array().cloned().unwrap_or_default();
+    entries.iter().filter_map(|entry| entry["budget_microusd"].as_u64()).collect()
+}
+
+/// The budget of a day is enough for one run. A start is interrupted after the ledger has reserved all of it, or just before; the
+/// next start gets it, without any look in between.
 #[tokio::test]
 async fn f37_a_crash_between_reserving_and_starting_keeps_no_money() {
-    for point in ["folder-named", "supervisor-started", "start-recorded"] {
+    for (point, is_reserved) in [("folder-named", false), ("supervisor-started", true), ("start-recorded", true)] {
         let lab = Lab::fake_in(module_path!()).await;
-        let with_budget = |point: Option<&str>| {
+        let with_budget = || {
             let mut command = lab.command();
             command.env("MASSGEN_MCP_DAY_BUDGET_USD", "1");
-            point.map(|point| command.env("MASSGEN_MCP_CRASH_AT", point));
             command
         };
         let asked = |question: &str| json!({"question": question, "config": "@rehearsal", "budget_usd": 1});
-        let dying = lab.client_of(with_budget(Some(point))).await;
+        let mut command = with_budget();
+        lab.crash_at(&mut command, point);
+        let dying = lab.client_of(command).await;
         dying.broken_off("run_massgen", asked("#!fake\nannounce\nforever")).await;
-        let client = lab.client_of(with_budget(None)).await;
-        for run in client.call("check_status", json!({})).await["runs"].as_array().expect("runs") {
-            let id = run["run_id"].as_str().expect("run_id");
-            client.call("kill_run", json!({"run_id": id, "grace_s": 0})).await;
+        lab.crashed(point, 1).await;
+        assert_eq!(reserved(&lab), vec![1_000_000; usize::from(is_reserved)], "{point}");
+        let client = lab.client_of(with_budget()).await;
+        if point == "supervisor-started" {
+            // The supervisor lives, and so does its run, which holds the money.
+            assert_eq!(client.refused("run_massgen", asked("again")).await, "budget_exhausted");
+            let runs = client.call("check_status", json!({})).await;
+            client.call("kill_run", json!({"run_id": runs["runs"][0]["run_id"], "grace_s": 0})).await;
+            lab.only_servers_are_left().await;
         }
-        lab.only_servers_are_left().await;
         let run = client.call("run_massgen", with(asked("again"), &json!({"wait_s": 50}))).await;
         assert_eq!(run["state"], "succeeded", "{point}: {run}");
         client.close().await;
@@ -321,8 +336,15 @@ async fn f39_depth_breadth_and_circles_are_refused_for_good() {
     lab.nobody_is_left().await;
 }
 
+/// Every run on disk, also those that no list of the latest shows.
+fn all_runs(lab: &Lab) -> Vec<String> {
+    let entries = std::fs::read_dir(lab.state().join("runs")).expect("runs").flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.filter(|name| !name.starts_with('.')).collect()
+}
+
 #[tokio::test]
-async fn f40_a_kill_of_a_tree_that_is_still_spawning_leaves_nobody() {
+async fn f40_a_kill_of_a_tree_that_is_still_spawning_ends_all_of_it() {
     let lab = Lab::fake_in(module_path!()).await;
     let mut command = lab.command();
     command.env("MASSGEN_MCP_MAX_TREE_RUNS", "1000");
@@ -338,9 +360,13 @@ async fn f40_a_kill_of_a_tree_that_is_still_spawning_leaves_nobody() {
         "{killed}"
     );
     lab.only_servers_are_left().await;
-    let runs = client.call("check_status", json!({})).await;
-    let live: Vec<_> = runs["runs"].as_array().expect("runs").iter().filter(|run| !is_over(run)).collect();
-    assert!(live.is_empty(), "{live:?}");
+    let runs = all_runs(&lab);
+    assert!(runs.len() > 4, "{runs:?}");
+    for run in &runs {
+        let seen = client.call("check_status", json!({"run_id": run})).await;
+        assert!(is_over(&seen["runs"][0]), "{seen}");
+    }
     client.close().await;
     lab.nobody_is_left().await;
+    assert_eq!(all_runs(&lab).len(), runs.len(), "nothing starts after the kill");
 }

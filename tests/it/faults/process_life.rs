@@ -1,5 +1,7 @@
 //! Process life: F1 to F13. After a kill that says killed no process of the run exists, and exit 0 is no success.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -68,6 +70,17 @@ impl Bench {
     async fn sleepers(&self, count: usize) {
         let asleep = || of_run(&self.lab).iter().filter(|line| line.contains("sleep 300")).count();
         wait_until("the sleepers are there", || asleep() == count).await;
+    }
+
+    /// Waits until the processes that fork without pause have been ten different ones.
+    async fn storm_forks(&self) {
+        let seen = RefCell::new(BTreeSet::new());
+        wait_until("the storm forks", || {
+            let now = of_run(&self.lab).into_iter().filter(|line| line.contains("--storm"));
+            seen.borrow_mut().extend(now);
+            seen.borrow().len() >= 10
+        })
+        .await;
     }
 
     async fn close(self) {
@@ -297,10 +310,12 @@ async fn f07_a_grandchild_that_holds_stdout_open_holds_nobody_up() {
 }
 
 #[tokio::test]
-async fn f08_what_forks_without_pause_is_ended_to_the_last() {
+async fn f08_processes_that_fork_without_pause_are_all_ended() {
     let bench = Bench::running("storm\nstorm\nannounce\nforever").await;
+    bench.storm_forks().await;
     let receipt = bench.kill(1.0).await;
     assert_eq!((&receipt["state"], &receipt["survivors"]), (&json!("killed"), &json!([])), "{receipt}");
+    assert!(receipt["processes"].as_u64() >= Some(2), "{receipt}");
     bench.close().await;
 }
 
