@@ -136,7 +136,7 @@ async fn overrides_that_are_a_list_are_variants() {
 }
 
 #[tokio::test]
-async fn what_contradicts_itself_starts_nothing() {
+async fn contradictory_arguments_start_nothing() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let q = script("final agent_a x");
@@ -173,7 +173,7 @@ async fn what_contradicts_itself_starts_nothing() {
 }
 
 #[tokio::test]
-async fn a_group_is_of_one_experiment_and_the_same_call_is_the_same_experiment() {
+async fn a_group_belongs_to_one_experiment_and_the_same_call_returns_it() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let q = script("final agent_a x");
@@ -210,7 +210,7 @@ async fn a_group_is_of_one_experiment_and_the_same_call_is_the_same_experiment()
 }
 
 #[tokio::test]
-async fn when_enough_have_succeeded_the_rest_is_stopped_and_gives_its_money_back() {
+async fn after_enough_successes_the_other_runs_are_stopped_and_their_budget_is_released() {
     let lab = Lab::fake();
     let client = client_with(&lab, &["--max-runs", "3"]).await;
     let gate = lab.project().join("gate");
@@ -232,7 +232,7 @@ async fn when_enough_have_succeeded_the_rest_is_stopped_and_gives_its_money_back
 }
 
 #[tokio::test]
-async fn a_budget_for_all_is_leased_run_by_run_and_starts_nothing_that_it_cannot_pay() {
+async fn a_budget_for_all_runs_is_granted_run_by_run_and_starts_no_run_that_it_cannot_pay() {
     let lab = Lab::fake();
     let client = client_with(&lab, &["--max-runs", "2"]).await;
     let question = script(&format!("{}\nfinal agent_a done", costs("0.3")));
@@ -400,7 +400,7 @@ fn folders(lab: &Lab) -> BTreeSet<String> {
 }
 
 #[tokio::test]
-async fn a_planned_run_can_be_seen_and_says_that_it_waits() {
+async fn a_planned_run_is_listed_as_queued() {
     let lab = Lab::fake();
     let client = client_with(&lab, &["--max-runs", "1"]).await;
     let question = script("forever");

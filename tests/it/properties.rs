@@ -90,7 +90,7 @@ fn a_status_that_was_cut_or_mutated_never_panics() {
 }
 
 #[test]
-fn a_status_with_values_of_other_types_is_read_all_the_same() {
+fn a_status_with_values_of_other_types_is_read() {
     let changes = prop::collection::vec((any::<prop::sample::Index>(), any_json()), 1..5);
     cases(800)
         .run(&(sample(), changes), |(bytes, changes)| {
@@ -129,7 +129,7 @@ const HARMFUL: [char; 8] =
 const JOINERS: [char; 4] = ['\u{200c}', '\u{200d}', '\u{fe0f}', '\u{e0100}'];
 
 #[test]
-fn pages_put_together_are_what_std_makes_of_the_bytes_with_stand_ins_for_what_is_harmful() {
+fn pages_put_together_are_the_lossy_text_with_harmful_characters_replaced() {
     let telling: Vec<char> =
         HARMFUL.into_iter().chain(JOINERS).chain("aé\r\n\r\t\u{1b}\u{feff}\u{7f}\u{9b}".chars()).collect();
     let bytes = prop_oneof![
@@ -182,7 +182,7 @@ fn pages_put_together_are_what_std_makes_of_the_bytes_with_stand_ins_for_what_is
 }
 
 #[test]
-fn texts_keep_within_their_bounds_and_are_harmless() {
+fn texts_are_bounded_and_harmless() {
     let piece = prop_oneof![
         "\\PC{0,8}",
         "[\\x00-\\x1f\\x7f-\\x9f]{1,3}",
@@ -232,7 +232,7 @@ fn scalars(yaml: &str) -> Option<Vec<String>> {
 }
 
 #[test]
-fn an_edited_config_differs_only_where_it_was_to() {
+fn an_edited_config_differs_only_in_the_requested_changes() {
     let project = tempfile::tempdir().expect("temp");
     std::fs::create_dir(project.path().join("docs")).expect("made");
     std::fs::write(project.path().join("docs/a.md"), "").expect("write");

@@ -126,7 +126,7 @@ fn betrayal(go: &Path, end: &str) -> String {
 }
 
 #[tokio::test]
-async fn f48_secrets_that_massgen_tells_are_in_no_answer_record_log_or_command_line() {
+async fn f48_secrets_that_massgen_prints_are_in_no_answer_record_log_or_command_line() {
     let lab = Lab::fake();
     let (client, log) = knowing_client(&lab).await;
     let go = lab.project().join("go");
@@ -174,7 +174,7 @@ async fn f48_no_key_reaches_a_rehearsal() {
 }
 
 #[tokio::test]
-async fn f48_a_question_that_names_a_variable_is_given_nothing_of_it() {
+async fn f48_a_variable_named_in_a_question_is_not_expanded() {
     let lab = Lab::fake();
     let (client, _log) = knowing_client(&lab).await;
     lab.put("team.yaml", "agents: []\nmodel: ${OPENAI_API_KEY}\n");
@@ -277,7 +277,7 @@ fn assert_harmless(answer: &Value) {
 }
 
 #[tokio::test]
-async fn f49_a_hostile_answer_is_shown_harmless_character_by_character_and_called_data() {
+async fn f49_a_hostile_answer_is_made_harmless_character_by_character_and_marked_as_data() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let answer = format!("{INJECTED}\r\n{HOSTILE}\r\n👩\u{200d}👧 zażółć");

@@ -156,7 +156,7 @@ async fn f25_a_torn_missing_or_foreign_status_leaves_the_last_good_digest() {
 }
 
 #[tokio::test]
-async fn f25_wrong_types_and_nan_give_less_and_end_nothing() {
+async fn f25_wrong_types_and_nan_end_no_run() {
     let lab = Lab::fake();
     let client = lab.client().await;
     for text in [
@@ -401,7 +401,7 @@ impl Small {
 }
 
 #[tokio::test]
-async fn f27_a_disk_that_is_full_at_any_write_of_a_start_refuses_it_or_ends_it_well() {
+async fn f27_a_disk_that_is_full_at_any_write_of_a_start_refuses_it_or_records_its_end() {
     let small = Small::new("size=1m").await;
     let (mut refused, mut begun) = (0, 0);
     for spare in 0..12 {
@@ -417,7 +417,7 @@ async fn f27_a_disk_that_is_full_at_any_write_of_a_start_refuses_it_or_ends_it_w
 }
 
 #[tokio::test]
-async fn f27_a_disk_without_room_for_another_file_starts_nothing_that_it_does_not_own() {
+async fn f27_a_disk_without_free_inodes_starts_no_run_without_an_owner() {
     let small = Small::new("size=4m,nr_inodes=400").await;
     let (mut refused, mut begun) = (0, 0);
     for spare in 0..16 {
@@ -433,7 +433,7 @@ async fn f27_a_disk_without_room_for_another_file_starts_nothing_that_it_does_no
 }
 
 #[tokio::test]
-async fn f27_a_disk_that_fills_in_mid_run_ends_nothing_and_the_ending_is_written_when_there_is_room() {
+async fn f27_a_disk_that_fills_during_a_run_delays_only_the_record_of_its_end() {
     let small = Small::new("size=1m").await;
     let (lab, client) = (&small.lab, &small.client);
     let run = Held::start(lab, client, "flood 200").await;
@@ -482,7 +482,7 @@ async fn f28_a_read_only_state_folder_shows_all_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn f29_a_log_folder_that_is_deleted_in_mid_run_takes_nothing_known_along() {
+async fn f29_a_log_folder_that_is_deleted_during_a_run_leaves_what_was_read() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let run = Held::start(&lab, &client, "remove-logs").await;
@@ -497,7 +497,7 @@ async fn f29_a_log_folder_that_is_deleted_in_mid_run_takes_nothing_known_along()
 }
 
 #[tokio::test]
-async fn f29_a_log_folder_that_is_made_anew_is_followed_again() {
+async fn f29_a_log_folder_that_is_created_again_is_read_again() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let again = lab.project().join("again");
@@ -515,7 +515,7 @@ async fn f29_a_log_folder_that_is_made_anew_is_followed_again() {
 }
 
 #[tokio::test]
-async fn f30_without_inotify_every_wait_still_sees_what_happens() {
+async fn f30_without_inotify_every_wait_sees_changes() {
     let lab = Lab::fake();
     let client = lab.client_of(in_namespace(&lab, "echo 0 > /proc/sys/user/max_inotify_instances")).await;
     let run = Held::start(&lab, &client, "").await;
@@ -545,7 +545,7 @@ async fn said(client: &Client, id: &str, part: &str) -> String {
 }
 
 #[tokio::test]
-async fn f31_no_way_of_asking_leads_out_of_the_run() {
+async fn f31_no_part_reads_a_file_outside_of_the_run() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let (file, folder) = outside(&lab);
@@ -591,7 +591,7 @@ async fn f31_no_way_of_asking_leads_out_of_the_run() {
 }
 
 #[tokio::test]
-async fn f31_links_in_place_of_a_runs_own_files_are_not_followed_out() {
+async fn f31_links_in_place_of_a_runs_files_are_not_followed() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let (file, folder) = outside(&lab);

@@ -81,17 +81,17 @@ async fn a_stranger_survives(leader: impl Fn(u32) -> Value) {
 }
 
 #[tokio::test]
-async fn f21_recycled_pid_is_never_signalled() {
+async fn f21_a_recycled_pid_is_never_signalled() {
     a_stranger_survives(|pid| json!({"pid": pid, "start_ticks": start_ticks(pid) - 1, "boot_id": boot_id()})).await;
 }
 
 #[tokio::test]
-async fn f22_a_record_from_before_the_last_boot_names_nobody_alive() {
+async fn f22_a_process_recorded_before_the_last_boot_is_not_signalled() {
     a_stranger_survives(|pid| json!({"pid": pid, "start_ticks": start_ticks(pid), "boot_id": "an earlier boot"})).await;
 }
 
 #[tokio::test]
-async fn f21_the_same_process_is_known_again_and_ended() {
+async fn f21_the_recorded_process_is_recognized_and_ended() {
     let lab = Lab::fake_in(module_path!()).await;
     let client = lab.client().await;
     let id = client.start(fake("announce\nfinal agent_a done")).await;
@@ -112,7 +112,7 @@ async fn f21_the_same_process_is_known_again_and_ended() {
 
 /// A supervisor that is stopped for longer than its deadline, as by a sleeping machine, ends its run once, when it wakes.
 #[tokio::test]
-async fn f24_a_deadline_that_passed_in_sleep_is_kept_on_waking() {
+async fn f24_a_deadline_that_passes_during_sleep_ends_the_run_on_waking() {
     let lab = Lab::fake_in(module_path!()).await;
     let client = lab.client().await;
     let mut asked = fake("announce\nforever");

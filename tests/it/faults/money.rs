@@ -44,7 +44,7 @@ async fn f34_a_cost_that_jumps_past_the_ceiling_ends_the_run_and_says_by_how_muc
 }
 
 #[tokio::test]
-async fn f34_at_four_fifths_the_agents_are_told_to_finish_and_a_waiter_hears_of_it() {
+async fn f34_at_80_percent_of_the_budget_agents_get_a_message_and_waits_return() {
     let lab = Lab::fake_in(module_path!()).await;
     let client = lab.client().await;
     let gate = lab.project().join("gate");
@@ -67,7 +67,7 @@ async fn f34_at_four_fifths_the_agents_are_told_to_finish_and_a_waiter_hears_of_
 }
 
 #[tokio::test]
-async fn f34_what_subagents_of_massgens_own_cost_is_counted() {
+async fn f34_the_cost_of_massgens_own_subagents_is_counted() {
     let lab = Lab::fake_in(module_path!()).await;
     let client = lab.client().await;
     let subagent = costs("0.75", 7).replacen("status", "subagent", 1);
@@ -86,7 +86,7 @@ async fn f34_what_subagents_of_massgens_own_cost_is_counted() {
 }
 
 #[tokio::test]
-async fn f35_an_unknown_cost_is_shown_and_what_was_spent_does_not_come_back() {
+async fn f35_an_unknown_cost_is_shown_as_unknown_and_spending_never_decreases() {
     let lab = Lab::fake_in(module_path!()).await;
     lab.put("team.yaml", "agents:\n  - id: agent_a\n    backend: {type: openai, model: odd-model}\n");
     let client = lab.client().await;
@@ -176,7 +176,7 @@ fn reserved(lab: &Lab) -> Vec<u64> {
 /// The budget of a day is enough for one run. A start is interrupted after the ledger has reserved all of it, or just before; the
 /// next start gets it, without any look in between.
 #[tokio::test]
-async fn f37_a_crash_between_reserving_and_starting_keeps_no_money() {
+async fn f37_a_crash_between_reserving_and_starting_releases_the_budget() {
     for (point, is_reserved) in [("folder-named", false), ("supervisor-started", true), ("start-recorded", true)] {
         let lab = Lab::fake_in(module_path!()).await;
         let with_budget = || {
@@ -255,7 +255,7 @@ async fn f38_a_nested_run_draws_on_what_its_parent_has_left() {
 }
 
 #[tokio::test]
-async fn f38_what_runs_below_spend_ends_the_one_above() {
+async fn f38_the_spending_of_child_runs_ends_their_parent() {
     let lab = Lab::fake_in(module_path!()).await;
     let client = lab.client().await;
     let spends = format!("#!fake\nannounce\n{}\nforever", costs("0.5", 5));
@@ -274,7 +274,7 @@ async fn f38_what_runs_below_spend_ends_the_one_above() {
 }
 
 #[tokio::test]
-async fn f38_what_goes_on_below_a_run_that_was_stopped_alone_is_spent_above_it() {
+async fn f38_a_child_of_a_run_that_was_stopped_alone_spends_the_budget_above_it() {
     let lab = Lab::fake_in(module_path!()).await;
     let client = lab.client().await;
     let gate = lab.project().join("gate");

@@ -145,7 +145,7 @@ async fn come_out(table: &[(&str, [&str; 3])]) {
 }
 
 #[tokio::test]
-async fn f01_every_exit_code_is_told_and_none_decides_alone() {
+async fn f01_every_exit_code_is_reported_and_none_decides_alone() {
     come_out(&[
         ("exit 0", ["failed", "agents_failed", "0"]),
         ("exit 1", ["failed", "crashed", "1"]),
@@ -163,7 +163,7 @@ async fn f01_every_exit_code_is_told_and_none_decides_alone() {
 }
 
 #[tokio::test]
-async fn f01_every_signal_is_told_and_a_core_dump_is_a_crash() {
+async fn f01_every_signal_is_reported_and_a_core_dump_is_a_crash() {
     come_out(&[
         ("die HUP", ["killed", "killed_from_outside", "SIGHUP"]),
         ("die INT", ["killed", "killed_from_outside", "SIGINT"]),
@@ -221,7 +221,7 @@ async fn f02_a_question_of_200_kb_arrives_whole() {
 }
 
 #[tokio::test]
-async fn f02_a_question_gets_into_a_config_whatever_ends_it() {
+async fn f02_a_question_is_added_to_a_config_that_has_an_end_mark() {
     let lab = Lab::fake_in(module_path!()).await;
     lab.put("ended.yaml", "agents: []\n...\n");
     let client = lab.client().await;
@@ -234,7 +234,7 @@ async fn f02_a_question_gets_into_a_config_whatever_ends_it() {
 }
 
 #[tokio::test]
-async fn f03_the_last_words_of_a_start_that_dies_at_once_are_in_the_answer() {
+async fn f03_the_last_lines_of_a_start_that_dies_at_once_are_in_the_answer() {
     let lab = Lab::fake_in(module_path!()).await;
     let client = lab.client().await;
     let table = [
@@ -257,7 +257,7 @@ async fn f03_the_last_words_of_a_start_that_dies_at_once_are_in_the_answer() {
 }
 
 #[tokio::test]
-async fn f04_a_leader_that_ignores_sigint_is_told_with_sigterm() {
+async fn f04_a_leader_that_ignores_sigint_is_ended_with_sigterm() {
     let bench = Bench::running("count @/asked\nchild\nannounce\nforever").await;
     let receipt = bench.kill(0.2).await;
     assert_eq!((&receipt["state"], &receipt["force"]), (&json!("killed"), &json!("SIGTERM")), "{receipt}");
@@ -286,7 +286,7 @@ async fn f06_a_grandchild_that_double_forks_and_leaves_the_session_is_ended() {
 }
 
 #[tokio::test]
-async fn f06_a_grandchild_that_hears_no_polite_word_is_killed() {
+async fn f06_a_grandchild_that_ignores_signals_is_killed() {
     let bench = Bench::running("deaf\nstray\nannounce\nforever").await;
     bench.sleepers(2).await;
     let receipt = bench.kill(60.0).await;
@@ -295,7 +295,7 @@ async fn f06_a_grandchild_that_hears_no_polite_word_is_killed() {
 }
 
 #[tokio::test]
-async fn f07_a_grandchild_that_holds_stdout_open_holds_nobody_up() {
+async fn f07_a_grandchild_that_holds_stdout_open_does_not_delay_the_end() {
     for (last, expected) in
         [("exit 3", ["failed", "crashed", "3"]), ("final agent_a done\nexit 0", ["succeeded", "-", "0"])]
     {
@@ -343,7 +343,7 @@ async fn f09_the_group_of_a_zombie_leader_is_ended() {
 }
 
 #[tokio::test]
-async fn f09_a_process_whose_first_thread_has_ended_is_no_dead_one() {
+async fn f09_a_process_whose_first_thread_has_ended_counts_as_alive() {
     let bench = Bench::running("headless-child @/headless\nuntil @/headless\nannounce\nforever").await;
     let receipt = bench.kill(60.0).await;
     assert_eq!((&receipt["state"], &receipt["force"]), (&json!("killed"), &json!("SIGTERM")), "{receipt}");
@@ -360,7 +360,7 @@ async fn f09_a_process_whose_first_thread_has_ended_is_no_dead_one() {
 }
 
 #[tokio::test]
-async fn f10_a_stopped_leader_is_killed_and_one_that_is_woken_goes_on() {
+async fn f10_a_stopped_leader_is_killed_and_one_that_is_continued_goes_on() {
     for woken in [false, true] {
         let bench = Bench::running("announce\nuntil @/go\nstop\nfinal agent_a done\nexit 0").await;
         let leader = bench.leader();
@@ -413,7 +413,7 @@ async fn f11_a_leader_that_ended_before_the_signal_was_not_killed() {
 }
 
 #[tokio::test]
-async fn f11_a_kill_at_the_moment_of_the_end_comes_out_as_one_of_both() {
+async fn f11_a_kill_at_the_moment_of_the_end_reports_the_kill_or_the_end() {
     for _ in 0..6 {
         let bench = Bench::running("announce\nuntil @/go\nfinal agent_a done\nexit 0").await;
         bench.make("go");
@@ -431,7 +431,7 @@ async fn f11_a_kill_at_the_moment_of_the_end_comes_out_as_one_of_both() {
 /// A second SIGINT would make MassGen leave without saving. That the last request was heard is seen from its SIGTERM, long
 /// before the minute that the others gave is over.
 #[tokio::test]
-async fn f12_a_polite_stop_arrives_once_however_many_ask() {
+async fn f12_many_stop_requests_send_one_sigint() {
     let bench = Bench::running("count @/asked\nannounce\nforever").await;
     let other = bench.lab.client().await;
     let last = async {

@@ -40,7 +40,7 @@ fn pid(raw: &Raw) -> u32 {
 }
 
 #[tokio::test]
-async fn f41_every_version_of_the_first_era_is_answered_as_it_was_asked() {
+async fn f41_every_version_with_initialize_is_answered_in_that_version() {
     let lab = Lab::fake();
     for version in ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"] {
         let mut raw = Raw::start(lab.command());
@@ -63,7 +63,7 @@ async fn f41_every_version_of_the_first_era_is_answered_as_it_was_asked() {
 }
 
 #[tokio::test]
-async fn f41_a_version_that_cannot_be_is_answered_with_the_newest_that_says_hello() {
+async fn f41_an_unknown_version_is_answered_with_the_newest_that_has_initialize() {
     let lab = Lab::fake();
     for version in ["2024-10-07", "2026-07-28", "2099-01-01", "", "draft"] {
         let mut raw = Raw::start(lab.command());
@@ -77,7 +77,7 @@ async fn f41_a_version_that_cannot_be_is_answered_with_the_newest_that_says_hell
 }
 
 #[tokio::test]
-async fn f41_the_second_era_is_discovered_and_served() {
+async fn f41_the_version_of_2026_07_28_is_discovered_and_served() {
     let lab = Lab::fake();
     let mut raw = Raw::start(lab.command());
     let of_today = |params| modern("2026-07-28", json!({}), params);
@@ -108,7 +108,7 @@ async fn f41_the_second_era_is_discovered_and_served() {
 }
 
 #[tokio::test]
-async fn f41_who_has_only_looked_may_still_say_hello_in_the_old_way() {
+async fn f41_a_client_may_initialize_after_server_discover() {
     let lab = Lab::fake();
     let mut raw = Raw::start(lab.command());
     raw.say(&request(1, "server/discover", modern("2026-07-28", json!({}), json!({})))).await;
@@ -125,7 +125,7 @@ async fn f41_who_has_only_looked_may_still_say_hello_in_the_old_way() {
 }
 
 #[tokio::test]
-async fn f42_a_session_may_begin_with_noise() {
+async fn f42_lines_before_initialize_are_answered() {
     let lab = Lab::fake();
     let mut raw = Raw::start(lab.command());
     raw.send("\nnoise\n").await;
@@ -203,7 +203,7 @@ async fn f42_every_line_that_may_be_a_request_gets_one_answer() {
 }
 
 #[tokio::test]
-async fn f42_what_is_refused_is_told_in_words() {
+async fn f42_the_message_of_an_error_names_what_is_wrong() {
     let lab = Lab::fake();
     let mut raw = Raw::session(&lab).await;
     let told = async |raw: &mut Raw, line: &str| {
@@ -319,7 +319,7 @@ async fn f42_no_answer_has_a_line_end_in_it_for_any_reader() {
 }
 
 #[tokio::test]
-async fn f45_asking_for_what_was_not_offered_is_no_warning() {
+async fn f45_a_request_for_a_method_that_is_not_offered_logs_no_warning() {
     let lab = Lab::fake();
     let mut command = lab.command();
     command.stderr(std::process::Stdio::piped());
@@ -344,7 +344,7 @@ async fn f45_asking_for_what_was_not_offered_is_no_warning() {
 }
 
 #[tokio::test]
-async fn f42_parameters_of_another_form_are_invalid_and_no_unknown_method() {
+async fn f42_parameters_of_another_form_are_invalid_parameters() {
     let lab = Lab::fake();
     let mut raw = Raw::start(lab.command());
     raw.initialize("2025-11-25").await;
@@ -423,7 +423,7 @@ async fn f42_line_ends_of_any_kind_and_none_at_the_end() {
 }
 
 #[tokio::test]
-async fn f43_no_task_is_made_for_whoever_asks_or_does_not() {
+async fn f43_only_a_request_that_declares_tasks_gets_a_task() {
     let lab = Lab::fake();
     let tasks = json!({"io.modelcontextprotocol/tasks": {}});
     let plain = |answer: Value| {
@@ -458,7 +458,7 @@ async fn f43_no_task_is_made_for_whoever_asks_or_does_not() {
 /// other, are over before a long one that began before them. A wait that any change makes longer, or that has to be woken, would
 /// not be; how fast the machine is does not matter.
 #[tokio::test]
-async fn f44_short_waits_are_over_before_a_long_one_whatever_happens() {
+async fn f44_short_waits_end_before_a_long_one_while_runs_change() {
     let restless = r#"
         folder="$MASSGEN_LOG_BASE_DIR/log_1/turn_1/attempt_1"; mkdir -p "$folder"; n=0
         while :; do
@@ -532,7 +532,7 @@ async fn f45_nothing_but_protocol_is_on_standard_output() {
 }
 
 #[tokio::test]
-async fn f45_a_server_whose_log_nobody_reads_serves_on() {
+async fn f45_a_server_whose_standard_error_is_closed_serves_on() {
     let lab = Lab::fake();
     let mut command = lab.command();
     command.env("RUST_LOG", "trace").stderr(std::process::Stdio::piped());
@@ -546,7 +546,7 @@ async fn f45_a_server_whose_log_nobody_reads_serves_on() {
 }
 
 #[tokio::test]
-async fn f46_a_hundred_waits_on_one_run_end_with_it_and_cost_nothing() {
+async fn f46_a_hundred_waits_on_one_run_end_with_it_and_release_their_resources() {
     let lab = Lab::fake();
     let mut raw = Raw::session(&lab).await;
     let go = lab.project().join("go");
@@ -604,7 +604,7 @@ async fn f15_the_end_of_input_ends_twenty_waits_at_once_and_leaves_the_run() {
 }
 
 #[tokio::test]
-async fn f16_an_output_that_nobody_reads_ends_the_server_and_leaves_the_run() {
+async fn f16_a_closed_output_ends_the_server_and_leaves_the_run() {
     let lab = Lab::fake();
     let mut raw = Raw::session(&lab).await;
     let run = raw.start_run(fake(IDLE)).await;
