@@ -230,8 +230,7 @@ fn hints_name_only_tools_and_parameters_that_exist() {
 fn a_secret_in_a_refusal_is_masked_and_a_long_text_is_cut() {
     let secrets = Secrets::default().with_values(vec!["sk-0123456789abcdef".to_owned()]);
     let long = "x".repeat(MAX_TEXT_CHARS * 2);
-    let refusal =
-        Refusal::new("code", format!("no sk-0123456789abcdef {long}"), format!("not sk-0123456789abcdef\u{1b}"));
+    let refusal = Refusal::new("code", format!("no sk-0123456789abcdef {long}"), "not sk-0123456789abcdef\u{1b}");
     let masked = refusal.masked(&secrets);
     assert!(!masked.to_text().contains("sk-0123456789abcdef") && !masked.to_text().contains('\u{1b}'), "{masked:?}");
     assert_eq!(masked.message().chars().count(), MAX_TEXT_CHARS);

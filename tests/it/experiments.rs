@@ -1,16 +1,13 @@
-//! Experiments: many runs in one call, with the scripted stand-in for MassGen. Real MassGen compares in `tests/it/comparing.rs`.
+//! Experiments: many runs in one call, with the scripted stand-in for MassGen. `tests/it/comparing.rs` uses real MassGen.
 
-use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::time::Instant;
 
-use massgen_mcp::crash;
 use serde_json::{Value, json};
 
 use crate::lab::{Client, Lab, PATIENCE, wait_until};
 
 /// A question that is a script of the stand-in.
-fn script(lines: &str) -> String {
+pub(crate) fn script(lines: &str) -> String {
     format!("#!fake\nannounce\n{lines}")
 }
 
@@ -23,8 +20,8 @@ fn costs(usd: &str) -> String {
 
 const CONFIGS: [&str; 2] = ["@rehearsal", "@rehearsal/agents=3"];
 
-/// Waits until all of a group are over, and its conductor has said why; the group as it is then.
-async fn all_done(client: &Client, group: &str) -> Value {
+/// Waits until all runs of a group have ended and its driver has recorded why; gives the group.
+pub(crate) async fn all_done(client: &Client, group: &str) -> Value {
     let begun = Instant::now();
     loop {
         let asked = json!({"group": group, "wait_s": 40, "until": "all_done"});
@@ -36,18 +33,18 @@ async fn all_done(client: &Client, group: &str) -> Value {
     }
 }
 
-fn ids(begun: &Value) -> Vec<String> {
+pub(crate) fn ids(begun: &Value) -> Vec<String> {
     begun["run_ids"].as_array().expect("ids").iter().map(|id| id.as_str().expect("id").to_owned()).collect()
 }
 
-fn started(lab: &Lab) -> usize {
-    // A folder that is being furnished has another name.
+pub(crate) fn started(lab: &Lab) -> usize {
+    // The folder of an unfinished start has another name.
     let is_run = |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with("mg-");
     std::fs::read_dir(lab.state().join("runs")).map(|all| all.flatten().filter(is_run).count()).unwrap_or_default()
 }
 
-/// A server that lets so many runs live at once.
-async fn client_with(lab: &Lab, flags: &[&str]) -> Client {
+/// A client of a server with these flags.
+pub(crate) async fn client_with(lab: &Lab, flags: &[&str]) -> Client {
     let mut command = lab.command();
     command.args(flags);
     lab.client_of(command).await
@@ -90,7 +87,7 @@ async fn configs_by_questions_by_repeats_are_one_call_and_one_table() {
     lab.nobody_is_left().await;
 }
 
-/// What the commands make of a group: its page, and whether all is as it was.
+/// The commands for people: the page of a group, and the check of its files.
 async fn people_read_the_same(lab: &Lab, run: &str) {
     let code = |arguments: &'static [&'static str]| {
         let mut command = lab.command();
@@ -100,7 +97,7 @@ async fn people_read_the_same(lab: &Lab, run: &str) {
     let path = String::from_utf8(drawn.stdout).expect("UTF-8");
     let page = std::fs::read_to_string(path.trim()).expect("page");
     assert!(page.contains("agents=3") && page.contains("Forty two!"), "{page}");
-    wait_until("the conductor has left its manifest", || {
+    wait_until("the driver has written the manifest", || {
         path.trim()
             .strip_suffix("report.html")
             .is_some_and(|folder| std::path::Path::new(folder).join("manifest.json").exists())
@@ -167,7 +164,7 @@ async fn contradictory_arguments_start_nothing() {
         assert_eq!(client.refused("run_massgen", asked.clone()).await, code, "{asked}");
     }
     assert_eq!(started(&lab), 0);
-    assert!(!lab.state().join("experiments").exists(), "nothing is left of what was refused");
+    assert!(!lab.state().join("experiments").exists(), "a refused call leaves no experiment");
     client.close().await;
     lab.nobody_is_left().await;
 }
@@ -216,7 +213,7 @@ async fn after_enough_successes_the_other_runs_are_stopped_and_their_budget_is_r
     let gate = lab.project().join("gate");
     let quick = script(&format!("{}\nfinal agent_a done", costs("0.1")));
     let slow = script(&format!("{}\ntouch {}\nforever", costs("0.2"), gate.display()));
-    // One that goes on for ever is at work when two have succeeded.
+    // A run that never ends is live when two have succeeded.
     let asked = json!({"config": "@rehearsal", "questions": [slow, quick], "repeat": 9, "keep": 2, "budget_usd": 20, "group": "k"});
     client.call("run_massgen", asked).await;
     let group = all_done(&client, "k").await;
@@ -236,7 +233,7 @@ async fn a_budget_for_all_runs_is_granted_run_by_run_and_starts_no_run_that_it_c
     let lab = Lab::fake();
     let client = client_with(&lab, &["--max-runs", "2"]).await;
     let question = script(&format!("{}\nfinal agent_a done", costs("0.3")));
-    // The first experiment is how it is known what such a run costs.
+    // The first experiment shows what such a run costs.
     let known = json!({"config": "@rehearsal", "question": question, "repeat": 2, "group": "known"});
     client.call("run_massgen", known).await;
     all_done(&client, "known").await;
@@ -251,154 +248,6 @@ async fn a_budget_for_all_runs_is_granted_run_by_run_and_starts_no_run_that_it_c
     lab.nobody_is_left().await;
 }
 
-/// A file in which each MassGen process writes one line when it starts.
-struct Starts(PathBuf);
-
-impl Starts {
-    fn of(lab: &Lab) -> Starts {
-        Starts(lab.project().join("starts"))
-    }
-
-    /// A script that writes the line, and then does these lines.
-    fn script(&self, lines: &str) -> String {
-        script(&format!("mark {}\n{lines}", self.0.display()))
-    }
-
-    fn count(&self) -> usize {
-        std::fs::read_to_string(&self.0).unwrap_or_default().lines().count()
-    }
-}
-
-#[tokio::test]
-async fn f51_an_experiment_goes_on_when_its_server_is_killed() {
-    let lab = Lab::fake();
-    let client = client_with(&lab, &["--max-runs", "2"]).await;
-    let (gate, starts) = (lab.project().join("gate"), Starts::of(&lab));
-    let question = starts.script(&format!("until {}\nfinal agent_a done", gate.display()));
-    let asked = json!({"config": "@rehearsal", "question": question, "repeat": 6, "group": "s"});
-    client.call("run_massgen", asked).await;
-    wait_until("two runs have started", || starts.count() == 2).await;
-    client.kill_server().await;
-    std::fs::write(&gate, "").expect("written");
-    let client = lab.client().await;
-    assert_eq!(all_done(&client, "s").await["states"], json!({"succeeded": 6}));
-    assert_eq!((started(&lab), starts.count()), (6, 6), "each run exists once and starts MassGen once");
-    client.close().await;
-    lab.nobody_is_left().await;
-}
-
-/// Looks at a group until it reports that its driver died.
-async fn driver_died(client: &Client, group: &str) -> Value {
-    let begun = Instant::now();
-    loop {
-        let seen = client.call("check_status", json!({"group": group})).await["group"].take();
-        if seen["problem"]["code"] == "conductor_died" {
-            return seen;
-        }
-        // The kernel may release the lock of a killed process a moment later.
-        assert!(seen["problem"].is_null() && begun.elapsed() < PATIENCE, "{seen}");
-    }
-}
-
-#[tokio::test]
-async fn f52_the_same_call_resumes_an_experiment_whose_driver_was_killed() {
-    let lab = Lab::fake();
-    let client = client_with(&lab, &["--max-runs", "2"]).await;
-    let (gate, starts) = (lab.project().join("gate"), Starts::of(&lab));
-    let question = starts.script(&format!("until {}\nfinal agent_a done", gate.display()));
-    let asked = json!({"config": "@rehearsal", "question": question, "repeat": 5, "group": "c", "request_key": "k"});
-    let begun = client.call("run_massgen", asked.clone()).await;
-    wait_until("two runs have started", || starts.count() == 2).await;
-    let driver = || lab.processes().into_iter().find(|line| line.contains(" conduct "));
-    let pid = driver().and_then(|line| line.split(' ').next().map(str::to_owned)).expect("driver");
-    assert!(std::process::Command::new("kill").args(["-KILL", &pid]).status().expect("kill").success());
-    wait_until("the driver is gone", || driver().is_none()).await;
-    std::fs::write(&gate, "").expect("written");
-    let group = driver_died(&client, "c").await;
-    assert!(group["problem"]["hint"].as_str().is_some_and(|hint| hint.contains("run_massgen")), "{group}");
-    lab.only_servers_are_left().await;
-    let group = client.call("check_status", json!({"group": "c"})).await["group"].take();
-    assert_eq!(group["states"], json!({"succeeded": 2, "queued": 3}), "the live runs end and no other starts: {group}");
-    let again = client.call("run_massgen", asked).await;
-    assert_eq!((&again["resumed"], &again["run_ids"]), (&json!(true), &begun["run_ids"]), "{again}");
-    assert_eq!(all_done(&client, "c").await["states"], json!({"succeeded": 5}));
-    assert_eq!((started(&lab), starts.count()), (5, 5), "each run exists once and starts MassGen once");
-    client.close().await;
-    lab.nobody_is_left().await;
-}
-
-/// The points at which the driver is killed: its own, and those of a start that it makes itself.
-fn driver_points() -> impl Iterator<Item = &'static str> {
-    const OF_A_START: [&str; 5] = ["folder-made", "lock-taken", "spec-written", "folder-named", "supervisor-started"];
-    crash::DRIVER_POINTS.into_iter().chain(OF_A_START)
-}
-
-/// The driver kills itself at a point, and the same call resumes the experiment: the folder of each planned run exists exactly once,
-/// and MassGen starts once for each run that was not interrupted before it.
-#[tokio::test]
-async fn f52_a_driver_killed_at_any_step_loses_no_run_and_starts_none_twice() {
-    for point in driver_points() {
-        let lab = Lab::fake();
-        let starts = Starts::of(&lab);
-        let question = starts.script("final agent_a done");
-        let asked =
-            json!({"config": "@rehearsal", "question": question, "repeat": 4, "group": "c", "request_key": "k"});
-        let mut command = lab.command();
-        command.args(["--max-runs", "2"]);
-        lab.crash_at(&mut command, point);
-        let first = lab.client_of(command).await;
-        let server = first.pid;
-        // A server starts the driver as a driver starts a supervisor, and crashes there itself.
-        let is_server_killed = point == "supervisor-started";
-        let mut run_ids = None;
-        if is_server_killed {
-            first.broken_off("run_massgen", asked.clone()).await;
-        } else {
-            // The driver may die before it is ready: then the call is refused, and its hint says to repeat it.
-            let (is_refused, begun) = first.ask("run_massgen", asked.clone()).await;
-            assert_eq!(is_refused, point == "plan-loaded", "{point}: {begun}");
-            let told = &begun["hint"];
-            assert!(
-                !is_refused || told.as_str().is_some_and(|hint| hint.contains("call run_massgen again")),
-                "{begun}"
-            );
-            run_ids = (!is_refused).then(|| begun["run_ids"].clone());
-            first.close().await;
-        }
-        let crashed = lab.crashed(point, 1 + usize::from(is_server_killed)).await;
-        assert_eq!(crashed.contains(&server), is_server_killed, "{point}: {crashed:?}, server {server}");
-
-        let client = client_with(&lab, &["--max-runs", "2"]).await;
-        let is_closed = point == "experiment-closed";
-        if !is_closed {
-            driver_died(&client, "c").await;
-        }
-        let again = client.call("run_massgen", asked).await;
-        assert_eq!((&again["reused"], again["resumed"] == true), (&json!(true), !is_closed), "{point}: {again}");
-        assert!(run_ids.is_none_or(|ids| ids == again["run_ids"]), "{point}: {again}");
-        let group = all_done(&client, "c").await;
-        // A run whose start was interrupted before it had a supervisor failed without MassGen.
-        let lost = usize::from(point == "folder-named");
-        let succeeded = group["states"]["succeeded"].as_u64().unwrap_or_default() as usize;
-        assert_eq!((succeeded, group["states"]["failed"] == 1), (4 - lost, lost == 1), "{point}: {group}");
-        assert_eq!(folders(&lab), ids(&again).into_iter().collect(), "{point}: each planned run has its folder");
-        assert_eq!(starts.count(), 4 - lost, "{point}");
-        let page = client.call("read_result", json!({"group": "c"})).await;
-        assert!(page["text"].as_str().is_some_and(|text| text.contains("4 runs planned, 4 ended")), "{point}: {page}");
-        let page = client.call("read_result", json!({"group": "c", "part": "manifest"})).await;
-        let manifest: Value = serde_json::from_str(page["text"].as_str().expect("text")).expect("JSON");
-        assert_eq!(manifest["final"], true, "{point}: {manifest}");
-        client.close().await;
-        lab.nobody_is_left().await;
-    }
-}
-
-/// The names in the folder of runs, and those of unfinished drafts.
-fn folders(lab: &Lab) -> BTreeSet<String> {
-    let entries = std::fs::read_dir(lab.state().join("runs")).expect("runs").flatten();
-    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
-}
-
 #[tokio::test]
 async fn a_planned_run_is_listed_as_queued() {
     let lab = Lab::fake();
@@ -411,7 +260,7 @@ async fn a_planned_run_is_listed_as_queued() {
     assert_eq!(seen["runs"][0]["state"], "queued", "{seen}");
     assert_eq!(client.refused("read_result", json!({"run_id": last})).await, "nothing_to_read");
     assert_eq!(client.refused("steer_run", json!({"run_id": last, "message": "hello"})).await, "not_started");
-    assert!(!lab.run_folder(&last).exists(), "nobody has made it a folder");
+    assert!(!lab.run_folder(&last).exists(), "a planned run has no folder");
     wait_until("one has begun", || started(&lab) == 1).await;
     let killed = client.call("kill_run", json!({"group": "p", "grace_s": 0, "reason": "seen enough"})).await;
     assert_eq!(killed["receipts"].as_array().map(Vec::len), Some(1), "{killed}");
@@ -492,7 +341,7 @@ async fn an_agent_of_a_run_has_an_experiment_that_is_part_of_that_run() {
     lab.nobody_is_left().await;
 }
 
-/// The group, once as many have succeeded; each answer on the way is small, and says of nothing that is over that it goes on.
+/// Follows a group until the condition holds. Each answer is small, and a closed group has no live runs.
 async fn followed(client: &Client, group: &str, good: impl Fn(&Value) -> bool) -> Value {
     let (begun, mut cursor) = (Instant::now(), Value::Null);
     loop {
@@ -521,7 +370,7 @@ async fn two_hundred_runs_start_follow_and_compare_in_bounds() {
     let questions: Vec<String> = (0..20).map(question).collect();
     let configs: Vec<String> = (1..6).map(|n| format!("@rehearsal/tokens={n},1")).collect();
     let asked = json!({"configs": configs, "questions": questions, "repeat": 2, "group": "many", "keep": 150});
-    // As long as the gate is shut no run ends: that these are answered shows that none of them waits for runs.
+    // No run ends while the gate is closed, so none of these calls waits for runs.
     let begun = client.call("run_massgen", asked).await;
     assert_eq!(ids(&begun).len(), 200);
     assert!(begun.to_string().len() < 200 * 15 + 20 * 150 + 400, "{} bytes", begun.to_string().len());

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 mod content;
+mod driver;
 mod files;
 mod hints;
 mod identity;
@@ -13,6 +14,7 @@ mod money;
 mod process_life;
 mod protocol;
 mod server_life;
+mod warning_hints;
 
 #[path = "faults/identity.rs"]
 mod identity_warm;

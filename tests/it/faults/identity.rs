@@ -1,5 +1,4 @@
-//! Identity and clocks: F21 to F24. That durations survive a jump of the wall clock (F23) is tested where they are computed,
-//! in `src/run.rs`.
+//! Identity and clocks: F21 to F24. `src/run.rs` has the tests of durations when the wall clock jumps (F23).
 
 use std::process::{Child, Command, Stdio};
 
@@ -45,8 +44,8 @@ impl Drop for Stranger {
     }
 }
 
-/// Turns a finished run back into one that seems to go on, with this process as MassGen's. Its supervisor must be gone, and
-/// not only its record written: until then it holds the lock.
+/// Makes a finished run look as if it still ran, with this process as MassGen's. Its supervisor must have exited: until then it holds
+/// the lock.
 fn rewind(lab: &Lab, id: &str, leader: &Value) {
     let mut record = lab.record(id);
     record["state"] = json!("running");
@@ -101,7 +100,7 @@ async fn f21_the_recorded_process_is_recognized_and_ended() {
     let pid = massgen.pid();
     rewind(&lab, &id, &json!({"pid": pid, "start_ticks": start_ticks(pid), "boot_id": boot_id()}));
     client.call("check_status", json!({"run_id": id})).await;
-    wait_until("what is provably the run's is ended", || {
+    wait_until("the process of the run is ended", || {
         let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         state.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('Z'))
     })
@@ -110,7 +109,7 @@ async fn f21_the_recorded_process_is_recognized_and_ended() {
     client.close().await;
 }
 
-/// A supervisor that is stopped for longer than its deadline, as by a sleeping machine, ends its run once, when it wakes.
+/// A supervisor that is stopped past its deadline, as on a sleeping machine, ends its run when it continues.
 #[tokio::test]
 async fn f24_a_deadline_that_passes_during_sleep_ends_the_run_on_waking() {
     let lab = Lab::fake_in(module_path!()).await;
@@ -120,7 +119,7 @@ async fn f24_a_deadline_that_passes_during_sleep_ends_the_run_on_waking() {
     let id = client.start(asked).await;
     lab.signal_supervisor("-STOP");
     let waited = client.call("check_status", json!({"run_id": id, "wait_s": 2, "until": "all_done"})).await;
-    assert!(!is_over(&waited["runs"][0]), "it sleeps, and its run is not called lost: {waited}");
+    assert!(!is_over(&waited["runs"][0]), "the run of a stopped supervisor is not lost: {waited}");
     lab.signal_supervisor("-CONT");
     let run = client.end(&id).await;
     assert_eq!((&run["state"], &run["problem"]["code"]), (&json!("timed_out"), &json!("timeout_s_reached")), "{run}");

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::lab::{Client, Lab, fake, is_over};
 
-/// What is done to the ledger file; the text of the valid ledger is at hand.
+/// Makes the content of the damaged file from the text of the valid ledger.
 type Damage = fn(&str) -> Vec<u8>;
 
 /// Every kind of damage that a crash, a full disk or another program can leave.

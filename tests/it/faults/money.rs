@@ -58,7 +58,7 @@ async fn f34_at_80_percent_of_the_budget_agents_get_a_message_and_waits_return()
     let inbox = std::fs::read_dir(lab.run_folder(&id).join("inbox")).expect("inbox").flatten();
     let messages: Vec<_> = inbox.map(|entry| entry.path()).collect();
     assert!(messages.len() == 1 && messages[0].to_string_lossy().ends_with("_budget.json"), "{messages:?}");
-    assert!(run.get("messages_waiting").is_none(), "nobody has steered: {run}");
+    assert!(run.get("messages_waiting").is_none(), "the message about the budget is not counted: {run}");
     let message = std::fs::read_to_string(&messages[0]).expect("message");
     assert!(message.contains("Finish now"), "{message}");
     client.call("kill_run", json!({"run_id": id, "grace_s": 0})).await;
@@ -150,7 +150,7 @@ async fn f36_of_ten_starts_at_once_against_a_budget_for_three_exactly_three_are_
     let refused: Vec<_> = answers.iter().filter(|(refused, _)| *refused).map(|(_, told)| &told["code"]).collect();
     assert_eq!(refused, vec![&json!("budget_exhausted"); 7], "{answers:?}");
 
-    // What the killed ones did not spend comes back; without an ask a run gets half of what is left.
+    // The killed runs release what they did not spend. A run without a requested budget gets half of what is left.
     let ids: Vec<_> = answers.iter().filter_map(|(_, told)| told["run_id"].as_str()).collect();
     for id in &ids {
         clients[0].call("kill_run", json!({"run_id": id, "grace_s": 0})).await;
@@ -206,7 +206,7 @@ async fn f37_a_crash_between_reserving_and_starting_releases_the_budget() {
     }
 }
 
-/// What a nested call of the fake was answered.
+/// The answers that the stand-in got to its nested calls.
 async fn nested(lab: &Lab, file: &str, lines: usize) -> Vec<Value> {
     let path = lab.project().join(file);
     let read = || std::fs::read_to_string(&path).unwrap_or_default();
@@ -243,6 +243,7 @@ async fn f38_a_nested_run_draws_on_what_its_parent_has_left() {
     std::fs::write(&gate, "").expect("written");
     let answers = nested(&lab, "answers", 2).await;
     assert_eq!(answers[0]["code"], "budget_exhausted", "{answers:?}");
+    assert!(answers[0]["message"].as_str().is_some_and(|message| message.contains("$0.80 left")), "{answers:?}");
     assert_eq!(answers[1]["state"], "succeeded", "{answers:?}");
     let child = answers[1]["run_id"].as_str().expect("run_id").to_owned();
     client.end(&id).await;
@@ -285,7 +286,7 @@ async fn f38_a_child_of_a_run_that_was_stopped_alone_spends_the_budget_above_it(
     let counted = lab.project().join("counted");
     let middle = nest(&lab, "middle", &middle);
     let script = format!("announce\n{}\nuntil {}\n{middle}\nforever", costs("0.75", 5), counted.display());
-    // 0.75 of its own and 0.25 of others are all that it has.
+    // It has spent 0.75 of 1.05 itself, so 0.30 are left for its children.
     let id = client.start(with(fake(&script), &json!({"budget_usd": 1.05}))).await;
     client.until(&id, |run| run["cost_usd"] == 0.75).await;
     std::fs::write(&counted, "").expect("written");
@@ -320,13 +321,15 @@ async fn f39_depth_breadth_and_circles_are_refused_for_good() {
     let wide = |n: u32| json!({"question": format!("#!fake\nannounce\nforever\n{n}"), "config": "@rehearsal"});
     let calls = [deep, wide(1), wide(2), wide(3)].map(|call| nest(&lab, "wide", &call)).join("\n");
     let circle = lab.project().join("circle");
-    // A script in a file can ask for the very question that started it.
+    // A script in a file can start a run with the question that started it.
     let question = format!("#!fake\ndo {}", circle.display());
     let again = nest(&lab, "wide", &json!({"question": question, "config": "@rehearsal"}));
     std::fs::write(&circle, format!("announce\n{calls}\n{again}\nfinal agent_a done")).expect("written");
     let id = client.start(json!({"question": question, "config": "@rehearsal"})).await;
     let told = nested(&lab, "wide", 5).await;
-    assert_eq!(nested(&lab, "deep", 1).await[0]["code"], "too_deep");
+    let deeper = nested(&lab, "deep", 1).await;
+    assert_eq!(deeper[0]["code"], "too_deep");
+    assert!(deeper[0]["hint"].as_str().is_some_and(|hint| hint.starts_with("this is final")), "{deeper:?}");
     assert_eq!(told[0]["state"], "succeeded", "{told:?}");
     assert_eq!((told[1].get("code"), told[2].get("code")), (None, None), "{told:?}");
     assert_eq!((&told[3]["code"], &told[4]["code"]), (&json!("tree_full"), &json!("same_as_ancestor")), "{told:?}");

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use crate::lab::{Client, Lab, PROGRAM, fake, wait_until};
 
-/// A run that has announced itself, and a lock that all of its processes hold: that it is free is the kernel's word that none
-/// of them lives, even of those that no look at /proc would catch.
+/// A running run, and a lock that all of its processes hold. If the lock is free, none of them lives, not even one that a scan of
+/// /proc misses.
 struct Bench {
     lab: Lab,
     client: Client,
@@ -20,7 +20,7 @@ struct Bench {
 }
 
 impl Bench {
-    /// The run of a script; `@` in it stands for the project folder.
+    /// Starts a script and waits until it runs. `@` in it stands for the project folder.
     async fn running(script: &str) -> Bench {
         let lab = Lab::fake_in(module_path!()).await;
         let client = lab.client().await;
@@ -37,7 +37,7 @@ impl Bench {
         self.lab.put(name, "");
     }
 
-    /// Its receipt, once the stop is over; nobody is left then.
+    /// Kills the run, asserts that no process of it is left, and gives the receipt.
     async fn kill(&self, grace_s: f64) -> Value {
         let receipt = killed(&self.client, &self.id, grace_s).await;
         self.nobody_lives();
@@ -45,11 +45,11 @@ impl Bench {
         receipt
     }
 
-    /// At this very moment, and not only soon.
+    /// Asserts that no process of the run exists now; it does not wait.
     fn nobody_lives(&self) {
         let left = of_run(&self.lab);
         assert!(left.is_empty(), "{left:?}");
-        assert!(is_free(&self.file("lock")), "a process that nobody sees holds the lock");
+        assert!(is_free(&self.file("lock")), "a process that no scan finds holds the lock");
     }
 
     fn leader(&self) -> Pid {
@@ -60,16 +60,16 @@ impl Bench {
         self.find(" supervise ")
     }
 
-    /// The process with these words in its command line.
+    /// The process whose command line has these words.
     fn find(&self, words: &str) -> Pid {
         let line = self.lab.processes().into_iter().find(|line| line.contains(words)).expect("there");
         pid(line.split(' ').next().and_then(|pid| pid.parse().ok()).expect("pid"))
     }
 
-    /// Waits until so many sleepers live, which the script has started.
+    /// Waits until the script has started this number of sleeping processes.
     async fn sleepers(&self, count: usize) {
         let asleep = || of_run(&self.lab).iter().filter(|line| line.contains("sleep 300")).count();
-        wait_until("the sleepers are there", || asleep() == count).await;
+        wait_until("the sleepers have started", || asleep() == count).await;
     }
 
     /// Waits until the processes that fork without pause have been ten different ones.
@@ -121,7 +121,7 @@ fn signal(pid: Pid, signal: Signal) {
     kill_process(pid, signal).expect("sent");
 }
 
-/// The kernel's letter for what a process is at; none where there is no such process.
+/// The state letter of a process in /proc; `None` if there is no such process.
 fn state(pid: Pid) -> Option<char> {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
     stat.rsplit_once(") ")?.1.chars().next()
@@ -131,7 +131,7 @@ fn facts(run: &Value) -> [&str; 3] {
     [&run["state"], &run["problem"]["code"], &run["exit"]].map(|fact| fact.as_str().unwrap_or("-"))
 }
 
-/// Runs each script and compares how it comes out: state, problem, exit.
+/// Runs each script to its end and compares state, problem code and exit.
 async fn come_out(table: &[(&str, [&str; 3])]) {
     let lab = Lab::fake_in(module_path!()).await;
     let client = lab.client().await;
@@ -209,7 +209,7 @@ async fn f02_a_question_of_200_kb_arrives_whole() {
     let lab = Lab::fake_in(module_path!()).await;
     let client = lab.client().await;
     let script = "#!fake\nannounce\nfinal agent_a ";
-    // Longer than any argument may be, and as long as a question may be.
+    // Longer than an argument of a program may be, and as long as a question may be.
     for bytes in [200 << 10, 1 << 20] {
         let answer = "x".repeat(bytes - script.len());
         let asked = json!({"question": format!("{script}{answer}"), "config": "@rehearsal"});
@@ -227,7 +227,7 @@ async fn f02_a_question_is_added_to_a_config_that_has_an_end_mark() {
     let client = lab.client().await;
     let asked = json!({"question": "q", "config": "ended.yaml", "wait_s": 50});
     let run = client.call("run_massgen", asked).await;
-    // MassGen without a question would never end.
+    // Without a question MassGen would wait for one and never end.
     assert_eq!(facts(&run)[..2], ["succeeded", "-"], "{run}");
     client.close().await;
     lab.nobody_is_left().await;
@@ -241,7 +241,7 @@ async fn f03_the_last_lines_of_a_start_that_dies_at_once_are_in_the_answer() {
         ("one is wrong\ntwo is wrong\nthree is wrong", "crashed"),
         ("❌ Configuration error: one is wrong\n  - two is wrong\n  - three is wrong", "config_invalid"),
     ];
-    // More than once: what it said must not lose a race against its end.
+    // Several times, because its output races with its end.
     for (said, code) in table.iter().cycle().take(8) {
         let script: String = said.lines().map(|line| format!("complain {line}\n")).collect();
         let mut asked = fake(&format!("{script}exit 1"));
@@ -319,14 +319,14 @@ async fn f08_processes_that_fork_without_pause_are_all_ended() {
     bench.close().await;
 }
 
-/// The leader has ended while its supervisor could not look: a zombie, with a child in its group.
+/// Stops the supervisor and lets the leader end: the leader is a zombie with a child in its group.
 async fn with_a_zombie_leader(bench: &Bench) {
     let (leader, supervisor) = (bench.leader(), bench.supervisor());
     bench.sleepers(1).await;
     signal(supervisor, Signal::STOP);
-    wait_until("the supervisor stands still", || state(supervisor) == Some('T')).await;
+    wait_until("the supervisor is stopped", || state(supervisor) == Some('T')).await;
     bench.make("go");
-    // After a warm start its keeper has reaped it by then, and has told so where the supervisor does not hear it.
+    // After a warm start the keeper may have reaped it already; the stopped supervisor does not know that yet.
     wait_until("the leader is dead", || matches!(state(leader), Some('Z') | None)).await;
 }
 
@@ -365,9 +365,9 @@ async fn f10_a_stopped_leader_is_killed_and_one_that_is_continued_goes_on() {
         let bench = Bench::running("announce\nuntil @/go\nstop\nfinal agent_a done\nexit 0").await;
         let leader = bench.leader();
         bench.make("go");
-        wait_until("the leader stands still", || state(leader) == Some('T')).await;
+        wait_until("the leader is stopped", || state(leader) == Some('T')).await;
         let run = bench.client.call("check_status", json!({"run_id": bench.id})).await["runs"][0].take();
-        assert_eq!(run["state"], "running", "a stop is no end: {run}");
+        assert_eq!(run["state"], "running", "a stopped leader has not ended: {run}");
         if woken {
             signal(leader, Signal::CONT);
             assert_eq!(facts(&bench.client.end(&bench.id).await), ["succeeded", "-", "0"]);
@@ -386,14 +386,14 @@ async fn f10_stopped_children_are_killed() {
     bench.sleepers(1).await;
     let stray = bench.find("sleep 300");
     signal(stray, Signal::STOP);
-    wait_until("the child stands still", || state(stray) == Some('T')).await;
+    wait_until("the child is stopped", || state(stray) == Some('T')).await;
     let receipt = bench.kill(60.0).await;
     assert_eq!((&receipt["state"], &receipt["force"]), (&json!("killed"), &json!("SIGKILL")), "{receipt}");
     bench.close().await;
 }
 
-/// The race, forced open: the stop is asked for after the leader's end and before its supervisor can know of it. Which
-/// of all that it hears of first is chance; hence some rounds.
+/// The stop is requested after the leader's end and before the supervisor can know of the end. Which event the supervisor sees first
+/// is chance, so the test repeats it.
 #[tokio::test]
 async fn f11_a_leader_that_ended_before_the_signal_was_not_killed() {
     for _ in 0..6 {
@@ -401,7 +401,7 @@ async fn f11_a_leader_that_ended_before_the_signal_was_not_killed() {
         with_a_zombie_leader(&bench).await;
         let asked = bench.lab.run_folder(&bench.id).join("stop.json");
         let wake = async {
-            wait_until("the stop is asked for", || asked.exists()).await;
+            wait_until("the stop is requested", || asked.exists()).await;
             signal(bench.supervisor(), Signal::TERM);
             signal(bench.supervisor(), Signal::CONT);
         };
@@ -428,14 +428,14 @@ async fn f11_a_kill_at_the_moment_of_the_end_reports_the_kill_or_the_end() {
     }
 }
 
-/// A second SIGINT would make MassGen leave without saving. That the last request was heard is seen from its SIGTERM, long
-/// before the minute that the others gave is over.
+/// A second SIGINT would make MassGen exit without saving. The last request has no grace period: its SIGTERM comes long before the
+/// minute that the other requests allow.
 #[tokio::test]
 async fn f12_many_stop_requests_send_one_sigint() {
     let bench = Bench::running("count @/asked\nannounce\nforever").await;
     let other = bench.lab.client().await;
     let last = async {
-        wait_until("the first was heard", || bench.file("asked").exists()).await;
+        wait_until("the first request has arrived", || bench.file("asked").exists()).await;
         signal(bench.supervisor(), Signal::INT);
         signal(bench.supervisor(), Signal::TERM);
         bench.kill(0.0).await
@@ -443,7 +443,7 @@ async fn f12_many_stop_requests_send_one_sigint() {
     let (one, two, three) = tokio::join!(bench.kill(60.0), killed(&other, &bench.id, 60.0), last);
     for receipt in [one, two, three] {
         assert_eq!((&receipt["state"], &receipt["force"]), (&json!("killed"), &json!("SIGTERM")), "{receipt}");
-        assert!(receipt["took_s"].as_f64() < Some(60.0), "the last one hastens it: {receipt}");
+        assert!(receipt["took_s"].as_f64() < Some(60.0), "the last request shortens the stop: {receipt}");
     }
     assert_eq!(std::fs::read_to_string(bench.file("asked")).expect("asked"), "SIGINT\n");
     other.close().await;

@@ -1,5 +1,5 @@
-//! Protocol: F41 to F47, and F15 and F16 as far as they are of it. F47, a panic inside a tool, has its test in `src/server.rs`:
-//! nothing that a client can send makes a tool panic.
+//! Protocol: F41 to F46, and F15 and F16 over raw pipes. The test of F47, a panic inside a tool, is in `src/server.rs`, because no
+//! request makes a tool panic.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ fn quick() -> Value {
     json!({"question": "q", "config": "@rehearsal", "wait_s": 50})
 }
 
-/// What the answer is, in a word: its id, and the error's code or `done`.
+/// The id of an answer with the error's code or `done`.
 fn word(answer: &Value) -> String {
     let id = answer.get("id").map_or("none".to_owned(), Value::to_string);
     let what = answer.get("error").map_or("done".to_owned(), |error| error["code"].to_string());
@@ -55,7 +55,7 @@ async fn f41_every_version_with_initialize_is_answered_in_that_version() {
         let text = run["content"][0]["text"].as_str().unwrap_or_else(|| panic!("{run}"));
         let answer: Value = serde_json::from_str(text).expect("JSON");
         assert_eq!(answer["state"], "succeeded", "{run}");
-        // Versions before it do not know structured content.
+        // Earlier versions have no structured content.
         assert_eq!(run.get("structuredContent"), (version >= "2025-06-18").then_some(&answer), "{run}");
         raw.end().await;
     }
@@ -191,11 +191,11 @@ async fn f42_every_line_that_may_be_a_request_gets_one_answer() {
         raw.send("\n").await;
         assert_eq!(word(&raw.hear().await), *expected, "{}", String::from_utf8_lossy(line));
     }
-    // None of these is a request.
+    // These are no requests.
     for silent in ["", " ", "\r", r#"{"method":"$/x","params":1e400}"#, r#"{"jsonrpc":"2.0","id":1,"result":{}}"#] {
         raw.send(format!("{silent}\n")).await;
     }
-    // What is given back to us is not answered again.
+    // An error that a client returns is not answered.
     raw.say(&json!({"jsonrpc": "2.0", "error": {"code": -32700, "message": "not JSON"}})).await;
     raw.lives().await;
     raw.end().await;
@@ -269,7 +269,7 @@ async fn f42_long_lines_are_answered() {
     assert!(text.contains("question_too_long") && text.len() < 1_000, "{text:.300}");
     raw.send("x".repeat(10 << 20) + "\n").await;
     assert_eq!(word(&raw.hear().await), "none -32700");
-    // One that is longer than is read at all is refused under its id, wherever that stands, and what follows it is read again.
+    // A line beyond the limit is refused with its id, wherever the id is in the line, and the next line is read.
     let params =
         json!({"name": "run_massgen", "arguments": {"question": "q".repeat(17 << 20), "config": "@rehearsal"}});
     for line in [
@@ -399,7 +399,7 @@ async fn f42_a_cancelled_wait_ends_at_once_and_its_id_is_free() {
     wait_until("it waits", || watches(server) > 0).await;
     let cancel = json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 5}});
     raw.say(&cancel).await;
-    // The run is idle: nothing else ends the wait before its time, which `lives` would have to wait for.
+    // The run is idle, so only the cancellation ends the wait early.
     wait_until("it waits no more", || watches(server) == 0).await;
     raw.lives().await;
     raw.say(&cancel).await;
@@ -445,7 +445,7 @@ async fn f43_only_a_request_that_declares_tasks_gets_a_task() {
     let mut raw = Raw::start(lab.command());
     raw.say(&request(1, "tools/call", modern("2026-07-28", json!({}), call.clone()))).await;
     plain(raw.hear().await);
-    // One request says that it takes a task; the next, of the same session, does not.
+    // One request declares tasks; the next request of the same session does not.
     raw.say(&request(2, "tools/call", modern("2026-07-28", tasks, call.clone()))).await;
     assert_eq!(raw.hear().await["result"]["resultType"], "task");
     raw.say(&request(3, "tools/call", modern("2026-07-28", json!({}), call))).await;
@@ -454,9 +454,8 @@ async fn f43_only_a_request_that_declares_tasks_gets_a_task() {
     lab.nobody_is_left().await;
 }
 
-/// Two runs that do nothing but change, as fast as they can, on a disk with many others: waits of a second, one after the
-/// other, are over before a long one that began before them. A wait that any change makes longer, or that has to be woken, would
-/// not be; how fast the machine is does not matter.
+/// Two runs change as fast as they can, beside many others on disk. Three waits of a second each end before a long wait that began
+/// earlier. The test compares the order of the answers, not times.
 #[tokio::test]
 async fn f44_short_waits_end_before_a_long_one_while_runs_change() {
     let restless = r#"
@@ -490,7 +489,7 @@ async fn f44_short_waits_end_before_a_long_one_while_runs_change() {
     lab.nobody_is_left().await;
 }
 
-/// Puts copies of an ended run on the disk, under other names.
+/// Copies an ended run under other names.
 fn many_of(lab: &Lab, id: &str, count: u32) {
     for number in 0..count {
         let name = format!("mg-{number:08}");
@@ -518,7 +517,7 @@ async fn f45_nothing_but_protocol_is_on_standard_output() {
     let run = raw.hear().await;
     assert_eq!(word(&run), "1 done");
     let id = &run["result"]["structuredContent"]["run_id"];
-    // The stand-in panics at a command that it does not know.
+    // The stand-in panics at an unknown command.
     let mut broken = fake("announce\npanic");
     broken["wait_s"] = json!(50);
     raw.call(2, "run_massgen", broken).await;
@@ -570,7 +569,7 @@ async fn f46_a_hundred_waits_on_one_run_end_with_it_and_release_their_resources(
     }
     ids.sort_unstable();
     assert_eq!(ids, (1..=100).collect::<Vec<_>>());
-    // Threads that looked go away after ten seconds without work.
+    // Idle worker threads exit after ten seconds.
     wait_until("all is given back", || {
         watches(server) == 0
             && [entries(server, "fd"), entries(server, "task")].iter().zip(before).all(|(now, then)| *now <= then)
@@ -592,7 +591,7 @@ async fn f15_the_end_of_input_ends_twenty_waits_at_once_and_leaves_the_run() {
     }
     raw.lives().await;
     wait_until("they wait", || watches(server) > 0).await;
-    // Those of rmcp that would go on for five seconds would not be answered at all.
+    // Every wait is answered, although the client has ended its input.
     let answers = raw.rest().await;
     assert_eq!(answers.len(), 20);
     for answer in answers {
@@ -610,7 +609,7 @@ async fn f16_a_closed_output_ends_the_server_and_leaves_the_run() {
     let run = raw.start_run(fake(IDLE)).await;
     raw.call(1, "check_status", json!({"run_id": run, "wait_s": 50, "until": "all_done"})).await;
     raw.say(&request(2, "ping", json!({}))).await;
-    // Its input stays open: only what it cannot write tells it.
+    // Its input stays open: only a failed write shows that the client is gone.
     let (mut child, input) = raw.deafen();
     assert!(ended(&mut child).await.success());
     drop(input);
@@ -618,7 +617,7 @@ async fn f16_a_closed_output_ends_the_server_and_leaves_the_run() {
     lab.nobody_is_left().await;
 }
 
-/// The run lives under another server, which ends it.
+/// The run is live for another server, which ends it.
 async fn goes_on(lab: &Lab, run: &str) {
     let client = lab.client().await;
     let listed = client.call("check_status", json!({"run_id": run})).await;

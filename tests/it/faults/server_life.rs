@@ -105,9 +105,14 @@ async fn f16_a_client_that_is_gone_ends_the_server_and_no_run() {
     let first = lab.client().await;
     let go = lab.project().join("go");
     let id = first.start(fake(&format!("announce\nuntil {}\nfinal agent_a done", go.display()))).await;
+    first.until(&id, |run| run["state"] == "running").await;
     first.close().await;
+    let has_server = || lab.processes().iter().any(|line| line.contains("massgen-mcp --home"));
+    wait_until("the server ends", || !has_server()).await;
+    assert_eq!(lab.record(&id)["state"], "running");
     lab.put("go", "");
-    wait_until("the run ends with no server alive", || lab.record(&id)["state"] == "ended").await;
+    wait_until("the run ends without a server", || lab.record(&id)["state"] == "ended").await;
+    assert!(!has_server());
     let second = lab.client().await;
     assert_eq!(second.end(&id).await["state"], "succeeded");
     second.close().await;
