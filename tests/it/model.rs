@@ -10,7 +10,7 @@ use massgen_mcp::fleet::prune::PruneMode;
 use massgen_mcp::fleet::{
     AgentMessage, Cursor, Fleet, FleetError, Selection, Snapshot, SteerError, WaitResult, WaitUntil,
 };
-use massgen_mcp::registry::{Durability, InitialFiles, RunFolder, RunLock, StateFolder};
+use massgen_mcp::registry::{Durability, InitialFiles, OwnerLock, RunFolder, StateFolder};
 use massgen_mcp::run::{
     AnswerSource, AnswerSummary, ConfigChoice, Ending, Exit, Outcome, ProcessIdentity, RunId, RunRecord, RunSpec,
     RunState, StopCause, StopRequest,
@@ -63,7 +63,7 @@ struct Actor {
     id: RunId,
     folder: RunFolder,
     record: RunRecord,
-    lock: Option<RunLock>,
+    lock: Option<OwnerLock>,
     model: Model,
     /// How often its record has changed.
     changes: u32,
@@ -391,8 +391,6 @@ async fn f50_random_sequences_agree_with_the_model() {
         for _ in 0..STEPS {
             world.step(&mut dice).await;
         }
-        world.look().await;
-        // Another server reads the same where nothing has happened.
         world.look().await;
         if seed % 10 == 0 {
             world.wait_for_a_step(&mut dice).await;
