@@ -11,6 +11,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep_until};
 
+use crate::crash;
 use crate::experiment::{CloseReason, ExperimentProgress, NextAction, PlannedRun, ProgressCounts, next_action};
 use crate::fleet::{Fleet, FleetError, StartError, start_request};
 use crate::ledger::{BudgetShare, LedgerError};
@@ -77,6 +78,7 @@ pub async fn drive(folder: &Path, program: &Path) -> Result<(), DriverError> {
     let fleet =
         Fleet::new(state.clone(), program).with_secrets(secrets(folder)).with_parent(experiment.plan.parent.clone());
     let mut driver = ExperimentDriver::new(fleet, state, experiment, lock);
+    crash::point("plan-loaded");
     // A failed write does not matter: the process that started this one may have ended.
     let _written = writeln!(io::stdout(), "{READY}").and_then(|()| io::stdout().flush());
     driver.drive().await
@@ -197,7 +199,10 @@ impl ExperimentDriver {
             return Ok(());
         };
         match self.fleet.start(start).await {
-            Ok(_) => self.experiment.progress.started.push(planned.id),
+            Ok(_) => {
+                crash::point("run-started");
+                self.experiment.progress.started.push(planned.id);
+            }
             Err(error) => return self.record_refused(planned.id, error),
         }
         Ok(self.experiment.folder.save(&self.experiment.progress, &self.lock)?)
@@ -295,8 +300,10 @@ impl ExperimentDriver {
 
     /// Records why it ended, and writes the comparison and the manifest for other programs.
     async fn close(&mut self, reason: CloseReason) -> Result<(), DriverError> {
+        crash::point("experiment-ending");
         self.experiment.progress.closed = Some((reason, Timestamp::now()));
         self.experiment.folder.save(&self.experiment.progress, &self.lock)?;
+        crash::point("experiment-closed");
         if let Err(error) = self.fleet.export_comparison(&self.experiment.plan.group).await {
             tracing::warn!(error = text::error_chain(&error), "the table could not be written");
         }

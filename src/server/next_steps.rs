@@ -182,7 +182,7 @@ const AGENT_WORDS: &[(Step, &str)] = &[
     (Step::WaitForOwnRun, "wait with check_status until one of your runs has ended, then start this one"),
     (
         Step::FindConfig,
-        "{}list_configs finds others. A config is a path relative to the project, a name in ~/.config/massgen/agents, or @examples/NAME; @rehearsal only practises: its answers are scripted",
+        "{}list_configs finds configs. A config is a path relative to the project, a name in ~/.config/massgen/agents, or @examples/NAME; @rehearsal only practises: its answers are scripted",
     ),
 ];
 

@@ -1,4 +1,4 @@
-//! Experiments: many runs in one call, with the scripted stand-in for MassGen. Real MassGen compares in `tests/it/comparing.rs`.
+//! Experiments: many runs in one call, with the scripted stand-in for MassGen. `tests/it/comparing.rs` uses real MassGen.
 
 use std::time::Instant;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::lab::{Client, Lab, PATIENCE, wait_until};
 
 /// A question that is a script of the stand-in.
-fn script(lines: &str) -> String {
+pub(crate) fn script(lines: &str) -> String {
     format!("#!fake\nannounce\n{lines}")
 }
 
@@ -20,8 +20,8 @@ fn costs(usd: &str) -> String {
 
 const CONFIGS: [&str; 2] = ["@rehearsal", "@rehearsal/agents=3"];
 
-/// Waits until all of a group are over, and its conductor has said why; the group as it is then.
-async fn all_done(client: &Client, group: &str) -> Value {
+/// Waits until all runs of a group have ended and its driver has recorded why; gives the group.
+pub(crate) async fn all_done(client: &Client, group: &str) -> Value {
     let begun = Instant::now();
     loop {
         let asked = json!({"group": group, "wait_s": 40, "until": "all_done"});
@@ -33,18 +33,18 @@ async fn all_done(client: &Client, group: &str) -> Value {
     }
 }
 
-fn ids(begun: &Value) -> Vec<String> {
+pub(crate) fn ids(begun: &Value) -> Vec<String> {
     begun["run_ids"].as_array().expect("ids").iter().map(|id| id.as_str().expect("id").to_owned()).collect()
 }
 
-fn started(lab: &Lab) -> usize {
-    // A folder that is being furnished has another name.
+pub(crate) fn started(lab: &Lab) -> usize {
+    // The folder of an unfinished start has another name.
     let is_run = |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with("mg-");
     std::fs::read_dir(lab.state().join("runs")).map(|all| all.flatten().filter(is_run).count()).unwrap_or_default()
 }
 
-/// A server that lets so many runs live at once.
-async fn client_with(lab: &Lab, flags: &[&str]) -> Client {
+/// A client of a server with these flags.
+pub(crate) async fn client_with(lab: &Lab, flags: &[&str]) -> Client {
     let mut command = lab.command();
     command.args(flags);
     lab.client_of(command).await
@@ -87,7 +87,7 @@ async fn configs_by_questions_by_repeats_are_one_call_and_one_table() {
     lab.nobody_is_left().await;
 }
 
-/// What the commands make of a group: its page, and whether all is as it was.
+/// The commands for people: the page of a group, and the check of its files.
 async fn people_read_the_same(lab: &Lab, run: &str) {
     let code = |arguments: &'static [&'static str]| {
         let mut command = lab.command();
@@ -97,7 +97,7 @@ async fn people_read_the_same(lab: &Lab, run: &str) {
     let path = String::from_utf8(drawn.stdout).expect("UTF-8");
     let page = std::fs::read_to_string(path.trim()).expect("page");
     assert!(page.contains("agents=3") && page.contains("Forty two!"), "{page}");
-    wait_until("the conductor has left its manifest", || {
+    wait_until("the driver has written the manifest", || {
         path.trim()
             .strip_suffix("report.html")
             .is_some_and(|folder| std::path::Path::new(folder).join("manifest.json").exists())
@@ -133,7 +133,7 @@ async fn overrides_that_are_a_list_are_variants() {
 }
 
 #[tokio::test]
-async fn what_contradicts_itself_starts_nothing() {
+async fn contradictory_arguments_start_nothing() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let q = script("final agent_a x");
@@ -164,13 +164,13 @@ async fn what_contradicts_itself_starts_nothing() {
         assert_eq!(client.refused("run_massgen", asked.clone()).await, code, "{asked}");
     }
     assert_eq!(started(&lab), 0);
-    assert!(!lab.state().join("experiments").exists(), "nothing is left of what was refused");
+    assert!(!lab.state().join("experiments").exists(), "a refused call leaves no experiment");
     client.close().await;
     lab.nobody_is_left().await;
 }
 
 #[tokio::test]
-async fn a_group_is_of_one_experiment_and_the_same_call_is_the_same_experiment() {
+async fn a_group_belongs_to_one_experiment_and_the_same_call_returns_it() {
     let lab = Lab::fake();
     let client = lab.client().await;
     let q = script("final agent_a x");
@@ -207,13 +207,13 @@ async fn a_group_is_of_one_experiment_and_the_same_call_is_the_same_experiment()
 }
 
 #[tokio::test]
-async fn when_enough_have_succeeded_the_rest_is_stopped_and_gives_its_money_back() {
+async fn after_enough_successes_the_other_runs_are_stopped_and_their_budget_is_released() {
     let lab = Lab::fake();
     let client = client_with(&lab, &["--max-runs", "3"]).await;
     let gate = lab.project().join("gate");
     let quick = script(&format!("{}\nfinal agent_a done", costs("0.1")));
     let slow = script(&format!("{}\ntouch {}\nforever", costs("0.2"), gate.display()));
-    // One that goes on for ever is at work when two have succeeded.
+    // A run that never ends is live when two have succeeded.
     let asked = json!({"config": "@rehearsal", "questions": [slow, quick], "repeat": 9, "keep": 2, "budget_usd": 20, "group": "k"});
     client.call("run_massgen", asked).await;
     let group = all_done(&client, "k").await;
@@ -229,11 +229,11 @@ async fn when_enough_have_succeeded_the_rest_is_stopped_and_gives_its_money_back
 }
 
 #[tokio::test]
-async fn a_budget_for_all_is_leased_run_by_run_and_starts_nothing_that_it_cannot_pay() {
+async fn a_budget_for_all_runs_is_granted_run_by_run_and_starts_no_run_that_it_cannot_pay() {
     let lab = Lab::fake();
     let client = client_with(&lab, &["--max-runs", "2"]).await;
     let question = script(&format!("{}\nfinal agent_a done", costs("0.3")));
-    // The first experiment is how it is known what such a run costs.
+    // The first experiment shows what such a run costs.
     let known = json!({"config": "@rehearsal", "question": question, "repeat": 2, "group": "known"});
     client.call("run_massgen", known).await;
     all_done(&client, "known").await;
@@ -249,54 +249,7 @@ async fn a_budget_for_all_is_leased_run_by_run_and_starts_nothing_that_it_cannot
 }
 
 #[tokio::test]
-async fn f51_a_server_that_dies_leaves_an_experiment_that_goes_on() {
-    let lab = Lab::fake();
-    let client = client_with(&lab, &["--max-runs", "2"]).await;
-    let gate = lab.project().join("gate");
-    let question = script(&format!("until {}\nfinal agent_a done", gate.display()));
-    let asked = json!({"config": "@rehearsal", "question": question, "repeat": 6, "group": "s"});
-    client.call("run_massgen", asked).await;
-    wait_until("two have begun", || started(&lab) >= 2).await;
-    client.kill_server().await;
-    std::fs::write(&gate, "").expect("written");
-    let client = lab.client().await;
-    assert_eq!(all_done(&client, "s").await["states"], json!({"succeeded": 6}));
-    client.close().await;
-    lab.nobody_is_left().await;
-}
-
-#[tokio::test]
-async fn f52_an_experiment_whose_conductor_died_goes_on_by_the_same_call() {
-    let lab = Lab::fake();
-    let client = client_with(&lab, &["--max-runs", "2"]).await;
-    let gate = lab.project().join("gate");
-    let question = script(&format!("until {}\nfinal agent_a done", gate.display()));
-    let asked = json!({"config": "@rehearsal", "question": question, "repeat": 5, "group": "c", "request_key": "k"});
-    let begun = client.call("run_massgen", asked.clone()).await;
-    wait_until("two have begun", || started(&lab) >= 2).await;
-    let conductor = || lab.processes().into_iter().find(|line| line.contains(" conduct "));
-    let pid = conductor().and_then(|line| line.split(' ').next().map(str::to_owned)).expect("conductor");
-    assert!(std::process::Command::new("kill").args(["-KILL", &pid]).status().expect("kill").success());
-    wait_until("it is gone", || conductor().is_none()).await;
-    std::fs::write(&gate, "").expect("written");
-    // A process that is gone from the list may hold its lock for a moment yet.
-    let begun_to_look = Instant::now();
-    loop {
-        let group = client.call("check_status", json!({"group": "c"})).await["group"].take();
-        if group["problem"]["code"] == "conductor_died" {
-            break;
-        }
-        assert!(group["problem"].is_null() && begun_to_look.elapsed() < PATIENCE, "{group}");
-    }
-    let again = client.call("run_massgen", asked).await;
-    assert_eq!((&again["resumed"], &again["run_ids"]), (&json!(true), &begun["run_ids"]), "{again}");
-    assert_eq!(all_done(&client, "c").await["states"], json!({"succeeded": 5}));
-    client.close().await;
-    lab.nobody_is_left().await;
-}
-
-#[tokio::test]
-async fn a_planned_run_can_be_seen_and_says_that_it_waits() {
+async fn a_planned_run_is_listed_as_queued() {
     let lab = Lab::fake();
     let client = client_with(&lab, &["--max-runs", "1"]).await;
     let question = script("forever");
@@ -307,7 +260,7 @@ async fn a_planned_run_can_be_seen_and_says_that_it_waits() {
     assert_eq!(seen["runs"][0]["state"], "queued", "{seen}");
     assert_eq!(client.refused("read_result", json!({"run_id": last})).await, "nothing_to_read");
     assert_eq!(client.refused("steer_run", json!({"run_id": last, "message": "hello"})).await, "not_started");
-    assert!(!lab.run_folder(&last).exists(), "nobody has made it a folder");
+    assert!(!lab.run_folder(&last).exists(), "a planned run has no folder");
     wait_until("one has begun", || started(&lab) == 1).await;
     let killed = client.call("kill_run", json!({"group": "p", "grace_s": 0, "reason": "seen enough"})).await;
     assert_eq!(killed["receipts"].as_array().map(Vec::len), Some(1), "{killed}");
@@ -388,7 +341,7 @@ async fn an_agent_of_a_run_has_an_experiment_that_is_part_of_that_run() {
     lab.nobody_is_left().await;
 }
 
-/// The group, once as many have succeeded; each answer on the way is small, and says of nothing that is over that it goes on.
+/// Follows a group until the condition holds. Each answer is small, and a closed group has no live runs.
 async fn followed(client: &Client, group: &str, good: impl Fn(&Value) -> bool) -> Value {
     let (begun, mut cursor) = (Instant::now(), Value::Null);
     loop {
@@ -417,7 +370,7 @@ async fn two_hundred_runs_start_follow_and_compare_in_bounds() {
     let questions: Vec<String> = (0..20).map(question).collect();
     let configs: Vec<String> = (1..6).map(|n| format!("@rehearsal/tokens={n},1")).collect();
     let asked = json!({"configs": configs, "questions": questions, "repeat": 2, "group": "many", "keep": 150});
-    // As long as the gate is shut no run ends: that these are answered shows that none of them waits for runs.
+    // No run ends while the gate is closed, so none of these calls waits for runs.
     let begun = client.call("run_massgen", asked).await;
     assert_eq!(ids(&begun).len(), 200);
     assert!(begun.to_string().len() < 200 * 15 + 20 * 150 + 400, "{} bytes", begun.to_string().len());

@@ -1,5 +1,5 @@
-//! The bench: a state folder, a project and a home folder of their own, a client of the real server, and a look afterwards
-//! that nothing is left.
+//! The environment of a test: a state folder, a project and a home folder of its own, clients of the real server, and checks that no
+//! process is left.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -16,13 +16,13 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
 
-/// How long a condition may take on a loaded machine before a test gives up; far longer than it ever should.
+/// How long a test waits for a condition; far longer than it takes, so that a loaded machine fails no test.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(240);
 
-/// This program, as cargo built it.
+/// The program that cargo built.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_massgen-mcp");
 
-/// One test's own world.
+/// The environment of one test.
 pub(crate) struct Lab {
     root: TempDir,
     massgen: PathBuf,
@@ -38,13 +38,13 @@ impl Lab {
         lab
     }
 
-    /// With the real MassGen, kept warm where the module that asks is called so. Such modules are compiled a second time, under
-    /// that name: what holds for a cold start has to hold for a warm one.
+    /// With the real MassGen, kept warm if the name of the calling module ends in `_warm`. Such modules are the same tests, compiled a
+    /// second time: what holds for a cold start must hold for a warm one.
     pub(crate) async fn real_in(module: &str) -> Lab {
         Lab::real().await.warm_in(module)
     }
 
-    /// With the scripted stand-in, in the same way: a Python script that becomes the stand-in once it was forked.
+    /// With the scripted stand-in, in the same way: for warm starts, a Python script that executes the stand-in after the fork.
     pub(crate) async fn fake_in(module: &str) -> Lab {
         if !is_warm(module) {
             return Lab::fake();
@@ -55,7 +55,7 @@ impl Lab {
             .warm_in(module)
     }
 
-    /// With a script in MassGen's place, for the Python that MassGen runs on.
+    /// With a Python script in place of MassGen, run by MassGen's interpreter.
     pub(crate) async fn python(script: &str) -> Lab {
         let interpreter = program::interpreter(&real_massgen().await).expect("MassGen's Python");
         Lab::with_script(&format!("#!{}\n{script}\n", interpreter.display()))
@@ -69,14 +69,14 @@ impl Lab {
         self
     }
 
-    /// Has MassGen kept warm from now on.
+    /// Keeps MassGen warm from now on.
     pub(crate) fn warm(self) -> Lab {
         let lab = self.with_warm_starts();
         lab.warm_up(&["--rehearsal"]);
         lab
     }
 
-    /// Has runs begin a warm process from now on; none is there yet.
+    /// Makes runs start a warm process from now on; none exists yet.
     pub(crate) fn with_warm_starts(mut self) -> Lab {
         self.is_warm = true;
         self
@@ -88,7 +88,7 @@ impl Lab {
         assert!(done.success(), "warm {arguments:?}: {done}");
     }
 
-    /// With a shell script in MassGen's place.
+    /// With a shell script in place of MassGen.
     pub(crate) fn scripted(script: &str) -> Lab {
         Lab::with_script(&format!("#!/bin/sh\n{script}\n"))
     }
@@ -104,7 +104,7 @@ impl Lab {
         lab
     }
 
-    /// With the scripted stand-in, whose script is each run's question.
+    /// With the scripted stand-in: the question of a run is its script.
     pub(crate) fn fake() -> Lab {
         Lab::with(fake_program())
     }
@@ -117,7 +117,7 @@ impl Lab {
         Lab { root, massgen, is_warm: false }
     }
 
-    /// With another program in MassGen's place.
+    /// With another program in place of MassGen.
     pub(crate) fn named(mut self, massgen: PathBuf) -> Lab {
         self.massgen = massgen;
         self
@@ -167,14 +167,14 @@ impl Lab {
         command
     }
 
-    /// The environment of a program that uses this lab without being told by flags.
+    /// Sets the environment of a program that gets no flags for this lab.
     pub(crate) fn surroundings(&self, command: &mut Command) {
         self.at_home(command);
         command.env("MASSGEN_MCP_HOME", self.state()).env("MASSGEN_MCP_PROJECT", self.project());
         command.env("MASSGEN_MCP_MASSGEN", &self.massgen);
     }
 
-    /// With a home folder of its own, and nothing of the tester's; and with limits that only the tests that are about them change.
+    /// Sets a home folder of the test's own and removes the developer's variables. The limits are high; tests of limits change them.
     fn at_home(&self, command: &mut Command) {
         command.env("HOME", self.home());
         command.env("MASSGEN_MCP_STARTS_PER_MINUTE", "10000").env("MASSGEN_MCP_MAX_RUNS", "1000");
@@ -195,7 +195,7 @@ impl Lab {
         &self.massgen
     }
 
-    /// A new server and a session with it.
+    /// Starts a server and a session with it.
     pub(crate) async fn client(&self) -> Client {
         self.client_of(self.command()).await
     }
@@ -212,11 +212,34 @@ impl Lab {
         serde_json::from_slice(&text).expect("JSON")
     }
 
-    /// Processes that have to do with this lab: their environment or command line names its folder.
+    /// The processes of this lab: their environment or command line names its folder.
     pub(crate) fn processes(&self) -> Vec<String> {
         let mark = self.root.path().to_str().expect("UTF-8").to_owned();
         let others = everyone().filter(|pid| *pid != std::process::id() && !is_warm_process(*pid));
         others.filter_map(|pid| described(pid, &mark)).collect()
+    }
+
+    /// Makes a command, and every process that it starts, crash at a point of `src/crash.rs`. [`Lab::crashed`] asserts that it did.
+    pub(crate) fn crash_at(&self, command: &mut Command, point: &str) {
+        command.env("MASSGEN_MCP_CRASH_AT", point).env("MASSGEN_MCP_CRASH_MARKER", self.crash_marker());
+    }
+
+    fn crash_marker(&self) -> PathBuf {
+        self.root.path().join("crashes")
+    }
+
+    /// Waits until as many processes have crashed at this point and are gone, and gives their pids.
+    pub(crate) async fn crashed(&self, point: &str, count: usize) -> Vec<u32> {
+        let crashes = || -> Vec<u32> {
+            let marker = std::fs::read_to_string(self.crash_marker()).unwrap_or_default();
+            let lines = marker.lines().filter_map(|line| line.split_once(' '));
+            lines.filter(|(name, _)| *name == point).map(|(_, pid)| pid.parse().expect("pid")).collect()
+        };
+        let is_over = || crashes().len() >= count && !crashes().into_iter().any(is_alive);
+        wait_until(&format!("{count} processes crash at {point}"), is_over).await;
+        let pids = crashes();
+        assert_eq!(pids.len(), count, "processes that crashed at {point}");
+        pids
     }
 
     /// Sends a signal to the one supervisor of this lab.
@@ -276,14 +299,14 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// A call that must be done.
+    /// Calls a tool; the call must be accepted.
     pub(crate) async fn call(&self, tool: &str, arguments: Value) -> Value {
         let (error, answer) = self.ask(tool, arguments.clone()).await;
         assert!(!error, "{tool} {arguments} was refused: {answer}");
         answer
     }
 
-    /// A call that must be refused; its code.
+    /// Calls a tool; the call must be refused. Gives the code.
     pub(crate) async fn refused(&self, tool: &str, arguments: Value) -> String {
         let (error, answer) = self.ask(tool, arguments.clone()).await;
         assert!(error, "{tool} {arguments} was done: {answer}");
@@ -293,13 +316,14 @@ impl Client {
         answer["code"].as_str().unwrap_or_default().to_owned()
     }
 
-    /// Asks for a tool that this server does not have.
+    /// Calls a tool that this server does not have.
     pub(crate) async fn unknown_tool(&self, tool: &str) {
         let answer = self.session.call_tool(CallToolRequestParams::new(tool.to_owned())).await;
         assert!(answer.is_err_and(|error| error.to_string().contains("not found")), "{tool} is there");
     }
 
-    /// Whether it was refused, and the answer: a result must be the same in both forms, a refusal is text alone.
+    /// Calls a tool. Gives whether it was refused, and the answer: text and structured content of a result must be equal, and a refusal
+    /// must be text alone.
     pub(crate) async fn ask(&self, tool: &str, arguments: Value) -> (bool, Value) {
         let call =
             CallToolRequestParams::new(tool.to_owned()).with_arguments(arguments.as_object().expect("object").clone());
@@ -315,7 +339,7 @@ impl Client {
         (refused, text)
     }
 
-    /// A call in whose course the server may die.
+    /// Calls a tool during which the server may die.
     pub(crate) async fn broken_off(self, tool: &str, arguments: Value) {
         let call =
             CallToolRequestParams::new(tool.to_owned()).with_arguments(arguments.as_object().expect("object").clone());
@@ -328,16 +352,16 @@ impl Client {
         run["run_id"].as_str().expect("run_id").to_owned()
     }
 
-    /// Waits until a run is over and gives its full status.
+    /// Waits until a run has ended and gives its full status.
     pub(crate) async fn end(&self, id: &str) -> Value {
         self.until(id, is_over).await;
         self.call("check_status", json!({"run_id": id, "detail": "full"})).await["runs"][0].take()
     }
 
-    /// Waits, by check_status and never by the clock, until a run's status is as it should be.
+    /// Waits with check_status, never with a timer, until a run's status satisfies a condition.
     pub(crate) async fn until(&self, id: &str, good: impl Fn(&Value) -> bool) -> Value {
         let begun = Instant::now();
-        // The first look does not wait: what it waited for may have happened already.
+        // The first call does not wait, because the condition may hold already.
         let mut arguments = json!({"run_id": id});
         loop {
             let mut answer = self.call("check_status", arguments.clone()).await;
@@ -354,7 +378,7 @@ impl Client {
         self.session.cancel().await.expect("closed");
     }
 
-    /// Ends the server the hard way.
+    /// Kills the server.
     pub(crate) async fn kill_server(self) {
         let killed = std::process::Command::new("kill").args(["-KILL", &self.pid.to_string()]).status().expect("kill");
         assert!(killed.success());
@@ -368,7 +392,7 @@ pub(crate) fn is_over(run: &Value) -> bool {
     run["state"].as_str().is_some_and(|state| ends.contains(&state))
 }
 
-/// What a tool's answer must look like, by the list that clients see.
+/// The schema of a tool's answer, from the list that clients get.
 fn output_schema(tool: &str) -> jsonschema::Validator {
     let listed: Value = serde_json::from_str(include_str!("../data/tools.json")).expect("JSON");
     let tools = listed.as_array().expect("list");
@@ -376,7 +400,7 @@ fn output_schema(tool: &str) -> jsonschema::Validator {
     jsonschema::validator_for(schema.expect("listed")).expect("a schema")
 }
 
-/// A refusal's text, taken apart: `code: message.` and, in the next line, the hint.
+/// Parses the text of a refusal: `code: message.`, and the hint in the next line.
 pub(crate) fn refusal(text: &str) -> Value {
     assert!(serde_json::from_str::<Value>(text).is_err(), "a client takes it for structured content: {text}");
     let (sentence, hint) = text.split_once('\n').unwrap_or_else(|| panic!("no hint: {text}"));
@@ -389,7 +413,7 @@ pub(crate) fn fake(script: &str) -> Value {
     json!({"question": format!("#!fake\n{script}"), "config": "@rehearsal"})
 }
 
-/// The same, with agents that have tools by the config, so that they may be sent messages.
+/// The same with agents that call tools, so that messages can reach them.
 pub(crate) fn tooled(script: &str) -> Value {
     json!({"question": format!("#!fake\n{script}"), "config": "@rehearsal/command=true"})
 }
@@ -408,11 +432,17 @@ fn everyone() -> impl Iterator<Item = u32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
+/// Whether a process exists and is not a zombie: the kernel has released the locks of a zombie.
+fn is_alive(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, state)| !state.starts_with(['Z', 'X']))
+}
+
 fn is_warm_process(pid: u32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim_end() == "massgen-warm")
 }
 
-/// `PID command line`, where the process is alive and names the mark.
+/// `PID command line` of a live process that names the mark.
 fn described(pid: u32, mark: &str) -> Option<String> {
     let read = |part: &str| std::fs::read(format!("/proc/{pid}/{part}")).unwrap_or_default();
     let (line, environment) = (read("cmdline"), read("environ"));
@@ -423,7 +453,7 @@ fn described(pid: u32, mark: &str) -> Option<String> {
     (of_ours && !state.starts_with(['Z', 'X'])).then(|| format!("{pid} {line}"))
 }
 
-/// The MassGen that the tests run: the one that is named or found, else the pinned one, set up by the program's own code.
+/// The MassGen that the tests use: the one that is named or found, else the pinned version, installed by this program.
 async fn real_massgen() -> PathBuf {
     let named = std::env::var_os("MASSGEN_MCP_MASSGEN").map(PathBuf::from);
     let state = default_state();
@@ -445,7 +475,7 @@ fn default_state() -> PathBuf {
     home.or_else(xdg).unwrap_or_else(user)
 }
 
-/// A generator of numbers that are the same in every run of a test.
+/// A random number generator with the same numbers in every run of a test.
 pub(crate) struct Dice(u64);
 
 impl Dice {
@@ -460,6 +490,15 @@ impl Dice {
         self.0 ^= self.0 << 17;
         usize::try_from((self.0 >> 11) % sides as u64).expect("small")
     }
+}
+
+/// How many folders a process watches.
+pub(crate) fn watches(pid: u32) -> usize {
+    let infos = std::fs::read_dir(format!("/proc/{pid}/fdinfo")).expect("fdinfo").flatten();
+    infos
+        .filter_map(|info| std::fs::read_to_string(info.path()).ok())
+        .map(|info| info.matches("inotify wd:").count())
+        .sum()
 }
 
 /// Whether a process has this file open.

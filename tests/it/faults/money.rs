@@ -44,7 +44,7 @@ async fn f34_a_cost_that_jumps_past_the_ceiling_ends_the_run_and_says_by_how_muc
 }
 
 #[tokio::test]
-async fn f34_at_four_fifths_the_agents_are_told_to_finish_and_a_waiter_hears_of_it() {
+async fn f34_at_80_percent_of_the_budget_agents_get_a_message_and_waits_return() {
     let lab = Lab::fake_in(module_path!()).await;
     let client = lab.client().await;
     let gate = lab.project().join("gate");
@@ -58,7 +58,7 @@ async fn f34_at_four_fifths_the_agents_are_told_to_finish_and_a_waiter_hears_of_
     let inbox = std::fs::read_dir(lab.run_folder(&id).join("inbox")).expect("inbox").flatten();
     let messages: Vec<_> = inbox.map(|entry| entry.path()).collect();
     assert!(messages.len() == 1 && messages[0].to_string_lossy().ends_with("_budget.json"), "{messages:?}");
-    assert!(run.get("messages_waiting").is_none(), "nobody has steered: {run}");
+    assert!(run.get("messages_waiting").is_none(), "the message about the budget is not counted: {run}");
     let message = std::fs::read_to_string(&messages[0]).expect("message");
     assert!(message.contains("Finish now"), "{message}");
     client.call("kill_run", json!({"run_id": id, "grace_s": 0})).await;
@@ -67,7 +67,7 @@ async fn f34_at_four_fifths_the_agents_are_told_to_finish_and_a_waiter_hears_of_
 }
 
 #[tokio::test]
-async fn f34_what_subagents_of_massgens_own_cost_is_counted() {
+async fn f34_the_cost_of_massgens_own_subagents_is_counted() {
     let lab = Lab::fake_in(module_path!()).await;
     let client = lab.client().await;
     let subagent = costs("0.75", 7).replacen("status", "subagent", 1);
@@ -86,7 +86,7 @@ async fn f34_what_subagents_of_massgens_own_cost_is_counted() {
 }
 
 #[tokio::test]
-async fn f35_an_unknown_cost_is_shown_and_what_was_spent_does_not_come_back() {
+async fn f35_an_unknown_cost_is_shown_as_unknown_and_spending_never_decreases() {
     let lab = Lab::fake_in(module_path!()).await;
     lab.put("team.yaml", "agents:\n  - id: agent_a\n    backend: {type: openai, model: odd-model}\n");
     let client = lab.client().await;
@@ -150,7 +150,7 @@ async fn f36_of_ten_starts_at_once_against_a_budget_for_three_exactly_three_are_
     let refused: Vec<_> = answers.iter().filter(|(refused, _)| *refused).map(|(_, told)| &told["code"]).collect();
     assert_eq!(refused, vec![&json!("budget_exhausted"); 7], "{answers:?}");
 
-    // What the killed ones did not spend comes back; without an ask a run gets half of what is left.
+    // The killed runs release what they did not spend. A run without a requested budget gets half of what is left.
     let ids: Vec<_> = answers.iter().filter_map(|(_, told)| told["run_id"].as_str()).collect();
     for id in &ids {
         clients[0].call("kill_run", json!({"run_id": id, "grace_s": 0})).await;
@@ -165,25 +165,40 @@ async fn f36_of_ten_starts_at_once_against_a_budget_for_three_exactly_three_are_
     lab.nobody_is_left().await;
 }
 
+/// What the ledger reserves for runs, in millionths of a dollar.
+fn reserved(lab: &Lab) -> Vec<u64> {
+    let text = std::fs::read_to_string(lab.state().join("ledger.json")).unwrap_or_else(|_| "{}".to_owned());
+    let ledger: Value = serde_json::from_str(&text).expect("JSON");
+    let entries = ledger["entries"].as_array().cloned().unwrap_or_default();
+    entries.iter().filter_map(|entry| entry["budget_microusd"].as_u64()).collect()
+}
+
+/// The budget of a day is enough for one run. A start is interrupted after the ledger has reserved all of it, or just before; the
+/// next start gets it, without any look in between.
 #[tokio::test]
-async fn f37_a_crash_between_reserving_and_starting_keeps_no_money() {
-    for point in ["folder-named", "supervisor-started", "start-recorded"] {
+async fn f37_a_crash_between_reserving_and_starting_releases_the_budget() {
+    for (point, is_reserved) in [("folder-named", false), ("supervisor-started", true), ("start-recorded", true)] {
         let lab = Lab::fake_in(module_path!()).await;
-        let with_budget = |point: Option<&str>| {
+        let with_budget = || {
             let mut command = lab.command();
             command.env("MASSGEN_MCP_DAY_BUDGET_USD", "1");
-            point.map(|point| command.env("MASSGEN_MCP_CRASH_AT", point));
             command
         };
         let asked = |question: &str| json!({"question": question, "config": "@rehearsal", "budget_usd": 1});
-        let dying = lab.client_of(with_budget(Some(point))).await;
+        let mut command = with_budget();
+        lab.crash_at(&mut command, point);
+        let dying = lab.client_of(command).await;
         dying.broken_off("run_massgen", asked("#!fake\nannounce\nforever")).await;
-        let client = lab.client_of(with_budget(None)).await;
-        for run in client.call("check_status", json!({})).await["runs"].as_array().expect("runs") {
-            let id = run["run_id"].as_str().expect("run_id");
-            client.call("kill_run", json!({"run_id": id, "grace_s": 0})).await;
+        lab.crashed(point, 1).await;
+        assert_eq!(reserved(&lab), vec![1_000_000; usize::from(is_reserved)], "{point}");
+        let client = lab.client_of(with_budget()).await;
+        if point == "supervisor-started" {
+            // The supervisor lives, and so does its run, which holds the money.
+            assert_eq!(client.refused("run_massgen", asked("again")).await, "budget_exhausted");
+            let runs = client.call("check_status", json!({})).await;
+            client.call("kill_run", json!({"run_id": runs["runs"][0]["run_id"], "grace_s": 0})).await;
+            lab.only_servers_are_left().await;
         }
-        lab.only_servers_are_left().await;
         let run = client.call("run_massgen", with(asked("again"), &json!({"wait_s": 50}))).await;
         assert_eq!(run["state"], "succeeded", "{point}: {run}");
         client.close().await;
@@ -191,7 +206,7 @@ async fn f37_a_crash_between_reserving_and_starting_keeps_no_money() {
     }
 }
 
-/// What a nested call of the fake was answered.
+/// The answers that the stand-in got to its nested calls.
 async fn nested(lab: &Lab, file: &str, lines: usize) -> Vec<Value> {
     let path = lab.project().join(file);
     let read = || std::fs::read_to_string(&path).unwrap_or_default();
@@ -228,6 +243,7 @@ async fn f38_a_nested_run_draws_on_what_its_parent_has_left() {
     std::fs::write(&gate, "").expect("written");
     let answers = nested(&lab, "answers", 2).await;
     assert_eq!(answers[0]["code"], "budget_exhausted", "{answers:?}");
+    assert!(answers[0]["message"].as_str().is_some_and(|message| message.contains("$0.80 left")), "{answers:?}");
     assert_eq!(answers[1]["state"], "succeeded", "{answers:?}");
     let child = answers[1]["run_id"].as_str().expect("run_id").to_owned();
     client.end(&id).await;
@@ -240,7 +256,7 @@ async fn f38_a_nested_run_draws_on_what_its_parent_has_left() {
 }
 
 #[tokio::test]
-async fn f38_what_runs_below_spend_ends_the_one_above() {
+async fn f38_the_spending_of_child_runs_ends_their_parent() {
     let lab = Lab::fake_in(module_path!()).await;
     let client = lab.client().await;
     let spends = format!("#!fake\nannounce\n{}\nforever", costs("0.5", 5));
@@ -259,7 +275,7 @@ async fn f38_what_runs_below_spend_ends_the_one_above() {
 }
 
 #[tokio::test]
-async fn f38_what_goes_on_below_a_run_that_was_stopped_alone_is_spent_above_it() {
+async fn f38_a_child_of_a_run_that_was_stopped_alone_spends_the_budget_above_it() {
     let lab = Lab::fake_in(module_path!()).await;
     let client = lab.client().await;
     let gate = lab.project().join("gate");
@@ -270,7 +286,7 @@ async fn f38_what_goes_on_below_a_run_that_was_stopped_alone_is_spent_above_it()
     let counted = lab.project().join("counted");
     let middle = nest(&lab, "middle", &middle);
     let script = format!("announce\n{}\nuntil {}\n{middle}\nforever", costs("0.75", 5), counted.display());
-    // 0.75 of its own and 0.25 of others are all that it has.
+    // It has spent 0.75 of 1.05 itself, so 0.30 are left for its children.
     let id = client.start(with(fake(&script), &json!({"budget_usd": 1.05}))).await;
     client.until(&id, |run| run["cost_usd"] == 0.75).await;
     std::fs::write(&counted, "").expect("written");
@@ -305,13 +321,15 @@ async fn f39_depth_breadth_and_circles_are_refused_for_good() {
     let wide = |n: u32| json!({"question": format!("#!fake\nannounce\nforever\n{n}"), "config": "@rehearsal"});
     let calls = [deep, wide(1), wide(2), wide(3)].map(|call| nest(&lab, "wide", &call)).join("\n");
     let circle = lab.project().join("circle");
-    // A script in a file can ask for the very question that started it.
+    // A script in a file can start a run with the question that started it.
     let question = format!("#!fake\ndo {}", circle.display());
     let again = nest(&lab, "wide", &json!({"question": question, "config": "@rehearsal"}));
     std::fs::write(&circle, format!("announce\n{calls}\n{again}\nfinal agent_a done")).expect("written");
     let id = client.start(json!({"question": question, "config": "@rehearsal"})).await;
     let told = nested(&lab, "wide", 5).await;
-    assert_eq!(nested(&lab, "deep", 1).await[0]["code"], "too_deep");
+    let deeper = nested(&lab, "deep", 1).await;
+    assert_eq!(deeper[0]["code"], "too_deep");
+    assert!(deeper[0]["hint"].as_str().is_some_and(|hint| hint.starts_with("this is final")), "{deeper:?}");
     assert_eq!(told[0]["state"], "succeeded", "{told:?}");
     assert_eq!((told[1].get("code"), told[2].get("code")), (None, None), "{told:?}");
     assert_eq!((&told[3]["code"], &told[4]["code"]), (&json!("tree_full"), &json!("same_as_ancestor")), "{told:?}");
@@ -321,8 +339,15 @@ async fn f39_depth_breadth_and_circles_are_refused_for_good() {
     lab.nobody_is_left().await;
 }
 
+/// Every run on disk, also those that no list of the latest shows.
+fn all_runs(lab: &Lab) -> Vec<String> {
+    let entries = std::fs::read_dir(lab.state().join("runs")).expect("runs").flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.filter(|name| !name.starts_with('.')).collect()
+}
+
 #[tokio::test]
-async fn f40_a_kill_of_a_tree_that_is_still_spawning_leaves_nobody() {
+async fn f40_a_kill_of_a_tree_that_is_still_spawning_ends_all_of_it() {
     let lab = Lab::fake_in(module_path!()).await;
     let mut command = lab.command();
     command.env("MASSGEN_MCP_MAX_TREE_RUNS", "1000");
@@ -338,9 +363,13 @@ async fn f40_a_kill_of_a_tree_that_is_still_spawning_leaves_nobody() {
         "{killed}"
     );
     lab.only_servers_are_left().await;
-    let runs = client.call("check_status", json!({})).await;
-    let live: Vec<_> = runs["runs"].as_array().expect("runs").iter().filter(|run| !is_over(run)).collect();
-    assert!(live.is_empty(), "{live:?}");
+    let runs = all_runs(&lab);
+    assert!(runs.len() > 4, "{runs:?}");
+    for run in &runs {
+        let seen = client.call("check_status", json!({"run_id": run})).await;
+        assert!(is_over(&seen["runs"][0]), "{seen}");
+    }
     client.close().await;
     lab.nobody_is_left().await;
+    assert_eq!(all_runs(&lab).len(), runs.len(), "nothing starts after the kill");
 }

@@ -1,5 +1,7 @@
 //! Process life: F1 to F13. After a kill that says killed no process of the run exists, and exit 0 is no success.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -9,8 +11,8 @@ use serde_json::{Value, json};
 
 use crate::lab::{Client, Lab, PROGRAM, fake, wait_until};
 
-/// A run that has announced itself, and a lock that all of its processes hold: that it is free is the kernel's word that none
-/// of them lives, even of those that no look at /proc would catch.
+/// A running run, and a lock that all of its processes hold. If the lock is free, none of them lives, not even one that a scan of
+/// /proc misses.
 struct Bench {
     lab: Lab,
     client: Client,
@@ -18,7 +20,7 @@ struct Bench {
 }
 
 impl Bench {
-    /// The run of a script; `@` in it stands for the project folder.
+    /// Starts a script and waits until it runs. `@` in it stands for the project folder.
     async fn running(script: &str) -> Bench {
         let lab = Lab::fake_in(module_path!()).await;
         let client = lab.client().await;
@@ -35,7 +37,7 @@ impl Bench {
         self.lab.put(name, "");
     }
 
-    /// Its receipt, once the stop is over; nobody is left then.
+    /// Kills the run, asserts that no process of it is left, and gives the receipt.
     async fn kill(&self, grace_s: f64) -> Value {
         let receipt = killed(&self.client, &self.id, grace_s).await;
         self.nobody_lives();
@@ -43,11 +45,11 @@ impl Bench {
         receipt
     }
 
-    /// At this very moment, and not only soon.
+    /// Asserts that no process of the run exists now; it does not wait.
     fn nobody_lives(&self) {
         let left = of_run(&self.lab);
         assert!(left.is_empty(), "{left:?}");
-        assert!(is_free(&self.file("lock")), "a process that nobody sees holds the lock");
+        assert!(is_free(&self.file("lock")), "a process that no scan finds holds the lock");
     }
 
     fn leader(&self) -> Pid {
@@ -58,16 +60,27 @@ impl Bench {
         self.find(" supervise ")
     }
 
-    /// The process with these words in its command line.
+    /// The process whose command line has these words.
     fn find(&self, words: &str) -> Pid {
         let line = self.lab.processes().into_iter().find(|line| line.contains(words)).expect("there");
         pid(line.split(' ').next().and_then(|pid| pid.parse().ok()).expect("pid"))
     }
 
-    /// Waits until so many sleepers live, which the script has started.
+    /// Waits until the script has started this number of sleeping processes.
     async fn sleepers(&self, count: usize) {
         let asleep = || of_run(&self.lab).iter().filter(|line| line.contains("sleep 300")).count();
-        wait_until("the sleepers are there", || asleep() == count).await;
+        wait_until("the sleepers have started", || asleep() == count).await;
+    }
+
+    /// Waits until the processes that fork without pause have been ten different ones.
+    async fn storm_forks(&self) {
+        let seen = RefCell::new(BTreeSet::new());
+        wait_until("the storm forks", || {
+            let now = of_run(&self.lab).into_iter().filter(|line| line.contains("--storm"));
+            seen.borrow_mut().extend(now);
+            seen.borrow().len() >= 10
+        })
+        .await;
     }
 
     async fn close(self) {
@@ -108,7 +121,7 @@ fn signal(pid: Pid, signal: Signal) {
     kill_process(pid, signal).expect("sent");
 }
 
-/// The kernel's letter for what a process is at; none where there is no such process.
+/// The state letter of a process in /proc; `None` if there is no such process.
 fn state(pid: Pid) -> Option<char> {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
     stat.rsplit_once(") ")?.1.chars().next()
@@ -118,7 +131,7 @@ fn facts(run: &Value) -> [&str; 3] {
     [&run["state"], &run["problem"]["code"], &run["exit"]].map(|fact| fact.as_str().unwrap_or("-"))
 }
 
-/// Runs each script and compares how it comes out: state, problem, exit.
+/// Runs each script to its end and compares state, problem code and exit.
 async fn come_out(table: &[(&str, [&str; 3])]) {
     let lab = Lab::fake_in(module_path!()).await;
     let client = lab.client().await;
@@ -132,7 +145,7 @@ async fn come_out(table: &[(&str, [&str; 3])]) {
 }
 
 #[tokio::test]
-async fn f01_every_exit_code_is_told_and_none_decides_alone() {
+async fn f01_every_exit_code_is_reported_and_none_decides_alone() {
     come_out(&[
         ("exit 0", ["failed", "agents_failed", "0"]),
         ("exit 1", ["failed", "crashed", "1"]),
@@ -150,7 +163,7 @@ async fn f01_every_exit_code_is_told_and_none_decides_alone() {
 }
 
 #[tokio::test]
-async fn f01_every_signal_is_told_and_a_core_dump_is_a_crash() {
+async fn f01_every_signal_is_reported_and_a_core_dump_is_a_crash() {
     come_out(&[
         ("die HUP", ["killed", "killed_from_outside", "SIGHUP"]),
         ("die INT", ["killed", "killed_from_outside", "SIGINT"]),
@@ -196,7 +209,7 @@ async fn f02_a_question_of_200_kb_arrives_whole() {
     let lab = Lab::fake_in(module_path!()).await;
     let client = lab.client().await;
     let script = "#!fake\nannounce\nfinal agent_a ";
-    // Longer than any argument may be, and as long as a question may be.
+    // Longer than an argument of a program may be, and as long as a question may be.
     for bytes in [200 << 10, 1 << 20] {
         let answer = "x".repeat(bytes - script.len());
         let asked = json!({"question": format!("{script}{answer}"), "config": "@rehearsal"});
@@ -208,27 +221,27 @@ async fn f02_a_question_of_200_kb_arrives_whole() {
 }
 
 #[tokio::test]
-async fn f02_a_question_gets_into_a_config_whatever_ends_it() {
+async fn f02_a_question_is_added_to_a_config_that_has_an_end_mark() {
     let lab = Lab::fake_in(module_path!()).await;
     lab.put("ended.yaml", "agents: []\n...\n");
     let client = lab.client().await;
     let asked = json!({"question": "q", "config": "ended.yaml", "wait_s": 50});
     let run = client.call("run_massgen", asked).await;
-    // MassGen without a question would never end.
+    // Without a question MassGen would wait for one and never end.
     assert_eq!(facts(&run)[..2], ["succeeded", "-"], "{run}");
     client.close().await;
     lab.nobody_is_left().await;
 }
 
 #[tokio::test]
-async fn f03_the_last_words_of_a_start_that_dies_at_once_are_in_the_answer() {
+async fn f03_the_last_lines_of_a_start_that_dies_at_once_are_in_the_answer() {
     let lab = Lab::fake_in(module_path!()).await;
     let client = lab.client().await;
     let table = [
         ("one is wrong\ntwo is wrong\nthree is wrong", "crashed"),
         ("❌ Configuration error: one is wrong\n  - two is wrong\n  - three is wrong", "config_invalid"),
     ];
-    // More than once: what it said must not lose a race against its end.
+    // Several times, because its output races with its end.
     for (said, code) in table.iter().cycle().take(8) {
         let script: String = said.lines().map(|line| format!("complain {line}\n")).collect();
         let mut asked = fake(&format!("{script}exit 1"));
@@ -244,7 +257,7 @@ async fn f03_the_last_words_of_a_start_that_dies_at_once_are_in_the_answer() {
 }
 
 #[tokio::test]
-async fn f04_a_leader_that_ignores_sigint_is_told_with_sigterm() {
+async fn f04_a_leader_that_ignores_sigint_is_ended_with_sigterm() {
     let bench = Bench::running("count @/asked\nchild\nannounce\nforever").await;
     let receipt = bench.kill(0.2).await;
     assert_eq!((&receipt["state"], &receipt["force"]), (&json!("killed"), &json!("SIGTERM")), "{receipt}");
@@ -273,7 +286,7 @@ async fn f06_a_grandchild_that_double_forks_and_leaves_the_session_is_ended() {
 }
 
 #[tokio::test]
-async fn f06_a_grandchild_that_hears_no_polite_word_is_killed() {
+async fn f06_a_grandchild_that_ignores_signals_is_killed() {
     let bench = Bench::running("deaf\nstray\nannounce\nforever").await;
     bench.sleepers(2).await;
     let receipt = bench.kill(60.0).await;
@@ -282,7 +295,7 @@ async fn f06_a_grandchild_that_hears_no_polite_word_is_killed() {
 }
 
 #[tokio::test]
-async fn f07_a_grandchild_that_holds_stdout_open_holds_nobody_up() {
+async fn f07_a_grandchild_that_holds_stdout_open_does_not_delay_the_end() {
     for (last, expected) in
         [("exit 3", ["failed", "crashed", "3"]), ("final agent_a done\nexit 0", ["succeeded", "-", "0"])]
     {
@@ -297,21 +310,23 @@ async fn f07_a_grandchild_that_holds_stdout_open_holds_nobody_up() {
 }
 
 #[tokio::test]
-async fn f08_what_forks_without_pause_is_ended_to_the_last() {
+async fn f08_processes_that_fork_without_pause_are_all_ended() {
     let bench = Bench::running("storm\nstorm\nannounce\nforever").await;
+    bench.storm_forks().await;
     let receipt = bench.kill(1.0).await;
     assert_eq!((&receipt["state"], &receipt["survivors"]), (&json!("killed"), &json!([])), "{receipt}");
+    assert!(receipt["processes"].as_u64() >= Some(2), "{receipt}");
     bench.close().await;
 }
 
-/// The leader has ended while its supervisor could not look: a zombie, with a child in its group.
+/// Stops the supervisor and lets the leader end: the leader is a zombie with a child in its group.
 async fn with_a_zombie_leader(bench: &Bench) {
     let (leader, supervisor) = (bench.leader(), bench.supervisor());
     bench.sleepers(1).await;
     signal(supervisor, Signal::STOP);
-    wait_until("the supervisor stands still", || state(supervisor) == Some('T')).await;
+    wait_until("the supervisor is stopped", || state(supervisor) == Some('T')).await;
     bench.make("go");
-    // After a warm start its keeper has reaped it by then, and has told so where the supervisor does not hear it.
+    // After a warm start the keeper may have reaped it already; the stopped supervisor does not know that yet.
     wait_until("the leader is dead", || matches!(state(leader), Some('Z') | None)).await;
 }
 
@@ -328,7 +343,7 @@ async fn f09_the_group_of_a_zombie_leader_is_ended() {
 }
 
 #[tokio::test]
-async fn f09_a_process_whose_first_thread_has_ended_is_no_dead_one() {
+async fn f09_a_process_whose_first_thread_has_ended_counts_as_alive() {
     let bench = Bench::running("headless-child @/headless\nuntil @/headless\nannounce\nforever").await;
     let receipt = bench.kill(60.0).await;
     assert_eq!((&receipt["state"], &receipt["force"]), (&json!("killed"), &json!("SIGTERM")), "{receipt}");
@@ -345,14 +360,14 @@ async fn f09_a_process_whose_first_thread_has_ended_is_no_dead_one() {
 }
 
 #[tokio::test]
-async fn f10_a_stopped_leader_is_killed_and_one_that_is_woken_goes_on() {
+async fn f10_a_stopped_leader_is_killed_and_one_that_is_continued_goes_on() {
     for woken in [false, true] {
         let bench = Bench::running("announce\nuntil @/go\nstop\nfinal agent_a done\nexit 0").await;
         let leader = bench.leader();
         bench.make("go");
-        wait_until("the leader stands still", || state(leader) == Some('T')).await;
+        wait_until("the leader is stopped", || state(leader) == Some('T')).await;
         let run = bench.client.call("check_status", json!({"run_id": bench.id})).await["runs"][0].take();
-        assert_eq!(run["state"], "running", "a stop is no end: {run}");
+        assert_eq!(run["state"], "running", "a stopped leader has not ended: {run}");
         if woken {
             signal(leader, Signal::CONT);
             assert_eq!(facts(&bench.client.end(&bench.id).await), ["succeeded", "-", "0"]);
@@ -371,14 +386,14 @@ async fn f10_stopped_children_are_killed() {
     bench.sleepers(1).await;
     let stray = bench.find("sleep 300");
     signal(stray, Signal::STOP);
-    wait_until("the child stands still", || state(stray) == Some('T')).await;
+    wait_until("the child is stopped", || state(stray) == Some('T')).await;
     let receipt = bench.kill(60.0).await;
     assert_eq!((&receipt["state"], &receipt["force"]), (&json!("killed"), &json!("SIGKILL")), "{receipt}");
     bench.close().await;
 }
 
-/// The race, forced open: the stop is asked for after the leader's end and before its supervisor can know of it. Which
-/// of all that it hears of first is chance; hence some rounds.
+/// The stop is requested after the leader's end and before the supervisor can know of the end. Which event the supervisor sees first
+/// is chance, so the test repeats it.
 #[tokio::test]
 async fn f11_a_leader_that_ended_before_the_signal_was_not_killed() {
     for _ in 0..6 {
@@ -386,7 +401,7 @@ async fn f11_a_leader_that_ended_before_the_signal_was_not_killed() {
         with_a_zombie_leader(&bench).await;
         let asked = bench.lab.run_folder(&bench.id).join("stop.json");
         let wake = async {
-            wait_until("the stop is asked for", || asked.exists()).await;
+            wait_until("the stop is requested", || asked.exists()).await;
             signal(bench.supervisor(), Signal::TERM);
             signal(bench.supervisor(), Signal::CONT);
         };
@@ -398,7 +413,7 @@ async fn f11_a_leader_that_ended_before_the_signal_was_not_killed() {
 }
 
 #[tokio::test]
-async fn f11_a_kill_at_the_moment_of_the_end_comes_out_as_one_of_both() {
+async fn f11_a_kill_at_the_moment_of_the_end_reports_the_kill_or_the_end() {
     for _ in 0..6 {
         let bench = Bench::running("announce\nuntil @/go\nfinal agent_a done\nexit 0").await;
         bench.make("go");
@@ -413,14 +428,14 @@ async fn f11_a_kill_at_the_moment_of_the_end_comes_out_as_one_of_both() {
     }
 }
 
-/// A second SIGINT would make MassGen leave without saving. That the last request was heard is seen from its SIGTERM, long
-/// before the minute that the others gave is over.
+/// A second SIGINT would make MassGen exit without saving. The last request has no grace period: its SIGTERM comes long before the
+/// minute that the other requests allow.
 #[tokio::test]
-async fn f12_a_polite_stop_arrives_once_however_many_ask() {
+async fn f12_many_stop_requests_send_one_sigint() {
     let bench = Bench::running("count @/asked\nannounce\nforever").await;
     let other = bench.lab.client().await;
     let last = async {
-        wait_until("the first was heard", || bench.file("asked").exists()).await;
+        wait_until("the first request has arrived", || bench.file("asked").exists()).await;
         signal(bench.supervisor(), Signal::INT);
         signal(bench.supervisor(), Signal::TERM);
         bench.kill(0.0).await
@@ -428,7 +443,7 @@ async fn f12_a_polite_stop_arrives_once_however_many_ask() {
     let (one, two, three) = tokio::join!(bench.kill(60.0), killed(&other, &bench.id, 60.0), last);
     for receipt in [one, two, three] {
         assert_eq!((&receipt["state"], &receipt["force"]), (&json!("killed"), &json!("SIGTERM")), "{receipt}");
-        assert!(receipt["took_s"].as_f64() < Some(60.0), "the last one hastens it: {receipt}");
+        assert!(receipt["took_s"].as_f64() < Some(60.0), "the last request shortens the stop: {receipt}");
     }
     assert_eq!(std::fs::read_to_string(bench.file("asked")).expect("asked"), "SIGINT\n");
     other.close().await;

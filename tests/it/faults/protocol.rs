@@ -1,11 +1,11 @@
-//! Protocol: F41 to F47, and F15 and F16 as far as they are of it. F47, a panic inside a tool, has its test in `src/server.rs`:
-//! nothing that a client can send makes a tool panic.
+//! Protocol: F41 to F46, and F15 and F16 over raw pipes. The test of F47, a panic inside a tool, is in `src/server.rs`, because no
+//! request makes a tool panic.
 
 use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::lab::{Lab, fake, is_over, wait_until};
+use crate::lab::{Lab, fake, is_over, wait_until, watches};
 use crate::raw::{Raw, ended, modern, request};
 
 /// A run that does nothing until it is stopped.
@@ -15,7 +15,7 @@ fn quick() -> Value {
     json!({"question": "q", "config": "@rehearsal", "wait_s": 50})
 }
 
-/// What the answer is, in a word: its id, and the error's code or `done`.
+/// The id of an answer with the error's code or `done`.
 fn word(answer: &Value) -> String {
     let id = answer.get("id").map_or("none".to_owned(), Value::to_string);
     let what = answer.get("error").map_or("done".to_owned(), |error| error["code"].to_string());
@@ -31,15 +31,6 @@ async fn words(raw: &mut Raw, count: usize) -> Vec<String> {
     words
 }
 
-/// How many folders a process watches.
-fn watches(pid: u32) -> usize {
-    let infos = std::fs::read_dir(format!("/proc/{pid}/fdinfo")).expect("fdinfo").flatten();
-    infos
-        .filter_map(|info| std::fs::read_to_string(info.path()).ok())
-        .map(|info| info.matches("inotify wd:").count())
-        .sum()
-}
-
 fn entries(pid: u32, part: &str) -> usize {
     std::fs::read_dir(format!("/proc/{pid}/{part}")).expect("of a live process").count()
 }
@@ -49,7 +40,7 @@ fn pid(raw: &Raw) -> u32 {
 }
 
 #[tokio::test]
-async fn f41_every_version_of_the_first_era_is_answered_as_it_was_asked() {
+async fn f41_every_version_with_initialize_is_answered_in_that_version() {
     let lab = Lab::fake();
     for version in ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"] {
         let mut raw = Raw::start(lab.command());
@@ -64,7 +55,7 @@ async fn f41_every_version_of_the_first_era_is_answered_as_it_was_asked() {
         let text = run["content"][0]["text"].as_str().unwrap_or_else(|| panic!("{run}"));
         let answer: Value = serde_json::from_str(text).expect("JSON");
         assert_eq!(answer["state"], "succeeded", "{run}");
-        // Versions before it do not know structured content.
+        // Earlier versions have no structured content.
         assert_eq!(run.get("structuredContent"), (version >= "2025-06-18").then_some(&answer), "{run}");
         raw.end().await;
     }
@@ -72,7 +63,7 @@ async fn f41_every_version_of_the_first_era_is_answered_as_it_was_asked() {
 }
 
 #[tokio::test]
-async fn f41_a_version_that_cannot_be_is_answered_with_the_newest_that_says_hello() {
+async fn f41_an_unknown_version_is_answered_with_the_newest_that_has_initialize() {
     let lab = Lab::fake();
     for version in ["2024-10-07", "2026-07-28", "2099-01-01", "", "draft"] {
         let mut raw = Raw::start(lab.command());
@@ -86,7 +77,7 @@ async fn f41_a_version_that_cannot_be_is_answered_with_the_newest_that_says_hell
 }
 
 #[tokio::test]
-async fn f41_the_second_era_is_discovered_and_served() {
+async fn f41_the_version_of_2026_07_28_is_discovered_and_served() {
     let lab = Lab::fake();
     let mut raw = Raw::start(lab.command());
     let of_today = |params| modern("2026-07-28", json!({}), params);
@@ -117,7 +108,7 @@ async fn f41_the_second_era_is_discovered_and_served() {
 }
 
 #[tokio::test]
-async fn f41_who_has_only_looked_may_still_say_hello_in_the_old_way() {
+async fn f41_a_client_may_initialize_after_server_discover() {
     let lab = Lab::fake();
     let mut raw = Raw::start(lab.command());
     raw.say(&request(1, "server/discover", modern("2026-07-28", json!({}), json!({})))).await;
@@ -134,7 +125,7 @@ async fn f41_who_has_only_looked_may_still_say_hello_in_the_old_way() {
 }
 
 #[tokio::test]
-async fn f42_a_session_may_begin_with_noise() {
+async fn f42_lines_before_initialize_are_answered() {
     let lab = Lab::fake();
     let mut raw = Raw::start(lab.command());
     raw.send("\nnoise\n").await;
@@ -200,11 +191,11 @@ async fn f42_every_line_that_may_be_a_request_gets_one_answer() {
         raw.send("\n").await;
         assert_eq!(word(&raw.hear().await), *expected, "{}", String::from_utf8_lossy(line));
     }
-    // None of these is a request.
+    // These are no requests.
     for silent in ["", " ", "\r", r#"{"method":"$/x","params":1e400}"#, r#"{"jsonrpc":"2.0","id":1,"result":{}}"#] {
         raw.send(format!("{silent}\n")).await;
     }
-    // What is given back to us is not answered again.
+    // An error that a client returns is not answered.
     raw.say(&json!({"jsonrpc": "2.0", "error": {"code": -32700, "message": "not JSON"}})).await;
     raw.lives().await;
     raw.end().await;
@@ -212,7 +203,7 @@ async fn f42_every_line_that_may_be_a_request_gets_one_answer() {
 }
 
 #[tokio::test]
-async fn f42_what_is_refused_is_told_in_words() {
+async fn f42_the_message_of_an_error_names_what_is_wrong() {
     let lab = Lab::fake();
     let mut raw = Raw::session(&lab).await;
     let told = async |raw: &mut Raw, line: &str| {
@@ -278,7 +269,7 @@ async fn f42_long_lines_are_answered() {
     assert!(text.contains("question_too_long") && text.len() < 1_000, "{text:.300}");
     raw.send("x".repeat(10 << 20) + "\n").await;
     assert_eq!(word(&raw.hear().await), "none -32700");
-    // One that is longer than is read at all is refused under its id, wherever that stands, and what follows it is read again.
+    // A line beyond the limit is refused with its id, wherever the id is in the line, and the next line is read.
     let params =
         json!({"name": "run_massgen", "arguments": {"question": "q".repeat(17 << 20), "config": "@rehearsal"}});
     for line in [
@@ -328,7 +319,7 @@ async fn f42_no_answer_has_a_line_end_in_it_for_any_reader() {
 }
 
 #[tokio::test]
-async fn f45_asking_for_what_was_not_offered_is_no_warning() {
+async fn f45_a_request_for_a_method_that_is_not_offered_logs_no_warning() {
     let lab = Lab::fake();
     let mut command = lab.command();
     command.stderr(std::process::Stdio::piped());
@@ -353,7 +344,7 @@ async fn f45_asking_for_what_was_not_offered_is_no_warning() {
 }
 
 #[tokio::test]
-async fn f42_parameters_of_another_form_are_invalid_and_no_unknown_method() {
+async fn f42_parameters_of_another_form_are_invalid_parameters() {
     let lab = Lab::fake();
     let mut raw = Raw::start(lab.command());
     raw.initialize("2025-11-25").await;
@@ -408,7 +399,7 @@ async fn f42_a_cancelled_wait_ends_at_once_and_its_id_is_free() {
     wait_until("it waits", || watches(server) > 0).await;
     let cancel = json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 5}});
     raw.say(&cancel).await;
-    // The run is idle: nothing else ends the wait before its time, which `lives` would have to wait for.
+    // The run is idle, so only the cancellation ends the wait early.
     wait_until("it waits no more", || watches(server) == 0).await;
     raw.lives().await;
     raw.say(&cancel).await;
@@ -432,7 +423,7 @@ async fn f42_line_ends_of_any_kind_and_none_at_the_end() {
 }
 
 #[tokio::test]
-async fn f43_no_task_is_made_for_whoever_asks_or_does_not() {
+async fn f43_only_a_request_that_declares_tasks_gets_a_task() {
     let lab = Lab::fake();
     let tasks = json!({"io.modelcontextprotocol/tasks": {}});
     let plain = |answer: Value| {
@@ -454,7 +445,7 @@ async fn f43_no_task_is_made_for_whoever_asks_or_does_not() {
     let mut raw = Raw::start(lab.command());
     raw.say(&request(1, "tools/call", modern("2026-07-28", json!({}), call.clone()))).await;
     plain(raw.hear().await);
-    // One request says that it takes a task; the next, of the same session, does not.
+    // One request declares tasks; the next request of the same session does not.
     raw.say(&request(2, "tools/call", modern("2026-07-28", tasks, call.clone()))).await;
     assert_eq!(raw.hear().await["result"]["resultType"], "task");
     raw.say(&request(3, "tools/call", modern("2026-07-28", json!({}), call))).await;
@@ -463,11 +454,10 @@ async fn f43_no_task_is_made_for_whoever_asks_or_does_not() {
     lab.nobody_is_left().await;
 }
 
-/// Two runs that do nothing but change, as fast as they can, on a disk with many others: waits of a second, one after the
-/// other, are over before a long one that began before them. A wait that any change makes longer, or that has to be woken, would
-/// not be; how fast the machine is does not matter.
+/// Two runs change as fast as they can, beside many others on disk. Three waits of a second each end before a long wait that began
+/// earlier. The test compares the order of the answers, not times.
 #[tokio::test]
-async fn f44_short_waits_are_over_before_a_long_one_whatever_happens() {
+async fn f44_short_waits_end_before_a_long_one_while_runs_change() {
     let restless = r#"
         folder="$MASSGEN_LOG_BASE_DIR/log_1/turn_1/attempt_1"; mkdir -p "$folder"; n=0
         while :; do
@@ -499,7 +489,7 @@ async fn f44_short_waits_are_over_before_a_long_one_whatever_happens() {
     lab.nobody_is_left().await;
 }
 
-/// Puts copies of an ended run on the disk, under other names.
+/// Copies an ended run under other names.
 fn many_of(lab: &Lab, id: &str, count: u32) {
     for number in 0..count {
         let name = format!("mg-{number:08}");
@@ -527,7 +517,7 @@ async fn f45_nothing_but_protocol_is_on_standard_output() {
     let run = raw.hear().await;
     assert_eq!(word(&run), "1 done");
     let id = &run["result"]["structuredContent"]["run_id"];
-    // The stand-in panics at a command that it does not know.
+    // The stand-in panics at an unknown command.
     let mut broken = fake("announce\npanic");
     broken["wait_s"] = json!(50);
     raw.call(2, "run_massgen", broken).await;
@@ -541,7 +531,7 @@ async fn f45_nothing_but_protocol_is_on_standard_output() {
 }
 
 #[tokio::test]
-async fn f45_a_server_whose_log_nobody_reads_serves_on() {
+async fn f45_a_server_whose_standard_error_is_closed_serves_on() {
     let lab = Lab::fake();
     let mut command = lab.command();
     command.env("RUST_LOG", "trace").stderr(std::process::Stdio::piped());
@@ -555,7 +545,7 @@ async fn f45_a_server_whose_log_nobody_reads_serves_on() {
 }
 
 #[tokio::test]
-async fn f46_a_hundred_waits_on_one_run_end_with_it_and_cost_nothing() {
+async fn f46_a_hundred_waits_on_one_run_end_with_it_and_release_their_resources() {
     let lab = Lab::fake();
     let mut raw = Raw::session(&lab).await;
     let go = lab.project().join("go");
@@ -579,7 +569,7 @@ async fn f46_a_hundred_waits_on_one_run_end_with_it_and_cost_nothing() {
     }
     ids.sort_unstable();
     assert_eq!(ids, (1..=100).collect::<Vec<_>>());
-    // Threads that looked go away after ten seconds without work.
+    // Idle worker threads exit after ten seconds.
     wait_until("all is given back", || {
         watches(server) == 0
             && [entries(server, "fd"), entries(server, "task")].iter().zip(before).all(|(now, then)| *now <= then)
@@ -601,7 +591,7 @@ async fn f15_the_end_of_input_ends_twenty_waits_at_once_and_leaves_the_run() {
     }
     raw.lives().await;
     wait_until("they wait", || watches(server) > 0).await;
-    // Those of rmcp that would go on for five seconds would not be answered at all.
+    // Every wait is answered, although the client has ended its input.
     let answers = raw.rest().await;
     assert_eq!(answers.len(), 20);
     for answer in answers {
@@ -613,13 +603,13 @@ async fn f15_the_end_of_input_ends_twenty_waits_at_once_and_leaves_the_run() {
 }
 
 #[tokio::test]
-async fn f16_an_output_that_nobody_reads_ends_the_server_and_leaves_the_run() {
+async fn f16_a_closed_output_ends_the_server_and_leaves_the_run() {
     let lab = Lab::fake();
     let mut raw = Raw::session(&lab).await;
     let run = raw.start_run(fake(IDLE)).await;
     raw.call(1, "check_status", json!({"run_id": run, "wait_s": 50, "until": "all_done"})).await;
     raw.say(&request(2, "ping", json!({}))).await;
-    // Its input stays open: only what it cannot write tells it.
+    // Its input stays open: only a failed write shows that the client is gone.
     let (mut child, input) = raw.deafen();
     assert!(ended(&mut child).await.success());
     drop(input);
@@ -627,7 +617,7 @@ async fn f16_an_output_that_nobody_reads_ends_the_server_and_leaves_the_run() {
     lab.nobody_is_left().await;
 }
 
-/// The run lives under another server, which ends it.
+/// The run is live for another server, which ends it.
 async fn goes_on(lab: &Lab, run: &str) {
     let client = lab.client().await;
     let listed = client.call("check_status", json!({"run_id": run})).await;

@@ -218,17 +218,25 @@ mod tests {
             ("a: b\n  c\n\n  d\n", "a: \"b c\\nd\"\n"),
             ("a: [1, {b: c}, [], [d, [e]]]\n", "a:\n  - 1\n  - b: c\n  - []\n  -\n    - d\n    -\n      - e\n"),
             ("{\"a\": {\"b\": [], \"c\": {}}}", "\"a\":\n  \"b\": []\n  \"c\": {}\n"),
-            ("- : x", ""),
             ("{a: b:c, d: e#f, g: -h}", "a: b:c\nd: e#f\ng: -h\n"),
             ("a: !!str 12\nb: !!int '3'\nc: !!null\n", "a: !!str 12\nb: !!int \"3\"\nc: !!null\n"),
             ("{}", "{}\n"),
             ("yes: 1\n2025: x\n", "yes: 1\n2025: x\n"),
             ("a: \"\\u2028\\x85\\ufeff\\u0000\"\n", "a: \"\\u2028\\u0085\\ufeff\\u0000\"\n"),
         ] {
-            if !expected.is_empty() {
-                assert_eq!(emitted(text), expected, "{text}");
-            }
+            assert_eq!(emitted(text), expected, "{text}");
+            assert_eq!(emitted(expected), expected, "the written text stays as it is");
         }
+    }
+
+    #[test]
+    fn a_text_that_is_no_mapping_is_refused() {
+        for text in ["[]", "- a: b", "x", "''", "", "~", "# a comment\n", "--- |\n a: b\n"] {
+            let parsed = Tree::parse(text);
+            assert!(matches!(parsed, Err(EditError::NotAMapping)), "{text:?}: {parsed:?}");
+        }
+        let empty_key = Tree::parse("- : x");
+        assert!(matches!(empty_key, Err(EditError::Ambiguous)), "{empty_key:?}");
     }
 
     #[test]
