@@ -1,4 +1,4 @@
-//! The answers of check_status, read_result and steer_run.
+//! The answers of check_status, read_result and steer_run, and how an answer becomes JSON.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,10 +9,16 @@ use serde_json::{Map, Value};
 use super::client::Client;
 use super::hints;
 use crate::fleet::{Cursor, Selection};
+use crate::refusal::Refusal;
 use crate::run::RunRecord;
 use crate::view::RunView;
 use crate::view::group::GroupView;
 use crate::view::list::TodayView;
+
+/// Converts an answer to JSON.
+pub(super) fn to_json(answer: impl Serialize) -> Result<Value, Refusal> {
+    serde_json::to_value(answer).map_err(|_| Refusal::panicked())
+}
 
 /// The answer of check_status.
 #[derive(Debug, Serialize, JsonSchema)]

@@ -10,13 +10,15 @@ use super::client::Client;
 use super::context::ServerContext;
 use super::next_steps::agent_words;
 use super::params::ListConfigs;
+use super::{massgen_program, search_paths, trust};
 use crate::massgen::configs::{
     self, CONDITIONS, ConfigFacts, ConfigOrigin, ConfiguredAgent, ListedConfig, Near, Needs,
 };
-use crate::massgen::{broken_import, program, setup, text};
+use crate::massgen::{program, text};
 use crate::refusal::Refusal;
 use crate::rehearsal::NAME as REHEARSAL;
 use crate::run::{ConfigChoice, Context, Problem};
+use crate::settings::Settings;
 use crate::view::{self, ConfigView, ProblemView};
 
 /// The most configs on a page.
@@ -45,61 +47,63 @@ pub(super) struct ConfigListView {
     configs: Vec<ConfigView>,
 }
 
-impl ServerContext {
-    pub(super) async fn list_configs(&self, request: ListConfigs, client: Client) -> Result<ConfigListView, Refusal> {
-        if !(1..=MAX_CONFIGS).contains(&request.limit) {
-            return Err(Refusal::out_of_range("limit", request.limit as f64, 1.0, MAX_CONFIGS as f64));
-        }
-        let (context, offset) = (self.clone(), request.offset);
-        let listed = tokio::task::spawn_blocking(move || context.config_list(&request)).await;
-        let mut listed = listed.map_err(|_| Refusal::panicked())?;
-        client.fit(&mut listed, |listed| {
-            let remaining = listed.configs.len().saturating_sub(1);
-            listed.configs.truncate(remaining.max(1));
-            listed.next_offset = Some(offset + listed.configs.len()).filter(|_| remaining > 0).or(listed.next_offset);
-            remaining > 0
-        });
-        Ok(listed)
+pub(super) async fn list(
+    context: &ServerContext,
+    request: ListConfigs,
+    client: Client,
+) -> Result<ConfigListView, Refusal> {
+    if !(1..=MAX_CONFIGS).contains(&request.limit) {
+        return Err(Refusal::out_of_range("limit", request.limit as f64, 1.0, MAX_CONFIGS as f64));
     }
+    let (context, offset) = (context.clone(), request.offset);
+    let listed = tokio::task::spawn_blocking(move || build_list(&context, &request)).await;
+    let mut listed = listed.map_err(|_| Refusal::panicked())?;
+    client.fit(&mut listed, |listed| {
+        let remaining = listed.configs.len().saturating_sub(1);
+        listed.configs.truncate(remaining.max(1));
+        listed.next_offset = Some(offset + listed.configs.len()).filter(|_| remaining > 0).or(listed.next_offset);
+        remaining > 0
+    });
+    Ok(listed)
+}
 
-    fn config_list(&self, request: &ListConfigs) -> ConfigListView {
-        let own_venv = setup::venv_folder(&self.settings.state_folder);
-        let failed_imports = self.failed_imports_folder();
-        let program = program::find(self.program_places(&own_venv, &failed_imports)).ok();
-        let problem = program.as_deref().and_then(|program| broken_import::known_problem(program, &failed_imports));
-        let package = program.as_deref().and_then(program::package);
-        let variables = self.variable_sources(Context::None, package.as_deref()).names();
-        let facts = ConfigFacts {
-            has_variable: &|name| variables.contains(name),
-            refusal_reason: &|path| self.policy_violation(path, package.as_deref()),
-            extra_configs: vec![rehearsal_entry()],
-        };
-        let page = (request.offset, request.limit);
-        let listed = configs::list_configs(self.config_places(package.as_deref()), &request.query, page, facts);
-        let end = request.offset + listed.configs.len();
-        let is_detailed = listed.configs.len() <= MAX_DETAILED_CONFIGS;
-        ConfigListView {
-            matching: listed.matching,
-            total: listed.total,
-            next_offset: (end < listed.found).then_some(end),
-            problem: problem
-                .or_else(|| self.env_file_problem(package.as_deref()))
-                .map(|problem| view::problem_view(problem, agent_words)),
-            hint: (listed.matching == 0).then(|| no_match_hint(listed.near.as_ref())),
-            configs: listed.configs.iter().map(|config| view::config_view(config, is_detailed)).collect(),
-        }
+fn build_list(context: &ServerContext, request: &ListConfigs) -> ConfigListView {
+    let (settings, state) = (&context.settings, context.fleet.state());
+    let program = massgen_program::find(settings, state).ok();
+    let problem = program.as_deref().and_then(|program| massgen_program::known_problem(program, state));
+    let package = program.as_deref().and_then(program::package);
+    let variables = search_paths::for_variables(settings, Context::None, package.as_deref()).names();
+    let facts = ConfigFacts {
+        has_variable: &|name| variables.contains(name),
+        refusal_reason: &|path| policy_violation(settings, path, package.as_deref()),
+        extra_configs: vec![rehearsal_entry()],
+    };
+    let page = (request.offset, request.limit);
+    let listed =
+        configs::list_configs(search_paths::for_configs(settings, package.as_deref()), &request.query, page, facts);
+    let end = request.offset + listed.configs.len();
+    let is_detailed = listed.configs.len() <= MAX_DETAILED_CONFIGS;
+    ConfigListView {
+        matching: listed.matching,
+        total: listed.total,
+        next_offset: (end < listed.found).then_some(end),
+        problem: problem
+            .or_else(|| env_file_problem(settings, package.as_deref()))
+            .map(|problem| view::problem_view(problem, agent_words)),
+        hint: (listed.matching == 0).then(|| no_match_hint(listed.near.as_ref())),
+        configs: listed.configs.iter().map(|config| view::config_view(config, is_detailed)).collect(),
     }
+}
 
-    /// Why the operator's policy would refuse a start with this config.
-    fn policy_violation(&self, path: &Path, package: Option<&Path>) -> Option<String> {
-        self.read_config(path, None, package).err().map(|refusal| format!("refused: {}", refusal.message()))
-    }
+/// Why the operator's policy would refuse a start with this config.
+fn policy_violation(settings: &Settings, path: &Path, package: Option<&Path>) -> Option<String> {
+    trust::read_config(settings, path, None, package).err().map(|refusal| format!("refused: {}", refusal.message()))
+}
 
-    /// Why every start would be refused because of an `.env` file.
-    fn env_file_problem(&self, package: Option<&Path>) -> Option<Problem> {
-        let refusal = self.check_env_files(Context::None, package).err()?;
-        Some(Problem::new(refusal.code(), refusal.message(), refusal.next().clone()))
-    }
+/// Why every start would be refused because of an `.env` file.
+fn env_file_problem(settings: &Settings, package: Option<&Path>) -> Option<Problem> {
+    let refusal = trust::check_env_files(settings, Context::None, package).err()?;
+    Some(Problem::new(refusal.code(), refusal.message(), refusal.next().clone()))
 }
 
 /// The hint if no config matches the whole query.

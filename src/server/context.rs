@@ -1,17 +1,17 @@
-//! The shared context of all calls: the fleet, the settings and the client's wait limits, with the checks that several
-//! tools share.
+//! The context of all calls of one client: what the functions of this module share. It holds no run state. A function that
+//! needs only the fleet or only the settings takes these alone.
 
-use serde::Serialize;
-use serde_json::Value;
+use std::time::Duration;
+
 use tokio_util::sync::CancellationToken;
 
-use super::wait_limits::WaitLimits;
+use super::fields;
+use super::wait_limits::{AllowedWait, WaitLimits};
 use crate::fleet::Fleet;
 use crate::refusal::Refusal;
-use crate::run::RunId;
 use crate::settings::Settings;
 
-/// Handles the calls of one client.
+/// What the calls of one client share.
 #[derive(Clone)]
 pub(super) struct ServerContext {
     pub(super) fleet: Fleet,
@@ -22,17 +22,24 @@ pub(super) struct ServerContext {
     pub(super) wait_limits: WaitLimits,
 }
 
-pub(super) const LIST_RUNS_HINT: &str = "call check_status without arguments to see the latest runs";
+impl ServerContext {
+    pub(super) fn new(fleet: Fleet, settings: Settings, closing: CancellationToken) -> ServerContext {
+        ServerContext { fleet, settings, closing, wait_limits: WaitLimits::default() }
+    }
 
-pub(super) fn to_json(answer: impl Serialize) -> Result<Value, Refusal> {
-    serde_json::to_value(answer).map_err(|_| Refusal::panicked())
-}
+    /// The wait that is allowed for a number of seconds. A longer wait is shortened, and the answer says so.
+    pub(super) fn allowed_wait(&self, seconds: f64) -> Result<AllowedWait, Refusal> {
+        let max_wait = self.settings.max_wait;
+        let requested = fields::check_range("wait_s", seconds, 0.0, f64::MAX)
+            .map_err(|_| Refusal::out_of_range("wait_s", seconds, 0.0, max_wait.as_secs_f64()))?;
+        Ok(self.wait_limits.allowed_wait(Duration::try_from_secs_f64(requested).unwrap_or(Duration::MAX), max_wait))
+    }
 
-/// Parses a run id; a model may add whitespace around it.
-pub(super) fn parse_run_id(text: &str) -> Result<RunId, Refusal> {
-    Ok(text.trim().parse::<RunId>()?)
-}
-
-pub(super) fn check_range(field: &str, value: f64, min: f64, max: f64) -> Result<f64, Refusal> {
-    if (min..=max).contains(&value) { Ok(value) } else { Err(Refusal::out_of_range(field, value, min, max)) }
+    /// Waits until the caller stops waiting, or the client's input has ended.
+    pub(super) async fn wait_until_cancelled(&self, cancelled: CancellationToken) {
+        tokio::select! {
+            () = cancelled.cancelled() => {}
+            () = self.closing.cancelled() => {}
+        }
+    }
 }

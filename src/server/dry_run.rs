@@ -1,7 +1,6 @@
 //! A dry run of a start: possible refusals, the effective config, limits, MassGen's validation result and a forecast.
 //! It starts nothing and records nothing.
 
-use std::path::Path;
 use std::time::Instant;
 
 use serde::Serialize;
@@ -9,129 +8,121 @@ use serde_json::{Value, json};
 
 use super::context::ServerContext;
 use super::next_steps::agent_words;
-use super::warnings::effective_config;
-use crate::fleet::StartRequest;
+use super::{massgen_program, start_config, warnings};
+use crate::fleet::{Fleet, StartRequest};
 use crate::ledger::AdmissionDecision;
-use crate::massgen::configs::{self, Needs, Tree, ValidateError, ValidationRequest};
-use crate::massgen::{broken_import, program, text};
+use crate::massgen::configs::{self, Needs, Tree, ValidationRequest};
+use crate::massgen::{program, text};
 use crate::refusal::Refusal;
 use crate::registry::{CHECK_PREFIX, VALIDATION_CACHE_FOLDER};
 use crate::run::{Cap, Problem};
 use crate::view::{self, WarningView};
 
-impl ServerContext {
-    /// Checks a start without doing it: the effective config, limits, MassGen's validation result and a forecast.
-    pub(super) async fn dry_run(&self, start: StartRequest) -> Result<DryRun, Refusal> {
-        let forecast = self.fleet.forecast(&start.spec.config_hash).await?;
-        let forecast = forecast.map(|forecast| {
-            json!({"from_runs": forecast.runs, "took_s": forecast.took_s, "cost_usd": forecast.cost_usd, "tokens": forecast.tokens})
-        });
-        // A refusal by the ledger is part of the answer too.
-        let (decision, refusal) = match self.fleet.preview_start(start.clone()).await.map_err(Refusal::from) {
-            Ok(decision) => (Some(decision), None),
-            Err(refusal) => (None, Some(refusal)),
-        };
-        let cap = match &decision {
-            Some(AdmissionDecision::Granted { cap, .. }) => *cap,
-            Some(AdmissionDecision::Duplicate(_)) | None => start.requested_cap.component_min(start.limits.per_run.cap),
-        };
-        let limits = limits_json(&start, cap);
-        let warnings = self.start_warnings(vec![start.clone()], vec![start.spec.question.clone()]).await?;
-        let (fatal, warnings) = warnings.into_iter().partition::<Vec<_>, _>(is_fatal);
-        let mut report = DryRun {
-            dry_run: true,
-            ok: true,
-            config: start.spec.config_name(),
-            applied: start.spec.overrides.as_ref().map(configs::changed_keys).unwrap_or_default(),
-            continues: start.spec.continuation.as_ref().map(view::continuation_text),
-            from: start.spec.basis.as_ref().map(view::basis_text),
-            agents: Vec::new(),
-            problems: Vec::new(),
-            warnings,
-            notes: Vec::new(),
-            limits,
-            forecast,
-            effective_config: None,
-        };
-        match decision {
-            Some(AdmissionDecision::Duplicate(run)) => {
-                report.notes.push(format!("the same request has started {run}, and would give it again"))
-            }
-            Some(AdmissionDecision::Granted { waits: true, .. }) => {
-                report.notes.push("it would wait in the queue".to_owned())
-            }
-            Some(AdmissionDecision::Granted { waits: false, .. }) | None => {}
+/// Checks a start without doing it: the effective config, limits, MassGen's validation result and a forecast.
+pub(super) async fn check(context: &ServerContext, start: StartRequest) -> Result<DryRun, Refusal> {
+    let forecast = context.fleet.forecast(&start.spec.config_hash).await?;
+    let forecast = forecast.map(|forecast| {
+        json!({"from_runs": forecast.runs, "took_s": forecast.took_s, "cost_usd": forecast.cost_usd, "tokens": forecast.tokens})
+    });
+    // A refusal by the ledger is part of the answer too.
+    let (decision, refusal) = match context.fleet.preview_start(start.clone()).await.map_err(Refusal::from) {
+        Ok(decision) => (Some(decision), None),
+        Err(refusal) => (None, Some(refusal)),
+    };
+    let cap = match &decision {
+        Some(AdmissionDecision::Granted { cap, .. }) => *cap,
+        Some(AdmissionDecision::Duplicate(_)) | None => start.requested_cap.component_min(start.limits.per_run.cap),
+    };
+    let limits = limits_json(&start, cap);
+    let warnings = warnings::find(&context.settings, vec![start.clone()], vec![start.spec.question.clone()]).await?;
+    let (fatal, warnings) = warnings.into_iter().partition::<Vec<_>, _>(is_fatal);
+    let mut report = DryRun {
+        dry_run: true,
+        ok: true,
+        config: start.spec.config_name(),
+        applied: start.spec.overrides.as_ref().map(configs::changed_keys).unwrap_or_default(),
+        continues: start.spec.continuation.as_ref().map(view::continuation_text),
+        from: start.spec.basis.as_ref().map(view::basis_text),
+        agents: Vec::new(),
+        problems: Vec::new(),
+        warnings,
+        notes: Vec::new(),
+        limits,
+        forecast,
+        effective_config: None,
+    };
+    match decision {
+        Some(AdmissionDecision::Duplicate(run)) => {
+            report.notes.push(format!("the same request has started {run}, and would give it again"))
         }
-        report.problems.extend(refusal.map(|refusal| refusal.to_single_line(agent_words)));
-        report.problems.extend(
-            fatal.into_iter().map(|problem| format!("{}: {} ({})", problem.code, problem.message, problem.hint)),
-        );
-        let config = start.config.clone().or_else(|| changed_rehearsal(&start));
-        if let Some((name, text)) = &config {
-            self.validate(&mut report, &start, name, text).await?;
+        Some(AdmissionDecision::Granted { waits: true, .. }) => {
+            report.notes.push("it would wait in the queue".to_owned())
         }
-        report.ok = report.problems.is_empty();
-        Ok(report)
+        Some(AdmissionDecision::Granted { waits: false, .. }) | None => {}
     }
+    report.problems.extend(refusal.map(|refusal| refusal.to_single_line(agent_words)));
+    report
+        .problems
+        .extend(fatal.into_iter().map(|problem| format!("{}: {} ({})", problem.code, problem.message, problem.hint)));
+    let config = start.config.clone().or_else(|| changed_rehearsal(&start));
+    if let Some((name, text)) = &config {
+        validate(&context.fleet, &mut report, &start, name, text).await?;
+    }
+    report.ok = report.problems.is_empty();
+    Ok(report)
+}
 
-    /// Remembers the failure, so that the next call need not try the import again.
-    fn cache_import_failure(&self, error: &ValidateError, program: &Path) {
-        if let ValidateError::BrokenImport(problem) = error
-            && let Err(error) = broken_import::record_failure(problem, program, &self.failed_imports_folder())
-        {
-            tracing::warn!(error = text::error_chain(&error), "that MassGen cannot be imported could not be kept");
-        }
-    }
-
-    async fn validate(&self, report: &mut DryRun, start: &StartRequest, name: &str, text: &str) -> Result<(), Refusal> {
-        let staging_error =
-            |error: std::io::Error| Refusal::new("state_folder", format!("cannot check: {error}"), "tell the operator");
-        let staging_folder = tempfile::Builder::new()
-            .prefix(CHECK_PREFIX)
-            .tempdir_in(self.fleet.state().root())
-            .map_err(staging_error)?;
-        let file = staging_folder.path().join(name);
-        std::fs::write(&file, text).map_err(staging_error)?;
-        let cache = self.fleet.state().root().join(VALIDATION_CACHE_FOLDER);
-        let version = program::package(&start.spec.program).as_deref().and_then(program::version);
-        let question = ValidationRequest {
-            program: &start.spec.program,
-            version: version.as_deref(),
-            config: &file,
-            folder: staging_folder.path(),
-            cache: &cache,
-        };
-        let mut cold = None;
-        let warm_output = async {
-            let output = self.fleet.execute_warm(&start.spec, question.args(), staging_folder.path()).await;
-            output.map_err(|reason| cold = Some((reason, Instant::now()))).ok()
-        };
-        let verdict = configs::validate(question, warm_output).await;
-        let verdict = verdict.inspect_err(|error| self.cache_import_failure(error, &start.spec.program))?;
-        report.notes.extend(cold.map(|(reason, since)| {
-            format!("MassGen was started to check the config, which took {} s: {reason}", since.elapsed().as_secs())
-        }));
-        let tree = Tree::parse_file(&file, text).ok();
-        let needs = tree.as_ref().map(Needs::from_config).unwrap_or_default();
-        report.problems.extend(verdict.errors.iter().map(|finding| {
-            let fix = finding.suggestion.as_deref().map(|fix| format!(" ({fix})")).unwrap_or_default();
-            format!("{}{fix}", finding_with_path(finding))
-        }));
-        report.warnings.extend(verdict.warnings.iter().map(|finding| {
-            let hint = finding.suggestion.as_deref().unwrap_or("see MassGen's documentation of the config");
-            view::warning_view(&Problem::new("massgen_warns", &finding_with_path(finding), hint).into(), agent_words)
-        }));
-        report.agents = needs
-            .agents
-            .iter()
-            .map(|agent| {
-                format!("{}: {}", agent.id, agent.model.as_deref().or(agent.backend.as_deref()).unwrap_or("?"))
-            })
-            .collect();
-        // A config that cannot be parsed cannot be searched for secrets, so do not echo it.
-        report.effective_config = tree.map(|_| text::truncate(text, 8_000));
-        Ok(())
-    }
+async fn validate(
+    fleet: &Fleet,
+    report: &mut DryRun,
+    start: &StartRequest,
+    name: &str,
+    text: &str,
+) -> Result<(), Refusal> {
+    let staging_error =
+        |error: std::io::Error| Refusal::new("state_folder", format!("cannot check: {error}"), "tell the operator");
+    let staging_folder =
+        tempfile::Builder::new().prefix(CHECK_PREFIX).tempdir_in(fleet.state().root()).map_err(staging_error)?;
+    let file = staging_folder.path().join(name);
+    std::fs::write(&file, text).map_err(staging_error)?;
+    let cache = fleet.state().root().join(VALIDATION_CACHE_FOLDER);
+    let version = program::package(&start.spec.program).as_deref().and_then(program::version);
+    let question = ValidationRequest {
+        program: &start.spec.program,
+        version: version.as_deref(),
+        config: &file,
+        folder: staging_folder.path(),
+        cache: &cache,
+    };
+    let mut cold = None;
+    let warm_output = async {
+        let output = fleet.execute_warm(&start.spec, question.args(), staging_folder.path()).await;
+        output.map_err(|reason| cold = Some((reason, Instant::now()))).ok()
+    };
+    let verdict = configs::validate(question, warm_output).await;
+    let verdict = verdict
+        .inspect_err(|error| massgen_program::record_import_failure(error, &start.spec.program, fleet.state()))?;
+    report.notes.extend(cold.map(|(reason, since)| {
+        format!("MassGen was started to check the config, which took {} s: {reason}", since.elapsed().as_secs())
+    }));
+    let tree = Tree::parse_file(&file, text).ok();
+    let needs = tree.as_ref().map(Needs::from_config).unwrap_or_default();
+    report.problems.extend(verdict.errors.iter().map(|finding| {
+        let fix = finding.suggestion.as_deref().map(|fix| format!(" ({fix})")).unwrap_or_default();
+        format!("{}{fix}", finding_with_path(finding))
+    }));
+    report.warnings.extend(verdict.warnings.iter().map(|finding| {
+        let hint = finding.suggestion.as_deref().unwrap_or("see MassGen's documentation of the config");
+        view::warning_view(&Problem::new("massgen_warns", &finding_with_path(finding), hint).into(), agent_words)
+    }));
+    report.agents = needs
+        .agents
+        .iter()
+        .map(|agent| format!("{}: {}", agent.id, agent.model.as_deref().or(agent.backend.as_deref()).unwrap_or("?")))
+        .collect();
+    // A config that cannot be parsed cannot be searched for secrets, so do not echo it.
+    report.effective_config = tree.map(|_| text::truncate(text, 8_000));
+    Ok(())
 }
 
 /// The answer of a dry run.
@@ -177,7 +168,7 @@ impl DryRun {
 /// The config of a rehearsal with overrides; without overrides there is nothing to validate.
 fn changed_rehearsal(start: &StartRequest) -> Option<(&'static str, String)> {
     start.spec.overrides.as_ref().filter(|_| start.config.is_none())?;
-    Some(("config.yaml", effective_config(start)?.to_yaml().ok()?))
+    Some(("config.yaml", start_config::effective_tree(start)?.to_yaml().ok()?))
 }
 
 /// Whether the warning says that the run cannot succeed; a start reports that only as a warning.

@@ -1,129 +1,90 @@
-//! What check_status reports about several runs: the selection, the runs listed one by one, their totals, and what
+//! What check_status reports about several runs: the runs listed one by one, their totals, and what
 //! happened during a wait that ended without the expected event. The size is bounded, however many runs exist.
 
 use std::time::Duration;
 
-use super::context::{ServerContext, parse_run_id};
-use super::experiments::group_view;
+use super::next_steps::agent_words;
+use super::run_views;
 use crate::clock;
-use crate::fleet::{Cursor, LATEST_COUNT, Selection, Snapshot, WaitUntil};
-use crate::refusal::Refusal;
-use crate::run::{RunId, RunRecord, RunState};
-use crate::view::group::GroupView;
+use crate::fleet::{Cursor, Fleet, LATEST_COUNT, Selection, Snapshot, WaitUntil};
+use crate::run::{RunRecord, RunState};
+use crate::view::group::{self, ExperimentInput, GroupView};
 use crate::view::list::TodayView;
 use crate::view::{Detail, RunView};
 
-/// The most runs that one call may name.
-const MAX_RUNS: usize = 100;
 /// The most runs of a large group that are listed one by one.
 const MAX_ACTIVE_SHOWN: usize = 10;
 
-impl ServerContext {
-    /// The runs that a call selects: named runs, a group, all live runs, or the latest.
-    pub(super) fn selection(
-        &self,
-        run_id: Option<String>,
-        run_ids: Option<Vec<String>>,
-        group: Option<String>,
-        live: bool,
-    ) -> Result<Selection, Refusal> {
-        match (run_id, run_ids, group, live) {
-            (None, None, None, false) => Ok(Selection::Latest),
-            (None, None, None, true) => Ok(self.fleet.live_selection()),
-            (Some(id), None, None, false) => Ok(Selection::Runs(vec![parse_run_id(&id)?])),
-            (None, Some(ids), None, false) => named_selection(&ids),
-            (None, None, Some(group), false) => Ok(Selection::Group(group)),
-            (_, _, _, true) => {
-                let message = "`live` is about all runs, and some were named";
-                Err(Refusal::new("selection_unclear", message, "leave out either `live` or the names"))
-            }
-            (_, _, _, false) => {
-                let message = "`run_id`, `run_ids` and `group` exclude each other";
-                Err(Refusal::new("selection_unclear", message, "give at most one of them"))
-            }
+/// The runs that are listed one by one. A group omits planned runs and runs whose end was already reported; a large
+/// group lists only its active runs. The group's totals count all runs.
+pub(super) fn list_runs(
+    fleet: &Fleet,
+    selection: &Selection,
+    runs: &[RunRecord],
+    since: Option<&Cursor>,
+    detail: Detail,
+) -> Vec<RunView> {
+    let view = |run: &RunRecord| run_views::build(fleet, run, detail);
+    let question_of = |run: &RunRecord| fleet.secrets().mask(&run.spec.question).into_owned();
+    match selection {
+        Selection::Runs(_) => runs.iter().map(|run| run_views::build_with_answer(fleet, run, detail)).collect(),
+        Selection::Latest | Selection::Live { .. } => {
+            let now = clock::now();
+            runs.iter().take(LATEST_COUNT).map(|run| view(run).into_list_entry(run, &question_of(run), &now)).collect()
         }
-    }
-
-    /// The runs that are listed one by one. A group omits planned runs and runs whose end was already reported; a large
-    /// group lists only its active runs. The group's totals count all runs.
-    pub(super) fn run_views(
-        &self,
-        selection: &Selection,
-        runs: &[RunRecord],
-        since: Option<&Cursor>,
-        detail: Detail,
-    ) -> Vec<RunView> {
-        let view = |run: &RunRecord| self.view(run, detail);
-        let question_of = |run: &RunRecord| self.fleet.secrets().mask(&run.spec.question).into_owned();
-        match selection {
-            Selection::Runs(_) => runs.iter().map(|run| self.view_with_answer(run, detail)).collect(),
-            Selection::Latest | Selection::Live { .. } => {
-                let now = clock::now();
-                runs.iter()
-                    .take(LATEST_COUNT)
-                    .map(|run| view(run).into_list_entry(run, &question_of(run), &now))
-                    .collect()
-            }
-            Selection::Group(_) if runs.len() > LATEST_COUNT => {
-                let active = runs.iter().filter(|run| is_active(run)).take(MAX_ACTIVE_SHOWN);
-                active.map(|run| view(run).with_request(run, &question_of(run))).collect()
-            }
-            Selection::Group(_) => {
-                let reported = since.map(|since| since.had_ended(runs)).unwrap_or_default();
-                let new_endings = runs.iter().filter(|run| !reported.contains(&&run.spec.id) && !self.is_hidden(run));
-                new_endings.map(|run| view(run).with_request(run, &question_of(run))).collect()
-            }
+        Selection::Group(_) if runs.len() > LATEST_COUNT => {
+            let active = runs.iter().filter(|run| is_active(run)).take(MAX_ACTIVE_SHOWN);
+            active.map(|run| view(run).with_request(run, &question_of(run))).collect()
         }
-    }
-
-    /// Whether a run is planned, or its experiment ended before the run started. A run that failed to start is not
-    /// hidden.
-    fn is_hidden(&self, run: &RunRecord) -> bool {
-        self.fleet.is_planned(run) && run.state.ending().is_none_or(|ending| ending.outcome.problem().is_none())
-    }
-
-    /// The totals: of the group's runs, or of today's runs if the call names none.
-    pub(super) async fn totals(
-        &self,
-        selection: &Selection,
-        snapshot: &Snapshot,
-    ) -> (Option<GroupView>, Option<TodayView>) {
-        match selection {
-            Selection::Runs(_) => (None, None),
-            Selection::Latest | Selection::Live { .. } => (None, self.fleet.today().await.map(TodayView::from)),
-            Selection::Group(name) => {
-                let mut group = group_view(name, snapshot);
-                if snapshot.runs.len() <= LATEST_COUNT {
-                    // Each listed run reports this itself.
-                    group.latest.clear();
-                }
-                (Some(group), None)
-            }
+        Selection::Group(_) => {
+            let reported = since.map(|since| since.had_ended(runs)).unwrap_or_default();
+            let new_endings = runs.iter().filter(|run| !reported.contains(&&run.spec.id) && !is_hidden(fleet, run));
+            new_endings.map(|run| view(run).with_request(run, &question_of(run))).collect()
         }
     }
 }
 
-/// The runs that a call names, without duplicates.
-pub(super) fn named_selection(ids: &[String]) -> Result<Selection, Refusal> {
-    if ids.len() > MAX_RUNS {
-        let message = format!("`run_ids` has {} entries", ids.len());
-        return Err(Refusal::new(
-            "out_of_range",
-            message,
-            format!("name at most {MAX_RUNS} runs, or give their `group`"),
-        ));
+/// Whether a run is planned, or its experiment ended before the run started. A run that failed to start is not
+/// hidden.
+fn is_hidden(fleet: &Fleet, run: &RunRecord) -> bool {
+    fleet.is_planned(run) && run.state.ending().is_none_or(|ending| ending.outcome.problem().is_none())
+}
+
+/// The totals: of the group's runs, or of today's runs if the call names none.
+pub(super) async fn compute_totals(
+    fleet: &Fleet,
+    selection: &Selection,
+    snapshot: &Snapshot,
+) -> (Option<GroupView>, Option<TodayView>) {
+    match selection {
+        Selection::Runs(_) => (None, None),
+        Selection::Latest | Selection::Live { .. } => (None, fleet.today().await.map(TodayView::from)),
+        Selection::Group(name) => {
+            let mut group = build_group(name, snapshot);
+            if snapshot.runs.len() <= LATEST_COUNT {
+                // Each listed run reports this itself.
+                group.latest.clear();
+            }
+            (Some(group), None)
+        }
     }
-    let mut named: Vec<RunId> = ids.iter().map(|id| parse_run_id(id)).collect::<Result<_, _>>()?;
-    let mut unique = std::collections::HashSet::new();
-    named.retain(|id| unique.insert(id.clone()));
-    Ok(Selection::Runs(named))
+}
+
+/// The totals of a group's runs.
+pub(super) fn build_group(name: &str, snapshot: &Snapshot) -> GroupView {
+    let experiment = snapshot.experiment.as_ref().map(|status| ExperimentInput {
+        plan: &status.experiment.plan,
+        progress: &status.experiment.progress,
+        has_live_driver: status.has_live_driver,
+    });
+    group::group_view(name, &snapshot.runs, experiment, &clock::now(), agent_words)
 }
 
 fn is_active(run: &RunRecord) -> bool {
     run.state.ending().is_none() && run.state != RunState::Queued
 }
 
-/// The hint after a wait whose event did not happen: the current state and the next step. `has_news` is whether
+/// The hint after a wait whose event did not happen: the current state and the next step. `has_changed` is whether
 /// anything changed since the caller's last look, if that is known.
 pub(super) fn no_event_hint(until: WaitUntil, runs: &[RunRecord], has_changed: Option<bool>, wait: Duration) -> String {
     let ended = runs.iter().filter(|run| run.state.ending().is_some()).count();
@@ -152,7 +113,7 @@ mod tests {
 
     use super::*;
     use crate::registry::initial_record;
-    use crate::run::{ConfigChoice, RunSpec};
+    use crate::run::{ConfigChoice, RunId, RunSpec};
 
     #[test]
     fn a_wait_without_its_event_says_what_happened() {

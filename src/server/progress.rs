@@ -11,7 +11,7 @@ use rmcp::{Peer, RoleServer};
 use tokio::time::Instant;
 
 use super::context::ServerContext;
-use super::sanitize;
+use super::{run_views, sanitize};
 use crate::fleet::{Cursor, Selection, WaitUntil};
 use crate::run::RunRecord;
 use crate::view::{Detail, summary};
@@ -36,25 +36,23 @@ impl ProgressTarget {
     }
 }
 
-impl ServerContext {
-    /// Waits, and reports the runs to the caller meanwhile. A wait of zero sends no progress.
-    pub(super) async fn with_progress<T>(
-        &self,
-        progress: Option<ProgressTarget>,
-        selection: &Selection,
-        timeout: Duration,
-        waiting: impl Future<Output = T>,
-    ) -> T {
-        let Some(progress) = progress.filter(|_| !timeout.is_zero()) else { return waiting.await };
-        let mut waiting = std::pin::pin!(waiting);
-        let mut reporter = ProgressReporter::new(self, progress, selection);
-        loop {
-            tokio::select! {
-                biased;
-                done = &mut waiting => return done,
-                // Awaited, not raced: a notification must be sent before the response.
-                runs = reporter.next_update() => reporter.send(&runs).await,
-            }
+/// Waits, and reports the runs to the caller meanwhile. A wait of zero sends no progress.
+pub(super) async fn report_while<T>(
+    context: &ServerContext,
+    target: Option<ProgressTarget>,
+    selection: &Selection,
+    timeout: Duration,
+    waiting: impl Future<Output = T>,
+) -> T {
+    let Some(target) = target.filter(|_| !timeout.is_zero()) else { return waiting.await };
+    let mut waiting = std::pin::pin!(waiting);
+    let mut reporter = ProgressReporter::new(context, target, selection);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut waiting => return done,
+            // Awaited, not raced: a notification must be sent before the response.
+            runs = reporter.next_update() => reporter.send(&runs).await,
         }
     }
 }
@@ -69,15 +67,8 @@ struct ProgressReporter<'a> {
 }
 
 impl<'a> ProgressReporter<'a> {
-    fn new(context: &'a ServerContext, progress: ProgressTarget, selection: &'a Selection) -> ProgressReporter<'a> {
-        ProgressReporter {
-            context,
-            target: progress,
-            selection,
-            started: Instant::now(),
-            last_sent: None,
-            cursor: None,
-        }
+    fn new(context: &'a ServerContext, target: ProgressTarget, selection: &'a Selection) -> ProgressReporter<'a> {
+        ProgressReporter { context, target, selection, started: Instant::now(), last_sent: None, cursor: None }
     }
 
     /// Returns the runs when there is something to report. Cancel-safe.
@@ -101,7 +92,7 @@ impl<'a> ProgressReporter<'a> {
     async fn send(&mut self, runs: &[RunRecord]) {
         let now = Instant::now();
         self.last_sent = Some(now);
-        let views: Vec<_> = runs.iter().map(|run| self.context.view(run, Detail::Brief)).collect();
+        let views: Vec<_> = runs.iter().map(|run| run_views::build(&self.context.fleet, run, Detail::Brief)).collect();
         let line = sanitize::sanitize_line(&summary::runs_summary(&views), self.context.fleet.secrets());
         let waited = (now.duration_since(self.started).as_secs_f64() * 10.0).round() / 10.0;
         let params = ProgressNotificationParam::new(self.target.token.clone(), waited).with_message(line);

@@ -1,6 +1,6 @@
-//! The two eras of the protocol. A client that sends `initialize` uses the first era, up to 2025-11-25. A client that
-//! sends its version with each request uses the second era, 2026-07-28. Only this module decides what each era
-//! supports. No session state is kept.
+//! The legacy and the stateless protocol of MCP. A client that sends `initialize` uses the legacy protocol, up to
+//! 2025-11-25. A client that sends its version with each request uses the stateless protocol, 2026-07-28. Only this
+//! module decides what each of them supports. No session state is kept.
 
 use std::borrow::Cow;
 
@@ -13,12 +13,12 @@ use rmcp::model::{
 use rmcp::service::{NotificationContext, RequestContext, Service};
 use serde_json::json;
 
-/// Methods that the first era does not have.
+/// Methods that the legacy protocol does not have.
 const STATELESS_METHODS: [&str; 3] = [GetTaskMethod::VALUE, UpdateTaskMethod::VALUE, CancelTaskMethod::VALUE];
-/// The key under which a result of the second era names its server.
+/// The key under which a result of the stateless protocol names its server.
 const SERVER_INFO_KEY: &str = "io.modelcontextprotocol/serverInfo";
 
-/// The capabilities of the second era. A read-only server starts no runs, so it offers no tasks.
+/// The capabilities of the stateless protocol. A read-only server starts no runs, so it offers no tasks.
 pub(super) fn capabilities(read_only: bool) -> ServerCapabilities {
     let capabilities = ServerCapabilities::builder()
         .enable_tools()
@@ -29,8 +29,8 @@ pub(super) fn capabilities(read_only: bool) -> ServerCapabilities {
     if read_only { capabilities.build() } else { capabilities.enable_tasks().build() }
 }
 
-/// The response to `initialize` in the first era. That era has no tasks. Its clients cannot ask for list changes, which
-/// need a watch, so these are not offered. Its earlier versions know neither titles nor the completion capability.
+/// The response to `initialize`. The legacy protocol has no tasks. Its clients cannot ask for list changes, which need a
+/// watch, so these are not offered. Its earlier versions know neither titles nor the completion capability.
 pub(super) fn legacy_initialize_result(mut info: InitializeResult) -> InitializeResult {
     info.capabilities.extensions = None;
     if let Some(resources) = &mut info.capabilities.resources {
@@ -65,13 +65,13 @@ fn is_older_than(context: &RequestContext<RoleServer>, version: &ProtocolVersion
     context.protocol_version().is_some_and(|negotiated| negotiated < *version)
 }
 
-/// Whether a request is of the second era. Only the request's own version counts, never an earlier `initialize`.
+/// Whether a request uses the stateless protocol. Only the request's own version counts, never an earlier `initialize`.
 pub(super) fn is_stateless(context: &RequestContext<RoleServer>) -> bool {
     context.meta.protocol_version().is_some_and(|version| version.as_str() >= ProtocolVersion::V_2026_07_28.as_str())
 }
 
-/// A service that refuses methods that the request's era does not have, before rmcp checks the client's capabilities.
-/// It adds the server's identity to each result of the second era.
+/// A service that refuses methods that the request's protocol does not have, before rmcp checks the client's
+/// capabilities. It adds the server's identity to each result of the stateless protocol.
 pub(super) struct ProtocolService<S>(pub(super) S);
 
 impl<S: Service<RoleServer>> Service<RoleServer> for ProtocolService<S> {

@@ -10,14 +10,15 @@ use rmcp::model::{
 };
 use serde_json::Value;
 
+use super::answers::to_json;
 use super::caller::Caller;
 use super::client::Client;
-use super::context::{ServerContext, to_json};
-use super::hints;
+use super::context::ServerContext;
 use super::next_steps::agent_words;
 use super::params::{CheckStatus, ReadResult};
-use crate::fleet::Selection;
+use super::{hints, results, run_views, sanitize, status};
 use crate::fleet::results::ResultPart;
+use crate::fleet::{Fleet, Selection};
 use crate::massgen::text;
 use crate::refusal::Refusal;
 use crate::run::{RunId, RunRecord};
@@ -102,7 +103,7 @@ impl fmt::Display for ResourceUri {
 }
 
 /// The templates of the run resources.
-pub(super) fn resource_templates() -> Vec<ResourceTemplate> {
+pub(super) fn list_templates() -> Vec<ResourceTemplate> {
     let template = |(part, name, description): (&str, &str, &str)| {
         let uri = format!("{RUNS_URI}/{{run_id}}{part}");
         ResourceTemplate::new(uri, name).with_description(description).with_mime_type(JSON_MIME_TYPE)
@@ -110,111 +111,108 @@ pub(super) fn resource_templates() -> Vec<ResourceTemplate> {
     RUN_RESOURCES.map(template).to_vec()
 }
 
-impl ServerContext {
-    /// The list of the latest runs, each of those runs, and the available answers.
-    pub(super) async fn resources(&self) -> Result<Vec<Resource>, Refusal> {
-        Ok(self.resources_of_runs(&self.fleet.snapshot(&Selection::Latest).await?.runs))
-    }
+/// The list of the latest runs, each of those runs, and the available answers.
+pub(super) async fn list(fleet: &Fleet) -> Result<Vec<Resource>, Refusal> {
+    Ok(list_for_runs(fleet, &fleet.snapshot(&Selection::Latest).await?.runs))
+}
 
-    /// The resources of some runs.
-    pub(super) fn resources_of_runs(&self, runs: &[RunRecord]) -> Vec<Resource> {
-        let list_resource = new_resource(
-            &ResourceUri::RunList,
-            "runs".to_owned(),
-            "The latest runs and how they are going.".to_owned(),
-        );
-        let mut listed = vec![list_resource];
-        for run in runs {
-            let id = &run.spec.id;
-            let question = text::single_line(&self.fleet.secrets().mask(&run.spec.question), 80);
-            let description = format!("{}: {question}", run.state.as_str().to_owned());
-            listed.push(new_resource(&ResourceUri::Run(id.clone()), id.to_string(), description));
-            if let Some(answer) = run.state.ending().and_then(|ending| ending.answer.as_ref()) {
-                let description = format!("{} characters, to: {question}", answer.chars);
-                listed.push(new_resource(&ResourceUri::Answer(id.clone()), format!("{id} answer"), description));
-            }
+/// The resources of some runs.
+pub(super) fn list_for_runs(fleet: &Fleet, runs: &[RunRecord]) -> Vec<Resource> {
+    let list_resource =
+        new_resource(&ResourceUri::RunList, "runs".to_owned(), "The latest runs and how they are going.".to_owned());
+    let mut listed = vec![list_resource];
+    for run in runs {
+        let id = &run.spec.id;
+        let question = text::single_line(&fleet.secrets().mask(&run.spec.question), 80);
+        let description = format!("{}: {question}", run.state.as_str().to_owned());
+        listed.push(new_resource(&ResourceUri::Run(id.clone()), id.to_string(), description));
+        if let Some(answer) = run.state.ending().and_then(|ending| ending.answer.as_ref()) {
+            let description = format!("{} characters, to: {question}", answer.chars);
+            listed.push(new_resource(&ResourceUri::Answer(id.clone()), format!("{id} answer"), description));
         }
-        listed
     }
+    listed
+}
 
-    /// Reads a resource, as much of it as the client shows, because the protocol has no pages for resources. A run
-    /// without an answer yet is normal content, not an error.
-    pub(super) async fn read_uri(&self, uri: &ResourceUri, client: Client) -> Result<ReadResourceResult, Refusal> {
-        let read = match uri {
-            ResourceUri::RunList => self.latest_runs(client).await.map(|runs| fit_status(client, runs)),
-            ResourceUri::Run(id) => {
-                to_json(self.view(&self.fleet.run_record(id).await?, Detail::Full)).map(|run| fit_status(client, run))
-            }
-            ResourceUri::Answer(id) => self.read_answer(id, client.with_reserve(HINT_RESERVE)).await,
-            ResourceUri::Log(id) => self.read_log_end(id, client.with_reserve(HINT_RESERVE)).await,
-        };
-        let text = match self.sanitize(read) {
-            Ok(value) => json::to_json_text(&value).map_err(|_| Refusal::panicked())?,
-            Err(refusal) if refusal.is_not_ready() => refusal.to_json(agent_words).to_string(),
-            Err(refusal) => return Err(refusal),
-        };
-        let contents = ResourceContents::text(text, uri.to_string()).with_mime_type(JSON_MIME_TYPE);
-        Ok(ReadResourceResult::new(vec![contents]))
-    }
+/// Reads a resource, as much of it as the client shows, because the protocol has no pages for resources. A run
+/// without an answer yet is normal content, not an error.
+pub(super) async fn read(
+    context: &ServerContext,
+    uri: &ResourceUri,
+    client: Client,
+) -> Result<ReadResourceResult, Refusal> {
+    let fleet = &context.fleet;
+    let read = match uri {
+        ResourceUri::RunList => read_latest_runs(context, client).await.map(|runs| fit_status(client, runs)),
+        ResourceUri::Run(id) => to_json(run_views::build(fleet, &fleet.run_record(id).await?, Detail::Full))
+            .map(|run| fit_status(client, run)),
+        ResourceUri::Answer(id) => read_answer(fleet, id, client.with_reserve(HINT_RESERVE)).await,
+        ResourceUri::Log(id) => read_log_end(fleet, id, client.with_reserve(HINT_RESERVE)).await,
+    };
+    let text = match sanitize::make_safe(read, fleet.secrets()) {
+        Ok(value) => json::to_json_text(&value).map_err(|_| Refusal::panicked())?,
+        Err(refusal) if refusal.is_not_ready() => refusal.to_json(agent_words).to_string(),
+        Err(refusal) => return Err(refusal),
+    };
+    let contents = ResourceContents::text(text, uri.to_string()).with_mime_type(JSON_MIME_TYPE);
+    Ok(ReadResourceResult::new(vec![contents]))
+}
 
-    async fn latest_runs(&self, client: Client) -> Result<Value, Refusal> {
-        let caller = Caller { cancelled: self.closing.clone(), progress: None, accepts_task: false, client };
-        to_json(self.check_status(CheckStatus::default(), caller).await?)
-    }
+async fn read_latest_runs(context: &ServerContext, client: Client) -> Result<Value, Refusal> {
+    let caller = Caller { cancelled: context.closing.clone(), progress: None, accepts_task: false, client };
+    to_json(status::check(context, CheckStatus::default(), caller).await?)
+}
 
-    async fn read_answer(&self, id: &RunId, client: Client) -> Result<Value, Refusal> {
-        let mut page = self.read_part_page(id, "answer", (0, u64::MAX), client).await?;
-        if let Some(next) = next_offset(&page) {
-            page["hint"] = Value::from(format!("it goes on: read_result with this run_id and offset {next}"));
-        }
-        Ok(page)
+async fn read_answer(fleet: &Fleet, id: &RunId, client: Client) -> Result<Value, Refusal> {
+    let mut page = read_part_page(fleet, id, "answer", (0, u64::MAX), client).await?;
+    if let Some(next) = next_offset(&page) {
+        page["hint"] = Value::from(format!("it goes on: read_result with this run_id and offset {next}"));
     }
+    Ok(page)
+}
 
-    /// If the client shows less than [`MAX_LOG_CHARS`], the beginning is dropped: the end of a log matters most.
-    async fn read_log_end(&self, id: &RunId, client: Client) -> Result<Value, Refusal> {
-        let (_, first_page) = self.fleet.read_page(id, ResultPart::Log, 0, 1).await?;
-        let mut offset = first_page.page.total_chars.saturating_sub(MAX_LOG_CHARS);
-        let mut page = self.read_part_page(id, "log", (offset, MAX_LOG_CHARS), client).await?;
-        while let Some(next) = next_offset(&page).filter(|next| *next > offset) {
-            let total = page["total_chars"].as_u64().unwrap_or_default();
-            offset = offset.saturating_add(total.saturating_sub(next)).min(total.saturating_sub(1)).max(offset + 1);
-            page = self.read_part_page(id, "log", (offset, MAX_LOG_CHARS), client).await?;
-        }
-        if offset > 0 {
-            let hint =
-                format!("this is its end, from character {offset} on; read_result with part log gives all of it");
-            page["hint"] = Value::from(hint);
-        }
-        Ok(page)
+/// If the client shows less than [`MAX_LOG_CHARS`], the beginning is dropped: the end of a log matters most.
+async fn read_log_end(fleet: &Fleet, id: &RunId, client: Client) -> Result<Value, Refusal> {
+    let (_, first_page) = fleet.read_page(id, ResultPart::Log, 0, 1).await?;
+    let mut offset = first_page.page.total_chars.saturating_sub(MAX_LOG_CHARS);
+    let mut page = read_part_page(fleet, id, "log", (offset, MAX_LOG_CHARS), client).await?;
+    while let Some(next) = next_offset(&page).filter(|next| *next > offset) {
+        let total = page["total_chars"].as_u64().unwrap_or_default();
+        offset = offset.saturating_add(total.saturating_sub(next)).min(total.saturating_sub(1)).max(offset + 1);
+        page = read_part_page(fleet, id, "log", (offset, MAX_LOG_CHARS), client).await?;
     }
+    if offset > 0 {
+        let hint = format!("this is its end, from character {offset} on; read_result with part log gives all of it");
+        page["hint"] = Value::from(hint);
+    }
+    Ok(page)
+}
 
-    async fn read_part_page(
-        &self,
-        id: &RunId,
-        part: &str,
-        (offset, limit): (u64, u64),
-        client: Client,
-    ) -> Result<Value, Refusal> {
-        let (run_id, part) = (Some(id.to_string()), Some(part.to_owned()));
-        to_json(self.read_result(ReadResult { run_id, part, offset, limit, group: None }, client).await?)
-    }
+async fn read_part_page(
+    fleet: &Fleet,
+    id: &RunId,
+    part: &str,
+    (offset, limit): (u64, u64),
+    client: Client,
+) -> Result<Value, Refusal> {
+    let (run_id, part) = (Some(id.to_string()), Some(part.to_owned()));
+    to_json(results::read(fleet, ReadResult { run_id, part, offset, limit, group: None }, client).await?)
+}
 
-    /// The run ids that start with the typed prefix, newest first.
-    pub(super) async fn complete(&self, request: CompleteRequestParams) -> Result<CompletionInfo, Refusal> {
-        let is_run_template =
-            matches!(&request.r#ref, Reference::Resource(template) if template.uri.starts_with(RUNS_URI));
-        if !is_run_template || request.argument.name != "run_id" {
-            return Ok(CompletionInfo::default());
-        }
-        let state = self.fleet.state().clone();
-        let listed = tokio::task::spawn_blocking(move || state.list()).await.map_err(|_| Refusal::panicked())??;
-        let prefix = request.argument.value.trim();
-        let matching: Vec<_> = listed.iter().map(RunId::as_str).filter(|id| id.starts_with(prefix)).collect();
-        let values = matching.iter().take(CompletionInfo::MAX_VALUES).map(ToString::to_string).collect();
-        let has_more = matching.len() > CompletionInfo::MAX_VALUES;
-        CompletionInfo::with_pagination(values, u32::try_from(matching.len()).ok(), has_more)
-            .map_err(|_| Refusal::panicked())
+/// The run ids that start with the typed prefix, newest first.
+pub(super) async fn complete(fleet: &Fleet, request: CompleteRequestParams) -> Result<CompletionInfo, Refusal> {
+    let is_run_template = matches!(&request.r#ref, Reference::Resource(template) if template.uri.starts_with(RUNS_URI));
+    if !is_run_template || request.argument.name != "run_id" {
+        return Ok(CompletionInfo::default());
     }
+    let state = fleet.state().clone();
+    let listed = tokio::task::spawn_blocking(move || state.list()).await.map_err(|_| Refusal::panicked())??;
+    let prefix = request.argument.value.trim();
+    let matching: Vec<_> = listed.iter().map(RunId::as_str).filter(|id| id.starts_with(prefix)).collect();
+    let values = matching.iter().take(CompletionInfo::MAX_VALUES).map(ToString::to_string).collect();
+    let has_more = matching.len() > CompletionInfo::MAX_VALUES;
+    CompletionInfo::with_pagination(values, u32::try_from(matching.len()).ok(), has_more)
+        .map_err(|_| Refusal::panicked())
 }
 
 /// Shortens a status until the client shows all of it.

@@ -29,6 +29,11 @@ fn find_secret<'a>(name: &str, value: &Value, secrets: &'a Secrets) -> Option<&'
     })
 }
 
+/// Makes an answer or a refusal safe to send.
+pub(super) fn make_safe(answer: Result<Value, Refusal>, secrets: &Secrets) -> Result<Value, Refusal> {
+    answer.map(|answer| sanitize_output(answer, secrets)).map_err(|refusal| refusal.masked(secrets))
+}
+
 /// Makes an answer safe to show.
 pub(super) fn sanitize_output(answer: Value, secrets: &Secrets) -> Value {
     let Value::Object(fields) = answer else { return sanitize_value(answer, secrets) };

@@ -13,12 +13,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::caller::Caller;
-use super::context::{LIST_RUNS_HINT, ServerContext, check_range, parse_run_id};
-use super::hints;
-use super::overview::named_selection;
+use super::client::Client;
+use super::context::ServerContext;
+use super::fields::{check_range, parse_run_id};
 use super::params::KillRun;
+use super::selections::{self, LIST_RUNS_HINT};
 use super::wait_limits::AllowedWait;
-use crate::fleet::{LATEST_COUNT, Selection, WaitUntil};
+use super::{hints, progress};
+use crate::fleet::{Fleet, LATEST_COUNT, Selection, WaitUntil};
 use crate::massgen::text;
 use crate::refusal::Refusal;
 use crate::run::{RunId, RunRecord, StopRequest};
@@ -47,195 +49,206 @@ pub(super) struct KillView {
     hint: Option<String>,
 }
 
-impl ServerContext {
-    pub(super) async fn kill_run(&self, request: KillRun, caller: Caller) -> Result<KillView, Refusal> {
-        let grace = Duration::from_secs_f64(check_range("grace_s", request.grace_s, 0.0, MAX_GRACE_S)?);
-        let selection = self.stop_selection(request.run_id, request.run_ids, request.group, request.all)?;
-        let stop_request = StopRequest {
-            grace,
-            reason: request.reason.map(|reason| text::single_line(&reason, MAX_REASON_CHARS)),
-            tree: request.tree,
-        };
-        let AllowedWait { max: timeout, note } =
-            self.wait_limits.allowed_wait(grace + FORCE_TIMEOUT, self.settings.max_wait);
-        let deadline = Instant::now() + timeout;
-        let Caller { cancelled, progress, client, .. } = caller;
-        let experiments = self.open_experiments(&selection).await?;
-        // List planned runs first: a run that starts between the two queries is then in at least one of the lists.
-        let planned = self.unstarted_runs(&experiments).await?;
-        let before = self.fleet.snapshot(&selection).await?.runs;
-        let had_ended = ended_runs(&before);
-        let experiments = self.stop_experiments(experiments, &stop_request).await?;
-        let named = self.named_selection_of(&selection, &before);
-        let snapshot = self.check_found(&named, self.fleet.snapshot(&named).await?)?;
-        let is_large = matches!(selection, Selection::Group(_)) && snapshot.runs.len() > LATEST_COUNT;
-        let is_left_out =
-            |run: &RunRecord| self.fleet.is_planned(run) || (is_large && had_ended.contains(&run.spec.id));
-        let (mut others, named): (Vec<_>, Vec<_>) = snapshot.runs.into_iter().partition(is_left_out);
-        let stopping = join_all(
-            named
-                .iter()
-                .map(|run| self.stop_run(run, &stop_request, timeout, had_ended.contains(&run.spec.id), &cancelled)),
-        );
-        let mut stops = self.with_progress(progress, &selection, timeout, stopping).await;
-        let left = deadline.saturating_duration_since(Instant::now());
-        let (not_started, started) = self.wait_for_drivers(&experiments, left, &cancelled).await?;
-        let late_runs = runs_started_since(&started, &planned, &named);
-        others.retain(|run| late_runs.iter().all(|late| late.spec.id != run.spec.id));
-        stops.extend(late_runs.into_iter().map(StopOutcome::from_record));
-        if matches!(selection, Selection::Live { .. }) {
-            others.extend(not_started);
+/// Stops the selected runs, and waits for their ends.
+pub(super) async fn stop(context: &ServerContext, request: KillRun, caller: Caller) -> Result<KillView, Refusal> {
+    let fleet = &context.fleet;
+    let stop_request = parse_stop_request(&request)?;
+    let selection = parse_selection(context, request.run_id, request.run_ids, request.group, request.all)?;
+    let AllowedWait { max: timeout, note } =
+        context.wait_limits.allowed_wait(stop_request.grace + FORCE_TIMEOUT, context.settings.max_wait);
+    let deadline = Instant::now() + timeout;
+    let Caller { cancelled, progress, client, .. } = caller;
+    let experiments = open_experiments(fleet, &selection).await?;
+    // List planned runs first: a run that starts between the two queries is then in at least one of the lists.
+    let planned = unstarted_runs(fleet, &experiments).await?;
+    let before = fleet.snapshot(&selection).await?.runs;
+    let had_ended = ended_runs(&before);
+    let experiments = stop_experiments(fleet, experiments, &stop_request).await?;
+    let named = name_live_runs(fleet, &selection, &before);
+    let snapshot = selections::check_found(&named, fleet.snapshot(&named).await?)?;
+    let is_large = matches!(selection, Selection::Group(_)) && snapshot.runs.len() > LATEST_COUNT;
+    let is_left_out = |run: &RunRecord| fleet.is_planned(run) || (is_large && had_ended.contains(&run.spec.id));
+    let (mut others, named): (Vec<_>, Vec<_>) = snapshot.runs.into_iter().partition(is_left_out);
+    let stopping = join_all(
+        named
+            .iter()
+            .map(|run| stop_run(context, run, &stop_request, timeout, had_ended.contains(&run.spec.id), &cancelled)),
+    );
+    let mut stops = progress::report_while(context, progress, &selection, timeout, stopping).await;
+    let left = deadline.saturating_duration_since(Instant::now());
+    let (not_started, started) = wait_for_drivers(context, &experiments, left, &cancelled).await?;
+    let late_runs = runs_started_since(&started, &planned, &named);
+    others.retain(|run| late_runs.iter().all(|late| late.spec.id != run.spec.id));
+    stops.extend(late_runs.into_iter().map(StopOutcome::from_record));
+    if matches!(selection, Selection::Live { .. }) {
+        others.extend(not_started);
+    }
+    stops.sort_by_key(|stop| stop.has_ended);
+    let is_stopping = stops.iter().any(|stop| stop.receipt.state == "stopping");
+    let hint =
+        is_stopping.then(|| "a stop is still under way: call check_status with wait_s to see its end".to_owned());
+    let hint = hints::join_hints([hint, note.filter(|_| is_stopping), other_clients_hint(fleet, &selection).await?]);
+    Ok(build_answer(fleet, stops, &others, hint, client))
+}
+
+fn parse_stop_request(request: &KillRun) -> Result<StopRequest, Refusal> {
+    Ok(StopRequest {
+        grace: Duration::from_secs_f64(check_range("grace_s", request.grace_s, 0.0, MAX_GRACE_S)?),
+        reason: request.reason.as_deref().map(|reason| text::single_line(reason, MAX_REASON_CHARS)),
+        tree: request.tree,
+    })
+}
+
+/// Lists the first receipts, as many as the client shows, and counts the other runs by state.
+fn build_answer(
+    fleet: &Fleet,
+    mut stops: Vec<StopOutcome>,
+    others: &[RunRecord],
+    hint: Option<String>,
+    client: Client,
+) -> KillView {
+    let omitted = stops.split_off(MAX_RECEIPTS.min(stops.len()));
+    let mut counted = BTreeMap::new();
+    let states =
+        omitted.into_iter().map(|stop| stop.receipt.state).chain(others.iter().map(|run| final_state(fleet, run)));
+    states.for_each(|state| *counted.entry(state).or_insert(0) += 1);
+    let receipts = stops.into_iter().map(|stop| stop.receipt).collect();
+    let mut killed = KillView { receipts, others: counted, hint };
+    client.fit(&mut killed, |killed| {
+        let counted = if killed.receipts.len() > 1 { killed.receipts.pop() } else { None };
+        counted.map(|receipt| *killed.others.entry(receipt.state).or_insert(0) += 1).is_some()
+    });
+    killed
+}
+
+fn parse_selection(
+    context: &ServerContext,
+    run_id: Option<String>,
+    run_ids: Option<Vec<String>>,
+    group: Option<String>,
+    all: bool,
+) -> Result<Selection, Refusal> {
+    match (run_id, run_ids, group, all) {
+        (Some(id), None, None, false) => Ok(Selection::Runs(vec![parse_run_id(&id)?])),
+        (None, Some(ids), None, false) => selections::parse_ids(&ids),
+        (None, None, Some(group), false) => Ok(Selection::Group(group)),
+        (None, None, None, true) => {
+            Ok(context.fleet.own_live_selection(context.settings.project_folder().unwrap_or(Path::new(""))))
         }
-        stops.sort_by_key(|stop| stop.has_ended);
-        let is_stopping = stops.iter().any(|stop| stop.receipt.state == "stopping");
-        let hint =
-            is_stopping.then(|| "a stop is still under way: call check_status with wait_s to see its end".to_owned());
-        let hint = hints::join_hints([hint, note.filter(|_| is_stopping), self.other_clients_hint(&selection).await?]);
-        let omitted = stops.split_off(MAX_RECEIPTS.min(stops.len()));
-        let mut counted = BTreeMap::new();
-        let states =
-            omitted.into_iter().map(|stop| stop.receipt.state).chain(others.iter().map(|run| self.final_state(run)));
-        states.for_each(|state| *counted.entry(state).or_insert(0) += 1);
-        let receipts = stops.into_iter().map(|stop| stop.receipt).collect();
-        let mut killed = KillView { receipts, others: counted, hint };
-        client.fit(&mut killed, |killed| {
-            let counted = if killed.receipts.len() > 1 { killed.receipts.pop() } else { None };
-            counted.map(|receipt| *killed.others.entry(receipt.state).or_insert(0) += 1).is_some()
-        });
-        Ok(killed)
-    }
-
-    fn stop_selection(
-        &self,
-        run_id: Option<String>,
-        run_ids: Option<Vec<String>>,
-        group: Option<String>,
-        all: bool,
-    ) -> Result<Selection, Refusal> {
-        match (run_id, run_ids, group, all) {
-            (Some(id), None, None, false) => Ok(Selection::Runs(vec![parse_run_id(&id)?])),
-            (None, Some(ids), None, false) => named_selection(&ids),
-            (None, None, Some(group), false) => Ok(Selection::Group(group)),
-            (None, None, None, true) => {
-                Ok(self.fleet.own_live_selection(self.settings.project_folder().unwrap_or(Path::new(""))))
-            }
-            (_, _, _, _) => {
-                let message = "give exactly one of `run_id`, `run_ids`, `group` and `all`";
-                Err(Refusal::new("selection_unclear", message, LIST_RUNS_HINT))
-            }
-        }
-    }
-
-    /// Names the live runs explicitly: a run that the experiment's driver has stopped meanwhile would otherwise be
-    /// missing.
-    fn named_selection_of(&self, selection: &Selection, before: &[RunRecord]) -> Selection {
-        match selection {
-            Selection::Live { .. } => {
-                let started = before.iter().filter(|run| !self.fleet.is_planned(run));
-                Selection::Runs(started.map(|run| run.spec.id.clone()).collect())
-            }
-            Selection::Runs(_) | Selection::Latest | Selection::Group(_) => selection.clone(),
-        }
-    }
-
-    /// The open experiments that a selection stops.
-    async fn open_experiments(&self, selection: &Selection) -> Result<Vec<Selection>, Refusal> {
-        Ok(match selection {
-            Selection::Group(_) => vec![selection.clone()],
-            Selection::Live { own, .. } => self.fleet.live_experiments(own.as_deref()).await?,
-            Selection::Runs(_) | Selection::Latest => Vec::new(),
-        })
-    }
-
-    /// The runs of experiments that have not started yet.
-    async fn unstarted_runs(&self, experiments: &[Selection]) -> Result<BTreeSet<RunId>, Refusal> {
-        let mut planned = BTreeSet::new();
-        for experiment in experiments {
-            let runs = self.fleet.snapshot(experiment).await?.runs;
-            planned.extend(runs.iter().filter(|run| self.fleet.is_planned(run)).map(|run| run.spec.id.clone()));
-        }
-        Ok(planned)
-    }
-
-    /// Asks the drivers of experiments to start no more runs; returns the experiments that had not ended.
-    async fn stop_experiments(
-        &self,
-        selections: Vec<Selection>,
-        stop_request: &StopRequest,
-    ) -> Result<Vec<Selection>, Refusal> {
-        let mut stopped = Vec::new();
-        for experiment in selections {
-            if self.fleet.stop_experiment(&experiment, stop_request).await? {
-                stopped.push(experiment);
-            }
-        }
-        Ok(stopped)
-    }
-
-    /// Waits until the drivers of experiments have recorded the end; returns the runs that were never started, and
-    /// those that were.
-    async fn wait_for_drivers(
-        &self,
-        experiments: &[Selection],
-        timeout: Duration,
-        cancelled: &CancellationToken,
-    ) -> Result<(Vec<RunRecord>, Vec<RunRecord>), Refusal> {
-        let wait = |experiment| {
-            self.fleet.wait(
-                experiment,
-                WaitUntil::AllEnded,
-                None,
-                timeout,
-                self.wait_until_cancelled(cancelled.clone()),
-            )
-        };
-        let mut runs = Vec::new();
-        for waited in join_all(experiments.iter().map(wait)).await {
-            runs.extend(waited?.snapshot.runs);
-        }
-        Ok(runs.into_iter().partition(|run| self.fleet.is_planned(run)))
-    }
-
-    /// After a stop of all runs of this client: reports live runs of other clients, and how to stop them.
-    async fn other_clients_hint(&self, selection: &Selection) -> Result<Option<String>, Refusal> {
-        if !matches!(selection, Selection::Live { own: Some(_), .. }) {
-            return Ok(None);
-        }
-        let own_ids: BTreeSet<_> =
-            self.fleet.snapshot(selection).await?.runs.into_iter().map(|run| run.spec.id).collect();
-        let live_runs = self.fleet.snapshot(&self.fleet.live_selection()).await?.runs;
-        let count =
-            live_runs.iter().filter(|run| run.state.ending().is_none() && !own_ids.contains(&run.spec.id)).count();
-        Ok((count > 0).then(|| {
-            format!(
-                "live runs of other clients or projects go on: {count}; to stop them, name them in run_ids \
-                 (check_status with live lists them)"
-            )
-        }))
-    }
-
-    async fn stop_run(
-        &self,
-        run: &RunRecord,
-        stop_request: &StopRequest,
-        timeout: Duration,
-        had_ended: bool,
-        cancelled: &CancellationToken,
-    ) -> StopOutcome {
-        let cancellation = self.wait_until_cancelled(cancelled.clone());
-        match self.fleet.stop(&run.spec.id, stop_request.clone(), timeout, cancellation).await {
-            Ok(record) if had_ended => StopOutcome { has_ended: true, receipt: view::ended_receipt(&record) },
-            Ok(record) => StopOutcome::from_record(&record),
-            Err(error) => {
-                StopOutcome { has_ended: false, receipt: view::failed_receipt(run, Refusal::from(error).message()) }
-            }
+        (_, _, _, _) => {
+            let message = "give exactly one of `run_id`, `run_ids`, `group` and `all`";
+            Err(Refusal::new("selection_unclear", message, LIST_RUNS_HINT))
         }
     }
+}
 
-    /// The state after the stop. A run that was only planned will not be started.
-    fn final_state(&self, run: &RunRecord) -> String {
-        if self.fleet.is_planned(run) { "not_started".to_owned() } else { run.state.as_str().to_owned() }
+/// Names the live runs explicitly: a run that the experiment's driver has stopped meanwhile would otherwise be
+/// missing.
+fn name_live_runs(fleet: &Fleet, selection: &Selection, before: &[RunRecord]) -> Selection {
+    match selection {
+        Selection::Live { .. } => {
+            let started = before.iter().filter(|run| !fleet.is_planned(run));
+            Selection::Runs(started.map(|run| run.spec.id.clone()).collect())
+        }
+        Selection::Runs(_) | Selection::Latest | Selection::Group(_) => selection.clone(),
     }
+}
+
+/// The open experiments that a selection stops.
+async fn open_experiments(fleet: &Fleet, selection: &Selection) -> Result<Vec<Selection>, Refusal> {
+    Ok(match selection {
+        Selection::Group(_) => vec![selection.clone()],
+        Selection::Live { own, .. } => fleet.live_experiments(own.as_deref()).await?,
+        Selection::Runs(_) | Selection::Latest => Vec::new(),
+    })
+}
+
+/// The runs of experiments that have not started yet.
+async fn unstarted_runs(fleet: &Fleet, experiments: &[Selection]) -> Result<BTreeSet<RunId>, Refusal> {
+    let mut planned = BTreeSet::new();
+    for experiment in experiments {
+        let runs = fleet.snapshot(experiment).await?.runs;
+        planned.extend(runs.iter().filter(|run| fleet.is_planned(run)).map(|run| run.spec.id.clone()));
+    }
+    Ok(planned)
+}
+
+/// Asks the drivers of experiments to start no more runs; returns the experiments that had not ended.
+async fn stop_experiments(
+    fleet: &Fleet,
+    selections: Vec<Selection>,
+    stop_request: &StopRequest,
+) -> Result<Vec<Selection>, Refusal> {
+    let mut stopped = Vec::new();
+    for experiment in selections {
+        if fleet.stop_experiment(&experiment, stop_request).await? {
+            stopped.push(experiment);
+        }
+    }
+    Ok(stopped)
+}
+
+/// Waits until the drivers of experiments have recorded the end; returns the runs that were never started, and
+/// those that were.
+async fn wait_for_drivers(
+    context: &ServerContext,
+    experiments: &[Selection],
+    timeout: Duration,
+    cancelled: &CancellationToken,
+) -> Result<(Vec<RunRecord>, Vec<RunRecord>), Refusal> {
+    let wait = |experiment| {
+        context.fleet.wait(
+            experiment,
+            WaitUntil::AllEnded,
+            None,
+            timeout,
+            context.wait_until_cancelled(cancelled.clone()),
+        )
+    };
+    let mut runs = Vec::new();
+    for waited in join_all(experiments.iter().map(wait)).await {
+        runs.extend(waited?.snapshot.runs);
+    }
+    Ok(runs.into_iter().partition(|run| context.fleet.is_planned(run)))
+}
+
+/// After a stop of all runs of this client: reports live runs of other clients, and how to stop them.
+async fn other_clients_hint(fleet: &Fleet, selection: &Selection) -> Result<Option<String>, Refusal> {
+    if !matches!(selection, Selection::Live { own: Some(_), .. }) {
+        return Ok(None);
+    }
+    let own_ids: BTreeSet<_> = fleet.snapshot(selection).await?.runs.into_iter().map(|run| run.spec.id).collect();
+    let live_runs = fleet.snapshot(&fleet.live_selection()).await?.runs;
+    let count = live_runs.iter().filter(|run| run.state.ending().is_none() && !own_ids.contains(&run.spec.id)).count();
+    Ok((count > 0).then(|| {
+        format!(
+            "live runs of other clients or projects go on: {count}; to stop them, name them in run_ids \
+             (check_status with live lists them)"
+        )
+    }))
+}
+
+async fn stop_run(
+    context: &ServerContext,
+    run: &RunRecord,
+    stop_request: &StopRequest,
+    timeout: Duration,
+    had_ended: bool,
+    cancelled: &CancellationToken,
+) -> StopOutcome {
+    let cancellation = context.wait_until_cancelled(cancelled.clone());
+    match context.fleet.stop(&run.spec.id, stop_request.clone(), timeout, cancellation).await {
+        Ok(record) if had_ended => StopOutcome { has_ended: true, receipt: view::ended_receipt(&record) },
+        Ok(record) => StopOutcome::from_record(&record),
+        Err(error) => {
+            StopOutcome { has_ended: false, receipt: view::failed_receipt(run, Refusal::from(error).message()) }
+        }
+    }
+}
+
+/// The state after the stop. A run that was only planned will not be started.
+fn final_state(fleet: &Fleet, run: &RunRecord) -> String {
+    if fleet.is_planned(run) { "not_started".to_owned() } else { run.state.as_str().to_owned() }
 }
 
 /// The runs that an experiment has started since `planned` was read, except those in the answer already. The driver

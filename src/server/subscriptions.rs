@@ -1,4 +1,4 @@
-//! Resource subscriptions, for both eras. When the runs of a resource change, the server compares the content with the
+//! Resource subscriptions, in the legacy and in the stateless protocol. When the runs of a resource change, the server compares the content with the
 //! previous content, and notifies the client only if it differs. There is no polling. All subscriptions end with the
 //! session.
 
@@ -14,7 +14,7 @@ use rmcp::{Peer, RoleServer};
 use tokio_util::sync::CancellationToken;
 
 use super::context::ServerContext;
-use super::resources::ResourceUri;
+use super::resources::{self, ResourceUri};
 use crate::fleet::results::ResultPart;
 use crate::fleet::{Cursor, Selection, WaitUntil};
 use crate::refusal::Refusal;
@@ -40,9 +40,9 @@ enum WatchTarget {
 /// The receiver of notifications.
 #[derive(Clone)]
 enum NotificationTarget {
-    /// A client of the first era.
+    /// A client of the legacy protocol.
     LegacyPeer(Peer<RoleServer>),
-    /// One subscription of the second era.
+    /// One subscription of the stateless protocol.
     Stream(SubscriptionSink),
 }
 
@@ -66,7 +66,7 @@ impl NotificationTarget {
     }
 }
 
-/// The subscriptions of a client of the first era.
+/// The subscriptions of a client of the legacy protocol.
 #[derive(Clone, Default)]
 pub(super) struct Subscriptions {
     by_uri: Arc<Mutex<HashMap<ResourceUri, CancellationToken>>>,
@@ -133,7 +133,7 @@ pub(super) fn accepted_filter(context: &ServerContext, requested: &SubscriptionF
     accepted
 }
 
-/// Serves a subscription of the second era until it is cancelled or the client is gone.
+/// Serves a subscription of the stateless protocol until it is cancelled or the client is gone.
 pub(super) async fn serve_listen(server_context: &ServerContext, context: SubscriptionContext) {
     let filter = context.accepted();
     let list = (filter.resources_list_changed == Some(true)).then_some(WatchTarget::ResourceList);
@@ -224,9 +224,9 @@ impl WatchTarget {
     /// A value that changes whenever the content that a client would read changes.
     async fn fingerprint(&self, context: &ServerContext, runs: &[RunRecord]) -> Option<String> {
         match self {
-            WatchTarget::ResourceList => {
-                Some(context.resources_of_runs(runs).iter().map(|resource| resource.uri.as_str()).collect())
-            }
+            WatchTarget::ResourceList => Some(
+                resources::list_for_runs(&context.fleet, runs).iter().map(|resource| resource.uri.as_str()).collect(),
+            ),
             WatchTarget::Resource(ResourceUri::RunList | ResourceUri::Run(_)) => {
                 Some(Cursor::from_runs(runs).to_string())
             }

@@ -9,9 +9,10 @@ use rmcp::RoleServer;
 use rmcp::model::{CallToolResult, CreateTaskResult, DetailedTask, JsonObject, Task, TaskPayload, TaskStatus};
 use rmcp::service::RequestContext;
 
-use super::context::{ServerContext, parse_run_id, to_json};
-use super::sanitize;
-use super::{client, protocol};
+use super::answers::to_json;
+use super::fields::parse_run_id;
+use super::{client, protocol, run_views, sanitize};
+use crate::fleet::Fleet;
 use crate::refusal::Refusal;
 use crate::run::{Outcome, RunRecord, RunState, StopRequest};
 use crate::view::{Detail, summary};
@@ -21,82 +22,79 @@ const POLL_INTERVAL_MS: u64 = 5_000;
 /// The grace period of a cancelled run.
 const CANCEL_GRACE: Duration = Duration::from_secs(5);
 
-/// Whether the sender of a request supports tasks: the request is of the second era and declares the extension itself.
+/// Whether the sender of a request supports tasks: the request uses the stateless protocol and declares the extension itself.
 pub(super) fn supports_tasks(context: &RequestContext<RoleServer>) -> bool {
     protocol::is_stateless(context) && context.client_capabilities().is_some_and(|client| client.supports_tasks())
 }
 
-impl ServerContext {
-    /// The task in place of the answer to a start; `None` if no run was started.
-    pub(super) async fn create_task(&self, answer: &CallToolResult) -> Option<CreateTaskResult> {
-        let started = answer.structured_content.as_ref()?;
-        let record = self.fleet.run_record(&parse_run_id(started.get("run_id")?.as_str()?).ok()?).await.ok()?;
-        let (task, is_reused) = (self.task(&record), started.get("reused").is_some());
-        let message = task.status_message.clone().unwrap_or_default();
-        let message =
-            if is_reused { format!("the same request had started this run before: {message}") } else { message };
-        let warnings =
-            started["warnings"].as_array().into_iter().flatten().filter_map(|warning| warning["message"].as_str());
-        let message = warnings.fold(message, |message, warning| format!("{message}; warning: {warning}"));
-        // The task starts as working. If the run has already ended, the outcome comes with the task's result.
-        Some(CreateTaskResult::new(task.with_status_message(message)))
-    }
+/// The task in place of the answer to a start; `None` if no run was started.
+pub(super) async fn create(fleet: &Fleet, answer: &CallToolResult) -> Option<CreateTaskResult> {
+    let started = answer.structured_content.as_ref()?;
+    let record = fleet.run_record(&parse_run_id(started.get("run_id")?.as_str()?).ok()?).await.ok()?;
+    let (task, is_reused) = (build(fleet, &record), started.get("reused").is_some());
+    let message = task.status_message.clone().unwrap_or_default();
+    let message = if is_reused { format!("the same request had started this run before: {message}") } else { message };
+    let warnings =
+        started["warnings"].as_array().into_iter().flatten().filter_map(|warning| warning["message"].as_str());
+    let message = warnings.fold(message, |message, warning| format!("{message}; warning: {warning}"));
+    // The task starts as working. If the run has already ended, the outcome comes with the task's result.
+    Some(CreateTaskResult::new(task.with_status_message(message)))
+}
 
-    /// The current state of a task, with the answer to the start if the run is over.
-    pub(super) async fn get_task(&self, id: &str) -> Result<DetailedTask, Refusal> {
-        let record = self.fleet.run_record(&parse_run_id(id)?).await?;
-        Ok(DetailedTask::new(self.task(&record), self.task_payload(&record)?))
-    }
+/// The current state of a task, with the answer to the start if the run is over.
+pub(super) async fn get(fleet: &Fleet, id: &str) -> Result<DetailedTask, Refusal> {
+    let record = fleet.run_record(&parse_run_id(id)?).await?;
+    Ok(DetailedTask::new(build(fleet, &record), build_payload(fleet, &record)?))
+}
 
-    /// Checks that the task exists.
-    pub(super) async fn check_task(&self, id: &str) -> Result<(), Refusal> {
-        self.fleet.run_record(&parse_run_id(id)?).await?;
-        Ok(())
-    }
+/// Checks that the task exists.
+pub(super) async fn check_exists(fleet: &Fleet, id: &str) -> Result<(), Refusal> {
+    fleet.run_record(&parse_run_id(id)?).await?;
+    Ok(())
+}
 
-    /// Requests a stop of the run. The caller sees the end in a later poll.
-    pub(super) async fn cancel_task(&self, id: &str) -> Result<(), Refusal> {
-        let stop_request =
-            StopRequest { grace: CANCEL_GRACE, reason: Some("its task was cancelled".to_owned()), tree: true };
-        self.fleet.stop(&parse_run_id(id)?, stop_request, Duration::ZERO, pending()).await?;
-        Ok(())
-    }
+/// Requests a stop of the run. The caller sees the end in a later poll.
+pub(super) async fn cancel(fleet: &Fleet, id: &str) -> Result<(), Refusal> {
+    let stop_request =
+        StopRequest { grace: CANCEL_GRACE, reason: Some("its task was cancelled".to_owned()), tree: true };
+    fleet.stop(&parse_run_id(id)?, stop_request, Duration::ZERO, pending()).await?;
+    Ok(())
+}
 
-    fn task(&self, record: &RunRecord) -> Task {
-        let message = summary::run_summary(&self.view(record, Detail::Brief));
-        let message = sanitize::sanitize_line(&message, self.fleet.secrets());
-        let created = record.spec.created;
-        let updated = match record.state.ending() {
-            Some(ending) => ending.ended_at.wall,
-            None => self.fleet.state().run_folder(&record.spec.id).last_written().unwrap_or(created),
-        };
-        Task::new(record.spec.id.to_string(), TaskStatus::Working, created.to_string(), updated.to_string())
-            .with_status_message(message)
-            .with_poll_interval_ms(POLL_INTERVAL_MS)
-    }
+fn build(fleet: &Fleet, record: &RunRecord) -> Task {
+    let message = summary::run_summary(&run_views::build(fleet, record, Detail::Brief));
+    let message = sanitize::sanitize_line(&message, fleet.secrets());
+    let created = record.spec.created;
+    let updated = match record.state.ending() {
+        Some(ending) => ending.ended_at.wall,
+        None => fleet.state().run_folder(&record.spec.id).last_written().unwrap_or(created),
+    };
+    Task::new(record.spec.id.to_string(), TaskStatus::Working, created.to_string(), updated.to_string())
+        .with_status_message(message)
+        .with_poll_interval_ms(POLL_INTERVAL_MS)
+}
 
-    fn task_payload(&self, record: &RunRecord) -> Result<TaskPayload, Refusal> {
-        match &record.state {
-            RunState::Queued
-            | RunState::Starting { .. }
-            | RunState::Running { .. }
-            | RunState::Stopping { .. }
-            | RunState::Unknown(_) => Ok(TaskPayload::Working),
-            RunState::Ended(ending) => match ending.outcome {
-                Outcome::Killed { .. } => Ok(TaskPayload::Cancelled),
-                Outcome::Succeeded
-                | Outcome::Failed(_)
-                | Outcome::TimedOut { .. }
-                | Outcome::OverBudget
-                | Outcome::Lost => Ok(TaskPayload::Completed { result: self.task_result(record)? }),
-            },
-        }
+fn build_payload(fleet: &Fleet, record: &RunRecord) -> Result<TaskPayload, Refusal> {
+    match &record.state {
+        RunState::Queued
+        | RunState::Starting { .. }
+        | RunState::Running { .. }
+        | RunState::Stopping { .. }
+        | RunState::Unknown(_) => Ok(TaskPayload::Working),
+        RunState::Ended(ending) => match ending.outcome {
+            Outcome::Killed { .. } => Ok(TaskPayload::Cancelled),
+            Outcome::Succeeded
+            | Outcome::Failed(_)
+            | Outcome::TimedOut { .. }
+            | Outcome::OverBudget
+            | Outcome::Lost => Ok(TaskPayload::Completed { result: build_result(fleet, record)? }),
+        },
     }
+}
 
-    /// The answer that run_massgen would have given after a wait for the end. A failed run is no error here either,
-    /// because the call itself succeeded.
-    fn task_result(&self, record: &RunRecord) -> Result<JsonObject, Refusal> {
-        let view = sanitize::sanitize_output(to_json(self.view(record, Detail::Brief))?, self.fleet.secrets());
-        to_json(client::structured_result(view))?.as_object().cloned().ok_or_else(Refusal::panicked)
-    }
+/// The answer that run_massgen would have given after a wait for the end. A failed run is no error here either,
+/// because the call itself succeeded.
+fn build_result(fleet: &Fleet, record: &RunRecord) -> Result<JsonObject, Refusal> {
+    let view = sanitize::sanitize_output(to_json(run_views::build(fleet, record, Detail::Brief))?, fleet.secrets());
+    to_json(client::structured_result(view))?.as_object().cloned().ok_or_else(Refusal::panicked)
 }

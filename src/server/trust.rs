@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::context::ServerContext;
-use crate::massgen::configs::{self, EditError, Needs, Tree};
+use super::{overrides, project};
+use crate::massgen::configs::{self, EditError, Tree};
 use crate::massgen::variables::env_files;
 use crate::massgen::{names, text};
 use crate::refusal::Refusal;
@@ -33,200 +33,128 @@ enum ConfigTrust {
     AgentWritable,
 }
 
-impl ServerContext {
-    /// Reads an allowed config, and checks it with its overrides against the operator's policy.
-    pub(super) fn read_config(
-        &self,
-        path: &Path,
-        overrides: Option<&Value>,
-        package: Option<&Path>,
-    ) -> Result<String, Refusal> {
-        let file = read_text_file(path, MAX_CONFIG_BYTES).map_err(|error| {
-            let message = format!("cannot read `{}`: {error}", path.display());
-            Refusal::new("config_missing", message, "give a config that is a UTF-8 text file")
-        })?;
-        let trust = config_trust(&file.canonical_path, &self.settings, package).ok_or_else(|| {
-            let message = format!("`{}` is outside of the folders that configs may come from", path.display());
-            let hint = "use a config of the project or @examples/NAME (list_configs); only the operator can allow more, by \
-                        read_folders in the settings";
-            self.explain_missing_project(Refusal::new("config_outside", message, hint))
-        })?;
-        self.check_policy(path, &file.text, overrides, trust)?;
-        Ok(file.text)
-    }
-
-    fn check_policy(
-        &self,
-        path: &Path,
-        original: &str,
-        overrides: Option<&Value>,
-        trust: ConfigTrust,
-    ) -> Result<(), Refusal> {
-        if self.settings.trust.allow_commands {
-            return Ok(());
-        }
-        let read = Tree::parse_file(path, original);
-        self.check_overrides(overrides, read.as_ref().ok())?;
-        if trust == ConfigTrust::Trusted {
-            return Ok(());
-        }
-        let mut tree = read.map_err(|error| invalid_config(path, &error))?;
-        if let Some(overrides) = overrides {
-            tree.merge(overrides).map_err(|error| invalid_overrides(&error))?;
-        }
-        self.check_tree(Some(&tree), "the config")
-    }
-
-    /// Refuses overrides that add what an agent may not add. Values that the config has already are allowed.
-    pub(super) fn check_overrides(&self, overrides: Option<&Value>, config: Option<&Tree>) -> Result<(), Refusal> {
-        let changes = overrides
-            .map(|overrides| config.map_or_else(|| overrides.clone(), |config| config.effective_patch(overrides)));
-        self.check_tree(overrides_tree(changes.as_ref())?.as_ref(), "overrides")
-    }
-
-    /// Refuses a tree with content that an agent may not add.
-    pub(super) fn check_tree(&self, tree: Option<&Tree>, subject: &str) -> Result<(), Refusal> {
-        let Some(tree) = tree.filter(|_| !self.settings.trust.allow_commands) else { return Ok(()) };
-        let project = self.settings.project_folder();
-        let violation = configs::find_violation(tree, project).map(|violation| (violation.key, violation.reason));
-        let violation = violation.or_else(|| {
-            let leaves_allowed_folders =
-                |path: &Path| path.canonicalize().is_ok_and(|canonical| !is_readable_place(&canonical, &self.settings));
-            // Without a project, relative paths are relative to the run's own folder.
-            let paths = project.map(|project| configs::paths_in_project(tree, project)).unwrap_or_default();
-            let outside = paths.into_iter().find(|(_, path)| leaves_allowed_folders(path));
-            outside.map(|(key, _)| (key, "leads out of the project folder by a link"))
-        });
-        let Some((key, reason)) = violation else { return Ok(()) };
-        let message = format!("{subject} may not have `{key}`: {}", reason);
-        let hint = "leave it out or use another config (list_configs query ready); only the user can allow it: configs in \
-                    ~/.config/massgen/agents are trusted, and so are folders in the setting trusted_configs; allow_commands allows all";
-        Err(Refusal::new("config_forbidden", message, hint))
-    }
-
-    /// Refuses a start in which MassGen would read an `.env` file that an agent can write and that sets more than API
-    /// keys: other variables could send the operator's keys elsewhere.
-    pub(super) fn check_env_files(&self, context: Context, package: Option<&Path>) -> Result<(), Refusal> {
-        if self.settings.trust.allow_commands {
-            return Ok(());
-        }
-        let files = env_files(context, package, self.settings.project_folder());
-        for file in files.into_iter().filter(|file| is_readable_place(file, &self.settings)) {
-            let trusted = self.settings.trust.trusted_configs.iter().any(|folder| file.starts_with(folder));
-            let variables = secrets::read_env_file(&file).unwrap_or_default();
-            let non_secret = variables.iter().map(|(name, _)| name).find(|name| !secrets::is_secret_name(name));
-            if let Some(name) = non_secret.filter(|_| !trusted) {
-                let message = format!(
-                    "MassGen would read `{}`, and {} there is no key: an agent could have put it there",
-                    file.display(),
-                    text::single_line(name, 80)
-                );
-                let hint = "only the operator can help: move that variable into the server's env_file, or name the file in \
-                            trusted_configs; with context: none a configs/.env is not read";
-                return Err(Refusal::new("env_file_forbidden", message, hint));
-            }
-        }
-        Ok(())
-    }
-
-    /// Reads a question file.
-    pub(super) fn read_question_file(&self, name: &str) -> Result<String, Refusal> {
-        let name = &*names::local_path(name);
-        let path = &self.settings.project_folder().unwrap_or(Path::new("")).join(name);
-        let unreadable = |reason: String| {
-            let message = format!("cannot read the question file `{}`: {reason}", path.display());
-            Refusal::new(
-                "question_file_unreadable",
-                message,
-                "give a UTF-8 text file, by a path relative to the project",
-            )
-        };
-        if path.is_relative() {
-            return Err(self.explain_missing_project(unreadable("it is a relative path".to_owned())));
-        }
-        let file = read_text_file(path, MAX_QUESTION_BYTES).map_err(|reason| unreadable(reason.to_string()))?;
-        if !is_readable_place(&file.canonical_path, &self.settings) {
-            let outside = unreadable("it is outside of the folders that question files may come from".to_owned());
-            return Err(self.explain_missing_project(outside));
-        }
-        // Windows editors write a byte order mark there, which is not part of the question.
-        Ok(file.text.strip_prefix('\u{feff}').unwrap_or(&file.text).to_owned())
-    }
+/// Reads an allowed config, and checks it with its overrides against the operator's policy.
+pub(super) fn read_config(
+    settings: &Settings,
+    path: &Path,
+    overrides: Option<&Value>,
+    package: Option<&Path>,
+) -> Result<String, Refusal> {
+    let file = read_text_file(path, MAX_CONFIG_BYTES).map_err(|error| {
+        let message = format!("cannot read `{}`: {error}", path.display());
+        Refusal::new("config_missing", message, "give a config that is a UTF-8 text file")
+    })?;
+    let trust = config_trust(&file.canonical_path, settings, package).ok_or_else(|| {
+        let message = format!("`{}` is outside of the folders that configs may come from", path.display());
+        let hint = "use a config of the project or @examples/NAME (list_configs); only the operator can allow more, by \
+                    read_folders in the settings";
+        project::explain_missing(settings, Refusal::new("config_outside", message, hint))
+    })?;
+    check_policy(settings, path, &file.text, overrides, trust)?;
+    Ok(file.text)
 }
 
-/// Overrides as a tree; literal API keys in them are refused.
-pub(super) fn overrides_tree(overrides: Option<&Value>) -> Result<Option<Tree>, Refusal> {
-    if overrides.is_some_and(configs::is_too_deep) {
-        let most = configs::MAX_OVERRIDES_DEPTH;
-        return Err(overrides_refusal(
-            &format!("they have more than {most} levels of objects and lists"),
-            &format!("call again with at most {most} levels"),
-        ));
+fn check_policy(
+    settings: &Settings,
+    path: &Path,
+    original: &str,
+    patch: Option<&Value>,
+    trust: ConfigTrust,
+) -> Result<(), Refusal> {
+    if settings.trust.allow_commands {
+        return Ok(());
     }
-    let patch = overrides.map(Tree::from_json).transpose();
-    let patch = patch.map_err(|_| overrides_refusal("an object is needed", OVERRIDES_HINT))?;
-    let key = patch.as_ref().and_then(|patch| patch.secrets().into_iter().next());
-    match key {
-        Some(key) => {
-            let message = format!("`overrides` has a secret written in it, at `{}`", key.key);
-            let hint = "nothing was done with it; write ${NAME_OF_A_VARIABLE} there, or leave it out: MassGen gets its keys from the operator";
-            Err(Refusal::new("secret_in_arguments", message, hint))
+    let read = Tree::parse_file(path, original);
+    check_overrides(settings, patch, read.as_ref().ok())?;
+    if trust == ConfigTrust::Trusted {
+        return Ok(());
+    }
+    let mut tree = read.map_err(|error| invalid_config(path, &error))?;
+    if let Some(patch) = patch {
+        tree.merge(patch).map_err(|error| overrides::edit_refusal(&error))?;
+    }
+    check_tree(settings, Some(&tree), "the config")
+}
+
+/// Refuses overrides that add what an agent may not add. Values that the config has already are allowed.
+pub(super) fn check_overrides(
+    settings: &Settings,
+    patch: Option<&Value>,
+    config: Option<&Tree>,
+) -> Result<(), Refusal> {
+    let changes = patch.map(|patch| config.map_or_else(|| patch.clone(), |config| config.effective_patch(patch)));
+    check_tree(settings, overrides::parse(changes.as_ref())?.as_ref(), "overrides")
+}
+
+/// Refuses a tree with content that an agent may not add.
+fn check_tree(settings: &Settings, tree: Option<&Tree>, subject: &str) -> Result<(), Refusal> {
+    let Some(tree) = tree.filter(|_| !settings.trust.allow_commands) else { return Ok(()) };
+    let project = settings.project_folder();
+    let violation = configs::find_violation(tree, project).map(|violation| (violation.key, violation.reason));
+    let violation = violation.or_else(|| {
+        let leaves_allowed_folders =
+            |path: &Path| path.canonicalize().is_ok_and(|canonical| !is_readable_place(&canonical, settings));
+        // Without a project, relative paths are relative to the run's own folder.
+        let paths = project.map(|project| configs::paths_in_project(tree, project)).unwrap_or_default();
+        let outside = paths.into_iter().find(|(_, path)| leaves_allowed_folders(path));
+        outside.map(|(key, _)| (key, "leads out of the project folder by a link"))
+    });
+    let Some((key, reason)) = violation else { return Ok(()) };
+    let message = format!("{subject} may not have `{key}`: {}", reason);
+    let hint = "leave it out or use another config (list_configs query ready); only the user can allow it: configs in \
+                ~/.config/massgen/agents are trusted, and so are folders in the setting trusted_configs; allow_commands allows all";
+    Err(Refusal::new("config_forbidden", message, hint))
+}
+
+/// Refuses a start in which MassGen would read an `.env` file that an agent can write and that sets more than API
+/// keys: other variables could send the operator's keys elsewhere.
+pub(super) fn check_env_files(settings: &Settings, context: Context, package: Option<&Path>) -> Result<(), Refusal> {
+    if settings.trust.allow_commands {
+        return Ok(());
+    }
+    let files = env_files(context, package, settings.project_folder());
+    for file in files.into_iter().filter(|file| is_readable_place(file, settings)) {
+        let trusted = settings.trust.trusted_configs.iter().any(|folder| file.starts_with(folder));
+        let variables = secrets::read_env_file(&file).unwrap_or_default();
+        let non_secret = variables.iter().map(|(name, _)| name).find(|name| !secrets::is_secret_name(name));
+        if let Some(name) = non_secret.filter(|_| !trusted) {
+            let message = format!(
+                "MassGen would read `{}`, and {} there is no key: an agent could have put it there",
+                file.display(),
+                text::single_line(name, 80)
+            );
+            let hint = "only the operator can help: move that variable into the server's env_file, or name the file in \
+                        trusted_configs; with context: none a configs/.env is not read";
+            return Err(Refusal::new("env_file_forbidden", message, hint));
         }
-        None => Ok(patch),
-    }
-}
-
-/// Refuses a key that MassGen would ignore, if another key was probably meant: the run would cost money without the
-/// intended setting.
-pub(super) fn check_known_keys(overrides: &Value, config: Option<&Tree>) -> Result<(), Refusal> {
-    let Some(unknown) = configs::unknown_key(overrides, config) else { return Ok(()) };
-    let message = format!("`overrides` sets `{}`, which MassGen does not know and would pass over", unknown.key);
-    let hint = format!("did you mean `{}`? nothing was started; call again with that, or without it", unknown.near);
-    Err(Refusal::new("overrides_invalid", message, hint))
-}
-
-/// Refuses overrides that leave the config without agents, or with a section that MassGen cannot read: MassGen would end
-/// at its start.
-pub(super) fn check_effective_config(config: &Tree) -> Result<(), Refusal> {
-    if let Some(found) = configs::malformed_section(config) {
-        let message = format!("`overrides` leave `{}` with a value that MassGen cannot read", found.key);
-        let hint = format!("nothing was started; `{}` must be {}", found.key, found.wanted);
-        return Err(Refusal::new("overrides_invalid", message, hint));
-    }
-    if Needs::from_config(config).agents.is_empty() {
-        return Err(Refusal::new(
-            "overrides_invalid",
-            "the overrides leave the config without an agent",
-            "nothing was started; keep one at least: an agent whose value is null is taken away",
-        ));
     }
     Ok(())
 }
 
+/// Reads a question file.
+pub(super) fn read_question_file(settings: &Settings, name: &str) -> Result<String, Refusal> {
+    let name = &*names::local_path(name);
+    let path = &settings.project_folder().unwrap_or(Path::new("")).join(name);
+    let unreadable = |reason: String| {
+        let message = format!("cannot read the question file `{}`: {reason}", path.display());
+        Refusal::new("question_file_unreadable", message, "give a UTF-8 text file, by a path relative to the project")
+    };
+    if path.is_relative() {
+        return Err(project::explain_missing(settings, unreadable("it is a relative path".to_owned())));
+    }
+    let file = read_text_file(path, MAX_QUESTION_BYTES).map_err(|reason| unreadable(reason.to_string()))?;
+    if !is_readable_place(&file.canonical_path, settings) {
+        let outside = unreadable("it is outside of the folders that question files may come from".to_owned());
+        return Err(project::explain_missing(settings, outside));
+    }
+    // Windows editors write a byte order mark there, which is not part of the question.
+    Ok(file.text.strip_prefix('\u{feff}').unwrap_or(&file.text).to_owned())
+}
+
+/// The refusal of a config that cannot be parsed.
 pub(super) fn invalid_config(path: &Path, error: &EditError) -> Refusal {
     let message = format!("`{}` cannot be read: {}", path.display(), text::error_chain(error));
     Refusal::new("config_invalid", message, "mend the config, then call again")
-}
-
-pub(super) fn invalid_overrides(error: &EditError) -> Refusal {
-    let EditError::NoSuchAgent { id, known } = error else {
-        return overrides_refusal(&text::error_chain(error), OVERRIDES_HINT);
-    };
-    let similar = names::nearest(id, known.iter().map(String::as_str));
-    let similar = similar.map(|similar| format!("; did you mean {similar}?")).unwrap_or_default();
-    let hint = match known.is_empty() {
-        true => "give `agents` as a list of whole agents: the config has none".to_owned(),
-        false => format!("its agents are {}{similar}", text::single_line(&known.join(", "), 400)),
-    };
-    overrides_refusal(&format!("the config has no agent `{}`", text::single_line(id, 80)), &hint)
-}
-
-/// Explains what overrides are.
-const OVERRIDES_HINT: &str = "give a JSON merge patch (RFC 7386) on the config, such as {\"orchestrator\": {\"max_new_answers_per_agent\": 1}}, \
-                     with agents by their ids: {\"agents\": {\"agent_a\": {\"backend\": {\"model\": \"gpt-5\"}}}}";
-
-fn overrides_refusal(reason: &str, hint: &str) -> Refusal {
-    Refusal::new("overrides_invalid", format!("`overrides` cannot be applied: {reason}"), hint)
 }
 
 /// A text file, with its real path.

@@ -4,16 +4,17 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::context::ServerContext;
 use super::next_steps::agent_words;
+use super::{search_paths, start_config};
 use crate::fleet::StartRequest;
 use crate::massgen::configs::{self, Needs, Tree};
 use crate::massgen::docker::DockerEngine;
 use crate::massgen::prices::PricedModels;
+use crate::massgen::variables::VariableSources;
 use crate::massgen::{program, references, text};
 use crate::refusal::Refusal;
-use crate::rehearsal;
 use crate::run::{ConfigChoice, Context, Problem, Unpriced, Usd};
+use crate::settings::Settings;
 use crate::view::{self, WarningView};
 
 /// The most models that a warning names.
@@ -21,80 +22,63 @@ const MAX_NAMED_MODELS: usize = 3;
 /// The most warnings of one answer.
 const MAX_WARNINGS: usize = 10;
 
-impl ServerContext {
-    /// The warnings about some starts and their questions, each once.
-    pub(super) async fn start_warnings(
-        &self,
-        starts: Vec<StartRequest>,
-        questions: Vec<String>,
-    ) -> Result<Vec<WarningView>, Refusal> {
-        let context = self.clone();
-        let problems = tokio::task::spawn_blocking(move || context.find_problems(&starts, &questions)).await;
-        let mut warnings: Vec<WarningView> = Vec::new();
-        for problem in problems.map_err(|_| Refusal::panicked())? {
-            let warning = view::warning_view(&problem.into(), agent_words);
-            if warnings.len() < MAX_WARNINGS && !warnings.contains(&warning) {
-                warnings.push(warning);
-            }
+/// The warnings about some starts and their questions, each once.
+pub(super) async fn find(
+    settings: &Settings,
+    starts: Vec<StartRequest>,
+    questions: Vec<String>,
+) -> Result<Vec<WarningView>, Refusal> {
+    let settings = settings.clone();
+    let problems = tokio::task::spawn_blocking(move || find_problems(&settings, &starts, &questions)).await;
+    let mut warnings: Vec<WarningView> = Vec::new();
+    for problem in problems.map_err(|_| Refusal::panicked())? {
+        let warning = view::warning_view(&problem.into(), agent_words);
+        if warnings.len() < MAX_WARNINGS && !warnings.contains(&warning) {
+            warnings.push(warning);
         }
-        Ok(warnings)
     }
-
-    fn find_problems(&self, starts: &[StartRequest], questions: &[String]) -> Vec<Problem> {
-        let config_problems = starts.iter().flat_map(|start| self.config_problems(start));
-        // An agent with access to the project can find a file by its name in the question.
-        let has_no_project_access = starts.iter().any(|start| start.spec.context == Context::None);
-        let exists = |name: &str| self.settings.project_folder().is_some_and(|project| is_in_project(project, name));
-        let question_problems = questions
-            .iter()
-            .filter(|_| has_no_project_access)
-            .filter_map(|question| references::warning(question, exists));
-        config_problems.chain(question_problems).collect()
-    }
-
-    fn config_problems(&self, start: &StartRequest) -> Vec<Problem> {
-        let Some(config) = effective_config(start) else { return Vec::new() };
-        let ignored = start.spec.overrides.as_ref().and_then(configs::ignored_keys_problem);
-        if let ConfigChoice::Rehearsal(_) = &start.spec.config {
-            // The config lacks only file access.
-            return configs::no_files_problem(&config, start.spec.context).into_iter().chain(ignored).collect();
-        }
-        let package = program::package(&start.spec.program);
-        let (variables, origins) =
-            (self.variable_names(start), self.variable_sources(start.spec.context, package.as_deref()));
-        let engine = || DockerEngine::find(origins.docker_host().as_deref());
-        let mut problems = configs::warnings(&config, start.spec.context, |name| variables.contains(name), engine);
-        problems.extend(ignored);
-        let given_budget = start.limits.per_run.cap.usd.filter(|_| self.settings.is_given("budget_usd"));
-        problems.extend(
-            start
-                .requested_cap
-                .usd
-                .or(given_budget)
-                .and_then(|usd| unpriced_budget_problem(usd, start, &config, package.as_deref())),
-        );
-        problems
-    }
-
-    /// The names of the variables that a run would have.
-    pub(super) fn variable_names(&self, start: &StartRequest) -> BTreeSet<String> {
-        let package = program::package(&start.spec.program);
-        let mut variables = self.variable_sources(start.spec.context, package.as_deref()).names();
-        variables.extend(start.keys.0.iter().map(|(name, _)| name.clone()));
-        variables
-    }
+    Ok(warnings)
 }
 
-/// The config as MassGen will read it, without the question and the address of a rehearsal's models; `None` if it
-/// cannot be read.
-pub(super) fn effective_config(start: &StartRequest) -> Option<Tree> {
-    let ConfigChoice::Rehearsal(name) = &start.spec.config else {
-        let (name, text) = start.config.as_ref()?;
-        return Tree::parse_file(Path::new(name), text).ok();
-    };
-    let mut config = Tree::parse(&rehearsal::config_yaml(name, "http://127.0.0.1").ok()?).ok()?;
-    start.spec.overrides.iter().try_for_each(|overrides| config.merge(overrides)).ok()?;
-    Some(config)
+fn find_problems(settings: &Settings, starts: &[StartRequest], questions: &[String]) -> Vec<Problem> {
+    let config_problems = starts.iter().flat_map(|start| config_problems(settings, start));
+    // An agent with access to the project can find a file by its name in the question.
+    let has_no_project_access = starts.iter().any(|start| start.spec.context == Context::None);
+    let exists = |name: &str| settings.project_folder().is_some_and(|project| is_in_project(project, name));
+    let question_problems =
+        questions.iter().filter(|_| has_no_project_access).filter_map(|question| references::warning(question, exists));
+    config_problems.chain(question_problems).collect()
+}
+
+fn config_problems(settings: &Settings, start: &StartRequest) -> Vec<Problem> {
+    let Some(config) = start_config::effective_tree(start) else { return Vec::new() };
+    let ignored = start.spec.overrides.as_ref().and_then(configs::ignored_keys_problem);
+    if let ConfigChoice::Rehearsal(_) = &start.spec.config {
+        // The config lacks only file access.
+        return configs::no_files_problem(&config, start.spec.context).into_iter().chain(ignored).collect();
+    }
+    let package = program::package(&start.spec.program);
+    let sources = search_paths::for_variables(settings, start.spec.context, package.as_deref());
+    let variables = variable_names(&sources, start);
+    let engine = || DockerEngine::find(sources.docker_host().as_deref());
+    let mut problems = configs::warnings(&config, start.spec.context, |name| variables.contains(name), engine);
+    problems.extend(ignored);
+    let given_budget = start.limits.per_run.cap.usd.filter(|_| settings.is_given("budget_usd"));
+    problems.extend(
+        start
+            .requested_cap
+            .usd
+            .or(given_budget)
+            .and_then(|usd| unpriced_budget_problem(usd, start, &config, package.as_deref())),
+    );
+    problems
+}
+
+/// The names of the variables that a run would have.
+fn variable_names(sources: &VariableSources<'_>, start: &StartRequest) -> BTreeSet<String> {
+    let mut names = sources.names();
+    names.extend(start.keys.0.iter().map(|(name, _)| name.clone()));
+    names
 }
 
 /// A problem if a call or a person set a dollar budget that cannot be enforced, because MassGen counts no cost for some
