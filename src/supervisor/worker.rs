@@ -148,7 +148,7 @@ impl Worker {
 
     /// Ends the run before MassGen has started.
     pub(super) fn fail_start(&mut self, error: &SupervisorError) {
-        let (code, hint) = match error {
+        let (code, next) = match error {
             SupervisorError::Config(_) => ("config_invalid", Step::CorrectConfig),
             SupervisorError::NotARun { .. }
             | SupervisorError::AlreadySupervised(_)
@@ -161,7 +161,7 @@ impl Worker {
             | SupervisorError::Script(_) => ("start_failed", Step::MendAndStart),
         };
         let message = self.run.secrets.mask(&text::error_chain(error)).into_owned();
-        let problem = Problem { retry: Some(Retry::No), ..Problem::new(code, &message, hint) };
+        let problem = Problem { retry: Some(Retry::No), ..Problem::new(code, &message, next) };
         let exit = self.stop.never_started();
         self.record_ending(&exit, Some(Outcome::Failed(problem)));
     }
