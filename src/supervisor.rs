@@ -2,41 +2,55 @@
 //! reach it only through the run's folder (`stop.json`) and as SIGTERM, which also asks for a stop.
 //! It speaks no protocol and never touches a process of another run.
 
+mod activity;
+mod agent_facts;
 mod ancestry;
 mod budget;
+mod budget_monitor;
 mod changes;
 pub mod group;
 pub mod kernel;
 mod leader;
 mod liveness;
 mod lost;
+mod outcome_reader;
 mod output;
 mod plan;
+mod prepare;
 mod proc_sampler;
+mod project_monitor;
 mod queue;
 mod reaper;
+mod record_writer;
 mod repository;
+mod run_config;
+mod run_context;
+mod signals;
 mod spend_tracker;
+mod status_reader;
+mod stop_driver;
 mod worker;
 
-use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use self::project_monitor::ProjectMonitor;
+use self::record_writer::RecordWriter;
+use self::run_context::RunContext;
+use self::signals::Signals;
+use self::worker::Worker;
+use crate::clock;
 use crate::ledger::{Ledger, LedgerError};
-use crate::massgen::configs::{self, ConfigChanges, Needs, Tree};
-use crate::massgen::environment;
-use crate::massgen::launch::{self, Launch, LaunchFolders};
-use crate::massgen::{basis, program, session, text};
-use crate::registry::{Durability, OwnerLock, RegistryError, RunFolder, StateFolder, write_atomic};
-use crate::rehearsal::{self, Rehearsal};
-use crate::run::{ConfigChoice, Context, InvalidRunId, RunRecord, RunSpec};
-use crate::secrets::{self, EnvFileError, Secrets};
+use crate::massgen::{configs, text};
+use crate::registry::{OwnerLock, RegistryError, RunFolder, StateFolder};
+use crate::rehearsal;
+use crate::run::{InvalidRunId, RunRecord};
+use crate::secrets::{EnvFileError, Secrets};
 
 pub use ancestry::parent_run;
 pub use leader::exec_massgen;
 pub use lost::finalize_lost;
+pub use prepare::environment;
 
 /// The supervisor prints this to standard output once MassGen's process is on record, or while the run waits for it. Its starter reads no further.
 pub const READY: &str = "ready";
@@ -125,14 +139,19 @@ async fn run_to_end(
     state: &StateFolder,
     me: &Path,
 ) -> Result<RunRecord, SupervisorError> {
-    let mut worker = worker::Worker::new(folder.clone(), record, lock, known_secrets(folder), state.clone())?;
-    let prepared = prepare(folder, worker.spec()).await;
+    // From here on, a signal to end no longer ends this process at once.
+    let signals = Signals::subscribe()?;
+    let record = RecordWriter::new(folder.clone(), record, lock, clock::now());
+    let run = RunContext::open(folder.clone(), state.clone(), known_secrets(folder))?;
+    let prepared = prepare::prepare(folder, &record.get().spec).await;
+    let (agents, project) = match &prepared {
+        Ok(prepared) => (prepared.agents.clone(), ProjectMonitor::begin(&record.get().spec, state)),
+        // Without a start there is nothing to compare or to clean up.
+        Err(_) => Default::default(),
+    };
+    let mut worker = Worker::new(run, record, signals, agents, project);
     match &prepared {
-        Ok(prepared) => {
-            worker.set_models(prepared.models.clone());
-            worker.set_providers(prepared.providers.clone(), prepared.keys.clone());
-            worker.start(me, &prepared.launch).await?;
-        }
+        Ok(prepared) => worker.start(me, &prepared.launch).await?,
         Err(error) => worker.fail_start(error),
     }
     report_ready();
@@ -167,150 +186,6 @@ fn known_secrets(folder: &RunFolder) -> Secrets {
     let env_file = folder.load().ok().and_then(|record| record.spec.env_file);
     let with_file = Secrets::from_environment(env_file.as_deref());
     with_file.or_else(|_| Secrets::from_environment(None)).unwrap_or_default()
-}
-
-/// Keeps a rehearsal on this machine: the endpoint takes any key, so the user's own key is not sent there, and MassGen's price
-/// look-ups go to a closed port.
-const OFFLINE_VARIABLES: [(&str, &str); 7] = [
-    ("OPENAI_API_KEY", "rehearsal"),
-    ("HTTPS_PROXY", "http://127.0.0.1:9"),
-    ("https_proxy", "http://127.0.0.1:9"),
-    ("HTTP_PROXY", "http://127.0.0.1:9"),
-    ("http_proxy", "http://127.0.0.1:9"),
-    ("NO_PROXY", "127.0.0.1,localhost"),
-    ("no_proxy", "127.0.0.1,localhost"),
-];
-
-/// A run that is ready to start. Its rehearsal endpoint is served until this is dropped.
-struct PreparedRun {
-    launch: Launch,
-    /// The model of each agent.
-    models: BTreeMap<String, String>,
-    /// The provider of each agent's model.
-    providers: BTreeMap<String, String>,
-    /// The variable that holds each agent's key.
-    keys: BTreeMap<String, String>,
-    _rehearsal: Option<Rehearsal>,
-    /// The conversation that the run continues, linked where MassGen looks for it.
-    _session: Option<session::SessionLink>,
-}
-
-async fn prepare(folder: &RunFolder, spec: &RunSpec) -> Result<PreparedRun, SupervisorError> {
-    std::os::unix::fs::symlink(program::scripts(&spec.program), folder.bin())
-        .map_err(io_error("link the program's folder"))?;
-    launch::prepare_project(spec, &folder.work()).map_err(io_error("start MassGen"))?;
-    let config = prepare_config(folder, spec).await?;
-    let (bin, logs, work, inbox) = (folder.bin(), folder.logs(), folder.work(), folder.inbox());
-    let folders = LaunchFolders { bin: &bin, logs: &logs, work: &work, inbox: &inbox };
-    let launch = launch::build_launch(spec, folders, &config.path, config.own_timeout, environment(spec)?);
-    let session = spec
-        .continuation
-        .as_ref()
-        .map(|_| session::SessionLink::create(&launch.cwd, spec.id.as_str(), &folder.session()));
-    let session = session.transpose().map_err(io_error("link the conversation so far"))?;
-    Ok(PreparedRun {
-        launch,
-        models: config.models,
-        providers: config.providers,
-        keys: config.keys,
-        _rehearsal: config.rehearsal,
-        _session: session,
-    })
-}
-
-/// The variables that MassGen gets from our environment and from the env file; in a rehearsal no key at all.
-///
-/// # Errors
-///
-/// The env file cannot be used.
-pub fn environment(spec: &RunSpec) -> Result<Vec<(OsString, OsString)>, SupervisorError> {
-    if matches!(spec.config, ConfigChoice::Rehearsal(_)) {
-        let mut env = environment::without_keys(std::env::vars_os());
-        OFFLINE_VARIABLES.iter().for_each(|(name, value)| environment::set_variable(&mut env, name, value));
-        return Ok(env);
-    }
-    let file = spec.env_file.as_deref().map(secrets::read_env_file).transpose()?.unwrap_or_default();
-    // The operator lists variables in the env file so that MassGen gets them.
-    let mut wanted: Vec<String> = file.iter().map(|(name, _)| name).chain(&spec.pass_env).cloned().collect();
-    wanted.push(format!("{}*", configs::SECRET_VARIABLE_PREFIX));
-    Ok(environment::select(environment::merge(std::env::vars_os(), &file).into_iter(), &wanted))
-}
-
-/// Prepares the config that MassGen reads: the one that the server checked and put into the run's folder, with the question added.
-async fn prepare_config(folder: &RunFolder, spec: &RunSpec) -> Result<PreparedConfig, SupervisorError> {
-    let (checked, rehearsal) = match &spec.config {
-        ConfigChoice::Rehearsal(name) => {
-            let served = rehearsal::serve().await?;
-            (Some((folder.config(), rehearsal::config_yaml(name, &served.base_url())?)), Some(served))
-        }
-        ConfigChoice::File(_) => (None, None),
-    };
-    let (path, text) = match checked {
-        Some(own) => own,
-        None => checked_config(folder).map_err(io_error("read the config"))?,
-    };
-    let prompt = launch::escape_prompt(&question_text(folder, spec)?);
-    let overrides = spec.overrides.as_ref().filter(|_| rehearsal.is_some());
-    let session = spec.continuation.as_ref().map(|_| spec.id.as_str());
-    let from = spec.basis.as_ref().map(|_| folder.basis());
-    let hand_over = Some(spec.context).filter(|context| *context != Context::None);
-    let context = hand_over.map(|context| (spec.project.as_path(), context.as_str()));
-    let changes =
-        ConfigChanges { overrides, project: None, prompt: Some(&prompt), session, read: from.as_deref(), context };
-    let effective = configs::effective_config(&path, &text, changes)?;
-    let copy = if effective.is_json { path } else { folder.config() };
-    write_atomic(&copy, effective.text.as_bytes(), Durability::NotSynced)
-        .map_err(io_error("write the effective config"))?;
-    let tree = effective.tree.as_ref();
-    Ok(PreparedConfig {
-        own_timeout: tree.and_then(Tree::own_timeout).filter(|_| rehearsal.is_none()),
-        models: tree.map(models).unwrap_or_default(),
-        providers: tree.map(providers).unwrap_or_default(),
-        keys: tree.map(Needs::agent_key_variables).unwrap_or_default(),
-        path: copy,
-        rehearsal,
-    })
-}
-
-/// The question for the agents, with the answer of an earlier run if this run builds on one.
-fn question_text(folder: &RunFolder, spec: &RunSpec) -> Result<String, SupervisorError> {
-    let Some(from) = &spec.basis else { return Ok(spec.question.clone()) };
-    let whole = basis::question_with_basis(&spec.question, &spec.id, from, &folder.basis(), &known_secrets(folder));
-    whole.map_err(io_error("read the answer that it builds on"))
-}
-
-/// The config that the server put into the folder. It has the extension `json` if the server could not read it; MassGen then reports the error.
-fn checked_config(folder: &RunFolder) -> io::Result<(PathBuf, String)> {
-    let path = folder.config();
-    match std::fs::read_to_string(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let other = path.with_extension("json");
-            std::fs::read_to_string(&other).map(|text| (other, text))
-        }
-        read => read.map(|text| (path, text)),
-    }
-}
-
-/// The model of each agent.
-fn models(tree: &Tree) -> BTreeMap<String, String> {
-    let agents = Needs::from_config(tree).agents;
-    agents.into_iter().filter_map(|agent| Some((agent.id, agent.model?))).collect()
-}
-
-/// The provider of each agent's model.
-fn providers(tree: &Tree) -> BTreeMap<String, String> {
-    let agents = Needs::from_config(tree).agents;
-    agents.iter().filter_map(|agent| Some((agent.id.clone(), agent.provider()?.to_owned()))).collect()
-}
-
-/// A config as MassGen will read it.
-struct PreparedConfig {
-    path: PathBuf,
-    own_timeout: Option<f64>,
-    models: BTreeMap<String, String>,
-    providers: BTreeMap<String, String>,
-    keys: BTreeMap<String, String>,
-    rehearsal: Option<Rehearsal>,
 }
 
 /// If no process reads the pipe any more, there is nothing to report.

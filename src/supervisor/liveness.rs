@@ -27,12 +27,12 @@ pub(super) struct GrowthCounters(pub(super) [u64; 5]);
 pub(super) struct LivenessMonitor {
     counters: GrowthCounters,
     /// The last activity.
-    pub(super) since: Moment,
+    since: Moment,
     started: Instant,
     /// When to sample next.
-    pub(super) next_check: Instant,
+    next_check: Instant,
     /// The newest sample of the current quiet period.
-    pub(super) last_sample: Option<CpuSample>,
+    last_sample: Option<CpuSample>,
 }
 
 impl LivenessMonitor {
@@ -56,10 +56,22 @@ impl LivenessMonitor {
         lives
     }
 
-    /// Records a sample and schedules the next one.
-    pub(super) fn record_sample(&mut self, sample: CpuSample) {
-        self.last_sample = Some(sample);
+    /// When to sample next, unless activity is observed before.
+    pub(super) fn next_check(&self) -> Instant {
+        self.next_check
+    }
+
+    /// Whether the run has been quiet until the next sample.
+    pub(super) fn is_due(&self) -> bool {
+        self.next_check <= Instant::now()
+    }
+
+    /// Records a sample and schedules the next one. If it is not the first one of a quiet period: since when the run is quiet, and how much
+    /// of one CPU it wanted since the sample before, in percent.
+    pub(super) fn record_sample(&mut self, sample: CpuSample) -> Option<(Moment, u32)> {
+        let before = self.last_sample.replace(sample);
         self.next_check = self.started + next_check_after(self.started.elapsed());
+        before.map(|before| (self.since.clone(), sample.percent_since(&before)))
     }
 }
 
