@@ -7,6 +7,7 @@ mod answer_basis;
 mod compare;
 mod conversation;
 mod cursor;
+mod effective_config;
 mod experiments;
 mod follow;
 mod launcher;

@@ -22,6 +22,7 @@ pub mod prices;
 pub mod program;
 pub mod reasons;
 pub mod references;
+pub mod run_config;
 pub mod session;
 pub mod setup;
 pub mod status;

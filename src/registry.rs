@@ -69,7 +69,7 @@ pub struct RunFolder {
 /// The initial content of a run's folder, in addition to its spec.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct InitialFiles<'a> {
-    /// The checked config file: its name in the folder, and its text.
+    /// The effective config, with the question: its name in the folder, and its text. `None` for a rehearsal.
     pub config: Option<(&'a str, &'a str)>,
     /// A folder with the turns before this run; it moves into the run's folder.
     pub session: Option<&'a Path>,
@@ -247,7 +247,7 @@ impl RunFolder {
         self.path.join("lock")
     }
 
-    /// `config.yaml`: the effective config, if one had to be written.
+    /// `config.yaml`: the effective config.
     pub fn config(&self) -> PathBuf {
         self.path.join("config.yaml")
     }

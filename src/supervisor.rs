@@ -86,6 +86,9 @@ pub enum SupervisorError {
     /// The ledger could not be read or written.
     #[error("cannot keep the ledger")]
     Ledger(#[from] LedgerError),
+    /// The config in the run's folder does not hold the run's question.
+    #[error("`{}` does not hold the question of this run; another version of massgen-mcp may have written it", .0.display())]
+    NoQuestion(PathBuf),
     /// The question cannot be put into the config.
     #[error("cannot put the question into the config")]
     Config(#[from] configs::EditError),

@@ -46,7 +46,7 @@ pub struct Arm {
     pub label: String,
     /// The spec that its runs share; the id and the question are set for each run.
     pub spec: RunSpec,
-    /// The checked config file: its name in a run's folder, and its text.
+    /// The checked config, without a question: its name in a run's folder, and its text.
     pub config: Option<(String, String)>,
     /// The median cost of earlier runs of the same config.
     pub expected_cost: Option<Usd>,

@@ -27,7 +27,7 @@ use crate::supervisor::group;
 pub struct StartRequest {
     /// The requested spec; the start adds its lineage and its cap.
     pub spec: RunSpec,
-    /// The checked config file: its name in the run's folder, and its text.
+    /// The checked config, without the question: its name in the run's folder, and its text. `None` for a rehearsal.
     pub config: Option<(&'static str, String)>,
     /// Keys that the config contained, by the variables that pass them to MassGen.
     pub keys: ConfigKeys,
@@ -180,7 +180,8 @@ impl Fleet {
         }
         let (request, mut spec) = self.admission_request(&start)?;
         let session = history.as_ref().map(SessionFiles::session);
-        let config = start.config.as_ref().map(|(name, text)| (*name, text.as_str()));
+        let effective = self.effective_config(&start, basis.as_ref())?;
+        let config = effective.as_ref().map(|(name, text)| (*name, text.as_str()));
         let basis_folder = basis.as_ref().map(BasisFiles::folder);
         let initial_files = InitialFiles { config, session: session.as_deref(), basis: basis_folder.as_deref() };
         let admission = Ledger::new(&self.state).admit(&request, |cap| {

@@ -31,8 +31,16 @@ pub fn copy_basis(files: &RunFiles, answer: &Answer, target: &Path) -> Result<()
     Ok(())
 }
 
-/// The question as the agents receive it, including the answer in `folder`. Secrets in the answer are masked and harmful characters
-/// replaced.
+/// A copy of an answer, made by [`copy_basis`].
+#[derive(Debug, Clone, Copy)]
+pub struct BasisCopy<'a> {
+    /// The folder that contains it now.
+    pub folder: &'a Path,
+    /// The folder that contains it when the agents read it.
+    pub final_folder: &'a Path,
+}
+
+/// The question as the agents receive it, including an earlier answer. Secrets in the answer are masked and harmful characters replaced.
 ///
 /// # Errors
 ///
@@ -41,12 +49,12 @@ pub fn question_with_basis(
     question: &str,
     run: &RunId,
     basis: &AnswerBasis,
-    folder: &Path,
+    copy: BasisCopy<'_>,
     secrets: &Secrets,
 ) -> io::Result<String> {
-    let (file, _) = RunFiles::open(folder)?.open_file(ANSWER_FILE.as_ref())?;
+    let (file, _) = RunFiles::open(copy.folder)?.open_file(ANSWER_FILE.as_ref())?;
     let page = pages::read_page(file, 0, MAX_ANSWER_CHARS, secrets)?;
-    let path = folder.display();
+    let path = copy.final_folder.display();
     let note = page.next_offset.map(|shown_chars| {
         format!("\n[Cut after {shown_chars} of {} characters; the whole is {path}/{ANSWER_FILE}.]", page.total_chars)
     });
@@ -78,7 +86,8 @@ mod tests {
         std::fs::write(folder.path().join(ANSWER_FILE), answer).expect("written");
         let secrets = Secrets::default().with_values(["quiet-word".to_owned()]);
         let run_id = "mg-00000000".parse().expect("id");
-        question_with_basis("q?", &run_id, &from(), folder.path(), &secrets).expect("read")
+        let copy = BasisCopy { folder: folder.path(), final_folder: Path::new("/run/from") };
+        question_with_basis("q?", &run_id, &from(), copy, &secrets).expect("read")
     }
 
     #[test]
@@ -93,7 +102,10 @@ mod tests {
     #[test]
     fn a_long_answer_is_cut_with_the_path_of_the_whole() {
         let text = question_text(&"x".repeat(50_000));
-        assert!(text.contains("[Cut after 40000 of 50000 characters; the whole is ") && text.len() < 42_000);
+        assert!(
+            text.contains("[Cut after 40000 of 50000 characters; the whole is /run/from/answer.txt")
+                && text.len() < 42_000
+        );
     }
 
     #[test]

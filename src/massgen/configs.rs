@@ -254,6 +254,11 @@ impl Tree {
         self.merge(&serde_json::json!({ "prompt": prompt }))
     }
 
+    /// The question in the config.
+    pub fn prompt(&self) -> Option<&str> {
+        self.root.get("prompt").and_then(Node::text)
+    }
+
     /// MassGen's own timeout, in seconds.
     pub fn own_timeout(&self) -> Option<f64> {
         self.root.get("timeout_settings")?.get("orchestrator_timeout_seconds").and_then(Node::text)?.parse().ok()

@@ -1,15 +1,17 @@
-//! The config of a run, as MassGen reads it.
+//! The config of a run, as MassGen reads it. It was written when the run was admitted, with the question, and is only read here. The one
+//! exception is a rehearsal: its config names the endpoint of its models, which this process serves.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::agent_facts::AgentFacts;
 use super::{SupervisorError, io_error, known_secrets};
-use crate::massgen::configs::{self, ConfigChanges, Tree};
-use crate::massgen::{basis, launch};
+use crate::massgen::basis::BasisCopy;
+use crate::massgen::configs::Tree;
+use crate::massgen::run_config::{self, ConfigSource};
 use crate::registry::{Durability, RunFolder, write_atomic};
 use crate::rehearsal::{self, Rehearsal};
-use crate::run::{ConfigChoice, Context, RunSpec};
+use crate::run::{ConfigChoice, RunSpec};
 
 /// A config as MassGen will read it.
 pub(super) struct PreparedConfig {
@@ -21,55 +23,58 @@ pub(super) struct PreparedConfig {
     pub(super) rehearsal: Option<Rehearsal>,
 }
 
-/// Prepares the config that MassGen reads: the one that the server checked and put into the run's folder, with the question added.
+/// The config of the run in `folder`.
 pub(super) async fn prepare_config(folder: &RunFolder, spec: &RunSpec) -> Result<PreparedConfig, SupervisorError> {
-    let (checked, rehearsal) = match &spec.config {
-        ConfigChoice::Rehearsal(name) => {
-            let served = rehearsal::serve().await?;
-            (Some((folder.config(), rehearsal::config_yaml(name, &served.base_url())?)), Some(served))
-        }
-        ConfigChoice::File(_) => (None, None),
-    };
-    let (path, text) = match checked {
-        Some(own) => own,
-        None => checked_config(folder).map_err(io_error("read the config"))?,
-    };
-    let prompt = launch::escape_prompt(&question_text(folder, spec)?);
-    let overrides = spec.overrides.as_ref().filter(|_| rehearsal.is_some());
-    let session = spec.continuation.as_ref().map(|_| spec.id.as_str());
-    let from = spec.basis.as_ref().map(|_| folder.basis());
-    let hand_over = Some(spec.context).filter(|context| *context != Context::None);
-    let context = hand_over.map(|context| (spec.project.as_path(), context.as_str()));
-    let changes =
-        ConfigChanges { overrides, project: None, prompt: Some(&prompt), session, read: from.as_deref(), context };
-    let effective = configs::effective_config(&path, &text, changes)?;
-    let copy = if effective.is_json { path } else { folder.config() };
-    write_atomic(&copy, effective.text.as_bytes(), Durability::NotSynced)
-        .map_err(io_error("write the effective config"))?;
-    let tree = effective.tree.as_ref();
+    match &spec.config {
+        ConfigChoice::File(_) => read_config(folder, spec),
+        ConfigChoice::Rehearsal(name) => write_rehearsal_config(folder, spec, name).await,
+    }
+}
+
+fn read_config(folder: &RunFolder, spec: &RunSpec) -> Result<PreparedConfig, SupervisorError> {
+    let (path, text) = stored_config(&folder.config()).map_err(io_error("read the config"))?;
+    let parsed = Tree::parse_file(&path, &text);
+    // Without a question in its config, MassGen would wait for one forever or answer another one.
+    if !run_config::has_question(parsed.as_ref().ok(), &text, &spec.question) {
+        return Err(parsed.err().map_or(SupervisorError::NoQuestion(path), SupervisorError::Config));
+    }
+    // MassGen reports what is wrong with a config that cannot be parsed.
+    let tree = parsed.ok();
     Ok(PreparedConfig {
-        own_timeout: tree.and_then(Tree::own_timeout).filter(|_| rehearsal.is_none()),
-        agents: tree.map(AgentFacts::from_config).unwrap_or_default(),
-        path: copy,
-        rehearsal,
+        own_timeout: tree.as_ref().and_then(Tree::own_timeout),
+        agents: tree.as_ref().map(AgentFacts::from_config).unwrap_or_default(),
+        path,
+        rehearsal: None,
     })
 }
 
-/// The question for the agents, with the answer of an earlier run if this run builds on one.
-fn question_text(folder: &RunFolder, spec: &RunSpec) -> Result<String, SupervisorError> {
-    let Some(from) = &spec.basis else { return Ok(spec.question.clone()) };
-    let whole = basis::question_with_basis(&spec.question, &spec.id, from, &folder.basis(), &known_secrets(folder));
-    whole.map_err(io_error("read the answer that it builds on"))
+/// The config's file and text. It has the extension `json` if it is JSON that the server could not parse.
+fn stored_config(yaml: &Path) -> io::Result<(PathBuf, String)> {
+    match std::fs::read_to_string(yaml) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let json = yaml.with_extension("json");
+            std::fs::read_to_string(&json).map(|text| (json, text))
+        }
+        read => read.map(|text| (yaml.to_owned(), text)),
+    }
 }
 
-/// The config that the server put into the folder. It has the extension `json` if the server could not read it; MassGen then reports the error.
-fn checked_config(folder: &RunFolder) -> io::Result<(PathBuf, String)> {
-    let path = folder.config();
-    match std::fs::read_to_string(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let other = path.with_extension("json");
-            std::fs::read_to_string(&other).map(|text| (other, text))
-        }
-        read => read.map(|text| (path, text)),
-    }
+/// Serves a rehearsal's models and writes its config.
+async fn write_rehearsal_config(
+    folder: &RunFolder,
+    spec: &RunSpec,
+    name: &str,
+) -> Result<PreparedConfig, SupervisorError> {
+    let served = rehearsal::serve().await?;
+    let (path, text) = (folder.config(), rehearsal::config_yaml(name, &served.base_url())?);
+    let basis_folder = folder.basis();
+    let answer = BasisCopy { folder: &basis_folder, final_folder: &basis_folder };
+    let question = run_config::agents_question(spec, answer, &known_secrets(folder));
+    let question = question.map_err(io_error("read the answer that it builds on"))?;
+    let source = ConfigSource { path: &path, text: &text, overrides: spec.overrides.as_ref() };
+    let effective = run_config::effective_config(spec, source, &question, &basis_folder)?;
+    write_atomic(&path, effective.text.as_bytes(), Durability::NotSynced)
+        .map_err(io_error("write the effective config"))?;
+    let agents = effective.tree.as_ref().map(AgentFacts::from_config).unwrap_or_default();
+    Ok(PreparedConfig { path, own_timeout: None, agents, rehearsal: Some(served) })
 }

@@ -153,6 +153,7 @@ impl Worker {
             SupervisorError::NotARun { .. }
             | SupervisorError::AlreadySupervised(_)
             | SupervisorError::Record(_)
+            | SupervisorError::NoQuestion(_)
             | SupervisorError::Io { .. }
             | SupervisorError::Rehearsal(_)
             | SupervisorError::EnvFile(_)

@@ -1,6 +1,7 @@
 //! Information before and after a start: dry runs, changes to the project, conversations, and which configs are ready.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -131,6 +132,69 @@ async fn a_run_with_write_access_reports_its_changes_and_leaves_nothing_else() {
 
     let (_, run) = run_with_write_access(&client, &script, json!({"context": "read"})).await;
     assert_eq!(run["changed"], Value::Null, "only runs with write access report changes");
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn the_config_of_a_queued_run_has_its_question_and_is_not_written_again() {
+    let lab = Lab::fake();
+    lab.put("c.yaml", CONFIG);
+    lab.put("two.yaml", "agents: [{id: b, backend: {type: vllm, model: n}}]\n");
+    let mut command = lab.command();
+    command.env("MASSGEN_MCP_MAX_RUNS", "1");
+    let client = lab.client_of(command).await;
+    let first = client.start(fake("announce\nforever")).await;
+    client.until(&first, |run| run["state"] == "running").await;
+    let queued = |script: &str| json!({"question": format!("#!fake\n{script}"), "config": "c.yaml"});
+    let second = client.start(queued("announce\nfinal agent_a second")).await;
+    let third = client.start(queued("announce\nfinal agent_a third")).await;
+    let experiment = client
+        .call(
+            "run_massgen",
+            json!({"questions": ["#!fake\nannounce\nfinal agent_a fourth"], "configs": ["c.yaml", "two.yaml"]}),
+        )
+        .await;
+    client.until(&third, |run| run["state"] == "queued").await;
+    let file = |id: &str| lab.run_folder(id).join("config.yaml");
+    let version = |id: &str| {
+        let metadata = file(id).metadata().expect("config.yaml");
+        (std::fs::read_to_string(file(id)).expect("config.yaml"), metadata.ino(), metadata.mtime_nsec())
+    };
+    let before = version(&second);
+    assert!(before.0.contains("final agent_a second"), "{}", before.0);
+    // A version of this program that left the question to the supervisor wrote such a config.
+    std::fs::write(file(&third), CONFIG).expect("written");
+
+    client.call("kill_run", json!({"run_id": first})).await;
+    assert_eq!(client.end(&second).await["state"], "succeeded");
+    assert_eq!(version(&second), before, "the supervisor only reads the config");
+    let run = client.end(&third).await;
+    assert_eq!((&run["state"], &run["problem"]["code"]), (&json!("failed"), &json!("start_failed")), "{run}");
+    assert!(run["problem"]["message"].as_str().is_some_and(|text| text.contains("question of this run")), "{run}");
+    let ids: Vec<&str> = experiment["run_ids"].as_array().expect("run_ids").iter().flat_map(Value::as_str).collect();
+    assert_eq!(ids.len(), 2, "{experiment}");
+    for id in ids {
+        assert_eq!(client.end(id).await["state"], "succeeded");
+        assert!(version(id).0.contains("final agent_a fourth"), "{}", version(id).0);
+    }
+    client.close().await;
+    lab.nobody_is_left().await;
+}
+
+#[tokio::test]
+async fn a_config_that_cannot_name_the_project_is_config_invalid_and_massgen_is_not_started() {
+    let lab = Lab::fake();
+    lab.put("c.yaml", "agents: [\n");
+    let client = lab.client().await;
+    let start = |context: &str| json!({"question": fake("announce\nfinal agent_a done")["question"], "config": "c.yaml", "context": context});
+    let run = client.end(&client.start(start("read")).await).await;
+    assert_eq!((&run["state"], &run["problem"]["code"]), (&json!("failed"), &json!("config_invalid")), "{run}");
+    assert!(run["problem"]["message"].as_str().is_some_and(|text| text.contains("the config is no YAML")), "{run}");
+    let id = client.start(start("none")).await;
+    client.end(&id).await;
+    let config = std::fs::read_to_string(lab.run_folder(&id).join("config.yaml")).expect("config.yaml");
+    assert!(config.contains("\"prompt\": \"#!fake"), "MassGen gets the question and says what is wrong: {config}");
     client.close().await;
     lab.nobody_is_left().await;
 }
