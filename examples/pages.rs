@@ -287,6 +287,7 @@ fn trial(arm: usize, question: usize, repeat: u32) -> anyhow::Result<Trial> {
         tokens: Some((tokens * factor(3)) as u64),
         answer: succeeded.then(|| answer(question, repeat)),
         winner: succeeded.then(|| agent.to_owned()),
+        partial_by: None,
         model: succeeded.then(|| model.to_owned()),
         votes: [("agent2.1".to_owned(), 2), ("agent1.1".to_owned(), u32::from(index.is_multiple_of(3)))].into(),
     })

@@ -74,6 +74,12 @@ impl Refusal {
         Refusal { message: format!("{}; {}", self.message, cause.message), next: cause.next.clone(), ..self }
     }
 
+    /// Adds what the refused call has or has not done.
+    #[must_use]
+    pub(crate) fn with_effect(self, effect: &str) -> Refusal {
+        Refusal { message: format!("{}; {effect}", self.message), ..self }
+    }
+
     /// Adds the place, for one item of a list.
     #[must_use]
     pub(crate) fn with_location(self, place: &str) -> Refusal {
@@ -385,7 +391,9 @@ impl From<ConfigError> for Refusal {
 impl From<ScriptError> for Refusal {
     fn from(error: ScriptError) -> Refusal {
         let near = match &error {
-            ScriptError::Unknown { directive } => names::nearest(directive, rehearsal::directive_words()),
+            ScriptError::Unknown { directive } => {
+                names::nearest(directive.split('=').next().unwrap_or_default(), rehearsal::directive_words())
+            }
             ScriptError::NotRehearsal { .. } | ScriptError::Malformed { .. } | ScriptError::NoSuchAgent { .. } => None,
         };
         let near = near.map(|near| format!("did you mean `{near}`? ")).unwrap_or_default();

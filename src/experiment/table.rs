@@ -47,6 +47,8 @@ pub struct Trial {
     pub answer: Option<String>,
     /// The agent that gave the final answer.
     pub winner: Option<String>,
+    /// The agent that gave the best answer so far of a run that ended without a final one.
+    pub partial_by: Option<String>,
     /// The winner's model.
     pub model: Option<String>,
     /// The votes that were valid at the end, by answer label.

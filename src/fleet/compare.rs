@@ -111,6 +111,10 @@ impl Fleet {
             model: winner.as_deref().and_then(|winner| agent_model(&folder, winner)),
             votes: reader.as_ref().map(RunReader::votes).unwrap_or_default(),
             answer: succeeded.and(reader).and_then(|reader| reader.best_answer_text(MAX_ANSWER_BYTES)),
+            partial_by: ending
+                .filter(|_| winner.is_none())
+                .and_then(|ending| ending.answer.as_ref())
+                .map(|answer| answer.agent.clone()),
             winner,
             ..removed_trial(&run.spec.id)
         }
@@ -130,6 +134,7 @@ fn removed_trial(id: &RunId) -> Trial {
         tokens: None,
         answer: None,
         winner: None,
+        partial_by: None,
         model: None,
         votes: Default::default(),
     }

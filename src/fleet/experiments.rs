@@ -103,7 +103,7 @@ impl Fleet {
         let fleet = self.clone();
         blocking(move || match fleet.find_duplicate(&begin)? {
             Some(known) => Ok(Some(known.plan.group)),
-            None => fleet.check_group_is_free(&begin).map(|()| None),
+            None => fleet.check_startable(&begin).map(|()| None),
         })
         .await?
     }

@@ -17,7 +17,6 @@ const RENAMED_PARAMS: [(&str, &str, &str); 2] =
 const ZERO_IS_A_VALUE: [&str; 1] = ["grace_s"];
 /// The largest integer that every JSON reader represents exactly.
 const MAX_SAFE_INTEGER: f64 = 9_007_199_254_740_991.0;
-const INTEGER_RANGE: &str = "a whole number from 0 to 9007199254740991";
 /// The most decimal digits that a double preserves.
 const MAX_FRACTION_DIGITS: usize = 15;
 /// How many characters of a caller's name or value a refusal repeats.
@@ -211,11 +210,14 @@ fn as_integer(value: &Value) -> Option<Value> {
 /// A whole number outside the range of all integers has the right type and the wrong size.
 fn integer_error(value: &Value, misfit: ArgumentError) -> ArgumentError {
     let number = value.as_f64().or_else(|| value.as_str()?.trim().parse().ok());
-    let is_whole = number.is_some_and(|number| number.is_finite() && number.fract() == 0.0);
-    if is_whole && let ArgumentError::WrongType { place, given, .. } = misfit {
-        return ArgumentError::WrongType { place, wanted: INTEGER_RANGE, given };
-    }
-    misfit
+    let Some(number) = number.filter(|number| number.is_finite() && number.fract() == 0.0) else { return misfit };
+    let ArgumentError::WrongType { place, given, .. } = misfit else { return misfit };
+    let wanted = match place.as_str() {
+        _ if number > 0.0 => "a smaller whole number",
+        "offset" => "a whole number, 0 or more",
+        _ => "a whole number, 1 or more",
+    };
+    ArgumentError::WrongType { place, wanted, given }
 }
 
 fn into_number(value: Value) -> Option<Value> {

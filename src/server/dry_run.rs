@@ -20,14 +20,29 @@ use crate::view::{self, WarningView};
 
 /// Checks a start without doing it: the effective config, limits, MassGen's validation result and a forecast.
 pub(super) async fn check(context: &ServerContext, start: StartRequest) -> Result<DryRun, Refusal> {
+    let admission = context.fleet.preview_start(start.clone()).await.map_err(Refusal::from);
+    report(context, start, Some(admission)).await
+}
+
+/// Checks an arm of an experiment. The admission of the whole experiment is previewed once, and its runs wait for their turns.
+pub(super) async fn check_arm(context: &ServerContext, start: StartRequest) -> Result<DryRun, Refusal> {
+    report(context, start, None).await
+}
+
+async fn report(
+    context: &ServerContext,
+    start: StartRequest,
+    admission: Option<Result<AdmissionDecision, Refusal>>,
+) -> Result<DryRun, Refusal> {
     let forecast = context.fleet.forecast(&start.spec.config_hash).await?;
     let forecast = forecast.map(|forecast| {
         json!({"from_runs": forecast.runs, "took_s": forecast.took_s, "cost_usd": forecast.cost_usd, "tokens": forecast.tokens})
     });
     // A refusal by the ledger is part of the answer too.
-    let (decision, refusal) = match context.fleet.preview_start(start.clone()).await.map_err(Refusal::from) {
-        Ok(decision) => (Some(decision), None),
-        Err(refusal) => (None, Some(refusal)),
+    let (decision, refusal) = match admission {
+        Some(Ok(decision)) => (Some(decision), None),
+        Some(Err(refusal)) => (None, Some(refusal)),
+        None => (None, None),
     };
     let cap = match &decision {
         Some(AdmissionDecision::Granted { cap, .. }) => *cap,

@@ -159,7 +159,7 @@ async fn check(context: &ServerContext, experiment_request: ExperimentRequest) -
     for (label, mut start) in experiment_request.arms {
         // Cap each run at the budget of the whole experiment.
         start.requested_cap = experiment_request.budget;
-        let output = to_json(dry_run::check(context, start).await?.without_warnings(&warnings))?;
+        let output = to_json(dry_run::check_arm(context, start).await?.without_warnings(&warnings))?;
         ok &= output["ok"] == true;
         arms.push(serde_json::json!({"arm": label, "dry_run": output}));
     }

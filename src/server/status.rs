@@ -6,7 +6,7 @@ use super::context::ServerContext;
 use super::params::CheckStatus;
 use super::wait_limits::AllowedWait;
 use super::{hints, overview, progress, selections};
-use crate::fleet::{Cursor, WaitUntil};
+use crate::fleet::{Cursor, Selection, WaitUntil};
 use crate::refusal::Refusal;
 use crate::view::Detail;
 
@@ -35,7 +35,14 @@ pub(super) async fn check(
     let runs = overview::list_runs(&context.fleet, &selection, &snapshot.runs, since.as_ref(), detail);
     let (group, today) = overview::compute_totals(&context.fleet, &selection, &snapshot).await;
     let unreadable = snapshot.unreadable.iter().map(|(id, _)| id.to_string()).collect();
-    let cursor = waited.cursor.to_string();
+    let cursor = match &selection {
+        // Runs that have ended are no longer selected by the next call.
+        Selection::Live { .. } => {
+            let live: Vec<_> = snapshot.runs.iter().filter(|run| run.state.ending().is_none()).cloned().collect();
+            Cursor::from_runs(&live).to_string()
+        }
+        Selection::Runs(_) | Selection::Group(_) | Selection::Latest => waited.cursor.to_string(),
+    };
     let mut checked = StatusView { runs, group, today, cursor, unreadable, left_out: 0, hint };
     checked.fit(&caller.client, &selection, &snapshot.runs);
     Ok(checked)

@@ -61,7 +61,8 @@ pub(super) async fn stop(context: &ServerContext, request: KillRun, caller: Call
     let experiments = open_experiments(fleet, &selection).await?;
     // List planned runs first: a run that starts between the two queries is then in at least one of the lists.
     let planned = unstarted_runs(fleet, &experiments).await?;
-    let before = fleet.snapshot(&selection).await?.runs;
+    let before = fleet.snapshot(&selection).await;
+    let before = before.map_err(|error| Refusal::from(error).with_effect("nothing was stopped"))?.runs;
     let had_ended = ended_runs(&before);
     let experiments = stop_experiments(fleet, experiments, &stop_request).await?;
     let named = name_live_runs(fleet, &selection, &before);

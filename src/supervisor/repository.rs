@@ -16,8 +16,11 @@ pub(super) struct Repository {
     project: PathBuf,
     /// Git's own folder, shared by all worktrees.
     common: PathBuf,
-    /// The branches that have names in MassGen's format.
+    /// The branches that have names in MassGen's format and that no live run uses.
     branches: BTreeSet<String>,
+    /// The branches of runs that were live already. They are deleted too if nothing is lost with them: the end of those runs leaves them to
+    /// the last run in the project.
+    of_live_runs: BTreeSet<String>,
     /// The user's own branches `massgen/…` with their commits. MassGen deletes them when it starts (`cleanup_orphaned_branches`).
     own: BTreeMap<String, String>,
     /// The text of `info/exclude`, if the file exists.
@@ -29,10 +32,19 @@ impl Repository {
     pub(super) fn of(project: &Path) -> Option<Repository> {
         let common = git(project, ["rev-parse", "--path-format=absolute", "--git-common-dir"])?;
         let common = PathBuf::from(common.trim_end_matches('\n'));
+        let (used, unused): (Vec<_>, Vec<_>) = branches(project).into_iter().partition(|branch| branch.is_checked_out);
+        let names = |branches: Vec<Branch>| branches.into_iter().map(|branch| branch.name).collect::<BTreeSet<_>>();
+        let (branches, of_live_runs) = (names(unused), names(used));
         let exclude = std::fs::read_to_string(exclude_file(&common)).ok();
-        let branches = branches(project).into_iter().map(|branch| branch.name).collect();
+        // A live run has added the line.
+        let exclude = match exclude {
+            Some(text) if !of_live_runs.is_empty() => {
+                Some(text.strip_suffix(EXCLUDED).unwrap_or(&text).to_owned()).filter(|text| !text.is_empty())
+            }
+            other => other,
+        };
         let own = user_branches(project);
-        Some(Repository { project: project.to_owned(), common, branches, own, exclude })
+        Some(Repository { project: project.to_owned(), common, branches, of_live_runs, own, exclude })
     }
 
     /// Removes what an ended run has left: always its worktree entries; the rest only if the project `is_shared` with no other run, since a
@@ -45,7 +57,9 @@ impl Repository {
         }
         let is_left = |branch: &Branch| !branch.is_checked_out && !self.branches.contains(&branch.name);
         let left = branches(&self.project).into_iter().filter(is_left).map(|branch| branch.name);
-        let (kept, left): (Vec<_>, Vec<_>) = left.partition(|branch| keeps_changes && self.has_changes(branch));
+        let may_hold_changes = |branch: &String| keeps_changes || self.of_live_runs.contains(branch);
+        let (kept, left): (Vec<_>, Vec<_>) =
+            left.partition(|branch| may_hold_changes(branch) && self.has_changes(branch));
         for branch in &left {
             // If Git was killed while it wrote the branch, its lock file is left, and the branch cannot be deleted.
             let _there_or_not = std::fs::remove_file(self.common.join(format!("refs/heads/{branch}.lock")));
@@ -249,6 +263,26 @@ mod tests {
         assert_eq!(scene.git(&["worktree", "list"]).lines().count(), 2);
         forget_worktrees(&scene.project(), &scene.root.path().join("another"));
         assert_eq!(scene.git(&["worktree", "list"]).lines().count(), 1);
+    }
+
+    #[test]
+    fn the_last_of_two_overlapping_runs_cleans_up_for_both() {
+        let scene = Scene::new();
+        let exclude = scene.project().join(".git/info/exclude");
+        let _none = std::fs::remove_file(&exclude);
+        let before = scene.branches();
+        let earlier = scene.root.path().join("earlier");
+        let first = Repository::of(&scene.project()).expect("a repository");
+        let at = earlier.join("work/.worktree/ctx_1");
+        scene.git(&["worktree", "add", "-q", "-b", "massgen/0ca4080b", at.to_str().expect("UTF-8"), "HEAD"]);
+        std::fs::create_dir_all(exclude.parent().expect("parent")).expect("made");
+        std::fs::write(&exclude, EXCLUDED).expect("written");
+        let second = Repository::of(&scene.project()).expect("a repository");
+        assert!(first.clean(&earlier, true, false).is_empty());
+        assert_eq!(scene.branches().len(), before.len() + 1, "the project is in use");
+        assert!(second.clean(&scene.run(), false, false).is_empty());
+        assert_eq!(scene.branches(), before);
+        assert!(!exclude.exists());
     }
 
     #[test]

@@ -383,15 +383,16 @@ async fn a_number_out_of_range_and_a_text_nested_too_deep_name_the_range() {
     let deep = format!("{}1{}", "{\"a\":".repeat(1_000), "}".repeat(1_000));
     let levels = (0..100).fold(json!(1), |inner, _| json!({"a": inner}));
     for (tool, arguments, expected) in [
-        ("run_massgen", json!({"question": "q", "max_tokens": -1}), "a whole number from 0 to 9007199254740991"),
-        ("run_massgen", json!({"question": "q", "repeat": 1e30}), "a whole number from 0 to 9007199254740991"),
-        ("list_configs", json!({"limit": "-3"}), "a whole number from 0 to 9007199254740991"),
-        ("read_result", json!({"run_id": "mg-aaaaaaaa", "offset": -1}), "a whole number from 0 to 9007199254740991"),
+        ("run_massgen", json!({"question": "q", "max_tokens": -1}), "a whole number, 1 or more"),
+        ("run_massgen", json!({"question": "q", "repeat": 1e30}), "a smaller whole number"),
+        ("list_configs", json!({"limit": "-3"}), "a whole number, 1 or more"),
+        ("read_result", json!({"run_id": "mg-aaaaaaaa", "offset": -1}), "a whole number, 0 or more"),
         ("run_massgen", json!({"question": "q", "overrides": deep}), "it may have 124 levels"),
         ("run_massgen", json!({"question": "q", "overrides": levels}), "more than 60 levels of objects and lists"),
         ("steer_run", json!({"run_id": "", "message": "m"}), "`run_id` is missing"),
         ("steer_run", json!({"run_id": "mg-aaaaaaaa", "message": " "}), "`message` is missing"),
         ("run_massgen", json!({"question": "q", "massgen_config": "@rehearsal/hagn"}), "did you mean `hang`?"),
+        ("run_massgen", json!({"question": "q", "massgen_config": "@rehearsal/agnets=3"}), "did you mean `agents`?"),
     ] {
         let (is_refused, refusal) = client.ask(tool, arguments).await;
         let refusal = refusal.to_string();

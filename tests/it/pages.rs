@@ -282,6 +282,7 @@ fn table(suffix: &str) -> ComparisonTable {
         tokens: Some(1_000),
         answer: None,
         winner: None,
+        partial_by: None,
         model: None,
         votes: std::collections::BTreeMap::new(),
     };

@@ -73,7 +73,7 @@ async fn an_invalid_message_is_refused_and_leaves_no_file() {
     client.until(&id, |run| run["state"] == "running").await;
     let arguments = |message: &str| json!({"run_id": id, "message": message});
     for (arguments, code) in [
-        (arguments(" \n"), "message_invalid"),
+        (arguments(" \n"), "invalid_arguments"),
         (arguments("a\0b"), "message_invalid"),
         (arguments(&"x".repeat(8_001)), "message_invalid"),
         (arguments("use sk-canary-0123456789"), "secret_in_arguments"),

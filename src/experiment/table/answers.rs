@@ -46,11 +46,14 @@ impl ComparisonTable {
     /// A heading and the lines of an answer.
     fn answer_lines(&self, trial: &Trial) -> Vec<String> {
         let Some(answer) = trial.final_answer() else {
+            let partial = trial.partial_by.as_ref();
+            let partial = partial.map(|agent| format!("; its best so far is of {}", cell_text(agent, MAX_NAME_CHARS)));
             return vec![format!(
-                "{} {}: {}, no final answer",
+                "{} {}: {}, no final answer{}",
                 self.trial_key(trial),
                 trial.run,
-                cell_text(&trial.state, MAX_NAME_CHARS)
+                cell_text(&trial.state, MAX_NAME_CHARS),
+                partial.unwrap_or_default()
             )];
         };
         let author = trial

@@ -26,7 +26,21 @@ fn any_trial() -> impl Strategy<Value = Trial> {
     (position, facts, texts).prop_map(
         |((arm, question, repeat, run, state), (took_s, cost_usd, tokens), (answer, winner, votes))| {
             let (run, state, model) = (RunId::from_bytes(run), state.to_owned(), winner.clone());
-            Trial { run, arm, question, repeat, state, took_s, cost_usd, tokens, answer, winner, model, votes }
+            Trial {
+                run,
+                arm,
+                question,
+                repeat,
+                state,
+                took_s,
+                cost_usd,
+                tokens,
+                answer,
+                winner,
+                model,
+                votes,
+                partial_by: None,
+            }
         },
     )
 }

@@ -18,6 +18,7 @@ fn trial(arm: usize, question: usize, repeat: u32) -> Trial {
         tokens: Some(100),
         answer: Some("42".to_owned()),
         winner: Some("agent_a".to_owned()),
+        partial_by: None,
         model: Some("m".to_owned()),
         votes: BTreeMap::new(),
     }
@@ -296,6 +297,13 @@ fn answers_are_grouped_by_question() {
     assert!(text.contains(&of_first), "{text}");
     assert!(text.contains("    Yes | no\n    maybe\n"), "an answer keeps its lines: {text}");
     assert!(text.ends_with(&format!("a2 {}: failed, no final answer\n", run(1, 2))), "{text}");
+}
+
+#[test]
+fn a_partial_answer_is_named_and_not_compared() {
+    let killed = Trial { answer: None, winner: None, partial_by: Some("agent_b".to_owned()), ..trial(0, 0, 1) };
+    let text = table(vec![in_state("killed", killed)]).answers();
+    assert!(text.ends_with(": killed, no final answer; its best so far is of agent_b\n"), "{text}");
 }
 
 #[test]

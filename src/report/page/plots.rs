@@ -222,6 +222,7 @@ mod tests {
             tokens: None,
             answer: None,
             winner: None,
+            partial_by: None,
             model: None,
             votes: std::collections::BTreeMap::new(),
         };
