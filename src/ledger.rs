@@ -364,6 +364,10 @@ impl Ledger {
             Ok(ledger_state) if ledger_state.version() <= state::FORMAT_VERSION => Ok(ledger_state),
             Ok(ledger_state) => Err(LedgerError::NewerVersion { path, version: ledger_state.version() }),
             Err(error) => {
+                // A later format need not have the fields of this one.
+                if let Some(version) = format_version(&bytes).filter(|version| *version > state::FORMAT_VERSION) {
+                    return Err(LedgerError::NewerVersion { path, version });
+                }
                 tracing::warn!(%error, "the ledger is damaged; it is made anew from the runs");
                 Ok(self.rebuild())
             }
@@ -393,6 +397,15 @@ impl Ledger {
         let locked = lock_file.and_then(|file| file.lock().map(|()| file));
         locked.map_err(|source| RegistryError::Io { operation: "lock", path, source })
     }
+}
+
+/// The version of a ledger file, whatever else it contains.
+fn format_version(bytes: &[u8]) -> Option<u32> {
+    #[derive(serde::Deserialize)]
+    struct Versioned {
+        version: u32,
+    }
+    serde_json::from_slice::<Versioned>(bytes).ok().map(|file| file.version)
 }
 
 /// Whether a run failed before MassGen ran; requesting it again is not a repetition.

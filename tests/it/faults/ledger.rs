@@ -136,11 +136,18 @@ async fn a_missing_ledger_is_rebuilt_from_the_runs() {
 /// A newer program wrote it: this one neither decides by it nor writes it. Live runs go on, can be read and stopped, and end.
 #[tokio::test]
 async fn a_newer_ledger_refuses_starts_and_is_never_written() {
-    let day = Day::begin().await;
-    let mut newer: Value = serde_json::from_str(&day.text()).expect("JSON");
-    (newer["version"], newer["of_a_later_version"]) = (json!(2), json!([1]));
-    let newer = newer.to_string();
-    std::fs::write(day.ledger(), &newer).expect("written");
+    // With a further field, and with a field in another form.
+    for (field, value) in [("of_a_later_version", json!([1])), ("entries", json!({"by_run": []}))] {
+        let day = Day::begin().await;
+        let mut newer: Value = serde_json::from_str(&day.text()).expect("JSON");
+        (newer["version"], newer[field]) = (json!(2), value);
+        let newer = newer.to_string();
+        std::fs::write(day.ledger(), &newer).expect("written");
+        assert_newer_is_kept(day, &newer).await;
+    }
+}
+
+async fn assert_newer_is_kept(day: Day, newer: &str) {
     let (is_refused, told) = day.ask_for(0.1).await;
     assert!(is_refused && told["code"] == "newer_record", "{told}");
     assert_eq!(told["hint"], "the operator has to update this massgen-mcp");
