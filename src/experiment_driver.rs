@@ -17,7 +17,7 @@ use crate::fleet::{Fleet, FleetError, StartError, start_request};
 use crate::ledger::{BudgetShare, LedgerError};
 use crate::massgen::text;
 use crate::registry::{Experiment, ExperimentFolder, Owner, OwnerLock, RegistryError, StateFolder, probe_owner};
-use crate::run::{Outcome, Problem, Retry, RunId, Step, StopRequest};
+use crate::run::{DEFAULT_GRACE, Outcome, Problem, Retry, RunId, Step, StopRequest};
 use crate::secrets::Secrets;
 use crate::supervisor::READY;
 use crate::watch::{Subscription, Watcher};
@@ -30,8 +30,6 @@ const DISK_RETRY_DELAY: Duration = Duration::from_secs(10);
 const SUPERVISOR_EXIT_WAIT: Duration = Duration::from_millis(50);
 /// How long the stop of a run may take, beyond its grace period, before it is left to its supervisor.
 const FORCE_TIMEOUT: Duration = Duration::from_secs(30);
-/// The grace period of runs that are no longer wanted.
-const CANCEL_GRACE: Duration = Duration::from_secs(5);
 
 /// Why a driver could not begin or end its work.
 #[derive(Debug, thiserror::Error)]
@@ -285,7 +283,7 @@ impl ExperimentDriver {
             CloseReason::EnoughSucceeded => Some(format!("{} succeeded, which is enough", self.succeeded)),
             CloseReason::AllRun | CloseReason::BudgetExhausted => None,
         };
-        let stop_request = stop_request.unwrap_or(StopRequest { grace: CANCEL_GRACE, reason, tree: true });
+        let stop_request = stop_request.unwrap_or(StopRequest { grace: DEFAULT_GRACE, reason, tree: true });
         let stops = self.live_runs().into_iter().map(|id| {
             let stop_request = stop_request.clone();
             async move {

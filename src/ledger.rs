@@ -348,7 +348,7 @@ impl Ledger {
         let folder = self.state.run_folder(id);
         match probe_owner(&folder.lock()) {
             Owner::Free => Some(folder.load().map(|record| record.spent).unwrap_or_default()),
-            Owner::Unknown(error) if error.kind() == io::ErrorKind::NotFound => Some(Spend::default()),
+            Owner::Missing => Some(Spend::default()),
             Owner::Held | Owner::Unknown(_) => None,
         }
     }

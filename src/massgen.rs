@@ -18,7 +18,7 @@ pub mod layout;
 pub mod names;
 pub mod outcome;
 pub mod pages;
-pub mod prices;
+pub mod priced_models;
 pub mod program;
 pub mod reasons;
 pub mod references;

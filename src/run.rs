@@ -23,8 +23,8 @@ pub use limits::{
 pub use next_step::{NextStep, Step, Wording};
 pub use quiet::{ActivityEvidence, InferredActivity, QuietPeriod};
 pub use state::{
-    AnswerSource, AnswerSummary, Ending, Exit, Force, Leader, Outcome, Problem, ProcessIdentity, Retry, RunState,
-    StopCause, StopReport, StopRequest, Survivor, Warning,
+    AnswerSource, AnswerSummary, DEFAULT_GRACE, Ending, Exit, Force, Leader, Outcome, Problem, ProcessIdentity, Retry,
+    RunState, StopCause, StopReport, StopRequest, Survivor, Warning,
 };
 
 /// The request of a run: resolved, checked and never changed afterwards (`spec.json`).

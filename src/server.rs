@@ -2,6 +2,7 @@
 //! and returns answers and refusals. It holds no run state. Standard output carries only protocol messages. This file
 //! serves one client (`serve`) and turns answers and refusals into messages of the protocol.
 
+mod answer_hints;
 mod answers;
 mod arguments;
 mod caller;
@@ -13,7 +14,6 @@ mod dry_run;
 mod experiments;
 mod fields;
 mod handler;
-mod hints;
 mod massgen_program;
 mod next_steps;
 mod orphan;

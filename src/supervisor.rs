@@ -7,7 +7,6 @@ mod agent_facts;
 mod ancestry;
 mod budget;
 mod budget_monitor;
-mod changes;
 pub mod group;
 pub mod kernel;
 mod leader;
@@ -19,13 +18,14 @@ mod plan;
 mod prepare;
 mod proc_sampler;
 mod project_monitor;
-mod queue;
+mod project_snapshot;
 mod reaper;
 mod record_writer;
 mod repository;
 mod run_config;
 mod run_context;
 mod signals;
+mod slot_queue;
 mod spend_tracker;
 mod status_reader;
 mod stop_driver;
@@ -123,9 +123,9 @@ pub async fn supervise(folder: &Path, me: &Path) -> Result<(), SupervisorError> 
     let state =
         StateFolder::containing(&folder).ok_or_else(|| SupervisorError::AlreadySupervised(folder.path().to_owned()))?;
     let ledger = Ledger::new(&state);
-    let record = match queue::wait_for_slot(&folder, &mut record, &lock, &ledger).await? {
-        queue::QueueOutcome::Admitted => run_to_end(&folder, record, lock, &state, me).await?,
-        queue::QueueOutcome::Stopped => record,
+    let record = match slot_queue::wait_for_slot(&folder, &mut record, &lock, &ledger).await? {
+        slot_queue::QueueOutcome::Admitted => run_to_end(&folder, record, lock, &state, me).await?,
+        slot_queue::QueueOutcome::Stopped => record,
     };
     if let Err(error) = ledger.settle(&record.spec.id, record.spent) {
         // The next process that opens the ledger finds the run's lock free and settles the run.

@@ -35,18 +35,18 @@ const EXIT_CODES: &str = "Exit codes: 0 nothing keeps runs from working (there m
 
 /// The verdict of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum CheckStatus {
+enum CheckVerdict {
     Ok,
     Warning,
     Problem,
 }
 
-impl fmt::Display for CheckStatus {
+impl fmt::Display for CheckVerdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
-            CheckStatus::Ok => "ok",
-            CheckStatus::Warning => "warning",
-            CheckStatus::Problem => "problem",
+            CheckVerdict::Ok => "ok",
+            CheckVerdict::Warning => "warning",
+            CheckVerdict::Problem => "problem",
         })
     }
 }
@@ -55,7 +55,7 @@ impl fmt::Display for CheckStatus {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct CheckResult {
     name: &'static str,
-    status: CheckStatus,
+    status: CheckVerdict,
     message: String,
     /// What to do about it; empty if the check passed.
     hint: String,
@@ -63,15 +63,15 @@ struct CheckResult {
 
 impl CheckResult {
     fn ok(name: &'static str, message: impl Into<String>) -> CheckResult {
-        CheckResult { name, status: CheckStatus::Ok, message: message.into(), hint: String::new() }
+        CheckResult { name, status: CheckVerdict::Ok, message: message.into(), hint: String::new() }
     }
 
     fn warning(name: &'static str, message: impl Into<String>, hint: impl Into<String>) -> CheckResult {
-        CheckResult { name, status: CheckStatus::Warning, message: message.into(), hint: hint.into() }
+        CheckResult { name, status: CheckVerdict::Warning, message: message.into(), hint: hint.into() }
     }
 
     fn problem(name: &'static str, message: impl Into<String>, hint: impl Into<String>) -> CheckResult {
-        CheckResult { name, status: CheckStatus::Problem, message: message.into(), hint: hint.into() }
+        CheckResult { name, status: CheckVerdict::Problem, message: message.into(), hint: hint.into() }
     }
 
     fn from_refusal(name: &'static str, refusal: &Refusal) -> CheckResult {
@@ -112,12 +112,12 @@ impl CheckReporter {
         self.checks.push(check);
     }
 
-    fn count(&self, status: CheckStatus) -> usize {
+    fn count(&self, status: CheckVerdict) -> usize {
         self.checks.iter().filter(|check| check.status == status).count()
     }
 
     fn finish(self) -> ExitCode {
-        let (warnings, problems) = (self.count(CheckStatus::Warning), self.count(CheckStatus::Problem));
+        let (warnings, problems) = (self.count(CheckVerdict::Warning), self.count(CheckVerdict::Problem));
         let is_ok = problems == 0;
         if self.as_json {
             let checks: Vec<_> = self.checks.iter().map(CheckResult::as_json).collect();
@@ -154,7 +154,7 @@ pub(super) async fn doctor(settings: &Settings, program_path: &Path, args: &Doct
     report.add(checks::default_config(settings, &program));
     report.announce("asking MassGen for its flags");
     report.add(checks::flags(settings, &program).await);
-    if !args.no_rehearsal && report.count(CheckStatus::Problem) == 0 {
+    if !args.no_rehearsal && report.count(CheckVerdict::Problem) == 0 {
         report.announce("a rehearsal: real MassGen with a scripted model, offline, 10 to 25 s");
         let rehearsed = match fleet {
             Ok(fleet) => rehearse::rehearse(&fleet, settings, program, |line| report.announce(line)).await,

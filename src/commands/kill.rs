@@ -10,7 +10,7 @@ use super::output::{print_json, print_line, print_sanitized};
 use super::selection::{RunSelector, found_records};
 use crate::fleet::{Fleet, WaitUntil};
 use crate::refusal::Refusal;
-use crate::run::{RunId, RunRecord, StopRequest};
+use crate::run::{DEFAULT_GRACE, RunId, RunRecord, StopRequest};
 use crate::view::{self, ReceiptView};
 
 /// The runs to stop, and how.
@@ -25,7 +25,7 @@ pub struct KillArgs {
     #[arg(long, group = "RunSelector")]
     all: bool,
     /// How long MassGen may take to exit by itself, in seconds, 0 to 60.
-    #[arg(long, value_name = "SECONDS", default_value_t = 5.0)]
+    #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_GRACE.as_secs_f64())]
     grace_s: f64,
     /// The reason; it is recorded with the run.
     #[arg(long)]

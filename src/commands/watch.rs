@@ -26,7 +26,7 @@ use crate::fleet::results::ResultPart;
 use crate::fleet::{Cursor, Fleet, Selection, WaitUntil};
 use crate::massgen::text;
 use crate::refusal::Refusal;
-use crate::run::{RunId, RunRecord};
+use crate::run::{DEFAULT_GRACE, RunId, RunRecord};
 use crate::view::{self, Detail};
 
 /// The runs to watch.
@@ -44,8 +44,6 @@ pub struct WatchArgs {
 const TICK_INTERVAL: Duration = Duration::from_secs(1);
 /// The shortest time between two reads of the runs.
 const MIN_REFRESH_INTERVAL: Duration = Duration::from_millis(100);
-/// The grace period of a run that is killed by a key.
-const KILL_GRACE: Duration = Duration::from_secs(5);
 /// The most characters of an answer that are shown.
 const MAX_ANSWER_CHARS: u64 = 30_000;
 
@@ -209,7 +207,7 @@ fn perform_action(action: UiAction, fleet: &Fleet, sender: &mpsc::Sender<ScreenE
                     details_lines(&fleet, &id).await.unwrap_or_else(|refusal| vec![refusal_text(&refusal, &fleet)]);
                 ScreenEvent::RunOpened { id, lines }
             }
-            UiAction::Kill(id) => ScreenEvent::Note(match kill::stop_run(&fleet, &id, KILL_GRACE, None).await {
+            UiAction::Kill(id) => ScreenEvent::Note(match kill::stop_run(&fleet, &id, DEFAULT_GRACE, None).await {
                 Ok(record) => sanitize_line(&kill::receipt_line(&view::receipt(&record)), &fleet),
                 Err(refusal) => refusal_text(&refusal, &fleet),
             }),

@@ -14,7 +14,7 @@ use crate::run::{RunId, RunRecord, RunSpec};
 /// How many entries are kept; as many as one call can name.
 const MAX_ENTRIES: usize = 100;
 /// The longest question of a cached record, in bytes.
-const MAX_QUESTION_BYTES: usize = 4 << 10;
+const MAX_CACHED_QUESTION_BYTES: usize = 4 << 10;
 
 /// After this time no other file gets the same change time: the kernel updates its clock for files at least every 10 ms.
 const SETTLE_TIME: Duration = Duration::from_millis(50);
@@ -86,7 +86,7 @@ fn lookup<T: Clone>(kept: &Mutex<CacheMap<T>>, id: &RunId, mark: FileStamp) -> O
 }
 
 fn insert<T: Clone>(kept: &Mutex<CacheMap<T>>, spec: &RunSpec, mark: FileStamp, known: &T) {
-    if spec.question.len() > MAX_QUESTION_BYTES {
+    if spec.question.len() > MAX_CACHED_QUESTION_BYTES {
         return;
     }
     let mut kept = lock_map(kept);

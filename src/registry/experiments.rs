@@ -126,9 +126,8 @@ impl ExperimentFolder {
     /// interrupted by mistake.
     pub fn has_live_driver(&self) -> bool {
         match probe_owner(&self.lock()) {
-            Owner::Held => true,
-            Owner::Free => false,
-            Owner::Unknown(error) => error.kind() != io::ErrorKind::NotFound,
+            Owner::Held | Owner::Unknown(_) => true,
+            Owner::Free | Owner::Missing => false,
         }
     }
 

@@ -20,8 +20,8 @@ pub(super) use self::experiment::{plan_configs, plan_from_json, plan_to_json, pr
 use self::moment::{MomentFile, ProcessIdentityFile};
 use self::quiet::QuietPeriodFile;
 use crate::run::{
-    AgentDigest, AgentState, ChangedFiles, ConfigChoice, Context, Digest, Finish, Mode, RunId, RunRecord, RunSpec,
-    RunState, Spend, StopCause, StopRequest,
+    AgentDigest, AgentState, ChangedFiles, ConfigChoice, Context, DEFAULT_GRACE, Digest, Finish, Mode, RunId,
+    RunRecord, RunSpec, RunState, Spend, StopCause, StopRequest,
 };
 
 /// The version that this program writes.
@@ -152,8 +152,6 @@ fn default_grace_s() -> f64 {
     DEFAULT_GRACE.as_secs_f64()
 }
 
-/// The grace period if a request names none.
-const DEFAULT_GRACE: Duration = Duration::from_secs(5);
 /// The longest grace period.
 const MAX_GRACE: Duration = Duration::from_secs(60);
 /// The longest reason that is kept, in characters.

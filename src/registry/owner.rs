@@ -30,8 +30,9 @@ pub enum Owner {
     Held,
     /// No process owns it.
     Free,
-    /// The lock cannot be examined: it does not exist (`NotFound`), or the file system fails. A run with an unknown owner is never
-    /// ended, removed or counted as over.
+    /// The lock file does not exist: the run or experiment has been removed.
+    Missing,
+    /// The lock cannot be examined. A run with an unknown owner is never ended, removed or counted as over.
     Unknown(io::Error),
 }
 
@@ -45,7 +46,11 @@ pub struct OwnerLock(File);
 
 /// Examines the lock file at a path.
 pub fn probe_owner(path: &Path) -> Owner {
-    OwnerProbe::open(path).map_or_else(Owner::Unknown, |probe| probe.owner())
+    match OwnerProbe::open(path) {
+        Ok(probe) => probe.owner(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Owner::Missing,
+        Err(error) => Owner::Unknown(error),
+    }
 }
 
 impl Owner {
@@ -238,10 +243,9 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_examined_is_unknown() {
+    fn a_lock_that_cannot_be_examined_has_an_unknown_owner() {
         let folder = tempfile::tempdir().expect("temp");
-        let missing = probe_owner(&folder.path().join("missing"));
-        assert!(matches!(missing, Owner::Unknown(error) if error.kind() == io::ErrorKind::NotFound));
+        assert!(matches!(probe_owner(&folder.path().join("missing")), Owner::Missing));
         let below_file = folder.path().join("file/lock");
         std::fs::write(folder.path().join("file"), "").expect("written");
         assert!(matches!(probe_owner(&below_file), Owner::Unknown(_)));

@@ -238,6 +238,9 @@ pub enum AnswerSource {
     Partial,
 }
 
+/// The grace period of a stop if its request names none.
+pub const DEFAULT_GRACE: Duration = Duration::from_secs(5);
+
 /// A request to stop a run (`stop.json` in its folder).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StopRequest {

@@ -6,8 +6,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::answer_hints;
 use super::client::Client;
-use super::hints;
 use crate::fleet::{Cursor, Selection};
 use crate::refusal::Refusal;
 use crate::run::RunRecord;
@@ -62,7 +62,8 @@ impl StatusView {
             let removed = checked.runs.remove(live_index.unwrap_or(last)).run_id;
             // The hint counts as well, so it comes before the answer is measured again.
             if checked.left_out == 0 {
-                checked.hint = hints::join_hints([checked.hint.take(), Some(hints::LEFT_OUT_HINT.to_owned())]);
+                checked.hint =
+                    answer_hints::join_hints([checked.hint.take(), Some(answer_hints::LEFT_OUT_HINT.to_owned())]);
             }
             checked.left_out += 1;
             left_out.extend(Some(removed).filter(|removed| ended.contains(removed)));

@@ -8,7 +8,7 @@ use super::arguments::parse_arguments;
 use super::caller::Caller;
 use super::context::ServerContext;
 use super::params::RunMassgen;
-use super::{configs, experiments, hints, results, sanitize, single_run, status, steering, stops, tools};
+use super::{answer_hints, configs, experiments, results, sanitize, single_run, status, steering, stops, tools};
 use crate::refusal::Refusal;
 
 /// Executes a call.
@@ -21,7 +21,7 @@ pub(super) async fn execute(
     sanitize::check_input(&arguments, context.fleet.secrets())?;
     let client = caller.client;
     let answer = sanitize::make_safe(dispatch(context, tool, arguments, caller).await, context.fleet.secrets())?;
-    Ok(client.fit_value(answer, hints::remaining_hint(tool)))
+    Ok(client.fit_value(answer, answer_hints::remaining_hint(tool)))
 }
 
 async fn dispatch(

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::fleet::WaitUntil;
-use crate::run::{Context, Mode};
+use crate::run::{Context, DEFAULT_GRACE, Mode};
 use crate::view::Detail;
 
 /// Parameters of `run_massgen`.
@@ -199,7 +199,15 @@ pub(super) struct KillRun {
 
 impl Default for KillRun {
     fn default() -> KillRun {
-        KillRun { run_id: None, run_ids: None, group: None, all: false, grace_s: 5.0, reason: None, tree: true }
+        KillRun {
+            run_id: None,
+            run_ids: None,
+            group: None,
+            all: false,
+            grace_s: DEFAULT_GRACE.as_secs_f64(),
+            reason: None,
+            tree: true,
+        }
     }
 }
 

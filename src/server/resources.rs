@@ -16,7 +16,7 @@ use super::client::Client;
 use super::context::ServerContext;
 use super::next_steps::agent_words;
 use super::params::{CheckStatus, ReadResult};
-use super::{hints, results, run_views, sanitize, status};
+use super::{answer_hints, results, run_views, sanitize, status};
 use crate::fleet::results::ResultPart;
 use crate::fleet::{Fleet, Selection};
 use crate::massgen::text;
@@ -217,7 +217,7 @@ pub(super) async fn complete(fleet: &Fleet, request: CompleteRequestParams) -> R
 
 /// Shortens a status until the client shows all of it.
 fn fit_status(client: Client, status: Value) -> Value {
-    client.fit_value(status, hints::remaining_hint("check_status"))
+    client.fit_value(status, answer_hints::remaining_hint("check_status"))
 }
 
 fn next_offset(page: &Value) -> Option<u64> {

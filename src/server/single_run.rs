@@ -8,7 +8,7 @@ use super::answers::to_json;
 use super::caller::Caller;
 use super::context::ServerContext;
 use super::params::RunMassgen;
-use super::{dry_run, hints, progress, run_views, starts, warnings};
+use super::{answer_hints, dry_run, progress, run_views, starts, warnings};
 use crate::fleet::{Selection, WaitUntil};
 use crate::massgen::configs;
 use crate::refusal::Refusal;
@@ -33,7 +33,7 @@ pub(super) async fn start(context: &ServerContext, request: RunMassgen, caller: 
         context.fleet.wait(&selection, WaitUntil::AllAnswered, None, max_wait.max(EARLY_EXIT_WAIT), cancelled);
     let waited = progress::report_while(context, caller.progress, &selection, max_wait, waiting).await?;
     let run = waited.snapshot.runs.into_iter().next().unwrap_or(started.record);
-    let hint = hints::join_hints([hints::ready_hint([&run]), wait.note.filter(|_| !max_wait.is_zero())]);
+    let hint = answer_hints::join_hints([answer_hints::ready_hint([&run]), wait.note.filter(|_| !max_wait.is_zero())]);
     let (cursor, is_reused) = (Some(waited.cursor.to_string()), started.is_reused.then_some(true));
     let config = Some(run.spec.config_name());
     let applied = run.spec.overrides.as_ref().map(configs::changed_keys).unwrap_or_default();

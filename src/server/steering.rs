@@ -6,7 +6,7 @@ use super::context::ServerContext;
 use super::fields::parse_run_id;
 use super::params::SteerRun;
 use super::wait_limits::AllowedWait;
-use super::{hints, progress};
+use super::{answer_hints, progress};
 use crate::fleet::{AgentMessage, Selection};
 use crate::refusal::Refusal;
 
@@ -31,6 +31,6 @@ pub(super) async fn send(
         state: steered.record.state.as_str().to_owned(),
         delivered: steered.is_delivered,
         messages_waiting: Some(steered.pending).filter(|count| *count > 0),
-        hint: hints::join_hints([Some(PENDING_HINT.to_owned()), note]).filter(|_| !steered.is_delivered),
+        hint: answer_hints::join_hints([Some(PENDING_HINT.to_owned()), note]).filter(|_| !steered.is_delivered),
     })
 }

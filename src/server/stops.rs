@@ -19,7 +19,7 @@ use super::fields::{check_range, parse_run_id};
 use super::params::KillRun;
 use super::selections::{self, LIST_RUNS_HINT};
 use super::wait_limits::AllowedWait;
-use super::{hints, progress};
+use super::{answer_hints, progress};
 use crate::fleet::{Fleet, LATEST_COUNT, Selection, WaitUntil};
 use crate::massgen::text;
 use crate::refusal::Refusal;
@@ -88,7 +88,8 @@ pub(super) async fn stop(context: &ServerContext, request: KillRun, caller: Call
     let is_stopping = stops.iter().any(|stop| stop.receipt.state == "stopping");
     let hint =
         is_stopping.then(|| "a stop is still under way: call check_status with wait_s to see its end".to_owned());
-    let hint = hints::join_hints([hint, note.filter(|_| is_stopping), other_clients_hint(fleet, &selection).await?]);
+    let hint =
+        answer_hints::join_hints([hint, note.filter(|_| is_stopping), other_clients_hint(fleet, &selection).await?]);
     Ok(build_answer(fleet, stops, &others, hint, client))
 }
 

@@ -14,13 +14,11 @@ use super::fields::parse_run_id;
 use super::{client, protocol, run_views, sanitize};
 use crate::fleet::Fleet;
 use crate::refusal::Refusal;
-use crate::run::{Outcome, RunRecord, RunState, StopRequest};
+use crate::run::{DEFAULT_GRACE, Outcome, RunRecord, RunState, StopRequest};
 use crate::view::{Detail, summary};
 
 /// The suggested poll interval, in milliseconds.
 const POLL_INTERVAL_MS: u64 = 5_000;
-/// The grace period of a cancelled run.
-const CANCEL_GRACE: Duration = Duration::from_secs(5);
 
 /// Whether the sender of a request supports tasks: the request uses the stateless protocol and declares the extension itself.
 pub(super) fn supports_tasks(context: &RequestContext<RoleServer>) -> bool {
@@ -56,7 +54,7 @@ pub(super) async fn check_exists(fleet: &Fleet, id: &str) -> Result<(), Refusal>
 /// Requests a stop of the run. The caller sees the end in a later poll.
 pub(super) async fn cancel(fleet: &Fleet, id: &str) -> Result<(), Refusal> {
     let stop_request =
-        StopRequest { grace: CANCEL_GRACE, reason: Some("its task was cancelled".to_owned()), tree: true };
+        StopRequest { grace: DEFAULT_GRACE, reason: Some("its task was cancelled".to_owned()), tree: true };
     fleet.stop(&parse_run_id(id)?, stop_request, Duration::ZERO, pending()).await?;
     Ok(())
 }

@@ -9,7 +9,7 @@ use super::{search_paths, start_config};
 use crate::fleet::StartRequest;
 use crate::massgen::configs::{self, Needs, Tree};
 use crate::massgen::docker::DockerEngine;
-use crate::massgen::prices::PricedModels;
+use crate::massgen::priced_models::PricedModels;
 use crate::massgen::variables::VariableSources;
 use crate::massgen::{program, references, text};
 use crate::refusal::Refusal;

@@ -1,7 +1,7 @@
 //! What a run changes in the project that its agents may use: compares the files before and after, and cleans up MassGen's branches.
 //! It touches nothing in a project before the run has ended, and never a file of the project.
 
-use super::changes::ProjectSnapshot;
+use super::project_snapshot::ProjectSnapshot;
 use super::repository::Repository;
 use super::run_context::RunContext;
 use crate::ledger::Ledger;

@@ -32,12 +32,11 @@ use crate::massgen::layout::Layout;
 use crate::massgen::{answers, inbox, text};
 use crate::registry::RECORD_FILE;
 use crate::run::{
-    ConfigChoice, Digest, Ending, Outcome, Problem, QuietPeriod, Retry, RunRecord, RunSpec, Step, StopCause,
+    ConfigChoice, DEFAULT_GRACE, Digest, Ending, Outcome, Problem, QuietPeriod, Retry, RunRecord, RunSpec, Step,
+    StopCause,
 };
 use crate::watch::{Subscription, Watcher};
 
-/// How long MassGen has after SIGINT when a signal to the supervisor or the deadline causes the stop.
-const DEFAULT_GRACE: Duration = Duration::from_secs(5);
 /// How long to wait for the rest of MassGen's output; another process may hold the pipe forever.
 const OUTPUT_DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 /// A shorter wait for an import is not reported.

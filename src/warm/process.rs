@@ -111,7 +111,7 @@ pub enum WarmState {
 /// The state of the process for runs with this environment.
 pub fn warm_state(state: &StateFolder, kind: &Installation, env: &Environment) -> WarmState {
     match probe_owner(&process_file(state, kind, env, LOCK_EXTENSION)) {
-        Owner::Free | Owner::Unknown(_) => WarmState::Absent,
+        Owner::Free | Owner::Missing | Owner::Unknown(_) => WarmState::Absent,
         Owner::Held if socket_path(state, kind, env).exists() => WarmState::Ready,
         Owner::Held => WarmState::Importing,
     }

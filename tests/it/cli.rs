@@ -74,6 +74,12 @@ async fn runs_are_printed_as_text_and_json_without_terminal_escapes() {
         let runs = listed["runs"].as_array_mut().expect("runs").iter_mut();
         assert!(runs.map(|run| run["age_s"].take()).all(|age| age.is_u64()), "age_s grows, so it is not compared");
     }
+    let mut hint_of = |answer: &mut Value| answer["runs"][0]["problem"]["hint"].take().to_string();
+    let (for_person, for_agent) = (hint_of(&mut report), hint_of(&mut checked));
+    assert!(
+        for_person.contains("massgen-mcp result") && for_agent.contains("read_result"),
+        "each in its reader's words"
+    );
     assert_eq!((&report["runs"], &report["today"]), (&checked["runs"], &checked["today"]), "as the tool shows them");
     assert!(listed.contains("2 runs, 0 of them live"), "{listed}");
 
