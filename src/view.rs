@@ -7,6 +7,8 @@ mod configs;
 pub mod group;
 pub(crate) mod json;
 pub mod list;
+mod problems;
+mod receipts;
 pub mod summary;
 mod token_budget;
 
@@ -18,12 +20,15 @@ use serde::Serialize;
 use crate::massgen::outcome::exit_label;
 use crate::massgen::{text, warnings};
 use crate::run::{
-    AgentDigest, AgentState, AnswerBasis, AnswerSummary, Cap, ChangedFiles, Continuation, Ending, Force,
-    InferredActivity, Moment, NextStep, Outcome, Problem, QuietPeriod, Retry, RunId, RunRecord, RunState, Step,
-    StopCause, Usd, Warning, Wording,
+    AgentDigest, AgentState, AnswerBasis, AnswerSummary, Cap, ChangedFiles, Continuation, Ending, InferredActivity,
+    Moment, Outcome, QuietPeriod, RunId, RunRecord, RunState, StopCause, Usd, Wording,
 };
 
 pub use configs::{ConfigView, config_view};
+pub use problems::{ProblemView, WarningView, problem_view, warning_view};
+pub use receipts::{ReceiptView, ended_receipt, failed_receipt, receipt};
+
+use self::problems::{run_problem, top_warning};
 
 /// The states of a run that has ended.
 const END_STATES: [&str; 6] = ["succeeded", "failed", "timed_out", "over_budget", "killed", "lost"];
@@ -33,10 +38,6 @@ const MAX_WORD_BYTES: usize = 32;
 const MAX_BRIEF_FILES: usize = 3;
 /// The longest message of a problem in a brief status, in bytes.
 const MAX_BRIEF_MESSAGE_BYTES: usize = 160;
-/// The longest name of a provider, in bytes.
-const MAX_PROVIDER_BYTES: usize = 40;
-/// The longest message of a warning, in characters.
-const MAX_WARNING_CHARS: usize = 300;
 /// How many characters of the question a full status repeats.
 const MAX_QUESTION_CHARS: usize = 200;
 
@@ -189,38 +190,6 @@ pub struct RunView {
     pub details: Option<Details>,
 }
 
-/// What went wrong, and what to do.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-#[schemars(inline)]
-pub struct ProblemView {
-    /// A stable code.
-    pub code: String,
-    /// One sentence.
-    pub message: String,
-    /// What to do next.
-    pub hint: String,
-    /// Whether a retry of the same call can help: now, later, no; absent when unknown.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
-    pub retry: Option<&'static str>,
-    /// The provider of the model in question.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
-    pub provider: Option<String>,
-}
-
-/// A problem that does not stop the run, such as missing tools.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-#[schemars(inline)]
-pub struct WarningView {
-    /// A stable code.
-    pub code: String,
-    /// One sentence.
-    pub message: String,
-    /// What to do next.
-    pub hint: String,
-}
-
 /// Fields that only a full status shows. The schema is left open: describing them would cost every client more tokens
 /// than it is worth.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -328,29 +297,6 @@ pub struct AgentView {
     cost_usd: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
-}
-
-/// The result of a stop, as kill_run shows it.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
-pub struct ReceiptView {
-    /// The run id.
-    pub run_id: String,
-    /// killed when this stop ended it; another end when it came first; stopping when it is not over yet.
-    pub state: String,
-    /// True: the run had ended before this call, which did nothing.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "bool")]
-    pub already_ended: Option<bool>,
-    /// Seconds from the request to the last check.
-    pub took_s: f64,
-    /// none, SIGINT, SIGTERM or SIGKILL: the strongest that was needed.
-    pub force: &'static str,
-    /// Number of processes that the run had.
-    pub processes: u32,
-    /// Processes that could not be killed; normally empty.
-    pub survivors: Vec<String>,
-    /// What read_result can still return.
-    pub readable: String,
 }
 
 /// The answer of run_massgen: a run as check_status shows it, or the result of a dry run. The schema describes only the
@@ -506,55 +452,6 @@ pub fn basis_text(from: &AnswerBasis) -> String {
     format!("{answer} of {}, by {}", from.run, short_word(&from.agent))
 }
 
-/// The receipt if a stop could not be requested.
-pub fn failed_receipt(record: &RunRecord, reason: &str) -> ReceiptView {
-    ReceiptView { readable: format!("not stopped: {reason}"), ..receipt(record) }
-}
-
-/// The receipt of a stop.
-pub fn receipt(record: &RunRecord) -> ReceiptView {
-    let ending = record.state.ending();
-    let report = ending.and_then(|ending| ending.stop.as_ref());
-    let survivors = report.map(|report| report.survivors.iter().map(|s| format!("{} {}", s.pid, s.name)).collect());
-    let took = report.map(|report| report.duration).unwrap_or_default();
-    ReceiptView {
-        run_id: record.spec.id.to_string(),
-        state: record.state.as_str().to_owned(),
-        already_ended: None,
-        took_s: (took.as_secs_f64() * 1000.0).round() / 1000.0,
-        force: report.map_or("none", |report| force_label(report.force)),
-        processes: report.map(|report| report.processes).unwrap_or_default(),
-        survivors: survivors.unwrap_or_default(),
-        readable: readable_parts(ending),
-    }
-}
-
-/// The receipt if the run had ended before: this stop did nothing, and the receipt does not report an earlier stop.
-pub fn ended_receipt(record: &RunRecord) -> ReceiptView {
-    let is_over = Some(record.state.ending().is_some()).filter(|has_ended| *has_ended);
-    ReceiptView {
-        already_ended: is_over,
-        took_s: 0.0,
-        force: force_label(Force::None),
-        processes: 0,
-        survivors: Vec::new(),
-        ..receipt(record)
-    }
-}
-
-fn readable_parts(ending: Option<&Ending>) -> String {
-    match ending {
-        None => "the stop is still under way; look again".to_owned(),
-        Some(ending) => match &ending.answer {
-            Some(answer) if ending.outcome == Outcome::Succeeded => {
-                format!("the final answer, {} characters", answer.chars)
-            }
-            Some(answer) => format!("the best answer so far, {} characters", answer.chars),
-            None => "no answer; parts `log` and `errors`".to_owned(),
-        },
-    }
-}
-
 /// The current activity of an agent; after the end of the run, its last status.
 fn agent_status(agent: &AgentDigest, is_over: bool) -> String {
     let with_label = |verb: &str, label: &Option<String>| match label {
@@ -635,33 +532,6 @@ fn queue_text((ahead, all): (usize, usize), slots: u32) -> String {
     format!("{ahead} ahead of it, {all} waiting for a slot ({slots} in all)")
 }
 
-/// The problem of a run over its budget, with the amount of the overrun.
-fn over_budget_problem(record: &RunRecord) -> Problem {
-    let (cap, spent) = (record.spec.allowance.cap, record.total_spent());
-    if cap.percent_used(spent) < 100 {
-        return problem_with_retry(
-            "cost_unknown",
-            "it was stopped because MassGen has no price for a model of it, and this server allows none without",
-            Step::UseOtherModels,
-            Retry::No,
-        );
-    }
-    let usd = cap.usd.filter(|cap_tokens| spent.usd >= *cap_tokens);
-    let (message, limit) = match (usd, cap.tokens) {
-        (Some(cap_tokens), _) => {
-            (format!("{} of {cap_tokens} (over by {})", spent.usd, Usd(spent.usd.0 - cap_tokens.0)), "budget_usd")
-        }
-        (None, cap_tokens) => {
-            let cap_tokens = cap_tokens.unwrap_or_default();
-            let excess = spent.tokens.saturating_sub(cap_tokens);
-            (format!("{} of {cap_tokens} tokens (over by {excess})", spent.tokens), "max_tokens")
-        }
-    };
-    let convergence_step = convergence_problem(record).map(|problem| step_after_end(&problem.next));
-    let next = convergence_step.unwrap_or_else(|| Step::RaiseLimit.with(limit));
-    problem_with_retry("budget_spent", &format!("stopped at its budget: {message}"), next, Retry::No)
-}
-
 /// Whether MassGen is working; only then can it be quiet.
 fn is_active(state: &RunState) -> bool {
     match state {
@@ -690,14 +560,6 @@ fn inferred_activity_label(activity: InferredActivity) -> &'static str {
     }
 }
 
-fn retry_label(retry: Retry) -> &'static str {
-    match retry {
-        Retry::Now => "now",
-        Retry::Later => "later",
-        Retry::No => "no",
-    }
-}
-
 fn quiet_sample(quiet: &QuietPeriod, now: &Moment) -> QuietSampleView {
     let evidence = quiet.evidence.clone();
     QuietSampleView {
@@ -713,68 +575,6 @@ fn quiet_sample(quiet: &QuietPeriod, now: &Moment) -> QuietSampleView {
     }
 }
 
-fn run_problem(
-    record: &RunRecord,
-    quiet: Option<&QuietPeriod>,
-    waiting: Option<&str>,
-    now: &Moment,
-) -> Option<Problem> {
-    let Some(ending) = record.state.ending() else {
-        let problem = quiet.and_then(|quiet| quiet.problem_with_agents(waiting, now));
-        return problem.or_else(|| convergence_problem(record).filter(|_| record.ready_answer.is_none()));
-    };
-    ending_problem(record, ending)
-}
-
-fn convergence_problem(record: &RunRecord) -> Option<Problem> {
-    record.digest.as_ref().and_then(|digest| digest.convergence_problem())
-}
-
-/// The step for a problem of a live run, once the run has ended.
-fn step_after_end(next: &NextStep) -> NextStep {
-    let is_limit = next.step() == Step::StopAndLimitAnswers;
-    if is_limit { Step::LimitAnswers.with(next.detail()) } else { next.clone() }
-}
-
-/// More time would not help if the agents keep submitting new answers.
-fn timeout_problem(record: &RunRecord, timeout: Problem) -> Problem {
-    match convergence_problem(record) {
-        Some(problem) => Problem {
-            message: format!("{}: {}", timeout.message, problem.message),
-            next: step_after_end(&problem.next),
-            ..problem
-        },
-        None => timeout,
-    }
-}
-
-/// Converts a problem to its view.
-pub fn problem_view(problem: Problem, wording: Wording) -> ProblemView {
-    let provider = problem.provider.map(|provider| truncate_words(&provider, MAX_PROVIDER_BYTES));
-    let retry = problem.retry.map(retry_label);
-    ProblemView { code: problem.code, message: problem.message, hint: wording(&problem.next), retry, provider }
-}
-
-/// Converts a warning to its view, with bounded length whatever a config or log contains.
-pub fn warning_view(warning: &Warning, wording: Wording) -> WarningView {
-    let bounded = |text: &str| text::truncate_sentence(text, MAX_WARNING_CHARS);
-    WarningView {
-        code: warning.code.clone(),
-        message: bounded(&warning.message),
-        hint: bounded(&wording(&warning.next)),
-    }
-}
-
-/// The most important warning. If others are not shown, its hint says so.
-fn top_warning(warnings: &[Warning], detail: Detail, wording: Wording) -> Option<WarningView> {
-    let mut first = warnings::by_weight(warnings).first().map(|first| warning_view(first, wording))?;
-    match (warnings.len() - 1, detail) {
-        (0, _) | (_, Detail::Full) => {}
-        (more, Detail::Brief) => first.hint = format!("{}; {more} more: detail full", first.hint),
-    }
-    Some(first)
-}
-
 /// Truncates a text to a number of bytes, between words, or at a character boundary in a long word. A truncated text
 /// ends with a mark.
 fn truncate_words(text: &str, max_bytes: usize) -> String {
@@ -784,41 +584,6 @@ fn truncate_words(text: &str, max_bytes: usize) -> String {
     let budget = max_bytes.saturating_sub('…'.len_utf8());
     let end = (0..=budget).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
     format!("{}…", text::trim_cut_word(&text[..end], text[end..].starts_with(' ')))
-}
-
-fn ending_problem(record: &RunRecord, ending: &Ending) -> Option<Problem> {
-    let problem = match &ending.outcome {
-        Outcome::Lost => problem_with_retry(
-            "supervisor_died",
-            "the run's supervisor was killed; its end was not seen",
-            Step::RestartAfterLoss,
-            Retry::Now,
-        ),
-        Outcome::TimedOut { problem: Some(problem), .. } => problem.as_ref().clone(),
-        Outcome::TimedOut { ours: true, problem: None } => {
-            let next = Step::RaiseTimeout;
-            timeout_problem(
-                record,
-                problem_with_retry("timeout_s_reached", "it was stopped at its timeout_s", next, Retry::No),
-            )
-        }
-        Outcome::TimedOut { ours: false, problem: None } => {
-            let next = Step::RaiseMassgenTimeout;
-            timeout_problem(
-                record,
-                problem_with_retry("massgen_timeout", "MassGen's own timeout ended it", next, Retry::No),
-            )
-        }
-        Outcome::OverBudget => over_budget_problem(record),
-        Outcome::Succeeded | Outcome::Failed(_) | Outcome::Killed { .. } => ending.outcome.problem()?.clone(),
-    };
-    // The caller may have caused what MassGen reports about the config.
-    let is_callers = problem.next.step() == Step::AskConfigAuthor && record.spec.overrides.is_some();
-    Some(if is_callers { Problem { next: Step::CorrectOverrides.into(), ..problem } } else { problem })
-}
-
-fn problem_with_retry(code: &str, message: &str, next: impl Into<NextStep>, retry: Retry) -> Problem {
-    Problem { retry: Some(retry), ..Problem::new(code, message, next) }
 }
 
 fn details(record: &RunRecord, extras: &RunExtras<'_>) -> Details {
@@ -875,15 +640,6 @@ fn viewer_command(program: &std::path::Path, log: &str) -> String {
 
 fn agent_view(agent: &AgentDigest) -> AgentView {
     AgentView { answers: agent.answers, tokens: agent.tokens, cost_usd: agent.cost_usd, error: agent.error.clone() }
-}
-
-fn force_label(force: Force) -> &'static str {
-    match force {
-        Force::None => "none",
-        Force::Interrupt => "SIGINT",
-        Force::Terminate => "SIGTERM",
-        Force::Kill => "SIGKILL",
-    }
 }
 
 #[cfg(test)]

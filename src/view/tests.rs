@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::*;
 use crate::massgen::{reasons, status, warnings};
 use crate::run::{
-    ActivityEvidence, AnswerSource, AnswerSummary, ConfigChoice, Context, Digest, Exit, Mode, ProcessIdentity, RunSpec,
-    Spend,
+    ActivityEvidence, AnswerSource, AnswerSummary, ConfigChoice, Context, Digest, Exit, Mode, Problem, ProcessIdentity,
+    Retry, RunSpec, Spend, Warning,
 };
 
 fn plain() -> RunSpec {
@@ -385,9 +385,10 @@ fn in_every_state(digest: Digest) -> Vec<RunRecord> {
         problem: None,
     };
     for warning in lacks() {
-        for outcome in
-            [Outcome::Succeeded, Outcome::Failed(problem_with_retry("crashed", "it broke", "again", Retry::Now))]
-        {
+        for outcome in [
+            Outcome::Succeeded,
+            Outcome::Failed(problems::problem_with_retry("crashed", "it broke", "again", Retry::Now)),
+        ] {
             records.push(with_warnings(ended(outcome, digest.clone()), vec![warning.clone(), warning.clone()]));
         }
     }

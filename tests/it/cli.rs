@@ -74,7 +74,7 @@ async fn runs_are_printed_as_text_and_json_without_terminal_escapes() {
         let runs = listed["runs"].as_array_mut().expect("runs").iter_mut();
         assert!(runs.map(|run| run["age_s"].take()).all(|age| age.is_u64()), "age_s grows, so it is not compared");
     }
-    let mut hint_of = |answer: &mut Value| answer["runs"][0]["problem"]["hint"].take().to_string();
+    let hint_of = |answer: &mut Value| answer["runs"][0]["problem"]["hint"].take().to_string();
     let (for_person, for_agent) = (hint_of(&mut report), hint_of(&mut checked));
     assert!(
         for_person.contains("massgen-mcp result") && for_agent.contains("read_result"),
