@@ -309,3 +309,24 @@ async fn a_dry_run_says_that_a_group_is_taken() {
     client.close().await;
     lab.nobody_is_left().await;
 }
+
+/// The limits of the whole are not those of one run, and runs that have to wait are no problem.
+#[tokio::test]
+async fn a_dry_run_of_several_runs_is_accepted_as_the_start_is() {
+    let lab = Lab::fake();
+    let mut command = lab.command();
+    command.args(["--budget-usd", "1", "--max-tokens", "1000", "--max-runs", "1", "--max-queue", "0"]);
+    let client = lab.client_of(command).await;
+    let request = |question: &str, dry_run: bool| json!({"config": "@rehearsal", "question": script(question), "repeat": 3, "budget_usd": 3, "max_tokens": 5000, "dry_run": dry_run});
+    let free = client.call("run_massgen", request("forever", true)).await;
+    assert!(free["ok"] == true && free["problems"].is_null(), "{free}");
+    let limits = &free["arms"][0]["dry_run"]["limits"];
+    assert_eq!((&limits["budget_usd"], &limits["max_tokens"]), (&json!(1), &json!(1000)), "of each run: {free}");
+    let group = client.call("run_massgen", request("forever", false)).await["group"].take();
+    wait_until("a run has taken the slot", || lab.processes().iter().any(|line| line.contains(" supervise "))).await;
+    let busy = client.call("run_massgen", request("final agent_a x", true)).await;
+    assert!(busy["ok"] == true && busy["problems"].is_null(), "{busy}");
+    client.call("kill_run", json!({"group": group, "grace_s": 0})).await;
+    client.close().await;
+    lab.nobody_is_left().await;
+}

@@ -342,3 +342,28 @@ async fn the_kill_command_stops_all_live_runs() {
     client.close().await;
     lab.nobody_is_left().await;
 }
+
+#[tokio::test]
+async fn the_cursor_of_live_runs_waits_for_the_next_end() {
+    let lab = Lab::fake();
+    let client = lab.client().await;
+    let gate = lab.project().join("gate");
+    let second = start_endless(&client, "print two").await;
+    let first = client.start(fake(&format!("announce\nuntil {}\nfinal agent_a done", gate.display()))).await;
+    client.until(&first, |run| run["state"] == "running").await;
+    let wait =
+        |wait_s: f64, since: &Value| json!({"live": true, "until": "any_done", "wait_s": wait_s, "since": since});
+    let waiting = client.call("check_status", wait(10.0, &Value::Null));
+    let opened = async { std::fs::write(&gate, "").expect("written") };
+    let (ended, ()) = tokio::join!(waiting, opened);
+    // The cursor of an answer that still shows the ended run; if the run ended before the wait began, the answer does not.
+    client.until(&first, |run| run["state"] == "succeeded").await;
+    let again = client.call("check_status", wait(0.3, &ended["cursor"])).await;
+    let hint = again["hint"].as_str().unwrap_or_default();
+    assert!(ids(&again["runs"]) == [second.as_str()] && hint.starts_with("after 0 s: "), "it waited: {again}");
+    let refusal = client.ask("kill_run", json!({"run_ids": [second, "mg-00000000"]})).await.1;
+    assert!(refusal["message"].as_str().is_some_and(|text| text.contains("; nothing was stopped")), "{refusal}");
+    client.call("kill_run", json!({"all": true, "grace_s": 0})).await;
+    client.close().await;
+    lab.nobody_is_left().await;
+}
